@@ -1,0 +1,196 @@
+"""The equations of every recurrent cell, one step each: the specification of the package.
+
+A cell is one entry in :data:`CELLS`. Everything faster is tested against the functions here.
+
+Symbols: ``x_t`` input ``(B, F)``, ``h`` hidden state ``(B, P)``, ``c`` cell state ``(B, H)``, ``H`` hidden units,
+``P`` the output size (``H``, or ``proj_size`` if that is set). The input's share of the gates, ``W_ih x_t + b_ih``,
+does not depend on the state; :func:`project_input` computes it for all steps in one product, outside the loop.
+
+Sources: LSTM with forget gate: Gers, Schmidhuber, Cummins 2000. Peepholes: Gers, Schraudolph, Schmidhuber 2002.
+Coupled gates: Greff et al. 2017, "LSTM: A Search Space Odyssey". Projection: Sak, Senior, Beaufays 2014.
+Layer normalisation: Ba, Kiros, Hinton 2016, eq. 20-22. GRU: Cho et al. 2014, in the form of cuDNN and torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Params = Mapping[str, Tensor]
+State = tuple[Tensor, ...]
+Gates = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One kind of cell.
+
+    Attributes:
+        states: Names of what is carried from step to step, the output first.
+        gates: Blocks of ``H`` rows in the weight matrices, in order.
+        options: The options of :class:`CellSpec` that this cell has.
+        step: ``step(spec, params, gx, h, state) -> (state, gates)``. ``gx (B, G·H)`` is the hoisted input share;
+            ``h (B, P)`` is what the recurrent product sees (the previous output, under recurrent dropout masked).
+    """
+
+    states: tuple[str, ...]
+    gates: tuple[str, ...]
+    options: frozenset[str]
+    step: Callable[[CellSpec, Params, Tensor, Tensor, State], tuple[State, Gates]]
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """Which cell, how large, and with which of its variants.
+
+    Args:
+        kind: A name in :data:`CELLS`: ``"lstm"``, ``"gru"``, ``"rnn_tanh"`` or ``"rnn_relu"``.
+        input_size: Features per step, ``F``.
+        hidden_size: Units, ``H``.
+        bias: Whether the gates have biases ``b_ih`` and ``b_hh``.
+        proj_size: LSTM only: the output is projected to this many values; 0 means no projection.
+        peephole: LSTM only: the gates also see the cell state, through one weight a unit.
+        coupled: LSTM only: the input gate is ``1 - forget gate`` and has no weights.
+        layer_norm: The input's and the state's share of the gates, and the LSTM's cell state on its way out, are
+            normalised over the units.
+
+    Raises:
+        ValueError: A size below 1, an unknown kind, or an option that the cell does not have.
+    """
+
+    kind: str
+    input_size: int
+    hidden_size: int
+    bias: bool = True
+    proj_size: int = 0
+    peephole: bool = False
+    coupled: bool = False
+    layer_norm: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in CELLS:
+            raise ValueError(f"unknown cell {self.kind!r}; known: {', '.join(CELLS)}")
+        if self.input_size < 1 or self.hidden_size < 1:
+            raise ValueError(
+                f"input_size and hidden_size must be at least 1, got {self.input_size} and {self.hidden_size}"
+            )
+        if not 0 <= self.proj_size < self.hidden_size:
+            raise ValueError(
+                f"proj_size must be in 0..{self.hidden_size - 1} (below hidden_size), got {self.proj_size}"
+            )
+        for option in ("proj_size", "peephole", "coupled", "layer_norm"):
+            if getattr(self, option) and option not in self.cell.options:
+                raise ValueError(f"the {self.kind} cell has no option {option!r}")
+
+    @property
+    def cell(self) -> Cell:
+        return CELLS[self.kind]
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """Names of the blocks of rows in ``weight_ih`` and ``weight_hh``, in order."""
+        return tuple(gate for gate in self.cell.gates if not (self.coupled and gate == "input"))
+
+    @property
+    def output_size(self) -> int:
+        return self.proj_size or self.hidden_size
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """Width of each carried state: the output's first, then the cell state's."""
+        return (self.output_size, *(self.hidden_size for _ in self.cell.states[1:]))
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the weights; the first ones are ``torch.nn``'s, in ``torch.nn``'s order."""
+        rows = len(self.gates) * self.hidden_size
+        shapes: dict[str, tuple[int, ...]] = {
+            "weight_ih": (rows, self.input_size),
+            "weight_hh": (rows, self.output_size),
+        }
+        if self.bias:
+            shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+        if self.proj_size:
+            shapes["weight_hr"] = (self.proj_size, self.hidden_size)
+        if self.peephole:
+            shapes["weight_peep"] = (len(self.gates) - 1, self.hidden_size)  # every gate but the candidate
+        if self.layer_norm:
+            shapes |= {"weight_ln_ih": (rows,), "weight_ln_hh": (rows,)}
+            if "cell" in self.cell.states:
+                shapes |= {"weight_ln_c": (self.hidden_size,), "bias_ln_c": (self.hidden_size,)}
+        return shapes
+
+
+def project_input(spec: CellSpec, p: Params, x: Tensor) -> Tensor:
+    """The input's share of the gates for any number of steps: ``(..., F) -> (..., G·H)``."""
+    return _affine(spec, x, p["weight_ih"], p.get("bias_ih"), p.get("weight_ln_ih"))
+
+
+def _project_state(spec: CellSpec, p: Params, h: Tensor) -> Tensor:
+    """The previous output's share of the gates: ``(B, P) -> (B, G·H)``."""
+    return _affine(spec, h, p["weight_hh"], p.get("bias_hh"), p.get("weight_ln_hh"))
+
+
+def _affine(spec: CellSpec, x: Tensor, weight: Tensor, bias: Tensor | None, gain: Tensor | None) -> Tensor:
+    if not spec.layer_norm:
+        return F.linear(x, weight, bias)
+    return F.layer_norm(F.linear(x, weight), (weight.shape[0],), gain, bias)
+
+
+def lstm_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:
+    """``c_t = f ⊙ c + i ⊙ ĉ``;  ``h_t = o ⊙ tanh(c_t)``. States ``h (B, P)`` and ``c (B, H)``."""
+    _, c = state
+    a = dict(zip(spec.gates, (gx + _project_state(spec, p, h)).chunk(len(spec.gates), -1), strict=True))
+    peep: dict[str, Tensor] = {}
+    if spec.peephole:
+        peep = dict(zip((name for name in spec.gates if name != "candidate"), p["weight_peep"], strict=True))
+
+    def gate(name: str, seen: Tensor) -> Tensor:
+        return torch.sigmoid(a[name] + peep[name] * seen if peep else a[name])
+
+    f = gate("forget", c)
+    i = 1 - f if spec.coupled else gate("input", c)
+    g = torch.tanh(a["candidate"])
+    c = f * c + i * g
+    o = gate("output", c)
+    out = F.layer_norm(c, (spec.hidden_size,), p["weight_ln_c"], p["bias_ln_c"]) if spec.layer_norm else c
+    h = o * torch.tanh(out)
+    if spec.proj_size:
+        h = F.linear(h, p["weight_hr"])
+    return (h, c), {"input": i, "forget": f, "candidate": g, "output": o}
+
+
+def gru_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:
+    """``h_t = (1 - z) ⊙ n + z ⊙ h`` with ``n = tanh(W_n x + b + r ⊙ (U_n h + b'))``. State ``h (B, H)``."""
+    gx_r, gx_z, gx_n = gx.chunk(3, -1)
+    gh_r, gh_z, gh_n = _project_state(spec, p, h).chunk(3, -1)
+    r = torch.sigmoid(gx_r + gh_r)
+    z = torch.sigmoid(gx_z + gh_z)
+    n = torch.tanh(gx_n + r * gh_n)
+    return (n + z * (state[0] - n),), {"reset": r, "update": z, "candidate": n}
+
+
+def rnn_tanh_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:
+    """``h_t = tanh(W x + U h + b)``. State ``h (B, H)``."""
+    return (torch.tanh(gx + _project_state(spec, p, h)),), {}
+
+
+def rnn_relu_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:
+    """``h_t = max(0, W x + U h + b)``. State ``h (B, H)``."""
+    return (torch.relu(gx + _project_state(spec, p, h)),), {}
+
+
+CELLS: dict[str, Cell] = {
+    "lstm": Cell(
+        states=("hidden", "cell"),
+        gates=("input", "forget", "candidate", "output"),
+        options=frozenset({"proj_size", "peephole", "coupled", "layer_norm"}),
+        step=lstm_step,
+    ),
+    "gru": Cell(("hidden",), ("reset", "update", "candidate"), frozenset({"layer_norm"}), gru_step),
+    "rnn_tanh": Cell(("hidden",), ("hidden",), frozenset({"layer_norm"}), rnn_tanh_step),
+    "rnn_relu": Cell(("hidden",), ("hidden",), frozenset({"layer_norm"}), rnn_relu_step),
+}

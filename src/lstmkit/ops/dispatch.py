@@ -1,0 +1,58 @@
+"""The only place that picks a back end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lstmkit.ops import reference, torch_fused
+from lstmkit.ops.call import Backend, Call, Result
+
+#: Every back end, the fastest first: ``"auto"`` takes the first that can run.
+BACKENDS: dict[str, Backend] = {module.NAME: module for module in (torch_fused, reference)}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A back end's answer about one call: ``refusal`` is ``None`` where it can run; ``chosen`` where it would."""
+
+    backend: str
+    refusal: str | None
+    chosen: bool
+
+
+class BackendUnavailable(ValueError):
+    """A back end was asked for by name and cannot run the call."""
+
+
+def check_name(name: str) -> str:
+    """``name`` itself.
+
+    Raises:
+        ValueError: It is neither ``"auto"`` nor a back end.
+    """
+    if name != "auto" and name not in BACKENDS:
+        raise ValueError(f"unknown backend {name!r}; known: auto, {', '.join(BACKENDS)}")
+    return name
+
+
+def candidates(call: Call, wanted: str = "auto") -> list[Candidate]:
+    """What each back end says of ``call``, and which one ``wanted`` comes to."""
+    refusals = {name: backend.refusal(call) for name, backend in BACKENDS.items()}
+    able = [name for name, refusal in refusals.items() if refusal is None]
+    chosen = able[0] if check_name(wanted) == "auto" else wanted
+    return [Candidate(name, refusal, refusal is None and name == chosen) for name, refusal in refusals.items()]
+
+
+def run(call: Call, wanted: str = "auto") -> list[Result]:
+    """Compute ``call`` on the back end ``wanted``: one result a pass.
+
+    Raises:
+        BackendUnavailable: The back end asked for by name cannot; it says why. There is no silent fallback.
+    """
+    if wanted == "auto":
+        return next(b for b in BACKENDS.values() if b.refusal(call) is None).run(call)
+    backend = BACKENDS[check_name(wanted)]
+    refusal = backend.refusal(call)
+    if refusal is not None:
+        raise BackendUnavailable(f"backend {wanted!r} cannot run this: {refusal}")
+    return backend.run(call)

@@ -1,0 +1,71 @@
+"""torch's own fused layers (oneDNN, MKL, cuDNN), where they compute the same thing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from lstmkit.cells import State
+from lstmkit.ops.call import Call, Result
+
+NAME = "torch"
+
+_LAYERS = {"lstm": torch.lstm, "gru": torch.gru, "rnn_tanh": torch.rnn_tanh, "rnn_relu": torch.rnn_relu}
+_TORCH_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+
+
+def refusal(call: Call) -> str | None:
+    spec = call.spec
+    for option in ("peephole", "coupled", "layer_norm"):
+        if getattr(spec, option):
+            return f"torch has no {option} option"
+    if spec.kind not in _LAYERS:
+        return f"torch has no {spec.kind} layer"
+    if call.trace:
+        return "torch does not hand out gates"
+    if any(p.zoneout is not None for p in call.passes):
+        return "torch has no zoneout"
+    if any(p.recurrent_mask is not None for p in call.passes):
+        return "torch has no recurrent dropout"
+    if [p.reverse for p in call.passes] not in ([False], [False, True]):
+        return "torch has no layer that only runs backwards"
+    if 0 in call.x.shape[:2]:
+        return "torch does not take an empty batch or sequence"
+    if torch.compiler.is_compiling():
+        return "torch.compile cannot trace torch's recurrent layers"
+    return None
+
+
+def run(call: Call) -> list[Result]:
+    x, layer = call.x, _LAYERS[call.spec.kind]
+    weights = [p.params[name] for p in call.passes for name in _TORCH_WEIGHTS if name in p.params]
+    state = tuple(torch.stack(parts) for parts in zip(*(p.state for p in call.passes), strict=True))
+    settings = (weights, call.spec.bias, 1, 0.0, False, len(call.passes) == 2)  # one layer, no dropout
+    if call.lengths is None:
+        output, *final = layer(x, _as_torch(state), *settings, False)
+        return _results(call, output, tuple(final))
+
+    # Packing wants lengths of at least one on the CPU; rows of none are put right at the end.
+    lengths = call.lengths.cpu()
+    packed = pack_padded_sequence(x, lengths.clamp(min=1), enforce_sorted=False)
+    assert packed.sorted_indices is not None
+    assert packed.unsorted_indices is not None
+    state_sorted = tuple(s.index_select(1, packed.sorted_indices) for s in state)
+    data, *final = layer(packed.data, packed.batch_sizes, _as_torch(state_sorted), *settings)
+    output, _ = pad_packed_sequence(packed._replace(data=data), total_length=x.shape[0])
+    final = tuple(s.index_select(1, packed.unsorted_indices) for s in final)
+    if int(lengths.min()) == 0:
+        some = (lengths > 0).to(x.device).unsqueeze(-1)
+        output = torch.where(some, output, output.new_zeros(()))
+        final = tuple(torch.where(some, f, s) for f, s in zip(final, state, strict=True))
+    return _results(call, output, final)
+
+
+def _as_torch(state: State) -> Tensor | State:
+    return state if len(state) > 1 else state[0]
+
+
+def _results(call: Call, output: Tensor, final: State) -> list[Result]:
+    outputs = output.split(call.spec.output_size, dim=-1)
+    return [Result(outputs[i], tuple(s[i] for s in final)) for i in range(len(call.passes))]

@@ -1,0 +1,377 @@
+"""What LSTM, GRU and RNN share: stacking, directions, noise, checks. The layers themselves are in ``layers.py``."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from lstmkit.cells import CellSpec, State
+from lstmkit.ops import dispatch
+from lstmkit.ops.call import Call, Pass, Result
+
+LayerState = Tensor | tuple[Tensor, ...]
+
+_MERGES = {
+    "concat": lambda both: torch.cat(both, dim=-1),
+    "sum": lambda both: both[0] + both[1],
+    "mean": lambda both: (both[0] + both[1]) / 2,
+    "mul": lambda both: both[0] * both[1],
+}
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Everything a layer computed on the way.
+
+    Attributes:
+        output: ``(B, T, D·P)``, as ``forward`` gives it, batch first.
+        state: Final state, as ``forward`` gives it.
+        gates: By ``(layer, direction)`` (direction 0 forward, 1 reversed): name to ``(B, T, H)``, zero past its
+            end. An LSTM has ``input``, ``forget``, ``candidate``, ``output``, ``cell`` and ``hidden`` (``(B, T, P)``);
+            a GRU ``reset``, ``update``, ``candidate``, ``hidden``; an RNN ``hidden``.
+    """
+
+    output: Tensor
+    state: LayerState
+    gates: dict[tuple[int, int], dict[str, Tensor]]
+
+
+class RecurrentLayer(nn.Module):
+    """What LSTM, GRU and RNN share. Use one of those.
+
+    Args:
+        spec: The first layer's cell.
+        num_layers: Layers stacked on each other.
+        batch_first: Input and output are ``(B, T, F)`` rather than ``(T, B, F)``. States are always ``(L·D, B, size)``.
+        dropout: In training, the share of values dropped between layers.
+        bidirectional: A second pass from each sequence's own last step to its first.
+        merge: How the two directions meet: ``"concat"``, ``"sum"``, ``"mean"`` or ``"mul"``.
+        residual: Every layer after the first adds its input to its output.
+        recurrent_dropout: In training, the share of the previous output hidden from the gates, the same units at all
+            steps of a sequence (Gal and Ghahramani 2016).
+        zoneout: The share of state units that keep their old value at a step (Krueger et al. 2017); out of training
+            the state is mixed by that share.
+        weight_drop: In training, the share of recurrent weights set to zero (Merity et al. 2018).
+        forget_bias: LSTM only: the forget gate's bias starts at this value (1.0 is usual: Gers et al. 2000,
+            Jozefowicz et al. 2015), or as ``torch.nn`` has it.
+        backend: ``"auto"``, or a back end by name, which then runs or says why not.
+
+    Raises:
+        ValueError: An argument out of its range.
+    """
+
+    def __init__(
+        self,
+        spec: CellSpec,
+        num_layers: int,
+        batch_first: bool,
+        dropout: float,
+        bidirectional: bool,
+        *,
+        merge: str,
+        residual: bool,
+        recurrent_dropout: float,
+        zoneout: float,
+        weight_drop: float,
+        forget_bias: float | None,
+        backend: str,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        if num_layers < 1:
+            raise ValueError(f"num_layers must be at least 1, got {num_layers}")
+        if merge not in _MERGES:
+            raise ValueError(f"unknown merge {merge!r}; known: {', '.join(_MERGES)}")
+        self.dropout = _share("dropout", dropout)
+        self.recurrent_dropout = _share("recurrent_dropout", recurrent_dropout)
+        self.zoneout = _share("zoneout", zoneout)
+        self.weight_drop = _share("weight_drop", weight_drop)
+        if dropout and num_layers == 1:
+            warnings.warn("dropout acts between layers; with num_layers=1 it does nothing", stacklevel=3)
+        self.num_layers, self.batch_first, self.bidirectional = num_layers, batch_first, bidirectional
+        self.merge, self.residual, self.forget_bias = merge, residual, forget_bias
+        self.backend = dispatch.check_name(backend)
+
+        self.output_size = spec.output_size * (2 if bidirectional and merge == "concat" else 1)
+        deeper = replace(spec, input_size=self.output_size)
+        self.specs = (spec, *(deeper for _ in range(num_layers - 1)))
+        for layer, layer_spec in enumerate(self.specs):
+            for direction in range(self.num_directions):
+                for name, shape in layer_spec.parameter_shapes().items():
+                    weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+                    self.register_parameter(_weight_name(name, layer, direction), weight)
+        self.reset_parameters()
+
+    @property
+    def num_directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    # The names under which torch.nn keeps its sizes.
+    @property
+    def input_size(self) -> int:
+        return self.specs[0].input_size
+
+    @property
+    def hidden_size(self) -> int:
+        return self.specs[0].hidden_size
+
+    @property
+    def proj_size(self) -> int:
+        return self.specs[0].proj_size
+
+    @property
+    def bias(self) -> bool:
+        return self.specs[0].bias
+
+    @property
+    def all_weights(self) -> list[list[nn.Parameter]]:
+        """The weights of each layer and direction, in ``torch.nn``'s order."""
+        return [list(self._weights(k, d).values()) for k in range(self.num_layers) for d in range(self.num_directions)]
+
+    def flatten_parameters(self) -> None:
+        """Nothing: here so that code written for ``torch.nn`` runs."""
+
+    def reset_parameters(self) -> None:
+        """Uniform in ±1/√H as ``torch.nn`` does, from the same random numbers; gains 1, then the forget bias."""
+        bound = 1 / math.sqrt(self.hidden_size)
+        for name, weight in self.named_parameters():
+            if name.startswith("weight_ln"):
+                nn.init.ones_(weight)
+            elif name.startswith("bias_ln"):
+                nn.init.zeros_(weight)
+            else:
+                nn.init.uniform_(weight, -bound, bound)
+        if self.forget_bias is not None and self.bias:
+            gate = self.specs[0].gates.index("forget")
+            rows = slice(gate * self.hidden_size, (gate + 1) * self.hidden_size)
+            with torch.no_grad():
+                for name, weight in self.named_parameters():
+                    if name.startswith(("bias_ih", "bias_hh")):
+                        weight[rows] = self.forget_bias if name.startswith("bias_ih") else 0.0
+
+    def forward(
+        self,
+        x: Tensor | PackedSequence,
+        state: LayerState | None = None,
+        lengths: Tensor | Sequence[int] | None = None,
+    ) -> tuple[Tensor | PackedSequence, LayerState]:
+        """Run over time.
+
+        Args:
+            x: ``(T, B, F)``; ``(B, T, F)`` under ``batch_first``; ``(T, F)`` for one sequence; or a PackedSequence.
+            state: Initial state, zero if not given: ``h (L·D, B, P)``; for an LSTM ``(h, c)`` with ``c (L·D, B, H)``;
+                without ``B`` for one sequence.
+            lengths: Steps of each sequence, ``(B,)`` whole numbers in ``0..T`` on any device; padding is on the right.
+
+        Returns:
+            The output, ``(T, B, D·P)`` or laid out as ``x``, zero past a sequence's end; and the final state, that
+            of each sequence's own last step, shaped as ``state``.
+
+        Raises:
+            ValueError: A shape, length or state that does not fit; :class:`BackendUnavailable` among them.
+        """
+        if isinstance(x, PackedSequence):
+            if lengths is not None:
+                raise ValueError("a PackedSequence has lengths of its own: leave out lengths")
+            return self._forward_packed(x, state)
+        output, final, _ = self._run(x, state, lengths)
+        return output, final
+
+    def trace(self, x: Tensor, state: LayerState | None = None, lengths: Tensor | Sequence[int] | None = None) -> Trace:
+        """Run as :meth:`forward` does and keep every gate and state. One sequence gets ``B = 1``.
+
+        >>> from lstmkit import LSTM
+        >>> layer = LSTM(3, 4, batch_first=True)
+        >>> layer.trace(torch.zeros(2, 5, 3)).gates[0, 0]["forget"].shape
+        torch.Size([2, 5, 4])
+        """
+        output, final, results = self._run(x, state, lengths, trace=True)
+        gates = {
+            (layer, direction): {name: g.transpose(0, 1) for name, g in (result.trace or {}).items()}
+            for layer, passes in enumerate(results)
+            for direction, result in enumerate(passes)
+        }
+        output = output if x.dim() == 3 else output.unsqueeze(0 if self.batch_first else 1)
+        return Trace(output if self.batch_first else output.transpose(0, 1), final, gates)
+
+    def stream(self, state: LayerState | None = None) -> Stream:
+        """The same layer one step at a time, its state kept: see :class:`Stream`.
+
+        Raises:
+            ValueError: The layer is bidirectional: its reversed direction would have to see the future.
+        """
+        return Stream(self, state)
+
+    def call_for(self, x: Tensor, lengths: Tensor | Sequence[int] | None = None) -> Call:
+        """What the first layer would ask of a back end for ``x``."""
+        steps, lengths, _ = self._check_input(x, lengths)
+        return self._call(0, steps, self._initial_state(None, steps, one=False), lengths, trace=False)
+
+    # ---- from the outside in -------------------------------------------------------------------------------------
+
+    def _forward_packed(self, packed: PackedSequence, state: LayerState | None) -> tuple[PackedSequence, LayerState]:
+        padded, lengths = pad_packed_sequence(packed, batch_first=self.batch_first)
+        output, final, _ = self._run(padded, state, lengths)
+        in_order = packed.sorted_indices is None
+        if in_order:
+            return pack_padded_sequence(output, lengths, self.batch_first), final
+        return pack_padded_sequence(output, lengths, self.batch_first, enforce_sorted=False), final
+
+    def _run(
+        self, x: Tensor, state: LayerState | None, lengths: Tensor | Sequence[int] | None, trace: bool = False
+    ) -> tuple[Tensor, LayerState, list[list[Result]]]:
+        steps, lengths, one = self._check_input(x, lengths)
+        initial = self._initial_state(state, steps, one)
+        results: list[list[Result]] = []
+        for layer in range(self.num_layers):
+            passes = dispatch.run(self._call(layer, steps, initial, lengths, trace), self.backend)
+            outputs = [result.output for result in passes]
+            merged = _MERGES[self.merge](outputs) if self.bidirectional else outputs[0]
+            if self.residual and layer > 0:
+                merged = merged + steps
+            steps = merged
+            if self.dropout and layer < self.num_layers - 1:
+                steps = F.dropout(steps, self.dropout, self.training)
+            results.append(passes)
+        final = tuple(
+            torch.stack(parts) for parts in zip(*(r.state for passes in results for r in passes), strict=True)
+        )
+        output = steps
+        if one:
+            output, final = output.squeeze(1), tuple(s.squeeze(1) for s in final)
+        elif self.batch_first:
+            output = output.transpose(0, 1)
+        return output, final if len(final) > 1 else final[0], results
+
+    def _call(self, layer: int, x: Tensor, state: State, lengths: Tensor | None, trace: bool) -> Call:
+        spec, directions = self.specs[layer], range(self.num_directions)
+        batch_state = [tuple(s[layer * self.num_directions + d] for s in state) for d in directions]
+        weights = [self._weights(layer, d) for d in directions]
+        if torch.is_autocast_enabled(x.device.type):
+            dtype = torch.get_autocast_dtype(x.device.type)
+            x = x.to(dtype)
+            batch_state = [tuple(s.to(dtype) for s in states) for states in batch_state]
+            weights = [{name: w.to(dtype) for name, w in by_name.items()} for by_name in weights]
+        passes = tuple(
+            self._noisy(Pass(weights[d], batch_state[d], reverse=d == 1), spec, x.shape[0]) for d in directions
+        )
+        return Call(spec, x, passes, lengths, trace)
+
+    def _noisy(self, p: Pass, spec: CellSpec, n_steps: int) -> Pass:
+        """The pass with this forward's random masks: drawn here, so that every back end gets the same ones."""
+        params, mask, zoneout = dict(p.params), None, None
+        if self.training and self.weight_drop:
+            params["weight_hh"] = F.dropout(params["weight_hh"], self.weight_drop)
+        if self.training and self.recurrent_dropout:
+            mask = F.dropout(torch.ones_like(p.state[0]), self.recurrent_dropout)
+        if self.zoneout and self.training:
+            zoneout = tuple(s.new_empty(n_steps, *s.shape).bernoulli_(self.zoneout) for s in p.state)
+        elif self.zoneout:
+            zoneout = tuple(self.zoneout for _ in p.state)
+        return replace(p, params=params, recurrent_mask=mask, zoneout=zoneout)
+
+    def _weights(self, layer: int, direction: int) -> dict[str, nn.Parameter]:
+        names = self.specs[layer].parameter_shapes()
+        return {name: self.get_parameter(_weight_name(name, layer, direction)) for name in names}
+
+    # ---- checks --------------------------------------------------------------------------------------------------
+
+    def _check_input(self, x: Tensor, lengths: Tensor | Sequence[int] | None) -> tuple[Tensor, Tensor | None, bool]:
+        """``x`` as ``(T, B, F)``, lengths as a tensor, and whether ``x`` was one sequence."""
+        if x.dim() not in (2, 3):
+            raise ValueError(f"expected 3 dimensions (or 2 for one sequence), got shape {tuple(x.shape)}")
+        if x.shape[-1] != self.input_size:
+            raise ValueError(f"expected {self.input_size} features in the last dimension, got shape {tuple(x.shape)}")
+        if not x.is_floating_point():
+            raise ValueError(f"expected floating-point input, got {x.dtype}")
+        weight = self._weights(0, 0)["weight_ih"]
+        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise ValueError(f"input is {x.dtype}, the weights are {weight.dtype}: convert one of them")
+        one = x.dim() == 2
+        steps = x.unsqueeze(1) if one else x.transpose(0, 1) if self.batch_first else x
+        if lengths is None:
+            return steps, None, one
+        lengths = torch.as_tensor(lengths)
+        n_steps, batch = steps.shape[:2]
+        if one and lengths.dim() == 0:
+            lengths = lengths.unsqueeze(0)
+        if lengths.shape != (batch,):
+            raise ValueError(f"lengths must have shape ({batch},), got {tuple(lengths.shape)}")
+        if lengths.is_floating_point() or lengths.dtype == torch.bool:
+            raise ValueError(f"lengths must be whole numbers, got {lengths.dtype}")
+        if not torch.compiler.is_compiling() and batch and not bool(((lengths >= 0) & (lengths <= n_steps)).all()):
+            raise ValueError(f"lengths must be in 0..{n_steps}, got {int(lengths.min())}..{int(lengths.max())}")
+        return steps, lengths, one
+
+    def _initial_state(self, state: LayerState | None, steps: Tensor, one: bool) -> State:
+        rows, batch = self.num_layers * self.num_directions, steps.shape[1]
+        shapes = [(rows, batch, size) for size in self.specs[0].state_sizes]
+        if state is None:
+            dtype = self._weights(0, 0)["weight_ih"].dtype
+            return tuple(torch.zeros(shape, device=steps.device, dtype=dtype) for shape in shapes)
+        given = (state,) if isinstance(state, Tensor) else tuple(state)
+        if one:
+            given = tuple(s.unsqueeze(1) if s.dim() == 2 else s for s in given)
+        if [tuple(s.shape) for s in given] != shapes:
+            names = self.specs[0].cell.states
+            wanted = ", ".join(f"{name} {shape}" for name, shape in zip(names, shapes, strict=True))
+            raise ValueError(f"expected the state {wanted}; got {', '.join(str(tuple(s.shape)) for s in given)}")
+        return given
+
+    def extra_repr(self) -> str:
+        spec = self.specs[0]
+        shown = {"num_layers": self.num_layers, "bidirectional": self.bidirectional, "batch_first": self.batch_first}
+        shown |= {k: getattr(spec, k) for k in ("proj_size", "peephole", "coupled", "layer_norm") if getattr(spec, k)}
+        shown |= {
+            k: getattr(self, k)
+            for k in ("dropout", "recurrent_dropout", "zoneout", "weight_drop", "residual")
+            if getattr(self, k)
+        }
+        if self.bidirectional and self.merge != "concat":
+            shown["merge"] = self.merge
+        return f"{spec.input_size}, {spec.hidden_size}, " + ", ".join(f"{k}={v}" for k, v in shown.items())
+
+
+class Stream:
+    """A layer fed live: each call takes the next step or steps and goes on from where the last one ended.
+
+    >>> from lstmkit import LSTM
+    >>> layer = LSTM(3, 5, batch_first=True).eval()
+    >>> live, x = layer.stream(), torch.randn(2, 4, 3)
+    >>> one_by_one = torch.stack([live(x[:, t]) for t in range(4)], dim=1)
+    >>> torch.allclose(one_by_one, layer(x)[0], atol=1e-6)
+    True
+    """
+
+    def __init__(self, layer: RecurrentLayer, state: LayerState | None = None) -> None:
+        if layer.bidirectional:
+            raise ValueError("a bidirectional layer cannot stream: its reversed direction sees the future")
+        self.layer, self.state = layer, state
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """One step ``(B, F) -> (B, P)``, or several, ``(B, T, F)`` or time first, as the layer has it."""
+        time = 1 if self.layer.batch_first else 0
+        output, self.state = self.layer(x.unsqueeze(time) if x.dim() == 2 else x, self.state)
+        return output.squeeze(time) if x.dim() == 2 else output
+
+    def reset(self) -> None:
+        """Forget all that was seen."""
+        self.state = None
+
+
+def _share(name: str, value: float) -> float:
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be in 0..1, 1 excluded, got {value}")
+    return float(value)
+
+
+def _weight_name(name: str, layer: int, direction: int) -> str:
+    return f"{name}_l{layer}{'_reverse' if direction else ''}"
