@@ -249,7 +249,7 @@ class RecurrentLayer(nn.Module):
             output, final = output.squeeze(1), tuple(s.squeeze(1) for s in final)
         elif self.batch_first:
             output = output.transpose(0, 1)
-        return output, final if len(final) > 1 else final[0], results
+        return output, final[0] if len(final) == 1 else final, results
 
     def _call(self, layer: int, x: Tensor, state: State, lengths: Tensor | None, trace: bool) -> Call:
         spec, directions = self.specs[layer], range(self.num_directions)

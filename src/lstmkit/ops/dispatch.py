@@ -8,7 +8,8 @@ from lstmkit.ops import reference, torch_fused
 from lstmkit.ops.call import Backend, Call, Result
 
 #: Every back end, the fastest first: ``"auto"`` takes the first that can run.
-BACKENDS: dict[str, Backend] = {module.NAME: module for module in (torch_fused, reference)}
+_FASTEST_FIRST: tuple[Backend, ...] = (torch_fused, reference)
+BACKENDS = {backend.NAME: backend for backend in _FASTEST_FIRST}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 from lstmkit.cells import State, project_input
 from lstmkit.ops.call import Call, Pass, Result
 
-NAME = "reference"
+NAME: str = "reference"
 
 
 def refusal(call: Call) -> str | None:

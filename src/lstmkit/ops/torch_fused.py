@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from lstmkit.cells import State
 from lstmkit.ops.call import Call, Result
 
-NAME = "torch"
+NAME: str = "torch"
 
 _LAYERS = {"lstm": torch.lstm, "gru": torch.gru, "rnn_tanh": torch.rnn_tanh, "rnn_relu": torch.rnn_relu}
 _TORCH_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
@@ -63,7 +63,7 @@ def run(call: Call) -> list[Result]:
 
 
 def _as_torch(state: State) -> Tensor | State:
-    return state if len(state) > 1 else state[0]
+    return state[0] if len(state) == 1 else state
 
 
 def _results(call: Call, output: Tensor, final: State) -> list[Result]:
