@@ -96,6 +96,8 @@ class RecurrentLayer(nn.Module):
         self.weight_drop = _share("weight_drop", weight_drop)
         if dropout and num_layers == 1:
             warnings.warn("dropout acts between layers; with num_layers=1 it does nothing", stacklevel=3)
+        if forget_bias is not None and not spec.bias:
+            raise ValueError("forget_bias is a starting value of the biases: it needs bias=True")
         self.num_layers, self.batch_first, self.bidirectional = num_layers, batch_first, bidirectional
         self.merge, self.residual, self.forget_bias = merge, residual, forget_bias
         self.backend = dispatch.check_name(backend)
@@ -132,7 +134,7 @@ class RecurrentLayer(nn.Module):
         return self.specs[0].bias
 
     @property
-    def all_weights(self) -> list[list[nn.Parameter]]:
+    def all_weights(self) -> list[list[Tensor]]:
         """The weights of each layer and direction, in ``torch.nn``'s order."""
         return [list(self._weights(k, d).values()) for k in range(self.num_layers) for d in range(self.num_directions)]
 
@@ -149,7 +151,7 @@ class RecurrentLayer(nn.Module):
                 nn.init.zeros_(weight)
             else:
                 nn.init.uniform_(weight, -bound, bound)
-        if self.forget_bias is not None and self.bias:
+        if self.forget_bias is not None:
             gate = self.specs[0].gates.index("forget")
             rows = slice(gate * self.hidden_size, (gate + 1) * self.hidden_size)
             with torch.no_grad():
@@ -213,7 +215,9 @@ class RecurrentLayer(nn.Module):
     def call_for(self, x: Tensor, lengths: Tensor | Sequence[int] | None = None) -> Call:
         """What the first layer would ask of a back end for ``x``."""
         steps, lengths, _ = self._check_input(x, lengths)
-        return self._call(0, steps, self._initial_state(None, steps, one=False), lengths, trace=False)
+        # The masks drawn on the way must not change what a later forward draws.
+        with torch.random.fork_rng([x.device] if x.is_cuda else []):
+            return self._call(0, steps, self._initial_state(None, steps, one=False), lengths, trace=False)
 
     # ---- from the outside in -------------------------------------------------------------------------------------
 
@@ -255,8 +259,7 @@ class RecurrentLayer(nn.Module):
         spec, directions = self.specs[layer], range(self.num_directions)
         batch_state = [tuple(s[layer * self.num_directions + d] for s in state) for d in directions]
         weights = [self._weights(layer, d) for d in directions]
-        if torch.is_autocast_enabled(x.device.type):
-            dtype = torch.get_autocast_dtype(x.device.type)
+        if (dtype := _autocast_dtype(x)) is not None:
             x = x.to(dtype)
             batch_state = [tuple(s.to(dtype) for s in states) for states in batch_state]
             weights = [{name: w.to(dtype) for name, w in by_name.items()} for by_name in weights]
@@ -278,9 +281,10 @@ class RecurrentLayer(nn.Module):
             zoneout = tuple(self.zoneout for _ in p.state)
         return replace(p, params=params, recurrent_mask=mask, zoneout=zoneout)
 
-    def _weights(self, layer: int, direction: int) -> dict[str, nn.Parameter]:
+    def _weights(self, layer: int, direction: int) -> dict[str, Tensor]:
+        # By attribute, not get_parameter: torch.func and torch's parametrizations put plain tensors in their place.
         names = self.specs[layer].parameter_shapes()
-        return {name: self.get_parameter(_weight_name(name, layer, direction)) for name in names}
+        return {name: getattr(self, _weight_name(name, layer, direction)) for name in names}
 
     # ---- checks --------------------------------------------------------------------------------------------------
 
@@ -293,7 +297,7 @@ class RecurrentLayer(nn.Module):
         if not x.is_floating_point():
             raise ValueError(f"expected floating-point input, got {x.dtype}")
         weight = self._weights(0, 0)["weight_ih"]
-        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        if x.dtype != weight.dtype and _autocast_dtype(x) is None:
             raise ValueError(f"input is {x.dtype}, the weights are {weight.dtype}: convert one of them")
         one = x.dim() == 2
         steps = x.unsqueeze(1) if one else x.transpose(0, 1) if self.batch_first else x
@@ -305,7 +309,7 @@ class RecurrentLayer(nn.Module):
             lengths = lengths.unsqueeze(0)
         if lengths.shape != (batch,):
             raise ValueError(f"lengths must have shape ({batch},), got {tuple(lengths.shape)}")
-        if lengths.is_floating_point() or lengths.dtype == torch.bool:
+        if batch and (lengths.is_floating_point() or lengths.dtype == torch.bool):  # an empty list comes as float
             raise ValueError(f"lengths must be whole numbers, got {lengths.dtype}")
         if not torch.compiler.is_compiling() and batch and not bool(((lengths >= 0) & (lengths <= n_steps)).all()):
             raise ValueError(f"lengths must be in 0..{n_steps}, got {int(lengths.min())}..{int(lengths.max())}")
@@ -314,8 +318,8 @@ class RecurrentLayer(nn.Module):
     def _initial_state(self, state: LayerState | None, steps: Tensor, one: bool) -> State:
         rows, batch = self.num_layers * self.num_directions, steps.shape[1]
         shapes = [(rows, batch, size) for size in self.specs[0].state_sizes]
+        dtype = self._weights(0, 0)["weight_ih"].dtype
         if state is None:
-            dtype = self._weights(0, 0)["weight_ih"].dtype
             return tuple(torch.zeros(shape, device=steps.device, dtype=dtype) for shape in shapes)
         given = (state,) if isinstance(state, Tensor) else tuple(state)
         if one:
@@ -324,6 +328,9 @@ class RecurrentLayer(nn.Module):
             names = self.specs[0].cell.states
             wanted = ", ".join(f"{name} {shape}" for name, shape in zip(names, shapes, strict=True))
             raise ValueError(f"expected the state {wanted}; got {', '.join(str(tuple(s.shape)) for s in given)}")
+        if any(s.dtype != dtype for s in given) and _autocast_dtype(steps) is None:
+            got = ", ".join(str(s.dtype) for s in given)
+            raise ValueError(f"the state is {got}, the weights are {dtype}: convert one of them")
         return given
 
     def extra_repr(self) -> str:
@@ -371,6 +378,14 @@ def _share(name: str, value: float) -> float:
     if not 0 <= value < 1:
         raise ValueError(f"{name} must be in 0..1, 1 excluded, got {value}")
     return float(value)
+
+
+def _autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """What a surrounding ``torch.autocast`` computes in on ``x``'s device, if there is one."""
+    kind = x.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
+    return None
 
 
 def _weight_name(name: str, layer: int, direction: int) -> str:

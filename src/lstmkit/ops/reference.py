@@ -47,11 +47,12 @@ def _scan(call: Call, p: Pass, x: Tensor, active: Tensor | None) -> Result:
         outputs[t] = state[0]
         if call.trace:
             traces[t] = gates | dict(zip(call.spec.cell.states, state, strict=True))
-    return Result(
-        output=_stack(outputs, active, like=p.state[0]),
-        state=state,
-        trace=_stack_traces(call, p, traces, active) if call.trace else None,
-    )
+    trace = None
+    if call.trace:
+        sizes = dict.fromkeys(call.spec.cell.gates, call.spec.hidden_size)
+        sizes |= dict(zip(call.spec.cell.states, call.spec.state_sizes, strict=True))
+        trace = {name: _stack([step[name] for step in traces], active, x, size) for name, size in sizes.items()}
+    return Result(_stack(outputs, active, x, call.spec.output_size), state, trace)
 
 
 def _order(n_steps: int, reverse: bool) -> Iterator[int]:
@@ -64,13 +65,8 @@ def _zone_out(p: Pass, t: int, old: State, new: State) -> State:
     return tuple(n + k * (o - n) for k, o, n in zip(kept, old, new, strict=True))
 
 
-def _stack(steps: list[Tensor], active: Tensor | None, like: Tensor) -> Tensor:
+def _stack(steps: list[Tensor], active: Tensor | None, x: Tensor, size: int) -> Tensor:
     if not steps:
-        return like.new_zeros(0, *like.shape)
+        return x.new_zeros(0, x.shape[1], size)
     stacked = torch.stack(steps)
     return stacked if active is None else torch.where(active, stacked, stacked.new_zeros(()))
-
-
-def _stack_traces(call: Call, p: Pass, traces: list[dict[str, Tensor]], active: Tensor | None) -> dict[str, Tensor]:
-    names = traces[0] if traces else dict(zip(call.spec.cell.states, p.state, strict=True))
-    return {name: _stack([step[name] for step in traces], active, like=p.state[0]) for name in names}

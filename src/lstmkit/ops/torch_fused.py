@@ -34,6 +34,8 @@ def refusal(call: Call) -> str | None:
         return "torch does not take an empty batch or sequence"
     if torch.compiler.is_compiling():
         return "torch.compile cannot trace torch's recurrent layers"
+    if torch._C._are_functorch_transforms_active():
+        return "torch's recurrent layers do not go through torch.func (vmap, jvp, ...)"
     return None
 
 
@@ -41,13 +43,20 @@ def run(call: Call) -> list[Result]:
     x, layer = call.x, _LAYERS[call.spec.kind]
     weights = [p.params[name] for p in call.passes for name in _TORCH_WEIGHTS if name in p.params]
     state = tuple(torch.stack(parts) for parts in zip(*(p.state for p in call.passes), strict=True))
-    settings = (weights, call.spec.bias, 1, 0.0, False, len(call.passes) == 2)  # one layer, no dropout
+    # One layer, no dropout. The training flag has no other effect than to keep what the backward pass needs:
+    # cuDNN refuses to differentiate without it.
+    settings = (weights, call.spec.bias, 1, 0.0, torch.is_grad_enabled(), len(call.passes) == 2)
     if call.lengths is None:
         output, *final = layer(x, _as_torch(state), *settings, False)
         return _results(call, output, tuple(final))
 
-    # Packing wants lengths of at least one on the CPU; rows of none are put right at the end.
+    # Packing wants lengths of at least one on the CPU. A row of none runs one step over zeros, not over its padding
+    # (a NaN there would reach every gradient), and is put right at the end.
     lengths = call.lengths.cpu()
+    empty_rows = int(lengths.min()) == 0
+    some = (lengths > 0).to(x.device).unsqueeze(-1)
+    if empty_rows:
+        x = torch.where(some, x, x.new_zeros(()))
     packed = pack_padded_sequence(x, lengths.clamp(min=1), enforce_sorted=False)
     assert packed.sorted_indices is not None
     assert packed.unsorted_indices is not None
@@ -55,8 +64,7 @@ def run(call: Call) -> list[Result]:
     data, *final = layer(packed.data, packed.batch_sizes, _as_torch(state_sorted), *settings)
     output, _ = pad_packed_sequence(packed._replace(data=data), total_length=x.shape[0])
     final = tuple(s.index_select(1, packed.unsorted_indices) for s in final)
-    if int(lengths.min()) == 0:
-        some = (lengths > 0).to(x.device).unsqueeze(-1)
+    if empty_rows:
         output = torch.where(some, output, output.new_zeros(()))
         final = tuple(torch.where(some, f, s) for f, s in zip(final, state, strict=True))
     return _results(call, output, final)

@@ -1,0 +1,65 @@
+"""The plain methods that every result stands beside; the field's own libraries do the work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from lstmkit.progress import Progress
+
+SERIES_BASELINES = ("SeasonalNaive", "AutoETS")
+
+#: AutoETS of longer histories takes minutes and forecasts no better; both baselines see at most this many steps.
+LONGEST_HISTORY = 1500
+
+
+def forecast_baselines(
+    histories: Sequence[pd.DataFrame],
+    horizon: int,
+    *,
+    freq: str | int,
+    season: int,
+    levels: Sequence[int],
+    names: Sequence[str] = SERIES_BASELINES,
+    progress: Progress | None = None,
+) -> tuple[pd.DataFrame, list[str]]:
+    """SeasonalNaive and AutoETS (statsforecast), fitted anew at every origin.
+
+    Args:
+        histories: For each origin what was known then, ``unique_id, ds, y``, each series up to its own cutoff.
+        horizon: Steps to forecast.
+        freq: As pandas has it, or a whole number.
+        season: Steps in a season.
+        levels: Interval levels in percent.
+        names: Which of the two.
+        progress: Whom to tell.
+
+    Returns:
+        ``unique_id, ds, cutoff``, and for each baseline ``name``, ``name-lo-80``, ``name-hi-80``, …; and what must be
+        said of them.
+    """
+    from statsforecast import StatsForecast
+    from statsforecast.models import AutoETS, SeasonalNaive
+
+    naive = SeasonalNaive(season_length=season)
+    # As in R's forecast::ets, a season of more than 24 steps is beyond ETS's seasonal states.
+    known = {"SeasonalNaive": naive, "AutoETS": AutoETS(season_length=season if season <= 24 else 1)}
+    engine = StatsForecast([known[name] for name in names], freq=freq, fallback_model=SeasonalNaive(season_length=1))
+    notes = ["Baselines: missing values are interpolated for them, since they take none."]
+    if max(history.groupby("unique_id").size().max() for history in histories) > LONGEST_HISTORY:
+        notes.append(f"The baselines see the last {LONGEST_HISTORY} steps of longer series.")
+    frames = []
+    with (progress or Progress()).task("baselines", len(histories)) as task:
+        for i, history in enumerate(histories):
+            recent = history.groupby("unique_id", sort=False).tail(LONGEST_HISTORY)
+            filled = recent.assign(y=recent.groupby("unique_id", sort=False)["y"].transform(_interpolate))
+            cutoffs = filled.groupby("unique_id", sort=False)["ds"].last().rename("cutoff")
+            frame = engine.forecast(df=filled, h=horizon, level=sorted(levels))
+            frames.append(frame.merge(cutoffs, left_on="unique_id", right_index=True))
+            task.update(i + 1)
+    return pd.concat(frames, ignore_index=True), notes
+
+
+def _interpolate(y: pd.Series) -> pd.Series:
+    return y.interpolate(limit_direction="both")

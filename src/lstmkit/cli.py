@@ -1,0 +1,255 @@
+"""The command line: the job is a noun, the verbs serve all jobs. Results on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lstmkit import settings
+from lstmkit.errors import SettingError, UserError
+from lstmkit.jobs import Job, job_class, job_names, load
+from lstmkit.progress import TerminalProgress
+from lstmkit.run import RunFolder
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Long short-term memory networks, from raw file to answer.",
+)
+_WITH_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+RunArg = Annotated[Path, typer.Argument(help="folder that 'fit' made")]
+DataArg = Annotated[str, typer.Argument(help="file with the data")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
+
+
+@app.command()
+def jobs(
+    job: Annotated[str | None, typer.Argument(help="a job, to list its settings")] = None, as_json: Json = False
+) -> None:
+    """List the jobs, or the settings of one."""
+    if job is None:
+        rows = [{"job": name, "what": job_class(name).summary} for name in job_names()]
+    else:
+        declared = settings.declared(job_class(job))
+        rows = [
+            {"setting": f"--{name.replace('_', '-')}", "default": _shown(f.default), "what": _meaning(f.metadata)}
+            for name, f in declared.items()
+        ]
+    _print_rows(rows, as_json)
+
+
+@app.command(context_settings=_WITH_SETTINGS)
+def fit(
+    context: typer.Context,
+    job: Annotated[str, typer.Argument(help="what to do; see 'lstmkit jobs'")],
+    data: DataArg,
+    run: Annotated[Path, typer.Option("-o", "--run", help="folder for model, report and checkpoints")],
+    validation: Annotated[str | None, typer.Option(help="file to validate on, instead of a part of the data")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in that folder")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="delete the run in that folder first")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train on DATA, with an honest test beside plain baselines. Settings: --name value, see 'lstmkit jobs JOB'."""
+    cls = job_class(job)
+    given = _given_settings(cls, context.args)
+    if resume:
+        given = {**RunFolder.read_about(run)["settings"], **given}
+    fitted = cls(**given)
+    fitted.fit(data, validation, run=run, resume=resume, overwrite=overwrite, progress=TerminalProgress())
+    metrics = json.loads((run / "metrics.json").read_text())
+    if as_json:
+        _print_json({"run": str(run), **metrics})
+        return
+    if fitted.evaluation is not None:
+        print(fitted.evaluation)
+    print(f"model   {run}\nreport  {run / 'report.html'}")
+    if "interrupted" in metrics["training"]:
+        print(f"Training was interrupted; the model is usable. Go on with: lstmkit fit {job} {data} -o {run} --resume")
+
+
+@app.command(context_settings=_WITH_SETTINGS)
+def predict(
+    context: typer.Context,
+    run: RunArg,
+    data: DataArg,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="file for the answer [default: stdout]")] = None,
+    picture: Annotated[Path | None, typer.Option(help="file for a picture of it (png, svg, pdf)")] = None,
+    as_json: Json = False,
+) -> None:
+    """Answers for DATA from the model in RUN."""
+    job = load(run)
+    answer = job.predict(data, **_given_options(job.predict, context.args))
+    if picture is not None:
+        job.picture(data, answer).savefig(picture, dpi=150)
+    text = json.dumps(job.records(answer), indent=2, default=str) if as_json else job.text(answer)
+    if output is not None:
+        output.write_text(text + "\n", encoding="utf-8")
+    else:
+        print(text)
+
+
+@app.command()
+def evaluate(run: RunArg, data: DataArg, as_json: Json = False) -> None:
+    """The model in RUN beside plain baselines, on DATA it was not fitted to."""
+    evaluation = load(run).evaluate(data)
+    _print_json(evaluation.to_json()) if as_json else print(evaluation)
+
+
+@app.command(context_settings=_WITH_SETTINGS)
+def look(
+    context: typer.Context,
+    run: RunArg,
+    data: DataArg,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="page [default: RUN/look.html]")] = None,
+) -> None:
+    """Look inside: every gate over an example of DATA, drawn on one page."""
+    from lstmkit.report import table_text, write_report
+
+    job = load(run)
+    sections = job.look(data, **_given_options(job.look, context.args))
+    page = output or run / "look.html"
+    write_report(page, f"Inside the {job.name} model", [], sections, {"model": str(run)})
+    for section in sections:
+        if section.table is not None:
+            print(f"{section.title}\n{table_text(section.table, section.best)}\n")
+    print(f"page    {page}")
+
+
+@app.command()
+def data(
+    name: Annotated[str | None, typer.Argument(help="a public data set, to fetch it")] = None, as_json: Json = False
+) -> None:
+    """List the public data sets, or fetch one and say where it is."""
+    from lstmkit.data import catalog
+
+    if name is not None:
+        print(catalog.locate(name, download=True))
+        return
+    rows = [{"name": n, "what": catalog.entry(n).title, "licence": catalog.entry(n).licence} for n in catalog.names()]
+    _print_rows(rows, as_json)
+
+
+@app.command()
+def reproduce(
+    recipe: Annotated[str | None, typer.Argument(help="a recipe; without one they are listed")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="folder for the result")] = Path("results"),
+    as_json: Json = False,
+) -> None:
+    """Fit a recipe on public data and hold it against the published figure."""
+    from lstmkit import recipes
+
+    if recipe is None:
+        _print_rows([{"recipe": r.name, "what": r.title} for r in recipes.all_recipes()], as_json)
+        return
+    result = recipes.reproduce(recipe, TerminalProgress())
+    path = result.write(output)
+    _print_json(result.to_json()) if as_json else print(f"{result}\nresult  {path}")
+
+
+@app.command()
+def demo(
+    run: Annotated[Path, typer.Option("-o", "--run", help="folder for model and report")] = Path("demo"),
+) -> None:
+    """Fit, backtest and forecast a real series that comes with the package."""
+    from lstmkit.demo import run_demo
+
+    run_demo(run, TerminalProgress())
+
+
+def main() -> None:
+    """Run a command; a user's mistake is one line and exit code 2."""
+    try:
+        app(standalone_mode=False)
+    except UserError as err:
+        _fail(str(err))
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    except OSError as err:
+        _fail(f"{err.filename or 'a file'}: {err.strerror or err}")
+    except Exception as err:  # click's own complaints about the command line, by their common shape
+        if not hasattr(err, "format_message"):
+            raise
+        _fail(f"{err.format_message()} (see lstmkit --help)")
+
+
+def _fail(message: str) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+# ---- settings as options ---------------------------------------------------------------------------------------------
+
+
+def _given_settings(cls: type[Job], args: list[str]) -> dict[str, Any]:
+    """``--name value``, ``--name=value``, ``--flag`` and ``--no-flag`` as settings of ``cls``."""
+    declared = settings.declared(cls)
+    given = {}
+    for name, text in _options(args, flags={n for n, f in declared.items() if isinstance(f.default, bool)}):
+        if name not in declared:
+            raise SettingError(settings.unknown(name, declared))
+        given[name] = settings.parse(cls, name, text)
+    return given
+
+
+def _given_options(method: Any, args: list[str]) -> dict[str, str]:
+    """Further options of a verb: the text-valued keywords of the job's method."""
+    known = [name for name in inspect.signature(method).parameters if name != "data"]
+    given = dict(_options(args, flags=set()))
+    for name in given:
+        if name not in known:
+            raise SettingError(settings.unknown(name, known, what="option"))
+    return given
+
+
+def _options(args: list[str], flags: set[str]) -> list[tuple[str, str]]:
+    found, rest = [], list(args)
+    while rest:
+        option = rest.pop(0)
+        if not option.startswith("--"):
+            raise SettingError(f"unexpected {option!r}: settings are given as --name value")
+        name, given, text = option[2:].partition("=")
+        name = name.replace("-", "_")
+        if not given and name.removeprefix("no_") in flags and (not rest or rest[0].startswith("--")):
+            name, text = name.removeprefix("no_"), "false" if name.startswith("no_") else "true"
+        elif not given:
+            if not rest:
+                raise SettingError(f"{option} has no value: give it as {option} VALUE")
+            text = rest.pop(0)
+        found.append((name, text))
+    return found
+
+
+# ---- print -----------------------------------------------------------------------------------------------------------
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=2, ensure_ascii=False, default=str))
+
+
+def _print_rows(rows: list[dict[str, str]], as_json: bool) -> None:
+    if as_json:
+        _print_json(rows)
+        return
+    widths = {key: max(len(row[key]) for row in rows) for key in rows[0]}
+    for row in rows:
+        print("  ".join(text.ljust(widths[key]) for key, text in row.items()).rstrip())
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
+    return "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def _meaning(metadata: Any) -> str:
+    return metadata["help"] + (f" ({', '.join(metadata['choices'])})" if metadata["choices"] else "")

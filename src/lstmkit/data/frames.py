@@ -1,0 +1,63 @@
+"""Forecasts as frames: ``unique_id, cutoff, ds, y, forecast, forecast-lo-80, …``, a row a step of each window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from lstmkit.data.series import SeriesSet
+from lstmkit.data.windows import Origins
+from lstmkit.metrics import quantile_columns
+
+
+def forecast_frame(
+    series: SeriesSet, origins: Origins, quantiles: np.ndarray, levels: Sequence[int], name: str
+) -> pd.DataFrame:
+    """Quantile forecasts ``(N, H, Q)`` of windows ``(N, 2)`` as a long frame, with what came as ``y``."""
+    horizon = quantiles.shape[1]
+    stamps = {i: series.stamps(i, 0, int(series.lengths[i]) + horizon) for i in set(origins[:, 0].tolist())}
+    steps = origins[:, 1:] + np.arange(horizon)
+    columns: dict[str, object] = {
+        "unique_id": np.repeat(np.asarray(series.ids, dtype=object)[origins[:, 0]], horizon),
+        "cutoff": _concat([stamps[i][[t - 1] * horizon] for i, t in origins]),
+        "ds": _concat([stamps[i][t : t + horizon] for i, t in origins]),
+        "y": np.concatenate([_padded(series.y[i], horizon)[s] for (i, _), s in zip(origins, steps, strict=True)]),
+    }
+    for q, suffix in enumerate(quantile_columns(levels).values()):
+        columns[name + suffix] = quantiles[:, :, q].reshape(-1)
+    frame = pd.DataFrame(columns)
+    ordered = [name, *(f"{name}-{side}-{level}" for level in sorted(levels) for side in ("lo", "hi"))]
+    return frame[["unique_id", "cutoff", "ds", "y", *ordered]]
+
+
+def histories_by_window(series: SeriesSet, origins: Origins) -> list[pd.DataFrame]:
+    """What was known at each series' first origin, second, …: ``unique_id, ds, y`` frames, for the baselines."""
+    by_series = pd.DataFrame(origins, columns=["series", "step"]).sort_values(["series", "step"], kind="stable")
+    rank = by_series.groupby("series").cumcount()
+    return [_history(series, window.to_numpy()) for _, window in by_series.groupby(rank)]
+
+
+def training_frame(series: SeriesSet, ends: Sequence[int]) -> pd.DataFrame:
+    """The first ``ends[i]`` steps of every series, known values only: MASE's denominator is taken of them."""
+    return _history(series, np.stack([np.arange(len(series)), np.asarray(ends)], axis=1)).dropna(subset=["y"])
+
+
+def _history(series: SeriesSet, ends: Origins) -> pd.DataFrame:
+    parts = [(series.ids[i], series.stamps(i, 0, n), series.y[i][:n]) for i, n in ends]
+    return pd.DataFrame(
+        {
+            "unique_id": np.repeat(np.array([uid for uid, _, _ in parts], dtype=object), [len(y) for _, _, y in parts]),
+            "ds": _concat([ds for _, ds, _ in parts]),
+            "y": np.concatenate([y for _, _, y in parts]),
+        }
+    )
+
+
+def _concat(indices: Sequence[pd.Index]) -> pd.Index:
+    return indices[0].append(list(indices[1:])) if len(indices) > 1 else indices[0]
+
+
+def _padded(y: np.ndarray, horizon: int) -> np.ndarray:
+    return np.concatenate([y, np.full(horizon, np.nan)])

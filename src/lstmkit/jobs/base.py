@@ -1,0 +1,316 @@
+"""The contract of a job: raw data in, answers and evidence out. A job says what is special to it; the rest is here."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from typing_extensions import Self
+
+import lstmkit
+from lstmkit import checkpoint, settings
+from lstmkit.data.batch import Loader, Source
+from lstmkit.errors import ModelFileError, SettingError, UserError
+from lstmkit.model import Ensemble, Model
+from lstmkit.parts.trunk import TRUNKS
+from lstmkit.progress import Progress, default_progress
+from lstmkit.report import Section, write_report
+from lstmkit.run import RunFolder
+from lstmkit.settings import setting, settings_class
+from lstmkit.train import History, TrainSettings, seeded, train
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A job's examples, split: ``valid`` for stopping and calibration, ``test`` for the evidence; ``None`` if empty."""
+
+    train: Any
+    valid: Any | None
+    test: Any | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well, against what.
+
+    Attributes:
+        table: A row a model: this one first, then the baselines.
+        best: For each score whether ``"low"`` or ``"high"`` is better, or what it should be near (``"near:80"``).
+        details: What the scores were taken from, as a frame.
+        notes: What must be known to read the table.
+    """
+
+    table: pd.DataFrame
+    best: dict[str, str]
+    details: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        from lstmkit.report import table_text
+
+        return "\n".join([table_text(self.table, self.best), *self.notes])
+
+    def to_json(self) -> dict[str, Any]:
+        """Table and notes, ready for JSON; a score that does not exist is ``None``."""
+        rows = self.table.astype(object).where(self.table.notna(), None).to_dict("records")
+        return {"table": rows, "notes": list(self.notes)}
+
+
+@settings_class
+class Job(ABC):
+    """What every job shares. Use one of the jobs; ``lstmkit jobs`` lists them."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+
+    cell: str = setting("lstm", "recurrent cell", choices=TRUNKS)
+    hidden_size: int = setting(64, "units in a layer", low=1)
+    num_layers: int = setting(1, "recurrent layers", low=1)
+    dropout: float = setting(0.1, "share of values dropped between parts in training", low=0, high=0.95)
+    epochs: int = setting(30, "passes at most", low=1)
+    steps_per_epoch: int = setting(0, "training steps in an epoch; 0 for a pass over all examples", low=0)
+    batch_size: int = setting(64, "examples in a step", low=1)
+    lr: float = setting(2e-3, "peak learning rate of AdamW", low=0)
+    weight_decay: float = setting(1e-2, "weight decay of AdamW", low=0)
+    warmup: float = setting(0.05, "share of the steps over which the rate rises", low=0, high=1)
+    decay: str = setting("cosine", "how the rate falls", choices=("cosine", "linear", "none"))
+    clip: float = setting(1.0, "largest norm of the gradient; 0 for no clipping", low=0)
+    average: float = setting(0.99, "decay of the moving average of weights that is kept; 0 for none", low=0, high=1)
+    patience: int = setting(6, "epochs without a better validation loss before stopping; 0 for never", low=0)
+    precision: str = setting("float32", "arithmetic of training", choices=("float32", "bf16"))
+    seed: int = setting(0, "of weights, noise and order", low=0)
+    seeds: int = setting(1, "models trained alike and averaged", low=1)
+    device: str = setting("auto", "where to compute: auto, cpu, cuda, cuda:1, …")
+    tensorboard: bool = setting(False, "write a TensorBoard log into the run folder")
+
+    # Learnt by fit; not settings.
+    _model: Model | None = field(default=None, init=False, repr=False)
+    _histories: list[History] = field(default_factory=list, init=False, repr=False)
+    evaluation: Evaluation | None = field(default=None, init=False, repr=False)  # of the test part, if fit had a run
+
+    # ---- what a job says of itself -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def read(self, data: Any) -> Any:
+        """A file or object as examples. Raises DataError."""
+
+    @abstractmethod
+    def split(self, examples: Any, validation: Any | None) -> Parts:
+        """The parts for training, validation and test. Raises DataError if they do not suffice."""
+
+    @abstractmethod
+    def prepare(self, train: Any) -> None:
+        """Fit what turns examples into numbers, on the training part alone."""
+
+    @abstractmethod
+    def build(self) -> Model:
+        """A fresh model for the prepared data."""
+
+    @abstractmethod
+    def source(self, examples: Any) -> Source:
+        """Prepared examples that can be put into batches."""
+
+    @abstractmethod
+    def calibrate(self, valid: Any | None) -> None:
+        """Make stated probabilities true, on the validation part."""
+
+    @abstractmethod
+    def fingerprint(self, examples: Any) -> str:
+        """A digest of the data: a run is only resumed on the same."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """All that was prepared and calibrated, ready for JSON."""
+
+    @abstractmethod
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up what :meth:`state` gave."""
+
+    @abstractmethod
+    def score(self, test: Any, progress: Progress) -> Evaluation:
+        """The model and its baselines on held-out examples."""
+
+    @abstractmethod
+    def sections(self, examples: Any) -> list[Section]:
+        """The job's own part of the report: ``evaluation``, pictures, what was done to the data."""
+
+    @abstractmethod
+    def predict(self, data: Any) -> Any:
+        """Answers, as objects of the field."""
+
+    @abstractmethod
+    def text(self, answer: Any) -> str:
+        """What :meth:`predict` gave, as a file of the field has it."""
+
+    @abstractmethod
+    def records(self, answer: Any) -> list[dict[str, Any]]:
+        """What :meth:`predict` gave, ready for JSON."""
+
+    @abstractmethod
+    def picture(self, data: Any, answer: Any) -> Figure:
+        """What :meth:`predict` gave, drawn."""
+
+    @abstractmethod
+    def look(self, data: Any) -> list[Section]:
+        """The gates over an example, drawn and counted."""
+
+    @abstractmethod
+    def evaluate(self, data: Any) -> Evaluation:
+        """The model beside the field's baselines, on data it was not fitted to."""
+
+    # ---- fit -----------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        data: Any,
+        validation: Any | None = None,
+        *,
+        run: str | Path | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Read, prepare, train, calibrate; with ``run`` also keep the model, evaluate it and write the report.
+
+        Args:
+            data: What the job reads.
+            validation: Data to validate on; else a part of ``data`` is held out.
+            run: Folder for model, checkpoints, history, metrics and report.
+            resume: Go on with the run in that folder.
+            overwrite: Delete the run in that folder first.
+            progress: Whom to tell; by default bars on a terminal.
+
+        Raises:
+            UserError: Data, settings or the folder do not do; nothing has been written then.
+        """
+        progress = progress or default_progress()
+        device = self._device()
+        examples = self.read(data)
+        parts = self.split(examples, None if validation is None else self.read(validation))
+        self.prepare(parts.train)
+        folder = None
+        if run is not None:
+            about = {"job": self.name, "settings": settings.values(self), "data": self.fingerprint(examples)}
+            folder = RunFolder.start(Path(run), about, resume=resume, overwrite=overwrite)
+        self._train(parts, device, folder, resume, progress)
+        self.calibrate(parts.valid)
+        if folder is not None:
+            self._finish(folder, examples, parts, progress)
+        return self
+
+    def _train(
+        self, parts: Parts, device: torch.device, folder: RunFolder | None, resume: bool, progress: Progress
+    ) -> None:
+        members: list[Model] = []
+        self._histories = []
+        train_source = self.source(parts.train)
+        valid = None if parts.valid is None else Loader(self.source(parts.valid), 4 * self.batch_size)
+        for member in range(self.seeds):
+            with seeded(self.seed + member):
+                model = self.build()
+                history = train(
+                    model,
+                    Loader(train_source, self.batch_size, self.seed + member, self.steps_per_epoch),
+                    valid,
+                    self._train_settings(device, self.seed + member),
+                    folder=None if folder is None else folder.checkpoints(member),
+                    resume=resume,
+                    tensorboard=folder.tensorboard(member) if folder is not None and self.tensorboard else None,
+                    progress=progress,
+                    title="training" if self.seeds == 1 else f"training {member + 1}/{self.seeds}",
+                )
+            members.append(model)
+            self._histories.append(history)
+            if not history.finished:
+                progress.say("interrupted: keeping the best weights so far")
+                break
+        self._model = members[0] if len(members) == 1 else Ensemble(members)
+
+    def _train_settings(self, device: torch.device, seed: int) -> TrainSettings:
+        shared = {name: getattr(self, name) for name in TrainSettings.__dataclass_fields__ if hasattr(self, name)}
+        return TrainSettings(**{**shared, "seed": seed, "device": device})
+
+    def _finish(self, folder: RunFolder, examples: Any, parts: Parts, progress: Progress) -> None:
+        self.save(folder.path)
+        folder.write_history([h.rows for h in self._histories])
+        self.evaluation = None if parts.test is None else self.score(parts.test, progress)
+        endings = [h.ended for h in self._histories]
+        folder.write_metrics({"test": self.evaluation and self.evaluation.to_json(), "training": endings})
+        self.write_report(folder.report, examples)
+
+    def write_report(self, path: Path, examples: Any) -> None:
+        """The run's page, self-contained HTML: what was learnt, how well, against what."""
+        from lstmkit.look.pictures import training_curve
+
+        sections = self.sections(examples)
+        if self._histories:
+            curves = {f"seed {k}": (h.rows, h.best_epoch) for k, h in enumerate(self._histories)}
+            ended = "; ".join(dict.fromkeys(h.ended for h in self._histories))
+            text = f"Loss by epoch. Training ended: {ended}. The weights of the best epoch are kept."
+            sections.append(Section("Training", text=text, figure=training_curve(curves), caption="Loss by epoch"))
+        facts = {"job": self.name, "lstmkit": lstmkit.__version__, "torch": torch.__version__}
+        facts |= {name: str(value) for name, value in settings.values(self).items()}
+        write_report(path, f"lstmkit {self.name}", [self.summary], sections, facts)
+
+    # ---- the saved model -----------------------------------------------------------------------------------------
+
+    @property
+    def model(self) -> Model:
+        """The trained network.
+
+        Raises:
+            UserError: There is none yet.
+        """
+        if self._model is None:
+            raise UserError(f"this {type(self).__name__} has no model yet: call fit first, or lstmkit.load a saved one")
+        return self._model
+
+    def save(self, path: str | Path) -> Path:
+        """Write the model's folder: ``weights.safetensors`` and ``model.json``."""
+        weights = {name: t for name, t in self.model.state_dict().items() if isinstance(t, Tensor)}
+        description = {
+            "job": self.name,
+            "lstmkit": lstmkit.__version__,
+            "settings": settings.values(self),
+            "members": len(self.model.members) if isinstance(self.model, Ensemble) else 1,
+            "state": self.state(),
+        }
+        checkpoint.save_model(Path(path), weights, description)
+        return Path(path)
+
+    @classmethod
+    def from_saved(cls, weights: dict[str, Tensor], description: dict[str, Any], where: Path) -> Self:
+        """The job that :meth:`save` wrote.
+
+        Raises:
+            ModelFileError: Description and weights do not make a model of this job.
+        """
+        try:
+            job = cls(**description["settings"])
+            job.load_state(description["state"])
+            members = [job.build() for _ in range(description["members"])]
+            job._model = members[0] if len(members) == 1 else Ensemble(members)
+            job._model.load_state_dict(weights)
+            job._model.eval()
+        except (KeyError, TypeError, IndexError, AttributeError, RuntimeError, SettingError) as err:
+            reason = str(err).splitlines()[0] if str(err) else type(err).__name__
+            raise ModelFileError(
+                f"{where} holds no sound {cls.name} model ({reason}): restore it, or fit anew"
+            ) from err
+        return job
+
+    def _device(self) -> torch.device:
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as err:
+            raise SettingError(f"device {self.device!r} is not to be had here: {str(err).splitlines()[0]}") from err
+        return device

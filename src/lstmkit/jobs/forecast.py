@@ -1,0 +1,512 @@
+"""Forecasting: many series in one global model, a point forecast and calibrated intervals."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from lstmkit.baselines import SERIES_BASELINES, forecast_baselines
+from lstmkit.calibrate import conformal_widths
+from lstmkit.data.batch import Batch, Loader
+from lstmkit.data.features import SeriesFeatures
+from lstmkit.data.frames import forecast_frame, histories_by_window, training_frame
+from lstmkit.data.series import SeriesSet, check_reach, read_series
+from lstmkit.data.windows import Origins, Windows, WindowScaling, every_origin
+from lstmkit.decode import roll_out
+from lstmkit.errors import DataError, SettingError
+from lstmkit.jobs import _forecast_report as forecast_report
+from lstmkit.jobs.base import Evaluation, Job, Parts
+from lstmkit.look import pictures
+from lstmkit.metrics import forecast_scores, quantile_columns
+from lstmkit.model import Ensemble, Model, SequenceModel, map_state
+from lstmkit.parts.encoders import PatchEncoder
+from lstmkit.parts.heads import DistributionHead, QuantileHead
+from lstmkit.parts.shortcuts import LinearExperts
+from lstmkit.parts.trunk import build_trunk
+from lstmkit.predict import predict
+from lstmkit.progress import Progress, default_progress
+from lstmkit.recurrent import Trace
+from lstmkit.report import Section
+from lstmkit.settings import setting, settings_class
+from lstmkit.train import seeded
+
+MOST_VALID_WINDOWS = 3000  #: More validation windows say no more; they are thinned out.
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Windows over series: where each horizon begins."""
+
+    series: SeriesSet
+    origins: Origins
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is decided by looking at the training data: frequency, season, steps in a window and in a patch."""
+
+    freq: str | int
+    season: int
+    past: int
+    patch: int
+
+
+class Answer(NamedTuple):
+    """One window's forecast in scaled values: quantiles ``(H, Q)``, and what turns them back."""
+
+    quantiles: np.ndarray
+    base: np.ndarray
+    scale: np.ndarray
+    target: np.ndarray
+
+
+@settings_class
+class Forecaster(Job):
+    """Forecast series, with intervals and the evidence.
+
+    Two ways: ``method="direct"`` answers all steps of the horizon at once with quantiles; ``"recursive"`` is fed its
+    own values, drawn from a distribution, step by step.
+
+    Data: a CSV or parquet file or a frame in long form ``unique_id, ds, y``; see ``read_series``.
+    Missing values are told to the model as missing; they are never a target, part of a scale, or scored.
+
+    >>> import numpy as np
+    >>> series = 10 + np.sin(np.arange(120) * np.pi / 6)
+    >>> forecaster = Forecaster(horizon=6, season=12, epochs=1, steps_per_epoch=2, hidden_size=4).fit(series)
+    >>> forecaster.predict(series).columns.tolist()[:5]
+    ['unique_id', 'ds', 'forecast', 'forecast-lo-50', 'forecast-hi-50']
+    """
+
+    name: ClassVar[str] = "forecast"
+    summary: ClassVar[str] = "Forecast many series with intervals, beside SeasonalNaive and AutoETS."
+
+    horizon: int = setting(24, "steps to forecast", low=1)
+    id_col: str = setting("unique_id", "column of the series' name")
+    time_col: str = setting("ds", "column of the stamps")
+    target_col: str = setting("y", "column of the values")
+    freq: str | None = setting(None, "frequency as pandas has it (h, D, MS, …); inferred if not given")
+    past: tuple[str, ...] = setting((), "covariates known only up to now")
+    future: tuple[str, ...] = setting((), "covariates known over the horizon")
+    static: tuple[str, ...] = setting((), "covariates with one value a series")
+    calendar: bool = setting(True, "give the model the calendar (hour, weekday, …)")
+    season: int = setting(0, "steps in a season; 0 for the frequency's (24 for hours, 12 for months, …)", low=0)
+    window: int = setting(0, "past steps the model sees; 0 for a choice by season and horizon", low=0)
+    patch: int = setting(0, "steps folded into one step of the LSTM; 0 for a choice by season", low=0)
+    method: str = setting("direct", "all steps at once, or fed its own values", choices=("direct", "recursive"))
+    distribution: str = setting(
+        "student_t", "of the recursive method", choices=("normal", "student_t", "negative_binomial")
+    )
+    answer_from: str = setting(
+        "auto",
+        "direct: the state at the end of the past, or the LSTM run on over the horizon; auto: the horizon if there are "
+        "future covariates",
+        choices=("auto", "past", "horizon"),
+    )
+    samples: int = setting(200, "paths that the recursive method draws", low=2)
+    levels: tuple[int, ...] = setting((50, 80, 95), "intervals, in percent", low=1, high=99)
+    log: bool = setting(False, "model the logarithm: for values above 0 whose swings grow with their level")
+    level: str = setting("auto", "taken out of each window", choices=("auto", "none", "mean", "last", "season"))
+    scale: str = setting("auto", "unit of each window", choices=("auto", "none", "std", "difference", "mean"))
+    experts: int = setting(4, "linear maps beside the LSTM, which chooses among them; 0 for none", low=0)
+    residual: bool = setting(True, "layers after the first add their input to their output")
+    steps_per_epoch: int = setting(50, "training steps in an epoch; 0 for a pass over all windows", low=0)
+    valid_share: float = setting(
+        0.15, "share of each series, from its end, to validate and calibrate on", low=0, high=0.5
+    )
+    test_windows: int = setting(-1, "windows at the end held out for the test; -1: up to 5, in a fifth", low=-1)
+
+    _plan: Plan | None = field(default=None, init=False, repr=False)
+    _features: SeriesFeatures = field(default_factory=SeriesFeatures, init=False, repr=False)
+    _trained_until: dict[str, str] = field(default_factory=dict, init=False, repr=False)
+    _widths: np.ndarray | None = field(default=None, init=False, repr=False)
+
+    # ---- from file to windows ------------------------------------------------------------------------------------
+
+    def read(self, data: Any, ahead: Any | None = None) -> SeriesSet:
+        """Data as series; a saved model's frequency is asked of them."""
+        series = read_series(
+            data,
+            id_col=self.id_col,
+            time_col=self.time_col,
+            target_col=self.target_col,
+            freq=self.freq if self._plan is None else self._plan.freq,
+            past=self.past,
+            future=self.future,
+            static=self.static,
+            ahead=ahead,
+        )
+        if self._counts and any((y[~np.isnan(y)] < 0).any() for y in series.y):
+            raise DataError("distribution=negative_binomial is for counts, but there are values below 0")
+        if self.log:
+            worst = next((i for i, y in enumerate(series.y) if (y <= 0).any()), None)
+            if worst is not None:
+                raise DataError(
+                    f"log=true needs values above 0, but series {series.ids[worst]!r} has others: drop --log"
+                )
+        return series
+
+    def split(self, series: SeriesSet, validation: SeriesSet | None) -> Parts:
+        """Each series is cut into training, validation and test, in the order of time."""
+        n, h = series.lengths, self.horizon
+        n_test = h * self._n_test_windows(int(n.min()))
+        # With valid_share=0 nothing is held out: all epochs are run and the intervals are the model's own.
+        n_valid = np.maximum(h, (self.valid_share * (n - n_test)).astype(int)) if self.valid_share else 0 * n
+        n_train = n - n_test - (n_valid if validation is None else 0)
+        self._check_long_enough(series, n_train, int(n_test + (n_valid.min() if validation is None else 0)))
+        self._plan = self._make_plan(series, int(n_train.max()))
+        self._trained_until = {
+            uid: str(series.stamps(i, 0, int(n[i] - n_test))[-1]) for i, uid in enumerate(series.ids)
+        }
+        first = np.minimum(n_train - h, max(2, min(self._plan.past, 2 * self._plan.season)))
+        train = Examples(series.until(n_train), every_origin(series, first, n_train - h))
+        if validation is not None:
+            valid = self._valid_examples(validation, np.full(len(validation), 2), validation.lengths)
+        else:
+            valid = self._valid_examples(series, n_train, n - n_test) if self.valid_share else None
+        test = None
+        if n_test:
+            test = Examples(series, every_origin(series, n - n_test, n - h, stride=h))
+        return Parts(train, valid, test)
+
+    def _n_test_windows(self, shortest: int) -> int:
+        return self.test_windows if self.test_windows >= 0 else max(1, min(5, shortest // 5 // self.horizon))
+
+    def _check_long_enough(self, series: SeriesSet, n_train: np.ndarray, held_out: int) -> None:
+        needed = self.horizon + 2
+        short = np.flatnonzero(n_train < needed)
+        if short.size:
+            i = short[int(np.argmin(n_train[short]))]
+            others = f" (and {short.size - 1} more)" if short.size > 1 else ""
+            raise DataError(
+                f"series {series.ids[i]!r}{others} has {series.lengths[i]} steps; horizon {self.horizon} needs "
+                f"{needed + held_out} ({needed} to train, {held_out} held out): lower --horizon or leave the series out"
+            )
+
+    def _valid_examples(self, series: SeriesSet, first: np.ndarray, ends: np.ndarray) -> Examples:
+        last = ends - self.horizon
+        stride = max(1, int((last - first + 1).clip(0).sum()) // MOST_VALID_WINDOWS)
+        origins = every_origin(series, first, last, stride)
+        if not len(origins):
+            raise DataError(f"no validation series is as long as the horizon of {self.horizon} steps: give longer ones")
+        return Examples(series.until(ends), origins)
+
+    def _make_plan(self, series: SeriesSet, longest: int) -> Plan:
+        season = self.season or season_of(series.freq)
+        subdaily = season >= 24
+        past = self.window or min(max(2 * self.horizon, (7 if subdaily else 3) * season, 24), longest)
+        patch = self.patch or (season if subdaily and past >= 7 * season and self.method == "direct" else 1)
+        if self.method == "recursive" and patch > 1:
+            raise SettingError("patch must be 1 with method=recursive, which goes step by step")
+        return Plan(series.freq, season, past=-(-past // patch) * patch, patch=patch)
+
+    def prepare(self, train: Examples) -> None:
+        """Covariates' means and categories, from the training part."""
+        self._features = SeriesFeatures.fit(
+            train.series, past=self.past, future=self.future, static=self.static, calendar=self.calendar
+        )
+
+    def source(self, examples: Examples) -> Windows:
+        return Windows(
+            examples.series,
+            self._features,
+            self._scaling,
+            examples.origins,
+            past=self.plan.past,
+            horizon=self.horizon,
+            ahead=-(-self.horizon // self.plan.patch) * self.plan.patch if self._over_horizon else 0,
+            fed=self.method == "recursive",
+            counts=self._counts,
+        )
+
+    @property
+    def plan(self) -> Plan:
+        """What fit decided by looking at the data."""
+        assert self._plan is not None
+        return self._plan
+
+    @property
+    def _counts(self) -> bool:
+        return self.method == "recursive" and self.distribution == "negative_binomial"
+
+    @property
+    def _over_horizon(self) -> bool:
+        """Whether the trunk runs on over the horizon, where it can see what is known ahead."""
+        if self.method == "recursive" or self.answer_from == "horizon":
+            return True
+        return self.answer_from == "auto" and bool(self.future)
+
+    @property
+    def _scaling(self) -> WindowScaling:
+        seasonal = self.plan.season > 1 and self.plan.past > self.plan.season
+        level, scale = ("season", "difference") if seasonal else ("last", "std")
+        if self._counts:  # counts are fed in units of their mean
+            level, scale = "none", "mean"
+        elif self.method == "recursive":
+            level, scale = "mean", "std"
+        return WindowScaling(
+            log=self.log,
+            level=level if self.level == "auto" else self.level,
+            scale=scale if self.scale == "auto" else self.scale,
+            season=self.plan.season,
+        )
+
+    # ---- the network, and what it says ---------------------------------------------------------------------------
+
+    def build(self) -> Model:
+        plan, width = self.plan, self.hidden_size
+        encoder = PatchEncoder(Windows.N_OWN_FEATURES + self._features.width, plan.patch, width, self.dropout)
+        trunk = build_trunk(
+            self.cell, width, width, num_layers=self.num_layers, dropout=self.dropout, residual=self.residual
+        )
+        if self.method == "recursive":
+            return SequenceModel(encoder, trunk, DistributionHead(trunk.output_size, self.distribution))
+        # The last state answers for the whole horizon, or each further step of the trunk for its patch.
+        answered = plan.patch if self._over_horizon else self.horizon
+        head = QuantileHead(trunk.output_size, self._quantiles, self.horizon, answered, self.dropout, width)
+        experts = LinearExperts(plan.past, self.horizon, trunk.output_size, self.experts) if self.experts else None
+        return SequenceModel(encoder, trunk, head, experts)
+
+    @property
+    def _quantiles(self) -> list[float]:
+        return list(quantile_columns(self.levels))
+
+    def _answers(self, examples: Examples, progress: Progress | None = None) -> Answer:
+        """Every window's answer, stacked: quantiles ``(N, H, Q)``, base and target ``(N, H)``, scale ``(N, 1)``."""
+        with seeded(self.seed):
+            loader = Loader(self.source(examples), 256 if self.method == "direct" else 32)
+            answers = predict(
+                self.model, loader, self._decode, device=self._device(), progress=progress, title="forecasting"
+            )
+        return Answer(*(np.stack(parts) for parts in zip(*answers, strict=True)))
+
+    def _decode(self, model: Model, batch: Batch) -> list[Answer]:
+        if self.method == "direct":
+            quantiles = model(batch.inputs)[0].sort(dim=-1).values  # crossing quantiles are put in order
+        else:
+            levels = torch.tensor(self._quantiles, device=batch.inputs.device)
+            quantiles = torch.quantile(self._paths(model, batch), levels, dim=1).movedim(0, -1)
+        assert batch.targets is not None
+        targets = batch.targets[:, -self.horizon :] if self.method == "direct" else batch.targets[:, self.plan.past :]
+        if self._counts:
+            targets = targets / batch.extras["scale"]
+        parts = (quantiles, batch.extras["base"], batch.extras["scale"], targets)
+        return [Answer(*row) for row in zip(*(p.double().cpu().numpy() for p in parts), strict=True)]
+
+    def _paths(self, model: Model, batch: Batch) -> Tensor:
+        """Sampled futures in scaled values: ``(B, samples, H)``."""
+        past, n = self.plan.past, self.samples
+        _, state = model(batch.inputs[:, :past])
+        state = map_state(state, lambda s: s.repeat_interleave(n, dim=1))
+        ahead = batch.inputs[:, past:].repeat_interleave(n, dim=0)
+        scale = batch.extras["scale"].float().repeat_interleave(n, dim=0).squeeze(1)
+        head = (model.members[0] if isinstance(model, Ensemble) else model).head
+        assert isinstance(head, DistributionHead)
+
+        def step(value: Tensor, t: int, state: Any) -> tuple[Tensor, Any]:
+            inputs = ahead[:, t].clone()
+            inputs[:, 0] = value
+            if t:
+                inputs[:, 1] = 1.0  # what was drawn counts as observed
+            outputs, state = model.step(inputs, state)
+            drawn = head.distribution(outputs, scale).sample()
+            return drawn / scale if self._counts else drawn, state
+
+        return roll_out(step, ahead[:, 0, 0], state, self.horizon).unflatten(0, (-1, n))
+
+    # ---- calibrated, back in the series' unit --------------------------------------------------------------------
+
+    def calibrate(self, valid: Examples | None) -> None:
+        """Conformal widths in scaled values, one for each interval."""
+        self._widths = None
+        if valid is not None:
+            answer, k = self._answers(valid), len(self.levels)
+            low, high = answer.quantiles[..., :k][..., ::-1], answer.quantiles[..., k + 1 :]
+            self._widths = conformal_widths(answer.target, low, high, np.sort(self.levels) / 100)
+
+    def _forecast(self, examples: Examples, progress: Progress | None = None) -> np.ndarray:
+        """Calibrated quantiles ``(N, H, Q)`` in the series' unit."""
+        answer, k = self._answers(examples, progress), len(self.levels)
+        z = answer.quantiles
+        if self._widths is not None:
+            median = z[..., k : k + 1]
+            z[..., :k] = np.minimum(z[..., :k] - self._widths[:, ::-1], median)
+            z[..., k + 1 :] = np.maximum(z[..., k + 1 :] + self._widths, median)
+            z[..., :k] = np.minimum.accumulate(z[..., :k][..., ::-1], axis=-1)[..., ::-1]
+            z[..., k + 1 :] = np.maximum.accumulate(z[..., k + 1 :], axis=-1)
+        y = self._scaling.inverse(z, answer.base[..., None], answer.scale[..., None])
+        return np.maximum(y, 0.0) if self._counts else y
+
+    def predict(self, data: Any, ahead: Any | None = None) -> pd.DataFrame:
+        """The ``horizon`` steps after each series' end.
+
+        Args:
+            data: The series, as for ``fit``; also ones it has not seen.
+            ahead: File or frame with the future-known covariates over the horizon, if ``data`` has not got them.
+
+        Returns:
+            ``unique_id, ds, forecast`` and for each level ``forecast-lo-80, forecast-hi-80``: the median and bounds.
+
+        Raises:
+            DataError: The data do not do; of a covariate that does not reach the horizon the missing span is named.
+        """
+        return self.forecast(self.read(data, ahead))
+
+    def forecast(self, series: SeriesSet) -> pd.DataFrame:
+        """As :meth:`predict`, of series that are read already."""
+        self.model  # noqa: B018  (says so if there is none)
+        check_reach(series, self.future, self.horizon)
+        origins = np.stack([np.arange(len(series)), series.lengths], axis=1)
+        quantiles = self._forecast(Examples(series, origins))
+        return forecast_frame(series, origins, quantiles, self.levels, "forecast").drop(columns=["cutoff", "y"])
+
+    # ---- evidence ------------------------------------------------------------------------------------------------
+
+    def evaluate(
+        self, data: Any, *, baselines: Sequence[str] = SERIES_BASELINES, progress: Progress | None = None
+    ) -> Evaluation:
+        """A backtest with rolling origins, on what fit has not seen.
+
+        Args:
+            data: Series that go on after the part fit was given (training and validation), or new ones.
+            baselines: Which to set beside the model, of ``"SeasonalNaive"`` and ``"AutoETS"``.
+            progress: Whom to tell.
+
+        Raises:
+            DataError: Fit has seen all of them.
+        """
+        self.model  # noqa: B018
+        series = self.read(data)
+        first = np.array([self._first_unseen(series, i) for i in range(len(series))])
+        origins = every_origin(series, first, series.lengths - self.horizon, stride=self.horizon)
+        if not len(origins):
+            raise DataError(
+                f"no series goes on for {self.horizon} steps after what fit has seen: give newer data, or fit with "
+                "--test-windows 1 or more"
+            )
+        return self.backtest(Examples(series, origins), baselines, progress or default_progress())
+
+    def _first_unseen(self, series: SeriesSet, i: int) -> int:
+        """First step of series ``i`` after what fit was given; a new series needs some past, of which two windows."""
+        until = self._trained_until.get(series.ids[i])
+        if until is None:
+            return min(2 * self.plan.past, int(series.lengths[i]) - self.horizon)
+        stamps = series.stamps(i, 0, int(series.lengths[i]))
+        last = int(until) if isinstance(self.plan.freq, int) else pd.Timestamp(until)
+        return max(1, int((stamps <= last).sum()))
+
+    def score(self, test: Examples, progress: Progress) -> Evaluation:
+        return self.backtest(test, SERIES_BASELINES, progress)
+
+    def backtest(self, examples: Examples, baselines: Sequence[str], progress: Progress) -> Evaluation:
+        """The model, fitted once, and the baselines, fitted anew at every origin, in one table."""
+        series, origins, levels = examples.series, examples.origins, sorted(self.levels)
+        label = f"{self.cell.upper()} ({self.method})"
+        forecasts = forecast_frame(series, origins, self._forecast(examples, progress), levels, label)
+        notes = [
+            f"{len(origins)} windows of {self.horizon} steps in {len(np.unique(origins[:, 0]))} series, all after what "
+            "training and validation saw. Means over windows, then over series.",
+            "Missing values are not scored. sMAPE and coverage in percent; MASE below 1 beats the in-sample seasonal "
+            "naive forecast.",
+        ]
+        if baselines:
+            beside, remarks = forecast_baselines(
+                histories_by_window(series, origins),
+                self.horizon,
+                freq=series.freq,
+                season=self.plan.season,
+                levels=levels,
+                names=baselines,
+                progress=progress,
+            )
+            forecasts = forecasts.merge(beside, on=["unique_id", "cutoff", "ds"], how="left", validate="1:1")
+            notes += remarks
+        first = pd.Series(origins[:, 1]).groupby(origins[:, 0]).min()
+        history = training_frame(series, [int(first.get(i, n)) for i, n in enumerate(series.lengths)])
+        table = forecast_scores(forecasts, history, [label, *baselines], season=self.plan.season, levels=levels)
+        best = dict.fromkeys(("MASE", "sMAPE", "MAE", "RMSE", "CRPS"), "low")
+        best |= {f"coverage-{level}": f"near:{level}" for level in levels}
+        return Evaluation(table, best, forecasts, tuple(notes))
+
+    def trace(self, data: Any, series: str | None = None) -> Trace:
+        """Gates and states over the last window of one series (the first, unless named), and over its horizon.
+
+        ``(window + horizon) / patch`` steps; of an ensemble it is the first member's.
+        """
+        found = self.read(data)
+        return self.trace_window(found, 0 if series is None else found.index(series))
+
+    def trace_window(self, series: SeriesSet, i: int) -> Trace:
+        """As :meth:`trace`, of series ``i`` of series that are read already."""
+        examples = Examples(series, np.array([[i, series.lengths[i]]]))
+        model = self.model.members[0] if isinstance(self.model, Ensemble) else self.model
+        assert isinstance(model, SequenceModel)
+        with torch.no_grad():
+            batch = self.source(examples).batch(np.array([0])).to(self._device())
+            return model.trunk.trace(model.encoder(batch.inputs))
+
+    def sections(self, series: SeriesSet) -> list[Section]:
+        return forecast_report.sections(self, series)
+
+    def look(self, data: Any, series: str | None = None) -> list[Section]:
+        """The gates over the last window of one series (the first, unless named)."""
+        return forecast_report.gate_sections(self, self.read(data), series)
+
+    def picture(self, data: Any, answer: pd.DataFrame) -> Figure:
+        series = self.read(data)
+        return pictures.forecast(series.to_frame(), answer, self.levels, title=f"{self.horizon} steps ahead")
+
+    def text(self, answer: pd.DataFrame) -> str:
+        return answer.to_csv(index=False, float_format="%.6g").rstrip()
+
+    def records(self, answer: pd.DataFrame) -> list[dict[str, Any]]:
+        return answer.assign(ds=answer["ds"].astype(str)).to_dict("records")
+
+    # ---- saved ---------------------------------------------------------------------------------------------------
+
+    def fingerprint(self, series: SeriesSet) -> str:
+        digest = hashlib.sha256(repr((series.ids, series.freq, series.starts)).encode())
+        for y in series.y:
+            digest.update(y.tobytes())
+        return digest.hexdigest()
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "plan": asdict(self.plan),
+            "features": self._features.to_json(),
+            "trained_until": self._trained_until,
+            "widths": None if self._widths is None else self._widths.tolist(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._plan = Plan(**state["plan"])
+        self._features = SeriesFeatures.from_json(state["features"])
+        self._trained_until = dict(state["trained_until"])
+        self._widths = None if state["widths"] is None else np.array(state["widths"])
+
+
+def season_of(freq: str | int) -> int:
+    """Steps in the usual season of a frequency: a day of hours or minutes, a week of days, a year of months.
+
+    >>> [season_of(f) for f in ("h", "15min", "D", "B", "W-SUN", "MS", "QE-DEC", "YS-JAN", 1)]
+    [24, 96, 7, 5, 52, 12, 4, 1, 1]
+    """
+    if isinstance(freq, int):
+        return 1
+    offset = pd.tseries.frequencies.to_offset(freq)
+    name = offset.name.split("-")[0]
+    by_name = {"D": 7, "B": 5, "W": 52, "MS": 12, "ME": 12, "BMS": 12, "BME": 12, "QS": 4, "QE": 4}
+    if name in by_name:
+        return max(1, by_name[name] // offset.n)
+    try:
+        step = pd.Timedelta(offset)
+    except ValueError:
+        return 1
+    return max(1, int(pd.Timedelta(days=1) / step)) if step < pd.Timedelta(days=1) else 1

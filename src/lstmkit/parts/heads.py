@@ -1,0 +1,101 @@
+"""From the trunk's features ``(B, S, P)`` to outputs, and the loss of the outputs against a batch's targets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributions import NegativeBinomial, Normal, StudentT
+
+from lstmkit.data.batch import Batch
+
+
+class QuantileHead(nn.Module):
+    """Quantiles of the last ``horizon`` steps, in one go.
+
+    Args:
+        input_size: Width of the trunk's features, ``P``.
+        levels: Quantile levels in (0, 1), rising, ``Q`` of them.
+        horizon: Steps answered.
+        patch: Steps that one feature vector stands for; the last ``ceil(horizon / patch)`` vectors are read.
+        dropout: In training, the share of the features dropped.
+        hidden_size: Units of the layer between features and quantiles.
+    """
+
+    levels: Tensor
+
+    def __init__(
+        self,
+        input_size: int,
+        levels: Sequence[float],
+        horizon: int,
+        patch: int = 1,
+        dropout: float = 0.0,
+        hidden_size: int = 64,
+    ) -> None:
+        super().__init__()
+        self.horizon, self.output_size = horizon, len(levels)
+        self.patch, self.steps = patch, math.ceil(horizon / patch)
+        self.register_buffer("levels", torch.tensor(levels, dtype=torch.float32), persistent=False)
+        last = nn.Linear(hidden_size, patch * len(levels))
+        # Near zero at first: training starts from the window's base (its level, its last season) as the forecast.
+        nn.init.normal_(last.weight, std=0.01)
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(nn.Dropout(dropout), nn.Linear(input_size, hidden_size), nn.GELU(), last)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(B, S, P) -> (B, horizon, Q)``."""
+        steps = self.layers(features[:, -self.steps :])
+        return steps.unflatten(2, (self.patch, self.output_size)).flatten(1, 2)[:, : self.horizon]
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Mean pinball loss over the known targets ``(B, horizon)``, times two: half of it is CRPS's share a level."""
+        assert batch.targets is not None
+        known = ~torch.isnan(batch.targets)
+        error = torch.where(known, batch.targets, 0.0).unsqueeze(-1) - outputs
+        pinball = torch.maximum(self.levels * error, (self.levels - 1) * error).mean(-1)
+        return 2 * (pinball * known).sum() / known.sum().clamp(min=1)
+
+
+class DistributionHead(nn.Module):
+    """A distribution over the next value, at every step.
+
+    Args:
+        input_size: Width of the trunk's features, ``P``.
+        family: ``"normal"``, ``"student_t"``, or ``"negative_binomial"`` for counts. The last is told the window's
+            scale (``batch.extras["scale"]``, ``(B, 1)``), since counts cannot be scaled: its mean is in units of it.
+
+    ``batch.targets`` is ``(B, S)``: scaled values, for counts the counts themselves.
+    """
+
+    def __init__(self, input_size: int, family: str) -> None:
+        super().__init__()
+        self.family = family
+        self.output_size = {"normal": 2, "student_t": 3, "negative_binomial": 2}[family]
+        self.linear = nn.Linear(input_size, self.output_size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(B, S, P) -> (B, S, output_size)``: raw parameters."""
+        return self.linear(features)
+
+    def distribution(self, outputs: Tensor, scale: Tensor) -> Normal | StudentT | NegativeBinomial:
+        """The distribution that ``outputs (..., output_size)`` stand for; ``scale`` broadcasts to ``(...)``."""
+        first, second = outputs[..., 0], F.softplus(outputs[..., 1]) + 1e-4
+        if self.family == "normal":
+            return Normal(first, second, validate_args=False)
+        if self.family == "student_t":
+            return StudentT(2 + F.softplus(outputs[..., 2]), first, second, validate_args=False)
+        # Salinas et al. 2020 (DeepAR), eq. 6: mean m and variance m + a m², here as total count 1/a and odds a m.
+        mean, count = (F.softplus(first) + 1e-6) * scale, 1 / second
+        return NegativeBinomial(count, logits=torch.log(mean / count), validate_args=False)
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Mean negative log-likelihood of the known targets."""
+        assert batch.targets is not None
+        known = ~torch.isnan(batch.targets)
+        dist = self.distribution(outputs.float(), batch.extras["scale"])
+        log_prob = dist.log_prob(torch.where(known, batch.targets, 0.0))
+        return -(log_prob * known).sum() / known.sum().clamp(min=1)

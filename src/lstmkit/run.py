@@ -1,0 +1,106 @@
+"""The run folder: what a fit leaves behind, and what it needs to go on after it was stopped."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lstmkit import checkpoint
+from lstmkit.errors import SettingError, UserError
+
+_RUN, _HISTORY, _METRICS, REPORT = "run.json", "history.csv", "metrics.json", "report.html"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder with a fit in it: ``run.json`` from the start, checkpoints on the way, the model and report at the end.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @classmethod
+    def start(cls, path: Path, about: Mapping[str, Any], *, resume: bool, overwrite: bool) -> RunFolder:
+        """Make the folder, or take it up again.
+
+        Args:
+            path: Where.
+            about: Job, settings and the data's fingerprint: a run is only resumed with the same.
+            resume: Go on with the run that is there.
+            overwrite: Delete the run that is there.
+
+        Raises:
+            UserError: There is a run already and neither was asked for; or other files; or nothing to resume.
+            SettingError: The run there was started with other settings or data.
+        """
+        folder = cls(path)
+        if resume:
+            folder._check_same(about)
+            return folder
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path} is a file: give another folder with -o")
+        if path.exists() and any(path.iterdir()):
+            if not (path / _RUN).exists():
+                raise UserError(f"{path} holds other files: give a new folder with -o")
+            if not overwrite:
+                raise UserError(f"{path} holds a run already: --resume it, --overwrite it, or give another folder")
+            shutil.rmtree(path)
+        path.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_json(path / _RUN, dict(about))
+        return folder
+
+    @staticmethod
+    def read_about(path: Path) -> dict[str, Any]:
+        """What a run was started with.
+
+        Raises:
+            UserError: There is no run.
+        """
+        if not (path / _RUN).exists():
+            raise UserError(f"{path} holds no run to resume: start one without --resume")
+        return checkpoint.read_json(path / _RUN)
+
+    def _check_same(self, about: Mapping[str, Any]) -> None:
+        before = self.read_about(self.path)
+        for name, value in about["settings"].items():
+            if before["settings"].get(name, value) != value:
+                raise SettingError(
+                    f"{self.path} was started with {name}={before['settings'][name]}, not {value}: "
+                    f"a run is resumed with its own settings"
+                )
+        if before["data"] != about["data"]:
+            raise UserError(f"{self.path} was started on other data: resume it with the same, or start a new run")
+
+    def checkpoints(self, member: int) -> Path:
+        """Where the checkpoints of one seed's training go."""
+        folder = self.path / "checkpoints" / f"seed-{member}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def tensorboard(self, member: int) -> Path:
+        """Where one seed's TensorBoard log goes."""
+        return self.path / "tensorboard" / f"seed-{member}"
+
+    def write_history(self, histories: Sequence[Sequence[Mapping[str, float]]]) -> None:
+        """``history.csv``: a row for each seed and epoch."""
+        names = ["seed", "epoch", "train_loss", "valid_loss", "lr"]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({"seed": k, **row} for k, rows in enumerate(histories) for row in rows)
+        checkpoint.write_bytes(self.path / _HISTORY, text.getvalue().encode())
+
+    def write_metrics(self, metrics: Any) -> None:
+        """``metrics.json``: the scores on the part that training never saw, the baselines' beside them."""
+        checkpoint.write_json(self.path / _METRICS, metrics)
+
+    @property
+    def report(self) -> Path:
+        return self.path / REPORT

@@ -1,0 +1,297 @@
+"""The only training loop. It knows models, batches and files, and nothing of any job."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lstmkit import checkpoint
+from lstmkit.data.batch import Loader
+from lstmkit.errors import TrainingError
+from lstmkit.model import Model, map_state
+from lstmkit.progress import Progress, Task
+
+_LAST, _BEST = "last.safetensors", "best.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train.
+
+    Attributes:
+        epochs: At most this many.
+        lr: Peak learning rate of AdamW.
+        weight_decay: Of AdamW.
+        warmup: Share of all steps over which the rate rises from 0.
+        decay: ``"cosine"`` or ``"linear"``, to 0 at the last step, or ``"none"``.
+        clip: Largest norm of the gradient; 0 for no clipping.
+        average: Decay of the moving average of weights that is validated and kept; 0 keeps the weights themselves.
+        patience: Epochs without a better validation loss before stopping; 0 for never.
+        precision: ``"float32"``, or ``"bf16"`` for autocast.
+        seed: Of weights, dropout and order.
+        device: A torch device.
+    """
+
+    epochs: int
+    lr: float
+    weight_decay: float
+    warmup: float
+    decay: str
+    clip: float
+    average: float
+    patience: int
+    precision: str
+    seed: int
+    device: torch.device
+
+
+@dataclass
+class History:
+    """What happened: a row an epoch (``epoch``, ``train_loss``, ``valid_loss``, ``lr``), the best, how it ended."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = -1
+    best_loss: float = math.inf
+    ended: str = "all epochs done"
+
+    @property
+    def finished(self) -> bool:
+        """False if Ctrl-C ended it, so that it can be resumed."""
+        return self.ended != "interrupted"
+
+
+def train(
+    model: Model,
+    loader: Loader,
+    valid: Loader | None,
+    settings: TrainSettings,
+    *,
+    folder: Path | None = None,
+    resume: bool = False,
+    tensorboard: Path | None = None,
+    progress: Progress | None = None,
+    title: str = "training",
+) -> History:
+    """Train ``model`` in place. It ends with the weights of the epoch that validated best; without ``valid``, the last.
+
+    Args:
+        model: With ``loss(batch, state) -> (loss, state)``.
+        loader: Training batches.
+        valid: Validation batches, for early stopping; ``None`` to run all epochs.
+        settings: How.
+        folder: Where checkpoints go, after every epoch; ``None`` to keep them in memory.
+        resume: Go on from ``folder``'s last checkpoint, if it has one: the weights come out bit for bit as if training
+            had never stopped (same machine and thread count, on the CPU).
+        tensorboard: Folder of a TensorBoard log.
+        progress: Whom to tell.
+        title: What to call it there.
+
+    Raises:
+        TrainingError: The loss is no longer a number.
+    """
+    run = _Training(model, loader, valid, settings, folder)
+    if resume:
+        run.restore()
+    total = settings.epochs * len(loader)
+    with (progress or Progress()).task(title, total) as task, _log(tensorboard) as log:
+        try:
+            while run.epoch < settings.epochs and not run.out_of_patience():
+                row = run.one_epoch(task)
+                for name, value in row.items():
+                    log(name, value, run.epoch)
+            run.history.ended = "no better for a while" if run.out_of_patience() else "all epochs done"
+        except KeyboardInterrupt:
+            run.history.ended = "interrupted"
+    run.load_best()
+    return run.history
+
+
+class _Training:
+    """The state of a training under way, which is what a checkpoint holds."""
+
+    def __init__(
+        self, model: Model, loader: Loader, valid: Loader | None, settings: TrainSettings, folder: Path | None
+    ) -> None:
+        self.model, self.loader, self.valid, self.settings, self.folder = model, loader, valid, settings, folder
+        model.to(settings.device)
+        self.averaged = copy.deepcopy(model).requires_grad_(False) if settings.average else model
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+        self.epoch = 0
+        self.history = History()
+        self.best: dict[str, Tensor] | None = None
+
+    def one_epoch(self, task: Task) -> dict[str, float]:
+        """Train, validate, keep. Counts only once it is whole: a stop in between leaves the last checkpoint valid."""
+        settings, total = self.settings, torch.zeros((), device=self.settings.device)
+        self.model.train()
+        state: Any = None
+        lr = 0.0
+        for i, batch in enumerate(self.loader.epoch(self.epoch)):
+            step = self.epoch * len(self.loader) + i
+            lr = learning_rate(settings, step, settings.epochs * len(self.loader))
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            state = map_state(state, Tensor.detach) if batch.continues else None
+            with _precision(settings):
+                loss, state = self.model.loss(batch.to(settings.device), state)
+            self._step(loss, step)
+            total += loss.detach()
+            if step % 10 == 0:
+                task.update(step + 1, self._standing(float(loss.detach())))
+        row = {"epoch": self.epoch + 1, "train_loss": float(total) / len(self.loader), "lr": lr}
+        if self.valid is not None:
+            row["valid_loss"] = mean_loss(self.averaged, self.valid, settings)
+        self._keep(row)
+        task.update(self.epoch * len(self.loader), self._standing(row["train_loss"]))
+        return row
+
+    def _step(self, loss: Tensor, step: int) -> None:
+        settings = self.settings
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss became {float(loss)} at step {step + 1}: lower lr (now {settings.lr:g}) or clip"
+            )
+        self.optimizer.zero_grad()
+        loss.backward()
+        if settings.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
+        self.optimizer.step()
+        if settings.average:
+            # In the first steps the average follows the weights closely, as in Polyak's running mean.
+            decay = min(settings.average, (1 + step) / (10 + step))
+            with torch.no_grad():
+                for kept, now in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
+                    kept.lerp_(now, 1 - decay)
+
+    def _standing(self, loss: float) -> str:
+        best = f", best validation {self.history.best_loss:.4g}" if self.history.best_epoch >= 0 else ""
+        return f"loss {loss:.4g}{best}"
+
+    def _keep(self, row: dict[str, float]) -> None:
+        self.epoch += 1
+        self.history.rows.append(row)
+        loss = row.get("valid_loss", -math.inf)  # without validation the last epoch is the best
+        if loss < self.history.best_loss or self.valid is None:
+            self.history.best_loss, self.history.best_epoch = loss, self.epoch
+            self.best = {name: t.detach().clone() for name, t in self.averaged.state_dict().items()}
+            if self.folder is not None:
+                checkpoint.write_tensors(self.folder / _BEST, self.best)
+        if self.folder is not None:
+            self._save(self.folder / _LAST)
+
+    def out_of_patience(self) -> bool:
+        patience = self.settings.patience
+        return bool(patience and self.valid is not None and self.epoch - max(self.history.best_epoch, 0) >= patience)
+
+    def load_best(self) -> None:
+        self.model.load_state_dict(self.best if self.best is not None else self.averaged.state_dict())
+        self.model.eval()
+
+    # ---- checkpoints ---------------------------------------------------------------------------------------------
+
+    def _save(self, path: Path) -> None:
+        tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
+        if self.settings.average:
+            tensors |= {f"averaged.{name}": t for name, t in self.averaged.state_dict().items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": t for name, t in moments.items()}
+        tensors |= {f"random.{name}": t for name, t in _random_state(self.settings.device).items()}
+        note = {"epoch": self.epoch, "rows": self.history.rows, "best_epoch": self.history.best_epoch}
+        checkpoint.write_tensors(path, tensors, note)
+
+    def restore(self) -> None:
+        """Take up the last checkpoint of the folder; start from scratch where it has none."""
+        if self.folder is None or not (self.folder / _LAST).exists():
+            return
+        tensors, note = checkpoint.read_tensors(self.folder / _LAST)
+        parts = {name: _under(name, tensors) for name in ("model", "averaged", "optimizer", "random")}
+        self.model.load_state_dict(parts["model"])
+        if self.settings.average:
+            self.averaged.load_state_dict(parts["averaged"])
+        optimizer = self.optimizer.state_dict()
+        indices = {name.split(".")[0] for name in parts["optimizer"]}
+        optimizer["state"] = {int(i): _under(i, parts["optimizer"]) for i in indices}
+        self.optimizer.load_state_dict(optimizer)
+        _set_random_state(parts["random"], self.settings.device)
+        self.epoch, rows, best_epoch = note["epoch"], note["rows"], note["best_epoch"]
+        self.history = History(rows=rows)
+        if best_epoch > 0:
+            self.history.best_epoch = best_epoch
+            self.history.best_loss = rows[best_epoch - 1].get("valid_loss", -math.inf)
+            self.best, _ = checkpoint.read_tensors(self.folder / _BEST)
+
+
+def learning_rate(settings: TrainSettings, step: int, total: int) -> float:
+    """The rate of step ``step`` (from 0) of ``total``: a linear rise, then the decay."""
+    rising = math.ceil(settings.warmup * total)
+    if step < rising:
+        return settings.lr * (step + 1) / rising
+    gone = (step - rising) / max(1, total - rising)
+    if settings.decay == "cosine":
+        return settings.lr * (1 + math.cos(math.pi * gone)) / 2
+    return settings.lr * (1 - gone) if settings.decay == "linear" else settings.lr
+
+
+@torch.no_grad()
+def mean_loss(model: Model, loader: Loader, settings: TrainSettings) -> float:
+    """Mean loss over the loader's examples."""
+    model.eval()
+    total, count, state = 0.0, 0, None
+    for batch in loader.epoch():
+        state = state if batch.continues else None
+        with _precision(settings):
+            loss, state = model.loss(batch.to(settings.device), state)
+        total, count = total + float(loss) * len(batch), count + len(batch)
+    return total / max(count, 1)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random numbers from ``seed``; the caller's own go on afterwards as if nothing had been drawn."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def _precision(settings: TrainSettings) -> AbstractContextManager[Any]:
+    return torch.autocast(settings.device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def _set_random_state(states: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    start = prefix + "."
+    return {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
+
+
+@contextmanager
+def _log(folder: Path | None) -> Iterator[Any]:
+    """``log(name, value, epoch)`` to TensorBoard, or to nowhere."""
+    if folder is None:
+        yield lambda name, value, epoch: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as err:
+        raise TrainingError("tensorboard=true needs the package: pip install 'lstmkit[tensorboard]'") from err
+    with SummaryWriter(str(folder)) as writer:
+        yield writer.add_scalar
