@@ -1,8 +1,44 @@
 """lstmkit: long short-term memory networks whose gates can be read, from the layer to the whole job."""
 
-from lstmkit.layers import GRU, LSTM, RNN, explain_backend
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from lstmkit.errors import UserError
+from lstmkit.layers import GRU, LSTM, RNN, BackendReport, explain_backend
+from lstmkit.ops.dispatch import BackendUnavailable
 from lstmkit.recurrent import Stream, Trace
+
+if TYPE_CHECKING:
+    from lstmkit.jobs import load
+    from lstmkit.jobs.forecast import Forecaster
 
 __version__ = "0.1.0"
 
-__all__ = ["GRU", "LSTM", "RNN", "Stream", "Trace", "__version__", "explain_backend"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "BackendReport",
+    "BackendUnavailable",
+    "Forecaster",
+    "Stream",
+    "Trace",
+    "UserError",
+    "__version__",
+    "explain_backend",
+    "load",
+]
+
+#: Jobs need their field's libraries, the layers do not: these names are imported when they are first used.
+_LATER = {"Forecaster": "lstmkit.jobs.forecast", "load": "lstmkit.jobs"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'lstmkit' has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(_LATER[name]), name)
+    except ModuleNotFoundError as err:
+        raise ModuleNotFoundError(f"lstmkit.{name} needs {err.name}: pip install 'lstmkit[series]'") from err

@@ -22,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Long short-term memory networks, from raw file to answer.",
 )
+_USAGE_ERROR: Any = typer.BadParameter.__base__  # click's complaint about a command line, which typer does not export
 _WITH_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 RunArg = Annotated[Path, typer.Argument(help="folder that 'fit' made")]
@@ -176,9 +177,7 @@ def main() -> None:
         sys.exit(130)
     except OSError as err:
         _fail(f"{err.filename or 'a file'}: {err.strerror or err}")
-    except Exception as err:  # click's own complaints about the command line, by their common shape
-        if not hasattr(err, "format_message"):
-            raise
+    except _USAGE_ERROR as err:
         _fail(f"{err.format_message()} (see lstmkit --help)")
 
 

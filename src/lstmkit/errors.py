@@ -1,5 +1,9 @@
 """A user's mistakes. Each says what is wrong, where, and what to do, in one line; the command line exits with 2."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 
 class UserError(ValueError):
     """Something the user can mend. Its message is one line."""
@@ -19,3 +23,19 @@ class ModelFileError(UserError):
 
 class TrainingError(UserError):
     """Training cannot go on (the loss is no longer a number)."""
+
+
+def show_stamp(stamp: object) -> str:
+    """A stamp as a message shows it: a day without its midnight."""
+    return str(stamp).removesuffix(" 00:00:00")
+
+
+def one_line(text: object) -> str:
+    """The start of any text, on one line."""
+    return " ".join(str(text).split())[:200]
+
+
+def listing(names: Iterable[object]) -> str:
+    """Names in a row, not too many."""
+    shown = [one_line(name) for name in names]
+    return ", ".join(shown[:12]) + (f", … ({len(shown)} in all)" if len(shown) > 12 else "")

@@ -16,6 +16,11 @@ from lstmkit.errors import SettingError, UserError
 _RUN, _HISTORY, _METRICS, REPORT = "run.json", "history.csv", "metrics.json", "report.html"
 
 
+def is_unfinished(path: Path) -> bool:
+    """Whether a fit was begun there that has not come to a model."""
+    return (path / _RUN).exists() and not (path / checkpoint.DESCRIPTION).exists()
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """A folder with a fit in it: ``run.json`` from the start, checkpoints on the way, the model and report at the end.

@@ -136,6 +136,7 @@ def calendar_fields(series: SeriesSet) -> tuple[str, ...]:
     """The fields that say something at the series' frequency; none for whole-number stamps.
 
     A field counts only if the longest series has seen at least two rounds of it: what was seen once cannot be learnt.
+    The day of the month is for days and longer steps.
     """
     if isinstance(series.freq, int):
         return ()
@@ -144,7 +145,8 @@ def calendar_fields(series: SeriesSet) -> tuple[str, ...]:
     span = (stamps[-1] - stamps[0]) / pd.Timedelta(days=1)
     step = span / max(1, len(stamps) - 1)
     rounds = {"hour": 1.0, "weekday": 7.0, "monthday": 30.4, "yearday": 365.25}
-    return tuple(name for name, days in rounds.items() if step < days / 2 and span >= 2 * days)
+    told = [name for name, days in rounds.items() if step < days / 2 and span >= 2 * days]
+    return tuple(name for name in told if name != "monthday" or step >= 0.9)
 
 
 def _fit(series: SeriesSet, name: str) -> Column:

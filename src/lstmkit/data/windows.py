@@ -187,7 +187,9 @@ class Windows:
         return np.stack([np.where(observed, seen, 0.0), observed, ahead], axis=-1).astype(np.float32)
 
 
-def every_origin(series: SeriesSet, first: Sequence[int], last: Sequence[int], stride: int = 1) -> Origins:
+def every_origin(
+    series: SeriesSet, first: Sequence[int] | np.ndarray, last: Sequence[int] | np.ndarray, stride: int = 1
+) -> Origins:
     """Origins ``first[i] .. last[i]`` (both included) of every series, the last always among them."""
     found = [
         np.stack([np.full(len(steps), i), steps], axis=1)

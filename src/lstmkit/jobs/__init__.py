@@ -9,6 +9,7 @@ from pathlib import Path
 from lstmkit import checkpoint
 from lstmkit.errors import ModelFileError, UserError
 from lstmkit.jobs.base import Job
+from lstmkit.run import is_unfinished
 from lstmkit.settings import unknown
 
 
@@ -40,6 +41,8 @@ def load(path: str | Path) -> Job:
         ModelFileError: No model there, damaged, unfinished, or written by a newer version.
     """
     folder = Path(path)
+    if is_unfinished(folder):
+        raise ModelFileError(f"{folder} holds a run that was stopped before its model was saved: go on with --resume")
     weights, description = checkpoint.load_model(folder)
     name = description.get("job")
     if name not in job_names():

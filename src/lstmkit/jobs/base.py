@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +94,7 @@ class Job(ABC):
     _model: Model | None = field(default=None, init=False, repr=False)
     _histories: list[History] = field(default_factory=list, init=False, repr=False)
     evaluation: Evaluation | None = field(default=None, init=False, repr=False)  # of the test part, if fit had a run
+    fit_seconds: float = field(default=0.0, init=False, repr=False)
 
     # ---- what a job says of itself -------------------------------------------------------------------------------
 
@@ -198,7 +200,9 @@ class Job(ABC):
         if run is not None:
             about = {"job": self.name, "settings": settings.values(self), "data": self.fingerprint(examples)}
             folder = RunFolder.start(Path(run), about, resume=resume, overwrite=overwrite)
+        started = time.perf_counter()
         self._train(parts, device, folder, resume, progress)
+        self.fit_seconds = time.perf_counter() - started
         self.calibrate(parts.valid)
         if folder is not None:
             self._finish(folder, examples, parts, progress)

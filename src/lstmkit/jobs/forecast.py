@@ -153,9 +153,9 @@ class Forecaster(Job):
                 )
         return series
 
-    def split(self, series: SeriesSet, validation: SeriesSet | None) -> Parts:
+    def split(self, examples: SeriesSet, validation: SeriesSet | None) -> Parts:
         """Each series is cut into training, validation and test, in the order of time."""
-        n, h = series.lengths, self.horizon
+        series, n, h = examples, examples.lengths, self.horizon
         n_test = h * self._n_test_windows(int(n.min()))
         # With valid_share=0 nothing is held out: all epochs are run and the intervals are the model's own.
         n_valid = np.maximum(h, (self.valid_share * (n - n_test)).astype(int)) if self.valid_share else 0 * n
@@ -331,9 +331,12 @@ class Forecaster(Job):
             low, high = answer.quantiles[..., :k][..., ::-1], answer.quantiles[..., k + 1 :]
             self._widths = conformal_widths(answer.target, low, high, np.sort(self.levels) / 100)
 
-    def _forecast(self, examples: Examples, progress: Progress | None = None) -> np.ndarray:
-        """Calibrated quantiles ``(N, H, Q)`` in the series' unit."""
-        answer, k = self._answers(examples, progress), len(self.levels)
+    def quantiles(self, series: SeriesSet, origins: Origins, progress: Progress | None = None) -> np.ndarray:
+        """Calibrated quantiles ``(N, H, Q)`` in the series' unit, of the windows at ``origins (N, 2)``.
+
+        ``Q`` are the lower bounds from the widest interval in, the median, and the upper bounds outwards.
+        """
+        answer, k = self._answers(Examples(series, origins), progress), len(self.levels)
         z = answer.quantiles
         if self._widths is not None:
             median = z[..., k : k + 1]
@@ -364,7 +367,7 @@ class Forecaster(Job):
         self.model  # noqa: B018  (says so if there is none)
         check_reach(series, self.future, self.horizon)
         origins = np.stack([np.arange(len(series)), series.lengths], axis=1)
-        quantiles = self._forecast(Examples(series, origins))
+        quantiles = self.quantiles(series, origins)
         return forecast_frame(series, origins, quantiles, self.levels, "forecast").drop(columns=["cutoff", "y"])
 
     # ---- evidence ------------------------------------------------------------------------------------------------
@@ -409,7 +412,7 @@ class Forecaster(Job):
         """The model, fitted once, and the baselines, fitted anew at every origin, in one table."""
         series, origins, levels = examples.series, examples.origins, sorted(self.levels)
         label = f"{self.cell.upper()} ({self.method})"
-        forecasts = forecast_frame(series, origins, self._forecast(examples, progress), levels, label)
+        forecasts = forecast_frame(series, origins, self.quantiles(series, origins, progress), levels, label)
         notes = [
             f"{len(origins)} windows of {self.horizon} steps in {len(np.unique(origins[:, 0]))} series, all after what "
             "training and validation saw. Means over windows, then over series.",
@@ -452,8 +455,8 @@ class Forecaster(Job):
             batch = self.source(examples).batch(np.array([0])).to(self._device())
             return model.trunk.trace(model.encoder(batch.inputs))
 
-    def sections(self, series: SeriesSet) -> list[Section]:
-        return forecast_report.sections(self, series)
+    def sections(self, examples: SeriesSet) -> list[Section]:
+        return forecast_report.sections(self, examples)
 
     def look(self, data: Any, series: str | None = None) -> list[Section]:
         """The gates over the last window of one series (the first, unless named)."""
@@ -471,9 +474,9 @@ class Forecaster(Job):
 
     # ---- saved ---------------------------------------------------------------------------------------------------
 
-    def fingerprint(self, series: SeriesSet) -> str:
-        digest = hashlib.sha256(repr((series.ids, series.freq, series.starts)).encode())
-        for y in series.y:
+    def fingerprint(self, examples: SeriesSet) -> str:
+        digest = hashlib.sha256(repr((examples.ids, examples.freq, examples.starts)).encode())
+        for y in examples.y:
             digest.update(y.tobytes())
         return digest.hexdigest()
 

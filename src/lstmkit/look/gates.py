@@ -204,7 +204,8 @@ def _orders(maps: Mapping[str, np.ndarray], sort_by: str) -> tuple[dict[int, np.
     orders: dict[int, np.ndarray] = {}
     for name in (gate, "hidden", *maps):
         if name in maps and maps[name].shape[1] not in orders:
-            weight = np.nan_to_num(maps[name] if name == gate else np.abs(maps[name])).mean(axis=0)
+            known = np.where(np.isfinite(maps[name]), maps[name], 0.0)
+            weight = (known if name == gate else np.abs(known)).mean(axis=0)
             orders[maps[name].shape[1]] = np.argsort(-weight, kind="stable")
     on_top = f"most open {gate} gate" if gate in SIGMOID else f"largest {gate}"
     if gate not in maps:

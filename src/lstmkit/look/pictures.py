@@ -116,7 +116,7 @@ def forecast(
     _label_shared_axis_once(axes)
     axes[-1].set_xlabel("time" if forecasts["ds"].dtype.kind == "M" else "step", fontsize=SMALL)
     lines = {
-        "observed": Line2D([], [], color=BLACK, linewidth=1.2),
+        "observed": Line2D([], [], color=BLACK, linewidth=1, marker=".", markersize=3),
         "forecast": Line2D([], [], color=BLUE, linewidth=1.8),
     }
     handles: dict[str, Artist] = {**lines}
@@ -248,7 +248,7 @@ def _draw_series(
     first, last = windows[0]["ds"].iloc[0], windows[-1]["ds"].iloc[-1]
     before = observed.loc[observed["ds"] < first].tail(max(4 * len(windows[-1]), 24))
     line = observed.loc[observed["ds"].between(before["ds"].iloc[0] if len(before) else first, last)]
-    ax.plot(_x(line["ds"]), line["y"], color=BLACK, linewidth=1.2, marker="." if len(line) == 1 else "", zorder=3)
+    ax.plot(_x(line["ds"]), line["y"], color=BLACK, linewidth=1, marker=".", markersize=3, zorder=3)
     for window in windows:
         origin = observed.loc[observed["ds"] < window["ds"].iloc[0]].tail(1)
         if len(origin):

@@ -1,0 +1,143 @@
+"""Published results to be held against: a data set, settings, a protocol, and figures with their source.
+
+A recipe is a ``.toml`` here. Its protocol, how the field splits and scores that data set, is a function in the module
+of its job, ``recipes/<job>.py``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+import lstmkit
+from lstmkit import checkpoint
+from lstmkit.data import catalog
+from lstmkit.errors import UserError
+from lstmkit.jobs import job_class
+from lstmkit.progress import Progress
+from lstmkit.report import table_text
+from lstmkit.settings import unknown
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+#: ``protocol(job, folder, options, progress) -> scores``: a row a model, this one first; the best is the lowest.
+Protocol = Callable[[Any, Path, dict[str, Any], Progress], pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One published result: how to train for it, how it is scored, and what others got."""
+
+    name: str
+    title: str
+    job: str
+    data: str
+    protocol: str
+    options: dict[str, Any]
+    settings: dict[str, Any]
+    published: list[dict[str, Any]]
+    remarks: list[str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What reproducing a recipe gave."""
+
+    recipe: Recipe
+    table: pd.DataFrame
+    minutes: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything that is needed to believe it, or to do it again."""
+        return {
+            "recipe": self.recipe.name,
+            "title": self.recipe.title,
+            "data": self.recipe.data,
+            "protocol": self.recipe.protocol,
+            "options": self.recipe.options,
+            "settings": self.recipe.settings,
+            "scores": self.table.astype(object).where(self.table.notna(), None).to_dict("records"),
+            "published": self.recipe.published,
+            "remarks": self.recipe.remarks,
+            "training_minutes": round(self.minutes, 1),
+            "date": time.strftime("%Y-%m-%d"),
+            "versions": {
+                "lstmkit": lstmkit.__version__,
+                "torch": torch.__version__,
+                "pandas": pd.__version__,
+                "python": platform.python_version(),
+            },
+            "machine": {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        }
+
+    def write(self, folder: Path) -> Path:
+        """``folder/<recipe>.json``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self.recipe.name}.json"
+        checkpoint.write_json(path, self.to_json())
+        return path
+
+    def __str__(self) -> str:
+        best = {name: "low" for name in self.table.columns if name != "model"}
+        lines = [f"  {p['name']}: {p['metric']} {p['value']} ({p['source']})" for p in self.recipe.published]
+        published = "\npublished:\n" + "\n".join(lines) if lines else ""
+        return (
+            f"{self.recipe.title}\n{table_text(self.table, best)}\ntraining took {self.minutes:.1f} minutes{published}"
+        )
+
+
+def all_recipes() -> list[Recipe]:
+    """Every recipe, by name."""
+    return [_read(path) for path in sorted(Path(__file__).parent.glob("*.toml"))]
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        UserError: There is none.
+    """
+    known = {r.name: r for r in all_recipes()}
+    if name not in known:
+        raise UserError(unknown(name, known, what="recipe"))
+    return known[name]
+
+
+def reproduce(name: str, progress: Progress) -> Outcome:
+    """Fetch the data, fit, and score by the recipe's protocol.
+
+    Raises:
+        UserError: No such recipe, or its data are not to be had.
+    """
+    wanted = recipe(name)
+    folder = catalog.locate(wanted.data, download=True)
+    protocols: dict[str, Protocol] = importlib.import_module(f"{__name__}.{wanted.job}").PROTOCOLS
+    job = job_class(wanted.job)(**wanted.settings)
+    table = protocols[wanted.protocol](job, folder, wanted.options, progress)
+    return Outcome(wanted, table, job.fit_seconds / 60)
+
+
+def _read(path: Path) -> Recipe:
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    return Recipe(path.stem, **{"options": {}, "published": [], "remarks": [], **content})
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

@@ -1,0 +1,216 @@
+"""What there is to test: every cell, option, back end and layer, found in the package's own registries.
+
+A cell in ``CELLS``, a field of ``CellSpec``, a back end in ``BACKENDS``, a keyword of a layer: being there means being
+tested, with no list to keep up here. The tensors are float64 and come from a seed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lstmkit.cells import CELLS, CellSpec
+from lstmkit.ops import dispatch
+from lstmkit.ops.call import Call, Pass, Result, Zoneout
+from lstmkit.recurrent import _MERGES, RecurrentLayer
+
+# Tensors of a few numbers: a second thread only waits for the first, ten times as long where the cores are busy.
+torch.set_num_threads(1)
+
+#: Names of the back ends; a layer also takes ``"auto"``.
+BACKENDS = tuple(dispatch.BACKENDS)
+
+#: Which directions one call runs: ``True`` is reversed.
+DIRECTIONS = {"forward": (False,), "reversed": (True,), "both": (False, True)}
+
+#: ``(T, B, lengths)``: what a back end must get right whatever the cell.
+SHAPES: dict[str, tuple[int, int, list[int] | None]] = {
+    "full": (4, 3, None),
+    "ragged": (5, 4, [3, 0, 4, 1]),
+    "one step": (1, 3, None),
+    "one sequence": (3, 1, [3]),
+    "all empty": (2, 2, [0, 0]),
+}
+
+
+# ---- cells -----------------------------------------------------------------------------------------------------------
+
+
+def cell_specs(input_size: int = 3, hidden_size: int = 5) -> list[CellSpec]:
+    """Every cell with every combination of its options."""
+    fields = [f for f in dataclasses.fields(CellSpec) if f.default is not dataclasses.MISSING]
+    of_some_cell = frozenset().union(*(cell.options for cell in CELLS.values()))
+    specs = []
+    for kind, cell in CELLS.items():
+        own = [f for f in fields if f.name in cell.options or f.name not in of_some_cell]
+        for values in itertools.product(*((f.default, _switched(f.default)) for f in own)):
+            options = dict(zip((f.name for f in own), values, strict=True))
+            specs.append(CellSpec(kind, input_size, hidden_size, **options))
+    return specs
+
+
+def spec_id(spec: CellSpec) -> str:
+    """``lstm-peephole``: the kind and what is not at its default."""
+    fields = [f for f in dataclasses.fields(CellSpec) if f.default is not dataclasses.MISSING]
+    changed = [
+        f.name if getattr(spec, f.name) else f"no_{f.name}" for f in fields if getattr(spec, f.name) != f.default
+    ]
+    return "-".join([spec.kind, *changed])
+
+
+def _switched(default: Any) -> Any:
+    """A value other than the default: a flag the other way, a size of 2, a share of 0.3."""
+    return {bool: lambda: not default, int: lambda: 2, float: lambda: 0.3}[type(default)]()
+
+
+# ---- calls of the recurrence -----------------------------------------------------------------------------------------
+
+
+def numbers(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Normal numbers that ask for a gradient."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype).requires_grad_()
+
+
+def make_call(
+    spec: CellSpec,
+    n_steps: int = 5,
+    batch: int = 3,
+    lengths: Sequence[int] | None = None,
+    directions: Sequence[bool] = (False,),
+    trace: bool = False,
+) -> Call:
+    """A call whose input, weights and initial states are random leaves."""
+    seeds = itertools.count()
+    passes = tuple(
+        Pass(
+            {name: numbers(*shape, seed=next(seeds)) for name, shape in spec.parameter_shapes().items()},
+            tuple(numbers(batch, size, seed=next(seeds)) for size in spec.state_sizes),
+            reverse,
+        )
+        for reverse in directions
+    )
+    x = numbers(n_steps, batch, spec.input_size, seed=next(seeds))
+    return Call(spec, x, passes, None if lengths is None else torch.tensor(lengths), trace)
+
+
+def leaves(call: Call) -> dict[str, Tensor]:
+    """Every tensor of a call that has a gradient, by name."""
+    named = {"x": call.x}
+    for i, p in enumerate(call.passes):
+        named |= {f"{i}.{name}": weight for name, weight in p.params.items()}
+        named |= {f"{i}.initial {name}": s for name, s in zip(call.spec.cell.states, p.state, strict=True)}
+    return named
+
+
+def values(call: Call, results: list[Result]) -> dict[str, Tensor]:
+    """Outputs, final states and traces by name."""
+    named: dict[str, Tensor] = {}
+    for i, result in enumerate(results):
+        named[f"{i}.output"] = result.output
+        named |= {f"{i}.final {name}": s for name, s in zip(call.spec.cell.states, result.state, strict=True)}
+        named |= {f"{i}.trace {name}": gate for name, gate in (result.trace or {}).items()}
+    return named
+
+
+def with_gradients(call: Call, results: list[Result]) -> dict[str, Tensor]:
+    """:func:`values`, and the gradient of an uneven sum of them with respect to each of :func:`leaves`."""
+    out, inputs = values(call, results), leaves(call)
+    gradients = torch.autograd.grad(uneven_sum(out.values()), list(inputs.values()), materialize_grads=True)
+    out |= {f"gradient of {name}": g for name, g in zip(inputs, gradients, strict=True)}
+    return {name: value.detach() for name, value in out.items()}
+
+
+def uneven_sum(tensors: Any) -> Tensor:
+    """A number to differentiate in which every element weighs differently."""
+    return torch.stack(
+        [(t * torch.cos(torch.arange(t.numel()) + 1.0).reshape(t.shape).to(t)).sum() for t in tensors]
+    ).sum()
+
+
+def alone(call: Call) -> list[Result]:
+    """What a call means, said without lengths and without a reversed direction.
+
+    Every sequence is cut to its length and run by itself, forwards, by the reference; for a reversed pass the cut
+    sequence is flipped before, and what comes out is flipped back.
+    """
+    n_steps, batch = call.x.shape[:2]
+    lengths = [n_steps] * batch if call.lengths is None else call.lengths.tolist()
+    results = []
+    for p in call.passes:
+        rows = [_one_row(call, p, b, n) for b, n in enumerate(lengths)]
+        state = tuple(torch.cat(parts) for parts in zip(*(row.state for row in rows), strict=True))
+        traces = [row.trace or {} for row in rows]
+        trace = {name: torch.cat([t[name] for t in traces], dim=1) for name in traces[0]}
+        results.append(Result(torch.cat([row.output for row in rows], dim=1), state, trace if call.trace else None))
+    return results
+
+
+def _one_row(call: Call, p: Pass, b: int, length: int) -> Result:
+    def cut(steps: Tensor) -> Tensor:
+        steps = steps[:length, b : b + 1]
+        return steps.flip(0) if p.reverse else steps
+
+    def pad(steps: Tensor) -> Tensor:
+        steps = steps.flip(0) if p.reverse else steps
+        return torch.cat([steps, steps.new_zeros(call.x.shape[0] - length, *steps.shape[1:])])
+
+    mask = None if p.recurrent_mask is None else p.recurrent_mask[b : b + 1]
+    zoneout: Zoneout | None = None
+    if p.zoneout is not None:
+        zoneout = tuple(cut(z) if isinstance(z, Tensor) else z for z in p.zoneout)
+    one = Pass(p.params, tuple(s[b : b + 1] for s in p.state), False, mask, zoneout)
+    (result,) = dispatch.run(Call(call.spec, cut(call.x), (one,), None, call.trace), "reference")
+    trace = {name: pad(gate) for name, gate in result.trace.items()} if result.trace is not None else None
+    return Result(pad(result.output), result.state, trace)
+
+
+def able() -> tuple[str, ...]:
+    """The back ends that run a plain LSTM on this machine: those that need other hardware are out."""
+    call = make_call(CellSpec("lstm", 3, 5), lengths=[3, 0, 5], directions=(False, True))
+    return tuple(name for name, backend in dispatch.BACKENDS.items() if backend.refusal(call) is None)
+
+
+# ---- layers ----------------------------------------------------------------------------------------------------------
+
+LAYERS: dict[str, type[RecurrentLayer]] = {cls.__name__: cls for cls in RecurrentLayer.__subclasses__()}
+
+#: Values to try where the type does not say, and what an option needs to have an effect; the others are switched.
+_TRIED = {"merge": list(_MERGES), "forget_bias": [1.0], "nonlinearity": ["relu"]}
+_NEEDS = {"merge": {"bidirectional": True}, "dropout": {"num_layers": 2}, "residual": {"num_layers": 2}}
+_NO_CHANGE = {"input_size", "hidden_size", "backend", "device", "dtype"}
+
+
+def layer_options(cls: type[RecurrentLayer]) -> Iterator[dict[str, Any]]:
+    """No option, each option by itself, all of them together."""
+    yield {}
+    together: dict[str, Any] = {}
+    for p in inspect.signature(cls).parameters.values():
+        if p.name in _NO_CHANGE:
+            continue
+        for value in _TRIED.get(p.name) or [_switched(p.default)]:
+            yield _NEEDS.get(p.name, {}) | {p.name: value}
+            together[p.name] = value
+    yield together | {"bias": True}
+
+
+def layer_cases() -> list[tuple[str, dict[str, Any]]]:
+    """``(name of a layer, options)`` for every layer and option."""
+    return [(name, options) for name, cls in LAYERS.items() for options in layer_options(cls)]
+
+
+def case_id(case: Any) -> str:
+    """``LSTM-peephole=True``."""
+    name, options = case
+    return "-".join([name, *(f"{k}={v}" for k, v in options.items())] if len(options) < 3 else [name, "everything"])
+
+
+def make_layer(name: str, options: dict[str, Any], seed: int = 0, **more: Any) -> RecurrentLayer:
+    """A float64 layer of 3 features and 5 units, with weights from a seed."""
+    torch.manual_seed(seed)
+    return LAYERS[name](3, 5, **({"dtype": torch.float64} | options | more))  # type: ignore[call-arg]

@@ -1,0 +1,987 @@
+"""The layers: drop-in for ``torch.nn``'s, and each thing that those lack."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import re
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.func import functional_call, grad, stack_module_state, vmap
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence
+from torch.testing import assert_close
+
+import cases
+from lstmkit import GRU, LSTM, RNN, Stream, explain_backend
+from lstmkit.ops.dispatch import BackendUnavailable
+from lstmkit.recurrent import LayerState, RecurrentLayer
+
+LAYERS = pytest.mark.parametrize("name", cases.LAYERS)
+CASES = pytest.mark.parametrize("case", cases.layer_cases(), ids=cases.case_id)
+BACKENDS = pytest.mark.parametrize("backend", cases.able())
+AND_AUTO = pytest.mark.parametrize("backend", ["auto", *cases.able()])
+
+#: Sums of a few dozen products in another order: the last digits of float64 may differ, no more.
+LAST_DIGITS = {"rtol": 1e-10, "atol": 1e-12}
+EXACTLY = {"rtol": 0.0, "atol": 0.0}
+
+
+# ---- helpers ---------------------------------------------------------------------------------------------------------
+
+
+def batch_of(layer: RecurrentLayer, n_steps: int = 6, batch: int = 4, seed: int = 1) -> Tensor:
+    """Random input laid out as the layer wants it."""
+    shape = (batch, n_steps) if layer.batch_first else (n_steps, batch)
+    return cases.numbers(*shape, layer.input_size, seed=seed)
+
+
+def state_of(layer: RecurrentLayer, batch: int = 4, seed: int = 2) -> LayerState:
+    """Random initial state, shaped as the layer wants it."""
+    rows = layer.num_layers * layer.num_directions
+    parts = tuple(cases.numbers(rows, batch, size, seed=seed + k) for k, size in enumerate(layer.specs[0].state_sizes))
+    return parts if len(parts) > 1 else parts[0]
+
+
+def parts_of(state: LayerState) -> tuple[Tensor, ...]:
+    return (state,) if isinstance(state, Tensor) else tuple(state)
+
+
+def time_first(layer: RecurrentLayer, x: Tensor) -> Tensor:
+    """``(T, B, F)`` of what is laid out as the layer has it, and the other way."""
+    return x.transpose(0, 1) if layer.batch_first else x
+
+
+def gradients(layer: nn.Module, output: Tensor, state: LayerState, *inputs: Tensor) -> dict[str, Tensor]:
+    """Of an uneven sum of all that comes out, by every weight and by ``inputs``."""
+    weights = dict(layer.named_parameters())
+    named = weights | {f"input {k}": tensor for k, tensor in enumerate(inputs)}
+    total = cases.uneven_sum([output, *parts_of(state)])
+    found = torch.autograd.grad(total, list(named.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(named, found, strict=True))
+
+
+def skip_if_refused(layer: RecurrentLayer, x: Tensor) -> None:
+    """A back end asked for by name may refuse what is beside the plain case: that it says so is tested elsewhere."""
+    if (report := explain_backend(layer, x)).chosen is None:
+        pytest.skip(str(report))
+
+
+def quiet(layer: RecurrentLayer) -> RecurrentLayer:
+    return layer.eval()  # type: ignore[return-value]
+
+
+def weight(layer: RecurrentLayer, name: str) -> Tensor:
+    return layer.get_parameter(name)
+
+
+# ---- the same as torch.nn --------------------------------------------------------------------------------------------
+
+
+def torch_cases() -> list[tuple[str, dict[str, Any]]]:
+    """Every combination of what ``torch.nn``'s constructors take."""
+    common = {"num_layers": [1, 2, 3], "bidirectional": [False, True], "bias": [True, False]}
+    common |= {"batch_first": [False, True]}
+    own = {"LSTM": {"proj_size": [0, 2]}, "GRU": {}, "RNN": {"nonlinearity": ["tanh", "relu"]}}
+    found = []
+    for name, more in own.items():
+        choices = common | more
+        found += [(name, dict(zip(choices, v, strict=True))) for v in itertools.product(*choices.values())]
+    return found
+
+
+TORCH_CASES = pytest.mark.parametrize(
+    "case", torch_cases(), ids=lambda c: f"{c[0]}-{'-'.join(str(v) for v in c[1].values())}"
+)
+
+
+def pair(case: tuple[str, dict[str, Any]], **more: Any) -> tuple[RecurrentLayer, nn.RNNBase]:
+    """Our layer and torch's, made from the same seed."""
+    name, options = case
+    ours = cases.make_layer(name, options, **more)
+    torch.manual_seed(0)
+    return ours, getattr(nn, name)(3, 5, **options, dtype=torch.float64)
+
+
+@TORCH_CASES
+def test_weights_are_torchs(case: tuple[str, dict[str, Any]]) -> None:
+    """The same names in the same order, the same initial values from the same seed; each loads into the other."""
+    ours, theirs = pair(case)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    assert_close(ours.state_dict(), theirs.state_dict(), **EXACTLY)
+    flat = [w for ws in theirs.all_weights for w in ws]
+    assert_close([w for ws in ours.all_weights for w in ws], flat, **EXACTLY)
+    assert [len(ws) for ws in ours.all_weights] == [len(ws) for ws in theirs.all_weights]
+    for loaded, source in ((ours, theirs), (theirs, ours)):
+        with torch.no_grad():
+            for w in source.parameters():
+                w.add_(1)
+        loaded.load_state_dict(source.state_dict(), strict=True)
+        assert_close(loaded.state_dict(), source.state_dict(), **EXACTLY)
+    for size in ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "proj_size"):
+        assert getattr(ours, size) == getattr(theirs, size)
+
+
+@BACKENDS
+@TORCH_CASES
+def test_outputs_are_torchs(case: tuple[str, dict[str, Any]], backend: str) -> None:
+    """Outputs, final states and all gradients, with a given initial state and with none."""
+    ours, theirs = pair(case, backend=backend)
+    x = batch_of(ours)
+    for state in (None, state_of(ours)):
+        output, final = ours(x, state)
+        wanted, wanted_final = theirs(x, state)
+        assert_close((output, final), (wanted, wanted_final), **LAST_DIGITS)
+        inputs = (x, *parts_of(state)) if state is not None else (x,)
+        assert_close(
+            gradients(ours, output, final, *inputs), gradients(theirs, wanted, wanted_final, *inputs), **LAST_DIGITS
+        )
+
+
+@BACKENDS
+@TORCH_CASES
+def test_lengths_are_torchs_packing(case: tuple[str, dict[str, Any]], backend: str) -> None:
+    """``lengths`` gives what torch gives for the packed sequence, and so does a packed sequence itself."""
+    ours, theirs = pair(case, backend=backend)
+    x, state, lengths = batch_of(ours), state_of(ours), [3, 6, 1, 6]
+    inputs = (x, *parts_of(state))
+    packed = pack_padded_sequence(x, torch.tensor(lengths), ours.batch_first, enforce_sorted=False)
+    wanted_packed, wanted_final = theirs(packed, state)
+    wanted, _ = pad_packed_sequence(wanted_packed, ours.batch_first, total_length=6)
+    wanted_gradients = gradients(theirs, wanted, wanted_final, *inputs)
+
+    output, final = ours(x, state, lengths)
+    assert_close((output, final), (wanted, wanted_final), **LAST_DIGITS)
+    assert_close(gradients(ours, output, final, *inputs), wanted_gradients, **LAST_DIGITS)
+
+    from_packed, final = ours(packed, state)
+    assert isinstance(from_packed, PackedSequence)
+    for part, wanted_part in zip(from_packed, wanted_packed, strict=True):
+        assert_close(part, wanted_part, **LAST_DIGITS)
+    assert_close(final, wanted_final, **LAST_DIGITS)
+
+
+@BACKENDS
+@LAYERS
+def test_packed_in_order(name: str, backend: str) -> None:
+    """Sequences packed with ``enforce_sorted=True`` come back packed the same way, without a permutation."""
+    ours, theirs = pair((name, {"bidirectional": True}), backend=backend)
+    packed = pack_sequence([cases.numbers(n, 3, seed=n) for n in (5, 3, 3, 1)])
+    (output, final), (wanted, wanted_final) = ours(packed), theirs(packed)
+    assert_close(final, wanted_final, **LAST_DIGITS)
+    assert_close(output.data, wanted.data, **LAST_DIGITS)
+    assert_close(output.batch_sizes, wanted.batch_sizes)
+    assert output.sorted_indices is None
+    assert output.unsorted_indices is None
+
+
+@BACKENDS
+@pytest.mark.parametrize("batch_first", [False, True])
+@LAYERS
+def test_one_sequence_without_a_batch(name: str, batch_first: bool, backend: str) -> None:
+    """``(T, F)`` in, ``(T, D·P)`` out, and states without ``B``, as torch has it; a length may be one number."""
+    ours, theirs = pair((name, {"bidirectional": True, "batch_first": batch_first, "num_layers": 2}), backend=backend)
+    x, state = cases.numbers(6, 3, seed=1), state_of(ours, batch=1)
+    one = tuple(s.squeeze(1) for s in parts_of(state))
+    given_state = one if len(one) > 1 else one[0]
+    assert_close(ours(x, given_state), theirs(x, given_state), **LAST_DIGITS)
+    assert_close(ours(x), theirs(x), **LAST_DIGITS)
+    short, final = ours(x, given_state, lengths=4)
+    wanted, wanted_final = theirs(x[:4], given_state)
+    assert_close(short[:4], wanted, **LAST_DIGITS)
+    assert_close(final, wanted_final, **LAST_DIGITS)
+    assert (short[4:] == 0).all()
+
+
+@LAYERS
+def test_dropout_between_layers(name: str) -> None:
+    """In training the values that torch drops from the same seed; out of training none; never after the last layer."""
+    ours, theirs = pair((name, {"num_layers": 3, "bidirectional": True, "dropout": 0.4}))
+    x = batch_of(ours)
+    torch.manual_seed(3)
+    output = ours(x)
+    torch.manual_seed(3)
+    assert_close(output, theirs(x), **LAST_DIGITS)
+    assert not torch.equal(output[0], ours(x)[0])
+    assert_close(ours.eval()(x), theirs.eval()(x), **LAST_DIGITS)
+
+
+@LAYERS
+def test_dropout_of_a_single_layer(name: str) -> None:
+    """It cannot do anything: said with a warning that points at the caller's line, as torch says it."""
+    with pytest.warns(UserWarning, match="dropout acts between layers; with num_layers=1 it does nothing") as caught:
+        layer = cases.LAYERS[name](3, 5, dropout=0.5)  # type: ignore[call-arg]
+    assert caught[0].filename == __file__
+    x = torch.randn(4, 2, 3)
+    assert_close(layer(x), layer(x), **EXACTLY)
+
+
+@LAYERS
+def test_float32_is_torchs(name: str) -> None:
+    """The default type, where torch has kernels of its own: the same but for the rounding of float32."""
+    torch.manual_seed(0)
+    theirs = getattr(nn, name)(7, 9, num_layers=2, bidirectional=True)
+    x = torch.randn(6, 4, 7)
+    for backend in cases.BACKENDS:
+        ours = cases.LAYERS[name](7, 9, num_layers=2, bidirectional=True, backend=backend)  # type: ignore[call-arg]
+        ours.load_state_dict(theirs.state_dict())
+        assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-6)
+
+
+def test_constructors_take_torchs_arguments_by_position() -> None:
+    """In torch's order, up to ``proj_size``."""
+    ours = LSTM(3, 5, 2, False, True, 0.5, True, 2)
+    theirs = nn.LSTM(3, 5, 2, False, True, 0.5, True, 2)
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
+    assert (ours.batch_first, ours.dropout) == (theirs.batch_first, theirs.dropout)
+    rnn = RNN(3, 5, 2, "relu", False, True, 0.5, True)
+    assert (rnn.specs[0].kind, rnn.bias, rnn.batch_first, rnn.dropout) == ("rnn_relu", False, True, 0.5)
+    assert rnn.nonlinearity == "relu"
+    gru = GRU(3, 5, 2, False, True, 0.5, True)
+    assert (gru.bias, gru.batch_first, gru.dropout, gru.bidirectional) == (False, True, 0.5, True)
+
+
+# ---- what every layer keeps, whatever its options --------------------------------------------------------------------
+
+
+@CASES
+def test_padding_changes_nothing(case: tuple[str, dict[str, Any]]) -> None:
+    """Each sequence of a batch comes out as it does alone and without padding; what lies in the padding is not seen."""
+    layer = quiet(cases.make_layer(*case))
+    x, state, lengths = batch_of(layer), state_of(layer), [3, 6, 0, 1]
+    poisoned = time_first(layer, x).detach().clone()
+    for b, n in enumerate(lengths):
+        poisoned[n:, b] = float("nan")
+    output, final = layer(time_first(layer, poisoned), state, lengths)
+    for b, n in enumerate(lengths):
+        row_state = tuple(s[:, b : b + 1] for s in parts_of(state))
+        alone = time_first(layer, time_first(layer, x)[:n, b : b + 1])
+        wanted, wanted_final = layer(alone, row_state if len(row_state) > 1 else row_state[0])
+        got = time_first(layer, output)[:, b : b + 1]
+        assert_close(got[:n], time_first(layer, wanted), **LAST_DIGITS)
+        assert (got[n:] == 0).all()
+        assert_close(tuple(s[:, b : b + 1] for s in parts_of(final)), parts_of(wanted_final), **LAST_DIGITS)
+
+
+@CASES
+def test_a_layer_trains(case: tuple[str, dict[str, Any]]) -> None:
+    """In training mode, with padding, every weight and the input get a gradient, and none of it is NaN."""
+    layer = cases.make_layer(*case)
+    x = batch_of(layer, batch=8)
+    lengths = torch.tensor([6, 3, 6, 1, 2, 6, 5, 4])
+    output, final = layer(x, lengths=lengths)
+    for name, gradient in gradients(layer, output, final, x).items():
+        assert gradient.isfinite().all(), name
+        assert (gradient != 0).any(), name
+    size = layer.output_size
+    assert output.shape == ((8, 6, size) if layer.batch_first else (6, 8, size))
+
+
+@CASES
+def test_reference_is_what_auto_gives(case: tuple[str, dict[str, Any]]) -> None:
+    """In training, noise and all, from the same seed: the back end must not change what is computed."""
+    x, results = None, []
+    for backend in ("auto", "reference"):
+        layer = cases.make_layer(*case, backend=backend)
+        x = batch_of(layer) if x is None else x
+        state = state_of(layer)
+        torch.manual_seed(5)
+        output, final = layer(x, state, [3, 6, 0, 1])
+        results.append((output, final, gradients(layer, output, final, x, *parts_of(state))))
+    assert_close(*results, **LAST_DIGITS)
+
+
+@CASES
+def test_trace_is_forward(case: tuple[str, dict[str, Any]]) -> None:
+    """The same output and state; every layer and direction has every gate, batch first, zero past the end."""
+    layer = quiet(cases.make_layer(*case))
+    x, state, lengths = batch_of(layer), state_of(layer), [3, 6, 0, 1]
+    output, final = layer(x, state, lengths)
+    trace = layer.trace(x, state, lengths)
+    assert_close(trace.output, output if layer.batch_first else output.transpose(0, 1), **LAST_DIGITS)
+    assert_close(trace.state, final, **LAST_DIGITS)
+    assert list(trace.gates) == list(itertools.product(range(layer.num_layers), range(layer.num_directions)))
+    for (k, direction), gates in trace.gates.items():
+        spec = layer.specs[k]
+        assert gates.keys() == {*spec.cell.gates, *spec.cell.states}
+        for name, gate in gates.items():
+            assert gate.shape == (4, 6, spec.output_size if name == "hidden" else spec.hidden_size)
+            assert all((gate[b, n:] == 0).all() for b, n in enumerate(lengths))
+        for name, part in zip(spec.cell.states, parts_of(final), strict=True):
+            last = torch.stack([gates[name][b, 0 if direction else n - 1] for b, n in enumerate(lengths) if n])
+            assert_close(last, part[k * layer.num_directions + direction][[0, 1, 3]], **LAST_DIGITS)
+    # The reversed direction is not a copy of the forward one.
+    if layer.bidirectional:
+        assert not torch.allclose(trace.gates[0, 0]["hidden"], trace.gates[0, 1]["hidden"])
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@LAYERS
+def test_trace_of_one_sequence(name: str, batch_first: bool) -> None:
+    """``(T, F)`` is traced as a batch of one; the state comes as from ``forward``."""
+    layer = cases.make_layer(name, {"batch_first": batch_first})
+    x = cases.numbers(6, 3, seed=1)
+    output, final = layer(x)
+    trace = layer.trace(x)
+    assert_close(trace.output, output[None], **LAST_DIGITS)
+    assert_close(trace.state, final, **LAST_DIGITS)
+    assert trace.gates[0, 0]["hidden"].shape == (1, 6, 5)
+
+
+@CASES
+def test_chunks_and_stream_are_the_whole(case: tuple[str, dict[str, Any]]) -> None:
+    """A run cut in pieces with its state carried, and one fed step by step, is the run in one piece."""
+    layer = quiet(cases.make_layer(*case))
+    x, state = batch_of(layer), state_of(layer)
+    if layer.bidirectional:
+        with pytest.raises(ValueError, match=r"^a bidirectional layer cannot stream: its reversed direction sees"):
+            layer.stream()
+        return
+    time = 1 if layer.batch_first else 0
+    output, final = layer(x, state)
+    chunks, carried = [], state
+    for chunk in x.split([1, 3, 2], dim=time):
+        part, carried = layer(chunk, carried)
+        chunks.append(part)
+    assert_close((torch.cat(chunks, time), carried), (output, final), **LAST_DIGITS)
+
+    live = layer.stream(state)
+    assert isinstance(live, Stream)
+    steps = [live(x.select(time, t)) for t in range(4)]
+    assert_close(torch.stack(steps, time), output.narrow(time, 0, 4), **LAST_DIGITS)
+    assert_close(live(x.narrow(time, 4, 2)), output.narrow(time, 4, 2), **LAST_DIGITS)
+    assert_close(live.state, final, **LAST_DIGITS)
+    live.reset()
+    assert_close(live(x.select(time, 0)), layer(x.narrow(time, 0, 1))[0].squeeze(time), **LAST_DIGITS)
+
+
+@CASES
+def test_copies_and_saved_weights(case: tuple[str, dict[str, Any]]) -> None:
+    """A deep copy and a layer with the same ``state_dict`` compute the same, and share no weights."""
+    layer = quiet(cases.make_layer(*case))
+    x = batch_of(layer)
+    wanted = layer(x)
+    twin = copy.deepcopy(layer)
+    loaded = quiet(cases.make_layer(*case, seed=9))
+    assert not torch.equal(loaded(x)[0], wanted[0])
+    loaded.load_state_dict(layer.state_dict(), strict=True)
+    with torch.no_grad():
+        for w in layer.parameters():
+            w.zero_()
+    assert_close(twin(x), wanted, **EXACTLY)
+    assert_close(loaded(x), wanted, **EXACTLY)
+
+
+@CASES
+def test_nothing_to_do(case: tuple[str, dict[str, Any]]) -> None:
+    """No steps or no sequences: an empty output; without steps the state is the one given."""
+    layer = cases.make_layer(*case)
+    for n_steps, batch in ((0, 0), (0, 3), (2, 0)):
+        x, state = batch_of(layer, n_steps, batch), state_of(layer, batch)
+        for lengths in (None, [0] * batch):
+            output, final = layer(x, state, lengths)
+            assert time_first(layer, output).shape == (n_steps, batch, layer.output_size)
+            assert_close(final, state, **EXACTLY)
+
+
+LENGTHS = {
+    "list": [3, 6, 0, 1],
+    "tuple": (3, 6, 0, 1),
+    "int64": torch.tensor([3, 6, 0, 1]),
+    "int32": torch.tensor([3, 6, 0, 1], dtype=torch.int32),
+    "uint8": torch.tensor([3, 6, 0, 1], dtype=torch.uint8),
+    "numpy": torch.tensor([3, 6, 0, 1]).numpy(),
+}
+
+
+@BACKENDS
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+def test_lengths_of_any_kind(lengths: Any, backend: str) -> None:
+    """A list, a tuple, an array, a tensor of any whole-number type."""
+    layer = cases.make_layer("LSTM", {"bidirectional": True}, backend=backend)
+    x = batch_of(layer)
+    assert_close(layer(x, lengths=lengths), layer(x, lengths=LENGTHS["int64"]), **EXACTLY)
+
+
+@BACKENDS
+@LAYERS
+def test_input_of_any_strides(name: str, backend: str) -> None:
+    """A view that is not contiguous comes to the same as its copy; so does a state."""
+    layer = cases.make_layer(name, {}, backend=backend)
+    wide, state = cases.numbers(6, 4, 6, seed=1), state_of(layer)
+    view = wide[..., ::2]
+    spread = tuple(s.repeat(1, 2, 1)[:, :4] for s in parts_of(state))
+    assert not view.is_contiguous()
+    for lengths in (None, [3, 6, 0, 1]):
+        wanted = layer(view.contiguous(), state, lengths)
+        assert_close(layer(view, spread if len(spread) > 1 else spread[0], lengths), wanted, rtol=0, atol=1e-14)
+
+
+# ---- each option -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("merge", "meet"),
+    [
+        ("concat", lambda a, b: torch.cat([a, b], -1)),
+        ("sum", lambda a, b: a + b),
+        ("mean", lambda a, b: 0.5 * a + 0.5 * b),
+        ("mul", lambda a, b: a * b),
+    ],
+)
+@LAYERS
+def test_merge(name: str, merge: str, meet: Any) -> None:
+    """The output is made of the two directions' hidden states; the next layer is as wide as that."""
+    layer = cases.make_layer(name, {"merge": merge, "bidirectional": True, "num_layers": 2, "batch_first": True})
+    trace = layer.trace(batch_of(layer), lengths=[3, 6, 0, 1])
+    wanted = meet(trace.gates[1, 0]["hidden"], trace.gates[1, 1]["hidden"])
+    assert_close(trace.output, wanted, **LAST_DIGITS)
+    assert layer.output_size == wanted.shape[-1]
+    assert weight(layer, "weight_ih_l1").shape[1] == wanted.shape[-1]
+
+
+@pytest.mark.parametrize("more", [{}, {"bidirectional": True}, {"bidirectional": True, "merge": "sum"}], ids=str)
+@LAYERS
+def test_residual(name: str, more: dict[str, Any]) -> None:
+    """Every layer but the first adds its input: taken apart into single layers, the sum is theirs."""
+    layer = cases.make_layer(name, {"residual": True, "num_layers": 3} | more)
+    x = batch_of(layer)
+    steps = x
+    for k in range(3):
+        single = LAYER_OF[name](steps.shape[-1], 5, dtype=torch.float64, **more)
+        mine = {key: w for key, w in layer.state_dict().items() if f"_l{k}" in key}
+        single.load_state_dict({key.replace(f"_l{k}", "_l0"): w for key, w in mine.items()})
+        output, _ = single(steps, lengths=[3, 6, 0, 1])
+        steps = output + steps if k else output
+    assert_close(layer(x, lengths=[3, 6, 0, 1])[0], steps, **LAST_DIGITS)
+
+
+LAYER_OF: dict[str, Any] = dict(cases.LAYERS)
+
+
+def counting_rnn(**options: Any) -> RecurrentLayer:
+    """A ReLU network of 8 units without input and biases, whose every step is ``h → h``, unless there is noise."""
+    layer = RNN(1, 8, nonlinearity="relu", dtype=torch.float64, **options)
+    with torch.no_grad():
+        for w in layer.parameters():
+            w.zero_()
+        weight(layer, "weight_hh_l0").copy_(torch.eye(8))
+    return layer
+
+
+def test_recurrent_dropout() -> None:
+    """In training each sequence has units that are hidden at all of its steps; out of training nothing is hidden.
+
+    With ``h_t = m ⊙ h_{t-1}`` from ones, ``h_t`` is ``m^t``: 0 or 2^t, so the mask is the same at all steps.
+    """
+    layer = counting_rnn(recurrent_dropout=0.5)
+    x, ones = torch.zeros(4, 50, 1, dtype=torch.float64), torch.ones(1, 50, 8, dtype=torch.float64)
+    torch.manual_seed(0)
+    output, _ = layer(x, ones)
+    mask = output[0].detach()
+    assert ((mask == 0) | (mask == 2)).all()
+    for t in range(4):
+        assert_close(output[t], mask ** (t + 1), **EXACTLY)
+    assert 120 < (mask == 2).sum() < 280  # of 400: half of them but for 8 standard deviations
+    assert not torch.equal(mask, mask[:1].expand_as(mask))  # every sequence has its own
+    assert not torch.equal(layer(x, ones)[0], output)  # and every forward
+    assert_close(quiet(layer)(x, ones)[0], torch.ones_like(output), **EXACTLY)
+
+
+def test_recurrent_dropout_by_its_rate() -> None:
+    """What is kept is scaled by ``1 / (1 - p)``, so that the expectation stays."""
+    layer = counting_rnn(recurrent_dropout=0.2)
+    torch.manual_seed(0)
+    output, _ = layer(torch.zeros(1, 200, 1, dtype=torch.float64), torch.ones(1, 200, 8, dtype=torch.float64))
+    assert ((output == 0) | (output == 1.25)).all()
+    assert 0.9 < output.detach().mean() < 1.1  # 8 standard deviations of 1600 draws
+
+
+def test_zoneout() -> None:
+    """In training a unit keeps its old value at a step, or not; out of training it moves by the expected share.
+
+    A bias of 1 makes every step ``h → h + 1``: so a unit counts the steps at which it was not kept.
+    """
+    layer = counting_rnn(zoneout=0.3)
+    with torch.no_grad():
+        weight(layer, "bias_ih_l0").fill_(1)
+    torch.manual_seed(0)
+    x = torch.zeros(20, 50, 1, dtype=torch.float64)
+    output, final = layer(x)
+    moved = torch.diff(output, dim=0, prepend=torch.zeros(1, 50, 8, dtype=torch.float64))
+    assert ((moved == 0) | (moved == 1)).all()
+    assert 0.66 < moved.detach().mean() < 0.74  # 8 standard deviations of 8000 draws
+    assert not torch.equal(moved[0], moved[1])
+    assert not torch.equal(layer(x)[0], output)
+    assert_close(final, output[-1:], **EXACTLY)
+
+    output, _ = quiet(layer)(x)
+    steps = torch.arange(1, 21, dtype=torch.float64)[:, None, None]
+    assert_close(output, (0.7 * steps).expand_as(output), **LAST_DIGITS)
+    assert_close(layer(x)[0], output, **EXACTLY)
+
+
+def test_zoneout_of_an_lstm_mixes_both_states() -> None:
+    """Out of training one step with share ``k`` is ``k·old + (1 - k)·new``, for the hidden and for the cell state."""
+    with_it, without = (quiet(cases.make_layer("LSTM", {"zoneout": z})) for z in (0.3, 0.0))
+    x, state = batch_of(with_it, n_steps=1), state_of(with_it)
+    _, mixed = with_it(x, state)
+    _, new = without(x, state)
+    for m, n, old in zip(mixed, new, parts_of(state), strict=True):
+        assert_close(m, 0.3 * old + 0.7 * n, **LAST_DIGITS)
+
+
+@BACKENDS
+def test_weight_drop(backend: str) -> None:
+    """In training some recurrent weights are zero and the others scaled, the same for all sequences and steps.
+
+    With all weights 1 and ``h_0 = 1`` a unit's first value is 2 for each of its 8 weights that is kept.
+    """
+    layer = counting_rnn(weight_drop=0.5, backend=backend)
+    recurrent = weight(layer, "weight_hh_l0")
+    with torch.no_grad():
+        recurrent.fill_(1)
+    x, ones = torch.zeros(2, 3, 1, dtype=torch.float64), torch.ones(1, 3, 8, dtype=torch.float64)
+    torch.manual_seed(0)
+    output, _ = layer(x, ones)
+    kept = output[0, 0]
+    assert ((kept % 2 == 0) & (kept <= 16)).all()
+    assert 0 < kept.sum() < 128
+    assert_close(output[0], kept.expand(3, 8), **EXACTLY)
+    output.sum().backward()
+    assert recurrent.grad is not None
+    assert 0 < int((recurrent.grad == 0).sum()) < 64  # a dropped weight learns nothing
+    assert (recurrent == 1).all()
+    assert_close(quiet(layer)(x, ones)[0][0], torch.full((3, 8), 8.0, dtype=torch.float64), **EXACTLY)
+
+
+@LAYERS
+def test_weight_drop_leaves_the_other_weights(name: str) -> None:
+    """Only ``weight_hh`` is dropped from, on average by its share."""
+    layer = cases.make_layer(name, {"weight_drop": 0.3})
+    torch.manual_seed(0)
+    passes = layer.call_for(batch_of(layer)).passes
+    for key, used in passes[0].params.items():
+        if key != "weight_hh":
+            assert used is weight(layer, f"{key}_l0")
+    dropped = passes[0].params["weight_hh"]
+    whole = weight(layer, "weight_hh_l0")
+    assert ((dropped == 0) | torch.isclose(dropped, whole / 0.7)).all()
+    assert (dropped == 0).any()
+
+
+@pytest.mark.parametrize("coupled", [False, True])
+def test_forget_bias(coupled: bool) -> None:
+    """The forget gate's two biases add up to it, in every layer and direction; all else is as it was."""
+    options = {"num_layers": 2, "bidirectional": True, "coupled": coupled, "peephole": True}
+    plain = cases.make_layer("LSTM", options).state_dict()
+    weights = cases.make_layer("LSTM", options | {"forget_bias": 1.5}).state_dict()
+    forget = slice(0, 5) if coupled else slice(5, 10)
+    for key, w in weights.items():
+        if key.startswith("bias"):
+            assert (w[forget] == (1.5 if key.startswith("bias_ih") else 0)).all()
+            w[forget] = plain[key][forget]
+    assert_close(weights, plain, **EXACTLY)
+    sums = cases.make_layer("LSTM", options | {"forget_bias": 0.0}).state_dict()
+    assert (sums["bias_ih_l0"][forget] + sums["bias_hh_l0"][forget] == 0).all()
+
+
+def test_layer_norm_starts_as_plain_normalisation() -> None:
+    """Gains start at 1, the cell state's shift at 0."""
+    weights = cases.make_layer("LSTM", {"layer_norm": True, "num_layers": 2}).state_dict()
+    gains = [w for key, w in weights.items() if key.startswith("weight_ln")]
+    shifts = [w for key, w in weights.items() if key.startswith("bias_ln")]
+    assert len(gains) == 6
+    assert len(shifts) == 2
+    assert all((w == 1).all() for w in gains)
+    assert all((w == 0).all() for w in shifts)
+
+
+def test_repr() -> None:
+    """Sizes and whatever is not at its default."""
+    layer = LSTM(3, 5, 2, bidirectional=True, proj_size=2, peephole=True, merge="sum", zoneout=0.1)
+    shown = "num_layers=2, bidirectional=True, batch_first=False, proj_size=2, peephole=True, zoneout=0.1, merge=sum"
+    assert repr(layer) == f"LSTM(3, 5, {shown})"
+    assert repr(GRU(3, 5)) == "GRU(3, 5, num_layers=1, bidirectional=False, batch_first=False)"
+
+
+# ---- any shape: property tests ---------------------------------------------------------------------------------------
+
+PROPERTY = settings(deadline=None, max_examples=60, database=None, derandomize=True)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> tuple[RecurrentLayer, Tensor, list[int]]:
+    """A layer of any size and options out of training, an input for it, lengths."""
+    name = draw(st.sampled_from(sorted(cases.LAYERS)))
+    hidden = draw(st.integers(1, 5))
+    options: dict[str, Any] = {
+        "num_layers": draw(st.integers(1, 3)),
+        "bidirectional": draw(st.booleans()),
+        "bias": draw(st.booleans()),
+        "batch_first": draw(st.booleans()),
+        "residual": draw(st.booleans()),
+        "merge": draw(st.sampled_from(["concat", "sum", "mean", "mul"])),
+        "layer_norm": draw(st.booleans()),
+        "zoneout": draw(st.sampled_from([0.0, 0.3])),
+    }
+    if name == "LSTM":
+        options["proj_size"] = draw(st.integers(0, hidden - 1))
+        options["peephole"], options["coupled"] = draw(st.booleans()), draw(st.booleans())
+    if name == "RNN":
+        options["nonlinearity"] = draw(st.sampled_from(["tanh", "relu"]))
+    torch.manual_seed(0)
+    layer = LAYER_OF[name](draw(st.integers(1, 4)), hidden, dtype=torch.float64, **options).eval()
+    lengths = draw(st.lists(st.integers(0, 7), min_size=1, max_size=5))
+    n_steps = max(1, *lengths) + draw(st.integers(0, 2))
+    return layer, batch_of(layer, n_steps, len(lengths)), lengths
+
+
+@PROPERTY
+@given(batches())
+def test_any_batch_is_its_sequences(drawn: tuple[RecurrentLayer, Tensor, list[int]]) -> None:
+    """A row of a batch is the sequence alone, whatever the layer."""
+    layer, x, lengths = drawn
+    output, final = layer(x, lengths=lengths)
+    for b, n in enumerate(lengths):
+        wanted, wanted_final = layer(time_first(layer, time_first(layer, x)[:n, b : b + 1]))
+        assert_close(time_first(layer, output)[:n, b : b + 1], time_first(layer, wanted), **LAST_DIGITS)
+        assert (time_first(layer, output)[n:, b] == 0).all()
+        assert_close(tuple(s[:, b : b + 1] for s in parts_of(final)), parts_of(wanted_final), **LAST_DIGITS)
+
+
+@PROPERTY
+@given(batches(), st.integers(1, 4), st.randoms(use_true_random=False))
+def test_any_padding_and_order(drawn: tuple[RecurrentLayer, Tensor, list[int]], more: int, random: Any) -> None:
+    """More padding changes nothing; rows in another order come out in that order."""
+    layer, x, lengths = drawn
+    output, final = layer(x, lengths=lengths)
+    time, rows = (1, 0) if layer.batch_first else (0, 1)
+    shape = list(x.shape)
+    shape[time] = more
+    longer, longer_final = layer(torch.cat([x, x.new_full(shape, float("nan"))], time), lengths=lengths)
+    assert_close((longer.narrow(time, 0, x.shape[time]), longer_final), (output, final), **LAST_DIGITS)
+    assert (longer.narrow(time, x.shape[time], more) == 0).all()
+
+    order = random.sample(range(len(lengths)), len(lengths))
+    shuffled, shuffled_final = layer(x.index_select(rows, torch.tensor(order)), lengths=[lengths[b] for b in order])
+    assert_close(shuffled, output.index_select(rows, torch.tensor(order)), **LAST_DIGITS)
+    assert_close(parts_of(shuffled_final), tuple(s[:, order] for s in parts_of(final)), **LAST_DIGITS)
+
+
+@PROPERTY
+@given(batches())
+def test_any_back_end(drawn: tuple[RecurrentLayer, Tensor, list[int]]) -> None:
+    """Where a back end runs, values and gradients are the reference's; where it does not, it says why."""
+    layer, x, lengths = drawn
+    layer.backend = "reference"
+    output, final = layer(x, lengths=lengths)
+    wanted = (output, final, gradients(layer, output, final, x))
+    for candidate in explain_backend(layer, x, lengths).candidates:
+        layer.backend = candidate.backend
+        if candidate.refusal is None:
+            output, final = layer(x, lengths=lengths)
+            assert_close((output, final, gradients(layer, output, final, x)), wanted, **LAST_DIGITS)
+        else:
+            with pytest.raises(BackendUnavailable, match=re.escape(candidate.refusal)):
+                layer(x, lengths=lengths)
+
+
+# ---- what is refused, and how it is said -----------------------------------------------------------------------------
+
+REFUSED_ARGUMENTS = {
+    "num_layers must be at least 1, got 0": {"num_layers": 0},
+    "unknown merge 'add'; known: concat, sum, mean, mul": {"merge": "add"},
+    f"unknown backend 'tpu'; known: auto, {', '.join(cases.BACKENDS)}": {"backend": "tpu"},
+    "dropout must be in 0..1, 1 excluded, got 1.0": {"dropout": 1.0},
+    "recurrent_dropout must be in 0..1, 1 excluded, got -0.1": {"recurrent_dropout": -0.1},
+    "zoneout must be in 0..1, 1 excluded, got nan": {"zoneout": float("nan")},
+    "weight_drop must be in 0..1, 1 excluded, got 2": {"weight_drop": 2},
+    "proj_size must be in 0..4 (below hidden_size), got 5": {"proj_size": 5},
+    "input_size and hidden_size must be at least 1, got 3 and 0": {"hidden_size": 0},
+    "forget_bias is a starting value of the biases: it needs bias=True": {"forget_bias": 1.0, "bias": False},
+}
+
+
+@pytest.mark.parametrize(("message", "arguments"), REFUSED_ARGUMENTS.items(), ids=REFUSED_ARGUMENTS)
+def test_arguments_out_of_range(message: str, arguments: dict[str, Any]) -> None:
+    """The constructor says what may be and what was given."""
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        LSTM(**({"input_size": 3, "hidden_size": 5} | arguments))
+
+
+def test_unknown_nonlinearity() -> None:
+    """The two that there are, by name."""
+    with pytest.raises(ValueError, match=r"^unknown nonlinearity 'gelu'; known: tanh, relu$"):
+        RNN(3, 5, nonlinearity="gelu")
+
+
+X = torch.zeros(6, 4, 3)
+REFUSED_INPUTS: dict[str, tuple[dict[str, Any], str]] = {
+    "one dimension": ({"x": X[0, 0]}, "expected 3 dimensions (or 2 for one sequence), got shape (3,)"),
+    "four dimensions": ({"x": X[None]}, "expected 3 dimensions (or 2 for one sequence), got shape (1, 6, 4, 3)"),
+    "features": ({"x": X[..., :2]}, "expected 3 features in the last dimension, got shape (6, 4, 2)"),
+    "whole numbers": ({"x": X.long()}, "expected floating-point input, got torch.int64"),
+    "precision": ({"x": X.double()}, "input is torch.float64, the weights are torch.float32: convert one of them"),
+    "negative length": ({"x": X, "lengths": [6, -1, 2, 3]}, "lengths must be in 0..6, got -1..6"),
+    "length above T": ({"x": X, "lengths": [6, 7, 2, 3]}, "lengths must be in 0..6, got 2..7"),
+    "length as float": ({"x": X, "lengths": [6.0, 1.0, 2.0, 3.0]}, "lengths must be whole numbers, got torch.float32"),
+    "a mask": ({"x": X, "lengths": [True] * 4}, "lengths must be whole numbers, got torch.bool"),
+    "too few lengths": ({"x": X, "lengths": [6, 1]}, "lengths must have shape (4,), got (2,)"),
+    "one length for all": ({"x": X, "lengths": torch.tensor(3)}, "lengths must have shape (4,), got ()"),
+    "lengths in a table": ({"x": X, "lengths": [[1, 2, 3, 4]]}, "lengths must have shape (4,), got (1, 4)"),
+    "no cell state": (
+        {"x": X, "state": torch.zeros(1, 4, 5)},
+        "expected the state hidden (1, 4, 5), cell (1, 4, 5); got (1, 4, 5)",
+    ),
+    "wrong batch": (
+        {"x": X, "state": (torch.zeros(1, 4, 5), torch.zeros(1, 3, 5))},
+        "expected the state hidden (1, 4, 5), cell (1, 4, 5); got (1, 4, 5), (1, 3, 5)",
+    ),
+    "state without a batch": (
+        {"x": X, "state": (torch.zeros(1, 5), torch.zeros(1, 5))},
+        "expected the state hidden (1, 4, 5), cell (1, 4, 5); got (1, 5), (1, 5)",
+    ),
+    "precision of the state": (
+        {"x": X, "state": (torch.zeros(1, 4, 5), torch.zeros(1, 4, 5).double())},
+        "the state is torch.float32, torch.float64, the weights are torch.float32: convert one of them",
+    ),
+    "lengths of a packed sequence": (
+        {"x": pack_padded_sequence(X, torch.tensor([6, 6, 6, 6])), "lengths": [6, 6, 6, 6]},
+        "a PackedSequence has lengths of its own: leave out lengths",
+    ),
+}
+
+
+@AND_AUTO
+@pytest.mark.parametrize(("arguments", "message"), REFUSED_INPUTS.values(), ids=REFUSED_INPUTS)
+def test_input_that_does_not_fit(arguments: dict[str, Any], message: str, backend: str) -> None:
+    """Said before anything runs, whatever the back end: what was expected and what came."""
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        LSTM(3, 5, backend=backend)(**arguments)
+
+
+def test_state_of_a_projected_layer_that_does_not_fit() -> None:
+    """Hidden and cell state differ in width; the message has both."""
+    message = "expected the state hidden (4, 2, 3), cell (4, 2, 5); got (4, 2, 5), (4, 2, 5)"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        LSTM(3, 5, 2, bidirectional=True, proj_size=3)(torch.zeros(6, 2, 3), (torch.zeros(4, 2, 5),) * 2)
+
+
+# ---- which back end --------------------------------------------------------------------------------------------------
+
+
+def test_explain_backend() -> None:
+    """One line a back end: which would run, which could, why the others cannot."""
+    report = explain_backend(LSTM(3, 5, backend="torch"), X)
+    assert report.chosen == "torch"
+    lines = str(report).splitlines()
+    assert [line.split()[0] for line in lines] == list(cases.BACKENDS)
+    assert "torch      runs this" in lines
+    assert "reference  could run this too" in lines
+    report = explain_backend(LSTM(3, 5), X)
+    assert report.chosen == next(c.backend for c in report.candidates if c.refusal is None)
+    report = explain_backend(LSTM(3, 5, coupled=True, backend="torch"), X, [6, 1, 2, 3])
+    assert report.chosen is None
+    assert "torch has no coupled option" in str(report)
+    with pytest.raises(BackendUnavailable, match=r"^backend 'torch' cannot run this: torch has no coupled option$"):
+        LSTM(3, 5, coupled=True, backend="torch")(X)
+
+
+@CASES
+def test_explaining_is_true_and_changes_nothing(case: tuple[str, dict[str, Any]]) -> None:
+    """A back end that says it can, runs; ``"auto"`` always has one; random numbers are as if not asked."""
+    layer = cases.make_layer(*case)
+    x = batch_of(layer)
+    torch.manual_seed(4)
+    wanted = layer(x)
+    torch.manual_seed(4)
+    report = explain_backend(layer, x)
+    assert report.chosen is not None
+    assert_close(layer(x), wanted, **EXACTLY)
+    for candidate in report.candidates:
+        layer.backend = candidate.backend
+        if candidate.refusal is None:
+            layer(x)
+        else:
+            with pytest.raises(BackendUnavailable, match=re.escape(candidate.refusal)):
+                layer(x)
+
+
+def test_trace_asks_for_a_back_end_that_can() -> None:
+    """``"auto"`` finds one; a back end asked for by name says that it hands out no gates."""
+    assert LSTM(3, 5).trace(X).gates[0, 0]["input"].shape == (4, 6, 5)
+    with pytest.raises(BackendUnavailable, match="torch does not hand out gates"):
+        LSTM(3, 5, backend="torch").trace(X)
+
+
+# ---- other number types, and torch's own tools -----------------------------------------------------------------------
+
+
+@BACKENDS
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@LAYERS
+def test_layers_of_other_precision(name: str, dtype: torch.dtype, backend: str) -> None:
+    """All that comes out has the layer's type, and is near the float32 layer by what that type can hold."""
+    single = cases.make_layer(name, {"bidirectional": True, "dtype": torch.float32})
+    layer = cases.make_layer(name, {"bidirectional": True, "dtype": dtype}, backend=backend)
+    layer.load_state_dict(single.state_dict())
+    x = batch_of(layer).detach().float()
+    skip_if_refused(layer, x.to(dtype))
+    output, final = layer(x.to(dtype), lengths=[3, 6, 0, 1])
+    assert {output.dtype, *(s.dtype for s in parts_of(final))} == {dtype}
+    wanted, _ = single(x, lengths=[3, 6, 0, 1])
+    assert_close(output.float(), wanted, rtol=0, atol=2e-2 if dtype == torch.bfloat16 else 1e-6)
+    assert all(g.isfinite().all() and g.dtype == dtype for g in gradients(layer, output, final).values())
+
+
+@AND_AUTO
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}], ids=["one", "two both ways"])
+@LAYERS
+def test_autocast(name: str, options: dict[str, Any], backend: str) -> None:
+    """Under bfloat16 autocast a float32 layer gives bfloat16 near its float32 result, and float32 gradients."""
+    layer = cases.make_layer(name, options | {"dtype": torch.float32}, backend=backend)
+    x, state = batch_of(layer).detach().float(), state_of(layer)
+    state = tuple(s.detach().float() for s in parts_of(state))
+    given_state = state if len(state) > 1 else state[0]
+    for lengths in (None, [3, 6, 0, 1]):
+        wanted, wanted_final = layer(x, given_state, lengths)
+        wanted_gradients = gradients(layer, wanted, wanted_final)
+        with torch.autocast("cpu", torch.bfloat16):
+            skip_if_refused(layer, x)
+            output, final = layer(x, given_state, lengths)
+        assert {output.dtype, *(s.dtype for s in parts_of(final))} == {torch.bfloat16}
+        assert_close(output.float(), wanted, rtol=0, atol=3e-2)
+        for key, gradient in gradients(layer, output.float(), final).items():
+            assert gradient.dtype == torch.float32
+            error = (gradient - wanted_gradients[key]).norm() / wanted_gradients[key].norm()
+            assert error < 0.05, key
+
+
+@CASES
+def test_autocast_of_every_option(case: tuple[str, dict[str, Any]]) -> None:
+    """Every option runs under autocast, forward and backward, traced too."""
+    layer = cases.make_layer(*case, dtype=torch.float32)
+    x = batch_of(layer).detach().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        output, final = layer(x, lengths=[3, 6, 0, 1])
+        trace = layer.trace(x, lengths=[3, 6, 0, 1])
+    assert output.dtype == trace.output.dtype == torch.bfloat16
+    assert all(g.isfinite().all() for g in gradients(layer, output.float(), final).values())
+
+
+COMPILED: dict[str, tuple[str, dict[str, Any]]] = {
+    "LSTM": ("LSTM", {}),
+    "LSTM with everything": ("LSTM", next(o for n, o in reversed(cases.layer_cases()) if n == "LSTM")),
+    "GRU both ways": ("GRU", {"num_layers": 2, "bidirectional": True, "batch_first": True, "residual": True}),
+    "RNN": ("RNN", {"nonlinearity": "relu"}),
+}
+
+
+@pytest.mark.parametrize("case", COMPILED.values(), ids=COMPILED)
+def test_compile(case: tuple[str, dict[str, Any]]) -> None:
+    """``torch.compile`` takes a layer whole, without a graph break, and computes the same, with lengths and without."""
+    torch.compiler.reset()
+    layer = quiet(cases.make_layer(*case))
+    compiled = torch.compile(layer, backend="eager", fullgraph=True)
+    x, state = batch_of(layer, n_steps=3), state_of(layer)
+    for lengths in (None, torch.tensor([2, 3, 0, 1])):
+        output, final = compiled(x, state, lengths)
+        wanted, wanted_final = layer(x, state, lengths)
+        assert_close((output, final), (wanted, wanted_final), **LAST_DIGITS)
+        assert_close(gradients(layer, output, final, x), gradients(layer, wanted, wanted_final, x), **LAST_DIGITS)
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@LAYERS
+def test_functional_weights(name: str, backend: str) -> None:
+    """``torch.func``: weights handed in from outside, gradients of each sample at once, several models at once."""
+    layer = cases.make_layer(name, {"num_layers": 2, "bidirectional": True}, backend=backend)
+    x = batch_of(layer).detach()
+    weights = {key: w.detach() for key, w in layer.named_parameters()}
+
+    def loss(weights: dict[str, Tensor], x: Tensor) -> Tensor:
+        output, final = functional_call(layer, weights, (x,))
+        return cases.uneven_sum([output, *parts_of(final)])
+
+    other = cases.make_layer(name, {"num_layers": 2, "bidirectional": True}, seed=8)
+    given_weights = {key: w.detach() for key, w in other.named_parameters()}
+    output, final = other(x)
+    assert_close(loss(given_weights, x), cases.uneven_sum([output, *parts_of(final)]), **LAST_DIGITS)
+
+    every = vmap(grad(loss), in_dims=(None, 1))(weights, x)
+    for b in range(4):
+        output, final = layer(x[:, b])
+        assert_close({key: g[b] for key, g in every.items()}, gradients(layer, output, final), **LAST_DIGITS)
+
+    stacked, _ = stack_module_state([layer, other])
+    both = vmap(lambda w: functional_call(layer, w, (x,))[0])(stacked)
+    assert_close(both, torch.stack([layer(x)[0], other(x)[0]]), **LAST_DIGITS)
+
+
+@BACKENDS
+def test_second_derivatives(backend: str) -> None:
+    """A gradient can be differentiated again, as for a gradient penalty, and comes to the same on every back end."""
+    layer = cases.make_layer("LSTM", {}, backend=backend)
+    x = batch_of(layer)
+    (slope,) = torch.autograd.grad(layer(x)[0].square().sum(), x, create_graph=True)
+    reference = cases.make_layer("LSTM", {}, backend="reference")
+    (wanted,) = torch.autograd.grad(reference(x)[0].square().sum(), x, create_graph=True)
+    second = torch.autograd.grad(slope.square().sum(), list(layer.parameters()))
+    assert_close(second, torch.autograd.grad(wanted.square().sum(), list(reference.parameters())), **LAST_DIGITS)
+
+
+@BACKENDS
+def test_parametrized_weights(backend: str) -> None:
+    """torch's parametrizations put a computed tensor where the weight was: it is used, and learns through."""
+    layer = cases.make_layer("LSTM", {}, backend=backend)
+    x = batch_of(layer)
+    wanted = layer(x)[0]
+    nn.utils.parametrizations.weight_norm(layer, "weight_hh_l0")
+    assert_close(layer(x)[0], wanted, **LAST_DIGITS)
+    layer.parametrizations.weight_hh_l0.original0.data.mul_(2)  # type: ignore[union-attr]
+    assert not torch.allclose(layer(x)[0], wanted)
+    assert all((g != 0).any() for g in gradients(layer, *layer(x)).values())
+
+
+@AND_AUTO
+def test_shapes_only(backend: str) -> None:
+    """On the meta device a layer is made and run without memory, for its shapes."""
+    layer = LSTM(3, 5, bidirectional=True, device="meta", backend=backend)
+    x = torch.zeros(6, 4, 3, device="meta")
+    skip_if_refused(layer, x)
+    output, (h, c) = layer(x)
+    assert (output.shape, h.shape, c.shape) == ((6, 4, 10), (2, 4, 5), (2, 4, 5))
+    assert output.is_meta
+
+
+@LAYERS
+def test_flatten_parameters_does_nothing(name: str) -> None:
+    """It is there for code written for ``torch.nn``."""
+    layer = cases.make_layer(name, {})
+    before = copy.deepcopy(layer.state_dict())
+    layer.flatten_parameters()
+    assert_close(layer.state_dict(), before, **EXACTLY)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.filterwarnings("ignore:RNN module weights are not part of single contiguous:UserWarning")
+@BACKENDS
+@LAYERS
+def test_on_a_gpu(name: str, backend: str) -> None:
+    """The CPU's values and gradients, in training and out of it, with lengths on either device."""
+    cpu = cases.make_layer(name, {"num_layers": 2, "bidirectional": True}, backend="reference")
+    layer = copy.deepcopy(cpu).cuda()
+    layer.backend = backend
+    x = batch_of(cpu)
+    for device, training in itertools.product(("cpu", "cuda"), (True, False)):
+        lengths = torch.tensor([3, 6, 0, 1], device=device)
+        output, final = layer.train(training)(x.cuda(), lengths=lengths)
+        wanted, wanted_final = cpu(x, lengths=lengths.cpu())
+        assert_close(output.cpu(), wanted, rtol=1e-8, atol=1e-10)
+        got = {key: g.cpu() for key, g in gradients(layer, output, final).items()}
+        assert_close(got, gradients(cpu, wanted, wanted_final), rtol=1e-8, atol=1e-10)

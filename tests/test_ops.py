@@ -1,0 +1,410 @@
+"""The contract of a back end, over every cell, option and direction; and the choosing point.
+
+What a call means is said once more in ``cases.alone``: each sequence cut to its length, flipped where the pass is
+reversed, and run by itself through the plain forward loop, which ``test_cells.py`` holds against the equations.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+import cases
+from lstmkit.cells import CellSpec
+from lstmkit.ops import dispatch
+from lstmkit.ops.call import Call, Pass, Zoneout
+from lstmkit.ops.dispatch import BackendUnavailable
+
+SPECS = pytest.mark.parametrize("spec", cases.cell_specs(), ids=cases.spec_id)
+BACKENDS = pytest.mark.parametrize("backend", cases.BACKENDS)
+ABLE = pytest.mark.parametrize("backend", cases.able())
+DIRECTIONS = pytest.mark.parametrize("directions", cases.DIRECTIONS.values(), ids=cases.DIRECTIONS)
+
+#: Sums of a few dozen products in another order: the last digits of float64 may differ, no more.
+LAST_DIGITS = {"rtol": 1e-10, "atol": 1e-12}
+
+
+def runs(call: Call, backend: str) -> bool:
+    """Whether ``backend`` can run ``call``. If not, it says why, and asked for by name it raises with that reason."""
+    refusal = dispatch.BACKENDS[backend].refusal(call)
+    if refusal is None:
+        return True
+    assert isinstance(refusal, str)
+    assert refusal
+    with pytest.raises(BackendUnavailable, match=re.escape(f"backend {backend!r} cannot run this: {refusal}")):
+        dispatch.run(call, backend)
+    return False
+
+
+def changed(call: Call, change: Callable[[Pass], Pass]) -> Call:
+    return replace(call, passes=tuple(change(p) for p in call.passes))
+
+
+def states_and_outputs(call: Call, backend: str) -> dict[str, Tensor]:
+    return cases.values(call, dispatch.run(call, backend))
+
+
+# ---- every back end gives what the call means ------------------------------------------------------------------------
+
+
+@DIRECTIONS
+@BACKENDS
+@SPECS
+def test_contract(spec: CellSpec, backend: str, directions: tuple[bool, ...]) -> None:
+    """Outputs, final states and all gradients are those of every sequence run alone, in every shape of batch."""
+    for shape, (n_steps, batch, lengths) in cases.SHAPES.items():
+        call = cases.make_call(spec, n_steps, batch, lengths, directions)
+        if not runs(call, backend):
+            continue
+        got = cases.with_gradients(call, dispatch.run(call, backend))
+        wanted = cases.with_gradients(call, cases.alone(call))
+        assert_close(got, wanted, **LAST_DIGITS, msg=lambda text, shape=shape: f"{shape}: {text}")
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn_tanh", "rnn_relu"])
+def test_torch_runs_the_plain_cells(kind: str) -> None:
+    """The contract is not passed by refusing: torch's back end takes what torch has, the reference everything."""
+    for bias in (True, False):
+        call = cases.make_call(CellSpec(kind, 3, 5, bias), lengths=[3, 0, 5], directions=(False, True))
+        assert dispatch.BACKENDS["torch"].refusal(call) is None
+    call = cases.make_call(CellSpec("lstm", 3, 5, proj_size=2))
+    assert dispatch.BACKENDS["torch"].refusal(call) is None
+
+
+@DIRECTIONS
+@SPECS
+def test_the_reference_takes_everything(spec: CellSpec, directions: tuple[bool, ...]) -> None:
+    """So that ``"auto"`` never raises."""
+    call = noisy(cases.make_call(spec, lengths=[3, 0, 5], directions=directions, trace=True))
+    for variant in (call, replace(call, x=call.x[:0], lengths=None), replace(call, trace=False, lengths=None)):
+        assert dispatch.BACKENDS["reference"].refusal(variant) is None
+
+
+@DIRECTIONS
+@BACKENDS
+@SPECS
+def test_padding_is_never_seen(spec: CellSpec, backend: str, directions: tuple[bool, ...]) -> None:
+    """With NaN and infinity in the padding everything is, to the bit, as with zeros there; so are the gradients."""
+    clean = cases.make_call(spec, 4, 4, [3, 0, 4, 1], directions)
+    if not runs(clean, backend):
+        return
+    assert clean.lengths is not None
+    padding = (torch.arange(4)[:, None] >= clean.lengths)[..., None].expand_as(clean.x)
+    poison = torch.tensor([float("nan"), float("inf"), -float("inf")], dtype=clean.x.dtype).expand_as(clean.x)
+    poisoned = replace(clean, x=torch.where(padding, poison, clean.x.detach()).requires_grad_())
+    zeros = replace(clean, x=clean.x.detach().masked_fill(padding, 0).requires_grad_())
+    wanted = cases.with_gradients(zeros, dispatch.run(zeros, backend))
+    got = cases.with_gradients(poisoned, dispatch.run(poisoned, backend))
+    assert_close(got, wanted, rtol=0, atol=0)
+    assert all(value.isfinite().all() for value in got.values())
+    assert (got["gradient of x"][padding] == 0).all()
+    for i in range(len(directions)):
+        assert (got[f"{i}.output"][padding[..., :1].expand(-1, -1, spec.output_size)] == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(0, 2), (3, 0), (0, 0)], ids=["no steps", "no sequences", "nothing"])
+@BACKENDS
+@SPECS
+def test_nothing_to_do(spec: CellSpec, backend: str, shape: tuple[int, int]) -> None:
+    """No steps or no sequences: empty outputs of the right shape, the initial states, gradients that are zero."""
+    for lengths in (None, [0] * shape[1]):
+        call = cases.make_call(spec, *shape, lengths, (False, True))
+        if not runs(call, backend):
+            continue
+        results = dispatch.run(call, backend)
+        for p, result in zip(call.passes, results, strict=True):
+            assert result.output.shape == (*shape, spec.output_size)
+            assert_close(result.state, p.state, rtol=0, atol=0)
+        assert all(
+            (gradient == 0).all()
+            for name, gradient in cases.with_gradients(call, results).items()
+            if "gradient of" in name and "initial" not in name
+        )
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.int16, torch.uint8])
+@ABLE
+def test_any_whole_lengths(backend: str, kind: torch.dtype) -> None:
+    """Lengths of any whole-number type do the same."""
+    call = cases.make_call(CellSpec("lstm", 3, 5), 5, 3, [3, 0, 5])
+    assert call.lengths is not None
+    wanted = states_and_outputs(call, backend)
+    assert_close(states_and_outputs(replace(call, lengths=call.lengths.to(kind)), backend), wanted, rtol=0, atol=0)
+
+
+@ABLE
+def test_any_strides(backend: str) -> None:
+    """A batch-first tensor, transposed, comes to the same as its copy."""
+    spec = CellSpec("lstm", 3, 5)
+    call = cases.make_call(spec, 4, 3, [3, 1, 4], (False, True))
+    for x in (call.x.transpose(0, 1).contiguous().transpose(0, 1), call.x.repeat(1, 1, 2)[..., :3]):
+        assert not x.is_contiguous()
+        strided = replace(call, x=x)
+        assert_close(states_and_outputs(strided, backend), states_and_outputs(call, backend), rtol=0, atol=1e-15)
+
+
+@ABLE
+def test_call_is_left_as_it_was(backend: str) -> None:
+    """Running writes into none of the tensors it is handed."""
+    call = cases.make_call(CellSpec("lstm", 3, 5), 5, 4, [3, 0, 5, 1], (False, True))
+    before = {name: leaf.detach().clone() for name, leaf in cases.leaves(call).items()}
+    cases.with_gradients(call, dispatch.run(call, backend))
+    assert_close({name: leaf.detach() for name, leaf in cases.leaves(call).items()}, before, rtol=0, atol=0)
+
+
+@ABLE
+def test_without_gradients(backend: str) -> None:
+    """Under ``no_grad`` the values are the same."""
+    call = cases.make_call(CellSpec("lstm", 3, 5), 5, 4, [3, 0, 5, 1])
+    wanted = states_and_outputs(call, backend)
+    with torch.no_grad():
+        got = states_and_outputs(call, backend)
+    assert_close(got, {name: value.detach() for name, value in wanted.items()}, rtol=0, atol=0)
+    assert not any(value.requires_grad for value in got.values())
+
+
+@SPECS
+def test_reference_derivatives(spec: CellSpec) -> None:
+    """First and second derivatives of the reference, by everything at once, are those of finite differences.
+
+    Input, weights and states move together along a random line, on which the outputs are a function of one number: a
+    wrong derivative in any of them, or a wrong second one in any pair, shows.
+    """
+    call = cases.make_call(spec, 3, 2, [2, 3], (False, True))
+    inputs = cases.leaves(call)
+    line = {name: cases.numbers(*leaf.shape, seed=100 + k).detach() for k, (name, leaf) in enumerate(inputs.items())}
+
+    def along(s: Tensor) -> Tensor:
+        moved = {name: leaf.detach() + s * line[name] for name, leaf in inputs.items()}
+        passes = [
+            replace(
+                p,
+                params={name: moved[f"{i}.{name}"] for name in p.params},
+                state=tuple(moved[f"{i}.initial {name}"] for name in spec.cell.states),
+            )
+            for i, p in enumerate(call.passes)
+        ]
+        there = replace(call, x=moved["x"], passes=tuple(passes))
+        return cases.uneven_sum(states_and_outputs(there, "reference").values())
+
+    here = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(along, here)
+    assert torch.autograd.gradgradcheck(along, here)
+
+
+# ---- noise -----------------------------------------------------------------------------------------------------------
+
+
+def noisy(call: Call) -> Call:
+    """The call with a random recurrent mask and random zoneout masks."""
+    random = torch.Generator().manual_seed(7)
+
+    def mask(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=random, dtype=call.x.dtype).round()
+
+    def noise(p: Pass) -> Pass:
+        zoneout = tuple(mask(call.x.shape[0], *s.shape) for s in p.state)
+        return replace(p, recurrent_mask=2 * mask(*p.state[0].shape), zoneout=zoneout)
+
+    return changed(call, noise)
+
+
+@DIRECTIONS
+@BACKENDS
+@SPECS
+def test_contract_with_noise(spec: CellSpec, backend: str, directions: tuple[bool, ...]) -> None:
+    """The contract holds with recurrent dropout and zoneout, for values and all gradients."""
+    call = noisy(cases.make_call(spec, 5, 4, [3, 0, 5, 1], directions))
+    if not runs(call, backend):
+        return
+    got = cases.with_gradients(call, dispatch.run(call, backend))
+    assert_close(got, cases.with_gradients(call, cases.alone(call)), **LAST_DIGITS)
+
+
+@BACKENDS
+@SPECS
+def test_recurrent_mask_hides_columns_of_the_recurrent_weight(spec: CellSpec, backend: str) -> None:
+    """``U (m ⊙ h) = (U diag(m)) h``: a mask is the same as weights whose columns are scaled by it, at every step."""
+    call = cases.make_call(spec, 4, 2, directions=(False, True))
+    mask = cases.numbers(spec.output_size, seed=99)
+    masked = changed(call, lambda p: replace(p, recurrent_mask=mask.expand(2, -1)))
+    scaled = changed(call, lambda p: replace(p, params={**p.params, "weight_hh": p.params["weight_hh"] * mask}))
+    if runs(masked, backend):
+        assert_close(states_and_outputs(masked, backend), states_and_outputs(scaled, "reference"), **LAST_DIGITS)
+
+
+def with_zoneout(call: Call, zoneout: Callable[[Pass], Zoneout]) -> Call:
+    return changed(call, lambda p: replace(p, zoneout=zoneout(p)))
+
+
+@BACKENDS
+@SPECS
+def test_zoneout(spec: CellSpec, backend: str) -> None:
+    """A share of 1 keeps the state for ever, 0 changes nothing, and one step with ``k`` is ``k·old + (1 - k)·new``."""
+    call = cases.make_call(spec, 4, 3, [4, 1, 3], (False, True))
+    keep = with_zoneout(call, lambda p: tuple(torch.ones(4, *s.shape, dtype=s.dtype) for s in p.state))
+    if not runs(keep, backend):
+        return
+    for p, result in zip(keep.passes, dispatch.run(keep, backend), strict=True):
+        assert_close(result.state, p.state, **LAST_DIGITS)
+    plain = states_and_outputs(call, "reference")
+    for off in (
+        with_zoneout(call, lambda p: tuple(torch.zeros(4, *s.shape, dtype=s.dtype) for s in p.state)),
+        with_zoneout(call, lambda p: tuple(0.0 for _ in p.state)),
+    ):
+        assert_close(states_and_outputs(off, backend), plain, **LAST_DIGITS)
+
+    one_step = cases.make_call(spec, 1, 3)
+    shares = [0.25, 0.75][: len(spec.state_sizes)]
+    (mixed,) = dispatch.run(with_zoneout(one_step, lambda p: tuple(shares)), backend)
+    (new,) = dispatch.run(one_step, "reference")
+    for k, old, s, result in zip(shares, one_step.passes[0].state, new.state, mixed.state, strict=True):
+        assert_close(result, k * old + (1 - k) * s, **LAST_DIGITS)
+    assert_close(mixed.output[0], mixed.state[0], rtol=0, atol=0)
+
+
+# ---- traces ----------------------------------------------------------------------------------------------------------
+
+
+@DIRECTIONS
+@BACKENDS
+@SPECS
+def test_contract_of_traces(spec: CellSpec, backend: str, directions: tuple[bool, ...]) -> None:
+    """Gates and states of every step, with their gradients, are those of every sequence run alone."""
+    call = noisy(cases.make_call(spec, 5, 4, [3, 0, 5, 1], directions, trace=True))
+    if not runs(call, backend):
+        return
+    results = dispatch.run(call, backend)
+    assert_close(cases.with_gradients(call, results), cases.with_gradients(call, cases.alone(call)), **LAST_DIGITS)
+    for result in results:
+        assert result.trace is not None
+        assert list(result.trace) == list(dict.fromkeys([*spec.cell.gates, *spec.cell.states]))
+        assert_close(result.trace[spec.cell.states[0]], result.output, rtol=0, atol=0)
+
+
+@BACKENDS
+@SPECS
+def test_trace_keeps_the_equations(spec: CellSpec, backend: str) -> None:
+    """What is traced adds up: the cell state is scaled and added to, gates are between 0 and 1, and so on."""
+    call = cases.make_call(spec, 6, 3, directions=(False, True), trace=True)
+    if not runs(call, backend):
+        return
+    for p, result in zip(call.passes, dispatch.run(call, backend), strict=True):
+        assert result.trace is not None
+        t = {name: gate.flip(0) if p.reverse else gate for name, gate in result.trace.items()}
+        before = {
+            name: torch.cat([initial[None], t[name][:-1]])
+            for name, initial in zip(spec.cell.states, p.state, strict=True)
+        }
+        for name in t.keys() & {"input", "forget", "output", "reset", "update"}:
+            assert ((t[name] > 0) & (t[name] < 1)).all()
+        if spec.kind == "lstm":
+            assert_close(t["cell"], t["forget"] * before["cell"] + t["input"] * t["candidate"], **LAST_DIGITS)
+            if spec.coupled:
+                assert_close(t["input"], 1 - t["forget"], **LAST_DIGITS)
+            if not spec.layer_norm:
+                hidden = t["output"] * t["cell"].tanh()
+                hidden = hidden @ p.params["weight_hr"].T if spec.proj_size else hidden
+                assert_close(t["hidden"], hidden, **LAST_DIGITS)
+        if spec.kind == "gru":
+            hidden = (1 - t["update"]) * t["candidate"] + t["update"] * before["hidden"]
+            assert_close(t["hidden"], hidden, **LAST_DIGITS)
+        for name, final in zip(spec.cell.states, result.state, strict=True):
+            assert_close(t[name][-1], final, rtol=0, atol=0)
+
+
+@SPECS
+def test_trace_of_nothing(spec: CellSpec) -> None:
+    """With no steps there is an empty trace of every gate and state, each as wide as ever."""
+    some = dispatch.run(cases.make_call(spec, 1, 2, trace=True))[0].trace
+    none = dispatch.run(cases.make_call(spec, 0, 2, trace=True))[0].trace
+    assert some is not None
+    assert none is not None
+    assert {name: gate.shape[1:] for name, gate in none.items()} == {
+        name: gate.shape[1:] for name, gate in some.items()
+    }
+    assert all(len(gate) == 0 for gate in none.values())
+
+
+# ---- the choosing point ----------------------------------------------------------------------------------------------
+
+REFUSED_BY_TORCH: dict[str, tuple[Call, str]] = {
+    "peephole": (cases.make_call(CellSpec("lstm", 3, 5, peephole=True)), "torch has no peephole option"),
+    "coupled": (cases.make_call(CellSpec("lstm", 3, 5, coupled=True)), "torch has no coupled option"),
+    "layer_norm": (cases.make_call(CellSpec("gru", 3, 5, layer_norm=True)), "torch has no layer_norm option"),
+    "trace": (cases.make_call(CellSpec("gru", 3, 5), trace=True), "torch does not hand out gates"),
+    "zoneout": (
+        with_zoneout(cases.make_call(CellSpec("gru", 3, 5)), lambda p: (0.1,)),
+        "torch has no zoneout",
+    ),
+    "recurrent mask": (
+        changed(cases.make_call(CellSpec("gru", 3, 5)), lambda p: replace(p, recurrent_mask=torch.ones(3, 5))),
+        "torch has no recurrent dropout",
+    ),
+    "reversed": (
+        cases.make_call(CellSpec("gru", 3, 5), directions=(True,)),
+        "torch has no layer that only runs backwards",
+    ),
+    "no steps": (cases.make_call(CellSpec("gru", 3, 5), 0), "torch does not take an empty batch or sequence"),
+    "no batch": (cases.make_call(CellSpec("gru", 3, 5), 2, 0), "torch does not take an empty batch or sequence"),
+}
+
+
+@pytest.mark.parametrize(("call", "reason"), REFUSED_BY_TORCH.values(), ids=REFUSED_BY_TORCH)
+def test_refusal_is_said_and_never_passed_over(call: Call, reason: str) -> None:
+    """By name: an error with the reason. By ``"auto"``: another back end, without a word."""
+    assert dispatch.BACKENDS["torch"].refusal(call) == reason
+    with pytest.raises(BackendUnavailable, match=f"^backend 'torch' cannot run this: {reason}$"):
+        dispatch.run(call, "torch")
+    assert_close(states_and_outputs(call, "auto"), states_and_outputs(call, "reference"), **LAST_DIGITS)
+    by_name = {c.backend: c for c in dispatch.candidates(call, "torch")}
+    assert by_name["torch"].refusal == reason
+    assert not any(c.chosen for c in by_name.values())
+
+
+def test_auto_takes_the_first_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order of the table; the others are asked, and their answers are kept."""
+    call = cases.make_call(CellSpec("lstm", 3, 5))
+
+    def backend(name: str, refusal: str | None) -> Any:
+        return SimpleNamespace(NAME=name, refusal=lambda _: refusal, run=lambda _: [name])
+
+    table = {"a": backend("a", "no time"), "b": backend("b", None), "c": backend("c", None)}
+    monkeypatch.setattr(dispatch, "BACKENDS", table)
+    assert dispatch.run(call) == ["b"]
+    assert dispatch.run(call, "c") == ["c"]
+    with pytest.raises(BackendUnavailable, match=r"^backend 'a' cannot run this: no time$"):
+        dispatch.run(call, "a")
+    assert dispatch.candidates(call) == [
+        dispatch.Candidate("a", "no time", False),
+        dispatch.Candidate("b", None, True),
+        dispatch.Candidate("c", None, False),
+    ]
+    assert [c.chosen for c in dispatch.candidates(call, "c")] == [False, False, True]
+
+
+@pytest.mark.parametrize("ask", [dispatch.check_name, lambda name: dispatch.run(call_of_any_kind(), name)])
+def test_unknown_backend(ask: Callable[[str], object]) -> None:
+    """A name that is no back end is refused with those that are."""
+    known = ", ".join(["auto", *cases.BACKENDS])
+    with pytest.raises(ValueError, match=f"^unknown backend 'tpu'; known: {known}$"):
+        ask("tpu")
+
+
+def call_of_any_kind() -> Call:
+    return cases.make_call(CellSpec("lstm", 3, 5))
+
+
+def test_names() -> None:
+    """A back end is found under its own name, and a good name is handed back."""
+    assert {name: backend.NAME for name, backend in dispatch.BACKENDS.items()} == {n: n for n in cases.BACKENDS}
+    assert [dispatch.check_name(name) for name in ("auto", *cases.BACKENDS)] == ["auto", *cases.BACKENDS]
+    assert issubclass(BackendUnavailable, ValueError)

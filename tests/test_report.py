@@ -1,0 +1,214 @@
+"""The report: everything is in it, nothing leads out of it, nothing in it runs."""
+
+from __future__ import annotations
+
+import base64
+import io
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from lstmkit.report import Section, number, table_text, write_report
+
+HOSTILE = '<script>alert("1")</script>&amp;\'"><img src=http://evil.example/x>'
+VOID = {"meta", "img", "input", "link", "br"}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text of each element."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.open: list[str] = []
+        self.feed(source)
+        assert not self.open, f"not closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.texts.append((self.open[-1], data.strip()))
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    def text(self, tag: str) -> list[str]:
+        return [text for name, text in self.texts if name == tag]
+
+
+def figure() -> Figure:
+    fig = Figure(figsize=(2, 1))
+    fig.subplots().plot([1, 2])
+    return fig
+
+
+def table() -> pd.DataFrame:
+    return pd.DataFrame({"model": ["LSTM", "naive"], "MASE": [0.8123, 1.25], "coverage-80": [70.0, 81.0]})
+
+
+def page(path: Path, *sections: Section, title: str = "A title", lead: str = "A lead", fact: str = "1") -> Page:
+    write_report(path / "report.html", title, [lead], sections, {"Seed": fact})
+    return Page((path / "report.html").read_text(encoding="utf-8"))
+
+
+def csv(link: dict[str, str]) -> pd.DataFrame:
+    kind, content = link["href"].split(",", 1)
+    assert kind == "data:text/csv;charset=utf-8;base64"
+    return pd.read_csv(io.BytesIO(base64.b64decode(content)))
+
+
+def test_all_that_was_given_is_on_the_page(tmp_path: Path):
+    best = {"MASE": "low", "coverage-80": "near:80"}
+    scores = Section("Scores", "One.\n\nTwo.", table(), caption="Of the test part", best=best)
+    got = page(tmp_path, scores, Section("Picture", figure=figure(), caption="A line", table=table()))
+    assert got.text("h1") == got.text("title") == ["A title"]
+    assert got.text("h2") == ["Scores", "Picture", "How this was made"]
+    assert got.text("p")[:2] == ["One.", "Two."]
+    assert (got.text("li"), got.text("dt"), got.text("dd")) == (["A lead"], ["Seed"], ["1"])
+    assert (got.text("caption"), got.text("figcaption")) == (["Of the test part"], ["A line"])
+    assert got.text("td") == ["0.812", "70", "1.250", "81"] * 2
+    assert [a.get("class") for a in got.all("td")[:4]] == ["n best", "n", "n", "n best"]
+    assert got.all("html") == [{"lang": "en"}]
+    assert [a["scope"] for a in got.all("th")] == ["col"] * 3 + ["row"] * 2 + ["col"] * 3 + ["row"] * 2
+
+
+def test_a_picture_is_in_the_page_with_words_in_its_place(tmp_path: Path):
+    got = page(tmp_path, Section("P", figure=figure(), caption="A line"), Section("Q", figure=figure()))
+    first, second = got.all("img")
+    assert (first["alt"], second["alt"]) == ("A line", "Q")
+    assert (first["width"], first["height"]) == ("200", "100")
+    kind, content = first["src"].split(",")
+    assert kind == "data:image/png;base64"
+    assert base64.b64decode(content)[16:24] == (400).to_bytes(4, "big") + (200).to_bytes(4, "big")  # twice the dots
+
+
+def test_the_numbers_of_a_picture_are_one_click_away(tmp_path: Path):
+    got = page(tmp_path, Section("Error by step!", figure=figure(), table=table()))
+    assert got.text("summary") == ["The numbers"]
+    (link,) = got.all("a")
+    assert link["download"] == "error-by-step.csv"
+    pd.testing.assert_frame_equal(csv(link), table())
+
+
+def test_long_tables_are_cut_on_the_page_but_not_in_the_csv(tmp_path: Path):
+    got = page(tmp_path, Section("Long", table=pd.DataFrame({"row": range(120), "y": 0.5})))
+    assert len(got.all("tr")) == 51
+    assert any("The first 50 of 120 rows" in text for text in got.text("p"))
+    assert len(csv(got.all("a")[0])) == 120
+
+
+def test_nothing_in_the_page_leads_out_of_it_or_runs(tmp_path: Path):
+    sections = [Section(f"Part {i}", table=table(), figure=figure()) for i in range(5)]
+    got = page(tmp_path, *sections)
+    for tag, attributes in got.tags:
+        assert tag not in ("script", "link", "iframe", "object", "embed", "form", "base")
+        assert not any(name.startswith("on") or name in ("style", "srcset", "action") for name in attributes)
+        for name in ("src", "href"):
+            assert attributes.get(name, "data:").startswith(("data:image/png", "data:text/csv", "data:", "#"))
+    parts = {attributes["id"] for attributes in got.all("section")}
+    assert {a["href"][1:] for a in got.all("a") if a["href"].startswith("#")} == parts
+    source = (tmp_path / "report.html").read_text()
+    assert "http:" not in source
+    assert "https:" not in source
+    assert "url(" not in source
+    assert "default-src 'none'" in source
+
+
+def test_hostile_names_are_text(tmp_path: Path):
+    frame = pd.DataFrame({HOSTILE: [HOSTILE, "b"], "y": [1.5, 2.5]})
+    section = Section(HOSTILE, HOSTILE, frame, caption=HOSTILE)
+    got = page(
+        tmp_path, section, Section(HOSTILE, figure=figure(), caption=HOSTILE), title=HOSTILE, lead=HOSTILE, fact=HOSTILE
+    )
+    for tag in ("h1", "h2", "li", "p", "caption", "figcaption", "th", "dd"):
+        assert HOSTILE in got.text(tag)
+    assert len(got.all("img")) == 1
+    assert got.all("img")[0]["alt"] == HOSTILE
+    assert not got.all("script")
+    assert csv(got.all("a")[0]).columns[0] == HOSTILE
+
+
+def test_empty_things(tmp_path: Path):
+    path = tmp_path / "report.html"
+    write_report(path, "", [], [], {})
+    Page(path.read_text())
+    got = page(
+        tmp_path, Section("No rows", table=table()[:0]), Section("No columns", table=pd.DataFrame()), Section("No")
+    )
+    assert got.text("h2") == ["No rows", "No columns", "No", "How this was made"]
+    page(tmp_path, Section("Half a letter \ud800"))  # as a broken file name gives
+
+
+def test_the_same_run_gives_the_same_page(tmp_path: Path):
+    section = Section("P", figure=figure(), table=table())
+    page(tmp_path, section)
+    first = (tmp_path / "report.html").read_bytes()
+    page(tmp_path, section)
+    assert (tmp_path / "report.html").read_bytes() == first
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_best_is_checked():
+    with pytest.raises(ValueError, match="'RMSE', the table has model, MASE"):
+        Section("S", table=table(), best={"RMSE": "low"})
+    with pytest.raises(ValueError, match="unknown rule 'lowest'"):
+        Section("S", table=table(), best={"MASE": "lowest"})
+    with pytest.raises(ValueError, match="names the column"):
+        Section("S", best={"MASE": "low"})
+
+
+@pytest.mark.parametrize(
+    ("values", "rule", "marked"),
+    [
+        ([3.0, 1.0, 2.0], "low", [1]),
+        ([3.0, 1.0, 2.0], "high", [0]),
+        ([70.0, 81.5, 99.0], "near:80", [1]),
+        ([0.81231, 0.81229, 0.9], "low", [0, 1]),  # alike in print
+        ([np.nan, 2.0, 3.0], "low", [1]),
+        ([np.nan, 2.0, np.nan], "low", []),  # nothing to be better than
+        ([None, 2, 3], "low", [1]),
+        ([np.inf, -np.inf, 0.0], "low", [1]),
+    ],
+)
+def test_best_rows(values: list[float], rule: str, marked: list[int]):
+    frame = pd.DataFrame({"name": list("abc"), "v": values})
+    lines = table_text(frame, {"v": rule}).splitlines()[1:]
+    assert [i for i, line in enumerate(lines) if "*" in line] == marked
+
+
+def test_table_text_shows_what_frames_hold():
+    frame = pd.DataFrame(
+        {
+            "id": ["a\nb", "[red]\x1b[31m", "日本"],
+            "n": pd.array([1, None, 1200], dtype="Int64"),
+            "day": pd.to_datetime(["2024-01-02", None, "2024-01-03"]),
+            "at": pd.to_datetime(["2024-01-02 05:00", None, "2024-01-03 00:00"]),
+            "ok": [True, False, True],
+            "mixed": [None, 0.123456, "x"],
+        }
+    )
+    assert table_text(frame).splitlines() == [
+        "id             n  day         at                ok   mixed",
+        "a b            1  2024-01-02  2024-01-02 05:00  yes  –",
+        "[red][31m      –  –           –                 no   0.1235",
+        "日本       1,200  2024-01-03  2024-01-03 00:00  yes  x",
+    ]
+    assert table_text(pd.DataFrame()) == ""
+
+
+def test_numbers_read_back_to_three_digits():
+    for value in np.random.default_rng(0).lognormal(0, 5, 200):
+        assert float(number(value).replace(",", "")) == pytest.approx(value, rel=5e-4)
+    assert [number(v) for v in (float("inf"), -float("inf"), -0.5, 1e20)] == ["∞", "-∞", "-0.5", "1e+20"]
