@@ -54,9 +54,9 @@ def forecast_baselines(
         for i, history in enumerate(histories):
             recent = history.groupby("unique_id", sort=False).tail(LONGEST_HISTORY)
             filled = recent.assign(y=recent.groupby("unique_id", sort=False)["y"].transform(_interpolate))
-            cutoffs = filled.groupby("unique_id", sort=False)["ds"].last().rename("cutoff")
-            frame = engine.forecast(df=filled, h=horizon, level=sorted(levels))
-            frames.append(frame.merge(cutoffs, left_on="unique_id", right_index=True))
+            cutoffs = filled.groupby("unique_id", sort=False)["ds"].last().to_dict()
+            frame = pd.DataFrame(engine.forecast(df=filled, h=horizon, level=sorted(levels)))
+            frames.append(frame.assign(cutoff=frame["unique_id"].map(cutoffs.get)))
             task.update(i + 1)
     return pd.concat(frames, ignore_index=True), notes
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import pandas as pd
 from utilsforecast import losses
@@ -44,7 +45,7 @@ def forecast_scores(
 
 def _mean_over_series(
     forecasts: pd.DataFrame,
-    score: object,
+    score: Callable[..., Any],
     models: Sequence[str],
     history: pd.DataFrame,
     level: list[int] | None = None,

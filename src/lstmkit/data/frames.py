@@ -27,21 +27,20 @@ def forecast_frame(
     }
     for q, suffix in enumerate(quantile_columns(levels).values()):
         columns[name + suffix] = quantiles[:, :, q].reshape(-1)
-    frame = pd.DataFrame(columns)
-    ordered = [name, *(f"{name}-{side}-{level}" for level in sorted(levels) for side in ("lo", "hi"))]
-    return frame[["unique_id", "cutoff", "ds", "y", *ordered]]
+    bounds = [f"{name}-{side}-{level}" for level in sorted(levels) for side in ("lo", "hi")]
+    return pd.DataFrame(columns).reindex(columns=["unique_id", "cutoff", "ds", "y", name, *bounds])
 
 
 def histories_by_window(series: SeriesSet, origins: Origins) -> list[pd.DataFrame]:
     """What was known at each series' first origin, second, …: ``unique_id, ds, y`` frames, for the baselines."""
-    by_series = pd.DataFrame(origins, columns=["series", "step"]).sort_values(["series", "step"], kind="stable")
-    rank = by_series.groupby("series").cumcount()
-    return [_history(series, window.to_numpy()) for _, window in by_series.groupby(rank)]
+    ordered = origins[np.lexsort((origins[:, 1], origins[:, 0]))]
+    rank = pd.Series(ordered[:, 0]).groupby(ordered[:, 0]).cumcount().to_numpy()
+    return [_history(series, ordered[rank == k]) for k in range(int(rank.max()) + 1)]
 
 
-def training_frame(series: SeriesSet, ends: Sequence[int]) -> pd.DataFrame:
+def training_frame(series: SeriesSet, ends: np.ndarray) -> pd.DataFrame:
     """The first ``ends[i]`` steps of every series, known values only: MASE's denominator is taken of them."""
-    return _history(series, np.stack([np.arange(len(series)), np.asarray(ends)], axis=1)).dropna(subset=["y"])
+    return _history(series, np.stack([np.arange(len(series)), ends], axis=1)).dropna(subset=["y"])
 
 
 def _history(series: SeriesSet, ends: Origins) -> pd.DataFrame:

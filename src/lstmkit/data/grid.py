@@ -114,7 +114,7 @@ def places(rows: Rows, freq: str | int, how: str) -> np.ndarray:
         monthly = " (write a month as its first day)" if re.fullmatch(r"(28|29|30|31)D|\d*B?M[SE]", str(freq)) else ""
         raise DataError(
             f"irregular steps: the stamp {show_stamp(rows.stamps[k])} of series {rows.ids[rows.code[k]]!r} is off the "
-            f"grid of frequency {freq!r} ({how}) from {show_stamp(rows.stamps[head[k]])}: all stamps must lie on one grid"
-            f"{monthly}; give the frequency with --freq, or resample the data"
+            f"grid of frequency {freq!r} ({how}) from {show_stamp(rows.stamps[head[k]])}: all stamps must lie on one "
+            f"grid{monthly}; give the frequency with --freq, or resample the data"
         )
     return place

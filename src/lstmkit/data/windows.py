@@ -20,6 +20,7 @@ from lstmkit.data.batch import Batch
 from lstmkit.data.features import SeriesFeatures
 from lstmkit.data.series import SeriesSet
 
+Steps = Sequence[int] | np.ndarray  #: One step for each series.
 Origins = np.ndarray  #: ``(N, 2)`` whole numbers: series, and the first step of its horizon.
 
 
@@ -123,7 +124,7 @@ class Windows:
 
     N_OWN_FEATURES = 3  #: value, observed, in the horizon; the covariates' columns follow.
 
-    lengths = None
+    lengths: np.ndarray | None = None  # all windows are as long
 
     def __init__(
         self,
@@ -187,9 +188,7 @@ class Windows:
         return np.stack([np.where(observed, seen, 0.0), observed, ahead], axis=-1).astype(np.float32)
 
 
-def every_origin(
-    series: SeriesSet, first: Sequence[int] | np.ndarray, last: Sequence[int] | np.ndarray, stride: int = 1
-) -> Origins:
+def every_origin(series: SeriesSet, first: Steps, last: Steps, stride: int = 1) -> Origins:
     """Origins ``first[i] .. last[i]`` (both included) of every series, the last always among them."""
     found = [
         np.stack([np.full(len(steps), i), steps], axis=1)

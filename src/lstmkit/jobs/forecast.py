@@ -431,8 +431,9 @@ class Forecaster(Job):
             )
             forecasts = forecasts.merge(beside, on=["unique_id", "cutoff", "ds"], how="left", validate="1:1")
             notes += remarks
-        first = pd.Series(origins[:, 1]).groupby(origins[:, 0]).min()
-        history = training_frame(series, [int(first.get(i, n)) for i, n in enumerate(series.lengths)])
+        first = series.lengths.copy()
+        np.minimum.at(first, origins[:, 0], origins[:, 1])
+        history = training_frame(series, first)
         table = forecast_scores(forecasts, history, [label, *baselines], season=self.plan.season, levels=levels)
         best = dict.fromkeys(("MASE", "sMAPE", "MAE", "RMSE", "CRPS"), "low")
         best |= {f"coverage-{level}": f"near:{level}" for level in levels}
@@ -508,8 +509,5 @@ def season_of(freq: str | int) -> int:
     by_name = {"D": 7, "B": 5, "W": 52, "MS": 12, "ME": 12, "BMS": 12, "BME": 12, "QS": 4, "QE": 4}
     if name in by_name:
         return max(1, by_name[name] // offset.n)
-    try:
-        step = pd.Timedelta(offset)
-    except ValueError:
-        return 1
-    return max(1, int(pd.Timedelta(days=1) / step)) if step < pd.Timedelta(days=1) else 1
+    day = 86_400 * 10**9
+    return max(1, day // offset.nanos) if isinstance(offset, pd.offsets.Tick) else 1

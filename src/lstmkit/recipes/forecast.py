@@ -21,7 +21,7 @@ from lstmkit.progress import Progress
 def m4(job: Forecaster, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """The M4 competition: one forecast of each series, sMAPE, MASE, and OWA against the published Naive2 scores."""
     train, test = (_m4_long(folder / options[part]) for part in ("train", "test"))
-    test["ds"] += test["unique_id"].map(train.groupby("unique_id")["ds"].max())
+    test["ds"] += test["unique_id"].map(train.groupby("unique_id")["ds"].max().to_dict().get)
     job.fit(train, progress=progress)
     ours = job.predict(train).rename(columns={"forecast": _label(job)})
     beside, _ = forecast_baselines([train], job.horizon, freq=1, season=job.plan.season, levels=[80], progress=progress)
@@ -40,9 +40,10 @@ def m4(job: Forecaster, folder: Path, options: dict[str, Any], progress: Progres
 
 
 def _m4_long(path: Path) -> pd.DataFrame:
+    """One series a row, ragged, as ``unique_id, ds, y`` with ``ds`` 1, 2, …"""
     wide = pd.read_csv(path)
-    values = wide.set_index(wide.columns[0]).set_axis(range(1, wide.shape[1]), axis=1)
-    return values.stack().rename_axis(["unique_id", "ds"]).rename("y").reset_index().dropna()
+    wide.columns = ["unique_id", *range(1, wide.shape[1])]
+    return wide.melt("unique_id", var_name="ds", value_name="y").dropna().astype({"ds": int}, copy=False)
 
 
 def every_window(job: Forecaster, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
@@ -95,7 +96,7 @@ def _ets_row(series: SeriesSet, job: Forecaster, first: int, progress: Progress)
     step = frame.groupby("unique_id", sort=False).cumcount()
     origins = range(first, int(series.lengths[0]) - job.horizon + 1, job.horizon)
     forecasts, _ = forecast_baselines(
-        [frame[step < origin][["unique_id", "ds", "y"]] for origin in origins],
+        [frame.loc[step < origin, ["unique_id", "ds", "y"]] for origin in origins],
         job.horizon,
         freq=series.freq,
         season=job.plan.season,

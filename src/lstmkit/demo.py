@@ -1,0 +1,39 @@
+"""The main job on a real series that comes with the package, in one go."""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from lstmkit.jobs.forecast import Forecaster
+from lstmkit.progress import Progress
+from lstmkit.report import table_text
+
+SAMPLE = "data/samples/beijing_hourly.csv"
+
+
+def run_demo(run: Path, progress: Progress) -> None:
+    """Fit a day-ahead temperature forecast for Beijing, backtest it beside the baselines, forecast, draw the gates.
+
+    Args:
+        run: Folder for model, report and pictures; one that a demo made before is written anew.
+        progress: Whom to tell.
+    """
+    with as_file(files("lstmkit").joinpath(SAMPLE)) as path:
+        print("Hourly temperature at Beijing, March to August 2014; what will the next 24 hours bring?\n")
+        forecaster = Forecaster(
+            horizon=24, target_col="temperature", past=("dew_point", "pressure", "wind"), epochs=20, patience=4
+        )
+        forecaster.fit(path, run=run, overwrite=True, progress=progress)
+        print(f"{forecaster.evaluation}\n")
+        forecast = forecaster.predict(path)
+        forecaster.picture(path, forecast).savefig(run / "forecast.png", dpi=150)
+        shown = forecast[["ds", "forecast", "forecast-lo-80", "forecast-hi-80"]].iloc[::4]
+        print(f"The next day, every fourth hour, with 80 % intervals (°C):\n{table_text(shown)}\n")
+        sections = forecaster.look(path)
+        for name, section in zip(("gates.png", "memory.png"), sections, strict=True):
+            if section.figure is not None:
+                section.figure.savefig(run / name, dpi=150)
+        print(f"How open the gates are:\n{table_text(sections[0].table)}\n")
+    for what, name in {"report": "report.html", "forecast": "forecast.png", "gates": "gates.png", "model": ""}.items():
+        print(f"{what:<9} {run / name}")
