@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lstmkit.errors import DataError
+from lstmkit.errors import DataError, show_stamp
 from lstmkit.look import gates as gate_pictures
 from lstmkit.look import pictures
 from lstmkit.report import Section
@@ -75,12 +75,12 @@ def gate_sections(job: Forecaster, series: SeriesSet, uid: str | None) -> list[S
     values[before:past] = known
     first = int(series.lengths[i]) - len(known)
     shown = series.stamps(i, first, first + n_steps * patch - before)
-    stamps = [*("" for _ in range(before)), *map(str, shown)][::patch]
+    stamps = [*("" for _ in range(before)), *map(show_stamp, shown)][::patch]
     figure = gate_pictures.gate_figure(
         gates,
         labels=stamps,
         values=values,
-        title=f"Series {series.ids[i]}, layer {layer + 1}",
+        title=f"{series.ids[i]}, layer {layer + 1}",
         horizon_from=past // patch if ahead else None,
     )
     each = f"a step of the LSTM is {patch} steps of the series" if patch > 1 else "one column a step"

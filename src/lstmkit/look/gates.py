@@ -228,7 +228,14 @@ def _draw_group(
         if len(order) > units:
             order = order[np.linspace(0, len(order) - 1, max(units, 1)).round().astype(int)]
         image = ax.imshow(
-            gate[:, order].T, cmap=colours, vmin=low, vmax=high, aspect="auto", interpolation_stage="data"
+            gate[:, order].T,
+            cmap=colours,
+            vmin=low,
+            vmax=high,
+            aspect="auto",
+            # A step is a box; only where boxes are smaller than the picture's dots are they blended.
+            interpolation="nearest" if len(gate) <= 200 else "antialiased",
+            interpolation_stage="data",
         )
         ax.set_title(_MEANING.get(name, shown(name)), loc="left", fontsize=SMALL + 1, parse_math=False)
         of_all = f" of {gate.shape[1]}" if len(order) < gate.shape[1] else ""

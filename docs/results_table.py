@@ -1,0 +1,42 @@
+"""Write the README's table of results from results/*.json. With --check, only say whether it is up to date."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+
+
+def table() -> str:
+    """One row a recipe: ours, the baselines measured beside it, and what was published."""
+    lines = ["| recipe | score | lstmkit | beside it, same data and machine | published |", "|---|---|---|---|---|"]
+    for path in sorted((ROOT / "results").glob("*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        ours, *others = result["scores"]
+        score = next(name for name in ours if name != "model")
+        beside = ", ".join(f"{row['model']} {row[score]:.3f}" for row in others)
+        published = ", ".join(f"{p['name']} {p['value']:.3f}" for p in result["published"] if p["metric"] == score)
+        lines.append(
+            f"| [{result['recipe']}](results/{path.name}): {result['title']} | {score} | **{ours[score]:.3f}** "
+            f"| {beside} | {published or '–'} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Rewrite the part of README.md between the two marks."""
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    new = f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    if "--check" in sys.argv:
+        sys.exit(0 if new == text else "README.md is behind results/: run make readme")
+    readme.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
