@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import pickle
 import re
 from typing import Any
 
@@ -870,8 +871,18 @@ def test_autocast_of_every_option(case: tuple[str, dict[str, Any]]) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         output, final = layer(x, lengths=[3, 6, 0, 1])
         trace = layer.trace(x, lengths=[3, 6, 0, 1])
+        handed = cases.leaves(layer.call_for(x))
     assert output.dtype == trace.output.dtype == torch.bfloat16
+    assert {tensor.dtype for tensor in handed.values()} == {torch.bfloat16}  # a back end need not know of autocast
     assert all(g.isfinite().all() for g in gradients(layer, output.float(), final).values())
+
+
+@LAYERS
+def test_whole_layers_are_pickled(name: str) -> None:
+    """As ``torch.nn``'s can be: for a process that is handed a layer."""
+    layer = cases.make_layer(name, {"bidirectional": True})
+    x = batch_of(layer)
+    assert_close(pickle.loads(pickle.dumps(layer))(x), layer(x), **EXACTLY)
 
 
 COMPILED: dict[str, tuple[str, dict[str, Any]]] = {
@@ -894,6 +905,17 @@ def test_compile(case: tuple[str, dict[str, Any]]) -> None:
         wanted, wanted_final = layer(x, state, lengths)
         assert_close((output, final), (wanted, wanted_final), **LAST_DIGITS)
         assert_close(gradients(layer, output, final, x), gradients(layer, wanted, wanted_final, x), **LAST_DIGITS)
+
+
+@LAYERS
+def test_export(name: str) -> None:
+    """``torch.export`` takes a layer with lengths, for batches of another size than the one it was shown."""
+    layer = quiet(cases.make_layer(name, {"bidirectional": True, "batch_first": True}))
+    batch = torch.export.Dim("batch", min=1, max=64)
+    example = (batch_of(layer, n_steps=3).detach(), None, torch.tensor([2, 3, 0, 1]))
+    program = torch.export.export(layer, example, dynamic_shapes=({0: batch}, None, {0: batch})).module()
+    x, lengths = batch_of(layer, n_steps=3, batch=6).detach(), torch.tensor([3, 0, 1, 2, 3, 3])
+    assert_close(program(x, None, lengths), layer(x, None, lengths), **LAST_DIGITS)
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])

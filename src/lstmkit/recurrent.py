@@ -350,6 +350,8 @@ class RecurrentLayer(nn.Module):
 class Stream:
     """A layer fed live: each call takes the next step or steps and goes on from where the last one ended.
 
+    No gradients are kept: over an endless stream they would fill the memory.
+
     >>> from lstmkit import LSTM
     >>> layer = LSTM(3, 5, batch_first=True).eval()
     >>> live, x = layer.stream(), torch.randn(2, 4, 3)
@@ -363,6 +365,7 @@ class Stream:
             raise ValueError("a bidirectional layer cannot stream: its reversed direction sees the future")
         self.layer, self.state = layer, state
 
+    @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         """One step ``(B, F) -> (B, P)``, or several, ``(B, T, F)`` or time first, as the layer has it."""
         time = 1 if self.layer.batch_first else 0

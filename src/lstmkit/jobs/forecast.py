@@ -245,8 +245,7 @@ class Forecaster(Job):
 
     @property
     def _scaling(self) -> WindowScaling:
-        seasonal = self.plan.season > 1 and self.plan.past > self.plan.season
-        level, scale = ("season", "difference") if seasonal else ("last", "std")
+        level, scale = "last", "std"
         if self._counts:  # counts are fed in units of their mean
             level, scale = "none", "mean"
         elif self.method == "recursive":
@@ -270,7 +269,7 @@ class Forecaster(Job):
             return SequenceModel(encoder, trunk, DistributionHead(trunk.output_size, self.distribution))
         # The last state answers for the whole horizon, or each further step of the trunk for its patch.
         answered = plan.patch if self._over_horizon else self.horizon
-        head = QuantileHead(trunk.output_size, self._quantiles, self.horizon, answered, self.dropout, width)
+        head = QuantileHead(trunk.output_size, self._quantiles, self.horizon, answered, self.dropout)
         experts = LinearExperts(plan.past, self.horizon, trunk.output_size, self.experts) if self.experts else None
         return SequenceModel(encoder, trunk, head, experts)
 

@@ -22,33 +22,23 @@ class QuantileHead(nn.Module):
         horizon: Steps answered.
         patch: Steps that one feature vector stands for; the last ``ceil(horizon / patch)`` vectors are read.
         dropout: In training, the share of the features dropped.
-        hidden_size: Units of the layer between features and quantiles.
     """
 
     levels: Tensor
 
     def __init__(
-        self,
-        input_size: int,
-        levels: Sequence[float],
-        horizon: int,
-        patch: int = 1,
-        dropout: float = 0.0,
-        hidden_size: int = 64,
+        self, input_size: int, levels: Sequence[float], horizon: int, patch: int = 1, dropout: float = 0.0
     ) -> None:
         super().__init__()
         self.horizon, self.output_size = horizon, len(levels)
         self.patch, self.steps = patch, math.ceil(horizon / patch)
         self.register_buffer("levels", torch.tensor(levels, dtype=torch.float32), persistent=False)
-        last = nn.Linear(hidden_size, patch * len(levels))
-        # Near zero at first: training starts from the window's base (its level, its last season) as the forecast.
-        nn.init.normal_(last.weight, std=0.01)
-        nn.init.zeros_(last.bias)
-        self.layers = nn.Sequential(nn.Dropout(dropout), nn.Linear(input_size, hidden_size), nn.GELU(), last)
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(input_size, patch * len(levels))
 
     def forward(self, features: Tensor) -> Tensor:
         """``(B, S, P) -> (B, horizon, Q)``."""
-        steps = self.layers(features[:, -self.steps :])
+        steps = self.linear(self.dropout(features[:, -self.steps :]))
         return steps.unflatten(2, (self.patch, self.output_size)).flatten(1, 2)[:, : self.horizon]
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:

@@ -1,0 +1,52 @@
+"""What the README says runs. The pages in docs are run as doctests."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.fixture
+def sales(tmp_path, monkeypatch):
+    """``sales.csv`` and ``prices.csv``, as the README names them."""
+    monkeypatch.chdir(tmp_path)
+    days = pd.date_range("2024-01-01", periods=224, freq="D")
+    price = 3.0 + (np.arange(224) % 11 == 0)
+    sold = 80 + 20 * (days.dayofweek >= 5) - 5 * price
+    frame = pd.DataFrame({"date": days.strftime("%Y-%m-%d"), "sales": sold, "price": price})
+    frame.iloc[:200].to_csv("sales.csv", index=False)
+    frame.iloc[200:][["date", "price"]].to_csv("prices.csv", index=False)
+
+
+def test_the_readme_s_python_runs(sales):
+    forecast, layers = python_blocks()
+    names = {"x": torch.randn(3, 100, 32)}
+    exec(forecast.replace('run="run")', 'run="run")', 1), names)
+    assert names["frame"]["forecast"].notna().all()
+    assert Path("run/report.html").exists()
+    exec(layers, names)
+
+
+def test_every_file_in_the_readme_s_tree_exists():
+    tree = README.split("## The tree")[1].split("```")[1]
+    folder = ROOT
+    for line in tree.strip().splitlines():
+        for name in re.findall(r"[\w./*]+\.(?:py|toml|txt)|[\w/]+/$|Makefile|data/catalog\.\*", line.split("  ")[0] or line[2:].split("  ")[0]):
+            assert list(folder.glob(name)) or list((ROOT / "src/lstmkit").glob(name)), name
+
+
+def test_the_readme_s_results_are_those_in_results():
+    done = subprocess.run([sys.executable, ROOT / "docs/results_table.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
