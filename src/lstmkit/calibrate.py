@@ -34,6 +34,7 @@ def conformal_widths(y: np.ndarray, low: np.ndarray, high: np.ndarray, coverage:
         seen = seen.reshape(-1, n_intervals)
         seen = np.sort(seen[np.isfinite(seen).all(axis=1)], axis=0)
         if len(seen):
-            rank = np.ceil((len(seen) + 1) * coverage).astype(int)  # the finite-sample quantile, from 1
+            # The finite-sample quantile, from 1; rounded first, since 100 * 0.55 is 55.00000000000001.
+            rank = np.ceil(np.round((len(seen) + 1) * coverage, 9)).astype(int)
             widths[h] = seen[np.minimum(rank, len(seen)) - 1, np.arange(n_intervals)]
     return widths

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as load_tensors_bytes
 from safetensors.torch import save as save_tensors_bytes
@@ -24,16 +25,15 @@ WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or, after a crash, as it was before."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -58,7 +58,10 @@ def read_json(path: Path) -> Any:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any] | None = None) -> str:
     """Tensors and, in the same file, a small JSON note. Returns the file's sha256."""
-    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    # Copies, since safetensors refuses tensors that share memory, as tied weights do.
+    plain = {
+        name: t.detach().to("cpu", copy=True, memory_format=torch.contiguous_format) for name, t in tensors.items()
+    }
     content = save_tensors_bytes(plain, metadata={"note": json.dumps(note or {})})
     write_bytes(path, content)
     return hashlib.sha256(content).hexdigest()
@@ -101,10 +104,12 @@ def load_model(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not folder.is_dir():
         raise ModelFileError(f"{folder} is not a folder: give the folder that 'fit' made")
     description = read_json(folder / DESCRIPTION)
-    version = description.get("format") if isinstance(description, dict) else None
-    if not isinstance(version, int):
+    if not isinstance(description, dict) or not isinstance(description.get("format"), int):
         raise ModelFileError(f"{folder / DESCRIPTION} is damaged (no format version): restore it, or fit anew")
+    version, sha256 = description["format"], description.get("weights_sha256")
     if version > FORMAT:
         raise ModelFileError(f"{folder} has format {version}, this lstmkit reads up to {FORMAT}: upgrade lstmkit")
-    weights, _ = read_tensors(folder / WEIGHTS, description.get("weights_sha256"))
+    if not isinstance(sha256, str):
+        raise ModelFileError(f"{folder / DESCRIPTION} is damaged (no weights_sha256): restore it, or fit anew")
+    weights, _ = read_tensors(folder / WEIGHTS, sha256)
     return weights, description

@@ -20,9 +20,9 @@ def run_demo(run: Path, progress: Progress) -> None:
         progress: Whom to tell.
     """
     with as_file(files("lstmkit").joinpath(SAMPLE)) as path:
-        print("Hourly temperature at Beijing, March to August 2014; what will the next 24 hours bring?\n")
+        print("Hourly temperature at Beijing, March to August 2014. What will the next 24 hours bring?\n")
         forecaster = Forecaster(
-            horizon=24, target_col="temperature", past=("dew_point", "pressure", "wind"), epochs=20, patience=4
+            horizon=24, target_col="temperature", past=("dew_point", "pressure", "wind"), test_windows=30
         )
         forecaster.fit(path, run=run, overwrite=True, progress=progress)
         print(f"{forecaster.evaluation}\n")

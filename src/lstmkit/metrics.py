@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from utilsforecast import losses
 from utilsforecast.evaluation import evaluate
@@ -23,7 +24,8 @@ def forecast_scores(
 
     Args:
         forecasts: ``unique_id, cutoff, ds, y``, and for each model ``name``, ``name-lo-80``, ``name-hi-80``, …
-        history: ``unique_id, ds, y``: what training saw, for MASE's denominator.
+        history: ``unique_id, ds, y``: what training saw, for MASE's denominator; unknown values are NaN, not left out,
+            since its differences are taken ``season`` rows apart.
         models: Column names of the point forecasts.
         season: Steps in a season, for MASE.
         levels: Interval levels in percent.
@@ -32,27 +34,29 @@ def forecast_scores(
         Columns ``model, MASE, sMAPE, MAE, RMSE, CRPS, coverage-80, …``.
     """
     scored = forecasts.dropna(subset=["y"])
-    # A series whose history repeats itself exactly has no MASE; it counts in the other scores.
     seasonal = partial(losses.mase, seasonality=season)
     plain = {"MASE": seasonal, "sMAPE": losses.smape, "MAE": losses.mae, "RMSE": losses.rmse}
-    table = {name: _mean_over_series(scored, score, models, history) for name, score in plain.items()}
-    table["sMAPE"] = 200 * table["sMAPE"]
+    scores = {name: _by_series(scored, score, models, history) for name, score in plain.items()}
+    # A series whose history repeats itself exactly has no MASE; it counts in the other scores.
+    scores["MASE"] = scores["MASE"].mask(np.isinf(scores["MASE"]) & np.isfinite(scores["MAE"]))
+    scores["sMAPE"] *= 200
+    table = {name: by_series.mean() for name, by_series in scores.items()}
     table["CRPS"] = 2 * _mean_pinball(scored, models, levels)
     for level in levels:
-        table[f"coverage-{level}"] = 100 * _mean_over_series(scored, losses.coverage, models, history, level=[level])
+        table[f"coverage-{level}"] = 100 * _by_series(scored, losses.coverage, models, history, level=[level]).mean()
     return pd.DataFrame(table).rename_axis("model").reset_index()
 
 
-def _mean_over_series(
+def _by_series(
     forecasts: pd.DataFrame,
     score: Callable[..., Any],
     models: Sequence[str],
     history: pd.DataFrame,
     level: list[int] | None = None,
-) -> pd.Series:
+) -> pd.DataFrame:
+    """A row a series, a column a model: the mean over its windows."""
     rows = evaluate(forecasts, metrics=[score], models=list(models), train_df=history, level=level)
-    by_series = rows.groupby("unique_id")[list(models)].mean()
-    return by_series.replace([float("inf")], float("nan")).mean()
+    return rows.groupby("unique_id")[list(models)].mean()
 
 
 def _mean_pinball(forecasts: pd.DataFrame, models: Sequence[str], levels: Sequence[int]) -> pd.Series:

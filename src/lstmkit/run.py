@@ -11,9 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from lstmkit import checkpoint
-from lstmkit.errors import SettingError, UserError
+from lstmkit.errors import ModelFileError, SettingError, UserError
 
 _RUN, _HISTORY, _METRICS, REPORT = "run.json", "history.csv", "metrics.json", "report.html"
+_LOOK, _CHECKPOINTS, _TENSORBOARD = "look.html", "checkpoints", "tensorboard"
+
+#: What a run is made of, in the order in which it goes: the model first, what tells that it is a run last.
+_OWN = (
+    *(checkpoint.DESCRIPTION, checkpoint.WEIGHTS, _HISTORY, _METRICS, REPORT, _LOOK),
+    *(_CHECKPOINTS, _TENSORBOARD, _RUN),
+)
 
 
 def is_unfinished(path: Path) -> bool:
@@ -39,7 +46,7 @@ class RunFolder:
             path: Where.
             about: Job, settings and the data's fingerprint: a run is only resumed with the same.
             resume: Go on with the run that is there.
-            overwrite: Delete the run that is there.
+            overwrite: Delete the run that is there, and nothing else that may be beside it.
 
         Raises:
             UserError: There is a run already and neither was asked for; or other files; or nothing to resume.
@@ -56,7 +63,7 @@ class RunFolder:
                 raise UserError(f"{path} holds other files: give a new folder with -o")
             if not overwrite:
                 raise UserError(f"{path} holds a run already: --resume it, --overwrite it, or give another folder")
-            shutil.rmtree(path)
+            folder._delete()
         path.mkdir(parents=True, exist_ok=True)
         checkpoint.write_json(path / _RUN, dict(about))
         return folder
@@ -67,13 +74,20 @@ class RunFolder:
 
         Raises:
             UserError: There is no run.
+            ModelFileError: ``run.json`` is damaged.
         """
         if not (path / _RUN).exists():
             raise UserError(f"{path} holds no run to resume: start one without --resume")
-        return checkpoint.read_json(path / _RUN)
+        about = checkpoint.read_json(path / _RUN)
+        sound = isinstance(about, dict) and isinstance(about.get("settings"), dict)
+        if not sound or not {"job", "data"} <= about.keys():
+            raise ModelFileError(f"{path / _RUN} is damaged (no job, settings and data): start a new run")
+        return about
 
     def _check_same(self, about: Mapping[str, Any]) -> None:
         before = self.read_about(self.path)
+        if before["job"] != about["job"]:
+            raise SettingError(f"{self.path} is a run of the job {before['job']!r}, not {about['job']!r}")
         for name, value in about["settings"].items():
             if before["settings"].get(name, value) != value:
                 raise SettingError(
@@ -83,15 +97,23 @@ class RunFolder:
         if before["data"] != about["data"]:
             raise UserError(f"{self.path} was started on other data: resume it with the same, or start a new run")
 
+    def _delete(self) -> None:
+        for name in _OWN:
+            path = self.path / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
     def checkpoints(self, member: int) -> Path:
         """Where the checkpoints of one seed's training go."""
-        folder = self.path / "checkpoints" / f"seed-{member}"
+        folder = self.path / _CHECKPOINTS / f"seed-{member}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def tensorboard(self, member: int) -> Path:
         """Where one seed's TensorBoard log goes."""
-        return self.path / "tensorboard" / f"seed-{member}"
+        return self.path / _TENSORBOARD / f"seed-{member}"
 
     def write_history(self, histories: Sequence[Sequence[Mapping[str, float]]]) -> None:
         """``history.csv``: a row for each seed and epoch."""

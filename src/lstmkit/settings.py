@@ -5,19 +5,22 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import math
 import numbers
 import types
 import typing
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+import numpy as np
 from typing_extensions import dataclass_transform
 
 from lstmkit.errors import SettingError
 
 C = TypeVar("C", bound=type)
 
-_NUMBERS: dict[Any, Any] = {int: numbers.Integral, float: numbers.Real}
+#: What else is taken for a setting of that type: numpy's, and whole numbers where a real one is meant.
+_ALIKE: dict[Any, Any] = {int: numbers.Integral, float: numbers.Real, bool: np.bool_}
 
 
 def setting(
@@ -103,7 +106,8 @@ def parse(cls: type, name: str, text: str) -> Any:
         return None
     kind = _without_none(kind)
     if typing.get_origin(kind) is tuple:
-        return checked(cls, name, tuple(_from_text(name, typing.get_args(kind)[0], p.strip()) for p in text.split(",")))
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        return checked(cls, name, tuple(_from_text(name, typing.get_args(kind)[0], part) for part in parts))
     return checked(cls, name, _from_text(name, kind, text))
 
 
@@ -126,10 +130,12 @@ def _as_type(name: str, kind: Any, value: Any) -> Any:
         if isinstance(value, str) or not isinstance(value, Iterable):
             value = (value,)
         return tuple(_as_type(name, typing.get_args(kind)[0], v) for v in value)
-    if kind in _NUMBERS and isinstance(value, _NUMBERS[kind]) and not isinstance(value, bool):
-        return kind(value)  # numpy's numbers, and whole numbers where a real one is meant
+    if kind in _ALIKE and isinstance(value, _ALIKE[kind]) and not isinstance(value, bool):
+        value = kind(value)
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
         raise SettingError(f"{name} must be {_kind_name(kind)}, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SettingError(f"{name} must be a finite number, got {value}")
     return value
 
 

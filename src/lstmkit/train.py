@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from lstmkit import checkpoint
 from lstmkit.data.batch import Loader
-from lstmkit.errors import TrainingError
+from lstmkit.errors import ModelFileError, TrainingError, one_line
 from lstmkit.model import Model, map_state
 from lstmkit.progress import Progress, Task
 
-_LAST, _BEST = "last.safetensors", "best.safetensors"
+_LAST = "last.safetensors"
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class TrainSettings:
         lr: Peak learning rate of AdamW.
         weight_decay: Of AdamW.
         warmup: Share of all steps over which the rate rises from 0.
-        decay: ``"cosine"`` or ``"linear"``, to 0 at the last step, or ``"none"``.
+        decay: ``"cosine"`` or ``"linear"``, to 0 after the last step, or ``"none"``.
         clip: Largest norm of the gradient; 0 for no clipping.
         average: Decay of the moving average of weights that is validated and kept; 0 keeps the weights themselves.
         patience: Epochs without a better validation loss before stopping; 0 for never.
@@ -95,8 +95,11 @@ def train(
         title: What to call it there.
 
     Raises:
-        TrainingError: The loss is no longer a number.
+        TrainingError: Loss or gradient is no longer a number, or the validation loss never was; or no examples.
+        ModelFileError: The checkpoint to resume from is damaged, or of another model.
     """
+    if not len(loader):
+        raise TrainingError("there are no examples to train on")
     run = _Training(model, loader, valid, settings, folder)
     if resume:
         run.restore()
@@ -108,6 +111,7 @@ def train(
                 for name, value in row.items():
                     log(name, value, run.epoch)
             run.history.ended = "no better for a while" if run.out_of_patience() else "all epochs done"
+            run.check_validated()
         except KeyboardInterrupt:
             run.history.ended = "interrupted"
     run.load_best()
@@ -155,14 +159,11 @@ class _Training:
 
     def _step(self, loss: Tensor, step: int) -> None:
         settings = self.settings
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {float(loss)} at step {step + 1}: lower lr (now {settings.lr:g}) or clip"
-            )
+        self._check_finite("loss", loss, step)
         self.optimizer.zero_grad()
         loss.backward()
-        if settings.clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip or math.inf)
+        self._check_finite("gradient", norm, step)
         self.optimizer.step()
         if settings.average:
             # In the first steps the average follows the weights closely, as in Polyak's running mean.
@@ -170,6 +171,14 @@ class _Training:
             with torch.no_grad():
                 for kept, now in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
                     kept.lerp_(now, 1 - decay)
+                for kept, now in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+                    kept.copy_(now)
+
+    def _check_finite(self, what: str, value: Tensor, step: int) -> None:
+        if not torch.isfinite(value):
+            raise TrainingError(
+                f"the {what} became {float(value)} at step {step + 1}: lower lr (now {self.settings.lr:g}) or clip"
+            )
 
     def _standing(self, loss: float) -> str:
         best = f", best validation {self.history.best_loss:.4g}" if self.history.best_epoch >= 0 else ""
@@ -180,16 +189,23 @@ class _Training:
         self.history.rows.append(row)
         loss = row.get("valid_loss", -math.inf)  # without validation the last epoch is the best
         if loss < self.history.best_loss or self.valid is None:
-            self.history.best_loss, self.history.best_epoch = loss, self.epoch
             self.best = {name: t.detach().clone() for name, t in self.averaged.state_dict().items()}
-            if self.folder is not None:
-                checkpoint.write_tensors(self.folder / _BEST, self.best)
+            self.history.best_loss, self.history.best_epoch = loss, self.epoch
         if self.folder is not None:
             self._save(self.folder / _LAST)
 
     def out_of_patience(self) -> bool:
         patience = self.settings.patience
         return bool(patience and self.valid is not None and self.epoch - max(self.history.best_epoch, 0) >= patience)
+
+    def check_validated(self) -> None:
+        """A validation loss that is not a number is no better than any other; one that never was says nothing."""
+        if self.valid is not None and self.epoch and self.history.best_epoch < 0:
+            loss = self.history.rows[-1]["valid_loss"]
+            raise TrainingError(
+                f"the validation loss was {loss} in all {self.epoch} epochs: look for very large values in the "
+                f"validation part, or lower lr (now {self.settings.lr:g})"
+            )
 
     def load_best(self) -> None:
         self.model.load_state_dict(self.best if self.best is not None else self.averaged.state_dict())
@@ -201,6 +217,7 @@ class _Training:
         tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
         if self.settings.average:
             tensors |= {f"averaged.{name}": t for name, t in self.averaged.state_dict().items()}
+        tensors |= {f"best.{name}": t for name, t in (self.best or {}).items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": t for name, t in moments.items()}
         tensors |= {f"random.{name}": t for name, t in _random_state(self.settings.device).items()}
@@ -211,8 +228,15 @@ class _Training:
         """Take up the last checkpoint of the folder; start from scratch where it has none."""
         if self.folder is None or not (self.folder / _LAST).exists():
             return
-        tensors, note = checkpoint.read_tensors(self.folder / _LAST)
-        parts = {name: _under(name, tensors) for name in ("model", "averaged", "optimizer", "random")}
+        path = self.folder / _LAST
+        tensors, note = checkpoint.read_tensors(path)
+        try:
+            self._take_up(tensors, note)
+        except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as err:
+            raise ModelFileError(f"{path} is no checkpoint of this model ({one_line(err)}): start a new run") from err
+
+    def _take_up(self, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
+        parts = {name: _under(name, tensors) for name in ("model", "averaged", "best", "optimizer", "random")}
         self.model.load_state_dict(parts["model"])
         if self.settings.average:
             self.averaged.load_state_dict(parts["averaged"])
@@ -226,7 +250,7 @@ class _Training:
         if best_epoch > 0:
             self.history.best_epoch = best_epoch
             self.history.best_loss = rows[best_epoch - 1].get("valid_loss", -math.inf)
-            self.best, _ = checkpoint.read_tensors(self.folder / _BEST)
+            self.best = parts["best"]
 
 
 def learning_rate(settings: TrainSettings, step: int, total: int) -> float:
@@ -250,13 +274,13 @@ def mean_loss(model: Model, loader: Loader, settings: TrainSettings) -> float:
         with _precision(settings):
             loss, state = model.loss(batch.to(settings.device), state)
         total, count = total + float(loss) * len(batch), count + len(batch)
-    return total / max(count, 1)
+    return total / count if count else math.nan
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Random numbers from ``seed``; the caller's own go on afterwards as if nothing had been drawn."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()), device_type="cuda"):
         torch.manual_seed(seed)
         yield
 

@@ -68,7 +68,7 @@ class Loader:
         batch_size: Examples in a batch; the last may have fewer.
         seed: Of the order; ``None`` for the order of the source, sorted by length.
         n_batches: Batches in an epoch: examples are drawn anew as often as it takes, or not all of them. 0 for one
-            pass. Without a seed it is always one pass.
+            pass. Without a seed it is always one pass; of no examples there are none.
     """
 
     SORTED_TOGETHER = 50
@@ -76,7 +76,7 @@ class Loader:
     def __init__(self, source: Source, batch_size: int, seed: int | None = None, n_batches: int = 0) -> None:
         self.source, self.batch_size, self.seed = source, batch_size, seed
         self._one_pass = -(-len(source) // batch_size)
-        self._n_batches = n_batches if n_batches and seed is not None else self._one_pass
+        self._n_batches = n_batches if n_batches and seed is not None and len(source) else self._one_pass
 
     def __len__(self) -> int:
         """Batches in an epoch."""

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data.series import SeriesSet
+from lstmkit.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -32,23 +33,34 @@ class Column:
 
     @classmethod
     def fit(cls, name: str, values: np.ndarray) -> Column:
-        """``values``: every value that training shows, numbers with NaN or objects with None."""
+        """``values``: every value that training shows, numbers with NaN or objects with None.
+
+        Raises:
+            DataError: It shows none.
+        """
+        known = values[~pd.isna(values)]
+        if not known.size:
+            raise DataError(f"covariate {name!r} has no value in the training part, so there is nothing to learn of it")
         if values.dtype == object:
-            return cls(name, categories=tuple(sorted({str(v) for v in values if v is not None})))
-        known = values[~np.isnan(values)]
-        std = float(known.std()) if known.size else 0.0
-        return cls(
-            name,
-            mean=float(known.mean()) if known.size else 0.0,
-            std=std if std > 0 else 1.0,
-            has_missing=known.size < values.size,
-        )
+            return cls(name, categories=tuple(sorted(map(_word, set(known)))))
+        std = float(known.std())
+        constant = std <= 1e-9 * float(np.abs(known).max())  # but for rounding
+        return cls(name, float(known.mean()), 1.0 if constant else std, has_missing=known.size < values.size)
 
     def transform(self, values: np.ndarray) -> np.ndarray:
-        """``(T,) -> (T, width)`` float32."""
+        """``(T,) -> (T, width)`` float32.
+
+        Raises:
+            DataError: Text where training had numbers.
+        """
         if self.categories is not None:
-            wanted = np.array([None if v is None else str(v) for v in values], dtype=object)
+            wanted = np.array([None if pd.isna(v) else _word(v) for v in values], dtype=object)
             return np.stack([wanted == c for c in self.categories], axis=-1).astype(np.float32)
+        if values.dtype == object and not pd.isna(values).all():
+            text = next(v for v in values if not pd.isna(v))
+            raise DataError(
+                f"covariate {self.name!r} is text here ({text!r}) but was numbers in training: give numbers"
+            )
         known = ~np.isnan(values.astype(float))
         scaled = np.where(known, (np.where(known, values.astype(float), 0.0) - self.mean) / self.std, 0.0)
         columns = [scaled, ~known] if self.has_missing else [scaled]
@@ -152,6 +164,11 @@ def calendar_fields(series: SeriesSet) -> tuple[str, ...]:
 def _fit(series: SeriesSet, name: str) -> Column:
     reach = [values[:n] for values, n in zip(series.covariates[name], series.lengths, strict=True)]
     return Column.fit(name, np.concatenate(reach))
+
+
+def _word(value: Any) -> str:
+    """A category as text; the number 7.0 is the category ``"7"``, as a column with text beside it has it."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _reach(values: np.ndarray, steps: int) -> np.ndarray:

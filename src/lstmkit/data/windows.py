@@ -5,7 +5,7 @@ ahead, the calendar and covariates, is there; so one layout serves a model that 
 one that is fed its own values step by step.
 
 Missing values follow the same rule wherever they stand: as an input 0 with the flag "not observed", never part of a
-level or scale, never a target, never scored.
+level or scale, never a target, never scored. A window whose past is all missing has no level, so no targets either.
 """
 
 from __future__ import annotations
@@ -120,6 +120,9 @@ class Windows:
 
     A batch has ``inputs (B, L + A, N_OWN_FEATURES + features.width)``, ``extras`` ``base (B, H)`` and ``scale (B, 1)``.
     Its ``targets`` are ``(B, H)``, or ``(B, L + H)`` if ``fed``; NaN where there is no value.
+
+    Raises:
+        ValueError: An origin lies outside its series, ``0 .. T_i``.
     """
 
     N_OWN_FEATURES = 3  #: value, observed, in the horizon; the covariates' columns follow.
@@ -142,6 +145,8 @@ class Windows:
         self.scaling, self.origins, self.past, self.horizon = scaling, origins, past, horizon
         self.fed, self.counts, self.n_past_features = fed, counts, features.n_past
         self.ahead = ahead
+        if len(origins) and ((origins[:, 1] < 0) | (origins[:, 1] > series.lengths[origins[:, 0]])).any():
+            raise ValueError("an origin lies outside its series")
         self._reach = reach = max(horizon, ahead)
         # One flat array with room for a whole window before each series and a horizon behind it: no bounds to check.
         steps = [past + n + reach for n in series.lengths]
@@ -166,9 +171,11 @@ class Windows:
         inputs = np.concatenate([self._own_features(z[:, seen]), self._features[steps[:, seen]]], axis=2)
         inputs[:, self.past :, self.N_OWN_FEATURES : self.N_OWN_FEATURES + self.n_past_features] = 0.0
         asked = slice(0 if self.fed else self.past, self.past + self.horizon)
+        unknown = np.isnan(y[:, : self.past]).all(axis=1, keepdims=True)
+        targets = np.where(unknown, np.nan, y if self.counts else z)[:, asked]
         return Batch(
             inputs=torch.from_numpy(inputs),
-            targets=torch.from_numpy((y if self.counts else z)[:, asked].astype(np.float32)),
+            targets=torch.from_numpy(targets.astype(np.float32)),
             rows=rows,
             extras={
                 "base": torch.from_numpy(base[:, self.past : self.past + self.horizon]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -21,7 +23,7 @@ from lstmkit.errors import ModelFileError, SettingError, UserError
 from lstmkit.model import Ensemble, Model
 from lstmkit.parts.trunk import TRUNKS
 from lstmkit.progress import Progress, default_progress
-from lstmkit.report import Section, write_report
+from lstmkit.report import Section, number, table_text, write_report
 from lstmkit.run import RunFolder
 from lstmkit.settings import setting, settings_class
 from lstmkit.train import History, TrainSettings, seeded, train
@@ -53,13 +55,25 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        from lstmkit.report import table_text
-
         return "\n".join([table_text(self.table, self.best), *self.notes])
 
+    @property
+    def verdict(self) -> str:
+        """The first score of the table in a sentence: this model's, and the best baseline's."""
+        score, way = next(iter(self.best.items()))
+        (ours, value), *others = self.table[["model", score]].itertuples(index=False)
+        said = f"{score} of {ours} on the held-out test: {number(value)}."
+        known = [(name, v) for name, v in others if pd.notna(v)]
+        if not known or pd.isna(value):
+            return said
+        name, rival = (min if way == "low" else max)(known, key=lambda row: row[1])
+        better = value < rival if way == "low" else value > rival
+        return f"{said} The best baseline, {name}, has {number(rival)}{'' if better else ': use that one'}."
+
     def to_json(self) -> dict[str, Any]:
-        """Table and notes, ready for JSON; a score that does not exist is ``None``."""
-        rows = self.table.astype(object).where(self.table.notna(), None).to_dict("records")
+        """Table and notes, ready for JSON, which has no infinity: a score that is not a finite number is ``None``."""
+        finite = self.table.replace([math.inf, -math.inf], math.nan)
+        rows = finite.astype(object).where(finite.notna(), None).to_dict("records")
         return {"table": rows, "notes": list(self.notes)}
 
 
@@ -77,7 +91,7 @@ class Job(ABC):
     epochs: int = setting(30, "passes at most", low=1)
     steps_per_epoch: int = setting(0, "training steps in an epoch; 0 for a pass over all examples", low=0)
     batch_size: int = setting(64, "examples in a step", low=1)
-    lr: float = setting(2e-3, "peak learning rate of AdamW", low=0)
+    lr: float = setting(1e-3, "peak learning rate of AdamW", low=0)
     weight_decay: float = setting(1e-2, "weight decay of AdamW", low=0)
     warmup: float = setting(0.05, "share of the steps over which the rate rises", low=0, high=1)
     decay: str = setting("cosine", "how the rate falls", choices=("cosine", "linear", "none"))
@@ -85,7 +99,7 @@ class Job(ABC):
     average: float = setting(0.99, "decay of the moving average of weights that is kept; 0 for none", low=0, high=1)
     patience: int = setting(6, "epochs without a better validation loss before stopping; 0 for never", low=0)
     precision: str = setting("float32", "arithmetic of training", choices=("float32", "bf16"))
-    seed: int = setting(0, "of weights, noise and order", low=0)
+    seed: int = setting(0, "of weights, noise and order", low=0, high=2**32)
     seeds: int = setting(1, "models trained alike and averaged", low=1)
     device: str = setting("auto", "where to compute: auto, cpu, cuda, cuda:1, …")
     tensorboard: bool = setting(False, "write a TensorBoard log into the run folder")
@@ -193,28 +207,45 @@ class Job(ABC):
         """
         progress = progress or default_progress()
         device = self._device()
+        self._forget()
         examples = self.read(data)
-        parts = self.split(examples, None if validation is None else self.read(validation))
+        held_out = None if validation is None else self.read(validation)
+        parts = self.split(examples, held_out)
         self.prepare(parts.train)
+        train_source = self.source(parts.train)
+        valid_source = None if parts.valid is None else self.source(parts.valid)
         folder = None
         if run is not None:
-            about = {"job": self.name, "settings": settings.values(self), "data": self.fingerprint(examples)}
+            prints = [self.fingerprint(read) for read in (examples, held_out) if read is not None]
+            about = {"job": self.name, "settings": settings.values(self), "data": prints}
             folder = RunFolder.start(Path(run), about, resume=resume, overwrite=overwrite)
         started = time.perf_counter()
-        self._train(parts, device, folder, resume, progress)
+        self._train(train_source, valid_source, device, folder, resume, progress)
         self.fit_seconds = time.perf_counter() - started
         self.calibrate(parts.valid)
         if folder is not None:
             self._finish(folder, examples, parts, progress)
         return self
 
+    def _forget(self) -> None:
+        """Drop what an earlier fit learnt."""
+        for learnt in dataclasses.fields(self):
+            if not learnt.init:
+                plain = learnt.default_factory is dataclasses.MISSING
+                setattr(self, learnt.name, learnt.default if plain else learnt.default_factory())  # type: ignore[misc]
+
     def _train(
-        self, parts: Parts, device: torch.device, folder: RunFolder | None, resume: bool, progress: Progress
+        self,
+        train_source: Source,
+        valid_source: Source | None,
+        device: torch.device,
+        folder: RunFolder | None,
+        resume: bool,
+        progress: Progress,
     ) -> None:
         members: list[Model] = []
         self._histories = []
-        train_source = self.source(parts.train)
-        valid = None if parts.valid is None else Loader(self.source(parts.valid), 4 * self.batch_size)
+        valid = None if valid_source is None else Loader(valid_source, 4 * self.batch_size)
         for member in range(self.seeds):
             with seeded(self.seed + member):
                 model = self.build()
@@ -229,8 +260,11 @@ class Job(ABC):
                     progress=progress,
                     title="training" if self.seeds == 1 else f"training {member + 1}/{self.seeds}",
                 )
-            members.append(model)
             self._histories.append(history)
+            if history.rows:  # else it was stopped in its first epoch and has learnt nothing
+                members.append(model)
+            if not members:
+                raise KeyboardInterrupt
             if not history.finished:
                 progress.say("interrupted: keeping the best weights so far")
                 break
@@ -260,7 +294,8 @@ class Job(ABC):
             sections.append(Section("Training", text=text, figure=training_curve(curves), caption="Loss by epoch"))
         facts = {"job": self.name, "lstmkit": lstmkit.__version__, "torch": torch.__version__}
         facts |= {name: str(value) for name, value in settings.values(self).items()}
-        write_report(path, f"lstmkit {self.name}", [self.summary], sections, facts)
+        lead = [self.summary] if self.evaluation is None else [self.evaluation.verdict]
+        write_report(path, f"lstmkit {self.name}", lead, sections, facts)
 
     # ---- the saved model -----------------------------------------------------------------------------------------
 
@@ -302,7 +337,7 @@ class Job(ABC):
             job._model = members[0] if len(members) == 1 else Ensemble(members)
             job._model.load_state_dict(weights)
             job._model.eval()
-        except (KeyError, TypeError, IndexError, AttributeError, RuntimeError, SettingError) as err:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as err:
             reason = str(err).splitlines()[0] if str(err) else type(err).__name__
             raise ModelFileError(
                 f"{where} holds no sound {cls.name} model ({reason}): restore it, or fit anew"

@@ -143,8 +143,14 @@ class Forecaster(Job):
             static=self.static,
             ahead=ahead,
         )
-        if self._counts and any((y[~np.isnan(y)] < 0).any() for y in series.y):
-            raise DataError("distribution=negative_binomial is for counts, but there are values below 0")
+        if self._counts and any(((y < 0) | (y % 1 > 0)).any() for y in series.y):
+            raise DataError(
+                "distribution=negative_binomial is for counts, but not all values are whole numbers from 0 up"
+            )
+        if self._counts and (self.log or self.level not in ("auto", "none")):
+            raise SettingError("distribution=negative_binomial is for counts as they are: without log, with level=none")
+        if not self.levels or len(set(self.levels)) < len(self.levels):
+            raise SettingError(f"levels must be different percentages, at least one, got {list(self.levels)}")
         if self.log:
             worst = next((i for i, y in enumerate(series.y) if (y <= 0).any()), None)
             if worst is not None:
@@ -162,12 +168,14 @@ class Forecaster(Job):
         n_train = n - n_test - (n_valid if validation is None else 0)
         self._check_long_enough(series, n_train, int(n_test + (n_valid.min() if validation is None else 0)))
         self._plan = self._make_plan(series, int(n_train.max()))
-        self._trained_until = {
-            uid: str(series.stamps(i, 0, int(n[i] - n_test))[-1]) for i, uid in enumerate(series.ids)
-        }
+        self._trained_until = self._ends(series, n - n_test)
         first = np.minimum(n_train - h, max(2, min(self._plan.past, 2 * self._plan.season)))
         train = Examples(series.until(n_train), every_origin(series, first, n_train - h))
         if validation is not None:
+            if validation.freq != series.freq:
+                raise DataError(f"the validation data have the frequency {validation.freq!r}, the data {series.freq!r}")
+            for uid, end in self._ends(validation, validation.lengths).items():
+                self._trained_until[uid] = max(end, self._trained_until.get(uid, end), key=self._stamp)
             valid = self._valid_examples(validation, np.full(len(validation), 2), validation.lengths)
         else:
             valid = self._valid_examples(series, n_train, n - n_test) if self.valid_share else None
@@ -175,6 +183,15 @@ class Forecaster(Job):
         if n_test:
             test = Examples(series, every_origin(series, n - n_test, n - h, stride=h))
         return Parts(train, valid, test)
+
+    @staticmethod
+    def _ends(series: SeriesSet, ends: np.ndarray) -> dict[str, str]:
+        """The last stamp of each series' first ``ends[i]`` steps, by name."""
+        return {uid: str(series.stamps(i, 0, int(ends[i]))[-1]) for i, uid in enumerate(series.ids)}
+
+    def _stamp(self, text: str) -> Any:
+        """A stamp that was kept as text."""
+        return int(text) if isinstance(self.plan.freq, int) else pd.Timestamp(text)
 
     def _n_test_windows(self, shortest: int) -> int:
         return self.test_windows if self.test_windows >= 0 else max(1, min(5, shortest // 5 // self.horizon))
@@ -280,7 +297,8 @@ class Forecaster(Job):
     def _answers(self, examples: Examples, progress: Progress | None = None) -> Answer:
         """Every window's answer, stacked: quantiles ``(N, H, Q)``, base and target ``(N, H)``, scale ``(N, 1)``."""
         with seeded(self.seed):
-            loader = Loader(self.source(examples), 256 if self.method == "direct" else 32)
+            # Paths are drawn for one window at a time, so that no forecast depends on what stands beside it.
+            loader = Loader(self.source(examples), 256 if self.method == "direct" else 1)
             answers = predict(
                 self.model, loader, self._decode, device=self._device(), progress=progress, title="forecasting"
             )
@@ -302,6 +320,7 @@ class Forecaster(Job):
     def _paths(self, model: Model, batch: Batch) -> Tensor:
         """Sampled futures in scaled values: ``(B, samples, H)``."""
         past, n = self.plan.past, self.samples
+        torch.manual_seed(self.seed)
         _, state = model(batch.inputs[:, :past])
         state = map_state(state, lambda s: s.repeat_interleave(n, dim=1))
         ahead = batch.inputs[:, past:].repeat_interleave(n, dim=0)
@@ -399,10 +418,9 @@ class Forecaster(Job):
         """First step of series ``i`` after what fit was given; a new series needs some past, of which two windows."""
         until = self._trained_until.get(series.ids[i])
         if until is None:
-            return min(2 * self.plan.past, int(series.lengths[i]) - self.horizon)
+            return max(1, min(2 * self.plan.past, int(series.lengths[i]) - self.horizon))
         stamps = series.stamps(i, 0, int(series.lengths[i]))
-        last = int(until) if isinstance(self.plan.freq, int) else pd.Timestamp(until)
-        return max(1, int((stamps <= last).sum()))
+        return max(1, int((stamps <= self._stamp(until)).sum()))
 
     def score(self, test: Examples, progress: Progress) -> Evaluation:
         return self.backtest(test, SERIES_BASELINES, progress)
@@ -478,6 +496,10 @@ class Forecaster(Job):
         digest = hashlib.sha256(repr((examples.ids, examples.freq, examples.starts)).encode())
         for y in examples.y:
             digest.update(y.tobytes())
+        for name, columns in examples.covariates.items():
+            for values in columns:
+                digest.update(repr((name, values.tolist())).encode())
+        digest.update(repr(sorted(examples.static.items())).encode())
         return digest.hexdigest()
 
     def state(self) -> dict[str, Any]:
