@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ app = typer.Typer(
     help="Long short-term memory networks, from raw file to answer.",
 )
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # click's complaint about a command line, which typer does not export
+_YES_NO = ("true", "false", "yes", "no", "1", "0")
 _WITH_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 RunArg = Annotated[Path, typer.Argument(help="folder that 'fit' made")]
@@ -58,8 +60,12 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Train on DATA, with an honest test beside plain baselines. Settings: --name value, see 'lstmkit jobs JOB'."""
+    if resume and overwrite:
+        raise SettingError("--resume goes on with the run that is there, --overwrite deletes it: give one of them")
+    if job.startswith("-"):
+        raise SettingError("give the job and the data first: lstmkit fit JOB DATA -o RUN --name value")
     cls = job_class(job)
-    given = _given_settings(cls, context.args)
+    (data,), given = _settings(cls, context, [data])
     if resume:
         given = {**RunFolder.read_about(run)["settings"], **given}
     fitted = cls(**given)
@@ -72,7 +78,9 @@ def fit(
         print(fitted.evaluation)
     print(f"model   {run}\nreport  {run / 'report.html'}")
     if "interrupted" in metrics["training"]:
-        print(f"Training was interrupted; the model is usable. Go on with: lstmkit fit {job} {data} -o {run} --resume")
+        words = ["lstmkit", "fit", job, data, "-o", str(run), "--resume"]
+        words += ["--validation", validation] if validation is not None else []
+        print(f"Training was interrupted; the model is usable. Go on with: {shlex.join(words)}")
 
 
 @app.command(context_settings=_WITH_SETTINGS)
@@ -85,8 +93,14 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Answers for DATA from the model in RUN."""
+    run, data, options = _options(context, run, data)
+    if picture is not None:
+        _check_picture(picture)
+    for path in (output, picture):
+        if path is not None and not path.parent.is_dir():
+            raise UserError(f"{path}: there is no folder {path.parent}")
     job = load(run)
-    answer = job.predict(data, **_given_options(job.predict, context.args))
+    answer = job.predict(data, **_known(job.predict, options))
     if picture is not None:
         job.picture(data, answer).savefig(picture, dpi=150)
     text = json.dumps(job.records(answer), indent=2, default=str) if as_json else job.text(answer)
@@ -113,8 +127,9 @@ def look(
     """Look inside: every gate over an example of DATA, drawn on one page."""
     from lstmkit.report import table_text, write_report
 
+    run, data, options = _options(context, run, data)
     job = load(run)
-    sections = job.look(data, **_given_options(job.look, context.args))
+    sections = job.look(data, **_known(job.look, options))
     page = output or run / "look.html"
     write_report(page, f"Inside the {job.name} model", [], sections, {"model": str(run)})
     for section in sections:
@@ -178,7 +193,7 @@ def main() -> None:
     except OSError as err:
         _fail(f"{err.filename or 'a file'}: {err.strerror or err}")
     except _USAGE_ERROR as err:
-        _fail(f"{err.format_message()} (see lstmkit --help)")
+        _fail(f"{err.format_message() or 'give a command'} (see lstmkit --help)")
 
 
 def _fail(message: str) -> None:
@@ -189,43 +204,67 @@ def _fail(message: str) -> None:
 # ---- settings as options ---------------------------------------------------------------------------------------------
 
 
-def _given_settings(cls: type[Job], args: list[str]) -> dict[str, Any]:
-    """``--name value``, ``--name=value``, ``--flag`` and ``--no-flag`` as settings of ``cls``."""
+def _settings(cls: type[Job], context: typer.Context, given: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """The positionals, and ``--name value``, ``--name=value``, ``--flag`` and ``--no-flag`` as settings of ``cls``."""
     declared = settings.declared(cls)
-    given = {}
-    for name, text in _options(args, flags={n for n, f in declared.items() if isinstance(f.default, bool)}):
+    flags = {name for name, f in declared.items() if isinstance(f.default, bool)}
+    own = {p.name for p in context.command.params}
+    words, options = _sort_out([*given, *context.args], ["DATA"], flags)
+    for name in options:
         if name not in declared:
-            raise SettingError(settings.unknown(name, declared))
-        given[name] = settings.parse(cls, name, text)
-    return given
+            raise SettingError(settings.unknown(name, [*declared, *sorted(own - {"job", "data"})]))
+    return words, {name: settings.parse(cls, name, text) for name, text in options.items()}
 
 
-def _given_options(method: Any, args: list[str]) -> dict[str, str]:
-    """Further options of a verb: the text-valued keywords of the job's method."""
+def _options(context: typer.Context, run: Path, data: str) -> tuple[Path, str, dict[str, str]]:
+    """``RUN`` and ``DATA``, and the verb's further options, in whatever order they were given."""
+    words, options = _sort_out([str(run), data, *context.args], ["RUN", "DATA"], flags=set())
+    return Path(words[0]), words[1], options
+
+
+def _known(method: Any, options: dict[str, str]) -> dict[str, str]:
+    """The text-valued keywords of the job's method."""
     known = [name for name in inspect.signature(method).parameters if name != "data"]
-    given = dict(_options(args, flags=set()))
-    for name in given:
+    for name in options:
         if name not in known:
             raise SettingError(settings.unknown(name, known, what="option"))
-    return given
+    return options
 
 
-def _options(args: list[str], flags: set[str]) -> list[tuple[str, str]]:
-    found, rest = [], list(args)
+def _sort_out(given: list[str], positionals: list[str], flags: set[str]) -> tuple[list[str], dict[str, str]]:
+    """What was given, as positionals and options; a flag's value may be left out."""
+    words: list[str] = []
+    found: dict[str, str] = {}
+    rest = list(given)
     while rest:
-        option = rest.pop(0)
-        if not option.startswith("--"):
-            raise SettingError(f"unexpected {option!r}: settings are given as --name value")
-        name, given, text = option[2:].partition("=")
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            words.append(word)
+            continue
+        name, has_value, text = word[2:].partition("=")
         name = name.replace("-", "_")
-        if not given and name.removeprefix("no_") in flags and (not rest or rest[0].startswith("--")):
-            name, text = name.removeprefix("no_"), "false" if name.startswith("no_") else "true"
-        elif not given:
-            if not rest:
-                raise SettingError(f"{option} has no value: give it as {option} VALUE")
+        if not has_value and name not in flags and name.removeprefix("no_") in flags:
+            name, text = name.removeprefix("no_"), "false"
+        elif not has_value and name in flags:
+            text = rest.pop(0) if rest and rest[0].lower() in _YES_NO else "true"
+        elif not has_value:
+            if not rest or rest[0].startswith("--"):
+                raise SettingError(f"{word} has no value: give it as {word} VALUE")
             text = rest.pop(0)
-        found.append((name, text))
-    return found
+        found[name] = text
+    if len(words) > len(positionals):
+        raise SettingError(f"unexpected {words[len(positionals)]!r}: settings are given as --name value")
+    if len(words) < len(positionals):
+        raise SettingError(f"{positionals[len(words)]} is missing")
+    return words, found
+
+
+def _check_picture(path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    kinds = Figure().canvas.get_supported_filetypes()
+    if path.suffix.lower().removeprefix(".") not in kinds:
+        raise SettingError(f"{path}: pictures are written as {', '.join(sorted(kinds))}, told by the name's ending")
 
 
 # ---- print -----------------------------------------------------------------------------------------------------------

@@ -30,10 +30,10 @@ def run_demo(run: Path, progress: Progress) -> None:
         forecaster.picture(path, forecast).savefig(run / "forecast.png", dpi=150)
         shown = forecast[["ds", "forecast", "forecast-lo-80", "forecast-hi-80"]].iloc[::4]
         print(f"The next day, every fourth hour, with 80 % intervals (°C):\n{table_text(shown)}\n")
-        sections = forecaster.look(path)
-        for name, section in zip(("gates.png", "memory.png"), sections, strict=True):
+        for name, section in zip(("gates.png", "memory.png"), forecaster.look(path), strict=True):
             if section.figure is not None:
                 section.figure.savefig(run / name, dpi=150)
-        print(f"How open the gates are:\n{table_text(sections[0].table)}\n")
+            if section.table is not None:
+                print(f"How open the gates are:\n{table_text(section.table)}\n")
     for what, name in {"report": "report.html", "forecast": "forecast.png", "gates": "gates.png", "model": ""}.items():
         print(f"{what:<9} {run / name}")

@@ -24,7 +24,7 @@ _ALIKE: dict[Any, Any] = {int: numbers.Integral, float: numbers.Real, bool: np.b
 
 
 def setting(
-    default: Any, help: str, *, choices: Iterable[str] = (), low: float | None = None, high: float | None = None
+    help: str, *, default: Any, choices: Iterable[str] = (), low: float | None = None, high: float | None = None
 ) -> Any:
     """A dataclass field with its meaning and its range (``low`` and ``high`` are allowed values)."""
     return dataclasses.field(
@@ -38,7 +38,7 @@ def settings_class(cls: C) -> C:
 
     >>> @settings_class
     ... class Recipe:
-    ...     epochs: int = setting(10, "passes over the data", low=1)
+    ...     epochs: int = setting("passes over the data", default=10, low=1)
     >>> Recipe(epoch=3)
     Traceback (most recent call last):
         ...

@@ -88,40 +88,40 @@ class Forecaster(Job):
     name: ClassVar[str] = "forecast"
     summary: ClassVar[str] = "Forecast many series with intervals, beside SeasonalNaive and AutoETS."
 
-    horizon: int = setting(24, "steps to forecast", low=1)
-    id_col: str = setting("unique_id", "column of the series' name")
-    time_col: str = setting("ds", "column of the stamps")
-    target_col: str = setting("y", "column of the values")
-    freq: str | None = setting(None, "frequency as pandas has it (h, D, MS, …); inferred if not given")
-    past: tuple[str, ...] = setting((), "covariates known only up to now")
-    future: tuple[str, ...] = setting((), "covariates known over the horizon")
-    static: tuple[str, ...] = setting((), "covariates with one value a series")
-    calendar: bool = setting(True, "give the model the calendar (hour, weekday, …)")
-    season: int = setting(0, "steps in a season; 0 for the frequency's (24 for hours, 12 for months, …)", low=0)
-    window: int = setting(0, "past steps the model sees; 0 for a choice by season and horizon", low=0)
-    patch: int = setting(0, "steps folded into one step of the LSTM; 0 for a choice by season", low=0)
-    method: str = setting("direct", "all steps at once, or fed its own values", choices=("direct", "recursive"))
+    horizon: int = setting("steps to forecast", default=24, low=1)
+    id_col: str = setting("column of the series' name", default="unique_id")
+    time_col: str = setting("column of the stamps", default="ds")
+    target_col: str = setting("column of the values", default="y")
+    freq: str | None = setting("frequency as pandas has it (h, D, MS, …); inferred if not given", default=None)
+    past: tuple[str, ...] = setting("covariates known only up to now", default=())
+    future: tuple[str, ...] = setting("covariates known over the horizon", default=())
+    static: tuple[str, ...] = setting("covariates with one value a series", default=())
+    calendar: bool = setting("give the model the calendar (hour, weekday, …)", default=True)
+    season: int = setting("steps in a season; 0 for the frequency's (24 for hours, 12 for months, …)", default=0, low=0)
+    window: int = setting("past steps the model sees; 0 for a choice by season and horizon", default=0, low=0)
+    patch: int = setting("steps folded into one step of the LSTM; 0 for a choice by season", default=0, low=0)
+    method: str = setting("all steps at once, or fed its own values", default="direct", choices=("direct", "recursive"))
     distribution: str = setting(
-        "student_t", "of the recursive method", choices=("normal", "student_t", "negative_binomial")
+        "of the recursive method", default="student_t", choices=("normal", "student_t", "negative_binomial")
     )
     answer_from: str = setting(
-        "auto",
         "direct: the state at the end of the past, or the LSTM run on over the horizon; auto: the horizon if there are "
         "future covariates",
+        default="auto",
         choices=("auto", "past", "horizon"),
     )
-    samples: int = setting(200, "paths that the recursive method draws", low=2)
-    levels: tuple[int, ...] = setting((50, 80, 95), "intervals, in percent", low=1, high=99)
-    log: bool = setting(False, "model the logarithm: for values above 0 whose swings grow with their level")
-    level: str = setting("auto", "taken out of each window", choices=("auto", "none", "mean", "last", "season"))
-    scale: str = setting("auto", "unit of each window", choices=("auto", "none", "std", "difference", "mean"))
-    experts: int = setting(4, "linear maps beside the LSTM, which chooses among them; 0 for none", low=0)
-    residual: bool = setting(True, "layers after the first add their input to their output")
-    steps_per_epoch: int = setting(50, "training steps in an epoch; 0 for a pass over all windows", low=0)
+    samples: int = setting("paths that the recursive method draws", default=200, low=2)
+    levels: tuple[int, ...] = setting("intervals, in percent", default=(50, 80, 95), low=1, high=99)
+    log: bool = setting("model the logarithm: for values above 0 whose swings grow with their level", default=False)
+    level: str = setting("taken out of each window", default="auto", choices=("auto", "none", "mean", "last", "season"))
+    scale: str = setting("unit of each window", default="auto", choices=("auto", "none", "std", "difference", "mean"))
+    experts: int = setting("linear maps beside the LSTM, which chooses among them; 0 for none", default=4, low=0)
+    residual: bool = setting("layers after the first add their input to their output", default=True)
+    steps_per_epoch: int = setting("training steps in an epoch; 0 for a pass over all windows", default=50, low=0)
     valid_share: float = setting(
-        0.15, "share of each series, from its end, to validate and calibrate on", low=0, high=0.5
+        "share of each series, from its end, to validate and calibrate on", default=0.15, low=0, high=0.5
     )
-    test_windows: int = setting(-1, "windows at the end held out for the test; -1: up to 5, in a fifth", low=-1)
+    test_windows: int = setting("windows at the end held out for the test; -1: up to 5, in a fifth", default=-1, low=-1)
 
     _plan: Plan | None = field(default=None, init=False, repr=False)
     _features: SeriesFeatures = field(default_factory=SeriesFeatures, init=False, repr=False)
@@ -172,8 +172,11 @@ class Forecaster(Job):
         first = np.minimum(n_train - h, max(2, min(self._plan.past, 2 * self._plan.season)))
         train = Examples(series.until(n_train), every_origin(series, first, n_train - h))
         if validation is not None:
-            if validation.freq != series.freq:
-                raise DataError(f"the validation data have the frequency {validation.freq!r}, the data {series.freq!r}")
+            if _kind_of_stamps(validation) != _kind_of_stamps(series):
+                raise DataError(
+                    f"the stamps of the validation data are {_kind_of_stamps(validation)}, "
+                    f"those of the data {_kind_of_stamps(series)}: give both alike"
+                )
             for uid, end in self._ends(validation, validation.lengths).items():
                 self._trained_until[uid] = max(end, self._trained_until.get(uid, end), key=self._stamp)
             valid = self._valid_examples(validation, np.full(len(validation), 2), validation.lengths)
@@ -420,7 +423,10 @@ class Forecaster(Job):
         if until is None:
             return max(1, min(2 * self.plan.past, int(series.lengths[i]) - self.horizon))
         stamps = series.stamps(i, 0, int(series.lengths[i]))
-        return max(1, int((stamps <= self._stamp(until)).sum()))
+        try:
+            return max(1, int((stamps <= self._stamp(until)).sum()))
+        except TypeError as err:
+            raise DataError("the data and those that fit was given must both have a time zone, or neither") from err
 
     def score(self, test: Examples, progress: Progress) -> Evaluation:
         return self.backtest(test, SERIES_BASELINES, progress)
@@ -515,6 +521,11 @@ class Forecaster(Job):
         self._features = SeriesFeatures.from_json(state["features"])
         self._trained_until = dict(state["trained_until"])
         self._widths = None if state["widths"] is None else np.array(state["widths"])
+
+
+def _kind_of_stamps(series: SeriesSet) -> str:
+    zone = getattr(series.starts[0], "tzinfo", None)
+    return f"of frequency {series.freq!r}" + (", with a time zone" if zone else "")
 
 
 def season_of(freq: str | int) -> int:
