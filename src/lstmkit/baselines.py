@@ -52,7 +52,8 @@ def forecast_baselines(
             recent = history.groupby("unique_id", sort=False).tail(LONGEST_HISTORY)
             filled = recent.assign(y=recent.groupby("unique_id", sort=False)["y"].transform(_interpolate))
             cutoffs = filled.groupby("unique_id", sort=False)["ds"].last().to_dict()
-            seasonal = filled["unique_id"].map(filled["unique_id"].value_counts()) >= season
+            lengths = filled["unique_id"].value_counts().to_dict()
+            seasonal = filled["unique_id"].map(lengths.get) >= season
             for whole, part in filled.groupby(seasonal):
                 engine = _engine(names, freq, season if whole else 1)
                 frame = pd.DataFrame(engine.forecast(df=part, h=horizon, level=sorted(levels)))

@@ -177,7 +177,7 @@ class _Training:
     def _check_finite(self, what: str, value: Tensor, step: int) -> None:
         if not torch.isfinite(value):
             raise TrainingError(
-                f"the {what} became {float(value)} at step {step + 1}: lower lr (now {self.settings.lr:g}) or clip"
+                f"the {what} became {value.item()} at step {step + 1}: lower lr (now {self.settings.lr:g}) or clip"
             )
 
     def _standing(self, loss: float) -> str:

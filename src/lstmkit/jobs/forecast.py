@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -19,6 +19,16 @@ from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.features import SeriesFeatures
 from lstmkit.data.frames import forecast_frame, histories_by_window, training_frame
 from lstmkit.data.series import SeriesSet, check_reach, read_series
+from lstmkit.data.split import (
+    Examples,
+    Plan,
+    check_alike,
+    cut_by_time,
+    last_stamps,
+    plan_windows,
+    training_windows,
+    validation_windows,
+)
 from lstmkit.data.windows import Origins, Windows, WindowScaling, every_origin
 from lstmkit.decode import roll_out
 from lstmkit.errors import DataError, SettingError
@@ -38,25 +48,7 @@ from lstmkit.report import Section
 from lstmkit.settings import setting, settings_class
 from lstmkit.train import seeded
 
-MOST_VALID_WINDOWS = 3000  #: More validation windows say no more; they are thinned out.
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Windows over series: where each horizon begins."""
-
-    series: SeriesSet
-    origins: Origins
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is decided by looking at the training data: frequency, season, steps in a window and in a patch."""
-
-    freq: str | int
-    season: int
-    past: int
-    patch: int
+MOST_CALIBRATION_PATHS = 300  #: Windows that the recursive method calibrates on: each takes many paths.
 
 
 class Answer(NamedTuple):
@@ -160,72 +152,37 @@ class Forecaster(Job):
         return series
 
     def split(self, examples: SeriesSet, validation: SeriesSet | None) -> Parts:
-        """Each series is cut into training, validation and test, in the order of time."""
-        series, n, h = examples, examples.lengths, self.horizon
-        n_test = h * self._n_test_windows(int(n.min()))
-        # With valid_share=0 nothing is held out: all epochs are run and the intervals are the model's own.
-        n_valid = np.maximum(h, (self.valid_share * (n - n_test)).astype(int)) if self.valid_share else 0 * n
-        n_train = n - n_test - (n_valid if validation is None else 0)
-        self._check_long_enough(series, n_train, int(n_test + (n_valid.min() if validation is None else 0)))
-        self._plan = self._make_plan(series, int(n_train.max()))
-        self._trained_until = self._ends(series, n - n_test)
-        first = np.minimum(n_train - h, max(2, min(self._plan.past, 2 * self._plan.season)))
-        train = Examples(series.until(n_train), every_origin(series, first, n_train - h))
-        if validation is not None:
-            if _kind_of_stamps(validation) != _kind_of_stamps(series):
-                raise DataError(
-                    f"the stamps of the validation data are {_kind_of_stamps(validation)}, "
-                    f"those of the data {_kind_of_stamps(series)}: give both alike"
-                )
-            for uid, end in self._ends(validation, validation.lengths).items():
-                self._trained_until[uid] = max(end, self._trained_until.get(uid, end), key=self._stamp)
-            valid = self._valid_examples(validation, np.full(len(validation), 2), validation.lengths)
-        else:
-            valid = self._valid_examples(series, n_train, n - n_test) if self.valid_share else None
-        test = None
-        if n_test:
-            test = Examples(series, every_origin(series, n - n_test, n - h, stride=h))
-        return Parts(train, valid, test)
+        """Each series is cut into training, validation and test, in the order of time.
 
-    @staticmethod
-    def _ends(series: SeriesSet, ends: np.ndarray) -> dict[str, str]:
-        """The last stamp of each series' first ``ends[i]`` steps, by name."""
-        return {uid: str(series.stamps(i, 0, int(ends[i]))[-1]) for i, uid in enumerate(series.ids)}
+        With ``valid_share=0`` nothing is held out for validation: all epochs are run, the intervals are the model's own.
+        """
+        series, h = examples, self.horizon
+        valid_share = self.valid_share if validation is None else 0.0
+        train_end, seen_end = cut_by_time(series, h, valid_share=valid_share, test_windows=self.test_windows)
+        self._plan = plan_windows(
+            series.freq,
+            int(train_end.max()),
+            h,
+            season=self.season,
+            window=self.window,
+            patch=self.patch,
+            stepwise=self.method == "recursive",
+        )
+        self._trained_until = last_stamps(series, seen_end)
+        valid = validation_windows(series, train_end, seen_end, h) if valid_share else None
+        if validation is not None:
+            check_alike(series, validation)
+            valid = validation_windows(validation, np.full(len(validation), 2), validation.lengths, h)
+            for uid, end in last_stamps(validation, validation.lengths).items():
+                self._trained_until[uid] = max(end, self._trained_until.get(uid, end), key=self._stamp)
+        test = every_origin(series, seen_end, series.lengths - h, stride=h)
+        return Parts(
+            training_windows(series, train_end, h, self._plan), valid, Examples(series, test) if len(test) else None
+        )
 
     def _stamp(self, text: str) -> Any:
         """A stamp that was kept as text."""
         return int(text) if isinstance(self.plan.freq, int) else pd.Timestamp(text)
-
-    def _n_test_windows(self, shortest: int) -> int:
-        return self.test_windows if self.test_windows >= 0 else max(1, min(5, shortest // 5 // self.horizon))
-
-    def _check_long_enough(self, series: SeriesSet, n_train: np.ndarray, held_out: int) -> None:
-        needed = self.horizon + 2
-        short = np.flatnonzero(n_train < needed)
-        if short.size:
-            i = short[int(np.argmin(n_train[short]))]
-            others = f" (and {short.size - 1} more)" if short.size > 1 else ""
-            raise DataError(
-                f"series {series.ids[i]!r}{others} has {series.lengths[i]} steps; horizon {self.horizon} needs "
-                f"{needed + held_out} ({needed} to train, {held_out} held out): lower --horizon or leave the series out"
-            )
-
-    def _valid_examples(self, series: SeriesSet, first: np.ndarray, ends: np.ndarray) -> Examples:
-        last = ends - self.horizon
-        stride = max(1, int((last - first + 1).clip(0).sum()) // MOST_VALID_WINDOWS)
-        origins = every_origin(series, first, last, stride)
-        if not len(origins):
-            raise DataError(f"no validation series is as long as the horizon of {self.horizon} steps: give longer ones")
-        return Examples(series.until(ends), origins)
-
-    def _make_plan(self, series: SeriesSet, longest: int) -> Plan:
-        season = self.season or season_of(series.freq)
-        subdaily = season >= 24
-        past = self.window or min(max(2 * self.horizon, (7 if subdaily else 3) * season, 24), longest)
-        patch = self.patch or (season if subdaily and past >= 7 * season and self.method == "direct" else 1)
-        if self.method == "recursive" and patch > 1:
-            raise SettingError("patch must be 1 with method=recursive, which goes step by step")
-        return Plan(series.freq, season, past=-(-past // patch) * patch, patch=patch)
 
     def prepare(self, train: Examples) -> None:
         """Covariates' means and categories, from the training part."""
@@ -348,6 +305,8 @@ class Forecaster(Job):
         """Conformal widths in scaled values, one for each interval."""
         self._widths = None
         if valid is not None:
+            if self.method == "recursive":
+                valid = Examples(valid.series, valid.origins[:: -(-len(valid.origins) // MOST_CALIBRATION_PATHS)])
             answer, k = self._answers(valid), len(self.levels)
             low, high = answer.quantiles[..., :k][..., ::-1], answer.quantiles[..., k + 1 :]
             self._widths = conformal_widths(answer.target, low, high, np.sort(self.levels) / 100)
@@ -521,25 +480,3 @@ class Forecaster(Job):
         self._features = SeriesFeatures.from_json(state["features"])
         self._trained_until = dict(state["trained_until"])
         self._widths = None if state["widths"] is None else np.array(state["widths"])
-
-
-def _kind_of_stamps(series: SeriesSet) -> str:
-    zone = getattr(series.starts[0], "tzinfo", None)
-    return f"of frequency {series.freq!r}" + (", with a time zone" if zone else "")
-
-
-def season_of(freq: str | int) -> int:
-    """Steps in the usual season of a frequency: a day of hours or minutes, a week of days, a year of months.
-
-    >>> [season_of(f) for f in ("h", "15min", "D", "B", "W-SUN", "MS", "QE-DEC", "YS-JAN", 1)]
-    [24, 96, 7, 5, 52, 12, 4, 1, 1]
-    """
-    if isinstance(freq, int):
-        return 1
-    offset = pd.tseries.frequencies.to_offset(freq)
-    name = offset.name.split("-")[0]
-    by_name = {"D": 7, "B": 5, "W": 52, "MS": 12, "ME": 12, "BMS": 12, "BME": 12, "QS": 4, "QE": 4}
-    if name in by_name:
-        return max(1, by_name[name] // offset.n)
-    day = 86_400 * 10**9
-    return max(1, day // offset.nanos) if isinstance(offset, pd.offsets.Tick) else 1

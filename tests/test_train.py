@@ -1,0 +1,772 @@
+"""The training loop, its checkpoints and the prediction path: what comes out, and what is left when it is stopped."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lstmkit import checkpoint
+from lstmkit.data.batch import Batch, Loader
+from lstmkit.errors import ModelFileError, TrainingError
+from lstmkit.model import Ensemble, Model, SequenceModel
+from lstmkit.parts.encoders import PatchEncoder
+from lstmkit.parts.heads import QuantileHead
+from lstmkit.parts.trunk import build_trunk
+from lstmkit.predict import predict
+from lstmkit.progress import Progress, Task, TerminalProgress
+from lstmkit.train import History, TrainSettings, learning_rate, mean_loss, seeded, train
+
+torch.set_num_threads(1)
+
+CPU = torch.device("cpu")
+PLAIN = TrainSettings(
+    epochs=4,
+    lr=0.01,
+    weight_decay=0.01,
+    warmup=0.2,
+    decay="cosine",
+    clip=1.0,
+    average=0.9,
+    patience=0,
+    precision="float32",
+    seed=0,
+    device=CPU,
+)
+#: For the models below whose weights can be followed by hand.
+BY_HAND = replace(PLAIN, lr=0.25, weight_decay=0.0, warmup=0.0, decay="none", clip=0.0, average=0.0)
+
+
+# ---- small things to train -------------------------------------------------------------------------------------------
+
+
+class Sums:
+    """``N`` sequences whose target is the sum of their values, and zero twice; some targets are not known."""
+
+    lengths: np.ndarray | None = None
+
+    def __init__(self, n: int, seed: int = 0) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.inputs = torch.randn(n, 4, 2, generator=generator)
+        self.targets = torch.zeros(n, 3)
+        self.targets[:, 0] = self.inputs.sum((1, 2))
+        self.targets[::5, 1] = math.nan
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        return Batch(self.inputs[rows], targets=self.targets[rows], rows=rows)
+
+
+def noisy_model() -> Model:
+    """A model with every kind of dropout, so that a training that loses its place in the random numbers shows."""
+    trunk = build_trunk("lstm", 5, 5, num_layers=2, dropout=0.3, recurrent_dropout=0.2, residual=True)
+    return SequenceModel(PatchEncoder(2, 2, 5, dropout=0.2), trunk, QuantileHead(5, [0.1, 0.5, 0.9], 3, 2, dropout=0.2))
+
+
+class Scripted(Model):
+    """One weight that every step pushes up by the learning rate; what validation says is written down beforehand.
+
+    Args:
+        valid_losses: Of each validation in turn; after the last one it is repeated.
+        gradient: Of the loss with respect to the weight.
+    """
+
+    def __init__(self, valid_losses: Sequence[float] = (1.0,), gradient: float = -1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.valid_losses, self.gradient = valid_losses, gradient
+        self.validated: list[float] = []  # the weight at each validation
+
+    def forward(self, inputs: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
+        return self.weight * inputs, state
+
+    def loss(self, batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
+        if self.training:
+            return self.gradient * self.weight, None
+        self.validated.append(self.weight.item())
+        return torch.tensor(self.valid_losses[min(len(self.validated), len(self.valid_losses)) - 1]), None
+
+    step = forward
+
+
+class Numbers:
+    """``N`` examples, each the number of its row; ``continues`` says which batches go on from the one before."""
+
+    def __init__(self, n: int, lengths: Sequence[int] | None = None, restarts: int = 0) -> None:
+        self.n, self.restarts = n, restarts
+        self.lengths = None if lengths is None else np.array(lengths)
+
+    def __len__(self) -> int:
+        return self.n
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        goes_on = bool(self.restarts) and rows[0] % self.restarts != 0
+        return Batch(torch.as_tensor(rows, dtype=torch.float32), rows=rows, continues=goes_on)
+
+
+class Telling(Progress):
+    """Calls ``at(done)`` at every update, and keeps what it was told."""
+
+    def __init__(self, at: Callable[[int], None] = lambda done: None) -> None:
+        self.at, self.titles, self.done, self.notes = at, [], [], []
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Task]:
+        self.titles.append((title, total))
+        yield self
+
+    def update(self, done: int, note: str = "") -> None:
+        self.done.append(done)
+        self.notes.append(note)
+        self.at(done)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def fit_noisy(
+    settings: TrainSettings,
+    folder: Path | None = None,
+    *,
+    valid: bool = True,
+    stop_at: int | None = None,
+    progress: Progress | None = None,
+    stop: Callable[[], None] = interrupt,
+) -> tuple[dict[str, Tensor], History]:
+    """Weights and history of :func:`noisy_model` after 4 epochs of 3 steps; ``stop()`` is called at loss ``stop_at``.
+
+    With a folder it goes on from what is there.
+    """
+    with seeded(settings.seed):
+        model = noisy_model()
+        calls = itertools.count(1)
+
+        def counted(batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
+            if next(calls) == stop_at:
+                stop()
+            return type(model).loss(model, batch, state)
+
+        model.loss = counted  # type: ignore[method-assign]
+        history = train(
+            model,
+            Loader(Sums(20), 8, settings.seed),
+            Loader(Sums(9, seed=1), 8) if valid else None,
+            settings,
+            folder=folder,
+            resume=folder is not None,
+            progress=progress,
+        )
+    return model.state_dict(), history
+
+
+def fit_scripted(model: Scripted, settings: TrainSettings, n_batches: int = 2, **more: Any) -> History:
+    valid = Loader(Numbers(1), 1)
+    return train(model, Loader(Numbers(n_batches), 1, seed=0), valid, settings, **more)
+
+
+def assert_same_training(one: tuple[dict[str, Tensor], History], other: tuple[dict[str, Tensor], History]) -> None:
+    """Weights bit for bit, history, best epoch and how it ended."""
+    assert one[1] == other[1]
+    assert one[0].keys() == other[0].keys()
+    for name, weights in one[0].items():
+        assert torch.equal(weights, other[0][name]), name
+
+
+# ---- resuming --------------------------------------------------------------------------------------------------------
+
+VARIANTS = {
+    "averaged": PLAIN,
+    "plain weights": replace(PLAIN, average=0.0),
+    "linear, no clipping": replace(PLAIN, decay="linear", clip=0.0, warmup=0.0),
+    "constant rate, patience": replace(PLAIN, decay="none", average=0.5, patience=1, lr=0.5),
+    "bf16": replace(PLAIN, precision="bf16"),
+}
+#: Losses of an epoch of fit_noisy: three of training, two of validation.
+PER_EPOCH = 5
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_training_interrupted_anywhere_resumes_to_the_same_bits(variant: str, tmp_path: Path) -> None:
+    """Ctrl-C in the first, a middle or the last loss of an epoch, in training or validation: nothing is lost."""
+    settings = VARIANTS[variant]
+    whole = fit_noisy(settings)
+    n_losses = PER_EPOCH * len(whole[1].rows)
+    for stop_at in sorted({1, 3, 4, 6, 8, n_losses - 2, n_losses}):
+        folder = tmp_path / str(stop_at)
+        folder.mkdir()
+        _, history = fit_noisy(settings, folder, stop_at=stop_at)
+        assert history.ended == "interrupted"
+        assert len(history.rows) == (stop_at - 1) // PER_EPOCH
+        assert_same_training(fit_noisy(settings, folder), whole)
+
+
+def test_a_training_interrupted_again_and_again_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    whole = fit_noisy(PLAIN)
+    for stop_at in (7, 2, 8, 4):
+        assert fit_noisy(PLAIN, tmp_path, stop_at=stop_at)[1].ended == "interrupted"
+    assert_same_training(fit_noisy(PLAIN, tmp_path), whole)
+
+
+def test_a_training_without_validation_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    whole = fit_noisy(PLAIN, valid=False)
+    assert whole[1].best_epoch == PLAIN.epochs
+    fit_noisy(PLAIN, tmp_path, valid=False, stop_at=8)
+    assert_same_training(fit_noisy(PLAIN, tmp_path, valid=False), whole)
+
+
+def test_an_interrupt_out_of_the_progress_bar_is_one_like_any_other(tmp_path: Path) -> None:
+    """The bar is where Ctrl-C often lands; here at the end of the second epoch, which is whole by then."""
+    progress = Telling(lambda done: interrupt() if done == 6 else None)
+    _, history = fit_noisy(PLAIN, tmp_path, progress=progress)
+    assert (history.ended, len(history.rows)) == ("interrupted", 2)
+    assert_same_training(fit_noisy(PLAIN, tmp_path), fit_noisy(PLAIN))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_stop_while_a_checkpoint_is_written_loses_that_epoch_at_most(
+    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C or a full disk in the middle of the second epoch's files: the first epoch's are whole, and enough."""
+    real, calls = os.replace, itertools.count(1)
+
+    def replace_until(source: Any, target: Any) -> None:
+        if next(calls) == 2:
+            raise error("stopped")
+        real(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", replace_until)
+        if error is OSError:
+            with pytest.raises(OSError, match="stopped"):
+                fit_noisy(PLAIN, tmp_path)
+        else:
+            assert fit_noisy(PLAIN, tmp_path)[1].ended == "interrupted"
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+    assert_same_training(fit_noisy(PLAIN, tmp_path), fit_noisy(PLAIN))
+
+
+def test_best_weights_and_history_on_disk_are_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a stop at any file operation, what a resumed and at once interrupted training keeps is its best epoch."""
+    scripted = [5.0, 4.0, 3.0, 2.0]
+    for n_operations in range(1, 7):
+        folder, real, calls = tmp_path / str(n_operations), os.replace, itertools.count(1)
+        folder.mkdir()
+
+        def replace_until(source: Any, target: Any, real=real, calls=calls, n=n_operations) -> None:
+            if next(calls) >= n:
+                raise KeyboardInterrupt
+            real(source, target)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "replace", replace_until)
+            fit_scripted(Scripted(scripted), BY_HAND, folder=folder)
+        model = Scripted(scripted)
+        at_once = Telling(lambda done: interrupt())
+        history = fit_scripted(model, BY_HAND, folder=folder, resume=True, progress=at_once)
+        epochs_kept = max(history.best_epoch, 0)
+        if epochs_kept:
+            assert model.weight.item() == pytest.approx(0.25 * 2 * epochs_kept)
+            assert history.best_loss == scripted[epochs_kept - 1]
+
+
+def child(folder: str) -> None:
+    """What the killed process runs: it trains into the third epoch, says so, and waits for its end."""
+
+    def wait() -> None:
+        print("in the third epoch", flush=True)
+        time.sleep(600)
+
+    fit_noisy(PLAIN, Path(folder), stop_at=2 * PER_EPOCH + 2, stop=wait)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_a_killed_process_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    code = f"import test_train; test_train.child({str(tmp_path)!r})"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"in the third epoch\n"
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    _, note = checkpoint.read_tensors(tmp_path / "last.safetensors")
+    assert note["epoch"] == 2
+    assert_same_training(fit_noisy(PLAIN, tmp_path), fit_noisy(PLAIN))
+
+
+def test_resuming_a_finished_training_changes_nothing_and_computes_nothing(tmp_path: Path) -> None:
+    for settings in (PLAIN, replace(PLAIN, patience=1, lr=0.5, decay="none", epochs=8)):
+        folder = tmp_path / str(settings.patience)
+        folder.mkdir()
+        first = fit_noisy(settings, folder)
+        assert_same_training(fit_noisy(settings, folder, stop_at=1), first)
+
+
+def test_resuming_without_a_checkpoint_starts_from_scratch(tmp_path: Path) -> None:
+    assert_same_training(fit_noisy(PLAIN, tmp_path), fit_noisy(PLAIN))
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "folder", "no parts", "other model", "list for a note"])
+def test_a_damaged_checkpoint_is_named(damage: str, tmp_path: Path) -> None:
+    """It is an error of one line that names the file, whatever is wrong with it; training does not go on from it."""
+    fit_noisy(PLAIN, tmp_path, stop_at=8)
+    path = tmp_path / "last.safetensors"
+    content = path.read_bytes()
+    tensors, note = checkpoint.read_tensors(path)
+    if damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "text":
+        path.write_text("these are not tensors")
+    elif damage == "folder":
+        path.unlink()
+        path.mkdir()
+    elif damage == "no parts":
+        checkpoint.write_tensors(path, {k: t for k, t in tensors.items() if not k.startswith("random")}, note)
+    elif damage == "other model":
+        checkpoint.write_tensors(path, {k: t[..., None] for k, t in tensors.items()}, note)
+    else:
+        checkpoint.write_tensors(path, tensors, [1, 2])  # type: ignore[arg-type]
+    with pytest.raises(ModelFileError, match=r"last\.safetensors") as err:
+        fit_noisy(PLAIN, tmp_path)
+    assert "\n" not in str(err.value)
+
+
+# ---- random numbers --------------------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
+    first = fit_noisy(PLAIN)
+    torch.rand(7)  # what the caller draws in between does not matter
+    assert_same_training(fit_noisy(PLAIN), first)
+    other, _ = fit_noisy(replace(PLAIN, seed=1))
+    assert not torch.equal(other["encoder.linear.weight"], first[0]["encoder.linear.weight"])
+
+
+def test_checkpoints_do_not_change_the_training(tmp_path: Path) -> None:
+    assert_same_training(fit_noisy(PLAIN, tmp_path), fit_noisy(PLAIN))
+
+
+def test_seeded_leaves_the_callers_random_numbers_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    with seeded(1):
+        inside = torch.rand(3)
+    assert torch.equal(torch.rand(3), expected)
+    with seeded(1):
+        assert torch.equal(torch.rand(3), inside)
+    torch.manual_seed(5)
+    with pytest.raises(ZeroDivisionError), seeded(1):
+        torch.rand(1 // 0)
+    assert torch.equal(torch.rand(3), expected)
+
+
+# ---- early stopping, and which weights are kept ----------------------------------------------------------------------
+
+
+def test_early_stopping_stops_and_keeps_the_best_weights() -> None:
+    """Best in epoch 3, patience 2: epochs 4 and 5 are in vain, the sixth is never run."""
+    model = Scripted([3.0, 2.0, 1.0, 1.0, 4.0, 0.5])
+    history = fit_scripted(model, replace(BY_HAND, epochs=9, patience=2))
+    assert history.ended == "no better for a while"
+    assert [row["valid_loss"] for row in history.rows] == [3.0, 2.0, 1.0, 1.0, 4.0]
+    assert (history.best_epoch, history.best_loss, history.finished) == (3, 1.0, True)
+    assert model.weight.item() == model.validated[2] == pytest.approx(0.25 * 6)
+    assert not model.training
+
+
+def test_a_better_epoch_starts_the_patience_anew() -> None:
+    model = Scripted([3.0, 4.0, 2.0, 4.0, 1.0, 4.0, 4.0])
+    assert fit_scripted(model, replace(BY_HAND, epochs=9, patience=2)).best_epoch == 5
+
+
+def test_without_patience_all_epochs_are_run_and_the_best_is_kept() -> None:
+    model = Scripted([1.0, 2.0, 3.0, 4.0])
+    history = fit_scripted(model, BY_HAND)
+    assert (history.ended, len(history.rows), history.best_epoch) == ("all epochs done", 4, 1)
+    assert model.weight.item() == model.validated[0]
+
+
+def test_without_validation_the_last_weights_are_kept() -> None:
+    model = Scripted()
+    history = train(model, Loader(Numbers(2), 1, seed=0), None, replace(BY_HAND, patience=1))
+    assert (history.ended, history.best_epoch, model.validated) == ("all epochs done", 4, [])
+    assert "valid_loss" not in history.rows[0]
+    assert model.weight.item() == pytest.approx(0.25 * 8)
+
+
+def test_an_interrupt_in_the_first_epoch_leaves_the_weights_it_had_come_to() -> None:
+    model, after_two = Scripted(), Telling(lambda done: interrupt() if done == 1 else None)
+    history = fit_scripted(model, BY_HAND, n_batches=20, progress=after_two)
+    assert (history.ended, history.finished, history.rows, history.best_epoch) == ("interrupted", False, [], -1)
+    assert model.weight.item() == pytest.approx(0.25)
+    assert not model.training
+
+
+def test_an_interrupt_leaves_the_best_weights_so_far() -> None:
+    """Not those at hand: epoch 2 was the best, the interrupt comes in the fourth."""
+    model = Scripted([3.0, 1.0, 2.0])
+    in_the_fourth = Telling(lambda done: interrupt() if done == 31 else None)
+    history = fit_scripted(model, BY_HAND, n_batches=10, progress=in_the_fourth)
+    assert (history.ended, history.best_epoch, len(history.rows)) == ("interrupted", 2, 3)
+    assert model.weight.item() == model.validated[1] == pytest.approx(0.25 * 20)
+
+
+def test_an_interrupt_without_validation_leaves_the_last_whole_epoch() -> None:
+    model, in_the_third = Scripted(), Telling(lambda done: interrupt() if done == 21 else None)
+    history = train(model, Loader(Numbers(10), 1, seed=0), None, BY_HAND, progress=in_the_third)
+    assert (history.ended, history.best_epoch) == ("interrupted", 2)
+    assert model.weight.item() == pytest.approx(0.25 * 20)
+
+
+# ---- losses that are not numbers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_names_the_step_and_the_rate(bad: float) -> None:
+    class Breaking(Scripted):
+        def loss(self, batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
+            loss, state = super().loss(batch, state)
+            return (loss * bad if self.weight.item() >= 0.75 else loss), state
+
+    with pytest.raises(TrainingError, match=rf"the loss became -?{bad} at step 4: lower lr \(now 0.25\)"):
+        fit_scripted(Breaking(), BY_HAND)
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_a_gradient_that_is_no_number_never_reaches_the_weights(clip: float) -> None:
+    """The loss is 0, its gradient is not defined: the square root's at 0."""
+    model = Scripted()
+    model.loss = lambda batch, state=None: (torch.sqrt(0 * model.weight), None)  # type: ignore[method-assign]
+    with pytest.raises(TrainingError, match="the gradient became nan at step 1"):
+        fit_scripted(model, replace(BY_HAND, clip=clip))
+    assert model.weight.item() == 0.0
+
+
+def test_a_validation_loss_that_is_no_number_is_never_the_best() -> None:
+    model = Scripted([math.nan, 2.0, math.inf, math.nan])
+    history = fit_scripted(model, BY_HAND)
+    assert (history.best_epoch, history.best_loss, history.ended) == (2, 2.0, "all epochs done")
+    assert model.weight.item() == model.validated[1]
+
+
+@pytest.mark.parametrize("patience", [0, 2])
+def test_a_validation_loss_that_never_was_a_number_is_an_error(patience: int, tmp_path: Path) -> None:
+    """Else weights would be kept that nothing speaks for. It is the same on resuming."""
+    settings = replace(BY_HAND, patience=patience)
+    for _ in range(2):
+        with pytest.raises(TrainingError, match=f"validation loss was nan in all {patience or 4} epochs"):
+            fit_scripted(Scripted([math.nan]), settings, folder=tmp_path, resume=True)
+
+
+def test_no_examples_are_an_error() -> None:
+    for n_batches in (0, 5):
+        with pytest.raises(TrainingError, match="no examples"):
+            train(Scripted(), Loader(Numbers(0), 4, 0, n_batches), None, BY_HAND)
+    with pytest.raises(TrainingError, match="validation loss was nan"):
+        train(Scripted(), Loader(Numbers(2), 4, 0), Loader(Numbers(0), 4), BY_HAND)
+
+
+# ---- one step --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("decay", "expected"),
+    [
+        ("none", [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]),
+        ("linear", [0.5, 1.0, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]),
+        ("cosine", [0.5, 1.0, 1.0, *((1 + math.cos(math.pi * k / 8)) / 2 for k in range(1, 8))]),
+    ],
+)
+def test_the_learning_rate_rises_and_falls_as_by_hand(decay: str, expected: list[float]) -> None:
+    settings = replace(PLAIN, lr=2.0, warmup=0.2, decay=decay)
+    assert [learning_rate(settings, step, 10) / 2 for step in range(10)] == pytest.approx(expected)
+
+
+def test_the_learning_rate_without_warmup_and_with_nothing_else() -> None:
+    assert learning_rate(replace(PLAIN, lr=2.0, warmup=0.0), 0, 10) == 2.0
+    rates = [learning_rate(replace(PLAIN, lr=2.0, warmup=1.0), step, 4) for step in range(4)]
+    assert rates == pytest.approx([0.5, 1.0, 1.5, 2.0])
+    assert learning_rate(replace(PLAIN, lr=2.0, warmup=0.0), 0, 1) == 2.0
+
+
+def test_the_schedule_is_what_the_optimiser_steps_by() -> None:
+    """Under a constant gradient AdamW moves a weight by the rate itself, so the way it went is the sum of the rates."""
+    settings, model = replace(BY_HAND, decay="linear", warmup=0.5, epochs=3), Scripted()
+    history = train(model, Loader(Numbers(4), 1, seed=0), None, settings)
+    rates = [learning_rate(settings, step, 12) for step in range(12)]
+    assert model.weight.item() == pytest.approx(sum(rates), rel=1e-5)
+    assert [row["lr"] for row in history.rows] == pytest.approx(rates[3::4])
+
+
+@pytest.mark.parametrize(("clip", "gradient", "expected"), [(0.5, -8.0, -0.5), (0.5, -0.25, -0.25), (0.0, -8.0, -8.0)])
+def test_gradients_are_clipped_to_the_norm_asked_for(clip: float, gradient: float, expected: float) -> None:
+    model = Scripted(gradient=gradient)
+    fit_scripted(model, replace(BY_HAND, clip=clip))
+    assert model.weight.grad is not None
+    assert float(model.weight.grad) == pytest.approx(expected, rel=1e-4)
+
+
+def test_weight_decay_pulls_weights_to_zero() -> None:
+    model = Scripted(gradient=0.0)
+    nn.init.ones_(model.weight)
+    fit_scripted(model, replace(BY_HAND, weight_decay=0.2, epochs=1))
+    assert model.weight.item() == pytest.approx((1 - 0.25 * 0.2) ** 2)
+
+
+def test_the_average_of_the_weights_is_what_is_validated_and_kept() -> None:
+    """Decay 0.2, and in the first steps less: 1/10, 2/11, then 3/12 is above it."""
+    model, settings = Scripted([1.0]), replace(BY_HAND, average=0.2, epochs=1)
+    seen: list[float] = []
+    model.validated = seen  # the averaged copy, taken by deepcopy, gets a list of its own
+    history = fit_scripted(model, settings, n_batches=3)
+    average = 0.0
+    for weight, decay in zip((0.25, 0.5, 0.75), (0.1, 2 / 11, 0.2), strict=True):
+        average = decay * average + (1 - decay) * weight
+    assert history.best_epoch == 1
+    assert model.weight.item() == pytest.approx(average)
+    assert seen == []
+
+
+def test_the_averages_buffers_are_the_models() -> None:
+    """What is counted rather than learnt (a running mean) is taken over as it is: an average would lag behind."""
+
+    class Counting(Scripted):
+        steps: Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+        def loss(self, batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
+            self.steps += self.training
+            return super().loss(batch, state)
+
+    model = Counting()
+    fit_scripted(model, replace(BY_HAND, average=0.9, epochs=1), n_batches=5)
+    assert int(model.steps) == 5
+
+
+def test_bf16_autocasts_training_and_validation_and_learns() -> None:
+    seen: list[tuple[bool, torch.dtype]] = []
+
+    def losses(precision: str) -> list[float]:
+        with seeded(0):
+            model = SequenceModel(
+                PatchEncoder(2, 1, 8), build_trunk("lstm", 8, 8, num_layers=1), QuantileHead(8, [0.5], 3)
+            )
+        model.encoder.register_forward_hook(
+            lambda module, inputs, output: seen.append((model.training, output.dtype))  # type: ignore[misc]
+        )
+        settings = replace(PLAIN, precision=precision, epochs=12, lr=0.05, average=0.0)
+        history = train(model, Loader(Sums(128), 8, 0), Loader(Sums(16, 1), 8), settings)
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+        return [row["valid_loss"] for row in history.rows]
+
+    half = losses("bf16")
+    assert set(seen) == {(True, torch.bfloat16), (False, torch.bfloat16)}
+    assert half[-1] < 0.5 * half[0]
+    seen.clear()
+    whole = losses("float32")
+    assert {dtype for _, dtype in seen} == {torch.float32}
+    assert half[0] == pytest.approx(whole[0], rel=0.05)
+
+
+# ---- state from batch to batch ---------------------------------------------------------------------------------------
+
+
+def test_the_state_goes_on_where_a_batch_continues_and_carries_no_gradient() -> None:
+    """Truncated back-propagation: rows 0, 3, 6 start anew, the others are given the state before, cut off."""
+    given: list[tuple[bool, Any]] = []
+
+    class Carrying(Scripted):
+        def loss(self, batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
+            given.append((self.training, state))
+            loss, _ = super().loss(batch, state)
+            row = batch.inputs + 0 * self.weight
+            return loss, (row, (row + 10, row + 20))
+
+    source = Numbers(7, restarts=3)
+    train(Carrying(), Loader(source, 1), Loader(source, 1), replace(BY_HAND, epochs=1))
+    for training in (True, False):
+        states = [state for when, state in given if when is training]
+        assert [state is None for state in states] == [True, False, False, True, False, False, True]
+        for row, state in enumerate(states):
+            if state is not None:
+                first, (second, third) = state
+                assert [float(t) for t in (first, second, third)] == [row - 1, row + 9, row + 19]
+                assert not any(t.requires_grad for t in (first, second, third))
+
+
+class Pieces:
+    """One batch of long sequences, cut into ``n`` batches that continue each other."""
+
+    lengths: np.ndarray | None = None
+
+    def __init__(self, inputs: Tensor, targets: Tensor, n: int) -> None:
+        self.inputs, self.targets = inputs.chunk(n, dim=1), targets.chunk(n, dim=1)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        (i,) = rows
+        return Batch(self.inputs[i], targets=self.targets[i], continues=bool(i > 0))
+
+
+@pytest.mark.parametrize("n_members", [1, 2])
+def test_the_loss_over_pieces_that_continue_is_that_of_the_whole(n_members: int) -> None:
+    """One model and an ensemble, whose state is nested."""
+
+    class EveryStep(nn.Module):
+        def forward(self, features: Tensor) -> Tensor:
+            return features.sum(-1)
+
+        def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+            return (outputs - batch.targets).square().mean()
+
+    with seeded(0):
+        inputs, targets = torch.randn(3, 12, 2), torch.randn(3, 12)
+        members = [
+            SequenceModel(PatchEncoder(2, 1, 4), build_trunk("lstm", 4, 4, num_layers=2), EveryStep())
+            for _ in range(n_members)
+        ]
+    model = members[0] if n_members == 1 else Ensemble(members)
+    whole = mean_loss(model, Loader(Pieces(inputs, targets, 1), 1), PLAIN)
+    assert mean_loss(model, Loader(Pieces(inputs, targets, 4), 1), PLAIN) == pytest.approx(whole, rel=1e-5)
+    train(model, Loader(Pieces(inputs, targets, 4), 1), None, PLAIN)  # and it trains that way
+
+
+def test_the_mean_loss_weighs_examples_not_batches() -> None:
+    """Batches of 4 and 1: their losses count 4 to 1."""
+
+    class OfItsBatch(Scripted):
+        def loss(self, batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
+            return batch.inputs.mean(), None
+
+    assert mean_loss(OfItsBatch(), Loader(Numbers(5), 4), PLAIN) == pytest.approx(2.0)
+
+
+# ---- who is told -----------------------------------------------------------------------------------------------------
+
+
+def test_progress_is_told_the_steps_and_the_standing() -> None:
+    progress = Telling()
+    fit_scripted(Scripted([3.0, 2.0]), BY_HAND, n_batches=25, progress=progress, title="a title")
+    assert progress.titles == [("a title", 100)]
+    assert progress.done == sorted(progress.done)
+    assert progress.done[-1] == 100
+    assert progress.notes[-1].endswith("best validation 2")
+    assert all(note.startswith("loss ") for note in progress.notes)
+
+
+def test_progress_of_a_resumed_training_goes_on_where_it_was(tmp_path: Path) -> None:
+    fit_noisy(PLAIN, tmp_path, stop_at=2 * PER_EPOCH + 1)
+    progress = Telling()
+    fit_noisy(PLAIN, tmp_path, progress=progress)
+    assert (min(progress.done) > 6, max(progress.done)) == (True, 12)
+
+
+def test_lines_of_progress_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    """Results on stdout stay clean, and a log file is not filled with bars."""
+    progress = TerminalProgress()
+    progress.say("[bold] is no markup")
+    fit_scripted(Scripted(), BY_HAND, progress=progress, title="training it")
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err == "[bold] is no markup\ntraining it …\n"
+
+
+def test_a_bar_at_a_terminal_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "140")
+    with TerminalProgress().task("working", 4) as task:
+        task.update(3, "loss 1.5")
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "working" in told.err
+    assert "75%" in told.err
+    assert "loss 1.5" in told.err
+
+
+def test_tensorboard_gets_every_number_of_every_epoch(tmp_path: Path) -> None:
+    fit_scripted(Scripted([3.0, 2.0, 1.0, 4.0]), BY_HAND, tensorboard=tmp_path / "log")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the reader's own
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        log = EventAccumulator(str(tmp_path / "log"))
+        log.Reload()
+    assert {"train_loss", "valid_loss", "lr"} <= set(log.Tags()["scalars"])
+    assert [(e.step, e.value) for e in log.Scalars("valid_loss")] == [(1, 3.0), (2, 2.0), (3, 1.0), (4, 4.0)]
+
+
+def test_tensorboard_that_is_not_installed_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "tensorboard"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
+    with pytest.raises(TrainingError, match=r"pip install 'lstmkit\[tensorboard\]'"):
+        fit_scripted(Scripted(), BY_HAND, tensorboard=tmp_path)
+
+
+def test_no_tensorboard_is_written_unasked(tmp_path: Path) -> None:
+    fit_scripted(Scripted(), BY_HAND, folder=tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["last.safetensors"]
+
+
+# ---- predicting ------------------------------------------------------------------------------------------------------
+
+
+def test_answers_come_back_in_the_sources_order_whatever_the_batches() -> None:
+    """The loader sorts by length; the answers are in the order of the rows all the same."""
+    loader, progress = Loader(Numbers(7, lengths=[3, 1, 2, 9, 1, 5, 4]), 3), Telling()
+    modes: list[tuple[bool, bool]] = []
+
+    def decode(model: Model, batch: Batch) -> list[str]:
+        modes.append((model.training, torch.is_grad_enabled()))
+        return [f"answer {row:.0f}" for row in batch.inputs]
+
+    model = Scripted()
+    answers = predict(model, loader, decode, device=CPU, progress=progress, title="asking")
+    assert answers == [f"answer {row}" for row in range(7)]
+    assert set(modes) == {(False, False)}
+    assert (progress.titles, progress.done) == ([("asking", 3)], [1, 2, 3])
+    assert predict(model, Loader(Numbers(0), 3), decode, device=CPU) == []
+
+
+def test_a_decoder_that_answers_too_few_is_found_out() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        predict(Scripted(), Loader(Numbers(4), 4), lambda model, batch: ["one"], device=CPU)
+
+
+def test_every_setting_of_training_is_one_of_every_job() -> None:
+    """The job hands them over by name: one that a job lacks would be left out in silence."""
+    from lstmkit import settings
+    from lstmkit.jobs import Job
+
+    assert {f.name for f in fields(TrainSettings)} <= settings.declared(Job).keys()
