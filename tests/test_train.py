@@ -56,15 +56,13 @@ BY_HAND = replace(PLAIN, lr=0.25, weight_decay=0.0, warmup=0.0, decay="none", cl
 
 
 class Sums:
-    """``N`` sequences whose target is the sum of their values, and zero twice; some targets are not known."""
+    """``N`` sequences of 4 steps; the targets are the running sums of their last three. Some are not known."""
 
     lengths: np.ndarray | None = None
 
     def __init__(self, n: int, seed: int = 0) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        self.inputs = torch.randn(n, 4, 2, generator=generator)
-        self.targets = torch.zeros(n, 3)
-        self.targets[:, 0] = self.inputs.sum((1, 2))
+        self.inputs = torch.randn(n, 4, 2, generator=torch.Generator().manual_seed(seed))
+        self.targets = self.inputs.sum(2).cumsum(1)[:, 1:]
         self.targets[::5, 1] = math.nan
 
     def __len__(self) -> int:

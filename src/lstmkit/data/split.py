@@ -37,7 +37,7 @@ def plan_windows(
 ) -> Plan:
     """The plan; ``season``, ``window`` and ``patch`` of 0 are chosen here.
 
-    Hours and minutes see a week, a day to a step of the LSTM; others three seasons, or twice the horizon if that is more.
+    Hours and minutes see a week, a day to a step of the LSTM; others three seasons, or twice the horizon if longer.
 
     Args:
         freq: The series' frequency.
@@ -128,9 +128,7 @@ def check_alike(series: SeriesSet, validation: SeriesSet) -> None:
         for s in (validation, series)
     ]
     if kinds[0] != kinds[1]:
-        raise DataError(
-            f"the stamps of the validation data are {kinds[0]}, those of the data {kinds[1]}: give both alike"
-        )
+        raise DataError(f"the validation data have stamps {kinds[0]}, the data {kinds[1]}: give both alike")
 
 
 def season_of(freq: str | int) -> int:

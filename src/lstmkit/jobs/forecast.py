@@ -45,7 +45,7 @@ from lstmkit.predict import predict
 from lstmkit.progress import Progress, default_progress
 from lstmkit.recurrent import Trace
 from lstmkit.report import Section
-from lstmkit.settings import setting, settings_class
+from lstmkit.settings import setting, settings_class, unknown
 from lstmkit.train import seeded
 
 MOST_CALIBRATION_PATHS = 300  #: Windows that the recursive method calibrates on: each takes many paths.
@@ -154,7 +154,7 @@ class Forecaster(Job):
     def split(self, examples: SeriesSet, validation: SeriesSet | None) -> Parts:
         """Each series is cut into training, validation and test, in the order of time.
 
-        With ``valid_share=0`` nothing is held out for validation: all epochs are run, the intervals are the model's own.
+        With ``valid_share=0`` there is no validation: all epochs are run, and the intervals are the model's own.
         """
         series, h = examples, self.horizon
         valid_share = self.valid_share if validation is None else 0.0
@@ -364,8 +364,12 @@ class Forecaster(Job):
 
         Raises:
             DataError: Fit has seen all of them.
+            SettingError: There is no such baseline.
         """
         self.model  # noqa: B018
+        for name in baselines:
+            if name not in SERIES_BASELINES:
+                raise SettingError(unknown(name, SERIES_BASELINES, what="baseline"))
         series = self.read(data)
         first = np.array([self._first_unseen(series, i) for i in range(len(series))])
         origins = every_origin(series, first, series.lengths - self.horizon, stride=self.horizon)
