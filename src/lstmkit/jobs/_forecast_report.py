@@ -109,7 +109,7 @@ def _data_section(job: Forecaster, series: SeriesSet) -> Section:
         "series": str(len(series)),
         "steps a series": f"{lengths.min()} to {lengths.max()}" if lengths.min() < lengths.max() else f"{lengths[0]}",
         "frequency": str(plan.freq),
-        "season": f"{plan.season} steps",
+        "season": f"{plan.season} steps" + (", each much like the last" if plan.regular else ""),
         "window": f"{plan.past} steps, {plan.patch} folded into one" if plan.patch > 1 else f"{plan.past} steps",
         "missing values": str(missing),
         "covariates": ", ".join([*job.past, *job.future, *job.static]) or "none",

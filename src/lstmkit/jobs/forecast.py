@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, field
+from dataclasses import asdict, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -20,12 +20,14 @@ from lstmkit.data.features import SeriesFeatures
 from lstmkit.data.frames import forecast_frame, histories_by_window, training_frame
 from lstmkit.data.series import SeriesSet, check_reach, read_series
 from lstmkit.data.split import (
+    REGULAR,
     Examples,
     Plan,
     check_alike,
     cut_by_time,
     last_stamps,
     plan_windows,
+    seasonal_change,
     training_windows,
     validation_windows,
 )
@@ -168,6 +170,9 @@ class Forecaster(Job):
             patch=self.patch,
             stepwise=self.method == "recursive",
         )
+        y = series if not self.log else replace(series, y=tuple(map(np.log, series.y)))
+        change = seasonal_change(y, train_end, self._plan.season, self._plan.past)
+        self._plan = replace(self._plan, regular=change < REGULAR)
         self._trained_until = last_stamps(series, seen_end)
         valid = validation_windows(series, train_end, seen_end, h) if valid_share else None
         if validation is not None:
@@ -222,7 +227,8 @@ class Forecaster(Job):
 
     @property
     def _scaling(self) -> WindowScaling:
-        level, scale = "last", "std"
+        # A regular series is forecast best as a correction of its last season, others from their last value.
+        level, scale = ("season", "difference") if self.plan.regular else ("last", "std")
         if self._counts:  # counts are fed in units of their mean
             level, scale = "none", "mean"
         elif self.method == "recursive":
@@ -480,7 +486,12 @@ class Forecaster(Job):
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self._plan = Plan(**state["plan"])
+        self._plan = plan = Plan(**state["plan"])
+        if not all(n in range(1, 2**31) for n in (plan.season, plan.past, plan.patch)):
+            raise ValueError("its plan of windows is none")
         self._features = SeriesFeatures.from_json(state["features"])
         self._trained_until = dict(state["trained_until"])
-        self._widths = None if state["widths"] is None else np.array(state["widths"])
+        if state["widths"] is not None:
+            self._widths = np.array(state["widths"], dtype=float).reshape(self.horizon, len(self.levels))
+            if not np.isfinite(self._widths).all():
+                raise ValueError("its intervals are no numbers")
