@@ -486,6 +486,20 @@ def test_no_examples_are_an_error() -> None:
         train(Scripted(), Loader(Numbers(2), 4, 0), Loader(Numbers(0), 4), BY_HAND)
 
 
+def test_every_epoch_has_the_order_of_its_number() -> None:
+    seen: list[list[int]] = []
+
+    class Seeing(Scripted):
+        def loss(self, batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
+            seen.append(batch.inputs.int().tolist())
+            return super().loss(batch, state)
+
+    loader = Loader(Numbers(5), 2, seed=0)
+    train(Seeing(), loader, None, BY_HAND)
+    assert seen == [batch.inputs.int().tolist() for epoch in range(4) for batch in loader.epoch(epoch)]
+    assert len({str(seen[i : i + 3]) for i in range(0, 12, 3)}) == 4
+
+
 # ---- one step --------------------------------------------------------------------------------------------------------
 
 

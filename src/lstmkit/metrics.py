@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from utilsforecast import losses
 from utilsforecast.evaluation import evaluate
@@ -37,8 +36,9 @@ def forecast_scores(
     seasonal = partial(losses.mase, seasonality=season)
     plain = {"MASE": seasonal, "sMAPE": losses.smape, "MAE": losses.mae, "RMSE": losses.rmse}
     scores = {name: _by_series(scored, score, models, history) for name, score in plain.items()}
-    # A series whose history repeats itself exactly has no MASE; it counts in the other scores.
-    scores["MASE"] = scores["MASE"].mask(np.isinf(scores["MASE"]) & np.isfinite(scores["MAE"]))
+    # A series whose history repeats itself, but for rounding, has no MASE; it counts in the other scores.
+    rounding = history.assign(y=1e-9 * history["y"].abs()).groupby("unique_id")["y"].mean()
+    scores["MASE"] = scores["MASE"].mask((scores["MAE"] / scores["MASE"]).le(rounding, axis=0))
     scores["sMAPE"] *= 200
     table = {name: by_series.mean() for name, by_series in scores.items()}
     table["CRPS"] = 2 * _mean_pinball(scored, models, levels)

@@ -39,7 +39,7 @@ class Plan:
     season: int
     past: int
     patch: int
-    regular: bool = False
+    regular: bool
 
 
 def plan_windows(
@@ -67,7 +67,7 @@ def plan_windows(
     daily = season >= 24 and (isinstance(freq, int) or _is_short(freq))
     past = window or min(max(2 * horizon, (7 if daily else 3) * season, 24), longest)
     patch = patch or (season if daily and past >= 7 * season and not stepwise else 1)
-    return Plan(freq, season, past=-(-past // patch) * patch, patch=patch)
+    return Plan(freq, season, past=-(-past // patch) * patch, patch=patch, regular=False)
 
 
 def seasonal_change(series: SeriesSet, ends: np.ndarray, season: int, past: int) -> float:

@@ -487,7 +487,7 @@ class Forecaster(Job):
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._plan = plan = Plan(**state["plan"])
-        if not all(n in range(1, 2**31) for n in (plan.season, plan.past, plan.patch)):
+        if not all(isinstance(n, int) and 0 < n < 2**31 for n in (plan.season, plan.past, plan.patch)):
             raise ValueError("its plan of windows is none")
         self._features = SeriesFeatures.from_json(state["features"])
         self._trained_until = dict(state["trained_until"])
