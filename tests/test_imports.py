@@ -1,0 +1,114 @@
+"""Who may import whom: downwards only, as the design has it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lstmkit
+
+SOURCE = Path(lstmkit.__file__).parent
+
+#: Each room may import the rooms named here, itself, and nothing else of the package.
+BASE = {"errors", "progress"}
+ALLOWED = {
+    "errors": set(),
+    "progress": set(),
+    "settings": BASE,
+    "cells": set(),
+    "ops": {"cells"},
+    "recurrent": {"cells", "ops"},
+    "layers": {"cells", "ops", "recurrent"},
+    "data": {*BASE, "metrics"},
+    "metrics": set(),
+    "decode": set(),
+    "calibrate": set(),
+    "baselines": BASE,
+    "checkpoint": BASE,
+    "parts": {"data", "layers", "recurrent"},
+    "model": {"data", "recurrent"},
+    "train": {*BASE, "checkpoint", "data", "model"},
+    "predict": {*BASE, "data", "model"},
+    "run": {*BASE, "checkpoint"},
+    "look": {*BASE, "recurrent"},
+    "report": {*BASE, "checkpoint", "look"},
+    "jobs": {
+        *BASE, "baselines", "calibrate", "checkpoint", "data", "decode", "look", "metrics", "model", "parts", "predict",
+        "recurrent", "report", "run", "settings", "train", "",
+    },
+    "recipes": {*BASE, "baselines", "checkpoint", "data", "jobs", "report", "settings", ""},
+    "demo": {*BASE, "jobs", "report"},
+    "": {"errors", "layers", "ops", "recurrent"},
+    "cli": {*BASE, "data", "demo", "jobs", "recipes", "report", "run", "settings"},
+}  # fmt: skip
+
+
+def room(path: Path) -> str:
+    """The room a file is in: its folder or name under the package; the package itself is ``""``."""
+    first = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    return "" if first == "__init__" else first
+
+
+def imported(path: Path) -> set[str]:
+    """Rooms of the package that a file imports when it runs; what is only imported for types does not count."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typed = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    names = []
+    for node in ast.walk(tree):
+        if id(node) in typed:
+            continue
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == "lstmkit":
+            names += [f"lstmkit.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are written in full"
+            names.append(node.module or "")
+    return {[*name.split("."), ""][1] for name in names if name.split(".")[0] == "lstmkit"}
+
+
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_go_downwards(path):
+    here = room(path)
+    assert here in ALLOWED, "a new room: say in ALLOWED what it may import"
+    assert imported(path) - {here} <= ALLOWED[here]
+
+
+def test_the_rule_has_no_circle():
+    """Rooms can be put in an order in which each imports only earlier ones (the package itself gives its version)."""
+    left = {name: rooms - {""} for name, rooms in ALLOWED.items()}
+    while left:
+        free = [name for name, rooms in left.items() if not rooms & left.keys()]
+        assert free, f"a circle among {sorted(left)}"
+        for name in free:
+            del left[name]
+
+
+def test_the_loop_lives_once():
+    """Only train.py differentiates and steps an optimiser."""
+    loops = [p for p in FILES if ".backward(" in p.read_text(encoding="utf-8")]
+    assert [p.name for p in loops] == ["train.py"]
+
+
+def test_the_layers_need_no_job_s_libraries():
+    heavy = ["pandas", "matplotlib", "typer", "rich", "statsforecast", "jinja2"]
+    code = f"import sys, lstmkit; lstmkit.LSTM(1, 1); print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_public_name_exists():
+    for name in lstmkit.__all__:
+        assert getattr(lstmkit, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        lstmkit.nothing  # noqa: B018
