@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmkit.data.series import read_series
-from lstmkit.data.split import Plan, cut_by_time, plan_windows, training_windows, validation_windows
+from lstmkit.data.split import Plan, cut_by_time, plan_windows, seasonal_change, training_windows, validation_windows
 from lstmkit.errors import DataError, SettingError, UserError
 from lstmkit.jobs.forecast import Forecaster
 from lstmkit.model import Ensemble
@@ -316,15 +316,15 @@ def test_odd_sizes(options: dict, method: str):
 @pytest.mark.parametrize(
     ("freq", "longest", "options", "expected"),
     [
-        ("h", 2000, {}, Plan("h", season=24, past=168, patch=24)),
-        ("h", 2000, {"horizon": 96}, Plan("h", season=24, past=192, patch=24)),
-        ("h", 100, {}, Plan("h", season=24, past=100, patch=1)),
-        ("h", 2000, {"stepwise": True}, Plan("h", season=24, past=168, patch=1)),
-        ("D", 2000, {}, Plan("D", season=7, past=48, patch=1)),
-        ("MS", 2000, {"horizon": 12}, Plan("MS", season=12, past=36, patch=1)),
-        ("W-SUN", 2000, {}, Plan("W-SUN", season=52, past=156, patch=1)),
-        (1, 2000, {}, Plan(1, season=1, past=48, patch=1)),
-        ("h", 2000, {"window": 100, "patch": 24}, Plan("h", season=24, past=120, patch=24)),
+        ("h", 2000, {}, Plan("h", season=24, past=168, patch=24, regular=False)),
+        ("h", 2000, {"horizon": 96}, Plan("h", season=24, past=192, patch=24, regular=False)),
+        ("h", 100, {}, Plan("h", season=24, past=100, patch=1, regular=False)),
+        ("h", 2000, {"stepwise": True}, Plan("h", season=24, past=168, patch=1, regular=False)),
+        ("D", 2000, {}, Plan("D", season=7, past=48, patch=1, regular=False)),
+        ("MS", 2000, {"horizon": 12}, Plan("MS", season=12, past=36, patch=1, regular=False)),
+        ("W-SUN", 2000, {}, Plan("W-SUN", season=52, past=156, patch=1, regular=False)),
+        (1, 2000, {}, Plan(1, season=1, past=48, patch=1, regular=False)),
+        ("h", 2000, {"window": 100, "patch": 24}, Plan("h", season=24, past=120, patch=24, regular=False)),
     ],
 )
 def test_what_is_planned(freq: str | int, longest: int, options: dict, expected: Plan):
@@ -725,3 +725,21 @@ def test_text_and_records_are_the_forecast():
     assert [r["forecast"] for r in records] == forecast["forecast"].tolist()
     for line, record in zip(lines[1:], records, strict=True):
         assert float(line.split(",")[2]) == pytest.approx(record["forecast"], rel=1e-5)
+
+
+def test_how_alike_seasons_are():
+    """The share of a window's deviation by which values a season apart differ: none, half of it, or no season."""
+    season = np.tile([0.0, 2.0], 50)
+    read = [read_series(y) for y in (season, season + 0.5 * (np.arange(100) // 2 % 2))]
+    exact, shifting = (seasonal_change(s, s.lengths, 2, 10) for s in read)
+    assert exact == 0
+    assert 0.4 < shifting < 0.6
+    assert seasonal_change(read[0], read[0].lengths, 1, 10) == np.inf
+
+
+@pytest.mark.parametrize(("swing", "regular"), [(10.0, True), (0.1, False)])
+def test_a_regular_series_is_forecast_from_its_last_season(swing: float, regular: bool):
+    """What is taken out of a window by default is chosen on the training part."""
+    y = 50 + swing * np.sin(np.arange(200) * np.pi / 6) + np.random.default_rng(0).normal(size=200)
+    job = Forecaster(horizon=6, season=12, epochs=1, steps_per_epoch=1, hidden_size=2).fit(y)
+    assert job.plan.regular is regular

@@ -700,8 +700,10 @@ def test_progress_of_a_resumed_training_goes_on_where_it_was(tmp_path: Path) -> 
     assert (min(progress.done) > 6, max(progress.done)) == (True, 12)
 
 
-def test_lines_of_progress_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_of_progress_go_to_stderr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Results on stdout stay clean, and a log file is not filled with bars."""
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
     progress = TerminalProgress()
     progress.say("[bold] is no markup")
     fit_scripted(Scripted(), BY_HAND, progress=progress, title="training it")

@@ -450,11 +450,11 @@ def test_the_columns_of_a_forecast(levels: list[int]):
 
 
 def test_the_training_frame_is_what_was_known():
-    """The first steps of each series, missing values left out."""
+    """The first steps of each series; a missing value keeps its place, so that a season apart stays a season apart."""
     frame = training_frame(many([1, NAN, 3, 4], [5, 6]), np.array([3, 1]))
-    assert frame["unique_id"].tolist() == ["a", "a", "b"]
-    assert frame["ds"].tolist() == [0, 2, 0]
-    assert frame["y"].tolist() == [1, 3, 5]
+    assert frame["unique_id"].tolist() == ["a", "a", "a", "b"]
+    assert frame["ds"].tolist() == [0, 1, 2, 0]
+    np.testing.assert_array_equal(frame["y"], [1, NAN, 3, 5])
 
 
 def test_histories_are_what_was_known_at_each_origin():

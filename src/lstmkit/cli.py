@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -182,21 +182,21 @@ def demo(
 def main() -> None:
     """Run a command; a user's mistake is one line and exit code 2."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # a number where typer itself has stopped it: 130 at Ctrl-C
+    except (typer.Abort, KeyboardInterrupt):
+        code = 130
     except UserError as err:
         _fail(str(err))
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except (typer.Abort, KeyboardInterrupt):
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
     except OSError as err:
         _fail(f"{err.filename or 'a file'}: {err.strerror or err}")
     except _USAGE_ERROR as err:
         _fail(f"{err.format_message() or 'give a command'} (see lstmkit --help)")
+    if code == 130:
+        print("stopped", file=sys.stderr)
+    sys.exit(code or 0)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
 
@@ -210,31 +210,40 @@ def _settings(cls: type[Job], context: typer.Context, given: list[str]) -> tuple
     flags = {name for name, f in declared.items() if isinstance(f.default, bool)}
     own = {p.name for p in context.command.params}
     words, options = _sort_out([*given, *context.args], ["DATA"], flags)
-    for name in options:
-        if name not in declared:
-            raise SettingError(settings.unknown(name, [*declared, *sorted(own - {"job", "data"})]))
-    return words, {name: settings.parse(cls, name, text) for name, text in options.items()}
+    known = [*declared, *sorted(own - {"job", "data"})]
+    given_texts = _with_values(options, list(declared), known, "setting")
+    return words, {name: settings.parse(cls, name, text) for name, text in given_texts.items()}
 
 
-def _options(context: typer.Context, run: Path, data: str) -> tuple[Path, str, dict[str, str]]:
+def _options(context: typer.Context, run: Path, data: str) -> tuple[Path, str, dict[str, str | None]]:
     """``RUN`` and ``DATA``, and the verb's further options, in whatever order they were given."""
     words, options = _sort_out([str(run), data, *context.args], ["RUN", "DATA"], flags=set())
     return Path(words[0]), words[1], options
 
 
-def _known(method: Any, options: dict[str, str]) -> dict[str, str]:
+def _known(method: Any, options: dict[str, str | None]) -> dict[str, str]:
     """The text-valued keywords of the job's method."""
     known = [name for name in inspect.signature(method).parameters if name != "data"]
-    for name in options:
-        if name not in known:
-            raise SettingError(settings.unknown(name, known, what="option"))
-    return options
+    return _with_values(options, known, known, "option")
 
 
-def _sort_out(given: list[str], positionals: list[str], flags: set[str]) -> tuple[list[str], dict[str, str]]:
-    """What was given, as positionals and options; a flag's value may be left out."""
+def _with_values(options: dict[str, str | None], able: list[str], known: list[str], what: str) -> dict[str, str]:
+    """``options``, each one of ``able`` and with a value; where one is not, the nearest of ``known`` is named."""
+    found = {}
+    for name, text in options.items():
+        if name not in able:
+            raise SettingError(settings.unknown(name, known, what=what))
+        if text is None:
+            option = f"--{name.replace('_', '-')}"
+            raise SettingError(f"{option} has no value: give it as {option} VALUE")
+        found[name] = text
+    return found
+
+
+def _sort_out(given: list[str], positionals: list[str], flags: set[str]) -> tuple[list[str], dict[str, str | None]]:
+    """What was given, as positionals and options, with ``None`` for a value left out; a flag's may be."""
     words: list[str] = []
-    found: dict[str, str] = {}
+    found: dict[str, str | None] = {}
     rest = list(given)
     while rest:
         word = rest.pop(0)
@@ -248,9 +257,7 @@ def _sort_out(given: list[str], positionals: list[str], flags: set[str]) -> tupl
         elif not has_value and name in flags:
             text = rest.pop(0) if rest and rest[0].lower() in _YES_NO else "true"
         elif not has_value:
-            if not rest or rest[0].startswith("--"):
-                raise SettingError(f"{word} has no value: give it as {word} VALUE")
-            text = rest.pop(0)
+            text = rest.pop(0) if rest and not rest[0].startswith("--") else None
         found[name] = text
     if len(words) > len(positionals):
         raise SettingError(f"unexpected {words[len(positionals)]!r}: settings are given as --name value")

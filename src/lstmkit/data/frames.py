@@ -39,8 +39,11 @@ def histories_by_window(series: SeriesSet, origins: Origins) -> list[pd.DataFram
 
 
 def training_frame(series: SeriesSet, ends: np.ndarray) -> pd.DataFrame:
-    """The first ``ends[i]`` steps of every series, known values only: MASE's denominator is taken of them."""
-    return _history(series, np.stack([np.arange(len(series)), ends], axis=1)).dropna(subset=["y"])
+    """The first ``ends[i]`` steps of every series: MASE's denominator is taken of them.
+
+    Missing values stay, so that the steps a season apart are a season apart.
+    """
+    return _history(series, np.stack([np.arange(len(series)), ends], axis=1))
 
 
 def _history(series: SeriesSet, ends: Origins) -> pd.DataFrame:

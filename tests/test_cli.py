@@ -1,0 +1,568 @@
+"""The command line: results on stdout, one line and exit code 2 for a mistake, and never a file half-written."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import lstmkit.cli
+from lstmkit import recipes, settings
+from lstmkit.data import catalog
+from lstmkit.jobs import Job, job_class, job_names, load
+from lstmkit.progress import Progress, Task
+
+TINY = ["--horizon", "3", "--season", "4", "--epochs", "2", "--steps-per-epoch", "2", "--hidden-size", "4"]
+TINY += ["--batch-size", "8", "--test-windows", "1"]
+COLUMNS = ["--id-col", "shop", "--time-col", "day", "--target-col", "sold"]
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Said]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+    """``cli("fit", "forecast", …)`` in an empty folder: exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: str | Path) -> Said:
+        monkeypatch.setattr(sys, "argv", ["lstmkit", *map(str, args)])
+        capsys.readouterr()
+        code: int | str | None = 0
+        try:
+            lstmkit.cli.main()
+        except SystemExit as stop:
+            code = stop.code
+        assert isinstance(code, int)
+        return Said(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run without its page, which takes longer than all the rest."""
+    monkeypatch.setattr(Job, "write_report", lambda self, path, examples: path.write_text("report"))
+
+
+@pytest.fixture
+def mistake(cli: Cli, tmp_path: Path) -> Callable[..., str]:
+    """What a mistake is answered with: code 2, one line on stderr, nothing on stdout, no file new or changed."""
+
+    def run(*args: str | Path) -> str:
+        before = contents(tmp_path)
+        said = cli(*args)
+        assert said.code == 2, said
+        assert said.out == ""
+        assert said.err.startswith("error: ")
+        assert said.err.count("\n") == 1
+        assert len(said.err) < 2000
+        assert contents(tmp_path) == before
+        return said.err
+
+    return run
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Every file and folder below it."""
+    paths = sorted(folder.rglob("*"))
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in paths}
+
+
+def sales(n: int = 40, ahead: int = 3) -> pd.DataFrame:
+    """Two shops, day by day, with a price that is known for ``ahead`` further days."""
+    frames = []
+    for k, shop in enumerate(("north", "south")):
+        sold = 10 + 3 * np.sin(np.arange(n) * np.pi / 2) + 0.3 * np.random.default_rng(k).standard_normal(n)
+        days = pd.date_range("2020-01-01", periods=n + ahead)
+        price = 1 + np.arange(n + ahead) % 3
+        frames.append(pd.DataFrame({"shop": shop, "day": days, "sold": [*sold, *[None] * ahead], "price": price}))
+    return pd.concat(frames, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run and the file it was fitted to, to be copied."""
+    folder = tmp_path_factory.mktemp("fitted")
+    sales().to_csv(folder / "sales.csv", index=False)
+    options = dict(zip([o[2:].replace("-", "_") for o in TINY[::2]], map(int, TINY[1::2]), strict=True))
+    names = dict(zip([o[2:].replace("-", "_") for o in COLUMNS[::2]], COLUMNS[1::2], strict=True))
+    job_class("forecast")(**options, **names, future="price").fit(folder / "sales.csv", run=folder / "run")
+    return folder
+
+
+@pytest.fixture
+def here(cli: Cli, fitted: Path, tmp_path: Path) -> Path:
+    """The working folder, with ``sales.csv`` and the ``run`` fitted to it."""
+    shutil.copytree(fitted, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+@pytest.fixture
+def data(cli: Cli, tmp_path: Path) -> Path:
+    """The working folder, with ``sales.csv`` alone."""
+    sales().to_csv(tmp_path / "sales.csv", index=False)
+    return tmp_path
+
+
+# ---- what to do ------------------------------------------------------------------------------------------------------
+
+VERBS = ("jobs", "fit", "predict", "evaluate", "look", "data", "reproduce", "demo")
+
+
+def test_help_lists_the_verbs_and_each_has_its_own(cli: Cli):
+    """``--help`` is a result: stdout, exit code 0."""
+    said = cli("--help")
+    assert (said.code, said.err) == (0, "")
+    assert all(verb in said.out for verb in VERBS)
+    for verb in VERBS:
+        said = cli(verb, "--help")
+        assert (said.code, said.err) == (0, "")
+        assert f"lstmkit {verb}" in said.out
+
+
+def test_without_a_verb_it_helps(cli: Cli):
+    """The help on stdout, and on stderr what is missing."""
+    said = cli()
+    assert said.code == 2
+    assert "Usage" in said.out
+    assert said.err == "error: give a command (see lstmkit --help)\n"
+
+
+def test_jobs_and_their_settings(cli: Cli):
+    """Every job with what it does; every setting of one with its default, as the command line takes it."""
+    said = cli("jobs")
+    assert (said.code, said.err) == (0, "")
+    assert {line.split()[0] for line in said.out.splitlines()} == set(job_names())
+    for job in job_names():
+        rows = json.loads(cli("jobs", job, "--json").out)
+        declared = settings.declared(job_class(job))
+        assert [row["setting"] for row in rows] == [f"--{name.replace('_', '-')}" for name in declared]
+        shown = cli("jobs", job).out
+        assert all(row["setting"] in shown and row["what"] in shown for row in rows)
+        for row, (name, field) in zip(rows, declared.items(), strict=True):
+            assert settings.parse(job_class(job), name, row["default"]) == field.default
+
+
+def test_data_sets_are_listed_and_found(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """All of the catalogue with their licences; one by name gives its folder, on stdout."""
+    rows = json.loads(cli("data", "--json").out)
+    assert [row["name"] for row in rows] == catalog.names()
+    assert all(row["licence"] for row in rows)
+    assert all(row["name"] in cli("data").out for row in rows)
+    monkeypatch.setattr(catalog, "locate", lambda name, download: tmp_path / name)
+    assert cli("data", "ett").out == f"{tmp_path / 'ett'}\n"
+
+
+def test_recipes_are_listed(cli: Cli):
+    """With what they reproduce."""
+    rows = json.loads(cli("reproduce", "--json").out)
+    assert [row["recipe"] for row in rows] == [r.name for r in recipes.all_recipes()]
+    assert all(r.title in cli("reproduce").out for r in recipes.all_recipes())
+
+
+# ---- fit -------------------------------------------------------------------------------------------------------------
+
+
+def test_fit_shows_the_test_and_where_things_are(cli: Cli, data: Path):
+    """The table of scores with its notes, the model's folder and the report on stdout; progress on stderr."""
+    said = cli("fit", "forecast", "sales.csv", *COLUMNS, *TINY, "-o", "run")
+    assert said.code == 0, said
+    assert [line.split()[0] for line in said.out.splitlines()[1:4]] == ["LSTM", "SeasonalNaive", "AutoETS"]
+    assert said.out.splitlines()[-2:] == ["model   run", "report  run/report.html"]
+    assert "training …" in said.err
+    assert "…" not in said.out
+    assert load(data / "run").horizon == 3  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("no_report")
+def test_fit_prints_json(cli: Cli, data: Path):
+    """``--json``: what is in ``metrics.json``, and where the run is."""
+    said = cli("fit", "forecast", "sales.csv", *COLUMNS, *TINY, "-o", "run", "--json", "--cell", "gru", "--seeds", "2")
+    found = json.loads(said.out)
+    assert found == {"run": "run", **json.loads((data / "run/metrics.json").read_text())}
+    assert found["test"]["table"][0]["model"] == "GRU (direct)"
+    assert found["training"] == ["all epochs done"] * 2
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["forecast", *COLUMNS, *TINY, "sales.csv", "-o", "run"],
+        ["-o", "run", "forecast", "sales.csv", *COLUMNS, *TINY],
+        ["forecast", "--horizon=3", "--no-calendar", "sales.csv", "--run=run", *COLUMNS, *TINY],
+        ["forecast", "--no-calendar", *COLUMNS, *TINY, "-o", "run", "--log", "sales.csv", "--test-windows", "0"],
+        ["forecast", "sales.csv", *COLUMNS, *TINY, "--log", "yes", "--calendar", "false", "-o", "run", "--log=true"],
+    ],
+    ids=range(5),
+)
+@pytest.mark.usefixtures("no_report")
+def test_options_may_stand_anywhere(args: list[str], cli: Cli, data: Path):
+    """Before or after the data, as ``--name value``, ``--name=value``, ``--flag`` and ``--no-flag``."""
+    args = args if "--test-windows" in args and "0" in args else [*args, "--test-windows", "0"]
+    said = cli("fit", *args)
+    assert said.code == 0, said
+    about = json.loads((data / "run/run.json").read_text())["settings"]
+    assert about["horizon"] == 3
+    assert about["calendar"] == (not {"--no-calendar", "false"} & {*args})
+    assert about["log"] == bool({"--log", "--log=true"} & {*args})
+
+
+@pytest.mark.usefixtures("no_report")
+def test_fit_validates_on_another_file(cli: Cli, data: Path):
+    """``--validation FILE``."""
+    sales(30).replace({"north": "east", "south": "west"}).to_csv("other.csv", index=False)
+    said = cli("fit", "forecast", "sales.csv", *COLUMNS, *TINY, "-o", "run", "--validation", "other.csv")
+    assert said.code == 0, said
+    assert "east" in json.loads((data / "run/model.json").read_text())["state"]["trained_until"]
+
+
+class StopAt(Progress):
+    """Ctrl-C as soon as that many steps of the training are done."""
+
+    done = 0
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Task]:
+        yield self
+
+    def update(self, done: int, note: str = "") -> None:
+        if done >= self.done:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("no_report")
+def test_ctrl_c_keeps_the_model_and_says_how_to_go_on(cli: Cli, data: Path, monkeypatch: pytest.MonkeyPatch):
+    """The command it prints goes on to the weights that the run would have come to, settings and all."""
+    sales(30).to_csv("my other.csv", index=False)
+    monkeypatch.setattr(StopAt, "done", 2)
+    fit = ["fit", "forecast", "sales.csv", *COLUMNS, *TINY, "--test-windows", "0", "--validation", "my other.csv"]
+    with monkeypatch.context() as patch:
+        patch.setattr(lstmkit.cli, "TerminalProgress", StopAt)
+        said = cli(*fit, "-o", "run")
+    assert said.code == 0
+    assert "Training was interrupted; the model is usable." in said.out
+    command = shlex.split(said.out.split("Go on with: ")[1])
+    assert command[:2] == ["lstmkit", "fit"]
+    resumed = cli(*command[1:])
+    assert resumed.code == 0, resumed
+    assert "interrupted" not in resumed.out
+    assert cli(*fit, "-o", "whole").code == 0
+    run, whole = (load(data / name).model.state_dict() for name in ("run", "whole"))
+    assert all(torch.equal(run[name], whole[name]) for name in whole)
+
+
+def test_ctrl_c_in_the_first_epoch_stops(cli: Cli, data: Path, monkeypatch: pytest.MonkeyPatch):
+    """There is no model yet: exit code 130 and one word, and the run can be resumed."""
+    monkeypatch.setattr(lstmkit.cli, "TerminalProgress", StopAt)
+    said = cli("fit", "forecast", "sales.csv", *COLUMNS, *TINY, "-o", "run")
+    assert (said.code, said.out, said.err) == (130, "", "stopped\n")
+    said = cli("predict", "run", "sales.csv")
+    assert (said.code, said.err) == (
+        2,
+        "error: run holds a run that was stopped before its model was saved: go on with --resume\n",
+    )
+
+
+# ---- predict, evaluate, look -----------------------------------------------------------------------------------------
+
+
+def test_predict_prints_a_table(cli: Cli, here: Path):
+    """CSV on stdout and nothing else, anywhere."""
+    said = cli("predict", "run", "sales.csv")
+    assert (said.code, said.err) == (0, "")
+    table = pd.read_csv(io.StringIO(said.out))
+    assert table["unique_id"].tolist() == ["north"] * 3 + ["south"] * 3
+    assert table["ds"].tolist()[:3] == ["2020-02-10", "2020-02-11", "2020-02-12"]
+    assert table.notna().all(axis=None)
+
+
+def test_predict_prints_json(cli: Cli, here: Path):
+    """The same numbers as records."""
+    table = pd.read_csv(io.StringIO(cli("predict", "run", "sales.csv").out))
+    records = json.loads(cli("predict", "run", "sales.csv", "--json").out)
+    assert list(records[0]) == list(table)
+    assert [r["forecast"] for r in records] == pytest.approx(table["forecast"].tolist(), rel=1e-5)
+
+
+def test_predict_writes_files(cli: Cli, here: Path):
+    """``-o`` takes what stdout would have got; ``--picture`` a picture of the kind that its name ends in."""
+    said = cli("predict", "run", "sales.csv")
+    quiet = cli("predict", "run", "sales.csv", "-o", "out.csv", "--picture", "out.png")
+    assert quiet == (0, "", "")
+    assert (here / "out.csv").read_text() == said.out
+    assert (here / "out.png").read_bytes().startswith(b"\x89PNG")
+    assert cli("predict", "run", "sales.csv", "--json", "-o", "out.json", "--picture", "out.svg") == (0, "", "")
+    assert len(json.loads((here / "out.json").read_text())) == 6
+    assert b"<svg" in (here / "out.svg").read_bytes()
+
+
+def test_predict_looks_ahead_in_another_file(cli: Cli, here: Path):
+    """``--ahead FILE``, before or after the data."""
+    table = sales()
+    table[table["sold"].notna()].to_csv("known.csv", index=False)
+    table.loc[table["sold"].isna(), ["shop", "day", "price"]].to_csv("ahead.csv", index=False)
+    said = cli("predict", "run", "sales.csv")
+    assert cli("predict", "run", "known.csv", "--ahead", "ahead.csv") == said
+    assert cli("predict", "--ahead", "ahead.csv", "run", "known.csv") == said
+
+
+def test_evaluate_prints_the_table(cli: Cli, here: Path):
+    """The model beside its baselines on stdout, as text and as JSON."""
+    said = cli("evaluate", "run", "sales.csv")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.splitlines()[1].startswith("LSTM (direct)")
+    found = json.loads(cli("evaluate", "run", "sales.csv", "--json").out)
+    metrics = json.loads((here / "run/metrics.json").read_text())["test"]
+    assert [row["model"] for row in found["table"]] == [row["model"] for row in metrics["table"]]
+    assert found["table"][0] == pytest.approx(metrics["table"][0])
+
+
+def test_look_draws_a_page(cli: Cli, here: Path):
+    """Into the run's folder or where it is told to; the gates' statistics on stdout."""
+    said = cli("look", "run", "sales.csv", "--series", "south")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.splitlines()[-1] == "page    run/look.html"
+    assert "forget" in said.out
+    assert "south" not in (here / "run/report.html").read_text()[:100]
+    assert "img" in (here / "run/look.html").read_text()
+    assert cli("look", "run", "sales.csv", "-o", "mine.html").out.splitlines()[-1] == "page    mine.html"
+    assert (here / "mine.html").exists()
+
+
+def test_a_run_that_was_moved_still_works(cli: Cli, here: Path):
+    """Nothing in the folder knows where it lies."""
+    said = cli("predict", "run", "sales.csv")
+    (here / "deep").mkdir()
+    shutil.move("run", "deep/a run")
+    assert cli("predict", "deep/a run", "sales.csv") == said
+
+
+def test_in_a_process_of_its_own(here: Path):
+    """Stdout has the answer and stderr nothing, warnings being errors; a mistake exits with 2 and no traceback."""
+    command = [sys.executable, "-W", "error", "-c", "from lstmkit.cli import main; main()"]
+    script = "import sys; from lstmkit.cli import main\ntry: main()\nfinally: sys.argv[3] = 'nowhere.csv'; main()\n"
+    done = subprocess.run(
+        [*command[:-1], script, "predict", "run", "sales.csv"], capture_output=True, text=True, cwd=here, timeout=120
+    )
+    assert done.returncode == 2
+    assert len(done.stdout.splitlines()) == 7
+    assert done.stderr == "error: no such file: nowhere.csv\n"
+
+
+# ---- mistakes --------------------------------------------------------------------------------------------------------
+
+DAYS = [f"2020-01-{d:02d}" for d in range(1, 31)]
+
+
+def table(values: list[str], days: list[str] | None = None) -> str:
+    days = DAYS if days is None else days
+    return "day,sold\n" + "".join(f"{day},{value}\n" for day, value in zip(days, values, strict=False))
+
+
+STEADY = [str(5 + k % 4) for k in range(30)]
+BAD_DATA: dict[str, tuple[str | bytes, str]] = {
+    "empty": ("", "is empty"),
+    "a header alone": ("day,sold\n", "has no rows below its header"),
+    "a picture": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is not a text file"),
+    "no table": ("Dear diary,\ntoday I sold a lot.\nAnd then, you know, some more, and more.\n", ""),
+    "no such column": (table(STEADY).replace("sold", "bought"), "no column 'sold' in bad.csv (columns: day, bought)"),
+    "no dates": (table(STEADY, [f"day {k}" for k in range(30)]), "'day 0' is not a date"),
+    "a stamp twice": (table(STEADY, [*DAYS[:9], DAYS[8], *DAYS[9:]]), "2 rows with the stamp 2020-01-09"),
+    "irregular steps": (table(STEADY, [d + (" 11:30" if "-07" in d else " 00:00") for d in DAYS]), "irregular steps"),
+    "too short": (table(STEADY[:10]), "series 'series' has 10 steps; horizon 3 needs 11"),
+    "one row": (table(STEADY[:1]), "has one row: the frequency cannot be found"),
+    "nothing but missing": (table([""] * 30), "'sold' is missing in all its rows"),
+    "an infinite value": (table([*STEADY[:9], "inf", *STEADY[10:]]), "row 10 below the header: 'inf' is infinite"),
+    "text among numbers": (table([*STEADY[:9], "many", *STEADY[10:]]), "row 10 below the header: 'many' is not a num"),
+    "a row too long": (table([*STEADY[:9], "1,5", *STEADY[10:]]), "line 11 has 3 fields where 2 are expected"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_DATA)
+@pytest.mark.parametrize("verb", ["fit", "validate", "predict", "evaluate", "look"])
+def test_bad_data(verb: str, what: str, mistake: Callable[..., str], tmp_path: Path, plain: Path):
+    """Named in one line by every verb that reads data, and no run is begun."""
+    content, phrase = BAD_DATA[what]
+    (tmp_path / "bad.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    (tmp_path / "good.csv").write_text(table(STEADY))
+    shutil.copytree(plain, tmp_path / "run")
+    columns = ["--time-col", "day", "--target-col", "sold"]
+    if what in ("too short", "one row"):
+        phrase = {"validate": "", "predict": "", "evaluate": "", "look": "", "fit": phrase}[verb]
+        if verb in ("predict", "look") or (verb, what) == ("validate", "too short"):
+            pytest.skip("enough for that")
+        phrase = phrase or ("one row" if verb == "validate" else "no series goes on for 3 steps")
+    commands = {
+        "fit": ["fit", "forecast", "bad.csv", "-o", "new", *columns, *TINY],
+        "validate": ["fit", "forecast", "good.csv", "--validation", "bad.csv", "-o", "new", *columns, *TINY],
+    }
+    assert phrase in mistake(*commands.get(verb, [verb, "run", "bad.csv"]))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of one plain series of days."""
+    frame = pd.read_csv(io.StringIO(table(STEADY)))
+    options = {"time_col": "day", "target_col": "sold", "horizon": 3, "epochs": 1, "steps_per_epoch": 1}
+    return job_class("forecast")(**options, hidden_size=2).fit(frame).save(tmp_path_factory.mktemp("plain") / "model")
+
+
+@pytest.mark.parametrize(
+    ("args", "phrase"),
+    [
+        ("fit forecast nowhere.csv -o new", "no such file: nowhere.csv"),
+        ("fit forecast run -o new", "run is a folder: give one file"),
+        ("fit forecast run/report.html -o new", "files of this kind are not read"),
+        ("fit forecast sales.csv -o new", "no column 'ds' in sales.csv (columns: shop, day, sold, price): give"),
+        ("fit forecast sales.csv -o new --time-col day --target-col sold", "name the column that tells series apart"),
+        ("fit forecast sales.csv -o run COLUMNS", "run holds a run already: --resume it, --overwrite it"),
+        ("fit forecast sales.csv -o . COLUMNS", ". holds other files: give a new folder"),
+        ("fit forecast sales.csv -o sales.csv COLUMNS", "sales.csv is a file: give another folder"),
+        ("fit forecast sales.csv -o sales.csv/new COLUMNS", "sales.csv"),
+        ("fit forecast sales.csv COLUMNS", "Missing option '-o'"),
+        ("fit forecast -o new", "Missing argument"),
+        ("fit forecast --log -o new", "DATA is missing"),
+        ("fit forecast sales.csv more.csv -o new", "unexpected 'more.csv'"),
+        ("fit --horizon 3 forecast sales.csv -o new", "give the job and the data first"),
+        ("fit forcast sales.csv -o new", "unknown job 'forcast': did you mean 'forecast'?"),
+        ("fit forecast sales.csv -o new --horizn 3", "unknown setting 'horizn': did you mean 'horizon'?"),
+        ("fit forecast sales.csv -o new --overwrit", "unknown setting 'overwrit': did you mean 'overwrite'?"),
+        ("fit forecast sales.csv -o new --horizon", "--horizon has no value"),
+        ("fit forecast sales.csv -o new --horizon --season 4", "--horizon has no value"),
+        ("fit forecast sales.csv -o new --horizon soon", "horizon must be a whole number, got 'soon'"),
+        ("fit forecast sales.csv -o new --horizon 0", "horizon must be at least 1, got 0"),
+        ("fit forecast sales.csv -o new --levels 50,120", "levels must be at most 99"),
+        ("fit forecast sales.csv -o new --levels 50,50 COLUMNS", "levels must be different"),
+        ("fit forecast sales.csv -o new --log=perhaps", "log must be true or false, got 'perhaps'"),
+        ("fit forecast sales.csv -o new --cell lsmt", "cell must be one of lstm, gru, rnn"),
+        ("fit forecast sales.csv -o new --device abacus COLUMNS", "device 'abacus' is not to be had here"),
+        ("fit forecast sales.csv -o new --freq often COLUMNS", "freq 'often' is not a frequency"),
+        ("fit forecast sales.csv -o new --future cost COLUMNS", "no column 'cost'"),
+        ("fit forecast sales.csv -o new --past price --future price COLUMNS", "given two roles"),
+        ("fit forecast sales.csv -o new COLUMNS --horizon 99", "steps; horizon 99 needs"),
+        ("fit forecast sales.csv -o new --validation nowhere.csv COLUMNS", "no such file: nowhere.csv"),
+        ("fit forecast sales.csv -o run --resume --overwrite", "give one of them"),
+        ("fit forecast sales.csv -o new --resume", "new holds no run to resume"),
+        ("fit forecast sales.csv -o run --resume --horizon 4", "was started with horizon=3, not 4"),
+        ("fit forecast other.csv -o run --resume", "run was started on other data"),
+        ("predict run", "Missing argument"),
+        ("predict nowhere sales.csv", "nowhere is not a folder"),
+        ("predict sales.csv run", "sales.csv is not a folder"),
+        ("predict run nowhere.csv", "no such file: nowhere.csv"),
+        ("predict run sales.csv --horizon 4", "unknown option 'horizon'"),
+        ("predict run sales.csv --ahead", "--ahead has no value"),
+        ("predict run sales.csv --ahead nowhere.csv", "no such file: nowhere.csv"),
+        ("predict run known.csv", "'price' of series 'north' is missing from 2020-02-10 to 2020-02-12 (3 of 3 steps"),
+        ("predict run sales.csv -o nowhere/out.csv", "there is no folder nowhere"),
+        ("predict run sales.csv -o sales.csv/out.csv", "there is no folder sales.csv"),
+        ("predict run sales.csv -o run", "run: Is a directory"),
+        ("predict run sales.csv --picture out.doc", "out.doc: pictures are written as"),
+        ("predict run sales.csv --picture out", "out: pictures are written as"),
+        ("predict run sales.csv --picture nowhere/out.png", "there is no folder nowhere"),
+        ("evaluate run sales.csv --levels 50", "No such option: --levels"),
+        ("evaluate run seen.csv", "no series goes on for 3 steps after what fit has seen"),
+        ("look run sales.csv --series east", "no series 'east' in the data; there are north, south"),
+        ("look run sales.csv --serie north", "unknown option 'serie': did you mean 'series'?"),
+        ("look run sales.csv -o nowhere/page.html", "nowhere/"),
+        ("jobs forcast", "unknown job 'forcast': did you mean 'forecast'?"),
+        ("data etth", "unknown data set 'etth'"),
+        ("reproduce airlin", "unknown recipe 'airlin': did you mean 'airline'?"),
+        ("forecast sales.csv", "No such command 'forecast'"),
+        ("--verbose", "No such option: --verbose"),
+    ],
+)
+def test_mistakes(args: str, phrase: str, mistake: Callable[..., str], here: Path):
+    """Each is said in one line that names it; nothing is written or overwritten."""
+    table = sales()
+    table[table["sold"].notna()].to_csv("known.csv", index=False)
+    table[table["day"] <= "2020-02-06"].to_csv("seen.csv", index=False)
+    table.assign(sold=table["sold"] + 1).to_csv("other.csv", index=False)
+    words = [word for part in args.split() for word in (COLUMNS + TINY if part == "COLUMNS" else [part])]
+    assert phrase in mistake(*words)
+
+
+def test_a_demo_does_not_overwrite_other_files(cli: Cli, data: Path):
+    """It says what it is about, then that the folder is not free."""
+    before = contents(data)
+    said = cli("demo", "-o", ".")
+    assert (said.code, said.err) == (2, "error: . holds other files: give a new folder with -o\n")
+    assert contents(data) == before
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "look"])
+@pytest.mark.parametrize(
+    ("damage", "phrase"),
+    [
+        (lambda run: (run / "model.json").write_text('{"format": 1, "jo'), "model.json is damaged"),
+        (lambda run: (run / "model.json").write_text("[]"), "model.json is damaged"),
+        (lambda run: (run / "weights.safetensors").write_bytes(b"abc"), "weights.safetensors is damaged"),
+        (lambda run: (run / "weights.safetensors").unlink(), "weights.safetensors is missing"),
+        (lambda run: (run / "model.json").unlink(), "go on with --resume"),
+        (lambda run: [p.unlink() for p in run.glob("*.json")], "holds no complete model"),
+    ],
+    ids=["cut", "list", "noise", "weights gone", "description gone", "both gone"],
+)
+def test_a_damaged_model(
+    verb: str, damage: Callable[[Path], object], phrase: str, mistake: Callable[..., str], here: Path
+):
+    """Every verb that loads one says what is wrong with it."""
+    damage(here / "run")
+    assert phrase in mistake(verb, "run", "sales.csv")
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"settings": {"horizn": 3}, "job": "forecast", "data": ""}'])
+def test_a_damaged_run_to_resume(content: str, mistake: Callable[..., str], here: Path):
+    """So does fit, of the run that it is to go on with."""
+    (here / "run/run.json").write_text(content)
+    mistake("fit", "forecast", "sales.csv", "-o", "run", "--resume")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written(mistake: Callable[..., str], data: Path):
+    """The system's own reason, with the path."""
+    (data / "locked").mkdir()
+    (data / "locked").chmod(0o500)
+    assert "Permission denied" in mistake("fit", "forecast", "sales.csv", "-o", "locked/run", *COLUMNS, *TINY)
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_constant_series_works(cli: Cli, tmp_path: Path):
+    """Fit, forecast, evaluate and look, with numbers; the forecast is the constant."""
+    (tmp_path / "flat.csv").write_text(table(["7"] * 30))
+    said = cli("fit", "forecast", "flat.csv", "-o", "run", "--time-col", "day", "--target-col", "sold", *TINY, "--json")
+    assert said.code == 0, said
+    json.loads(said.out)
+    found = pd.read_csv(io.StringIO(cli("predict", "run", "flat.csv").out))
+    assert found["forecast"].to_numpy() == pytest.approx(7, abs=0.01)
+    assert json.loads(cli("evaluate", "run", "flat.csv", "--json").out)["table"][0]["MAE"] < 0.1
+    assert cli("look", "run", "flat.csv").code == 0
+
+
+@pytest.mark.usefixtures("no_report")
+def test_overwrite_does(cli: Cli, here: Path):
+    """``--overwrite`` puts the new run in the old one's place."""
+    before = (here / "run/model.json").read_bytes()
+    said = cli("fit", "forecast", "sales.csv", *COLUMNS, *TINY, "-o", "run", "--overwrite", "--test-windows", "0")
+    assert said.code == 0, said
+    assert (here / "run/model.json").read_bytes() != before
+    assert "test" in json.loads((here / "run/metrics.json").read_text())

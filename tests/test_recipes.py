@@ -1,0 +1,188 @@
+"""Recipes: each can be run, and each protocol scores what it says, in the way the field does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lstmkit import recipes, settings
+from lstmkit.data import catalog
+from lstmkit.errors import UserError
+from lstmkit.jobs import job_class
+from lstmkit.jobs.forecast import Forecaster
+from lstmkit.progress import Progress
+from lstmkit.recipes import forecast as protocols
+
+H = 4
+SILENT = Progress()
+
+every_recipe = pytest.mark.parametrize("recipe", recipes.all_recipes(), ids=lambda r: r.name)
+
+
+def tiny(**options) -> Forecaster:
+    plain = {"horizon": H, "season": 4, "epochs": 1, "steps_per_epoch": 2, "hidden_size": 4, "test_windows": 0}
+    return Forecaster(**{**plain, **options})
+
+
+def wave(n: int, seed: int) -> np.ndarray:
+    return 10 + 3 * np.sin(np.arange(n) * np.pi / 2) + np.random.default_rng(seed).standard_normal(n)
+
+
+@every_recipe
+def test_a_recipe_is_whole(recipe: recipes.Recipe):
+    """Its job takes its settings, its data are in the catalogue, its protocol exists and its options name its files."""
+    job = job_class(recipe.job)(**recipe.settings)
+    for name, value in recipe.settings.items():
+        assert settings.values(job)[name] == value
+    files = {file.name for file in catalog.entry(recipe.data).files}
+    named = {v.removesuffix(".gz") for v in recipe.options.values() if isinstance(v, str)}
+    assert named
+    assert named <= {name.removesuffix(".gz") for name in files}
+    assert recipe.protocol in protocols.PROTOCOLS
+    assert recipe.title
+
+
+@every_recipe
+def test_what_it_is_held_against_has_a_source(recipe: recipes.Recipe):
+    """A published figure comes with who, what, how much and where it stands."""
+    for published in recipe.published:
+        assert published.keys() == {"name", "metric", "value", "source"}
+        assert isinstance(published["value"], float)
+        assert any(c.isdigit() for c in published["source"])  # at least a year
+
+
+def test_an_unknown_recipe_gets_the_nearest_name():
+    """As everywhere else."""
+    with pytest.raises(UserError, match="unknown recipe 'airlin': did you mean 'airline'"):
+        recipes.recipe("airlin")
+
+
+# ---- protocols -------------------------------------------------------------------------------------------------------
+
+
+def m4_files(folder: Path, last: float = 0.0) -> dict[str, object]:
+    """Two series of different lengths as the competition has them, one a row; ``last`` is added to the test part."""
+    values = {"H1": wave(44, 1), "H2": 50 + wave(33, 2)}
+    cut = {name: len(v) - H for name, v in values.items()}
+    train = pd.DataFrame({k: pd.Series(v[: cut[k]]) for k, v in values.items()}).T
+    test = pd.DataFrame({k: v[cut[k] :] + last for k, v in values.items()}).T
+    for name, table in (("train", train), ("test", test)):
+        table.columns = [f"V{i + 2}" for i in range(table.shape[1])]
+        table.rename_axis("V1").reset_index().to_csv(folder / f"{name}.csv", index=False)
+    return {"train": "train.csv", "test": "test.csv", "naive2_smape": 10.0, "naive2_mase": 2.0}
+
+
+def test_m4_scores_by_the_competitions_rules(tmp_path: Path):
+    """sMAPE and MASE of the seasonal naive forecast by hand, and OWA as their mean over Naive2's."""
+    table = protocols.m4(tiny(), tmp_path, m4_files(tmp_path), SILENT).set_index("model")
+    assert table.index.tolist() == ["LSTM (direct)", "SeasonalNaive", "AutoETS"]
+    smape, mase = [], []
+    for y in (wave(44, 1), 50 + wave(33, 2)):
+        train, test = y[:-H], y[-H:]
+        naive = train[-4:]
+        smape.append((200 * np.abs(test - naive) / (np.abs(test) + np.abs(naive))).mean())
+        mase.append(np.abs(test - naive).mean() / np.abs(train[4:] - train[:-4]).mean())
+    assert table.loc["SeasonalNaive", "sMAPE"] == pytest.approx(np.mean(smape))
+    assert table.loc["SeasonalNaive", "MASE"] == pytest.approx(np.mean(mase))
+    owa = (table["sMAPE"] / 10.0 + table["MASE"] / 2.0) / 2
+    assert table["OWA"].tolist() == pytest.approx(owa.tolist())
+
+
+def test_m4_does_not_show_the_test_part_to_the_model(tmp_path: Path):
+    """The forecast is the same whatever the test part: only the scores change."""
+    jobs = []
+    for last in (0.0, 100.0):
+        options = m4_files(tmp_path, last)
+        jobs.append(tiny())
+        protocols.m4(jobs[-1], tmp_path, options, SILENT)
+    one, other = (job.predict(protocols._m4_long(tmp_path / "train.csv")) for job in jobs)
+    pd.testing.assert_frame_equal(one, other)
+
+
+def two_variables(n: int = 100) -> pd.DataFrame:
+    return pd.DataFrame({"date": pd.date_range("2020-01-01", periods=n), "a": wave(n, 1), "b": 1000 * wave(n, 2)})
+
+
+def test_every_window_scores_every_window(tmp_path: Path):
+    """The naive rows by hand: each origin of the test part, in units of the training part's deviation."""
+    data = two_variables()
+    data.to_csv(tmp_path / "data.csv", index=False)
+    options = {"file": "data.csv", "train": 60, "valid": 20, "test": 18, "naive_lags": [1, 4]}
+    job = tiny(valid_share=0.25)
+    table = protocols.every_window(job, tmp_path, options, SILENT)
+    names = ["LSTM (direct)", "last value", "value 4 steps before", f"AutoETS (every {H}th window)"]
+    assert table["model"].tolist() == names
+    values = data[["a", "b"]].to_numpy()
+    values = (values - values[:60].mean(0)) / values[:60].std(0)
+    origins = range(80, 80 + 18 - H + 1)
+    for lag, row in ((1, 1), (4, 2)):
+        errors = [values[t + h, k] - values[t - lag + h % lag, k] for k in range(2) for t in origins for h in range(H)]
+        assert table["MSE"][row] == pytest.approx(np.mean(np.square(errors)))
+        assert table["MAE"][row] == pytest.approx(np.mean(np.abs(errors)))
+        assert table["windows"][row] == len(origins)
+    # Fitted to training and validation only, so that nothing of the test part stands in the model.
+    assert set(job._trained_until.values()) == {str(data["date"][79])}
+
+
+def test_every_window_takes_files_without_stamps(tmp_path: Path):
+    """A file without a header and dates has variables 0, 1, … over steps 0, 1, …"""
+    two_variables()[["a", "b"]].to_csv(tmp_path / "data.txt", index=False, header=False)
+    options = {"file": "data.txt", "headless": True, "train": 60, "valid": 20, "test": 20, "naive_lags": [1]}
+    table = protocols.every_window(tiny(), tmp_path, options, SILENT)
+    assert table["windows"].tolist()[:2] == [20 - H + 1] * 2
+    assert table.notna().all(axis=None)
+
+
+def test_held_out_is_the_jobs_own_backtest(tmp_path: Path):
+    """What fit held out at the end of the file, scored once."""
+    two_variables()[["date", "a"]].to_csv(tmp_path / "data.csv", index=False)
+    job = tiny(time_col="date", target_col="a", test_windows=2)
+    table = protocols.held_out(job, tmp_path, {"file": "data.csv"}, SILENT)
+    pd.testing.assert_frame_equal(table, job.evaluate(tmp_path / "data.csv").table)
+
+
+# ---- what comes out --------------------------------------------------------------------------------------------------
+
+
+def test_reproducing_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Data are located, the job fitted with the recipe's settings, and the result written with all it takes to redo."""
+    two_variables()[["date", "a"]].to_csv(tmp_path / "data.csv", index=False)
+    small = {"horizon": H, "epochs": 1, "steps_per_epoch": 1, "hidden_size": 2, "time_col": "date", "target_col": "a"}
+    published = [{"name": "A. N. Other", "metric": "MASE", "value": 0.5, "source": "Other 1999, table 1"}]
+    recipe = recipes.Recipe(
+        "toy", "A toy", "forecast", "toys", "held_out", {"file": "data.csv"}, small, published, ["It is small."]
+    )
+    monkeypatch.setattr(recipes, "all_recipes", lambda: [recipe])
+    monkeypatch.setattr(catalog, "locate", lambda name, download: tmp_path if (name, download) == ("toys", True) else 0)
+    outcome = recipes.reproduce("toy", SILENT)
+    path = outcome.write(tmp_path / "new" / "results")
+    found = json.loads(path.read_text())
+    assert path.name == "toy.json"
+    assert found["settings"] == small
+    assert found["scores"][0]["model"] == "LSTM (direct)"
+    assert found["published"] == published
+    assert {"date", "versions", "machine", "remarks", "training_minutes"} <= found.keys()
+    assert {"lstmkit", "torch", "python"} <= found["versions"].keys()
+    shown = str(outcome)
+    for phrase in ("A toy", "LSTM (direct)", "SeasonalNaive", "A. N. Other: MASE 0.5 (Other 1999, table 1)"):
+        assert phrase in shown
+
+
+def test_a_real_recipe_on_its_real_data(monkeypatch: pytest.MonkeyPatch):
+    """The airline recipe runs on the catalogue's file as it stands; here with hardly any training."""
+    try:
+        folder = catalog.locate("classic_series", download=False)
+    except UserError as err:
+        pytest.skip(f"needs the data set: {err}")
+    whole = recipes.recipe("airline")
+    small = {**whole.settings, "epochs": 1, "steps_per_epoch": 1, "hidden_size": 2, "seeds": 1}
+    known = [recipes.Recipe(**{**vars(whole), "settings": small})]
+    monkeypatch.setattr(recipes, "all_recipes", lambda: known)
+    outcome = recipes.reproduce("airline", SILENT)
+    y = pd.read_csv(folder / "airline-passengers.csv")["Passengers"]
+    last_year = (y - y.shift(12)).abs().iloc[-48:].mean()  # the test is four years
+    assert outcome.table.set_index("model").loc["SeasonalNaive", "MAE"] == pytest.approx(last_year)
