@@ -570,9 +570,9 @@ def _changed(content: Any, path: tuple[Any, ...], change: Callable[[Any, Any], N
     return content
 
 
-#: What a model can do without: the version that wrote it, settings and a part of the plan (the default is taken), what
-#: training has seen of one series (it then counts as new).
-DISPENSABLE = (("lstmkit",), ("settings", "*"), ("state", "plan", "regular"), ("state", "trained_until", "*"))
+#: What a model can do without: the version that wrote it, settings (the default is taken), what training has seen of
+#: one series (it then counts as new).
+DISPENSABLE = (("lstmkit",), ("settings", "*"), ("state", "trained_until", "*"))
 
 
 def _dispensable(place: tuple[Any, ...]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import shlex
 import sys
@@ -181,6 +182,9 @@ def demo(
 
 def main() -> None:
     """Run a command; a user's mistake is one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where the terminal or a pipe has no sign for a "…"
     try:
         code = app(standalone_mode=False)  # a number where typer itself has stopped it: 130 at Ctrl-C
     except (typer.Abort, KeyboardInterrupt):
