@@ -10,12 +10,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.distributions import Normal
 
 from lstmkit.data.series import read_series
-from lstmkit.data.split import Plan, cut_by_time, plan_windows, seasonal_change, training_windows, validation_windows
+from lstmkit.data.split import (
+    Examples,
+    Plan,
+    cut_by_time,
+    plan_windows,
+    seasonal_change,
+    training_windows,
+    validation_windows,
+)
 from lstmkit.errors import DataError, SettingError, UserError
 from lstmkit.jobs.forecast import Forecaster
 from lstmkit.model import Ensemble
+from lstmkit.parts.heads import DistributionHead
 
 NAN = float("nan")
 H = 3  # the horizon here
@@ -672,6 +682,36 @@ def test_intervals_cover_what_they_say_on_the_validation_part():
         covered = (truth >= found[..., k]) & (truth <= found[..., 6 - k])
         assert covered.mean() >= level / 100 - 0.01
     assert np.shape(fitted.state()["widths"]) == (H, 3)
+
+
+def test_each_interval_is_widened_by_its_own_width():
+    """A step's width is added to both bounds of its own interval, in units of the window's scale."""
+    fitted = tiny(level="none", scale="none", valid_share=0.0).fit(two())
+    plain = fitted.predict(two())
+    widths = np.array([[0.1, 0.2, 0.3], [1.0, 2.0, 3.0], [10.0, 20.0, 30.0]])
+    fitted._widths = widths
+    wide = fitted.predict(two())
+    for k, level in enumerate((50, 80, 95)):
+        by_step = np.tile(widths[:, k], 2)
+        assert (plain[f"forecast-lo-{level}"] - wide[f"forecast-lo-{level}"]).tolist() == pytest.approx(by_step)
+        assert (wide[f"forecast-hi-{level}"] - plain[f"forecast-hi-{level}"]).tolist() == pytest.approx(by_step)
+    assert wide["forecast"].equals(plain["forecast"])
+
+
+def test_paths_are_fed_their_own_values(monkeypatch: pytest.MonkeyPatch):
+    """Each value that is drawn is the next step's input, and counts as observed: as if it had come."""
+    fitted = tiny(method="recursive", distribution="normal", samples=2).fit(two())
+    sharp = lambda head, outputs, scale: Normal(outputs[..., 0], 1e-6)  # noqa: E731
+    monkeypatch.setattr(DistributionHead, "distribution", sharp)
+    series = fitted.read(two())
+    batch = fitted.source(Examples(series, np.array([[0, 50]]))).batch(np.array([0]))
+    with torch.no_grad():
+        path = fitted._paths(fitted.model, batch)[0, 0]
+        inputs, past = batch.inputs.clone(), fitted.plan.past
+        inputs[0, past + 1 :, 0], inputs[0, past + 1 :, 1] = path[:-1], 1.0
+        means = fitted.model(inputs)[0][0, past:, 0]
+    torch.testing.assert_close(means, path, rtol=0, atol=1e-4)
+    assert (path[1:] - path[:-1]).abs().min() > 1e-3  # so that it would be seen
 
 
 # ---- a fitted forecaster ---------------------------------------------------------------------------------------------
