@@ -3,9 +3,21 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+TOOLS  := $(VENV)/.tools
 READY  := $(VENV)/.ready
+SANITY := build/sanitize
 
-.PHONY: demo test lint bench readme clean
+# Installs lstmkit in place: Python files are used where they lie, the extension is compiled into the virtual
+# environment. Not isolated, so that the pinned tools build it and only what was edited is compiled again.
+PIP   := -m pip --quiet --disable-pip-version-check
+BUILD := --no-build-isolation --config-settings=build-dir
+
+# Where there is a compiler, a mistake in csrc stops make. Where there is none, lstmkit is installed without extension.
+ifneq ($(shell command -v $${CXX:-c++}),)
+export LSTMKIT_NEED_NATIVE ?= 1
+endif
+
+.PHONY: help demo test lint bench readme native sanitize clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,15 +26,26 @@ help:
 	@echo "make lint   ruff and pyright"
 	@echo "make bench  our layers beside torch.nn's"
 	@echo "make readme the README's table of results, from results/*.json"
+	@echo "make native only compile the extension; every other target does so too after an edit in csrc"
+	@echo "make sanitize  the tests of the back ends, with the extension checked by GCC's sanitizers"
 
-$(READY): pyproject.toml constraints.txt
+$(TOOLS): pyproject.toml constraints.txt
 	@echo "[1/3] virtual environment in $(VENV)"
 	@$(PYTHON) -c 'import sys; sys.exit("lstmkit needs Python 3.10 or newer; try make PYTHON=python3.11") if sys.version_info < (3, 10) else 0'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "[2/3] torch (CPU), then the rest by constraints.txt: some hundred MB, a few minutes"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
+	@echo "[2/3] torch (CPU), what compiles, then the rest by constraints.txt: some hundred MB, a few minutes"
+	@$(BIN)/python $(PIP) install --constraint constraints.txt torch==2.13.0 scikit-build-core nanobind
+	@# cmake and ninja, where the machine has none that will do
+	@$(BIN)/python -c 'from scikit_build_core.build import get_requires_for_build_editable as needs; print(*needs(), sep="\n")' \
+		> $@.txt
+	@$(BIN)/python $(PIP) install --constraint constraints.txt --requirement $@.txt
+	@touch $@
+
+$(READY): $(TOOLS) CMakeLists.txt $(wildcard csrc/*)
 	@echo "[3/3] lstmkit itself, in place"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python $(PIP) install --constraint constraints.txt $(BUILD)=build/{wheel_tag} --editable '.[dev]'
+	@$(BIN)/python -c 'import lstmkit._native' 2>/dev/null || \
+		echo "lstmkit has no extension here (no C++ compiler?): it runs on torch's own layers"
 	@touch $@
 
 demo: $(READY)
@@ -41,6 +64,21 @@ bench: $(READY)
 
 readme: $(READY)
 	@$(BIN)/python docs/results_table.py
+
+native: $(TOOLS)
+	@$(BIN)/python $(PIP) install --no-deps $(BUILD)=build/{wheel_tag} --editable .
+
+# A virtual environment of its own that sees the packages of .venv, and in it lstmkit with the sanitizers in the
+# extension. Their libraries must be in the process before Python is; what they report goes around pytest (--capture).
+sanitize: $(READY)
+	@$(BIN)/python -m venv --clear --without-pip $(SANITY)/venv
+	@cd $(SANITY)/venv/lib/python3*/site-packages && \
+		$(CURDIR)/$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > packages.pth
+	@CXX=g++ LSTMKIT_NEED_NATIVE=1 $(SANITY)/venv/bin/python $(PIP) install --no-deps $(BUILD)=$(SANITY)/cmake \
+		--config-settings=cmake.build-type=Debug --config-settings=cmake.define.LSTMKIT_SANITIZE=ON --editable .
+	@LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+		$(SANITY)/venv/bin/python -m pytest --capture=sys tests/test_ops.py $(wildcard tests/test_native.py)
 
 clean:
 	rm -rf $(VENV) demo build dist

@@ -18,7 +18,8 @@ ALLOWED = {
     "progress": set(),
     "settings": BASE,
     "cells": set(),
-    "ops": {"cells"},
+    "_native": set(),  # the C++ extension
+    "ops": {"_native", "cells"},
     "recurrent": {"cells", "ops"},
     "layers": {"cells", "ops", "recurrent"},
     "data": {*BASE, "metrics"},

@@ -26,7 +26,8 @@ class LSTM(RecurrentLayer):
         peephole: The gates also see the cell state (weights ``weight_peep_l0 (gates, H)``: input, forget, output).
         coupled: The input gate is ``1 - forget``; the weight matrices have the blocks forget, candidate, output.
         layer_norm: Layer normalisation inside the cell.
-        zoneout, recurrent_dropout, weight_drop, residual, merge, forget_bias, backend: See :class:`RecurrentLayer`.
+        zoneout, recurrent_dropout, weight_drop, residual, merge, forget_bias, recompute, backend: See
+            :class:`RecurrentLayer`.
 
     >>> x = torch.randn(2, 7, 3)
     >>> output, (h, c) = LSTM(3, 5, batch_first=True, peephole=True)(x, lengths=[7, 4])
@@ -56,6 +57,7 @@ class LSTM(RecurrentLayer):
         residual: bool = False,
         merge: str = "concat",
         forget_bias: float | None = None,
+        recompute: bool = False,
         backend: str = "auto",
     ) -> None:
         super().__init__(
@@ -70,6 +72,7 @@ class LSTM(RecurrentLayer):
             zoneout=zoneout,
             weight_drop=weight_drop,
             forget_bias=forget_bias,
+            recompute=recompute,
             backend=backend,
             device=device,
             dtype=dtype,
@@ -83,7 +86,7 @@ class GRU(RecurrentLayer):
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype: As in
             ``torch.nn.GRU``.
         layer_norm: Layer normalisation inside the cell.
-        zoneout, recurrent_dropout, weight_drop, residual, merge, backend: See :class:`RecurrentLayer`.
+        zoneout, recurrent_dropout, weight_drop, residual, merge, recompute, backend: See :class:`RecurrentLayer`.
 
     >>> output, h = GRU(3, 5, bidirectional=True, merge="sum")(torch.randn(7, 2, 3))
     >>> output.shape, h.shape
@@ -108,6 +111,7 @@ class GRU(RecurrentLayer):
         weight_drop: float = 0.0,
         residual: bool = False,
         merge: str = "concat",
+        recompute: bool = False,
         backend: str = "auto",
     ) -> None:
         super().__init__(
@@ -122,6 +126,7 @@ class GRU(RecurrentLayer):
             zoneout=zoneout,
             weight_drop=weight_drop,
             forget_bias=None,
+            recompute=recompute,
             backend=backend,
             device=device,
             dtype=dtype,
@@ -136,7 +141,7 @@ class RNN(RecurrentLayer):
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype: As in
             ``torch.nn.RNN``.
         layer_norm: Layer normalisation inside the cell.
-        zoneout, recurrent_dropout, weight_drop, residual, merge, backend: See :class:`RecurrentLayer`.
+        zoneout, recurrent_dropout, weight_drop, residual, merge, recompute, backend: See :class:`RecurrentLayer`.
 
     >>> output, h = RNN(3, 5, nonlinearity="relu")(torch.randn(7, 3))
     >>> output.shape, h.shape
@@ -162,6 +167,7 @@ class RNN(RecurrentLayer):
         weight_drop: float = 0.0,
         residual: bool = False,
         merge: str = "concat",
+        recompute: bool = False,
         backend: str = "auto",
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
@@ -179,6 +185,7 @@ class RNN(RecurrentLayer):
             zoneout=zoneout,
             weight_drop=weight_drop,
             forget_bias=None,
+            recompute=recompute,
             backend=backend,
             device=device,
             dtype=dtype,
@@ -207,7 +214,8 @@ def explain_backend(layer: RecurrentLayer, x: Tensor, lengths: Tensor | Sequence
     """Which back end would run ``layer`` on ``x``, and why the others would not.
 
     >>> print(explain_backend(LSTM(3, 4, peephole=True), torch.zeros(5, 2, 3)))
+    native     runs this
     torch      torch has no peephole option
-    reference  runs this
+    reference  could run this too
     """
     return BackendReport(tuple(dispatch.candidates(layer.call_for(x, lengths), layer.backend)))

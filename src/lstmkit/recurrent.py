@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from lstmkit.cells import CellSpec, State
 from lstmkit.ops import dispatch
-from lstmkit.ops.call import Call, Pass, Result
+from lstmkit.ops.call import Call, Pass, Result, Stepper
 
 LayerState = Tensor | tuple[Tensor, ...]
 
@@ -61,6 +61,8 @@ class RecurrentLayer(nn.Module):
         weight_drop: In training, the share of recurrent weights set to zero (Merity et al. 2018).
         forget_bias: LSTM only: the forget gate's bias starts at this value (1.0 is usual: Gers et al. 2000,
             Jozefowicz et al. 2015), or as ``torch.nn`` has it.
+        recompute: Backward does the steps again in pieces instead of keeping all gates: memory grows with the square
+            root of the length, a training step takes about a third longer. Back ends without it keep everything.
         backend: ``"auto"``, or a back end by name, which then runs or says why not.
 
     Raises:
@@ -81,6 +83,7 @@ class RecurrentLayer(nn.Module):
         zoneout: float,
         weight_drop: float,
         forget_bias: float | None,
+        recompute: bool,
         backend: str,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
@@ -100,16 +103,20 @@ class RecurrentLayer(nn.Module):
             raise ValueError("forget_bias is a starting value of the biases: it needs bias=True")
         self.num_layers, self.batch_first, self.bidirectional = num_layers, batch_first, bidirectional
         self.merge, self.residual, self.forget_bias = merge, residual, forget_bias
-        self.backend = dispatch.check_name(backend)
+        self.recompute, self.backend = recompute, dispatch.check_name(backend)
 
         self.output_size = spec.output_size * (2 if bidirectional and merge == "concat" else 1)
         deeper = replace(spec, input_size=self.output_size)
         self.specs = (spec, *(deeper for _ in range(num_layers - 1)))
+        #: By layer and direction: the cell's name of a weight, and the module's.
+        self._names: dict[tuple[int, int], list[tuple[str, str]]] = {}
         for layer, layer_spec in enumerate(self.specs):
             for direction in range(self.num_directions):
+                names = self._names[layer, direction] = []
                 for name, shape in layer_spec.parameter_shapes().items():
                     weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-                    self.register_parameter(_weight_name(name, layer, direction), weight)
+                    names.append((name, _weight_name(name, layer, direction)))
+                    self.register_parameter(names[-1][1], weight)
         self.reset_parameters()
 
     @property
@@ -237,17 +244,14 @@ class RecurrentLayer(nn.Module):
         results: list[list[Result]] = []
         for layer in range(self.num_layers):
             passes = dispatch.run(self._call(layer, steps, initial, lengths, trace), self.backend)
-            outputs = [result.output for result in passes]
-            merged = _MERGES[self.merge](outputs) if self.bidirectional else outputs[0]
+            merged = self._merge(passes)
             if self.residual and layer > 0:
                 merged = merged + steps
             steps = merged
             if self.dropout and layer < self.num_layers - 1:
                 steps = F.dropout(steps, self.dropout, self.training)
             results.append(passes)
-        final = tuple(
-            torch.stack(parts) for parts in zip(*(r.state for passes in results for r in passes), strict=True)
-        )
+        final = tuple(_stack(parts) for parts in zip(*(r.state for passes in results for r in passes), strict=True))
         output = steps
         if one:
             output, final = output.squeeze(1), tuple(s.squeeze(1) for s in final)
@@ -255,21 +259,29 @@ class RecurrentLayer(nn.Module):
             output = output.transpose(0, 1)
         return output, final[0] if len(final) == 1 else final, results
 
-    def _call(self, layer: int, x: Tensor, state: State, lengths: Tensor | None, trace: bool) -> Call:
+    def _merge(self, passes: list[Result]) -> Tensor:
+        if not self.bidirectional:
+            return passes[0].output
+        if self.merge == "concat" and passes[0].joined is not None:
+            return passes[0].joined
+        return _MERGES[self.merge]([result.output for result in passes])
+
+    def _call(self, layer: int, x: Tensor, initial: list[State], lengths: Tensor | None, trace: bool) -> Call:
+        """What ``layer`` asks of a back end. ``initial``: the states of all layers and directions."""
         spec, directions = self.specs[layer], range(self.num_directions)
-        batch_state = [tuple(s[layer * self.num_directions + d] for s in state) for d in directions]
+        states = initial[layer * self.num_directions : (layer + 1) * self.num_directions]
         weights = [self._weights(layer, d) for d in directions]
         if (dtype := _autocast_dtype(x)) is not None:
             x = x.to(dtype)
-            batch_state = [tuple(s.to(dtype) for s in states) for states in batch_state]
+            states = [tuple(s.to(dtype) for s in state) for state in states]
             weights = [{name: w.to(dtype) for name, w in by_name.items()} for by_name in weights]
-        passes = tuple(
-            self._noisy(Pass(weights[d], batch_state[d], reverse=d == 1), spec, x.shape[0]) for d in directions
-        )
-        return Call(spec, x, passes, lengths, trace)
+        passes = tuple(self._noisy(Pass(weights[d], states[d], d == 1), x.shape[0]) for d in directions)
+        return Call(spec, x, passes, lengths, trace, self.recompute)
 
-    def _noisy(self, p: Pass, spec: CellSpec, n_steps: int) -> Pass:
+    def _noisy(self, p: Pass, n_steps: int) -> Pass:
         """The pass with this forward's random masks: drawn here, so that every back end gets the same ones."""
+        if not (self.zoneout or (self.training and (self.weight_drop or self.recurrent_dropout))):
+            return p
         params, mask, zoneout = dict(p.params), None, None
         if self.training and self.weight_drop:
             params["weight_hh"] = F.dropout(params["weight_hh"], self.weight_drop)
@@ -282,9 +294,12 @@ class RecurrentLayer(nn.Module):
         return replace(p, params=params, recurrent_mask=mask, zoneout=zoneout)
 
     def _weights(self, layer: int, direction: int) -> dict[str, Tensor]:
-        # By attribute, not get_parameter: torch.func and torch's parametrizations put plain tensors in their place.
-        names = self.specs[layer].parameter_shapes()
-        return {name: getattr(self, _weight_name(name, layer, direction)) for name in names}
+        return {name: self._weight(own) for name, own in self._names[layer, direction]}
+
+    def _weight(self, name: str) -> Tensor:
+        # By attribute where it is no parameter of ours: torch.nn.utils.parametrize puts a property in its place.
+        weight = self._parameters.get(name)
+        return getattr(self, name) if weight is None else weight
 
     # ---- checks --------------------------------------------------------------------------------------------------
 
@@ -296,7 +311,7 @@ class RecurrentLayer(nn.Module):
             raise ValueError(f"expected {self.input_size} features in the last dimension, got shape {tuple(x.shape)}")
         if not x.is_floating_point():
             raise ValueError(f"expected floating-point input, got {x.dtype}")
-        weight = self._weights(0, 0)["weight_ih"]
+        weight = self._weight("weight_ih_l0")
         if x.dtype != weight.dtype and _autocast_dtype(x) is None:
             raise ValueError(f"input is {x.dtype}, the weights are {weight.dtype}: convert one of them")
         one = x.dim() == 2
@@ -315,12 +330,13 @@ class RecurrentLayer(nn.Module):
             raise ValueError(f"lengths must be in 0..{n_steps}, got {int(lengths.min())}..{int(lengths.max())}")
         return steps, lengths, one
 
-    def _initial_state(self, state: LayerState | None, steps: Tensor, one: bool) -> State:
-        rows, batch = self.num_layers * self.num_directions, steps.shape[1]
-        shapes = [(rows, batch, size) for size in self.specs[0].state_sizes]
-        dtype = self._weights(0, 0)["weight_ih"].dtype
+    def _initial_state(self, state: LayerState | None, steps: Tensor, one: bool) -> list[State]:
+        """A state for every layer and direction, as a cell has it: ``(B, size)`` tensors."""
+        rows, batch, sizes = self.num_layers * self.num_directions, steps.shape[1], self.specs[0].state_sizes
+        dtype = self._weight("weight_ih_l0").dtype
         if state is None:
-            return tuple(torch.zeros(shape, device=steps.device, dtype=dtype) for shape in shapes)
+            return [tuple(steps.new_zeros(batch, size, dtype=dtype) for size in sizes)] * rows
+        shapes = [(rows, batch, size) for size in sizes]
         given = (state,) if isinstance(state, Tensor) else tuple(state)
         if one:
             given = tuple(s.unsqueeze(1) if s.dim() == 2 else s for s in given)
@@ -331,7 +347,7 @@ class RecurrentLayer(nn.Module):
         if any(s.dtype != dtype for s in given) and _autocast_dtype(steps) is None:
             got = ", ".join(str(s.dtype) for s in given)
             raise ValueError(f"the state is {got}, the weights are {dtype}: convert one of them")
-        return given
+        return [tuple(s[row] for s in given) for row in range(rows)]
 
     def extra_repr(self) -> str:
         spec = self.specs[0]
@@ -350,7 +366,10 @@ class RecurrentLayer(nn.Module):
 class Stream:
     """A layer fed live: each call takes the next step or steps and goes on from where the last one ended.
 
-    No gradients are kept: over an endless stream they would fill the memory.
+    Single steps of a layer in ``eval`` mode go through the back end's stepper where it has one: all layers in one call,
+    their weights packed once. Weights that an optimiser or ``load_state_dict`` changes are packed anew at the next
+    step; after a change through ``.data``, which leaves no mark, call :meth:`reload`. No gradients are kept: over an
+    endless stream they would fill the memory.
 
     >>> from lstmkit import LSTM
     >>> layer = LSTM(3, 5, batch_first=True).eval()
@@ -363,18 +382,90 @@ class Stream:
     def __init__(self, layer: RecurrentLayer, state: LayerState | None = None) -> None:
         if layer.bidirectional:
             raise ValueError("a bidirectional layer cannot stream: its reversed direction sees the future")
-        self.layer, self.state = layer, state
+        self.layer, self._state = layer, state
+        self._stepper: Stepper | None = None
+        self._fits: tuple[torch.Size, torch.dtype] | None = (
+            None  # what the stepper was made for, or found impossible for
+        )
+        self._version: int | None = None
 
-    @torch.no_grad()
-    def __call__(self, x: Tensor) -> Tensor:
-        """One step ``(B, F) -> (B, P)``, or several, ``(B, T, F)`` or time first, as the layer has it."""
-        time = 1 if self.layer.batch_first else 0
-        output, self.state = self.layer(x.unsqueeze(time) if x.dim() == 2 else x, self.state)
-        return output.squeeze(time) if x.dim() == 2 else output
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """One step ``(B, F) -> (B, P)``, or several, ``(B, T, F)`` or time first, as the layer has it.
+
+        Args:
+            out: For one step: where the result goes, a contiguous ``(B, P)`` tensor of ``x``'s dtype on the CPU; then
+                nothing is allocated.
+
+        Raises:
+            ValueError: A shape or dtype that does not fit.
+        """
+        if x.dim() == 2:
+            if (x.shape, x.dtype) != self._fits or self._version != self._weights_version():
+                self._prepare(x)
+            stepper = self._stepper
+            if stepper is not None and type(x) is Tensor and x.is_cpu and x.is_contiguous() and not x.is_neg():
+                return stepper(x, self._room(x, out))
+        output = self._by_layer(x)
+        return output if out is None else out.copy_(output)
+
+    @property
+    def state(self) -> LayerState | None:
+        """The state after the last step, as ``forward`` gives it; ``None`` before the first."""
+        if self._stepper is None:
+            return self._state
+        states = self._stepper.state()
+        return states[0] if len(states) == 1 else states
+
+    @state.setter
+    def state(self, state: LayerState | None) -> None:
+        self._state = state
+        self._stepper = self._fits = None
+
+    def reload(self) -> None:
+        """Read the weights again at the next step, and keep the state."""
+        self.state = self.state
 
     def reset(self) -> None:
         """Forget all that was seen."""
         self.state = None
+
+    def _room(self, x: Tensor, out: Tensor | None) -> Tensor:
+        shape = (x.shape[0], self.layer.output_size)
+        if out is None:
+            return x.new_empty(shape)
+        if tuple(out.shape) != shape or out.dtype != x.dtype or not out.is_cpu or not out.is_contiguous():
+            raise ValueError(f"out must be a contiguous {x.dtype} tensor {shape} on the CPU, got {tuple(out.shape)}")
+        return out
+
+    def _weights_version(self) -> int:
+        """A number that changes when the layer's mode or weights do."""
+        return sum([w._version for w in self.layer._parameters.values() if w is not None], int(self.layer.training))
+
+    @torch.no_grad()
+    def _prepare(self, x: Tensor) -> None:
+        """A stepper for steps like ``x``, if there can be one."""
+        layer, state = self.layer, self.state
+        self.state = state
+        self._fits, self._version = (x.shape, x.dtype), self._weights_version()
+        random = layer.dropout or layer.zoneout or layer.recurrent_dropout or layer.weight_drop
+        if (layer.training and random) or _autocast_dtype(x) is not None or torch.compiler.is_compiling():
+            return
+        steps, _, _ = layer._check_input(x.unsqueeze(1 if layer.batch_first else 0), None)
+        initial = layer._initial_state(state, steps, one=False)
+        inputs = [steps, *(steps.new_empty(1, x.shape[0], spec.input_size) for spec in layer.specs[1:])]
+        calls = [layer._call(k, steps, initial, None, trace=False) for k, steps in enumerate(inputs)]
+        self._stepper = dispatch.stepper(calls, layer.residual, layer.backend)
+
+    @torch.no_grad()
+    def _by_layer(self, x: Tensor) -> Tensor:
+        """Any number of steps through the layer itself."""
+        time = 1 if self.layer.batch_first else 0
+        output, self.state = self.layer(x.unsqueeze(time) if x.dim() == 2 else x, self.state)
+        return output.squeeze(time) if x.dim() == 2 else output
+
+
+def _stack(states: tuple[Tensor, ...]) -> Tensor:
+    return states[0].unsqueeze(0) if len(states) == 1 else torch.stack(states)
 
 
 def _share(name: str, value: float) -> float:
@@ -385,6 +476,8 @@ def _share(name: str, value: float) -> float:
 
 def _autocast_dtype(x: Tensor) -> torch.dtype | None:
     """What a surrounding ``torch.autocast`` computes in on ``x``'s device, if there is one."""
+    if x.is_cpu and not torch.is_autocast_enabled("cpu"):
+        return None
     kind = x.device.type
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)

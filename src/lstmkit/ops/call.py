@@ -43,6 +43,7 @@ class Call:
         passes: One pass, or the forward and the reversed one.
         lengths: ``(B,)`` whole numbers in ``0..T``, or ``None`` where every sequence has ``T`` steps.
         trace: Whether gates and states of every step are wanted.
+        recompute: Whether backward should do the steps again rather than keep them all; a back end may not have it.
     """
 
     spec: CellSpec
@@ -50,6 +51,7 @@ class Call:
     passes: tuple[Pass, ...]
     lengths: Tensor | None = None
     trace: bool = False
+    recompute: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,15 +62,32 @@ class Result:
         output: ``(T, B, P)``, zero past a sequence's end.
         state: The state after each sequence's own last step (reversed: its first).
         trace: Gates, ``"hidden"`` and ``"cell"`` by name, ``(T, B, size)`` each, zero past the end; if asked for.
+        joined: All passes' outputs side by side, ``(T, B, D·P)``, where the back end has them so.
     """
 
     output: Tensor
     state: State
     trace: dict[str, Tensor] | None = None
+    joined: Tensor | None = None
+
+
+class Stepper(Protocol):
+    """A stack of layers that runs step by step and keeps its state."""
+
+    def __call__(self, x: Tensor, out: Tensor) -> Tensor:
+        """One step, ``(B, F) -> (B, P)``, written to ``out``."""
+        ...
+
+    def state(self) -> State:
+        """The state after the last step, ``(layers, B, size)`` for each of the cell's states."""
+        ...
 
 
 class Backend(Protocol):
-    """One way to compute a :class:`Call`. A new one is a module with these three names."""
+    """One way to compute a :class:`Call`. A new one is a module with these three names.
+
+    It may have a fourth, ``Stepper(calls, residual)``: a :class:`Stepper` over one step of each layer of a stack.
+    """
 
     NAME: str
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lstmkit.ops import reference, torch_fused
-from lstmkit.ops.call import Backend, Call, Result
+from lstmkit.ops import native, reference, torch_fused
+from lstmkit.ops.call import Backend, Call, Result, Stepper
 
 #: Every back end, the fastest first: ``"auto"`` takes the first that can run.
-_FASTEST_FIRST: tuple[Backend, ...] = (torch_fused, reference)
+_FASTEST_FIRST: tuple[Backend, ...] = (native, torch_fused, reference)
 BACKENDS = {backend.NAME: backend for backend in _FASTEST_FIRST}
 
 
@@ -57,3 +58,12 @@ def run(call: Call, wanted: str = "auto") -> list[Result]:
     if refusal is not None:
         raise BackendUnavailable(f"backend {wanted!r} cannot run this: {refusal}")
     return backend.run(call)
+
+
+def stepper(calls: Sequence[Call], residual: bool, wanted: str = "auto") -> Stepper | None:
+    """A stepper over a stack of layers, where the back end that ``wanted`` comes to has one and can run them all."""
+    for backend in BACKENDS.values() if wanted == "auto" else [BACKENDS[check_name(wanted)]]:
+        if all(backend.refusal(call) is None for call in calls):
+            make = getattr(backend, "Stepper", None)
+            return make(calls, residual) if make else None
+    return None

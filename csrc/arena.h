@@ -1,0 +1,80 @@
+// Scratch memory that a thread keeps between calls: fresh pages from the system would cost more than small layers do.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+#include <vector>
+
+namespace lstmkit {
+
+class Arena {
+public:
+    // The calling thread's, empty: what was taken from it before is gone.
+    static Arena& fresh() {
+        thread_local Arena arena;
+        arena.reset();
+        return arena;
+    }
+
+    ~Arena() { release(); }
+
+    // Room for `count` numbers, on a cache line's boundary, holding anything.
+    template <class T>
+    T* take(int64_t count) {
+        const std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(T) + line - 1) / line * line;
+        if (blocks_.empty() || used_ + bytes > blocks_.back().size) add(bytes);
+        void* at = static_cast<char*>(blocks_.back().data) + used_;
+        used_ += bytes;
+        return static_cast<T*>(at);
+    }
+
+    template <class T>
+    T* take_zeros(int64_t count) {
+        T* at = take<T>(count);
+        for (int64_t i = 0; i < count; ++i) at[i] = T(0);
+        return at;
+    }
+
+private:
+    static constexpr std::size_t line = 64, smallest = 1 << 18, kept = 64 << 20;
+    struct Block {
+        void* data;
+        std::size_t size;
+    };
+
+    void add(std::size_t bytes) {
+#ifdef LSTMKIT_SANITIZE
+        const std::size_t size = bytes ? bytes : line;  // a block for each piece, so that a step past its end is seen
+#else
+        const std::size_t size = bytes > smallest ? bytes : smallest;
+#endif
+        void* data = std::aligned_alloc(line, size);
+        if (!data) throw std::bad_alloc();
+        blocks_.push_back({data, size});
+        used_ = 0;
+    }
+
+    // One block as large as all of them, for the next call; little is gained by keeping very much.
+    void reset() {
+        std::size_t total = 0;
+        for (const Block& block : blocks_) total += block.size;
+        if (blocks_.size() > 1 || total > kept) {
+            release();
+#ifndef LSTMKIT_SANITIZE
+            if (total <= kept) add(total);
+#endif
+        }
+        used_ = 0;
+    }
+
+    void release() {
+        for (const Block& block : blocks_) std::free(block.data);
+        blocks_.clear();
+    }
+
+    std::vector<Block> blocks_;
+    std::size_t used_ = 0;
+};
+
+}  // namespace lstmkit

@@ -1,0 +1,285 @@
+// The layer forward in time.
+#pragma once
+
+#include "layer.h"
+
+namespace lstmkit::LSTMKIT_ISA {
+
+template <class T, class S>
+struct Forward : Layer<T, S> {
+    using Base = Layer<T, S>;
+    using Base::Base;
+    using Base::problem, Base::plan, Base::order, Base::unit_order, Base::input_blocks, Base::unit_blocks,
+        Base::output_blocks, Base::gate_blocks, Base::lstm, Base::gru, Base::split, Base::norm, Base::cell;
+
+    // Scratch of one share.
+    struct Room {
+        Blocks<T> x{}, recurrent{}, shown{}, old_cell{};
+        State<T> state;
+        T* record = nullptr;  // for a chunk, where nothing is saved
+    };
+
+    static PackedWeights<T> pack(const Base& layer, const Pass& pass, Arena& arena) {
+        const Problem& p = layer.problem;
+        PackedWeights<T> w;
+        const auto packed = [&](int64_t depth, int64_t blocks) {
+            return Packed<T>{arena.take<T>(Packed<T>::size(depth, blocks)), depth, blocks};
+        };
+        w.ih = packed(p.inputs, layer.gate_blocks);
+        w.hh = packed(p.outputs, layer.gate_blocks);
+        if (p.projected) w.hr = packed(p.units, layer.output_blocks);
+        const int threads = layer.packing_threads();
+        run_together(threads, [&](int id) {
+            const Member member{id, threads};
+            const Range blocks = member.part(layer.gate_blocks);
+            pack_forward(w.ih, layer.weight(pass, weight_ih), layer.order, blocks);
+            pack_forward(w.hh, layer.weight(pass, weight_hh), layer.order, blocks);
+            if (p.projected) pack_forward(w.hr, layer.weight(pass, weight_hr), layer.output_order, member.part(layer.output_blocks));
+        });
+        w.zeros = arena.take_zeros<T>(layer.widest() * lanes<T>);
+        pack_vectors(layer, pass, arena, w);
+        return w;
+    }
+
+    static void pack_vectors(const Base& layer, const Pass& pass, Arena& arena, PackedWeights<T>& w) {
+        const Problem& p = layer.problem;
+        const auto vector = [&](Weight which, GateOrder order, T otherwise) {
+            T* to = arena.take<T>(order.blocks<T>() * lanes<T>);
+            pack_vector(to, layer.weight(pass, which), order, otherwise);
+            return to;
+        };
+        T* bias_i = vector(bias_ih, layer.order, 0);
+        T* bias_h = vector(bias_hh, layer.order, 0);
+        if (!layer.split) {
+            for (int64_t i = 0; i < layer.gate_blocks * lanes<T>; ++i) bias_i[i] += bias_h[i];
+        }
+        w.bias_i = bias_i;
+        w.bias_h = bias_h;
+        if (p.peephole) {
+            T* to = arena.take<T>((p.gates() - 1) * layer.unit_blocks * lanes<T>);
+            w.peephole = to;
+            for (int gate = 0; gate < p.gates() - 1; ++gate)
+                pack_vector(to + gate * layer.unit_blocks * lanes<T>, layer.weight(pass, weight_peep) + gate * p.units, layer.unit_order);
+        }
+        if (p.layer_norm) {
+            w.gain_i = vector(weight_ln_ih, layer.order, 1);
+            w.gain_h = vector(weight_ln_hh, layer.order, 1);
+            if (layer.lstm) {
+                w.gain_c = vector(weight_ln_c, layer.unit_order, 1);
+                w.bias_c = vector(bias_ln_c, layer.unit_order, 0);
+            }
+        }
+    }
+
+    Room take_room(const Pass& pass, const Share& share, Arena& arena, int64_t chunk_rows, bool needs_record) const {
+        Room room;
+        const int64_t rows = share.rows();
+        room.x = this->take(arena, input_blocks, chunk_rows);
+        if (split) room.recurrent = this->take(arena, gate_blocks, rows);
+        if (problem.projected || (norm && lstm)) room.shown = this->take(arena, 2 * unit_blocks, rows);
+        if (lstm && pass.zoneout[1].on) room.old_cell = this->take(arena, unit_blocks, rows);
+        for (int v = 0; v < 2; ++v) {
+            room.state.hidden[v] = this->take(arena, output_blocks, rows);
+            room.state.seen[v] = pass.mask ? this->take(arena, output_blocks, rows) : room.state.hidden[v];
+        }
+        if (lstm) room.state.cell = this->take(arena, unit_blocks, rows);
+        if (needs_record) room.record = arena.take<T>(chunk_rows * Base::record_row(problem, pass.zoneout[1].on));
+        return room;
+    }
+
+    // What the gates see of the hidden state.
+    void hide(const Pass& pass, const Share& share, State<T>& state, int version, int64_t rows, Range blocks) const {
+        if (!pass.mask) return;
+        for (int64_t block = blocks.begin; block < blocks.end; ++block)
+            for (int64_t row = 0; row < rows; ++row)
+                store(state.seen[version].at(block, row),
+                      load(state.hidden[version].at(block, row)) * this->dropped(pass, share.batch[row], block));
+    }
+
+    void start(const Pass& pass, const Share& share, Room& room) const {
+        const Range all{0, share.rows()};
+        for (int version = 0; version < 2; ++version) {
+            this->gather_state(room.state.hidden[version], pass.state[0], share, problem.outputs, all);
+            hide(pass, share, room.state, version, share.rows(), {0, output_blocks});
+        }
+        if (lstm) this->gather_state(room.state.cell, pass.state[1], share, problem.units, all);
+    }
+
+    // One chunk of steps. `emits`: whether the outputs are wanted (when a chunk is done again they are there already).
+    void run_chunk(const Pass& pass, const PackedWeights<T>& w, const Share& share, Range chunk, Room& room,
+                   const Record<T>& record, bool keeps, bool emits, const Member& member) const {
+        const int64_t rows = share.rows_in(chunk);
+        this->gather_inputs(room.x, share, chunk, member);
+        member.wait();
+        const Range groups = member.part(this->groups());
+        const Range panels = this->gate_panels(groups);
+        product<T>(record.gates, as_const(room.x), rows, w.ih, panels, norm ? w.zeros : w.bias_i);
+        if (norm) {
+            for (int64_t row = 0; row < rows; ++row)
+                normalise(record.gates, row, keeps ? record.normal_i : Blocks<T>{}, keeps ? record.scale_i : nullptr, row,
+                          w.gain_i, w.bias_i);
+        }
+        this->for_steps(chunk, pass.reverse, [&](int64_t t) {
+            step(pass, w, share, t, share.start[t] - share.start[chunk.begin], room, record, keeps, emits, groups);
+            member.wait();
+        });
+    }
+
+    void step(const Pass& pass, const PackedWeights<T>& w, const Share& share, int64_t t, int64_t first, Room& room,
+              const Record<T>& record, bool keeps, bool emits, Range groups) const {
+        const int64_t rows = share.active(t);
+        const int turn = this->turn(pass, share, t);
+        State<T>& state = room.state;
+        const Range units = this->unit_range(groups);
+        const bool zones_cell = lstm && pass.zoneout[1].on;
+        if (zones_cell) copy(room.old_cell, state.cell, rows, units);
+
+        StepForward<T> s;
+        s.rows = rows;
+        s.peephole = w.peephole;
+        s.padded_units = unit_blocks * lanes<T>;
+        s.gates = record.gates.from_row(first);
+        s.recurrent = as_const(room.recurrent);
+        s.cell = state.cell;
+        if (keeps && lstm) s.saved_cell = record.cell.from_row(first);
+        if (keeps && gru) s.saved_share = record.share.from_row(first);
+        s.before = as_const(state.hidden[turn]);
+        s.hidden = problem.projected ? room.shown : state.hidden[1 - turn];
+
+        const Blocks<T> sums = split ? room.recurrent : s.gates;
+        const T* bias = !split ? nullptr : norm ? w.zeros : w.bias_h;
+        if (norm) {
+            product<T>(sums, as_const(state.seen[turn]), rows, w.hh, this->gate_panels(groups), bias);
+            for (int64_t row = 0; row < rows; ++row)
+                normalise(sums, row, keeps ? record.normal_h : Blocks<T>{}, keeps ? record.scale_h : nullptr, first + row,
+                          w.gain_h, w.bias_h);
+            cell.forward(s, units);
+            if (lstm) show_normalised(w, s, room);
+        } else {
+            // A group's gates are still in the cache when its units are computed.
+            for (int64_t group = groups.begin; group < groups.end; ++group) {
+                product<T>(sums, as_const(state.seen[turn]), rows, w.hh, this->gate_panels({group, group + 1}), bias);
+                cell.forward(s, this->unit_range({group, group + 1}));
+            }
+        }
+        if (problem.projected)
+            product<T>(state.hidden[1 - turn], as_const(s.hidden), rows, w.hr, {0, w.hr.panels()}, w.zeros);
+
+        const Range outputs = problem.projected ? Range{0, output_blocks} : units;
+        if (zones_cell) {
+            zone_out(pass.zoneout[1], share, t, state.cell, room.old_cell, rows, units, problem.units);
+            if (keeps) copy(record.state.from_row(first), state.cell, rows, units);
+        }
+        if (pass.zoneout[0].on)
+            zone_out(pass.zoneout[0], share, t, state.hidden[1 - turn], state.hidden[turn], rows, outputs, problem.outputs);
+        if (emits) {
+            for (int64_t row = 0; row < rows; ++row) {
+                S* to = Base::row_of(pass.output, t, share.batch[row]);
+                for (int64_t block = outputs.begin; block < outputs.end; ++block)
+                    store_block<T>(to, block, problem.outputs, load(state.hidden[1 - turn].at(block, row)));
+            }
+        }
+        hide(pass, share, state, 1 - turn, rows, outputs);
+    }
+
+    // One row of a share of the gates; backward needs it as it is before gain and bias.
+    void normalise(Blocks<T> shares, int64_t row, Blocks<T> keep, T* scales, int64_t keep_row, const T* gain,
+                   const T* bias) const {
+        const T scale = normalise_row(shares, row, order);
+        if (keep.data) {
+            for (int64_t block = 0; block < gate_blocks; ++block) store(keep.at(block, keep_row), load(shares.at(block, row)));
+            scales[keep_row] = scale;
+        }
+        gain_and_bias(shares, row, gain, bias, gate_blocks);
+    }
+
+    // h = o tanh(norm(c)).
+    void show_normalised(const PackedWeights<T>& w, const StepForward<T>& s, Room& room) const {
+        const Blocks<T> normal{room.shown.at(unit_blocks), room.shown.stride};
+        const int64_t output_gate = order.gates - 1;
+        for (int64_t row = 0; row < s.rows; ++row) {
+            for (int64_t u = 0; u < unit_blocks; ++u) store(normal.at(u, row), load(s.cell.at(u, row)));
+            normalise_row(normal, row, unit_order);
+            gain_and_bias(normal, row, w.gain_c, w.bias_c, unit_blocks);
+            for (int64_t u = 0; u < unit_blocks; ++u)
+                store(s.hidden.at(u, row), load(s.gates.at(u * order.gates + output_gate, row)) * tanh<T>(load(normal.at(u, row))));
+        }
+    }
+
+    void zone_out(const Zoneout& z, const Share& share, int64_t t, Blocks<T> state, Blocks<T> old, int64_t rows,
+                  Range blocks, int64_t size) const {
+        for (int64_t block = blocks.begin; block < blocks.end; ++block) {
+            for (int64_t row = 0; row < rows; ++row) {
+                const Vec<T> now = load(state.at(block, row)), before = load(old.at(block, row));
+                store(state.at(block, row), now + this->kept(z, t, share.batch[row], block, size) * (before - now));
+            }
+        }
+    }
+
+    static void copy(Blocks<T> to, Blocks<T> from, int64_t rows, Range blocks) {
+        for (int64_t block = blocks.begin; block < blocks.end; ++block)
+            for (int64_t row = 0; row < rows; ++row) store(to.at(block, row), load(from.at(block, row)));
+    }
+
+    // ---- the whole call ----------------------------------------------------------------------------------------------
+
+    void run_share(const Pass& pass, const PackedWeights<T>& w, const Share& share, Room& room, const Member& member) const {
+        if (member.rank == 0) start(pass, share, room);
+        const int64_t count = static_cast<int64_t>(share.chunks.size());
+        for (int64_t i = 0; i < count; ++i) {
+            const int64_t number = pass.reverse ? count - 1 - i : i;
+            const Range chunk = share.chunks[number];
+            const bool keeps = pass.saved && !problem.recompute;
+            if (pass.saved && problem.recompute && member.rank == 0) take_snapshot(pass, share, number, room.state);
+            const Record<T> record =
+                keeps ? this->saved_record(pass, share, chunk) : this->scratch_record(pass, room.record, share, chunk);
+            run_chunk(pass, w, share, chunk, room, record, keeps, true, member);
+        }
+        if (member.rank == 0) finish(pass, share, room.state);
+    }
+
+    void take_snapshot(const Pass& pass, const Share& share, int64_t chunk, const State<T>& state) const {
+        const int64_t t = pass.reverse ? share.chunks[chunk].end - 1 : share.chunks[chunk].begin;
+        const State<T> to = this->snapshot(pass, share, chunk);
+        copy(to.hidden[0], state.hidden[this->turn(pass, share, t)], share.rows(), {0, output_blocks});
+        if (lstm) copy(to.cell, state.cell, share.rows(), {0, unit_blocks});
+    }
+
+    // Final states, and zeros past the ends.
+    void finish(const Pass& pass, const Share& share, const State<T>& state) const {
+        for (int64_t row = 0; row < share.rows(); ++row) {
+            const int64_t length = share.length[row];
+            const int64_t done = pass.reverse ? (length ? share.steps() : 0) : length;
+            if (pass.final_state[0])
+                scatter_row<T>(static_cast<S*>(pass.final_state[0]) + share.batch[row] * problem.outputs,
+                               as_const(state.hidden[done & 1]), row, problem.outputs);
+            if (pass.final_state[1])
+                scatter_row<T>(static_cast<S*>(pass.final_state[1]) + share.batch[row] * problem.units, as_const(state.cell),
+                               row, problem.units);
+            for (int64_t t = length; t < problem.steps; ++t)
+                std::memset(Base::row_of(pass.output, t, share.batch[row]), 0, problem.outputs * sizeof(S));
+        }
+    }
+
+    static void run(const Problem& p) {
+        Arena& arena = Arena::fresh();
+        const Plan plan = make_plan<T>(p);
+        const Forward layer(p, plan);
+        const int shares = static_cast<int>(plan.shares.size());
+        std::vector<PackedWeights<T>> weights;
+        std::vector<Room> rooms;
+        for (int i = 0; i < p.passes; ++i) {
+            const bool saves = p.pass[i].saved && !p.recompute;
+            if (p.pass[i].saved) *static_cast<T*>(p.pass[i].saved) = static_cast<T>(shares);
+            weights.push_back(pack(layer, p.pass[i], arena));
+            for (const Share& share : plan.shares)
+                rooms.push_back(layer.take_room(p.pass[i], share, arena, plan.largest_chunk(), !saves));
+        }
+        run_groups(p.passes * shares, plan.team, p.threads, [&](int group, const Member& member) {
+            const int pass = group / shares;
+            layer.run_share(p.pass[pass], weights[pass], plan.shares[group % shares], rooms[group], member);
+        });
+    }
+};
+
+}  // namespace lstmkit::LSTMKIT_ISA

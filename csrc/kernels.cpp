@@ -1,0 +1,57 @@
+// Everything that is compiled once for each instruction set.
+#include "backward.h"
+#include "stepper.h"
+
+namespace lstmkit::LSTMKIT_ISA {
+namespace {
+
+template <template <class, class> class Pass_>
+void run(const Problem& p) {
+    switch (p.storage) {
+        case Storage::float32: return Pass_<float, float>::run(p);
+        case Storage::float64: return Pass_<double, double>::run(p);
+        case Storage::bfloat16: return Pass_<float, BFloat16>::run(p);
+    }
+}
+
+int64_t saved_head(const Problem& p) { return p.storage == Storage::float64 ? lanes<double> : lanes<float>; }
+
+int64_t saved_row(const Problem& p) {
+    return p.storage == Storage::float64 ? Layer<double, double>::saved_row(p) : Layer<float, float>::saved_row(p);
+}
+
+std::unique_ptr<Stepper> stepper(const std::vector<Problem>& layers, bool residual) {
+    switch (layers.front().storage) {
+        case Storage::float64: return std::make_unique<StackStepper<double, double>>(layers, residual);
+        case Storage::bfloat16: return std::make_unique<StackStepper<float, BFloat16>>(layers, residual);
+        default: return std::make_unique<StackStepper<float, float>>(layers, residual);
+    }
+}
+
+// Multiplications and additions with nothing between them: what one core can do at most.
+double fma(int64_t rounds) {
+    constexpr int chains = registers == 32 ? 24 : 12;
+    Vec<float> sum[chains];
+    for (int i = 0; i < chains; ++i) sum[i] = broadcast(1.0f + static_cast<float>(i));
+    Vec<float> factor = broadcast(0.999f), addend = broadcast(0.001f);
+    asm volatile("" : "+x"(factor), "+x"(addend));  // unknown to the compiler
+    for (int64_t round = 0; round < rounds; ++round) {
+#pragma GCC unroll 32
+        for (int i = 0; i < chains; ++i) sum[i] = sum[i] * factor + addend;
+    }
+    float all = 0;
+    for (int i = 0; i < chains; ++i) all += sum_of_lanes<float>(sum[i]);
+    volatile float used = all;
+    (void)used;
+    return 2.0 * chains * lanes<float> * static_cast<double>(rounds);
+}
+
+}  // namespace
+
+#define LSTMKIT_STRING_OF(x) #x
+#define LSTMKIT_STRING(x) LSTMKIT_STRING_OF(x)
+
+extern const Kernels kernels;
+const Kernels kernels{LSTMKIT_STRING(LSTMKIT_ISA), LSTMKIT_VECTOR_BYTES, saved_head, saved_row, run<Forward>, run<Backward>, stepper, fma};
+
+}  // namespace lstmkit::LSTMKIT_ISA

@@ -1,0 +1,202 @@
+// The two matrix products of the package, written for activations that never leave their blocked layout.
+//
+//   product:        C (rows x n) = bias or C + A (rows x k) W (k x n)      W packed once, used at every step
+//   outer_product:  C (k x n)   += A (rows x k)^T D (rows x n)             the gradient of W, summed over rows
+//
+// Blocked layout: the columns of a matrix are cut into blocks of one vector; a block holds its rows one after the
+// other. So a vector of columns loads at once, the same numbers serve as left operand (one at a time, at constant
+// offsets), as right operand and as result, and nothing has to be transposed or padded on the way.
+#pragma once
+
+#include <algorithm>
+#include <utility>
+
+#include "simd.h"
+
+namespace lstmkit::LSTMKIT_ISA {
+
+template <class T>
+struct Blocks {
+    T* data;
+    int64_t stride;  // numbers from one block of columns to the next: rows times lanes
+
+    T* at(int64_t block, int64_t row = 0) const { return data + block * stride + row * lanes<T>; }
+    Blocks from_row(int64_t row) const { return {at(0, row), stride}; }
+};
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+template <class T>
+int64_t blocks_of(int64_t columns) {
+    return ceil_div(columns, lanes<T>);
+}
+
+// Half-open range of block or row numbers.
+struct Range {
+    int64_t begin, end;
+};
+
+#if LSTMKIT_VECTOR_BYTES == 64 || defined(__aarch64__)
+inline constexpr int registers = 32;
+#else
+inline constexpr int registers = 16;
+#endif
+
+// Tiles of accumulators that leave registers for the operands: 6 x 4 vectors of 32, 6 x 2 of 16.
+inline constexpr int tile_rows = 6;
+inline constexpr int panel_blocks = registers == 32 ? 4 : 2;
+
+// ---- C = bias or C + A W ---------------------------------------------------------------------------------------------
+
+// W, packed: panels of `panel_blocks` blocks of columns (the last may be narrower), in a panel all its columns of row
+// k = 0, then of k = 1, ...: the order in which the product reads them.
+template <class T>
+struct Packed {
+    T* data = nullptr;
+    int64_t depth = 0;   // k
+    int64_t blocks = 0;  // of columns
+
+    int64_t panels() const { return ceil_div(blocks, panel_blocks); }
+    int width(int64_t panel) const { return static_cast<int>(std::min<int64_t>(panel_blocks, blocks - panel * panel_blocks)); }
+    T* panel(int64_t p) const { return data + p * panel_blocks * depth * lanes<T>; }
+    T* row(int64_t block, int64_t k) const {
+        const int64_t p = block / panel_blocks;
+        return panel(p) + (k * width(p) + block % panel_blocks) * lanes<T>;
+    }
+    static int64_t size(int64_t depth, int64_t blocks) { return depth * blocks * lanes<T>; }
+};
+
+// One tile: few rows or blocks would leave the units waiting for their own results, so that `Split` sums run side by
+// side over k and are added at the end.
+template <class T, int Rows, int Width>
+void product_tile(const T* a, int64_t a_stride, int64_t depth, const T* w, T* c, int64_t c_stride, const T* bias) {
+    constexpr int L = lanes<T>;
+    constexpr int wanted = Rows * Width >= 8 ? 1 : Rows * Width >= 4 ? 2 : 4;
+    constexpr int Split = wanted < L ? wanted : L;
+    Vec<T> sum[Split][Rows][Width];
+#pragma GCC unroll 8
+    for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 8
+        for (int j = 0; j < Width; ++j) {
+            sum[0][i][j] = bias ? load(bias + j * L) : load(c + j * c_stride + i * L);
+#pragma GCC unroll 8
+            for (int s = 1; s < Split; ++s) sum[s][i][j] = Vec<T>{};
+        }
+    }
+    for (; depth >= L; depth -= L, a += a_stride) {
+#pragma GCC unroll 16
+        for (int k = 0; k < L; ++k, w += Width * L) {
+            Vec<T> right[Width];
+#pragma GCC unroll 8
+            for (int j = 0; j < Width; ++j) right[j] = load(w + j * L);
+#pragma GCC unroll 8
+            for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 8
+                for (int j = 0; j < Width; ++j) sum[k % Split][i][j] += a[i * L + k] * right[j];
+            }
+        }
+    }
+    for (int k = 0; k < depth; ++k, w += Width * L) {
+#pragma GCC unroll 8
+        for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 8
+            for (int j = 0; j < Width; ++j) sum[0][i][j] += a[i * L + k] * load(w + j * L);
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 8
+        for (int j = 0; j < Width; ++j) {
+#pragma GCC unroll 8
+            for (int s = 1; s < Split; ++s) sum[0][i][j] += sum[s][i][j];
+            store(c + j * c_stride + i * L, sum[0][i][j]);
+        }
+    }
+}
+
+template <class T>
+using ProductTile = void (*)(const T*, int64_t, int64_t, const T*, T*, int64_t, const T*);
+
+template <class T, int... Ids>
+constexpr auto product_tiles(std::integer_sequence<int, Ids...>) {
+    struct Table {
+        ProductTile<T> tiles[sizeof...(Ids)];
+    };
+    return Table{{product_tile<T, Ids / panel_blocks + 1, Ids % panel_blocks + 1>...}};
+}
+
+// Calls f(first row, height) over tiles of nearly equal height: 16 rows are 6 + 5 + 5, not 6 + 6 + 4.
+template <class F>
+void for_tiles(int64_t rows, F&& f) {
+    const int64_t tiles = ceil_div(rows, tile_rows);
+    for (int64_t row = 0, left = tiles; left > 0; --left) {
+        const int64_t height = ceil_div(rows - row, left);
+        f(row, static_cast<int>(height));
+        row += height;
+    }
+}
+
+// Panels [panels.begin, panels.end) of C, `rows` rows of it. With a bias (one number a column of C) C is overwritten.
+template <class T>
+void product(Blocks<T> c, Blocks<const T> a, int64_t rows, const Packed<T>& w, Range panels, const T* bias) {
+    static constexpr auto table = product_tiles<T>(std::make_integer_sequence<int, tile_rows * panel_blocks>{});
+    for (int64_t p = panels.begin; p < panels.end; ++p) {
+        const int width = w.width(p);
+        const int64_t block = p * panel_blocks;
+        for_tiles(rows, [&](int64_t row, int height) {
+            table.tiles[(height - 1) * panel_blocks + width - 1](a.at(0, row), a.stride, w.depth, w.panel(p),
+                                                                c.at(block, row), c.stride,
+                                                                bias ? bias + block * lanes<T> : nullptr);
+        });
+    }
+}
+
+// ---- C += A^T D ------------------------------------------------------------------------------------------------------
+
+// Rows of a tile are neighbouring columns of A in one block, therefore a power of two.
+template <class T>
+inline constexpr int outer_rows = std::min(registers / 4, lanes<T>);
+inline constexpr int outer_blocks = 3;
+
+template <class T, int Width>
+void outer_tile(const T* a, const T* d, int64_t d_stride, int64_t rows, T* c, int64_t c_stride) {
+    constexpr int L = lanes<T>, Rows = outer_rows<T>;
+    Vec<T> sum[Rows][Width];
+#pragma GCC unroll 8
+    for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 8
+        for (int j = 0; j < Width; ++j) sum[i][j] = load(c + j * c_stride + i * L);
+    }
+    for (int64_t row = 0; row < rows; ++row, a += L, d += L) {
+        Vec<T> right[Width];
+#pragma GCC unroll 8
+        for (int j = 0; j < Width; ++j) right[j] = load(d + j * d_stride);
+#pragma GCC unroll 8
+        for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 8
+            for (int j = 0; j < Width; ++j) sum[i][j] += a[i] * right[j];
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 8
+        for (int j = 0; j < Width; ++j) store(c + j * c_stride + i * L, sum[i][j]);
+    }
+}
+
+// Blocks [blocks.begin, blocks.end) of D and C. C has one row for each of the `depth` columns of A, rounded up to whole
+// blocks.
+template <class T>
+void outer_product(Blocks<T> c, Blocks<const T> a, int64_t depth, Blocks<const T> d, int64_t rows, Range blocks) {
+    static_assert(outer_blocks == 3);
+    for (int64_t block = blocks.begin; block < blocks.end; block += outer_blocks) {
+        const int64_t width = std::min<int64_t>(outer_blocks, blocks.end - block);
+        const auto tile = width == 3 ? outer_tile<T, 3> : width == 2 ? outer_tile<T, 2> : outer_tile<T, 1>;
+        for (int64_t k = 0; k < depth; k += outer_rows<T>) {
+            const T* column = a.at(k / lanes<T>) + k % lanes<T>;
+            tile(column, d.at(block), d.stride, rows, c.at(block, k), c.stride);
+        }
+    }
+}
+
+}  // namespace lstmkit::LSTMKIT_ISA

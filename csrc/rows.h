@@ -1,0 +1,156 @@
+// Between the caller's rows (any storage type, any strides between rows) and blocks.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "product.h"
+
+namespace lstmkit::LSTMKIT_ISA {
+
+// The upper half of a float32.
+struct BFloat16 {
+    uint16_t bits;
+
+    BFloat16() = default;
+    explicit BFloat16(float value) {
+        uint32_t all;
+        std::memcpy(&all, &value, sizeof all);
+        const bool nan = value != value;
+        bits = static_cast<uint16_t>(nan ? 0x7fc0 : (all + 0x7fff + ((all >> 16) & 1)) >> 16);  // to nearest, ties to even
+    }
+    operator float() const {
+        const uint32_t all = static_cast<uint32_t>(bits) << 16;
+        float value;
+        std::memcpy(&value, &all, sizeof value);
+        return value;
+    }
+};
+
+// Block number `block` of a row of `width` numbers; zero past its end.
+template <class T, class S>
+inline Vec<T> load_block(const S* row, int64_t block, int64_t width) {
+    const int64_t first = block * lanes<T>;
+    if constexpr (std::is_same_v<T, S>) {
+        if (first + lanes<T> <= width) return load(row + first);
+    }
+    const int64_t count = std::min<int64_t>(lanes<T>, width - first);
+    alignas(Vec<T>) T part[lanes<T>] = {};
+    for (int64_t lane = 0; lane < count; ++lane) part[lane] = static_cast<T>(row[first + lane]);
+    return load(part);
+}
+
+template <class T, class S>
+inline void store_block(S* row, int64_t block, int64_t width, Vec<T> v) {
+    const int64_t first = block * lanes<T>;
+    if constexpr (std::is_same_v<T, S>) {
+        if (first + lanes<T> <= width) return store(row + first, v);
+    }
+    const int64_t count = std::min<int64_t>(lanes<T>, width - first);
+    alignas(Vec<T>) T part[lanes<T>];
+    store(part, v);
+    for (int64_t lane = 0; lane < count; ++lane) row[first + lane] = static_cast<S>(part[lane]);
+}
+
+template <class T, class S>
+void gather_row(Blocks<T> to, int64_t to_row, const S* from, int64_t width) {
+    for (int64_t block = 0; block < blocks_of<T>(width); ++block)
+        store(to.at(block, to_row), load_block<T>(from, block, width));
+}
+
+template <class T, class S>
+void scatter_row(S* to, Blocks<const T> from, int64_t from_row, int64_t width) {
+    for (int64_t block = 0; block < blocks_of<T>(width); ++block)
+        store_block<T>(to, block, width, load(from.at(block, from_row)));
+}
+
+template <class T>
+void zero_row(Blocks<T> to, int64_t to_row, int64_t blocks) {
+    for (int64_t block = 0; block < blocks; ++block) store(to.at(block, to_row), Vec<T>{});
+}
+
+// ---- weights ---------------------------------------------------------------------------------------------------------
+
+// Gates are blocked so that the gates of one block of units lie side by side: block u * gates + g has gate g of units
+// u * lanes, u * lanes + 1, ...; lanes past the last unit are zero.
+struct GateOrder {
+    int64_t gates, units;
+
+    template <class T>
+    int64_t blocks() const { return gates * blocks_of<T>(units); }
+    // The caller's row of the first lane of `block`, and how many of its lanes there are.
+    template <class T>
+    int64_t first_row(int64_t block) const { return (block % gates) * units + (block / gates) * lanes<T>; }
+    template <class T>
+    int64_t rows_in(int64_t block) const { return std::min<int64_t>(lanes<T>, units - (block / gates) * lanes<T>); }
+};
+
+// W (gates * units, depth), to be multiplied from the right by a row of gates' inputs: k runs over `depth`.
+template <class T, class S>
+void pack_forward(Packed<T>& to, const S* w, GateOrder order, Range blocks) {
+    for (int64_t block = blocks.begin; block < blocks.end; ++block) {
+        const int64_t step = to.width(block / panel_blocks) * lanes<T>;
+        const int64_t count = order.rows_in<T>(block);
+        T* first = to.row(block, 0);
+        for (int64_t lane = 0; lane < lanes<T>; ++lane) {
+            const S* row = w + (order.first_row<T>(block) + lane) * to.depth;
+            for (int64_t k = 0; k < to.depth; ++k) first[k * step + lane] = lane < count ? static_cast<T>(row[k]) : T(0);
+        }
+    }
+}
+
+// The same W for the way back: k runs over the blocked gates, columns are W's own.
+template <class T, class S>
+void pack_backward(Packed<T>& to, const S* w, GateOrder order, int64_t columns, Range panels) {
+    for (int64_t p = panels.begin; p < panels.end; ++p) {
+        T* out = to.panel(p);
+        for (int64_t k = 0; k < to.depth; ++k) {
+            const int64_t block = k / lanes<T>, lane = k % lanes<T>;
+            const S* row = lane < order.rows_in<T>(block) ? w + (order.first_row<T>(block) + lane) * columns : nullptr;
+            for (int j = 0; j < to.width(p); ++j, out += lanes<T>)
+                store(out, row ? load_block<T>(row, p * panel_blocks + j, columns) : Vec<T>{});
+        }
+    }
+}
+
+// A vector over the gates, in blocks. A null pointer stands for `otherwise` everywhere.
+template <class T, class S>
+void pack_vector(T* to, const S* from, GateOrder order, T otherwise = 0) {
+    for (int64_t block = 0; block < order.blocks<T>(); ++block) {
+        for (int64_t lane = 0; lane < lanes<T>; ++lane) {
+            const bool in = lane < order.rows_in<T>(block);
+            to[block * lanes<T> + lane] = !in ? T(0) : from ? static_cast<T>(from[order.first_row<T>(block) + lane]) : otherwise;
+        }
+    }
+}
+
+// ---- gradients of weights: the sum over the shares of the batch, in the caller's order -------------------------------
+
+// From blocks over the gates with a row for each column of W, to W (gates * units, depth).
+template <class T, class S>
+void unpack_gradient(S* to, const T* from, int64_t share_size, int64_t shares, GateOrder order, int64_t depth, Range blocks) {
+    const int64_t rows = blocks_of<T>(depth) * lanes<T>;
+    for (int64_t block = blocks.begin; block < blocks.end; ++block) {
+        const int64_t count = order.rows_in<T>(block);
+        S* out = to + order.first_row<T>(block) * depth;
+        for (int64_t k = 0; k < depth; ++k) {
+            const T* at = from + (block * rows + k) * lanes<T>;
+            Vec<T> sum = load(at);
+            for (int64_t share = 1; share < shares; ++share) sum += load(at + share * share_size);
+            for (int64_t lane = 0; lane < count; ++lane) out[lane * depth + k] = static_cast<S>(sum[lane]);
+        }
+    }
+}
+
+template <class T, class S>
+void unpack_vector(S* to, const T* from, int64_t share_size, int64_t shares, GateOrder order) {
+    for (int64_t block = 0; block < order.blocks<T>(); ++block) {
+        for (int64_t lane = 0; lane < order.rows_in<T>(block); ++lane) {
+            T sum = 0;
+            for (int64_t share = 0; share < shares; ++share) sum += from[share * share_size + block * lanes<T> + lane];
+            to[order.first_row<T>(block) + lane] = static_cast<S>(sum);
+        }
+    }
+}
+
+}  // namespace lstmkit::LSTMKIT_ISA

@@ -1,0 +1,140 @@
+// Vectors of one instruction set, in GCC's and Clang's vector extensions, and the two activations on them.
+//
+// Every file that includes this is compiled once for each instruction set, in a namespace of its own, so that the same
+// source becomes AVX2, AVX-512, NEON or SSE2 code.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+namespace lstmkit::LSTMKIT_ISA {
+
+template <class T>
+struct Lanes {
+    static constexpr int count = LSTMKIT_VECTOR_BYTES / sizeof(T);
+    typedef T Vec __attribute__((vector_size(LSTMKIT_VECTOR_BYTES)));
+};
+
+template <class T>
+using Vec = typename Lanes<T>::Vec;
+
+template <class T>
+inline constexpr int lanes = Lanes<T>::count;
+
+template <class T>
+inline Vec<T> load(const T* from) {
+    Vec<T> v;
+    std::memcpy(&v, from, sizeof v);
+    return v;
+}
+
+template <class T>
+inline void store(T* to, Vec<T> v) {
+    std::memcpy(to, &v, sizeof v);
+}
+
+template <class T>
+inline Vec<T> broadcast(T value) {
+    return value - Vec<T>{};  // minus a zero keeps the sign of a zero; plus would not
+}
+
+// 0, 1, 2, ... in the lanes.
+template <class T>
+inline Vec<T> iota() {
+    Vec<T> v;
+    for (int lane = 0; lane < lanes<T>; ++lane) v[lane] = static_cast<T>(lane);
+    return v;
+}
+
+// The first `count` lanes of v, zero in the others, whatever they held (NaN too).
+template <class T>
+inline Vec<T> keep_first(Vec<T> v, int64_t count) {
+    return iota<T>() < broadcast(static_cast<T>(count)) ? v : Vec<T>{};
+}
+
+template <class T>
+inline T sum_of_lanes(Vec<T> v) {
+    T sum = 0;
+    for (int lane = 0; lane < lanes<T>; ++lane) sum += v[lane];
+    return sum;
+}
+
+// e^r - 1 = r + r² q(r) for |r| <= ln 2 / 2. The coefficients are a Chebyshev fit of q made for this file with mpmath
+// (chebyfit, 50 digits); `magic` is 1.5 times the power of two whose last bit is worth one, so that adding it rounds.
+template <class T>
+struct ExpTable;
+
+template <>
+struct ExpTable<float> {
+    using Int = int32_t;
+    static constexpr int mantissa_bits = 23;
+    static constexpr Int bias = 127;
+    static constexpr float magic = 12582912.0f, log2e = 1.44269504089f;
+    static constexpr float ln2_high = 0.693145751953125f, ln2_low = 1.42860682030941723212e-6f;
+    static constexpr float lowest = -87.3f, highest = 87.3f;
+    static constexpr float q[] = {0.5f, 0.16666576989698775683f, 0.041666554617204574203f, 0.0083631790527225773704f,
+                                  0.0013926183587713494542f};
+};
+
+template <>
+struct ExpTable<double> {
+    using Int = int64_t;
+    static constexpr int mantissa_bits = 52;
+    static constexpr Int bias = 1023;
+    static constexpr double magic = 6755399441055744.0, log2e = 1.442695040888963407359924681;
+    static constexpr double ln2_high = 0.69314718036912381649, ln2_low = 1.9082149292705877e-10;
+    static constexpr double lowest = -708.0, highest = 708.0;
+    static constexpr double q[] = {0.50000000000000010221,   0.16666666666666667453,   0.041666666666624127873,
+                                   0.0083333333333300618325, 0.0013888888917213716901, 0.00019841269863053616878,
+                                   2.4801521295954375131e-5, 2.7557268459997064772e-6, 2.7620088445409748161e-7,
+                                   2.5100385495510319078e-8};
+};
+
+// e^x = scale (1 + p), with scale a power of two and |p| < 0.42; x is held in the range where scale is a normal number.
+template <class T>
+struct Exponential {
+    Vec<T> scale, p;
+};
+
+template <class T>
+inline Exponential<T> exponential(Vec<T> x) {
+    using Table = ExpTable<T>;
+    typedef typename Table::Int Ints __attribute__((vector_size(LSTMKIT_VECTOR_BYTES)));
+    x = x < Table::lowest ? broadcast(Table::lowest) : x;  // false for NaN, which therefore comes through
+    x = x > Table::highest ? broadcast(Table::highest) : x;
+    const Vec<T> rounded = x * Table::log2e + Table::magic;
+    const Vec<T> n = rounded - Table::magic;
+    const Vec<T> r = (x - n * Table::ln2_high) - n * Table::ln2_low;
+    constexpr int degree = sizeof(Table::q) / sizeof(Table::q[0]) - 1;
+    Vec<T> q = broadcast(Table::q[degree]);
+#pragma GCC unroll 16
+    for (int k = degree - 1; k >= 0; --k) q = q * r + Table::q[k];
+    // The low bits of `rounded` hold n as an integer; the bits of `magic` above them fall out in the shift.
+    Ints bits;
+    std::memcpy(&bits, &rounded, sizeof bits);
+    bits = (bits + Table::bias) << Table::mantissa_bits;
+    Exponential<T> e;
+    std::memcpy(&e.scale, &bits, sizeof bits);
+    e.p = r * r * q + r;
+    return e;
+}
+
+// 1 / (1 + e^-x).
+template <class T>
+inline Vec<T> sigmoid(Vec<T> x) {
+    const Exponential<T> e = exponential<T>(-x);
+    return T(1) / ((e.scale + T(1)) + e.scale * e.p);
+}
+
+// (e^2x - 1) / (e^2x + 1), where e^2x - 1 is computed without cancellation, so that small x keep all their digits.
+template <class T>
+inline Vec<T> tanh(Vec<T> x) {
+    Vec<T> y = x + x;
+    y = y > T(44) ? broadcast(T(44)) : y;  // tanh is 1 long before; e^2x must not overflow
+    const Exponential<T> e = exponential<T>(y);
+    const Vec<T> minus_one = e.scale * e.p + (e.scale - T(1));
+    return minus_one / (minus_one + T(2));
+}
+
+}  // namespace lstmkit::LSTMKIT_ISA

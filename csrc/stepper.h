@@ -1,0 +1,91 @@
+// A stack of layers that runs step by step and keeps its state: weights packed once, nothing allocated in a step.
+#pragma once
+
+#include "forward.h"
+
+namespace lstmkit::LSTMKIT_ISA {
+
+template <class T, class S>
+class StackStepper : public Stepper {
+public:
+    StackStepper(const std::vector<Problem>& layers, bool residual) : residual_(residual) {
+        for (const Problem& p : layers) stages_.push_back(std::make_unique<Stage>(p, arena_));
+        // Threads only share the units of a step, and only where all layers are large enough for it.
+        team_ = stages_.front()->plan.team;
+        for (const auto& stage : stages_) team_ = std::min(team_, stage->plan.team);
+        barrier_ = std::make_unique<Barrier>(team_);
+    }
+
+    void step(const void* x, void* output) override {
+        run_together(team_, [&](int id) {
+            const Member member{id, team_, barrier_.get()};
+            const void* from = x;
+            for (std::size_t i = 0; i < stages_.size(); ++i) {
+                Stage& stage = *stages_[i];
+                void* to = i + 1 < stages_.size() ? stage.output : output;
+                stage.run(from, to, member);
+                if (residual_ && i > 0 && id == 0) stage.add(static_cast<const S*>(from), static_cast<S*>(to));
+                member.wait();
+                from = to;
+            }
+        });
+        for (const auto& stage : stages_) stage->turn_over();
+    }
+
+    void state(int layer, void* hidden, void* cell) const override { stages_[layer]->state(hidden, cell); }
+
+private:
+    struct Stage {
+        Stage(const Problem& p, Arena& arena)
+            : problem(p), plan(make_plan<T>(problem, 1)), forward(problem, plan),
+              weights(Forward<T, S>::pack(forward, problem.pass[0], arena)),
+              room(forward.take_room(problem.pass[0], plan.shares[0], arena, problem.batch, true)),
+              output(arena.take<S>(problem.batch * problem.outputs)) {
+            forward.start(problem.pass[0], plan.shares[0], room);
+            record = forward.scratch_record(problem.pass[0], room.record, plan.shares[0], {0, 1});
+        }
+
+        void run(const void* x, void* to, const Member& member) {
+            if (member.rank == 0) {
+                problem.x = {const_cast<void*>(x), 0, problem.inputs};
+                problem.pass[0].output = {to, 0, problem.outputs};
+            }
+            member.wait();
+            forward.run_chunk(problem.pass[0], weights, plan.shares[0], {0, 1}, room, record, false, true, member);
+        }
+
+        // What the step wrote is what the next one reads.
+        void turn_over() {
+            std::swap(room.state.hidden[0], room.state.hidden[1]);
+            std::swap(room.state.seen[0], room.state.seen[1]);
+        }
+
+        void add(const S* x, S* to) const {
+            for (int64_t i = 0; i < problem.batch * problem.outputs; ++i)
+                to[i] = static_cast<S>(static_cast<T>(to[i]) + static_cast<T>(x[i]));
+        }
+
+        void state(void* hidden, void* cell) const {
+            for (int64_t row = 0; row < problem.batch; ++row) {
+                scatter_row<T>(static_cast<S*>(hidden) + row * problem.outputs, as_const(room.state.hidden[0]), row, problem.outputs);
+                if (cell) scatter_row<T>(static_cast<S*>(cell) + row * problem.units, as_const(room.state.cell), row, problem.units);
+            }
+        }
+
+        Problem problem;
+        const Plan plan;
+        const Forward<T, S> forward;
+        const PackedWeights<T> weights;
+        typename Forward<T, S>::Room room;
+        Record<T> record;
+        void* output;
+    };
+
+    const bool residual_;
+    int team_ = 1;
+    Arena arena_;
+    std::vector<std::unique_ptr<Stage>> stages_;
+    std::unique_ptr<Barrier> barrier_;
+};
+
+}  // namespace lstmkit::LSTMKIT_ISA
