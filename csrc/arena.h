@@ -6,7 +6,9 @@
 #include <new>
 #include <vector>
 
-namespace lstmkit {
+#include "pages.h"
+
+namespace lstmkit::LSTMKIT_ISA {
 
 class Arena {
 public:
@@ -37,7 +39,7 @@ public:
     }
 
 private:
-    static constexpr std::size_t line = 64, smallest = 1 << 18, kept = 64 << 20;
+    static constexpr std::size_t line = 64, smallest = 1 << 18, large = 2 << 20, kept = 64 << 20;
     struct Block {
         void* data;
         std::size_t size;
@@ -49,7 +51,7 @@ private:
 #else
         const std::size_t size = bytes > smallest ? bytes : smallest;
 #endif
-        void* data = std::aligned_alloc(line, size);
+        void* data = size < large ? std::aligned_alloc(line, size) : borrow_pages(size);
         if (!data) throw std::bad_alloc();
         blocks_.push_back({data, size});
         used_ = 0;
@@ -69,7 +71,13 @@ private:
     }
 
     void release() {
-        for (const Block& block : blocks_) std::free(block.data);
+        for (const Block& block : blocks_) {
+            if (block.size < large) {
+                std::free(block.data);
+            } else {
+                return_pages(block.data, block.size);
+            }
+        }
         blocks_.clear();
     }
 
@@ -77,4 +85,4 @@ private:
     std::size_t used_ = 0;
 };
 
-}  // namespace lstmkit
+}  // namespace lstmkit::LSTMKIT_ISA

@@ -1,6 +1,7 @@
 // The pointwise part of every cell, one step forward and one step back, over blocks of units.
 //
 // The products with the weights are done before (forward) or after (backward); the equations are those of cells.py.
+// Steps are passed by value, so that the compiler knows that storing a result does not move the others.
 #pragma once
 
 #include "problem.h"
@@ -57,7 +58,7 @@ struct Lstm {
     static constexpr int I = 0, F = Coupled ? 0 : 1, C = Coupled ? 1 : 2, O = Coupled ? 2 : 3;
     static constexpr int peep_F = F, peep_O = Coupled ? 1 : 2;
 
-    static void forward(const StepForward<T>& s, Range blocks) {
+    static void forward(StepForward<T> s, Range blocks) {
         for (int64_t u = blocks.begin; u < blocks.end; ++u) {
             const auto peep = [&](int gate) { return load(s.peephole + gate * s.padded_units + u * lanes<T>); };
             for (int64_t row = 0; row < s.rows; ++row) {
@@ -87,12 +88,15 @@ struct Lstm {
                 store(s.gates.at(u * G + O, row), o);
                 store(s.cell.at(u, row), c);
                 if (s.saved_cell.data) store(s.saved_cell.at(u, row), c);
-                if constexpr (!Split) store(s.hidden.at(u, row), o * tanh<T>(c));  // else norm.h does, from the whole row
             }
+            if constexpr (Split) continue;  // layer norm needs the whole row first
+            // A loop of its own: behind the gates it would wait for them, here several rows are under way at once.
+            for (int64_t row = 0; row < s.rows; ++row)
+                store(s.hidden.at(u, row), load(s.gates.at(u * G + O, row)) * tanh<T>(load(s.cell.at(u, row))));
         }
     }
 
-    static void backward(const StepBackward<T>& s, Range blocks) {
+    static void backward(StepBackward<T> s, Range blocks) {
         for (int64_t u = blocks.begin; u < blocks.end; ++u) {
             const int64_t at = u * lanes<T>;
             Vec<T> d_peep_i{}, d_peep_f{}, d_peep_o{};
@@ -150,7 +154,7 @@ template <class T>
 struct Gru {
     static constexpr int G = 3, R = 0, Z = 1, N = 2;
 
-    static void forward(const StepForward<T>& s, Range blocks) {
+    static void forward(StepForward<T> s, Range blocks) {
         for (int64_t u = blocks.begin; u < blocks.end; ++u) {
             for (int64_t row = 0; row < s.rows; ++row) {
                 const auto x_share = [&](int g) { return load(s.gates.at(u * G + g, row)); };
@@ -166,7 +170,7 @@ struct Gru {
         }
     }
 
-    static void backward(const StepBackward<T>& s, Range blocks) {
+    static void backward(StepBackward<T> s, Range blocks) {
         for (int64_t u = blocks.begin; u < blocks.end; ++u) {
             for (int64_t row = 0; row < s.rows; ++row) {
                 const auto gate = [&](int g) { return load(s.gates.at(u * G + g, row)); };
@@ -191,7 +195,7 @@ struct Gru {
 
 template <class T, bool Relu, bool Split>
 struct Rnn {
-    static void forward(const StepForward<T>& s, Range blocks) {
+    static void forward(StepForward<T> s, Range blocks) {
         for (int64_t u = blocks.begin; u < blocks.end; ++u) {
             for (int64_t row = 0; row < s.rows; ++row) {
                 Vec<T> a = load(s.gates.at(u, row));
@@ -203,7 +207,7 @@ struct Rnn {
         }
     }
 
-    static void backward(const StepBackward<T>& s, Range blocks) {
+    static void backward(StepBackward<T> s, Range blocks) {
         for (int64_t u = blocks.begin; u < blocks.end; ++u) {
             for (int64_t row = 0; row < s.rows; ++row) {
                 const Vec<T> h = load(s.gates.at(u, row)), dh = load(s.d_hidden.at(u, row));
@@ -219,8 +223,8 @@ struct Rnn {
 
 template <class T>
 struct CellFunctions {
-    void (*forward)(const StepForward<T>&, Range blocks_of_units);
-    void (*backward)(const StepBackward<T>&, Range blocks_of_units);
+    void (*forward)(StepForward<T>, Range blocks_of_units);
+    void (*backward)(StepBackward<T>, Range blocks_of_units);
 };
 
 template <class T>

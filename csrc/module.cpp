@@ -3,6 +3,7 @@
 // Tensors come as addresses (Tensor.data_ptr()), so that neither this file nor the kernels depend on torch. Sizes, types
 // and strides are checked in ops/native.py, which is the only caller; what would write past the end is checked here again.
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -11,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "pages.h"
 #include "pool.h"
 #include "problem.h"
 
@@ -215,6 +217,23 @@ void use(const std::string& name) {
     throw std::invalid_argument("lstmkit._native: this processor has no kernels named " + name);
 }
 
+// A tensor (rows, columns) in borrowed memory, which goes back when the tensor is gone.
+nb::ndarray<nb::pytorch> borrowed(std::size_t rows, std::size_t columns, bool doubles) {
+    const std::size_t bytes = rows * columns * (doubles ? sizeof(double) : sizeof(float));
+    struct Loan {
+        void* data;
+        std::size_t bytes;
+    };
+    auto* loan = new Loan{borrow_pages(bytes), bytes};
+    nb::capsule owner(loan, [](void* p) noexcept {
+        auto* back = static_cast<Loan*>(p);
+        return_pages(back->data, back->bytes);
+        delete back;
+    });
+    const std::size_t shape[2] = {rows, columns};
+    return nb::ndarray<nb::pytorch>(loan->data, 2, shape, owner, nullptr, doubles ? nb::dtype<double>() : nb::dtype<float>());
+}
+
 // Floating-point operations a second of `threads` threads that do nothing but multiply and add.
 double fma_peak(int threads, double seconds) {
     nb::gil_scoped_release release;
@@ -246,6 +265,9 @@ NB_MODULE(_native, m) {
     m.def("name", [] { return kernels->name; }, "The one in use.");
     m.def("use", &use, "Use the kernels of another instruction set.");
     m.def("lanes", [](int storage) { return kernels->vector_bytes / (static_cast<Storage>(storage) == Storage::float64 ? 8 : 4); });
+    m.def("share_openmp", [](const std::string& library) { return share_openmp(library.c_str()); },
+          "Run on the threads of this OpenMP library, if it is GNU's and loaded; says whether it is.");
+    m.def("borrowed", &borrowed, nb::rv_policy::reference);
     m.def("fma_peak", &fma_peak, nb::arg("threads"), nb::arg("seconds") = 0.2,
           "Floating-point operations a second (float32) that `threads` threads reach with nothing but multiply-adds.");
     nb::class_<Layer>(m, "Layer")

@@ -59,8 +59,8 @@ struct Split {
 
 // How many threads work on a pass, and whether they share its sequences or its units.
 //
-// Sharing the sequences needs no waiting for each other, but every thread reads all recurrent weights at every step.
-// Where these do not fit its cache, or there are too few sequences to keep its units busy, the threads share the units.
+// Sharing the sequences needs no waiting for each other. With only a few of them a thread's units would be idle most of
+// the time, and all weights would be read at every step for little work: then the threads share the units.
 template <class T>
 Split split_threads(const Problem& p) {
     const int64_t threads = std::max(1, p.threads / p.passes);
@@ -71,9 +71,8 @@ Split split_threads(const Problem& p) {
     const bool units_can_be_shared = !p.layer_norm && !p.projected;
     const int64_t groups = ceil_div(blocks_of<T>(p.units), panel_blocks);
     const int team = static_cast<int>(std::min(threads, groups));
-    const bool fits = weights * sizeof(T) < 400e3;
-    const bool few = p.batch < 3 * threads, enough = step / threads > 1e5;
-    if (units_can_be_shared && team > 1 && enough && (few || (!fits && p.batch < 40 * threads))) return {1, team};
+    const bool few = p.batch < 4 * threads, enough = step / threads > 5e4;
+    if (units_can_be_shared && team > 1 && few && enough) return {1, team};
     return {static_cast<int>(std::min(threads, std::max<int64_t>(1, p.batch))), 1};
 }
 

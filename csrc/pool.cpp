@@ -1,5 +1,6 @@
 #include "pool.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
 
@@ -91,6 +92,34 @@ struct Pool {
     std::vector<Worker*> workers;  // never destroyed: they wait until the process ends
 };
 
+// The OpenMP runtime that torch computes with, where it is GNU's. Its threads spin for milliseconds after an operation of
+// torch's: threads of our own would have to share the cores with them.
+struct OpenMP {
+    void (*parallel)(void (*)(void*), void*, unsigned, unsigned) = nullptr;
+    int (*thread)() = nullptr;
+    int (*threads)() = nullptr;
+};
+OpenMP openmp;
+
+// Whether OpenMP gave as many threads as asked for; if not (inside another parallel region, or by its settings) nothing ran.
+bool run_by_openmp(int count, const std::function<void(int)>& task) {
+    struct Region {
+        const std::function<void(int)>* task;
+        int count;
+        bool ran;
+    } region{&task, count, false};
+    openmp.parallel(
+        [](void* data) {
+            auto& r = *static_cast<Region*>(data);
+            if (openmp.threads() < r.count) return;
+            const int id = openmp.thread();
+            if (id == 0) r.ran = true;
+            (*r.task)(id);
+        },
+        &region, static_cast<unsigned>(count), 0);
+    return region.ran;
+}
+
 // Never destroyed either, and made anew in a forked child, which has none of its parent's threads.
 Pool* pool = nullptr;
 
@@ -98,15 +127,36 @@ Pool& the_pool() {
     static std::once_flag once;
     std::call_once(once, [] {
         pool = new Pool;
-        pthread_atfork([] { pool->one_at_a_time.lock(); }, [] { pool->one_at_a_time.unlock(); }, [] { pool = new Pool; });
+        pthread_atfork([] { pool->one_at_a_time.lock(); }, [] { pool->one_at_a_time.unlock(); },
+                       [] {
+                           pool = new Pool;
+                           openmp = {};  // its threads are gone too, and it would wait for them
+                       });
     });
     return *pool;
 }
 
 }  // namespace
 
+bool share_openmp(const char* library) {
+    void* handle = dlopen(library, RTLD_NOW | RTLD_NOLOAD);
+    if (!handle) return false;
+    OpenMP found;
+    const auto find = [&](auto& function, const char* name) {
+        function = reinterpret_cast<std::decay_t<decltype(function)>>(dlsym(handle, name));
+        return function != nullptr;
+    };
+    if (!find(found.parallel, "GOMP_parallel") || !find(found.thread, "omp_get_thread_num") ||
+        !find(found.threads, "omp_get_num_threads"))
+        return false;
+    the_pool();  // so that a fork is heard of
+    openmp = found;
+    return true;
+}
+
 void run_together(int count, const std::function<void(int)>& task) {
     if (count == 1) return task(0);
+    if (openmp.parallel && run_by_openmp(count, task)) return;
     Pool& p = the_pool();
     std::lock_guard lock(p.one_at_a_time);
     while (static_cast<int>(p.workers.size()) < count - 1)

@@ -6,7 +6,10 @@
 
 #include <cstdint>
 #include <cstring>
-#include <limits>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 namespace lstmkit::LSTMKIT_ISA {
 
@@ -39,6 +42,36 @@ inline Vec<T> broadcast(T value) {
     return value - Vec<T>{};  // minus a zero keeps the sign of a zero; plus would not
 }
 
+// The larger and the smaller of a bound and v; v itself where that is NaN. The processor has an instruction for exactly
+// this, which compilers do not see in the comparison.
+template <class T>
+inline Vec<T> at_least(T bound, Vec<T> v) {
+    const Vec<T> b = broadcast(bound);
+#if defined(__AVX512F__) && LSTMKIT_VECTOR_BYTES == 64
+    if constexpr (sizeof(T) == 4) return (Vec<T>)_mm512_max_ps((__m512)b, (__m512)v);
+    else return (Vec<T>)_mm512_max_pd((__m512d)b, (__m512d)v);
+#elif defined(__AVX__) && LSTMKIT_VECTOR_BYTES == 32
+    if constexpr (sizeof(T) == 4) return (Vec<T>)_mm256_max_ps((__m256)b, (__m256)v);
+    else return (Vec<T>)_mm256_max_pd((__m256d)b, (__m256d)v);
+#else
+    return b > v ? b : v;
+#endif
+}
+
+template <class T>
+inline Vec<T> at_most(T bound, Vec<T> v) {
+    const Vec<T> b = broadcast(bound);
+#if defined(__AVX512F__) && LSTMKIT_VECTOR_BYTES == 64
+    if constexpr (sizeof(T) == 4) return (Vec<T>)_mm512_min_ps((__m512)b, (__m512)v);
+    else return (Vec<T>)_mm512_min_pd((__m512d)b, (__m512d)v);
+#elif defined(__AVX__) && LSTMKIT_VECTOR_BYTES == 32
+    if constexpr (sizeof(T) == 4) return (Vec<T>)_mm256_min_ps((__m256)b, (__m256)v);
+    else return (Vec<T>)_mm256_min_pd((__m256d)b, (__m256d)v);
+#else
+    return b < v ? b : v;
+#endif
+}
+
 // 0, 1, 2, ... in the lanes.
 template <class T>
 inline Vec<T> iota() {
@@ -61,7 +94,8 @@ inline T sum_of_lanes(Vec<T> v) {
 }
 
 // e^r - 1 = r + r² q(r) for |r| <= ln 2 / 2. The coefficients are a Chebyshev fit of q made for this file with mpmath
-// (chebyfit, 50 digits); `magic` is 1.5 times the power of two whose last bit is worth one, so that adding it rounds.
+// (chebyfit, 50 digits). `magic` is 1.5 times the power of two whose last bit is worth one, so that adding it rounds, plus
+// the bias of an exponent.
 template <class T>
 struct ExpTable;
 
@@ -69,8 +103,7 @@ template <>
 struct ExpTable<float> {
     using Int = int32_t;
     static constexpr int mantissa_bits = 23;
-    static constexpr Int bias = 127;
-    static constexpr float magic = 12582912.0f, log2e = 1.44269504089f;
+        static constexpr float magic = 12582912.0f + 127, log2e = 1.44269504089f;
     static constexpr float ln2_high = 0.693145751953125f, ln2_low = 1.42860682030941723212e-6f;
     static constexpr float lowest = -87.3f, highest = 87.3f;
     static constexpr float q[] = {0.5f, 0.16666576989698775683f, 0.041666554617204574203f, 0.0083631790527225773704f,
@@ -81,8 +114,7 @@ template <>
 struct ExpTable<double> {
     using Int = int64_t;
     static constexpr int mantissa_bits = 52;
-    static constexpr Int bias = 1023;
-    static constexpr double magic = 6755399441055744.0, log2e = 1.442695040888963407359924681;
+        static constexpr double magic = 6755399441055744.0 + 1023, log2e = 1.442695040888963407359924681;
     static constexpr double ln2_high = 0.69314718036912381649, ln2_low = 1.9082149292705877e-10;
     static constexpr double lowest = -708.0, highest = 708.0;
     static constexpr double q[] = {0.50000000000000010221,   0.16666666666666667453,   0.041666666666624127873,
@@ -91,18 +123,18 @@ struct ExpTable<double> {
                                    2.5100385495510319078e-8};
 };
 
-// e^x = scale (1 + p), with scale a power of two and |p| < 0.42; x is held in the range where scale is a normal number.
+// e^x = scale (1 + p), with scale a power of two and |p| < 0.42; x is held below `highest`, and where scale is a normal
+// number. NaN comes through.
 template <class T>
 struct Exponential {
     Vec<T> scale, p;
 };
 
 template <class T>
-inline Exponential<T> exponential(Vec<T> x) {
+inline Exponential<T> exponential(Vec<T> x, T highest = ExpTable<T>::highest) {
     using Table = ExpTable<T>;
     typedef typename Table::Int Ints __attribute__((vector_size(LSTMKIT_VECTOR_BYTES)));
-    x = x < Table::lowest ? broadcast(Table::lowest) : x;  // false for NaN, which therefore comes through
-    x = x > Table::highest ? broadcast(Table::highest) : x;
+    x = at_most<T>(highest, at_least<T>(Table::lowest, x));
     const Vec<T> rounded = x * Table::log2e + Table::magic;
     const Vec<T> n = rounded - Table::magic;
     const Vec<T> r = (x - n * Table::ln2_high) - n * Table::ln2_low;
@@ -110,10 +142,10 @@ inline Exponential<T> exponential(Vec<T> x) {
     Vec<T> q = broadcast(Table::q[degree]);
 #pragma GCC unroll 16
     for (int k = degree - 1; k >= 0; --k) q = q * r + Table::q[k];
-    // The low bits of `rounded` hold n as an integer; the bits of `magic` above them fall out in the shift.
+    // The low bits of `rounded` hold n plus the bias as an integer; those above them fall out in the shift.
     Ints bits;
     std::memcpy(&bits, &rounded, sizeof bits);
-    bits = (bits + Table::bias) << Table::mantissa_bits;
+    bits <<= Table::mantissa_bits;
     Exponential<T> e;
     std::memcpy(&e.scale, &bits, sizeof bits);
     e.p = r * r * q + r;
@@ -130,9 +162,7 @@ inline Vec<T> sigmoid(Vec<T> x) {
 // (e^2x - 1) / (e^2x + 1), where e^2x - 1 is computed without cancellation, so that small x keep all their digits.
 template <class T>
 inline Vec<T> tanh(Vec<T> x) {
-    Vec<T> y = x + x;
-    y = y > T(44) ? broadcast(T(44)) : y;  // tanh is 1 long before; e^2x must not overflow
-    const Exponential<T> e = exponential<T>(y);
+    const Exponential<T> e = exponential<T>(x + x, T(44));  // tanh is 1 long before; e^2x must not overflow
     const Vec<T> minus_one = e.scale * e.p + (e.scale - T(1));
     return minus_one / (minus_one + T(2));
 }

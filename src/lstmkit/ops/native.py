@@ -10,6 +10,7 @@ import functools
 import math
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -29,7 +30,12 @@ except ImportError as error:  # no compiler when it was installed, or one withou
     _missing = f"the C++ extension is missing ({error})"
 else:
     _native, _missing = _extension, ""
+    # torch's threads rather than more: on Linux its wheels bring their own OpenMP.
+    for _runtime in Path(torch.__file__).parent.glob("lib/libgomp*"):
+        _native.share_openmp(str(_runtime))
 
+#: Numbers from which on memory comes from the extension: fewer lie in pages that the process has anyway.
+_MUCH = 1 << 18
 _STORAGE = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 _CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 #: The order of the weights in csrc/problem.h.
@@ -211,8 +217,16 @@ def _empty_outputs(
     if saves:
         zones_cell = layer.states == 2 and (shares[1] != 0 or noise[2] is not None)
         size = layer.saved_size(steps, batch, zones_cell)
-        saved = x.new_empty((passes, size), dtype=layer.computed_in)
+        saved = _room(x, passes, size, layer.computed_in)
     return output, h, c, saved
+
+
+def _room(x: Tensor, passes: int, size: Any, dtype: torch.dtype) -> Tensor:
+    """What is only kept from forward to backward: where it is much, in memory that is used again and again."""
+    if type(x) is Tensor and not torch.compiler.is_compiling() and passes * size >= _MUCH:
+        assert _native is not None
+        return _native.borrowed(passes, size, dtype == torch.float64)
+    return x.new_empty((passes, size), dtype=dtype)
 
 
 def _recurrent(
