@@ -124,7 +124,7 @@ struct Layer {
 
     static int64_t saved_row(const Problem& p) {
         if (p.recompute) return snapshot_row(p);
-        return record_row(p, p.pass[0].zoneout[1].on);
+        return record_row(p, p.pass[0].zoneout[1].on || p.pass[1].zoneout[1].on);
     }
     static int64_t record_row(const Problem& p, bool zones_cell) {
         const GateOrder order{p.gates(), p.units};

@@ -229,6 +229,20 @@ def test_contract_with_noise(spec: CellSpec, backend: str, directions: tuple[boo
     assert_close(got, cases.with_gradients(call, cases.alone(call)), **LAST_DIGITS)
 
 
+@DIRECTIONS
+@ABLE
+@SPECS
+def test_recompute_changes_nothing(spec: CellSpec, backend: str, directions: tuple[bool, ...]) -> None:
+    """Whether a back end keeps the steps or does them again, values and gradients are the same."""
+    for n_steps, lengths in ((7, None), (17, [3, 0, 17, 1, 16, 9, 17])):
+        call = noisy(cases.make_call(spec, n_steps, 7, lengths, directions))
+        if not runs(call, backend):
+            return
+        results = [dispatch.run(replace(call, recompute=again), backend) for again in (False, True)]
+        kept, redone = (cases.with_gradients(call, result) for result in results)
+        assert_close(redone, kept, **LAST_DIGITS)
+
+
 @BACKENDS
 @SPECS
 def test_recurrent_mask_hides_columns_of_the_recurrent_weight(spec: CellSpec, backend: str) -> None:

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -384,10 +385,10 @@ class Stream:
             raise ValueError("a bidirectional layer cannot stream: its reversed direction sees the future")
         self.layer, self._state = layer, state
         self._stepper: Stepper | None = None
-        self._fits: tuple[torch.Size, torch.dtype] | None = (
-            None  # what the stepper was made for, or found impossible for
-        )
-        self._version: int | None = None
+        #: Shape and dtype of the steps that the stepper is for, or that there can be none for; the weights it has read.
+        self._fits: tuple[torch.Size, torch.dtype] | None = None
+        self._read: list[tuple[Tensor | None, int]] = []
+        self._training = layer.training
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """One step ``(B, F) -> (B, P)``, or several, ``(B, T, F)`` or time first, as the layer has it.
@@ -400,13 +401,16 @@ class Stream:
             ValueError: A shape or dtype that does not fit.
         """
         if x.dim() == 2:
-            if (x.shape, x.dtype) != self._fits or self._version != self._weights_version():
+            if (x.shape, x.dtype) != self._fits or not self._up_to_date():
                 self._prepare(x)
             stepper = self._stepper
             if stepper is not None and type(x) is Tensor and x.is_cpu and x.is_contiguous() and not x.is_neg():
                 return stepper(x, self._room(x, out))
+        elif out is not None:
+            raise ValueError(f"out is for one step (B, F), got input {tuple(x.shape)}")
+        room = None if out is None else self._room(x, out)
         output = self._by_layer(x)
-        return output if out is None else out.copy_(output)
+        return output if room is None else room.copy_(output)
 
     @property
     def state(self) -> LayerState | None:
@@ -429,6 +433,10 @@ class Stream:
         """Forget all that was seen."""
         self.state = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies: the state, not the stepper, which is made again."""
+        return self.__dict__ | {"_state": self.state, "_stepper": None, "_fits": None}
+
     def _room(self, x: Tensor, out: Tensor | None) -> Tensor:
         shape = (x.shape[0], self.layer.output_size)
         if out is None:
@@ -437,18 +445,26 @@ class Stream:
             raise ValueError(f"out must be a contiguous {x.dtype} tensor {shape} on the CPU, got {tuple(out.shape)}")
         return out
 
-    def _weights_version(self) -> int:
-        """A number that changes when the layer's mode or weights do."""
-        return sum([w._version for w in self.layer._parameters.values() if w is not None], int(self.layer.training))
+    def _up_to_date(self) -> bool:
+        """Whether mode and weights are those that the stepper was made with."""
+        now = self.layer._parameters.values()
+        if self.layer.training != self._training or len(now) != len(self._read):
+            return False
+        for weight, (read, version) in zip(now, self._read, strict=True):
+            if weight is not read or _version(weight) != version:
+                return False
+        return True
 
     @torch.no_grad()
     def _prepare(self, x: Tensor) -> None:
         """A stepper for steps like ``x``, if there can be one."""
         layer, state = self.layer, self.state
         self.state = state
-        self._fits, self._version = (x.shape, x.dtype), self._weights_version()
+        self._fits, self._training = (x.shape, x.dtype), layer.training
+        self._read = [(weight, _version(weight)) for weight in layer._parameters.values()]
+        computed = len(layer._modules) > 0  # torch.nn.utils.parametrize: weights are functions of others
         random = layer.dropout or layer.zoneout or layer.recurrent_dropout or layer.weight_drop
-        if (layer.training and random) or _autocast_dtype(x) is not None or torch.compiler.is_compiling():
+        if computed or (layer.training and random) or _autocast_dtype(x) is not None or torch.compiler.is_compiling():
             return
         steps, _, _ = layer._check_input(x.unsqueeze(1 if layer.batch_first else 0), None)
         initial = layer._initial_state(state, steps, one=False)
@@ -462,6 +478,11 @@ class Stream:
         time = 1 if self.layer.batch_first else 0
         output, self.state = self.layer(x.unsqueeze(time) if x.dim() == 2 else x, self.state)
         return output.squeeze(time) if x.dim() == 2 else output
+
+
+def _version(weight: Tensor | None) -> int:
+    """Grows with every change of a tensor that torch keeps count of."""
+    return 0 if weight is None or weight.is_inference() else weight._version
 
 
 def _stack(states: tuple[Tensor, ...]) -> Tensor:
