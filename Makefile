@@ -24,7 +24,7 @@ help:
 	@echo "make demo   fit, backtest and forecast a real series (under two minutes after set-up)"
 	@echo "make test   the whole test suite"
 	@echo "make lint   ruff and pyright"
-	@echo "make bench  our layers beside torch.nn's"
+	@echo "make bench  our layers beside the others (BENCH=\"--only lstm --quick\" for less)"
 	@echo "make readme the README's table of results, from results/*.json"
 	@echo "make native only compile the extension; every other target does so too after an edit in csrc"
 	@echo "make sanitize  the tests of the back ends, with the extension checked by GCC's sanitizers"
@@ -60,7 +60,8 @@ lint: $(READY)
 	@$(BIN)/pyright
 
 bench: $(READY)
-	@$(BIN)/python benchmarks/layers.py
+	@$(BIN)/python $(PIP) install --constraint constraints.txt onnx onnxruntime
+	@$(BIN)/python benchmarks/run.py $(BENCH)
 
 readme: $(READY)
 	@$(BIN)/python docs/results_table.py

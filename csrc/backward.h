@@ -39,9 +39,7 @@ struct Backward : Layer<T, S> {
     const Forward<T, S> forward{problem, plan};
 
     void pack(const Pass& pass, Arena& arena, PackedWeights<T>& w) const {
-        const auto packed = [&](int64_t depth, int64_t blocks) {
-            return Packed<T>{arena.take<T>(Packed<T>::size(depth, blocks)), depth, blocks};
-        };
+        const auto packed = [&](int64_t depth, int64_t blocks) { return this->take_packed(arena, depth, blocks); };
         const bool wants_dx = pass.dx.data != nullptr;
         if (wants_dx) w.ih_back = packed(gate_blocks * L, input_blocks);
         w.hh_back = packed(gate_blocks * L, output_blocks);
@@ -171,7 +169,7 @@ struct Backward : Layer<T, S> {
         if (pass.dx.data) {
             const Range panels = member.part(w.ih_back.panels());
             product<T>(room.dx, d_gates, rows, w.ih_back, panels, w.zeros);
-            scatter_dx(pass, share, chunk, room, {panels.begin * panel_blocks, std::min(panels.end * panel_blocks, input_blocks)});
+            scatter_dx(pass, share, chunk, room, {panels.begin * plan.panel_width, std::min(panels.end * plan.panel_width, input_blocks)});
         }
         member.wait();
     }

@@ -22,9 +22,7 @@ struct Forward : Layer<T, S> {
     static PackedWeights<T> pack(const Base& layer, const Pass& pass, Arena& arena) {
         const Problem& p = layer.problem;
         PackedWeights<T> w;
-        const auto packed = [&](int64_t depth, int64_t blocks) {
-            return Packed<T>{arena.take<T>(Packed<T>::size(depth, blocks)), depth, blocks};
-        };
+        const auto packed = [&](int64_t depth, int64_t blocks) { return layer.take_packed(arena, depth, blocks); };
         w.ih = packed(p.inputs, layer.gate_blocks);
         w.hh = packed(p.outputs, layer.gate_blocks);
         if (p.projected) w.hr = packed(p.units, layer.output_blocks);

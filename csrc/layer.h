@@ -99,18 +99,22 @@ struct Layer {
     const S* weight(const Pass& pass, Weight which) const { return static_cast<const S*>(pass.weights[which]); }
 
     // Members share units in groups that are whole panels of every product.
-    int64_t groups() const { return ceil_div(unit_blocks, panel_blocks); }
+    int64_t groups() const { return ceil_div(unit_blocks, plan.panel_width); }
     Range unit_range(Range groups) const {
-        return {groups.begin * panel_blocks, std::min(groups.end * panel_blocks, unit_blocks)};
+        return {groups.begin * plan.panel_width, std::min(groups.end * plan.panel_width, unit_blocks)};
     }
     Range gate_panels(Range groups) const {
-        return {groups.begin * order.gates, std::min(groups.end * order.gates, ceil_div(gate_blocks, panel_blocks))};
+        return {groups.begin * order.gates, std::min(groups.end * order.gates, ceil_div(gate_blocks, plan.panel_width))};
     }
 
     int64_t widest() const { return std::max({gate_blocks, output_blocks, input_blocks}); }
     // Packing is worth threads where the matrices are large.
     int packing_threads() const {
         return static_cast<int>(std::min<int64_t>(problem.threads, 1 + problem.units * problem.outputs / 16384));
+    }
+
+    Packed<T> take_packed(Arena& arena, int64_t depth, int64_t blocks) const {
+        return {arena.take<T>(Packed<T>::size(depth, blocks)), depth, blocks, plan.panel_width};
     }
 
     Blocks<T> take(Arena& arena, int64_t blocks, int64_t rows) const {

@@ -33,6 +33,7 @@ struct Share {
 struct Plan {
     std::vector<Share> shares;
     int team = 1;  // threads to a share
+    int panel_width = 1;
     int64_t chunk_steps = 0;  // recompute only
 
     int64_t largest_chunk() const {
@@ -69,7 +70,7 @@ Split split_threads(const Problem& p) {
     const double all = (step + 2.0 * p.gates() * p.units * p.inputs * p.batch) * p.steps;
     if (threads == 1 || all < 4e5) return {1, 1};
     const bool units_can_be_shared = !p.layer_norm && !p.projected;
-    const int64_t groups = ceil_div(blocks_of<T>(p.units), panel_blocks);
+    const int64_t groups = ceil_div(blocks_of<T>(p.units), panel_width(p.batch));
     const int team = static_cast<int>(std::min(threads, groups));
     const bool few = p.batch < 4 * threads, enough = step / threads > 5e4;
     if (units_can_be_shared && team > 1 && few && enough) return {1, team};
@@ -84,6 +85,7 @@ Plan make_plan(const Problem& p, int64_t shares = 0) {
     if (!shares) shares = split.shares;
     plan.team = shares == split.shares ? split.team : 1;
     plan.shares.resize(shares);
+    plan.panel_width = panel_width(ceil_div(p.batch, shares));
     std::vector<int64_t> order(p.batch);
     std::iota(order.begin(), order.end(), 0);
     if (p.lengths) {

@@ -42,26 +42,37 @@ inline constexpr int registers = 32;
 inline constexpr int registers = 16;
 #endif
 
-// Tiles of accumulators that leave registers for the operands: 6 x 4 vectors of 32, 6 x 2 of 16.
-inline constexpr int tile_rows = 6;
-inline constexpr int panel_blocks = registers == 32 ? 4 : 2;
+// A tile of the result stays in registers: its rows times the width of a panel, in vectors, leave room for the operands.
+inline constexpr int widest_panel = 4;
+inline constexpr int most_tile_rows = 6;
+inline constexpr int tile_vectors = registers == 32 ? 24 : 12;
+
+constexpr int tallest_tile(int width) { return std::min(most_tile_rows, tile_vectors / width); }
+
+// The width of panels with which `rows` rows fill tiles best: a few rows need wide ones to keep the units busy, many are
+// best cut into tall ones, which read less of W for each row.
+inline int panel_width(int64_t rows) {
+    if (registers == 32 || rows <= 3) return 4;
+    return rows == 4 || rows == 7 || rows == 8 ? 3 : 2;
+}
 
 // ---- C = bias or C + A W ---------------------------------------------------------------------------------------------
 
-// W, packed: panels of `panel_blocks` blocks of columns (the last may be narrower), in a panel all its columns of row
+// W, packed: panels of `panel_width` blocks of columns (the last may be narrower), in a panel all its columns of row
 // k = 0, then of k = 1, ...: the order in which the product reads them.
 template <class T>
 struct Packed {
     T* data = nullptr;
     int64_t depth = 0;   // k
     int64_t blocks = 0;  // of columns
+    int panel_width = 1;
 
-    int64_t panels() const { return ceil_div(blocks, panel_blocks); }
-    int width(int64_t panel) const { return static_cast<int>(std::min<int64_t>(panel_blocks, blocks - panel * panel_blocks)); }
-    T* panel(int64_t p) const { return data + p * panel_blocks * depth * lanes<T>; }
+    int64_t panels() const { return ceil_div(blocks, panel_width); }
+    int width(int64_t panel) const { return static_cast<int>(std::min<int64_t>(panel_width, blocks - panel * panel_width)); }
+    T* panel(int64_t p) const { return data + p * panel_width * depth * lanes<T>; }
     T* row(int64_t block, int64_t k) const {
-        const int64_t p = block / panel_blocks;
-        return panel(p) + (k * width(p) + block % panel_blocks) * lanes<T>;
+        const int64_t p = block / panel_width;
+        return panel(p) + (k * width(p) + block % panel_width) * lanes<T>;
     }
     static int64_t size(int64_t depth, int64_t blocks) { return depth * blocks * lanes<T>; }
 };
@@ -117,18 +128,25 @@ void product_tile(const T* a, int64_t a_stride, int64_t depth, const T* w, T* c,
 template <class T>
 using ProductTile = void (*)(const T*, int64_t, int64_t, const T*, T*, int64_t, const T*);
 
+// A tile that does not fit the registers is never asked for.
+template <class T, int Rows, int Width>
+constexpr ProductTile<T> product_tile_that_fits() {
+    if constexpr (Rows <= tallest_tile(Width)) return product_tile<T, Rows, Width>;
+    return nullptr;
+}
+
 template <class T, int... Ids>
 constexpr auto product_tiles(std::integer_sequence<int, Ids...>) {
     struct Table {
         ProductTile<T> tiles[sizeof...(Ids)];
     };
-    return Table{{product_tile<T, Ids / panel_blocks + 1, Ids % panel_blocks + 1>...}};
+    return Table{{product_tile_that_fits<T, Ids / widest_panel + 1, Ids % widest_panel + 1>()...}};
 }
 
 // Calls f(first row, height) over tiles of nearly equal height: 16 rows are 6 + 5 + 5, not 6 + 6 + 4.
 template <class F>
-void for_tiles(int64_t rows, F&& f) {
-    const int64_t tiles = ceil_div(rows, tile_rows);
+void for_tiles(int64_t rows, int tallest, F&& f) {
+    const int64_t tiles = ceil_div(rows, tallest);
     for (int64_t row = 0, left = tiles; left > 0; --left) {
         const int64_t height = ceil_div(rows - row, left);
         f(row, static_cast<int>(height));
@@ -139,12 +157,12 @@ void for_tiles(int64_t rows, F&& f) {
 // Panels [panels.begin, panels.end) of C, `rows` rows of it. With a bias (one number a column of C) C is overwritten.
 template <class T>
 void product(Blocks<T> c, Blocks<const T> a, int64_t rows, const Packed<T>& w, Range panels, const T* bias) {
-    static constexpr auto table = product_tiles<T>(std::make_integer_sequence<int, tile_rows * panel_blocks>{});
+    static constexpr auto table = product_tiles<T>(std::make_integer_sequence<int, most_tile_rows * widest_panel>{});
     for (int64_t p = panels.begin; p < panels.end; ++p) {
         const int width = w.width(p);
-        const int64_t block = p * panel_blocks;
-        for_tiles(rows, [&](int64_t row, int height) {
-            table.tiles[(height - 1) * panel_blocks + width - 1](a.at(0, row), a.stride, w.depth, w.panel(p),
+        const int64_t block = p * w.panel_width;
+        for_tiles(rows, tallest_tile(width), [&](int64_t row, int height) {
+            table.tiles[(height - 1) * widest_panel + width - 1](a.at(0, row), a.stride, w.depth, w.panel(p),
                                                                 c.at(block, row), c.stride,
                                                                 bias ? bias + block * lanes<T> : nullptr);
         });

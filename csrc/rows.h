@@ -89,7 +89,7 @@ struct GateOrder {
 template <class T, class S>
 void pack_forward(Packed<T>& to, const S* w, GateOrder order, Range blocks) {
     for (int64_t block = blocks.begin; block < blocks.end; ++block) {
-        const int64_t step = to.width(block / panel_blocks) * lanes<T>;
+        const int64_t step = to.width(block / to.panel_width) * lanes<T>;
         const int64_t count = order.rows_in<T>(block);
         T* first = to.row(block, 0);
         for (int64_t lane = 0; lane < lanes<T>; ++lane) {
@@ -108,7 +108,7 @@ void pack_backward(Packed<T>& to, const S* w, GateOrder order, int64_t columns, 
             const int64_t block = k / lanes<T>, lane = k % lanes<T>;
             const S* row = lane < order.rows_in<T>(block) ? w + (order.first_row<T>(block) + lane) * columns : nullptr;
             for (int j = 0; j < to.width(p); ++j, out += lanes<T>)
-                store(out, row ? load_block<T>(row, p * panel_blocks + j, columns) : Vec<T>{});
+                store(out, row ? load_block<T>(row, p * to.panel_width + j, columns) : Vec<T>{});
         }
     }
 }

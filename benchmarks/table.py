@@ -1,0 +1,125 @@
+"""Write the tables of docs/speed.md from results/speed/cpu.json. With --check, only say whether they are up to date."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+RECORD, PAGE = ROOT / "results/speed/cpu.json", ROOT / "docs/speed.md"
+BEGIN, END = "<!-- speed -->", "<!-- /speed -->"
+
+
+def tables(found: dict) -> str:
+    """Everything between the marks."""
+    parts = [about(found), summary(found), *(group(g) for g in found["groups"]), memory(found["memory"])]
+    return "\n\n".join(part for part in parts if part)
+
+
+def about(found: dict) -> str:
+    peak, quick = found["peak"], " Without the compiled loops (`--quick`)." if found["quick"] else ""
+    return (
+        f"Measured {found['date']}: {found['cpu']} ({found['level']}), {found['threads']} threads; Python "
+        f"{found['python']}, torch {found['torch']}, ONNX Runtime {found['onnxruntime'] or 'not installed'}, lstmkit "
+        f"{found['lstmkit']}; seed {found['seed']}. Peak {peak['flops'] / 1e9:.0f} GFLOP/s ({peak['source']}; "
+        f"{peak['flops_after'] / 1e9:.0f} at the end of the run), memory "
+        f"{found['bandwidth']['bytes'] / 1e9:.1f} GB/s; load of the machine before the start {found['load']}.{quick}"
+    )
+
+
+def summary(found: dict) -> str:
+    lines = ["| case | against | geometric mean | least | target | |", "|---|---|--:|--:|--:|---|"]
+    for g in found["groups"]:
+        target = f"{g['target']:g}×" + (f", never under {g['floor']:g}×" if g["floor"] else "")
+        if "mean" in g:
+            against = " / ".join(g["against"])
+            cells = f"{against} | **{g['mean']:.2f}×** | {g['least']:.2f}× | {target} | {met(g)}"
+        else:
+            cells = f"{' / '.join(sorted({row.get('refused', 'no peer') for row in g['rows']}))} | – | – | {target} | –"
+        lines.append(f"| {g['title']} | {cells} |")
+    for share in found["of_peak"]:
+        kind = "forward" if share["group"] == "lstm-infer" else "training"
+        lines.append(
+            f"| LSTM {kind}, share of the FMA peak, H ≥ 128 and B ≥ 16 | the machine | **{share['mean']:.0%}** "
+            f"| {share['least']:.0%} | {share['target']:.0%} in each | {met(share)} |"
+        )
+    return "\n".join(lines)
+
+
+def met(result: dict) -> str:
+    return {True: "met", False: "**not met**", None: f"not judged, {result.get('partly')}"}[result["met"]]
+
+
+def group(g: dict) -> str:
+    """One table a group, one line for each case and peer."""
+    unit, scale = ("µs", 1e3) if g["group"] == "stream" else ("ms", 1.0)
+    heads = f"B×T×I×H | back end | ours, {unit} | against | theirs, {unit} | ratio | quartiles | GFLOP | MB "
+    heads += f"| limit by FMA, {unit} | by memory, {unit} | of the peak"
+    lines = [f"| {heads} |", "|---|---|--:|---|" + "--:|" * 8]
+    lines += [f"| {' | '.join(line)} |" for row in g["rows"] for line in case(row, scale)]
+    compiled = [str(side["compile_s"]) for row in g["rows"] for side in row["sides"].values() if "compile_s" in side]
+    after = f"\n\nCompiling took {', '.join(compiled)} s." if compiled else ""
+    return f"### {g['title']}\n\n" + "\n".join(lines) + after
+
+
+def case(row: dict, scale: float) -> list[list[str]]:
+    """The lines of one case."""
+    if "refused" in row:
+        return [[row["case"], row.get("backend", "–"), row["refused"], *["–"] * 9]]
+    limits = row["roofline"]
+    numbers = [limits["flops"] / 1e9, limits["bytes"] / 1e6, scale * limits["fma_ms"], scale * limits["memory_ms"]]
+    start = [row["case"], row["backend"], digits(scale * row["sides"]["ours"]["ms"])]
+    end = [*map(digits, numbers), f"{limits['of_peak']:.0%}"]
+    peers = [(name, side) for name, side in row["sides"].items() if name != "ours"]
+    return [
+        [*(start if k == 0 else [""] * 3), name, *peer(side, scale), *(end if k == 0 else [""] * 5)]
+        for k, (name, side) in enumerate(peers)
+    ]
+
+
+def peer(side: dict, scale: float) -> list[str]:
+    if "ratio" not in side:
+        return [side.get("refused", "–"), "–", "–"]
+    low, high = side["quartiles"]
+    return [digits(scale * side["ms"]), f"**{side['ratio']:.2f}**", f"{low:.2f}–{high:.2f}"]
+
+
+def digits(value: float) -> str:
+    """Three of them, never as a power of ten."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.2f}" if value >= 1 else f"{value:.4f}"
+
+
+def memory(rows: list[dict]) -> str:
+    if not rows:
+        return ""
+    lines = [
+        "| B×T×I×H | kept for the backward pass, ours, MB | torch.nn, MB | most at any time, ours, MB | torch.nn, MB |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        ours, theirs = row["sides"]["ours"], row["sides"]["torch.nn"]
+        numbers = [side[what] for what in ("saved", "peak") for side in (ours, theirs)]
+        lines.append(f"| {row['case']} | " + " | ".join(f"{n:.1f}" for n in numbers) + " |")
+    return "### Memory of an LSTM training step\n\n" + "\n".join(lines)
+
+
+def page(text: str) -> str:
+    """The page with its tables made anew."""
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    made = tables(json.loads(RECORD.read_text(encoding="utf-8"))) if RECORD.exists() else "Nothing recorded yet."
+    return f"{before}{BEGIN}\n{made}\n{END}{after}"
+
+
+def main() -> None:
+    """Rewrite the part of docs/speed.md between the two marks."""
+    text = PAGE.read_text(encoding="utf-8")
+    new = page(text)
+    if "--check" in sys.argv:
+        sys.exit(0 if new == text else "docs/speed.md is behind results/speed/cpu.json: run benchmarks/table.py")
+    PAGE.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
