@@ -33,8 +33,8 @@ double fma(int64_t rounds) {
     constexpr int chains = registers == 32 ? 24 : 12;
     Vec<float> sum[chains];
     for (int i = 0; i < chains; ++i) sum[i] = broadcast(1.0f + static_cast<float>(i));
-    Vec<float> factor = broadcast(0.999f), addend = broadcast(0.001f);
-    asm volatile("" : "+x"(factor), "+x"(addend));  // unknown to the compiler
+    volatile float unknown_factor = 0.999f, unknown_addend = 0.001f;  // to the compiler, which would know the result
+    const Vec<float> factor = broadcast<float>(unknown_factor), addend = broadcast<float>(unknown_addend);
     for (int64_t round = 0; round < rounds; ++round) {
 #pragma GCC unroll 32
         for (int i = 0; i < chains; ++i) sum[i] = sum[i] * factor + addend;

@@ -37,7 +37,7 @@ from torch.utils.checkpoint import checkpoint
 import cases
 from lstmkit import GRU, LSTM, RNN
 from lstmkit.cells import CELLS, CellSpec
-from lstmkit.ops import dispatch, native
+from lstmkit.ops import dispatch, native, native_library
 from lstmkit.ops.call import Call, Pass
 from lstmkit.ops.dispatch import BackendUnavailable
 from lstmkit.recurrent import RecurrentLayer
@@ -117,8 +117,7 @@ def raw(call: Call, saves: bool = True) -> tuple[Any, ...]:
     weights = [w for p in passes for w in p.params.values()]
     states = [s for p in passes for s in p.state]
     noise = [t for p in passes for t in [p.recurrent_mask, *(p.zoneout or ()), None, None][:3]]
-    options = (spec.bias, spec.peephole, spec.coupled, spec.layer_norm, call.recompute, *(p.reverse for p in passes))
-    key = [list(CELLS).index(spec.kind), spec.input_size, spec.hidden_size, spec.proj_size, *map(int, options)]
+    key = native_library._key(spec, tuple(p.reverse for p in passes), call.recompute)
     return call.x, weights, states, noise, call.lengths, [0.0] * 2 * len(passes), key, saves
 
 

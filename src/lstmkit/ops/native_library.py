@@ -32,18 +32,20 @@ def recurrent(
     return torch.ops.lstmkit.recurrent(*inputs, _key(spec, reverse, recompute), saves)
 
 
-# A graph holds no objects: which layer it is goes into it as whole numbers.
+# A graph holds no objects: which layer it is goes into it as whole numbers. The processor's vectors are among them, for
+# how much is saved depends on them, and compiled graphs are kept on disk.
+_vector_bytes = 0 if kernels.extension is None else 4 * kernels.extension.lanes(0)
 
 
 def _key(spec: CellSpec, reverse: tuple[bool, ...], recompute: bool) -> list[int]:
     sizes = (kernels.KINDS.index(spec.kind), spec.input_size, spec.hidden_size, spec.proj_size)
     options = (spec.bias, spec.peephole, spec.coupled, spec.layer_norm, recompute)
-    return [*sizes, *map(int, options), *map(int, reverse)]
+    return [_vector_bytes, *sizes, *map(int, options), *map(int, reverse)]
 
 
 @functools.lru_cache(maxsize=1024)
 def _spec(key: tuple[int, ...]) -> tuple[CellSpec, bool, tuple[bool, ...]]:
-    kind, inputs, units, projection, bias, peephole, coupled, norm, recompute, *reverse = key
+    _, kind, inputs, units, projection, bias, peephole, coupled, norm, recompute, *reverse = key
     spec = CellSpec(
         kernels.KINDS[kind], inputs, units, bool(bias), projection, bool(peephole), bool(coupled), bool(norm)
     )
