@@ -1007,3 +1007,13 @@ def test_on_a_gpu(name: str, backend: str) -> None:
         assert_close(output.cpu(), wanted, rtol=1e-8, atol=1e-10)
         got = {key: g.cpu() for key, g in gradients(layer, output, final).items()}
         assert_close(got, gradients(cpu, wanted, wanted_final), rtol=1e-8, atol=1e-10)
+
+
+def test_state_after_no_steps_is_a_copy() -> None:
+    """What is handed out can be changed without changing what was handed in."""
+    layer, given = LSTM(3, 5), (torch.zeros(1, 2, 5), torch.zeros(1, 2, 5))
+    with torch.no_grad():
+        _, final = layer(torch.zeros(0, 2, 3), given)
+        for state in final:
+            state.add_(1)
+    assert not any(state.any() for state in given)
