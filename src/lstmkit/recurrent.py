@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -385,9 +386,12 @@ class Stream:
             raise ValueError("a bidirectional layer cannot stream: its reversed direction sees the future")
         self.layer, self._state = layer, state
         self._stepper: Stepper | None = None
-        #: Shape and dtype of the steps that the stepper is for, or that there can be none for; the weights it has read.
+        #: Shape and dtype of the steps that the stepper is for, or that there can be none for; the weights it has
+        #: read, and those of them that torch counts the changes of.
         self._fits: tuple[torch.Size, torch.dtype] | None = None
-        self._read: list[tuple[Tensor | None, int]] = []
+        self._read: list[Tensor | None] = []
+        self._counted: list[Tensor] = []
+        self._versions: list[int] = []
         self._training = layer.training
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
@@ -448,12 +452,8 @@ class Stream:
     def _up_to_date(self) -> bool:
         """Whether mode and weights are those that the stepper was made with."""
         now = self.layer._parameters.values()
-        if self.layer.training != self._training or len(now) != len(self._read):
-            return False
-        for weight, (read, version) in zip(now, self._read, strict=True):
-            if weight is not read or _version(weight) != version:
-                return False
-        return True
+        same = len(now) == len(self._read) and all(map(operator.is_, now, self._read))
+        return same and self.layer.training == self._training and [w._version for w in self._counted] == self._versions
 
     @torch.no_grad()
     def _prepare(self, x: Tensor) -> None:
@@ -461,7 +461,9 @@ class Stream:
         layer, state = self.layer, self.state
         self.state = state
         self._fits, self._training = (x.shape, x.dtype), layer.training
-        self._read = [(weight, _version(weight)) for weight in layer._parameters.values()]
+        self._read = list(layer._parameters.values())
+        self._counted = [weight for weight in self._read if weight is not None and not weight.is_inference()]
+        self._versions = [weight._version for weight in self._counted]
         computed = len(layer._modules) > 0  # torch.nn.utils.parametrize: weights are functions of others
         random = layer.dropout or layer.zoneout or layer.recurrent_dropout or layer.weight_drop
         if computed or (layer.training and random) or _autocast_dtype(x) is not None or torch.compiler.is_compiling():
@@ -478,11 +480,6 @@ class Stream:
         time = 1 if self.layer.batch_first else 0
         output, self.state = self.layer(x.unsqueeze(time) if x.dim() == 2 else x, self.state)
         return output.squeeze(time) if x.dim() == 2 else output
-
-
-def _version(weight: Tensor | None) -> int:
-    """Grows with every change of a tensor that torch keeps count of."""
-    return 0 if weight is None or weight.is_inference() else weight._version
 
 
 def _stack(states: tuple[Tensor, ...]) -> Tensor:
