@@ -146,6 +146,7 @@ constexpr auto product_tiles(std::integer_sequence<int, Ids...>) {
 // Calls f(first row, height) over tiles of nearly equal height: 16 rows are 6 + 5 + 5, not 6 + 6 + 4.
 template <class F>
 void for_tiles(int64_t rows, int tallest, F&& f) {
+    if (rows <= tallest) return f(0, static_cast<int>(rows));  // divisions would be felt where there is little to do
     const int64_t tiles = ceil_div(rows, tallest);
     for (int64_t row = 0, left = tiles; left > 0; --left) {
         const int64_t height = ceil_div(rows - row, left);

@@ -88,13 +88,17 @@ struct GateOrder {
 // W (gates * units, depth), to be multiplied from the right by a row of gates' inputs: k runs over `depth`.
 template <class T, class S>
 void pack_forward(Packed<T>& to, const S* w, GateOrder order, Range blocks) {
+    constexpr int L = lanes<T>;
     for (int64_t block = blocks.begin; block < blocks.end; ++block) {
-        const int64_t step = to.width(block / to.panel_width) * lanes<T>;
-        const int64_t count = order.rows_in<T>(block);
-        T* first = to.row(block, 0);
-        for (int64_t lane = 0; lane < lanes<T>; ++lane) {
-            const S* row = w + (order.first_row<T>(block) + lane) * to.depth;
-            for (int64_t k = 0; k < to.depth; ++k) first[k * step + lane] = lane < count ? static_cast<T>(row[k]) : T(0);
+        const int64_t step = to.width(block / to.panel_width) * L, count = order.rows_in<T>(block);
+        const S* from = w + order.first_row<T>(block) * to.depth;
+        for (int64_t k = 0; k < to.depth; k += L) {
+            Vec<T> square[L];
+            for (int lane = 0; lane < L; ++lane)
+                square[lane] = lane < count ? load_block<T>(from + lane * to.depth, k / L, to.depth) : Vec<T>{};
+            transpose<T>(square);
+            T* at = to.row(block, k);
+            for (int64_t i = 0; i < std::min<int64_t>(L, to.depth - k); ++i) store(at + i * step, square[i]);
         }
     }
 }
@@ -129,15 +133,20 @@ void pack_vector(T* to, const S* from, GateOrder order, T otherwise = 0) {
 // From blocks over the gates with a row for each column of W, to W (gates * units, depth).
 template <class T, class S>
 void unpack_gradient(S* to, const T* from, int64_t share_size, int64_t shares, GateOrder order, int64_t depth, Range blocks) {
-    const int64_t rows = blocks_of<T>(depth) * lanes<T>;
+    constexpr int L = lanes<T>;
+    const int64_t rows = blocks_of<T>(depth) * L;
     for (int64_t block = blocks.begin; block < blocks.end; ++block) {
         const int64_t count = order.rows_in<T>(block);
         S* out = to + order.first_row<T>(block) * depth;
-        for (int64_t k = 0; k < depth; ++k) {
-            const T* at = from + (block * rows + k) * lanes<T>;
-            Vec<T> sum = load(at);
-            for (int64_t share = 1; share < shares; ++share) sum += load(at + share * share_size);
-            for (int64_t lane = 0; lane < count; ++lane) out[lane * depth + k] = static_cast<S>(sum[lane]);
+        for (int64_t k = 0; k < depth; k += L) {
+            Vec<T> square[L];
+            for (int i = 0; i < L; ++i) {
+                const T* at = from + (block * rows + k + i) * L;
+                square[i] = load(at);
+                for (int64_t share = 1; share < shares; ++share) square[i] += load(at + share * share_size);
+            }
+            transpose<T>(square);
+            for (int64_t lane = 0; lane < count; ++lane) store_block<T>(out + lane * depth, k / L, depth, square[lane]);
         }
     }
 }

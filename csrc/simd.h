@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -91,6 +92,39 @@ inline T sum_of_lanes(Vec<T> v) {
     T sum = 0;
     for (int lane = 0; lane < lanes<T>; ++lane) sum += v[lane];
     return sum;
+}
+
+// Lanes of a and b in turns: those of the lower halves, then those of the upper ones.
+template <class T, std::size_t... Is>
+inline void interleave(Vec<T>& a, Vec<T>& b, std::index_sequence<Is...>) {
+    constexpr int L = lanes<T>;
+#if defined(__clang__) || __GNUC__ >= 12
+    const Vec<T> low = __builtin_shufflevector(a, b, static_cast<int>(Is / 2 + Is % 2 * L)...);
+    b = __builtin_shufflevector(a, b, static_cast<int>(L / 2 + Is / 2 + Is % 2 * L)...);
+    a = low;
+#else
+    const Vec<T> x = a, y = b;
+    ((a[Is] = Is % 2 ? y[Is / 2] : x[Is / 2], b[Is] = Is % 2 ? y[L / 2 + Is / 2] : x[L / 2 + Is / 2]), ...);
+#endif
+}
+
+// A square of numbers, a row in each vector: rows become columns. Interleaving the two halves of the rows as often as
+// halves can be taken is a transposition.
+template <class T>
+inline void transpose(Vec<T> (&rows)[lanes<T>]) {
+    constexpr int L = lanes<T>;
+#pragma GCC unroll 4
+    for (int half = 1; half < L; half *= 2) {
+        Vec<T> next[L];
+#pragma GCC unroll 8
+        for (int i = 0; i < L / 2; ++i) {
+            next[2 * i] = rows[i];
+            next[2 * i + 1] = rows[i + L / 2];
+            interleave<T>(next[2 * i], next[2 * i + 1], std::make_index_sequence<L>{});
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < L; ++i) rows[i] = next[i];
+    }
 }
 
 // e^r - 1 = r + r² q(r) for |r| <= ln 2 / 2. The coefficients are a Chebyshev fit of q made for this file with mpmath
