@@ -1,7 +1,6 @@
 // The Python module lstmkit._native: picks the kernels for this processor and hands calls over, without the GIL.
 //
-// Tensors come as addresses (Tensor.data_ptr()), so that neither this file nor the kernels depend on torch. Sizes, types
-// and strides are checked in ops/native.py, which is the only caller; what would write past the end is checked here again.
+// native_kernels.py is the only caller. Neither this file nor the kernels are linked against torch: see tensor.h.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
@@ -12,11 +11,10 @@
 #include <string>
 #include <vector>
 
+#include "arguments.h"
 #include "pages.h"
 #include "pool.h"
 #include "problem.h"
-
-namespace nb = nanobind;
 
 namespace lstmkit {
 namespace portable { extern const Kernels kernels; }
@@ -51,33 +49,11 @@ std::vector<const Kernels*> able() {
 
 const Kernels* kernels = able().front();
 
-// Numbers handed over by Python, read in order.
-class Reader {
-public:
-    explicit Reader(const std::vector<int64_t>& numbers) : numbers_(numbers) {}
-    int64_t number() {
-        if (next_ == numbers_.size()) throw std::invalid_argument("lstmkit._native: too few numbers for a pass");
-        return numbers_[next_++];
-    }
-    void* address() { return reinterpret_cast<void*>(static_cast<uintptr_t>(number())); }
-    Steps steps() {
-        Steps s;
-        s.data = address();
-        s.step = number();
-        s.row = number();
-        return s;
-    }
-
-private:
-    const std::vector<int64_t>& numbers_;
-    std::size_t next_ = 0;
-};
-
 // One layer: what does not change from call to call.
 class Layer {
 public:
     Layer(int cell, int storage, int64_t inputs, int64_t units, int64_t projection, bool peephole, bool coupled, bool layer_norm,
-          bool recompute, const std::vector<bool>& reverse) {
+          bool recompute, const std::vector<bool>& reverse, const std::vector<int>& weights) {
         p_.cell = static_cast<Cell>(cell);
         p_.storage = static_cast<Storage>(storage);
         p_.inputs = inputs;
@@ -91,6 +67,7 @@ public:
         p_.passes = static_cast<int>(reverse.size());
         if (p_.passes < 1 || p_.passes > 2) throw std::invalid_argument("lstmkit._native: one pass or two");
         for (int i = 0; i < p_.passes; ++i) p_.pass[i].reverse = reverse[i];
+        for (int weight : weights) named_.push_back(static_cast<Weight>(weight));
     }
 
     // Numbers that forward leaves for backward: (of each call, of each row of saved ones).
@@ -100,91 +77,52 @@ public:
         return nb::make_tuple(kernels->saved_head(p), kernels->saved_row(p));
     }
 
-    void forward(const std::vector<int64_t>& call, const std::vector<std::vector<int64_t>>& passes,
-                 const std::vector<double>& zoneout) const {
-        Problem p = read_call(call, zoneout);
-        for (int i = 0; i < p.passes; ++i) read_pass(Reader(passes.at(i)), p.pass[i]);
+    // `inputs`: x, weights, states, noise, lengths, shares, as native_kernels.Inputs has them.
+    void forward(nb::handle inputs, int threads, nb::handle output, nb::handle h, nb::handle c, nb::handle saved) const {
+        Arguments arguments = read(inputs, threads);
+        arguments.read_results(output, h, c);
+        arguments.read_saved(saved);
         nb::gil_scoped_release release;
-        kernels->forward(p);
+        kernels->forward(arguments.problem);
     }
 
-    void gradients(const std::vector<int64_t>& call, const std::vector<std::vector<int64_t>>& passes,
-                  const std::vector<double>& zoneout) const {
-        Problem p = read_call(call, zoneout);
-        for (int i = 0; i < p.passes; ++i) {
-            Reader reader = read_pass(Reader(passes.at(i)), p.pass[i]);
-            Pass& pass = p.pass[i];
-            pass.d_output = reader.steps();
-            for (const void*& d : pass.d_final) d = reader.address();
-            pass.dx = reader.steps();
-            for (void*& d : pass.d_weights) d = reader.address();
-            for (void*& d : pass.d_state) d = reader.address();
-        }
+    void gradients(nb::handle inputs, int threads, nb::handle output, nb::handle saved, nb::handle given, nb::handle dx,
+                   nb::handle d_weights, nb::handle d_states) const {
+        Arguments arguments = read(inputs, threads);
+        arguments.read_output(output);
+        arguments.read_saved(saved);
+        arguments.read_gradients(named_, Items(given), Items(dx), Items(d_weights), Items(d_states));
         nb::gil_scoped_release release;
-        kernels->backward(p);
+        kernels->backward(arguments.problem);
     }
 
-    Problem one_step(int64_t batch, int threads, const std::vector<int64_t>& pass, const std::vector<double>& zoneout) const {
-        Problem p = p_;
-        p.steps = 1;
-        p.batch = batch;
-        p.threads = threads;
-        read_pass(Reader(pass), p.pass[0]);
-        set_zoneout(p, zoneout);
-        return p;
+    Arguments read(nb::handle inputs, int threads) const {
+        const Items in(inputs);
+        if (in.count != 6) throw std::invalid_argument("lstmkit._native: expected six inputs");
+        Arguments arguments(p_);
+        arguments.read_input(in[0], in[4], threads);
+        arguments.read_passes(named_, Items(in[1]), Items(in[2]), Items(in[3]), Items(in[5]));
+        return arguments;
     }
 
 private:
-    static void set_zoneout(Problem& p, const std::vector<double>& shares) {
-        for (std::size_t i = 0; i < shares.size() && i < 4; ++i) {
-            Zoneout& z = p.pass[i / 2].zoneout[i % 2];
-            z.on = z.on || shares[i] != 0;
-            z.share = shares[i];
-        }
-    }
-
-    Problem read_call(const std::vector<int64_t>& numbers, const std::vector<double>& zoneout) const {
-        Problem p = p_;
-        Reader reader(numbers);
-        p.steps = reader.number();
-        p.batch = reader.number();
-        p.threads = static_cast<int>(reader.number());
-        p.lengths = static_cast<const int64_t*>(reader.address());
-        p.x = reader.steps();
-        for (int64_t i = 0; p.lengths && i < p.batch; ++i) {
-            if (p.lengths[i] < 0 || p.lengths[i] > p.steps)
-                throw std::invalid_argument("lengths must be in 0.." + std::to_string(p.steps) + ", got " + std::to_string(p.lengths[i]));
-        }
-        set_zoneout(p, zoneout);
-        return p;
-    }
-
-    // The order of the numbers of a pass is that of ops/native.py.
-    static Reader read_pass(Reader reader, Pass& pass) {
-        for (const void*& weight : pass.weights) weight = reader.address();
-        for (const void*& state : pass.state) state = reader.address();
-        pass.mask = reader.address();
-        for (Zoneout& z : pass.zoneout) {
-            z.mask = reader.address();
-            z.on = z.on || z.mask;
-        }
-        pass.output = reader.steps();
-        for (void*& state : pass.final_state) state = reader.address();
-        pass.saved = reader.address();
-        return reader;
-    }
-
     Problem p_;
+    std::vector<Weight> named_;  // the weights of a pass, in the order in which they come
 };
 
-// A stack that runs step by step. `batch` and the passes are those of Layer.forward, without outputs.
+// A stack that runs step by step.
 class Stack {
 public:
-    Stack(const std::vector<const Layer*>& layers, int64_t batch, int threads, const std::vector<std::vector<int64_t>>& passes,
-          const std::vector<double>& zoneout, bool residual) {
+    // `inputs`: of each layer those of one step; only weights, states and noise are read.
+    Stack(const std::vector<const Layer*>& layers, nb::handle inputs, int threads, bool residual) {
+        const Items each(inputs);
+        if (layers.empty() || each.count != layers.size()) throw std::invalid_argument("lstmkit._native: a stack needs a layer, and each its inputs");
+        std::vector<Arguments> arguments;
         std::vector<Problem> problems;
-        for (std::size_t i = 0; i < layers.size(); ++i) problems.push_back(layers[i]->one_step(batch, threads, passes.at(i), zoneout));
-        if (problems.empty()) throw std::invalid_argument("lstmkit._native: a stack needs a layer");
+        for (std::size_t i = 0; i < layers.size(); ++i) {
+            arguments.push_back(layers[i]->read(each[i], threads));
+            problems.push_back(arguments.back().problem);
+        }
         stepper_ = kernels->stepper(problems, residual);
     }
 
@@ -270,14 +208,15 @@ NB_MODULE(_native, m) {
     m.def("borrowed", &borrowed, nb::rv_policy::reference);
     m.def("fma_peak", &fma_peak, nb::arg("threads"), nb::arg("seconds") = 0.2,
           "Floating-point operations a second (float32) that `threads` threads reach with nothing but multiply-adds.");
+    m.def("know_tensors", &know_tensors);
+    m.def("use_exchange", &use_exchange, "Read tensors by DLPack's exchange interface or by their attributes; says whether by the first.");
     nb::class_<Layer>(m, "Layer")
-        .def(nb::init<int, int, int64_t, int64_t, int64_t, bool, bool, bool, bool, const std::vector<bool>&>())
+        .def(nb::init<int, int, int64_t, int64_t, int64_t, bool, bool, bool, bool, const std::vector<bool>&, const std::vector<int>&>())
         .def("saved", &Layer::saved)
-        .def("forward", &Layer::forward)
+        .def("forward", &Layer::forward, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none())
         .def("gradients", &Layer::gradients);
     nb::class_<Stack>(m, "Stack")
-        .def(nb::init<const std::vector<const Layer*>&, int64_t, int, const std::vector<std::vector<int64_t>>&,
-                      const std::vector<double>&, bool>())
+        .def(nb::init<const std::vector<const Layer*>&, nb::handle, int, bool>())
         .def("step", &Stack::step)
         .def("state", &Stack::state);
 }

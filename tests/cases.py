@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lstmkit.cells import CELLS, CellSpec
 from lstmkit.ops import dispatch
-from lstmkit.ops.call import Call, Pass, Result, Zoneout
+from lstmkit.ops.call import Call, Pass, PassResult, Result, Zoneout
 from lstmkit.recurrent import _MERGES, RecurrentLayer
 
 # Tensors of a few numbers: a second thread only waits for the first, ten times as long where the cores are busy.
@@ -108,19 +108,19 @@ def leaves(call: Call) -> dict[str, Tensor]:
     return named
 
 
-def values(call: Call, results: list[Result]) -> dict[str, Tensor]:
+def values(call: Call, result: Result) -> dict[str, Tensor]:
     """Outputs, final states and traces by name."""
     named: dict[str, Tensor] = {}
-    for i, result in enumerate(results):
-        named[f"{i}.output"] = result.output
-        named |= {f"{i}.final {name}": s for name, s in zip(call.spec.cell.states, result.state, strict=True)}
-        named |= {f"{i}.trace {name}": gate for name, gate in (result.trace or {}).items()}
+    for i, one in enumerate(result.passes()):
+        named[f"{i}.output"] = one.output
+        named |= {f"{i}.final {name}": s for name, s in zip(call.spec.cell.states, one.state, strict=True)}
+        named |= {f"{i}.trace {name}": gate for name, gate in (one.trace or {}).items()}
     return named
 
 
-def with_gradients(call: Call, results: list[Result]) -> dict[str, Tensor]:
+def with_gradients(call: Call, result: Result) -> dict[str, Tensor]:
     """:func:`values`, and the gradient of an uneven sum of them with respect to each of :func:`leaves`."""
-    out, inputs = values(call, results), leaves(call)
+    out, inputs = values(call, result), leaves(call)
     gradients = torch.autograd.grad(uneven_sum(out.values()), list(inputs.values()), materialize_grads=True)
     out |= {f"gradient of {name}": g for name, g in zip(inputs, gradients, strict=True)}
     return {name: value.detach() for name, value in out.items()}
@@ -133,7 +133,7 @@ def uneven_sum(tensors: Any) -> Tensor:
     ).sum()
 
 
-def alone(call: Call) -> list[Result]:
+def alone(call: Call) -> Result:
     """What a call means, said without lengths and without a reversed direction.
 
     Every sequence is cut to its length and run by itself, forwards, by the reference; for a reversed pass the cut
@@ -147,11 +147,11 @@ def alone(call: Call) -> list[Result]:
         state = tuple(torch.cat(parts) for parts in zip(*(row.state for row in rows), strict=True))
         traces = [row.trace or {} for row in rows]
         trace = {name: torch.cat([t[name] for t in traces], dim=1) for name in traces[0]}
-        results.append(Result(torch.cat([row.output for row in rows], dim=1), state, trace if call.trace else None))
-    return results
+        results.append(PassResult(torch.cat([row.output for row in rows], dim=1), state, trace if call.trace else None))
+    return Result.of(results)
 
 
-def _one_row(call: Call, p: Pass, b: int, length: int) -> Result:
+def _one_row(call: Call, p: Pass, b: int, length: int) -> PassResult:
     def cut(steps: Tensor) -> Tensor:
         steps = steps[:length, b : b + 1]
         return steps.flip(0) if p.reverse else steps
@@ -165,9 +165,9 @@ def _one_row(call: Call, p: Pass, b: int, length: int) -> Result:
     if p.zoneout is not None:
         zoneout = tuple(cut(z) if isinstance(z, Tensor) else z for z in p.zoneout)
     one = Pass(p.params, tuple(s[b : b + 1] for s in p.state), False, mask, zoneout)
-    (result,) = dispatch.run(Call(call.spec, cut(call.x), (one,), None, call.trace), "reference")
+    (result,) = dispatch.run(Call(call.spec, cut(call.x), (one,), None, call.trace), "reference").passes()
     trace = {name: pad(gate) for name, gate in result.trace.items()} if result.trace is not None else None
-    return Result(pad(result.output), result.state, trace)
+    return PassResult(pad(result.output), result.state, trace)
 
 
 def able() -> tuple[str, ...]:

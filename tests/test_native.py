@@ -185,8 +185,8 @@ def test_every_instruction_set(isa: str, spec: CellSpec, dtype: torch.dtype) -> 
 def test_bfloat16_is_only_rounded_once(isa: str) -> None:
     """Outputs are those of float32 arithmetic on the same numbers, rounded: the state is not rounded at every step."""
     call = build(lstm(), 40, 3, dtype=torch.bfloat16)
-    wide = dispatch.run(to(call, torch.float32), "native")[0].output
-    got = dispatch.run(call, "native")[0].output
+    wide = dispatch.run(to(call, torch.float32), "native").output
+    got = dispatch.run(call, "native").output
     assert got.dtype == torch.bfloat16
     assert_close(got.float(), wide, rtol=2**-8, atol=1e-6)
 
@@ -303,9 +303,9 @@ def test_threads_may_change_before_backward(recompute: bool) -> None:
         wanted = answers(call)
         for there, back in ((count, 1), (1, count), (2, 5)):
             with threads(there):
-                results = dispatch.run(call, "native")
+                result = dispatch.run(call, "native")
             with threads(back):
-                assert_near(cases.with_gradients(call, results), wanted, torch.float64)
+                assert_near(cases.with_gradients(call, result), wanted, torch.float64)
 
 
 def test_more_threads_than_work() -> None:
@@ -368,12 +368,12 @@ def forked_example() -> tuple[Call, Tensor, Callable[[], None]]:
     """A call, its output, and a check that two threads come to the same."""
     call = build(CellSpec("lstm", 5, 65), 20, 6)
     with torch.no_grad():
-        wanted = dispatch.run(call, "native")[0].output
+        wanted = dispatch.run(call, "native").output
 
     def check() -> None:
         with threads(2), torch.no_grad():
             for _ in range(5):
-                assert_close(dispatch.run(call, "native")[0].output, wanted)
+                assert_close(dispatch.run(call, "native").output, wanted)
 
     return call, wanted, check
 
@@ -422,7 +422,7 @@ class TestFork:
 
             def __getitem__(self, _: int) -> Tensor:
                 with threads(2), torch.no_grad():
-                    return dispatch.run(call, "native")[0].output
+                    return dispatch.run(call, "native").output
 
         for batch in torch.utils.data.DataLoader(Rows(), num_workers=2, multiprocessing_context="fork", timeout=60):
             assert_close(batch[0], wanted)
@@ -522,7 +522,7 @@ def test_nan_stays_in_its_sequence(isa: str, spec: CellSpec, bad: float) -> None
     others = [0, 1, 2, 4, 5, 6]
     outputs, gradients = [], []
     for c in (call, spoilt):
-        forward, backward = dispatch.run(c, "native")
+        forward, backward = dispatch.run(c, "native").passes()
         outputs.append((forward.output, backward.output))
         sums = [cases.uneven_sum([r.output[:, others], *(s[others] for s in r.state)]) for r in (forward, backward)]
         gradients.append(torch.autograd.grad(sums, c.x)[0][:, others])
@@ -688,11 +688,11 @@ def test_lengths_changed_in_place() -> None:
     """A caller who uses one tensor of lengths again gets the gradients of the old ones, or an error."""
     call = build(lstm(), 5, 3, [5, 2, 4])
     wanted = answers(call)
-    results = dispatch.run(call, "native")
+    result = dispatch.run(call, "native")
     assert call.lengths is not None
     call.lengths.copy_(torch.tensor([1, 5, 5]))
     with contextlib.suppress(RuntimeError):
-        assert_close(cases.with_gradients(call, results), wanted, rtol=0, atol=0)
+        assert_close(cases.with_gradients(call, result), wanted, rtol=0, atol=0)
 
 
 def test_output_changed_in_place() -> None:

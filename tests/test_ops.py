@@ -119,13 +119,13 @@ def test_nothing_to_do(spec: CellSpec, backend: str, shape: tuple[int, int]) -> 
         call = cases.make_call(spec, *shape, lengths, (False, True))
         if not runs(call, backend):
             continue
-        results = dispatch.run(call, backend)
-        for p, result in zip(call.passes, results, strict=True):
+        together = dispatch.run(call, backend)
+        for p, result in zip(call.passes, together.passes(), strict=True):
             assert result.output.shape == (*shape, spec.output_size)
             assert_close(result.state, p.state, rtol=0, atol=0)
         assert all(
             (gradient == 0).all()
-            for name, gradient in cases.with_gradients(call, results).items()
+            for name, gradient in cases.with_gradients(call, together).items()
             if "gradient of" in name and "initial" not in name
         )
 
@@ -267,7 +267,7 @@ def test_zoneout(spec: CellSpec, backend: str) -> None:
     keep = with_zoneout(call, lambda p: tuple(torch.ones(4, *s.shape, dtype=s.dtype) for s in p.state))
     if not runs(keep, backend):
         return
-    for p, result in zip(keep.passes, dispatch.run(keep, backend), strict=True):
+    for p, result in zip(keep.passes, dispatch.run(keep, backend).passes(), strict=True):
         assert_close(result.state, p.state, **LAST_DIGITS)
     plain = states_and_outputs(call, "reference")
     for off in (
@@ -278,8 +278,8 @@ def test_zoneout(spec: CellSpec, backend: str) -> None:
 
     one_step = cases.make_call(spec, 1, 3)
     shares = [0.25, 0.75][: len(spec.state_sizes)]
-    (mixed,) = dispatch.run(with_zoneout(one_step, lambda p: tuple(shares)), backend)
-    (new,) = dispatch.run(one_step, "reference")
+    (mixed,) = dispatch.run(with_zoneout(one_step, lambda p: tuple(shares)), backend).passes()
+    (new,) = dispatch.run(one_step, "reference").passes()
     for k, old, s, result in zip(shares, one_step.passes[0].state, new.state, mixed.state, strict=True):
         assert_close(result, k * old + (1 - k) * s, **LAST_DIGITS)
     assert_close(mixed.output[0], mixed.state[0], rtol=0, atol=0)
@@ -296,9 +296,9 @@ def test_contract_of_traces(spec: CellSpec, backend: str, directions: tuple[bool
     call = noisy(cases.make_call(spec, 5, 4, [3, 0, 5, 1], directions, trace=True))
     if not runs(call, backend):
         return
-    results = dispatch.run(call, backend)
-    assert_close(cases.with_gradients(call, results), cases.with_gradients(call, cases.alone(call)), **LAST_DIGITS)
-    for result in results:
+    together = dispatch.run(call, backend)
+    assert_close(cases.with_gradients(call, together), cases.with_gradients(call, cases.alone(call)), **LAST_DIGITS)
+    for result in together.passes():
         assert result.trace is not None
         assert list(result.trace) == list(dict.fromkeys([*spec.cell.gates, *spec.cell.states]))
         assert_close(result.trace[spec.cell.states[0]], result.output, rtol=0, atol=0)
@@ -311,7 +311,7 @@ def test_trace_keeps_the_equations(spec: CellSpec, backend: str) -> None:
     call = cases.make_call(spec, 6, 3, directions=(False, True), trace=True)
     if not runs(call, backend):
         return
-    for p, result in zip(call.passes, dispatch.run(call, backend), strict=True):
+    for p, result in zip(call.passes, dispatch.run(call, backend).passes(), strict=True):
         assert result.trace is not None
         t = {name: gate.flip(0) if p.reverse else gate for name, gate in result.trace.items()}
         before = {
@@ -338,8 +338,8 @@ def test_trace_keeps_the_equations(spec: CellSpec, backend: str) -> None:
 @SPECS
 def test_trace_of_nothing(spec: CellSpec) -> None:
     """With no steps there is an empty trace of every gate and state, each as wide as ever."""
-    some = dispatch.run(cases.make_call(spec, 1, 2, trace=True))[0].trace
-    none = dispatch.run(cases.make_call(spec, 0, 2, trace=True))[0].trace
+    some = dispatch.run(cases.make_call(spec, 1, 2, trace=True)).passes()[0].trace
+    none = dispatch.run(cases.make_call(spec, 0, 2, trace=True)).passes()[0].trace
     assert some is not None
     assert none is not None
     assert {name: gate.shape[1:] for name, gate in none.items()} == {

@@ -20,11 +20,12 @@ from lstmkit.ops.call import Call, Pass, Result, Stepper
 
 LayerState = Tensor | tuple[Tensor, ...]
 
+#: What comes of the two directions, which lie side by side in the last dimension.
 _MERGES = {
-    "concat": lambda both: torch.cat(both, dim=-1),
-    "sum": lambda both: both[0] + both[1],
-    "mean": lambda both: (both[0] + both[1]) / 2,
-    "mul": lambda both: both[0] * both[1],
+    "concat": lambda both: both,
+    "sum": lambda both: torch.add(*both.chunk(2, -1)),
+    "mean": lambda both: torch.add(*both.chunk(2, -1)) / 2,
+    "mul": lambda both: torch.mul(*both.chunk(2, -1)),
 }
 
 
@@ -206,9 +207,9 @@ class RecurrentLayer(nn.Module):
         """
         output, final, results = self._run(x, state, lengths, trace=True)
         gates = {
-            (layer, direction): {name: g.transpose(0, 1) for name, g in (result.trace or {}).items()}
-            for layer, passes in enumerate(results)
-            for direction, result in enumerate(passes)
+            (layer, direction): {name: g.transpose(0, 1) for name, g in trace.items()}
+            for layer, result in enumerate(results)
+            for direction, trace in enumerate(result.traces or ())
         }
         output = output if x.dim() == 3 else output.unsqueeze(0 if self.batch_first else 1)
         return Trace(output if self.batch_first else output.transpose(0, 1), final, gates)
@@ -240,33 +241,26 @@ class RecurrentLayer(nn.Module):
 
     def _run(
         self, x: Tensor, state: LayerState | None, lengths: Tensor | Sequence[int] | None, trace: bool = False
-    ) -> tuple[Tensor, LayerState, list[list[Result]]]:
+    ) -> tuple[Tensor, LayerState, list[Result]]:
         steps, lengths, one = self._check_input(x, lengths)
         initial = self._initial_state(state, steps, one)
-        results: list[list[Result]] = []
+        results: list[Result] = []
         for layer in range(self.num_layers):
-            passes = dispatch.run(self._call(layer, steps, initial, lengths, trace), self.backend)
-            merged = self._merge(passes)
+            result = dispatch.run(self._call(layer, steps, initial, lengths, trace), self.backend)
+            merged = _MERGES[self.merge](result.output) if self.bidirectional else result.output
             if self.residual and layer > 0:
                 merged = merged + steps
             steps = merged
             if self.dropout and layer < self.num_layers - 1:
                 steps = F.dropout(steps, self.dropout, self.training)
-            results.append(passes)
-        final = tuple(_stack(parts) for parts in zip(*(r.state for passes in results for r in passes), strict=True))
+            results.append(result)
+        final = tuple(_joined(parts) for parts in zip(*(r.state for r in results), strict=True))
         output = steps
         if one:
             output, final = output.squeeze(1), tuple(s.squeeze(1) for s in final)
         elif self.batch_first:
             output = output.transpose(0, 1)
         return output, final[0] if len(final) == 1 else final, results
-
-    def _merge(self, passes: list[Result]) -> Tensor:
-        if not self.bidirectional:
-            return passes[0].output
-        if self.merge == "concat" and passes[0].joined is not None:
-            return passes[0].joined
-        return _MERGES[self.merge]([result.output for result in passes])
 
     def _call(self, layer: int, x: Tensor, initial: list[State], lengths: Tensor | None, trace: bool) -> Call:
         """What ``layer`` asks of a back end. ``initial``: the states of all layers and directions."""
@@ -296,12 +290,14 @@ class RecurrentLayer(nn.Module):
         return replace(p, params=params, recurrent_mask=mask, zoneout=zoneout)
 
     def _weights(self, layer: int, direction: int) -> dict[str, Tensor]:
-        return {name: self._weight(own) for name, own in self._names[layer, direction]}
-
-    def _weight(self, name: str) -> Tensor:
         # By attribute where it is no parameter of ours: torch.nn.utils.parametrize puts a property in its place.
-        weight = self._parameters.get(name)
-        return getattr(self, name) if weight is None else weight
+        have: dict[str, Any] = self._parameters
+        return {name: have[own] if own in have else getattr(self, own) for name, own in self._names[layer, direction]}
+
+    def _weight(self) -> Tensor:
+        """One of them, whose dtype and device are everyone's."""
+        weight = self._parameters.get("weight_ih_l0")
+        return self._weights(0, 0)["weight_ih"] if weight is None else weight
 
     # ---- checks --------------------------------------------------------------------------------------------------
 
@@ -313,7 +309,7 @@ class RecurrentLayer(nn.Module):
             raise ValueError(f"expected {self.input_size} features in the last dimension, got shape {tuple(x.shape)}")
         if not x.is_floating_point():
             raise ValueError(f"expected floating-point input, got {x.dtype}")
-        weight = self._weight("weight_ih_l0")
+        weight = self._weight()
         if x.dtype != weight.dtype and _autocast_dtype(x) is None:
             raise ValueError(f"input is {x.dtype}, the weights are {weight.dtype}: convert one of them")
         one = x.dim() == 2
@@ -335,9 +331,10 @@ class RecurrentLayer(nn.Module):
     def _initial_state(self, state: LayerState | None, steps: Tensor, one: bool) -> list[State]:
         """A state for every layer and direction, as a cell has it: ``(B, size)`` tensors."""
         rows, batch, sizes = self.num_layers * self.num_directions, steps.shape[1], self.specs[0].state_sizes
-        dtype = self._weight("weight_ih_l0").dtype
+        dtype = self._weight().dtype
         if state is None:
-            return [tuple(steps.new_zeros(batch, size, dtype=dtype) for size in sizes)] * rows
+            zeros = {size: steps.new_zeros(batch, size, dtype=dtype) for size in set(sizes)}
+            return [tuple(zeros[size] for size in sizes)] * rows
         shapes = [(rows, batch, size) for size in sizes]
         given = (state,) if isinstance(state, Tensor) else tuple(state)
         if one:
@@ -482,8 +479,8 @@ class Stream:
         return output.squeeze(time) if x.dim() == 2 else output
 
 
-def _stack(states: tuple[Tensor, ...]) -> Tensor:
-    return states[0].unsqueeze(0) if len(states) == 1 else torch.stack(states)
+def _joined(states: tuple[Tensor, ...]) -> Tensor:
+    return states[0] if len(states) == 1 else torch.cat(states)
 
 
 def _share(name: str, value: float) -> float:

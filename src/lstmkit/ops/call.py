@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
-from lstmkit.cells import CellSpec, Params, State
+from lstmkit.cells import CellSpec, Gates, Params, State
 
 Zoneout = tuple[float | Tensor, ...]
 
@@ -54,21 +56,45 @@ class Call:
     recompute: bool = False
 
 
-@dataclass(frozen=True)
-class Result:
+class PassResult(NamedTuple):
     """What one pass gives.
 
     Attributes:
         output: ``(T, B, P)``, zero past a sequence's end.
-        state: The state after each sequence's own last step (reversed: its first).
+        state: The state after each sequence's own last step (reversed: its first), ``(B, size)`` each.
         trace: Gates, ``"hidden"`` and ``"cell"`` by name, ``(T, B, size)`` each, zero past the end; if asked for.
-        joined: All passes' outputs side by side, ``(T, B, D·P)``, where the back end has them so.
     """
 
     output: Tensor
     state: State
-    trace: dict[str, Tensor] | None = None
-    joined: Tensor | None = None
+    trace: Gates | None = None
+
+
+class Result(NamedTuple):
+    """What a layer gives, its passes side by side.
+
+    Attributes:
+        output: ``(T, B, D·P)``.
+        state: ``(D, B, size)`` for each of the cell's states.
+        traces: One a pass, if asked for.
+    """
+
+    output: Tensor
+    state: State
+    traces: tuple[Gates, ...] | None = None
+
+    @staticmethod
+    def of(passes: Sequence[PassResult]) -> Result:
+        output = passes[0].output if len(passes) == 1 else torch.cat([p.output for p in passes], -1)
+        state = tuple(torch.stack(parts) for parts in zip(*(p.state for p in passes), strict=True))
+        traces = tuple(p.trace for p in passes if p.trace is not None)
+        return Result(output, state, traces or None)
+
+    def passes(self) -> list[PassResult]:
+        count = self.state[0].shape[0]
+        outputs = self.output.chunk(count, dim=-1)
+        traces = self.traces or (None,) * count
+        return [PassResult(outputs[i], tuple(s[i] for s in self.state), traces[i]) for i in range(count)]
 
 
 class Stepper(Protocol):
@@ -95,6 +121,4 @@ class Backend(Protocol):
         """Why this back end cannot run the call, or ``None`` if it can."""
         ...
 
-    def run(self, call: Call) -> list[Result]:
-        """One result for each pass."""
-        ...
+    def run(self, call: Call) -> Result: ...

@@ -45,8 +45,8 @@ def candidates(call: Call, wanted: str = "auto") -> list[Candidate]:
     return [Candidate(name, refusal, refusal is None and name == chosen) for name, refusal in refusals.items()]
 
 
-def run(call: Call, wanted: str = "auto") -> list[Result]:
-    """Compute ``call`` on the back end ``wanted``: one result a pass.
+def run(call: Call, wanted: str = "auto") -> Result:
+    """Compute ``call`` on the back end ``wanted``.
 
     Raises:
         BackendUnavailable: The back end asked for by name cannot; it says why. There is no silent fallback.

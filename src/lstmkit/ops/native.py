@@ -59,7 +59,7 @@ def _say_once() -> None:
     )
 
 
-def run(call: Call) -> list[Result]:
+def run(call: Call) -> Result:
     spec, reverse = call.spec, tuple(p.reverse for p in call.passes)
     if not kernels.is_plain(call.x):
         inputs = _inputs(call, list(spec.parameter_shapes()))
@@ -72,11 +72,7 @@ def run(call: Call) -> list[Result]:
             output, h, c = _Recurrence.apply(layer, inputs[3:], len(inputs.weights), *leaves)
         else:
             output, h, c, _ = kernels.forward(layer, inputs, False)
-    lstm = spec.kind == "lstm"
-    if len(reverse) == 1:
-        return [Result(output, (h[0], c[0]) if lstm else (h[0],))]
-    outputs = output.split(spec.output_size, dim=-1)
-    return [Result(o, (h[i], c[i]) if lstm else (h[i],), joined=output) for i, o in enumerate(outputs)]
+    return Result(output, (h,) if c is None or spec.kind != "lstm" else (h, c))
 
 
 def _inputs(call: Call, names: Sequence[str]) -> Inputs:
@@ -134,14 +130,9 @@ class Stepper:
         first = calls[0]
         self.batch, self.dtype = first.x.shape[1], first.x.dtype
         self.layers = [kernels.layer_for(call.spec, (False,), False, self.dtype) for call in calls]
-        numbers = [
-            kernels.stepper_numbers(layer, _inputs(call, layer.names))
-            for layer, call in zip(self.layers, calls, strict=True)
-        ]
-        natives, threads = [layer.native for layer in self.layers], torch.get_num_threads()
-        self._stack = kernels.extension.Stack(
-            natives, self.batch, threads, numbers, _zoneout_shares(first.passes[0]), residual
-        )
+        inputs = [_inputs(call, layer.names) for layer, call in zip(self.layers, calls, strict=True)]
+        natives = [layer.native for layer in self.layers]
+        self._stack = kernels.extension.Stack(natives, inputs, torch.get_num_threads(), residual)
         self._step, self._size = self._stack.step, first.x.element_size()
 
     def __call__(self, x: Tensor, out: Tensor) -> Tensor:

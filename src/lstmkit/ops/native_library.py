@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lstmkit.cells import CellSpec
 from lstmkit.ops import native_kernels as kernels
-from lstmkit.ops.native_kernels import Inputs, Layer
+from lstmkit.ops.native_kernels import Inputs, Layer, Outputs
 
 _INPUTS = "Tensor x, Tensor[] weights, Tensor[] states, Tensor?[] noise, Tensor? lengths, float[] shares, int[] key"
 
@@ -59,12 +59,17 @@ def _layer(key: Sequence[int], dtype: torch.dtype) -> Layer:
 
 def _forward(*arguments: Any) -> tuple[Tensor, ...]:
     *inputs, key, saves = arguments
-    return tuple(kernels.forward(_layer(key, inputs[0].dtype), Inputs(*inputs), saves))
+    return _tensors(kernels.forward(_layer(key, inputs[0].dtype), Inputs(*inputs), saves))
 
 
 def _forward_shapes(*arguments: Any) -> tuple[Tensor, ...]:
     *inputs, key, saves = arguments
-    return tuple(kernels.empty_outputs(_layer(key, inputs[0].dtype), Inputs(*inputs), saves))
+    return _tensors(kernels.empty_outputs(_layer(key, inputs[0].dtype), Inputs(*inputs), saves))
+
+
+def _tensors(outputs: Outputs) -> tuple[Tensor, ...]:
+    """An op has no optional results: an empty tensor stands for none."""
+    return tuple(outputs.output.new_empty(0) if t is None else t for t in outputs)
 
 
 def _backward(given: Any, output: Tensor, saved: Tensor, *arguments: Any) -> list[Tensor]:

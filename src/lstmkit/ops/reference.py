@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lstmkit.cells import State, project_input
-from lstmkit.ops.call import Call, Pass, Result
+from lstmkit.ops.call import Call, Pass, PassResult, Result
 
 NAME: str = "reference"
 
@@ -20,21 +20,21 @@ def refusal(call: Call) -> str | None:
     return None
 
 
-def run(call: Call) -> list[Result]:
+def run(call: Call) -> Result:
     active = None
     x = call.x
     if call.lengths is not None:
         steps = torch.arange(x.shape[0], device=x.device)
         active = (steps[:, None] < call.lengths.to(x.device)).unsqueeze(-1)  # (T, B, 1)
         x = torch.where(active, x, x.new_zeros(()))  # NaN in the padding must not reach a gradient
-    return [_scan(call, p, x, active) for p in call.passes]
+    return Result.of([_scan(call, p, x, active) for p in call.passes])
 
 
-def _scan(call: Call, p: Pass, x: Tensor, active: Tensor | None) -> Result:
+def _scan(call: Call, p: Pass, x: Tensor, active: Tensor | None) -> PassResult:
     n_steps = x.shape[0]
     outputs: list[Tensor] = [x] * n_steps
     traces: list[dict[str, Tensor]] = [{}] * n_steps
-    state = p.state if n_steps else tuple(s.clone() for s in p.state)  # what comes out is nobody else's
+    state = p.state
     gx = project_input(call.spec, p.params, x)
     for t in _order(n_steps, p.reverse):
         h = state[0] if p.recurrent_mask is None else state[0] * p.recurrent_mask
@@ -52,7 +52,7 @@ def _scan(call: Call, p: Pass, x: Tensor, active: Tensor | None) -> Result:
         sizes = dict.fromkeys(call.spec.cell.gates, call.spec.hidden_size)
         sizes |= dict(zip(call.spec.cell.states, call.spec.state_sizes, strict=True))
         trace = {name: _stack([step[name] for step in traces], active, x, size) for name, size in sizes.items()}
-    return Result(_stack(outputs, active, x, call.spec.output_size), state, trace)
+    return PassResult(_stack(outputs, active, x, call.spec.output_size), state, trace)
 
 
 def _order(n_steps: int, reverse: bool) -> Iterator[int]:

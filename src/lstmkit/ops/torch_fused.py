@@ -39,7 +39,7 @@ def refusal(call: Call) -> str | None:
     return None
 
 
-def run(call: Call) -> list[Result]:
+def run(call: Call) -> Result:
     x, layer = call.x, _LAYERS[call.spec.kind]
     weights = [p.params[name] for p in call.passes for name in _TORCH_WEIGHTS if name in p.params]
     state = tuple(torch.stack(parts) for parts in zip(*(p.state for p in call.passes), strict=True))
@@ -48,7 +48,7 @@ def run(call: Call) -> list[Result]:
     settings = (weights, call.spec.bias, 1, 0.0, torch.is_grad_enabled(), len(call.passes) == 2)
     if call.lengths is None:
         output, *final = layer(x, _as_torch(state), *settings, False)
-        return _results(call, output, tuple(final))
+        return Result(output, tuple(final))
 
     # Packing wants lengths of at least one on the CPU. A row of none runs one step over zeros, not over its padding
     # (a NaN there would reach every gradient), and is put right at the end.
@@ -67,13 +67,8 @@ def run(call: Call) -> list[Result]:
     if empty_rows:
         output = torch.where(some, output, output.new_zeros(()))
         final = tuple(torch.where(some, f, s) for f, s in zip(final, state, strict=True))
-    return _results(call, output, final)
+    return Result(output, final)
 
 
 def _as_torch(state: State) -> Tensor | State:
     return state[0] if len(state) == 1 else state
-
-
-def _results(call: Call, output: Tensor, final: State) -> list[Result]:
-    outputs = output.split(call.spec.output_size, dim=-1)
-    return [Result(outputs[i], tuple(s[i] for s in final)) for i in range(len(call.passes))]

@@ -1,0 +1,234 @@
+// The tensors of a call, checked, as the addresses and strides that the kernels read: these go as far as the sizes say,
+// and a tensor that is smaller must not get there.
+#pragma once
+
+#include <initializer_list>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "problem.h"
+#include "tensor.h"
+
+namespace lstmkit {
+
+// The members of a list or tuple, borrowed.
+struct Items {
+    PyObject** data;
+    std::size_t count;
+
+    explicit Items(nb::handle from) {
+        if (!PyList_Check(from.ptr()) && !PyTuple_Check(from.ptr())) throw nb::type_error("lstmkit._native: expected a list or tuple");
+        data = PySequence_Fast_ITEMS(from.ptr());
+        count = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(from.ptr()));
+    }
+    nb::handle operator[](std::size_t i) const { return data[i]; }
+};
+
+class Arguments {
+public:
+    explicit Arguments(const Problem& layer) : problem(layer) {}
+
+    Problem problem;
+
+    // x (T, B, F), any strides; lengths (B,) or None.
+    void read_input(nb::handle x, nb::handle lengths, int threads) {
+        const Tensor t = read_tensor(x);
+        if (t.dims != 3 || t.shape[2] != problem.inputs || t.type != type() || !t.on_cpu)
+            refuse("input", text({-1, -1, problem.inputs}), type(), t);
+        problem.steps = t.shape[0];
+        problem.batch = t.shape[1];
+        problem.threads = threads;
+        problem.x = rows(x, t, true);
+        if (lengths.is_none()) return;
+        problem.lengths = static_cast<const int64_t*>(converted(lengths, "lengths", {problem.batch}, Type::int64));
+        for (int64_t i = 0; i < problem.batch; ++i) {
+            if (problem.lengths[i] < 0 || problem.lengths[i] > problem.steps)
+                throw std::invalid_argument("lengths must be in 0.." + std::to_string(problem.steps) + ", got " +
+                                            std::to_string(problem.lengths[i]));
+        }
+    }
+
+    // What the passes read. Pass after pass: the weights `named`, the states, three noise masks or None (recurrent
+    // dropout, zoneout of hidden and cell state), two shares of zoneout.
+    void read_passes(const std::vector<Weight>& named, Items weights, Items states, Items noise, Items shares) {
+        const std::size_t passes = static_cast<std::size_t>(problem.passes), own_states = state_count();
+        count("weights", weights, named.size() * passes);
+        count("states", states, own_states * passes);
+        count("noise masks", noise, 3 * passes);
+        if (shares.count != 2 * passes) throw std::invalid_argument("expected two shares of zoneout a pass");
+        for (std::size_t i = 0; i < passes; ++i) {
+            Pass& pass = problem.pass[i];
+            for (std::size_t k = 0; k < named.size(); ++k)
+                pass.weights[named[k]] = weight(weights[i * named.size() + k], named[k]);
+            for (std::size_t k = 0; k < own_states; ++k)
+                pass.state[k] = whole(states[i * own_states + k], "a state", {problem.batch, state_size(k)}, type());
+            const auto mask = [&](std::size_t k, std::initializer_list<int64_t> shape) -> const void* {
+                const nb::handle t = noise[3 * i + k];
+                return t.is_none() ? nullptr : converted(t, "a noise mask", shape, type());
+            };
+            pass.mask = mask(0, {problem.batch, problem.outputs});
+            for (std::size_t k = 0; k < 2; ++k) {
+                Zoneout& z = pass.zoneout[k];
+                z.mask = mask(1 + k, {problem.steps, problem.batch, k ? problem.units : problem.outputs});
+                z.share = PyFloat_AsDouble(shares[2 * i + k].ptr());
+                z.on = z.mask || z.share != 0;
+            }
+        }
+    }
+
+    // Where forward writes: output (T, B, passes * P), final states (passes, B, size). None: there is none.
+    void read_results(nb::handle output, nb::handle h, nb::handle c) {
+        read_output(output, false);
+        nb::handle final_states[] = {h, c};
+        for (std::size_t k = 0; k < state_count(); ++k) {
+            void* data = room(final_states[k], {problem.passes, problem.batch, state_size(k)});
+            for (int i = 0; i < problem.passes; ++i) problem.pass[i].final_state[k] = part(data, i, state_size(k));
+        }
+    }
+
+    // The output that forward has written.
+    void read_output(nb::handle output) { read_output(output, true); }
+
+    // What backward needs, (passes, size) of the type that is computed in. None: forward only.
+    void read_saved(nb::handle saved) {
+        if (saved.is_none()) return;
+        const Tensor t = read_tensor(saved);
+        if (t.dims != 2 || t.shape[0] != problem.passes || !t.is_contiguous() || !t.is_aligned() || t.type != computed_in())
+            refuse("what forward saves", "(passes, ...)", computed_in(), t);
+        for (int i = 0; i < problem.passes; ++i)
+            problem.pass[i].saved = static_cast<char*>(t.data) + i * t.shape[1] * size_of(t.type);
+    }
+
+    // `given`: gradients of output, h and c, or None for zero. What is found goes to dx (one a pass, or none at all), to
+    // d_weights and d_states, which are in the order of weights and states; empty: not wanted.
+    void read_gradients(const std::vector<Weight>& named, Items given, Items dx, Items d_weights, Items d_states) {
+        count("gradients given", given, 3);
+        count("gradients of weights", d_weights, named.size() * problem.passes);
+        count("gradients of states", d_states, state_count() * problem.passes);
+        Steps d_output;
+        if (!given[0].is_none()) d_output = rows(given[0], checked(given[0], "the gradient of output", output_shape(), type()), true);
+        const void* d_final[2] = {};
+        for (std::size_t k = 0; k < state_count(); ++k)
+            if (is_wanted(given[1 + k]))
+                d_final[k] = whole(given[1 + k], "the gradient of a state", {problem.passes, problem.batch, state_size(k)}, type());
+        for (int i = 0; i < problem.passes; ++i) {
+            Pass& pass = problem.pass[i];
+            pass.d_output = beside(d_output, i);
+            for (std::size_t k = 0; k < state_count(); ++k)
+                pass.d_final[k] = part(const_cast<void*>(d_final[k]), i, state_size(k));
+            if (dx.count > 0)
+                pass.dx = rows(dx[i], checked(dx[i], "dx", {problem.steps, problem.batch, problem.inputs}, type()), false);
+            for (std::size_t k = 0; k < named.size(); ++k)
+                pass.d_weights[named[k]] = room(d_weights[i * named.size() + k], shape_of(named[k]));
+            for (std::size_t k = 0; k < state_count(); ++k)
+                pass.d_state[k] = room(d_states[i * state_count() + k], {problem.batch, state_size(k)});
+        }
+    }
+
+private:
+    Type type() const { return static_cast<Type>(problem.storage); }
+    Type computed_in() const { return problem.storage == Storage::float64 ? Type::float64 : Type::float32; }
+    std::size_t state_count() const { return problem.cell == Cell::lstm ? 2 : 1; }
+    int64_t state_size(std::size_t k) const { return k ? problem.units : problem.outputs; }
+
+    struct Shape {
+        int dims;
+        int64_t sizes[3];
+        Shape(std::initializer_list<int64_t> given) : dims(static_cast<int>(given.size())), sizes{1, 1, 1} {
+            std::copy(given.begin(), given.end(), sizes);
+        }
+    };
+
+    Shape shape_of(Weight which) const {
+        const int64_t rows = problem.gates() * problem.units;
+        switch (which) {
+            case weight_ih: return {rows, problem.inputs};
+            case weight_hh: return {rows, problem.outputs};
+            case weight_hr: return {problem.outputs, problem.units};
+            case weight_peep: return {problem.gates() - 1, problem.units};
+            case weight_ln_c:
+            case bias_ln_c: return {problem.units};
+            default: return {rows};
+        }
+    }
+
+    static std::string text(const Shape& shape) {
+        std::string s = "(";
+        for (int i = 0; i < shape.dims; ++i) s += (i ? ", " : "") + (shape.sizes[i] < 0 ? "..." : std::to_string(shape.sizes[i]));
+        return s + (shape.dims == 1 ? ",)" : ")");
+    }
+    [[noreturn]] static void refuse(const char* what, const std::string& shape, Type type, const Tensor& t) {
+        throw std::invalid_argument(std::string("expected ") + what + " " + shape + ", " + name_of(type) + "; got " + t.text());
+    }
+    static void count(const char* what, Items given, std::size_t wanted) {
+        if (given.count != wanted)
+            throw std::invalid_argument("expected " + std::to_string(wanted) + " " + what + ", got " + std::to_string(given.count));
+    }
+
+    Tensor checked(nb::handle given, const char* what, const Shape& shape, Type wanted) const {
+        const Tensor t = read_tensor(given);
+        if (!fits(t, shape) || t.type != wanted || !t.on_cpu) refuse(what, text(shape), wanted, t);
+        return t;
+    }
+    static bool fits(const Tensor& t, const Shape& shape) {
+        return t.dims == shape.dims && std::equal(t.shape, t.shape + shape.dims, shape.sizes);
+    }
+
+    // A copy that is as the kernels want it. It lives as long as this.
+    Tensor copy(nb::handle given, Type wanted) {
+        copies_.push_back(tidied(given, wanted));
+        return read_tensor(copies_.back());
+    }
+
+    // The address of contiguous numbers: of the tensor, or of a copy.
+    const void* whole(nb::handle given, const char* what, const Shape& shape, Type wanted) {
+        const Tensor t = checked(given, what, shape, wanted);
+        return t.is_contiguous() && t.is_aligned() && !is_negated(given) ? t.data : copy(given, wanted).data;
+    }
+    // The same of any dtype, on any device.
+    const void* converted(nb::handle given, const char* what, const Shape& shape, Type wanted) {
+        const Tensor t = read_tensor(given);
+        if (!fits(t, shape)) refuse(what, text(shape), wanted, t);
+        return t.type == wanted && t.on_cpu ? whole(given, what, shape, wanted) : copy(given, wanted).data;
+    }
+    const void* weight(nb::handle given, Weight which) { return whole(given, "a weight", shape_of(which), type()); }
+
+    // Rows whose last dimension is contiguous, again if need be of a copy.
+    Steps rows(nb::handle given, Tensor t, bool may_be_copied) {
+        if ((t.stride[2] != 1 && t.shape[2] > 1) || !t.is_aligned() || is_negated(given)) {
+            if (!may_be_copied) throw std::invalid_argument("lstmkit._native: a result must have contiguous rows");
+            t = copy(given, t.type);
+        }
+        return {t.data, t.stride[0], t.stride[1]};
+    }
+
+    static bool is_wanted(nb::handle t) { return !t.is_none() && read_tensor(t).count() != 0; }
+
+    Shape output_shape() const { return {problem.steps, problem.batch, problem.passes * problem.outputs}; }
+    void read_output(nb::handle output, bool may_be_copied) {
+        const Steps all = rows(output, checked(output, "output", output_shape(), type()), may_be_copied);
+        for (int i = 0; i < problem.passes; ++i) problem.pass[i].output = beside(all, i);
+    }
+
+    // What pass `i` has of (T, B, passes * P), and of (passes, B, size).
+    Steps beside(Steps all, int i) const {
+        if (all.data) all.data = static_cast<char*>(all.data) + i * problem.outputs * size_of(type());
+        return all;
+    }
+    void* part(void* data, int i, int64_t size) const {
+        return data ? static_cast<char*>(data) + i * problem.batch * size * size_of(type()) : nullptr;
+    }
+
+    // Where a result goes.
+    void* room(nb::handle given, const Shape& shape) const {
+        if (!is_wanted(given)) return nullptr;
+        const Tensor t = checked(given, "a gradient", shape, type());
+        if (!t.is_contiguous() || !t.is_aligned()) throw std::invalid_argument("lstmkit._native: a result must be contiguous");
+        return t.data;
+    }
+
+    std::vector<nb::object> copies_;
+};
+
+}  // namespace lstmkit
