@@ -76,7 +76,7 @@ def _layer(kind: type[nn.Module], case: Case, **more: object) -> nn.Module:
 
 def ours(case: Case, layer: nn.Module, data: Data) -> Side:
     if case.mode == "stream":
-        return _streaming("ours", layer.eval().stream, data)
+        return _streaming("ours", lambda: _into_one_place(layer.eval().stream(), case), data)
     return _side("ours", case, layer, lambda x: layer(x, lengths=data.lengths), data)
 
 
@@ -184,6 +184,12 @@ def values(output: Tensor, state: object) -> Numbers:
     return {name: value.detach().clone() for name, value in named.items()}
 
 
+def _into_one_place(live: lstmkit.recurrent.Stream, case: Case) -> Callable[[Tensor], Tensor]:
+    """The stream without an allocation in the step, as ONNX Runtime's bound outputs have none."""
+    out = torch.empty(case.batch, case.hidden)
+    return lambda x: live(x, out)
+
+
 class _TorchStream:
     """torch's layer, its state carried."""
 
@@ -203,6 +209,6 @@ def _streaming(name: str, start: Callable[[], Callable[[Tensor], Tensor]], data:
 
     def numbers() -> Numbers:
         fresh = start()
-        return {"output": torch.stack([fresh(x) for x in data.x])}
+        return {"output": torch.stack([fresh(x).clone() for x in data.x])}
 
     return Side(name, lambda: live(step), numbers)

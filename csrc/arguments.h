@@ -34,7 +34,7 @@ public:
     // x (T, B, F), any strides; lengths (B,) or None.
     void read_input(nb::handle x, nb::handle lengths, int threads) {
         const Tensor t = read_tensor(x);
-        if (t.dims != 3 || t.shape[2] != problem.inputs || t.type != type() || !t.on_cpu)
+        if (t.dims != 3 || t.shape[2] != problem.inputs || t.type != type() || !t.in_memory)
             refuse("input", text({-1, -1, problem.inputs}), type(), t);
         problem.steps = t.shape[0];
         problem.batch = t.shape[1];
@@ -49,10 +49,10 @@ public:
         }
     }
 
-    // What the passes read. Pass after pass: the weights `named`, the states, three noise masks or None (recurrent
-    // dropout, zoneout of hidden and cell state), two shares of zoneout.
+    // What the passes read. Pass after pass: the weights `named`, the states (or none at all, for zero), three noise masks
+    // or None (recurrent dropout, zoneout of hidden and cell state), two shares of zoneout.
     void read_passes(const std::vector<Weight>& named, Items weights, Items states, Items noise, Items shares) {
-        const std::size_t passes = static_cast<std::size_t>(problem.passes), own_states = state_count();
+        const std::size_t passes = static_cast<std::size_t>(problem.passes), own_states = states.count ? state_count() : 0;
         count("weights", weights, named.size() * passes);
         count("states", states, own_states * passes);
         count("noise masks", noise, 3 * passes);
@@ -105,7 +105,8 @@ public:
     void read_gradients(const std::vector<Weight>& named, Items given, Items dx, Items d_weights, Items d_states) {
         count("gradients given", given, 3);
         count("gradients of weights", d_weights, named.size() * problem.passes);
-        count("gradients of states", d_states, state_count() * problem.passes);
+        const std::size_t own_states = problem.pass[0].state[0] ? state_count() : 0;
+        count("gradients of states", d_states, own_states * problem.passes);
         Steps d_output;
         if (!given[0].is_none()) d_output = rows(given[0], checked(given[0], "the gradient of output", output_shape(), type()), true);
         const void* d_final[2] = {};
@@ -121,8 +122,8 @@ public:
                 pass.dx = rows(dx[i], checked(dx[i], "dx", {problem.steps, problem.batch, problem.inputs}, type()), false);
             for (std::size_t k = 0; k < named.size(); ++k)
                 pass.d_weights[named[k]] = room(d_weights[i * named.size() + k], shape_of(named[k]));
-            for (std::size_t k = 0; k < state_count(); ++k)
-                pass.d_state[k] = room(d_states[i * state_count() + k], {problem.batch, state_size(k)});
+            for (std::size_t k = 0; k < own_states; ++k)
+                pass.d_state[k] = room(d_states[i * own_states + k], {problem.batch, state_size(k)});
         }
     }
 
@@ -168,7 +169,7 @@ private:
 
     Tensor checked(nb::handle given, const char* what, const Shape& shape, Type wanted) const {
         const Tensor t = read_tensor(given);
-        if (!fits(t, shape) || t.type != wanted || !t.on_cpu) refuse(what, text(shape), wanted, t);
+        if (!fits(t, shape) || t.type != wanted || !t.in_memory) refuse(what, text(shape), wanted, t);
         return t;
     }
     static bool fits(const Tensor& t, const Shape& shape) {
@@ -190,7 +191,7 @@ private:
     const void* converted(nb::handle given, const char* what, const Shape& shape, Type wanted) {
         const Tensor t = read_tensor(given);
         if (!fits(t, shape)) refuse(what, text(shape), wanted, t);
-        return t.type == wanted && t.on_cpu ? whole(given, what, shape, wanted) : copy(given, wanted).data;
+        return t.type == wanted && t.in_memory ? whole(given, what, shape, wanted) : copy(given, wanted).data;
     }
     const void* weight(nb::handle given, Weight which) { return whole(given, "a weight", shape_of(which), type()); }
 

@@ -123,10 +123,9 @@ struct Backward : Layer<T, S> {
             if (s.data) std::fill(s.of(number) + part.begin, s.of(number) + part.end, T(0));
         }
         if (member.rank == 0) {
-            const Range all{0, share.rows()};
-            this->gather_state(room.d_hidden, pass.d_final[0], share, problem.outputs, all);
-            if (lstm) this->gather_state(room.d_cell, pass.d_final[1], share, problem.units, all);
-            if (lstm) this->gather_state(room.first_cell, pass.state[1], share, problem.units, all);
+                this->gather_state(room.d_hidden, pass.d_final[0], share, problem.outputs);
+            if (lstm) this->gather_state(room.d_cell, pass.d_final[1], share, problem.units);
+            if (lstm) this->gather_state(room.first_cell, pass.state[1], share, problem.units);
         }
         const int64_t count = static_cast<int64_t>(share.chunks.size());
         for (int64_t i = 0; i < count; ++i)
@@ -193,8 +192,7 @@ struct Backward : Layer<T, S> {
                     gather_row<T>(room.before, first + row, Base::row_of(pass.output, this->previous(pass, t), share.batch[row]),
                                   problem.outputs);
                 } else {
-                    gather_row<T>(room.before, first + row, static_cast<const S*>(pass.state[0]) + share.batch[row] * problem.outputs,
-                                  problem.outputs);
+                    this->gather_state(room.before, first + row, pass.state[0], share.batch[row], problem.outputs);
                 }
                 if (!pass.mask) continue;
                 for (int64_t block = 0; block < output_blocks; ++block)

@@ -95,12 +95,11 @@ struct Forward : Layer<T, S> {
     }
 
     void start(const Pass& pass, const Share& share, Room& room) const {
-        const Range all{0, share.rows()};
         for (int version = 0; version < 2; ++version) {
-            this->gather_state(room.state.hidden[version], pass.state[0], share, problem.outputs, all);
+            this->gather_state(room.state.hidden[version], pass.state[0], share, problem.outputs);
             hide(pass, share, room.state, version, share.rows(), {0, output_blocks});
         }
-        if (lstm) this->gather_state(room.state.cell, pass.state[1], share, problem.units, all);
+        if (lstm) this->gather_state(room.state.cell, pass.state[1], share, problem.units);
     }
 
     // One chunk of steps. `emits`: whether the outputs are wanted (when a chunk is done again they are there already).

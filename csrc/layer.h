@@ -184,15 +184,17 @@ struct Layer {
 
     // ---- rows in and out -------------------------------------------------------------------------------------------------
 
-    // Rows of (B, size) that belong to the share; zeros for a null pointer.
-    void gather_state(Blocks<T> to, const void* from, const Share& share, int64_t size, Range rows) const {
-        for (int64_t row = rows.begin; row < rows.end; ++row) {
-            if (from) {
-                gather_row<T>(to, row, static_cast<const S*>(from) + share.batch[row] * size, size);
-            } else {
-                zero_row(to, row, blocks_of<T>(size));
-            }
+    // One row of (B, size); zeros for a null pointer.
+    static void gather_state(Blocks<T> to, int64_t row, const void* from, int64_t from_row, int64_t size) {
+        if (from) {
+            gather_row<T>(to, row, static_cast<const S*>(from) + from_row * size, size);
+        } else {
+            zero_row(to, row, blocks_of<T>(size));
         }
+    }
+    // The rows that belong to the share.
+    static void gather_state(Blocks<T> to, const void* from, const Share& share, int64_t size) {
+        for (int64_t row = 0; row < share.rows(); ++row) gather_state(to, row, from, share.batch[row], size);
     }
 
     void gather_inputs(Blocks<T> to, const Share& share, Range chunk, const Member& member) const {

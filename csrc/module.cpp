@@ -123,12 +123,21 @@ public:
             arguments.push_back(layers[i]->read(each[i], threads));
             problems.push_back(arguments.back().problem);
         }
+        inputs_ = problems.front().inputs;
+        outputs_ = problems.back().outputs;
+        batch_ = problems.front().batch;
+        type_ = static_cast<Type>(problems.front().storage);
         stepper_ = kernels->stepper(problems, residual);
     }
 
-    void step(uintptr_t x, uintptr_t output) {
+    // Says whether it was done: both must be plain tensors as the stack was made for, x with contiguous rows, output whole.
+    bool step(nb::handle x, nb::handle output) {
+        if (!is_plain(x) || !is_plain(output)) return false;
+        const Tensor from = read_tensor(x), to = read_tensor(output);
+        if (!fits(from, inputs_) || !fits(to, outputs_) || !to.is_contiguous() || is_negated(x) || is_negated(output)) return false;
         nb::gil_scoped_release release;
-        stepper_->step(reinterpret_cast<const void*>(x), reinterpret_cast<void*>(output));
+        stepper_->step(from.data, from.stride[0], to.data);
+        return true;
     }
 
     void state(int layer, uintptr_t hidden, uintptr_t cell) const {
@@ -136,6 +145,13 @@ public:
     }
 
 private:
+    bool fits(const Tensor& t, int64_t width) const {
+        return t.dims == 2 && t.shape[0] == batch_ && t.shape[1] == width && (t.stride[1] == 1 || width == 1) && t.type == type_ &&
+               t.in_memory && t.is_aligned();
+    }
+
+    int64_t batch_, inputs_, outputs_;
+    Type type_;
     std::unique_ptr<Stepper> stepper_;
 };
 

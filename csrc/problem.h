@@ -66,7 +66,8 @@ struct Problem {
 class Stepper {
 public:
     virtual ~Stepper() = default;
-    virtual void step(const void* x, void* output) = 0;  // (batch, inputs) -> (batch, outputs), contiguous
+    // (batch, inputs) -> (batch, outputs); `row`: numbers from one row of x to the next, `output` is contiguous.
+    virtual void step(const void* x, int64_t row, void* output) = 0;
     virtual void state(int layer, void* hidden, void* cell) const = 0;
 };
 

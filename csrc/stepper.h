@@ -16,15 +16,15 @@ public:
         barrier_ = std::make_unique<Barrier>(team_);
     }
 
-    void step(const void* x, void* output) override {
+    void step(const void* x, int64_t row, void* output) override {
         run_together(team_, [&](int id) {
             const Member member{id, team_, barrier_.get()};
-            const void* from = x;
+            Steps from{const_cast<void*>(x), 0, row};
             for (std::size_t i = 0; i < stages_.size(); ++i) {
                 Stage& stage = *stages_[i];
-                void* to = i + 1 < stages_.size() ? stage.output : output;
+                const Steps to{i + 1 < stages_.size() ? stage.output : output, 0, stage.problem.outputs};
                 stage.run(from, to, member);
-                if (residual_ && i > 0 && id == 0) stage.add(static_cast<const S*>(from), static_cast<S*>(to));
+                if (residual_ && i > 0 && id == 0) stage.add(static_cast<const S*>(from.data), static_cast<S*>(to.data));
                 member.wait();
                 from = to;
             }
@@ -45,10 +45,10 @@ private:
             record = forward.scratch_record(problem.pass[0], room.record, plan.shares[0], {0, 1});
         }
 
-        void run(const void* x, void* to, const Member& member) {
+        void run(const Steps& x, const Steps& to, const Member& member) {
             if (member.rank == 0) {
-                problem.x = {const_cast<void*>(x), 0, problem.inputs};
-                problem.pass[0].output = {to, 0, problem.outputs};
+                problem.x = x;
+                problem.pass[0].output = to;
             }
             member.wait();
             forward.run_chunk(problem.pass[0], weights, plan.shares[0], {0, 1}, room, record, false, true, member);

@@ -3,7 +3,6 @@
 #include <nanobind/ndarray.h>
 
 #include <algorithm>
-#include <stdexcept>
 
 namespace lstmkit {
 namespace {
@@ -34,21 +33,6 @@ Type type_of(nb::dlpack::dtype t) {
     return Type::other;
 }
 
-Tensor by_exchange(nb::handle t) {
-    nb::dlpack::dltensor d;
-    if (known->exchange->describe(t.ptr(), &d)) throw nb::python_error();
-    Tensor found;
-    found.data = static_cast<char*>(d.data) + d.byte_offset;
-    found.type = type_of(d.dtype);
-    found.on_cpu = d.device.device_type == nb::device::cpu::value;
-    found.dims = d.ndim;
-    for (int i = 0; i < std::min(d.ndim, 3); ++i) {
-        found.shape[i] = d.shape[i];
-        found.stride[i] = d.strides[i];
-    }
-    return found;
-}
-
 Tensor by_attributes(nb::handle t) {
     Tensor found;
     const nb::tuple shape(t.attr("shape")), stride(t.attr("stride")());
@@ -58,10 +42,28 @@ Tensor by_attributes(nb::handle t) {
         found.stride[i] = nb::cast<int64_t>(stride[i]);
     }
     found.data = reinterpret_cast<void*>(nb::cast<uintptr_t>(t.attr("data_ptr")()));
-    found.on_cpu = nb::cast<bool>(t.attr("is_cpu"));
+    found.in_memory = nb::cast<bool>(t.attr("is_cpu"));
     const nb::object dtype = t.attr("dtype");
     for (std::size_t i = 0; i < nb::len(known->dtypes); ++i)
         if (dtype.is(known->dtypes[i])) found.type = static_cast<Type>(i);
+    return found;
+}
+
+Tensor by_exchange(nb::handle t) {
+    nb::dlpack::dltensor d;
+    if (known->exchange->describe(t.ptr(), &d)) {  // a device that DLPack has no word for
+        PyErr_Clear();
+        return by_attributes(t);
+    }
+    Tensor found;
+    found.data = static_cast<char*>(d.data) + d.byte_offset;
+    found.type = type_of(d.dtype);
+    found.in_memory = d.device.device_type == nb::device::cpu::value;
+    found.dims = d.ndim;
+    for (int i = 0; i < std::min(d.ndim, 3); ++i) {
+        found.shape[i] = d.shape[i];
+        found.stride[i] = d.strides[i];
+    }
     return found;
 }
 
@@ -81,7 +83,7 @@ bool Tensor::is_aligned() const { return reinterpret_cast<uintptr_t>(data) % sta
 std::string Tensor::text() const {
     std::string s = "(";
     for (int i = 0; i < std::min(dims, 3); ++i) s += (i ? ", " : "") + std::to_string(shape[i]);
-    return s + (dims == 1 ? ",), " : dims > 3 ? ", ...), " : "), ") + name_of(type) + (on_cpu ? "" : " not on the CPU");
+    return s + (dims == 1 ? ",), " : dims > 3 ? ", ...), " : "), ") + name_of(type) + (in_memory ? "" : " not in the CPU's memory");
 }
 
 int64_t size_of(Type type) { return type == Type::bfloat16 ? 2 : type == Type::float32 ? 4 : type == Type::other ? 1 : 8; }
@@ -114,9 +116,11 @@ Tensor read_tensor(nb::handle t) {
     if (!PyType_IsSubtype(Py_TYPE(t.ptr()), const_cast<PyTypeObject*>(tensor)))
         throw nb::type_error("lstmkit._native: expected a torch.Tensor");
     Tensor found = known->exchange ? by_exchange(t) : by_attributes(t);
-    if (!found.data && found.count() != 0) throw std::invalid_argument("lstmkit._native: a tensor " + found.text() + " has no numbers in memory");
+    if (!found.data && found.count() != 0) found.in_memory = false;  // a subclass that only looks like one
     return found;
 }
+
+bool is_plain(nb::handle t) { return reinterpret_cast<PyObject*>(Py_TYPE(t.ptr())) == known->tensor.ptr(); }
 
 bool is_negated(nb::handle t) {
     static PyObject* const name = PyUnicode_InternFromString("is_neg");

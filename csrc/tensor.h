@@ -17,7 +17,7 @@ enum class Type : int { float32, float64, bfloat16, int64, other };
 struct Tensor {
     void* data = nullptr;
     Type type = Type::other;
-    bool on_cpu = false;
+    bool in_memory = false;  // which the processor reads
     int dims = 0;
     int64_t shape[3] = {1, 1, 1}, stride[3] = {};
 
@@ -38,6 +38,9 @@ void know_tensors(nb::type_object tensor, nb::tuple dtypes, nb::callable tidy);
 bool use_exchange(bool wanted);
 
 Tensor read_tensor(nb::handle t);
+
+// Whether it is one of torch.Tensor itself: one of its subclasses may mean something else by its numbers.
+bool is_plain(nb::handle t);
 
 // Whether its numbers are stored with the opposite sign.
 bool is_negated(nb::handle t);

@@ -104,7 +104,8 @@ def leaves(call: Call) -> dict[str, Tensor]:
     named = {"x": call.x}
     for i, p in enumerate(call.passes):
         named |= {f"{i}.{name}": weight for name, weight in p.params.items()}
-        named |= {f"{i}.initial {name}": s for name, s in zip(call.spec.cell.states, p.state, strict=True)}
+        states = zip(call.spec.cell.states, p.state, strict=bool(p.state))  # there may be none
+        named |= {f"{i}.initial {name}": s for name, s in states}
     return named
 
 

@@ -11,6 +11,7 @@ import copy
 import functools
 import math
 import multiprocessing
+import operator
 import os
 import pickle
 import shutil
@@ -19,7 +20,6 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import mpmath
@@ -37,7 +37,7 @@ from torch.utils.checkpoint import checkpoint
 import cases
 from lstmkit import GRU, LSTM, RNN
 from lstmkit.cells import CELLS, CellSpec
-from lstmkit.ops import dispatch, native, native_library
+from lstmkit.ops import dispatch, native, native_kernels, native_library
 from lstmkit.ops.call import Call, Pass
 from lstmkit.ops.dispatch import BackendUnavailable
 from lstmkit.recurrent import RecurrentLayer
@@ -72,8 +72,8 @@ def build(
     def small(w: Tensor) -> Tensor:
         return w / math.sqrt(w.shape[-1]) if w.dim() == 2 else w
 
-    passes = tuple(replace(p, params={name: small(w) for name, w in p.params.items()}) for p in call.passes)
-    return to(replace(call, passes=passes, recompute=recompute), dtype)
+    passes = tuple(p._replace(params={name: small(w) for name, w in p.params.items()}) for p in call.passes)
+    return to(call._replace(passes=passes, recompute=recompute), dtype)
 
 
 def to(call: Call, dtype: torch.dtype) -> Call:
@@ -90,7 +90,7 @@ def to(call: Call, dtype: torch.dtype) -> Call:
         params = {name: leaf(w) for name, w in p.params.items()}
         return Pass(params, tuple(leaf(s) for s in p.state), p.reverse, mask(p.recurrent_mask), zoneout)
 
-    return replace(call, x=leaf(call.x), passes=tuple(one(p) for p in call.passes))
+    return call._replace(x=leaf(call.x), passes=tuple(one(p) for p in call.passes))
 
 
 def answers(call: Call, backend: str = "native") -> dict[str, Tensor]:
@@ -179,7 +179,7 @@ def test_every_instruction_set(isa: str, spec: CellSpec, dtype: torch.dtype) -> 
     assert kernels.name() == isa
     call, wanted = example(spec, dtype)
     assert_near(answers(call), wanted, dtype)
-    assert_near(answers(replace(call, recompute=True)), wanted, dtype)
+    assert_near(answers(call._replace(recompute=True)), wanted, dtype)
 
 
 def test_bfloat16_is_only_rounded_once(isa: str) -> None:
@@ -221,7 +221,7 @@ def calls(draw: st.DrawFn) -> Call:
         call = noisy(call)
     elif noise == "shares":
         shares = tuple(draw(st.sampled_from([0.0, 0.25, 0.7])) for _ in spec.state_sizes)
-        call = replace(call, passes=tuple(replace(p, zoneout=shares) for p in call.passes))
+        call = call._replace(passes=tuple(p._replace(zoneout=shares) for p in call.passes))
     return to(call, draw(st.sampled_from(list(NEAR))))
 
 
@@ -250,7 +250,7 @@ def test_recompute_around_square_numbers(n_steps: int) -> None:
     """Steps are kept every √T steps: the last piece may be short."""
     for spec in (lstm(peephole=True), CellSpec("gru", 5, 17)):
         call = build(spec, n_steps, 3, [n_steps, 1, n_steps // 2], BOTH, recompute=True)
-        assert_near(answers(call), answers(replace(call, recompute=False)), torch.float64)
+        assert_near(answers(call), answers(call._replace(recompute=False)), torch.float64)
 
 
 # ---- several threads -------------------------------------------------------------------------------------------------
@@ -289,7 +289,7 @@ def test_threads(isa: str, case: tuple[str, Callable[[], Call], int]) -> None:
         got = answers(call)
         for _ in range(3):
             assert_close(answers(call), got, rtol=0, atol=0)
-        again = answers(replace(call, recompute=True))
+        again = answers(call._replace(recompute=True))
     assert_near(got, exact(call), torch.float32)
     assert_near(again, got, torch.float32)
     assert_near(got, answers(call), torch.float32)
@@ -299,7 +299,7 @@ def test_threads(isa: str, case: tuple[str, Callable[[], Call], int]) -> None:
 def test_threads_may_change_before_backward(recompute: bool) -> None:
     """Backward follows what forward did, with more threads or fewer."""
     for _, make, count in LARGE.values():
-        call = replace(to(make(), torch.float64), recompute=recompute)
+        call = to(make(), torch.float64)._replace(recompute=recompute)
         wanted = answers(call)
         for there, back in ((count, 1), (1, count), (2, 5)):
             with threads(there):
@@ -517,7 +517,7 @@ def test_infinity_and_nan_in_the_functions(isa: str, dtype: torch.dtype) -> None
 def test_nan_stays_in_its_sequence(isa: str, spec: CellSpec, bad: float) -> None:
     """It reaches no other sequence and no step before, to the bit; nor others' gradients."""
     call = build(spec, 5, 7, directions=BOTH)
-    spoilt = replace(call, x=call.x.detach().index_put((torch.tensor(2), torch.tensor(3)), torch.tensor(bad).double()))
+    spoilt = call._replace(x=call.x.detach().index_put((torch.tensor(2), torch.tensor(3)), torch.tensor(bad).double()))
     spoilt.x.requires_grad_()
     others = [0, 1, 2, 4, 5, 6]
     outputs, gradients = [], []
@@ -540,11 +540,11 @@ def test_nan_stays_in_its_sequence(isa: str, spec: CellSpec, bad: float) -> None
 def test_padding_is_never_seen_by_threads(case: tuple[str, Callable[[], Call], int], recompute: bool) -> None:
     """Padding full of NaN changes nothing, to the bit, at sizes that use several threads."""
     _, make, count = case
-    call = replace(to(make(), torch.float32), recompute=recompute)
+    call = to(make(), torch.float32)._replace(recompute=recompute)
     if call.lengths is None:
-        call = replace(call, lengths=torch.arange(call.x.shape[1]) % (call.x.shape[0] - 1) + 1)
+        call = call._replace(lengths=torch.arange(call.x.shape[1]) % (call.x.shape[0] - 1) + 1)
     padding = (torch.arange(call.x.shape[0])[:, None] >= call.lengths)[..., None]
-    nan = replace(call, x=call.x.detach().masked_fill(padding, math.nan).requires_grad_())
+    nan = call._replace(x=call.x.detach().masked_fill(padding, math.nan).requires_grad_())
     with threads(count):
         assert_close(answers(nan), answers(call), rtol=0, atol=0)
 
@@ -592,8 +592,8 @@ def test_layouts_of_the_input(layout: Callable[[Tensor], Tensor], inputs: int) -
     call = build(CellSpec("gru", inputs, 9), 4, 3, [4, 0, 3], BOTH)
     x = layout(call.x.detach())
     plain = torch.empty_like(x, memory_format=torch.contiguous_format).copy_(x)
-    got = answers(replace(call, x=x.requires_grad_()))
-    assert_close(got, answers(replace(call, x=plain.requires_grad_())), rtol=0, atol=0)
+    got = answers(call._replace(x=x.requires_grad_()))
+    assert_close(got, answers(call._replace(x=plain.requires_grad_())), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -614,7 +614,7 @@ def test_odd_addresses_everywhere(dtype: torch.dtype) -> None:
         tuple(move(z) for z in p.zoneout or ()),  # type: ignore[arg-type]
     )
     assert moved.state[0].data_ptr() % 2 == 1
-    assert_close(answers(replace(call, x=move(call.x), passes=(moved,))), answers(call), rtol=0, atol=0)
+    assert_close(answers(call._replace(x=move(call.x), passes=(moved,))), answers(call), rtol=0, atol=0)
 
 
 def test_weights_and_states_of_any_layout() -> None:
@@ -628,7 +628,7 @@ def test_weights_and_states_of_any_layout() -> None:
         for name, w in p.params.items()
     }
     params = {name: w.requires_grad_() for name, w in params.items()}
-    odd = replace(call, passes=(replace(p, params=params, state=state, zoneout=zoneout),))
+    odd = call._replace(passes=(p._replace(params=params, state=state, zoneout=zoneout),))
     assert not params["weight_hh"].is_contiguous()
     assert_near(answers(odd), answers(odd, "reference"), torch.float64)
 
@@ -677,7 +677,7 @@ def test_gradient_of_one_output(spec: CellSpec) -> None:
 @pytest.mark.parametrize("recompute", [False, True])
 def test_gradients_can_be_taken_twice(recompute: bool) -> None:
     """Backward leaves what forward saved as it was."""
-    call = replace(example(SPECS[7], torch.float64)[0], recompute=recompute)
+    call = example(SPECS[7], torch.float64)[0]._replace(recompute=recompute)
     total = cases.uneven_sum(cases.values(call, dispatch.run(call, "native")).values())
     inputs = list(cases.leaves(call).values())
     first = torch.autograd.grad(total, inputs, retain_graph=True)
@@ -814,15 +814,15 @@ def test_mixed_types_are_refused_by_name() -> None:
     call = build(lstm(), 2, 2, dtype=torch.float32)
     (p,) = call.passes
     for other in (
-        replace(p, params={**p.params, "weight_hh": p.params["weight_hh"].double()}),
-        replace(p, state=(p.state[0], p.state[1].bfloat16())),
+        p._replace(params={**p.params, "weight_hh": p.params["weight_hh"].double()}),
+        p._replace(state=(p.state[0], p.state[1].bfloat16())),
     ):
         with pytest.raises(BackendUnavailable, match="differ in dtype or device"):
-            dispatch.run(replace(call, passes=(other,)), "native")
+            dispatch.run(call._replace(passes=(other,)), "native")
     with pytest.raises(BackendUnavailable, match=r"no torch\.float16"):
         dispatch.run(to(call, torch.float16), "native")
     with pytest.raises(BackendUnavailable, match="on meta"):
-        dispatch.run(replace(call, x=call.x.detach().to("meta")), "native")
+        dispatch.run(call._replace(x=call.x.detach().to("meta")), "native")
 
 
 @pytest.mark.parametrize("lengths", [[5, 0], [2, -1], [2**40, 1]], ids=str)
@@ -842,14 +842,93 @@ def test_a_weight_of_the_wrong_shape() -> None:
         layer(torch.zeros(2, 1, 3))
 
 
+def bad_inputs() -> dict[str, Callable[[list[Any]], object]]:
+    """Changes to what the op is given (x, weights, states, noise, lengths, shares, ...) that it must not survive."""
+    sparse = torch.zeros(16, 4).to_sparse()
+
+    def put(at: int, value: Any, k: int | None = None) -> Callable[[list[Any]], object]:
+        return lambda handed: operator.setitem(handed if k is None else handed[at], at if k is None else k, value)
+
+    return {
+        "input of another width": put(0, torch.zeros(4, 2, 5)),
+        "input of two dimensions": put(0, torch.zeros(4, 3)),
+        "input of four dimensions": put(0, torch.zeros(4, 2, 3, 1)),
+        "a weight too few": lambda handed: handed[1].pop(),
+        "a weight too small": put(1, torch.zeros(15, 4), 1),
+        "a weight of other numbers": put(1, torch.zeros(16, 4, dtype=torch.float64), 1),
+        "a weight elsewhere": put(1, torch.zeros(16, 4, device="meta"), 1),
+        "a sparse weight": put(1, sparse, 1),
+        "a state too few": lambda handed: handed[2].pop(),
+        "a state too small": put(2, torch.zeros(1, 4), 0),
+        "too little noise": lambda handed: handed[3].pop(),
+        "a mask too small": put(3, torch.zeros(1, 4), 0),
+        "lengths too few": put(4, torch.tensor([1])),
+        "shares too few": lambda handed: handed[5].pop(),
+    }
+
+
+@pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "attributes"])
+@pytest.mark.parametrize("bad", bad_inputs())
+def test_the_extension_checks_what_it_reads(bad: str, exchange: bool, reads_by: Callable[[bool], None]) -> None:
+    """Whatever it is handed: an error that says what was expected, and nothing is read past its end."""
+    reads_by(exchange)
+    call = build(CellSpec("lstm", 3, 4), 4, 2, [4, 2], dtype=torch.float32)
+    layer = native_kernels.layer_for(call.spec, (False,), False, torch.float32)
+    handed = [x if isinstance(x, (Tensor, list)) else list(x) for x in native._inputs(call, layer.names)]
+    outputs = native_kernels.empty_outputs(layer, native_kernels.Inputs(*handed), False)
+    layer.native.forward(handed, 1, *outputs)
+    bad_inputs()[bad](handed)
+    with pytest.raises((ValueError, RuntimeError, NotImplementedError), match=r"expected|have storage"):
+        layer.native.forward(handed, 1, *outputs)
+    for no_tensor in (None, 1, [1.0], torch.zeros(1).numpy()):
+        handed[0] = no_tensor
+        with pytest.raises(TypeError, match=r"expected a torch\.Tensor"):
+            layer.native.forward(handed, 1, *outputs)
+
+
+@pytest.fixture
+def reads_by() -> Iterator[Callable[[bool], None]]:
+    """Sets how the extension reads tensors, for one test."""
+
+    def by(exchange: bool) -> None:
+        assert kernels.use_exchange(exchange) == exchange
+
+    yield by
+    kernels.use_exchange(True)
+
+
+@EACH_SPEC
+def test_tensors_read_by_their_attributes(spec: CellSpec, reads_by: Callable[[bool], None]) -> None:
+    """What torch before 2.10 has to offer is enough, for every layout."""
+    call = build(spec, 5, 3, [5, 0, 3], BOTH)
+    spread = call._replace(x=call.x.detach().mT.contiguous().mT.requires_grad_())
+    wanted = [answers(c) for c in (call, spread)]
+    reads_by(False)
+    assert_close([answers(c) for c in (call, spread)], wanted, rtol=0, atol=0)
+
+
+@DTYPES
+@EACH_SPEC
+def test_no_state_is_zero(spec: CellSpec, dtype: torch.dtype) -> None:
+    """In every pass, or in one of the two."""
+    call = build(spec, 5, 3, [5, 0, 3], BOTH, dtype)
+    zeros = [p._replace(state=tuple(torch.zeros_like(s).requires_grad_() for s in p.state)) for p in call.passes]
+    wanted = answers(call._replace(passes=tuple(zeros)))
+    for without in ((0,), (1,), (0, 1)):
+        passes = [p._replace(state=()) if i in without else p for i, p in enumerate(zeros)]
+        got = answers(call._replace(passes=tuple(passes)))
+        assert got.keys() == {name for name in wanted if not any(f"{i}.initial" in name for i in without)}
+        assert_close(got, {name: wanted[name] for name in got}, rtol=0, atol=0)
+
+
 @forks
 @pytest.mark.parametrize("zoned", [0, 1])
 def test_directions_with_zoneout_of_their_own(zoned: int) -> None:
     """Zoneout of the cell state in one direction only: refused, or right. In a child: memory may break."""
     call = build(lstm(), 4, 2, directions=BOTH)
     passes = list(call.passes)
-    passes[zoned] = replace(passes[zoned], zoneout=(0.1, 0.3))
-    one = replace(call, passes=tuple(passes))
+    passes[zoned] = passes[zoned]._replace(zoneout=(0.1, 0.3))
+    one = call._replace(passes=tuple(passes))
     if native.refusal(one) is None:
         ends_well(lambda: assert_near(answers(one), exact(one), torch.float64))
 
@@ -893,7 +972,7 @@ def test_nothing_is_left_unwritten(spec: CellSpec, recompute: bool) -> None:
     torch.use_deterministic_algorithms(True)
     try:
         assert torch.empty(1).isnan().all()
-        assert_near(answers(replace(call, recompute=recompute)), wanted, torch.float64)
+        assert_near(answers(call._replace(recompute=recompute)), wanted, torch.float64)
     finally:
         torch.use_deterministic_algorithms(False)
 
@@ -1230,6 +1309,20 @@ def test_stream_of_any_layout(layout: str) -> None:
     live(x[0])
     for step in x[1:]:
         next_step_is_right(layer, live, LAYOUTS[layout](step[None])[0])
+
+
+def test_stream_keeps_its_stepper() -> None:
+    """Steps of any layout go on with the weights that were packed at the first; so do those with a place for the result."""
+    layer, x = LSTM(9, 5, batch_first=True).eval(), torch.randn(2, 4, 9)
+    live, out = layer.stream(), torch.empty(2, 5)
+    live(x[:, 0])
+    stepper = live._stepper
+    assert stepper is not None
+    steps = [x[:, 1], x[:, 2].mT.contiguous().mT, nn.Parameter(x[:, 3])]
+    results = [live(steps[0], out).clone(), live(steps[1]), live(steps[2], out)]
+    assert live._stepper is stepper
+    assert results[2] is out
+    assert_close(torch.stack(results, 1), layer(x)[0][:, 1:].detach(), rtol=1e-5, atol=1e-6)
 
 
 def test_stream_of_a_layer_made_in_inference_mode() -> None:

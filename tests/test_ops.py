@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -45,7 +44,7 @@ def runs(call: Call, backend: str) -> bool:
 
 
 def changed(call: Call, change: Callable[[Pass], Pass]) -> Call:
-    return replace(call, passes=tuple(change(p) for p in call.passes))
+    return call._replace(passes=tuple(change(p) for p in call.passes))
 
 
 def states_and_outputs(call: Call, backend: str) -> dict[str, Tensor]:
@@ -84,7 +83,7 @@ def test_torch_runs_the_plain_cells(kind: str) -> None:
 def test_the_reference_takes_everything(spec: CellSpec, directions: tuple[bool, ...]) -> None:
     """So that ``"auto"`` never raises."""
     call = noisy(cases.make_call(spec, lengths=[3, 0, 5], directions=directions, trace=True))
-    for variant in (call, replace(call, x=call.x[:0], lengths=None), replace(call, trace=False, lengths=None)):
+    for variant in (call, call._replace(x=call.x[:0], lengths=None), call._replace(trace=False, lengths=None)):
         assert dispatch.BACKENDS["reference"].refusal(variant) is None
 
 
@@ -99,8 +98,8 @@ def test_padding_is_never_seen(spec: CellSpec, backend: str, directions: tuple[b
     assert clean.lengths is not None
     padding = (torch.arange(4)[:, None] >= clean.lengths)[..., None].expand_as(clean.x)
     poison = torch.tensor([float("nan"), float("inf"), -float("inf")], dtype=clean.x.dtype).expand_as(clean.x)
-    poisoned = replace(clean, x=torch.where(padding, poison, clean.x.detach()).requires_grad_())
-    zeros = replace(clean, x=clean.x.detach().masked_fill(padding, 0).requires_grad_())
+    poisoned = clean._replace(x=torch.where(padding, poison, clean.x.detach()).requires_grad_())
+    zeros = clean._replace(x=clean.x.detach().masked_fill(padding, 0).requires_grad_())
     wanted = cases.with_gradients(zeros, dispatch.run(zeros, backend))
     got = cases.with_gradients(poisoned, dispatch.run(poisoned, backend))
     assert_close(got, wanted, rtol=0, atol=0)
@@ -137,7 +136,7 @@ def test_any_whole_lengths(backend: str, kind: torch.dtype) -> None:
     call = cases.make_call(CellSpec("lstm", 3, 5), 5, 3, [3, 0, 5])
     assert call.lengths is not None
     wanted = states_and_outputs(call, backend)
-    assert_close(states_and_outputs(replace(call, lengths=call.lengths.to(kind)), backend), wanted, rtol=0, atol=0)
+    assert_close(states_and_outputs(call._replace(lengths=call.lengths.to(kind)), backend), wanted, rtol=0, atol=0)
 
 
 @ABLE
@@ -147,7 +146,7 @@ def test_any_strides(backend: str) -> None:
     call = cases.make_call(spec, 4, 3, [3, 1, 4], (False, True))
     for x in (call.x.transpose(0, 1).contiguous().transpose(0, 1), call.x.repeat(1, 1, 2)[..., :3]):
         assert not x.is_contiguous()
-        strided = replace(call, x=x)
+        strided = call._replace(x=x)
         assert_close(states_and_outputs(strided, backend), states_and_outputs(call, backend), rtol=0, atol=1e-15)
 
 
@@ -185,14 +184,13 @@ def test_reference_derivatives(spec: CellSpec) -> None:
     def along(s: Tensor) -> Tensor:
         moved = {name: leaf.detach() + s * line[name] for name, leaf in inputs.items()}
         passes = [
-            replace(
-                p,
+            p._replace(
                 params={name: moved[f"{i}.{name}"] for name in p.params},
                 state=tuple(moved[f"{i}.initial {name}"] for name in spec.cell.states),
             )
             for i, p in enumerate(call.passes)
         ]
-        there = replace(call, x=moved["x"], passes=tuple(passes))
+        there = call._replace(x=moved["x"], passes=tuple(passes))
         return cases.uneven_sum(states_and_outputs(there, "reference").values())
 
     here = torch.zeros((), dtype=torch.float64, requires_grad=True)
@@ -212,7 +210,7 @@ def noisy(call: Call) -> Call:
 
     def noise(p: Pass) -> Pass:
         zoneout = tuple(mask(call.x.shape[0], *s.shape) for s in p.state)
-        return replace(p, recurrent_mask=2 * mask(*p.state[0].shape), zoneout=zoneout)
+        return p._replace(recurrent_mask=2 * mask(*p.state[0].shape), zoneout=zoneout)
 
     return changed(call, noise)
 
@@ -238,7 +236,7 @@ def test_recompute_changes_nothing(spec: CellSpec, backend: str, directions: tup
         call = noisy(cases.make_call(spec, n_steps, 7, lengths, directions))
         if not runs(call, backend):
             return
-        results = [dispatch.run(replace(call, recompute=again), backend) for again in (False, True)]
+        results = [dispatch.run(call._replace(recompute=again), backend) for again in (False, True)]
         kept, redone = (cases.with_gradients(call, result) for result in results)
         assert_close(redone, kept, **LAST_DIGITS)
 
@@ -249,14 +247,14 @@ def test_recurrent_mask_hides_columns_of_the_recurrent_weight(spec: CellSpec, ba
     """``U (m ⊙ h) = (U diag(m)) h``: a mask is the same as weights whose columns are scaled by it, at every step."""
     call = cases.make_call(spec, 4, 2, directions=(False, True))
     mask = cases.numbers(spec.output_size, seed=99)
-    masked = changed(call, lambda p: replace(p, recurrent_mask=mask.expand(2, -1)))
-    scaled = changed(call, lambda p: replace(p, params={**p.params, "weight_hh": p.params["weight_hh"] * mask}))
+    masked = changed(call, lambda p: p._replace(recurrent_mask=mask.expand(2, -1)))
+    scaled = changed(call, lambda p: p._replace(params={**p.params, "weight_hh": p.params["weight_hh"] * mask}))
     if runs(masked, backend):
         assert_close(states_and_outputs(masked, backend), states_and_outputs(scaled, "reference"), **LAST_DIGITS)
 
 
 def with_zoneout(call: Call, zoneout: Callable[[Pass], Zoneout]) -> Call:
-    return changed(call, lambda p: replace(p, zoneout=zoneout(p)))
+    return changed(call, lambda p: p._replace(zoneout=zoneout(p)))
 
 
 @BACKENDS
@@ -360,7 +358,7 @@ REFUSED_BY_TORCH: dict[str, tuple[Call, str]] = {
         "torch has no zoneout",
     ),
     "recurrent mask": (
-        changed(cases.make_call(CellSpec("gru", 3, 5)), lambda p: replace(p, recurrent_mask=torch.ones(3, 5))),
+        changed(cases.make_call(CellSpec("gru", 3, 5)), lambda p: p._replace(recurrent_mask=torch.ones(3, 5))),
         "torch has no recurrent dropout",
     ),
     "reversed": (

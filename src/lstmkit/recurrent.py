@@ -271,23 +271,25 @@ class RecurrentLayer(nn.Module):
             x = x.to(dtype)
             states = [tuple(s.to(dtype) for s in state) for state in states]
             weights = [{name: w.to(dtype) for name, w in by_name.items()} for by_name in weights]
-        passes = tuple(self._noisy(Pass(weights[d], states[d], d == 1), x.shape[0]) for d in directions)
+        passes = tuple([Pass(weights[d], states[d], d == 1) for d in directions])
+        if self.zoneout or (self.training and (self.weight_drop or self.recurrent_dropout)):
+            passes = tuple(self._noisy(p, x, spec) for p in passes)
         return Call(spec, x, passes, lengths, trace, self.recompute)
 
-    def _noisy(self, p: Pass, n_steps: int) -> Pass:
+    def _noisy(self, p: Pass, x: Tensor, spec: CellSpec) -> Pass:
         """The pass with this forward's random masks: drawn here, so that every back end gets the same ones."""
-        if not (self.zoneout or (self.training and (self.weight_drop or self.recurrent_dropout))):
-            return p
         params, mask, zoneout = dict(p.params), None, None
+        n_steps, batch, _ = x.shape
         if self.training and self.weight_drop:
             params["weight_hh"] = F.dropout(params["weight_hh"], self.weight_drop)
         if self.training and self.recurrent_dropout:
-            mask = F.dropout(torch.ones_like(p.state[0]), self.recurrent_dropout)
+            mask = F.dropout(x.new_ones(batch, spec.output_size), self.recurrent_dropout)
         if self.zoneout and self.training:
-            zoneout = tuple(s.new_empty(n_steps, *s.shape).bernoulli_(self.zoneout) for s in p.state)
+            sizes = spec.state_sizes
+            zoneout = tuple(x.new_empty(n_steps, batch, size).bernoulli_(self.zoneout) for size in sizes)
         elif self.zoneout:
-            zoneout = tuple(self.zoneout for _ in p.state)
-        return replace(p, params=params, recurrent_mask=mask, zoneout=zoneout)
+            zoneout = tuple(self.zoneout for _ in spec.state_sizes)
+        return p._replace(params=params, recurrent_mask=mask, zoneout=zoneout)
 
     def _weights(self, layer: int, direction: int) -> dict[str, Tensor]:
         # By attribute where it is no parameter of ours: torch.nn.utils.parametrize puts a property in its place.
@@ -329,12 +331,11 @@ class RecurrentLayer(nn.Module):
         return steps, lengths, one
 
     def _initial_state(self, state: LayerState | None, steps: Tensor, one: bool) -> list[State]:
-        """A state for every layer and direction, as a cell has it: ``(B, size)`` tensors."""
+        """A state for every layer and direction, as a pass has it: ``(B, size)`` tensors, none for zero."""
         rows, batch, sizes = self.num_layers * self.num_directions, steps.shape[1], self.specs[0].state_sizes
-        dtype = self._weight().dtype
         if state is None:
-            zeros = {size: steps.new_zeros(batch, size, dtype=dtype) for size in set(sizes)}
-            return [tuple(zeros[size] for size in sizes)] * rows
+            return [()] * rows
+        dtype = self._weight().dtype
         shapes = [(rows, batch, size) for size in sizes]
         given = (state,) if isinstance(state, Tensor) else tuple(state)
         if one:
@@ -401,17 +402,26 @@ class Stream:
         Raises:
             ValueError: A shape or dtype that does not fit.
         """
+        if self._stepper is not None and self._up_to_date():
+            done = self._stepper(x, out)
+            if done is not None:
+                return done
+        return self._with_care(x, out)
+
+    def _with_care(self, x: Tensor, out: Tensor | None) -> Tensor:
+        """A step that the stepper, if there is one, has not done at once; or several steps."""
+        if out is not None:
+            self._check_out(x, out)
+        output = None
         if x.dim() == 2:
             if (x.shape, x.dtype) != self._fits or not self._up_to_date():
                 self._prepare(x)
-            stepper = self._stepper
-            if stepper is not None and type(x) is Tensor and x.is_cpu and x.is_contiguous() and not x.is_neg():
-                return stepper(x, self._room(x, out))
-        elif out is not None:
-            raise ValueError(f"out is for one step (B, F), got input {tuple(x.shape)}")
-        room = None if out is None else self._room(x, out)
-        output = self._by_layer(x)
-        return output if room is None else room.copy_(output)
+            if self._stepper is not None and type(x) in (Tensor, nn.Parameter):
+                plain = x.detach().resolve_neg().clone(memory_format=torch.contiguous_format)
+                output = self._stepper(plain, None)
+        if output is None:
+            output = self._by_layer(x)
+        return output if out is None else out.copy_(output)
 
     @property
     def state(self) -> LayerState | None:
@@ -438,13 +448,12 @@ class Stream:
         """For copies: the state, not the stepper, which is made again."""
         return self.__dict__ | {"_state": self.state, "_stepper": None, "_fits": None}
 
-    def _room(self, x: Tensor, out: Tensor | None) -> Tensor:
+    def _check_out(self, x: Tensor, out: Tensor) -> None:
+        if x.dim() != 2:
+            raise ValueError(f"out is for one step (B, F), got input {tuple(x.shape)}")
         shape = (x.shape[0], self.layer.output_size)
-        if out is None:
-            return x.new_empty(shape)
         if tuple(out.shape) != shape or out.dtype != x.dtype or not out.is_cpu or not out.is_contiguous():
             raise ValueError(f"out must be a contiguous {x.dtype} tensor {shape} on the CPU, got {tuple(out.shape)}")
-        return out
 
     def _up_to_date(self) -> bool:
         """Whether mode and weights are those that the stepper was made with."""

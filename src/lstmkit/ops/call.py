@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
@@ -14,13 +13,12 @@ from lstmkit.cells import CellSpec, Gates, Params, State
 Zoneout = tuple[float | Tensor, ...]
 
 
-@dataclass(frozen=True)
-class Pass:
+class Pass(NamedTuple):
     """One direction through time.
 
     Attributes:
         params: Weights by the names of ``CellSpec.parameter_shapes``.
-        state: Initial state, one ``(B, size)`` tensor for each of ``CellSpec.state_sizes``.
+        state: Initial state, one ``(B, size)`` tensor for each of ``CellSpec.state_sizes``; empty for zero.
         reverse: From each sequence's own last step to its first.
         recurrent_mask: ``(B, P)``, multiplies the previous output wherever the gates see it, the same at all steps;
             ``None`` for no recurrent dropout.
@@ -29,14 +27,13 @@ class Pass:
     """
 
     params: Params
-    state: State
+    state: State = ()
     reverse: bool = False
     recurrent_mask: Tensor | None = None
     zoneout: Zoneout | None = None
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One layer's work.
 
     Attributes:
@@ -54,6 +51,10 @@ class Call:
     lengths: Tensor | None = None
     trace: bool = False
     recompute: bool = False
+
+    def state_of(self, p: Pass) -> State:
+        """The initial state of one of the passes, in tensors."""
+        return p.state or tuple(self.x.new_zeros(self.x.shape[1], size) for size in self.spec.state_sizes)
 
 
 class PassResult(NamedTuple):
@@ -100,8 +101,12 @@ class Result(NamedTuple):
 class Stepper(Protocol):
     """A stack of layers that runs step by step and keeps its state."""
 
-    def __call__(self, x: Tensor, out: Tensor) -> Tensor:
-        """One step, ``(B, F) -> (B, P)``, written to ``out``."""
+    def __call__(self, x: Tensor, out: Tensor | None) -> Tensor | None:
+        """One step, ``(B, F) -> (B, P)``, written to ``out`` or to a new tensor.
+
+        ``None`` where nothing was done: for another shape, dtype, device or class of tensor than it was made for, or
+        numbers that do not lie side by side.
+        """
         ...
 
     def state(self) -> State:

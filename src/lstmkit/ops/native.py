@@ -43,11 +43,12 @@ def refusal(call: Call) -> str | None:
         return "the C++ kernels do not go through torch.func (vmap, jvp, ...)"
     if torch.autograd.forward_ad._current_level >= 0:
         return "the C++ kernels have no forward-mode derivatives"
+    dtype = x.dtype
     for p in call.passes:
         for t in (*p.params.values(), *p.state):
-            if t.dtype != x.dtype or not t.is_cpu:
+            if t.dtype is not dtype or not t.is_cpu:
                 return "input, weights and states differ in dtype or device"
-        if any(t is not None and t.requires_grad for t in _noise(p)):
+        if (p.recurrent_mask is not None or p.zoneout) and any(t is not None and t.requires_grad for t in _noise(p)):
             return "the C++ kernels do not differentiate by noise masks"
     return None
 
@@ -80,7 +81,7 @@ def _inputs(call: Call, names: Sequence[str]) -> Inputs:
     return Inputs(
         call.x,
         [p.params[name] for p in passes for name in names],
-        [s for p in passes for s in p.state],
+        [s for p in passes for s in call.state_of(p)] if any(p.state for p in passes) else [],
         [t for p in passes for t in _noise(p)],
         call.lengths,
         [share for p in passes for share in _zoneout_shares(p)],
@@ -127,26 +128,22 @@ class Stepper:
 
     def __init__(self, calls: Sequence[Call], residual: bool) -> None:
         assert kernels.extension is not None
-        first = calls[0]
-        self.batch, self.dtype = first.x.shape[1], first.x.dtype
-        self.layers = [kernels.layer_for(call.spec, (False,), False, self.dtype) for call in calls]
+        x = calls[0].x
+        self.layers = [kernels.layer_for(call.spec, (False,), False, x.dtype) for call in calls]
         inputs = [_inputs(call, layer.names) for layer, call in zip(self.layers, calls, strict=True)]
         natives = [layer.native for layer in self.layers]
         self._stack = kernels.extension.Stack(natives, inputs, torch.get_num_threads(), residual)
-        self._step, self._size = self._stack.step, first.x.element_size()
+        self._step = self._stack.step
+        self._batch, self._dtype, self._width = x.shape[1], x.dtype, self.layers[-1].output_size
 
-    def __call__(self, x: Tensor, out: Tensor) -> Tensor:
-        """``(B, F) -> (B, P)``, both contiguous, on the CPU and of the layers' dtype."""
-        at, to = x.data_ptr(), out.data_ptr()
-        if (at | to) % self._size:  # numbers across the processor's boundaries, as torch.frombuffer may give
-            return out.copy_(self(x.clone(), torch.empty_like(out)))
-        self._step(at, to)
-        return out
+    def __call__(self, x: Tensor, out: Tensor | None) -> Tensor | None:
+        room = torch.empty(self._batch, self._width, dtype=self._dtype) if out is None else out
+        return room if self._step(x, room) else None
 
     def state(self) -> State:
         """A copy of the state after the last step: ``(layers, B, size)`` for each of the cell's states."""
         count, sizes = len(self.layers), self.layers[0].state_sizes
-        states = tuple(torch.empty(count, self.batch, size, dtype=self.dtype) for size in sizes)
+        states = tuple(torch.empty(count, self._batch, size, dtype=self._dtype) for size in sizes)
         for i in range(count):
             self._stack.state(i, *(s[i].data_ptr() for s in states), *([0] * (2 - len(states))))
         return states

@@ -90,7 +90,7 @@ class Inputs(NamedTuple):
     Attributes:
         x: ``(T, B, F)``, any strides.
         weights: Pass after pass, in the order of :attr:`Layer.names`.
-        states: Pass after pass, ``(B, size)`` each.
+        states: Pass after pass, ``(B, size)`` each; empty for zero.
         noise: Three of each pass: the recurrent mask, the zoneout masks of hidden and cell state.
         lengths: ``(B,)`` or ``None``.
         shares: Two of each pass: zoneout by one number, of hidden and cell state; 0 for none.

@@ -34,7 +34,7 @@ def _scan(call: Call, p: Pass, x: Tensor, active: Tensor | None) -> PassResult:
     n_steps = x.shape[0]
     outputs: list[Tensor] = [x] * n_steps
     traces: list[dict[str, Tensor]] = [{}] * n_steps
-    state = p.state
+    state = call.state_of(p)
     gx = project_input(call.spec, p.params, x)
     for t in _order(n_steps, p.reverse):
         h = state[0] if p.recurrent_mask is None else state[0] * p.recurrent_mask

@@ -42,7 +42,7 @@ def refusal(call: Call) -> str | None:
 def run(call: Call) -> Result:
     x, layer = call.x, _LAYERS[call.spec.kind]
     weights = [p.params[name] for p in call.passes for name in _TORCH_WEIGHTS if name in p.params]
-    state = tuple(torch.stack(parts) for parts in zip(*(p.state for p in call.passes), strict=True))
+    state = tuple(torch.stack(parts) for parts in zip(*(call.state_of(p) for p in call.passes), strict=True))
     # One layer, no dropout. The training flag has no other effect than to keep what the backward pass needs:
     # cuDNN refuses to differentiate without it.
     settings = (weights, call.spec.bias, 1, 0.0, torch.is_grad_enabled(), len(call.passes) == 2)
