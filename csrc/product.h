@@ -155,18 +155,28 @@ void for_tiles(int64_t rows, int tallest, F&& f) {
     }
 }
 
+// Of a panel of W so much is multiplied at a time as stays in the first cache, beside A, while all tiles of rows use it.
+template <class T>
+constexpr int64_t depth_at_once(int width) {
+    return 12288 / (width * LSTMKIT_VECTOR_BYTES) / lanes<T> * lanes<T>;
+}
+
 // Panels [panels.begin, panels.end) of C, `rows` rows of it. With a bias (one number a column of C) C is overwritten.
 template <class T>
 void product(Blocks<T> c, Blocks<const T> a, int64_t rows, const Packed<T>& w, Range panels, const T* bias) {
     static constexpr auto table = product_tiles<T>(std::make_integer_sequence<int, most_tile_rows * widest_panel>{});
     for (int64_t p = panels.begin; p < panels.end; ++p) {
         const int width = w.width(p);
-        const int64_t block = p * w.panel_width;
-        for_tiles(rows, tallest_tile(width), [&](int64_t row, int height) {
-            table.tiles[(height - 1) * widest_panel + width - 1](a.at(0, row), a.stride, w.depth, w.panel(p),
-                                                                c.at(block, row), c.stride,
-                                                                bias ? bias + block * lanes<T> : nullptr);
-        });
+        const int64_t block = p * w.panel_width, most = rows > tallest_tile(width) ? depth_at_once<T>(width) : w.depth;
+        for (int64_t k = 0; k < w.depth; k += most) {
+            const int64_t depth = std::min(most, w.depth - k);
+            const T* right = w.panel(p) + k * width * lanes<T>;
+            const T* start = bias && k == 0 ? bias + block * lanes<T> : nullptr;
+            for_tiles(rows, tallest_tile(width), [&](int64_t row, int height) {
+                const auto tile = table.tiles[(height - 1) * widest_panel + width - 1];
+                tile(a.at(k / lanes<T>, row), a.stride, depth, right, c.at(block, row), c.stride, start);
+            });
+        }
     }
 }
 

@@ -1312,7 +1312,7 @@ def test_stream_of_any_layout(layout: str) -> None:
 
 
 def test_stream_keeps_its_stepper() -> None:
-    """Steps of any layout go on with the weights that were packed at the first; so do those with a place for the result."""
+    """Steps of any layout go on with the weights packed at the first; so do those with a place for the result."""
     layer, x = LSTM(9, 5, batch_first=True).eval(), torch.randn(2, 4, 9)
     live, out = layer.stream(), torch.empty(2, 5)
     live(x[:, 0])
