@@ -12,7 +12,7 @@ from torch import nn
 
 from cases import Case
 from check import Numbers, as_tensor
-from peers import Data, Side, Unavailable
+from sides import Data, Side, Unavailable
 
 NAMES = {"jax": "JAX", "keras": "Keras"}
 _PACKAGES = {"JAX": "jax", "Keras": "keras jax"}

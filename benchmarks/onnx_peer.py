@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cases import ORT, Case
 from check import Numbers, as_tensor
-from peers import Data, Side, Unavailable
+from sides import Data, Side, Unavailable
 
 _HOW_TO_GET = "not installed: .venv/bin/pip install onnx onnxruntime"
 

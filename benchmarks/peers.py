@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import lstmkit
+import more_peers
 from cases import COMPILED, EAGER, ORT, PACKED, TORCH, Case
 from check import Numbers
+from onnx_peer import onnx_runtime
+from sides import Data, Side, Unavailable
 
 OURS = {"lstm": lstmkit.LSTM, "gru": lstmkit.GRU, "rnn": lstmkit.RNN}
 THEIRS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
@@ -21,40 +23,6 @@ THEIRS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 STREAMED = 40
 
 Forward = Callable[[Tensor], tuple[Tensor, object]]
-
-
-class Unavailable(Exception):
-    """A peer that cannot run here, or not this case; the message says why."""
-
-
-@dataclass(frozen=True)
-class Data:
-    """What goes in: time first. ``weighting`` makes the loss, a sum of the outputs so weighted."""
-
-    x: Tensor
-    weighting: Tensor
-    lengths: Tensor | None
-    seed: int
-
-    def to(self, dtype: torch.dtype) -> Data:
-        return Data(self.x.to(dtype), self.weighting.to(dtype), self.lengths, self.seed)
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of those compared.
-
-    Attributes:
-        name: Ours, or a name from cases.py.
-        work: What is timed.
-        numbers: The same once more, its results by name: ``output``, ``h``, ``c``, ``grad x``, ``grad weight_…``.
-        notes: What else there is to say: seconds of compilation, the way of calling that was taken.
-    """
-
-    name: str
-    work: Callable[[], object]
-    numbers: Callable[[], Numbers]
-    notes: dict[str, object] = field(default_factory=dict)
 
 
 def prepare(case: Case, seed: int, backend: str = "auto") -> tuple[nn.Module, Data]:
@@ -95,12 +63,8 @@ def peer(name: str, case: Case, layer: nn.Module, data: Data) -> Side:
         Unavailable: It cannot run here, or not this case.
     """
     if name == ORT:
-        from onnx_peer import onnx_runtime
-
         return onnx_runtime(case, layer, data)
     if name in ("JAX", "Keras"):
-        import more_peers
-
         return more_peers.peer(name, case, layer, data)
     return {TORCH: _torch, PACKED: _packed, EAGER: _eager, COMPILED: _compiled}[name](case, layer, data)
 

@@ -24,6 +24,7 @@ import peers
 import roofline
 import show
 from cases import COMPILED, GROUPS, PEAK_TARGETS, Case, Group, geometric_mean, is_large
+from sides import Data, Side, Unavailable
 from timing import Times, in_turns
 
 RECORD = Path(__file__).parent.parent / "results/speed/cpu.json"
@@ -150,12 +151,12 @@ def measure(group: Group, case: Case, args: argparse.Namespace, limits: roofline
 
 
 def checked_peer(
-    name: str, case: Case, layer: torch.nn.Module, data: peers.Data, wanted_numbers: check.Numbers
-) -> tuple[peers.Side | None, dict[str, object]]:
+    name: str, case: Case, layer: torch.nn.Module, data: Data, wanted_numbers: check.Numbers
+) -> tuple[Side | None, dict[str, object]]:
     """The peer, if it runs here and its numbers are right, and what there is to say of it."""
     try:
         side = peers.peer(name, case, layer, data)
-    except peers.Unavailable as reason:
+    except Unavailable as reason:
         return None, {"refused": str(reason)}
     if complaint := check.differ(check.errors(side.numbers(), wanted_numbers), case):
         return None, {"refused": complaint}
@@ -169,9 +170,7 @@ def names_of_peers(group: Group, args: argparse.Namespace) -> list[str]:
     return [name for name in names if not (args.quick and name == COMPILED)]
 
 
-def limits_of(
-    case: Case, data: peers.Data, limits: roofline.Machine, times: Times, peaks: list[float]
-) -> dict[str, float]:
+def limits_of(case: Case, data: Data, limits: roofline.Machine, times: Times, peaks: list[float]) -> dict[str, float]:
     """The roofline. ``peaks``: measured in turns with ``times``, the last ones in the same rounds; or none."""
     work = roofline.work(case, None if data.lengths is None else int(data.lengths.sum()))
     fma_ms, memory_ms = work.limits_ms(limits)
