@@ -247,12 +247,13 @@ struct Backward : Layer<T, S> {
         if (norm) {
             add_columns(g.bias_i.of(share_number), room.d_gates, first, rows, {0, gate_blocks});
             add_columns(g.bias_h.of(share_number), room.d_recurrent, first, rows, {0, gate_blocks});
-            for (int64_t row = first; row < first + rows; ++row) {
-                normalise_row_backward(room.d_gates, as_const(record.normal_i), row, record.scale_i[row], w.gain_i,
-                                       g.gain_i.of(share_number), order);
-                normalise_row_backward(room.d_recurrent, as_const(record.normal_h), row, record.scale_h[row], w.gain_h,
-                                       g.gain_h.of(share_number), order);
-            }
+            in_tiles({first, first + rows}, [&](int64_t row, auto count) {
+                constexpr int R = decltype(count)::value;
+                normalise_rows_backward<T, R>(room.d_gates, as_const(record.normal_i), row, record.scale_i + row, w.gain_i,
+                                              g.gain_i.of(share_number), order);
+                normalise_rows_backward<T, R>(room.d_recurrent, as_const(record.normal_h), row, record.scale_h + row,
+                                              w.gain_h, g.gain_h.of(share_number), order);
+            });
         }
         member.wait();
         hidden_before(pass, w, share, s, room, rows, problem.projected ? Range{0, w.hh_back.panels()} : groups, outputs);
@@ -307,18 +308,27 @@ struct Backward : Layer<T, S> {
     // h = o tanh(norm(c)): what reaches c through it, and tanh(norm(c)) itself.
     void show_normalised_backward(const PackedWeights<T>& w, const StepBackward<T>& s, Room& room, T* d_gain, T* d_bias) const {
         const int64_t output_gate = order.gates - 1;
-        for (int64_t row = 0; row < s.rows; ++row) {
-            for (int64_t u = 0; u < unit_blocks; ++u) store(room.normal.at(u, row), load(s.cell.at(u, row)));
-            const T scale = normalise_row(room.normal, row, unit_order);
+        in_tiles({0, s.rows}, [&](int64_t row, auto count) {
+            constexpr int R = decltype(count)::value;
+            T scale[R];
+            for (int64_t u = 0; u < unit_blocks; ++u)
+                for (int r = 0; r < R; ++r) store(room.normal.at(u, row + r), load(s.cell.at(u, row + r)));
+            normalise_rows<T, R>(room.normal, row, unit_order, scale);
             for (int64_t u = 0; u < unit_blocks; ++u) {
-                const Vec<T> shown = tanh<T>(load(room.normal.at(u, row)) * load(w.gain_c + u * L) + load(w.bias_c + u * L));
-                const Vec<T> d = load(s.d_hidden.at(u, row)) * load(s.gates.at(u * order.gates + output_gate, row)) * (T(1) - shown * shown);
-                store(room.tanh_cell.at(u, row), shown);
-                store(room.d_cell_out.at(u, row), d);
-                store(d_bias + u * L, load(d_bias + u * L) + d);
+                const Vec<T> gain = load(w.gain_c + u * L), bias = load(w.bias_c + u * L);
+                Vec<T> found = load(d_bias + u * L);
+                for (int r = 0; r < R; ++r) {
+                    const Vec<T> shown = tanh<T>(load(room.normal.at(u, row + r)) * gain + bias);
+                    const Vec<T> out = load(s.gates.at(u * order.gates + output_gate, row + r));
+                    const Vec<T> d = load(s.d_hidden.at(u, row + r)) * out * (T(1) - shown * shown);
+                    store(room.tanh_cell.at(u, row + r), shown);
+                    store(room.d_cell_out.at(u, row + r), d);
+                    found += d;
+                }
+                store(d_bias + u * L, found);
             }
-            normalise_row_backward(room.d_cell_out, as_const(room.normal), row, scale, w.gain_c, d_gain, unit_order);
-        }
+            normalise_rows_backward<T, R>(room.d_cell_out, as_const(room.normal), row, scale, w.gain_c, d_gain, unit_order);
+        });
     }
 
     // What the projection saw, for its gradient.

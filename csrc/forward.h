@@ -112,9 +112,8 @@ struct Forward : Layer<T, S> {
         const Range panels = this->gate_panels(groups);
         product<T>(record.gates, as_const(room.x), rows, w.ih, panels, norm ? w.zeros : w.bias_i);
         if (norm) {
-            for (int64_t row = 0; row < rows; ++row)
-                normalise(record.gates, row, keeps ? record.normal_i : Blocks<T>{}, keeps ? record.scale_i : nullptr, row,
-                          w.gain_i, w.bias_i);
+            normalise(record.gates, {0, rows}, keeps ? record.normal_i : Blocks<T>{}, keeps ? record.scale_i : nullptr, 0,
+                      w.gain_i, w.bias_i);
         }
         this->for_steps(chunk, pass.reverse, [&](int64_t t) {
             step(pass, w, share, t, share.start[t] - share.start[chunk.begin], room, record, keeps, emits, groups);
@@ -147,9 +146,8 @@ struct Forward : Layer<T, S> {
         const T* bias = !split ? nullptr : norm ? w.zeros : w.bias_h;
         if (norm) {
             product<T>(sums, as_const(state.seen[turn]), rows, w.hh, this->gate_panels(groups), bias);
-            for (int64_t row = 0; row < rows; ++row)
-                normalise(sums, row, keeps ? record.normal_h : Blocks<T>{}, keeps ? record.scale_h : nullptr, first + row,
-                          w.gain_h, w.bias_h);
+            normalise(sums, {0, rows}, keeps ? record.normal_h : Blocks<T>{}, keeps ? record.scale_h : nullptr, first,
+                      w.gain_h, w.bias_h);
             cell.forward(s, units);
             if (lstm) show_normalised(w, s, room);
         } else {
@@ -179,28 +177,40 @@ struct Forward : Layer<T, S> {
         hide(pass, share, state, 1 - turn, rows, outputs);
     }
 
-    // One row of a share of the gates; backward needs it as it is before gain and bias.
-    void normalise(Blocks<T> shares, int64_t row, Blocks<T> keep, T* scales, int64_t keep_row, const T* gain,
+    // Some rows of a share of the gates; backward needs them as they are before gain and bias, from row `kept_first` on.
+    void normalise(Blocks<T> shares, Range rows, Blocks<T> keep, T* scales, int64_t kept_first, const T* gain,
                    const T* bias) const {
-        const T scale = normalise_row(shares, row, order);
-        if (keep.data) {
-            for (int64_t block = 0; block < gate_blocks; ++block) store(keep.at(block, keep_row), load(shares.at(block, row)));
-            scales[keep_row] = scale;
-        }
-        gain_and_bias(shares, row, gain, bias, gate_blocks);
+        in_tiles(rows, [&](int64_t row, auto count) {
+            constexpr int R = decltype(count)::value;
+            T scale[R];
+            normalise_rows<T, R>(shares, row, order, scale);
+            if (keep.data) {
+                const int64_t to = kept_first + row - rows.begin;
+                for (int64_t b = 0; b < gate_blocks; ++b)
+                    for (int r = 0; r < R; ++r) store(keep.at(b, to + r), load(shares.at(b, row + r)));
+                for (int r = 0; r < R; ++r) scales[to + r] = scale[r];
+            }
+            gain_and_bias<T, R>(shares, row, gain, bias, gate_blocks);
+        });
     }
 
     // h = o tanh(norm(c)).
     void show_normalised(const PackedWeights<T>& w, const StepForward<T>& s, Room& room) const {
         const Blocks<T> normal{room.shown.at(unit_blocks), room.shown.stride};
         const int64_t output_gate = order.gates - 1;
-        for (int64_t row = 0; row < s.rows; ++row) {
-            for (int64_t u = 0; u < unit_blocks; ++u) store(normal.at(u, row), load(s.cell.at(u, row)));
-            normalise_row(normal, row, unit_order);
-            gain_and_bias(normal, row, w.gain_c, w.bias_c, unit_blocks);
+        in_tiles({0, s.rows}, [&](int64_t row, auto count) {
+            constexpr int R = decltype(count)::value;
+            T scale[R];
             for (int64_t u = 0; u < unit_blocks; ++u)
-                store(s.hidden.at(u, row), load(s.gates.at(u * order.gates + output_gate, row)) * tanh<T>(load(normal.at(u, row))));
-        }
+                for (int r = 0; r < R; ++r) store(normal.at(u, row + r), load(s.cell.at(u, row + r)));
+            normalise_rows<T, R>(normal, row, unit_order, scale);
+            gain_and_bias<T, R>(normal, row, w.gain_c, w.bias_c, unit_blocks);
+            for (int64_t u = 0; u < unit_blocks; ++u) {
+                const int64_t gate = u * order.gates + output_gate;
+                for (int r = 0; r < R; ++r)
+                    store(s.hidden.at(u, row + r), load(s.gates.at(gate, row + r)) * tanh<T>(load(normal.at(u, row + r))));
+            }
+        });
     }
 
     void zone_out(const Zoneout& z, const Share& share, int64_t t, Blocks<T> state, Blocks<T> old, int64_t rows,

@@ -117,8 +117,12 @@ struct Layer {
         return {arena.take<T>(Packed<T>::size(depth, blocks)), depth, blocks, plan.panel_width};
     }
 
+    // An odd number of cache lines from block to block: at a power of two apart, a row's blocks would fight for the few
+    // places that a cache has for such addresses.
     Blocks<T> take(Arena& arena, int64_t blocks, int64_t rows) const {
-        return {arena.take<T>(blocks * rows * lanes<T>), rows * lanes<T>};
+        constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
+        const int64_t stride = (ceil_div(rows * lanes<T>, line) | 1) * line;
+        return {arena.take<T>(blocks * stride), stride};
     }
 
     // ---- the layout of what is saved: a region for each field, in it share after share, chunk after chunk --------------

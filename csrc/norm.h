@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <type_traits>
 
 #include "product.h"
 #include "rows.h"
@@ -11,54 +12,90 @@ namespace lstmkit::LSTMKIT_ISA {
 // torch's F.layer_norm divides by sqrt(variance + 1e-5).
 inline constexpr double norm_epsilon = 1e-5;
 
-// The sum of f(vector, block) over the true lanes of a row.
+// f(block, true lanes) over a row. The blocks that are not full, one a gate, are its last: no division finds them.
 template <class T, class F>
-T sum_over(GateOrder order, F&& f) {
-    Vec<T> sum{};
-    for (int64_t block = 0; block < order.blocks<T>(); ++block) {
-        const Vec<T> v = f(block);
-        const int64_t count = order.rows_in<T>(block);
-        sum += count == lanes<T> ? v : keep_first<T>(v, count);
-    }
-    return sum_of_lanes<T>(sum);
+void over_row(GateOrder order, F&& f) {
+    constexpr int L = lanes<T>;
+    const int64_t full = order.units / L * order.gates, rest = order.units % L;
+    for (int64_t block = 0; block < full; ++block) f(block, std::integral_constant<int64_t, L>{});
+    for (int64_t block = full; rest && block < full + order.gates; ++block) f(block, rest);
 }
 
-// In: a row. Out: the row less its mean, over its deviation; returns one over the deviation.
-template <class T>
-T normalise_row(Blocks<T> rows, int64_t row, GateOrder order) {
+// `v` where a block is full, else its first lanes: the others may hold anything.
+template <class T, class Count>
+Vec<T> true_lanes(Vec<T> v, Count count) {
+    if constexpr (std::is_same_v<Count, int64_t>) return keep_first<T>(v, count);
+    else return v;
+}
+
+// f(first row, how many) over all rows, a few together: those of a block lie beside each other, the blocks of a row do not.
+template <class F>
+void in_tiles(Range rows, F&& f) {
+    constexpr int64_t tile = 4;
+    int64_t row = rows.begin;
+    for (; row + tile <= rows.end; row += tile) f(row, std::integral_constant<int, tile>{});
+    for (; row < rows.end; ++row) f(row, std::integral_constant<int, 1>{});
+}
+
+// In: R rows. Out: the rows less their means, over their deviations, of which `scales` gets the inverse.
+template <class T, int R>
+void normalise_rows(Blocks<T> rows, int64_t row, GateOrder order, T* scales) {
     const T count = static_cast<T>(order.gates * order.units);
-    const T mean = sum_over<T>(order, [&](int64_t b) { return load(rows.at(b, row)); }) / count;
-    const T variance = sum_over<T>(order, [&](int64_t b) {
-        const Vec<T> v = load(rows.at(b, row)) - mean;
-        return v * v;
-    }) / count;
-    const T scale = T(1) / std::sqrt(variance + static_cast<T>(norm_epsilon));
-    for (int64_t b = 0; b < order.blocks<T>(); ++b) store(rows.at(b, row), (load(rows.at(b, row)) - mean) * scale);
-    return scale;
+    Vec<T> sum[R]{}, squares[R]{};
+    T mean[R];
+    over_row<T>(order, [&](int64_t b, auto n) {
+        for (int r = 0; r < R; ++r) sum[r] += true_lanes<T>(load(rows.at(b, row + r)), n);
+    });
+    for (int r = 0; r < R; ++r) mean[r] = sum_of_lanes<T>(sum[r]) / count;
+    over_row<T>(order, [&](int64_t b, auto n) {
+        for (int r = 0; r < R; ++r) {
+            const Vec<T> v = true_lanes<T>(load(rows.at(b, row + r)) - mean[r], n);
+            squares[r] += v * v;
+        }
+    });
+    for (int r = 0; r < R; ++r)
+        scales[r] = T(1) / std::sqrt(sum_of_lanes<T>(squares[r]) / count + static_cast<T>(norm_epsilon));
+    for (int64_t b = 0; b < order.blocks<T>(); ++b)
+        for (int r = 0; r < R; ++r) store(rows.at(b, row + r), (load(rows.at(b, row + r)) - mean[r]) * scales[r]);
 }
 
 // In: the gradient of gain * normal + bias. Out: that of what was normalised. Adds up the gain's gradient.
-template <class T>
-void normalise_row_backward(Blocks<T> d, Blocks<const T> normal, int64_t row, T scale, const T* gain, T* d_gain,
-                            GateOrder order) {
+template <class T, int R>
+void normalise_rows_backward(Blocks<T> d, Blocks<const T> normal, int64_t row, const T* scales, const T* gain, T* d_gain,
+                             GateOrder order) {
     const T count = static_cast<T>(order.gates * order.units);
-    const auto d_normal = [&](int64_t b) { return load(d.at(b, row)) * load(gain + b * lanes<T>); };
-    for (int64_t b = 0; b < order.blocks<T>(); ++b) {
+    Vec<T> sum[R]{}, sum_along[R]{};
+    T mean[R], along[R];
+    over_row<T>(order, [&](int64_t b, auto n) {
         T* to = d_gain + b * lanes<T>;
-        store(to, load(to) + load(d.at(b, row)) * load(normal.at(b, row)));
+        const Vec<T> by = load(gain + b * lanes<T>);
+        Vec<T> found = load(to);
+        for (int r = 0; r < R; ++r) {
+            const Vec<T> d_out = load(d.at(b, row + r)), at = load(normal.at(b, row + r));
+            found += d_out * at;
+            sum[r] += true_lanes<T>(d_out * by, n);
+            sum_along[r] += true_lanes<T>(d_out * by * at, n);
+        }
+        store(to, found);
+    });
+    for (int r = 0; r < R; ++r) {
+        mean[r] = sum_of_lanes<T>(sum[r]) / count;
+        along[r] = sum_of_lanes<T>(sum_along[r]) / count;
     }
-    const T mean = sum_over<T>(order, d_normal) / count;
-    const T along = sum_over<T>(order, [&](int64_t b) { return d_normal(b) * load(normal.at(b, row)); }) / count;
-    for (int64_t b = 0; b < order.blocks<T>(); ++b) {
-        const Vec<T> v = (d_normal(b) - mean - load(normal.at(b, row)) * along) * scale;
-        store(d.at(b, row), keep_first<T>(v, order.rows_in<T>(b)));
-    }
+    over_row<T>(order, [&](int64_t b, auto n) {
+        const Vec<T> by = load(gain + b * lanes<T>);
+        for (int r = 0; r < R; ++r) {
+            const Vec<T> v = load(d.at(b, row + r)) * by - mean[r] - load(normal.at(b, row + r)) * along[r];
+            store(d.at(b, row + r), true_lanes<T>(v * scales[r], n));
+        }
+    });
 }
 
-template <class T>
+template <class T, int R>
 void gain_and_bias(Blocks<T> rows, int64_t row, const T* gain, const T* bias, int64_t blocks) {
     for (int64_t b = 0; b < blocks; ++b)
-        store(rows.at(b, row), load(rows.at(b, row)) * load(gain + b * lanes<T>) + load(bias + b * lanes<T>));
+        for (int r = 0; r < R; ++r)
+            store(rows.at(b, row + r), load(rows.at(b, row + r)) * load(gain + b * lanes<T>) + load(bias + b * lanes<T>));
 }
 
 }  // namespace lstmkit::LSTMKIT_ISA

@@ -89,9 +89,9 @@ inline Vec<T> keep_first(Vec<T> v, int64_t count) {
 
 template <class T>
 inline T sum_of_lanes(Vec<T> v) {
-    T sum = 0;
-    for (int lane = 0; lane < lanes<T>; ++lane) sum += v[lane];
-    return sum;
+    for (int half = lanes<T> / 2; half > 0; half /= 2)  // pairs: one after the other each would wait for the last
+        for (int lane = 0; lane < half; ++lane) v[lane] += v[lane + half];
+    return v[0];
 }
 
 // Lanes of a and b in turns: those of the lower halves, then those of the upper ones.
