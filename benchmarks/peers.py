@@ -148,7 +148,7 @@ def values(output: Tensor, state: object) -> Numbers:
     return {name: value.detach().clone() for name, value in named.items()}
 
 
-def _into_one_place(live: lstmkit.recurrent.Stream, case: Case) -> Callable[[Tensor], Tensor]:
+def _into_one_place(live: lstmkit.Stream, case: Case) -> Callable[[Tensor], Tensor]:
     """The stream without an allocation in the step, as ONNX Runtime's bound outputs have none."""
     out = torch.empty(case.batch, case.hidden)
     return lambda x: live(x, out)

@@ -20,7 +20,8 @@ ALLOWED = {
     "cells": set(),
     "_native": set(),  # the C++ extension
     "ops": {"_native", "cells"},
-    "recurrent": {"cells", "ops"},
+    "stream": {"ops"},
+    "recurrent": {"cells", "ops", "stream"},
     "layers": {"cells", "ops", "recurrent"},
     "data": {*BASE, "metrics"},
     "metrics": set(),
@@ -33,16 +34,16 @@ ALLOWED = {
     "train": {*BASE, "checkpoint", "data", "model"},
     "predict": {*BASE, "data", "model"},
     "run": {*BASE, "checkpoint"},
-    "look": {*BASE, "recurrent"},
-    "report": {*BASE, "checkpoint", "look"},
+    "report": {*BASE, "checkpoint"},
+    "look": {*BASE, "cells", "layers", "recurrent", "report"},
     "jobs": {
         *BASE, "baselines", "calibrate", "checkpoint", "data", "decode", "look", "metrics", "model", "parts", "predict",
         "recurrent", "report", "run", "settings", "train", "",
     },
     "recipes": {*BASE, "baselines", "checkpoint", "data", "jobs", "report", "settings", ""},
-    "demo": {*BASE, "jobs", "report"},
-    "": {"errors", "layers", "ops", "recurrent"},
-    "cli": {*BASE, "data", "demo", "jobs", "recipes", "report", "run", "settings"},
+    "demo": {*BASE, "jobs", "look", "report"},
+    "": {"errors", "layers", "ops", "recurrent", "stream"},
+    "cli": {*BASE, "data", "demo", "jobs", "look", "recipes", "report", "run", "settings"},
 }  # fmt: skip
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from lstmkit.errors import UserError
 from lstmkit.layers import GRU, LSTM, RNN, BackendReport, explain_backend
 from lstmkit.ops.dispatch import BackendUnavailable
-from lstmkit.recurrent import Stream, Trace
+from lstmkit.recurrent import Trace
+from lstmkit.stream import Stream
 
 if TYPE_CHECKING:
     from lstmkit.jobs import load

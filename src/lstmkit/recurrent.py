@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import operator
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +15,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from lstmkit.cells import CellSpec, State
 from lstmkit.ops import dispatch
-from lstmkit.ops.call import Call, Pass, Result, Stepper
-
-LayerState = Tensor | tuple[Tensor, ...]
+from lstmkit.ops.call import Call, Pass, Result
+from lstmkit.stream import LayerState, Stream, autocast_dtype
 
 #: What comes of the two directions, which lie side by side in the last dimension.
 _MERGES = {
@@ -44,6 +42,25 @@ class Trace:
     output: Tensor
     state: LayerState
     gates: dict[tuple[int, int], dict[str, Tensor]]
+
+
+class TraceWindow(NamedTuple):
+    """A window of one layer and direction of a long trace.
+
+    Attributes:
+        place: ``(layer, direction)``, as in :class:`Trace`.
+        start: Its first step.
+        x: What the layer reads, ``(B, window, F)``.
+        state: The state it comes in with, ``(B, size)`` each: that after the step before, of a reversed direction that
+            after the step behind its last.
+        gates: As in :class:`Trace`, ``(B, window, H)``.
+    """
+
+    place: tuple[int, int]
+    start: int
+    x: Tensor
+    state: State
+    gates: dict[str, Tensor]
 
 
 class RecurrentLayer(nn.Module):
@@ -146,7 +163,7 @@ class RecurrentLayer(nn.Module):
     @property
     def all_weights(self) -> list[list[Tensor]]:
         """The weights of each layer and direction, in ``torch.nn``'s order."""
-        return [list(self._weights(k, d).values()) for k in range(self.num_layers) for d in range(self.num_directions)]
+        return [list(self.weights(k, d).values()) for k in range(self.num_layers) for d in range(self.num_directions)]
 
     def flatten_parameters(self) -> None:
         """Nothing: here so that code written for ``torch.nn`` runs."""
@@ -214,6 +231,44 @@ class RecurrentLayer(nn.Module):
         output = output if x.dim() == 3 else output.unsqueeze(0 if self.batch_first else 1)
         return Trace(output if self.batch_first else output.transpose(0, 1), final, gates)
 
+    @torch.no_grad()
+    def trace_windows(
+        self, x: Tensor, state: LayerState | None = None, window: int = 1000
+    ) -> Iterator[TraceWindow]:
+        """As :meth:`trace`, of whole sequences of any length, a window at a time: what is yielded need not be kept.
+
+        Layer by layer and direction by direction, a reversed one from the end; held are one layer's input and output
+        and one window of gates. No gradients.
+
+        Raises:
+            ValueError: As :meth:`forward`; or the layer is in training mode with noise, which a trace would be of.
+
+        >>> from lstmkit import LSTM
+        >>> layer = LSTM(3, 4, batch_first=True, bidirectional=True)
+        >>> [(piece.place, piece.start) for piece in layer.trace_windows(torch.zeros(1, 50, 3), window=20)]
+        [((0, 0), 0), ((0, 0), 20), ((0, 0), 40), ((0, 1), 40), ((0, 1), 20), ((0, 1), 0)]
+        """
+        if self.training and (self.dropout or self.recurrent_dropout or self.zoneout or self.weight_drop):
+            raise ValueError("the layer is in training mode and drops at random: call eval() before")
+        if window < 1:
+            raise ValueError(f"window must be at least 1 step, got {window}")
+        steps, _, one = self._check_input(x, None)
+        initial = self._initial_state(state, steps, one)
+        for layer in range(self.num_layers):
+            call = self._call(layer, steps, initial, None, trace=True)
+            outputs = []
+            for direction, whole in enumerate(call.passes):
+                output, p = call.x.new_empty(*steps.shape[:2], call.spec.output_size), whole
+                for start in range(0, len(steps), window)[:: -1 if p.reverse else 1]:
+                    piece = slice(start, start + window)
+                    part = call._replace(x=call.x[piece], passes=(p,))
+                    (result,) = dispatch.run(part, self.backend).passes()
+                    gates = {name: g.transpose(0, 1) for name, g in (result.trace or {}).items()}
+                    yield TraceWindow((layer, direction), start, part.x.transpose(0, 1), part.state_of(p), gates)
+                    output[piece], p = result.output, p._replace(state=result.state)
+                outputs.append(output)
+            steps = self._merged(layer, torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0], steps)
+
     def stream(self, state: LayerState | None = None) -> Stream:
         """The same layer one step at a time, its state kept: see :class:`Stream`.
 
@@ -247,10 +302,7 @@ class RecurrentLayer(nn.Module):
         results: list[Result] = []
         for layer in range(self.num_layers):
             result = dispatch.run(self._call(layer, steps, initial, lengths, trace), self.backend)
-            merged = _MERGES[self.merge](result.output) if self.bidirectional else result.output
-            if self.residual and layer > 0:
-                merged = merged + steps
-            steps = merged
+            steps = self._merged(layer, result.output, steps)
             if self.dropout and layer < self.num_layers - 1:
                 steps = F.dropout(steps, self.dropout, self.training)
             results.append(result)
@@ -262,12 +314,17 @@ class RecurrentLayer(nn.Module):
             output = output.transpose(0, 1)
         return output, final[0] if len(final) == 1 else final, results
 
+    def _merged(self, layer: int, output: Tensor, steps: Tensor) -> Tensor:
+        """What the layer makes of its directions' output, side by side, and of its own input ``steps``."""
+        merged = _MERGES[self.merge](output) if self.bidirectional else output
+        return merged + steps if self.residual and layer > 0 else merged
+
     def _call(self, layer: int, x: Tensor, initial: list[State], lengths: Tensor | None, trace: bool) -> Call:
         """What ``layer`` asks of a back end. ``initial``: the states of all layers and directions."""
         spec, directions = self.specs[layer], range(self.num_directions)
         states = initial[layer * self.num_directions : (layer + 1) * self.num_directions]
-        weights = [self._weights(layer, d) for d in directions]
-        if (dtype := _autocast_dtype(x)) is not None:
+        weights = [self.weights(layer, d) for d in directions]
+        if (dtype := autocast_dtype(x)) is not None:
             x = x.to(dtype)
             states = [tuple(s.to(dtype) for s in state) for state in states]
             weights = [{name: w.to(dtype) for name, w in by_name.items()} for by_name in weights]
@@ -291,7 +348,8 @@ class RecurrentLayer(nn.Module):
             zoneout = tuple(self.zoneout for _ in spec.state_sizes)
         return p._replace(params=params, recurrent_mask=mask, zoneout=zoneout)
 
-    def _weights(self, layer: int, direction: int) -> dict[str, Tensor]:
+    def weights(self, layer: int, direction: int) -> dict[str, Tensor]:
+        """The weights of one layer and direction, by the names of ``CellSpec.parameter_shapes``."""
         # By attribute where it is no parameter of ours: torch.nn.utils.parametrize puts a property in its place.
         have: dict[str, Any] = self._parameters
         return {name: have[own] if own in have else getattr(self, own) for name, own in self._names[layer, direction]}
@@ -299,7 +357,7 @@ class RecurrentLayer(nn.Module):
     def _weight(self) -> Tensor:
         """One of them, whose dtype and device are everyone's."""
         weight = self._parameters.get("weight_ih_l0")
-        return self._weights(0, 0)["weight_ih"] if weight is None else weight
+        return self.weights(0, 0)["weight_ih"] if weight is None else weight
 
     # ---- checks --------------------------------------------------------------------------------------------------
 
@@ -312,7 +370,7 @@ class RecurrentLayer(nn.Module):
         if not x.is_floating_point():
             raise ValueError(f"expected floating-point input, got {x.dtype}")
         weight = self._weight()
-        if x.dtype != weight.dtype and _autocast_dtype(x) is None:
+        if x.dtype != weight.dtype and autocast_dtype(x) is None:
             raise ValueError(f"input is {x.dtype}, the weights are {weight.dtype}: convert one of them")
         one = x.dim() == 2
         steps = x.unsqueeze(1) if one else x.transpose(0, 1) if self.batch_first else x
@@ -344,7 +402,7 @@ class RecurrentLayer(nn.Module):
             names = self.specs[0].cell.states
             wanted = ", ".join(f"{name} {shape}" for name, shape in zip(names, shapes, strict=True))
             raise ValueError(f"expected the state {wanted}; got {', '.join(str(tuple(s.shape)) for s in given)}")
-        if any(s.dtype != dtype for s in given) and _autocast_dtype(steps) is None:
+        if any(s.dtype != dtype for s in given) and autocast_dtype(steps) is None:
             got = ", ".join(str(s.dtype) for s in given)
             raise ValueError(f"the state is {got}, the weights are {dtype}: convert one of them")
         return [tuple(s[row] for s in given) for row in range(rows)]
@@ -363,129 +421,14 @@ class RecurrentLayer(nn.Module):
         return f"{spec.input_size}, {spec.hidden_size}, " + ", ".join(f"{k}={v}" for k, v in shown.items())
 
 
-class Stream:
-    """A layer fed live: each call takes the next step or steps and goes on from where the last one ended.
+def _coins(share: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Ones at random, zeros elsewhere; ``share`` is kept to a 65,536th.
 
-    Single steps of a layer in ``eval`` mode go through the back end's stepper where it has one: all layers in one call,
-    their weights packed once. Weights that an optimiser or ``load_state_dict`` changes are packed anew at the next
-    step; after a change through ``.data``, which leaves no mark, call :meth:`reload`. No gradients are kept: over an
-    endless stream they would fill the memory.
-
-    >>> from lstmkit import LSTM
-    >>> layer = LSTM(3, 5, batch_first=True).eval()
-    >>> live, x = layer.stream(), torch.randn(2, 4, 3)
-    >>> one_by_one = torch.stack([live(x[:, t]) for t in range(4)], dim=1)
-    >>> torch.allclose(one_by_one, layer(x)[0], atol=1e-6)
-    True
+    Four coins come of one random number: with ``bernoulli_`` the masks took longer than the layer.
     """
-
-    def __init__(self, layer: RecurrentLayer, state: LayerState | None = None) -> None:
-        if layer.bidirectional:
-            raise ValueError("a bidirectional layer cannot stream: its reversed direction sees the future")
-        self.layer, self._state = layer, state
-        self._stepper: Stepper | None = None
-        #: Shape and dtype of the steps that the stepper is for, or that there can be none for; the weights it has
-        #: read, and those of them that torch counts the changes of.
-        self._fits: tuple[torch.Size, torch.dtype] | None = None
-        self._read: list[Tensor | None] = []
-        self._counted: list[Tensor] = []
-        self._versions: list[int] = []
-        self._training = layer.training
-
-    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        """One step ``(B, F) -> (B, P)``, or several, ``(B, T, F)`` or time first, as the layer has it.
-
-        Args:
-            out: For one step: where the result goes, a contiguous ``(B, P)`` tensor of ``x``'s dtype on the CPU; then
-                nothing is allocated.
-
-        Raises:
-            ValueError: A shape or dtype that does not fit.
-        """
-        if self._stepper is not None and self._up_to_date():
-            done = self._stepper(x, out)
-            if done is not None:
-                return done
-        return self._with_care(x, out)
-
-    def _with_care(self, x: Tensor, out: Tensor | None) -> Tensor:
-        """A step that the stepper, if there is one, has not done at once; or several steps."""
-        if out is not None:
-            self._check_out(x, out)
-        output = None
-        if x.dim() == 2:
-            if (x.shape, x.dtype) != self._fits or not self._up_to_date():
-                self._prepare(x)
-            if self._stepper is not None and type(x) in (Tensor, nn.Parameter):
-                plain = x.detach().resolve_neg().clone(memory_format=torch.contiguous_format)
-                output = self._stepper(plain, None)
-        if output is None:
-            output = self._by_layer(x)
-        return output if out is None else out.copy_(output)
-
-    @property
-    def state(self) -> LayerState | None:
-        """The state after the last step, as ``forward`` gives it; ``None`` before the first."""
-        if self._stepper is None:
-            return self._state
-        states = self._stepper.state()
-        return states[0] if len(states) == 1 else states
-
-    @state.setter
-    def state(self, state: LayerState | None) -> None:
-        self._state = state
-        self._stepper = self._fits = None
-
-    def reload(self) -> None:
-        """Read the weights again at the next step, and keep the state."""
-        self.state = self.state
-
-    def reset(self) -> None:
-        """Forget all that was seen."""
-        self.state = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For copies: the state, not the stepper, which is made again."""
-        return self.__dict__ | {"_state": self.state, "_stepper": None, "_fits": None}
-
-    def _check_out(self, x: Tensor, out: Tensor) -> None:
-        if x.dim() != 2:
-            raise ValueError(f"out is for one step (B, F), got input {tuple(x.shape)}")
-        shape = (x.shape[0], self.layer.output_size)
-        if tuple(out.shape) != shape or out.dtype != x.dtype or not out.is_cpu or not out.is_contiguous():
-            raise ValueError(f"out must be a contiguous {x.dtype} tensor {shape} on the CPU, got {tuple(out.shape)}")
-
-    def _up_to_date(self) -> bool:
-        """Whether mode and weights are those that the stepper was made with."""
-        now = self.layer._parameters.values()
-        same = len(now) == len(self._read) and all(map(operator.is_, now, self._read))
-        return same and self.layer.training == self._training and [w._version for w in self._counted] == self._versions
-
-    @torch.no_grad()
-    def _prepare(self, x: Tensor) -> None:
-        """A stepper for steps like ``x``, if there can be one."""
-        layer, state = self.layer, self.state
-        self.state = state
-        self._fits, self._training = (x.shape, x.dtype), layer.training
-        self._read = list(layer._parameters.values())
-        self._counted = [weight for weight in self._read if weight is not None and not weight.is_inference()]
-        self._versions = [weight._version for weight in self._counted]
-        computed = len(layer._modules) > 0  # torch.nn.utils.parametrize: weights are functions of others
-        random = layer.dropout or layer.zoneout or layer.recurrent_dropout or layer.weight_drop
-        if computed or (layer.training and random) or _autocast_dtype(x) is not None or torch.compiler.is_compiling():
-            return
-        steps, _, _ = layer._check_input(x.unsqueeze(1 if layer.batch_first else 0), None)
-        initial = layer._initial_state(state, steps, one=False)
-        inputs = [steps, *(steps.new_empty(1, x.shape[0], spec.input_size) for spec in layer.specs[1:])]
-        calls = [layer._call(k, steps, initial, None, trace=False) for k, steps in enumerate(inputs)]
-        self._stepper = dispatch.stepper(calls, layer.residual, layer.backend)
-
-    @torch.no_grad()
-    def _by_layer(self, x: Tensor) -> Tensor:
-        """Any number of steps through the layer itself."""
-        time = 1 if self.layer.batch_first else 0
-        output, self.state = self.layer(x.unsqueeze(time) if x.dim() == 2 else x, self.state)
-        return output.squeeze(time) if x.dim() == 2 else output
+    count = math.prod(shape)
+    bits = torch.empty(-(-count // 4), dtype=torch.int64, device=like.device).random_(-(2**63), None)
+    return (bits.view(torch.int16)[:count] < round(share * 2**16) - 2**15).to(like.dtype).view(shape)
 
 
 def _coins(share: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -506,16 +449,6 @@ def _share(name: str, value: float) -> float:
     if not 0 <= value < 1:
         raise ValueError(f"{name} must be in 0..1, 1 excluded, got {value}")
     return float(value)
-
-
-def _autocast_dtype(x: Tensor) -> torch.dtype | None:
-    """What a surrounding ``torch.autocast`` computes in on ``x``'s device, if there is one."""
-    if x.is_cpu and not torch.is_autocast_enabled("cpu"):
-        return None
-    kind = x.device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-        return torch.get_autocast_dtype(kind)
-    return None
 
 
 def _weight_name(name: str, layer: int, direction: int) -> str:
