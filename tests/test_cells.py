@@ -82,7 +82,56 @@ def rnn_relu(spec: CellSpec, w: Weights, x: Vector, state: tuple[Vector, ...]) -
     return (np.array([max(0.0, value) for value in a]),), {}
 
 
-NUMPY: dict[str, Callable[..., Any]] = {"lstm": lstm, "gru": gru, "rnn_tanh": rnn_tanh, "rnn_relu": rnn_relu}
+def ablated(without: str = "", candidate: Any = np.tanh, shown: Any = np.tanh) -> Callable[..., Any]:
+    """Greff et al. 2017, appendix: an LSTM without one gate (always 1) or one squashing."""
+
+    def step(spec: CellSpec, w: Weights, x: Vector, state: tuple[Vector, ...]) -> tuple[tuple[Vector, ...], dict]:
+        h, c = state
+        names = [name for name in ("input", "forget", "candidate", "output") if name != without]
+        a = dict(zip(names, np.split(share(spec, w, "ih", x) + share(spec, w, "hh", h), len(names)), strict=True))
+        return _pointwise(spec, w, a, c, candidate, shown)
+
+    return step
+
+
+def _pointwise(
+    spec: CellSpec, w: Weights, a: dict[str, Vector], c: Vector, candidate: Any, shown: Any
+) -> tuple[tuple[Vector, ...], dict]:
+    gates = {"candidate": candidate(a["candidate"])}
+    rows = iter(w["weight_peep"]) if spec.peephole else iter(())
+    new = c
+    for name in ("input", "forget", "output"):
+        if name == "output":
+            new = gates.get("forget", 1) * c + gates.get("input", 1) * gates["candidate"]
+        if name in a:
+            peep = next(rows) * (new if name == "output" else c) if spec.peephole else 0
+            gates[name] = sigmoid(a[name] + peep)
+    return (gates.get("output", 1) * shown(new), new), gates
+
+
+def full_gates(spec: CellSpec, w: Weights, x: Vector, state: tuple[Vector, ...]) -> tuple[tuple[Vector, ...], dict]:
+    h, c, *past = state
+    both = np.split(share(spec, w, "ih", x) + share(spec, w, "hh", h), 4)
+    a = dict(zip(("input", "forget", "candidate", "output"), both, strict=True))
+    blocks = [np.split(rows, 3, axis=1) for rows in np.split(w["weight_gates"], 3)]
+    for name, row in zip(("input", "forget", "output"), blocks, strict=True):
+        a[name] = a[name] + sum(block @ gate for block, gate in zip(row, past, strict=True))
+    (h, c), gates = _pointwise(spec, w, a, c, np.tanh, np.tanh)
+    return (h, c, gates["input"], gates["forget"], gates["output"]), gates
+
+
+NUMPY: dict[str, Callable[..., Any]] = {
+    "lstm": lstm,
+    "gru": gru,
+    "rnn_tanh": rnn_tanh,
+    "rnn_relu": rnn_relu,
+    "lstm_no_input_gate": ablated("input"),
+    "lstm_no_forget_gate": ablated("forget"),
+    "lstm_no_output_gate": ablated("output"),
+    "lstm_linear_input": ablated(candidate=lambda a: a),
+    "lstm_linear_output": ablated(shown=lambda c: c),
+    "lstm_full_gates": full_gates,
+}
 
 
 def test_every_cell_has_its_equation_here() -> None:
@@ -215,7 +264,7 @@ def test_layer_norm_by_hand() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "lstn"}, "unknown cell 'lstn'; known: lstm, gru, rnn_tanh, rnn_relu"),
+        ({"kind": "lstn"}, f"unknown cell 'lstn'; known: {', '.join(CELLS)}"),
         ({"input_size": 0}, "input_size and hidden_size must be at least 1, got 0 and 4"),
         ({"hidden_size": -2}, "input_size and hidden_size must be at least 1, got 3 and -2"),
         ({"proj_size": 4}, "proj_size must be in 0..3 (below hidden_size), got 4"),
@@ -263,6 +312,11 @@ def test_options_are_fields_of_the_spec() -> None:
             ("gru", False, 0, False, False, True),
             {"weight_ih": (15, 3), "weight_hh": (15, 5), "weight_ln_ih": (15,), "weight_ln_hh": (15,)},
         ),
+        (
+            ("lstm_no_output_gate", False, 0, True),
+            {"weight_ih": (15, 3), "weight_hh": (15, 5), "weight_peep": (2, 5)},
+        ),
+        (("lstm_full_gates", False), {"weight_ih": (20, 3), "weight_hh": (20, 5), "weight_gates": (15, 15)}),
     ],
     ids=str,
 )

@@ -48,7 +48,7 @@ class CellSpec:
     """Which cell, how large, and with which of its variants.
 
     Args:
-        kind: A name in :data:`CELLS`: ``"lstm"``, ``"gru"``, ``"rnn_tanh"`` or ``"rnn_relu"``.
+        kind: A name in :data:`CELLS`: ``"lstm"``, ``"gru"``, ``"rnn_tanh"``, ``"rnn_relu"``, or an LSTM without a part.
         input_size: Features per step, ``F``.
         hidden_size: Units, ``H``.
         bias: Whether the gates have biases ``b_ih`` and ``b_hh``.
@@ -115,6 +115,8 @@ class CellSpec:
             shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
         if self.proj_size:
             shapes["weight_hr"] = (self.proj_size, self.hidden_size)
+        if self.kind == "lstm_full_gates":
+            shapes["weight_gates"] = (3 * self.hidden_size, 3 * self.hidden_size)  # input, forget, output; both ways
         if self.peephole:
             shapes["weight_peep"] = (len(self.gates) - 1, self.hidden_size)  # every gate but the candidate
         if self.layer_norm:
@@ -129,7 +131,7 @@ def project_input(spec: CellSpec, p: Params, x: Tensor) -> Tensor:
     return _affine(spec, x, p["weight_ih"], p.get("bias_ih"), p.get("weight_ln_ih"))
 
 
-def _project_state(spec: CellSpec, p: Params, h: Tensor) -> Tensor:
+def project_state(spec: CellSpec, p: Params, h: Tensor) -> Tensor:
     """The previous output's share of the gates: ``(B, P) -> (B, G·H)``."""
     return _affine(spec, h, p["weight_hh"], p.get("bias_hh"), p.get("weight_ln_hh"))
 
@@ -142,31 +144,65 @@ def _affine(spec: CellSpec, x: Tensor, weight: Tensor, bias: Tensor | None, gain
 
 def lstm_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:
     """``c_t = f ⊙ c + i ⊙ ĉ``;  ``h_t = o ⊙ tanh(c_t)``. States ``h (B, P)`` and ``c (B, H)``."""
-    _, c = state
-    a = dict(zip(spec.gates, (gx + _project_state(spec, p, h)).chunk(len(spec.gates), -1), strict=True))
+    return _lstm(spec, p, gx + project_state(spec, p, h), state[1])
+
+
+def _lstm(
+    spec: CellSpec,
+    p: Params,
+    shares: Tensor,
+    c: Tensor,
+    squash_in: Callable[[Tensor], Tensor] = torch.tanh,
+    squash_out: Callable[[Tensor], Tensor] = torch.tanh,
+) -> tuple[State, Gates]:
+    """The LSTM's pointwise part; a gate that ``spec`` does not have is always open."""
+    a = dict(zip(spec.gates, shares.chunk(len(spec.gates), -1), strict=True))
     peep: dict[str, Tensor] = {}
     if spec.peephole:
         peep = dict(zip((name for name in spec.gates if name != "candidate"), p["weight_peep"], strict=True))
 
     def gate(name: str, seen: Tensor) -> Tensor:
+        if name not in a:
+            return torch.ones_like(seen)
         return torch.sigmoid(a[name] + peep[name] * seen if peep else a[name])
 
     f = gate("forget", c)
     i = 1 - f if spec.coupled else gate("input", c)
-    g = torch.tanh(a["candidate"])
+    g = squash_in(a["candidate"])
     c = f * c + i * g
     o = gate("output", c)
     out = F.layer_norm(c, (spec.hidden_size,), p["weight_ln_c"], p["bias_ln_c"]) if spec.layer_norm else c
-    h = o * torch.tanh(out)
+    h = o * squash_out(out)
     if spec.proj_size:
         h = F.linear(h, p["weight_hr"])
-    return (h, c), {"input": i, "forget": f, "candidate": g, "output": o}
+    gates = {"input": i, "forget": f, "candidate": g, "output": o}
+    return (h, c), {name: gates[name] for name in spec.cell.gates}
+
+
+def linear_input_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:
+    """As :func:`lstm_step` with the candidate not squashed: ``ĉ = W x + U h + b``."""
+    return _lstm(spec, p, gx + project_state(spec, p, h), state[1], squash_in=lambda a: a)
+
+
+def linear_output_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:
+    """As :func:`lstm_step` with the cell state not squashed on its way out: ``h_t = o ⊙ c_t``."""
+    return _lstm(spec, p, gx + project_state(spec, p, h), state[1], squash_out=lambda c: c)
+
+
+def full_gate_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:
+    """As :func:`lstm_step`; every gate also sees all three gates of the step before, which are states here."""
+    _, c, *gates = state
+    i, f, g, o = (gx + project_state(spec, p, h)).chunk(4, -1)
+    from_i, from_f, from_o = F.linear(torch.cat(gates, -1), p["weight_gates"]).chunk(3, -1)
+    shares = torch.cat([i + from_i, f + from_f, g, o + from_o], -1)
+    (h, c), found = _lstm(spec, p, shares, c)
+    return (h, c, found["input"], found["forget"], found["output"]), found
 
 
 def gru_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:
     """``h_t = (1 - z) ⊙ n + z ⊙ h`` with ``n = tanh(W_n x + b + r ⊙ (U_n h + b'))``. State ``h (B, H)``."""
     gx_r, gx_z, gx_n = gx.chunk(3, -1)
-    gh_r, gh_z, gh_n = _project_state(spec, p, h).chunk(3, -1)
+    gh_r, gh_z, gh_n = project_state(spec, p, h).chunk(3, -1)
     r = torch.sigmoid(gx_r + gh_r)
     z = torch.sigmoid(gx_z + gh_z)
     n = torch.tanh(gx_n + r * gh_n)
@@ -175,22 +211,40 @@ def gru_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> 
 
 def rnn_tanh_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:
     """``h_t = tanh(W x + U h + b)``. State ``h (B, H)``."""
-    return (torch.tanh(gx + _project_state(spec, p, h)),), {}
+    return (torch.tanh(gx + project_state(spec, p, h)),), {}
 
 
 def rnn_relu_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:
     """``h_t = max(0, W x + U h + b)``. State ``h (B, H)``."""
-    return (torch.relu(gx + _project_state(spec, p, h)),), {}
+    return (torch.relu(gx + project_state(spec, p, h)),), {}
+
+
+_LSTM_GATES = ("input", "forget", "candidate", "output")
+
+
+def _ablated(step: Callable[..., tuple[State, Gates]] = lstm_step, without: str = "") -> Cell:
+    """An LSTM without one of its parts."""
+    gates = tuple(gate for gate in _LSTM_GATES if gate != without)
+    return Cell(("hidden", "cell"), gates, frozenset({"peephole"}), step)
 
 
 CELLS: dict[str, Cell] = {
     "lstm": Cell(
         states=("hidden", "cell"),
-        gates=("input", "forget", "candidate", "output"),
+        gates=_LSTM_GATES,
         options=frozenset({"proj_size", "peephole", "coupled", "layer_norm"}),
         step=lstm_step,
     ),
     "gru": Cell(("hidden",), ("reset", "update", "candidate"), frozenset({"layer_norm"}), gru_step),
     "rnn_tanh": Cell(("hidden",), ("hidden",), frozenset({"layer_norm"}), rnn_tanh_step),
     "rnn_relu": Cell(("hidden",), ("hidden",), frozenset({"layer_norm"}), rnn_relu_step),
+    # For the laboratory: what is left without each part (Greff et al. 2017; NIG, NFG, NOG, NIAF, NOAF, FGR there).
+    "lstm_no_input_gate": _ablated(without="input"),
+    "lstm_no_forget_gate": _ablated(without="forget"),
+    "lstm_no_output_gate": _ablated(without="output"),
+    "lstm_linear_input": _ablated(linear_input_step),
+    "lstm_linear_output": _ablated(linear_output_step),
+    "lstm_full_gates": Cell(
+        ("hidden", "cell", "input", "forget", "output"), _LSTM_GATES, frozenset({"peephole"}), full_gate_step
+    ),
 }
