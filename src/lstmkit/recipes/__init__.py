@@ -7,31 +7,20 @@ of its job, ``recipes/<job>.py``.
 from __future__ import annotations
 
 import importlib
-import os
-import platform
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
-
-import lstmkit
 from lstmkit import checkpoint
 from lstmkit.data import catalog
 from lstmkit.errors import UserError
 from lstmkit.jobs import job_class
 from lstmkit.progress import Progress
 from lstmkit.report import table_text
+from lstmkit.results import provenance, read_toml
 from lstmkit.settings import unknown
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 #: ``protocol(job, folder, options, progress) -> scores``: a row a model, this one first; the best is the lowest.
 Protocol = Callable[[Any, Path, dict[str, Any], Progress], pd.DataFrame]
@@ -73,14 +62,7 @@ class Outcome:
             "published": self.recipe.published,
             "remarks": self.recipe.remarks,
             "training_minutes": round(self.minutes, 1),
-            "date": time.strftime("%Y-%m-%d"),
-            "versions": {
-                "lstmkit": lstmkit.__version__,
-                "torch": torch.__version__,
-                "pandas": pd.__version__,
-                "python": platform.python_version(),
-            },
-            "machine": {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+            **provenance("pandas"),
         }
 
     def write(self, folder: Path) -> Path:
@@ -131,13 +113,4 @@ def reproduce(name: str, progress: Progress) -> Outcome:
 
 
 def _read(path: Path) -> Recipe:
-    content = tomllib.loads(path.read_text(encoding="utf-8"))
-    return Recipe(path.stem, **{"options": {}, "published": [], "remarks": [], **content})
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
+    return Recipe(path.stem, **{"options": {}, "published": [], "remarks": [], **read_toml(path)})
