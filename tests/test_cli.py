@@ -126,7 +126,7 @@ def data(cli: Cli, tmp_path: Path) -> Path:
 
 # ---- what to do ------------------------------------------------------------------------------------------------------
 
-VERBS = ("jobs", "fit", "predict", "evaluate", "look", "data", "reproduce", "demo")
+VERBS = ("jobs", "fit", "predict", "evaluate", "look", "data", "reproduce", "lab", "demo")
 
 
 def test_help_lists_the_verbs_and_each_has_its_own(cli: Cli):
@@ -342,7 +342,7 @@ def test_look_draws_a_page(cli: Cli, here: Path):
     said = cli("look", "run", "sales.csv", "--series", "south")
     assert (said.code, said.err) == (0, "")
     assert said.out.splitlines()[-1] == "page    run/look.html"
-    assert "forget" in said.out
+    assert "Saturation\n" in said.out and "forget" in said.out
     assert "south" not in (here / "run/report.html").read_text()[:100]
     assert "img" in (here / "run/look.html").read_text()
     assert cli("look", "run", "sales.csv", "-o", "mine.html").out.splitlines()[-1] == "page    mine.html"
@@ -501,6 +501,15 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("look run sales.csv --series east", "no series 'east' in the data; there are north, south"),
         ("look run sales.csv --serie north", "unknown option 'serie': did you mean 'series'?"),
         ("look run sales.csv -o nowhere/page.html", "nowhere/"),
+        ("look run sales.csv --units 3,x", "--units takes whole numbers with commas between them, not '3,x'"),
+        ("look run sales.csv --units 99", "there is no unit 99 in trunk, layer 1: it has 0 to 3"),
+        ("look run sales.csv --layer 2", "there is no layer 2: the model has 1 to 1"),
+        ("look run sales.csv --unroll --step 99999", "there is no step 99999: the sequence has 0 to"),
+        ("look run sales.csv --sort-by memory", "there is nothing called 'memory' to sort by"),
+        ("lab addin", "unknown lab 'addin': did you mean 'adding'?"),
+        ("lab adding --unit 3", "unknown setting 'unit': did you mean 'units'?"),
+        ("lab adding --units many", "units takes values like 16, not 'many'"),
+        ("lab adding --lengths 5", "adding needs lengths of at least 20, got 5"),
         ("jobs forcast", "unknown job 'forcast': did you mean 'forecast'?"),
         ("data etth", "unknown data set 'etth'"),
         ("reproduce airlin", "unknown recipe 'airlin': did you mean 'airline'?"),

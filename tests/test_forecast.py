@@ -133,9 +133,11 @@ def test_an_ensemble_of_deep_models_forecasts_and_shows_its_gates(cell: str, met
     """Two seeds, two layers, either method: a forecast, and gates where the cell has some."""
     fitted = tiny(cell=cell, method=method, seeds=2, num_layers=2).fit(two())
     check_forecast(fitted.predict(two()))
-    sections = fitted.look(two(), "b")
-    assert sections[0].figure is not None
-    assert (sections[0].table is None) == (cell == "rnn")
+    specimens = fitted.specimens(two(), "b")
+    assert specimens[0].name == "b, the last window"
+    shown = {section.title: section for section in look.sections(fitted.network, specimens, look.View(layer=2))}
+    assert shown["The gates"].figure is not None
+    assert ("Saturation" in shown) == (cell != "rnn")
 
 
 def test_an_ensemble_is_of_the_seeds():
@@ -749,7 +751,7 @@ def test_the_trace_is_of_the_last_window():
 def test_an_unknown_series_is_named_with_those_there_are():
     """Asking to look at one that is not in the data says which are."""
     fitted = tiny().fit(two())
-    for ask in (fitted.trace, fitted.look):
+    for ask in (fitted.trace, fitted.specimens):
         with pytest.raises(DataError, match="no series 'c' in the data; there are a, b"):
             ask(two(), "c")
 

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lstmkit import checkpoint, settings
+from lstmkit import checkpoint, look, settings
 from lstmkit.errors import DataError, ModelFileError, SettingError, UserError
 from lstmkit.jobs import Job, job_class, job_names, load
 from lstmkit.model import Ensemble
@@ -211,7 +211,7 @@ def test_a_device_that_is_not_there_is_refused(name: str, device: str, tmp_path:
 def test_before_fit_it_says_so(name: str, tmp_path: Path):
     """Whatever needs a model asks for fit or load."""
     job, data = make(name), CASES[name].data()
-    for ask in (job.predict, job.evaluate, job.look, lambda _: job.save(tmp_path / "model")):
+    for ask in (job.predict, job.evaluate, job.specimens, lambda _: job.save(tmp_path / "model")):
         with pytest.raises(UserError, match=r"has no model yet: call fit first, or lstmkit\.load"):
             ask(data)
     assert not list(tmp_path.iterdir())
@@ -252,7 +252,7 @@ def test_answers_have_a_text_records_and_a_picture(name: str):
     assert job.text(found).strip()
     assert json.loads(json.dumps(job.records(found), allow_nan=False))
     assert job.picture(data, found).axes
-    assert all(section.title for section in job.look(data))
+    assert look.sections(job.network, job.specimens(data))[-1].title == "One step of the cell"
     pd.testing.assert_frame_equal(data, CASES[name].data())
 
 

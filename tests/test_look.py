@@ -16,8 +16,9 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lstmkit import GRU, LSTM, RNN, look
-from lstmkit.look import gates, line_style, pictures
+from lstmkit import GRU, LSTM, RNN
+from lstmkit.look import drawing, gates, pictures
+from lstmkit.look.drawing import line_style
 
 
 def drawn(figure: Figure) -> bytes:

@@ -28,6 +28,8 @@ _USAGE_ERROR: Any = typer.BadParameter.__base__  # click's complaint about a com
 _YES_NO = ("true", "false", "yes", "no", "1", "0")
 _WITH_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
+_SHORT = 40  # rows of a table that is printed; longer ones are on the page alone
+
 RunArg = Annotated[Path, typer.Argument(help="folder that 'fit' made")]
 DataArg = Annotated[str, typer.Argument(help="file with the data")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
@@ -124,17 +126,23 @@ def look(
     run: RunArg,
     data: DataArg,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="page [default: RUN/look.html]")] = None,
+    units: Annotated[str | None, typer.Option(help="units to look at, from 0: 3,17 [default: all, and the busiest]")] = None,
+    layer: Annotated[int | None, typer.Option(help="layer to look at, from 1 [default: all]")] = None,
+    sort_by: Annotated[str, typer.Option(help="gate or state that the units are sorted by")] = "forget",
+    unroll: Annotated[bool, typer.Option("--unroll", help="only draw the cell, with the numbers of one step")] = False,
+    step: Annotated[int | None, typer.Option(help="that step, from 0 [default: the last]")] = None,
 ) -> None:
-    """Look inside: every gate over an example of DATA, drawn on one page."""
-    from lstmkit.report import table_text, write_report
+    """Look inside: gates, memory, what units fire on, what inputs did, the cell in numbers, over an example of DATA."""
+    from lstmkit import look as looking
+    from lstmkit.report import table_text
 
     run, data, options = _options(context, run, data)
+    view = looking.View(_whole_numbers("--units", units), layer, sort_by, step, unroll)
     job = load(run)
-    sections = job.look(data, **_known(job.look, options))
+    specimens = job.specimens(data, **_known(job.specimens, options))
     page = output or run / "look.html"
-    write_report(page, f"Inside the {job.name} model", [], sections, {"model": str(run)})
-    for section in sections:
-        if section.table is not None:
+    for section in looking.write_page(page, job.network, specimens, view):
+        if section.table is not None and len(section.table) <= _SHORT:
             print(f"{section.title}\n{table_text(section.table, section.best)}\n")
     print(f"page    {page}")
 
@@ -168,6 +176,28 @@ def reproduce(
     result = recipes.reproduce(recipe, TerminalProgress())
     path = result.write(output)
     _print_json(result.to_json()) if as_json else print(f"{result}\nresult  {path}")
+
+
+@app.command(context_settings=_WITH_SETTINGS)
+def lab(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="a lab; without one they are listed")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="folder for numbers and picture")] = Path("lab"),
+    as_json: Json = False,
+) -> None:
+    """Run an experiment on memory: RNN, GRU and LSTM side by side. Settings: --name value, as its file has them."""
+    from lstmkit import lab as laboratory
+
+    if name is None:
+        _print_rows([{"lab": each.name, "what": each.title} for each in laboratory.all_labs()], as_json)
+        return
+    (name,), options = _sort_out([name, *context.args], ["LAB"], flags=set())
+    chosen = laboratory.find(name)
+    texts = _with_values(options, list(chosen.settings), list(chosen.settings), "setting")
+    changes = {key: _like(key, text, chosen.settings[key]) for key, text in texts.items()}
+    outcome = laboratory.run(laboratory.find(name, changes), TerminalProgress())
+    numbers, picture = outcome.write(output)
+    _print_json(outcome.to_json()) if as_json else print(f"{outcome}\nnumbers {numbers}\npicture {picture}")
 
 
 @app.command()
@@ -242,6 +272,23 @@ def _with_values(options: dict[str, str | None], able: list[str], known: list[st
             raise SettingError(f"{option} has no value: give it as {option} VALUE")
         found[name] = text
     return found
+
+
+def _like(name: str, text: str, sample: Any) -> Any:
+    """``text`` as a value of the kind that ``sample`` is."""
+    try:
+        if isinstance(sample, list):
+            return [type(sample[0])(part) for part in text.split(",")]
+        return type(sample)(text)
+    except ValueError as err:
+        raise SettingError(f"{name} takes values like {sample}, not {text!r}") from err
+
+
+def _whole_numbers(option: str, text: str | None) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in (text or "").split(",") if part.strip())
+    except ValueError as err:
+        raise SettingError(f"{option} takes whole numbers with commas between them, not {text!r}") from err
 
 
 def _sort_out(given: list[str], positionals: list[str], flags: set[str]) -> tuple[list[str], dict[str, str | None]]:

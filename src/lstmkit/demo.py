@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from lstmkit import look
 from lstmkit.jobs.forecast import Forecaster
 from lstmkit.progress import Progress
 from lstmkit.report import table_text
@@ -30,10 +31,11 @@ def run_demo(run: Path, progress: Progress) -> None:
         forecaster.picture(path, forecast).savefig(run / "forecast.png", dpi=150)
         shown = forecast[["ds", "forecast", "forecast-lo-80", "forecast-hi-80"]].iloc[::4]
         print(f"The next day, every fourth hour, with 80 % intervals (°C):\n{table_text(shown)}\n")
-        for name, section in zip(("gates.png", "memory.png"), forecaster.look(path), strict=True):
-            if section.figure is not None:
-                section.figure.savefig(run / name, dpi=150)
-            if section.table is not None:
-                print(f"How open the gates are:\n{table_text(section.table)}\n")
-    for what, name in {"report": "report.html", "forecast": "forecast.png", "gates": "gates.png", "model": ""}.items():
+        inside = {s.title: s for s in look.sections(forecaster.network, forecaster.specimens(path))}
+    for title, name in {"The gates": "gates.png", "Memory": "memory.png", "One step of the cell": "cell.png"}.items():
+        figure = inside[title].figure
+        assert figure is not None
+        figure.savefig(run / name, dpi=150)
+    print(f"How open the gates are:\n{table_text(inside['Saturation'].table)}\n")
+    for what, name in {"report": "report.html", "forecast": "forecast.png", "gates": "gates.png", "cell": "cell.png", "model": ""}.items():
         print(f"{what:<9} {run / name}")

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lstmkit.errors import DataError, show_stamp
-from lstmkit.look import gates as gate_pictures
-from lstmkit.look import pictures
+from lstmkit.errors import DataError
+from lstmkit.jobs._forecast_look import forecast_specimens
+from lstmkit.look import look_inside, pictures
+from lstmkit.look.page import gate_sections
 from lstmkit.report import Section
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def sections(job: Forecaster, series: SeriesSet) -> list[Section]:
     """The whole of the report that is about forecasting."""
-    found = [_forecast_section(job, series), *_evidence_sections(job, series), *gate_sections(job, series, None)]
+    found = [_forecast_section(job, series), *_evidence_sections(job, series), *_inside_sections(job, series)]
     return [*found, _data_section(job, series)]
 
 
@@ -60,46 +61,11 @@ def _evidence_sections(job: Forecaster, series: SeriesSet) -> list[Section]:
     ]
 
 
-def gate_sections(job: Forecaster, series: SeriesSet, uid: str | None) -> list[Section]:
-    """The gates of the last layer over one series' last window, their statistics, and how long units remember."""
-    i = 0 if uid is None else series.index(uid)
-    trace = job.trace_window(series, i)
-    layer = max(layer for layer, _ in trace.gates)
-    gates = {name: g[0].float().cpu().numpy() for name, g in trace.gates[layer, 0].items()}
-    patch, past = job.plan.patch, job.plan.past
-    n_steps = len(next(iter(gates.values())))
-    ahead = past // patch < n_steps
-    known = series.y[i][-past:]
-    before = past - len(known)  # a series shorter than the window
-    values = np.full(n_steps * patch, np.nan)
-    values[before:past] = known
-    first = int(series.lengths[i]) - len(known)
-    shown = series.stamps(i, first, first + n_steps * patch - before)
-    stamps = [*("" for _ in range(before)), *map(show_stamp, shown)][::patch]
-    figure = gate_pictures.gate_figure(
-        gates,
-        labels=stamps,
-        values=values,
-        title=f"{series.ids[i]}, layer {layer + 1}",
-        horizon_from=past // patch if ahead else None,
-    )
-    each = f"a step of the LSTM is {patch} steps of the series" if patch > 1 else "one column a step"
-    text = f"What the {job.cell.upper()} keeps, takes in and gives out over the last window; {each}."
-    summary = gate_pictures.gate_summary(gates)
-    table = pd.DataFrame(summary) if summary else None
-    found = [Section("Inside: the gates", text, table, figure, caption="Gates and states")]
-    forget = gates.get("forget", gates.get("update"))
-    if forget is not None:
-        half_lives = gate_pictures.half_life(forget[: past // patch])
-        found.append(
-            Section(
-                "Inside: memory",
-                "After how many steps of the LSTM half of what a unit holds is gone.",
-                figure=gate_pictures.half_life_figure(half_lives),
-                caption="Memory half-life of each unit",
-            )
-        )
-    return found
+def _inside_sections(job: Forecaster, series: SeriesSet) -> list[Section]:
+    """The gates of the last layer over the first series' last window; ``lstmkit look`` shows more."""
+    specimen = forecast_specimens(job, series, None)[0]
+    *_, last = look_inside(job.network, specimen).values()
+    return gate_sections(specimen, last)
 
 
 def _data_section(job: Forecaster, series: SeriesSet) -> Section:

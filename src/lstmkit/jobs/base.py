@@ -20,6 +20,7 @@ import lstmkit
 from lstmkit import checkpoint, settings
 from lstmkit.data.batch import Loader, Source
 from lstmkit.errors import ModelFileError, SettingError, UserError
+from lstmkit.look.inside import Specimen
 from lstmkit.model import Ensemble, Model
 from lstmkit.parts.trunk import TRUNKS
 from lstmkit.progress import Progress, default_progress
@@ -175,8 +176,11 @@ class Job(ABC):
         """What :meth:`predict` gave, drawn."""
 
     @abstractmethod
-    def look(self, data: Any) -> list[Section]:
-        """The gates over an example, drawn and counted."""
+    def specimens(self, data: Any) -> list[Specimen]:
+        """Sequences of ``data`` to look at inside :attr:`network`: the first is drawn, in all is searched.
+
+        What a job adds to choose them by are keywords of its own, which the command line takes as options.
+        """
 
     @abstractmethod
     def evaluate(self, data: Any) -> Evaluation:
@@ -311,6 +315,15 @@ class Job(ABC):
         if self._model is None:
             raise UserError(f"this {type(self).__name__} has no model yet: call fit first, or lstmkit.load a saved one")
         return self._model
+
+    @property
+    def network(self) -> Model:
+        """The one trained network; of an ensemble the first.
+
+        Raises:
+            UserError: There is none yet.
+        """
+        return self.model.members[0] if isinstance(self.model, Ensemble) else self.model  # type: ignore[return-value]
 
     def save(self, path: str | Path) -> Path:
         """Write the model's folder: ``weights.safetensors`` and ``model.json``."""

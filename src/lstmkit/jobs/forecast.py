@@ -35,8 +35,9 @@ from lstmkit.data.windows import Origins, Windows, WindowScaling, every_origin
 from lstmkit.decode import roll_out
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs import _forecast_report as forecast_report
+from lstmkit.jobs._forecast_look import forecast_specimens
 from lstmkit.jobs.base import Evaluation, Job, Parts
-from lstmkit.look import pictures
+from lstmkit.look import Specimen, pictures
 from lstmkit.metrics import forecast_scores, quantile_columns
 from lstmkit.model import Ensemble, Model, SequenceModel, map_state
 from lstmkit.parts.encoders import PatchEncoder
@@ -436,24 +437,18 @@ class Forecaster(Job):
 
         ``(window + horizon) / patch`` steps; of an ensemble it is the first member's.
         """
-        found = self.read(data)
-        return self.trace_window(found, 0 if series is None else found.index(series))
-
-    def trace_window(self, series: SeriesSet, i: int) -> Trace:
-        """As :meth:`trace`, of series ``i`` of series that are read already."""
-        examples = Examples(series, np.array([[i, series.lengths[i]]]))
-        model = self.model.members[0] if isinstance(self.model, Ensemble) else self.model
-        assert isinstance(model, SequenceModel)
+        network, (specimen, *_) = self.network, self.specimens(data, series)
+        assert isinstance(network, SequenceModel)
         with torch.no_grad():
-            batch = self.source(examples).batch(np.array([0])).to(self._device())
-            return model.trunk.trace(model.encoder(batch.inputs))
+            return network.trunk.trace(network.encoder(specimen.inputs))
 
     def sections(self, examples: SeriesSet) -> list[Section]:
         return forecast_report.sections(self, examples)
 
-    def look(self, data: Any, series: str | None = None) -> list[Section]:
-        """The gates over the last window of one series (the first, unless named)."""
-        return forecast_report.gate_sections(self, self.read(data), series)
+    def specimens(self, data: Any, series: str | None = None) -> list[Specimen]:
+        """The last windows of the series, that of ``series`` (the first, unless named) first."""
+        self.model  # noqa: B018
+        return forecast_specimens(self, self.read(data), series)
 
     def picture(self, data: Any, answer: pd.DataFrame) -> Figure:
         series = self.read(data)

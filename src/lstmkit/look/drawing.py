@@ -1,9 +1,8 @@
-"""Seeing what a model did: ``pictures`` of a run and its forecasts, ``gates`` inside a recurrent layer.
+"""What pictures share: colours, dashes, legends, ticks.
 
 Every picture is a matplotlib Figure of its own, drawn without pyplot or any global state: it works in threads and
-without a display. Here is what they share. Colours are Okabe and Ito's (2008), which colour-blind readers can tell
-apart; lines differ in dash or marker too, for print without colour. Names from the data are drawn as they stand, never
-read as mathematics.
+without a display. Colours are Okabe and Ito's (2008), which colour-blind readers can tell apart; lines differ in dash
+or marker too, for print without colour. Names from the data are drawn as they stand, never read as mathematics.
 """
 
 from __future__ import annotations

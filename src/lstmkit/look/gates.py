@@ -18,14 +18,29 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from torch import Tensor
 
-from lstmkit.look import BLACK, BLUE, DASHES, DIM, SMALL, new_figure, say_empty, shown, tidy, whole_ticks
+from lstmkit.look.drawing import (
+    BLACK,
+    BLUE,
+    DASHES,
+    DIM,
+    MARKERS,
+    PALETTE,
+    SMALL,
+    new_figure,
+    say_empty,
+    shown,
+    tidy,
+    whole_ticks,
+)
 
 Gates = Mapping[str, Tensor | np.ndarray]
 
+KEEPS = ("forget", "update")  #: The gate that keeps the memory: an LSTM's, a GRU's.
 SIGMOID = ("forget", "input", "output", "reset", "update")  #: Gates between 0 (shut) and 1 (open).
 
 #: In the order of their panels: the gates, which share a colour bar; candidate and output, which share one; the memory.
 _GROUPS = (SIGMOID, ("candidate", "hidden"), ("cell",))
+_NUMBERED = 8  # units in a map up to which their numbers stand beside it
 _MEANING = {
     "forget": "forget gate: 1 keeps the memory",
     "input": "input gate: 1 writes the candidate",
@@ -44,9 +59,10 @@ def gate_figure(
     labels: Sequence[str] | None = None,
     values: np.ndarray | None = None,
     title: str = "",
-    units: int = 64,
+    units: int | Sequence[int] = 64,
     sort_by: str = "forget",
     horizon_from: int | None = None,
+    steps: int | None = None,
 ) -> Figure:
     """Every gate and state of one sequence as heat maps over time, a row a unit.
 
@@ -59,15 +75,22 @@ def gate_figure(
         labels: What stands at each step: ``T`` stamps, words or characters.
         values: ``(T',)`` the input series, drawn on top over the same span of time.
         title: Over the whole.
-        units: Draw at most so many units, spread evenly over the order.
+        units: Draw at most so many units, spread evenly over the order; or those with these numbers, from 0.
         sort_by: The gate to sort by.
         horizon_from: Step (from 0) at which a forecast's horizon begins: a line marks it.
+        steps: How many steps the maps stand for, where a column is the mean of several; else they have a column each.
 
     Raises:
-        ValueError: No gates, one that is not ``(T, H)``, differing ``T``, or ``labels`` of another number than ``T``.
+        ValueError: No gates, one that is not ``(T, H)``, differing ``T``, ``labels`` of another number than there are
+            steps, or a unit that no map has.
     """
-    maps = _checked(gates, labels)
-    steps = len(next(iter(maps.values())))
+    maps = _checked(gates)
+    steps = len(next(iter(maps.values()))) if steps is None else steps
+    if labels is not None and len(labels) != steps:
+        raise ValueError(f"expected a label for each of {steps} steps, got {len(labels)}")
+    if not isinstance(units, int):
+        _check_units(units, maps)
+        maps = {name: gate for name, gate in maps.items() if min(units) < gate.shape[1]}
     n_maps, top = len(maps), values is not None
     figure = new_figure(0.9 + 1.2 * n_maps + 1.1 * top + 0.3 * bool(title))
     if title:
@@ -78,9 +101,9 @@ def gate_figure(
     panels, (orders, how) = iter(axes[top:]), _orders(maps, sort_by)
     for group in _grouped(list(maps)):
         owners = [next(panels) for _ in group]
-        _draw_group(figure, owners, {name: maps[name] for name in group}, orders, units)
+        _draw_group(figure, owners, {name: maps[name] for name in group}, orders, units, steps)
     axes[top].set_title(how, loc="right", fontsize=SMALL, color=DIM, parse_math=False)
-    _label_time(axes[-1], steps, labels)
+    label_time(axes[-1], steps, labels)
     if horizon_from is not None:
         for ax in axes:
             ax.axvline(horizon_from - 0.5, color="#D55E00", linestyle=DASHES[1], linewidth=1.6)
@@ -111,8 +134,13 @@ def half_life(forget: Tensor | np.ndarray) -> np.ndarray:
     if not len(gate):
         return np.full(gate.shape[1], np.nan)
     with np.errstate(divide="ignore"):
-        decay = np.log(gate).mean(axis=0)
-        return -math.log(2) / np.where(decay == 0, -0.0, decay)
+        return half_life_from(np.log(gate).mean(axis=0))
+
+
+def half_life_from(log_forget: np.ndarray) -> np.ndarray:
+    """As :func:`half_life`, from the mean over time of the gate's logarithm, ``(H,)``."""
+    with np.errstate(divide="ignore"):
+        return -math.log(2) / np.where(log_forget == 0, -0.0, log_forget)
 
 
 def half_life_figure(half_lives: np.ndarray) -> Figure:
@@ -148,25 +176,29 @@ def half_life_figure(half_lives: np.ndarray) -> Figure:
     return figure
 
 
-def gate_summary(gates: Gates) -> list[dict[str, str | float]]:
-    """How open each gate was, and how often it was nearly shut or nearly open (saturated).
+def saturation_figure(openness: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Figure:
+    """How often each unit's gates were nearly shut and nearly open, a mark a unit.
+
+    A unit whose gate is always nearly open keeps (or takes in, or lets out) everything; one at the lower left is always
+    in between. After Karpathy, Johnson and Fei-Fei 2016, "Visualizing and understanding recurrent networks", figure 3.
 
     Args:
-        gates: By name ``(T, H)`` or ``(B, T, H)``; states and candidates are left out.
-
-    Returns:
-        A row a gate: ``name``, ``mean``, ``below 0.1``, ``above 0.9`` (shares of all units and steps; NaN of nothing).
-
-    >>> gate_summary({"forget": np.array([[0.95, 0.05]]), "cell": np.array([[3.0, 0.0]])})
-    [{'name': 'forget', 'mean': 0.5, 'below 0.1': 0.5, 'above 0.9': 0.5}]
+        openness: For each gate the mean and the shares of steps nearly shut and nearly open, ``(H,)`` each.
     """
-    rows: list[dict[str, str | float]] = []
-    for name in (n for n in SIGMOID if n in gates):
-        gate = _array(gates[name])
-        parts = {"mean": gate, "below 0.1": gate < 0.1, "above 0.9": gate > 0.9}
-        known = np.isfinite(gate)
-        rows.append({"name": name} | {k: float(v[known].mean()) if known.any() else math.nan for k, v in parts.items()})
-    return rows
+    figure = new_figure(2.9)
+    axes = figure.subplots(1, max(len(openness), 1), squeeze=False, sharey=True)[0]
+    for i, (ax, (name, (_, shut, opened))) in enumerate(zip(axes, openness.items(), strict=False)):
+        ax.plot([1, 0], [0, 1], color="#9a9a9a", linewidth=0.8)
+        ax.plot(shut, opened, linestyle="", marker=MARKERS[i], markersize=5, alpha=0.6, color=PALETTE[i])
+        ax.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04), aspect="equal")
+        ax.set_title(f"{name} gate", loc="left", fontsize=SMALL + 1, parse_math=False)
+        ax.set_xlabel("share of steps below 0.1", fontsize=SMALL)
+        tidy(ax)
+    if openness:
+        axes[0].set_ylabel("share of steps above 0.9", fontsize=SMALL)
+    else:
+        say_empty(axes[0], "no gates")
+    return figure
 
 
 # ---- the heat maps -------------------------------------------------------------------------------------------------
@@ -177,17 +209,23 @@ def _array(gate: Tensor | np.ndarray) -> np.ndarray:
     return gate.detach().double().cpu().numpy() if isinstance(gate, Tensor) else np.asarray(gate, dtype=float)
 
 
-def _checked(gates: Gates, labels: Sequence[str] | None) -> dict[str, np.ndarray]:
+def _checked(gates: Gates) -> dict[str, np.ndarray]:
     maps = {name: _array(gate) for name, gate in gates.items()}
     shapes = {name: gate.shape for name, gate in maps.items()}
     if not maps or any(len(shape) != 2 for shape in shapes.values()) or len({s[0] for s in shapes.values()}) > 1:
         raise ValueError(f"expected the gates of one sequence, each (T, H), got {shapes or 'none'}")
     if 0 in (size for shape in shapes.values() for size in shape):
         raise ValueError(f"nothing to draw: no steps or no units in {shapes}")
-    steps = next(iter(shapes.values()))[0]
-    if labels is not None and len(labels) != steps:
-        raise ValueError(f"expected a label for each of {steps} steps, got {len(labels)}")
     return maps
+
+
+def _check_units(units: Sequence[int], maps: Mapping[str, np.ndarray]) -> None:
+    if not units:
+        raise ValueError("no units to draw")
+    width = max(gate.shape[1] for gate in maps.values())
+    for unit in units:
+        if not 0 <= unit < width:
+            raise ValueError(f"there is no unit {unit}: there are 0 to {width - 1}")
 
 
 def _grouped(names: Sequence[str]) -> list[list[str]]:
@@ -218,14 +256,17 @@ def _draw_group(
     axes: list[Axes],
     maps: Mapping[str, np.ndarray],
     orders: Mapping[int, np.ndarray],
-    units: int,
+    units: int | Sequence[int],
+    steps: int,
 ) -> None:
     """Panels that share a scale, and their colour bar."""
     colours, low, high = _scale(maps)
     image: AxesImage | None = None
     for ax, (name, gate) in zip(axes, maps.items(), strict=True):
         order = orders[gate.shape[1]]
-        if len(order) > units:
+        if not isinstance(units, int):
+            order = order[np.isin(order, units)]
+        elif len(order) > units:
             order = order[np.linspace(0, len(order) - 1, max(units, 1)).round().astype(int)]
         image = ax.imshow(
             gate[:, order].T,
@@ -233,6 +274,7 @@ def _draw_group(
             vmin=low,
             vmax=high,
             aspect="auto",
+            extent=(-0.5, steps - 0.5, len(order) - 0.5, -0.5),
             # A step is a box; only where boxes are smaller than the picture's dots are they blended.
             interpolation="nearest" if len(gate) <= 200 else "antialiased",
             interpolation_stage="data",
@@ -240,7 +282,7 @@ def _draw_group(
         ax.set_title(_MEANING.get(name, shown(name)), loc="left", fontsize=SMALL + 1, parse_math=False)
         of_all = f" of {gate.shape[1]}" if len(order) < gate.shape[1] else ""
         ax.set_ylabel(f"{len(order)}{of_all} unit{'s' * (gate.shape[1] > 1)}", fontsize=SMALL)
-        ax.set_yticks([])
+        ax.set_yticks(range(len(order)), map(str, order)) if len(order) <= _NUMBERED else ax.set_yticks([])
         ax.tick_params(labelsize=SMALL)
     assert image is not None
     beyond = low < 0 and max(float(np.nanmax(np.abs(m), initial=0)) for m in maps.values()) > high
@@ -270,7 +312,7 @@ def _draw_values(ax: Axes, values: np.ndarray, steps: int) -> None:
     tidy(ax)
 
 
-def _label_time(ax: Axes, steps: int, labels: Sequence[str] | None) -> None:
+def label_time(ax: Axes, steps: int, labels: Sequence[str] | None) -> None:
     """Step numbers, or as many labels as fit beside each other."""
     ax.set_xlim(-0.5, steps - 0.5)
     ax.set_xlabel("step" if labels is None else "", fontsize=SMALL)

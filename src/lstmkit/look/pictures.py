@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from lstmkit.look import (
+from lstmkit.look.drawing import (
     BLACK,
     BLUE,
     DASHES,

@@ -1,0 +1,234 @@
+"""What there is to see inside a model, as sections of a page: gates, memory, saturation, units, effects, the cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from lstmkit.errors import SettingError, UserError
+from lstmkit.look.cell_picture import cell_figure
+from lstmkit.look.effect import LONGEST, effect_figure, effects
+from lstmkit.look.gates import gate_figure, half_life_figure, saturation_figure
+from lstmkit.look.inside import Place, Seen, Specimen, look_inside
+from lstmkit.look.step import cell_step
+from lstmkit.look.units import busiest, check_units, correlations, firing, state_figure
+from lstmkit.report import Section, write_report
+
+_SHOWN_UNITS = 4  # whose states are drawn where none is asked for
+_MOST_PLACES = 8  # layers and directions drawn on one page
+
+
+@dataclass(frozen=True)
+class View:
+    """What of a model to show.
+
+    Attributes:
+        units: Units to draw, from 0; empty for all gates, and the states of those that vary most.
+        layer: The layer to look at, from 1; ``None`` for all, of which units and cell are shown of the last.
+        sort_by: The gate or state that the heat maps are sorted by.
+        step: The step of the cell's drawing, from 0; ``None`` for the last (before a forecast's horizon).
+        unroll: Draw the cell alone.
+    """
+
+    units: tuple[int, ...] = ()
+    layer: int | None = None
+    sort_by: str = "forget"
+    step: int | None = None
+    unroll: bool = False
+
+
+def sections(model: nn.Module, specimens: Sequence[Specimen], view: View | None = None) -> list[Section]:
+    """Everything to be seen inside a model.
+
+    Args:
+        model: Any module with recurrent layers.
+        specimens: The first is drawn; all of them are searched for what units fire on.
+        view: What to show.
+
+    Raises:
+        UserError: A layer, unit or step that there is not; or what :func:`look_inside` refuses.
+    """
+    view, specimen = view or View(), specimens[0]
+    seen = _chosen(look_inside(model, specimen), view)
+    main = max((place for place in seen if not place.direction), key=lambda place: place.layer)
+    check_units(view.units, seen[main])
+    if view.unroll:
+        return [_cell(model, specimen, seen[main], view)]
+    found = [section for one in seen.values() for section in gate_sections(specimen, one, view, alone=len(seen) == 1)]
+    examples = [(specimen, seen[main]), *((other, look_inside(model, other)[main]) for other in specimens[1:])]
+    found += _units(examples, view)
+    if seen[main].steps <= LONGEST:
+        found.append(_effect(model, specimen))
+    return [*found, _cell(model, specimen, seen[main], view)]
+
+
+def write_page(
+    path: str | Path, model: nn.Module, specimens: Specimen | Sequence[Specimen], view: View | None = None
+) -> list[Section]:
+    """Write :func:`sections` as one self-contained page, and return them.
+
+    Args:
+        path: The HTML file.
+        model: Any module with recurrent layers.
+        specimens: One, or several to search.
+        view: What to show.
+
+    >>> import tempfile, torch
+    >>> from lstmkit import LSTM
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     shown = write_page(f"{folder}/look.html", LSTM(2, 4), Specimen(torch.randn(30, 1, 2)))
+    >>> shown[0].title
+    'The gates'
+    """
+    shown = sections(model, [specimens] if isinstance(specimens, Specimen) else specimens, view)
+    about = {"model": type(model).__name__, "parameters": f"{sum(p.numel() for p in model.parameters()):,}"}
+    write_report(Path(path), f"Inside {about['model']}", [], shown, about)
+    return shown
+
+
+def _chosen(seen: dict[Place, Seen], view: View) -> dict[Place, Seen]:
+    if view.layer is not None:
+        layers = sorted({place.layer + 1 for place in seen})
+        seen = {place: one for place, one in seen.items() if place.layer + 1 == view.layer}
+        if not seen:
+            raise UserError(f"there is no layer {view.layer}: the model has {layers[0]} to {layers[-1]}")
+    known = {name for one in seen.values() for name in one.gates}
+    if view.sort_by != View.sort_by and view.sort_by not in known:
+        raise SettingError(f"there is nothing called {view.sort_by!r} to sort by; there are {', '.join(sorted(known))}")
+    return dict(list(seen.items())[:_MOST_PLACES])
+
+
+def gate_sections(
+    specimen: Specimen, seen: Seen, view: View = View(), alone: bool = True  # noqa: B008  (it never changes)
+) -> list[Section]:
+    """Heat maps, memory and saturation of one layer and direction."""
+    where = "" if alone else f", {seen.place}"
+    blended = f" A column is the mean of {seen.every} steps." if seen.every > 1 else ""
+    each = _by_unit(seen)
+    figure = gate_figure(
+        seen.gates,
+        labels=specimen.labels,
+        values=specimen.values,
+        title=specimen.name,
+        units=view.units or 64,
+        sort_by=view.sort_by,
+        horizon_from=specimen.begins,
+        steps=seen.steps,
+    )
+    counted = " Steps of the forecast are drawn, not counted." if specimen.begins is not None else ""
+    text = f"What the layer keeps, takes in and gives out, step by step. The numbers are means over time.{blended}{counted}"
+    found = [Section(f"The gates{where}", text, each, figure, caption=f"Gates and states{where}")]
+    if seen.half_lives is not None:
+        lives = pd.DataFrame({"unit": np.arange(seen.units), "half-life, steps": seen.half_lives})
+        found.append(
+            Section(
+                f"Memory{where}",
+                "After how many steps half of what a unit holds is gone, if nothing new is written: "
+                "-ln 2 / ln f, with f the geometric mean over time of the gate that keeps the memory.",
+                lives.sort_values("half-life, steps", ascending=False),
+                half_life_figure(seen.half_lives),
+                caption=f"Memory half-life of each unit{where}",
+            )
+        )
+    if seen.openness:
+        found.append(
+            Section(
+                f"Saturation{where}",
+                "A mark is a unit: how often its gate was nearly shut (to the right) and nearly open (to the top). "
+                "At the lower left a gate is always in between.",
+                _by_gate(seen),
+                saturation_figure(seen.openness),
+                caption=f"How often gates are nearly shut and nearly open{where}",
+            )
+        )
+    return found
+
+
+def _by_unit(seen: Seen) -> pd.DataFrame:
+    """A row a unit: the mean of each gate, and of each state's size."""
+    table = pd.DataFrame({"unit": np.arange(seen.units)})
+    for name, gate in seen.gates.items():
+        values = seen.openness[name].mean if name in seen.openness else np.abs(gate).mean(axis=0)
+        column = name if name in seen.openness else f"|{name}|"
+        table[column] = np.pad(values, (0, seen.units - len(values)), constant_values=np.nan)
+    return table
+
+
+def _by_gate(seen: Seen) -> pd.DataFrame:
+    rows = [
+        {"gate": name, "mean": float(o.mean.mean()), "below 0.1": float(o.shut.mean()), "above 0.9": float(o.open.mean())}
+        for name, o in seen.openness.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def _units(examples: Sequence[tuple[Specimen, Seen]], view: View) -> list[Section]:
+    specimen, seen = examples[0]
+    units = list(view.units) or busiest(seen, _SHOWN_UNITS)
+    kind = "cell state" if "cell" in seen.gates else "hidden state"
+    chosen = "" if view.units else " Shown are the units that vary most."
+    of = f" Searched: {len(examples)} sequences." if len(examples) > 1 else ""
+    found = [
+        Section(
+            "What units fire on",
+            f"The {kind} of single units in {seen.place}, and the steps at which they hold most and least.{chosen}{of}",
+            firing(examples, units),
+            state_figure((specimen, seen), units),
+            caption=f"The {kind} of {len(units)} units",
+        )
+    ]
+    table = correlations(examples)
+    if len(table):
+        found.append(
+            Section(
+                "What units go along with",
+                "For each thing known of the steps, the units whose state goes along with it most. They were chosen on "
+                "the first half of the steps; the second half had no say, so believe the column 'checked'.",
+                table,
+                caption="Correlation of units with what is known of the steps",
+            )
+        )
+    return found
+
+
+def _effect(model: nn.Module, specimen: Specimen) -> Section:
+    found = effects(model, specimen)
+    table = pd.DataFrame({"step": np.arange(len(next(iter(found.values())).erased))})
+    if specimen.labels is not None:
+        table["at"] = [str(label) for label in specimen.labels]
+    for name, effect in found.items():
+        table[f"{name}: change"], table[f"{name}: gradient"] = effect.erased, effect.gradient
+    text = (
+        "By how much the answer would differ without each input (its mean over time in its place), and how steeply it "
+        "rises with it. Ways from the input to the answer that go round the recurrent layers are not counted."
+    )
+    figure = effect_figure(found, labels=specimen.labels, begins=specimen.begins)
+    return Section("What inputs did to the answer", text, table, figure, caption="Effect of each input on the answer")
+
+
+def _cell(model: nn.Module, specimen: Specimen, seen: Seen, view: View) -> Section:
+    unit = view.units[0] if view.units else busiest(seen, 1)[0]
+    last = (seen.steps if specimen.begins is None else max(1, min(specimen.begins, seen.steps))) - 1
+    step = last if view.step is None else view.step
+    found = cell_step(model, specimen, seen.place, step, unit)
+    read = "" if specimen.labels is None else specimen.labels[step]
+    table = pd.DataFrame(
+        {
+            "equation": [line.plain for line in found.equations],
+            "with its numbers": [line.numbers for line in found.equations],
+            "value": [line.value for line in found.equations],
+        }
+    )
+    text = (
+        f"One unit at one step ({found.where}). The line on top is the memory: it is only scaled and added to."
+        if found.kind in ("lstm", "gru")
+        else f"One unit at one step ({found.where}). A plain network has no line for its memory to pass along unchanged."
+    )
+    return Section("One step of the cell", text, table, cell_figure(found, read=read), caption="The cell, with numbers")
+
+
