@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,6 +79,7 @@ def train(
     tensorboard: Path | None = None,
     progress: Progress | None = None,
     title: str = "training",
+    until: Callable[[Model], bool] | None = None,
 ) -> History:
     """Train ``model`` in place. It ends with the weights of the epoch that validated best; without ``valid``, the last.
 
@@ -93,6 +94,7 @@ def train(
         tensorboard: Folder of a TensorBoard log.
         progress: Whom to tell.
         title: What to call it there.
+        until: Asked after every epoch, of the weights that are kept: whether the goal is reached and training ends.
 
     Raises:
         TrainingError: Loss or gradient is no longer a number, or the validation loss never was; or no examples.
@@ -106,11 +108,15 @@ def train(
     total = settings.epochs * len(loader)
     with (progress or Progress()).task(title, total) as task, _log(tensorboard) as log:
         try:
-            while run.epoch < settings.epochs and not run.out_of_patience():
+            reached = False
+            while run.epoch < settings.epochs and not run.out_of_patience() and not reached:
                 row = run.one_epoch(task)
                 for name, value in row.items():
                     log(name, value, run.epoch)
+                reached = until is not None and until(run.averaged.eval())
             run.history.ended = "no better for a while" if run.out_of_patience() else "all epochs done"
+            if reached:
+                run.history.ended = "goal reached"
             run.check_validated()
         except KeyboardInterrupt:
             run.history.ended = "interrupted"

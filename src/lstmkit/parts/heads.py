@@ -89,3 +89,58 @@ class DistributionHead(nn.Module):
         dist = self.distribution(outputs.float(), batch.extras["scale"])
         log_prob = dist.log_prob(torch.where(known, batch.targets, 0.0))
         return -(log_prob * known).sum() / known.sum().clamp(min=1)
+
+
+class ValueHead(nn.Module):
+    """A number told at each sequence's last step.
+
+    Args:
+        input_size: Width of the trunk's features, ``P``.
+    """
+
+    output_size = 1
+
+    def __init__(self, input_size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(input_size, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(B, S, P) -> (B, S, 1)``."""
+        return self.linear(features)
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Mean squared error of the last steps against ``batch.targets (B,)``."""
+        assert batch.targets is not None
+        return F.mse_loss(last_step(outputs, batch.lengths)[:, 0], batch.targets)
+
+
+class ClassHead(nn.Module):
+    """A class, told at each sequence's last step or at every step.
+
+    Args:
+        input_size: Width of the trunk's features, ``P``.
+        classes: How many there are.
+    """
+
+    def __init__(self, input_size: int, classes: int) -> None:
+        super().__init__()
+        self.output_size = classes
+        self.linear = nn.Linear(input_size, classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(B, S, P) -> (B, S, classes)``: logits."""
+        return self.linear(features)
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Mean cross-entropy against ``batch.targets``: ``(B,)`` for the last steps, or ``(B, S)``, -1 not scored."""
+        assert batch.targets is not None
+        if batch.targets.dim() == 1:
+            return F.cross_entropy(last_step(outputs, batch.lengths), batch.targets)
+        return F.cross_entropy(outputs.flatten(0, 1), batch.targets.flatten(), ignore_index=-1)
+
+
+def last_step(outputs: Tensor, lengths: Tensor | None) -> Tensor:
+    """What stands at each sequence's last step: ``(B, S, O) -> (B, O)``."""
+    if lengths is None:
+        return outputs[:, -1]
+    return outputs[torch.arange(len(outputs), device=outputs.device), lengths.to(outputs.device) - 1]

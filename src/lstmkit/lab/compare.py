@@ -1,0 +1,109 @@
+"""Cells side by side: networks of about the same number of parameters, with their memory opened alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from lstmkit.cells import CellSpec
+from lstmkit.layers import GRU, LSTM, RNN
+from lstmkit.look.gates import KEEPS
+from lstmkit.recurrent import RecurrentLayer
+
+Layer = Callable[..., RecurrentLayer]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of layer that takes part.
+
+    Attributes:
+        name: As tables and pictures name it.
+        layer: Its class.
+        options: What it is made with, beside its sizes.
+    """
+
+    name: str
+    layer: Layer
+    options: Mapping[str, Any]
+
+    def build(self, input_size: int, hidden_size: int, keep_bias: float | None = None) -> RecurrentLayer:
+        """A batch-first layer; ``keep_bias`` is where the bias of the gate that keeps the memory starts."""
+        layer = self.layer(input_size, hidden_size, batch_first=True, **self.options)
+        if keep_bias is not None:
+            open_memory(layer, keep_bias)
+        return layer
+
+
+def _bare(kind: str) -> Layer:
+    """A cell that no layer class stands for, in a layer of its own."""
+
+    def layer(input_size: int, hidden_size: int, batch_first: bool, peephole: bool = False) -> RecurrentLayer:
+        return RecurrentLayer(
+            CellSpec(kind, input_size, hidden_size, peephole=peephole), 1, batch_first, 0.0, False,
+            merge="concat", residual=False, recurrent_dropout=0.0, zoneout=0.0, weight_drop=0.0, forget_bias=None,
+            recompute=False, backend="auto", device=None, dtype=None,
+        )  # fmt: skip
+
+    return layer
+
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("RNN", RNN, {}),
+        Kind("GRU", GRU, {}),
+        Kind("LSTM", LSTM, {}),
+        Kind("LSTM, peepholes", LSTM, {"peephole": True}),
+        Kind("LSTM, coupled", LSTM, {"coupled": True}),
+        Kind("LSTM, layer norm", LSTM, {"layer_norm": True}),
+        # Greff et al. 2017, "LSTM: A Search Space Odyssey": the vanilla LSTM has peepholes, and eight variants less.
+        Kind("no input gate", _bare("lstm_no_input_gate"), {"peephole": True}),
+        Kind("no forget gate", _bare("lstm_no_forget_gate"), {"peephole": True}),
+        Kind("no output gate", _bare("lstm_no_output_gate"), {"peephole": True}),
+        Kind("no input squashing", _bare("lstm_linear_input"), {"peephole": True}),
+        Kind("no output squashing", _bare("lstm_linear_output"), {"peephole": True}),
+        Kind("coupled gates", LSTM, {"peephole": True, "coupled": True}),
+        Kind("no peepholes", LSTM, {}),
+        Kind("full gate recurrence", _bare("lstm_full_gates"), {"peephole": True}),
+    )
+}
+
+
+def open_memory(layer: RecurrentLayer, bias: float) -> None:
+    """Start with a memory that keeps: the forget gate at ``sigmoid(bias)``, the input gate at ``sigmoid(-bias)``.
+
+    Of a GRU the update gate, which is both; an RNN has none. The 1997 paper closes the input gates at the start against
+    drift; Gers et al. 2000 open the forget gates; Tallec and Ollivier 2018 do both, by the length of the memory wanted.
+    """
+    starts = dict.fromkeys(KEEPS, bias) | {"input": -bias}
+    with torch.no_grad():
+        for k, spec in enumerate(layer.specs):
+            for d in range(layer.num_directions):
+                weights = layer.weights(k, d)
+                for i, gate in enumerate(spec.gates):
+                    if gate in starts:
+                        block = slice(i * spec.hidden_size, (i + 1) * spec.hidden_size)
+                        weights["bias_ih"][block] = starts[gate]
+                        weights["bias_hh"][block] = 0.0
+
+
+def parameters(module: nn.Module) -> int:
+    """How many weights."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def width_for(kind: Kind, input_size: int, budget: int) -> int:
+    """The number of hidden units whose layer comes nearest to ``budget`` parameters.
+
+    >>> width_for(KINDS["LSTM"], 2, parameters(LSTM(2, 16))), width_for(KINDS["RNN"], 2, parameters(LSTM(2, 16)))
+    (16, 34)
+    """
+    low, high = 1, 2
+    while parameters(kind.build(input_size, high)) < budget:
+        low, high = high, 2 * high
+    return min(range(low, high + 1), key=lambda width: abs(parameters(kind.build(input_size, width)) - budget))

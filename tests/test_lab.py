@@ -1,0 +1,285 @@
+"""The memory laboratory: the tasks are the paper's, the criterion is kept, and a lab runs from its file to its result."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lstmkit import GRU, LSTM, RNN, lab
+from lstmkit.data.batch import Batch, Loader
+from lstmkit.errors import SettingError, UserError
+from lstmkit.lab.compare import KINDS, open_memory, parameters, width_for
+from lstmkit.lab.long_lag import LongLagSettings, build, every_run, summary, wrong
+from lstmkit.lab.tasks import (
+    TASKS,
+    Adding,
+    CopyMemory,
+    Drawn,
+    EmbeddedReber,
+    LongLag,
+    Multiplication,
+    NoisyLag,
+    Task,
+    TemporalOrder,
+    TemporalOrder3,
+)
+from lstmkit.progress import Progress
+
+
+def drawn(task: Task, count: int = 200) -> list[tuple[np.ndarray, object]]:
+    return [tuple(task.draw(np.random.default_rng((7, i)))[:2]) for i in range(count)]
+
+
+# ---- the tasks' rules ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", [Adding(50), Multiplication(50)])
+def test_two_numbers_are_marked_and_the_answer_follows_from_them(task: Task):
+    answers = []
+    for steps, answer in drawn(task):
+        assert 50 <= len(steps) <= 55
+        marks = steps[:, 1]
+        assert marks[0] == marks[-1] == -1
+        at = np.flatnonzero(marks == 1)
+        assert len(at) in (1, 2) and at[-1] < 25 - 1, "the second lies before the middle"
+        if len(at) == 2:
+            assert at.min() < 10
+            x1, x2 = steps[at, 0]
+            expected = x1 * x2 if isinstance(task, Multiplication) else 0.5 + (x1 + x2) / 4
+            assert answer == pytest.approx(expected, abs=1e-6)
+        low = 0 if isinstance(task, Multiplication) else -1
+        assert (steps[:, 0] >= low).all() and (steps[:, 0] <= 1).all()
+        answers.append(answer)
+    assert 0 <= min(answers) < 0.3 and 0.6 < max(answers) <= 1
+
+
+@pytest.mark.parametrize(("task", "windows"), [(TemporalOrder(100), 2), (TemporalOrder3(100), 3)])
+def test_the_order_of_the_symbols_is_the_class(task: TemporalOrder, windows: int):
+    seen = set()
+    for steps, answer in drawn(task):
+        symbols = steps.argmax(1)
+        assert 100 <= len(symbols) <= 110 and (steps.sum(1) == 1).all()
+        assert symbols[0] == 0 and symbols[-1] == 1
+        at = np.flatnonzero((symbols == 2) | (symbols == 3))
+        assert len(at) == windows
+        for t, (low, high) in zip(at, task.windows, strict=True):
+            assert low <= t <= high
+        assert answer == int("".join(str(symbols[t] - 2) for t in at), 2)
+        seen.add(answer)
+    assert len(seen) == task.classes
+
+
+def test_noise_hides_the_first_steps():
+    noise = []
+    for steps, answer in drawn(NoisyLag(100)):
+        assert (steps[:3, 0] == (1.0 if answer else -1.0)).all()
+        noise.append(steps[3:, 0])
+    assert np.concatenate(noise).var() == pytest.approx(0.2, rel=0.05)
+    assert np.concatenate(noise).mean() == pytest.approx(0, abs=0.01)
+
+
+def test_the_lag_has_at_least_its_length():
+    waits = []
+    for steps, answer in drawn(LongLag(30)):
+        symbols = steps.argmax(1)
+        assert symbols[0] == 100 and symbols[1] == 101 + answer and symbols[-1] == 103
+        assert (symbols[2:-1] < 100).all()
+        waits.append(len(symbols) - 3)
+    assert min(waits) == 30
+    assert np.mean(waits) == pytest.approx(30 + 9, abs=2)
+
+
+def test_strings_follow_rebers_grammar():
+    grammar = {"B": "TP"}  # of the outer string
+    after = {"BT": "SX", "BP": "TV"}
+    assert grammar and after
+    task, strings = EmbeddedReber(1), []
+    for i in range(300):
+        steps, target, legal = task.draw(np.random.default_rng((1, i)))
+        assert legal is not None
+        text = "".join("BTPSXVE"[k] for k in [*steps.argmax(1), target[-1]])
+        assert text[0] == "B" and text[-1] == "E" and text[1] == text[-2] in "TP"
+        inner = text[2:-2]
+        assert inner[0] == "B" and inner[-1] == "E"
+        assert all(legal[t, target[t]] for t in range(len(target)))
+        assert legal[-2].sum() == 1, "the last symbol but one is the second of the string, and no other"
+        strings.append(inner)
+    assert {"BTXSE", "BPVVE", "BTSXSE"} <= set(strings), "the grammar's shortest"
+    assert np.mean([len(s) for s in strings]) == pytest.approx(8, abs=1)
+
+
+def test_what_was_read_is_to_be_said_again():
+    for steps, answer in drawn(CopyMemory(20), 20):
+        symbols = steps.argmax(1)
+        assert isinstance(answer, np.ndarray)
+        assert len(symbols) == len(answer) == 40
+        assert (symbols[:10] == answer[-10:]).all() and (answer[:-10] == 8).all()
+        assert symbols[29] == 9 and (symbols[10:29] == 8).all() and (symbols[30:] == 8).all()
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_an_example_follows_from_its_number(name: str):
+    task = TASKS[name](40)
+    one, two = (Drawn(task, 50, 3).batch(np.array([4, 9])) for _ in range(2))
+    other = Drawn(task, 50, 3).batch(np.array([9]))
+    assert one.lengths is not None and one.targets is not None and two.targets is not None
+    assert torch.equal(one.inputs, two.inputs) and torch.equal(one.targets, two.targets)
+    length = int(one.lengths[1])
+    assert torch.equal(one.inputs[1, :length], other.inputs[0, :length])
+    assert not torch.equal(Drawn(task, 50, 4).batch(np.array([9])).inputs[0, :5], one.inputs[1, :5]) or name in ("reber",)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_what_counts_as_right(name: str):
+    """The right answers are; any other is not; a model's head gives outputs that can be judged and has a gradient."""
+    task = TASKS[name](40)
+    batch = Drawn(task, 20, 0).batch(np.arange(20))
+    head = task.head(5)
+    outputs = head(torch.randn(*batch.inputs.shape[:2], 5))
+    assert task.right(outputs, batch).shape == (20,)
+    head.loss(outputs, batch).backward()  # type: ignore[operator]
+    assert task.right(perfect(batch, outputs.shape[-1]), batch).all()
+    assert not task.right(-perfect(batch, outputs.shape[-1]) - 1, batch).any()
+
+
+def perfect(batch: Batch, width: int) -> Tensor:
+    """Outputs that answer as they should."""
+    targets = batch.targets
+    assert targets is not None
+    outputs = torch.full((*batch.inputs.shape[:2], width), -10.0)
+    if "legal" in batch.extras:
+        return torch.where(batch.extras["legal"], 10.0, -10.0)
+    if targets.is_floating_point():
+        return targets[:, None, None].expand_as(outputs).clone() + 0.03
+    at = targets[:, None].expand(outputs.shape[:2]) if targets.dim() == 1 else targets
+    return outputs.scatter(2, at[..., None].clamp(min=0), 10.0)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_too_short(name: str):
+    with pytest.raises(ValueError, match="length must be at least"):
+        TASKS[name](TASKS[name].shortest - 1)
+
+
+# ---- the comparison ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("units", [8, 16, 50])
+def test_every_kind_gets_about_as_many_parameters(name: str, units: int):
+    budget = parameters(LSTM(8, units))
+    width = width_for(KINDS[name], 8, budget)
+    had = {w: parameters(KINDS[name].build(8, w)) for w in (width - 1, width, width + 1) if w}
+    assert min(had, key=lambda w: abs(had[w] - budget)) == width
+
+
+def test_the_memory_is_opened_where_there_is_a_gate():
+    x = torch.zeros(1, 3, 4)
+    for layer, gate in ((LSTM(4, 5, num_layers=2, bidirectional=True, batch_first=True), "forget"), (GRU(4, 5, batch_first=True), "update")):
+        with torch.no_grad():
+            for name, weight in layer.named_parameters():
+                if name.startswith("weight"):
+                    weight.zero_()
+        open_memory(layer, 2.0)
+        for gates in layer.trace(x).gates.values():
+            assert torch.allclose(gates[gate], torch.sigmoid(torch.tensor(2.0)))
+            if "input" in gates:
+                assert torch.allclose(gates["input"], torch.sigmoid(torch.tensor(-2.0)))
+    plain = RNN(4, 5)
+    before = plain.bias_ih_l0.clone()
+    open_memory(plain, 2.0)
+    assert torch.equal(plain.bias_ih_l0, before)
+
+
+TINY = LongLagSettings("temporal_order", (20,), sequences=100, check_every=50, checked=20, tested=30, units=4, seeds=2)
+
+
+def test_every_run_is_a_row():
+    rows = every_run(TINY, Progress())
+    assert len(rows) == 3 * 2
+    assert not rows["solved"].any() and (rows["sequences"] == 100).all()
+    table = summary(rows, [{"name": "others", "source": "somewhere", "length": 20, "sequences": 5}])
+    assert table["cell"].tolist() == ["RNN", "GRU", "LSTM", "others"]
+    assert table["solved"].iloc[0] == "0 of 2"
+
+
+def test_training_ends_when_the_criterion_is_reached():
+    easy = LongLagSettings("noisy_lag", (10,), ("LSTM",), sequences=50_000, check_every=500, checked=200, lr=0.02, seeds=1)
+    (row,) = every_run(easy, Progress()).to_dict("records")
+    assert row["solved"] and row["sequences"] < 50_000
+    assert row["wrong"] <= 5, "fresh sequences are as right as those of the criterion"
+
+
+def test_wrong_answers_are_counted():
+    task = TemporalOrder(20)
+
+    class Constant(nn.Module):
+        def forward(self, x: Tensor, state: None, lengths: Tensor) -> tuple[Tensor, None]:
+            return torch.tensor([9.0, 0, 0, 0]).expand(*x.shape[:2], 4), None
+
+        def loss(self, batch: Batch) -> tuple[Tensor, None]:
+            return torch.tensor(2.0), None
+
+    missed, loss = wrong(Constant(), task, 500, 0)  # type: ignore[arg-type]
+    answers = torch.cat([b.targets for b in Loader(Drawn(task, 500, 0), 100).epoch() if b.targets is not None])
+    assert missed == int((answers != 0).sum())
+    assert loss == 2
+
+
+def test_networks_are_the_same_again():
+    from lstmkit.train import seeded
+
+    with seeded(1):
+        first = build(TINY, TemporalOrder(20), "GRU")
+    with seeded(1):
+        second = build(TINY, TemporalOrder(20), "GRU")
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+# ---- the labs ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("each", lab.all_labs(), ids=lambda each: each.name)
+def test_every_lab_runs(each: lab.Lab, tmp_path: Path):
+    """From its file to its result, in little."""
+    little = {"sequences": 50, "check_every": 50, "checked": 10, "tested": 10, "units": 3, "seeds": 1, "lengths": [20]}
+    chosen = lab.find(each.name, {k: v for k, v in little.items() if k in each.settings})
+    if chosen.experiment in ("long_lag", "flow"):
+        chosen = lab.Lab(**{**vars(chosen), "settings": {**chosen.settings, **little}})
+    outcome = lab.run(chosen, Progress())
+    numbers, picture = outcome.write(tmp_path / "lab")
+    assert picture.stat().st_size > 5000
+    result = json.loads(numbers.read_text())
+    assert result["lab"] == each.name and result["rows"] and result["versions"]["torch"]
+    assert result["settings"] == chosen.settings
+    assert each.title in str(outcome)
+    assert all({"name", "source"} <= p.keys() for p in each.published)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "error", "says"),
+    [
+        ("addin", {}, UserError, "did you mean 'adding'"),
+        ("adding", {"unit": 3}, SettingError, "did you mean 'units'"),
+        ("adding", {"lengths": [5]}, SettingError, "adding needs lengths of at least 20, got 5"),
+        ("adding", {"task": "summing"}, SettingError, "unknown task 'summing'"),
+    ],
+)
+def test_what_there_is_no_lab_for(name: str, changes: dict[str, object], error: type[Exception], says: str):
+    with pytest.raises(error, match=says):
+        lab.run(lab.find(name, changes), Progress())
+
+
+def test_results_on_record_are_of_the_labs_as_they_stand():
+    """A lab whose file has changed since must be run again."""
+    folder = Path(__file__).parent.parent / "results/lab"
+    recorded = sorted(folder.glob("*.json")) if folder.is_dir() else []
+    for path in recorded:
+        result = json.loads(path.read_text())
+        assert result["settings"] == lab.find(result["lab"]).settings, path.name
+        assert path.with_suffix(".png").exists()
