@@ -25,7 +25,7 @@ help:
 	@echo "make test   the whole test suite"
 	@echo "make lint   ruff and pyright"
 	@echo "make bench  our layers beside the others (BENCH=\"--only lstm --quick\" for less)"
-	@echo "make readme the README's table of results, from results/*.json"
+	@echo "make readme the tables of results in README and docs/lab.md, from results/"
 	@echo "make native only compile the extension; every other target does so too after an edit in csrc"
 	@echo "make sanitize  the tests of the back ends, with the extension checked by GCC's sanitizers"
 
@@ -65,6 +65,7 @@ bench: $(READY)
 
 readme: $(READY)
 	@$(BIN)/python docs/results_table.py
+	@$(BIN)/python docs/lab_page.py
 
 native: $(TOOLS)
 	@$(BIN)/python $(PIP) install --no-deps $(BUILD)=build/{wheel_tag} --editable .

@@ -40,10 +40,12 @@ ALLOWED = {
         *BASE, "baselines", "calibrate", "checkpoint", "data", "decode", "look", "metrics", "model", "parts", "predict",
         "recurrent", "report", "run", "settings", "train", "",
     },
-    "recipes": {*BASE, "baselines", "checkpoint", "data", "jobs", "report", "settings", ""},
+    "recipes": {*BASE, "baselines", "checkpoint", "data", "jobs", "report", "results", "settings"},
+    "results": {""},
+    "lab": {*BASE, "cells", "checkpoint", "data", "layers", "look", "model", "parts", "recurrent", "report", "results", "settings", "train"},
     "demo": {*BASE, "jobs", "look", "report"},
     "": {"errors", "layers", "ops", "recurrent", "stream"},
-    "cli": {*BASE, "data", "demo", "jobs", "look", "recipes", "report", "run", "settings"},
+    "cli": {*BASE, "data", "demo", "jobs", "lab", "look", "recipes", "report", "run", "settings"},
 }  # fmt: skip
 
 

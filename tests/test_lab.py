@@ -6,14 +6,17 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
 
 from lstmkit import GRU, LSTM, RNN, lab
 from lstmkit.data.batch import Batch, Loader
+from lstmkit.data.catalog import locate
 from lstmkit.errors import SettingError, UserError
 from lstmkit.lab.compare import KINDS, open_memory, parameters, width_for
+from lstmkit.lab import grid, sequences
 from lstmkit.lab.long_lag import LongLagSettings, build, every_run, summary, wrong
 from lstmkit.lab.tasks import (
     TASKS,
@@ -28,6 +31,8 @@ from lstmkit.lab.tasks import (
     TemporalOrder,
     TemporalOrder3,
 )
+from lstmkit.lab.sequences import Corpus, Sequences
+from lstmkit.parts.heads import ClassHead, LabelsHead
 from lstmkit.progress import Progress
 
 
@@ -244,13 +249,26 @@ def test_networks_are_the_same_again():
 # ---- the labs ------------------------------------------------------------------------------------------------------
 
 
+def corpus() -> Corpus:
+    rng = np.random.default_rng(0)
+
+    def part(count: int) -> Sequences:
+        letters = [rng.integers(5, size=int(n)) for n in rng.integers(3, 9, count)]
+        return Sequences([np.eye(5, dtype=np.float32)[x[:-1]] for x in letters], [x[1:] for x in letters])
+
+    return Corpus(part(12), part(4), part(4), 5, lambda width: ClassHead(width, 5), "nats")
+
+
 @pytest.mark.parametrize("each", lab.all_labs(), ids=lambda each: each.name)
-def test_every_lab_runs(each: lab.Lab, tmp_path: Path):
-    """From its file to its result, in little."""
-    little = {"sequences": 50, "check_every": 50, "checked": 10, "tested": 10, "units": 3, "seeds": 1, "lengths": [20]}
+def test_every_lab_runs(each: lab.Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """From its file to its result, in little; in place of real data letters at random."""
+    monkeypatch.setattr(sequences, "CORPORA", dict.fromkeys(sequences.CORPORA, corpus))
+    monkeypatch.setattr(grid, "CORPORA", dict.fromkeys(sequences.CORPORA, corpus))
+    little = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 8, "sequences": 50, "check_every": 50, "checked": 10, "tested": 10, "units": 3, "seeds": 1, "lengths": [20]}
     chosen = lab.find(each.name, {k: v for k, v in little.items() if k in each.settings})
     if chosen.experiment in ("long_lag", "flow"):
-        chosen = lab.Lab(**{**vars(chosen), "settings": {**chosen.settings, **little}})
+        more = {name: little[name] for name in ("sequences", "check_every", "checked", "tested")}
+        chosen = lab.Lab(**{**vars(chosen), "settings": {**chosen.settings, **more}})
     outcome = lab.run(chosen, Progress())
     numbers, picture = outcome.write(tmp_path / "lab")
     assert picture.stat().st_size > 5000
@@ -267,6 +285,8 @@ def test_every_lab_runs(each: lab.Lab, tmp_path: Path):
         ("addin", {}, UserError, "did you mean 'adding'"),
         ("adding", {"unit": 3}, SettingError, "did you mean 'units'"),
         ("adding", {"lengths": [5]}, SettingError, "adding needs lengths of at least 20, got 5"),
+        ("depth", {"data": "bible"}, SettingError, "unknown data 'bible'"),
+        ("gates_text", {"kinds": ["no gates"]}, SettingError, "unknown cell 'no gates'"),
         ("adding", {"task": "summing"}, SettingError, "unknown task 'summing'"),
     ],
 )
@@ -283,3 +303,49 @@ def test_results_on_record_are_of_the_labs_as_they_stand():
         result = json.loads(path.read_text())
         assert result["settings"] == lab.find(result["lab"]).settings, path.name
         assert path.with_suffix(".png").exists()
+
+
+# ---- real sequences ------------------------------------------------------------------------------------------------
+
+
+def test_labels_are_scored_step_by_step():
+    """In nats a step, summed over the labels; what lies past a sequence's end does not count."""
+    head = LabelsHead(3, 4)
+    targets = torch.zeros(2, 5, 4)
+    batch = Batch(torch.zeros(2, 5, 3), torch.tensor([5, 2]), targets)
+    outputs = torch.zeros(2, 5, 4)
+    assert float(head.loss(outputs, batch)) == pytest.approx(4 * np.log(2))
+    outputs[1, 2:] = 100
+    assert float(head.loss(outputs, batch)) == pytest.approx(4 * np.log(2))
+
+
+def test_the_intervals_are_students():
+    """Of 1, 2, 3: the mean 2, plus or minus 4.303 / sqrt(3)."""
+    rows = pd.DataFrame({"kind": "LSTM", "layers": 1, "share": 1.0, "test": [1.0, 2.0, 3.0], "valid": 1.0, "units": 4})
+    (row,) = grid.summary(rows.assign(parameters=9)).to_dict("records")
+    assert [row["test"], row["from"], row["to"]] == pytest.approx([2, 2 - 2.4841, 2 + 2.4841], abs=1e-3)
+
+
+def _there(name: str) -> bool:
+    try:
+        return bool(locate(name))
+    except UserError:
+        return False
+
+
+@pytest.mark.skipif(not _there("jsb_chorales"), reason="jsb_chorales is not here: set LSTMKIT_DATA")
+def test_the_chorales_are_those_of_the_field():
+    found = sequences.chorales()
+    assert [len(part) for part in (found.train, found.valid, found.test)] == [229, 76, 77]
+    assert [sum(part.lengths) for part in (found.train, found.valid, found.test)] == [13807, 4602, 4725]
+    piece, told = found.test.inputs[3], found.test.targets[3]
+    assert (piece[0] == 0).all() and (piece[1:] == told[:-1]).all()
+
+
+@pytest.mark.skipif(not _there("tinyshakespeare"), reason="tinyshakespeare is not here: set LSTMKIT_DATA")
+def test_shakespeare_is_cut_in_three():
+    found = sequences.shakespeare()
+    assert found.input_size == 65
+    counts = [len(part) for part in (found.train, found.valid, found.test)]
+    assert sum(counts) == 11153 and counts[0] == round(0.9 * 11153)
+    assert (found.train.inputs[5][1:].argmax(1) == found.train.targets[5][:-1]).all()

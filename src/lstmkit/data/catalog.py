@@ -71,7 +71,7 @@ def names() -> list[str]:
     """The names of all sets.
 
     >>> names()
-    ['m4_hourly', 'ett', 'exchange_rate', 'classic_series']
+    ['m4_hourly', 'ett', 'exchange_rate', 'classic_series', 'jsb_chorales', 'tinyshakespeare']
     """
     return list(_catalog())
 

@@ -31,20 +31,36 @@ class Kind:
     layer: Layer
     options: Mapping[str, Any]
 
-    def build(self, input_size: int, hidden_size: int, keep_bias: float | None = None) -> RecurrentLayer:
-        """A batch-first layer; ``keep_bias`` is where the bias of the gate that keeps the memory starts."""
-        layer = self.layer(input_size, hidden_size, batch_first=True, **self.options)
-        if keep_bias is not None:
-            open_memory(layer, keep_bias)
-        return layer
+    def build(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, bidirectional: bool = False, dropout: float = 0.0
+    ) -> RecurrentLayer:
+        """A batch-first layer; ``dropout`` acts between layers, where there are several."""
+        return self.layer(
+            input_size,
+            hidden_size,
+            num_layers,
+            batch_first=True,
+            bidirectional=bidirectional,
+            dropout=dropout if num_layers > 1 else 0.0,
+            **self.options,
+        )
 
 
 def _bare(kind: str) -> Layer:
     """A cell that no layer class stands for, in a layer of its own."""
 
-    def layer(input_size: int, hidden_size: int, batch_first: bool, peephole: bool = False) -> RecurrentLayer:
+    def layer(
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        *,
+        batch_first: bool,
+        bidirectional: bool,
+        dropout: float,
+        peephole: bool,
+    ) -> RecurrentLayer:
         return RecurrentLayer(
-            CellSpec(kind, input_size, hidden_size, peephole=peephole), 1, batch_first, 0.0, False,
+            CellSpec(kind, input_size, hidden_size, peephole=peephole), num_layers, batch_first, dropout, bidirectional,
             merge="concat", residual=False, recurrent_dropout=0.0, zoneout=0.0, weight_drop=0.0, forget_bias=None,
             recompute=False, backend="auto", device=None, dtype=None,
         )  # fmt: skip
@@ -97,13 +113,23 @@ def parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def width_for(kind: Kind, input_size: int, budget: int) -> int:
-    """The number of hidden units whose layer comes nearest to ``budget`` parameters.
+def width_for(kind: Kind, input_size: int, budget: int, **shape: Any) -> int:
+    """The number of hidden units whose layer (with ``num_layers`` and so on) comes nearest to ``budget`` parameters.
 
     >>> width_for(KINDS["LSTM"], 2, parameters(LSTM(2, 16))), width_for(KINDS["RNN"], 2, parameters(LSTM(2, 16)))
     (16, 34)
     """
+
+    def miss(width: int) -> int:
+        return abs(parameters(kind.build(input_size, width, **shape)) - budget)
+
     low, high = 1, 2
-    while parameters(kind.build(input_size, high)) < budget:
+    while parameters(kind.build(input_size, high, **shape)) < budget:
         low, high = high, 2 * high
-    return min(range(low, high + 1), key=lambda width: abs(parameters(kind.build(input_size, width)) - budget))
+    while high - low > 1:  # parameters only rise with the width
+        middle = (low + high) // 2
+        if parameters(kind.build(input_size, middle, **shape)) < budget:
+            low = middle
+        else:
+            high = middle
+    return min(low, high, key=miss)

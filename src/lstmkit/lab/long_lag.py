@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from lstmkit.data.batch import Loader
 from lstmkit.errors import SettingError, TrainingError
 from lstmkit.lab import Findings, Lab
-from lstmkit.lab.compare import KINDS, parameters, width_for
+from lstmkit.lab.compare import KINDS, open_memory, parameters, width_for
 from lstmkit.lab.tasks import TASKS, Drawn, Task
 from lstmkit.look.drawing import MARKERS, SMALL, legend, line_style, new_figure, tidy
 from lstmkit.model import Model, SequenceModel
@@ -168,7 +168,8 @@ def build(settings: LongLagSettings, task: Task, name: str) -> SequenceModel:
     kind = KINDS[name]
     width = width_for(kind, task.input_size, parameters(lstm))
     bias = math.log(task.length) if settings.keep_bias is None else settings.keep_bias
-    trunk = kind.build(task.input_size, width, bias)
+    trunk = kind.build(task.input_size, width)
+    open_memory(trunk, bias)
     return SequenceModel(torch.nn.Identity(), trunk, task.head(trunk.output_size))  # type: ignore[arg-type]
 
 

@@ -60,6 +60,13 @@ class _Sketch:
         self.ax.add_patch(FancyBboxPatch(low, 10, 6, boxstyle=style, fc=_FILL, ec=BLUE, lw=1.3, zorder=3))
         self.say(at, text, zorder=4)
 
+    def note(self, at: Point, text: str) -> None:
+        """An operation on one number."""
+        low = (at[0] - 4.5, at[1] - 2.6)
+        style = "round,pad=0,rounding_size=0.8"
+        self.ax.add_patch(FancyBboxPatch(low, 9, 5.2, boxstyle=style, fc="white", ec=BLACK, zorder=3))
+        self.say(at, text, zorder=4)
+
     def dot(self, at: Point, text: str) -> None:
         """An operation on two numbers."""
         self.ax.add_patch(Circle(at, 2.4, fc="white", ec=BLACK, lw=1.2, zorder=3))
@@ -97,8 +104,8 @@ def _frame(s: _Sketch, last: float) -> None:
     s.body((_LEFT, 6), (_RIGHT, 55))
     s.wire((0, _BUS), (last, _BUS), arrow=False)
     s.wire((_LEFT + 5, 0), (_LEFT + 5, _BUS))
-    s.say((5, _BUS + 3), "$h_{t-1}$")
-    s.say((5, _BUS - 3), s.number("h_before"))
+    s.say((4, _BUS + 3), "$h_{t-1}$")
+    s.say((4, _BUS - 3), s.number("h_before"))
 
 
 def _read(s: _Sketch, x: float) -> None:
@@ -113,13 +120,14 @@ def _draw_lstm(s: _Sketch, step: CellStep) -> None:
     s.say((5, _BELT - 3.6), s.number("c_before"))
     s.say((95, _BELT + 3.4), "$c_t$")
     s.say((95, _BELT - 3.6), s.number("c"), strong=True)
-    for x, sign in ((f, "σ"), (i, "σ"), (g, "tanh"), (o, "σ")):
-        _read(s, x)
-        s.box((x, 20), sign)
     coupled = any(line.plain.startswith("i = 1") for line in step.equations)
+    for x, sign in ((f, "σ"), (i, "σ"), (g, "tanh"), (o, "σ")):
+        if x != i or not coupled:
+            _read(s, x)
+            s.box((x, 20), sign)
     if coupled:
-        s.ax.add_patch(FancyBboxPatch((i - 5, 17), 10, 6, boxstyle="round,pad=0,rounding_size=0.8", fc="white", ec=BLACK, zorder=4))
-        s.say((i, 20), "1 − f", zorder=5)
+        s.wire((f + 5, 20), (i - 4.5, 20))
+        s.note((i, 20), "1 − f")
     s.wire((f, 23), (f, _BELT - 2.4))
     s.wire((i, 23), (i, 35), (g - 2.4, 35))
     s.wire((g, 23), (g, 35 - 2.4))
@@ -133,8 +141,9 @@ def _draw_lstm(s: _Sketch, step: CellStep) -> None:
     s.wire((o, 23), (o, 28), (out - 2.4, 28))
     s.dot((out, 28), "×")
     s.wire((out, 28 - 2.4), (out, _BUS), (100, _BUS))
-    for x, symbol, name in ((f, "f", "f_t"), (i, "i", "i_t"), (g, "g", r"\hat{c}_t"), (o, "o", "o_t")):
+    for x, symbol, name in ((f, "f", "f_t"), (i, "i", "i_t"), (g, "g", r"\hat{c}_t")):
         s.value((x + 1, 26), symbol, name)
+    s.value((o + 1, 31), "o", "o_t", ha="center")
     s.say((f, _BELT + 4), "forget", strong=True)
     s.say((g, _BELT + 4), "write", strong=True)
     s.say((out, _BELT + 4), "let out", strong=True)
@@ -144,8 +153,7 @@ def _draw_lstm(s: _Sketch, step: CellStep) -> None:
 def _draw_gru(s: _Sketch, step: CellStep) -> None:
     r, z, n = 25.0, 42.0, 70.0
     _frame(s, n)
-    s.wire((5, _BUS), (5, _BELT), (97, _BELT), (97, _BUS + 9), width=3.2, arrow=False)
-    s.wire((97, _BELT), (97, _BUS + 9), width=3.2)
+    s.wire((_LEFT - 2, _BUS), (_LEFT - 2, _BELT), (96, _BELT), (96, _BUS + 9), width=3.2)
     for x, sign in ((r, "σ"), (z, "σ"), (n, "tanh")):
         _read(s, x)
         s.box((x, 20), sign)
@@ -154,8 +162,7 @@ def _draw_gru(s: _Sketch, step: CellStep) -> None:
     s.wire((z, 23), (z, _BELT - 2.4))
     s.dot((z, _BELT), "×")
     s.wire((z, 38), (n - 2.4, 38))
-    s.ax.add_patch(FancyBboxPatch((51, 35.4), 9, 5.2, boxstyle="round,pad=0,rounding_size=0.8", fc="white", ec=BLACK, zorder=3))
-    s.say((55.5, 38), "1 − z")
+    s.note((55.5, 38), "1 − z")
     s.wire((n, 23), (n, 38 - 2.4))
     s.dot((n, 38), "×")
     s.wire((n, 38 + 2.4), (n, _BELT - 2.4))

@@ -19,9 +19,9 @@ def gradient_flow(layer: RecurrentLayer, x: Tensor, loss: Loss | None = None) ->
     """``|∂L/∂h_t|`` of a loss at the last step, for every step back from it.
 
     Hidden and cell state of a step are what the next one sees: ``∂L/∂h_t`` is how the loss changes with the one where
-    the other is held, and of the cell state likewise (at lag 0, where nothing comes after it, not at all). In a plain network the product of the steps' Jacobians shrinks or grows
-    exponentially with the lag (Hochreiter 1991; Bengio, Simard and Frasconi 1994); along an LSTM's cell state it is
-    scaled by the forget gates.
+    the other is held, and of the cell state likewise (at lag 0, where nothing comes after it, not at all). In a plain
+    network the product of the steps' Jacobians shrinks or grows exponentially with the lag (Hochreiter 1991; Bengio,
+    Simard and Frasconi 1994); along an LSTM's cell state it is scaled by the forget gates.
 
     Args:
         layer: One direction; of a stack, its top layer is looked at.

@@ -139,6 +139,33 @@ class ClassHead(nn.Module):
         return F.cross_entropy(outputs.flatten(0, 1), batch.targets.flatten(), ignore_index=-1)
 
 
+class LabelsHead(nn.Module):
+    """Which of several labels hold, at every step: the notes of a chord.
+
+    Args:
+        input_size: Width of the trunk's features, ``P``.
+        labels: How many there are.
+    """
+
+    def __init__(self, input_size: int, labels: int) -> None:
+        super().__init__()
+        self.output_size = labels
+        self.linear = nn.Linear(input_size, labels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(B, S, P) -> (B, S, labels)``: logits."""
+        return self.linear(features)
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Mean over steps of the negative log-likelihood of all labels against ``batch.targets (B, S, labels)``, in nats."""
+        assert batch.targets is not None
+        each = F.binary_cross_entropy_with_logits(outputs, batch.targets, reduction="none").sum(-1)
+        if batch.lengths is None:
+            return each.mean()
+        steps = torch.arange(each.shape[1], device=each.device) < batch.lengths.to(each.device)[:, None]
+        return (each * steps).sum() / steps.sum().clamp(min=1)
+
+
 def last_step(outputs: Tensor, lengths: Tensor | None) -> Tensor:
     """What stands at each sequence's last step: ``(B, S, O) -> (B, O)``."""
     if lengths is None:

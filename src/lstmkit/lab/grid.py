@@ -1,0 +1,209 @@
+"""Cells, depths and amounts of data side by side on real sequences: means over seeds, with intervals."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from scipy import stats
+from torch import nn
+
+from lstmkit.data.batch import Loader
+from lstmkit.errors import SettingError
+from lstmkit.lab import Findings, Lab
+from lstmkit.lab.compare import KINDS, parameters, width_for
+from lstmkit.lab.sequences import CORPORA, Corpus
+from lstmkit.look.drawing import BLUE, GREY, MARKERS, SMALL, legend, line_style, new_figure, tidy
+from lstmkit.model import SequenceModel
+from lstmkit.progress import Progress
+from lstmkit.settings import unknown
+from lstmkit.train import TrainSettings, mean_loss, seeded, train
+
+_AXES = ("kinds", "layers", "shares")
+
+
+@dataclass(frozen=True)
+class GridSettings:
+    """What is set side by side. Every combination of kinds, layers and shares is trained with every seed.
+
+    Attributes:
+        data: A name in :data:`lstmkit.lab.sequences.CORPORA`.
+        kinds: Names in :data:`lstmkit.lab.compare.KINDS`.
+        layers: Depths.
+        shares: Of the training sequences that are given, the first so many.
+        units: Of an LSTM of one layer; all others get as many as its number of parameters allows.
+        epochs: At most.
+        steps_per_epoch: 0 for a pass over all sequences.
+        batch_size: Sequences in a step.
+        lr: Learning rate of AdamW, falling to 0 by the cosine.
+        dropout: Before the head, and between layers.
+        patience: Epochs without a better validation loss.
+        seeds: Runs of each.
+    """
+
+    data: str
+    kinds: tuple[str, ...] = ("RNN", "GRU", "LSTM")
+    layers: tuple[int, ...] = (1,)
+    shares: tuple[float, ...] = (1.0,)
+    units: int = 64
+    epochs: int = 50
+    steps_per_epoch: int = 0
+    batch_size: int = 16
+    lr: float = 3e-3
+    dropout: float = 0.0
+    patience: int = 8
+    seeds: int = 3
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> GridSettings:
+        """From a lab's settings.
+
+        Raises:
+            SettingError: Unknown data, cell or setting.
+        """
+        known = [f.name for f in fields(cls)]
+        for name in settings:
+            if name not in known:
+                raise SettingError(unknown(name, known, what="setting"))
+        found = cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()})
+        if found.data not in CORPORA:
+            raise SettingError(unknown(found.data, CORPORA, what="data"))
+        for kind in found.kinds:
+            if kind not in KINDS:
+                raise SettingError(unknown(kind, KINDS, what="cell"))
+        return found
+
+
+def run(lab: Lab, progress: Progress) -> Findings:
+    """Train all of them; the test part is scored once, with the weights that validated best."""
+    settings = GridSettings.of(lab.settings)
+    corpus = CORPORA[settings.data]()
+    rows = []
+    for kind, layers, share in itertools.product(settings.kinds, settings.layers, settings.shares):
+        for seed in range(settings.seeds):
+            about = {"kind": kind, "layers": layers, "share": share, "seed": seed}
+            rows.append(about | _one(settings, corpus, about, progress))
+    frame = pd.DataFrame(rows)
+    table = summary(frame)
+    return Findings(table, frame, figure(table, corpus.unit))
+
+
+def _one(settings: GridSettings, corpus: Corpus, about: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    seed, share = about["seed"], about["share"]
+    with seeded(seed):
+        model = _build(settings, corpus, about["kind"], about["layers"])
+    how = TrainSettings(
+        epochs=settings.epochs,
+        lr=settings.lr,
+        weight_decay=1e-2,
+        warmup=0.02,
+        decay="cosine",
+        clip=1.0,
+        average=0.99,
+        patience=settings.patience,
+        precision="float32",
+        seed=seed,
+        device=torch.device("cpu"),
+    )
+    loader = Loader(corpus.train.first(share), settings.batch_size, seed, settings.steps_per_epoch)
+    valid, test = Loader(corpus.valid, 64), Loader(corpus.test, 64)
+    title = ", ".join(f"{name} {value}" for name, value in about.items())
+    history = train(model, loader, valid, how, progress=progress, title=title)
+    return {
+        "units": model.trunk.hidden_size,
+        "parameters": parameters(model.trunk),
+        "epochs": len(history.rows),
+        "valid": history.best_loss,
+        "test": mean_loss(model, test, how),
+    }
+
+
+def _build(settings: GridSettings, corpus: Corpus, kind: str, layers: int) -> SequenceModel:
+    budget = parameters(KINDS["LSTM"].build(corpus.input_size, settings.units))
+    shape: dict[str, Any] = {"num_layers": layers}
+    width = width_for(KINDS[kind], corpus.input_size, budget, **shape)
+    trunk = KINDS[kind].build(corpus.input_size, width, dropout=settings.dropout, **shape)
+    head = _Dropped(settings.dropout, corpus.head(trunk.output_size))
+    return SequenceModel(nn.Identity(), trunk, head)
+
+
+class _Dropped(nn.Module):
+    """A head behind dropout."""
+
+    def __init__(self, share: float, head: Any) -> None:
+        super().__init__()
+        self.dropout, self.head = nn.Dropout(share), head
+        self.loss = head.loss
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.head(self.dropout(features))
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row for each combination: the mean over seeds, and the 95 % interval of that mean (Student's t)."""
+    found = []
+    for (kind, layers, share), group in rows.groupby(["kind", "layers", "share"], sort=False):
+        test, n = group["test"].to_numpy(), len(group)
+        half = stats.t.ppf(0.975, n - 1) * test.std(ddof=1) / math.sqrt(n) if n > 1 else math.nan
+        found.append(
+            {
+                "cell": kind,
+                "layers": layers,
+                "share of data": share,
+                "units": int(group["units"].iloc[0]),
+                "parameters": int(group["parameters"].iloc[0]),
+                "test": float(test.mean()),
+                "from": float(test.mean() - half),
+                "to": float(test.mean() + half),
+                "valid": float(group["valid"].mean()),
+                "seeds": n,
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def figure(table: pd.DataFrame, unit: str) -> Figure:
+    """Over depth or amount of data a line a cell; where neither varies, a mark a cell. Bars are the intervals."""
+    along = next((name for name in ("layers", "share of data") if table[name].nunique() > 1), None)
+    return _marks(table, unit) if along is None else _lines(table, along, unit)
+
+
+def _marks(table: pd.DataFrame, unit: str) -> Figure:
+    drawn = new_figure(1.0 + 0.3 * len(table))
+    ax = drawn.subplots()
+    y = np.arange(len(table))
+    ax.axvline(table["test"].iloc[0], color=GREY, linewidth=0.8)
+    half = table["to"] - table["test"]
+    ax.errorbar(table["test"], y, xerr=half.fillna(0), fmt="o", color=BLUE, capsize=3, linewidth=1.4)
+    tidy(ax)
+    ax.set_yticks(y, table["cell"])
+    ax.invert_yaxis()
+    ax.set_xlabel(f"test loss, {unit} (less is better); 95 % intervals over seeds", fontsize=SMALL)
+    return drawn
+
+
+def _lines(table: pd.DataFrame, along: str, unit: str) -> Figure:
+    drawn = new_figure(3.4)
+    ax = drawn.subplots()
+    handles: dict[str, Any] = {}
+    for i, (cell, group) in enumerate(table.groupby("cell", sort=False)):
+        half = (group["to"] - group["test"]).fillna(0)
+        bars = ax.errorbar(group[along], group["test"], yerr=half, marker=MARKERS[i], capsize=3, **line_style(i))
+        handles[str(cell)] = bars.lines[0]
+    tidy(ax)
+    if along != "layers":
+        ax.set_xscale("log")
+        ax.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+    ax.set_xticks(sorted(set(table[along])), [f"{v:g}" for v in sorted(set(table[along]))])
+    ax.set_xlabel(along, fontsize=SMALL)
+    ax.set_ylabel(f"test loss, {unit}", fontsize=SMALL)
+    legend(drawn, handles)
+    return drawn
