@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Normal
 
+from lstmkit import look
 from lstmkit.data.series import read_series
 from lstmkit.data.split import (
     Examples,

@@ -201,13 +201,13 @@ def test_the_memory_is_opened_where_there_is_a_gate():
     assert torch.equal(plain.bias_ih_l0, before)
 
 
-TINY = LongLagSettings("temporal_order", (20,), sequences=100, check_every=50, checked=20, tested=30, units=4, seeds=2)
+TINY = LongLagSettings("temporal_order", (20,), sequences=120, check_every=60, checked=20, tested=30, units=4, seeds=2)
 
 
 def test_every_run_is_a_row():
     rows = every_run(TINY, Progress())
     assert len(rows) == 3 * 2
-    assert not rows["solved"].any() and (rows["sequences"] == 100).all()
+    assert not rows["solved"].any() and (rows["sequences"] == 120).all()
     table = summary(rows, [{"name": "others", "source": "somewhere", "length": 20, "sequences": 5}])
     assert table["cell"].tolist() == ["RNN", "GRU", "LSTM", "others"]
     assert table["solved"].iloc[0] == "0 of 2"

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lstmkit import GRU, LSTM, RNN
-from lstmkit.look import drawing, gates, pictures
+from lstmkit.look import cell_picture, drawing, effect, flow, gates, pictures, units
 from lstmkit.look.drawing import line_style
 
 
@@ -96,13 +96,14 @@ def test_half_life_figure_of_nothing_to_draw_says_so(half_lives: list[float]):
     drawn(figure)
 
 
-def test_summary_is_of_sigmoid_gates_only():
-    trace = {"forget": torch.tensor([[0.95, 0.5], [0.05, 0.5]]), "input": torch.ones(2, 2), "hidden": torch.ones(2, 2)}
-    assert gates.gate_summary(trace) == [
-        {"name": "forget", "mean": pytest.approx(0.5), "below 0.1": 0.25, "above 0.9": 0.25},
-        {"name": "input", "mean": 1.0, "below 0.1": 0.0, "above 0.9": 1.0},
-    ]
-    assert math.isnan(float(gates.gate_summary({"update": np.zeros((0, 2))})[0]["mean"]))
+def test_saturation_figure_has_a_mark_a_unit():
+    shares = (np.full(3, 0.5), np.array([0.1, 0.0, 0.9]), np.array([0.2, 1.0, 0.1]))
+    figure = gates.saturation_figure({"forget": shares, "output": shares})
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["forget gate", "output gate"]
+    x, y = (np.asarray(data, dtype=float) for data in figure.axes[0].lines[1].get_data())
+    assert x.tolist() == [0.1, 0.0, 0.9] and y.tolist() == [0.2, 1.0, 0.1]
+    drawn(figure)
+    drawn(gates.saturation_figure({}))
 
 
 # ---- the gate picture ----------------------------------------------------------------------------------------------
@@ -141,7 +142,6 @@ def test_gate_figure_of_each_cell(layer: LSTM | GRU | RNN, titles: str):
 def test_gates_of_any_float_type(dtype: torch.dtype):
     half = torch.full((2, 3), 0.5, dtype=dtype)
     assert (image(heat_maps(gates.gate_figure({"forget": half}))["forget gate"]) == 0.5).all()
-    assert gates.gate_summary({"forget": half})[0]["mean"] == 0.5
 
 
 def test_units_are_sorted_alike_in_all_maps_the_longest_memory_on_top():
@@ -344,6 +344,25 @@ def test_pictures_are_the_same_from_threads():
 
 
 def test_no_picture_uses_pyplot_or_changes_matplotlib():
-    for module in (look, gates, pictures):
+    for module in (drawing, gates, pictures, cell_picture, effect, flow, units):
         source = Path(module.__file__ or "").read_text(encoding="utf-8")
         assert not re.search(r"import.*pyplot|rcParams|rc_context|matplotlib\.use", source)
+
+
+def test_chosen_units_are_drawn_with_their_numbers():
+    forget = np.linspace(0, 1, 40).reshape(4, 10)
+    figure = gates.gate_figure({"forget": forget, "hidden": forget[:, :3]}, units=[7, 2])
+    maps = heat_maps(figure)
+    assert [label.get_text() for label in maps["forget gate"].get_yticklabels()] == ["7", "2"]
+    assert [label.get_text() for label in maps["hidden state"].get_yticklabels()] == ["2"]
+    drawn(figure)
+    assert "hidden state" not in heat_maps(gates.gate_figure({"forget": forget, "hidden": forget[:, :3]}, units=[7]))
+    for units_, says in (([10], "no unit 10: there are 0 to 9"), ([-1], "no unit -1"), ([], "no units to draw")):
+        with pytest.raises(ValueError, match=says):
+            gates.gate_figure({"forget": forget}, units=units_)
+
+
+def test_columns_may_stand_for_several_steps():
+    figure = gates.gate_figure({"forget": np.full((4, 2), 0.5)}, steps=37, labels=[str(t) for t in range(37)])
+    assert heat_maps(figure)["forget gate"].images[0].get_extent() == [-0.5, 36.5, 1.5, -0.5]
+    drawn(figure)

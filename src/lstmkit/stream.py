@@ -148,5 +148,5 @@ def autocast_dtype(x: Tensor) -> torch.dtype | None:
         return None
     kind = x.device.type
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-        return torch.getautocast_dtype(kind)
+        return torch.get_autocast_dtype(kind)
     return None

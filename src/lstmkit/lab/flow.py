@@ -21,7 +21,7 @@ from lstmkit.progress import Progress
 from lstmkit.train import seeded
 
 _SEQUENCES = 32  # that a gradient is averaged over
-_LEAST = 1e-12  # drawn and told as that: below it is nothing
+_LEAST = 1e-12  # below it is nothing to be drawn
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def flow_figure(flows: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
         for ax, flow in zip(axes, both, strict=True):
             lags, every = np.arange(len(flow)), max(1, len(flow) // 6)
             (handles[name],) = ax.plot(
-                lags, np.maximum(flow, _LEAST), linewidth=1.5, marker=MARKERS[i % len(MARKERS)], markersize=4,
+                lags, np.where(flow > _LEAST, flow, np.nan), linewidth=1.5, marker=MARKERS[i % len(MARKERS)], markersize=4,
                 markevery=(every * i // len(flows), every), **line_style(i),
             )  # fmt: skip
     for ax, title in zip(axes, ("before training", "after training"), strict=True):
