@@ -1,4 +1,4 @@
-"""Write what the labs found into docs/lab.md, from results/lab/*.json. With --check, only say whether it is up to date."""
+"""Write what the labs found into docs/lab.md, from results/lab/*.json. With --check, only say if it is up to date."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def section(found: dict) -> str:
         f"![{found['title']}](../results/lab/{name}.png)",
         table(found["table"]),
         f"`lstmkit lab {name}`: {found['minutes']:.0f} minutes on {machine['threads']} threads of an "
-        f"{machine['processor']}, {found['date']}, torch {found['versions']['torch']}. Settings: {settings}. Every run: "
-        f"[results/lab/{name}.json](../results/lab/{name}.json).",
+        f"{machine['processor']}, {found['date']}, torch {found['versions']['torch']}. Settings: {settings}. "
+        f"Every run: [results/lab/{name}.json](../results/lab/{name}.json).",
     ]
     if sources:
         lines.append("Published: " + "; ".join(sources) + ".")
@@ -42,7 +42,10 @@ def table(rows: list[dict]) -> str:
     """Markdown; a column of numbers has as many decimals as it needs."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {name: column([row.get(name) for row in rows]) for name in names}
-    lines = ["| " + " | ".join(names) + " |", "|" + "".join("--:|" if numeric else "---|" for _, numeric in columns.values())]
+    lines = [
+        "| " + " | ".join(names) + " |",
+        "|" + "".join("--:|" if numeric else "---|" for _, numeric in columns.values()),
+    ]
     lines += ["| " + " | ".join(cells) + " |" for cells in zip(*(texts for texts, _ in columns.values()), strict=True)]
     return "\n".join(lines)
 

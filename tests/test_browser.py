@@ -14,7 +14,9 @@ import torch
 from lstmkit import LSTM
 from lstmkit.look import Specimen, write_page
 
-BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+BROWSER = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
 DRIVER = shutil.which("chromedriver")
 
 pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="no Chromium with its driver here")
@@ -61,7 +63,8 @@ def opened(browser: Any, page: Path, width: int) -> None:
 def test_nothing_is_missing_and_nothing_sticks_out(browser: Any, page: Path, width: int):
     opened(browser, page, width)
     pictures = browser.execute_script("return [...document.images].map(i => [i.complete, i.naturalWidth])")
-    assert len(pictures) > 8 and all(done and size > 500 for done, size in pictures)
+    assert len(pictures) > 8
+    assert all(done and size > 500 for done, size in pictures)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert browser.execute_script("return parseFloat(getComputedStyle(document.body).fontSize)") >= 16
     assert browser.get_log("browser") == []

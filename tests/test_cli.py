@@ -342,7 +342,8 @@ def test_look_draws_a_page(cli: Cli, here: Path):
     said = cli("look", "run", "sales.csv", "--series", "south")
     assert (said.code, said.err) == (0, "")
     assert said.out.splitlines()[-1] == "page    run/look.html"
-    assert "Saturation\n" in said.out and "forget" in said.out
+    assert "Saturation\n" in said.out
+    assert "forget" in said.out
     assert "south" not in (here / "run/report.html").read_text()[:100]
     assert "img" in (here / "run/look.html").read_text()
     assert cli("look", "run", "sales.csv", "-o", "mine.html").out.splitlines()[-1] == "page    mine.html"

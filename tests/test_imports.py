@@ -42,7 +42,10 @@ ALLOWED = {
     },
     "recipes": {*BASE, "baselines", "checkpoint", "data", "jobs", "report", "results", "settings"},
     "results": {""},
-    "lab": {*BASE, "cells", "checkpoint", "data", "layers", "look", "model", "parts", "recurrent", "report", "results", "settings", "train"},
+    "lab": {
+        *BASE, "cells", "checkpoint", "data", "layers", "look", "model", "parts", "recurrent", "report", "results",
+        "settings", "train",
+    },
     "demo": {*BASE, "jobs", "look", "report"},
     "": {"errors", "layers", "ops", "recurrent", "stream"},
     "cli": {*BASE, "data", "demo", "jobs", "lab", "look", "recipes", "report", "run", "settings"},

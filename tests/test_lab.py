@@ -1,4 +1,4 @@
-"""The memory laboratory: the tasks are the paper's, the criterion is kept, and a lab runs from its file to its result."""
+"""The memory laboratory: the tasks are the paper's, the criterion is kept, a lab runs from its file to its result."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from lstmkit import GRU, LSTM, RNN, lab
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.catalog import locate
 from lstmkit.errors import SettingError, UserError
-from lstmkit.lab.compare import KINDS, open_memory, parameters, width_for
 from lstmkit.lab import grid, sequences
+from lstmkit.lab.compare import KINDS, open_memory, parameters, width_for
 from lstmkit.lab.long_lag import LongLagSettings, build, every_run, summary, wrong
+from lstmkit.lab.sequences import Corpus, Sequences
 from lstmkit.lab.tasks import (
     TASKS,
     Adding,
@@ -31,7 +32,6 @@ from lstmkit.lab.tasks import (
     TemporalOrder,
     TemporalOrder3,
 )
-from lstmkit.lab.sequences import Corpus, Sequences
 from lstmkit.parts.heads import ClassHead, LabelsHead
 from lstmkit.progress import Progress
 
@@ -51,16 +51,19 @@ def test_two_numbers_are_marked_and_the_answer_follows_from_them(task: Task):
         marks = steps[:, 1]
         assert marks[0] == marks[-1] == -1
         at = np.flatnonzero(marks == 1)
-        assert len(at) in (1, 2) and at[-1] < 25 - 1, "the second lies before the middle"
+        assert len(at) in (1, 2)
+        assert at[-1] < 25 - 1, "the second lies before the middle"
         if len(at) == 2:
             assert at.min() < 10
             x1, x2 = steps[at, 0]
             expected = x1 * x2 if isinstance(task, Multiplication) else 0.5 + (x1 + x2) / 4
             assert answer == pytest.approx(expected, abs=1e-6)
         low = 0 if isinstance(task, Multiplication) else -1
-        assert (steps[:, 0] >= low).all() and (steps[:, 0] <= 1).all()
+        assert (steps[:, 0] >= low).all()
+        assert (steps[:, 0] <= 1).all()
         answers.append(answer)
-    assert 0 <= min(answers) < 0.3 and 0.6 < max(answers) <= 1
+    assert 0 <= min(answers) < 0.3
+    assert 0.6 < max(answers) <= 1
 
 
 @pytest.mark.parametrize(("task", "windows"), [(TemporalOrder(100), 2), (TemporalOrder3(100), 3)])
@@ -68,8 +71,10 @@ def test_the_order_of_the_symbols_is_the_class(task: TemporalOrder, windows: int
     seen = set()
     for steps, answer in drawn(task):
         symbols = steps.argmax(1)
-        assert 100 <= len(symbols) <= 110 and (steps.sum(1) == 1).all()
-        assert symbols[0] == 0 and symbols[-1] == 1
+        assert 100 <= len(symbols) <= 110
+        assert (steps.sum(1) == 1).all()
+        assert symbols[0] == 0
+        assert symbols[-1] == 1
         at = np.flatnonzero((symbols == 2) | (symbols == 3))
         assert len(at) == windows
         for t, (low, high) in zip(at, task.windows, strict=True):
@@ -92,7 +97,9 @@ def test_the_lag_has_at_least_its_length():
     waits = []
     for steps, answer in drawn(LongLag(30)):
         symbols = steps.argmax(1)
-        assert symbols[0] == 100 and symbols[1] == 101 + answer and symbols[-1] == 103
+        assert symbols[0] == 100
+        assert symbols[1] == 101 + answer
+        assert symbols[-1] == 103
         assert (symbols[2:-1] < 100).all()
         waits.append(len(symbols) - 3)
     assert min(waits) == 30
@@ -102,15 +109,19 @@ def test_the_lag_has_at_least_its_length():
 def test_strings_follow_rebers_grammar():
     grammar = {"B": "TP"}  # of the outer string
     after = {"BT": "SX", "BP": "TV"}
-    assert grammar and after
+    assert grammar
+    assert after
     task, strings = EmbeddedReber(1), []
     for i in range(300):
         steps, target, legal = task.draw(np.random.default_rng((1, i)))
         assert legal is not None
         text = "".join("BTPSXVE"[k] for k in [*steps.argmax(1), target[-1]])
-        assert text[0] == "B" and text[-1] == "E" and text[1] == text[-2] in "TP"
+        assert text[0] == "B"
+        assert text[-1] == "E"
+        assert text[1] == text[-2] in "TP"
         inner = text[2:-2]
-        assert inner[0] == "B" and inner[-1] == "E"
+        assert inner[0] == "B"
+        assert inner[-1] == "E"
         assert all(legal[t, target[t]] for t in range(len(target)))
         assert legal[-2].sum() == 1, "the last symbol but one is the second of the string, and no other"
         strings.append(inner)
@@ -123,8 +134,11 @@ def test_what_was_read_is_to_be_said_again():
         symbols = steps.argmax(1)
         assert isinstance(answer, np.ndarray)
         assert len(symbols) == len(answer) == 40
-        assert (symbols[:10] == answer[-10:]).all() and (answer[:-10] == 8).all()
-        assert symbols[29] == 9 and (symbols[10:29] == 8).all() and (symbols[30:] == 8).all()
+        assert (symbols[:10] == answer[-10:]).all()
+        assert (answer[:-10] == 8).all()
+        assert symbols[29] == 9
+        assert (symbols[10:29] == 8).all()
+        assert (symbols[30:] == 8).all()
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -132,11 +146,16 @@ def test_an_example_follows_from_its_number(name: str):
     task = TASKS[name](40)
     one, two = (Drawn(task, 50, 3).batch(np.array([4, 9])) for _ in range(2))
     other = Drawn(task, 50, 3).batch(np.array([9]))
-    assert one.lengths is not None and one.targets is not None and two.targets is not None
-    assert torch.equal(one.inputs, two.inputs) and torch.equal(one.targets, two.targets)
+    assert one.lengths is not None
+    assert one.targets is not None
+    assert two.targets is not None
+    assert torch.equal(one.inputs, two.inputs)
+    assert torch.equal(one.targets, two.targets)
     length = int(one.lengths[1])
     assert torch.equal(one.inputs[1, :length], other.inputs[0, :length])
-    assert not torch.equal(Drawn(task, 50, 4).batch(np.array([9])).inputs[0, :5], one.inputs[1, :5]) or name in ("reber",)
+    assert not torch.equal(Drawn(task, 50, 4).batch(np.array([9])).inputs[0, :5], one.inputs[1, :5]) or name in (
+        "reber",
+    )
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -185,7 +204,10 @@ def test_every_kind_gets_about_as_many_parameters(name: str, units: int):
 
 def test_the_memory_is_opened_where_there_is_a_gate():
     x = torch.zeros(1, 3, 4)
-    for layer, gate in ((LSTM(4, 5, num_layers=2, bidirectional=True, batch_first=True), "forget"), (GRU(4, 5, batch_first=True), "update")):
+    for layer, gate in (
+        (LSTM(4, 5, num_layers=2, bidirectional=True, batch_first=True), "forget"),
+        (GRU(4, 5, batch_first=True), "update"),
+    ):
         with torch.no_grad():
             for name, weight in layer.named_parameters():
                 if name.startswith("weight"):
@@ -207,16 +229,20 @@ TINY = LongLagSettings("temporal_order", (20,), sequences=120, check_every=60, c
 def test_every_run_is_a_row():
     rows = every_run(TINY, Progress())
     assert len(rows) == 3 * 2
-    assert not rows["solved"].any() and (rows["sequences"] == 120).all()
+    assert not rows["solved"].any()
+    assert (rows["sequences"] == 120).all()
     table = summary(rows, [{"name": "others", "source": "somewhere", "length": 20, "sequences": 5}])
     assert table["cell"].tolist() == ["RNN", "GRU", "LSTM", "others"]
     assert table["solved"].iloc[0] == "0 of 2"
 
 
 def test_training_ends_when_the_criterion_is_reached():
-    easy = LongLagSettings("noisy_lag", (10,), ("LSTM",), sequences=50_000, check_every=500, checked=200, lr=0.02, seeds=1)
+    easy = LongLagSettings(
+        "noisy_lag", (10,), ("LSTM",), sequences=50_000, check_every=500, checked=200, lr=0.02, seeds=1
+    )
     (row,) = every_run(easy, Progress()).to_dict("records")
-    assert row["solved"] and row["sequences"] < 50_000
+    assert row["solved"]
+    assert row["sequences"] < 50_000
     assert row["wrong"] <= 5, "fresh sequences are as right as those of the criterion"
 
 
@@ -264,7 +290,18 @@ def test_every_lab_runs(each: lab.Lab, tmp_path: Path, monkeypatch: pytest.Monke
     """From its file to its result, in little; in place of real data letters at random."""
     monkeypatch.setattr(sequences, "CORPORA", dict.fromkeys(sequences.CORPORA, corpus))
     monkeypatch.setattr(grid, "CORPORA", dict.fromkeys(sequences.CORPORA, corpus))
-    little = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 8, "sequences": 50, "check_every": 50, "checked": 10, "tested": 10, "units": 3, "seeds": 1, "lengths": [20]}
+    little = {
+        "epochs": 1,
+        "steps_per_epoch": 2,
+        "batch_size": 8,
+        "sequences": 50,
+        "check_every": 50,
+        "checked": 10,
+        "tested": 10,
+        "units": 3,
+        "seeds": 1,
+        "lengths": [20],
+    }
     chosen = lab.find(each.name, {k: v for k, v in little.items() if k in each.settings})
     if chosen.experiment in ("long_lag", "flow"):
         more = {name: little[name] for name in ("sequences", "check_every", "checked", "tested")}
@@ -273,7 +310,9 @@ def test_every_lab_runs(each: lab.Lab, tmp_path: Path, monkeypatch: pytest.Monke
     numbers, picture = outcome.write(tmp_path / "lab")
     assert picture.stat().st_size > 5000
     result = json.loads(numbers.read_text())
-    assert result["lab"] == each.name and result["rows"] and result["versions"]["torch"]
+    assert result["lab"] == each.name
+    assert result["rows"]
+    assert result["versions"]["torch"]
     assert result["settings"] == chosen.settings
     assert each.title in str(outcome)
     assert all({"name", "source"} <= p.keys() for p in each.published)
@@ -339,7 +378,8 @@ def test_the_chorales_are_those_of_the_field():
     assert [len(part) for part in (found.train, found.valid, found.test)] == [229, 76, 77]
     assert [sum(part.lengths) for part in (found.train, found.valid, found.test)] == [13807, 4602, 4725]
     piece, told = found.test.inputs[3], found.test.targets[3]
-    assert (piece[0] == 0).all() and (piece[1:] == told[:-1]).all()
+    assert (piece[0] == 0).all()
+    assert (piece[1:] == told[:-1]).all()
 
 
 @pytest.mark.skipif(not _there("tinyshakespeare"), reason="tinyshakespeare is not here: set LSTMKIT_DATA")
@@ -347,5 +387,6 @@ def test_shakespeare_is_cut_in_three():
     found = sequences.shakespeare()
     assert found.input_size == 65
     counts = [len(part) for part in (found.train, found.valid, found.test)]
-    assert sum(counts) == 11153 and counts[0] == round(0.9 * 11153)
+    assert sum(counts) == 11153
+    assert counts[0] == round(0.9 * 11153)
     assert (found.train.inputs[5][1:].argmax(1) == found.train.targets[5][:-1]).all()

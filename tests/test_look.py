@@ -101,7 +101,8 @@ def test_saturation_figure_has_a_mark_a_unit():
     figure = gates.saturation_figure({"forget": shares, "output": shares})
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["forget gate", "output gate"]
     x, y = (np.asarray(data, dtype=float) for data in figure.axes[0].lines[1].get_data())
-    assert x.tolist() == [0.1, 0.0, 0.9] and y.tolist() == [0.2, 1.0, 0.1]
+    assert x.tolist() == [0.1, 0.0, 0.9]
+    assert y.tolist() == [0.2, 1.0, 0.1]
     drawn(figure)
     drawn(gates.saturation_figure({}))
 

@@ -126,7 +126,9 @@ def look(
     run: RunArg,
     data: DataArg,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="page [default: RUN/look.html]")] = None,
-    units: Annotated[str | None, typer.Option(help="units to look at, from 0: 3,17 [default: all, and the busiest]")] = None,
+    units: Annotated[
+        str | None, typer.Option(help="units to look at, from 0: 3,17 [default: all, and the busiest]")
+    ] = None,
     layer: Annotated[int | None, typer.Option(help="layer to look at, from 1 [default: all]")] = None,
     sort_by: Annotated[str, typer.Option(help="gate or state that the units are sorted by")] = "forget",
     unroll: Annotated[bool, typer.Option("--unroll", help="only draw the cell, with the numbers of one step")] = False,

@@ -36,6 +36,14 @@ def run_demo(run: Path, progress: Progress) -> None:
         figure = inside[title].figure
         assert figure is not None
         figure.savefig(run / name, dpi=150)
-    print(f"How open the gates are:\n{table_text(inside['Saturation'].table)}\n")
-    for what, name in {"report": "report.html", "forecast": "forecast.png", "gates": "gates.png", "cell": "cell.png", "model": ""}.items():
+    openness = inside["Saturation"].table
+    assert openness is not None
+    print(f"How open the gates are:\n{table_text(openness)}\n")
+    for what, name in {
+        "report": "report.html",
+        "forecast": "forecast.png",
+        "gates": "gates.png",
+        "cell": "cell.png",
+        "model": "",
+    }.items():
         print(f"{what:<9} {run / name}")

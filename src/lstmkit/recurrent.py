@@ -232,9 +232,7 @@ class RecurrentLayer(nn.Module):
         return Trace(output if self.batch_first else output.transpose(0, 1), final, gates)
 
     @torch.no_grad()
-    def trace_windows(
-        self, x: Tensor, state: LayerState | None = None, window: int = 1000
-    ) -> Iterator[TraceWindow]:
+    def trace_windows(self, x: Tensor, state: LayerState | None = None, window: int = 1000) -> Iterator[TraceWindow]:
         """As :meth:`trace`, of whole sequences of any length, a window at a time: what is yielded need not be kept.
 
         Layer by layer and direction by direction, a reversed one from the end; held are one layer's input and output
@@ -419,16 +417,6 @@ class RecurrentLayer(nn.Module):
         if self.bidirectional and self.merge != "concat":
             shown["merge"] = self.merge
         return f"{spec.input_size}, {spec.hidden_size}, " + ", ".join(f"{k}={v}" for k, v in shown.items())
-
-
-def _coins(share: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Ones at random, zeros elsewhere; ``share`` is kept to a 65,536th.
-
-    Four coins come of one random number: with ``bernoulli_`` the masks took longer than the layer.
-    """
-    count = math.prod(shape)
-    bits = torch.empty(-(-count // 4), dtype=torch.int64, device=like.device).random_(-(2**63), None)
-    return (bits.view(torch.int16)[:count] < round(share * 2**16) - 2**15).to(like.dtype).view(shape)
 
 
 def _coins(share: float, shape: tuple[int, ...], like: Tensor) -> Tensor:

@@ -47,8 +47,10 @@ class Batch:
 class Source(Protocol):
     """Examples that can be put into a batch by index."""
 
-    #: ``(N,)`` steps of each example, or ``None`` where all are as long.
-    lengths: np.ndarray | None
+    @property
+    def lengths(self) -> np.ndarray | None:
+        """``(N,)`` steps of each example, or ``None`` where all are as long."""
+        ...
 
     def __len__(self) -> int: ...
 

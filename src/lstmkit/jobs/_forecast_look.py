@@ -70,11 +70,12 @@ def _annotations(stamps: pd.Index, values: np.ndarray, before: int, patch: int) 
     known = ~np.isnan(folded).all(axis=1)
     mean = np.full(len(folded), np.nan)
     mean[known] = np.nanmean(folded[known], axis=1)
-    found = {"value": mean}
-    if isinstance(stamps, pd.DatetimeIndex):
-        names = {"hour of day": stamps.hour, "day of week": stamps.day_name(), "month": stamps.month_name()}
+    found: dict[str, np.ndarray] = {"value": mean}
+    if stamps.dtype.kind == "M":
+        calendar = pd.Series(stamps).dt
+        names = {"hour of day": calendar.hour, "day of week": calendar.day_name(), "month": calendar.month_name()}
         for name, of_stamp in names.items():
-            texts = np.array(["" for _ in range(before)] + [str(part) for part in of_stamp])[::patch]
+            texts = np.array([""] * before + of_stamp.astype(str).to_list())[::patch]
             if len(set(texts) - {""}) > 1:
                 found[name] = texts
     return found

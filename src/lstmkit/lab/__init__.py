@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -22,6 +22,8 @@ from lstmkit.progress import Progress
 from lstmkit.report import table_text
 from lstmkit.results import provenance, read_toml
 from lstmkit.settings import unknown
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,19 @@ def run(lab: Lab, progress: Progress) -> Outcome:
     started = time.perf_counter()
     findings = experiment.run(lab, progress)
     return Outcome(lab, findings, (time.perf_counter() - started) / 60)
+
+
+def declared(settings_class: Callable[..., T], settings: Mapping[str, Any]) -> T:
+    """An experiment's settings from those of its file; lists become tuples.
+
+    Raises:
+        SettingError: The experiment has no such setting.
+    """
+    known = [f.name for f in fields(settings_class)]  # type: ignore[arg-type]
+    for name in settings:
+        if name not in known:
+            raise SettingError(unknown(name, known, what="setting"))
+    return settings_class(**{name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()})
 
 
 def _read(path: Path) -> Lab:

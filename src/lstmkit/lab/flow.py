@@ -56,7 +56,7 @@ def run(lab: Lab, progress: Progress) -> Findings:
     task_settings = LongLagSettings.of(settings)
     length = task_settings.lengths[0]
     task = TASKS[task_settings.task](length)
-    inputs = Drawn(task, _SEQUENCES, 2**31).batch(np.arange(_SEQUENCES)).inputs[:, : length]
+    inputs = Drawn(task, _SEQUENCES, 2**31).batch(np.arange(_SEQUENCES)).inputs[:, :length]
     flows: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     rows = []
     for line in lines:
@@ -95,8 +95,8 @@ def _table(rows: list[dict[str, Any]], length: int) -> pd.DataFrame:
         found.append(
             {
                 "network": name,
-                "left before training": _left(group["before"]),
-                "left after training": _left(group["after"]),
+                "left before training": _left(group["before"].to_numpy()),
+                "left after training": _left(group["after"].to_numpy()),
                 "training": last["ended"],
                 "sequences": int(last["sequences"]),
                 "wrong": int(last["wrong"]),
@@ -105,10 +105,9 @@ def _table(rows: list[dict[str, Any]], length: int) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def _left(flow: pd.Series) -> float:
+def _left(flow: np.ndarray) -> float:
     """The gradient at the longest lag over that at lag 0."""
-    values = flow.to_numpy()
-    return float(values[-1] / values[0]) if values[0] else float("nan")
+    return float(flow[-1] / flow[0]) if flow[0] else float("nan")
 
 
 def flow_figure(flows: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
@@ -120,8 +119,8 @@ def flow_figure(flows: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
         for ax, flow in zip(axes, both, strict=True):
             lags, every = np.arange(len(flow)), max(1, len(flow) // 6)
             (handles[name],) = ax.plot(
-                lags, np.where(flow > _LEAST, flow, np.nan), linewidth=1.5, marker=MARKERS[i % len(MARKERS)], markersize=4,
-                markevery=(every * i // len(flows), every), **line_style(i),
+                lags, np.where(flow > _LEAST, flow, np.nan), linewidth=1.5, markersize=4,
+                marker=MARKERS[i % len(MARKERS)], markevery=(every * i // len(flows), every), **line_style(i),
             )  # fmt: skip
     for ax, title in zip(axes, ("before training", "after training"), strict=True):
         tidy(ax)

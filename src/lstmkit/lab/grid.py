@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import nn
 
 from lstmkit.data.batch import Loader
 from lstmkit.errors import SettingError
-from lstmkit.lab import Findings, Lab
+from lstmkit.lab import Findings, Lab, declared
 from lstmkit.lab.compare import KINDS, parameters, width_for
 from lstmkit.lab.sequences import CORPORA, Corpus
 from lstmkit.look.drawing import BLUE, GREY, MARKERS, SMALL, legend, line_style, new_figure, tidy
@@ -26,8 +26,6 @@ from lstmkit.model import SequenceModel
 from lstmkit.progress import Progress
 from lstmkit.settings import unknown
 from lstmkit.train import TrainSettings, mean_loss, seeded, train
-
-_AXES = ("kinds", "layers", "shares")
 
 
 @dataclass(frozen=True)
@@ -69,11 +67,7 @@ class GridSettings:
         Raises:
             SettingError: Unknown data, cell or setting.
         """
-        known = [f.name for f in fields(cls)]
-        for name in settings:
-            if name not in known:
-                raise SettingError(unknown(name, known, what="setting"))
-        found = cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()})
+        found = declared(cls, settings)
         if found.data not in CORPORA:
             raise SettingError(unknown(found.data, CORPORA, what="data"))
         for kind in found.kinds:
@@ -150,16 +144,17 @@ class _Dropped(nn.Module):
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """A row for each combination: the mean over seeds, and the 95 % interval of that mean (Student's t)."""
     found = []
-    for (kind, layers, share), group in rows.groupby(["kind", "layers", "share"], sort=False):
+    for _, group in rows.groupby(["kind", "layers", "share"], sort=False):
+        first = group.iloc[0]
         test, n = group["test"].to_numpy(), len(group)
         half = stats.t.ppf(0.975, n - 1) * test.std(ddof=1) / math.sqrt(n) if n > 1 else math.nan
         found.append(
             {
-                "cell": kind,
-                "layers": layers,
-                "share of data": share,
-                "units": int(group["units"].iloc[0]),
-                "parameters": int(group["parameters"].iloc[0]),
+                "cell": first["kind"],
+                "layers": int(first["layers"]),
+                "share of data": float(first["share"]),
+                "units": int(first["units"]),
+                "parameters": int(first["parameters"]),
                 "test": float(test.mean()),
                 "from": float(test.mean() - half),
                 "to": float(test.mean() + half),

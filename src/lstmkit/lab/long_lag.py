@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
 from lstmkit.data.batch import Loader
 from lstmkit.errors import SettingError, TrainingError
-from lstmkit.lab import Findings, Lab
+from lstmkit.lab import Findings, Lab, declared
 from lstmkit.lab.compare import KINDS, open_memory, parameters, width_for
 from lstmkit.lab.tasks import TASKS, Drawn, Task
 from lstmkit.look.drawing import MARKERS, SMALL, legend, line_style, new_figure, tidy
@@ -41,8 +40,8 @@ class LongLagSettings:
         lr: Learning rate of AdamW.
         rates: For a kind the learning rates that it is tried with, in place of ``lr``; the table has the best of them.
         clip: Largest norm of the gradient; 0 for none.
-        keep_bias: How open the memory starts (:func:`lstmkit.lab.compare.open_memory`); ``None``: the logarithm of T, so
-            that its half-life is about as long as the lag.
+        keep_bias: How open the memory starts (:func:`lstmkit.lab.compare.open_memory`); ``None``: the logarithm of T,
+            so that its half-life is about as long as the lag.
         check_every: Training sequences between two checks of the criterion.
         checked: Fresh sequences of a check.
         tolerated: How many of them may be wrong.
@@ -73,11 +72,7 @@ class LongLagSettings:
         Raises:
             SettingError: An unknown task, cell or setting, or a length that the task cannot have.
         """
-        known = [f.name for f in fields(cls)]
-        for name in settings:
-            if name not in known:
-                raise SettingError(unknown(name, known, what="setting"))
-        found = cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()})
+        found = declared(cls, settings)
         if found.task not in TASKS:
             raise SettingError(unknown(found.task, TASKS, what="task"))
         for kind in (*found.kinds, *found.rates):
@@ -101,8 +96,9 @@ def every_run(settings: LongLagSettings, progress: Progress) -> pd.DataFrame:
     """A row a run.
 
     Returns:
-        ``kind, length, lr, seed, units, parameters, solved, sequences, wrong, loss``: whether the criterion was reached,
-        after how many sequences (of a run that did not: all of them), how many of the ``tested`` were wrong, the loss.
+        ``kind, length, lr, seed, units, parameters, solved, ended, sequences, wrong, loss``: if the criterion was
+        reached, after how many sequences (of a run that did not: all of them), how many of the ``tested`` were
+        wrong, the loss.
     """
     rows: list[dict[str, Any]] = []
     for length in settings.lengths:
@@ -207,15 +203,16 @@ def summary(rows: pd.DataFrame, published: Sequence[Mapping[str, Any]]) -> pd.Da
     What was published stands below, with what of it is known.
     """
     found: list[dict[str, Any]] = []
-    for (length, kind), group in rows.groupby(["length", "kind"], sort=False):
+    for _, group in rows.groupby(["length", "kind"], sort=False):
+        first = group.iloc[0]
         done = group.loc[group["solved"]]
         found.append(
             {
-                "T": length,
-                "cell": kind,
-                "units": int(group["units"].iloc[0]),
-                "parameters": int(group["parameters"].iloc[0]),
-                "lr": float(group["lr"].iloc[0]),
+                "T": int(first["length"]),
+                "cell": first["kind"],
+                "units": int(first["units"]),
+                "parameters": int(first["parameters"]),
+                "lr": float(first["lr"]),
                 "solved": f"{len(done)} of {len(group)}",
                 "sequences needed": float(done["sequences"].median()) if len(done) else math.nan,
                 "wrong at the test": float(group["wrong"].median()),
@@ -254,5 +251,3 @@ def figure(rows: pd.DataFrame, settings: LongLagSettings, published: Sequence[Ma
     right.set_xlim(left.get_xlim())
     legend(drawn, handles)
     return drawn
-
-

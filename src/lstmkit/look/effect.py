@@ -66,9 +66,7 @@ def effects(model: nn.Module, specimen: Specimen) -> dict[str, Effect]:
         gradients = _gradients(outcome, x)
         values, changes = _erased(outcome, x, 1 if layer.batch_first else 0)
     over_features = [g.double().norm(dim=-1).flatten().cpu().numpy() for g in gradients]
-    return {
-        name: Effect(g, c, v) for name, g, c, v in zip(answers, over_features, changes, values, strict=True)
-    }
+    return {name: Effect(g, c, v) for name, g, c, v in zip(answers, over_features, changes, values, strict=True)}
 
 
 def _size_of_last(output: Tensor) -> Tensor:
@@ -109,9 +107,7 @@ def _gradients(outcome: Callable[[Tensor], list[Tensor]], x: Tensor) -> list[Ten
 
 
 @torch.no_grad()
-def _erased(
-    outcome: Callable[[Tensor], list[Tensor]], x: Tensor, time: int
-) -> tuple[list[float], list[np.ndarray]]:
+def _erased(outcome: Callable[[Tensor], list[Tensor]], x: Tensor, time: int) -> tuple[list[float], list[np.ndarray]]:
     """The answers, and for each answer by how much it changes as each step is erased."""
     steps = x.shape[time]
     blank = x.mean(dim=time, keepdim=True)

@@ -180,7 +180,7 @@ def recurrent_modules(model: nn.Module) -> dict[str, nn.Module]:
     Raises:
         UserError: There is none.
     """
-    found = {
+    found: dict[str, nn.Module] = {
         name or type(m).__name__: m for name, m in model.named_modules() if isinstance(m, (RecurrentLayer, nn.RNNBase))
     }
     if not found:
@@ -215,7 +215,7 @@ def as_ours(module: nn.Module) -> RecurrentLayer:
     elif isinstance(module, nn.GRU):
         layer = GRU(module.input_size, module.hidden_size, **options)
     else:
-        layer = RNN(module.input_size, module.hidden_size, nonlinearity=module.nonlinearity, **options)
+        layer = RNN(module.input_size, module.hidden_size, nonlinearity=str(module.nonlinearity), **options)
     layer.load_state_dict(module.state_dict())
     return layer.eval()
 
@@ -223,7 +223,7 @@ def as_ours(module: nn.Module) -> RecurrentLayer:
 def _one_sequence(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Given:
     """What a recurrent module was called with, cut to the sequence's own length, ``(T, 1, F)`` or ``(1, T, F)``."""
     named = dict(zip(("x", "state", "lengths"), args, strict=False))
-    x = named.get("x", kwargs.get("x", kwargs.get("input")))
+    x: Any = named.get("x", kwargs.get("x", kwargs.get("input")))
     state = named.get("state", kwargs.get("state", kwargs.get("hx")))
     lengths = named.get("lengths", kwargs.get("lengths"))
     if isinstance(x, PackedSequence):

@@ -104,7 +104,10 @@ def _chosen(seen: dict[Place, Seen], view: View) -> dict[Place, Seen]:
 
 
 def gate_sections(
-    specimen: Specimen, seen: Seen, view: View = View(), alone: bool = True  # noqa: B008  (it never changes)
+    specimen: Specimen,
+    seen: Seen,
+    view: View = View(),
+    alone: bool = True,
 ) -> list[Section]:
     """Heat maps, memory and saturation of one layer and direction."""
     where = "" if alone else f", {seen.place}"
@@ -121,8 +124,8 @@ def gate_sections(
         steps=seen.steps,
     )
     counted = " Steps of the forecast are drawn, not counted." if specimen.begins is not None else ""
-    text = f"What the layer keeps, takes in and gives out, step by step. The numbers are means over time.{blended}{counted}"
-    found = [Section(f"The gates{where}", text, each, figure, caption=f"Gates and states{where}")]
+    text = "What the layer keeps, takes in and gives out, step by step. The numbers are means over time."
+    found = [Section(f"The gates{where}", text + blended + counted, each, figure, caption=f"Gates and states{where}")]
     if seen.half_lives is not None:
         lives = pd.DataFrame({"unit": np.arange(seen.units), "half-life, steps": seen.half_lives})
         found.append(
@@ -161,7 +164,12 @@ def _by_unit(seen: Seen) -> pd.DataFrame:
 
 def _by_gate(seen: Seen) -> pd.DataFrame:
     rows = [
-        {"gate": name, "mean": float(o.mean.mean()), "below 0.1": float(o.shut.mean()), "above 0.9": float(o.open.mean())}
+        {
+            "gate": name,
+            "mean": float(o.mean.mean()),
+            "below 0.1": float(o.shut.mean()),
+            "above 0.9": float(o.open.mean()),
+        }
         for name, o in seen.openness.items()
     ]
     return pd.DataFrame(rows)
@@ -225,10 +233,9 @@ def _cell(model: nn.Module, specimen: Specimen, seen: Seen, view: View) -> Secti
         }
     )
     text = (
-        f"One unit at one step ({found.where}). The line on top is the memory: it is only scaled and added to."
+        "The line on top is the memory: it is only scaled and added to."
         if found.kind in ("lstm", "gru")
-        else f"One unit at one step ({found.where}). A plain network has no line for its memory to pass along unchanged."
+        else "A plain network has no line for its memory to pass along unchanged."
     )
+    text = f"One unit at one step ({found.where}). {text}"
     return Section("One step of the cell", text, table, cell_figure(found, read=read), caption="The cell, with numbers")
-
-

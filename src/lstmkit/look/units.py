@@ -17,6 +17,7 @@ from lstmkit.look.inside import Seen, Specimen
 Example = tuple[Specimen, Seen]
 
 _AROUND = 4  # labels shown to either side of a step
+_COLUMNS = ("annotation", "unit", "chosen", "checked")
 _LEAST = 8  # known steps in each half, below which a correlation says nothing
 
 
@@ -115,12 +116,9 @@ def correlations(examples: Sequence[Example], most: int = 3) -> pd.DataFrame:
             continue
         chosen = _correlation(*_against(noted, noted[first], state[first], state[first]))
         checked = _correlation(*_against(noted, noted[second], state[second], state[first]))
-        for unit in np.argsort(-np.abs(np.nan_to_num(chosen)), kind="stable")[:most]:
-            if math.isfinite(chosen[unit]):
-                rows.append(
-                    {"annotation": name, "unit": int(unit), "chosen": chosen[unit], "checked": float(checked[unit])}
-                )
-    return pd.DataFrame(rows, columns=["annotation", "unit", "chosen", "checked"])
+        best = np.argsort(-np.abs(np.nan_to_num(chosen)), kind="stable")[:most]
+        rows += [(name, int(unit), chosen[unit], checked[unit]) for unit in best if math.isfinite(chosen[unit])]
+    return pd.DataFrame(dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True)) if rows else {})
 
 
 def _noted(examples: Sequence[Example], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -138,7 +136,9 @@ def _noted(examples: Sequence[Example], name: str) -> tuple[np.ndarray, np.ndarr
     return np.concatenate(notes), np.concatenate(states)
 
 
-def _against(noted: np.ndarray, note: np.ndarray, state: np.ndarray, learnt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _against(
+    noted: np.ndarray, note: np.ndarray, state: np.ndarray, learnt: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The annotation as numbers ``(N, H)`` or ``(N, 1)``, beside the states.
 
     Args:

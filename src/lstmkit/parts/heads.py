@@ -157,7 +157,7 @@ class LabelsHead(nn.Module):
         return self.linear(features)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Mean over steps of the negative log-likelihood of all labels against ``batch.targets (B, S, labels)``, in nats."""
+        """Negative log-likelihood of all labels ``batch.targets (B, S, labels)`` together: nats a step, the mean."""
         assert batch.targets is not None
         each = F.binary_cross_entropy_with_logits(outputs, batch.targets, reduction="none").sum(-1)
         if batch.lengths is None:

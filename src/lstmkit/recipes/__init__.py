@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
 from lstmkit import checkpoint
 from lstmkit.data import catalog
 from lstmkit.errors import UserError
