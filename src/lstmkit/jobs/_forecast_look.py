@@ -50,15 +50,15 @@ def _specimen(job: Forecaster, series: SeriesSet, i: int, end: int) -> Specimen:
     values = np.full(steps * patch, np.nan)
     values[before:past] = known
     start = end - len(known)
-    stamps = series.stamps(i, start, start + max(steps * patch - before, len(known) + 1))
-    labels = [*("" for _ in range(before)), *map(show_stamp, stamps[: steps * patch - before])][::patch]
-    which = "the last window" if end == series.lengths[i] else f"the window before {show_stamp(stamps[past - before])}"
+    stamps = series.stamps(i, start, start + steps * patch - before)
+    labels = [*("" for _ in range(before)), *map(show_stamp, stamps)][::patch]
+    which = "the last window" if end == series.lengths[i] else f"up to {show_stamp(stamps[past - before - 1])}"
     return Specimen(
         inputs,
         name=f"{series.ids[i]}, {which}",
         labels=labels,
         values=values,
-        annotations=_annotations(stamps[: steps * patch - before], values, before, patch),
+        annotations=_annotations(stamps, values, before, patch),
         begins=past // patch if past // patch < steps else None,
         answers=_answers(job),
     )
