@@ -360,7 +360,9 @@ def test_labels_are_scored_step_by_step():
 
 def test_the_intervals_are_students():
     """Of 1, 2, 3: the mean 2, plus or minus 4.303 / sqrt(3)."""
-    rows = pd.DataFrame({"kind": "LSTM", "layers": 1, "share": 1.0, "test": [1.0, 2.0, 3.0], "valid": 1.0, "units": 4})
+    rows = pd.DataFrame(
+        {"kind": "LSTM", "layers": 1, "directions": 1, "share": 1.0, "test": [1.0, 2.0, 3.0], "valid": 1.0, "units": 4}
+    )
     (row,) = grid.summary(rows.assign(parameters=9)).to_dict("records")
     assert [row["test"], row["from"], row["to"]] == pytest.approx([2, 2 - 2.4841, 2 + 2.4841], abs=1e-3)
 

@@ -1,4 +1,4 @@
-"""Cells, depths and amounts of data side by side on real sequences: means over seeds, with intervals."""
+"""Cells, depths, directions and amounts of data side by side on real sequences: means over seeds, with intervals."""
 
 from __future__ import annotations
 
@@ -27,15 +27,18 @@ from lstmkit.progress import Progress
 from lstmkit.settings import unknown
 from lstmkit.train import TrainSettings, mean_loss, seeded, train
 
+_AXES = ("kind", "layers", "directions", "share")
+
 
 @dataclass(frozen=True)
 class GridSettings:
-    """What is set side by side. Every combination of kinds, layers and shares is trained with every seed.
+    """What is set side by side. Every combination of kinds, layers, directions and shares is trained with every seed.
 
     Attributes:
         data: A name in :data:`lstmkit.lab.sequences.CORPORA`.
         kinds: Names in :data:`lstmkit.lab.compare.KINDS`.
         layers: Depths.
+        directions: 1 forward only, 2 both.
         shares: Of the training sequences that are given, the first so many.
         units: Of an LSTM of one layer; all others get as many as its number of parameters allows.
         epochs: At most.
@@ -50,6 +53,7 @@ class GridSettings:
     data: str
     kinds: tuple[str, ...] = ("RNN", "GRU", "LSTM")
     layers: tuple[int, ...] = (1,)
+    directions: tuple[int, ...] = (1,)
     shares: tuple[float, ...] = (1.0,)
     units: int = 64
     epochs: int = 50
@@ -81,9 +85,9 @@ def run(lab: Lab, progress: Progress) -> Findings:
     settings = GridSettings.of(lab.settings)
     corpus = CORPORA[settings.data]()
     rows = []
-    for kind, layers, share in itertools.product(settings.kinds, settings.layers, settings.shares):
+    for values in itertools.product(settings.kinds, settings.layers, settings.directions, settings.shares):
         for seed in range(settings.seeds):
-            about = {"kind": kind, "layers": layers, "share": share, "seed": seed}
+            about = dict(zip(_AXES, values, strict=True)) | {"seed": seed}
             rows.append(about | _one(settings, corpus, about, progress))
     frame = pd.DataFrame(rows)
     table = summary(frame)
@@ -93,7 +97,7 @@ def run(lab: Lab, progress: Progress) -> Findings:
 def _one(settings: GridSettings, corpus: Corpus, about: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     seed, share = about["seed"], about["share"]
     with seeded(seed):
-        model = _build(settings, corpus, about["kind"], about["layers"])
+        model = _build(settings, corpus, about)
     how = TrainSettings(
         epochs=settings.epochs,
         lr=settings.lr,
@@ -120,11 +124,12 @@ def _one(settings: GridSettings, corpus: Corpus, about: Mapping[str, Any], progr
     }
 
 
-def _build(settings: GridSettings, corpus: Corpus, kind: str, layers: int) -> SequenceModel:
+def _build(settings: GridSettings, corpus: Corpus, about: Mapping[str, Any]) -> SequenceModel:
+    kind = KINDS[about["kind"]]
     budget = parameters(KINDS["LSTM"].build(corpus.input_size, settings.units))
-    shape: dict[str, Any] = {"num_layers": layers}
-    width = width_for(KINDS[kind], corpus.input_size, budget, **shape)
-    trunk = KINDS[kind].build(corpus.input_size, width, dropout=settings.dropout, **shape)
+    shape: dict[str, Any] = {"num_layers": about["layers"], "bidirectional": about["directions"] == 2}
+    width = width_for(kind, corpus.input_size, budget, **shape)
+    trunk = kind.build(corpus.input_size, width, dropout=settings.dropout, **shape)
     head = _Dropped(settings.dropout, corpus.head(trunk.output_size))
     return SequenceModel(nn.Identity(), trunk, head)
 
@@ -144,7 +149,7 @@ class _Dropped(nn.Module):
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """A row for each combination: the mean over seeds, and the 95 % interval of that mean (Student's t)."""
     found = []
-    for _, group in rows.groupby(["kind", "layers", "share"], sort=False):
+    for _, group in rows.groupby(list(_AXES), sort=False):
         first = group.iloc[0]
         test, n = group["test"].to_numpy(), len(group)
         half = stats.t.ppf(0.975, n - 1) * test.std(ddof=1) / math.sqrt(n) if n > 1 else math.nan
@@ -152,6 +157,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
             {
                 "cell": first["kind"],
                 "layers": int(first["layers"]),
+                "directions": int(first["directions"]),
                 "share of data": float(first["share"]),
                 "units": int(first["units"]),
                 "parameters": int(first["parameters"]),
@@ -166,8 +172,8 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def figure(table: pd.DataFrame, unit: str) -> Figure:
-    """Over depth or amount of data a line a cell; where neither varies, a mark a cell. Bars are the intervals."""
-    along = next((name for name in ("layers", "share of data") if table[name].nunique() > 1), None)
+    """Over depth, directions or amount of data a line a cell; where none varies, a mark a cell. Bars are intervals."""
+    along = next((name for name in ("layers", "directions", "share of data") if table[name].nunique() > 1), None)
     return _marks(table, unit) if along is None else _lines(table, along, unit)
 
 
@@ -194,7 +200,7 @@ def _lines(table: pd.DataFrame, along: str, unit: str) -> Figure:
         bars = ax.errorbar(group[along], group["test"], yerr=half, marker=MARKERS[i], capsize=3, **line_style(i))
         handles[str(cell)] = bars.lines[0]
     tidy(ax)
-    if along != "layers":
+    if along == "share of data":
         ax.set_xscale("log")
         ax.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
     ax.set_xticks(sorted(set(table[along])), [f"{v:g}" for v in sorted(set(table[along]))])

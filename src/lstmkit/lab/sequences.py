@@ -93,6 +93,32 @@ def chorales() -> Corpus:
     )
 
 
+def harmony() -> Corpus:
+    """The chorales again: the melody, the highest voice, is given; which other keys sound at each of its notes?
+
+    All of the melody is known beforehand, so that a reversed direction may read it.
+
+    Raises:
+        DataError: The set is not to be had.
+    """
+    told = chorales()
+
+    def part(sequences: Sequences) -> Sequences:
+        melodies = [_highest(roll) for roll in sequences.targets]
+        rest = [roll - melody for roll, melody in zip(sequences.targets, melodies, strict=True)]
+        return Sequences(melodies, rest)
+
+    return told._replace(train=part(told.train), valid=part(told.valid), test=part(told.test))
+
+
+def _highest(roll: np.ndarray) -> np.ndarray:
+    """``(T, 88)``: 1 where the highest sounding key of each step is."""
+    found = np.zeros_like(roll)
+    steps = np.flatnonzero(roll.any(axis=1))
+    found[steps, _KEYS - 1 - roll[steps, ::-1].argmax(axis=1)] = 1
+    return found
+
+
 def _roll(piece: list[list[int]]) -> np.ndarray:
     """``(T, 88)``: 1 where a key sounds."""
     roll = np.zeros((len(piece), _KEYS), dtype=np.float32)
@@ -134,4 +160,8 @@ def _read(path: Path) -> str:
     return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
 
 
-CORPORA: dict[str, Callable[[], Corpus]] = {"jsb_chorales": chorales, "tinyshakespeare": shakespeare}
+CORPORA: dict[str, Callable[[], Corpus]] = {
+    "jsb_chorales": chorales,
+    "jsb_harmony": harmony,
+    "tinyshakespeare": shakespeare,
+}
