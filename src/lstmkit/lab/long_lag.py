@@ -9,14 +9,16 @@ from typing import Any
 
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lstmkit.data.batch import Loader
 from lstmkit.errors import SettingError, TrainingError
 from lstmkit.lab import Findings, Lab, declared
 from lstmkit.lab.compare import KINDS, open_memory, parameters, width_for
 from lstmkit.lab.tasks import TASKS, Drawn, Task
-from lstmkit.look.drawing import MARKERS, SMALL, legend, line_style, new_figure, tidy
+from lstmkit.look.drawing import BLUE, GREY, MARKERS, SMALL, legend, line_style, new_figure, tidy
 from lstmkit.model import Model, SequenceModel
 from lstmkit.progress import Progress
 from lstmkit.settings import unknown
@@ -225,7 +227,11 @@ def summary(rows: pd.DataFrame, published: Sequence[Mapping[str, Any]]) -> pd.Da
 
 
 def figure(rows: pd.DataFrame, settings: LongLagSettings, published: Sequence[Mapping[str, Any]]) -> Figure:
-    """The share of wrong answers at the test against the lag, a line a cell; and the sequences that were needed."""
+    """The share of wrong answers at the test, and the sequences that were needed: over T, or of one T a bar a cell."""
+    return (_over_lengths if rows["length"].nunique() > 1 else _bars)(rows, settings, published)
+
+
+def _over_lengths(rows: pd.DataFrame, settings: LongLagSettings, published: Sequence[Mapping[str, Any]]) -> Figure:
     drawn = new_figure(3.6)
     left, right = drawn.subplots(1, 2)
     handles: dict[str, Any] = {}
@@ -239,7 +245,7 @@ def figure(rows: pd.DataFrame, settings: LongLagSettings, published: Sequence[Ma
     if published:
         at = {p["length"]: p["sequences"] for p in published}
         style = line_style(6) | {"marker": "X", "linewidth": 1.0}
-        (handles["LSTM in the 1997 paper"],) = right.plot(list(at), list(at.values()), **style)
+        (handles[published[0]["name"]],) = right.plot(list(at), list(at.values()), **style)
     left.set_ylabel("wrong at the test, %", fontsize=SMALL)
     left.set_ylim(-4, 104)
     right.set_ylabel("sequences until solved", fontsize=SMALL)
@@ -251,3 +257,35 @@ def figure(rows: pd.DataFrame, settings: LongLagSettings, published: Sequence[Ma
     right.set_xlim(left.get_xlim())
     legend(drawn, handles)
     return drawn
+
+
+def _bars(rows: pd.DataFrame, settings: LongLagSettings, published: Sequence[Mapping[str, Any]]) -> Figure:
+    names = [*settings.kinds, *(p["name"] for p in published)]
+    drawn = new_figure(0.9 + 0.34 * len(names))
+    left, right = drawn.subplots(1, 2, sharey=True)
+    for y, kind in enumerate(settings.kinds):
+        of_kind = rows.loc[rows["kind"] == kind]
+        _bar(left, y, float(of_kind["wrong"].median()) / settings.tested * 100, "{:.3g} %")
+        needed = of_kind.loc[of_kind["solved"], "sequences"]
+        if len(needed):
+            _bar(right, y, float(needed.median()), "{:,.0f}")
+        else:
+            right.text(0, y, f" not solved in {settings.sequences:,}", va="center", fontsize=SMALL)
+    for y, other in enumerate(published, len(settings.kinds)):
+        if "wrong" in other:
+            _bar(left, y, other["wrong"] / settings.tested * 100, "{:.3g} %", GREY)
+        _bar(right, y, other["sequences"], "{:,.0f}", GREY)
+    for ax, title in ((left, "wrong at the test"), (right, "sequences until solved")):
+        tidy(ax)
+        ax.set_title(title, loc="left", fontsize=SMALL + 1)
+        ax.set_xlim(0, 1.3 * ax.get_xlim()[1])
+        ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    left.set_yticks(range(len(names)), names)
+    left.invert_yaxis()
+    return drawn
+
+
+def _bar(ax: Axes, y: int, value: float, text: str, colour: str = BLUE) -> None:
+    ax.barh(y, value, height=0.62, color=colour)
+    ax.text(value, y, f" {text.format(value)}", va="center", fontsize=SMALL)
