@@ -22,6 +22,7 @@ def sections() -> str:
 def section(found: dict) -> str:
     name = found["lab"]
     machine = found["machine"]
+    threads = f"{machine['threads']} thread" + "s" * (machine["threads"] > 1)
     settings = ", ".join(f"{key} {value}" for key, value in found["settings"].items() if key != "lines")
     sources = sorted({p["source"] for p in found["published"]})
     lines = [
@@ -29,7 +30,7 @@ def section(found: dict) -> str:
         f"{found['title']}. {found['question']}",
         f"![{found['title']}](../results/lab/{name}.png)",
         table(found["table"]),
-        f"`lstmkit lab {name}`: {found['minutes']:.0f} minutes on {machine['threads']} threads of an "
+        f"`lstmkit lab {name}`: {found['minutes']:.0f} minutes on {threads} of an "
         f"{machine['processor']}, {found['date']}, torch {found['versions']['torch']}. Settings: {settings}. "
         f"Every run: [results/lab/{name}.json](../results/lab/{name}.json).",
     ]
