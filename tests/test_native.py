@@ -205,7 +205,7 @@ def test_unknown_instruction_set() -> None:
 
 @st.composite
 def calls(draw: st.DrawFn) -> Call:
-    kind = draw(st.sampled_from([kind for kind in CELLS if kind in kernels.KINDS]))
+    kind = draw(st.sampled_from(native_kernels.KINDS))
     hidden = draw(st.sampled_from([1, 7, 8, 9, 15, 16, 17, 31, 33]))
     options: dict[str, Any] = {name: draw(st.booleans()) for name in sorted(CELLS[kind].options - {"proj_size"})}
     options["layer_norm"] &= hidden > 1  # one number less its mean is nothing but rounding

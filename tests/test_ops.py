@@ -275,7 +275,7 @@ def test_zoneout(spec: CellSpec, backend: str) -> None:
         assert_close(states_and_outputs(off, backend), plain, **LAST_DIGITS)
 
     one_step = cases.make_call(spec, 1, 3)
-    shares = [0.25, 0.75][: len(spec.state_sizes)]
+    shares = [0.25, 0.75, 0.5, 0.125, 0.875][: len(spec.state_sizes)]
     (mixed,) = dispatch.run(with_zoneout(one_step, lambda p: tuple(shares)), backend).passes()
     (new,) = dispatch.run(one_step, "reference").passes()
     for k, old, s, result in zip(shares, one_step.passes[0].state, new.state, mixed.state, strict=True):
