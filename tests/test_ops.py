@@ -18,7 +18,7 @@ from torch.testing import assert_close
 
 import cases
 from lstmkit.cells import CellSpec
-from lstmkit.ops import dispatch
+from lstmkit.ops import dispatch, native_kernels
 from lstmkit.ops.call import Call, Pass, Zoneout
 from lstmkit.ops.dispatch import BackendUnavailable
 
@@ -76,6 +76,17 @@ def test_torch_runs_the_plain_cells(kind: str) -> None:
         assert dispatch.BACKENDS["torch"].refusal(call) is None
     call = cases.make_call(CellSpec("lstm", 3, 5, proj_size=2))
     assert dispatch.BACKENDS["torch"].refusal(call) is None
+
+
+@pytest.mark.skipif(native_kernels.extension is None, reason="lstmkit was installed without its extension")
+@pytest.mark.parametrize("gate", ["input", "forget", "output"])
+def test_an_lstm_without_a_gate_runs_on_the_kernels(gate: str) -> None:
+    call = cases.make_call(CellSpec(f"lstm_no_{gate}_gate", 3, 5, peephole=True), lengths=[3, 0, 5])
+    assert [c.backend for c in dispatch.candidates(call) if c.chosen] == ["open_gate"]
+    whole = cases.make_call(CellSpec("lstm", 3, 5))
+    assert dispatch.BACKENDS["open_gate"].refusal(whole) == "the lstm cell is no LSTM without a gate"
+        dispatch.BACKENDS["open_gate"].refusal(cases.make_call(CellSpec("lstm", 3, 5))) or ""
+    )
 
 
 @DIRECTIONS
