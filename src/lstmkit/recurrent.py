@@ -247,7 +247,7 @@ class RecurrentLayer(nn.Module):
         [((0, 0), 0), ((0, 0), 20), ((0, 0), 40), ((0, 1), 40), ((0, 1), 20), ((0, 1), 0)]
         """
         if self.training and (self.dropout or self.recurrent_dropout or self.zoneout or self.weight_drop):
-            raise ValueError("the layer is in training mode and drops at random: call eval() before")
+            raise ValueError("the layer is in training mode and drops at random: call layer.eval() before")
         if window < 1:
             raise ValueError(f"window must be at least 1 step, got {window}")
         steps, _, one = self._check_input(x, None)
