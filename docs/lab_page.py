@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
+
+from marked import fill
 
 from lstmkit.report import numbers
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs/lab.md"
-BEGIN, END = "<!-- labs -->", "<!-- /labs -->"
 
 
 def sections() -> str:
@@ -58,16 +57,5 @@ def column(values: list) -> tuple[list[str], bool]:
     return ["–" if v is None else str(v) for v in values], False
 
 
-def main() -> None:
-    """Rewrite the part of docs/lab.md between the two marks."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    new = f"{before}{BEGIN}\n{sections()}\n{END}{after}"
-    if "--check" in sys.argv:
-        sys.exit(0 if new == text else "docs/lab.md is behind results/lab/: run make readme")
-    PAGE.write_text(new, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    fill(ROOT / "docs/lab.md", "labs", sections(), "results/lab/")

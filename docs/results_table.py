@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
+from marked import fill
+
 ROOT = Path(__file__).parent.parent
-BEGIN, END = "<!-- results -->", "<!-- /results -->"
 
 
 def table() -> str:
@@ -26,17 +26,5 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Rewrite the part of README.md between the two marks."""
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    new = f"{before}{BEGIN}\n{table()}\n{END}{after}"
-    if "--check" in sys.argv:
-        sys.exit(0 if new == text else "README.md is behind results/: run make readme")
-    readme.write_text(new, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    fill(ROOT / "README.md", "results", table(), "results/")

@@ -1,0 +1,25 @@
+"""The part of a page between two marks, which a script writes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def fill(page: Path, mark: str, text: str, source: str) -> None:
+    """Put ``text`` between ``<!-- mark -->`` and ``<!-- /mark -->``; with --check only say if it is there already.
+
+    Args:
+        page: The page.
+        mark: What the marks are called.
+        text: What belongs between them.
+        source: What it was made from.
+    """
+    begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    old = page.read_text(encoding="utf-8")
+    before, rest = old.split(begin)
+    _, after = rest.split(end)
+    new = f"{before}{begin}\n{text}\n{end}{after}"
+    if "--check" in sys.argv:
+        sys.exit(0 if new == old else f"{page.name} is behind {source}: run make readme")
+    page.write_text(new, encoding="utf-8")
