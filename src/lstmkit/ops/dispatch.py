@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lstmkit.ops import native, open_gate, reference, torch_fused
+from lstmkit.ops import native, reference, torch_fused
 from lstmkit.ops.call import Backend, Call, Result, Stepper
 
 #: Every back end, the fastest first: ``"auto"`` takes the first that can run.
-_FASTEST_FIRST: tuple[Backend, ...] = (native, open_gate, torch_fused, reference)
+_FASTEST_FIRST: tuple[Backend, ...] = (native, torch_fused, reference)
 BACKENDS = {backend.NAME: backend for backend in _FASTEST_FIRST}
 
 

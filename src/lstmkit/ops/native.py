@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lstmkit.cells import State
 from lstmkit.ops import native_kernels as kernels
-from lstmkit.ops import native_library
+from lstmkit.ops import native_library, open_gate
 from lstmkit.ops.call import Call, Pass, Result
 from lstmkit.ops.native_kernels import Inputs, Layer
 
@@ -33,7 +33,7 @@ def refusal(call: Call) -> str | None:
         return f"the C++ kernels are for the CPU, the input is on {x.device.type}"
     if x.dtype not in kernels.STORAGE:
         return f"the C++ kernels have no {x.dtype}"
-    if call.spec.kind not in kernels.KINDS:
+    if call.spec.kind not in (*kernels.KINDS, *open_gate.KINDS):
         return f"the C++ kernels have no {call.spec.kind} cell"
     if call.trace:
         return "the C++ kernels do not hand out gates"
@@ -61,6 +61,7 @@ def _say_once() -> None:
 
 
 def run(call: Call) -> Result:
+    call = open_gate.as_whole(call)
     spec, reverse = call.spec, tuple(p.reverse for p in call.passes)
     if not kernels.is_plain(call.x):
         inputs = _inputs(call, list(spec.parameter_shapes()))
@@ -128,7 +129,7 @@ class Stepper:
 
     def __init__(self, calls: Sequence[Call], residual: bool) -> None:
         assert kernels.extension is not None
-        x = calls[0].x
+        x, calls = calls[0].x, [open_gate.as_whole(call) for call in calls]
         self.layers = [kernels.layer_for(call.spec, (False,), False, x.dtype) for call in calls]
         inputs = [_inputs(call, layer.names) for layer, call in zip(self.layers, calls, strict=True)]
         natives = [layer.native for layer in self.layers]

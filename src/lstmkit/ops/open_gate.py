@@ -12,28 +12,20 @@ import torch
 from torch import Tensor
 
 from lstmkit.cells import CELLS, CellSpec, Params
-from lstmkit.ops import native
-from lstmkit.ops.call import Call, Result
-
-NAME: str = "open_gate"
+from lstmkit.ops.call import Call
 
 _OPEN = 40.0  # 1 + exp(-40) is 1
 _MISSING = {f"lstm_no_{gate}_gate": gate for gate in ("input", "forget", "output")}
 
+KINDS = tuple(_MISSING)  #: The cells that can be so computed.
 
-def refusal(call: Call) -> str | None:
+
+def as_whole(call: Call) -> Call:
+    """The same call of a whole LSTM, where it is one without a gate; else the call itself."""
     if call.spec.kind not in _MISSING:
-        return f"the {call.spec.kind} cell is no LSTM without a gate"
-    return native.refusal(call._replace(spec=_whole(call.spec)))
-
-
-def run(call: Call) -> Result:
+        return call
     passes = tuple(p._replace(params=_with_open_gate(call.spec, p.params)) for p in call.passes)
-    return native.run(call._replace(spec=_whole(call.spec), passes=passes))
-
-
-def _whole(spec: CellSpec) -> CellSpec:
-    return replace(spec, kind="lstm", bias=True)
+    return call._replace(spec=replace(call.spec, kind="lstm", bias=True), passes=passes)
 
 
 def _with_open_gate(spec: CellSpec, params: Params) -> dict[str, Tensor]:
