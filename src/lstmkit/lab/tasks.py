@@ -189,7 +189,7 @@ class LongLag(_Class):
     distractors: ClassVar[int] = 100
     input_size = 104
     classes = 2
-    tolerance = 0.25
+    tolerance = 0.2
 
     def draw(self, rng: np.random.Generator) -> Example:
         wait = self.length + int(rng.geometric(0.1)) - 1
