@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lstmkit import GRU, LSTM, RNN
 from lstmkit.errors import SettingError, UserError
+from lstmkit.lab.compare import KINDS
 from lstmkit.look import Place, Specimen, View, cell_step, effects, gradient_flow, look_inside, sections, write_page
 from lstmkit.look import inside as inside_module
 from lstmkit.look.gates import half_life
@@ -484,3 +485,23 @@ def test_the_busiest_units_come_first():
     seen = example()[1]
     spread = pd.Series(seen.state.std(axis=0))
     assert busiest(seen, 2) == spread.nlargest(2).index.tolist()
+
+
+@pytest.mark.parametrize("name", ["no forget gate", "full gate recurrence"])
+def test_a_cell_of_the_laboratory_is_shown_without_its_drawing(name: str):
+    layer = KINDS[name].build(3, 5)
+    titles = [section.title for section in sections(layer, [Specimen(sequence())])]
+    assert titles[0] == "The gates"
+    assert titles[-1] == "What inputs did to the answer"
+    with pytest.raises(UserError, match="cell is not drawn; these are: lstm, gru"):
+        sections(layer, [Specimen(sequence())], View(unroll=True))
+
+
+def test_units_are_shown_of_the_part_that_ran_last():
+    model = nn.Sequential(LSTM(3, 4, batch_first=True), _First(), nn.GRU(4, 6, batch_first=True))
+    assert "unit 5, step 29" in sections(model, [Specimen(sequence())], View(units=(5,)))[-1].text
+
+
+class _First(nn.Module):
+    def forward(self, both: tuple[Tensor, Any]) -> Tensor:
+        return both[0]

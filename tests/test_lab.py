@@ -107,10 +107,6 @@ def test_the_lag_has_at_least_its_length():
 
 
 def test_strings_follow_rebers_grammar():
-    grammar = {"B": "TP"}  # of the outer string
-    after = {"BT": "SX", "BP": "TV"}
-    assert grammar
-    assert after
     task, strings = EmbeddedReber(1), []
     for i in range(300):
         steps, target, legal = task.draw(np.random.default_rng((1, i)))

@@ -74,8 +74,7 @@ def run(lab: Lab, progress: Progress) -> Findings:
             for lag in range(length)
         ]
         rows[-1] |= {"ended": ended, "sequences": sequences, "wrong": missed}
-    table = _table(rows, length)
-    return Findings(table, pd.DataFrame(rows), flow_figure(flows))
+    return Findings(_table(rows), pd.DataFrame(rows), flow_figure(flows))
 
 
 def scale_recurrent(model: SequenceModel, scale: float) -> None:
@@ -86,8 +85,8 @@ def scale_recurrent(model: SequenceModel, scale: float) -> None:
                 weight.mul_(scale)
 
 
-def _table(rows: list[dict[str, Any]], length: int) -> pd.DataFrame:
-    """A row a network: how much of the gradient is left after half and all of the lag, and what training came to."""
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """A row a network: how much of the gradient is left at the longest lag, and what training came to."""
     frame = pd.DataFrame(rows)
     found = []
     for name, group in frame.groupby("network", sort=False):

@@ -17,17 +17,16 @@ _FILL, _BODY = "#dceaf3", "#f6f6f6"
 _WIDE, _HIGH = 100.0, 58.0  # of the drawing, in its own units
 
 
-def cell_figure(step: CellStep, *, read: str = "", title: str = "") -> Figure:
+def cell_figure(step: CellStep, *, read: str = "") -> Figure:
     """The cell's drawing over its equations.
 
     Args:
         step: What :func:`lstmkit.look.step.cell_step` found.
         read: What the unit's layer read at this step, as far as it has a name: a word, a stamp.
-        title: In place of layer, unit and step.
     """
     drawing, line = 3.9, 0.3
     figure = new_figure(drawing + 0.4 + line * len(step.equations))
-    figure.suptitle(title or shown(step.where, 90), x=0.01, ha="left", fontsize=SMALL + 2, fontweight="bold")
+    figure.suptitle(shown(step.where, 90), x=0.01, ha="left", fontsize=SMALL + 2, fontweight="bold")
     top, below = figure.subplots(2, 1, height_ratios=[drawing, line * len(step.equations)])
     for ax in (top, below):
         ax.set_axis_off()

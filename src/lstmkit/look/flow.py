@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from lstmkit.look.drawing import MARKERS, SMALL, legend, line_style, new_figure, tidy
 from lstmkit.recurrent import RecurrentLayer
 
 Loss = Callable[[Tensor], Tensor]
@@ -65,35 +63,3 @@ def _along_one_direction(hidden: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     direction = torch.randn(hidden.shape[-1], generator=generator, dtype=torch.float64)
     return (hidden @ (direction / direction.norm()).to(hidden)).sum()
-
-
-def flow_figure(flows: Mapping[str, np.ndarray], title: str = "") -> Figure:
-    """Gradients against the lag, a line each, on a logarithmic scale.
-
-    Args:
-        flows: By what the legend says: ``(T,)`` norms, lag 0 first, as :func:`gradient_flow` gives them. What is zero
-            (too small for its type, or not reached) is not drawn.
-        title: Over the legend.
-
-    Raises:
-        ValueError: Nothing to draw.
-    """
-    if not any(len(flow) for flow in flows.values()):
-        raise ValueError("no gradients to draw")
-    figure = new_figure(3.4)
-    ax = figure.subplots()
-    handles = {}
-    for i, (name, flow) in enumerate(flows.items()):
-        lags = np.arange(len(flow))
-        every = max(1, len(flow) // 8)
-        (handles[name],) = ax.plot(
-            lags, np.where(flow > 0, flow, np.nan), linewidth=1.6, marker=MARKERS[i % len(MARKERS)], markersize=4,
-            markevery=(every * i // len(flows), every), **line_style(i),
-        )  # fmt: skip
-    tidy(ax)
-    ax.set_yscale("log")
-    ax.set_xlabel("lag: steps before the last", fontsize=SMALL)
-    ax.set_ylabel("size of the gradient", fontsize=SMALL)
-    ax.set_xlim(0, max(map(len, flows.values())) - 1 or 1)
-    legend(figure, handles, title)
-    return figure

@@ -15,12 +15,11 @@ from lstmkit.look.cell_picture import cell_figure
 from lstmkit.look.effect import LONGEST, effect_figure, effects
 from lstmkit.look.gates import gate_figure, half_life_figure, saturation_figure
 from lstmkit.look.inside import Place, Seen, Specimen, look_inside
-from lstmkit.look.step import cell_step
+from lstmkit.look.step import DRAWN, cell_step
 from lstmkit.look.units import busiest, check_units, correlations, firing, state_figure
 from lstmkit.report import Section, write_report
 
 _SHOWN_UNITS = 4  # whose states are drawn where none is asked for
-_MOST_PLACES = 8  # layers and directions drawn on one page
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def sections(model: nn.Module, specimens: Sequence[Specimen], view: View | None 
     """
     view, specimen = view or View(), specimens[0]
     seen = _chosen(look_inside(model, specimen), view)
-    main = max((place for place in seen if not place.direction), key=lambda place: place.layer)
+    *_, main = (place for place in seen if not place.direction)  # the last that ran
     check_units(view.units, seen[main])
     if view.unroll:
         return [_cell(model, specimen, seen[main], view)]
@@ -64,7 +63,9 @@ def sections(model: nn.Module, specimens: Sequence[Specimen], view: View | None 
     found += _units(examples, view)
     if seen[main].steps <= LONGEST:
         found.append(_effect(model, specimen))
-    return [*found, _cell(model, specimen, seen[main], view)]
+    if seen[main].layer.specs[main.layer].kind in DRAWN:
+        found.append(_cell(model, specimen, seen[main], view))
+    return found
 
 
 def write_page(
@@ -100,7 +101,7 @@ def _chosen(seen: dict[Place, Seen], view: View) -> dict[Place, Seen]:
     known = {name for one in seen.values() for name in one.gates}
     if view.sort_by != View.sort_by and view.sort_by not in known:
         raise SettingError(f"there is nothing called {view.sort_by!r} to sort by; there are {', '.join(sorted(known))}")
-    return dict(list(seen.items())[:_MOST_PLACES])
+    return seen
 
 
 def gate_sections(
@@ -118,7 +119,7 @@ def gate_sections(
         labels=specimen.labels,
         values=specimen.values,
         title=specimen.name,
-        units=view.units or 64,
+        units=[unit for unit in view.units if unit < seen.units] or 64,  # a narrower layer may have none of them
         sort_by=view.sort_by,
         horizon_from=specimen.begins,
         steps=seen.steps,

@@ -60,7 +60,7 @@ def cell_step(model: nn.Module, specimen: Specimen, place: Place, step: int, uni
         unit: From 0.
 
     Raises:
-        UserError: There is no such place, step or unit.
+        UserError: There is no such place, step or unit, or the cell has no equations here.
 
     >>> from lstmkit.look.inside import Place, Specimen
     >>> found = cell_step(nn.LSTM(3, 5), Specimen(torch.zeros(8, 1, 3)), Place("LSTM", 0, 0), step=7, unit=2)
@@ -74,6 +74,8 @@ def cell_step(model: nn.Module, specimen: Specimen, place: Place, step: int, uni
     if place.layer >= layer.num_layers or place.direction >= layer.num_directions:
         raise UserError(f"there is no {place}: it has {layer.num_layers} x {layer.num_directions}")
     spec = layer.specs[place.layer]
+    if spec.kind not in DRAWN:
+        raise UserError(f"the {spec.kind} cell is not drawn; these are: {', '.join(DRAWN)}")
     if not 0 <= unit < spec.hidden_size:
         raise UserError(f"there is no unit {unit} in {place}: it has 0 to {spec.hidden_size - 1}")
     time, first = 1 if layer.batch_first else 0, 0
@@ -269,3 +271,4 @@ def _zoned_out(share: float, values: dict[str, float], m: _Measured) -> list[Equ
 
 
 _WRITERS = {"lstm": _lstm, "gru": _gru, "rnn_tanh": _rnn, "rnn_relu": _rnn}
+DRAWN = tuple(_WRITERS)  #: The cells whose equations are written out.
