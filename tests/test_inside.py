@@ -330,7 +330,7 @@ def test_effects_of_a_network_that_can_be_solved_by_hand():
 
 
 def test_long_sequences_are_erased_in_pieces_and_very_long_ones_refused(monkeypatch: pytest.MonkeyPatch):
-    from lstmkit.look import effect
+    from lstmkit.look import effect, page
 
     monkeypatch.setattr(effect, "_PIECES", 4)
     monkeypatch.setattr(effect, "LONGEST", 30)
@@ -340,6 +340,9 @@ def test_long_sequences_are_erased_in_pieces_and_very_long_ones_refused(monkeypa
     assert found[2] != found[3]
     with pytest.raises(UserError, match="31 steps are too many"):
         effects(model, Specimen(sequence(31)))
+    monkeypatch.setattr(page, "LONGEST", 30)
+    (said,) = [s for s in sections(model, [Specimen(sequence(31))]) if s.title == "What inputs did to the answer"]
+    assert "Not computed: of 31 steps" in said.text
 
 
 def test_an_answer_that_is_no_number():

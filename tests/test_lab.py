@@ -388,3 +388,20 @@ def test_shakespeare_is_cut_in_three():
     assert sum(counts) == 11153
     assert counts[0] == round(0.9 * 11153)
     assert (found.train.inputs[5][1:].argmax(1) == found.train.targets[5][:-1]).all()
+
+
+@pytest.mark.skipif(not _there("mnist"), reason="mnist is not here: set LSTMKIT_DATA")
+def test_digits_are_read_pixel_by_pixel():
+    """Against the counts that MNIST's authors give, and a first picture that is known to be a five."""
+    found = sequences.digits()
+    assert (len(found.train), len(found.valid), len(found.test)) == (55_000, 5_000, 10_000)
+    batch = found.train.batch(np.array([0, 1, 2]))
+    assert batch.inputs.shape == (3, 784, 1)
+    assert batch.targets is not None
+    assert batch.targets.tolist() == [5, 0, 4]
+    assert float(batch.inputs.max()) == 1.0
+    assert np.bincount(np.array(found.test.targets)).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    outputs = torch.zeros(3, 784, 10)
+    outputs[:, -1, 5] = 1
+    assert found.right is not None
+    assert found.right(outputs, batch).tolist() == [True, False, False]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Protocol
 
@@ -42,6 +42,20 @@ class Batch:
         """The same batch with every tensor on ``device``."""
         moved = {f.name: t.to(device) for f in fields(self) if isinstance(t := getattr(self, f.name), Tensor)}
         return replace(self, **moved, extras={name: t.to(device) for name, t in self.extras.items()})
+
+
+def beside(arrays: Sequence[np.ndarray], fill: float) -> np.ndarray:
+    """Arrays that differ in length only, as one: ``(B, longest, …)``, filled up at their ends; of numbers ``(B,)``.
+
+    >>> beside([np.array([1, 2]), np.array([3])], fill=-1).tolist()
+    [[1, 2], [3, -1]]
+    """
+    if arrays[0].ndim == 0:
+        return np.stack(arrays)
+    whole = np.full((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), fill, dtype=arrays[0].dtype)
+    for row, array in zip(whole, arrays, strict=True):
+        row[: len(array)] = array
+    return whole
 
 
 class Source(Protocol):

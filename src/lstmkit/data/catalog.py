@@ -71,7 +71,7 @@ def names() -> list[str]:
     """The names of all sets.
 
     >>> names()
-    ['m4_hourly', 'ett', 'exchange_rate', 'classic_series', 'jsb_chorales', 'tinyshakespeare']
+    ['m4_hourly', 'ett', 'exchange_rate', 'classic_series', 'jsb_chorales', 'tinyshakespeare', 'mnist']
     """
     return list(_catalog())
 

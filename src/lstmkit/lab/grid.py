@@ -19,7 +19,7 @@ from torch import nn
 from lstmkit.data.batch import Loader
 from lstmkit.errors import SettingError
 from lstmkit.lab import Findings, Lab, declared
-from lstmkit.lab.compare import KINDS, parameters, width_for
+from lstmkit.lab.compare import KINDS, open_memory, parameters, width_for
 from lstmkit.lab.sequences import CORPORA, Corpus
 from lstmkit.look.drawing import BLUE, GREY, MARKERS, SMALL, legend, line_style, new_figure, tidy
 from lstmkit.model import SequenceModel
@@ -46,6 +46,7 @@ class GridSettings:
         batch_size: Sequences in a step.
         lr: Learning rate of AdamW, falling to 0 by the cosine.
         dropout: Before the head, and between layers.
+        keep_bias: How open the memory starts (:func:`lstmkit.lab.compare.open_memory`); ``None``: as layers start.
         patience: Epochs without a better validation loss.
         seeds: Runs of each.
     """
@@ -61,6 +62,7 @@ class GridSettings:
     batch_size: int = 16
     lr: float = 3e-3
     dropout: float = 0.0
+    keep_bias: float | None = None
     patience: int = 8
     seeds: int = 3
 
@@ -115,13 +117,23 @@ def _one(settings: GridSettings, corpus: Corpus, about: Mapping[str, Any], progr
     valid, test = Loader(corpus.valid, 64), Loader(corpus.test, 64)
     title = ", ".join(f"{name} {value}" for name, value in about.items())
     history = train(model, loader, valid, how, progress=progress, title=title)
-    return {
+    found = {
         "units": model.trunk.hidden_size,
         "parameters": parameters(model.trunk),
         "epochs": len(history.rows),
         "valid": history.best_loss,
         "test": mean_loss(model, test, how),
     }
+    return found if corpus.right is None else found | {"right": _right(model, corpus, test)}
+
+
+@torch.no_grad()
+def _right(model: SequenceModel, corpus: Corpus, loader: Loader) -> float:
+    """The share of sequences that are answered rightly."""
+    model.eval()
+    assert corpus.right is not None
+    found = [corpus.right(model(batch.inputs, None, batch.lengths)[0], batch) for batch in loader.epoch()]
+    return float(torch.cat(found).float().mean())
 
 
 def _build(settings: GridSettings, corpus: Corpus, about: Mapping[str, Any]) -> SequenceModel:
@@ -130,6 +142,8 @@ def _build(settings: GridSettings, corpus: Corpus, about: Mapping[str, Any]) -> 
     shape: dict[str, Any] = {"num_layers": about["layers"], "bidirectional": about["directions"] == 2}
     width = width_for(kind, corpus.input_size, budget, **shape)
     trunk = kind.build(corpus.input_size, width, dropout=settings.dropout, **shape)
+    if settings.keep_bias is not None:
+        open_memory(trunk, settings.keep_bias)
     head = _Dropped(settings.dropout, corpus.head(trunk.output_size))
     return SequenceModel(nn.Identity(), trunk, head)
 
@@ -165,6 +179,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
                 "from": float(test.mean() - half),
                 "to": float(test.mean() + half),
                 "valid": float(group["valid"].mean()),
+                **({"right, %": 100 * float(group["right"].mean())} if "right" in group else {}),
                 "seeds": n,
             }
         )

@@ -1,4 +1,4 @@
-"""Real sequences for the laboratory: Bach's chorales, note by note, and Shakespeare, letter by letter."""
+"""Real sequences for the laboratory: Bach's chorales chord by chord, Shakespeare by letters, digits by pixels."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lstmkit.data import catalog
-from lstmkit.data.batch import Batch
-from lstmkit.parts.heads import ClassHead, LabelsHead
+from lstmkit.data.batch import Batch, beside
+from lstmkit.parts.heads import ClassHead, LabelsHead, last_step
 
 _LOWEST, _KEYS = 21, 88  # of a piano, as MIDI numbers them
 _PIECE = 100  # letters in a sequence
@@ -23,11 +23,11 @@ _PIECE = 100  # letters in a sequence
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """Sequences whose every step is to be told from those before.
+    """Sequences and what is to be told of each, or of its every step from those before.
 
     Attributes:
         inputs: ``(T, F)`` each.
-        targets: ``(T, labels)`` or ``(T,)`` each.
+        targets: Labels ``(T, labels)`` each, or classes ``(T,)``, or a class ``()``.
     """
 
     inputs: list[np.ndarray]
@@ -47,14 +47,14 @@ class Sequences:
 
     def batch(self, rows: np.ndarray) -> Batch:
         """These sequences side by side; a class past a sequence's end is -1."""
-        lengths = self.lengths[rows]
-        inputs = np.zeros((len(rows), lengths.max(), self.inputs[0].shape[1]), dtype=np.float32)
-        classes = self.targets[0].ndim == 1
-        shape = inputs.shape[:2] if classes else (*inputs.shape[:2], self.targets[0].shape[1])
-        targets = np.full(shape, -1 if classes else 0.0, dtype=np.int64 if classes else np.float32)
-        for i, row in enumerate(rows):
-            inputs[i, : lengths[i]], targets[i, : lengths[i]] = self.inputs[row], self.targets[row]
-        return Batch(torch.from_numpy(inputs), torch.from_numpy(lengths), torch.from_numpy(targets), rows=rows)
+        inputs, targets = [self.inputs[row] for row in rows], [self.targets[row] for row in rows]
+        classes = targets[0].ndim < 2
+        return Batch(
+            torch.from_numpy(beside(inputs, 0)),
+            torch.from_numpy(self.lengths[rows]),
+            torch.from_numpy(beside(targets, -1 if classes else 0)),
+            rows=rows,
+        )
 
 
 class Corpus(NamedTuple):
@@ -65,6 +65,7 @@ class Corpus(NamedTuple):
         input_size: ``F``.
         head: What answers from features of a width.
         unit: Of the loss.
+        right: Which outputs ``(B, T, outputs)`` answer a batch rightly, ``(B,)``; ``None`` where the loss says it all.
     """
 
     train: Sequences
@@ -73,6 +74,7 @@ class Corpus(NamedTuple):
     input_size: int
     head: Callable[[int], nn.Module]
     unit: str
+    right: Callable[[Tensor, Batch], Tensor] | None = None
 
 
 def chorales() -> Corpus:
@@ -155,13 +157,46 @@ def _ids(text: str, letters: list[str]) -> np.ndarray:
     return np.fromiter((known[letter] for letter in text), dtype=np.int64, count=len(text))
 
 
+def digits() -> Corpus:
+    """MNIST, a pixel a step from the upper left: which digit is it? (Le, Jaitly and Hinton 2015)
+
+    The last 5,000 pictures of the training part are for validation.
+
+    Raises:
+        DataError: The set is not to be had.
+    """
+
+    def part(name: str, rows: slice) -> Sequences:
+        pixels = _idx(f"{name}-images-idx3-ubyte")[rows].astype(np.float32) / 255
+        answers = _idx(f"{name}-labels-idx1-ubyte")[rows].astype(np.int64)
+        return Sequences(list(pixels.reshape(len(pixels), -1, 1)), list(map(np.asarray, answers)))
+
+    def right(outputs: Tensor, batch: Batch) -> Tensor:
+        return last_step(outputs, batch.lengths).argmax(-1) == batch.targets
+
+    train, valid, test = part("train", slice(-5000)), part("train", slice(-5000, None)), part("t10k", slice(None))
+    return Corpus(train, valid, test, 1, lambda width: ClassHead(width, 10), "nats a picture", right)
+
+
+def _idx(name: str) -> np.ndarray:
+    """An array of bytes as MNIST's files hold it: two zeros, 8, the number of dimensions, each of them, the bytes."""
+    content = _bytes(catalog.locate("mnist", name, download=True))
+    shape = np.frombuffer(content, ">i4", content[3], offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
+
+
 def _read(path: Path) -> str:
+    return _bytes(path).decode("utf-8")
+
+
+def _bytes(path: Path) -> bytes:
     content = path.read_bytes()
-    return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
+    return gzip.decompress(content) if path.suffix == ".gz" else content
 
 
 CORPORA: dict[str, Callable[[], Corpus]] = {
     "jsb_chorales": chorales,
     "jsb_harmony": harmony,
     "tinyshakespeare": shakespeare,
+    "mnist": digits,
 }

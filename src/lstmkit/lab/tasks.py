@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lstmkit.data.batch import Batch
+from lstmkit.data.batch import Batch, beside
 from lstmkit.parts.heads import ClassHead, ValueHead, last_step
 
 
@@ -311,22 +311,12 @@ class Drawn:
         """The examples of these numbers side by side."""
         examples = [self.task.draw(np.random.default_rng((self.seed, int(row)))) for row in rows]
         lengths = [len(example.steps) for example in examples]
-        targets = torch.from_numpy(_beside([np.asarray(e.target) for e in examples], fill=-1))
+        targets = torch.from_numpy(beside([np.asarray(e.target) for e in examples], fill=-1))
         legal = [e.legal for e in examples if e.legal is not None]
         return Batch(
-            torch.from_numpy(_beside([e.steps for e in examples], fill=0)),
+            torch.from_numpy(beside([e.steps for e in examples], fill=0)),
             torch.tensor(lengths),
             targets.float() if targets.is_floating_point() else targets,
             rows=rows,
-            extras={"legal": torch.from_numpy(_beside(legal, fill=0))} if legal else {},
+            extras={"legal": torch.from_numpy(beside(legal, fill=0))} if legal else {},
         )
-
-
-def _beside(arrays: list[np.ndarray], fill: float) -> np.ndarray:
-    """Arrays of one number of dimensions, ``(B, longest, …)``, filled up at their ends."""
-    if arrays[0].ndim == 0:
-        return np.stack(arrays)
-    whole = np.full((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), fill, dtype=arrays[0].dtype)
-    for row, array in zip(whole, arrays, strict=True):
-        row[: len(array)] = array
-    return whole

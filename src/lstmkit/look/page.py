@@ -61,8 +61,7 @@ def sections(model: nn.Module, specimens: Sequence[Specimen], view: View | None 
     found = [section for one in seen.values() for section in gate_sections(specimen, one, view, alone=len(seen) == 1)]
     examples = [(specimen, seen[main]), *((other, look_inside(model, other)[main]) for other in specimens[1:])]
     found += _units(examples, view)
-    if seen[main].steps <= LONGEST:
-        found.append(_effect(model, specimen))
+    found.append(_effect(model, specimen, seen[main].steps))
     if seen[main].layer.specs[main.layer].kind in DRAWN:
         found.append(_cell(model, specimen, seen[main], view))
     return found
@@ -205,7 +204,11 @@ def _units(examples: Sequence[tuple[Specimen, Seen]], view: View) -> list[Sectio
     return found
 
 
-def _effect(model: nn.Module, specimen: Specimen) -> Section:
+def _effect(model: nn.Module, specimen: Specimen, steps: int) -> Section:
+    title = "What inputs did to the answer"
+    if steps > LONGEST:
+        said = f"Not computed: of {steps:,} steps. Give a part of the sequence, {LONGEST:,} steps at most, to see it."
+        return Section(title, said)
     found = effects(model, specimen)
     table = pd.DataFrame({"step": np.arange(len(next(iter(found.values())).erased))})
     if specimen.labels is not None:
@@ -217,7 +220,7 @@ def _effect(model: nn.Module, specimen: Specimen) -> Section:
         "rises with it. Ways from the input to the answer that go round the recurrent layers are not counted."
     )
     figure = effect_figure(found, labels=specimen.labels, begins=specimen.begins)
-    return Section("What inputs did to the answer", text, table, figure, caption="Effect of each input on the answer")
+    return Section(title, text, table, figure, caption="Effect of each input on the answer")
 
 
 def _cell(model: nn.Module, specimen: Specimen, seen: Seen, view: View) -> Section:
