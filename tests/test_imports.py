@@ -30,7 +30,7 @@ ALLOWED = {
     "baselines": BASE,
     "checkpoint": BASE,
     "parts": {"data", "layers", "recurrent"},
-    "model": {"data", "recurrent"},
+    "model": {"data", "parts", "recurrent"},
     "train": {*BASE, "checkpoint", "data", "model"},
     "predict": {*BASE, "data", "model"},
     "run": {*BASE, "checkpoint"},

@@ -53,6 +53,11 @@ def _series(seed: int, n: int = 40) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def _lines(seed: int, n: int = 40) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(["the", "cat", "sat", "on", "a", "mat"], 6)) for _ in range(n)]
+
+
 CASES = {
     "forecast": Case(
         settings={"horizon": 3, "test_windows": 1, "samples": 10},
@@ -60,6 +65,18 @@ CASES = {
         other=lambda: _series(1),
         bad=lambda: _series(0).assign(y=float("nan")),
         options=({"method": "recursive"}, {"past": ("x",), "calendar": False}),
+    ),
+    "language_model": Case(
+        settings={"window": 5, "batch_size": 4},
+        data=lambda: _lines(0),
+        other=lambda: _lines(1),
+        bad=lambda: ["", " "],
+        options=(
+            {"tokens": "chars", "cache": 9, "dynamic": 0.1},
+            {"tokens": "bpe", "vocabulary": 270, "optimizer": "asgd", "weight_drop": 0.2},
+            {"tied": False, "cutoffs": (3,), "embed_size": 3, "activation": 1.0, "slowness": 1.0},
+            {"embed_size": 6, "lower": True, "steps_per_epoch": 0},
+        ),
     ),
 }
 TINY = {"hidden_size": 4, "epochs": 3, "steps_per_epoch": 3, "batch_size": 8}
@@ -253,7 +270,7 @@ def test_answers_have_a_text_records_and_a_picture(name: str):
     assert json.loads(json.dumps(job.records(found), allow_nan=False))
     assert job.picture(data, found).axes
     assert look.sections(job.network, job.specimens(data))[-1].title == "One step of the cell"
-    pd.testing.assert_frame_equal(data, CASES[name].data())
+    assert repr(data) == repr(CASES[name].data())
 
 
 @every_job

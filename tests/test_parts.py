@@ -21,8 +21,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lstmkit import baselines
-from lstmkit.baselines import forecast_baselines
+from lstmkit.baselines import series as baselines
+from lstmkit.baselines.series import forecast_baselines
 from lstmkit.calibrate import FEWEST, conformal_widths
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.decode import roll_out

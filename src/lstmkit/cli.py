@@ -257,10 +257,11 @@ def _options(context: typer.Context, run: Path, data: str) -> tuple[Path, str, d
     return Path(words[0]), words[1], options
 
 
-def _known(method: Any, options: dict[str, str | None]) -> dict[str, str]:
-    """The text-valued keywords of the job's method."""
-    known = [name for name in inspect.signature(method).parameters if name != "data"]
-    return _with_values(options, known, known, "option")
+def _known(method: Any, options: dict[str, str | None]) -> dict[str, Any]:
+    """The keywords of the job's method, each of the kind that its default is; text where that is ``None``."""
+    defaults = {name: p.default for name, p in inspect.signature(method).parameters.items() if name != "data"}
+    texts = _with_values(options, list(defaults), list(defaults), "option")
+    return {name: t if defaults[name] is None else _like(name, t, defaults[name]) for name, t in texts.items()}
 
 
 def _with_values(options: dict[str, str | None], able: list[str], known: list[str], what: str) -> dict[str, str]:

@@ -26,7 +26,7 @@ class LSTM(RecurrentLayer):
         peephole: The gates also see the cell state (weights ``weight_peep_l0 (gates, H)``: input, forget, output).
         coupled: The input gate is ``1 - forget``; the weight matrices have the blocks forget, candidate, output.
         layer_norm: Layer normalisation inside the cell.
-        zoneout, recurrent_dropout, weight_drop, residual, merge, forget_bias, recompute, backend: See
+        zoneout, recurrent_dropout, weight_drop, variational, residual, merge, forget_bias, recompute, backend: See
             :class:`RecurrentLayer`.
 
     >>> x = torch.randn(2, 7, 3)
@@ -54,6 +54,7 @@ class LSTM(RecurrentLayer):
         zoneout: float = 0.0,
         recurrent_dropout: float = 0.0,
         weight_drop: float = 0.0,
+        variational: bool = False,
         residual: bool = False,
         merge: str = "concat",
         forget_bias: float | None = None,
@@ -68,6 +69,7 @@ class LSTM(RecurrentLayer):
             bidirectional,
             merge=merge,
             residual=residual,
+            variational=variational,
             recurrent_dropout=recurrent_dropout,
             zoneout=zoneout,
             weight_drop=weight_drop,
@@ -86,7 +88,8 @@ class GRU(RecurrentLayer):
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype: As in
             ``torch.nn.GRU``.
         layer_norm: Layer normalisation inside the cell.
-        zoneout, recurrent_dropout, weight_drop, residual, merge, recompute, backend: See :class:`RecurrentLayer`.
+        zoneout, recurrent_dropout, weight_drop, variational, residual, merge, recompute, backend: See
+            :class:`RecurrentLayer`.
 
     >>> output, h = GRU(3, 5, bidirectional=True, merge="sum")(torch.randn(7, 2, 3))
     >>> output.shape, h.shape
@@ -109,6 +112,7 @@ class GRU(RecurrentLayer):
         zoneout: float = 0.0,
         recurrent_dropout: float = 0.0,
         weight_drop: float = 0.0,
+        variational: bool = False,
         residual: bool = False,
         merge: str = "concat",
         recompute: bool = False,
@@ -122,6 +126,7 @@ class GRU(RecurrentLayer):
             bidirectional,
             merge=merge,
             residual=residual,
+            variational=variational,
             recurrent_dropout=recurrent_dropout,
             zoneout=zoneout,
             weight_drop=weight_drop,
@@ -141,7 +146,8 @@ class RNN(RecurrentLayer):
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype: As in
             ``torch.nn.RNN``.
         layer_norm: Layer normalisation inside the cell.
-        zoneout, recurrent_dropout, weight_drop, residual, merge, recompute, backend: See :class:`RecurrentLayer`.
+        zoneout, recurrent_dropout, weight_drop, variational, residual, merge, recompute, backend: See
+            :class:`RecurrentLayer`.
 
     >>> output, h = RNN(3, 5, nonlinearity="relu")(torch.randn(7, 3))
     >>> output.shape, h.shape
@@ -165,6 +171,7 @@ class RNN(RecurrentLayer):
         zoneout: float = 0.0,
         recurrent_dropout: float = 0.0,
         weight_drop: float = 0.0,
+        variational: bool = False,
         residual: bool = False,
         merge: str = "concat",
         recompute: bool = False,
@@ -181,6 +188,7 @@ class RNN(RecurrentLayer):
             bidirectional,
             merge=merge,
             residual=residual,
+            variational=variational,
             recurrent_dropout=recurrent_dropout,
             zoneout=zoneout,
             weight_drop=weight_drop,

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lstmkit.data.batch import Batch
+from lstmkit.parts.dropout import variational_dropout
+from lstmkit.parts.heads import TokenHead
 from lstmkit.recurrent import RecurrentLayer
 
 State = Any  #: What a model carries from call to call: tensors, in tuples.
@@ -72,6 +74,59 @@ class SequenceModel(Model):
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         outputs, state = self(inputs.unsqueeze(1), state)
         return outputs[:, 0], state
+
+
+class TokenModel(Model):
+    """Tokens in, at every step the logits of the token that comes next. The loss never holds all logits at once.
+
+    Args:
+        encoder: Ids ``(B, T)`` to ``(B, T, output_size)``.
+        trunk: The recurrent layer, batch first.
+        head: Features to logits, with ``loss(features, targets)``.
+        dropout: In training, the share of the trunk's features that the head does not see, the same at all steps.
+        activation, slowness: Penalties in training (Merity et al. 2018, section 4.4): weight of the mean square of the
+            features that the head sees, and of the mean square of the features' change from step to step.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        trunk: RecurrentLayer,
+        head: TokenHead,
+        dropout: float = 0.0,
+        activation: float = 0.0,
+        slowness: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.trunk, self.head = encoder, trunk, head
+        self.dropout, self.activation, self.slowness = dropout, activation, slowness
+
+    def features(self, ids: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
+        """What the head reads, ``(B, T, P)``, and the trunk's final state."""
+        return self.trunk(self.encoder(ids), state, lengths)
+
+    def forward(
+        self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """``(B, T) -> (B, T, V)``: logits."""
+        features, state = self.features(inputs, state, lengths)
+        return self.head(variational_dropout(features, self.dropout, self.training)), state
+
+    def loss(self, batch: Batch, state: State | None = None) -> tuple[Tensor, State]:
+        assert batch.targets is not None
+        features, state = self.features(batch.inputs, state, batch.lengths)
+        seen = variational_dropout(features, self.dropout, self.training)
+        loss = self.head.loss(seen, batch.targets)
+        if self.training and self.activation:
+            loss = loss + self.activation * seen.square().mean()
+        if self.training and self.slowness and features.shape[1] > 1:
+            loss = loss + self.slowness * features.diff(dim=1).square().mean()
+        return loss, state
+
+    def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """``(B,) -> (B, V)``."""
+        logits, state = self(inputs.unsqueeze(1), state)
+        return logits[:, 0], state
 
 
 class Ensemble(Model):

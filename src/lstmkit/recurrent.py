@@ -71,6 +71,7 @@ class RecurrentLayer(nn.Module):
         num_layers: Layers stacked on each other.
         batch_first: Input and output are ``(B, T, F)`` rather than ``(T, B, F)``. States are always ``(L·D, B, size)``.
         dropout: In training, the share of values dropped between layers.
+        variational: ``dropout`` hides the same units at all steps of a sequence (Gal and Ghahramani 2016).
         bidirectional: A second pass from each sequence's own last step to its first.
         merge: How the two directions meet: ``"concat"``, ``"sum"``, ``"mean"`` or ``"mul"``.
         residual: Every layer after the first adds its input to its output.
@@ -99,6 +100,7 @@ class RecurrentLayer(nn.Module):
         *,
         merge: str,
         residual: bool,
+        variational: bool,
         recurrent_dropout: float,
         zoneout: float,
         weight_drop: float,
@@ -122,7 +124,7 @@ class RecurrentLayer(nn.Module):
         if forget_bias is not None and not spec.bias:
             raise ValueError("forget_bias is a starting value of the biases: it needs bias=True")
         self.num_layers, self.batch_first, self.bidirectional = num_layers, batch_first, bidirectional
-        self.merge, self.residual, self.forget_bias = merge, residual, forget_bias
+        self.merge, self.residual, self.variational, self.forget_bias = merge, residual, variational, forget_bias
         self.recompute, self.backend = recompute, dispatch.check_name(backend)
 
         self.output_size = spec.output_size * (2 if bidirectional and merge == "concat" else 1)
@@ -301,8 +303,8 @@ class RecurrentLayer(nn.Module):
         for layer in range(self.num_layers):
             result = dispatch.run(self._call(layer, steps, initial, lengths, trace), self.backend)
             steps = self._merged(layer, result.output, steps)
-            if self.dropout and layer < self.num_layers - 1:
-                steps = F.dropout(steps, self.dropout, self.training)
+            if self.dropout and self.training and layer < self.num_layers - 1:
+                steps = self._dropped(steps)
             results.append(result)
         final = tuple(_joined(parts) for parts in zip(*(r.state for r in results), strict=True))
         output = steps
@@ -311,6 +313,11 @@ class RecurrentLayer(nn.Module):
         elif self.batch_first:
             output = output.transpose(0, 1)
         return output, final[0] if len(final) == 1 else final, results
+
+    def _dropped(self, steps: Tensor) -> Tensor:
+        if self.variational:
+            return steps * F.dropout(steps.new_ones(steps.shape[1:]), self.dropout)
+        return F.dropout(steps, self.dropout)
 
     def _merged(self, layer: int, output: Tensor, steps: Tensor) -> Tensor:
         """What the layer makes of its directions' output, side by side, and of its own input ``steps``."""
@@ -411,7 +418,7 @@ class RecurrentLayer(nn.Module):
         shown |= {k: getattr(spec, k) for k in ("proj_size", "peephole", "coupled", "layer_norm") if getattr(spec, k)}
         shown |= {
             k: getattr(self, k)
-            for k in ("dropout", "recurrent_dropout", "zoneout", "weight_drop", "residual")
+            for k in ("dropout", "variational", "recurrent_dropout", "zoneout", "weight_drop", "residual")
             if getattr(self, k)
         }
         if self.bidirectional and self.merge != "concat":

@@ -14,12 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from lstmkit import checkpoint
-from lstmkit.data.batch import Loader
+from lstmkit.data.batch import Batches
 from lstmkit.errors import ModelFileError, TrainingError, one_line
 from lstmkit.model import Model, map_state
 from lstmkit.progress import Progress, Task
 
 _LAST = "last.safetensors"
+
+OPTIMIZERS = ("adamw", "sgd", "asgd")
+_NO_BETTER = 5  # epochs in which validation has not improved when averaged SGD begins to average (Merity et al. 2018)
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,8 @@ class TrainSettings:
 
     Attributes:
         epochs: At most this many.
-        lr: Peak learning rate of AdamW.
-        weight_decay: Of AdamW.
+        lr: Peak learning rate.
+        weight_decay: Of AdamW; of the others a penalty on the square of the weights.
         warmup: Share of all steps over which the rate rises from 0.
         decay: ``"cosine"`` or ``"linear"``, to 0 after the last step, or ``"none"``.
         clip: Largest norm of the gradient; 0 for no clipping.
@@ -38,6 +41,8 @@ class TrainSettings:
         precision: ``"float32"``, or ``"bf16"`` for autocast.
         seed: Of weights, dropout and order.
         device: A torch device.
+        optimizer: ``"adamw"``; ``"sgd"``; or ``"asgd"``: SGD that, once validation no longer improves, validates and
+            keeps the mean of all weights from there on (NT-ASGD, Merity et al. 2018), in place of ``average``.
     """
 
     epochs: int
@@ -51,6 +56,12 @@ class TrainSettings:
     precision: str
     seed: int
     device: torch.device
+    optimizer: str = "adamw"
+
+    @property
+    def averages(self) -> bool:
+        """Whether other weights are kept than those that are trained."""
+        return self.optimizer == "asgd" or self.average > 0
 
 
 @dataclass
@@ -70,8 +81,8 @@ class History:
 
 def train(
     model: Model,
-    loader: Loader,
-    valid: Loader | None,
+    loader: Batches,
+    valid: Batches | None,
     settings: TrainSettings,
     *,
     folder: Path | None = None,
@@ -128,12 +139,13 @@ class _Training:
     """The state of a training under way, which is what a checkpoint holds."""
 
     def __init__(
-        self, model: Model, loader: Loader, valid: Loader | None, settings: TrainSettings, folder: Path | None
+        self, model: Model, loader: Batches, valid: Batches | None, settings: TrainSettings, folder: Path | None
     ) -> None:
         self.model, self.loader, self.valid, self.settings, self.folder = model, loader, valid, settings, folder
         model.to(settings.device)
-        self.averaged = copy.deepcopy(model).requires_grad_(False) if settings.average else model
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+        self.averaged = copy.deepcopy(model).requires_grad_(False) if settings.averages else model
+        kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.SGD
+        self.optimizer = kind(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
         self.epoch = 0
         self.history = History()
         self.best: dict[str, Tensor] | None = None
@@ -171,14 +183,30 @@ class _Training:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip or math.inf)
         self._check_finite("gradient", norm, step)
         self.optimizer.step()
-        if settings.average:
-            # In the first steps the average follows the weights closely, as in Polyak's running mean.
-            decay = min(settings.average, (1 + step) / (10 + step))
+        if settings.averages:
+            decay = self._averaging(step)
             with torch.no_grad():
                 for kept, now in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
                     kept.lerp_(now, 1 - decay)
                 for kept, now in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
                     kept.copy_(now)
+
+    def _averaging(self, step: int) -> float:
+        """How much of the averaged weights stays at a step."""
+        if self.settings.optimizer != "asgd":
+            # In the first steps the average follows the weights closely, as in Polyak's running mean.
+            return min(self.settings.average, (1 + step) / (10 + step))
+        if self.averaging_from is None:
+            return 0.0
+        gone = step - self.averaging_from * len(self.loader)
+        return gone / (gone + 1)
+
+    @property
+    def averaging_from(self) -> int | None:
+        """The epoch, from 0, in which averaged SGD begins to average: after one worse than the best of long before."""
+        losses = [row["valid_loss"] for row in self.history.rows if "valid_loss" in row]
+        worse = (e for e in range(_NO_BETTER + 1, len(losses) + 1) if losses[e - 1] > min(losses[: e - _NO_BETTER]))
+        return next(worse, None)
 
     def _check_finite(self, what: str, value: Tensor, step: int) -> None:
         if not torch.isfinite(value):
@@ -221,7 +249,7 @@ class _Training:
 
     def _save(self, path: Path) -> None:
         tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
-        if self.settings.average:
+        if self.settings.averages:
             tensors |= {f"averaged.{name}": t for name, t in self.averaged.state_dict().items()}
         tensors |= {f"best.{name}": t for name, t in (self.best or {}).items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
@@ -244,7 +272,7 @@ class _Training:
     def _take_up(self, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
         parts = {name: _under(name, tensors) for name in ("model", "averaged", "best", "optimizer", "random")}
         self.model.load_state_dict(parts["model"])
-        if self.settings.average:
+        if self.settings.averages:
             self.averaged.load_state_dict(parts["averaged"])
         optimizer = self.optimizer.state_dict()
         indices = {name.split(".")[0] for name in parts["optimizer"]}
@@ -270,8 +298,21 @@ def learning_rate(settings: TrainSettings, step: int, total: int) -> float:
     return settings.lr * (1 - gone) if settings.decay == "linear" else settings.lr
 
 
+def learner(model: nn.Module, lr: float, clip: float) -> Callable[[Tensor], None]:
+    """What takes one plain step of SGD down a loss: for a model that goes on learning while it is used."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+
+    def step(loss: Tensor) -> None:
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+
+    return step
+
+
 @torch.no_grad()
-def mean_loss(model: Model, loader: Loader, settings: TrainSettings) -> float:
+def mean_loss(model: Model, loader: Batches, settings: TrainSettings) -> float:
     """Mean loss over the loader's examples."""
     model.eval()
     total, count, state = 0.0, 0, None

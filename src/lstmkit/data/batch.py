@@ -73,6 +73,18 @@ class Source(Protocol):
         ...
 
 
+class Batches(Protocol):
+    """Mini-batches, epoch by epoch."""
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        ...
+
+    def epoch(self, number: int = 0) -> Iterator[Batch]:
+        """The batches of epoch ``number``: always the same ones."""
+        ...
+
+
 class Loader:
     """Mini-batches of a source, epoch by epoch.
 

@@ -18,7 +18,7 @@ from typing_extensions import Self
 
 import lstmkit
 from lstmkit import checkpoint, settings
-from lstmkit.data.batch import Loader, Source
+from lstmkit.data.batch import Batches, Loader
 from lstmkit.errors import ModelFileError, SettingError, UserError
 from lstmkit.look.inside import Specimen
 from lstmkit.model import Ensemble, Model
@@ -27,7 +27,7 @@ from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section, number, table_text, write_report
 from lstmkit.run import RunFolder
 from lstmkit.settings import setting, settings_class
-from lstmkit.train import History, TrainSettings, seeded, train
+from lstmkit.train import OPTIMIZERS, History, TrainSettings, seeded, train
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,13 @@ class Job(ABC):
     epochs: int = setting("passes at most", default=30, low=1)
     steps_per_epoch: int = setting("training steps in an epoch; 0 for a pass over all examples", default=0, low=0)
     batch_size: int = setting("examples in a step", default=64, low=1)
-    lr: float = setting("peak learning rate of AdamW", default=1e-3, low=0)
-    weight_decay: float = setting("weight decay of AdamW", default=1e-2, low=0)
+    optimizer: str = setting(
+        "adamw, sgd, or sgd whose weights are averaged once validation no longer improves (asgd)",
+        default="adamw",
+        choices=OPTIMIZERS,
+    )
+    lr: float = setting("peak learning rate", default=1e-3, low=0)
+    weight_decay: float = setting("weight decay", default=1e-2, low=0)
     warmup: float = setting("share of the steps over which the rate rises", default=0.05, low=0, high=1)
     decay: str = setting("how the rate falls", default="cosine", choices=("cosine", "linear", "none"))
     clip: float = setting("largest norm of the gradient; 0 for no clipping", default=1.0, low=0)
@@ -112,6 +117,7 @@ class Job(ABC):
     _histories: list[History] = field(default_factory=list, init=False, repr=False)
     evaluation: Evaluation | None = field(default=None, init=False, repr=False)  # of the test part, if fit had a run
     fit_seconds: float = field(default=0.0, init=False, repr=False)
+    _progress: Progress = field(default_factory=Progress, init=False, repr=False)  # whom fit tells
 
     # ---- what a job says of itself -------------------------------------------------------------------------------
 
@@ -132,8 +138,14 @@ class Job(ABC):
         """A fresh model for the prepared data."""
 
     @abstractmethod
-    def source(self, examples: Any) -> Source:
-        """Prepared examples that can be put into batches."""
+    def source(self, examples: Any) -> Any:
+        """Prepared examples that can be put into batches: a ``Source``, or what :meth:`batches` takes."""
+
+    def batches(self, source: Any, seed: int | None) -> Batches:
+        """The mini-batches of a source: for training in the order of ``seed``, without one for validation."""
+        if seed is None:
+            return Loader(source, 4 * self.batch_size)
+        return Loader(source, self.batch_size, seed, self.steps_per_epoch)
 
     @abstractmethod
     def calibrate(self, valid: Any | None) -> None:
@@ -214,6 +226,7 @@ class Job(ABC):
         progress = progress or default_progress()
         device = self._device()
         self._forget()
+        self._progress = progress
         examples = self.read(data)
         held_out = None if validation is None else self.read(validation)
         parts = self.split(examples, held_out)
@@ -242,8 +255,8 @@ class Job(ABC):
 
     def _train(
         self,
-        train_source: Source,
-        valid_source: Source | None,
+        train_source: Any,
+        valid_source: Any,
         device: torch.device,
         folder: RunFolder | None,
         resume: bool,
@@ -251,13 +264,13 @@ class Job(ABC):
     ) -> None:
         members: list[Model] = []
         self._histories = []
-        valid = None if valid_source is None else Loader(valid_source, 4 * self.batch_size)
+        valid = None if valid_source is None else self.batches(valid_source, None)
         for member in range(self.seeds):
             with seeded(self.seed + member):
                 model = self.build()
                 history = train(
                     model,
-                    Loader(train_source, self.batch_size, self.seed + member, self.steps_per_epoch),
+                    self.batches(train_source, self.seed + member),
                     valid,
                     self._train_settings(device, self.seed + member),
                     folder=None if folder is None else folder.checkpoints(member),

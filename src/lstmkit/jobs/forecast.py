@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lstmkit.baselines import SERIES_BASELINES, forecast_baselines
+from lstmkit.baselines.series import SERIES_BASELINES, forecast_baselines
 from lstmkit.calibrate import conformal_widths
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.features import SeriesFeatures

@@ -61,8 +61,8 @@ def _bare(kind: str) -> Layer:
     ) -> RecurrentLayer:
         return RecurrentLayer(
             CellSpec(kind, input_size, hidden_size, peephole=peephole), num_layers, batch_first, dropout, bidirectional,
-            merge="concat", residual=False, recurrent_dropout=0.0, zoneout=0.0, weight_drop=0.0, forget_bias=None,
-            recompute=False, backend="auto", device=None, dtype=None,
+            merge="concat", residual=False, variational=False, recurrent_dropout=0.0, zoneout=0.0, weight_drop=0.0,
+            forget_bias=None, recompute=False, backend="auto", device=None, dtype=None,
         )  # fmt: skip
 
     return layer

@@ -1,8 +1,11 @@
-"""From a batch's inputs to what the recurrent trunk reads: ``(B, T, F) -> (B, S, output_size)``."""
+"""From a batch's inputs to what the recurrent trunk reads: ``(B, T, F)`` or ids to ``(B, S, output_size)``."""
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from lstmkit.parts.dropout import variational_dropout
 
 
 class PatchEncoder(nn.Module):
@@ -24,3 +27,38 @@ class PatchEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``(B, T, F) -> (B, T / patch, output_size)``."""
         return self.dropout(self.linear(x.unflatten(1, (-1, self.patch)).flatten(2)))
+
+
+class TokenEncoder(nn.Module):
+    """A vector for each token.
+
+    Args:
+        vocabulary: How many different tokens there are.
+        output_size: Width of a vector.
+        word_dropout: In training, the share of the vocabulary whose vectors are 0 in a batch (Gal and Ghahramani 2016).
+        dropout: In training, the share of the output's features that are hidden, the same at all steps.
+        padding: The token whose vector is 0; ``None`` for none.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        output_size: int,
+        word_dropout: float = 0.0,
+        dropout: float = 0.0,
+        padding: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.output_size, self.word_dropout, self.dropout = output_size, word_dropout, dropout
+        self.embedding = nn.Embedding(vocabulary, output_size, padding_idx=padding)
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        if padding is not None:
+            nn.init.zeros_(self.embedding.weight[padding])
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """``(B, T) -> (B, T, output_size)``."""
+        vectors = self.embedding(ids)
+        if self.training and self.word_dropout:
+            kept = F.dropout(vectors.new_ones(self.embedding.num_embeddings), self.word_dropout)
+            vectors = vectors * kept[ids].unsqueeze(-1)
+        return variational_dropout(vectors, self.dropout, self.training)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import NegativeBinomial, Normal, StudentT
 
 from lstmkit.data.batch import Batch
+from lstmkit.parts.cross_entropy import linear_cross_entropy
 
 
 class QuantileHead(nn.Module):
@@ -164,6 +165,54 @@ class LabelsHead(nn.Module):
             return each.mean()
         steps = torch.arange(each.shape[1], device=each.device) < batch.lengths.to(each.device)[:, None]
         return (each * steps).sum() / steps.sum().clamp(min=1)
+
+
+class TokenHead(nn.Module):
+    """Which token comes next, at every step.
+
+    Args:
+        input_size: Width of the features, ``P``.
+        vocabulary: How many different tokens there are, ``V``.
+        tied: The embedding whose vectors are the weights as well (Press and Wolf 2017, Inan et al. 2017); features of
+            another width are brought to its width by a linear map.
+        cutoffs: For large vocabularies, numbered from the most frequent token on: where its rarer parts begin, which
+            get narrower weights (adaptive softmax, Grave et al. 2017); not together with ``tied``.
+        smoothing: Share of the probability that is wanted of all tokens alike.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        vocabulary: int,
+        tied: nn.Embedding | None = None,
+        cutoffs: Sequence[int] = (),
+        smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.output_size, self.smoothing = vocabulary, smoothing
+        width = input_size if tied is None else tied.embedding_dim
+        self.narrow = nn.Identity() if width == input_size else nn.Linear(input_size, width)
+        self.adaptive = nn.AdaptiveLogSoftmaxWithLoss(width, vocabulary, list(cutoffs)) if cutoffs else None
+        if self.adaptive is None:
+            self.weight = nn.Parameter(torch.empty(vocabulary, width)) if tied is None else tied.weight
+            self.bias = nn.Parameter(torch.zeros(vocabulary))
+            if tied is None:
+                nn.init.uniform_(self.weight, -0.1, 0.1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(B, S, P) -> (B, S, V)``: logits."""
+        features = self.narrow(features)
+        if self.adaptive is not None:
+            return self.adaptive.log_prob(features.flatten(0, -2)).unflatten(0, features.shape[:-1])
+        return F.linear(features, self.weight, self.bias)
+
+    def loss(self, features: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy of ``features (B, S, P)`` against ``targets (B, S)``, -1 not scored."""
+        features, targets = self.narrow(features).flatten(0, -2), targets.flatten()
+        if self.adaptive is None:
+            return linear_cross_entropy(features, self.weight, self.bias, targets, self.smoothing)
+        kept = targets >= 0
+        return self.adaptive(features[kept], targets[kept]).loss
 
 
 def last_step(outputs: Tensor, lengths: Tensor | None) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from lstmkit.layers import GRU, LSTM, RNN
 from lstmkit.recurrent import RecurrentLayer
@@ -12,26 +13,17 @@ TRUNKS: dict[str, Callable[..., RecurrentLayer]] = {"lstm": LSTM, "gru": GRU, "r
 
 
 def build_trunk(
-    cell: str,
-    input_size: int,
-    hidden_size: int,
-    *,
-    num_layers: int,
-    dropout: float = 0.0,
-    recurrent_dropout: float = 0.0,
-    residual: bool = False,
-    bidirectional: bool = False,
+    cell: str, input_size: int, hidden_size: int, *, num_layers: int, dropout: float = 0.0, **options: Any
 ) -> RecurrentLayer:
-    """A batch-first stack of ``num_layers``; an LSTM's forget gates start open (bias 1)."""
-    options = {"forget_bias": 1.0} if cell == "lstm" else {}
-    return TRUNKS[cell](
-        input_size,
-        hidden_size,
-        num_layers,
-        batch_first=True,
-        dropout=dropout if num_layers > 1 else 0.0,
-        recurrent_dropout=recurrent_dropout,
-        residual=residual,
-        bidirectional=bidirectional,
-        **options,
-    )
+    """A batch-first stack of ``num_layers``; an LSTM's forget gates start open (bias 1).
+
+    Args:
+        cell: A name in :data:`TRUNKS`.
+        input_size, hidden_size, num_layers: As of the layer.
+        dropout: Between layers, where there are several.
+        options: Further keywords of the layer.
+    """
+    if cell == "lstm":
+        options = {"forget_bias": 1.0, **options}
+    dropout = dropout if num_layers > 1 else 0.0
+    return TRUNKS[cell](input_size, hidden_size, num_layers, batch_first=True, dropout=dropout, **options)

@@ -11,7 +11,7 @@ import pandas as pd
 from utilsforecast import losses
 from utilsforecast.evaluation import evaluate
 
-from lstmkit.baselines import SERIES_BASELINES, forecast_baselines
+from lstmkit.baselines.series import SERIES_BASELINES, forecast_baselines
 from lstmkit.data.series import SeriesSet
 from lstmkit.data.windows import every_origin
 from lstmkit.jobs.forecast import Forecaster

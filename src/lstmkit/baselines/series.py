@@ -1,4 +1,4 @@
-"""The plain methods that every result stands beside; the field's own libraries do the work."""
+"""Plain forecasts of series: the last season again, and exponential smoothing."""
 
 from __future__ import annotations
 

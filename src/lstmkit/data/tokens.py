@@ -1,0 +1,147 @@
+"""From text to numbers and back. The tokenizers library does the work; the vocabulary is part of the model."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Engine
+
+from lstmkit.progress import Progress, Task
+
+KINDS = ("spaces", "words", "chars", "bpe")
+UNKNOWN, END = "<unk>", "<eos>"
+_AT_ONCE = 1000  # lines that are encoded together
+
+
+class Tokenizer:
+    """Tokens of a text, numbered.
+
+    Kinds: ``"spaces"``, what stands between spaces, for text that is cut up already; ``"words"``, words and
+    punctuation marks; ``"chars"``; ``"bpe"``, frequent pieces of bytes, which leave nothing unknown.
+    Make one with :meth:`fit`, or take one up with ``Tokenizer(kind, text)``.
+
+    Args:
+        kind: One of the four.
+        content: What :meth:`to_json` gave.
+
+    Raises:
+        ValueError: It is not that.
+    """
+
+    def __init__(self, kind: str, content: str) -> None:
+        self.kind = kind
+        try:
+            self._engine = Engine.from_str(content)
+        except Exception as err:  # the library raises nothing more special
+            raise ValueError(f"its vocabulary is none: {err}") from err
+        self._numbers: dict[str, int] = self._engine.get_vocab()
+
+    @classmethod
+    def fit(
+        cls,
+        lines: Iterable[str],
+        kind: str,
+        *,
+        size: int = 0,
+        at_least: int = 1,
+        lower: bool = False,
+        special: Sequence[str] = (),
+        progress: Progress | None = None,
+        count: int = 0,
+    ) -> Tokenizer:
+        """The tokens of a text: most frequent first, after the special ones.
+
+        Args:
+            lines: The text.
+            kind: See the class.
+            size: Most tokens that are kept, special ones included; 0 for all (of bpe 8,000).
+            at_least: How often a token must occur.
+            lower: Whether to write all in lower case.
+            special: Tokens that are always there, first; ``<unk>`` is put before them where words may be unknown.
+            progress: Whom to tell.
+            count: How many lines there are, for that.
+        """
+        special = [*([] if kind == "bpe" or UNKNOWN in special else [UNKNOWN]), *special]
+        engine = Engine(models.BPE() if kind == "bpe" else models.WordLevel(unk_token=UNKNOWN))
+        if lower:
+            engine.normalizer = normalizers.Lowercase()
+        engine.pre_tokenizer, engine.decoder = _cutter(kind)
+        options = {"min_frequency": at_least, "special_tokens": special, "show_progress": False}
+        if kind == "bpe":
+            alphabet = pre_tokenizers.ByteLevel.alphabet()
+            trainer = trainers.BpeTrainer(vocab_size=size or 8000, initial_alphabet=alphabet, **options)
+        else:
+            trainer = trainers.WordLevelTrainer(vocab_size=size or 2**31 - 1, **options)
+        with (progress or Progress()).task("collecting the vocabulary", count) as task:
+            engine.train_from_iterator(_told(lines, "\n" if kind in ("chars", "bpe") else "", task), trainer)
+        if kind != "bpe":  # a special token that stands in the text as well has left a gap
+            kept = sorted(engine.get_vocab(), key=engine.get_vocab().__getitem__)
+            engine.model = models.WordLevel({token: i for i, token in enumerate(kept)}, UNKNOWN)
+        return cls(kind, engine.to_str())
+
+    def to_json(self) -> str:
+        """All of it, as text."""
+        return json.dumps(json.loads(self._engine.to_str()), ensure_ascii=False, sort_keys=True)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, token: str) -> int:
+        """The number of a token that is there."""
+        return self._numbers[token]
+
+    def __contains__(self, token: str) -> bool:
+        return token in self._numbers
+
+    @property
+    def keeps_line_ends(self) -> bool:
+        """Whether the end of a line is a token of the text's own; else ``<eos>`` stands for it, if it is special."""
+        return self.kind in ("chars", "bpe")
+
+    def encode(self, lines: Iterable[str], *, ended: bool = False) -> Iterator[list[int]]:
+        """The tokens of each line, one after the other; ``ended``: with the line's end."""
+        end = [] if self.keeps_line_ends or not ended else [self._numbers[END]]
+        some = iter(lines)
+        while batch := list(itertools.islice(some, _AT_ONCE)):
+            if ended and self.keeps_line_ends:
+                batch = [line + "\n" for line in batch]
+            for encoding in self._engine.encode_batch_fast(batch, add_special_tokens=False):
+                yield encoding.ids + end
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        """How each token is written; of bpe as far as its bytes are whole characters."""
+        if self.kind == "bpe":
+            return [self._engine.decode([i], skip_special_tokens=False) for i in ids]
+        return [self._engine.id_to_token(i) or "" for i in ids]
+
+    def unknown(self, text: str) -> list[str]:
+        """What of a text is not in the vocabulary, each once."""
+        normal = self._engine.normalizer
+        pieces = self._engine.pre_tokenizer.pre_tokenize_str(normal.normalize_str(text) if normal else text)  # type: ignore[union-attr]
+        return list(dict.fromkeys(piece for piece, _ in pieces if piece not in self._numbers))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text that the tokens make."""
+        if self.kind == "chars":
+            return "".join(self.tokens(ids))
+        return self._engine.decode(list(ids), skip_special_tokens=False)
+
+
+def _cutter(kind: str) -> tuple[Any, Any]:
+    """What cuts a text into tokens, and what joins them again if it takes more than spaces."""
+    if kind == "chars":
+        return pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated"), None
+    if kind == "bpe":
+        return pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    return (pre_tokenizers.WhitespaceSplit() if kind == "spaces" else pre_tokenizers.Whitespace()), None
+
+
+def _told(lines: Iterable[str], end: str, task: Task) -> Iterator[str]:
+    for done, line in enumerate(lines):
+        if done % _AT_ONCE == 0:
+            task.update(done)
+        yield line + end

@@ -1,0 +1,64 @@
+"""Pictures of text: tokens in their places, shaded by a number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from lstmkit.look.drawing import SMALL, new_figure
+
+_COLUMNS = 84  # characters of a line
+_MOST_LINES = 40
+_LINE = 0.25  # inches
+
+
+def surprise_figure(tokens: Sequence[str], bits: Sequence[float], label: str = "surprise, bits") -> Figure:
+    """The tokens as text, each on a ground that is the darker the more bits it took.
+
+    Args:
+        tokens: As they are to be shown; more than fill 40 lines are left out.
+        bits: A number for each, from 0 up.
+        label: Of the shades.
+    """
+    places, lines = _laid_out(tokens)
+    figure = new_figure(0.75 + _LINE * lines)
+    ax = figure.subplots()
+    most = max([1.0, *bits[: len(places)]])
+    shades = colormaps["Blues"].resampled(256)
+    for token, value, (line, column) in zip(tokens, bits, places, strict=False):
+        ground = shades(0.85 * min(1.0, value / most))
+        ax.add_patch(Rectangle((column, line), len(token), 0.86, facecolor=ground, linewidth=0))
+        dark = 0.3 * ground[0] + 0.59 * ground[1] + 0.11 * ground[2] < 0.5
+        ax.text(
+            column + len(token) / 2, line + 0.46, token, ha="center", va="center", fontfamily="monospace",
+            fontsize=7.2, color="white" if dark else "black", parse_math=False,
+        )  # fmt: skip
+    ax.set(xlim=(0, _COLUMNS), ylim=(lines, 0))
+    ax.set_axis_off()
+    shown = ScalarMappable(Normalize(0, most), shades)
+    bar = figure.colorbar(shown, ax=ax, location="top", fraction=0.05, aspect=50, shrink=0.5, anchor=(0, 0))
+    bar.set_label(label, fontsize=SMALL)
+    bar.ax.tick_params(labelsize=SMALL)
+    return figure
+
+
+def _laid_out(tokens: Sequence[str]) -> tuple[list[tuple[int, int]], int]:
+    """Line and column of each token, as far as they fit; and how many lines there are."""
+    places: list[tuple[int, int]] = []
+    line = column = 0
+    for token in tokens:
+        wide = len(token)
+        if column and column + wide > _COLUMNS:
+            line, column = line + 1, 0
+        if line == _MOST_LINES:
+            break
+        places.append((line, column))
+        column += wide + (0 if wide == 1 else 1)
+        if token in ("<eos>", "⏎"):
+            line, column = line + 1, 0
+    return places, (places[-1][0] + 1 if places else 1)

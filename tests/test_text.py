@@ -1,0 +1,541 @@
+"""Text: read, cut into tokens, streamed, modelled, scored, written on."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstmkit import LSTM
+from lstmkit.baselines.ngram import KneserNey
+from lstmkit.data import text as text_module
+from lstmkit.data.catalog import locate
+from lstmkit.data.stream import StreamLoader, token_stream
+from lstmkit.data.text import read_text
+from lstmkit.data.tokens import END, UNKNOWN, Tokenizer
+from lstmkit.decode import kept_logits, sample
+from lstmkit.errors import DataError, SettingError
+from lstmkit.jobs import _language_score as scoring
+from lstmkit.jobs._text_look import annotations
+from lstmkit.jobs.language_model import LanguageModel
+from lstmkit.look.text import surprise_figure
+from lstmkit.model import TokenModel
+from lstmkit.parts.cross_entropy import linear_cross_entropy
+from lstmkit.parts.dropout import variational_dropout
+from lstmkit.parts.encoders import TokenEncoder
+from lstmkit.parts.heads import TokenHead
+from lstmkit.progress import Progress
+from lstmkit.train import History, TrainSettings, _Training
+
+CPU = torch.device("cpu")
+PROSE = ["The cat sat on the mat.", 'It said "purr" (twice).', "Then it slept.", "The cat sat still."] * 6
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_read_line_by_line(tmp_path: Path):
+    """Plain or gzipped, with either end of line, the last with or without one; parts know their lines."""
+    content = "one\r\ntwo\n\nfour".encode()
+    (tmp_path / "a.txt").write_bytes(content)
+    (tmp_path / "b.gz").write_bytes(gzip.compress(content))
+    for name in ("a.txt", "b.gz"):
+        text = read_text(tmp_path / name)
+        assert list(text) == ["one", "two", "", "four"]
+        assert list(text.part(1, 3)) == ["two", ""]
+        assert list(text.part(1, 3).part(1, 99)) == [""]
+        assert len(text.part(2, 99)) == 2
+        assert text.digest() == read_text(["one", "two", "", "four"]).digest()
+    assert read_text(["one\ntwo"]).digest() != text.digest()
+
+
+def test_a_very_long_line_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """So that memory holds it; nothing of it is lost, and no letter is cut."""
+    monkeypatch.setattr(text_module, "LONGEST_LINE", 7)
+    (tmp_path / "long.txt").write_text("äöüß" * 5 + "\nshort\n", encoding="utf-8")
+    assert list(read_text(tmp_path / "long.txt")) == ["äöüßäöü", "ßäöüßäö", "üßäöüß", "short"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("empty.txt", b"", "empty.txt is empty"),
+        ("blank.txt", b" \n\n", "blank.txt is empty"),
+        ("latin.txt", "good\nnaïve\n".encode("latin-1"), r"latin.txt, line 2: byte 0xEF is not UTF-8"),
+        ("late.txt", b"fine\n" * 9000 + b"caf\xe9\n", r"late.txt, line 9001: byte 0xE9"),
+        ("sign.txt", "a \ufffd sign\n".encode() + b"\xff\n", r"sign.txt, line 2: byte 0xFF"),
+        ("cut.gz", gzip.compress(b"text\n" * 99)[:-9], "cut.gz is no whole gzip file"),
+        ("not.gz", b"text", "not.gz is no whole gzip file"),
+    ],
+)
+def test_files_that_are_no_text(name: str, content: bytes, says: str, tmp_path: Path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=says):
+        read_text(tmp_path / name)
+
+
+def test_what_is_no_text(tmp_path: Path):
+    for data, says in ((tmp_path / "no.txt", "there is no file"), (3, "not int"), (["a", 3], "one of them is int 3")):
+        with pytest.raises(DataError, match=says):
+            read_text(data)
+
+
+# ---- tokens ----------------------------------------------------------------------------------------------------------
+
+
+def test_words_and_what_is_unknown():
+    tokenizer = Tokenizer.fit(["to be, or not to be"], "words", special=(END,))
+    assert sorted(tokenizer.tokens(range(len(tokenizer)))) == sorted([UNKNOWN, END, "to", "be", ",", "or", "not"])
+    (ids,) = tokenizer.encode(["be nice, be"], ended=True)
+    assert tokenizer.tokens(ids) == ["be", UNKNOWN, ",", "be", END]
+    assert tokenizer.unknown("be nice, nice") == ["nice"]
+    assert tokenizer.decode(ids[2:4]) == ", be"
+
+
+def test_an_unknown_sign_in_the_text_is_the_vocabularys_own():
+    """As in the Penn Treebank, whose rare words are written <unk>: no number is left without a token."""
+    tokenizer = Tokenizer.fit(["a <unk> b <unk>", "b a a"], "spaces", special=(END,))
+    assert len(tokenizer) == 4
+    assert sorted(tokenizer[t] for t in ("a", "b", UNKNOWN, END)) == [0, 1, 2, 3]
+    (ids,) = tokenizer.encode(["a <unk> c"])
+    assert ids[1] == ids[2] == tokenizer[UNKNOWN]
+
+
+def test_rare_words_case_and_size():
+    lines = ["A a b B b c"]
+    assert "c" not in Tokenizer.fit(lines, "words", at_least=2)
+    assert "A" not in Tokenizer.fit(lines, "words", lower=True)
+    assert len(Tokenizer.fit(lines, "words", size=3)) == 3
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), min_size=1), min_size=1))
+def test_characters_and_bytes_come_back(lines: list[str]):
+    """Of what it was fitted to every character, of bytes any text at all."""
+    whole = "".join(line + "\n" for line in lines)
+    for kind in ("chars", "bpe"):
+        tokenizer = Tokenizer.fit(lines, kind, size=300 if kind == "bpe" else 0)
+        ids = [i for line in tokenizer.encode(lines, ended=True) for i in line]
+        assert tokenizer.decode(ids) == whole
+        again = Tokenizer(kind, tokenizer.to_json())
+        assert again.to_json() == tokenizer.to_json()
+        assert [i for line in again.encode(lines, ended=True) for i in line] == ids
+    (ids,) = tokenizer.encode(["⁂ none of it was there"])
+    assert tokenizer.decode(ids) == "⁂ none of it was there"
+
+
+def test_the_same_text_gives_the_same_numbers():
+    assert Tokenizer.fit(PROSE, "words").to_json() == Tokenizer.fit(PROSE, "words").to_json()
+
+
+def test_a_vocabulary_that_is_none():
+    with pytest.raises(ValueError, match="its vocabulary is none"):
+        Tokenizer("words", "{}")
+
+
+# ---- streams ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_is_the_whole_text():
+    tokenizer = Tokenizer.fit(PROSE, "words", special=(END,))
+    ids = token_stream(read_text(PROSE), tokenizer)
+    assert ids.tolist() == [i for line in tokenizer.encode(PROSE, ended=True) for i in line]
+    assert isinstance(ids, np.memmap)
+    assert ids.dtype == np.uint16
+
+
+@given(st.integers(2, 200), st.integers(1, 9), st.integers(1, 12), st.integers(0, 3))
+def test_unshuffled_windows_cover_the_stream(n: int, rows: int, window: int, number: int):
+    """Each row is its own stretch, each window goes on where the one before ended, targets are one ahead."""
+    loader = StreamLoader(np.arange(n), rows, window)
+    batches = list(loader.epoch(number))
+    assert len(batches) == len(loader)
+    assert [b.continues for b in batches] == [i > 0 for i in range(len(batches))]
+    read = torch.cat([b.inputs for b in batches], 1)
+    assert torch.equal(torch.cat([b.targets for b in batches if b.targets is not None], 1), read + 1)
+    assert torch.equal(read, read[:, :1] + torch.arange(read.shape[1]))
+    assert read.numel() == (n - 1) // len(read) * len(read)
+    assert torch.equal(read[:, 0], torch.arange(len(read)) * read.shape[1])
+
+
+@given(st.integers(2, 200), st.integers(1, 9), st.integers(1, 12), st.integers(0, 5), st.integers(0, 4))
+def test_shuffled_windows_are_cut_elsewhere_in_every_epoch(n: int, rows: int, window: int, number: int, some: int):
+    """No step is read twice in a pass, no window is empty or too long; an epoch is always the same."""
+    loader = StreamLoader(np.arange(n), rows, window, seed=1, n_batches=some)
+    batches = list(loader.epoch(number))
+    assert len(batches) == len(loader)
+    assert not batches[0].continues
+    assert all(1 <= b.inputs.shape[1] <= window for b in batches)
+    for before, after in zip(batches, batches[1:], strict=False):
+        assert after.continues == (after.inputs[0, 0] == before.inputs[0, -1] + 1)
+    again = list(StreamLoader(np.arange(n), rows, window, seed=1, n_batches=some).epoch(number))
+    assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(batches, again, strict=True))
+
+
+def test_short_epochs_go_through_the_whole_stream():
+    loader = StreamLoader(np.arange(401), 4, 10, seed=0, n_batches=3)
+    seen = {int(i) for e in range(6) for b in loader.epoch(e) for i in b.inputs.flatten()}
+    assert len(seen) > 350
+
+
+# ---- parts -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("at_once", [1, 40, 10**6])
+def test_the_fused_loss_is_torchs(smoothing: float, at_once: int, monkeypatch: pytest.MonkeyPatch):
+    """Loss and all gradients, whatever is computed together, some targets not scored."""
+    monkeypatch.setattr("lstmkit.parts.cross_entropy._AT_ONCE", at_once)
+    torch.manual_seed(0)
+    x, weight, bias = (torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((11, 3), (7, 3), (7,)))
+    targets = torch.tensor([0, 6, -1, 3, 3, -1, 2, 1, 5, 4, 0])
+    scored = targets >= 0
+    wanted = F.cross_entropy(F.linear(x, weight, bias)[scored], targets[scored], label_smoothing=smoothing)
+    found = linear_cross_entropy(x, weight, bias, targets, smoothing)
+    torch.testing.assert_close(found, wanted)
+    for a, b in zip(*(torch.autograd.grad(3 * t, (x, weight, bias)) for t in (found, wanted)), strict=True):
+        torch.testing.assert_close(a, b)
+    with torch.no_grad():
+        torch.testing.assert_close(linear_cross_entropy(x, weight, bias, targets, smoothing), wanted)
+
+
+def test_the_fused_loss_of_large_logits_and_of_none():
+    x, weight = torch.tensor([[1e4]], requires_grad=True), torch.tensor([[1.0], [-1.0]])
+    assert linear_cross_entropy(x, weight, torch.zeros(2), torch.tensor([0])).item() == 0
+    loss = linear_cross_entropy(x, weight, torch.zeros(2), torch.tensor([-1]))
+    loss.backward()
+    assert loss.item() == 0
+    assert x.grad is not None
+    assert float(x.grad) == 0
+
+
+def test_variational_dropout_hides_the_same_features_at_all_steps():
+    torch.manual_seed(0)
+    hidden = variational_dropout(torch.ones(50, 9, 20), 0.25, training=True)
+    assert torch.equal(hidden, hidden[:, :1].expand_as(hidden))
+    assert set(hidden.unique().tolist()) == {0.0, float(torch.tensor(1.0) / 0.75)}
+    assert 0.2 < float((hidden == 0).float().mean()) < 0.3
+    assert torch.equal(variational_dropout(hidden, 0.25, training=False), hidden)
+
+
+def test_variational_dropout_between_layers():
+    """What the second layer reads is hidden for whole sequences; out of training nothing is."""
+    torch.manual_seed(0)
+    layer = LSTM(2, 40, 2, batch_first=True, dropout=0.5, variational=True)
+    x = torch.randn(3, 6, 2)
+    first = LSTM(2, 40, batch_first=True)
+    first.load_state_dict({k: v for k, v in layer.state_dict().items() if k.endswith("l0")})
+    with torch.no_grad():
+        seen: list[torch.Tensor] = []
+        dropped = layer._dropped
+        layer._dropped = lambda steps: seen.append(dropped(steps)) or seen[-1]  # type: ignore[method-assign]
+        layer(x)
+        zero = seen[0].transpose(0, 1) == 0
+        assert torch.equal(zero, zero[:, :1].expand_as(zero))
+        kept = torch.where(zero, 0.0, first(x)[0] * 2)
+        torch.testing.assert_close(seen[0].transpose(0, 1), kept)
+        layer.eval()(x)
+    assert len(seen) == 1
+
+
+def test_whole_words_are_hidden():
+    torch.manual_seed(0)
+    encoder = TokenEncoder(50, 8, word_dropout=0.5)
+    vectors = encoder(torch.arange(50).repeat(4, 1))
+    hidden = (vectors == 0).all(-1)
+    assert 0.2 < float(hidden.float().mean()) < 0.8
+    assert torch.equal(hidden, hidden[:1].expand_as(hidden))
+    padded = TokenEncoder(5, 3, padding=0)
+    assert (padded(torch.tensor([[0, 1]]))[0, 0] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["plain", "tied", "narrow", "adaptive"])
+def test_heads_say_one_thing_in_loss_and_logits(kind: str):
+    torch.manual_seed(0)
+    embedding = torch.nn.Embedding(20, 6 if kind == "narrow" else 16)
+    tied = embedding if kind in ("tied", "narrow") else None
+    head = TokenHead(16, 20, tied, cutoffs=(5, 12) if kind == "adaptive" else ())
+    features, targets = torch.randn(3, 4, 16), torch.randint(20, (3, 4))
+    targets[0, 1] = -1
+    logits = head(features)
+    assert logits.shape == (3, 4, 20)
+    wanted = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
+    torch.testing.assert_close(head.loss(features, targets), wanted)
+    assert (head.weight is embedding.weight) if tied is not None else True
+
+
+def test_penalties_act_in_training_alone():
+    torch.manual_seed(0)
+    encoder = TokenEncoder(9, 4)
+    plain = TokenModel(encoder, LSTM(4, 4, batch_first=True), TokenHead(4, 9))
+    loader = StreamLoader(np.arange(40) % 9, 2, 10)
+    batch = next(loader.epoch())
+    features, _ = plain.features(batch.inputs)
+    loss = plain.loss(batch)[0].item()
+    plain.activation, plain.slowness = 2.0, 3.0
+    extra = 2 * features.square().mean() + 3 * (features[:, 1:] - features[:, :-1]).square().mean()
+    assert plain.loss(batch)[0].item() == pytest.approx(loss + extra.item(), rel=1e-5)
+    assert plain.eval().loss(batch)[0].item() == pytest.approx(loss, rel=1e-5)
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+def test_averaged_sgd_begins_once_validation_is_no_better():
+    """Merity et al. 2018, algorithm 1: worse than the best of all but the last five epochs; then the plain mean."""
+    how = TrainSettings(
+        epochs=1, lr=0.1, weight_decay=0, warmup=0, decay="none", clip=0, average=0.9, patience=0, precision="float32",
+        seed=0, device=CPU, optimizer="asgd",
+    )  # fmt: skip
+    model = TokenModel(TokenEncoder(9, 4), LSTM(4, 4, batch_first=True), TokenHead(4, 9))
+    run = _Training(model, StreamLoader(np.arange(40) % 9, 2, 10), None, how, None)
+    falling = [{"valid_loss": 10.0 - e} for e in range(6)]
+    run.history = History(rows=falling)
+    assert run.averaging_from is None
+    assert run._averaging(7) == 0
+    run.history = History(rows=[*falling, {"valid_loss": 9.5}])
+    assert run.averaging_from == 7
+    assert [run._averaging(7 * len(run.loader) + i) for i in range(3)] == [0, 1 / 2, 2 / 3]
+    run.history = History(rows=[*falling, {"valid_loss": 8.9}, {"valid_loss": 9.5}, {"valid_loss": 0.1}])
+    assert run.averaging_from == 8
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "asgd"])
+def test_sgd_learns(optimizer: str):
+    model = LanguageModel(
+        optimizer=optimizer, lr=5.0, decay="none", epochs=12, hidden_size=12, window=8, batch_size=4, dropout=0.0,
+        layer_dropout=0.0, input_dropout=0.0, word_dropout=0.0, weight_decay=0.0,
+    )  # fmt: skip
+    model.fit(PROSE * 4)
+    table = model.evaluate(PROSE[:4]).table.set_index("model")["perplexity"]
+    assert table["LSTM"] < 0.6 * table["single tokens"]
+
+
+# ---- scoring ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fitted() -> LanguageModel:
+    return LanguageModel(epochs=6, hidden_size=16, window=8, batch_size=4, lr=0.02, cache=7, dynamic=0.3).fit(PROSE * 3)
+
+
+def test_the_surprise_is_that_of_one_long_run(fitted: LanguageModel, monkeypatch: pytest.MonkeyPatch):
+    """In windows of any size the state is carried: the numbers are those of the whole text at once."""
+    ids = np.array(list(range(10)) * 7) % len(fitted.tokenizer)
+    whole = torch.from_numpy(ids)[None]
+    with torch.no_grad():
+        logits, _ = fitted.network.eval()(whole[:, :-1])
+    wanted = F.cross_entropy(logits[0], whole[0, 1:], reduction="none").numpy()
+    for window in (1, 13, 200):
+        monkeypatch.setattr(scoring, "_WINDOW", window)
+        assert scoring.surprise(fitted.model, ids, CPU, Progress()) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_the_cache_against_a_plain_loop(fitted: LanguageModel, monkeypatch: pytest.MonkeyPatch):
+    """Grave et al. 2017, equation 2, written out."""
+    ids = np.array([1, 2, 3, 1, 2, 4, 1, 2, 3, 3, 1, 2, 4, 4, 1, 2])
+    model, cache = fitted._single, scoring.CacheSettings(size=5, share=0.3, flatness=0.7)
+    with torch.no_grad():
+        features, _ = model.eval().features(torch.from_numpy(ids)[None, :-1])
+        log_p = model.head(features)[0].log_softmax(-1).double().numpy()
+    h = F.normalize(features[0], dim=-1).double().numpy()
+    wanted = []
+    for t, word in enumerate(ids[1:]):
+        past = range(max(0, t - 5), t)
+        similar = [math.exp(0.7 * math.sqrt(h.shape[1]) * float(h[t] @ h[i])) for i in past]
+        match = sum(s for s, i in zip(similar, past, strict=True) if ids[i + 1] == word) / (sum(similar) or 1)
+        wanted.append(-math.log(0.7 * math.exp(log_p[t, word]) + 0.3 * match))
+    for window in (1, 4, 200):
+        monkeypatch.setattr(scoring, "_WINDOW", window)
+        found = scoring.cache_surprise(model, ids, cache, CPU, Progress())
+        assert found == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_text_that_repeats_is_learnt_while_it_is_read(fitted: LanguageModel):
+    """Dynamic evaluation and the cache help there; the model itself stays as it was."""
+    ids = np.array([3, 1, 4, 1, 5, 9, 2, 6] * 60) % len(fitted.tokenizer)
+    before = {k: v.clone() for k, v in fitted.model.state_dict().items()}
+    plain = scoring.surprise(fitted.model, ids, CPU, Progress())
+    learnt = scoring.dynamic_surprise(fitted._single, ids, 0.5, 8, CPU, Progress())
+    cached = scoring.cache_surprise(fitted._single, ids, scoring.CacheSettings(50, 0.3, 1.0), CPU, Progress())
+    assert learnt[:8] == pytest.approx(plain[:8], rel=1e-4)
+    assert learnt[-80:].mean() < 0.5 * plain[-80:].mean()
+    assert cached[-80:].mean() < plain[-80:].mean()
+    assert all(torch.equal(v, before[k]) for k, v in fitted.model.state_dict().items())
+
+
+def test_bits_per_character_and_perplexity_are_one_number(fitted: LanguageModel):
+    """Perplexity counts by tokens, bits by characters, line ends included."""
+    lines = PROSE[:7]
+    found = fitted.evaluate(lines)
+    tokens = sum(len(ids) for ids in fitted.tokenizer.encode(lines, ended=True))
+    characters = sum(len(line) + 1 for line in lines)
+    assert f"{tokens:,} tokens, {characters:,} characters" in found.notes[0]
+    for _, row in found.table.iterrows():
+        assert row["bits per character"] * characters == pytest.approx(math.log2(row["perplexity"]) * tokens)
+    names = found.table["model"].tolist()
+    assert names == ["LSTM", "LSTM, cache of 7", "LSTM, learning as it reads", "Kneser-Ney, 5-grams", "single tokens"]
+
+
+def test_the_memory_learns_what_n_grams_cannot():
+    """A bracket that must be closed with the letter that opened it, ten steps before."""
+    rng = np.random.default_rng(0)
+    lines = [(a := "AB"[int(rng.integers(2))]) + "".join(rng.choice(list("xyz"), 9)) + a for _ in range(600)]
+    model = LanguageModel(
+        tokens="chars", epochs=25, hidden_size=24, num_layers=1, window=12, batch_size=16, lr=0.02, dropout=0.0,
+        input_dropout=0.0, word_dropout=0.0, average=0.99, valid_share=0.1, test_share=0.1,
+    ).fit(lines[:500])  # fmt: skip
+    table = model.evaluate(lines[500:]).table.set_index("model")["perplexity"]
+    assert table["LSTM"] < table["Kneser-Ney, 7-grams"]
+
+
+# ---- n-grams ---------------------------------------------------------------------------------------------------------
+
+
+def test_n_grams_by_hand():
+    """Order 1 is the discounted count beside the uniform distribution: a b a a of three tokens."""
+    model = KneserNey(np.array([0, 1, 0, 0]), order=1, vocabulary=3)
+    # No counts of three kinds to estimate discounts from: 1/2 of each kind, and the rest for all alike.
+    left = 2 * 0.5 / 4
+    wanted = [(3 - 0.5) / 4 + left / 3, (1 - 0.5) / 4 + left / 3, left / 3]
+    assert model.probabilities(np.array([0, 1, 2])) == pytest.approx(wanted)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 5), st.lists(st.integers(0, 4), max_size=6))
+def test_n_gram_probabilities_add_up(ids: list[int], order: int, context: list[int]):
+    model = KneserNey(np.array(ids), order, vocabulary=5)
+    total = sum(model.probabilities(np.array([*context, w]))[-1] for w in range(5))
+    assert total == pytest.approx(1)
+
+
+def test_n_grams_count_in_how_many_contexts():
+    """'Francisco' is frequent but follows 'San' alone: after a new word it is less likely than what follows many."""
+    text = "San Francisco . a b . c b . d b . San Francisco . San Francisco .".split()
+    numbers = {w: i for i, w in enumerate(dict.fromkeys(text))}
+    assert Counter(text)["Francisco"] >= Counter(text)["b"]
+    model = KneserNey(np.array([numbers[w] for w in text]), 2, len(numbers))
+    after = {w: model.probabilities(np.array([numbers["b"], numbers[w]]))[1] for w in ("Francisco", "b")}
+    assert after["b"] > after["Francisco"]
+
+
+def _there(name: str) -> bool:
+    try:
+        return bool(locate(name))
+    except DataError:
+        return False
+
+
+@pytest.mark.skipif(not _there("ptb"), reason="ptb is not here: set LSTMKIT_DATA")
+def test_n_grams_of_the_penn_treebank():
+    """Published: 141.2 (T. Mikolov et al. 2011, 5-grams with modified Kneser-Ney smoothing, no cache)."""
+    tokenizer = Tokenizer.fit(read_text(locate("ptb", "ptb.train.txt")), "spaces", special=(END,))
+    assert len(tokenizer) == 10_000
+    train, test = (token_stream(read_text(locate("ptb", f"ptb.{part}.txt")), tokenizer) for part in ("train", "test"))
+    assert (len(train), len(test)) == (929_589, 82_430)
+    assert KneserNey(train, 5, 10_000).perplexity(test) == pytest.approx(141.2, abs=0.3)
+
+
+# ---- writing on ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_drawn_from():
+    logits = torch.tensor([[0.0, 3.0, 1.0, 2.0]])
+    assert torch.equal(kept_logits(logits, 1, 0, 1.0), logits)
+    assert kept_logits(logits, 1, 2, 1.0).isfinite().tolist() == [[False, True, False, True]]
+    assert kept_logits(logits, 0, 0, 1.0).isfinite().tolist() == [[False, True, False, False]]
+    assert kept_logits(logits, 1, 0, 1e-6).isfinite().tolist() == [[False, True, False, False]]
+    # The probabilities are .03, .64, .09, .24: the first two have .88 together.
+    assert kept_logits(logits, 1, 0, 0.85).isfinite().tolist() == [[False, True, False, True]]
+    assert kept_logits(logits, 1, 0, 0.9).isfinite().tolist() == [[False, True, True, True]]
+
+
+def test_samples_follow_the_probabilities():
+    logits = torch.tensor([[0.1, 0.2, 0.7]]).log()
+    told = sample(lambda ids, state: (logits, state), logits, None, 4000, seed=1)
+    shares = torch.bincount(told.ids[0], minlength=3) / 4000
+    assert shares.tolist() == pytest.approx([0.1, 0.2, 0.7], abs=0.03)
+    assert told.surprise[0, :5].tolist() == pytest.approx([-math.log([0.1, 0.2, 0.7][i]) for i in told.ids[0, :5]])
+    again = sample(lambda ids, state: (logits, state), logits, None, 4000, seed=1)
+    assert torch.equal(again.ids, told.ids)
+
+
+def test_a_seed_writes_the_same_and_another_something_else(fitted: LanguageModel):
+    one = fitted.generate("The cat", 12, temperature=1.5)
+    assert fitted.generate("The cat", 12, temperature=1.5) == one
+    assert fitted.generate("The cat", 12, temperature=1.5, seed=7) != one
+    assert len(one.tokens) == len(one.surprise) == 12
+    both = fitted.predict(["The cat", "It said"], length=12, temperature=0)
+    assert both[1] == fitted.predict(["It said"], length=12, temperature=0)[0]
+
+
+def test_it_stops_where_it_is_told_to(fitted: LanguageModel):
+    free = fitted.generate("The cat", 50, temperature=2.0)
+    stop = free.tokens[5]
+    found = fitted.generate("The cat", 50, temperature=2.0, stop=stop)
+    assert found.text == free.text[: free.text.index(stop) + len(stop)]
+    assert len(found.tokens) <= 6
+
+
+def test_unknown_words_of_a_prompt_are_named(fitted: LanguageModel):
+    found = fitted.generate("The dog and the fox sat", 3)
+    assert found.unknown == ("dog", "and", "fox")
+    assert UNKNOWN not in found.tokens
+    assert fitted.generate("", 3).prompt == ""
+
+
+@pytest.mark.parametrize(
+    "bad", [{"length": 0}, {"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}], ids=str
+)
+def test_numbers_of_writing_out_of_range(bad: dict[str, float], fitted: LanguageModel):
+    with pytest.raises(SettingError, match="length must be at least 1"):
+        fitted.generate("The", **bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "lines", "error", "says"),
+    [
+        ({}, ["one line"], DataError, "has 1 line, too few to hold some back"),
+        ({}, ["a", "b"], DataError, "has 2 lines, too few"),
+        ({"cutoffs": (3,)}, PROSE, SettingError, "give --no-tied"),
+        ({"tied": False, "cutoffs": (5, 3)}, PROSE, SettingError, "cutoffs must rise"),
+        ({"tied": False, "cutoffs": (99,)}, PROSE, SettingError, "stay below the vocabulary"),
+        ({"tied": False, "cutoffs": (3, 5), "hidden_size": 8}, PROSE, SettingError, "hidden_size of at least 16"),
+        ({"cache": 5, "seeds": 2}, PROSE, SettingError, "give --seeds 1"),
+    ],
+)
+def test_what_does_not_do(settings: dict[str, object], lines: list[str], error: type[Exception], says: str):
+    with pytest.raises(error, match=says):
+        LanguageModel(epochs=1, **{"hidden_size": 16, **settings}).fit(lines)  # type: ignore[arg-type]
+
+
+def test_a_line_without_a_model_of_it(fitted: LanguageModel):
+    with pytest.raises(DataError, match="there is no line 99: the text has 1 to 24"):
+        fitted.specimens(PROSE, line=99)
+    assert fitted.specimens(PROSE, line=2)[0].name == "the text from line 2"
+
+
+# ---- looking ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_known_of_tokens():
+    tokens = list('a ("b")\nC')
+    known = annotations(tokens)
+    assert known["in brackets"].tolist() == [0, 0, 1, 1, 1, 1, 1, 0, 0]
+    assert known["in quotes"].tolist() == [0, 0, 0, 1, 1, 0, 0, 0, 0]
+    assert known["place in line"].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 0]
+    assert known["capital"].tolist() == [0] * 8 + [1]
+    assert known["word begins"].tolist() == [1, 0, 0, 0, 1, 0, 0, 0, 1]
+
+
+def test_a_picture_of_surprise():
+    many = ["word"] * 2000
+    assert len(surprise_figure(many, [1.0] * 2000).axes[0].texts) == 40 * 17
+    figure = surprise_figure(["a", "<eos>", "b"], [0.0, 1.0, 12.0])
+    assert [t.get_text() for t in figure.axes[0].texts] == ["a", "<eos>", "b"]
