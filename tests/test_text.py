@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import math
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from lstmkit import LSTM
 from lstmkit.baselines.ngram import KneserNey
 from lstmkit.data import text as text_module
 from lstmkit.data.catalog import locate
-from lstmkit.data.stream import StreamLoader, token_stream
+from lstmkit.data.stream import StreamLoader, token_counts, token_stream
 from lstmkit.data.text import read_text
 from lstmkit.data.tokens import END, UNKNOWN, Tokenizer
 from lstmkit.decode import kept_logits, sample
@@ -44,7 +46,7 @@ PROSE = ["The cat sat on the mat.", 'It said "purr" (twice).', "Then it slept.",
 
 def test_a_file_is_read_line_by_line(tmp_path: Path):
     """Plain or gzipped, with either end of line, the last with or without one; parts know their lines."""
-    content = "one\r\ntwo\n\nfour".encode()
+    content = b"one\r\ntwo\n\nfour"
     (tmp_path / "a.txt").write_bytes(content)
     (tmp_path / "b.gz").write_bytes(gzip.compress(content))
     for name in ("a.txt", "b.gz"):
@@ -151,6 +153,25 @@ def test_a_stream_is_the_whole_text():
     assert ids.dtype == np.uint16
 
 
+def test_a_stream_is_not_held_in_memory(tmp_path: Path):
+    """Neither the text nor its tokens: of 4 MB of words less than a megabyte at a time."""
+    rng = np.random.default_rng(0)
+    with (tmp_path / "large.txt").open("w") as file:
+        for _ in range(20_000):
+            file.write(" ".join(map(str, rng.integers(100, 1000, 50))) + "\n")
+    tokenizer = Tokenizer.fit([str(i) for i in range(100, 1000)], "spaces", special=(END,))
+    text = read_text(tmp_path / "large.txt")
+    tracemalloc.start()
+    ids = token_stream(text, tokenizer)
+    counts = token_counts(ids, len(tokenizer))
+    batches = list(itertools.islice(StreamLoader(ids, 20, 35, seed=0).epoch(), 3))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(ids) == 20_000 * 51 == counts.sum()
+    assert len(batches) == 3
+    assert peak < 1.5e6
+
+
 @given(st.integers(2, 200), st.integers(1, 9), st.integers(1, 12), st.integers(0, 3))
 def test_unshuffled_windows_cover_the_stream(n: int, rows: int, window: int, number: int):
     """Each row is its own stretch, each window goes on where the one before ended, targets are one ahead."""
@@ -173,7 +194,7 @@ def test_shuffled_windows_are_cut_elsewhere_in_every_epoch(n: int, rows: int, wi
     assert len(batches) == len(loader)
     assert not batches[0].continues
     assert all(1 <= b.inputs.shape[1] <= window for b in batches)
-    for before, after in zip(batches, batches[1:], strict=False):
+    for before, after in itertools.pairwise(batches):
         assert after.continues == (after.inputs[0, 0] == before.inputs[0, -1] + 1)
     again = list(StreamLoader(np.arange(n), rows, window, seed=1, n_batches=some).epoch(number))
     assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(batches, again, strict=True))
@@ -417,7 +438,8 @@ def test_n_gram_probabilities_add_up(ids: list[int], order: int, context: list[i
 
 def test_n_grams_count_in_how_many_contexts():
     """'Francisco' is frequent but follows 'San' alone: after a new word it is less likely than what follows many."""
-    text = "San Francisco . a b . c b . d b . San Francisco . San Francisco .".split()
+    line = "San Francisco . a b . c b . d b . San Francisco . San Francisco ."
+    text = line.split()
     numbers = {w: i for i, w in enumerate(dict.fromkeys(text))}
     assert Counter(text)["Francisco"] >= Counter(text)["b"]
     model = KneserNey(np.array([numbers[w] for w in text]), 2, len(numbers))
@@ -434,7 +456,7 @@ def _there(name: str) -> bool:
 
 @pytest.mark.skipif(not _there("ptb"), reason="ptb is not here: set LSTMKIT_DATA")
 def test_n_grams_of_the_penn_treebank():
-    """Published: 141.2 (T. Mikolov et al. 2011, 5-grams with modified Kneser-Ney smoothing, no cache)."""
+    """Published: 141.2 (T. Mikolov and G. Zweig 2012: 5-grams with modified Kneser-Ney smoothing, no cache)."""
     tokenizer = Tokenizer.fit(read_text(locate("ptb", "ptb.train.txt")), "spaces", special=(END,))
     assert len(tokenizer) == 10_000
     train, test = (token_stream(read_text(locate("ptb", f"ptb.{part}.txt")), tokenizer) for part in ("train", "test"))

@@ -70,8 +70,8 @@ def _catalog() -> dict[str, Entry]:
 def names() -> list[str]:
     """The names of all sets.
 
-    >>> names()
-    ['m4_hourly', 'ett', 'exchange_rate', 'classic_series', 'jsb_chorales', 'tinyshakespeare', 'mnist']
+    >>> "tinyshakespeare" in names()
+    True
     """
     return list(_catalog())
 

@@ -14,6 +14,7 @@ from lstmkit.data.tokens import Tokenizer
 from lstmkit.progress import Progress
 
 _TOLD_EVERY = 1000  # lines
+_COUNTED_AT_ONCE = 100_000  # tokens
 
 
 def token_stream(text: Text, tokenizer: Tokenizer, progress: Progress | None = None) -> np.ndarray:
@@ -31,6 +32,14 @@ def token_stream(text: Text, tokenizer: Tokenizer, progress: Progress | None = N
                     task.update(done)
         file.flush()
         return np.memmap(file, dtype, mode="r", shape=(count,)) if count else np.zeros(0, dtype)
+
+
+def token_counts(ids: np.ndarray, vocabulary: int) -> np.ndarray:
+    """``(V,)``: how often each token occurs in a stream, of which some is read at a time."""
+    counts = np.zeros(vocabulary, np.int64)
+    for start in range(0, len(ids), _COUNTED_AT_ONCE):
+        counts += np.bincount(ids[start : start + _COUNTED_AT_ONCE], minlength=vocabulary)
+    return counts
 
 
 class StreamLoader:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from lstmkit.baselines.ngram import KneserNey
 from lstmkit.data.batch import Batch, Batches, Loader, beside
-from lstmkit.data.stream import StreamLoader, token_stream
+from lstmkit.data.stream import StreamLoader, token_counts, token_stream
 from lstmkit.data.text import Text, read_text
 from lstmkit.data.tokens import END, KINDS, UNKNOWN, Tokenizer
 from lstmkit.decode import sample
@@ -34,6 +34,7 @@ from lstmkit.report import Section
 from lstmkit.settings import setting, settings_class
 
 _LOOKED_AT, _MOST_LOOKS = 200, 8  # tokens of a sequence that is looked at, and sequences
+_MOST_COUNTED = 5_000_000  # tokens whose n-grams are counted: they are held in memory
 
 
 class Stream(NamedTuple):
@@ -167,7 +168,7 @@ class LanguageModel(Job):
             count=len(train),
         )
         self._trained_on, self._learnt = train, self._stream(train)
-        self._counts = np.bincount(self._learnt.ids, minlength=self._size)
+        self._counts = token_counts(self._learnt.ids, self._size)
         if self.cutoffs and not (sorted(set(self.cutoffs)) == list(self.cutoffs) and self.cutoffs[-1] < self._size):
             raise SettingError(f"cutoffs must rise and stay below the vocabulary's {self._size} tokens")
 
@@ -391,8 +392,9 @@ class LanguageModel(Job):
         told = {"single tokens": -np.log(single[ids[1:]])}
         if self._learnt is not None:
             order = self.ngram or (7 if self.tokens == "chars" else 5)
-            counted = KneserNey(self._after_a_line(self._learnt.ids), order, self._size)
-            told = {f"Kneser-Ney, {order}-grams": -np.log(counted.probabilities(ids)[1:]), **told}
+            counted = KneserNey(self._after_a_line(self._learnt.ids[-_MOST_COUNTED:]), order, self._size)
+            of_some = f" of the last {_MOST_COUNTED:,} tokens" if len(self._learnt.ids) > _MOST_COUNTED else ""
+            told = {f"Kneser-Ney, {order}-grams{of_some}": -np.log(counted.probabilities(ids)[1:]), **told}
         return told
 
     def sections(self, examples: Text) -> list[Section]:
