@@ -144,8 +144,7 @@ class _Training:
         self.model, self.loader, self.valid, self.settings, self.folder = model, loader, valid, settings, folder
         model.to(settings.device)
         self.averaged = copy.deepcopy(model).requires_grad_(False) if settings.averages else model
-        kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.SGD
-        self.optimizer = kind(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+        self.optimizer = optimizer_for(model, settings)
         self.epoch = 0
         self.history = History()
         self.best: dict[str, Tensor] | None = None
@@ -285,6 +284,12 @@ class _Training:
             self.history.best_epoch = best_epoch
             self.history.best_loss = rows[best_epoch - 1].get("valid_loss", -math.inf)
             self.best = parts["best"]
+
+
+def optimizer_for(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    """The one that the settings ask for; fused, that is one pass over the weights in place of ten."""
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.SGD
+    return kind(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
 
 
 def learning_rate(settings: TrainSettings, step: int, total: int) -> float:
