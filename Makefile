@@ -62,6 +62,7 @@ lint: $(READY)
 bench: $(READY)
 	@$(BIN)/python $(PIP) install --constraint constraints.txt onnx onnxruntime
 	@$(BIN)/python benchmarks/run.py $(BENCH)
+	@$(BIN)/python benchmarks/text.py
 
 readme: $(READY)
 	@$(BIN)/python docs/results_table.py

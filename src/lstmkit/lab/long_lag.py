@@ -253,8 +253,8 @@ def _over_lengths(rows: pd.DataFrame, settings: LongLagSettings, published: Sequ
     for ax in (left, right):
         tidy(ax)
         ax.set_xlabel("T, steps", fontsize=SMALL)
-        ax.set_xticks(sorted(set(rows["length"])))
-    right.set_xlim(left.get_xlim())
+        ax.set_xticks(sorted({*rows["length"], *(p["length"] for p in published)}))
+    left.set_xlim(right.get_xlim())
     legend(drawn, handles)
     return drawn
 
