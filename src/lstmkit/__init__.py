@@ -14,6 +14,7 @@ from lstmkit.stream import Stream
 if TYPE_CHECKING:
     from lstmkit.jobs import load
     from lstmkit.jobs.forecast import Forecaster
+    from lstmkit.jobs.language_model import LanguageModel
 
 __version__ = "0.1.0"
 
@@ -24,6 +25,7 @@ __all__ = [
     "BackendReport",
     "BackendUnavailable",
     "Forecaster",
+    "LanguageModel",
     "Stream",
     "Trace",
     "UserError",
@@ -33,7 +35,13 @@ __all__ = [
 ]
 
 #: Jobs need their field's libraries, the layers do not: these names are imported when they are first used.
-_LATER = {"Forecaster": "lstmkit.jobs.forecast", "load": "lstmkit.jobs"}
+_LATER = {
+    "Forecaster": "lstmkit.jobs.forecast",
+    "LanguageModel": "lstmkit.jobs.language_model",
+    "load": "lstmkit.jobs",
+}
+#: What pip installs for them, where it is not the series' libraries.
+_EXTRAS = {"LanguageModel": "text"}
 
 
 def __getattr__(name: str) -> Any:
@@ -42,4 +50,5 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(importlib.import_module(_LATER[name]), name)
     except ModuleNotFoundError as err:
-        raise ModuleNotFoundError(f"lstmkit.{name} needs {err.name}: pip install 'lstmkit[series]'") from err
+        extra = _EXTRAS.get(name, "series")
+        raise ModuleNotFoundError(f"lstmkit.{name} needs {err.name}: pip install 'lstmkit[{extra}]'") from err
