@@ -58,6 +58,13 @@ def _lines(seed: int, n: int = 40) -> list[str]:
     return [" ".join(rng.choice(["the", "cat", "sat", "on", "a", "mat"], 6)) for _ in range(n)]
 
 
+def _sentences(seed: int, n: int = 40) -> list[tuple[list[str], list[str]]]:
+    rng = np.random.default_rng(seed)
+    kinds = {"D": ["the", "a"], "N": ["cat", "mat"], "V": ["sat", "is"]}
+    tags = [[str(tag) for tag in rng.choice(list(kinds), int(rng.integers(1, 6)))] for _ in range(n)]
+    return [([str(rng.choice(kinds[tag])) for tag in some], some) for some in tags]
+
+
 CASES = {
     "forecast": Case(
         settings={"horizon": 3, "test_windows": 1, "samples": 10},
@@ -65,6 +72,13 @@ CASES = {
         other=lambda: _series(1),
         bad=lambda: _series(0).assign(y=float("nan")),
         options=({"method": "recursive"}, {"past": ("x",), "calendar": False}),
+    ),
+    "tagger": Case(
+        settings={"letter_size": 4, "word_size": 3},
+        data=lambda: _sentences(0),
+        other=lambda: _sentences(1),
+        bad=lambda: [(["the", "cat"], ["D"])],
+        options=({"crf": True}, {"letter_size": 0, "bidirectional": False}),
     ),
     "language_model": Case(
         settings={"window": 5, "batch_size": 4},

@@ -63,7 +63,7 @@ class Evaluation:
         """The first score of the table in a sentence: this model's, and the best baseline's."""
         score, way = next(iter(self.best.items()))
         (ours, value), *others = self.table[["model", score]].itertuples(index=False)
-        said = f"{score} of {ours} on the held-out test: {number(value)}."
+        said = f"{score[:1].upper()}{score[1:]} of {ours} on the held-out test: {number(value)}."
         known = [(name, v) for name, v in others if pd.notna(v)]
         if not known or pd.isna(value):
             return said

@@ -110,7 +110,7 @@ class LanguageModel(Job):
     slowness: float = setting("penalty on the change of the features from step to step (TAR)", default=0.0, low=0)
     window: int = setting("steps through which gradients flow back", default=35, low=1)
     batch_size: int = setting("streams side by side", default=20, low=1)
-    lr: float = setting("peak learning rate", default=2e-3, low=0)
+    lr: float = setting("peak learning rate", default=5e-3, low=0)
     clip: float = setting("largest norm of the gradient; 0 for no clipping", default=0.5, low=0)
     average: float = setting(
         "decay of the moving average of weights that is kept; 0 for none", default=0.999, low=0, high=1
@@ -428,7 +428,7 @@ class LanguageModel(Job):
 
     def _surprised(self) -> Section:
         assert self.evaluation is not None
-        details = self.evaluation.details.head(80)
+        details = self.evaluation.details.head(300)
         tokens = [shown(t) for t in details["token"]]
         bits = (details.iloc[:, 1] / math.log(2)).tolist()
         return Section(

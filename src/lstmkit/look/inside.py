@@ -175,13 +175,16 @@ def run(model: nn.Module, specimen: Specimen) -> Tensor:
 
 
 def recurrent_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """The recurrent layers of a model by name.
+    """The recurrent layers of a model by name, but for those in a part that says ``reads_aside = True``.
 
     Raises:
         UserError: There is none.
     """
+    aside = {inner for m in model.modules() if getattr(m, "reads_aside", False) for inner in m.modules()}
     found: dict[str, nn.Module] = {
-        name or type(m).__name__: m for name, m in model.named_modules() if isinstance(m, (RecurrentLayer, nn.RNNBase))
+        name or type(m).__name__: m
+        for name, m in model.named_modules()
+        if isinstance(m, (RecurrentLayer, nn.RNNBase)) and m not in aside
     }
     if not found:
         raise UserError(f"{type(model).__name__} has no recurrent layer (LSTM, GRU or RNN) to look into")

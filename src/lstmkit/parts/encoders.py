@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lstmkit.layers import LSTM
 from lstmkit.parts.dropout import variational_dropout
 
 
@@ -61,4 +63,39 @@ class TokenEncoder(nn.Module):
         if self.training and self.word_dropout:
             kept = F.dropout(vectors.new_ones(self.embedding.num_embeddings), self.word_dropout)
             vectors = vectors * kept[ids].unsqueeze(-1)
+        return variational_dropout(vectors, self.dropout, self.training)
+
+
+class WordEncoder(nn.Module):
+    """A vector for each word: its own, and one that its letters spell, read both ways by a small LSTM.
+
+    Lample et al. 2016, "Neural Architectures for Named Entity Recognition", section 4.1: a word that was never seen
+    still has its letters.
+
+    Args:
+        vocabulary: How many words.
+        letters: How many letters; 0 is none.
+        word_size: Width of a word's own vector.
+        letter_size: Width of what its letters spell, a multiple of 2; 0 to leave the letters out.
+        dropout: In training, the share of the output's features that are hidden, the same at all steps.
+    """
+
+    reads_aside = True  # whoever looks inside a model wants what reads the sentence, not what reads each word's letters
+
+    def __init__(self, vocabulary: int, letters: int, word_size: int, letter_size: int, dropout: float) -> None:
+        super().__init__()
+        self.words = TokenEncoder(vocabulary, word_size)
+        self.letters, self.spelling = None, None
+        if letter_size:
+            self.letters = TokenEncoder(letters, letter_size, padding=0)
+            self.spelling = LSTM(letter_size, letter_size // 2, batch_first=True, bidirectional=True)
+        self.output_size, self.dropout = word_size + letter_size, dropout
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """``(B, T, 1 + C)``, the word's number and its letters', to ``(B, T, output_size)``."""
+        vectors = self.words(inputs[..., 0])
+        if self.letters is not None and self.spelling is not None:
+            letters = inputs[..., 1:].flatten(0, 1)
+            _, (last, _) = self.spelling(self.letters(letters), lengths=(letters > 0).sum(1))
+            vectors = torch.cat([vectors, last.transpose(0, 1).flatten(1).unflatten(0, inputs.shape[:2])], -1)
         return variational_dropout(vectors, self.dropout, self.training)

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.distributions import NegativeBinomial, Normal, StudentT
 
 from lstmkit.data.batch import Batch
+from lstmkit.parts.crf import CRF
 from lstmkit.parts.cross_entropy import linear_cross_entropy
+from lstmkit.parts.dropout import variational_dropout
 
 
 class QuantileHead(nn.Module):
@@ -165,6 +167,42 @@ class LabelsHead(nn.Module):
             return each.mean()
         steps = torch.arange(each.shape[1], device=each.device) < batch.lengths.to(each.device)[:, None]
         return (each * steps).sum() / steps.sum().clamp(min=1)
+
+
+class TagHead(nn.Module):
+    """A tag for every step.
+
+    Args:
+        input_size: Width of the trunk's features, ``P``.
+        tags: How many there are, ``K``.
+        crf: Whether tags hang on their neighbours.
+        dropout: In training, the share of the features that are hidden, the same at all steps.
+    """
+
+    def __init__(self, input_size: int, tags: int, crf: bool = False, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.output_size, self.dropout = tags, dropout
+        self.linear = nn.Linear(input_size, tags)
+        self.crf = CRF(tags) if crf else None
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(B, S, P) -> (B, S, K)``: logits; with a CRF its emissions."""
+        return self.linear(variational_dropout(features, self.dropout, self.training))
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Mean over all steps against ``batch.targets (B, S)``, -1 not scored (a CRF scores whole sequences)."""
+        assert batch.targets is not None
+        if self.crf is None:
+            return F.cross_entropy(outputs.flatten(0, 1), batch.targets.flatten(), ignore_index=-1)
+        assert batch.lengths is not None
+        return self.crf.loss(outputs, batch.targets, batch.lengths)
+
+    def answer(self, outputs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The tags of each sequence, ``(T_b,)``, and the probability of every tag at every step, ``(B, S, K)``."""
+        if self.crf is not None:
+            return self.crf.decode(outputs, lengths), self.crf.marginals(outputs, lengths)
+        best = outputs.argmax(-1)
+        return [row[:n] for row, n in zip(best, lengths.tolist(), strict=True)], outputs.softmax(-1)
 
 
 class TokenHead(nn.Module):
