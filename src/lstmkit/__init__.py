@@ -13,6 +13,7 @@ from lstmkit.stream import Stream
 
 if TYPE_CHECKING:
     from lstmkit.jobs import load
+    from lstmkit.jobs.classifier import Classifier
     from lstmkit.jobs.forecast import Forecaster
 
 __version__ = "0.1.0"
@@ -23,6 +24,7 @@ __all__ = [
     "RNN",
     "BackendReport",
     "BackendUnavailable",
+    "Classifier",
     "Forecaster",
     "Stream",
     "Trace",
@@ -33,7 +35,11 @@ __all__ = [
 ]
 
 #: Jobs need their field's libraries, the layers do not: these names are imported when they are first used.
-_LATER = {"Forecaster": "lstmkit.jobs.forecast", "load": "lstmkit.jobs"}
+_LATER = {
+    "Classifier": "lstmkit.jobs.classifier",
+    "Forecaster": "lstmkit.jobs.forecast",
+    "load": "lstmkit.jobs",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -42,4 +48,5 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(importlib.import_module(_LATER[name]), name)
     except ModuleNotFoundError as err:
-        raise ModuleNotFoundError(f"lstmkit.{name} needs {err.name}: pip install 'lstmkit[series]'") from err
+        extra = "text" if name == "Classifier" else "series"
+        raise ModuleNotFoundError(f"lstmkit.{name} needs {err.name}: pip install 'lstmkit[{extra}]'") from err

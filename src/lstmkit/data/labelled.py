@@ -79,6 +79,11 @@ class Labelled:
                 raise DataError(f"{self.name}: example {self.ids[i]} has no label: give it one, or leave it out")
         return [labels for labels in self.labels if labels is not None]
 
+    def check_not_blank(self) -> None:
+        """Raise DataError where there is no text to learn from."""
+        if self.kind == "text" and not any(text.strip() for text in self.inputs):
+            raise DataError(f"{self.name}: every text is empty: name the column of the texts with --text-col")
+
     def digest(self) -> str:
         """A fingerprint of inputs and labels."""
         found = hashlib.sha256()
@@ -111,8 +116,6 @@ def read_labelled(data: object, columns: Columns) -> Labelled:
         found = _from_lists(data, columns.separator)
     if not len(found):
         raise DataError(f"{found.name} has no examples")
-    if found.kind == "text" and not any(text.strip() for text in found.inputs):
-        raise DataError(f"{found.name}: every text is empty: name the column of the texts with --text-col")
     return found
 
 

@@ -122,6 +122,9 @@ class Classifier(Job):
 
     def split(self, examples: Labelled, validation: Labelled | None) -> Parts:
         """Training, validation and test at random, every class in proportion."""
+        for given in (examples, validation):
+            if given is not None:
+                given.check_not_blank()
         labels = examples.known_labels()
         classes = {label for of_one in labels for label in of_one}
         if len(classes) < (1 if self.several else 2):

@@ -35,7 +35,7 @@ class MeanPool(nn.Module):
     def forward(self, steps: Tensor, lengths: Tensor | None = None) -> Tensor:
         """``(B, T, P) -> (B, P)``."""
         inside = within(steps, lengths).unsqueeze(2)
-        return (steps * inside).sum(1) / inside.sum(1)
+        return steps.masked_fill(~inside, 0.0).sum(1) / inside.sum(1)
 
 
 class MaxPool(nn.Module):
@@ -66,8 +66,8 @@ class AttentionPool(nn.Module):
     def forward(self, steps: Tensor, lengths: Tensor | None = None) -> Tensor:
         """``(B, T, P) -> (B, P)``."""
         weights = self.weights(steps, lengths).unsqueeze(1)
-        # Past the end a weight is 0, but 0 times infinity is not.
-        return (weights @ (steps * within(steps, lengths).unsqueeze(2)))[:, 0]
+        # Past the end a weight is 0, but 0 times what is no number is not.
+        return (weights @ steps.masked_fill(~within(steps, lengths).unsqueeze(2), 0.0))[:, 0]
 
 
 def build_pool(kind: str, size: int, directions: int) -> nn.Module:
