@@ -346,7 +346,11 @@ def test_every_text_has_a_step(tokens: str):
     front = _texts(tokens=tokens)
     encoded = front.encode(["", "the cat", "\n"])
     assert [len(one) > 0 for one in encoded] == [True] * 3
-    assert all(len(front.steps(one)) == len(one) for one in encoded)
+    for text, ids in zip(
+        ("", "the cat", "a Cat and a café!"), front.encode(["", "the cat", "a Cat and a café!"]), strict=True
+    ):
+        assert len(front.steps(text)) == len(ids)
+    assert "Cat" in "".join(front.steps("a Cat"))
     assert len(front.without(encoded[0], 0, 1)) == 1
     assert front.without(encoded[1], 0, 1).tolist() == encoded[1][1:].tolist()
 
@@ -415,8 +419,8 @@ def test_the_words_that_decided(ordered: Classifier):
     text = "it sun and then was moon so"
     (stated,) = ordered.predict([text])[["p_moon", "p_sun"]].to_numpy()
     assert stated[1] > 0.9
-    encoded, changes = ordered.decided(text, 1)
-    tokens = ordered.front.steps(encoded)
+    tokens, changes = ordered.decided(text, "sun")
+    assert tokens == text.split()
     assert {tokens[i] for i in np.argsort(-np.abs(changes))[:2]} <= {"sun", "moon"}
     for i, word in enumerate(text.split()):
         without = " ".join(w for k, w in enumerate(text.split()) if k != i)
@@ -425,8 +429,8 @@ def test_the_words_that_decided(ordered: Classifier):
 
 
 def test_a_long_example_is_erased_in_pieces(ordered: Classifier):
-    _, changes = ordered.decided("sun " * 450, 1)
-    assert len(changes) == 450
+    words, changes = ordered.decided("sun " * 450, "sun")
+    assert len(words) == len(changes) == 450
     assert len(np.unique(changes)) <= 150
 
 
@@ -466,6 +470,8 @@ def test_a_label_that_training_has_not_seen(ordered: Classifier):
 def test_another_kind_of_data(ordered: Classifier):
     with pytest.raises(DataError, match="the data has numbers, but this model reads text"):
         ordered.predict([[1.0, 2.0]])
+    with pytest.raises(DataError, match="there is no label 'stars': the model knows moon, sun"):
+        ordered.decided("sun", "stars")
     with pytest.raises(DataError, match="there is no example 9: the data has 1 to 2"):
         ordered.specimens(["sun", "moon"], example=9)
 

@@ -31,8 +31,8 @@ class Front(Protocol):
         """From a batch of encoded examples to ``(B, T, width)``: the encoder, and ``width``."""
         ...
 
-    def steps(self, encoded: np.ndarray) -> list[str]:
-        """What stands at each step, for pictures."""
+    def steps(self, example: Any) -> list[str]:
+        """What stands at each step of an example as it was given, for pictures."""
         ...
 
     def without(self, encoded: np.ndarray, start: int, end: int) -> np.ndarray:

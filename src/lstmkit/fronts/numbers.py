@@ -47,8 +47,8 @@ class NumberFront:
     def build(self) -> tuple[nn.Module, int]:
         return nn.Identity(), len(self._mean)
 
-    def steps(self, encoded: np.ndarray) -> list[str]:
-        return [str(step) for step in range(1, len(encoded) + 1)]
+    def steps(self, example: np.ndarray) -> list[str]:
+        return [str(step) for step in range(1, len(example) + 1)]
 
     def without(self, encoded: np.ndarray, start: int, end: int) -> np.ndarray:
         """The steps at the training part's mean, which is 0."""

@@ -66,8 +66,9 @@ class TextFront:
     def build(self) -> tuple[nn.Module, int]:
         return TokenEncoder(len(self.tokenizer), self.width, self.word_dropout, self.dropout), self.width
 
-    def steps(self, encoded: np.ndarray) -> list[str]:
-        return self.tokenizer.tokens(encoded.tolist())
+    def steps(self, example: str) -> list[str]:
+        """The words as the text has them, be they known or not."""
+        return self.tokenizer.pieces(example)[: self.longest or None] or [""]
 
     def without(self, encoded: np.ndarray, start: int, end: int) -> np.ndarray:
         """The tokens left out; an unknown one where none is left."""

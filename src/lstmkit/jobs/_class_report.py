@@ -9,6 +9,7 @@ import pandas as pd
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from lstmkit.calibrate import reliability, statements
+from lstmkit.jobs._text_look import shown as shown_token
 from lstmkit.look.classes import confusion_figure, decided_steps, decided_text, reliability_figure
 from lstmkit.look.drawing import shown
 from lstmkit.report import Section
@@ -114,9 +115,9 @@ def decided_figure(job: Classifier, example: str | np.ndarray, stated: np.ndarra
     """What decided one answer."""
     which = int(stated.argmax())
     title = f"{job.classes[which]}: {stated[which]:.2f}"
-    encoded, changes = job.decided(example, which)
+    steps, changes = job.decided(example, job.classes[which])
     if isinstance(example, str):
-        return decided_text([shown(token) or "␣" for token in job.front.steps(encoded)], changes.tolist(), title)
+        return decided_text([shown_token(token) for token in steps], changes.tolist(), title)
     return decided_steps(example, changes.tolist(), title)
 
 

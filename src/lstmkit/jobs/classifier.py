@@ -289,14 +289,26 @@ class Classifier(Job):
         stated = answer[[f"p_{name}" for name in self._classes]].to_numpy()[0]
         return class_report.decided_figure(self, examples.inputs[0], stated)
 
-    def decided(self, example: str | np.ndarray, which: int) -> tuple[np.ndarray, np.ndarray]:
-        """What decided an answer: by how much the probability of class ``which`` falls as each step is erased.
+    def decided(self, example: str | np.ndarray, label: str) -> tuple[list[str], np.ndarray]:
+        """What decided an answer: by how much the probability of a label falls as each step is erased.
 
         Of a long example several steps are erased together, and share the change.
 
+        Args:
+            example: One text, or one sequence ``(T, F)``.
+            label: One of :attr:`classes`.
+
         Returns:
-            The encoded example, and ``(T,)`` changes.
+            What stands at each step, and ``(T,)`` changes.
+
+        Raises:
+            DataError: There is no such label.
         """
+        self.model  # noqa: B018
+        if label not in self._classes:
+            raise DataError(f"there is no label {label!r}: the model knows {listing(self._classes)}")
+        example = self.read([example]).inputs[0]
+        which = self._classes.index(label)
         (encoded,) = self.front.encode([example])
         every = -(-len(encoded) // _PIECES)
         starts = range(0, len(encoded), every)
@@ -306,7 +318,7 @@ class Classifier(Job):
         for start, now in zip(starts, without, strict=True):
             piece = changes[start : start + every]
             piece[:] = (whole - now) / len(piece)
-        return encoded, changes
+        return self.front.steps(example), changes
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 
@@ -375,7 +387,7 @@ class Classifier(Job):
 
     def _specimen(self, example: str | np.ndarray, name: str) -> Specimen:
         (encoded,) = self.front.encode([example])
-        labels = self.front.steps(encoded)
+        labels = self.front.steps(example)
         is_text = isinstance(example, str)
         inputs = torch.from_numpy(encoded)[None].to(next(self.network.parameters()).device)
         with torch.no_grad():

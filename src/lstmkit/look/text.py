@@ -50,6 +50,7 @@ def surprise_figure(tokens: Sequence[str], bits: Sequence[float], label: str = "
 def laid_out(tokens: Sequence[str]) -> tuple[list[tuple[int, int]], int]:
     """Line and column of each token, as far as they fit; and how many lines there are."""
     places: list[tuple[int, int]] = []
+    gap = sum(map(len, tokens)) > 1.5 * len(tokens)  # characters stand close
     line = column = 0
     for token in tokens:
         wide = len(token)
@@ -58,7 +59,7 @@ def laid_out(tokens: Sequence[str]) -> tuple[list[tuple[int, int]], int]:
         if line == _MOST_LINES:
             break
         places.append((line, column))
-        column += wide + (0 if wide == 1 else 1)
+        column += wide + gap
         if token in ("<eos>", "⏎"):
             line, column = line + 1, 0
     return places, (places[-1][0] + 1 if places else 1)
