@@ -293,6 +293,7 @@ def test_files_that_do_not_do(name: str, content: str, says: str, tmp_path: Path
     ("data", "says"),
     [
         (3, "give a path, a frame, or"),
+        ((["a"], 3), "give a path, a frame, or .* not int"),
         (([], []), "has no examples"),
         ((["a"], ["x", "y"]), "there are 1 inputs and 2 labels"),
         ((["a", [1.0]], None), "some of the inputs are texts"),

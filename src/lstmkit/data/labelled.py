@@ -184,8 +184,9 @@ def _from_lists(data: object, separator: str) -> Labelled:
         inputs, labels = data
     else:
         inputs, labels = data, None
-    if not isinstance(inputs, (Sequence, np.ndarray)):
-        raise DataError(f"give a path, a frame, or (inputs, labels), not {type(inputs).__name__}")
+    for given in (inputs, () if labels is None else labels):
+        if not isinstance(given, (Sequence, np.ndarray, pd.Series)):
+            raise DataError(f"give a path, a frame, or (inputs, labels), not {type(given).__name__}")
     found = [_checked(one, number) for number, one in enumerate(inputs, 1)]
     if len({isinstance(one, str) for one in found}) > 1:
         raise DataError("some of the inputs are texts and some are not: give one kind")
