@@ -180,10 +180,10 @@ def _plain(value: Any) -> str:
 
 
 def _from_lists(data: object, separator: str) -> Labelled:
-    if isinstance(data, tuple) and len(data) == 2 and not isinstance(data[0], str):
-        inputs, labels = data
-    else:
-        inputs, labels = data, None
+    inputs: Any
+    labels: Any
+    pair = isinstance(data, tuple) and len(data) == 2 and not isinstance(data[0], str)
+    inputs, labels = data if pair else (data, None)
     for given in (inputs, () if labels is None else labels):
         if not isinstance(given, (Sequence, np.ndarray, pd.Series)):
             raise DataError(f"give a path, a frame, or (inputs, labels), not {type(given).__name__}")
@@ -192,7 +192,7 @@ def _from_lists(data: object, separator: str) -> Labelled:
         raise DataError("some of the inputs are texts and some are not: give one kind")
     of_each: list[Labels | None] = [None] * len(found)
     if labels is not None:
-        of_each = [_labels(label, separator) for label in labels]  # type: ignore[union-attr]
+        of_each = [_labels(label, separator) for label in labels]
     if len(of_each) != len(found):
         raise DataError(f"there are {len(found)} inputs and {len(of_each)} labels: give one of each")
     return Labelled(found, of_each, [str(i) for i in range(1, len(found) + 1)], "the data")
