@@ -179,7 +179,7 @@ def _plain(value: Any) -> str:
 # ---- lists ---------------------------------------------------------------------------------------------------------
 
 
-def _from_lists(data: object, separator: str) -> Labelled:
+def _from_lists(data: Any, separator: str) -> Labelled:
     inputs: Any
     labels: Any
     pair = isinstance(data, tuple) and len(data) == 2 and not isinstance(data[0], str)
