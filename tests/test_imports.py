@@ -30,6 +30,7 @@ ALLOWED = {
     "baselines": BASE,
     "checkpoint": BASE,
     "parts": {"data", "layers", "recurrent"},
+    "fronts": {*BASE, "data", "parts"},
     "model": {"data", "parts", "recurrent"},
     "train": {*BASE, "checkpoint", "data", "model"},
     "predict": {*BASE, "data", "model"},
@@ -37,8 +38,8 @@ ALLOWED = {
     "report": {*BASE, "checkpoint"},
     "look": {*BASE, "cells", "layers", "recurrent", "report"},
     "jobs": {
-        *BASE, "baselines", "calibrate", "checkpoint", "data", "decode", "look", "metrics", "model", "parts", "predict",
-        "recurrent", "report", "run", "settings", "train", "",
+        *BASE, "baselines", "calibrate", "checkpoint", "data", "decode", "fronts", "look", "metrics", "model", "parts",
+        "predict", "recurrent", "report", "run", "settings", "train", "",
     },
     "recipes": {*BASE, "baselines", "checkpoint", "data", "jobs", "report", "results", "settings"},
     "results": {""},

@@ -65,7 +65,23 @@ def _sentences(seed: int, n: int = 40) -> list[tuple[list[str], list[str]]]:
     return [([str(rng.choice(kinds[tag])) for tag in some], some) for some in tags]
 
 
+def _labelled(seed: int, n: int = 40) -> tuple[list[str], list[str]]:
+    texts = _lines(seed, n)
+    return texts, ["cat" if "cat" in text else "none" for text in texts]
+
+
 CASES = {
+    "classifier": Case(
+        settings={},
+        data=lambda: _labelled(0),
+        other=lambda: _labelled(1),
+        bad=lambda: (["", " "], ["a", "b"]),
+        options=(
+            {"pool": "attention", "tokens": "bpe", "vocabulary": 270, "class_weights": "balanced"},
+            {"pool": "last", "bidirectional": False, "embed_size": 3, "longest": 4},
+            {"pool": "mean", "label_sep": "|", "threshold": 0.3, "class_weights": "balanced"},
+        ),
+    ),
     "forecast": Case(
         settings={"horizon": 3, "test_windows": 1, "samples": 10},
         data=lambda: _series(0),

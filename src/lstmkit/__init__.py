@@ -13,8 +13,10 @@ from lstmkit.stream import Stream
 
 if TYPE_CHECKING:
     from lstmkit.jobs import load
+    from lstmkit.jobs.classifier import Classifier
     from lstmkit.jobs.forecast import Forecaster
     from lstmkit.jobs.language_model import LanguageModel
+    from lstmkit.jobs.tagger import Tagger
 
 __version__ = "0.1.0"
 
@@ -24,9 +26,11 @@ __all__ = [
     "RNN",
     "BackendReport",
     "BackendUnavailable",
+    "Classifier",
     "Forecaster",
     "LanguageModel",
     "Stream",
+    "Tagger",
     "Trace",
     "UserError",
     "__version__",
@@ -36,12 +40,14 @@ __all__ = [
 
 #: Jobs need their field's libraries, the layers do not: these names are imported when they are first used.
 _LATER = {
+    "Classifier": "lstmkit.jobs.classifier",
     "Forecaster": "lstmkit.jobs.forecast",
     "LanguageModel": "lstmkit.jobs.language_model",
+    "Tagger": "lstmkit.jobs.tagger",
     "load": "lstmkit.jobs",
 }
 #: What pip installs for them, where it is not the series' libraries.
-_EXTRAS = {"LanguageModel": "text"}
+_EXTRAS = {"Classifier": "text", "LanguageModel": "text", "Tagger": "text"}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, log_softmax, softmax
 
 FEWEST = 50  #: Scores that one horizon step needs for a width of its own; with fewer, all steps share one.
 
@@ -38,3 +42,79 @@ def conformal_widths(y: np.ndarray, low: np.ndarray, high: np.ndarray, coverage:
             rank = np.ceil(np.round((len(seen) + 1) * coverage, 9)).astype(int)
             widths[h] = seen[np.minimum(rank, len(seen)) - 1, np.arange(n_intervals)]
     return widths
+
+
+def probabilities(logits: np.ndarray, several: bool, temperature: float = 1.0) -> np.ndarray:
+    """``(N, C)`` logits to probabilities: of the classes together 1, or where several may hold each by itself.
+
+    >>> probabilities(np.log([[1.0, 3.0]]), several=False)
+    array([[0.25, 0.75]])
+    """
+    scaled = np.asarray(logits, dtype=np.float64) / temperature
+    return expit(scaled) if several else softmax(scaled, axis=1)
+
+
+def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
+    """By what to divide logits so that their probabilities are true: the least log loss of the validation part.
+
+    Guo, Pleiss, Sun, Weinberger 2017, "On calibration of modern neural networks". The ranking does not change.
+
+    Args:
+        logits: ``(N, C)``.
+        targets: Classes ``(N,)``, or which labels hold ``(N, C)``.
+
+    Returns:
+        From 0.05 to 20.
+
+    >>> round(fit_temperature(np.array([[4.0, 0.0]] * 4), np.array([0, 0, 0, 1])), 2)
+    3.64
+    """
+    found = minimize_scalar(lambda t: log_loss(logits / np.exp(t), targets), bounds=(-3, 3), method="bounded")
+    return float(np.clip(np.exp(found.x), 0.05, 20.0))
+
+
+def log_loss(logits: np.ndarray, targets: np.ndarray) -> float:
+    """Mean negative log-likelihood of classes ``(N,)``, or of each label ``(N, C)``."""
+    if targets.ndim == 1:
+        return float(np.mean(-log_softmax(logits, axis=1)[np.arange(len(targets)), targets]))
+    return float(np.mean(np.logaddexp(0, logits) - targets * logits))
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often what was stated came true, bin by bin of the stated probability; ``(K,)`` each, no bin empty.
+
+    Attributes:
+        stated: Mean probability that was stated.
+        observed: Share that came true.
+        count: Statements.
+    """
+
+    stated: np.ndarray
+    observed: np.ndarray
+    count: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error: the mean distance of the two, by statements (Naeini et al. 2015)."""
+        return float(np.sum(self.count * np.abs(self.stated - self.observed)) / self.count.sum())
+
+
+def reliability(stated: np.ndarray, came_true: np.ndarray, bins: int = 15) -> Reliability:
+    """Statements ``(N,)`` in ``bins`` of equal width.
+
+    >>> reliability(np.array([0.9, 0.9, 0.1]), np.array([True, False, False])).error.__round__(3)
+    0.3
+    """
+    which = np.minimum((stated * bins).astype(int), bins - 1)
+    count = np.bincount(which, minlength=bins)
+    used = count > 0
+    sums = [np.bincount(which, weights=of, minlength=bins)[used] / count[used] for of in (stated, came_true)]
+    return Reliability(sums[0], sums[1], count[used])
+
+
+def statements(stated: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What probabilities ``(N, C)`` say, and whether it came true: of the likeliest class, or of every label."""
+    if targets.ndim == 2:
+        return stated.ravel(), targets.ravel() > 0.5
+    return stated.max(axis=1), stated.argmax(axis=1) == targets

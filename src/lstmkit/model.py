@@ -76,6 +76,37 @@ class SequenceModel(Model):
         return outputs[:, 0], state
 
 
+class AnswerModel(Model):
+    """One sequence in, one answer for the whole of it out.
+
+    Args:
+        encoder: ``(B, T, F)`` or ids ``(B, T)`` to ``(B, T, output_size)``.
+        trunk: The recurrent layer, batch first.
+        pool: Its steps ``(B, T, P)`` and their lengths to ``(B, P)``.
+        head: ``(B, P)`` to outputs, with ``loss(outputs, batch)``.
+    """
+
+    def __init__(self, encoder: nn.Module, trunk: RecurrentLayer, pool: nn.Module, head: Head) -> None:
+        super().__init__()
+        self.encoder, self.trunk, self.pool = encoder, trunk, pool
+        self.head: Head = head
+
+    def forward(
+        self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """``(B, C)``: outputs as the head has them, and the trunk's final state."""
+        steps, state = self.trunk(self.encoder(inputs), state, lengths)
+        return self.head(self.pool(steps, lengths)), state
+
+    def loss(self, batch: Batch, state: State | None = None) -> tuple[Tensor, State]:
+        outputs, state = self(batch.inputs, state, batch.lengths)
+        return self.head.loss(outputs, batch), state
+
+    def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """``(B, F)`` or ``(B,) -> (B, C)``: the answer to that step, given the state."""
+        return self(inputs.unsqueeze(1), state)
+
+
 class TokenModel(Model):
     """Tokens in, at every step the logits of the token that comes next. The loss never holds all logits at once.
 

@@ -6,6 +6,7 @@ import codecs
 import csv
 import gzip
 import io
+import json
 import os
 import re
 import zlib
@@ -81,7 +82,7 @@ def open_table(data: object, roles: Roles) -> Table:
     """The table that ``data`` is; an index that holds stamps or ids becomes a column."""
     values = roles.target or ""
     if isinstance(data, str | os.PathLike):
-        table = _read_file(Path(data))
+        table = read_file(Path(data))
     elif isinstance(data, pd.DataFrame):
         table = Table(data.set_axis(data.columns.map(str), axis=1), "the frame")
     elif isinstance(data, pd.Series):
@@ -109,13 +110,20 @@ def open_table(data: object, roles: Roles) -> Table:
     return table
 
 
-def _read_file(path: Path) -> Table:
+def read_file(path: Path) -> Table:
+    """The table in a file: separated values or lines of JSON, as they are or gzipped, or parquet.
+
+    Raises:
+        DataError: There is no such file, or it is no such table.
+    """
     zipped = path.suffix.lower() == ".gz"
     ending = (path.with_suffix("") if zipped else path).suffix.lower()
     if path.is_dir():
         raise DataError(f"{path} is a folder: give one file")
-    if ending not in (".csv", ".tsv", ".txt", ".parquet") or (zipped and ending == ".parquet"):
-        raise DataError(f"{path}: files of this kind are not read: give .csv, .tsv, .txt (also with .gz) or .parquet")
+    if ending not in (".csv", ".tsv", ".txt", ".jsonl", ".parquet") or (zipped and ending == ".parquet"):
+        raise DataError(
+            f"{path}: files of this kind are not read: give .csv, .tsv, .txt, .jsonl (also with .gz) or .parquet"
+        )
     try:
         if ending == ".parquet":
             frame: Any = pyarrow.parquet.read_table(path).to_pandas()
@@ -128,14 +136,32 @@ def _read_file(path: Path) -> Table:
     wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     if b"\0" in raw and not wide:
         raise DataError(f"{path} is not a text file: give a csv file (from a spreadsheet: save as csv)")
+    parse = _parse_json if ending == ".jsonl" else _parse_csv
     try:
-        return _parse_csv(raw.decode("utf-16" if wide else "utf-8-sig"), path)
+        return parse(raw.decode("utf-16" if wide else "utf-8-sig"), path)
     except UnicodeDecodeError as error:
         if wide:
             raise DataError(f"{path} is not a text file: {one_line(error)}") from error
-        table = _parse_csv(raw.decode("latin-1"), path)
+        table = parse(raw.decode("latin-1"), path)
         table.notes.append(f"{path.name}: not in UTF-8, read as Latin-1")
         return table
+
+
+def _parse_json(text: str, path: Path) -> Table:
+    """A table of JSON objects, one a line."""
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{path}: line {number} is no JSON: {one_line(error)}") from error
+            if not isinstance(row, dict):
+                raise DataError(f"{path}: line {number} is no JSON object: write each row as {{...}} on a line")
+            rows.append(row)
+    if not rows:
+        raise DataError(f"{path} is empty")
+    return Table(pd.DataFrame(rows), path.name)
 
 
 def _parse_csv(text: str, path: Path) -> Table:

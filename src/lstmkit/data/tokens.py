@@ -118,6 +118,10 @@ class Tokenizer:
             return [self._engine.decode([i], skip_special_tokens=False) for i in ids]
         return [self._engine.id_to_token(i) or "" for i in ids]
 
+    def pieces(self, text: str) -> list[str]:
+        """What of the text each of its tokens stands for, unknown ones too."""
+        return [text[start:end] for start, end in self._engine.encode(text, add_special_tokens=False).offsets]
+
     def unknown(self, text: str) -> list[str]:
         """What of a text is not in the vocabulary, each once."""
         normal = self._engine.normalizer

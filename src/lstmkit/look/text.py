@@ -12,9 +12,9 @@ from matplotlib.patches import Rectangle
 
 from lstmkit.look.drawing import SMALL, new_figure
 
-_COLUMNS = 84  # characters of a line
+COLUMNS = 84  #: Characters of a line.
 _MOST_LINES = 40
-_LINE = 0.25  # inches
+LINE = 0.25  #: Inches.
 
 
 def surprise_figure(tokens: Sequence[str], bits: Sequence[float], label: str = "surprise, bits") -> Figure:
@@ -25,8 +25,8 @@ def surprise_figure(tokens: Sequence[str], bits: Sequence[float], label: str = "
         bits: A number for each, from 0 up.
         label: Of the shades.
     """
-    places, lines = _laid_out(tokens)
-    figure = new_figure(0.75 + _LINE * lines)
+    places, lines = laid_out(tokens)
+    figure = new_figure(0.75 + LINE * lines)
     ax = figure.subplots()
     most = max([1.0, *bits[: len(places)]])
     shades = colormaps["Blues"].resampled(256)
@@ -38,7 +38,7 @@ def surprise_figure(tokens: Sequence[str], bits: Sequence[float], label: str = "
             column + len(token) / 2, line + 0.46, token, ha="center", va="center", fontfamily="monospace",
             fontsize=7.2, color="white" if dark else "black", parse_math=False,
         )  # fmt: skip
-    ax.set(xlim=(0, _COLUMNS), ylim=(lines, 0))
+    ax.set(xlim=(0, COLUMNS), ylim=(lines, 0))
     ax.set_axis_off()
     shown = ScalarMappable(Normalize(0, most), shades)
     bar = figure.colorbar(shown, ax=ax, location="top", fraction=0.05, aspect=50, shrink=0.5, anchor=(0, 0))
@@ -47,18 +47,19 @@ def surprise_figure(tokens: Sequence[str], bits: Sequence[float], label: str = "
     return figure
 
 
-def _laid_out(tokens: Sequence[str]) -> tuple[list[tuple[int, int]], int]:
+def laid_out(tokens: Sequence[str]) -> tuple[list[tuple[int, int]], int]:
     """Line and column of each token, as far as they fit; and how many lines there are."""
     places: list[tuple[int, int]] = []
+    gap = sum(map(len, tokens)) > 1.5 * len(tokens)  # characters stand close
     line = column = 0
     for token in tokens:
         wide = len(token)
-        if column and column + wide > _COLUMNS:
+        if column and column + wide > COLUMNS:
             line, column = line + 1, 0
         if line == _MOST_LINES:
             break
         places.append((line, column))
-        column += wide + (0 if wide == 1 else 1)
+        column += wide + gap
         if token in ("<eos>", "⏎"):
             line, column = line + 1, 0
     return places, (places[-1][0] + 1 if places else 1)

@@ -23,8 +23,10 @@ from lstmkit.report import table_text
 from lstmkit.results import provenance, read_toml
 from lstmkit.settings import unknown
 
-#: ``protocol(job, folder, options, progress) -> scores``: a row a model, this one first; the best is the lowest.
+#: ``protocol(job, folder, options, progress) -> scores``: a row a model, this one first.
 Protocol = Callable[[Any, Path, dict[str, Any], Progress], pd.DataFrame]
+
+_HIGHER_IS_BETTER = {"accuracy", "macro F1", "micro F1"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Outcome:
         return path
 
     def __str__(self) -> str:
-        best = {name: "low" for name in self.table.columns if name != "model"}
+        best = {n: "high" if n in _HIGHER_IS_BETTER else "low" for n in self.table.columns if n != "model"}
         lines = [f"  {p['name']}: {p['metric']} {p['value']} ({p['source']})" for p in self.recipe.published]
         published = "\npublished:\n" + "\n".join(lines) if lines else ""
         return (

@@ -1,0 +1,70 @@
+"""Numbers over time, each column in the unit of its deviation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import nn
+
+from lstmkit.errors import DataError
+from lstmkit.progress import Progress
+
+
+@dataclass
+class NumberFront:
+    """Sequences ``(T, F)``, standardised column by column on the training part; the trunk reads them as they are."""
+
+    kind: ClassVar[str] = "numbers"
+
+    _mean: np.ndarray = field(default_factory=lambda: np.zeros(0), init=False, repr=False)
+    _std: np.ndarray = field(default_factory=lambda: np.zeros(0), init=False, repr=False)
+
+    def fit(self, inputs: Sequence[np.ndarray], progress: Progress) -> None:
+        width = inputs[0].shape[1]
+        self._mean, self._std = np.zeros(width), np.ones(width)
+        self._check(inputs)
+        count = sum(len(one) for one in inputs)
+        self._mean = np.sum([one.sum(axis=0, dtype=np.float64) for one in inputs], axis=0) / count
+        square = np.sum([np.square(one - self._mean).sum(axis=0) for one in inputs], axis=0) / count
+        self._std = np.where(square > 0, np.sqrt(square), 1.0)  # a column that never changes says nothing
+
+    def _check(self, inputs: Sequence[np.ndarray]) -> None:
+        for number, one in enumerate(inputs, 1):
+            if one.shape[1] != len(self._mean):
+                raise DataError(
+                    f"sequence {number} has {one.shape[1]} columns of numbers, the training data begin with "
+                    f"{len(self._mean)}: give all the same"
+                )
+
+    def encode(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Each as ``(T, F)`` float32."""
+        self._check(inputs)
+        return [((one - self._mean) / self._std).astype(np.float32) for one in inputs]
+
+    def build(self) -> tuple[nn.Module, int]:
+        return nn.Identity(), len(self._mean)
+
+    def steps(self, example: np.ndarray) -> list[str]:
+        return [str(step) for step in range(1, len(example) + 1)]
+
+    def without(self, encoded: np.ndarray, start: int, end: int) -> np.ndarray:
+        """The steps at the training part's mean, which is 0."""
+        rest = encoded.copy()
+        rest[start:end] = 0
+        return rest
+
+    def notes(self, encoded: Sequence[np.ndarray]) -> list[str]:
+        return []
+
+    def state(self) -> dict[str, Any]:
+        return {"mean": self._mean.tolist(), "std": self._std.tolist()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._mean, self._std = (np.array(state[name], dtype=np.float64) for name in ("mean", "std"))
+        if self._mean.ndim != 1 or self._mean.shape != self._std.shape or not len(self._mean):
+            raise ValueError("its means and deviations do not fit together")
+        if not (np.isfinite(self._mean).all() and np.isfinite(self._std).all() and (self._std > 0).all()):
+            raise ValueError("its means and deviations are no scale")

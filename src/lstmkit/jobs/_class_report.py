@@ -1,0 +1,128 @@
+"""What a classifier's run shows: the table, what it took for what, its probabilities, its worst mistakes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+from lstmkit.calibrate import reliability, statements
+from lstmkit.jobs._text_look import shown as shown_token
+from lstmkit.look.classes import confusion_figure, decided_steps, decided_text, reliability_figure
+from lstmkit.look.drawing import shown
+from lstmkit.report import Section
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from lstmkit.data.labelled import Labelled
+    from lstmkit.jobs.classifier import Classifier, Told
+
+_MOST_WRONG = 20
+_DECIDED = 3  # examples whose words are shown
+
+
+def sections(job: Classifier, examples: Labelled) -> list[Section]:
+    """The whole of the report that is about classes."""
+    return [*_evidence(job), _classes(job, examples)]
+
+
+def _evidence(job: Classifier) -> list[Section]:
+    if job.evaluation is None or job.tested is None:
+        return [Section("Test", text="No part of the data was held out (test_share=0), so there is no test.")]
+    test, told = job.tested
+    targets = job.targets(test)
+    found = [
+        Section("How well it tells the classes apart", _prose(job), job.evaluation.table, best=job.evaluation.best),
+        _by_label(job, told, targets) if job.several else _confusion(job, told, targets),
+        _reliable(told, targets),
+        _most_wrong(job, test, told, targets),
+    ]
+    for i in np.linspace(0, len(test) - 1, min(_DECIDED, len(test))).astype(int):
+        figure = decided_figure(job, test.inputs[i], told.stated[i])
+        title = f"What decided example {test.ids[i]}"
+        text = "By how much the answer's probability falls where a step is left out." if i == 0 else ""
+        found.append(Section(title, text, figure=figure, caption=title))
+    return found
+
+
+def _prose(job: Classifier) -> str:
+    assert job.evaluation is not None
+    return "Scores on the test part, which nothing was fitted to. " + " ".join(job.evaluation.notes)
+
+
+def _confusion(job: Classifier, told: Told, targets: np.ndarray) -> Section:
+    counts = confusion_matrix(targets, told.stated.argmax(axis=1), labels=range(len(job.classes)))
+    table = pd.DataFrame({"true": list(job.classes)} | dict(zip(job.classes, counts.T, strict=True)))
+    return Section(
+        "What it took for what",
+        "A row a true class, a column what was said of it; what is right stands on the diagonal.",
+        table,
+        confusion_figure(counts, job.classes),
+        caption="Confusion: true classes in rows, said ones in columns",
+    )
+
+
+def _by_label(job: Classifier, told: Told, targets: np.ndarray) -> Section:
+    said = told.stated >= job.threshold
+    each: Any = precision_recall_fscore_support(targets, said, zero_division=0)  # type: ignore[arg-type]
+    names = ("precision", "recall", "F1", "examples")
+    table = pd.DataFrame({"label": list(job.classes), **dict(zip(names, each, strict=True))})
+    return Section("Label by label", f"A label is said to hold from a probability of {job.threshold:g} on.", table)
+
+
+def _reliable(told: Told, targets: np.ndarray) -> Section:
+    curves = {
+        "calibrated": reliability(*statements(told.stated, targets), bins=10),
+        "before": reliability(*statements(told.raw, targets), bins=10),
+    }
+    return Section(
+        "Can the probabilities be believed?",
+        "Of all answers stated with 80 %, 80 in a hundred should be right. "
+        + " ".join(f"Expected calibration error, {name}: {curve.error:.3f}." for name, curve in curves.items()),
+        figure=reliability_figure({name: (curve.stated, curve.observed) for name, curve in curves.items()}),
+        caption="Stated probability and share that came true",
+    )
+
+
+def _most_wrong(job: Classifier, test: Labelled, told: Told, targets: np.ndarray) -> Section:
+    """Where the truth was given the least probability."""
+    several = targets.ndim == 2
+    of_truth = told.stated[np.arange(len(targets)), targets] if not several else None
+    if of_truth is None:
+        of_truth = np.where(targets > 0.5, told.stated, 1 - told.stated).min(axis=1)
+    wrong = [i for i in np.argsort(of_truth, kind="stable") if job.said(told.stated[i]) != test.labels[i]]
+    rows = [
+        {
+            "example": test.ids[i],
+            **({"text": shown(test.inputs[i], 160)} if test.kind == "text" else {}),
+            "true": ", ".join(test.labels[i] or ()),
+            "said": ", ".join(job.said(told.stated[i])),
+            "probability of the truth": float(of_truth[i]),
+        }
+        for i in wrong[:_MOST_WRONG]
+    ]
+    if not rows:
+        return Section("The worst mistakes", "There are none in the test part.")
+    return Section(
+        "The worst mistakes", f"{len(wrong)} of {len(test)} are wrong; the most certain first.", pd.DataFrame(rows)
+    )
+
+
+def decided_figure(job: Classifier, example: str | np.ndarray, stated: np.ndarray) -> Figure:
+    """What decided one answer."""
+    which = int(stated.argmax())
+    title = f"{job.classes[which]}: {stated[which]:.2f}"
+    steps, changes = job.decided(example, job.classes[which])
+    if isinstance(example, str):
+        return decided_text([shown_token(token) for token in steps], changes.tolist(), title)
+    return decided_steps(example, changes.tolist(), title)
+
+
+def _classes(job: Classifier, examples: Labelled) -> Section:
+    counts = [sum(label in (labels or ()) for labels in examples.labels) for label in job.classes]
+    table = pd.DataFrame({"label": list(job.classes), "examples": counts})
+    notes = " ".join(f"{note}." for note in examples.notes)
+    return Section("The data", f"{len(examples)} examples in all. {notes}", table)

@@ -1,0 +1,101 @@
+"""How the field splits and scores its labelled examples."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lstmkit.jobs.classifier import Classifier
+from lstmkit.progress import Progress
+
+Pairs = tuple[list[Any], list[str]]
+
+
+def questions(job: Classifier, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """``CLASS:finer question`` lines, the part for training and the test part as given; the coarse class."""
+    parts = [_lines(folder, options[part]) for part in ("train", "test")]
+    return _given(job, [(texts, [label.split(":")[0] for label in labels]) for texts, labels in parts], progress)
+
+
+def sentences(job: Classifier, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """``label sentence`` lines, in training, validation and test part as given."""
+    return _given(job, [_lines(folder, options[part]) for part in ("train", "valid", "test")], progress)
+
+
+def cross_validation(job: Classifier, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """``label sentence`` lines: fold ``k`` is tested with the lines of number ``k`` modulo ``folds``; the mean."""
+    texts, labels = _lines(folder, options["file"])
+    tables, seconds = [], 0.0
+    for fold in range(options["folds"]):
+        split = [
+            (_rows(texts, options["folds"], fold, held), _rows(labels, options["folds"], fold, held)) for held in (0, 1)
+        ]
+        tables.append(_given(job, split, progress))
+        seconds += job.fit_seconds
+    job.fit_seconds = seconds
+    mean = pd.concat(tables).groupby("model", sort=False).mean()
+    return mean.reset_index()
+
+
+def images(job: Classifier, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """MNIST's four files: an image is read row by row, or pixel by pixel."""
+    width = 1 if options["pixels"] else 28
+    parts = []
+    for part in ("train", "test"):
+        pixels = _idx(folder, options[f"{part}_images"], header=16).reshape(-1, 784 // width, width)
+        labels = _idx(folder, options[f"{part}_labels"], header=8)
+        parts.append((list(pixels.astype(np.float32) / 255), [str(label) for label in labels]))
+    return _given(job, parts, progress)
+
+
+def series(job: Classifier, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """Files of the UCR and UEA archives: dimensions with ``:`` between them, the class last."""
+    return _given(job, [_ts(folder, options[part]) for part in ("train", "test")], progress)
+
+
+PROTOCOLS: dict[str, Callable[..., pd.DataFrame]] = {
+    "questions": questions,
+    "sentences": sentences,
+    "cross_validation": cross_validation,
+    "images": images,
+    "series": series,
+}
+
+
+def _given(job: Classifier, parts: Sequence[Pairs], progress: Progress) -> pd.DataFrame:
+    """Training, perhaps validation, and test."""
+    train, *valid, test = parts
+    job.fit(train, valid[0] if valid else None, progress=progress)
+    return job.evaluate(test, progress=progress).table
+
+
+def _rows(of: list[str], folds: int, fold: int, held: int) -> list[str]:
+    return [one for i, one in enumerate(of) if (i % folds == fold) == bool(held)]
+
+
+def _read(folder: Path, name: str) -> bytes:
+    path = folder / name
+    return path.read_bytes() if path.exists() else gzip.decompress((folder / f"{name}.gz").read_bytes())
+
+
+def _lines(folder: Path, name: str) -> Pairs:
+    """Texts and labels. Lines end at newlines only: some sentences hold other line ends of Latin-1."""
+    rows = [line.split(" ", 1) for line in _read(folder, name).decode("latin-1").split("\n") if line.strip()]
+    return [text for _, text in rows], [label for label, _ in rows]
+
+
+def _idx(folder: Path, name: str, header: int) -> np.ndarray:
+    return np.frombuffer(_read(folder, name), dtype=np.uint8, offset=header)
+
+
+def _ts(folder: Path, name: str) -> Pairs:
+    lines = _read(folder, name).decode("utf-8").splitlines()
+    begins = next(i for i, line in enumerate(lines) if line.strip().lower() == "@data") + 1
+    cases = [line.strip().split(":") for line in lines[begins:] if line.strip()]
+    sequences = [np.array([dim.split(",") for dim in dims], dtype=np.float32).T for *dims, _ in cases]
+    return sequences, [label for *_, label in cases]

@@ -1,0 +1,675 @@
+"""Classification: read, split, pooled, weighed, calibrated, learnt, explained, reported."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import softmax
+
+from lstmkit.baselines.classes import by_share, nearest_neighbour, tfidf_logistic
+from lstmkit.calibrate import fit_temperature, log_loss, probabilities, reliability, statements
+from lstmkit.data.batch import Batch
+from lstmkit.data.labelled import Columns, read_labelled
+from lstmkit.data.sequences import Sequences, stratified
+from lstmkit.errors import DataError, SettingError
+from lstmkit.fronts.numbers import NumberFront
+from lstmkit.fronts.text import TextFront
+from lstmkit.jobs import _class_score as scoring
+from lstmkit.jobs import load
+from lstmkit.jobs.classifier import Classifier
+from lstmkit.look.classes import confusion_figure, decided_steps, decided_text, reliability_figure
+from lstmkit.model import AnswerModel
+from lstmkit.parts.answer import AnswerHead
+from lstmkit.parts.encoders import TokenEncoder
+from lstmkit.parts.pooling import POOLS, AttentionPool, build_pool
+from lstmkit.parts.trunk import build_trunk
+from lstmkit.progress import Progress
+from lstmkit.recipes import classifier as protocols
+
+SILENT = Progress()
+TINY: dict[str, Any] = {"hidden_size": 6, "epochs": 2, "batch_size": 8}
+
+
+# ---- pooling ---------------------------------------------------------------------------------------------------------
+
+
+def _by_hand(kind: str, own: torch.Tensor, pool: Any) -> torch.Tensor:
+    """One sequence's own steps ``(T, 6)`` pooled in a plain loop."""
+    if kind == "last":
+        return torch.cat([own[-1, :3], own[0, 3:]])
+    if kind == "mean":
+        return torch.stack([sum(own[t, i] for t in range(len(own))) / len(own) for i in range(6)])
+    if kind == "max":
+        return torch.stack([max(own[t, i] for t in range(len(own))) for i in range(6)])
+    scores = [torch.exp(pool.query(torch.tanh(pool.keys(step)))) for step in own]
+    return sum(score * step for score, step in zip(scores, own, strict=True)) / sum(scores)
+
+
+@pytest.mark.parametrize("kind", POOLS)
+def test_pooling_is_what_a_plain_loop_gives(kind: str):
+    """Each sequence over its own steps; whatever stands past its end, be it no number, changes nothing."""
+    torch.manual_seed(0)
+    pool = build_pool(kind, 6, directions=2)
+    steps, lengths = torch.randn(4, 5, 6), torch.tensor([5, 1, 3, 2])
+    poisoned = steps.clone()
+    for row, length in enumerate(lengths.tolist()):
+        poisoned[row, length:] = torch.nan
+    with torch.no_grad():
+        found = pool(poisoned, lengths)
+        for row, length in enumerate(lengths.tolist()):
+            torch.testing.assert_close(found[row], _by_hand(kind, steps[row, :length], pool))
+        torch.testing.assert_close(pool(steps), pool(steps, torch.full((4,), 5)))
+
+
+def test_one_direction_has_one_last_step():
+    steps = torch.randn(2, 3, 4)
+    assert torch.equal(build_pool("last", 4, 1)(steps, torch.tensor([3, 2])), torch.stack([steps[0, 2], steps[1, 1]]))
+
+
+def test_attention_weights_are_a_mean():
+    weights = (
+        AttentionPool(4)(torch.randn(2, 3, 4)),
+        AttentionPool(4).weights(torch.randn(2, 3, 4), torch.tensor([3, 1])),
+    )
+    assert weights[0].shape == (2, 4)
+    torch.testing.assert_close(weights[1].sum(1), torch.ones(2))
+    assert weights[1][1].tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("kind", POOLS)
+def test_padding_changes_no_answer(kind: str, cell: str):
+    """Alone or beside longer ones, whatever the padding is: the same answer, and the same gradients."""
+    torch.manual_seed(0)
+    trunk = build_trunk(cell, 3, 4, num_layers=2, bidirectional=True)
+    model = AnswerModel(TokenEncoder(9, 3), trunk, build_pool(kind, 8, 2), AnswerHead(8, 3)).double().eval()
+    ids, lengths = torch.randint(0, 9, (3, 6)), torch.tensor([6, 1, 4])
+    targets = torch.tensor([0, 2, 1])
+    for fill in (0, 8):
+        for row, length in enumerate(lengths.tolist()):
+            ids[row, length:] = fill
+        found, _ = model(ids, None, lengths)
+        for row, length in enumerate(lengths.tolist()):
+            torch.testing.assert_close(found[row], model(ids[row : row + 1, :length])[0][0])
+    together = torch.autograd.grad(model.loss(Batch(ids, lengths, targets))[0], list(model.parameters()))
+    alone = [
+        model.loss(Batch(ids[row : row + 1, :length], None, targets[row : row + 1]))[0]
+        for row, length in enumerate(lengths.tolist())
+    ]
+    for a, b in zip(together, torch.autograd.grad(sum(alone) / 3, list(model.parameters())), strict=True):
+        torch.testing.assert_close(a, b)
+    one_step, state = model.step(ids[:, 0])
+    assert one_step.shape == (3, 3)
+    assert state is not None
+
+
+# ---- loss and weights ------------------------------------------------------------------------------------------------
+
+
+def test_class_weights_weigh_the_true_class():
+    outputs, targets = torch.randn(4, 3), torch.tensor([0, 1, 1, 2])
+    head = AnswerHead(5, 3, weights=[1.0, 2.0, 0.5])
+    each = F.cross_entropy(outputs, targets, reduction="none")
+    expected = (each[0] + 2 * each[1] + 2 * each[2] + 0.5 * each[3]) / 4
+    torch.testing.assert_close(head.loss(outputs, Batch(outputs, targets=targets)), expected)
+    assert "weights" not in head.state_dict()
+
+
+def test_several_labels_weigh_where_they_hold():
+    outputs, holds = torch.randn(2, 2), torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    head = AnswerHead(5, 2, several=True, weights=[3.0, 1.0])
+    p = outputs.sigmoid()
+    each = -torch.log(torch.stack([p[0, 0] ** 3, 1 - p[0, 1], p[1, 0] ** 3, p[1, 1]]))
+    torch.testing.assert_close(head.loss(outputs, Batch(outputs, targets=holds)), each.sum() / 2)
+
+
+def test_balanced_classes_cost_the_same_together():
+    data = (["a b", "a c", "a d", "b c"] * 10, ["x", "x", "x", "y"] * 10)
+    job = Classifier(class_weights="balanced", **TINY)
+    job.prepare(job.read(data))
+    assert job._weights() == pytest.approx([40 / 60, 40 / 20])
+    found = Classifier(class_weights="balanced", label_sep="|", **TINY)
+    found.prepare(found.read(data))
+    assert found._weights() == pytest.approx([1 / 3, 3.0])
+
+
+def test_weights_help_the_rare_class():
+    """Where words hardly tell, the rare class is said more often when mistakes in it cost more."""
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(list("abc"), 4)) for _ in range(200)]
+    data = (texts, ["rare" if i % 5 == 0 else "usual" for i in range(200)])
+    said = {}
+    for weights in ("none", "balanced"):
+        job = Classifier(class_weights=weights, pool="mean", lr=0.02, at_least=1, **TINY).fit(data)
+        said[weights] = (job.predict(data)["label"] == "rare").sum()
+    assert said["balanced"] > said["none"]
+
+
+# ---- calibration -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("factor", [0.3, 1.0, 4.0])
+def test_the_temperature_is_found_again(factor: float, several: bool):
+    """Logits that were sharpened by a factor are divided by it; the log loss falls, what is likeliest stays."""
+    rng = np.random.default_rng(0)
+    true = rng.normal(0, 1.5, (8000, 3))
+    if several:
+        targets = (rng.random(true.shape) < probabilities(true, several=True)).astype(np.float32)
+    else:
+        targets = np.array([rng.choice(3, p=p) for p in softmax(true, axis=1)])
+    found = fit_temperature(factor * true, targets)
+    assert found == pytest.approx(factor, rel=0.1)
+    assert log_loss(factor * true / found, targets) <= log_loss(factor * true, targets)
+    before, after = (
+        reliability(*statements(probabilities(factor * true, several, t), targets)).error for t in (1.0, found)
+    )
+    assert after < 0.02
+    assert factor == 1.0 or after < before
+
+
+def test_a_sure_validation_part_does_not_make_certain():
+    """All right: the temperature stops at its bound, so that no probability is 1 to the last bit of all classes."""
+    assert fit_temperature(np.array([[3.0, 0.0], [0.0, 3.0]]), np.array([0, 1])) >= 0.05
+
+
+def test_calibration_error_by_hand():
+    found = reliability(np.array([0.95, 0.95, 0.65, 0.6, 1.0]), np.array([1, 0, 1, 1, 1]), bins=10)
+    assert found.count.tolist() == [2, 3]
+    assert found.error == pytest.approx((2 * abs(0.625 - 1) + 3 * abs((0.95 * 2 + 1) / 3 - 2 / 3)) / 5)
+
+
+def test_scores_by_hand():
+    stated = np.array([[0.8, 0.2], [0.4, 0.6], [0.9, 0.1], [0.3, 0.7]])
+    row = scoring.scores(stated, np.array([0, 0, 0, 1]), 0.5)
+    assert row["accuracy"] == 0.75
+    assert row["macro F1"] == pytest.approx((2 * 2 / 5 + 2 / 3) / 2)
+    assert row["log loss"] == pytest.approx(-np.log([0.8, 0.4, 0.9, 0.7]).mean())
+    holds = np.array([[1, 0], [1, 1], [1, 0], [0, 0]], dtype=np.float32)
+    row = scoring.scores(stated, holds, 0.5)
+    assert row["Hamming loss"] == pytest.approx(2 / 8)
+    assert row["micro F1"] == pytest.approx(2 * 3 / (2 * 3 + 1 + 1))
+    hard = scoring.scores(np.eye(2)[[0, 0, 1, 1]], np.array([0, 0, 0, 1]), 0.5)
+    assert hard["accuracy"] == 0.75
+    assert np.isnan([hard["log loss"], hard["ECE"]]).all()
+
+
+# ---- splitting -------------------------------------------------------------------------------------------------------
+
+some_labels = st.lists(st.lists(st.sampled_from("abcde"), max_size=3, unique=True).map(tuple), min_size=3, max_size=60)
+
+
+@given(some_labels, st.floats(0, 0.5), st.floats(0, 0.5), st.integers(0, 9))
+def test_no_example_is_lost_and_every_label_is_trained_on(labels: Any, one: float, two: float, seed: int):
+    train, (test, valid) = stratified(labels, (one, two), seed)
+    assert sorted([*train, *test, *valid]) == list(range(len(labels)))
+    assert {x for i in train for x in labels[i]} == {x for of in labels for x in of}
+    again, _ = stratified(labels, (one, two), seed)
+    assert (again == train).all()
+
+
+def test_classes_are_held_out_in_proportion():
+    labels = [("a",)] * 600 + [("b",)] * 300 + [("c",)] * 100
+    train, parts = stratified(labels, (0.1, 0.2), 0)
+    assert [len(train), *map(len, parts)] == [700, 100, 200]
+    for rows, share in ((parts[0], 0.1), (parts[1], 0.2)):
+        for name, count in (("a", 600), ("b", 300), ("c", 100)):
+            assert abs(sum(labels[i] == (name,) for i in rows) - share * count) <= 2
+    assert (stratified(labels, (0.1, 0.2), 1)[0] != train).any()
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+TEXTS, LABELS = ["good, very", "bad\nindeed", "naïve"], ["1", "0", "1"]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz", "a.jsonl", "a.jsonl.gz", "a.parquet"])
+def test_every_kind_of_file_says_the_same(name: str, tmp_path: Path):
+    frame, path = pd.DataFrame({"text": TEXTS, "label": [1, 0, 1]}), tmp_path / name
+    if "csv" in name or "tsv" in name:
+        frame.to_csv(path, index=False, sep="\t" if "tsv" in name else ",")
+    elif "jsonl" in name:
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        frame.to_parquet(path)
+    for data in (path, str(path), frame, (TEXTS, [1, 0, 1])):
+        found = read_labelled(data, Columns())
+        assert (found.inputs, found.labels, found.kind) == (TEXTS, [(x,) for x in LABELS], "text")
+        assert found.ids == ["1", "2", "3"]
+        assert found.digest() == read_labelled((TEXTS, LABELS), Columns()).digest()
+
+
+def test_labels_in_many_guises():
+    """Numbers, truth values and blanks around are written out plainly; what is empty is not known."""
+    found = read_labelled((["t"] * 6, [1.0, np.int64(2), True, " a ", None, float("nan")]), Columns())
+    assert found.labels == [("1",), ("2",), ("True",), ("a",), None, None]
+    with pytest.raises(DataError, match="the data: example 5 has no label: give it one"):
+        found.known_labels()
+    several = Columns(separator="|")
+    found = read_labelled((["t"] * 4, ["b|a", "", "a | |b", ["b", "c"]]), several)
+    assert found.labels == [("a", "b"), (), ("a", "b"), ("b", "c")]
+    assert read_labelled(["t", "u"], Columns()).labels == [None, None]
+
+
+def test_a_file_that_is_not_utf8_is_read_as_latin_1_and_says_so(tmp_path: Path):
+    (tmp_path / "a.csv").write_bytes("text,label\nna\xefve,a\n".encode("latin-1"))
+    found = read_labelled(tmp_path / "a.csv", Columns())
+    assert found.inputs == ["naïve"]
+    assert found.notes == ("a.csv: not in UTF-8, read as Latin-1",)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.csv", "", "is empty"),
+        ("a.csv", "text,label\n", "no rows below its header"),
+        ("a.csv", "body,label\nx,1\n", r"no column 'text' in a.csv \(columns: body, label\): give --text-col NAME"),
+        ("a.csv", 'text,label\n"x,1\n', "quotation mark"),
+        ("a.jsonl", "", "is empty"),
+        ("a.jsonl", '{"text": "x"}\n{"text"', "line 2 is no JSON: "),
+        ("a.jsonl", '{"text": "x"}\n[3]', "line 2 is no JSON object"),
+        ("a.jsonl.gz", "no gzip", "cannot be read"),
+        ("a.docx", "x", "files of this kind are not read"),
+    ],
+)
+def test_files_that_do_not_do(name: str, content: str, says: str, tmp_path: Path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=says) as caught:
+        read_labelled(tmp_path / name, Columns())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (3, "give a path, a frame, or"),
+        ((["a"], 3), "give a path, a frame, or .* not int"),
+        (([], []), "has no examples"),
+        ((["a"], ["x", "y"]), "there are 1 inputs and 2 labels"),
+        ((["a", [1.0]], None), "some of the inputs are texts"),
+        (([["a"]], None), "input 1 is neither text nor an array"),
+        (([np.zeros((2, 3, 4))], None), r"input 1 has the shape \(2, 3, 4\)"),
+        (([np.zeros((0, 3))], None), r"input 1 has the shape \(0, 3\)"),
+        (([[1.0, float("nan")]], None), "input 1, step 2: a value is missing or infinite"),
+        ((["a"], [["x", "y"]]), r"an example has several labels \(x, y\): say so with --label-sep"),
+    ],
+)
+def test_lists_that_do_not_do(data: Any, says: str):
+    with pytest.raises(DataError, match=says):
+        read_labelled(data, Columns())
+
+
+def test_sequences_from_a_long_table(tmp_path: Path):
+    """Rows of one id are one sequence, wherever they stand."""
+    frame = pd.DataFrame({"id": ["b", "a", "b", "a", "a"], "x": [1, 2, 3, 4, 5], "y": 0.5, "label": list("vuvuu")})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    columns = Columns(values=("x", "y"))
+    for data in (frame, tmp_path / "a.csv"):
+        found = read_labelled(data, columns)
+        assert [one.tolist() for one in found.inputs] == [[[1, 0.5], [3, 0.5]], [[2, 0.5], [4, 0.5], [5, 0.5]]]
+        assert (found.ids, found.labels, found.kind) == (["b", "a"], [("v",), ("u",)], "numbers")
+    for change, says in (
+        ({"label": list("vuvuw")}, "column 'label', row 5: 'w' is not the label of the rows of id before"),
+        ({"x": [1, 2, None, 4, 5]}, "column 'x', row 3: nan is a missing value"),
+        ({"x": [1, 2, "three", 4, 5]}, "column 'x', row 3: 'three' is not a number"),
+        ({"x": [1, 2, float("inf"), 4, 5]}, "is infinite"),
+        ({"id": ["b", "a", None, "a", "a"]}, "column 'id', row 3: None says of no sequence which it is"),
+    ):
+        with pytest.raises(DataError, match=says):
+            read_labelled(frame.assign(**change), columns)
+    with pytest.raises(DataError, match=r"no column 'z' in the frame .*: give --value-cols A,B"):
+        read_labelled(frame, Columns(values=("z",)))
+
+
+# ---- front ends ------------------------------------------------------------------------------------------------------
+
+
+def _texts(**options: Any) -> TextFront:
+    plain = {"tokens": "words", "vocabulary": 0, "at_least": 1, "lower": True, "longest": 0, "width": 3}
+    front = TextFront(**{**plain, "word_dropout": 0.0, "dropout": 0.0, **options})
+    front.fit(["the Cat sat", "the dog"], SILENT)
+    return front
+
+
+@pytest.mark.parametrize("tokens", ["words", "spaces", "chars", "bpe"])
+def test_every_text_has_a_step(tokens: str):
+    """Empty ones are read as one unknown token; erasing the last one leaves one."""
+    front = _texts(tokens=tokens)
+    encoded = front.encode(["", "the cat", "\n"])
+    assert [len(one) > 0 for one in encoded] == [True] * 3
+    for text, ids in zip(
+        ("", "the cat", "a Cat and a café!"), front.encode(["", "the cat", "a Cat and a café!"]), strict=True
+    ):
+        assert len(front.steps(text)) == len(ids)
+    assert "Cat" in "".join(front.steps("a Cat"))
+    assert len(front.without(encoded[0], 0, 1)) == 1
+    assert front.without(encoded[1], 0, 1).tolist() == encoded[1][1:].tolist()
+
+
+def test_long_texts_are_cut_and_it_is_said():
+    front = _texts(longest=2)
+    encoded = front.encode(["the cat sat", "the", "a dog"])
+    assert [len(one) for one in encoded] == [2, 1, 2]
+    unknown, cut = front.notes(encoded)
+    assert unknown == "Tokens that are unknown: 20.0%."
+    assert cut.startswith("Of texts longer than 2 tokens only those are read")
+
+
+def test_numbers_are_in_the_training_parts_unit():
+    rng = np.random.default_rng(0)
+    inputs = [rng.normal((5, -3), (2, 0.1), (t, 2)).astype(np.float32) for t in (30, 50)]
+    inputs = [np.column_stack([one, np.full(len(one), 7.0)]).astype(np.float32) for one in inputs]
+    front = NumberFront()
+    front.fit(inputs, SILENT)
+    whole = np.concatenate(front.encode(inputs))
+    np.testing.assert_allclose(whole.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(whole.std(axis=0), [1, 1, 0], atol=1e-4)
+    again = NumberFront()
+    again.load_state(json.loads(json.dumps(front.state())))
+    assert all((a == b).all() for a, b in zip(front.encode(inputs), again.encode(inputs), strict=True))
+    (one,) = front.encode(inputs[:1])
+    erased = front.without(one, 3, 5)
+    assert (erased[3:5] == 0).all()
+    assert (np.delete(erased, [3, 4], 0) == np.delete(one, [3, 4], 0)).all()
+    with pytest.raises(DataError, match="sequence 1 has 2 columns of numbers, the training data begin with 3"):
+        front.encode([np.zeros((4, 2), dtype=np.float32)])
+
+
+# ---- learnt ----------------------------------------------------------------------------------------------------------
+
+
+def _order(n: int, seed: int) -> tuple[list[str], list[str]]:
+    """Which of two words comes first, others between them: a bag of words, or of pairs of words, cannot tell."""
+    rng = np.random.default_rng(seed)
+    texts, labels = [], []
+    for i in range(n):
+        words = rng.choice(["and", "then", "so", "it", "was"], rng.integers(5, 9)).tolist()
+        words[1], words[-2] = ("sun", "moon") if i % 2 else ("moon", "sun")
+        texts.append(" ".join(words))
+        labels.append(words[1])
+    return texts, labels
+
+
+@pytest.fixture(scope="module")
+def ordered() -> Classifier:
+    settings = {"hidden_size": 16, "epochs": 25, "batch_size": 16, "lr": 0.02, "pool": "last", "patience": 0}
+    return Classifier(dropout=0.1, input_dropout=0.0, word_dropout=0.0, **settings).fit(_order(300, 0))
+
+
+def test_it_learns_an_order_that_a_bag_of_words_cannot(ordered: Classifier):
+    found = ordered.evaluate(_order(100, 1))
+    accuracy = found.table.set_index("model")["accuracy"]
+    assert accuracy["LSTM"] > 0.95
+    assert accuracy["TF-IDF, logistic regression"] < 0.75
+    assert accuracy["majority class"] == 0.5
+    assert found.verdict.startswith("accuracy of LSTM")
+
+
+def test_the_words_that_decided(ordered: Classifier):
+    """What the answer rests on are the two words, not those between them; changes are what erasing does."""
+    text = "it sun and then was moon so"
+    (stated,) = ordered.predict([text])[["p_moon", "p_sun"]].to_numpy()
+    assert stated[1] > 0.9
+    tokens, changes = ordered.decided(text, "sun")
+    assert tokens == text.split()
+    assert {tokens[i] for i in np.argsort(-np.abs(changes))[:2]} <= {"sun", "moon"}
+    for i, word in enumerate(text.split()):
+        without = " ".join(w for k, w in enumerate(text.split()) if k != i)
+        assert changes[i] == pytest.approx(stated[1] - ordered.predict([without])["p_sun"][0], abs=1e-5), word
+    assert ordered.picture([text], ordered.predict([text])).axes
+
+
+def test_a_long_example_is_erased_in_pieces(ordered: Classifier):
+    words, changes = ordered.decided("sun " * 450, "sun")
+    assert len(words) == len(changes) == 450
+    assert len(np.unique(changes)) <= 150
+
+
+def test_a_loaded_model_says_what_stands_beside(ordered: Classifier, tmp_path: Path):
+    """The training examples are not saved: the majority class alone, and a note."""
+    again = load(ordered.save(tmp_path))
+    found = again.evaluate(_order(20, 1))
+    assert found.table["model"].tolist() == ["LSTM", "majority class"]
+    assert "only the majority class stands beside" in str(found)
+
+
+def test_every_row_gets_an_answer_in_its_place(ordered: Classifier, tmp_path: Path):
+    """Empty ones too; labels need not be there; a file's ids and other labels are kept out of the way."""
+    frame = pd.DataFrame({"id": ["x", "y", "z"], "text": ["sun then moon", None, "moon so sun " * 30]})
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    for data in (frame, tmp_path / "new.csv"):
+        found = ordered.predict(data)
+        assert found.columns.tolist() == ["id", "text", "label", "probability", "p_moon", "p_sun"]
+        assert found["id"].tolist() == ["x", "y", "z"]
+        assert found["probability"].tolist() == pytest.approx(found[["p_moon", "p_sun"]].max(axis=1).tolist())
+        np.testing.assert_allclose(found[["p_moon", "p_sun"]].sum(axis=1), 1)
+    alone = [ordered.predict([text])["p_sun"][0] for text in ("sun then moon", "", "moon so sun " * 30)]
+    assert found["p_sun"].tolist() == pytest.approx(alone, abs=1e-5)
+
+
+def test_a_label_that_training_has_not_seen(ordered: Classifier):
+    with pytest.raises(
+        DataError, match=r"example 2 has the label 'stars', which training has not seen \(it knows moon"
+    ):
+        ordered.evaluate((["sun", "moon"], ["sun", "stars"]))
+    with pytest.raises(DataError, match="example 1 has no label"):
+        ordered.evaluate(["sun"])
+    with pytest.raises(DataError, match="example 1 has the label 'stars'"):
+        Classifier(**TINY).fit(_order(40, 0), (["sun"], ["stars"]))
+
+
+def test_another_kind_of_data(ordered: Classifier):
+    with pytest.raises(DataError, match="the data has numbers, but this model reads text"):
+        ordered.predict([[1.0, 2.0]])
+    with pytest.raises(DataError, match="there is no label 'stars': the model knows moon, sun"):
+        ordered.decided("sun", "stars")
+    with pytest.raises(DataError, match="there is no example 9: the data has 1 to 2"):
+        ordered.specimens(["sun", "moon"], example=9)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ((["", " "] * 9, ["x", "y"] * 9), "every text is empty: name the column"),
+        ((["a b"] * 9, ["x"] * 9), "all examples have the label 'x': there is nothing to tell apart"),
+        ((["a", "b"], ["x", "y"]), "too few to hold some back for validation and test"),
+        ((["a", "b"], ["x", None]), "example 2 has no label"),
+    ],
+)
+def test_data_that_teach_nothing(data: Any, says: str):
+    with pytest.raises(DataError, match=says):
+        Classifier(**TINY).fit(data)
+
+
+def test_a_class_with_one_example_is_trained_on():
+    """It is never held out, so it is not tested, and is there to be said."""
+    data = (["a b c"] * 20 + ["d"], ["x", "y"] * 10 + ["z"])
+    job = Classifier(at_least=1, **TINY)
+    parts = job.split(job.read(data), None)
+    assert ("z",) in parts.train.labels
+    assert ("z",) not in [*parts.valid.labels, *parts.test.labels]
+    assert job.fit(data).classes == ("x", "y", "z")
+
+
+def test_numbers_are_sorted_as_numbers():
+    job = Classifier(**TINY)
+    job.prepare(job.read((["a"] * 3, [10, 9, -1])))
+    assert job.classes == ("-1", "9", "10")
+
+
+# ---- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def _pulses(n: int, seed: int) -> tuple[list[np.ndarray], list[str]]:
+    """Up and then down, or down and then up, at any place, in sequences of any length."""
+    rng = np.random.default_rng(seed)
+    sequences, labels = [], []
+    for i in range(n):
+        steps = rng.normal(0, 0.1, (int(rng.integers(8, 15)), 1))
+        first, second = sorted(rng.choice(len(steps), 2, replace=False))
+        up = i % 2
+        steps[first] += 3 if up else -3
+        steps[second] += -3 if up else 3
+        sequences.append(steps)
+        labels.append("up" if up else "down")
+    return sequences, labels
+
+
+def test_sequences_of_numbers_are_learnt(tmp_path: Path):
+    """Of any length; evaluated beside neighbours, reported, saved and loaded, looked into."""
+    job = Classifier(hidden_size=12, epochs=20, batch_size=16, lr=0.02, dropout=0.1, pool="last", average=0.9)
+    job.fit(_pulses(200, 0))
+    test = _pulses(60, 1)
+    job.evaluation = job.evaluate(test)
+    table = job.evaluation.table.set_index("model")
+    assert table["accuracy"]["LSTM"] > 0.9
+    assert table.index.tolist() == ["LSTM", "1 nearest neighbour", "majority class"]
+    again = load(job.save(tmp_path))
+    pd.testing.assert_frame_equal(again.predict(test[0]), job.predict(test[0]))
+    assert "text" not in job.predict(test[0])
+    assert job.picture(test, job.predict(test)).axes
+    (specimen, *_) = job.specimens(test)
+    assert specimen.labels is not None
+    assert len(specimen.labels) == len(test[0][0])
+    assert "What decided example 1" in [section.title for section in job.sections(job.read(test))]
+
+
+# ---- several labels --------------------------------------------------------------------------------------------------
+
+
+def _several(n: int, seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    holds = rng.random((n, 3)) < 0.4
+    texts = [
+        " ".join(["on", *(w if h else "no" for w, h in zip(("red", "big", "old"), row, strict=True))]) for row in holds
+    ]
+    labels = ["|".join(x for x, h in zip("RBO", row, strict=True) if h) for row in holds]
+    return pd.DataFrame({"text": texts, "label": labels})
+
+
+def test_several_labels_may_hold(tmp_path: Path):
+    job = Classifier(label_sep="|", hidden_size=12, epochs=20, batch_size=16, lr=0.02, input_dropout=0.0, dropout=0.1)
+    job.fit(_several(160, 0))
+    assert job.classes == ("B", "O", "R")
+    found = job.predict(pd.DataFrame({"text": ["on red big no", "on no no no"]}))
+    assert found.columns.tolist() == ["id", "text", "label", "p_B", "p_O", "p_R"]
+    assert found["label"].tolist() == ["B|R", ""]
+    job.evaluation = job.evaluate(_several(60, 1))
+    table = job.evaluation.table
+    assert table.columns.tolist() == ["model", "micro F1", "macro F1", "Hamming loss", "log loss", "ECE"]
+    assert table["model"].tolist() == ["LSTM", "TF-IDF, logistic regression", "majority class"]
+    assert table["micro F1"][0] > 0.9
+    assert "Label by label" in [section.title for section in job.sections(job.read(_several(60, 1)))]
+    again = load(job.save(tmp_path))
+    pd.testing.assert_frame_equal(again.predict(_several(9, 1)), job.predict(_several(9, 1)))
+
+
+# ---- baselines and pictures ------------------------------------------------------------------------------------------
+
+
+def test_baselines():
+    """Words counted, its strength chosen on the validation part; a class that is not there gets 0; neighbours."""
+    train = (["good film", "bad film"] * 5, np.array([0, 2] * 5))
+    asked: list[np.ndarray] = []
+
+    def choice(stated: np.ndarray) -> float:
+        asked.append(stated)
+        return [3.0, 1.0, 2.0][len(asked) - 1]
+
+    options: dict[str, Any] = {"classes": 3, "balanced": False, "progress": SILENT}
+    told = tfidf_logistic(train, (["good"], choice), ["good", "bad"], **options)
+    assert told.argmax(axis=1).tolist() == [0, 2]
+    assert (told[:, 1] == 0).all()
+    assert len(asked) == 3
+    assert told[0] == pytest.approx(asked[1][0])
+    holds = np.array([[1, 0, 1], [0, 0, 1]] * 5, dtype=np.float32)  # one label never holds, one always
+    several = tfidf_logistic((train[0], holds), None, ["good", "bad"], **options)
+    assert (several[:, 0] > 0.5).tolist() == [True, False]
+    np.testing.assert_allclose(several[:, 1:], [[0, 1], [0, 1]])
+    assert by_share(np.array([1, 3]), 4, 2).tolist() == [[0.25, 0.75]] * 2
+    sequences = [np.zeros((3, 1)), np.ones((9, 1))]
+    nearest = nearest_neighbour((sequences, np.array([4, 5])), [np.full((5, 1), 0.8)], seed=0, progress=SILENT)
+    assert nearest.tolist() == [5]
+
+
+def test_pictures():
+    """With the numbers in them, whatever names and texts hold."""
+    figure = confusion_figure(np.array([[3, 1], [0, 1234]]), ["$a$", "_b" * 40])
+    assert {"3", "1", "0", "1,234"} <= {text.get_text() for text in figure.axes[0].texts}
+    assert not confusion_figure(np.ones((30, 30), dtype=int), [str(i) for i in range(30)]).axes[0].texts
+    stated = np.array([0.1, 0.9])
+    assert len(reliability_figure({"calibrated": (stated, stated), "before": (stated, stated / 2)}).axes[0].lines) == 3
+    figure = decided_text(["good", "$not", "film"], [0.4, -0.5, 0.0], "praise: 0.9")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["good", "$not", "film"]
+    assert len(figure.axes[0].lines) == 1  # what speaks against is underlined too
+    colours = [patch.get_facecolor() for patch in figure.axes[0].patches]
+    assert colours[0][2] > colours[0][0]  # for: blue
+    assert colours[1][0] > colours[1][2]  # against: orange
+    for columns in (1, 20):
+        decided_steps(np.random.default_rng(0).random((9, columns)), [0.1] * 9, "up: 0.8").draw_without_rendering()
+    for each in (figure, confusion_figure(np.eye(2, dtype=int), ["a", "b"])):
+        each.draw_without_rendering()
+
+
+def test_sequences_side_by_side():
+    source = Sequences([np.array([1, 2, 3]), np.array([4])], np.array([0, 1]))
+    batch = source.batch(np.array([1, 0]))
+    assert batch.inputs.tolist() == [[4, 0, 0], [1, 2, 3]]
+    assert batch.lengths is not None
+    assert batch.lengths.tolist() == [1, 3]
+
+
+def test_settings_out_of_range():
+    for bad in ({"pool": "first"}, {"threshold": 1.5}, {"class_weights": "some"}, {"test_share": 0.9}):
+        with pytest.raises(SettingError):
+            Classifier(**bad)
+
+
+# ---- recipes ---------------------------------------------------------------------------------------------------------
+
+
+def test_protocols_score_the_parts_as_given(tmp_path: Path):
+    """Questions by their coarse class, sentences in three parts, folds by line number; lines end at newlines only."""
+    questions = [f"{'LOC:city' if i % 2 else 'HUM:ind'} {'where' if i % 2 else 'who'} is\x85 it {i}" for i in range(40)]
+    (tmp_path / "train.gz").write_bytes(gzip.compress("\n".join(questions).encode("latin-1")))
+    (tmp_path / "test").write_bytes("\n".join(questions[:10]).encode("latin-1"))
+    job = Classifier(**TINY)
+    table = protocols.questions(job, tmp_path, {"train": "train", "test": "test"}, SILENT)
+    assert job.classes == ("HUM", "LOC")
+    assert table["model"].tolist() == ["LSTM", "TF-IDF, logistic regression", "majority class"]
+    parts = {"train": "train", "valid": "test", "test": "test"}
+    assert protocols.sentences(Classifier(**TINY), tmp_path, parts, SILENT)["accuracy"].between(0, 1).all()
+    table = protocols.cross_validation(Classifier(**TINY), tmp_path, {"file": "train", "folds": 3}, SILENT)
+    assert table["accuracy"].between(0, 1).all()
+    assert len(table) == 3
+
+
+def test_protocols_of_numbers(tmp_path: Path):
+    """An image row by row or pixel by pixel; a series file's dimensions and classes."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(30, dtype=np.uint8) % 2
+    pixels = (labels[:, None] * 100 + rng.integers(0, 50, (30, 784))).astype(np.uint8)
+    for part in ("train", "test"):
+        (tmp_path / f"{part}-images").write_bytes(bytes(16) + pixels.tobytes())
+        (tmp_path / f"{part}-labels").write_bytes(bytes(8) + labels.tobytes())
+    names = {f"{part}_{what}": f"{part}-{what}" for part in ("train", "test") for what in ("images", "labels")}
+    job = Classifier(**TINY)
+    table = protocols.images(job, tmp_path, {**names, "pixels": False}, SILENT)
+    assert table["model"].tolist() == ["LSTM", "1 nearest neighbour", "majority class"]
+    assert table["accuracy"][1] == 1.0
+    cases = "\n".join(f"1,2,{i}:4,5,6:{'a' if i % 2 else 'b'}" for i in range(20))
+    (tmp_path / "s.ts").write_text(f"#about\n@dimensions 2\n@data\n{cases}\n")
+    sequences, classes = protocols._ts(tmp_path, "s.ts")
+    assert sequences[3].tolist() == [[1, 4], [2, 5], [3, 6]]
+    assert classes[:2] == ["b", "a"]
+    assert len(protocols.series(Classifier(**TINY), tmp_path, {"train": "s.ts", "test": "s.ts"}, SILENT)) == 3
