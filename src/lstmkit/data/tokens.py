@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from tokenizers import Tokenizer as Engine
 from lstmkit.progress import Progress, Task
 
 KINDS = ("spaces", "words", "chars", "bpe")
-UNKNOWN, END = "<unk>", "<eos>"
+UNKNOWN, END, BEGIN, PADDING = "<unk>", "<eos>", "<bos>", "<pad>"
 _AT_ONCE = 1000  # lines that are encoded together
 
 
@@ -124,11 +125,30 @@ class Tokenizer:
         pieces = self._engine.pre_tokenizer.pre_tokenize_str(normal.normalize_str(text) if normal else text)  # type: ignore[union-attr]
         return list(dict.fromkeys(piece for piece, _ in pieces if piece not in self._numbers))
 
+    def pieces(self, line: str) -> list[str]:
+        """What stands in the line at each of its tokens, be it unknown or written in another case."""
+        return [line[start:end] for start, end in self._engine.encode(line, add_special_tokens=False).offsets]
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text that the tokens make."""
         if self.kind == "chars":
             return "".join(self.tokens(ids))
         return self._engine.decode(list(ids), skip_special_tokens=False)
+
+
+_NO_SPACE_BEFORE = re.compile(r" ([.,;:!?%)\]}…])")
+_NO_SPACE_AFTER = re.compile(r"([(\[{]) ")
+_INSIDE = re.compile(r"(?<=\w) ([-'’/]) (?=\w)")
+
+
+def joined(words: Sequence[str]) -> str:
+    """Words and punctuation marks as one writes them: the spaces that stand between tokens only are left out.
+
+    >>> joined(["a", "man", "'", "s", "t", "-", "shirt", "(", "red", ")", "."])
+    "a man's t-shirt (red)."
+    """
+    text = _INSIDE.sub(r"\1", " ".join(words))
+    return _NO_SPACE_AFTER.sub(r"\1", _NO_SPACE_BEFORE.sub(r"\1", text))
 
 
 def _cutter(kind: str) -> tuple[Any, Any]:
