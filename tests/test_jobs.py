@@ -58,6 +58,11 @@ def _lines(seed: int, n: int = 40) -> list[str]:
     return [" ".join(rng.choice(["the", "cat", "sat", "on", "a", "mat"], 6)) for _ in range(n)]
 
 
+def _pairs(seed: int, n: int = 40) -> list[tuple[str, str]]:
+    """Words in the other order and the other case."""
+    return [(line, " ".join(reversed(line.upper().split()))) for line in _lines(seed, n)]
+
+
 CASES = {
     "forecast": Case(
         settings={"horizon": 3, "test_windows": 1, "samples": 10},
@@ -76,6 +81,18 @@ CASES = {
             {"tokens": "bpe", "vocabulary": 270, "optimizer": "asgd", "weight_drop": 0.2},
             {"tied": False, "cutoffs": (3,), "embed_size": 3, "activation": 1.0, "slowness": 1.0},
             {"embed_size": 6, "lower": True, "steps_per_epoch": 0},
+        ),
+    ),
+    "translator": Case(
+        settings={"tokens": "words"},
+        data=lambda: _pairs(0),
+        other=lambda: _pairs(1),
+        bad=lambda: [("", "a"), ("b", " ")],
+        options=(
+            {"tokens": "bpe", "vocabulary": 270, "attention": "dot"},
+            {"attention": "general", "upper_layers": 0, "input_feeding": True, "tied": False, "embed_size": 3},
+            {"coverage": 1.0, "sampling": 0.5, "sampling_rise": 3, "joint": True, "lower": True, "seeds": 2},
+            {"tokens": "chars", "longest": 21, "upper_layers": 2, "attention": "dot", "coverage": 0.5},
         ),
     ),
 }

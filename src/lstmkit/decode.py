@@ -178,7 +178,8 @@ def beam_search(
         alive, kept = values.masked_fill(over | done.full, -torch.inf).topk(min(width, values.shape[1]))
         parent, token = parent.gather(1, kept), token.gather(1, kept)
         if alive.shape[1] < width:  # a vocabulary smaller than the beam
-            alive, parent, token = (_widened(x, width, fill) for x, fill in ((alive, -torch.inf), (parent, 0), (token, 0)))
+            alive = _widened(alive, width, -torch.inf)
+            parent, token = _widened(parent, width, 0), _widened(token, width, 0)
         parents.append(parent)
         tokens.append(token)
         reachable = alive[:, 0] / _length_norm(limits.to(alive.dtype), length_penalty)

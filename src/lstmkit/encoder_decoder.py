@@ -1,4 +1,4 @@
-"""Encoder, attention, decoder: one sequence is read, another one written. Beside ``model.py``, whose contract it keeps."""
+"""Encoder, attention, decoder: one sequence is read, another one written. Keeps the contract of ``model.py``."""
 
 from __future__ import annotations
 
@@ -204,9 +204,7 @@ class EncoderDecoder(Model):
         self.batches += 1
         return self.sampling * (min(1.0, done / self.rise) if self.rise else 1.0)
 
-    def _one_by_one(
-        self, ids: Tensor, state: Writing, scored: Tensor, share: float
-    ) -> tuple[Tensor, Tensor | None]:
+    def _one_by_one(self, ids: Tensor, state: Writing, scored: Tensor, share: float) -> tuple[Tensor, Tensor | None]:
         """Features ``(B, T, P)`` step by step, and with coverage the mean of See et al.'s penalty."""
         found: list[Tensor] = []
         repeated = state.weights.new_zeros(()) if state.covered is not None else None

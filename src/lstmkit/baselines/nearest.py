@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -20,14 +21,14 @@ class NearestTranslation:
     """
 
     def __init__(self, sources: Sequence[str], targets: Sequence[str]) -> None:
-        self.targets = targets
+        self.targets = list(targets)
         self._words = TfidfVectorizer(token_pattern=r"\w+|[^\w\s]", sublinear_tf=True)
-        self._memory = self._words.fit_transform(sources)
+        self._memory: Any = self._words.fit_transform(sources)  # sparse, (N, words)
 
     def __call__(self, lines: Sequence[str]) -> list[str]:
         """One translation a line."""
         found: list[str] = []
         for start in range(0, len(lines), _AT_ONCE):
-            alike = self._words.transform(lines[start : start + _AT_ONCE]) @ self._memory.T
-            found += [self.targets[i] for i in np.asarray(alike.argmax(axis=1)).ravel()]
+            alike: Any = self._words.transform(lines[start : start + _AT_ONCE]) @ self._memory.T
+            found += [self.targets[int(i)] for i in np.asarray(alike.argmax(axis=1)).ravel()]
         return found

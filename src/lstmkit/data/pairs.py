@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -141,7 +142,7 @@ def _of_files(source: str, target: str) -> tuple[str, list[str], list[str]]:
 def _table(path: Path) -> pd.DataFrame:
     try:
         if path.suffix == ".jsonl":
-            return pd.read_json(path, lines=True, dtype=False, convert_dates=False)
+            return pd.DataFrame([json.loads(line) for line in read_text(path, whole=True) if line.strip()])
         return pd.read_csv(path, sep=_TABLES[path.suffix], dtype=str, keep_default_na=False, encoding="utf-8")
     except UnicodeDecodeError as err:
         raise DataError(f"{path.name} is not UTF-8 ({err.reason}): save the file as UTF-8") from err

@@ -95,6 +95,10 @@ class Tokenizer:
         """The number of a token that is there."""
         return self._numbers[token]
 
+    def number(self, token: str) -> int:
+        """The number of a token, -1 for one that is not there."""
+        return self._numbers.get(token, -1)
+
     def __contains__(self, token: str) -> bool:
         return token in self._numbers
 

@@ -104,7 +104,7 @@ def translated(
 
 def _written(ids: tuple[int, ...], score: float, attention: np.ndarray, piece: Piece, writes: Tokenizer) -> Written:
     """Each unknown word is the source's that was attended to most (Luong et al. 2015b, Jean et al. 2015)."""
-    unknown = writes[UNKNOWN] if UNKNOWN in writes else None
+    unknown = writes.number(UNKNOWN)
     looked_at = attention.argmax(1)
     tokens = [
         piece.words[at] if i == unknown else token

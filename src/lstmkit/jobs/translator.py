@@ -200,9 +200,10 @@ class Translator(Job):
 
     def build(self) -> Model:
         width = self.embed_size or self.hidden_size
-        noise = {"word_dropout": self.word_dropout, "dropout": self.input_dropout}
-        encoder = TokenEncoder(len(self.reads), width, **noise)
-        embedding = encoder if self.joint else TokenEncoder(len(self.writes), width, **noise)
+        encoder = TokenEncoder(len(self.reads), width, self.word_dropout, self.input_dropout)
+        embedding = encoder
+        if not self.joint:
+            embedding = TokenEncoder(len(self.writes), width, self.word_dropout, self.input_dropout)
         stack = {"dropout": self.dropout, "variational": True, "recurrent_dropout": self.recurrent_dropout}
         # Dot products want queries and keys of one width: the two directions are added.
         merge = "sum" if self.attention == "dot" else "concat"
@@ -371,7 +372,7 @@ class Translator(Job):
                 evaluation.table,
                 best=evaluation.best,
             ),
-            Section("Examples", "The first of the held-out test.", details[columns].head(_EXAMPLES)),
+            Section("Examples", "The first of the held-out test.", details.loc[: _EXAMPLES - 1, columns]),
             Section("BLEU by length", "Sentences of like length together.", lengths, best=dict.fromkeys(told, "high")),
         ]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lstmkit.recurrent import RecurrentLayer
-from lstmkit.stream import LayerState
+from lstmkit.recurrent import LayerState, RecurrentLayer
 
 
 class Bridge(nn.Module):
