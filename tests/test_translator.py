@@ -323,6 +323,7 @@ def test_input_feeding_reads_the_features_of_the_step_before():
     torch.testing.assert_close(seen[1][:, :, 3:], features)
 
 
+@torch.no_grad()
 def test_the_coverage_penalty_is_the_papers():
     """See et al. 2017, equations 10 to 13: the sum of past weights, and what of it is attended to again."""
     model, batch = _model("additive", coverage=0.7), _batch()

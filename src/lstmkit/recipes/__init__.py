@@ -23,13 +23,13 @@ from lstmkit.report import table_text
 from lstmkit.results import provenance, read_toml
 from lstmkit.settings import unknown
 
-#: ``protocol(job, folder, options, progress) -> scores``: a row a model, this one first; the best is the lowest.
+#: ``protocol(job, folder, options, progress) -> scores``: a row a model, this one first.
 Protocol = Callable[[Any, Path, dict[str, Any], Progress], pd.DataFrame]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One published result: how to train for it, how it is scored, and what others got."""
+    """One published result: how to train for it, how it is scored (``best``: low or high), and what others got."""
 
     name: str
     title: str
@@ -40,6 +40,7 @@ class Recipe:
     settings: dict[str, Any]
     published: list[dict[str, Any]]
     remarks: list[str]
+    best: str = "low"
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Outcome:
         return path
 
     def __str__(self) -> str:
-        best = {name: "low" for name in self.table.columns if name != "model"}
+        best = {name: self.recipe.best for name in self.table.columns if name != "model"}
         lines = [f"  {p['name']}: {p['metric']} {p['value']} ({p['source']})" for p in self.recipe.published]
         published = "\npublished:\n" + "\n".join(lines) if lines else ""
         return (
