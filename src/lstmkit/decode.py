@@ -175,11 +175,8 @@ def beam_search(
         # An end counts where it is among the best of the beam: of a beam of one, where it is the most probable.
         ended = over[:, :width]
         done = done.with_more(values[:, :width].masked_fill(~ended, -torch.inf), t, parent, token, length_penalty)
-        alive, kept = values.masked_fill(over | done.full, -torch.inf).topk(min(width, values.shape[1]))
+        alive, kept = values.masked_fill(over | done.full, -torch.inf).topk(width)
         parent, token = parent.gather(1, kept), token.gather(1, kept)
-        if alive.shape[1] < width:  # a vocabulary smaller than the beam
-            alive = _widened(alive, width, -torch.inf)
-            parent, token = _widened(parent, width, 0), _widened(token, width, 0)
         parents.append(parent)
         tokens.append(token)
         reachable = alive[:, 0] / _length_norm(limits.to(alive.dtype), length_penalty)
@@ -244,10 +241,6 @@ class _Finished(NamedTuple):
 
 def _length_norm(lengths: Tensor, penalty: float) -> Tensor:
     return ((5 + lengths) / 6) ** penalty
-
-
-def _widened(x: Tensor, width: int, fill: float) -> Tensor:
-    return torch.cat([x, x.new_full((len(x), width - x.shape[1]), fill)], 1)
 
 
 def _rows(state: Any, rows: Tensor) -> Any:
