@@ -21,11 +21,13 @@ class Piece(NamedTuple):
 
     Attributes:
         line: The line's number, from 0.
+        start: Its first token's place in the line.
         ids: ``(S,)``, at least one.
         words: What stands in the line at each.
     """
 
     line: int
+    start: int
     ids: np.ndarray
     words: tuple[str, ...]
 
@@ -37,7 +39,7 @@ class Written(NamedTuple):
         text: Of it.
         tokens: Of it, unknown words replaced.
         score: Logarithmic probability, normalised by length.
-        attention: ``(tokens, S)``.
+        attention: ``(tokens, S)``; kept of a line's first piece alone, since of a very long line it would fill memory.
     """
 
     text: str
@@ -61,7 +63,7 @@ def pieces_of(lines: Sequence[str], reads: Tokenizer, longest: int) -> list[Piec
         words = reads.pieces(line) if ids else []
         for start in range(0, len(ids), longest):
             here = slice(start, start + longest)
-            found.append(Piece(number, np.array(ids[here]), tuple(words[here])))
+            found.append(Piece(number, start, np.array(ids[here]), tuple(words[here])))
     return found
 
 
@@ -116,7 +118,8 @@ def _written(ids: tuple[int, ...], score: float, attention: np.ndarray, piece: P
         text = writes.decode(ids)
     else:
         text = ("" if writes.kind == "chars" else " ").join(tokens)
-    return Written(" ".join(text.split()), tuple(tokens), score, attention)
+    kept = np.zeros((0, 0), np.float32) if piece.start else attention
+    return Written(" ".join(text.split()), tuple(tokens), score, kept)
 
 
 def put_together(found: Sequence[Sequence[Written]]) -> list[tuple[str, float]]:
