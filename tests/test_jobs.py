@@ -70,6 +70,11 @@ def _labelled(seed: int, n: int = 40) -> tuple[list[str], list[str]]:
     return texts, ["cat" if "cat" in text else "none" for text in texts]
 
 
+def _pairs(seed: int, n: int = 40) -> list[tuple[str, str]]:
+    """Words in the other order and the other case."""
+    return [(line, " ".join(reversed(line.upper().split()))) for line in _lines(seed, n)]
+
+
 CASES = {
     "classifier": Case(
         settings={},
@@ -106,6 +111,18 @@ CASES = {
             {"tokens": "bpe", "vocabulary": 270, "optimizer": "asgd", "weight_drop": 0.2},
             {"tied": False, "cutoffs": (3,), "embed_size": 3, "activation": 1.0, "slowness": 1.0},
             {"embed_size": 6, "lower": True, "steps_per_epoch": 0},
+        ),
+    ),
+    "translator": Case(
+        settings={"tokens": "words"},
+        data=lambda: _pairs(0),
+        other=lambda: _pairs(1),
+        bad=lambda: [("", "a"), ("b", " ")],
+        options=(
+            {"tokens": "bpe", "vocabulary": 270, "attention": "dot"},
+            {"attention": "general", "upper_layers": 0, "input_feeding": True, "tied": False, "embed_size": 3},
+            {"coverage": 1.0, "sampling": 0.5, "sampling_rise": 3, "joint": True, "lower": True, "seeds": 2},
+            {"tokens": "chars", "longest": 21, "upper_layers": 2, "attention": "dot", "coverage": 0.5},
         ),
     ),
 }

@@ -15,6 +15,7 @@ from lstmkit.data import catalog
 from lstmkit.errors import UserError
 from lstmkit.jobs import job_class
 from lstmkit.jobs.forecast import Forecaster
+from lstmkit.jobs.translator import Translator
 from lstmkit.progress import Progress
 from lstmkit.recipes import forecast as protocols
 
@@ -144,6 +145,25 @@ def test_held_out_is_the_jobs_own_backtest(tmp_path: Path):
     job = tiny(time_col="date", target_col="a", test_windows=2)
     table = protocols.held_out(job, tmp_path, {"file": "data.csv"}, SILENT)
     pd.testing.assert_frame_equal(table, job.evaluate(tmp_path / "data.csv").table)
+
+
+def test_translations_of_given_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The set's own parts, each of two files; the test part trains nothing and validates nothing."""
+    for part, words in (("train", "abc"), ("val", "abd"), ("test", "xyz")):
+        (tmp_path / f"{part}.en").write_text("\n".join(words), encoding="utf-8")
+        (tmp_path / f"{part}.de").write_text("\n".join(words.upper()), encoding="utf-8")
+    monkeypatch.setattr(catalog, "locate", lambda name, file: tmp_path / file)
+    options = {
+        f"{ours}_{side}": f"{part}.{ending}"
+        for ours, part in (("train", "train"), ("valid", "val"), ("test", "test"))
+        for side, ending in (("source", "en"), ("target", "de"))
+    }
+    job = Translator(tokens="words", epochs=1, hidden_size=2, test_share=0.0)
+    table = importlib.import_module("lstmkit.recipes.translator").given_parts(job, tmp_path, options, SILENT)
+    assert table["model"].tolist() == ["LSTM", "most similar source of the training part", "the source as it stands"]
+    assert "a" in job.reads
+    assert "d" not in job.reads
+    assert "x" not in job.reads
 
 
 # ---- what comes out --------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lstmkit.jobs.forecast import Forecaster
     from lstmkit.jobs.language_model import LanguageModel
     from lstmkit.jobs.tagger import Tagger
+    from lstmkit.jobs.translator import Translator
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ __all__ = [
     "Stream",
     "Tagger",
     "Trace",
+    "Translator",
     "UserError",
     "__version__",
     "explain_backend",
@@ -44,10 +46,11 @@ _LATER = {
     "Forecaster": "lstmkit.jobs.forecast",
     "LanguageModel": "lstmkit.jobs.language_model",
     "Tagger": "lstmkit.jobs.tagger",
+    "Translator": "lstmkit.jobs.translator",
     "load": "lstmkit.jobs",
 }
 #: What pip installs for them, where it is not the series' libraries.
-_EXTRAS = {"Classifier": "text", "LanguageModel": "text", "Tagger": "text"}
+_EXTRAS = {"Classifier": "text", "LanguageModel": "text", "Tagger": "text", "Translator": "text"}
 
 
 def __getattr__(name: str) -> Any:

@@ -106,3 +106,145 @@ def _draw(logits: Tensor, generator: torch.Generator) -> Tensor:
     """One of each row, on the CPU, so that a seed draws the same anywhere."""
     chosen = torch.multinomial(logits.float().cpu().softmax(-1), 1, generator=generator)
     return chosen[:, 0].to(logits.device)
+
+
+class Hypothesis(NamedTuple):
+    """A sequence that a beam search found.
+
+    Attributes:
+        ids: Its tokens, without the end.
+        score: Its logarithmic probability, normalised by its length.
+        log_p: As it is, in nats; the end counts.
+        rows: For each token the row of the step's call that told it: what else the call told can be found again.
+    """
+
+    ids: tuple[int, ...]
+    score: float
+    log_p: float
+    rows: tuple[int, ...]
+
+
+def beam_search(
+    step: Callable[[Tensor, Any], tuple[Tensor, Any]],
+    first: Tensor,
+    state: Any,
+    width: int,
+    max_steps: int | Tensor,
+    *,
+    end: int,
+    length_penalty: float = 1.0,
+    n_best: int = 1,
+) -> list[list[Hypothesis]]:
+    """The most probable sequences, as far as ``width`` beginnings held at a time can tell. Width 1 is greedy.
+
+    Finished sequences are ranked by ``log p / ((5 + n) / 6)^α`` for ``n`` tokens, the end included (Wu et al. 2016,
+    eq. 14); those that reach the most steps count as finished. A sentence is done when ``width`` have finished, or no
+    beginning can become better than what it has; others of its batch change nothing.
+
+    Args:
+        step: ``step(ids (N,), state) -> (logits (N, V), state)``, for ``N = B · width`` rows, a sentence's together.
+        first: ``(B,)`` the token before the first.
+        state: What the model carries: tensors in tuples, each with the batch ``B`` first.
+        width: Beginnings held at a time.
+        max_steps: Of all sequences, or of each sentence's ``(B,)``, the end included.
+        end: The token that ends a sequence.
+        length_penalty: ``α``: 0 ranks by probability alone, which favours short ones.
+        n_best: Sequences of each sentence, at most ``width``.
+
+    Returns:
+        For each of ``B`` the best first.
+    """
+    batch, device = len(first), first.device
+    limits = torch.as_tensor(max_steps, device=device).expand(batch)
+    last = int(limits.max()) if batch else 0
+    begin = torch.arange(batch, device=device).unsqueeze(1) * width  # each sentence's first row
+    state = _rows(state, torch.arange(batch, device=device).repeat_interleave(width))
+    ids = first.repeat_interleave(width)
+    alive = torch.full((batch, width), -torch.inf, device=device)
+    alive[:, :1] = 0.0  # all rows are alike at first: one of them is enough
+    done = _Finished.none(batch, width, device)
+    tokens: list[Tensor] = []
+    parents: list[Tensor] = []
+    for t in range(last):
+        logits, state = step(ids, state)
+        log_p = alive.unsqueeze(-1) + logits.float().log_softmax(-1).unflatten(0, (batch, width))
+        # Twice the width: at most one continuation of each beginning is its end, so enough others are left.
+        values, order = log_p.flatten(1).topk(min(2 * width, width * log_p.shape[-1]))
+        parent, token = order // log_p.shape[-1], order % log_p.shape[-1]
+        over = (token == end) | (limits.unsqueeze(1) == t + 1)
+        # An end counts where it is among the best of the beam: of a beam of one, where it is the most probable.
+        ended = over[:, :width]
+        done = done.with_more(values[:, :width].masked_fill(~ended, -torch.inf), t, parent, token, length_penalty)
+        alive, kept = values.masked_fill(over | done.full, -torch.inf).topk(width)
+        parent, token = parent.gather(1, kept), token.gather(1, kept)
+        parents.append(parent)
+        tokens.append(token)
+        reachable = alive[:, 0] / _length_norm(limits.to(alive.dtype), length_penalty)
+        if bool((reachable <= done.score[:, min(n_best, width) - 1]).all()):
+            break
+        rows = (begin + parent).flatten()
+        ids, state = token.flatten(), _rows(state, rows)
+    return done.traced(tokens, parents, end, n_best)
+
+
+class _Finished(NamedTuple):
+    """Each sentence's best finished sequences, ``(B, width)``: what ends them, and the beginning they go on from."""
+
+    score: Tensor
+    log_p: Tensor
+    step: Tensor
+    parent: Tensor
+    token: Tensor
+
+    @classmethod
+    def none(cls, batch: int, width: int, device: torch.device) -> _Finished:
+        worst = torch.full((batch, width), -torch.inf, device=device)
+        nowhere = torch.zeros((batch, width), dtype=torch.long, device=device)
+        return cls(worst, worst, nowhere, nowhere, nowhere)
+
+    def with_more(self, log_p: Tensor, step: int, parent: Tensor, token: Tensor, penalty: float) -> _Finished:
+        """The best of these and of those that end at ``step``; what does not end has minus infinity."""
+        count = log_p.shape[1]
+        score = log_p / _length_norm(log_p.new_tensor(step + 1.0), penalty)
+        more = (score, log_p, torch.full_like(token[:, :count], step), parent[:, :count], token[:, :count])
+        both = [torch.cat(pair, 1) for pair in zip(self, more, strict=True)]
+        kept = both[0].topk(self.score.shape[1]).indices
+        return _Finished(*(each.gather(1, kept) for each in both))
+
+    @property
+    def full(self) -> Tensor:
+        """``(B, 1)``: which sentences have as many as the beam is wide."""
+        return self.log_p[:, -1:] > -torch.inf
+
+    def traced(self, tokens: list[Tensor], parents: list[Tensor], end: int, n_best: int) -> list[list[Hypothesis]]:
+        """Each from its end back to its beginning."""
+        width = self.score.shape[1]
+        columns = [each.tolist() for each in self]
+        told, before = ([t.tolist() for t in each] for each in (tokens, parents))
+        found: list[list[Hypothesis]] = []
+        for b, rows in enumerate(zip(*columns, strict=True)):
+            best = []
+            for score, log_p, step, parent, token in list(zip(*rows, strict=True))[:n_best]:
+                if log_p == -torch.inf:
+                    continue
+                ids, at = ([], []) if token == end else ([token], [parent])
+                row = parent
+                for t in range(step - 1, -1, -1):
+                    ids.append(told[t][b][row])
+                    row = before[t][b][row]
+                    at.append(row)
+                rows_of = tuple(b * width + row for row in reversed(at))
+                best.append(Hypothesis(tuple(reversed(ids)), score, log_p, rows_of))
+            found.append(best)
+        return found
+
+
+def _length_norm(lengths: Tensor, penalty: float) -> Tensor:
+    return ((5 + lengths) / 6) ** penalty
+
+
+def _rows(state: Any, rows: Tensor) -> Any:
+    """Those rows of every tensor of a state."""
+    if state is None or isinstance(state, Tensor):
+        return state if state is None else state.index_select(0, rows)
+    return tuple(_rows(part, rows) for part in state)

@@ -26,19 +26,21 @@ class Text:
         first: From 0.
         last: The line after its last.
         name: What messages call it.
+        whole: Whether a line is one line, however long: what stands beside it in another file must stay there.
     """
 
     source: Path | tuple[str, ...]
     first: int
     last: int
     name: str
+    whole: bool = False
 
     def __len__(self) -> int:
         return self.last - self.first
 
     def __iter__(self) -> Iterator[str]:
         """Line after line, without its end."""
-        lines = _file_lines(self.source) if isinstance(self.source, Path) else iter(self.source)
+        lines = _file_lines(self.source, self.whole) if isinstance(self.source, Path) else iter(self.source)
         return itertools.islice(lines, self.first, self.last)
 
     def part(self, first: int, last: int) -> Text:
@@ -53,8 +55,8 @@ class Text:
         return found.hexdigest()
 
 
-def read_text(data: object) -> Text:
-    """A text file (UTF-8, gzipped or not), or lines.
+def read_text(data: object, *, whole: bool = False) -> Text:
+    """A text file (UTF-8, gzipped or not), or lines; ``whole``: with no line cut, however long.
 
     Raises:
         DataError: There is no such file, it is empty or not UTF-8: the message names the line.
@@ -72,7 +74,7 @@ def read_text(data: object) -> Text:
     path = Path(data)
     if not path.is_file():
         raise DataError(f"there is no file {path}")
-    return _not_empty(Text(path, 0, sum(1 for _ in _file_lines(path)), path.name))
+    return _not_empty(Text(path, 0, sum(1 for _ in _file_lines(path, whole)), path.name, whole))
 
 
 def _checked(entry: object) -> str:
@@ -87,11 +89,11 @@ def _not_empty(text: Text) -> Text:
     return text
 
 
-def _file_lines(path: Path) -> Iterator[str]:
+def _file_lines(path: Path, whole: bool = False) -> Iterator[str]:
     """The lines of a file; the end of the last may be left out."""
     try:
         with _open(path) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as file:
-            while line := file.readline(LONGEST_LINE):
+            while line := file.readline(-1 if whole else LONGEST_LINE):
                 yield line.removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
         raise DataError(_not_utf8(path)) from None

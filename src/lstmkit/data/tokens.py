@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from tokenizers import Tokenizer as Engine
 from lstmkit.progress import Progress, Task
 
 KINDS = ("spaces", "words", "chars", "bpe")
-UNKNOWN, END = "<unk>", "<eos>"
+UNKNOWN, END, BEGIN, PADDING = "<unk>", "<eos>", "<bos>", "<pad>"
 _AT_ONCE = 1000  # lines that are encoded together
 
 
@@ -94,6 +95,10 @@ class Tokenizer:
         """The number of a token that is there."""
         return self._numbers[token]
 
+    def number(self, token: str) -> int:
+        """The number of a token, -1 for one that is not there."""
+        return self._numbers.get(token, -1)
+
     def __contains__(self, token: str) -> bool:
         return token in self._numbers
 
@@ -133,6 +138,21 @@ class Tokenizer:
         if self.kind == "chars":
             return "".join(self.tokens(ids))
         return self._engine.decode(list(ids), skip_special_tokens=False)
+
+
+_NO_SPACE_BEFORE = re.compile(r" ([.,;:!?%)\]}…])")
+_NO_SPACE_AFTER = re.compile(r"([(\[{]) ")
+_INSIDE = re.compile(r"(?<=\w) ([-'’/]) (?=\w)")
+
+
+def joined(words: Sequence[str]) -> str:
+    """Words and punctuation marks as one writes them: the spaces that stand between tokens only are left out.
+
+    >>> joined(["a", "man", "'", "s", "t", "-", "shirt", "(", "red", ")", "."])
+    "a man's t-shirt (red)."
+    """
+    text = _INSIDE.sub(r"\1", " ".join(words))
+    return _NO_SPACE_AFTER.sub(r"\1", _NO_SPACE_BEFORE.sub(r"\1", text))
 
 
 def _cutter(kind: str) -> tuple[Any, Any]:

@@ -1,20 +1,23 @@
-"""Pictures of text: tokens in their places, shaded by a number."""
+"""Pictures of text: tokens in their places, shaded by a number; what each token attended to."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from lstmkit.look.drawing import SMALL, new_figure
+from lstmkit.look.drawing import SMALL, WIDTH, new_figure, say_empty
+from lstmkit.look.drawing import shown as cut
 
 COLUMNS = 84  #: Characters of a line.
 _MOST_LINES = 40
 LINE = 0.25  #: Inches.
+_MOST_TOKENS = 60  # of a side of an attention's picture
 
 
 def surprise_figure(tokens: Sequence[str], bits: Sequence[float], label: str = "surprise, bits") -> Figure:
@@ -44,6 +47,31 @@ def surprise_figure(tokens: Sequence[str], bits: Sequence[float], label: str = "
     bar = figure.colorbar(shown, ax=ax, location="top", fraction=0.05, aspect=50, shrink=0.5, anchor=(0, 0))
     bar.set_label(label, fontsize=SMALL)
     bar.ax.tick_params(labelsize=SMALL)
+    return figure
+
+
+def attention_figure(read: Sequence[str], written: Sequence[str], weights: np.ndarray) -> Figure:
+    """What each token that was written attended to of those that were read.
+
+    Args:
+        read: ``S`` tokens, as they are to be shown; the first 60.
+        written: ``T`` tokens; the first 60.
+        weights: ``(T, S)``, each row adds up to 1.
+    """
+    columns, rows = ([cut(token, 14) for token in side[:_MOST_TOKENS]] for side in (read, written))
+    figure = new_figure(1.4 + max(1.2, min(WIDTH / max(1, len(columns)), 0.32) * len(rows)))
+    ax = figure.subplots()
+    if not weights.size:
+        say_empty(ax, "nothing was written")
+        return figure
+    image = ax.imshow(weights[: len(rows), : len(columns)], cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    small = SMALL if max(len(columns), len(rows)) <= 25 else 0.65 * SMALL
+    ax.set_xticks(range(len(columns)), columns, rotation=90, fontsize=small, parse_math=False)
+    ax.set_yticks(range(len(rows)), rows, fontsize=small, parse_math=False)
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.spines[:].set_color("#cccccc")
+    figure.colorbar(image, ax=ax, fraction=0.03, aspect=30).set_label("share of the attention", fontsize=SMALL)
     return figure
 
 

@@ -1,0 +1,129 @@
+"""From lines to translations: cut into pieces, searched side by side, put together again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lstmkit.data.batch import Batch
+from lstmkit.data.tokens import BEGIN, END, PADDING, UNKNOWN, Tokenizer, joined
+from lstmkit.decode import beam_search
+from lstmkit.encoder_decoder import attended
+from lstmkit.model import Model
+
+
+class Piece(NamedTuple):
+    """What is read at once: a line, or a part of a long one.
+
+    Attributes:
+        line: The line's number, from 0.
+        start: Its first token's place in the line.
+        ids: ``(S,)``, at least one.
+        words: What stands in the line at each.
+    """
+
+    line: int
+    start: int
+    ids: np.ndarray
+    words: tuple[str, ...]
+
+
+class Written(NamedTuple):
+    """A translation of a piece.
+
+    Attributes:
+        text: Of it.
+        tokens: Of it, unknown words replaced.
+        score: Logarithmic probability, normalised by length.
+        attention: ``(tokens, S)``; kept of a line's first piece alone, since of a very long line it would fill memory.
+    """
+
+    text: str
+    tokens: tuple[str, ...]
+    score: float
+    attention: np.ndarray
+
+
+class Search(NamedTuple):
+    """How to look for translations: of so many beginnings at a time the so many best."""
+
+    beam: int
+    n_best: int
+    length_penalty: float
+
+
+def pieces_of(lines: Sequence[str], reads: Tokenizer, longest: int) -> list[Piece]:
+    """The lines in pieces of at most ``longest`` tokens; of blank lines none."""
+    found = []
+    for number, (line, ids) in enumerate(zip(lines, reads.encode(lines), strict=True)):
+        words = reads.pieces(line) if ids else []
+        for start in range(0, len(ids), longest):
+            here = slice(start, start + longest)
+            found.append(Piece(number, start, np.array(ids[here]), tuple(words[here])))
+    return found
+
+
+def translated(
+    model: Model, batch: Batch, pieces: Sequence[Piece], writes: Tokenizer, search: Search
+) -> list[list[Written]]:
+    """The best translations of each piece of a batch, the best first."""
+    assert batch.lengths is not None
+    assert batch.rows is not None
+    weights: list[Tensor] = []
+    never = torch.tensor([writes[PADDING], writes[BEGIN]], device=batch.inputs.device)
+    not_yet = torch.cat([never, never.new_tensor([writes[END]])])  # what has a token has a translation
+
+    def step(ids: Tensor, state: Any) -> tuple[Tensor, Any]:
+        logits, state = model.step(ids, state)
+        weights.append(attended(state))
+        return logits.index_fill(-1, never if len(weights) > 1 else not_yet, -torch.inf), state
+
+    _, state = model(batch.inputs, None, batch.lengths)
+    found = beam_search(
+        step,
+        batch.inputs.new_full((len(batch),), writes[BEGIN]),
+        state,
+        search.beam,
+        2 * batch.lengths + 10,
+        end=writes[END],
+        length_penalty=search.length_penalty,
+        n_best=search.n_best,
+    )
+    answers = []
+    for row, hypotheses in zip(batch.rows, found, strict=True):
+        piece = pieces[row]
+        told = []
+        for one in hypotheses:
+            steps = [weights[t][at, : len(piece.ids)] for t, at in enumerate(one.rows)]
+            told.append(_written(one.ids, one.score, torch.stack(steps).float().cpu().numpy(), piece, writes))
+        answers.append(told)
+    return answers
+
+
+def _written(ids: tuple[int, ...], score: float, attention: np.ndarray, piece: Piece, writes: Tokenizer) -> Written:
+    """Each unknown word is the source's that was attended to most (Luong et al. 2015b, Jean et al. 2015)."""
+    unknown = writes.number(UNKNOWN)
+    looked_at = attention.argmax(1)
+    tokens = [
+        piece.words[at] if i == unknown else token
+        for i, token, at in zip(ids, writes.tokens(ids), looked_at, strict=True)
+    ]
+    if writes.kind == "words":
+        text = joined(tokens)
+    elif writes.kind == "bpe":
+        text = writes.decode(ids)
+    else:
+        text = ("" if writes.kind == "chars" else " ").join(tokens)
+    kept = np.zeros((0, 0), np.float32) if piece.start else attention
+    return Written(" ".join(text.split()), tuple(tokens), score, kept)
+
+
+def put_together(found: Sequence[Sequence[Written]]) -> list[tuple[str, float]]:
+    """Texts and scores of a line's translations, from those of its pieces: the k-th of each, or its last."""
+    count = max((len(each) for each in found), default=1)
+    kth = [[each[min(k, len(each) - 1)] for each in found] for k in range(count)]
+    return [(" ".join(w.text for w in each), sum(w.score for w in each)) for each in kth]

@@ -1,0 +1,144 @@
+"""Attention: each step of one sequence looks over all steps of another one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+
+class Attention(nn.Module, ABC):
+    """Scores of all keys for each query, their softmax, and the keys' mean under it. Use one of the three kinds.
+
+    Args:
+        coverage: Whether the scores also hang on how much each key was attended to before (Tu et al. 2016).
+        size: Width of what is compared.
+    """
+
+    def __init__(self, size: int, coverage: bool) -> None:
+        super().__init__()
+        self.coverage = nn.Parameter(torch.zeros(size)) if coverage else None
+
+    @abstractmethod
+    def prepare(self, keys: Tensor) -> Tensor:
+        """``(B, S, K) -> (B, S, A)``: what of the scores hangs on the keys alone, computed once a sequence."""
+
+    @abstractmethod
+    def scores(self, queries: Tensor, prepared: Tensor, covered: Tensor | None) -> Tensor:
+        """``(B, T, Q)``, ``(B, S, A)`` and, with coverage, ``(B, T, S)`` ``-> (B, T, S)``."""
+
+    def forward(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        mask: Tensor | None = None,
+        prepared: Tensor | None = None,
+        covered: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Look over the keys once for each query, all queries at once.
+
+        Args:
+            queries: ``(B, T, Q)``.
+            keys: ``(B, S, K)``.
+            mask: ``(B, S)``, true where there is a key; where a sequence has none its context is 0.
+            prepared: What :meth:`prepare` made of the keys.
+            covered: With coverage ``(B, T, S)``: how much each key was attended to before, in sum.
+
+        Returns:
+            Contexts ``(B, T, K)`` and weights ``(B, T, S)``.
+        """
+        scores = self.scores(queries, self.prepare(keys) if prepared is None else prepared, covered)
+        if mask is None:
+            weights = scores.softmax(-1)
+        else:
+            there = mask.unsqueeze(1)
+            # The lowest number, not minus infinity: a sequence without keys must not become NaN.
+            weights = scores.masked_fill(~there, torch.finfo(scores.dtype).min).softmax(-1) * there
+        return weights @ keys, weights
+
+
+class AdditiveAttention(Attention):
+    """``vᵀ tanh(W q + U k + b)`` (Bahdanau, Cho and Bengio 2015); with coverage ``+ w c`` inside (See et al. 2017).
+
+    Args:
+        query_size: ``Q``.
+        key_size: ``K``.
+        size: Width inside, ``A``. All steps at once hold ``(B, T, S, A)``.
+        coverage: See :class:`Attention`.
+    """
+
+    def __init__(self, query_size: int, key_size: int, size: int, coverage: bool = False) -> None:
+        super().__init__(size, coverage)
+        self.query = nn.Linear(query_size, size)
+        self.key = nn.Linear(key_size, size, bias=False)
+        self.value = nn.Linear(size, 1, bias=False)
+
+    def prepare(self, keys: Tensor) -> Tensor:
+        return self.key(keys)
+
+    def scores(self, queries: Tensor, prepared: Tensor, covered: Tensor | None) -> Tensor:
+        inside = self.query(queries).unsqueeze(2) + prepared.unsqueeze(1)
+        if self.coverage is not None and covered is not None:
+            inside = inside + covered.unsqueeze(-1) * self.coverage
+        return self.value(torch.tanh(inside)).squeeze(-1)
+
+
+class GeneralAttention(Attention):
+    """``qᵀ W k`` (Luong, Pham and Manning 2015); with coverage ``+ w c``.
+
+    Args:
+        query_size: ``Q``.
+        key_size: ``K``.
+        coverage: See :class:`Attention`.
+    """
+
+    def __init__(self, query_size: int, key_size: int, coverage: bool = False) -> None:
+        super().__init__(1, coverage)
+        self.key = nn.Linear(key_size, query_size, bias=False)
+
+    def prepare(self, keys: Tensor) -> Tensor:
+        return self.key(keys)
+
+    def scores(self, queries: Tensor, prepared: Tensor, covered: Tensor | None) -> Tensor:
+        return _products(queries, prepared, covered, self.coverage)
+
+
+class DotAttention(Attention):
+    """``qᵀ k`` (Luong, Pham and Manning 2015), of queries and keys of one width; with coverage ``+ w c``.
+
+    Args:
+        coverage: See :class:`Attention`.
+    """
+
+    def __init__(self, coverage: bool = False) -> None:
+        super().__init__(1, coverage)
+
+    def prepare(self, keys: Tensor) -> Tensor:
+        return keys
+
+    def scores(self, queries: Tensor, prepared: Tensor, covered: Tensor | None) -> Tensor:
+        return _products(queries, prepared, covered, self.coverage)
+
+
+def _products(queries: Tensor, keys: Tensor, covered: Tensor | None, weight: Tensor | None) -> Tensor:
+    scores = queries @ keys.transpose(1, 2)
+    return scores if weight is None or covered is None else scores + weight * covered
+
+
+ATTENTIONS = ("additive", "general", "dot")  #: By the name of a job's ``attention`` setting.
+
+
+def build_attention(kind: str, query_size: int, key_size: int, size: int = 0, coverage: bool = False) -> Attention:
+    """The attention of that name; ``size`` is the additive one's, 0 for the queries'.
+
+    Raises:
+        ValueError: Dot products of queries and keys of different widths.
+    """
+    if kind == "additive":
+        return AdditiveAttention(query_size, key_size, size or query_size, coverage)
+    if kind == "general":
+        return GeneralAttention(query_size, key_size, coverage)
+    if query_size != key_size:
+        raise ValueError(f"dot attention compares vectors of one width, not {query_size} with {key_size}")
+    return DotAttention(coverage)

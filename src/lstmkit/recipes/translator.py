@@ -1,0 +1,25 @@
+"""How the field splits and scores its parallel texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lstmkit.data import catalog
+from lstmkit.jobs.translator import Translator
+from lstmkit.progress import Progress
+
+
+def given_parts(job: Translator, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """Training, validation and test part as the set has them; the test is translated once."""
+    train, valid, test = (
+        ",".join(str(catalog.locate(folder.name, options[f"{part}_{side}"])) for side in ("source", "target"))
+        for part in ("train", "valid", "test")
+    )
+    job.fit(train, valid, progress=progress)
+    return job.evaluate(test, progress=progress).table
+
+
+PROTOCOLS = {"given_parts": given_parts}
