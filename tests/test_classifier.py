@@ -412,7 +412,7 @@ def test_it_learns_an_order_that_a_bag_of_words_cannot(ordered: Classifier):
     assert accuracy["LSTM"] > 0.95
     assert accuracy["TF-IDF, logistic regression"] < 0.75
     assert accuracy["majority class"] == 0.5
-    assert found.verdict.startswith("accuracy of LSTM")
+    assert found.verdict.startswith("Accuracy of LSTM")
 
 
 def test_the_words_that_decided(ordered: Classifier):

@@ -78,11 +78,15 @@ def _reliable(told: Told, targets: np.ndarray) -> Section:
         "calibrated": reliability(*statements(told.stated, targets), bins=10),
         "before": reliability(*statements(told.raw, targets), bins=10),
     }
+    numbers = [
+        pd.DataFrame({"probabilities": name, "stated": c.stated, "came true": c.observed, "answers": c.count})
+        for name, c in curves.items()
+    ]
     return Section(
         "Can the probabilities be believed?",
-        "Of all answers stated with 80 %, 80 in a hundred should be right. "
-        + " ".join(f"Expected calibration error, {name}: {curve.error:.3f}." for name, curve in curves.items()),
-        figure=reliability_figure({name: (curve.stated, curve.observed) for name, curve in curves.items()}),
+        "Of all answers stated with 80 %, 80 in a hundred should be right; drawn by tenths of the stated probability.",
+        pd.concat(numbers, ignore_index=True),
+        reliability_figure({name: (curve.stated, curve.observed) for name, curve in curves.items()}),
         caption="Stated probability and share that came true",
     )
 
