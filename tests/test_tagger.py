@@ -87,6 +87,7 @@ def field_and_scores(steps: int = 4, tags: int = 3) -> tuple[CRF, torch.Tensor]:
     return crf, torch.randn(2, steps, tags, dtype=torch.float64)
 
 
+@torch.no_grad()
 def by_hand(crf: CRF, emissions: torch.Tensor) -> dict[tuple[int, ...], float]:
     """The score of every sequence of tags, as the docstring has it."""
     steps, tags = emissions.shape
@@ -97,7 +98,6 @@ def by_hand(crf: CRF, emissions: torch.Tensor) -> dict[tuple[int, ...], float]:
     return found
 
 
-@pytest.mark.filterwarnings("ignore:Converting a tensor")
 def test_the_field_against_all_sequences():
     """Partition, score, the best one and every marginal, of sequences of other lengths side by side."""
     crf, emissions = field_and_scores()

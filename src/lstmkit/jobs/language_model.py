@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from lstmkit.baselines.ngram import KneserNey
 from lstmkit.data.batch import Batch, Batches, Loader, beside
+from lstmkit.data.held_out import held_back
 from lstmkit.data.stream import StreamLoader, token_counts, token_stream
 from lstmkit.data.text import Text, read_text
 from lstmkit.data.tokens import END, KINDS, UNKNOWN, Tokenizer
@@ -143,13 +144,8 @@ class LanguageModel(Job):
     def split(self, examples: Text, validation: Text | None) -> Parts:
         """Training, validation and test, in the order of the text."""
         count = len(examples)
-        test = math.ceil(self.test_share * count) if self.test_share else 0
-        valid = math.ceil(self.valid_share * count) if self.valid_share and validation is None else 0
-        if count - test - valid < 1:
-            raise DataError(
-                f"{examples.name} has {count} line{'s' * (count > 1)}, too few to hold some back for validation and "
-                "test: give more, or --valid-share 0 --test-share 0"
-            )
+        valid_share = self.valid_share if validation is None else 0.0
+        valid, test = held_back(count, "line", examples.name, valid_share, self.test_share)
         held_out = examples.part(count - test - valid, count - test) if valid else validation
         tested = examples.part(count - test, count) if test else None
         return Parts(examples.part(0, count - test - valid), held_out, tested)

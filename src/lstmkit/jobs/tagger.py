@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import accuracy_score, f1_score
 
 from lstmkit.data.batch import Batch, Loader
+from lstmkit.data.held_out import held_back
 from lstmkit.data.tagged import Tagged, TaggedSource, read_tagged
 from lstmkit.data.tokens import UNKNOWN, Tokenizer
 from lstmkit.errors import DataError, SettingError, listing
@@ -98,13 +99,8 @@ class Tagger(Job):
         """At random by the seed."""
         examples.told()
         rows = np.random.default_rng(self.seed).permutation(len(examples))
-        test = math.ceil(self.test_share * len(rows)) if self.test_share else 0
-        valid = math.ceil(self.valid_share * len(rows)) if self.valid_share and validation is None else 0
-        if len(rows) - test - valid < 1:
-            raise DataError(
-                f"{examples.name} has {len(rows)} sentences, too few to hold some back for validation and test: give "
-                "more, or --valid-share 0 --test-share 0"
-            )
+        valid_share = self.valid_share if validation is None else 0.0
+        valid, test = held_back(len(rows), "sentence", examples.name, valid_share, self.test_share)
         if validation is not None:
             validation.told()
         held_out = examples.part(np.sort(rows[test : test + valid])) if valid else validation

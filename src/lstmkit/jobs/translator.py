@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 
 from lstmkit.baselines.nearest import NearestTranslation
 from lstmkit.data.batch import Batch, Loader
+from lstmkit.data.held_out import held_back
 from lstmkit.data.pairs import Pairs, PairSource, encoded, read_pairs, read_sources
 from lstmkit.data.tokens import BEGIN, END, KINDS, PADDING, UNKNOWN, Tokenizer
 from lstmkit.encoder_decoder import Decoder, EncoderDecoder
@@ -137,13 +137,8 @@ class Translator(Job):
     def split(self, examples: Pairs, validation: Pairs | None) -> Parts:
         """Training, validation and test, in the order of the pairs."""
         count = len(examples)
-        test = math.ceil(self.test_share * count) if self.test_share else 0
-        valid = math.ceil(self.valid_share * count) if self.valid_share and validation is None else 0
-        if count - test - valid < 1:
-            raise DataError(
-                f"{examples.name}: {count} pair{'s' * (count > 1)}, too few to hold some back for validation and test: "
-                "give more, or --valid-share 0 --test-share 0"
-            )
+        valid_share = self.valid_share if validation is None else 0.0
+        valid, test = held_back(count, "pair", examples.name, valid_share, self.test_share)
         held_out = examples.part(count - test - valid, count - test) if valid else validation
         tested = examples.part(count - test, count) if test else None
         return Parts(examples.part(0, count - test - valid), held_out, tested)
