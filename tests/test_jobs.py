@@ -75,7 +75,29 @@ def _pairs(seed: int, n: int = 40) -> list[tuple[str, str]]:
     return [(line, " ".join(reversed(line.upper().split()))) for line in _lines(seed, n)]
 
 
+def _questions(seed: int, n: int = 40) -> list[tuple[str, str, str]]:
+    """Two move, one is asked for."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(n):
+        where = {who: str(rng.choice(["garden", "kitchen", "hall"])) for who in ("Mary", "John")}
+        who = str(rng.choice(list(where)))
+        story = "\n".join(f"{each} went to the {place}." for each, place in where.items())
+        found.append((story, f"Where is {who}?", where[who]))
+    return found
+
+
 CASES = {
+    "answerer": Case(
+        settings={},
+        data=lambda: _questions(0),
+        other=lambda: _questions(1),
+        bad=lambda: [("a story", "a question")],
+        options=(
+            {"answers": "span", "longest": 1, "embed_size": 3},
+            {"hops": 1, "most_sentences": 1, "hidden_size": 5},
+        ),
+    ),
     "classifier": Case(
         settings={},
         data=lambda: _labelled(0),

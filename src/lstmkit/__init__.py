@@ -13,6 +13,7 @@ from lstmkit.stream import Stream
 
 if TYPE_CHECKING:
     from lstmkit.jobs import load
+    from lstmkit.jobs.answerer import Answerer
     from lstmkit.jobs.classifier import Classifier
     from lstmkit.jobs.forecast import Forecaster
     from lstmkit.jobs.language_model import LanguageModel
@@ -25,6 +26,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Answerer",
     "BackendReport",
     "BackendUnavailable",
     "Classifier",
@@ -42,6 +44,7 @@ __all__ = [
 
 #: Jobs need their field's libraries, the layers do not: these names are imported when they are first used.
 _LATER = {
+    "Answerer": "lstmkit.jobs.answerer",
     "Classifier": "lstmkit.jobs.classifier",
     "Forecaster": "lstmkit.jobs.forecast",
     "LanguageModel": "lstmkit.jobs.language_model",
@@ -49,8 +52,8 @@ _LATER = {
     "Translator": "lstmkit.jobs.translator",
     "load": "lstmkit.jobs",
 }
-#: What pip installs for them, where it is not the series' libraries.
-_EXTRAS = {"Classifier": "text", "LanguageModel": "text", "Tagger": "text", "Translator": "text"}
+#: For which of them pip installs the text's libraries, in place of the series'.
+_OF_TEXT = ("Answerer", "Classifier", "LanguageModel", "Tagger", "Translator")
 
 
 def __getattr__(name: str) -> Any:
@@ -59,5 +62,5 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(importlib.import_module(_LATER[name]), name)
     except ModuleNotFoundError as err:
-        extra = _EXTRAS.get(name, "series")
+        extra = "text" if name in _OF_TEXT else "series"
         raise ModuleNotFoundError(f"lstmkit.{name} needs {err.name}: pip install 'lstmkit[{extra}]'") from err

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lstmkit.data.batch import Batch
@@ -105,6 +106,46 @@ class AnswerModel(Model):
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """``(B, F)`` or ``(B,) -> (B, C)``: the answer to that step, given the state."""
         return self(inputs.unsqueeze(1), state)
+
+
+class SpanModel(Model):
+    """A question and a passage in, as one sequence; where in the passage the answer begins and where it ends out.
+
+    Args:
+        encoder: ``(B, T, 3)``, of each word its number, whether it is the passage's, and what else there is to know,
+            to ``(B, T, output_size)``.
+        trunk: The recurrent layer, batch first.
+        pool: The question's steps ``(B, T, P)`` and their lengths to ``(B, P)``.
+        dropout: In training, the share of the trunk's features that are hidden, the same at all steps.
+    """
+
+    def __init__(self, encoder: nn.Module, trunk: RecurrentLayer, pool: nn.Module, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.encoder, self.trunk, self.pool, self.dropout = encoder, trunk, pool, dropout
+        self.ends = nn.Linear(trunk.output_size, 2 * trunk.output_size)
+
+    def forward(
+        self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """``(B, T, 2)``: logits of beginning and end, the lowest number outside the passage; and the trunk's state."""
+        steps, state = self.trunk(self.encoder(inputs), state, lengths)
+        steps = variational_dropout(steps, self.dropout, self.training)
+        passage = inputs[..., 1] > 0
+        asked = self.pool(steps, ((inputs[..., 0] > 0) & ~passage).sum(1))  # the question stands first
+        wanted = self.ends(asked).unflatten(1, (2, -1))
+        logits = steps @ wanted.transpose(1, 2)
+        return logits.masked_fill(~passage.unsqueeze(2), torch.finfo(logits.dtype).min), state
+
+    def loss(self, batch: Batch, state: State | None = None) -> tuple[Tensor, State]:
+        """Mean cross-entropy of beginnings and ends against ``batch.targets (B, 2)``, their steps."""
+        assert batch.targets is not None
+        logits, state = self(batch.inputs, state, batch.lengths)
+        return F.cross_entropy(logits, batch.targets), state
+
+    def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """``(B, 3) -> (B, 2)``."""
+        logits, state = self(inputs.unsqueeze(1), state)
+        return logits[:, 0], state
 
 
 class TokenModel(Model):

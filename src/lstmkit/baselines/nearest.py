@@ -1,7 +1,9 @@
-"""Translation by memory: what the most similar sentence seen in training was translated to."""
+"""What is most similar: the translation of the nearest sentence seen in training, a passage's nearest sentence."""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,3 +34,16 @@ class NearestTranslation:
             alike: Any = self._words.transform(lines[start : start + _AT_ONCE]) @ self._memory.T
             found += [self.targets[int(i)] for i in np.asarray(alike.argmax(axis=1)).ravel()]
         return found
+
+
+def nearest_sentence(question: str, sentences: Sequence[str]) -> str:
+    """The sentence that shares most of the question's words, the rarer a word among them the more it counts.
+
+    >>> nearest_sentence("Who sleeps?", ["The dog barks.", "The cat sleeps."])
+    'The cat sleeps.'
+    """
+    words = [set(re.findall(r"\w+", sentence.lower())) for sentence in sentences]
+    asked = set(re.findall(r"\w+", question.lower()))
+    rarity = {word: math.log(1 + len(words) / sum(word in of for of in words)) for of in words for word in of}
+    shared = [sum(rarity[word] for word in of & asked) for of in words]
+    return sentences[int(np.argmax(shared))] if sentences else ""

@@ -125,7 +125,11 @@ class Tokenizer:
 
     def pieces(self, text: str) -> list[str]:
         """What of the text each of its tokens stands for, unknown ones too."""
-        return [text[start:end] for start, end in self._engine.encode(text, add_special_tokens=False).offsets]
+        return [text[start:end] for start, end in self.spans(text)]
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """From where to where that stands in it, in characters, the end excluded."""
+        return self._engine.encode(text, add_special_tokens=False).offsets
 
     def unknown(self, text: str) -> list[str]:
         """What of a text is not in the vocabulary, each once."""

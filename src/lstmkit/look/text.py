@@ -17,23 +17,29 @@ from lstmkit.look.drawing import shown as cut
 COLUMNS = 84  #: Characters of a line.
 _MOST_LINES = 40
 LINE = 0.25  #: Inches.
+_MOST_SENTENCES = 30
 _MOST_TOKENS = 60  # of a side of an attention's picture
 
 
 def surprise_figure(tokens: Sequence[str], bits: Sequence[float], label: str = "surprise, bits") -> Figure:
-    """The tokens as text, each on a ground that is the darker the more bits it took.
+    """The tokens as text, each on a ground that is the darker the more bits it took; see :func:`shaded_text`."""
+    return shaded_text(tokens, bits, label, max([1.0, *bits[: len(laid_out(tokens)[0])]]))
+
+
+def shaded_text(tokens: Sequence[str], values: Sequence[float], label: str, most: float) -> Figure:
+    """The tokens as text, each on a ground that is the darker the greater its number.
 
     Args:
         tokens: As they are to be shown; more than fill 40 lines are left out.
-        bits: A number for each, from 0 up.
+        values: A number for each, from 0 up.
         label: Of the shades.
+        most: What is darkest.
     """
     places, lines = laid_out(tokens)
     figure = new_figure(0.75 + LINE * lines)
     ax = figure.subplots()
-    most = max([1.0, *bits[: len(places)]])
     shades = colormaps["Blues"].resampled(256)
-    for token, value, (line, column) in zip(tokens, bits, places, strict=False):
+    for token, value, (line, column) in zip(tokens, values, places, strict=False):
         ground = shades(0.85 * min(1.0, value / most))
         ax.add_patch(Rectangle((column, line), len(token), 0.86, facecolor=ground, linewidth=0))
         dark = 0.3 * ground[0] + 0.59 * ground[1] + 0.11 * ground[2] < 0.5
@@ -72,6 +78,30 @@ def attention_figure(read: Sequence[str], written: Sequence[str], weights: np.nd
     ax.tick_params(length=0)
     ax.spines[:].set_color("#cccccc")
     figure.colorbar(image, ax=ax, fraction=0.03, aspect=30).set_label("share of the attention", fontsize=SMALL)
+    return figure
+
+
+def story_figure(sentences: Sequence[str], weights: np.ndarray) -> Figure:
+    """A story, sentence by sentence, and how much each hop of a question attended to each.
+
+    Args:
+        sentences: ``N``; of more than 30 those that were attended to most, in their order.
+        weights: ``(hops, N)``, each row adds up to 1.
+    """
+    hops = len(weights)
+    kept = np.sort(np.argsort(-weights.sum(0), kind="stable")[:_MOST_SENTENCES])
+    figure = new_figure(0.8 + LINE * max(1, len(kept)))
+    ax = figure.subplots()
+    if not len(kept):
+        say_empty(ax, "there is no story")
+        return figure
+    image = ax.imshow(weights[:, kept].T, cmap="Blues", vmin=0, vmax=1, aspect="auto", extent=(0, hops, len(kept), 0))
+    ax.set_xticks(np.arange(hops) + 0.5, [f"hop {k + 1}" for k in range(hops)], fontsize=SMALL)
+    ax.set_yticks(np.arange(len(kept)) + 0.5, [cut(sentences[i], 60) for i in kept], fontsize=SMALL, parse_math=False)
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.spines[:].set_color("#cccccc")
+    figure.colorbar(image, ax=ax, fraction=0.04, aspect=30).set_label("share of the attention", fontsize=SMALL)
     return figure
 
 

@@ -99,3 +99,65 @@ class WordEncoder(nn.Module):
             _, (last, _) = self.spelling(self.letters(letters), lengths=(letters > 0).sum(1))
             vectors = torch.cat([vectors, last.transpose(0, 1).flatten(1).unflatten(0, inputs.shape[:2])], -1)
         return variational_dropout(vectors, self.dropout, self.training)
+
+
+class StoryEncoder(nn.Module):
+    """A question and the sentences of a story, each a vector, and how it compares with the question's.
+
+    A sentence's vector ``s`` is the last states of a small LSTM that reads its words both ways. With the question's,
+    ``q``, each step is ``[s, s ∘ q, |s - q|]``, as the facts of Xiong, Merity, Socher 2016, "Dynamic Memory Networks
+    for Visual and Textual Question Answering", are compared with a question: what reads the story knows what for.
+
+    Args:
+        vocabulary: How many words; 0 is none.
+        word_size: Width of a word's vector.
+        sentence_size: Width of a sentence's, a multiple of 2.
+        dropout: In training, the share of a word's features that are hidden, the same at all words.
+    """
+
+    reads_aside = True  # whoever looks inside a model wants what reads the story, not what reads each sentence's words
+
+    def __init__(self, vocabulary: int, word_size: int, sentence_size: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.output_size = 3 * sentence_size
+        self.words = TokenEncoder(vocabulary, word_size, dropout=dropout, padding=0)
+        self.reader = LSTM(word_size, sentence_size // 2, batch_first=True, bidirectional=True)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """``(B, N, W)`` words by number, filled up with 0, the question first, to ``(B, N, output_size)``."""
+        # Stories repeat their sentences, and padding is one more: each is read once.
+        sentences, which = torch.unique(inputs.flatten(0, 1), dim=0, return_inverse=True)
+        _, (last, _) = self.reader(self.words(sentences), lengths=(sentences > 0).sum(1))
+        steps = last.transpose(0, 1).flatten(1)[which].unflatten(0, inputs.shape[:2])
+        question = steps[:, :1]
+        return torch.cat([steps, steps * question, (steps - question).abs()], -1)
+
+
+class MatchEncoder(nn.Module):
+    """A question and the passage that answers it, as one sequence: of each word its vector, whether the question has
+    that word as well, and which of the question's words it is like.
+
+    Chen, Fisch, Weston, Bordes 2017, "Reading Wikipedia to Answer Open-Domain Questions", section 3.2: exact match and
+    aligned question embedding.
+
+    Args:
+        vocabulary: How many words; 0 is none.
+        word_size: Width of a word's vector.
+        dropout: In training, the share of the output's features that are hidden, the same at all words.
+    """
+
+    def __init__(self, vocabulary: int, word_size: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.output_size, self.dropout = 2 * word_size + 2, dropout
+        self.words = TokenEncoder(vocabulary, word_size, padding=0)
+        self.compare = nn.Linear(word_size, word_size)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """``(B, T, 3)``, word, whether it is the passage's and whether it matches, to ``(B, T, output_size)``."""
+        vectors = self.words(inputs[..., 0])
+        asks = (inputs[..., 0] > 0) & (inputs[..., 1] == 0)
+        compared = F.relu(self.compare(vectors))
+        scores = (compared @ compared.transpose(1, 2)).masked_fill(~asks.unsqueeze(1), torch.finfo(vectors.dtype).min)
+        like = scores.softmax(-1) @ vectors
+        found = torch.cat([vectors, like, inputs[..., 1:].to(vectors.dtype)], -1)
+        return variational_dropout(found, self.dropout, self.training)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lstmkit.parts.attention import AdditiveAttention
+
 POOLS = ("last", "mean", "max", "attention")
 
 
@@ -68,6 +70,38 @@ class AttentionPool(nn.Module):
         weights = self.weights(steps, lengths).unsqueeze(1)
         # Past the end a weight is 0, but 0 times what is no number is not.
         return (weights @ steps.masked_fill(~within(steps, lengths).unsqueeze(2), 0.0))[:, 0]
+
+
+class HopPool(nn.Module):
+    """The first step asks the others: attention over them, several times, each time with what was found before.
+
+    The hops of Sukhbaatar et al. 2015, "End-To-End Memory Networks", with additive attention, and with a GRU that
+    takes what was found into the question (Kumar et al. 2016, "Ask Me Anything", has one for its episodes).
+
+    Args:
+        size: Width of the steps, ``P``.
+        hops: How often it asks.
+    """
+
+    def __init__(self, size: int, hops: int) -> None:
+        super().__init__()
+        self.output_size = 2 * size
+        self.attentions = nn.ModuleList(AdditiveAttention(size, size, size) for _ in range(hops))
+        self.update = nn.GRUCell(size, size)
+
+    def asked(self, steps: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """``(B, T, P) -> (B, 2 P)``, the question in the end and what it found; and weights ``(B, hops, T - 1)``."""
+        question, memory = steps[:, 0], steps[:, 1:]
+        found, mask, weights = torch.zeros_like(question), within(steps, lengths)[:, 1:], []
+        for attention in self.attentions:
+            contexts, looked_at = attention(question.unsqueeze(1), memory, mask)
+            found, weights = contexts[:, 0], [*weights, looked_at]
+            question = self.update(found, question)
+        return torch.cat([question, found], 1), torch.cat(weights, 1)
+
+    def forward(self, steps: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """``(B, T, P) -> (B, 2 P)``; where the first step is alone, what it finds is 0."""
+        return self.asked(steps, lengths)[0]
 
 
 def build_pool(kind: str, size: int, directions: int) -> nn.Module:

@@ -1,0 +1,311 @@
+"""Two ways to answer a question over a story: one of the answers that training has seen, or words of the story.
+
+Both read, build a network, and make an answer of what it says; all else is one job (``answerer.py``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from scipy.special import log_softmax, softmax
+from torch import Tensor
+
+from lstmkit.data.batch import Batch, Source
+from lstmkit.data.questions import Question, Stories
+from lstmkit.data.sequences import Sequences
+from lstmkit.data.tokens import PADDING, UNKNOWN, Tokenizer
+from lstmkit.jobs._text_look import shown
+from lstmkit.look.text import shaded_text, story_figure
+from lstmkit.model import AnswerModel, Model, SpanModel
+from lstmkit.parts.answer import AnswerHead
+from lstmkit.parts.encoders import MatchEncoder, StoryEncoder
+from lstmkit.parts.pooling import AttentionPool, HopPool
+from lstmkit.parts.trunk import build_trunk
+from lstmkit.progress import Progress
+
+if TYPE_CHECKING:
+    from lstmkit.jobs.answerer import Answerer
+
+
+class Found(NamedTuple):
+    """An answer: its text, its probability, and where in the story it stands, in characters, -1 for nowhere."""
+
+    text: str
+    probability: float
+    start: int = -1
+
+
+class Way(Protocol):
+    """What the job asks of a way to answer."""
+
+    name: ClassVar[str]
+
+    def fit(self, train: Sequence[Question], job: Answerer, progress: Progress) -> None:
+        """Learn vocabulary and answers from the training part."""
+        ...
+
+    def source(self, questions: Sequence[Question], job: Answerer) -> tuple[Source, np.ndarray, int]:
+        """Those that can be learnt from, their targets, and how many cannot."""
+        ...
+
+    def inputs(self, questions: Sequence[Question], job: Answerer) -> Source:
+        """All of them, to be answered."""
+        ...
+
+    def build(self, job: Answerer) -> Model:
+        """A fresh network."""
+        ...
+
+    def logits(self, output: Tensor, batch: Batch) -> list[np.ndarray]:
+        """What the network says of each question, ``(K, C)``: ``K`` choices between ``C``."""
+        ...
+
+    def found(self, question: Question, logits: np.ndarray, job: Answerer) -> Found:
+        """The answer that this amounts to."""
+        ...
+
+    def picture(self, question: Question, logits: np.ndarray, job: Answerer) -> Figure:
+        """Where it looked."""
+        ...
+
+    def steps(self, question: Question, job: Answerer) -> list[str]:
+        """What stands at each step of the recurrent layers."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What was learnt, ready for JSON."""
+        ...
+
+    def load_state(self, state: dict[str, Any], job: Answerer) -> None:
+        """Take up what :meth:`state` gave; ``ValueError`` where it does not fit together."""
+        ...
+
+
+def vocabulary(texts: Sequence[str], job: Answerer, progress: Progress) -> Tokenizer:
+    """Words and punctuation of the training part; 0 is none."""
+    return Tokenizer.fit(
+        texts,
+        "words",
+        at_least=job.at_least,
+        lower=job.lower,
+        special=(PADDING, UNKNOWN),
+        progress=progress,
+        count=len(texts),
+    )
+
+
+def loaded_vocabulary(content: str) -> Tokenizer:
+    """A saved one.
+
+    Raises:
+        ValueError: It is none.
+    """
+    words = Tokenizer("words", content)
+    if PADDING not in words or words[PADDING] != 0:
+        raise ValueError("its vocabulary has no padding")
+    return words
+
+
+@dataclass
+class Choice:
+    """One of the answers that training has seen: sentences are read one by one, then the question asks them."""
+
+    name: ClassVar[str] = "choice"
+    _words: Tokenizer | None = field(default=None, init=False)
+    _answers: tuple[str, ...] = field(default=(), init=False)
+
+    def fit(self, train: Sequence[Question], job: Answerer, progress: Progress) -> None:
+        self._words = vocabulary([text for one in train for text in (one.question, one.story)], job, progress)
+        counts = Counter(one.answer for one in train)
+        self._answers = tuple(sorted(counts, key=lambda answer: (-counts[answer], answer)))
+
+    def source(self, questions: Sequence[Question], job: Answerer) -> tuple[Source, np.ndarray, int]:
+        number = {answer: i for i, answer in enumerate(self._answers)}
+        kept = [one for one in questions if one.answer in number]
+        targets = np.array([number[one.answer] for one in kept], dtype=np.int64)
+        return Stories(self._encoded(kept, job), targets), targets[:, None], len(questions) - len(kept)
+
+    def inputs(self, questions: Sequence[Question], job: Answerer) -> Source:
+        return Stories(self._encoded(questions, job))
+
+    def _encoded(self, questions: Sequence[Question], job: Answerer) -> list[list[np.ndarray]]:
+        """Of each its sentences by their words' numbers, the question first."""
+        assert self._words is not None
+        read = [self.steps(one, job) for one in questions]
+        texts = list(dict.fromkeys(text for of_one in read for text in of_one))
+        blank = [self._words[UNKNOWN]]
+        ids = {t: np.array(i or blank) for t, i in zip(texts, self._words.encode(texts), strict=True)}
+        return [[ids[text] for text in of_one] for of_one in read]
+
+    def build(self, job: Answerer) -> Model:
+        assert self._words is not None
+        width = job.hidden_size + job.hidden_size % 2
+        encoder = StoryEncoder(len(self._words), job.embed_size or width, width, job.input_dropout)
+        trunk = build_trunk(
+            job.cell,
+            encoder.output_size,
+            job.hidden_size,
+            num_layers=job.num_layers,
+            dropout=job.dropout,
+            variational=True,
+            bidirectional=True,
+        )
+        pool = HopPool(trunk.output_size, job.hops)
+        return AnswerModel(encoder, trunk, pool, AnswerHead(pool.output_size, len(self._answers), dropout=job.dropout))
+
+    def logits(self, output: Tensor, batch: Batch) -> list[np.ndarray]:
+        return list(output.float().cpu().numpy()[:, None])
+
+    def found(self, question: Question, logits: np.ndarray, job: Answerer) -> Found:
+        stated = softmax(logits[0] / job.temperature)
+        return Found(self._answers[int(stated.argmax())], float(stated.max()))
+
+    def picture(self, question: Question, logits: np.ndarray, job: Answerer) -> Figure:
+        """The story's sentences, and what each hop of the first network attended to."""
+        network = job.network.eval()
+        assert isinstance(network, AnswerModel)
+        assert isinstance(network.pool, HopPool)
+        batch = self.inputs([question], job).batch(np.array([0])).to(next(network.parameters()).device)
+        with torch.no_grad():
+            steps, _ = network.trunk(network.encoder(batch.inputs), None, batch.lengths)
+            weights = network.pool.asked(steps, batch.lengths)[1][0]
+        return story_figure(self.steps(question, job)[1:], weights.float().cpu().numpy())
+
+    def steps(self, question: Question, job: Answerer) -> list[str]:
+        """The question, and the last sentences of its story."""
+        return [question.question, *question.sentences[-job.most_sentences :]]
+
+    def state(self) -> dict[str, Any]:
+        assert self._words is not None
+        return {"words": self._words.to_json(), "answers": list(self._answers)}
+
+    def load_state(self, state: dict[str, Any], job: Answerer) -> None:
+        self._words, names = loaded_vocabulary(state["words"]), state["answers"]
+        if not names or not all(isinstance(name, str) for name in names):
+            raise ValueError("its answers are none")
+        self._answers = tuple(names)
+
+
+@dataclass
+class Span:
+    """Words of the story: question and passage are read as one, then two steps are pointed at."""
+
+    name: ClassVar[str] = "span"
+    _words: Tokenizer | None = field(default=None, init=False)
+
+    def fit(self, train: Sequence[Question], job: Answerer, progress: Progress) -> None:
+        self._words = vocabulary([*dict.fromkeys(one.story for one in train), *(one.question for one in train)],
+                                 job, progress)  # fmt: skip
+
+    def source(self, questions: Sequence[Question], job: Answerer) -> tuple[Source, np.ndarray, int]:
+        read = [self._encoded(one, job) for one in questions]
+        ends = [self._ends(one, job) for one in questions]
+        kept = [(steps, where) for steps, where in zip(read, ends, strict=True) if where is not None]
+        targets = np.array([where for _, where in kept], dtype=np.int64).reshape(-1, 2)
+        return Sequences([steps for steps, _ in kept], targets), targets, len(questions) - len(kept)
+
+    def inputs(self, questions: Sequence[Question], job: Answerer) -> Source:
+        return Sequences([self._encoded(one, job) for one in questions])
+
+    @property
+    def words(self) -> Tokenizer:
+        """What cuts texts into words."""
+        assert self._words is not None
+        return self._words
+
+    def _encoded(self, one: Question, job: Answerer) -> np.ndarray:
+        """``(T, 3)``: word, whether it is the passage's, and whether the question has it too."""
+        blank = [self.words[UNKNOWN]]
+        asked, read = (ids or blank for ids in self.words.encode([one.question, one.story]))
+        read = read[: job.most_words]
+        known = {piece.lower() for piece in self.words.pieces(one.question)}
+        same = [piece.lower() in known for piece in self.words.pieces(one.story)[: job.most_words]] or [False]
+        passage = np.repeat([0, 1], [len(asked), len(read)])
+        return np.stack([[*asked, *read], passage, [*[0] * len(asked), *same]], 1).astype(np.int64)
+
+    def _spans(self, one: Question, job: Answerer) -> list[tuple[int, int]]:
+        """From where to where each word of the passage that is read stands in it."""
+        return self.words.spans(one.story)[: job.most_words]
+
+    def _ends(self, one: Question, job: Answerer) -> tuple[int, int] | None:
+        """The steps at which the answer begins and ends; None if it does not stand in what is read."""
+        start = one.start if one.start >= 0 else one.story.lower().find(one.answer.lower())
+        if start < 0 or not one.answer:
+            return None
+        spans = self._spans(one, job)
+        inside = [i for i, (a, b) in enumerate(spans) if b > start and a < start + len(one.answer)]
+        if not inside or spans[-1][1] < start + len(one.answer):
+            return None
+        before = self._asked(one)
+        return before + inside[0], before + inside[-1]
+
+    def _asked(self, one: Question) -> int:
+        """How many steps the question takes."""
+        return max(1, len(self.words.pieces(one.question)))
+
+    def build(self, job: Answerer) -> Model:
+        encoder = MatchEncoder(len(self.words), job.embed_size or job.hidden_size, job.input_dropout)
+        trunk = build_trunk(
+            job.cell,
+            encoder.output_size,
+            job.hidden_size,
+            num_layers=job.num_layers,
+            dropout=job.dropout,
+            variational=True,
+            bidirectional=True,
+        )
+        return SpanModel(encoder, trunk, AttentionPool(trunk.output_size), job.dropout)
+
+    def logits(self, output: Tensor, batch: Batch) -> list[np.ndarray]:
+        assert batch.lengths is not None
+        told = output.double().cpu().numpy()  # the lowest number of single precision can be divided in double
+        return [one[:n].T for one, n in zip(told, batch.lengths.tolist(), strict=True)]
+
+    def found(self, question: Question, logits: np.ndarray, job: Answerer) -> Found:
+        """The most probable span of at most ``longest`` words."""
+        spans = self._spans(question, job)
+        if not spans:
+            return Found("", 1.0)
+        begins, ends = log_softmax(logits / job.temperature, axis=1)[:, self._asked(question) :]
+        both = begins[:, None] + ends[None, :]
+        n = len(begins)
+        allowed = np.triu(np.ones((n, n), dtype=bool)) & ~np.triu(np.ones((n, n), dtype=bool), job.longest)
+        first, last = np.unravel_index(np.where(allowed, both, -np.inf).argmax(), both.shape)
+        start, end = spans[first][0], spans[last][1]
+        return Found(question.story[start:end], float(np.exp(both[first, last])), start)
+
+    def picture(self, question: Question, logits: np.ndarray, job: Answerer) -> Figure:
+        """The passage; dark is what the answer probably covers."""
+        before = self._asked(question)
+        begins, ends = softmax(logits / job.temperature, axis=1)[:, before:]
+        inside = np.cumsum(begins) * np.cumsum(ends[::-1])[::-1]
+        words = [shown(word) for word in self.steps(question, job)[before:]]
+        return shaded_text(words, inside.tolist(), "probability that the answer covers it", 1.0)
+
+    def steps(self, question: Question, job: Answerer) -> list[str]:
+        """The question's words, and the passage's."""
+        read = self.words.pieces(question.story)[: job.most_words]
+        return [*(self.words.pieces(question.question) or ["∅"]), *(read or ["∅"])]
+
+    def state(self) -> dict[str, Any]:
+        return {"words": self.words.to_json()}
+
+    def load_state(self, state: dict[str, Any], job: Answerer) -> None:
+        self._words = loaded_vocabulary(state["words"])
+
+
+WAYS: dict[str, type[Choice] | type[Span]] = {Choice.name: Choice, Span.name: Span}
+
+
+def way_for(train: Sequence[Question]) -> Way:
+    """A span where most answers stand in their story and are not given again, else a choice."""
+    counts = Counter(one.answer.lower() for one in train)
+    once = sum(counts[one.answer.lower()] == 1 for one in train)
+    inside = sum(one.answer.lower() in one.story.lower() for one in train)
+    return Span() if 2 * once > len(train) and 2 * inside > len(train) else Choice()

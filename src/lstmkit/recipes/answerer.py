@@ -1,0 +1,50 @@
+"""How the field splits and scores its questions over stories."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lstmkit.data import catalog
+from lstmkit.data.questions import Questions
+from lstmkit.jobs import _answer_score as scoring
+from lstmkit.jobs.answerer import Answerer
+from lstmkit.progress import Progress
+
+_PASSED = 0.95  # a task counts as solved (Weston et al. 2015, section 3)
+
+
+def tasks(job: Answerer, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """bAbI: one model for all tasks; the mean accuracy over them, how many are solved, and the accuracy of each."""
+    job.fit(_all_tasks(job, folder, options, "train"), progress=progress)
+    found = job.evaluate(_all_tasks(job, folder, options, "test"), progress=progress)
+    models = found.table["model"].tolist()
+    each = scoring.by_kind(found.details, models).set_index("kind")
+    rows = []
+    for model in models:
+        right = each[model]
+        solved = int((right >= _PASSED).sum())
+        by_task = {kind.split("_")[0]: float(value) for kind, value in right.items()}
+        rows.append({"model": model, "accuracy": float(right.mean()), "tasks at 95 %": solved, **by_task})
+    return pd.DataFrame(rows)
+
+
+def _all_tasks(job: Answerer, folder: Path, options: dict[str, Any], part: str) -> Questions:
+    names = [file.name for file in catalog.entry(folder.name).files if file.name.endswith(options[part])]
+    return functools.reduce(operator.add, (job.read(catalog.locate(folder.name, name)) for name in names))
+
+
+def held_out(job: Answerer, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """Some of the texts, which fit has not seen, are the test."""
+    questions = job.read(catalog.locate(folder.name, options["file"]))
+    job.fit(questions, progress=progress)
+    test = job.split(questions, None).test
+    assert test is not None
+    return job.score(test, progress).table
+
+
+PROTOCOLS = {"tasks": tasks, "held_out": held_out}
