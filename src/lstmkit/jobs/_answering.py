@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 from torch import Tensor
 
 from lstmkit.data.batch import Batch, Source
@@ -85,6 +85,11 @@ class Way(Protocol):
     def load_state(self, state: dict[str, Any], job: Answerer) -> None:
         """Take up what :meth:`state` gave; ``ValueError`` where it does not fit together."""
         ...
+
+
+def said(question: Question, found: Found) -> str:
+    """A question and its answer, in a line."""
+    return f"{question.question} {found.text or '(nothing)'} ({found.probability:.2f})"
 
 
 def vocabulary(texts: Sequence[str], job: Answerer, progress: Progress) -> Tokenizer:
@@ -175,7 +180,8 @@ class Choice:
         with torch.no_grad():
             steps, _ = network.trunk(network.encoder(batch.inputs), None, batch.lengths)
             weights = network.pool.asked(steps, batch.lengths)[1][0]
-        return story_figure(self.steps(question, job)[1:], weights.float().cpu().numpy())
+        title = said(question, self.found(question, logits, job))
+        return story_figure(self.steps(question, job)[1:], weights.float().cpu().numpy(), title)
 
     def steps(self, question: Question, job: Answerer) -> list[str]:
         """The question, and the last sentences of its story."""
@@ -268,25 +274,30 @@ class Span:
         return [one[:n].T for one, n in zip(told, batch.lengths.tolist(), strict=True)]
 
     def found(self, question: Question, logits: np.ndarray, job: Answerer) -> Found:
-        """The most probable span of at most ``longest`` words."""
+        """The most probable span."""
         spans = self._spans(question, job)
         if not spans:
             return Found("", 1.0)
-        begins, ends = log_softmax(logits / job.temperature, axis=1)[:, self._asked(question) :]
-        both = begins[:, None] + ends[None, :]
-        n = len(begins)
-        allowed = np.triu(np.ones((n, n), dtype=bool)) & ~np.triu(np.ones((n, n), dtype=bool), job.longest)
-        first, last = np.unravel_index(np.where(allowed, both, -np.inf).argmax(), both.shape)
+        stated = self._stated(question, logits, job)
+        first, last = np.unravel_index(stated.argmax(), stated.shape)
         start, end = spans[first][0], spans[last][1]
-        return Found(question.story[start:end], float(np.exp(both[first, last])), start)
+        return Found(question.story[start:end], float(stated[first, last]), start)
+
+    def _stated(self, question: Question, logits: np.ndarray, job: Answerer) -> np.ndarray:
+        """``(n, n)``: how probable it is that the answer goes from one word to another, of at most ``longest``."""
+        begins, ends = (logits / job.temperature)[:, self._asked(question) :]
+        pairs = np.ones((len(begins), len(ends)), dtype=bool)
+        allowed = np.triu(pairs) & ~np.triu(pairs, job.longest)
+        return softmax(np.where(allowed, begins[:, None] + ends[None, :], -np.inf))
 
     def picture(self, question: Question, logits: np.ndarray, job: Answerer) -> Figure:
         """The passage; dark is what the answer probably covers."""
-        before = self._asked(question)
-        begins, ends = softmax(logits / job.temperature, axis=1)[:, before:]
-        inside = np.cumsum(begins) * np.cumsum(ends[::-1])[::-1]
-        words = [shown(word) for word in self.steps(question, job)[before:]]
-        return shaded_text(words, inside.tolist(), "probability that the answer covers it", 1.0)
+        stated = self._stated(question, logits, job)
+        until = stated.cumsum(0)[:, ::-1].cumsum(1)[:, ::-1]  # begins at a word or before it, ends at another or later
+        words = [shown(word) for word in self.steps(question, job)[self._asked(question) :]]
+        covers = until.diagonal().tolist()
+        title = said(question, self.found(question, logits, job))
+        return shaded_text(words, covers, "probability that the answer covers it", max(covers), title)
 
     def steps(self, question: Question, job: Answerer) -> list[str]:
         """The question's words, and the passage's."""

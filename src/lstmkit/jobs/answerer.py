@@ -230,8 +230,7 @@ class Answerer(Job):
         )
         for i in np.linspace(0, len(examples) - 1, min(_DRAWN, len(examples))).astype(int):
             one = examples.items[i]
-            (said,) = self._found(Questions((one,), ""))
-            title = f"{one.question} {said.text or '(nothing)'}"
+            title = f"Where it looks: {one.question}"
             found.append(Section(title, f"Right is: {one.answer}", figure=self._looked(one), caption=title))
         return [*found, Section("The data", f"Answers are told by {self.way.name}.", asked)]
 

@@ -26,7 +26,7 @@ def surprise_figure(tokens: Sequence[str], bits: Sequence[float], label: str = "
     return shaded_text(tokens, bits, label, max([1.0, *bits[: len(laid_out(tokens)[0])]]))
 
 
-def shaded_text(tokens: Sequence[str], values: Sequence[float], label: str, most: float) -> Figure:
+def shaded_text(tokens: Sequence[str], values: Sequence[float], label: str, most: float, title: str = "") -> Figure:
     """The tokens as text, each on a ground that is the darker the greater its number.
 
     Args:
@@ -34,6 +34,7 @@ def shaded_text(tokens: Sequence[str], values: Sequence[float], label: str, most
         values: A number for each, from 0 up.
         label: Of the shades.
         most: What is darkest.
+        title: Of the picture.
     """
     places, lines = laid_out(tokens)
     figure = new_figure(0.75 + LINE * lines)
@@ -53,6 +54,8 @@ def shaded_text(tokens: Sequence[str], values: Sequence[float], label: str, most
     bar = figure.colorbar(shown, ax=ax, location="top", fraction=0.05, aspect=50, shrink=0.5, anchor=(0, 0))
     bar.set_label(label, fontsize=SMALL)
     bar.ax.tick_params(labelsize=SMALL)
+    if title:
+        _entitle(figure, title)
     return figure
 
 
@@ -81,17 +84,19 @@ def attention_figure(read: Sequence[str], written: Sequence[str], weights: np.nd
     return figure
 
 
-def story_figure(sentences: Sequence[str], weights: np.ndarray) -> Figure:
+def story_figure(sentences: Sequence[str], weights: np.ndarray, title: str) -> Figure:
     """A story, sentence by sentence, and how much each hop of a question attended to each.
 
     Args:
         sentences: ``N``; of more than 30 those that were attended to most, in their order.
         weights: ``(hops, N)``, each row adds up to 1.
+        title: The question and its answer.
     """
     hops = len(weights)
     kept = np.sort(np.argsort(-weights.sum(0), kind="stable")[:_MOST_SENTENCES])
-    figure = new_figure(0.8 + LINE * max(1, len(kept)))
+    figure = new_figure(1.0 + LINE * max(4, len(kept)))
     ax = figure.subplots()
+    _entitle(figure, title)
     if not len(kept):
         say_empty(ax, "there is no story")
         return figure
@@ -101,8 +106,12 @@ def story_figure(sentences: Sequence[str], weights: np.ndarray) -> Figure:
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
     ax.spines[:].set_color("#cccccc")
-    figure.colorbar(image, ax=ax, fraction=0.04, aspect=30).set_label("share of the attention", fontsize=SMALL)
+    figure.colorbar(image, ax=ax, fraction=0.04, aspect=30).set_label("attention", fontsize=SMALL)
     return figure
+
+
+def _entitle(figure: Figure, title: str) -> None:
+    figure.suptitle(cut(title, 90), x=0.01, ha="left", fontsize=1.1 * SMALL, parse_math=False)
 
 
 def laid_out(tokens: Sequence[str]) -> tuple[list[tuple[int, int]], int]:

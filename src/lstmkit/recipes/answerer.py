@@ -28,7 +28,7 @@ def tasks(job: Answerer, folder: Path, options: dict[str, Any], progress: Progre
     for model in models:
         right = each[model]
         solved = int((right >= _PASSED).sum())
-        by_task = {kind.split("_")[0]: float(value) for kind, value in right.items()}
+        by_task = {str(kind).split("_")[0]: float(value) for kind, value in right.items()}
         rows.append({"model": model, "accuracy": float(right.mean()), "tasks at 95 %": solved, **by_task})
     return pd.DataFrame(rows)
 
