@@ -24,7 +24,7 @@ from lstmkit.encoder_decoder import Decoder, EncoderDecoder, Writing, attended
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs import _translation_score as scoring
 from lstmkit.jobs import load
-from lstmkit.jobs._translating import Piece, _written, pieces_of
+from lstmkit.jobs._searching import Piece, _written, pieces_of
 from lstmkit.jobs.translator import Translator
 from lstmkit.look.text import attention_figure
 from lstmkit.model import Ensemble

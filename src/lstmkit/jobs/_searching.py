@@ -1,8 +1,8 @@
-"""From lines to translations: cut into pieces, searched side by side, put together again."""
+"""From texts to what is written for them: cut into pieces, searched side by side, put together again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +33,7 @@ class Piece(NamedTuple):
 
 
 class Written(NamedTuple):
-    """A translation of a piece.
+    """What was written for a piece.
 
     Attributes:
         text: Of it.
@@ -49,11 +49,19 @@ class Written(NamedTuple):
 
 
 class Search(NamedTuple):
-    """How to look for translations: of so many beginnings at a time the so many best."""
+    """How to look for what to write.
+
+    Attributes:
+        beam: Beginnings held at a time.
+        n_best: How many are wanted of each piece.
+        length_penalty: See :func:`lstmkit.decode.beam_search`.
+        longest: Most tokens that are written, their end included: of sources of so many tokens ``(B,)``.
+    """
 
     beam: int
     n_best: int
     length_penalty: float
+    longest: Callable[[Tensor], Tensor]
 
 
 def pieces_of(lines: Sequence[str], reads: Tokenizer, longest: int) -> list[Piece]:
@@ -67,15 +75,15 @@ def pieces_of(lines: Sequence[str], reads: Tokenizer, longest: int) -> list[Piec
     return found
 
 
-def translated(
+def searched(
     model: Model, batch: Batch, pieces: Sequence[Piece], writes: Tokenizer, search: Search
 ) -> list[list[Written]]:
-    """The best translations of each piece of a batch, the best first."""
+    """What to write for each piece of a batch, the best first."""
     assert batch.lengths is not None
     assert batch.rows is not None
     weights: list[Tensor] = []
     never = torch.tensor([writes[PADDING], writes[BEGIN]], device=batch.inputs.device)
-    not_yet = torch.cat([never, never.new_tensor([writes[END]])])  # what has a token has a translation
+    not_yet = torch.cat([never, never.new_tensor([writes[END]])])  # for what has a token something is written
 
     def step(ids: Tensor, state: Any) -> tuple[Tensor, Any]:
         logits, state = model.step(ids, state)
@@ -88,7 +96,7 @@ def translated(
         batch.inputs.new_full((len(batch),), writes[BEGIN]),
         state,
         search.beam,
-        2 * batch.lengths + 10,
+        search.longest(batch.lengths),
         end=writes[END],
         length_penalty=search.length_penalty,
         n_best=search.n_best,
@@ -123,7 +131,7 @@ def _written(ids: tuple[int, ...], score: float, attention: np.ndarray, piece: P
 
 
 def put_together(found: Sequence[Sequence[Written]]) -> list[tuple[str, float]]:
-    """Texts and scores of a line's translations, from those of its pieces: the k-th of each, or its last."""
+    """Texts and scores written for a line, from those of its pieces: the k-th of each, or its last."""
     count = max((len(each) for each in found), default=1)
     kth = [[each[min(k, len(each) - 1)] for each in found] for k in range(count)]
     return [(" ".join(w.text for w in each), sum(w.score for w in each)) for each in kth]
