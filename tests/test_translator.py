@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lstmkit.baselines.nearest import NearestTranslation
 from lstmkit.data.batch import Batch
-from lstmkit.data.pairs import PairSource, encoded, read_pairs, read_sources
+from lstmkit.data.pairs import PairSource, fitting, read_pairs, read_sources
 from lstmkit.data.tokens import Tokenizer, joined
 from lstmkit.decode import beam_search
 from lstmkit.encoder_decoder import Decoder, EncoderDecoder, Writing, attended
@@ -144,13 +144,9 @@ def test_nothing_to_translate(tmp_path: Path):
 
 def test_pairs_as_numbers():
     """Sources are padded with 0, targets with what is not scored; what is too long is counted."""
-    pairs = read_pairs([("a b", "x"), ("a", "x y z"), ("a b c d", "x")])
-
-    def encode(lines: Any) -> list[np.ndarray]:
-        return [np.arange(len(line.split())) + 5 for line in lines]
-
-    source, too_long = encoded(pairs, encode, encode, longest=3)
-    assert too_long == 1
+    both = [(np.arange(n) + 5, np.arange(m) + 5) for n, m in ((2, 1), (1, 3), (4, 1), (1, 4))]
+    source, too_long = fitting(both, 3, 3)
+    assert too_long == 2
     assert source.lengths.tolist() == [2, 1]
     batch = source.batch(np.array([1, 0]))
     assert batch.inputs.tolist() == [[5, 0], [5, 6]]
@@ -317,7 +313,7 @@ def test_input_feeding_reads_the_features_of_the_step_before():
     _, state = model(batch.inputs, None, batch.lengths)
     seen: list[Tensor] = []
     model.decoder.lower.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    features, _, state = model.decoder(torch.tensor([[1], [2], [3]]), state)
+    (features, _, _), state = model.decoder(torch.tensor([[1], [2], [3]]), state)
     model.decoder(torch.tensor([[1], [1], [1]]), state)
     assert not seen[0][:, :, 3:].any()
     torch.testing.assert_close(seen[1][:, :, 3:], features)
@@ -333,7 +329,7 @@ def test_the_coverage_penalty_is_the_papers():
     before, penalty = torch.full((3, 1), BEGIN), 0.0
     covered = torch.zeros(3, 5).double()
     for t in range(6):
-        _, weights, state = model.decoder(before, state)
+        (_, weights, _), state = model.decoder(before, state)
         torch.testing.assert_close(state.covered, covered + weights[:, 0])
         for b in range(3):
             if batch.targets[b, t] >= 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -231,13 +231,10 @@ class PairSource:
         return replace(batch, targets=torch.from_numpy(beside(targets, -1)), target_lengths=ends)
 
 
-def encoded(
-    pairs: Pairs,
-    encode_source: Callable[[Sequence[str]], list[np.ndarray]],
-    encode_target: Callable[[Sequence[str]], list[np.ndarray]],
-    longest: int,
+def fitting(
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]], longest_source: int, longest_target: int
 ) -> tuple[PairSource, int]:
-    """The pairs as numbers, without those of more than ``longest`` tokens on a side; and how many these are."""
-    both = list(zip(encode_source(pairs.sources), encode_target(pairs.targets), strict=True))
-    kept = [(s, t) for s, t in both if max(len(s), len(t)) <= longest]
+    """The pairs, without those of more tokens on a side; and how many these are."""
+    both = list(pairs)
+    kept = [(s, t) for s, t in both if len(s) <= longest_source and len(t) <= longest_target]
     return PairSource([s for s, _ in kept], [t for _, t in kept]), len(both) - len(kept)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.held_out import held_back
+from lstmkit.data.open_words import looked_up, numbered
 from lstmkit.data.pairs import Pairs, PairSource, Wording, read_pairs, read_sources
 from lstmkit.data.tokens import BEGIN, END, KINDS, PADDING, UNKNOWN, Tokenizer
 from lstmkit.encoder_decoder import Decoder, EncoderDecoder
@@ -49,6 +50,7 @@ class Answer:
         tokens: What it wrote, unknown words replaced.
         attention: ``(tokens, source_tokens)``: what each token written attended to.
         n_best: Texts and their scores, the best first.
+        generated: With copying, how probable it was that each token written is no copy.
     """
 
     source: str
@@ -58,6 +60,7 @@ class Answer:
     tokens: tuple[str, ...]
     attention: np.ndarray
     n_best: tuple[tuple[str, float], ...]
+    generated: tuple[float, ...] = ()
 
 
 @settings_class
@@ -80,6 +83,10 @@ class TextToText(Job):
     at_least: int = setting("how often a token must occur in the training part to be kept", default=1, low=1)
     lower: bool = setting("read and write everything in lower case", default=False)
     joint: bool = setting("one vocabulary, and one table of vectors, for both sides", default=False)
+    copying: bool = setting(
+        "words may also be copied from the source, unknown ones too; then there is one vocabulary for both sides",
+        default=False,
+    )
     hidden_size: int = setting("units in a layer; of the encoder in each direction", default=256, low=1)
     num_layers: int = setting("recurrent layers of the encoder, and of the decoder below the attention", default=1,
                               low=1)  # fmt: skip
@@ -97,6 +104,7 @@ class TextToText(Job):
     sampling_rise: int = setting("training steps over which that share rises from 0", default=1000, low=0)
     tied: bool = setting("the vectors of tokens are also the weights that tell the next one", default=True)
     smoothing: float = setting("label smoothing", default=0.1, low=0, high=0.9)
+    no_repeat: int = setting("so many tokens in a row are not written twice; 0 for no such rule", default=0, low=0)
     length_penalty: float = setting("how far a text's length makes up for its probability", default=1.0, low=0, high=5)
     dropout: float = setting("share of features hidden before attention and head", default=0.3, low=0, high=0.95)
     input_dropout: float = setting("share of a token's vector hidden", default=0.3, low=0, high=0.95)
@@ -145,7 +153,7 @@ class TextToText(Job):
 
     def prepare(self, train: Pairs) -> None:
         """The vocabularies, from the training part."""
-        if self.joint:
+        if self.one_vocabulary:
             self._source_tokens = self._target_tokens = self._vocabulary([*train.sources, *train.targets])
         else:
             self._source_tokens, self._target_tokens = (self._vocabulary(s) for s in (train.sources, train.targets))
@@ -163,11 +171,22 @@ class TextToText(Job):
             count=len(lines),
         )
 
-    def _read_tokens(self, lines: Sequence[str]) -> list[np.ndarray]:
-        return [np.array(ids or [self.reads[PADDING]]) for ids in self.reads.encode(lines)]
+    def encoded(
+        self, sources: Sequence[str], targets: Sequence[str], longest: int | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Both sides as numbers, of a source its first ``longest`` tokens; what is copied has the source's number."""
+        both = zip(self.reads.spelled(sources), self.writes.spelled(targets), strict=True)
+        for (ids, words), (told, said) in both:
+            ids, words = ids[:longest], words[:longest]
+            if self.copying:
+                ids, beyond = numbered(self.reads, ids, words)
+                told = looked_up(self.writes, told, said, beyond)
+            yield np.array(ids or [self.reads[PADDING]]), np.array([*told, self.writes[END]])
 
-    def _write_tokens(self, lines: Sequence[str]) -> list[np.ndarray]:
-        return [np.array([*ids, self.writes[END]]) for ids in self.writes.encode(lines)]
+    @property
+    def one_vocabulary(self) -> bool:
+        """Whether both sides share theirs: to copy a token is to write its number."""
+        return self.joint or self.copying
 
     @property
     def reads(self) -> Tokenizer:
@@ -185,9 +204,10 @@ class TextToText(Job):
 
     def build(self) -> Model:
         width = self.embed_size or self.hidden_size
-        encoder = TokenEncoder(len(self.reads), width, self.word_dropout, self.input_dropout)
+        unknown = self.reads[UNKNOWN] if self.copying and UNKNOWN in self.reads else None
+        encoder = TokenEncoder(len(self.reads), width, self.word_dropout, self.input_dropout, unknown=unknown)
         embedding = encoder
-        if not self.joint:
+        if not self.one_vocabulary:
             embedding = TokenEncoder(len(self.writes), width, self.word_dropout, self.input_dropout)
         stack = {"dropout": self.dropout, "variational": True, "recurrent_dropout": self.recurrent_dropout}
         # Dot products want queries and keys of one width: the two directions are added.
@@ -203,7 +223,7 @@ class TextToText(Job):
             both = lower.output_size + keys
             upper = build_trunk(self.cell, both, self.hidden_size, num_layers=self.upper_layers, **stack)
         attention = build_attention(self.attention, lower.output_size, keys, coverage=self.coverage > 0)
-        decoder = Decoder(embedding, lower, attention, upper, keys, width, self.input_feeding)
+        decoder = Decoder(embedding, lower, attention, upper, keys, width, self.input_feeding, self.copying)
         tied = embedding.embedding if self.tied else None
         head = TokenHead(width, len(self.writes), tied, smoothing=self.smoothing)
         return EncoderDecoder(
@@ -245,7 +265,7 @@ class TextToText(Job):
             raise SettingError(f"n_best must be 1 to beam, which holds so many; got n_best {n_best}, beam {beam}")
         lines = [" ".join(line.split()) for line in read_sources(data, self.columns[0], self.wording)]
         pieces = self.pieces(lines)
-        search = Search(beam, n_best, self.length_penalty, self.most_written)
+        search = Search(beam, n_best, self.length_penalty, self.no_repeat, self.most_written)
 
         def decode(model: Model, batch: Batch) -> list[list[Written]]:
             return searched(model, batch, pieces, self.writes, search)
@@ -264,7 +284,8 @@ class TextToText(Job):
         if not pieces:
             return self.answer(line, "", 0.0, (), (), np.zeros((0, 0), np.float32), (("", 0.0),))
         n_best, first = put_together(found), found[0][0]
-        return self.answer(line, *n_best[0], pieces[0].words, first.tokens, first.attention, tuple(n_best))
+        best = pieces[0].words, first.tokens, first.attention, tuple(n_best), first.generated
+        return self.answer(line, *n_best[0], *best)
 
     def text(self, answer: list[Answer]) -> str:
         """A line for each; of several texts ``number ||| text ||| score``, as Moses writes them."""
@@ -284,6 +305,7 @@ class TextToText(Job):
                 "source_tokens": list(one.source_tokens),
                 "tokens": list(one.tokens),
                 "attention": [[round(float(w), 4) for w in row] for row in one.attention],
+                **({"generated": [round(p, 4) for p in one.generated]} if self.copying else {}),
             }
             for one in answer
         ]
@@ -332,12 +354,12 @@ class TextToText(Job):
         return examples.digest()
 
     def state(self) -> dict[str, Any]:
-        return {"source": self.reads.to_json(), "target": None if self.joint else self.writes.to_json()}
+        return {"source": self.reads.to_json(), "target": None if self.one_vocabulary else self.writes.to_json()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._source_tokens = Tokenizer(self.tokens, state["source"])
         target = state["target"]
-        self._target_tokens = self._source_tokens if self.joint else Tokenizer(self.tokens, target)
+        self._target_tokens = self._source_tokens if self.one_vocabulary else Tokenizer(self.tokens, target)
         for vocabulary in (self.reads, self.writes):
             if any(token not in vocabulary for token in (PADDING, BEGIN, END)):
                 raise ValueError("its vocabulary has no beginning or end of a line")

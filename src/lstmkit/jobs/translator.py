@@ -10,7 +10,7 @@ import pandas as pd
 from torch import Tensor
 
 from lstmkit.baselines.nearest import NearestTranslation
-from lstmkit.data.pairs import TRANSLATIONS, Pairs, PairSource, Wording, encoded
+from lstmkit.data.pairs import TRANSLATIONS, Pairs, PairSource, Wording, fitting
 from lstmkit.errors import DataError
 from lstmkit.jobs import _translation_score as scoring
 from lstmkit.jobs._searching import Piece, pieces_of
@@ -58,7 +58,7 @@ class Translator(TextToText):
         return self.source_col, self.target_col
 
     def source(self, examples: Pairs) -> PairSource:
-        found, too_long = encoded(examples, self._read_tokens, self._write_tokens, self.longest)
+        found, too_long = fitting(self.encoded(examples.sources, examples.targets), self.longest, self.longest)
         if examples is self._trained_on:
             self._too_long = too_long
         if not len(found):
@@ -69,7 +69,7 @@ class Translator(TextToText):
 
     def pieces(self, lines: Sequence[str]) -> list[Piece]:
         """Lines of more tokens than ``longest`` in pieces of that many; what is written for them is joined."""
-        return pieces_of(lines, self.reads, self.longest)
+        return pieces_of(lines, self.reads, self.longest, self.copying)
 
     def most_written(self, lengths: Tensor) -> Tensor:
         return 2 * lengths + 10
