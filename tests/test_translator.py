@@ -56,9 +56,11 @@ def test_parallel_text_in_every_form(tmp_path: Path):
     frame.to_csv(tmp_path / "t.csv", index=False)
     frame.to_csv(tmp_path / "t.tsv", index=False, sep="\t")
     frame.to_json(tmp_path / "t.jsonl", orient="records", lines=True, force_ascii=False)
+    for ending in ("csv", "tsv", "jsonl"):
+        (tmp_path / f"t.{ending}.gz").write_bytes(gzip.compress((tmp_path / f"t.{ending}").read_bytes()))
     forms: list[Any] = [
         _files(tmp_path, "\n".join(en), "\n".join(de)),
-        *(tmp_path / f"t.{ending}" for ending in ("csv", "tsv", "jsonl")),
+        *(tmp_path / f"t.{ending}" for ending in ("csv", "tsv", "jsonl", "csv.gz", "tsv.gz", "jsonl.gz")),
         frame,
         list(zip(en, de, strict=True)),
     ]
@@ -100,6 +102,8 @@ def test_a_very_long_line_stays_one_line(tmp_path: Path, monkeypatch: pytest.Mon
         ("latin.csv", r"latin\.csv is not UTF-8"),
         ("bad.csv", r"bad\.csv cannot be read as a table"),
         ("bad.jsonl", r"bad\.jsonl cannot be read as a table"),
+        ("bad.csv.gz", r"bad\.csv\.gz is no whole gzip file"),
+        ("bad.jsonl.gz", r"bad\.jsonl\.gz is no whole gzip file"),
         ("other.csv", r"no column 'source' in other\.csv \(columns: a, b\)"),
     ],
 )
@@ -110,7 +114,8 @@ def test_files_that_are_no_parallel_text(data: str, says: str, tmp_path: Path, m
         "x.en": b"1\n2\n3\n", "x.de": b"1\n2\n3\n", "y.de": b"1\n2", "empty": b"",
         "latin": "a\nfür\nc".encode("latin-1"),
         "latin.csv": "source,target\na,für".encode("latin-1"), "bad.csv": b"source,target\n1,2,3,4,5\n\"",
-        "bad.jsonl": b"{]", "other.csv": b"a,b\n1,2",
+        "bad.jsonl": b"{]", "bad.csv.gz": gzip.compress(b"source,target" * 99)[:-9], "bad.jsonl.gz": b"no",
+        "other.csv": b"a,b\n1,2",
     }  # fmt: skip
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)

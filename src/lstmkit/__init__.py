@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lstmkit.jobs.classifier import Classifier
     from lstmkit.jobs.forecast import Forecaster
     from lstmkit.jobs.language_model import LanguageModel
+    from lstmkit.jobs.summarizer import Summarizer
     from lstmkit.jobs.tagger import Tagger
     from lstmkit.jobs.translator import Translator
 
@@ -31,6 +32,7 @@ __all__ = [
     "Forecaster",
     "LanguageModel",
     "Stream",
+    "Summarizer",
     "Tagger",
     "Trace",
     "Translator",
@@ -45,12 +47,13 @@ _LATER = {
     "Classifier": "lstmkit.jobs.classifier",
     "Forecaster": "lstmkit.jobs.forecast",
     "LanguageModel": "lstmkit.jobs.language_model",
+    "Summarizer": "lstmkit.jobs.summarizer",
     "Tagger": "lstmkit.jobs.tagger",
     "Translator": "lstmkit.jobs.translator",
     "load": "lstmkit.jobs",
 }
 #: What pip installs for them, where it is not the series' libraries.
-_EXTRAS = {"Classifier": "text", "LanguageModel": "text", "Tagger": "text", "Translator": "text"}
+_EXTRAS: dict[str, str] = dict.fromkeys(("Classifier", "LanguageModel", "Summarizer", "Tagger", "Translator"), "text")
 
 
 def __getattr__(name: str) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +39,7 @@ class Wording(NamedTuple):
     both: str
 
 
+SUMMARIES = Wording("summarise", "summarising", "summary", "texts and their summaries")
 TRANSLATIONS = Wording("translate", "translating", "translation", "a parallel text")
 
 
@@ -79,8 +82,8 @@ def read_pairs(
     Pairs with a blank side are left out and counted.
 
     Args:
-        data: ``"train.en,train.de"``: two files, line by line beside each other (UTF-8, gzipped or not); a table with
-            both as columns (.csv, .tsv, .jsonl, or a DataFrame); or a list of pairs.
+        data: ``"train.en,train.de"``: two files, line by line beside each other; a table with both as columns (.csv,
+            .tsv, .jsonl, or a DataFrame); or a list of pairs. Files are UTF-8, gzipped or not.
         source_col, target_col: Columns of a table.
         wording: Of messages.
 
@@ -114,7 +117,7 @@ def read_sources(data: object, source_col: str = "source", wording: Wording = TR
         if not data:
             raise DataError(f"there is nothing to {wording.verb}: the list of lines is empty")
         return [_text(entry, i, "the lines") for i, entry in enumerate(data)]
-    if isinstance(data, (str, os.PathLike)) and _two_files(data) is None and Path(data).suffix not in _TABLES:
+    if isinstance(data, (str, os.PathLike)) and _two_files(data) is None and _ending(Path(data)) not in _TABLES:
         return list(read_text(Path(data), whole=True))
     return _columns(data, source_col, None, wording)[1]
 
@@ -130,7 +133,7 @@ def _columns(
         if files is not None:
             return _of_files(*files, wording)
         path = Path(data)
-        if path.suffix in _TABLES and path.is_file():
+        if _ending(path) in _TABLES and path.is_file():
             return _of_frame(_table(path), path.name, source_col, target_col)
         if not path.is_file():
             raise DataError(f"there is no file {path}")
@@ -164,13 +167,21 @@ def _of_files(source: str, target: str, wording: Wording) -> tuple[str, list[str
     return f"{first} and {second}", sources, targets
 
 
+def _ending(path: Path) -> str:
+    """``.csv`` of ``a.csv`` and of ``a.csv.gz``."""
+    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+
+
 def _table(path: Path) -> pd.DataFrame:
+    ending = _ending(path)
     try:
-        if path.suffix == ".jsonl":
+        if ending == ".jsonl":
             return pd.DataFrame([json.loads(line) for line in read_text(path, whole=True) if line.strip()])
-        return pd.read_csv(path, sep=_TABLES[path.suffix], dtype=str, keep_default_na=False, encoding="utf-8")
+        return pd.read_csv(path, sep=_TABLES[ending], dtype=str, keep_default_na=False, encoding="utf-8")
     except UnicodeDecodeError as err:
         raise DataError(f"{path.name} is not UTF-8 ({err.reason}): save the file as UTF-8") from err
+    except (EOFError, gzip.BadGzipFile, zlib.error) as err:
+        raise DataError(f"{path.name} is no whole gzip file: {err}") from err
     except ValueError as err:  # pandas' own errors are of this kind too
         raise DataError(f"{path.name} cannot be read as a table: {one_line(err)}") from err
 

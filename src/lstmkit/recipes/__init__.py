@@ -26,7 +26,17 @@ from lstmkit.settings import unknown
 #: ``protocol(job, folder, options, progress) -> scores``: a row a model, this one first.
 Protocol = Callable[[Any, Path, dict[str, Any], Progress], pd.DataFrame]
 
-_HIGHER_IS_BETTER = {"accuracy", "macro F1", "micro F1", "BLEU", "chrF", "BLEU, lower-cased"}
+_HIGHER_IS_BETTER = {
+    "accuracy",
+    "macro F1",
+    "micro F1",
+    "BLEU",
+    "chrF",
+    "BLEU, lower-cased",
+    "ROUGE-1",
+    "ROUGE-2",
+    "ROUGE-L",
+}
 
 
 @dataclass(frozen=True)
