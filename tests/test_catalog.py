@@ -61,10 +61,13 @@ def test_every_entry_is_complete():
         assert entry.licence
         assert entry.citation
         for file in entry.files:
+            assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in file.hashes().values())
+            if not file.url:
+                assert re.search(r"[\w.-]+/[\w.-]+, commit [0-9a-f]{40}", file.made_from)
+                continue
             # The address is at a commit, which never changes, and ends in the file's own name.
             assert re.fullmatch(r"https://raw\.githubusercontent\.com/[\w.-]+/[\w.-]+/[0-9a-f]{40}/\S+", file.url)
             assert file.url.endswith("/" + file.name)
-            assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in file.hashes().values())
     assert len(catalog.entry("classic_series").files) == 8
 
 
@@ -150,6 +153,21 @@ def test_without_a_network_it_says_which_file_to_put_where(toy, tmp_path, monkey
     assert "one.csv could not be fetched (ConnectionError)" in text
     assert "put https://example.org/c0/one.csv at" in text
     assert str(tmp_path / "cache" / "toy" / "one.csv") in text
+
+
+@pytest.mark.parametrize("download", [False, True])
+def test_a_file_without_an_address_is_not_fetched(toy, tmp_path, monkeypatch, download):
+    """The message says what to put where, and what it is made from; the network is not asked."""
+    file = catalog.DataFile("one.csv", "", sha256(ONE), made_from="the mails of some/where, one a line")
+    monkeypatch.setattr(catalog, "_catalog", lambda: {"toy": catalog.Entry("toy", "", "", "", (file,))})
+    text = message("toy", download=download)
+    assert "one.csv is not on this machine and has no address to fetch it from" in text
+    assert "put a file made from the mails of some/where, one a line at" in text
+    assert str(tmp_path / "data" / "toy" / "one.csv") in text
+    put(tmp_path / "cache" / "toy", one__csv=TWO)
+    assert "put a file made from the mails" in message("toy")
+    folder = put(tmp_path / "cache" / "toy", one__csv=ONE)
+    assert catalog.locate("toy", download=download) == folder
 
 
 @pytest.mark.parametrize("where", ["data", "cache"])

@@ -135,6 +135,18 @@ CASES = {
             {"embed_size": 6, "lower": True, "steps_per_epoch": 0},
         ),
     ),
+    "summarizer": Case(
+        settings={"longest": 9},
+        data=lambda: [(f"{a}\n{a}, Zoë!", b) for a, b in _pairs(0)],
+        other=lambda: [(f"{a}\n{a}, Zoë!", b) for a, b in _pairs(1)],
+        bad=lambda: [("", "a"), ("b", " ")],
+        options=(
+            {"vocabulary": 9, "coverage": 1.0, "no_repeat": 1, "seeds": 2},
+            {"tokens": "bpe", "vocabulary": 270, "attention": "dot", "smoothing": 0.1},
+            {"tokens": "chars", "at_least": 99, "longest_summary": 30, "input_feeding": True, "sampling": 0.5},
+            {"copying": False, "tied": False, "upper_layers": 0, "no_repeat": 0},
+        ),
+    ),
     "translator": Case(
         settings={"tokens": "words"},
         data=lambda: _pairs(0),
@@ -144,6 +156,7 @@ CASES = {
             {"tokens": "bpe", "vocabulary": 270, "attention": "dot"},
             {"attention": "general", "upper_layers": 0, "input_feeding": True, "tied": False, "embed_size": 3},
             {"coverage": 1.0, "sampling": 0.5, "sampling_rise": 3, "joint": True, "lower": True, "seeds": 2},
+            {"copying": True, "at_least": 40, "no_repeat": 2},
             {"tokens": "chars", "longest": 21, "upper_layers": 2, "attention": "dot", "coverage": 0.5},
         ),
     ),

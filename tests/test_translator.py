@@ -17,14 +17,14 @@ from torch import Tensor
 
 from lstmkit.baselines.nearest import NearestTranslation
 from lstmkit.data.batch import Batch
-from lstmkit.data.pairs import PairSource, encoded, read_pairs, read_sources
+from lstmkit.data.pairs import PairSource, fitting, read_pairs, read_sources
 from lstmkit.data.tokens import Tokenizer, joined
 from lstmkit.decode import beam_search
 from lstmkit.encoder_decoder import Decoder, EncoderDecoder, Writing, attended
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs import _translation_score as scoring
 from lstmkit.jobs import load
-from lstmkit.jobs._translating import Piece, _written, pieces_of
+from lstmkit.jobs._searching import Piece, _written, pieces_of
 from lstmkit.jobs.translator import Translator
 from lstmkit.look.text import attention_figure
 from lstmkit.model import Ensemble
@@ -56,9 +56,11 @@ def test_parallel_text_in_every_form(tmp_path: Path):
     frame.to_csv(tmp_path / "t.csv", index=False)
     frame.to_csv(tmp_path / "t.tsv", index=False, sep="\t")
     frame.to_json(tmp_path / "t.jsonl", orient="records", lines=True, force_ascii=False)
+    for ending in ("csv", "tsv", "jsonl"):
+        (tmp_path / f"t.{ending}.gz").write_bytes(gzip.compress((tmp_path / f"t.{ending}").read_bytes()))
     forms: list[Any] = [
         _files(tmp_path, "\n".join(en), "\n".join(de)),
-        *(tmp_path / f"t.{ending}" for ending in ("csv", "tsv", "jsonl")),
+        *(tmp_path / f"t.{ending}" for ending in ("csv", "tsv", "jsonl", "csv.gz", "tsv.gz", "jsonl.gz")),
         frame,
         list(zip(en, de, strict=True)),
     ]
@@ -100,6 +102,8 @@ def test_a_very_long_line_stays_one_line(tmp_path: Path, monkeypatch: pytest.Mon
         ("latin.csv", r"latin\.csv is not UTF-8"),
         ("bad.csv", r"bad\.csv cannot be read as a table"),
         ("bad.jsonl", r"bad\.jsonl cannot be read as a table"),
+        ("bad.csv.gz", r"bad\.csv\.gz is no whole gzip file"),
+        ("bad.jsonl.gz", r"bad\.jsonl\.gz is no whole gzip file"),
         ("other.csv", r"no column 'source' in other\.csv \(columns: a, b\)"),
     ],
 )
@@ -110,7 +114,8 @@ def test_files_that_are_no_parallel_text(data: str, says: str, tmp_path: Path, m
         "x.en": b"1\n2\n3\n", "x.de": b"1\n2\n3\n", "y.de": b"1\n2", "empty": b"",
         "latin": "a\nfür\nc".encode("latin-1"),
         "latin.csv": "source,target\na,für".encode("latin-1"), "bad.csv": b"source,target\n1,2,3,4,5\n\"",
-        "bad.jsonl": b"{]", "other.csv": b"a,b\n1,2",
+        "bad.jsonl": b"{]", "bad.csv.gz": gzip.compress(b"source,target" * 99)[:-9], "bad.jsonl.gz": b"no",
+        "other.csv": b"a,b\n1,2",
     }  # fmt: skip
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
@@ -144,13 +149,9 @@ def test_nothing_to_translate(tmp_path: Path):
 
 def test_pairs_as_numbers():
     """Sources are padded with 0, targets with what is not scored; what is too long is counted."""
-    pairs = read_pairs([("a b", "x"), ("a", "x y z"), ("a b c d", "x")])
-
-    def encode(lines: Any) -> list[np.ndarray]:
-        return [np.arange(len(line.split())) + 5 for line in lines]
-
-    source, too_long = encoded(pairs, encode, encode, longest=3)
-    assert too_long == 1
+    both = [(np.arange(n) + 5, np.arange(m) + 5) for n, m in ((2, 1), (1, 3), (4, 1), (1, 4))]
+    source, too_long = fitting(both, 3, 3)
+    assert too_long == 2
     assert source.lengths.tolist() == [2, 1]
     batch = source.batch(np.array([1, 0]))
     assert batch.inputs.tolist() == [[5, 0], [5, 6]]
@@ -317,7 +318,7 @@ def test_input_feeding_reads_the_features_of_the_step_before():
     _, state = model(batch.inputs, None, batch.lengths)
     seen: list[Tensor] = []
     model.decoder.lower.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    features, _, state = model.decoder(torch.tensor([[1], [2], [3]]), state)
+    (features, _, _), state = model.decoder(torch.tensor([[1], [2], [3]]), state)
     model.decoder(torch.tensor([[1], [1], [1]]), state)
     assert not seen[0][:, :, 3:].any()
     torch.testing.assert_close(seen[1][:, :, 3:], features)
@@ -333,7 +334,7 @@ def test_the_coverage_penalty_is_the_papers():
     before, penalty = torch.full((3, 1), BEGIN), 0.0
     covered = torch.zeros(3, 5).double()
     for t in range(6):
-        _, weights, state = model.decoder(before, state)
+        (_, weights, _), state = model.decoder(before, state)
         torch.testing.assert_close(state.covered, covered + weights[:, 0])
         for b in range(3):
             if batch.targets[b, t] >= 0:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lstmkit.jobs.classifier import Classifier
     from lstmkit.jobs.forecast import Forecaster
     from lstmkit.jobs.language_model import LanguageModel
+    from lstmkit.jobs.summarizer import Summarizer
     from lstmkit.jobs.tagger import Tagger
     from lstmkit.jobs.translator import Translator
 
@@ -33,6 +34,7 @@ __all__ = [
     "Forecaster",
     "LanguageModel",
     "Stream",
+    "Summarizer",
     "Tagger",
     "Trace",
     "Translator",
@@ -48,12 +50,13 @@ _LATER = {
     "Classifier": "lstmkit.jobs.classifier",
     "Forecaster": "lstmkit.jobs.forecast",
     "LanguageModel": "lstmkit.jobs.language_model",
+    "Summarizer": "lstmkit.jobs.summarizer",
     "Tagger": "lstmkit.jobs.tagger",
     "Translator": "lstmkit.jobs.translator",
     "load": "lstmkit.jobs",
 }
 #: For which of them pip installs the text's libraries, in place of the series'.
-_OF_TEXT = ("Answerer", "Classifier", "LanguageModel", "Tagger", "Translator")
+_OF_TEXT = ("Answerer", "Classifier", "LanguageModel", "Summarizer", "Tagger", "Translator")
 
 
 def __getattr__(name: str) -> Any:

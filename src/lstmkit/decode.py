@@ -108,6 +108,34 @@ def _draw(logits: Tensor, generator: torch.Generator) -> Tensor:
     return chosen[:, 0].to(logits.device)
 
 
+def without_repeats(
+    step: Callable[[Tensor, Any], tuple[Tensor, Any]], n: int
+) -> Callable[[Tensor, Any], tuple[Tensor, Any]]:
+    """A step like ``step`` that writes no ``n`` tokens in a row twice (Paulus, Xiong and Socher 2018, section 2.5).
+
+    Its state is ``(state of step, ids so far (N, t))``, so that a search which takes rows of it takes their past along;
+    it begins as ``(state, ids (N, 0))``.
+
+    >>> step = without_repeats(lambda ids, state: (torch.zeros(1, 4), state), 2)
+    >>> state = None, torch.tensor([[1, 2, 3]])
+    >>> step(torch.tensor([1]), state)[0]  # 1 2 stands there already
+    tensor([[0., 0., -inf, 0.]])
+    """
+
+    def careful(ids: Tensor, state: Any) -> tuple[Tensor, Any]:
+        inner, before = state
+        logits, inner = step(ids, inner)
+        ids = torch.cat([before, ids.unsqueeze(1)], 1)
+        if ids.shape[1] >= n:
+            runs = ids.unfold(1, n, 1)  # (N, t - n + 1, n)
+            begun = (runs[..., :-1] == ids[:, ids.shape[1] - n + 1 :].unsqueeze(1)).all(-1)
+            again = torch.zeros_like(logits).scatter_add_(1, runs[..., -1], begun.to(logits.dtype)) > 0
+            logits = logits.masked_fill(again, -torch.inf)
+        return logits, (inner, ids)
+
+    return careful
+
+
 class Hypothesis(NamedTuple):
     """A sequence that a beam search found.
 

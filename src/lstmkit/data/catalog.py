@@ -31,15 +31,22 @@ class DataFile:
 
     Attributes:
         name: Its name, as at the source.
-        url: Its address at a fixed commit.
+        url: Its address at a fixed commit; empty where it was made from other files.
         sha256: Of the file as at the source.
         sha256_gz: Of ``name + ".gz"``, its gzip as it may be kept on this machine; ``None`` where it is not kept so.
+        made_from: Where there is no address: which files it was made from, and how.
     """
 
     name: str
     url: str
     sha256: str
     sha256_gz: str | None = None
+    made_from: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Where to get it, as messages say it."""
+        return self.url or f"a file made from {self.made_from}"
 
     def hashes(self) -> dict[str, str]:
         """The sha256 of each name under which the file may be kept."""
@@ -143,13 +150,18 @@ def _check(path: Path, file: DataFile) -> None:
     if found != expected:
         raise DataError(
             f"{path} is not the file of the catalogue: its sha256 is {found[:12]}…, not {expected[:12]}…: "
-            f"take it away, or put {file.url} in its place"
+            f"take it away, or put {file.origin} in its place"
         )
 
 
 def _fetch(name: str, file: DataFile, folders: list[Path], download: bool) -> Path:
     """``file`` downloaded into the cache, the last of ``folders``."""
     places = " or ".join(str(folder / file.name) for folder in folders)
+    if not file.url:
+        raise DataError(
+            f"data set {name!r}: {file.name} is not on this machine and has no address to fetch it from: put "
+            f"{file.origin} at {places}"
+        )
     if not download:
         raise DataError(
             f"data set {name!r}: {file.name} is not on this machine: fetch it with 'lstmkit data {name}', or put "

@@ -1,14 +1,16 @@
-"""Parallel text: sentences and their translations, from two files, a table, or pairs."""
+"""Pairs of texts, as sentences and their translations, from two files, a table, or pairs."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,13 +23,33 @@ from lstmkit.errors import DataError, listing, one_line
 _TABLES = {".csv": ",", ".tsv": "\t", ".jsonl": ""}  # endings, and what separates the columns
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Sentences and their translations.
+class Wording(NamedTuple):
+    """How messages speak of pairs.
 
     Attributes:
-        sources: ``N`` lines, none of them blank.
-        targets: What each is translated to, not blank either.
+        verb: What is to be done with a source.
+        doing: The same, under way.
+        target: What a target is.
+        both: What both together are.
+    """
+
+    verb: str
+    doing: str
+    target: str
+    both: str
+
+
+SUMMARIES = Wording("summarise", "summarising", "summary", "texts and their summaries")
+TRANSLATIONS = Wording("translate", "translating", "translation", "a parallel text")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Texts and what was written for each: translations, summaries.
+
+    Attributes:
+        sources: ``N`` texts, none of them blank.
+        targets: What was written for each, not blank either.
         name: What messages call them.
         left_out: How many pairs were not taken, since one of their sides is blank.
     """
@@ -52,15 +74,18 @@ class Pairs:
         return found.hexdigest()
 
 
-def read_pairs(data: object, source_col: str = "source", target_col: str = "target") -> Pairs:
-    """Parallel text.
+def read_pairs(
+    data: object, source_col: str = "source", target_col: str = "target", wording: Wording = TRANSLATIONS
+) -> Pairs:
+    """Pairs of texts.
 
     Pairs with a blank side are left out and counted.
 
     Args:
-        data: ``"train.en,train.de"``: two files, line by line beside each other (UTF-8, gzipped or not); a table with
-            both as columns (.csv, .tsv, .jsonl, or a DataFrame); or a list of pairs.
+        data: ``"train.en,train.de"``: two files, line by line beside each other; a table with both as columns (.csv,
+            .tsv, .jsonl, or a DataFrame); or a list of pairs. Files are UTF-8, gzipped or not.
         source_col, target_col: Columns of a table.
+        wording: Of messages.
 
     Raises:
         DataError: No such file or column, files of different lengths, not UTF-8, or no pairs in it.
@@ -70,15 +95,15 @@ def read_pairs(data: object, source_col: str = "source", target_col: str = "targ
     """
     if isinstance(data, Pairs):
         return data
-    name, sources, targets = _columns(data, source_col, target_col)
+    name, sources, targets = _columns(data, source_col, target_col, wording)
     both = [(s, t) for s, t in zip(sources, targets, strict=True) if s.strip() and t.strip()]
     if not both:
         raise DataError(f"{name}: there is no pair of lines in it, both of which have text")
     return Pairs(tuple(s for s, _ in both), tuple(t for _, t in both), name, len(sources) - len(both))
 
 
-def read_sources(data: object, source_col: str = "source") -> list[str]:
-    """What is to be translated: a text file's lines, lines, or the source side of parallel text, blank lines too.
+def read_sources(data: object, source_col: str = "source", wording: Wording = TRANSLATIONS) -> list[str]:
+    """What is to be read: a text file's lines, lines, or the source side of pairs, blank ones too.
 
     Raises:
         DataError: No such file, not UTF-8, or nothing in it.
@@ -90,28 +115,30 @@ def read_sources(data: object, source_col: str = "source") -> list[str]:
         return list(data.sources)
     if isinstance(data, (list, tuple)) and not any(isinstance(entry, (list, tuple)) for entry in data):
         if not data:
-            raise DataError("there is nothing to translate: the list of lines is empty")
+            raise DataError(f"there is nothing to {wording.verb}: the list of lines is empty")
         return [_text(entry, i, "the lines") for i, entry in enumerate(data)]
-    if isinstance(data, (str, os.PathLike)) and _two_files(data) is None and Path(data).suffix not in _TABLES:
+    if isinstance(data, (str, os.PathLike)) and _two_files(data) is None and _ending(Path(data)) not in _TABLES:
         return list(read_text(Path(data), whole=True))
-    return _columns(data, source_col, None)[1]
+    return _columns(data, source_col, None, wording)[1]
 
 
-def _columns(data: object, source_col: str, target_col: str | None) -> tuple[str, list[str], list[str]]:
+def _columns(
+    data: object, source_col: str, target_col: str | None, wording: Wording
+) -> tuple[str, list[str], list[str]]:
     """What messages call it, sources, and targets, which may not be asked for."""
     if isinstance(data, pd.DataFrame):
         return _of_frame(data, "the frame", source_col, target_col)
     if isinstance(data, (str, os.PathLike)):
         files = _two_files(data)
         if files is not None:
-            return _of_files(*files)
+            return _of_files(*files, wording)
         path = Path(data)
-        if path.suffix in _TABLES and path.is_file():
+        if _ending(path) in _TABLES and path.is_file():
             return _of_frame(_table(path), path.name, source_col, target_col)
         if not path.is_file():
             raise DataError(f"there is no file {path}")
         raise DataError(
-            f"{path.name} has one side of a parallel text: give both files, as SOURCE,TARGET, or a .tsv, .csv or "
+            f"{path.name} has one side of {wording.both}: give both files, as SOURCE,TARGET, or a .tsv, .csv or "
             f".jsonl with columns {source_col} and {target_col}"
         )
     if isinstance(data, Sequence):
@@ -128,24 +155,33 @@ def _two_files(data: str | os.PathLike[str]) -> tuple[str, str] | None:
     return next((cut for cut in cuts if all(Path(p).is_file() for p in cut)), cuts[0])
 
 
-def _of_files(source: str, target: str) -> tuple[str, list[str], list[str]]:
+def _of_files(source: str, target: str, wording: Wording) -> tuple[str, list[str], list[str]]:
     texts: list[Text] = [read_text(Path(path), whole=True) for path in (source, target)]
     (a, b), (first, second) = (len(t) for t in texts), (t.name for t in texts)
     if a != b:
         raise DataError(
-            f"{first} has {a:,} lines, {second} has {b:,}: line i of one must be the translation of line i of the other"
+            f"{first} has {a:,} lines, {second} has {b:,}: line i of one must be the {wording.target} of line i of the "
+            "other"
         )
     sources, targets = (list(text) for text in texts)
     return f"{first} and {second}", sources, targets
 
 
+def _ending(path: Path) -> str:
+    """``.csv`` of ``a.csv`` and of ``a.csv.gz``."""
+    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+
+
 def _table(path: Path) -> pd.DataFrame:
+    ending = _ending(path)
     try:
-        if path.suffix == ".jsonl":
+        if ending == ".jsonl":
             return pd.DataFrame([json.loads(line) for line in read_text(path, whole=True) if line.strip()])
-        return pd.read_csv(path, sep=_TABLES[path.suffix], dtype=str, keep_default_na=False, encoding="utf-8")
+        return pd.read_csv(path, sep=_TABLES[ending], dtype=str, keep_default_na=False, encoding="utf-8")
     except UnicodeDecodeError as err:
         raise DataError(f"{path.name} is not UTF-8 ({err.reason}): save the file as UTF-8") from err
+    except (EOFError, gzip.BadGzipFile, zlib.error) as err:
+        raise DataError(f"{path.name} is no whole gzip file: {err}") from err
     except ValueError as err:  # pandas' own errors are of this kind too
         raise DataError(f"{path.name} cannot be read as a table: {one_line(err)}") from err
 
@@ -206,13 +242,10 @@ class PairSource:
         return replace(batch, targets=torch.from_numpy(beside(targets, -1)), target_lengths=ends)
 
 
-def encoded(
-    pairs: Pairs,
-    encode_source: Callable[[Sequence[str]], list[np.ndarray]],
-    encode_target: Callable[[Sequence[str]], list[np.ndarray]],
-    longest: int,
+def fitting(
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]], longest_source: int, longest_target: int
 ) -> tuple[PairSource, int]:
-    """The pairs as numbers, without those of more than ``longest`` tokens on a side; and how many these are."""
-    both = list(zip(encode_source(pairs.sources), encode_target(pairs.targets), strict=True))
-    kept = [(s, t) for s, t in both if max(len(s), len(t)) <= longest]
+    """The pairs, without those of more tokens on a side; and how many these are."""
+    both = list(pairs)
+    kept = [(s, t) for s, t in both if len(s) <= longest_source and len(t) <= longest_target]
     return PairSource([s for s, _ in kept], [t for _, t in kept]), len(both) - len(kept)

@@ -17,10 +17,9 @@ import torch
 
 from lstmkit.data.batch import Batch
 from lstmkit.data.table import Table, read_file
-from lstmkit.data.text import read_text
+from lstmkit.data.text import read_text, sentences
 from lstmkit.errors import DataError, listing, one_line
 
-_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _NUMBERED = re.compile(r"\s*(\d+) (.*)")
 
 
@@ -60,12 +59,8 @@ class Question:
 
     @property
     def sentences(self) -> list[str]:
-        """The story's lines, cut after ``.``, ``!`` and ``?``.
-
-        >>> Question("Mary left. Did she?\\nYes", "Who left?").sentences
-        ['Mary left.', 'Did she?', 'Yes']
-        """
-        return [found for piece in _SENTENCE.split(self.story) if (found := piece.strip())]
+        """The story's."""
+        return sentences(self.story)
 
 
 @dataclass(frozen=True)

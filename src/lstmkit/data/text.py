@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import itertools
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import IO
 
 from lstmkit.errors import DataError
+
+_SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+|\n+")
 
 LONGEST_LINE = 1_000_000  #: Characters; a longer line is read as several, so that memory holds it.
 
@@ -113,3 +116,12 @@ def _not_utf8(path: Path) -> str:
 
 def _open(path: Path) -> IO[bytes]:
     return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def sentences(text: str) -> list[str]:
+    """A text's lines, cut after ``.``, ``!`` and ``?``; blank ones left out.
+
+    >>> sentences("Mary left. Did she?\\nYes")
+    ['Mary left.', 'Did she?', 'Yes']
+    """
+    return [found for piece in _SENTENCE_ENDS.split(text) if (found := piece.strip())]

@@ -131,6 +131,18 @@ class Tokenizer:
         """From where to where that stands in it, in characters, the end excluded."""
         return self._engine.encode(text, add_special_tokens=False).offsets
 
+    def spelled(self, lines: Iterable[str]) -> Iterator[tuple[list[int], list[str]]]:
+        """The tokens of each line, as :meth:`encode` has them, and what of it each stands for, as :meth:`pieces`."""
+        some = iter(lines)
+        while batch := list(itertools.islice(some, _AT_ONCE)):
+            for line, encoding in zip(batch, self._engine.encode_batch(batch, add_special_tokens=False), strict=True):
+                yield encoding.ids, [line[start:end] for start, end in encoding.offsets]
+
+    def normal(self, word: str) -> str:
+        """A word as the vocabulary would have it: in lower case, if all is."""
+        normalizer = self._engine.normalizer
+        return normalizer.normalize_str(word) if normalizer else word
+
     def unknown(self, text: str) -> list[str]:
         """What of a text is not in the vocabulary, each once."""
         normal = self._engine.normalizer

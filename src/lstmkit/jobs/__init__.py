@@ -27,8 +27,8 @@ def job_class(name: str) -> type[Job]:
     if name not in job_names():
         raise UserError(unknown(name, job_names(), what="job"))
     module = importlib.import_module(f"{__name__}.{name}")
-    found = (c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Job) and c is not Job)
-    return next(c for c in found if c.name == name)
+    jobs = (c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Job))
+    return next(c for c in jobs if c.__module__ == module.__name__)  # not what it builds upon
 
 
 def load(path: str | Path) -> Job:

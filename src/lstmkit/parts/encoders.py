@@ -40,6 +40,8 @@ class TokenEncoder(nn.Module):
         word_dropout: In training, the share of the vocabulary whose vectors are 0 in a batch (Gal and Ghahramani 2016).
         dropout: In training, the share of the output's features that are hidden, the same at all steps.
         padding: The token whose vector is 0; ``None`` for none.
+        unknown: The token whose vector ids from ``vocabulary`` on have: words that one text has and the vocabulary has
+            not; ``None`` where there are none.
     """
 
     def __init__(
@@ -49,9 +51,11 @@ class TokenEncoder(nn.Module):
         word_dropout: float = 0.0,
         dropout: float = 0.0,
         padding: int | None = None,
+        unknown: int | None = None,
     ) -> None:
         super().__init__()
         self.output_size, self.word_dropout, self.dropout = output_size, word_dropout, dropout
+        self.unknown = unknown
         self.embedding = nn.Embedding(vocabulary, output_size, padding_idx=padding)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         if padding is not None:
@@ -59,6 +63,8 @@ class TokenEncoder(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """``(B, T) -> (B, T, output_size)``."""
+        if self.unknown is not None:
+            ids = ids.masked_fill(ids >= self.embedding.num_embeddings, self.unknown)
         vectors = self.embedding(ids)
         if self.training and self.word_dropout:
             kept = F.dropout(vectors.new_ones(self.embedding.num_embeddings), self.word_dropout)

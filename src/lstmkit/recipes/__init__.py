@@ -27,7 +27,7 @@ from lstmkit.settings import unknown
 Protocol = Callable[[Any, Path, dict[str, Any], Progress], pd.DataFrame]
 
 _HIGHER_IS_BETTER = {"accuracy", "macro F1", "micro F1", "BLEU", "chrF", "BLEU, lower-cased"}
-_HIGHER_IS_BETTER |= {"exact match", "F1", "tasks at 95 %"}
+_HIGHER_IS_BETTER |= {"exact match", "F1", "tasks at 95 %", "ROUGE-1", "ROUGE-2", "ROUGE-L"}
 
 
 @dataclass(frozen=True)
