@@ -22,6 +22,7 @@ from lstmkit.data import catalog
 from lstmkit.data.batch import Batch
 from lstmkit.data.open_words import looked_up, numbered
 from lstmkit.data.pairs import SUMMARIES, read_pairs, read_sources
+from lstmkit.data.text import sentences
 from lstmkit.data.tokens import Tokenizer
 from lstmkit.decode import beam_search, without_repeats
 from lstmkit.encoder_decoder import Decoder, EncoderDecoder, attended, generated
@@ -268,8 +269,8 @@ def test_rouge_is_that_of_the_library():
 
 def test_the_beginning_of_a_text():
     texts = ["Hi Ann,\nplease send it. Thanks!", "One sentence", "Is it 3.5? No."]
-    assert lead(texts, 9) == ["Hi Ann,", "One sentence", "Is it 3.5?"]
-    assert lead(texts, 2) == ["Hi Ann,", "One sentence", "Is it"]
+    assert lead([sentences(text) for text in texts], 9) == ["Hi Ann,", "One sentence", "Is it 3.5?"]
+    assert lead([sentences(text) for text in texts], 2) == ["Hi Ann,", "One sentence", "Is it"]
     assert first_words(texts, 3) == ["Hi Ann, please", "One sentence", "Is it 3.5?"]
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lstmkit.data.text import sentences
-
 
 def first_words(texts: Sequence[str], count: int) -> list[str]:
     """The first ``count`` words of each text, as they stand between spaces.
@@ -16,10 +14,10 @@ def first_words(texts: Sequence[str], count: int) -> list[str]:
     return [" ".join(text.split()[:count]) for text in texts]
 
 
-def lead(texts: Sequence[str], most: int) -> list[str]:
-    """The first sentence of each text, at most ``most`` words of it.
+def lead(texts: Sequence[Sequence[str]], most: int) -> list[str]:
+    """The first sentence of each text, given as its sentences; at most ``most`` words of it.
 
-    >>> lead(["Hi Ann.  Please send it!", "no end\\nnext line"], 5)
-    ['Hi Ann.', 'no end']
+    >>> lead([["Hi Ann.", "Please send it!"], []], 5)
+    ['Hi Ann.', '']
     """
-    return first_words([next(iter(sentences(text)), "") for text in texts], most)
+    return first_words([next(iter(sentences), "") for sentences in texts], most)

@@ -16,6 +16,7 @@ from torch import Tensor
 from lstmkit.baselines.nearest import NearestTranslation
 from lstmkit.baselines.summaries import first_words, lead
 from lstmkit.data.pairs import SUMMARIES, Pairs, PairSource, Wording, fitting
+from lstmkit.data.text import sentences
 from lstmkit.data.tokens import KINDS
 from lstmkit.errors import DataError
 from lstmkit.jobs import _summary_score as scoring
@@ -124,7 +125,7 @@ class Summarizer(TextToText):
         told: dict[str, Sequence[str]] = {
             self.cell.upper(): [one.text for one in self.predict(test, progress=progress)],
             f"the first {self._usual_words} words": first_words(test.sources, self._usual_words),
-            "the first sentence (Lead)": lead(test.sources, self.longest_summary),
+            "the first sentence (Lead)": lead([sentences(text) for text in test.sources], self.longest_summary),
         }
         if self._trained_on is not None:
             memory = NearestTranslation(self._trained_on.sources, self._trained_on.targets)
