@@ -654,14 +654,26 @@ def test_protocols_score_the_parts_as_given(tmp_path: Path):
     assert len(table) == 3
 
 
+def _idx(array: np.ndarray) -> bytes:
+    """As MNIST's files have it."""
+    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.tobytes()
+
+
+def test_reviews_are_lines_of_four_columns(tmp_path: Path):
+    lines = [f"{i % 2}\t{1 + 9 * (i % 2)}\t{i}\ta {'good' if i % 2 else 'bad'} film\t{i}" for i in range(30)]
+    (tmp_path / "x.tsv.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    table = protocols.reviews(Classifier(**TINY), tmp_path, {"train": "x.tsv", "test": "x.tsv"}, SILENT)
+    assert table["accuracy"].between(0, 1).all()
+
+
 def test_protocols_of_numbers(tmp_path: Path):
     """An image row by row or pixel by pixel; a series file's dimensions and classes."""
     rng = np.random.default_rng(0)
     labels = np.arange(30, dtype=np.uint8) % 2
     pixels = (labels[:, None] * 100 + rng.integers(0, 50, (30, 784))).astype(np.uint8)
     for part in ("train", "test"):
-        (tmp_path / f"{part}-images").write_bytes(bytes(16) + pixels.tobytes())
-        (tmp_path / f"{part}-labels").write_bytes(bytes(8) + labels.tobytes())
+        (tmp_path / f"{part}-images").write_bytes(_idx(pixels))
+        (tmp_path / f"{part}-labels").write_bytes(_idx(labels))
     names = {f"{part}_{what}": f"{part}-{what}" for part in ("train", "test") for what in ("images", "labels")}
     job = Classifier(**TINY)
     table = protocols.images(job, tmp_path, {**names, "pixels": False}, SILENT)

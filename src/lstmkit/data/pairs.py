@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 import os
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,10 +14,11 @@ import pandas as pd
 import torch
 
 from lstmkit.data.batch import Batch, beside
+from lstmkit.data.table import read_file
 from lstmkit.data.text import Text, read_text
 from lstmkit.errors import DataError, listing, one_line
 
-_TABLES = {".csv": ",", ".tsv": "\t", ".jsonl": ""}  # endings, and what separates the columns
+_TABLES = (".csv", ".tsv", ".jsonl", ".parquet")  # endings
 
 
 class Wording(NamedTuple):
@@ -83,7 +81,7 @@ def read_pairs(
 
     Args:
         data: ``"train.en,train.de"``: two files, line by line beside each other; a table with both as columns (.csv,
-            .tsv, .jsonl, or a DataFrame); or a list of pairs. Files are UTF-8, gzipped or not.
+            .tsv, .jsonl, .parquet, or a DataFrame); or a list of pairs. Files are UTF-8, gzipped or not.
         source_col, target_col: Columns of a table.
         wording: Of messages.
 
@@ -134,7 +132,7 @@ def _columns(
             return _of_files(*files, wording)
         path = Path(data)
         if _ending(path) in _TABLES and path.is_file():
-            return _of_frame(_table(path), path.name, source_col, target_col)
+            return _of_frame(read_file(path, strict=True).frame, path.name, source_col, target_col)
         if not path.is_file():
             raise DataError(f"there is no file {path}")
         raise DataError(
@@ -170,20 +168,6 @@ def _of_files(source: str, target: str, wording: Wording) -> tuple[str, list[str
 def _ending(path: Path) -> str:
     """``.csv`` of ``a.csv`` and of ``a.csv.gz``."""
     return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-
-
-def _table(path: Path) -> pd.DataFrame:
-    ending = _ending(path)
-    try:
-        if ending == ".jsonl":
-            return pd.DataFrame([json.loads(line) for line in read_text(path, whole=True) if line.strip()])
-        return pd.read_csv(path, sep=_TABLES[ending], dtype=str, keep_default_na=False, encoding="utf-8")
-    except UnicodeDecodeError as err:
-        raise DataError(f"{path.name} is not UTF-8 ({err.reason}): save the file as UTF-8") from err
-    except (EOFError, gzip.BadGzipFile, zlib.error) as err:
-        raise DataError(f"{path.name} is no whole gzip file: {err}") from err
-    except ValueError as err:  # pandas' own errors are of this kind too
-        raise DataError(f"{path.name} cannot be read as a table: {one_line(err)}") from err
 
 
 def _of_frame(

@@ -110,8 +110,12 @@ def open_table(data: object, roles: Roles) -> Table:
     return table
 
 
-def read_file(path: Path) -> Table:
+def read_file(path: Path, *, strict: bool = False) -> Table:
     """The table in a file: separated values or lines of JSON, as they are or gzipped, or parquet.
+
+    Args:
+        path: The file.
+        strict: Whether text that is not UTF-8 is refused, rather than read as Latin-1 with a note.
 
     Raises:
         DataError: There is no such file, or it is no such table.
@@ -142,6 +146,8 @@ def read_file(path: Path) -> Table:
     except UnicodeDecodeError as error:
         if wide:
             raise DataError(f"{path} is not a text file: {one_line(error)}") from error
+        if strict:
+            raise DataError(f"{path} is not UTF-8 ({error.reason}): save the file as UTF-8") from error
         table = parse(raw.decode("latin-1"), path)
         table.notes.append(f"{path.name}: not in UTF-8, read as Latin-1")
         return table

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lstmkit.data import catalog
 from lstmkit.data.batch import Batch, beside
+from lstmkit.data.idx import read_idx
 from lstmkit.parts.heads import ClassHead, LabelsHead, last_step
 
 _LOWEST, _KEYS = 21, 88  # of a piano, as MIDI numbers them
@@ -167,8 +168,8 @@ def digits() -> Corpus:
     """
 
     def part(name: str, rows: slice) -> Sequences:
-        pixels = _idx(f"{name}-images-idx3-ubyte")[rows].astype(np.float32) / 255
-        answers = _idx(f"{name}-labels-idx1-ubyte")[rows].astype(np.int64)
+        pixels = _mnist(f"{name}-images-idx3-ubyte")[rows].astype(np.float32) / 255
+        answers = _mnist(f"{name}-labels-idx1-ubyte")[rows].astype(np.int64)
         return Sequences(list(pixels.reshape(len(pixels), -1, 1)), list(map(np.asarray, answers)))
 
     def right(outputs: Tensor, batch: Batch) -> Tensor:
@@ -178,11 +179,8 @@ def digits() -> Corpus:
     return Corpus(train, valid, test, 1, lambda width: ClassHead(width, 10), "nats a picture", right)
 
 
-def _idx(name: str) -> np.ndarray:
-    """An array of bytes as MNIST's files hold it: two zeros, 8, the number of dimensions, each of them, the bytes."""
-    content = _bytes(catalog.locate("mnist", name, download=True))
-    shape = np.frombuffer(content, ">i4", content[3], offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
+def _mnist(name: str) -> np.ndarray:
+    return read_idx(_bytes(catalog.locate("mnist", name, download=True)))
 
 
 def _read(path: Path) -> str:

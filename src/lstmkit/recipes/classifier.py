@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lstmkit.data.idx import read_idx
 from lstmkit.jobs.classifier import Classifier
 from lstmkit.progress import Progress
 
@@ -42,14 +43,23 @@ def cross_validation(job: Classifier, folder: Path, options: dict[str, Any], pro
     return mean.reset_index()
 
 
+def reviews(job: Classifier, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """Lines of label, stars, number and text; the parts as given."""
+    parts = []
+    for part in ("train", "test"):
+        rows = [line.split("\t", 3) for line in _read(folder, options[part]).decode("utf-8").split("\n") if line]
+        parts.append(([text for *_, text in rows], [label for label, *_ in rows]))
+    return _given(job, parts, progress)
+
+
 def images(job: Classifier, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """MNIST's four files: an image is read row by row, or pixel by pixel."""
     width = 1 if options["pixels"] else 28
     parts = []
     for part in ("train", "test"):
-        pixels = _idx(folder, options[f"{part}_images"], header=16).reshape(-1, 784 // width, width)
-        labels = _idx(folder, options[f"{part}_labels"], header=8)
-        parts.append((list(pixels.astype(np.float32) / 255), [str(label) for label in labels]))
+        pixels, labels = (read_idx(_read(folder, options[f"{part}_{what}"])) for what in ("images", "labels"))
+        steps = pixels.reshape(-1, 784 // width, width).astype(np.float32) / 255
+        parts.append((list(steps), [str(label) for label in labels]))
     return _given(job, parts, progress)
 
 
@@ -62,6 +72,7 @@ PROTOCOLS: dict[str, Callable[..., pd.DataFrame]] = {
     "questions": questions,
     "sentences": sentences,
     "cross_validation": cross_validation,
+    "reviews": reviews,
     "images": images,
     "series": series,
 }
@@ -87,10 +98,6 @@ def _lines(folder: Path, name: str) -> Pairs:
     """Texts and labels. Lines end at newlines only: some sentences hold other line ends of Latin-1."""
     rows = [line.split(" ", 1) for line in _read(folder, name).decode("latin-1").split("\n") if line.strip()]
     return [text for _, text in rows], [label for label, _ in rows]
-
-
-def _idx(folder: Path, name: str, header: int) -> np.ndarray:
-    return np.frombuffer(_read(folder, name), dtype=np.uint8, offset=header)
 
 
 def _ts(folder: Path, name: str) -> Pairs:
