@@ -66,8 +66,9 @@ class Answerer(Job):
     embed_size: int = setting("width of a word's vector; 0 for hidden_size", default=0, low=0)
     input_dropout: float = setting("share of a word's vector hidden", default=0.1, low=0, high=0.95)
     epochs: int = setting("passes at most", default=40, low=1)
-    batch_size: int = setting("questions in a step", default=32, low=1)
+    batch_size: int = setting("questions in a step", default=16, low=1)
     lr: float = setting("peak learning rate", default=3e-3, low=0)
+    patience: int = setting("epochs without a better validation loss before stopping; 0 for never", default=12, low=0)
     valid_share: float = setting("share of the stories to validate and calibrate on", default=0.1, low=0, high=0.5)
     test_share: float = setting("share of the stories held out for the test", default=0.1, low=0, high=0.5)
 
