@@ -31,6 +31,7 @@ from lstmkit.parts.heads import TokenHead
 from lstmkit.parts.trunk import build_trunk
 from lstmkit.predict import predict
 from lstmkit.progress import Progress, default_progress
+from lstmkit.report import Section
 from lstmkit.settings import setting, settings_class
 
 _SPECIAL = (PADDING, BEGIN, END, UNKNOWN)
@@ -136,6 +137,18 @@ class TextToText(Job):
     @abstractmethod
     def most_written(self, lengths: Tensor) -> Tensor:
         """``(B,)``: most tokens written for sources of so many, ``(B,)``, the end included."""
+
+    @abstractmethod
+    def evidence(self, evaluation: Evaluation) -> list[Section]:
+        """The report's part on how good it is."""
+
+    @abstractmethod
+    def attended(self, one: Answer) -> Section:
+        """The report's part on what it attended to."""
+
+    @abstractmethod
+    def counted(self, examples: Pairs) -> Section:
+        """The report's part on the data."""
 
     # ---- from file to numbers ------------------------------------------------------------------------------------
 
@@ -327,6 +340,12 @@ class TextToText(Job):
         """
         self.model  # noqa: B018
         return self.score(self.read(data), progress or default_progress())
+
+    def sections(self, examples: Pairs) -> list[Section]:
+        evidence = [] if self.evaluation is None else self.evidence(self.evaluation)
+        first = examples.sources[0] if self.evaluation is None else str(self.evaluation.details["source"].iloc[0])
+        (one,) = self.predict([first])
+        return [*evidence, self.attended(one), self.counted(examples)]
 
     def specimens(self, data: Any, line: int = 1) -> list[Specimen]:
         """Texts as the encoder reads them, the one at ``line`` (from 1) first."""

@@ -141,23 +141,17 @@ class Summarizer(TextToText):
         ]
         return Evaluation(pd.DataFrame(rows), scoring.BEST, details, tuple(notes))
 
-    def sections(self, examples: Pairs) -> list[Section]:
-        found = []
-        if self.evaluation is not None:
-            found += self._evidence(self.evaluation)
-        shown_one = examples.sources[0] if self.evaluation is None else str(self.evaluation.details["source"].iloc[0])
-        (one,) = self.predict([shown_one])
-        found.append(
-            Section(
-                "What it attends to",
-                f"Left, from top to bottom, what it wrote for: {_beginning(one.source)}\n\nDark is what each token "
-                f"attended to.{_copied(one)}",
-                _by_token(one),
-                figure=self.attention_picture(one),
-                caption=f"Attention of each token written over the {_COLUMNS} tokens attended to most, in the text's "
-                "order",
-            )
+    def attended(self, one: Answer) -> Section:
+        return Section(
+            "What it attends to",
+            f"Left, from top to bottom, what it wrote for: {_beginning(one.source)}\n\nDark is what each token "
+            f"attended to.{_copied(one)}",
+            _by_token(one),
+            figure=self.attention_picture(one),
+            caption=f"Attention of each token written over the {_COLUMNS} tokens attended to most, in the text's order",
         )
+
+    def counted(self, examples: Pairs) -> Section:
         counted = pd.DataFrame(
             {
                 "texts and summaries": ["pairs", "left out: a blank side", "not trained on: a long summary",
@@ -169,9 +163,9 @@ class Summarizer(TextToText):
             f"Tokens are {self.tokens}. The first {self.longest} of a text are read; summaries have at most "
             f"{self.longest_summary}."
         )
-        return [*found, Section("The data", said, counted)]
+        return Section("The data", said, counted)
 
-    def _evidence(self, evaluation: Evaluation) -> list[Section]:
+    def evidence(self, evaluation: Evaluation) -> list[Section]:
         examples = evaluation.details.loc[: _EXAMPLES - 1, ["source", "reference", evaluation.table["model"].iloc[0]]]
         return [
             Section(

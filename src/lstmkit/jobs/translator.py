@@ -92,20 +92,15 @@ class Translator(TextToText):
         ]
         return Evaluation(pd.DataFrame(rows), scoring.BEST, details, tuple(notes))
 
-    def sections(self, examples: Pairs) -> list[Section]:
-        found = []
-        if self.evaluation is not None:
-            found += self._evidence(self.evaluation)
-        shown_one = examples.sources[0] if self.evaluation is None else str(self.evaluation.details["source"].iloc[0])
-        (one,) = self.predict([shown_one])
-        found.append(
-            Section(
-                "What it attends to",
-                f"Left, from top to bottom, what it wrote for: {one.source}\n\nDark is what each token attended to.",
-                figure=self.attention_picture(one),
-                caption="Attention of each token written over the tokens read",
-            )
+    def attended(self, one: Answer) -> Section:
+        return Section(
+            "What it attends to",
+            f"Left, from top to bottom, what it wrote for: {one.source}\n\nDark is what each token attended to.",
+            figure=self.attention_picture(one),
+            caption="Attention of each token written over the tokens read",
         )
+
+    def counted(self, examples: Pairs) -> Section:
         counted = pd.DataFrame(
             {
                 "parallel text": ["pairs", "left out: a blank side", "not trained on: too long",
@@ -113,9 +108,9 @@ class Translator(TextToText):
                 "count": [len(examples), examples.left_out, self._too_long, len(self.reads), len(self.writes)],
             }
         )  # fmt: skip
-        return [*found, Section("The data", f"Tokens are {self.tokens}, at most {self.longest} of a line.", counted)]
+        return Section("The data", f"Tokens are {self.tokens}, at most {self.longest} of a line.", counted)
 
-    def _evidence(self, evaluation: Evaluation) -> list[Section]:
+    def evidence(self, evaluation: Evaluation) -> list[Section]:
         details = evaluation.details
         told = {name: details[name].tolist() for name in evaluation.table["model"]}
         sources, references = details["source"].tolist(), details["reference"].tolist()
