@@ -344,6 +344,22 @@ def test_what_was_never_seen_is_answered_too(chooser: Answerer):
     assert set(chooser.predict(odd)["answer"]) <= set(PLACES)
 
 
+@pytest.mark.parametrize("answers", ["choice", "span"])
+def test_no_text_is_too_long(answers: str):
+    """What is beyond the words and sentences that are read changes nothing, and fills no memory."""
+    job = Answerer(
+        answers=answers, hidden_size=4, epochs=1, most_words=9, most_sentences=3, valid_share=0, test_share=0
+    )
+    job.fit(_stories(20))
+    asked, more = "Who is there ? " * 3, "word " * 100_000
+    cut, whole = (f"It is red and blue and green and{end}" for end in (" so", f" so {more}"))
+    told = job.predict([(cut, asked), (whole, asked + more), ("gone. " * 50 + cut, asked)])
+    assert told["probability"][0] == pytest.approx(told["probability"][1])
+    if answers == "choice":
+        last = job.predict([(f"gone. gone. {cut}", asked)])
+        assert told["probability"][2] == pytest.approx(last["probability"][0])
+
+
 def test_a_loaded_model_answers_the_same(chooser: Answerer, tmp_path: Path):
     chooser.save(tmp_path / "m")
     asked = _stories(5, seed=2)

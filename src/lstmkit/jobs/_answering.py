@@ -145,7 +145,9 @@ class Choice:
         read = [self.steps(one, job) for one in questions]
         texts = list(dict.fromkeys(text for of_one in read for text in of_one))
         blank = [self._words[UNKNOWN]]
-        ids = {t: np.array(i or blank) for t, i in zip(texts, self._words.encode(texts), strict=True)}
+        words = zip(texts, self._words.encode(texts), strict=True)
+        # A sentence without end would fill up all others of its batch.
+        ids = {text: np.array(found[: job.most_words] or blank) for text, found in words}
         return [[ids[text] for text in of_one] for of_one in read]
 
     def build(self, job: Answerer) -> Model:
@@ -228,8 +230,8 @@ class Span:
     def _encoded(self, one: Question, job: Answerer) -> np.ndarray:
         """``(T, 3)``: word, whether it is the passage's, and whether the question has it too."""
         blank = [self.words[UNKNOWN]]
-        asked, read = (ids or blank for ids in self.words.encode([one.question, one.story]))
-        read = read[: job.most_words]
+        both = self.words.encode([one.question, one.story])
+        asked, read = (ids[: job.most_words] or blank for ids in both)
         known = {piece.lower() for piece in self.words.pieces(one.question)}
         same = [piece.lower() in known for piece in self.words.pieces(one.story)[: job.most_words]] or [False]
         passage = np.repeat([0, 1], [len(asked), len(read)])
@@ -248,12 +250,12 @@ class Span:
         inside = [i for i, (a, b) in enumerate(spans) if b > start and a < start + len(one.answer)]
         if not inside or spans[-1][1] < start + len(one.answer):
             return None
-        before = self._asked(one)
+        before = self._asked(one, job)
         return before + inside[0], before + inside[-1]
 
-    def _asked(self, one: Question) -> int:
+    def _asked(self, one: Question, job: Answerer) -> int:
         """How many steps the question takes."""
-        return max(1, len(self.words.pieces(one.question)))
+        return max(1, len(self.words.pieces(one.question)[: job.most_words]))
 
     def build(self, job: Answerer) -> Model:
         encoder = MatchEncoder(len(self.words), job.embed_size or job.hidden_size, job.input_dropout)
@@ -285,7 +287,7 @@ class Span:
 
     def _stated(self, question: Question, logits: np.ndarray, job: Answerer) -> np.ndarray:
         """``(n, n)``: how probable it is that the answer goes from one word to another, of at most ``longest``."""
-        begins, ends = (logits / job.temperature)[:, self._asked(question) :]
+        begins, ends = (logits / job.temperature)[:, self._asked(question, job) :]
         pairs = np.ones((len(begins), len(ends)), dtype=bool)
         allowed = np.triu(pairs) & ~np.triu(pairs, job.longest)
         return softmax(np.where(allowed, begins[:, None] + ends[None, :], -np.inf))
@@ -294,15 +296,15 @@ class Span:
         """The passage; dark is what the answer probably covers."""
         stated = self._stated(question, logits, job)
         until = stated.cumsum(0)[:, ::-1].cumsum(1)[:, ::-1]  # begins at a word or before it, ends at another or later
-        words = [shown(word) for word in self.steps(question, job)[self._asked(question) :]]
+        words = [shown(word) for word in self.steps(question, job)[self._asked(question, job) :]]
         covers = until.diagonal().tolist()
         title = said(question, self.found(question, logits, job))
         return shaded_text(words, covers, "probability that the answer covers it", max(covers), title)
 
     def steps(self, question: Question, job: Answerer) -> list[str]:
         """The question's words, and the passage's."""
-        read = self.words.pieces(question.story)[: job.most_words]
-        return [*(self.words.pieces(question.question) or ["∅"]), *(read or ["∅"])]
+        asked, read = (self.words.pieces(text)[: job.most_words] for text in (question.question, question.story))
+        return [*(asked or ["∅"]), *(read or ["∅"])]
 
     def state(self) -> dict[str, Any]:
         return {"words": self.words.to_json()}

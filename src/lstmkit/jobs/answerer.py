@@ -59,7 +59,7 @@ class Answerer(Job):
     at_least: int = setting("how often a word must occur in the training part to be kept", default=1, low=1)
     lower: bool = setting("read everything as lower case", default=True)
     most_sentences: int = setting("choice: sentences of a story that are read, its last", default=100, low=1)
-    most_words: int = setting("span: words of a passage that are read, its first", default=400, low=1)
+    most_words: int = setting("words read of a passage, a sentence or a question, its first", default=400, low=1)
     longest: int = setting("span: most words of an answer", default=15, low=1)
     hops: int = setting("choice: how often the question looks over the story", default=3, low=1, high=20)
     hidden_size: int = setting("units in a layer and direction", default=64, low=1)
