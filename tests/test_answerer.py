@@ -150,6 +150,11 @@ def test_questions_over_one_text_are_never_in_two_parts():
     assert all(not a & b for a, b in itertools.combinations(groups, 2))
     for part in (parts.valid, parts.test):
         assert {one.kind for one in part} == {"x", "y"}
+    mixed = tuple(Question("s", "q?", ("a",), kind="xyz"[i % 3], group=str(i // 3)) for i in range(60))
+    parts = Answerer(valid_share=0.2, test_share=0.2).split(Questions(mixed, "the questions"), None)
+    groups = [{one.group for one in part} for part in (parts.train, parts.valid, parts.test)]
+    assert [len(of) for of in groups] == [12, 4, 4]
+    assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
     with pytest.raises(DataError, match="questions over 1 texts, too few"):
         Answerer().split(Questions(items[:3], "the questions"), None)
     with pytest.raises(DataError, match=r"question 1 .q0.. has no answer"):

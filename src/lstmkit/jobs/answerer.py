@@ -88,12 +88,13 @@ class Answerer(Job):
         for given in (examples, validation):
             if given is not None:
                 given.check_answered()
-        groups: dict[tuple[str, str], list[int]] = {}
+        groups: dict[str, list[int]] = {}
         for i, one in enumerate(examples):
-            groups.setdefault((one.kind, one.group), []).append(i)
+            groups.setdefault(one.group, []).append(i)
         shares = (self.test_share, 0.0 if validation is not None else self.valid_share)
-        train, held = stratified([(kind,) for kind, _ in groups], shares, self.seed)
         rows = list(groups.values())
+        kinds = [tuple({examples.items[i].kind for i in group}) for group in rows]
+        train, held = stratified(kinds, shares, self.seed)
         parts = [[i for g in part.tolist() for i in rows[g]] for part in (train, *held)]
         for share, part in zip(shares, parts[1:], strict=True):
             if share and not part:
