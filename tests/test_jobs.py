@@ -697,6 +697,7 @@ def test_a_description_with_garbage_in_it(garbage: Any, copied: tuple[Job, Path]
     path = run / "model.json"
     description = json.loads(path.read_text())
     data = CASES[job.name].data()
+    data = data[:3] if isinstance(data, list) else data  # it is read and answered some hundred times
 
     def put(inner: Any, key: Any) -> None:
         inner[key] = garbage
