@@ -93,7 +93,9 @@ class Questions:
         """A fingerprint."""
         found = hashlib.sha256()
         for one in self.items:
-            found.update(repr((one.story, one.question, one.answers, one.start, one.kind)).encode("utf-8", "replace"))
+            found.update(
+                repr((one.story, one.question, one.answers, one.start, one.kind, one.group)).encode("utf-8", "replace")
+            )
         return found.hexdigest()
 
 

@@ -28,6 +28,7 @@ from lstmkit.parts.encoders import MatchEncoder, StoryEncoder
 from lstmkit.parts.pooling import AttentionPool, HopPool
 from lstmkit.parts.trunk import build_trunk
 from lstmkit.progress import Progress
+from lstmkit.recurrent import RecurrentLayer
 
 if TYPE_CHECKING:
     from lstmkit.jobs.answerer import Answerer
@@ -82,7 +83,7 @@ class Way(Protocol):
         """What was learnt, ready for JSON."""
         ...
 
-    def load_state(self, state: dict[str, Any], job: Answerer) -> None:
+    def load_state(self, state: dict[str, Any]) -> None:
         """Take up what :meth:`state` gave; ``ValueError`` where it does not fit together."""
         ...
 
@@ -102,6 +103,19 @@ def vocabulary(texts: Sequence[str], job: Answerer, progress: Progress) -> Token
         special=(PADDING, UNKNOWN),
         progress=progress,
         count=len(texts),
+    )
+
+
+def reader(job: Answerer, input_size: int) -> RecurrentLayer:
+    """The layer that reads the story, both ways."""
+    return build_trunk(
+        job.cell,
+        input_size,
+        job.hidden_size,
+        num_layers=job.num_layers,
+        dropout=job.dropout,
+        variational=True,
+        bidirectional=True,
     )
 
 
@@ -154,15 +168,7 @@ class Choice:
         assert self._words is not None
         width = job.hidden_size + job.hidden_size % 2
         encoder = StoryEncoder(len(self._words), job.embed_size or width, width, job.input_dropout)
-        trunk = build_trunk(
-            job.cell,
-            encoder.output_size,
-            job.hidden_size,
-            num_layers=job.num_layers,
-            dropout=job.dropout,
-            variational=True,
-            bidirectional=True,
-        )
+        trunk = reader(job, encoder.output_size)
         pool = HopPool(trunk.output_size, job.hops)
         return AnswerModel(encoder, trunk, pool, AnswerHead(pool.output_size, len(self._answers), dropout=job.dropout))
 
@@ -193,7 +199,7 @@ class Choice:
         assert self._words is not None
         return {"words": self._words.to_json(), "answers": list(self._answers)}
 
-    def load_state(self, state: dict[str, Any], job: Answerer) -> None:
+    def load_state(self, state: dict[str, Any]) -> None:
         self._words, names = loaded_vocabulary(state["words"]), state["answers"]
         if not names or not all(isinstance(name, str) for name in names):
             raise ValueError("its answers are none")
@@ -259,15 +265,7 @@ class Span:
 
     def build(self, job: Answerer) -> Model:
         encoder = MatchEncoder(len(self.words), job.embed_size or job.hidden_size, job.input_dropout)
-        trunk = build_trunk(
-            job.cell,
-            encoder.output_size,
-            job.hidden_size,
-            num_layers=job.num_layers,
-            dropout=job.dropout,
-            variational=True,
-            bidirectional=True,
-        )
+        trunk = reader(job, encoder.output_size)
         return SpanModel(encoder, trunk, AttentionPool(trunk.output_size), job.dropout)
 
     def logits(self, output: Tensor, batch: Batch) -> list[np.ndarray]:
@@ -309,7 +307,7 @@ class Span:
     def state(self) -> dict[str, Any]:
         return {"words": self.words.to_json()}
 
-    def load_state(self, state: dict[str, Any], job: Answerer) -> None:
+    def load_state(self, state: dict[str, Any]) -> None:
         self._words = loaded_vocabulary(state["words"])
 
 

@@ -369,9 +369,6 @@ class TextToText(Job):
 
     # ---- saved ---------------------------------------------------------------------------------------------------
 
-    def fingerprint(self, examples: Pairs) -> str:
-        return examples.digest()
-
     def state(self) -> dict[str, Any]:
         return {"source": self.reads.to_json(), "target": None if self.one_vocabulary else self.writes.to_json()}
 

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lstmkit.calibrate import fit_temperature
-from lstmkit.data.batch import Batch, Batches, Loader, Source
+from lstmkit.data.batch import Batch, Loader, Source
 from lstmkit.data.questions import Columns, Question, Questions, read_questions
 from lstmkit.data.sequences import stratified
 from lstmkit.errors import DataError
@@ -124,11 +124,6 @@ class Answerer(Job):
                 )
         return found
 
-    def batches(self, source: Source, seed: int | None) -> Batches:
-        if seed is None:
-            return Loader(source, self.batch_size)
-        return Loader(source, self.batch_size, seed, self.steps_per_epoch)
-
     @property
     def way(self) -> Way:
         """How it answers."""
@@ -215,7 +210,7 @@ class Answerer(Job):
         rows = [{"model": name, **scoring.scores(self.way.name, said, test.items)} for name, said in told.items()]
         asked = {"kind": [one.kind for one in test], "question": [one.question for one in test]}
         details = pd.DataFrame({**asked, "right": [one.answer for one in test], **told})
-        notes = [f"{len(test):,} questions. Temperature {self.temperature:.2f}, fitted on the validation part."]
+        notes = [f"{len(test):,} questions. Probabilities are at the temperature {self.temperature:.2f}; 1 is none."]
         if self._train_part is None:
             notes.append("A loaded model has not the questions it learnt from: only what needs none stands beside.")
         return Evaluation(pd.DataFrame(rows), scoring.BEST[self.way.name], details, tuple(notes))
@@ -273,9 +268,6 @@ class Answerer(Job):
 
     # ---- saved ---------------------------------------------------------------------------------------------------
 
-    def fingerprint(self, examples: Questions) -> str:
-        return examples.digest()
-
     def state(self) -> dict[str, Any]:
         return {
             "way": self.way.name,
@@ -289,4 +281,4 @@ class Answerer(Job):
         if not np.isfinite(self.temperature) or self.temperature <= 0:
             raise ValueError("its temperature is none")
         self._way = WAYS[state["way"]]()
-        self._way.load_state(state, self)
+        self._way.load_state(state)

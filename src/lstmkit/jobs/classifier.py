@@ -403,9 +403,6 @@ class Classifier(Job):
 
     # ---- saved ---------------------------------------------------------------------------------------------------
 
-    def fingerprint(self, examples: Labelled) -> str:
-        return examples.digest()
-
     def state(self) -> dict[str, Any]:
         assert self._counts is not None
         return {

@@ -466,9 +466,6 @@ class LanguageModel(Job):
 
     # ---- saved ---------------------------------------------------------------------------------------------------
 
-    def fingerprint(self, examples: Text) -> str:
-        return examples.digest()
-
     def state(self) -> dict[str, Any]:
         assert self._counts is not None
         return {

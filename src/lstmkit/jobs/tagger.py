@@ -297,9 +297,6 @@ class Tagger(Job):
 
     # ---- saved ---------------------------------------------------------------------------------------------------
 
-    def fingerprint(self, examples: Tagged) -> str:
-        return examples.digest()
-
     def state(self) -> dict[str, Any]:
         assert self._letters is not None
         assert self._usual is not None
