@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -638,18 +639,23 @@ def test_settings_out_of_range():
 # ---- recipes ---------------------------------------------------------------------------------------------------------
 
 
+def by(protocol: Callable[..., pd.DataFrame], job: Any, folder: Path, options: dict[str, Any]) -> pd.DataFrame:
+    """Its scores."""
+    return protocol(job, job.fit, folder, options, SILENT)
+
+
 def test_protocols_score_the_parts_as_given(tmp_path: Path):
     """Questions by their coarse class, sentences in three parts, folds by line number; lines end at newlines only."""
     questions = [f"{'LOC:city' if i % 2 else 'HUM:ind'} {'where' if i % 2 else 'who'} is\x85 it {i}" for i in range(40)]
     (tmp_path / "train.gz").write_bytes(gzip.compress("\n".join(questions).encode("latin-1")))
     (tmp_path / "test").write_bytes("\n".join(questions[:10]).encode("latin-1"))
     job = Classifier(**TINY)
-    table = protocols.questions(job, tmp_path, {"train": "train", "test": "test"}, SILENT)
+    table = by(protocols.questions, job, tmp_path, {"train": "train", "test": "test"})
     assert job.classes == ("HUM", "LOC")
     assert table["model"].tolist() == ["LSTM", "TF-IDF, logistic regression", "majority class"]
     parts = {"train": "train", "valid": "test", "test": "test"}
-    assert protocols.sentences(Classifier(**TINY), tmp_path, parts, SILENT)["accuracy"].between(0, 1).all()
-    table = protocols.cross_validation(Classifier(**TINY), tmp_path, {"file": "train", "folds": 3}, SILENT)
+    assert by(protocols.sentences, Classifier(**TINY), tmp_path, parts)["accuracy"].between(0, 1).all()
+    table = by(protocols.cross_validation, Classifier(**TINY), tmp_path, {"file": "train", "folds": 3})
     assert table["accuracy"].between(0, 1).all()
     assert len(table) == 3
 
@@ -662,7 +668,7 @@ def _idx(array: np.ndarray) -> bytes:
 def test_reviews_are_lines_of_four_columns(tmp_path: Path):
     lines = [f"{i % 2}\t{1 + 9 * (i % 2)}\t{i}\ta {'good' if i % 2 else 'bad'} film\t{i}" for i in range(30)]
     (tmp_path / "x.tsv.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
-    table = protocols.reviews(Classifier(**TINY), tmp_path, {"train": "x.tsv", "test": "x.tsv"}, SILENT)
+    table = by(protocols.reviews, Classifier(**TINY), tmp_path, {"train": "x.tsv", "test": "x.tsv"})
     assert table["accuracy"].between(0, 1).all()
 
 
@@ -676,7 +682,7 @@ def test_protocols_of_numbers(tmp_path: Path):
         (tmp_path / f"{part}-labels").write_bytes(_idx(labels))
     names = {f"{part}_{what}": f"{part}-{what}" for part in ("train", "test") for what in ("images", "labels")}
     job = Classifier(**TINY)
-    table = protocols.images(job, tmp_path, {**names, "pixels": False}, SILENT)
+    table = by(protocols.images, job, tmp_path, {**names, "pixels": False})
     assert table["model"].tolist() == ["LSTM", "1 nearest neighbour", "majority class"]
     assert table["accuracy"][1] == 1.0
     cases = "\n".join(f"1,2,{i}:4,5,6:{'a' if i % 2 else 'b'}" for i in range(20))
@@ -684,4 +690,4 @@ def test_protocols_of_numbers(tmp_path: Path):
     sequences, classes = protocols._ts(tmp_path, "s.ts")
     assert sequences[3].tolist() == [[1, 4], [2, 5], [3, 6]]
     assert classes[:2] == ["b", "a"]
-    assert len(protocols.series(Classifier(**TINY), tmp_path, {"train": "s.ts", "test": "s.ts"}, SILENT)) == 3
+    assert len(by(protocols.series, Classifier(**TINY), tmp_path, {"train": "s.ts", "test": "s.ts"})) == 3

@@ -514,6 +514,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("jobs forcast", "unknown job 'forcast': did you mean 'forecast'?"),
         ("data etth", "unknown data set 'etth'"),
         ("reproduce airlin", "unknown recipe 'airlin': did you mean 'airline'?"),
+        ("reproduce airline --resume", "--resume needs the folder of the run: --run DIR"),
         ("forecast sales.csv", "No such command 'forecast'"),
         ("--verbose", "No such option: --verbose"),
     ],

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +25,11 @@ H = 4
 SILENT = Progress()
 
 every_recipe = pytest.mark.parametrize("recipe", recipes.all_recipes(), ids=lambda r: r.name)
+
+
+def by(protocol: Callable[..., pd.DataFrame], job: Any, folder: Path, options: dict[str, Any]) -> pd.DataFrame:
+    """Its scores."""
+    return protocol(job, job.fit, folder, options, SILENT)
 
 
 def tiny(**options) -> Forecaster:
@@ -81,7 +88,7 @@ def m4_files(folder: Path, last: float = 0.0) -> dict[str, object]:
 
 def test_m4_scores_by_the_competitions_rules(tmp_path: Path):
     """sMAPE and MASE of the seasonal naive forecast by hand, and OWA as their mean over Naive2's."""
-    table = protocols.m4(tiny(), tmp_path, m4_files(tmp_path), SILENT).set_index("model")
+    table = by(protocols.m4, tiny(), tmp_path, m4_files(tmp_path)).set_index("model")
     assert table.index.tolist() == ["LSTM (direct)", "SeasonalNaive", "AutoETS"]
     smape, mase = [], []
     for y in (wave(44, 1), 50 + wave(33, 2)):
@@ -101,7 +108,7 @@ def test_m4_does_not_show_the_test_part_to_the_model(tmp_path: Path):
     for last in (0.0, 100.0):
         options = m4_files(tmp_path, last)
         jobs.append(tiny())
-        protocols.m4(jobs[-1], tmp_path, options, SILENT)
+        by(protocols.m4, jobs[-1], tmp_path, options)
     one, other = (job.predict(protocols._m4_long(tmp_path / "train.csv")) for job in jobs)
     pd.testing.assert_frame_equal(one, other)
 
@@ -116,7 +123,7 @@ def test_every_window_scores_every_window(tmp_path: Path):
     data.to_csv(tmp_path / "data.csv", index=False)
     options = {"file": "data.csv", "train": 60, "valid": 20, "test": 18, "naive_lags": [1, 4]}
     job = tiny(valid_share=0.25)
-    table = protocols.every_window(job, tmp_path, options, SILENT)
+    table = by(protocols.every_window, job, tmp_path, options)
     names = ["LSTM (direct)", "last value", "value 4 steps before", f"AutoETS (every {H}th window)"]
     assert table["model"].tolist() == names
     values = data[["a", "b"]].to_numpy()
@@ -135,7 +142,7 @@ def test_every_window_takes_files_without_stamps(tmp_path: Path):
     """A file without a header and dates has variables 0, 1, … over steps 0, 1, …"""
     two_variables()[["a", "b"]].to_csv(tmp_path / "data.txt", index=False, header=False)
     options = {"file": "data.txt", "headless": True, "train": 60, "valid": 20, "test": 20, "naive_lags": [1]}
-    table = protocols.every_window(tiny(), tmp_path, options, SILENT)
+    table = by(protocols.every_window, tiny(), tmp_path, options)
     assert table["windows"].tolist()[:2] == [20 - H + 1] * 2
     assert table.notna().all(axis=None)
 
@@ -144,7 +151,7 @@ def test_held_out_is_the_jobs_own_backtest(tmp_path: Path):
     """What fit held out at the end of the file, scored once."""
     two_variables()[["date", "a"]].to_csv(tmp_path / "data.csv", index=False)
     job = tiny(time_col="date", target_col="a", test_windows=2)
-    table = protocols.held_out(job, tmp_path, {"file": "data.csv"}, SILENT)
+    table = by(protocols.held_out, job, tmp_path, {"file": "data.csv"})
     pd.testing.assert_frame_equal(table, job.evaluate(tmp_path / "data.csv").table)
 
 
@@ -160,7 +167,7 @@ def test_translations_of_given_parts(tmp_path: Path, monkeypatch: pytest.MonkeyP
         for side, ending in (("source", "en"), ("target", "de"))
     }
     job = Translator(tokens="words", epochs=1, hidden_size=2, test_share=0.0)
-    table = importlib.import_module("lstmkit.recipes.translator").given_parts(job, tmp_path, options, SILENT)
+    table = importlib.import_module("lstmkit.recipes.translator").given_parts(job, job.fit, tmp_path, options, SILENT)
     assert table["model"].tolist() == ["LSTM", "most similar source of the training part", "the source as it stands"]
     assert "a" in job.reads
     assert "d" not in job.reads
@@ -192,6 +199,30 @@ def test_reproducing_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     shown = str(outcome)
     for phrase in ("A toy", "LSTM (direct)", "SeasonalNaive", "A. N. Other: MASE 0.5 (Other 1999, table 1)"):
         assert phrase in shown
+
+
+def test_a_recipe_that_was_stopped_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Fits of a cross-validation that are done are not done again; without resume a run is not written over."""
+    rng = np.random.default_rng(0)
+    lines = [f"{label} {' '.join(rng.choice([label * 3, 'and', 'the'], 5))}" for label in "01" * 30]
+    (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n")
+    small = {"hidden_size": 2, "embed_size": 2, "epochs": 2, "test_share": 0.0}
+    options = {"file": "lines.txt", "folds": 3}
+    recipe = recipes.Recipe("toy", "A toy", "classifier", "toys", "cross_validation", options, small, [], [])
+    monkeypatch.setattr(recipes, "all_recipes", lambda: [recipe])
+    monkeypatch.setattr(catalog, "locate", lambda name, download: tmp_path)
+    kept = tmp_path / "run"
+    once = recipes.reproduce("toy", SILENT, kept)
+    states = sorted(kept.rglob("last.safetensors"))
+    assert len(states) == 3
+    before = [path.stat().st_mtime_ns for path in states]
+    again = recipes.reproduce("toy", SILENT, kept, resume=True)
+    assert [path.stat().st_mtime_ns for path in states] == before
+    pd.testing.assert_frame_equal(once.table, again.table)
+    with pytest.raises(UserError, match="holds a run already"):
+        recipes.reproduce("toy", SILENT, kept)
+    with pytest.raises(UserError, match="no run to resume"):
+        recipes.reproduce("toy", SILENT, tmp_path / "none", resume=True)
 
 
 def test_a_real_recipe_on_its_real_data(monkeypatch: pytest.MonkeyPatch):

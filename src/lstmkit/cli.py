@@ -167,6 +167,10 @@ def data(
 def reproduce(
     recipe: Annotated[str | None, typer.Argument(help="a recipe; without one they are listed")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="folder for the result")] = Path("results"),
+    run: Annotated[
+        Path | None, typer.Option("--run", help="folder to keep the run in, so that it can be resumed")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in that folder")] = False,
     as_json: Json = False,
 ) -> None:
     """Fit a recipe on public data and hold it against the published figure."""
@@ -175,7 +179,9 @@ def reproduce(
     if recipe is None:
         _print_rows([{"recipe": r.name, "what": r.title} for r in recipes.all_recipes()], as_json)
         return
-    result = recipes.reproduce(recipe, TerminalProgress())
+    if resume and run is None:
+        raise UserError("--resume needs the folder of the run: --run DIR")
+    result = recipes.reproduce(recipe, TerminalProgress(), run, resume)
     path = result.write(output)
     _print_json(result.to_json()) if as_json else print(f"{result}\nresult  {path}")
 

@@ -117,7 +117,7 @@ class RunFolder:
 
     def write_history(self, histories: Sequence[Sequence[Mapping[str, float]]]) -> None:
         """``history.csv``: a row for each seed and epoch."""
-        names = ["seed", "epoch", "train_loss", "valid_loss", "lr"]
+        names = ["seed", "epoch", "train_loss", "valid_loss", "lr", "seconds"]
         text = io.StringIO()
         writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
         writer.writeheader()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -66,7 +67,7 @@ class TrainSettings:
 
 @dataclass
 class History:
-    """What happened: a row an epoch (``epoch``, ``train_loss``, ``valid_loss``, ``lr``), the best, how it ended."""
+    """A row an epoch (``epoch``, ``train_loss``, ``valid_loss``, ``lr``, ``seconds``), the best, how it ended."""
 
     rows: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = -1
@@ -152,6 +153,7 @@ class _Training:
     def one_epoch(self, task: Task) -> dict[str, float]:
         """Train, validate, keep. Counts only once it is whole: a stop in between leaves the last checkpoint valid."""
         settings, total = self.settings, torch.zeros((), device=self.settings.device)
+        started = time.perf_counter()
         self.model.train()
         state: Any = None
         lr = 0.0
@@ -170,6 +172,7 @@ class _Training:
         row = {"epoch": self.epoch + 1, "train_loss": float(total) / len(self.loader), "lr": lr}
         if self.valid is not None:
             row["valid_loss"] = mean_loss(self.averaged, self.valid, settings)
+        row["seconds"] = time.perf_counter() - started
         self._keep(row)
         task.update(self.epoch * len(self.loader), self._standing(row["train_loss"]))
         return row

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,7 +115,6 @@ class Job(ABC):
     _model: Model | None = field(default=None, init=False, repr=False)
     _histories: list[History] = field(default_factory=list, init=False, repr=False)
     evaluation: Evaluation | None = field(default=None, init=False, repr=False)  # of the test part, if fit had a run
-    fit_seconds: float = field(default=0.0, init=False, repr=False)
     _progress: Progress = field(default_factory=Progress, init=False, repr=False)  # whom fit tells
 
     # ---- what a job says of itself -------------------------------------------------------------------------------
@@ -238,13 +236,16 @@ class Job(ABC):
             prints = [self.fingerprint(read) for read in (examples, held_out) if read is not None]
             about = {"job": self.name, "settings": settings.values(self), "data": prints}
             folder = RunFolder.start(Path(run), about, resume=resume, overwrite=overwrite)
-        started = time.perf_counter()
         self._train(train_source, valid_source, device, folder, resume, progress)
-        self.fit_seconds = time.perf_counter() - started
         self.calibrate(parts.valid)
         if folder is not None:
             self._finish(folder, examples, parts, progress)
         return self
+
+    @property
+    def fit_seconds(self) -> float:
+        """How long the training took, all parts of a resumed one together."""
+        return sum(row["seconds"] for history in self._histories for row in history.rows)
 
     def _forget(self) -> None:
         """Drop what an earlier fit learnt."""

@@ -23,8 +23,11 @@ from lstmkit.report import table_text
 from lstmkit.results import provenance, read_toml
 from lstmkit.settings import unknown
 
-#: ``protocol(job, folder, options, progress) -> scores``: a row a model, this one first.
-Protocol = Callable[[Any, Path, dict[str, Any], Progress], pd.DataFrame]
+#: ``fit(data, validation)`` of the job; where its run is kept is the caller's affair.
+Fit = Callable[..., Any]
+
+#: ``protocol(job, fit, folder, options, progress) -> scores``: a row a model, this one first.
+Protocol = Callable[[Any, Fit, Path, dict[str, Any], Progress], pd.DataFrame]
 
 _HIGHER_IS_BETTER = {"accuracy", "macro F1", "micro F1", "BLEU", "chrF", "BLEU, lower-cased"}
 _HIGHER_IS_BETTER |= {"exact match", "F1", "tasks at 95 %", "ROUGE-1", "ROUGE-2", "ROUGE-L"}
@@ -102,18 +105,44 @@ def recipe(name: str) -> Recipe:
     return known[name]
 
 
-def reproduce(name: str, progress: Progress) -> Outcome:
+def reproduce(name: str, progress: Progress, run: Path | None = None, resume: bool = False) -> Outcome:
     """Fetch the data, fit, and score by the recipe's protocol.
 
+    Args:
+        name: Of the recipe.
+        progress: Whom to tell.
+        run: Folder for the run, with a checkpoint after every epoch; ``None`` to keep none.
+        resume: Go on with the run in that folder.
+
     Raises:
-        UserError: No such recipe, or its data are not to be had.
+        UserError: No such recipe, its data are not to be had, or the run does not do.
     """
     wanted = recipe(name)
     folder = catalog.locate(wanted.data, download=True)
     protocols: dict[str, Protocol] = importlib.import_module(f"{__name__}.{wanted.job}").PROTOCOLS
     job = job_class(wanted.job)(**wanted.settings)
-    table = protocols[wanted.protocol](job, folder, wanted.options, progress)
-    return Outcome(wanted, table, job.fit_seconds / 60)
+    fits = _Fits(job, run, resume, progress)
+    table = protocols[wanted.protocol](job, fits, folder, wanted.options, progress)
+    return Outcome(wanted, table, fits.seconds / 60)
+
+
+@dataclass
+class _Fits:
+    """``job.fit`` into ``run``; what a cross-validation fits after that goes into folders in it."""
+
+    job: Any
+    run: Path | None
+    resume: bool
+    progress: Progress
+    done: int = 0
+    seconds: float = 0.0
+
+    def __call__(self, data: Any, validation: Any | None = None) -> None:
+        place = self.run / f"fit-{self.done + 1}" if self.run and self.done else self.run
+        begun = self.done == 0 or (place is not None and place.exists())
+        self.job.fit(data, validation, run=place, resume=self.resume and begun, progress=self.progress)
+        self.done += 1
+        self.seconds += self.job.fit_seconds
 
 
 def _read(path: Path) -> Recipe:

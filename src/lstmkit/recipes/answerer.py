@@ -14,13 +14,14 @@ from lstmkit.data.questions import Questions
 from lstmkit.jobs import _answer_score as scoring
 from lstmkit.jobs.answerer import Answerer
 from lstmkit.progress import Progress
+from lstmkit.recipes import Fit
 
 _PASSED = 0.95  # a task counts as solved (Weston et al. 2015, section 3)
 
 
-def tasks(job: Answerer, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+def tasks(job: Answerer, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """bAbI: one model for all tasks; the mean accuracy over them, how many are solved, and the accuracy of each."""
-    job.fit(_all_tasks(job, folder, options, "train"), progress=progress)
+    fit(_all_tasks(job, folder, options, "train"))
     found = job.evaluate(_all_tasks(job, folder, options, "test"), progress=progress)
     models = found.table["model"].tolist()
     each = scoring.by_kind(found.details, models).set_index("kind")
@@ -38,10 +39,10 @@ def _all_tasks(job: Answerer, folder: Path, options: dict[str, Any], part: str) 
     return functools.reduce(operator.add, (job.read(catalog.locate(folder.name, name)) for name in names))
 
 
-def held_out(job: Answerer, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+def held_out(job: Answerer, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """Some of the texts, which fit has not seen, are the test."""
     questions = job.read(catalog.locate(folder.name, options["file"]))
-    job.fit(questions, progress=progress)
+    fit(questions)
     test = job.split(questions, None).test
     assert test is not None
     return job.score(test, progress).table

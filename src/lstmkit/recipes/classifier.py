@@ -13,46 +13,47 @@ import pandas as pd
 from lstmkit.data.idx import read_idx
 from lstmkit.jobs.classifier import Classifier
 from lstmkit.progress import Progress
+from lstmkit.recipes import Fit
 
 Pairs = tuple[list[Any], list[str]]
 
 
-def questions(job: Classifier, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+def questions(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """``CLASS:finer question`` lines, the part for training and the test part as given; the coarse class."""
     parts = [_lines(folder, options[part]) for part in ("train", "test")]
-    return _given(job, [(texts, [label.split(":")[0] for label in labels]) for texts, labels in parts], progress)
+    return _given(job, fit, [(texts, [label.split(":")[0] for label in labels]) for texts, labels in parts], progress)
 
 
-def sentences(job: Classifier, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+def sentences(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """``label sentence`` lines, in training, validation and test part as given."""
-    return _given(job, [_lines(folder, options[part]) for part in ("train", "valid", "test")], progress)
+    return _given(job, fit, [_lines(folder, options[part]) for part in ("train", "valid", "test")], progress)
 
 
-def cross_validation(job: Classifier, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+def cross_validation(
+    job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress
+) -> pd.DataFrame:
     """``label sentence`` lines: fold ``k`` is tested with the lines of number ``k`` modulo ``folds``; the mean."""
     texts, labels = _lines(folder, options["file"])
-    tables, seconds = [], 0.0
+    tables = []
     for fold in range(options["folds"]):
         split = [
             (_rows(texts, options["folds"], fold, held), _rows(labels, options["folds"], fold, held)) for held in (0, 1)
         ]
-        tables.append(_given(job, split, progress))
-        seconds += job.fit_seconds
-    job.fit_seconds = seconds
+        tables.append(_given(job, fit, split, progress))
     mean = pd.concat(tables).groupby("model", sort=False).mean()
     return mean.reset_index()
 
 
-def reviews(job: Classifier, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+def reviews(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """Lines of label, stars, number and text; the parts as given."""
     parts = []
     for part in ("train", "test"):
         rows = [line.split("\t", 3) for line in _read(folder, options[part]).decode("utf-8").split("\n") if line]
         parts.append(([text for *_, text in rows], [label for label, *_ in rows]))
-    return _given(job, parts, progress)
+    return _given(job, fit, parts, progress)
 
 
-def images(job: Classifier, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+def images(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """MNIST's four files: an image is read row by row, or pixel by pixel."""
     width = 1 if options["pixels"] else 28
     parts = []
@@ -60,12 +61,12 @@ def images(job: Classifier, folder: Path, options: dict[str, Any], progress: Pro
         pixels, labels = (read_idx(_read(folder, options[f"{part}_{what}"])) for what in ("images", "labels"))
         steps = pixels.reshape(-1, 784 // width, width).astype(np.float32) / 255
         parts.append((list(steps), [str(label) for label in labels]))
-    return _given(job, parts, progress)
+    return _given(job, fit, parts, progress)
 
 
-def series(job: Classifier, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+def series(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """Files of the UCR and UEA archives: dimensions with ``:`` between them, the class last."""
-    return _given(job, [_ts(folder, options[part]) for part in ("train", "test")], progress)
+    return _given(job, fit, [_ts(folder, options[part]) for part in ("train", "test")], progress)
 
 
 PROTOCOLS: dict[str, Callable[..., pd.DataFrame]] = {
@@ -78,10 +79,10 @@ PROTOCOLS: dict[str, Callable[..., pd.DataFrame]] = {
 }
 
 
-def _given(job: Classifier, parts: Sequence[Pairs], progress: Progress) -> pd.DataFrame:
+def _given(job: Classifier, fit: Fit, parts: Sequence[Pairs], progress: Progress) -> pd.DataFrame:
     """Training, perhaps validation, and test."""
     train, *valid, test = parts
-    job.fit(train, valid[0] if valid else None, progress=progress)
+    fit(train, valid[0] if valid else None)
     return job.evaluate(test, progress=progress).table
 
 

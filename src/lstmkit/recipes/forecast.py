@@ -16,13 +16,14 @@ from lstmkit.data.series import SeriesSet
 from lstmkit.data.windows import every_origin
 from lstmkit.jobs.forecast import Forecaster
 from lstmkit.progress import Progress
+from lstmkit.recipes import Fit
 
 
-def m4(job: Forecaster, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+def m4(job: Forecaster, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """The M4 competition: one forecast of each series, sMAPE, MASE, and OWA against the published Naive2 scores."""
     train, test = (_m4_long(folder / options[part]) for part in ("train", "test"))
     test["ds"] += test["unique_id"].map(train.groupby("unique_id")["ds"].max().to_dict().get)
-    job.fit(train, progress=progress)
+    fit(train)
     ours = job.predict(train).rename(columns={"forecast": _label(job)})
     beside, _ = forecast_baselines([train], job.horizon, freq=1, season=job.plan.season, levels=[80], progress=progress)
     models = [_label(job), *SERIES_BASELINES]
@@ -46,7 +47,7 @@ def _m4_long(path: Path) -> pd.DataFrame:
     return wide.melt("unique_id", var_name="ds", value_name="y").dropna().astype({"ds": int}, copy=False)
 
 
-def every_window(job: Forecaster, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+def every_window(job: Forecaster, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """Informer's protocol: every variable standardised on the training part, MSE and MAE over every test window."""
     values = pd.read_csv(folder / options["file"], header=None if options.get("headless") else "infer")
     stamps = pd.to_datetime(values.pop("date")) if "date" in values else pd.Series(range(len(values)))
@@ -61,7 +62,7 @@ def every_window(job: Forecaster, folder: Path, options: dict[str, Any], progres
         }
     )
     rows = np.tile(np.arange(len(scaled)), scaled.shape[1])
-    job.fit(long[rows < n_train + n_valid], progress=progress)
+    fit(long[rows < n_train + n_valid])
 
     end = n_train + n_valid + n_test
     series = job.read(long[rows < end])
@@ -110,10 +111,10 @@ def _ets_row(series: SeriesSet, job: Forecaster, first: int, progress: Progress)
     return {"model": name, "MSE": float((errors**2).mean()), "MAE": float(errors.abs().mean()), "windows": len(origins)}
 
 
-def held_out(job: Forecaster, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+def held_out(job: Forecaster, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """The job's own backtest: rolling origins over the end of the series, which fit has held out."""
     path = folder / options["file"]
-    job.fit(path, progress=progress)
+    fit(path)
     return job.evaluate(path, progress=progress).table
 
 

@@ -10,12 +10,13 @@ import pandas as pd
 from lstmkit.data import catalog
 from lstmkit.jobs.summarizer import Summarizer
 from lstmkit.progress import Progress
+from lstmkit.recipes import Fit
 
 
-def given_parts(job: Summarizer, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+def given_parts(job: Summarizer, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """Training, validation and test part as the set has them; the test is summarised once."""
     train, valid, test = (catalog.locate(folder.name, options[part]) for part in ("train", "valid", "test"))
-    job.fit(train, valid, progress=progress)
+    fit(train, valid)
     return job.evaluate(test, progress=progress).table
 
 

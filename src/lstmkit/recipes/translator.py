@@ -10,15 +10,16 @@ import pandas as pd
 from lstmkit.data import catalog
 from lstmkit.jobs.translator import Translator
 from lstmkit.progress import Progress
+from lstmkit.recipes import Fit
 
 
-def given_parts(job: Translator, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+def given_parts(job: Translator, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """Training, validation and test part as the set has them; the test is translated once."""
     train, valid, test = (
         ",".join(str(catalog.locate(folder.name, options[f"{part}_{side}"])) for side in ("source", "target"))
         for part in ("train", "valid", "test")
     )
-    job.fit(train, valid, progress=progress)
+    fit(train, valid)
     return job.evaluate(test, progress=progress).table
 
 
