@@ -249,7 +249,12 @@ def _over_lengths(rows: pd.DataFrame, settings: LongLagSettings, published: Sequ
     left.set_ylabel("wrong at the test, %", fontsize=SMALL)
     left.set_ylim(-4, 104)
     right.set_ylabel("sequences until solved", fontsize=SMALL)
-    right.set_yscale("log")
+    if rows["solved"].any() or published:
+        right.set_yscale("log")
+    else:
+        right.set_yticks([])
+        where = {"ha": "center", "va": "center", "transform": right.transAxes}
+        right.text(0.5, 0.5, f"by no cell in {settings.sequences:,}", fontsize=SMALL, **where)
     for ax in (left, right):
         tidy(ax)
         ax.set_xlabel("T, steps", fontsize=SMALL)
