@@ -25,7 +25,66 @@ struct Items {
     nb::handle operator[](std::size_t i) const { return data[i]; }
 };
 
-class Arguments {
+// Reads tensors of a wanted shape and dtype.
+class Reader {
+protected:
+    struct Shape {
+        int dims;
+        int64_t sizes[3];
+        Shape(std::initializer_list<int64_t> given) : dims(static_cast<int>(given.size())), sizes{1, 1, 1} {
+            std::copy(given.begin(), given.end(), sizes);
+        }
+    };
+
+    static std::string text(const Shape& shape) {
+        std::string s = "(";
+        for (int i = 0; i < shape.dims; ++i) s += (i ? ", " : "") + (shape.sizes[i] < 0 ? "..." : std::to_string(shape.sizes[i]));
+        return s + (shape.dims == 1 ? ",)" : ")");
+    }
+    [[noreturn]] static void refuse(const char* what, const std::string& shape, Type type, const Tensor& t) {
+        throw std::invalid_argument(std::string("expected ") + what + " " + shape + ", " + name_of(type) + "; got " + t.text());
+    }
+    Tensor checked(nb::handle given, const char* what, const Shape& shape, Type wanted) const {
+        const Tensor t = read_tensor(given);
+        if (!fits(t, shape) || t.type != wanted || !t.in_memory) refuse(what, text(shape), wanted, t);
+        return t;
+    }
+    static bool fits(const Tensor& t, const Shape& shape) {
+        return t.dims == shape.dims && std::equal(t.shape, t.shape + shape.dims, shape.sizes);
+    }
+
+    // A copy that is as the kernels want it. It lives as long as this.
+    Tensor copy(nb::handle given, Type wanted) {
+        copies_.push_back(tidied(given, wanted));
+        return read_tensor(copies_.back());
+    }
+
+    // The address of contiguous numbers: of the tensor, or of a copy.
+    const void* whole(nb::handle given, const char* what, const Shape& shape, Type wanted) {
+        const Tensor t = checked(given, what, shape, wanted);
+        return t.is_contiguous() && t.is_aligned() && !is_negated(given) ? t.data : copy(given, wanted).data;
+    }
+    // The same of any dtype, on any device.
+    const void* converted(nb::handle given, const char* what, const Shape& shape, Type wanted) {
+        const Tensor t = read_tensor(given);
+        if (!fits(t, shape)) refuse(what, text(shape), wanted, t);
+        return t.type == wanted && t.in_memory ? whole(given, what, shape, wanted) : copy(given, wanted).data;
+    }
+    static bool is_wanted(nb::handle t) { return !t.is_none() && read_tensor(t).count() != 0; }
+
+    // Where a result goes.
+    void* room(nb::handle given, const Shape& shape, Type wanted) const {
+        if (!is_wanted(given)) return nullptr;
+        const Tensor t = checked(given, "a result", shape, wanted);
+        if (!t.is_contiguous() || !t.is_aligned()) throw std::invalid_argument("lstmkit._native: a result must be contiguous");
+        return t.data;
+    }
+
+private:
+    std::vector<nb::object> copies_;
+};
+
+class Arguments : Reader {
 public:
     explicit Arguments(const Problem& layer) : problem(layer) {}
 
@@ -82,7 +141,7 @@ public:
         read_output(output, false);
         nb::handle final_states[] = {h, c};
         for (std::size_t k = 0; k < state_count(); ++k) {
-            void* data = room(final_states[k], {problem.passes, problem.batch, state_size(k)});
+            void* data = room(final_states[k], {problem.passes, problem.batch, state_size(k)}, type());
             for (int i = 0; i < problem.passes; ++i) problem.pass[i].final_state[k] = part(data, i, state_size(k));
         }
     }
@@ -121,9 +180,9 @@ public:
             if (dx.count > 0)
                 pass.dx = rows(dx[i], checked(dx[i], "dx", {problem.steps, problem.batch, problem.inputs}, type()), false);
             for (std::size_t k = 0; k < named.size(); ++k)
-                pass.d_weights[named[k]] = room(d_weights[i * named.size() + k], shape_of(named[k]));
+                pass.d_weights[named[k]] = room(d_weights[i * named.size() + k], shape_of(named[k]), type());
             for (std::size_t k = 0; k < own_states; ++k)
-                pass.d_state[k] = room(d_states[i * own_states + k], {problem.batch, state_size(k)});
+                pass.d_state[k] = room(d_states[i * own_states + k], {problem.batch, state_size(k)}, type());
         }
     }
 
@@ -132,14 +191,6 @@ private:
     Type computed_in() const { return problem.storage == Storage::float64 ? Type::float64 : Type::float32; }
     std::size_t state_count() const { return problem.cell == Cell::lstm ? 2 : 1; }
     int64_t state_size(std::size_t k) const { return k ? problem.units : problem.outputs; }
-
-    struct Shape {
-        int dims;
-        int64_t sizes[3];
-        Shape(std::initializer_list<int64_t> given) : dims(static_cast<int>(given.size())), sizes{1, 1, 1} {
-            std::copy(given.begin(), given.end(), sizes);
-        }
-    };
 
     Shape shape_of(Weight which) const {
         const int64_t rows = problem.gates() * problem.units;
@@ -154,45 +205,11 @@ private:
         }
     }
 
-    static std::string text(const Shape& shape) {
-        std::string s = "(";
-        for (int i = 0; i < shape.dims; ++i) s += (i ? ", " : "") + (shape.sizes[i] < 0 ? "..." : std::to_string(shape.sizes[i]));
-        return s + (shape.dims == 1 ? ",)" : ")");
-    }
-    [[noreturn]] static void refuse(const char* what, const std::string& shape, Type type, const Tensor& t) {
-        throw std::invalid_argument(std::string("expected ") + what + " " + shape + ", " + name_of(type) + "; got " + t.text());
-    }
     static void count(const char* what, Items given, std::size_t wanted) {
         if (given.count != wanted)
             throw std::invalid_argument("expected " + std::to_string(wanted) + " " + what + ", got " + std::to_string(given.count));
     }
 
-    Tensor checked(nb::handle given, const char* what, const Shape& shape, Type wanted) const {
-        const Tensor t = read_tensor(given);
-        if (!fits(t, shape) || t.type != wanted || !t.in_memory) refuse(what, text(shape), wanted, t);
-        return t;
-    }
-    static bool fits(const Tensor& t, const Shape& shape) {
-        return t.dims == shape.dims && std::equal(t.shape, t.shape + shape.dims, shape.sizes);
-    }
-
-    // A copy that is as the kernels want it. It lives as long as this.
-    Tensor copy(nb::handle given, Type wanted) {
-        copies_.push_back(tidied(given, wanted));
-        return read_tensor(copies_.back());
-    }
-
-    // The address of contiguous numbers: of the tensor, or of a copy.
-    const void* whole(nb::handle given, const char* what, const Shape& shape, Type wanted) {
-        const Tensor t = checked(given, what, shape, wanted);
-        return t.is_contiguous() && t.is_aligned() && !is_negated(given) ? t.data : copy(given, wanted).data;
-    }
-    // The same of any dtype, on any device.
-    const void* converted(nb::handle given, const char* what, const Shape& shape, Type wanted) {
-        const Tensor t = read_tensor(given);
-        if (!fits(t, shape)) refuse(what, text(shape), wanted, t);
-        return t.type == wanted && t.in_memory ? whole(given, what, shape, wanted) : copy(given, wanted).data;
-    }
     const void* weight(nb::handle given, Weight which) { return whole(given, "a weight", shape_of(which), type()); }
 
     // Rows whose last dimension is contiguous, again if need be of a copy.
@@ -203,8 +220,6 @@ private:
         }
         return {t.data, t.stride[0], t.stride[1]};
     }
-
-    static bool is_wanted(nb::handle t) { return !t.is_none() && read_tensor(t).count() != 0; }
 
     Shape output_shape() const { return {problem.steps, problem.batch, problem.passes * problem.outputs}; }
     void read_output(nb::handle output, bool may_be_copied) {
@@ -221,15 +236,49 @@ private:
         return data ? static_cast<char*>(data) + i * problem.batch * size * size_of(type()) : nullptr;
     }
 
-    // Where a result goes.
-    void* room(nb::handle given, const Shape& shape) const {
-        if (!is_wanted(given)) return nullptr;
-        const Tensor t = checked(given, "a gradient", shape, type());
-        if (!t.is_contiguous() || !t.is_aligned()) throw std::invalid_argument("lstmkit._native: a result must be contiguous");
-        return t.data;
+};
+
+// Those of a linear layer over many words.
+class WordArguments : Reader {
+public:
+    Words problem;
+
+    WordArguments(nb::handle x, nb::handle weight, nb::handle bias, int threads) {
+        const Tensor t = read_tensor(x), w = read_tensor(weight);
+        if (t.dims != 2 || (t.type != Type::float32 && t.type != Type::float64)) refuse("x", "(rows, width)", Type::float32, t);
+        type_ = t.type;
+        problem.storage = static_cast<Storage>(type_);
+        problem.rows = t.shape[0];
+        problem.width = t.shape[1];
+        problem.words = w.dims == 2 ? w.shape[0] : 0;
+        problem.threads = threads;
+        problem.x = whole(x, "x", {problem.rows, problem.width}, type_);
+        problem.weight = whole(weight, "the weight", {problem.words, problem.width}, type_);
+        problem.bias = whole(bias, "the bias", {problem.words}, type_);
     }
 
-    std::vector<nb::object> copies_;
+    void read_logits(nb::handle logits) { problem.logits = room(logits, {problem.rows, problem.words}, type_); }
+
+    void read_targets(nb::handle targets, double smoothing) {
+        problem.targets = static_cast<const int64_t*>(whole(targets, "targets", {problem.rows}, Type::int64));
+        problem.smoothing = smoothing;
+        for (int64_t row = 0; row < problem.rows; ++row) {
+            if (problem.targets[row] < -1 || problem.targets[row] >= problem.words)
+                throw std::invalid_argument("targets must be in 0.." + std::to_string(problem.words - 1) + ", or -1, got " +
+                                            std::to_string(problem.targets[row]));
+        }
+    }
+
+    // Where the gradients go; all or none.
+    void read_gradients(nb::handle dx, nb::handle d_weight, nb::handle d_bias) {
+        if (dx.is_none()) return;
+        problem.dx = room(dx, {problem.rows, problem.width}, type_);
+        problem.d_weight = room(d_weight, {problem.words, problem.width}, type_);
+        problem.d_bias = room(d_bias, {problem.words}, type_);
+    }
+
+private:
+    Type type_;
 };
 
 }  // namespace lstmkit

@@ -1,6 +1,7 @@
 // Everything that is compiled once for each instruction set.
 #include "backward.h"
 #include "stepper.h"
+#include "vocabulary.h"
 
 namespace lstmkit::LSTMKIT_ISA {
 namespace {
@@ -28,6 +29,12 @@ std::unique_ptr<Stepper> stepper(const std::vector<Problem>& layers, bool residu
     }
 }
 
+void logits(const Words& p) { p.storage == Storage::float64 ? Vocabulary<double>::logits(p) : Vocabulary<float>::logits(p); }
+
+double cross_entropy(const Words& p) {
+    return p.storage == Storage::float64 ? CrossEntropy<double>::mean(p) : CrossEntropy<float>::mean(p);
+}
+
 // Multiplications and additions with nothing between them: what one core can do at most.
 double fma(int64_t rounds) {
     constexpr int chains = registers == 32 ? 24 : 12;
@@ -52,6 +59,6 @@ double fma(int64_t rounds) {
 #define LSTMKIT_STRING(x) LSTMKIT_STRING_OF(x)
 
 extern const Kernels kernels;
-const Kernels kernels{LSTMKIT_STRING(LSTMKIT_ISA), LSTMKIT_VECTOR_BYTES, saved_head, saved_row, run<Forward>, run<Backward>, stepper, fma};
+const Kernels kernels{LSTMKIT_STRING(LSTMKIT_ISA), LSTMKIT_VECTOR_BYTES, saved_head, saved_row, run<Forward>, run<Backward>, stepper, logits, cross_entropy, fma};
 
 }  // namespace lstmkit::LSTMKIT_ISA

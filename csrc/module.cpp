@@ -171,6 +171,22 @@ void use(const std::string& name) {
     throw std::invalid_argument("lstmkit._native: this processor has no kernels named " + name);
 }
 
+void logits(nb::handle x, nb::handle weight, nb::handle bias, int threads, nb::handle found) {
+    WordArguments arguments(x, weight, bias, threads);
+    arguments.read_logits(found);
+    nb::gil_scoped_release release;
+    kernels->logits(arguments.problem);
+}
+
+double cross_entropy(nb::handle x, nb::handle weight, nb::handle bias, nb::handle targets, double smoothing, int threads,
+                     nb::handle dx, nb::handle d_weight, nb::handle d_bias) {
+    WordArguments arguments(x, weight, bias, threads);
+    arguments.read_targets(targets, smoothing);
+    arguments.read_gradients(dx, d_weight, d_bias);
+    nb::gil_scoped_release release;
+    return kernels->cross_entropy(arguments.problem);
+}
+
 // A tensor (rows, columns) in borrowed memory, which goes back when the tensor is gone.
 nb::ndarray<nb::pytorch> borrowed(std::size_t rows, std::size_t columns, bool doubles) {
     const std::size_t bytes = rows * columns * (doubles ? sizeof(double) : sizeof(float));
@@ -226,6 +242,9 @@ NB_MODULE(_native, m) {
           "Floating-point operations a second (float32) that `threads` threads reach with nothing but multiply-adds.");
     m.def("know_tensors", &know_tensors);
     m.def("use_exchange", &use_exchange, "Read tensors by DLPack's exchange interface or by their attributes; says whether by the first.");
+    m.def("logits", &logits);
+    m.def("cross_entropy", &cross_entropy, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(),
+          nb::arg().none(), nb::arg().none());
     nb::class_<Layer>(m, "Layer")
         .def(nb::init<int, int, int64_t, int64_t, int64_t, bool, bool, bool, bool, const std::vector<bool>&, const std::vector<int>&>())
         .def("saved", &Layer::saved)

@@ -62,6 +62,20 @@ struct Problem {
     bool split() const { return cell == Cell::gru || layer_norm; }
 };
 
+// A linear layer over many words: logits = x W^T + bias, or their cross-entropy and its gradients. All of one type,
+// contiguous; x is (rows, width), W (words, width). A target of -1 is not scored.
+struct Words {
+    Storage storage = Storage::float32;
+    int64_t rows = 0, width = 0, words = 0;
+    int threads = 1;
+    const void *x = nullptr, *weight = nullptr, *bias = nullptr;
+    void* logits = nullptr;
+
+    const int64_t* targets = nullptr;
+    double smoothing = 0;
+    void *dx = nullptr, *d_weight = nullptr, *d_bias = nullptr;  // null: only the loss is wanted
+};
+
 // A stack of layers that keeps its state from step to step.
 class Stepper {
 public:
@@ -80,6 +94,8 @@ struct Kernels {
     void (*forward)(const Problem&);
     void (*backward)(const Problem&);
     std::unique_ptr<Stepper> (*stepper)(const std::vector<Problem>&, bool residual);
+    void (*logits)(const Words&);
+    double (*cross_entropy)(const Words&);  // the mean over the rows that are scored
     double (*fma)(int64_t rounds);  // floating-point operations done, for the measure of the machine's peak
 };
 

@@ -157,8 +157,9 @@ void for_tiles(int64_t rows, int tallest, F&& f) {
 
 // Of a panel of W so much is multiplied at a time as stays in the first cache, beside A, while all tiles of rows use it.
 template <class T>
-constexpr int64_t depth_at_once(int width) {
-    return 12288 / (width * LSTMKIT_VECTOR_BYTES) / lanes<T> * lanes<T>;
+int64_t depth_at_once(int64_t depth, int width) {
+    const int64_t most = 12288 / (width * LSTMKIT_VECTOR_BYTES);
+    return ceil_div(ceil_div(depth, ceil_div(depth, most)), lanes<T>) * lanes<T>;  // pieces of nearly equal depth
 }
 
 // Panels [panels.begin, panels.end) of C, `rows` rows of it. With a bias (one number a column of C) C is overwritten.
@@ -167,7 +168,7 @@ void product(Blocks<T> c, Blocks<const T> a, int64_t rows, const Packed<T>& w, R
     static constexpr auto table = product_tiles<T>(std::make_integer_sequence<int, most_tile_rows * widest_panel>{});
     for (int64_t p = panels.begin; p < panels.end; ++p) {
         const int width = w.width(p);
-        const int64_t block = p * w.panel_width, most = rows > tallest_tile(width) ? depth_at_once<T>(width) : w.depth;
+        const int64_t block = p * w.panel_width, most = rows > tallest_tile(width) ? depth_at_once<T>(w.depth, width) : w.depth;
         for (int64_t k = 0; k < w.depth; k += most) {
             const int64_t depth = std::min(most, w.depth - k);
             const T* right = w.panel(p) + k * width * lanes<T>;

@@ -103,14 +103,15 @@ void pack_forward(Packed<T>& to, const S* w, GateOrder order, Range blocks) {
     }
 }
 
-// The same W for the way back: k runs over the blocked gates, columns are W's own.
+// The same W for the way back: k runs over the blocked gates, columns are W's own. A row of W is read in one go, which
+// the processor sees coming.
 template <class T, class S>
 void pack_backward(Packed<T>& to, const S* w, GateOrder order, int64_t columns, Range panels) {
-    for (int64_t p = panels.begin; p < panels.end; ++p) {
-        T* out = to.panel(p);
-        for (int64_t k = 0; k < to.depth; ++k) {
-            const int64_t block = k / lanes<T>, lane = k % lanes<T>;
-            const S* row = lane < order.rows_in<T>(block) ? w + (order.first_row<T>(block) + lane) * columns : nullptr;
+    for (int64_t k = 0; k < to.depth; ++k) {
+        const int64_t block = k / lanes<T>, lane = k % lanes<T>;
+        const S* row = lane < order.rows_in<T>(block) ? w + (order.first_row<T>(block) + lane) * columns : nullptr;
+        for (int64_t p = panels.begin; p < panels.end; ++p) {
+            T* out = to.panel(p) + k * to.width(p) * lanes<T>;
             for (int j = 0; j < to.width(p); ++j, out += lanes<T>)
                 store(out, row ? load_block<T>(row, p * to.panel_width + j, columns) : Vec<T>{});
         }
@@ -130,9 +131,10 @@ void pack_vector(T* to, const S* from, GateOrder order, T otherwise = 0) {
 
 // ---- gradients of weights: the sum over the shares of the batch, in the caller's order -------------------------------
 
-// From blocks over the gates with a row for each column of W, to W (gates * units, depth).
+// From blocks over the gates with a row for each column of W, to W (gates * units, depth), or added to what stands there.
 template <class T, class S>
-void unpack_gradient(S* to, const T* from, int64_t share_size, int64_t shares, GateOrder order, int64_t depth, Range blocks) {
+void unpack_gradient(S* to, const T* from, int64_t share_size, int64_t shares, GateOrder order, int64_t depth, Range blocks,
+                     bool added = false) {
     constexpr int L = lanes<T>;
     const int64_t rows = blocks_of<T>(depth) * L;
     for (int64_t block = blocks.begin; block < blocks.end; ++block) {
@@ -146,7 +148,10 @@ void unpack_gradient(S* to, const T* from, int64_t share_size, int64_t shares, G
                 for (int64_t share = 1; share < shares; ++share) square[i] += load(at + share * share_size);
             }
             transpose<T>(square);
-            for (int64_t lane = 0; lane < count; ++lane) store_block<T>(out + lane * depth, k / L, depth, square[lane]);
+            for (int64_t lane = 0; lane < count; ++lane) {
+                if (added) square[lane] += load_block<T>(out + lane * depth, k / L, depth);
+                store_block<T>(out + lane * depth, k / L, depth, square[lane]);
+            }
         }
     }
 }

@@ -249,7 +249,7 @@ def _over_lengths(rows: pd.DataFrame, settings: LongLagSettings, published: Sequ
     left.set_ylabel("wrong at the test, %", fontsize=SMALL)
     left.set_ylim(-4, 104)
     right.set_ylabel("sequences until solved", fontsize=SMALL)
-    if rows["solved"].any() or published:
+    if bool(rows["solved"].any()) or published:
         right.set_yscale("log")
     else:
         right.set_yticks([])

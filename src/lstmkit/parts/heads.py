@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import NegativeBinomial, Normal, StudentT
 
 from lstmkit.data.batch import Batch
+from lstmkit.ops import vocabulary
 from lstmkit.parts.crf import CRF
 from lstmkit.parts.cross_entropy import linear_cross_entropy
 from lstmkit.parts.dropout import variational_dropout
@@ -242,7 +243,10 @@ class TokenHead(nn.Module):
         features = self.narrow(features)
         if self.adaptive is not None:
             return self.adaptive.log_prob(features.flatten(0, -2)).unflatten(0, features.shape[:-1])
-        return F.linear(features, self.weight, self.bias)
+        rows = vocabulary.logits(features.flatten(0, -2), self.weight, self.bias)
+        if rows is None:
+            return F.linear(features, self.weight, self.bias)
+        return rows.unflatten(0, features.shape[:-1])
 
     def loss(self, features: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy of ``features (B, S, P)`` against ``targets (B, S)``, -1 not scored."""
