@@ -17,19 +17,24 @@ struct Forward : Layer<T, S> {
         Blocks<T> x{}, recurrent{}, shown{}, old_cell{};
         State<T> state;
         T* record = nullptr;  // for a chunk, where nothing is saved
+        T* panels = nullptr;  // one of a matrix for each member, where weights are used once
     };
 
-    static PackedWeights<T> pack(const Base& layer, const Pass& pass, Arena& arena) {
+    // Weights that are used `once` are packed a panel at a time, just before: they need not go to memory and come back.
+    static PackedWeights<T> pack(const Base& layer, const Pass& pass, Arena& arena, bool once = false) {
         const Problem& p = layer.problem;
         PackedWeights<T> w;
         const auto packed = [&](int64_t depth, int64_t blocks) { return layer.take_packed(arena, depth, blocks); };
-        w.ih = packed(p.inputs, layer.gate_blocks);
-        w.hh = packed(p.outputs, layer.gate_blocks);
+        const auto gates = [&](int64_t depth) {
+            return once ? Packed<T>{nullptr, depth, layer.gate_blocks, layer.plan.panel_width} : packed(depth, layer.gate_blocks);
+        };
+        w.ih = gates(p.inputs);
+        w.hh = gates(p.outputs);
         if (p.projected) w.hr = packed(p.units, layer.output_blocks);
-        const int threads = layer.packing_threads();
+        const int threads = once && !p.projected ? 1 : layer.packing_threads();
         run_together(threads, [&](int id) {
             const Member member{id, threads};
-            const Range blocks = member.part(layer.gate_blocks);
+            const Range blocks = once ? Range{0, 0} : member.part(layer.gate_blocks);
             pack_forward(w.ih, layer.weight(pass, weight_ih), layer.order, blocks);
             pack_forward(w.hh, layer.weight(pass, weight_hh), layer.order, blocks);
             if (p.projected) pack_forward(w.hr, layer.weight(pass, weight_hr), layer.output_order, member.part(layer.output_blocks));
@@ -85,6 +90,21 @@ struct Forward : Layer<T, S> {
         return room;
     }
 
+    int64_t panel_size() const { return Packed<T>::size(std::max(problem.inputs, problem.outputs), plan.panel_width); }
+
+    // Panels of the gates' share from `a`; `weights`: the caller's, from which those that are used once are packed here.
+    void multiply(Blocks<T> c, Blocks<const T> a, int64_t rows, const Packed<T>& w, const S* weights, Range panels, const T* bias,
+                  T* room) const {
+        if (w.data) return product<T>(c, a, rows, w, panels, bias);
+        for (int64_t p = panels.begin; p < panels.end; ++p) {
+            const int64_t block = p * w.panel_width;
+            Packed<T> here = w;
+            here.data = room - Packed<T>::size(w.depth, block);  // so that panel p lies at `room`
+            pack_forward(here, weights, order, Range{block, block + w.width(p)});
+            product<T>(c, a, rows, here, Range{p, p + 1}, bias);
+        }
+    }
+
     // What the gates see of the hidden state.
     void hide(const Pass& pass, const Share& share, State<T>& state, int version, int64_t rows, Range blocks) const {
         if (!pass.mask) return;
@@ -110,19 +130,20 @@ struct Forward : Layer<T, S> {
         member.wait();
         const Range groups = member.part(this->groups());
         const Range panels = this->gate_panels(groups);
-        product<T>(record.gates, as_const(room.x), rows, w.ih, panels, norm ? w.zeros : w.bias_i);
+        T* own = room.panels ? room.panels + member.rank * panel_size() : nullptr;
+        multiply(record.gates, as_const(room.x), rows, w.ih, this->weight(pass, weight_ih), panels, norm ? w.zeros : w.bias_i, own);
         if (norm) {
             normalise(record.gates, {0, rows}, keeps ? record.normal_i : Blocks<T>{}, keeps ? record.scale_i : nullptr, 0,
                       w.gain_i, w.bias_i);
         }
         this->for_steps(chunk, pass.reverse, [&](int64_t t) {
-            step(pass, w, share, t, share.start[t] - share.start[chunk.begin], room, record, keeps, emits, groups);
+            step(pass, w, share, t, share.start[t] - share.start[chunk.begin], room, record, keeps, emits, groups, own);
             member.wait();
         });
     }
 
     void step(const Pass& pass, const PackedWeights<T>& w, const Share& share, int64_t t, int64_t first, Room& room,
-              const Record<T>& record, bool keeps, bool emits, Range groups) const {
+              const Record<T>& record, bool keeps, bool emits, Range groups, T* own) const {
         const int64_t rows = share.active(t);
         const int turn = this->turn(pass, share, t);
         State<T>& state = room.state;
@@ -142,10 +163,11 @@ struct Forward : Layer<T, S> {
         s.before = as_const(state.hidden[turn]);
         s.hidden = problem.projected ? room.shown : state.hidden[1 - turn];
 
+        const S* weights = this->weight(pass, weight_hh);
         const Blocks<T> sums = split ? room.recurrent : s.gates;
         const T* bias = !split ? nullptr : norm ? w.zeros : w.bias_h;
         if (norm) {
-            product<T>(sums, as_const(state.seen[turn]), rows, w.hh, this->gate_panels(groups), bias);
+            multiply(sums, as_const(state.seen[turn]), rows, w.hh, weights, this->gate_panels(groups), bias, own);
             normalise(sums, {0, rows}, keeps ? record.normal_h : Blocks<T>{}, keeps ? record.scale_h : nullptr, first,
                       w.gain_h, w.bias_h);
             cell.forward(s, units);
@@ -153,7 +175,7 @@ struct Forward : Layer<T, S> {
         } else {
             // A group's gates are still in the cache when its units are computed.
             for (int64_t group = groups.begin; group < groups.end; ++group) {
-                product<T>(sums, as_const(state.seen[turn]), rows, w.hh, this->gate_panels({group, group + 1}), bias);
+                multiply(sums, as_const(state.seen[turn]), rows, w.hh, weights, this->gate_panels({group, group + 1}), bias, own);
                 cell.forward(s, this->unit_range({group, group + 1}));
             }
         }
@@ -273,14 +295,17 @@ struct Forward : Layer<T, S> {
         const Plan plan = make_plan<T>(p);
         const Forward layer(p, plan);
         const int shares = static_cast<int>(plan.shares.size());
+        const bool once = p.steps == 1;
         std::vector<PackedWeights<T>> weights;
         std::vector<Room> rooms;
         for (int i = 0; i < p.passes; ++i) {
             const bool saves = p.pass[i].saved && !p.recompute;
             if (p.pass[i].saved) *static_cast<T*>(p.pass[i].saved) = static_cast<T>(shares);
-            weights.push_back(pack(layer, p.pass[i], arena));
-            for (const Share& share : plan.shares)
+            weights.push_back(pack(layer, p.pass[i], arena, once));
+            for (const Share& share : plan.shares) {
                 rooms.push_back(layer.take_room(p.pass[i], share, arena, plan.largest_chunk(), !saves));
+                if (once) rooms.back().panels = arena.take<T>(plan.team * layer.panel_size());
+            }
         }
         run_groups(p.passes * shares, plan.team, p.threads, [&](int group, const Member& member) {
             const int pass = group / shares;

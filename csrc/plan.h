@@ -61,7 +61,8 @@ struct Split {
 // How many threads work on a pass, and whether they share its sequences or its units.
 //
 // Sharing the sequences needs no waiting for each other. With only a few of them a thread's units would be idle most of
-// the time, and all weights would be read at every step for little work: then the threads share the units.
+// the time, and all weights would be read at every step for little work: then the threads share the units. So they do in
+// a single step, in which packing the weights takes longest.
 template <class T>
 Split split_threads(const Problem& p) {
     const int64_t threads = std::max(1, p.threads / p.passes);
@@ -73,7 +74,7 @@ Split split_threads(const Problem& p) {
     const int64_t groups = ceil_div(blocks_of<T>(p.units), panel_width(p.batch));
     const int team = static_cast<int>(std::min(threads, groups));
     const bool few = p.batch < 4 * threads, enough = step / threads > 5e4;
-    if (units_can_be_shared && team > 1 && few && enough) return {1, team};
+    if (units_can_be_shared && team > 1 && (few || p.steps == 1) && enough) return {1, team};
     return {static_cast<int>(std::min(threads, std::max<int64_t>(1, p.batch))), 1};
 }
 

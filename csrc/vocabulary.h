@@ -24,11 +24,13 @@ struct Vocabulary {
 
     const Words& problem;
     const int64_t width = problem.width, words = problem.words, depth_blocks = blocks_of<T>(width);
-    const int64_t panel_blocks = blocks_for(width);  // of words, in a panel
+    const int64_t panel_blocks = blocks_for(problem);  // of words, in a panel
 
     static constexpr int64_t cached = 96 * 1024;  // bytes of W in a panel, and of x in a slice
-    static int64_t blocks_for(int64_t width) {
-        return std::clamp<int64_t>(cached / (static_cast<int64_t>(sizeof(T)) * L * width), 2, 24) / 2 * 2;
+    // A panel for each thread at least.
+    static int64_t blocks_for(const Words& p) {
+        const int64_t most = std::clamp<int64_t>(cached / (static_cast<int64_t>(sizeof(T)) * L * p.width), 2, 24) / 2 * 2;
+        return std::min(most, ceil_div(blocks_of<T>(p.words), p.threads));
     }
     template <class F>
     void for_slices(int64_t rows, F&& f) const {

@@ -29,7 +29,7 @@ ALLOWED = {
     "calibrate": set(),
     "baselines": BASE,
     "checkpoint": BASE,
-    "parts": {"data", "layers", "recurrent"},
+    "parts": {"data", "layers", "ops", "recurrent"},
     "fronts": {*BASE, "data", "parts"},
     "model": {"data", "parts", "recurrent"},
     "encoder_decoder": {"data", "model", "parts", "recurrent"},
