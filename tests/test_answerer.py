@@ -343,6 +343,16 @@ def test_it_learns_to_look_where_the_answer_stands(chooser: Answerer):
     assert answers["probability"].between(0, 1).all()
 
 
+def test_the_report_looks_into_questions_of_the_test(tmp_path: Path):
+    """Not into those that were learnt from; where nothing was held out it says so."""
+    stories = _stories(60)
+    for share, says in ((0.2, "A question of the test."), (0.0, "A question it may have learnt from.")):
+        job = Answerer(hidden_size=4, epochs=1, test_share=share).fit(stories, run=tmp_path / str(share))
+        sections = [s for s in job.sections(job.read(stories)) if s.title.startswith("Where it looks")]
+        assert sections
+        assert all(s.text.startswith(says) for s in sections)
+
+
 def test_what_was_never_seen_is_answered_too(chooser: Answerer):
     """An unknown word, an empty story, an empty question."""
     odd = [("Zoe flew to the moon.", "Where is Zoe?"), ("", "Where is Mary?"), ("Mary went to the hall.", "")]

@@ -502,6 +502,13 @@ def test_a_class_with_one_example_is_trained_on():
     assert job.fit(data).classes == ("x", "y", "z")
 
 
+def test_it_says_whether_its_probabilities_are_calibrated():
+    """Without a validation part no temperature can be fitted."""
+    for share, says in ((0.0, "Probabilities are not calibrated"), (0.2, "fitted on the validation part")):
+        job = Classifier(valid_share=share, **TINY).fit(_order(80, 0))
+        assert says in job.evaluate(_order(40, 1)).notes[0]
+
+
 def test_numbers_are_sorted_as_numbers():
     job = Classifier(**TINY)
     job.prepare(job.read((["a"] * 3, [10, 9, -1])))

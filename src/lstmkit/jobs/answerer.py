@@ -77,6 +77,7 @@ class Answerer(Job):
     _most_frequent: str = field(default="", init=False, repr=False)
     _left_out: int = field(default=0, init=False, repr=False)
     _train_part: Questions | None = field(default=None, init=False, repr=False)  # not saved
+    _tested: Questions | None = field(default=None, init=False, repr=False)  # not saved
 
     # ---- from file to numbers ------------------------------------------------------------------------------------
 
@@ -204,6 +205,7 @@ class Answerer(Job):
         return self.score(questions, progress or default_progress())
 
     def score(self, test: Questions, progress: Progress) -> Evaluation:
+        self._tested = test
         told = {self.cell.upper(): [one.text for one in self._found(test, progress)]}
         train = () if self._train_part is None else self._train_part.items
         told |= scoring.baselines(self.way.name, train, test.items, self._most_frequent, progress)
@@ -225,10 +227,12 @@ class Answerer(Job):
                 "count": [len(examples), self._left_out, len({one.kind for one in examples})],
             }
         )
-        for i in np.linspace(0, len(examples) - 1, min(_DRAWN, len(examples))).astype(int):
-            one = examples.items[i]
+        looked, of = (examples, "it may have learnt from") if self._tested is None else (self._tested, "of the test")
+        for i in np.linspace(0, len(looked) - 1, min(_DRAWN, len(looked))).astype(int):
+            one = looked.items[i]
             title = f"Where it looks: {one.question}"
-            found.append(Section(title, f"Right is: {one.answer}", figure=self._looked(one), caption=title))
+            text = f"A question {of}. Right is: {one.answer}"
+            found.append(Section(title, text, figure=self._looked(one), caption=title))
         return [*found, Section("The data", f"Answers are told by {self.way.name}.", asked)]
 
     def _evidence(self, evaluation: Evaluation) -> list[Section]:

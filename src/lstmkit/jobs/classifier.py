@@ -356,11 +356,14 @@ class Classifier(Job):
         details = pd.DataFrame({"id": list(test.ids), "label": [self.label_sep.join(of) for of in test.known_labels()]})
         details[[f"p_{name}" for name in self._classes]] = told.stated
         before, after = (reliability(*statements(of, targets)).error for of in (told.raw, told.stated))
-        notes = [
-            f"{len(test)} examples. Temperature {self._temperature:.2f}, fitted on the validation part: the expected "
-            f"calibration error (ECE) is {before:.3f} before and {after:.3f} after.",
-            *self.front.notes(encoded),
-        ]
+        fitted = (
+            f"Temperature {self._temperature:.2f}, fitted on the validation part: the expected calibration error (ECE)"
+        )
+        if self._temperature == 1:
+            calibrated = f"Probabilities are not calibrated: the expected calibration error (ECE) is {after:.3f}."
+        else:
+            calibrated = f"{fitted} is {before:.3f} before and {after:.3f} after."
+        notes = [f"{len(test)} examples. {calibrated}", *self.front.notes(encoded)]
         if self._train_part is None:
             notes.append("A loaded model has not the examples it learnt from: only the majority class stands beside.")
         best = scoring.SEVERAL if self.several else scoring.ONE
