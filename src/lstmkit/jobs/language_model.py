@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -13,14 +13,15 @@ import torch
 from matplotlib.figure import Figure
 
 from lstmkit.baselines.ngram import KneserNey
-from lstmkit.data.batch import Batch, Batches, Loader, beside
+from lstmkit.data.batch import Batches
 from lstmkit.data.held_out import held_back
 from lstmkit.data.stream import StreamLoader, token_counts, token_stream
 from lstmkit.data.text import Text, read_text
 from lstmkit.data.tokens import END, KINDS, UNKNOWN, Tokenizer
-from lstmkit.decode import sample
 from lstmkit.errors import DataError, SettingError
+from lstmkit.jobs import _language_report as report
 from lstmkit.jobs import _language_score as scoring
+from lstmkit.jobs._continuing import Continuation, Drawing, write_on
 from lstmkit.jobs._text_look import annotations, shown
 from lstmkit.jobs.base import Evaluation, Job, Parts
 from lstmkit.look import Specimen
@@ -29,7 +30,6 @@ from lstmkit.model import Model, TokenModel
 from lstmkit.parts.encoders import TokenEncoder
 from lstmkit.parts.heads import TokenHead
 from lstmkit.parts.trunk import build_trunk
-from lstmkit.predict import predict
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 from lstmkit.settings import setting, settings_class
@@ -48,25 +48,6 @@ class Stream(NamedTuple):
 
     ids: np.ndarray
     characters: int
-
-
-@dataclass(frozen=True)
-class Continuation:
-    """What a model wrote.
-
-    Attributes:
-        prompt: What it was given.
-        text: What it added.
-        tokens: That, token by token.
-        surprise: Of each, in bits.
-        unknown: Tokens of the prompt that the model does not know; it read them as ``<unk>``.
-    """
-
-    prompt: str
-    text: str
-    tokens: tuple[str, ...]
-    surprise: tuple[float, ...]
-    unknown: tuple[str, ...] = ()
 
 
 @settings_class
@@ -128,7 +109,7 @@ class LanguageModel(Job):
     _counts: np.ndarray | None = field(default=None, init=False, repr=False)
     _cache: scoring.CacheSettings | None = field(default=None, init=False, repr=False)
     _trained_on: Text | None = field(default=None, init=False, repr=False)  # not saved, nor what it is as a stream
-    _learnt: Stream | None = field(default=None, init=False, repr=False)
+    learnt: Stream | None = field(default=None, init=False, repr=False)
 
     # ---- from file to stream -------------------------------------------------------------------------------------
 
@@ -163,14 +144,14 @@ class LanguageModel(Job):
             progress=self._progress,
             count=len(train),
         )
-        self._trained_on, self._learnt = train, self._stream(train)
-        self._counts = token_counts(self._learnt.ids, self._size)
+        self._trained_on, self.learnt = train, self._stream(train)
+        self._counts = token_counts(self.learnt.ids, self._size)
         if self.cutoffs and not (sorted(set(self.cutoffs)) == list(self.cutoffs) and self.cutoffs[-1] < self._size):
             raise SettingError(f"cutoffs must rise and stay below the vocabulary's {self._size} tokens")
 
     def source(self, examples: Text) -> Stream:
-        if self._learnt is not None and examples is self._trained_on:
-            return self._learnt
+        if self.learnt is not None and examples is self._trained_on:
+            return self.learnt
         return self._stream(examples)
 
     def _stream(self, text: Text) -> Stream:
@@ -279,52 +260,12 @@ class LanguageModel(Job):
     ) -> list[Continuation]:
         """Write on after each line of ``data``, a file or a list of prompts; see :meth:`generate`."""
         self.model  # noqa: B018  (says so if there is none)
-        if length < 1 or temperature < 0 or top_k < 0 or not 0 < top_p <= 1:
-            raise SettingError(
-                "length must be at least 1, temperature and top_k at least 0, top_p in 0…1 and above 0; got "
-                f"{length}, {temperature:g}, {top_k}, {top_p:g}"
-            )
+        drawing = Drawing(length, temperature, top_k, top_p, seed, stop)
+        drawing.check()
         prompts = list(data) if isinstance(data, (list, tuple)) else list(read_text(data))
         if not all(isinstance(prompt, str) for prompt in prompts):
             raise DataError("prompts are lines of text")
-        ids = [[self._end, *found] for found in self.tokenizer.encode(prompts)]
-
-        def decode(model: Model, batch: Batch) -> list[Continuation]:
-            assert batch.lengths is not None
-            assert batch.rows is not None
-            logits, state = model(batch.inputs, None, batch.lengths)
-            last = logits[torch.arange(len(batch)), batch.lengths - 1]
-            written = sample(
-                lambda chosen, carried: _known(model.step(chosen, carried), self._never),
-                _known((last, None), self._never)[0],
-                state,
-                length,
-                temperature=temperature,
-                top_k=top_k,
-                top_p=top_p,
-                seed=seed + int(batch.rows[0]),
-                stop=(lambda ids: all(stop in self.tokenizer.decode(row.tolist()) for row in ids)) if stop else None,
-            )
-            rows = zip(batch.rows, written.ids.tolist(), written.surprise.tolist(), strict=True)
-            return [self._continuation(prompts[row], ids[row], drawn, bits, stop) for row, drawn, bits in rows]
-
-        # One prompt at a time, so that what is written hangs on no other prompt.
-        return predict(self.model, Loader(_Prompts(ids), 1), decode, device=self._device())
-
-    @property
-    def _never(self) -> list[int]:
-        return [self.tokenizer[UNKNOWN]] if UNKNOWN in self.tokenizer else []
-
-    def _continuation(
-        self, prompt: str, read: list[int], ids: list[int], surprise: list[float], stop: str
-    ) -> Continuation:
-        words = self.tokenizer.tokens(ids)
-        text = self.tokenizer.decode(ids)
-        if stop and stop in text:
-            text = text[: text.index(stop) + len(stop)]
-        unknown = self.tokenizer.unknown(prompt) if self._never and self._never[0] in read else []
-        bits = tuple(s / math.log(2) for s in surprise)
-        return Continuation(prompt, text, tuple(words), bits, tuple(unknown))
+        return write_on(self.model, self.tokenizer, self._end, prompts, drawing, self._device())
 
     def text(self, answer: list[Continuation]) -> str:
         gap = "" if self.tokenizer.keeps_line_ends else " "
@@ -373,7 +314,7 @@ class LanguageModel(Job):
             for name, nats in told.items()
         ]
         details = pd.DataFrame({"token": self.tokenizer.tokens(ids[1:]), **told})
-        unknown = float((stream.ids == self._never[0]).mean()) if self._never else 0.0
+        unknown = float((stream.ids == self.tokenizer[UNKNOWN]).mean()) if UNKNOWN in self.tokenizer else 0.0
         notes = [
             f"{len(stream.ids):,} tokens, {stream.characters:,} characters; the state is carried through the text. "
             f"Tokens that are unknown: {unknown:.2%}; they are scored as <unk>."
@@ -386,54 +327,15 @@ class LanguageModel(Job):
         assert self._counts is not None
         single = (self._counts + 1) / (self._counts.sum() + self._size)
         told = {"single tokens": -np.log(single[ids[1:]])}
-        if self._learnt is not None:
+        if self.learnt is not None:
             order = self.ngram or (7 if self.tokens == "chars" else 5)
-            counted = KneserNey(self._after_a_line(self._learnt.ids[-_MOST_COUNTED:]), order, self._size)
-            of_some = f" of the last {_MOST_COUNTED:,} tokens" if len(self._learnt.ids) > _MOST_COUNTED else ""
+            counted = KneserNey(self._after_a_line(self.learnt.ids[-_MOST_COUNTED:]), order, self._size)
+            of_some = f" of the last {_MOST_COUNTED:,} tokens" if len(self.learnt.ids) > _MOST_COUNTED else ""
             told = {f"Kneser-Ney, {order}-grams{of_some}": -np.log(counted.probabilities(ids)[1:]), **told}
         return told
 
     def sections(self, examples: Text) -> list[Section]:
-        found = []
-        if self.evaluation is not None:
-            found.append(
-                Section(
-                    "How well it knows the language",
-                    "Perplexity and bits per character of text at the end of the data, which fit had held out. "
-                    + " ".join(self.evaluation.notes),
-                    self.evaluation.table,
-                    best=self.evaluation.best,
-                )
-            )
-            found.append(self._surprised())
-        written = [
-            {"temperature": t, "written": self.text([self.generate(length=60, temperature=t, seed=self.seed)])}
-            for t in (0.5, 0.8, 1.0)
-        ]
-        found.append(
-            Section("What it writes", "From the end of a line on, at three temperatures.", pd.DataFrame(written))
-        )
-        assert self._learnt is not None
-        counted = pd.DataFrame(
-            {
-                "training text": ["tokens", "characters", "different tokens kept"],
-                "count": [len(self._learnt.ids), self._learnt.characters, self._size],
-            }
-        )
-        return [*found, Section("The text", f"Tokens are {self.tokens}.", counted)]
-
-    def _surprised(self) -> Section:
-        assert self.evaluation is not None
-        details = self.evaluation.details.head(300)
-        tokens = [shown(t) for t in details["token"]]
-        bits = (details.iloc[:, 1] / math.log(2)).tolist()
-        return Section(
-            "Where it is surprised",
-            "The first tokens of the test, and how many bits each took: 0 was certain, 10 was one in a thousand.",
-            pd.DataFrame({"token": tokens, "bits": bits}),
-            surprise_figure(tokens, bits),
-            caption="Surprise token by token",
-        )
+        return report.sections(self)
 
     def specimens(self, data: Any, line: int = 1) -> list[Specimen]:
         """Stretches of a text of 200 tokens each, the one that begins at ``line`` (from 1) first."""
@@ -482,24 +384,3 @@ class LanguageModel(Job):
         if not self.tokenizer.keeps_line_ends and END not in self.tokenizer:
             raise ValueError("its vocabulary has no end of a line")
         self._cache = None if state["cache"] is None else scoring.CacheSettings(*state["cache"])
-
-
-class _Prompts:
-    """Prompts' tokens, as a source of batches."""
-
-    def __init__(self, ids: list[list[int]]) -> None:
-        self.ids = ids
-        self.lengths = np.array([len(one) for one in ids])
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def batch(self, rows: np.ndarray) -> Batch:
-        ids = beside([np.array(self.ids[row]) for row in rows], 0)
-        return Batch(torch.from_numpy(ids), torch.from_numpy(self.lengths[rows]), rows=rows)
-
-
-def _known(told: tuple[torch.Tensor, Any], never: list[int]) -> tuple[torch.Tensor, Any]:
-    """Logits and state, what is never to be written made impossible."""
-    logits, state = told
-    return (logits.index_fill(-1, torch.tensor(never, device=logits.device), -torch.inf) if never else logits), state
