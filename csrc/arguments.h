@@ -252,6 +252,7 @@ public:
         problem.width = t.shape[1];
         problem.words = w.dims == 2 ? w.shape[0] : 0;
         problem.threads = threads;
+        if (problem.width * problem.words == 0) refuse("the weight", "(words, width) of at least one each", type_, w);
         problem.x = whole(x, "x", {problem.rows, problem.width}, type_);
         problem.weight = whole(weight, "the weight", {problem.words, problem.width}, type_);
         problem.bias = whole(bias, "the bias", {problem.words}, type_);

@@ -10,6 +10,7 @@
 // Threads share the words, and so the weights and their gradient: each is read and written by one of them, once.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -330,6 +331,11 @@ struct CrossEntropy : Vocabulary<T> {
             if (problem.targets[row] >= 0) scored.push_back(row);
         const int64_t count = static_cast<int64_t>(scored.size());
         const bool learns = problem.dx != nullptr;
+        if (learns) {  // rows that are not scored are written by nobody else; without any, nor are the weights
+            std::fill_n(static_cast<T*>(problem.dx), problem.rows * problem.width, T(0));
+            std::fill_n(static_cast<T*>(problem.d_weight), count ? 0 : problem.words * problem.width, T(0));
+            std::fill_n(static_cast<T*>(problem.d_bias), count ? 0 : problem.words, T(0));
+        }
         const int64_t pieces = std::max(ceil_div(count, 1024), ceil_div(count * problem.words, at_once));
         double sum = 0;
         for (int64_t piece = 0; piece < pieces; ++piece) {

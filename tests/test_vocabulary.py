@@ -41,7 +41,7 @@ def numbers(rows: int, width: int, words: int, dtype: torch.dtype = torch.float6
 
 def by_kernels(given: list[Tensor], smoothing: float, threads: int) -> tuple[float, list[Tensor]]:
     x, weight, bias, targets = given
-    found = [torch.zeros_like(t) for t in (x, weight, bias)]
+    found = [torch.full_like(t, torch.nan) for t in (x, weight, bias)]  # what is not written would be seen
     return kernels.cross_entropy(x, weight, bias, targets, smoothing, threads, *found), found
 
 
@@ -136,6 +136,7 @@ def test_what_does_not_fit_is_refused():
         ((x, weight, bias[:9], targets), r"expected the bias \(30,\)"),
         ((x, weight, bias, targets[:2]), r"expected targets \(6,\)"),
         ((x.float(), weight, bias, targets), "float32"),
+        ((x, weight[:0], bias[:0], targets), "at least one each"),
     ):
         with pytest.raises(ValueError, match=message):
             kernels.cross_entropy(*bad, 0.0, 1, None, None, None)

@@ -24,6 +24,7 @@ def computes(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
     """Whether the kernels have what these ask for."""
     return (
         kernels.extension is not None
+        and weight.numel() > 0
         and all(kernels.is_plain(t) and t.is_cpu and t.dtype == weight.dtype for t in (x, weight, bias))
         and weight.dtype in _DTYPES
         and not torch.is_autocast_enabled("cpu")
@@ -71,7 +72,7 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 def _gradients(*of: Tensor) -> tuple[Tensor, ...]:
-    return tuple(torch.zeros_like(t, memory_format=torch.contiguous_format) for t in of)
+    return tuple(torch.empty_like(t, memory_format=torch.contiguous_format) for t in of)
 
 
 def _compute(
