@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -516,7 +517,7 @@ def test_the_history_is_a_table_with_a_row_for_each_seed_and_epoch(tmp_path: Pat
     with (tmp_path / "history.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert [(row["seed"], row["epoch"]) for row in table] == [("0", "1"), ("0", "2"), ("1", "1")]
-    assert list(table[0]) == ["seed", "epoch", "train_loss", "valid_loss", "lr"]
+    assert list(table[0]) == ["seed", "epoch", "train_loss", "valid_loss", "lr", "seconds"]
     assert float(table[0]["train_loss"]) == 0.1 + 0.2
     assert table[1]["valid_loss"] == ""
 
@@ -541,7 +542,15 @@ class Stopping(Progress):
 
 
 @pytest.fixture(scope="module")
-def whole_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def no_clock() -> Iterator[None]:
+    """Every epoch takes no time: the same files can then be asked of two runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lstmkit.train.time", SimpleNamespace(perf_counter=lambda: 0.0))
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory, no_clock: None) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("whole") / "run"
     Forecaster(**SMALL, seeds=2).fit(SERIES, run=folder)
     return files_in(folder)

@@ -23,6 +23,7 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor, targets: Tenso
     Returns:
         A scalar; 0 where no target is scored.
 
+    >>> import torch
     >>> x, weight = torch.randn(5, 3), torch.randn(7, 3)
     >>> wanted = F.cross_entropy(x @ weight.T, torch.arange(5))
     >>> torch.allclose(linear_cross_entropy(x, weight, torch.zeros(7), torch.arange(5)), wanted, atol=1e-6)
