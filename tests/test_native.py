@@ -134,14 +134,6 @@ def threads(count: int) -> Iterator[None]:
 # ---- every instruction set -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=kernels.names())
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = kernels.name()
-    kernels.use(request.param)
-    yield request.param
-    kernels.use(before)
-
-
 def lstm(**options: Any) -> CellSpec:
     return CellSpec("lstm", 5, 17, **options)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,14 +18,6 @@ kernels = pytest.importorskip("lstmkit._native", reason="lstmkit was installed w
 NEAR = {torch.float64: 1e-12, torch.float32: 2e-5}
 #: (rows, width, words): one of everything; ends inside vectors and tiles; several panels, slices and pieces of rows.
 SIZES = [(1, 1, 1), (7, 3, 5), (33, 17, 77), (150, 300, 1000), (1100, 20, 600), (40, 8, 20_000)]
-
-
-@pytest.fixture(params=kernels.names())
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = kernels.name()
-    kernels.use(request.param)
-    yield request.param
-    kernels.use(before)
 
 
 def numbers(rows: int, width: int, words: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> list[Tensor]:
