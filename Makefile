@@ -68,7 +68,7 @@ readme: $(READY)
 	@$(BIN)/python docs/results_table.py
 	@$(BIN)/python docs/lab_page.py
 	@$(BIN)/python docs/answers_table.py
-	@$(BIN)/python docs/text_table.py
+	@$(BIN)/python docs/speed_table.py
 
 native: $(TOOLS)
 	@$(BIN)/python $(PIP) install --no-deps $(BUILD)=build/{wheel_tag} --editable .

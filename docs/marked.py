@@ -20,6 +20,7 @@ def fill(page: Path, mark: str, text: str, source: str) -> None:
     before, rest = old.split(begin)
     _, after = rest.split(end)
     new = f"{before}{begin}\n{text}\n{end}{after}"
-    if "--check" in sys.argv:
-        sys.exit(0 if new == old else f"{page.name} is behind {source}: run make readme")
-    page.write_text(new, encoding="utf-8")
+    if "--check" not in sys.argv:
+        page.write_text(new, encoding="utf-8")
+    elif new != old:
+        sys.exit(f"{page.name} is behind {source}: run make readme")

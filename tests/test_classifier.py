@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from lstmkit.parts.pooling import POOLS, AttentionPool, build_pool
 from lstmkit.parts.trunk import build_trunk
 from lstmkit.progress import Progress
 from lstmkit.recipes import classifier as protocols
+from scored import by
 
 SILENT = Progress()
 TINY: dict[str, Any] = {"hidden_size": 6, "epochs": 2, "batch_size": 8}
@@ -644,11 +644,6 @@ def test_settings_out_of_range():
 
 
 # ---- recipes ---------------------------------------------------------------------------------------------------------
-
-
-def by(protocol: Callable[..., pd.DataFrame], job: Any, folder: Path, options: dict[str, Any]) -> pd.DataFrame:
-    """Its scores."""
-    return protocol(job, job.fit, folder, options, SILENT)
 
 
 def test_protocols_score_the_parts_as_given(tmp_path: Path):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
+import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,16 +19,12 @@ from lstmkit.jobs.forecast import Forecaster
 from lstmkit.jobs.translator import Translator
 from lstmkit.progress import Progress
 from lstmkit.recipes import forecast as protocols
+from scored import by
 
 H = 4
 SILENT = Progress()
 
 every_recipe = pytest.mark.parametrize("recipe", recipes.all_recipes(), ids=lambda r: r.name)
-
-
-def by(protocol: Callable[..., pd.DataFrame], job: Any, folder: Path, options: dict[str, Any]) -> pd.DataFrame:
-    """Its scores."""
-    return protocol(job, job.fit, folder, options, SILENT)
 
 
 def tiny(**options) -> Forecaster:
@@ -167,7 +162,7 @@ def test_translations_of_given_parts(tmp_path: Path, monkeypatch: pytest.MonkeyP
         for side, ending in (("source", "en"), ("target", "de"))
     }
     job = Translator(tokens="words", epochs=1, hidden_size=2, test_share=0.0)
-    table = importlib.import_module("lstmkit.recipes.translator").given_parts(job, job.fit, tmp_path, options, SILENT)
+    table = by(importlib.import_module("lstmkit.recipes.translator").given_parts, job, tmp_path, options)
     assert table["model"].tolist() == ["LSTM", "most similar source of the training part", "the source as it stands"]
     assert "a" in job.reads
     assert "d" not in job.reads
@@ -213,11 +208,12 @@ def test_a_recipe_that_was_stopped_is_resumed(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(catalog, "locate", lambda name, download: tmp_path)
     kept = tmp_path / "run"
     once = recipes.reproduce("toy", SILENT, kept)
-    states = sorted(kept.rglob("last.safetensors"))
-    assert len(states) == 3
-    before = [path.stat().st_mtime_ns for path in states]
+    assert len(list(kept.rglob("last.safetensors"))) == 3
+    shutil.rmtree(kept / "fit-3")  # stopped before the last
+    before = {path: path.stat().st_mtime_ns for path in kept.rglob("last.safetensors")}
     again = recipes.reproduce("toy", SILENT, kept, resume=True)
-    assert [path.stat().st_mtime_ns for path in states] == before
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(list(kept.rglob("last.safetensors"))) == 3
     pd.testing.assert_frame_equal(once.table, again.table)
     with pytest.raises(UserError, match="holds a run already"):
         recipes.reproduce("toy", SILENT, kept)

@@ -37,6 +37,7 @@ from lstmkit.parts.encoders import TokenEncoder
 from lstmkit.parts.heads import TokenHead
 from lstmkit.parts.trunk import build_trunk
 from lstmkit.progress import Progress
+from scored import by
 
 V, S, BEGIN, END, UNKNOWN = 6, 4, 0, 1, 2
 
@@ -395,9 +396,7 @@ def test_summaries_of_given_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(catalog, "locate", lambda name, file: tmp_path / f"{file}.gz")
     options = {"train": "train.jsonl", "valid": "dev.jsonl", "test": "test.jsonl"}
     job = Summarizer(epochs=1, hidden_size=2, test_share=0.0, text_col="body", summary_col="subject")
-    table = importlib.import_module("lstmkit.recipes.summarizer").given_parts(
-        job, job.fit, tmp_path, options, Progress()
-    )
+    table = by(importlib.import_module("lstmkit.recipes.summarizer").given_parts, job, tmp_path, options)
     assert len(table) == 4
     assert "gas" in job.reads
     assert "oil" not in job.reads

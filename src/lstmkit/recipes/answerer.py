@@ -15,6 +15,7 @@ from lstmkit.jobs import _answer_score as scoring
 from lstmkit.jobs.answerer import Answerer
 from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
+from lstmkit.recipes._protocols import held_out
 
 _PASSED = 0.95  # a task counts as solved (Weston et al. 2015, section 3)
 
@@ -37,15 +38,6 @@ def tasks(job: Answerer, fit: Fit, folder: Path, options: dict[str, Any], progre
 def _all_tasks(job: Answerer, folder: Path, options: dict[str, Any], part: str) -> Questions:
     names = [file.name for file in catalog.entry(folder.name).files if file.name.endswith(options[part])]
     return functools.reduce(operator.add, (job.read(catalog.locate(folder.name, name)) for name in names))
-
-
-def held_out(job: Answerer, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """Some of the texts, which fit has not seen, are the test."""
-    questions = job.read(catalog.locate(folder.name, options["file"]))
-    fit(questions)
-    test = job.split(questions, None).test
-    assert test is not None
-    return job.score(test, progress).table
 
 
 PROTOCOLS = {"tasks": tasks, "held_out": held_out}

@@ -1,18 +1,17 @@
-"""Write the tables of docs/speed.md from results/speed/cpu.json. With --check, only say whether they are up to date."""
+"""Write the tables of docs/speed.md from results/speed. With --check, only say whether they are up to date."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
+from marked import fill
+
 ROOT = Path(__file__).parent.parent
-RECORD, PAGE = ROOT / "results/speed/cpu.json", ROOT / "docs/speed.md"
-BEGIN, END = "<!-- speed -->", "<!-- /speed -->"
 
 
-def tables(found: dict) -> str:
-    """Everything between the marks."""
+def layers(found: dict) -> str:
+    """The layers and their parts."""
     parts = [about(found), summary(found), *(group(g) for g in found["groups"]), memory(found["memory"])]
     return "\n\n".join(part for part in parts if part)
 
@@ -104,21 +103,40 @@ def memory(rows: list[dict]) -> str:
     return "### Memory of an LSTM training step\n\n" + "\n".join(lines)
 
 
-def page(text: str) -> str:
-    """The page with its tables made anew."""
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    made = tables(json.loads(RECORD.read_text(encoding="utf-8"))) if RECORD.exists() else "Nothing recorded yet."
-    return f"{before}{BEGIN}\n{made}\n{END}{after}"
+def text_models(found: dict) -> str:
+    """Language models end to end: a row a model and kind of work."""
+    means = ", ".join(f"{work} **{mean:.2f}×**" for work, mean in found["means"].items())
+    lines = [
+        f"Measured {found['date']}: {found['cpu']} ({found['level']}), {found['threads']} threads, torch "
+        f"{found['torch']}, lstmkit {found['lstmkit']}. Geometric means: {means}; target {found['target']:g}×.",
+        "",
+        "| model | words × width, layers | batch × window | work | tokens/s | torch.nn | ratio | quartiles |",
+        "|---|--:|--:|---|--:|--:|--:|--:|",
+    ]
+    return "\n".join([*lines, *map(text_model, found["rows"])])
+
+
+def text_model(row: dict) -> str:
+    """What was measured of one model at one kind of work."""
+    cells = [
+        row["name"],
+        f"{row['vocabulary']:,} × {row['hidden']}, {row['layers']}",
+        f"{row['batch']} × {row['window']}",
+        row["work"],
+        f"{row['tokens_s']:,.0f}",
+        f"{row['torch_tokens_s']:,.0f}",
+        f"**{row['ratio']:.2f}**",
+        f"{row['low']:.2f}–{row['high']:.2f}",
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
-    """Rewrite the part of docs/speed.md between the two marks."""
-    text = PAGE.read_text(encoding="utf-8")
-    new = page(text)
-    if "--check" in sys.argv:
-        sys.exit(0 if new == text else "docs/speed.md is behind results/speed/cpu.json: run benchmarks/table.py")
-    PAGE.write_text(new, encoding="utf-8")
+    """Rewrite the parts of docs/speed.md between the marks."""
+    for mark, record, tables in (("speed", "cpu", layers), ("text", "text", text_models)):
+        source = f"results/speed/{record}.json"
+        found = json.loads((ROOT / source).read_text(encoding="utf-8"))
+        fill(ROOT / "docs/speed.md", mark, tables(found), source)
 
 
 if __name__ == "__main__":
