@@ -155,6 +155,24 @@ def read_chains(data: object, columns: Columns | None = None) -> Chains:
     return _checked([str(i) for i in range(1, len(data) + 1)], [*data], "the list")
 
 
+def unlike(chains: Chains, others: Chains, shared: int) -> list[int]:
+    """The rows of chains that have no ``shared`` residues in a row in common with any of the others.
+
+    Unknown residues are like none. Ten in a row are not shared by chance: close relatives have them, distant ones
+    need not.
+
+    >>> unlike(read_chains(["MKVAY", "MKVGG"]), read_chains(["GGMKVA"]), 4)
+    [1]
+    """
+    known = set().union(*(_stretches(sequence, shared) for sequence in others.sequences))
+    return [i for i, sequence in enumerate(chains.sequences) if not known & _stretches(sequence, shared)]
+
+
+def _stretches(sequence: str, length: int) -> set[str]:
+    every = {sequence[i : i + length] for i in range(len(sequence) - length + 1)}
+    return {one for one in every if not set(one) & set(UNKNOWN)}
+
+
 def _from_fasta(path: Path) -> Chains:
     from Bio.SeqIO.FastaIO import SimpleFastaParser
 

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch, Polygon
 from lstmkit.look.drawing import DIM, GREY, PALETTE, legend, new_figure, shown
 
 LINE = 60  #: Residues.
-_MOST_LINES = 15
+_MOST_LINES = 10
 _HELIX, _STRAND = "HGI", "EB"  # of DSSP's states
 _RED, _GREEN = PALETTE[1], PALETTE[2]
 _TURN = 3.6  # residues
@@ -26,7 +26,7 @@ def chain_figure(sequence: str, states: Mapping[str, str], sure: Sequence[float]
     """Lines of 60 residues: letters, a wave for a helix, an arrow for a strand, a line for a coil, bars below.
 
     Args:
-        sequence: A letter a residue; more than fill 15 lines are left out, and the title says so.
+        sequence: A letter a residue; more than fill 10 lines are left out, and the title says so.
         states: By name a letter a residue. The first are drawn; those that are not ``"ss3"`` are written as well.
         sure: A probability for each residue: the height of its bar.
         title: Over it.
@@ -90,7 +90,8 @@ def _arrow(left: float, right: float, y: float, goes_on: bool) -> Polygon:
 
 def _draw_bars(ax: Axes, sure: np.ndarray, y: float) -> None:
     ax.bar(np.arange(len(sure)) + 0.5, -0.5 * sure, width=0.8, bottom=y, color=PALETTE[5], linewidth=0)
-    ax.plot([0, len(sure)], [y, y], color=GREY, linewidth=0.6)
+    for level, width in ((y, 0.6), (y - 0.5, 0.3)):
+        ax.plot([0, len(sure)], [level, level], color=GREY, linewidth=width)
 
 
 def _keys() -> dict[str, Artist]:
@@ -98,5 +99,5 @@ def _keys() -> dict[str, Artist]:
         "helix": Line2D([], [], color=_RED, linewidth=1.8),
         "strand": Patch(facecolor=_GREEN),
         "coil": Line2D([], [], color=GREY, linewidth=1.2),
-        "how sure (a full bar is 1)": Patch(facecolor=PALETTE[5]),
+        "how sure (up to the line: 1)": Patch(facecolor=PALETTE[5]),
     }
