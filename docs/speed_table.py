@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 from marked import fill
@@ -106,44 +105,23 @@ def memory(rows: list[dict]) -> str:
 
 def text_models(found: dict) -> str:
     """Language models end to end: a row a model and kind of work."""
-    heads = "| model | words × width, layers | batch × window | work | tokens/s | torch.nn | ratio | quartiles |"
-    return end_to_end(found, heads, text_model)
-
-
-def structures(found: dict) -> str:
-    """Models of secondary structure, likewise."""
-    heads = "| model | width, layers | chains × residues | work | residues/s | torch.nn | ratio | quartiles |"
-    return end_to_end(found, heads, structure)
-
-
-def end_to_end(found: dict, heads: str, shape: Callable[[dict], list[str]]) -> str:
-    """A row a model and kind of work."""
     means = ", ".join(f"{work} **{mean:.2f}×**" for work, mean in found["means"].items())
     lines = [
         f"Measured {found['date']}: {found['cpu']} ({found['level']}), {found['threads']} threads, torch "
         f"{found['torch']}, lstmkit {found['lstmkit']}. Geometric means: {means}; target {found['target']:g}×.",
         "",
-        heads,
+        "| model | words × width, layers | batch × window | work | tokens/s | torch.nn | ratio | quartiles |",
         "|---|--:|--:|---|--:|--:|--:|--:|",
     ]
-    return "\n".join([*lines, *(measured(row, shape(row)) for row in found["rows"])])
+    return "\n".join([*lines, *map(text_model, found["rows"])])
 
 
-def text_model(row: dict) -> list[str]:
-    """How large it is, and its batch."""
-    return [f"{row['vocabulary']:,} × {row['hidden']}, {row['layers']}", f"{row['batch']} × {row['window']}"]
-
-
-def structure(row: dict) -> list[str]:
-    """How large it is, and its batch."""
-    return [f"2 × {row['hidden']}, {row['layers']}", f"{row['batch']} × {row['shortest']}–{row['longest']}"]
-
-
-def measured(row: dict, shape: list[str]) -> str:
+def text_model(row: dict) -> str:
     """What was measured of one model at one kind of work."""
     cells = [
         row["name"],
-        *shape,
+        f"{row['vocabulary']:,} × {row['hidden']}, {row['layers']}",
+        f"{row['batch']} × {row['window']}",
         row["work"],
         f"{row['tokens_s']:,.0f}",
         f"{row['torch_tokens_s']:,.0f}",
@@ -155,11 +133,7 @@ def measured(row: dict, shape: list[str]) -> str:
 
 def main() -> None:
     """Rewrite the parts of docs/speed.md between the marks."""
-    for mark, record, tables in (
-        ("speed", "cpu", layers),
-        ("text", "text", text_models),
-        ("structure", "structure", structures),
-    ):
+    for mark, record, tables in (("speed", "cpu", layers), ("text", "text", text_models)):
         source = f"results/speed/{record}.json"
         found = json.loads((ROOT / source).read_text(encoding="utf-8"))
         fill(ROOT / "docs/speed.md", mark, tables(found), source)

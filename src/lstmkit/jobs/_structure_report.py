@@ -92,9 +92,13 @@ def _each_chain(test: Chains, found: scoring.Found, kind: str) -> Section:
 def _data(examples: Chains) -> Section:
     text = f"{len(examples):,} chains, {examples.residues:,} residues in all. " + " ".join(examples.notes)
     rows = [
-        (kind, f"{letter} {_NAMES[kind][letter]}", sum(one.count(letter) for one in of_each))
+        {
+            "kind": kind,
+            "state": f"{letter} {_NAMES[kind][letter]}",
+            "residues": sum(one.count(letter) for one in of_each),
+        }
         for kind, of_each in examples.states.items()
         for letter in STATES[kind]
     ]
-    table = pd.DataFrame(rows, columns=["kind", "state", "residues"])
+    table = pd.DataFrame(rows)
     return Section("The data", text, table.assign(share=table["residues"] / examples.residues))
