@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,7 @@ def decoder(step: Any, case: Case) -> Any:
     return decode
 
 
-def row(case: Case, work: str, tokens: int, times: list[Times]) -> dict[str, Any]:
+def row(case: Any, work: str, tokens: int, times: list[Times]) -> dict[str, Any]:
     mine, theirs = times
     ratio, low, high = mine.ratio(theirs)
     return {
@@ -160,31 +161,35 @@ def row(case: Case, work: str, tokens: int, times: list[Times]) -> dict[str, Any
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(
+    doc: str | None = __doc__, cases: Sequence[Any] = CASES, measure: Any = measure, record: Path = RECORD,
+    unit: str = "tokens",
+) -> None:  # fmt: skip
+    """Measure every case; other models bring a ``measure(case, seconds)`` of their own, with rows as of :func:`row`."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, help="of both (default: as torch has it)")
     parser.add_argument("--seconds", type=float, default=6.0, help="for each side of a case")
-    parser.add_argument("--record", action="store_true", help=f"write {RECORD.name}")
+    parser.add_argument("--record", action="store_true", help=f"write {record.name}")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
     rows = []
-    for case in CASES:
+    for case in cases:
         print(case.name, file=sys.stderr, flush=True)
         rows += measure(case, args.seconds)
         for r in rows[-2:]:
             print(
-                f"{r['name']:30} {r['work']:9} {r['tokens_s']:10,.0f} tokens/s, torch.nn {r['torch_tokens_s']:10,.0f}: "
+                f"{r['name']:32} {r['work']:10} {r['tokens_s']:9,.0f} {unit}/s, torch.nn {r['torch_tokens_s']:9,.0f}: "
                 f"{r['ratio']:.2f} ({r['low']:.2f} to {r['high']:.2f})"
             )
     means = {
-        work: math.exp(sum(math.log(r["ratio"]) for r in rows if r["work"] == work) / len(CASES))
-        for work in ("training", "decoding")
+        work: math.exp(sum(math.log(r["ratio"]) for r in rows if r["work"] == work) / len(cases))
+        for work in dict.fromkeys(r["work"] for r in rows)
     }
     print(", ".join(f"{work} {mean:.2f}" for work, mean in means.items()), f"(geometric means; target {TARGET})")
     if args.record:
         found = {**machine.describe(torch.get_num_threads(), 0), "target": TARGET, "means": means, "rows": rows}
-        RECORD.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        record.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

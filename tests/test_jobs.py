@@ -87,6 +87,17 @@ def _questions(seed: int, n: int = 40) -> list[tuple[str, str, str]]:
     return found
 
 
+def _chains(seed: int, n: int = 40) -> pd.DataFrame:
+    """A helix of alanines, a strand of valines, and coils of anything."""
+    rng = np.random.default_rng(seed)
+    parts = [[("A" * 4, "H"), ("V" * 3, "E"), ("".join(rng.choice(list("GPX"), 2)), "C")] for _ in range(n)]
+    picked = [[part[i] for i in rng.integers(0, 3, int(rng.integers(1, 4)))] for part in parts]
+    sequences = ["".join(residues for residues, _ in one) for one in picked]
+    states = ["".join(len(residues) * state for residues, state in one) for one in picked]
+    eight = [one.replace("HH", "HG") for one in states]
+    return pd.DataFrame({"id": [f"c{i}" for i in range(n)], "sequence": sequences, "ss3": states, "ss8": eight})
+
+
 CASES = {
     "answerer": Case(
         settings={},
@@ -134,6 +145,13 @@ CASES = {
             {"tied": False, "cutoffs": (3,), "embed_size": 3, "activation": 1.0, "slowness": 1.0},
             {"embed_size": 6, "lower": True, "steps_per_epoch": 0},
         ),
+    ),
+    "structure_predictor": Case(
+        settings={"vector_size": 4, "channels": 2, "widths": (3,)},
+        data=lambda: _chains(0),
+        other=lambda: _chains(1),
+        bad=lambda: _chains(0).assign(ss3="H"),
+        options=({"widths": (), "bidirectional": False}, {"longest": 3, "num_layers": 2}, {"ss3_col": "none"}),
     ),
     "summarizer": Case(
         settings={"longest": 9},

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lstmkit.jobs.classifier import Classifier
     from lstmkit.jobs.forecast import Forecaster
     from lstmkit.jobs.language_model import LanguageModel
+    from lstmkit.jobs.structure_predictor import StructurePredictor
     from lstmkit.jobs.summarizer import Summarizer
     from lstmkit.jobs.tagger import Tagger
     from lstmkit.jobs.translator import Translator
@@ -34,6 +35,7 @@ __all__ = [
     "Forecaster",
     "LanguageModel",
     "Stream",
+    "StructurePredictor",
     "Summarizer",
     "Tagger",
     "Trace",
@@ -50,13 +52,14 @@ _LATER = {
     "Classifier": "lstmkit.jobs.classifier",
     "Forecaster": "lstmkit.jobs.forecast",
     "LanguageModel": "lstmkit.jobs.language_model",
+    "StructurePredictor": "lstmkit.jobs.structure_predictor",
     "Summarizer": "lstmkit.jobs.summarizer",
     "Tagger": "lstmkit.jobs.tagger",
     "Translator": "lstmkit.jobs.translator",
     "load": "lstmkit.jobs",
 }
-#: For which of them pip installs the text's libraries, in place of the series'.
-_OF_TEXT = ("Answerer", "Classifier", "LanguageModel", "Summarizer", "Tagger", "Translator")
+#: Which extra has a job's libraries.
+_EXTRA = {"Forecaster": "series", "load": "series", "StructurePredictor": "proteins"}
 
 
 def __getattr__(name: str) -> Any:
@@ -65,5 +68,5 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(importlib.import_module(_LATER[name]), name)
     except ModuleNotFoundError as err:
-        extra = "text" if name in _OF_TEXT else "series"
+        extra = _EXTRA.get(name, "text")
         raise ModuleNotFoundError(f"lstmkit.{name} needs {err.name}: pip install 'lstmkit[{extra}]'") from err

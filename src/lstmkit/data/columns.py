@@ -224,6 +224,18 @@ def read_numbers(table: Table, column: str) -> np.ndarray:
     return values
 
 
+def rows_of(table: Table, column: str) -> tuple[list[str], list[np.ndarray]]:
+    """The different cells of a column that names sequences, as they come first, and the rows of each in their order.
+
+    Raises:
+        DataError: A row says of no sequence which it is.
+    """
+    table.refuse(column, table.missing(column), "says of no sequence which it is: fill it in")
+    codes, names = pd.factorize(table.column(column))
+    ends = np.cumsum(np.bincount(codes))
+    return [str(name) for name in names], np.split(np.argsort(codes, kind="stable"), ends[:-1])
+
+
 def read_values(table: Table, column: str) -> np.ndarray:
     """``(N,)`` values of a covariate: float64 where numeric, object (str or None) where categorical."""
     bad, missing = to_numbers(table, column)[1], table.missing(column)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.columns import has_decimal_commas, read_numbers
+from lstmkit.data.columns import has_decimal_commas, read_numbers, rows_of
 from lstmkit.data.table import Table, read_file
 from lstmkit.errors import DataError, listing
 
@@ -142,21 +142,18 @@ def _from_table(table: Table, columns: Columns) -> Labelled:
 
 def _sequences(table: Table, columns: Columns, labels: Sequence[Labels | None]) -> Labelled:
     """Rows with the same id are one sequence, in their order in the table."""
-    table.refuse(columns.id, table.missing(columns.id), "says of no sequence which it is: fill it in")
+    names, rows = rows_of(table, columns.id)
     table.comma = table.comma and has_decimal_commas(table, columns.values)
     steps = [read_numbers(table, name) for name in columns.values]
     for name, values in zip(columns.values, steps, strict=True):
         table.refuse(name, np.isnan(values), "is a missing value: fill it in, or leave the sequence out")
-    codes, names = pd.factorize(table.column(columns.id))
-    order = np.argsort(codes, kind="stable")
-    ends = np.cumsum(np.bincount(codes))
-    values = np.split(np.stack(steps, 1).astype(np.float32)[order], ends[:-1])
-    first = order[np.concatenate([[0], ends[:-1]])]
-    differs = np.array([labels[row] != labels[int(first[code])] for row, code in enumerate(codes)], dtype=bool)
-    if differs.any():
-        table.refuse(columns.label, differs, f"is not the label of the rows of {columns.id} before: give one label")
-    found = [labels[row] for row in first.tolist()]
-    return Labelled(values, found, [str(n) for n in names], table.name, tuple(table.notes))
+    every = np.stack(steps, 1).astype(np.float32)
+    differs = np.zeros(len(labels), dtype=bool)
+    for of_one in rows:
+        differs[of_one] = [labels[row] != labels[of_one[0]] for row in of_one]
+    table.refuse(columns.label, differs, f"is not the label of the rows of {columns.id} before: give one label")
+    found = [labels[of_one[0]] for of_one in rows]
+    return Labelled([every[of_one] for of_one in rows], found, names, table.name, tuple(table.notes))
 
 
 def _labels(cell: Any, separator: str) -> Labels | None:

@@ -44,8 +44,13 @@ class NumberFront:
         self._check(inputs)
         return [((one - self._mean) / self._std).astype(np.float32) for one in inputs]
 
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return len(self._mean)
+
     def build(self) -> tuple[nn.Module, int]:
-        return nn.Identity(), len(self._mean)
+        return nn.Identity(), self.width
 
     def steps(self, example: np.ndarray) -> list[str]:
         return [str(step) for step in range(1, len(example) + 1)]

@@ -1,7 +1,11 @@
-"""What a classifier's run shows: the table, what it took for what, its probabilities, its worst mistakes."""
+"""What a classifier's run shows: the table, what it took for what, its probabilities, its worst mistakes.
+
+Confusion, scores class by class and reliability serve whatever else tells classes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,8 +40,8 @@ def _evidence(job: Classifier) -> list[Section]:
     targets = job.targets(test)
     found = [
         Section("How well it tells the classes apart", _prose(job), job.evaluation.table, best=job.evaluation.best),
-        _by_label(job, told, targets) if job.several else _confusion(job, told, targets),
-        _reliable(told, targets),
+        _by_label(job, told, targets) if job.several else confusion(targets, told.stated.argmax(axis=1), job.classes),
+        reliable(told.stated, told.raw, targets),
         _most_wrong(job, test, told, targets),
     ]
     for i in np.linspace(0, len(test) - 1, min(_DECIDED, len(test))).astype(int):
@@ -53,30 +57,44 @@ def _prose(job: Classifier) -> str:
     return "Scores on the test part, which nothing was fitted to. " + " ".join(job.evaluation.notes)
 
 
-def _confusion(job: Classifier, told: Told, targets: np.ndarray) -> Section:
-    counts = confusion_matrix(targets, told.stated.argmax(axis=1), labels=range(len(job.classes)))
-    table = pd.DataFrame({"true": list(job.classes)} | dict(zip(job.classes, counts.T, strict=True)))
+def confusion(targets: Any, said: Any, classes: Sequence[str]) -> Section:
+    """What was taken for what: true and said classes, ``(N,)`` numbers each, by name."""
+    counts = confusion_matrix(targets, said, labels=range(len(classes)))
+    table = pd.DataFrame({"true": list(classes)} | dict(zip(classes, counts.T, strict=True)))
     return Section(
         "What it took for what",
         "A row a true class, a column what was said of it; what is right stands on the diagonal.",
         table,
-        confusion_figure(counts, job.classes),
+        confusion_figure(counts, classes),
         caption="Confusion: true classes in rows, said ones in columns",
     )
 
 
+def by_class(targets: Any, said: Any, classes: Sequence[Any], name: str) -> pd.DataFrame:
+    """Precision, recall, F1 and how many there are, a row a class.
+
+    Args:
+        targets, said: True and said classes ``(N,)``, or which labels hold ``(N, C)``.
+        classes: As they stand there; of labels their names.
+        name: Of the column of classes.
+    """
+    several = np.ndim(targets) == 2
+    labels = range(len(classes)) if several else classes
+    each: Any = precision_recall_fscore_support(targets, said, labels=labels, zero_division=0)  # type: ignore[arg-type]
+    columns = dict(zip(("precision", "recall", "F1", "examples"), each, strict=True))
+    return pd.DataFrame({name: list(classes), **columns})
+
+
 def _by_label(job: Classifier, told: Told, targets: np.ndarray) -> Section:
-    said = told.stated >= job.threshold
-    each: Any = precision_recall_fscore_support(targets, said, zero_division=0)  # type: ignore[arg-type]
-    names = ("precision", "recall", "F1", "examples")
-    table = pd.DataFrame({"label": list(job.classes), **dict(zip(names, each, strict=True))})
+    table = by_class(targets, told.stated >= job.threshold, job.classes, "label")
     return Section("Label by label", f"A label is said to hold from a probability of {job.threshold:g} on.", table)
 
 
-def _reliable(told: Told, targets: np.ndarray) -> Section:
+def reliable(stated: np.ndarray, raw: np.ndarray, targets: np.ndarray) -> Section:
+    """Whether probabilities ``(N, C)`` came true, calibrated and as they were before."""
     curves = {
-        "calibrated": reliability(*statements(told.stated, targets), bins=10),
-        "before": reliability(*statements(told.raw, targets), bins=10),
+        "calibrated": reliability(*statements(stated, targets), bins=10),
+        "before": reliability(*statements(raw, targets), bins=10),
     }
     numbers = [
         pd.DataFrame({"probabilities": name, "stated": c.stated, "came true": c.observed, "answers": c.count})

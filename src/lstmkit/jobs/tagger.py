@@ -9,16 +9,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 from sklearn.metrics import accuracy_score, f1_score
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.held_out import held_back
 from lstmkit.data.tagged import Tagged, TaggedSource, read_tagged
 from lstmkit.data.tokens import UNKNOWN, Tokenizer
 from lstmkit.errors import DataError, SettingError, listing
+from lstmkit.jobs._class_report import by_class
 from lstmkit.jobs._spans import span_f1
+from lstmkit.jobs._tagging import likeliest, looked_at, random_parts
 from lstmkit.jobs.base import Evaluation, Job, Parts
 from lstmkit.look import Specimen
 from lstmkit.look.text import surprise_figure
@@ -32,7 +32,6 @@ from lstmkit.report import Section
 from lstmkit.settings import setting, settings_class
 
 _MOST_LETTERS = 20  # of a word that are read
-_LOOKED_AT = 16  # sentences
 _NONE: Any = 0.0  # the F1 of a tag that is never given; scikit-learn's types do not know that it may be a number
 
 
@@ -98,14 +97,9 @@ class Tagger(Job):
     def split(self, examples: Tagged, validation: Tagged | None) -> Parts:
         """At random by the seed."""
         examples.told()
-        rows = np.random.default_rng(self.seed).permutation(len(examples))
-        valid_share = self.valid_share if validation is None else 0.0
-        valid, test = held_back(len(rows), "sentence", examples.name, valid_share, self.test_share)
         if validation is not None:
             validation.told()
-        held_out = examples.part(np.sort(rows[test : test + valid])) if valid else validation
-        tested = examples.part(np.sort(rows[:test])) if test else None
-        return Parts(examples.part(np.sort(rows[test + valid :])), held_out, tested)
+        return random_parts(examples, validation, "sentence", self.valid_share, self.test_share, self.seed)
 
     def prepare(self, train: Tagged) -> None:
         """Words, letters and tags, from the training part; and each word's most frequent tag."""
@@ -255,6 +249,7 @@ class Tagger(Job):
         said = " ".join(self.evaluation.notes)
         return [
             Section("How well it tags", said, self.evaluation.table, best=self.evaluation.best),
+            Section("Tag by tag", "On the test part.", by_class(table["tag"], table[ours], self._tags, "tag")),
             Section("What it takes for what", "On the test part, most frequent first.", confused),
             Section(
                 "How sure it is",
@@ -276,23 +271,19 @@ class Tagger(Job):
         """Sentences, that of number ``sentence`` (from 1) first."""
         self.model  # noqa: B018
         read = self.read(data)
-        if not 1 <= sentence <= len(read):
-            raise DataError(f"there is no sentence {sentence}: {read.name} has 1 to {len(read)}")
-        rows = [sentence - 1, *(i for i in range(len(read)) if i != sentence - 1)][:_LOOKED_AT]
         source = self.source(read)
-        return [self._specimen(read, source, row) for row in rows]
+        return [self._specimen(read, source, row) for row in looked_at(sentence, read, "sentence")]
 
     def _specimen(self, read: Tagged, source: TaggedSource, row: int) -> Specimen:
         inputs = source.batch(np.array([row])).inputs.to(next(self.network.parameters()).device)
-        with torch.no_grad():
-            best = int(self.network.eval()(inputs)[0][0, -1].argmax())
+        tag, logit = likeliest(self.network, inputs, -1, self._tags)
         annotations = {} if read.tags is None else {"tag": np.array(read.tags[row])}
         return Specimen(
             inputs,
             name=f"sentence {row + 1}",
             labels=read.tokens[row],
             annotations=annotations,
-            answers={f"logit of {self._tags[best]} for the last token": lambda output: output[0, -1, best]},
+            answers={f"logit of {tag} for the last token": logit},
         )
 
     # ---- saved ---------------------------------------------------------------------------------------------------

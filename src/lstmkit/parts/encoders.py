@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -105,6 +107,40 @@ class WordEncoder(nn.Module):
             _, (last, _) = self.spelling(self.letters(letters), lengths=(letters > 0).sum(1))
             vectors = torch.cat([vectors, last.transpose(0, 1).flatten(1).unflatten(0, inputs.shape[:2])], -1)
         return variational_dropout(vectors, self.dropout, self.training)
+
+
+class ResidueEncoder(nn.Module):
+    """A residue's vector and profile, and beside them what convolutions of several widths see around it.
+
+    After Li and Yu 2016, "Protein Secondary Structure Prediction Using Cascaded Convolutional and Recurrent Neural
+    Networks". What stands past a chain's end is 0, as it is past the end of the longest: padding changes nothing.
+
+    Args:
+        letters: How many different residues; 0 is none.
+        vector_size: Width of a residue's vector.
+        profile: Numbers of each residue beside its letter.
+        widths: Residues that each convolution sees, odd numbers.
+        channels: Of each convolution.
+        dropout: In training, the share of the output's features that are hidden, the same at all residues.
+    """
+
+    def __init__(
+        self, letters: int, vector_size: int, profile: int, widths: Sequence[int], channels: int, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.residues = TokenEncoder(letters, vector_size, padding=0)
+        size = vector_size + profile
+        self.around = nn.ModuleList(nn.Conv1d(size, channels, width, padding=width // 2) for width in widths)
+        self.output_size, self.dropout = size + channels * len(widths), dropout
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Ids ``(B, T)``, or with a profile ``(B, T, 1 + F)``, to ``(B, T, output_size)``."""
+        own = self.residues(inputs) if inputs.dim() == 2 else self._with_profile(inputs)
+        seen = [F.relu(around(own.transpose(1, 2))).transpose(1, 2) for around in self.around]
+        return variational_dropout(torch.cat([own, *seen], -1), self.dropout, self.training)
+
+    def _with_profile(self, inputs: Tensor) -> Tensor:
+        return torch.cat([self.residues(inputs[..., 0].long()), inputs[..., 1:]], -1)
 
 
 class StoryEncoder(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -204,6 +205,32 @@ class TagHead(nn.Module):
             return self.crf.decode(outputs, lengths), self.crf.marginals(outputs, lengths)
         best = outputs.argmax(-1)
         return [row[:n] for row, n in zip(best, lengths.tolist(), strict=True)], outputs.softmax(-1)
+
+
+class TagsHead(nn.Module):
+    """Several kinds of tags for every step, learnt together: a coarse one and a fine one, say. Their losses are added.
+
+    Args:
+        input_size: Width of the trunk's features, ``P``.
+        tags: How many there are of each kind.
+        dropout: As of :class:`TagHead`, one of which each kind has.
+    """
+
+    def __init__(self, input_size: int, tags: Sequence[int], dropout: float = 0.0) -> None:
+        super().__init__()
+        self.tags, self.output_size = tuple(tags), sum(tags)
+        self.kinds = nn.ModuleList(TagHead(input_size, of_kind, dropout=dropout) for of_kind in tags)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(B, S, P) -> (B, S, all tags)``: logits, kind by kind."""
+        return torch.cat([kind(features) for kind in self.kinds], -1)
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """The sum of the kinds' losses against ``batch.targets (B, S, kinds)``, -1 not scored."""
+        assert batch.targets is not None
+        kinds = zip(self.kinds, outputs.split(self.tags, -1), batch.targets.unbind(-1), strict=True)
+        each = [head.loss(logits, replace(batch, targets=targets)) for head, logits, targets in kinds]  # type: ignore[operator]
+        return torch.stack(each).sum()
 
 
 class TokenHead(nn.Module):

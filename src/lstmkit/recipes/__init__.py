@@ -31,6 +31,7 @@ Protocol = Callable[[Any, Fit, Path, dict[str, Any], Progress], pd.DataFrame]
 
 _HIGHER_IS_BETTER = {"accuracy", "macro F1", "micro F1", "BLEU", "chrF", "BLEU, lower-cased"}
 _HIGHER_IS_BETTER |= {"exact match", "F1", "tasks at 95 %", "ROUGE-1", "ROUGE-2", "ROUGE-L"}
+_HIGHER_IS_BETTER |= {"Q3", "Q8", "SOV3", "SOV8"}
 
 
 @dataclass(frozen=True)
