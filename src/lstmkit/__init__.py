@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lstmkit.jobs import load
     from lstmkit.jobs.answerer import Answerer
     from lstmkit.jobs.classifier import Classifier
+    from lstmkit.jobs.composer import Composer
     from lstmkit.jobs.forecast import Forecaster
     from lstmkit.jobs.language_model import LanguageModel
     from lstmkit.jobs.summarizer import Summarizer
@@ -31,6 +32,7 @@ __all__ = [
     "BackendReport",
     "BackendUnavailable",
     "Classifier",
+    "Composer",
     "Forecaster",
     "LanguageModel",
     "Stream",
@@ -48,6 +50,7 @@ __all__ = [
 _LATER = {
     "Answerer": "lstmkit.jobs.answerer",
     "Classifier": "lstmkit.jobs.classifier",
+    "Composer": "lstmkit.jobs.composer",
     "Forecaster": "lstmkit.jobs.forecast",
     "LanguageModel": "lstmkit.jobs.language_model",
     "Summarizer": "lstmkit.jobs.summarizer",
@@ -55,8 +58,11 @@ _LATER = {
     "Translator": "lstmkit.jobs.translator",
     "load": "lstmkit.jobs",
 }
-#: For which of them pip installs the text's libraries, in place of the series'.
-_OF_TEXT = ("Answerer", "Classifier", "LanguageModel", "Summarizer", "Tagger", "Translator")
+#: Which of pip's extras has the libraries of a job; of the others it is ``series``.
+_EXTRAS = {
+    **dict.fromkeys(("Answerer", "Classifier", "LanguageModel", "Summarizer", "Tagger", "Translator"), "text"),
+    "Composer": "music",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -65,5 +71,5 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(importlib.import_module(_LATER[name]), name)
     except ModuleNotFoundError as err:
-        extra = "text" if name in _OF_TEXT else "series"
+        extra = _EXTRAS.get(name, "series")
         raise ModuleNotFoundError(f"lstmkit.{name} needs {err.name}: pip install 'lstmkit[{extra}]'") from err
