@@ -64,6 +64,7 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/run.py $(BENCH)
 	@$(BIN)/python benchmarks/text.py
 	@$(BIN)/python benchmarks/structure.py
+	@$(BIN)/python benchmarks/composer.py
 
 readme: $(READY)
 	@$(BIN)/python docs/results_table.py

@@ -98,6 +98,12 @@ def _chains(seed: int, n: int = 40) -> pd.DataFrame:
     return pd.DataFrame({"id": [f"c{i}" for i in range(n)], "sequence": sequences, "ss3": states, "ss8": eight})
 
 
+def _pieces(seed: int, n: int = 12) -> list[list[list[int]]]:
+    """Chords of one to three keys, some of them silent."""
+    rng = np.random.default_rng(seed)
+    return [[sorted({int(k) for k in rng.integers(60, 67, int(rng.integers(4)))}) for _ in range(6)] for _ in range(n)]
+
+
 CASES = {
     "answerer": Case(
         settings={},
@@ -119,6 +125,13 @@ CASES = {
             {"pool": "last", "bidirectional": False, "embed_size": 3, "longest": 4},
             {"pool": "mean", "label_sep": "|", "threshold": 0.3, "class_weights": "balanced"},
         ),
+    ),
+    "composer": Case(
+        settings={"embed_size": 5, "nade_size": 3},
+        data=lambda: _pieces(0),
+        other=lambda: _pieces(1),
+        bad=lambda: [[[], []]],
+        options=({"output": "independent", "window": 4}, {"transpose": 0, "window": 0, "step": 1.0, "seeds": 2}),
     ),
     "forecast": Case(
         settings={"horizon": 3, "test_windows": 1, "samples": 10},

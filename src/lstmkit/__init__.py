@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lstmkit.jobs import load
     from lstmkit.jobs.answerer import Answerer
     from lstmkit.jobs.classifier import Classifier
+    from lstmkit.jobs.composer import Composer
     from lstmkit.jobs.forecast import Forecaster
     from lstmkit.jobs.language_model import LanguageModel
     from lstmkit.jobs.structure_predictor import StructurePredictor
@@ -32,6 +33,7 @@ __all__ = [
     "BackendReport",
     "BackendUnavailable",
     "Classifier",
+    "Composer",
     "Forecaster",
     "LanguageModel",
     "Stream",
@@ -50,6 +52,7 @@ __all__ = [
 _LATER = {
     "Answerer": "lstmkit.jobs.answerer",
     "Classifier": "lstmkit.jobs.classifier",
+    "Composer": "lstmkit.jobs.composer",
     "Forecaster": "lstmkit.jobs.forecast",
     "LanguageModel": "lstmkit.jobs.language_model",
     "StructurePredictor": "lstmkit.jobs.structure_predictor",
@@ -58,8 +61,8 @@ _LATER = {
     "Translator": "lstmkit.jobs.translator",
     "load": "lstmkit.jobs",
 }
-#: Which extra has a job's libraries.
-_EXTRA = {"Forecaster": "series", "load": "series", "StructurePredictor": "proteins"}
+#: Which of pip's extras has a job's libraries; of the others it is ``text``.
+_EXTRA = {"Composer": "music", "Forecaster": "series", "load": "series", "StructurePredictor": "proteins"}
 
 
 def __getattr__(name: str) -> Any:

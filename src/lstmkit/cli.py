@@ -106,6 +106,9 @@ def predict(
     answer = job.predict(data, **_known(job.predict, options))
     if picture is not None:
         job.picture(data, answer).savefig(picture, dpi=150)
+    if output is not None and not as_json:
+        job.write(answer, output)
+        return
     text = json.dumps(job.records(answer), indent=2, default=str) if as_json else job.text(answer)
     if output is not None:
         output.write_text(text + "\n", encoding="utf-8")

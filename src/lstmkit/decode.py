@@ -102,6 +102,40 @@ def kept_logits(logits: Tensor, temperature: float, top_k: int, top_p: float) ->
     return logits
 
 
+def draw_labels(
+    tell: Callable[[Tensor], Tensor], noise: Tensor, temperature: float = 1.0, given: Tensor | None = None
+) -> Tensor:
+    """Draw which of several labels hold, from the last to the first, each given those that were drawn before it.
+
+    Args:
+        tell: ``tell(labels (B, K)) -> logits (B, K)``: of the labels below all of those, given that these hold and no
+            other above.
+        noise: ``(B, K)`` drawn evenly from 0…1: a label holds where its own is below its probability.
+        temperature: Of the probabilities; 0 for whatever is the more probable.
+        given: ``(B, K)`` labels that are not drawn but known: 1 or 0 there, NaN elsewhere; ``None`` for none.
+
+    Returns:
+        ``(B, K)`` of 0 and 1, in the kind of ``noise``.
+
+    >>> draw_labels(lambda labels: torch.tensor([[2.0, -1.0, 1.0]]), torch.full((1, 3), 0.5))
+    tensor([[1., 0., 1.]])
+    """
+    labels = torch.zeros_like(noise)
+    numbers = torch.arange(noise.shape[1], device=noise.device)
+    limit = torch.full((len(noise), 1), noise.shape[1], device=noise.device)
+    while True:
+        # Down to the next label that holds nothing changes: all up to there are drawn at once.
+        logits = tell(labels)
+        chances = (logits / temperature).sigmoid() if temperature else (logits > 0).to(noise.dtype)
+        if given is not None:
+            chances = torch.where(given.isnan(), chances, given)
+        on = (noise < chances) & (numbers < limit)
+        if not bool(on.any()):
+            return labels
+        limit = torch.where(on, numbers, -1).amax(1, keepdim=True)
+        labels = torch.where(numbers == limit, 1.0, labels)
+
+
 def _draw(logits: Tensor, generator: torch.Generator) -> Tensor:
     """One of each row, on the CPU, so that a seed draws the same anywhere."""
     chosen = torch.multinomial(logits.float().cpu().softmax(-1), 1, generator=generator)

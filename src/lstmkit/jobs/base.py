@@ -177,6 +177,10 @@ class Job(ABC):
     def text(self, answer: Any) -> str:
         """What :meth:`predict` gave, as a file of the field has it."""
 
+    def write(self, answer: Any, path: Path) -> None:
+        """What :meth:`predict` gave, as a file: its text, where a job has no other kind for the name's ending."""
+        path.write_text(self.text(answer) + "\n", encoding="utf-8")
+
     @abstractmethod
     def records(self, answer: Any) -> list[dict[str, Any]]:
         """What :meth:`predict` gave, ready for JSON."""

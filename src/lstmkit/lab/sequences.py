@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,10 @@ from torch import Tensor, nn
 from lstmkit.data import catalog
 from lstmkit.data.batch import Batch, beside
 from lstmkit.data.idx import read_idx
+from lstmkit.data.midi import KEYS
+from lstmkit.data.rolls import highest, one_before, read_rolls
 from lstmkit.parts.heads import ClassHead, LabelsHead, last_step
 
-_LOWEST, _KEYS = 21, 88  # of a piano, as MIDI numbers them
 _PIECE = 100  # letters in a sequence
 
 
@@ -84,15 +84,16 @@ def chorales() -> Corpus:
     Raises:
         DataError: The set is not to be had.
     """
-    pieces = json.loads(_read(catalog.locate("jsb_chorales", "jsb-chorales-quarter.json", download=True)))
+    pieces = read_rolls(catalog.locate("jsb_chorales", "jsb-chorales-quarter.json", download=True))
 
     def part(name: str) -> Sequences:
-        rolls = [_roll(piece) for piece in pieces[name]]
-        before = [np.vstack([np.zeros_like(roll[:1]), roll[:-1]]) for roll in rolls]
-        return Sequences(before, rolls)
+        given = pieces.given(name)
+        assert given is not None
+        rolls = [piece.roll.astype(np.float32) for piece in given.pieces]
+        return Sequences([one_before(roll) for roll in rolls], rolls)
 
     return Corpus(
-        part("train"), part("valid"), part("test"), _KEYS, lambda width: LabelsHead(width, _KEYS), "nats a time step"
+        part("train"), part("valid"), part("test"), KEYS, lambda width: LabelsHead(width, KEYS), "nats a time step"
     )
 
 
@@ -107,27 +108,11 @@ def harmony() -> Corpus:
     told = chorales()
 
     def part(sequences: Sequences) -> Sequences:
-        melodies = [_highest(roll) for roll in sequences.targets]
+        melodies = [highest(roll) for roll in sequences.targets]
         rest = [roll - melody for roll, melody in zip(sequences.targets, melodies, strict=True)]
         return Sequences(melodies, rest)
 
     return told._replace(train=part(told.train), valid=part(told.valid), test=part(told.test))
-
-
-def _highest(roll: np.ndarray) -> np.ndarray:
-    """``(T, 88)``: 1 where the highest sounding key of each step is."""
-    found = np.zeros_like(roll)
-    steps = np.flatnonzero(roll.any(axis=1))
-    found[steps, _KEYS - 1 - roll[steps, ::-1].argmax(axis=1)] = 1
-    return found
-
-
-def _roll(piece: list[list[int]]) -> np.ndarray:
-    """``(T, 88)``: 1 where a key sounds."""
-    roll = np.zeros((len(piece), _KEYS), dtype=np.float32)
-    for t, chord in enumerate(piece):
-        roll[t, [note - _LOWEST for note in chord]] = 1
-    return roll
 
 
 def shakespeare() -> Corpus:

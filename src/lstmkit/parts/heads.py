@@ -17,6 +17,8 @@ from lstmkit.parts.crf import CRF
 from lstmkit.parts.cross_entropy import linear_cross_entropy
 from lstmkit.parts.dropout import variational_dropout
 
+_ROWS = 4096  # steps whose labels are told together: what they are makes no difference
+
 
 class QuantileHead(nn.Module):
     """Quantiles of the last ``horizon`` steps, in one go.
@@ -145,30 +147,103 @@ class ClassHead(nn.Module):
 
 
 class LabelsHead(nn.Module):
-    """Which of several labels hold, at every step: the notes of a chord.
+    """Which of several labels hold, at every step, each for itself: the notes of a chord.
 
     Args:
         input_size: Width of the trunk's features, ``P``.
-        labels: How many there are.
+        labels: How many there are, ``K``.
+        dropout: In training, the share of the features that are hidden, the same at all steps.
     """
 
-    def __init__(self, input_size: int, labels: int) -> None:
+    def __init__(self, input_size: int, labels: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.output_size = labels
+        self.output_size, self.dropout = labels, dropout
         self.linear = nn.Linear(input_size, labels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """``(B, S, P) -> (B, S, labels)``: logits."""
-        return self.linear(features)
+        """``(B, S, P) -> (B, S, K)``: logits."""
+        return self.linear(variational_dropout(features, self.dropout, self.training))
+
+    def logits(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """``(..., K)``: of each label; what else holds, ``labels (..., K)``, plays no part."""
+        return outputs
+
+    def below(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """The same."""
+        return outputs
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Negative log-likelihood of all labels ``batch.targets (B, S, labels)`` together: nats a step, the mean."""
-        assert batch.targets is not None
-        each = F.binary_cross_entropy_with_logits(outputs, batch.targets, reduction="none").sum(-1)
-        if batch.lengths is None:
-            return each.mean()
-        steps = torch.arange(each.shape[1], device=each.device) < batch.lengths.to(each.device)[:, None]
-        return (each * steps).sum() / steps.sum().clamp(min=1)
+        """Negative log-likelihood of all labels ``batch.targets (B, S, K)`` together: nats a step, the mean."""
+        return _labels_loss(self, outputs, batch)
+
+
+class NadeHead(nn.Module):
+    """Which of several labels hold, at every step, each given those numbered higher: a chord from its top key down.
+
+    The neural autoregressive distribution estimator (Larochelle and Murray 2011, eqs. 6 and 7), its biases told by the
+    trunk at each step as in RNN-NADE (Boulanger-Lewandowski, Bengio and Vincent 2012, section 5). From the highest
+    label down::
+
+        p(v_k = 1 | v_above) = σ(b_k + V_k h_k)        h_k = σ(a + Σ_{j above k} W_j v_j)
+
+    ``h_k`` changes only below a label that holds, so that of ``n`` which hold ``n + 1`` states tell the likelihood of
+    all ``K``, exactly and at once.
+
+    Args:
+        input_size: Width of the trunk's features, ``P``.
+        labels: How many there are, ``K``.
+        hidden_size: Width of ``h``, ``H``.
+        dropout: In training, the share of the features that are hidden, the same at all steps.
+    """
+
+    def __init__(self, input_size: int, labels: int, hidden_size: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.labels, self.dropout = labels, dropout
+        self.output_size = labels + hidden_size
+        self.linear = nn.Linear(input_size, self.output_size)
+        self.given = nn.Embedding(labels + 1, hidden_size, padding_idx=0)  # W; 0 stands for none
+        self.told = nn.Linear(hidden_size, labels, bias=False)  # V
+        nn.init.normal_(self.given.weight, std=0.1)
+        nn.init.zeros_(self.given.weight[0])
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(B, S, P) -> (B, S, K + H)``: the biases ``b`` and ``a`` of each step."""
+        return self.linear(variational_dropout(features, self.dropout, self.training))
+
+    def logits(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """``(..., K)``: of each label, given which of those above it hold by ``labels (..., K)``, 0 or 1."""
+        rows = zip(outputs.flatten(0, -2).split(_ROWS), labels.flatten(0, -2).split(_ROWS), strict=True)
+        return torch.cat([self._logits(*some) for some in rows]).unflatten(0, labels.shape[:-1])
+
+    def below(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """``(..., K)``: as :meth:`logits`, of labels below all that hold; cheaper, for drawing one after another."""
+        bias, first = outputs.split([self.labels, self.output_size - self.labels], dim=-1)
+        return bias + self.told((first + labels @ self.given.weight[1:]).sigmoid())
+
+    def _logits(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """``(N, K + H)`` and ``(N, K)`` to ``(N, K)``."""
+        bias, first = outputs.split([self.labels, self.output_size - self.labels], dim=-1)
+        most = int(labels.sum(-1).max())
+        numbers = torch.arange(1, self.labels + 1, device=labels.device)
+        holding = (labels.long() * numbers).topk(most).values  # (N, most), the highest first, 0 for none
+        states = torch.cat([first.unsqueeze(1), self.given(holding)], 1).cumsum(1).sigmoid()
+        after = self.told(states)  # (N, most + 1, K)
+        above = labels.flip(-1).cumsum(-1).flip(-1) - labels
+        return bias + after.gather(1, above.long().unsqueeze(1))[:, 0]
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """As :meth:`LabelsHead.loss`."""
+        return _labels_loss(self, outputs, batch)
+
+
+def _labels_loss(head: LabelsHead | NadeHead, outputs: Tensor, batch: Batch) -> Tensor:
+    assert batch.targets is not None
+    logits = head.logits(outputs, batch.targets)
+    each = F.binary_cross_entropy_with_logits(logits, batch.targets, reduction="none").sum(-1)
+    if batch.lengths is None:
+        return each.mean()
+    steps = torch.arange(each.shape[1], device=each.device) < batch.lengths.to(each.device)[:, None]
+    return (each * steps).sum() / steps.sum().clamp(min=1)
 
 
 class TagHead(nn.Module):
