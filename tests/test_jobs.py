@@ -104,7 +104,25 @@ def _pieces(seed: int, n: int = 12) -> list[list[list[int]]]:
     return [[sorted({int(k) for k in rng.integers(60, 67, int(rng.integers(4)))}) for _ in range(6)] for _ in range(n)]
 
 
+def _recordings(seed: int, n: int = 200) -> pd.DataFrame:
+    t, rng = np.arange(n), np.random.default_rng(seed)
+    frame = pd.DataFrame({"a": np.sin(t / 3), "b": np.cos(t / 4)}) + 0.05 * rng.standard_normal((n, 2))
+    frame.loc[180:185, "a"] += 2
+    return frame.assign(label=((t >= 180) & (t < 186)).astype(int))
+
+
 CASES = {
+    "anomaly_detector": Case(
+        settings={"window": 12, "warm_up": 4, "margin": 4},
+        data=lambda: _recordings(0),
+        other=lambda: _recordings(1),
+        bad=lambda: _recordings(0)[["label"]],
+        options=(
+            {"method": "reconstruct", "code_size": 2, "smooth": 0.0},
+            {"threshold": "dynamic", "history": 60, "context": ("b",), "combine": "max"},
+            {"threshold": "extreme", "ahead": 1, "test_share": 0.0},
+        ),
+    ),
     "answerer": Case(
         settings={},
         data=lambda: _questions(0),

@@ -13,6 +13,7 @@ from lstmkit.stream import Stream
 
 if TYPE_CHECKING:
     from lstmkit.jobs import load
+    from lstmkit.jobs.anomaly_detector import AnomalyDetector
     from lstmkit.jobs.answerer import Answerer
     from lstmkit.jobs.classifier import Classifier
     from lstmkit.jobs.composer import Composer
@@ -29,6 +30,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "AnomalyDetector",
     "Answerer",
     "BackendReport",
     "BackendUnavailable",
@@ -50,6 +52,7 @@ __all__ = [
 
 #: Jobs need their field's libraries, the layers do not: these names are imported when they are first used.
 _LATER = {
+    "AnomalyDetector": "lstmkit.jobs.anomaly_detector",
     "Answerer": "lstmkit.jobs.answerer",
     "Classifier": "lstmkit.jobs.classifier",
     "Composer": "lstmkit.jobs.composer",

@@ -121,6 +121,31 @@ class ValueHead(nn.Module):
         return F.mse_loss(last_step(outputs, batch.lengths)[:, 0], batch.targets)
 
 
+class ValuesHead(nn.Module):
+    """Numbers told at every step.
+
+    Args:
+        input_size: Width of the trunk's features, ``P``.
+        count: Numbers, ``K``.
+    """
+
+    def __init__(self, input_size: int, count: int) -> None:
+        super().__init__()
+        self.output_size = count
+        self.linear = nn.Linear(input_size, count)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(B, S, P) -> (B, S, K)``."""
+        return self.linear(features)
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Mean squared error against those of ``batch.targets (B, S, K)`` that are known."""
+        assert batch.targets is not None
+        known = ~torch.isnan(batch.targets)
+        errors = torch.where(known, outputs - torch.nan_to_num(batch.targets), 0.0)
+        return errors.square().sum() / known.sum().clamp(min=1)
+
+
 class ClassHead(nn.Module):
     """A class, told at each sequence's last step or at every step.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,22 @@ def series(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], pro
     return _given(job, fit, [_ts(folder, options[part]) for part in ("train", "test")], progress)
 
 
+def connections(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """NSL-KDD's records, each a sequence of one step: normal or an attack. What is a word becomes a column a value."""
+    train, test = (pd.read_csv(io.BytesIO(_read(folder, options[part])), header=None) for part in ("train", "test"))
+    words = [name for name in train.columns[:41] if train[name].dtype == object]
+    values = {name: sorted(train[name].unique()) for name in words}
+    return _given(job, fit, [_records(part, values) for part in (train, test)], progress)
+
+
+def _records(frame: pd.DataFrame, values: dict[int, list[str]]) -> Pairs:
+    """Large counts by their logarithm; a word that the training part has not is none of its values."""
+    numbers = frame.iloc[:, :41].drop(columns=list(values)).to_numpy(dtype=np.float32)
+    columns = [np.log1p(numbers), *(frame[[name]].to_numpy() == np.array(of) for name, of in values.items())]
+    steps = np.concatenate(columns, axis=1, dtype=np.float32)[:, None]
+    return list(steps), ["normal" if label == "normal" else "attack" for label in frame[41]]
+
+
 PROTOCOLS: dict[str, Callable[..., pd.DataFrame]] = {
     "questions": questions,
     "sentences": sentences,
@@ -76,6 +93,7 @@ PROTOCOLS: dict[str, Callable[..., pd.DataFrame]] = {
     "reviews": reviews,
     "images": images,
     "series": series,
+    "connections": connections,
 }
 
 

@@ -1,0 +1,155 @@
+"""How the field splits and scores its recordings for anomaly detection: a model for each, levels set without labels."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lstmkit.data import catalog
+from lstmkit.data.recordings import Recording, Recordings
+from lstmkit.data.table import read_file
+from lstmkit.detection import nab_points, nab_score
+from lstmkit.jobs import _anomaly_score as scoring
+from lstmkit.jobs.anomaly_detector import AnomalyDetector
+from lstmkit.progress import Progress
+from lstmkit.recipes import Fit
+
+Pairs = Iterator[tuple[Recordings, Recordings]]  #: What a model learns from, and what it is then tested by.
+
+_PROBATION, _MOST_PROBATION = 0.15, 750  # of a series of NAB, in which nothing counts
+
+
+def nab(job: AnomalyDetector, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """The Numenta anomaly benchmark, standard profile: learnt from each series' beginning, in which nothing counts.
+
+    ``NAB`` is with levels set without labels, ``NAB, best level`` with the one level, in units of each one's own,
+    that is best for all series, as the benchmark itself chooses it.
+    """
+    labels, found = _judged(job, fit, _nab(folder, options), progress)
+    rows = []
+    windows = _windows(folder, options)
+    stretches = [_steps(one, windows[one.name]) for _, test in _nab(folder, options) for one in test.items]
+    count = sum(map(len, stretches))
+    after = [known[_probation(len(known)) :] for known in labels]
+    for name, judged in found.items():
+        ratios = [scores / np.maximum(levels, 1e-12) for scores, levels in judged]
+        levels = np.unique(np.quantile(np.concatenate(ratios), 1 - np.geomspace(1e-4, 0.5, 60)))
+        points = {level: _points(ratios, stretches, level) for level in (1.0, *levels)}
+        own, best = (nab_score(of, count) for of in (points[1.0], max(points.values())))
+        counted = [
+            (scores[-len(known) :], level[-len(known) :]) for known, (scores, level) in zip(after, judged, strict=True)
+        ]
+        rows.append({"model": name, "NAB": own, "NAB, best level": best} | scoring.scores(after, counted, job.margin))
+    return pd.DataFrame(rows)
+
+
+def _points(ratios: list[np.ndarray], windows: list[list[tuple[int, int]]], level: float) -> float:
+    return sum(nab_points(of, one > level, _probation(len(one))) for one, of in zip(ratios, windows, strict=True))
+
+
+def _probation(length: int) -> int:
+    return min(int(_PROBATION * length), _MOST_PROBATION)
+
+
+def _windows(folder: Path, options: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
+    read = json.loads(catalog.locate(folder.name, options["windows"]).read_text(encoding="utf-8"))
+    return {name.replace("/", "__"): of for name, of in read.items()}
+
+
+def _nab(folder: Path, options: dict[str, Any]) -> Pairs:
+    windows = _windows(folder, options)
+    for name in sorted(windows):
+        frame = read_file(catalog.locate(folder.name, name)).frame
+        times = pd.DatetimeIndex(frame["timestamp"])
+        one = Recording(name, frame["value"].to_numpy(dtype=np.float64)[:, None], times)
+        labels = np.zeros(len(one), dtype=bool)
+        for start, stop in _steps(one, windows[name]):
+            labels[start:stop] = True
+        whole = Recording(name, one.values, times, labels)
+        yield _set([one.part(0, _probation(len(one)))]), _set([whole])
+
+
+def _steps(one: Recording, windows: list[tuple[str, str]]) -> list[tuple[int, int]]:
+    """First step and the step after the last of windows that are given by their stamps."""
+    ends = ((pd.Timestamp(first), pd.Timestamp(last)) for first, last in windows)
+    return [(int(one.times.searchsorted(a)), int(one.times.searchsorted(b, "right"))) for a, b in ends]
+
+
+def smap(job: AnomalyDetector, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """Telemetry of 54 channels, the commands beside; training and test part as given."""
+    return _scored(job, *_judged(job, fit, _smap(folder, options), progress))
+
+
+def _smap(folder: Path, options: dict[str, Any]) -> Pairs:
+    ranges: dict[str, list[list[int]]] = {}
+    rows = csv.DictReader(io.StringIO(catalog.locate(folder.name, options["labels"]).read_text(encoding="utf-8")))
+    for row in rows:  # one channel has two rows
+        ranges.setdefault(row["chan_id"], []).extend(json.loads(row["anomaly_sequences"]))
+    with np.load(catalog.locate(folder.name, options["values"]), allow_pickle=False) as arrays:
+        for channel in sorted(ranges):
+            train, test = (
+                np.concatenate([arrays[f"{part}_{channel}_value"][:, None], arrays[f"{part}_{channel}_cmd"]], axis=1)
+                for part in ("train", "test")
+            )
+            labels = np.zeros(len(test), dtype=bool)
+            for start, last in ranges[channel]:
+                labels[start : last + 1] = True
+            names = ("telemetry", *(f"command {i}" for i in range(1, train.shape[1])))
+            yield (
+                _set([Recording(channel, train, np.arange(1, len(train) + 1))], names),
+                _set([Recording(channel, test, np.arange(1, len(test) + 1), labels)], names),
+            )
+
+
+def skab(job: AnomalyDetector, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """Experiments with a fault: learnt from the first ``train`` rows of each, tested on the others."""
+    return _scored(job, *_judged(job, fit, _skab(folder, options), progress))
+
+
+def _skab(folder: Path, options: dict[str, Any]) -> Pairs:
+    for file in catalog.entry(folder.name).files:
+        if file.name != options["without"]:
+            whole, sensors = _experiment(catalog.locate(folder.name, file.name))
+            parts = (whole.part(0, options["train"]), whole.part(options["train"], len(whole)))
+            train, test = (_set([part], sensors) for part in parts)
+            yield train.cut([(0, options["train"])], labels=False), test
+
+
+def _experiment(path: Path) -> tuple[Recording, tuple[str, ...]]:
+    frame = read_file(path).frame
+    labels = frame["anomaly"].to_numpy(dtype=np.float64) > 0
+    sensors = frame.drop(columns=["datetime", "anomaly", "changepoint"])
+    times = pd.DatetimeIndex(frame["datetime"])
+    return Recording(path.name, sensors.to_numpy(dtype=np.float64), times, labels), tuple(sensors.columns)
+
+
+def _judged(
+    job: AnomalyDetector, fit: Fit, pairs: Pairs, progress: Progress
+) -> tuple[list[np.ndarray], dict[str, scoring.Judged]]:
+    """Labels of all test recordings; of each model their scores and levels."""
+    labels: list[np.ndarray] = []
+    found: dict[str, scoring.Judged] = {}
+    for train, test in pairs:
+        fit(train)
+        labels += [one.labels for one in test.items if one.labels is not None]
+        for name, judged in job.judged(test, progress).items():
+            found.setdefault(name, []).extend(judged)
+    return labels, found
+
+
+def _scored(job: AnomalyDetector, labels: list[np.ndarray], found: dict[str, scoring.Judged]) -> pd.DataFrame:
+    return pd.DataFrame([{"model": name} | scoring.scores(labels, of, job.margin) for name, of in found.items()])
+
+
+def _set(items: list[Recording], channels: tuple[str, ...] = ("value",)) -> Recordings:
+    return Recordings(tuple(items), channels, items[0].name)
+
+
+PROTOCOLS = {"nab": nab, "smap": smap, "skab": skab}
