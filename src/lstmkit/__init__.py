@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lstmkit.jobs.classifier import Classifier
     from lstmkit.jobs.forecast import Forecaster
     from lstmkit.jobs.language_model import LanguageModel
+    from lstmkit.jobs.recommender import Recommender
     from lstmkit.jobs.summarizer import Summarizer
     from lstmkit.jobs.tagger import Tagger
     from lstmkit.jobs.translator import Translator
@@ -33,6 +34,7 @@ __all__ = [
     "Classifier",
     "Forecaster",
     "LanguageModel",
+    "Recommender",
     "Stream",
     "Summarizer",
     "Tagger",
@@ -50,6 +52,7 @@ _LATER = {
     "Classifier": "lstmkit.jobs.classifier",
     "Forecaster": "lstmkit.jobs.forecast",
     "LanguageModel": "lstmkit.jobs.language_model",
+    "Recommender": "lstmkit.jobs.recommender",
     "Summarizer": "lstmkit.jobs.summarizer",
     "Tagger": "lstmkit.jobs.tagger",
     "Translator": "lstmkit.jobs.translator",
