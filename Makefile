@@ -63,6 +63,7 @@ bench: $(READY)
 	@$(BIN)/python $(PIP) install --constraint constraints.txt onnx onnxruntime
 	@$(BIN)/python benchmarks/run.py $(BENCH)
 	@$(BIN)/python benchmarks/text.py
+	@$(BIN)/python benchmarks/recommender.py
 
 readme: $(READY)
 	@$(BIN)/python docs/results_table.py

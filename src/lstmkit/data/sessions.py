@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.columns import read_stamps, to_numbers
+from lstmkit.data.columns import has_decimal_commas, read_stamps, to_numbers
 from lstmkit.data.rows import read_ids
 from lstmkit.data.table import Table, read_file
 from lstmkit.errors import DataError, listing
@@ -128,6 +128,7 @@ def _from_table(table: Table, columns: Columns) -> Sessions:
     _check_columns(table, columns)
     code, names = read_ids(table, columns.session, "session")
     item, ids = read_ids(table, columns.item, "item")
+    table.comma = table.comma and has_decimal_commas(table, columns.time)
     times = [_times(table, column) for column in columns.time]
     notes = list(table.notes)
     if times:

@@ -62,8 +62,8 @@ class ItemHead(nn.Module):
         if self.kind == "cross-entropy" and not samples:
             return self.scores.loss(x.unsqueeze(0), wanted)
         x = self.scores.narrow(x)
-        ids = self.draw() if samples else torch.arange(self.output_size, device=x.device)
-        rows = max(1, _AT_ONCE // len(ids))
+        ids = self.draw() if samples else None
+        rows = max(1, _AT_ONCE // (self.negatives if samples else self.output_size))
         parts = zip(x.split(rows), wanted.split(rows), strict=True)
         return torch.stack([self._sum(*part, ids) for part in parts]).sum() / max(1, len(wanted))
 
@@ -74,16 +74,17 @@ class ItemHead(nn.Module):
         at = torch.rand(self.negatives, dtype=ends.dtype, device=ends.device)
         return torch.searchsorted(ends, at * ends[-1], right=True).clamp(max=self.output_size - 1)
 
-    def _sum(self, x: Tensor, wanted: Tensor, ids: Tensor) -> Tensor:
-        """The loss of features ``(N, P)`` against ``wanted (N,)``, beside the items ``ids (M,)``."""
+    def _sum(self, x: Tensor, wanted: Tensor, ids: Tensor | None) -> Tensor:
+        """The loss of features ``(N, P)`` against ``wanted (N,)``, beside the items ``ids (M,)``; ``None`` for all."""
         weight, bias = self.scores.weight, self.scores.bias
         target = (x * weight[wanted]).sum(-1) + bias[wanted]
-        others = F.linear(x, weight[ids], bias[ids]) if len(ids) < len(weight) else F.linear(x, weight, bias)
-        hit = ids == wanted.unsqueeze(1)
+        others = F.linear(x, weight, bias) if ids is None else F.linear(x, weight[ids], bias[ids])
+        hit = (torch.arange(len(weight), device=x.device) if ids is None else ids) == wanted.unsqueeze(1)
         if self.kind == "bpr-max":
             return bpr_max(target, others, hit, self.penalty)
         if self.kind == "top1-max":
             return top1_max(target, others, hit)
+        assert ids is not None
         return sampled_cross_entropy(target, others, hit, self.drawn[ids])
 
 

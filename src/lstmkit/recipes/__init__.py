@@ -30,7 +30,7 @@ Fit = Callable[..., Any]
 Protocol = Callable[[Any, Fit, Path, dict[str, Any], Progress], pd.DataFrame]
 
 _HIGHER_IS_BETTER = {"accuracy", "macro F1", "micro F1", "BLEU", "chrF", "BLEU, lower-cased"}
-_HIGHER_IS_BETTER |= {"exact match", "F1", "tasks at 95 %", "ROUGE-1", "ROUGE-2", "ROUGE-L"}
+_HIGHER_IS_BETTER |= {"Recall@20", "MRR@20", "exact match", "F1", "tasks at 95 %", "ROUGE-1", "ROUGE-2", "ROUGE-L"}
 
 
 @dataclass(frozen=True)
