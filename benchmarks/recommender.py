@@ -1,8 +1,8 @@
 """Recommenders beside a plain one of torch.nn: the same weights, the same numbers, samples a second.
 
 The catalogue has 10^5 generated items. A training step is all of it: forward, loss, backward, clipping, AdamW; a
-sample is one next item. Ranking reads sessions and gives the rank of what came next among all items. The peer is what one would
-write with torch.nn.Embedding, LSTM or GRU, Linear and cross_entropy; of sampled negatives it has the same ones.
+sample is one next item. Ranking reads sessions and gives the rank of what came next among all items. The peer is what
+one would write with torch.nn.Embedding, LSTM or GRU, Linear and cross_entropy; it is given the same negatives.
 """
 
 from __future__ import annotations
