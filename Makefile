@@ -66,6 +66,7 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/structure.py
 	@$(BIN)/python benchmarks/composer.py
 	@$(BIN)/python benchmarks/anomalies.py
+	@$(BIN)/python benchmarks/recommender.py
 
 readme: $(READY)
 	@$(BIN)/python docs/results_table.py

@@ -61,6 +61,10 @@ def test_every_entry_is_complete():
         assert entry.licence
         assert entry.citation
         for file in entry.files:
+            if not file.sha256:  # handed out by its makers: nothing to fetch, nothing to check it by
+                assert not file.url
+                assert "competitions." in file.made_from
+                continue
             assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in file.hashes().values())
             if not file.url:
                 assert re.search(r"[\w.-]+/[\w.-]+, commit [0-9a-f]{40}", file.made_from)

@@ -111,6 +111,13 @@ def _recordings(seed: int, n: int = 200) -> pd.DataFrame:
     return frame.assign(label=((t >= 180) & (t < 186)).astype(int))
 
 
+def _sessions(seed: int, n: int = 40) -> list[list[str]]:
+    """Each letter is mostly followed by the next."""
+    rng = np.random.default_rng(seed)
+    letters = "abcdef"
+    return [[letters[(start + k) % 6] for k in range(int(rng.integers(1, 7)))] for start in rng.integers(0, 6, n)]
+
+
 CASES = {
     "anomaly_detector": Case(
         settings={"window": 12, "warm_up": 4, "margin": 4},
@@ -157,6 +164,18 @@ CASES = {
         other=lambda: _series(1),
         bad=lambda: _series(0).assign(y=float("nan")),
         options=({"method": "recursive"}, {"past": ("x",), "calendar": False}),
+    ),
+    "recommender": Case(
+        settings={},
+        data=lambda: _sessions(0),
+        other=lambda: _sessions(1),
+        bad=lambda: [["a"], ["b"]],
+        options=(
+            {"held_out": "last", "seen": "drop", "longest": 2, "at_least": 2},
+            {"loss": "bpr-max", "negatives": 3, "tied": False, "embed_size": 3},
+            {"loss": "top1-max", "embed_size": 3, "item_dropout": 0.2},
+            {"negatives": 4, "seeds": 2, "top": 2},
+        ),
     ),
     "tagger": Case(
         settings={"letter_size": 4, "word_size": 3},

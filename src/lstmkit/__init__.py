@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lstmkit.jobs.composer import Composer
     from lstmkit.jobs.forecast import Forecaster
     from lstmkit.jobs.language_model import LanguageModel
+    from lstmkit.jobs.recommender import Recommender
     from lstmkit.jobs.structure_predictor import StructurePredictor
     from lstmkit.jobs.summarizer import Summarizer
     from lstmkit.jobs.tagger import Tagger
@@ -38,6 +39,7 @@ __all__ = [
     "Composer",
     "Forecaster",
     "LanguageModel",
+    "Recommender",
     "Stream",
     "StructurePredictor",
     "Summarizer",
@@ -59,13 +61,20 @@ _LATER = {
     "Forecaster": "lstmkit.jobs.forecast",
     "LanguageModel": "lstmkit.jobs.language_model",
     "StructurePredictor": "lstmkit.jobs.structure_predictor",
+    "Recommender": "lstmkit.jobs.recommender",
     "Summarizer": "lstmkit.jobs.summarizer",
     "Tagger": "lstmkit.jobs.tagger",
     "Translator": "lstmkit.jobs.translator",
     "load": "lstmkit.jobs",
 }
 #: Which of pip's extras has a job's libraries; of the others it is ``text``.
-_EXTRA = {"Composer": "music", "Forecaster": "series", "load": "series", "StructurePredictor": "proteins"}
+_EXTRA = {
+    "Composer": "music",
+    "Forecaster": "series",
+    "Recommender": "series",
+    "load": "series",
+    "StructurePredictor": "proteins",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lstmkit.data.batch import Batch
 from lstmkit.parts.dropout import variational_dropout
 from lstmkit.parts.heads import TokenHead
+from lstmkit.parts.items import ItemHead
 from lstmkit.recurrent import RecurrentLayer
 
 State = Any  #: What a model carries from call to call: tensors, in tuples.
@@ -164,7 +165,7 @@ class TokenModel(Model):
         self,
         encoder: nn.Module,
         trunk: RecurrentLayer,
-        head: TokenHead,
+        head: TokenHead | ItemHead,
         dropout: float = 0.0,
         activation: float = 0.0,
         slowness: float = 0.0,

@@ -1,7 +1,7 @@
 """The catalogue of public data: which files a set has, where they come from, and how to tell that they are the same.
 
 A set is looked for in ``$LSTMKIT_DATA/NAME/``, then in the cache (``$LSTMKIT_CACHE/NAME/``, else the user's own cache
-folder). The network is used only where a caller asks for it. Every file is checked against its sha256, each time.
+folder). The network is used only where a caller asks for it. Every file whose sha256 is known is checked, each time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class DataFile:
     Attributes:
         name: Its name, as at the source.
         url: Its address at a fixed commit; empty where it was made from other files.
-        sha256: Of the file as at the source.
+        sha256: Of the file as at the source; empty where its makers hand it out themselves and no sum is known.
         sha256_gz: Of ``name + ".gz"``, its gzip as it may be kept on this machine; ``None`` where it is not kept so.
         made_from: Where there is no address: which files it was made from, and how.
     """
@@ -46,7 +46,7 @@ class DataFile:
     @property
     def origin(self) -> str:
         """Where to get it, as messages say it."""
-        return self.url or f"a file made from {self.made_from}"
+        return self.url or f"{'a file made' if self.sha256 else 'what comes'} from {self.made_from}"
 
     def hashes(self) -> dict[str, str]:
         """The sha256 of each name under which the file may be kept."""
@@ -147,7 +147,7 @@ def _kept(folder: Path, file: DataFile) -> Path | None:
 
 def _check(path: Path, file: DataFile) -> None:
     found, expected = hashlib.sha256(path.read_bytes()).hexdigest(), file.hashes()[path.name]
-    if found != expected:
+    if expected and found != expected:
         raise DataError(
             f"{path} is not the file of the catalogue: its sha256 is {found[:12]}…, not {expected[:12]}…: "
             f"take it away, or put {file.origin} in its place"

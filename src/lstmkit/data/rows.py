@@ -58,7 +58,7 @@ def read_rows(table: Table, roles: Roles) -> Rows:
     Raises:
         DataError: A cell cannot be read, or two rows of a series have the same stamp.
     """
-    code, ids = _read_ids(table, roles.id)
+    code, ids = read_ids(table, roles.id, "series id")
     names = (*roles.past, *roles.future, *roles.static)
     table.comma = table.comma and has_decimal_commas(table, (*([roles.target] if roles.target else []), *names))
     stamps = read_stamps(table, roles.time) if roles.time else pd.Index(pd.Series(code).groupby(code).cumcount())
@@ -78,15 +78,15 @@ def read_rows(table: Table, roles: Roles) -> Rows:
     return rows
 
 
-def _read_ids(table: Table, column: str | None) -> tuple[np.ndarray, list[str]]:
-    """``(N,)`` int64: the number of each row's series; and the ids, in the order they appear."""
+def read_ids(table: Table, column: str | None, what: str) -> tuple[np.ndarray, list[str]]:
+    """``(N,)`` int64: the number of each row's id; and the ids, in the order they appear. 1 and "1" are one id."""
     if column is None:
         return np.zeros(len(table.frame), dtype=np.int64), [table.plain]
     raw = table.column(column)
-    table.refuse(column, (raw.isna() | (raw == "")).to_numpy(dtype=bool), "is no series id: every row needs one")
+    table.refuse(column, (raw.isna() | (raw == "")).to_numpy(dtype=bool), f"is no {what}: every row needs one")
     code, unique = pd.factorize(raw)
     names = [str(int(u)) if isinstance(u, float) and u.is_integer() else str(u) for u in unique]
-    merged, ids = pd.factorize(np.array(names, dtype=object))  # 1 and "1" are one id
+    merged, ids = pd.factorize(np.array(names, dtype=object))
     return merged[code].astype(np.int64), list(ids)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lstmkit.data.batch import Batch, beside
 
@@ -16,10 +17,11 @@ class Sequences:
 
     Args:
         steps: The sequences.
-        targets: Of each its class ``(N,)``, or which labels hold ``(N, C)``.
+        targets: Of each its class ``(N,)``, or which labels hold ``(N, C)``; or a list with a target a step, ``(T,)``,
+            -1 where none is scored.
     """
 
-    def __init__(self, steps: Sequence[np.ndarray], targets: np.ndarray | None = None) -> None:
+    def __init__(self, steps: Sequence[np.ndarray], targets: np.ndarray | Sequence[np.ndarray] | None = None) -> None:
         self.steps, self.targets = steps, targets
         self.lengths = np.array([len(one) for one in steps])
 
@@ -28,8 +30,14 @@ class Sequences:
 
     def batch(self, rows: np.ndarray) -> Batch:
         inputs = torch.from_numpy(beside([self.steps[row] for row in rows], 0))
-        targets = None if self.targets is None else torch.from_numpy(self.targets[rows])
-        return Batch(inputs, torch.from_numpy(self.lengths[rows]), targets, rows=rows)
+        return Batch(inputs, torch.from_numpy(self.lengths[rows]), self._targets(rows), rows=rows)
+
+    def _targets(self, rows: np.ndarray) -> Tensor | None:
+        if self.targets is None:
+            return None
+        if isinstance(self.targets, np.ndarray):
+            return torch.from_numpy(self.targets[rows])
+        return torch.from_numpy(beside([self.targets[row] for row in rows], -1))
 
 
 def stratified(

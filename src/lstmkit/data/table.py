@@ -124,9 +124,10 @@ def read_file(path: Path, *, strict: bool = False) -> Table:
     ending = (path.with_suffix("") if zipped else path).suffix.lower()
     if path.is_dir():
         raise DataError(f"{path} is a folder: give one file")
-    if ending not in (".csv", ".tsv", ".txt", ".jsonl", ".parquet") or (zipped and ending == ".parquet"):
+    if ending not in (".csv", ".tsv", ".txt", ".inter", ".jsonl", ".parquet") or (zipped and ending == ".parquet"):
         raise DataError(
-            f"{path}: files of this kind are not read: give .csv, .tsv, .txt, .jsonl (also with .gz) or .parquet"
+            f"{path}: files of this kind are not read: give .csv, .tsv, .txt, .inter or .jsonl (also with .gz), or "
+            ".parquet"
         )
     try:
         if ending == ".parquet":

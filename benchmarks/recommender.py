@@ -1,0 +1,176 @@
+"""Recommenders beside a plain one of torch.nn: the same weights, the same numbers, samples a second.
+
+The catalogue has 10^5 generated items. A training step is all of it: forward, loss, backward, clipping, AdamW; a
+sample is one next item. Ranking reads sessions and gives the rank of what came next among all items. The peer is what
+one would write with torch.nn.Embedding, LSTM or GRU, Linear and cross_entropy; it is given the same negatives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import machine
+from lstmkit.data.batch import Batch
+from lstmkit.jobs._ranking import ranks, scores_at
+from lstmkit.model import TokenModel
+from lstmkit.parts.encoders import TokenEncoder
+from lstmkit.parts.items import ItemHead
+from lstmkit.parts.trunk import TRUNKS
+from lstmkit.train import optimizer_for
+from text import AS_TRAINED, stepper
+from timing import Times, in_turns
+
+RECORD = Path(__file__).parent.parent / "results/speed/recommender.json"
+ITEMS = 100_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and its batch."""
+
+    name: str
+    cell: str
+    hidden: int
+    batch: int
+    steps: int
+    negatives: int
+
+
+CASES = (
+    Case("all items", "lstm", 100, 32, 10, 0),
+    Case("2,048 negatives", "lstm", 100, 32, 10, 2048),
+    Case("2,048 negatives, GRU", "gru", 100, 32, 10, 2048),
+)
+
+
+class Plain(nn.Module):
+    """As one writes it with torch.nn."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(ITEMS, case.hidden)
+        layer = nn.LSTM if case.cell == "lstm" else nn.GRU
+        self.trunk = layer(case.hidden, case.hidden, batch_first=True)
+        self.linear = nn.Linear(case.hidden, ITEMS)
+
+    def features(self, ids: Tensor) -> Tensor:
+        return self.trunk(self.embedding(ids))[0]
+
+    def loss(self, ids: Tensor, targets: Tensor, drawn: Tensor | None) -> Tensor:
+        features, wanted = self.features(ids).flatten(0, 1), targets.flatten()
+        if drawn is None:
+            return F.cross_entropy(self.linear(features), wanted)
+        weight, bias = self.linear.weight, self.linear.bias
+        target = (features * weight[wanted]).sum(1, keepdim=True) + bias[wanted].unsqueeze(1)
+        others = F.linear(features, weight[drawn], bias[drawn]) - math.log(len(drawn) / ITEMS)
+        others = others.masked_fill(drawn == wanted.unsqueeze(1), torch.finfo(torch.float32).min)
+        return F.cross_entropy(torch.cat([target, others], 1), torch.zeros_like(wanted))
+
+
+class Given(ItemHead):
+    """Draws what the peer is given: the benchmark compares numbers."""
+
+    drawn_items: Tensor
+
+    def draw(self) -> Tensor:
+        return self.drawn_items
+
+
+def ours(case: Case, plain: Plain, drawn: Tensor | None) -> TokenModel:
+    """Our model, with the peer's weights."""
+    encoder = TokenEncoder(ITEMS, case.hidden)
+    trunk = TRUNKS[case.cell](case.hidden, case.hidden, batch_first=True)
+    head = Given(case.hidden, ITEMS, negatives=case.negatives, weights=[1.0] * ITEMS if case.negatives else ())
+    if drawn is not None:
+        head.drawn_items = drawn
+    trunk.load_state_dict(plain.trunk.state_dict())
+    with torch.no_grad():
+        encoder.embedding.weight.copy_(plain.embedding.weight)
+        head.scores.weight.copy_(plain.linear.weight)
+        head.scores.bias.copy_(plain.linear.bias)
+    return TokenModel(encoder, trunk, head)
+
+
+def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
+    """A row for training, and one for ranking."""
+    torch.manual_seed(0)
+    plain = Plain(case)
+    drawn = torch.randint(ITEMS, (case.negatives,)) if case.negatives else None
+    model = ours(case, plain, drawn)
+    ids = torch.randint(ITEMS, (case.batch, case.steps + 1))
+    inputs, targets = ids[:, :-1], ids[:, 1:]
+    batch = Batch(inputs, torch.full((case.batch,), case.steps), targets)
+    both = (
+        stepper(model.train(), optimizer_for(model, AS_TRAINED), lambda: model.loss(batch)[0]),
+        stepper(
+            plain, torch.optim.AdamW(plain.parameters(), lr=AS_TRAINED.lr), lambda: plain.loss(inputs, targets, drawn)
+        ),
+    )
+    for _ in range(3):  # the losses of three steps hang on all gradients
+        torch.testing.assert_close(*(step() for step in both), rtol=1e-4, atol=1e-5)
+    training = row(case, "training", in_turns(both, seconds))
+
+    model.load_state_dict(ours(case, plain, drawn).state_dict())
+    rankers = lambda: our_ranks(model.eval(), batch), lambda: plain_ranks(plain, inputs, targets)
+    near = (rankers[0]() - rankers[1]()).abs()
+    assert near.max() <= 10, "scores that differ by rounding change places with their neighbours alone"
+    return [training, row(case, "ranking", in_turns(rankers, seconds))]
+
+
+@torch.inference_mode()
+def our_ranks(model: TokenModel, batch: Batch) -> Tensor:
+    assert batch.targets is not None
+    steps = [np.arange(batch.inputs.shape[1])] * len(batch)
+    wanted = batch.targets.flatten()
+    return torch.cat([ranks(scores, wanted[part]) for part, scores in scores_at(model, batch, steps, ITEMS)])
+
+
+@torch.inference_mode()
+def plain_ranks(plain: Plain, inputs: Tensor, targets: Tensor) -> Tensor:
+    scores, wanted = plain.linear(plain.features(inputs).flatten(0, 1)), targets.reshape(-1, 1)
+    return (scores >= scores.gather(1, wanted)).sum(1)
+
+
+def row(case: Case, work: str, times: list[Times]) -> dict[str, Any]:
+    mine, theirs = times
+    ratio, low, high = mine.ratio(theirs)
+    samples = case.batch * case.steps
+    rates = {"samples_s": samples / mine.median, "torch_samples_s": samples / theirs.median}
+    return {**asdict(case), "work": work, **rates, "ratio": ratio, "low": low, "high": high}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, help="of both (default: as torch has it)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="for each side of a case")
+    parser.add_argument("--record", action="store_true", help=f"write {RECORD.name}")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    rows = []
+    for case in CASES:
+        print(case.name, file=sys.stderr, flush=True)
+        rows += measure(case, args.seconds)
+        for r in rows[-2:]:
+            print(
+                f"{r['name']:24} {r['work']:9} {r['samples_s']:9,.0f} samples/s, torch.nn "
+                f"{r['torch_samples_s']:9,.0f}: {r['ratio']:.2f} ({r['low']:.2f} to {r['high']:.2f})"
+            )
+    if args.record:
+        found = {**machine.describe(torch.get_num_threads(), 0), "items": ITEMS, "rows": rows}
+        RECORD.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

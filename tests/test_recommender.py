@@ -1,0 +1,532 @@
+"""Recommendation: what is read, what is asked, ranks and losses by hand, baselines, live sessions."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lstmkit import Recommender, load
+from lstmkit.baselines.items import ItemNeighbours, MarkovChain, Popular
+from lstmkit.data.sessions import Columns, Sessions, read_sessions, windows
+from lstmkit.errors import DataError, SettingError
+from lstmkit.jobs import _ranking as ranking
+from lstmkit.parts.items import ItemHead, bpr_max, sampled_cross_entropy, top1_max
+from lstmkit.recipes import recommender as protocols
+from scored import by
+
+COLUMNS = Columns("session_id", "item_id", ("timestamp",))
+
+
+def sessions(n: int, seed: int = 0) -> list[list[str]]:
+    """What comes last hangs on the first item, not on the one before it."""
+    rng = np.random.default_rng(seed)
+    return [[key, "x", "y", key.upper()] for key in rng.choice(list("abc"), n)]
+
+
+def tiny(**options: Any) -> Recommender:
+    return Recommender(**{"hidden_size": 8, "epochs": 2, "batch_size": 8, **options})
+
+
+# ---- what is read ----------------------------------------------------------------------------------------------------
+
+
+#: To learn fast.
+QUICK = {"hidden_size": 12, "lr": 0.04, "average": 0.8, "dropout": 0.0, "input_dropout": 0.0, "top": 1}
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("events.csv", "session_id,item_id,timestamp\nu,7,30\nv,8,5\nu,9,10\nu,7,20\n"),
+        ("events.tsv", "item_id\tsession_id\ttimestamp\n7\tu\t30.5\n8\tv\t5.0\n9\tu\t10.25\n7\tu\t20.0\n"),
+        ("ml.inter.gz", "session_id:token\titem_id:token\ttimestamp:float\nu\t7\t30\nv\t8\t5\nu\t9\t10\nu\t7\t20\n"),
+        ("e.csv", "session_id;item_id;timestamp\nu;7;2020-01-03\nv;8;2020-01-01\nu;9;2020-01-01\nu;7;2020-01-02\n"),
+    ],
+)
+def test_events_become_sessions_in_order_of_time(name: str, text: str, tmp_path: Path):
+    found = read_sessions(write(tmp_path / name, text), COLUMNS)
+    assert dict(zip(found.names, found.items, strict=True)) == {"u": ("9", "7", "7"), "v": ("8",)}
+    assert found.begins is not None
+    assert found.begins[0] >= found.begins[1]
+
+
+def test_columns_of_time_in_their_order_and_ties_in_the_order_of_rows():
+    frame = pd.DataFrame(
+        {
+            "session_id": [1, 1, 1, 1],
+            "item_id": ["d", "b", "c", "a"],
+            "day": ["2020-01-02", "2020-01-01", "2020-01-01", "2020-01-01"],
+            "ms": [0, 5, 5, 1],
+        }
+    )
+    assert read_sessions(frame, Columns("session_id", "item_id", ("day", "ms"))).items == (("a", "b", "c", "d"),)
+    assert read_sessions(frame, Columns("session_id", "item_id", ())).items == (("d", "b", "c", "a"),)
+
+
+def test_an_event_that_stands_there_twice_is_one():
+    frame = pd.DataFrame({"session_id": 1, "item_id": ["a", "a", "b", "a"], "timestamp": [1, 1, 1, 2]})
+    found = read_sessions(frame, COLUMNS)
+    assert found.items == (("a", "b", "a"),)
+    assert found.notes == ("1 events that stood there twice were read once",)
+    assert len(read_sessions(frame, Columns("session_id", "item_id")).items[0]) == 4  # nothing tells them apart
+
+
+def test_lists_of_ids():
+    assert read_sessions(["a", "b"], COLUMNS).items == (("a", "b"),)
+    assert read_sessions([1, np.int64(2)], COLUMNS).items == (("1", "2"),)
+    assert read_sessions([np.array([3, 4]), ("日本", "é")], COLUMNS).items == (("3", "4"), ("日本", "é"))
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ([], "the list is empty"),
+        ([["a"], []], "session 2 has no items"),
+        ([["a"], "b"], "session 2 is 'b': give a list of item ids"),
+        ([["a", None]], "session 1: None is no item id"),
+        ([["a", 1.5]], "1.5 is no item id"),
+        ([["a", True]], "True is no item id"),
+        ([["a", " "]], "' ' is no item id"),
+        (3, "not int"),
+        ({"a": 1}, "not dict"),
+    ],
+)
+def test_lists_that_do_not_do(data: object, says: str):
+    with pytest.raises(DataError, match=says):
+        read_sessions(data, COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "is empty"),
+        ("session_id,item_id,timestamp\n", "has no rows below its header"),
+        ("user,item_id,timestamp\n1,2,3\n", "no column 'session_id' in e.csv .*: give --session-col NAME"),
+        ("session_id,item,timestamp\n1,2,3\n", "no column 'item_id' .*: give --item-col NAME"),
+        ("session_id,item_id\n1,2\n", "no column 'timestamp' .*: give --time-col NAME .or --time-col \"\""),
+        ("session_id,item_id,timestamp\n1,,3\n", "column 'item_id', row 1 below the header: '' is no item"),
+        ("session_id,item_id,timestamp\n,2,3\n", "'' is no session: every row needs one"),
+        ("session_id,item_id,timestamp\n1,2,3\n1,2,\n", "row 2 below the header: '' is not a time"),
+        ("session_id,item_id,timestamp\n1,2,soon\n", "'soon' is not a date"),
+        ("session_id,item_id,timestamp\n1,2,3\n1,2\n", "line 3 has 2 fields where 3 are expected"),
+        ("session_id:token,session_id:float,item_id,timestamp\n1,2,3,4\n", "2 columns are called 'session_id'"),
+    ],
+)
+def test_files_that_do_not_do(text: str, says: str, tmp_path: Path):
+    with pytest.raises(DataError, match=says):
+        read_sessions(write(tmp_path / "e.csv", text), COLUMNS)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path):
+    with pytest.raises(DataError, match="no such file"):
+        read_sessions(tmp_path / "none.csv", COLUMNS)
+
+
+@given(st.integers(2, 30), st.integers(1, 29), st.integers(1, 9))
+def test_windows_ask_for_every_item_once(length: int, first: int, longest: int):
+    """Each target once, after the item before it, and never one that was only given."""
+    ids = np.arange(length)
+    asked = []
+    for inputs, targets in windows(ids, min(first, length), longest):
+        assert len(inputs) == len(targets)
+        assert (targets[targets >= 0] == inputs[targets >= 0] + 1).all()
+        assert 1 <= (targets >= 0).sum() <= longest
+        asked += targets[targets >= 0].tolist()
+    assert asked == list(range(min(first, length), length))
+
+
+# ---- what is held out ------------------------------------------------------------------------------------------------
+
+
+def test_the_last_items_are_held_out():
+    data = [["a", "b", "c", "d"], ["e", "f"], ["a", "b", "c"], ["g"]]
+    parts = tiny(held_out="last").split(read_sessions(data, COLUMNS), None)
+    assert parts.train.items == (("a", "b"), ("e", "f"), ("a",))
+    assert parts.valid.items == (("a", "b", "c"), ("a", "b"))
+    assert parts.valid.given.tolist() == [2, 1]
+    assert parts.test.items == (("a", "b", "c", "d"), ("a", "b", "c"))
+    assert parts.test.given.tolist() == [3, 2]
+    alone = tiny(held_out="last", valid_share=0, test_share=0).split(read_sessions(data, COLUMNS), None)
+    assert alone.train.items == (("a", "b", "c", "d"), ("e", "f"), ("a", "b", "c"))
+    assert alone.valid is alone.test is None
+
+
+def test_the_latest_sessions_are_held_out():
+    frame = pd.DataFrame(
+        [(u, item, 100 - 10 * u + t) for u in range(10) for t, item in enumerate("ab")],
+        columns=["session_id", "item_id", "timestamp"],
+    )
+    parts = tiny().split(read_sessions(frame, COLUMNS), None)
+    assert parts.test.names == ("0",)
+    assert parts.valid.names == ("1",)
+    assert parts.train.names == tuple(str(u) for u in range(9, 1, -1))
+
+
+def test_nothing_of_the_test_is_learnt():
+    """Neither its items nor their counts: the catalogue is that of the training part."""
+    job = tiny(held_out="last", epochs=1).fit([["a", "b", "b", "a", "t"]] * 10)
+    assert job.catalogue == ("b", "a")
+    assert job.counts.tolist() == [20, 10]
+
+
+@pytest.mark.parametrize(
+    ("options", "data", "error", "says"),
+    [
+        ({}, [["a"], ["b"]], DataError, "every session has one item alone"),
+        ({}, [["a", "b"], ["a", "b"]], DataError, "has 2 sessions, too few"),
+        ({}, [["a", "a"]] * 9, DataError, "there is 1 item to choose from"),
+        ({"at_least": 99}, sessions(9), DataError, "there is no item that occurs 99 times to choose from"),
+        ({"held_out": "last"}, [["a", "b"]] * 9, DataError, "no session has 3 items"),
+        ({"held_out": "last"}, [["a", "b", "c"]] * 9, DataError, "there is 1 item to choose from"),
+        ({"held_out": "last"}, [["a", "b", "c"], ["b", "d", "e"]], DataError, "no session does a known item follow"),
+        ({"at_least": 2}, [["a", "b"], ["a", "c"], ["b", "d"]] * 1 + [["e", "f"]] * 2, DataError, "known item follow"),
+        ({"loss": "hinge"}, sessions(9), SettingError, "loss must be one of cross-entropy"),
+    ],
+)
+def test_what_does_not_do(options: dict[str, Any], data: Any, error: type[Exception], says: str):
+    with pytest.raises(error, match=says):
+        tiny(**options).fit(data)
+
+
+# ---- ranks -----------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=50)
+@given(st.lists(st.lists(st.integers(-2, 2), min_size=4, max_size=4), min_size=1, max_size=5), st.data())
+def test_ranks_by_sorting_with_the_target_last_of_its_equals(rows: list[list[int]], data: st.DataObject):
+    targets = [data.draw(st.integers(-1, 3)) for _ in rows]
+    histories = [np.array(data.draw(st.lists(st.integers(0, 3), max_size=3)), dtype=np.int64) for _ in rows]
+    found = ranking.ranks(torch.tensor(rows, dtype=torch.float32), torch.tensor(targets), histories)
+    for row, target, history, rank in zip(rows, targets, histories, found.tolist(), strict=True):
+        able = [i for i in range(4) if i not in history]
+        if target not in able:
+            assert rank == ranking.NEVER
+        else:
+            assert sorted(able, key=lambda i: (-row[i], i == target)).index(target) + 1 == rank
+
+
+def test_scores_by_hand():
+    found = np.array([1, 2, 21, ranking.NEVER])
+    assert ranking.recall(found, 20) == 0.5
+    assert ranking.recall(found, 1) == 0.25
+    assert ranking.mean_reciprocal_rank(found, 20) == pytest.approx((1 + 0.5) / 4)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=20))
+def test_longer_lists_find_no_less(found: list[int]):
+    by_length = [ranking.recall(np.array(found), k) for k in range(1, 41)]
+    assert by_length == sorted(by_length)
+    assert by_length[-1] == 1
+    assert all(ranking.mean_reciprocal_rank(np.array(found), k) <= r for k, r in enumerate(by_length, 1))
+
+
+def test_what_is_asked_of_sessions_with_unknown_items():
+    asked = ranking.ask([np.array([0, -1, 2, 1]), np.array([-1, 2])], np.array([2, 1]))
+    assert [one.tolist() for one in asked.known] == [[0, 2, 1], [2]]
+    assert asked.row.tolist() == [0, 0, 1]
+    assert asked.after.tolist() == [1, 2, 0]
+    assert asked.target.tolist() == [2, 1, 2]
+    assert [one.tolist() for one in asked.histories(slice(0, 3))] == [[0], [0, 2], []]
+
+
+def test_ranks_of_the_model_are_those_of_reading_each_history_alone(monkeypatch: pytest.MonkeyPatch):
+    """Whatever stands beside it in a batch, and however few scores are held at a time; also of an ensemble."""
+    job = tiny(seeds=2, epochs=1).fit(sessions(30))
+    data = read_sessions([["a", "x", "new", "y", "z"], ["new", "b", "x"], ["c", "C"], ["new", "newer"]], COLUMNS)
+    asked = ranking.ask(job.numbered(data), data.given)
+    options: Any = {"batch_size": 3, "device": torch.device("cpu"), "progress": job._progress}
+    wanted = []
+    for n, row, target in zip(asked.after, asked.row, asked.target, strict=True):
+        if n == 0 or target < 0:
+            wanted.append(ranking.NEVER)
+            continue
+        scores, _ = job.model(torch.from_numpy(asked.known[row][:n]).unsqueeze(0))
+        wanted.append(int((scores[0, -1] >= scores[0, -1, target]).sum()))
+    assert ranking.NEVER in wanted
+    for held in (1 << 20, 1):
+        monkeypatch.setattr(ranking, "_AT_ONCE", held)
+        assert ranking.ranks_of(job.model, asked, len(job.catalogue), False, **options).tolist() == wanted
+
+
+# ---- losses ----------------------------------------------------------------------------------------------------------
+
+
+def some_scores() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    target, others = torch.randn(3, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)
+    hit = torch.zeros(3, 4, dtype=torch.bool)
+    hit[1, 2] = True
+    return target, others, hit
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def test_losses_by_hand():
+    """The equations of Hidasi and Karatzoglou, number by number; a negative that is the target does not count."""
+    target, others, hit = some_scores()
+    bpr, top1 = 0.0, 0.0
+    for i in range(3):
+        r = [float(others[i, j]) for j in range(4) if not hit[i, j]]
+        total = sum(math.exp(x) for x in r)
+        s = [math.exp(x) / total for x in r]
+        own = float(target[i])
+        bpr += -math.log(sum(a * sigmoid(own - x) for a, x in zip(s, r, strict=True)))
+        bpr += 0.7 * sum(a * x * x for a, x in zip(s, r, strict=True))
+        top1 += sum(a * (sigmoid(x - own) + sigmoid(x * x)) for a, x in zip(s, r, strict=True))
+    assert bpr_max(target, others, hit, 0.7).item() == pytest.approx(bpr)
+    assert top1_max(target, others, hit).item() == pytest.approx(top1)
+
+
+def test_gradients_of_the_losses():
+    target, others, hit = some_scores()
+    drawn = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+    for loss in (
+        lambda t, o: bpr_max(t, o, hit, 0.7),
+        lambda t, o: top1_max(t, o, hit),
+        lambda t, o: sampled_cross_entropy(t, o, hit, drawn),
+    ):
+        assert torch.autograd.gradcheck(loss, (target.requires_grad_(True), others.requires_grad_(True)))
+
+
+def test_losses_of_huge_scores_are_finite():
+    hit = torch.tensor([[True, False], [True, True]])
+    target, others = torch.tensor([-1e4, 1e4]), torch.tensor([[5.0, 1e4], [1e4, -1e4]])
+    for loss in (bpr_max(target, others, hit, 0.0), top1_max(target, others, hit)):
+        assert loss.isfinite()
+    assert sampled_cross_entropy(target, others, hit, torch.tensor([0.5, 0.5])).isfinite()
+
+
+def test_a_sample_estimates_the_sum_over_all():
+    """Of many draws the softmax's sum is that over all items, whichever are drawn more often."""
+    torch.manual_seed(0)
+    head = ItemHead(3, 5, negatives=200_000, weights=[1.0, 2.0, 3.0, 4.0, 10.0]).train()
+    with torch.no_grad():
+        head.scores.weight.copy_(torch.randn(5, 3))
+    features, targets = torch.randn(2, 4, 3), torch.tensor([[0, 1, 2, -1], [3, 4, -1, -1]])
+    sampled = head.loss(features, targets).item()
+    assert sampled == pytest.approx(head.eval().loss(features, targets).item(), abs=0.01)
+    kept = targets >= 0
+    assert head.loss(features, targets).item() == pytest.approx(
+        F.cross_entropy(head(features)[kept], targets[kept]).item()
+    )
+    shares = torch.bincount(head.draw(), minlength=5) / 200_000
+    torch.testing.assert_close(shares, torch.tensor([0.05, 0.1, 0.15, 0.2, 0.5]), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("loss", ["bpr-max", "top1-max"])
+def test_in_validation_all_others_are_negatives(loss: str, monkeypatch: pytest.MonkeyPatch):
+    """The same number each time, however few scores are held at a time."""
+    torch.manual_seed(0)
+    head = ItemHead(3, 5, loss=loss, negatives=2, weights=[1.0] * 5, penalty=0.5).eval()
+    features, targets = torch.randn(1, 4, 3), torch.tensor([[0, 4, 2, -1]])
+    scores, wanted = head(features)[0, :3], targets[0, :3]
+    rest = torch.stack([torch.cat([row[:t], row[t + 1 :]]) for row, t in zip(scores, wanted.tolist(), strict=True)])
+    none = torch.zeros_like(rest, dtype=torch.bool)
+    own = scores[range(3), wanted]
+    by_hand = bpr_max(own, rest, none, 0.5) if loss == "bpr-max" else top1_max(own, rest, none)
+    assert head.loss(features, targets).item() == pytest.approx(by_hand.item() / 3, rel=1e-5)
+    monkeypatch.setattr("lstmkit.parts.items._AT_ONCE", 1)
+    assert head.loss(features, targets).item() == pytest.approx(by_hand.item() / 3, rel=1e-5)
+    assert head.loss(features, torch.full((1, 4), -1)).item() == 0
+
+
+# ---- baselines -------------------------------------------------------------------------------------------------------
+
+LEARNT = [np.array([0, 1, 2]), np.array([0, 1]), np.array([1, 1, 3]), np.array([3])]
+
+
+def test_neighbours_by_hand():
+    """Cosines of the sessions that two items are in; the item itself is none of its neighbours."""
+    held = np.array([[sum(a in s and b in s for s in LEARNT) for b in range(4)] for a in range(4)])
+    cosine = held / np.sqrt(np.outer(np.diag(held), np.diag(held)))
+    np.fill_diagonal(cosine, 0)
+    told = ItemNeighbours(LEARNT, 4)
+    np.testing.assert_allclose(told([np.array([0, 1]), np.array([], dtype=int)]), [cosine[1], np.zeros(4)], rtol=1e-6)
+    told.reach = 2
+    np.testing.assert_allclose(told([np.array([3, 0, 1])]), [cosine[0] + cosine[1]], rtol=1e-6)
+
+
+def test_of_many_neighbours_the_nearest_are_kept(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("lstmkit.baselines.items._NEIGHBOURS", 1)
+    monkeypatch.setattr("lstmkit.baselines.items._ROWS", 3)
+    assert (ItemNeighbours(LEARNT, 4)([np.array([k]) for k in range(4)]) > 0).sum(1).tolist() == [1, 1, 1, 1]
+
+
+def test_a_chain_by_hand():
+    counts = np.array([2, 4, 1, 2])
+    chain = MarkovChain(LEARNT, counts)
+    chain.strength = 0.9
+    back = 0.9 * counts / 9
+    wanted = back + np.array([[0, 1, 1, 1], [0, 2, 0, 0], [0, 0, 0, 0]])
+    np.testing.assert_allclose(chain([np.array([3, 1]), np.array([0]), np.array([], dtype=int)]), wanted, rtol=1e-6)
+    assert Popular(counts)([np.array([0])] * 2).tolist() == [[2, 4, 1, 2]] * 2
+
+
+# ---- the job ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Recommender:
+    return tiny(**QUICK, tied=False, epochs=80, patience=0).fit(sessions(100))
+
+
+def test_it_remembers_what_a_chain_forgets(fitted: Recommender):
+    """After x and y only the first item tells what comes; Recall@1 of the baselines is bounded by that."""
+    table = fitted.evaluate(sessions(60, seed=1)).table.set_index("model")
+    assert table.index.tolist() == ["LSTM", "most popular", "item-kNN", "Markov chain"]
+    assert table.loc["LSTM", "Recall@1"] > 0.85
+    assert table.loc["Markov chain", "Recall@1"] < 0.8
+    assert table.loc["most popular", "Recall@1"] < 0.5
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "bpr-max", "top1-max"])
+@pytest.mark.parametrize("negatives", [0, 6])
+def test_every_loss_learns(loss: str, negatives: int):
+    """What follows what, of six items in a circle."""
+    circle = [list(("abcdef" * 2)[k : k + 5]) for k in range(6)] * 8
+    job = tiny(**QUICK, epochs=8, loss=loss, negatives=negatives, penalty=0.1).fit(circle)
+    assert job.evaluate(circle[:6]).table["Recall@1"][0] > 0.9
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_click_by_click_is_the_whole_session_at_once(cell: str):
+    """The state is carried: after every click the items are those of predicting all clicks so far, the scores too."""
+    job = tiny(cell=cell, num_layers=2, seeds=2).fit(sessions(40))
+    for seen in ("keep", "drop"):
+        live, clicked = job.session(k=4, seen=seen), []
+        for item in ("a", "x", "never seen", "y", "a", "Z!", "z"):
+            clicked.append(item)
+            (whole,) = job.predict([clicked], k=4, seen=seen)
+            now = live.click(item)
+            assert now.items == whole.items
+            assert now.scores == pytest.approx(whole.scores, abs=1e-5)
+            assert now.probabilities == pytest.approx(whole.probabilities, abs=1e-5)
+            assert now.unknown == whole.unknown
+            assert seen == "keep" or not set(now.items) & set(clicked)
+
+
+def test_unknown_items_are_passed_over(fitted: Recommender):
+    with_new, without, nothing = fitted.predict([["a", "new", "x"], ["a", "x"], ["new"]], k=3)
+    assert with_new.items == without.items
+    assert (with_new.unknown, without.unknown) == (("new",), ())
+    assert nothing.items == nothing.scores == nothing.probabilities == ()
+    live = fitted.session(k=3)
+    assert live.click("new").items == ()
+    assert live.click("a").items == fitted.predict(["a"], k=3)[0].items
+
+
+def test_the_table_of_an_answer(fitted: Recommender):
+    rows = fitted.text(fitted.predict([["a"], ["new"], ["b", "x"]], k=2)).splitlines()
+    assert rows[0] == "session,rank,item,score,probability"
+    assert [row.split(",")[:3] for row in rows[1:]] == [["1", "1", "x"], ["1", "2", rows[2].split(",")[2]],
+                                                        ["3", "1", "y"], ["3", "2", rows[4].split(",")[2]]]  # fmt: skip
+    (whole,) = fitted.predict(["a"], k=99)
+    assert len(whole.items) == len(fitted.catalogue) == 8
+    assert sum(whole.probabilities or ()) == pytest.approx(1, abs=1e-5)
+    assert fitted.text(fitted.predict([["new"]])) == "session,rank,item,score,probability"
+
+
+def test_scores_of_a_ranking_loss_are_no_probabilities():
+    job = tiny(loss="bpr-max").fit(sessions(30))
+    assert job.predict(["a"])[0].probabilities is None
+    assert job.text(job.predict(["a"])).startswith("session,rank,item,score\n")
+
+
+def test_a_model_loaded_has_the_most_popular_beside_it(fitted: Recommender, tmp_path: Path):
+    again = load(fitted.save(tmp_path / "model"))
+    found = again.evaluate(sessions(20, seed=1))
+    assert found.table["model"].tolist() == ["LSTM", "most popular"]
+    assert "A loaded model does not have the sessions" in found.notes[-1]
+
+
+def test_what_training_has_not_seen_is_a_miss_for_all(fitted: Recommender):
+    found = fitted.evaluate([["a", "x"], ["a", "new"]])
+    assert (found.table["Recall@1"] <= 0.5).all()
+    assert "1 of them (50.0%) training has not seen" in found.notes[1]
+    assert found.details["LSTM"].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("ask", "error", "says"),
+    [
+        (lambda job: job.evaluate([["a"], ["b"]]), DataError, "every session has one item alone"),
+        (lambda job: job.predict(["a"], k=0), SettingError, "k must be at least 1"),
+        (lambda job: job.session(seen="maybe"), SettingError, "seen one of keep, drop; got 20, 'maybe'"),
+        (lambda job: job.session().click(1.5), DataError, "click 1: 1.5 is no item id"),
+        (lambda job: job.specimens(["a"], session=2), DataError, "there is no session 2: the list has 1 to 1"),
+        (lambda job: job.specimens(["new"]), DataError, "has no item that training has seen"),
+    ],
+)
+def test_what_a_fitted_one_refuses(fitted: Recommender, ask: Any, error: type[Exception], says: str):
+    with pytest.raises(error, match=says):
+        ask(fitted)
+
+
+def test_specimens_are_known_items(fitted: Recommender):
+    first, second = fitted.specimens([["a", "new", "x", "a"], ["b", "x"]], session=1)
+    assert (first.name, first.labels) == ("session 1", ["a", "x", "a"])
+    assert first.annotations["was there before"].tolist() == [0, 0, 1]
+    assert second.labels == ["b", "x"]
+
+
+# ---- how the field does it -------------------------------------------------------------------------------------------
+
+
+def test_a_core_is_left_when_nothing_is_rare():
+    data = read_sessions([["a", "a", "b"], ["a", "b", "c"], ["c", "d"], ["b", "a"], ["e"]], COLUMNS)
+    assert protocols.once_in_a_row(data).items[0] == ("a", "b")
+    assert protocols.core(data, 2).items == (("a", "a", "b"), ("a", "b"), ("b", "a"))
+    with pytest.raises(DataError, match="no item occurs 9 times"):
+        protocols.core(data, 9)
+
+
+def views(days: int) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    rows = [
+        (f"{day}-{u}", item, 10 * (5 - t), f"2016-05-{day + 1:02}")
+        for day in range(days)
+        for u in range(6)
+        for t, item in enumerate([*rng.permutation(list("abcd"))[:3], *(["late"] if day == days - 1 else [])])
+    ]
+    return pd.DataFrame(rows, columns=["session_id", "item_id", "timeframe", "eventdate"])
+
+
+def test_the_last_days_are_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    views(6).to_csv(tmp_path / "views.csv", sep=";", index=False)
+    monkeypatch.setattr("lstmkit.data.catalog.locate", lambda name, file: tmp_path / file)
+    job = tiny(time_col=("eventdate", "timeframe"), test_share=0.0)
+    table = by(protocols.last_days, job, tmp_path, {"file": "views.csv", "days": 2, "at_least": 2})
+    assert table["model"].tolist() == ["LSTM", "most popular", "item-kNN", "Markov chain"]
+    assert table["Recall@20"].tolist()[:2] == [1, 1]  # four items in all, and a list of twenty
+    assert set(job.catalogue) == set("abcd")
+    assert job.counts.sum() == 2 * 6 * 3  # of six days two are the test, two validate
+    assert job.tested is not None
+    test, asked = job.tested
+    assert len(test) == 12
+    assert len(asked.row) == 12 * 2  # "late" was never seen and is left out
+
+
+def test_days_need_dates():
+    data = read_sessions([["a", "b"]], COLUMNS)
+    with pytest.raises(DataError, match="sessions must have dates"):
+        protocols.latest(data, 7)
+    dated = Sessions(("u",), (("a", "b"),), np.ones(1, int), np.array(["2016-05-01"], "datetime64[ns]"), "views")
+    with pytest.raises(DataError, match="nothing is left to learn from"):
+        protocols.latest(dated, 7)
