@@ -244,6 +244,12 @@ def test_what_is_asked_of_sessions_with_unknown_items():
     assert [one.tolist() for one in asked.histories(slice(0, 3))] == [[0], [0, 2], []]
 
 
+def test_a_score_that_is_no_number_counts_against():
+    """A model that has diverged must not look perfect."""
+    scores = torch.tensor([[torch.nan, 1.0, 2.0], [torch.nan, torch.nan, torch.nan]])
+    assert ranking.ranks(scores, torch.tensor([2, 0])).tolist() == [2, 3]
+
+
 def test_ranks_of_the_model_are_those_of_reading_each_history_alone(monkeypatch: pytest.MonkeyPatch):
     """Whatever stands beside it in a batch, and however few scores are held at a time; also of an ensemble."""
     job = tiny(seeds=2, epochs=1).fit(sessions(30))

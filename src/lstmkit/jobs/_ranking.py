@@ -78,7 +78,7 @@ def ranks(scores: Tensor, targets: Tensor, histories: Sequence[np.ndarray] | Non
     if histories is not None:
         scores = without(scores, histories)
     own = scores.gather(1, targets.clamp(min=0).unsqueeze(1))
-    found = (scores >= own).sum(1)
+    found = (~(scores < own)).sum(1)  # so that what is not a number counts against
     return found.masked_fill((targets < 0) | own[:, 0].isneginf(), NEVER)
 
 

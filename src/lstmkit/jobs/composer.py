@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 
 from lstmkit.baselines import rolls as plain
 from lstmkit.data.batch import Batches, Loader
-from lstmkit.data.held_out import held_back
 from lstmkit.data.midi import KEYS, key_name
 from lstmkit.data.rolls import Piece, Rolls, RollSource, highest, one_before, read_rolls
 from lstmkit.errors import DataError
 from lstmkit.jobs import _composer_report as report
 from lstmkit.jobs._composing import Composition, Wish, compose, head_of, nats_of
+from lstmkit.jobs._tagging import random_parts
 from lstmkit.jobs.base import Evaluation, Job, Parts
 from lstmkit.look import Specimen
 from lstmkit.look.rolls import roll_figure
@@ -84,12 +84,7 @@ class Composer(Job):
                 raise DataError(f"{examples.name} has no piece to train on: none stands under train")
             held_out = examples.given("valid") if validation is None else validation
             return Parts(train, held_out, examples.given("test"))
-        rows = np.random.default_rng(self.seed).permutation(len(examples))
-        valid_share = self.valid_share if validation is None else 0.0
-        valid, test = held_back(len(rows), "piece", examples.name, valid_share, self.test_share)
-        held_out = examples.part(np.sort(rows[test : test + valid])) if valid else validation
-        tested = examples.part(np.sort(rows[:test])) if test else None
-        return Parts(examples.part(np.sort(rows[test + valid :])), held_out, tested)
+        return random_parts(examples, validation, "piece", self.valid_share, self.test_share, self.seed)
 
     def prepare(self, train: Rolls) -> None:
         """How often each key of the training part sounds, after itself and after its silence: for the baselines."""
