@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pooch
 import pytest
@@ -69,9 +70,9 @@ def test_every_entry_is_complete():
             if not file.url:
                 assert re.search(r"[\w.-]+/[\w.-]+, commit [0-9a-f]{40}", file.made_from)
                 continue
-            # The address is at a commit, which never changes, and ends in the file's own name.
+            # The address is at a commit, which never changes, and ends in the file's own name, after its folder's.
             assert re.fullmatch(r"https://raw\.githubusercontent\.com/[\w.-]+/[\w.-]+/[0-9a-f]{40}/\S+", file.url)
-            assert file.url.endswith("/" + file.name)
+            assert unquote(file.url).endswith("/" + file.name.replace("__", "/"))
     assert len(catalog.entry("classic_series").files) == 8
 
 

@@ -99,9 +99,10 @@ def _chains(seed: int, n: int = 40) -> pd.DataFrame:
 
 
 def _pieces(seed: int, n: int = 12) -> list[list[list[int]]]:
-    """Chords of one to three keys, some of them silent."""
+    """A key that climbs, with another above it every second step."""
     rng = np.random.default_rng(seed)
-    return [[sorted({int(k) for k in rng.integers(60, 67, int(rng.integers(4)))}) for _ in range(6)] for _ in range(n)]
+    starts = rng.integers(0, 7, n).tolist()
+    return [[[60 + (start + t) % 7, *([72] if t % 2 else [])] for t in range(6)] for start in starts]
 
 
 def _recordings(seed: int, n: int = 200) -> pd.DataFrame:

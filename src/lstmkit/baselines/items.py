@@ -40,7 +40,7 @@ class ItemNeighbours:
         items: How many there are.
 
     >>> told = ItemNeighbours([np.array([0, 1]), np.array([0, 1, 2])], items=4)([np.array([1])])
-    >>> told.round(2).tolist()
+    >>> told.astype(float).round(2).tolist()
     [[1.0, 0.0, 0.71, 0.0]]
     """
 

@@ -30,7 +30,7 @@ class DataFile:
     """One file of a set.
 
     Attributes:
-        name: Its name, as at the source.
+        name: Its name, as at the source; ``FOLDER__NAME`` where it must be told from others of that name.
         url: Its address at a fixed commit; empty where it was made from other files.
         sha256: Of the file as at the source; empty where its makers hand it out themselves and no sum is known.
         sha256_gz: Of ``name + ".gz"``, its gzip as it may be kept on this machine; ``None`` where it is not kept so.

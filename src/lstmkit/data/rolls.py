@@ -148,7 +148,7 @@ def _given_parts(path: Path, parts: dict[str, list[np.ndarray]]) -> Rolls:
 def _from_npz(path: Path) -> dict[str, list[np.ndarray]]:
     """``PART_rolls (steps, 11)``, the keys packed into bits, and ``PART_offsets``, where each piece begins and ends."""
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw) as file:
             arrays = dict(file)
         return {
             part: np.split(np.unpackbits(arrays[f"{part}_rolls"], axis=1)[:, :KEYS], arrays[f"{part}_offsets"][1:-1])

@@ -92,7 +92,7 @@ def _smap(folder: Path, options: dict[str, Any]) -> Pairs:
     rows = csv.DictReader(io.StringIO(catalog.locate(folder.name, options["labels"]).read_text(encoding="utf-8")))
     for row in rows:  # one channel has two rows
         ranges.setdefault(row["chan_id"], []).extend(json.loads(row["anomaly_sequences"]))
-    with np.load(catalog.locate(folder.name, options["values"]), allow_pickle=False) as arrays:
+    with np.load(catalog.locate(folder.name, options["values"])) as arrays:
         for channel in sorted(ranges):
             train, test = (
                 np.concatenate([arrays[f"{part}_{channel}_value"][:, None], arrays[f"{part}_{channel}_cmd"]], axis=1)
