@@ -19,6 +19,7 @@ import torch
 from lstmkit import checkpoint, look, settings
 from lstmkit.errors import DataError, ModelFileError, SettingError, UserError
 from lstmkit.jobs import Job, job_class, job_names, load
+from lstmkit.jobs.base import Evaluation
 from lstmkit.model import Ensemble
 from lstmkit.progress import Progress, Task
 from lstmkit.run import is_unfinished
@@ -827,3 +828,11 @@ def test_an_unknown_job_gets_the_nearest_name():
         job_class("forcast")
     with pytest.raises(UserError, match="unknown job 'base'"):
         job_class("base")
+
+
+def test_a_verdict_sends_to_the_baseline_only_where_it_is_better():
+    for way, better, worse in (("high", 0.4, 0.6), ("low", 0.6, 0.4)):
+        for rival, sent in ((better, False), (0.5, False), (worse, True)):
+            table = pd.DataFrame({"model": ["LSTM", "plain"], "score": [0.5, rival]})
+            said = Evaluation(table, {"score": way}, pd.DataFrame()).verdict
+            assert said.endswith("use that one.") == sent

@@ -67,8 +67,8 @@ class Evaluation:
         if not known or pd.isna(value):
             return said
         name, rival = (min if way == "low" else max)(known, key=lambda row: row[1])
-        better = value < rival if way == "low" else value > rival
-        return f"{said} The best baseline, {name}, has {number(rival)}{'' if better else ': use that one'}."
+        worse = value > rival if way == "low" else value < rival
+        return f"{said} The best baseline, {name}, has {number(rival)}{': use that one' if worse else ''}."
 
     def to_json(self) -> dict[str, Any]:
         """Table and notes, ready for JSON, which has no infinity: a score that is not a finite number is ``None``."""
