@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from lstmkit.alarms import Detection
 from lstmkit.data.batch import Source
 from lstmkit.data.recordings import Columns, Recording, Recordings, filled, read_recordings
 from lstmkit.errors import DataError
@@ -26,72 +27,13 @@ from lstmkit.model import Model
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 from lstmkit.settings import setting, settings_class
-from lstmkit.thresholds import dynamic_levels, extreme_level, quantile_level, stretches
+from lstmkit.thresholds import dynamic_levels, extreme_level, quantile_level
 
 _FARTHEST = 10.0  # standard deviations: what the model reads is cut there, what is compared is not
 _STAMPS = ("start", "end", "peak")
 _FLOOR = 0.01  # of a channel's deviation: errors below say nothing
 _LOOKED_AT = 5  # recordings
 _LONGEST_LOOK = 2000  # steps
-
-
-@dataclass(frozen=True)
-class Detection:
-    """What was found in a recording.
-
-    Attributes:
-        recording: It.
-        values: ``(T, C)`` of the watched channels, in their own units.
-        scores: ``(T,)``: 1 is what is usual, NaN never.
-        by_channel: ``(T, C)`` the same of each watched channel, not smoothed.
-        levels: ``(T,)``: a step is an alarm if its score is above.
-        channels: ``C`` names.
-    """
-
-    recording: Recording
-    values: np.ndarray
-    scores: np.ndarray
-    by_channel: np.ndarray
-    levels: np.ndarray
-    channels: tuple[str, ...]
-
-    @property
-    def alarms(self) -> np.ndarray:
-        """``(T,)`` bool."""
-        return self.scores > self.levels
-
-    def rows(self, gap: int = 0) -> list[dict[str, Any]]:
-        """A row for each stretch of alarms: from when to when, how high, and the channel that stands out most.
-
-        Args:
-            gap: Steps without alarm that a stretch may have.
-        """
-        found = []
-        for start, stop in stretches(self.alarms, gap):
-            peak = start + int(self.scores[start:stop].argmax())
-            cause = int(self.by_channel[start:stop].max(axis=0).argmax())
-            times = self.recording.times
-            found.append(
-                {
-                    "id": self.recording.name,
-                    "start": times[start],
-                    "end": times[stop - 1],
-                    "steps": stop - start,
-                    "peak": times[peak],
-                    "score": float(self.scores[peak]),
-                    "level": float(self.levels[peak]),
-                    "cause": self.channels[cause],
-                }
-            )
-        return found
-
-    def frame(self) -> pd.DataFrame:
-        """A row a step: score, level, alarm, and the score of each channel."""
-        of_steps = {"id": self.recording.name, "time": self.recording.times, "score": self.scores}
-        of_steps |= {"level": self.levels, "alarm": self.alarms.astype(int)}
-        return pd.DataFrame(
-            of_steps | {f"score of {c}": v for c, v in zip(self.channels, self.by_channel.T, strict=True)}
-        )
 
 
 @settings_class

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,11 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from lstmkit.alarms import Detection
 from lstmkit.look.drawing import BLACK, BLUE, GREY, PALETTE, SMALL, legend, line_style, new_figure, shown, tidy
 from lstmkit.thresholds import stretches
-
-if TYPE_CHECKING:
-    from lstmkit.jobs.anomaly_detector import Detection
 
 _ALARM, _LABEL = PALETTE[1], "#bdbdbd"
 _MOST_LINES = 5  # channels drawn as lines, those that stand out most
