@@ -6,11 +6,8 @@ noise. The peer of NADE is written as its paper has it: one key after another in
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import machine
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
 from lstmkit.data.midi import KEYS
@@ -27,8 +23,8 @@ from lstmkit.model import SequenceModel
 from lstmkit.parts.encoders import PatchEncoder
 from lstmkit.parts.heads import LabelsHead, NadeHead
 from lstmkit.train import optimizer_for
-from text import AS_TRAINED, TARGET, stepper
-from timing import Times, in_turns
+from text import AS_TRAINED, main, row, stepper
+from timing import in_turns
 
 RECORD = Path(__file__).parent.parent / "results/speed/composer.json"
 COMPOSED = 32  # steps of a turn
@@ -158,46 +154,5 @@ def composer(step: Any, draw: Any, noise: Tensor) -> Any:
     return compose
 
 
-def row(case: Case, work: str, steps: int, times: list[Times]) -> dict[str, Any]:
-    mine, theirs = times
-    ratio, low, high = mine.ratio(theirs)
-    return {
-        **asdict(case),
-        "work": work,
-        "steps_s": steps / mine.median,
-        "torch_steps_s": steps / theirs.median,
-        "ratio": ratio,
-        "low": low,
-        "high": high,
-    }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, help="of both (default: as torch has it)")
-    parser.add_argument("--seconds", type=float, default=6.0, help="for each side of a case")
-    parser.add_argument("--record", action="store_true", help=f"write {RECORD.name}")
-    args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    rows = []
-    for case in CASES:
-        print(case.name, file=sys.stderr, flush=True)
-        rows += measure(case, args.seconds)
-        for r in rows[-2:]:
-            print(
-                f"{r['name']:34} {r['work']:9} {r['steps_s']:9,.0f} steps/s, torch.nn {r['torch_steps_s']:9,.0f}: "
-                f"{r['ratio']:.2f} ({r['low']:.2f} to {r['high']:.2f})"
-            )
-    means = {
-        work: math.exp(sum(math.log(r["ratio"]) for r in rows if r["work"] == work) / len(CASES))
-        for work in ("training", "composing")
-    }
-    print(", ".join(f"{work} {mean:.2f}" for work, mean in means.items()), f"(geometric means; target {TARGET})")
-    if args.record:
-        found = {**machine.describe(torch.get_num_threads(), 0), "target": TARGET, "means": means, "rows": rows}
-        RECORD.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, CASES, measure, RECORD, "steps")

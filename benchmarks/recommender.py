@@ -7,11 +7,8 @@ one would write with torch.nn.Embedding, LSTM or GRU, Linear and cross_entropy; 
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import machine
 from lstmkit.data.batch import Batch
 from lstmkit.jobs._ranking import ranks, scores_at
 from lstmkit.model import TokenModel
@@ -28,8 +24,8 @@ from lstmkit.parts.encoders import TokenEncoder
 from lstmkit.parts.items import ItemHead
 from lstmkit.parts.trunk import TRUNKS
 from lstmkit.train import optimizer_for
-from text import AS_TRAINED, stepper
-from timing import Times, in_turns
+from text import AS_TRAINED, main, row, stepper
+from timing import in_turns
 
 RECORD = Path(__file__).parent.parent / "results/speed/recommender.json"
 ITEMS = 100_000
@@ -45,6 +41,7 @@ class Case:
     batch: int
     steps: int
     negatives: int
+    items: int = ITEMS
 
 
 CASES = (
@@ -119,13 +116,14 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
     )
     for _ in range(3):  # the losses of three steps hang on all gradients
         torch.testing.assert_close(*(step() for step in both), rtol=1e-4, atol=1e-5)
-    training = row(case, "training", in_turns(both, seconds))
+    samples = case.batch * case.steps
+    training = row(case, "training", samples, in_turns(both, seconds))
 
     model.load_state_dict(ours(case, plain, drawn).state_dict())
     rankers = lambda: our_ranks(model.eval(), batch), lambda: plain_ranks(plain, inputs, targets)
     near = (rankers[0]() - rankers[1]()).abs()
     assert near.max() <= 10, "scores that differ by rounding change places with their neighbours alone"
-    return [training, row(case, "ranking", in_turns(rankers, seconds))]
+    return [training, row(case, "ranking", samples, in_turns(rankers, seconds))]
 
 
 @torch.inference_mode()
@@ -142,35 +140,5 @@ def plain_ranks(plain: Plain, inputs: Tensor, targets: Tensor) -> Tensor:
     return (scores >= scores.gather(1, wanted)).sum(1)
 
 
-def row(case: Case, work: str, times: list[Times]) -> dict[str, Any]:
-    mine, theirs = times
-    ratio, low, high = mine.ratio(theirs)
-    samples = case.batch * case.steps
-    rates = {"samples_s": samples / mine.median, "torch_samples_s": samples / theirs.median}
-    return {**asdict(case), "work": work, **rates, "ratio": ratio, "low": low, "high": high}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, help="of both (default: as torch has it)")
-    parser.add_argument("--seconds", type=float, default=6.0, help="for each side of a case")
-    parser.add_argument("--record", action="store_true", help=f"write {RECORD.name}")
-    args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    rows = []
-    for case in CASES:
-        print(case.name, file=sys.stderr, flush=True)
-        rows += measure(case, args.seconds)
-        for r in rows[-2:]:
-            print(
-                f"{r['name']:24} {r['work']:9} {r['samples_s']:9,.0f} samples/s, torch.nn "
-                f"{r['torch_samples_s']:9,.0f}: {r['ratio']:.2f} ({r['low']:.2f} to {r['high']:.2f})"
-            )
-    if args.record:
-        found = {**machine.describe(torch.get_num_threads(), 0), "items": ITEMS, "rows": rows}
-        RECORD.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, CASES, measure, RECORD, "samples")
