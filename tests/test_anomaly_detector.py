@@ -394,6 +394,16 @@ def test_baselines_look_at_the_past_alone():
     assert pca.score(values[:3]).tolist() == [0, 0, 0]
 
 
+def test_baselines_know_what_never_changed():
+    """Scores are numbers where the training part is constant, and a change stands out."""
+    still = np.zeros((60, 2))
+    pca = SubPCA(8).fit(still)
+    still[40] = 1
+    for found in (pca.score(still), moving_z(still, 10)):
+        assert np.isfinite(found).all()
+        assert found[40] > 100 * (1 + found[:40].max())
+
+
 # ---- recipes ---------------------------------------------------------------------------------------------------------
 
 

@@ -41,7 +41,9 @@ class SubPCA:
         """``(T, C)`` with ``T`` at least ``window``."""
         stretches = _stretches(values, self.window)
         stretches = stretches[:: -(-len(stretches) // _MOST_WINDOWS)]
-        self._pca.fit(stretches)
+        with np.errstate(invalid="ignore"):  # the share of each component where nothing varies
+            self._pca.fit(stretches)
+        self._deviations = np.sqrt(self._pca.explained_variance_).clip(min=_STILL)
         self._rest = max(1e-12, float(self._outside(stretches).mean()))
         return self
 
@@ -50,7 +52,7 @@ class SubPCA:
         if len(values) < self.window:
             return np.zeros(len(values))
         stretches = _stretches(values, self.window)
-        inside = np.square(self._pca.transform(stretches) / np.sqrt(self._pca.explained_variance_)).sum(axis=1)
+        inside = np.square(self._pca.transform(stretches) / self._deviations).sum(axis=1)
         return np.concatenate([np.zeros(self.window - 1), inside + self._outside(stretches) / self._rest])
 
     def _outside(self, stretches: np.ndarray) -> np.ndarray:

@@ -95,16 +95,10 @@ class AnomalyDetector(Job):
     _mean: np.ndarray = field(default_factory=lambda: np.zeros(0), init=False, repr=False)
     _std: np.ndarray = field(default_factory=lambda: np.zeros(0), init=False, repr=False)
     _scale: np.ndarray = field(default_factory=lambda: np.ones(0), init=False, repr=False)  # usual error of a channel
-    past: np.ndarray = field(
-        default_factory=lambda: np.zeros(0), init=False, repr=False
-    )  # scores to judge the first by
+    past: np.ndarray = field(default_factory=lambda: np.zeros(0), init=False, repr=False)  # of the validation, scores
     constant_level: float = field(default=math.nan, init=False, repr=False)  # where it is the same for all steps
-    _above: tuple[int, int] = field(
-        default=(0, 0), init=False, repr=False
-    )  # of the steps it was set by, and their number
-    _learnt: tuple[Recordings, Recordings] | None = field(
-        default=None, init=False, repr=False
-    )  # and validated on; not saved
+    _above: tuple[int, int] = field(default=(0, 0), init=False, repr=False)  # of the steps that set it, and of them all
+    _learnt: tuple[Recordings, Recordings] | None = field(default=None, init=False, repr=False)  # not saved
 
     # ---- from file to numbers ------------------------------------------------------------------------------------
 

@@ -32,10 +32,10 @@ def nab(job: AnomalyDetector, fit: Fit, folder: Path, options: dict[str, Any], p
     ``NAB`` is with levels set without labels, ``NAB, best level`` with the one level, in units of each one's own,
     that is best for all series, as the benchmark itself chooses it.
     """
-    labels, found = _judged(job, fit, _nab(folder, options), progress)
+    pairs, windows = list(_nab(folder, options)), _windows(folder, options)
+    labels, found = _judged(job, fit, iter(pairs), progress)
     rows = []
-    windows = _windows(folder, options)
-    stretches = [_steps(one, windows[one.name]) for _, test in _nab(folder, options) for one in test.items]
+    stretches = [_steps(one, windows[one.name]) for _, test in pairs for one in test.items]
     count = sum(map(len, stretches))
     after = [known[_probation(len(known)) :] for known in labels]
     for name, judged in found.items():
