@@ -27,7 +27,7 @@ from lstmkit.jobs.anomaly_detector import AnomalyDetector
 from lstmkit.layers import LSTM
 from lstmkit.parts.heads import ValuesHead
 from lstmkit.recipes import anomaly_detector as protocols
-from lstmkit.thresholds import dynamic_levels, extreme_level, quantile_level, stretches
+from lstmkit.thresholds import dynamic_levels, extreme_level, merged, quantile_level, recent_levels, stretches
 from scored import by
 
 TINY: dict[str, Any] = {
@@ -170,6 +170,32 @@ def test_a_level_hangs_on_no_later_score():
     assert np.array_equal(whole[:70], part)
 
 
+def test_a_recent_level_is_exceeded_at_its_rate_and_follows_a_drift():
+    """Of normal scores the rate is kept; a step up is an alarm at once and not for ever."""
+    rng = np.random.default_rng(0)
+    scores = 5 + rng.standard_normal(20_000)
+    before = 5 + rng.standard_normal(400)
+    assert (scores > recent_levels(scores, 400, 0.01, before)).mean() == pytest.approx(0.01, rel=0.3)
+    scores[10_000:] += 20
+    found = scores > recent_levels(scores, 400, 1e-4, before)
+    assert found[10_000:10_003].all()
+    assert found[10_400:].mean() < 0.01
+
+
+def test_a_recent_level_against_a_plain_loop():
+    rng = np.random.default_rng(3)
+    scores, before = rng.exponential(size=60), rng.exponential(size=7)
+    found = recent_levels(scores, 10, 0.05, before)
+    whole = np.concatenate([before, scores])
+    for t in range(len(scores)):
+        past = whole[max(0, t + 7 - 10) : t + 7]
+        assert found[t] == pytest.approx(past.mean() + 1.6448536 * past.std(), rel=1e-6)
+    assert np.array_equal(found[:30], recent_levels(scores[:30], 10, 0.05, before)), "it hangs on no later score"
+    still = recent_levels(np.ones(50), 10, 0.05)
+    assert still[0] == np.inf
+    assert still[1:] == pytest.approx(1 + 1.6448536 * 0.01), "what never varies is no alarm by rounding"
+
+
 def test_what_does_not_stand_out_is_pruned():
     """Two tops that are hardly above the rest are none; with a fall of a half to the rest both are."""
     base = np.tile([1.0, 1.02, 0.98, 1.01], 60)
@@ -186,6 +212,7 @@ def test_stretches_with_gaps():
     assert stretches(alarms, 1) == [(0, 3), (5, 6)]
     assert stretches(alarms, 2) == [(0, 6)]
     assert stretches(np.zeros(3, bool)) == []
+    assert merged(alarms, 1).tolist() == [True, True, True, False, False, True]
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------
@@ -233,7 +260,7 @@ def test_an_autoencoder_learns_to_tell_again():
 
 
 @pytest.mark.parametrize("method", ["predict", "reconstruct"])
-@pytest.mark.parametrize("threshold", ["quantile", "dynamic"])
+@pytest.mark.parametrize("threshold", ["quantile", "recent", "dynamic"])
 def test_live_gives_the_numbers_of_a_whole_recording(method: str, threshold: str):
     """Values are missing here and there; one of three columns is context."""
     values = np.concatenate([waves(0), (np.arange(160) % 7 > 3)[:, None]], axis=1)

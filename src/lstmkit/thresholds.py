@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.stats import genpareto
+import pandas as pd
+from scipy.stats import genpareto, norm
 
 _TAIL = 0.1  # share of the scores that the extreme-value distribution is fitted to
 _FEWEST_EXTREMES = 10
+_STILLEST = 0.01  # least deviation of recent scores, of their mean: what hardly varies is no cause for alarm
 
 
 def quantile_level(scores: np.ndarray, rate: float) -> float:
@@ -45,6 +47,27 @@ def extreme_level(scores: np.ndarray, rate: float) -> float:
     shape, _, scale = genpareto.fit(excesses, floc=0)
     share = rate * len(scores) / len(excesses)
     return start + float(genpareto.isf(min(1.0, share), shape, scale=scale))
+
+
+def recent_levels(scores: np.ndarray, history: int, rate: float, before: np.ndarray | None = None) -> np.ndarray:
+    """For every step the level that a normal score would exceed at ``rate``, by the ``history`` scores before it.
+
+    Their mean and as many of their standard deviations as a normal distribution asks for: the anomaly likelihood of
+    Lavin and Ahmad 2015, "Evaluating real-time anomaly detection algorithms", section IV. What comes often becomes
+    usual, so that a drift is an alarm at its beginning and not for ever. Scores have heavier tails than a normal
+    distribution: there will be more false alarms than ``rate``.
+
+    Args:
+        scores: ``(T,)``.
+        history: Scores that are looked at, without the step's own.
+        rate: Of alarms a step.
+        before: ``(N,)`` scores from before the first, to have a history at once; the first step has no alarm else.
+    """
+    known = np.zeros(0) if before is None else before[-history:]
+    past = pd.Series(np.concatenate([known, scores])).shift(1).rolling(history, min_periods=1)
+    mean, deviation = (np.asarray(of) for of in (past.mean(), past.std(ddof=0)))
+    levels = mean + float(norm.isf(rate)) * np.maximum(deviation, _STILLEST * np.abs(mean))
+    return np.nan_to_num(levels[len(known) :], nan=np.inf)
 
 
 def dynamic_levels(scores: np.ndarray, history: int, pruning: float, before: np.ndarray | None = None) -> np.ndarray:
@@ -125,4 +148,16 @@ def stretches(alarms: np.ndarray, gap: int = 0) -> list[tuple[int, int]]:
             found[-1] = (found[-1][0], stop)
         else:
             found.append((start, stop))
+    return found
+
+
+def merged(alarms: np.ndarray, gap: int) -> np.ndarray:
+    """``(T,)``: stretches that are at most ``gap`` steps apart as one.
+
+    >>> merged(np.array([True, False, True, False, False]), gap=1).tolist()
+    [True, True, True, False, False]
+    """
+    found = np.zeros(len(alarms), dtype=bool)
+    for start, stop in stretches(alarms, gap):
+        found[start:stop] = True
     return found

@@ -10,6 +10,7 @@ import numpy as np
 from lstmkit.baselines.anomalies import SubPCA, moving_z
 from lstmkit.data.recordings import filled
 from lstmkit.detection import f1, overlap_scores, range_scores, vus_pr
+from lstmkit.thresholds import merged
 
 if TYPE_CHECKING:
     from lstmkit.data.recordings import Recordings
@@ -21,16 +22,17 @@ Judged = list[tuple[np.ndarray, np.ndarray]]  #: Of each recording scores and le
 _MOVING = 50  # steps that the moving z-score looks back
 
 
-def scores(labels: Sequence[np.ndarray], of: Judged, margin: int) -> dict[str, float]:
+def scores(labels: Sequence[np.ndarray], of: Judged, job: AnomalyDetector) -> dict[str, float]:
     """Means over the recordings that have an anomaly; counts of all together.
 
-    A level of NaN says that there is none: what needs alarms is NaN too.
+    A level of NaN says that there is none: what needs alarms is NaN too. Alarms at most ``job.gap`` steps apart are
+    one stretch, as in the tables; false alarms a step are counted as they are.
     """
     told = [(known, found, found > level) for known, (found, level) in zip(labels, of, strict=True)]
     judged = not any(np.isnan(level).any() for _, level in of)
-    volumes = [vus_pr(known, found, margin) for known, found, _ in told if known.any()]
-    ranges = [range_scores(known, alarms)[2] for known, _, alarms in told if known.any()]
-    counts = np.sum([overlap_scores(known, alarms) for known, _, alarms in told], axis=0)
+    volumes = [vus_pr(known, found, job.margin) for known, found, _ in told if known.any()]
+    ranges = [range_scores(known, merged(alarms, job.gap))[2] for known, _, alarms in told if known.any()]
+    counts = np.sum([overlap_scores(known, merged(alarms, job.gap)) for known, _, alarms in told], axis=0)
     normal = np.concatenate([alarms[~known] for known, _, alarms in told])
     return {
         "VUS-PR": float(np.mean(volumes)) if volumes else np.nan,

@@ -27,12 +27,13 @@ from lstmkit.model import Model
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 from lstmkit.settings import setting, settings_class
-from lstmkit.thresholds import dynamic_levels, extreme_level, quantile_level
+from lstmkit.thresholds import dynamic_levels, extreme_level, quantile_level, recent_levels
 
 _FARTHEST = 10.0  # standard deviations: what the model reads is cut there, what is compared is not
 _STAMPS = ("start", "end", "peak")
 _FLOOR = 0.01  # of a channel's deviation: errors below say nothing
 _LOOKED_AT = 5  # recordings
+_MOVING = ("recent", "dynamic")  # levels that hang on the step
 _LONGEST_LOOK = 2000  # steps
 
 
@@ -73,14 +74,14 @@ class AnomalyDetector(Job):
     warm_up: int = setting("steps at a recording's beginning that are no alarm", default=20, low=0)
     threshold: str = setting(
         "level of an alarm: a quantile of the validation part's scores, an extreme-value distribution fitted to them, "
-        "or what sets apart the extremes of the last steps (dynamic)",
+        "deviations from the mean of the last scores (recent), or what sets apart their extremes (dynamic)",
         default="quantile",
-        choices=("quantile", "extreme", "dynamic"),
+        choices=("quantile", "extreme", *_MOVING),
     )
-    rate: float = setting("false alarms a step (quantile, extreme)", default=0.005, low=1e-9, high=0.09)
-    history: int = setting("steps that a dynamic threshold looks back", default=2000, low=50)
+    rate: float = setting("false alarms a step (all but dynamic)", default=0.005, low=1e-9, high=0.09)
+    history: int = setting("steps that a recent or dynamic threshold looks back", default=2000, low=50)
     pruning: float = setting("share by which an extreme must stand out (dynamic)", default=0.13, low=0, high=1)
-    gap: int = setting("steps without alarm that one stretch of alarms may have, in tables", default=5, low=0)
+    gap: int = setting("steps without alarm that one stretch of alarms may have", default=5, low=0)
     margin: int = setting("widest margin around a labelled stretch in VUS-PR, steps", default=100, low=0)
     batch_size: int = setting("windows in a step", default=32, low=1)
     steps_per_epoch: int = setting("training steps in an epoch; 0 for a pass over all windows", default=50, low=0)
@@ -209,14 +210,17 @@ class AnomalyDetector(Job):
 
     def level(self, normal: np.ndarray) -> float:
         """Above which a step is an alarm, by scores ``(N,)`` that are not; NaN where it hangs on the step."""
-        if self.threshold == "dynamic":
+        if self.threshold in _MOVING:
             return math.nan
         return (quantile_level if self.threshold == "quantile" else extreme_level)(normal, self.rate)
 
     def levels(self, scores: np.ndarray, level: float | None = None, past: np.ndarray | None = None) -> np.ndarray:
         """``(T,)``: above which each of ``scores`` is an alarm; a baseline's with a level and past of their own."""
+        past = self.past if past is None else past
         if self.threshold == "dynamic":
-            return dynamic_levels(scores, self.history, self.pruning, self.past if past is None else past)
+            return dynamic_levels(scores, self.history, self.pruning, past)
+        if self.threshold == "recent":
+            return recent_levels(scores, self.history, self.rate, past)
         return np.full(len(scores), self.constant_level if level is None else level)
 
     def detect(self, recordings: Recordings, progress: Progress) -> list[Detection]:
@@ -281,10 +285,10 @@ class AnomalyDetector(Job):
     def score(self, test: Recordings, progress: Progress) -> Evaluation:
         found = self.judged(test, progress)
         labels = [one.labels for one in test.items if one.labels is not None]
-        rows = [{"model": name, **scoring.scores(labels, of, self.margin)} for name, of in found.items()]
+        rows = [{"model": name, **scoring.scores(labels, of, self)} for name, of in found.items()]
         share = float(np.concatenate(labels).mean())
         notes = [f"{sum(map(len, labels)):,} steps in {len(labels)} recordings, {share:.1%} of them anomalies."]
-        if self.threshold != "dynamic":
+        if self.threshold not in _MOVING:
             above, count = self._above
             notes.append(
                 f"The level is set for {self.rate:g} false alarms a step; of the {count:,} steps it was set by, "
@@ -330,7 +334,7 @@ class AnomalyDetector(Job):
     # ---- saved ---------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        past = self.past if self.threshold == "dynamic" else self.past[:0]
+        past = self.past if self.threshold in _MOVING else self.past[:0]
         numbers = {"mean": self._mean, "std": self._std, "scale": self._scale, "past": past}
         level = None if math.isnan(self.constant_level) else self.constant_level
         known = {"channels": list(self.names), "level": level, "above": list(self._above), "scores": len(past)}

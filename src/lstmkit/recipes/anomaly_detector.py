@@ -20,6 +20,7 @@ from lstmkit.jobs import _anomaly_score as scoring
 from lstmkit.jobs.anomaly_detector import AnomalyDetector
 from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
+from lstmkit.thresholds import stretches
 
 Pairs = Iterator[tuple[Recordings, Recordings]]  #: What a model learns from, and what it is then tested by.
 
@@ -30,28 +31,39 @@ def nab(job: AnomalyDetector, fit: Fit, folder: Path, options: dict[str, Any], p
     """The Numenta anomaly benchmark, standard profile: learnt from each series' beginning, in which nothing counts.
 
     ``NAB`` is with levels set without labels, ``NAB, best level`` with the one level, in units of each one's own,
-    that is best for all series, as the benchmark itself chooses it.
+    that is best for all series, as the benchmark itself chooses it. A stretch of alarms is one detection, at its
+    beginning.
     """
     pairs, windows = list(_nab(folder, options)), _windows(folder, options)
     labels, found = _judged(job, fit, iter(pairs), progress)
     rows = []
-    stretches = [_steps(one, windows[one.name]) for _, test in pairs for one in test.items]
-    count = sum(map(len, stretches))
+    windows_of = [_steps(one, windows[one.name]) for _, test in pairs for one in test.items]
+    count = sum(map(len, windows_of))
     after = [known[_probation(len(known)) :] for known in labels]
     for name, judged in found.items():
         ratios = [scores / np.maximum(levels, 1e-12) for scores, levels in judged]
         levels = np.unique(np.quantile(np.concatenate(ratios), 1 - np.geomspace(1e-4, 0.5, 60)))
-        points = {level: _points(ratios, stretches, level) for level in (1.0, *levels)}
+        points = {level: _points(ratios, windows_of, level, job.gap) for level in (1.0, *levels)}
         own, best = (nab_score(of, count) for of in (points[1.0], max(points.values())))
         counted = [
             (scores[-len(known) :], level[-len(known) :]) for known, (scores, level) in zip(after, judged, strict=True)
         ]
-        rows.append({"model": name, "NAB": own, "NAB, best level": best} | scoring.scores(after, counted, job.margin))
+        rows.append({"model": name, "NAB": own, "NAB, best level": best} | scoring.scores(after, counted, job))
     return pd.DataFrame(rows)
 
 
-def _points(ratios: list[np.ndarray], windows: list[list[tuple[int, int]]], level: float) -> float:
-    return sum(nab_points(of, one > level, _probation(len(one))) for one, of in zip(ratios, windows, strict=True))
+def _points(ratios: list[np.ndarray], windows: list[list[tuple[int, int]]], level: float, gap: int) -> float:
+    return sum(
+        nab_points(of, _beginnings(one > level, gap), _probation(len(one)))
+        for one, of in zip(ratios, windows, strict=True)
+    )
+
+
+def _beginnings(alarms: np.ndarray, gap: int) -> np.ndarray:
+    """``(T,)``: the first step of each stretch of alarms."""
+    found = np.zeros(len(alarms), dtype=bool)
+    found[[start for start, _ in stretches(alarms, gap)]] = True
+    return found
 
 
 def _probation(length: int) -> int:
@@ -145,7 +157,7 @@ def _judged(
 
 
 def _scored(job: AnomalyDetector, labels: list[np.ndarray], found: dict[str, scoring.Judged]) -> pd.DataFrame:
-    return pd.DataFrame([{"model": name} | scoring.scores(labels, of, job.margin) for name, of in found.items()])
+    return pd.DataFrame([{"model": name} | scoring.scores(labels, of, job) for name, of in found.items()])
 
 
 def _set(items: list[Recording], channels: tuple[str, ...] = ("value",)) -> Recordings:
