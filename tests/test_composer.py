@@ -397,6 +397,15 @@ def test_drawing_is_what_drawing_key_by_key_is(seed: int, temperature: float):
     assert torch.equal(drawn, held)
 
 
+def test_independent_keys_are_drawn_in_one_go():
+    """The same as one after another, those that are known too."""
+    outputs, noise = torch.randn(2, 6), torch.rand(2, 6)
+    known = torch.full((2, 6), torch.nan)
+    known[0, 2], known[1, 4] = 1, 0
+    both = (draw_labels(lambda labels: outputs, noise, 0.7, known, chained) for chained in (True, False))
+    assert torch.equal(*both)
+
+
 # ---- baselines -------------------------------------------------------------------------------------------------------
 
 

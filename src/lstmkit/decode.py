@@ -103,7 +103,11 @@ def kept_logits(logits: Tensor, temperature: float, top_k: int, top_p: float) ->
 
 
 def draw_labels(
-    tell: Callable[[Tensor], Tensor], noise: Tensor, temperature: float = 1.0, given: Tensor | None = None
+    tell: Callable[[Tensor], Tensor],
+    noise: Tensor,
+    temperature: float = 1.0,
+    given: Tensor | None = None,
+    chained: bool = True,
 ) -> Tensor:
     """Draw which of several labels hold, from the last to the first, each given those that were drawn before it.
 
@@ -113,6 +117,7 @@ def draw_labels(
         noise: ``(B, K)`` drawn evenly from 0…1: a label holds where its own is below its probability.
         temperature: Of the probabilities; 0 for whatever is the more probable.
         given: ``(B, K)`` labels that are not drawn but known: 1 or 0 there, NaN elsewhere; ``None`` for none.
+        chained: Whether ``tell`` hangs on the labels at all; where not, one call draws them all.
 
     Returns:
         ``(B, K)`` of 0 and 1, in the kind of ``noise``.
@@ -130,6 +135,8 @@ def draw_labels(
         if given is not None:
             chances = torch.where(given.isnan(), chances, given)
         on = (noise < chances) & (numbers < limit)
+        if not chained:
+            return on.to(noise.dtype)
         if not bool(on.any()):
             return labels
         limit = torch.where(on, numbers, -1).amax(1, keepdim=True)

@@ -119,6 +119,7 @@ class _Told:
 
     Attributes:
         state: To go on from.
+        chained: Whether a key hangs on those above it.
     """
 
     def __init__(self, model: Model, inputs: Tensor, state: State | None, lengths: Tensor | None = None) -> None:
@@ -126,6 +127,7 @@ class _Told:
         found = [m(inputs, s, lengths) for m, s in zip(members, state or [None] * len(members), strict=True)]
         self._heads = [(head_of(member), outputs) for member, (outputs, _) in zip(members, found, strict=True)]
         self.state: State = tuple(state for _, state in found)
+        self.chained = any(head.chained for head, _ in self._heads)
 
     def nats(self, keys: Tensor) -> Tensor:
         """``(B, T)``: minus the log-likelihood of ``keys (B, T, 88)``."""
@@ -178,7 +180,7 @@ def compose(
         def one(keys: Tensor, t: int, state: State) -> tuple[Tensor, State]:
             told = _Told(model, keys.unsqueeze(1), state)
             known = None if melody is None else melody[t : t + 1]
-            drawn = draw_labels(told.below, noise[t], wish.temperature, known)
+            drawn = draw_labels(told.below, noise[t], wish.temperature, known, told.chained)
             nats.append(float(told.nats(drawn.unsqueeze(1))))
             return drawn, told.state
 

@@ -180,6 +180,8 @@ class LabelsHead(nn.Module):
         dropout: In training, the share of the features that are hidden, the same at all steps.
     """
 
+    chained = False  #: whether a label hangs on those above it
+
     def __init__(self, input_size: int, labels: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.output_size, self.dropout = labels, dropout
@@ -220,6 +222,8 @@ class NadeHead(nn.Module):
         hidden_size: Width of ``h``, ``H``.
         dropout: In training, the share of the features that are hidden, the same at all steps.
     """
+
+    chained = True
 
     def __init__(self, input_size: int, labels: int, hidden_size: int, dropout: float = 0.0) -> None:
         super().__init__()
