@@ -127,11 +127,17 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
     model.load_state_dict(ours(case, plain).state_dict())
     head, noise = model.eval().head, torch.rand(COMPOSED, 1, KEYS)
     composers = (
-        composer(model.step, lambda told, u: draw_labels(lambda keys: head.below(told, keys), u, chained=head.chained), noise),
+        composer(
+            model.step, lambda told, u: draw_labels(lambda keys: head.below(told, keys), u, chained=head.chained), noise
+        ),
         composer(lambda keys, state: one_step(plain, keys, state), plain.draw, noise),
     )
     assert torch.equal(*(compose() for compose in composers))
     return [training, row(case, "composing", COMPOSED, in_turns(composers, seconds))]
+
+
+def drawn(head: LabelsHead | NadeHead, told: Tensor, noise: Tensor) -> Tensor:
+    return draw_labels(lambda keys: head.below(told, keys), noise, chained=head.chained)
 
 
 def one_step(plain: Plain, keys: Tensor, state: Any) -> tuple[Tensor, Any]:

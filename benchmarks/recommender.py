@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lstmkit.data.batch import Batch
-from lstmkit.jobs._ranking import ranks, scores_at
+from lstmkit.jobs._ranking import ranks_after
 from lstmkit.model import TokenModel
 from lstmkit.parts.encoders import TokenEncoder
 from lstmkit.parts.items import ItemHead
@@ -130,8 +130,7 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
 def our_ranks(model: TokenModel, batch: Batch) -> Tensor:
     assert batch.targets is not None
     steps = [np.arange(batch.inputs.shape[1])] * len(batch)
-    wanted = batch.targets.flatten()
-    return torch.cat([ranks(scores, wanted[part]) for part, scores in scores_at(model, batch, steps, ITEMS)])
+    return ranks_after(model, batch, steps, batch.targets.flatten())
 
 
 @torch.inference_mode()

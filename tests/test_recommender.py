@@ -15,11 +15,14 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmkit import Recommender, load
+from lstmkit import LSTM, Recommender, load
 from lstmkit.baselines.items import ItemNeighbours, MarkovChain, Popular
+from lstmkit.data.batch import Batch
 from lstmkit.data.sessions import Columns, Sessions, read_sessions, windows
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs import _ranking as ranking
+from lstmkit.model import TokenModel
+from lstmkit.parts.encoders import TokenEncoder
 from lstmkit.parts.items import ItemHead, bpr_max, sampled_cross_entropy, top1_max
 from lstmkit.recipes import recommender as protocols
 from scored import by
@@ -265,8 +268,32 @@ def test_ranks_of_the_model_are_those_of_reading_each_history_alone(monkeypatch:
         wanted.append(int((scores[0, -1] >= scores[0, -1, target]).sum()))
     assert ranking.NEVER in wanted
     for held in (1 << 20, 1):
-        monkeypatch.setattr(ranking, "_AT_ONCE", held)
-        assert ranking.ranks_of(job.model, asked, len(job.catalogue), False, **options).tolist() == wanted
+        monkeypatch.setattr(ranking, "_BLOCK", held)
+        assert ranking.ranks_of(job.model, asked, False, **options).tolist() == wanted
+
+
+def test_equal_items_stand_before_the_one_that_came(monkeypatch: pytest.MonkeyPatch):
+    """Items with the same vector have the same score, however it was computed; what was chosen before is left out."""
+    torch.manual_seed(0)
+    encoder, head = TokenEncoder(40, 24), ItemHead(24, 40)
+    model = TokenModel(encoder, LSTM(24, 24, batch_first=True), head).eval()
+    with torch.no_grad():
+        head.scores.weight[:] = head.scores.weight[0] + torch.arange(40.0).unsqueeze(1) // 10  # four groups of ten
+    batch, steps = Batch(torch.randint(40, (3, 7))), [np.arange(7)] * 3
+    targets = torch.randint(-1, 40, (21,))
+    histories = [np.unique(one[: t + 1].numpy()) for one in batch.inputs for t in range(7)]
+    for block in (1 << 20, 64, 1):
+        monkeypatch.setattr(ranking, "_BLOCK", block)
+        for left_out in (None, histories):
+            with torch.inference_mode():
+                found = ranking.ranks_after(model, batch, steps, targets, left_out)
+                up = head.own(model.features(batch.inputs)[0].flatten(0, 1), torch.full((21,), 39))[0]
+                down = head.own(model.features(batch.inputs)[0].flatten(0, 1), torch.zeros(21, dtype=torch.long))[0]
+            for i, (target, rank) in enumerate(zip(targets.tolist(), found.tolist(), strict=True)):
+                gone = set() if left_out is None else set(left_out[i].tolist())
+                better = range(10 * (target // 10), 40) if up[i] > down[i] else range(10 * (target // 10) + 10)
+                wanted = ranking.NEVER if target < 0 or target in gone else len(set(better) - gone)
+                assert rank == wanted
 
 
 # ---- losses ----------------------------------------------------------------------------------------------------------

@@ -13,12 +13,15 @@ from torch import Tensor
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.sequences import Sequences
 from lstmkit.model import Ensemble, Model, TokenModel
+from lstmkit.parts.items import ItemHead
 from lstmkit.predict import predict
 from lstmkit.progress import Progress
 
 NEVER = np.iinfo(np.int64).max  #: The rank of what cannot be recommended.
 
 _AT_ONCE = 1 << 24  # scores held at a time
+_BLOCK = 1 << 20  # of them that are counted at a time
+_ROUNDING = 8  # units in the last place, of the sum of a score's terms: what differs by less is equal
 
 
 class Questions(NamedTuple):
@@ -75,19 +78,55 @@ def ranks(scores: Tensor, targets: Tensor, histories: Sequence[np.ndarray] | Non
     >>> ranks(torch.tensor([[3.0, 1.0, 3.0, 2.0]]).expand(3, 4), torch.tensor([0, 3, 1])).tolist()
     [2, 3, 4]
     """
-    if histories is not None:
-        scores = without(scores, histories)
     own = scores.gather(1, targets.clamp(min=0).unsqueeze(1))
-    found = (~(scores < own)).sum(1)  # so that what is not a number counts against
-    return found.masked_fill((targets < 0) | own[:, 0].isneginf(), NEVER)
+    return _counted(lambda items: scores[:, items], own, targets, scores.shape[1], histories)
+
+
+@torch.no_grad()
+def _counted(
+    told: Callable[[slice], Tensor],
+    own: Tensor,
+    targets: Tensor,
+    items: int,
+    histories: Sequence[np.ndarray] | None,
+) -> Tensor:
+    """As :func:`ranks`, of scores that are told for some items at a time, so that they stay in the cache.
+
+    Args:
+        told: ``told(items) -> (N, n)``.
+        own: ``(N, 1)`` scores of the targets.
+        targets: ``(N,)``.
+        items: ``V``.
+        histories: As of :func:`ranks`.
+    """
+    rows, columns = _places([] if histories is None else histories, own.device)
+    order = columns.argsort()
+    rows, columns = rows[order], columns[order]
+    below = torch.zeros(len(own), dtype=torch.int64, device=own.device)
+    width = max(1, _BLOCK // max(1, len(own)))
+    for start in range(0, items, width):
+        scores = told(slice(start, min(items, start + width)))
+        first, last = torch.searchsorted(columns, torch.tensor([start, start + width], device=columns.device)).tolist()
+        if last > first:
+            where = rows[first:last], columns[first:last] - start
+            scores = scores.index_put(where, scores.new_tensor(-torch.inf))
+        # So that what is not a number counts against. As numbers: that is several times faster than as truths.
+        below += torch.lt(scores, own, out=torch.empty_like(scores)).sum(1).long()
+    never = (targets < 0) | own[:, 0].isneginf()
+    never[rows[columns == targets[rows]]] = True
+    return (items - below).masked_fill(never, NEVER)
 
 
 def without(scores: Tensor, histories: Sequence[np.ndarray]) -> Tensor:
     """A copy of scores ``(N, V)``, those of each row's history the lowest there are."""
+    return scores.index_put(_places(histories, scores.device), scores.new_tensor(-torch.inf))
+
+
+def _places(histories: Sequence[np.ndarray], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows and columns of all items of histories."""
     rows = np.repeat(np.arange(len(histories)), [len(one) for one in histories])
     columns = np.concatenate([np.zeros(0, np.int64), *histories])
-    where = (torch.from_numpy(rows).to(scores.device), torch.from_numpy(columns).to(scores.device))
-    return scores.clone().index_put_(where, scores.new_tensor(-torch.inf))
+    return torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)
 
 
 def recall(found: np.ndarray, k: int) -> float:
@@ -111,7 +150,7 @@ def ranks_by(scores: Callable[[list[np.ndarray]], np.ndarray], asked: Questions,
 
 
 def ranks_of(
-    model: Model, asked: Questions, items: int, drop: bool, *, batch_size: int, device: torch.device, progress: Progress
+    model: Model, asked: Questions, drop: bool, *, batch_size: int, device: torch.device, progress: Progress
 ) -> np.ndarray:
     """As :func:`ranks_by`, of a model that reads each session once. Before the first known item it ranks nothing."""
     readable = np.flatnonzero([len(one) > 0 for one in asked.known])
@@ -122,13 +161,10 @@ def ranks_of(
         mine = [np.arange(*bounds[[row, row + 1]]) for row in readable[batch.rows]]
         mine = [of[asked.after[of] > 0] for of in mine]
         where = [asked.after[of] - 1 for of in mine]
-        told = []
-        for part, scores in scores_at(model, batch, where, items):
-            of = np.concatenate(mine)[part]
-            histories = [asked.known[asked.row[q]][: asked.after[q]] for q in of] if drop else None
-            targets = torch.from_numpy(asked.target[of]).to(scores.device)
-            told.append(ranks(scores, targets, histories).cpu().numpy())
-        whole = np.concatenate([np.zeros(0, np.int64), *told])
+        of = np.concatenate(mine)
+        histories = [asked.known[asked.row[q]][: asked.after[q]] for q in of] if drop else None
+        targets = torch.from_numpy(asked.target[of]).to(batch.inputs.device)
+        whole = ranks_after(model, batch, where, targets, histories).cpu().numpy()
         return np.split(whole, np.cumsum([len(of) for of in mine])[:-1])
 
     found = np.full(len(asked.row), NEVER)
@@ -138,25 +174,61 @@ def ranks_of(
     return found
 
 
-def scores_at(model: Model, batch: Batch, steps: Sequence[np.ndarray], items: int) -> Iterator[tuple[slice, Tensor]]:
+def ranks_after(
+    model: Model,
+    batch: Batch,
+    steps: Sequence[np.ndarray],
+    targets: Tensor,
+    histories: Sequence[np.ndarray] | None = None,
+) -> Tensor:
+    """As :func:`ranks`, ``(N,)``, of a model's scores after some steps of each sequence.
+
+    Args:
+        model: A :class:`TokenModel` with an :class:`ItemHead`, or an ensemble of them.
+        batch: Sequences.
+        steps: Of each which ones, from 0; ``N`` in all.
+        targets: ``(N,)``.
+        histories: As of :func:`ranks`.
+    """
+    members = [(head, head.scores.narrow(of)) for head, of in _features_at(model, batch, steps)]
+    both = [head.own(of, targets.clamp(min=0)) for head, of in members]
+    own, size = (torch.stack(of).mean(0) for of in zip(*both, strict=True))
+    own = own - _ROUNDING * torch.finfo(own.dtype).eps * size  # two ways to the same score end a little apart
+
+    def told(items: slice) -> Tensor:
+        found = [head.some(of, items) for head, of in members]
+        return torch.stack(found).mean(0) if len(found) > 1 else found[0]
+
+    return _counted(told, own.unsqueeze(1), targets, members[0][0].output_size, histories)
+
+
+def scores_at(model: Model, batch: Batch, steps: Sequence[np.ndarray]) -> Iterator[tuple[slice, Tensor]]:
     """Scores ``(n, V)`` of all items after some steps of each sequence, so many at a time as memory holds.
 
     Args:
-        model: A :class:`TokenModel`, or an ensemble of them.
+        model: As of :func:`ranks_after`, as are the others.
         batch: Sequences.
-        steps: Of each which ones, from 0.
-        items: ``V``.
+        steps: Of each which ones.
 
     Yields:
         Which of all steps, sequence by sequence, and their scores.
     """
+    members = _features_at(model, batch, steps)
+    for part in _parts(len(members[0][1]), members[0][0].output_size):
+        told = [head(of[part].unsqueeze(1))[:, 0] for head, of in members]
+        yield part, torch.stack(told).mean(0) if len(told) > 1 else told[0]
+
+
+def _features_at(model: Model, batch: Batch, steps: Sequence[np.ndarray]) -> list[tuple[ItemHead, Tensor]]:
+    """Of every member the head, and what it reads after those steps, ``(N, P)``."""
     rows = torch.from_numpy(np.repeat(np.arange(len(steps)), [len(of) for of in steps])).to(batch.inputs.device)
     at = torch.from_numpy(np.concatenate(steps)).to(batch.inputs.device)
-    members = [m for m in (model.members if isinstance(model, Ensemble) else [model]) if isinstance(m, TokenModel)]
-    features = [m.features(batch.inputs, None, batch.lengths)[0][rows, at] for m in members]
-    for part in _parts(len(at), items):
-        told = [m.head(of[part].unsqueeze(1))[:, 0] for m, of in zip(members, features, strict=True)]
-        yield part, torch.stack(told).mean(0) if len(told) > 1 else told[0]
+    found = []
+    for member in model.members if isinstance(model, Ensemble) else [model]:
+        assert isinstance(member, TokenModel)
+        assert isinstance(member.head, ItemHead)
+        found.append((member.head, member.features(batch.inputs, None, batch.lengths)[0][rows, at]))
+    return found
 
 
 def _parts(count: int, items: int) -> list[slice]:

@@ -247,7 +247,7 @@ class Recommender(Job):
             of = [readable[row] for row in batch.rows]
             last = [np.array([len(known[i]) - 1]) for i in of]
             found: list[Recommendation] = []
-            for part, scores in ranking.scores_at(model, batch, last, len(self._catalogue)):
+            for part, scores in ranking.scores_at(model, batch, last):
                 rows = zip(of[part], scores, strict=True)
                 found += [choice.best(sessions.names[i], one, known[i], unknown[i]) for i, one in rows]
             return found
@@ -281,7 +281,7 @@ class Recommender(Job):
     def score(self, test: Sessions, progress: Progress) -> Evaluation:
         asked, drop, items = ranking.ask(self.numbered(test), test.given), self.seen == "drop", len(self._catalogue)
         options = {"batch_size": 4 * self.batch_size, "device": self._device(), "progress": progress}
-        found = {self.cell.upper(): ranking.ranks_of(self.model, asked, items, drop, **options)}
+        found = {self.cell.upper(): ranking.ranks_of(self.model, asked, drop, **options)}
         others, chosen = beside(self.counts, self._learnt, self._valid, drop, self.top, progress)
         found |= {name: ranking.ranks_by(scores, asked, items, drop) for name, scores in others.items()}
         self.tested = (test, asked)

@@ -54,6 +54,15 @@ class ItemHead(nn.Module):
         """``(B, S, P) -> (B, S, V)``: the higher, the sooner; with cross-entropy logits."""
         return self.scores(features)
 
+    def some(self, x: Tensor, items: slice) -> Tensor:
+        """``(N, n)`` scores of some items, of ``x (N, E)``: features as narrow as the items' vectors."""
+        return F.linear(x, self.scores.weight[items], self.scores.bias[items])
+
+    def own(self, x: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """``(N,)``: each row's score of its own of ``items (N,)``, and the sum of its terms' sizes."""
+        terms, bias = x * self.scores.weight[items], self.scores.bias[items]
+        return terms.sum(-1) + bias, terms.abs().sum(-1) + bias.abs()
+
     def loss(self, features: Tensor, targets: Tensor) -> Tensor:
         """Mean loss of ``features (B, S, P)`` against ``targets (B, S)``, -1 not scored; 0 where none is."""
         samples = self.training and self.negatives > 0
@@ -77,7 +86,7 @@ class ItemHead(nn.Module):
     def _sum(self, x: Tensor, wanted: Tensor, ids: Tensor | None) -> Tensor:
         """The loss of features ``(N, P)`` against ``wanted (N,)``, beside the items ``ids (M,)``; ``None`` for all."""
         weight, bias = self.scores.weight, self.scores.bias
-        target = (x * weight[wanted]).sum(-1) + bias[wanted]
+        target, _ = self.own(x, wanted)
         others = F.linear(x, weight, bias) if ids is None else F.linear(x, weight[ids], bias[ids])
         hit = (torch.arange(len(weight), device=x.device) if ids is None else ids) == wanted.unsqueeze(1)
         if self.kind == "bpr-max":
