@@ -206,6 +206,17 @@ def test_what_does_not_stand_out_is_pruned():
     assert (high > dynamic_levels(high, 200, 0.2))[-1]
 
 
+def test_a_stretch_of_alarms_is_one_detection_of_nab():
+    """With a gap a run of false alarms costs as its first; without, each of its steps costs."""
+    run = np.zeros(100, bool)
+    run[[40, 41, 43]] = True
+    first = np.zeros(100, bool)
+    first[40] = True
+    assert nab_points([(80, 90)], run, 10, gap=1) == nab_points([(80, 90)], first, 10, gap=1)
+    assert nab_points([(80, 90)], run, 10) < nab_points([(80, 90)], first, 10)
+    assert nab_points([(80, 90)], first, 10) == nab_points([(80, 90)], first, 10, gap=1)
+
+
 def test_stretches_with_gaps():
     alarms = np.array([1, 0, 1, 0, 0, 1], bool)
     assert stretches(alarms) == [(0, 1), (2, 3), (5, 6)]

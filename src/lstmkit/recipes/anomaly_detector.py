@@ -20,7 +20,6 @@ from lstmkit.jobs import _anomaly_score as scoring
 from lstmkit.jobs.anomaly_detector import AnomalyDetector
 from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
-from lstmkit.thresholds import stretches
 
 Pairs = Iterator[tuple[Recordings, Recordings]]  #: What a model learns from, and what it is then tested by.
 
@@ -53,17 +52,8 @@ def nab(job: AnomalyDetector, fit: Fit, folder: Path, options: dict[str, Any], p
 
 
 def _points(ratios: list[np.ndarray], windows: list[list[tuple[int, int]]], level: float, gap: int) -> float:
-    return sum(
-        nab_points(of, _beginnings(one > level, gap), _probation(len(one)))
-        for one, of in zip(ratios, windows, strict=True)
-    )
-
-
-def _beginnings(alarms: np.ndarray, gap: int) -> np.ndarray:
-    """``(T,)``: the first step of each stretch of alarms."""
-    found = np.zeros(len(alarms), dtype=bool)
-    found[[start for start, _ in stretches(alarms, gap)]] = True
-    return found
+    each = zip(ratios, windows, strict=True)
+    return sum(nab_points(of, one > level, _probation(len(one)), gap) for one, of in each)
 
 
 def _probation(length: int) -> int:
