@@ -88,6 +88,8 @@ def nearest_neighbour(
 ) -> np.ndarray:
     """The targets of the nearest training sequence, in Euclidean distance, all resampled to as many points.
 
+    100 points, or one where no training sequence has more than a step.
+
     Args:
         train: Sequences ``(T, F)`` on one scale, and targets; of more than 10,000 some at random.
         sequences: To answer.
@@ -99,18 +101,19 @@ def nearest_neighbour(
     """
     rows = np.random.default_rng(seed).permutation(len(train[0]))[:_MOST_NEIGHBOURS]
     with progress.task("nearest neighbours", 1) as task:
-        points = np.stack([resampled(train[0][row]) for row in rows])
+        count = _POINTS if any(len(train[0][row]) > 1 for row in rows) else 1
+        points = np.stack([resampled(train[0][row], count) for row in rows])
         model = KNeighborsClassifier(1).fit(points, np.arange(len(rows)))
-        nearest = model.predict(np.stack([resampled(one) for one in sequences]))
+        nearest = model.predict(np.stack([resampled(one, count) for one in sequences]))
         task.update(1)
     return train[1][rows[nearest]]
 
 
-def resampled(steps: np.ndarray) -> np.ndarray:
-    """``(T, F)`` at 100 points evenly over its time, on straight lines between steps, as one vector.
+def resampled(steps: np.ndarray, points: int) -> np.ndarray:
+    """``(T, F)`` at ``points`` evenly over its time, on straight lines between steps, as one vector.
 
-    >>> resampled(np.array([[0.0], [99.0]]))[[0, 1, 99]].tolist()
+    >>> resampled(np.array([[0.0], [99.0]]), 100)[[0, 1, 99]].tolist()
     [0.0, 1.0, 99.0]
     """
-    at = np.linspace(0, len(steps) - 1, _POINTS)
+    at = np.linspace(0, len(steps) - 1, points)
     return np.concatenate([np.interp(at, np.arange(len(steps)), column) for column in steps.T])
