@@ -188,7 +188,13 @@ def main(
     }
     print(", ".join(f"{work} {mean:.2f}" for work, mean in means.items()), f"(geometric means; target {TARGET})")
     if args.record:
-        found = {**machine.describe(torch.get_num_threads(), 0), "target": TARGET, "means": means, "rows": rows}
+        found = {
+            **machine.describe(torch.get_num_threads(), 0),
+            "target": TARGET,
+            "unit": unit,
+            "means": means,
+            "rows": rows,
+        }
         record.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 

@@ -131,12 +131,35 @@ def text_model(row: dict) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def jobs(records: dict[str, dict]) -> str:
+    """Models of other jobs end to end: what was measured of each when, then a row a model and kind of work."""
+    about = [
+        f"- {name}: {found['date']}, {found['cpu']} ({found['level']}), {found['threads']} threads, load before "
+        f"{found['load']}, torch {found['torch']}; " + ", ".join(f"{w} **{m:.2f}×**" for w, m in found["means"].items())
+        for name, found in records.items()
+    ]
+    heads = [
+        "| job | model | work | in a second | ours | torch.nn | ratio | quartiles |",
+        "|---|---|---|---|--:|--:|--:|--:|",
+    ]
+    rows = [f"| {name} | {measured(row, found['unit'])} |" for name, found in records.items() for row in found["rows"]]
+    return "\n".join(["Geometric means, target 1.3×:", "", *about, "", *heads, *rows])
+
+
+def measured(row: dict, unit: str) -> str:
+    """One model at one kind of work."""
+    rates = [f"{row[of]:,.0f}" for of in ("tokens_s", "torch_tokens_s")]
+    spread = f"{row['low']:.2f}–{row['high']:.2f}"
+    return " | ".join([row["name"], row["work"], unit, *rates, f"**{row['ratio']:.2f}**", spread])
+
+
 def main() -> None:
     """Rewrite the parts of docs/speed.md between the marks."""
-    for mark, record, tables in (("speed", "cpu", layers), ("text", "text", text_models)):
-        source = f"results/speed/{record}.json"
-        found = json.loads((ROOT / source).read_text(encoding="utf-8"))
-        fill(ROOT / "docs/speed.md", mark, tables(found), source)
+    page, folder = ROOT / "docs/speed.md", "results/speed"
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / folder).glob("*.json"))}
+    fill(page, "speed", layers(found.pop("cpu")), f"{folder}/cpu.json")
+    fill(page, "text", text_models(found.pop("text")), f"{folder}/text.json")
+    fill(page, "jobs", jobs(found), folder)
 
 
 if __name__ == "__main__":

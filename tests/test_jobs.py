@@ -188,8 +188,8 @@ CASES = {
     ),
     "language_model": Case(
         settings={"window": 5, "batch_size": 4},
-        data=lambda: _lines(0),
-        other=lambda: _lines(1),
+        data=lambda: _lines(0, 16),  # each is gone on with, word by word
+        other=lambda: _lines(1, 12),
         bad=lambda: ["", " "],
         options=(
             {"tokens": "chars", "cache": 9, "dynamic": 0.1},
