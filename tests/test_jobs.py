@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Case:
         other: Data of the same form that say something else.
         bad: Data that the job must refuse.
         options: A setting with another value than the default's, of each kind worth a run of its own.
+        asks: Options of predict that make it short.
     """
 
     settings: dict[str, Any]
@@ -42,6 +43,7 @@ class Case:
     other: Callable[[], Any]
     bad: Callable[[], Any]
     options: tuple[dict[str, Any], ...] = ()
+    asks: dict[str, Any] = field(default_factory=dict)
 
 
 def _series(seed: int, n: int = 40) -> pd.DataFrame:
@@ -188,8 +190,9 @@ CASES = {
     ),
     "language_model": Case(
         settings={"window": 5, "batch_size": 4},
-        data=lambda: _lines(0, 16),  # each is gone on with, word by word
-        other=lambda: _lines(1, 12),
+        data=lambda: _lines(0),
+        other=lambda: _lines(1),
+        asks={"length": 5},
         bad=lambda: ["", " "],
         options=(
             {"tokens": "chars", "cache": 9, "dynamic": 0.1},
@@ -242,7 +245,8 @@ def make(name: str, **options: Any) -> Job:
 
 
 def answer(job: Job, data: Any = None) -> list[dict[str, Any]]:
-    return job.records(job.predict(CASES[job.name].data() if data is None else data))
+    case = CASES[job.name]
+    return job.records(job.predict(case.data() if data is None else data, **case.asks))
 
 
 def weights(job: Job) -> dict[str, torch.Tensor]:
