@@ -193,8 +193,9 @@ def _cut(arrays: dict[str, np.ndarray], prefix: str, where: str, unit: str) -> l
     texts = arrays.get(f"{prefix}texts", np.full(len(offsets) - 1, ""))
     if texts.shape != (len(offsets) - 1,):
         raise DataError(f"{where}: {prefix}texts must be one text for each of the {len(offsets) - 1} drawings")
-    pieces = enumerate(zip(np.split(points, offsets[1:-1]), texts, strict=True), 1)
-    return [_checked(piece, f"{unit} {i}", str(text), where) for i, (piece, text) in pieces if len(offsets) > 1]
+    ends = zip(offsets[:-1], offsets[1:], texts, strict=True)
+    pieces = enumerate(((points[start:end], str(text)) for start, end, text in ends), 1)
+    return [_checked(piece, f"{unit} {i}", text, where) for i, (piece, text) in pieces]
 
 
 def _from_table(table: Table) -> Inks:

@@ -57,11 +57,6 @@ class Handwriting:
         """As a drawing: to be written on, scored, or kept beside those that were read."""
         return Ink(self.strokes, self.name, self.text)
 
-    @property
-    def places(self) -> np.ndarray | None:
-        """``(T,)``: the character that was written at each point, from 0."""
-        return None if self.window is None else self.window.argmax(1)
-
     def svg(self) -> str:
         """The drawing as an SVG page."""
         return page([self])
@@ -234,12 +229,13 @@ def write(
             point = mixture.draw(noise, wish.bias)
             points.append(point)
             nats.append(float(mixture.nats(point)[:2].sum()) + 2 * math.log(scale))
-            ended = bool(point[3] > 0)
-            if ended or len(points) == task.longest:
+            enough = len(task.given) + len(points) >= 2  # points, as every drawing has
+            ended = enough and bool(point[3] > 0)
+            if ended or (enough and len(points) >= task.longest):
                 break
             told = _Told(model, Batch(point[None, None, :3]), told.state)
             if characters is not None:
-                ended = told.at_the_end()
+                ended = enough and told.at_the_end()
                 if ended:  # what this step tells is no longer written
                     break
                 windows.append(told.window())

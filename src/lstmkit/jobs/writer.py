@@ -173,8 +173,8 @@ class Writer(Job):
             prime: A drawing to go on from, whose hand is taken up: a path, a list of one, or an :class:`Ink`; of
                 several the first. With texts it must have one, and what is to be written comes after it.
             first: Without texts: how many of its points; -1 for all.
-            length: Points to write at most; 0 for as many as the training part's longest drawing has, and of texts
-                twice as many as are usual.
+            length: Points to write at most (a drawing has two at least); 0 for as many as the training part's longest
+                drawing has, and of texts twice as many as are usual.
 
         Raises:
             DataError: A character that the training part does not have, a blank text, or no such drawing.

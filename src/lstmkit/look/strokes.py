@@ -12,7 +12,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lstmkit.look.drawing import BLACK, BLUE, GREY, PALETTE, SMALL, legend, new_figure, shown, tidy, whole_ticks
+from lstmkit.look.drawing import BLACK, BLUE, GREY, PALETTE, SMALL, WIDTH, legend, new_figure, shown, tidy, whole_ticks
 
 _WIDE = 4.0  # a drawing so many times as wide as high has a row of its own
 _COLUMNS = 6
@@ -20,33 +20,29 @@ _MOST = 24  # drawings in a picture
 _MOST_CHARACTERS = 60  # named beside the window
 
 
-def drawings_figure(
-    drawings: Sequence[np.ndarray], names: Sequence[str], given: Sequence[int] | None = None, title: str = ""
-) -> Figure:
+def drawings_figure(drawings: Sequence[np.ndarray], names: Sequence[str], given: Sequence[int] | None = None) -> Figure:
     """Drawings side by side, lines of writing one below the other; of many the first 24.
 
     Args:
         drawings: Of each its points, ``(T, 3)`` offsets and the pen.
         names: Over each; ``""`` for none.
         given: Of each so many points, the first ones, are drawn grey.
-        title: Over all.
     """
     drawings = drawings[:_MOST]
     given = [0] * len(drawings) if given is None else given
     wide = max(map(_ratio, drawings)) > _WIDE
     columns = 1 if wide else min(_COLUMNS, len(drawings))
     rows = math.ceil(len(drawings) / columns)
-    figure = new_figure((0.75 if wide else 1.3) * rows + 0.6)
+    high = min(2.0, WIDTH / max(map(_ratio, drawings))) + 0.3 if wide else 1.3
+    figure = new_figure(high * rows + 0.6)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes[len(drawings) :]:
         ax.set_axis_off()
     for ax, points, name, first in zip(axes, drawings, names, given, strict=False):
         _lines(ax, points, [GREY if i < first else BLACK for i in range(len(points))])
         ax.set_title(shown(name, 60), fontsize=SMALL, loc="left", parse_math=False)
-    handles: dict[str, Artist] = {"written": Line2D([], [], color=BLACK)}
     if any(given):
-        handles = {"given": Line2D([], [], color=GREY), **handles}
-    legend(figure, handles, title)
+        legend(figure, {"given": Line2D([], [], color=GREY), "written": Line2D([], [], color=BLACK)})
     return figure
 
 
