@@ -225,6 +225,23 @@ def test_step_by_step_and_in_pieces_it_is_the_same(layers: int):
     torch.testing.assert_close(torch.cat([first, second], 1), whole)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_training_scans_to_the_same_numbers(layers: int):
+    """Loss, state and every gradient as step by step, in float64, also from a given state on."""
+    model, text = window_model(layers).double(), torch.tensor([[1, 2, 0, 4], [3, 3, 1, 0]])
+    x, more = torch.randn(2, 2, 7, 3).double()
+    found = []
+    for training in (True, False):
+        model.train(training).zero_grad()
+        _, state = model(x, model.begin(text))
+        outputs, state = model(more, state)
+        tensors = [outputs, state.window, state.middles, state.weights, *state.lower]
+        (outputs.sin().sum() + sum(t.square().sum() for t in (state.window, state.middles, *state.lower))).backward()
+        found.append(tensors + [p.grad for p in model.parameters()])
+    for scanned, stepped in zip(*found, strict=True):
+        torch.testing.assert_close(scanned, stepped)
+
+
 def test_what_stands_beside_changes_nothing():
     """A drawing alone, and beside a longer one with a longer text: the same nats."""
     inks = read_strokes(lettered(6))

@@ -11,7 +11,9 @@ from torch import Tensor
 from lstmkit.data.batch import Batch
 from lstmkit.model import Head, Model, State
 from lstmkit.parts.soft_window import SoftWindow
+from lstmkit.parts.window_scan import can_scan, window_scan
 from lstmkit.recurrent import RecurrentLayer
+from lstmkit.stream import autocast_dtype
 
 
 class Reading(NamedTuple):
@@ -67,6 +69,16 @@ class WindowModel(Model):
     ) -> tuple[Tensor, State]:
         """``(B, T, F)`` and the state, at first of :meth:`begin`, to outputs as the head has them, and the state."""
         assert state is not None
+        scans = self.training and can_scan(self.lower) and autocast_dtype(inputs) is None
+        features, windows, state = (self._scanned if scans else self._stepped)(inputs, Reading(*state))
+        upper = state.upper
+        if self.upper is not None:
+            above, upper = self.upper(torch.cat([inputs, features, windows], -1), upper, lengths)
+            features = torch.cat([features, above], -1)
+        return self.head(features), state._replace(upper=upper)
+
+    def _stepped(self, inputs: Tensor, state: Reading) -> tuple[Tensor, Tensor, Reading]:
+        """The lower layer's output, what the window read, and the state below: a call of the layer a step."""
         text, window, middles, _, lower, upper = state
         below, windows, weights = [], [], []
         for x in inputs.split(1, dim=1):
@@ -75,12 +87,15 @@ class WindowModel(Model):
             below.append(hidden)
             windows.append(window)
             weights.append(read)
-        features = torch.cat(below, 1)
-        if self.upper is not None:
-            seen = torch.cat([inputs, features, torch.stack(windows, 1)], -1)
-            above, upper = self.upper(seen, upper, lengths)
-            features = torch.cat([features, above], -1)
-        return self.head(features), Reading(text, window, middles, torch.stack(weights, 1), lower, upper)
+        after = Reading(text, window, middles, torch.stack(weights, 1), lower, upper)
+        return torch.cat(below, 1), torch.stack(windows, 1), after
+
+    def _scanned(self, inputs: Tensor, state: Reading) -> tuple[Tensor, Tensor, Reading]:
+        """The same numbers, whose gradients come sooner."""
+        found = window_scan(self.lower, self.window, inputs, state.text, state.window, state.middles, state.lower)
+        hidden, windows, cell, middles, weights = found
+        lower = (hidden[:, -1].unsqueeze(0), cell.unsqueeze(0))
+        return hidden, windows, Reading(state.text, windows[:, -1], middles, weights, lower, state.upper)
 
     def loss(self, batch: Batch, state: State | None = None) -> tuple[Tensor, State]:
         """``batch.extras["text"] (B, U)`` is what is written."""
