@@ -614,7 +614,7 @@ def test_the_hand_stops_where_the_text_ends(scribe: Writer, monkeypatch: pytest.
     ("ask", "phrase"),
     [
         (lambda w: w.handwrite(["né"]), "the training part has no 'n', 'é', so that nobody knows"),
-        (lambda w: w.handwrite([" "]), "a text to write is blank"),
+        (lambda w: w.handwrite([" "]), "a text to write has 0 characters"),
         (lambda w: w.handwrite(3), "this model writes texts"),
         (lambda w: w.handwrite(["a"], prime=drawings(1)), "drawing 1 has no text"),
         (lambda w: w.handwrite(["a"], first=2), "first is for models without texts"),

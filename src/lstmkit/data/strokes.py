@@ -22,7 +22,7 @@ from lstmkit.errors import DataError, one_line
 PARTS = ("train", "valid", "test")
 MOST_POINTS = 100_000  #: Of one drawing.
 JUMP = 1000  #: An offset so many times as long as the median one is a fault of the recording.
-_MOST_TEXT = 10_000  # characters
+MOST_TEXT = 10_000  #: Characters of its text.
 _FARTHEST = 1e9  # from point to point
 _NEEDED = ("id", "x", "y", "pen")  # columns of a table
 
@@ -250,10 +250,10 @@ def _checked(points: np.ndarray, name: str, text: str, where: str) -> Ink:
         raise DataError(f"{where}, {name}: a drawing is numbers in the shape (points, 3): dx, dy, and pen lifted after")
     if len(points) < 2:
         raise DataError(f"{where}, {name} has {len(points)} point{'s' * (len(points) != 1)}: a drawing needs two")
-    if len(points) > MOST_POINTS or len(text) > _MOST_TEXT:
+    if len(points) > MOST_POINTS or len(text) > MOST_TEXT:
         what = f"{len(points):,} points" if len(points) > MOST_POINTS else f"{len(text):,} characters"
         raise DataError(
-            f"{where}, {name} has {what}, more than the {MOST_POINTS:,} points or {_MOST_TEXT:,} characters that are "
+            f"{where}, {name} has {what}, more than the {MOST_POINTS:,} points or {MOST_TEXT:,} characters that are "
             "read: cut it"
         )
     if not (np.abs(points[:, :2]) <= _FARTHEST).all():

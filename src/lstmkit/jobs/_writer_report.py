@@ -24,7 +24,7 @@ def sections(job: Writer, examples: Inks) -> list[Section]:
     told = examples.given("test") or examples
     found = []
     if job.evaluation is not None:
-        found = [_evidence(job.evaluation), _surprise(job.evaluation, examples)]
+        found = [_evidence(job.evaluation), _surprise(job.evaluation)]
     written = _texts(job, told) if job.characters is not None else _drawings(job, told)
     return [*found, *written, _data(job, examples)]
 
@@ -37,17 +37,18 @@ def _evidence(evaluation: Evaluation) -> Section:
     return Section("How well it knows what comes", text, evaluation.table, best=evaluation.best)
 
 
-def _surprise(evaluation: Evaluation, examples: Inks) -> Section:
+def _surprise(evaluation: Evaluation) -> Section:
     details = evaluation.details
     name = str(details["drawing"].iloc[0])
-    first: pd.DataFrame = details[details["drawing"] == name].reset_index(drop=True)  # type: ignore[assignment]
-    (ink,) = [one for one in examples.inks if one.name == name][:1]
-    nats = np.asarray(first[details.columns[2]])
+    begins = np.flatnonzero(details["point"] == 0)
+    first = details.iloc[: begins[1] if len(begins) > 1 else len(details)]
+    points = first[["right", "down", "lifted"]].to_numpy()
+    nats = np.asarray(first[details.columns[5]])
     return Section(
         "Where it is surprised",
         f"{name}, the first drawing of the test, point by point. Nats of a density may be below 0.",
         first.drop(columns="drawing"),
-        surprise_figure(ink.points, nats[: len(ink.points)], name),
+        surprise_figure(points, nats, name),
         caption="Nats of each point",
     )
 

@@ -16,7 +16,17 @@ from torch import nn
 
 from lstmkit.baselines.strokes import Plain, fit_plain, plain_of
 from lstmkit.data.batch import Batches, Loader
-from lstmkit.data.strokes import MOST_POINTS, Ink, Inks, InkSource, numbered, one_before, read_strokes, scaled
+from lstmkit.data.strokes import (
+    MOST_POINTS,
+    MOST_TEXT,
+    Ink,
+    Inks,
+    InkSource,
+    numbered,
+    one_before,
+    read_strokes,
+    scaled,
+)
 from lstmkit.data.text import read_text
 from lstmkit.errors import DataError, SettingError, listing
 from lstmkit.jobs import _writer_report as report
@@ -37,7 +47,7 @@ from lstmkit.window_model import WindowModel
 _ROUNDED = 1 / math.sqrt(12)  # the deviation of what rounding to whole numbers takes away
 _FINEST = 1e-3  # the smallest deviation of other data, in deviations of their offsets
 _LONGER = 2.0  # times the usual points of a text are written at most
-_LARGEST = 1e12  # scale
+_SCALES = 1e-12, 1e12  # that numbers can be divided by
 _MOST_TEXTS = 1000  # that are written at once
 _BEST = {"NLL per point": "low", "of it the pen": "low", "lift F1": "high"}
 
@@ -104,10 +114,10 @@ class Writer(Job):
         drawings = [ink.points for ink in train.inks]
         offsets = np.concatenate(drawings)[:, :2].astype(np.float64)
         self._scale = float(offsets.std())
-        if not self._scale:
+        if not _SCALES[0] <= self._scale:
             raise DataError(f"{train.name}: all offsets of the training part are the same: nothing was drawn")
         whole = bool((offsets == np.round(offsets)).all())
-        self._floor = min(_ROUNDED if whole else math.inf, self._scale) if whole else _FINEST * self._scale
+        self._floor = min(_ROUNDED, self._scale) if whole else _FINEST * self._scale
         self._characters = "".join(sorted({c for ink in train.inks for c in ink.text})) if train.with_texts else None
         self._longest = max(map(len, drawings))
         counts = [len(ink.text) for ink in train.inks] if self._characters is not None else [1] * len(train)
@@ -247,8 +257,8 @@ class Writer(Job):
     def _to_write(self, text: str, begun: Ink | None, wish: Wish) -> Task:
         assert self._characters is not None
         text = " ".join(text.split())
-        if not text:
-            raise DataError("a text to write is blank")
+        if not text or len(text) > MOST_TEXT:
+            raise DataError(f"a text to write has {len(text):,} characters: 1 to {MOST_TEXT:,} are written")
         if begun is not None and not begun.text:
             raise DataError(f"{begun.name} has no text: to go on from a drawing, the model must know what it says")
         space = " " if " " in self._characters else ""
@@ -310,11 +320,12 @@ class Writer(Job):
             "one Gaussian": [self._plain.one_gaussian(one) for one in drawings],
         }
         lengths = [len(one) for one in drawings]
-        lifted = np.concatenate(drawings)[:, 2] > 0
+        points = np.concatenate(drawings)
         details = pd.DataFrame(
             {
                 "drawing": np.repeat([ink.name for ink in test.inks], lengths),
                 "point": np.concatenate([np.arange(n) for n in lengths]),
+                **dict(zip(("right", "down", "lifted"), points.T, strict=True)),
                 **{name: np.concatenate([nats.sum(1) for nats, _ in each]) for name, each in rows.items()},
             }
         )
@@ -322,7 +333,7 @@ class Writer(Job):
         for name, each in rows.items():
             pen = float(np.concatenate([nats[:, 1] for nats, _ in each]).mean())
             foreseen = np.concatenate([chance for _, chance in each]) > 0.5
-            scores = (details[name].mean(), pen, lift_f1(foreseen, lifted))
+            scores = (details[name].mean(), pen, lift_f1(foreseen, points[:, 2] > 0))
             table.append({"model": name, **dict(zip(_BEST, scores, strict=True))})
         return Evaluation(pd.DataFrame(table), dict(_BEST), details, self._notes(test, told))
 
@@ -398,7 +409,11 @@ class Writer(Job):
     def load_state(self, state: dict[str, Any]) -> None:
         self._scale, self._floor, self._pace = (float(state[name]) for name in ("scale", "floor", "pace"))
         self._characters, self._longest = state["characters"], state["longest"]
-        if not 0 < self._floor <= self._scale <= _LARGEST or not 1e-3 <= self._pace <= MOST_POINTS:
+        if (
+            not 0 < self._floor <= self._scale <= _SCALES[1]
+            or self._scale < _SCALES[0]
+            or not 1e-3 <= self._pace <= MOST_POINTS
+        ):
             raise ValueError("its scale, floor or pace are no numbers of drawings")
         if not isinstance(self._longest, int) or not 1 <= self._longest <= MOST_POINTS:
             raise ValueError("its longest drawing has no number of points")
