@@ -122,6 +122,18 @@ def _sessions(seed: int, n: int = 40) -> list[list[str]]:
     return [[letters[(start + k) % 6] for k in range(int(rng.integers(1, 7)))] for start in rng.integers(0, 6, n)]
 
 
+def _drawings(seed: int, n: int = 20) -> list[list[list[float]]]:
+    """Zigzags of one or two strokes."""
+    rng = np.random.default_rng(seed)
+    down = rng.normal(2, 0.2, n)
+    return [[[1, d, 0], [1, -d, k % 2], [1, d, 0], [1, -d, 1]] for k, d in enumerate(down.tolist())]
+
+
+def _lettered(seed: int) -> list[tuple[list[list[float]], str]]:
+    """The same, each with a text."""
+    return [(points, "ab" if points[1][2] else "a") for points in _drawings(seed)]
+
+
 CASES = {
     "anomaly_detector": Case(
         settings={"window": 12, "warm_up": 4, "margin": 4},
@@ -232,6 +244,13 @@ CASES = {
             {"copying": True, "at_least": 40, "no_repeat": 2},
             {"tokens": "chars", "longest": 21, "upper_layers": 2, "attention": "dot", "coverage": 0.5},
         ),
+    ),
+    "writer": Case(
+        settings={"mixtures": 2, "window_mixtures": 2},
+        data=lambda: _lettered(0),
+        other=lambda: _lettered(1),
+        bad=lambda: [([[1, 1, 1]], "a")],
+        options=({"num_layers": 1, "seeds": 2}, {"mixtures": 1, "window_mixtures": 1, "num_layers": 3}),
     ),
 }
 TINY = {"hidden_size": 4, "epochs": 3, "steps_per_epoch": 3, "batch_size": 8}

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lstmkit.jobs.summarizer import Summarizer
     from lstmkit.jobs.tagger import Tagger
     from lstmkit.jobs.translator import Translator
+    from lstmkit.jobs.writer import Writer
 
 __version__ = "0.1.0"
 
@@ -47,6 +48,7 @@ __all__ = [
     "Trace",
     "Translator",
     "UserError",
+    "Writer",
     "__version__",
     "explain_backend",
     "load",
@@ -65,6 +67,7 @@ _LATER = {
     "Summarizer": "lstmkit.jobs.summarizer",
     "Tagger": "lstmkit.jobs.tagger",
     "Translator": "lstmkit.jobs.translator",
+    "Writer": "lstmkit.jobs.writer",
     "load": "lstmkit.jobs",
 }
 #: Which of pip's extras has a job's libraries; of the others it is ``text``.
@@ -74,6 +77,7 @@ _EXTRA = {
     "Recommender": "series",
     "load": "series",
     "StructurePredictor": "proteins",
+    "Writer": "writing",
 }
 
 

@@ -50,21 +50,22 @@ def effects(model: nn.Module, specimen: Specimen) -> dict[str, Effect]:
         UserError: No recurrent layer; more than one sequence; more than :data:`LONGEST` steps; no finite answer.
     """
     name, (layer, calls) = next(iter(caught(model, specimen).items()))
-    x = calls[0].x
-    steps = x.shape[1 if layer.batch_first else 0]
+    time = 1 if layer.batch_first else 0
+    x = torch.cat([given.x for given in calls], time)
+    steps = x.shape[time]
     if steps > LONGEST:
         raise UserError(f"{steps:,} steps are too many for the effect of each ({LONGEST:,} at most): give a part")
     answers = specimen.answers or {"size of the last output": _size_of_last}
     module = recurrent_modules(model)[name]
 
     def outcome(x: Tensor) -> list[Tensor]:
-        with _fed(module, x):
+        with _fed(module, x.split([given.x.shape[time] for given in calls], time)):
             output = run(model, specimen)
         return [answer(output) for answer in answers.values()]
 
     with evaluating(model):
         gradients = _gradients(outcome, x)
-        values, changes = _erased(outcome, x, 1 if layer.batch_first else 0)
+        values, changes = _erased(outcome, x, time)
     over_features = [g.double().norm(dim=-1).flatten().cpu().numpy() for g in gradients]
     return {name: Effect(g, c, v) for name, g, c, v in zip(answers, over_features, changes, values, strict=True)}
 
@@ -75,9 +76,9 @@ def _size_of_last(output: Tensor) -> Tensor:
 
 
 @contextmanager
-def _fed(module: nn.Module, x: Tensor) -> Iterator[None]:
-    """The module reads ``x`` in place of what it is called with, the first time."""
-    left = [x]
+def _fed(module: nn.Module, pieces: Sequence[Tensor]) -> Iterator[None]:
+    """The module reads ``pieces``, one a call, in place of what it is called with."""
+    left = [*reversed(pieces)]
 
     def replace(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if not left:

@@ -1,0 +1,208 @@
+"""Models of handwriting end to end beside plain ones of torch.nn: the same weights, the same numbers, points a second.
+
+A training step is all of it: forward, loss, backward, clipping, AdamW. Writing draws every point from the same noise.
+The peer is what one would write: nn.LSTM, or with a text nn.LSTMCell and the window step by step; the density of
+torch.distributions' multivariate normal written out, its deviations and correlations bounded as ours are.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lstmkit import LSTM
+from lstmkit.data.batch import Batch
+from lstmkit.model import SequenceModel
+from lstmkit.parts.mixture import NOISE, MixtureHead
+from lstmkit.parts.soft_window import SoftWindow
+from lstmkit.train import optimizer_for
+from lstmkit.window_model import WindowModel
+from text import AS_TRAINED, main, row, stepper
+from timing import in_turns
+
+RECORD = Path(__file__).parent.parent / "results/speed/writer.json"
+WRITTEN = 64  # points of a turn
+FLOOR = 0.01
+CHARACTERS = 27
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and its batch; ``text`` characters beside it, 0 for none."""
+
+    name: str
+    hidden: int
+    layers: int
+    mixtures: int
+    batch: int
+    points: int
+    text: int
+
+
+CASES = (
+    Case("Omniglot", 256, 2, 20, 64, 32, 0),
+    Case("long drawings", 200, 3, 20, 16, 400, 0),
+    Case("lines of a font, with a text", 160, 2, 10, 32, 240, 12),
+)
+
+
+class Plain(nn.Module):
+    """As one writes it with torch.nn: Graves's equations, one after another."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        self.case = case
+        width, window = 3 + (CHARACTERS if case.text else 0), case.text > 0
+        if window:
+            self.cell = nn.LSTMCell(width, case.hidden)
+            self.window = nn.Linear(case.hidden, 3 * 5)
+            nn.init.constant_(self.window.bias[10:], math.log(0.05))
+        first = width + case.hidden if window else width
+        self.lstm = nn.LSTM(first, case.hidden, case.layers - window, batch_first=True)
+        self.linear = nn.Linear(case.hidden * (1 + window), 6 * case.mixtures + 1 + (not window))
+
+    def forward(self, x: Tensor, state: Any = None, text: Tensor | None = None) -> tuple[Tensor, Any]:
+        if text is None:
+            features, state = self.residual(x, state)
+            return self.linear(features), state
+        h, c, kappa, window, upper = state or (*x.new_zeros(2, len(x), self.case.hidden), 0.0, text[:, 0] * 0, None)
+        below, windows = [], []
+        places = torch.arange(1, text.shape[1] + 1)
+        for t in range(x.shape[1]):
+            h, c = self.cell(torch.cat([x[:, t], window], -1), (h, c))
+            alpha, beta, move = self.window(h).exp().chunk(3, -1)
+            kappa = kappa + move
+            phi = (alpha[..., None] * torch.exp(-beta[..., None] * (kappa[..., None] - places) ** 2)).sum(1)
+            window = (phi[:, None] @ text)[:, 0]
+            below.append(h)
+            windows.append(window)
+        lower = torch.stack(below, 1)
+        above, upper = self.residual(torch.cat([x, lower, torch.stack(windows, 1)], -1), upper)
+        return self.linear(torch.cat([lower, above], -1)), (h, c, kappa, window, upper)
+
+    def residual(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Our stack adds each layer's input to its output from the second on; nn.LSTM cannot, so layer by layer."""
+        features, after = x, []
+        for k in range(self.lstm.num_layers):
+            weights = [getattr(self.lstm, f"{name}_l{k}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+            zeros = x.new_zeros(1, len(x), self.case.hidden)
+            out, h, c = torch.lstm(
+                features, (zeros, zeros) if state is None else state[k], weights, True, 1, 0.0, False, False, True
+            )
+            features = out + features if k else out
+            after.append((h, c))
+        return features, after
+
+    def nats(self, outputs: Tensor, points: Tensor) -> Tensor:
+        logits, means, deviations, rho, rest = self.told(outputs)
+        z = (points[..., None, :2] - means) / deviations
+        distance = (z**2).sum(-1) - 2 * rho * z[..., 0] * z[..., 1]
+        normal = torch.exp(-distance / (2 * (1 - rho**2))) / (
+            2 * math.pi * deviations[..., 0] * deviations[..., 1] * torch.sqrt(1 - rho**2)
+        )
+        nats = -torch.log((logits.softmax(-1) * normal).sum(-1))
+        nats = nats + F.binary_cross_entropy_with_logits(rest[..., 0], points[..., 2], reduction="none")
+        if rest.shape[-1] > 1:
+            end = F.binary_cross_entropy_with_logits(rest[..., 1], points[..., 3], reduction="none")
+            nats = nats + points[..., 2] * end
+        return nats
+
+    def told(self, outputs: Tensor) -> tuple[Tensor, ...]:
+        k = self.case.mixtures
+        logits, means, spread, rho, rest = outputs.split([k, 2 * k, 2 * k, k, outputs.shape[-1] - 6 * k], -1)
+        return (
+            logits, means.unflatten(-1, (k, 2)), spread.unflatten(-1, (k, 2)).exp() + FLOOR, 0.999 * rho.tanh(), rest,
+        )  # fmt: skip
+
+    def draw(self, outputs: Tensor, noise: Tensor) -> Tensor:
+        logits, means, deviations, rho, rest = self.told(outputs)
+        k = int((logits.softmax(-1).cumsum(-1) < noise[0]).sum())
+        first, second = torch.special.ndtri(noise[1:3])
+        second = rho[k] * first + (1 - rho[k] ** 2).sqrt() * second
+        return torch.stack(
+            [
+                means[k, 0] + deviations[k, 0] * first,
+                means[k, 1] + deviations[k, 1] * second,
+                (noise[3] < rest[0].sigmoid()).float(),
+            ]
+        )
+
+
+def ours(case: Case, plain: Plain) -> SequenceModel | WindowModel:
+    """Our model, with the peer's weights."""
+    head = MixtureHead(plain.linear.in_features, case.mixtures, FLOOR, not case.text)
+    stack = LSTM(plain.lstm.input_size, case.hidden, plain.lstm.num_layers, batch_first=True, residual=True)
+    if case.text:
+        lower = LSTM(3 + CHARACTERS, case.hidden, batch_first=True)
+        lower.load_state_dict({f"{name}_l0": weight for name, weight in plain.cell.state_dict().items()})
+        window = SoftWindow(case.hidden, 5)
+        window.linear.load_state_dict(plain.window.state_dict())
+        model: SequenceModel | WindowModel = WindowModel(CHARACTERS, lower, window, stack, head)
+    else:
+        model = SequenceModel(nn.Identity(), stack, head)
+    stack.load_state_dict(plain.lstm.state_dict())
+    head.linear.load_state_dict(plain.linear.state_dict())
+    return model
+
+
+def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
+    """A row for training, and one for writing."""
+    torch.manual_seed(0)
+    plain = Plain(case)
+    model = ours(case, plain)
+    inputs, targets = torch.randn(case.batch, case.points, 3), torch.randn(case.batch, case.points, 4)
+    targets[..., 2:] = (targets[..., 2:] > 1).float()
+    ids = torch.randint(1, CHARACTERS + 1, (case.batch, case.text))
+    text = F.one_hot(F.pad(ids, (0, 1)), CHARACTERS + 1)[..., 1:].float() if case.text else None
+    batch = Batch(inputs, targets=targets, extras={"text": ids} if case.text else {})
+
+    def plain_loss() -> Tensor:
+        return plain.nats(plain(inputs, text=text)[0], targets).mean()
+
+    both = (
+        stepper(model, optimizer_for(model, AS_TRAINED), lambda: model.loss(batch)[0]),
+        stepper(plain, torch.optim.AdamW(plain.parameters(), lr=AS_TRAINED.lr), plain_loss),
+    )
+    for _ in range(3):  # the losses of three steps hang on all gradients
+        torch.testing.assert_close(*(step() for step in both), rtol=1e-4, atol=1e-4)
+    training = row(case, "training", case.batch * case.points, in_turns(both, seconds))
+
+    model.load_state_dict(ours(case, plain).state_dict())
+    noise, head = torch.rand(WRITTEN, NOISE), model.eval().head
+    begun = model.begin(ids[:1]) if isinstance(model, WindowModel) else None
+    one = None if text is None else text[:1]
+    writers = (
+        writer(model.step, lambda told, u: head.mixture(told).draw(u)[:3], begun, noise),
+        writer(lambda x, state: first(plain(x.unsqueeze(1), state, one)), plain.draw, None, noise),
+    )
+    torch.testing.assert_close(*(write() for write in writers), rtol=1e-3, atol=1e-3)
+    return [training, row(case, "writing", WRITTEN, in_turns(writers, seconds))]
+
+
+def first(told: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
+    return told[0][:, 0], told[1]
+
+
+def writer(step: Any, draw: Any, begun: Any, noise: Tensor) -> Any:
+    """One drawing, point by point."""
+
+    @torch.inference_mode()
+    def write() -> Tensor:
+        point, state, found = torch.zeros(3), begun, []
+        for u in noise:
+            outputs, state = step(point.unsqueeze(0), state)
+            point = draw(outputs[0], u)
+            found.append(point)
+        return torch.stack(found)
+
+    return write
+
+
+if __name__ == "__main__":
+    main(__doc__, CASES, measure, RECORD, "points")
