@@ -37,6 +37,7 @@ ALLOWED = {
     "model": {"data", "parts", "recurrent"},
     "encoder_decoder": {"data", "model", "parts", "recurrent"},
     "autoencoder": {"data", "model", "recurrent"},
+    "synthesizer": {"data", "model", "parts", "recurrent"},
     "train": {*BASE, "checkpoint", "data", "model"},
     "predict": {*BASE, "data", "model"},
     "run": {*BASE, "checkpoint"},
@@ -45,7 +46,7 @@ ALLOWED = {
     "jobs": {
         *BASE, "alarms", "autoencoder", "baselines", "calibrate", "checkpoint", "data", "decode", "detection",
         "encoder_decoder", "fronts", "look", "metrics", "model", "parts", "predict", "recurrent", "report", "run",
-        "settings", "thresholds", "train", "",
+        "settings", "synthesizer", "thresholds", "train", "",
     },
     "recipes": {*BASE, "baselines", "checkpoint", "data", "detection", "jobs", "report", "results", "settings"},
     "results": {""},
