@@ -189,7 +189,12 @@ CASES = {
     ),
     "speaker": Case(
         settings={
-            "rate": 4000, "bands": 8, "prenet_size": 4, "attention_size": 3, "attention_width": 3, "rounds": 1,
+            "rate": 4000,
+            "bands": 8,
+            "prenet_size": 4,
+            "attention_size": 3,
+            "attention_width": 3,
+            "rounds": 1,
             "longest": 0.5,
         },
         data=lambda: _voice(0),

@@ -33,7 +33,7 @@ from lstmkit.parts.attention import LocationAttention
 from lstmkit.parts.encoders import PreNet, TokenEncoder
 from lstmkit.progress import Progress
 from lstmkit.recipes import speaker as protocols
-from lstmkit.synthesizer import FrameDecoder, Synthesizer, Weights, off_diagonal
+from lstmkit.synthesizer import FrameDecoder, LiveDecoder, Synthesizer, Weights, off_diagonal
 
 TINY: dict[str, Any] = {
     "rate": 4000, "bands": 8, "hidden_size": 4, "prenet_size": 4, "attention_size": 3, "attention_width": 3,
@@ -92,7 +92,9 @@ def test_location_attention_is_its_equation_in_a_plain_loop():
         for t in range(6):
             scores = torch.zeros(count).double()
             for s in range(count):
-                around = torch.tensor([float(sums[s + i].detach()) if 0 <= s + i < 7 else 0.0 for i in (-1, 0, 1)]).double()
+                around = torch.tensor(
+                    [float(sums[s + i].detach()) if 0 <= s + i < 7 else 0.0 for i in (-1, 0, 1)]
+                ).double()
                 inside = q @ queries[b, t] + attention.query.bias + k @ keys[b, s] + f @ around
                 scores[s] = (v @ torch.tanh(inside))[0]
             wanted = scores.exp() / scores.exp().sum()
@@ -139,7 +141,9 @@ def test_gradients_of_the_loss():
     names = [name for name, _ in model.named_parameters()]
 
     def loss(*weights: torch.Tensor) -> torch.Tensor:
-        return torch.func.functional_call(_Loss(model), {f"model.{n}": w for n, w in zip(names, weights)}, (given,))
+        return torch.func.functional_call(
+            _Loss(model), {f"model.{n}": w for n, w in zip(names, weights, strict=True)}, (given,)
+        )
 
     assert torch.autograd.gradcheck(loss, tuple(model.parameters()), atol=1e-4, fast_mode=True)
 
@@ -195,6 +199,20 @@ def test_steps_one_by_one_are_all_at_once():
         torch.testing.assert_close(outputs[:, :-1].unflatten(1, (2, 3)), told.frames[:, t])
         torch.testing.assert_close(outputs[:, -1], told.stop[:, t])
         torch.testing.assert_close(state.weights, told.weights[:, t])
+
+
+def test_speaking_live_is_step_by_step():
+    """The same numbers from the layers' streams."""
+    model, given = network(torch.float32).eval(), batch(torch.float32)
+    assert given.targets is not None
+    with torch.inference_mode():
+        _, state = model(given.inputs, None, given.lengths)
+        live = LiveDecoder(model.decoder, state)
+        for t in range(4):
+            outputs, weights = live(given.targets[:, t])
+            wanted, state = model.step(given.targets[:, t], state)
+            torch.testing.assert_close(outputs, wanted)
+            torch.testing.assert_close(weights, state.weights)
 
 
 def test_off_diagonal_is_least_on_it():

@@ -114,6 +114,32 @@ class FrameDecoder(nn.Module):
         return Told(told, outputs[..., -1], weights), after
 
 
+class LiveDecoder:
+    """A decoder that speaks: each call hears the last frame and tells the next ones. No gradients are kept.
+
+    The same numbers as :meth:`Synthesizer.step`, with the recurrent layers as streams, which are faster.
+
+    Args:
+        decoder: In ``eval`` mode.
+        begun: Where speaking begins.
+    """
+
+    def __init__(self, decoder: FrameDecoder, begun: Speaking) -> None:
+        self.decoder, self.state = decoder, begun
+        self.lower = decoder.lower.stream(turned(begun.lower))
+        self.upper = decoder.upper.stream(turned(begun.upper))
+
+    def __call__(self, frame: Tensor) -> tuple[Tensor, Tensor]:
+        """``(B, F)`` to frames and the logit of the stop, ``(B, r·F + 1)``, and what was attended to, ``(B, S)``."""
+        decoder, state = self.decoder, self.state
+        asked = self.lower(decoder.prenet(frame))
+        weights, covered = decoder.attention.walk(asked.unsqueeze(1), state.prepared, state.mask, state.covered)
+        found = (weights @ state.keys)[:, 0]
+        hidden = self.upper(torch.cat([asked, found], -1))
+        self.state = state._replace(covered=covered)
+        return decoder.tell(torch.cat([hidden, found], -1)), weights[:, 0]
+
+
 class Weights(NamedTuple):
     """What the parts of the loss count beside the error of the frames.
 
@@ -221,12 +247,6 @@ def off_diagonal(weights: Tensor, read: Tensor, told: Tensor, wide: float) -> Te
     )
     apart = along_text.unsqueeze(1) - along_sound.unsqueeze(2)
     return (weights * -torch.expm1(-apart.square() / (2 * wide**2))).sum(-1)
-
-
-def attended(state: State) -> Tensor:
-    """``(B, S)``: what the last step attended to; of an ensemble's members their mean."""
-    last = state[-1]
-    return last if isinstance(last, Tensor) else torch.stack([attended(member) for member in state]).mean(0)
 
 
 def _within(lengths: Tensor, count: int) -> Tensor:

@@ -17,10 +17,10 @@ from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.pairs import PairSource
 from lstmkit.data.sound import Sound, sound_bytes
 from lstmkit.decode import roll_out
-from lstmkit.model import Ensemble, Model, State
+from lstmkit.model import Ensemble, Model
 from lstmkit.predict import predict
 from lstmkit.progress import Progress
-from lstmkit.synthesizer import Synthesizer, attended
+from lstmkit.synthesizer import LiveDecoder, Speaking, Synthesizer
 
 DECIBELS = 10 / np.log(10)  #: In a natural logarithm of power.
 _RANGE = 80 / DECIBELS  # what is so far below the loudest is silence
@@ -169,19 +169,21 @@ def say(
         attention: list[Tensor] = []
         going = torch.ones_like(most, dtype=torch.bool)
 
-        def one(told: Tensor, t: int, state: State) -> tuple[Tensor, State]:
-            told, state = model.step(told[:, -bands - 1 : -1], state)
-            attention.append(attended(state))
-            return told, state
+        def one(told: Tensor, t: int, live: list[LiveDecoder]) -> tuple[Tensor, list[LiveDecoder]]:
+            each = [member(told[:, -bands - 1 : -1]) for member in live]
+            told, weights = (torch.stack(parts).mean(0) for parts in zip(*each, strict=True))
+            attention.append(weights)
+            return told, live
 
         def over(told: Tensor, t: int) -> bool:
             going.logical_and_((told[:, -1] <= 0) & (t + 1 < most))
             return not bool(going.any())
 
-        _, state = model(batch.inputs, None, batch.lengths)
+        begun = [member(batch.inputs, None, batch.lengths)[1] for member in members(model)]
+        live = [LiveDecoder(of.decoder, Speaking(*at)) for of, at in zip(members(model), begun, strict=True)]
         together = members(model)[0].decoder.together
         silence = batch.inputs.new_zeros((len(batch), together * bands + 1), dtype=torch.float32)
-        told = roll_out(one, silence, state, int(most.max()), over).float().cpu()
+        told = roll_out(one, silence, live, int(most.max()), over).float().cpu()
         weights = torch.stack(attention, 1).float().cpu().numpy()
         found = []
         for row, (limit, read) in enumerate(zip(most.tolist(), batch.lengths.tolist(), strict=True)):

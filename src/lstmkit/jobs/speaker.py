@@ -65,8 +65,8 @@ class Speaker(Job):
     hop: float = setting("from one frame to the next, in seconds", default=0.0125, low=0.001, high=0.1)
     trim: float = setting("what is so many dB quieter than a recording's loudest moment is cut off at its ends; 0 for "
                           "nothing", default=40.0, low=0, high=120)  # fmt: skip
-    longest: float = setting("seconds of a recording: longer ones are not trained on, and no more is said", default=12.0,
-                             low=0.01, high=120)  # fmt: skip
+    longest: float = setting("seconds of a recording: longer ones are not trained on, and no more is said",
+                             default=12.0, low=0.01, high=120)  # fmt: skip
     lower: bool = setting("read everything in lower case", default=True)
     together: int = setting("frames that are told in a step (Tacotron's reduction factor)", default=3, low=1, high=20)
     embed_size: int = setting("width of a character's vector; 0 for hidden_size", default=0, low=0)
