@@ -17,6 +17,7 @@ from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.pairs import PairSource
 from lstmkit.data.sound import Sound, sound_bytes
 from lstmkit.decode import roll_out
+from lstmkit.jobs._text_look import shown
 from lstmkit.model import Ensemble, Model
 from lstmkit.predict import predict
 from lstmkit.progress import Progress
@@ -65,7 +66,7 @@ class Speech:
     def line(self) -> str:
         """Length, text, and what must be known of them, on a line."""
         notes = [] if self.stopped else ["cut off"]
-        notes += [f"left out: {' '.join(self.unknown)}"] if self.unknown else []
+        notes += [f"left out: {' '.join(map(shown, self.unknown))}"] if self.unknown else []
         notes += [f"heard as: {self.heard}"] if self.heard is not None else []
         return "\t".join([f"{self.seconds:.2f} s", self.text, *notes])
 

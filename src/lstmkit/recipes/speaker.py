@@ -27,7 +27,7 @@ def fsdd_voice(job: Speaker, fit: Fit, folder: Path, options: dict[str, Any], pr
     Strings are joined from takes of their own part alone, with short pauses. With the run folder of a transcriber as
     the option ``transcriber``, the character error of what it understands stands in the table too.
     """
-    takes = digit_takes(catalog.locate(folder.name, options["file"]), options["speaker"], job.rate, job.trim)
+    takes = digit_takes(catalog.locate(folder.name, options["file"]), options["voice"]["speaker"], job.rate, job.trim)
     parts = {"test": range(5), "valid": range(45, 50), "train": range(5, 45)}
     train, valid, test = (
         digit_strings(takes, parts[part], options[f"{part}_strings"], seed, part)
