@@ -68,6 +68,7 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/anomalies.py
 	@$(BIN)/python benchmarks/recommender.py
 	@$(BIN)/python benchmarks/writer.py
+	@$(BIN)/python benchmarks/speaker.py
 
 readme: $(READY)
 	@$(BIN)/python docs/results_table.py

@@ -38,6 +38,7 @@ ALLOWED = {
     "encoder_decoder": {"data", "model", "parts", "recurrent"},
     "autoencoder": {"data", "model", "recurrent"},
     "window_model": {"data", "model", "parts", "recurrent", "stream"},
+    "synthesizer": {"data", "model", "parts", "recurrent"},
     "train": {*BASE, "checkpoint", "data", "model"},
     "predict": {*BASE, "data", "model"},
     "run": {*BASE, "checkpoint"},
@@ -46,7 +47,7 @@ ALLOWED = {
     "jobs": {
         *BASE, "alarms", "autoencoder", "baselines", "calibrate", "checkpoint", "data", "decode", "detection",
         "encoder_decoder", "fronts", "look", "metrics", "model", "parts", "predict", "recurrent", "report", "run",
-        "settings", "thresholds", "train", "window_model", "",
+        "settings", "synthesizer", "thresholds", "train", "window_model", "",
     },
     "recipes": {*BASE, "baselines", "checkpoint", "data", "detection", "jobs", "report", "results", "settings"},
     "results": {""},

@@ -134,6 +134,14 @@ def _lettered(seed: int) -> list[tuple[list[list[float]], str]]:
     return [(points, "ab" if points[1][2] else "a") for points in _drawings(seed)]
 
 
+def _voice(seed: int, n: int = 10) -> tuple[list[tuple[np.ndarray, int]], list[str]]:
+    """A hum for each letter, the one after the other."""
+    rng = np.random.default_rng(seed)
+    texts = ["".join(rng.choice(list("aou"), int(rng.integers(1, 4)))) for _ in range(n)]
+    hums = {letter: np.sin(np.arange(320) * pitch) for letter, pitch in zip("aou", (0.3, 0.8, 1.5), strict=True)}
+    return [(np.concatenate([hums[letter] for letter in text]), 4000) for text in texts], texts
+
+
 CASES = {
     "anomaly_detector": Case(
         settings={"window": 12, "warm_up": 4, "margin": 4},
@@ -191,6 +199,24 @@ CASES = {
             {"loss": "bpr-max", "negatives": 3, "tied": False, "embed_size": 3},
             {"loss": "top1-max", "embed_size": 3, "item_dropout": 0.2},
             {"negatives": 4, "seeds": 2, "top": 2},
+        ),
+    ),
+    "speaker": Case(
+        settings={
+            "rate": 4000,
+            "bands": 8,
+            "prenet_size": 4,
+            "attention_size": 3,
+            "attention_width": 3,
+            "rounds": 1,
+            "longest": 0.5,
+        },
+        data=lambda: _voice(0),
+        other=lambda: _voice(1),
+        bad=lambda: ([(np.zeros(900), 4000)], ["a"]),
+        options=(
+            {"together": 1, "embed_size": 3, "guided": 0.0, "lower": False},
+            {"together": 5, "trim": 0.0, "hop": 0.02, "window": 0.064, "seeds": 2},
         ),
     ),
     "tagger": Case(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lstmkit.jobs.forecast import Forecaster
     from lstmkit.jobs.language_model import LanguageModel
     from lstmkit.jobs.recommender import Recommender
+    from lstmkit.jobs.speaker import Speaker
     from lstmkit.jobs.structure_predictor import StructurePredictor
     from lstmkit.jobs.summarizer import Summarizer
     from lstmkit.jobs.tagger import Tagger
@@ -41,6 +42,7 @@ __all__ = [
     "Forecaster",
     "LanguageModel",
     "Recommender",
+    "Speaker",
     "Stream",
     "StructurePredictor",
     "Summarizer",
@@ -62,6 +64,7 @@ _LATER = {
     "Composer": "lstmkit.jobs.composer",
     "Forecaster": "lstmkit.jobs.forecast",
     "LanguageModel": "lstmkit.jobs.language_model",
+    "Speaker": "lstmkit.jobs.speaker",
     "StructurePredictor": "lstmkit.jobs.structure_predictor",
     "Recommender": "lstmkit.jobs.recommender",
     "Summarizer": "lstmkit.jobs.summarizer",
@@ -75,6 +78,7 @@ _EXTRA = {
     "Composer": "music",
     "Forecaster": "series",
     "Recommender": "series",
+    "Speaker": "sound",
     "load": "series",
     "StructurePredictor": "proteins",
     "Writer": "writing",

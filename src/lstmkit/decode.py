@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 
 
-def roll_out(step: Callable[[Tensor, int, Any], tuple[Tensor, Any]], value: Tensor, state: Any, n_steps: int) -> Tensor:
+def roll_out(
+    step: Callable[[Tensor, int, Any], tuple[Tensor, Any]],
+    value: Tensor,
+    state: Any,
+    n_steps: int,
+    stop: Callable[[Tensor, int], bool] | None = None,
+) -> Tensor:
     """Feed a model what it said: the values of ``n_steps`` further steps.
 
     Args:
@@ -17,9 +23,10 @@ def roll_out(step: Callable[[Tensor, int, Any], tuple[Tensor, Any]], value: Tens
         value: ``(B, ...)``, the last known one.
         state: What the model carries.
         n_steps: How many to make.
+        stop: ``stop(value, t)``, asked after each step: whether it is enough.
 
     Returns:
-        ``(B, n_steps, ...)``.
+        ``(B, n_steps, ...)``, or as many steps as there were until the stop.
 
     >>> roll_out(lambda v, t, s: (v * 2, s), torch.tensor([1, 3]), None, 3)
     tensor([[ 2,  4,  8],
@@ -29,6 +36,8 @@ def roll_out(step: Callable[[Tensor, int, Any], tuple[Tensor, Any]], value: Tens
     for t in range(n_steps):
         value, state = step(value, t, state)
         values.append(value)
+        if stop is not None and stop(value, t):
+            break
     return torch.stack(values, dim=1)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lstmkit.data.batch import Batch
-from lstmkit.model import Model, State, map_state
+from lstmkit.model import Model, State, turned
 from lstmkit.parts.attention import Attention
 from lstmkit.parts.bridge import Bridge
 from lstmkit.parts.copying import copying_loss, mixed
@@ -132,19 +132,19 @@ class Decoder(nn.Module):
         x = self.encoder(ids)
         if state.fed is not None:
             x = torch.cat([x, state.fed.unsqueeze(1)], -1)
-        hidden, lower = self.lower(x, _turned(state.lower))
+        hidden, lower = self.lower(x, turned(state.lower))
         memory = Memory(*state.memory)
         covered = None if state.covered is None else state.covered.unsqueeze(1)
         contexts, weights = self.attention(hidden, memory.keys, memory.mask, memory.prepared, covered)
         upper = None
         if self.upper is not None:
-            hidden, upper = self.upper(torch.cat([hidden, contexts], -1), _turned(state.upper))
+            hidden, upper = self.upper(torch.cat([hidden, contexts], -1), turned(state.upper))
         features = torch.tanh(self.combine(torch.cat([hidden, contexts], -1)))
         switch = None if self.switch is None else self.switch(torch.cat([contexts, hidden, x], -1)).squeeze(-1)
         after = Writing(
             memory,
-            _turned(lower),
-            _turned(upper),
+            turned(lower),
+            turned(upper),
             None if state.fed is None else features[:, -1],
             None if state.covered is None else state.covered + weights[:, -1],
             None if switch is None else switch[:, -1].sigmoid(),
@@ -275,11 +275,6 @@ def _side_by_side(steps: list[Told]) -> Told:
     switches = [told.switch for told in steps if told.switch is not None]
     features, weights = (torch.cat(parts, 1) for parts in zip(*(told[:2] for told in steps), strict=True))
     return Told(features, weights, torch.cat(switches, 1) if switches else None)
-
-
-def _turned(state: State) -> State:
-    """A layer's state with the batch first, or such a state as the layer has it."""
-    return map_state(state, lambda t: t.transpose(0, 1))
 
 
 def attended(state: State) -> Tensor:

@@ -240,3 +240,8 @@ def map_state(state: State, function: Callable[[Tensor], Tensor]) -> State:
     if state is None or isinstance(state, Tensor):
         return state if state is None else function(state)
     return tuple(map_state(part, function) for part in state)
+
+
+def turned(state: State) -> State:
+    """A recurrent layer's state with the batch first, or such a state as the layer has it."""
+    return map_state(state, lambda t: t.transpose(0, 1))

@@ -67,7 +67,12 @@ class Mel:
 
     def _bands(self, pieces: Tensor) -> Tensor:
         power = torch.fft.rfft(pieces * torch.hann_window(self.length), n=self.size).abs().square()
-        return (power @ _filters(self.rate, self.size, self.bands)).clamp(min=_QUIETEST).log()
+        return (power @ self.filters).clamp(min=_QUIETEST).log()
+
+    @property
+    def filters(self) -> Tensor:
+        """``(size / 2 + 1, F)``: the share of each frequency in each band, by Slaney's scale and areas, as librosa."""
+        return _filters(self.rate, self.size, self.bands)
 
     def live(self) -> MelStream:
         """For samples as they come in."""
@@ -95,7 +100,6 @@ class MelStream:
 
 @lru_cache(maxsize=8)
 def _filters(rate: int, size: int, bands: int) -> Tensor:
-    """``(size / 2 + 1, F)``: the share of each frequency in each band, as librosa has it (Slaney's scale and areas)."""
     from librosa.filters import mel
 
     return torch.from_numpy(mel(sr=rate, n_fft=size, n_mels=bands)).T.contiguous()

@@ -91,6 +91,10 @@ class Tokenizer:
     def __len__(self) -> int:
         return len(self._numbers)
 
+    def known(self) -> list[str]:
+        """All tokens, by their numbers."""
+        return sorted(self._numbers, key=self._numbers.__getitem__)
+
     def __getitem__(self, token: str) -> int:
         """The number of a token that is there."""
         return self._numbers[token]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class Attention(nn.Module, ABC):
-    """Scores of all keys for each query, their softmax, and the keys' mean under it. Use one of the three kinds.
+    """Scores of all keys for each query, their softmax, and the keys' mean under it. Use one of the kinds below.
 
     Args:
         coverage: Whether the scores also hang on how much each key was attended to before (Tu et al. 2016).
@@ -124,6 +125,64 @@ class DotAttention(Attention):
 def _products(queries: Tensor, keys: Tensor, covered: Tensor | None, weight: Tensor | None) -> Tensor:
     scores = queries @ keys.transpose(1, 2)
     return scores if weight is None or covered is None else scores + weight * covered
+
+
+class LocationAttention(Attention):
+    """``vᵀ tanh(W q + U k + F a + b)``: what is asked for, and where one has looked so far (Chorowski et al. 2015).
+
+    ``a`` is how much each key was attended to in all steps before, in sum, as Shen et al. 2018 have it (Tacotron 2); a
+    convolution along the keys tells what of it lies around each. Chorowski's filters and the map that follows them are
+    one map here.
+
+    Args:
+        query_size: ``Q``.
+        key_size: ``K``.
+        size: Width inside, ``A``.
+        width: Keys around each whose ``a`` is seen, an odd number.
+    """
+
+    def __init__(self, query_size: int, key_size: int, size: int, width: int) -> None:
+        super().__init__(size, coverage=False)
+        if width % 2 == 0:
+            raise ValueError(f"as many keys are seen before as behind each: width must be odd, got {width}")
+        self.query = nn.Linear(query_size, size)
+        self.key = nn.Linear(key_size, size, bias=False)
+        self.around = nn.Linear(width, size, bias=False)
+        self.value = nn.Linear(size, 1, bias=False)
+
+    def prepare(self, keys: Tensor) -> Tensor:
+        return self.key(keys)
+
+    def scores(self, queries: Tensor, prepared: Tensor, covered: Tensor | None) -> Tensor:
+        inside = self.query(queries).unsqueeze(2) + prepared.unsqueeze(1)
+        return self._of(inside if covered is None else inside + self._seen(covered))
+
+    def walk(self, queries: Tensor, prepared: Tensor, mask: Tensor, covered: Tensor) -> tuple[Tensor, Tensor]:
+        """One query after the other, each told where those before it have looked.
+
+        Args:
+            queries: ``(B, T, Q)``, ``T`` at least 1.
+            prepared: ``(B, S, A)``, what :meth:`prepare` made of the keys.
+            mask: ``(B, S)``, true where there is a key: at least one.
+            covered: ``(B, S)``: how much each key was attended to before.
+
+        Returns:
+            Weights ``(B, T, S)``, and ``covered`` after all of them.
+        """
+        never, found = ~mask, []
+        for asked in self.query(queries).unbind(1):
+            scores = self._of(asked.unsqueeze(1) + prepared + self._seen(covered))
+            found.append(scores.masked_fill(never, -torch.inf).softmax(-1))
+            covered = covered + found[-1]
+        return torch.stack(found, 1), covered
+
+    def _seen(self, covered: Tensor) -> Tensor:
+        """``(…, S) -> (…, S, A)``."""
+        width = self.around.in_features
+        return self.around(F.pad(covered, (width // 2, width // 2)).unfold(-1, width, 1))
+
+    def _of(self, inside: Tensor) -> Tensor:
+        return self.value(torch.tanh(inside)).squeeze(-1)
 
 
 ATTENTIONS = ("additive", "general", "dot")  #: By the name of a job's ``attention`` setting.

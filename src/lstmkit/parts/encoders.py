@@ -33,6 +33,29 @@ class PatchEncoder(nn.Module):
         return self.dropout(self.linear(x.unflatten(1, (-1, self.patch)).flatten(2)))
 
 
+class PreNet(nn.Module):
+    """Frames through two layers of rectified units, half of which are hidden in training (Wang et al. 2017, Tacotron).
+
+    What is hidden differs from step to step: a decoder that is told the frames before must not live on copying them.
+
+    Args:
+        input_size: Features a frame, ``F``.
+        output_size: Width of either layer.
+        dropout: In training, the share of the units that are hidden.
+    """
+
+    def __init__(self, input_size: int, output_size: int, dropout: float) -> None:
+        super().__init__()
+        self.output_size, self.dropout = output_size, dropout
+        self.first, self.second = nn.Linear(input_size, output_size), nn.Linear(output_size, output_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, T, F) -> (B, T, output_size)``."""
+        for layer in (self.first, self.second):
+            x = F.dropout(F.relu(layer(x)), self.dropout, self.training)
+        return x
+
+
 class TokenEncoder(nn.Module):
     """A vector for each token.
 

@@ -1,0 +1,99 @@
+"""How voices are learnt and scored: words and strings of digits joined from recordings, a few sentences by heart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lstmkit.data import catalog
+from lstmkit.data.sound import Sound
+from lstmkit.data.spoken import Spoken, read_zip, trimmed
+from lstmkit.errors import DataError
+from lstmkit.jobs.speaker import Speaker
+from lstmkit.progress import Progress
+from lstmkit.recipes import Fit
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_SHORTEST, _LONGEST = 0.05, 0.15  # seconds of a pause between two digits
+
+
+def fsdd_voice(job: Speaker, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """One speaker's digits as words and as strings of 2 to 4. Takes 0 to 4 are the test, as the set's README has it.
+
+    Strings are joined from takes of their own part alone, with short pauses. With the run folder of a transcriber as
+    the option ``transcriber``, the character error of what it understands stands in the table too.
+    """
+    takes = digit_takes(catalog.locate(folder.name, options["file"]), options["voice"]["speaker"], job.rate, job.trim)
+    parts = {"test": range(5), "valid": range(45, 50), "train": range(5, 45)}
+    train, valid, test = (
+        digit_strings(takes, parts[part], options[f"{part}_strings"], seed, part)
+        for seed, part in enumerate(("train", "valid", "test"))
+    )
+    fit(train, valid)
+    table = job.score(test, progress).table
+    return _with_round_trip(job, test, table, options["transcriber"], progress)
+
+
+def by_heart(job: Speaker, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """All recordings are trained on and scored, validated on none: what comes out says whether the machinery works for
+    sentences, and nothing of how it speaks others."""
+    catalog.locate(folder.name, options["table"])
+    examples = job.read(folder)
+    fit(examples)
+    return _with_round_trip(job, examples, job.score(examples, progress).table, options["transcriber"], progress)
+
+
+def digit_takes(path: Path, speaker: str, rate: int, trim: float) -> dict[tuple[int, int], Sound]:
+    """By digit and take: the recordings of one speaker in ``recordings.zip``, ``DIGIT_SPEAKER_TAKE.wav``."""
+    found = {}
+    for name, sound in read_zip(path, rate, lambda name: f"_{speaker}_" in name):
+        digit, _, take = Path(name).stem.split("_")
+        heard = trimmed(sound, trim)
+        if heard is not None:
+            found[int(digit), int(take)] = heard
+    if not found:
+        raise DataError(f"{path.name} has no recordings of {speaker}")
+    return found
+
+
+def digit_strings(
+    takes: dict[tuple[int, int], Sound], part: Iterable[int], strings: int, seed: int, name: str
+) -> Spoken:
+    """Every take of a part by itself, and so many strings of 2 to 4 digits drawn from them."""
+    rng = np.random.default_rng(seed)
+    of_part = {key: takes[key] for key in sorted(takes) if key[1] in {*part}}
+    known = list(of_part)
+    picked = [[key] for key in known]
+    picked += [[known[i] for i in rng.integers(len(known), size=rng.integers(2, 5))] for _ in range(strings)]
+    sounds = [joined([of_part[key] for key in keys], rng) for keys in picked]
+    texts = [" ".join(DIGITS[digit] for digit, _ in keys) for keys in picked]
+    return Spoken(tuple(sounds), tuple(texts), name)
+
+
+def joined(sounds: list[Sound], rng: np.random.Generator) -> Sound:
+    """One after the other, with silence of 50 to 150 ms between."""
+    rate = sounds[0].rate
+    pieces = [sounds[0].samples]
+    for sound in sounds[1:]:
+        pieces += [np.zeros(round(rng.uniform(_SHORTEST, _LONGEST) * rate), np.float32), sound.samples]
+    return Sound(" ".join(sound.name for sound in sounds), np.concatenate(pieces), rate)
+
+
+def _with_round_trip(
+    job: Speaker, test: Spoken, table: pd.DataFrame, transcriber: str, progress: Progress
+) -> pd.DataFrame:
+    """The table, with the character error that a transcriber makes of what is said and of the recordings, if given."""
+    if not transcriber:
+        return table
+    errors = job.round_trip(test, transcriber, progress=progress).table["CER"]
+    recorded = pd.DataFrame([{"model": "the recordings themselves"}])
+    return pd.concat([table, recorded], ignore_index=True).assign(
+        CER=[errors[0], *[None] * (len(table) - 1), errors[1]]
+    )
+
+
+PROTOCOLS = {"fsdd_voice": fsdd_voice, "by_heart": by_heart}
