@@ -269,13 +269,14 @@ def _sound(read: Inks) -> Inks:
     """Without the drawings that have a jump in them."""
     if not len(read):
         raise DataError(f"{read.name} has no drawing")
-    farthest = [float(np.hypot(*ink.points[:, :2].T).max()) for ink in read.inks]
-    lengths = np.concatenate([np.hypot(*ink.points[:, :2].T) for ink in read.inks])
+    lengths = np.hypot(*np.concatenate([ink.points[:, :2] for ink in read.inks]).T)
+    begins = np.cumsum([0, *(len(ink.points) for ink in read.inks[:-1])])
+    farthest = np.maximum.reduceat(lengths, begins)
     limit = JUMP * float(np.median(lengths[lengths > 0])) if lengths.any() else 0.0
-    kept = [i for i, far in enumerate(farthest) if far <= limit]
+    kept = np.flatnonzero(farthest <= limit).tolist()
     if len(kept) == len(read):
         return read
-    first = next(ink.name for ink, far in zip(read.inks, farthest, strict=True) if far > limit)
+    first = read.inks[int(np.argmax(farthest > limit))].name
     said = f"a jump of over {JUMP:,} times the usual offset ({limit / JUMP:.3g})"
     if not kept:
         raise DataError(f"{read.name}: each drawing has {said}, {first} among them: mend them")

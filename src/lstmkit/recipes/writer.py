@@ -40,8 +40,7 @@ def lines_in_parts(path: Path, options: dict[str, Any]) -> Inks:
 
     Args:
         path: A text. Its words in lower case, of at most ten letters, are dealt to the parts at random.
-        options: ``train``, ``valid``, ``test``: how many lines; ``longest``: their characters at most; ``font``;
-            ``seed``.
+        options: ``train``, ``valid``, ``test``: how many lines; ``longest``: their characters at most; ``seed``.
     """
     words = sorted({word for line in read_text(path) for word in _WORD.findall(line)})
     rng = np.random.default_rng(options["seed"])
@@ -50,10 +49,10 @@ def lines_in_parts(path: Path, options: dict[str, Any]) -> Inks:
     for part in PARTS[::-1]:
         count = int(_HELD_OUT[part] * len(words)) if part in _HELD_OUT else len(words) - first
         texts = [_line(dealt[first : first + count], options["longest"], rng) for _ in range(options[part])]
-        inks += font_lines(texts, seed=int(rng.integers(2**31)), font=options["font"]).inks
+        inks += font_lines(texts, seed=int(rng.integers(2**31))).inks
         first += count
     parts = tuple(part for part in PARTS[::-1] for _ in range(options[part]))
-    return Inks(tuple(inks), f"font {options['font']}", parts)
+    return Inks(tuple(inks), "lines of a font", parts)
 
 
 def _line(words: list[str], longest: int, rng: np.random.Generator) -> str:
