@@ -84,7 +84,7 @@ def read_spoken(data: Any, rate: int, trim: float = 40.0) -> Spoken:
     Raises:
         DataError: What cannot be read, with place and remedy.
 
-    >>> hum = np.sin(np.arange(4000) / 5)
+    >>> hum = 0.5 * np.sin(np.arange(4000) / 5)
     >>> read_spoken(([(hum, 8000), (0 * hum, 8000)], ["mm", "nothing"]), 8000).remarks
     ('1 silent',)
     """
