@@ -67,6 +67,7 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/composer.py
 	@$(BIN)/python benchmarks/anomalies.py
 	@$(BIN)/python benchmarks/recommender.py
+	@$(BIN)/python benchmarks/commands.py
 
 readme: $(READY)
 	@$(BIN)/python docs/results_table.py

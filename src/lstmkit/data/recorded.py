@@ -59,7 +59,7 @@ class Take(NamedTuple):
         found = self.source if isinstance(self.source, Sound) else read_sound(self.source, name=self.id)
         if found.seconds > MOST_SECONDS:
             raise DataError(
-                f"{self.id} lasts {found.seconds:,.0f} s, an example at most {MOST_SECONDS:.0f} s: cut it into "
+                f"{found.name} lasts {found.seconds:,.0f} s, an example at most {MOST_SECONDS:.0f} s: cut it into "
                 "commands; to find commands in it, predict with --listen 0.5"
             )
         return found

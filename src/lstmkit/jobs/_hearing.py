@@ -100,6 +100,8 @@ class Ear:
         return found
 
     def _hear(self, frames: np.ndarray) -> None:
+        if not len(frames):
+            return
         loudness = self._front.loudness(frames)
         before = self._loudness[max(0, len(self._loudness) - _STEADY + 1) :]
         known = np.concatenate([np.full(_STEADY - 1 - len(before), math.inf), before, loudness])

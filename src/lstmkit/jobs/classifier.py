@@ -69,9 +69,7 @@ class Classifier(Job):
     """
 
     name: ClassVar[str] = "classifier"
-    summary: ClassVar[str] = (
-        "Tell what texts, sequences of numbers or sounds are, beside TF-IDF or a nearest neighbour."
-    )
+    summary: ClassVar[str] = "Tell what texts, numbers over time or sounds are, beside TF-IDF or a nearest neighbour."
 
     text_col: str = setting("column of the texts", default="text")
     label_col: str = setting("column of the labels", default="label")

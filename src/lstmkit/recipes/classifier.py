@@ -112,9 +112,8 @@ def speakers(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], p
         parts = [[one for one in sounds if (one.speaker == who) == held] for held in (False, True)]
         tables[who] = _given(job, fit, [_pairs(part) for part in parts], progress)
     mean = pd.concat(tables.values()).groupby("model", sort=False).mean()
-    for who, table in tables.items():
-        mean[f"accuracy, {who}"] = table.set_index("model")["accuracy"]
-    return mean.reset_index()
+    each = {f"accuracy, {who}": table.set_index("model")["accuracy"] for who, table in tables.items()}
+    return pd.concat([mean, pd.DataFrame(each)], axis=1).reset_index()
 
 
 PROTOCOLS: dict[str, Callable[..., pd.DataFrame]] = {
