@@ -111,9 +111,9 @@ def speakers(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], p
     for who in sorted({one.speaker for one in sounds}):
         parts = [[one for one in sounds if (one.speaker == who) == held] for held in (False, True)]
         tables[who] = _given(job, fit, [_pairs(part) for part in parts], progress)
-    mean = pd.concat(tables.values()).groupby("model", sort=False).mean()
-    each = {f"accuracy, {who}": table.set_index("model")["accuracy"] for who, table in tables.items()}
-    return pd.concat([mean, pd.DataFrame(each)], axis=1).reset_index()
+    mean = pd.concat(tables.values()).groupby("model", sort=False).mean().reset_index()
+    each = {f"accuracy, {who}": table["accuracy"].to_numpy() for who, table in tables.items()}
+    return mean.assign(**each)
 
 
 PROTOCOLS: dict[str, Callable[..., pd.DataFrame]] = {
