@@ -69,6 +69,7 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/recommender.py
 	@$(BIN)/python benchmarks/writer.py
 	@$(BIN)/python benchmarks/speaker.py
+	@$(BIN)/python benchmarks/commands.py
 
 readme: $(READY)
 	@$(BIN)/python docs/results_table.py

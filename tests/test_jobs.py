@@ -142,6 +142,16 @@ def _voice(seed: int, n: int = 10) -> tuple[list[tuple[np.ndarray, int]], list[s
     return [(np.concatenate([hums[letter] for letter in text]), 4000) for text in texts], texts
 
 
+def _tones(seed: int, n: int = 40) -> tuple[list[np.ndarray], list[str], int]:
+    """Low and high ones, an eighth of a second, at 8,000 samples a second."""
+    rng = np.random.default_rng(seed)
+    hertz = [(300, 1500)[i % 2] * rng.uniform(0.9, 1.1) for i in range(n)]
+    waves = [0.3 * np.sin(2 * np.pi * f * np.arange(1000) / 8000).astype(np.float32) for f in hertz]
+    noisy = [(wave + 0.01 * rng.standard_normal(1000)).astype(np.float32) for wave in waves]
+    return noisy, [("low", "high")[i % 2] for i in range(n)], 8000
+
+
+#: A job that reads several kinds of data has a case for each: ``job:kind``, as its state calls the kind.
 CASES = {
     "anomaly_detector": Case(
         settings={"window": 12, "warm_up": 4, "margin": 4},
@@ -174,6 +184,13 @@ CASES = {
             {"pool": "last", "bidirectional": False, "embed_size": 3, "longest": 4},
             {"pool": "mean", "label_sep": "|", "threshold": 0.3, "class_weights": "balanced"},
         ),
+    ),
+    "classifier:sound": Case(
+        settings={"bands": 8, "channels": 2},
+        data=lambda: _tones(0),
+        other=lambda: _tones(1),
+        bad=lambda: ([np.zeros(0)], ["a"], 8000),
+        options=({"noise": 0.0, "speed": 0.0, "shift": 0.0, "masks": 0}, {"rate": 4000, "masks": 2, "pool": "mean"}),
     ),
     "composer": Case(
         settings={"embed_size": 5, "nade_size": 3},
@@ -283,14 +300,21 @@ TINY = {"hidden_size": 4, "epochs": 3, "steps_per_epoch": 3, "batch_size": 8}
 CELLS = ("lstm", "gru", "rnn")
 
 every_job = pytest.mark.parametrize("name", job_names())
+every_case = pytest.mark.parametrize("name", list(CASES))
 
 
 def make(name: str, **options: Any) -> Job:
-    return job_class(name)(**{**TINY, **CASES[name].settings, **options})
+    return job_class(name.partition(":")[0])(**{**TINY, **CASES[name].settings, **options})
+
+
+def case_name(job: Job) -> str:
+    """What a fitted job's case is called."""
+    of_kind = f"{job.name}:{job.state().get('reads')}"
+    return of_kind if of_kind in CASES else job.name
 
 
 def answer(job: Job, data: Any = None) -> list[dict[str, Any]]:
-    case = CASES[job.name]
+    case = CASES[case_name(job)]
     return job.records(job.predict(case.data() if data is None else data, **case.asks))
 
 
@@ -336,10 +360,10 @@ class Killed(BaseException):
     """What nothing catches, as nothing is caught where a process is killed."""
 
 
-@pytest.fixture(scope="module", params=job_names())
+@pytest.fixture(scope="module", params=list(CASES))
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Path]:
     """A job fitted into a run folder. Copy the folder to change it."""
-    folder = tmp_path_factory.mktemp(request.param) / "run"
+    folder = tmp_path_factory.mktemp(request.param.replace(":", "_")) / "run"
     return make(request.param).fit(CASES[request.param].data(), run=folder), folder
 
 
@@ -360,7 +384,7 @@ def copied(finished: tuple[Job, Path], tmp_path: Path) -> tuple[Job, Path]:
 
 def test_every_job_has_its_tiny_data():
     """Being in ``jobs/`` means being tested."""
-    assert set(CASES) == set(job_names())
+    assert {name.partition(":")[0] for name in CASES} == set(job_names())
 
 
 @every_job
@@ -425,7 +449,7 @@ def test_a_device_that_is_not_there_is_refused(name: str, device: str, tmp_path:
 # ---- fitted, saved, loaded -------------------------------------------------------------------------------------------
 
 
-@every_job
+@every_case
 def test_before_fit_it_says_so(name: str, tmp_path: Path):
     """Whatever needs a model asks for fit or load."""
     job, data = make(name), CASES[name].data()
@@ -435,7 +459,7 @@ def test_before_fit_it_says_so(name: str, tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
-@every_job
+@every_case
 @pytest.mark.parametrize("options", [{"cell": cell} for cell in CELLS] + [{"seeds": 2}, {"num_layers": 2}], ids=str)
 def test_saved_and_loaded_it_predicts_the_same(name: str, options: dict[str, Any], tmp_path: Path):
     """To the last bit, with every cell, in a stack and as an ensemble; also when saved once more."""
@@ -462,7 +486,7 @@ def test_a_jobs_own_settings_are_saved_too(name: str, options: dict[str, Any], t
     assert answer(load(job.save(tmp_path)), data) == answer(job, data)
 
 
-@every_job
+@every_case
 def test_answers_have_a_text_records_and_a_picture(name: str):
     """Text for a file, records that are JSON, a figure; data that were predicted on are not changed."""
     job, data = make(name).fit(CASES[name].data()), CASES[name].data()
@@ -474,7 +498,7 @@ def test_answers_have_a_text_records_and_a_picture(name: str):
     assert repr(data) == repr(CASES[name].data())
 
 
-@every_job
+@every_case
 def test_the_same_seed_gives_the_same_weights(name: str):
     """And another seed, or other data, other ones; the caller's random numbers neither matter nor change."""
     case = CASES[name]
@@ -488,7 +512,7 @@ def test_the_same_seed_gives_the_same_weights(name: str):
     assert not same(make(name).fit(case.other()), one)
 
 
-@every_job
+@every_case
 def test_evaluate_sets_the_model_beside_baselines(name: str):
     """This model is the first row, baselines follow, every score has a rule for the best, and all of it is JSON."""
     found = make(name).fit(CASES[name].data()).evaluate(CASES[name].data())
@@ -564,14 +588,14 @@ def test_resuming_a_finished_run_changes_nothing(copied: tuple[Job, Path]):
     """Not a byte of any file, nor the answers."""
     job, run = copied
     before = contents(run)
-    again = make(job.name).fit(CASES[job.name].data(), run=run, resume=True)
+    again = make(case_name(job)).fit(CASES[case_name(job)].data(), run=run, resume=True)
     assert same(again, job)
     assert answer(again) == answer(job)
     assert contents(run) == before
 
 
 @pytest.mark.usefixtures("no_report")
-@every_job
+@every_case
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Killed()], ids=["Ctrl-C", "kill"])
 def test_a_run_stopped_between_epochs_resumes_to_the_same_weights(name: str, error: BaseException, tmp_path: Path):
     """Stopped in the second seed: Ctrl-C leaves a model to use, a kill none; resumed, the bits are the same."""
@@ -595,7 +619,7 @@ def test_a_run_stopped_between_epochs_resumes_to_the_same_weights(name: str, err
 
 
 @pytest.mark.usefixtures("no_report")
-@every_job
+@every_case
 def test_a_run_stopped_in_its_first_epoch_has_no_model(name: str, tmp_path: Path):
     """A model that has learnt nothing is not kept as if it had: Ctrl-C goes on up, and the run can be resumed."""
     data, run = CASES[name].data(), tmp_path / "run"
@@ -608,7 +632,7 @@ def test_a_run_stopped_in_its_first_epoch_has_no_model(name: str, tmp_path: Path
 
 
 @pytest.mark.usefixtures("no_report")
-@every_job
+@every_case
 def test_a_seed_stopped_in_its_first_epoch_is_left_out(name: str, tmp_path: Path):
     """Of two seeds the first is done and the second has learnt nothing: the first alone is the model."""
     data = CASES[name].data()
@@ -619,7 +643,7 @@ def test_a_seed_stopped_in_its_first_epoch_is_left_out(name: str, tmp_path: Path
 
 
 @pytest.mark.usefixtures("no_report")
-@every_job
+@every_case
 def test_a_crash_while_the_model_is_saved_leaves_no_model(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Weights without their description do not load; resumed, the model is there."""
     data, run = CASES[name].data(), tmp_path / "run"
@@ -643,13 +667,13 @@ def test_a_crash_while_the_model_is_saved_leaves_no_model(name: str, tmp_path: P
 def test_a_run_is_resumed_with_its_own_settings_and_data(copied: tuple[Job, Path]):
     """Another setting is named, other data are refused, as data or to validate on; the run stays as it was."""
     job, run = copied
-    case, before = CASES[job.name], contents(run)
+    case, before = CASES[case_name(job)], contents(run)
     with pytest.raises(SettingError, match="was started with epochs=3, not 4"):
-        make(job.name, epochs=4).fit(case.data(), run=run, resume=True)
+        make(case_name(job), epochs=4).fit(case.data(), run=run, resume=True)
     with pytest.raises(UserError, match="was started on other data"):
-        make(job.name).fit(case.other(), run=run, resume=True)
+        make(case_name(job)).fit(case.other(), run=run, resume=True)
     with pytest.raises(UserError, match="was started on other data"):
-        make(job.name).fit(case.data(), case.other(), run=run, resume=True)
+        make(case_name(job)).fit(case.data(), case.other(), run=run, resume=True)
     assert contents(run) == before
 
 
@@ -657,18 +681,18 @@ def test_a_run_is_resumed_with_its_own_settings_and_data(copied: tuple[Job, Path
 def test_a_run_that_is_there_is_not_lost(copied: tuple[Job, Path]):
     """Without being asked to, nothing is overwritten; and nothing is when settings or data are bad."""
     job, run = copied
-    case, before = CASES[job.name], contents(run)
+    case, before = CASES[case_name(job)], contents(run)
     with pytest.raises(UserError, match="holds a run already: --resume it, --overwrite it"):
-        make(job.name).fit(case.other(), run=run)
+        make(case_name(job)).fit(case.other(), run=run)
     with pytest.raises(DataError):
-        make(job.name).fit(case.bad(), run=run, overwrite=True)
+        make(case_name(job)).fit(case.bad(), run=run, overwrite=True)
     assert contents(run) == before
-    fresh = make(job.name).fit(case.other(), run=run, overwrite=True)
+    fresh = make(case_name(job)).fit(case.other(), run=run, overwrite=True)
     assert answer(load(run)) == answer(fresh)
     assert answer(fresh) != answer(job)
 
 
-@every_job
+@every_case
 def test_a_mistake_leaves_no_folder_behind(name: str, tmp_path: Path):
     """Bad data, to train or to validate on, and a run to resume that is not there: nothing is written."""
     case, run = CASES[name], tmp_path / "new" / "run"
@@ -681,7 +705,7 @@ def test_a_mistake_leaves_no_folder_behind(name: str, tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
-@every_job
+@every_case
 def test_a_folder_with_other_files_is_not_touched(name: str, tmp_path: Path):
     """Nor is a file; not even with ``overwrite``."""
     (tmp_path / "thesis.txt").write_text("my only copy")
@@ -746,7 +770,7 @@ def test_files_of_two_models(copied: tuple[Job, Path], tmp_path: Path):
     """The weights of another fit, of the same shapes or not, are not taken for this one's."""
     job, run = copied
     for options in ({"seed": 7}, {"hidden_size": 5}, {"seeds": 2}):
-        other = make(job.name, **options).fit(CASES[job.name].data()).save(tmp_path / "other")
+        other = make(case_name(job), **options).fit(CASES[case_name(job)].data()).save(tmp_path / "other")
         shutil.copy(other / "weights.safetensors", run)
         assert "is not the file that model.json describes" in refused(run)
 
@@ -815,7 +839,7 @@ def test_a_description_with_garbage_in_it(garbage: Any, copied: tuple[Job, Path]
     job, run = copied
     path = run / "model.json"
     description = json.loads(path.read_text())
-    data = CASES[job.name].data()
+    data = CASES[case_name(job)].data()
     data = data[:3] if isinstance(data, list) else data  # it is read and answered some hundred times
 
     def put(inner: Any, key: Any) -> None:
@@ -842,7 +866,7 @@ def test_a_damaged_run_is_not_resumed(content: str, copied: tuple[Job, Path]):
     job, run = copied
     (run / "run.json").write_text(content)
     with pytest.raises(ModelFileError, match=r"run\.json is damaged"):
-        make(job.name).fit(CASES[job.name].data(), run=run, resume=True)
+        make(case_name(job)).fit(CASES[case_name(job)].data(), run=run, resume=True)
 
 
 @pytest.mark.usefixtures("no_report")
@@ -856,10 +880,10 @@ def test_damaged_checkpoints(damage: str, copied: tuple[Job, Path]):
         else:
             path.write_bytes(path.read_bytes()[:100] if damage == "cut" else b"noise" * 50)
     if damage == "gone":
-        assert same(make(job.name).fit(CASES[job.name].data(), run=run, resume=True), job)
+        assert same(make(case_name(job)).fit(CASES[case_name(job)].data(), run=run, resume=True), job)
     else:
         with pytest.raises(ModelFileError, match=r"\.safetensors is damaged"):
-            make(job.name).fit(CASES[job.name].data(), run=run, resume=True)
+            make(case_name(job)).fit(CASES[case_name(job)].data(), run=run, resume=True)
 
 
 def test_what_is_no_folder_of_a_model(tmp_path: Path):

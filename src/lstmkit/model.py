@@ -82,7 +82,8 @@ class AnswerModel(Model):
     """One sequence in, one answer for the whole of it out.
 
     Args:
-        encoder: ``(B, T, F)`` or ids ``(B, T)`` to ``(B, T, output_size)``.
+        encoder: ``(B, T, F)`` or ids ``(B, T)`` to ``(B, T, output_size)``; one that ``reads_lengths`` gets these too,
+            and gives with its steps how many each has.
         trunk: The recurrent layer, batch first.
         pool: Its steps ``(B, T, P)`` and their lengths to ``(B, P)``.
         head: ``(B, P)`` to outputs, with ``loss(outputs, batch)``.
@@ -97,7 +98,11 @@ class AnswerModel(Model):
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """``(B, C)``: outputs as the head has them, and the trunk's final state."""
-        steps, state = self.trunk(self.encoder(inputs), state, lengths)
+        if getattr(self.encoder, "reads_lengths", False):
+            features, lengths = self.encoder(inputs, lengths)
+        else:
+            features = self.encoder(inputs)
+        steps, state = self.trunk(features, state, lengths)
         return self.head(self.pool(steps, lengths)), state
 
     def loss(self, batch: Batch, state: State | None = None) -> tuple[Tensor, State]:

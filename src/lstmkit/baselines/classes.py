@@ -19,7 +19,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from lstmkit.progress import Progress
 
 _STRENGTHS = (1.0, 10.0, 100.0)  # C of the logistic regression, chosen on the validation part
-_POINTS = 100  # to which sequences are resampled for neighbours
+POINTS = 100  # to which sequences are resampled for neighbours
 _MOST_NEIGHBOURS = 10_000
 
 Choice = Callable[[np.ndarray], float]  #: Probabilities of the validation part to their loss.
@@ -84,35 +84,38 @@ def _answers(model: Any, asked: Any, targets: np.ndarray, classes: int) -> np.nd
 
 
 def nearest_neighbour(
-    train: tuple[Sequence[np.ndarray], np.ndarray], sequences: Sequence[np.ndarray], *, seed: int, progress: Progress
+    train: tuple[Sequence[np.ndarray], np.ndarray],
+    sequences: Sequence[np.ndarray],
+    *,
+    seed: int,
+    progress: Progress,
+    points: int = POINTS,
 ) -> np.ndarray:
     """The targets of the nearest training sequence, in Euclidean distance, all resampled to as many points.
-
-    100 points, or one where no training sequence has more than a step.
 
     Args:
         train: Sequences ``(T, F)`` on one scale, and targets; of more than 10,000 some at random.
         sequences: To answer.
         seed: Of that choice.
         progress: Whom to tell.
+        points: How many.
 
     Returns:
         ``(N,)`` or ``(N, C)``, as targets are.
     """
     rows = np.random.default_rng(seed).permutation(len(train[0]))[:_MOST_NEIGHBOURS]
     with progress.task("nearest neighbours", 1) as task:
-        count = _POINTS if any(len(train[0][row]) > 1 for row in rows) else 1
-        points = np.stack([resampled(train[0][row], count) for row in rows])
-        model = KNeighborsClassifier(1).fit(points, np.arange(len(rows)))
-        nearest = model.predict(np.stack([resampled(one, count) for one in sequences]))
+        known = np.stack([resampled(train[0][row], points) for row in rows])
+        model = KNeighborsClassifier(1).fit(known, np.arange(len(rows)))
+        nearest = model.predict(np.stack([resampled(one, points) for one in sequences]))
         task.update(1)
     return train[1][rows[nearest]]
 
 
-def resampled(steps: np.ndarray, points: int) -> np.ndarray:
-    """``(T, F)`` at ``points`` evenly over its time, on straight lines between steps, as one vector.
+def resampled(steps: np.ndarray, points: int = POINTS) -> np.ndarray:
+    """``(T, F)`` at as many points evenly over its time, on straight lines between steps, as one vector.
 
-    >>> resampled(np.array([[0.0], [99.0]]), 100)[[0, 1, 99]].tolist()
+    >>> resampled(np.array([[0.0], [99.0]]))[[0, 1, 99]].tolist()
     [0.0, 1.0, 99.0]
     """
     at = np.linspace(0, len(steps) - 1, points)

@@ -1,4 +1,4 @@
-"""Examples with labels: texts, or sequences of numbers, from files, frames and lists."""
+"""Examples with labels: texts, sequences of numbers, or sounds, from files, frames and lists."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data.columns import has_decimal_commas, read_numbers, rows_of
+from lstmkit.data.recorded import Naming, Takes, from_file, from_objects, from_table, is_sound_file
+from lstmkit.data.sound import Sound
 from lstmkit.data.table import Table, read_file
 from lstmkit.errors import DataError, listing
 
@@ -28,6 +30,8 @@ class Columns(NamedTuple):
         id: What an example is called; of sequences of numbers which rows are one sequence.
         values: The columns of numbers, a row a step in time.
         separator: What stands between the labels of one example; empty where it has one.
+        sound: Paths of sound files; not read where there are ``values`` or texts.
+        name_label: As of :class:`Naming`, its ``pattern``.
     """
 
     text: str = "text"
@@ -35,6 +39,13 @@ class Columns(NamedTuple):
     id: str = "id"
     values: tuple[str, ...] = ()
     separator: str = ""
+    sound: str = "path"
+    name_label: str = ""
+
+    @property
+    def naming(self) -> Naming:
+        """What sounds are found by."""
+        return Naming(self.sound, self.label, self.id, self.name_label)
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,7 @@ class Labelled:
     """Examples.
 
     Attributes:
-        inputs: Texts, or sequences ``(T, F)`` of float32.
+        inputs: Texts, sequences ``(T, F)`` of float32, or sounds, their samples in memory.
         labels: Of each its labels, ``None`` where it is not known.
         ids: What each is called; else its number, from 1.
         name: What messages call them all.
@@ -60,8 +71,9 @@ class Labelled:
 
     @property
     def kind(self) -> str:
-        """``"text"`` or ``"numbers"``."""
-        return "text" if isinstance(self.inputs[0], str) else "numbers"
+        """``"text"``, ``"numbers"`` or ``"sound"``."""
+        first = self.inputs[0]
+        return "sound" if isinstance(first, Sound) else "text" if isinstance(first, str) else "numbers"
 
     def part(self, rows: Sequence[int] | np.ndarray) -> Labelled:
         """The examples ``rows``."""
@@ -88,14 +100,22 @@ class Labelled:
         """A fingerprint of inputs and labels."""
         found = hashlib.sha256()
         for one, labels in zip(self.inputs, self.labels, strict=True):
-            found.update(one.encode("utf-8", "replace") if isinstance(one, str) else repr(one.shape).encode())
-            found.update(b"" if isinstance(one, str) else one.tobytes())
+            if isinstance(one, str):
+                found.update(one.encode("utf-8", "replace"))
+            else:
+                array, kind = (one.samples, f"{one.rate} ") if isinstance(one, Sound) else (one, "")
+                found.update(f"{kind}{array.shape}".encode() + array.tobytes())
             found.update(repr(labels).encode("utf-8", "replace"))
         return found.hexdigest()
 
 
 def read_labelled(data: object, columns: Columns) -> Labelled:
-    """A file or frame with a text column or columns of numbers; or ``(inputs, labels)``; or inputs alone.
+    """A file or frame with a text column, columns of numbers, or paths of sounds; sounds as such; or lists.
+
+    What is read as what is a rule: a folder, a zip, a file that ends as sounds do, a :class:`Sound`, a list of these or
+    of :class:`Path`, and ``(arrays, labels, rate)`` are sounds. Of a table ``values`` are numbers; else a text column
+    is texts; else a column of paths is sounds. Of other ``(inputs, labels)``, or inputs alone, strings are texts and
+    arrays numbers.
 
     A label is text without the blanks around it; a number is written out. A cell that is empty is a label that is not
     known, or, where there may be several, that none holds.
@@ -108,15 +128,38 @@ def read_labelled(data: object, columns: Columns) -> Labelled:
     """
     if isinstance(data, Labelled):
         return data
-    if isinstance(data, (str, os.PathLike)):
-        found = _from_table(read_file(Path(data)), columns)
-    elif isinstance(data, pd.DataFrame):
-        found = _from_table(Table(data.set_axis(data.columns.map(str), axis=1), "the frame"), columns)
+    given = opened(data, columns)
+    if isinstance(given, Takes):
+        found = _sounds(given, columns.separator)
+    elif isinstance(given, Table):
+        found = _from_table(given, columns)
     else:
         found = _from_lists(data, columns.separator)
     if not len(found):
         raise DataError(f"{found.name} has no examples")
     return found
+
+
+def opened(data: object, columns: Columns) -> Takes | Table | None:
+    """By the rule of :func:`read_labelled` sounds, not read yet; a table of something else; or ``None``, for lists."""
+    if isinstance(data, (str, os.PathLike)) and is_sound_file(Path(data)):
+        return from_file(Path(data), columns.naming)
+    if not isinstance(data, (str, os.PathLike, pd.DataFrame)):
+        return from_objects(data)
+    is_frame = isinstance(data, pd.DataFrame)
+    table = Table(data.set_axis(data.columns.map(str), axis=1), "the frame") if is_frame else read_file(Path(data))
+    if columns.values or columns.text in table.frame or columns.sound not in table.frame:
+        return table
+    return from_table(table, columns.naming, Path() if is_frame else Path(data).parent)
+
+
+def _sounds(takes: Takes, separator: str) -> Labelled:
+    inputs, labels, ids = [], [], []
+    for take in takes.each():
+        inputs.append(take.sound())
+        labels.append(None if take.label is None else _labels(take.label, separator))
+        ids.append(take.id)
+    return Labelled(inputs, labels, ids, takes.name, takes.notes)
 
 
 # ---- tables --------------------------------------------------------------------------------------------------------
@@ -125,7 +168,8 @@ def read_labelled(data: object, columns: Columns) -> Labelled:
 def _from_table(table: Table, columns: Columns) -> Labelled:
     for name in (columns.id, *columns.values) if columns.values else (columns.text,):
         if name not in table.frame:
-            option = "--text-col NAME" if name == columns.text else "--value-cols A,B and --id-col NAME"
+            other = "--text-col NAME, of sound files --sound-col NAME"
+            option = other if name == columns.text else "--value-cols A,B and --id-col NAME"
             known = listing(table.frame.columns)
             raise DataError(f"no column {name!r} in {table.name} (columns: {known}): give {option}")
     with_labels = columns.label in table.frame

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lstmkit.data.sound import Sound, resampled
+from lstmkit.errors import SettingError
 
 _QUIETEST = 1e-10  # power: of what is below the logarithm says nothing
 _AT_ONCE = 4096  # frames that are transformed together
@@ -24,6 +26,7 @@ class Mel:
         bands: Of the mel scale, up to half the rate; ``F``.
         window: Length of a frame, in seconds.
         hop: From one frame to the next, in seconds.
+        centred: Whether each frame's own mean is taken away first: the offset of a microphone is no sound.
 
     >>> Mel(rate=8000, bands=40).frames(Sound("hum", np.ones(8000, np.float32), 8000)).shape
     (98, 40)
@@ -33,6 +36,7 @@ class Mel:
     bands: int = 40
     window: float = 0.025
     hop: float = 0.010
+    centred: bool = False
 
     @property
     def length(self) -> int:
@@ -48,6 +52,19 @@ class Mel:
     def size(self) -> int:
         """Samples that are transformed: the next power of two."""
         return 1 << (self.length - 1).bit_length()
+
+    @property
+    def loudest(self) -> float:
+        """The log power in every band of white noise at full scale."""
+        window = torch.hann_window(self.length)
+        return float(np.log(float(window.square().sum()) * self.size / self.rate))
+
+    @property
+    def pitches(self) -> np.ndarray:
+        """``(F,)`` hertz: the middle of each band."""
+        from librosa import mel_frequencies
+
+        return np.asarray(mel_frequencies(self.bands + 2, fmin=0.0, fmax=self.rate / 2)[1:-1])
 
     def frames(self, sound: Sound) -> np.ndarray:
         """``(T, F)`` float32: frame ``t`` is of the samples ``t * step … t * step + length``, and of no later one.
@@ -66,6 +83,7 @@ class Mel:
         return torch.cat([self._bands(part) for part in pieces.split(_AT_ONCE)]).numpy()
 
     def _bands(self, pieces: Tensor) -> Tensor:
+        pieces = pieces - pieces.mean(1, keepdim=True) if self.centred else pieces
         power = torch.fft.rfft(pieces * torch.hann_window(self.length), n=self.size).abs().square()
         return (power @ self.filters).clamp(min=_QUIETEST).log()
 
@@ -102,4 +120,9 @@ class MelStream:
 def _filters(rate: int, size: int, bands: int) -> Tensor:
     from librosa.filters import mel
 
-    return torch.from_numpy(mel(sr=rate, n_fft=size, n_mels=bands)).T.contiguous()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Empty filters")
+        found = mel(sr=rate, n_fft=size, n_mels=bands)
+    if not found.any(axis=1).all():
+        raise SettingError(f"bands={bands} are too many to tell apart at {rate:,} samples a second: give fewer")
+    return torch.from_numpy(found).T.contiguous()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -98,13 +98,22 @@ def resampled(sound: Sound, rate: int) -> Sound:
     return Sound(sound.name, samples, rate)
 
 
-def sound_blocks(path: Path | str, rate: int, seconds: float = 10.0) -> Iterator[np.ndarray]:
+def resampler(given: int, rate: int) -> Callable[[np.ndarray, bool], np.ndarray]:
+    """What brings samples ``(N,)`` to another rate as they come in; its second argument says which are the last."""
+    if given == rate:
+        return lambda samples, last: samples
+    stream = _library("soxr").ResampleStream(given, rate, 1, dtype="float32")
+    return lambda samples, last: np.asarray(stream.resample_chunk(samples, last=last), dtype=np.float32)
+
+
+def sound_blocks(source: Path | str | bytes, rate: int, seconds: float = 10.0, name: str = "") -> Iterator[np.ndarray]:
     """A file of any length, block by block, at ``rate``: together the samples of :func:`read_sound`.
 
     Args:
-        path: The file.
+        source: Its path, or what is in it.
         rate: Samples a second.
         seconds: Of a block.
+        name: What messages call it; of a path by default its name.
 
     Yields:
         ``(N,)`` float32, never empty.
@@ -113,17 +122,14 @@ def sound_blocks(path: Path | str, rate: int, seconds: float = 10.0) -> Iterator
         DataError: As of :func:`read_sound`, but for its length.
         UserError: Likewise.
     """
-    name = Path(path).name
+    name = name or ("the sound" if isinstance(source, bytes) else Path(source).name)
     some = False
-    with _opened(path, name) as file:
-        changed = None
-        if file.samplerate != rate:
-            changed = _library("soxr").ResampleStream(file.samplerate, rate, 1, dtype="float32")
+    with _opened(source, name) as file:
+        changed = resampler(file.samplerate, rate)
         while True:
             block = _read(file, max(1, int(seconds * file.samplerate)), name)
             last = not len(block)
-            if changed is not None:
-                block = np.asarray(changed.resample_chunk(block, last=last), dtype=np.float32)
+            block = changed(block, last)
             if len(block):
                 some = True
                 yield block

@@ -5,7 +5,8 @@ Confusion, scores class by class and reliability serve whatever else tells class
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,11 @@ import pandas as pd
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from lstmkit.calibrate import reliability, statements
+from lstmkit.data.sound import Sound
+from lstmkit.jobs import _hearing as hearing
+from lstmkit.jobs._hearing import Heard
 from lstmkit.jobs._text_look import shown as shown_token
+from lstmkit.look import commands as pictures
 from lstmkit.look.classes import confusion_figure, decided_steps, decided_text, reliability_figure
 from lstmkit.look.drawing import shown
 from lstmkit.report import Section
@@ -22,10 +27,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lstmkit.data.labelled import Labelled
+    from lstmkit.data.recorded import Take
     from lstmkit.jobs.classifier import Classifier, Told
 
 _MOST_WRONG = 20
 _DECIDED = 3  # examples whose words are shown
+_DRAWN = 24.0  # seconds of a long recording
 
 
 def sections(job: Classifier, examples: Labelled) -> list[Section]:
@@ -38,11 +45,13 @@ def _evidence(job: Classifier) -> list[Section]:
         return [Section("Test", text="No part of the data was held out (test_share=0), so there is no test.")]
     test, told = job.tested
     targets = job.targets(test)
+    hears = test.kind == "sound" and not job.several
     found = [
         Section("How well it tells the classes apart", _prose(job), job.evaluation.table, best=job.evaluation.best),
         _by_label(job, told, targets) if job.several else confusion(targets, told.stated.argmax(axis=1), job.classes),
         reliable(told.stated, told.raw, targets),
         _most_wrong(job, test, told, targets),
+        *([_listening(job, test)] if hears else []),
     ]
     for i in np.linspace(0, len(test) - 1, min(_DECIDED, len(test))).astype(int):
         figure = decided_figure(job, test.inputs[i], told.stated[i])
@@ -133,11 +142,58 @@ def _most_wrong(job: Classifier, test: Labelled, told: Told, targets: np.ndarray
     )
 
 
-def decided_figure(job: Classifier, example: str | np.ndarray, stated: np.ndarray) -> Figure:
+def _listening(job: Classifier, test: Labelled) -> Section:
+    """Examples of the test part as one long recording, and what was heard in it."""
+    whole, found, met = hearing.rehearsed(job, test)
+    begin, end = 0.0, min(_DRAWN, whole.sound.seconds)
+    said = [(one.start, one.end, one.label) for one in whole.said if one.end <= end]
+    figure = _heard(job, (begin, end), [whole.sound.samples], found, said, "What was said and heard")
+    text = (
+        "Examples of the test part, one after another with pauses of 0.3 to 1 s and faint noise, "
+        f"{whole.sound.seconds:,.0f} s in all: {met}. "
+        "What is heard counts where its middle lies in a command of the same label."
+    )
+    return Section("Commands in a long recording", text, figure=figure, caption="The first seconds of it")
+
+
+def heard_figure(job: Classifier, take: Take, found: Sequence[Heard]) -> Figure:
+    """A recording of any length, from just before the first command, and what was heard in it."""
+    begin = max(0.0, math.floor(found[0].start - 1)) if found and found[0].start > _DRAWN / 2 else 0.0
+    return _heard(job, (begin, begin + _DRAWN), hearing.blocks(take, job.sound_front.mel.rate), found, (), take.id)
+
+
+def _heard(
+    job: Classifier,
+    span: tuple[float, float],
+    blocks: Iterable[np.ndarray],
+    found: Sequence[Heard],
+    said: Sequence[tuple[float, float, str]],
+    title: str,
+) -> Figure:
+    """The samples of ``blocks``, at the model's rate, in a ``span`` of seconds."""
+    front, pieces, now = job.sound_front, [], 0
+    first, last = (round(time * front.mel.rate) for time in span)
+    for block in blocks:
+        pieces.append(block[max(0, first - now) : max(0, last - now)])
+        now += len(block)
+        if now >= last:
+            break
+    samples = np.concatenate([np.zeros(0, dtype=np.float32), *pieces])
+    frames = front.mel.of_samples(samples)
+    begin, end = span[0], span[0] + len(samples) / front.mel.rate
+    drawn = [(one.start, one.end, one.label) for one in found if begin <= one.start < end]
+    return pictures.heard_figure(front.decibels(frames), front.mel.pitches, (begin, end), drawn, said, title)
+
+
+def decided_figure(job: Classifier, example: str | np.ndarray | Sound, stated: np.ndarray) -> Figure:
     """What decided one answer."""
     which = int(stated.argmax())
     title = f"{job.classes[which]}: {stated[which]:.2f}"
     steps, changes = job.decided(example, job.classes[which])
+    if isinstance(example, Sound):
+        mel = job.sound_front.mel
+        decibels = job.sound_front.decibels(mel.frames(example))
+        return pictures.decided_sound(example.samples, decibels, mel.pitches, example.seconds, changes.tolist(), title)
     if isinstance(example, str):
         return decided_text([shown_token(token) for token in steps], changes.tolist(), title)
     return decided_steps(example, changes.tolist(), title)

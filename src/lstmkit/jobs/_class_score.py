@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import accuracy_score, f1_score, hamming_loss
 
-from lstmkit.baselines.classes import by_share, nearest_neighbour, tfidf_logistic
+from lstmkit.baselines.classes import POINTS, by_share, nearest_neighbour, tfidf_logistic
 from lstmkit.calibrate import reliability, statements
 from lstmkit.progress import Progress
 
@@ -76,6 +76,11 @@ def baselines(
         learnt = (train.inputs, train.targets)
         words = tfidf_logistic(learnt, choice, inputs, classes=classes, balanced=balanced, progress=progress)
         return {"TF-IDF, logistic regression": words, **told}
-    nearest = nearest_neighbour((train.inputs, train.targets), inputs, seed=seed, progress=progress)
+    longest = max(map(len, train.inputs))
+    points = (
+        min(POINTS, longest) if kind == "sound" or longest == 1 else POINTS
+    )  # no more than there are, if many bands
+    options: dict[str, Any] = {"seed": seed, "progress": progress, "points": points}
+    nearest = nearest_neighbour((train.inputs, train.targets), inputs, **options)
     certain = nearest if nearest.ndim == 2 else np.eye(classes)[nearest]
     return {"1 nearest neighbour": certain, **told}

@@ -1,4 +1,4 @@
-"""Classification: what a text, or a sequence of numbers, is an example of."""
+"""Classification: what a text, a sequence of numbers, or a sound is an example of."""
 
 from __future__ import annotations
 
@@ -15,21 +15,26 @@ from torch import Tensor
 
 from lstmkit.calibrate import fit_temperature, probabilities, reliability, statements
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.labelled import Columns, Labelled, Labels, read_labelled
+from lstmkit.data.labelled import Columns, Labelled, Labels, opened, read_labelled
+from lstmkit.data.recorded import Takes
 from lstmkit.data.sequences import Sequences, stratified
+from lstmkit.data.sound import Sound
 from lstmkit.data.tokens import KINDS
-from lstmkit.errors import DataError, listing
+from lstmkit.errors import DataError, SettingError, UserError, listing
 from lstmkit.fronts import Front
 from lstmkit.fronts.numbers import NumberFront
+from lstmkit.fronts.sound import SoundFront
 from lstmkit.fronts.text import TextFront
 from lstmkit.jobs import _class_report as class_report
 from lstmkit.jobs import _class_score as scoring
+from lstmkit.jobs import _hearing as hearing
 from lstmkit.jobs._text_look import annotations
 from lstmkit.jobs._text_look import shown as shown_token
 from lstmkit.jobs.base import Evaluation, Job, Parts
 from lstmkit.look import Specimen
 from lstmkit.model import AnswerModel, Model
 from lstmkit.parts.answer import AnswerHead
+from lstmkit.parts.frames import SHORTER
 from lstmkit.parts.pooling import POOLS, build_pool
 from lstmkit.parts.trunk import build_trunk
 from lstmkit.predict import predict
@@ -50,10 +55,11 @@ class Told(NamedTuple):
 
 @settings_class
 class Classifier(Job):
-    """Learn from labelled examples what is what: texts, or sequences of numbers.
+    """Learn from labelled examples what is what: texts, sequences of numbers, or sounds.
 
     Data: a file or frame with a text column and a label column; or, in long form, with an id, columns of numbers
-    (``value_cols``) and a label; or ``(inputs, labels)``. See ``read_labelled``.
+    (``value_cols``) and a label; or with paths of sound files; a folder of these; or ``(inputs, labels)``. See
+    ``read_labelled``.
 
     >>> texts = ["what a good film", "a good story", "what a bad film", "a bad story"] * 10
     >>> labels = ["praise", "praise", "blame", "blame"] * 10
@@ -63,7 +69,7 @@ class Classifier(Job):
     """
 
     name: ClassVar[str] = "classifier"
-    summary: ClassVar[str] = "Tell what texts or sequences of numbers are, beside TF-IDF or a nearest neighbour."
+    summary: ClassVar[str] = "Tell what texts, numbers over time or sounds are, beside TF-IDF or a nearest neighbour."
 
     text_col: str = setting("column of the texts", default="text")
     label_col: str = setting("column of the labels", default="label")
@@ -91,8 +97,31 @@ class Classifier(Job):
     )
     dropout: float = setting("share of features hidden before the answer", default=0.5, low=0, high=0.95)
     layer_dropout: float = setting("share of features hidden between layers", default=0.3, low=0, high=0.95)
-    input_dropout: float = setting("share of a token's vector hidden", default=0.3, low=0, high=0.95)
+    input_dropout: float = setting(
+        "share of a token's vector, or of what is heard of a sound, hidden", default=0.3, low=0, high=0.95
+    )
     word_dropout: float = setting("share of the vocabulary hidden in a batch", default=0.1, low=0, high=0.95)
+    sound_col: str = setting("column of the paths of sound files, from the table's folder on", default="path")
+    name_label: str = setting(
+        "regular expression whose one group is the label in a sound file's name; empty for the name of its folder",
+        default="",
+    )
+    rate: int = setting(
+        "samples a second that sounds are brought to; 0 for those of the slowest to learn from, at most 16,000",
+        default=0,
+        low=0,
+        high=48_000,
+    )
+    bands: int = setting("bands of the mel scale that a sound is heard in", default=40, low=4, high=256)
+    channels: int = setting("of each convolution over a sound", default=32, low=1)
+    shift: float = setting(
+        "seconds of silence that training puts before and after a sound, at most", default=0.1, low=0
+    )
+    noise: float = setting("decibels that training's noise is below a sound, at least; 0 for none", default=25.0, low=0)
+    speed: float = setting(
+        "by which share training makes a sound faster or slower, higher or lower", default=0.1, low=0, high=0.5
+    )
+    masks: int = setting("stretches of time, and of bands, of a sound that training hides", default=1, low=0)
     class_weights: str = setting(
         "what a mistake costs: the same, or the more the rarer the class", default="none", choices=("none", "balanced")
     )
@@ -114,11 +143,16 @@ class Classifier(Job):
     # ---- from file to sequences ----------------------------------------------------------------------------------
 
     def read(self, data: Any) -> Labelled:
-        columns = Columns(self.text_col, self.label_col, self.id_col, self.value_cols, self.label_sep)
-        found = read_labelled(data, columns)
+        found = read_labelled(data, self._columns)
         if self._front is not None and found.kind != self._front.kind:
             raise DataError(f"{found.name} has {found.kind}, but this model reads {self._front.kind}: give that")
         return found
+
+    @property
+    def _columns(self) -> Columns:
+        return Columns(
+            self.text_col, self.label_col, self.id_col, self.value_cols, self.label_sep, self.sound_col, self.name_label
+        )
 
     def split(self, examples: Labelled, validation: Labelled | None) -> Parts:
         """Training, validation and test at random, every class in proportion."""
@@ -165,6 +199,17 @@ class Classifier(Job):
     def _front_for(self, kind: str) -> Front:
         if kind == "numbers":
             return NumberFront()
+        if kind == "sound":
+            return SoundFront(
+                rate=self.rate,
+                bands=self.bands,
+                channels=self.channels,
+                shift=self.shift,
+                noise=self.noise,
+                speed=self.speed,
+                masks=self.masks,
+                dropout=self.input_dropout,
+            )
         return TextFront(
             tokens=self.tokens,
             vocabulary=self.vocabulary,
@@ -254,13 +299,24 @@ class Classifier(Job):
 
     # ---- answers -------------------------------------------------------------------------------------------------
 
-    def predict(self, data: Any) -> pd.DataFrame:
+    def predict(self, data: Any, listen: float = 0.0) -> pd.DataFrame:
         """What each example is: ``id, text, label, probability`` and a column ``p_…`` a class; labels are not needed.
 
         Where several labels may hold, ``label`` has all of them and there is no ``probability``.
+
+        Args:
+            data: Examples.
+            listen: Above 0, ``data`` are long recordings, and what is told is :meth:`listen` with that probability.
+
+        Raises:
+            DataError: A sound is much longer than those that it learnt from.
         """
         self.model  # noqa: B018  (says so if there is none)
+        if listen:
+            return self.listen(data, listen)
         examples = self.read(data)
+        if isinstance(self.front, SoundFront):
+            self.front.check_short(examples.inputs)
         stated = self._told(self.front.encode(examples.inputs)).stated
         frame = pd.DataFrame({"id": list(examples.ids)})
         if examples.kind == "text":
@@ -270,6 +326,54 @@ class Classifier(Job):
             frame["probability"] = stated.max(axis=1)
         each = pd.DataFrame({f"p_{name}": stated[:, i] for i, name in enumerate(self._classes)})
         return pd.concat([frame, each], axis=1)
+
+    def listen(self, data: Any, sure: float = 0.5, pause: float = 0.2) -> pd.DataFrame:
+        """The commands in recordings of any length, and when they were said: ``id, start, end, label, probability``.
+
+        Args:
+            data: Sound files, folders or sounds, as :meth:`read` takes them; they are read block by block.
+            sure: The least probability of a command that is told.
+            pause: Seconds of quiet that end a command.
+
+        Raises:
+            UserError: This model does not tell single commands, or these are no recordings.
+        """
+        self._check_hears(sure, pause)
+        takes = opened(data, self._columns)
+        if not isinstance(takes, Takes):
+            raise DataError("there are no recordings in the data: give sound files, or (arrays, None, rate)")
+        rows = [(take.id, *one) for take in takes.each() for one in hearing.heard(self, take, sure, pause)]
+        return pd.DataFrame(rows, columns=pd.Index(["id", *hearing.Heard._fields]))
+
+    def live(self, rate: int = 0, sure: float = 0.5, pause: float = 0.2) -> hearing.Ear:
+        """For a recording as it comes in: the same commands as :meth:`listen` tells of the whole.
+
+        Args:
+            rate: Samples a second that will come; 0 for those that the model reads.
+            sure, pause: As of :meth:`listen`.
+        """
+        self._check_hears(sure, pause)
+        return hearing.Ear(self, rate or self.sound_front.mel.rate, sure, pause)
+
+    def _check_hears(self, sure: float, pause: float) -> None:
+        self.model  # noqa: B018
+        if self.several or not isinstance(self.front, SoundFront):
+            told = "several labels of one sound" if self.several else self.front.kind
+            raise UserError(f"this model tells {told}: only one that learnt sounds with one label each can listen")
+        if not 0 <= sure <= 1 or not 0.02 <= pause <= 5:
+            raise SettingError(f"the probability must be 0 to 1 and the pause 0.02 to 5 s, not {sure:g} and {pause:g}")
+
+    @property
+    def sound_front(self) -> SoundFront:
+        """The front end of sounds."""
+        assert isinstance(self.front, SoundFront)
+        return self.front
+
+    def named(self, encoded: np.ndarray) -> tuple[str, float]:
+        """The likeliest label of one encoded example, and its probability."""
+        (stated,) = self._told([encoded]).stated
+        which = int(stated.argmax())
+        return self._classes[which], float(stated[which])
 
     def said(self, stated: np.ndarray) -> Labels:
         """The labels that probabilities ``(C,)`` amount to."""
@@ -284,18 +388,24 @@ class Classifier(Job):
         return answer.to_dict("records")
 
     def picture(self, data: Any, answer: pd.DataFrame) -> Figure:
-        """What decided the first example."""
+        """What decided the first example; of what was listened to, what was heard in the first recording."""
+        if "start" in answer:
+            takes = opened(data, self._columns)
+            assert isinstance(takes, Takes)
+            first = next(takes.each())
+            rows = answer.loc[answer["id"] == first.id, list(hearing.Heard._fields)]
+            return class_report.heard_figure(self, first, [hearing.Heard(*row) for row in rows.itertuples(index=False)])
         examples = self.read(data)
         stated = answer[[f"p_{name}" for name in self._classes]].to_numpy()[0]
         return class_report.decided_figure(self, examples.inputs[0], stated)
 
-    def decided(self, example: str | np.ndarray, label: str) -> tuple[list[str], np.ndarray]:
+    def decided(self, example: str | np.ndarray | Sound, label: str) -> tuple[list[str], np.ndarray]:
         """What decided an answer: by how much the probability of a label falls as each step is erased.
 
         Of a long example several steps are erased together, and share the change.
 
         Args:
-            example: One text, or one sequence ``(T, F)``.
+            example: One text, one sequence ``(T, F)``, or one sound.
             label: One of :attr:`classes`.
 
         Returns:
@@ -388,9 +498,12 @@ class Classifier(Job):
         rows = range(example - 1, min(len(examples), example - 1 + _MOST_LOOKS))
         return [self._specimen(examples.inputs[row], f"example {examples.ids[row]}") for row in rows]
 
-    def _specimen(self, example: str | np.ndarray, name: str) -> Specimen:
+    def _specimen(self, example: str | np.ndarray | Sound, name: str) -> Specimen:
         (encoded,) = self.front.encode([example])
         labels = self.front.steps(example)
+        values = encoded.mean(axis=1) if isinstance(example, Sound) else None
+        if isinstance(example, Sound):
+            labels = labels[::SHORTER]  # as many as the trunk has steps
         is_text = isinstance(example, str)
         inputs = torch.from_numpy(encoded)[None].to(next(self.network.parameters()).device)
         with torch.no_grad():
@@ -399,7 +512,7 @@ class Classifier(Job):
             inputs,
             name=name,
             labels=[shown_token(label) for label in labels] if is_text else labels,
-            values=None if isinstance(example, str) else example[:, 0],
+            values=example[:, 0] if isinstance(example, np.ndarray) else values,
             annotations=annotations(labels) if is_text else {},
             answers={f"logit of {self._classes[c]!r}": _logit(c) for c in first},
         )
@@ -426,7 +539,7 @@ class Classifier(Job):
             raise ValueError("its counts are not of its classes")
         if not np.isfinite(self._temperature) or self._temperature <= 0:
             raise ValueError("its temperature is none")
-        if state["reads"] not in ("text", "numbers"):
+        if state["reads"] not in ("text", "numbers", "sound"):
             raise ValueError(f"it reads {state['reads']!r}, which no front end does")
         self._front = self._front_for(state["reads"])
         self._front.load_state(state["front"])

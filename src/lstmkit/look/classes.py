@@ -96,7 +96,7 @@ def decided_text(tokens: Sequence[str], changes: Sequence[float], title: str) ->
             ax.add_line(Line2D([column, column + len(token)], [line + 0.84] * 2, color="black", linewidth=0.9))
     ax.set(xlim=(0, COLUMNS), ylim=(lines, 0))
     ax.set_axis_off()
-    legend(figure, _for_and_against(most), title)
+    legend(figure, for_and_against(changes), title)
     return figure
 
 
@@ -111,16 +111,20 @@ def decided_steps(values: np.ndarray, changes: Sequence[float], title: str) -> F
     figure = new_figure(3.6)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
     _draw_values(above, values)
-    steps = np.arange(len(values))
-    effect = np.asarray(changes, dtype=float)
-    below.bar(steps, np.maximum(effect, 0), width=1.0, color=BLUE)
-    below.bar(steps, np.minimum(effect, 0), width=1.0, color=_ORANGE, hatch="////", edgecolor="black", linewidth=0)
-    below.axhline(0, color="black", linewidth=0.8)
+    draw_changes(below, np.asarray(changes, dtype=float), np.arange(len(values)))
     below.set_xlabel("step", fontsize=SMALL)
-    below.set_ylabel("change", fontsize=SMALL)
-    tidy(below)
-    legend(figure, _for_and_against(_largest(changes)), title)
+    legend(figure, for_and_against(changes), title)
     return figure
+
+
+def draw_changes(ax: Axes, changes: np.ndarray, at: np.ndarray) -> None:
+    """A bar for each of ``changes``, ``(T,)``, at the places ``at``, ``(T,)``, which are as far from one another."""
+    width = float(at[1] - at[0]) if len(at) > 1 else 2 * float(at[0]) or 1.0
+    ax.bar(at, np.maximum(changes, 0), width=width, color=BLUE)
+    ax.bar(at, np.minimum(changes, 0), width=width, color=_ORANGE, hatch="////", edgecolor="black", linewidth=0)
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.set_ylabel("change", fontsize=SMALL)
+    tidy(ax)
 
 
 def _draw_values(ax: Axes, values: np.ndarray) -> None:
@@ -139,8 +143,9 @@ def _largest(changes: Sequence[float]) -> float:
     return max(0.01, max(map(abs, changes), default=0.0))
 
 
-def _for_and_against(most: float) -> dict[str, Artist]:
+def for_and_against(changes: Sequence[float]) -> dict[str, Artist]:
+    """What the colours say, for a legend."""
     return {
-        f"speaks for it (to {most:.2f})": Patch(facecolor=BLUE),
+        f"speaks for it (to {_largest(changes):.2f})": Patch(facecolor=BLUE),
         "speaks against it": Patch(facecolor=_ORANGE, hatch="////", linewidth=0),
     }

@@ -92,7 +92,8 @@ class Outcome:
         return path
 
     def __str__(self) -> str:
-        best = {n: "high" if n in _HIGHER_IS_BETTER else "low" for n in self.table.columns if n != "model"}
+        names = [name for name in self.table.columns if name != "model"]
+        best = {n: "high" if n in _HIGHER_IS_BETTER or n.startswith("accuracy, ") else "low" for n in names}
         lines = [f"  {p['name']}: {p['metric']} {p['value']} ({p['source']})" for p in self.recipe.published]
         published = "\npublished:\n" + "\n".join(lines) if lines else ""
         return (

@@ -5,18 +5,29 @@ from __future__ import annotations
 import gzip
 import io
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from lstmkit.data.idx import read_idx
+from lstmkit.data.recorded import Naming, from_file
+from lstmkit.data.sound import Sound
 from lstmkit.jobs.classifier import Classifier
 from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
 
 Pairs = tuple[list[Any], list[str]]
+
+
+class _Spoken(NamedTuple):
+    """Who said what, and which of his takes it is."""
+
+    sound: Sound
+    label: str
+    speaker: str
+    number: int
 
 
 def questions(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
@@ -86,6 +97,25 @@ def _records(frame: pd.DataFrame, values: dict[int, list[str]]) -> Pairs:
     return list(steps), ["normal" if label == "normal" else "attack" for label in frame[41]]
 
 
+def takes(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """``label_speaker_number.wav`` in a zip: the numbers below ``tested`` are the test part."""
+    sounds = _takes(folder / options["file"])
+    parts = [[one for one in sounds if (one.number < options["tested"]) == held] for held in (False, True)]
+    return _given(job, fit, [_pairs(part) for part in parts], progress)
+
+
+def speakers(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """The same zip: each speaker is tested by a model that has learnt from the others; the mean, and the accuracies."""
+    sounds = _takes(folder / options["file"])
+    tables: dict[str, pd.DataFrame] = {}
+    for who in sorted({one.speaker for one in sounds}):
+        parts = [[one for one in sounds if (one.speaker == who) == held] for held in (False, True)]
+        tables[who] = _given(job, fit, [_pairs(part) for part in parts], progress)
+    mean = pd.concat(tables.values()).groupby("model", sort=False).mean().reset_index()
+    each = {f"accuracy, {who}": table["accuracy"].to_numpy() for who, table in tables.items()}
+    return mean.assign(**each)
+
+
 PROTOCOLS: dict[str, Callable[..., pd.DataFrame]] = {
     "questions": questions,
     "sentences": sentences,
@@ -94,6 +124,8 @@ PROTOCOLS: dict[str, Callable[..., pd.DataFrame]] = {
     "images": images,
     "series": series,
     "connections": connections,
+    "takes": takes,
+    "speakers": speakers,
 }
 
 
@@ -106,6 +138,19 @@ def _given(job: Classifier, fit: Fit, parts: Sequence[Pairs], progress: Progress
 
 def _rows(of: list[str], folds: int, fold: int, held: int) -> list[str]:
     return [one for i, one in enumerate(of) if (i % folds == fold) == bool(held)]
+
+
+def _takes(path: Path) -> list[_Spoken]:
+    """The recordings of a zip, by what their names say."""
+    found = []
+    for take in from_file(path, Naming()).each():
+        label, speaker, number = PurePosixPath(take.id).stem.split("_")
+        found.append(_Spoken(take.sound(), label, speaker, int(number)))
+    return found
+
+
+def _pairs(sounds: Sequence[_Spoken]) -> Pairs:
+    return [one.sound for one in sounds], [one.label for one in sounds]
 
 
 def _read(folder: Path, name: str) -> bytes:

@@ -1,0 +1,122 @@
+"""Spoken commands end to end beside a plain model of torch.nn: the same weights, the same numbers, frames a second.
+
+A training step is all of it: forward, loss, backward, clipping, AdamW; without disturbances, which are no part of the
+comparison. The peer masks what is past a sound's end and packs its sequences, as one does with torch.nn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from lstmkit import LSTM
+from lstmkit.data.batch import Batch
+from lstmkit.model import AnswerModel
+from lstmkit.parts.answer import AnswerHead
+from lstmkit.parts.frames import FrameEncoder
+from lstmkit.parts.pooling import MaxPool
+from lstmkit.train import optimizer_for
+from text import AS_TRAINED, main, row, stepper
+from timing import in_turns
+
+RECORD = Path(__file__).parent.parent / "results/speed/commands.json"
+CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and its batch; sounds have from half of the frames to all of them."""
+
+    name: str
+    bands: int
+    channels: int
+    hidden: int
+    batch: int
+    frames: int
+
+
+CASES = (
+    Case("digits (FSDD)", 40, 32, 64, 32, 60),
+    Case("commands of a second", 40, 32, 128, 64, 98),
+    Case("one command, live", 40, 32, 64, 1, 60),
+)
+
+
+class Plain(nn.Module):
+    """As one writes it with torch.nn."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, case.channels, 5, stride=2, padding=2)
+        self.second = nn.Conv2d(case.channels, case.channels, 3, stride=2, padding=1)
+        width = case.channels * -(-case.bands // 4)
+        self.lstm = nn.LSTM(width, case.hidden, batch_first=True, bidirectional=True)
+        self.linear = nn.Linear(2 * case.hidden, CLASSES)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        x = x.unsqueeze(1)
+        for layer in (self.first, self.second):
+            inside = torch.arange(x.shape[2]) < lengths[:, None]
+            x = F.relu(layer(x * inside[:, None, :, None]))
+            lengths = (lengths + 1) // 2
+        packed = pack_padded_sequence(x.transpose(1, 2).flatten(2), lengths, batch_first=True, enforce_sorted=False)
+        steps, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, padding_value=-torch.inf)
+        return self.linear(steps.amax(1))
+
+
+def ours(case: Case, plain: Plain) -> AnswerModel:
+    """Our model, with the peer's weights."""
+    encoder = FrameEncoder(case.bands, case.channels)
+    trunk = LSTM(encoder.output_size, case.hidden, batch_first=True, bidirectional=True)
+    head = AnswerHead(2 * case.hidden, CLASSES)
+    encoder.first.load_state_dict(plain.first.state_dict())
+    encoder.second.load_state_dict(plain.second.state_dict())
+    trunk.load_state_dict(plain.lstm.state_dict())
+    head.linear.load_state_dict(plain.linear.state_dict())
+    return AnswerModel(encoder, trunk, MaxPool(), head)
+
+
+def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
+    """A row for training, and one for predicting."""
+    torch.manual_seed(0)
+    plain = Plain(case)
+    model = ours(case, plain)
+    lengths = torch.linspace(case.frames, case.frames // 2, case.batch).long()
+    batch = Batch(torch.randn(case.batch, case.frames, case.bands), lengths, torch.randint(CLASSES, (case.batch,)))
+    assert batch.targets is not None
+
+    def plain_loss() -> Tensor:
+        return F.cross_entropy(plain(batch.inputs, lengths), batch.targets)
+
+    both = (
+        stepper(model, optimizer_for(model, AS_TRAINED), lambda: model.loss(batch)[0]),
+        stepper(plain, torch.optim.AdamW(plain.parameters(), lr=AS_TRAINED.lr), plain_loss),
+    )
+    for _ in range(3):  # the losses of three steps hang on all gradients
+        torch.testing.assert_close(*(step() for step in both), rtol=1e-4, atol=1e-5)
+    training = row(case, "training", int(lengths.sum()), in_turns(both, seconds))
+
+    model.load_state_dict(ours(case, plain.eval()).state_dict())
+    told = teller(model.eval(), batch), teller(lambda x, _, n: (plain(x, n), None), batch)
+    torch.testing.assert_close(*(tell() for tell in told), rtol=1e-4, atol=1e-5)
+    return [training, row(case, "predicting", int(lengths.sum()), in_turns(told, seconds))]
+
+
+def teller(model: Any, batch: Batch) -> Any:
+    """The logits of a batch."""
+
+    @torch.inference_mode()
+    def tell() -> Tensor:
+        return model(batch.inputs, None, batch.lengths)[0]
+
+    return tell
+
+
+if __name__ == "__main__":
+    main(__doc__, CASES, measure, RECORD, "frames")
