@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lstmkit.jobs.structure_predictor import StructurePredictor
     from lstmkit.jobs.summarizer import Summarizer
     from lstmkit.jobs.tagger import Tagger
+    from lstmkit.jobs.transcriber import Transcriber
     from lstmkit.jobs.translator import Translator
 
 __version__ = "0.1.0"
@@ -45,6 +46,7 @@ __all__ = [
     "Summarizer",
     "Tagger",
     "Trace",
+    "Transcriber",
     "Translator",
     "UserError",
     "__version__",
@@ -64,6 +66,7 @@ _LATER = {
     "Recommender": "lstmkit.jobs.recommender",
     "Summarizer": "lstmkit.jobs.summarizer",
     "Tagger": "lstmkit.jobs.tagger",
+    "Transcriber": "lstmkit.jobs.transcriber",
     "Translator": "lstmkit.jobs.translator",
     "load": "lstmkit.jobs",
 }
@@ -74,6 +77,7 @@ _EXTRA = {
     "Recommender": "series",
     "load": "series",
     "StructurePredictor": "proteins",
+    "Transcriber": "sound",
 }
 
 

@@ -98,6 +98,29 @@ def resampled(sound: Sound, rate: int) -> Sound:
     return Sound(sound.name, samples, rate)
 
 
+class Resampler:
+    """Samples that come in bit by bit, brought from one rate to another: together those of :func:`resampled`."""
+
+    def __init__(self, given: int, wanted: int) -> None:
+        for rate in (given, wanted):
+            if not SLOWEST <= rate <= FASTEST:
+                raise DataError(f"{rate:,} samples a second: sounds have {SLOWEST:,} to {FASTEST:,}")
+        self._stream = None if given == wanted else _library("soxr").ResampleStream(given, wanted, 1, dtype="float32")
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """What ``(N,)`` float32 samples bring."""
+        return samples if self._stream is None else self._changed(samples, last=False)
+
+    def finish(self) -> np.ndarray:
+        """What is left."""
+        none = np.zeros(0, dtype=np.float32)
+        return none if self._stream is None else self._changed(none, last=True)
+
+    def _changed(self, samples: np.ndarray, last: bool) -> np.ndarray:
+        assert self._stream is not None
+        return np.asarray(self._stream.resample_chunk(samples, last=last), dtype=np.float32)
+
+
 def sound_blocks(path: Path | str, rate: int, seconds: float = 10.0) -> Iterator[np.ndarray]:
     """A file of any length, block by block, at ``rate``: together the samples of :func:`read_sound`.
 
@@ -116,14 +139,11 @@ def sound_blocks(path: Path | str, rate: int, seconds: float = 10.0) -> Iterator
     name = Path(path).name
     some = False
     with _opened(path, name) as file:
-        changed = None
-        if file.samplerate != rate:
-            changed = _library("soxr").ResampleStream(file.samplerate, rate, 1, dtype="float32")
+        changed = Resampler(file.samplerate, rate)
         while True:
             block = _read(file, max(1, int(seconds * file.samplerate)), name)
             last = not len(block)
-            if changed is not None:
-                block = np.asarray(changed.resample_chunk(block, last=last), dtype=np.float32)
+            block = changed.finish() if last else changed.push(block)
             if len(block):
                 some = True
                 yield block
