@@ -17,12 +17,10 @@ class Start:
     Attributes:
         name: Where they are from.
         weights: By name.
-        classes: How many characters they tell.
     """
 
     name: str
     weights: dict[str, Tensor]
-    classes: int
 
     def check(self, model: nn.Module) -> None:
         """Raise SettingError where the model is of another shape, but for further classes."""

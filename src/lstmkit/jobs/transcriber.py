@@ -129,17 +129,21 @@ class Transcriber(Job):
         characters = {character for text in train.told() for character in text}
         self._usual = Counter(train.told()).most_common(1)[0][0]
         if self.start:
-            before = load(self.start)
-            if not isinstance(before, Transcriber) or before.front.kind != train.kind:
-                raise SettingError(f"{self.start} is no transcriber of {train.kind}: start from one")
-            self._alphabet = before.alphabet + "".join(sorted(characters - {*before.alphabet}))
-            self._front.load_state(before.front.state())
-            self._start = Start(self.start, dict(before.network.state_dict()), len(before.alphabet))
-            with seeded(self.seed):  # it draws weights; the caller's random numbers go on as they were
-                self._start.check(self.build())
+            with seeded(self.seed):  # models are built; the caller's random numbers go on as they were
+                self._begin_with(load(self.start), characters)
             return
         self._alphabet = "".join(sorted(characters))
         self._front.fit(train.inputs, self._progress)
+
+    def _begin_with(self, before: Job, characters: set[str]) -> None:
+        """Take over an earlier run's front end, weights and alphabet, which new characters make longer."""
+        if not isinstance(before, Transcriber) or before.front.kind != self.front.kind:
+            raise SettingError(f"{self.start} is no transcriber of {self.front.kind}: start from one")
+        self._alphabet = before.alphabet + "".join(sorted(characters - {*before.alphabet}))
+        self.front.load_state(before.front.state())
+        start = Start(self.start, dict(before.network.state_dict()))
+        start.check(self.build())
+        self._start = start
 
     def _front_for(self, kind: str) -> PlacedFront:
         if kind == "lines":

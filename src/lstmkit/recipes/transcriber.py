@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lstmkit import settings
 from lstmkit.data import catalog
 from lstmkit.data.idx import read_idx
 from lstmkit.data.pictures import read_picture
@@ -79,7 +81,7 @@ def features(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], 
 
     A language model of characters is fitted to the training part's texts; the search that asks it stands first.
     """
-    train, test = (job.read(catalog.locate(folder.name, f"{options[part]}.npz")) for part in ("train", "test"))
+    train, test = (job.read(catalog.locate(folder.name, options[part])) for part in ("train", "test"))
     parts = _every(train, options["valid"])
     fit(*parts)
     table = job.evaluate(test, progress=progress).table
@@ -96,8 +98,8 @@ def books(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], pro
     Of the other lines every ``valid``-th validates. Beside all lines' scores stand those of each book.
     """
     train, valid, test = [], [], []
-    for name in options["files"].split(","):
-        book = job.read(catalog.locate(folder.name, f"{name}.zip"))
+    for name in options["books"]:
+        book = job.read(catalog.locate(folder.name, name + options["ending"]))
         rest, held_out = _every(book, 5)
         test.append(held_out)
         for part, some in zip((train, valid), _every(rest, options["valid"]), strict=True):
@@ -105,7 +107,7 @@ def books(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], pro
     fit(_together(train), _together(valid))
     found = job.evaluate(_together(test), progress=progress)
     table, ends = found.table, np.cumsum([0, *map(len, test)])
-    for name, a, b in zip(options["files"].split(","), ends[:-1], ends[1:], strict=True):
+    for name, a, b in zip(options["books"], ends[:-1], ends[1:], strict=True):
         of_book = found.details[a:b]
         table[f"CER {name}"] = [scores(list(of_book[m]), list(of_book["text"]))["CER"] for m in table["model"]]
     return table
@@ -167,14 +169,23 @@ def _numbers(pixels: np.ndarray, labels: np.ndarray, count: int, options: dict[s
 def one_page(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """The lines of one page: every ``test``-th is held out, and of the others every ``valid``-th validates.
 
-    The model is first fitted to printed lines, ``first``, and then to these with its weights: fine-tuning. Beside it
-    stands the same without that beginning.
+    A model of printed lines, ``first``, is fitted before; its weights are where training begins. Beside it stands the
+    same training without them. The first model is kept in no run, so that this cannot be resumed.
     """
-    page = _page(folder, options)
-    rest, test = _every(page, options["test"])
+    rest, test = _every(_page(folder, options), options["test"])
     train, valid = _every(rest, options["valid"])
-    fit(train, valid)
-    return job.evaluate(test, progress=progress).table
+    first, own = options["first"], settings.values(job)
+    printed = job.read(catalog.locate(first["data"], first["file"], download=True))
+    with tempfile.TemporaryDirectory() as kept:
+        before = Transcriber(**{**own, "epochs": first["epochs"]})
+        before.fit(*_every(printed, options["valid"]), progress=progress).save(kept)
+        job.start = kept
+        fit(train, valid)
+    table = job.evaluate(test, progress=progress).table
+    table.loc[0, "model"] = f"{table['model'][0]}, begun with print"
+    alone = Transcriber(**own).fit(train, valid, progress=progress).evaluate(test, progress=progress).table
+    alone.loc[0, "model"] = f"{alone['model'][0]}, these lines alone"
+    return pd.concat([table.head(1), alone], ignore_index=True)
 
 
 def _page(folder: Path, options: dict[str, Any]) -> Transcripts:
