@@ -241,7 +241,8 @@ def _of_table(table: Table, folder: Path, columns: Columns) -> Transcripts:
     paths = [str(cell) for cell in table.column(columns.file)]
     texts: list[str | None] = [None] * len(paths)
     if columns.text in table.frame:
-        texts = [None if pd.isna(cell) else written(str(cell)) for cell in table.column(columns.text)]
+        cells = ["" if pd.isna(cell) else written(str(cell)) for cell in table.column(columns.text)]
+        texts = [cell or None for cell in cells]  # an empty cell is a text that is not known
     inputs = [_medium_at(folder / path) for path in paths]
     return _alike(inputs, texts, paths, table.name)
 
