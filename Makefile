@@ -65,6 +65,7 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/text.py
 	@$(BIN)/python benchmarks/structure.py
 	@$(BIN)/python benchmarks/composer.py
+	@$(BIN)/python benchmarks/transcriber.py
 	@$(BIN)/python benchmarks/anomalies.py
 	@$(BIN)/python benchmarks/recommender.py
 	@$(BIN)/python benchmarks/writer.py

@@ -151,6 +151,16 @@ def _tones(seed: int, n: int = 40) -> tuple[list[np.ndarray], list[str], int]:
     return noisy, [("low", "high")[i % 2] for i in range(n)], 8000
 
 
+def _signs(seed: int, n: int = 40) -> tuple[list[np.ndarray], list[str]]:
+    """Features of characters, four steps each, and what they say."""
+    rng = np.random.default_rng(seed)
+    texts = ["".join(rng.choice(list("abé "), int(rng.integers(1, 5)))).strip() + "é" for _ in range(n)]
+    inputs = [np.repeat(np.eye(4)["abé ".index(c)][None], 4, axis=0) for text in texts for c in text]
+    ends = np.cumsum([len(text) for text in texts])
+    drawn = [np.concatenate(inputs[end - len(text) : end]) for text, end in zip(texts, ends, strict=True)]
+    return [one + 0.1 * rng.standard_normal(one.shape) for one in drawn], texts
+
+
 #: A job that reads several kinds of data has a case for each: ``job:kind``, as its state calls the kind.
 CASES = {
     "anomaly_detector": Case(
@@ -273,6 +283,16 @@ CASES = {
             {"tokens": "bpe", "vocabulary": 270, "attention": "dot", "smoothing": 0.1},
             {"tokens": "chars", "at_least": 99, "longest_summary": 30, "input_feeding": True, "sampling": 0.5},
             {"copying": False, "tied": False, "upper_layers": 0, "no_repeat": 0},
+        ),
+    ),
+    "transcriber": Case(
+        settings={"width": 5, "strides": (2,), "num_layers": 1},
+        data=lambda: _signs(0),
+        other=lambda: _signs(1),
+        bad=lambda: (_signs(0)[0], [""] * 40),
+        options=(
+            {"beam": 3, "masks": 0, "lm_weight": 0.0},
+            {"strides": (1, 2), "bidirectional": False, "dropout": 0.0, "average": 0.0},
         ),
     ),
     "translator": Case(

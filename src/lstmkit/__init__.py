@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lstmkit.jobs.structure_predictor import StructurePredictor
     from lstmkit.jobs.summarizer import Summarizer
     from lstmkit.jobs.tagger import Tagger
+    from lstmkit.jobs.transcriber import Transcriber
     from lstmkit.jobs.translator import Translator
     from lstmkit.jobs.writer import Writer
 
@@ -48,6 +49,7 @@ __all__ = [
     "Summarizer",
     "Tagger",
     "Trace",
+    "Transcriber",
     "Translator",
     "UserError",
     "Writer",
@@ -69,6 +71,7 @@ _LATER = {
     "Recommender": "lstmkit.jobs.recommender",
     "Summarizer": "lstmkit.jobs.summarizer",
     "Tagger": "lstmkit.jobs.tagger",
+    "Transcriber": "lstmkit.jobs.transcriber",
     "Translator": "lstmkit.jobs.translator",
     "Writer": "lstmkit.jobs.writer",
     "load": "lstmkit.jobs",
@@ -82,6 +85,7 @@ _EXTRA = {
     "load": "series",
     "StructurePredictor": "proteins",
     "Writer": "writing",
+    "Transcriber": "sound",
 }
 
 

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lstmkit.data.batch import Batch
+from lstmkit.parts.convolutions import LineEncoder, StepEncoder
+from lstmkit.parts.ctc import CTCHead
 from lstmkit.parts.dropout import variational_dropout
 from lstmkit.parts.heads import TokenHead
 from lstmkit.parts.items import ItemHead
@@ -152,6 +154,47 @@ class SpanModel(Model):
         """``(B, 3) -> (B, 2)``."""
         logits, state = self(inputs.unsqueeze(1), state)
         return logits[:, 0], state
+
+
+class AlignedModel(Model):
+    """A long sequence in; at every step of a shorter one which character it is, if any, out: CTC.
+
+    Its state is what the encoder's convolutions saw last, and the trunk's: pieces of multiples of the encoder's stride,
+    one after another, give what the whole gives, if trunk and encoder see no later steps.
+
+    Args:
+        encoder: ``(B, T, F)``, lengths and what came before to ``(B, S, output_size)``, lengths, and what to go on
+            from; its ``stride`` is the steps that become one.
+        trunk: The recurrent layer, batch first.
+        head: Its steps ``(B, S, P)`` to logarithmic probabilities, with a loss.
+    """
+
+    def __init__(self, encoder: StepEncoder | LineEncoder, trunk: RecurrentLayer, head: CTCHead) -> None:
+        super().__init__()
+        self.encoder, self.trunk, self.head = encoder, trunk, head
+
+    def forward(
+        self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """``(B, ceil(T / stride), 1 + V)``: logarithmic probabilities, and the state."""
+        before, carried = (None, None) if state is None else state
+        features, steps, before = self.encoder(inputs, lengths, before)
+        features, carried = self.trunk(features, carried, steps)
+        return self.head(features), (before, carried)
+
+    def loss(self, batch: Batch, state: State | None = None) -> tuple[Tensor, State]:
+        """Mean over texts of the nats a character; ``batch.targets (B, L)`` of ``batch.target_lengths``."""
+        assert batch.lengths is not None
+        assert batch.targets is not None
+        assert batch.target_lengths is not None
+        log_p, state = self(batch.inputs, state, batch.lengths)
+        steps = -(-batch.lengths // self.encoder.stride)
+        return self.head.loss(log_p, steps, batch.targets, batch.target_lengths), state
+
+    def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """``(B, stride, F) -> (B, 1 + V)``."""
+        log_p, state = self(inputs, state)
+        return log_p[:, 0], state
 
 
 class TokenModel(Model):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -98,12 +98,27 @@ def resampled(sound: Sound, rate: int) -> Sound:
     return Sound(sound.name, samples, rate)
 
 
-def resampler(given: int, rate: int) -> Callable[[np.ndarray, bool], np.ndarray]:
-    """What brings samples ``(N,)`` to another rate as they come in; its second argument says which are the last."""
-    if given == rate:
-        return lambda samples, last: samples
-    stream = _library("soxr").ResampleStream(given, rate, 1, dtype="float32")
-    return lambda samples, last: np.asarray(stream.resample_chunk(samples, last=last), dtype=np.float32)
+class Resampler:
+    """Samples that come in bit by bit, brought from one rate to another: together those of :func:`resampled`."""
+
+    def __init__(self, given: int, wanted: int) -> None:
+        for rate in (given, wanted):
+            if not SLOWEST <= rate <= FASTEST:
+                raise DataError(f"{rate:,} samples a second: sounds have {SLOWEST:,} to {FASTEST:,}")
+        self._stream = None if given == wanted else _library("soxr").ResampleStream(given, wanted, 1, dtype="float32")
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """What ``(N,)`` float32 samples bring."""
+        return samples if self._stream is None else self._changed(samples, last=False)
+
+    def finish(self) -> np.ndarray:
+        """What is left."""
+        none = np.zeros(0, dtype=np.float32)
+        return none if self._stream is None else self._changed(none, last=True)
+
+    def _changed(self, samples: np.ndarray, last: bool) -> np.ndarray:
+        assert self._stream is not None
+        return np.asarray(self._stream.resample_chunk(samples, last=last), dtype=np.float32)
 
 
 def sound_blocks(source: Path | str | bytes, rate: int, seconds: float = 10.0, name: str = "") -> Iterator[np.ndarray]:
@@ -125,11 +140,11 @@ def sound_blocks(source: Path | str | bytes, rate: int, seconds: float = 10.0, n
     name = name or ("the sound" if isinstance(source, bytes) else Path(source).name)
     some = False
     with _opened(source, name) as file:
-        changed = resampler(file.samplerate, rate)
+        changed = Resampler(file.samplerate, rate)
         while True:
             block = _read(file, max(1, int(seconds * file.samplerate)), name)
             last = not len(block)
-            block = changed(block, last)
+            block = changed.finish() if last else changed.push(block)
             if len(block):
                 some = True
                 yield block

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from torch import nn
 
+from lstmkit.parts.convolutions import LineEncoder, StepEncoder
 from lstmkit.progress import Progress
 
 
@@ -41,6 +42,37 @@ class Front(Protocol):
 
     def notes(self, encoded: Sequence[np.ndarray]) -> list[str]:
         """What must be known of how the examples were encoded."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What was learnt, ready for JSON."""
+        ...
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up what :meth:`state` gave; ``ValueError`` where it does not fit together."""
+        ...
+
+
+class PlacedFront(Protocol):
+    """What a job asks that also says where in an example something stands."""
+
+    kind: ClassVar[str]  #: What it reads, as the examples call it.
+    unit: ClassVar[str]  #: What places are counted in.
+
+    def fit(self, inputs: Sequence[Any], progress: Progress) -> None:
+        """Learn from the training part what :meth:`encode` needs."""
+        ...
+
+    def encode(self, inputs: Sequence[Any]) -> list[np.ndarray]:
+        """Of each example its features ``(T, F)``, at least one step."""
+        ...
+
+    def build(self) -> StepEncoder | LineEncoder:
+        """What makes a batch of encoded examples shorter, by its ``stride``."""
+        ...
+
+    def places(self, example: Any, steps: np.ndarray) -> np.ndarray:
+        """``(N,)``: where in an example, as it was given, encoded steps begin."""
         ...
 
     def state(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lstmkit.data.recorded import Take
-from lstmkit.data.sound import Sound, resampled, resampler, sound_blocks
+from lstmkit.data.sound import Resampler, Sound, resampled, sound_blocks
 from lstmkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Ear:
         front = job.sound_front
         self._job, self._front, self._sure = job, front, sure
         self._mel, self._stream = front.mel, front.mel.live()
-        self._change = resampler(rate, front.mel.rate)
+        self._change = Resampler(rate, front.mel.rate)
         self._samples = np.zeros(0, dtype=np.float32)
         self._frames = np.zeros((0, front.mel.bands), dtype=np.float32)
         self._loudness, self._quiet = np.zeros(0), np.zeros(0)  # of the same frames
@@ -78,11 +78,11 @@ class Ear:
         given = np.asarray(samples, dtype=np.float32)
         if given.ndim != 1 or not np.isfinite(given).all():
             raise DataError(f"give samples (N,), finite numbers; got the shape {given.shape}")
-        return self._take(self._change(given, False), self._mel.step * _AT_ONCE)
+        return self._take(self._change.push(given), self._mel.step * _AT_ONCE)
 
     def finish(self) -> list[Heard]:
         """The recording is over: the commands that were not told yet."""
-        found = self._take(self._change(np.zeros(0, dtype=np.float32), True), 1)
+        found = self._take(self._change.finish(), 1)
         found += self._judge(self._first + len(self._frames))
         if self._start is not None:
             found += self._close(self._start, self._last)

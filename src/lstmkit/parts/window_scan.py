@@ -101,7 +101,8 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, d_fed: Tensor, d_c: Tensor, d_middles: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Any) -> Any:  # type: ignore[override]
+        d_fed, d_c, d_middles, _ = grads
         back, weight, text, fed, squashed, cells, moves, away, heights = ctx.saved_tensors
         size = weight.shape[1]
         d_gates, d_moves = torch.empty_like(squashed), torch.empty_like(moves)

@@ -1,0 +1,219 @@
+"""How the field splits and scores sounds, features and pictures of lines that are to be written down."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lstmkit import settings
+from lstmkit.data import catalog
+from lstmkit.data.idx import read_idx
+from lstmkit.data.pictures import read_picture
+from lstmkit.data.sound import Sound, read_sound
+from lstmkit.data.transcripts import Transcripts, written
+from lstmkit.jobs._transcript_score import scores
+from lstmkit.jobs.language_model import LanguageModel
+from lstmkit.jobs.transcriber import Transcriber
+from lstmkit.progress import Progress
+from lstmkit.recipes import Fit
+
+_SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
+
+
+def digit_strings(
+    job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress
+) -> pd.DataFrame:
+    """Recordings of single digits joined to strings of one speaker, a short silence between; takes 0 to 4 are the test.
+
+    Takes ``train`` and above are learnt from, those between the test's and these validate.
+    """
+    takes = _takes(catalog.locate(folder.name, options["file"]), options["rate"])
+    first, train = options["test_takes"], options["train_takes"]
+    cuts = {"train": range(train, 50), "valid": range(first, train), "test": range(first)}
+    parts = {
+        part: _joined(takes, of, options[f"{part}_strings"], options, options["seed"] + i)
+        for i, (part, of) in enumerate(cuts.items())
+    }
+    fit(parts["train"], parts["valid"])
+    return job.evaluate(parts["test"], progress=progress).table
+
+
+def _takes(path: Path, rate: int) -> dict[tuple[str, int, int], np.ndarray]:
+    """By speaker, digit and take."""
+    found = {}
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            digit, speaker, take = Path(name).stem.split("_")
+            found[speaker, int(digit), int(take)] = read_sound(archive.read(name), rate, name).samples
+    return found
+
+
+def _joined(
+    takes: dict[tuple[str, int, int], np.ndarray], of: Sequence[int], count: int, options: dict[str, Any], seed: int
+) -> Transcripts:
+    """Strings of ``shortest`` to ``longest`` digits, drawn by the seed."""
+    rng, rate = np.random.default_rng(seed), options["rate"]
+    sounds, texts = [], []
+    for i in range(count):
+        speaker = _SPEAKERS[int(rng.integers(len(_SPEAKERS)))]
+        digits = rng.integers(10, size=int(rng.integers(options["shortest"], options["longest"] + 1))).tolist()
+        spoken = [takes[speaker, digit, int(rng.choice(of))] for digit in digits]
+        gaps = [np.zeros(int(rate * rng.uniform(0.02, 0.2)), dtype=np.float32) for _ in range(len(digits) + 1)]
+        samples = [gaps[0]]
+        for one, gap in zip(spoken, gaps[1:], strict=True):
+            samples += [one, gap]
+        sounds.append(Sound(f"string {i + 1}", np.concatenate(samples), rate))
+        texts.append("".join(map(str, digits)))
+    return Transcripts(sounds, texts, [one.name for one in sounds], "sounds", "the strings of digits")
+
+
+def features(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """Features and texts in two parts; of the first every ``valid``-th validates.
+
+    A language model of characters is fitted to the training part's texts; the search that asks it stands first.
+    """
+    train, test = (job.read(catalog.locate(folder.name, options[part])) for part in ("train", "test"))
+    parts = _every(train, options["valid"])
+    fit(*parts)
+    table = job.evaluate(test, progress=progress).table
+    language = LanguageModel(**options["language"]).fit(parts[0].told(), parts[1].told(), progress=progress)
+    told = job.predict(test, beam=options["beam"], lm=language, lm_weight=options["lm_weight"])
+    name = f"{table['model'][0]}, beam {options['beam']}, language model"
+    first = {"model": name, **scores([one.text for one in told], test.told())}
+    return pd.concat([pd.DataFrame([first]), table], ignore_index=True)
+
+
+def books(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """Pictures of lines in a ``.zip`` a book: of each every fifth line, by name, is the test; one model for all books.
+
+    Of the other lines every ``valid``-th validates. Beside all lines' scores stand those of each book.
+    """
+    train, valid, test = [], [], []
+    for name in options["books"]:
+        book = job.read(catalog.locate(folder.name, name + options["ending"]))
+        rest, held_out = _every(book, 5)
+        test.append(held_out)
+        for part, some in zip((train, valid), _every(rest, options["valid"]), strict=True):
+            part.append(some)
+    fit(_together(train), _together(valid))
+    found = job.evaluate(_together(test), progress=progress)
+    table, ends = found.table, np.cumsum([0, *map(len, test)])
+    for name, a, b in zip(options["books"], ends[:-1], ends[1:], strict=True):
+        of_book = found.details[a:b]
+        table[f"CER {name}"] = [scores(list(of_book[m]), list(of_book["text"]))["CER"] for m in table["model"]]
+    return table
+
+
+def given_lines(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """Pictures of lines in two parts; of the first every ``valid``-th validates."""
+    train, test = (job.read(catalog.locate(folder.name, options[part])) for part in ("train", "test"))
+    fit(*_every(train, options["valid"]))
+    return job.evaluate(test, progress=progress).table
+
+
+def numbers(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """Digits of MNIST joined to numbers, their distances drawn: the test of the official test digits alone.
+
+    The last ``valid_digits`` of the training digits are for validation.
+    """
+    digits = {part: _digits(folder, options, part) for part in ("train", "test")}
+    pixels, labels = digits["train"]
+    cut = len(labels) - options["valid_digits"]
+    sets = {"train": (pixels[:cut], labels[:cut]), "valid": (pixels[cut:], labels[cut:]), "test": digits["test"]}
+    parts = {
+        part: _numbers(pixels, labels, options[f"{part}_numbers"], options, options["seed"] + i)
+        for i, (part, (pixels, labels)) in enumerate(sets.items())
+    }
+    fit(parts["train"], parts["valid"])
+    return job.evaluate(parts["test"], progress=progress).table
+
+
+def _digits(folder: Path, options: dict[str, Any], part: str) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = (
+        _unpacked(catalog.locate(folder.name, options[f"{part}_{what}"])) for what in ("images", "labels")
+    )
+    return read_idx(images), read_idx(labels)
+
+
+def _unpacked(path: Path) -> bytes:
+    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+
+
+def _numbers(pixels: np.ndarray, labels: np.ndarray, count: int, options: dict[str, Any], seed: int) -> Transcripts:
+    """Numbers of ``shortest`` to ``longest`` digits; digits may touch, and stand a little up or down."""
+    rng = np.random.default_rng(seed)
+    inputs, texts = [], []
+    for _ in range(count):
+        chosen = rng.integers(len(labels), size=int(rng.integers(options["shortest"], options["longest"] + 1)))
+        line = np.zeros((32, 28 * len(chosen) + 8 * (len(chosen) + 1)), dtype=np.uint8)
+        at = int(rng.integers(0, 8))
+        for one in chosen:
+            down = int(rng.integers(0, 5))
+            place = line[down : down + 28, at : at + 28]
+            np.maximum(place, pixels[one], out=place)
+            at += 28 + int(rng.integers(-8, 9))
+        inputs.append(line[:, : at + int(rng.integers(0, 8))])
+        texts.append("".join(str(label) for label in labels[chosen]))
+    return Transcripts(inputs, texts, [f"number {i}" for i in range(1, count + 1)], "lines", "the numbers")
+
+
+def one_page(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """The lines of one page: every ``test``-th is held out, and of the others every ``valid``-th validates.
+
+    A model of printed lines, ``first``, is fitted before; its weights are where training begins. Beside it stands the
+    same training without them. The first model is kept in no run, so that this cannot be resumed.
+    """
+    rest, test = _every(_page(folder, options), options["test"])
+    train, valid = _every(rest, options["valid"])
+    first, own = options["first"], settings.values(job)
+    printed = job.read(catalog.locate(first["data"], first["file"], download=True))
+    with tempfile.TemporaryDirectory() as kept:
+        before = Transcriber(**{**own, "epochs": first["epochs"]})
+        before.fit(*_every(printed, options["valid"]), progress=progress).save(kept)
+        job.start = kept
+        fit(train, valid)
+    table = job.evaluate(test, progress=progress).table
+    table.loc[0, "model"] = f"{table['model'][0]}, begun with print"
+    alone = Transcriber(**own).fit(train, valid, progress=progress).evaluate(test, progress=progress).table
+    alone.loc[0, "model"] = f"{alone['model'][0]}, these lines alone"
+    return pd.concat([table.head(1), alone], ignore_index=True)
+
+
+def _page(folder: Path, options: dict[str, Any]) -> Transcripts:
+    text = catalog.locate(folder.name, options["texts"]).read_text(encoding="utf-8")
+    rows = list(csv.reader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE))
+    with zipfile.ZipFile(catalog.locate(folder.name, options["images"])) as archive:
+        inputs = [read_picture(archive.read(name), name) for name, _ in rows]
+    return Transcripts(inputs, [written(text) for _, text in rows], [name for name, _ in rows], "lines", "the page")
+
+
+def _every(examples: Transcripts, nth: int) -> tuple[Transcripts, Transcripts]:
+    """What is left, and every ``nth`` from the first on."""
+    rows = np.arange(len(examples))
+    return examples.part(rows[rows % nth > 0]), examples.part(rows[rows % nth == 0])
+
+
+def _together(parts: Sequence[Transcripts]) -> Transcripts:
+    inputs, texts, ids = (
+        [one for part in parts for one in of(part)] for of in (lambda p: p.inputs, lambda p: p.texts, lambda p: p.ids)
+    )
+    return Transcripts(inputs, texts, ids, parts[0].kind, "the books")
+
+
+PROTOCOLS: dict[str, Callable[..., pd.DataFrame]] = {
+    "digit_strings": digit_strings,
+    "features": features,
+    "books": books,
+    "given_lines": given_lines,
+    "numbers": numbers,
+    "one_page": one_page,
+}

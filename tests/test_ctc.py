@@ -1,0 +1,162 @@
+"""CTC: loss, greedy path, alignment and prefix beams, each against all alignments there are."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lstmkit.decode_ctc import BLANK, Greedy, align, greedy, needed_steps, prefix_beams
+from lstmkit.parts.ctc import CTCHead
+
+
+def log_probabilities(steps: int, classes: int, seed: int) -> np.ndarray:
+    logits = 2 * np.random.default_rng(seed).standard_normal((steps, classes))
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+
+def spelled(path: Sequence[int]) -> tuple[int, ...]:
+    """Repeats taken once, blanks left out: the definition."""
+    return tuple(one for one, _ in itertools.groupby(path) if one != BLANK)
+
+
+def by_alignments(log_p: np.ndarray) -> tuple[dict[tuple[int, ...], float], dict[tuple[int, ...], float]]:
+    """Of every text its probability, the sum over all alignments, and that of the best of them."""
+    total: dict[tuple[int, ...], float] = defaultdict(float)
+    best: dict[tuple[int, ...], float] = defaultdict(float)
+    for path in itertools.product(range(log_p.shape[1]), repeat=len(log_p)):
+        p = float(np.exp(sum(log_p[step, one] for step, one in enumerate(path))))
+        total[spelled(path)] += p
+        best[spelled(path)] = max(best[spelled(path)], p)
+    return total, best
+
+
+small = st.tuples(st.integers(1, 5), st.integers(2, 4), st.integers(0, 10**6))
+
+
+@settings(max_examples=60, deadline=None)
+@given(small)
+def test_the_loss_is_minus_the_logarithm_of_the_sum_over_all_alignments(case: tuple[int, int, int]):
+    """Per character, as the head has it, for every text there is."""
+    log_p = log_probabilities(*case)
+    for text, p in by_alignments(log_p)[0].items():
+        targets = torch.tensor([[*text, -1]])  # what is past the end is not read
+        loss = CTCHead.loss(
+            torch.from_numpy(log_p).unsqueeze(0), torch.tensor([len(log_p)]), targets, torch.tensor([len(text)])
+        )
+        assert float(loss) == pytest.approx(-np.log(p) / max(1, len(text)), rel=1e-6, abs=1e-9)
+
+
+def test_a_text_that_does_not_fit_teaches_nothing():
+    """Two of the same need a blank between them: three steps."""
+    log_p = torch.zeros(1, 2, 3).log_softmax(-1).requires_grad_()
+    loss = CTCHead.loss(log_p, torch.tensor([2]), torch.tensor([[1, 1]]), torch.tensor([2]))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert log_p.grad is not None
+    assert not log_p.grad.any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(small)
+def test_a_wide_beam_finds_every_text_with_its_probability(case: tuple[int, int, int]):
+    log_p = log_probabilities(*case)
+    total, _ = by_alignments(log_p)
+    beams = prefix_beams(log_p, 4**6)
+    assert len(beams) == len(total)
+    assert [beam.log_p for beam in beams] == sorted((beam.log_p for beam in beams), reverse=True)
+    for beam in beams:
+        assert np.exp(beam.log_p) == pytest.approx(total[beam.ids])
+
+
+@settings(max_examples=40, deadline=None)
+@given(small, st.floats(0, 2), st.floats(-1, 2))
+def test_with_a_language_model_texts_are_ranked_by_all_of_it(case: tuple[int, int, int], weight: float, bonus: float):
+    """Each character by the one before it, the end of the text too."""
+    log_p = log_probabilities(*case)
+    after = log_probabilities(case[1], case[1], case[2] + 1)
+    asked: list[int] = []
+
+    def score(states: Sequence[list[int] | None], ids: Sequence[int]) -> tuple[np.ndarray, list[list[int]]]:
+        asked.append(len(ids))
+        return after[list(ids)], [[*(state or []), one] for state, one in zip(states, ids, strict=True)]
+
+    def prior(text: tuple[int, ...]) -> float:
+        pairs = zip((BLANK, *text), (*text, BLANK), strict=True)
+        return weight * sum(after[a, b] for a, b in pairs) + bonus * len(text)
+
+    total, _ = by_alignments(log_p)
+    best = max(total, key=lambda text: np.log(total[text]) + prior(text))
+    beams = prefix_beams(log_p, 4**6, score, weight, bonus)
+    assert beams[0].score == pytest.approx(np.log(total[best]) + prior(best))
+    assert len(asked) <= 1 + len(log_p)  # one call a step
+    for beam in beams:
+        assert beam.score == pytest.approx(np.log(total[beam.ids]) + prior(beam.ids))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.tuples(st.integers(1, 30), st.integers(2, 6), st.integers(0, 10**6)), st.integers(1, 8))
+def test_a_narrow_beam_is_no_worse_than_it_says(case: tuple[int, int, int], width: int):
+    """What it holds of a text is part of the text's probability, and it never holds more texts than it may."""
+    log_p = log_probabilities(*case)
+    beams = prefix_beams(log_p, width)
+    assert 1 <= len(beams) <= width
+    for beam in beams:
+        loss = CTCHead.loss(
+            torch.from_numpy(log_p).unsqueeze(0), torch.tensor([len(log_p)]),
+            torch.tensor([[*beam.ids, -1]]), torch.tensor([len(beam.ids)]),
+        )  # fmt: skip
+        assert beam.log_p <= -float(loss) * max(1, len(beam.ids)) + 1e-6
+
+
+@settings(max_examples=60, deadline=None)
+@given(small)
+def test_an_alignment_is_the_best_there_is(case: tuple[int, int, int]):
+    """And each character stands where it says."""
+    log_p = log_probabilities(*case)
+    for text, p in by_alignments(log_p)[1].items():
+        found = align(log_p, text)
+        assert tuple(one.id for one in found) == text
+        path = np.full(len(log_p), BLANK)
+        for one in found:
+            assert 0 <= one.start < one.end
+            assert (path[one.start : one.end] == BLANK).all()
+            path[one.start : one.end] = one.id
+            assert one.p == pytest.approx(np.exp(log_p[one.start : one.end, one.id].max()))
+        assert spelled(path) == text
+        assert np.exp(log_p[np.arange(len(path)), path].sum()) == pytest.approx(p)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.tuples(st.integers(1, 40), st.integers(2, 6), st.integers(0, 10**6)), st.integers(1, 7))
+def test_greedy_is_its_own_best_alignment_whole_or_in_pieces(case: tuple[int, int, int], piece: int):
+    log_p = log_probabilities(*case)
+    whole = greedy(log_p)
+    assert tuple(one.id for one in whole) == spelled(log_p.argmax(axis=1).tolist())
+    assert align(log_p, [one.id for one in whole]) == whole
+    live = Greedy()
+    for start in range(0, len(log_p), piece):
+        live.push(log_p[start : start + piece])
+    assert live.written == whole
+
+
+def test_what_a_text_takes_at_least():
+    assert [needed_steps(ids) for ids in ([], [3], [1, 2, 1], [1, 1, 1], [2, 2, 1, 1])] == [0, 1, 3, 5, 6]
+    with pytest.raises(ValueError, match="needs 3 steps cannot be read in 2"):
+        align(log_probabilities(2, 3, 0), [1, 1])
+    assert align(log_probabilities(2, 3, 0), []) == []
+
+
+def test_impossible_steps_do_no_harm():
+    """A network so sure of itself that all else has no probability at all."""
+    log_p = np.full((3, 3), -np.inf)
+    log_p[[0, 1, 2], [1, 0, 2]] = 0.0
+    beams = prefix_beams(log_p, 5)
+    assert [(beam.ids, beam.log_p) for beam in beams] == [((1, 2), 0.0)]
+    assert [one.start for one in align(log_p, (1, 2))] == [0, 2]

@@ -1,0 +1,555 @@
+"""Transcription: what is read, how it becomes numbers, how it is decoded, live as in one piece, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lstmkit import LanguageModel, Transcriber, load
+from lstmkit.data.pictures import ink, read_picture
+from lstmkit.data.sound import Sound, sound_bytes
+from lstmkit.data.trail import checked_strokes, trail
+from lstmkit.data.transcripts import Columns, read_transcripts, written
+from lstmkit.decode_ctc import Written
+from lstmkit.errors import DataError, SettingError, UserError
+from lstmkit.jobs._live_transcript import pieces
+from lstmkit.jobs._transcript_score import confusions, errors_of, scores
+from lstmkit.jobs._transcription import joined, transcribed
+from lstmkit.layers import LSTM
+from lstmkit.model import AlignedModel
+from lstmkit.parts.convolutions import LineEncoder, StepEncoder
+from lstmkit.parts.ctc import CTCHead
+from lstmkit.parts.noise import LineNoise, Masks
+
+image = pytest.importorskip("PIL.Image")
+pytest.importorskip("soundfile")
+
+RATE = 4000
+TINY: dict[str, Any] = {
+    "hidden_size": 6, "width": 6, "num_layers": 1, "epochs": 2, "steps_per_epoch": 2, "batch_size": 4, "rate": RATE,
+    "bands": 8, "height": 16, "channels": 2, "lr": 0.01,
+}  # fmt: skip
+PITCHES = {"a": 300.0, "b": 700.0, "c": 1500.0}
+
+
+def tone(text: str, seed: int = 0) -> Sound:
+    """A pitch for each letter, and silence for a space."""
+    t = np.arange(int(0.15 * RATE)) / RATE
+    parts = [np.sin(2 * np.pi * PITCHES[c] * t) if c != " " else 0 * t for c in text]
+    noise = np.random.default_rng(seed).standard_normal(len(t) * len(text))
+    return Sound(text, (0.3 * np.concatenate(parts) + 0.001 * noise).astype(np.float32), RATE)
+
+
+TEXTS = ["abc", "cab", "ab ca", "bac", "acb", "ba c", "bca", "abac"] * 3
+
+
+@pytest.fixture(scope="module")
+def sounds() -> tuple[list[Sound], list[str]]:
+    return [tone(text, i) for i, text in enumerate(TEXTS)], TEXTS
+
+
+@pytest.fixture(scope="module")
+def one_way(sounds: tuple[list[Sound], list[str]]) -> Transcriber:
+    """Reads live."""
+    return Transcriber(**{**TINY, "epochs": 12, "steps_per_epoch": 0, "bidirectional": False, "lr": 0.03}).fit(sounds)
+
+
+# ---- what is read ----------------------------------------------------------------------------------------------------
+
+
+def line(text: str, height: int = 20, paper: int = 230) -> np.ndarray:
+    """A bar for each letter, as high as the letter is far in the alphabet."""
+    found = np.full((height, 10 * len(text) + 4), paper, dtype=np.uint8)
+    for i, letter in enumerate(text):
+        if letter != " ":
+            found[4 : 8 + 4 * "abc".index(letter), 10 * i + 3 : 10 * i + 9] = 20
+    return found
+
+
+def png(values: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    image.fromarray(values).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_folder_a_zip_and_a_table_are_the_same(tmp_path: Path):
+    """``X.nrm.png`` with ``X.gt.txt``; what has no text is read without; other files are left alone."""
+    (tmp_path / "book").mkdir()
+    for name, text in (("b", " Cafe\u0301  x"), ("a", "ab")):
+        (tmp_path / "book" / f"{name}.nrm.png").write_bytes(png(line("ab")))
+        (tmp_path / "book" / f"{name}.gt.txt").write_text(text + "\n", encoding="utf-8")
+    (tmp_path / "book" / "c.png").write_bytes(png(line("c")))
+    (tmp_path / "book" / "notes.md").write_text("no")
+    found = read_transcripts(tmp_path / "book", Columns())
+    assert (found.kind, found.ids) == ("lines", ["a.nrm.png", "b.nrm.png", "c.png"])
+    assert found.texts == ["ab", "Café x", None]
+    with zipfile.ZipFile(tmp_path / "book.zip", "w") as archive:
+        for path in (tmp_path / "book").iterdir():
+            archive.write(path, path.name)
+    assert read_transcripts(tmp_path / "book.zip", Columns()).digest() == found.digest()
+    rows = {"path": [f"book/{name}" for name in found.ids], "says": ["ab", "Café x", None]}
+    pd.DataFrame(rows).to_csv(tmp_path / "lines.csv", index=False)
+    again = read_transcripts(tmp_path / "lines.csv", Columns("path", "says"))
+    assert again.digest() == found.digest()
+    with pytest.raises(DataError, match=r"c\.png has no text: give it one"):
+        found.told()
+
+
+def test_one_sound_with_its_text_beside(tmp_path: Path):
+    (tmp_path / "a.wav").write_bytes(sound_bytes(tone("ab")))
+    assert read_transcripts(tmp_path / "a.wav", Columns()).texts == [None]
+    (tmp_path / "a.txt").write_text("ab\n")
+    assert read_transcripts(str(tmp_path / "a.wav"), Columns()).texts == ["ab"]
+
+
+def test_features_in_an_npz_with_their_texts(tmp_path: Path):
+    values = np.arange(12, dtype=np.float32).reshape(6, 2)
+    np.savez(tmp_path / "some.npz", feats=values, offsets=np.array([0, 2, 6]))
+    found = read_transcripts(tmp_path / "some.npz", Columns())
+    assert (found.kind, found.texts) == ("features", [None, None])
+    (tmp_path / "some.tsv").write_text("u1\t2\tGO\nu2\t4\tSTOP  NOW\n")
+    found = read_transcripts(tmp_path / "some.npz", Columns())
+    assert (found.texts, found.ids) == (["GO", "STOP NOW"], ["u1", "u2"])
+    np.testing.assert_array_equal(found.inputs[1], values[2:])
+    (tmp_path / "some.tsv").write_text("u1\t2\tGO\n")
+    with pytest.raises(DataError, match=r"some\.tsv has 1 lines, some\.npz 2 examples"):
+        read_transcripts(tmp_path / "some.npz", Columns())
+    for offsets in ([0, 7], [1, 6], [0, 3, 3, 6], [0]):
+        np.savez(tmp_path / "some.npz", feats=values, offsets=np.array(offsets))
+        with pytest.raises(DataError, match="offsets must rise from 0 to the 6 steps"):
+            read_transcripts(tmp_path / "some.npz", Columns())
+    np.savez(tmp_path / "odd.npz", other=values)
+    with pytest.raises(DataError, match="must have feats"):
+        read_transcripts(tmp_path / "odd.npz", Columns())
+
+
+def test_arrays_tell_what_they_are():
+    def kind(one: Any, reads: str = "auto") -> str:
+        return read_transcripts([one], Columns(reads=reads)).kind
+
+    assert kind(np.zeros((3, 2))) == "features"
+    assert kind(line("a")) == "lines"
+    assert kind(image.fromarray(line("a"))) == "lines"
+    assert kind((np.zeros(400, np.int16), 8000)) == "sounds"
+    assert kind([[0, 0, 0], [1, 2, 1]], "strokes") == "strokes"
+    assert kind(line("a"), "features") == "features"
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path):
+    """One line each: what, where, what to do."""
+    (tmp_path / "a.wav").write_bytes(b"this is a text")
+    (tmp_path / "b.png").write_bytes(b"this too")
+    (tmp_path / "c.zip").write_bytes(b"PK\x03\x04 cut short")
+    (tmp_path / "d.npz").write_bytes(b"none")
+    (tmp_path / "e.pdf").write_bytes(b"none")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "f.csv").write_text("file,text\nnowhere.png,a\n")
+    (tmp_path / "g.csv").write_text("path,text\nb.png,a\n")
+    cases = {
+        "a.wav": "no sound that can be read",
+        "b.png": "no picture that can be read",
+        "c.zip": "cannot be unpacked",
+        "d.npz": "no .npz that can be read",
+        "e.pdf": "files of this kind are not read",
+        "empty": "has no sound and no picture",
+        "f.csv": "there is no file",
+        "g.csv": "no column 'file'",
+        "nothing": "there is no file",
+    }
+    for name, phrase in cases.items():
+        with pytest.raises(UserError, match=phrase) as caught:
+            read_transcripts(tmp_path / name, Columns())
+        assert "\n" not in str(caught.value)
+    for data, phrase in (
+        ([], "no examples"),
+        ([np.zeros((2, 2)), line("a")], "features and lines: give one kind"),
+        ([np.zeros(3)], "features are numbers"),
+        ([np.array([[np.nan]])], "step 1: a value is missing"),
+        (([np.zeros((2, 2))], ["a", "b"]), "1 inputs and 2 texts"),
+        (3, "give a path"),
+    ):
+        with pytest.raises(DataError, match=phrase):
+            read_transcripts(data, Columns())
+
+
+def test_a_text_that_is_no_utf8(tmp_path: Path):
+    (tmp_path / "a.png").write_bytes(png(line("a")))
+    (tmp_path / "a.txt").write_bytes("café".encode("latin-1"))
+    with pytest.raises(DataError, match=r"a\.txt is not UTF-8"):
+        read_transcripts(tmp_path, Columns())
+
+
+@given(st.text(max_size=30))
+def test_a_text_is_put_in_order_once_and_for_all(text: str):
+    assert written(written(text)) == written(text)
+
+
+# ---- pictures and strokes --------------------------------------------------------------------------------------------
+
+
+def test_ink_is_what_is_rare_whichever_is_darker():
+    """Inverted, pale, with another paper, or larger: nearly the same columns."""
+    plain = ink(line("abca"), 20, "it")
+    assert plain.shape == (44, 20)
+    assert plain.min() == 0
+    assert plain.max() == 1
+    for other in (255 - line("abca"), line("abca") // 4 + 150):
+        np.testing.assert_allclose(ink(other, 20, "it"), plain, atol=0.02)
+    larger = ink(line("abca").repeat(3, 0).repeat(3, 1), 20, "it")
+    np.testing.assert_allclose(larger, plain, atol=0.3)  # edges are smoothed
+    upside_down = ink(line("abca")[::-1, ::-1], 20, "it")  # is read as it stands
+    np.testing.assert_allclose(upside_down, plain[::-1, ::-1], atol=1e-6)
+
+
+def test_a_picture_without_a_line():
+    for shade in (0, 128, 255):
+        with pytest.raises(DataError, match="it holds no line: all of it has about the same shade"):
+            ink(np.full((20, 50), shade, dtype=np.uint8), 16, "it")
+    with pytest.raises(DataError, match="cut it into lines"):
+        ink(np.tile(line("abc"), (1, 1000)), 48, "it")
+    thin = np.full((30, 4000), 255, dtype=np.uint8)
+    thin[10:20, 7] = 0  # one stroke in a thousand columns
+    assert ink(thin, 30, "it").max() == 1
+
+
+def test_pictures_of_any_mode_are_grey():
+    values = line("ab")
+    with_alpha = np.dstack([np.zeros_like(values)] * 3 + [255 - values])  # black ink, the paper transparent
+    file = io.BytesIO()
+    image.fromarray(with_alpha).save(file, "PNG")
+    np.testing.assert_allclose(read_picture(file.getvalue()), values, atol=1)
+    deep = io.BytesIO()
+    image.fromarray(values.astype(np.uint16) * 257).save(deep, "PNG")
+    np.testing.assert_array_equal(read_picture(deep.getvalue()), values)
+
+
+def test_strokes_are_points_of_even_distance():
+    """Two strokes; written twice as large, or with more points, they are the same."""
+    points = np.array([[0, 0, 0], [0, 10, 1], [5, -10, 0], [0, 5, 0], [0, 5, 1]], dtype=np.float32)
+    found = trail(points)
+    distance = np.linalg.norm(found.steps[:, :2], axis=1)
+    inside = np.ones(len(distance), dtype=bool)
+    inside[[0, 1 + np.flatnonzero(found.steps[:, 3])[0]]] = False  # where a stroke begins
+    np.testing.assert_allclose(distance[inside], distance[inside][0], rtol=1e-4)
+    assert found.steps[:, 3].sum() == 2
+    np.testing.assert_allclose(trail(points * [2, 2, 1]).steps, found.steps, atol=1e-5)
+    denser = np.array([[0, 0, 0], [0, 5, 0], [0, 5, 1], [5, -10, 0], [0, 10, 1]], dtype=np.float32)
+    np.testing.assert_allclose(trail(denser).steps, found.steps, atol=1e-5)
+    assert (np.diff(found.points) >= 0).all()
+    assert found.points[-1] == 4
+
+
+@pytest.mark.parametrize(
+    ("points", "phrase"),
+    [
+        ([[0, 0, 1]], "has 1 point: give 2 to"),
+        (np.zeros((0, 3)), "has 0 points"),
+        ([[0, 0, 0], [0, 0, 1]], "all points are at one place"),
+        ([[0, 0], [1, 1]], r"strokes are points \(N, 3\)"),
+        ([[0, 0, 0], [1, np.inf, 1]], "missing or infinite"),
+        ([[0, 0, 0], [1, 1, 7]], "third number of a point"),
+    ],
+)
+def test_strokes_that_are_none(points: Any, phrase: str):
+    with pytest.raises(DataError, match=phrase):
+        checked_strokes(np.array(points), "it")
+
+
+# ---- the network -----------------------------------------------------------------------------------------------------
+
+
+def model(encoder: Any, bidirectional: bool) -> AlignedModel:
+    torch.manual_seed(0)
+    trunk = LSTM(encoder.output_size, 5, batch_first=True, bidirectional=bidirectional)
+    return AlignedModel(encoder, trunk, CTCHead(trunk.output_size, 3)).eval()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 12), st.sampled_from([(1,), (2,), (2, 2), (3, 1)]), st.booleans())
+def test_padding_changes_nothing(length: int, more: int, strides: tuple[int, ...], line_of_text: bool):
+    """Not the steps themselves, nor what stands in them."""
+    encoder = LineEncoder(8, 2, 4) if line_of_text else StepEncoder(8, 4, strides)
+    net = model(encoder, bidirectional=True)
+    x = torch.randn(1, length, 8)
+    alone, _ = net(x)
+    padded = torch.cat([x, torch.zeros(1, more, 8)], 1)
+    beside, _ = net(torch.cat([padded, torch.randn(1, length + more, 8)]), None, torch.tensor([length, length + more]))
+    assert alone.shape[1] == -(-length // encoder.stride)
+    torch.testing.assert_close(beside[:1, : alone.shape[1]], alone)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=5), st.sampled_from([(1,), (2,), (2, 2), (3, 2)]))
+def test_a_sequence_in_pieces_is_the_whole(cuts: list[int], strides: tuple[int, ...]):
+    """Of a model that reads one way; the last piece may be no whole stride."""
+    encoder = StepEncoder(3, 4, strides)
+    net = model(encoder, bidirectional=False)
+    lengths = [cut * encoder.stride for cut in cuts]
+    x = torch.randn(2, sum(lengths) + 1, 3)
+    whole, _ = net(x)
+    lengths[-1] += 1
+    found, state = [], None
+    for piece in x.split(lengths, dim=1):
+        told, state = net(piece, state)
+        found.append(told)
+    torch.testing.assert_close(torch.cat(found, 1), whole)
+    first, _ = net.step(x[:, : encoder.stride])
+    torch.testing.assert_close(first, whole[:, 0])
+
+
+def test_noise_is_of_training_alone_and_drawn_from_the_seed():
+    x = torch.rand(3, 40, 16)
+    for noise in (Masks(2, 10, 1, 4), LineNoise(1.0)):
+        torch.manual_seed(3)
+        once = noise.train()(x)
+        torch.manual_seed(3)
+        assert torch.equal(noise(x), once)
+        assert not torch.equal(once, x)
+        assert torch.equal(noise.eval()(x), x)
+    masked = Masks(1, 10, 0, 0).train()(torch.ones(50, 40, 2), torch.full((50,), 40))
+    hidden = (masked == 0).all(2).sum(1)
+    assert hidden.max() <= 8  # a fifth
+    assert (hidden > 0).any()
+
+
+# ---- transcripts -----------------------------------------------------------------------------------------------------
+
+
+def test_words_and_characters_have_their_places():
+    """Spaces at the ends and second ones are left out."""
+    steps = [(1, 0), (2, 2), (3, 3), (1, 5), (1, 6), (3, 8), (1, 9)]
+    found = transcribed(
+        [Written(which, at, at + 1, 0.5 + at / 20) for which, at in steps], " ab", "it", "second", lambda s: s / 10
+    )
+    assert found.text == "ab b"
+    assert [(w.text, w.start, w.end) for w in found.words] == [("ab", 0.2, 0.4), ("b", 0.8, 0.9)]
+    assert found.words[0].confidence == pytest.approx((0.6 + 0.65) / 2)
+    assert [c.text for c in found.characters] == ["a", "b", " ", "b"]
+    both = joined([found, found.moved(2.0)], "both", "second")
+    assert both.text == "ab b ab b"
+    assert both.words[2].start == pytest.approx(2.2)
+    assert transcribed([], " ab", "it", "second", lambda s: s).confidence is None
+
+
+def test_scores_by_hand():
+    """Of 8 characters one is replaced and one put in; of 3 words 2 are wrong."""
+    found = scores(["ab xd", "xyzz"], ["ab cd", "xyz"])
+    assert found["CER"] == pytest.approx(100 * 2 / 8)
+    assert found["WER"] == pytest.approx(100 * 2 / 3)
+    assert found["wrong"] == 100
+    assert errors_of("", "abc") == 3
+    assert errors_of("abc", "") == 3
+    assert confusions(["xb"], ["abc"]) == {("a", "x"): 1, ("c", "∅"): 1}
+
+
+@given(st.lists(st.tuples(st.text("ab c", max_size=6), st.text("ab c", max_size=6)), min_size=1, max_size=4))
+def test_no_mistake_is_no_error_and_any_mistake_is_one(pairs: list[tuple[str, str]]):
+    wanted, found = ([written(pair[i]) for pair in pairs] for i in (0, 1))
+    assert scores(wanted, wanted) == {"CER": 0, "WER": 0, "wrong": 0} or not any(wanted)
+    if any(wanted):
+        assert (scores(found, wanted)["CER"] == 0) == (found == wanted)
+
+
+def test_sounds_are_learnt_and_their_letters_stand_where_they_sound(one_way: Transcriber):
+    """Three pitches: at the end of training each letter is found, within the 150 ms that it lasts or just after."""
+    (found,) = one_way.predict([tone("abc", 99)])
+    assert found.unit == "second"
+    assert set(found.text) <= set("abc ")
+    for piece in found.characters:
+        assert 0 <= piece.start < piece.end <= 0.45 + 1e-9
+        assert 0 < piece.confidence <= 1
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(1, 900), min_size=1, max_size=12), st.integers(0, 5))
+def test_live_it_ends_in_what_the_whole_says(one_way: Transcriber, cuts: list[int], seed: int):
+    """However the sound comes in, of whatever length, to the same characters at the same places."""
+    whole = np.tile(tone("abcab", seed).samples, 2)[: sum(cuts)]
+    live, told = one_way.live(name="example 1"), ""
+    for piece in np.split(whole, np.cumsum(cuts)[:-1]):
+        told = live.push(piece)
+    end = live.finish()
+    (expected,) = one_way.predict([Sound("it", whole, RATE)])
+    assert end.text == expected.text
+    assert end.text.startswith(told)
+    for a, b in zip(end.characters, expected.characters, strict=True):
+        assert (a.text, a.start, a.end) == (b.text, b.start, b.end)
+        assert a.confidence == pytest.approx(b.confidence, abs=1e-4)
+    assert live.finish() == end
+    with pytest.raises(DataError, match="this recording is finished"):
+        live.push(whole[:1])
+
+
+def test_live_samples_that_are_none(one_way: Transcriber):
+    live = one_way.live()
+    for bad in (np.zeros((2, 2)), np.array([np.nan]), np.zeros(3, np.int16), "sound"):
+        with pytest.raises(DataError):
+            live.push(bad)
+    assert live.finish().text == ""
+
+
+def test_live_keeps_no_sound(one_way: Transcriber):
+    """After minutes of silence it holds less than two frames."""
+    live = one_way.live()
+    for _ in range(20):
+        live.push(np.zeros(RATE, dtype=np.float32))
+    assert len(live._frames) < one_way.stride
+    assert len(live._mel._rest) < 2 * one_way.front.mel.length  # type: ignore[attr-defined]
+
+
+def test_who_cannot_read_live(sounds: tuple[list[Sound], list[str]]):
+    with pytest.raises(SettingError, match="reads from both ends and so cannot read live"):
+        Transcriber(**TINY).fit(sounds).live()
+    steps = [np.ones((8, 2)) * i for i in range(8)]
+    with pytest.raises(SettingError, match="only sounds come in live"):
+        Transcriber(**{**TINY, "bidirectional": False}).fit((steps, ["a", "b"] * 4)).live()
+
+
+def test_a_long_file_is_read_piece_by_piece(sounds: tuple[list[Sound], list[str]], tmp_path: Path):
+    """From both ends cut at pauses, one way as it comes in; places go on through the whole recording."""
+    gap = np.zeros(RATE // 2, dtype=np.float32)
+    samples = np.concatenate([part for _ in range(6) for part in (tone("abc").samples, gap)])
+    (tmp_path / "long.wav").write_bytes(sound_bytes(Sound("long", samples, RATE)))
+    for both in (True, False):
+        job = Transcriber(**{**TINY, "bidirectional": both, "longest": 1.0, "epochs": 8, "lr": 0.03}).fit(sounds)
+        (found,) = job.predict(tmp_path / "long.wav")
+        assert found.name == "long.wav"
+        starts = [piece.start for piece in found.characters if piece.text != " "]
+        assert starts == sorted(starts)
+        (again,) = job.predict([Sound("long", samples, RATE)])
+        assert again.text == found.text
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 700), max_size=8), st.floats(0.05, 2.0), st.integers(0, 99))
+def test_pieces_are_the_whole(sizes: list[int], longest: float, seed: int):
+    """Nothing is lost or doubled, no piece is longer than it may be, and each begins where it says."""
+    blocks = [np.random.default_rng(seed).standard_normal(size).astype(np.float32) for size in sizes]
+    found = list(pieces(iter(blocks), 500, longest))
+    whole = np.concatenate([np.zeros(0, np.float32), *blocks])
+    np.testing.assert_array_equal(np.concatenate([np.zeros(0, np.float32), *(p.samples for _, p in found)]), whole)
+    starts = np.cumsum([0, *(len(piece.samples) for _, piece in found)])[:-1]
+    assert [begin * 500 for begin, _ in found] == pytest.approx(starts.tolist())
+    assert all(0 < len(piece.samples) <= max(1, round(longest * 500)) for _, piece in found)
+
+
+def test_a_recording_is_cut_where_it_is_quiet():
+    samples = np.ones(1000, dtype=np.float32)
+    samples[800:860] = 0
+    first, *_ = pieces([samples], 100, 9.0)
+    assert 800 < len(first[1].samples) < 860
+
+
+# ---- odd sounds ------------------------------------------------------------------------------------------------------
+
+
+def test_odd_sounds_have_a_transcript(one_way: Transcriber):
+    """8-bit stereo at 96 kHz, minutes of silence, clipped, shorter than a frame."""
+    noise = np.random.default_rng(0).integers(0, 256, (9600, 2)).astype(np.uint8)
+    odd = [
+        (noise, 96_000),
+        Sound("silence", np.zeros(40 * RATE, np.float32), RATE),
+        Sound("clipped", np.clip(30 * tone("abc").samples, -1, 1), RATE),
+        Sound("short", np.ones(3, np.float32), RATE),
+    ]
+    for one in one_way.predict(odd):
+        assert one.text == written(one.text)
+        assert all(np.isfinite([piece.start, piece.end, piece.confidence]).all() for piece in one.characters)
+
+
+# ---- the job ---------------------------------------------------------------------------------------------------------
+
+
+def test_pictures_and_strokes_are_learnt_saved_and_drawn(tmp_path: Path):
+    texts = ["ab", "ba", "cab", "abc", "c a", "ac"] * 3
+    pictures = [line(text) for text in texts]
+    pens = [np.array([[3, 2 * ("abc ".index(c) + 1) * (-1) ** i, i % 2] for i in range(8) for c in t]) for t in texts]
+    for inputs, reads, unit in ((pictures, "auto", "dot"), (pens, "strokes", "point")):
+        job = Transcriber(**{**TINY, "reads": reads}).fit((inputs, texts), run=tmp_path / unit)
+        assert (tmp_path / unit / "report.html").exists()
+        again = load(tmp_path / unit)
+        assert again.predict(inputs[:4]) == job.predict(inputs[:4])
+        assert job.predict(inputs[:1])[0].unit == unit
+        assert job.picture(inputs, job.predict(inputs)).axes
+        with pytest.raises(DataError, match=f"but this model reads {'lines' if unit == 'dot' else 'strokes'}"):
+            again.predict([(np.zeros(500), 8000)])
+
+
+def test_a_text_too_long_for_its_sound_is_named_before_training(tmp_path: Path):
+    short = (np.zeros((8, 2)), "aaa")
+    good = [(np.random.default_rng(i).standard_normal((40, 2)), "ab") for i in range(9)]
+    inputs, texts = zip(*[*good, short], strict=True)
+    with pytest.raises(DataError, match="has 2 steps after its convolutions, too few for its text of 3"):
+        Transcriber(**TINY, valid_share=0.0, test_share=0.0).fit((inputs, texts), run=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_characters_never_seen_count_as_mistakes(one_way: Transcriber):
+    found = one_way.evaluate(([tone("ab"), tone("b")], ["aß€", "b"]))
+    assert any("that training has not seen" in note and "2 (ß, €)" in note for note in found.notes)
+    assert found.table["model"].tolist() == ["LSTM", "most frequent text", "nothing"]
+    assert found.table["CER"].tolist()[-1] == 100
+    with pytest.raises(DataError, match="every text is empty"):
+        one_way.evaluate(([tone("ab")], [" "]))
+
+
+def test_a_language_model_helps_where_the_steps_leave_it_open(tmp_path: Path):
+    """After a comes b, never c; the steps say c a little more often. From a run, from the model, by a setting."""
+    lines = ["ab", "abab"] * 40
+    language = LanguageModel(
+        tokens="chars", hidden_size=8, num_layers=1, epochs=12, batch_size=2, window=5, lr=0.03, dropout=0,
+        input_dropout=0, word_dropout=0,
+    ).fit(lines, run=tmp_path / "lm")  # fmt: skip
+    rng = np.random.default_rng(0)
+    texts = ["ab", "ac", "ab ", "ac"] * 8
+    drawn = [np.repeat(np.eye(4)[["abc ".index(c) for c in text]], 6, 0) for text in texts]
+    inputs = [one + 0.3 * rng.standard_normal(one.shape) for one in drawn]
+    job = Transcriber(**{**TINY, "strides": (2,), "epochs": 25, "steps_per_epoch": 0, "masks": 0, "lr": 0.03})
+    job.fit((inputs, texts))
+    open_ended = np.concatenate([np.eye(4)[[0] * 6], np.tile([0.0, 0.45, 0.55, 0.0], (6, 1))])
+    strong = {"beam": 8, "lm": language, "lm_weight": 3.0}
+    assert job.predict([open_ended], **strong)[0].text.startswith("ab")
+    from_run = {**strong, "lm": str(tmp_path / "lm")}
+    assert job.predict([open_ended], **from_run)[0].text == job.predict([open_ended], **strong)[0].text
+    with pytest.raises(SettingError, match="a language model ranks texts of a beam"):
+        job.predict([open_ended], lm=language)
+    with pytest.raises(SettingError, match="is no language model"):
+        job.predict([open_ended], beam=2, lm=job)
+    words = LanguageModel(hidden_size=4, num_layers=1, epochs=1, batch_size=2, window=5).fit(["a b c"] * 40)
+    with pytest.raises(SettingError, match="fit one with --tokens chars"):
+        job.predict([open_ended], beam=2, lm=words)
+
+
+def test_fine_tuning_begins_with_the_earlier_weights(sounds: tuple[list[Sound], list[str]], tmp_path: Path):
+    """All but those of new characters; another shape or kind is refused; once saved the earlier run is not needed."""
+    first = Transcriber(**TINY).fit(sounds, run=tmp_path / "first")
+    start = {**TINY, "start": str(tmp_path / "first")}
+    more = (sounds[0], [text.replace("c", "ç") for text in sounds[1]])
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    second = Transcriber(**{**start, "lr": 0.0}).fit(more)
+    assert torch.equal(torch.rand(1), expected)
+    assert second.alphabet == first.alphabet + "ç"
+    before = dict(first.model.state_dict())
+    for name, weight in second.model.state_dict().items():
+        torch.testing.assert_close(weight[: len(before[name])], before[name])
+    saved = second.save(tmp_path / "second")
+    (tmp_path / "first").rename(tmp_path / "gone")
+    assert load(saved).predict(sounds[0][:2]) == second.predict(sounds[0][:2])
+    gone = {**start, "start": str(tmp_path / "gone")}
+    with pytest.raises(SettingError, match="has another shape"):
+        Transcriber(**{**gone, "hidden_size": 7}).fit(more)
+    with pytest.raises(SettingError, match="is no transcriber of lines"):
+        Transcriber(**gone).fit(([line("ab")] * 20, ["ab"] * 20))
+    with pytest.raises(UserError):
+        Transcriber(**start).fit(more)
