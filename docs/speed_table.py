@@ -133,6 +133,8 @@ def text_model(row: dict) -> str:
 
 def jobs(records: dict[str, dict]) -> str:
     """Models of other jobs end to end: what was measured of each when, then a row a model and kind of work."""
+    if not records:
+        return "Not recorded yet."
     about = [
         f"- {name}: {found['date']}, {found['cpu']} ({found['level']}), {found['threads']} threads, load before "
         f"{found['load']}, torch {found['torch']}; " + ", ".join(f"{w} **{m:.2f}×**" for w, m in found["means"].items())
