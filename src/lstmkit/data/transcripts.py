@@ -203,7 +203,7 @@ def _medium(content: bytes, name: str) -> Any:
 def _arrays(path: Path) -> Transcripts:
     """Features or strokes end to end, and where each example begins."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(path) as arrays:
             kind = next((k for k in ("feats", "strokes") if k in arrays), "")
             if not kind or "offsets" not in arrays:
                 raise DataError(f"{path.name} has {', '.join(arrays)}: it must have feats (or strokes) and offsets")

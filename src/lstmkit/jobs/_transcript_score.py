@@ -39,8 +39,8 @@ def errors_of(found: str, wanted: str) -> int:
 def confusions(found: Sequence[str], wanted: Sequence[str]) -> Counter[tuple[str, str]]:
     """How often a character, or nothing, was taken for another, or for nothing.
 
-    >>> confusions(["dgss"], ["dogs"])
-    Counter({('o', '∅'): 1, ('∅', 's'): 1})
+    >>> confusions(["dags", "cats"], ["dogs", "cat"])
+    Counter({('o', 'a'): 1, ('∅', 's'): 1})
     """
     counts: Counter[tuple[str, str]] = Counter()
     aligned = jiwer.process_characters(list(wanted), list(found))
