@@ -207,7 +207,7 @@ def test_what_does_not_stand_out_is_pruned():
 
 
 def test_a_stretch_of_alarms_is_one_detection_of_nab():
-    """With a gap a run of false alarms costs as its first; without, each of its steps costs."""
+    """With a gap a run of false alarms costs as its first; without, each of its pieces costs."""
     run = np.zeros(100, bool)
     run[[40, 41, 43]] = True
     first = np.zeros(100, bool)

@@ -157,7 +157,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path):
     cases = {
         "a.wav": "no sound that can be read",
         "b.png": "no picture that can be read",
-        "c.zip": "cannot be unpacked",
+        "c.zip": "is no zip that can be read",
         "d.npz": "no .npz that can be read",
         "e.pdf": "files of this kind are not read",
         "empty": "has no sound and no picture",

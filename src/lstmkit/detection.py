@@ -144,7 +144,7 @@ def _harmonic(a: float, b: float) -> float:
 _WEIGHTS = {"true": 1.0, "false": 0.11, "missed": 1.0}  # the standard profile
 
 
-def nab_points(windows: Sequence[tuple[int, int]], alarms: np.ndarray, probation: int, gap: int = -1) -> float:
+def nab_points(windows: Sequence[tuple[int, int]], alarms: np.ndarray, probation: int, gap: int = 0) -> float:
     """What a file gives in the Numenta anomaly benchmark, standard profile, not yet normalised.
 
     Lavin and Ahmad 2015, "Evaluating real-time anomaly detection algorithms", section III: the first alarm of a window
@@ -155,9 +155,9 @@ def nab_points(windows: Sequence[tuple[int, int]], alarms: np.ndarray, probation
         windows: First step and the step after the last of each labelled window, in order.
         alarms: ``(T,)``.
         probation: Steps at the beginning in which nothing counts.
-        gap: Alarms at most so many steps apart are one, at its beginning; -1 counts each step.
+        gap: Alarms at most so many steps apart are one, which counts at its beginning.
     """
-    steps = np.flatnonzero(alarms) if gap < 0 else np.array([start for start, _ in stretches(alarms, gap)], dtype=int)
+    steps = np.array([start for start, _ in stretches(alarms, gap)], dtype=np.int64)
     steps = steps[steps >= probation]
     points = 0.0
     outside = np.ones(len(steps), dtype=bool)

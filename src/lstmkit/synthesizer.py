@@ -18,6 +18,7 @@ from lstmkit.parts.attention import LocationAttention
 from lstmkit.parts.bridge import Bridge
 from lstmkit.parts.dropout import variational_dropout
 from lstmkit.parts.encoders import PreNet
+from lstmkit.parts.pooling import within
 from lstmkit.recurrent import RecurrentLayer
 
 
@@ -187,9 +188,7 @@ class Synthesizer(Model):
         """Read: what is attended to, ``(B, S, K)``, and the state in which speaking begins."""
         keys, _ = self.trunk(self.encoder(inputs), None, lengths)
         keys = variational_dropout(keys, self.dropout, self.training)
-        steps = torch.arange(keys.shape[1], device=keys.device)
-        ends = torch.full((len(keys),), len(steps), device=keys.device) if lengths is None else lengths
-        return keys, self.decoder.begin(keys, steps < ends.unsqueeze(1))
+        return keys, self.decoder.begin(keys, within(keys, lengths))
 
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Tell: ``(B, F) -> (B, r·F + 1)``, the frames after ``inputs`` and the logit of the stop; and the state."""
@@ -215,9 +214,9 @@ class Synthesizer(Model):
         assert batch.target_lengths is not None
         told, weights = self.forced(batch), self.weights
         frames = told.frames.flatten(1, 2)
-        error = (frames - batch.targets)[_within(batch.target_lengths, frames.shape[1])]
+        error = (frames - batch.targets)[within(frames, batch.target_lengths)]
         steps = batch.target_lengths // self.decoder.together
-        there = _within(steps, told.stop.shape[1])
+        there = within(told.stop, steps)
         last = torch.zeros_like(told.stop).scatter(1, steps.unsqueeze(1) - 1, 1.0)
         positive = told.stop.new_tensor(weights.stopping)
         stop = F.binary_cross_entropy_with_logits(told.stop[there], last[there], pos_weight=positive)
@@ -247,8 +246,3 @@ def off_diagonal(weights: Tensor, read: Tensor, told: Tensor, wide: float) -> Te
     )
     apart = along_text.unsqueeze(1) - along_sound.unsqueeze(2)
     return (weights * -torch.expm1(-apart.square() / (2 * wide**2))).sum(-1)
-
-
-def _within(lengths: Tensor, count: int) -> Tensor:
-    """``(B,)`` to ``(B, count)``: which of so many steps are within each length."""
-    return torch.arange(count, device=lengths.device) < lengths.unsqueeze(1)

@@ -6,7 +6,6 @@ import os
 import re
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -14,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from lstmkit.data import zips
 from lstmkit.data.sound import ENDINGS, Sound, read_sound, sound_of
 from lstmkit.data.table import Table, read_file
 from lstmkit.errors import DataError, SettingError, listing, one_line
 
 MOST_SECONDS = 60.0  #: Of a sound that is one example.
-_LARGEST = 500_000_000  # bytes of one file in a zip
 _TABLES = (".csv", ".tsv", ".jsonl")
 
 
@@ -163,12 +162,8 @@ def _is_rate(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def _is_hidden(file: PurePosixPath) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in file.parts)
-
-
 def _is_sound(file: PurePosixPath) -> bool:
-    return file.suffix.lower() in ENDINGS and not _is_hidden(file)
+    return file.suffix.lower() in ENDINGS and not zips.is_hidden(str(file))
 
 
 def _labeller(pattern: str) -> Callable[[PurePosixPath], str | None]:
@@ -203,15 +198,15 @@ def _passed_over(name: str, files: Sequence[PurePosixPath]) -> tuple[str, ...]:
 
 
 def _zipped(path: Path, naming: Naming) -> Takes:
-    with _opened(path) as archive:
+    with zips.opened(path) as archive:
         files = sorted(PurePosixPath(one.filename) for one in archive.infolist() if not one.is_dir())
-        tables = [file for file in files if file.suffix.lower() in _TABLES and not _is_hidden(file)]
+        tables = [file for file in files if file.suffix.lower() in _TABLES and not zips.is_hidden(str(file))]
         if len(tables) > 1:
             raise DataError(
                 f"{path.name} has {len(tables)} tables ({listing(tables)}): unpack it, and give one of them"
             )
         if tables:
-            table = _table(archive, tables[0], path)
+            table = _table(archive, tables[0], path.name)
             rows = [(name, str(tables[0].parent / inside), label) for name, inside, label in _rows(table, naming)]
             notes = tuple(table.notes)
         else:
@@ -220,35 +215,15 @@ def _zipped(path: Path, naming: Naming) -> Takes:
             rows = [(str(file), str(file), label(file)) for file in files if _is_sound(file)]
 
     def each() -> Iterator[Take]:
-        with _opened(path) as archive:
+        with zips.opened(path) as archive:
             for name, inside, label in rows:
-                yield Take(name, _content(archive, inside, path), label)
+                yield Take(name, zips.content(archive, inside, path.name), label)
 
     return Takes(path.name, each, notes)
 
 
-def _opened(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except FileNotFoundError as err:
-        raise DataError(f"no such file: {path}") from err
-    except (OSError, zipfile.BadZipFile) as err:
-        raise DataError(f"{path} is no zip that can be read ({one_line(err)}): get it again") from err
-
-
-def _content(archive: zipfile.ZipFile, inside: str, path: Path) -> bytes:
-    try:
-        if archive.getinfo(inside).file_size > _LARGEST:
-            raise DataError(f"{inside} in {path.name} has more than {_LARGEST:,} bytes: unpack it first")
-        return archive.read(inside)
-    except KeyError as err:
-        raise DataError(f"{path.name} has no file {inside!r}: its table names it") from err
-    except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError) as err:
-        raise DataError(f"{inside} in {path.name} cannot be read ({one_line(err)}): unpack it first") from err
-
-
-def _table(archive: zipfile.ZipFile, file: PurePosixPath, path: Path) -> Table:
+def _table(archive: zipfile.ZipFile, file: PurePosixPath, where: str) -> Table:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / file.name
-        copy.write_bytes(_content(archive, str(file), path))
+        copy.write_bytes(zips.content(archive, str(file), where))
         return read_file(copy)

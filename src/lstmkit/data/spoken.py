@@ -6,21 +6,21 @@ import csv
 import hashlib
 import io
 import os
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from lstmkit.data import zips
 from lstmkit.data.sound import ENDINGS, Sound, read_sound, resampled, sound_of
 from lstmkit.errors import DataError, listing, one_line
 
 TABLE = "metadata.csv"  #: What LJSpeech calls it: ``id|text|normalised text``, without a header.
 _TABLES = (".csv", ".tsv")
 HOLDERS = (".zip", *_TABLES)  #: Endings of files that are taken for recordings with their texts.
-_MOST_BYTES = 1 << 30  # of a file in a zip, unpacked
 _FULL, _CLIPPED = 0.999, 0.001  # what is full scale; the share of samples there of a sound that is clipped
 _LOUDEST = 100.0  # times full scale: more is no sound, but numbers of something else
 _TRIM_FRAME = 0.02  # seconds over which loudness is measured
@@ -207,23 +207,8 @@ def _in_folder(folder: Path) -> _Files:
 
 
 def _in_zip(path: Path) -> _Files:
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as err:
-        raise DataError(f"{path.name} is no zip that can be read ({one_line(err)}): get it again") from err
-
-    def loader(info: zipfile.ZipInfo) -> Callable[[], bytes]:
-        def load() -> bytes:
-            if info.file_size > _MOST_BYTES:
-                raise DataError(f"{info.filename} in {path.name} has {info.file_size:,} bytes: cut it")
-            try:
-                return archive.read(info)
-            except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as err:  # damaged, locked, unknown
-                raise DataError(f"{info.filename} in {path.name} cannot be read ({one_line(err)})") from err
-
-        return load
-
-    return {i.filename: loader(i) for i in archive.infolist() if not i.is_dir() and "__MACOSX" not in i.filename}
+    archive = zips.opened(path)
+    return {name: partial(zips.content, archive, name, path.name) for name in zips.names(archive)}
 
 
 def _table(files: _Files) -> str | None:

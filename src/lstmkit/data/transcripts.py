@@ -7,7 +7,6 @@ import itertools
 import os
 import unicodedata
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lstmkit.data import pictures, sound
+from lstmkit.data import pictures, sound, zips
 from lstmkit.data.table import Table, read_file
 from lstmkit.data.trail import checked_strokes
 from lstmkit.errors import DataError, one_line
@@ -152,12 +151,8 @@ def _of_path(path: Path, columns: Columns) -> Transcripts:
 
 
 def _zipped(path: Path) -> Transcripts:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = sorted(info.filename for info in archive.infolist() if not info.is_dir())
-            return _pairs(names, archive.read, path.name)
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, OSError) as err:
-        raise DataError(f"{path.name} cannot be unpacked: {one_line(err)}") from err
+    with zips.opened(path) as archive:
+        return _pairs(zips.names(archive), lambda name: zips.content(archive, name, path.name), path.name)
 
 
 def _pairs(names: list[str], read: Callable[[str], bytes], where: str) -> Transcripts:
@@ -166,8 +161,7 @@ def _pairs(names: list[str], read: Callable[[str], bytes], where: str) -> Transc
     media = [
         name
         for name in names
-        if Path(name).suffix.lower() in (*sound.ENDINGS, *pictures.ENDINGS)
-        and not any(part.startswith((".", "__MACOSX")) for part in Path(name).parts)
+        if Path(name).suffix.lower() in (*sound.ENDINGS, *pictures.ENDINGS) and not zips.is_hidden(name)
     ]
     if not media:
         raise DataError(f"{where} has no sound and no picture in it")

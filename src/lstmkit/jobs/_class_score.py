@@ -77,9 +77,8 @@ def baselines(
         words = tfidf_logistic(learnt, choice, inputs, classes=classes, balanced=balanced, progress=progress)
         return {"TF-IDF, logistic regression": words, **told}
     longest = max(map(len, train.inputs))
-    points = (
-        min(POINTS, longest) if kind == "sound" or longest == 1 else POINTS
-    )  # no more than there are, if many bands
+    few = kind == "sound" or longest == 1  # of many bands, or of one step, no more points than there are
+    points = min(POINTS, longest) if few else POINTS
     options: dict[str, Any] = {"seed": seed, "progress": progress, "points": points}
     nearest = nearest_neighbour((train.inputs, train.targets), inputs, **options)
     certain = nearest if nearest.ndim == 2 else np.eye(classes)[nearest]

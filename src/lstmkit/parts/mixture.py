@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lstmkit.data.batch import Batch
 from lstmkit.parts.dropout import variational_dropout
+from lstmkit.parts.pooling import within
 
 _CLOSEST = 0.999  # of two directions: the largest correlation
 _WIDEST = 10.0  # the logarithm of the largest deviation
@@ -141,7 +142,5 @@ class MixtureHead(nn.Module):
         """Negative log-likelihood of ``batch.targets (B, S, 4)``: nats a point, the mean."""
         assert batch.targets is not None
         each = self.mixture(outputs).nats(batch.targets).sum(-1)
-        if batch.lengths is None:
-            return each.mean()
-        there = torch.arange(each.shape[1], device=each.device) < batch.lengths.to(each.device)[:, None]
+        there = within(each, batch.lengths)
         return (each * there).sum() / there.sum().clamp(min=1)
