@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmkit import LanguageModel, Transcriber, load
+from lstmkit.data.batch import Batch
 from lstmkit.data.pictures import ink, read_picture
 from lstmkit.data.sound import Sound, sound_bytes
 from lstmkit.data.trail import checked_strokes, trail
@@ -28,7 +29,7 @@ from lstmkit.layers import LSTM
 from lstmkit.model import AlignedModel
 from lstmkit.parts.convolutions import LineEncoder, StepEncoder
 from lstmkit.parts.ctc import CTCHead
-from lstmkit.parts.noise import LineNoise, Masks
+from lstmkit.parts.noise import LineNoise, Masks, Tempo
 
 image = pytest.importorskip("PIL.Image")
 pytest.importorskip("soundfile")
@@ -321,6 +322,40 @@ def test_noise_is_of_training_alone_and_drawn_from_the_seed():
     assert (hidden > 0).any()
 
 
+@pytest.mark.parametrize("speed", [0.1, 0.4])
+def test_tempo_keeps_what_is_told_and_changes_how_long_it_takes(speed: float):
+    """A ramp stays a ramp from its first value to its last; padding is never read; lengths are within the share."""
+    lengths = torch.tensor([40, 25, 1])
+    x = torch.arange(40.0).view(1, 40, 1).repeat(3, 1, 1)
+    for row, length in enumerate(lengths.tolist()):
+        x[row, length:] = torch.nan
+    tempo = Tempo(speed)
+    assert tempo.eval()(x, lengths)[1] is lengths
+    torch.manual_seed(0)
+    told, own = tempo.train()(x, lengths)
+    assert own is not None
+    assert told.shape[1] == own.max()
+    assert (own != lengths).any()
+    assert ((own >= (lengths / (1 + speed)).floor()) & (own <= (lengths / (1 - speed)).ceil())).all()
+    for row in range(3):
+        ramp = told[row, : own[row], 0]
+        torch.testing.assert_close(ramp, torch.linspace(0, float(lengths[row] - 1), int(own[row])))
+    whole, own = tempo(x[:1])
+    assert own is not None
+    assert len(whole[0]) == own[0]
+
+
+def test_a_model_learns_from_the_tempo_that_it_heard(monkeypatch: pytest.MonkeyPatch):
+    """The loss is over the steps that there are after it, not over those of the batch."""
+    seen: list[torch.Tensor] = []
+    net = model(StepEncoder(3, 6, (2,), tempo=Tempo(0.4)), True).train()
+    monkeypatch.setattr(net.head, "loss", lambda log_p, steps, *rest: seen.append(steps) or log_p.sum())
+    batch = Batch(torch.rand(4, 30, 3), torch.full((4,), 30), torch.ones(4, 2).long(), torch.full((4,), 2))
+    torch.manual_seed(0)
+    net.loss(batch)
+    assert (seen[0] != 15).any()
+
+
 # ---- transcripts -----------------------------------------------------------------------------------------------------
 
 
@@ -404,6 +439,20 @@ def test_live_keeps_no_sound(one_way: Transcriber):
         live.push(np.zeros(RATE, dtype=np.float32))
     assert len(live._frames) < one_way.stride
     assert len(live._mel._rest) < 2 * one_way.front.mel.length  # type: ignore[attr-defined]
+
+
+def test_centred_a_voice_that_is_always_there_is_not_heard():
+    """What is added to all steps of an example changes nothing; a model that reads one way cannot know the mean."""
+    rng = np.random.default_rng(0)
+    steps = [rng.normal(size=(12, 3)) for _ in range(8)]
+    job = Transcriber(**{**TINY, "centred": True}).fit((steps, ["a", "ab"] * 4))
+    colours = rng.normal(size=(8, 1, 3))
+    told, coloured = (job.front.encode(of) for of in (steps, list(np.array(steps) + colours)))
+    np.testing.assert_allclose(coloured, told, atol=1e-5)
+    plain = Transcriber(**TINY).fit((steps, ["a", "ab"] * 4)).front
+    assert not np.allclose(plain.encode([steps[0] + colours[0]]), plain.encode(steps[:1]), atol=0.1)
+    with pytest.raises(SettingError, match="centred needs the whole example"):
+        Transcriber(**{**TINY, "centred": True, "bidirectional": False}).fit((steps, ["a", "ab"] * 4))
 
 
 def test_who_cannot_read_live(sounds: tuple[list[Sound], list[str]]):
@@ -549,6 +598,8 @@ def test_fine_tuning_begins_with_the_earlier_weights(sounds: tuple[list[Sound], 
     gone = {**start, "start": str(tmp_path / "gone")}
     with pytest.raises(SettingError, match="has another shape"):
         Transcriber(**{**gone, "hidden_size": 7}).fit(more)
+    with pytest.raises(SettingError, match="was fitted with centred=False: give the same"):
+        Transcriber(**{**gone, "centred": True}).fit(more)
     with pytest.raises(SettingError, match="is no transcriber of lines"):
         Transcriber(**gone).fit(([line("ab")] * 20, ["ab"] * 20))
     with pytest.raises(UserError):

@@ -177,18 +177,25 @@ class AlignedModel(Model):
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """``(B, ceil(T / stride), 1 + V)``: logarithmic probabilities, and the state."""
+        log_p, _, state = self._aligned(inputs, state, lengths)
+        return log_p, state
+
+    def _aligned(
+        self, inputs: Tensor, state: State | None, lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, State]:
+        """The same, and ``(B,)`` steps between, which training may tell faster or slower."""
         before, carried = (None, None) if state is None else state
         features, steps, before = self.encoder(inputs, lengths, before)
         features, carried = self.trunk(features, carried, steps)
-        return self.head(features), (before, carried)
+        return self.head(features), steps, (before, carried)
 
     def loss(self, batch: Batch, state: State | None = None) -> tuple[Tensor, State]:
         """Mean over texts of the nats a character; ``batch.targets (B, L)`` of ``batch.target_lengths``."""
         assert batch.lengths is not None
         assert batch.targets is not None
         assert batch.target_lengths is not None
-        log_p, state = self(batch.inputs, state, batch.lengths)
-        steps = -(-batch.lengths // self.encoder.stride)
+        log_p, steps, state = self._aligned(batch.inputs, state, batch.lengths)
+        assert steps is not None
         return self.head.loss(log_p, steps, batch.targets, batch.target_lengths), state
 
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:

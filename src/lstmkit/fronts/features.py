@@ -10,7 +10,7 @@ import numpy as np
 
 from lstmkit.fronts.numbers import NumberFront
 from lstmkit.parts.convolutions import StepEncoder
-from lstmkit.parts.noise import Masks
+from lstmkit.parts.noise import Masks, Tempo
 from lstmkit.progress import Progress
 
 
@@ -21,6 +21,9 @@ class FeatureFront:
     Attributes:
         channels, strides, dropout: As of :class:`StepEncoder`.
         masks: Stretches of time, and as many bands of features, that are hidden in training; 0 for none.
+        speed: By which share training is faster or slower at most.
+        centred: Whether of each example its own mean is taken away first: what does not change in it, a voice or a
+            microphone, is then not seen (cepstral mean normalisation, Atal 1974).
     """
 
     kind: ClassVar[str] = "features"
@@ -30,19 +33,25 @@ class FeatureFront:
     strides: tuple[int, ...]
     dropout: float
     masks: int
+    speed: float = 0.0
+    centred: bool = False
     _scale: NumberFront = field(default_factory=NumberFront, init=False, repr=False)
 
     def fit(self, inputs: Sequence[np.ndarray], progress: Progress) -> None:
-        self._scale.fit(inputs, progress)
+        self._scale.fit(self._seen(inputs), progress)
 
     def encode(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Each as ``(T, F)`` float32."""
-        return self._scale.encode(inputs)
+        return self._scale.encode(self._seen(inputs))
+
+    def _seen(self, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        return [one - one.mean(axis=0) for one in inputs] if self.centred else inputs
 
     def build(self) -> StepEncoder:
         width = self._scale.width
         masks = Masks(self.masks, 25, self.masks, max(1, width // 5)) if self.masks else None
-        return StepEncoder(width, self.channels, self.strides, dropout=self.dropout, masks=masks)
+        tempo = Tempo(self.speed) if self.speed else None
+        return StepEncoder(width, self.channels, self.strides, dropout=self.dropout, masks=masks, tempo=tempo)
 
     def places(self, example: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """Steps as given are those that were encoded."""

@@ -84,6 +84,12 @@ class Transcriber(Job):
     masks: int = setting(
         "stretches of time, and bands, hidden from training (not of pictures)", default=2, low=0, high=20
     )
+    speed: float = setting(
+        "by which share training is faster or slower at most (not of pictures)", default=0.1, low=0, high=0.5
+    )
+    centred: bool = setting(
+        "take each example's own mean away, which is that of a voice and a room (of sounds and features)", default=False
+    )
     noise: float = setting("how much pictures are bent in training; 0 for not at all", default=1.0, low=0, high=3)
     beam: int = setting("beginnings held in the search; 1 for the best character of each step", default=1, low=1,
                         high=1000)  # fmt: skip
@@ -109,6 +115,8 @@ class Transcriber(Job):
     def read(self, data: Any) -> Transcripts:
         if self.height % 4:
             raise SettingError(f"height must be a multiple of 4, got {self.height}")
+        if self.centred and not self.bidirectional:
+            raise SettingError("centred needs the whole example, of which a model that reads one way has seen a part")
         found = read_transcripts(data, Columns(self.file_col, self.text_col, self.reads))
         if self._front is not None and found.kind != self._front.kind:
             raise DataError(f"{found.name} has {found.kind}, but this model reads {self._front.kind}: give that")
@@ -139,6 +147,9 @@ class Transcriber(Job):
         """Take over an earlier run's front end, weights and alphabet, which new characters make longer."""
         if not isinstance(before, Transcriber) or before.front.kind != self.front.kind:
             raise SettingError(f"{self.start} is no transcriber of {self.front.kind}: start from one")
+        for name in ("rate", "bands", "centred"):
+            if getattr(before, name) != getattr(self, name):
+                raise SettingError(f"{self.start} was fitted with {name}={getattr(before, name)}: give the same")
         self._alphabet = before.alphabet + "".join(sorted(characters - {*before.alphabet}))
         self.front.load_state(before.front.state())
         start = Start(self.start, dict(before.network.state_dict()))
@@ -148,7 +159,8 @@ class Transcriber(Job):
     def _front_for(self, kind: str) -> PlacedFront:
         if kind == "lines":
             return LineFront(self.height, self.channels, self.width, self.dropout, self.noise)
-        steps = FeatureFront(self.width, self.strides, self.dropout, self.masks)
+        centred = self.centred and kind != "strokes"
+        steps = FeatureFront(self.width, self.strides, self.dropout, self.masks, self.speed, centred)
         if kind == "sounds":
             return SpectrumFront(Mel(self.rate, self.bands), steps)
         return StrokeFront(steps) if kind == "strokes" else steps

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lstmkit.parts.dropout import variational_dropout
-from lstmkit.parts.noise import LineNoise, Masks
+from lstmkit.parts.noise import LineNoise, Masks, Tempo
 from lstmkit.parts.pooling import within
 
 Before = tuple[Tensor, ...] | None  #: What each convolution saw last; it goes on from there.
@@ -31,6 +31,7 @@ class StepEncoder(nn.Module):
         reach: Steps before its stride that each convolution sees as well.
         dropout: In training, the share of the output's features that are hidden, the same at all steps.
         masks: What is hidden from training, see :class:`Masks`.
+        tempo: How training is told faster or slower, see :class:`Tempo`.
 
     >>> encoder = StepEncoder(3, 8, strides=(2, 2), reach=3).eval()
     >>> x = torch.randn(1, 12, 3)
@@ -49,10 +50,11 @@ class StepEncoder(nn.Module):
         reach: int = 3,
         dropout: float = 0.0,
         masks: Masks | None = None,
+        tempo: Tempo | None = None,
     ) -> None:
         super().__init__()
         self.output_size, self.stride, self.reach, self.dropout = channels, math.prod(strides), reach, dropout
-        self.strides, self.masks = tuple(strides), masks
+        self.strides, self.masks, self.tempo = tuple(strides), masks, tempo
         sizes = [input_size, *(channels for _ in strides)]
         self.convolutions = nn.ModuleList(
             nn.Conv1d(size, channels, reach + stride, stride) for size, stride in zip(sizes, strides, strict=False)
@@ -66,6 +68,8 @@ class StepEncoder(nn.Module):
 
         To go on, ``T`` must have been a multiple of the stride.
         """
+        if self.tempo is not None:
+            x, lengths = self.tempo(x, lengths)
         if self.masks is not None:
             x = self.masks(x, lengths)
         if x.shape[1] % self.stride:

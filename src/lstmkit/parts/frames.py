@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lstmkit.parts.dropout import variational_dropout
+from lstmkit.parts.noise import between
 from lstmkit.parts.pooling import within
 
 _NATS = math.log(10) / 10  # of a decibel
@@ -93,10 +94,7 @@ class Disturbance(nn.Module):
         found = own + before + after
         steps = torch.arange(int(found.max()), device=power.device)
         at = (steps - before) * ((lengths - 1) / (own - 1).clamp(min=1))
-        low = at.floor().long().clamp(min=0).minimum(lengths - 1)
-        high = (low + 1).minimum(lengths - 1)
-        rows = torch.arange(len(power), device=power.device).unsqueeze(1)
-        heard = power[rows, low].lerp(power[rows, high], (at - low).clamp(0, 1).unsqueeze(2))
+        heard = between(power, at, lengths[:, 0])
         silent = (steps < before) | (steps >= before + own)
         return heard.masked_fill(silent.unsqueeze(2), self.quiet), found[:, 0]
 

@@ -45,6 +45,45 @@ def _stretch(lengths: Tensor, most: Tensor, size: int) -> Tensor:
     return (places >= start.unsqueeze(1)) & (places < (start + wide).unsqueeze(1))
 
 
+class Tempo(nn.Module):
+    """Examples are told faster or slower in training, each by a factor of its own; what lies between steps is a line.
+
+    Ko et al. 2015, "Audio Augmentation for Speech Recognition", on features in place of samples: pitch stays.
+
+    Args:
+        speed: The factor lies between ``1 - speed`` and ``1 + speed``.
+    """
+
+    def __init__(self, speed: float) -> None:
+        super().__init__()
+        self.speed = speed
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """``(B, T, F)`` and its lengths to more or fewer steps, and the lengths of these."""
+        if not self.training or not self.speed:
+            return x, lengths
+        steps = torch.full((len(x),), x.shape[1], device=x.device) if lengths is None else lengths.to(x.device)
+        factor = 1 + self.speed * (2 * torch.rand(len(x), device=x.device) - 1)
+        own = (steps / factor).round().long().clamp(min=1)
+        at = torch.arange(int(own.max()), device=x.device) * ((steps - 1) / (own - 1).clamp(min=1)).unsqueeze(1)
+        return between(x, at, steps), own
+
+
+def between(x: Tensor, at: Tensor, lengths: Tensor) -> Tensor:
+    """``(B, T, F)`` at places ``(B, S)`` between its steps: ``(B, S, F)``, by straight lines.
+
+    Before the first step and from the last of ``lengths (B,)`` on it stays as there.
+
+    >>> between(torch.tensor([[[0.0], [1.0], [9.0]]]), torch.tensor([[-1.0, 0.25, 1.5]]), torch.tensor([2])).flatten()
+    tensor([0.0000, 0.2500, 1.0000])
+    """
+    last = (lengths - 1).clamp(min=0).unsqueeze(1)
+    low = at.floor().long().clamp(min=0).minimum(last)
+    high = (low + 1).minimum(last)
+    rows = torch.arange(len(x), device=x.device).unsqueeze(1)
+    return x[rows, low].lerp(x[rows, high], (at - low).clamp(0, 1).unsqueeze(2))
+
+
 class LineNoise(nn.Module):
     """A line of text in training: sheared, moved and stretched a little, its ink thinner or thicker, speckled.
 

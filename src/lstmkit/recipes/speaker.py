@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pandas as pd
 from lstmkit.data import catalog
 from lstmkit.data.sound import Sound
 from lstmkit.data.spoken import Spoken, read_zip, trimmed
-from lstmkit.errors import DataError
+from lstmkit.errors import DataError, UserError
+from lstmkit.jobs import load
 from lstmkit.jobs.speaker import Speaker
 from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
@@ -24,9 +26,10 @@ _SHORTEST, _LONGEST = 0.05, 0.15  # seconds of a pause between two digits
 def fsdd_voice(job: Speaker, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """One speaker's digits as words and as strings of 2 to 4. Takes 0 to 4 are the test, as the set's README has it.
 
-    Strings are joined from takes of their own part alone, with short pauses. With the run folder of a transcriber as
-    the option ``transcriber``, the character error of what it understands stands in the table too.
+    Strings are joined from takes of their own part alone, with short pauses. What the transcriber of digits in the run
+    folder of ``listener`` understands stands in the table too, as its character error; none if empty.
     """
+    listener = _listener(options["listener"]["run"])
     takes = digit_takes(catalog.locate(folder.name, options["file"]), options["voice"]["speaker"], job.rate, job.trim)
     parts = {"test": range(5), "valid": range(45, 50), "train": range(5, 45)}
     train, valid, test = (
@@ -35,7 +38,7 @@ def fsdd_voice(job: Speaker, fit: Fit, folder: Path, options: dict[str, Any], pr
     )
     fit(train, valid)
     table = job.score(test, progress).table
-    return _with_round_trip(job, test, table, options["transcriber"], progress)
+    return _with_round_trip(job, test, table, listener, progress)
 
 
 def by_heart(job: Speaker, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
@@ -44,7 +47,7 @@ def by_heart(job: Speaker, fit: Fit, folder: Path, options: dict[str, Any], prog
     catalog.locate(folder.name, options["table"])
     examples = job.read(folder)
     fit(examples)
-    return _with_round_trip(job, examples, job.score(examples, progress).table, options["transcriber"], progress)
+    return job.score(examples, progress).table
 
 
 def digit_takes(path: Path, speaker: str, rate: int, trim: float) -> dict[tuple[int, int], Sound]:
@@ -83,11 +86,33 @@ def joined(sounds: list[Sound], rng: np.random.Generator) -> Sound:
     return Sound(" ".join(sound.name for sound in sounds), np.concatenate(pieces), rate)
 
 
+class SpelledOut:
+    """A transcriber of digits whose answers are words: ``"42"`` is ``"four two"``."""
+
+    def __init__(self, transcriber: Any) -> None:
+        self.transcriber = transcriber
+
+    def predict(self, sounds: Any) -> list[Any]:
+        """Of each sound its transcription, the text in words; where characters stand is left out."""
+        told = self.transcriber.predict(sounds)
+        spelled = (" ".join(DIGITS[int(c)] if c.isdecimal() else c for c in one.text) for one in told)
+        return [replace(one, text=text, words=(), characters=()) for one, text in zip(told, spelled, strict=True)]
+
+
+def _listener(run: str) -> SpelledOut | None:
+    """The model in that run folder; before anything is trained, so that it is not missed at the end."""
+    if not run:
+        return None
+    if not Path(run).is_dir():
+        raise UserError(f"there is no transcriber in {run}: lstmkit reproduce fsdd_strings --run {run} makes it")
+    return SpelledOut(load(run))
+
+
 def _with_round_trip(
-    job: Speaker, test: Spoken, table: pd.DataFrame, transcriber: str, progress: Progress
+    job: Speaker, test: Spoken, table: pd.DataFrame, transcriber: Any, progress: Progress
 ) -> pd.DataFrame:
     """The table, with the character error that a transcriber makes of what is said and of the recordings, if given."""
-    if not transcriber:
+    if transcriber is None:
         return table
     errors = job.round_trip(test, transcriber, progress=progress).table["CER"]
     recorded = pd.DataFrame([{"model": "the recordings themselves"}])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
@@ -77,12 +78,13 @@ def _joined(
 
 
 def features(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """Features and texts in two parts; of the first every ``valid``-th validates.
+    """Features and texts in two parts; of the first every ``valid``-th of the ``speakers`` validates.
 
-    A language model of characters is fitted to the training part's texts; the search that asks it stands first.
+    A speaker is what a regular expression finds in an example's name. A language model of characters is fitted to the
+    training part's texts; the search that asks it stands first.
     """
     train, test = (job.read(catalog.locate(folder.name, options[part])) for part in ("train", "test"))
-    parts = _every(train, options["valid"])
+    parts = _speakers_apart(train, **options["speakers"])
     fit(*parts)
     table = job.evaluate(test, progress=progress).table
     language = LanguageModel(**options["language"]).fit(parts[0].told(), parts[1].told(), progress=progress)
@@ -90,6 +92,15 @@ def features(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], 
     name = f"{table['model'][0]}, beam {options['beam']}, language model"
     first = {"model": name, **scores([one.text for one in told], test.told())}
     return pd.concat([pd.DataFrame([first]), table], ignore_index=True)
+
+
+def _speakers_apart(examples: Transcripts, pattern: str, valid: int) -> tuple[Transcripts, Transcripts]:
+    """Without every ``valid``-th speaker in order of their names, and these."""
+    found = [re.search(pattern, name) for name in examples.ids]
+    speakers = [match[1] if match else "" for match in found]
+    held_out = sorted({*speakers})[::valid]
+    apart = np.array([speaker in held_out for speaker in speakers])
+    return examples.part(np.flatnonzero(~apart)), examples.part(np.flatnonzero(apart))
 
 
 def books(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
