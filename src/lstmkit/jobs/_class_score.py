@@ -51,6 +51,15 @@ def probability_loss(stated: np.ndarray, targets: np.ndarray) -> float:
     return float(-np.where(targets > 0.5, np.log(safe), np.log(1 - safe)).mean())
 
 
+def calibration(raw: np.ndarray, stated: np.ndarray, targets: np.ndarray, temperature: float) -> str:
+    """What calibrating did, in a sentence: probabilities ``(N, C)`` before and after."""
+    before, after = (reliability(*statements(of, targets)).error for of in (raw, stated))
+    if temperature == 1:
+        return f"Probabilities are not calibrated: the expected calibration error (ECE) is {after:.3f}."
+    fitted = f"Temperature {temperature:.2f}, fitted on the validation part"
+    return f"{fitted}: the expected calibration error (ECE) is {before:.3f} before and {after:.3f} after."
+
+
 def baselines(
     kind: str,
     train: Taught | None,

@@ -10,7 +10,8 @@ import numpy as np
 
 from lstmkit.data.recorded import Take
 from lstmkit.data.sound import Resampler, Sound, resampled, sound_blocks
-from lstmkit.errors import DataError
+from lstmkit.errors import DataError, SettingError, UserError
+from lstmkit.fronts.sound import SoundFront
 
 if TYPE_CHECKING:
     from lstmkit.data.labelled import Labelled
@@ -40,6 +41,15 @@ class Heard(NamedTuple):
     end: float
     label: str
     probability: float
+
+
+def check(job: Classifier, sure: float, pause: float) -> None:
+    """Raise UserError where a model does not tell single commands, or is asked for what cannot be."""
+    if job.several or not isinstance(job.front, SoundFront):
+        told = "several labels of one sound" if job.several else job.front.kind
+        raise UserError(f"this model tells {told}: only one that learnt sounds with one label each can listen")
+    if not 0 <= sure <= 1 or not 0.02 <= pause <= 5:
+        raise SettingError(f"the probability must be 0 to 1 and the pause 0.02 to 5 s, not {sure:g} and {pause:g}")
 
 
 class Ear:

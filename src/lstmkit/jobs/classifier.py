@@ -9,32 +9,28 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from lstmkit.calibrate import fit_temperature, probabilities, reliability, statements
+from lstmkit.calibrate import fit_temperature, probabilities
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.labelled import Columns, Labelled, Labels, opened, read_labelled
 from lstmkit.data.recorded import Takes
 from lstmkit.data.sequences import Sequences, stratified
 from lstmkit.data.sound import Sound
 from lstmkit.data.tokens import KINDS
-from lstmkit.errors import DataError, SettingError, UserError, listing
+from lstmkit.errors import DataError, listing
 from lstmkit.fronts import Front
 from lstmkit.fronts.numbers import NumberFront
 from lstmkit.fronts.sound import SoundFront
 from lstmkit.fronts.text import TextFront
+from lstmkit.jobs import _class_look as looking
 from lstmkit.jobs import _class_report as class_report
 from lstmkit.jobs import _class_score as scoring
 from lstmkit.jobs import _hearing as hearing
-from lstmkit.jobs._text_look import annotations
-from lstmkit.jobs._text_look import shown as shown_token
 from lstmkit.jobs.base import Evaluation, Job, Parts
 from lstmkit.look import Specimen
 from lstmkit.model import AnswerModel, Model
 from lstmkit.parts.answer import AnswerHead
-from lstmkit.parts.frames import SHORTER
 from lstmkit.parts.pooling import POOLS, build_pool
 from lstmkit.parts.trunk import build_trunk
 from lstmkit.predict import predict
@@ -43,7 +39,6 @@ from lstmkit.report import Section
 from lstmkit.settings import setting, settings_class
 
 _MOST_LOOKS = 8  # examples that are looked at
-_PIECES = 200  # of an example that are erased one after the other
 
 
 class Told(NamedTuple):
@@ -297,6 +292,10 @@ class Classifier(Job):
         logits = self._logits(encoded, progress)
         return Told(probabilities(logits, self.several, self._temperature), probabilities(logits, self.several))
 
+    def stated(self, encoded: Sequence[np.ndarray]) -> np.ndarray:
+        """``(N, C)``: calibrated probabilities of encoded examples."""
+        return self._told(encoded).stated
+
     # ---- answers -------------------------------------------------------------------------------------------------
 
     def predict(self, data: Any, listen: float = 0.0) -> pd.DataFrame:
@@ -317,7 +316,7 @@ class Classifier(Job):
         examples = self.read(data)
         if isinstance(self.front, SoundFront):
             self.front.check_short(examples.inputs)
-        stated = self._told(self.front.encode(examples.inputs)).stated
+        stated = self.stated(self.front.encode(examples.inputs))
         frame = pd.DataFrame({"id": list(examples.ids)})
         if examples.kind == "text":
             frame["text"] = list(examples.inputs)
@@ -338,7 +337,8 @@ class Classifier(Job):
         Raises:
             UserError: This model does not tell single commands, or these are no recordings.
         """
-        self._check_hears(sure, pause)
+        self.model  # noqa: B018
+        hearing.check(self, sure, pause)
         takes = opened(data, self._columns)
         if not isinstance(takes, Takes):
             raise DataError("there are no recordings in the data: give sound files, or (arrays, None, rate)")
@@ -352,16 +352,9 @@ class Classifier(Job):
             rate: Samples a second that will come; 0 for those that the model reads.
             sure, pause: As of :meth:`listen`.
         """
-        self._check_hears(sure, pause)
-        return hearing.Ear(self, rate or self.sound_front.mel.rate, sure, pause)
-
-    def _check_hears(self, sure: float, pause: float) -> None:
         self.model  # noqa: B018
-        if self.several or not isinstance(self.front, SoundFront):
-            told = "several labels of one sound" if self.several else self.front.kind
-            raise UserError(f"this model tells {told}: only one that learnt sounds with one label each can listen")
-        if not 0 <= sure <= 1 or not 0.02 <= pause <= 5:
-            raise SettingError(f"the probability must be 0 to 1 and the pause 0.02 to 5 s, not {sure:g} and {pause:g}")
+        hearing.check(self, sure, pause)
+        return hearing.Ear(self, rate or self.sound_front.mel.rate, sure, pause)
 
     @property
     def sound_front(self) -> SoundFront:
@@ -371,7 +364,7 @@ class Classifier(Job):
 
     def named(self, encoded: np.ndarray) -> tuple[str, float]:
         """The likeliest label of one encoded example, and its probability."""
-        (stated,) = self._told([encoded]).stated
+        (stated,) = self.stated([encoded])
         which = int(stated.argmax())
         return self._classes[which], float(stated[which])
 
@@ -418,17 +411,8 @@ class Classifier(Job):
         if label not in self._classes:
             raise DataError(f"there is no label {label!r}: the model knows {listing(self._classes)}")
         example = self.read([example]).inputs[0]
-        which = self._classes.index(label)
         (encoded,) = self.front.encode([example])
-        every = -(-len(encoded) // _PIECES)
-        starts = range(0, len(encoded), every)
-        variants = [self.front.without(encoded, start, start + every) for start in starts]
-        whole, *without = self._told([encoded, *variants]).stated[:, which]
-        changes = np.zeros(len(encoded))
-        for start, now in zip(starts, without, strict=True):
-            piece = changes[start : start + every]
-            piece[:] = (whole - now) / len(piece)
-        return self.front.steps(example), changes
+        return self.front.steps(example), looking.decided(self, encoded, self._classes.index(label))
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 
@@ -465,14 +449,7 @@ class Classifier(Job):
         ]
         details = pd.DataFrame({"id": list(test.ids), "label": [self.label_sep.join(of) for of in test.known_labels()]})
         details[[f"p_{name}" for name in self._classes]] = told.stated
-        before, after = (reliability(*statements(of, targets)).error for of in (told.raw, told.stated))
-        fitted = (
-            f"Temperature {self._temperature:.2f}, fitted on the validation part: the expected calibration error (ECE)"
-        )
-        if self._temperature == 1:
-            calibrated = f"Probabilities are not calibrated: the expected calibration error (ECE) is {after:.3f}."
-        else:
-            calibrated = f"{fitted} is {before:.3f} before and {after:.3f} after."
+        calibrated = scoring.calibration(told.raw, told.stated, targets, self._temperature)
         notes = [f"{len(test)} examples. {calibrated}", *self.front.notes(encoded)]
         if self._train_part is None:
             notes.append("A loaded model has not the examples it learnt from: only the majority class stands beside.")
@@ -496,26 +473,7 @@ class Classifier(Job):
         if not 1 <= example <= len(examples):
             raise DataError(f"there is no example {example}: {examples.name} has 1 to {len(examples)}")
         rows = range(example - 1, min(len(examples), example - 1 + _MOST_LOOKS))
-        return [self._specimen(examples.inputs[row], f"example {examples.ids[row]}") for row in rows]
-
-    def _specimen(self, example: str | np.ndarray | Sound, name: str) -> Specimen:
-        (encoded,) = self.front.encode([example])
-        labels = self.front.steps(example)
-        values = encoded.mean(axis=1) if isinstance(example, Sound) else None
-        if isinstance(example, Sound):
-            labels = labels[::SHORTER]  # as many as the trunk has steps
-        is_text = isinstance(example, str)
-        inputs = torch.from_numpy(encoded)[None].to(next(self.network.parameters()).device)
-        with torch.no_grad():
-            first = self.network.eval()(inputs)[0][0].topk(min(2, len(self._classes))).indices.tolist()
-        return Specimen(
-            inputs,
-            name=name,
-            labels=[shown_token(label) for label in labels] if is_text else labels,
-            values=example[:, 0] if isinstance(example, np.ndarray) else values,
-            annotations=annotations(labels) if is_text else {},
-            answers={f"logit of {self._classes[c]!r}": _logit(c) for c in first},
-        )
+        return [looking.specimen(self, examples.inputs[row], f"example {examples.ids[row]}") for row in rows]
 
     # ---- saved ---------------------------------------------------------------------------------------------------
 
@@ -543,13 +501,6 @@ class Classifier(Job):
             raise ValueError(f"it reads {state['reads']!r}, which no front end does")
         self._front = self._front_for(state["reads"])
         self._front.load_state(state["front"])
-
-
-def _logit(which: int) -> Any:
-    def answer(output: Tensor) -> Tensor:
-        return output[0, which]
-
-    return answer
 
 
 def _in_order(names: Any) -> Any:
