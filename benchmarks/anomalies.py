@@ -7,22 +7,19 @@ step of one long recording, as scoring does.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
 from lstmkit.model import SequenceModel
 from lstmkit.parts.heads import ValuesHead
 from lstmkit.train import optimizer_for
-from text import AS_TRAINED, main, row, stepper
 from timing import in_turns
-
-RECORD = Path(__file__).parent.parent / "results/speed/anomalies.json"
 
 
 @dataclass(frozen=True)
@@ -99,4 +96,4 @@ def predictor(answer: Any) -> Any:
 
 
 if __name__ == "__main__":
-    main(__doc__, CASES, measure, RECORD, "steps")
+    main(__doc__, CASES, measure, "anomalies", "steps")

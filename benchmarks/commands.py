@@ -7,7 +7,6 @@ comparison. The peer masks what is past a sound's end and packs its sequences, a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
 from lstmkit.model import AnswerModel
@@ -22,10 +22,8 @@ from lstmkit.parts.answer import AnswerHead
 from lstmkit.parts.frames import FrameEncoder
 from lstmkit.parts.pooling import MaxPool
 from lstmkit.train import optimizer_for
-from text import AS_TRAINED, main, row, stepper
 from timing import in_turns
 
-RECORD = Path(__file__).parent.parent / "results/speed/commands.json"
 CLASSES = 10
 
 
@@ -119,4 +117,4 @@ def teller(model: Any, batch: Batch) -> Any:
 
 
 if __name__ == "__main__":
-    main(__doc__, CASES, measure, RECORD, "frames")
+    main(__doc__, CASES, measure, "commands", "frames")

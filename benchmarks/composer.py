@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
 from lstmkit.data.midi import KEYS
@@ -23,10 +23,8 @@ from lstmkit.model import SequenceModel
 from lstmkit.parts.encoders import PatchEncoder
 from lstmkit.parts.heads import LabelsHead, NadeHead
 from lstmkit.train import optimizer_for
-from text import AS_TRAINED, main, row, stepper
 from timing import in_turns
 
-RECORD = Path(__file__).parent.parent / "results/speed/composer.json"
 COMPOSED = 32  # steps of a turn
 SOUNDING = 4  # keys a step
 
@@ -161,4 +159,4 @@ def composer(step: Any, draw: Any, noise: Tensor) -> Any:
 
 
 if __name__ == "__main__":
-    main(__doc__, CASES, measure, RECORD, "steps")
+    main(__doc__, CASES, measure, "composer", "steps")

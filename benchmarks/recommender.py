@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit.data.batch import Batch
 from lstmkit.jobs._ranking import ranks_after
 from lstmkit.model import TokenModel
@@ -24,10 +24,8 @@ from lstmkit.parts.encoders import TokenEncoder
 from lstmkit.parts.items import ItemHead
 from lstmkit.parts.trunk import TRUNKS
 from lstmkit.train import optimizer_for
-from text import AS_TRAINED, main, row, stepper
 from timing import in_turns
 
-RECORD = Path(__file__).parent.parent / "results/speed/recommender.json"
 ITEMS = 100_000
 
 
@@ -140,4 +138,4 @@ def plain_ranks(plain: Plain, inputs: Tensor, targets: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    main(__doc__, CASES, measure, RECORD, "samples")
+    main(__doc__, CASES, measure, "recommender", "samples")

@@ -8,12 +8,7 @@ attention as its paper has it. Griffin-Lim is the same for both: "frames" is wit
 
 from __future__ import annotations
 
-import argparse
-import json
-import math
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import machine
+from end_to_end import AS_TRAINED, SOUND, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
 from lstmkit.data.mel import Mel
@@ -30,10 +25,8 @@ from lstmkit.parts.attention import LocationAttention
 from lstmkit.parts.encoders import PreNet, TokenEncoder
 from lstmkit.synthesizer import FrameDecoder, LiveDecoder, Synthesizer, off_diagonal
 from lstmkit.train import optimizer_for
-from text import AS_TRAINED, TARGET, row, stepper
 from timing import in_turns
 
-RECORD = Path(__file__).parent.parent / "results/speed/speaker.json"
 TOKENS, WIDTH = 30, 15  # characters there are; those that the attention sees around each
 
 
@@ -178,14 +171,9 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
         speaker(lambda heard, state: plain.step(heard, state)[::2], lambda: plain.begin(ids[:1]), case),
     )
     torch.testing.assert_close(*(speak() for speak in speakers), rtol=1e-3, atol=1e-3)
-    frames_s = row(case, "frames", 1, in_turns(speakers, seconds))
+    frames_s = row(case, "frames", case.seconds, in_turns(speakers, seconds), SOUND)
     sounding = [lambda speak=speak: heard(case, speak()) for speak in speakers]
-    speaking = row(case, "speaking", 1, in_turns(sounding, seconds))
-    for each in (frames_s, speaking):  # a text of so many seconds in one turn
-        each["tokens_s"] *= case.seconds
-        each["torch_tokens_s"] *= case.seconds
-        each["real_time_factor"], each["torch_real_time_factor"] = 1 / each["tokens_s"], 1 / each["torch_tokens_s"]
-    return [training, frames_s, speaking]
+    return [training, frames_s, row(case, "speaking", case.seconds, in_turns(sounding, seconds), SOUND)]
 
 
 def heard(case: Case, told: Tensor) -> np.ndarray:
@@ -209,34 +197,5 @@ def speaker(step: Any, begin: Any, case: Case) -> Any:
     return speak
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="of both, one after the other")
-    parser.add_argument("--seconds", type=float, default=4.0, help="for each side of a case")
-    parser.add_argument("--record", action="store_true", help=f"write {RECORD.name}")
-    args = parser.parse_args()
-    rows = []
-    for threads in args.threads:
-        torch.set_num_threads(threads)
-        for case in CASES:
-            print(f"{case.name}, {threads} threads", file=sys.stderr, flush=True)
-            rows += [{**each, "threads": threads} for each in measure(case, args.seconds)]
-            for r in rows[-3:]:
-                factor = f", real-time factor {r['real_time_factor']:.3f}" if "real_time_factor" in r else ""
-                what = "frames/s" if r["work"] == "training" else "s of sound/s"
-                print(
-                    f"{r['name']:20} {threads} threads {r['work']:9} {r['tokens_s']:9,.1f} {what}, torch.nn "
-                    f"{r['torch_tokens_s']:9,.1f}: {r['ratio']:.2f} ({r['low']:.2f} to {r['high']:.2f}){factor}"
-                )
-    means = {
-        work: math.exp(float(np.mean([math.log(r["ratio"]) for r in rows if r["work"] == work])))
-        for work in dict.fromkeys(r["work"] for r in rows)
-    }
-    print(", ".join(f"{work} {mean:.2f}" for work, mean in means.items()), f"(geometric means; target {TARGET})")
-    if args.record:
-        found = {**machine.describe(max(args.threads), 0), "target": TARGET, "means": means, "rows": rows}
-        RECORD.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, CASES, measure, "speaker", "frames", threads=(1, 2))

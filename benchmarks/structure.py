@@ -7,7 +7,6 @@ are as long as those of CB513's kind, 40 to 600 residues, side by side; the peer
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
 from lstmkit.data.residues import LETTERS
@@ -22,10 +22,8 @@ from lstmkit.model import SequenceModel
 from lstmkit.parts.encoders import ResidueEncoder
 from lstmkit.parts.heads import TagsHead
 from lstmkit.train import optimizer_for
-from text import AS_TRAINED, main, row, stepper
 from timing import in_turns
 
-RECORD = Path(__file__).parent.parent / "results/speed/structure.json"
 STATES = (3, 8)
 WIDTHS = (3, 7, 11)
 
@@ -132,4 +130,4 @@ def predictor(model: nn.Module, batch: Batch) -> Any:
 
 
 if __name__ == "__main__":
-    main(__doc__, CASES, measure, RECORD, "residues")
+    main(__doc__, CASES, measure, "structure", "residues")

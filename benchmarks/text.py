@@ -6,30 +6,22 @@ and takes the most probable. The peer is what one would write with torch.nn.Embe
 
 from __future__ import annotations
 
-import argparse
-import json
-import math
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import machine
+from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
 from lstmkit.model import TokenModel
 from lstmkit.parts.encoders import TokenEncoder
 from lstmkit.parts.heads import TokenHead
-from lstmkit.train import TrainSettings, optimizer_for
-from timing import Times, in_turns
+from lstmkit.train import optimizer_for
+from timing import in_turns
 
-RECORD = Path(__file__).parent.parent / "results/speed/text.json"
-TARGET = 1.3
 DECODED = 50  # tokens of a turn
 
 
@@ -52,12 +44,6 @@ CASES = (
     Case("characters", 65, 256, 2, 32, 100),
     Case("characters, small", 65, 128, 1, 64, 100),
 )
-
-
-AS_TRAINED = TrainSettings(
-    epochs=1, lr=1e-4, weight_decay=1e-2, warmup=0, decay="none", clip=0.5, average=0, patience=0, precision="float32",
-    seed=0, device=torch.device("cpu"),
-)  # fmt: skip
 
 
 class Plain(nn.Module):
@@ -85,20 +71,6 @@ def ours(case: Case, plain: Plain) -> TokenModel:
         model.head.weight.copy_(plain.linear.weight)
         model.head.bias.copy_(plain.linear.bias)
     return model
-
-
-def stepper(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Any) -> Any:
-    """One whole training step."""
-
-    def step() -> Tensor:
-        optimizer.zero_grad()
-        value = loss()
-        value.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 0.5)
-        optimizer.step()
-        return value.detach()
-
-    return step
 
 
 def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
@@ -147,56 +119,5 @@ def decoder(step: Any, case: Case) -> Any:
     return decode
 
 
-def row(case: Any, work: str, tokens: int, times: list[Times]) -> dict[str, Any]:
-    mine, theirs = times
-    ratio, low, high = mine.ratio(theirs)
-    return {
-        **asdict(case),
-        "work": work,
-        "tokens_s": tokens / mine.median,
-        "torch_tokens_s": tokens / theirs.median,
-        "ratio": ratio,
-        "low": low,
-        "high": high,
-    }
-
-
-def main(
-    doc: str | None = __doc__, cases: Sequence[Any] = CASES, measure: Any = measure, record: Path = RECORD,
-    unit: str = "tokens",
-) -> None:  # fmt: skip
-    """Measure every case; other models bring a ``measure(case, seconds)`` of their own, with rows as of :func:`row`."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, help="of both (default: as torch has it)")
-    parser.add_argument("--seconds", type=float, default=6.0, help="for each side of a case")
-    parser.add_argument("--record", action="store_true", help=f"write {record.name}")
-    args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    rows = []
-    for case in cases:
-        print(case.name, file=sys.stderr, flush=True)
-        rows += measure(case, args.seconds)
-        for r in rows[-2:]:
-            print(
-                f"{r['name']:32} {r['work']:10} {r['tokens_s']:9,.0f} {unit}/s, torch.nn {r['torch_tokens_s']:9,.0f}: "
-                f"{r['ratio']:.2f} ({r['low']:.2f} to {r['high']:.2f})"
-            )
-    means = {
-        work: math.exp(sum(math.log(r["ratio"]) for r in rows if r["work"] == work) / len(cases))
-        for work in dict.fromkeys(r["work"] for r in rows)
-    }
-    print(", ".join(f"{work} {mean:.2f}" for work, mean in means.items()), f"(geometric means; target {TARGET})")
-    if args.record:
-        found = {
-            **machine.describe(torch.get_num_threads(), 0),
-            "target": TARGET,
-            "unit": unit,
-            "means": means,
-            "rows": rows,
-        }
-        record.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, CASES, measure, "text", "tokens")

@@ -1,14 +1,13 @@
 """Transcribers end to end beside plain ones of torch.nn: the same weights, the same numbers, frames a second.
 
 A training step is all of it: forward, CTC, backward, clipping, AdamW. Transcribing goes from frames to characters by
-the best class of each step; a sound has 100 frames a second: a hundredth of the frames a second is how many times
-faster than speech it is, the inverse of the real-time factor.
+the best class of each step, one sound at a time; its unit is seconds of sound (100 frames) a second, the inverse of the
+real-time factor.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from end_to_end import AS_TRAINED, SOUND, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
 from lstmkit.decode_ctc import greedy
@@ -23,11 +23,10 @@ from lstmkit.model import AlignedModel
 from lstmkit.parts.convolutions import StepEncoder
 from lstmkit.parts.ctc import CTCHead
 from lstmkit.train import optimizer_for
-from text import AS_TRAINED, main, row, stepper
 from timing import in_turns
 
-RECORD = Path(__file__).parent.parent / "results/speed/transcriber.json"
 REACH = 3
+FRAMES_S = 100
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
         reader(lambda: plain(x[:1])),
     )
     assert readers[0]() == readers[1]()
-    return [training, row(case, "reading", case.frames, in_turns(readers, seconds))]
+    return [training, row(case, "reading", case.frames / FRAMES_S, in_turns(readers, seconds), SOUND)]
 
 
 def reader(outputs: Any) -> Any:
@@ -126,4 +125,4 @@ def reader(outputs: Any) -> Any:
 
 
 if __name__ == "__main__":
-    main(__doc__, CASES, measure, RECORD, "frames")
+    main(__doc__, CASES, measure, "transcriber", "frames", threads=(1, 2))

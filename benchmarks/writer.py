@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
 from lstmkit.model import SequenceModel
@@ -23,10 +23,8 @@ from lstmkit.parts.mixture import NOISE, MixtureHead
 from lstmkit.parts.soft_window import SoftWindow
 from lstmkit.train import optimizer_for
 from lstmkit.window_model import WindowModel
-from text import AS_TRAINED, main, row, stepper
 from timing import in_turns
 
-RECORD = Path(__file__).parent.parent / "results/speed/writer.json"
 WRITTEN = 64  # points of a turn
 FLOOR = 0.01
 CHARACTERS = 27
@@ -205,4 +203,4 @@ def writer(step: Any, draw: Any, begun: Any, noise: Tensor) -> Any:
 
 
 if __name__ == "__main__":
-    main(__doc__, CASES, measure, RECORD, "points")
+    main(__doc__, CASES, measure, "writer", "points")

@@ -141,18 +141,22 @@ def jobs(records: dict[str, dict]) -> str:
         for name, found in records.items()
     ]
     heads = [
-        "| job | model | work | in a second | ours | torch.nn | ratio | quartiles |",
-        "|---|---|---|---|--:|--:|--:|--:|",
+        "| job | model | threads | work | in a second | ours | torch.nn | ratio | quartiles |",
+        "|---|---|--:|---|---|--:|--:|--:|--:|",
     ]
-    rows = [f"| {name} | {measured(row, found['unit'])} |" for name, found in records.items() for row in found["rows"]]
+    rows = [f"| {name} | {measured(row, found)} |" for name, found in records.items() for row in found["rows"]]
     return "\n".join(["Geometric means, target 1.3×:", "", *about, "", *heads, *rows])
 
 
-def measured(row: dict, unit: str) -> str:
-    """One model at one kind of work."""
-    rates = [f"{row[of]:,.0f}" for of in ("tokens_s", "torch_tokens_s")]
+def measured(row: dict, found: dict) -> str:
+    """One model at one kind of work; of sound its real-time factor too."""
+    unit, rates = row.get("unit", found["unit"]), [row["tokens_s"], row["torch_tokens_s"]]
+    cells = [f"{rate:,.0f}" for rate in rates]
+    if unit.startswith("seconds"):
+        cells = [f"{cell} (real-time factor {1 / rate:.4f})" for cell, rate in zip(cells, rates, strict=True)]
     spread = f"{row['low']:.2f}–{row['high']:.2f}"
-    return " | ".join([row["name"], row["work"], unit, *rates, f"**{row['ratio']:.2f}**", spread])
+    threads = str(row.get("threads", found["threads"]))
+    return " | ".join([row["name"], threads, row["work"], unit, *cells, f"**{row['ratio']:.2f}**", spread])
 
 
 def main() -> None:
