@@ -252,12 +252,12 @@ def test_strokes_are_points_of_even_distance():
 @pytest.mark.parametrize(
     ("points", "phrase"),
     [
-        ([[0, 0, 1]], "has 1 point: give 2 to"),
+        ([[0, 0, 1]], "has 1 point: a drawing needs two"),
         (np.zeros((0, 3)), "has 0 points"),
         ([[0, 0, 0], [0, 0, 1]], "all points are at one place"),
-        ([[0, 0], [1, 1]], r"strokes are points \(N, 3\)"),
-        ([[0, 0, 0], [1, np.inf, 1]], "missing or infinite"),
-        ([[0, 0, 0], [1, 1, 7]], "third number of a point"),
+        ([[0, 0], [1, 1]], "numbers in the shape"),
+        ([[0, 0, 0], [1, np.inf, 1]], "offsets must be numbers"),
+        ([[0, 0, 0], [1, 1, 7]], "the pen must be 0"),
     ],
 )
 def test_strokes_that_are_none(points: Any, phrase: str):

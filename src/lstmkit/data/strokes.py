@@ -63,6 +63,25 @@ def strokes_of(points: np.ndarray) -> list[np.ndarray]:
     return lines
 
 
+def checked_points(points: np.ndarray, name: str) -> np.ndarray:
+    """``(T, 3)`` float32, as of :class:`Ink`; a copy.
+
+    Raises:
+        DataError: Not of that shape, not finite, fewer than two points, or a pen that is neither 0 nor 1.
+    """
+    if points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind not in "iufb":
+        raise DataError(f"{name}: a drawing is numbers in the shape (points, 3): dx, dy, and pen lifted after")
+    if len(points) < 2:
+        raise DataError(f"{name} has {len(points)} point{'s' * (len(points) != 1)}: a drawing needs two")
+    if len(points) > MOST_POINTS:
+        raise DataError(f"{name} has {len(points):,} points, more than the {MOST_POINTS:,} that are read: cut it")
+    if not (np.abs(points[:, :2]) <= _FARTHEST).all():
+        raise DataError(f"{name}: offsets must be numbers of at most {_FARTHEST:g}")
+    if not np.isin(points[:, 2], (0, 1)).all():
+        raise DataError(f"{name}: the pen must be 0 (goes on drawing) or 1 (lifted after this point)")
+    return points.astype(np.float32)
+
+
 @dataclass(frozen=True, eq=False)
 class Inks:
     """Drawings.
@@ -246,21 +265,11 @@ def _from_list(one: Any, name: str) -> Ink:
 
 
 def _checked(points: np.ndarray, name: str, text: str, where: str) -> Ink:
-    if points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind not in "iufb":
-        raise DataError(f"{where}, {name}: a drawing is numbers in the shape (points, 3): dx, dy, and pen lifted after")
-    if len(points) < 2:
-        raise DataError(f"{where}, {name} has {len(points)} point{'s' * (len(points) != 1)}: a drawing needs two")
-    if len(points) > MOST_POINTS or len(text) > MOST_TEXT:
-        what = f"{len(points):,} points" if len(points) > MOST_POINTS else f"{len(text):,} characters"
+    if len(text) > MOST_TEXT:
         raise DataError(
-            f"{where}, {name} has {what}, more than the {MOST_POINTS:,} points or {MOST_TEXT:,} characters that are "
-            "read: cut it"
+            f"{where}, {name} has {len(text):,} characters, more than the {MOST_TEXT:,} that are read: cut it"
         )
-    if not (np.abs(points[:, :2]) <= _FARTHEST).all():
-        raise DataError(f"{where}, {name}: offsets must be numbers of at most {_FARTHEST:g}")
-    if not np.isin(points[:, 2], (0, 1)).all():
-        raise DataError(f"{where}, {name}: the pen must be 0 (goes on drawing) or 1 (lifted after this point)")
-    points = points.astype(np.float32)
+    points = checked_points(points, f"{where}, {name}")
     points[-1, 2] = 1.0  # after the last point there is none to draw to
     return Ink(points, name, " ".join(text.split()))
 

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lstmkit.data.strokes import checked_points
 from lstmkit.errors import DataError
 
 SPACING = 0.06  #: From point to point of what is read, in heights of the writing.
-MOST_POINTS = 100_000
 
 
 class Trail(NamedTuple):
@@ -29,18 +29,9 @@ def checked_strokes(points: Any, name: str) -> np.ndarray:
     """``(N, 3)`` float32.
 
     Raises:
-        DataError: Not of that shape, not finite, fewer than two points, or all at one place.
+        DataError: As of :func:`checked_points`, or all points at one place.
     """
-    given = np.asarray(points)
-    if given.ndim != 2 or given.shape[1] != 3 or given.dtype.kind not in "biuf":
-        raise DataError(f"{name}: strokes are points (N, 3): right, down, and 1 where the pen is lifted after it")
-    found = given.astype(np.float32)
-    if not np.isfinite(found).all():
-        raise DataError(f"{name}: a point is missing or infinite: leave it out")
-    if not np.isin(found[:, 2], (0, 1)).all():
-        raise DataError(f"{name}: the third number of a point is 1 where the pen is lifted after it, else 0")
-    if not 2 <= len(found) <= MOST_POINTS:
-        raise DataError(f"{name} has {len(found)} point{'s' * (len(found) != 1)}: give 2 to {MOST_POINTS:,}")
+    found = checked_points(np.asarray(points), name)
     if not np.abs(found[1:, :2]).any():
         raise DataError(f"{name}: all points are at one place: nothing is written")
     return found
