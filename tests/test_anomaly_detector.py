@@ -344,6 +344,25 @@ def test_a_channel_that_never_changed_and_does():
     assert found.scores[120:124].argmax() == 0
 
 
+def test_a_channel_that_is_not_there_any_more_is_named():
+    """A sensor that has died is no sensor that is as usual."""
+    job = AnomalyDetector(**TINY, channels=("a", "b")).fit(labelled())
+    frame = labelled(1)
+    frame.loc[frame.index > 0, "b"] = np.nan
+    assert len(job.predict(frame)[0].scores) == len(frame)
+    frame["b"] = np.nan
+    with pytest.raises(DataError, match="channel 'b' has no value, and is watched"):
+        job.predict(frame)
+
+
+@pytest.mark.parametrize(("label", "said"), [(1, "labelled an anomaly"), (0, "labelled normal")])
+def test_labels_that_are_all_alike_judge_nothing(label: int, said: str):
+    frame = labelled(1)
+    frame["label"] = label
+    notes = AnomalyDetector(**TINY, channels=("a", "b")).fit(labelled()).evaluate(frame).notes
+    assert any(said in note and "tell no model from another" in note for note in notes)
+
+
 def test_pyod_can_use_it():
     detector = AnomalyDetector(**TINY).pyod()
     values = waves(0)

@@ -540,14 +540,14 @@ class Fake:
 
     def predict(self, sounds: list[Sound]) -> list[Heard]:
         assert all(isinstance(sound, Sound) for sound in sounds)
-        return [Heard(text) for text in self.texts]
+        return [Heard(one) if isinstance(one, str) else one for one in self.texts]
 
 
 def test_a_round_trip_counts_character_errors(speaker: Speaker):
     """Of 7 characters one is another and three are missing; capitals are the same."""
     found = speaker.round_trip(["oh", "ah no"], Fake(["Oh", "eh "]))
     assert found.table["model"].tolist() == ["said"]
-    assert found.table["CER"][0] == pytest.approx(4 / 7)
+    assert found.table["CER"][0] == pytest.approx(400 / 7)
     both = speaker.round_trip(voice(2), Fake(["ah", "oh no"]))
     assert both.table["CER"].tolist() == [0.0, 0.0]
     assert speaker.predict(["oh"], transcriber=Fake(["ah"]))[0].heard == "ah"
@@ -619,8 +619,25 @@ def test_a_recipe_with_a_transcriber(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("lstmkit.jobs._speaking.loaded", lambda given: given)
     table = protocols._with_round_trip(job, test, job.score(test, Progress()).table, Fake(["ah", "oh"]), Progress())  # type: ignore[arg-type]
     assert table["model"].tolist()[-1] == "the recordings themselves"
-    assert table["CER"].iloc[[0, -1]].tolist() == pytest.approx([3 / 7, 3 / 7])
+    assert table["CER"].iloc[[0, -1]].tolist() == pytest.approx([300 / 7, 300 / 7])
     assert table["CER"].notna().sum() == 2
+
+
+def test_a_transcriber_of_digits_is_heard_in_words(tmp_path: Path):
+    """The recipe's listener writes digits, what is said are words; a run that is not there is missed at once."""
+
+    @dataclass(frozen=True)
+    class Digits:
+        text: str
+        words: tuple[str, ...] = ("42",)
+        characters: tuple[str, ...] = ("4", "2")
+
+    told = protocols.SpelledOut(Fake([Digits("42"), Digits("7"), Digits("")])).predict([])  # type: ignore[list-item]
+    assert [one.text for one in told] == ["four two", "seven", ""]
+    assert told[0].words == ()
+    assert protocols._listener("") is None
+    with pytest.raises(UserError, match="lstmkit reproduce fsdd_strings --run"):
+        protocols._listener(str(tmp_path / "none"))
 
 
 def test_the_public_name():

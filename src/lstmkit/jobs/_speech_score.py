@@ -149,9 +149,9 @@ def round_trip(job: Speaker, data: Any, transcriber: Any, progress: Progress | N
     if read is not None:
         sounds["recorded"] = list(read.sounds)
     heard = {name: understood(ones, texts, transcriber) for name, ones in sounds.items()}
-    table = pd.DataFrame([{"model": name, "CER": error} for name, (_, error) in heard.items()])
+    table = pd.DataFrame([{"model": name, "CER": 100 * error} for name, (_, error) in heard.items()])
     details = pd.DataFrame({"text": texts, **{name: lines for name, (lines, _) in heard.items()}})
-    note = f"{len(texts):,} texts; CER: character errors of the transcriber, as a share of the texts' characters."
+    note = f"{len(texts):,} texts; CER: character errors of the transcriber, in per cent of the texts' characters."
     return Evaluation(table, {"CER": "low"}, details, (note,))
 
 

@@ -235,9 +235,19 @@ class AnomalyDetector(Job):
     # ---- answers -------------------------------------------------------------------------------------------------
 
     def predict(self, data: Any) -> list[Detection]:
-        """Scores, levels and alarms of every recording in ``data``."""
+        """Scores, levels and alarms of every recording in ``data``.
+
+        Raises:
+            DataError: A channel of a recording has no value at all.
+        """
         self.model  # noqa: B018
-        return self.detect(self.read(data), default_progress())
+        recordings = self.read(data)
+        for one in recordings.items:
+            missing = np.isnan(one.values[:, self._kept]).all(axis=0)
+            if missing.any():
+                name = self.watched[int(missing.argmax())]
+                raise DataError(f"{one.name}: channel {name!r} has no value, and is watched: fit a model without it")
+        return self.detect(recordings, default_progress())
 
     def decision_function(self, data: Any) -> np.ndarray:
         """``(N,)`` scores of all steps, higher for more unusual, as PyOD's detectors give them."""
@@ -288,6 +298,9 @@ class AnomalyDetector(Job):
         rows = [{"model": name, **scoring.scores(labels, of, self)} for name, of in found.items()]
         share = float(np.concatenate(labels).mean())
         notes = [f"{sum(map(len, labels)):,} steps in {len(labels)} recordings, {share:.1%} of them anomalies."]
+        if share in (0, 1):
+            alike = "an anomaly" if share else "normal"
+            notes.append(f"Every step is labelled {alike}: these scores tell no model from another.")
         if self.threshold not in _MOVING:
             above, count = self._above
             notes.append(
