@@ -88,6 +88,7 @@ def features(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], 
     fit(*parts)
     table = job.evaluate(test, progress=progress).table
     language = LanguageModel(**options["language"]).fit(parts[0].told(), parts[1].told(), progress=progress)
+    job.lm_bonus = options["lm_bonus"]
     told = job.predict(test, beam=options["beam"], lm=language, lm_weight=options["lm_weight"])
     name = f"{table['model'][0]}, beam {options['beam']}, language model"
     first = {"model": name, **scores([one.text for one in told], test.told())}
