@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from lstmkit.report import Section, number, table_text, write_report
+from lstmkit.report import Section, number, save_figure, table_text, write_report
 
 HOSTILE = '<script>alert("1")</script>&amp;\'"><img src=http://evil.example/x>'
 VOID = {"meta", "img", "input", "link", "br"}
@@ -212,3 +212,12 @@ def test_numbers_read_back_to_three_digits():
     for value in np.random.default_rng(0).lognormal(0, 5, 200):
         assert float(number(value).replace(",", "")) == pytest.approx(value, rel=5e-4)
     assert [number(v) for v in (float("inf"), -float("inf"), -0.5, 1e20)] == ["∞", "-∞", "-0.5", "1e+20"]
+
+
+def test_a_sign_that_the_font_has_not_is_a_box_and_no_warning():
+    figure = Figure()
+    figure.suptitle("a\uf158b\nc")
+    figure.subplots().set_xlabel("中")
+    save_figure(figure, io.BytesIO(), format="png")
+    assert figure.get_suptitle() == "a▯b\nc"
+    assert figure.axes[0].get_xlabel() == "▯"

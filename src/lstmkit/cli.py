@@ -105,7 +105,9 @@ def predict(
     job = load(run)
     answer = job.predict(data, **_known(job.predict, options))
     if picture is not None:
-        job.picture(data, answer).savefig(picture, dpi=150)
+        from lstmkit.report import save_figure
+
+        save_figure(job.picture(data, answer), picture, dpi=150)
     if output is not None and not as_json:
         job.write(answer, output)
         return

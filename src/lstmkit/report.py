@@ -16,11 +16,14 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.text import Text
 
 from lstmkit.checkpoint import write_bytes
 
 _MOST_ROWS = 50  # of a table on the page; all of them are in its CSV
 _NUMBERS = ("integer", "integer-na", "floating", "mixed-integer-float")  # as pandas names what a column holds
+_NO_SIGN = "▯"
 _RULE = re.compile(r"low|high|near:(-?\d+(\.\d+)?)")
 
 
@@ -217,9 +220,25 @@ def _shown(section: Section) -> dict[str, Any]:
     return shown
 
 
+def save_figure(figure: Figure, to: Any, **options: Any) -> None:
+    """As ``figure.savefig``; a character that the font has no sign for is drawn as ``▯``, and nobody is warned.
+
+    >>> import io
+    >>> figure = Figure()
+    >>> text = figure.text(0.5, 0.5, "a中")
+    >>> save_figure(figure, io.BytesIO(), format="png")
+    >>> text.get_text()
+    'a▯'
+    """
+    for text in figure.findobj(Text):
+        font = get_font(findfont(text.get_fontproperties()))
+        text.set_text("".join(c if c == "\n" or font.get_char_index(ord(c)) else _NO_SIGN for c in text.get_text()))
+    figure.savefig(to, **options)
+
+
 def _png(figure: Figure) -> str:
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=200, metadata={"Software": None})
+    save_figure(figure, out, format="png", dpi=200, metadata={"Software": None})
     return _data_uri("image/png", out.getvalue())
 
 

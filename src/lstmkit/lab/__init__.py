@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from lstmkit import checkpoint
 from lstmkit.errors import SettingError, UserError
 from lstmkit.progress import Progress
-from lstmkit.report import table_text
+from lstmkit.report import save_figure, table_text
 from lstmkit.results import provenance, read_toml
 from lstmkit.settings import unknown
 
@@ -106,7 +106,7 @@ class Outcome:
         folder.mkdir(parents=True, exist_ok=True)
         numbers, picture = folder / f"{self.lab.name}.json", folder / f"{self.lab.name}.png"
         checkpoint.write_json(numbers, self.to_json())
-        self.findings.figure.savefig(picture, dpi=150, metadata={"Software": None})
+        save_figure(self.findings.figure, picture, dpi=150, metadata={"Software": None})
         return numbers, picture
 
     def __str__(self) -> str:
