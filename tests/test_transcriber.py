@@ -222,6 +222,23 @@ def test_a_picture_without_a_line():
     assert ink(thin, 30, "it").max() == 1
 
 
+def test_what_holds_no_line_or_other_features_is_named():
+    blank = np.full((20, 60), 255, dtype=np.uint8)
+    with pytest.raises(DataError, match=r"example (3|6|9|12) holds no line"):
+        Transcriber(**TINY).fit(([line("ab"), line("ba"), blank] * 4, ["ab", "ba", "b"] * 4))
+    job = Transcriber(**TINY).fit(([np.ones((8, 2)) * i for i in range(8)], ["a", "b"] * 4))
+    with pytest.raises(DataError, match="example 1 has 3 features a step, the model reads 2"):
+        job.predict([np.ones((8, 3))])
+
+
+def test_an_offset_is_no_sound(one_way: Transcriber):
+    """What a microphone adds to all samples changes no frame."""
+    one = tone("abc", 5)
+    moved = Sound("moved", one.samples + np.float32(0.4), RATE)
+    plain, offset = one_way.front.encode([one, moved], ["one", "moved"])
+    np.testing.assert_allclose(plain, offset, atol=0.01)
+
+
 def test_pictures_of_any_mode_are_grey():
     values = line("ab")
     with_alpha = np.dstack([np.zeros_like(values)] * 3 + [255 - values])  # black ink, the paper transparent
@@ -447,10 +464,10 @@ def test_centred_a_voice_that_is_always_there_is_not_heard():
     steps = [rng.normal(size=(12, 3)) for _ in range(8)]
     job = Transcriber(**{**TINY, "centred": True}).fit((steps, ["a", "ab"] * 4))
     colours = rng.normal(size=(8, 1, 3))
-    told, coloured = (job.front.encode(of) for of in (steps, list(np.array(steps) + colours)))
+    told, coloured = (job.front.encode(of, "abcdefgh") for of in (steps, list(np.array(steps) + colours)))
     np.testing.assert_allclose(coloured, told, atol=1e-5)
     plain = Transcriber(**TINY).fit((steps, ["a", "ab"] * 4)).front
-    assert not np.allclose(plain.encode([steps[0] + colours[0]]), plain.encode(steps[:1]), atol=0.1)
+    assert not np.allclose(plain.encode([steps[0] + colours[0]], "a"), plain.encode(steps[:1], "a"), atol=0.1)
     with pytest.raises(SettingError, match="centred needs the whole example"):
         Transcriber(**{**TINY, "centred": True, "bidirectional": False}).fit((steps, ["a", "ab"] * 4))
 

@@ -32,6 +32,8 @@ def read_picture(source: Path | bytes, name: str = "") -> np.ndarray:
     try:
         with pillow.open(io.BytesIO(source)) as picture:
             return grey(picture)
+    except pillow.UnidentifiedImageError as err:
+        raise DataError(f"{name} is no picture that can be read: save it as PNG") from err
     except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as err:
         raise DataError(f"{name} is no picture that can be read ({one_line(err)}): save it as PNG") from err
 

@@ -63,8 +63,8 @@ class PlacedFront(Protocol):
         """Learn from the training part what :meth:`encode` needs."""
         ...
 
-    def encode(self, inputs: Sequence[Any]) -> list[np.ndarray]:
-        """Of each example its features ``(T, F)``, at least one step."""
+    def encode(self, inputs: Sequence[Any], names: Sequence[str]) -> list[np.ndarray]:
+        """Of each example its features ``(T, F)``, at least one step; ``names`` are what messages call them."""
         ...
 
     def build(self) -> StepEncoder | LineEncoder:

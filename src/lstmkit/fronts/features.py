@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from lstmkit.errors import DataError
 from lstmkit.fronts.numbers import NumberFront
 from lstmkit.parts.convolutions import StepEncoder
 from lstmkit.parts.noise import Masks, Tempo
@@ -40,8 +41,15 @@ class FeatureFront:
     def fit(self, inputs: Sequence[np.ndarray], progress: Progress) -> None:
         self._scale.fit(self._seen(inputs), progress)
 
-    def encode(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Each as ``(T, F)`` float32."""
+    def encode(self, inputs: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
+        """Each as ``(T, F)`` float32.
+
+        Raises:
+            DataError: One has other features than training had.
+        """
+        for one, name in zip(inputs, names, strict=True):
+            if one.shape[1] != self._scale.width:
+                raise DataError(f"{name} has {one.shape[1]} features a step, the model reads {self._scale.width}")
         return self._scale.encode(self._seen(inputs))
 
     def _seen(self, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:

@@ -36,9 +36,9 @@ class LineFront:
     def fit(self, inputs: Sequence[np.ndarray], progress: Progress) -> None:
         """Nothing."""
 
-    def encode(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def encode(self, inputs: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
         """Of each its columns, ``(W, height)`` float32."""
-        return [ink(one, self.height, f"picture {i}") for i, one in enumerate(inputs, 1)]
+        return [ink(one, self.height, name) for one, name in zip(inputs, names, strict=True)]
 
     def build(self) -> LineEncoder:
         noise = LineNoise(self.noise) if self.noise else None

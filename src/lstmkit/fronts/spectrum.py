@@ -38,9 +38,9 @@ class SpectrumFront:
                 task.update(done)
         self.frames.fit(found, progress)
 
-    def encode(self, inputs: Sequence[Sound]) -> list[np.ndarray]:
+    def encode(self, inputs: Sequence[Sound], names: Sequence[str]) -> list[np.ndarray]:
         """Of each its frames, ``(T, bands)`` float32."""
-        return self.frames.encode([self.mel.frames(one) for one in inputs])
+        return self.frames.encode([self.mel.frames(one) for one in inputs], names)
 
     def build(self) -> StepEncoder:
         return self.frames.build()

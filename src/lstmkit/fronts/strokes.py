@@ -30,9 +30,9 @@ class StrokeFront:
     def fit(self, inputs: Sequence[np.ndarray], progress: Progress) -> None:
         self.points.fit([trail(one).steps for one in inputs], progress)
 
-    def encode(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def encode(self, inputs: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
         """Of each its even points, ``(T, 4)`` float32."""
-        return self.points.encode([trail(one).steps for one in inputs])
+        return self.points.encode([trail(one).steps for one in inputs], names)
 
     def build(self) -> StepEncoder:
         return self.points.build()

@@ -81,7 +81,7 @@ class LiveTranscript:
         ):  # shorter than a frame: filled up with silence, as a whole sound is
             frames = self._mel.push(np.zeros(self._front.mel.length, dtype=np.float32))[:1]
         if len(frames):
-            self._frames = np.concatenate([self._frames, *self._front.frames.encode([frames])])
+            self._frames = np.concatenate([self._frames, *self._front.frames.encode([frames], [self._name])])
         whole = len(self._frames) if last else len(self._frames) // self._job.stride * self._job.stride
         if whole:
             self._read(self._frames[:whole])

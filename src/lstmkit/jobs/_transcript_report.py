@@ -91,7 +91,7 @@ def drawn(job: Transcriber, examples: Transcripts, told: Transcription, i: int) 
         return strokes_figure(example, told.characters, title)
     if examples.kind == "lines":
         return image_figure(example[::-1], example.shape[1], told.characters, "dot", title, cmap="gray")
-    (encoded,) = job.front.encode([example])
+    (encoded,) = job.front.encode([example], [examples.ids[i]])
     ends = float(job.front.places(example, np.array([len(encoded)]))[0])
     up = "mel band" if examples.kind == "sounds" else "feature"
     return image_figure(encoded.T, ends, told.characters, examples_unit(told.unit), title, up=up)

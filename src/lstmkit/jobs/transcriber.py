@@ -162,12 +162,12 @@ class Transcriber(Job):
         centred = self.centred and kind != "strokes"
         steps = FeatureFront(self.width, self.strides, self.dropout, self.masks, self.speed, centred)
         if kind == "sounds":
-            return SpectrumFront(Mel(self.rate, self.bands), steps)
+            return SpectrumFront(Mel(self.rate, self.bands, centred=True), steps)
         return StrokeFront(steps) if kind == "strokes" else steps
 
     def source(self, examples: Transcripts) -> PairSource:
         """Each as features, and its text by characters; those that training has not seen are left out."""
-        encoded = self.front.encode(examples.inputs)
+        encoded = self.front.encode(examples.inputs, examples.ids)
         number = {character: i for i, character in enumerate(self._alphabet, 1)}
         targets = [np.array([number[c] for c in text if c in number], dtype=np.int64) for text in examples.told()]
         for name, one, ids in zip(examples.ids, encoded, targets, strict=True):
@@ -266,7 +266,7 @@ class Transcriber(Job):
         self, examples: Transcripts, decoding: Decoding, progress: Progress | None = None
     ) -> list[Transcription]:
         written = written_down(
-            self.model, self.front.encode(examples.inputs), self.stride, decoding,
+            self.model, self.front.encode(examples.inputs, examples.ids), self.stride, decoding,
             at_once=4 * self.batch_size, device=self._device(), progress=progress,
         )  # fmt: skip
         return [
@@ -365,7 +365,7 @@ class Transcriber(Job):
         return [self._specimen(examples, row) for row in looked_at(example, examples, "example")]
 
     def _specimen(self, examples: Transcripts, row: int) -> Specimen:
-        (encoded,) = self.front.encode([examples.inputs[row]])
+        (encoded,) = self.front.encode([examples.inputs[row]], [examples.ids[row]])
         inputs = torch.from_numpy(encoded).unsqueeze(0).to(next(self.network.parameters()).device)
         with torch.no_grad():
             log_p = self.network.eval()(inputs)[0][0]
