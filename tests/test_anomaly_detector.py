@@ -351,8 +351,67 @@ def test_a_channel_that_is_not_there_any_more_is_named():
     frame.loc[frame.index > 0, "b"] = np.nan
     assert len(job.predict(frame)[0].scores) == len(frame)
     frame["b"] = np.nan
-    with pytest.raises(DataError, match="channel 'b' has no value, and is watched"):
+    with pytest.raises(DataError, match="channel 'b' has no value: leave it out"):
         job.predict(frame)
+
+
+@pytest.mark.parametrize(
+    ("options", "change", "message"),
+    [
+        ({"label_col": "lable"}, {}, "no column 'lable'"),
+        ({"time_col": "tiem"}, {}, "no column 'tiem'"),
+        ({"id_col": "idd"}, {}, "no column 'idd'"),
+        ({"channels": ("a", "label")}, {}, "column 'label' is given two roles"),
+        ({"channels": ("a", "a")}, {}, "column 'a' is given two roles, or twice"),
+        ({}, {"a": 1e300}, r"column 'a', row 4: 1e\+300 is over 1e\+100"),
+        ({}, {"a": "hello"}, "column 'a', row 4: 'hello' is not a number"),
+        ({"valid_share": 0.02}, {}, "1 steps after the warm-up, too few"),
+    ],
+)
+def test_what_a_user_mistypes_is_not_passed_over(options: dict[str, Any], change: dict[str, Any], message: str):
+    """A column that is named and not there would else be learnt from, labels among them."""
+    frame = labelled(0, 400).astype(object if "hello" in change.values() else float)
+    for name, value in change.items():
+        frame.loc[3, name] = value
+    with pytest.raises(DataError, match=message):
+        AnomalyDetector(**{**TINY, "warm_up": 4, **options}).fit(frame)
+
+
+def test_a_column_of_words_is_left_out_and_said():
+    frame = labelled().assign(state="on")
+    job = AnomalyDetector(**TINY)
+    assert job.read(frame).notes == ("no numbers, and not watched: state",)
+    assert job.fit(frame).names == ("a", "b")
+
+
+def test_what_validates_has_the_channels_of_what_is_learnt():
+    """In whatever order; labels as PyOD takes them are no recording."""
+    frame, other = labelled(), labelled(1)
+    job = AnomalyDetector(**TINY).fit(frame, other[["b", "a", "label"]])
+    same = AnomalyDetector(**TINY).fit(frame, other)
+    np.testing.assert_array_equal(job._scale, same._scale)
+    for wrong in (other[["a", "label"]], other.rename(columns={"b": "c"})):
+        with pytest.raises(DataError, match="have not the same channels"):
+            AnomalyDetector(**TINY).fit(frame, wrong)
+    for labels in (np.zeros(160), [0, 1] * 40):
+        with pytest.raises(DataError, match="0 and 1 alone, as labels are"):
+            AnomalyDetector(**TINY).fit(waves(0)[:, :1], labels)
+
+
+def test_the_score_that_a_level_came_from_is_no_alarm():
+    """Whatever way it is rounded; and nothing is an alarm that is below the usual error."""
+    job = AnomalyDetector(**TINY).fit(waves(0))
+    scores = np.array([3.0, 1.0, 2.0])
+    assert job.level(scores) > 3.0 * (1 + 1e-5)
+    assert job.level(scores) == pytest.approx(3.0, rel=1e-3)
+    still = AnomalyDetector(**TINY).fit(np.ones((300, 2)))
+    assert not still.predict(np.ones((300, 2)))[0].alarms.any()
+
+
+def test_few_steps_promise_no_small_rate():
+    job = AnomalyDetector(**{**TINY, "rate": 1e-6}).fit(labelled())
+    assert job.evaluation is None
+    assert any("no rate under" in note for note in job.evaluate(labelled(1)).notes)
 
 
 @pytest.mark.parametrize(("label", "said"), [(1, "labelled an anomaly"), (0, "labelled normal")])

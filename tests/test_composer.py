@@ -137,15 +137,15 @@ def test_pretty_midi_hears_the_same_notes(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "is cut short"),
-        (b"RIFFxxxxWAVE" * 9, "is no sound MIDI file"),
+        (b"", "is no MIDI file"),
+        (b"RIFFxxxxWAVE" * 9, "is no MIDI file: it does not begin as one"),
         (b"MThd", "is cut short"),
         (b"MThd" + struct.pack(">Lhhh", 6, 1, 1, 96), "is cut short"),
         (b"MThd" + struct.pack(">Lhhh", 6, 1, 1, 96) + b"MTrk" + struct.pack(">L", 99) + b"\x00\x90", "is cut short"),
         (b"MThd" + struct.pack(">Lhhh", 6, 1, 0, 96), "has no note that a piano's 88 keys could play"),
         (b"MThd" + struct.pack(">Lhhh", 6, 1, 0, -6360), "counts time by frames of a film"),
         (b"MThd" + struct.pack(">Lhhh", 6, 2, 0, 96), "several pieces in one file"),
-        (np.random.default_rng(0).bytes(500), "is no sound MIDI file"),
+        (np.random.default_rng(0).bytes(500), "is no MIDI file"),
     ],
 )
 def test_what_is_no_midi_file(content: bytes, says: str, tmp_path: Path):
@@ -249,8 +249,8 @@ def test_bad_files_are_told(tmp_path: Path):
     with pytest.raises(DataError, match="there is no MIDI file"):
         read_rolls(tmp_path)
     for name, content, says in (
-        ("a.npz", b"PK\x03\x04 nothing", "is no sound file of piano rolls"),
-        ("b.json", b'{"train": [[[60]', "is no sound JSON"),
+        ("a.npz", b"PK\x03\x04 nothing", "is no .npz of piano rolls that can be read"),
+        ("b.json", b'{"train": [[[60]', "is no JSON that can be read"),
         ("c.json", b"[[60]]", "must hold lists of pieces"),
         ("d.json", b"{}", "has no piece in train, valid, test"),
         ("e.json", b'{"train": [[[]]]}', "train 1 has no note"),
@@ -260,10 +260,10 @@ def test_bad_files_are_told(tmp_path: Path):
         with pytest.raises(DataError, match=says):
             tiny().fit(tmp_path / name)
     np.savez(tmp_path / "g.npz", train_rolls=np.zeros((3, 11), dtype=np.uint8))
-    with pytest.raises(DataError, match="is no sound file of piano rolls"):
+    with pytest.raises(DataError, match=r"is no .npz of piano rolls that can be read"):
         read_rolls(tmp_path / "g.npz")
     np.savez(tmp_path / "h.npz", np.array([object()]))
-    with pytest.raises(DataError, match=r"is no sound file|has no piece"):
+    with pytest.raises(DataError, match=r"is no .npz of piano rolls|has no piece"):
         read_rolls(tmp_path / "h.npz")
 
 

@@ -434,3 +434,10 @@ def test_the_recipe_leaves_likes_out(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "c7" not in kept
     assert list(seen[1].ids) == kept[9::10]
     assert len(set(kept)) == len(kept) > 20
+
+
+def test_columns_that_are_named_must_be_there():
+    frame = pd.DataFrame({"sequence": ["AAAA", "GGGG"] * 10, "ss3": ["HHHH", "CCCC"] * 10})
+    for wrong in ({"ss8_col": "nope"}, {"ss3_col": "nope"}, {"mask_col": "nope"}):
+        with pytest.raises(DataError, match=r"'nope'|which state it has"):
+            StructurePredictor(hidden_size=4, channels=2, epochs=1, **wrong).fit(frame)

@@ -24,12 +24,14 @@ from torch import Tensor, nn
 from lstmkit import checkpoint
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.errors import ModelFileError, TrainingError
+from lstmkit.jobs.anomaly_detector import AnomalyDetector
 from lstmkit.model import Ensemble, Model, SequenceModel
 from lstmkit.parts.encoders import PatchEncoder
 from lstmkit.parts.heads import QuantileHead
 from lstmkit.parts.trunk import build_trunk
 from lstmkit.predict import predict
 from lstmkit.progress import Progress, Task, TerminalProgress
+from lstmkit.run import RunFolder
 from lstmkit.train import History, TrainSettings, learning_rate, mean_loss, seeded, train
 
 torch.set_num_threads(1)
@@ -787,3 +789,22 @@ def test_every_setting_of_training_is_one_of_every_job() -> None:
     from lstmkit.jobs import Job
 
     assert {f.name for f in fields(TrainSettings)} <= settings.declared(Job).keys()
+
+
+def test_a_run_that_never_got_through_an_epoch_leaves_nothing(tmp_path: Path):
+    """Nor is anything deleted that an epoch was kept of."""
+    folder = RunFolder.start(tmp_path / "run", {"job": "x", "settings": {}, "data": []}, resume=False, overwrite=False)
+    (folder.checkpoints(0) / "last.safetensors").write_bytes(b"kept")
+    folder.withdraw()
+    assert (tmp_path / "run/run.json").exists()
+    (folder.checkpoints(0) / "last.safetensors").unlink()
+    folder.withdraw()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_fit_that_diverges_at_once_leaves_no_run(tmp_path: Path):
+    wave = np.sin(np.arange(300) / 5)
+    wild = {"lr": 1e30, "clip": 0.0, "hidden_size": 4, "epochs": 1, "window": 20, "warmup": 0.0}
+    with pytest.raises(TrainingError, match="lower lr"):
+        AnomalyDetector(**wild).fit(wave, run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

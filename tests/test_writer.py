@@ -316,7 +316,7 @@ def svg(body: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("files", "phrase"),
     [
-        ({"a.svg": "<svg"}, "a.svg is no sound SVG"),
+        ({"a.svg": "<svg"}, "a.svg is no SVG that can be read"),
         (svg(""), "a.svg has no line"),
         (svg('<path d="M0 0C1 1 2 2 3 3"/>'), r"a.svg has curves \(C\): flatten them"),
         (svg('<path d="M0 0a1 1 0 0 1 3 3"/>'), "has curves"),
@@ -331,7 +331,7 @@ def svg(body: str) -> dict[str, str]:
         ({"a.csv": "id,x,y,pen\n1,2,3,0\n1,2,3,2\n"}, r"1: the pen must be 0 .* or 1"),
         ({"a.csv": "id,x,y,pen,text\n1,2,3,0,a\n1,2,3,1,b\n"}, "the rows of 1 have several texts"),
         ({"a.csv": "id,x,y,pen\nq,2,3,1\n"}, "q has 1 point: a drawing needs two"),
-        ({"a.npz": "no"}, "a.npz is no sound file of arrays"),
+        ({"a.npz": "no"}, "a.npz is no .npz of strokes"),
         ({"a.bin": "no"}, "files of this kind are not read"),
         ({"a.txt": ""}, "a.txt"),
     ],
@@ -362,7 +362,7 @@ def test_a_bad_file_is_refused(files: dict[str, str], phrase: str, tmp_path: Pat
         ({"strokes": np.zeros((0, 3)), "offsets": np.array([0])}, "has no drawing"),
         ({"strokes": np.zeros((3, 3)), "offsets": np.array([0, 3, 3])}, "drawing 2 has 0 points"),
         ({"strokes": np.full((3, 3), np.nan), "offsets": np.array([0, 3])}, "offsets must be numbers"),
-        ({"strokes": np.array([[None] * 3] * 3), "offsets": np.array([0, 3])}, "no sound file of arrays"),
+        ({"strokes": np.array([[None] * 3] * 3), "offsets": np.array([0, 3])}, "no .npz of strokes that can be read"),
     ],
     ids=str,
 )

@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # click's complaint about a command line, which typer does not export
 _YES_NO = ("true", "false", "yes", "no", "1", "0")
+_PICTURES = ("png", "svg", "pdf", "jpg")
 _WITH_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 _SHORT = 40  # rows of a table that is printed; longer ones are on the page alone
@@ -332,11 +333,8 @@ def _sort_out(given: list[str], positionals: list[str], flags: set[str]) -> tupl
 
 
 def _check_picture(path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    kinds = Figure().canvas.get_supported_filetypes()
-    if path.suffix.lower().removeprefix(".") not in kinds:
-        raise SettingError(f"{path}: pictures are written as {', '.join(sorted(kinds))}, told by the name's ending")
+    if path.suffix.lower().removeprefix(".") not in _PICTURES:
+        raise SettingError(f"{path}: pictures are written as {', '.join(_PICTURES)}, told by the name's ending")
 
 
 # ---- print -----------------------------------------------------------------------------------------------------------

@@ -105,6 +105,13 @@ class RunFolder:
             else:
                 path.unlink(missing_ok=True)
 
+    def withdraw(self) -> None:
+        """Delete the run if no epoch of it was kept: there is nothing to resume."""
+        if not any(self.path.rglob("*.safetensors")):
+            self._delete()
+            if not any(self.path.iterdir()):
+                self.path.rmdir()
+
     def checkpoints(self, member: int) -> Path:
         """Where the checkpoints of one seed's training go."""
         folder = self.path / _CHECKPOINTS / f"seed-{member}"

@@ -75,8 +75,11 @@ def values(instance: Any) -> dict[str, Any]:
 
 def unknown(name: str, known: Iterable[str], what: str = "setting") -> str:
     """What to say of a name that is not known."""
-    near = difflib.get_close_matches(name.replace("-", "_"), list(known), n=1, cutoff=0.5)
-    return f"unknown {what} {name!r}: " + (f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}")
+    known = list(known)
+    near = difflib.get_close_matches(name.replace("-", "_"), known, n=1, cutoff=0.5)
+    if near:
+        return f"unknown {what} {name!r}: did you mean {near[0]!r}?"
+    return f"unknown {what} {name!r}: " + (f"known are {', '.join(known)}" if known else "there are none")
 
 
 def checked(cls: type, name: str, value: Any) -> Any:

@@ -14,6 +14,7 @@ from scipy.stats import genpareto, norm
 
 _TAIL = 0.1  # share of the scores that the extreme-value distribution is fitted to
 _FEWEST_EXTREMES = 10
+TAIL = 100  #: Scores, of which the upper tenth suffices for a distribution of extremes.
 _STILLEST = 0.01  # least deviation of recent scores, of their mean: what hardly varies is no cause for alarm
 
 

@@ -84,8 +84,11 @@ def read_stamps(table: Table, column: str) -> Any:
         table.refuse(column, np.asarray(wrong, dtype=bool)[codes], what)
 
     kind = pd.api.types.infer_dtype(unique)
-    if kind == "string" and unique.str.fullmatch(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*").all():
-        kind, unique = "floating", unique.astype(np.float64)
+    if kind == "string":
+        numbers = unique.str.fullmatch(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*")
+        if numbers.mean() > 0.5:
+            refuse(~numbers, "is neither a whole number nor a date, as the others are numbers")
+            kind, unique = "floating", unique.astype(np.float64)
     if kind in ("integer", "floating", "mixed-integer-float"):
         stamps = _whole_stamps(unique.to_numpy(dtype=np.float64), table, refuse)
     elif kind == "string":

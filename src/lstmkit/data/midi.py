@@ -53,6 +53,9 @@ def read_midi(path: Path, step: float) -> Read:
     mido = _library("mido")
     if path.stat().st_size > _MOST_BYTES:
         raise DataError(f"{path.name} has more than {_MOST_BYTES // 1_000_000} MB: no MIDI file of a piece has")
+    with path.open("rb") as raw:
+        if raw.read(4) != b"MThd":
+            raise DataError(f"{path.name} is no MIDI file: it does not begin as one")
     try:
         file = mido.MidiFile(str(path))
     except EOFError as err:
@@ -60,7 +63,9 @@ def read_midi(path: Path, step: float) -> Read:
     except (OSError, ValueError, LookupError, TypeError, ArithmeticError, mido.KeySignatureError) as err:
         if isinstance(err, PermissionError):
             raise
-        raise DataError(f"{path.name} is no sound MIDI file ({one_line(err) or type(err).__name__})") from err
+        raise DataError(
+            f"{path.name} is no MIDI file that can be read ({one_line(err) or type(err).__name__})"
+        ) from err
     if file.ticks_per_beat < 1:
         raise DataError(f"{path.name} counts time by frames of a film, not by beats: save it with a beat")
     if file.type == 2:

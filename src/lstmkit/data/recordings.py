@@ -18,6 +18,8 @@ from lstmkit.data.columns import has_decimal_commas, read_numbers, read_stamps, 
 from lstmkit.data.table import Table, read_file
 from lstmkit.errors import DataError, listing
 
+LARGEST = 1e100  #: Of a value: what is beyond is a fault of whoever wrote it.
+
 
 class Columns(NamedTuple):
     """Which column is what.
@@ -92,6 +94,30 @@ class Recordings:
         kept = [one if labels else replace(one, labels=None) for one in parts if len(one)]
         return replace(self, items=tuple(kept))
 
+    def like(self, others: Recordings) -> Recordings:
+        """The same with the channels in the order of another's.
+
+        Raises:
+            DataError: They are not the same channels.
+        """
+        if {*self.channels} != {*others.channels}:
+            odd = sorted({*self.channels} ^ {*others.channels})
+            raise DataError(
+                f"{self.name} and {others.name} have not the same channels (only one has {listing(odd)}): "
+                "give both the same"
+            )
+        order = [self.channels.index(name) for name in others.channels]
+        items = tuple(replace(one, values=one.values[:, order]) for one in self.items)
+        return replace(self, items=items, channels=others.channels)
+
+    def check_values(self) -> None:
+        """Raise DataError where a channel of a recording has no value at all: of a dead sensor nothing can be told."""
+        for one in self.items:
+            missing = np.isnan(one.values).all(axis=0)
+            if missing.any():
+                where = self.name if one.name == self.name else f"{self.name}, recording {one.name}"
+                raise DataError(f"{where}: channel {self.channels[int(missing.argmax())]!r} has no value: leave it out")
+
     def digest(self) -> str:
         """A fingerprint of names and values."""
         found = hashlib.sha256(repr(self.channels).encode())
@@ -131,9 +157,11 @@ def _from_array(data: Any) -> Recordings:
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or not values.size:
         raise DataError(f"the array has the shape {np.shape(data)}: give numbers (T,) or (T, C), both above 0")
-    if np.isinf(values).any():
-        step = int(np.flatnonzero(np.isinf(values).any(axis=1))[0])
-        raise DataError(f"step {step + 1}: a value is infinite: write NaN where it is missing")
+    odd = (np.abs(values) > LARGEST).any(axis=1)
+    if odd.any():
+        raise DataError(
+            f"step {int(odd.argmax()) + 1}: a value is infinite, or over {LARGEST:g}: write NaN where it is missing"
+        )
     channels = tuple(str(i + 1) for i in range(values.shape[1]))
     return Recordings((Recording("the array", values, np.arange(1, len(values) + 1)),), channels, "the array")
 
@@ -143,9 +171,17 @@ def _from_table(table: Table, columns: Columns) -> Recordings:
     if frame.empty:
         raise DataError(f"{table.name} has no rows")
     timed, several, labelled = (name in frame for name in (columns.time, columns.id, columns.label))
+    for role in ("time", "id"):
+        name, usual = getattr(columns, role), Columns._field_defaults[role]
+        if name not in (usual, "") and name not in frame:
+            raise DataError(
+                f"no column {name!r} in {table.name} (columns: {listing(frame.columns)}): mend --{role}-col"
+            )
     channels = _channels(table, columns)
     table.comma = table.comma and has_decimal_commas(table, channels)
     values = np.stack([read_numbers(table, name) for name in channels], axis=1)
+    for name, column in zip(channels, values.T, strict=True):
+        table.refuse(name, np.abs(column) > LARGEST, f"is over {LARGEST:g}: leave the cell empty where it is missing")
     times: Any = read_stamps(table, columns.time) if timed else np.arange(1, len(frame) + 1)
     labels = _labels(table, columns.label) if labelled else None
     names = table.column(columns.id).map(str) if several else pd.Series([table.name] * len(frame))
@@ -164,19 +200,29 @@ def _from_table(table: Table, columns: Columns) -> Recordings:
 
 
 def _channels(table: Table, columns: Columns) -> tuple[str, ...]:
-    """Those that are named; else all columns of numbers but time, id and label."""
+    """Those that are named; else all columns of numbers but time, id and label; one of words is left out, and noted."""
     absent = [name for name in (*columns.channels, *columns.context) if name not in table.frame]
     if absent:
         known = listing(table.frame.columns)
         raise DataError(f"no column {absent[0]!r} in {table.name} (columns: {known}): give --channels A,B")
     others = {columns.time, columns.id, columns.label}
-    named = columns.channels or tuple(
-        name for name in table.frame if name not in others and not to_numbers(table, name)[1].any()
-    )
+    given = (*columns.channels, *columns.context)
+    twice = [name for name in given if given.count(name) > 1 or name in others]
+    if twice:
+        raise DataError(f"column {twice[0]!r} is given two roles, or twice: a channel is neither time, id nor label")
+    named = columns.channels or _of_numbers(table, [name for name in table.frame if name not in others])
     found = (*named, *(name for name in columns.context if name not in named))
     if not set(found) - set(columns.context):
         raise DataError(f"{table.name} has no column of numbers to watch (columns: {listing(table.frame.columns)})")
     return found
+
+
+def _of_numbers(table: Table, names: Sequence[str]) -> tuple[str, ...]:
+    """Without the columns of words: those whose cells are for the most part no numbers."""
+    words = {name for name in names if to_numbers(table, name)[1].mean() > 0.5}
+    if words:
+        table.notes.append(f"no numbers, and not watched: {listing(sorted(words))}")
+    return tuple(name for name in names if name not in words)
 
 
 def _labels(table: Table, column: str) -> np.ndarray:

@@ -156,7 +156,7 @@ def _from_npz(path: Path) -> dict[str, list[np.ndarray]]:
             if f"{part}_rolls" in arrays
         }
     except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile) as err:
-        raise DataError(f"{path.name} is no sound file of piano rolls ({one_line(err)})") from err
+        raise DataError(f"{path.name} is no .npz of piano rolls that can be read") from err
 
 
 def _from_json(path: Path) -> dict[str, list[np.ndarray]]:
@@ -165,7 +165,7 @@ def _from_json(path: Path) -> dict[str, list[np.ndarray]]:
         content = path.read_bytes()
         told = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
     except (OSError, ValueError, EOFError) as err:
-        raise DataError(f"{path.name} is no sound JSON ({one_line(err)})") from err
+        raise DataError(f"{path.name} is no JSON that can be read ({one_line(err)})") from err
     if not isinstance(told, dict) or not all(isinstance(told.get(part, []), list) for part in PARTS):
         raise DataError(f"{path.name} must hold lists of pieces under {', '.join(PARTS)}")
     return {

@@ -17,7 +17,7 @@ from lstmkit.data.batch import Batch, beside
 from lstmkit.data.columns import read_numbers, rows_of
 from lstmkit.data.svg import read_svg
 from lstmkit.data.table import Table, read_file
-from lstmkit.errors import DataError, one_line
+from lstmkit.errors import DataError
 
 PARTS = ("train", "valid", "test")
 MOST_POINTS = 100_000  #: Of one drawing.
@@ -191,7 +191,7 @@ def _from_npz(path: Path) -> Inks:
         with path.open("rb") as raw, np.load(raw) as file:
             arrays = dict(file)
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as err:
-        raise DataError(f"{path.name} is no sound file of arrays ({one_line(err)})") from err
+        raise DataError(f"{path.name} is no .npz of strokes that can be read") from err
     parts = [part for part in PARTS if f"{part}_strokes" in arrays]
     if not parts and "strokes" not in arrays:
         raise DataError(f"{path.name} has no strokes: it must hold strokes and offsets, or train_strokes and so on")

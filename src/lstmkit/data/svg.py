@@ -28,7 +28,7 @@ def read_svg(path: Path) -> list[np.ndarray]:
     except FileNotFoundError as err:
         raise DataError(f"{path}: there is no such file") from err
     except (OSError, xml.ParseError, ValueError, LookupError) as err:
-        raise DataError(f"{path.name} is no sound SVG ({one_line(err)})") from err
+        raise DataError(f"{path.name} is no SVG that can be read ({one_line(err)})") from err
     lines: list[np.ndarray] = []
     for element in root.iter():
         if element.get("transform"):

@@ -137,6 +137,7 @@ def recommended_figure(sessions: Sessions, answer: Sequence[Recommendation]) -> 
     lists = {}
     for items, one in list(zip(sessions.items, answer, strict=True))[:_DRAWN]:
         values = one.scores if one.probabilities is None else one.probabilities
-        lists[f"{one.session}: … {' '.join(items[-_ITEMS:])}"] = (one.items[:10], values[:10])
+        before = "… " if len(items) > _ITEMS else ""
+        lists[f"{one.session}: {before}{', '.join(items[-_ITEMS:])}"] = (one.items[:10], values[:10])
     stated = bool(answer) and answer[0].probabilities is not None
     return lists_figure(lists, "probability" if stated else "score")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -60,9 +61,11 @@ def segment_overlap(true: str, said: str, scored: np.ndarray | None = None) -> f
     91.67
     """
     ours, theirs = segments(true, scored), segments(said, scored)
+    starts, stops = [one.start for one in theirs], [one.stop for one in theirs]  # both rise
     total, weight = 0.0, 0
     for s1 in ours:
-        pairs = [s2 for s2 in theirs if s2.state == s1.state and s2.start < s1.stop and s1.start < s2.stop]
+        beside = theirs[bisect_right(stops, s1.start) : bisect_left(starts, s1.stop)]
+        pairs = [s2 for s2 in beside if s2.state == s1.state]
         weight += s1.length * max(1, len(pairs))
         total += sum(_likeness(s1, s2) * s1.length for s2 in pairs)
     return 100 * total / weight if weight else float("nan")

@@ -27,7 +27,7 @@ from lstmkit.model import Model
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 from lstmkit.settings import setting, settings_class
-from lstmkit.thresholds import dynamic_levels, extreme_level, quantile_level, recent_levels
+from lstmkit.thresholds import TAIL, dynamic_levels, extreme_level, quantile_level, recent_levels
 
 _FARTHEST = 10.0  # standard deviations: what the model reads is cut there, what is compared is not
 _STAMPS = ("start", "end", "peak")
@@ -35,6 +35,9 @@ _FLOOR = 0.01  # of a channel's deviation: errors below say nothing
 _LOOKED_AT = 5  # recordings
 _MOVING = ("recent", "dynamic")  # levels that hang on the step
 _LONGEST_LOOK = 2000  # steps
+_FEWEST = 5  # steps that a level is found by
+_STRANGEST = 1e9  # standard deviations: what is farther is no stranger
+_ROUNDING = 1e-4  # of a level
 
 
 @settings_class
@@ -104,9 +107,10 @@ class AnomalyDetector(Job):
     # ---- from file to numbers ------------------------------------------------------------------------------------
 
     def read(self, data: Any) -> Recordings:
-        named = self.names or self.channels
-        columns = Columns(self.time_col, self.id_col, self.label_col, tuple(named), self.context)
+        named = tuple(name for name in self.names if name not in self.context) or self.channels
+        columns = Columns(self.time_col, self.id_col, self.label_col, named, self.context)
         found = read_recordings(data, columns)
+        found.check_values()
         if self.names and found.channels != self.names:
             raise DataError(
                 f"{found.name} has {len(found.channels)} channels, the model was fitted to {len(self.names)}"
@@ -115,6 +119,11 @@ class AnomalyDetector(Job):
 
     def split(self, examples: Recordings, validation: Recordings | None) -> Parts:
         """By time, each recording for itself; what is learnt and validated on has no labels."""
+        if self.label_col not in ("", Columns().label) and not examples.labelled:
+            raise DataError(f"{examples.name} has no column {self.label_col!r}: mend --label-col")
+        if validation is not None:
+            _check_no_labels(validation)
+            validation = validation.like(examples)
         test_share = self.test_share if examples.labelled else 0.0
         valid_share = self.valid_share if validation is None else 0.0
         starts = [[0, *_cuts(len(one), valid_share, test_share), len(one)] for one in examples.items]
@@ -126,7 +135,22 @@ class AnomalyDetector(Job):
                 f"{2 * self.warm_up + 10}, or a smaller --warm-up, --valid-share and --test-share"
             )
         held_out = valid if validation is None else validation.cut([(0, len(one)) for one in validation.items], False)
+        if len(held_out):
+            self._check_settled(held_out)
         return Parts(train, held_out if len(held_out) else None, test if len(test) else None)
+
+    def _check_settled(self, valid: Recordings) -> None:
+        """Levels are found by steps after the warm-up: some there must be, of every channel."""
+        settled = np.concatenate([one.values[self.warm_up :] for one in valid.items])
+        if len(settled) < _FEWEST:
+            raise DataError(
+                f"{valid.name}: the part to validate by has {len(settled)} steps after the warm-up, too few to find a "
+                f"level by ({_FEWEST}): give longer recordings, more --valid-share, or a smaller --warm-up"
+            )
+        missing = np.isnan(settled).all(axis=0)
+        if missing.any():
+            name = valid.channels[int(missing.argmax())]
+            raise DataError(f"{valid.name}: channel {name!r} has no value in the part to validate by: leave it out")
 
     def prepare(self, train: Recordings) -> None:
         """Each channel's mean and deviation over the training part; one that never changes is left in its own unit."""
@@ -157,7 +181,7 @@ class AnomalyDetector(Job):
     def encode(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """``(T, C)`` in its own unit: as the model reads it ``(T, F)``, a missing value as the one before; and what is
         watched of it."""
-        values = ((values - self._mean) / self._std).astype(np.float32)
+        values = np.clip((values - self._mean) / self._std, -_STRANGEST, _STRANGEST).astype(np.float32)
         return np.clip(filled(values), -_FARTHEST, _FARTHEST), values[:, self._kept]
 
     def _encoded(self, recordings: Recordings) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -199,20 +223,24 @@ class AnomalyDetector(Job):
         self._scale = np.ones(len(self.watched))
         errors = self._errors(seen, self._progress)
         settled = np.concatenate([one[self.warm_up :] for one in errors])
-        settled = settled if np.isfinite(settled).any() else np.concatenate(errors)
         counts = np.isfinite(settled).sum(axis=0)
         usual = np.nansum(settled, axis=0) / np.maximum(1, counts)
         self._scale = np.maximum(usual, _FLOOR)
         scores = [self._scores(self.by_channel(one))[self.warm_up :] for one in errors]
-        normal = np.concatenate(scores) if any(map(len, scores)) else np.zeros(1)
+        normal = np.concatenate(scores)
         self.past, self.constant_level = normal[-self.history :], self.level(normal)
         self._above = (int((normal > self.constant_level).sum()), len(normal))
 
     def level(self, normal: np.ndarray) -> float:
-        """Above which a step is an alarm, by scores ``(N,)`` that are not; NaN where it hangs on the step."""
+        """Above which a step is an alarm, by scores ``(N,)`` that are not; NaN where it hangs on the step.
+
+        A hair above them, so that the score it came from is no alarm when it is rounded otherwise; and at least 1, the
+        usual error.
+        """
         if self.threshold in _MOVING:
             return math.nan
-        return (quantile_level if self.threshold == "quantile" else extreme_level)(normal, self.rate)
+        found = (quantile_level if self.threshold == "quantile" else extreme_level)(normal, self.rate)
+        return max(1.0, found * (1 + _ROUNDING))
 
     def levels(self, scores: np.ndarray, level: float | None = None, past: np.ndarray | None = None) -> np.ndarray:
         """``(T,)``: above which each of ``scores`` is an alarm; a baseline's with a level and past of their own."""
@@ -241,13 +269,7 @@ class AnomalyDetector(Job):
             DataError: A channel of a recording has no value at all.
         """
         self.model  # noqa: B018
-        recordings = self.read(data)
-        for one in recordings.items:
-            missing = np.isnan(one.values[:, self._kept]).all(axis=0)
-            if missing.any():
-                name = self.watched[int(missing.argmax())]
-                raise DataError(f"{one.name}: channel {name!r} has no value, and is watched: fit a model without it")
-        return self.detect(recordings, default_progress())
+        return self.detect(self.read(data), default_progress())
 
     def decision_function(self, data: Any) -> np.ndarray:
         """``(N,)`` scores of all steps, higher for more unusual, as PyOD's detectors give them."""
@@ -307,6 +329,9 @@ class AnomalyDetector(Job):
                 f"The level is set for {self.rate:g} false alarms a step; of the {count:,} steps it was set by, "
                 f"{above:,} are above."
             )
+            fewest = TAIL if self.threshold == "extreme" else 1 / self.rate - 1
+            if count < fewest and self.rate * (count + 1) < 1:
+                notes.append(f"By so few steps no rate under {1 / (count + 1):.2g} can be promised, whatever is set.")
         if self._learnt is None:
             notes.append("A loaded model has not what it learnt from: only what needs none stands beside.")
         steps = pd.concat([one.frame() for one in self.tested], ignore_index=True)
@@ -372,6 +397,16 @@ class AnomalyDetector(Job):
             or self.past.shape != (state["scores"],)
         ):
             raise ValueError("its usual errors are none")
+
+
+def _check_no_labels(validation: Recordings) -> None:
+    """Raise DataError where what was given to validate by is one array of 0 and 1: the labels, as PyOD's fit takes."""
+    alone = len(validation) == 1 and validation.channels == ("1",) and validation.name == "the array"
+    if alone and np.isin(validation.items[0].values, (0, 1)).all():
+        raise DataError(
+            "what is given to validate by is 0 and 1 alone, as labels are: fit looks at none; evaluate takes a frame "
+            "with a column of them"
+        )
 
 
 def _cuts(length: int, valid_share: float, test_share: float) -> tuple[int, int]:

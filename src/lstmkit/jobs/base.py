@@ -18,7 +18,7 @@ from typing_extensions import Self
 import lstmkit
 from lstmkit import checkpoint, settings
 from lstmkit.data.batch import Batches, Loader
-from lstmkit.errors import ModelFileError, SettingError, UserError
+from lstmkit.errors import ModelFileError, SettingError, TrainingError, UserError
 from lstmkit.look.inside import Specimen
 from lstmkit.model import Ensemble, Model
 from lstmkit.parts.trunk import TRUNKS
@@ -240,7 +240,12 @@ class Job(ABC):
             prints = [self.fingerprint(read) for read in (examples, held_out) if read is not None]
             about = {"job": self.name, "settings": settings.values(self), "data": prints}
             folder = RunFolder.start(Path(run), about, resume=resume, overwrite=overwrite)
-        self._train(train_source, valid_source, device, folder, resume, progress)
+        try:
+            self._train(train_source, valid_source, device, folder, resume, progress)
+        except TrainingError:
+            if folder is not None:
+                folder.withdraw()
+            raise
         self.calibrate(parts.valid)
         if folder is not None:
             self._finish(folder, examples, parts, progress)

@@ -229,8 +229,10 @@ class Recommender(Job):
         return LiveSession(self.model, self._numbers.get, self._choice(k, seen), self._device())
 
     def _choice(self, k: int, seen: str) -> Choice:
-        if k < 1 or seen not in ("", *_SEEN):
-            raise SettingError(f"k must be at least 1 and seen one of {', '.join(_SEEN)}; got {k}, {seen!r}")
+        if not isinstance(k, int) or k < 1 or seen not in ("", *_SEEN):
+            raise SettingError(
+                f"k must be at least 1, a whole number, and seen one of {', '.join(_SEEN)}; got {k!r}, {seen!r}"
+            )
         return Choice(self._catalogue, k, (seen or self.seen) == "drop", self.loss == "cross-entropy")
 
     def _recommended(self, sessions: Sessions, choice: Choice) -> list[Recommendation]:

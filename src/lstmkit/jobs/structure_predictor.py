@@ -127,6 +127,11 @@ class StructurePredictor(Job):
     def split(self, examples: Chains, validation: Chains | None) -> Parts:
         """At random by the seed."""
         kinds = examples.told()
+        for name, kind in ((self.ss3_col, "ss3"), (self.ss8_col, "ss8")):
+            if name not in ("", kind) and kind not in kinds:
+                raise DataError(f"{examples.name} has no column {name!r}: mend --{kind}-col")
+        if self.mask_col not in ("", Columns().mask) and examples.scored is None:
+            raise DataError(f"{examples.name} has no column {self.mask_col!r}: mend --mask-col")
         if validation is not None and not kinds.keys() <= validation.told().keys():
             raise DataError(f"{examples.name} has {listing(kinds)}, {validation.name} not all of it: give both alike")
         return random_parts(examples, validation, "chain", self.valid_share, self.test_share, self.seed)

@@ -12,26 +12,28 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from lstmkit.alarms import Detection
-from lstmkit.look.drawing import BLACK, BLUE, GREY, PALETTE, SMALL, legend, line_style, new_figure, shown, tidy
+from lstmkit.look.drawing import BLACK, GREY, PALETTE, SMALL, legend, line_style, new_figure, shown, tidy
 from lstmkit.thresholds import stretches
 
 _ALARM, _LABEL = PALETTE[1], "#bdbdbd"
 _MOST_LINES = 5  # channels drawn as lines, those that stand out most
 _MOST_ROWS = 12  # channels in the picture of causes
+_ROW = 0.17  # inches of a channel there
 _MOST_POINTS = 3000  # across the picture
 
 
 def detection_figure(found: Detection) -> Figure:
     """The channels that stand out most, the score under its level, and with several channels which it was."""
     several = len(found.channels) > 1
-    figure = new_figure(5.4 if several else 3.9)
-    axes: Any = figure.subplots(3 if several else 2, 1, sharex=True, height_ratios=[3, 2, 2][: 3 if several else 2])
+    rows = _ROW * min(len(found.channels), _MOST_ROWS) + 0.5 if several else 0.0  # inches
+    figure = new_figure(4.1 + rows)
+    axes: Any = figure.subplots(3 if several else 2, 1, sharex=True, height_ratios=[1.9, 1.3, rows][: 2 + several])
     steps = np.arange(len(found.scores))
     by = np.argsort(-found.by_channel.max(axis=0, initial=0), kind="stable")
-    handles = _values(axes[0], found, by[:_MOST_LINES], steps)
+    handles = _values(axes[0], found, np.sort(by[:_MOST_LINES]), steps)
     handles |= _scores(axes[1], found, steps)
     if several:
-        _causes(axes[2], found, by[:_MOST_ROWS])
+        _causes(axes[2], found, np.sort(by[:_MOST_ROWS]))
     handles |= _marked(axes, found)
     axes[-1].set_xlim(0, max(1, len(steps) - 1))
     _times(axes[-1], found)
@@ -48,7 +50,12 @@ def _values(ax: Any, found: Detection, which: np.ndarray, steps: np.ndarray) -> 
         drawn = column if one else (column - mean) / (deviation or 1.0) + 4.0 * (len(which) - 1 - i)
         (line,) = ax.plot(*_thinned(steps, drawn), linewidth=0.9, **line_style(i))
         handles[found.channels[which[i]]] = line
-    ax.set_ylabel("value" if one else "channels, standardised", fontsize=SMALL)
+    if not one:
+        few = f"the {len(which)} of {len(found.channels)} channels that stand out most"
+        what = few if len(which) < len(found.channels) else "the channels"
+        ax.set_title(f"{what}, each in its deviations", fontsize=SMALL, loc="left")
+    ax.set_ylabel("value" if one else "", fontsize=SMALL)
+    ax.margins(y=0.12)  # the bar of labels is above the highest peak
     tidy(ax)
     if not one:
         ax.set_yticks([])
@@ -77,7 +84,8 @@ def _causes(ax: Any, found: Detection, which: np.ndarray) -> None:
     names = [shown(found.channels[i], 18) for i in which]
     ax.set_yticks(range(len(names)), names, fontsize=SMALL - 1.5, parse_math=False)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.set_title("score of each channel", fontsize=SMALL, loc="left")
+    which_ones = f"the {len(which)} highest of {len(found.channels)}" if len(which) < len(found.channels) else "each"
+    ax.set_title(f"score of channels, {which_ones}", fontsize=SMALL, loc="left")
 
 
 def _marked(axes: Any, found: Detection) -> dict[str, Artist]:
@@ -90,9 +98,9 @@ def _marked(axes: Any, found: Detection) -> dict[str, Artist]:
         handles["alarm"] = Patch(facecolor=_ALARM, alpha=0.28)
     if found.recording.labels is not None:
         for start, stop in stretches(found.recording.labels):
-            span = {"ymin": 0.94, "ymax": 1.0, "color": BLUE, "linewidth": 0}
+            span = {"ymin": 0.96, "ymax": 1.0, "color": BLACK, "linewidth": 0}
             axes[0].axvspan(start - 0.5, max(stop - 0.5, start + least), **span)
-            handles["labelled as an anomaly"] = Patch(facecolor=BLUE)
+            handles["labelled as an anomaly"] = Patch(facecolor=BLACK)
     return handles
 
 
