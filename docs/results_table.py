@@ -17,7 +17,7 @@ def table() -> str:
         result = json.loads(path.read_text(encoding="utf-8"))
         ours, *others = result["scores"]
         score = next(name for name in ours if name != "model")
-        beside = ", ".join(f"{row['model']} {row[score]:.3f}" for row in others)
+        beside = ", ".join(f"{row['model']} {row[score]:.3f}" for row in others if row[score] is not None)
         published = ", ".join(f"{p['name']} {p['value']:.3f}" for p in result["published"] if p["metric"] == score)
         lines.append(
             f"| [{result['recipe']}](results/{path.name}): {result['title']} | {score} | **{ours[score]:.3f}** "

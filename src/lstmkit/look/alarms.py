@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from lstmkit.alarms import Detection
-from lstmkit.look.drawing import BLACK, GREY, PALETTE, SMALL, legend, line_style, new_figure, shown, tidy
+from lstmkit.look.drawing import BLACK, GREY, PALETTE, SMALL, legend, line_style, new_figure, shown, squeezed, tidy
 from lstmkit.thresholds import stretches
 
 _ALARM, _LABEL = PALETTE[1], "#bdbdbd"
@@ -81,7 +81,7 @@ def _causes(ax: Any, found: Detection, which: np.ndarray) -> None:
     top = max(float(np.quantile(rows, 0.999)) if rows.size else 1.0, 1.0)
     extent = (-0.5, rows.shape[1] - 0.5, len(which) - 0.5, -0.5)
     ax.imshow(_coarse(rows), aspect="auto", cmap="Oranges", vmin=0, vmax=top, extent=extent, interpolation="nearest")
-    names = [shown(found.channels[i], 18) for i in which]
+    names = [squeezed(found.channels[i], 18) for i in which]
     ax.set_yticks(range(len(names)), names, fontsize=SMALL - 1.5, parse_math=False)
     ax.spines[["top", "right"]].set_visible(False)
     which_ones = f"the {len(which)} highest of {len(found.channels)}" if len(which) < len(found.channels) else "each"

@@ -44,6 +44,16 @@ def shown(text: object, longest: int = 70) -> str:
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
+def squeezed(text: object, longest: int) -> str:
+    """A name cut in its middle: of names that differ at their ends, the ends are what tells them apart.
+
+    >>> squeezed("a sensor with a long name 13", 12)
+    'a sen…ame 13'
+    """
+    line = " ".join(str(text).split())
+    return line if len(line) <= longest else f"{line[: (longest - 1) // 2]}…{line[-(longest // 2) :]}"
+
+
 def legend(figure: Figure, handles: Mapping[str, Artist], title: str = "") -> None:
     """One legend above all panels, under the picture's title."""
     labels = [shown(label, 40) for label in handles]

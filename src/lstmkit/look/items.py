@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-from lstmkit.look.drawing import BLUE, SMALL, legend, line_style, new_figure, say_empty, shown, tidy, whole_ticks
+from lstmkit.look.drawing import BLUE, SMALL, legend, line_style, new_figure, say_empty, squeezed, tidy, whole_ticks
 
 
 def recall_figure(lengths: Sequence[int], curves: Mapping[str, np.ndarray]) -> Figure:
@@ -44,14 +44,14 @@ def lists_figure(lists: Mapping[str, tuple[Sequence[str], Sequence[float]]], lab
     for ax, (title, (items, values)) in zip(
         np.ravel(figure.subplots(len(lists), height_ratios=[3 + n for n in rows])), lists.items(), strict=True
     ):
-        ax.set_title(shown(title, 80), fontsize=SMALL, loc="left", parse_math=False)
+        ax.set_title(squeezed(title, 80), fontsize=SMALL, loc="left", parse_math=False)
         if not items:
             say_empty(ax, "no item of this session is known")
             continue
         places = np.arange(len(items))
         ax.barh(places, values, color=BLUE, height=0.7)
         tidy(ax)
-        ax.set_yticks(places, [shown(item, 24) for item in items], parse_math=False)
+        ax.set_yticks(places, [squeezed(item, 24) for item in items], parse_math=False)
         ax.invert_yaxis()
         ax.set_xlabel(label, fontsize=SMALL)
     return figure
