@@ -106,7 +106,7 @@ def test_letters_that_are_no_residue(letter: str):
     ("data", "says"),
     [
         ([], "the list has no chains"),
-        ([3], "a list of sequences"),
+        ([3], r"a list of strings of letters, not \[3\]"),
         (7, "not int"),
         (WIDE.assign(eval_mask=[1.5, 1.0]), "is not text"),
         (WIDE.iloc[:0], "the frame has no chains"),

@@ -17,7 +17,7 @@ import pandas as pd
 from lstmkit.data.columns import has_decimal_commas, read_numbers, rows_of
 from lstmkit.data.table import Table, read_file
 from lstmkit.data.text import read_text
-from lstmkit.errors import DataError, listing
+from lstmkit.errors import DataError, listing, one_line
 
 #: What may be said of each residue: helix, strand, coil; and DSSP's eight states, ``C`` where it has a blank.
 STATES = {"ss3": "HEC", "ss8": "HGIEBTSC"}
@@ -151,7 +151,9 @@ def read_chains(data: object, columns: Columns | None = None) -> Chains:
     if isinstance(data, pd.DataFrame):
         return _from_table(Table(data.set_axis(data.columns.map(str), axis=1), "the frame"), columns)
     if not isinstance(data, Sequence) or not all(isinstance(one, str) for one in data):
-        raise DataError(f"give the path of a file, a frame, or a list of sequences, not {type(data).__name__}")
+        raise DataError(
+            f"give the path of a file, a frame, or a list of strings of letters, not {one_line(repr(data))}"
+        )
     return _checked([str(i) for i in range(1, len(data) + 1)], [*data], "the list")
 
 

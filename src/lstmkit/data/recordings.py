@@ -193,7 +193,8 @@ def _from_table(table: Table, columns: Columns) -> Recordings:
             again = np.asarray(times[rows])[1:] == np.asarray(times[rows])[:-1]
             if again.any():
                 stamp, hint = times[rows][1:][again][0], "" if several else " (several recordings? give --id-col NAME)"
-                raise DataError(f"{table.name}: {name} has the stamp {stamp} twice: give each step one{hint}")
+                where = table.name if name == table.name else f"{table.name}: {name}"
+                raise DataError(f"{where} has the stamp {stamp} twice: give each step one{hint}")
         of_steps = times[rows] if timed else np.arange(1, len(rows) + 1)
         found.append(Recording(str(name), values[rows], of_steps, None if labels is None else labels[rows]))
     return Recordings(tuple(found), channels, table.name, tuple(table.notes))
@@ -204,7 +205,7 @@ def _channels(table: Table, columns: Columns) -> tuple[str, ...]:
     absent = [name for name in (*columns.channels, *columns.context) if name not in table.frame]
     if absent:
         known = listing(table.frame.columns)
-        raise DataError(f"no column {absent[0]!r} in {table.name} (columns: {known}): give --channels A,B")
+        raise DataError(f"no column {absent[0]!r} in {table.name} (columns: {known}): it is one of the channels")
     others = {columns.time, columns.id, columns.label}
     given = (*columns.channels, *columns.context)
     twice = [name for name in given if given.count(name) > 1 or name in others]

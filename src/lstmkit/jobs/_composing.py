@@ -17,7 +17,7 @@ from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.midi import ENDINGS, FASTEST, KEYS, LOWEST, MOST_STEPS, SLOWEST, as_midi, key_name, sound
 from lstmkit.data.rolls import Piece, Rolls, RollSource, highest
 from lstmkit.decode import draw_labels, roll_out
-from lstmkit.errors import SettingError
+from lstmkit.errors import SettingError, UserError
 from lstmkit.model import Ensemble, Model, SequenceModel, State
 from lstmkit.parts.heads import LabelsHead, NadeHead
 from lstmkit.predict import predict
@@ -65,6 +65,8 @@ class Composition:
     def write(self, path: str | Path) -> None:
         """A MIDI file; or, where the name ends with ``.wav``, the sound of it; with any other ending :meth:`text`."""
         path = Path(path)
+        if not path.parent.is_dir():
+            raise UserError(f"{path}: there is no folder {path.parent}")
         if path.suffix.lower() in ENDINGS:
             self.midi().write(str(path))
         elif path.suffix.lower() == ".wav":
@@ -96,10 +98,11 @@ class Wish(NamedTuple):
         """Raise a SettingError for a number out of its range."""
         if self.given not in GIVEN:
             raise SettingError(f"given must be one of {', '.join(GIVEN)}, got {self.given!r}")
-        if not 1 <= self.length <= MOST_STEPS or self.first < -1 or not 0 <= self.seed < 2**32:
+        whole = all(isinstance(number, int) for number in (self.length, self.first, self.seed))
+        if not whole or not 1 <= self.length <= MOST_STEPS or self.first < -1 or not 0 <= self.seed < 2**32:
             raise SettingError(
-                f"length must be 1 to {MOST_STEPS:,} steps, first at least 0 (or -1 for all), seed within 0…2³²; got "
-                f"{self.length}, {self.first}, {self.seed}"
+                f"length must be 1 to {MOST_STEPS:,} steps, first at least 0 (or -1 for all), seed within 0…2³², whole "
+                f"numbers; got {self.length}, {self.first}, {self.seed}"
             )
         if not 0 <= self.temperature < np.inf or not (self.tempo == 0 or SLOWEST <= self.tempo <= FASTEST):
             raise SettingError(

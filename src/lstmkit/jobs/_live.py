@@ -50,7 +50,10 @@ class LiveDetector:
             DataError: They are not as many numbers as the model was fitted to.
         """
         job = self._job
-        given = np.asarray(values, dtype=np.float64).reshape(-1)
+        try:
+            given = np.asarray(values, dtype=np.float64).reshape(-1)
+        except (TypeError, ValueError):  # words
+            given = np.zeros(0)
         if given.shape != (len(job.names),) or np.isinf(given).any():
             raise DataError(f"step {self._steps + 1}: give {len(job.names)} finite numbers ({', '.join(job.names)})")
         before = given if self._values is None else self._values
