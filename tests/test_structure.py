@@ -106,8 +106,8 @@ def test_letters_that_are_no_residue(letter: str):
     ("data", "says"),
     [
         ([], "the list has no chains"),
-        ([3], r"a list of strings of letters, not \[3\]"),
-        (7, "not int"),
+        ([3], r"a list of strings, got \[3\]"),
+        (7, "got 7"),
         (WIDE.assign(eval_mask=[1.5, 1.0]), "is not text"),
         (WIDE.iloc[:0], "the frame has no chains"),
     ],
