@@ -519,6 +519,11 @@ def test_sound_is_written_by_the_names_ending(speaker: Speaker, tmp_path: Path):
     speaker.write([one, other], tmp_path / "b.WAV")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "b-1.WAV", "b-2.WAV"]
     assert (tmp_path / "b-1.WAV").read_bytes() == (tmp_path / "a.wav").read_bytes()
+    for ending, exact in ((".flac", 1e-4), (".ogg", 0.1)):
+        speaker.write([one], tmp_path / f"c{ending}")
+        again = read_sound(tmp_path / f"c{ending}")
+        assert (again.rate, len(again.samples)) == (one.sound.rate, len(one.sound.samples))
+        np.testing.assert_allclose(again.samples, one.sound.samples.clip(-1, 1), atol=exact)
     speaker.write([one, other], tmp_path / "c.zip")
     with zipfile.ZipFile(tmp_path / "c.zip") as archive:
         assert archive.namelist() == ["1.wav", "2.wav"]

@@ -151,9 +151,7 @@ def read_chains(data: object, columns: Columns | None = None) -> Chains:
     if isinstance(data, pd.DataFrame):
         return _from_table(Table(data.set_axis(data.columns.map(str), axis=1), "the frame"), columns)
     if not isinstance(data, Sequence) or not all(isinstance(one, str) for one in data):
-        raise DataError(
-            f"give the path of a file, a frame, or a list of strings, got {one_line(repr(data))}"
-        )
+        raise DataError(f"give the path of a file, a frame, or a list of strings, got {one_line(repr(data))}")
     return _checked([str(i) for i in range(1, len(data) + 1)], [*data], "the list")
 
 

@@ -14,6 +14,8 @@ import numpy as np
 from lstmkit.errors import DataError, UserError, one_line
 
 ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64")
+#: Endings that are written: the kind of file, and of its samples.
+WRITTEN = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
 MOST_SECONDS = 3600.0  #: Of a sound that is read whole.
 SLOWEST, FASTEST = 1_000, 768_000  #: Samples a second that are believed.
 
@@ -154,10 +156,10 @@ def sound_blocks(source: Path | str | bytes, rate: int, seconds: float = 10.0, n
         raise DataError(f"{name} has no samples: record it again")
 
 
-def sound_bytes(sound: Sound) -> bytes:
-    """A WAV file with samples of 16 bits; what is beyond full scale is cut there."""
-    file = io.BytesIO()
-    _library("soundfile").write(file, np.clip(sound.samples, -1, 1), sound.rate, format="WAV", subtype="PCM_16")
+def sound_bytes(sound: Sound, ending: str = ".wav") -> bytes:
+    """What a file with one of the :data:`WRITTEN` endings holds; what is beyond full scale is cut there."""
+    file, (kind, samples) = io.BytesIO(), WRITTEN[ending]
+    _library("soundfile").write(file, np.clip(sound.samples, -1, 1), sound.rate, format=kind, subtype=samples)
     return file.getvalue()
 
 

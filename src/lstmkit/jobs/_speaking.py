@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.pairs import PairSource
-from lstmkit.data.sound import Sound, sound_bytes
+from lstmkit.data.sound import WRITTEN, Sound, sound_bytes
 from lstmkit.decode import roll_out
 from lstmkit.jobs._text_look import shown
 from lstmkit.model import Ensemble, Model
@@ -72,21 +72,21 @@ class Speech:
 
 
 def write_speech(answer: Sequence[Speech], path: Path) -> bool:
-    """WAV files: ``NAME.wav``, of several texts ``NAME-1.wav`` and so on; a ``.zip`` has ``1.wav``, ``2.wav`` … in it.
+    """``NAME.wav`` (or ``.flac``, ``.ogg``), of several texts ``NAME-1.wav`` and so on; a ``.zip`` has ``1.wav``, … in it.
 
     Returns:
         Whether the name's ending asked for sound.
     """
     ending = path.suffix.lower()
-    if ending == ".wav":
+    if ending in WRITTEN:
         for i, one in enumerate(answer, 1):
             place = path if len(answer) == 1 else path.with_stem(f"{path.stem}-{i}")
-            place.write_bytes(sound_bytes(one.sound))
+            place.write_bytes(sound_bytes(one.sound, ending))
     elif ending == ".zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for i, one in enumerate(answer, 1):
                 archive.writestr(zipfile.ZipInfo(f"{i}.wav", _CLOCK), sound_bytes(one.sound))
-    return ending in (".wav", ".zip")
+    return ending in (*WRITTEN, ".zip")
 
 
 class Scale(NamedTuple):

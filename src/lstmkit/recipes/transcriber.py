@@ -187,7 +187,7 @@ def one_page(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], 
     rest, test = _every(_page(folder, options), options["test"])
     train, valid = _every(rest, options["valid"])
     first, own = options["first"], settings.values(job)
-    printed = job.read(catalog.locate(first["data"], first["file"], download=True))
+    printed = _together([job.read(catalog.locate(first["data"], name, download=True)) for name in first["files"]])
     with tempfile.TemporaryDirectory() as kept:
         before = Transcriber(**{**own, "epochs": first["epochs"]})
         before.fit(*_every(printed, options["valid"]), progress=progress).save(kept)
