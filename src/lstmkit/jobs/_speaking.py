@@ -72,7 +72,7 @@ class Speech:
 
 
 def write_speech(answer: Sequence[Speech], path: Path) -> bool:
-    """``NAME.wav`` (or ``.flac``, ``.ogg``), of several texts ``NAME-1.wav`` and so on; a ``.zip`` has ``1.wav``, … in it.
+    """``NAME.wav`` (or ``.flac``, ``.ogg``), of several texts ``NAME-1.wav`` and so on; in a ``.zip`` are ``1.wav``, …
 
     Returns:
         Whether the name's ending asked for sound.
