@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from lstmkit.look.drawing import BLACK, BLUE, GREY, PALETTE, SMALL, WIDTH, legend, new_figure, shown, tidy, whole_ticks
 
-_WIDE = 4.0  # a drawing so many times as wide as high has a row of its own
+_WIDE = 4.0  # drawings that are usually so many times as wide as high have a row each
 _COLUMNS = 6
 _MOST = 24  # drawings in a picture
 _MOST_CHARACTERS = 60  # named beside the window
@@ -30,10 +30,11 @@ def drawings_figure(drawings: Sequence[np.ndarray], names: Sequence[str], given:
     """
     drawings = drawings[:_MOST]
     given = [0] * len(drawings) if given is None else given
-    wide = max(map(_ratio, drawings)) > _WIDE
+    usual = float(np.median([_ratio(points) for points in drawings]))
+    wide = usual > _WIDE
     columns = 1 if wide else min(_COLUMNS, len(drawings))
     rows = math.ceil(len(drawings) / columns)
-    high = min(2.0, WIDTH / max(map(_ratio, drawings))) + 0.3 if wide else 1.3
+    high = min(2.0, WIDTH / usual) + 0.3 if wide else 1.3
     figure = new_figure(high * rows + 0.6)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes[len(drawings) :]:
