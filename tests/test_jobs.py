@@ -271,7 +271,7 @@ CASES = {
         data=lambda: _chains(0),
         other=lambda: _chains(1),
         bad=lambda: _chains(0).assign(ss3="H"),
-        options=({"widths": (), "bidirectional": False}, {"longest": 3, "num_layers": 2}, {"ss3_col": "none"}),
+        options=({"widths": (), "bidirectional": False}, {"longest": 3, "num_layers": 2}, {"ss3_col": ""}),
     ),
     "summarizer": Case(
         settings={"longest": 9},

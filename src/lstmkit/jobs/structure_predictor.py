@@ -74,8 +74,8 @@ class StructurePredictor(Job):
     id_col: str = setting("column of the chains' names", default="id")
     sequence_col: str = setting("column of the chains", default="sequence")
     residue_col: str = setting("column of the residues, in a table with a residue a row", default="residue")
-    ss3_col: str = setting("column of the 3 states", default="ss3")
-    ss8_col: str = setting("column of the 8 states", default="ss8")
+    ss3_col: str = setting("column of the 3 states; empty to leave them out", default="ss3")
+    ss8_col: str = setting("column of the 8 states; empty to leave them out", default="ss8")
     mask_col: str = setting("column that has 1 for each residue that is scored", default="eval_mask")
     profile_cols: tuple[str, ...] = setting(
         "columns of numbers beside the letter, in a table with a residue a row", default=()
