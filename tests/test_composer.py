@@ -570,6 +570,10 @@ def test_written_as_midi_sound_and_text(fitted: Composer, tmp_path: Path):
     read = read_midi(tmp_path / "a.MID", fitted.step)
     assert sounding(read.roll)[:4] == CADENCE
     assert read.tempo == pytest.approx(120)
+    with pytest.raises(UserError, match=r"a.mp3: sounds are written as .wav"):
+        found.write(tmp_path / "a.mp3")
+    with pytest.raises(UserError, match="there is no folder"):
+        found.write(tmp_path / "none/a.mid")
     found.write(tmp_path / "a.wav")
     with wave.open(str(tmp_path / "a.wav")) as file:
         seconds = file.getnframes() / file.getframerate()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -161,6 +161,13 @@ def sound_bytes(sound: Sound, ending: str = ".wav") -> bytes:
     file, (kind, samples) = io.BytesIO(), WRITTEN[ending]
     _library("soundfile").write(file, np.clip(sound.samples, -1, 1), sound.rate, format=kind, subtype=samples)
     return file.getvalue()
+
+
+def check_written(path: Path, written: Iterable[str] = tuple(WRITTEN)) -> None:
+    """Raise UserError where a file's name asks for a kind of sound that is read and not written: no text goes there."""
+    ending = path.suffix.lower()
+    if ending in (*ENDINGS, ".m4a", ".aac") and ending not in written:
+        raise UserError(f"{path.name}: sounds are written as {', '.join(written)}: give another ending")
 
 
 def _opened(source: Path | str | bytes, name: str) -> Any:

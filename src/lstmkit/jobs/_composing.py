@@ -16,6 +16,7 @@ from torch import Tensor
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.midi import ENDINGS, FASTEST, KEYS, LOWEST, MOST_STEPS, SLOWEST, as_midi, key_name, sound
 from lstmkit.data.rolls import Piece, Rolls, RollSource, highest
+from lstmkit.data.sound import check_written
 from lstmkit.decode import draw_labels, roll_out
 from lstmkit.errors import SettingError, UserError
 from lstmkit.model import Ensemble, Model, SequenceModel, State
@@ -67,6 +68,7 @@ class Composition:
         path = Path(path)
         if not path.parent.is_dir():
             raise UserError(f"{path}: there is no folder {path.parent}")
+        check_written(path, [".wav"])
         if path.suffix.lower() in ENDINGS:
             self.midi().write(str(path))
         elif path.suffix.lower() == ".wav":

@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.pairs import PairSource
-from lstmkit.data.sound import WRITTEN, Sound, sound_bytes
+from lstmkit.data.sound import WRITTEN, Sound, check_written, sound_bytes
 from lstmkit.decode import roll_out
 from lstmkit.jobs._text_look import shown
 from lstmkit.model import Ensemble, Model
@@ -77,6 +77,7 @@ def write_speech(answer: Sequence[Speech], path: Path) -> bool:
     Returns:
         Whether the name's ending asked for sound.
     """
+    check_written(path)
     ending = path.suffix.lower()
     if ending in WRITTEN:
         for i, one in enumerate(answer, 1):
