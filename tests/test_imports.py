@@ -38,6 +38,7 @@ ALLOWED = {
     "model": {"data", "parts", "recurrent"},
     "encoder_decoder": {"data", "model", "parts", "recurrent"},
     "autoencoder": {"data", "model", "recurrent"},
+    "draw_model": {"data", "model", "parts", "recurrent"},
     "window_model": {"data", "model", "parts", "recurrent", "stream"},
     "synthesizer": {"data", "model", "parts", "recurrent"},
     "train": {*BASE, "checkpoint", "data", "model"},
@@ -47,8 +48,8 @@ ALLOWED = {
     "look": {*BASE, "alarms", "cells", "layers", "recurrent", "report", "thresholds"},
     "jobs": {
         *BASE, "alarms", "autoencoder", "baselines", "calibrate", "checkpoint", "data", "decode", "decode_ctc",
-        "detection", "encoder_decoder", "fronts", "look", "metrics", "model", "parts", "predict", "recurrent", "report",
-        "run", "settings", "synthesizer", "thresholds", "train", "window_model", "",
+        "detection", "draw_model", "encoder_decoder", "fronts", "look", "metrics", "model", "parts", "predict",
+        "recurrent", "report", "run", "settings", "synthesizer", "thresholds", "train", "window_model", "",
     },
     "recipes": {*BASE, "baselines", "checkpoint", "data", "detection", "jobs", "report", "results", "settings"},
     "results": {""},

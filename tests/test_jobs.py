@@ -46,6 +46,15 @@ class Case:
     asks: dict[str, Any] = field(default_factory=dict)
 
 
+def _crosses(seed: int, n: int = 40) -> tuple[np.ndarray, list[str]]:
+    """Upright and lying strokes, and which each is."""
+    rng = np.random.default_rng(seed)
+    pictures = np.zeros((n, 5, 4), dtype=np.float32)
+    for i, picture in enumerate(pictures):
+        picture[(slice(None), rng.integers(4)) if i % 2 else (rng.integers(5), slice(None))] = rng.uniform(0.6, 1)
+    return pictures, ["up" if i % 2 else "along" for i in range(n)]
+
+
 def _series(seed: int, n: int = 40) -> pd.DataFrame:
     rng, steps = np.random.default_rng(seed), np.arange(n)
     stamps = pd.date_range("2020-01-01", periods=n)
@@ -215,6 +224,17 @@ CASES = {
         other=lambda: _series(1),
         bad=lambda: _series(0).assign(y=float("nan")),
         options=({"method": "recursive"}, {"past": ("x",), "calendar": False}),
+    ),
+    "painter": Case(
+        settings={"height": 5, "width": 4, "steps": 2, "latent": 2, "read_size": 2, "write_size": 2},
+        data=lambda: _crosses(0),
+        other=lambda: _crosses(1),
+        bad=lambda: np.zeros((20, 5, 4)),
+        options=(
+            {"kinds": True, "shades": "halved", "num_layers": 2},
+            {"read_size": 0, "write_size": 0, "shades": "kept", "average": 0.0},
+            {"read_size": 1, "write_size": 3, "seeds": 2},
+        ),
     ),
     "recommender": Case(
         settings={},

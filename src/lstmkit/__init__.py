@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lstmkit.jobs.composer import Composer
     from lstmkit.jobs.forecast import Forecaster
     from lstmkit.jobs.language_model import LanguageModel
+    from lstmkit.jobs.painter import Painter
     from lstmkit.jobs.recommender import Recommender
     from lstmkit.jobs.speaker import Speaker
     from lstmkit.jobs.structure_predictor import StructurePredictor
@@ -42,6 +43,7 @@ __all__ = [
     "Composer",
     "Forecaster",
     "LanguageModel",
+    "Painter",
     "Recommender",
     "Speaker",
     "Stream",
@@ -66,6 +68,7 @@ _LATER = {
     "Composer": "lstmkit.jobs.composer",
     "Forecaster": "lstmkit.jobs.forecast",
     "LanguageModel": "lstmkit.jobs.language_model",
+    "Painter": "lstmkit.jobs.painter",
     "Speaker": "lstmkit.jobs.speaker",
     "StructurePredictor": "lstmkit.jobs.structure_predictor",
     "Recommender": "lstmkit.jobs.recommender",
@@ -80,6 +83,7 @@ _LATER = {
 _EXTRA = {
     "Composer": "music",
     "Forecaster": "series",
+    "Painter": "pictures",
     "Recommender": "series",
     "Speaker": "sound",
     "load": "series",
