@@ -116,6 +116,28 @@ def speakers(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], p
     return mean.assign(**each)
 
 
+def gestures(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """Windows of key points that slide over recordings, class by class: each class in blocks, windows apart."""
+    names = _read(folder, options["names"]).decode("utf-8-sig").splitlines()
+    rows = np.loadtxt(io.BytesIO(_read(folder, options["points"])), delimiter=",", dtype=np.float32)
+    classes, steps = rows[:, 0].astype(int), rows[:, 1:].reshape(len(rows), options["frames"], -1)
+    steps = np.diff(steps, axis=1, prepend=steps[:, :1])  # how the points move from frame to frame
+    parts: list[Pairs] = [([], []), ([], []), ([], [])]
+    for number, name in enumerate(names):
+        for (inputs, labels), block in zip(parts, _blocks(np.flatnonzero(classes == number), options), strict=True):
+            inputs.extend(steps[block])
+            labels.extend([name] * len(block))
+    return _given(job, fit, parts, progress)
+
+
+def _blocks(rows: np.ndarray, options: dict[str, Any]) -> list[np.ndarray]:
+    """Rows in their order, cut into training, validation and test; those that reach into the next are left out."""
+    test = round(len(rows) * (1 - options["test"]))
+    valid = round(len(rows) * (1 - options["test"] - options["valid"]))
+    apart = options["frames"]
+    return [rows[: valid - apart], rows[valid : test - apart], rows[test:]]
+
+
 PROTOCOLS: dict[str, Callable[..., pd.DataFrame]] = {
     "questions": questions,
     "sentences": sentences,
@@ -126,6 +148,7 @@ PROTOCOLS: dict[str, Callable[..., pd.DataFrame]] = {
     "connections": connections,
     "takes": takes,
     "speakers": speakers,
+    "gestures": gestures,
 }
 
 
