@@ -149,6 +149,9 @@ def test_forward_loss_and_step_are_the_same_model():
     for t in range(3):
         logits, state = drawn.step(told.means[:, t], state)
         torch.testing.assert_close(logits.unflatten(1, (6, 5)), told.canvases[:, t])
+    canvases, windows = drawn.dream(told.means, drawn.begin(2, kinds))
+    torch.testing.assert_close(canvases, told.canvases)
+    torch.testing.assert_close(windows, told.windows)
     loss, _ = drawn.loss(Batch(pictures.round(), extras={"kind": kinds}))
     assert torch.equal(loss, drawn.loss(Batch(pictures.round(), extras={"kind": kinds}))[0])
 

@@ -134,6 +134,17 @@ class DrawModel(Model):
             logits=state.logits + stroke, hidden=hidden[:, 0], decoder=decoder, window=Window(*window)
         )
 
+    def dream(self, latents: Tensor, state: Canvas) -> tuple[Tensor, Tensor]:
+        """Paint all steps at once: latent variables ``(B, T, Z)`` to canvases ``(B, T, height, width)``, logits, and
+        windows ``(B, T, 5)``. The decoder never sees the canvas, so that one call of it does.
+        """
+        kinds = state.kind.unsqueeze(1).expand(-1, latents.shape[1], -1)
+        hidden, _ = self.decoder(torch.cat([latents, kinds], 2), state.decoder)
+        strokes, window = self.writer(hidden.flatten(0, 1))
+        shape = latents.shape[:2]
+        canvases = state.logits.unsqueeze(1) + strokes.unflatten(0, shape).cumsum(1)
+        return canvases, torch.cat(window, 1).unflatten(0, shape)
+
     def bound(self, pictures: Tensor, state: Canvas, noise: Tensor) -> tuple[Tensor, Tensor]:
         """``(B,)`` each, in nats: what the last canvas says of the picture, and what the latent variables cost.
 

@@ -11,6 +11,7 @@ from scipy.special import logsumexp
 from lstmkit.progress import Progress
 
 _ROUNDS = 30  # of expectation and maximisation
+_SEEN = 0.5  # pictures with ink, and as many without, that each dot of a component has seen before the first
 _LEAST = 1e-3  # probability of a dot: none is certain
 
 
@@ -35,7 +36,8 @@ def mixture_of_dots(train: np.ndarray, test: np.ndarray, components: int, seed: 
             log_p = _log_p(train, ink) + np.log(shares)
             belongs = np.exp(log_p - logsumexp(log_p, axis=1, keepdims=True))
             weight = belongs.sum(axis=0) + 1e-6
-            ink, shares = (belongs.T @ train) / weight[:, None], weight / weight.sum()
+            ink = (belongs.T @ train + _SEEN) / (weight[:, None] + 2 * _SEEN)
+            shares = weight / weight.sum()
             task.update(done + 1)
     return -logsumexp(_log_p(test, ink) + np.log(shares), axis=1)
 

@@ -84,9 +84,9 @@ class Images:
 def read_images(data: object, size: Size) -> Images:
     """A picture, a folder or zip of pictures, IDX files, or arrays.
 
-    A label is the name of the folder that a picture lies in; of IDX files the second one's byte, as in
-    ``"train-images-idx3-ubyte,train-labels-idx1-ubyte"``, gzipped or not; in Python ``(arrays, labels)``. Arrays are
-    ``(N, H, W)``: whole numbers from 0 to 255, others from 0 to 1. Pictures of another size are brought to ``size``.
+    A label is the name of the folder that a picture lies in, a single one too; of IDX files the second one's byte,
+    as in ``"train-images-idx3-ubyte,train-labels-idx1-ubyte"``, gzipped or not; in Python ``(arrays, labels)``. Arrays
+    are ``(N, H, W)``: whole numbers from 0 to 255, others from 0 to 1. Pictures of another size are brought to ``size``.
 
     Raises:
         DataError: What cannot be read, with place and remedy.
@@ -125,7 +125,8 @@ def _from_path(data: str | os.PathLike[str], size: Size) -> Images:
                     yield zips.content(archive, str(name), path.name)
 
             return _read_all(path.name, names, len(inside), contents, size)
-    return _read_all(path.name, [PurePosixPath(path.name)], 1, lambda: iter([path]), size)
+    name = PurePosixPath(path.absolute().parent.name, path.name)
+    return _read_all(path.name, [name], 1, lambda: iter([path]), size)
 
 
 def _is_picture(name: PurePosixPath) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lstmkit.draw_model import Canvas, DrawModel
+from lstmkit.draw_model import DrawModel
 from lstmkit.errors import UserError
 from lstmkit.model import Ensemble, Model
 
@@ -91,11 +91,5 @@ def members_of(model: Model) -> list[DrawModel]:
 @torch.inference_mode()
 def dreamt(model: DrawModel, noise: torch.Tensor, kinds: torch.Tensor | None) -> tuple[np.ndarray, np.ndarray]:
     """Canvases ``(B, T, height, width)`` and windows ``(B, T, 5)`` of latent variables ``(B, T, Z)``."""
-    state: Canvas = model.begin(len(noise), kinds)
-    canvases, windows = [], []
-    for latent in noise.unbind(1):
-        _, state = model.step(latent, state)
-        assert state.window is not None
-        canvases.append(state.logits.sigmoid())
-        windows.append(torch.cat(state.window, 1))
-    return tuple(torch.stack(of, 1).float().cpu().numpy() for of in (canvases, windows))  # type: ignore[return-value]
+    canvases, windows = model.dream(noise, model.begin(len(noise), kinds))
+    return canvases.sigmoid().float().cpu().numpy(), windows.float().cpu().numpy()

@@ -1,0 +1,150 @@
+"""Painting with attention end to end beside plain torch.nn: the same weights, the same numbers, pictures a second.
+
+A training step is all of it: forward, bound, backward, clipping, AdamW. Painting draws new pictures, of the same noise.
+The peer is what one would write: nn.LSTMCell, and the paper's equations one after another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from end_to_end import AS_TRAINED, main, row, stepper
+from lstmkit import LSTM
+from lstmkit.data.batch import Batch
+from lstmkit.draw_model import DrawModel
+from lstmkit.parts.glimpse import Reader, Writer
+from lstmkit.train import optimizer_for
+from timing import in_turns
+
+SIDE = 28
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and its batch."""
+
+    name: str
+    hidden: int
+    latent: int
+    steps: int
+    window: int
+    batch: int
+
+
+CASES = (
+    Case("16 strokes", 128, 24, 16, 5, 100),
+    Case("64 strokes, of the paper", 256, 100, 64, 5, 100),
+)
+
+
+class Plain(nn.Module):
+    """As one writes it with torch.nn."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        self.case, n = case, case.window
+        self.encoder = nn.LSTMCell(2 * n * n + case.hidden, case.hidden)
+        self.decoder = nn.LSTMCell(case.latent, case.hidden)
+        self.look, self.place = nn.Linear(case.hidden, 5), nn.Linear(case.hidden, 5)
+        self.guess, self.patch = nn.Linear(case.hidden, 2 * case.latent), nn.Linear(case.hidden, n * n)
+        self.blank, self.start = nn.Parameter(torch.zeros(SIDE, SIDE)), nn.Parameter(torch.zeros(case.hidden))
+
+    def window(self, linear: nn.Linear, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        n = self.case.window
+        gx, gy, log_variance, log_stride, log_gamma = linear(hidden).split(1, 1)
+        stride = (SIDE - 1) / (n - 1) * log_stride.exp()
+        variance = log_variance.exp()[..., None]
+        banks = []
+        for g in (gy, gx):
+            mu = (SIDE + 1) / 2 * (g + 1) + (torch.arange(1, n + 1) - n / 2 - 0.5) * stride
+            bank = torch.exp(-((torch.arange(1, SIDE + 1) - mu[..., None]) ** 2) / (2 * variance))
+            banks.append(bank / bank.sum(-1, keepdim=True).clamp(min=1e-8))
+        return banks[0], banks[1], log_gamma.exp()
+
+    def begin(self, count: int) -> tuple[Tensor, Tensor, Any, Any]:
+        return self.blank.expand(count, SIDE, SIDE), self.start.expand(count, -1), None, None
+
+    def paint(self, latent: Tensor, canvas: Tensor, decoder: Any) -> tuple[Tensor, Any]:
+        decoder = self.decoder(latent, decoder)
+        fy, fx, gamma = self.window(self.place, decoder[0])
+        patch = self.patch(decoder[0]).view(-1, self.case.window, self.case.window)
+        return canvas + fy.transpose(1, 2) @ patch @ fx / gamma[..., None], decoder
+
+    def bound(self, x: Tensor, noise: Tensor) -> Tensor:
+        canvas, hidden, encoder, decoder = self.begin(len(x))
+        cost = x.new_zeros(len(x))
+        for drawn in noise.unbind(1):
+            fy, fx, gamma = self.window(self.look, hidden)
+            seen = [(fy @ picture @ fx.transpose(1, 2)).flatten(1) * gamma for picture in (x, x - canvas.sigmoid())]
+            encoder = self.encoder(torch.cat([*seen, hidden], 1), encoder)
+            mean, log = self.guess(encoder[0]).chunk(2, 1)
+            cost = cost + 0.5 * (mean**2 + (2 * log).exp() - 2 * log - 1).sum(1)
+            canvas, decoder = self.paint(mean + log.exp() * drawn, canvas, decoder)
+            hidden = decoder[0]
+        return (F.binary_cross_entropy_with_logits(canvas, x, reduction="none").sum((1, 2)) + cost).mean()
+
+    def dream(self, noise: Tensor) -> Tensor:
+        canvas, _, _, decoder = self.begin(len(noise))
+        for latent in noise.unbind(1):
+            canvas, decoder = self.paint(latent, canvas, decoder)
+        return canvas
+
+
+def ours(case: Case, plain: Plain) -> DrawModel:
+    """Our model, with the peer's weights."""
+    n, hidden = case.window, case.hidden
+    encoder = LSTM(2 * n * n + hidden, hidden, batch_first=True)
+    decoder = LSTM(case.latent, hidden, batch_first=True)
+    reader, painter = Reader(hidden, SIDE, SIDE, n), Writer(hidden, SIDE, SIDE, n)
+    model = DrawModel(reader, encoder, decoder, painter, (SIDE, SIDE), case.latent, case.steps, sampled=False)
+    for layer, cell in ((encoder, plain.encoder), (decoder, plain.decoder)):
+        layer.load_state_dict({f"{name}_l0": weight for name, weight in cell.state_dict().items()})
+    for mine, theirs in (
+        (reader.tell, plain.look),
+        (painter.tell, plain.place),
+        (painter.patch, plain.patch),
+        (model.guess, plain.guess),
+    ):
+        mine.load_state_dict(theirs.state_dict())
+    model.blank.data.copy_(plain.blank.data)
+    model.start.data.copy_(plain.start.data)
+    return model
+
+
+def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
+    """A row for training, and one for painting."""
+    torch.manual_seed(0)
+    plain = Plain(case)
+    model = ours(case, plain)
+    pictures = torch.rand(case.batch, SIDE, SIDE).round()
+    noise = torch.randn(case.batch, case.steps, case.latent)
+
+    def bound() -> Tensor:
+        return torch.stack(model.bound(pictures, model.begin(case.batch), noise)).sum(0).mean()
+
+    both = (
+        stepper(model, optimizer_for(model, AS_TRAINED), bound),
+        stepper(plain, torch.optim.AdamW(plain.parameters(), lr=AS_TRAINED.lr), lambda: plain.bound(pictures, noise)),
+    )
+    for _ in range(3):  # the losses of three steps hang on all gradients
+        torch.testing.assert_close(*(step() for step in both), rtol=1e-4, atol=1e-2)
+    training = row(case, "training", case.batch, in_turns(both, seconds))
+    model.load_state_dict(ours(case, plain).state_dict())
+    assert model.loss(Batch(pictures))[0].isfinite()
+
+    @torch.inference_mode()
+    def dream() -> Tensor:
+        return model.eval().dream(noise, model.begin(len(noise)))[0][:, -1]
+
+    painters = (dream, torch.inference_mode()(lambda: plain.dream(noise)))
+    torch.testing.assert_close(*(paint() for paint in painters), rtol=1e-3, atol=1e-3)
+    return [training, row(case, "painting", case.batch, in_turns(painters, seconds))]
+
+
+if __name__ == "__main__":
+    main(__doc__, CASES, measure, "painter", "pictures")
