@@ -86,7 +86,7 @@ def read_images(data: object, size: Size) -> Images:
 
     A label is the name of the folder that a picture lies in, a single one too; of IDX files the second one's byte,
     as in ``"train-images-idx3-ubyte,train-labels-idx1-ubyte"``, gzipped or not; in Python ``(arrays, labels)``. Arrays
-    are ``(N, H, W)``: whole numbers from 0 to 255, others from 0 to 1. Pictures of another size are brought to ``size``.
+    are ``(N, H, W)``: whole numbers from 0 to 255, others from 0 to 1. All are brought to ``size``.
 
     Raises:
         DataError: What cannot be read, with place and remedy.

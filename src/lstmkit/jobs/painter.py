@@ -251,7 +251,7 @@ class Painter(Job):
         each = self.bounds(test, progress)
         said, costs = each.mean(axis=0).tolist()
         nan = float("nan")
-        rows = [(f"{self.cell.upper()}, at most", said + costs, said, costs)]
+        rows = [(f"{self.cell.upper()} (upper bound)", said + costs, said, costs)]
         dots = self._inked(test.pictures).reshape(len(test), -1)
         notes = [
             f"{len(test):,} pictures of {self.height} by {self.width} dots; nats a picture. {self._shades_in_words()}",
