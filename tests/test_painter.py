@@ -254,7 +254,7 @@ def test_black_and_white_has_the_shades_in_the_mean():
 
 
 def test_a_mixture_knows_what_dots_by_themselves_do_not():
-    """Two pictures, each half of the time: a mixture gives log 2 and what its doubt costs, dots by themselves log 2 for each dot."""
+    """Two pictures, each half of the time: a mixture finds them, dots by themselves cost log 2 each."""
     pictures = np.array([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]] * 40, dtype=np.float32)
     alone = independent_dots(pictures, pictures).mean()
     mixed = mixture_of_dots(pictures, pictures, 4, 0, Progress()).mean()
