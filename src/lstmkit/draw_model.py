@@ -42,13 +42,12 @@ class Told(NamedTuple):
 
     Attributes:
         canvases: ``(B, T, height, width)`` logits after each step.
-        means, deviations: ``(B, T, Z)`` of the latent variables, given the picture.
+        means: ``(B, T, Z)`` of the latent variables, given the picture.
         windows: Of each step, its five numbers ``(B, T, 5)``.
     """
 
     canvases: Tensor
     means: Tensor
-    deviations: Tensor
     windows: Tensor
 
 
@@ -105,20 +104,16 @@ class DrawModel(Model):
         return told.canvases, state
 
     def read(self, pictures: Tensor, state: Canvas) -> tuple[Told, Canvas]:
-        """All steps with the pictures seen; in training the latent variables are drawn, else they are their means."""
-        canvases, means, deviations, windows = [], [], [], []
+        """All steps with the pictures seen; the latent variables are their means."""
+        canvases, means, windows = [], [], []
         for _ in range(self.steps):
-            mean, deviation, state = self._look(pictures, state)
-            noise = torch.randn_like(mean) if self.training else torch.zeros_like(mean)
-            state = self._paint(mean + deviation * noise, state)
+            mean, _, state = self._look(pictures, state)
+            state = self._paint(mean, state)
             assert state.window is not None
-            for kept, found in zip(
-                (canvases, means, deviations, windows),
-                (state.logits, mean, deviation, torch.cat(state.window, 1)),
-                strict=True,
-            ):
-                kept.append(found)
-        return Told(*(torch.stack(kept, 1) for kept in (canvases, means, deviations, windows))), state
+            canvases.append(state.logits)
+            means.append(mean)
+            windows.append(torch.cat(state.window, 1))
+        return Told(*(torch.stack(kept, 1) for kept in (canvases, means, windows))), state
 
     def _look(self, pictures: Tensor, state: Canvas) -> tuple[Tensor, Tensor, Canvas]:
         missing = pictures - state.logits.sigmoid()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import importlib
 import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,7 @@ import torch
 from lstmkit.data import zips
 from lstmkit.data.batch import Batch
 from lstmkit.data.idx import read_idx
-from lstmkit.data.pictures import ENDINGS, read_picture
+from lstmkit.data.pictures import ENDINGS, library, read_picture
 from lstmkit.errors import DataError, listing
 
 MOST_SIDE = 256  #: Dots of a side, as painted.
@@ -195,7 +194,7 @@ def brought(picture: np.ndarray, size: Size) -> np.ndarray:
     shape = picture.shape
     scale = min(size.height / shape[0], size.width / shape[1])
     high, wide = (max(1, round(side * scale)) for side in shape)
-    pillow: Any = importlib.import_module("PIL.Image")
+    pillow: Any = library("PIL.Image")
     scaled = pillow.fromarray(picture.astype(np.float32)).resize((wide, high), pillow.Resampling.BOX)
     found = np.zeros((size.height, size.width), dtype=np.float32)
     top, left = (size.height - high) // 2, (size.width - wide) // 2

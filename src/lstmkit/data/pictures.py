@@ -24,7 +24,7 @@ def read_picture(source: Path | bytes, name: str = "") -> np.ndarray:
         UserError: There is no such file, or Pillow is not installed.
     """
     name = name or (source.name if isinstance(source, Path) else "the picture")
-    pillow: Any = _library("PIL.Image")
+    pillow: Any = library("PIL.Image")
     if isinstance(source, Path):
         if not source.is_file():
             raise UserError(f"{source}: there is no such file")
@@ -44,8 +44,8 @@ def grey(picture: Any) -> np.ndarray:
         return (np.asarray(picture).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
     if picture.mode not in ("1", "L", "RGB"):
         whole = picture.convert("RGBA")
-        white = _library("PIL.Image").new("RGBA", whole.size, "white")
-        picture = _library("PIL.Image").alpha_composite(white, whole)
+        white = library("PIL.Image").new("RGBA", whole.size, "white")
+        picture = library("PIL.Image").alpha_composite(white, whole)
     return np.asarray(picture.convert("L"))
 
 
@@ -73,14 +73,19 @@ def ink(picture: np.ndarray, height: int, name: str) -> np.ndarray:
     wide = max(1, round(picture.shape[1] * height / picture.shape[0]))
     if wide > MOST_COLUMNS:
         raise DataError(f"{name} is {picture.shape[1]} by {picture.shape[0]} dots: cut it into lines")
-    pillow = _library("PIL.Image")
+    pillow = library("PIL.Image")
     share = ((paper - values) / (paper - inks)).clip(0, 1)
     scaled = pillow.fromarray(share.astype(np.float32)).resize((wide, height), pillow.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(scaled, dtype=np.float32).T)
 
 
-def _library(name: str) -> Any:
+def library(name: str) -> Any:
+    """A module of Pillow.
+
+    Raises:
+        UserError: It is not installed.
+    """
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as err:
-        raise UserError("pictures need Pillow: pip install 'lstmkit[writing]'") from err
+        raise UserError("pictures need Pillow: pip install 'lstmkit[pictures]'") from err

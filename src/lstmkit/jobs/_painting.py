@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from lstmkit.data.pictures import library
 from lstmkit.draw_model import DrawModel
-from lstmkit.errors import UserError
 from lstmkit.model import Ensemble, Model
 
 _SHADES = " .:-=+*#%@"
@@ -67,10 +66,6 @@ def write_sheet(painted: Sequence[Painting], path: Path, inverted: bool) -> None
 
 
 def _sheet(painted: Sequence[Painting], step: int, inverted: bool) -> Any:
-    try:
-        pillow: Any = importlib.import_module("PIL.Image")
-    except ModuleNotFoundError as err:
-        raise UserError("pictures need Pillow: pip install 'lstmkit[pictures]'") from err
     height, width = painted[0].picture.shape
     columns = min(_COLUMNS, len(painted))
     rows = -(-len(painted) // columns)
@@ -79,7 +74,7 @@ def _sheet(painted: Sequence[Painting], step: int, inverted: bool) -> Any:
         top, left = (i // columns) * (height + 1) + 1, (i % columns) * (width + 1) + 1
         sheet[top : top + height, left : left + width] = one.canvases[step]
     shades = (255 * (1 - sheet if inverted else sheet)).round().astype(np.uint8)
-    return pillow.fromarray(shades.repeat(_SHOWN, 0).repeat(_SHOWN, 1))
+    return library("PIL.Image").fromarray(shades.repeat(_SHOWN, 0).repeat(_SHOWN, 1))
 
 
 def members_of(model: Model) -> list[DrawModel]:

@@ -131,7 +131,11 @@ def gestures(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], p
 
 
 def _blocks(rows: np.ndarray, options: dict[str, Any]) -> list[np.ndarray]:
-    """Rows in their order, cut into training, validation and test; those that reach into the next are left out."""
+    """Rows in their order, cut into training, validation and test; those that reach into the next are left out.
+
+    >>> [block.tolist() for block in _blocks(np.arange(10), {"test": 0.2, "valid": 0.3, "frames": 2})]
+    [[0, 1, 2], [5], [8, 9]]
+    """
     test = round(len(rows) * (1 - options["test"]))
     valid = round(len(rows) * (1 - options["test"] - options["valid"]))
     apart = options["frames"]
