@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
+from pathlib import Path
+
 import numpy as np
+
+from lstmkit.errors import DataError
 
 
 def read_idx(content: bytes) -> np.ndarray:
@@ -13,3 +19,18 @@ def read_idx(content: bytes) -> np.ndarray:
     """
     shape = np.frombuffer(content, ">i4", content[3], offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
+
+
+def read_idx_file(path: Path) -> np.ndarray:
+    """What an IDX file holds, gzipped or not.
+
+    Raises:
+        DataError: There is no such file, or it is none.
+    """
+    if not path.is_file():
+        raise DataError(f"no such file: {path}")
+    content = path.read_bytes()
+    try:
+        return read_idx(gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content)
+    except (OSError, EOFError, zlib.error, ValueError, IndexError) as err:
+        raise DataError(f"{path.name} is no IDX file that can be read: get it again") from err

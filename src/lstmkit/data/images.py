@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -16,7 +14,7 @@ import torch
 
 from lstmkit.data import zips
 from lstmkit.data.batch import Batch
-from lstmkit.data.idx import read_idx
+from lstmkit.data.idx import read_idx_file
 from lstmkit.data.pictures import ENDINGS, library, read_picture
 from lstmkit.errors import DataError, listing
 
@@ -149,20 +147,9 @@ def _read_all(
 
 
 def _idx(pictures: Path, labels: Path | None, size: Size) -> Images:
-    arrays = [_bytes(path) for path in (pictures, labels) if path is not None]
+    arrays = [read_idx_file(path) for path in (pictures, labels) if path is not None]
     given = arrays[1].tolist() if labels is not None else None
     return _from_arrays(arrays[0] if given is None else (arrays[0], given), size, pictures.name)
-
-
-def _bytes(path: Path) -> np.ndarray:
-    """What an IDX file holds."""
-    if not path.is_file():
-        raise DataError(f"no such file: {path}")
-    content = path.read_bytes()
-    try:
-        return read_idx(gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content)
-    except (OSError, EOFError, zlib.error, ValueError, IndexError) as err:
-        raise DataError(f"{path.name} is no IDX file that can be read: get it again") from err
 
 
 def _from_arrays(data: Any, size: Size, name: str = "the data") -> Images:

@@ -1,4 +1,4 @@
-"""Examples with labels: texts, sequences of numbers, or sounds, from files, frames and lists."""
+"""Examples with labels: texts, sequences of numbers, sounds, or clips, from files, frames and lists."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data.columns import has_decimal_commas, read_numbers, rows_of
-from lstmkit.data.recorded import Naming, Takes, from_file, from_objects, from_table, is_sound_file
+from lstmkit.data.recorded import SOUND, Kind, Naming, Takes, from_file, from_objects, from_table, is_recording, video
 from lstmkit.data.sound import Sound
 from lstmkit.data.table import Table, read_file
+from lstmkit.data.video import Clip, Shape, clip_of
 from lstmkit.errors import DataError, listing
 
 Labels = tuple[str, ...]  #: Of one example: one label; where several may hold, as many as do.
@@ -30,8 +31,9 @@ class Columns(NamedTuple):
         id: What an example is called; of sequences of numbers which rows are one sequence.
         values: The columns of numbers, a row a step in time.
         separator: What stands between the labels of one example; empty where it has one.
-        sound: Paths of sound files; not read where there are ``values`` or texts.
+        recording: Paths of sound or video files; not read where there are ``values`` or texts.
         name_label: As of :class:`Naming`, its ``pattern``.
+        shape: To which a clip's frames are brought.
     """
 
     text: str = "text"
@@ -39,13 +41,19 @@ class Columns(NamedTuple):
     id: str = "id"
     values: tuple[str, ...] = ()
     separator: str = ""
-    sound: str = "path"
+    recording: str = "path"
     name_label: str = ""
+    shape: Shape = Shape()
 
     @property
     def naming(self) -> Naming:
-        """What sounds are found by."""
-        return Naming(self.sound, self.label, self.id, self.name_label)
+        """What recordings are found by."""
+        return Naming(self.recording, self.label, self.id, self.name_label)
+
+    @property
+    def kinds(self) -> tuple[Kind, Kind]:
+        """Of recordings."""
+        return SOUND, video(self.shape)
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ class Labelled:
     """Examples.
 
     Attributes:
-        inputs: Texts, sequences ``(T, F)`` of float32, or sounds, their samples in memory.
+        inputs: Texts, sequences ``(T, F)`` of float32, sounds or clips, their samples or frames in memory.
         labels: Of each its labels, ``None`` where it is not known.
         ids: What each is called; else its number, from 1.
         name: What messages call them all.
@@ -71,9 +79,9 @@ class Labelled:
 
     @property
     def kind(self) -> str:
-        """``"text"``, ``"numbers"`` or ``"sound"``."""
-        first = self.inputs[0]
-        return "sound" if isinstance(first, Sound) else "text" if isinstance(first, str) else "numbers"
+        """``"text"``, ``"numbers"``, ``"sound"`` or ``"video"``."""
+        named = {str: "text", Sound: "sound", Clip: "video"}
+        return next((name for of, name in named.items() if isinstance(self.inputs[0], of)), "numbers")
 
     def part(self, rows: Sequence[int] | np.ndarray) -> Labelled:
         """The examples ``rows``."""
@@ -103,19 +111,27 @@ class Labelled:
             if isinstance(one, str):
                 found.update(one.encode("utf-8", "replace"))
             else:
-                array, kind = (one.samples, f"{one.rate} ") if isinstance(one, Sound) else (one, "")
+                array, kind = _values(one)
                 found.update(f"{kind}{array.shape}".encode() + array.tobytes())
             found.update(repr(labels).encode("utf-8", "replace"))
         return found.hexdigest()
 
 
-def read_labelled(data: object, columns: Columns) -> Labelled:
-    """A file or frame with a text column, columns of numbers, or paths of sounds; sounds as such; or lists.
+def _values(one: Any) -> tuple[np.ndarray, str]:
+    """What is in an example that is no text, and how to tell it from another that has the same."""
+    if isinstance(one, Sound):
+        return one.samples, f"{one.rate} "
+    return (one.frames, f"{one.rate:.4f} ") if isinstance(one, Clip) else (one, "")
 
-    What is read as what is a rule: a folder, a zip, a file that ends as sounds do, a :class:`Sound`, a list of these or
-    of :class:`Path`, and ``(arrays, labels, rate)`` are sounds. Of a table ``values`` are numbers; else a text column
-    is texts; else a column of paths is sounds. Of other ``(inputs, labels)``, or inputs alone, strings are texts and
-    arrays numbers.
+
+def read_labelled(data: object, columns: Columns) -> Labelled:
+    """A file or frame with a text column, columns of numbers, or paths of recordings; recordings as such; or lists.
+
+    What is read as what is a rule: a folder, a zip, a file that ends as sounds or videos do, a :class:`Sound`, a
+    :class:`Clip`, a list of these or of :class:`Path`, and ``(arrays, labels, rate)`` are recordings. Of a table
+    ``values`` are numbers; else a text column is texts; else a column of paths is recordings. Of other ``(inputs,
+    labels)``, or inputs alone, strings are texts, arrays ``(T, F)`` numbers, and ``(T, H, W)`` or ``(T, H, W, 3)``
+    clips. Of a folder or zip with files of both kinds those are read that there are more of.
 
     A label is text without the blanks around it; a number is written out. A cell that is empty is a label that is not
     known, or, where there may be several, that none holds.
@@ -130,33 +146,33 @@ def read_labelled(data: object, columns: Columns) -> Labelled:
         return data
     given = opened(data, columns)
     if isinstance(given, Takes):
-        found = _sounds(given, columns.separator)
+        found = _recordings(given, columns.separator)
     elif isinstance(given, Table):
         found = _from_table(given, columns)
     else:
-        found = _from_lists(data, columns.separator)
+        found = _from_lists(data, columns)
     if not len(found):
         raise DataError(f"{found.name} has no examples")
     return found
 
 
 def opened(data: object, columns: Columns) -> Takes | Table | None:
-    """By the rule of :func:`read_labelled` sounds, not read yet; a table of something else; or ``None``, for lists."""
-    if isinstance(data, (str, os.PathLike)) and is_sound_file(Path(data)):
-        return from_file(Path(data), columns.naming)
+    """By the rule of :func:`read_labelled` recordings, not read yet; a table of something else; or ``None``: lists."""
+    if isinstance(data, (str, os.PathLike)) and is_recording(Path(data), columns.kinds):
+        return from_file(Path(data), columns.naming, columns.kinds)
     if not isinstance(data, (str, os.PathLike, pd.DataFrame)):
-        return from_objects(data)
+        return from_objects(data, columns.kinds)
     is_frame = isinstance(data, pd.DataFrame)
     table = Table(data.set_axis(data.columns.map(str), axis=1), "the frame") if is_frame else read_file(Path(data))
-    if columns.values or columns.text in table.frame or columns.sound not in table.frame:
+    if columns.values or columns.text in table.frame or columns.recording not in table.frame:
         return table
-    return from_table(table, columns.naming, Path() if is_frame else Path(data).parent)
+    return from_table(table, columns.naming, Path() if is_frame else Path(data).parent, columns.kinds)
 
 
-def _sounds(takes: Takes, separator: str) -> Labelled:
+def _recordings(takes: Takes, separator: str) -> Labelled:
     inputs, labels, ids = [], [], []
     for take in takes.each():
-        inputs.append(take.sound())
+        inputs.append(take.read())
         labels.append(None if take.label is None else _labels(take.label, separator))
         ids.append(take.id)
     return Labelled(inputs, labels, ids, takes.name, takes.notes)
@@ -168,7 +184,7 @@ def _sounds(takes: Takes, separator: str) -> Labelled:
 def _from_table(table: Table, columns: Columns) -> Labelled:
     for name in (columns.id, *columns.values) if columns.values else (columns.text,):
         if name not in table.frame:
-            other = "--text-col NAME, of sound files --sound-col NAME"
+            other = "--text-col NAME, of sound or video files --sound-col NAME"
             option = other if name == columns.text else "--value-cols A,B and --id-col NAME"
             known = listing(table.frame.columns)
             raise DataError(f"no column {name!r} in {table.name} (columns: {known}): give {option}")
@@ -220,7 +236,7 @@ def _plain(value: Any) -> str:
 # ---- lists ---------------------------------------------------------------------------------------------------------
 
 
-def _from_lists(data: Any, separator: str) -> Labelled:
+def _from_lists(data: Any, columns: Columns) -> Labelled:
     inputs: Any
     labels: Any
     pair = isinstance(data, tuple) and len(data) == 2 and not isinstance(data[0], str)
@@ -228,24 +244,26 @@ def _from_lists(data: Any, separator: str) -> Labelled:
     for given in (inputs, () if labels is None else labels):
         if not isinstance(given, (Sequence, np.ndarray, pd.Series)):
             raise DataError(f"give a path, a frame, or (inputs, labels), not {type(given).__name__}")
-    found = [_checked(one, number) for number, one in enumerate(inputs, 1)]
-    if len({isinstance(one, str) for one in found}) > 1:
-        raise DataError("some of the inputs are texts and some are not: give one kind")
+    found = [_checked(one, number, columns.shape) for number, one in enumerate(inputs, 1)]
+    if len({type(one) for one in found}) > 1:
+        raise DataError("the inputs are of several kinds, as texts and numbers: give one kind")
     of_each: list[Labels | None] = [None] * len(found)
     if labels is not None:
-        of_each = [_labels(label, separator) for label in labels]
+        of_each = [_labels(label, columns.separator) for label in labels]
     if len(of_each) != len(found):
         raise DataError(f"there are {len(found)} inputs and {len(of_each)} labels: give one of each")
     return Labelled(found, of_each, [str(i) for i in range(1, len(found) + 1)], "the data")
 
 
-def _checked(one: Any, number: int) -> str | np.ndarray:
+def _checked(one: Any, number: int, shape: Shape) -> str | np.ndarray | Clip:
     if isinstance(one, str):
         return one
     try:
         steps = np.asarray(one, dtype=np.float32)
     except (ValueError, TypeError):
         raise DataError(f"input {number} is neither text nor an array of numbers (T, F)") from None
+    if steps.ndim in (3, 4):
+        return clip_of(np.asarray(one), shape, f"input {number}")
     steps = steps[:, None] if steps.ndim == 1 else steps
     if steps.ndim != 2 or not steps.size:
         raise DataError(f"input {number} has the shape {np.shape(one)}: give text, or numbers (T, F) with T, F above 0")

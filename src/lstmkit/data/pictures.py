@@ -1,9 +1,10 @@
-"""Pictures as grey values; of a line of text as ink on paper, at a height."""
+"""Pictures as grey values or colours; of a line of text as ink on paper, at a height."""
 
 from __future__ import annotations
 
 import importlib
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,26 @@ def read_picture(source: Path | bytes, name: str = "") -> np.ndarray:
         DataError: No picture, or damaged.
         UserError: There is no such file, or Pillow is not installed.
     """
+    return _read(source, name, grey)
+
+
+def read_colours(source: Path | bytes, height: int, width: int, name: str = "") -> np.ndarray:
+    """``(height, width, 3)`` uint8 red, green and blue, as :func:`fitted` brings them; turned as its flag says.
+
+    Raises:
+        DataError, UserError: As :func:`read_picture`.
+    """
+    turn = library("PIL.ImageOps").exif_transpose
+
+    def brought(picture: Any) -> np.ndarray:
+        picture.draft("RGB", (2 * width, 2 * height))  # of a JPEG no more is decoded than is needed
+        return fitted(colours(turn(picture)), height, width)
+
+    return _read(source, name, brought)
+
+
+def _read(source: Path | bytes, name: str, of: Callable[[Any], np.ndarray]) -> np.ndarray:
+    """What ``of`` makes of a Pillow picture."""
     name = name or (source.name if isinstance(source, Path) else "the picture")
     pillow: Any = library("PIL.Image")
     if isinstance(source, Path):
@@ -31,7 +52,7 @@ def read_picture(source: Path | bytes, name: str = "") -> np.ndarray:
         source = source.read_bytes()
     try:
         with pillow.open(io.BytesIO(source)) as picture:
-            return grey(picture)
+            return of(picture)
     except pillow.UnidentifiedImageError as err:
         raise DataError(f"{name} is no picture that can be read: save it as PNG") from err
     except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as err:
@@ -41,12 +62,49 @@ def read_picture(source: Path | bytes, name: str = "") -> np.ndarray:
 def grey(picture: Any) -> np.ndarray:
     """``(H, W)`` grey values of a Pillow picture; of 16 bits the upper eight."""
     if picture.mode.startswith("I"):
-        return (np.asarray(picture).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-    if picture.mode not in ("1", "L", "RGB"):
-        whole = picture.convert("RGBA")
-        white = library("PIL.Image").new("RGBA", whole.size, "white")
-        picture = library("PIL.Image").alpha_composite(white, whole)
-    return np.asarray(picture.convert("L"))
+        return _upper(picture)
+    return np.asarray(_opaque(picture, ("1", "L", "RGB")).convert("L"))
+
+
+def colours(picture: Any) -> np.ndarray:
+    """``(H, W, 3)`` red, green and blue of a Pillow picture; of 16 bits the upper eight."""
+    if picture.mode.startswith("I"):
+        return np.repeat(_upper(picture)[..., None], 3, axis=2)
+    return np.asarray(_opaque(picture, ("1", "L", "RGB", "CMYK", "YCbCr")).convert("RGB"))
+
+
+def _upper(picture: Any) -> np.ndarray:
+    return (np.asarray(picture).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+
+
+def _opaque(picture: Any, opaque: tuple[str, ...]) -> Any:
+    """A picture on white, if its mode is none of those that are ``opaque``."""
+    if picture.mode in opaque:
+        return picture
+    whole = picture.convert("RGBA")
+    white = library("PIL.Image").new("RGBA", whole.size, "white")
+    return library("PIL.Image").alpha_composite(white, whole)
+
+
+def fitted(dots: np.ndarray, height: int, width: int, colour: bool = True) -> np.ndarray:
+    """A picture ``(H, W, C)`` uint8 at a size, its proportions kept, in the middle of black.
+
+    >>> fitted(np.full((2, 4, 1), 9, dtype=np.uint8), 4, 4)[:, 0, 0].tolist()
+    [0, 9, 9, 0]
+    """
+    if colour and dots.shape[2] == 1:
+        dots = np.repeat(dots, 3, axis=2)
+    pillow: Any = library("PIL.Image")
+    scale = min(height / dots.shape[0], width / dots.shape[1])
+    high, wide = (max(1, round(side * scale)) for side in dots.shape[:2])
+    picture = pillow.fromarray(np.ascontiguousarray(dots[..., 0] if dots.shape[2] == 1 else dots))
+    picture = picture if colour else picture.convert("L")
+    if picture.size != (wide, high):
+        picture = picture.resize((wide, high), pillow.Resampling.BOX if scale < 1 else pillow.Resampling.BILINEAR)
+    found = np.zeros((height, width, 3 if colour else 1), dtype=np.uint8)
+    top, left = (height - high) // 2, (width - wide) // 2
+    found[top : top + high, left : left + wide] = np.asarray(picture).reshape(high, wide, -1)
+    return found
 
 
 def ink(picture: np.ndarray, height: int, name: str) -> np.ndarray:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from lstmkit.data.sound import Sound
+from lstmkit.data.video import Clip
 from lstmkit.jobs._text_look import annotations, shown
 from lstmkit.look.inside import Answer, Specimen
 from lstmkit.parts.frames import SHORTER
@@ -16,6 +20,7 @@ from lstmkit.parts.frames import SHORTER
 if TYPE_CHECKING:
     from lstmkit.jobs.classifier import Classifier
 
+_MOST_EARLY = 500  # examples that are seen in parts
 _PIECES = 200  # of an example that are erased one after the other
 
 
@@ -35,7 +40,27 @@ def decided(job: Classifier, encoded: np.ndarray, which: int) -> np.ndarray:
     return changes
 
 
-def specimen(job: Classifier, example: str | np.ndarray | Sound, name: str) -> Specimen:
+def early(job: Classifier, encoded: Sequence[np.ndarray], targets: np.ndarray) -> pd.DataFrame:
+    """How often the answer is right when only the first part of each example was seen.
+
+    Of more than 500 examples every so many are taken.
+
+    Args:
+        encoded: Examples.
+        targets: Their classes ``(N,)``.
+
+    Returns:
+        ``share seen, accuracy``, a row a tenth.
+    """
+    some = np.unique(np.linspace(0, len(encoded) - 1, min(_MOST_EARLY, len(encoded))).astype(int))
+    rows = []
+    for tenth in range(1, 11):
+        begun = [encoded[i][: max(1, math.ceil(len(encoded[i]) * tenth / 10))] for i in some]
+        rows.append((tenth / 10, float((job.stated(begun).argmax(axis=1) == targets[some]).mean())))
+    return pd.DataFrame(rows, columns=pd.Index(["share seen", "accuracy"]))
+
+
+def specimen(job: Classifier, example: str | np.ndarray | Sound | Clip, name: str) -> Specimen:
     """One example, with the logits of the two likeliest classes as what is asked of it."""
     (encoded,) = job.front.encode([example])
     labels = job.front.steps(example)
@@ -43,6 +68,8 @@ def specimen(job: Classifier, example: str | np.ndarray | Sound, name: str) -> S
     values = example[:, 0] if isinstance(example, np.ndarray) else None
     if isinstance(example, Sound):
         labels, values = labels[::SHORTER], encoded.mean(axis=1)  # as many as the trunk has steps
+    if isinstance(example, Clip):
+        values = example.frames.mean(axis=(1, 2, 3))  # how bright each frame is
     inputs = torch.from_numpy(encoded)[None].to(next(job.network.parameters()).device)
     with torch.no_grad():
         first = job.network.eval()(inputs)[0][0].topk(min(2, len(job.classes))).indices.tolist()

@@ -15,11 +15,14 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from lstmkit.calibrate import reliability, statements
 from lstmkit.data.sound import Sound
+from lstmkit.data.video import Clip
+from lstmkit.jobs import _class_look as looking
 from lstmkit.jobs import _hearing as hearing
 from lstmkit.jobs._hearing import Heard
 from lstmkit.jobs._text_look import shown as shown_token
 from lstmkit.look import commands as pictures
-from lstmkit.look.classes import confusion_figure, decided_steps, decided_text, reliability_figure
+from lstmkit.look.classes import confusion_figure, decided_steps, decided_text, early_figure, reliability_figure
+from lstmkit.look.clips import decided_frames
 from lstmkit.look.drawing import shown
 from lstmkit.report import Section
 
@@ -52,6 +55,7 @@ def _evidence(job: Classifier) -> list[Section]:
         reliable(told.stated, told.raw, targets),
         _most_wrong(job, test, told, targets),
         *([_listening(job, test)] if hears else []),
+        *([_early(job, test, targets)] if test.kind == "video" and not job.several else []),
     ]
     for i in np.linspace(0, len(test) - 1, min(_DECIDED, len(test))).astype(int):
         figure = decided_figure(job, test.inputs[i], told.stated[i])
@@ -142,6 +146,19 @@ def _most_wrong(job: Classifier, test: Labelled, told: Told, targets: np.ndarray
     )
 
 
+def _early(job: Classifier, test: Labelled, targets: np.ndarray) -> Section:
+    """How soon it knows."""
+    table = looking.early(job, job.front.encode(test.inputs), targets)
+    chance = float(np.bincount(targets).max() / len(targets))
+    return Section(
+        "How soon it knows",
+        "Clips of the test part, cut off after a share of their frames, and how often the answer was right by then.",
+        table,
+        early_figure(table["share seen"].tolist(), table["accuracy"].tolist(), chance),
+        caption="Accuracy by the share of a clip that was seen",
+    )
+
+
 def _listening(job: Classifier, test: Labelled) -> Section:
     """Examples of the test part as one long recording, and what was heard in it."""
     whole, found, met = hearing.rehearsed(job, test)
@@ -185,7 +202,7 @@ def _heard(
     return pictures.heard_figure(front.decibels(frames), front.mel.pitches, (begin, end), drawn, said, title)
 
 
-def decided_figure(job: Classifier, example: str | np.ndarray | Sound, stated: np.ndarray) -> Figure:
+def decided_figure(job: Classifier, example: str | np.ndarray | Sound | Clip, stated: np.ndarray) -> Figure:
     """What decided one answer."""
     which = int(stated.argmax())
     title = f"{job.classes[which]}: {stated[which]:.2f}"
@@ -194,6 +211,8 @@ def decided_figure(job: Classifier, example: str | np.ndarray | Sound, stated: n
         mel = job.sound_front.mel
         decibels = job.sound_front.decibels(mel.frames(example))
         return pictures.decided_sound(example.samples, decibels, mel.pitches, example.seconds, changes.tolist(), title)
+    if isinstance(example, Clip):
+        return decided_frames(example.frames, example.times, changes, title)
     if isinstance(example, str):
         return decided_text([shown_token(token) for token in steps], changes.tolist(), title)
     return decided_steps(example, changes.tolist(), title)

@@ -86,7 +86,7 @@ def baselines(
         words = tfidf_logistic(learnt, choice, inputs, classes=classes, balanced=balanced, progress=progress)
         return {"TF-IDF, logistic regression": words, **told}
     longest = max(map(len, train.inputs))
-    few = kind == "sound" or longest == 1  # of many bands, or of one step, no more points than there are
+    few = kind in ("sound", "video") or longest == 1  # of many bands, or of one step, no more points than there are
     points = min(POINTS, longest) if few else POINTS
     options: dict[str, Any] = {"seed": seed, "progress": progress, "points": points}
     nearest = nearest_neighbour((train.inputs, train.targets), inputs, **options)

@@ -10,6 +10,7 @@ import numpy as np
 
 from lstmkit.data.recorded import Take
 from lstmkit.data.sound import Resampler, Sound, resampled, sound_blocks
+from lstmkit.data.video import Clip
 from lstmkit.errors import DataError, SettingError, UserError
 from lstmkit.fronts.sound import SoundFront
 
@@ -178,6 +179,8 @@ def heard(job: Classifier, take: Take, sure: float, pause: float) -> list[Heard]
 
 def blocks(take: Take, rate: int) -> Iterator[np.ndarray]:
     """``(N,)`` samples, one after another."""
+    if isinstance(take.source, Clip):
+        raise DataError(f"{take.id} is a clip, and this model hears sounds: give sound files")
     if isinstance(take.source, Sound):
         return iter([resampled(take.source, rate).samples])
     return sound_blocks(take.source, rate, name=take.id)

@@ -1,4 +1,4 @@
-"""Classification: what a text, a sequence of numbers, or a sound is an example of."""
+"""Classification: what a text, a sequence of numbers, a sound, or a clip is an example of."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from lstmkit.data.recorded import Takes
 from lstmkit.data.sequences import Sequences, stratified
 from lstmkit.data.sound import Sound
 from lstmkit.data.tokens import KINDS
+from lstmkit.data.video import Clip, Shape
 from lstmkit.errors import DataError, listing
 from lstmkit.fronts import Front
 from lstmkit.fronts.numbers import NumberFront
 from lstmkit.fronts.sound import SoundFront
 from lstmkit.fronts.text import TextFront
+from lstmkit.fronts.video import VideoFront
 from lstmkit.jobs import _class_look as looking
 from lstmkit.jobs import _class_report as class_report
 from lstmkit.jobs import _class_score as scoring
@@ -50,10 +52,10 @@ class Told(NamedTuple):
 
 @settings_class
 class Classifier(Job):
-    """Learn from labelled examples what is what: texts, sequences of numbers, or sounds.
+    """Learn from labelled examples what is what: texts, sequences of numbers, sounds, or video clips.
 
     Data: a file or frame with a text column and a label column; or, in long form, with an id, columns of numbers
-    (``value_cols``) and a label; or with paths of sound files; a folder of these; or ``(inputs, labels)``. See
+    (``value_cols``) and a label; or with paths of sound or video files; a folder of these; or ``(inputs, labels)``. See
     ``read_labelled``.
 
     >>> texts = ["what a good film", "a good story", "what a bad film", "a bad story"] * 10
@@ -64,7 +66,7 @@ class Classifier(Job):
     """
 
     name: ClassVar[str] = "classifier"
-    summary: ClassVar[str] = "Tell what texts, numbers over time or sounds are, beside TF-IDF or a nearest neighbour."
+    summary: ClassVar[str] = "Tell what texts, numbers over time, sounds or clips are, beside plain ways to tell."
 
     text_col: str = setting("column of the texts", default="text")
     label_col: str = setting("column of the labels", default="label")
@@ -93,12 +95,15 @@ class Classifier(Job):
     dropout: float = setting("share of features hidden before the answer", default=0.5, low=0, high=0.95)
     layer_dropout: float = setting("share of features hidden between layers", default=0.3, low=0, high=0.95)
     input_dropout: float = setting(
-        "share of a token's vector, or of what is heard of a sound, hidden", default=0.3, low=0, high=0.95
+        "share of a token's vector, or of what is heard of a sound or seen of a frame, hidden",
+        default=0.3,
+        low=0,
+        high=0.95,
     )
     word_dropout: float = setting("share of the vocabulary hidden in a batch", default=0.1, low=0, high=0.95)
-    sound_col: str = setting("column of the paths of sound files, from the table's folder on", default="path")
+    sound_col: str = setting("column of the paths of sound or video files, from the table's folder on", default="path")
     name_label: str = setting(
-        "regular expression whose one group is the label in a sound file's name; empty for the name of its folder",
+        "regular expression whose one group is the label in a sound or video file's name; empty for its folder's",
         default="",
     )
     rate: int = setting(
@@ -117,6 +122,12 @@ class Classifier(Job):
         "by which share training makes a sound faster or slower, higher or lower", default=0.1, low=0, high=0.5
     )
     masks: int = setting("stretches of time, and of bands, of a sound that training hides", default=1, low=0)
+    height: int = setting("dots that a frame of a clip is high when it is read", default=64, low=16, high=512)
+    width: int = setting("and wide", default=64, low=16, high=512)
+    colour: bool = setting("read frames in colour", default=True)
+    frame_rate: float = setting("frames a second that are read of a clip, at most; 0 for all", default=10.0, low=0)
+    frame_size: int = setting("features of a frame", default=128, low=1)
+    frame_shift: float = setting("share of a side by which training moves clips, at most", default=0.1, low=0, high=0.5)
     class_weights: str = setting(
         "what a mistake costs: the same, or the more the rarer the class", default="none", choices=("none", "balanced")
     )
@@ -146,8 +157,20 @@ class Classifier(Job):
     @property
     def _columns(self) -> Columns:
         return Columns(
-            self.text_col, self.label_col, self.id_col, self.value_cols, self.label_sep, self.sound_col, self.name_label
+            self.text_col,
+            self.label_col,
+            self.id_col,
+            self.value_cols,
+            self.label_sep,
+            self.sound_col,
+            self.name_label,
+            self._shape,
         )
+
+    @property
+    def _shape(self) -> Shape:
+        """Of a clip's frames."""
+        return Shape(self.height, self.width, self.colour, self.frame_rate)
 
     def split(self, examples: Labelled, validation: Labelled | None) -> Parts:
         """Training, validation and test at random, every class in proportion."""
@@ -205,6 +228,8 @@ class Classifier(Job):
                 masks=self.masks,
                 dropout=self.input_dropout,
             )
+        if kind == "video":
+            return VideoFront(self._shape, self.frame_size, self.input_dropout, self.frame_shift)
         return TextFront(
             tokens=self.tokens,
             vocabulary=self.vocabulary,
@@ -392,13 +417,13 @@ class Classifier(Job):
         stated = answer[[f"p_{name}" for name in self._classes]].to_numpy()[0]
         return class_report.decided_figure(self, examples.inputs[0], stated)
 
-    def decided(self, example: str | np.ndarray | Sound, label: str) -> tuple[list[str], np.ndarray]:
+    def decided(self, example: str | np.ndarray | Sound | Clip, label: str) -> tuple[list[str], np.ndarray]:
         """What decided an answer: by how much the probability of a label falls as each step is erased.
 
         Of a long example several steps are erased together, and share the change.
 
         Args:
-            example: One text, one sequence ``(T, F)``, or one sound.
+            example: One text, one sequence ``(T, F)``, one sound, or one clip.
             label: One of :attr:`classes`.
 
         Returns:
@@ -460,7 +485,9 @@ class Classifier(Job):
         return None if part is None else scoring.Taught(self._comparable(part), self.targets(part))
 
     def _comparable(self, examples: Labelled) -> Sequence[Any]:
-        """As baselines read them: texts as they are, numbers on the training part's scale."""
+        """As baselines read them: texts as they are, numbers on the training part's scale, clips as small pictures."""
+        if isinstance(self.front, VideoFront):
+            return self.front.thumbnails(examples.inputs)
         return examples.inputs if examples.kind == "text" else self.front.encode(examples.inputs)
 
     def sections(self, examples: Labelled) -> list[Section]:
@@ -497,7 +524,7 @@ class Classifier(Job):
             raise ValueError("its counts are not of its classes")
         if not np.isfinite(self._temperature) or self._temperature <= 0:
             raise ValueError("its temperature is none")
-        if state["reads"] not in ("text", "numbers", "sound"):
+        if state["reads"] not in ("text", "numbers", "sound", "video"):
             raise ValueError(f"it reads {state['reads']!r}, which no front end does")
         self._front = self._front_for(state["reads"])
         self._front.load_state(state["front"])

@@ -72,6 +72,26 @@ def reliability_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> F
     return figure
 
 
+def early_figure(seen: Sequence[float], accuracy: Sequence[float], by_chance: float) -> Figure:
+    """How often an answer is right by how much was seen.
+
+    Args:
+        seen: Shares of an example.
+        accuracy: At each.
+        by_chance: Share of the commonest class, which needs to see nothing.
+    """
+    figure = new_figure(3.0)
+    ax = figure.subplots()
+    (line,) = ax.plot(seen, accuracy, color=BLUE, marker="o", markersize=4.5, linewidth=1.5)
+    chance = ax.axhline(by_chance, color=GREY, linestyle=DASHES[1], linewidth=1)
+    ax.set(xlim=(0, 1.03), ylim=(0, 1.03))
+    ax.set_xlabel("share of the example seen", fontsize=SMALL)
+    ax.set_ylabel("accuracy", fontsize=SMALL)
+    tidy(ax)
+    legend(figure, {"accuracy": line, "commonest class": chance})
+    return figure
+
+
 def decided_text(tokens: Sequence[str], changes: Sequence[float], title: str) -> Figure:
     """The tokens as text: blue where one spoke for the answer, orange and underlined where it spoke against.
 

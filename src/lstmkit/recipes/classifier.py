@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from lstmkit.data.sound import Sound
 from lstmkit.jobs.classifier import Classifier
 from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
+from lstmkit.recipes._moving_digits import digits, write_motions
 
 Pairs = tuple[list[Any], list[str]]
 
@@ -142,6 +144,16 @@ def _blocks(rows: np.ndarray, options: dict[str, Any]) -> list[np.ndarray]:
     return [rows[: valid - apart], rows[valid : test - apart], rows[test:]]
 
 
+def motions(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """MNIST's digits that move, written as MP4 files, a folder a motion: official training and test digits."""
+    with tempfile.TemporaryDirectory() as made:
+        train, test = (Path(made, part) for part in ("train", "test"))
+        for seed, part in enumerate((train, test)):
+            write_motions(digits(folder, options, part.name), options[f"{part.name}_clips"], part, seed)
+        fit(train)
+        return job.evaluate(test, progress=progress).table
+
+
 PROTOCOLS: dict[str, Callable[..., pd.DataFrame]] = {
     "questions": questions,
     "sentences": sentences,
@@ -153,6 +165,7 @@ PROTOCOLS: dict[str, Callable[..., pd.DataFrame]] = {
     "takes": takes,
     "speakers": speakers,
     "gestures": gestures,
+    "motions": motions,
 }
 
 
@@ -172,7 +185,9 @@ def _takes(path: Path) -> list[_Spoken]:
     found = []
     for take in from_file(path, Naming()).each():
         label, speaker, number = PurePosixPath(take.id).stem.split("_")
-        found.append(_Spoken(take.sound(), label, speaker, int(number)))
+        sound = take.read()
+        assert isinstance(sound, Sound)
+        found.append(_Spoken(sound, label, speaker, int(number)))
     return found
 
 

@@ -1,0 +1,152 @@
+"""Pictures to grids of features: a small residual network, and what stands around one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+WIDTHS = (16, 32, 64)  #: Channels of the stages, as learnt from scratch on a processor.
+_AT_ONCE = 512  # pictures whose features are in memory together
+_CELLS = 4  # of a side of the grid that a frame is told by: where in it something is matters
+
+
+class _Residual(nn.Module):
+    """Two convolutions and a way around them (He et al. 2016, figure 2), each normalised in groups (Wu and He 2018).
+
+    Groups, not batches: a picture is seen the same whatever stands beside it, in training too.
+    """
+
+    def __init__(self, size: int, output_size: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(size, output_size, 3, stride, padding=1, bias=False)
+        self.first_norm = _norm(output_size)
+        self.second = nn.Conv2d(output_size, output_size, 3, padding=1, bias=False)
+        self.second_norm = _norm(output_size)
+        self.around = nn.Conv2d(size, output_size, 1, stride, bias=False) if stride > 1 or size != output_size else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.first_norm(self.first(x)))
+        y = self.second_norm(self.second(y))
+        return F.relu(y + (x if self.around is None else self.around(x)))
+
+
+class PictureEncoder(nn.Module):
+    """Pictures ``(N, C, H, W)`` to a grid of features ``(N, output_size, h, w)``, a side ``2 ** len(widths)`` shorter.
+
+    Any module of that shape can stand in its place.
+
+    Args:
+        channels: Of the pictures.
+        widths: Channels of the stages; each halves the sides.
+
+    >>> PictureEncoder(3)(torch.zeros(2, 3, 64, 48)).shape
+    torch.Size([2, 64, 8, 6])
+    """
+
+    def __init__(self, channels: int, widths: Sequence[int] = WIDTHS) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, widths[0], 3, 2, padding=1, bias=False)
+        self.stem_norm = _norm(widths[0])
+        stages = [_Residual(widths[0], widths[0], 1), *(_Residual(a, b, 2) for a, b in pairwise(widths))]
+        self.stages = nn.Sequential(*stages)
+        self.output_size = widths[-1]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # processors convolve it fastest
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        x = pictures.contiguous(memory_format=torch.channels_last)
+        return self.stages(F.relu(self.stem_norm(self.stem(x))))
+
+
+class Dots(nn.Module):
+    """Dots ``(N, H, W, C)`` uint8, as files have them, to pictures ``(N, C, H, W)`` on the training part's scale.
+
+    Args:
+        mean, std: Of each channel, from 0 to 255.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
+
+    def forward(self, dots: Tensor) -> Tensor:
+        return (dots.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
+
+
+class ClipEncoder(nn.Module):
+    """Clips ``(B, T, H, W, C)`` uint8 and their lengths to ``(B, T, output_size)``: a picture encoder, frame by frame.
+
+    What is past a clip's end is not looked at. Of many frames some are looked at after others: memory is that of 512,
+    and in training their features are computed anew for the gradient.
+
+    Args:
+        dots: From uint8 to pictures.
+        pictures: These to a grid.
+        output_size: Of the features of a frame.
+        dropout: In training, the share of these that are hidden.
+        shift: In training, the share of a side by which a clip is moved at most, all its frames alike.
+    """
+
+    reads_lengths = True
+
+    def __init__(
+        self, dots: Dots, pictures: PictureEncoder, output_size: int, dropout: float = 0.0, shift: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.dots, self.pictures, self.dropout, self.shift = dots, pictures, nn.Dropout(dropout), shift
+        self.narrow = nn.Linear(pictures.output_size * _CELLS**2, output_size)
+        self.norm = nn.LayerNorm(output_size)
+        self.output_size = output_size
+
+    def forward(self, clips: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        if self.training and self.shift:
+            clips = _moved(clips, self.shift)
+        if lengths is None:
+            return self._told(clips.flatten(0, 1)).unflatten(0, clips.shape[:2]), None
+        steps = torch.arange(clips.shape[1], device=clips.device)
+        there = steps < lengths.to(clips.device).unsqueeze(1)
+        told = self._told(clips[there])
+        found = told.new_zeros(*clips.shape[:2], told.shape[-1])
+        found[there] = told
+        return found, lengths
+
+    def _told(self, frames: Tensor) -> Tensor:
+        pieces = frames.split(_AT_ONCE)
+        anew = len(pieces) > 1 and torch.is_grad_enabled()
+        told = [checkpoint(self._features, one, use_reentrant=False) if anew else self._features(one) for one in pieces]
+        return self.dropout(torch.cat(told))
+
+    def _features(self, frames: Tensor) -> Tensor:
+        """``(N, H, W, C) -> (N, output_size)``."""
+        cells = F.adaptive_avg_pool2d(self.pictures(self.dots(frames)), _CELLS)
+        return F.relu(self.norm(self.narrow(cells.flatten(1))))
+
+
+def _moved(clips: Tensor, share: float) -> Tensor:
+    """Each clip ``(B, T, H, W, C)`` moved by up to a share of its sides; what comes in at an edge is black."""
+    found = torch.zeros_like(clips)
+    sides = torch.tensor(clips.shape[2:4])
+    most = (sides * share).int()
+    offsets = (torch.rand(len(clips), 2) * (2 * most + 1)).int() - most
+    for one, clip, (down, right) in zip(found, clips, offsets.tolist(), strict=True):
+        one[:, _to(down), _to(right)] = clip[:, _to(-down), _to(-right)]
+    return found
+
+
+def _to(offset: int) -> slice:
+    """What is left of a side that is moved by an offset, where it comes to lie."""
+    return slice(max(0, offset), min(0, offset) or None)
+
+
+def _norm(size: int) -> nn.GroupNorm:
+    """Groups of at least four channels, at most eight of them, as many as go into the size."""
+    groups = max(count for count in range(1, 9) if size % count == 0 and (size // count >= 4 or count == 1))
+    return nn.GroupNorm(groups, size)
