@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lstmkit.jobs import load
     from lstmkit.jobs.anomaly_detector import AnomalyDetector
     from lstmkit.jobs.answerer import Answerer
+    from lstmkit.jobs.captioner import Captioner
     from lstmkit.jobs.classifier import Classifier
     from lstmkit.jobs.composer import Composer
     from lstmkit.jobs.forecast import Forecaster
@@ -39,6 +40,7 @@ __all__ = [
     "Answerer",
     "BackendReport",
     "BackendUnavailable",
+    "Captioner",
     "Classifier",
     "Composer",
     "Forecaster",
@@ -64,6 +66,7 @@ __all__ = [
 _LATER = {
     "AnomalyDetector": "lstmkit.jobs.anomaly_detector",
     "Answerer": "lstmkit.jobs.answerer",
+    "Captioner": "lstmkit.jobs.captioner",
     "Classifier": "lstmkit.jobs.classifier",
     "Composer": "lstmkit.jobs.composer",
     "Forecaster": "lstmkit.jobs.forecast",
@@ -81,6 +84,7 @@ _LATER = {
 }
 #: Which of pip's extras has a job's libraries; of the others it is ``text``.
 _EXTRA = {
+    "Captioner": "video",
     "Composer": "music",
     "Forecaster": "series",
     "Painter": "pictures",

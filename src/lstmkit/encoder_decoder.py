@@ -163,8 +163,8 @@ class EncoderDecoder(Model):
     each example numbers by itself (``parts/copying.py``). So do its targets, and ``V + S`` ids are told.
 
     Args:
-        encoder: Inputs to ``(B, S, F)``.
-        trunk: The recurrent layer that reads them, batch first.
+        encoder: Inputs to ``(B, S, F)``; one that ``reads_lengths`` gets these too, and gives how many there are.
+        trunk: The recurrent layer that reads them, batch first; ``None`` where they are attended to as they are.
         decoder: What writes.
         head: Features to logits, with ``loss(features, targets)``.
         begin: The token that stands before the first one.
@@ -180,7 +180,7 @@ class EncoderDecoder(Model):
     def __init__(
         self,
         encoder: nn.Module,
-        trunk: RecurrentLayer,
+        trunk: RecurrentLayer | None,
         decoder: Decoder,
         head: TokenHead,
         begin: int,
@@ -198,8 +198,19 @@ class EncoderDecoder(Model):
     def forward(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """Read: what is attended to, ``(B, S, K)``, and the state in which writing begins."""
-        features, _ = self.trunk(self.encoder(inputs), None, lengths)
+        """Read: what is attended to, ``(B, S, K)``, and the state in which writing begins.
+
+        With that state, write: ids ``(B, T)`` to the logits of what comes after each, ``(B, T, V)``.
+        """
+        if state is not None:
+            told, after = self.decoder(inputs, Writing(*state))
+            return self._outputs(told, after), after
+        if getattr(self.encoder, "reads_lengths", False):
+            features, lengths = self.encoder(inputs, lengths)
+        else:
+            features = self.encoder(inputs)
+        if self.trunk is not None:
+            features, _ = self.trunk(features, None, lengths)
         features = variational_dropout(features, self.dropout, self.training)
         steps = torch.arange(features.shape[1], device=features.device)
         ends = torch.full((len(features),), len(steps), device=features.device) if lengths is None else lengths

@@ -27,8 +27,8 @@ def read_picture(source: Path | bytes, name: str = "") -> np.ndarray:
     return _read(source, name, grey)
 
 
-def read_colours(source: Path | bytes, height: int, width: int, name: str = "") -> np.ndarray:
-    """``(height, width, 3)`` uint8 red, green and blue, as :func:`fitted` brings them; turned as its flag says.
+def read_dots(source: Path | bytes, height: int, width: int, colour: bool = True, name: str = "") -> np.ndarray:
+    """``(height, width, C)`` uint8, as :func:`fitted` brings them there; turned as the file's flag says.
 
     Raises:
         DataError, UserError: As :func:`read_picture`.
@@ -37,7 +37,7 @@ def read_colours(source: Path | bytes, height: int, width: int, name: str = "") 
 
     def brought(picture: Any) -> np.ndarray:
         picture.draft("RGB", (2 * width, 2 * height))  # of a JPEG no more is decoded than is needed
-        return fitted(colours(turn(picture)), height, width)
+        return fitted(colours(turn(picture)), height, width, colour)
 
     return _read(source, name, brought)
 

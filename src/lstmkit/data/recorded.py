@@ -1,4 +1,4 @@
-"""Recordings with labels, sounds or clips: a folder, a zip, a table of paths, or recordings in Python."""
+"""Recordings with labels, sounds, clips or pictures: a folder, a zip, a table of paths, or recordings in Python."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data import zips
+from lstmkit.data.pictures import ENDINGS as PICTURE_ENDINGS
+from lstmkit.data.pictures import read_dots
 from lstmkit.data.sound import ENDINGS, Sound, read_sound, sound_of
 from lstmkit.data.table import Table, read_file
 from lstmkit.data.video import ENDINGS as VIDEO_ENDINGS
@@ -23,7 +25,7 @@ from lstmkit.errors import DataError, SettingError, listing, one_line
 MOST_SECONDS = 60.0  #: Of a recording that is one example.
 _TABLES = (".csv", ".tsv", ".jsonl")
 
-Recording = Sound | Clip
+Recording = Sound | Clip | np.ndarray
 
 
 class Kind(NamedTuple):
@@ -57,6 +59,15 @@ SOUND = Kind(
 def video(shape: Shape) -> Kind:
     """Clips, their frames brought to a shape."""
     return Kind("video", VIDEO_ENDINGS, lambda source, name: read_clip(source, shape, name), "cut it into clips")
+
+
+def picture(shape: Shape) -> Kind:
+    """Pictures, brought to a shape: ``(H, W, C)`` uint8."""
+
+    def read(source: Path | bytes, name: str) -> np.ndarray:
+        return read_dots(source, shape.height, shape.width, shape.colour, name)
+
+    return Kind("picture", PICTURE_ENDINGS, read, "")
 
 
 class Naming(NamedTuple):
@@ -95,8 +106,8 @@ class Take(NamedTuple):
             DataError: It cannot be read, or is too long for one example.
         """
         source = self.source
-        found = source if isinstance(source, (Sound, Clip)) else self.kind.read(source, self.id)
-        if found.seconds > MOST_SECONDS:
+        found = self.kind.read(source, self.id) if isinstance(source, (Path, bytes)) else source
+        if isinstance(found, (Sound, Clip)) and found.seconds > MOST_SECONDS:
             raise DataError(
                 f"{found.name} lasts {found.seconds:,.0f} s, an example at most {MOST_SECONDS:.0f} s: "
                 f"{self.kind.remedy}"
@@ -140,15 +151,17 @@ def from_file(path: Path, naming: Naming, kinds: Sequence[Kind] = (SOUND,)) -> T
     return Takes(path.name, lambda: iter([one]))
 
 
-def from_table(table: Table, naming: Naming, folder: Path, kinds: Sequence[Kind] = (SOUND,)) -> Takes:
-    """The recordings that a table names, their paths from ``folder`` on.
+def from_table(table: Table, naming: Naming, where: Path, kinds: Sequence[Kind] = (SOUND,)) -> Takes:
+    """The recordings that a table names, their paths from ``where`` on, a folder or a zip.
 
     Raises:
-        DataError: A row without a path.
+        DataError: A row without a path; there is no such zip.
     """
     rows = _rows(table, naming)
     kind = _kind_of([PurePosixPath(path) for _, path, _ in rows], kinds)
-    takes = [Take(name, folder / path, label, kind) for name, path, label in rows]
+    if where.suffix.lower() == ".zip":
+        return _of_zip(where, rows, kind, tuple(table.notes))
+    takes = [Take(name, where / path, label, kind) for name, path, label in rows]
     return Takes(table.name, lambda: iter(takes), tuple(table.notes))
 
 
@@ -265,6 +278,12 @@ def _zipped(path: Path, naming: Naming, kinds: Sequence[Kind]) -> Takes:
             label = _labeller(naming.pattern)
             kind, found, notes = _sorted_out(path.name, files, kinds)
             rows = [(str(file), str(file), label(file)) for file in found]
+
+    return _of_zip(path, rows, kind, notes)
+
+
+def _of_zip(path: Path, rows: Sequence[tuple[str, str, Any]], kind: Kind, notes: tuple[str, ...]) -> Takes:
+    """The recordings of a zip, each by its name, its path in it, and its label."""
 
     def each() -> Iterator[Take]:
         with zips.opened(path) as archive:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from lstmkit.data.recorded import Take
 from lstmkit.data.sound import Resampler, Sound, resampled, sound_blocks
-from lstmkit.data.video import Clip
 from lstmkit.errors import DataError, SettingError, UserError
 from lstmkit.fronts.sound import SoundFront
 
@@ -179,10 +179,10 @@ def heard(job: Classifier, take: Take, sure: float, pause: float) -> list[Heard]
 
 def blocks(take: Take, rate: int) -> Iterator[np.ndarray]:
     """``(N,)`` samples, one after another."""
-    if isinstance(take.source, Clip):
-        raise DataError(f"{take.id} is a clip, and this model hears sounds: give sound files")
     if isinstance(take.source, Sound):
         return iter([resampled(take.source, rate).samples])
+    if not isinstance(take.source, (Path, bytes)):
+        raise DataError(f"{take.id} is no sound, and this model hears sounds: give sound files")
     return sound_blocks(take.source, rate, name=take.id)
 
 

@@ -60,6 +60,7 @@ class Search(NamedTuple):
         length_penalty: See :func:`lstmkit.decode.beam_search`.
         no_repeat: So many tokens in a row are not written twice; 0 for no such rule.
         longest: Most tokens that are written, their end included: of sources of so many tokens ``(B,)``.
+        known: Whether an unknown word is never written: where there is no source to take it from.
     """
 
     beam: int
@@ -67,6 +68,7 @@ class Search(NamedTuple):
     length_penalty: float
     no_repeat: int
     longest: Callable[[Tensor], Tensor]
+    known: bool = False
 
 
 def pieces_of(lines: Sequence[str], reads: Tokenizer, longest: int, copying: bool = False) -> list[Piece]:
@@ -89,7 +91,8 @@ def searched(
     assert batch.rows is not None
     weights: list[Tensor] = []
     switches: list[Tensor | None] = []
-    never = torch.tensor([writes[PADDING], writes[BEGIN]], device=batch.inputs.device)
+    barred = [writes[PADDING], writes[BEGIN], *([writes[UNKNOWN]] if search.known and UNKNOWN in writes else [])]
+    never = torch.tensor(barred, device=batch.inputs.device)
     not_yet = torch.cat([never, never.new_tensor([writes[END]])])  # for what has a token something is written
 
     def step(ids: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -101,10 +104,10 @@ def searched(
     _, state = model(batch.inputs, None, batch.lengths)
     careful = step
     if search.no_repeat:
-        careful, state = without_repeats(step, search.no_repeat), (state, batch.inputs[:, :0])
+        careful, state = without_repeats(step, search.no_repeat), (state, never.new_zeros(len(batch), 0))
     found = beam_search(
         careful,
-        batch.inputs.new_full((len(batch),), writes[BEGIN]),
+        never.new_full((len(batch),), writes[BEGIN]),
         state,
         search.beam,
         search.longest(batch.lengths),

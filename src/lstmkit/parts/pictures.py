@@ -81,6 +81,56 @@ class Dots(nn.Module):
         return (dots.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
 
 
+class GridEncoder(nn.Module):
+    """Dots ``(B, H, W, C)`` uint8 to the cells of a picture encoder's grid, ``(B, h * w, output_size)``, row by row.
+
+    All pictures have as many cells, so that it gives no lengths.
+
+    Args:
+        dots: From uint8 to pictures.
+        pictures: These to a grid.
+        output_size: Of the features of a cell.
+        shift: In training, the share of a side by which a picture is moved at most.
+        flip: Whether training shows every second picture from behind, left for right.
+    """
+
+    reads_lengths = True
+
+    def __init__(
+        self, dots: Dots, pictures: PictureEncoder, output_size: int, shift: float = 0.0, flip: bool = False
+    ) -> None:
+        super().__init__()
+        self.dots, self.pictures, self.shift, self.flip = dots, pictures, shift, flip
+        self.narrow, self.norm = nn.Linear(pictures.output_size, output_size), nn.LayerNorm(output_size)
+        self.output_size = output_size
+
+    def forward(self, dots: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, None]:
+        if self.training and self.flip:
+            turned = torch.rand(len(dots), 1, 1, 1, device=dots.device) < 0.5
+            dots = torch.where(turned, dots.flip(2), dots)
+        if self.training and self.shift:
+            dots = _moved(dots.unsqueeze(1), self.shift).squeeze(1)
+        cells = self.pictures(self.dots(dots)).flatten(2).transpose(1, 2)
+        return F.relu(self.norm(self.narrow(cells))), None
+
+
+class FeatureEncoder(nn.Module):
+    """Features that another network made, ``(B, S, F)``, to ``(B, S, output_size)``.
+
+    Args:
+        input_size: ``F``.
+        output_size: Of what is attended to.
+    """
+
+    def __init__(self, input_size: int, output_size: int) -> None:
+        super().__init__()
+        self.norm, self.narrow = nn.LayerNorm(input_size), nn.Linear(input_size, output_size)
+        self.output_size = output_size
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.relu(self.narrow(self.norm(features)))
+
+
 class ClipEncoder(nn.Module):
     """Clips ``(B, T, H, W, C)`` uint8 and their lengths to ``(B, T, output_size)``: a picture encoder, frame by frame.
 

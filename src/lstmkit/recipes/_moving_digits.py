@@ -39,6 +39,10 @@ class Digits(NamedTuple):
     pictures: np.ndarray
     labels: np.ndarray
 
+    def part(self, rows: slice) -> Digits:
+        """Some of them."""
+        return Digits(self.pictures[rows], self.labels[rows])
+
 
 def digits(folder: Path, options: dict[str, Any], part: str) -> Digits:
     """A part of MNIST as it is given, ``"train"`` or ``"test"``."""
@@ -114,3 +118,46 @@ def write_motions(known: Digits, count: int, folder: Path, seed: int) -> None:
         motion = MOTIONS[number % len(MOTIONS)]
         picture = known.pictures[rng.integers(len(known.pictures))]
         write_clip(drawn([picture], [moving(motion, rng)]), folder / motion / f"{number}.mp4", RATE)
+
+
+def is_new(digit: int, direction: str) -> bool:
+    """Whether a way is kept from training for a digit: one of four.
+
+    >>> [digit for digit in range(10) if is_new(digit, "up")]
+    [2, 6]
+    """
+    return list(DIRECTIONS)[digit % len(DIRECTIONS)] == direction
+
+
+def sentence(labels: Sequence[int], directions: Sequence[str]) -> str:
+    """What two digits do, that which starts farther left first.
+
+    >>> sentence([3, 8], ["left", "up"])
+    'a three goes left while an eight goes up'
+    """
+    names = [("an " if label == 8 else "a ") + NAMES[label] for label in labels]
+    return " while ".join(f"{name} goes {way}" for name, way in zip(names, directions, strict=True))
+
+
+def write_sentences(known: Digits, count: int, folder: Path, seed: int, *, new: bool) -> None:
+    """``count`` clips of two digits each as ``number.mp4``, and ``captions.csv`` with a sentence for each.
+
+    Args:
+        known: Pictures to take them from.
+        count: How many.
+        folder: Where they come to lie.
+        seed: Of them.
+        new: Whether at least one of the two goes a way that :func:`is_new` for it; else none does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rng, rows = np.random.default_rng(seed), []
+    while len(rows) < count:
+        picked = rng.integers(len(known.pictures), size=2)
+        ways = [str(way) for way in rng.choice(list(DIRECTIONS), 2)]
+        labels = known.labels[picked].tolist()
+        if any(map(is_new, labels, ways)) != new:
+            continue
+        name = f"{len(rows)}.mp4"
+        write_clip(drawn(list(known.pictures[picked]), two_ways((ways[0], ways[1]), rng)), folder / name, RATE)
+        rows.append(f"{name},{sentence(labels, ways)}\n")
+    (folder / "captions.csv").write_text("image,caption\n" + "".join(rows), encoding="utf-8")

@@ -1,0 +1,61 @@
+"""How captions are scored: photographs by name, digits that move by their kind and way."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lstmkit.data import catalog
+from lstmkit.jobs.captioner import Captioner
+from lstmkit.progress import Progress
+from lstmkit.recipes import Fit
+from lstmkit.recipes._moving_digits import digits, write_sentences
+
+
+def photographs(job: Captioner, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """Photographs with several sentences each: by sorted name the first to learn from, then validation, then test."""
+    pictures, captions = (catalog.locate(folder.name, options[of]) for of in ("pictures", "captions"))
+    examples = job.read(f"{pictures},{captions}")
+    order = np.argsort(list(examples.ids))
+    ends = np.cumsum([options["train"], options["valid"], options["test"]])
+    train, valid, test = (examples.part(rows) for rows in np.split(order, ends)[:3])
+    fit(train, valid)
+    return job.evaluate(test, progress=progress).table
+
+
+def listed(job: Captioner, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """Photographs with several sentences each, the names of each part in a list of its own, as Flickr8k has them."""
+    pictures, captions = (catalog.locate(folder.name, options[of]) for of in ("pictures", "captions"))
+    examples = job.read(f"{pictures},{captions}")
+    number = {name: row for row, name in enumerate(examples.ids)}
+    train, valid, test = (
+        examples.part([number[name] for name in catalog.locate(folder.name, options[part]).read_text().split()])
+        for part in ("train", "valid", "test")
+    )
+    fit(train, valid)
+    return job.evaluate(test, progress=progress).table
+
+
+def sentences(job: Captioner, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """Two of MNIST's digits that move, in MP4 files: the official test digits, in ways that training has, and others.
+
+    Of every digit one of the four ways is kept from training: "new pairs" are clips with at least one such.
+    """
+    with tempfile.TemporaryDirectory() as made:
+        parts = {name: Path(made, name) for name in ("train", "valid", "test", "new")}
+        for seed, (name, part) in enumerate(parts.items()):
+            known = digits(folder, options, "train" if name in ("train", "valid") else "test")
+            half = len(known.pictures) - options["valid_digits"]
+            some = {"train": slice(half), "valid": slice(half, None)}.get(name, slice(None))
+            write_sentences(known.part(some), options[f"{name}_clips"], part, seed, new=name == "new")
+        fit(parts["train"], parts["valid"])
+        table = job.evaluate(parts["test"], progress=progress).table
+        new = job.evaluate(parts["new"], progress=progress).table  # the same rows in the same order
+        return table.assign(**{"exact match, new pairs": new["exact match"].to_numpy()})
+
+
+PROTOCOLS = {"photographs": photographs, "listed": listed, "sentences": sentences}
