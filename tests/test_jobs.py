@@ -160,6 +160,18 @@ def _tones(seed: int, n: int = 40) -> tuple[list[np.ndarray], list[str], int]:
     return noisy, [("low", "high")[i % 2] for i in range(n)], 8000
 
 
+def _clips(seed: int, n: int = 40) -> tuple[list[np.ndarray], list[str]]:
+    """A bright square that goes left or right, four to six frames of 16 by 16 dots."""
+    rng = np.random.default_rng(seed)
+    clips = [np.zeros((int(rng.integers(4, 7)), 16, 16), dtype=np.uint8) for _ in range(n)]
+    for i, frames in enumerate(clips):
+        top = int(rng.integers(0, 12))
+        for t, frame in enumerate(frames):
+            left = 2 * t if i % 2 else 12 - 2 * t
+            frame[top : top + 4, left : left + 4] = 200
+    return clips, [("left", "right")[i % 2] for i in range(n)]
+
+
 def _signs(seed: int, n: int = 40) -> tuple[list[np.ndarray], list[str]]:
     """Features of characters, four steps each, and what they say."""
     rng = np.random.default_rng(seed)
@@ -210,6 +222,16 @@ CASES = {
         other=lambda: _tones(1),
         bad=lambda: ([np.zeros(0)], ["a"], 8000),
         options=({"noise": 0.0, "speed": 0.0, "shift": 0.0, "masks": 0}, {"rate": 4000, "masks": 2, "pool": "mean"}),
+    ),
+    "classifier:video": Case(
+        settings={"height": 16, "width": 16, "colour": False, "frame_size": 4, "dropout": 0.0, "lr": 0.01},
+        data=lambda: _clips(0),
+        other=lambda: _clips(1),
+        bad=lambda: ([np.full((4, 16, 16), np.nan)], ["a"]),
+        options=(
+            {"colour": True, "pool": "mean", "frame_shift": 0.0},
+            {"bidirectional": False, "pool": "last", "height": 20, "input_dropout": 0.0},
+        ),
     ),
     "composer": Case(
         settings={"embed_size": 5, "nade_size": 3},

@@ -277,8 +277,11 @@ class _Training:
         if self.settings.averages:
             self.averaged.load_state_dict(parts["averaged"])
         optimizer = self.optimizer.state_dict()
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         indices = {name.split(".")[0] for name in parts["optimizer"]}
         optimizer["state"] = {int(i): _under(i, parts["optimizer"]) for i in indices}
+        for i, moments in optimizer["state"].items():  # fused steps need them to lie in memory as the weights do
+            optimizer["state"][i] = {name: _laid_out(t, weights[i]) for name, t in moments.items()}
         self.optimizer.load_state_dict(optimizer)
         _set_random_state(parts["random"], self.settings.device)
         self.epoch, rows, best_epoch = note["epoch"], note["rows"], note["best_epoch"]
@@ -355,6 +358,11 @@ def _set_random_state(states: dict[str, Tensor], device: torch.device) -> None:
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)
+
+
+def _laid_out(t: Tensor, like: Tensor) -> Tensor:
+    """A tensor in the memory format of another of its shape; of another shape as it is."""
+    return torch.empty_like(like).copy_(t) if t.shape == like.shape else t
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

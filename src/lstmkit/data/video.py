@@ -84,9 +84,19 @@ def read_clip(source: Path | bytes, shape: Shape, name: str = "") -> Clip:
         if len(found) == _MOST_FRAMES:
             raise DataError(f"{name} has more than {_MOST_FRAMES:,} frames to read: cut it into clips")
         found.append(frame)
-    times = np.array([frame.time for frame in found])
-    rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else shape.rate or _ARRAY_RATE
-    return Clip(name, np.stack([frame.dots for frame in found]), times, float(rate))
+    return clip_of_frames(name, found, shape)
+
+
+def clip_of_frames(name: str, frames: Sequence[Frame], shape: Shape) -> Clip:
+    """Frames one after the other as a clip of its own, which begins at 0."""
+    times = np.array([frame.time for frame in frames])
+    return Clip(name, np.stack([frame.dots for frame in frames]), times - times[0], _rate(times, shape))
+
+
+def _rate(times: np.ndarray, shape: Shape) -> float:
+    """Frames a second; of a single frame, or where times do not differ, what was asked for."""
+    lasts = float(times[-1] - times[0])
+    return (len(times) - 1) / lasts if lasts > 0 else shape.rate or _ARRAY_RATE
 
 
 def frames_of(source: Path | bytes, shape: Shape, name: str = "") -> Iterator[Frame]:
@@ -108,15 +118,18 @@ def frames_of(source: Path | bytes, shape: Shape, name: str = "") -> Iterator[Fr
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             begin = None
-            for frame in container.decode(stream):
+            steady = container.format.name == "avi" and stream.average_rate  # its times are of decoding, not of showing
+            for number, frame in enumerate(container.decode(stream)):
                 begin = (frame.time or 0.0) if begin is None else begin
-                now = (frame.time or 0.0) - begin
+                now = float(number / steady) if steady else (frame.time or 0.0) - begin
                 end = max(end, now + float((frame.duration or 0) * (frame.time_base or 0)))
                 if not shape.rate or now >= due - 1e-6:
-                    due = max(due + 1 / shape.rate, now) if shape.rate else 0.0
+                    due = _next_due(due, now, shape.rate)
                     count += 1
                     yield Frame(now, _brought(frame, shape))
             told = _seconds(stream, container)
+    except UserError:
+        raise
     except (av.FFmpegError, ValueError, OverflowError) as err:
         why = getattr(err, "strerror", None) or one_line(err)
         if not count:
@@ -166,6 +179,11 @@ def write_clip(frames: Sequence[np.ndarray] | np.ndarray, path: Path, rate: floa
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(dots), "gray" if dots.ndim == 2 else "rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def _next_due(due: float, now: float, rate: float) -> float:
+    step = 1 / rate if rate else 0.0
+    return due + step if due + step > now else now + step
 
 
 def _brought(frame: Any, shape: Shape) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from lstmkit.data.captioned import Captioned
 from lstmkit.data.recorded import Takes
-from lstmkit.data.video import Clip, Frame, Shape, frames_of
+from lstmkit.data.video import Clip, Frame, Shape, clip_of_frames, frames_of
 from lstmkit.errors import DataError
 from lstmkit.parts.pictures import ClipEncoder, Dots, FeatureEncoder, GridEncoder, PictureEncoder
 
@@ -141,18 +141,15 @@ def stretches(takes: Takes, shape: Shape, every: float) -> Iterator[Stretch]:
         number = 0
         for frame in frames_of(take.source, shape, take.id):
             if frames and frame.time >= (number + 1) * every - 1e-6:
-                yield _stretch(take.id, frames)
+                yield _stretch(take.id, frames, shape)
                 frames = []
             number = int((frame.time + 1e-6) / every)
             frames.append(frame)
-        yield _stretch(take.id, frames)
+        yield _stretch(take.id, frames, shape)
 
 
-def _stretch(name: str, frames: list[Frame]) -> Stretch:
-    times = np.array([frame.time for frame in frames])
-    rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 10.0
-    clip = Clip(name, np.stack([frame.dots for frame in frames]), times - times[0], float(rate))
-    return Stretch(name, float(times[0]), clip)
+def _stretch(name: str, frames: list[Frame], shape: Shape) -> Stretch:
+    return Stretch(name, frames[0].time, clip_of_frames(name, frames, shape))
 
 
 def subtitles(told: Sequence[Caption], ending: str) -> str:

@@ -130,7 +130,7 @@ def is_new(digit: int, direction: str) -> bool:
 
 
 def sentence(labels: Sequence[int], directions: Sequence[str]) -> str:
-    """What two digits do, that which starts farther left first.
+    """What digits do, that which starts farther left first.
 
     >>> sentence([3, 8], ["left", "up"])
     'a three goes left while an eight goes up'
@@ -139,7 +139,7 @@ def sentence(labels: Sequence[int], directions: Sequence[str]) -> str:
     return " while ".join(f"{name} goes {way}" for name, way in zip(names, directions, strict=True))
 
 
-def write_sentences(known: Digits, count: int, folder: Path, seed: int, *, new: bool) -> None:
+def write_sentences(known: Digits, count: int, folder: Path, seed: int, *, new: bool = False, alone: float = 0) -> None:
     """``count`` clips of two digits each as ``number.mp4``, and ``captions.csv`` with a sentence for each.
 
     Args:
@@ -148,16 +148,19 @@ def write_sentences(known: Digits, count: int, folder: Path, seed: int, *, new: 
         folder: Where they come to lie.
         seed: Of them.
         new: Whether at least one of the two goes a way that :func:`is_new` for it; else none does.
+        alone: Share of clips that have one digit only, whose sentences are easier to learn.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng, rows = np.random.default_rng(seed), []
     while len(rows) < count:
-        picked = rng.integers(len(known.pictures), size=2)
-        ways = [str(way) for way in rng.choice(list(DIRECTIONS), 2)]
+        size = 1 if rng.random() < alone else 2
+        picked = rng.integers(len(known.pictures), size=size)
+        ways = [str(way) for way in rng.choice(list(DIRECTIONS), size)]
         labels = known.labels[picked].tolist()
         if any(map(is_new, labels, ways)) != new:
             continue
         name = f"{len(rows)}.mp4"
-        write_clip(drawn(list(known.pictures[picked]), two_ways((ways[0], ways[1]), rng)), folder / name, RATE)
+        moves = [moving(ways[0], rng)] if size == 1 else two_ways((ways[0], ways[1]), rng)
+        write_clip(drawn(list(known.pictures[picked]), moves), folder / name, RATE)
         rows.append(f"{name},{sentence(labels, ways)}\n")
     (folder / "captions.csv").write_text("image,caption\n" + "".join(rows), encoding="utf-8")

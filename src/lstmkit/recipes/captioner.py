@@ -51,7 +51,9 @@ def sentences(job: Captioner, fit: Fit, folder: Path, options: dict[str, Any], p
             known = digits(folder, options, "train" if name in ("train", "valid") else "test")
             half = len(known.pictures) - options["valid_digits"]
             some = {"train": slice(half), "valid": slice(half, None)}.get(name, slice(None))
-            write_sentences(known.part(some), options[f"{name}_clips"], part, seed, new=name == "new")
+            alone = options["alone"] if name == "train" else 0.0
+            count = options[f"{name}_clips"]
+            write_sentences(known.part(some), count, part, seed, new=name == "new", alone=alone)
         fit(parts["train"], parts["valid"])
         table = job.evaluate(parts["test"], progress=progress).table
         new = job.evaluate(parts["new"], progress=progress).table  # the same rows in the same order

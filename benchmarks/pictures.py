@@ -1,0 +1,234 @@
+"""Pictures and video end to end beside plain torch.nn: the same weights, the same numbers, frames or pictures a second.
+
+A training step is all of it: from dots to loss, backward, clipping, AdamW. Predicting a clip is its class; predicting a
+picture is its caption, word by word, always the likeliest. The peer is what one would write: nn.Conv2d and nn.GroupNorm
+as they come, nn.LSTM, nn.LSTMCell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from end_to_end import AS_TRAINED, main, row, stepper
+from lstmkit import LSTM
+from lstmkit.data.batch import Batch
+from lstmkit.encoder_decoder import Decoder, EncoderDecoder
+from lstmkit.model import AnswerModel, Model
+from lstmkit.parts.answer import AnswerHead
+from lstmkit.parts.attention import AdditiveAttention
+from lstmkit.parts.encoders import TokenEncoder
+from lstmkit.parts.heads import TokenHead
+from lstmkit.parts.pictures import ClipEncoder, Dots, GridEncoder, PictureEncoder
+from lstmkit.parts.pooling import build_pool
+from lstmkit.train import optimizer_for
+from timing import in_turns
+
+VOCABULARY, WORDS, BEGIN = 1000, 12, 1
+MEAN, STD = 110.0, 70.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and its batch; no frames for pictures with captions."""
+
+    name: str
+    frames: int
+    side: int
+    widths: tuple[int, ...]
+    features: int
+    hidden: int
+    batch: int
+
+
+CASES = (
+    Case("clips of 20 frames, classes", 20, 64, (16, 32, 64), 128, 128, 16),
+    Case("pictures, captions", 0, 96, (16, 32, 64, 128), 128, 256, 32),
+)
+
+
+class Residual(nn.Module):
+    """As one writes it; names as ours, so that weights go over."""
+
+    def __init__(self, size: int, output_size: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(size, output_size, 3, stride, padding=1, bias=False)
+        self.second = nn.Conv2d(output_size, output_size, 3, padding=1, bias=False)
+        self.first_norm, self.second_norm = (nn.GroupNorm(min(8, output_size // 4), output_size) for _ in range(2))
+        self.around = nn.Conv2d(size, output_size, 1, stride, bias=False) if stride > 1 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.first_norm(self.first(x)))
+        return F.relu(self.second_norm(self.second(y)) + self.around(x))
+
+
+class Plain(nn.Module):
+    """A residual network over dots ``(N, H, W, 3)``."""
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, widths[0], 3, 2, padding=1, bias=False)
+        self.stem_norm = nn.GroupNorm(min(8, widths[0] // 4), widths[0])
+        sizes = zip((widths[0], *widths), widths, strict=False)
+        self.stages = nn.Sequential(*(Residual(a, b, 1 + (i > 0)) for i, (a, b) in enumerate(sizes)))
+
+    def forward(self, dots: Tensor) -> Tensor:
+        x = (dots.permute(0, 3, 1, 2).float() - MEAN) / STD
+        return self.stages(F.relu(self.stem_norm(self.stem(x.contiguous()))))
+
+
+class PlainClips(nn.Module):
+    """Clips to classes."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        self.pictures = Plain(case.widths)
+        self.narrow, self.norm = nn.Linear(16 * case.widths[-1], case.features), nn.LayerNorm(case.features)
+        self.trunk = nn.LSTM(case.features, case.hidden, batch_first=True, bidirectional=True)
+        self.answer = nn.Linear(2 * case.hidden, 10)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        cells = F.adaptive_avg_pool2d(self.pictures(clips.flatten(0, 1)), 4)
+        features = F.relu(self.norm(self.narrow(cells.flatten(1)))).unflatten(0, clips.shape[:2])
+        return self.answer(self.trunk(features)[0].amax(1))
+
+
+class PlainCaptions(nn.Module):
+    """Pictures to sentences, with soft attention."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        self.pictures, size = Plain(case.widths), case.features
+        self.narrow, self.norm = nn.Linear(case.widths[-1], size), nn.LayerNorm(size)
+        self.words = nn.Embedding(VOCABULARY, case.hidden)
+        self.begin = nn.Linear(size, 2 * case.hidden)
+        self.cell = nn.LSTMCell(case.hidden, case.hidden)
+        self.query, self.key = nn.Linear(case.hidden, case.hidden), nn.Linear(size, case.hidden, bias=False)
+        self.value = nn.Linear(case.hidden, 1, bias=False)
+        self.combine = nn.Linear(case.hidden + size, case.hidden)
+        self.bias = nn.Parameter(torch.zeros(VOCABULARY))
+
+    def read(self, dots: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        cells = F.relu(self.norm(self.narrow(self.pictures(dots).flatten(2).transpose(1, 2))))
+        hidden, memory = torch.tanh(self.begin(cells.mean(1))).chunk(2, 1)
+        return cells, self.key(cells), (hidden, memory)
+
+    def told(self, hidden: Tensor, cells: Tensor, keys: Tensor) -> Tensor:
+        weights = self.value(torch.tanh(self.query(hidden).unsqueeze(1) + keys)).softmax(1)
+        found = torch.tanh(self.combine(torch.cat([hidden, (weights * cells).sum(1)], 1)))
+        return found @ self.words.weight.T + self.bias
+
+    def loss(self, dots: Tensor, targets: Tensor) -> Tensor:
+        cells, keys, state = self.read(dots)
+        before = F.pad(targets[:, :-1], (1, 0), value=BEGIN)
+        logits = []
+        for word in self.words(before).unbind(1):
+            state = self.cell(word, state)
+            logits.append(self.told(state[0], cells, keys))
+        return F.cross_entropy(torch.stack(logits, 1).flatten(0, 1), targets.flatten())
+
+    def write(self, dots: Tensor) -> Tensor:
+        cells, keys, state = self.read(dots)
+        word, found = torch.full((len(dots),), BEGIN), []
+        for _ in range(WORDS):
+            state = self.cell(self.words(word), state)
+            word = self.told(state[0], cells, keys).argmax(1)
+            found.append(word)
+        return torch.stack(found, 1)
+
+
+def over(mine: nn.Module, theirs: nn.Module) -> None:
+    """The peer's weights into ours; of its LSTM cell those of a layer."""
+    weights = theirs.state_dict()
+    if isinstance(theirs, nn.LSTMCell):
+        weights = {f"{name}_l0": weight for name, weight in weights.items()}
+    mine.load_state_dict(weights)
+
+
+def clips(case: Case, plain: PlainClips) -> AnswerModel:
+    """Ours, with the peer's weights."""
+    encoder = ClipEncoder(Dots([MEAN] * 3, [STD] * 3), PictureEncoder(3, case.widths), case.features)
+    trunk = LSTM(case.features, case.hidden, batch_first=True, bidirectional=True)
+    head = AnswerHead(2 * case.hidden, 10, False, None, 0.0)
+    for name in ("pictures", "narrow", "norm"):
+        over(getattr(encoder, name), getattr(plain, name))
+    over(trunk, plain.trunk)
+    over(head.linear, plain.answer)
+    return AnswerModel(encoder, trunk, build_pool("max", trunk.output_size, 2), head)
+
+
+def captions(case: Case, plain: PlainCaptions) -> EncoderDecoder:
+    """Ours, with the peer's weights."""
+    hidden = case.hidden
+    encoder = GridEncoder(Dots([MEAN] * 3, [STD] * 3), PictureEncoder(3, case.widths), case.features)
+    words, lower = TokenEncoder(VOCABULARY, hidden), LSTM(hidden, hidden, batch_first=True)
+    attention = AdditiveAttention(hidden, case.features, hidden)
+    decoder = Decoder(words, lower, attention, None, case.features, hidden)
+    head = TokenHead(hidden, VOCABULARY, words.embedding)
+    for name in ("pictures", "narrow", "norm"):
+        over(getattr(encoder, name), getattr(plain, name))
+    for name in ("query", "key", "value"):
+        over(getattr(attention, name), getattr(plain, name))
+    for ours, theirs in (
+        (words.embedding, plain.words),
+        (lower, plain.cell),
+        (decoder.lower_bridge.linear, plain.begin),
+        (decoder.combine, plain.combine),
+    ):
+        over(ours, theirs)
+    head.bias.data.copy_(plain.bias.data)
+    return EncoderDecoder(encoder, None, decoder, head, BEGIN)
+
+
+def written(model: EncoderDecoder, dots: Tensor) -> Tensor:
+    """The likeliest word after each, ``(B, WORDS)``."""
+    _, state = model(dots)
+    word, found = torch.full((len(dots),), BEGIN), []
+    for _ in range(WORDS):
+        logits, state = model.step(word, state)
+        word = logits.argmax(1)
+        found.append(word)
+    return torch.stack(found, 1)
+
+
+def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
+    """A row for training, and one for predicting."""
+    torch.manual_seed(0)
+    shape = (case.batch, *([case.frames] if case.frames else []), case.side, case.side, 3)
+    dots = torch.randint(0, 256, shape, dtype=torch.uint8)
+    ask: tuple[Callable[[], Tensor], Callable[[], Tensor]]
+    if case.frames:
+        peer, classes = PlainClips(case), torch.randint(10, (case.batch,))
+        model: Model = clips(case, peer)
+        lengths, unit = torch.full((case.batch,), case.frames), "frames"
+        batch = Batch(dots, lengths, classes)
+        theirs: Callable[[], Tensor] = lambda: F.cross_entropy(peer(dots), classes)
+        ask = (lambda: model(dots, None, lengths)[0], lambda: peer(dots))
+    else:
+        plain, targets = PlainCaptions(case), torch.randint(2, VOCABULARY, (case.batch, WORDS))
+        writer, unit = captions(case, plain), "pictures"
+        peer, model, batch = plain, writer, Batch(dots, targets=targets)
+        theirs = lambda: plain.loss(dots, targets)
+        ask = (lambda: written(writer, dots), lambda: plain.write(dots))
+    count = case.batch * max(1, case.frames)
+    model.eval(), peer.eval()
+    predictors = tuple(torch.inference_mode()(one) for one in ask)
+    torch.testing.assert_close(*(one() for one in predictors), rtol=1e-3, atol=1e-3)
+    predicting = row(case, "predicting", count, in_turns(predictors, seconds), unit)
+    model.train(), peer.train()
+    both = (
+        stepper(model, optimizer_for(model, AS_TRAINED), lambda: model.loss(batch)[0]),
+        stepper(peer, torch.optim.AdamW(peer.parameters(), lr=AS_TRAINED.lr), theirs),
+    )
+    for _ in range(3):  # the losses of three steps hang on all gradients
+        torch.testing.assert_close(*(step() for step in both), rtol=1e-3, atol=1e-3)
+    return [row(case, "training", count, in_turns(both, seconds), unit), predicting]
+
+
+if __name__ == "__main__":
+    main(__doc__, CASES, measure, "pictures", "pictures")

@@ -1,0 +1,694 @@
+"""Video clips: files of any kind read frame by frame, told apart, and the digits that move."""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import tracemalloc
+import zipfile
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from lstmkit import cli
+from lstmkit.data.labelled import Columns, Labelled, read_labelled
+from lstmkit.data.pictures import fitted, read_dots
+from lstmkit.data.sound import Sound, sound_bytes
+from lstmkit.data.video import Clip, Shape, clip_of, frames_of, read_clip, write_clip
+from lstmkit.errors import DataError, UserError
+from lstmkit.fronts.video import VideoFront
+from lstmkit.jobs import load
+from lstmkit.jobs.classifier import Classifier
+from lstmkit.look.clips import decided_frames
+from lstmkit.parts import pictures as parts
+from lstmkit.parts.pictures import ClipEncoder, Dots, PictureEncoder
+from lstmkit.progress import Progress
+from lstmkit.recipes import _moving_digits as digits
+from lstmkit.recipes import classifier as protocols
+from scored import by
+
+av: Any = pytest.importorskip("av")
+pillow: Any = pytest.importorskip("PIL.Image")
+
+SMALL = Shape(16, 16, colour=False, rate=0)
+TINY: dict[str, Any] = {
+    "height": 16, "width": 16, "colour": False, "frame_size": 8, "hidden_size": 6, "epochs": 2, "batch_size": 8,
+}  # fmt: skip
+
+
+def square(way: str, start: int = 4, steps: int = 8, side: int = 16) -> np.ndarray:
+    """``(T, side, side)``: a bright square, 4 dots of 16, that goes left or right."""
+    frames, unit = np.full((steps, side, side), 20, dtype=np.uint8), side // 16
+    for t, frame in enumerate(frames):
+        left = unit * (t if way == "right" else 12 - t)
+        frame[unit * start : unit * (start + 4), left : left + 4 * unit] = 220
+    return frames
+
+
+def squares(n: int, seed: int) -> tuple[list[np.ndarray], list[str]]:
+    """Of any height and length, every second one goes left."""
+    rng = np.random.default_rng(seed)
+    labels = [("left", "right")[i % 2] for i in range(n)]
+    return [square(way, int(rng.integers(0, 12)), int(rng.integers(6, 9))) for way in labels], labels
+
+
+def encoded(path: Path, codec: str, frames: np.ndarray, pixels: str = "yuv420p") -> Path:
+    """``(T, H, W)`` as a file of any kind, ten frames a second."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:], pixels
+        for dots in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(dots, "gray")))
+        container.mux(stream.encode())
+    return path
+
+
+def noise(n: int) -> np.ndarray:
+    """What no codec makes small: half of its file is half of its frames."""
+    return np.random.default_rng(0).integers(0, 255, (n, 64, 64)).astype(np.uint8)
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_frames_come_back(tmp_path: Path):
+    """All of them, in grey and in colour, with their times."""
+    given_frames = square("right", side=64)
+    write_clip(given_frames, tmp_path / "a.mp4")
+    found = read_clip(tmp_path / "a.mp4", Shape(64, 64, colour=False, rate=0))
+    assert (found.name, found.frames.shape, found.rate, found.seconds) == (
+        "a.mp4",
+        (8, 64, 64, 1),
+        10.0,
+        pytest.approx(0.8),
+    )
+    assert np.abs(found.frames[..., 0].astype(int) - given_frames).mean() < 3
+    np.testing.assert_allclose(found.times, np.arange(8) / 10)
+    again = read_clip((tmp_path / "a.mp4").read_bytes(), Shape(64, 64, colour=False, rate=0))
+    assert again.name == "the video"
+    np.testing.assert_array_equal(again.frames, found.frames)
+    red_and_blue = np.zeros((3, 32, 32, 3), dtype=np.uint8)
+    red_and_blue[:, :, :16, 0], red_and_blue[:, :, 16:, 2] = 250, 250
+    write_clip(red_and_blue, tmp_path / "b.mp4")
+    found = read_clip(tmp_path / "b.mp4", Shape(32, 32))
+    np.testing.assert_allclose(found.frames[:, 5, [2, 29]], red_and_blue[:, 5, [2, 29]], atol=6)
+    assert read_clip(tmp_path / "b.mp4", SMALL).frames.shape == (3, 16, 16, 1)
+    write_clip(given_frames[:1], tmp_path / "one.mp4")
+    one = read_clip(tmp_path / "one.mp4", Shape())
+    assert (len(one), one.rate, one.seconds) == (1, 10, 0.1)
+
+
+def test_no_more_frames_a_second_than_are_wanted(tmp_path: Path):
+    """Evenly over the clip; a clip that has fewer is read whole."""
+    write_clip(np.zeros((20, 16, 16), np.uint8), tmp_path / "a.mp4")
+    for rate in (1, 3, 4, 7, 10, 30):
+        found = read_clip(tmp_path / "a.mp4", SMALL._replace(rate=rate))
+        expected = np.arange(min(20, math.floor(1.9 * rate) + 1)) / min(rate, 10)
+        assert len(found) == len(expected)
+        assert ((found.times - expected > -1e-6) & (found.times - expected < 0.1)).all()
+
+
+KINDS = [
+    ("a.avi", "mpeg4"),
+    ("a.webm", "libvpx"),
+    ("a.mov", "libx264"),
+    ("a.mkv", "mpeg4"),
+    ("a.flv", "flv1"),
+    ("a.gif", "gif"),
+    ("b.avi", "libx264"),  # its times are of decoding, not of showing
+]
+
+
+@pytest.mark.parametrize(("name", "codec"), KINDS)
+def test_any_kind_of_file(name: str, codec: str, tmp_path: Path):
+    """The square is where it was at every time."""
+    path = encoded(tmp_path / name, codec, square("right", side=64), "rgb8" if codec == "gif" else "yuv420p")
+    for rate in (0, 10):
+        found = read_clip(path, Shape(64, 64, colour=False, rate=rate))
+        np.testing.assert_allclose(found.times, np.arange(8) / 10, atol=1e-3)
+        np.testing.assert_allclose(_left(found), range(0, 32, 4), atol=2)
+
+
+def _left(clip: Clip) -> list[int]:
+    """Where the square begins in each frame."""
+    return [int((frame[24, :, 0] > 120).argmax()) for frame in clip.frames]
+
+
+def test_a_pause_is_not_made_up_for(tmp_path: Path):
+    """Frames a hundredth of a second apart, then a second without: at ten a second the second begins anew."""
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=100)
+        stream.height, stream.width, stream.pix_fmt = 16, 16, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 100)
+        for now in (*range(12), *range(100, 112)):
+            frame = av.VideoFrame.from_ndarray(np.zeros((16, 16), np.uint8), "gray")
+            frame.pts, frame.time_base = now, Fraction(1, 100)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    times = read_clip(tmp_path / "a.mp4", SMALL._replace(rate=10)).times
+    np.testing.assert_allclose(times, (0, 0.1, 1.0, 1.1), atol=1e-6)
+
+
+def test_proportions_are_kept_in_black(tmp_path: Path):
+    write_clip(np.full((2, 32, 64), 200, np.uint8), tmp_path / "a.mp4")
+    for shape, rows, columns in ((Shape(48, 48, False), (12, 36), (0, 48)), (Shape(16, 96), (0, 16), (32, 64))):
+        lit = read_clip(tmp_path / "a.mp4", shape).frames[0].max(axis=2) > 100
+        expected = np.zeros_like(lit)
+        expected[slice(*rows), slice(*columns)] = True
+        np.testing.assert_array_equal(lit, expected)
+
+
+def test_a_large_film_of_a_telephone(tmp_path: Path):
+    """4K, its rotation flag set to a quarter clockwise: upright, and no frame in memory at its full size."""
+    frames = np.zeros((3, 2160, 3840), dtype=np.uint8)
+    frames[:, :400, :400] = 255  # at the top left, that is at the top right when it is turned
+    write_clip(frames, tmp_path / "a.mp4")
+    content = (tmp_path / "a.mp4").read_bytes()
+    as_it_is = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
+    turned = struct.pack(">9i", 0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000)
+    at = content.index(as_it_is, content.index(b"tkhd"))
+    tracemalloc.start()
+    found = read_clip(content[:at] + turned + content[at + len(turned) :], Shape(64, 64, colour=False))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 500_000  # one grey frame has 8 MB
+    assert found.frames.shape == (3, 64, 64, 1)
+    lit = np.argwhere(found.frames[0, ..., 0] > 128)
+    assert (lit.min(axis=0).tolist(), lit.max(axis=0).tolist()) == ([0, 43], [6, 49])  # in 36 columns, from 14 on
+
+
+def test_frames_are_decoded_one_by_one(tmp_path: Path):
+    """Those before the place where a file ends too soon are given before that shows; a long one takes no memory."""
+    content = encoded(tmp_path / "a.mkv", "mpeg4", noise(40)).read_bytes()
+    frames = frames_of(content[: len(content) // 2], SMALL, "half")
+    assert isinstance(frames, Iterator)
+    assert next(frames).time == 0
+    with pytest.raises(DataError, match=r"half was cut off: it tells of 4\.0 s and has 1\.\d: get it again"):
+        list(frames)
+    write_clip(np.zeros((1000, 64, 64), np.uint8), tmp_path / "long.mp4")
+    tracemalloc.start()
+    assert sum(1 for _ in frames_of(tmp_path / "long.mp4", Shape(64, 64, rate=0))) == 1000
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 500_000  # all frames have 12 MB
+
+
+def test_files_that_do_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each is named, with what to do."""
+    write_clip(noise(20), tmp_path / "whole.mp4")
+    whole = (tmp_path / "whole.mp4").read_bytes()
+    half = encoded(tmp_path / "a.mkv", "mpeg4", noise(40)).read_bytes()
+    cases: list[tuple[Path | bytes, str]] = [
+        (b"this is no video at all" * 20, "x is no video that can be read (Invalid data found when processing input)"),
+        (b"", "x is no video that can be read"),
+        (whole[: len(whole) // 2], "x is no video that can be read"),
+        (half[: len(half) // 2], "x was cut off: it tells of 4.0 s"),
+        (tmp_path / "gone.mp4", "gone.mp4: there is no such file"),
+    ]
+    for source, says in cases:
+        with pytest.raises(UserError) as caught:
+            read_clip(source, SMALL, "x")
+        assert says in str(caught.value)
+        assert "\n" not in str(caught.value)
+    monkeypatch.setattr("lstmkit.data.video._MOST_FRAMES", 5)
+    with pytest.raises(DataError, match="the video has more than 5 frames to read: cut it into clips"):
+        read_clip(whole, SMALL)
+
+
+def test_a_file_of_sound_alone(tmp_path: Path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=16_000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate = 16_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(DataError, match=r"^a\.mp4 has no video in it: give a video file$"):
+        read_clip(tmp_path / "a.mp4", SMALL)
+
+
+def test_frames_that_cannot_be_written(tmp_path: Path):
+    for frames in (np.zeros((3, 5, 4), np.uint8), np.zeros((3, 4, 5), np.uint8), []):
+        with pytest.raises(DataError, match=r"o.mp4: give at least one frame, its height and width even"):
+            write_clip(frames, tmp_path / "o.mp4")
+
+
+def test_arrays_as_clips():
+    """Whole numbers to 255 or shares, of any size, with colours or without."""
+    whole = np.arange(2 * 16 * 16).reshape(2, 16, 16) % 256
+    found = clip_of(whole, SMALL, "x")
+    np.testing.assert_array_equal(found.frames[..., 0], whole)
+    np.testing.assert_array_equal(clip_of(whole / 255, SMALL, "x").frames, found.frames)
+    assert (found.rate, found.seconds, len(found)) == (10, 0.2, 2)
+    assert clip_of(np.ones((3, 40, 20, 3)), Shape(16, 24), "x").frames.shape == (3, 16, 24, 3)
+    for array, says in (
+        (np.full((2, 8, 8), np.nan), "x: a shade is missing, or not from 0 to 1"),
+        (np.full((2, 8, 8), 1.5), "x: a shade is missing, or not from 0 to 1"),
+        (np.full((2, 8, 8), 256), "x: a shade is missing, or not from 0 to 255"),
+        (np.full((2, 8, 8), -1), "x: a shade is missing, or not from 0 to 255"),
+        (np.zeros((2, 8, 8, 2)), r"x has the shape \(2, 8, 8, 2\): a clip is"),
+        (np.zeros((0, 8, 8)), r"x has the shape \(0, 8, 8\): a clip is"),
+    ):
+        with pytest.raises(DataError, match=says):
+            clip_of(array, SMALL, "x")
+
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+
+
+def _file(picture: Any, form: str = "PNG", **options: Any) -> bytes:
+    content = io.BytesIO()
+    picture.save(content, form, **options)
+    return content.getvalue()
+
+
+def test_any_kind_of_picture():
+    """Transparent is white; 16 bits, palettes and printers' inks become eight bits of red, green and blue."""
+    clear = pillow.new("RGBA", (8, 8), (255, 0, 0, 255))
+    clear.paste((0, 0, 255, 0), (4, 0, 8, 8))
+    deep = (np.arange(64).reshape(8, 8) * 1000).astype(np.uint16)
+    palette = pillow.new("P", (8, 8), 1)
+    palette.putpalette([0, 0, 0, 10, 200, 30])
+    inks = pillow.new("CMYK", (16, 16), (0, 255, 255, 0))
+    red, white, green = [255, 0, 0], [255, 255, 255], [10, 200, 30]
+    cases: list[tuple[bytes, list[list[int]]]] = [
+        (_file(clear), [red, white]),
+        (_file(palette), [green, green]),
+        (_file(palette, "GIF"), [green, green]),
+        (_file(palette, transparency=1), [white, white]),
+        (_file(inks, "JPEG"), [red, red]),
+        (_file(inks, "TIFF"), [red, red]),
+        (_file(pillow.fromarray(deep)), [[0] * 3, [27] * 3]),
+        (_file(pillow.new("L", (8, 8), 77)), [[77] * 3] * 2),
+        (_file(pillow.new("1", (8, 8), 1)), [white, white]),
+    ]
+    for content, ends in cases:
+        found = read_dots(content, 8, 8)
+        assert found.shape == (8, 8, 3)
+        np.testing.assert_allclose(found[0, [0, 7]], ends, atol=1)
+        assert read_dots(content, 8, 8, colour=False).shape == (8, 8, 1)
+    with pytest.raises(DataError, match="x is no picture that can be read"):
+        read_dots(b"none", 8, 8, name="x")
+
+
+def test_a_picture_is_turned_as_its_flag_says():
+    """Bright above, and the flag of a telephone that was held upright: bright on the right."""
+    picture, flag = pillow.new("RGB", (32, 16)), pillow.Exif()
+    picture.paste((250, 250, 250), (0, 0, 32, 8))
+    flag[0x112] = 6
+    for content in (_file(picture, exif=flag), _file(picture, "JPEG", exif=flag, quality=95)):
+        found = read_dots(content, 32, 16, colour=False)[..., 0] > 120
+        assert not found[:, :7].any()
+        assert found[:, 9:].all()
+
+
+@given(
+    sides=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    channels=st.sampled_from((1, 3)),
+    colour=st.booleans(),
+)
+@settings(deadline=None)
+def test_a_picture_of_any_size_fits(sides: tuple[int, int], size: tuple[int, int], channels: int, colour: bool):
+    """It fills one side, has the other in proportion, and lies in the middle."""
+    found = fitted(np.full((*sides, channels), 255, dtype=np.uint8), *size, colour)
+    assert found.shape == (*size, 3 if colour else 1)
+    lit = found.max(axis=2) == 255
+    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
+    assert lit.sum() == len(rows) * len(columns) == (found.max(axis=2) > 0).sum()
+    scale = min(size[0] / sides[0], size[1] / sides[1])
+    for inside, side, whole in zip((rows, columns), sides, size, strict=True):
+        assert abs(len(inside) - max(1, side * scale)) <= 0.5 + 1e-9
+        assert abs(int(inside[0]) - (whole - 1 - int(inside[-1]))) <= 1
+    assert len(rows) == size[0] or len(columns) == size[1]
+
+
+# ---- the network -----------------------------------------------------------------------------------------------------
+
+
+def encoder(**options: Any) -> ClipEncoder:
+    torch.manual_seed(0)
+    return ClipEncoder(Dots([100.0], [50.0]), PictureEncoder(1, (4, 8)), 5, **options)
+
+
+def dots(clips: int = 3, frames: int = 7) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (clips, frames, 16, 16, 1)).astype(np.uint8))
+
+
+def test_a_grid_of_any_size():
+    """A side is halved by the stem and by each stage but the first, and an odd one rounded up."""
+    for widths, height, width, expected in (((4,), 8, 8, (4, 4)), ((4, 8, 12), 64, 33, (8, 5)), ((3, 5), 1, 2, (1, 1))):
+        made = PictureEncoder(3, widths)
+        found = made(torch.zeros(2, 3, height, width))
+        assert found.shape == (2, widths[-1], *expected)
+        assert made.output_size == widths[-1]
+
+
+def test_what_is_past_the_end_of_a_clip_changes_nothing():
+    made, clips, lengths = encoder(), dots(), torch.tensor([7, 1, 4])
+    found, own = made(clips, lengths)
+    assert own is lengths
+    for row, clip, length in zip(found, clips, lengths.tolist(), strict=True):
+        alone, no_lengths = made(clip[None, :length], None)
+        assert no_lengths is None
+        torch.testing.assert_close(row[:length], alone[0])
+        assert not row[length:].any()
+
+
+def test_many_frames_are_looked_at_in_pieces(monkeypatch: pytest.MonkeyPatch):
+    """With the same features and gradients as all at once, padded or not."""
+    made, clips = encoder().train(), dots()
+    for lengths in (None, torch.tensor([7, 1, 4])):
+        found = []
+        for at_once in (512, 5):
+            monkeypatch.setattr(parts, "_AT_ONCE", at_once)
+            made.zero_grad()
+            told, _ = made(clips, lengths)
+            (told * torch.linspace(-1, 1, told.numel()).view_as(told)).sum().backward()
+            found.append([told.detach(), *(p.grad.clone() for p in made.parameters() if p.grad is not None)])
+        assert len(found[0]) == 1 + len(list(made.parameters()))
+        for whole, pieces in zip(*found, strict=True):
+            torch.testing.assert_close(pieces, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_a_clip_is_moved_as_a_whole():
+    """Only in training, all frames alike, by no more than the share; what does not leave the frame is kept."""
+    clips = torch.zeros(64, 3, 16, 20, 1, dtype=torch.uint8)
+    clips[:, :, 6:10, 8:12] = torch.arange(1, 4, dtype=torch.uint8).view(1, 3, 1, 1, 1)
+    torch.manual_seed(0)
+    moved, offsets = parts._moved(clips, 0.2), set()
+    for clip in moved:
+        down, right = (int(at.min()) - start for at, start in zip(torch.where(clip[0, ..., 0]), (6, 8), strict=True))
+        offsets.add((down, right))
+        torch.testing.assert_close(clip, clips[0].roll((down, right), (1, 2)))
+    downs, rights = map(set, zip(*offsets, strict=True))
+    assert downs == set(range(-3, 4))
+    assert rights == set(range(-4, 5))
+    torch.testing.assert_close(parts._moved(clips, 0.0), clips)
+    made = encoder(shift=0.5)
+    torch.testing.assert_close(made.eval()(clips, None)[0], encoder().eval()(clips, None)[0])
+    assert not torch.allclose(made.train()(clips, None)[0], made.eval()(clips, None)[0])
+
+
+def test_the_scale_is_that_of_training():
+    """Dots have mean 0 and deviation 1 in each colour; frames of another shape are refused."""
+    rng = np.random.default_rng(0)
+    clips = [Clip("x", rng.integers(low, 200, (5, 16, 16, 3)).astype(np.uint8), np.arange(5), 1) for low in (0, 60)]
+    front = VideoFront(Shape(16, 16), 4, 0.0, 0.0)
+    front.fit(clips, Progress())
+    again = VideoFront(Shape(16, 16), 4, 0.0, 0.0)
+    again.load_state(front.state())
+    assert again.state() == front.state()
+    built, width = again.build()
+    assert isinstance(built, ClipEncoder)
+    assert width == 4
+    scaled = built.dots(torch.from_numpy(np.concatenate(again.encode(clips))))
+    torch.testing.assert_close(scaled.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(scaled.std(dim=(0, 2, 3)), torch.ones(3), atol=1e-3, rtol=0)
+    assert not scaled.new_tensor(front.without(clips[0].frames, 1, 3)[1:3].std(axis=(0, 1, 2))).any()
+    with pytest.raises(DataError, match=r"x has frames of \(16, 16, 1\), the model reads \(16, 16, 3\)"):
+        front.encode([clip_of(square("left"), SMALL, "x")])
+    with pytest.raises(ValueError, match="no scale"):
+        again.load_state({"mean": [0, 0, 0], "std": [1, 0, 1]})
+    with pytest.raises(ValueError, match="not of its colours"):
+        again.load_state({"mean": [0], "std": [1]})
+
+
+# ---- data ------------------------------------------------------------------------------------------------------------
+
+CLIPS = {"left": square("left", side=32), "right": square("right", side=32)}
+SHAPED = Columns(shape=Shape(32, 32, colour=False))
+
+
+def _folder(path: Path) -> Path:
+    for label, frames in CLIPS.items():
+        (path / label).mkdir(parents=True)
+        write_clip(frames, path / label / f"{label}_1.mp4")
+    return path
+
+
+def _zip(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_every_way_to_give_clips_says_the_same(tmp_path: Path):
+    """Folders, zips by folder, name and table, tables, frames, and lists of arrays, clips and paths."""
+    folder = _folder(tmp_path / "clips")
+    rows = [f"{label}/{label}_1.mp4" for label in CLIPS]
+    (folder / "list.csv").write_text("path,label\n" + "".join(f"{row},{row.split('/')[0]}\n" for row in rows))
+    paths, labels = [folder / row for row in rows], list(CLIPS)
+    inside = {row: (folder / row).read_bytes() for row in rows}
+    bare = {row.split("/")[1]: content for row, content in inside.items()}
+    table = b"path,label\nleft_1.mp4,left\nright_1.mp4,right\n"
+    clips = [clip_of(frames, SHAPED.shape, label) for label, frames in CLIPS.items()]
+    ways: list[tuple[Any, Columns]] = [
+        (folder, SHAPED),
+        (folder / "list.csv", SHAPED),
+        (pd.DataFrame({"file": map(str, paths), "label": labels}), SHAPED._replace(recording="file")),
+        (_zip(tmp_path / "a.zip", inside), SHAPED),
+        (_zip(tmp_path / "b.zip", bare), SHAPED._replace(name_label=r"^([a-z]+)_\d")),
+        (_zip(tmp_path / "c.zip", {**bare, "list.csv": table}), SHAPED),
+        ((paths, labels), SHAPED),
+        ((clips, labels), SHAPED),
+        ((list(CLIPS.values()), labels), SHAPED),
+        ((np.stack([frames / 255 for frames in CLIPS.values()]), labels), SHAPED),
+        ((np.stack([np.stack([frames] * 3, -1) for frames in CLIPS.values()]), labels), SHAPED),
+    ]
+    for data, columns in ways:
+        found = read_labelled(data, columns)
+        assert found.kind == "video"
+        assert sorted(found.known_labels()) == [("left",), ("right",)]
+        for (label,), clip in zip(found.known_labels(), found.inputs, strict=True):
+            assert clip.rate == 10
+            np.testing.assert_allclose(clip.frames[..., 0].astype(int), CLIPS[label], atol=20)
+    assert read_labelled(folder, SHAPED).notes == ("1 files of clips are no videos and were passed over, as list.csv",)
+
+
+def test_what_is_read_as_what_is_a_rule(tmp_path: Path):
+    """Of clips and sounds in a folder or zip what there is more of; an array's dimensions say what it is."""
+    folder, wav = _folder(tmp_path / "clips"), sound_bytes(Sound("", np.zeros(800, np.float32), 8000))
+    (folder / "left" / "left_1.wav").write_bytes(wav)
+    found = read_labelled(folder, SHAPED)
+    assert (found.kind, len(found)) == ("video", 2)
+    assert found.notes == ("1 files of clips are no videos and were passed over, as left/left_1.wav",)
+    for name in ("2.wav", "3.wav"):
+        (folder / "right" / name).write_bytes(wav)
+    assert read_labelled(folder, SHAPED).kind == "sound"
+    one = folder / "left" / "left_1.mp4"
+    assert read_labelled(one, SHAPED).ids == ["left_1.mp4"]
+    assert read_labelled(clip_of(CLIPS["left"], SMALL, "x"), SHAPED).labels == [None]
+    for array, kind in (
+        (np.zeros((9, 2)), "numbers"),
+        (np.zeros((9, 2, 2)), "video"),
+        (np.zeros((9, 2, 2, 3)), "video"),
+    ):
+        assert read_labelled([array], SHAPED).kind == kind
+    with pytest.raises(DataError, match="of several kinds"):
+        read_labelled([np.zeros((9, 2)), np.zeros((9, 2, 2))], SHAPED)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match=r"none has no sound file \(.*\) or video file \(.*\) among its 0 files"):
+        read_labelled(tmp_path / "none", SHAPED)
+
+
+def test_the_print_of_clips_hangs_on_dots_and_rate():
+    def digest(frames: np.ndarray, rate: float = 10.0) -> str:
+        return Labelled([Clip("", frames, np.arange(len(frames)) / rate, rate)], [("a",)], ["1"], "x").digest()
+
+    left = CLIPS["left"]
+    assert digest(left) == digest(left.copy())
+    assert len({digest(left), digest(CLIPS["right"]), digest(left, 5.0), digest(left[..., None])}) == 4
+
+
+def test_a_clip_lasts_a_minute_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("lstmkit.data.recorded.MOST_SECONDS", 0.5)
+    with pytest.raises(DataError, match=r"left/left_1.mp4 lasts 1 s, an example at most 0 s: cut it into clips"):
+        read_labelled(_folder(tmp_path / "clips"), SHAPED)
+
+
+# ---- the job ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, Path]:
+    """From 24 clips, and the folder of its run."""
+    run = tmp_path_factory.mktemp("video") / "run"
+    job = Classifier(**{**TINY, "epochs": 25}, lr=0.01, dropout=0.0, input_dropout=0.0, test_share=0.2, valid_share=0.2)
+    return job.fit(squares(24, 0), run=run), run
+
+
+def test_it_learns_what_moves(learnt: tuple[Classifier, Path]):
+    """Which way, not where; and beside it stand the nearest clip and the commonest class."""
+    job, run = learnt
+    table = job.evaluate(squares(40, 1)).table.set_index("model")
+    assert table.index.tolist() == ["LSTM", "1 nearest neighbour", "majority class"]
+    assert table.loc["LSTM", "accuracy"] >= 0.9
+    clips = squares(6, 2)[0]
+    again = load(run)
+    assert isinstance(again, Classifier)
+    pd.testing.assert_frame_equal(again.predict(clips), job.predict(clips))
+    assert again.evaluate(squares(4, 3)).table["model"].tolist() == ["LSTM", "majority class"]
+    larger = [np.kron(clip, np.ones((1, 3, 3), np.uint8)) for clip in clips]
+    assert job.predict(larger)["label"].tolist() == job.predict(clips)["label"].tolist()
+
+
+def test_what_decided_and_how_soon(learnt: tuple[Classifier, Path]):
+    job, run = learnt
+    assert "How soon it knows" in (run / "report.html").read_text(encoding="utf-8")
+    data = squares(24, 0)
+    sections = {section.title: section for section in job.sections(job.read(data))}
+    early = sections["How soon it knows"].table
+    assert early is not None
+    assert early["share seen"].tolist() == [tenth / 10 for tenth in range(1, 11)]
+    assert job.tested is not None
+    right = job.targets(job.tested[0]) == job.tested[1].stated.argmax(axis=1)
+    assert early["accuracy"].iloc[-1] == pytest.approx(right.mean())
+    clip, label = data[0][0], data[1][0]
+    steps, changes = job.decided(clip, label)
+    assert steps == [f"{t / 10:.2f} s" for t in range(len(clip))]
+    assert changes.shape == (len(clip),)
+    assert np.isfinite(changes).all()
+    assert changes.any()
+    job.picture([clip], job.predict([clip])).draw_without_rendering()
+    assert [one.name for one in job.specimens(data, 3)][:2] == ["example 3", "example 4"]
+    with pytest.raises(DataError, match="there is no label 'up'"):
+        job.decided(clip, "up")
+
+
+def test_a_class_with_a_single_clip_is_learnt():
+    clips, labels = squares(20, 0)
+    job = Classifier(**TINY).fit(([*clips, np.zeros((1, 16, 16))], [*labels, "nothing"]))
+    assert job.classes == ("left", "nothing", "right")
+    assert job.predict([np.zeros((1, 16, 16))]).shape == (1, 6)
+    assert "have a single frame" in " ".join(job.evaluate(([np.zeros((1, 16, 16))], ["nothing"])).notes)
+
+
+def test_who_cannot_watch(learnt: tuple[Classifier, Path], tmp_path: Path):
+    """A model of clips hears nothing, and a model of sounds sees nothing."""
+    job, clip = learnt[0], clip_of(square("left"), SMALL, "x")
+    with pytest.raises(UserError, match="this model tells video: only one that learnt sounds"):
+        job.listen([clip])
+    hum = Sound("hum", np.sin(np.arange(2000)).astype(np.float32), 8000)
+    with pytest.raises(DataError, match="has sound, but this model reads video"):
+        job.predict(hum)
+    with pytest.raises(DataError, match="has text, but this model reads video"):
+        job.predict(["a.mp4"])
+    hears = Classifier(hidden_size=4, bands=8, channels=2, epochs=1).fit(([hum] * 20, ["a", "b"] * 10))
+    with pytest.raises(DataError, match="has video, but this model reads sound"):
+        hears.predict([clip])
+    with pytest.raises(DataError, match="this model hears sounds: give sound files"):
+        hears.listen([clip])
+    write_clip(square("left"), tmp_path / "a.mp4")
+    with pytest.raises(DataError, match=r"a\.mp4"):
+        hears.listen(tmp_path / "a.mp4")
+
+
+def test_from_folder_to_answer_on_the_command_line(tmp_path: Path):
+    for i, (frames, label) in enumerate(zip(*squares(20, 0), strict=True)):
+        (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
+        write_clip(frames, tmp_path / "data" / label / f"{i}.mp4")
+    run, runner = str(tmp_path / "run"), CliRunner()
+    options = [
+        word for name, value in TINY.items() if name != "colour" for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    words = ["fit", "classifier", str(tmp_path / "data"), "-o", run, "--no-colour", *options]
+    done = runner.invoke(cli.app, words, catch_exceptions=False)
+    assert "1 nearest neighbour" in done.stdout
+    words = ["predict", run, str(tmp_path / "data/left/0.mp4"), "--picture", str(tmp_path / "decided.png")]
+    told = runner.invoke(cli.app, words, catch_exceptions=False)
+    assert told.stdout.startswith("id,label,probability,p_left,p_right\n0.mp4,")
+    assert (tmp_path / "decided.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("frames", [1, 3, 40])
+def test_frames_that_decided_are_drawn(frames: int):
+    """Of few frames all, of many one in each of eight stretches; whatever the label holds."""
+    rng = np.random.default_rng(0)
+    for channels in (1, 3):
+        made = rng.integers(0, 255, (frames, 12, 30, channels)).astype(np.uint8)
+        figure = decided_frames(made, np.arange(frames) / 10, rng.normal(size=frames), "$a: 0.8")
+        figure.draw_without_rendering()
+        assert len(figure.axes) == min(8, frames) + 1
+
+
+# ---- digits that move ------------------------------------------------------------------------------------------------
+
+INK = np.zeros((28, 28), dtype=np.uint8)
+INK[4:24, 4:24] = 255  # as much as MNIST's pictures have at most
+
+
+def test_every_motion_in_turn_as_a_file(tmp_path: Path):
+    """What they are called is what is seen in them."""
+    digits.write_motions(digits.Digits(INK[None], np.zeros(1)), 20, tmp_path, 0)
+    found = sorted(tmp_path.rglob("*.mp4"))
+    assert len(found) == 20
+    for number in range(20):
+        motion = digits.MOTIONS[number % 10]
+        clip = read_clip(tmp_path / motion / f"{number}.mp4", Shape(64, 64, colour=False, rate=0))
+        assert (len(clip), clip.rate) == (digits.FRAMES, digits.RATE)
+        lit = clip.frames[..., 0] > 128
+        rows, columns = ((lit * at).sum(axis=(1, 2)) / lit.sum(axis=(1, 2)) for at in np.ogrid[:64, :64])
+        right, down, grown = columns[-1] - columns[0], rows[-1] - rows[0], lit[-1].sum() / lit[0].sum()
+        if motion in digits.DIRECTIONS:
+            across, along = digits.DIRECTIONS[motion]
+            assert right * across + down * along > 12
+        turned = np.diff(np.unwrap(np.arctan2(rows - rows.mean(), columns - columns.mean()))).sum()
+        assert {"clockwise": turned > 4, "counterclockwise": turned < -4}.get(motion, True)
+        assert {"grows": grown > 1.5, "shrinks": grown < 0.7}.get(motion, True)
+        assert motion != "still" or (lit == lit[0]).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32), motion=st.sampled_from(digits.MOTIONS))
+def test_a_digit_never_leaves_the_frame(seed: int, motion: str):
+    way = digits.moving(motion, np.random.default_rng(seed))
+    frames = digits.drawn([INK], [way])
+    assert frames.shape == (digits.FRAMES, digits.SIDE, digits.SIDE)
+    assert frames.any(axis=(1, 2)).all()
+    assert not any(edge.any() for edge in (frames[:, 0], frames[:, -1], frames[:, :, 0], frames[:, :, -1]))
+
+
+directions = st.sampled_from(list(digits.DIRECTIONS))
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**32), first=directions, second=directions)
+def test_two_digits_start_apart_and_stay_inside(seed: int, first: str, second: str):
+    """The first is the farther left; each goes its way, far enough to be seen."""
+    ways = digits.two_ways((first, second), np.random.default_rng(seed))
+    (a, *_), (b, *_) = ways
+    assert b.x - a.x > 6
+    assert max(b.x - a.x, abs(b.y - a.y)) > digits._APART
+    for motion, way in zip((first, second), ways, strict=True):
+        assert len(way) == digits.FRAMES
+        assert all(10 <= at <= digits.SIDE - 10 for pose in way for at in (pose.x, pose.y))
+        right, down = digits.DIRECTIONS[motion]
+        assert (way[-1].x - way[0].x) * right + (way[-1].y - way[0].y) * down >= 14 - 1e-9
+
+
+def test_the_protocol_reads_what_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """From IDX files as MNIST's to the table; the test part is of the test digits."""
+    options: dict[str, Any] = {"train_clips": 30, "test_clips": 10}
+    for part in ("train", "test"):
+        for of, array in (("images", np.stack([INK] * 3)), ("labels", np.arange(3, dtype=np.uint8))):
+            head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}i", *array.shape)
+            (tmp_path / f"{part}-{of}").write_bytes(head + array.tobytes())
+            options[f"{part}_{of}"] = f"{part}-{of}"
+    monkeypatch.setattr("lstmkit.data.catalog.locate", lambda name, file: tmp_path / file)
+    job = Classifier(**{**TINY, "epochs": 1}, test_share=0.0, valid_share=0.4)
+    table = by(protocols.motions, job, tmp_path, options)
+    assert table["model"].tolist() == ["LSTM", "1 nearest neighbour", "majority class"]
+    assert job.classes == tuple(sorted(digits.MOTIONS))
+    assert job.tested is not None
+    assert sorted(job.tested[0].known_labels()) == sorted((motion,) for motion in digits.MOTIONS)
