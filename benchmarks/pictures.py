@@ -19,7 +19,7 @@ from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
 from lstmkit.encoder_decoder import Decoder, EncoderDecoder
-from lstmkit.model import AnswerModel, Model
+from lstmkit.model import AnswerModel
 from lstmkit.parts.answer import AnswerHead
 from lstmkit.parts.attention import AdditiveAttention
 from lstmkit.parts.encoders import TokenEncoder
@@ -28,6 +28,9 @@ from lstmkit.parts.pictures import ClipEncoder, Dots, GridEncoder, PictureEncode
 from lstmkit.parts.pooling import build_pool
 from lstmkit.train import optimizer_for
 from timing import in_turns
+
+Models = tuple[nn.Module, nn.Module]
+Calls = tuple[Callable[[], Tensor], Callable[[], Tensor]]
 
 VOCABULARY, WORDS, BEGIN = 1000, 12, 1
 MEAN, STD = 110.0, 70.0
@@ -88,13 +91,14 @@ class PlainClips(nn.Module):
     def __init__(self, case: Case) -> None:
         super().__init__()
         self.pictures = Plain(case.widths)
-        self.narrow, self.norm = nn.Linear(16 * case.widths[-1], case.features), nn.LayerNorm(case.features)
+        self.narrow, self.norm = nn.Linear(17 * case.widths[-1], case.features), nn.LayerNorm(case.features)
         self.trunk = nn.LSTM(case.features, case.hidden, batch_first=True, bidirectional=True)
         self.answer = nn.Linear(2 * case.hidden, 10)
 
     def forward(self, clips: Tensor) -> Tensor:
-        cells = F.adaptive_avg_pool2d(self.pictures(clips.flatten(0, 1)), 4)
-        features = F.relu(self.norm(self.narrow(cells.flatten(1)))).unflatten(0, clips.shape[:2])
+        grid = self.pictures(clips.flatten(0, 1))
+        cells = torch.cat([F.adaptive_avg_pool2d(grid, 4).flatten(1), grid.amax((2, 3))], 1)
+        features = F.relu(self.norm(self.narrow(cells))).unflatten(0, clips.shape[:2])
         return self.answer(self.trunk(features)[0].amax(1))
 
 
@@ -105,6 +109,7 @@ class PlainCaptions(nn.Module):
         super().__init__()
         self.pictures, size = Plain(case.widths), case.features
         self.narrow, self.norm = nn.Linear(case.widths[-1], size), nn.LayerNorm(size)
+        self.places = nn.Parameter(torch.zeros(36, size))
         self.words = nn.Embedding(VOCABULARY, case.hidden)
         self.begin = nn.Linear(size, 2 * case.hidden)
         self.cell = nn.LSTMCell(case.hidden, case.hidden)
@@ -114,7 +119,8 @@ class PlainCaptions(nn.Module):
         self.bias = nn.Parameter(torch.zeros(VOCABULARY))
 
     def read(self, dots: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-        cells = F.relu(self.norm(self.narrow(self.pictures(dots).flatten(2).transpose(1, 2))))
+        cells = self.norm(self.narrow(self.pictures(dots).flatten(2).transpose(1, 2)))
+        cells = F.relu(cells + self.places)
         hidden, memory = torch.tanh(self.begin(cells.mean(1))).chunk(2, 1)
         return cells, self.key(cells), (hidden, memory)
 
@@ -165,7 +171,7 @@ def clips(case: Case, plain: PlainClips) -> AnswerModel:
 def captions(case: Case, plain: PlainCaptions) -> EncoderDecoder:
     """Ours, with the peer's weights."""
     hidden = case.hidden
-    encoder = GridEncoder(Dots([MEAN] * 3, [STD] * 3), PictureEncoder(3, case.widths), case.features)
+    encoder = GridEncoder(Dots([MEAN] * 3, [STD] * 3), PictureEncoder(3, case.widths), case.features, 36)
     words, lower = TokenEncoder(VOCABULARY, hidden), LSTM(hidden, hidden, batch_first=True)
     attention = AdditiveAttention(hidden, case.features, hidden)
     decoder = Decoder(words, lower, attention, None, case.features, hidden)
@@ -196,34 +202,39 @@ def written(model: EncoderDecoder, dots: Tensor) -> Tensor:
     return torch.stack(found, 1)
 
 
+def of_clips(case: Case, dots: Tensor) -> tuple[Models, Calls, Calls]:
+    """Ours and the peer: the models, their losses, their answers."""
+    peer, classes = PlainClips(case), torch.randint(10, (case.batch,))
+    model, lengths = clips(case, peer), torch.full((case.batch,), case.frames)
+    batch = Batch(dots, lengths, classes)
+    losses = (lambda: model.loss(batch)[0], lambda: F.cross_entropy(peer(dots), classes))
+    return (model, peer), losses, (lambda: model(dots, None, lengths)[0], lambda: peer(dots))
+
+
+def of_pictures(case: Case, dots: Tensor) -> tuple[Models, Calls, Calls]:
+    """The same of captions."""
+    peer, targets = PlainCaptions(case), torch.randint(2, VOCABULARY, (case.batch, WORDS))
+    model, batch = captions(case, peer), Batch(dots, targets=targets)
+    losses = (lambda: model.loss(batch)[0], lambda: peer.loss(dots, targets))
+    return (model, peer), losses, (lambda: written(model, dots), lambda: peer.write(dots))
+
+
 def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
     """A row for training, and one for predicting."""
     torch.manual_seed(0)
     shape = (case.batch, *([case.frames] if case.frames else []), case.side, case.side, 3)
     dots = torch.randint(0, 256, shape, dtype=torch.uint8)
-    ask: tuple[Callable[[], Tensor], Callable[[], Tensor]]
-    if case.frames:
-        peer, classes = PlainClips(case), torch.randint(10, (case.batch,))
-        model: Model = clips(case, peer)
-        lengths, unit = torch.full((case.batch,), case.frames), "frames"
-        batch = Batch(dots, lengths, classes)
-        theirs: Callable[[], Tensor] = lambda: F.cross_entropy(peer(dots), classes)
-        ask = (lambda: model(dots, None, lengths)[0], lambda: peer(dots))
-    else:
-        plain, targets = PlainCaptions(case), torch.randint(2, VOCABULARY, (case.batch, WORDS))
-        writer, unit = captions(case, plain), "pictures"
-        peer, model, batch = plain, writer, Batch(dots, targets=targets)
-        theirs = lambda: plain.loss(dots, targets)
-        ask = (lambda: written(writer, dots), lambda: plain.write(dots))
-    count = case.batch * max(1, case.frames)
+    sides = of_clips(case, dots) if case.frames else of_pictures(case, dots)
+    (model, peer), losses, ask = sides
+    count, unit = case.batch * max(1, case.frames), "frames" if case.frames else "pictures"
     model.eval(), peer.eval()
     predictors = tuple(torch.inference_mode()(one) for one in ask)
     torch.testing.assert_close(*(one() for one in predictors), rtol=1e-3, atol=1e-3)
     predicting = row(case, "predicting", count, in_turns(predictors, seconds), unit)
     model.train(), peer.train()
     both = (
-        stepper(model, optimizer_for(model, AS_TRAINED), lambda: model.loss(batch)[0]),
-        stepper(peer, torch.optim.AdamW(peer.parameters(), lr=AS_TRAINED.lr), theirs),
+        stepper(model, optimizer_for(model, AS_TRAINED), losses[0]),
+        stepper(peer, torch.optim.AdamW(peer.parameters(), lr=AS_TRAINED.lr), losses[1]),
     )
     for _ in range(3):  # the losses of three steps hang on all gradients
         torch.testing.assert_close(*(step() for step in both), rtol=1e-3, atol=1e-3)

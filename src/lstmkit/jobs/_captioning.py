@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,13 @@ class Views(NamedTuple):
         """What is attended to: rows and columns of a picture's cells, ``(h, w)``, or frames or features, ``(S,)``."""
         if self.kind != "pictures":
             return (len(encoded),)
-        return tuple(-(-side // 2**self.stages) for side in encoded.shape[:2])
+        return self._sides
+
+    @property
+    def _sides(self) -> tuple[int, int]:
+        """Rows and columns of a picture's grid."""
+        high, wide = (-(-side // 2**self.stages) for side in (self.shape.height, self.shape.width))
+        return high, wide
 
     def build(
         self, channels: int, output_size: int, dropout: float, shift: float, flip: bool
@@ -103,7 +110,7 @@ class Views(NamedTuple):
         dots, pictures = Dots(self.mean, self.std), PictureEncoder(len(self.mean), widths)
         if self.kind == "clips":
             return ClipEncoder(dots, pictures, output_size, dropout, shift)
-        return GridEncoder(dots, pictures, output_size, shift, flip)
+        return GridEncoder(dots, pictures, output_size, math.prod(self._sides), shift, flip)
 
     def state(self) -> dict[str, Any]:
         return {"kind": self.kind, "width": self.width, "mean": list(self.mean), "std": list(self.std)}

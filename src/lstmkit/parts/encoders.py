@@ -67,6 +67,7 @@ class TokenEncoder(nn.Module):
         padding: The token whose vector is 0; ``None`` for none.
         unknown: The token whose vector ids from ``vocabulary`` on have: words that one text has and the vocabulary has
             not; ``None`` where there are none.
+        spread: Of the weights at first, evenly to both sides of 0.
     """
 
     def __init__(
@@ -77,12 +78,13 @@ class TokenEncoder(nn.Module):
         dropout: float = 0.0,
         padding: int | None = None,
         unknown: int | None = None,
+        spread: float = 0.1,
     ) -> None:
         super().__init__()
         self.output_size, self.word_dropout, self.dropout = output_size, word_dropout, dropout
         self.unknown = unknown
         self.embedding = nn.Embedding(vocabulary, output_size, padding_idx=padding)
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        nn.init.uniform_(self.embedding.weight, -spread, spread)
         if padding is not None:
             nn.init.zeros_(self.embedding.weight[padding])
 

@@ -84,12 +84,14 @@ class Dots(nn.Module):
 class GridEncoder(nn.Module):
     """Dots ``(B, H, W, C)`` uint8 to the cells of a picture encoder's grid, ``(B, h * w, output_size)``, row by row.
 
+    To what a cell has comes a vector of its place, which is learnt: what is attended to has no order of its own.
     All pictures have as many cells, so that it gives no lengths.
 
     Args:
         dots: From uint8 to pictures.
         pictures: These to a grid.
         output_size: Of the features of a cell.
+        cells: Of the grid, ``h * w``.
         shift: In training, the share of a side by which a picture is moved at most.
         flip: Whether training shows every second picture from behind, left for right.
     """
@@ -97,11 +99,12 @@ class GridEncoder(nn.Module):
     reads_lengths = True
 
     def __init__(
-        self, dots: Dots, pictures: PictureEncoder, output_size: int, shift: float = 0.0, flip: bool = False
+        self, dots: Dots, pictures: PictureEncoder, output_size: int, cells: int, shift: float = 0.0, flip: bool = False
     ) -> None:
         super().__init__()
         self.dots, self.pictures, self.shift, self.flip = dots, pictures, shift, flip
         self.narrow, self.norm = nn.Linear(pictures.output_size, output_size), nn.LayerNorm(output_size)
+        self.places = nn.Parameter(torch.zeros(cells, output_size))
         self.output_size = output_size
 
     def forward(self, dots: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, None]:
@@ -111,7 +114,7 @@ class GridEncoder(nn.Module):
         if self.training and self.shift:
             dots = _moved(dots.unsqueeze(1), self.shift).squeeze(1)
         cells = self.pictures(self.dots(dots)).flatten(2).transpose(1, 2)
-        return F.relu(self.norm(self.narrow(cells))), None
+        return F.relu(self.norm(self.narrow(cells)) + self.places), None
 
 
 class FeatureEncoder(nn.Module):
@@ -134,6 +137,8 @@ class FeatureEncoder(nn.Module):
 class ClipEncoder(nn.Module):
     """Clips ``(B, T, H, W, C)`` uint8 and their lengths to ``(B, T, output_size)``: a picture encoder, frame by frame.
 
+    Of its grid are read the means of 4 by 4 fields, which say where something is, and the largest of all, what there is.
+
     What is past a clip's end is not looked at. Of many frames some are looked at after others: memory is that of 512,
     and in training their features are computed anew for the gradient.
 
@@ -152,7 +157,7 @@ class ClipEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.dots, self.pictures, self.dropout, self.shift = dots, pictures, nn.Dropout(dropout), shift
-        self.narrow = nn.Linear(pictures.output_size * _CELLS**2, output_size)
+        self.narrow = nn.Linear(pictures.output_size * (_CELLS**2 + 1), output_size)
         self.norm = nn.LayerNorm(output_size)
         self.output_size = output_size
 
@@ -176,8 +181,9 @@ class ClipEncoder(nn.Module):
 
     def _features(self, frames: Tensor) -> Tensor:
         """``(N, H, W, C) -> (N, output_size)``."""
-        cells = F.adaptive_avg_pool2d(self.pictures(self.dots(frames)), _CELLS)
-        return F.relu(self.norm(self.narrow(cells.flatten(1))))
+        grid = self.pictures(self.dots(frames))
+        where, what = F.adaptive_avg_pool2d(grid, _CELLS).flatten(1), grid.amax((2, 3))
+        return F.relu(self.norm(self.narrow(torch.cat([where, what], 1))))
 
 
 def _moved(clips: Tensor, share: float) -> Tensor:
