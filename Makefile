@@ -70,6 +70,7 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/recommender.py
 	@$(BIN)/python benchmarks/writer.py
 	@$(BIN)/python benchmarks/painter.py
+	@$(BIN)/python benchmarks/pictures.py
 	@$(BIN)/python benchmarks/speaker.py
 	@$(BIN)/python benchmarks/commands.py
 

@@ -172,6 +172,25 @@ def _clips(seed: int, n: int = 40) -> tuple[list[np.ndarray], list[str]]:
     return clips, [("left", "right")[i % 2] for i in range(n)]
 
 
+def _told(seed: int) -> tuple[list[np.ndarray], list[str]]:
+    """The same with a sentence each."""
+    clips, ways = _clips(seed)
+    return clips, [f"a square goes {way}" for way in ways]
+
+
+def _seen(seed: int, n: int = 40) -> tuple[np.ndarray, list[list[str]]]:
+    """A red or blue square somewhere, with one sentence or two."""
+    rng = np.random.default_rng(seed)
+    pictures = np.zeros((n, 16, 16, 3), dtype=np.uint8)
+    sentences = []
+    for i, picture in enumerate(pictures):
+        down, right = rng.integers(0, 11, 2)
+        picture[down : down + 5, right : right + 5, 2 * (i % 2)] = rng.integers(150, 256)
+        name = ("red", "blue")[i % 2]
+        sentences.append([f"a {name} square", f"one square is {name}"][: 1 + i % 3 // 2])
+    return pictures, sentences
+
+
 def _signs(seed: int, n: int = 40) -> tuple[list[np.ndarray], list[str]]:
     """Features of characters, four steps each, and what they say."""
     rng = np.random.default_rng(seed)
@@ -204,6 +223,32 @@ CASES = {
             {"answers": "span", "longest": 1, "embed_size": 3},
             {"hops": 1, "most_sentences": 1, "hidden_size": 5},
         ),
+    ),
+    "captioner": Case(
+        settings={"height": 16, "width": 16, "channels": 4, "stages": 2, "feature_size": 4, "longest": 6, "lr": 0.01},
+        data=lambda: _seen(0),
+        other=lambda: _seen(1),
+        bad=lambda: ([np.full((16, 16, 3), np.nan)], ["a square"]),
+        options=(
+            {"colour": False, "tokens": "bpe", "vocabulary": 270, "flip": True, "attention": "general"},
+            {"height": 20, "stages": 3, "at_least": 3, "embed_size": 3, "smoothing": 0.1, "length_penalty": 0.0},
+        ),
+    ),
+    "captioner:clips": Case(
+        settings={
+            "height": 16,
+            "width": 16,
+            "colour": False,
+            "channels": 4,
+            "stages": 2,
+            "feature_size": 4,
+            "lr": 0.01,
+        },
+        data=lambda: _told(0),
+        other=lambda: _told(1),
+        bad=lambda: ([np.full((4, 16, 16), np.nan)], ["a square"]),
+        options=({"colour": True, "frame_rate": 0.0, "shift": 0.0, "input_dropout": 0.0}, {"num_layers": 2}),
+        asks={"beam": 1},
     ),
     "classifier": Case(
         settings={},

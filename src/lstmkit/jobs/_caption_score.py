@@ -33,11 +33,11 @@ def scores(told: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str
     >>> scores(["a dog runs fast"], [["A dog runs fast .", "a dog runs fast"]])["BLEU-4"]
     100.0
     """
-    padded = [list(of) for of in zip_longest(*references)]  # sacreBLEU wants as many of each: None is none
+    padded = _side_by_side(references)
     found: dict[str, float] = {}
     for order in ORDERS:
         # Sentences as the data have them, tokenised or not: sacreBLEU cuts them all alike, and need not warn.
-        score = BLEU(lowercase=True, force=True, max_ngram_order=order).corpus_score(told, padded).score  # type: ignore[arg-type]
+        score = BLEU(lowercase=True, force=True, max_ngram_order=order).corpus_score(told, padded).score
         found[f"BLEU-{order}"] = round(score, 2)
     if all(len(of) == 1 for of in references):
         same = [one.lower().split() == of[0].lower().split() for one, of in zip(told, references, strict=True)]
@@ -45,11 +45,16 @@ def scores(told: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str
     return found
 
 
-def signature() -> str:
+def signature(references: Sequence[Sequence[str]]) -> str:
     """What the scores are exactly, as sacreBLEU writes it."""
     metric = BLEU(lowercase=True, force=True)
-    metric.corpus_score(["a"], [["a"]])
-    return f"BLEU: {metric.get_signature().format()}, BLEU-n with n words in a row at most"
+    metric.corpus_score([""] * len(references), _side_by_side(references))
+    return f"BLEU: {metric.get_signature().format()}, BLEU-n with n words in a row at most."
+
+
+def _side_by_side(references: Sequence[Sequence[str]]) -> list[Any]:
+    """As sacreBLEU wants them, the first of each, the second of each, …; ``None`` where there is none."""
+    return [list(of) for of in zip_longest(*references)]
 
 
 def most_frequent(train: Captioned) -> str:
@@ -99,7 +104,7 @@ def evaluated(job: Captioner, test: Captioned, train: Captioned | None, progress
     """The model's sentences, and its baselines', against all that was said."""
     name = job.cell.upper()
     told = {name: [one.text for one in job.predict(test, progress=progress)]}
-    notes = [f"{len(test):,} {test.kind}, {sum(map(len, test.texts)):,} sentences. {signature()}"]
+    notes = [f"{len(test):,} {test.kind}, {sum(map(len, test.texts)):,} sentences. {signature(test.texts)}"]
     if train is None:
         notes.append("A loaded model has not what it learnt from: there is nothing beside it.")
     else:
@@ -111,7 +116,9 @@ def evaluated(job: Captioner, test: Captioned, train: Captioned | None, progress
         again = train.part(np.arange(min(_AGAIN, len(train))))
         known = scores([one.text for one in job.predict(again, progress=progress)], again.texts)["BLEU-4"]
         table["BLEU-4 in training"] = [known, *[float("nan")] * (len(rows) - 1)]
-        notes.append(f"BLEU-4 in training: of the first {len(again)} that it learnt from; what is above is by heart.")
+        notes.append(
+            f"BLEU-4 in training: of the first {len(again)} that it learnt from; what it has there above the test is by heart."
+        )
     details = pd.DataFrame({"name": list(test.ids), "references": [" / ".join(of) for of in test.texts], **told})
-    best = {column: "high" for column in table.columns if column not in ("model", "BLEU-4 in training")}
+    best = dict.fromkeys(table.columns.drop("model"), "high")
     return Evaluation(table, best, details, tuple(notes))

@@ -113,12 +113,12 @@ class Views(NamedTuple):
         return GridEncoder(dots, pictures, output_size, math.prod(self._sides), shift, flip)
 
     def state(self) -> dict[str, Any]:
-        return {"kind": self.kind, "width": self.width, "mean": list(self.mean), "std": list(self.std)}
+        return {"reads": self.kind, "width": self.width, "mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
     def loaded(cls, state: dict[str, Any], shape: Shape, stages: int) -> Views:
         """What :meth:`state` gave; ``ValueError`` where it does not fit together."""
-        found = cls(state["kind"], shape, stages, int(state["width"]), tuple(state["mean"]), tuple(state["std"]))
+        found = cls(state["reads"], shape, stages, int(state["width"]), tuple(state["mean"]), tuple(state["std"]))
         channels = 0 if found.kind == "features" else 3 if shape.colour else 1
         if found.kind not in KINDS or bool(found.width) != (found.kind == "features"):
             raise ValueError("what it reads is none of what there is")

@@ -86,7 +86,7 @@ class Captioner(Job):
     vocabulary: int = setting("most tokens that are kept; 0 for all (bpe: 8,000)", default=0, low=0)
     at_least: int = setting("how often a token must occur in the training sentences to be kept", default=1, low=1)
     lower: bool = setting("read and write everything in lower case", default=True)
-    longest: int = setting("tokens that are learnt of a sentence, and written, at most", default=30, low=1)
+    longest: int = setting("tokens that are learnt of a sentence, and written, at most", default=30, low=1, high=1000)
     embed_size: int = setting("width of a token's vector; 0 for hidden_size", default=0, low=0)
     hidden_size: int = setting("units in a layer and direction", default=128, low=1)
     attention: str = setting(
@@ -333,10 +333,10 @@ class Captioner(Job):
     # ---- saved ---------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        return {"tokens": self.writes.to_json(), "views": self.views.state()}
+        return {"tokens": self.writes.to_json(), **self.views.state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._tokens = Tokenizer(self.tokens, state["tokens"])
         if any(token not in self._tokens for token in (PADDING, BEGIN, END)):
             raise ValueError("its vocabulary has no beginning or end of a sentence")
-        self._views = Views.loaded(state["views"], self._layout.shape, self.stages)
+        self._views = Views.loaded(state, self._layout.shape, self.stages)

@@ -137,7 +137,8 @@ class FeatureEncoder(nn.Module):
 class ClipEncoder(nn.Module):
     """Clips ``(B, T, H, W, C)`` uint8 and their lengths to ``(B, T, output_size)``: a picture encoder, frame by frame.
 
-    Of its grid are read the means of 4 by 4 fields, which say where something is, and the largest of all, what there is.
+    Of its grid are read the means of 4 by 4 fields, which say where something is, and the largest of each feature, that
+    say what there is.
 
     What is past a clip's end is not looked at. Of many frames some are looked at after others: memory is that of 512,
     and in training their features are computed anew for the gradient.
