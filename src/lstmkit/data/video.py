@@ -17,6 +17,7 @@ from lstmkit.errors import DataError, UserError, one_line
 ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ogv", ".3gp", ".wmv", ".flv", ".gif")
 _MOST_FRAMES = 20_000  # of a clip that is read whole
 _ARRAY_RATE = 10.0  # frames a second of arrays, which do not say
+_LARGE = 640 * 480  # dots of a frame from which several threads decode
 _MISSING = 0.8  # of the length that a file tells of itself: one that has less was cut off
 
 
@@ -116,7 +117,11 @@ def frames_of(source: Path | bytes, shape: Shape, name: str = "") -> Iterator[Fr
             if not container.streams.video:
                 raise DataError(f"{name} has no video in it: give a video file")
             stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
+            codec, scaler = stream.codec_context, av.video.reformatter.VideoReformatter()
+            if codec.width * codec.height < _LARGE:
+                codec.thread_count = 1  # to start others costs more than they save
+            else:
+                codec.thread_type = "AUTO"
             begin = None
             steady = container.format.name == "avi" and stream.average_rate  # its times are of decoding, not of showing
             for number, frame in enumerate(container.decode(stream)):
@@ -126,7 +131,7 @@ def frames_of(source: Path | bytes, shape: Shape, name: str = "") -> Iterator[Fr
                 if not shape.rate or now >= due - 1e-6:
                     due = _next_due(due, now, shape.rate)
                     count += 1
-                    yield Frame(now, _brought(frame, shape))
+                    yield Frame(now, _brought(frame, shape, scaler))
             told = _seconds(stream, container)
     except UserError:
         raise
@@ -175,6 +180,8 @@ def write_clip(frames: Sequence[np.ndarray] | np.ndarray, path: Path, rate: floa
         stream = container.add_stream("libx264", rate=round(rate))
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt, stream.options = "yuv420p", {"crf": "18", "preset": "veryfast"}
+        if stream.height * stream.width < _LARGE:
+            stream.codec_context.thread_count = 1
         for dots in frames:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(dots), "gray" if dots.ndim == 2 else "rgb24")
             container.mux(stream.encode(frame))
@@ -186,7 +193,7 @@ def _next_due(due: float, now: float, rate: float) -> float:
     return due + step if due + step > now else now + step
 
 
-def _brought(frame: Any, shape: Shape) -> np.ndarray:
+def _brought(frame: Any, shape: Shape, scaler: Any) -> np.ndarray:
     """``(H, W, C)`` of a decoded frame, its proportions kept, in the middle of black."""
     turns = round(frame.rotation / 90) % 4  # counter-clockwise, as numpy turns too
     high, wide = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
@@ -194,7 +201,7 @@ def _brought(frame: Any, shape: Shape) -> np.ndarray:
     high, wide = max(1, round(high * scale)), max(1, round(wide * scale))
     size = {"width": high, "height": wide} if turns % 2 else {"width": wide, "height": high}
     kind = "rgb24" if shape.colour else "gray"
-    dots = frame.reformat(**size, format=kind, interpolation="AREA").to_ndarray()
+    dots = scaler.reformat(frame, **size, format=kind, interpolation="AREA", threads=1).to_ndarray()
     dots = np.rot90(dots if shape.colour else dots[..., None], turns)
     found = np.zeros((shape.height, shape.width, 3 if shape.colour else 1), dtype=np.uint8)
     top, left = (shape.height - high) // 2, (shape.width - wide) // 2

@@ -117,7 +117,7 @@ def evaluated(job: Captioner, test: Captioned, train: Captioned | None, progress
         known = scores([one.text for one in job.predict(again, progress=progress)], again.texts)["BLEU-4"]
         table["BLEU-4 in training"] = [known, *[float("nan")] * (len(rows) - 1)]
         notes.append(
-            f"BLEU-4 in training: of the first {len(again)} that it learnt from; what it has there above the test is by heart."
+            f"BLEU-4 in training: of the first {len(again)} it learnt from; what is above the test is by heart."
         )
     details = pd.DataFrame({"name": list(test.ids), "references": [" / ".join(of) for of in test.texts], **told})
     best = dict.fromkeys(table.columns.drop("model"), "high")
