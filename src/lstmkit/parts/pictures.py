@@ -30,9 +30,9 @@ class _Residual(nn.Module):
         self.around = nn.Conv2d(size, output_size, 1, stride, bias=False) if stride > 1 or size != output_size else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.first_norm(self.first(x)))
-        y = self.second_norm(self.second(y))
-        return F.relu(y + (x if self.around is None else self.around(x)))
+        y = F.relu(self.first_norm(self.first(x)), inplace=True)
+        y = self.second_norm(self.second(y)).add_(x if self.around is None else self.around(x))
+        return F.relu(y, inplace=True)
 
 
 class PictureEncoder(nn.Module):
@@ -59,7 +59,7 @@ class PictureEncoder(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         x = pictures.contiguous(memory_format=torch.channels_last)
-        return self.stages(F.relu(self.stem_norm(self.stem(x))))
+        return self.stages(F.relu(self.stem_norm(self.stem(x)), inplace=True))
 
 
 class Dots(nn.Module):
