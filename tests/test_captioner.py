@@ -1,0 +1,454 @@
+"""Captions: what is read, what is learnt of it, what is written, and how that is scored."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from sacrebleu.metrics.bleu import BLEU
+
+from lstmkit import Captioner, load
+from lstmkit.data.captioned import Captioned, Layout, read_captioned
+from lstmkit.data.video import Shape, read_clip, write_clip
+from lstmkit.errors import DataError, SettingError
+from lstmkit.jobs import _captioning as captioning
+from lstmkit.jobs._caption_score import NearestCaption, most_frequent, scores
+from lstmkit.jobs._captioning import Caption, subtitles
+from lstmkit.look.inside import look_inside
+from lstmkit.progress import Progress
+from lstmkit.recipes import captioner as recipe
+from lstmkit.recipes._moving_digits import is_new
+
+SHAPE = Shape(16, 16, rate=0.0)
+LAYOUT = Layout(shape=SHAPE)
+COLOURS = {"red": 0, "green": 1, "blue": 2}
+
+
+def square(colour: str, side: str, top: int) -> np.ndarray:
+    picture = np.zeros((16, 16, 3), dtype=np.uint8)
+    left = 1 if side == "left" else 10
+    picture[top : top + 5, left : left + 5, COLOURS[colour]] = 255
+    return picture
+
+
+def squares(n: int = 90, seed: int = 0) -> tuple[list[np.ndarray], list[str]]:
+    rng = np.random.default_rng(seed)
+    told = [(str(rng.choice(list(COLOURS))), str(rng.choice(["left", "right"]))) for _ in range(n)]
+    pictures = [square(colour, side, int(rng.integers(0, 11))) for colour, side in told]
+    return pictures, [f"a {colour} square on the {side}" for colour, side in told]
+
+
+def moving(way: str, top: int, frames: int = 8) -> np.ndarray:
+    clip = np.zeros((frames, 16, 16), dtype=np.uint8)
+    for t, frame in enumerate(clip):
+        left = round(12 * t / (frames - 1))
+        left = left if way == "right" else 12 - left
+        frame[top : top + 4, left : left + 4] = 255
+    return clip
+
+
+def png(picture: np.ndarray, mode: str = "") -> bytes:
+    file = io.BytesIO()
+    image = Image.fromarray(picture)
+    (image.convert(mode) if mode else image).save(file, "png")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def learnt() -> Captioner:
+    job = Captioner(
+        height=16, width=16, channels=8, stages=2, hidden_size=32, feature_size=32, epochs=25, lr=0.01, batch_size=15,
+        shift=0.0, dropout=0.0, input_dropout=0.0, at_least=2,
+    )  # fmt: skip
+    return job.fit(squares())
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("films")
+    rows = ["image,caption"]
+    for i in range(48):
+        way = ("left", "right")[i % 2]
+        write_clip(moving(way, i % 12), folder / f"{i}.mp4")
+        rows.append(f"{i}.mp4,a box goes {way}")
+    (folder / "captions.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def watching(films: Path) -> Captioner:
+    job = Captioner(
+        height=16, width=16, colour=False, frame_rate=0.0, channels=8, stages=2, hidden_size=16, feature_size=16,
+        epochs=20, lr=0.01, batch_size=12, shift=0.0, dropout=0.0, input_dropout=0.0,
+    )  # fmt: skip
+    return job.fit(films)
+
+
+# ---- reading -------------------------------------------------------------------------------------------------------
+
+
+def _files(folder: Path, pictures: list[np.ndarray]) -> list[str]:
+    names = [f"p{i}.png" for i in range(len(pictures))]
+    for name, picture in zip(names, pictures, strict=True):
+        (folder / name).write_bytes(png(picture))
+    return names
+
+
+def test_every_way_to_give_captions_says_the_same(tmp_path: Path):
+    pictures = [square("red", "left", 1), square("blue", "right", 6)]
+    names = _files(tmp_path, pictures)
+    rows = [(names[0], "a red square"), (names[0], "it is red"), (names[1], "a blue square")]
+    wanted = [("a red square", "it is red"), ("a blue square",)]
+    plain = "".join(f"{name},{text}\n" for name, text in rows)
+    archive, pictures_only = tmp_path / "both.zip", tmp_path / "pictures.zip"
+    for path, table in ((archive, "image,caption\n" + plain), (pictures_only, "")):
+        with zipfile.ZipFile(path, "w") as file:
+            for name in names:
+                file.write(tmp_path / name, name)
+            if table:
+                file.writestr("captions.csv", table)
+    apart = tmp_path / "apart"
+    apart.mkdir()
+    numbered = "".join(f"{name}\t{i}\t{text}\n" for i, (name, text) in enumerate(rows))
+    (apart / "a.tsv.gz").write_bytes(gzip.compress(numbered.encode()))
+    (apart / "b.txt").write_text("".join(f"{name}#{i}\t{text}\n" for i, (name, text) in enumerate(rows)))
+    (apart / "c.csv").write_text("image,caption\n" + plain)
+    frame = pd.DataFrame([{"image": str(tmp_path / name), "caption": text} for name, text in rows])
+    ways: list[Any] = [
+        *(f"{tmp_path},{apart / name}" for name in ("a.tsv.gz", "b.txt", "c.csv")),
+        f"{pictures_only},{apart / 'a.tsv.gz'}",
+        archive,
+        frame,
+        ([tmp_path / name for name in names], [list(of) for of in wanted]),
+        (pictures, [list(of) for of in wanted]),
+        ([picture / 255 for picture in pictures], wanted),
+    ]
+    (tmp_path / "captions.csv").write_text("image,caption\n" + plain)
+    ways += [tmp_path, tmp_path / "captions.csv"]
+    for way in ways:
+        found = read_captioned(way, LAYOUT)
+        assert found.texts == wanted, way
+        assert found.kind == "pictures"
+        np.testing.assert_array_equal(np.stack(found.seen), np.stack(pictures))
+
+
+def test_pictures_without_sentences(tmp_path: Path):
+    names = _files(tmp_path, [square("red", "left", 1), square("blue", "right", 6)])
+    assert read_captioned(tmp_path, LAYOUT).texts == [(), ()]
+    assert read_captioned(tmp_path / names[0], LAYOUT).ids == [names[0]]
+    with pytest.raises(DataError, match="nothing is said of any"):
+        Captioner().fit(tmp_path)
+    some = read_captioned(([np.zeros((16, 16, 3))] * 3, ["a", "", ["b", " "]]), LAYOUT).said()
+    assert some.texts == [("a",), ("b",)]
+    assert some.notes == ("1 of the data have no sentence and are left out",)
+
+
+@pytest.mark.parametrize("suffix", ["", ".zip"])
+def test_what_is_missing_is_named(tmp_path: Path, suffix: str):
+    _files(tmp_path, [square("red", "left", 1)])
+    (tmp_path / "t.csv").write_text("image,caption\np0.png,a\np7.png,b\np8.png,c\np7.png,d\n")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as file:
+        file.write(tmp_path / "p0.png", "p0.png")
+    where = tmp_path / "x.zip" if suffix else tmp_path
+    with pytest.raises(DataError, match=r"names 2 files that are not in .*p7\.png.*p8\.png"):
+        read_captioned(f"{where},{tmp_path / 't.csv'}", LAYOUT)
+
+
+def test_bad_input(tmp_path: Path):
+    (tmp_path / "no.png").write_bytes(b"no picture")
+    cases: list[tuple[Any, str]] = [
+        (tmp_path / "no.png", r"no\.png is no picture"),
+        (([np.zeros((16, 16, 3))], ["a", "b"]), "1 inputs and 2 times sentences"),
+        ([np.zeros((16, 16, 3)), np.zeros((4, 16, 16))], "several kinds"),
+        ([np.full((3, 2), np.nan)], "a value is missing"),
+        ([["a"]], "no array of numbers"),
+        (7, "give a path, a frame"),
+        (pd.DataFrame({"file": ["a.png"]}), "no column 'image'"),
+    ]
+    for data, message in cases:
+        with pytest.raises(DataError, match=message):
+            read_captioned(data, LAYOUT)
+
+
+def test_alpha_and_sixteen_bits(tmp_path: Path):
+    clear = np.zeros((16, 16, 4), dtype=np.uint8)
+    Image.fromarray(clear).save(tmp_path / "alpha.png")
+    Image.fromarray(np.full((16, 16), 128 * 256, dtype=np.uint16)).save(tmp_path / "deep.png")
+    white, grey = (read_captioned(tmp_path / name, LAYOUT).seen[0] for name in ("alpha.png", "deep.png"))
+    assert (white == 255).all()
+    assert (grey == 128).all()
+
+
+# ---- learning and writing ------------------------------------------------------------------------------------------
+
+
+def test_it_learns_to_say_what_is_seen(learnt: Captioner, tmp_path: Path):
+    pictures, sentences = squares(30, seed=1)
+    told = learnt.predict(pictures)
+    assert np.mean([one.text == wanted for one, wanted in zip(told, sentences, strict=True)]) >= 0.9
+    assert told[0].attention.shape == (6, 4, 4)
+    np.testing.assert_allclose(told[0].attention.sum(axis=(1, 2)), 1, atol=1e-4)
+    assert " ".join(told[0].tokens) == told[0].text
+    again = load(learnt.save(tmp_path / "model"))
+    assert [one.text for one in again.predict(pictures)] == [one.text for one in told]
+    assert again.evaluate((pictures, sentences)).table["model"].tolist() == ["LSTM"]
+
+
+def test_several_sentences_each_and_never_what_is_unknown(learnt: Captioner):
+    noise = list(np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8))
+    for one in learnt.predict(noise, beam=4, n_best=4):
+        assert [score for _, score in one.n_best] == sorted((score for _, score in one.n_best), reverse=True)
+        assert not any("<" in text for text, _ in one.n_best)
+        assert one.n_best[0] == (one.text, one.score)
+    with pytest.raises(SettingError, match="n_best must be 1 to beam"):
+        learnt.predict(noise, beam=1, n_best=2)
+
+
+def test_the_table_and_the_page(learnt: Captioner):
+    evaluation = learnt.evaluate(squares(20, seed=2))
+    names = evaluation.table["model"].tolist()
+    assert names == ["LSTM", "sentence of the most similar one in training", "most frequent sentence"]
+    assert evaluation.table["BLEU-4 in training"].notna().tolist() == [True, False, False]
+    assert evaluation.table["exact match"].iloc[0] >= 0.9
+    titles = [section.title for section in learnt.sections(learnt.read(squares()))]
+    assert titles[:1] == ["What it says"] or titles[:2] == ["How well it says what is seen", "What it says"]
+
+
+def test_features_of_another_network():
+    pictures, sentences = squares()
+    cells = [one.reshape(4, 4, 4, 4, 3).mean(axis=(1, 3)).reshape(16, 3) / 255 for one in pictures]
+    places = np.eye(16)
+    features = [np.concatenate([one, places], axis=1) for one in cells]
+    job = Captioner(hidden_size=32, feature_size=32, epochs=25, lr=0.01, batch_size=15, dropout=0, input_dropout=0)
+    told = job.fit((features, sentences)).predict(features[:9])
+    assert np.mean([one.text == wanted for one, wanted in zip(told, sentences, strict=False)]) >= 0.8
+    assert told[0].attention.shape == (6, 16)
+    with pytest.raises(DataError, match="this model reads features"):
+        job.predict(pictures[:1])
+    with pytest.raises(DataError, match=r"input 1 has the shape \(4, 3\)"):
+        job.predict([np.zeros((4, 3))])
+
+
+def test_reading_and_writing_agree(learnt: Captioner):
+    """All words in one call, and one step after another."""
+    network = learnt.network.eval()
+    pictures = torch.from_numpy(np.stack(squares(3)[0]))
+    ids = torch.tensor([[1, 4, 5, 6], [1, 5, 4, 4], [1, 6, 6, 6]])
+    with torch.no_grad():
+        keys, begun = network(pictures)
+        assert keys.shape[1] == 16
+        whole, _ = network(ids, begun)
+        state = begun
+        for t in range(4):
+            logits, state = network.step(ids[:, t], state)
+            torch.testing.assert_close(logits, whole[:, t])
+
+
+def test_more_cells_than_the_picture_is_high(learnt: Captioner):
+    """A picture's height is no length: all cells are attended to."""
+    job = Captioner(height=16, width=64, channels=4, stages=1, hidden_size=8, feature_size=8, epochs=1)
+    job.fit((np.zeros((20, 16, 64, 3), np.uint8), ["a"] * 20))
+    (one,) = job.predict(np.zeros((1, 16, 64, 3), np.uint8))
+    assert one.attention.shape[1:] == (8, 32)
+    assert (one.attention > 0).all()
+
+
+# ---- clips ---------------------------------------------------------------------------------------------------------
+
+
+def test_it_learns_what_happens(watching: Captioner, films: Path, tmp_path: Path):
+    ways = ["left", "right"] * 4
+    told = watching.predict([moving(way, top) for top, way in enumerate(ways)])
+    assert [one.text for one in told] == [f"a box goes {way}" for way in ways]
+    (one,) = watching.predict(films / "3.mp4")
+    assert (one.start, one.end) == (0, pytest.approx(0.8))
+    assert one.attention.shape == (4, 8)
+    assert watching.text([one]) == "a box goes right"
+    watching.write([one], tmp_path / "a.vtt")
+    assert (tmp_path / "a.vtt").read_text() == "WEBVTT\n\n1\n00:00:00.000 --> 00:00:00.800\na box goes right\n"
+
+
+def test_a_clip_beside_a_longer_one_is_told_as_by_itself(watching: Captioner):
+    short, long = moving("left", 3, 5), moving("right", 4, 12)
+    alone = watching.predict([short])[0]
+    beside = watching.predict([short, long])[0]
+    assert beside.text == alone.text
+    assert beside.score == pytest.approx(alone.score, abs=1e-4)
+    np.testing.assert_allclose(beside.attention, alone.attention, atol=1e-4)
+
+
+def test_a_film_is_told_stretch_by_stretch(watching: Captioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    ways = ["left", "right", "right", "left", "right"]
+    write_clip(np.concatenate([moving(way, 4) for way in ways]), tmp_path / "film.mp4")
+    told = watching.predict(tmp_path / "film.mp4", every=0.8)
+    assert [one.text for one in told] == [f"a box goes {way}" for way in ways]
+    assert [(one.start, one.end) for one in told] == [
+        (pytest.approx(0.8 * i), pytest.approx(0.8 * i + 0.8)) for i in range(5)
+    ]
+    watching.write(told, tmp_path / "film.srt")
+    cues = re.findall(r"(\d+)\n00:00:0(\S+) --> 00:00:0(\S+)\n(.*)\n", (tmp_path / "film.srt").read_text())
+    assert [(cue[0], cue[3]) for cue in cues] == [(str(i), one.text) for i, one in enumerate(told, 1)]
+    assert watching.text(told).splitlines()[1] == "0.8–1.6 s\ta box goes right"
+    decoded = 0
+    plain = captioning.frames_of
+
+    def counted(*args: Any) -> Any:
+        nonlocal decoded
+        for frame in plain(*args):
+            decoded += 1
+            yield frame
+
+    monkeypatch.setattr(captioning, "frames_of", counted)
+    monkeypatch.setattr(watching, "batch_size", 1)
+    next(watching.watch(tmp_path / "film.mp4", 0.8))
+    assert decoded == 9  # the stretch, and the frame that ends it
+
+
+def test_times_are_of_videos(learnt: Captioner, watching: Captioner, tmp_path: Path):
+    with pytest.raises(SettingError, match="which do not last"):
+        learnt.predict([square("red", "left", 0)], every=1.0)
+    with pytest.raises(SettingError, match="above 0 seconds"):
+        watching.predict([moving("left", 0)], every=-1.0)
+    with pytest.raises(DataError, match="no video files"):
+        watching.predict([moving("left", 0)], every=1.0)
+    with pytest.raises(DataError, match="subtitles are of one video"):
+        watching.write(watching.predict([moving("left", 0), moving("right", 1)]), tmp_path / "a.srt")
+
+
+@given(st.floats(0, 100_000, allow_nan=False))
+def test_a_clock_says_what_it_was_given(seconds: float):
+    one = Caption("a", "b", 0.0, (), np.zeros(0), (), seconds, seconds + 1)
+    hours, minutes, rest = subtitles([one], ".vtt").split("\n")[3].split(" --> ")[0].split(":")
+    assert int(minutes) < 60
+    assert 3600 * int(hours) + 60 * int(minutes) + float(rest) == pytest.approx(seconds, abs=6e-4)
+
+
+# ---- scores --------------------------------------------------------------------------------------------------------
+
+
+def test_bleu_is_sacrebleus():
+    told = ["a dog runs on the grass", "two men stand there"]
+    references = [["a dog runs on grass", "the dog runs on the green grass"], ["two men are standing there"]]
+    streams = [["a dog runs on grass", "two men are standing there"], ["the dog runs on the green grass", None]]
+    found = scores(told, references)
+    assert set(found) == {"BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"}
+    for order in (1, 2, 3, 4):
+        whole = BLEU(lowercase=True, max_ngram_order=order).corpus_score(told, streams)  # type: ignore[arg-type]
+        assert found[f"BLEU-{order}"] == round(whole.score, 2)
+    assert scores(["A b", "c"], [["a B"], ["d"]])["exact match"] == 0.5
+
+
+def test_what_needs_no_network():
+    pictures = [square(colour, side, top) for colour in COLOURS for side in ("left", "right") for top in (0, 10)]
+    train = read_captioned((pictures, [["one", "two"]] * 3 + [["a b"]] * 5 + [["c"]] * 4), LAYOUT)
+    assert most_frequent(train) == "a b"
+    nearest = NearestCaption(train)
+    assert nearest(train.seen) == [texts[0] for texts in train.texts]
+    clips = Captioned([read_clip_of(way) for way in ("left", "right")], [("l",), ("r",)], ["1", "2"], "clips")
+    assert NearestCaption(clips)(clips.seen) == ["l", "r"]
+
+
+def read_clip_of(way: str) -> Any:
+    return read_captioned([moving(way, 3)], LAYOUT).seen[0]
+
+
+# ---- looking inside ------------------------------------------------------------------------------------------------
+
+
+def test_the_decoder_is_looked_into_word_by_word(learnt: Captioner, watching: Captioner, tmp_path: Path):
+    for job, data in ((learnt, [square("red", "left", 2)]), (watching, [moving("left", 2)])):
+        (specimen,) = job.specimens(data)
+        (seen,) = look_inside(job.network, specimen).values()
+        assert specimen.labels is not None
+        assert len(specimen.labels) == seen.steps
+        job.picture(data, job.predict(data)).savefig(tmp_path / "a.png")
+        assert (tmp_path / "a.png").stat().st_size > 2000
+
+
+# ---- recipes -------------------------------------------------------------------------------------------------------
+
+
+def test_the_sentences_of_moving_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """No way that is new for a digit is in training; each clip of the other part has one."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    monkeypatch.setenv("LSTMKIT_DATA", str(tmp_path))
+    monkeypatch.setattr("lstmkit.data.catalog.locate", lambda data, name: folder / name)
+    options: dict[str, Any] = {"valid_digits": 10, "alone": 0.5}
+    for part in ("train", "test"):
+        for what, array in (
+            ("images", rng.integers(0, 256, (30, 28, 28), dtype=np.uint8)),
+            ("labels", np.arange(30, dtype=np.uint8) % 10),
+        ):
+            sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+            (folder / f"{part}-{what}").write_bytes(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes())
+            options[f"{part}_{what}"] = f"{part}-{what}"
+    options |= {f"{part}_clips": 12 for part in ("train", "valid", "test", "new")}
+    job = Captioner(height=16, width=16, colour=False, frame_rate=2.0, hidden_size=4, epochs=1, channels=4, stages=2)
+    texts: dict[str, list[str]] = {}
+
+    def fit(train: Path, valid: Path) -> None:
+        job.fit(train, valid)
+        for part in train.parent.iterdir():
+            texts[part.name] = pd.read_csv(part / "captions.csv")["caption"].tolist()
+
+    table = recipe.sentences(job, fit, folder, options, Progress())  # type: ignore[arg-type]
+    assert table["exact match, new pairs"].between(0, 1).all()
+
+    def new(text: str) -> bool:
+        names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+        return any(is_new(names.index(n), way) for n, way in re.findall(r"an? (\w+) goes (\w+)", text))
+
+    assert {part: {new(text) for text in of} for part, of in texts.items()} == {
+        "train": {False}, "valid": {False}, "test": {False}, "new": {True},
+    }  # fmt: skip
+    assert {text.count("goes") for text in texts["train"]} == {1, 2}
+
+
+@pytest.mark.parametrize("protocol", ["photographs", "listed"])
+def test_photographs_by_name_or_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str):
+    pictures, sentences = squares(12)
+    names = _files(tmp_path, pictures)
+    (tmp_path / "captions.tsv").write_text(
+        "".join(f"{name}\t0\t{text}\n" for name, text in zip(names, sentences, strict=True))
+    )
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as file:
+        for name in names:
+            file.write(tmp_path / name, name)
+    parts = {"train": names[:8], "valid": names[8:10], "test": names[10:]}
+    options: dict[str, Any] = {"pictures": "images.zip", "captions": "captions.tsv"}
+    for part, of in parts.items():
+        (tmp_path / f"{part}.txt").write_text("\n".join(of))
+        options[part] = len(of) if protocol == "photographs" else f"{part}.txt"
+    monkeypatch.setattr("lstmkit.data.catalog.locate", lambda data, name: tmp_path / name)
+    job, given = Captioner(height=16, width=16, hidden_size=4, epochs=1, channels=4, stages=2), []
+
+    def fit(*parts: Captioned) -> None:
+        given.extend(parts)
+        job.fit(*parts)
+
+    getattr(recipe, protocol)(job, fit, tmp_path, options, Progress())
+    ordered = sorted(names) if protocol == "photographs" else names
+    assert [list(part.ids) for part in given] == [ordered[:8], ordered[8:10]]
+    assert job.tested is not None
+    assert list(job.tested.ids) == ordered[10:]
+
+
+def test_a_clip_of_a_file_is_that_of_its_array(tmp_path: Path):
+    write_clip(moving("left", 4), tmp_path / "a.mp4")
+    from_file = read_clip(tmp_path / "a.mp4", SHAPE)
+    (from_array,) = read_captioned([moving("left", 4)], LAYOUT).seen
+    assert np.abs(from_file.frames.astype(int) - from_array.frames).mean() < 4
+    np.testing.assert_allclose(from_file.times, from_array.times, atol=1e-6)
