@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import re
 import zipfile
 from pathlib import Path
@@ -13,18 +14,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from sacrebleu.metrics.bleu import BLEU
 
 from lstmkit import Captioner, load
 from lstmkit.data.captioned import Captioned, Layout, read_captioned
-from lstmkit.data.video import Shape, read_clip, write_clip
+from lstmkit.data.recorded import Take, Takes, video
+from lstmkit.data.video import Frame, Shape, read_clip, write_clip
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs import _captioning as captioning
 from lstmkit.jobs._caption_score import NearestCaption, most_frequent, scores
-from lstmkit.jobs._captioning import Caption, subtitles
+from lstmkit.jobs._captioning import Caption, Views, subtitles
+from lstmkit.look.captions import attended_figure, captions_figure
 from lstmkit.look.inside import look_inside
 from lstmkit.progress import Progress
 from lstmkit.recipes import captioner as recipe
@@ -190,6 +193,30 @@ def test_alpha_and_sixteen_bits(tmp_path: Path):
     assert (grey == 128).all()
 
 
+@pytest.mark.parametrize(
+    ("shape", "kind", "seen"),
+    [
+        ((20, 12, 3), "pictures", (16, 16, 3)),
+        ((20, 12, 1), "pictures", (16, 16, 3)),
+        ((5, 20, 12), "clips", (5, 16, 16, 3)),
+        ((5, 20, 12, 3), "clips", (5, 16, 16, 3)),
+        ((5, 7), "features", (5, 7)),
+    ],
+)
+def test_arrays_are_told_apart_by_their_shape(shape: tuple[int, ...], kind: str, seen: tuple[int, ...]):
+    found = read_captioned(([np.ones(shape)] * 2, ["a", "b"]), LAYOUT)
+    assert found.kind == kind
+    assert [getattr(one, "frames", one).shape for one in found.seen] == [seen] * 2
+
+
+def test_a_picture_without_a_sentence_is_left_out_with_a_note():
+    pictures, sentences = squares(20)
+    job = Captioner(height=16, width=16)
+    parts = job.split(job.read((pictures, ["", *sentences[1:]])), None)
+    assert sum(len(part) for part in (parts.train, parts.valid, parts.test) if part is not None) == 19
+    assert parts.train.notes == ("1 of the data have no sentence and are left out",)
+
+
 # ---- learning and writing ------------------------------------------------------------------------------------------
 
 
@@ -203,6 +230,29 @@ def test_it_learns_to_say_what_is_seen(learnt: Captioner, tmp_path: Path):
     again = load(learnt.save(tmp_path / "model"))
     assert [one.text for one in again.predict(pictures)] == [one.text for one in told]
     assert again.evaluate((pictures, sentences)).table["model"].tolist() == ["LSTM"]
+
+
+def test_one_beginning_finds_what_three_do(learnt: Captioner):
+    pictures, _ = squares(30, seed=3)
+    pairs = zip(learnt.predict(pictures, beam=1), learnt.predict(pictures, beam=3), strict=True)
+    assert np.mean([one.text == other.text for one, other in pairs]) >= 0.9
+
+
+@pytest.mark.parametrize("tokens", ["words", "spaces", "chars", "bpe"])
+def test_whatever_a_token_is_only_what_is_known_is_written(tokens: str):
+    """Though nearly every word of the training sentences is unknown."""
+    pictures, _ = squares(40)
+    job = Captioner(
+        tokens=tokens, at_least=5, vocabulary=300 if tokens == "bpe" else 0, height=16, width=16, hidden_size=8,
+        channels=4, stages=2, epochs=2, longest=9,
+    )  # fmt: skip
+    job.fit((pictures, [f"a x{i} y{i} z{i}" for i in range(40)]))
+    (one,) = job.predict(pictures[:1], beam=4, n_best=4)
+    assert not any("<" in token for token in one.tokens)
+    assert not any("<" in text for text, _ in one.n_best)
+    (specimen,) = job.specimens(pictures[:1])
+    assert specimen.labels is not None
+    assert len(specimen.labels) == specimen.inputs[0].shape[1] == len(job.predict(pictures[:1])[0].tokens) + 1
 
 
 def test_several_sentences_each_and_never_what_is_unknown(learnt: Captioner):
@@ -238,6 +288,27 @@ def test_features_of_another_network():
         job.predict(pictures[:1])
     with pytest.raises(DataError, match=r"input 1 has the shape \(4, 3\)"):
         job.predict([np.zeros((4, 3))])
+
+
+def test_features_beside_longer_ones_are_told_as_by_themselves():
+    rng = np.random.default_rng(0)
+    features = [rng.normal(size=(int(rng.integers(1, 9)), 5)) for _ in range(40)]
+    job = Captioner(hidden_size=8, feature_size=8, epochs=2).fit((features, ["up", "down"] * 20))
+    for one, beside in zip(features, job.predict(features), strict=True):
+        (alone,) = job.predict([one])
+        assert beside.attention.shape[1:] == (len(one),)
+        assert (beside.text, beside.score) == (alone.text, pytest.approx(alone.score, abs=1e-4))
+        np.testing.assert_allclose(beside.attention, alone.attention, atol=1e-4)
+
+
+@given(st.integers(16, 50), st.integers(16, 50), st.integers(1, 5))
+@settings(max_examples=20, deadline=None)
+def test_the_grid_is_that_of_the_network(height: int, width: int, stages: int):
+    views = Views("pictures", Shape(height, width), stages, 0, (0.0,) * 3, (1.0,) * 3)
+    dots = np.zeros((height, width, 3), dtype=np.uint8)
+    cells, lengths = views.build(2, 3, 0.0, 0.0, False)(torch.from_numpy(dots[None]), None)
+    assert lengths is None
+    assert cells.shape == (1, np.prod(views.grid(dots)), 3)
 
 
 def test_reading_and_writing_agree(learnt: Captioner):
@@ -286,6 +357,63 @@ def test_a_clip_beside_a_longer_one_is_told_as_by_itself(watching: Captioner):
     assert beside.text == alone.text
     assert beside.score == pytest.approx(alone.score, abs=1e-4)
     np.testing.assert_allclose(beside.attention, alone.attention, atol=1e-4)
+
+
+@given(
+    st.lists(st.floats(0.01, 3), min_size=1, max_size=40),
+    st.floats(0.05, 5),
+)
+@settings(max_examples=60, deadline=None)
+def test_stretches_have_every_frame_once_and_in_order(gaps: list[float], every: float):
+    """Whatever the times of the frames; none is longer than was asked for."""
+    times = np.cumsum([0.0, *gaps])
+    frames = [Frame(float(time), np.full((2, 2, 1), i, dtype=np.uint8)) for i, time in enumerate(times)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(captioning, "frames_of", lambda *_: iter(frames))
+        take = Take("a", Path("a.mp4"), None, video(SHAPE))
+        found = list(captioning.stretches(Takes("a", lambda: iter([take])), SHAPE, every))
+    shown = np.concatenate([part.clip.frames[:, 0, 0, 0] for part in found])
+    assert shown.tolist() == list(range(len(times)))
+    for part in found:
+        assert part.start == times[part.clip.frames[0, 0, 0, 0]]
+        assert part.clip.times[-1] < every + 1e-5
+    assert len({int((part.start + 1e-6) / every) for part in found}) == len(found)
+
+
+def test_two_films_each_from_its_beginning(watching: Captioner, tmp_path: Path):
+    for name, ways in (("a", ["left", "right"]), ("b", ["right"])):
+        write_clip(np.concatenate([moving(way, 4) for way in ways]), tmp_path / f"{name}.mp4")
+    told = watching.predict(tmp_path, every=0.4)
+    assert [(one.name, round(one.start, 3), round(one.end, 3)) for one in told] == [
+        *(("a.mp4", round(0.4 * i, 3), round(0.4 * i + 0.4, 3)) for i in range(4)),
+        *(("b.mp4", round(0.4 * i, 3), round(0.4 * i + 0.4, 3)) for i in range(2)),
+    ]
+    assert watching.text(told).splitlines()[5].startswith("b.mp4\t0.4–0.8 s\ta box ")
+    with pytest.raises(DataError, match="this is of 2 inputs"):
+        watching.write(told, tmp_path / "a.srt")
+    (tmp_path / "c.mp4").write_bytes(b"no video")
+    parts = watching.watch(tmp_path / "c.mp4", 0.4)  # nothing is read yet
+    with pytest.raises(DataError, match=r"c\.mp4 is no video"):
+        next(parts)
+
+
+def test_a_loaded_model_tells_the_same_of_clips(watching: Captioner, films: Path, tmp_path: Path):
+    again = load(watching.save(tmp_path / "model"))
+    assert [(one.text, one.score) for one in again.predict(films)] == [
+        (one.text, pytest.approx(one.score, abs=1e-5)) for one in watching.predict(films)
+    ]
+
+
+def test_records_are_json(learnt: Captioner, watching: Captioner):
+    told = learnt.predict(squares(2)[0], beam=3, n_best=2)
+    first, second = json.loads(json.dumps(learnt.records(told)))
+    assert set(first) == {"name", "caption", "score", "n_best", "tokens", "attention"}
+    assert [each["caption"] for each in second["n_best"]] == [text for text, _ in told[1].n_best]
+    assert np.shape(first["attention"]) == (len(first["tokens"]), 4, 4)
+    assert learnt.text(told) == "".join(f"{i}\t{one.text}\n" for i, one in enumerate(told, 1)).rstrip()
+    (clip,) = watching.records(watching.predict([moving("left", 1)]))
+    assert (clip["start"], clip["end"]) == (0, 0.8)
+    assert np.shape(clip["attention"]) == (len(clip["tokens"]), 8)
 
 
 def test_a_film_is_told_stretch_by_stretch(watching: Captioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -349,6 +477,22 @@ def test_bleu_is_sacrebleus():
     assert scores(["A b", "c"], [["a B"], ["d"]])["exact match"] == 0.5
 
 
+@given(st.lists(st.lists(st.sampled_from(["a b c d", "a b", "d c", "b a d c b"]), min_size=1, max_size=3), min_size=1))
+@settings(max_examples=25, deadline=None)
+def test_what_people_said_themselves_is_perfect(references: list[list[str]]):
+    """However many sentences each has; exactly the same is asked only where there is one."""
+    found = scores([of[-1] for of in references], references)
+    assert found["BLEU-1"] == 100
+    assert found.get("exact match") == (1 if all(len(of) == 1 for of in references) else None)
+
+
+def test_of_as_frequent_sentences_the_commonest_words():
+    assert most_frequent(read_captioned(([np.ones((2, 2))] * 3, ["x y", "A dog", "a cat"]), LAYOUT)) in (
+        "A dog",
+        "a cat",
+    )
+
+
 def test_what_needs_no_network():
     pictures = [square(colour, side, top) for colour in COLOURS for side in ("left", "right") for top in (0, 10)]
     train = read_captioned((pictures, [["one", "two"]] * 3 + [["a b"]] * 5 + [["c"]] * 4), LAYOUT)
@@ -374,6 +518,27 @@ def test_the_decoder_is_looked_into_word_by_word(learnt: Captioner, watching: Ca
         assert len(specimen.labels) == seen.steps
         job.picture(data, job.predict(data)).savefig(tmp_path / "a.png")
         assert (tmp_path / "a.png").stat().st_size > 2000
+
+
+@pytest.mark.parametrize("shape", [(16, 24, 3), (16, 24, 1)])
+def test_pictures_of_pictures_and_clips(tmp_path: Path, shape: tuple[int, ...]):
+    """Words as they are: a dollar is no formula."""
+    layout = Layout(shape=Shape(*shape[:2], colour=shape[2] == 3))
+    rng = np.random.default_rng(0)
+    tokens, many = ["$x_1", "^{", "$", "a"], np.full((4, 2, 3), 1 / 6)
+    clips = read_captioned([rng.random((frames, 8, 12)) for frames in (1, 2, 30, 9)], layout).seen
+    pictures = read_captioned(list(rng.random((4, 8, 12, 3))), layout).seen
+    figures = [
+        captions_figure(clips, ["$ a_ $" * 40] * 4),
+        captions_figure(pictures, [""] * 4),
+        attended_figure(pictures[0], tokens, many, "$"),
+        *(attended_figure(clip, tokens, np.full((4, len(clip)), 0.1), "$ a $") for clip in clips),
+        attended_figure(np.ones((6, 9), np.float32), tokens, many.reshape(4, 6), "$"),
+        attended_figure(clips[1], ["a"] * 99, np.full((99, 2), 0.5), "a " * 99),
+    ]
+    for i, figure in enumerate(figures):
+        figure.savefig(tmp_path / f"{i}.png", dpi=40)
+        assert (tmp_path / f"{i}.png").stat().st_size > 1000
 
 
 # ---- recipes -------------------------------------------------------------------------------------------------------
@@ -452,3 +617,88 @@ def test_a_clip_of_a_file_is_that_of_its_array(tmp_path: Path):
     (from_array,) = read_captioned([moving("left", 4)], LAYOUT).seen
     assert np.abs(from_file.frames.astype(int) - from_array.frames).mean() < 4
     np.testing.assert_allclose(from_file.times, from_array.times, atol=1e-6)
+
+
+# ---- not yet so: each of these is a fault that is known (strict: what is mended says so) ----------------------------
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_folder_s_name_is_no_sentence(tmp_path: Path, zipped: bool):
+    path = tmp_path / "some" / "cats" / "a.png"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(png(square("red", "left", 1)))
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as file:
+        file.write(path, "cats/a.png")
+    assert read_captioned(tmp_path / ("some.zip" if zipped else "some"), LAYOUT).texts == [()]
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("c.csv", "id,image,caption\n1,p0.png,a\n2,p0.png,b\n3,p1.png,c\n"),
+        ("c.tsv", "p0.png\t0\ta\np0.png\t1\tb\np1.png\t0\tc\n"),
+        ("c.txt", "image,caption\np0.png,a\np0.png,b\np1.png,c\n"),
+    ],
+)
+def test_a_table_in_a_zip_is_read_as_one_beside_it(tmp_path: Path, name: str, table: str):
+    names = _files(tmp_path, [square("red", "left", 1), square("blue", "right", 6)])
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as file:
+        for picture in names:
+            file.write(tmp_path / picture, picture)
+        file.writestr(name, table)
+    found = read_captioned(tmp_path / "x.zip", LAYOUT)
+    assert (found.ids, found.texts) == (names, [("a", "b"), ("c",)])
+
+
+def test_a_table_in_a_zip_names_all_that_is_missing(tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as file:
+        file.writestr("c.csv", "image,caption\np7.png,a\np8.png,b\n")
+    with pytest.raises(DataError, match=r"p7\.png.*p8\.png"):
+        read_captioned(tmp_path / "x.zip", LAYOUT)
+
+
+def test_a_licence_beside_the_captions_changes_nothing(tmp_path: Path):
+    (name,) = _files(tmp_path, [square("red", "left", 1)])
+    (tmp_path / "LICENSE.txt").write_text("all of it\nis mine\n")
+    (tmp_path / "captions.csv").write_text(f"image,caption\n{name},a\n")
+    assert read_captioned(tmp_path, LAYOUT).texts == [("a",)]
+
+
+def test_what_pandas_and_numpy_have_for_sentences():
+    missing = pd.Series(["a", None], dtype="string")
+    assert read_captioned(([np.ones((2, 2))] * 2, missing), LAYOUT).texts == [("a",), ()]
+    assert read_captioned(([np.ones((2, 2))], [np.array(["a", "b"])]), LAYOUT).texts == [("a", "b")]
+
+
+def test_paths_that_are_none(tmp_path: Path):
+    _files(tmp_path, [square("red", "left", 1), square("red", "left", 1)])
+    with pytest.raises(DataError, match=r"input 1.* is no picture or video"):
+        read_captioned([tmp_path], LAYOUT)
+    (tmp_path / "c.csv").write_text("image,caption\n,a\n")
+    with pytest.raises(DataError, match=r"row 1 .*is no path"):
+        read_captioned(tmp_path / "c.csv", LAYOUT)
+
+
+def test_validation_is_of_the_same_kind():
+    clips = ([moving("left", i) for i in range(9)], ["a"] * 9)
+    with pytest.raises(DataError, match="the same kind"):
+        Captioner(height=16, width=16, channels=4, stages=2, hidden_size=4, epochs=1).fit(squares(9), clips)
+
+
+def test_no_more_tokens_than_the_longest(learnt: Captioner, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(learnt, "longest", 3)
+    assert {len(one.tokens) for one in learnt.predict(squares(9)[0])} == {3}
+
+
+def test_the_picture_of_a_film_is_of_the_stretch_that_is_told(watching: Captioner, tmp_path: Path):
+    write_clip(np.concatenate([moving("left", 4)] * 3), tmp_path / "film.mp4")
+    figure = watching.picture(tmp_path / "film.mp4", watching.predict(tmp_path / "film.mp4", every=0.8))
+    assert figure.axes[-1].images[0].get_extent()[1] == pytest.approx(0.8)
+
+
+def test_watching_a_slow_film(watching: Captioner, tmp_path: Path):
+    write_clip(moving("left", 4), tmp_path / "slow.mp4", 1)
+    told = watching.predict(tmp_path / "slow.mp4", every=1.0)
+    assert [one.end for one in told[:-1]] == [one.start for one in told[1:]]
+    with pytest.raises(SettingError, match="n_best must be"):
+        next(watching.watch(tmp_path / "slow.mp4", 1.0, beam=1, n_best=2))

@@ -15,13 +15,13 @@ import pandas as pd
 from lstmkit.data import zips
 from lstmkit.data.pictures import ENDINGS as PICTURE_ENDINGS
 from lstmkit.data.pictures import fitted
-from lstmkit.data.recorded import Kind, Naming, Takes, from_file, from_table, is_recording, picture, video
+from lstmkit.data.recorded import Kind, Naming, Takes, from_file, from_table, is_recording, picture, table_in, video
 from lstmkit.data.table import Table, read_file
 from lstmkit.data.video import ENDINGS as VIDEO_ENDINGS
 from lstmkit.data.video import Clip, Shape, clip_of
 from lstmkit.errors import DataError, listing
 
-_TABLES = (".csv", ".tsv", ".txt", ".jsonl")
+_TABLES = (".csv", ".tsv", ".jsonl")
 
 
 class Layout(NamedTuple):
@@ -135,24 +135,43 @@ def opened(data: object, layout: Layout) -> Takes | None:
     if not is_recording(path, layout.kinds):
         return _named(read_file(path), layout, path.parent)
     if path.is_dir():
-        tables = [file for file in sorted(path.iterdir()) if _is_table(file.name)]
-        if len(tables) == 1:
-            return _named(read_file(tables[0]), layout, path)
-    return from_file(path, Naming(layout.path, layout.text), layout.kinds)._replace(name=path.name)
+        table = _table_of(path.name, [file.name for file in sorted(path.iterdir()) if file.is_file()])
+        if table:
+            return _named(read_file(path / table), layout, path)
+    elif path.suffix.lower() == ".zip":
+        with zips.opened(path) as archive:
+            table = _table_of(path.name, zips.names(archive))
+            if table:
+                inside = PurePosixPath(table)
+                return _named(table_in(archive, inside, path.name), layout, path, str(inside.parent))
+    found = from_file(path, Naming(), layout.kinds)
+    return found._replace(each=lambda: (take._replace(label=None) for take in found.each()))  # a folder says nothing
 
 
-def _is_table(name: str) -> bool:
-    return PurePosixPath(name.removesuffix(".gz")).suffix.lower() in _TABLES and not name.startswith(".")
+def _table_of(where: str, names: Sequence[str]) -> str:
+    """The one table among files, ``""`` where there is none: text files only where there is no other."""
+    for endings in (_TABLES, (".txt",)):
+        found = [
+            name
+            for name in names
+            if PurePosixPath(name.removesuffix(".gz")).suffix.lower() in endings and not zips.is_hidden(name)
+        ]
+        if len(found) > 1 and endings is _TABLES:
+            raise DataError(f'{where} has {len(found)} tables ({listing(found)}): name one, as "pictures,table"')
+        if len(found) == 1:
+            return found[0]
+    return ""
 
 
-def _named(table: Table, layout: Layout, where: Path) -> Takes:
-    """What a table names in a folder or zip; DataError with all that is not there."""
+def _named(table: Table, layout: Layout, where: Path, below: str = "") -> Takes:
+    """What a table names in a folder, or below one in a zip; DataError with all that is not there."""
     table = _headed(table, layout)
-    for name in (layout.path, layout.text):
-        if name not in table.frame and name == layout.path:
-            known = listing(table.frame.columns)
-            raise DataError(f"no column {name!r} in {table.name} (columns: {known}): give --path-col NAME")
-    files = [str(cell).strip() for cell in table.column(layout.path)]
+    if layout.path not in table.frame:
+        known = listing(table.frame.columns)
+        raise DataError(f"no column {layout.path!r} in {table.name} (columns: {known}): give --path-col NAME")
+    table.refuse(layout.path, table.missing(layout.path), "is no path to a file: give one, or leave the row out")
+    files = [str(PurePosixPath(below, str(cell).strip())) for cell in table.column(layout.path)]
+    table = replace(table, frame=table.frame.assign(**{layout.path: files}))
     if where.suffix.lower() == ".zip":
         with zips.opened(where) as archive:
             inside = set(archive.namelist())
@@ -196,9 +215,9 @@ def _read(takes: Takes) -> Captioned:
 
 def _sentences(given: Any) -> tuple[str, ...]:
     """One or several, without blanks around them; of nothing none."""
-    if isinstance(given, (list, tuple)):
+    if isinstance(given, (list, tuple, np.ndarray)):
         return tuple(sentence for one in given for sentence in _sentences(one))
-    text = "" if given is None or (isinstance(given, float) and np.isnan(given)) else " ".join(str(given).split())
+    text = "" if pd.isna(given) else " ".join(str(given).split())
     return (text,) if text else ()
 
 
@@ -223,6 +242,8 @@ def _seen(one: Any, number: int, layout: Layout) -> np.ndarray | Clip:
     if isinstance(one, Clip):
         return one
     if isinstance(one, (str, os.PathLike)):
+        if Path(one).is_dir() or not is_recording(Path(one), layout.kinds) or Path(one).suffix.lower() == ".zip":
+            raise DataError(f"input {number}, {one}, is no picture or video: give files of these")
         (take,) = from_file(Path(one), Naming(), layout.kinds).each()
         found = take.read()
         assert isinstance(found, (np.ndarray, Clip))

@@ -271,7 +271,7 @@ def _zipped(path: Path, naming: Naming, kinds: Sequence[Kind]) -> Takes:
                 f"{path.name} has {len(tables)} tables ({listing(tables)}): unpack it, and give one of them"
             )
         if tables:
-            table = _table(archive, tables[0], path.name)
+            table = table_in(archive, tables[0], path.name)
             rows = [(name, str(tables[0].parent / inside), label) for name, inside, label in _rows(table, naming)]
             notes, kind = tuple(table.notes), _kind_of([PurePosixPath(inside) for _, inside, _ in rows], kinds)
         else:
@@ -293,7 +293,8 @@ def _of_zip(path: Path, rows: Sequence[tuple[str, str, Any]], kind: Kind, notes:
     return Takes(path.name, each, notes)
 
 
-def _table(archive: zipfile.ZipFile, file: PurePosixPath, where: str) -> Table:
+def table_in(archive: zipfile.ZipFile, file: PurePosixPath, where: str) -> Table:
+    """A table in a zip; ``where`` is what messages call the zip."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / file.name
         copy.write_bytes(zips.content(archive, str(file), where))

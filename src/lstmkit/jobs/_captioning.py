@@ -128,10 +128,11 @@ class Views(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """A part of a video: its name, when it begins in seconds, and its frames."""
+    """A part of a video: its name, when it begins and ends in seconds, and its frames."""
 
     name: str
     start: float
+    end: float
     clip: Clip
 
 
@@ -148,15 +149,17 @@ def stretches(takes: Takes, shape: Shape, every: float) -> Iterator[Stretch]:
         number = 0
         for frame in frames_of(take.source, shape, take.id):
             if frames and frame.time >= (number + 1) * every - 1e-6:
-                yield _stretch(take.id, frames, shape)
+                yield _stretch(take.id, frames, shape, (number + 1) * every)
                 frames = []
             number = int((frame.time + 1e-6) / every)
             frames.append(frame)
         yield _stretch(take.id, frames, shape)
 
 
-def _stretch(name: str, frames: list[Frame], shape: Shape) -> Stretch:
-    return Stretch(name, frames[0].time, clip_of_frames(name, frames, shape))
+def _stretch(name: str, frames: list[Frame], shape: Shape, end: float = 0.0) -> Stretch:
+    """One that ends where it is said, or else, the last, with its last frame."""
+    clip = clip_of_frames(name, frames, shape)
+    return Stretch(name, frames[0].time, end or frames[0].time + clip.seconds, clip)
 
 
 def subtitles(told: Sequence[Caption], ending: str) -> str:

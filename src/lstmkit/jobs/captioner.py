@@ -121,6 +121,8 @@ class Captioner(Job):
 
     def split(self, examples: Captioned, validation: Captioned | None) -> Parts:
         given = None if validation is None else validation.said()
+        if given is not None and given.kind != examples.kind:
+            raise DataError(f"{examples.name} has {examples.kind}, {given.name} {given.kind}: give the same kind")
         unit = examples.kind.removesuffix("s")
         return random_parts(examples.said(), given, unit, self.valid_share, self.test_share, self.seed)
 
@@ -209,14 +211,11 @@ class Captioner(Job):
             DataError: What cannot be read.
         """
         self.model  # noqa: B018  (says so if there is none)
-        if not 1 <= n_best <= beam:
-            raise SettingError(f"n_best must be 1 to beam, which holds so many; got n_best {n_best}, beam {beam}")
         if every:
             return list(self.watch(data, every, beam=beam, n_best=n_best))
         examples = self.read(data)
         spans = [(0.0, one.seconds) if isinstance(one, Clip) else (0.0, 0.0) for one in examples.seen]
-        return self._written(examples.seen, examples.ids, spans, Search(beam, n_best, self.length_penalty, 0,
-                             self._most_written, known=True), progress)  # fmt: skip
+        return self._written(examples.seen, examples.ids, spans, self._search(beam, n_best), progress)
 
     def watch(self, data: Any, every: float, *, beam: int = BEAM, n_best: int = 1) -> Iterator[Caption]:
         """Sentences for stretches of videos, as they are read.
@@ -237,10 +236,10 @@ class Captioner(Job):
         takes = opened(data, self._layout)
         if takes is None:
             raise DataError("there are no video files in the data: give these")
-        search = Search(beam, n_best, self.length_penalty, 0, self._most_written, known=True)
+        search = self._search(beam, n_best)
         parts = stretches(takes, self._layout.shape, every)
         while some := list(islice(parts, self.batch_size)):
-            spans = [(part.start, part.start + part.clip.seconds) for part in some]
+            spans = [(part.start, part.end) for part in some]
             yield from self._written([part.clip for part in some], [part.name for part in some], spans, search, None)
 
     def _written(
@@ -273,7 +272,12 @@ class Captioner(Job):
         ]
 
     def _most_written(self, lengths: Tensor) -> Tensor:
-        return torch.full_like(lengths, self.longest + 1)
+        return torch.full_like(lengths, self.longest)
+
+    def _search(self, beam: int, n_best: int) -> Search:
+        if not 1 <= n_best <= beam:
+            raise SettingError(f"n_best must be 1 to beam, which holds so many; got n_best {n_best}, beam {beam}")
+        return Search(beam, n_best, self.length_penalty, 0, self._most_written, known=True)
 
     def text(self, answer: list[Caption]) -> str:
         """A line for each: of one picture the sentence alone, of several with their names, of stretches with times."""
@@ -303,7 +307,12 @@ class Captioner(Job):
     def picture(self, data: Any, answer: list[Caption]) -> Figure:
         """Where each word of the first sentence looked."""
         takes = opened(data, self._layout)
-        seen = self.read(data).seen[0] if takes is None else next(takes.each()).read()
+        if takes is None:
+            seen = self.read(data).seen[0]
+        elif self.views.kind == "clips":  # no more of a film than is told of
+            seen = next(stretches(takes, self._layout.shape, answer[0].end - answer[0].start)).clip
+        else:
+            seen = next(takes.each()).read()
         return attended_figure(seen, answer[0].tokens, answer[0].attention, answer[0].text)
 
     # ---- evidence ------------------------------------------------------------------------------------------------
