@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import math
 import struct
@@ -37,8 +38,8 @@ from lstmkit.recipes import _moving_digits as digits
 from lstmkit.recipes import classifier as protocols
 from scored import by
 
-av: Any = pytest.importorskip("av")
-pillow: Any = pytest.importorskip("PIL.Image")
+av: Any = importlib.import_module("av")
+pillow: Any = importlib.import_module("PIL.Image")
 
 SMALL = Shape(16, 16, colour=False, rate=0)
 TINY: dict[str, Any] = {

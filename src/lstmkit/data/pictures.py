@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from lstmkit.errors import DataError, UserError, one_line
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".pbm", ".ppm")
 MOST_COLUMNS = 20_000  #: Of a line at its height: a page of wallpaper is none.
+_THUMB = 8  # dots of a side
 _LEAST_CONTRAST = 0.05  # of white
 
 
@@ -105,6 +106,23 @@ def fitted(dots: np.ndarray, height: int, width: int, colour: bool = True) -> np
     top, left = (height - high) // 2, (width - wide) // 2
     found[top : top + high, left : left + wide] = np.asarray(picture).reshape(high, wide, -1)
     return found
+
+
+def thumbnail(dots: np.ndarray, colour: bool = True) -> np.ndarray:
+    """A picture ``(H, W, C)`` uint8 as ``(64 C,)`` float32 from 0 to 1: 8 by 8 dots, by which it is compared."""
+    return fitted(dots, _THUMB, _THUMB, colour).reshape(-1).astype(np.float32) / 255
+
+
+def scale_of(dots: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation ``(C,)`` of each channel over arrays ``(…, C)`` uint8, each array counted alike.
+
+    >>> scale_of([np.array([[0, 10], [4, 10]], dtype=np.uint8)])[0].tolist()
+    [2.0, 10.0]
+    """
+    axes = tuple(range(dots[0].ndim - 1))
+    mean = np.mean([one.mean(axis=axes) for one in dots], axis=0)
+    square = np.mean([np.square(one, dtype=np.float32).mean(axis=axes) for one in dots], axis=0)
+    return mean, np.sqrt(np.maximum(square - mean**2, 1.0))
 
 
 def ink(picture: np.ndarray, height: int, name: str) -> np.ndarray:

@@ -9,13 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
-from lstmkit.data.pictures import fitted
+from lstmkit.data.pictures import scale_of, thumbnail
 from lstmkit.data.video import Clip, Shape
 from lstmkit.errors import DataError
 from lstmkit.parts.pictures import WIDTHS, ClipEncoder, Dots, PictureEncoder
 from lstmkit.progress import Progress
-
-_THUMB = 8  # dots of a side by which clips are compared
 
 
 @dataclass
@@ -39,10 +37,7 @@ class VideoFront:
 
     def fit(self, inputs: Sequence[Clip], progress: Progress) -> None:
         self._check(inputs)
-        means = np.stack([clip.frames.mean(axis=(0, 1, 2)) for clip in inputs])
-        squares = np.stack([np.square(clip.frames, dtype=np.float32).mean(axis=(0, 1, 2)) for clip in inputs])
-        self._mean = means.mean(axis=0)
-        self._std = np.sqrt(np.maximum(squares.mean(axis=0) - self._mean**2, 1.0))
+        self._mean, self._std = scale_of([clip.frames for clip in inputs])
 
     def _check(self, inputs: Sequence[Clip]) -> None:
         wanted = (self.shape.height, self.shape.width, self._channels)
@@ -64,8 +59,7 @@ class VideoFront:
 
     def thumbnails(self, inputs: Sequence[Clip]) -> list[np.ndarray]:
         """Of each ``(T, 64)`` float32: its frames in grey, 8 by 8 dots, for comparing them dot by dot."""
-        small = [[fitted(frame, _THUMB, _THUMB, colour=False).reshape(-1) for frame in clip.frames] for clip in inputs]
-        return [np.stack(one).astype(np.float32) / 255 for one in small]
+        return [np.stack([thumbnail(frame, colour=False) for frame in clip.frames]) for clip in inputs]
 
     def build(self) -> tuple[nn.Module, int]:
         dots = Dots(self._mean.tolist(), self._std.tolist())

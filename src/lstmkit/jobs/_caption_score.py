@@ -13,7 +13,7 @@ from sacrebleu.metrics.bleu import BLEU
 
 from lstmkit.baselines.classes import resampled
 from lstmkit.data.captioned import Captioned
-from lstmkit.data.pictures import fitted
+from lstmkit.data.pictures import thumbnail
 from lstmkit.data.video import Clip
 from lstmkit.jobs.base import Evaluation
 from lstmkit.progress import Progress
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from lstmkit.jobs.captioner import Captioner
 
 ORDERS = (1, 2, 3, 4)  #: Words in a row that are counted.
-_THUMB = 8  # dots of a side by which pictures are compared
 _MOMENTS = 8  # of a clip or of features
 _AGAIN = 100  # of the training part
 
@@ -90,7 +89,7 @@ def _small(seen: Sequence[Any]) -> np.ndarray:
     """``(N, F)`` float32."""
 
     def thumb(dots: np.ndarray) -> np.ndarray:
-        return fitted(dots, _THUMB, _THUMB, colour=dots.shape[2] == 3).reshape(-1).astype(np.float32) / 255
+        return thumbnail(dots, colour=dots.shape[2] == 3)
 
     def row(one: Any) -> np.ndarray:
         if isinstance(one, Clip):

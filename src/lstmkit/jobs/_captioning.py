@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstmkit.data.captioned import Captioned
+from lstmkit.data.pictures import scale_of
 from lstmkit.data.recorded import Takes
 from lstmkit.data.video import Clip, Frame, Shape, clip_of_frames, frames_of
 from lstmkit.errors import DataError
@@ -69,10 +70,7 @@ class Views(NamedTuple):
             found.encode(train.seen)
             return found
         arrays = [one.frames if isinstance(one, Clip) else one for one in train.seen]
-        axes = tuple(range(arrays[0].ndim - 1))
-        mean = np.mean([one.mean(axis=axes) for one in arrays], axis=0)
-        square = np.mean([np.square(one, dtype=np.float32).mean(axis=axes) for one in arrays], axis=0)
-        std = np.sqrt(np.maximum(square - mean**2, 1.0))
+        mean, std = scale_of(arrays)
         return cls(train.kind, shape, stages, 0, tuple(mean.tolist()), tuple(std.tolist()))
 
     def encode(self, seen: Sequence[Any]) -> list[np.ndarray]:
