@@ -406,10 +406,12 @@ def test_what_is_not_known_of_a_step_is_left_out():
     known = np.arange(60) % 2 == 0
     specimen, seen = example(60)
     value = np.where(known, seen.state[:, 5], np.nan)
-    word = np.where(known, np.where(seen.state[:, 5] > 0, "up", "down"), "")
+    word = np.where(known, np.where(seen.state[:, 5] > np.median(seen.state[:, 5]), "up", "down"), "")
     table = correlations([(Specimen(specimen.inputs, annotations={"value": value, "word": word}), seen)], most=1)
     assert table["unit"].tolist() == [5, 5]
     assert table["checked"].iloc[0] == pytest.approx(1.0)
+    same = Specimen(specimen.inputs, annotations={"word": np.where(known, "up", "")})
+    assert correlations([(same, seen)]).empty
     few = Specimen(specimen.inputs, annotations={"few": np.where(np.arange(60) < 9, 1.0, np.nan)})
     assert correlations([(few, seen)]).empty
     with pytest.raises(UserError, match="the annotation 'short' is"):

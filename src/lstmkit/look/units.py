@@ -159,9 +159,11 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     x, y = x[known], y[known]
     if not len(x):
         return np.full(y.shape[1], np.nan)
+    varies = (np.ptp(x, axis=0) > 0) & (np.ptp(y, axis=0) > 0)  # a rounded mean leaves of a constant more than nothing
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (x * y).sum(axis=0) / np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
+        found = (x * y).sum(axis=0) / np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
+    return np.where(varies, found, np.nan)
 
 
 def busiest(seen: Seen, most: int) -> list[int]:
