@@ -22,9 +22,10 @@ from lstmkit.encoder_decoder import Decoder, EncoderDecoder
 from lstmkit.model import AnswerModel
 from lstmkit.parts.answer import AnswerHead
 from lstmkit.parts.attention import AdditiveAttention
+from lstmkit.parts.clips import ClipEncoder
 from lstmkit.parts.encoders import TokenEncoder
 from lstmkit.parts.heads import TokenHead
-from lstmkit.parts.pictures import ClipEncoder, Dots, GridEncoder, PictureEncoder
+from lstmkit.parts.pictures import Dots, GridEncoder, PictureEncoder
 from lstmkit.parts.pooling import build_pool
 from lstmkit.train import optimizer_for
 from timing import in_turns

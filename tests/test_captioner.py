@@ -93,7 +93,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def watching(films: Path) -> Captioner:
     job = Captioner(
         height=16, width=16, colour=False, frame_rate=0.0, channels=8, stages=2, hidden_size=16, feature_size=16,
-        epochs=20, lr=0.01, batch_size=12, shift=0.0, dropout=0.0, input_dropout=0.0,
+        epochs=40, lr=0.003, batch_size=6, shift=0.1, dropout=0.0, input_dropout=0.0,
     )  # fmt: skip
     return job.fit(films)
 
@@ -344,7 +344,7 @@ def test_it_learns_what_happens(watching: Captioner, films: Path, tmp_path: Path
     assert [one.text for one in told] == [f"a box goes {way}" for way in ways]
     (one,) = watching.predict(films / "3.mp4")
     assert (one.start, one.end) == (0, pytest.approx(0.8))
-    assert one.attention.shape == (4, 8)
+    assert one.attention.shape == (4, 8, 4, 4)
     assert watching.text([one]) == "a box goes right"
     watching.write([one], tmp_path / "a.vtt")
     assert (tmp_path / "a.vtt").read_text() == "WEBVTT\n\n1\n00:00:00.000 --> 00:00:00.800\na box goes right\n"
@@ -413,7 +413,7 @@ def test_records_are_json(learnt: Captioner, watching: Captioner):
     assert learnt.text(told) == "".join(f"{i}\t{one.text}\n" for i, one in enumerate(told, 1)).rstrip()
     (clip,) = watching.records(watching.predict([moving("left", 1)]))
     assert (clip["start"], clip["end"]) == (0, 0.8)
-    assert np.shape(clip["attention"]) == (len(clip["tokens"]), 8)
+    assert np.shape(clip["attention"]) == (len(clip["tokens"]), 8, 4, 4)
 
 
 def test_a_film_is_told_stretch_by_stretch(watching: Captioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -532,9 +532,9 @@ def test_pictures_of_pictures_and_clips(tmp_path: Path, shape: tuple[int, ...]):
         captions_figure(clips, ["$ a_ $" * 40] * 4),
         captions_figure(pictures, [""] * 4),
         attended_figure(pictures[0], tokens, many, "$"),
-        *(attended_figure(clip, tokens, np.full((4, len(clip)), 0.1), "$ a $") for clip in clips),
+        *(attended_figure(clip, tokens, np.full((4, len(clip), 2, 3), 0.1), "$ a $") for clip in clips),
         attended_figure(np.ones((6, 9), np.float32), tokens, many.reshape(4, 6), "$"),
-        attended_figure(clips[1], ["a"] * 99, np.full((99, 2), 0.5), "a " * 99),
+        attended_figure(clips[1], ["a"] * 99, np.full((99, 2, 4, 4), 0.5), "a " * 99),
     ]
     for i, figure in enumerate(figures):
         figure.savefig(tmp_path / f"{i}.png", dpi=40)
@@ -693,7 +693,7 @@ def test_no_more_tokens_than_the_longest(learnt: Captioner, monkeypatch: pytest.
 def test_the_picture_of_a_film_is_of_the_stretch_that_is_told(watching: Captioner, tmp_path: Path):
     write_clip(np.concatenate([moving("left", 4)] * 3), tmp_path / "film.mp4")
     figure = watching.picture(tmp_path / "film.mp4", watching.predict(tmp_path / "film.mp4", every=0.8))
-    assert figure.axes[-1].images[0].get_extent()[1] == pytest.approx(0.8)
+    assert [axes.get_title() for axes in figure.axes[:5]] == ["0.0 s", "0.2 s", "0.4 s", "0.5 s", "0.7 s"]
 
 
 def test_watching_a_slow_film(watching: Captioner, tmp_path: Path):

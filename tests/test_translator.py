@@ -28,6 +28,7 @@ from lstmkit.jobs._searching import Piece, _written, pieces_of
 from lstmkit.jobs.translator import Translator
 from lstmkit.look.text import attention_figure
 from lstmkit.model import Ensemble
+from lstmkit.parts import attention as attending
 from lstmkit.parts.attention import ATTENTIONS, Attention, build_attention
 from lstmkit.parts.encoders import TokenEncoder
 from lstmkit.parts.heads import TokenHead
@@ -221,6 +222,24 @@ def test_keys_that_are_not_there_change_nothing(kind: str):
     assert not none.any()
     none.sum().backward()
     assert torch.isfinite(queries.grad).all()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("coverage", [False, True])
+def test_a_large_comparison_is_made_in_pieces(coverage: bool, monkeypatch: pytest.MonkeyPatch):
+    """With the same scores and gradients as all at once: of 60 numbers a step one step fits, of 120 two of three."""
+    attention, queries, keys, mask = _attention("additive", coverage)
+    covered = torch.rand(2, 3, 5).double() if coverage else None
+    found = []
+    for at_once in (2**26, 1, 120):
+        monkeypatch.setattr(attending, "_AT_ONCE", at_once)
+        asked = queries.clone().requires_grad_()
+        attention.zero_grad()
+        contexts, weights = attention(asked, keys, mask, covered=covered)
+        contexts.square().sum().backward()
+        found.append([contexts, weights, asked.grad, *(p.grad for p in attention.parameters())])
+    for whole, *pieces in zip(*found, strict=True):
+        for piece in pieces:
+            torch.testing.assert_close(piece, whole)
 
 
 def test_dot_products_want_one_width():

@@ -8,7 +8,7 @@ import math
 import struct
 import tracemalloc
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from typer.testing import CliRunner
 
 from lstmkit import cli
@@ -30,9 +31,11 @@ from lstmkit.errors import DataError, UserError
 from lstmkit.fronts.video import VideoFront
 from lstmkit.jobs import load
 from lstmkit.jobs.classifier import Classifier
+from lstmkit.layers import LSTM
 from lstmkit.look.clips import decided_frames
-from lstmkit.parts import pictures as parts
-from lstmkit.parts.pictures import ClipEncoder, Dots, PictureEncoder
+from lstmkit.parts import clips as parts
+from lstmkit.parts.clips import ClipEncoder, ClipGridEncoder
+from lstmkit.parts.pictures import Dots, GridEncoder, PictureEncoder, moved
 from lstmkit.progress import Progress
 from lstmkit.recipes import _moving_digits as digits
 from lstmkit.recipes import classifier as protocols
@@ -341,6 +344,15 @@ def encoder(**options: Any) -> ClipEncoder:
     return ClipEncoder(Dots([100.0], [50.0]), PictureEncoder(1, (4, 8)), 5, **options)
 
 
+def grid_encoder(**options: Any) -> ClipGridEncoder:
+    torch.manual_seed(0)
+    grid = GridEncoder(Dots([100.0], [50.0]), PictureEncoder(1, (4, 8)), 5, cells=16)
+    return ClipGridEncoder(grid, LSTM(5, 3, bidirectional=True, batch_first=True), **options)
+
+
+ENCODERS = pytest.mark.parametrize("make", [encoder, grid_encoder])
+
+
 def dots(clips: int = 3, frames: int = 7) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (clips, frames, 16, 16, 1)).astype(np.uint8))
 
@@ -354,20 +366,32 @@ def test_a_grid_of_any_size():
         assert made.output_size == widths[-1]
 
 
-def test_what_is_past_the_end_of_a_clip_changes_nothing():
-    made, clips, lengths = encoder(), dots(), torch.tensor([7, 1, 4])
+@ENCODERS
+def test_what_is_past_the_end_of_a_clip_changes_nothing(make: Callable[..., nn.Module]):
+    made, clips, lengths = make(), dots(), torch.tensor([7, 1, 4])
     found, own = made(clips, lengths)
-    assert own is lengths
-    for row, clip, length in zip(found, clips, lengths.tolist(), strict=True):
+    for row, clip, length, end in zip(found, clips, lengths.tolist(), own.tolist(), strict=True):
         alone, no_lengths = made(clip[None, :length], None)
         assert no_lengths is None
-        torch.testing.assert_close(row[:length], alone[0])
-        assert not row[length:].any()
+        assert alone.shape[1] == end
+        torch.testing.assert_close(row[:end], alone[0])
+        assert not row[end:].any()
 
 
-def test_many_frames_are_looked_at_in_pieces(monkeypatch: pytest.MonkeyPatch):
+def test_cells_are_followed_one_by_one():
+    """What stands in a frame does not hang on others; what follows a cell does not see the next cell's frames."""
+    made, clips = grid_encoder(), dots(2, 3)
+    cells = made(clips)[0].unflatten(1, (3, 16))
+    seen = made.grid(clips[:, 1])[0]
+    torch.testing.assert_close(cells[:, 1, :, :5], seen)
+    followed, _ = made.trunk(torch.stack([made.grid(clips[:, t])[0][:, 7] for t in range(3)], 1))
+    torch.testing.assert_close(cells[:, :, 7, 5:], followed)
+
+
+@ENCODERS
+def test_many_frames_are_looked_at_in_pieces(make: Callable[..., nn.Module], monkeypatch: pytest.MonkeyPatch):
     """With the same features and gradients as all at once, padded or not."""
-    made, clips = encoder().train(), dots()
+    made, clips = make().train(), dots()
     for lengths in (None, torch.tensor([7, 1, 4])):
         found = []
         for at_once in (512, 5):
@@ -386,18 +410,19 @@ def test_a_clip_is_moved_as_a_whole():
     clips = torch.zeros(64, 3, 16, 20, 1, dtype=torch.uint8)
     clips[:, :, 6:10, 8:12] = torch.arange(1, 4, dtype=torch.uint8).view(1, 3, 1, 1, 1)
     torch.manual_seed(0)
-    moved, offsets = parts._moved(clips, 0.2), set()
-    for clip in moved:
+    offsets = set()
+    for clip in moved(clips, 0.2):
         down, right = (int(at.min()) - start for at, start in zip(torch.where(clip[0, ..., 0]), (6, 8), strict=True))
         offsets.add((down, right))
         torch.testing.assert_close(clip, clips[0].roll((down, right), (1, 2)))
     downs, rights = map(set, zip(*offsets, strict=True))
     assert downs == set(range(-3, 4))
     assert rights == set(range(-4, 5))
-    torch.testing.assert_close(parts._moved(clips, 0.0), clips)
-    made = encoder(shift=0.5)
-    torch.testing.assert_close(made.eval()(clips, None)[0], encoder().eval()(clips, None)[0])
-    assert not torch.allclose(made.train()(clips, None)[0], made.eval()(clips, None)[0])
+    torch.testing.assert_close(moved(clips, 0.0), clips)
+    for make in (encoder, grid_encoder):
+        made = make(shift=0.5).eval()
+        torch.testing.assert_close(made(dots(), None)[0], make().eval()(dots(), None)[0])
+    assert not torch.allclose(made.train()(dots(), None)[0], made.eval()(dots(), None)[0])
 
 
 def test_the_scale_is_that_of_training():

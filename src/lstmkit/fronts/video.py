@@ -12,7 +12,8 @@ from torch import nn
 from lstmkit.data.pictures import scale_of, thumbnail
 from lstmkit.data.video import Clip, Shape
 from lstmkit.errors import DataError
-from lstmkit.parts.pictures import WIDTHS, ClipEncoder, Dots, PictureEncoder
+from lstmkit.parts.clips import ClipEncoder
+from lstmkit.parts.pictures import WIDTHS, Dots, PictureEncoder
 from lstmkit.progress import Progress
 
 

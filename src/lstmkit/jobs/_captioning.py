@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,9 @@ from lstmkit.data.pictures import scale_of
 from lstmkit.data.recorded import Takes
 from lstmkit.data.video import Clip, Frame, Shape, clip_of_frames, frames_of
 from lstmkit.errors import DataError
-from lstmkit.parts.pictures import ClipEncoder, Dots, FeatureEncoder, GridEncoder, PictureEncoder
+from lstmkit.parts.clips import ClipGridEncoder
+from lstmkit.parts.pictures import Dots, FeatureEncoder, GridEncoder, PictureEncoder
+from lstmkit.recurrent import RecurrentLayer
 
 KINDS = ("pictures", "clips", "features")
 
@@ -29,7 +31,8 @@ class Caption:
         text: The best sentence that was found.
         score: Its logarithmic probability in nats, normalised by its length.
         tokens: Of it.
-        attention: Where each token looked: ``(tokens, h, w)`` cells of a picture, ``(tokens, T)`` frames or features.
+        attention: Where each token looked: ``(tokens, h, w)`` cells of a picture, ``(tokens, T, h, w)`` of all frames,
+            ``(tokens, S)`` features.
         n_best: Sentences and their scores, the best first.
         start, end: Seconds of a video that it tells of; both 0 of a picture.
     """
@@ -87,10 +90,10 @@ class Views(NamedTuple):
         return arrays
 
     def grid(self, encoded: np.ndarray) -> tuple[int, ...]:
-        """What is attended to: rows and columns of a picture's cells, ``(h, w)``, or frames or features, ``(S,)``."""
-        if self.kind != "pictures":
+        """What is attended to: cells of a picture, ``(h, w)``, of all frames, ``(T, h, w)``, or features, ``(S,)``."""
+        if self.kind == "features":
             return (len(encoded),)
-        return self._sides
+        return self._sides if self.kind == "pictures" else (len(encoded), *self._sides)
 
     @property
     def _sides(self) -> tuple[int, int]:
@@ -99,16 +102,24 @@ class Views(NamedTuple):
         return high, wide
 
     def build(
-        self, channels: int, output_size: int, dropout: float, shift: float, flip: bool
-    ) -> GridEncoder | ClipEncoder | FeatureEncoder:
-        """What makes ``(B, S, output_size)`` of a batch; ``channels`` are of the first stage, each next has twice."""
+        self, channels: int, output_size: int, follow: Callable[[int], RecurrentLayer], shift: float, flip: bool
+    ) -> GridEncoder | ClipGridEncoder | FeatureEncoder:
+        """What makes of a batch that which is attended to.
+
+        Args:
+            channels: Of the first stage; each next has twice as many.
+            output_size: Of a cell.
+            follow: The recurrent layer that reads features of so many as they come, cells of clips through the frames.
+            shift, flip: What training does to what is seen; clips are not flipped.
+        """
         if self.kind == "features":
             return FeatureEncoder(self.width, output_size)
         widths = [channels * 2**stage for stage in range(self.stages)]
         dots, pictures = Dots(self.mean, self.std), PictureEncoder(len(self.mean), widths)
-        if self.kind == "clips":
-            return ClipEncoder(dots, pictures, output_size, dropout, shift)
-        return GridEncoder(dots, pictures, output_size, math.prod(self._sides), shift, flip)
+        cells = math.prod(self._sides)
+        if self.kind == "pictures":
+            return GridEncoder(dots, pictures, output_size, cells, shift, flip)
+        return ClipGridEncoder(GridEncoder(dots, pictures, output_size, cells), follow(output_size), shift)
 
     def state(self) -> dict[str, Any]:
         return {"reads": self.kind, "width": self.width, "mean": list(self.mean), "std": list(self.std)}

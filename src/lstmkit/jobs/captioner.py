@@ -35,6 +35,7 @@ from lstmkit.parts.heads import TokenHead
 from lstmkit.parts.trunk import build_trunk
 from lstmkit.predict import predict
 from lstmkit.progress import Progress, default_progress
+from lstmkit.recurrent import RecurrentLayer
 from lstmkit.report import Section
 from lstmkit.settings import setting, settings_class
 
@@ -47,9 +48,9 @@ _SUBTITLES = (".srt", ".vtt")
 class Captioner(Job):
     """Learn to say in a sentence what is on pictures, or what happens in videos: "Show, attend and tell".
 
-    A residual network reads a picture as a grid of cells, a clip frame by frame, with an LSTM over the frames; the
-    decoder looks at these anew for each word (Xu et al. 2015; of clips Yao et al. 2015). Features that another network
-    made stand in their place.
+    A residual network reads a picture as a grid of cells; of a clip each cell is followed through the frames by an
+    LSTM. The decoder looks at all cells anew for each word (Xu et al. 2015; at frames Yao et al. 2015). Features that
+    another network made can stand in their place.
 
     Data: a table with a path and a sentence in each row; ``"images.zip,captions.tsv"``; or ``(inputs, sentences)``.
     See ``read_captioned``.
@@ -73,7 +74,7 @@ class Captioner(Job):
     frame_rate: float = setting("frames a second that are read of a video, at most; 0 for all", default=10.0, low=0)
     channels: int = setting("of the first convolutions; each stage has twice as many", default=16, low=1)
     stages: int = setting("of convolutions; each halves the sides", default=4, low=1, high=6)
-    feature_size: int = setting("features of a cell of a picture, or of a frame", default=128, low=1)
+    feature_size: int = setting("features of a cell of a picture or frame", default=128, low=1)
     shift: float = setting(
         "share of a side by which training moves what it sees, at most", default=0.1, low=0, high=0.5
     )
@@ -168,19 +169,20 @@ class Captioner(Job):
     # ---- the network ---------------------------------------------------------------------------------------------
 
     def build(self) -> Model:
-        encoder = self.views.build(self.channels, self.feature_size, self.dropout, self.shift, self.flip)
         stack: dict[str, Any] = {"num_layers": self.num_layers, "dropout": self.dropout, "variational": True}
-        trunk, keys = None, self.feature_size
-        if self.views.kind == "clips":
-            trunk = build_trunk(self.cell, keys, self.hidden_size, bidirectional=True, **stack)
-            keys = trunk.output_size
+
+        def follow(size: int) -> RecurrentLayer:
+            return build_trunk(self.cell, size, self.hidden_size, bidirectional=True, **stack)
+
+        encoder = self.views.build(self.channels, self.feature_size, follow, self.shift, self.flip)
+        keys = encoder.output_size
         width = self.embed_size or self.hidden_size
         embedding = TokenEncoder(len(self.writes), width, dropout=self.input_dropout, spread=_SPREAD)
         lower = build_trunk(self.cell, width, self.hidden_size, **stack)
         attention = build_attention(self.attention, lower.output_size, keys)
         decoder = Decoder(embedding, lower, attention, None, keys, width)
         head = TokenHead(width, len(self.writes), embedding.embedding, smoothing=self.smoothing)
-        return EncoderDecoder(encoder, trunk, decoder, head, self.writes[BEGIN], self.dropout)
+        return EncoderDecoder(encoder, None, decoder, head, self.writes[BEGIN], self.dropout)
 
     def calibrate(self, valid: Captioned | None) -> None:
         """Nothing: scores are not said to be probabilities of a sentence being right."""

@@ -16,7 +16,6 @@ from lstmkit.look.text import attention_figure
 _COLUMNS = 3  # pictures side by side
 _WORDS = 5  # and where words looked
 _MOST_WORDS = 30
-_MOMENTS = 8  # of a clip
 
 
 def captions_figure(seen: Sequence[Any], texts: Sequence[str]) -> Figure:
@@ -36,38 +35,22 @@ def captions_figure(seen: Sequence[Any], texts: Sequence[str]) -> Figure:
 
 
 def attended_figure(seen: Any, tokens: Sequence[str], attention: np.ndarray, text: str) -> Figure:
-    """Where each word looked: of a picture drawn over it; of a clip by its frames; of features by their number.
+    """Where each word looked, drawn over the picture or over that frame of a clip; of features by their number.
 
     Args:
         seen: A picture ``(H, W, C)``, a clip, or features ``(S, F)``.
         tokens: The words.
-        attention: ``(tokens, h, w)`` of a picture, ``(tokens, S)`` of others.
+        attention: ``(tokens, h, w)`` of a picture, ``(tokens, T, h, w)`` of a clip, ``(tokens, S)`` of features.
         text: The sentence.
     """
     tokens = list(tokens)[:_MOST_WORDS]
-    if attention.ndim == 3:
-        return _over(seen, tokens, attention)
+    attention = attention[: len(tokens)]
+    if attention.ndim == 2:
+        return attention_figure([str(i) for i in range(1, attention.shape[1] + 1)], tokens, attention)
     if isinstance(seen, np.ndarray):
-        return attention_figure([str(i) for i in range(1, attention.shape[1] + 1)], tokens, attention[: len(tokens)])
-    return _over_time(seen, tokens, attention[: len(tokens)], text)
-
-
-def _over(dots: np.ndarray, tokens: Sequence[str], attention: np.ndarray) -> Figure:
-    """The picture again for each word, bright where it looked (as Xu et al. 2015 draw it)."""
-    count = len(tokens) + 1
-    rows = -(-count // _WORDS)
-    high = WIDTH / _WORDS * dots.shape[0] / dots.shape[1]
-    figure = new_figure(rows * (high + 0.28))
-    axes = figure.subplots(rows, _WORDS, squeeze=False)
-    for ax in axes.flat:
-        ax.set_axis_off()
-    draw_frame(axes.flat[0], dots)
-    axes.flat[0].set_axis_on()
-    for ax, token, weights in zip(axes.flat[1:], tokens, attention, strict=False):
-        ax.set_axis_on()
-        draw_frame(ax, _lit(dots, weights))
-        ax.set_title(token, fontsize=SMALL, parse_math=False, pad=3)
-    return figure
+        lit = [_lit(seen, weights) for weights in attention]
+        return _drawn([[seen, *lit]], [["", *tokens]])
+    return _over_time(seen, tokens, attention, text)
 
 
 def _lit(dots: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -81,23 +64,37 @@ def _lit(dots: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _over_time(clip: Any, tokens: Sequence[str], attention: np.ndarray, text: str) -> Figure:
-    """Frames above, and below a row a word, dark where it looked."""
-    drawn = np.unique(np.linspace(0, len(clip.frames) - 1, min(_MOMENTS, len(clip.frames))).round().astype(int))
-    high = min(WIDTH / len(drawn) * clip.frames.shape[1] / clip.frames.shape[2], 2.2)
-    figure = new_figure(high + 0.7 + 0.2 * max(1, len(tokens)))
-    grid = figure.add_gridspec(2, len(drawn), height_ratios=[high, 0.3 + 0.2 * max(1, len(tokens))])
-    for column, i in enumerate(drawn):
-        ax = figure.add_subplot(grid[0, column])
-        draw_frame(ax, clip.frames[i])
-        ax.set_title(f"{clip.times[i]:.1f} s", fontsize=SMALL)
-    below = figure.add_subplot(grid[1, :])
-    if len(tokens):
-        end = float(clip.seconds)
-        below.imshow(attention, aspect="auto", cmap="Greys", vmin=0, extent=(0, end, len(tokens) - 0.5, -0.5))
-    below.set_yticks(range(len(tokens)), tokens, fontsize=SMALL, parse_math=False)
-    below.tick_params(axis="x", labelsize=SMALL)
-    below.set_xlabel("seconds", fontsize=SMALL)
+    """Frames of the clip, and below for each word that which it looked at most, bright where."""
+    moments = np.unique(np.linspace(0, len(clip.frames) - 1, min(_WORDS, len(clip.frames))).round().astype(int))
+    most = attention.sum(axis=(2, 3)).argmax(axis=1)
+    lit = [_lit(clip.frames[t], weights[t]) for t, weights in zip(most, attention, strict=True)]
+    figure = _drawn(
+        [list(clip.frames[moments]), lit],
+        [
+            [f"{clip.times[t]:.1f} s" for t in moments],
+            [f"{token}  {clip.times[t]:.1f} s" for token, t in zip(tokens, most, strict=True)],
+        ],
+    )
     figure.suptitle(textwrap.shorten(text, 90, placeholder=" …"), fontsize=SMALL + 1, parse_math=False)
+    return figure
+
+
+def _drawn(groups: Sequence[Sequence[np.ndarray]], titles: Sequence[Sequence[str]]) -> Figure:
+    """Pictures side by side, each with its title; each group begins a line."""
+    pairs: list[tuple[np.ndarray | None, str]] = []
+    for pictures, names in zip(groups, titles, strict=True):
+        pairs += zip(pictures, names, strict=True)
+        pairs += [(None, "")] * (-len(pairs) % _WORDS)
+    first = groups[0][0]
+    rows = len(pairs) // _WORDS
+    figure = new_figure(rows * (WIDTH / _WORDS * first.shape[0] / first.shape[1] + 0.28))
+    axes = figure.subplots(rows, _WORDS, squeeze=False)
+    for ax, (picture, title) in zip(axes.flat, pairs, strict=True):
+        if picture is None:
+            ax.set_axis_off()
+        else:
+            draw_frame(ax, picture)
+            ax.set_title(title, fontsize=SMALL, parse_math=False, pad=3)
     return figure
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+_AT_ONCE = 2**26  # numbers inside the additive comparison that are in memory together
 
 
 class Attention(nn.Module, ABC):
@@ -65,7 +69,8 @@ class AdditiveAttention(Attention):
     Args:
         query_size: ``Q``.
         key_size: ``K``.
-        size: Width inside, ``A``. All steps at once hold ``(B, T, S, A)``.
+        size: Width inside, ``A``. All steps at once hold ``(B, T, S, A)``; where that is more than 64 million numbers,
+            some steps come after others, and are computed anew for the gradient.
         coverage: See :class:`Attention`.
     """
 
@@ -79,7 +84,17 @@ class AdditiveAttention(Attention):
         return self.key(keys)
 
     def scores(self, queries: Tensor, prepared: Tensor, covered: Tensor | None) -> Tensor:
-        inside = self.query(queries).unsqueeze(2) + prepared.unsqueeze(1)
+        asked = self.query(queries)
+        steps = max(1, _AT_ONCE // prepared.numel())
+        if asked.shape[1] <= steps:
+            return self._compared(asked, prepared, covered)
+        pieces = asked.split(steps, 1)
+        before = [None] * len(pieces) if covered is None else covered.split(steps, 1)
+        compared = partial(checkpoint, self._compared, use_reentrant=False)
+        return torch.cat([compared(piece, prepared, part) for piece, part in zip(pieces, before, strict=True)], 1)
+
+    def _compared(self, asked: Tensor, prepared: Tensor, covered: Tensor | None) -> Tensor:
+        inside = asked.unsqueeze(2) + prepared.unsqueeze(1)
         if self.coverage is not None and covered is not None:
             inside = inside + covered.unsqueeze(-1) * self.coverage
         return self.value(torch.tanh(inside)).squeeze(-1)

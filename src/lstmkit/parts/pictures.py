@@ -8,11 +8,8 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 WIDTHS = (16, 32, 64)  #: Channels of the stages, as learnt from scratch on a processor.
-_AT_ONCE = 512  # pictures whose features are in memory together
-_CELLS = 4  # of a side of the grid that a frame is told by: where in it something is matters
 
 
 class _Residual(nn.Module):
@@ -112,7 +109,7 @@ class GridEncoder(nn.Module):
             turned = torch.rand(len(dots), 1, 1, 1, device=dots.device) < 0.5
             dots = torch.where(turned, dots.flip(2), dots)
         if self.training and self.shift:
-            dots = _moved(dots.unsqueeze(1), self.shift).squeeze(1)
+            dots = moved(dots.unsqueeze(1), self.shift).squeeze(1)
         cells = self.pictures(self.dots(dots)).flatten(2).transpose(1, 2)
         return F.relu(self.norm(self.narrow(cells)) + self.places), None
 
@@ -134,60 +131,7 @@ class FeatureEncoder(nn.Module):
         return F.relu(self.narrow(self.norm(features)))
 
 
-class ClipEncoder(nn.Module):
-    """Clips ``(B, T, H, W, C)`` uint8 and their lengths to ``(B, T, output_size)``: a picture encoder, frame by frame.
-
-    Of its grid are read the means of 4 by 4 fields, which say where something is, and the largest of each feature, that
-    say what there is.
-
-    What is past a clip's end is not looked at. Of many frames some are looked at after others: memory is that of 512,
-    and in training their features are computed anew for the gradient.
-
-    Args:
-        dots: From uint8 to pictures.
-        pictures: These to a grid.
-        output_size: Of the features of a frame.
-        dropout: In training, the share of these that are hidden.
-        shift: In training, the share of a side by which a clip is moved at most, all its frames alike.
-    """
-
-    reads_lengths = True
-
-    def __init__(
-        self, dots: Dots, pictures: PictureEncoder, output_size: int, dropout: float = 0.0, shift: float = 0.0
-    ) -> None:
-        super().__init__()
-        self.dots, self.pictures, self.dropout, self.shift = dots, pictures, nn.Dropout(dropout), shift
-        self.narrow = nn.Linear(pictures.output_size * (_CELLS**2 + 1), output_size)
-        self.norm = nn.LayerNorm(output_size)
-        self.output_size = output_size
-
-    def forward(self, clips: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        if self.training and self.shift:
-            clips = _moved(clips, self.shift)
-        if lengths is None:
-            return self._told(clips.flatten(0, 1)).unflatten(0, clips.shape[:2]), None
-        steps = torch.arange(clips.shape[1], device=clips.device)
-        there = steps < lengths.to(clips.device).unsqueeze(1)
-        told = self._told(clips[there])
-        found = told.new_zeros(*clips.shape[:2], told.shape[-1])
-        found[there] = told
-        return found, lengths
-
-    def _told(self, frames: Tensor) -> Tensor:
-        pieces = frames.split(_AT_ONCE)
-        anew = len(pieces) > 1 and torch.is_grad_enabled()
-        told = [checkpoint(self._features, one, use_reentrant=False) if anew else self._features(one) for one in pieces]
-        return self.dropout(torch.cat(told))
-
-    def _features(self, frames: Tensor) -> Tensor:
-        """``(N, H, W, C) -> (N, output_size)``."""
-        grid = self.pictures(self.dots(frames))
-        where, what = F.adaptive_avg_pool2d(grid, _CELLS).flatten(1), grid.amax((2, 3))
-        return F.relu(self.norm(self.narrow(torch.cat([where, what], 1))))
-
-
-def _moved(clips: Tensor, share: float) -> Tensor:
+def moved(clips: Tensor, share: float) -> Tensor:
     """Each clip ``(B, T, H, W, C)`` moved by up to a share of its sides; what comes in at an edge is black."""
     found = torch.zeros_like(clips)
     sides = torch.tensor(clips.shape[2:4])
