@@ -515,6 +515,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("data etth", "unknown data set 'etth'"),
         ("reproduce airlin", "unknown recipe 'airlin': did you mean 'airline'?"),
         ("reproduce airline --resume", "--resume needs the folder of the run: --run DIR"),
+        ("reproduce airline --overwrite", "--overwrite needs the folder of the run: --run DIR"),
         ("forecast sales.csv", "No such command 'forecast'"),
         ("--verbose", "No such option: --verbose"),
     ],
@@ -533,7 +534,7 @@ def test_a_demo_does_not_overwrite_other_files(cli: Cli, data: Path):
     """It says what it is about, then that the folder is not free."""
     before = contents(data)
     said = cli("demo", "-o", ".")
-    assert (said.code, said.err) == (2, "error: . holds other files: give a new folder with -o\n")
+    assert (said.code, said.err) == (2, "error: . holds other files: give a new folder\n")
     assert contents(data) == before
 
 

@@ -425,7 +425,7 @@ def test_a_run_folder_is_not_made_over_other_files(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     before = files_in(tmp_path)
     for overwrite in (True, False):
-        with pytest.raises(UserError, match="holds other files: give a new folder with -o"):
+        with pytest.raises(UserError, match="holds other files: give a new folder"):
             start(tmp_path, overwrite=overwrite)
         with pytest.raises(UserError, match="is a file"):
             start(tmp_path / "thesis.tex", overwrite=overwrite)

@@ -215,8 +215,12 @@ def test_a_recipe_that_was_stopped_is_resumed(tmp_path: Path, monkeypatch: pytes
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert len(list(kept.rglob("last.safetensors"))) == 3
     pd.testing.assert_frame_equal(once.table, again.table)
-    with pytest.raises(UserError, match="holds a run already"):
-        recipes.reproduce("toy", SILENT, kept)
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog, "locate", None)  # said before anything is done
+        with pytest.raises(UserError, match="holds a run already"):
+            recipes.reproduce("toy", SILENT, kept)
+    pd.testing.assert_frame_equal(once.table, recipes.reproduce("toy", SILENT, kept, overwrite=True).table)
+    assert {path.stat().st_mtime_ns for path in before}.isdisjoint(before.values())
     with pytest.raises(UserError, match="no run to resume"):
         recipes.reproduce("toy", SILENT, tmp_path / "none", resume=True)
 

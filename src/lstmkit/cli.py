@@ -64,8 +64,7 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Train on DATA, with an honest test beside plain baselines. Settings: --name value, see 'lstmkit jobs JOB'."""
-    if resume and overwrite:
-        raise SettingError("--resume goes on with the run that is there, --overwrite deletes it: give one of them")
+    _one_of(resume, overwrite)
     if job.startswith("-"):
         raise SettingError("give the job and the data first: lstmkit fit JOB DATA -o RUN --name value")
     cls = job_class(job)
@@ -177,6 +176,7 @@ def reproduce(
         Path | None, typer.Option("--run", help="folder to keep the run in, so that it can be resumed")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in that folder")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="delete the run in that folder first")] = False,
     as_json: Json = False,
 ) -> None:
     """Fit a recipe on public data and hold it against the published figure."""
@@ -185,9 +185,10 @@ def reproduce(
     if recipe is None:
         _print_rows([{"recipe": r.name, "what": r.title} for r in recipes.all_recipes()], as_json)
         return
-    if resume and run is None:
-        raise UserError("--resume needs the folder of the run: --run DIR")
-    result = recipes.reproduce(recipe, TerminalProgress(), run, resume)
+    _one_of(resume, overwrite)
+    if (resume or overwrite) and run is None:
+        raise UserError(f"--{'resume' if resume else 'overwrite'} needs the folder of the run: --run DIR")
+    result = recipes.reproduce(recipe, TerminalProgress(), run, resume, overwrite)
     path = result.write(output)
     _print_json(result.to_json()) if as_json else print(f"{result}\nresult  {path}")
 
@@ -212,6 +213,11 @@ def lab(
     outcome = laboratory.run(laboratory.find(name, changes), TerminalProgress())
     numbers, picture = outcome.write(output)
     _print_json(outcome.to_json()) if as_json else print(f"{outcome}\nnumbers {numbers}\npicture {picture}")
+
+
+def _one_of(resume: bool, overwrite: bool) -> None:
+    if resume and overwrite:
+        raise SettingError("--resume goes on with the run that is there, --overwrite deletes it: give one of them")
 
 
 @app.command()

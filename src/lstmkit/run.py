@@ -56,17 +56,26 @@ class RunFolder:
         if resume:
             folder._check_same(about)
             return folder
-        if path.exists() and not path.is_dir():
-            raise UserError(f"{path} is a file: give another folder with -o")
-        if path.exists() and any(path.iterdir()):
-            if not (path / _RUN).exists():
-                raise UserError(f"{path} holds other files: give a new folder with -o")
-            if not overwrite:
-                raise UserError(f"{path} holds a run already: --resume it, --overwrite it, or give another folder")
-            folder._delete()
+        cls.check_free(path, overwrite)
+        folder._delete()
         path.mkdir(parents=True, exist_ok=True)
         checkpoint.write_json(path / _RUN, dict(about))
         return folder
+
+    @staticmethod
+    def check_free(path: Path, overwrite: bool = False) -> None:
+        """Whether a run can begin there.
+
+        Raises:
+            UserError: There is a run already, and it is not to be overwritten; or other files.
+        """
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path} is a file: give another folder")
+        if path.exists() and any(path.iterdir()):
+            if not (path / _RUN).exists():
+                raise UserError(f"{path} holds other files: give a new folder")
+            if not overwrite:
+                raise UserError(f"{path} holds a run already: --resume it, --overwrite it, or give another folder")
 
     @staticmethod
     def read_about(path: Path) -> dict[str, Any]:

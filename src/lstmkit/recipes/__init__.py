@@ -21,6 +21,7 @@ from lstmkit.jobs import job_class
 from lstmkit.progress import Progress
 from lstmkit.report import table_text
 from lstmkit.results import provenance, read_toml
+from lstmkit.run import RunFolder
 from lstmkit.settings import unknown
 
 #: ``fit(data, validation)`` of the job; where its run is kept is the caller's affair.
@@ -108,7 +109,9 @@ def recipe(name: str) -> Recipe:
     return known[name]
 
 
-def reproduce(name: str, progress: Progress, run: Path | None = None, resume: bool = False) -> Outcome:
+def reproduce(
+    name: str, progress: Progress, run: Path | None = None, resume: bool = False, overwrite: bool = False
+) -> Outcome:
     """Fetch the data, fit, and score by the recipe's protocol.
 
     Args:
@@ -116,15 +119,18 @@ def reproduce(name: str, progress: Progress, run: Path | None = None, resume: bo
         progress: Whom to tell.
         run: Folder for the run, with a checkpoint after every epoch; ``None`` to keep none.
         resume: Go on with the run in that folder.
+        overwrite: Delete the run in that folder first.
 
     Raises:
         UserError: No such recipe, its data are not to be had, or the run does not do.
     """
     wanted = recipe(name)
+    if run is not None and not resume:
+        RunFolder.check_free(run, overwrite)  # said now, not after the data are made
     folder = catalog.locate(wanted.data, download=True)
     protocols: dict[str, Protocol] = importlib.import_module(f"{__name__}.{wanted.job}").PROTOCOLS
     job = job_class(wanted.job)(**wanted.settings)
-    fits = _Fits(job, run, resume, progress)
+    fits = _Fits(job, run, resume, overwrite, progress)
     table = protocols[wanted.protocol](job, fits, folder, wanted.options, progress)
     return Outcome(wanted, table, fits.seconds / 60)
 
@@ -136,6 +142,7 @@ class _Fits:
     job: Any
     run: Path | None
     resume: bool
+    overwrite: bool
     progress: Progress
     done: int = 0
     seconds: float = 0.0
@@ -143,7 +150,8 @@ class _Fits:
     def __call__(self, data: Any, validation: Any | None = None) -> None:
         place = self.run / f"fit-{self.done + 1}" if self.run and self.done else self.run
         begun = self.done == 0 or (place is not None and place.exists())
-        self.job.fit(data, validation, run=place, resume=self.resume and begun, progress=self.progress)
+        resume = self.resume and begun
+        self.job.fit(data, validation, run=place, resume=resume, overwrite=self.overwrite, progress=self.progress)
         self.done += 1
         self.seconds += self.job.fit_seconds
 
