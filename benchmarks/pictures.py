@@ -1,8 +1,8 @@
 """Pictures and video end to end beside plain torch.nn: the same weights, the same numbers, frames or pictures a second.
 
-A training step is all of it: from dots to loss, backward, clipping, AdamW. Predicting a clip is its class; predicting a
-picture is its caption, word by word, always the likeliest. The peer is what one would write: nn.Conv2d and nn.GroupNorm
-as they come, nn.LSTM, nn.LSTMCell.
+A training step is all of it: from dots to loss, backward, clipping, AdamW. Predicting is a
+class, or a caption, word by word, always the likeliest. The peer is what one would write: nn.Conv2d with its weights
+standardised and nn.GroupNorm as it comes, nn.LSTM, nn.LSTMCell.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lstmkit.encoder_decoder import Decoder, EncoderDecoder
 from lstmkit.model import AnswerModel
 from lstmkit.parts.answer import AnswerHead
 from lstmkit.parts.attention import AdditiveAttention
-from lstmkit.parts.clips import ClipEncoder
+from lstmkit.parts.clips import ClipEncoder, ClipGridEncoder
 from lstmkit.parts.encoders import TokenEncoder
 from lstmkit.parts.heads import TokenHead
 from lstmkit.parts.pictures import Dots, GridEncoder, PictureEncoder
@@ -39,9 +39,10 @@ MEAN, STD = 110.0, 70.0
 
 @dataclass(frozen=True)
 class Case:
-    """A model and its batch; no frames for pictures with captions."""
+    """A model and its batch; no frames for pictures."""
 
     name: str
+    told: bool  # in captions, not in classes
     frames: int
     side: int
     widths: tuple[int, ...]
@@ -49,11 +50,34 @@ class Case:
     hidden: int
     batch: int
 
+    @property
+    def cells(self) -> int:
+        """Of a picture's or frame's grid."""
+        return (self.side // 2 ** len(self.widths)) ** 2
+
+    @property
+    def keys(self) -> int:
+        """Features of a cell that is attended to."""
+        return self.features + (2 * self.hidden if self.frames else 0)
+
 
 CASES = (
-    Case("clips of 20 frames, classes", 20, 64, (16, 32, 64), 128, 128, 16),
-    Case("pictures, captions", 0, 96, (16, 32, 64, 128), 128, 256, 32),
+    Case("clips of 20 frames, classes", False, 20, 64, (16, 32, 64), 128, 128, 16),
+    Case("pictures, captions", True, 0, 96, (16, 32, 64, 128), 128, 256, 32),
+    Case("clips of 10 frames, captions", True, 10, 64, (16, 32, 64, 128), 128, 128, 16),
 )
+
+
+class Convolution(nn.Conv2d):
+    """Without a bias, its weights standardised."""
+
+    def __init__(self, size: int, output_size: int, stride: int) -> None:
+        super().__init__(size, output_size, 3, stride, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        scale = torch.sqrt(centred.square().sum((1, 2, 3), keepdim=True) + 1e-6)
+        return F.conv2d(x, centred / scale, None, self.stride, self.padding)
 
 
 class Residual(nn.Module):
@@ -61,8 +85,8 @@ class Residual(nn.Module):
 
     def __init__(self, size: int, output_size: int, stride: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(size, output_size, 3, stride, padding=1, bias=False)
-        self.second = nn.Conv2d(output_size, output_size, 3, padding=1, bias=False)
+        self.first = Convolution(size, output_size, stride)
+        self.second = Convolution(output_size, output_size, 1)
         self.first_norm, self.second_norm = (nn.GroupNorm(min(8, output_size // 4), output_size) for _ in range(2))
         self.around = nn.Conv2d(size, output_size, 1, stride, bias=False) if stride > 1 else nn.Identity()
 
@@ -76,7 +100,7 @@ class Plain(nn.Module):
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, widths[0], 3, 2, padding=1, bias=False)
+        self.stem = Convolution(3, widths[0], 2)
         self.stem_norm = nn.GroupNorm(min(8, widths[0] // 4), widths[0])
         sizes = zip((widths[0], *widths), widths, strict=False)
         self.stages = nn.Sequential(*(Residual(a, b, 1 + (i > 0)) for i, (a, b) in enumerate(sizes)))
@@ -104,13 +128,15 @@ class PlainClips(nn.Module):
 
 
 class PlainCaptions(nn.Module):
-    """Pictures to sentences, with soft attention."""
+    """Pictures or clips to sentences, with soft attention; of a clip an LSTM follows each cell."""
 
     def __init__(self, case: Case) -> None:
         super().__init__()
         self.pictures, size = Plain(case.widths), case.features
         self.narrow, self.norm = nn.Linear(case.widths[-1], size), nn.LayerNorm(size)
-        self.places = nn.Parameter(torch.zeros(36, size))
+        self.places = nn.Parameter(torch.zeros(case.cells, size))
+        self.trunk = nn.LSTM(size, case.hidden, batch_first=True, bidirectional=True) if case.frames else None
+        size = case.keys
         self.words = nn.Embedding(VOCABULARY, case.hidden)
         self.begin = nn.Linear(size, 2 * case.hidden)
         self.cell = nn.LSTMCell(case.hidden, case.hidden)
@@ -119,9 +145,17 @@ class PlainCaptions(nn.Module):
         self.combine = nn.Linear(case.hidden + size, case.hidden)
         self.bias = nn.Parameter(torch.zeros(VOCABULARY))
 
-    def read(self, dots: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    def looked(self, dots: Tensor) -> Tensor:
         cells = self.norm(self.narrow(self.pictures(dots).flatten(2).transpose(1, 2)))
-        cells = F.relu(cells + self.places)
+        return F.relu(cells + self.places)
+
+    def read(self, dots: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        if self.trunk is None:
+            cells = self.looked(dots)
+        else:
+            seen = self.looked(dots.flatten(0, 1)).unflatten(0, dots.shape[:2])  # (B, T, cells, size)
+            followed = self.trunk(seen.transpose(1, 2).flatten(0, 1))[0].unflatten(0, (len(dots), -1)).transpose(1, 2)
+            cells = torch.cat([seen, followed], -1).flatten(1, 2)
         hidden, memory = torch.tanh(self.begin(cells.mean(1))).chunk(2, 1)
         return cells, self.key(cells), (hidden, memory)
 
@@ -172,13 +206,18 @@ def clips(case: Case, plain: PlainClips) -> AnswerModel:
 def captions(case: Case, plain: PlainCaptions) -> EncoderDecoder:
     """Ours, with the peer's weights."""
     hidden = case.hidden
-    encoder = GridEncoder(Dots([MEAN] * 3, [STD] * 3), PictureEncoder(3, case.widths), case.features, 36)
+    grid = GridEncoder(Dots([MEAN] * 3, [STD] * 3), PictureEncoder(3, case.widths), case.features, case.cells)
+    encoder: nn.Module = grid
+    if plain.trunk is not None:
+        trunk = LSTM(case.features, hidden, batch_first=True, bidirectional=True)
+        over(trunk, plain.trunk)
+        encoder = ClipGridEncoder(grid, trunk)
     words, lower = TokenEncoder(VOCABULARY, hidden), LSTM(hidden, hidden, batch_first=True)
-    attention = AdditiveAttention(hidden, case.features, hidden)
-    decoder = Decoder(words, lower, attention, None, case.features, hidden)
+    attention = AdditiveAttention(hidden, case.keys, hidden)
+    decoder = Decoder(words, lower, attention, None, case.keys, hidden)
     head = TokenHead(hidden, VOCABULARY, words.embedding)
     for name in ("pictures", "narrow", "norm"):
-        over(getattr(encoder, name), getattr(plain, name))
+        over(getattr(grid, name), getattr(plain, name))
     for name in ("query", "key", "value"):
         over(getattr(attention, name), getattr(plain, name))
     for ours, theirs in (
@@ -203,8 +242,8 @@ def written(model: EncoderDecoder, dots: Tensor) -> Tensor:
     return torch.stack(found, 1)
 
 
-def of_clips(case: Case, dots: Tensor) -> tuple[Models, Calls, Calls]:
-    """Ours and the peer: the models, their losses, their answers."""
+def in_classes(case: Case, dots: Tensor) -> tuple[Models, Calls, Calls]:
+    """Ours and the peer: the models, their losses, their answers, of clips in classes."""
     peer, classes = PlainClips(case), torch.randint(10, (case.batch,))
     model, lengths = clips(case, peer), torch.full((case.batch,), case.frames)
     batch = Batch(dots, lengths, classes)
@@ -212,7 +251,7 @@ def of_clips(case: Case, dots: Tensor) -> tuple[Models, Calls, Calls]:
     return (model, peer), losses, (lambda: model(dots, None, lengths)[0], lambda: peer(dots))
 
 
-def of_pictures(case: Case, dots: Tensor) -> tuple[Models, Calls, Calls]:
+def in_captions(case: Case, dots: Tensor) -> tuple[Models, Calls, Calls]:
     """The same of captions."""
     peer, targets = PlainCaptions(case), torch.randint(2, VOCABULARY, (case.batch, WORDS))
     model, batch = captions(case, peer), Batch(dots, targets=targets)
@@ -225,7 +264,7 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
     torch.manual_seed(0)
     shape = (case.batch, *([case.frames] if case.frames else []), case.side, case.side, 3)
     dots = torch.randint(0, 256, shape, dtype=torch.uint8)
-    sides = of_clips(case, dots) if case.frames else of_pictures(case, dots)
+    sides = in_captions(case, dots) if case.told else in_classes(case, dots)
     (model, peer), losses, ask = sides
     count, unit = case.batch * max(1, case.frames), "frames" if case.frames else "pictures"
     model.eval(), peer.eval()

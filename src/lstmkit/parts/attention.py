@@ -97,7 +97,7 @@ class AdditiveAttention(Attention):
         inside = asked.unsqueeze(2) + prepared.unsqueeze(1)
         if self.coverage is not None and covered is not None:
             inside = inside + covered.unsqueeze(-1) * self.coverage
-        return self.value(torch.tanh(inside)).squeeze(-1)
+        return self.value(inside.tanh_()).squeeze(-1)
 
 
 class GeneralAttention(Attention):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 WIDTHS = (16, 32, 64)  #: Channels of the stages, as learnt from scratch on a processor.
-_LEAST = 1e-6  # added to the variance of weights
+_LEAST = 1e-6  # added to the squares of weights
 
 
 class _Convolution(nn.Conv2d):
@@ -23,9 +23,9 @@ class _Convolution(nn.Conv2d):
         super().__init__(size, output_size, 3, stride, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        variance, mean = torch.var_mean(self.weight, (1, 2, 3), correction=0, keepdim=True)
-        weight = (self.weight - mean) * torch.rsqrt(variance * self.weight[0].numel() + _LEAST)
-        return F.conv2d(x, weight, None, self.stride, self.padding)
+        centred = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        scale = torch.rsqrt(centred.square().sum((1, 2, 3), keepdim=True) + _LEAST)  # var_mean takes ten times as long
+        return F.conv2d(x, centred * scale, None, self.stride, self.padding)
 
 
 class _Residual(nn.Module):
