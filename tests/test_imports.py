@@ -51,7 +51,7 @@ ALLOWED = {
         "detection", "draw_model", "encoder_decoder", "fronts", "look", "metrics", "model", "parts", "predict",
         "recurrent", "report", "run", "settings", "synthesizer", "thresholds", "train", "window_model", "",
     },
-    "recipes": {*BASE, "baselines", "checkpoint", "data", "detection", "jobs", "report", "results", "settings"},
+    "recipes": {*BASE, "baselines", "checkpoint", "data", "detection", "jobs", "report", "results", "run", "settings"},
     "results": {""},
     "lab": {
         *BASE, "cells", "checkpoint", "data", "layers", "look", "model", "parts", "recurrent", "report", "results",

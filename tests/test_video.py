@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 from lstmkit import cli
 from lstmkit.data.labelled import Columns, Labelled, read_labelled
-from lstmkit.data.pictures import fitted, read_dots
+from lstmkit.data.pictures import fitted, read_dots, read_picture
 from lstmkit.data.sound import Sound, sound_bytes
 from lstmkit.data.video import Clip, Shape, clip_of, frames_of, read_clip, write_clip
 from lstmkit.errors import DataError, UserError
@@ -313,6 +313,10 @@ def test_a_picture_is_turned_as_its_flag_says():
         found = read_dots(content, 32, 16, colour=False)[..., 0] > 120
         assert not found[:, :7].any()
         assert found[:, 9:].all()
+        whole = read_picture(content) > 120
+        assert whole.shape == (32, 16)
+        assert not whole[:, :7].any()
+        assert whole[:, 9:].all()
 
 
 @given(

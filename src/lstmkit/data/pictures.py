@@ -19,13 +19,14 @@ _LEAST_CONTRAST = 0.05  # of white
 
 
 def read_picture(source: Path | bytes, name: str = "") -> np.ndarray:
-    """``(H, W)`` grey values, 0 black and 255 white; what is transparent is white.
+    """``(H, W)`` grey values, 0 black and 255 white; what is transparent is white; turned as the file's flag says.
 
     Raises:
         DataError: No picture, or damaged.
         UserError: There is no such file, or Pillow is not installed.
     """
-    return _read(source, name, grey)
+    turn = library("PIL.ImageOps").exif_transpose
+    return _read(source, name, lambda picture: grey(turn(picture)))
 
 
 def read_dots(source: Path | bytes, height: int, width: int, colour: bool = True, name: str = "") -> np.ndarray:
