@@ -1,11 +1,19 @@
 """For all tests."""
 
+import importlib
 from collections.abc import Iterator
 
 import pytest
 import torch
 
 from lstmkit.ops.native_kernels import extension
+
+# Without a GPU Triton's kernels run in its interpreter, which it asks for when it is loaded. Only tests/test_gpu.py
+# lets the dispatch know.
+if not torch.cuda.is_available():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        importlib.import_module("lstmkit.ops.gpu_scan")
 
 # Models of a few numbers: a second thread only waits for the first. And checkpoints promise the same bits for the same
 # number of threads.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lstmkit.cells import State, project_input
+from lstmkit.cells import CellSpec, State, project_input
 from lstmkit.ops.call import Call, Pass, PassResult, Result
 
 NAME: str = "reference"
@@ -21,38 +21,46 @@ def refusal(call: Call) -> str | None:
 
 
 def run(call: Call) -> Result:
-    active = None
     x = call.x
     if call.lengths is not None:
-        steps = torch.arange(x.shape[0], device=x.device)
-        active = (steps[:, None] < call.lengths.to(x.device)).unsqueeze(-1)  # (T, B, 1)
-        x = torch.where(active, x, x.new_zeros(()))  # NaN in the padding must not reach a gradient
-    return Result.of([_scan(call, p, x, active) for p in call.passes])
+        there = _active(len(x), call.lengths, x.device)
+        x = torch.where(there, x, x.new_zeros(()))  # NaN in the padding must not reach a gradient
+    passes = []
+    for p in call.passes:
+        gx = project_input(call.spec, p.params, x)
+        passes.append(scan(call.spec, p._replace(state=call.state_of(p)), gx, call.lengths, call.trace))
+    return Result.of(passes)
 
 
-def _scan(call: Call, p: Pass, x: Tensor, active: Tensor | None) -> PassResult:
-    n_steps = x.shape[0]
-    outputs: list[Tensor] = [x] * n_steps
+def scan(spec: CellSpec, p: Pass, gx: Tensor, lengths: Tensor | None, trace: bool = False) -> PassResult:
+    """One pass, of the input's share of the gates, ``(T, B, G·H)``, from the state that the pass has."""
+    n_steps = len(gx)
+    active = None if lengths is None else _active(n_steps, lengths, gx.device)
+    outputs: list[Tensor] = [gx] * n_steps
     traces: list[dict[str, Tensor]] = [{}] * n_steps
-    state = call.state_of(p)
-    gx = project_input(call.spec, p.params, x)
+    state = p.state
     for t in _order(n_steps, p.reverse):
         h = state[0] if p.recurrent_mask is None else state[0] * p.recurrent_mask
-        new, gates = call.spec.cell.step(call.spec, p.params, gx[t], h, state)
+        new, gates = spec.cell.step(spec, p.params, gx[t], h, state)
         if p.zoneout is not None:
             new = _zone_out(p, t, state, new)
         if active is not None:
             new = tuple(torch.where(active[t], n, old) for n, old in zip(new, state, strict=True))
         state = new
         outputs[t] = state[0]
-        if call.trace:
-            traces[t] = gates | dict(zip(call.spec.cell.states, state, strict=True))
-    trace = None
-    if call.trace:
-        sizes = dict.fromkeys(call.spec.cell.gates, call.spec.hidden_size)
-        sizes |= dict(zip(call.spec.cell.states, call.spec.state_sizes, strict=True))
-        trace = {name: _stack([step[name] for step in traces], active, x, size) for name, size in sizes.items()}
-    return PassResult(_stack(outputs, active, x, call.spec.output_size), state, trace)
+        if trace:
+            traces[t] = gates | dict(zip(spec.cell.states, state, strict=True))
+    found = None
+    if trace:
+        sizes = dict.fromkeys(spec.cell.gates, spec.hidden_size)
+        sizes |= dict(zip(spec.cell.states, spec.state_sizes, strict=True))
+        found = {name: _stack([step[name] for step in traces], active, gx, size) for name, size in sizes.items()}
+    return PassResult(_stack(outputs, active, gx, spec.output_size), state, found)
+
+
+def _active(n_steps: int, lengths: Tensor, device: torch.device) -> Tensor:
+    """``(T, B, 1)``: which steps each sequence has."""
+    return (torch.arange(n_steps, device=device)[:, None] < lengths.to(device)).unsqueeze(-1)
 
 
 def _order(n_steps: int, reverse: bool) -> Iterator[int]:
@@ -65,8 +73,8 @@ def _zone_out(p: Pass, t: int, old: State, new: State) -> State:
     return tuple(n + k * (o - n) for k, o, n in zip(kept, old, new, strict=True))
 
 
-def _stack(steps: list[Tensor], active: Tensor | None, x: Tensor, size: int) -> Tensor:
+def _stack(steps: list[Tensor], active: Tensor | None, like: Tensor, size: int) -> Tensor:
     if not steps:
-        return x.new_zeros(0, x.shape[1], size)
+        return like.new_zeros(0, like.shape[1], size)
     stacked = torch.stack(steps)
     return stacked if active is None else torch.where(active, stacked, stacked.new_zeros(()))

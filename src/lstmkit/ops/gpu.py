@@ -1,0 +1,87 @@
+"""Our own kernels for GPUs, in Triton: every cell and variant, forward and backward.
+
+``gpu_scan.py`` lays a pass out and launches ``gpu_kernels.py``. Second derivatives go through the reference.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from lstmkit.cells import project_input
+from lstmkit.ops import open_gate
+from lstmkit.ops.call import Call, Pass, PassResult, Result
+
+NAME: str = "triton"
+
+
+@functools.cache
+def _scans() -> ModuleType | str:
+    """``gpu_scan``, or why it is not there; loaded when a GPU asks for it, for Triton takes long to load."""
+    try:
+        return importlib.import_module("lstmkit.ops.gpu_scan")
+    except ImportError as error:
+        return f"Triton is missing ({error}): install it with the extra 'gpu'"
+
+
+def refusal(call: Call) -> str | None:
+    x, spec = call.x, call.spec
+    if not (x.is_cuda or interpreted()):
+        return f"the Triton kernels are for GPUs, the input is on {x.device.type}"
+    scans = _scans()
+    if isinstance(scans, str):
+        return scans
+    if x.dtype not in scans.TYPES:
+        return f"the Triton kernels have no {x.dtype}"
+    if spec.kind not in (*scans.KINDS, *open_gate.KINDS):
+        return f"the Triton kernels have no {spec.kind} cell"
+    if call.trace:
+        return "the Triton kernels do not hand out gates"
+    if 0 in x.shape[:2]:
+        return "there is nothing to compute: no step or no sequence"
+    if torch.compiler.is_compiling():
+        return "torch.compile does not trace the Triton kernels"
+    if torch._C._are_functorch_transforms_active():
+        return "the Triton kernels do not go through torch.func (vmap, jvp, ...)"
+    if torch.autograd.forward_ad._current_level >= 0:
+        return "the Triton kernels have no forward-mode derivatives"
+    for p in call.passes:
+        if any(t.dtype is not x.dtype or t.device != x.device for t in (*p.params.values(), *p.state)):
+            return "input, weights and states differ in dtype or device"
+        noise = (p.recurrent_mask, *(p.zoneout or ()))
+        if any(isinstance(t, Tensor) and t.requires_grad for t in noise):
+            return "the Triton kernels do not differentiate by noise masks"
+    return scans.too_large(spec, x.dtype, x.device)
+
+
+def interpreted() -> bool:
+    """Whether Triton's interpreter is on, which runs the kernels on the processor, slowly, for tests."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def run(call: Call) -> Result:
+    call = open_gate.as_whole(call)
+    x = call.x
+    if call.lengths is not None:
+        lengths = call.lengths.to(x.device)
+        call = call._replace(lengths=lengths)
+        there = torch.arange(len(x), device=x.device)[:, None] < lengths
+        x = torch.where(there.unsqueeze(-1), x, 0.0)  # NaN in the padding must not reach a gradient
+    return Result.of([_run(call, p, x) for p in call.passes])
+
+
+def _run(call: Call, p: Pass, x: Tensor) -> PassResult:
+    scans = _scans()
+    assert isinstance(scans, ModuleType)
+    zones = (*(p.zoneout or ()), 0.0, 0.0)[:2]
+    around = scans.Around(call.lengths, p.recurrent_mask, *zones)
+    weights = [p.params[name] for name in scans.WEIGHTS if name in p.params]
+    gx = project_input(call.spec, p.params, x)
+    plan = scans.Plan.of(call.spec, p.reverse, x.dtype)
+    output, *state = scans.scan(plan, around, call.recompute, gx, weights, call.state_of(p))
+    return PassResult(output, tuple(state))

@@ -1,0 +1,428 @@
+"""One pass through time on the Triton kernels, as a function of tensors with derivatives.
+
+The input's share of the gates comes in: its product has no loop, and its derivatives are torch's own. What the kernels
+leave of the weights' gradients are sums over all steps: products that torch makes after the loop.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import triton.language as tl
+from torch import Tensor
+
+from lstmkit.cells import CellSpec
+from lstmkit.ops import gpu_kernels as kernels
+from lstmkit.ops import reference
+from lstmkit.ops.call import Pass
+
+#: What the loop sees of the weights, in the order in which they are handed around.
+WEIGHTS = ("weight_hh", "bias_hh", "weight_hr", "weight_peep", "weight_ln_hh", "weight_ln_c", "bias_ln_c")
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  #: Whether Triton runs on the processor, for tests.
+EPS = 1e-5  # of every norm, as torch.nn.functional.layer_norm has it
+KINDS = {"lstm": 0, "lstm_linear_input": 0, "lstm_linear_output": 0, "gru": 1, "rnn_tanh": 2, "rnn_relu": 3}
+_LEAST = 16  # numbers of a side of a product, for Triton
+_ROWS = _LEAST  # sequences of a block
+_WARPS = 8  # of a block: with four, registers are spilled
+_ON_CHIP = 160 * 1024  # bytes of weights that a block keeps
+TYPES = {torch.float64: tl.float64, torch.float32: tl.float32, torch.bfloat16: tl.float32, torch.float16: tl.float32}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a pass is laid out on blocks.
+
+    Attributes:
+        spec: The cell.
+        reverse: From the last step to the first.
+        units: Of a block.
+        whole: Whether a block has all of them.
+        meets: Whether blocks can wait for each other; else a launch does one step.
+    """
+
+    spec: CellSpec
+    reverse: bool
+    units: int
+    whole: bool
+    meets: bool
+
+    @classmethod
+    def of(cls, spec: CellSpec, reverse: bool, dtype: torch.dtype) -> Plan:
+        """Whole, where all weights go on one chip; else as many units a block as do."""
+        width = _width(spec.hidden_size)
+        needs_all = spec.layer_norm or spec.proj_size
+        fitting = width if needs_all else max(_LEAST, min(width, _ON_CHIP // _bytes(spec, width, 1, dtype)))
+        units = 1 << (fitting.bit_length() - 1)
+        return cls(spec, reverse, units, units >= spec.hidden_size, not INTERPRETED)
+
+    @property
+    def tiles(self) -> int:
+        """Blocks for the same sequences."""
+        return -(-self.spec.hidden_size // self.units)
+
+    def constants(self, around: Around, dtype: torch.dtype) -> dict[str, Any]:
+        """Those of both kernels."""
+        spec = self.spec
+        kind = KINDS[spec.kind]
+        return {
+            "KIND": kind, "G": len(spec.gates) if kind < 2 else 1, "H": spec.hidden_size, "P": spec.output_size,
+            "ROWS": _ROWS, "UNITS": self.units, "OUTS": _width(spec.output_size),
+            "COUPLED": int(spec.coupled), "PEEP": spec.peephole, "NORM": spec.layer_norm, "PROJ": spec.proj_size > 0,
+            "LINEAR_IN": spec.kind == "lstm_linear_input", "LINEAR_OUT": spec.kind == "lstm_linear_output",
+            "MASK": around.mask is not None, "ZONE_H": _zone(around.zone_h), "ZONE_C": _zone(around.zone_c),
+            "RAGGED": around.lengths is not None, "REVERSE": int(self.reverse),
+            "WHOLE": self.whole, "MEET": self.meets and not self.whole, "TILES": self.tiles, "EPS": EPS,
+            "ACC": TYPES[dtype], "SEES": _operands(dtype), "PRECISION": "tf32x3" if dtype is torch.float32 else "ieee",
+        }  # fmt: skip
+
+
+class Around(NamedTuple):
+    """What a pass is told beside numbers to be differentiated by.
+
+    Attributes:
+        lengths: ``(B,)``, or ``None``.
+        mask: ``(B, P)``, the recurrent mask, or ``None``.
+        zone_h, zone_c: Zoneout: masks ``(T, B, size)``, or one share; 0 for none.
+    """
+
+    lengths: Tensor | None
+    mask: Tensor | None
+    zone_h: Tensor | float
+    zone_c: Tensor | float
+
+    def part(self, steps: slice) -> Around:
+        """Of some of the steps, as if there were no others."""
+        zones = (zone[steps] if isinstance(zone, Tensor) else zone for zone in (self.zone_h, self.zone_c))
+        return Around(None if self.lengths is None else self.lengths - steps.start, self.mask, *zones)
+
+
+class Kept(NamedTuple):
+    """What forward leaves for backward: see :func:`lstmkit.ops.gpu_kernels.forward`."""
+
+    hs: Tensor
+    cs: Tensor
+    saved: Tensor
+    normed: Tensor
+    scales: Tensor
+    told: Tensor
+
+
+def too_large(spec: CellSpec, dtype: torch.dtype, device: torch.device) -> str | None:
+    """Why the kernels cannot run a cell of that size, or ``None``."""
+    if INTERPRETED:
+        return None
+    width = _width(spec.hidden_size)
+    if (spec.layer_norm or spec.proj_size) and _bytes(spec, width, width, dtype) > _ON_CHIP:
+        return "a norm or a projection wants all units in one block, and there are too many of them for that"
+    if _bytes(spec, width, _LEAST, dtype) > _ON_CHIP or Plan.of(spec, False, dtype).tiles > _processors(device):
+        return "there are too many units: their weights do not go on the chip together"
+    return None
+
+
+def _width(size: int) -> int:
+    """Of a block that has so many: a power of two."""
+    return 1 << (max(_LEAST, size) - 1).bit_length()
+
+
+def _bytes(spec: CellSpec, width: int, units: int, dtype: torch.dtype) -> int:
+    """Of the recurrent weights of some units."""
+    return len(spec.gates) * width * units * dtype.itemsize
+
+
+def scan(
+    plan: Plan, around: Around, recompute: bool, gx: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor]
+) -> Any:
+    """Output ``(T, B, P)`` and the final state, of ``gx (T, B, G·H)``.
+
+    Args:
+        plan: How.
+        around: Lengths and noise.
+        recompute: Keep one step of every so many, and do the others again for the gradient.
+        gx: The input's share of the gates.
+        weights: Those of :data:`WEIGHTS` that the cell has.
+        state: Initial, ``(B, size)`` each.
+    """
+    leaves = (gx, *weights, *state)
+    saves = torch.is_grad_enabled() and any(t.requires_grad for t in leaves)
+    return _Scan.apply(plan, around, saves, recompute and saves, len(weights), *leaves)
+
+
+class _Scan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, plan: Plan, around: Around, saves: bool, recompute: bool, count: int, *leaves: Tensor) -> Any:
+        gx, weights, state = leaves[0].contiguous(), _named(plan, leaves[1 : 1 + count]), leaves[1 + count :]
+        hs, c = _begun(plan, gx, state)
+        stretches = _stretches(len(gx), plan.reverse) if recompute else [slice(0, len(gx))]
+        firsts, kept = [], None
+        for steps in stretches:
+            firsts.append(c.clone() if recompute else c)
+            some = hs[steps.start : steps.stop + 1]
+            kept = _forward(plan, around.part(steps), gx[steps], weights, some, c, saves and not recompute)
+            c = kept.cs[0 if plan.reverse else -1] if len(kept.cs) else c
+        assert kept is not None
+        output = hs[:-1] if plan.reverse else hs[1:]
+        if around.lengths is not None:
+            there = torch.arange(len(gx), device=gx.device)[:, None] < around.lengths
+            output = torch.where(there.unsqueeze(-1), output, 0.0)
+        last = hs[0 if plan.reverse else -1]
+        ctx.plan, ctx.around, ctx.count, ctx.recompute = plan, around, count, recompute
+        ctx.stretches = stretches
+        ctx.set_materialize_grads(False)
+        if saves:
+            more = [hs, *firsts] if recompute else list(kept)
+            ctx.save_for_backward(*leaves, *more)
+        if len(state) == 1:
+            return output, last.clone()
+        return output, last.clone(), c.to(gx.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *given: Tensor | None) -> Any:
+        plan, around, count = ctx.plan, ctx.around, ctx.count
+        size = 1 + count + len(plan.spec.state_sizes)
+        leaves, more = ctx.saved_tensors[:size], ctx.saved_tensors[size:]
+        wanted = ctx.needs_input_grad[5:]
+        if torch.is_grad_enabled():  # the gradient is to be differentiated again
+            return None, None, None, None, None, *_by_reference(plan, around, leaves, count, given, wanted)
+        gx, weights = leaves[0].contiguous(), _named(plan, leaves[1 : 1 + count])
+        state = [d if d is None else d.to(_computed_in(gx)) for d in given[1:]]
+        carried = _carried(plan, gx, state)
+        d_output = torch.zeros_like(more[0][1:]) if given[0] is None else given[0].contiguous()
+        found, dgx = {name: torch.zeros_like(w, dtype=_computed_in(w)) for name, w in weights.items()}, []
+        for number, steps in reversed(list(enumerate(ctx.stretches))):
+            some = around.part(steps)
+            if ctx.recompute:
+                hs, first = more[0][steps.start : steps.stop + 1], more[1 + number]
+                kept = _forward(plan, some, gx[steps], weights, hs, first, True)
+            else:
+                kept = Kept(*more)
+            left = _backward(plan, some, d_output[steps], weights, kept, carried)
+            _add_up(plan, some, weights, kept, left, found)
+            dgx.append((steps.start, left.dgx))
+        d_gx = torch.cat([d for _, d in sorted(dgx, key=lambda one: one[0])]) if len(dgx) > 1 else dgx[0][1]
+        grads = [d_gx.view_as(gx), *(found[name] for name in weights), *carried[: len(plan.spec.state_sizes)]]
+        told = (d.to(gx.dtype) if want else None for d, want in zip(grads, wanted, strict=True))
+        return None, None, None, None, None, *told
+
+
+# ---- forward ---------------------------------------------------------------------------------------------------------
+
+
+def _begun(plan: Plan, gx: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Slots for the hidden state of all steps, with the first in its place; the first cell state."""
+    hs = gx.new_empty(len(gx) + 1, gx.shape[1], plan.spec.output_size)
+    hs[-1 if plan.reverse else 0] = state[0]
+    return hs, state[1].to(_computed_in(gx)) if len(state) > 1 else gx.new_empty(0)
+
+
+def _forward(
+    plan: Plan, around: Around, gx: Tensor, weights: dict[str, Tensor], hs: Tensor, c: Tensor, saves: bool
+) -> Kept:
+    """Steps from a state in ``hs`` and ``c`` on; the cell state after them stands in the last slot of ``cs``."""
+    spec, steps, batch = plan.spec, len(gx), gx.shape[1]
+    gates = 4 * spec.hidden_size if spec.kind == "gru" else gx.shape[2]
+    wide = _computed_in(gx)
+    has_cell = len(spec.state_sizes) > 1
+
+    def room(there: bool, *shape: int, dtype: torch.dtype = gx.dtype) -> Tensor:
+        return torch.empty(shape if there else 0, dtype=dtype, device=gx.device)
+
+    cs = room(has_cell, steps + 1 if saves else 1, batch, spec.hidden_size, dtype=wide)
+    if has_cell:
+        cs[-1 if plan.reverse else 0] = c
+    kept = Kept(
+        hs,
+        cs,
+        room(saves, steps, batch, gates),
+        room(saves and spec.layer_norm, steps, batch, gx.shape[2]),
+        room(saves and spec.layer_norm, steps, batch, dtype=wide),
+        room(saves and spec.proj_size > 0, steps, batch, spec.hidden_size),
+    )
+    constants = plan.constants(around, gx.dtype) | {"SAVES": int(saves), "BIAS": spec.bias}
+    named = {"gx": gx, **_pointers(weights), **_noise(around), **kept._asdict()}
+    named |= {"b_hh": weights.get("bias_hh", gx)}
+    _launch(kernels.forward, plan, named, constants, steps, batch, back=False)
+    return kept
+
+
+# ---- backward --------------------------------------------------------------------------------------------------------
+
+
+class Left(NamedTuple):
+    """What the backward kernel leaves: see :func:`lstmkit.ops.gpu_kernels.backward`."""
+
+    dgx: Tensor
+    dgh: Tensor
+    d_new: Tensor
+    d_shown: Tensor
+
+
+def _carried(plan: Plan, gx: Tensor, given: Sequence[Tensor | None]) -> list[Tensor]:
+    """Gradients of the final state, to be carried to the first one."""
+    sizes = (*plan.spec.state_sizes, 0)[:2]
+    wide = _computed_in(gx)
+    both = zip((*given, None), sizes, strict=False)
+    return [
+        torch.zeros(gx.shape[1], size, dtype=wide, device=gx.device)
+        if d is None
+        else d.to(wide).clone(memory_format=torch.contiguous_format)
+        for d, size in both
+    ]
+
+
+def _backward(
+    plan: Plan, around: Around, d_output: Tensor, weights: dict[str, Tensor], kept: Kept, carried: list[Tensor]
+) -> Left:
+    """Gradients of the gates' shares; ``carried`` goes from the state after these steps to that before."""
+    spec, (steps, batch, _) = plan.spec, d_output.shape
+    like = kept.saved
+    two = spec.kind == "gru" or spec.layer_norm
+    shape = steps, batch, weights["weight_hh"].shape[0]
+    dgx = like.new_empty(shape)
+    left = Left(
+        dgx,
+        like.new_empty(shape) if two else dgx,
+        like.new_empty(steps, batch, spec.proj_size),
+        like.new_empty(steps, batch, spec.hidden_size if spec.layer_norm else 0),
+    )
+    constants = plan.constants(around, like.dtype) | {"TWO": two}
+    named = {"d_output": d_output, **_pointers(weights), **_noise(around), **kept._asdict(), **left._asdict()}
+    named |= {"dh": carried[0], "dc": carried[1]}
+    del named["told"]
+    _launch(kernels.backward, plan, named, constants, steps, batch, back=True)
+    if not plan.whole:  # what the first step gives to the state before it
+        through = left.dgh[-1 if plan.reverse else 0].to(carried[0].dtype) @ weights["weight_hh"].to(carried[0].dtype)
+        carried[0] += through if around.mask is None else through * around.mask
+    return left
+
+
+def _add_up(
+    plan: Plan, around: Around, weights: dict[str, Tensor], kept: Kept, left: Left, found: dict[str, Tensor]
+) -> None:
+    """The weights' gradients: sums over steps and sequences."""
+    spec, wide = plan.spec, found["weight_hh"].dtype
+    before = slice(1, None) if plan.reverse else slice(0, -1)
+    seen = kept.hs[before]
+    if around.mask is not None:
+        seen = seen * around.mask
+    found["weight_hh"] += left.dgh.flatten(0, 1).T @ seen.flatten(0, 1)
+    of_share = left.dgh  # gradient of the state's share, after the norm if there is one
+    if spec.layer_norm:
+        of_share = left.dgx
+        if spec.kind == "gru":
+            r, z, n = left.dgx.chunk(3, -1)
+            of_share = torch.cat([r, z, n * kept.saved[..., : spec.hidden_size]], -1)
+        found["weight_ln_hh"] += (of_share * kept.normed).sum((0, 1))
+    if spec.bias:
+        found["bias_hh"] += of_share.sum((0, 1), dtype=wide)
+    if spec.proj_size:
+        found["weight_hr"] += left.d_new.flatten(0, 1).T @ kept.told.flatten(0, 1)
+    if not (spec.peephole or (spec.layer_norm and "cell" in spec.cell.states)):
+        return
+    c = kept.cs[before]
+    by_name = dict(zip(spec.gates, kept.saved.chunk(len(spec.gates), -1), strict=True))
+    f = by_name["forget"].to(wide)
+    c_new = f * c + (1 - f if spec.coupled else by_name["input"]) * by_name["candidate"]
+    if spec.peephole:
+        d = dict(zip(spec.gates, left.dgx.chunk(len(spec.gates), -1), strict=True))
+        looks = [(name, c_new if name == "output" else c) for name in spec.gates if name != "candidate"]
+        found["weight_peep"] += torch.stack([(d[name] * cell).sum((0, 1)) for name, cell in looks])
+    if spec.layer_norm:
+        normed = torch.nn.functional.layer_norm(c_new, (spec.hidden_size,), eps=EPS)
+        found["weight_ln_c"] += (left.d_shown * normed).sum((0, 1))
+        found["bias_ln_c"] += left.d_shown.sum((0, 1), dtype=wide)
+
+
+def _by_reference(
+    plan: Plan,
+    around: Around,
+    leaves: Sequence[Tensor],
+    count: int,
+    given: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """The same gradients as functions of everything, so that they have derivatives themselves."""
+    with torch.enable_grad():
+        own = [leaf.view_as(leaf) for leaf in leaves]  # by other names: one may have been computed from another
+        zones = (around.zone_h, around.zone_c)[: len(plan.spec.state_sizes)]
+        params = _named(plan, own[1 : 1 + count])
+        one = Pass(params, tuple(own[1 + count :]), plan.reverse, around.mask, zones)
+        result = reference.scan(plan.spec, one, own[0], around.lengths)
+        pairs = [(out, d) for out, d in zip((result.output, *result.state), given, strict=True) if d is not None]
+        asked = [leaf for leaf, want in zip(own, wanted, strict=True) if want]
+        found = iter(
+            torch.autograd.grad(
+                [out for out, _ in pairs], asked, [d for _, d in pairs], create_graph=True, materialize_grads=True
+            )
+        )
+    return [next(found) if want else None for want in wanted]
+
+
+# ---- launches --------------------------------------------------------------------------------------------------------
+
+
+def _launch(
+    kernel: Any, plan: Plan, named: dict[str, Any], constants: dict[str, Any], steps: int, batch: int, *, back: bool
+) -> None:
+    """All steps in a launch, where blocks need not wait for each other, or can; then all of them must run at once."""
+    device = named["hs"].device
+    blocks = -(-batch // _ROWS)
+    named |= {"T": steps, "B": batch, "counter": torch.zeros(blocks, dtype=torch.int32, device=device)}
+    together = plan.whole or plan.meets
+    stretches = [(0, steps)] if together else [(k, k + 1) for k in range(steps)]
+    at_once = _processors(device) // plan.tiles if constants["MEET"] else blocks
+    options = {"num_warps": _WARPS, "launch_cooperative_grid": bool(constants["MEET"])}
+    for block in range(0, blocks, at_once):
+        for first, last in reversed(stretches) if back else stretches:
+            grid = min(at_once, blocks - block), plan.tiles
+            kernel[grid](**named, block=block, first=first, last=last, **constants, **({} if INTERPRETED else options))
+
+
+def _processors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def _pointers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights by the kernels' names; one that there is not is never read."""
+    none = weights["weight_hh"]
+    names = {"w_hh": "weight_hh", "w_hr": "weight_hr", "w_peep": "weight_peep", "gain": "weight_ln_hh"}
+    names |= {"gain_c": "weight_ln_c", "bias_c": "bias_ln_c"}
+    return {name: weights.get(of, none) for name, of in names.items()}
+
+
+def _noise(around: Around) -> dict[str, Any]:
+    zones = {"h": around.zone_h, "c": around.zone_c}
+    found: dict[str, Any] = {"mask": around.mask, "lengths": around.lengths}
+    for name, zone in zones.items():
+        found[f"zone_{name}"] = zone if isinstance(zone, Tensor) else None
+        found[f"share_{name}"] = 0.0 if isinstance(zone, Tensor) else float(zone)
+    return found
+
+
+def _zone(zone: Tensor | float) -> int:
+    return 1 if isinstance(zone, Tensor) else 2 if zone else 0
+
+
+def _named(plan: Plan, weights: Sequence[Tensor]) -> dict[str, Tensor]:
+    shapes = plan.spec.parameter_shapes()
+    return dict(zip([name for name in WEIGHTS if name in shapes], (w.contiguous() for w in weights), strict=True))
+
+
+def _stretches(steps: int, reverse: bool) -> list[slice]:
+    """Steps between what is kept with ``recompute``, in the order of the pass."""
+    size = max(1, math.isqrt(steps))
+    found = [slice(at, min(at + size, steps)) for at in range(0, steps, size)]
+    return found[::-1] if reverse else found
+
+
+def _operands(dtype: torch.dtype) -> Any:
+    """What products multiply; the interpreter has none of half precision."""
+    return TYPES[dtype] if INTERPRETED or dtype.itemsize > 2 else getattr(tl, str(dtype).removeprefix("torch."))
+
+
+def _computed_in(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32

@@ -1,0 +1,69 @@
+"""Compiles the Triton kernels for a Hopper GPU, which need not be there, and prints what each needs, a line a kernel.
+
+A program of its own: in the tests' process Triton interprets.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from lstmkit.cells import CellSpec
+from lstmkit.ops import gpu_kernels, gpu_scan
+
+PTXAS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
+WIDE = ("cs", "scales", "dh", "dc")  # pointers to what is as exact as it is computed
+NUMBERS = {"share_h": "fp32", "share_c": "fp32", "first": "i32", "last": "i32", "block": "i32", "T": "i32", "B": "i32"}
+CASES = [
+    (CellSpec("lstm", 64, 128), torch.bfloat16),
+    (CellSpec("lstm", 64, 768), torch.bfloat16),  # over 48 blocks
+    (CellSpec("lstm", 64, 64, 32, peephole=True, layer_norm=True), torch.bfloat16),
+    (CellSpec("gru", 64, 128), torch.float32),  # over two
+]
+
+
+def compiled(kernel: Any, spec: CellSpec, dtype: torch.dtype, around: gpu_scan.Around) -> dict[str, Any]:
+    """What a kernel needs."""
+    constants = gpu_scan.Plan.of(spec, False, dtype).constants(around, dtype)
+    constants |= {"SAVES": 1, "BIAS": spec.bias, "TWO": spec.kind == "gru" or spec.layer_norm}
+    constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
+    narrow = {torch.bfloat16: "*bf16", torch.float32: "*fp32"}[dtype]
+    types = NUMBERS | {"counter": "*i32", "lengths": "*i64"} | dict.fromkeys(WIDE, "*fp32")
+    types |= dict.fromkeys(constants, "constexpr")
+    names = kernel.arg_names
+    source = ASTSource(
+        kernel,
+        {name: types.get(name, narrow) for name in names},
+        {(names.index(name),): value for name, value in constants.items()},
+    )
+    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": gpu_scan._WARPS})
+    with tempfile.TemporaryDirectory() as folder:
+        assembly = Path(folder, "kernel.ptx")
+        assembly.write_text(made.asm["ptx"])
+        command = [PTXAS, "-arch=sm_90a", "-v", assembly, "-o", Path(folder, "kernel.cubin")]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    spilled = re.search(r"(\d+) bytes spill stores", said)
+    assert spilled
+    return {
+        "shared": made.metadata.shared,
+        "spilled": int(spilled[1]),
+        "tensor cores": "mma.sync" in made.asm["ptx"] or "wgmma" in made.asm["ptx"],
+    }
+
+
+if __name__ == "__main__":
+    plain, noisy = gpu_scan.Around(None, None, 0.0, 0.0), torch.empty(1)
+    for spec, dtype in CASES:
+        around = gpu_scan.Around(noisy, noisy, noisy, noisy) if spec.peephole else plain
+        for kernel in (gpu_kernels.forward, gpu_kernels.backward):
+            case = f"{spec.kind} {spec.hidden_size} {dtype}".replace("torch.", "")
+            print(json.dumps({"case": case, **compiled(kernel, spec, dtype, around)}), flush=True)

@@ -1,0 +1,229 @@
+"""The Triton kernels, in Triton's interpreter, or on a GPU where there is one: the contract of a back end once more.
+
+``test_ops.py`` has the whole contract; the interpreter is too slow for that. Here every cell and option goes through
+one call that has all of it: sequences of all lengths, both directions, noise, all gradients.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+import cases
+from lstmkit import GRU, LSTM
+from lstmkit.cells import CellSpec
+from lstmkit.ops import dispatch, gpu, gpu_kernels, gpu_scan
+from lstmkit.ops.call import Call
+from test_ops import LAST_DIGITS, noisy
+
+SPECS = [spec for spec in cases.cell_specs() if spec.kind != "lstm_full_gates"]
+#: Cells that can be split over blocks: three of 16 units for 37 here.
+SPLIT = [
+    CellSpec("lstm", 3, 37),
+    CellSpec("lstm", 3, 37, peephole=True, coupled=True, bias=False),
+    CellSpec("gru", 3, 37),
+    CellSpec("rnn_tanh", 3, 37),
+]
+
+
+@pytest.fixture(autouse=True)
+def _let_the_dispatch_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    if gpu_scan.INTERPRETED:
+        monkeypatch.setenv("TRITON_INTERPRET", "1")
+
+
+def small_blocks(monkeypatch: pytest.MonkeyPatch, units: int = 16) -> None:
+    """Few units a block, though all would fit."""
+    whole = gpu_scan.Plan.of
+    monkeypatch.setattr(
+        gpu_scan.Plan, "of", lambda *args: replace(whole(*args), units=units, whole=units >= args[0].hidden_size)
+    )
+
+
+def both(call: Call, by: Callable[[Call], Any] = cases.alone) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Values and gradients of the kernels, and what they are to be."""
+    got = cases.with_gradients(call, dispatch.run(call, "triton"))
+    return got, cases.with_gradients(call, by(call))
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=cases.spec_id)
+def test_every_cell(spec: CellSpec) -> None:
+    call = noisy(cases.make_call(spec, 4, 4, [3, 0, 4, 1], (False, True)))
+    assert_close(*both(call), **LAST_DIGITS)
+
+
+@pytest.mark.parametrize("spec", [CellSpec("lstm", 3, 5), CellSpec("gru", 3, 5), CellSpec("rnn_relu", 3, 5)])
+@pytest.mark.parametrize("shape", cases.SHAPES)
+def test_every_shape(spec: CellSpec, shape: str) -> None:
+    n_steps, batch, lengths = cases.SHAPES[shape]
+    assert_close(*both(cases.make_call(spec, n_steps, batch, lengths)), **LAST_DIGITS)
+
+
+@pytest.mark.parametrize("spec", SPLIT, ids=cases.spec_id)
+@pytest.mark.parametrize("noise", [False, True])
+def test_units_over_several_blocks(spec: CellSpec, noise: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And more sequences than a block has."""
+    small_blocks(monkeypatch)
+    call = cases.make_call(spec, 3, 17, [3, 0, 1, 2] * 4 + [3], (False, True))
+    assert_close(*both(noisy(call) if noise else call), **LAST_DIGITS)
+
+
+@pytest.mark.parametrize("spec", [CellSpec("lstm", 3, 5, proj_size=2, layer_norm=True), CellSpec("gru", 3, 5)])
+@pytest.mark.parametrize("directions", [(False,), (True,)])
+def test_recompute(spec: CellSpec, directions: tuple[bool, ...]) -> None:
+    """Steps done again for the gradient: seven in stretches of two, the last of one."""
+    call = noisy(cases.make_call(spec, 7, 3, [5, 7, 2], directions))
+    again = call._replace(recompute=True)
+    assert_close(both(again)[0], both(call)[0], **LAST_DIGITS)
+
+
+def test_zoneout_by_a_share() -> None:
+    call = cases.make_call(CellSpec("lstm", 3, 5), 4, 3, [2, 4, 3])
+    passes = tuple(p._replace(zoneout=(0.3, 0.1)) for p in call.passes)
+    assert_close(*both(call._replace(passes=passes), lambda call: dispatch.run(call, "reference")), **LAST_DIGITS)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("spec", [CellSpec("lstm", 3, 20), CellSpec("gru", 3, 20)], ids=cases.spec_id)
+def test_fewer_digits(spec: CellSpec, dtype: torch.dtype) -> None:
+    """Against float64 from the same numbers: float32 to its last digits; half precision rounds what it keeps."""
+    call = cases.make_call(spec, 5, 3, [2, 5, 4])
+    call = cast(call, dtype)
+    got, _ = both(call)
+    wide = cast(call, torch.float64)
+    wanted = cases.with_gradients(wide, dispatch.run(wide, "reference"))
+    tolerance = 1e-5 if dtype is torch.float32 else 0.05
+    for name, value in got.items():
+        assert_close(value.double(), wanted[name], rtol=tolerance, atol=tolerance * float(wanted[name].abs().max()))
+
+
+def cast(call: Call, dtype: torch.dtype) -> Call:
+    """The same numbers, leaves again."""
+
+    def leaf(t: torch.Tensor) -> torch.Tensor:
+        return t.detach().to(dtype).requires_grad_()
+
+    passes = tuple(
+        p._replace(params={name: leaf(w) for name, w in p.params.items()}, state=tuple(map(leaf, p.state)))
+        for p in call.passes
+    )
+    return call._replace(x=leaf(call.x), passes=passes)
+
+
+def test_second_derivatives() -> None:
+    call = cases.make_call(CellSpec("lstm", 2, 3, peephole=True), 3, 2, [3, 2])
+    leaves = list(cases.leaves(call).values())
+
+    def penalty(backend: str) -> tuple[torch.Tensor, ...]:
+        values = cases.values(call, dispatch.run(call, backend)).values()
+        grads = torch.autograd.grad(cases.uneven_sum(values), leaves, create_graph=True)
+        return torch.autograd.grad(cases.uneven_sum(grads), leaves, materialize_grads=True)
+
+    assert_close(penalty("triton"), penalty("reference"), **LAST_DIGITS)
+
+
+def test_without_gradients_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    plain = gpu_scan._forward
+    monkeypatch.setattr(gpu_scan, "_forward", lambda *args: seen.append(kept := plain(*args)) or kept)
+    call = cases.make_call(CellSpec("lstm", 3, 5, layer_norm=True), 4, 3)
+    with torch.no_grad():
+        result = dispatch.run(call, "triton")
+        assert_close(cases.values(call, result), cases.values(call, cases.alone(call)), **LAST_DIGITS)
+    (kept,) = seen
+    assert len(kept.cs) == 1
+    assert not kept.saved.numel() + kept.normed.numel() + kept.told.numel()
+
+
+@pytest.mark.parametrize("layer", [LSTM, GRU])
+def test_layers_run_on_it(layer: type[LSTM]) -> None:
+    torch.manual_seed(0)
+    ours, theirs = (layer(3, 5, 2, bidirectional=True, dtype=torch.float64, backend=b) for b in ("triton", "reference"))
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(4, 3, 3, dtype=torch.float64)
+    assert_close(ours(x), theirs(x), **LAST_DIGITS)
+
+
+# ---- what it cannot do -----------------------------------------------------------------------------------------------
+
+
+def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = cases.make_call(CellSpec("lstm", 3, 5))
+    for changed, reason in (
+        (call._replace(trace=True), "do not hand out gates"),
+        (call._replace(x=call.x[:0]), "nothing to compute"),
+        (call._replace(x=call.x.detach().to(torch.complex64)), "have no torch.complex64"),
+        (call._replace(x=call.x.detach().float()), "differ in dtype or device"),
+        (cases.make_call(CellSpec("lstm_full_gates", 3, 5)), "have no lstm_full_gates cell"),
+    ):
+        refusal = gpu.refusal(changed)
+        assert refusal is not None
+        assert re.search(reason, refusal)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    if not call.x.is_cuda:
+        assert gpu.refusal(call) == "the Triton kernels are for GPUs, the input is on cpu"
+
+
+def test_too_many_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_scan, "INTERPRETED", False)
+    monkeypatch.setattr(gpu_scan, "_processors", lambda device: 132)
+    for spec, dtype, reason in (
+        (CellSpec("lstm", 3, 1024), torch.bfloat16, None),
+        (CellSpec("lstm", 3, 4096), torch.bfloat16, "too many units: their weights do not go on the chip"),
+        (CellSpec("rnn_tanh", 3, 2500), torch.bfloat16, "too many units"),  # of 16 they would, but 157 blocks
+        (CellSpec("lstm", 3, 512, layer_norm=True), torch.float32, "all units in one block"),
+    ):
+        refusal = gpu_scan.too_large(spec, dtype, torch.device("cuda"))
+        assert (refusal is None) if reason is None else (reason in str(refusal)), spec
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_blocks_that_wait_for_each_other_run_at_once(back: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three tiles of units, seven of sequences, and a chip of ten blocks: three, three, and one of them."""
+    monkeypatch.setattr(gpu_scan, "_processors", lambda device: 10)
+    launches = []
+
+    class Kernel:
+        def __getitem__(self, grid: tuple[int, int]) -> Callable[..., None]:
+            return lambda **named: launches.append((grid, named["block"], named["first"], named["last"]))
+
+    plan = gpu_scan.Plan(CellSpec("lstm", 3, 37), False, 16, False, True)
+    gpu_scan._launch(Kernel(), plan, {"hs": torch.zeros(1)}, {"MEET": True}, 5, 100, back=back)
+    assert launches == [((3, 3), 0, 0, 5), ((3, 3), 3, 0, 5), ((1, 3), 6, 0, 5)]
+
+
+@pytest.mark.parametrize(
+    ("units", "dtype", "blocks"),
+    [(64, torch.bfloat16, 1), (128, torch.bfloat16, 1), (128, torch.float32, 2), (768, torch.bfloat16, 48)],
+)
+def test_how_units_are_laid_out(units: int, dtype: torch.dtype, blocks: int) -> None:
+    """Weights of a block go on one chip: 160 KiB of them."""
+    plan = gpu_scan.Plan.of(CellSpec("lstm", 3, units), False, dtype)
+    assert plan.tiles == blocks
+    assert plan.whole == (blocks == 1)
+    assert gpu_kernels.LSTM.value == gpu_scan.KINDS["lstm"]
+
+
+def test_they_compile_for_a_gpu() -> None:
+    """For Hopper, where there is none too: in what a chip has, and hardly anything spilled."""
+    script = Path(__file__).with_name("compiled_for_gpu.py")
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    found = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    rows = [json.loads(line) for line in found.stdout.splitlines()]
+    assert len(rows) == 8
+    for row in rows:
+        assert row["shared"] <= 227 * 1024, row
+        assert row["spilled"] <= 64, row  # bytes of a thread
+        assert row["tensor cores"], row
