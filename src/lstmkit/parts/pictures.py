@@ -22,10 +22,10 @@ class _Convolution(nn.Conv2d):
     def __init__(self, size: int, output_size: int, stride: int) -> None:
         super().__init__(size, output_size, 3, stride, padding=1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         centred = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
         scale = torch.rsqrt(centred.square().sum((1, 2, 3), keepdim=True) + _LEAST)  # var_mean takes ten times as long
-        return F.conv2d(x, centred * scale, None, self.stride, self.padding)
+        return F.conv2d(input, centred * scale, None, self.stride, self.padding)
 
 
 class _Residual(nn.Module):
