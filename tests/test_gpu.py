@@ -146,6 +146,21 @@ def test_without_gradients_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
     assert not kept.saved.numel() + kept.normed.numel() + kept.told.numel()
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [CellSpec("lstm", 3, 5, coupled=True, proj_size=2), CellSpec("gru", 3, 5), CellSpec("rnn_relu", 3, 5)]
+    + [CellSpec(f"lstm_{part}", 3, 5) for part in ("no_forget_gate", "no_input_gate", "linear_input")],
+    ids=cases.spec_id,
+)
+@torch.no_grad()
+def test_gates_of_every_step(spec: CellSpec) -> None:
+    call = noisy(cases.make_call(spec, 4, 4, [3, 0, 4, 1], (False, True), trace=True))
+    result, wanted = dispatch.run(call, "triton"), cases.alone(call)
+    assert_close(cases.values(call, result), cases.values(call, wanted), **LAST_DIGITS)
+    for ours, theirs in zip(result.passes(), wanted.passes(), strict=True):
+        assert list(ours.trace or {}) == list(theirs.trace or {})
+
+
 @pytest.mark.parametrize("layer", [LSTM, GRU])
 def test_layers_run_on_it(layer: type[LSTM]) -> None:
     torch.manual_seed(0)
@@ -161,7 +176,7 @@ def test_layers_run_on_it(layer: type[LSTM]) -> None:
 def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     call = cases.make_call(CellSpec("lstm", 3, 5))
     for changed, reason in (
-        (call._replace(trace=True), "do not hand out gates"),
+        (call._replace(trace=True), "hand out gates without gradients only"),
         (call._replace(x=call.x[:0]), "nothing to compute"),
         (call._replace(x=call.x.detach().to(torch.complex64)), "have no torch.complex64"),
         (call._replace(x=call.x.detach().float()), "differ in dtype or device"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 import torch
@@ -40,8 +41,8 @@ def refusal(call: Call) -> str | None:
         return f"the Triton kernels have no {x.dtype}"
     if spec.kind not in (*scans.KINDS, *open_gate.KINDS):
         return f"the Triton kernels have no {spec.kind} cell"
-    if call.trace:
-        return "the Triton kernels do not hand out gates"
+    if call.trace and torch.is_grad_enabled() and any(t.requires_grad for t in _leaves(call)):
+        return "the Triton kernels hand out gates without gradients only"
     if 0 in x.shape[:2]:
         return "there is nothing to compute: no step or no sequence"
     if torch.compiler.is_compiling():
@@ -59,12 +60,19 @@ def refusal(call: Call) -> str | None:
     return scans.too_large(spec, x.dtype, x.device)
 
 
+def _leaves(call: Call) -> Iterator[Tensor]:
+    yield call.x
+    for p in call.passes:
+        yield from (*p.params.values(), *p.state)
+
+
 def interpreted() -> bool:
     """Whether Triton's interpreter is on, which runs the kernels on the processor, slowly, for tests."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def run(call: Call) -> Result:
+    gates = call.spec.cell.gates
     call = open_gate.as_whole(call)
     x = call.x
     if call.lengths is not None:
@@ -72,10 +80,11 @@ def run(call: Call) -> Result:
         call = call._replace(lengths=lengths)
         there = torch.arange(len(x), device=x.device)[:, None] < lengths
         x = torch.where(there.unsqueeze(-1), x, 0.0)  # NaN in the padding must not reach a gradient
-    return Result.of([_run(call, p, x) for p in call.passes])
+    return Result.of([_run(call, p, x, gates) for p in call.passes])
 
 
-def _run(call: Call, p: Pass, x: Tensor) -> PassResult:
+def _run(call: Call, p: Pass, x: Tensor, gates: Sequence[str]) -> PassResult:
+    """One pass; ``gates`` are those that the caller's cell has, which may be fewer than are computed."""
     scans = _scans()
     assert isinstance(scans, ModuleType)
     zones = (*(p.zoneout or ()), 0.0, 0.0)[:2]
@@ -83,5 +92,9 @@ def _run(call: Call, p: Pass, x: Tensor) -> PassResult:
     weights = [p.params[name] for name in scans.WEIGHTS if name in p.params]
     gx = project_input(call.spec, p.params, x)
     plan = scans.Plan.of(call.spec, p.reverse, x.dtype)
+    if call.trace:
+        output, state, trace = scans.traced(plan, around, gx, weights, call.state_of(p))
+        asked = (*gates, *call.spec.cell.states)
+        return PassResult(output, state, {name: trace[name] for name in asked if name in trace})
     output, *state = scans.scan(plan, around, call.recompute, gx, weights, call.state_of(p))
     return PassResult(output, tuple(state))

@@ -16,7 +16,7 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
-from lstmkit.cells import CellSpec
+from lstmkit.cells import CellSpec, Gates, State
 from lstmkit.ops import gpu_kernels as kernels
 from lstmkit.ops import reference
 from lstmkit.ops.call import Pass
@@ -152,6 +152,25 @@ def scan(
     return _Scan.apply(plan, around, saves, recompute and saves, len(weights), *leaves)
 
 
+def traced(
+    plan: Plan, around: Around, gx: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor]
+) -> tuple[Tensor, State, Gates]:
+    """As :func:`scan`, with gates and states of every step, and without derivatives."""
+    spec = plan.spec
+    hs, c = _begun(plan, gx, state)
+    kept = _forward(plan, around, gx.contiguous(), _named(plan, weights), hs, c, True)
+    gates = {}
+    if spec.kind == "gru" or len(spec.state_sizes) > 1:
+        gates = dict(zip(spec.gates, kept.saved.split(spec.hidden_size, -1), strict=False))  # of a GRU one more is kept
+    if spec.coupled:
+        gates["input"] = 1 - gates["forget"]
+    states = [hs, kept.cs.to(gx.dtype)][: len(spec.state_sizes)]
+    found = {name: _there(around, gates[name]) for name in spec.cell.gates if name in gates}
+    found |= {name: _written(plan, around, each) for name, each in zip(spec.cell.states, states, strict=True)}
+    last = 0 if plan.reverse else -1
+    return found["hidden"], tuple(each[last] for each in states), found
+
+
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: Plan, around: Around, saves: bool, recompute: bool, count: int, *leaves: Tensor) -> Any:
@@ -165,10 +184,7 @@ class _Scan(torch.autograd.Function):
             kept = _forward(plan, around.part(steps), gx[steps], weights, some, c, saves and not recompute)
             c = kept.cs[0 if plan.reverse else -1] if len(kept.cs) else c
         assert kept is not None
-        output = hs[:-1] if plan.reverse else hs[1:]
-        if around.lengths is not None:
-            there = torch.arange(len(gx), device=gx.device)[:, None] < around.lengths
-            output = torch.where(there.unsqueeze(-1), output, 0.0)
+        output = _written(plan, around, hs)
         last = hs[0 if plan.reverse else -1]
         ctx.plan, ctx.around, ctx.count, ctx.recompute = plan, around, count, recompute
         ctx.stretches = stretches
@@ -217,6 +233,18 @@ def _begun(plan: Plan, gx: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, Ten
     hs = gx.new_empty(len(gx) + 1, gx.shape[1], plan.spec.output_size)
     hs[-1 if plan.reverse else 0] = state[0]
     return hs, state[1].to(_computed_in(gx)) if len(state) > 1 else gx.new_empty(0)
+
+
+def _written(plan: Plan, around: Around, slots: Tensor) -> Tensor:
+    """A state after each step, ``(T, B, size)``; 0 past a sequence's end."""
+    return _there(around, slots[:-1] if plan.reverse else slots[1:])
+
+
+def _there(around: Around, x: Tensor) -> Tensor:
+    if around.lengths is None:
+        return x
+    there = torch.arange(len(x), device=x.device)[:, None] < around.lengths
+    return torch.where(there.unsqueeze(-1), x, 0.0)
 
 
 def _forward(
