@@ -224,6 +224,7 @@ def explain_backend(layer: RecurrentLayer, x: Tensor, lengths: Tensor | Sequence
     >>> print(explain_backend(LSTM(3, 4, peephole=True), torch.zeros(5, 2, 3)))
     native     runs this
     torch      torch has no peephole option
+    triton     the Triton kernels are for GPUs, the input is on cpu
     reference  could run this too
     """
     return BackendReport(tuple(dispatch.candidates(layer.call_for(x, lengths), layer.backend)))

@@ -85,7 +85,7 @@ class AdditiveAttention(Attention):
 
     def scores(self, queries: Tensor, prepared: Tensor, covered: Tensor | None) -> Tensor:
         asked = self.query(queries)
-        steps = max(1, _AT_ONCE // prepared.numel())
+        steps = max(1, _AT_ONCE // max(1, prepared.numel()))
         if asked.shape[1] <= steps:
             return self._compared(asked, prepared, covered)
         pieces = asked.split(steps, 1)
