@@ -245,7 +245,7 @@ def _meeting(blocks: int, device: torch.device, times: int = 2000) -> float:
 
 def measure(case: Case, chip: Chip, device: torch.device, rounds: int) -> dict[str, Any]:
     """A row: milliseconds of both sides, their ratios, the error, the floor."""
-    from lstmkit.ops import gpu_scan
+    from lstmkit.ops import gpu_plan
 
     row: dict[str, Any] = {**asdict(case), "options": dict(case.options)}
     sides = Sides(case, device)
@@ -257,7 +257,7 @@ def measure(case: Case, chip: Chip, device: torch.device, rounds: int) -> dict[s
     allowed = 0.05 if case.dtype == "bfloat16" else 1e-4
     if not row["error"] < allowed:
         return {**row, "wrong": f"{row['error']:.2g} from float64, above {allowed:g}"}
-    blocks = gpu_scan.Plan.of(call.spec, False, sides.x.dtype).tiles
+    blocks = gpu_plan.Plan.of(call.spec, False, sides.x.dtype).tiles
     ours, theirs = sides.works(sides.run_ours, sides.ours), sides.works(sides.run_peer, sides.peer)
     for work, mine, other in (("forward", ours[0], theirs[0]), ("training", ours[1], theirs[1])):
         a, b = median_ms([mine, other], device, rounds)

@@ -18,7 +18,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from lstmkit.cells import CellSpec
-from lstmkit.ops import gpu_kernels, gpu_scan
+from lstmkit.ops import gpu_kernels, gpu_plan
 
 PTXAS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
 WIDE = ("cs", "scales", "dh", "dc")  # pointers to what is as exact as it is computed
@@ -31,9 +31,9 @@ CASES = [
 ]
 
 
-def compiled(kernel: Any, spec: CellSpec, dtype: torch.dtype, around: gpu_scan.Around) -> dict[str, Any]:
+def compiled(kernel: Any, spec: CellSpec, dtype: torch.dtype, around: gpu_plan.Around) -> dict[str, Any]:
     """What a kernel needs."""
-    constants = gpu_scan.Plan.of(spec, False, dtype).constants(around, dtype)
+    constants = gpu_plan.Plan.of(spec, False, dtype).constants(around, dtype)
     constants |= {"SAVES": 1, "BIAS": spec.bias, "TWO": spec.kind == "gru" or spec.layer_norm}
     constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
     narrow = {torch.bfloat16: "*bf16", torch.float32: "*fp32"}[dtype]
@@ -45,7 +45,7 @@ def compiled(kernel: Any, spec: CellSpec, dtype: torch.dtype, around: gpu_scan.A
         {name: types.get(name, narrow) for name in names},
         {(names.index(name),): value for name, value in constants.items()},
     )
-    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": gpu_scan._WARPS})
+    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": gpu_plan._WARPS})
     with tempfile.TemporaryDirectory() as folder:
         assembly = Path(folder, "kernel.ptx")
         assembly.write_text(made.asm["ptx"])
@@ -61,9 +61,9 @@ def compiled(kernel: Any, spec: CellSpec, dtype: torch.dtype, around: gpu_scan.A
 
 
 if __name__ == "__main__":
-    plain, noisy = gpu_scan.Around(None, None, 0.0, 0.0), torch.empty(1)
+    plain, noisy = gpu_plan.Around(None, None, 0.0, 0.0), torch.empty(1)
     for spec, dtype in CASES:
-        around = gpu_scan.Around(noisy, noisy, noisy, noisy) if spec.peephole else plain
+        around = gpu_plan.Around(noisy, noisy, noisy, noisy) if spec.peephole else plain
         for kernel in (gpu_kernels.forward, gpu_kernels.backward):
             case = f"{spec.kind} {spec.hidden_size} {dtype}".replace("torch.", "")
             print(json.dumps({"case": case, **compiled(kernel, spec, dtype, around)}), flush=True)

@@ -23,7 +23,7 @@ from torch.testing import assert_close
 import cases
 from lstmkit import GRU, LSTM
 from lstmkit.cells import CellSpec
-from lstmkit.ops import dispatch, gpu, gpu_kernels, gpu_scan
+from lstmkit.ops import dispatch, gpu, gpu_kernels, gpu_plan, gpu_scan
 from lstmkit.ops.call import Call
 from test_ops import LAST_DIGITS, noisy
 
@@ -39,15 +39,15 @@ SPLIT = [
 
 @pytest.fixture(autouse=True)
 def _let_the_dispatch_know(monkeypatch: pytest.MonkeyPatch) -> None:
-    if gpu_scan.INTERPRETED:
+    if gpu_plan.INTERPRETED:
         monkeypatch.setenv("TRITON_INTERPRET", "1")
 
 
 def small_blocks(monkeypatch: pytest.MonkeyPatch, units: int = 16) -> None:
     """Few units a block, though all would fit."""
-    whole = gpu_scan.Plan.of
+    whole = gpu_plan.Plan.of
     monkeypatch.setattr(
-        gpu_scan.Plan, "of", lambda *args: replace(whole(*args), units=units, whole=units >= args[0].hidden_size)
+        gpu_plan.Plan, "of", lambda *args: replace(whole(*args), units=units, whole=units >= args[0].hidden_size)
     )
 
 
@@ -191,30 +191,30 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_too_many_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_scan, "INTERPRETED", False)
-    monkeypatch.setattr(gpu_scan, "_processors", lambda device: 132)
+    monkeypatch.setattr(gpu_plan, "INTERPRETED", False)
+    monkeypatch.setattr(gpu_plan, "_processors", lambda device: 132)
     for spec, dtype, reason in (
         (CellSpec("lstm", 3, 1024), torch.bfloat16, None),
         (CellSpec("lstm", 3, 4096), torch.bfloat16, "too many units: their weights do not go on the chip"),
         (CellSpec("rnn_tanh", 3, 2500), torch.bfloat16, "too many units"),  # of 16 they would, but 157 blocks
         (CellSpec("lstm", 3, 512, layer_norm=True), torch.float32, "all units in one block"),
     ):
-        refusal = gpu_scan.too_large(spec, dtype, torch.device("cuda"))
+        refusal = gpu_plan.too_large(spec, dtype, torch.device("cuda"))
         assert (refusal is None) if reason is None else (reason in str(refusal)), spec
 
 
 @pytest.mark.parametrize("back", [False, True])
 def test_blocks_that_wait_for_each_other_run_at_once(back: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three tiles of units, seven of sequences, and a chip of ten blocks: three, three, and one of them."""
-    monkeypatch.setattr(gpu_scan, "_processors", lambda device: 10)
+    monkeypatch.setattr(gpu_plan, "_processors", lambda device: 10)
     launches = []
 
     class Kernel:
         def __getitem__(self, grid: tuple[int, int]) -> Callable[..., None]:
             return lambda **named: launches.append((grid, named["block"], named["first"], named["last"]))
 
-    plan = gpu_scan.Plan(CellSpec("lstm", 3, 37), False, 16, False, True)
-    gpu_scan._launch(Kernel(), plan, {"hs": torch.zeros(1)}, {"MEET": True}, 5, 100, back=back)
+    plan = gpu_plan.Plan(CellSpec("lstm", 3, 37), False, 16, False, True)
+    gpu_plan.launch(Kernel(), plan, {"hs": torch.zeros(1)}, {"MEET": True}, 5, 100, back=back)
     assert launches == [((3, 3), 0, 0, 5), ((3, 3), 3, 0, 5), ((1, 3), 6, 0, 5)]
 
 
@@ -224,10 +224,10 @@ def test_blocks_that_wait_for_each_other_run_at_once(back: bool, monkeypatch: py
 )
 def test_how_units_are_laid_out(units: int, dtype: torch.dtype, blocks: int) -> None:
     """Weights of a block go on one chip: 160 KiB of them."""
-    plan = gpu_scan.Plan.of(CellSpec("lstm", 3, units), False, dtype)
+    plan = gpu_plan.Plan.of(CellSpec("lstm", 3, units), False, dtype)
     assert plan.tiles == blocks
     assert plan.whole == (blocks == 1)
-    assert gpu_kernels.LSTM.value == gpu_scan.KINDS["lstm"]
+    assert gpu_kernels.LSTM.value == gpu_plan.KINDS["lstm"]
 
 
 def test_they_compile_for_a_gpu() -> None:

@@ -22,10 +22,11 @@ NAME: str = "triton"
 
 
 @functools.cache
-def _scans() -> ModuleType | str:
-    """``gpu_scan``, or why it is not there; loaded when a GPU asks for it, for Triton takes long to load."""
+def _modules() -> tuple[ModuleType, ModuleType] | str:
+    """``gpu_plan`` and ``gpu_scan``, or why they are not there; loaded when a GPU asks: Triton takes long to load."""
     try:
-        return importlib.import_module("lstmkit.ops.gpu_scan")
+        plan, scan = (importlib.import_module(f"lstmkit.ops.gpu_{name}") for name in ("plan", "scan"))
+        return plan, scan
     except ImportError as error:
         return f"Triton is missing ({error}): install it with the extra 'gpu'"
 
@@ -34,12 +35,13 @@ def refusal(call: Call) -> str | None:
     x, spec = call.x, call.spec
     if not (x.is_cuda or interpreted()):
         return f"the Triton kernels are for GPUs, the input is on {x.device.type}"
-    scans = _scans()
-    if isinstance(scans, str):
-        return scans
-    if x.dtype not in scans.TYPES:
+    modules = _modules()
+    if isinstance(modules, str):
+        return modules
+    plans, _ = modules
+    if x.dtype not in plans.TYPES:
         return f"the Triton kernels have no {x.dtype}"
-    if spec.kind not in (*scans.KINDS, *open_gate.KINDS):
+    if spec.kind not in (*plans.KINDS, *open_gate.KINDS):
         return f"the Triton kernels have no {spec.kind} cell"
     if call.trace and torch.is_grad_enabled() and any(t.requires_grad for t in _leaves(call)):
         return "the Triton kernels hand out gates without gradients only"
@@ -57,7 +59,7 @@ def refusal(call: Call) -> str | None:
         noise = (p.recurrent_mask, *(p.zoneout or ()))
         if any(isinstance(t, Tensor) and t.requires_grad for t in noise):
             return "the Triton kernels do not differentiate by noise masks"
-    return scans.too_large(spec, x.dtype, x.device)
+    return plans.too_large(spec, x.dtype, x.device)
 
 
 def _leaves(call: Call) -> Iterator[Tensor]:
@@ -85,13 +87,14 @@ def run(call: Call) -> Result:
 
 def _run(call: Call, p: Pass, x: Tensor, gates: Sequence[str]) -> PassResult:
     """One pass; ``gates`` are those that the caller's cell has, which may be fewer than are computed."""
-    scans = _scans()
-    assert isinstance(scans, ModuleType)
+    modules = _modules()
+    assert not isinstance(modules, str)
+    plans, scans = modules
     zones = (*(p.zoneout or ()), 0.0, 0.0)[:2]
-    around = scans.Around(call.lengths, p.recurrent_mask, *zones)
+    around = plans.Around(call.lengths, p.recurrent_mask, *zones)
     weights = [p.params[name] for name in scans.WEIGHTS if name in p.params]
     gx = project_input(call.spec, p.params, x)
-    plan = scans.Plan.of(call.spec, p.reverse, x.dtype)
+    plan = plans.Plan.of(call.spec, p.reverse, x.dtype)
     if call.trace:
         output, state, trace = scans.traced(plan, around, gx, weights, call.state_of(p))
         asked = (*gates, *call.spec.cell.states)

@@ -11,7 +11,7 @@ the order of the pass. Pointers to what there is not are never followed.
 """
 
 # A kernel is no Python: what a constant leaves out is not compiled.
-# pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false
+# pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportGeneralTypeIssues=false
 from __future__ import annotations
 
 import triton
@@ -35,6 +35,36 @@ def _tanh(x):
     e = tl.exp(-2 * tl.abs(x))
     y = (1 - e) / (1 + e)
     return tl.where(x < 0, -y, y)
+
+
+@triton.jit
+def _units(weights, units, H: tl.constexpr, ACC: tl.constexpr):
+    """A number for each unit, for all rows."""
+    return tl.load(weights + units, units < H, 0.0).to(ACC)[None, :]
+
+
+@triton.jit
+def _of_gates(told, at, there, G: tl.constexpr, APART: tl.constexpr, TYPE: tl.constexpr):
+    """What stands for each of up to four gates, ``APART`` numbers from one to the next; the first for those missing."""
+    a = tl.load(told + at, there, 0.0).to(TYPE)
+    b, c, d = a, a, a
+    if G > 1:
+        b = tl.load(told + APART + at, there, 0.0).to(TYPE)
+        c = tl.load(told + 2 * APART + at, there, 0.0).to(TYPE)
+    if G > 3:
+        d = tl.load(told + 3 * APART + at, there, 0.0).to(TYPE)
+    return a, b, c, d
+
+
+@triton.jit
+def _tell(to, at, a, b, c, d, there, G: tl.constexpr, H: tl.constexpr):
+    """The numbers of each gate."""
+    tl.store(to + at, a, there)
+    if G > 1:
+        tl.store(to + H + at, b, there)
+        tl.store(to + 2 * H + at, c, there)
+    if G > 3:
+        tl.store(to + 3 * H + at, d, there)
 
 
 @triton.jit
@@ -124,13 +154,7 @@ def forward(
 
     fits = (outs[:, None] < P) & unit
     at = units[None, :] * P + outs[:, None]
-    w0 = tl.load(w_hh + at, fits, 0.0).to(SEES)
-    w1, w2, w3 = w0, w0, w0
-    if G > 1:
-        w1 = tl.load(w_hh + H * P + at, fits, 0.0).to(SEES)
-        w2 = tl.load(w_hh + 2 * H * P + at, fits, 0.0).to(SEES)
-    if G > 3:
-        w3 = tl.load(w_hh + 3 * H * P + at, fits, 0.0).to(SEES)
+    w0, w1, w2, w3 = _of_gates(w_hh, at, fits, G, H * P, SEES)
     if PROJ:
         w_out = tl.load(w_hr + outs[None, :] * H + units[:, None], out & (units[:, None] < H), 0.0).to(SEES)
     if MASK:
@@ -170,32 +194,14 @@ def forward(
             a0, a1, a2, a3 = a0 * scale, a1 * scale, a2 * scale, a3 * scale
             if SAVES:
                 tl.store(scales + step, scale, row)
-                tl.store(normed + gate, a0, there)
-                if G > 1:
-                    tl.store(normed + gate + H, a1, there)
-                    tl.store(normed + gate + 2 * H, a2, there)
-                if G > 3:
-                    tl.store(normed + gate + 3 * H, a3, there)
-            a0 *= tl.load(gain + units, units < H, 0.0).to(ACC)[None, :]
-            if G > 1:
-                a1 *= tl.load(gain + H + units, units < H, 0.0).to(ACC)[None, :]
-                a2 *= tl.load(gain + 2 * H + units, units < H, 0.0).to(ACC)[None, :]
-            if G > 3:
-                a3 *= tl.load(gain + 3 * H + units, units < H, 0.0).to(ACC)[None, :]
+                _tell(normed, gate, a0, a1, a2, a3, there, G, H)
+            g0, g1, g2, g3 = _of_gates(gain, units[None, :], unit, G, H, ACC)
+            a0, a1, a2, a3 = a0 * g0, a1 * g1, a2 * g2, a3 * g3
         if BIAS:
-            a0 += tl.load(b_hh + units, units < H, 0.0).to(ACC)[None, :]
-            if G > 1:
-                a1 += tl.load(b_hh + H + units, units < H, 0.0).to(ACC)[None, :]
-                a2 += tl.load(b_hh + 2 * H + units, units < H, 0.0).to(ACC)[None, :]
-            if G > 3:
-                a3 += tl.load(b_hh + 3 * H + units, units < H, 0.0).to(ACC)[None, :]
+            b0, b1, b2, b3 = _of_gates(b_hh, units[None, :], unit, G, H, ACC)
+            a0, a1, a2, a3 = a0 + b0, a1 + b1, a2 + b2, a3 + b3
 
-        x0 = tl.load(gx + gate, there, 0.0).to(ACC)
-        x1, x2, x3 = x0, x0, x0
-        if G > 1:
-            x1, x2 = tl.load(gx + gate + H, there, 0.0).to(ACC), tl.load(gx + gate + 2 * H, there, 0.0).to(ACC)
-        if G > 3:
-            x3 = tl.load(gx + gate + 3 * H, there, 0.0).to(ACC)
+        x0, x1, x2, x3 = _of_gates(gx, gate, there, G, H, ACC)
 
         c_new = c
         if KIND == LSTM:
@@ -204,22 +210,22 @@ def forward(
             else:
                 s_i, s_f, s_g, s_o = x0 + a0, x1 + a1, x2 + a2, x3 + a3
                 if PEEP:
-                    s_i += tl.load(w_peep + units, units < H, 0.0).to(ACC)[None, :] * c
+                    s_i += _units(w_peep, units, H, ACC) * c
             if PEEP:
-                s_f += tl.load(w_peep + (1 - COUPLED) * H + units, units < H, 0.0).to(ACC)[None, :] * c
+                s_f += _units(w_peep + (1 - COUPLED) * H, units, H, ACC) * c
             f = _sigmoid(s_f)
             i = 1 - f if COUPLED else _sigmoid(s_i)
             g = s_g if LINEAR_IN else _tanh(s_g)
             c_new = f * c + i * g
             if PEEP:
-                s_o += tl.load(w_peep + (2 - COUPLED) * H + units, units < H, 0.0).to(ACC)[None, :] * c_new
+                s_o += _units(w_peep + (2 - COUPLED) * H, units, H, ACC) * c_new
             o = _sigmoid(s_o)
             shown = c_new
             if NORM:
                 shown = c_new - _mean(c_new, there, H)
                 shown *= 1 / tl.sqrt(_mean(shown * shown, there, H) + EPS)
-                shown *= tl.load(gain_c + units, units < H, 0.0).to(ACC)[None, :]
-                shown += tl.load(bias_c + units, units < H, 0.0).to(ACC)[None, :]
+                shown *= _units(gain_c, units, H, ACC)
+                shown += _units(bias_c, units, H, ACC)
             h_new = o * (shown if LINEAR_OUT else _tanh(shown))
             if SAVES:
                 kept = gate
@@ -303,13 +309,7 @@ def backward(
     froms = units if WHOLE else outs
     fits = (froms[:, None] < H) & (own[None, :] < P)
     at = froms[:, None] * P + own[None, :]
-    w0 = tl.load(w_hh + at, fits, 0.0).to(SEES)
-    w1, w2, w3 = w0, w0, w0
-    if G > 1:
-        w1 = tl.load(w_hh + H * P + at, fits, 0.0).to(SEES)
-        w2 = tl.load(w_hh + 2 * H * P + at, fits, 0.0).to(SEES)
-    if G > 3:
-        w3 = tl.load(w_hh + 3 * H * P + at, fits, 0.0).to(SEES)
+    w0, w1, w2, w3 = _of_gates(w_hh, at, fits, G, H * P, SEES)
     if PROJ:
         w_out = tl.load(w_hr + outs[:, None] * H + units[None, :], (outs[:, None] < P) & unit, 0.0).to(SEES)
     if MASK:
@@ -364,8 +364,8 @@ def backward(
                 centred = c_new - _mean(c_new, there, H)
                 scale = 1 / tl.sqrt(_mean(centred * centred, there, H) + EPS)
                 centred *= scale
-                gain_of_c = tl.load(gain_c + units, units < H, 0.0).to(ACC)[None, :]
-                shown = centred * gain_of_c + tl.load(bias_c + units, units < H, 0.0).to(ACC)[None, :]
+                gain_of_c = _units(gain_c, units, H, ACC)
+                shown = centred * gain_of_c + _units(bias_c, units, H, ACC)
             squashed = shown if LINEAR_OUT else _tanh(shown)
             d_o = d * squashed * o * (1 - o)
             d_cell = d * o if LINEAR_OUT else d * o * (1 - squashed * squashed)
@@ -381,18 +381,18 @@ def backward(
             past_c = tl.where(active, 0.0, d_c) + kept_c
             d_cell += of_c - kept_c
             if PEEP:
-                d_cell += d_o * tl.load(w_peep + (2 - COUPLED) * H + units, units < H, 0.0).to(ACC)[None, :]
+                d_cell += d_o * _units(w_peep + (2 - COUPLED) * H, units, H, ACC)
             d_g = d_cell * i if LINEAR_IN else d_cell * i * (1 - g * g)
             d_f = d_cell * ((c - g) if COUPLED else c) * f * (1 - f)
             d_c = past_c + d_cell * f
             if PEEP:
-                d_c += d_f * tl.load(w_peep + (1 - COUPLED) * H + units, units < H, 0.0).to(ACC)[None, :]
+                d_c += d_f * _units(w_peep + (1 - COUPLED) * H, units, H, ACC)
             if COUPLED:
                 a0, a1, a2, a3 = d_f, d_g, d_o, d_o
             else:
                 d_i = d_cell * g * i * (1 - i)
                 if PEEP:
-                    d_c += d_i * tl.load(w_peep + units, units < H, 0.0).to(ACC)[None, :]
+                    d_c += d_i * _units(w_peep, units, H, ACC)
                 a0, a1, a2, a3 = d_i, d_f, d_g, d_o
         elif KIND == GRU:
             kept = step * (4 * H) + units[None, :]
@@ -410,26 +410,13 @@ def backward(
             a0 = d * (1 - new * new) if KIND == TANH else tl.where(new > 0, d, d * 0.0)
             a1, a2, a3 = a0, a0, a0
 
-        tl.store(dgx + gate, a0, there)
-        if G > 1:
-            tl.store(dgx + gate + H, a1, there)
-            tl.store(dgx + gate + 2 * H, a2, there)
-        if G > 3:
-            tl.store(dgx + gate + 3 * H, a3, there)
+        _tell(dgx, gate, a0, a1, a2, a3, there, G, H)
         if KIND == GRU:
             a2 *= r
         if NORM:
-            n0 = tl.load(normed + gate, there, 0.0).to(ACC)
-            a0 *= tl.load(gain + units, units < H, 0.0).to(ACC)[None, :]
-            n1, n2, n3 = n0, n0, n0
-            if G > 1:
-                n1 = tl.load(normed + gate + H, there, 0.0).to(ACC)
-                n2 = tl.load(normed + gate + 2 * H, there, 0.0).to(ACC)
-                a1 *= tl.load(gain + H + units, units < H, 0.0).to(ACC)[None, :]
-                a2 *= tl.load(gain + 2 * H + units, units < H, 0.0).to(ACC)[None, :]
-            if G > 3:
-                n3 = tl.load(normed + gate + 3 * H, there, 0.0).to(ACC)
-                a3 *= tl.load(gain + 3 * H + units, units < H, 0.0).to(ACC)[None, :]
+            n0, n1, n2, n3 = _of_gates(normed, gate, there, G, H, ACC)
+            g0, g1, g2, g3 = _of_gates(gain, units[None, :], unit, G, H, ACC)
+            a0, a1, a2, a3 = a0 * g0, a1 * g1, a2 * g2, a3 * g3
             mean = _mean_of_gates(a0, a1, a2, a3, there, G, H)
             along = _mean_of_gates(a0 * n0, a1 * n1, a2 * n2, a3 * n3, there, G, H)
             scale = tl.load(scales + step, row, 0.0).to(ACC)
@@ -438,12 +425,7 @@ def backward(
         a0, a1 = tl.where(there, a0, 0.0).to(SEES), tl.where(there, a1, 0.0).to(SEES)
         a2, a3 = tl.where(there, a2, 0.0).to(SEES), tl.where(there, a3, 0.0).to(SEES)
         if TWO:
-            tl.store(dgh + gate, a0, there)
-            if G > 1:
-                tl.store(dgh + gate + H, a1, there)
-                tl.store(dgh + gate + 2 * H, a2, there)
-            if G > 3:
-                tl.store(dgh + gate + 3 * H, a3, there)
+            _tell(dgh, gate, a0, a1, a2, a3, there, G, H)
 
         d_h = past
         if WHOLE:
