@@ -88,6 +88,27 @@ def test_recompute(spec: CellSpec, directions: tuple[bool, ...]) -> None:
     assert_close(both(again)[0], both(call)[0], **LAST_DIGITS)
 
 
+def test_noise_and_weights_of_any_layout() -> None:
+    call = noisy(cases.make_call(CellSpec("lstm", 3, 5), 4, 3, [2, 4, 3]))
+
+    def turned(t: torch.Tensor) -> torch.Tensor:
+        """The same numbers, the last two dimensions the other way round in memory."""
+        return t.mT.contiguous().mT
+
+    passes = tuple(
+        p._replace(
+            params={name: turned(w) if w.dim() == 2 else w for name, w in p.params.items()},
+            recurrent_mask=None if p.recurrent_mask is None else turned(p.recurrent_mask),
+            zoneout=tuple(turned(z) for z in p.zoneout or () if isinstance(z, torch.Tensor)),
+        )
+        for p in call.passes
+    )
+    other = call._replace(x=turned(call.x), passes=passes, lengths=torch.tensor([2, 0, 4, 0, 3])[::2])
+    with torch.no_grad():
+        found = (cases.values(one, dispatch.run(one, "triton")) for one in (other, call))
+        assert_close(*found, rtol=0, atol=0)
+
+
 def test_zoneout_by_a_share() -> None:
     call = cases.make_call(CellSpec("lstm", 3, 5), 4, 3, [2, 4, 3])
     passes = tuple(p._replace(zoneout=(0.3, 0.1)) for p in call.passes)

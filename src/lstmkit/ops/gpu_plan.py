@@ -134,10 +134,12 @@ def _processors(device: torch.device) -> int:
 
 
 def noise(around: Around) -> dict[str, Any]:
+    """By the kernels' names, row by row in memory."""
     zones = {"h": around.zone_h, "c": around.zone_c}
-    found: dict[str, Any] = {"mask": around.mask, "lengths": around.lengths}
+    found: dict[str, Any] = {"mask": None if around.mask is None else around.mask.contiguous()}
+    found["lengths"] = None if around.lengths is None else around.lengths.contiguous()
     for name, zone in zones.items():
-        found[f"zone_{name}"] = zone if isinstance(zone, Tensor) else None
+        found[f"zone_{name}"] = zone.contiguous() if isinstance(zone, Tensor) else None
         found[f"share_{name}"] = 0.0 if isinstance(zone, Tensor) else float(zone)
     return found
 
