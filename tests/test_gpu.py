@@ -46,9 +46,7 @@ def _let_the_dispatch_know(monkeypatch: pytest.MonkeyPatch) -> None:
 def small_blocks(monkeypatch: pytest.MonkeyPatch, units: int = 16) -> None:
     """Few units a block, though all would fit."""
     whole = gpu_plan.Plan.of
-    monkeypatch.setattr(
-        gpu_plan.Plan, "of", lambda *args: replace(whole(*args), units=units, whole=units >= args[0].hidden_size)
-    )
+    monkeypatch.setattr(gpu_plan.Plan, "of", lambda *args: replace(whole(*args), units=units))
 
 
 def both(call: Call, by: Callable[[Call], Any] = cases.alone) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -84,6 +82,15 @@ def test_units_over_several_blocks(spec: CellSpec, noise: bool, monkeypatch: pyt
 def test_recompute(spec: CellSpec, directions: tuple[bool, ...]) -> None:
     """Steps done again for the gradient: seven in stretches of two, the last of one."""
     call = noisy(cases.make_call(spec, 7, 3, [5, 7, 2], directions))
+    again = call._replace(recompute=True)
+    assert_close(both(again)[0], both(call)[0], **LAST_DIGITS)
+
+
+@pytest.mark.parametrize("directions", [(False,), (True,)])
+def test_recompute_over_several_blocks(directions: tuple[bool, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a stretch gives to the one before it goes through the product of its first step, which no block has made."""
+    small_blocks(monkeypatch)
+    call = noisy(cases.make_call(CellSpec("gru", 3, 20), 5, 2, [5, 3], directions))
     again = call._replace(recompute=True)
     assert_close(both(again)[0], both(call)[0], **LAST_DIGITS)
 
@@ -234,8 +241,9 @@ def test_blocks_that_wait_for_each_other_run_at_once(back: bool, monkeypatch: py
         def __getitem__(self, grid: tuple[int, int]) -> Callable[..., None]:
             return lambda **named: launches.append((grid, named["block"], named["first"], named["last"]))
 
-    plan = gpu_plan.Plan(CellSpec("lstm", 3, 37), False, 16, False, True)
-    gpu_plan.launch(Kernel(), plan, {"hs": torch.zeros(1)}, {"MEET": True}, 5, 100, back=back)
+    monkeypatch.setattr(gpu_plan, "INTERPRETED", False)
+    plan = gpu_plan.Plan(CellSpec("lstm", 3, 37), False, 16)
+    gpu_plan.launch(Kernel(), plan, {"hs": torch.zeros(1)}, {}, 5, 100, back=back)
     assert launches == [((3, 3), 0, 0, 5), ((3, 3), 3, 0, 5), ((1, 3), 6, 0, 5)]
 
 

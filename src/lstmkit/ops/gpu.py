@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lstmkit.cells import project_input
-from lstmkit.ops import open_gate
+from lstmkit.ops import open_gate, reference
 from lstmkit.ops.call import Call, Pass, PassResult, Result
 
 NAME: str = "triton"
@@ -79,9 +79,10 @@ def run(call: Call) -> Result:
     x = call.x
     if call.lengths is not None:
         lengths = call.lengths.to(x.device)
-        call = call._replace(lengths=lengths)
-        there = torch.arange(len(x), device=x.device)[:, None] < lengths
-        x = torch.where(there.unsqueeze(-1), x, 0.0)  # NaN in the padding must not reach a gradient
+        call, x = (
+            call._replace(lengths=lengths),
+            reference.within(x, lengths),
+        )  # NaN in the padding must not reach a gradient
     return Result.of([_run(call, p, x, gates) for p in call.passes])
 
 

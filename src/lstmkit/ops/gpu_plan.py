@@ -30,15 +30,11 @@ class Plan:
         spec: The cell.
         reverse: From the last step to the first.
         units: Of a block.
-        whole: Whether a block has all of them.
-        meets: Whether blocks can wait for each other; else a launch does one step.
     """
 
     spec: CellSpec
     reverse: bool
     units: int
-    whole: bool
-    meets: bool
 
     @classmethod
     def of(cls, spec: CellSpec, reverse: bool, dtype: torch.dtype) -> Plan:
@@ -46,8 +42,17 @@ class Plan:
         width = _width(spec.hidden_size)
         needs_all = spec.layer_norm or spec.proj_size
         fitting = width if needs_all else max(_LEAST, min(width, _ON_CHIP // _bytes(spec, width, 1, dtype)))
-        units = 1 << (fitting.bit_length() - 1)
-        return cls(spec, reverse, units, units >= spec.hidden_size, not INTERPRETED)
+        return cls(spec, reverse, 1 << (fitting.bit_length() - 1))
+
+    @property
+    def whole(self) -> bool:
+        """Whether a block has all units."""
+        return self.units >= self.spec.hidden_size
+
+    @property
+    def meets(self) -> bool:
+        """Whether blocks wait for each other; where they should and cannot, a launch does one step."""
+        return not self.whole and not INTERPRETED
 
     @property
     def tiles(self) -> int:
@@ -65,7 +70,7 @@ class Plan:
             "LINEAR_IN": spec.kind == "lstm_linear_input", "LINEAR_OUT": spec.kind == "lstm_linear_output",
             "MASK": around.mask is not None, "ZONE_H": _zone(around.zone_h), "ZONE_C": _zone(around.zone_c),
             "RAGGED": around.lengths is not None, "REVERSE": int(self.reverse),
-            "WHOLE": self.whole, "MEET": self.meets and not self.whole, "TILES": self.tiles, "EPS": EPS,
+            "WHOLE": self.whole, "MEET": self.meets, "TILES": self.tiles, "EPS": EPS,
             "ACC": TYPES[dtype], "SEES": _operands(dtype), "PRECISION": "tf32x3" if dtype is torch.float32 else "ieee",
         }  # fmt: skip
 
@@ -121,8 +126,8 @@ def launch(
     named |= {"T": steps, "B": batch, "counter": torch.zeros(blocks, dtype=torch.int32, device=device)}
     together = plan.whole or plan.meets
     stretches = [(0, steps)] if together else [(k, k + 1) for k in range(steps)]
-    at_once = _processors(device) // plan.tiles if constants["MEET"] else blocks
-    options = {"num_warps": _WARPS, "launch_cooperative_grid": bool(constants["MEET"])}
+    at_once = _processors(device) // plan.tiles if plan.meets else blocks
+    options = {"num_warps": _WARPS, "launch_cooperative_grid": plan.meets}
     for block in range(0, blocks, at_once):
         for first, last in reversed(stretches) if back else stretches:
             grid = min(at_once, blocks - block), plan.tiles

@@ -105,8 +105,7 @@ class _Scan(torch.autograd.Function):
         if torch.is_grad_enabled():  # the gradient is to be differentiated again
             return None, None, None, None, None, *_by_reference(plan, around, leaves, count, given, wanted)
         gx, weights = leaves[0].contiguous(), _named(plan, leaves[1 : 1 + count])
-        state = [d if d is None else d.to(_computed_in(gx)) for d in given[1:]]
-        carried = _carried(plan, gx, state)
+        carried = _carried(plan, gx, given[1:])
         d_output = torch.zeros_like(more[0][1:]) if given[0] is None else given[0].contiguous()
         found, dgx = {name: torch.zeros_like(w, dtype=_computed_in(w)) for name, w in weights.items()}, []
         for number, steps in reversed(list(enumerate(ctx.stretches))):
@@ -141,10 +140,7 @@ def _written(plan: Plan, around: Around, slots: Tensor) -> Tensor:
 
 
 def _there(around: Around, x: Tensor) -> Tensor:
-    if around.lengths is None:
-        return x
-    there = torch.arange(len(x), device=x.device)[:, None] < around.lengths
-    return torch.where(there.unsqueeze(-1), x, 0.0)
+    return x if around.lengths is None else reference.within(x, around.lengths)
 
 
 def _forward(
@@ -274,20 +270,15 @@ def _by_reference(
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
     """The same gradients as functions of everything, so that they have derivatives themselves."""
-    with torch.enable_grad():
-        own = [leaf.view_as(leaf) for leaf in leaves]  # by other names: one may have been computed from another
-        zones = (around.zone_h, around.zone_c)[: len(plan.spec.state_sizes)]
+    zones = (around.zone_h, around.zone_c)[: len(plan.spec.state_sizes)]
+
+    def run(own: list[Tensor]) -> Sequence[Tensor]:
         params = _named(plan, own[1 : 1 + count])
         one = Pass(params, tuple(own[1 + count :]), plan.reverse, around.mask, zones)
         result = reference.scan(plan.spec, one, own[0], around.lengths)
-        pairs = [(out, d) for out, d in zip((result.output, *result.state), given, strict=True) if d is not None]
-        asked = [leaf for leaf, want in zip(own, wanted, strict=True) if want]
-        found = iter(
-            torch.autograd.grad(
-                [out for out, _ in pairs], asked, [d for _, d in pairs], create_graph=True, materialize_grads=True
-            )
-        )
-    return [next(found) if want else None for want in wanted]
+        return result.output, *result.state
+
+    return reference.gradients(run, leaves, given, wanted)
 
 
 # ---- small things ----------------------------------------------------------------------------------------------------

@@ -180,21 +180,14 @@ def gradients_by_reference(
     layer: Layer, inputs: Inputs, given: Sequence[Tensor | None], wanted: Sequence[bool]
 ) -> list[Tensor | None]:
     """The same gradients as functions of everything, so that they have derivatives themselves."""
-    with torch.enable_grad():
-        # By other names: one input may have been computed from another, or be the same tensor.
-        weights, states = [t.view_as(t) for t in inputs.weights], [t.view_as(t) for t in inputs.states]
-        inputs = inputs._replace(x=inputs.x.view_as(inputs.x), weights=weights, states=states)
-        result = reference.run(_as_call(layer, inputs))
-    outputs = (result.output, *result.state)
-    pairs = [(out, d) for out, d in zip(outputs, given, strict=False) if d is not None]
-    leaves = (inputs.x, *inputs.weights, *inputs.states)
-    asked = [t for t, want in zip(leaves, wanted, strict=True) if want]
-    found = iter(
-        torch.autograd.grad(
-            [out for out, _ in pairs], asked, [d for _, d in pairs], create_graph=True, materialize_grads=True
-        )
-    )
-    return [next(found) if want else None for want in wanted]
+    count = len(inputs.weights)
+
+    def run(leaves: list[Tensor]) -> Sequence[Tensor]:
+        own = inputs._replace(x=leaves[0], weights=leaves[1 : 1 + count], states=leaves[1 + count :])
+        result = reference.run(_as_call(layer, own))
+        return result.output, *result.state
+
+    return reference.gradients(run, (inputs.x, *inputs.weights, *inputs.states), given, wanted)
 
 
 def _as_call(layer: Layer, inputs: Inputs) -> Call:

@@ -5,7 +5,7 @@ Runs any cell on any device and dtype, differentiates any number of times, and h
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -23,8 +23,7 @@ def refusal(call: Call) -> str | None:
 def run(call: Call) -> Result:
     x = call.x
     if call.lengths is not None:
-        there = _active(len(x), call.lengths, x.device)
-        x = torch.where(there, x, x.new_zeros(()))  # NaN in the padding must not reach a gradient
+        x = within(x, call.lengths)  # NaN in the padding must not reach a gradient
     passes = []
     for p in call.passes:
         gx = project_input(call.spec, p.params, x)
@@ -35,7 +34,7 @@ def run(call: Call) -> Result:
 def scan(spec: CellSpec, p: Pass, gx: Tensor, lengths: Tensor | None, trace: bool = False) -> PassResult:
     """One pass, of the input's share of the gates, ``(T, B, G·H)``, from the state that the pass has."""
     n_steps = len(gx)
-    active = None if lengths is None else _active(n_steps, lengths, gx.device)
+    active = None if lengths is None else active_steps(n_steps, lengths, gx.device)
     outputs: list[Tensor] = [gx] * n_steps
     traces: list[dict[str, Tensor]] = [{}] * n_steps
     state = p.state
@@ -58,9 +57,14 @@ def scan(spec: CellSpec, p: Pass, gx: Tensor, lengths: Tensor | None, trace: boo
     return PassResult(_stack(outputs, active, gx, spec.output_size), state, found)
 
 
-def _active(n_steps: int, lengths: Tensor, device: torch.device) -> Tensor:
+def active_steps(n_steps: int, lengths: Tensor, device: torch.device) -> Tensor:
     """``(T, B, 1)``: which steps each sequence has."""
     return (torch.arange(n_steps, device=device)[:, None] < lengths.to(device)).unsqueeze(-1)
+
+
+def within(x: Tensor, lengths: Tensor) -> Tensor:
+    """``(T, B, size)``, 0 past each sequence's end."""
+    return torch.where(active_steps(len(x), lengths, x.device), x, x.new_zeros(()))
 
 
 def _order(n_steps: int, reverse: bool) -> Iterator[int]:
@@ -78,3 +82,29 @@ def _stack(steps: list[Tensor], active: Tensor | None, like: Tensor, size: int) 
         return like.new_zeros(0, like.shape[1], size)
     stacked = torch.stack(steps)
     return stacked if active is None else torch.where(active, stacked, stacked.new_zeros(()))
+
+
+def gradients(
+    run: Callable[[list[Tensor]], Sequence[Tensor]],
+    leaves: Sequence[Tensor],
+    given: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """Gradients of what ``run`` makes of the leaves, as functions of everything, so that they have derivatives.
+
+    Args:
+        run: The pass or layer, on this back end.
+        leaves: What is differentiated by.
+        given: The gradient of each result; ``None`` for zero.
+        wanted: Of which leaves.
+    """
+    with torch.enable_grad():
+        own = [leaf.view_as(leaf) for leaf in leaves]  # by other names: one may have been computed from another
+        pairs = [(out, d) for out, d in zip(run(own), given, strict=False) if d is not None]
+        asked = [leaf for leaf, want in zip(own, wanted, strict=True) if want]
+        found = iter(
+            torch.autograd.grad(
+                [out for out, _ in pairs], asked, [d for _, d in pairs], create_graph=True, materialize_grads=True
+            )
+        )
+    return [next(found) if want else None for want in wanted]

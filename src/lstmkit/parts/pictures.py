@@ -14,9 +14,10 @@ _LEAST = 1e-6  # added to the squares of weights
 
 
 class _Convolution(nn.Conv2d):
-    """Without a bias, its weights standardised for each feature that comes out (Qiao et al. 2019, equation 2).
+    """Without a bias, its weights standardised for each feature that comes out (Qiao et al. 2019).
 
-    Before a norm of groups this learns as soon as one of batches does.
+    The squares of a feature's weights add up to 1, where the paper has their mean so: the norm that follows takes such
+    a scale away. Before a norm of groups this learns as soon as one of batches does.
     """
 
     def __init__(self, size: int, output_size: int, stride: int) -> None:
