@@ -21,13 +21,15 @@ from lstmkit.cells import CellSpec
 from lstmkit.ops import gpu_kernels, gpu_plan
 
 PTXAS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
-WIDE = ("cs", "scales", "dh", "dc")  # pointers to what is as exact as it is computed
-NUMBERS = {"share_h": "fp32", "share_c": "fp32", "first": "i32", "last": "i32", "block": "i32", "T": "i32", "B": "i32"}
+WIDE = ("cs", "d_cs", "scales", "parts", "dh", "dc")  # pointers to what is as exact as it is computed
+NUMBERS = {"block": "i32", "T": "i32", "B": "i32"}
 CASES = [
     (CellSpec("lstm", 64, 128), torch.bfloat16),
     (CellSpec("lstm", 64, 768), torch.bfloat16),  # over 48 blocks
-    (CellSpec("lstm", 64, 64, 32, peephole=True, layer_norm=True), torch.bfloat16),
+    (CellSpec("lstm", 64, 64, proj_size=32, peephole=True, layer_norm=True), torch.bfloat16),
     (CellSpec("gru", 64, 128), torch.float32),  # over two
+    (CellSpec("lstm", 64, 256, proj_size=128, peephole=True, layer_norm=True), torch.bfloat16),  # over sixteen
+    (CellSpec("lstm_full_gates", 64, 128), torch.bfloat16),
 ]
 
 
@@ -35,6 +37,7 @@ def compiled(kernel: Any, spec: CellSpec, dtype: torch.dtype, around: gpu_plan.A
     """What a kernel needs."""
     constants = gpu_plan.Plan.of(spec, False, dtype).constants(around, dtype)
     constants |= {"SAVES": 1, "BIAS": spec.bias, "TWO": spec.kind == "gru" or spec.layer_norm}
+    constants |= {"TRACED": spec.peephole}
     constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
     narrow = {torch.bfloat16: "*bf16", torch.float32: "*fp32"}[dtype]
     types = NUMBERS | {"counter": "*i32", "lengths": "*i64"} | dict.fromkeys(WIDE, "*fp32")

@@ -8,14 +8,14 @@ from __future__ import annotations
 import functools
 import importlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from lstmkit.cells import project_input
-from lstmkit.ops import open_gate, reference
+from lstmkit.ops import full_gates, open_gate, reference
 from lstmkit.ops.call import Call, Pass, PassResult, Result
 
 NAME: str = "triton"
@@ -43,8 +43,6 @@ def refusal(call: Call) -> str | None:
         return f"the Triton kernels have no {x.dtype}"
     if spec.kind not in (*plans.KINDS, *open_gate.KINDS):
         return f"the Triton kernels have no {spec.kind} cell"
-    if call.trace and torch.is_grad_enabled() and any(t.requires_grad for t in _leaves(call)):
-        return "the Triton kernels hand out gates without gradients only"
     if 0 in x.shape[:2]:
         return "there is nothing to compute: no step or no sequence"
     if torch.compiler.is_compiling():
@@ -62,12 +60,6 @@ def refusal(call: Call) -> str | None:
     return plans.too_large(spec, x.dtype, x.device)
 
 
-def _leaves(call: Call) -> Iterator[Tensor]:
-    yield call.x
-    for p in call.passes:
-        yield from (*p.params.values(), *p.state)
-
-
 def interpreted() -> bool:
     """Whether Triton's interpreter is on, which runs the kernels on the processor, slowly, for tests."""
     return os.environ.get("TRITON_INTERPRET") == "1"
@@ -79,10 +71,8 @@ def run(call: Call) -> Result:
     x = call.x
     if call.lengths is not None:
         lengths = call.lengths.to(x.device)
-        call, x = (
-            call._replace(lengths=lengths),
-            reference.within(x, lengths),
-        )  # NaN in the padding must not reach a gradient
+        call = call._replace(lengths=lengths)
+        x = reference.within(x, lengths)  # NaN in the padding must not reach a gradient
     return Result.of([_run(call, p, x, gates) for p in call.passes])
 
 
@@ -91,14 +81,24 @@ def _run(call: Call, p: Pass, x: Tensor, gates: Sequence[str]) -> PassResult:
     modules = _modules()
     assert not isinstance(modules, str)
     plans, scans = modules
-    zones = (*(p.zoneout or ()), 0.0, 0.0)[:2]
-    around = plans.Around(call.lengths, p.recurrent_mask, *zones)
-    weights = [p.params[name] for name in scans.WEIGHTS if name in p.params]
-    gx = project_input(call.spec, p.params, x)
-    plan = plans.Plan.of(call.spec, p.reverse, x.dtype)
+    spec, params, state, mask = call.spec, dict(p.params), call.state_of(p), p.recurrent_mask
+    zones = p.zoneout or (0.0,) * len(state)
+    if spec.kind == full_gates.KIND:
+        zones = full_gates.wide_zoneout(zones, (len(x), x.shape[1], spec.hidden_size), x)
+        params["weight_hh"], state = full_gates.wide_weight(params), full_gates.wide_state(state)
+        mask = full_gates.wide_mask(mask)
+    plan = plans.Plan.of(spec, p.reverse, x.dtype)
+    around = plans.Around(call.lengths, mask, *(*zones, 0.0)[:2])
+    leaves = scans.Leaves(project_input(spec, params, x), [params[n] for n in scans.WEIGHTS if n in params], state)
+    asks = torch.is_grad_enabled() and any(t.requires_grad for t in (leaves.gx, *leaves.weights, *leaves.state))
+    keep = scans.Keep(asks or call.trace, call.recompute and not call.trace)
+    output, *last = scans.scan(plan, around, keep, leaves, call.trace)
+    trace = None
     if call.trace:
-        output, state, trace = scans.traced(plan, around, gx, weights, call.state_of(p))
+        *last, saved, cells = last
         asked = (*gates, *call.spec.cell.states)
-        return PassResult(output, state, {name: trace[name] for name in asked if name in trace})
-    output, *state = scans.scan(plan, around, call.recompute, gx, weights, call.state_of(p))
-    return PassResult(output, tuple(state))
+        found = scans.trace_of(plan, around, output, saved, cells)
+        trace = {name: found[name] for name in asked if name in found}
+    if spec.kind == full_gates.KIND:
+        output, last = output[..., : spec.hidden_size], full_gates.narrow_state(last)
+    return PassResult(output, tuple(last), trace)

@@ -14,7 +14,8 @@ from lstmkit.cells import CellSpec
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  #: Whether Triton runs on the processor, for tests.
 EPS = 1e-5  # of every norm, as torch.nn.functional.layer_norm has it
-KINDS = {"lstm": 0, "lstm_linear_input": 0, "lstm_linear_output": 0, "gru": 1, "rnn_tanh": 2, "rnn_relu": 3}
+KINDS = {"lstm": 0, "lstm_linear_input": 0, "lstm_linear_output": 0, "lstm_full_gates": 0}
+KINDS |= {"gru": 1, "rnn_tanh": 2, "rnn_relu": 3}
 _LEAST = 16  # numbers of a side of a product, for Triton
 _ROWS = _LEAST  # sequences of a block
 _WARPS = 8  # of a block: with four, registers are spilled
@@ -38,21 +39,30 @@ class Plan:
 
     @classmethod
     def of(cls, spec: CellSpec, reverse: bool, dtype: torch.dtype) -> Plan:
-        """Whole, where all weights go on one chip; else as many units a block as do."""
+        """All units in one block, where all weights go on one chip; else as many a block as do."""
         width = _width(spec.hidden_size)
-        needs_all = spec.layer_norm or spec.proj_size
-        fitting = width if needs_all else max(_LEAST, min(width, _ON_CHIP // _bytes(spec, width, 1, dtype)))
+        fitting = width if INTERPRETED else max(_LEAST, min(width, _ON_CHIP // _bytes(spec, 1, dtype)))
         return cls(spec, reverse, 1 << (fitting.bit_length() - 1))
 
     @property
-    def whole(self) -> bool:
-        """Whether a block has all units."""
-        return self.units >= self.spec.hidden_size
+    def full(self) -> bool:
+        """Whether gates see the gates of the step before, which are then parts of the hidden state."""
+        return self.spec.kind == "lstm_full_gates"
 
     @property
-    def meets(self) -> bool:
-        """Whether blocks wait for each other; where they should and cannot, a launch does one step."""
-        return not self.whole and not INTERPRETED
+    def seen(self) -> int:
+        """Width of the hidden state that gates see."""
+        return 4 * self.spec.hidden_size if self.full else self.spec.output_size
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Of the hidden state, and of the cell state if there is one."""
+        return (self.seen, *self.spec.state_sizes[1:2])
+
+    @property
+    def whole(self) -> bool:
+        """Whether a block has all units, and sees no more than its own hidden state."""
+        return self.tiles == 1 and not self.full
 
     @property
     def tiles(self) -> int:
@@ -64,13 +74,15 @@ class Plan:
         spec = self.spec
         kind = KINDS[spec.kind]
         return {
-            "KIND": kind, "G": len(spec.gates) if kind < 2 else 1, "H": spec.hidden_size, "P": spec.output_size,
-            "ROWS": _ROWS, "UNITS": self.units, "OUTS": _width(spec.output_size),
+            "KIND": kind, "G": len(spec.gates) if kind < 2 else 1, "H": spec.hidden_size, "P": self.seen,
+            "ROWS": _ROWS, "UNITS": self.units, "ALL": _width(spec.hidden_size), "OUTS": _width(self.seen),
             "COUPLED": int(spec.coupled), "PEEP": spec.peephole, "NORM": spec.layer_norm, "PROJ": spec.proj_size > 0,
             "LINEAR_IN": spec.kind == "lstm_linear_input", "LINEAR_OUT": spec.kind == "lstm_linear_output",
-            "MASK": around.mask is not None, "ZONE_H": _zone(around.zone_h), "ZONE_C": _zone(around.zone_c),
+            "FULL": self.full, "MASK": around.mask is not None,
+            "ZONE_H": _zone(around.zone_h), "SHARE_H": _share(around.zone_h),
+            "ZONE_C": _zone(around.zone_c), "SHARE_C": _share(around.zone_c),
             "RAGGED": around.lengths is not None, "REVERSE": int(self.reverse),
-            "WHOLE": self.whole, "MEET": self.meets, "TILES": self.tiles, "EPS": EPS,
+            "WHOLE": self.whole, "TILES": self.tiles, "WIDTH": _power(self.tiles), "EPS": EPS,
             "ACC": TYPES[dtype], "SEES": _operands(dtype), "PRECISION": "tf32x3" if dtype is torch.float32 else "ieee",
         }  # fmt: skip
 
@@ -99,39 +111,37 @@ def too_large(spec: CellSpec, dtype: torch.dtype, device: torch.device) -> str |
     """Why the kernels cannot run a cell of that size, or ``None``."""
     if INTERPRETED:
         return None
-    width = _width(spec.hidden_size)
-    if (spec.layer_norm or spec.proj_size) and _bytes(spec, width, width, dtype) > _ON_CHIP:
-        return "a norm or a projection wants all units in one block, and there are too many of them for that"
-    if _bytes(spec, width, _LEAST, dtype) > _ON_CHIP or Plan.of(spec, False, dtype).tiles > _processors(device):
+    if _bytes(spec, _LEAST, dtype) > _ON_CHIP or Plan.of(spec, False, dtype).tiles > _processors(device):
         return "there are too many units: their weights do not go on the chip together"
     return None
 
 
 def _width(size: int) -> int:
-    """Of a block that has so many: a power of two."""
-    return 1 << (max(_LEAST, size) - 1).bit_length()
+    """Of a block that has so many."""
+    return _power(max(_LEAST, size))
 
 
-def _bytes(spec: CellSpec, width: int, units: int, dtype: torch.dtype) -> int:
+def _power(size: int) -> int:
+    """The power of two from ``size`` on."""
+    return 1 << (size - 1).bit_length()
+
+
+def _bytes(spec: CellSpec, units: int, dtype: torch.dtype) -> int:
     """Of the recurrent weights of some units."""
-    return len(spec.gates) * width * units * dtype.itemsize
+    width, seen = _width(spec.hidden_size), _width(Plan(spec, False, units).seen)
+    return (len(spec.gates) * seen + (width if spec.proj_size else 0)) * units * dtype.itemsize
 
 
-def launch(
-    kernel: Any, plan: Plan, named: dict[str, Any], constants: dict[str, Any], steps: int, batch: int, *, back: bool
-) -> None:
-    """All steps in a launch, where blocks need not wait for each other, or can; then all of them must run at once."""
+def launch(kernel: Any, plan: Plan, named: dict[str, Any], constants: dict[str, Any], steps: int, batch: int) -> None:
+    """All steps in a launch; blocks that wait for each other must all run at once."""
     device = named["hs"].device
     blocks = -(-batch // _ROWS)
     named |= {"T": steps, "B": batch, "counter": torch.zeros(blocks, dtype=torch.int32, device=device)}
-    together = plan.whole or plan.meets
-    stretches = [(0, steps)] if together else [(k, k + 1) for k in range(steps)]
-    at_once = _processors(device) // plan.tiles if plan.meets else blocks
-    options = {"num_warps": _WARPS, "launch_cooperative_grid": plan.meets}
+    named["parts"] = torch.empty(2, batch, 2, plan.tiles, dtype=computed_in(named["hs"].dtype), device=device)
+    at_once = blocks if plan.whole or INTERPRETED else _processors(device) // plan.tiles
+    options = {} if INTERPRETED else {"num_warps": _WARPS, "launch_cooperative_grid": not plan.whole}
     for block in range(0, blocks, at_once):
-        for first, last in reversed(stretches) if back else stretches:
-            grid = min(at_once, blocks - block), plan.tiles
-            kernel[grid](**named, block=block, first=first, last=last, **constants, **({} if INTERPRETED else options))
+        kernel[min(at_once, blocks - block), plan.tiles](**named, block=block, **constants, **options)
 
 
 def _processors(device: torch.device) -> int:
@@ -140,17 +150,21 @@ def _processors(device: torch.device) -> int:
 
 def noise(around: Around) -> dict[str, Any]:
     """By the kernels' names, row by row in memory."""
-    zones = {"h": around.zone_h, "c": around.zone_c}
-    found: dict[str, Any] = {"mask": None if around.mask is None else around.mask.contiguous()}
-    found["lengths"] = None if around.lengths is None else around.lengths.contiguous()
-    for name, zone in zones.items():
-        found[f"zone_{name}"] = zone.contiguous() if isinstance(zone, Tensor) else None
-        found[f"share_{name}"] = 0.0 if isinstance(zone, Tensor) else float(zone)
-    return found
+    found = {"mask": around.mask, "lengths": around.lengths, "zone_h": around.zone_h, "zone_c": around.zone_c}
+    return {name: one.contiguous() if isinstance(one, Tensor) else None for name, one in found.items()}
 
 
 def _zone(zone: Tensor | float) -> int:
     return 1 if isinstance(zone, Tensor) else 2 if zone else 0
+
+
+def _share(zone: Tensor | float) -> float:
+    return 0.0 if isinstance(zone, Tensor) else float(zone)
+
+
+def computed_in(dtype: torch.dtype) -> torch.dtype:
+    """What sums and cell states are, between numbers of ``dtype``."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _operands(dtype: torch.dtype) -> Any:

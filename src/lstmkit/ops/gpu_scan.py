@@ -13,18 +13,44 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lstmkit.cells import Gates, State
+from lstmkit.cells import Gates
+from lstmkit.ops import full_gates, reference
 from lstmkit.ops import gpu_kernels as kernels
-from lstmkit.ops import reference
 from lstmkit.ops.call import Pass
-from lstmkit.ops.gpu_plan import EPS, Around, Plan, launch, noise
+from lstmkit.ops.gpu_plan import EPS, Around, Plan, computed_in, launch, noise
 
 #: What the loop sees of the weights, in the order in which they are handed around.
 WEIGHTS = ("weight_hh", "bias_hh", "weight_hr", "weight_peep", "weight_ln_hh", "weight_ln_c", "bias_ln_c")
 
 
+class Leaves(NamedTuple):
+    """What a pass is differentiated by.
+
+    Attributes:
+        gx: ``(T, B, G·H)``, the input's share of the gates.
+        weights: Those of :data:`WEIGHTS` that the cell has.
+        state: Initial, ``(B, size)`` for each of ``plan.sizes``.
+    """
+
+    gx: Tensor
+    weights: Sequence[Tensor]
+    state: Sequence[Tensor]
+
+
+class Keep(NamedTuple):
+    """What is kept of the steps.
+
+    Attributes:
+        steps: What a gradient needs; also all gates and states for who wants to see them.
+        recompute: Of every so many steps one instead, and the others are done again for the gradient.
+    """
+
+    steps: bool
+    recompute: bool = False
+
+
 class Kept(NamedTuple):
-    """What forward leaves for backward: see :func:`lstmkit.ops.gpu_kernels.forward`."""
+    """What forward leaves: see :func:`lstmkit.ops.gpu_kernels.forward`. With ``recompute`` only states."""
 
     hs: Tensor
     cs: Tensor
@@ -34,143 +60,133 @@ class Kept(NamedTuple):
     told: Tensor
 
 
-def scan(
-    plan: Plan, around: Around, recompute: bool, gx: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor]
-) -> Any:
-    """Output ``(T, B, P)`` and the final state, of ``gx (T, B, G·H)``.
+class Given(NamedTuple):
+    """Gradients of what a pass gives, ``None`` for zero: the last two of what is traced."""
 
-    Args:
-        plan: How.
-        around: Lengths and noise.
-        recompute: Keep one step of every so many, and do the others again for the gradient.
-        gx: The input's share of the gates.
-        weights: Those of :data:`WEIGHTS` that the cell has.
-        state: Initial, ``(B, size)`` each.
-    """
-    leaves = (gx, *weights, *state)
-    saves = torch.is_grad_enabled() and any(t.requires_grad for t in leaves)
-    return _Scan.apply(plan, around, saves, recompute and saves, len(weights), *leaves)
+    output: Tensor | None
+    h: Tensor | None
+    c: Tensor | None = None
+    saved: Tensor | None = None
+    cs: Tensor | None = None
 
 
-def traced(
-    plan: Plan, around: Around, gx: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor]
-) -> tuple[Tensor, State, Gates]:
-    """As :func:`scan`, with gates and states of every step, and without derivatives."""
-    spec = plan.spec
-    hs, c = _begun(plan, gx, state)
-    kept = _forward(plan, around, gx.contiguous(), _named(plan, weights), hs, c, True)
-    gates = {}
-    if spec.kind == "gru" or len(spec.state_sizes) > 1:
-        gates = dict(zip(spec.gates, kept.saved.split(spec.hidden_size, -1), strict=False))  # of a GRU one more is kept
-    if spec.coupled:
-        gates["input"] = 1 - gates["forget"]
-    states = [hs, kept.cs.to(gx.dtype)][: len(spec.state_sizes)]
-    found = {name: _there(around, gates[name]) for name in spec.cell.gates if name in gates}
-    found |= {name: _written(plan, around, each) for name, each in zip(spec.cell.states, states, strict=True)}
-    last = 0 if plan.reverse else -1
-    return found["hidden"], tuple(each[last] for each in states), found
+def scan(plan: Plan, around: Around, keep: Keep, leaves: Leaves, traced: bool = False) -> tuple[Tensor, ...]:
+    """Output ``(T, B, P)`` and the final state; if ``traced`` also ``saved`` and ``cs`` as in :class:`Kept`."""
+    return _Scan.apply(plan, around, keep, traced, len(leaves.weights), leaves.gx, *leaves.weights, *leaves.state)  # type: ignore[return-value]
 
 
 class _Scan(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, plan: Plan, around: Around, saves: bool, recompute: bool, count: int, *leaves: Tensor) -> Any:
-        gx, weights, state = leaves[0].contiguous(), _named(plan, leaves[1 : 1 + count]), leaves[1 + count :]
-        hs, c = _begun(plan, gx, state)
-        stretches = _stretches(len(gx), plan.reverse) if recompute else [slice(0, len(gx))]
-        firsts, kept = [], None
-        for steps in stretches:
-            firsts.append(c.clone() if recompute else c)
-            some = hs[steps.start : steps.stop + 1]
-            kept = _forward(plan, around.part(steps), gx[steps], weights, some, c, saves and not recompute)
-            c = kept.cs[0 if plan.reverse else -1] if len(kept.cs) else c
-        assert kept is not None
-        output = _written(plan, around, hs)
-        last = hs[0 if plan.reverse else -1]
-        ctx.plan, ctx.around, ctx.count, ctx.recompute = plan, around, count, recompute
-        ctx.stretches = stretches
+    def forward(ctx: Any, plan: Plan, around: Around, keep: Keep, traced: bool, count: int, *flat: Tensor) -> Any:
+        leaves = _leaves(count, flat)
+        kept = run(plan, around, keep, leaves)
+        ctx.plan, ctx.around, ctx.keep, ctx.count = plan, around, keep, count
         ctx.set_materialize_grads(False)
-        if saves:
-            more = [hs, *firsts] if recompute else list(kept)
-            ctx.save_for_backward(*leaves, *more)
-        if len(state) == 1:
-            return output, last.clone()
-        return output, last.clone(), c.to(gx.dtype)
+        ctx.save_for_backward(*flat, *kept)
+        found = output_of(plan, around, kept.hs), *last_state(plan, kept, leaves.gx.dtype)
+        return (*found, kept.saved, kept.cs) if traced else found
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor | None) -> Any:
-        plan, around, count = ctx.plan, ctx.around, ctx.count
-        size = 1 + count + len(plan.spec.state_sizes)
-        leaves, more = ctx.saved_tensors[:size], ctx.saved_tensors[size:]
+        plan, around = ctx.plan, ctx.around
+        size = 1 + ctx.count + len(plan.sizes)
+        leaves, kept = _leaves(ctx.count, ctx.saved_tensors[:size]), Kept(*ctx.saved_tensors[size:])
         wanted = ctx.needs_input_grad[5:]
+        of_cell = given[2:] if len(plan.sizes) > 1 else (None, *given[2:])
+        told = Given(*given[:2], *of_cell)
         if torch.is_grad_enabled():  # the gradient is to be differentiated again
-            return None, None, None, None, None, *_by_reference(plan, around, leaves, count, given, wanted)
-        gx, weights = leaves[0].contiguous(), _named(plan, leaves[1 : 1 + count])
-        carried = _carried(plan, gx, given[1:])
-        d_output = torch.zeros_like(more[0][1:]) if given[0] is None else given[0].contiguous()
-        found, dgx = {name: torch.zeros_like(w, dtype=_computed_in(w)) for name, w in weights.items()}, []
-        for number, steps in reversed(list(enumerate(ctx.stretches))):
-            some = around.part(steps)
-            if ctx.recompute:
-                hs, first = more[0][steps.start : steps.stop + 1], more[1 + number]
-                kept = _forward(plan, some, gx[steps], weights, hs, first, True)
-            else:
-                kept = Kept(*more)
-            left = _backward(plan, some, d_output[steps], weights, kept, carried)
-            _add_up(plan, some, weights, kept, left, found)
-            dgx.append((steps.start, left.dgx))
-        d_gx = torch.cat([d for _, d in sorted(dgx, key=lambda one: one[0])]) if len(dgx) > 1 else dgx[0][1]
-        grads = [d_gx.view_as(gx), *(found[name] for name in weights), *carried[: len(plan.spec.state_sizes)]]
-        told = (d.to(gx.dtype) if want else None for d, want in zip(grads, wanted, strict=True))
-        return None, None, None, None, None, *told
+            found = gradients_by_reference(plan, around, leaves, told, wanted)
+        else:
+            found = gradients(plan, around, ctx.keep, leaves, kept, told)
+        return None, None, None, None, None, *(d if want else None for d, want in zip(found, wanted, strict=True))
+
+
+def _leaves(count: int, flat: Sequence[Tensor]) -> Leaves:
+    return Leaves(flat[0], flat[1 : 1 + count], flat[1 + count :])
 
 
 # ---- forward ---------------------------------------------------------------------------------------------------------
 
 
-def _begun(plan: Plan, gx: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Slots for the hidden state of all steps, with the first in its place; the first cell state."""
-    hs = gx.new_empty(len(gx) + 1, gx.shape[1], plan.spec.output_size)
-    hs[-1 if plan.reverse else 0] = state[0]
-    return hs, state[1].to(_computed_in(gx)) if len(state) > 1 else gx.new_empty(0)
+def run(plan: Plan, around: Around, keep: Keep, leaves: Leaves) -> Kept:
+    """All steps, from the initial state."""
+    gx, weights = leaves.gx.contiguous(), _named(plan, leaves.weights)
+    kept = rooms(plan, keep, gx)
+    kept.hs[-1 if plan.reverse else 0] = leaves.state[0]
+    if kept.cs.numel():
+        kept.cs[-1 if plan.reverse else 0] = leaves.state[1]
+    if not (keep.steps and keep.recompute):
+        _forward(plan, around, gx, weights, kept)
+        return kept
+    for number, steps in enumerate(stretches(plan, len(gx))):
+        part = _begun(plan, Keep(steps=False), gx, kept, number, steps)
+        _forward(plan, around.part(steps), gx[steps], weights, part)
+        if kept.cs.numel():
+            kept.cs[-2 - number if plan.reverse else number + 1] = part.cs[0]
+    return kept
 
 
-def _written(plan: Plan, around: Around, slots: Tensor) -> Tensor:
-    """A state after each step, ``(T, B, size)``; 0 past a sequence's end."""
-    return _there(around, slots[:-1] if plan.reverse else slots[1:])
+def _begun(plan: Plan, keep: Keep, gx: Tensor, kept: Kept, number: int, steps: slice) -> Kept:
+    """Rooms for a stretch of steps, with its first state in them, of what ``recompute`` keeps."""
+    part = rooms(plan, keep, gx[steps], kept.hs[steps.start : steps.stop + 1])
+    if part.cs.numel():
+        part.cs[-1 if plan.reverse else 0] = kept.cs[-1 - number if plan.reverse else number]
+    return part
 
 
-def _there(around: Around, x: Tensor) -> Tensor:
-    return x if around.lengths is None else reference.within(x, around.lengths)
-
-
-def _forward(
-    plan: Plan, around: Around, gx: Tensor, weights: dict[str, Tensor], hs: Tensor, c: Tensor, saves: bool
-) -> Kept:
-    """Steps from a state in ``hs`` and ``c`` on; the cell state after them stands in the last slot of ``cs``."""
-    spec, steps, batch = plan.spec, len(gx), gx.shape[1]
-    gates = 4 * spec.hidden_size if spec.kind == "gru" else gx.shape[2]
-    wide = _computed_in(gx)
-    has_cell = len(spec.state_sizes) > 1
+def rooms(plan: Plan, keep: Keep, gx: Tensor, hs: Tensor | None = None) -> Kept:
+    """Where forward writes: nothing is in it yet."""
+    spec, (steps, batch, gates), wide = plan.spec, gx.shape, computed_in(gx.dtype)
+    all_of_them = keep.steps and not keep.recompute
+    cells = steps + 1 if all_of_them else 1 + len(stretches(plan, steps)) if keep.steps else 1
 
     def room(there: bool, *shape: int, dtype: torch.dtype = gx.dtype) -> Tensor:
-        return torch.empty(shape if there else 0, dtype=dtype, device=gx.device)
+        return gx.new_empty(shape if there else 0, dtype=dtype)
 
-    cs = room(has_cell, steps + 1 if saves else 1, batch, spec.hidden_size, dtype=wide)
-    if has_cell:
-        cs[-1 if plan.reverse else 0] = c
-    kept = Kept(
-        hs,
-        cs,
-        room(saves, steps, batch, gates),
-        room(saves and spec.layer_norm, steps, batch, gx.shape[2]),
-        room(saves and spec.layer_norm, steps, batch, dtype=wide),
-        room(saves and spec.proj_size > 0, steps, batch, spec.hidden_size),
+    norms, projects = spec.layer_norm and all_of_them, spec.proj_size > 0
+    return Kept(
+        room(True, steps + 1, batch, plan.seen) if hs is None else hs,
+        room(len(plan.sizes) > 1, cells, batch, spec.hidden_size, dtype=wide),
+        room(all_of_them, steps, batch, 4 * spec.hidden_size if spec.kind == "gru" else gates),
+        room(norms, steps, batch, gates),
+        room(norms, steps, batch, 3, dtype=wide),
+        room(projects, steps if all_of_them else 1, batch, spec.hidden_size),
     )
-    constants = plan.constants(around, gx.dtype) | {"SAVES": int(saves), "BIAS": spec.bias}
+
+
+def _forward(plan: Plan, around: Around, gx: Tensor, weights: dict[str, Tensor], kept: Kept) -> None:
+    """Steps from the state on that stands in the first slots."""
+    constants = plan.constants(around, gx.dtype) | {"SAVES": kept.saved.numel() > 0, "BIAS": plan.spec.bias}
     named = {"gx": gx, **_pointers(weights), **noise(around), **kept._asdict()}
     named |= {"b_hh": weights.get("bias_hh", gx)}
-    launch(kernels.forward, plan, named, constants, steps, batch, back=False)
-    return kept
+    launch(kernels.forward, plan, named, constants, len(gx), gx.shape[1])
+
+
+def output_of(plan: Plan, around: Around, slots: Tensor) -> Tensor:
+    """A state after each step, ``(T, B, size)``; 0 past a sequence's end."""
+    found = slots[:-1] if plan.reverse else slots[1:]
+    return found if around.lengths is None else reference.within(found, around.lengths)
+
+
+def last_state(plan: Plan, kept: Kept, dtype: torch.dtype) -> list[Tensor]:
+    slots = (kept.hs, kept.cs)[: len(plan.sizes)]
+    return [each[0 if plan.reverse else -1].to(dtype, copy=True) for each in slots]
+
+
+def trace_of(plan: Plan, around: Around, output: Tensor, saved: Tensor, cs: Tensor) -> Gates:
+    """Gates and states of every step by name, ``(T, B, size)`` each, 0 past a sequence's end."""
+    spec = plan.spec
+    found = dict(zip(spec.gates, saved.split(spec.hidden_size, -1), strict=False))  # of a GRU one more is saved
+    if spec.coupled:
+        found["input"] = 1 - found["forget"]
+    if around.lengths is not None:
+        found = {name: reference.within(gate, around.lengths) for name, gate in found.items()}
+    found["hidden"] = output
+    if plan.full:
+        found |= dict(zip(("hidden", "input", "forget", "output"), output.chunk(4, -1), strict=True))
+    if len(plan.sizes) > 1:
+        found["cell"] = output_of(plan, around, cs).to(output.dtype)
+    return found
 
 
 # ---- backward --------------------------------------------------------------------------------------------------------
@@ -185,39 +201,58 @@ class Left(NamedTuple):
     d_shown: Tensor
 
 
-def _carried(plan: Plan, gx: Tensor, given: Sequence[Tensor | None]) -> list[Tensor]:
-    """Gradients of the final state, to be carried to the first one."""
-    sizes = (*plan.spec.state_sizes, 0)[:2]
-    wide = _computed_in(gx)
-    both = zip((*given, None), sizes, strict=False)
-    return [
-        torch.zeros(gx.shape[1], size, dtype=wide, device=gx.device)
-        if d is None
-        else d.to(wide).clone(memory_format=torch.contiguous_format)
-        for d, size in both
-    ]
+def gradients(plan: Plan, around: Around, keep: Keep, leaves: Leaves, kept: Kept, given: Given) -> list[Tensor]:
+    """By each of the leaves."""
+    gx, weights = leaves.gx.contiguous(), _named(plan, leaves.weights)
+    ends = zip((given.h, given.c), leaves.state, strict=False)
+    carried = [_or_zeros(d, state, computed_in(gx.dtype)).clone() for d, state in ends]
+    output = _or_zeros(given.output, kept.hs[1:], gx.dtype)
+    found = {name: torch.zeros_like(w, dtype=computed_in(gx.dtype)) for name, w in weights.items()}
+    d_gx = torch.empty_like(gx)
+    if not keep.recompute:
+        left = _backward(plan, around, given._replace(output=output), weights, kept, carried, d_gx)
+        _add_up(plan, around, weights, kept, left, found)
+    else:
+        for number, steps in reversed(list(enumerate(stretches(plan, len(gx))))):
+            some = around.part(steps)
+            part = _begun(plan, Keep(steps=True), gx, kept, number, steps)
+            _forward(plan, some, gx[steps], weights, part)
+            left = _backward(plan, some, given._replace(output=output[steps]), weights, part, carried, d_gx[steps])
+            _add_up(plan, some, weights, part, left, found)
+    return [d.to(gx.dtype) for d in (d_gx, *(found[name] for name in weights), *carried)]
+
+
+def _or_zeros(d: Tensor | None, like: Tensor, dtype: torch.dtype) -> Tensor:
+    """A gradient, row by row in memory."""
+    return like.new_zeros(like.shape, dtype=dtype) if d is None else d.to(dtype).contiguous()
 
 
 def _backward(
-    plan: Plan, around: Around, d_output: Tensor, weights: dict[str, Tensor], kept: Kept, carried: list[Tensor]
+    plan: Plan,
+    around: Around,
+    given: Given,
+    weights: dict[str, Tensor],
+    kept: Kept,
+    carried: list[Tensor],
+    dgx: Tensor,
 ) -> Left:
     """Gradients of the gates' shares; ``carried`` goes from the state after these steps to that before."""
-    spec, (steps, batch, _) = plan.spec, d_output.shape
-    like = kept.saved
+    spec, (steps, batch, _) = plan.spec, dgx.shape
     two = spec.kind == "gru" or spec.layer_norm
-    shape = steps, batch, weights["weight_hh"].shape[0]
-    dgx = like.new_empty(shape)
     left = Left(
         dgx,
-        like.new_empty(shape) if two else dgx,
-        like.new_empty(steps, batch, spec.proj_size),
-        like.new_empty(steps, batch, spec.hidden_size if spec.layer_norm else 0),
+        torch.empty_like(dgx) if two else dgx,
+        dgx.new_empty(steps, batch, spec.proj_size),
+        dgx.new_empty(steps, batch, spec.hidden_size if spec.layer_norm else 0),
     )
-    constants = plan.constants(around, like.dtype) | {"TWO": two}
-    named = {"d_output": d_output, **_pointers(weights), **noise(around), **kept._asdict(), **left._asdict()}
-    named |= {"dh": carried[0], "dc": carried[1]}
+    traced = given.saved is not None or given.cs is not None
+    constants = plan.constants(around, dgx.dtype) | {"TWO": two, "TRACED": traced}
+    named = {**_pointers(weights), **noise(around), **kept._asdict(), **left._asdict()}
+    named |= {"d_output": given.output, "dh": carried[0], "dc": carried[-1]}
+    named["d_saved"] = _or_zeros(given.saved, kept.saved, kept.saved.dtype) if traced else None
+    named["d_cs"] = _or_zeros(given.cs, kept.cs, kept.cs.dtype) if traced else None
     del named["told"]
-    launch(kernels.backward, plan, named, constants, steps, batch, back=True)
+    launch(kernels.backward, plan, named, constants, steps, batch)
     if not plan.whole:  # what the first step gives to the state before it
         through = left.dgh[-1 if plan.reverse else 0].to(carried[0].dtype) @ weights["weight_hh"].to(carried[0].dtype)
         carried[0] += through if around.mask is None else through * around.mask
@@ -261,24 +296,44 @@ def _add_up(
         found["bias_ln_c"] += left.d_shown.sum((0, 1), dtype=wide)
 
 
-def _by_reference(
-    plan: Plan,
-    around: Around,
-    leaves: Sequence[Tensor],
-    count: int,
-    given: Sequence[Tensor | None],
-    wanted: Sequence[bool],
+def gradients_by_reference(
+    plan: Plan, around: Around, leaves: Leaves, given: Given, wanted: Sequence[bool]
 ) -> list[Tensor | None]:
-    """The same gradients as functions of everything, so that they have derivatives themselves."""
-    zones = (around.zone_h, around.zone_c)[: len(plan.spec.state_sizes)]
+    """The same as functions of everything, so that they have derivatives themselves."""
+    count = len(leaves.weights)
 
-    def run(own: list[Tensor]) -> Sequence[Tensor]:
-        params = _named(plan, own[1 : 1 + count])
-        one = Pass(params, tuple(own[1 + count :]), plan.reverse, around.mask, zones)
-        result = reference.scan(plan.spec, one, own[0], around.lengths)
-        return result.output, *result.state
+    def again(own: list[Tensor]) -> Sequence[Tensor | None]:
+        return _by_reference(plan, around, _leaves(count, own))
 
-    return reference.gradients(run, leaves, given, wanted)
+    flat = (leaves.gx, *leaves.weights, *leaves.state)
+    return reference.gradients(again, flat, given, wanted)
+
+
+def _by_reference(plan: Plan, around: Around, leaves: Leaves) -> Given:
+    """What a pass gives, in the order of its gradients."""
+    spec, params, state = plan.spec, _named(plan, leaves.weights), tuple(leaves.state)
+    mask, zones = around.mask, (around.zone_h, around.zone_c)
+    if plan.full:
+        params |= full_gates.narrow_weights(params["weight_hh"])
+        state = full_gates.narrow_state(state)
+        mask, zones = full_gates.narrow_noise(mask, zones)
+    one = Pass(params, state, plan.reverse, mask, zones[: len(state)])
+    result = reference.scan(spec, one, leaves.gx, around.lengths, trace=True)
+    output, last, trace = result.output, result.state, result.trace or {}
+    if plan.full:
+        output = torch.cat([trace[name] for name in ("hidden", "input", "forget", "output")], -1)
+        last = full_gates.wide_state(last)
+    gates = [trace[name] for name in spec.gates if name in trace]
+    if spec.kind == "gru":
+        gates.append(torch.zeros_like(gates[0]))  # nobody sees the candidate's share alone
+    steps = [trace["cell"], leaves.state[1][None]][:: 1 if plan.reverse else -1] if len(plan.sizes) > 1 else []
+    return Given(
+        output,
+        last[0],
+        last[1] if len(last) > 1 else None,
+        torch.cat(gates, -1) if gates else None,
+        torch.cat(steps) if steps else None,
+    )
 
 
 # ---- small things ----------------------------------------------------------------------------------------------------
@@ -297,12 +352,8 @@ def _named(plan: Plan, weights: Sequence[Tensor]) -> dict[str, Tensor]:
     return dict(zip([name for name in WEIGHTS if name in shapes], (w.contiguous() for w in weights), strict=True))
 
 
-def _stretches(steps: int, reverse: bool) -> list[slice]:
+def stretches(plan: Plan, steps: int) -> list[slice]:
     """Steps between what is kept with ``recompute``, in the order of the pass."""
     size = max(1, math.isqrt(steps))
     found = [slice(at, min(at + size, steps)) for at in range(0, steps, size)]
-    return found[::-1] if reverse else found
-
-
-def _computed_in(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
+    return found[::-1] if plan.reverse else found

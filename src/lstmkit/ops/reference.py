@@ -85,7 +85,7 @@ def _stack(steps: list[Tensor], active: Tensor | None, like: Tensor, size: int) 
 
 
 def gradients(
-    run: Callable[[list[Tensor]], Sequence[Tensor]],
+    run: Callable[[list[Tensor]], Sequence[Tensor | None]],
     leaves: Sequence[Tensor],
     given: Sequence[Tensor | None],
     wanted: Sequence[bool],
@@ -93,14 +93,15 @@ def gradients(
     """Gradients of what ``run`` makes of the leaves, as functions of everything, so that they have derivatives.
 
     Args:
-        run: The pass or layer, on this back end.
+        run: The pass or layer, on this back end; ``None`` for a result that there is not.
         leaves: What is differentiated by.
         given: The gradient of each result; ``None`` for zero.
         wanted: Of which leaves.
     """
     with torch.enable_grad():
         own = [leaf.view_as(leaf) for leaf in leaves]  # by other names: one may have been computed from another
-        pairs = [(out, d) for out, d in zip(run(own), given, strict=False) if d is not None]
+        results = zip(run(own), given, strict=False)
+        pairs = [(out, d) for out, d in results if out is not None and d is not None]
         asked = [leaf for leaf, want in zip(own, wanted, strict=True) if want]
         found = iter(
             torch.autograd.grad(
