@@ -37,7 +37,7 @@ def compiled(kernel: Any, spec: CellSpec, dtype: torch.dtype, around: gpu_plan.A
     """What a kernel needs."""
     constants = gpu_plan.Plan.of(spec, False, dtype).constants(around, dtype)
     constants |= {"SAVES": 1, "BIAS": spec.bias, "TWO": spec.kind == "gru" or spec.layer_norm}
-    constants |= {"TRACED": spec.peephole}
+    constants = gpu_plan.with_types(constants | {"TRACED": spec.peephole})
     constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
     narrow = {torch.bfloat16: "*bf16", torch.float32: "*fp32"}[dtype]
     types = NUMBERS | {"counter": "*i32", "lengths": "*i64"} | dict.fromkeys(WIDE, "*fp32")

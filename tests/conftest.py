@@ -13,7 +13,7 @@ from lstmkit.ops.native_kernels import extension
 if not torch.cuda.is_available():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
-        importlib.import_module("lstmkit.ops.gpu_scan")
+        importlib.import_module("lstmkit.ops.gpu_kernels")
 
 # Models of a few numbers: a second thread only waits for the first. And checkpoints promise the same bits for the same
 # number of threads.

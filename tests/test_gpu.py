@@ -6,6 +6,7 @@ one call that has all of it: sequences of all lengths, both directions, noise, a
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -24,12 +25,15 @@ import blocks_at_once
 import cases
 from lstmkit import GRU, LSTM
 from lstmkit.cells import CellSpec
-from lstmkit.ops import dispatch, gpu, gpu_kernels, gpu_plan, gpu_scan
+from lstmkit.ops import dispatch, gpu, gpu_kernels, gpu_plan, gpu_scan, graph_key
 from lstmkit.ops.call import Call
 from lstmkit.ops.gpu_cells import GRU as GRU_KIND
 from lstmkit.ops.gpu_cells import LSTM as LSTM_KIND
+from test_native import trained
 from test_ops import LAST_DIGITS, noisy
 
+#: Whether the kernels are interpreted here: see conftest.py.
+INTERPRETED = not torch.cuda.is_available()
 SPECS = cases.cell_specs()
 #: Every cell, by turns in one direction and the other: the interpreter takes its time.
 TURNS = [(spec, number % 2 == 1) for number, spec in enumerate(SPECS)]
@@ -42,16 +46,16 @@ def turn_id(value: Any) -> str:
 
 @pytest.fixture(autouse=True)
 def _let_the_dispatch_know(monkeypatch: pytest.MonkeyPatch) -> None:
-    if gpu_plan.INTERPRETED:
+    if INTERPRETED:
         monkeypatch.setenv("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few units and sequences a block, though all would fit; in turns, and with NaN in memory before it is written."""
-    units, whole = (2 if gpu_plan.INTERPRETED else 16), gpu_plan.Plan.of
+    units, whole = (2 if INTERPRETED else 16), gpu_plan.Plan.of
     monkeypatch.setattr(gpu_plan.Plan, "of", lambda *args: replace(whole(*args), units=units))
-    if gpu_plan.INTERPRETED:
+    if INTERPRETED:
         monkeypatch.setattr(gpu_plan, "_ROWS", 2)
         blocks_at_once.use(monkeypatch)
         monkeypatch.setattr(torch.Tensor, "new_empty", _poisoned(torch.Tensor.new_empty))
@@ -224,6 +228,41 @@ def test_gates_come_in_the_order_of_the_cell() -> None:
         assert list(ours.trace or {}) == list(theirs.trace or {})
 
 
+@pytest.mark.parametrize(
+    ("layer", "options"),
+    [
+        (LSTM, {"bidirectional": True, "zoneout": 0.1, "peephole": True}),
+        (LSTM, {"proj_size": 2, "recompute": True}),
+        (GRU, {"layer_norm": True}),
+    ],
+)
+def test_compiled_training_step(layer: type[LSTM], options: dict[str, Any]) -> None:
+    """The whole graph, forward and backward, is one node a pass, and gives the eager numbers."""
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    module = layer(3, 5, 2, backend="triton", **options).eval()  # noise is drawn otherwise in a graph
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+    for n_steps, lengths in ((2, None), (3, torch.tensor([3, 1]))):
+        x = torch.randn(n_steps, 2, 3)
+        found = (trained(module, step, x, lengths) for step in (compiled, module))
+        assert_close(*found, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("spec", [CellSpec("lstm", 3, 5, peephole=True), CellSpec("gru", 3, 5, layer_norm=True)])
+def test_the_op_is_what_torch_asks_of_one(spec: CellSpec, recompute: bool) -> None:
+    """Schema, shapes without numbers, derivatives under tracing."""
+    shapes, seeds = spec.parameter_shapes(), itertools.count()
+    weights = [cases.numbers(*shapes[name], seed=next(seeds)) for name in gpu_scan.WEIGHTS if name in shapes]
+    state = [cases.numbers(2, size, seed=next(seeds)) for size in spec.state_sizes]
+    gx = cases.numbers(4, 2, shapes["weight_ih"][0], seed=next(seeds))
+    key = [*graph_key.numbers_of(spec), 16, 0, int(recompute)]
+    around = [torch.tensor([4, 2]), None, None, None]
+    op = torch.ops.lstmkit.gpu_scan.default
+    found = torch.library.opcheck(op, (gx, weights, state, around, [0.1, 0.2], key, True))
+    assert set(found.values()) == {"SUCCESS"}
+
+
 @pytest.mark.parametrize("layer", [LSTM, GRU])
 def test_layers_run_on_it(layer: type[LSTM]) -> None:
     torch.manual_seed(0)
@@ -252,7 +291,7 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_too_many_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_plan, "INTERPRETED", False)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setattr(gpu_plan, "_processors", lambda device: 132)
     for spec, dtype, reason in (
         (CellSpec("lstm", 3, 1024), torch.bfloat16, None),
@@ -274,13 +313,14 @@ def test_blocks_that_wait_for_each_other_run_at_once(monkeypatch: pytest.MonkeyP
         def __getitem__(self, grid: tuple[int, int]) -> Callable[..., None]:
             return lambda **named: launches.append((grid, named["block"], named["launch_cooperative_grid"]))
 
-    monkeypatch.setattr(gpu_plan, "INTERPRETED", False)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     plan = gpu_plan.Plan(CellSpec("lstm", 3, 37), False, 16)
-    gpu_plan.launch(Kernel(), plan, {"hs": torch.zeros(1)}, {}, 5, 100)
+    monkeypatch.setattr(gpu_kernels, "forward", Kernel())
+    gpu_plan.launch("forward", plan, {"hs": torch.zeros(1)}, {"ACC": "float32", "SEES": "float32"}, 5, 100)
     assert launches == [((3, 3), 0, True), ((3, 3), 3, True), ((1, 3), 6, True)]
 
 
-@pytest.mark.skipif(not gpu_plan.INTERPRETED, reason="on a GPU blocks wait for each other as they do")
+@pytest.mark.skipif(not INTERPRETED, reason="on a GPU blocks wait for each other as they do")
 @pytest.mark.usefixtures("small_blocks")
 def test_a_block_that_does_not_wait_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests above would fail, were one of the meetings missing."""
@@ -297,7 +337,7 @@ def test_a_block_that_does_not_wait_is_seen(monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_how_units_are_laid_out(units: int, dtype: torch.dtype, blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights of a block go on one chip: 160 KiB of them."""
-    monkeypatch.setattr(gpu_plan, "INTERPRETED", False)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     plan = gpu_plan.Plan.of(CellSpec("lstm", 3, units), False, dtype)
     assert plan.tiles == blocks
     assert plan.whole == (blocks == 1)

@@ -907,6 +907,18 @@ def test_compile(case: tuple[str, dict[str, Any]]) -> None:
         assert_close(gradients(layer, output, final, x), gradients(layer, wanted, wanted_final, x), **LAST_DIGITS)
 
 
+def test_compile_in_training() -> None:
+    """With all noise: no graph break, and other numbers each time."""
+    torch.compiler.reset()
+    noise = {"zoneout": 0.3, "recurrent_dropout": 0.3, "dropout": 0.3, "weight_drop": 0.3}
+    layer = cases.make_layer("LSTM", {"num_layers": 2, **noise})
+    compiled = torch.compile(layer, backend="eager", fullgraph=True)
+    x = batch_of(layer, n_steps=3)
+    first, second = (compiled(x)[0] for _ in range(2))
+    assert first.isfinite().all()
+    assert not torch.equal(first, second)
+
+
 @LAYERS
 def test_export(name: str) -> None:
     """``torch.export`` takes a layer with lengths, for batches of another size than the one it was shown."""

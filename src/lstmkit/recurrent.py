@@ -432,7 +432,11 @@ def _coins(share: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
     Four coins come of one random number: with ``bernoulli_`` the masks took longer than the layer.
     """
     count = math.prod(shape)
-    bits = torch.empty(-(-count // 4), dtype=torch.int64, device=like.device).random_(-(2**63), None)
+    room = {"size": (-(-count // 4),), "dtype": torch.int64, "device": like.device}
+    if torch.compiler.is_compiling():  # a graph has no random_
+        bits = torch.randint(-(2**63), 2**63 - 1, **room)
+    else:
+        bits = torch.empty(**room).random_(-(2**63), None)
     return (bits.view(torch.int16)[:count] < round(share * 2**16) - 2**15).to(like.dtype).view(shape)
 
 

@@ -55,7 +55,8 @@ def forward(
 
     Shapes: ``gx (T, B, G, H)``, ``w_hh (G, H, P)``, ``hs (T + 1, B, P)``; with ``SAVES`` ``cs (T + 1, B, H)``, else one
     slot; ``saved (T, B, G, H)``, the gates (of a GRU also ``gh`` of the candidate; of an RNN the new state);
-    ``normed (T, B, G, H)`` and ``scales (T, B, 3)`` of norms: of the gates, mean and scale of the cell state;
+    ``normed (T, B, G, H)`` and ``scales (T, B, 3)`` of norms: of the gates, mean and scale of the cell state, if
+    there is one;
     ``told (T, B, H)``, what is projected, without ``SAVES`` of one step; ``parts (2, B, 2, TILES)``, sums of blocks.
     """
     block += tl.program_id(0)
@@ -109,7 +110,7 @@ def forward(
             )
             a0, a1, a2, a3 = (a0 - mean) * scale, (a1 - mean) * scale, (a2 - mean) * scale, (a3 - mean) * scale
             if SAVES:
-                tl.store(scales + step * 3, scale, row)
+                tl.store(scales + step * (3 if KIND == LSTM else 1), scale, row)
                 tell(normed, gate, a0, a1, a2, a3, there, G, H)
             g0, g1, g2, g3 = of_gates(gain, units[None, :], unit, G, H, ACC)
             a0, a1, a2, a3 = a0 * g0, a1 * g1, a2 * g2, a3 * g3
@@ -333,7 +334,7 @@ def backward(
                 total_of_gates(a0, a1, a2, a3, there, G), total_of_gates(a0 * n0, a1 * n1, a2 * n2, a3 * n3, there, G),
                 parts, rows, row, counter, met, G * H, TILES, WIDTH,
             )  # fmt: skip
-            scale = tl.load(scales + step * 3, row, 0.0).to(ACC)
+            scale = tl.load(scales + step * (3 if KIND == LSTM else 1), row, 0.0).to(ACC)
             a0, a1 = scale * (a0 - mean - n0 * along), scale * (a1 - mean - n1 * along)
             a2, a3 = scale * (a2 - mean - n2 * along), scale * (a3 - mean - n3 * along)
         a0, a1 = tl.where(there, a0, 0.0).to(SEES), tl.where(there, a1, 0.0).to(SEES)

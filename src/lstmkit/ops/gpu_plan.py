@@ -1,18 +1,17 @@
-"""How a pass is laid out on a GPU's blocks, and launched."""
+"""How a pass is laid out on a GPU's blocks, and launched. Triton is loaded with the first launch: it takes its time."""
 
 from __future__ import annotations
 
+import importlib
 import os
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-import triton.language as tl
 from torch import Tensor
 
 from lstmkit.cells import CellSpec
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  #: Whether Triton runs on the processor, for tests.
 EPS = 1e-5  # of every norm, as torch.nn.functional.layer_norm has it
 KINDS = {"lstm": 0, "lstm_linear_input": 0, "lstm_linear_output": 0, "lstm_full_gates": 0}
 KINDS |= {"gru": 1, "rnn_tanh": 2, "rnn_relu": 3}
@@ -20,7 +19,7 @@ _LEAST = 16  # numbers of a side of a product, for Triton
 _ROWS = _LEAST  # sequences of a block
 _WARPS = 8  # of a block: with four, registers are spilled
 _ON_CHIP = 160 * 1024  # bytes of weights that a block keeps
-TYPES = {torch.float64: tl.float64, torch.float32: tl.float32, torch.bfloat16: tl.float32, torch.float16: tl.float32}
+TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Plan:
     def of(cls, spec: CellSpec, reverse: bool, dtype: torch.dtype) -> Plan:
         """All units in one block, where all weights go on one chip; else as many a block as do."""
         width = _width(spec.hidden_size)
-        fitting = width if INTERPRETED else max(_LEAST, min(width, _ON_CHIP // _bytes(spec, 1, dtype)))
+        fitting = width if interpreted() else max(_LEAST, min(width, _ON_CHIP // _bytes(spec, 1, dtype)))
         return cls(spec, reverse, 1 << (fitting.bit_length() - 1))
 
     @property
@@ -70,8 +69,9 @@ class Plan:
         return -(-self.spec.hidden_size // self.units)
 
     def constants(self, around: Around, dtype: torch.dtype) -> dict[str, Any]:
-        """Those of both kernels."""
-        spec = self.spec
+        """Those of both kernels; types by their names."""
+        spec, computed = self.spec, _named(computed_in(dtype))
+        seen = computed if interpreted() else _named(dtype)  # the interpreter has no products of half precision
         kind = KINDS[spec.kind]
         return {
             "KIND": kind, "G": len(spec.gates) if kind < 2 else 1, "H": spec.hidden_size, "P": self.seen,
@@ -83,7 +83,7 @@ class Plan:
             "ZONE_C": _zone(around.zone_c), "SHARE_C": _share(around.zone_c),
             "RAGGED": around.lengths is not None, "REVERSE": int(self.reverse),
             "WHOLE": self.whole, "TILES": self.tiles, "WIDTH": _power(self.tiles), "EPS": EPS,
-            "ACC": TYPES[dtype], "SEES": _operands(dtype), "PRECISION": "tf32x3" if dtype is torch.float32 else "ieee",
+            "ACC": computed, "SEES": seen, "PRECISION": "tf32x3" if dtype is torch.float32 else "ieee",
         }  # fmt: skip
 
 
@@ -107,9 +107,14 @@ class Around(NamedTuple):
         return Around(None if self.lengths is None else self.lengths - steps.start, self.mask, *zones)
 
 
+def interpreted() -> bool:
+    """Whether Triton's interpreter is on, which runs the kernels on the processor, slowly, for tests."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
 def too_large(spec: CellSpec, dtype: torch.dtype, device: torch.device) -> str | None:
     """Why the kernels cannot run a cell of that size, or ``None``."""
-    if INTERPRETED:
+    if interpreted():
         return None
     if _bytes(spec, _LEAST, dtype) > _ON_CHIP or Plan.of(spec, False, dtype).tiles > _processors(device):
         return "there are too many units: their weights do not go on the chip together"
@@ -132,16 +137,24 @@ def _bytes(spec: CellSpec, units: int, dtype: torch.dtype) -> int:
     return (len(spec.gates) * seen + (width if spec.proj_size else 0)) * units * dtype.itemsize
 
 
-def launch(kernel: Any, plan: Plan, named: dict[str, Any], constants: dict[str, Any], steps: int, batch: int) -> None:
-    """All steps in a launch; blocks that wait for each other must all run at once."""
+def launch(name: str, plan: Plan, named: dict[str, Any], constants: dict[str, Any], steps: int, batch: int) -> None:
+    """All steps in a launch of a kernel; blocks that wait for each other must all run at once."""
+    kernel = getattr(importlib.import_module("lstmkit.ops.gpu_kernels"), name)
     device = named["hs"].device
     blocks = -(-batch // _ROWS)
     named |= {"T": steps, "B": batch, "counter": torch.zeros(blocks, dtype=torch.int32, device=device)}
     named["parts"] = torch.empty(2, batch, 2, plan.tiles, dtype=computed_in(named["hs"].dtype), device=device)
-    at_once = blocks if plan.whole or INTERPRETED else _processors(device) // plan.tiles
-    options = {} if INTERPRETED else {"num_warps": _WARPS, "launch_cooperative_grid": not plan.whole}
+    at_once = blocks if plan.whole or interpreted() else _processors(device) // plan.tiles
+    options = {} if interpreted() else {"num_warps": _WARPS, "launch_cooperative_grid": not plan.whole}
+    options |= with_types(constants)
     for block in range(0, blocks, at_once):
-        kernel[min(at_once, blocks - block), plan.tiles](**named, block=block, **constants, **options)
+        kernel[min(at_once, blocks - block), plan.tiles](**named, block=block, **options)
+
+
+def with_types(constants: dict[str, Any]) -> dict[str, Any]:
+    """As Triton wants them."""
+    language = importlib.import_module("triton.language")
+    return constants | {name: getattr(language, constants[name]) for name in ("ACC", "SEES")}
 
 
 def _processors(device: torch.device) -> int:
@@ -167,6 +180,5 @@ def computed_in(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _operands(dtype: torch.dtype) -> Any:
-    """What products multiply; the interpreter has none of half precision."""
-    return TYPES[dtype] if INTERPRETED or dtype.itemsize > 2 else getattr(tl, str(dtype).removeprefix("torch."))
+def _named(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from lstmkit.cells import Gates
 from lstmkit.ops import full_gates, reference
-from lstmkit.ops import gpu_kernels as kernels
 from lstmkit.ops.call import Pass
 from lstmkit.ops.gpu_plan import EPS, Around, Plan, computed_in, launch, noise
 
@@ -149,7 +148,7 @@ def rooms(plan: Plan, keep: Keep, gx: Tensor, hs: Tensor | None = None) -> Kept:
         room(len(plan.sizes) > 1, cells, batch, spec.hidden_size, dtype=wide),
         room(all_of_them, steps, batch, 4 * spec.hidden_size if spec.kind == "gru" else gates),
         room(norms, steps, batch, gates),
-        room(norms, steps, batch, 3, dtype=wide),
+        room(norms, steps, batch, 3 if len(plan.sizes) > 1 else 1, dtype=wide),
         room(projects, steps if all_of_them else 1, batch, spec.hidden_size),
     )
 
@@ -159,7 +158,7 @@ def _forward(plan: Plan, around: Around, gx: Tensor, weights: dict[str, Tensor],
     constants = plan.constants(around, gx.dtype) | {"SAVES": kept.saved.numel() > 0, "BIAS": plan.spec.bias}
     named = {"gx": gx, **_pointers(weights), **noise(around), **kept._asdict()}
     named |= {"b_hh": weights.get("bias_hh", gx)}
-    launch(kernels.forward, plan, named, constants, len(gx), gx.shape[1])
+    launch("forward", plan, named, constants, len(gx), gx.shape[1])
 
 
 def output_of(plan: Plan, around: Around, slots: Tensor) -> Tensor:
@@ -252,7 +251,7 @@ def _backward(
     named["d_saved"] = _or_zeros(given.saved, kept.saved, kept.saved.dtype) if traced else None
     named["d_cs"] = _or_zeros(given.cs, kept.cs, kept.cs.dtype) if traced else None
     del named["told"]
-    launch(kernels.backward, plan, named, constants, steps, batch)
+    launch("backward", plan, named, constants, steps, batch)
     if not plan.whole:  # what the first step gives to the state before it
         through = left.dgh[-1 if plan.reverse else 0].to(carried[0].dtype) @ weights["weight_hh"].to(carried[0].dtype)
         carried[0] += through if around.mask is None else through * around.mask

@@ -5,7 +5,6 @@ Only compiled graphs go this way: a call through ``torch.library`` takes longer 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lstmkit.cells import CellSpec
+from lstmkit.ops import graph_key
 from lstmkit.ops import native_kernels as kernels
 from lstmkit.ops.native_kernels import Inputs, Layer, Outputs
 
@@ -38,23 +38,13 @@ _vector_bytes = 0 if kernels.extension is None else 4 * kernels.extension.lanes(
 
 
 def _key(spec: CellSpec, reverse: tuple[bool, ...], recompute: bool) -> list[int]:
-    sizes = (kernels.KINDS.index(spec.kind), spec.input_size, spec.hidden_size, spec.proj_size)
-    options = (spec.bias, spec.peephole, spec.coupled, spec.layer_norm, recompute)
-    return [_vector_bytes, *sizes, *map(int, options), *map(int, reverse)]
-
-
-@functools.lru_cache(maxsize=1024)
-def _spec(key: tuple[int, ...]) -> tuple[CellSpec, bool, tuple[bool, ...]]:
-    _, kind, inputs, units, projection, bias, peephole, coupled, norm, recompute, *reverse = key
-    spec = CellSpec(
-        kernels.KINDS[kind], inputs, units, bool(bias), projection, bool(peephole), bool(coupled), bool(norm)
-    )
-    return spec, bool(recompute), tuple(map(bool, reverse))
+    return [_vector_bytes, int(recompute), *graph_key.numbers_of(spec), *map(int, reverse)]
 
 
 def _layer(key: Sequence[int], dtype: torch.dtype) -> Layer:
-    spec, recompute, reverse = _spec(tuple(key))
-    return kernels.layer_for(spec, reverse, recompute, dtype)
+    _, recompute, *rest = key
+    spec, reverse = graph_key.spec_of(rest[: graph_key.SIZE]), rest[graph_key.SIZE :]
+    return kernels.layer_for(spec, tuple(map(bool, reverse)), bool(recompute), dtype)
 
 
 def _forward(*arguments: Any) -> tuple[Tensor, ...]:

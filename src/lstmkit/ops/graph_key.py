@@ -1,0 +1,27 @@
+"""A cell as whole numbers: a compiled graph holds no objects."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from lstmkit.cells import CELLS, CellSpec
+
+_KINDS = tuple(CELLS)
+SIZE = 8  #: How many numbers a cell is.
+
+
+def numbers_of(spec: CellSpec) -> list[int]:
+    options = (spec.bias, spec.peephole, spec.coupled, spec.layer_norm)
+    return [_KINDS.index(spec.kind), spec.input_size, spec.hidden_size, spec.proj_size, *map(int, options)]
+
+
+def spec_of(numbers: Sequence[int]) -> CellSpec:
+    """The cell that they are."""
+    return _spec(tuple(numbers))
+
+
+@functools.lru_cache(maxsize=1024)
+def _spec(numbers: tuple[int, ...]) -> CellSpec:
+    kind, inputs, units, projection, bias, peephole, coupled, norm = numbers
+    return CellSpec(_KINDS[kind], inputs, units, bool(bias), projection, bool(peephole), bool(coupled), bool(norm))
