@@ -8,6 +8,7 @@ and for units over several blocks a meeting a step, measured with blocks that do
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import os
@@ -25,9 +26,11 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import machine
 from lstmkit import layers
-from lstmkit.ops import dispatch
+from lstmkit.ops import dispatch, gpu_plan
 from lstmkit.recurrent import RecurrentLayer
 
+#: Our back ends for GPUs.
+DESIGNS = [name for name in ("triton", "cluster") if name in dispatch.BACKENDS]
 RECORD = Path(__file__).parent.parent / "results/speed/gpu.json"
 Work = Callable[[], Any]
 
@@ -59,49 +62,50 @@ class Case:
 
 
 def cases(quick: bool) -> list[Case]:
-    """One thing is changed at a time; variants with few steps, for the loop takes long to compile."""
+    """One thing is changed at a time, what matters most first; variants with few steps: the loop is long to compile."""
     plain = Case("LSTM", 256, 16, 512, "bfloat16")
-    found = [plain, Case("LSTM", 768, 16, 1024, "bfloat16"), Case("LSTM", 64, 16, 512, "bfloat16")]
+    small, large = replace(plain, units=64), Case("LSTM", 768, 16, 1024, "bfloat16")
+    found = [large, plain, small, replace(small, ragged=True), replace(plain, ragged=True)]
+    found += [replace(each, options=(("bidirectional", True),)) for each in (small, plain)]
     if not quick:
         found += [replace(plain, units=units) for units in (128, 512, 1024)]
+        found += [replace(plain, kind="GRU", units=units) for units in (64, 256, 768)]
+        found += [replace(plain, units=units, dtype="float32") for units in (64, 128, 256)]
         found += [replace(plain, units=units, batch=batch) for units in (64, 512) for batch in (1, 64, 256)]
         found += [replace(plain, steps=steps) for steps in (128, 2048)]
-        found += [replace(plain, units=units, dtype="float32") for units in (64, 128, 256)]
-        found += [replace(plain, kind="GRU", units=units) for units in (64, 256, 768)]
-    found.append(replace(plain, units=64, ragged=True))
-    found += [replace(plain, ragged=True), replace(plain, options=(("bidirectional", True),))]
-    one = replace(plain, units=64, steps=128)
     options: list[dict[str, Any]] = [{"peephole": True}, {"layer_norm": True}, {"zoneout": 0.1}]
     if not quick:
         options += [{"coupled": True}, {"recurrent_dropout": 0.2}]
-    return found + [replace(one, options=tuple(each.items())) for each in options]
+    return found + [replace(small, steps=32, options=tuple(each.items())) for each in options]
 
 
 # ---- the sides -------------------------------------------------------------------------------------------------------
 
 
 class Sides:
-    """Ours and the peer, with the same weights and numbers."""
+    """Our designs and the peer, with the same weights and numbers."""
 
     def __init__(self, case: Case, device: torch.device) -> None:
         torch.manual_seed(0)
         dtype = getattr(torch, case.dtype)
-        make = getattr(layers, case.kind)
         options = {**dict(case.options), "device": device, "dtype": dtype, "batch_first": False}
-        self.ours: RecurrentLayer = make(case.units, case.units, backend="triton", **options)
+        make = functools.partial(getattr(layers, case.kind), case.units, case.units, **options)
+        self.ours: dict[str, RecurrentLayer] = {name: make(backend=name) for name in DESIGNS}
         self.x = torch.randn(case.steps, case.batch, case.units, device=device, dtype=dtype)
         self.lengths = _lengths(case) if case.ragged else None
         self.case = case
+        both = bool(dict(case.options).get("bidirectional"))
         if case.variant:
-            self.peer: Any = make(case.units, case.units, backend="reference", **options)
+            self.peer: Any = make(backend="reference")
         else:
-            both = bool(dict(case.options).get("bidirectional"))
             self.peer = getattr(torch.nn, case.kind)(case.units, case.units, bidirectional=both).to(device, dtype)
-        self.peer.load_state_dict(self.ours.state_dict())
+        weights = self.peer.state_dict()
+        for layer in self.ours.values():
+            layer.load_state_dict(weights)
         self._loop = torch.compile(self.peer, dynamic=False) if case.variant and device.type == "cuda" else self.peer
 
-    def run_ours(self, x: Tensor) -> Tensor:
-        return self.ours(x, lengths=self.lengths)[0]
+    def run_ours(self, name: str, x: Tensor) -> Tensor:
+        return self.ours[name](x, lengths=self.lengths)[0]
 
     def run_peer(self, x: Tensor) -> Tensor:
         if self.case.variant:
@@ -111,8 +115,10 @@ class Sides:
         packed = pack_padded_sequence(x, self.lengths, enforce_sorted=False)
         return pad_packed_sequence(self.peer(packed)[0], total_length=len(x))[0]
 
-    def works(self, run: Callable[[Tensor], Tensor], layer: torch.nn.Module) -> tuple[Work, Work]:
-        """Forward alone, and with all gradients."""
+    def works(self, name: str) -> dict[str, Work]:
+        """Forward alone, and with all gradients, of one of ours or of the ``"peer"``."""
+        layer = self.peer if name == "peer" else self.ours[name]
+        run = self.run_peer if name == "peer" else functools.partial(self.run_ours, name)
         asking = self.x.detach().requires_grad_()
         given = torch.randn_like(run(self.x).detach())
 
@@ -121,7 +127,7 @@ class Sides:
             asking.grad = None
             run(asking).backward(given)
 
-        return torch.no_grad()(lambda: run(self.x)), train
+        return {"forward": torch.no_grad()(lambda: run(self.x)), "training": train}
 
 
 def _lengths(case: Case) -> Tensor:
@@ -129,30 +135,23 @@ def _lengths(case: Case) -> Tensor:
     return torch.randint(case.steps // 4, case.steps + 1, (case.batch,), generator=generator)
 
 
-def worst(case: Case, device: torch.device) -> float:
+def worst(case: Case, name: str, device: torch.device) -> float:
     """How far outputs and gradients are from float64 on the same numbers: the largest of ``|ours - its| / |its|``.
 
     Of noise, the same seed draws other numbers in another precision: such a case is checked without it.
     """
-    quiet = tuple((name, value) for name, value in case.options if name not in ("zoneout", "recurrent_dropout"))
-    sides = Sides(replace(case, steps=min(case.steps, 64), options=quiet), device)
-    exact = getattr(layers, case.kind)(
-        case.units,
-        case.units,
-        backend="reference",
-        device=device,
-        dtype=torch.float64,
-        batch_first=False,
-        **dict(quiet),
-    )
-    exact.load_state_dict(sides.ours.state_dict())
+    quiet = {option: value for option, value in case.options if option not in ("zoneout", "recurrent_dropout")}
+    sides = Sides(replace(case, steps=min(case.steps, 64), options=tuple(quiet.items())), device)
+    make, options = getattr(layers, case.kind), {"device": device, "dtype": torch.float64, "batch_first": False}
+    exact = make(case.units, case.units, backend="reference", **options, **quiet)
+    exact.load_state_dict(sides.ours[name].state_dict())
     found = []
-    for layer, x in ((sides.ours, sides.x), (exact, sides.x.double())):
+    for layer, x in ((sides.ours[name], sides.x), (exact, sides.x.double())):
         asking = x.detach().requires_grad_()
         output = layer(asking, lengths=sides.lengths)[0]
         torch.manual_seed(1)
         output.backward(torch.randn(output.shape, device=device, dtype=torch.float64).to(output.dtype))
-        found.append([output, asking.grad, *(p.grad for p in layer.parameters())])
+        found.append([output.detach(), asking.grad, *(p.grad for p in layer.parameters())])
     return max(float((a.double() - b).norm() / b.norm()) for a, b in zip(*found, strict=True))
 
 
@@ -205,19 +204,24 @@ class Chip:
             flops[name] = 2 * 4096**3 / (ms / 1000)
         return cls(bandwidth, flops, {blocks: _meeting(blocks, device) for blocks in (8, 16, 32, 48, 64)})
 
-    def floor_ms(self, case: Case, blocks: int) -> dict[str, float]:
-        """Least milliseconds of the loop's forward, by what takes them."""
+    def floor_ms(self, case: Case, work: str, blocks: int) -> dict[str, float]:
+        """Least milliseconds of a work, by what takes them: what is read and written once, and multiplied."""
         gates = {"LSTM": 4, "GRU": 3}[case.kind]
-        size = getattr(torch, case.dtype).itemsize
+        size, cell = getattr(torch, case.dtype).itemsize, {"LSTM": 4, "GRU": 0}[case.kind]
         directions = 2 if dict(case.options).get("bidirectional") else 1
         numbers = case.steps * case.batch * case.units * directions
-        told = numbers * (2 * gates + 2) * size + gates * case.units**2 * size * directions
-        work = 2 * 2 * gates * numbers * case.units
+        told = numbers * size * (2 * gates + 2)  # x, the input's share to and fro, the output
+        passes = 1
+        if (
+            work == "training"
+        ):  # gates and cell states to and fro; shares' gradients thrice; those of output, x, weights
+            told += numbers * (size * (2 * 4 + 4 * gates + 5) + 2 * cell)
+            passes = 3
         meets = 0.0 if blocks < 2 else self.meeting.get(blocks, max(self.meeting.values(), default=0.0))
         return {
             "bytes": 1000 * told / self.bandwidth,
-            "products": 1000 * work / self.flops[case.dtype],
-            "meetings": 1000 * case.steps * directions * meets,
+            "products": 1000 * passes * 2 * 2 * gates * numbers * case.units / self.flops[case.dtype],
+            "meetings": 1000 * (2 if passes > 1 else 1) * case.steps * directions * meets,
         }
 
 
@@ -226,16 +230,16 @@ def _meeting(blocks: int, device: torch.device, times: int = 2000) -> float:
     import triton
     import triton.language as tl
 
-    from lstmkit.ops.gpu_kernels import _meet
+    from lstmkit.ops.gpu_blocks import meet
 
     @triton.jit
     def meetings(counter, times, BLOCKS: tl.constexpr):
         for k in range(times):
-            _meet(counter, (k + 1) * BLOCKS)
+            meet(counter, (k + 1) * BLOCKS)
 
     def run() -> None:
         counter = torch.zeros(1, dtype=torch.int32, device=device)
-        meetings[(blocks,)](counter, times, blocks, launch_cooperative_grid=True)
+        meetings[(blocks,)](counter, times, blocks, launch_cooperative_grid=True)  # type: ignore[call-arg]
 
     return median_ms([run], device, 5)[0] / 1000 / times
 
@@ -244,49 +248,78 @@ def _meeting(blocks: int, device: torch.device, times: int = 2000) -> float:
 
 
 def measure(case: Case, chip: Chip, device: torch.device, rounds: int) -> dict[str, Any]:
-    """A row: milliseconds of both sides, their ratios, the error, the floor."""
-    from lstmkit.ops import gpu_plan
-
+    """A row: what each design is worth beside the peer, or why nothing is said of it."""
     row: dict[str, Any] = {**asdict(case), "options": dict(case.options)}
     sides = Sides(case, device)
-    call = sides.ours.call_for(sides.x, sides.lengths)
-    refusal = dispatch.BACKENDS["triton"].refusal(call)
+    row["designs"] = {name: checked(case, name, sides, device) for name in DESIGNS}
+    right = [name for name, found in row["designs"].items() if "error" in found and "wrong" not in found]
+    works = {name: sides.works(name) for name in (*right, "peer")}
+    for work in ("forward", "training"):
+        *ours, peer = median_ms([each[work] for each in works.values()], device, rounds)
+        row[f"peer_{work}_ms"] = peer
+        for name, ms in zip(right, ours, strict=True):
+            found = row["designs"][name]
+            found[work] = {"ms": ms, "ratio": peer / ms, "floor_ms": chip.floor_ms(case, work, found["blocks"])}
+    return row
+
+
+def checked(case: Case, name: str, sides: Sides, device: torch.device) -> dict[str, Any]:
+    """How exact a design is; whoever refuses, fails or is wrong gets no speed."""
+    call = sides.ours[name].call_for(sides.x, sides.lengths)
+    refusal = dispatch.BACKENDS[name].refusal(call)
     if refusal is not None:
-        return {**row, "refused": refusal}
-    row["error"] = worst(case, device)
+        return {"refused": refusal}
+    try:
+        found: dict[str, Any] = {"error": worst(case, name, device)}
+    except Exception as error:  # a kernel that does not run here must not end the run of the others
+        return {"failed": f"{type(error).__name__}: {error}"[:500]}
     allowed = 0.05 if case.dtype == "bfloat16" else 1e-4
-    if not row["error"] < allowed:
-        return {**row, "wrong": f"{row['error']:.2g} from float64, above {allowed:g}"}
-    blocks = gpu_plan.Plan.of(call.spec, False, sides.x.dtype).tiles
-    ours, theirs = sides.works(sides.run_ours, sides.ours), sides.works(sides.run_peer, sides.peer)
-    for work, mine, other in (("forward", ours[0], theirs[0]), ("training", ours[1], theirs[1])):
-        a, b = median_ms([mine, other], device, rounds)
-        row[work] = {"ms": a, "peer_ms": b, "ratio": b / a}
-    return {**row, "blocks": blocks, "floor_ms": chip.floor_ms(case, blocks)}
+    if not found["error"] < allowed:
+        found["wrong"] = f"{found['error']:.2g} from float64, above {allowed:g}"
+    return {**found, "blocks": gpu_plan.Plan.of(call.spec, False, sides.x.dtype).tiles}
 
 
 def line(row: dict[str, Any]) -> str:
     about = f"{row['kind']:4} H={row['units']:<5} B={row['batch']:<4} T={row['steps']:<5} {row['dtype']:9}"
     about += (" ragged" if row["ragged"] else "") + "".join(f" {name}" for name in row["options"])
-    if "forward" not in row:
-        return f"{about}: {row.get('refused') or row['wrong']}"
-    parts = [f"{work} {row[work]['ms']:.3f} ms, {row[work]['ratio']:.2f}×" for work in ("forward", "training")]
-    return f"{about}: {', '.join(parts)}; floor {sum(row['floor_ms'].values()):.3f} ms; error {row['error']:.1e}"
+    return "\n".join([about, *(f"  {name:8} {said(found)}" for name, found in row["designs"].items())])
 
 
-def means(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Geometric means of both kinds of work, by group."""
+def said(found: dict[str, Any]) -> str:
+    """Of one design."""
+    if "forward" not in found:
+        return next(found[why] for why in ("refused", "failed", "wrong") if why in found)
+    parts = []
+    for work in ("forward", "training"):
+        one = found[work]
+        parts.append(f"{work} {one['ms']:.3f} ms, {one['ratio']:.2f}× (floor {sum(one['floor_ms'].values()):.3f})")
+    return f"{', '.join(parts)}; error {found['error']:.1e}"
+
+
+def means(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Geometric means of both kinds of work and the least of them, by group and of the better design."""
     groups = {
         "plain, bfloat16": lambda r: not r["options"] and not r["ragged"] and r["dtype"] == "bfloat16",
         "plain, float32": lambda r: not r["options"] and not r["ragged"] and r["dtype"] == "float32",
+        "bidirectional": lambda r: "bidirectional" in r["options"],
         "ragged": lambda r: r["ragged"],
         "variants": lambda r: bool(set(r["options"]) - {"bidirectional"}),
     }
     found = {}
     for name, belongs in groups.items():
-        ratios = [r[work]["ratio"] for r in rows if belongs(r) and "forward" in r for work in ("forward", "training")]
+        ratios = [ratio for row in rows if belongs(row) for ratio in best(row).values()]
         if ratios:
-            found[name] = statistics.geometric_mean(ratios)
+            found[name] = {"mean": statistics.geometric_mean(ratios), "least": min(ratios)}
+    return found
+
+
+def best(row: dict[str, Any]) -> dict[str, float]:
+    """The ratio of each work, of the better design."""
+    found: dict[str, float] = {}
+    for design in row["designs"].values():
+        for work in ("forward", "training"):
+            if work in design:
+                found[work] = max(found.get(work, 0.0), design[work]["ratio"])
     return found
 
 
@@ -295,27 +328,34 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few cases")
     parser.add_argument("--rehearse", action="store_true", help="on the processor, tiny")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="no case is begun after so many")
     parser.add_argument("--record", type=Path, nargs="?", const=RECORD, help="write the rows; gpu.json, or there")
     args = parser.parse_args()
     if args.rehearse:
         os.environ["TRITON_INTERPRET"] = "1"
     elif not torch.cuda.is_available():
         sys.exit("there is no GPU: --rehearse runs this on the processor, and says nothing of speed")
-    device = torch.device("cpu" if args.rehearse else "cuda")
+    device, start = torch.device("cpu" if args.rehearse else "cuda"), time.monotonic()
     chip = Chip.measured(device)
-    rows = []
+    rows, left_out = [], 0
     for case in cases(args.quick):
+        if time.monotonic() - start > 60 * args.minutes:
+            left_out += 1
+            continue
         small = replace(case, units=min(case.units, 20), batch=min(case.batch, 2), steps=4)
         row = measure(small if args.rehearse else case, chip, device, 1 if args.rehearse else args.rounds)
         print(line(row), flush=True)
         rows.append(row)
-    if args.rehearse:
-        return
     found = means(rows)
-    print(", ".join(f"{name} {mean:.2f}×" for name, mean in found.items()), "(geometric means; theirs over ours)")
+    if left_out:
+        print(f"{left_out} cases were left out: the time was over")
+    if args.rehearse:
+        print("a rehearsal: nothing is said of speed")
+    else:
+        print(", ".join(f"{name} {group['mean']:.2f}×" for name, group in found.items()), "(theirs over ours)")
     if args.record:
-        about = {**machine.describe(1, 0), "gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
-        about |= {"chip": asdict(chip), "means": found, "rows": rows}
+        about = {**machine.describe(1, 0), "gpu": torch.cuda.get_device_name() if device.type == "cuda" else "none"}
+        about |= {"cuda": torch.version.cuda, "chip": asdict(chip), "left_out": left_out, "means": found, "rows": rows}
         args.record.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 

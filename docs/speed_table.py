@@ -159,12 +159,48 @@ def measured(row: dict, found: dict) -> str:
     return " | ".join([row["name"], threads, row["work"], unit, *cells, f"**{row['ratio']:.2f}**", spread])
 
 
+def gpu(found: dict | None) -> str:
+    """Our designs beside cuDNN, or a compiled loop where cuDNN has no such layer: a line a case and design."""
+    if found is None:
+        return "Not recorded yet."
+    chip = found["chip"]
+    flops = ", ".join(f"{value / 1e12:.0f} TFLOP/s in {name}" for name, value in chip["flops"].items())
+    groups = [f"{name} **{g['mean']:.2f}×** (least {g['least']:.2f}×)" for name, g in found["means"].items()]
+    lines = [
+        f"Measured {found['date']}: {found['gpu']}, CUDA {found['cuda']}, torch {found['torch']}, lstmkit "
+        f"{found['lstmkit']}. Memory {chip['bandwidth'] / 1e12:.2f} TB/s, products {flops}. Geometric means of forward "
+        f"and training, of the better design: {', '.join(groups)}.",
+        "",
+        "| layer | H | B | T | type | design | forward, ms | ratio | floor | training, ms | ratio | floor | floor is |",
+        "|---|--:|--:|--:|---|---|" + "--:|" * 6 + "---|",
+    ]
+    return "\n".join(
+        lines + [on_gpu(row, name, design) for row in found["rows"] for name, design in row["designs"].items()]
+    )
+
+
+def on_gpu(row: dict, name: str, design: dict) -> str:
+    """A design's line; the floor is named by what most of it is in training."""
+    options = [option.replace("_", " ") for option in row["options"]] + ["ragged"] * row["ragged"]
+    about = [", ".join([row["kind"], *options]), *(str(row[key]) for key in ("units", "batch", "steps", "dtype")), name]
+    if "forward" not in design:
+        why = next(design[why] for why in ("refused", "failed", "wrong") if why in design)
+        return f"| {' | '.join([*about, why, *['–'] * 6])} |"
+    cells = []
+    for work in ("forward", "training"):
+        one = design[work]
+        cells += [f"{one['ms']:.3f}", f"**{one['ratio']:.2f}**", f"{sum(one['floor_ms'].values()):.3f}"]
+    floor = design["training"]["floor_ms"]
+    return f"| {' | '.join([*about, *cells, max(floor, key=floor.__getitem__)])} |"
+
+
 def main() -> None:
     """Rewrite the parts of docs/speed.md between the marks."""
     page, folder = ROOT / "docs/speed.md", "results/speed"
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / folder).glob("*.json"))}
     fill(page, "speed", layers(found.pop("cpu")), f"{folder}/cpu.json")
     fill(page, "text", text_models(found.pop("text")), f"{folder}/text.json")
+    fill(page, "gpu", gpu(found.pop("gpu", None)), f"{folder}/gpu.json")
     fill(page, "jobs", jobs(found), folder)
 
 

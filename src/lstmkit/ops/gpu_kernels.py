@@ -38,7 +38,7 @@ from lstmkit.ops.gpu_blocks import (
 from lstmkit.ops.gpu_cells import GRU, LSTM, gru, gru_back, lstm, lstm_back, rnn, rnn_back
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["block", "T", "B"])  # one kernel for all of them
 def forward(
     gx, w_hh, b_hh, w_hr, w_peep, gain, gain_c, bias_c, mask, zone_h, zone_c, lengths,
     hs, cs, saved, normed, scales, told, parts, counter, block, T, B,
@@ -180,7 +180,7 @@ def forward(
         tl.store(cs + rows * H + units[None, :], c, there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["block", "T", "B"])  # one kernel for all of them
 def backward(
     d_output, d_saved, d_cs, w_hh, w_hr, w_peep, gain, gain_c, bias_c, mask, zone_h, zone_c, lengths,
     hs, cs, saved, normed, scales, dh, dc, dgx, dgh, d_new, d_shown, parts, counter, block, T, B,
