@@ -87,27 +87,6 @@ def from_gates(a, b, c, d, w0, w1, w2, w3, G: tl.constexpr, ACC: tl.constexpr, P
 
 
 @triton.jit
-def _times(told, known, weights, SEES: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr):
-    numbers = tl.load(told, known, 0.0, cache_modifier=".cg").to(SEES)
-    return tl.dot(numbers, weights, input_precision=PRECISION, out_dtype=ACC)
-
-
-@triton.jit
-def from_told_gates(
-    told, known, w0, w1, w2, w3,
-    G: tl.constexpr, H: tl.constexpr, SEES: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """As :func:`from_gates`, of what other blocks have told: past this processor's own cache, gate by gate."""
-    found = _times(told, known, w0, SEES, ACC, PRECISION)
-    if G > 1:
-        found += _times(told + H, known, w1, SEES, ACC, PRECISION)
-        found += _times(told + 2 * H, known, w2, SEES, ACC, PRECISION)
-    if G > 3:
-        found += _times(told + 3 * H, known, w3, SEES, ACC, PRECISION)
-    return found
-
-
-@triton.jit
 def total(x, there):
     """Over the block's units of a row: ``(ROWS, 1)``."""
     return tl.sum(tl.where(there, x, 0.0), 1, keep_dims=True)
@@ -121,6 +100,99 @@ def total_of_gates(a, b, c, d, there, G: tl.constexpr):
     if G > 3:
         found += total(d, there)
     return found
+
+
+# ---- products with what other blocks have told: a part of the sum for each warp --------------------------------------
+# A block has few units, and a product of few columns would leave most warps with the same work. So the numbers that are
+# summed over are split among the warps, SPLIT of them, CHUNK numbers at a time, and the parts are added up at last.
+
+
+@triton.jit
+def _places(chunk, CHUNK: tl.constexpr, SPLIT: tl.constexpr):
+    """Of a chunk's numbers, ``(SPLIT, CHUNK / SPLIT)``."""
+    return chunk * CHUNK + tl.arange(0, SPLIT)[:, None] * (CHUNK // SPLIT) + tl.arange(0, CHUNK // SPLIT)[None, :]
+
+
+@triton.jit
+def chunks_of(
+    weights, tos, FROM: tl.constexpr, APART: tl.constexpr, TO: tl.constexpr, TO_APART: tl.constexpr,
+    CHUNK: tl.constexpr, SPLIT: tl.constexpr, TYPE: tl.constexpr,
+):  # fmt: skip
+    """Weights from all of ``FROM`` numbers to those of ``tos`` that are below ``TO``, chunk by chunk."""
+    found = ()
+    tos = tos[None, None, :]
+    for chunk in tl.static_range((FROM + CHUNK - 1) // CHUNK):
+        froms = _places(chunk, CHUNK, SPLIT)[:, :, None]
+        one = tl.load(weights + froms * APART + tos * TO_APART, (froms < FROM) & (tos < TO), 0.0).to(TYPE)
+        found = found + (one,)  # noqa: RUF005 - Triton has no other way
+    return found
+
+
+@triton.jit
+def chunks_of_gates(
+    weights, units, G: tl.constexpr, H: tl.constexpr, P: tl.constexpr,
+    CHUNK: tl.constexpr, SPLIT: tl.constexpr, TYPE: tl.constexpr,
+):  # fmt: skip
+    """Each gate's."""
+    a = chunks_of(weights, units, P, 1, H, P, CHUNK, SPLIT, TYPE)
+    b, c, d = a, a, a
+    if G > 1:
+        b = chunks_of(weights + H * P, units, P, 1, H, P, CHUNK, SPLIT, TYPE)
+        c = chunks_of(weights + 2 * H * P, units, P, 1, H, P, CHUNK, SPLIT, TYPE)
+    if G > 3:
+        d = chunks_of(weights + 3 * H * P, units, P, 1, H, P, CHUNK, SPLIT, TYPE)
+    return a, b, c, d
+
+
+@triton.jit
+def _told(told, lines, row, chunk, SIZE: tl.constexpr, CHUNK: tl.constexpr, SPLIT: tl.constexpr):
+    """A chunk of each row, ``(SPLIT, ROWS, CHUNK / SPLIT)``, past this processor's own cache."""
+    places = _places(chunk, CHUNK, SPLIT)[:, None, :]
+    known = row[None, :, :] & (places < SIZE)
+    return tl.load(told + lines[None, :, :] + places, known, 0.0, cache_modifier=".cg")
+
+
+@triton.jit
+def times(
+    told, lines, row, weights, SIZE: tl.constexpr, CHUNK: tl.constexpr, SPLIT: tl.constexpr,
+    ROWS: tl.constexpr, UNITS: tl.constexpr, SEES: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """The product of rows of ``SIZE`` numbers, which begin at ``lines``, with weights: ``(ROWS, UNITS)``."""
+    found = tl.zeros((SPLIT, ROWS, UNITS), ACC)
+    for chunk in tl.static_range((SIZE + CHUNK - 1) // CHUNK):
+        x = _told(told, lines, row, chunk, SIZE, CHUNK, SPLIT).to(SEES)
+        found = tl.dot(x, weights[chunk], found, input_precision=PRECISION, out_dtype=ACC)
+    return tl.sum(found, 0)
+
+
+@triton.jit
+def told_into_gates(
+    told, lines, row, mask, of_mask, w0, w1, w2, w3,
+    G: tl.constexpr, SIZE: tl.constexpr, MASK: tl.constexpr, CHUNK: tl.constexpr, SPLIT: tl.constexpr,
+    ROWS: tl.constexpr, UNITS: tl.constexpr, SEES: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """As :func:`into_gates`, of rows that begin at ``lines``, times those of a mask that begin at ``of_mask``."""
+    a = tl.zeros((SPLIT, ROWS, UNITS), ACC)
+    b, c, d = a, a, a
+    for chunk in tl.static_range((SIZE + CHUNK - 1) // CHUNK):
+        x = _told(told, lines, row, chunk, SIZE, CHUNK, SPLIT)
+        if MASK:
+            x = x.to(ACC) * _told(mask, of_mask, row, chunk, SIZE, CHUNK, SPLIT).to(ACC)
+        x = x.to(SEES)
+        a = tl.dot(x, w0[chunk], a, input_precision=PRECISION, out_dtype=ACC)
+        if G > 1:
+            b = tl.dot(x, w1[chunk], b, input_precision=PRECISION, out_dtype=ACC)
+            c = tl.dot(x, w2[chunk], c, input_precision=PRECISION, out_dtype=ACC)
+        if G > 3:
+            d = tl.dot(x, w3[chunk], d, input_precision=PRECISION, out_dtype=ACC)
+    if G > 1:  # one sum for all gates: warps wait for each other once
+        even, odd = tl.split(tl.sum(tl.join(tl.join(a, c), tl.join(b, d)), 0))
+        a, c = tl.split(even)
+        b, d = tl.split(odd)
+    else:
+        a = tl.sum(a, 0)
+        b, c, d = a, a, a
+    return a, b, c, d
 
 
 # ---- all blocks of the same rows -------------------------------------------------------------------------------------

@@ -20,8 +20,9 @@ import triton
 import triton.language as tl
 
 from lstmkit.ops.gpu_blocks import (
+    chunks_of,
+    chunks_of_gates,
     from_gates,
-    from_told_gates,
     handed_on,
     into_gates,
     mean_and_scale,
@@ -31,6 +32,8 @@ from lstmkit.ops.gpu_blocks import (
     of_units,
     tanh,
     tell,
+    times,
+    told_into_gates,
     total,
     total_of_gates,
     zoned,
@@ -43,12 +46,13 @@ def forward(
     gx, w_hh, b_hh, w_hr, w_peep, gain, gain_c, bias_c, mask, zone_h, zone_c, lengths,
     hs, cs, saved, normed, scales, told, parts, counter, block, T, B,
     KIND: tl.constexpr, G: tl.constexpr, H: tl.constexpr, P: tl.constexpr,
-    ROWS: tl.constexpr, UNITS: tl.constexpr, ALL: tl.constexpr, OUTS: tl.constexpr,
+    ROWS: tl.constexpr, UNITS: tl.constexpr, OUTS: tl.constexpr,
     BIAS: tl.constexpr, COUPLED: tl.constexpr, PEEP: tl.constexpr, NORM: tl.constexpr, PROJ: tl.constexpr,
     LINEAR_IN: tl.constexpr, LINEAR_OUT: tl.constexpr, FULL: tl.constexpr, MASK: tl.constexpr,
     ZONE_H: tl.constexpr, ZONE_C: tl.constexpr, SHARE_H: tl.constexpr, SHARE_C: tl.constexpr,
     RAGGED: tl.constexpr, REVERSE: tl.constexpr, SAVES: tl.constexpr,
     WHOLE: tl.constexpr, TILES: tl.constexpr, WIDTH: tl.constexpr, EPS: tl.constexpr,
+    SPLIT: tl.constexpr, CHUNK_P: tl.constexpr, CHUNK_H: tl.constexpr, CHUNK_GH: tl.constexpr,
     ACC: tl.constexpr, SEES: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """All steps of the sequences from ``block`` on.
@@ -62,7 +66,7 @@ def forward(
     block += tl.program_id(0)
     rows = block * ROWS + tl.arange(0, ROWS)
     units = tl.program_id(1) * UNITS + tl.arange(0, UNITS)
-    everyone, outs = tl.arange(0, ALL), tl.arange(0, OUTS)
+    outs = tl.arange(0, OUTS)
     row, unit, out = rows[:, None] < B, units[None, :] < H, outs[None, :] < P
     own = outs if WHOLE else units  # of the hidden state, what this block writes
     mine = row & ((own[None, :] < P) if PROJ else (own[None, :] < H))
@@ -70,14 +74,17 @@ def forward(
     rows = rows.to(tl.int64)[:, None]
     counter += block
 
-    fits = (outs[:, None] < P) & unit
-    w0, w1, w2, w3 = of_gates(w_hh, units[None, :] * P + outs[:, None], fits, G, H * P, SEES)
-    if PROJ:
-        shown_by = units if WHOLE else everyone
-        fits = (own[None, :] < P) & (shown_by[:, None] < H)
-        w_out = tl.load(w_hr + own[None, :] * H + shown_by[:, None], fits, 0.0).to(SEES)
-    if MASK:
-        masked = tl.load(mask + rows * P + outs[None, :], row & out, 0.0).to(ACC)
+    if WHOLE:
+        fits = (outs[:, None] < P) & unit
+        w0, w1, w2, w3 = of_gates(w_hh, units[None, :] * P + outs[:, None], fits, G, H * P, SEES)
+        if PROJ:
+            w_out = tl.load(w_hr + outs[None, :] * H + units[:, None], out & (units[:, None] < H), 0.0).to(SEES)
+        if MASK:
+            masked = tl.load(mask + rows * P + outs[None, :], row & out, 0.0).to(ACC)
+    else:
+        w0, w1, w2, w3 = chunks_of_gates(w_hh, units, G, H, P, CHUNK_P, SPLIT, SEES)
+        if PROJ:
+            w_out = chunks_of(w_hr, units, H, 1, P, H, CHUNK_H, SPLIT, SEES)
     ends = tl.load(lengths + rows, row, 0) if RAGGED else rows
 
     first = (T if REVERSE else 0) * B + rows
@@ -94,14 +101,15 @@ def forward(
         step = t * B + rows
         after = step + (1 - REVERSE) * B
         active = t < ends if RAGGED else row
-        seen = h
-        if not WHOLE:
+        if WHOLE:
+            seen = (h * masked if MASK else h).to(SEES)
+            a0, a1, a2, a3 = into_gates(seen, w0, w1, w2, w3, G, ACC, PRECISION)
+        else:
             before = step + REVERSE * B
-            seen = tl.load(hs + before * P + outs[None, :], row & out, 0.0, cache_modifier=".cg").to(ACC)
-        if MASK:
-            seen *= masked
-
-        a0, a1, a2, a3 = into_gates(seen.to(SEES), w0, w1, w2, w3, G, ACC, PRECISION)
+            a0, a1, a2, a3 = told_into_gates(
+                hs, before * P, row, mask, rows * P, w0, w1, w2, w3,
+                G, P, MASK, CHUNK_P, SPLIT, ROWS, UNITS, SEES, ACC, PRECISION,
+            )  # fmt: skip
         gate = step * (G * H) + units[None, :]  # of the first gate; the next ones stand H numbers on
         if NORM:
             met += TILES
@@ -144,13 +152,13 @@ def forward(
                 line = (step if SAVES else rows) * H
                 if SAVES or not WHOLE:
                     tl.store(told + line + units[None, :], h_new, there)
-                h_new = tl.where(there, h_new, 0.0).to(SEES)
-                if not WHOLE:
+                if WHOLE:
+                    h_new = tl.where(there, h_new, 0.0).to(SEES)
+                    h_new = tl.dot(h_new, w_out, input_precision=PRECISION, out_dtype=ACC)
+                else:
                     met += TILES
                     meet(counter, met)
-                    known = row & (everyone[None, :] < H)
-                    h_new = tl.load(told + line + everyone[None, :], known, 0.0, cache_modifier=".cg").to(SEES)
-                h_new = tl.dot(h_new, w_out, input_precision=PRECISION, out_dtype=ACC)
+                    h_new = times(told, line, row, w_out, H, CHUNK_H, SPLIT, ROWS, UNITS, SEES, ACC, PRECISION)
             c_new = zoned(c_new, c, zone_c, SHARE_C, step * H + units[None, :], there, ZONE_C)
             c = tl.where(active, c_new, c)
         elif KIND == GRU:
@@ -185,12 +193,13 @@ def backward(
     d_output, d_saved, d_cs, w_hh, w_hr, w_peep, gain, gain_c, bias_c, mask, zone_h, zone_c, lengths,
     hs, cs, saved, normed, scales, dh, dc, dgx, dgh, d_new, d_shown, parts, counter, block, T, B,
     KIND: tl.constexpr, G: tl.constexpr, H: tl.constexpr, P: tl.constexpr,
-    ROWS: tl.constexpr, UNITS: tl.constexpr, ALL: tl.constexpr, OUTS: tl.constexpr,
+    ROWS: tl.constexpr, UNITS: tl.constexpr, OUTS: tl.constexpr,
     COUPLED: tl.constexpr, PEEP: tl.constexpr, NORM: tl.constexpr, PROJ: tl.constexpr,
     LINEAR_IN: tl.constexpr, LINEAR_OUT: tl.constexpr, FULL: tl.constexpr, MASK: tl.constexpr,
     ZONE_H: tl.constexpr, ZONE_C: tl.constexpr, SHARE_H: tl.constexpr, SHARE_C: tl.constexpr,
     RAGGED: tl.constexpr, REVERSE: tl.constexpr, TRACED: tl.constexpr, TWO: tl.constexpr,
     WHOLE: tl.constexpr, TILES: tl.constexpr, WIDTH: tl.constexpr, EPS: tl.constexpr,
+    SPLIT: tl.constexpr, CHUNK_P: tl.constexpr, CHUNK_H: tl.constexpr, CHUNK_GH: tl.constexpr,
     ACC: tl.constexpr, SEES: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """All steps from behind: what :func:`forward` told of them, and gradients.
@@ -205,7 +214,7 @@ def backward(
     block += tl.program_id(0)
     rows = block * ROWS + tl.arange(0, ROWS)
     units = tl.program_id(1) * UNITS + tl.arange(0, UNITS)
-    everyone, outs = tl.arange(0, ALL), tl.arange(0, OUTS)
+    outs = tl.arange(0, OUTS)
     row, unit, out = rows[:, None] < B, units[None, :] < H, outs[None, :] < P
     own = outs if WHOLE else units
     mine = row & ((own[None, :] < P) if PROJ else (own[None, :] < H))
@@ -213,13 +222,16 @@ def backward(
     rows = rows.to(tl.int64)[:, None]
     counter += block
 
-    # Gradients of all gates' units (down) for the block's own share of the hidden state (across).
-    froms = units if WHOLE else everyone
-    fits = (froms[:, None] < H) & (own[None, :] < P)
-    at_w = froms[:, None] * P + own[None, :]
-    w0, w1, w2, w3 = of_gates(w_hh, at_w, fits, G, H * P, SEES)
-    if PROJ:
-        w_out = tl.load(w_hr + outs[:, None] * H + units[None, :], (outs[:, None] < P) & unit, 0.0).to(SEES)
+    # From all gates' units to the block's own share of the hidden state.
+    if WHOLE:
+        fits = (units[:, None] < H) & out
+        w0, w1, w2, w3 = of_gates(w_hh, units[:, None] * P + outs[None, :], fits, G, H * P, SEES)
+        if PROJ:
+            w_out = tl.load(w_hr + outs[:, None] * H + units[None, :], (outs[:, None] < P) & unit, 0.0).to(SEES)
+    else:
+        weights = chunks_of(w_hh, units, G * H, P, P if PROJ else H, 1, CHUNK_GH, SPLIT, SEES)
+        if PROJ:
+            w_out = chunks_of(w_hr, units, P, H, H, 1, CHUNK_P, SPLIT, SEES)
     if MASK:
         masked = tl.load(mask + rows * P + own[None, :], mine, 0.0).to(ACC)
     ends = tl.load(lengths + rows, row, 0) if RAGGED else rows
@@ -239,17 +251,16 @@ def backward(
         gate = step * (G * H) + units[None, :]
         active = t < ends if RAGGED else row
         if not WHOLE:  # what the step after this one gives through its product
-            after_it = dgh + (step + (-B if REVERSE else B)) * (G * H) + everyone[None, :]
-            known = row & (everyone[None, :] < H) & (k > 0)
-            back = from_told_gates(after_it, known, w0, w1, w2, w3, G, H, SEES, ACC, PRECISION)
+            lines, known = (step + (-B if REVERSE else B)) * (G * H), row & (k > 0)
+            back = times(dgh, lines, known, weights, G * H, CHUNK_GH, SPLIT, ROWS, UNITS, SEES, ACC, PRECISION)
             d_h += back * masked if MASK else back
             if FULL:  # the laboratory's cell: its weights do not stay on the chip
-                v0, v1, v2, v3 = of_gates(w_hh + H, at_w, fits, G, H * P, SEES)
-                d_i += from_told_gates(after_it, known, v0, v1, v2, v3, G, H, SEES, ACC, PRECISION)
-                v0, v1, v2, v3 = of_gates(w_hh + 2 * H, at_w, fits, G, H * P, SEES)
-                d_f += from_told_gates(after_it, known, v0, v1, v2, v3, G, H, SEES, ACC, PRECISION)
-                v0, v1, v2, v3 = of_gates(w_hh + 3 * H, at_w, fits, G, H * P, SEES)
-                d_o += from_told_gates(after_it, known, v0, v1, v2, v3, G, H, SEES, ACC, PRECISION)
+                more = chunks_of(w_hh + H, units, G * H, P, H, 1, CHUNK_GH, SPLIT, SEES)
+                d_i += times(dgh, lines, known, more, G * H, CHUNK_GH, SPLIT, ROWS, UNITS, SEES, ACC, PRECISION)
+                more = chunks_of(w_hh + 2 * H, units, G * H, P, H, 1, CHUNK_GH, SPLIT, SEES)
+                d_f += times(dgh, lines, known, more, G * H, CHUNK_GH, SPLIT, ROWS, UNITS, SEES, ACC, PRECISION)
+                more = chunks_of(w_hh + 3 * H, units, G * H, P, H, 1, CHUNK_GH, SPLIT, SEES)
+                d_o += times(dgh, lines, known, more, G * H, CHUNK_GH, SPLIT, ROWS, UNITS, SEES, ACC, PRECISION)
 
         at = step * P + own[None, :]
         d_h += tl.load(d_output + at, mine & active, 0.0).to(ACC)
@@ -276,12 +287,12 @@ def backward(
                 e_i, e_f, e_o = e_i + own_i, e_f + own_f, e_o + own_o
             if PROJ:
                 tl.store(d_new + at, d, mine)
-                d = d.to(SEES)
-                if not WHOLE:
+                if WHOLE:
+                    d = tl.dot(d.to(SEES), w_out, input_precision=PRECISION, out_dtype=ACC)
+                else:
                     met += TILES
                     meet(counter, met)
-                    d = tl.load(d_new + step * P + outs[None, :], row & out, 0.0, cache_modifier=".cg").to(SEES)
-                d = tl.dot(d, w_out, input_precision=PRECISION, out_dtype=ACC)
+                    d = times(d_new, step * P, row, w_out, P, CHUNK_P, SPLIT, ROWS, UNITS, SEES, ACC, PRECISION)
             c = tl.load(cs + before * H + units[None, :], there, 0.0).to(ACC)
             c_new = f * c + i * g
             shown = c_new

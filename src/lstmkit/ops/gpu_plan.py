@@ -17,6 +17,7 @@ KINDS = {"lstm": 0, "lstm_linear_input": 0, "lstm_linear_output": 0, "lstm_full_
 KINDS |= {"gru": 1, "rnn_tanh": 2, "rnn_relu": 3}
 _LEAST = 16  # numbers of a side of a product, for Triton
 _ROWS = _LEAST  # sequences of a block
+_FEW = (16, 8)  # units of a block that has not all
 _WARPS = 8  # of a block: with four, registers are spilled
 _ON_CHIP = 160 * 1024  # bytes of weights that a block keeps
 TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -38,10 +39,10 @@ class Plan:
 
     @classmethod
     def of(cls, spec: CellSpec, reverse: bool, dtype: torch.dtype) -> Plan:
-        """All units in one block, where all weights go on one chip; else as many a block as do."""
-        width = _width(spec.hidden_size)
-        fitting = width if interpreted() else max(_LEAST, min(width, _ON_CHIP // _bytes(spec, 1, dtype)))
-        return cls(spec, reverse, 1 << (fitting.bit_length() - 1))
+        """All units in one block, where all weights go on one chip; else few a block."""
+        plans = (cls(spec, reverse, units) for units in (_width(spec.hidden_size), *_FEW))
+        fitting = [plan for plan in plans if plan.fits(dtype) or interpreted()]
+        return fitting[0] if fitting else cls(spec, reverse, _FEW[-1])
 
     @property
     def full(self) -> bool:
@@ -68,6 +69,14 @@ class Plan:
         """Blocks for the same sequences."""
         return -(-self.spec.hidden_size // self.units)
 
+    def fits(self, dtype: torch.dtype) -> bool:
+        """Whether the recurrent weights of a block go on one chip."""
+        if self.units > max(_FEW) and not self.whole:
+            return False  # the parts of sums, which warps exchange, are large
+        size = _width if self.whole else _padded
+        shown = size(self.spec.hidden_size) if self.spec.proj_size else 0
+        return (len(self.spec.gates) * size(self.seen) + shown) * self.units * dtype.itemsize <= _ON_CHIP
+
     def constants(self, around: Around, dtype: torch.dtype) -> dict[str, Any]:
         """Those of both kernels; types by their names."""
         spec, computed = self.spec, _named(computed_in(dtype))
@@ -75,7 +84,7 @@ class Plan:
         kind = KINDS[spec.kind]
         return {
             "KIND": kind, "G": len(spec.gates) if kind < 2 else 1, "H": spec.hidden_size, "P": self.seen,
-            "ROWS": _ROWS, "UNITS": self.units, "ALL": _width(spec.hidden_size), "OUTS": _width(self.seen),
+            "ROWS": _ROWS, "UNITS": self.units, "OUTS": _width(self.seen),
             "COUPLED": int(spec.coupled), "PEEP": spec.peephole, "NORM": spec.layer_norm, "PROJ": spec.proj_size > 0,
             "LINEAR_IN": spec.kind == "lstm_linear_input", "LINEAR_OUT": spec.kind == "lstm_linear_output",
             "FULL": self.full, "MASK": around.mask is not None,
@@ -83,6 +92,8 @@ class Plan:
             "ZONE_C": _zone(around.zone_c), "SHARE_C": _share(around.zone_c),
             "RAGGED": around.lengths is not None, "REVERSE": int(self.reverse),
             "WHOLE": self.whole, "TILES": self.tiles, "WIDTH": _power(self.tiles), "EPS": EPS,
+            "SPLIT": _WARPS, "CHUNK_P": _chunk(self.seen), "CHUNK_H": _chunk(spec.hidden_size),
+            "CHUNK_GH": _chunk(len(spec.gates) * spec.hidden_size),
             "ACC": computed, "SEES": seen, "PRECISION": "tf32x3" if dtype is torch.float32 else "ieee",
         }  # fmt: skip
 
@@ -116,7 +127,8 @@ def too_large(spec: CellSpec, dtype: torch.dtype, device: torch.device) -> str |
     """Why the kernels cannot run a cell of that size, or ``None``."""
     if interpreted():
         return None
-    if _bytes(spec, _LEAST, dtype) > _ON_CHIP or Plan.of(spec, False, dtype).tiles > _processors(device):
+    plan = Plan.of(spec, False, dtype)
+    if not plan.fits(dtype) or plan.tiles > _processors(device):
         return "there are too many units: their weights do not go on the chip together"
     return None
 
@@ -131,10 +143,14 @@ def _power(size: int) -> int:
     return 1 << (size - 1).bit_length()
 
 
-def _bytes(spec: CellSpec, units: int, dtype: torch.dtype) -> int:
-    """Of the recurrent weights of some units."""
-    width, seen = _width(spec.hidden_size), _width(Plan(spec, False, units).seen)
-    return (len(spec.gates) * seen + (width if spec.proj_size else 0)) * units * dtype.itemsize
+def _padded(size: int) -> int:
+    """Up to what warps can share."""
+    return -(-size // (_LEAST * _WARPS)) * _LEAST * _WARPS
+
+
+def _chunk(size: int) -> int:
+    """Numbers of a sum that are multiplied at once: the more the better, without many that are not there."""
+    return min(_padded(size) & -_padded(size), 8 * _LEAST * _WARPS)
 
 
 def launch(name: str, plan: Plan, named: dict[str, Any], constants: dict[str, Any], steps: int, batch: int) -> None:
