@@ -17,6 +17,7 @@ from lstmkit.ops import full_gates, gpu_library, gpu_plan, gpu_scan, open_gate, 
 from lstmkit.ops.call import Call, Pass, PassResult, Result
 from lstmkit.ops.gpu_plan import Around, Plan
 from lstmkit.ops.gpu_scan import WEIGHTS, Keep, Leaves
+from lstmkit.ops.kernel_refusals import of_kernels
 
 NAME: str = "triton"
 
@@ -34,19 +35,7 @@ def refusal(call: Call) -> str | None:
         return f"the Triton kernels have no {x.dtype}"
     if spec.kind not in (*gpu_plan.KINDS, *open_gate.KINDS):
         return f"the Triton kernels have no {spec.kind} cell"
-    if 0 in x.shape[:2]:
-        return "there is nothing to compute: no step or no sequence"
-    if torch._C._are_functorch_transforms_active():
-        return "the Triton kernels do not go through torch.func (vmap, jvp, ...)"
-    if torch.autograd.forward_ad._current_level >= 0:
-        return "the Triton kernels have no forward-mode derivatives"
-    for p in call.passes:
-        if any(t.dtype is not x.dtype or t.device != x.device for t in (*p.params.values(), *p.state)):
-            return "input, weights and states differ in dtype or device"
-        noise = (p.recurrent_mask, *(p.zoneout or ()))
-        if any(isinstance(t, Tensor) and t.requires_grad for t in noise):
-            return "the Triton kernels do not differentiate by noise masks"
-    return gpu_plan.too_large(spec, x.dtype, x.device)
+    return of_kernels(call, "Triton") or gpu_plan.too_large(spec, x.dtype, x.device)
 
 
 def run(call: Call) -> Result:

@@ -18,6 +18,7 @@ from lstmkit.cells import State
 from lstmkit.ops import native_kernels as kernels
 from lstmkit.ops import native_library, open_gate
 from lstmkit.ops.call import Call, Pass, Result
+from lstmkit.ops.kernel_refusals import of_kernels
 from lstmkit.ops.native_kernels import Inputs, Layer
 
 NAME: str = "native"
@@ -37,20 +38,7 @@ def refusal(call: Call) -> str | None:
         return f"the C++ kernels have no {call.spec.kind} cell"
     if call.trace:
         return "the C++ kernels do not hand out gates"
-    if x.shape[0] == 0 or x.shape[1] == 0:
-        return "there is nothing to compute: no step or no sequence"
-    if torch._C._are_functorch_transforms_active():
-        return "the C++ kernels do not go through torch.func (vmap, jvp, ...)"
-    if torch.autograd.forward_ad._current_level >= 0:
-        return "the C++ kernels have no forward-mode derivatives"
-    dtype = x.dtype
-    for p in call.passes:
-        for t in (*p.params.values(), *p.state):
-            if t.dtype is not dtype or not t.is_cpu:
-                return "input, weights and states differ in dtype or device"
-        if (p.recurrent_mask is not None or p.zoneout) and any(t is not None and t.requires_grad for t in _noise(p)):
-            return "the C++ kernels do not differentiate by noise masks"
-    return None
+    return of_kernels(call, "C++")
 
 
 @functools.cache

@@ -1,0 +1,29 @@
+"""What no kernels of ours do, wherever they run."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lstmkit.ops.call import Call
+
+
+def of_kernels(call: Call, name: str) -> str | None:
+    """Why the kernels called ``name`` cannot run a call whose input they could; or ``None``."""
+    x = call.x
+    if x.shape[0] == 0 or x.shape[1] == 0:
+        return "there is nothing to compute: no step or no sequence"
+    if torch._C._are_functorch_transforms_active():
+        return f"the {name} kernels do not go through torch.func (vmap, jvp, ...)"
+    if torch.autograd.forward_ad._current_level >= 0:
+        return f"the {name} kernels have no forward-mode derivatives"
+    dtype, on_cpu = x.dtype, x.is_cpu
+    for p in call.passes:
+        for t in (*p.params.values(), *p.state):
+            if t.dtype is not dtype or t.is_cpu is not on_cpu or not (on_cpu or t.device == x.device):
+                return "input, weights and states differ in dtype or device"
+        if p.recurrent_mask is not None or p.zoneout:
+            noise = (p.recurrent_mask, *(p.zoneout or ()))
+            if any(isinstance(t, Tensor) and t.requires_grad for t in noise):
+                return f"the {name} kernels do not differentiate by noise masks"
+    return None
