@@ -99,6 +99,19 @@ def make_call(
     return Call(spec, x, passes, None if lengths is None else torch.tensor(lengths), trace)
 
 
+def cast(call: Call, dtype: torch.dtype) -> Call:
+    """The same numbers, leaves again."""
+
+    def leaf(t: Tensor) -> Tensor:
+        return t.detach().to(dtype).requires_grad_()
+
+    passes = tuple(
+        p._replace(params={name: leaf(w) for name, w in p.params.items()}, state=tuple(map(leaf, p.state)))
+        for p in call.passes
+    )
+    return call._replace(x=leaf(call.x), passes=passes)
+
+
 def leaves(call: Call) -> dict[str, Tensor]:
     """Every tensor of a call that has a gradient, by name."""
     named = {"x": call.x}

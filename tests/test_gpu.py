@@ -155,26 +155,13 @@ def test_zoneout_by_a_share() -> None:
 def test_fewer_digits(spec: CellSpec, dtype: torch.dtype) -> None:
     """Against float64 from the same numbers: float32 to its last digits; half precision rounds what it keeps."""
     call = cases.make_call(spec, 5, 3, [2, 5, 4])
-    call = cast(call, dtype)
+    call = cases.cast(call, dtype)
     got, _ = both(call)
-    wide = cast(call, torch.float64)
+    wide = cases.cast(call, torch.float64)
     wanted = cases.with_gradients(wide, dispatch.run(wide, "reference"))
     tolerance = 1e-5 if dtype is torch.float32 else 0.05
     for name, value in got.items():
         assert_close(value.double(), wanted[name], rtol=tolerance, atol=tolerance * float(wanted[name].abs().max()))
-
-
-def cast(call: Call, dtype: torch.dtype) -> Call:
-    """The same numbers, leaves again."""
-
-    def leaf(t: torch.Tensor) -> torch.Tensor:
-        return t.detach().to(dtype).requires_grad_()
-
-    passes = tuple(
-        p._replace(params={name: leaf(w) for name, w in p.params.items()}, state=tuple(map(leaf, p.state)))
-        for p in call.passes
-    )
-    return call._replace(x=leaf(call.x), passes=passes)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +243,7 @@ def test_the_op_is_what_torch_asks_of_one(spec: CellSpec, recompute: bool) -> No
     weights = [cases.numbers(*shapes[name], seed=next(seeds)) for name in gpu_scan.WEIGHTS if name in shapes]
     state = [cases.numbers(2, size, seed=next(seeds)) for size in spec.state_sizes]
     gx = cases.numbers(4, 2, shapes["weight_ih"][0], seed=next(seeds))
-    key = [*graph_key.numbers_of(spec), 16, 0, int(recompute)]
+    key = [*graph_key.numbers_of(spec), 16, 0, 0, int(recompute)]
     around = [torch.tensor([4, 2]), None, None, None]
     op = torch.ops.lstmkit.gpu_scan.default
     found = torch.library.opcheck(op, (gx, weights, state, around, [0.1, 0.2], key, True))
@@ -292,7 +279,7 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_too_many_units(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    monkeypatch.setattr(gpu_plan, "_processors", lambda device: 132)
+    monkeypatch.setattr(gpu_plan, "processors", lambda device: 132)
     for spec, dtype, reason in (
         (CellSpec("lstm", 3, 1024), torch.bfloat16, None),
         (CellSpec("lstm", 3, 4096), torch.bfloat16, "too many units: their weights do not go on the chip"),
@@ -306,7 +293,7 @@ def test_too_many_units(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_blocks_that_wait_for_each_other_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three tiles of units, seven of sequences, and a chip of ten blocks: three, three, and one of them."""
-    monkeypatch.setattr(gpu_plan, "_processors", lambda device: 10)
+    monkeypatch.setattr(gpu_plan, "processors", lambda device: 10)
     launches = []
 
     class Kernel:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lstmkit.ops import gpu, native, reference, torch_fused
+from lstmkit.ops import cluster, gpu, native, reference, torch_fused
 from lstmkit.ops.call import Backend, Call, Result, Stepper
 
 #: Every back end, the fastest first: ``"auto"`` takes the first that can run.
-_FASTEST_FIRST: tuple[Backend, ...] = (native, torch_fused, gpu, reference)
+_FASTEST_FIRST: tuple[Backend, ...] = (native, torch_fused, gpu, cluster, reference)
 BACKENDS = {backend.NAME: backend for backend in _FASTEST_FIRST}
 
 

@@ -38,18 +38,19 @@ def refusal(call: Call) -> str | None:
     return of_kernels(call, "Triton") or gpu_plan.too_large(spec, x.dtype, x.device)
 
 
-def run(call: Call) -> Result:
+def run(call: Call, clusters: bool = False) -> Result:
+    """All passes, on the Triton kernels or on those for ``clusters``."""
     gates = call.spec.cell.gates
     call = open_gate.as_whole(call)
     x = call.x
     if call.lengths is not None:
-        lengths = call.lengths.to(x.device)
+        lengths = call.lengths.to(x.device, torch.int64).contiguous()
         call = call._replace(lengths=lengths)
         x = reference.within(x, lengths)  # NaN in the padding must not reach a gradient
-    return Result.of([_run(call, p, x, gates) for p in call.passes])
+    return Result.of([_run(call, p, x, gates, clusters) for p in call.passes])
 
 
-def _run(call: Call, p: Pass, x: Tensor, gates: Sequence[str]) -> PassResult:
+def _run(call: Call, p: Pass, x: Tensor, gates: Sequence[str], clusters: bool) -> PassResult:
     """One pass; ``gates`` are those that the caller's cell has, which may be fewer than are computed."""
     spec, params, state, mask = call.spec, dict(p.params), call.state_of(p), p.recurrent_mask
     zones = p.zoneout or (0.0,) * len(state)
@@ -57,7 +58,7 @@ def _run(call: Call, p: Pass, x: Tensor, gates: Sequence[str]) -> PassResult:
         zones = full_gates.wide_zoneout(zones, (len(x), x.shape[1], spec.hidden_size), x)
         params["weight_hh"], state = full_gates.wide_weight(params), full_gates.wide_state(state)
         mask = full_gates.wide_mask(mask)
-    plan = Plan.of(spec, p.reverse, x.dtype)
+    plan = Plan.on_clusters(spec, p.reverse) if clusters else Plan.of(spec, p.reverse, x.dtype)
     around = Around(call.lengths, mask, *(*zones, 0.0)[:2])
     leaves = Leaves(project_input(spec, params, x), [params[name] for name in WEIGHTS if name in params], state)
     asks = torch.is_grad_enabled() and any(t.requires_grad for t in (leaves.gx, *leaves.weights, *leaves.state))

@@ -1,4 +1,4 @@
-"""A pass on the Triton kernels as an op of ``torch.library``, so that ``torch.compile`` sees one node a pass.
+"""A pass on kernels for GPUs as an op of ``torch.library``, so that ``torch.compile`` sees one node a pass.
 
 Only compiled graphs go this way, as with ``native_library.py``.
 """
@@ -28,7 +28,7 @@ _library.define(f"gpu_scan_backward(Tensor?[] given, Tensor[] kept, {_LEAVES}, {
 
 def scan(plan: Plan, around: Around, keep: Keep, leaves: Leaves, traced: bool = False) -> tuple[Tensor, ...]:
     """:func:`lstmkit.ops.gpu_scan.scan` as one node of a graph, with derivatives."""
-    key = [*graph_key.numbers_of(plan.spec), plan.units, int(plan.reverse), int(keep.recompute)]
+    key = [*graph_key.numbers_of(plan.spec), plan.units, *map(int, (plan.reverse, plan.clusters, keep.recompute))]
     tensors = [each if isinstance(each, Tensor) else None for each in around]
     shares = [0.0 if isinstance(each, Tensor) else float(each) for each in around[2:]]
     h, c, *kept = torch.ops.lstmkit.gpu_scan(*leaves, tensors, shares, key, keep.steps)
@@ -39,8 +39,8 @@ def scan(plan: Plan, around: Around, keep: Keep, leaves: Leaves, traced: bool = 
 
 def _read(around: Sequence[Tensor | None], shares: Sequence[float], key: Sequence[int]) -> tuple[Plan, Around, bool]:
     """What a graph holds of a pass; last, whether it recomputes."""
-    units, reverse, recompute = key[graph_key.SIZE :]
-    plan = Plan(graph_key.spec_of(key[: graph_key.SIZE]), bool(reverse), units)
+    units, reverse, clusters, recompute = key[graph_key.SIZE :]
+    plan = Plan(graph_key.spec_of(key[: graph_key.SIZE]), bool(reverse), units, bool(clusters))
     lengths, mask, *zones = around
     shared = (share if zone is None else zone for zone, share in zip(zones, shares, strict=True))
     return plan, Around(lengths, mask, *shared), bool(recompute)

@@ -31,11 +31,13 @@ class Plan:
         spec: The cell.
         reverse: From the last step to the first.
         units: Of a block.
+        clusters: Whether the kernels for clusters run it, which lay it out themselves.
     """
 
     spec: CellSpec
     reverse: bool
     units: int
+    clusters: bool = False
 
     @classmethod
     def of(cls, spec: CellSpec, reverse: bool, dtype: torch.dtype) -> Plan:
@@ -43,6 +45,11 @@ class Plan:
         plans = (cls(spec, reverse, units) for units in (_width(spec.hidden_size), *_FEW))
         fitting = [plan for plan in plans if plan.fits(dtype) or interpreted()]
         return fitting[0] if fitting else cls(spec, reverse, _FEW[-1])
+
+    @classmethod
+    def on_clusters(cls, spec: CellSpec, reverse: bool) -> Plan:
+        """As if a block had all units: what comes out is complete."""
+        return cls(spec, reverse, spec.hidden_size, clusters=True)
 
     @property
     def full(self) -> bool:
@@ -128,7 +135,7 @@ def too_large(spec: CellSpec, dtype: torch.dtype, device: torch.device) -> str |
     if interpreted():
         return None
     plan = Plan.of(spec, False, dtype)
-    if not plan.fits(dtype) or plan.tiles > _processors(device):
+    if not plan.fits(dtype) or plan.tiles > processors(device):
         return "there are too many units: their weights do not go on the chip together"
     return None
 
@@ -160,7 +167,7 @@ def launch(name: str, plan: Plan, named: dict[str, Any], constants: dict[str, An
     blocks = -(-batch // _ROWS)
     named |= {"T": steps, "B": batch, "counter": torch.zeros(blocks, dtype=torch.int32, device=device)}
     named["parts"] = torch.empty(2, batch, 2, plan.tiles, dtype=computed_in(named["hs"].dtype), device=device)
-    at_once = blocks if plan.whole or interpreted() else _processors(device) // plan.tiles
+    at_once = blocks if plan.whole or interpreted() else processors(device) // plan.tiles
     options = {} if interpreted() else {"num_warps": _WARPS, "launch_cooperative_grid": not plan.whole}
     options |= with_types(constants)
     for block in range(0, blocks, at_once):
@@ -173,7 +180,8 @@ def with_types(constants: dict[str, Any]) -> dict[str, Any]:
     return constants | {name: getattr(language, constants[name]) for name in ("ACC", "SEES")}
 
 
-def _processors(device: torch.device) -> int:
+def processors(device: torch.device) -> int:
+    """Streaming multiprocessors of a GPU."""
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 

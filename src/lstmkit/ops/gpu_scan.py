@@ -1,4 +1,4 @@
-"""One pass through time on the Triton kernels, as a function of tensors with derivatives.
+"""One pass through time on kernels for GPUs, as a function of tensors with derivatives.
 
 The input's share of the gates comes in: its product has no loop, and its derivatives are torch's own. What the kernels
 leave of the weights' gradients are sums over all steps: products that torch makes after the loop.
@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from lstmkit.cells import Gates
-from lstmkit.ops import full_gates, reference
+from lstmkit.ops import full_gates, gpu_cluster, reference
 from lstmkit.ops.call import Pass
-from lstmkit.ops.gpu_plan import EPS, Around, Plan, computed_in, launch, noise
+from lstmkit.ops.gpu_cluster import ClusterPlan
+from lstmkit.ops.gpu_plan import EPS, Around, Plan, computed_in, launch, noise, processors
 
 #: What the loop sees of the weights, in the order in which they are handed around.
 WEIGHTS = ("weight_hh", "bias_hh", "weight_hr", "weight_peep", "weight_ln_hh", "weight_ln_c", "bias_ln_c")
@@ -155,6 +156,12 @@ def rooms(plan: Plan, keep: Keep, gx: Tensor, hs: Tensor | None = None) -> Kept:
 
 def _forward(plan: Plan, around: Around, gx: Tensor, weights: dict[str, Tensor], kept: Kept) -> None:
     """Steps from the state on that stands in the first slots."""
+    if plan.clusters:
+        layout = _layout(plan, gx, backward=False)
+        rooms = (room if room.numel() else None for room in (kept.cs, kept.saved))
+        weight, bias = weights["weight_hh"], weights.get("bias_hh")
+        gpu_cluster.run_forward(layout, gx, weight, bias, around.lengths, kept.hs, *rooms, reverse=plan.reverse)
+        return
     constants = plan.constants(around, gx.dtype) | {"SAVES": kept.saved.numel() > 0, "BIAS": plan.spec.bias}
     named = {"gx": gx, **_pointers(weights), **noise(around), **kept._asdict()}
     named |= {"b_hh": weights.get("bias_hh", gx)}
@@ -244,6 +251,14 @@ def _backward(
         dgx.new_empty(steps, batch, spec.proj_size),
         dgx.new_empty(steps, batch, spec.hidden_size if spec.layer_norm else 0),
     )
+    assert given.output is not None
+    if plan.clusters:
+        cell = (kept.cs, carried[1]) if len(carried) > 1 else (None, None)
+        gpu_cluster.run_backward(
+            _layout(plan, dgx, backward=True), given.output, weights["weight_hh"], around.lengths, kept.hs, cell[0],
+            kept.saved, carried[0], cell[1], dgx, left.dgh if two else None, reverse=plan.reverse,
+        )  # fmt: skip
+        return left
     traced = given.saved is not None or given.cs is not None
     constants = plan.constants(around, dgx.dtype) | {"TWO": two, "TRACED": traced}
     named = {**_pointers(weights), **noise(around), **kept._asdict(), **left._asdict()}
@@ -336,6 +351,11 @@ def _by_reference(plan: Plan, around: Around, leaves: Leaves) -> Given:
 
 
 # ---- small things ----------------------------------------------------------------------------------------------------
+
+
+def _layout(plan: Plan, gx: Tensor, *, backward: bool) -> ClusterPlan:
+    """On clusters."""
+    return ClusterPlan.of(plan.spec, gx.shape[1], gx.dtype, backward=backward, processors=processors(gx.device))
 
 
 def _pointers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
