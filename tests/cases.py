@@ -99,11 +99,11 @@ def make_call(
     return Call(spec, x, passes, None if lengths is None else torch.tensor(lengths), trace)
 
 
-def cast(call: Call, dtype: torch.dtype) -> Call:
+def cast(call: Call, dtype: torch.dtype, device: str = "cpu") -> Call:
     """The same numbers, leaves again."""
 
     def leaf(t: Tensor) -> Tensor:
-        return t.detach().to(dtype).requires_grad_()
+        return t.detach().to(device, dtype).requires_grad_()
 
     passes = tuple(
         p._replace(params={name: leaf(w) for name, w in p.params.items()}, state=tuple(map(leaf, p.state)))

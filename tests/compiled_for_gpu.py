@@ -29,7 +29,7 @@ CASES = [
     (CellSpec("lstm", 64, 64, proj_size=32, peephole=True, layer_norm=True), torch.bfloat16),
     (CellSpec("gru", 64, 128), torch.float32),  # over two
     (CellSpec("lstm", 64, 256, proj_size=128, peephole=True, layer_norm=True), torch.bfloat16),  # over sixteen
-    (CellSpec("lstm_full_gates", 64, 128), torch.bfloat16),
+    (CellSpec("lstm_full_gates", 64, 128), torch.float64),
 ]
 
 
@@ -38,9 +38,12 @@ def compiled(kernel: Any, spec: CellSpec, dtype: torch.dtype, around: gpu_plan.A
     constants = gpu_plan.Plan.of(spec, False, dtype).constants(around, dtype)
     constants |= {"SAVES": 1, "BIAS": spec.bias, "TWO": spec.kind == "gru" or spec.layer_norm}
     constants = gpu_plan.with_types(constants | {"TRACED": spec.peephole})
+    absent = [name for name, told in gpu_plan.noise(around).items() if told is None]
+    constants |= dict.fromkeys(absent if spec.peephole else [*absent, "d_saved", "d_cs"])
     constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
-    narrow = {torch.bfloat16: "*bf16", torch.float32: "*fp32"}[dtype]
-    types = NUMBERS | {"counter": "*i32", "lengths": "*i64"} | dict.fromkeys(WIDE, "*fp32")
+    narrow = {torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.float64: "*fp64"}[dtype]
+    wide = "*fp64" if dtype is torch.float64 else "*fp32"
+    types = NUMBERS | {"counter": "*i32", "lengths": "*i64"} | dict.fromkeys(WIDE, wide)
     types |= dict.fromkeys(constants, "constexpr")
     names = kernel.arg_names
     source = ASTSource(

@@ -40,6 +40,15 @@ TURNS = [(spec, number % 2 == 1) for number, spec in enumerate(SPECS)]
 TURNS_WITH_BIAS = [(spec, number % 2 == 1) for number, spec in enumerate(spec for spec in SPECS if spec.bias)]
 
 
+#: Where kernels run.
+DEVICE = "cpu" if INTERPRETED else "cuda"
+
+
+def make_call(spec: CellSpec, *shape: Any, **more: Any) -> Call:
+    """As in ``cases.py``, there."""
+    return cases.cast(cases.make_call(spec, *shape, **more), torch.float64, DEVICE)
+
+
 def turn_id(value: Any) -> str:
     return cases.spec_id(value) if isinstance(value, CellSpec) else "reversed" if value else "forward"
 
@@ -79,7 +88,7 @@ def both(call: Call, by: Callable[[Call], Any] = cases.alone) -> tuple[dict[str,
 @pytest.mark.parametrize(("spec", "reverse"), TURNS, ids=turn_id)
 def test_every_cell(spec: CellSpec, reverse: bool) -> None:
     """With its gates, and gradients by them."""
-    call = noisy(cases.make_call(spec, 3, 4, [3, 0, 2, 1], (reverse,), trace=True))
+    call = noisy(make_call(spec, 3, 4, [3, 0, 2, 1], (reverse,), trace=True))
     assert_close(*both(call), **LAST_DIGITS)
 
 
@@ -87,7 +96,7 @@ def test_every_cell(spec: CellSpec, reverse: bool) -> None:
 @pytest.mark.usefixtures("small_blocks")
 def test_every_cell_over_several_blocks(spec: CellSpec, reverse: bool) -> None:
     """Three of units."""
-    call = noisy(cases.make_call(spec, 3, 2, [1, 3], (reverse,), trace=True))
+    call = noisy(make_call(spec, 3, 2, [1, 3], (reverse,), trace=True))
     assert_close(*both(call), **LAST_DIGITS)
 
 
@@ -95,21 +104,21 @@ def test_every_cell_over_several_blocks(spec: CellSpec, reverse: bool) -> None:
 @pytest.mark.usefixtures("small_blocks")
 def test_several_blocks_both_ways(spec: CellSpec) -> None:
     """Three of sequences, too; without noise and without gates."""
-    assert_close(*both(cases.make_call(spec, 3, 5, [3, 0, 1, 2, 3], (False, True))), **LAST_DIGITS)
+    assert_close(*both(make_call(spec, 3, 5, [3, 0, 1, 2, 3], (False, True))), **LAST_DIGITS)
 
 
 @pytest.mark.parametrize("spec", [CellSpec("lstm", 3, 5), CellSpec("gru", 3, 5), CellSpec("rnn_relu", 3, 5)])
 @pytest.mark.parametrize("shape", cases.SHAPES)
 def test_every_shape(spec: CellSpec, shape: str) -> None:
     n_steps, batch, lengths = cases.SHAPES[shape]
-    assert_close(*both(cases.make_call(spec, n_steps, batch, lengths)), **LAST_DIGITS)
+    assert_close(*both(make_call(spec, n_steps, batch, lengths)), **LAST_DIGITS)
 
 
 @pytest.mark.parametrize("spec", [CellSpec("lstm", 3, 5, proj_size=2, layer_norm=True), CellSpec("gru", 3, 5)])
 @pytest.mark.parametrize("directions", [(False,), (True,)])
 def test_recompute(spec: CellSpec, directions: tuple[bool, ...]) -> None:
     """Steps done again for the gradient: seven in stretches of two, the last of one."""
-    call = noisy(cases.make_call(spec, 7, 3, [5, 7, 2], directions))
+    call = noisy(make_call(spec, 7, 3, [5, 7, 2], directions))
     again = call._replace(recompute=True)
     assert_close(both(again)[0], both(call)[0], **LAST_DIGITS)
 
@@ -118,13 +127,13 @@ def test_recompute(spec: CellSpec, directions: tuple[bool, ...]) -> None:
 @pytest.mark.usefixtures("small_blocks")
 def test_recompute_over_several_blocks(directions: tuple[bool, ...]) -> None:
     """What a stretch gives to the one before it goes through the product of its first step, which no block has made."""
-    call = noisy(cases.make_call(CellSpec("gru", 3, 5), 5, 2, [5, 3], directions))
+    call = noisy(make_call(CellSpec("gru", 3, 5), 5, 2, [5, 3], directions))
     again = call._replace(recompute=True)
     assert_close(both(again)[0], both(call)[0], **LAST_DIGITS)
 
 
 def test_noise_and_weights_of_any_layout() -> None:
-    call = noisy(cases.make_call(CellSpec("lstm", 3, 5), 4, 3, [2, 4, 3]))
+    call = noisy(make_call(CellSpec("lstm", 3, 5), 4, 3, [2, 4, 3]))
 
     def turned(t: torch.Tensor) -> torch.Tensor:
         """The same numbers, the last two dimensions the other way round in memory."""
@@ -145,7 +154,7 @@ def test_noise_and_weights_of_any_layout() -> None:
 
 
 def test_zoneout_by_a_share() -> None:
-    call = cases.make_call(CellSpec("lstm", 3, 5), 4, 3, [2, 4, 3])
+    call = make_call(CellSpec("lstm", 3, 5), 4, 3, [2, 4, 3])
     passes = tuple(p._replace(zoneout=(0.3, 0.1)) for p in call.passes)
     assert_close(*both(call._replace(passes=passes), lambda call: dispatch.run(call, "reference")), **LAST_DIGITS)
 
@@ -154,10 +163,10 @@ def test_zoneout_by_a_share() -> None:
 @pytest.mark.parametrize("spec", [CellSpec("lstm", 3, 20), CellSpec("gru", 3, 20)], ids=cases.spec_id)
 def test_fewer_digits(spec: CellSpec, dtype: torch.dtype) -> None:
     """Against float64 from the same numbers: float32 to its last digits; half precision rounds what it keeps."""
-    call = cases.make_call(spec, 5, 3, [2, 5, 4])
-    call = cases.cast(call, dtype)
+    call = make_call(spec, 5, 3, [2, 5, 4])
+    call = cases.cast(call, dtype, DEVICE)
     got, _ = both(call)
-    wide = cases.cast(call, torch.float64)
+    wide = cases.cast(call, torch.float64, DEVICE)
     wanted = cases.with_gradients(wide, dispatch.run(wide, "reference"))
     tolerance = 1e-5 if dtype is torch.float32 else 0.05
     for name, value in got.items():
@@ -175,7 +184,7 @@ def test_fewer_digits(spec: CellSpec, dtype: torch.dtype) -> None:
 )
 @pytest.mark.parametrize("trace", [False, True])
 def test_second_derivatives(spec: CellSpec, trace: bool) -> None:
-    call = noisy(cases.make_call(spec, 3, 2, [3, 2], (False, True), trace=trace))
+    call = noisy(make_call(spec, 3, 2, [3, 2], (False, True), trace=trace))
     leaves = list(cases.leaves(call).values())
 
     def penalty(backend: str) -> tuple[torch.Tensor, ...]:
@@ -190,7 +199,7 @@ def test_without_gradients_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
     seen = []
     plain = gpu_scan.run
     monkeypatch.setattr(gpu_scan, "run", lambda *args: seen.append(kept := plain(*args)) or kept)
-    call = cases.make_call(CellSpec("lstm", 3, 5, layer_norm=True), 4, 3)
+    call = make_call(CellSpec("lstm", 3, 5, layer_norm=True), 4, 3)
     with torch.no_grad():
         result = dispatch.run(call, "triton")
         assert_close(cases.values(call, result), cases.values(call, cases.alone(call)), **LAST_DIGITS)
@@ -201,7 +210,7 @@ def test_without_gradients_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_noise_by_a_share_of_a_cell_with_many_states() -> None:
     """One share for all, and one of their own for some."""
-    call = cases.make_call(CellSpec("lstm_full_gates", 3, 5), 4, 3, [2, 4, 3])
+    call = make_call(CellSpec("lstm_full_gates", 3, 5), 4, 3, [2, 4, 3])
     for shares in ((0.3, 0.1, 0.3, 0.3, 0.3), (0.3, 0.1, 0.2, 0.0, 0.5)):
         passes = tuple(p._replace(zoneout=shares) for p in call.passes)
         one = call._replace(passes=passes)
@@ -210,7 +219,7 @@ def test_noise_by_a_share_of_a_cell_with_many_states() -> None:
 
 def test_gates_come_in_the_order_of_the_cell() -> None:
     for spec in (CellSpec("lstm", 3, 5, coupled=True), CellSpec("lstm_no_forget_gate", 3, 5), CellSpec("gru", 3, 5)):
-        call = cases.make_call(spec, trace=True)
+        call = make_call(spec, trace=True)
         (ours,), (theirs,) = (dispatch.run(call, name).passes() for name in ("triton", "reference"))
         assert list(ours.trace or {}) == list(theirs.trace or {})
 
@@ -227,10 +236,10 @@ def test_compiled_training_step(layer: type[LSTM], options: dict[str, Any]) -> N
     """The whole graph, forward and backward, is one node a pass, and gives the eager numbers."""
     torch.compiler.reset()
     torch.manual_seed(0)
-    module = layer(3, 5, 2, backend="triton", **options).eval()  # noise is drawn otherwise in a graph
+    module = layer(3, 5, 2, backend="triton", device=DEVICE, **options).eval()  # noise is drawn otherwise in a graph
     compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
     for n_steps, lengths in ((2, None), (3, torch.tensor([3, 1]))):
-        x = torch.randn(n_steps, 2, 3)
+        x = torch.randn(n_steps, 2, 3, device=DEVICE)
         found = (trained(module, step, x, lengths) for step in (compiled, module))
         assert_close(*found, rtol=1e-5, atol=1e-6)
 
@@ -240,11 +249,15 @@ def test_compiled_training_step(layer: type[LSTM], options: dict[str, Any]) -> N
 def test_the_op_is_what_torch_asks_of_one(spec: CellSpec, recompute: bool) -> None:
     """Schema, shapes without numbers, derivatives under tracing."""
     shapes, seeds = spec.parameter_shapes(), itertools.count()
-    weights = [cases.numbers(*shapes[name], seed=next(seeds)) for name in gpu_scan.WEIGHTS if name in shapes]
-    state = [cases.numbers(2, size, seed=next(seeds)) for size in spec.state_sizes]
-    gx = cases.numbers(4, 2, shapes["weight_ih"][0], seed=next(seeds))
+
+    def numbers(*shape: int) -> torch.Tensor:
+        return cases.numbers(*shape, seed=next(seeds)).detach().to(DEVICE).requires_grad_()
+
+    weights = [numbers(*shapes[name]) for name in gpu_scan.WEIGHTS if name in shapes]
+    state = [numbers(2, size) for size in spec.state_sizes]
+    gx = numbers(4, 2, shapes["weight_ih"][0])
     key = [*graph_key.numbers_of(spec), 16, 0, 0, int(recompute)]
-    around = [torch.tensor([4, 2]), None, None, None]
+    around = [torch.tensor([4, 2], device=DEVICE), None, None, None]
     op = torch.ops.lstmkit.gpu_scan.default
     found = torch.library.opcheck(op, (gx, weights, state, around, [0.1, 0.2], key, True))
     assert set(found.values()) == {"SUCCESS"}
@@ -253,9 +266,10 @@ def test_the_op_is_what_torch_asks_of_one(spec: CellSpec, recompute: bool) -> No
 @pytest.mark.parametrize("layer", [LSTM, GRU])
 def test_layers_run_on_it(layer: type[LSTM]) -> None:
     torch.manual_seed(0)
-    ours, theirs = (layer(3, 5, 2, bidirectional=True, dtype=torch.float64, backend=b) for b in ("triton", "reference"))
+    options: dict[str, Any] = {"bidirectional": True, "dtype": torch.float64, "device": DEVICE}
+    ours, theirs = (layer(3, 5, 2, backend=backend, **options) for backend in ("triton", "reference"))
     theirs.load_state_dict(ours.state_dict())
-    x = torch.randn(4, 3, 3, dtype=torch.float64)
+    x = torch.randn(4, 3, 3, dtype=torch.float64, device=DEVICE)
     assert_close(ours(x), theirs(x), **LAST_DIGITS)
 
 
@@ -263,7 +277,7 @@ def test_layers_run_on_it(layer: type[LSTM]) -> None:
 
 
 def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
-    call = cases.make_call(CellSpec("lstm", 3, 5))
+    call = make_call(CellSpec("lstm", 3, 5))
     for changed, reason in (
         (call._replace(x=call.x[:0]), "nothing to compute"),
         (call._replace(x=call.x.detach().to(torch.complex64)), "have no torch.complex64"),
@@ -311,7 +325,7 @@ def test_blocks_that_wait_for_each_other_run_at_once(monkeypatch: pytest.MonkeyP
 @pytest.mark.usefixtures("small_blocks")
 def test_a_block_that_does_not_wait_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests above would fail, were one of the meetings missing."""
-    call = cases.make_call(CellSpec("lstm", 3, 5), 6, 3)
+    call = make_call(CellSpec("lstm", 3, 5), 6, 3)
     monkeypatch.setattr(gpu_kernels, "meet", lambda counter, goal: None)
     with torch.no_grad():
         values = cases.values(call, dispatch.run(call, "triton"))

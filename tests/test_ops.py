@@ -220,7 +220,7 @@ def noisy(call: Call) -> Call:
     random = torch.Generator().manual_seed(7)
 
     def mask(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=random, dtype=call.x.dtype).round()
+        return torch.rand(shape, generator=random, dtype=call.x.dtype).round().to(call.x.device)
 
     def noise(p: Pass) -> Pass:
         zoneout = tuple(mask(call.x.shape[0], *s.shape) for s in p.state)
