@@ -19,7 +19,7 @@
 #define __launch_bounds__(...)
 
 using Half = unsigned short;
-using Bell = unsigned long long;
+using Barrier = unsigned long long;
 struct uint2 { unsigned x, y; };
 struct alignas(16) uint4 { unsigned x, y, z, w; };
 struct alignas(8) float2 { float x, y; };
@@ -37,8 +37,8 @@ To same_bits(From from) {
 }
 
 inline unsigned __float_as_uint(float x) { return same_bits<unsigned>(x); }
-inline float power_of_two(float x) { return std::exp2(x); }
-inline float reciprocal(float x) { return 1 / x; }
+inline float fast_exp2(float x) { return std::exp2(x); }
+inline float fast_reciprocal(float x) { return 1 / x; }
 
 inline float widened(Half bits) {
 #if FP16
@@ -119,7 +119,7 @@ struct Letter {
     const Fiber* from;
     char* to;
     uint4 what;
-    Bell* bell;
+    Barrier* barrier;
 };
 
 struct Cluster {
@@ -134,7 +134,7 @@ struct Cluster {
     void (*call)(const void* kernel);
     unsigned drawn = 1;
     bool moved = false;   // whether any thread went on since all were asked
-    bool broken = false;  // whether a bell was not there, or a thread ended before what it fetched had come
+    bool broken = false;  // whether a barrier was not there, or a thread ended before what it fetched had come
 
     Block& block() { return blocks[blockIdx.x % CLUSTER]; }
     Warp& warp() { return block().warps[threadIdx.x / 32]; }
@@ -158,26 +158,26 @@ inline void start() {
     if (!cluster->running->fetched.empty()) cluster->broken = true;
 }
 
-struct BellState {
+struct BarrierState {
     int bytes;  // to come yet
-    short to_arrive, rung;
+    short to_arrive, phases;
 };
 
-inline void change(Bell* bell, int bytes, int arrived) {
-    BellState state = same_bits<BellState>(*bell);
-    if (state.to_arrive < arrived || state.to_arrive > 1 || state.rung < 0) cluster->broken = true;
+inline void change(Barrier* barrier, int bytes, int arrived) {
+    BarrierState state = same_bits<BarrierState>(*barrier);
+    if (state.to_arrive < arrived || state.to_arrive > 1 || state.phases < 0) cluster->broken = true;
     state.bytes += bytes;
     state.to_arrive -= arrived;
     if (state.to_arrive == 0 && state.bytes == 0) {
         state.to_arrive = 1;
-        ++state.rung;
+        ++state.phases;
     }
-    *bell = same_bits<Bell>(state);
+    *barrier = same_bits<Barrier>(state);
 }
 
 inline void deliver(const Letter& letter) {
     std::memcpy(letter.to, &letter.what, sizeof letter.what);
-    if (letter.bell) change(letter.bell, -static_cast<int>(sizeof letter.what), 0);
+    if (letter.barrier) change(letter.barrier, -static_cast<int>(sizeof letter.what), 0);
     cluster->moved = true;
 }
 
@@ -295,7 +295,7 @@ inline void spread(float* row, int c, unsigned first, unsigned second) {
     row[2 * c] = low.x, row[2 * c + 1] = low.y, row[2 * c + 8] = high.x, row[2 * c + 9] = high.y;
 }
 
-inline void multiply_add(float (&sums)[4], uint4 left, uint2 right) {
+inline void mma(float (&sums)[4], uint4 left, uint2 right) {
     by_the_last({.sums = sums, .left = left, .right = right}, [](const Lane* lanes) {
         float rows[16][16], columns[8][16];
         for (int i = 0; i < 32; ++i) {
@@ -314,33 +314,33 @@ inline void multiply_add(float (&sums)[4], uint4 left, uint2 right) {
     });
 }
 
-inline void start_fetching(uint4* shared, const uint4* from) { cluster->running->fetched.push_back({shared, from}); }
+inline void cp_async(uint4* shared, const uint4* from) { cluster->running->fetched.push_back({shared, from}); }
 
 // As late as can be.
 template <int BUT>
-void wait_for_fetched() {
+void cp_async_wait() {
     auto& under_way = cluster->running->fetched;
     for (; std::ssize(under_way) > BUT; under_way.erase(under_way.begin())) *under_way[0].shared = *under_way[0].from;
 }
 
 inline uint4 read_fetched(const uint4* shared) { return *shared; }
 
-inline void come() {
-    deliver_those([](const Letter& letter) { return letter.from == cluster->running && !letter.bell; });
+inline void cluster_arrive() {
+    deliver_those([](const Letter& letter) { return letter.from == cluster->running && !letter.barrier; });
     cluster->running->times_met = cluster->meeting.times;
     cluster->meeting.last_of(CLUSTER * WARPS * 32);
 }
 
-inline void wait_for_all() {
+inline void cluster_wait() {
     const int before = cluster->running->times_met;
     until([&] { return cluster->meeting.times > before; });
 }
 
-inline void make_bell(Bell* bell) { *bell = same_bits<Bell>(BellState{0, 1, 0}); }
-inline void expect(Bell* bell, int bytes) { change(bell, bytes, 1); }
+inline void init_barrier(Barrier* barrier) { *barrier = same_bits<Barrier>(BarrierState{0, 1, 0}); }
+inline void expect_bytes(Barrier* barrier, int bytes) { change(barrier, bytes, 1); }
 
-inline void wait_for(Bell* bell, int odd) {
-    until([&] { return (same_bits<BellState>(*bell).rung & 1) != odd; });
+inline void wait_parity(Barrier* barrier, int parity) {
+    until([&] { return (same_bits<BarrierState>(*barrier).phases & 1) != parity; });
 }
 
 template <class T>
@@ -356,8 +356,8 @@ inline void post(const Letter& letter) {
     }
 }
 
-inline void send_counted(void* to, int rank, uint4 what, Bell* bell) {
-    Bell* its_bell = bell ? of_block(bell, rank) : nullptr;
-    post({cluster->running, of_block(static_cast<char*>(to), rank), what, its_bell});
+inline void store_async(void* to, int rank, uint4 what, Barrier* barrier) {
+    Barrier* its_barrier = barrier ? of_block(barrier, rank) : nullptr;
+    post({cluster->running, of_block(static_cast<char*>(to), rank), what, its_barrier});
 }
-inline void send(void* to, int rank, uint4 what) { send_counted(to, rank, what, nullptr); }
+inline void store_remote(void* to, int rank, uint4 what) { store_async(to, rank, what, nullptr); }

@@ -12,8 +12,8 @@
 // Names are those of gpu_kernels.py, and so is what the buffers hold. What is known of a pass when it is laid out are
 // constants of the compiler: KIND, H, FP16, REVERSE, RAGGED, BACKWARD, and forward BIAS and SAVES; CLUSTER (blocks),
 // UNITS and WARPS of a block, SEQUENCES of a cluster; SPLIT, the warps that share sums of the same units; IN_REGISTERS
-// and IN_SHARED, where how many pieces of a warp stand, and AHEAD, how many others are under way; SHARED_BYTES; COUNTED,
-// whether a block waits for the bytes sent to it rather than for all other blocks.
+// and IN_SHARED, where how many pieces of a warp stand, and AHEAD, how many others are under way; SHARED_BYTES;
+// COUNTED, whether a block waits for the bytes sent to it rather than for all other blocks.
 #include "gpu_cluster.cuh"
 
 #if !BACKWARD
@@ -88,12 +88,12 @@ DEVICE void fill(Shared& shared, const Half* first, int B) {
 
 // A group's new hidden state to all blocks. Each of its four threads gathers it and sends it to every fourth block, no
 // two blocks to the same one at the same time.
-DEVICE void send_group(const Mail& mail, int lot, const Pair& pair, unsigned h, Shared& shared, int rank) {
+DEVICE void send_group(const Exchange& exchange, int lot, const Pair& pair, unsigned h, Shared& shared, int rank) {
     const int lane = threadIdx.x % 32, part = lane % 4, start = lane - part;
     const uint4 all = {shuffle(h, start), shuffle(h, start + 1), shuffle(h, start + 2), shuffle(h, start + 3)};
     uint4* to = &shared.operand[lot & 1][slot(rank * GROUPS + pair.group, pair.sequence)];
     UNROLL for (int i = 0; i < CLUSTER; i += 4) {
-        if (i + part < CLUSTER) mail.put(lot, to, (rank + i + part) % CLUSTER, all);
+        if (i + part < CLUSTER) exchange.put(lot, to, (rank + i + part) % CLUSTER, all);
     }
 }
 
@@ -117,12 +117,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         x[i].load(gx + p.at(REVERSE ? T - 1 : 0, B, GATES * H), p.there);
         bias[i].load(b_hh + p.unit, BIAS && p.there);
     }
-    const Mail mail(shared.bells);
+    const Exchange exchange(shared.barriers);
 
     for (int k = 0; k < T; ++k) {
         const int t = REVERSE ? T - 1 - k : k, after = REVERSE ? t : t + 1, next = REVERSE ? t - 1 : t + 1;
         const bool last = k + 1 == T;
-        if (k > 0) mail.wait(k);
+        if (k > 0) exchange.wait(k);
         Sums sums = {};
         UNROLL for (int chunk = 0; chunk < CHUNKS; ++chunk) {
             uint4 seen[COLUMNS];
@@ -146,9 +146,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             }
             kept[i].set(of_unit);
             h[i] = pack(states[i].h[0], states[i].h[1]);
-            if (!last) send_group(mail, k + 1, pairs[i], h[i], shared, rank);
+            if (!last) send_group(exchange, k + 1, pairs[i], h[i], shared, rank);
         }
-        if (!last) mail.sent();
+        if (!last) exchange.sent();
 
         // While that is under way: what goes to memory, and what the next step needs from there.
         UNROLL for (int i = 0; i < PAIRS; ++i) {
@@ -163,7 +163,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         }
     }
     weights.finish();
-    mail.meet();
+    exchange.meet();
 }
 
 #else
@@ -185,8 +185,8 @@ struct Known {
     }
 };
 
-// One unit: gradients of the input's and the state's shares of its gates. `d_h` and `d_c` come in as those of the states
-// after the step, and go out as those of the states before, without what goes through the state's shares.
+// One unit: gradients of the input's and the state's shares of its gates. `d_h` and `d_c` come in as those of the
+// states after the step, and go out as those of the states before, without what goes through the state's shares.
 DEVICE void step_back(const Known& known, int which, float& d_h, float& d_c, float (&x)[GATES], float (&a)[GATES]) {
     const Numbers<KEPT>& kept = known.kept;
     const float before = which ? known.before.y : known.before.x, d = d_h + known.given.get(0, which);
@@ -227,7 +227,8 @@ DEVICE int sent_at(int sequence, int unit) {
 
 // Shares of the gradients of 32 units, to the blocks that have them. Lane 4r + c has units 4r to 4r + 3, and sequences
 // 2c and 2c + 1 of each column.
-DEVICE void send_shares(const Mail& mail, int lot, const Sums& sums, int units, Shared& shared, int rank, int lane) {
+DEVICE void send_shares(const Exchange& exchange, int lot, const Sums& sums, int units, Shared& shared, int rank,
+                        int lane) {
     const int group = units * 4 + lane / 8, to = group / GROUPS;
     if (to >= CLUSTER) return;
     UNROLL for (int n = 0; n < COLUMNS; ++n) {
@@ -235,13 +236,14 @@ DEVICE void send_shares(const Mail& mail, int lot, const Sums& sums, int units, 
         UNROLL for (int s = 0; s < 2; ++s) {
             const uint4 four = {__float_as_uint(sums[0][n][s]), __float_as_uint(sums[0][n][2 + s]),
                                 __float_as_uint(sums[1][n][s]), __float_as_uint(sums[1][n][2 + s])};
-            mail.put(lot, square + sent_at(lane % 4 * 2 + s, lane / 4 % 2 * 4), to, four);
+            exchange.put(lot, square + sent_at(lane % 4 * 2 + s, lane / 4 % 2 * 4), to, four);
         }
     }
 }
 
 // All shares of a warp, 32 units after the other: some are under way while the next ones are made.
-DEVICE void share(const Mail& mail, int lot, const Weights& weights, Shared& shared, int rank, int warp, int lane) {
+DEVICE void share(const Exchange& exchange, int lot, const Weights& weights, Shared& shared, int rank, int warp,
+                  int lane) {
     constexpr int rounds = TILES / TOGETHER;
     uint4 seen[CHUNKS][COLUMNS];
     UNROLL for (int chunk = 0; chunk < CHUNKS; ++chunk) see(seen[chunk], shared.operand[lot & 1], chunk, lane);
@@ -250,7 +252,7 @@ DEVICE void share(const Mail& mail, int lot, const Weights& weights, Shared& sha
         UNROLL for (int chunk = 0; chunk < CHUNKS; ++chunk) {
             multiply(sums, weights, (i * CHUNKS + chunk) * TOGETHER * 2, seen[chunk]);
         }
-        send_shares(mail, lot, sums, warp * rounds + i, shared, rank, lane);
+        send_shares(exchange, lot, sums, warp * rounds + i, shared, rank, lane);
     }
 }
 
@@ -283,11 +285,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             if (p.there && KIND == LSTM) d_c[i][which] = dc[p.at(0, B, H) + which];
         }
     }
-    const Mail mail(shared.bells);
+    const Exchange exchange(shared.barriers);
 
     for (int lot = 1; lot <= T; ++lot) {  // what this step sends
         const int t = REVERSE ? lot - 1 : T - lot, next = REVERSE ? t + 1 : t - 1;
-        if (lot > 1) mail.wait(lot - 1);
+        if (lot > 1) exchange.wait(lot - 1);
         Numbers<GATES> of_input[PAIRS], of_state[PAIRS];
         UNROLL for (int i = 0; i < PAIRS; ++i) {
             if (!pairs[i].mine) continue;
@@ -303,8 +305,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             tell(shared.operand[lot & 1], pairs[i], of_state[i]);
         }
         __syncthreads();
-        share(mail, lot, weights, shared, rank, warp, lane);
-        mail.sent();
+        share(exchange, lot, weights, shared, rank, warp, lane);
+        exchange.sent();
 
         // While that is under way: what goes to memory, and what the next step needs from there.
         UNROLL for (int i = 0; i < PAIRS; ++i) {
@@ -316,7 +318,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         }
     }
 
-    mail.wait(T);
+    exchange.wait(T);
     UNROLL for (int i = 0; i < PAIRS; ++i) {
         const Pair& p = pairs[i];
         if (!p.there) continue;
@@ -325,6 +327,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         if (KIND == LSTM) write(dc + p.at(0, B, H), float2{d_c[i][0], d_c[i][1]});
     }
     weights.finish();
-    mail.meet();
+    exchange.meet();
 }
 #endif

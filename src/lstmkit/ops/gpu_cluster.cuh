@@ -42,7 +42,7 @@ struct Shared {
 #else
     float4 sums[SPLIT][SQUARES][64];  // of all gates of a unit
 #endif
-    Bell bells[2];
+    Barrier barriers[2];
 };  // and behind it the weights' pieces
 static_assert(sizeof(Shared) + WARPS * (IN_SHARED + AHEAD) * 512 == SHARED_BYTES, "as much as the launch asks for");
 
@@ -52,9 +52,9 @@ static_assert(sizeof(Shared) + WARPS * (IN_SHARED + AHEAD) * 512 == SHARED_BYTES
 // that read at the same time read four groups of two sequences, all from different banks.
 DEVICE int slot(int group, int sequence) { return group * SEQUENCES + (sequence ^ (group & 3) << 1); }
 
-// A warp's weights. Some pieces stay in registers and some in shared memory; others do not go on the chip and are fetched
-// at each step, AHEAD of them under way at any time, also between steps. They take turns, so that none is waited for
-// long: of all pieces some are fetched, and of the others some are in registers.
+// A warp's weights. Some pieces stay in registers and some in shared memory; others do not go on the chip and are
+// fetched at each step, AHEAD of them under way at any time, also between steps. They take turns, so that none is waited
+// for long: of all pieces some are fetched, and of the others some are in registers.
 class Weights {
 public:
     DEVICE Weights(const uint4* packed, Shared& shared, int rank, int warp, int lane)
@@ -74,7 +74,7 @@ public:
     DEVICE uint4 piece(int i) const {
         if (in_registers(i)) return kept_[registers_before(i)];
         if (!is_fetched(i)) return shared_[shared_before(i) * 32];
-        wait_for_fetched<turns - 1>();
+        cp_async_wait<turns - 1>();
         const uint4 found = read_fetched(fetched(fetched_before(i)));
         fetch(fetched_before(i) + AHEAD);
         return found;
@@ -82,7 +82,7 @@ public:
 
     // Nothing is under way any more.
     DEVICE void finish() const {
-        if (AHEAD) wait_for_fetched<0>();
+        if (AHEAD) cp_async_wait<0>();
     }
 
 private:
@@ -102,7 +102,7 @@ private:
     DEVICE void fetch(int number) const {
         constexpr int all = rounds ? all_fetched : 1;
         const int piece = over((number % all + 1) * PIECES, all) - 1;
-        start_fetching(fetched(number), packed_ + piece * 32);
+        cp_async(fetched(number), packed_ + piece * 32);
     }
 
     uint4 kept_[IN_REGISTERS + 1];  // one more, for there may be none
@@ -123,8 +123,8 @@ DEVICE void multiply(Sums& sums, const Weights& weights, int piece, const uint4 
     UNROLL for (int tile = 0; tile < TOGETHER; ++tile) {
         const uint4 first = weights.piece(piece + 2 * tile), second = weights.piece(piece + 2 * tile + 1);
         UNROLL for (int n = 0; n < COLUMNS; ++n) {
-            multiply_add(sums[tile][n], first, {seen[n].x, seen[n].y});
-            multiply_add(sums[tile][n], second, {seen[n].z, seen[n].w});
+            mma(sums[tile][n], first, {seen[n].x, seen[n].y});
+            mma(sums[tile][n], second, {seen[n].z, seen[n].w});
         }
     }
 }
@@ -133,16 +133,16 @@ DEVICE void multiply(Sums& sums, const Weights& weights, int piece, const uint4 
 
 // Lot by lot, from 1 on: every block sends every block as much. With COUNTED a block waits until all bytes for it have
 // come, else until all threads of the cluster have sent theirs.
-class Mail {
+class Exchange {
 public:
     static constexpr int bytes = SEQUENCES * CLUSTER * UNITS * (BACKWARD ? sizeof(float) : sizeof(Half));
 
     // What all blocks have written before is there after it.
-    DEVICE explicit Mail(Bell* bells) : bells_(bells) {
+    DEVICE explicit Exchange(Barrier* barriers) : barriers_(barriers) {
         if (COUNTED && threadIdx.x == 0) {
             UNROLL for (int i = 0; i < 2; ++i) {
-                make_bell(&bells_[i]);
-                expect(&bells_[i], bytes);
+                init_barrier(&barriers_[i]);
+                expect_bytes(&barriers_[i], bytes);
             }
         }
         meet();
@@ -150,41 +150,41 @@ public:
 
     DEVICE void put(int lot, void* to, int rank, uint4 what) const {
         if (COUNTED) {
-            send_counted(to, rank, what, &bells_[lot & 1]);
+            store_async(to, rank, what, &barriers_[lot & 1]);
         } else {
-            send(to, rank, what);
+            store_remote(to, rank, what);
         }
     }
 
     // By all threads, after all that they put.
     DEVICE void sent() const {
-        if (!COUNTED) come();
+        if (!COUNTED) cluster_arrive();
     }
 
-    // The bell is set for the next lot but one before this block sends the next; until then none can come that far.
+    // The barrier is set for the next lot but one before this block sends the next; until then none can come that far.
     DEVICE void wait(int lot) const {
         if (COUNTED) {
-            wait_for(&bells_[lot & 1], ((lot - 1) >> 1) & 1);
-            if (threadIdx.x == 0) expect(&bells_[lot & 1], bytes);
+            wait_parity(&barriers_[lot & 1], ((lot - 1) >> 1) & 1);
+            if (threadIdx.x == 0) expect_bytes(&barriers_[lot & 1], bytes);
         } else {
-            wait_for_all();
+            cluster_wait();
         }
     }
 
     // Also at the end: a block must not be gone while others may send to it.
     DEVICE void meet() const {
-        come();
-        wait_for_all();
+        cluster_arrive();
+        cluster_wait();
     }
 
 private:
-    Bell* bells_;
+    Barrier* barriers_;
 };
 
 // ---- the pointwise part ---------------------------------------------------------------------------------------------
 
-DEVICE float sigmoid(float x) { return reciprocal(1 + power_of_two(-1.44269504f * x)); }
-DEVICE float squash(float x) { return 1 - 2 * reciprocal(1 + power_of_two(2.88539008f * x)); }  // tanh
+DEVICE float sigmoid(float x) { return fast_reciprocal(1 + fast_exp2(-1.44269504f * x)); }
+DEVICE float squash(float x) { return 1 - 2 * fast_reciprocal(1 + fast_exp2(2.88539008f * x)); }  // tanh
 
 template <class T>
 DEVICE T read(const void* from) {

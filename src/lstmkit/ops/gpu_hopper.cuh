@@ -6,7 +6,7 @@
 #define UNROLL _Pragma("unroll")
 
 using Half = unsigned short;  // the bits of a number in half precision, of the type that FP16 says
-using Bell = unsigned long long;  // an mbarrier: rings when all bytes that it waits for have come
+using Barrier = unsigned long long;  // an mbarrier: its phase ends when all bytes that it waits for have come
 
 DEVICE char* shared_memory() {
     extern __shared__ __align__(128) char memory[];
@@ -18,13 +18,13 @@ DEVICE unsigned place_of(const void* shared) { return static_cast<unsigned>(__cv
 
 // ---- numbers --------------------------------------------------------------------------------------------------------
 
-DEVICE float power_of_two(float x) {
+DEVICE float fast_exp2(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
 
-DEVICE float reciprocal(float x) {
+DEVICE float fast_reciprocal(float x) {
     float y;
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
@@ -56,12 +56,12 @@ DEVICE float2 unpack(unsigned pair) {
 // ---- from memory to shared memory, past registers -------------------------------------------------------------------
 
 // 16 bytes, for this thread only; it waits until all but so many of those that it started are there.
-DEVICE void start_fetching(uint4* shared, const uint4* from) {
+DEVICE void cp_async(uint4* shared, const uint4* from) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16; cp.async.commit_group;" ::"r"(place_of(shared)), "l"(from));
 }
 
 template <int BUT>
-DEVICE void wait_for_fetched() {
+DEVICE void cp_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(BUT));
 }
 
@@ -81,7 +81,7 @@ DEVICE unsigned shuffle(unsigned value, int lane) { return __shfl_sync(0xfffffff
 
 // Adds the product of 16 x 16 and 16 x 8 numbers: mma.m16n8k16. Lane 4r + c has rows r and r + 8 in turns of the left,
 // both and both of the sums, and column r of the right.
-DEVICE void multiply_add(float (&sums)[4], uint4 left, uint2 right) {
+DEVICE void mma(float (&sums)[4], uint4 left, uint2 right) {
     asm volatile(
 #if FP16
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
@@ -102,33 +102,34 @@ DEVICE int rank_in_cluster() {
 }
 
 // All threads of the cluster come, and wait for each other: what was written before the one is seen after the other.
-DEVICE void come() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
-DEVICE void wait_for_all() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+DEVICE void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+DEVICE void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 
-DEVICE void make_bell(Bell* bell) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1; fence.mbarrier_init.release.cluster;" ::"r"(place_of(bell))
+DEVICE void init_barrier(Barrier* barrier) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1; fence.mbarrier_init.release.cluster;" ::"r"(place_of(barrier))
                  : "memory");
 }
 
-// The bell rings once so many bytes have come, those counted that came before.
-DEVICE void expect(Bell* bell, int bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(place_of(bell)), "r"(bytes) : "memory");
+// The barrier's phase ends once so many bytes have come, those counted that came before.
+DEVICE void expect_bytes(Barrier* barrier, int bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(place_of(barrier)), "r"(bytes)
+                 : "memory");
 }
 
-// Until the bell has rung an odd number of times, or an even one with `odd` 1. What was sent stands in shared memory:
+// Until the barrier's phase of that parity, the first one's being 0, has ended. What was sent stands in shared memory:
 // with .acquire.cluster the compiler would also empty the cache of what is read from memory.
-DEVICE void wait_for(Bell* bell, int odd) {
+DEVICE void wait_parity(Barrier* barrier, int parity) {
     asm volatile(
-        "{ .reg .pred rung;\n"
-        "again: mbarrier.try_wait.parity.shared::cta.b64 rung, [%0], %1;\n"
-        "@!rung bra again; }" ::"r"(place_of(bell)),
-        "r"(odd)
+        "{ .reg .pred complete;\n"
+        "again: mbarrier.try_wait.parity.shared::cta.b64 complete, [%0], %1;\n"
+        "@!complete bra again; }" ::"r"(place_of(barrier)),
+        "r"(parity)
         : "memory");
 }
 
 // Writes to a block's shared memory what stands at the same place as `to` in this one's. The compiler may move this
 // block's own reads past it: what is sent is in registers.
-DEVICE void send(void* to, int rank, uint4 what) {
+DEVICE void store_remote(void* to, int rank, uint4 what) {
     asm volatile(
         "{ .reg .b32 there;\n"
         "mapa.shared::cluster.u32 there, %0, %1;\n"
@@ -136,12 +137,12 @@ DEVICE void send(void* to, int rank, uint4 what) {
         "r"(rank), "r"(what.x), "r"(what.y), "r"(what.z), "r"(what.w));
 }
 
-// The same, counted by that block's bell.
-DEVICE void send_counted(void* to, int rank, uint4 what, Bell* bell) {
+// The same, counted by that block's barrier.
+DEVICE void store_async(void* to, int rank, uint4 what, Barrier* barrier) {
     asm volatile(
-        "{ .reg .b32 there, its_bell;\n"
+        "{ .reg .b32 there, its_barrier;\n"
         "mapa.shared::cluster.u32 there, %0, %2;\n"
-        "mapa.shared::cluster.u32 its_bell, %1, %2;\n"
-        "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [there], {%3, %4, %5, %6}, [its_bell]; }"
-        ::"r"(place_of(to)), "r"(place_of(bell)), "r"(rank), "r"(what.x), "r"(what.y), "r"(what.z), "r"(what.w));
+        "mapa.shared::cluster.u32 its_barrier, %1, %2;\n"
+        "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [there], {%3, %4, %5, %6}, [its_barrier]; }"
+        ::"r"(place_of(to)), "r"(place_of(barrier)), "r"(rank), "r"(what.x), "r"(what.y), "r"(what.z), "r"(what.w));
 }
