@@ -25,7 +25,7 @@ import blocks_at_once
 import cases
 from lstmkit import GRU, LSTM
 from lstmkit.cells import CellSpec
-from lstmkit.ops import dispatch, gpu, gpu_kernels, gpu_plan, gpu_scan, graph_key
+from lstmkit.ops import dispatch, gpu, gpu_kernels, gpu_plan, gpu_scan, graph_key, open_gate
 from lstmkit.ops.call import Call
 from lstmkit.ops.gpu_cells import GRU as GRU_KIND
 from lstmkit.ops.gpu_cells import LSTM as LSTM_KIND
@@ -300,6 +300,7 @@ def test_too_many_units(monkeypatch: pytest.MonkeyPatch) -> None:
         (CellSpec("rnn_tanh", 3, 2500), torch.bfloat16, "too many units"),  # of 16 they would, but 157 blocks
         (CellSpec("lstm", 3, 512, layer_norm=True), torch.float32, None),
         (CellSpec("lstm_full_gates", 3, 256), torch.bfloat16, None),
+        (open_gate.whole(CellSpec("lstm_no_input_gate", 3, 1664)), torch.bfloat16, "too many units"),
     ):
         refusal = gpu_plan.too_large(spec, dtype, torch.device("cuda"))
         assert (refusal is None) if reason is None else (reason in str(refusal)), spec

@@ -1,4 +1,4 @@
-"""Our own kernels for GPUs, in Triton: every cell and variant, forward and backward.
+"""Our own kernels for GPUs, in Triton: every cell and variant, forward and backward; and what is around any such loop.
 
 ``gpu_scan.py`` runs a pass on ``gpu_kernels.py``, ``gpu_library.py`` shows it to ``torch.compile``. Second derivatives
 go through the reference.
@@ -21,19 +21,18 @@ from lstmkit.ops.kernel_refusals import of_kernels
 
 NAME: str = "triton"
 
-
 _MISSING = None if importlib.util.find_spec("triton") else "Triton is missing: install it with the extra 'gpu'"
 
 
 def refusal(call: Call) -> str | None:
-    x, spec = call.x, call.spec
+    x, spec = call.x, open_gate.whole(call.spec)
     if not (x.is_cuda or gpu_plan.interpreted()):
         return f"the Triton kernels are for GPUs, the input is on {x.device.type}"
     if _MISSING:
         return _MISSING
     if x.dtype not in gpu_plan.TYPES:
         return f"the Triton kernels have no {x.dtype}"
-    if spec.kind not in (*gpu_plan.KINDS, *open_gate.KINDS):
+    if spec.kind not in gpu_plan.KINDS:
         return f"the Triton kernels have no {spec.kind} cell"
     return of_kernels(call, "Triton") or gpu_plan.too_large(spec, x.dtype, x.device)
 

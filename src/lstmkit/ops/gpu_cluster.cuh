@@ -53,8 +53,8 @@ static_assert(sizeof(Shared) + WARPS * (IN_SHARED + AHEAD) * 512 == SHARED_BYTES
 DEVICE int slot(int group, int sequence) { return group * SEQUENCES + (sequence ^ (group & 3) << 1); }
 
 // A warp's weights. Some pieces stay in registers and some in shared memory; others do not go on the chip and are
-// fetched at each step, AHEAD of them under way at any time, also between steps. They take turns, so that none is waited
-// for long: of all pieces some are fetched, and of the others some are in registers.
+// fetched at each step, AHEAD of them under way at any time, also between steps. They take turns, so that none is
+// waited for long: of all pieces some are fetched, and of the others some are in registers.
 class Weights {
 public:
     DEVICE Weights(const uint4* packed, Shared& shared, int rank, int warp, int lane)

@@ -1,4 +1,4 @@
-"""An LSTM without one of its gates on the C++ kernels: as a whole LSTM whose missing gate is held open.
+"""An LSTM without one of its gates on kernels of ours: as a whole LSTM whose missing gate is held open.
 
 That gate has no weights but a bias at which the sigmoid is 1 to the last digit of a float64, so results are the same.
 It costs the missing gate's share of the products, and is still many times faster than the loop.
@@ -20,12 +20,17 @@ _MISSING = {f"lstm_no_{gate}_gate": gate for gate in ("input", "forget", "output
 KINDS = tuple(_MISSING)  #: The cells that can be so computed.
 
 
+def whole(spec: CellSpec) -> CellSpec:
+    """The whole LSTM that an LSTM without a gate is computed as; any other cell itself."""
+    return replace(spec, kind="lstm", bias=True) if spec.kind in _MISSING else spec
+
+
 def as_whole(call: Call) -> Call:
     """The same call of a whole LSTM, where it is one without a gate; else the call itself."""
     if call.spec.kind not in _MISSING:
         return call
     passes = tuple(p._replace(params=_with_open_gate(call.spec, p.params)) for p in call.passes)
-    return call._replace(spec=replace(call.spec, kind="lstm", bias=True), passes=passes)
+    return call._replace(spec=whole(call.spec), passes=passes)
 
 
 def _with_open_gate(spec: CellSpec, params: Params) -> dict[str, Tensor]:
