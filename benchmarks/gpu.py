@@ -221,7 +221,7 @@ class Chip:
         return {
             "bytes": 1000 * told / self.bandwidth,
             "products": 1000 * passes * 2 * 2 * gates * numbers * case.units / self.flops[case.dtype],
-            "meetings": 1000 * (2 if passes > 1 else 1) * case.steps * directions * meets,
+            "meetings": 1000 * (2 if passes > 1 else 1) * case.steps * meets,  # of both directions at once
         }
 
 
@@ -276,7 +276,7 @@ def checked(case: Case, name: str, sides: Sides, device: torch.device) -> dict[s
     allowed = 0.05 if case.dtype == "bfloat16" else 1e-4
     if not found["error"] < allowed:
         found["wrong"] = f"{found['error']:.2g} from float64, above {allowed:g}"
-    return {**found, "blocks": gpu_plan.Plan.of(call.spec, False, sides.x.dtype).tiles}
+    return {**found, "blocks": gpu_plan.Plan.of(call.spec, (False,), sides.x.dtype).tiles}
 
 
 def line(row: dict[str, Any]) -> str:

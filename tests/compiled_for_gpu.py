@@ -22,7 +22,7 @@ from lstmkit.ops import gpu_kernels, gpu_plan
 
 PTXAS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
 WIDE = ("cs", "d_cs", "scales", "parts", "dh", "dc")  # pointers to what is as exact as it is computed
-NUMBERS = {"block": "i32", "T": "i32", "B": "i32"}
+NUMBERS = {"block": "i32", "blocks": "i32", "T": "i32", "B": "i32"}
 CASES = [
     (CellSpec("lstm", 64, 128), torch.bfloat16),
     (CellSpec("lstm", 64, 768), torch.bfloat16),  # over 48 blocks
@@ -35,7 +35,8 @@ CASES = [
 
 def compiled(kernel: Any, spec: CellSpec, dtype: torch.dtype, around: gpu_plan.Around) -> dict[str, Any]:
     """What a kernel needs."""
-    constants = gpu_plan.Plan.of(spec, False, dtype).constants(around, dtype)
+    reverse = (False, True) if spec.peephole else (False,)
+    constants = gpu_plan.Plan.of(spec, reverse, dtype).constants(around, dtype)
     constants |= {"SAVES": 1, "BIAS": spec.bias, "TWO": spec.kind == "gru" or spec.layer_norm}
     constants = gpu_plan.with_types(constants | {"TRACED": spec.peephole})
     absent = [name for name, told in gpu_plan.noise(around).items() if told is None]

@@ -35,9 +35,9 @@ from test_ops import LAST_DIGITS, noisy
 #: Whether the kernels are interpreted here: see conftest.py.
 INTERPRETED = not torch.cuda.is_available()
 SPECS = cases.cell_specs()
-#: Every cell, by turns in one direction and the other: the interpreter takes its time.
-TURNS = [(spec, number % 2 == 1) for number, spec in enumerate(SPECS)]
-TURNS_WITH_BIAS = [(spec, number % 2 == 1) for number, spec in enumerate(spec for spec in SPECS if spec.bias)]
+#: Every cell, by turns forward, reversed and both at once: the interpreter takes its time.
+TURNS = list(zip(SPECS, itertools.cycle(cases.DIRECTIONS)))
+TURNS_WITH_BIAS = list(zip((spec for spec in SPECS if spec.bias), itertools.cycle(cases.DIRECTIONS)))
 
 
 #: Where kernels run.
@@ -50,7 +50,7 @@ def make_call(spec: CellSpec, *shape: Any, **more: Any) -> Call:
 
 
 def turn_id(value: Any) -> str:
-    return cases.spec_id(value) if isinstance(value, CellSpec) else "reversed" if value else "forward"
+    return cases.spec_id(value) if isinstance(value, CellSpec) else value
 
 
 @pytest.fixture(autouse=True)
@@ -85,18 +85,18 @@ def both(call: Call, by: Callable[[Call], Any] = cases.alone) -> tuple[dict[str,
     return got, cases.with_gradients(call, by(call))
 
 
-@pytest.mark.parametrize(("spec", "reverse"), TURNS, ids=turn_id)
-def test_every_cell(spec: CellSpec, reverse: bool) -> None:
+@pytest.mark.parametrize(("spec", "directions"), TURNS, ids=turn_id)
+def test_every_cell(spec: CellSpec, directions: str) -> None:
     """With its gates, and gradients by them."""
-    call = noisy(make_call(spec, 3, 4, [3, 0, 2, 1], (reverse,), trace=True))
+    call = noisy(make_call(spec, 3, 4, [3, 0, 2, 1], cases.DIRECTIONS[directions], trace=True))
     assert_close(*both(call), **LAST_DIGITS)
 
 
-@pytest.mark.parametrize(("spec", "reverse"), TURNS_WITH_BIAS, ids=turn_id)
+@pytest.mark.parametrize(("spec", "directions"), TURNS_WITH_BIAS, ids=turn_id)
 @pytest.mark.usefixtures("small_blocks")
-def test_every_cell_over_several_blocks(spec: CellSpec, reverse: bool) -> None:
+def test_every_cell_over_several_blocks(spec: CellSpec, directions: str) -> None:
     """Three of units."""
-    call = noisy(make_call(spec, 3, 2, [1, 3], (reverse,), trace=True))
+    call = noisy(make_call(spec, 3, 2, [1, 3], cases.DIRECTIONS[directions], trace=True))
     assert_close(*both(call), **LAST_DIGITS)
 
 
@@ -251,12 +251,12 @@ def test_the_op_is_what_torch_asks_of_one(spec: CellSpec, recompute: bool) -> No
     shapes, seeds = spec.parameter_shapes(), itertools.count()
 
     def numbers(*shape: int) -> torch.Tensor:
-        return cases.numbers(*shape, seed=next(seeds)).detach().to(DEVICE).requires_grad_()
+        return cases.numbers(1, *shape, seed=next(seeds)).detach().to(DEVICE).requires_grad_()
 
     weights = [numbers(*shapes[name]) for name in gpu_scan.WEIGHTS if name in shapes]
     state = [numbers(2, size) for size in spec.state_sizes]
     gx = numbers(4, 2, shapes["weight_ih"][0])
-    key = [*graph_key.numbers_of(spec), 16, 0, 0, int(recompute)]
+    key = [*graph_key.numbers_of(spec), 16, 0, int(recompute), 0]
     around = [torch.tensor([4, 2], device=DEVICE), None, None, None]
     op = torch.ops.lstmkit.gpu_scan.default
     found = torch.library.opcheck(op, (gx, weights, state, around, [0.1, 0.2], key, True))
@@ -316,7 +316,7 @@ def test_blocks_that_wait_for_each_other_run_at_once(monkeypatch: pytest.MonkeyP
             return lambda **named: launches.append((grid, named["block"], named["launch_cooperative_grid"]))
 
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    plan = gpu_plan.Plan(CellSpec("lstm", 3, 37), False, 16)
+    plan = gpu_plan.Plan(CellSpec("lstm", 3, 37), (False,), 16)
     monkeypatch.setattr(gpu_kernels, "forward", Kernel())
     gpu_plan.launch("forward", plan, {"hs": torch.zeros(1)}, {"ACC": "float32", "SEES": "float32"}, 5, 100)
     assert launches == [((3, 3), 0, True), ((3, 3), 3, True), ((1, 3), 6, True)]
@@ -340,7 +340,7 @@ def test_a_block_that_does_not_wait_is_seen(monkeypatch: pytest.MonkeyPatch) -> 
 def test_how_units_are_laid_out(units: int, dtype: torch.dtype, blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights of a block go on one chip: 160 KiB of them."""
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    plan = gpu_plan.Plan.of(CellSpec("lstm", 3, units), False, dtype)
+    plan = gpu_plan.Plan.of(CellSpec("lstm", 3, units), (False,), dtype)
     assert plan.tiles == blocks
     assert plan.whole == (blocks == 1)
     assert [kind.value for kind in (LSTM_KIND, GRU_KIND)] == [gpu_plan.KINDS[kind] for kind in ("lstm", "gru")]

@@ -40,31 +40,36 @@ from lstmkit.ops.gpu_blocks import (
 )
 from lstmkit.ops.gpu_cells import GRU, LSTM, gru, gru_back, lstm, lstm_back, rnn, rnn_back
 
+BOTH = tl.constexpr(2)  # of two passes the second goes from the last step to the first
 
-@triton.jit(do_not_specialize=["block", "T", "B"])  # one kernel for all of them
+
+@triton.jit(do_not_specialize=["block", "blocks", "T", "B"])  # one kernel for all of them
 def forward(
     gx, w_hh, b_hh, w_hr, w_peep, gain, gain_c, bias_c, mask, zone_h, zone_c, lengths,
-    hs, cs, saved, normed, scales, told, parts, counter, block, T, B,
+    hs, cs, saved, normed, scales, told, parts, counter, block, blocks, T, B,
     KIND: tl.constexpr, G: tl.constexpr, H: tl.constexpr, P: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, OUTS: tl.constexpr,
     BIAS: tl.constexpr, COUPLED: tl.constexpr, PEEP: tl.constexpr, NORM: tl.constexpr, PROJ: tl.constexpr,
     LINEAR_IN: tl.constexpr, LINEAR_OUT: tl.constexpr, FULL: tl.constexpr, MASK: tl.constexpr,
     ZONE_H: tl.constexpr, ZONE_C: tl.constexpr, SHARE_H: tl.constexpr, SHARE_C: tl.constexpr,
-    RAGGED: tl.constexpr, REVERSE: tl.constexpr, SAVES: tl.constexpr,
+    RAGGED: tl.constexpr, WAYS: tl.constexpr, REVERSE: tl.constexpr, SAVES: tl.constexpr,
     WHOLE: tl.constexpr, TILES: tl.constexpr, WIDTH: tl.constexpr, EPS: tl.constexpr,
     SPLIT: tl.constexpr, CHUNK_P: tl.constexpr, CHUNK_H: tl.constexpr, CHUNK_GH: tl.constexpr,
     ACC: tl.constexpr, SEES: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """All steps of the sequences from ``block`` on.
+    """All steps of the sequences from ``block`` on, of which a pass has ``blocks`` blocks.
 
-    Shapes: ``gx (T, B, G, H)``, ``w_hh (G, H, P)``, ``hs (T + 1, B, P)``; with ``SAVES`` ``cs (T + 1, B, H)``, else one
-    slot; ``saved (T, B, G, H)``, the gates (of a GRU also ``gh`` of the candidate; of an RNN the new state);
-    ``normed (T, B, G, H)`` and ``scales (T, B, 3)`` of norms: of the gates, mean and scale of the cell state, if
-    there is one;
-    ``told (T, B, H)``, what is projected, without ``SAVES`` of one step; ``parts (2, B, 2, TILES)``, sums of blocks.
+    Shapes, of one pass after the other where there are two ``WAYS``: ``gx (T, B, G, H)``, ``w_hh (G, H, P)``,
+    ``hs (T + 1, B, P)``; with ``SAVES`` ``cs (T + 1, B, H)``, else one slot; ``saved (T, B, G, H)``, the gates (of a
+    GRU also ``gh`` of the candidate; of an RNN the new state); ``normed (T, B, G, H)`` and ``scales (T, B, 3)`` of
+    norms: of the gates, mean and scale of the cell state, if there is one; ``told (T, B, H)``, what is projected,
+    without ``SAVES`` of one step. ``parts (2, WAYS, B, 2, TILES)`` are sums of blocks.
     """
     block += tl.program_id(0)
-    rows = block * ROWS + tl.arange(0, ROWS)
+    counter += block
+    way = (block // blocks).to(tl.int64) if WAYS > 1 else 0  # which pass
+    turned = way if REVERSE == BOTH else REVERSE  # from the last step to the first
+    rows = (block - way * blocks) * ROWS + tl.arange(0, ROWS)
     units = tl.program_id(1) * UNITS + tl.arange(0, UNITS)
     outs = tl.arange(0, OUTS)
     row, unit, out = rows[:, None] < B, units[None, :] < H, outs[None, :] < P
@@ -72,7 +77,14 @@ def forward(
     mine = row & ((own[None, :] < P) if PROJ else (own[None, :] < H))
     there = row & unit
     rows = rows.to(tl.int64)[:, None]
-    counter += block
+    lines = way * B + rows  # of all passes
+    begin, slots = way * B * T + rows, way * B * (T + 1) + rows  # of what has steps, or slots
+    w_hh += way * G * H * P
+    w_hr += way * P * H
+    w_peep += way * (G - 1) * H
+    gain += way * G * H
+    gain_c += way * H
+    bias_c += way * H
 
     if WHOLE:
         fits = (outs[:, None] < P) & unit
@@ -80,41 +92,41 @@ def forward(
         if PROJ:
             w_out = tl.load(w_hr + outs[None, :] * H + units[:, None], out & (units[:, None] < H), 0.0).to(SEES)
         if MASK:
-            masked = tl.load(mask + rows * P + outs[None, :], row & out, 0.0).to(ACC)
+            masked = tl.load(mask + lines * P + outs[None, :], row & out, 0.0).to(ACC)
     else:
         w0, w1, w2, w3 = chunks_of_gates(w_hh, units, G, H, P, CHUNK_P, SPLIT, SEES)
         if PROJ:
             w_out = chunks_of(w_hr, units, H, 1, P, H, CHUNK_H, SPLIT, SEES)
     ends = tl.load(lengths + rows, row, 0) if RAGGED else rows
 
-    first = (T if REVERSE else 0) * B + rows
+    first = slots + turned * T * B
     h = tl.load(hs + first * P + own[None, :], mine, 0.0).to(ACC)
     c = h
     if KIND == LSTM:
-        c = tl.load(cs + (first if SAVES else rows) * H + units[None, :], there, 0.0).to(ACC)
+        c = tl.load(cs + (first if SAVES else lines) * H + units[None, :], there, 0.0).to(ACC)
     if FULL:
         q_i, q_f, q_o, _ = of_gates(hs + H, first * P + units[None, :], there, 3, H, ACC)
 
     met = 0
     for k in range(T):
-        t = T - 1 - k if REVERSE else k
-        step = t * B + rows
-        after = step + (1 - REVERSE) * B
+        t = k + turned * (T - 1 - 2 * k)
+        step = begin + t * B
+        before = slots + (t + turned) * B
+        after = slots + (t + 1 - turned) * B
         active = t < ends if RAGGED else row
         if WHOLE:
             seen = (h * masked if MASK else h).to(SEES)
             a0, a1, a2, a3 = into_gates(seen, w0, w1, w2, w3, G, ACC, PRECISION)
         else:
-            before = step + REVERSE * B
             a0, a1, a2, a3 = told_into_gates(
-                hs, before * P, row, mask, rows * P, w0, w1, w2, w3,
+                hs, before * P, row, mask, lines * P, w0, w1, w2, w3,
                 G, P, MASK, CHUNK_P, SPLIT, ROWS, UNITS, SEES, ACC, PRECISION,
             )  # fmt: skip
         gate = step * (G * H) + units[None, :]  # of the first gate; the next ones stand H numbers on
         if NORM:
             met += TILES
             mean, scale = mean_and_scale(
-                a0, a1, a2, a3, there, parts, rows, row, counter, met, G, H, UNITS, TILES, WIDTH, EPS
+                a0, a1, a2, a3, there, parts, lines, row, counter, met, G, H, UNITS, TILES, WIDTH, EPS
             )
             a0, a1, a2, a3 = (a0 - mean) * scale, (a1 - mean) * scale, (a2 - mean) * scale, (a3 - mean) * scale
             if SAVES:
@@ -123,7 +135,7 @@ def forward(
             g0, g1, g2, g3 = of_gates(gain, units[None, :], unit, G, H, ACC)
             a0, a1, a2, a3 = a0 * g0, a1 * g1, a2 * g2, a3 * g3
         if BIAS:
-            b0, b1, b2, b3 = of_gates(b_hh, units[None, :], unit, G, H, ACC)
+            b0, b1, b2, b3 = of_gates(b_hh + way * G * H, units[None, :], unit, G, H, ACC)
             a0, a1, a2, a3 = a0 + b0, a1 + b1, a2 + b2, a3 + b3
         x0, x1, x2, x3 = of_gates(gx, gate, there, G, H, ACC)
 
@@ -139,9 +151,9 @@ def forward(
             shown = c_new
             if NORM:
                 met += TILES
-                second = parts + B * (2 * TILES)
+                second = parts + WAYS * B * (2 * TILES)
                 mean, scale = mean_and_scale(
-                    c_new, c, c, c, there, second, rows, row, counter, met, 1, H, UNITS, TILES, WIDTH, EPS
+                    c_new, c, c, c, there, second, lines, row, counter, met, 1, H, UNITS, TILES, WIDTH, EPS
                 )
                 if SAVES:
                     tl.store(scales + step * 3 + 1, mean, row)
@@ -149,7 +161,7 @@ def forward(
                 shown = (c_new - mean) * scale * of_units(gain_c, units, H, ACC) + of_units(bias_c, units, H, ACC)
             h_new = o * (shown if LINEAR_OUT else tanh(shown))
             if PROJ:
-                line = (step if SAVES else rows) * H
+                line = (step if SAVES else lines) * H
                 if SAVES or not WHOLE:
                     tl.store(told + line + units[None, :], h_new, there)
                 if WHOLE:
@@ -185,19 +197,19 @@ def forward(
             met += TILES
             meet(counter, met)
     if KIND == LSTM and not SAVES:
-        tl.store(cs + rows * H + units[None, :], c, there)
+        tl.store(cs + lines * H + units[None, :], c, there)
 
 
-@triton.jit(do_not_specialize=["block", "T", "B"])  # one kernel for all of them
+@triton.jit(do_not_specialize=["block", "blocks", "T", "B"])  # one kernel for all of them
 def backward(
     d_output, d_saved, d_cs, w_hh, w_hr, w_peep, gain, gain_c, bias_c, mask, zone_h, zone_c, lengths,
-    hs, cs, saved, normed, scales, dh, dc, dgx, dgh, d_new, d_shown, parts, counter, block, T, B,
+    hs, cs, saved, normed, scales, dh, dc, dgx, dgh, d_new, d_shown, parts, counter, block, blocks, T, B,
     KIND: tl.constexpr, G: tl.constexpr, H: tl.constexpr, P: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, OUTS: tl.constexpr,
     COUPLED: tl.constexpr, PEEP: tl.constexpr, NORM: tl.constexpr, PROJ: tl.constexpr,
     LINEAR_IN: tl.constexpr, LINEAR_OUT: tl.constexpr, FULL: tl.constexpr, MASK: tl.constexpr,
     ZONE_H: tl.constexpr, ZONE_C: tl.constexpr, SHARE_H: tl.constexpr, SHARE_C: tl.constexpr,
-    RAGGED: tl.constexpr, REVERSE: tl.constexpr, TRACED: tl.constexpr, TWO: tl.constexpr,
+    RAGGED: tl.constexpr, WAYS: tl.constexpr, REVERSE: tl.constexpr, TRACED: tl.constexpr, TWO: tl.constexpr,
     WHOLE: tl.constexpr, TILES: tl.constexpr, WIDTH: tl.constexpr, EPS: tl.constexpr,
     SPLIT: tl.constexpr, CHUNK_P: tl.constexpr, CHUNK_H: tl.constexpr, CHUNK_GH: tl.constexpr,
     ACC: tl.constexpr, SEES: tl.constexpr, PRECISION: tl.constexpr,
@@ -212,7 +224,10 @@ def backward(
     it is projected; ``d_shown (T, B, H)`` of the normalised cell state.
     """
     block += tl.program_id(0)
-    rows = block * ROWS + tl.arange(0, ROWS)
+    counter += block
+    way = (block // blocks).to(tl.int64) if WAYS > 1 else 0
+    turned = way if REVERSE == BOTH else REVERSE  # from the last step to the first
+    rows = (block - way * blocks) * ROWS + tl.arange(0, ROWS)
     units = tl.program_id(1) * UNITS + tl.arange(0, UNITS)
     outs = tl.arange(0, OUTS)
     row, unit, out = rows[:, None] < B, units[None, :] < H, outs[None, :] < P
@@ -220,7 +235,14 @@ def backward(
     mine = row & ((own[None, :] < P) if PROJ else (own[None, :] < H))
     there = row & unit
     rows = rows.to(tl.int64)[:, None]
-    counter += block
+    lines = way * B + rows
+    begin, slots = way * B * T + rows, way * B * (T + 1) + rows
+    w_hh += way * G * H * P
+    w_hr += way * P * H
+    w_peep += way * (G - 1) * H
+    gain += way * G * H
+    gain_c += way * H
+    bias_c += way * H
 
     # From all gates' units to the block's own share of the hidden state.
     if WHOLE:
@@ -233,34 +255,34 @@ def backward(
         if PROJ:
             w_out = chunks_of(w_hr, units, P, H, H, 1, CHUNK_P, SPLIT, SEES)
     if MASK:
-        masked = tl.load(mask + rows * P + own[None, :], mine, 0.0).to(ACC)
+        masked = tl.load(mask + lines * P + own[None, :], mine, 0.0).to(ACC)
     ends = tl.load(lengths + rows, row, 0) if RAGGED else rows
 
-    d_h = tl.load(dh + rows * P + own[None, :], mine, 0.0).to(ACC)
+    d_h = tl.load(dh + lines * P + own[None, :], mine, 0.0).to(ACC)
     d_c = d_h
     if KIND == LSTM:
-        d_c = tl.load(dc + rows * H + units[None, :], there, 0.0).to(ACC)
+        d_c = tl.load(dc + lines * H + units[None, :], there, 0.0).to(ACC)
     if FULL:
-        d_i, d_f, d_o, _ = of_gates(dh + H, rows * P + units[None, :], there, 3, H, ACC)
+        d_i, d_f, d_o, _ = of_gates(dh + H, lines * P + units[None, :], there, 3, H, ACC)
 
     met = 0
     for k in range(T):
-        t = k if REVERSE else T - 1 - k
-        step = t * B + rows
-        before = step + REVERSE * B
+        t = T - 1 - k - turned * (T - 1 - 2 * k)
+        step = begin + t * B
+        before = slots + (t + turned) * B
         gate = step * (G * H) + units[None, :]
         active = t < ends if RAGGED else row
         if not WHOLE:  # what the step after this one gives through its product
-            lines, known = (step + (-B if REVERSE else B)) * (G * H), row & (k > 0)
-            back = times(dgh, lines, known, weights, G * H, CHUNK_GH, SPLIT, ROWS, UNITS, SEES, ACC, PRECISION)
+            told, known = (step + (1 - 2 * turned) * B) * (G * H), row & (k > 0)
+            back = times(dgh, told, known, weights, G * H, CHUNK_GH, SPLIT, ROWS, UNITS, SEES, ACC, PRECISION)
             d_h += back * masked if MASK else back
             if FULL:  # the laboratory's cell: its weights do not stay on the chip
                 more = chunks_of(w_hh + H, units, G * H, P, H, 1, CHUNK_GH, SPLIT, SEES)
-                d_i += times(dgh, lines, known, more, G * H, CHUNK_GH, SPLIT, ROWS, UNITS, SEES, ACC, PRECISION)
+                d_i += times(dgh, told, known, more, G * H, CHUNK_GH, SPLIT, ROWS, UNITS, SEES, ACC, PRECISION)
                 more = chunks_of(w_hh + 2 * H, units, G * H, P, H, 1, CHUNK_GH, SPLIT, SEES)
-                d_f += times(dgh, lines, known, more, G * H, CHUNK_GH, SPLIT, ROWS, UNITS, SEES, ACC, PRECISION)
+                d_f += times(dgh, told, known, more, G * H, CHUNK_GH, SPLIT, ROWS, UNITS, SEES, ACC, PRECISION)
                 more = chunks_of(w_hh + 3 * H, units, G * H, P, H, 1, CHUNK_GH, SPLIT, SEES)
-                d_o += times(dgh, lines, known, more, G * H, CHUNK_GH, SPLIT, ROWS, UNITS, SEES, ACC, PRECISION)
+                d_o += times(dgh, told, known, more, G * H, CHUNK_GH, SPLIT, ROWS, UNITS, SEES, ACC, PRECISION)
 
         at = step * P + own[None, :]
         d_h += tl.load(d_output + at, mine & active, 0.0).to(ACC)
@@ -308,14 +330,14 @@ def backward(
                 tl.store(d_shown + step * H + units[None, :], d_cell, there)
                 d_cell *= gain_of_c
                 met += TILES
-                second = parts + B * (2 * TILES)
+                second = parts + WAYS * B * (2 * TILES)
                 mean, along = means(
                     total(d_cell, there), total(d_cell * centred, there),
-                    second, rows, row, counter, met, H, TILES, WIDTH,
+                    second, lines, row, counter, met, H, TILES, WIDTH,
                 )  # fmt: skip
                 d_cell = scale * (d_cell - mean - centred * along)
             if TRACED:
-                d_c += tl.load(d_cs + (step + (1 - REVERSE) * B) * H + units[None, :], there, 0.0).to(ACC)
+                d_c += tl.load(d_cs + (slots + (t + 1 - turned) * B) * H + units[None, :], there, 0.0).to(ACC)
             at = step * H + units[None, :]
             of_c, past = handed_on(d_c, zone_c, SHARE_C, at, there, active, ZONE_C)
             a0, a1, a2, a3, d_c = lstm_back(
@@ -343,7 +365,7 @@ def backward(
             met += TILES
             mean, along = means(
                 total_of_gates(a0, a1, a2, a3, there, G), total_of_gates(a0 * n0, a1 * n1, a2 * n2, a3 * n3, there, G),
-                parts, rows, row, counter, met, G * H, TILES, WIDTH,
+                parts, lines, row, counter, met, G * H, TILES, WIDTH,
             )  # fmt: skip
             scale = tl.load(scales + step * (3 if KIND == LSTM else 1), row, 0.0).to(ACC)
             a0, a1 = scale * (a0 - mean - n0 * along), scale * (a1 - mean - n1 * along)
@@ -360,8 +382,8 @@ def backward(
             met += TILES
             meet(counter, met)
 
-    tl.store(dh + rows * P + own[None, :], d_h, mine)
+    tl.store(dh + lines * P + own[None, :], d_h, mine)
     if KIND == LSTM:
-        tl.store(dc + rows * H + units[None, :], d_c, there)
+        tl.store(dc + lines * H + units[None, :], d_c, there)
     if FULL:
-        tell(dh + H, rows * P + units[None, :], d_i, d_f, d_o, d_o, there, 3, H)
+        tell(dh + H, lines * P + units[None, :], d_i, d_f, d_o, d_o, there, 3, H)

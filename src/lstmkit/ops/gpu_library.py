@@ -1,4 +1,4 @@
-"""A pass on kernels for GPUs as an op of ``torch.library``, so that ``torch.compile`` sees one node a pass.
+"""Passes on kernels for GPUs as an op of ``torch.library``, so that ``torch.compile`` sees one node a layer.
 
 Only compiled graphs go this way, as with ``native_library.py``.
 """
@@ -28,19 +28,19 @@ _library.define(f"gpu_scan_backward(Tensor?[] given, Tensor[] kept, {_LEAVES}, {
 
 def scan(plan: Plan, around: Around, keep: Keep, leaves: Leaves, traced: bool = False) -> tuple[Tensor, ...]:
     """:func:`lstmkit.ops.gpu_scan.scan` as one node of a graph, with derivatives."""
-    key = [*graph_key.numbers_of(plan.spec), plan.units, *map(int, (plan.reverse, plan.clusters, keep.recompute))]
+    key = [*graph_key.numbers_of(plan.spec), plan.units, *map(int, (plan.clusters, keep.recompute, *plan.reverse))]
     tensors = [each if isinstance(each, Tensor) else None for each in around]
     shares = [0.0 if isinstance(each, Tensor) else float(each) for each in around[2:]]
     h, c, *kept = torch.ops.lstmkit.gpu_scan(*leaves, tensors, shares, key, keep.steps)
     hs, cs, saved, *_ = kept
-    found = gpu_scan.output_of(plan, around, hs), *(h, c)[: len(plan.sizes)]
+    found = *gpu_scan.outputs_of(plan, around, hs), *(h, c)[: len(plan.sizes)]
     return (*found, saved, cs) if traced else found
 
 
 def _read(around: Sequence[Tensor | None], shares: Sequence[float], key: Sequence[int]) -> tuple[Plan, Around, bool]:
     """What a graph holds of a pass; last, whether it recomputes."""
-    units, reverse, clusters, recompute = key[graph_key.SIZE :]
-    plan = Plan(graph_key.spec_of(key[: graph_key.SIZE]), bool(reverse), units, bool(clusters))
+    units, clusters, recompute, *reverse = key[graph_key.SIZE :]
+    plan = Plan(graph_key.spec_of(key[: graph_key.SIZE]), tuple(map(bool, reverse)), units, bool(clusters))
     lengths, mask, *zones = around
     shared = (share if zone is None else zone for zone, share in zip(zones, shares, strict=True))
     return plan, Around(lengths, mask, *shared), bool(recompute)
@@ -70,7 +70,8 @@ def _backward(given: Any, kept: Any, *arguments: Any) -> list[Tensor]:
     gx, weights, state, around, shares, key = arguments
     plan, read, recompute = _read(around, shares, key)
     leaves = Leaves(gx, weights, state)
-    return gpu_scan.gradients(plan, read, Keep(True, recompute), leaves, Kept(*kept), Given(*given))
+    outputs, others = given[: len(plan.reverse)], given[len(plan.reverse) :]
+    return gpu_scan.gradients(plan, read, Keep(True, recompute), leaves, Kept(*kept), Given(outputs, *others))
 
 
 def _backward_shapes(given: Any, kept: Any, *arguments: Any) -> list[Tensor]:
@@ -85,7 +86,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.shares, ctx.key = shares, key
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(gx, *weights, *state, *output[2:], *(t for t in around if t is not None))
-    *_, recompute = key
+    _, _, recompute = _read(around, shares, key)
     ctx.mark_non_differentiable(*output[3 if recompute else 5 :])
 
 
@@ -97,13 +98,14 @@ def _differentiate(ctx: Any, d_h: Any, d_c: Any, d_hs: Any, d_cs: Any, d_saved: 
     around = [others.pop(0) if there else None for there in ctx.there]
     leaves, needs = Leaves(gx, weights, state), ctx.needs_input_grad
     plan, read, _ = _read(around, ctx.shares, ctx.key)
-    output = None if d_hs is None else d_hs[:-1] if plan.reverse else d_hs[1:]
-    given = Given(output, d_h, d_c if n_states > 1 else None, d_saved, d_cs)
+    ways = enumerate(plan.reverse)
+    outputs = [None if d_hs is None else d_hs[way, :-1] if back else d_hs[way, 1:] for way, back in ways]
+    given = Given(outputs, d_h, d_c if n_states > 1 else None, d_saved, d_cs)
     wanted = [needs[0], *_each(needs[1], n_weights), *_each(needs[2], n_states)]
     if torch.is_grad_enabled():  # the gradient is to be differentiated again
         found = gpu_scan.gradients_by_reference(plan, read, leaves, given, wanted)
     else:
-        found = torch.ops.lstmkit.gpu_scan_backward(list(given), kept, *leaves, around, ctx.shares, ctx.key)
+        found = torch.ops.lstmkit.gpu_scan_backward([*outputs, *given[1:]], kept, *leaves, around, ctx.shares, ctx.key)
         found = [d if want else None for d, want in zip(found, wanted, strict=True)]
     # torch.library takes a list for a list of tensors, and one None for a list in which some are missing.
     no_noise = [None] * len(around) if all(ctx.there) else None

@@ -25,29 +25,29 @@ TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class Plan:
-    """How a pass is laid out on blocks.
+    """How a pass, or a layer's two at once, is laid out on blocks.
 
     Attributes:
         spec: The cell.
-        reverse: From the last step to the first.
+        reverse: Of each pass, whether it goes from the last step to the first; of two, the second does.
         units: Of a block.
         clusters: Whether the kernels for clusters run it, which lay it out themselves.
     """
 
     spec: CellSpec
-    reverse: bool
+    reverse: tuple[bool, ...]
     units: int
     clusters: bool = False
 
     @classmethod
-    def of(cls, spec: CellSpec, reverse: bool, dtype: torch.dtype) -> Plan:
+    def of(cls, spec: CellSpec, reverse: tuple[bool, ...], dtype: torch.dtype) -> Plan:
         """All units in one block, where all weights go on one chip; else few a block."""
         plans = (cls(spec, reverse, units) for units in (_width(spec.hidden_size), *_FEW))
         fitting = [plan for plan in plans if plan.fits(dtype) or interpreted()]
         return fitting[0] if fitting else cls(spec, reverse, _FEW[-1])
 
     @classmethod
-    def on_clusters(cls, spec: CellSpec, reverse: bool) -> Plan:
+    def on_clusters(cls, spec: CellSpec, reverse: tuple[bool, ...]) -> Plan:
         """As if a block had all units: what comes out is complete."""
         return cls(spec, reverse, spec.hidden_size, clusters=True)
 
@@ -70,6 +70,11 @@ class Plan:
     def whole(self) -> bool:
         """Whether a block has all units, and sees no more than its own hidden state."""
         return self.tiles == 1 and not self.full
+
+    @property
+    def _turned(self) -> int:
+        """0 for a pass from the first step on, 1 for one from the last on, 2 for both."""
+        return 2 if len(self.reverse) > 1 else int(any(self.reverse))
 
     @property
     def tiles(self) -> int:
@@ -97,7 +102,7 @@ class Plan:
             "FULL": self.full, "MASK": around.mask is not None,
             "ZONE_H": _zone(around.zone_h), "SHARE_H": _share(around.zone_h),
             "ZONE_C": _zone(around.zone_c), "SHARE_C": _share(around.zone_c),
-            "RAGGED": around.lengths is not None, "REVERSE": int(self.reverse),
+            "RAGGED": around.lengths is not None, "WAYS": len(self.reverse), "REVERSE": self._turned,
             "WHOLE": self.whole, "TILES": self.tiles, "WIDTH": _power(self.tiles), "EPS": EPS,
             "SPLIT": _WARPS, "CHUNK_P": _chunk(self.seen), "CHUNK_H": _chunk(spec.hidden_size),
             "CHUNK_GH": _chunk(len(spec.gates) * spec.hidden_size),
@@ -106,12 +111,12 @@ class Plan:
 
 
 class Around(NamedTuple):
-    """What a pass is told beside numbers to be differentiated by.
+    """What passes are told beside numbers to be differentiated by.
 
     Attributes:
         lengths: ``(B,)``, or ``None``.
-        mask: ``(B, P)``, the recurrent mask, or ``None``.
-        zone_h, zone_c: Zoneout: masks ``(T, B, size)``, or one share; 0 for none.
+        mask: ``(D, B, P)``, the recurrent mask, or ``None``.
+        zone_h, zone_c: Zoneout: masks ``(D, T, B, size)``, or one share; 0 for none.
     """
 
     lengths: Tensor | None
@@ -121,7 +126,7 @@ class Around(NamedTuple):
 
     def part(self, steps: slice) -> Around:
         """Of some of the steps, as if there were no others."""
-        zones = (zone[steps] if isinstance(zone, Tensor) else zone for zone in (self.zone_h, self.zone_c))
+        zones = (zone[:, steps] if isinstance(zone, Tensor) else zone for zone in (self.zone_h, self.zone_c))
         return Around(None if self.lengths is None else self.lengths - steps.start, self.mask, *zones)
 
 
@@ -134,7 +139,7 @@ def too_large(spec: CellSpec, dtype: torch.dtype, device: torch.device) -> str |
     """Why the kernels cannot run a cell of that size, or ``None``."""
     if interpreted():
         return None
-    plan = Plan.of(spec, False, dtype)
+    plan = Plan.of(spec, (False,), dtype)
     if not plan.fits(dtype) or plan.tiles > processors(device):
         return "there are too many units: their weights do not go on the chip together"
     return None
@@ -165,13 +170,15 @@ def launch(name: str, plan: Plan, named: dict[str, Any], constants: dict[str, An
     kernel = getattr(importlib.import_module("lstmkit.ops.gpu_kernels"), name)
     device = named["hs"].device
     blocks = -(-batch // _ROWS)
-    named |= {"T": steps, "B": batch, "counter": torch.zeros(blocks, dtype=torch.int32, device=device)}
-    named["parts"] = torch.empty(2, batch, 2, plan.tiles, dtype=computed_in(named["hs"].dtype), device=device)
-    at_once = blocks if plan.whole or interpreted() else processors(device) // plan.tiles
+    ways, everyone = len(plan.reverse), len(plan.reverse) * blocks
+    named |= {"T": steps, "B": batch, "blocks": blocks}
+    named["counter"] = torch.zeros(everyone, dtype=torch.int32, device=device)
+    named["parts"] = torch.empty(2, ways, batch, 2, plan.tiles, dtype=computed_in(named["hs"].dtype), device=device)
+    at_once = everyone if plan.whole or interpreted() else processors(device) // plan.tiles
     options = {} if interpreted() else {"num_warps": _WARPS, "launch_cooperative_grid": not plan.whole}
     options |= with_types(constants)
-    for block in range(0, blocks, at_once):
-        kernel[min(at_once, blocks - block), plan.tiles](**named, block=block, **options)
+    for block in range(0, everyone, at_once):
+        kernel[min(at_once, everyone - block), plan.tiles](**named, block=block, **options)
 
 
 def with_types(constants: dict[str, Any]) -> dict[str, Any]:

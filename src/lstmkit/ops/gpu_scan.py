@@ -1,4 +1,4 @@
-"""One pass through time on kernels for GPUs, as a function of tensors with derivatives.
+"""A pass through time, or a layer's two at once, on kernels for GPUs, as a function of tensors with derivatives.
 
 The input's share of the gates comes in: its product has no loop, and its derivatives are torch's own. What the kernels
 leave of the weights' gradients are sums over all steps: products that torch makes after the loop.
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lstmkit.cells import Gates
+from lstmkit.cells import CellSpec, Gates
 from lstmkit.ops import full_gates, gpu_cluster, reference
 from lstmkit.ops.call import Pass
 from lstmkit.ops.gpu_cluster import ClusterPlan
@@ -24,12 +24,12 @@ WEIGHTS = ("weight_hh", "bias_hh", "weight_hr", "weight_peep", "weight_ln_hh", "
 
 
 class Leaves(NamedTuple):
-    """What a pass is differentiated by.
+    """What passes are differentiated by; of ``D`` passes.
 
     Attributes:
-        gx: ``(T, B, G·H)``, the input's share of the gates.
-        weights: Those of :data:`WEIGHTS` that the cell has.
-        state: Initial, ``(B, size)`` for each of ``plan.sizes``.
+        gx: ``(D, T, B, G·H)``, the input's share of the gates.
+        weights: Those of :data:`WEIGHTS` that the cell has, ``(D, …)`` each.
+        state: Initial, ``(D, B, size)`` for each of ``plan.sizes``.
     """
 
     gx: Tensor
@@ -59,11 +59,15 @@ class Kept(NamedTuple):
     scales: Tensor
     told: Tensor
 
+    def of(self, way: int) -> Kept:
+        """One of the passes'."""
+        return Kept(*(each[way] if each.numel() else each for each in self))
+
 
 class Given(NamedTuple):
-    """Gradients of what a pass gives, ``None`` for zero: the last two of what is traced."""
+    """Gradients of what passes give, ``None`` for zero: the last two of what is traced."""
 
-    output: Tensor | None
+    outputs: Sequence[Tensor | None]
     h: Tensor | None
     c: Tensor | None = None
     saved: Tensor | None = None
@@ -71,7 +75,9 @@ class Given(NamedTuple):
 
 
 def scan(plan: Plan, around: Around, keep: Keep, leaves: Leaves, traced: bool = False) -> tuple[Tensor, ...]:
-    """Output ``(T, B, P)`` and the final state; if ``traced`` also ``saved`` and ``cs`` as in :class:`Kept`."""
+    """Each pass's output ``(T, B, P)``; final states ``(D, B, size)``; if ``traced`` also ``saved`` and ``cs`` of
+    :class:`Kept`.
+    """
     return _Scan.apply(plan, around, keep, traced, len(leaves.weights), leaves.gx, *leaves.weights, *leaves.state)  # type: ignore[return-value]
 
 
@@ -83,7 +89,7 @@ class _Scan(torch.autograd.Function):
         ctx.plan, ctx.around, ctx.keep, ctx.count = plan, around, keep, count
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*flat, *kept)
-        found = output_of(plan, around, kept.hs), *last_state(plan, kept, leaves.gx.dtype)
+        found = *outputs_of(plan, around, kept.hs), *last_state(plan, kept, leaves.gx.dtype)
         return (*found, kept.saved, kept.cs) if traced else found
 
     @staticmethod
@@ -92,8 +98,8 @@ class _Scan(torch.autograd.Function):
         size = 1 + ctx.count + len(plan.sizes)
         leaves, kept = _leaves(ctx.count, ctx.saved_tensors[:size]), Kept(*ctx.saved_tensors[size:])
         wanted = ctx.needs_input_grad[5:]
-        of_cell = given[2:] if len(plan.sizes) > 1 else (None, *given[2:])
-        told = Given(*given[:2], *of_cell)
+        outputs, (h, *others) = given[: len(plan.reverse)], given[len(plan.reverse) :]
+        told = Given(outputs, h, *(others if len(plan.sizes) > 1 else (None, *others)))
         if torch.is_grad_enabled():  # the gradient is to be differentiated again
             found = gradients_by_reference(plan, around, leaves, told, wanted)
         else:
@@ -112,36 +118,38 @@ def run(plan: Plan, around: Around, keep: Keep, leaves: Leaves) -> Kept:
     """All steps, from the initial state."""
     gx, weights = leaves.gx.contiguous(), _named(plan, leaves.weights)
     kept = rooms(plan, keep, gx)
-    kept.hs[-1 if plan.reverse else 0] = leaves.state[0]
-    if kept.cs.numel():
-        kept.cs[-1 if plan.reverse else 0] = leaves.state[1]
+    for slots, first in zip((kept.hs, kept.cs), leaves.state, strict=False):
+        for way, back in enumerate(plan.reverse):
+            slots[way, -1 if back else 0] = first[way]
     if not (keep.steps and keep.recompute):
         _forward(plan, around, gx, weights, kept)
         return kept
-    for number, steps in enumerate(stretches(plan, len(gx))):
+    (back,) = plan.reverse
+    for number, steps in enumerate(stretches(plan, gx.shape[1])):
         part = _begun(plan, Keep(steps=False), gx, kept, number, steps)
-        _forward(plan, around.part(steps), gx[steps], weights, part)
+        _forward(plan, around.part(steps), gx[:, steps], weights, part)
         if kept.cs.numel():
-            kept.cs[-2 - number if plan.reverse else number + 1] = part.cs[0]
+            kept.cs[:, -2 - number if back else number + 1] = part.cs[:, 0]
     return kept
 
 
 def _begun(plan: Plan, keep: Keep, gx: Tensor, kept: Kept, number: int, steps: slice) -> Kept:
     """Rooms for a stretch of steps, with its first state in them, of what ``recompute`` keeps."""
-    part = rooms(plan, keep, gx[steps], kept.hs[steps.start : steps.stop + 1])
+    part = rooms(plan, keep, gx[:, steps], kept.hs[:, steps.start : steps.stop + 1])
     if part.cs.numel():
-        part.cs[-1 if plan.reverse else 0] = kept.cs[-1 - number if plan.reverse else number]
+        (back,) = plan.reverse
+        part.cs[:, -1 if back else 0] = kept.cs[:, -1 - number if back else number]
     return part
 
 
 def rooms(plan: Plan, keep: Keep, gx: Tensor, hs: Tensor | None = None) -> Kept:
     """Where forward writes: nothing is in it yet."""
-    spec, (steps, batch, gates), wide = plan.spec, gx.shape, computed_in(gx.dtype)
+    spec, (ways, steps, batch, gates), wide = plan.spec, gx.shape, computed_in(gx.dtype)
     all_of_them = keep.steps and not keep.recompute
     cells = steps + 1 if all_of_them else 1 + len(stretches(plan, steps)) if keep.steps else 1
 
     def room(there: bool, *shape: int, dtype: torch.dtype = gx.dtype) -> Tensor:
-        return gx.new_empty(shape if there else 0, dtype=dtype)
+        return gx.new_empty((ways, *shape) if there else 0, dtype=dtype)
 
     norms, projects = spec.layer_norm and all_of_them, spec.proj_size > 0
     return Kept(
@@ -158,29 +166,38 @@ def _forward(plan: Plan, around: Around, gx: Tensor, weights: dict[str, Tensor],
     """Steps from the state on that stands in the first slots."""
     if plan.clusters:
         layout = _layout(plan, gx, backward=False)
-        rooms = (room if room.numel() else None for room in (kept.cs, kept.saved))
-        weight, bias = weights["weight_hh"], weights.get("bias_hh")
-        gpu_cluster.run_forward(layout, gx, weight, bias, around.lengths, kept.hs, *rooms, reverse=plan.reverse)
+        for way, back in enumerate(plan.reverse):
+            own, bias = kept.of(way), weights["bias_hh"][way] if plan.spec.bias else None
+            rooms = (room if room.numel() else None for room in (own.cs, own.saved))
+            weight = weights["weight_hh"][way]
+            gpu_cluster.run_forward(layout, gx[way], weight, bias, around.lengths, own.hs, *rooms, reverse=back)
         return
     constants = plan.constants(around, gx.dtype) | {"SAVES": kept.saved.numel() > 0, "BIAS": plan.spec.bias}
     named = {"gx": gx, **_pointers(weights), **noise(around), **kept._asdict()}
     named |= {"b_hh": weights.get("bias_hh", gx)}
-    launch("forward", plan, named, constants, len(gx), gx.shape[1])
+    launch("forward", plan, named, constants, *gx.shape[1:3])
 
 
-def output_of(plan: Plan, around: Around, slots: Tensor) -> Tensor:
-    """A state after each step, ``(T, B, size)``; 0 past a sequence's end."""
-    found = slots[:-1] if plan.reverse else slots[1:]
-    return found if around.lengths is None else reference.within(found, around.lengths)
+def outputs_of(plan: Plan, around: Around, slots: Tensor) -> list[Tensor]:
+    """A state after each step, ``(T, B, size)`` for each pass; 0 past a sequence's end."""
+    found = [slots[way, :-1] if back else slots[way, 1:] for way, back in enumerate(plan.reverse)]
+    return found if around.lengths is None else [reference.within(each, around.lengths) for each in found]
 
 
 def last_state(plan: Plan, kept: Kept, dtype: torch.dtype) -> list[Tensor]:
+    """``(D, B, size)`` each."""
+    lasts = [0 if back else -1 for back in plan.reverse]
     slots = (kept.hs, kept.cs)[: len(plan.sizes)]
-    return [each[0 if plan.reverse else -1].to(dtype, copy=True) for each in slots]
+    return [torch.stack([each[way, last] for way, last in enumerate(lasts)]).to(dtype) for each in slots]
 
 
-def trace_of(plan: Plan, around: Around, output: Tensor, saved: Tensor, cs: Tensor) -> Gates:
-    """Gates and states of every step by name, ``(T, B, size)`` each, 0 past a sequence's end."""
+def traces_of(plan: Plan, around: Around, outputs: Sequence[Tensor], saved: Tensor, cs: Tensor) -> list[Gates]:
+    """Of each pass, gates and states of every step by name, ``(T, B, size)`` each, 0 past a sequence's end."""
+    cells = outputs_of(plan, around, cs) if len(plan.sizes) > 1 else [None] * len(outputs)
+    return [_trace(plan, around, *each) for each in zip(outputs, saved, cells, strict=True)]
+
+
+def _trace(plan: Plan, around: Around, output: Tensor, saved: Tensor, cells: Tensor | None) -> Gates:
     spec = plan.spec
     found = dict(zip(spec.gates, saved.split(spec.hidden_size, -1), strict=False))  # of a GRU one more is saved
     if spec.coupled:
@@ -190,8 +207,8 @@ def trace_of(plan: Plan, around: Around, output: Tensor, saved: Tensor, cs: Tens
     found["hidden"] = output
     if plan.full:
         found |= dict(zip(("hidden", "input", "forget", "output"), output.chunk(4, -1), strict=True))
-    if len(plan.sizes) > 1:
-        found["cell"] = output_of(plan, around, cs).to(output.dtype)
+    if cells is not None:
+        found["cell"] = cells.to(output.dtype)
     return found
 
 
@@ -212,19 +229,20 @@ def gradients(plan: Plan, around: Around, keep: Keep, leaves: Leaves, kept: Kept
     gx, weights = leaves.gx.contiguous(), _named(plan, leaves.weights)
     ends = zip((given.h, given.c), leaves.state, strict=False)
     carried = [_or_zeros(d, state, computed_in(gx.dtype)).clone() for d, state in ends]
-    output = _or_zeros(given.output, kept.hs[1:], gx.dtype)
+    outputs = [_or_zeros(d, slots[1:], gx.dtype) for d, slots in zip(given.outputs, kept.hs, strict=True)]
+    output = torch.stack(outputs) if len(outputs) > 1 else outputs[0][None]
     found = {name: torch.zeros_like(w, dtype=computed_in(gx.dtype)) for name, w in weights.items()}
     d_gx = torch.empty_like(gx)
     if not keep.recompute:
-        left = _backward(plan, around, given._replace(output=output), weights, kept, carried, d_gx)
-        _add_up(plan, around, weights, kept, left, found)
+        left = _backward(plan, around, output, given, weights, kept, carried, d_gx)
+        _add_up(plan, around, kept, left, found)
     else:
-        for number, steps in reversed(list(enumerate(stretches(plan, len(gx))))):
+        for number, steps in reversed(list(enumerate(stretches(plan, gx.shape[1])))):
             some = around.part(steps)
             part = _begun(plan, Keep(steps=True), gx, kept, number, steps)
-            _forward(plan, some, gx[steps], weights, part)
-            left = _backward(plan, some, given._replace(output=output[steps]), weights, part, carried, d_gx[steps])
-            _add_up(plan, some, weights, part, left, found)
+            _forward(plan, some, gx[:, steps], weights, part)
+            left = _backward(plan, some, output[:, steps], given, weights, part, carried, d_gx[:, steps])
+            _add_up(plan, some, part, left, found)
     return [d.to(gx.dtype) for d in (d_gx, *(found[name] for name in weights), *carried)]
 
 
@@ -236,6 +254,7 @@ def _or_zeros(d: Tensor | None, like: Tensor, dtype: torch.dtype) -> Tensor:
 def _backward(
     plan: Plan,
     around: Around,
+    output: Tensor,
     given: Given,
     weights: dict[str, Tensor],
     kept: Kept,
@@ -243,45 +262,57 @@ def _backward(
     dgx: Tensor,
 ) -> Left:
     """Gradients of the gates' shares; ``carried`` goes from the state after these steps to that before."""
-    spec, (steps, batch, _) = plan.spec, dgx.shape
+    spec, (ways, steps, batch, _) = plan.spec, dgx.shape
     two = spec.kind == "gru" or spec.layer_norm
     left = Left(
         dgx,
         torch.empty_like(dgx) if two else dgx,
-        dgx.new_empty(steps, batch, spec.proj_size),
-        dgx.new_empty(steps, batch, spec.hidden_size if spec.layer_norm else 0),
+        dgx.new_empty(ways, steps, batch, spec.proj_size),
+        dgx.new_empty(ways, steps, batch, spec.hidden_size if spec.layer_norm else 0),
     )
-    assert given.output is not None
     if plan.clusters:
-        cell = (kept.cs, carried[1]) if len(carried) > 1 else (None, None)
-        gpu_cluster.run_backward(
-            _layout(plan, dgx, backward=True), given.output, weights["weight_hh"], around.lengths, kept.hs, cell[0],
-            kept.saved, carried[0], cell[1], dgx, left.dgh if two else None, reverse=plan.reverse,
-        )  # fmt: skip
+        layout = _layout(plan, dgx, backward=True)
+        for way, back in enumerate(plan.reverse):
+            own, dgh = kept.of(way), left.dgh[way] if two else None
+            cs, dc = (own.cs, carried[1][way]) if len(carried) > 1 else (None, None)
+            gpu_cluster.run_backward(
+                layout, output[way], weights["weight_hh"][way], around.lengths, own.hs, cs,
+                own.saved, carried[0][way], dc, dgx[way], dgh, reverse=back,
+            )  # fmt: skip
         return left
     traced = given.saved is not None or given.cs is not None
     constants = plan.constants(around, dgx.dtype) | {"TWO": two, "TRACED": traced}
     named = {**_pointers(weights), **noise(around), **kept._asdict(), **left._asdict()}
-    named |= {"d_output": given.output, "dh": carried[0], "dc": carried[-1]}
+    named |= {"d_output": output, "dh": carried[0], "dc": carried[-1]}
     named["d_saved"] = _or_zeros(given.saved, kept.saved, kept.saved.dtype) if traced else None
     named["d_cs"] = _or_zeros(given.cs, kept.cs, kept.cs.dtype) if traced else None
     del named["told"]
     launch("backward", plan, named, constants, steps, batch)
     if not plan.whole:  # what the first step gives to the state before it
-        through = left.dgh[-1 if plan.reverse else 0].to(carried[0].dtype) @ weights["weight_hh"].to(carried[0].dtype)
+        wide = carried[0].dtype
+        firsts = torch.stack([left.dgh[way, -1 if back else 0] for way, back in enumerate(plan.reverse)])
+        through = firsts.to(wide) @ weights["weight_hh"].to(wide)
         carried[0] += through if around.mask is None else through * around.mask
     return left
 
 
-def _add_up(
-    plan: Plan, around: Around, weights: dict[str, Tensor], kept: Kept, left: Left, found: dict[str, Tensor]
-) -> None:
+def _add_up(plan: Plan, around: Around, kept: Kept, left: Left, found: dict[str, Tensor]) -> None:
     """The weights' gradients: sums over steps and sequences."""
-    spec, wide = plan.spec, found["weight_hh"].dtype
-    before = slice(1, None) if plan.reverse else slice(0, -1)
+    for way, back in enumerate(plan.reverse):
+        mask = None if around.mask is None else around.mask[way]
+        own = Left(*(each[way] for each in left))
+        _add_up_one(plan.spec, back, mask, kept.of(way), own, {name: d[way] for name, d in found.items()})
+
+
+def _add_up_one(
+    spec: CellSpec, back: bool, mask: Tensor | None, kept: Kept, left: Left, found: dict[str, Tensor]
+) -> None:
+    """Of one pass."""
+    wide = found["weight_hh"].dtype
+    before = slice(1, None) if back else slice(0, -1)
     seen = kept.hs[before]
-    if around.mask is not None:
-        seen = seen * around.mask
+    if mask is not None:
+        seen = seen * mask
     found["weight_hh"] += left.dgh.flatten(0, 1).T @ seen.flatten(0, 1)
     of_share = left.dgh  # gradient of the state's share, after the norm if there is one
     if spec.layer_norm:
@@ -317,22 +348,27 @@ def gradients_by_reference(
     count = len(leaves.weights)
 
     def again(own: list[Tensor]) -> Sequence[Tensor | None]:
-        return _by_reference(plan, around, _leaves(count, own))
+        all_of_them = [_by_reference(plan, around, _leaves(count, own), way) for way in range(len(plan.reverse))]
+        outputs, *others = zip(*all_of_them, strict=True)
+        return *outputs, *(None if each[0] is None else torch.stack(each) for each in others)
 
     flat = (leaves.gx, *leaves.weights, *leaves.state)
-    return reference.gradients(again, flat, given, wanted)
+    return reference.gradients(again, flat, [*given.outputs, *given[1:]], wanted)
 
 
-def _by_reference(plan: Plan, around: Around, leaves: Leaves) -> Given:
-    """What a pass gives, in the order of its gradients."""
-    spec, params, state = plan.spec, _named(plan, leaves.weights), tuple(leaves.state)
-    mask, zones = around.mask, (around.zone_h, around.zone_c)
+def _by_reference(plan: Plan, around: Around, leaves: Leaves, way: int) -> tuple[Tensor | None, ...]:
+    """What one of the passes gives, in the order of its gradients."""
+    spec, back = plan.spec, plan.reverse[way]
+    params, state = _named(plan, [w[way] for w in leaves.weights]), tuple(each[way] for each in leaves.state)
+    mask = None if around.mask is None else around.mask[way]
+    zones = tuple(zone[way] if isinstance(zone, Tensor) else zone for zone in (around.zone_h, around.zone_c))
+    cell = state[1:]
     if plan.full:
         params |= full_gates.narrow_weights(params["weight_hh"])
         state = full_gates.narrow_state(state)
         mask, zones = full_gates.narrow_noise(mask, zones)
-    one = Pass(params, state, plan.reverse, mask, zones[: len(state)])
-    result = reference.scan(spec, one, leaves.gx, around.lengths, trace=True)
+    one = Pass(params, state, back, mask, zones[: len(state)])
+    result = reference.scan(spec, one, leaves.gx[way], around.lengths, trace=True)
     output, last, trace = result.output, result.state, result.trace or {}
     if plan.full:
         output = torch.cat([trace[name] for name in ("hidden", "input", "forget", "output")], -1)
@@ -340,13 +376,13 @@ def _by_reference(plan: Plan, around: Around, leaves: Leaves) -> Given:
     gates = [trace[name] for name in spec.gates if name in trace]
     if spec.kind == "gru":
         gates.append(torch.zeros_like(gates[0]))  # nobody sees the candidate's share alone
-    steps = [trace["cell"], leaves.state[1][None]][:: 1 if plan.reverse else -1] if len(plan.sizes) > 1 else []
-    return Given(
+    slots = [trace["cell"], cell[0][None]][:: 1 if back else -1] if cell else []
+    return (
         output,
         last[0],
         last[1] if len(last) > 1 else None,
         torch.cat(gates, -1) if gates else None,
-        torch.cat(steps) if steps else None,
+        torch.cat(slots) if slots else None,
     )
 
 
@@ -355,7 +391,7 @@ def _by_reference(plan: Plan, around: Around, leaves: Leaves) -> Given:
 
 def _layout(plan: Plan, gx: Tensor, *, backward: bool) -> ClusterPlan:
     """On clusters."""
-    return ClusterPlan.of(plan.spec, gx.shape[1], gx.dtype, backward=backward, processors=processors(gx.device))
+    return ClusterPlan.of(plan.spec, gx.shape[2], gx.dtype, backward=backward, processors=processors(gx.device))
 
 
 def _pointers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -372,7 +408,7 @@ def _named(plan: Plan, weights: Sequence[Tensor]) -> dict[str, Tensor]:
 
 
 def stretches(plan: Plan, steps: int) -> list[slice]:
-    """Steps between what is kept with ``recompute``, in the order of the pass."""
+    """Steps between what is kept with ``recompute``, in the order of the pass, which is one."""
     size = max(1, math.isqrt(steps))
     found = [slice(at, min(at + size, steps)) for at in range(0, steps, size)]
-    return found[::-1] if plan.reverse else found
+    return found[::-1] if plan.reverse[0] else found
