@@ -91,6 +91,19 @@ class AtOnce:
             hand.wait(block)
 
 
+def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter puts its own functions into Triton's modules at each call inside a kernel: once is enough."""
+    patched: set[str] = set()
+
+    def call(function: Any, *args: Any, **named: Any) -> Any:
+        if function.fn.__module__ not in patched:
+            interpreter._patch_lang(function.fn)
+            patched.add(function.fn.__module__)
+        return function.rewrite()(*args, **named)
+
+    monkeypatch.setattr(interpreter.InterpretedFunction, "__call__", call)
+
+
 def use(monkeypatch: pytest.MonkeyPatch) -> None:
     """Until the test's end."""
     at_once = AtOnce()

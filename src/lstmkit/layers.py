@@ -225,6 +225,7 @@ def explain_backend(layer: RecurrentLayer, x: Tensor, lengths: Tensor | Sequence
     native     runs this
     torch      torch has no peephole option
     triton     the Triton kernels are for GPUs, the input is on cpu
+    cluster    the cluster kernels are for Hopper GPUs
     reference  could run this too
     """
     return BackendReport(tuple(dispatch.candidates(layer.call_for(x, lengths), layer.backend)))

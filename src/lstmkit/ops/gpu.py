@@ -47,9 +47,15 @@ def run(call: Call, clusters: bool = False) -> Result:
         lengths = call.lengths.to(x.device, torch.int64).contiguous()
         call = call._replace(lengths=lengths)
         x = reference.within(x, lengths)  # NaN in the padding must not reach a gradient
-    both = tuple(p.reverse for p in call.passes) == (False, True) and not call.recompute
-    together = [call.passes] if both else [(p,) for p in call.passes]
+    together = [call.passes] if _go_together(call) else [(p,) for p in call.passes]
     return Result.of([found for passes in together for found in _run(call, passes, x, gates, clusters)])
+
+
+def _go_together(call: Call) -> bool:
+    """Whether the passes are both directions of a layer, with noise of the same kind."""
+    noise = [(p.recurrent_mask is None, *(isinstance(z, Tensor) or z for z in p.zoneout or ())) for p in call.passes]
+    both = tuple(p.reverse for p in call.passes) == (False, True)
+    return both and noise[0] == noise[1] and not call.recompute
 
 
 def _run(call: Call, passes: tuple[Pass, ...], x: Tensor, gates: Sequence[str], clusters: bool) -> Iterator[PassResult]:
