@@ -368,3 +368,4 @@ def test_they_compile_for_a_gpu() -> None:
         assert row["shared"] <= 227 * 1024, row
         assert row["spilled"] <= 256, row  # bytes of a thread
         assert row["tensor cores"], row
+        assert "768" not in row["case"] or row["products"] == 48, row  # no two warps do the same work

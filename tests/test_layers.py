@@ -20,7 +20,7 @@ from torch.testing import assert_close
 import cases
 from lstmkit import GRU, LSTM, RNN, Stream, explain_backend
 from lstmkit.ops.dispatch import BackendUnavailable
-from lstmkit.recurrent import LayerState, RecurrentLayer
+from lstmkit.recurrent import LayerState, RecurrentLayer, _coins
 
 LAYERS = pytest.mark.parametrize("name", cases.LAYERS)
 CASES = pytest.mark.parametrize("case", cases.layer_cases(), ids=cases.case_id)
@@ -917,6 +917,8 @@ def test_compile_in_training() -> None:
     first, second = (compiled(x)[0] for _ in range(2))
     assert first.isfinite().all()
     assert not torch.equal(first, second)
+    coins = torch.compile(_coins, backend="eager", fullgraph=True)(0.3, (400, 500), x)
+    assert abs(float(coins.mean()) - 0.3) < 0.006  # six standard deviations
 
 
 @LAYERS

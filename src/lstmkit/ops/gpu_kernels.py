@@ -43,6 +43,13 @@ from lstmkit.ops.gpu_cells import GRU, LSTM, gru, gru_back, lstm, lstm_back, rnn
 BOTH = tl.constexpr(2)  # of two passes the second goes from the last step to the first
 
 
+@triton.jit
+def _of_way(way, w_hh, w_hr, w_peep, gain, gain_c, bias_c, G: tl.constexpr, H: tl.constexpr, P: tl.constexpr):
+    """A pass's own weights."""
+    gates, units = way * G * H, way * H
+    return w_hh + gates * P, w_hr + units * P, w_peep + gates - units, gain + gates, gain_c + units, bias_c + units
+
+
 @triton.jit(do_not_specialize=["block", "blocks", "T", "B"])  # one kernel for all of them
 def forward(
     gx, w_hh, b_hh, w_hr, w_peep, gain, gain_c, bias_c, mask, zone_h, zone_c, lengths,
@@ -79,12 +86,8 @@ def forward(
     rows = rows.to(tl.int64)[:, None]
     lines = way * B + rows  # of all passes
     begin, slots = way * B * T + rows, way * B * (T + 1) + rows  # of what has steps, or slots
-    w_hh += way * G * H * P
-    w_hr += way * P * H
-    w_peep += way * (G - 1) * H
-    gain += way * G * H
-    gain_c += way * H
-    bias_c += way * H
+    w_hh, w_hr, w_peep, gain, gain_c, bias_c = _of_way(way, w_hh, w_hr, w_peep, gain, gain_c, bias_c, G, H, P)
+    b_hh += way * G * H
 
     if WHOLE:
         fits = (outs[:, None] < P) & unit
@@ -135,7 +138,7 @@ def forward(
             g0, g1, g2, g3 = of_gates(gain, units[None, :], unit, G, H, ACC)
             a0, a1, a2, a3 = a0 * g0, a1 * g1, a2 * g2, a3 * g3
         if BIAS:
-            b0, b1, b2, b3 = of_gates(b_hh + way * G * H, units[None, :], unit, G, H, ACC)
+            b0, b1, b2, b3 = of_gates(b_hh, units[None, :], unit, G, H, ACC)
             a0, a1, a2, a3 = a0 + b0, a1 + b1, a2 + b2, a3 + b3
         x0, x1, x2, x3 = of_gates(gx, gate, there, G, H, ACC)
 
@@ -237,12 +240,7 @@ def backward(
     rows = rows.to(tl.int64)[:, None]
     lines = way * B + rows
     begin, slots = way * B * T + rows, way * B * (T + 1) + rows
-    w_hh += way * G * H * P
-    w_hr += way * P * H
-    w_peep += way * (G - 1) * H
-    gain += way * G * H
-    gain_c += way * H
-    bias_c += way * H
+    w_hh, w_hr, w_peep, gain, gain_c, bias_c = _of_way(way, w_hh, w_hr, w_peep, gain, gain_c, bias_c, G, H, P)
 
     # From all gates' units to the block's own share of the hidden state.
     if WHOLE:

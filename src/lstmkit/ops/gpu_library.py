@@ -101,7 +101,7 @@ def _differentiate(ctx: Any, d_h: Any, d_c: Any, d_hs: Any, d_cs: Any, d_saved: 
     ways = enumerate(plan.reverse)
     outputs = [None if d_hs is None else d_hs[way, :-1] if back else d_hs[way, 1:] for way, back in ways]
     given = Given(outputs, d_h, d_c if n_states > 1 else None, d_saved, d_cs)
-    wanted = [needs[0], *_each(needs[1], n_weights), *_each(needs[2], n_states)]
+    wanted = [needs[0], *graph_key.each(needs[1], n_weights), *graph_key.each(needs[2], n_states)]
     if torch.is_grad_enabled():  # the gradient is to be differentiated again
         found = gpu_scan.gradients_by_reference(plan, read, leaves, given, wanted)
     else:
@@ -110,10 +110,6 @@ def _differentiate(ctx: Any, d_h: Any, d_c: Any, d_hs: Any, d_cs: Any, d_saved: 
     # torch.library takes a list for a list of tensors, and one None for a list in which some are missing.
     no_noise = [None] * len(around) if all(ctx.there) else None
     return found[0], found[1 : 1 + n_weights], found[1 + n_weights :], no_noise, None, None, None
-
-
-def _each(needs: Any, count: int) -> list[bool]:
-    return list(needs) if isinstance(needs, (list, tuple)) else [bool(needs)] * count
 
 
 for _name, _run, _shapes in (

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from lstmkit.cells import CellSpec
+from lstmkit.ops import full_gates
 
 EPS = 1e-5  # of every norm, as torch.nn.functional.layer_norm has it
-KINDS = {"lstm": 0, "lstm_linear_input": 0, "lstm_linear_output": 0, "lstm_full_gates": 0}
+KINDS = {"lstm": 0, "lstm_linear_input": 0, "lstm_linear_output": 0, full_gates.KIND: 0}
 KINDS |= {"gru": 1, "rnn_tanh": 2, "rnn_relu": 3}
 _LEAST = 16  # numbers of a side of a product, for Triton
 _ROWS = _LEAST  # sequences of a block
@@ -54,7 +55,7 @@ class Plan:
     @property
     def full(self) -> bool:
         """Whether gates see the gates of the step before, which are then parts of the hidden state."""
-        return self.spec.kind == "lstm_full_gates"
+        return self.spec.kind == full_gates.KIND
 
     @property
     def seen(self) -> int:

@@ -1,9 +1,10 @@
-"""A cell as whole numbers: a compiled graph holds no objects."""
+"""What ops of ``torch.library`` put into a compiled graph, which holds no objects: a cell is whole numbers there."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 from lstmkit.cells import CELLS, CellSpec
 
@@ -25,3 +26,8 @@ def spec_of(numbers: Sequence[int]) -> CellSpec:
 def _spec(numbers: tuple[int, ...]) -> CellSpec:
     kind, inputs, units, projection, bias, peephole, coupled, norm = numbers
     return CellSpec(_KINDS[kind], inputs, units, bool(bias), projection, bool(peephole), bool(coupled), bool(norm))
+
+
+def each(needs: Any, count: int) -> list[bool]:
+    """Which of a list of tensors want a gradient; where none does, torch says so once for all."""
+    return list(needs) if isinstance(needs, (list, tuple)) else [bool(needs)] * count

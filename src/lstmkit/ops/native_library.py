@@ -89,7 +89,7 @@ def _differentiate(ctx: Any, d_output: Tensor | None, d_h: Tensor | None, d_c: T
     rest = iter(others[n_weights + n_states :])
     *noise, lengths = (next(rest) if there else None for there in ctx.there)
     needs = ctx.needs_input_grad
-    wanted = [needs[0], *_each(needs[1], n_weights), *_each(needs[2], n_states)]
+    wanted = [needs[0], *graph_key.each(needs[1], n_weights), *graph_key.each(needs[2], n_states)]
     inputs, given = Inputs(x, weights, states, noise, lengths, ctx.shares), [d_output, d_h, d_c]
     if torch.is_grad_enabled():  # the gradient is to be differentiated again
         found = kernels.gradients_by_reference(_layer(ctx.key, x.dtype), inputs, given, wanted)
@@ -99,10 +99,6 @@ def _differentiate(ctx: Any, d_output: Tensor | None, d_h: Tensor | None, d_c: T
     # torch.library takes a list for a list of tensors, and one None for a list in which some are missing.
     no_noise = [None] * n_noise if all(ctx.there[:n_noise]) else None
     return found[0], found[1 : 1 + n_weights], found[1 + n_weights :], no_noise, None, None, None, None
-
-
-def _each(needs: Any, count: int) -> list[bool]:
-    return list(needs) if isinstance(needs, (list, tuple)) else [bool(needs)] * count
 
 
 _library.impl("recurrent", _forward, "CPU")
