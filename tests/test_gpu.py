@@ -141,6 +141,7 @@ def test_noise_that_only_one_direction_has() -> None:
 
 
 def test_noise_and_weights_of_any_layout() -> None:
+    """To the last digits: torch's own products add up in an order that depends on the layout and on the CPU."""
     call = noisy(make_call(CellSpec("lstm", 3, 5), 4, 3, [2, 4, 3]))
 
     def turned(t: torch.Tensor) -> torch.Tensor:
@@ -158,7 +159,7 @@ def test_noise_and_weights_of_any_layout() -> None:
     other = call._replace(x=turned(call.x), passes=passes, lengths=torch.tensor([2, 0, 4, 0, 3])[::2])
     with torch.no_grad():
         found = (cases.values(one, dispatch.run(one, "triton")) for one in (other, call))
-        assert_close(*found, rtol=0, atol=0)
+        assert_close(*found, **LAST_DIGITS)
 
 
 def test_zoneout_by_a_share() -> None:

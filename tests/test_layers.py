@@ -411,7 +411,10 @@ def test_lengths_of_any_kind(lengths: Any, backend: str) -> None:
 @BACKENDS
 @LAYERS
 def test_input_of_any_strides(name: str, backend: str) -> None:
-    """A view that is not contiguous comes to the same as its copy; so does a state."""
+    """A view that is not contiguous gives the same results as its copy; so does a state.
+
+    To the last digits: torch's products add up in an order that depends on the layout and on the CPU.
+    """
     layer = cases.make_layer(name, {}, backend=backend)
     wide, state = cases.numbers(6, 4, 6, seed=1), state_of(layer)
     view = wide[..., ::2]
@@ -419,7 +422,7 @@ def test_input_of_any_strides(name: str, backend: str) -> None:
     assert not view.is_contiguous()
     for lengths in (None, [3, 6, 0, 1]):
         wanted = layer(view.contiguous(), state, lengths)
-        assert_close(layer(view, spread if len(spread) > 1 else spread[0], lengths), wanted, rtol=0, atol=1e-14)
+        assert_close(layer(view, spread if len(spread) > 1 else spread[0], lengths), wanted, **LAST_DIGITS)
 
 
 # ---- each option -----------------------------------------------------------------------------------------------------

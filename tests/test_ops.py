@@ -155,13 +155,17 @@ def test_any_whole_lengths(backend: str, kind: torch.dtype) -> None:
 
 @ABLE
 def test_any_strides(backend: str) -> None:
-    """A batch-first tensor, transposed, comes to the same as its copy."""
+    """A batch-first tensor, transposed, gives the same results as its copy.
+
+    To the last digits: torch's products add up in an order that depends on the layout and on the CPU, and four steps
+    can enlarge the difference.
+    """
     spec = CellSpec("lstm", 3, 5)
     call = cases.make_call(spec, 4, 3, [3, 1, 4], (False, True))
     for x in (call.x.transpose(0, 1).contiguous().transpose(0, 1), call.x.repeat(1, 1, 2)[..., :3]):
         assert not x.is_contiguous()
         strided = call._replace(x=x)
-        assert_close(states_and_outputs(strided, backend), states_and_outputs(call, backend), rtol=0, atol=1e-15)
+        assert_close(states_and_outputs(strided, backend), states_and_outputs(call, backend), **LAST_DIGITS)
 
 
 @ABLE

@@ -64,7 +64,7 @@ def test_the_encoder_drops_in_training_only() -> None:
     encoder, x = PatchEncoder(2, 1, 50, dropout=0.5), torch.randn(4, 5, 2)
     assert 300 < int((encoder(x) == 0).sum()) < 700
     encoder.eval()
-    assert torch.equal(encoder(x), encoder.linear(x))
+    torch.testing.assert_close(encoder(x), encoder.linear(x))  # no bits: the layout of the folded input may differ
 
 
 def test_experts_are_linear_maps_of_the_past_values_mixed_by_the_last_state() -> None:

@@ -491,12 +491,16 @@ def test_long_recordings_are_not_trained_on():
 
 
 def test_characters_that_were_never_heard(speaker: Speaker):
-    """Are left out and named; a text of nothing else is refused; capitals are the same."""
+    """Are left out and named; a text of nothing else is refused; capitals are the same.
+
+    The frames agree up to float32 rounding: torch's products may add up in another order in each row of a batch.
+    """
     plain, strange, capital = speaker.predict(["oh", "oh!ß😀", "OH"])
     assert strange.unknown == ("!", "ß", "😀")
     assert plain.unknown == capital.unknown == ()
-    np.testing.assert_array_equal(plain.samples, strange.samples)
-    np.testing.assert_array_equal(plain.samples, capital.samples)
+    assert plain.tokens == strange.tokens == capital.tokens
+    for speech in (strange, capital):
+        np.testing.assert_allclose(speech.frames, plain.frames, rtol=1e-4, atol=1e-4)
     assert "left out: ! ß 😀" in speaker.text([strange])
     with pytest.raises(DataError, match="text 2 has no character that was heard in training: give some of ahno"):
         speaker.predict(["oh", "123"])
