@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
-from lstmkit.model import SequenceModel
-from lstmkit.parts.heads import ValuesHead
-from lstmkit.train import optimizer_for
+from lstmkit.models.sequence import SequenceModel
+from lstmkit.modules.heads import ValuesHead
+from lstmkit.training.train import optimizer_for
 from timing import in_turns
 
 

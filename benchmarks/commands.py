@@ -17,11 +17,11 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
-from lstmkit.model import AnswerModel
-from lstmkit.parts.answer import AnswerHead
-from lstmkit.parts.frames import FrameEncoder
-from lstmkit.parts.pooling import MaxPool
-from lstmkit.train import optimizer_for
+from lstmkit.models.sequence import AnswerModel
+from lstmkit.modules.audio_encoder import FrameEncoder
+from lstmkit.modules.classification_head import AnswerHead
+from lstmkit.modules.pooling import MaxPool
+from lstmkit.training.train import optimizer_for
 from timing import in_turns
 
 CLASSES = 10

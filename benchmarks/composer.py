@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
-from lstmkit.data.midi import KEYS
-from lstmkit.decode import draw_labels
-from lstmkit.model import SequenceModel
-from lstmkit.parts.encoders import PatchEncoder
-from lstmkit.parts.heads import LabelsHead, NadeHead
-from lstmkit.train import optimizer_for
+from lstmkit.data.music.midi import KEYS
+from lstmkit.decoding.search import draw_labels
+from lstmkit.models.sequence import SequenceModel
+from lstmkit.modules.encoders import PatchEncoder
+from lstmkit.modules.heads import LabelsHead, NadeHead
+from lstmkit.training.train import optimizer_for
 from timing import in_turns
 
 COMPOSED = 32  # steps of a turn

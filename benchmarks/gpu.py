@@ -25,9 +25,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import machine
-from lstmkit import layers
-from lstmkit.ops import dispatch, gpu_plan
-from lstmkit.recurrent import RecurrentLayer
+from lstmkit.layers import rnn as layers
+from lstmkit.layers.recurrent import RecurrentLayer
+from lstmkit.ops import dispatch
+from lstmkit.ops.triton import launch as gpu_plan
 
 #: Our back ends for GPUs.
 DESIGNS = ("triton", "cluster")
@@ -228,7 +229,7 @@ def _meeting(blocks: int, device: torch.device, times: int = 2000) -> float:
     import triton
     import triton.language as tl
 
-    from lstmkit.ops.gpu_blocks import meet
+    from lstmkit.ops.triton.primitives import meet
 
     @triton.jit
     def meetings(counter, times, BLOCKS: tl.constexpr):

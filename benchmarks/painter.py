@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
-from lstmkit.draw_model import DrawModel
-from lstmkit.parts.glimpse import Reader, Writer
-from lstmkit.train import optimizer_for
+from lstmkit.models.draw import DrawModel
+from lstmkit.modules.draw_attention import Reader, Writer
+from lstmkit.training.train import optimizer_for
 from timing import in_turns
 
 SIDE = 28

@@ -18,16 +18,16 @@ from torch import Tensor, nn
 from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
-from lstmkit.encoder_decoder import Decoder, EncoderDecoder
-from lstmkit.model import AnswerModel
-from lstmkit.parts.answer import AnswerHead
-from lstmkit.parts.attention import AdditiveAttention
-from lstmkit.parts.clips import ClipEncoder, ClipGridEncoder
-from lstmkit.parts.encoders import TokenEncoder
-from lstmkit.parts.heads import TokenHead
-from lstmkit.parts.pictures import Dots, GridEncoder, PictureEncoder
-from lstmkit.parts.pooling import build_pool
-from lstmkit.train import optimizer_for
+from lstmkit.models.encoder_decoder import Decoder, EncoderDecoder
+from lstmkit.models.sequence import AnswerModel
+from lstmkit.modules.attention import AdditiveAttention
+from lstmkit.modules.classification_head import AnswerHead
+from lstmkit.modules.encoders import TokenEncoder
+from lstmkit.modules.heads import TokenHead
+from lstmkit.modules.image_encoder import Dots, GridEncoder, PictureEncoder
+from lstmkit.modules.pooling import build_pool
+from lstmkit.modules.video_encoder import ClipEncoder, ClipGridEncoder
+from lstmkit.training.train import optimizer_for
 from timing import in_turns
 
 Models = tuple[nn.Module, nn.Module]

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit.data.batch import Batch
-from lstmkit.jobs._ranking import ranks_after
-from lstmkit.model import TokenModel
-from lstmkit.parts.encoders import TokenEncoder
-from lstmkit.parts.items import ItemHead
-from lstmkit.parts.trunk import TRUNKS
-from lstmkit.train import optimizer_for
+from lstmkit.jobs.recommender.metrics import ranks_after
+from lstmkit.models.sequence import TokenModel
+from lstmkit.modules.encoders import TokenEncoder
+from lstmkit.modules.item_head import ItemHead
+from lstmkit.modules.trunk import TRUNKS
+from lstmkit.training.train import optimizer_for
 from timing import in_turns
 
 ITEMS = 100_000

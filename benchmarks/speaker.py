@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from end_to_end import AS_TRAINED, SOUND, main, row, stepper
 from lstmkit import LSTM
+from lstmkit.data.audio.griffin_lim import sound_from
+from lstmkit.data.audio.log_mel import Mel
 from lstmkit.data.batch import Batch
-from lstmkit.data.mel import Mel
-from lstmkit.data.vocode import sound_from
-from lstmkit.parts.attention import LocationAttention
-from lstmkit.parts.encoders import PreNet, TokenEncoder
-from lstmkit.synthesizer import FrameDecoder, LiveDecoder, Synthesizer, off_diagonal
-from lstmkit.train import optimizer_for
+from lstmkit.models.tacotron import FrameDecoder, LiveDecoder, Synthesizer, off_diagonal
+from lstmkit.modules.attention import LocationAttention
+from lstmkit.modules.encoders import PreNet, TokenEncoder
+from lstmkit.training.train import optimizer_for
 from timing import in_turns
 
 TOKENS, WIDTH = 30, 15  # characters there are; those that the attention sees around each

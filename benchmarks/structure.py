@@ -17,11 +17,11 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
-from lstmkit.data.residues import LETTERS
-from lstmkit.model import SequenceModel
-from lstmkit.parts.encoders import ResidueEncoder
-from lstmkit.parts.heads import TagsHead
-from lstmkit.train import optimizer_for
+from lstmkit.data.proteins.residues import LETTERS
+from lstmkit.models.sequence import SequenceModel
+from lstmkit.modules.encoders import ResidueEncoder
+from lstmkit.modules.heads import TagsHead
+from lstmkit.training.train import optimizer_for
 from timing import in_turns
 
 STATES = (3, 8)

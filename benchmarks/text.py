@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
-from lstmkit.model import TokenModel
-from lstmkit.parts.encoders import TokenEncoder
-from lstmkit.parts.heads import TokenHead
-from lstmkit.train import optimizer_for
+from lstmkit.models.sequence import TokenModel
+from lstmkit.modules.encoders import TokenEncoder
+from lstmkit.modules.heads import TokenHead
+from lstmkit.training.train import optimizer_for
 from timing import in_turns
 
 DECODED = 50  # tokens of a turn

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from end_to_end import AS_TRAINED, SOUND, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
-from lstmkit.decode_ctc import greedy
-from lstmkit.model import AlignedModel
-from lstmkit.parts.convolutions import StepEncoder
-from lstmkit.parts.ctc import CTCHead
-from lstmkit.train import optimizer_for
+from lstmkit.decoding.ctc import greedy
+from lstmkit.models.sequence import AlignedModel
+from lstmkit.modules.convolutions import StepEncoder
+from lstmkit.modules.ctc import CTCHead
+from lstmkit.training.train import optimizer_for
 from timing import in_turns
 
 REACH = 3

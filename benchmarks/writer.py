@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
-from lstmkit.model import SequenceModel
-from lstmkit.parts.mixture import NOISE, MixtureHead
-from lstmkit.parts.soft_window import SoftWindow
-from lstmkit.train import optimizer_for
-from lstmkit.window_model import WindowModel
+from lstmkit.models.sequence import SequenceModel
+from lstmkit.models.soft_window import WindowModel
+from lstmkit.modules.mixture_density import NOISE, MixtureHead
+from lstmkit.modules.soft_window import SoftWindow
+from lstmkit.training.train import optimizer_for
 from timing import in_turns
 
 WRITTEN = 64  # points of a turn

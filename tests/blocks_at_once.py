@@ -18,7 +18,8 @@ import pytest
 import triton.language as tl  # the interpreter looks for it among the names of a kernel's module
 from triton.runtime import interpreter
 
-from lstmkit.ops import gpu_blocks, gpu_kernels
+from lstmkit.ops.triton import kernels as gpu_kernels
+from lstmkit.ops.triton import primitives as gpu_blocks
 
 
 class Hand:

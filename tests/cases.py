@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from lstmkit.cells import CELLS, CellSpec
+from lstmkit.layers.recurrent import _MERGES, RecurrentLayer
 from lstmkit.ops import dispatch
 from lstmkit.ops.call import Call, Pass, PassResult, Result, Zoneout
-from lstmkit.recurrent import _MERGES, RecurrentLayer
 
 # Tensors of a few numbers: a second thread only waits for the first, ten times as long where the cores are busy.
 torch.set_num_threads(1)

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from lstmkit.ops.native_kernels import extension
+from lstmkit.ops.cpu.kernels import extension
 
-# Without a GPU Triton's kernels run in its interpreter, which it asks for when it is loaded. Only tests/test_gpu.py
+# Without a GPU Triton's kernels run in its interpreter, which it asks for when it is loaded. Only tests/test_triton.py
 # lets the dispatch know.
 if not torch.cuda.is_available():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
-        importlib.import_module("lstmkit.ops.gpu_kernels")
+        importlib.import_module("lstmkit.ops.triton.kernels")
 
 # Models of a few numbers: a second thread only waits for the first. And checkpoints promise the same bits for the same
 # number of threads.

@@ -1,4 +1,4 @@
-// A Hopper GPU as far as gpu_cluster.cu needs one, on a processor: what gpu_hopper.cuh has, one fiber for each thread.
+// A Hopper GPU as far as kernels.cu needs one, on a processor: what ptx.cuh has, one fiber for each thread.
 //
 // All blocks of a cluster are there at once, one cluster after the other. A fiber runs until it waits for others, so
 // that the order in which they go on shows what waits too little: from the first to the last, the other way round, or

@@ -15,19 +15,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import genpareto
 
-from lstmkit.autoencoder import Autoencoder
-from lstmkit.baselines.anomalies import SubPCA, moving_z
 from lstmkit.data import catalog
-from lstmkit.data.recordings import Columns, Recording, Recordings, every_end, filled, places, read_recordings
-from lstmkit.detection import f1, nab_points, nab_score, overlap_scores, range_scores, vus_pr
+from lstmkit.data.series.sensors import Columns, Recording, Recordings, every_end, filled, places, read_recordings
 from lstmkit.errors import DataError
+from lstmkit.evaluation.anomaly_metrics import f1, nab_points, nab_score, overlap_scores, range_scores, vus_pr
+from lstmkit.evaluation.anomaly_thresholds import (
+    dynamic_levels,
+    extreme_level,
+    merged,
+    quantile_level,
+    recent_levels,
+    stretches,
+)
 from lstmkit.jobs import load
-from lstmkit.jobs._detecting import following, missed
-from lstmkit.jobs.anomaly_detector import AnomalyDetector
-from lstmkit.layers import LSTM
-from lstmkit.parts.heads import ValuesHead
+from lstmkit.jobs.anomaly_detector.baselines import SubPCA, moving_z
+from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
+from lstmkit.jobs.anomaly_detector.scorers import following, missed
+from lstmkit.layers.rnn import LSTM
+from lstmkit.models.autoencoder import Autoencoder
+from lstmkit.modules.heads import ValuesHead
 from lstmkit.recipes import anomaly_detector as protocols
-from lstmkit.thresholds import dynamic_levels, extreme_level, merged, quantile_level, recent_levels, stretches
 from scored import by
 
 TINY: dict[str, Any] = {

@@ -21,14 +21,14 @@ from sacrebleu.metrics.bleu import BLEU
 
 from lstmkit import Captioner, load
 from lstmkit.data.captioned import Captioned, Layout, read_captioned
-from lstmkit.data.recorded import Take, Takes, video
-from lstmkit.data.video import Frame, Shape, read_clip, write_clip
+from lstmkit.data.labeled_media import Take, Takes, video
+from lstmkit.data.vision.video import Frame, Shape, read_clip, write_clip
 from lstmkit.errors import DataError, SettingError
-from lstmkit.jobs import _captioning as captioning
-from lstmkit.jobs._caption_score import NearestCaption, most_frequent, scores
-from lstmkit.jobs._captioning import Caption, Views, subtitles
-from lstmkit.look.captions import attended_figure, captions_figure
-from lstmkit.look.inside import look_inside
+from lstmkit.jobs.captioner import results as captioning
+from lstmkit.jobs.captioner.metrics import NearestCaption, most_frequent, scores
+from lstmkit.jobs.captioner.plots import attended_figure, captions_figure
+from lstmkit.jobs.captioner.results import Caption, Views, subtitles
+from lstmkit.look.traces import look_inside
 from lstmkit.progress import Progress
 from lstmkit.recipes import captioner as recipe
 from lstmkit.recipes._moving_digits import is_new

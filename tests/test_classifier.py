@@ -16,23 +16,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from lstmkit.baselines.classes import by_share, nearest_neighbour, tfidf_logistic
-from lstmkit.calibrate import fit_temperature, log_loss, probabilities, reliability, statements
 from lstmkit.data.batch import Batch
-from lstmkit.data.labelled import Columns, read_labelled
+from lstmkit.data.labeled import Columns, read_labelled
 from lstmkit.data.sequences import Sequences, stratified
 from lstmkit.errors import DataError, SettingError
-from lstmkit.fronts.numbers import NumberFront
-from lstmkit.fronts.text import TextFront
-from lstmkit.jobs import _class_score as scoring
+from lstmkit.evaluation.calibration import fit_temperature, log_loss, probabilities, reliability, statements
+from lstmkit.frontends.standardized import NumberFront
+from lstmkit.frontends.text import TextFront
 from lstmkit.jobs import load
-from lstmkit.jobs.classifier import Classifier
-from lstmkit.look.classes import confusion_figure, decided_steps, decided_text, reliability_figure
-from lstmkit.model import AnswerModel
-from lstmkit.parts.answer import AnswerHead
-from lstmkit.parts.encoders import TokenEncoder
-from lstmkit.parts.pooling import POOLS, AttentionPool, build_pool
-from lstmkit.parts.trunk import build_trunk
+from lstmkit.jobs.classifier import metrics as scoring
+from lstmkit.jobs.classifier.job import Classifier
+from lstmkit.jobs.common.classifier_baselines import by_share, nearest_neighbour, tfidf_logistic
+from lstmkit.models.sequence import AnswerModel
+from lstmkit.modules.classification_head import AnswerHead
+from lstmkit.modules.encoders import TokenEncoder
+from lstmkit.modules.pooling import POOLS, AttentionPool, build_pool
+from lstmkit.modules.trunk import build_trunk
+from lstmkit.plots.classification import confusion_figure, decided_steps, decided_text, reliability_figure
 from lstmkit.progress import Progress
 from lstmkit.recipes import classifier as protocols
 from scored import by

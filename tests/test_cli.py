@@ -22,7 +22,8 @@ import torch
 import lstmkit.cli
 from lstmkit import recipes, settings
 from lstmkit.data import catalog
-from lstmkit.jobs import Job, job_class, job_names, load
+from lstmkit.jobs import job_class, job_names, load
+from lstmkit.jobs.base import Job
 from lstmkit.progress import Progress, Task
 
 TINY = ["--horizon", "3", "--season", "4", "--epochs", "2", "--steps-per-epoch", "2", "--hidden-size", "4"]
@@ -41,7 +42,7 @@ Cli = Callable[..., Said]
 
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
-    """``cli("fit", "forecast", …)`` in an empty folder: exit code, stdout and stderr."""
+    """``cli("fit", "forecaster", …)`` in an empty folder: exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
 
     def run(*args: str | Path) -> Said:
@@ -106,7 +107,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sales().to_csv(folder / "sales.csv", index=False)
     options = dict(zip([o[2:].replace("-", "_") for o in TINY[::2]], map(int, TINY[1::2]), strict=True))
     names = dict(zip([o[2:].replace("-", "_") for o in COLUMNS[::2]], COLUMNS[1::2], strict=True))
-    job_class("forecast")(**options, **names, future="price").fit(folder / "sales.csv", run=folder / "run")
+    job_class("forecaster")(**options, **names, future="price").fit(folder / "sales.csv", run=folder / "run")
     return folder
 
 
@@ -185,7 +186,7 @@ def test_recipes_are_listed(cli: Cli):
 
 def test_fit_shows_the_test_and_where_things_are(cli: Cli, data: Path):
     """The table of scores with its notes, the model's folder and the report on stdout; progress on stderr."""
-    said = cli("fit", "forecast", "sales.csv", *COLUMNS, *TINY, "-o", "run")
+    said = cli("fit", "forecaster", "sales.csv", *COLUMNS, *TINY, "-o", "run")
     assert said.code == 0, said
     assert [line.split()[0] for line in said.out.splitlines()[1:4]] == ["LSTM", "SeasonalNaive", "AutoETS"]
     assert said.out.splitlines()[-2:] == ["model   run", "report  run/report.html"]
@@ -197,7 +198,9 @@ def test_fit_shows_the_test_and_where_things_are(cli: Cli, data: Path):
 @pytest.mark.usefixtures("no_report")
 def test_fit_prints_json(cli: Cli, data: Path):
     """``--json``: what is in ``metrics.json``, and where the run is."""
-    said = cli("fit", "forecast", "sales.csv", *COLUMNS, *TINY, "-o", "run", "--json", "--cell", "gru", "--seeds", "2")
+    said = cli(
+        "fit", "forecaster", "sales.csv", *COLUMNS, *TINY, "-o", "run", "--json", "--cell", "gru", "--seeds", "2"
+    )
     found = json.loads(said.out)
     assert found == {"run": "run", **json.loads((data / "run/metrics.json").read_text())}
     assert found["test"]["table"][0]["model"] == "GRU (direct)"
@@ -207,11 +210,11 @@ def test_fit_prints_json(cli: Cli, data: Path):
 @pytest.mark.parametrize(
     "args",
     [
-        ["forecast", *COLUMNS, *TINY, "sales.csv", "-o", "run"],
-        ["-o", "run", "forecast", "sales.csv", *COLUMNS, *TINY],
-        ["forecast", "--horizon=3", "--no-calendar", "sales.csv", "--run=run", *COLUMNS, *TINY],
-        ["forecast", "--no-calendar", *COLUMNS, *TINY, "-o", "run", "--log", "sales.csv", "--test-windows", "0"],
-        ["forecast", "sales.csv", *COLUMNS, *TINY, "--log", "yes", "--calendar", "false", "-o", "run", "--log=true"],
+        ["forecaster", *COLUMNS, *TINY, "sales.csv", "-o", "run"],
+        ["-o", "run", "forecaster", "sales.csv", *COLUMNS, *TINY],
+        ["forecaster", "--horizon=3", "--no-calendar", "sales.csv", "--run=run", *COLUMNS, *TINY],
+        ["forecaster", "--no-calendar", *COLUMNS, *TINY, "-o", "run", "--log", "sales.csv", "--test-windows", "0"],
+        ["forecaster", "sales.csv", *COLUMNS, *TINY, "--log", "yes", "--calendar", "false", "-o", "run", "--log=true"],
     ],
     ids=range(5),
 )
@@ -231,7 +234,7 @@ def test_options_may_stand_anywhere(args: list[str], cli: Cli, data: Path):
 def test_fit_validates_on_another_file(cli: Cli, data: Path):
     """``--validation FILE``."""
     sales(30).replace({"north": "east", "south": "west"}).to_csv("other.csv", index=False)
-    said = cli("fit", "forecast", "sales.csv", *COLUMNS, *TINY, "-o", "run", "--validation", "other.csv")
+    said = cli("fit", "forecaster", "sales.csv", *COLUMNS, *TINY, "-o", "run", "--validation", "other.csv")
     assert said.code == 0, said
     assert "east" in json.loads((data / "run/model.json").read_text())["state"]["trained_until"]
 
@@ -255,7 +258,7 @@ def test_ctrl_c_keeps_the_model_and_says_how_to_go_on(cli: Cli, data: Path, monk
     """The command it prints goes on to the weights that the run would have come to, settings and all."""
     sales(30).to_csv("my other.csv", index=False)
     monkeypatch.setattr(StopAt, "done", 2)
-    fit = ["fit", "forecast", "sales.csv", *COLUMNS, *TINY, "--test-windows", "0", "--validation", "my other.csv"]
+    fit = ["fit", "forecaster", "sales.csv", *COLUMNS, *TINY, "--test-windows", "0", "--validation", "my other.csv"]
     with monkeypatch.context() as patch:
         patch.setattr(lstmkit.cli, "TerminalProgress", StopAt)
         said = cli(*fit, "-o", "run")
@@ -274,7 +277,7 @@ def test_ctrl_c_keeps_the_model_and_says_how_to_go_on(cli: Cli, data: Path, monk
 def test_ctrl_c_in_the_first_epoch_stops(cli: Cli, data: Path, monkeypatch: pytest.MonkeyPatch):
     """There is no model yet: exit code 130 and one word, and the run can be resumed."""
     monkeypatch.setattr(lstmkit.cli, "TerminalProgress", StopAt)
-    said = cli("fit", "forecast", "sales.csv", *COLUMNS, *TINY, "-o", "run")
+    said = cli("fit", "forecaster", "sales.csv", *COLUMNS, *TINY, "-o", "run")
     assert (said.code, said.out, said.err) == (130, "", "stopped\n")
     said = cli("predict", "run", "sales.csv")
     assert (said.code, said.err) == (
@@ -363,7 +366,7 @@ def test_a_terminal_without_the_signs(cli: Cli, monkeypatch: pytest.MonkeyPatch)
     raw = io.BytesIO()
     plain = io.TextIOWrapper(raw, encoding="ascii")
     monkeypatch.setattr(sys, "stdout", plain)
-    assert cli("jobs", "forecast").code == 0
+    assert cli("jobs", "forecaster").code == 0
     plain.flush()
     assert b"--horizon" in raw.getvalue()
 
@@ -431,8 +434,8 @@ def test_bad_data(verb: str, what: str, mistake: Callable[..., str], tmp_path: P
     columns = ["--time-col", "day", "--target-col", "sold"]
     phrase = OTHERWISE.get((verb, what), phrase)
     commands = {
-        "fit": ["fit", "forecast", "bad.csv", "-o", "new", *columns, *TINY],
-        "validate": ["fit", "forecast", "good.csv", "--validation", "bad.csv", "-o", "new", *columns, *TINY],
+        "fit": ["fit", "forecaster", "bad.csv", "-o", "new", *columns, *TINY],
+        "validate": ["fit", "forecaster", "good.csv", "--validation", "bad.csv", "-o", "new", *columns, *TINY],
     }
     assert phrase in mistake(*commands.get(verb, [verb, "run", "bad.csv"]))
 
@@ -442,47 +445,47 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of one plain series of days."""
     frame = pd.read_csv(io.StringIO(table(STEADY)))
     options = {"time_col": "day", "target_col": "sold", "horizon": 3, "epochs": 1, "steps_per_epoch": 1}
-    return job_class("forecast")(**options, hidden_size=2).fit(frame).save(tmp_path_factory.mktemp("plain") / "model")
+    return job_class("forecaster")(**options, hidden_size=2).fit(frame).save(tmp_path_factory.mktemp("plain") / "model")
 
 
 @pytest.mark.parametrize(
     ("args", "phrase"),
     [
-        ("fit forecast nowhere.csv -o new", "no such file: nowhere.csv"),
-        ("fit forecast run -o new", "run is a folder: give one file"),
-        ("fit forecast run/report.html -o new", "files of this kind are not read"),
-        ("fit forecast sales.csv -o new", "no column 'ds' in sales.csv (columns: shop, day, sold, price): give"),
-        ("fit forecast sales.csv -o new --time-col day --target-col sold", "name the column that tells series apart"),
-        ("fit forecast sales.csv -o run COLUMNS", "run holds a run already: --resume it, --overwrite it"),
-        ("fit forecast sales.csv -o . COLUMNS", ". holds other files: give a new folder"),
-        ("fit forecast sales.csv -o sales.csv COLUMNS", "sales.csv is a file: give another folder"),
-        ("fit forecast sales.csv -o sales.csv/new COLUMNS", "sales.csv"),
-        ("fit forecast sales.csv COLUMNS", "Missing option '-o'"),
-        ("fit forecast -o new", "Missing argument"),
-        ("fit forecast --log -o new", "DATA is missing"),
-        ("fit forecast sales.csv more.csv -o new", "unexpected 'more.csv'"),
+        ("fit forecaster nowhere.csv -o new", "no such file: nowhere.csv"),
+        ("fit forecaster run -o new", "run is a folder: give one file"),
+        ("fit forecaster run/report.html -o new", "files of this kind are not read"),
+        ("fit forecaster sales.csv -o new", "no column 'ds' in sales.csv (columns: shop, day, sold, price): give"),
+        ("fit forecaster sales.csv -o new --time-col day --target-col sold", "name the column that tells series apart"),
+        ("fit forecaster sales.csv -o run COLUMNS", "run holds a run already: --resume it, --overwrite it"),
+        ("fit forecaster sales.csv -o . COLUMNS", ". holds other files: give a new folder"),
+        ("fit forecaster sales.csv -o sales.csv COLUMNS", "sales.csv is a file: give another folder"),
+        ("fit forecaster sales.csv -o sales.csv/new COLUMNS", "sales.csv"),
+        ("fit forecaster sales.csv COLUMNS", "Missing option '-o'"),
+        ("fit forecaster -o new", "Missing argument"),
+        ("fit forecaster --log -o new", "DATA is missing"),
+        ("fit forecaster sales.csv more.csv -o new", "unexpected 'more.csv'"),
         ("fit --horizon 3 forecast sales.csv -o new", "give the job and the data first"),
         ("fit forcast sales.csv -o new", "unknown job 'forcast': did you mean 'forecast'?"),
-        ("fit forecast sales.csv -o new --horizn 3", "unknown setting 'horizn': did you mean 'horizon'?"),
-        ("fit forecast sales.csv -o new --overwrit", "unknown setting 'overwrit': did you mean 'overwrite'?"),
-        ("fit forecast sales.csv -o new --horizon", "--horizon has no value"),
-        ("fit forecast sales.csv -o new --horizon --season 4", "--horizon has no value"),
-        ("fit forecast sales.csv -o new --horizon soon", "horizon must be a whole number, got 'soon'"),
-        ("fit forecast sales.csv -o new --horizon 0", "horizon must be at least 1, got 0"),
-        ("fit forecast sales.csv -o new --levels 50,120", "levels must be at most 99"),
-        ("fit forecast sales.csv -o new --levels 50,50 COLUMNS", "levels must be different"),
-        ("fit forecast sales.csv -o new --log=perhaps", "log must be true or false, got 'perhaps'"),
-        ("fit forecast sales.csv -o new --cell lsmt", "cell must be one of lstm, gru, rnn"),
-        ("fit forecast sales.csv -o new --device abacus COLUMNS", "device 'abacus' is not to be had here"),
-        ("fit forecast sales.csv -o new --freq often COLUMNS", "freq 'often' is not a frequency"),
-        ("fit forecast sales.csv -o new --future cost COLUMNS", "no column 'cost'"),
-        ("fit forecast sales.csv -o new --past price --future price COLUMNS", "given two roles"),
-        ("fit forecast sales.csv -o new COLUMNS --horizon 99", "steps; horizon 99 needs"),
-        ("fit forecast sales.csv -o new --validation nowhere.csv COLUMNS", "no such file: nowhere.csv"),
-        ("fit forecast sales.csv -o run --resume --overwrite", "give one of them"),
-        ("fit forecast sales.csv -o new --resume", "new holds no run to resume"),
-        ("fit forecast sales.csv -o run --resume --horizon 4", "was started with horizon=3, not 4"),
-        ("fit forecast other.csv -o run --resume", "run was started on other data"),
+        ("fit forecaster sales.csv -o new --horizn 3", "unknown setting 'horizn': did you mean 'horizon'?"),
+        ("fit forecaster sales.csv -o new --overwrit", "unknown setting 'overwrit': did you mean 'overwrite'?"),
+        ("fit forecaster sales.csv -o new --horizon", "--horizon has no value"),
+        ("fit forecaster sales.csv -o new --horizon --season 4", "--horizon has no value"),
+        ("fit forecaster sales.csv -o new --horizon soon", "horizon must be a whole number, got 'soon'"),
+        ("fit forecaster sales.csv -o new --horizon 0", "horizon must be at least 1, got 0"),
+        ("fit forecaster sales.csv -o new --levels 50,120", "levels must be at most 99"),
+        ("fit forecaster sales.csv -o new --levels 50,50 COLUMNS", "levels must be different"),
+        ("fit forecaster sales.csv -o new --log=perhaps", "log must be true or false, got 'perhaps'"),
+        ("fit forecaster sales.csv -o new --cell lsmt", "cell must be one of lstm, gru, rnn"),
+        ("fit forecaster sales.csv -o new --device abacus COLUMNS", "device 'abacus' is not to be had here"),
+        ("fit forecaster sales.csv -o new --freq often COLUMNS", "freq 'often' is not a frequency"),
+        ("fit forecaster sales.csv -o new --future cost COLUMNS", "no column 'cost'"),
+        ("fit forecaster sales.csv -o new --past price --future price COLUMNS", "given two roles"),
+        ("fit forecaster sales.csv -o new COLUMNS --horizon 99", "steps; horizon 99 needs"),
+        ("fit forecaster sales.csv -o new --validation nowhere.csv COLUMNS", "no such file: nowhere.csv"),
+        ("fit forecaster sales.csv -o run --resume --overwrite", "give one of them"),
+        ("fit forecaster sales.csv -o new --resume", "new holds no run to resume"),
+        ("fit forecaster sales.csv -o run --resume --horizon 4", "was started with horizon=3, not 4"),
+        ("fit forecaster other.csv -o run --resume", "run was started on other data"),
         ("predict run", "Missing argument"),
         ("predict nowhere sales.csv", "nowhere is not a folder"),
         ("predict sales.csv run", "sales.csv is not a folder"),
@@ -559,11 +562,11 @@ def test_a_damaged_model(
     assert phrase in mistake(verb, "run", "sales.csv")
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"settings": {"horizn": 3}, "job": "forecast", "data": ""}'])
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"settings": {"horizn": 3}, "job": "forecaster", "data": ""}'])
 def test_a_damaged_run_to_resume(content: str, mistake: Callable[..., str], here: Path):
     """So does fit, of the run that it is to go on with."""
     (here / "run/run.json").write_text(content)
-    mistake("fit", "forecast", "sales.csv", "-o", "run", "--resume")
+    mistake("fit", "forecaster", "sales.csv", "-o", "run", "--resume")
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
@@ -571,14 +574,16 @@ def test_a_folder_that_may_not_be_written(mistake: Callable[..., str], data: Pat
     """The system's own reason, with the path."""
     (data / "locked").mkdir()
     (data / "locked").chmod(0o500)
-    assert "Permission denied" in mistake("fit", "forecast", "sales.csv", "-o", "locked/run", *COLUMNS, *TINY)
+    assert "Permission denied" in mistake("fit", "forecaster", "sales.csv", "-o", "locked/run", *COLUMNS, *TINY)
 
 
 @pytest.mark.usefixtures("no_report")
 def test_a_constant_series_works(cli: Cli, tmp_path: Path):
     """Fit, forecast, evaluate and look, with numbers; the forecast is the constant."""
     (tmp_path / "flat.csv").write_text(table(["7"] * 30))
-    said = cli("fit", "forecast", "flat.csv", "-o", "run", "--time-col", "day", "--target-col", "sold", *TINY, "--json")
+    said = cli(
+        "fit", "forecaster", "flat.csv", "-o", "run", "--time-col", "day", "--target-col", "sold", *TINY, "--json"
+    )
     assert said.code == 0, said
     json.loads(said.out)
     found = pd.read_csv(io.StringIO(cli("predict", "run", "flat.csv").out))
@@ -591,7 +596,7 @@ def test_a_constant_series_works(cli: Cli, tmp_path: Path):
 def test_overwrite_does(cli: Cli, here: Path):
     """``--overwrite`` puts the new run in the old one's place."""
     before = (here / "run/model.json").read_bytes()
-    said = cli("fit", "forecast", "sales.csv", *COLUMNS, *TINY, "-o", "run", "--overwrite", "--test-windows", "0")
+    said = cli("fit", "forecaster", "sales.csv", *COLUMNS, *TINY, "-o", "run", "--overwrite", "--test-windows", "0")
     assert said.code == 0, said
     assert (here / "run/model.json").read_bytes() != before
     assert "test" in json.loads((here / "run/metrics.json").read_text())

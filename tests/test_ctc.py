@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmkit.decode_ctc import BLANK, Greedy, align, greedy, needed_steps, prefix_beams
-from lstmkit.parts.ctc import CTCHead
+from lstmkit.decoding.ctc import BLANK, Greedy, align, greedy, needed_steps, prefix_beams
+from lstmkit.modules.ctc import CTCHead
 
 
 def log_probabilities(steps: int, classes: int, seed: int) -> np.ndarray:

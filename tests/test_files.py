@@ -23,10 +23,11 @@ import torch
 from torch import Tensor
 
 import lstmkit
-from lstmkit import Forecaster, checkpoint
+from lstmkit import Forecaster
 from lstmkit.errors import ModelFileError, SettingError, UserError
 from lstmkit.progress import Progress, Task
-from lstmkit.run import RunFolder, is_unfinished
+from lstmkit.training import checkpoint
+from lstmkit.training.run_folder import RunFolder, is_unfinished
 
 torch.set_num_threads(1)
 
@@ -375,7 +376,7 @@ def test_weights_of_another_model_are_refused(saved: Path, tmp_path: Path) -> No
 def test_a_model_of_a_job_that_is_not_there_is_named(saved: Path, tmp_path: Path) -> None:
     description = json.loads((saved / "model.json").read_text())
     (tmp_path / "weights.safetensors").write_bytes((saved / "weights.safetensors").read_bytes())
-    for job in ("base", "../forecast", "os", None, ["forecast"]):
+    for job in ("base", "../forecaster", "os", None, ["forecaster"]):
         (tmp_path / "model.json").write_text(json.dumps({**description, "job": job}))
         with pytest.raises(ModelFileError, match="which this lstmkit does not have"):
             lstmkit.load(tmp_path)
@@ -402,7 +403,7 @@ def test_nothing_is_pickled_and_no_code_is_run_from_a_file() -> None:
 # ---- the run folder --------------------------------------------------------------------------------------------------
 
 ABOUT: dict[str, Any] = {
-    "job": "forecast",
+    "job": "forecaster",
     "settings": {"epochs": 3, "levels": [50, 80], "freq": None},
     "data": ["abc"],
 }
@@ -545,7 +546,7 @@ class Stopping(Progress):
 def no_clock() -> Iterator[None]:
     """Every epoch takes no time: the same files can then be asked of two runs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lstmkit.train.time", SimpleNamespace(perf_counter=lambda: 0.0))
+        patch.setattr("lstmkit.training.train.time", SimpleNamespace(perf_counter=lambda: 0.0))
         yield
 
 

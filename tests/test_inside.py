@@ -20,11 +20,11 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from lstmkit import GRU, LSTM, RNN
 from lstmkit.errors import SettingError, UserError
 from lstmkit.lab.compare import KINDS
+from lstmkit.layers.recurrent import RecurrentLayer
 from lstmkit.look import Place, Specimen, View, cell_step, effects, gradient_flow, look_inside, sections, write_page
-from lstmkit.look import inside as inside_module
+from lstmkit.look import traces as inside_module
 from lstmkit.look.gates import half_life
 from lstmkit.look.units import busiest, correlations, firing
-from lstmkit.recurrent import RecurrentLayer
 
 LAYERS: dict[str, Any] = {
     "lstm": lambda **o: LSTM(3, 6, **o),
@@ -330,7 +330,8 @@ def test_effects_of_a_network_that_can_be_solved_by_hand():
 
 
 def test_long_sequences_are_erased_in_pieces_and_very_long_ones_refused(monkeypatch: pytest.MonkeyPatch):
-    from lstmkit.look import effect, page
+    from lstmkit.look import attribution as effect
+    from lstmkit.look import page
 
     monkeypatch.setattr(effect, "_PIECES", 4)
     monkeypatch.setattr(effect, "LONGEST", 30)

@@ -16,13 +16,14 @@ import pandas as pd
 import pytest
 import torch
 
-from lstmkit import checkpoint, look, settings
+from lstmkit import look, settings
 from lstmkit.errors import DataError, ModelFileError, SettingError, UserError
-from lstmkit.jobs import Job, job_class, job_names, load
-from lstmkit.jobs.base import Evaluation
-from lstmkit.model import Ensemble
+from lstmkit.jobs import job_class, job_names, load
+from lstmkit.jobs.base import Evaluation, Job
+from lstmkit.models.base import Ensemble
 from lstmkit.progress import Progress, Task
-from lstmkit.run import is_unfinished
+from lstmkit.training import checkpoint
+from lstmkit.training.run_folder import is_unfinished
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ CASES = {
             {"threshold": "extreme", "ahead": 1, "test_share": 0.0},
         ),
     ),
-    "answerer": Case(
+    "question_answerer": Case(
         settings={},
         data=lambda: _questions(0),
         other=lambda: _questions(1),
@@ -278,21 +279,21 @@ CASES = {
             {"bidirectional": False, "pool": "last", "height": 20, "input_dropout": 0.0},
         ),
     ),
-    "composer": Case(
+    "music_composer": Case(
         settings={"embed_size": 5, "nade_size": 3},
         data=lambda: _pieces(0),
         other=lambda: _pieces(1),
         bad=lambda: [[[], []]],
         options=({"output": "independent", "window": 4}, {"transpose": 0, "window": 0, "step": 1.0, "seeds": 2}),
     ),
-    "forecast": Case(
+    "forecaster": Case(
         settings={"horizon": 3, "test_windows": 1, "samples": 10},
         data=lambda: _series(0),
         other=lambda: _series(1),
         bad=lambda: _series(0).assign(y=float("nan")),
         options=({"method": "recursive"}, {"past": ("x",), "calendar": False}),
     ),
-    "painter": Case(
+    "image_generator": Case(
         settings={"height": 5, "width": 4, "steps": 2, "latent": 2, "read_size": 2, "write_size": 2},
         data=lambda: _crosses(0),
         other=lambda: _crosses(1),
@@ -315,7 +316,7 @@ CASES = {
             {"negatives": 4, "seeds": 2, "top": 2},
         ),
     ),
-    "speaker": Case(
+    "speech_synthesizer": Case(
         settings={
             "rate": 4000,
             "bands": 8,
@@ -353,7 +354,7 @@ CASES = {
             {"embed_size": 6, "lower": True, "steps_per_epoch": 0},
         ),
     ),
-    "structure_predictor": Case(
+    "secondary_structure_predictor": Case(
         settings={"vector_size": 4, "channels": 2, "widths": (3,)},
         data=lambda: _chains(0),
         other=lambda: _chains(1),
@@ -395,7 +396,7 @@ CASES = {
             {"tokens": "chars", "longest": 21, "upper_layers": 2, "attention": "dot", "coverage": 0.5},
         ),
     ),
-    "writer": Case(
+    "handwriting_synthesizer": Case(
         settings={"mixtures": 2, "window_mixtures": 2},
         data=lambda: _lettered(0),
         other=lambda: _lettered(1),
@@ -895,7 +896,7 @@ def test_a_newer_or_another_model(copied: tuple[Job, Path]):
     description = json.loads(path.read_text())
     path.write_text(json.dumps({**description, "format": 99}))
     assert "has format 99, this lstmkit reads up to 1: upgrade lstmkit" in refused(copied[1])
-    for job in ("astrology", None, ["forecast"], "../base", "base"):
+    for job in ("astrology", None, ["forecaster"], "../base", "base"):
         path.write_text(json.dumps({**description, "job": job}))
         assert "which this lstmkit does not have" in refused(copied[1])
 
@@ -967,7 +968,7 @@ def test_a_description_with_garbage_in_it(garbage: Any, copied: tuple[Job, Path]
         assert "\n" not in said
 
 
-@pytest.mark.parametrize("content", ["", "{", "{}", "[]", "null", '{"job": "forecast"}', '{"settings": 3}'])
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", "null", '{"job": "forecaster"}', '{"settings": 3}'])
 def test_a_damaged_run_is_not_resumed(content: str, copied: tuple[Job, Path]):
     """Of a run whose ``run.json`` says nothing, one line says so."""
     job, run = copied
@@ -1004,7 +1005,7 @@ def test_what_is_no_folder_of_a_model(tmp_path: Path):
 
 def test_an_unknown_job_gets_the_nearest_name():
     """As everywhere else."""
-    with pytest.raises(UserError, match="unknown job 'forcast': did you mean 'forecast'"):
+    with pytest.raises(UserError, match="unknown job 'forcast': did you mean 'forecaster'"):
         job_class("forcast")
     with pytest.raises(UserError, match="unknown job 'base'"):
         job_class("base")

@@ -32,7 +32,7 @@ from lstmkit.lab.tasks import (
     TemporalOrder,
     TemporalOrder3,
 )
-from lstmkit.parts.heads import ClassHead, LabelsHead
+from lstmkit.modules.heads import ClassHead, LabelsHead
 from lstmkit.progress import Progress
 
 
@@ -259,7 +259,7 @@ def test_wrong_answers_are_counted():
 
 
 def test_networks_are_the_same_again():
-    from lstmkit.train import seeded
+    from lstmkit.training.train import seeded
 
     with seeded(1):
         first = build(TINY, TemporalOrder(20), "GRU")

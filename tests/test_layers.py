@@ -19,8 +19,8 @@ from torch.testing import assert_close
 
 import cases
 from lstmkit import GRU, LSTM, RNN, Stream, explain_backend
+from lstmkit.layers.recurrent import LayerState, RecurrentLayer, _coins
 from lstmkit.ops.dispatch import BackendUnavailable
-from lstmkit.recurrent import LayerState, RecurrentLayer, _coins
 
 LAYERS = pytest.mark.parametrize("name", cases.LAYERS)
 CASES = pytest.mark.parametrize("case", cases.layer_cases(), ids=cases.case_id)

@@ -17,8 +17,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lstmkit import GRU, LSTM, RNN
-from lstmkit.look import cell_picture, drawing, effect, flow, gates, pictures, units
-from lstmkit.look.drawing import line_style
+from lstmkit.jobs.forecaster import plots as pictures
+from lstmkit.look import attribution as effect
+from lstmkit.look import cell_picture, gates, units
+from lstmkit.look import gradient_flow as flow
+from lstmkit.plots import style as drawing
+from lstmkit.plots.style import line_style
+from lstmkit.plots.training import training_curve
 
 
 def drawn(figure: Figure) -> bytes:
@@ -308,7 +313,7 @@ def rows(epochs: int, **more: float) -> list[dict[str, float]]:
 
 
 def test_training_curve():
-    figure = pictures.training_curve({"seed 1": (rows(9, valid_loss=0.4), 3)})
+    figure = training_curve({"seed 1": (rows(9, valid_loss=0.4), 3)})
     assert labels_of(figure) == ["training", "validation", "best epoch (3)"]
     assert [ax.get_ylabel() for ax in figure.axes] == ["loss", "learning\nrate"]
     assert figure.axes[0].lines[-1].get_xydata().tolist() == [[3, 0.4]]  # type: ignore[union-attr]
@@ -316,7 +321,7 @@ def test_training_curve():
 
 
 def test_training_curve_of_several_runs():
-    figure = pictures.training_curve({"_1": (rows(3), -1), "$2^{": (rows(2), -1)})
+    figure = training_curve({"_1": (rows(3), -1), "$2^{": (rows(2), -1)})
     assert labels_of(figure) == ["_1", "$2^{", "training"]
     drawn(figure)
 
@@ -325,7 +330,7 @@ def test_training_curve_of_several_runs():
     "history", [[], rows(1), [{"epoch": e, "train_loss": v} for e, v in ((1, np.nan), (2, np.inf))]]
 )
 def test_training_curve_of_little(history: list[dict[str, float]]):
-    drawn(pictures.training_curve({"": (history, 1)}))
+    drawn(training_curve({"": (history, 1)}))
 
 
 # ---- habits --------------------------------------------------------------------------------------------------------

@@ -18,8 +18,9 @@ from torch.testing import assert_close
 
 import cases
 from lstmkit.cells import CellSpec
-from lstmkit.ops import dispatch, native_kernels
+from lstmkit.ops import dispatch
 from lstmkit.ops.call import Call, Pass, Zoneout
+from lstmkit.ops.cpu import kernels as native_kernels
 from lstmkit.ops.dispatch import BackendUnavailable
 
 SPECS = pytest.mark.parametrize("spec", cases.cell_specs(), ids=cases.spec_id)

@@ -15,10 +15,10 @@ from lstmkit import recipes, settings
 from lstmkit.data import catalog
 from lstmkit.errors import UserError
 from lstmkit.jobs import job_class
-from lstmkit.jobs.forecast import Forecaster
-from lstmkit.jobs.translator import Translator
+from lstmkit.jobs.forecaster.job import Forecaster
+from lstmkit.jobs.translator.job import Translator
 from lstmkit.progress import Progress
-from lstmkit.recipes import forecast as protocols
+from lstmkit.recipes import forecaster as protocols
 from scored import by
 
 H = 4
@@ -178,7 +178,7 @@ def test_reproducing_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     small = {"horizon": H, "epochs": 1, "steps_per_epoch": 1, "hidden_size": 2, "time_col": "date", "target_col": "a"}
     published = [{"name": "A. N. Other", "metric": "MASE", "value": 0.5, "source": "Other 1999, table 1"}]
     recipe = recipes.Recipe(
-        "toy", "A toy", "forecast", "toys", "held_out", {"file": "data.csv"}, small, published, ["It is small."]
+        "toy", "A toy", "forecaster", "toys", "held_out", {"file": "data.csv"}, small, published, ["It is small."]
     )
     monkeypatch.setattr(recipes, "all_recipes", lambda: [recipe])
     monkeypatch.setattr(catalog, "locate", lambda name, download: tmp_path if (name, download) == ("toys", True) else 0)

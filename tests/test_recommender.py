@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmkit import LSTM, Recommender, load
-from lstmkit.baselines.items import ItemNeighbours, MarkovChain, Popular
 from lstmkit.data.batch import Batch
 from lstmkit.data.sessions import Columns, Sessions, read_sessions, windows
 from lstmkit.errors import DataError, SettingError
-from lstmkit.jobs import _ranking as ranking
-from lstmkit.model import TokenModel
-from lstmkit.parts.encoders import TokenEncoder
-from lstmkit.parts.items import ItemHead, bpr_max, sampled_cross_entropy, top1_max
+from lstmkit.jobs.recommender import metrics as ranking
+from lstmkit.jobs.recommender.baselines import ItemNeighbours, MarkovChain, Popular
+from lstmkit.models.sequence import TokenModel
+from lstmkit.modules.encoders import TokenEncoder
+from lstmkit.modules.item_head import ItemHead, bpr_max, sampled_cross_entropy, top1_max
 from lstmkit.recipes import recommender as protocols
 from scored import by
 
@@ -375,7 +375,7 @@ def test_in_validation_all_others_are_negatives(loss: str, monkeypatch: pytest.M
     own = scores[range(3), wanted]
     by_hand = bpr_max(own, rest, none, 0.5) if loss == "bpr-max" else top1_max(own, rest, none)
     assert head.loss(features, targets).item() == pytest.approx(by_hand.item() / 3, rel=1e-5)
-    monkeypatch.setattr("lstmkit.parts.items._AT_ONCE", 1)
+    monkeypatch.setattr("lstmkit.modules.item_head._AT_ONCE", 1)
     assert head.loss(features, targets).item() == pytest.approx(by_hand.item() / 3, rel=1e-5)
     assert head.loss(features, torch.full((1, 4), -1)).item() == 0
 
@@ -397,8 +397,8 @@ def test_neighbours_by_hand():
 
 
 def test_of_many_neighbours_the_nearest_are_kept(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("lstmkit.baselines.items._NEIGHBOURS", 1)
-    monkeypatch.setattr("lstmkit.baselines.items._ROWS", 3)
+    monkeypatch.setattr("lstmkit.jobs.recommender.baselines._NEIGHBOURS", 1)
+    monkeypatch.setattr("lstmkit.jobs.recommender.baselines._ROWS", 3)
     assert (ItemNeighbours(LEARNT, 4)([np.array([k]) for k in range(4)]) > 0).sum(1).tolist() == [1, 1, 1, 1]
 
 

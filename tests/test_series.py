@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmkit.data.series import SeriesSet, check_reach, read_series
+from lstmkit.data.series.series import SeriesSet, check_reach, read_series
 from lstmkit.errors import DataError
 
 NAN = float("nan")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmkit.data.mel import Mel
-from lstmkit.data.sound import Sound, read_sound, resampled, sound_blocks, sound_bytes, sound_of
+from lstmkit.data.audio.log_mel import Mel
+from lstmkit.data.audio.sound import Sound, read_sound, resampled, sound_blocks, sound_bytes, sound_of
 from lstmkit.errors import DataError, UserError
 
 soundfile = pytest.importorskip("soundfile")
@@ -86,7 +86,7 @@ def test_what_is_no_sound(tmp_path: Path):
 
 
 def test_an_hour_is_the_most(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("lstmkit.data.sound.MOST_SECONDS", 0.4)
+    monkeypatch.setattr("lstmkit.data.audio.sound.MOST_SECONDS", 0.4)
     with pytest.raises(DataError, match="feed it live"):
         read_sound(written(tone(), 8000))
 

@@ -17,25 +17,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lstmkit.baselines.summaries import first_words, lead
 from lstmkit.data import catalog
 from lstmkit.data.batch import Batch
-from lstmkit.data.open_words import looked_up, numbered
-from lstmkit.data.pairs import SUMMARIES, read_pairs, read_sources
-from lstmkit.data.text import sentences
-from lstmkit.data.tokens import Tokenizer
-from lstmkit.decode import beam_search, without_repeats
-from lstmkit.encoder_decoder import Decoder, EncoderDecoder, attended, generated
+from lstmkit.data.text.copy_vocabulary import looked_up, numbered
+from lstmkit.data.text.lines import sentences
+from lstmkit.data.text.parallel import SUMMARIES, read_pairs, read_sources
+from lstmkit.data.text.tokenizer import Tokenizer
+from lstmkit.decoding.search import beam_search, without_repeats
 from lstmkit.errors import DataError
-from lstmkit.jobs import _summary_score as scoring
 from lstmkit.jobs import load
-from lstmkit.jobs.summarizer import Summarizer
-from lstmkit.model import Ensemble
-from lstmkit.parts.attention import build_attention
-from lstmkit.parts.copying import copying_loss, log_likelihood, mixed
-from lstmkit.parts.encoders import TokenEncoder
-from lstmkit.parts.heads import TokenHead
-from lstmkit.parts.trunk import build_trunk
+from lstmkit.jobs.summarizer import metrics as scoring
+from lstmkit.jobs.summarizer.baselines import first_words, lead
+from lstmkit.jobs.summarizer.job import Summarizer
+from lstmkit.models.base import Ensemble
+from lstmkit.models.encoder_decoder import Decoder, EncoderDecoder, attended, generated
+from lstmkit.modules.attention import build_attention
+from lstmkit.modules.encoders import TokenEncoder
+from lstmkit.modules.heads import TokenHead
+from lstmkit.modules.pointer_generator import copying_loss, log_likelihood, mixed
+from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress
 from scored import by
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from lstmkit.data.tagged import read_tagged
+from lstmkit.data.text.tagged import read_tagged
 from lstmkit.errors import DataError, SettingError
-from lstmkit.jobs._spans import span_f1, spans
-from lstmkit.jobs.tagger import Tagger
-from lstmkit.parts.crf import CRF
-from lstmkit.parts.encoders import WordEncoder
-from lstmkit.parts.heads import TagHead
+from lstmkit.jobs.tagger.job import Tagger
+from lstmkit.jobs.tagger.spans import span_f1, spans
+from lstmkit.modules.crf import CRF
+from lstmkit.modules.encoders import WordEncoder
+from lstmkit.modules.heads import TagHead
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
 

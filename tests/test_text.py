@@ -17,25 +17,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmkit import LSTM
-from lstmkit.baselines.ngram import KneserNey
-from lstmkit.data import text as text_module
 from lstmkit.data.catalog import locate
-from lstmkit.data.stream import StreamLoader, token_counts, token_stream
-from lstmkit.data.text import read_text
-from lstmkit.data.tokens import END, UNKNOWN, Tokenizer
-from lstmkit.decode import kept_logits, sample
+from lstmkit.data.text import lines as text_module
+from lstmkit.data.text.lines import read_text
+from lstmkit.data.text.token_stream import StreamLoader, token_counts, token_stream
+from lstmkit.data.text.tokenizer import END, UNKNOWN, Tokenizer
+from lstmkit.decoding.search import kept_logits, sample
 from lstmkit.errors import DataError, SettingError
-from lstmkit.jobs import _language_score as scoring
-from lstmkit.jobs._text_look import annotations
-from lstmkit.jobs.language_model import LanguageModel
-from lstmkit.look.text import surprise_figure
-from lstmkit.model import TokenModel
-from lstmkit.parts.cross_entropy import linear_cross_entropy
-from lstmkit.parts.dropout import variational_dropout
-from lstmkit.parts.encoders import TokenEncoder
-from lstmkit.parts.heads import TokenHead
+from lstmkit.jobs.common.token_labels import annotations
+from lstmkit.jobs.language_model import metrics as scoring
+from lstmkit.jobs.language_model.baselines import KneserNey
+from lstmkit.jobs.language_model.job import LanguageModel
+from lstmkit.models.sequence import TokenModel
+from lstmkit.modules.cross_entropy import linear_cross_entropy
+from lstmkit.modules.dropout import variational_dropout
+from lstmkit.modules.encoders import TokenEncoder
+from lstmkit.modules.heads import TokenHead
+from lstmkit.plots.text import surprise_figure
 from lstmkit.progress import Progress
-from lstmkit.train import History, TrainSettings, _Training
+from lstmkit.training.train import History, TrainSettings, _Training
 
 CPU = torch.device("cpu")
 PROSE = ["The cat sat on the mat.", 'It said "purr" (twice).', "Then it slept.", "The cat sat still."] * 6

@@ -21,18 +21,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lstmkit import checkpoint
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.errors import ModelFileError, TrainingError
-from lstmkit.jobs.anomaly_detector import AnomalyDetector
-from lstmkit.model import Ensemble, Model, SequenceModel
-from lstmkit.parts.encoders import PatchEncoder
-from lstmkit.parts.heads import QuantileHead
-from lstmkit.parts.trunk import build_trunk
-from lstmkit.predict import predict
+from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
+from lstmkit.models.base import Ensemble, Model
+from lstmkit.models.sequence import SequenceModel
+from lstmkit.modules.encoders import PatchEncoder
+from lstmkit.modules.heads import QuantileHead
+from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress, Task, TerminalProgress
-from lstmkit.run import RunFolder
-from lstmkit.train import History, TrainSettings, learning_rate, mean_loss, seeded, train
+from lstmkit.training import checkpoint
+from lstmkit.training.predict import predict
+from lstmkit.training.run_folder import RunFolder
+from lstmkit.training.train import History, TrainSettings, learning_rate, mean_loss, seeded, train
 
 torch.set_num_threads(1)
 
@@ -786,7 +787,7 @@ def test_a_decoder_that_answers_too_few_is_found_out() -> None:
 def test_every_setting_of_training_is_one_of_every_job() -> None:
     """The job hands them over by name: one that a job lacks would be left out in silence."""
     from lstmkit import settings
-    from lstmkit.jobs import Job
+    from lstmkit.jobs.base import Job
 
     assert {f.name for f in fields(TrainSettings)} <= settings.declared(Job).keys()
 

@@ -15,21 +15,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmkit import LanguageModel, Transcriber, load
+from lstmkit.data.audio.sound import Sound, sound_bytes
 from lstmkit.data.batch import Batch
-from lstmkit.data.pictures import ink, read_picture
-from lstmkit.data.sound import Sound, sound_bytes
-from lstmkit.data.trail import checked_strokes, trail
+from lstmkit.data.ink.resampling import checked_strokes, trail
 from lstmkit.data.transcripts import Columns, read_transcripts, written
-from lstmkit.decode_ctc import Written
+from lstmkit.data.vision.image_io import ink, read_picture
+from lstmkit.decoding.ctc import Written
 from lstmkit.errors import DataError, SettingError, UserError
-from lstmkit.jobs._live_transcript import pieces
-from lstmkit.jobs._transcript_score import confusions, errors_of, scores
-from lstmkit.jobs._transcription import joined, transcribed
-from lstmkit.layers import LSTM
-from lstmkit.model import AlignedModel
-from lstmkit.parts.convolutions import LineEncoder, StepEncoder
-from lstmkit.parts.ctc import CTCHead
-from lstmkit.parts.noise import LineNoise, Masks, Tempo
+from lstmkit.jobs.transcriber.metrics import confusions, errors_of, scores
+from lstmkit.jobs.transcriber.results import joined, transcribed
+from lstmkit.jobs.transcriber.streaming import pieces
+from lstmkit.layers.rnn import LSTM
+from lstmkit.models.sequence import AlignedModel
+from lstmkit.modules.augmentation import LineNoise, Masks, Tempo
+from lstmkit.modules.convolutions import LineEncoder, StepEncoder
+from lstmkit.modules.ctc import CTCHead
 
 image = pytest.importorskip("PIL.Image")
 pytest.importorskip("soundfile")

@@ -15,24 +15,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lstmkit.baselines.nearest import NearestTranslation
 from lstmkit.data.batch import Batch
-from lstmkit.data.pairs import PairSource, fitting, read_pairs, read_sources
-from lstmkit.data.tokens import Tokenizer, joined
-from lstmkit.decode import beam_search
-from lstmkit.encoder_decoder import Decoder, EncoderDecoder, Writing, attended
+from lstmkit.data.text.parallel import PairSource, fitting, read_pairs, read_sources
+from lstmkit.data.text.tokenizer import Tokenizer, joined
+from lstmkit.decoding.search import beam_search
 from lstmkit.errors import DataError, SettingError
-from lstmkit.jobs import _translation_score as scoring
 from lstmkit.jobs import load
-from lstmkit.jobs._searching import Piece, _written, pieces_of
-from lstmkit.jobs.translator import Translator
-from lstmkit.look.text import attention_figure
-from lstmkit.model import Ensemble
-from lstmkit.parts import attention as attending
-from lstmkit.parts.attention import ATTENTIONS, Attention, build_attention
-from lstmkit.parts.encoders import TokenEncoder
-from lstmkit.parts.heads import TokenHead
-from lstmkit.parts.trunk import build_trunk
+from lstmkit.jobs.common.nearest_neighbour import NearestTranslation
+from lstmkit.jobs.common.seq2seq_search import Piece, _written, pieces_of
+from lstmkit.jobs.translator import metrics as scoring
+from lstmkit.jobs.translator.job import Translator
+from lstmkit.models.base import Ensemble
+from lstmkit.models.encoder_decoder import Decoder, EncoderDecoder, Writing, attended
+from lstmkit.modules import attention as attending
+from lstmkit.modules.attention import ATTENTIONS, Attention, build_attention
+from lstmkit.modules.encoders import TokenEncoder
+from lstmkit.modules.heads import TokenHead
+from lstmkit.modules.trunk import build_trunk
+from lstmkit.plots.text import attention_figure
 from lstmkit.progress import Progress
 
 EN = ["a red dog", "a cat sleeps", "the dog runs"]
@@ -86,7 +86,7 @@ def test_a_comma_may_be_part_of_a_path(tmp_path: Path):
 
 def test_a_very_long_line_stays_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Else the lines below it would stand beside the wrong ones."""
-    monkeypatch.setattr("lstmkit.data.text.LONGEST_LINE", 10)
+    monkeypatch.setattr("lstmkit.data.text.lines.LONGEST_LINE", 10)
     pairs = read_pairs(_files(tmp_path, "long " * 9 + "\nshort\n", "lang\nkurz\n"))
     assert pairs.sources == ("long " * 9, "short")
 

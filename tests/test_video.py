@@ -23,19 +23,19 @@ from torch import nn
 from typer.testing import CliRunner
 
 from lstmkit import cli
-from lstmkit.data.labelled import Columns, Labelled, read_labelled
-from lstmkit.data.pictures import fitted, read_dots, read_picture
-from lstmkit.data.sound import Sound, sound_bytes
-from lstmkit.data.video import Clip, Shape, clip_of, frames_of, read_clip, write_clip
+from lstmkit.data.audio.sound import Sound, sound_bytes
+from lstmkit.data.labeled import Columns, Labelled, read_labelled
+from lstmkit.data.vision.image_io import fitted, read_dots, read_picture
+from lstmkit.data.vision.video import Clip, Shape, clip_of, frames_of, read_clip, write_clip
 from lstmkit.errors import DataError, UserError
-from lstmkit.fronts.video import VideoFront
+from lstmkit.frontends.video import VideoFront
 from lstmkit.jobs import load
-from lstmkit.jobs.classifier import Classifier
-from lstmkit.layers import LSTM
-from lstmkit.look.clips import decided_frames
-from lstmkit.parts import clips as parts
-from lstmkit.parts.clips import ClipEncoder, ClipGridEncoder
-from lstmkit.parts.pictures import Dots, GridEncoder, PictureEncoder, moved
+from lstmkit.jobs.classifier.job import Classifier
+from lstmkit.layers.rnn import LSTM
+from lstmkit.modules import video_encoder as parts
+from lstmkit.modules.image_encoder import Dots, GridEncoder, PictureEncoder, moved
+from lstmkit.modules.video_encoder import ClipEncoder, ClipGridEncoder
+from lstmkit.plots.clips import decided_frames
 from lstmkit.progress import Progress
 from lstmkit.recipes import _moving_digits as digits
 from lstmkit.recipes import classifier as protocols
@@ -224,7 +224,7 @@ def test_files_that_do_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             read_clip(source, SMALL, "x")
         assert says in str(caught.value)
         assert "\n" not in str(caught.value)
-    monkeypatch.setattr("lstmkit.data.video._MOST_FRAMES", 5)
+    monkeypatch.setattr("lstmkit.data.vision.video._MOST_FRAMES", 5)
     with pytest.raises(DataError, match="the video has more than 5 frames to read: cut it into clips"):
         read_clip(whole, SMALL)
 
@@ -542,7 +542,7 @@ def test_the_print_of_clips_hangs_on_dots_and_rate():
 
 
 def test_a_clip_lasts_a_minute_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("lstmkit.data.recorded.MOST_SECONDS", 0.5)
+    monkeypatch.setattr("lstmkit.data.labeled_media.MOST_SECONDS", 0.5)
     with pytest.raises(DataError, match=r"left/left_1.mp4 lasts 1 s, an example at most 0 s: cut it into clips"):
         read_labelled(_folder(tmp_path / "clips"), SHAPED)
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmkit.data.features import CALENDAR, Column, SeriesFeatures, calendar_fields
-from lstmkit.data.frames import forecast_frame, histories_by_window, training_frame
-from lstmkit.data.series import SeriesSet, read_series
-from lstmkit.data.windows import Windows, WindowScaling, every_origin
+from lstmkit.data.series.covariates import CALENDAR, Column, SeriesFeatures, calendar_fields
+from lstmkit.data.series.frames import forecast_frame, histories_by_window, training_frame
+from lstmkit.data.series.series import SeriesSet, read_series
+from lstmkit.data.series.windows import Windows, WindowScaling, every_origin
 from lstmkit.errors import DataError
 
 NAN = float("nan")

@@ -1,4 +1,7 @@
-"""lstmkit: long short-term memory networks whose gates can be read, from the layer to the whole job."""
+"""lstmkit: long short-term memory networks, from the recurrent layer to the whole job.
+
+Names are imported on first use: ``import lstmkit`` loads neither torch nor the libraries of a job.
+"""
 
 from __future__ import annotations
 
@@ -6,102 +9,57 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from lstmkit.errors import UserError
-from lstmkit.layers import GRU, LSTM, RNN, BackendReport, explain_backend
-from lstmkit.ops.dispatch import BackendUnavailable
-from lstmkit.recurrent import Trace
-from lstmkit.stream import Stream
+from lstmkit.version import __version__
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for editors and type checkers; a test compares it with the folders in jobs/
     from lstmkit.jobs import load
-    from lstmkit.jobs.anomaly_detector import AnomalyDetector
-    from lstmkit.jobs.answerer import Answerer
-    from lstmkit.jobs.captioner import Captioner
-    from lstmkit.jobs.classifier import Classifier
-    from lstmkit.jobs.composer import Composer
-    from lstmkit.jobs.forecast import Forecaster
-    from lstmkit.jobs.language_model import LanguageModel
-    from lstmkit.jobs.painter import Painter
-    from lstmkit.jobs.recommender import Recommender
-    from lstmkit.jobs.speaker import Speaker
-    from lstmkit.jobs.structure_predictor import StructurePredictor
-    from lstmkit.jobs.summarizer import Summarizer
-    from lstmkit.jobs.tagger import Tagger
-    from lstmkit.jobs.transcriber import Transcriber
-    from lstmkit.jobs.translator import Translator
-    from lstmkit.jobs.writer import Writer
+    from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
+    from lstmkit.jobs.captioner.job import Captioner
+    from lstmkit.jobs.classifier.job import Classifier
+    from lstmkit.jobs.forecaster.job import Forecaster
+    from lstmkit.jobs.handwriting_synthesizer.job import HandwritingSynthesizer
+    from lstmkit.jobs.image_generator.job import ImageGenerator
+    from lstmkit.jobs.language_model.job import LanguageModel
+    from lstmkit.jobs.music_composer.job import MusicComposer
+    from lstmkit.jobs.question_answerer.job import QuestionAnswerer
+    from lstmkit.jobs.recommender.job import Recommender
+    from lstmkit.jobs.secondary_structure_predictor.job import SecondaryStructurePredictor
+    from lstmkit.jobs.speech_synthesizer.job import SpeechSynthesizer
+    from lstmkit.jobs.summarizer.job import Summarizer
+    from lstmkit.jobs.tagger.job import Tagger
+    from lstmkit.jobs.transcriber.job import Transcriber
+    from lstmkit.jobs.translator.job import Translator
+    from lstmkit.layers import GRU, LSTM, RNN, BackendReport, BackendUnavailable, Stream, Trace, explain_backend
 
-__version__ = "0.1.0"
-
-__all__ = [
-    "GRU",
-    "LSTM",
-    "RNN",
-    "AnomalyDetector",
-    "Answerer",
-    "BackendReport",
-    "BackendUnavailable",
-    "Captioner",
-    "Classifier",
-    "Composer",
-    "Forecaster",
-    "LanguageModel",
-    "Painter",
-    "Recommender",
-    "Speaker",
-    "Stream",
-    "StructurePredictor",
-    "Summarizer",
-    "Tagger",
-    "Trace",
-    "Transcriber",
-    "Translator",
-    "UserError",
-    "Writer",
-    "__version__",
-    "explain_backend",
-    "load",
-]
-
-#: Jobs need their field's libraries, the layers do not: these names are imported when they are first used.
-_LATER = {
-    "AnomalyDetector": "lstmkit.jobs.anomaly_detector",
-    "Answerer": "lstmkit.jobs.answerer",
-    "Captioner": "lstmkit.jobs.captioner",
-    "Classifier": "lstmkit.jobs.classifier",
-    "Composer": "lstmkit.jobs.composer",
-    "Forecaster": "lstmkit.jobs.forecast",
-    "LanguageModel": "lstmkit.jobs.language_model",
-    "Painter": "lstmkit.jobs.painter",
-    "Speaker": "lstmkit.jobs.speaker",
-    "StructurePredictor": "lstmkit.jobs.structure_predictor",
-    "Recommender": "lstmkit.jobs.recommender",
-    "Summarizer": "lstmkit.jobs.summarizer",
-    "Tagger": "lstmkit.jobs.tagger",
-    "Transcriber": "lstmkit.jobs.transcriber",
-    "Translator": "lstmkit.jobs.translator",
-    "Writer": "lstmkit.jobs.writer",
-    "load": "lstmkit.jobs",
+#: Public names outside the jobs, by the module that has them.
+_MODULES = {
+    "lstmkit.layers": (
+        *("LSTM", "GRU", "RNN", "Stream", "Trace"),
+        *("BackendReport", "BackendUnavailable", "explain_backend"),
+    ),
+    "lstmkit.jobs": ("load",),
 }
-#: Which of pip's extras has a job's libraries; of the others it is ``text``.
-_EXTRA = {
-    "Captioner": "video",
-    "Composer": "music",
-    "Forecaster": "series",
-    "Painter": "pictures",
-    "Recommender": "series",
-    "Speaker": "sound",
-    "load": "series",
-    "StructurePredictor": "proteins",
-    "Writer": "writing",
-    "Transcriber": "sound",
-}
+
+
+def _jobs() -> dict[str, str]:
+    """The class of every job, by its folder in ``jobs/``: ``{"Classifier": "classifier", ...}``."""
+    from lstmkit import jobs
+
+    return {jobs.class_name(name): name for name in jobs.job_names()}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module 'lstmkit' has no attribute {name!r}")
-    try:
-        return getattr(importlib.import_module(_LATER[name]), name)
-    except ModuleNotFoundError as err:
-        extra = _EXTRA.get(name, "text")
-        raise ModuleNotFoundError(f"lstmkit.{name} needs {err.name}: pip install 'lstmkit[{extra}]'") from err
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
+    if name == "__all__":
+        return sorted([*_jobs(), *(n for names in _MODULES.values() for n in names), "UserError", "__version__"])
+    if name[:1].isupper() and name in _jobs():
+        from lstmkit import jobs
+
+        return jobs.job_class(_jobs()[name])
+    raise AttributeError(f"module 'lstmkit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__getattr__("__all__")})

@@ -14,9 +14,10 @@ import typer
 
 from lstmkit import settings
 from lstmkit.errors import SettingError, UserError
-from lstmkit.jobs import Job, job_class, job_names, load
+from lstmkit.jobs import job_class, job_names, load
+from lstmkit.jobs.base import Job
 from lstmkit.progress import TerminalProgress
-from lstmkit.run import RunFolder
+from lstmkit.training.run_folder import RunFolder
 
 app = typer.Typer(
     add_completion=False,

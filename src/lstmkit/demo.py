@@ -6,7 +6,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from lstmkit import look
-from lstmkit.jobs.forecast import Forecaster
+from lstmkit.jobs.forecaster.job import Forecaster
 from lstmkit.progress import Progress
 from lstmkit.report import table_text
 

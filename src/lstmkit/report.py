@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.text import Text
 
-from lstmkit.checkpoint import write_bytes
+from lstmkit.training.checkpoint import write_bytes
 
 _MOST_ROWS = 50  # of a table on the page; all of them are in its CSV
 _NUMBERS = ("integer", "integer-na", "floating", "mixed-integer-float")  # as pandas names what a column holds

@@ -12,13 +12,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lstmkit.data import zips
-from lstmkit.data.pictures import ENDINGS as PICTURE_ENDINGS
-from lstmkit.data.pictures import fitted
-from lstmkit.data.recorded import Kind, Naming, Takes, from_file, from_table, is_recording, picture, table_in, video
-from lstmkit.data.table import Table, read_file
-from lstmkit.data.video import ENDINGS as VIDEO_ENDINGS
-from lstmkit.data.video import Clip, Shape, clip_of
+from lstmkit.data.labeled_media import (
+    Kind,
+    Naming,
+    Takes,
+    from_file,
+    from_table,
+    is_recording,
+    picture,
+    table_in,
+    video,
+)
+from lstmkit.data.tables import zips
+from lstmkit.data.tables.table import Table, read_file
+from lstmkit.data.vision.image_io import ENDINGS as PICTURE_ENDINGS
+from lstmkit.data.vision.image_io import fitted
+from lstmkit.data.vision.video import ENDINGS as VIDEO_ENDINGS
+from lstmkit.data.vision.video import Clip, Shape, clip_of
 from lstmkit.errors import DataError, listing
 
 _TABLES = (".csv", ".tsv", ".jsonl")

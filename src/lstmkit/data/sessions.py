@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.columns import has_decimal_commas, read_stamps, to_numbers
-from lstmkit.data.rows import read_ids
-from lstmkit.data.table import Table, read_file
+from lstmkit.data.series.rows import read_ids
+from lstmkit.data.tables.columns import has_decimal_commas, read_stamps, to_numbers
+from lstmkit.data.tables.table import Table, read_file
 from lstmkit.errors import DataError, listing
 
 Items = tuple[str, ...]  #: Of one session, in order of time.

@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lstmkit.data import pictures, sound, zips
-from lstmkit.data.table import Table, read_file
-from lstmkit.data.trail import checked_strokes
+from lstmkit.data.audio import sound
+from lstmkit.data.ink.resampling import checked_strokes
+from lstmkit.data.tables import zips
+from lstmkit.data.tables.table import Table, read_file
+from lstmkit.data.vision import image_io as pictures
 from lstmkit.errors import DataError, one_line
 
 KINDS = ("sounds", "features", "lines", "strokes")

@@ -1,45 +1,59 @@
-"""One file a job. Discovered, not listed: a module here with a Job in it is a job."""
+"""The jobs: one folder each. A folder here is a job; nothing lists it elsewhere.
+
+This module imports no job and none of their libraries: names and settings are there at once, the rest on demand.
+"""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lstmkit import checkpoint
 from lstmkit.errors import ModelFileError, UserError
-from lstmkit.jobs.base import Job
-from lstmkit.run import is_unfinished
 from lstmkit.settings import unknown
+
+if TYPE_CHECKING:
+    from lstmkit.jobs.base import Job
 
 
 def job_names() -> list[str]:
-    """Every job's name: that of its module."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base" and not m.name.startswith("_"))
+    """Every job, by the name of its folder, which is also its name on the command line."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.ispkg and m.name != "common")
+
+
+def class_name(name: str) -> str:
+    """The class of a job: the name of its folder in camel case.
+
+    >>> class_name("language_model")
+    'LanguageModel'
+    """
+    return "".join(word.capitalize() for word in name.split("_"))
 
 
 def job_class(name: str) -> type[Job]:
-    """The job of that name.
+    """The class of the job with that name.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no such job.
     """
     if name not in job_names():
         raise UserError(unknown(name, job_names(), what="job"))
-    module = importlib.import_module(f"{__name__}.{name}")
-    jobs = (c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Job))
-    return next(c for c in jobs if c.__module__ == module.__name__)  # not what it builds upon
+    return getattr(importlib.import_module(f"{__name__}.{name}.job"), class_name(name))
 
 
 def load(path: str | Path) -> Job:
-    """A saved model, as the job it is.
+    """Load a saved model as the job that it is.
 
     Args:
         path: The folder that ``save`` or ``fit`` wrote. No code is run from it.
 
     Raises:
-        ModelFileError: No model there, damaged, unfinished, or written by a newer version.
+        ModelFileError: The folder holds no model, or one that is damaged, unfinished, or of a newer version.
     """
+    from lstmkit.training import checkpoint
+    from lstmkit.training.run_folder import is_unfinished
+
     folder = Path(path)
     if is_unfinished(folder):
         raise ModelFileError(f"{folder} holds a run that was stopped before its model was saved: go on with --resume")

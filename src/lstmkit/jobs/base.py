@@ -15,18 +15,19 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from typing_extensions import Self
 
-import lstmkit
-from lstmkit import checkpoint, settings
+from lstmkit import settings
 from lstmkit.data.batch import Batches, Loader
 from lstmkit.errors import ModelFileError, SettingError, TrainingError, UserError
-from lstmkit.look.inside import Specimen
-from lstmkit.model import Ensemble, Model
-from lstmkit.parts.trunk import TRUNKS
+from lstmkit.look.traces import Specimen
+from lstmkit.models.base import Ensemble, Model
+from lstmkit.modules.trunk import TRUNKS
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section, number, table_text, write_report
-from lstmkit.run import RunFolder
 from lstmkit.settings import setting, settings_class
-from lstmkit.train import OPTIMIZERS, History, TrainSettings, seeded, train
+from lstmkit.training import checkpoint
+from lstmkit.training.run_folder import RunFolder
+from lstmkit.training.train import OPTIMIZERS, History, TrainSettings, seeded, train
+from lstmkit.version import __version__
 
 
 @dataclass(frozen=True)
@@ -313,7 +314,7 @@ class Job(ABC):
 
     def write_report(self, path: Path, examples: Any) -> None:
         """The run's page, self-contained HTML: what was learnt, how well, against what."""
-        from lstmkit.look.pictures import training_curve
+        from lstmkit.plots.training import training_curve
 
         sections = self.sections(examples)
         if self._histories:
@@ -321,7 +322,7 @@ class Job(ABC):
             ended = "; ".join(dict.fromkeys(h.ended for h in self._histories))
             text = f"Loss by epoch. Training ended: {ended}. The weights of the best epoch are kept."
             sections.append(Section("Training", text=text, figure=training_curve(curves), caption="Loss by epoch"))
-        facts = {"job": self.name, "lstmkit": lstmkit.__version__, "torch": torch.__version__}
+        facts = {"job": self.name, "lstmkit": __version__, "torch": torch.__version__}
         facts |= {name: str(value) for name, value in settings.values(self).items()}
         lead = [self.summary] if self.evaluation is None else [self.evaluation.verdict]
         write_report(path, f"lstmkit {self.name}", lead, sections, facts)
@@ -353,7 +354,7 @@ class Job(ABC):
         weights = {name: t for name, t in self.model.state_dict().items() if isinstance(t, Tensor)}
         description = {
             "job": self.name,
-            "lstmkit": lstmkit.__version__,
+            "lstmkit": __version__,
             "settings": settings.values(self),
             "members": len(self.model.members) if isinstance(self.model, Ensemble) else 1,
             "state": self.state(),

@@ -16,12 +16,12 @@ from typing import Any, Protocol, TypeVar
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lstmkit import checkpoint
 from lstmkit.errors import SettingError, UserError
 from lstmkit.progress import Progress
 from lstmkit.report import save_figure, table_text
-from lstmkit.results import provenance, read_toml
 from lstmkit.settings import unknown
+from lstmkit.training import checkpoint
+from lstmkit.training.provenance import provenance, read_toml
 
 T = TypeVar("T")
 

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from lstmkit.cells import CellSpec
-from lstmkit.layers import GRU, LSTM, RNN
+from lstmkit.layers.recurrent import RecurrentLayer
+from lstmkit.layers.rnn import GRU, LSTM, RNN
 from lstmkit.look.gates import KEEPS
-from lstmkit.recurrent import RecurrentLayer
 
 Layer = Callable[..., RecurrentLayer]
 

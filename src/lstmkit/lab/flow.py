@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from lstmkit.lab import Findings, Lab
 from lstmkit.lab.long_lag import LongLagSettings, build, learn, wrong
 from lstmkit.lab.tasks import TASKS, Drawn
-from lstmkit.look.drawing import MARKERS, SMALL, legend, line_style, new_figure, tidy
-from lstmkit.look.flow import gradient_flow
-from lstmkit.model import SequenceModel
+from lstmkit.look.gradient_flow import gradient_flow
+from lstmkit.models.sequence import SequenceModel
+from lstmkit.plots.style import MARKERS, SMALL, legend, line_style, new_figure, tidy
 from lstmkit.progress import Progress
-from lstmkit.train import seeded
+from lstmkit.training.train import seeded
 
 _SEQUENCES = 32  # that a gradient is averaged over
 _LEAST = 1e-12  # below it is nothing to be drawn

@@ -21,11 +21,11 @@ from lstmkit.errors import SettingError
 from lstmkit.lab import Findings, Lab, declared
 from lstmkit.lab.compare import KINDS, open_memory, parameters, width_for
 from lstmkit.lab.sequences import CORPORA, Corpus
-from lstmkit.look.drawing import BLUE, GREY, MARKERS, SMALL, legend, line_style, new_figure, tidy
-from lstmkit.model import SequenceModel
+from lstmkit.models.sequence import SequenceModel
+from lstmkit.plots.style import BLUE, GREY, MARKERS, SMALL, legend, line_style, new_figure, tidy
 from lstmkit.progress import Progress
 from lstmkit.settings import unknown
-from lstmkit.train import TrainSettings, mean_loss, seeded, train
+from lstmkit.training.train import TrainSettings, mean_loss, seeded, train
 
 _AXES = ("kind", "layers", "directions", "share")
 

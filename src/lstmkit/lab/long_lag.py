@@ -18,11 +18,12 @@ from lstmkit.errors import SettingError, TrainingError
 from lstmkit.lab import Findings, Lab, declared
 from lstmkit.lab.compare import KINDS, open_memory, parameters, width_for
 from lstmkit.lab.tasks import TASKS, Drawn, Task
-from lstmkit.look.drawing import BLUE, GREY, MARKERS, SMALL, legend, line_style, new_figure, tidy
-from lstmkit.model import Model, SequenceModel
+from lstmkit.models.base import Model
+from lstmkit.models.sequence import SequenceModel
+from lstmkit.plots.style import BLUE, GREY, MARKERS, SMALL, legend, line_style, new_figure, tidy
 from lstmkit.progress import Progress
 from lstmkit.settings import unknown
-from lstmkit.train import TrainSettings, seeded, train
+from lstmkit.training.train import TrainSettings, seeded, train
 
 SOLVED = "solved"
 _TEST_SEED = 2**31  # apart from all training and checking seeds

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from lstmkit.data import catalog
 from lstmkit.data.batch import Batch, beside
-from lstmkit.data.idx import read_idx
-from lstmkit.data.midi import KEYS
-from lstmkit.data.rolls import highest, one_before, read_rolls
-from lstmkit.parts.heads import ClassHead, LabelsHead, last_step
+from lstmkit.data.music.midi import KEYS
+from lstmkit.data.music.piano_rolls import highest, one_before, read_rolls
+from lstmkit.data.vision.idx import read_idx
+from lstmkit.modules.heads import ClassHead, LabelsHead, last_step
 
 _PIECE = 100  # letters in a sequence
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lstmkit.data.batch import Batch, beside
-from lstmkit.parts.heads import ClassHead, ValueHead, last_step
+from lstmkit.modules.heads import ClassHead, ValueHead, last_step
 
 
 class Example(NamedTuple):

@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
-from lstmkit.look.effect import Effect, effects
-from lstmkit.look.flow import gradient_flow
-from lstmkit.look.inside import Place, Seen, Specimen, look_inside
+from lstmkit.look.attribution import Effect, effects
+from lstmkit.look.cell_step import CellStep, cell_step
+from lstmkit.look.gradient_flow import gradient_flow
 from lstmkit.look.page import View, sections, write_page
-from lstmkit.look.step import CellStep, cell_step
+from lstmkit.look.traces import Place, Seen, Specimen, look_inside
 
 __all__ = [
     "CellStep",

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
-from lstmkit.look.drawing import BLACK, BLUE, DIM, SMALL, new_figure, shown
-from lstmkit.look.step import CellStep, Equation
+from lstmkit.look.cell_step import CellStep, Equation
+from lstmkit.plots.style import BLACK, BLUE, DIM, SMALL, new_figure, shown
 
 Point = tuple[float, float]
 
@@ -21,7 +21,7 @@ def cell_figure(step: CellStep, *, read: str = "") -> Figure:
     """The cell's drawing over its equations.
 
     Args:
-        step: What :func:`lstmkit.look.step.cell_step` found.
+        step: What :func:`lstmkit.look.cell_step.cell_step` found.
         read: What the unit's layer read at this step, as far as it has a name: a word, a stamp.
     """
     drawing, line = 3.9, 0.3

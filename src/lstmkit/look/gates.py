@@ -18,7 +18,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from torch import Tensor
 
-from lstmkit.look.drawing import (
+from lstmkit.plots.style import (
     BLACK,
     BLUE,
     DASHES,

@@ -11,11 +11,11 @@ import pandas as pd
 from torch import nn
 
 from lstmkit.errors import SettingError, UserError
+from lstmkit.look.attribution import LONGEST, effect_figure, effects
 from lstmkit.look.cell_picture import cell_figure
-from lstmkit.look.effect import LONGEST, effect_figure, effects
+from lstmkit.look.cell_step import DRAWN, cell_step
 from lstmkit.look.gates import gate_figure, half_life_figure, saturation_figure
-from lstmkit.look.inside import Place, Seen, Specimen, look_inside
-from lstmkit.look.step import DRAWN, cell_step
+from lstmkit.look.traces import Place, Seen, Specimen, look_inside
 from lstmkit.look.units import busiest, check_units, correlations, firing, state_figure
 from lstmkit.report import Section, write_report
 

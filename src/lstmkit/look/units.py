@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lstmkit.errors import UserError
-from lstmkit.look.drawing import BLACK, BLUE, DASHES, GREY, SMALL, new_figure, shown, tidy
 from lstmkit.look.gates import label_time
-from lstmkit.look.inside import Seen, Specimen
+from lstmkit.look.traces import Seen, Specimen
+from lstmkit.plots.style import BLACK, BLUE, DASHES, GREY, SMALL, new_figure, shown, tidy
 
 Example = tuple[Specimen, Seen]
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lstmkit.ops import cluster, gpu, native, reference, torch_fused
+from lstmkit.ops import reference
+from lstmkit.ops import torch_backend as torch_fused
 from lstmkit.ops.call import Backend, Call, Result, Stepper
+from lstmkit.ops.cpu import backend as native
+from lstmkit.ops.hopper import backend as cluster
+from lstmkit.ops.triton import backend as gpu
 
 #: Every back end, the fastest first: ``"auto"`` takes the first that can run.
 _FASTEST_FIRST: tuple[Backend, ...] = (native, torch_fused, gpu, cluster, reference)

@@ -14,15 +14,15 @@ from typing import Any
 
 import pandas as pd
 
-from lstmkit import checkpoint
 from lstmkit.data import catalog
 from lstmkit.errors import UserError
 from lstmkit.jobs import job_class
 from lstmkit.progress import Progress
 from lstmkit.report import table_text
-from lstmkit.results import provenance, read_toml
-from lstmkit.run import RunFolder
 from lstmkit.settings import unknown
+from lstmkit.training import checkpoint
+from lstmkit.training.provenance import provenance, read_toml
+from lstmkit.training.run_folder import RunFolder
 
 #: ``fit(data, validation)`` of the job; where its run is kept is the caller's affair.
 Fit = Callable[..., Any]

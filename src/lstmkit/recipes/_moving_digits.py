@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstmkit.data import catalog
-from lstmkit.data.idx import read_idx_file
-from lstmkit.data.pictures import library
-from lstmkit.data.video import write_clip
+from lstmkit.data.vision.idx import read_idx_file
+from lstmkit.data.vision.image_io import library
+from lstmkit.data.vision.video import write_clip
 
 SIDE, FRAMES, RATE = 64, 20, 10.0  #: Dots of a side, frames, frames a second.
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data import catalog
-from lstmkit.data.recordings import Recording, Recordings
-from lstmkit.data.table import read_file
-from lstmkit.detection import nab_points, nab_score
-from lstmkit.jobs import _anomaly_score as scoring
-from lstmkit.jobs.anomaly_detector import AnomalyDetector
+from lstmkit.data.series.sensors import Recording, Recordings
+from lstmkit.data.tables.table import read_file
+from lstmkit.evaluation.anomaly_metrics import nab_points, nab_score
+from lstmkit.jobs.anomaly_detector import metrics as scoring
+from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
 from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
 

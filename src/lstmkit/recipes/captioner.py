@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data import catalog
-from lstmkit.jobs.captioner import Captioner
+from lstmkit.jobs.captioner.job import Captioner
 from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
 from lstmkit.recipes._moving_digits import digits, write_sentences

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.idx import read_idx
-from lstmkit.data.recorded import Naming, from_file
-from lstmkit.data.sound import Sound
-from lstmkit.jobs.classifier import Classifier
+from lstmkit.data.audio.sound import Sound
+from lstmkit.data.labeled_media import Naming, from_file
+from lstmkit.data.vision.idx import read_idx
+from lstmkit.jobs.classifier.job import Classifier
 from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
 from lstmkit.recipes._moving_digits import digits, write_motions

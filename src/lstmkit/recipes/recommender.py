@@ -13,7 +13,7 @@ import pandas as pd
 from lstmkit.data import catalog
 from lstmkit.data.sessions import Sessions
 from lstmkit.errors import DataError
-from lstmkit.jobs.recommender import Recommender
+from lstmkit.jobs.recommender.job import Recommender
 from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
 from lstmkit.recipes._protocols import held_out

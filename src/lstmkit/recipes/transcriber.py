@@ -17,13 +17,13 @@ import pandas as pd
 
 from lstmkit import settings
 from lstmkit.data import catalog
-from lstmkit.data.idx import read_idx
-from lstmkit.data.pictures import read_picture
-from lstmkit.data.sound import Sound, read_sound
+from lstmkit.data.audio.sound import Sound, read_sound
 from lstmkit.data.transcripts import Transcripts, written
-from lstmkit.jobs._transcript_score import scores
-from lstmkit.jobs.language_model import LanguageModel
-from lstmkit.jobs.transcriber import Transcriber
+from lstmkit.data.vision.idx import read_idx
+from lstmkit.data.vision.image_io import read_picture
+from lstmkit.jobs.language_model.job import LanguageModel
+from lstmkit.jobs.transcriber.job import Transcriber
+from lstmkit.jobs.transcriber.metrics import scores
 from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
 

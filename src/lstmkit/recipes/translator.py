@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from lstmkit.data import catalog
-from lstmkit.jobs.translator import Translator
+from lstmkit.jobs.translator.job import Translator
 from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
 

@@ -1,0 +1,1 @@
+"""MIDI files and piano rolls."""

@@ -1,0 +1,1 @@
+"""Protein chains with secondary structure, and features of residues."""

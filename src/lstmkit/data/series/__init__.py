@@ -1,0 +1,1 @@
+"""Time series: long tables, regular grids, covariates, windows, chronological splits, sensor series."""

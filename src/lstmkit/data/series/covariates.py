@@ -1,0 +1,183 @@
+"""Prepare step for series: covariates and the calendar as numbers, fitted on the training part only.
+
+Categorical values become one column each (a linear layer over such columns is an embedding); a category that training
+did not show is all zeros. Missing numbers are 0, the mean, with a column that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lstmkit.data.series.series import SeriesSet
+from lstmkit.errors import DataError
+
+
+@dataclass(frozen=True)
+class Column:
+    """How one covariate becomes numbers: by mean and deviation, or by its categories."""
+
+    name: str
+    mean: float = 0.0
+    std: float = 1.0
+    has_missing: bool = False
+    categories: tuple[str, ...] | None = None
+
+    @property
+    def width(self) -> int:
+        return 1 + self.has_missing if self.categories is None else len(self.categories)
+
+    @classmethod
+    def fit(cls, name: str, values: np.ndarray) -> Column:
+        """``values``: every value that training shows, numbers with NaN or objects with None.
+
+        Raises:
+            DataError: It shows none.
+        """
+        known = values[~pd.isna(values)]
+        if not known.size:
+            raise DataError(f"covariate {name!r} has no value in the training part, so there is nothing to learn of it")
+        if values.dtype == object:
+            return cls(name, categories=tuple(sorted(map(_word, set(known)))))
+        std = float(known.std())
+        constant = std <= 1e-9 * float(np.abs(known).max())  # but for rounding
+        return cls(name, float(known.mean()), 1.0 if constant else std, has_missing=known.size < values.size)
+
+    def transform(self, values: np.ndarray) -> np.ndarray:
+        """``(T,) -> (T, width)`` float32.
+
+        Raises:
+            DataError: Text where training had numbers.
+        """
+        if self.categories is not None:
+            wanted = np.array([None if pd.isna(v) else _word(v) for v in values], dtype=object)
+            return np.stack([wanted == c for c in self.categories], axis=-1).astype(np.float32)
+        if values.dtype == object and not pd.isna(values).all():
+            text = next(v for v in values if not pd.isna(v))
+            raise DataError(
+                f"covariate {self.name!r} is text here ({text!r}) but was numbers in training: give numbers"
+            )
+        known = ~np.isnan(values.astype(float))
+        scaled = np.where(known, (np.where(known, values.astype(float), 0.0) - self.mean) / self.std, 0.0)
+        columns = [scaled, ~known] if self.has_missing else [scaled]
+        return np.stack(columns, axis=-1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class SeriesFeatures:
+    """Every covariate of a set of series as columns of numbers.
+
+    Attributes:
+        past: Covariates known only up to now.
+        future: Covariates known ahead.
+        static: One value a series.
+        calendar: Names in :data:`CALENDAR`.
+    """
+
+    past: tuple[Column, ...] = ()
+    future: tuple[Column, ...] = ()
+    static: tuple[Column, ...] = ()
+    calendar: tuple[str, ...] = ()
+
+    @classmethod
+    def fit(
+        cls, series: SeriesSet, *, past: Sequence[str], future: Sequence[str], static: Sequence[str], calendar: bool
+    ) -> SeriesFeatures:
+        """Fit on training series; ``calendar`` asks for the fields that fit the frequency."""
+        return cls(
+            past=tuple(_fit(series, name) for name in past),
+            future=tuple(_fit(series, name) for name in future),
+            static=tuple(Column.fit(name, _as_array(series.static[name])) for name in static),
+            calendar=calendar_fields(series) if calendar else (),
+        )
+
+    @property
+    def n_past(self) -> int:
+        return sum(c.width for c in self.past)
+
+    @property
+    def width(self) -> int:
+        """Columns in all; the ``n_past`` that are known only up to now come first."""
+        ahead = sum(c.width for c in (*self.future, *self.static))
+        return self.n_past + ahead + sum(len(CALENDAR[name](_SOME_STAMPS)) for name in self.calendar)
+
+    def transform(self, series: SeriesSet, i: int, steps: int) -> np.ndarray:
+        """Steps ``0..steps-1`` of series ``i``: ``(steps, width)`` float32. What is not given is missing."""
+        blocks = [c.transform(_reach(series.covariates[c.name][i], steps)) for c in (*self.past, *self.future)]
+        static = [c.transform(_as_array([series.static[c.name][i]])) for c in self.static]
+        blocks += [np.repeat(values, steps, axis=0) for values in static]
+        if self.calendar:
+            stamps = pd.DatetimeIndex(series.stamps(i, 0, steps))
+            blocks += [np.stack(CALENDAR[name](stamps), axis=-1).astype(np.float32) for name in self.calendar]
+        return np.concatenate([np.zeros((steps, 0), np.float32), *blocks], axis=1)
+
+    def to_json(self) -> dict[str, Any]:
+        columns = {part: [vars(c) for c in getattr(self, part)] for part in ("past", "future", "static")}
+        return {**columns, "calendar": list(self.calendar)}
+
+    @classmethod
+    def from_json(cls, state: dict[str, Any]) -> SeriesFeatures:
+        def column(c: dict[str, Any]) -> Column:
+            return Column(**{**c, "categories": None if c["categories"] is None else tuple(c["categories"])})
+
+        parts = {part: tuple(column(c) for c in state[part]) for part in ("past", "future", "static")}
+        return cls(**parts, calendar=tuple(state["calendar"]))
+
+
+def _circle(position: Any, period: float) -> list[np.ndarray]:
+    angle = 2 * np.pi * np.asarray(position, dtype=float) / period
+    return [np.sin(angle), np.cos(angle)]
+
+
+#: Calendar fields as points on a circle, so that the last hour lies beside the first.
+CALENDAR: dict[str, Any] = {
+    "hour": lambda stamps: _circle(stamps.hour + stamps.minute / 60, 24),
+    "weekday": lambda stamps: _circle(stamps.dayofweek, 7),
+    "monthday": lambda stamps: _circle(stamps.day - 1, 31),
+    "yearday": lambda stamps: _circle(stamps.dayofyear - 1, 365.25),
+}
+
+_SOME_STAMPS = pd.DatetimeIndex(["2000-01-01"])
+
+
+def calendar_fields(series: SeriesSet) -> tuple[str, ...]:
+    """The fields that say something at the series' frequency; none for whole-number stamps.
+
+    A field counts only if the longest series has seen at least two rounds of it: what was seen once cannot be learnt.
+    The day of the month is for days and longer steps.
+    """
+    if isinstance(series.freq, int):
+        return ()
+    longest = int(np.argmax(series.lengths))
+    stamps = pd.DatetimeIndex(series.stamps(longest, 0, int(series.lengths[longest])))
+    span = (stamps[-1] - stamps[0]) / pd.Timedelta(days=1)
+    step = span / max(1, len(stamps) - 1)
+    rounds = {"hour": 1.0, "weekday": 7.0, "monthday": 30.4, "yearday": 365.25}
+    told = [name for name, days in rounds.items() if step < days / 2 and span >= 2 * days]
+    return tuple(name for name in told if name != "monthday" or step >= 0.9)
+
+
+def _fit(series: SeriesSet, name: str) -> Column:
+    reach = [values[:n] for values, n in zip(series.covariates[name], series.lengths, strict=True)]
+    return Column.fit(name, np.concatenate(reach))
+
+
+def _word(value: Any) -> str:
+    """A category as text; the number 7.0 is the category ``"7"``, as a column with text beside it has it."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _reach(values: np.ndarray, steps: int) -> np.ndarray:
+    """``values`` cut or filled with missing to ``steps``."""
+    filled = np.full(steps, None if values.dtype == object else np.nan, dtype=values.dtype)
+    filled[: min(steps, len(values))] = values[:steps]
+    return filled
+
+
+def _as_array(values: Sequence[Any]) -> np.ndarray:
+    numeric = all(v is None or isinstance(v, (int, float)) for v in values)
+    return np.array([np.nan if v is None else v for v in values], dtype=float) if numeric else np.array(values, object)

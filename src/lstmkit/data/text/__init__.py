@@ -1,0 +1,1 @@
+"""Text: lines, tokenizers, token streams, parallel corpora, questions, tagged sentences."""

@@ -1,0 +1,1 @@
+"""Decoding: greedy search, beam search, sampling, CTC. Each takes a step function, never a job."""

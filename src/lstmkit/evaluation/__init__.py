@@ -1,0 +1,1 @@
+"""Calibration, and the metrics that several jobs share."""

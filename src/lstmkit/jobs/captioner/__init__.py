@@ -1,0 +1,1 @@
+"""Captions of images and video clips."""

@@ -1,0 +1,1 @@
+"""Classification of texts, time series, audio clips and video clips."""

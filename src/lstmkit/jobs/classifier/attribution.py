@@ -1,0 +1,90 @@
+"""Into a classifier: what decided an answer, and an example to look at its network with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lstmkit.data.audio.sound import Sound
+from lstmkit.data.vision.video import Clip
+from lstmkit.jobs.common.token_labels import annotations, shown
+from lstmkit.look.traces import Answer, Specimen
+from lstmkit.modules.audio_encoder import SHORTER
+
+if TYPE_CHECKING:
+    from lstmkit.jobs.classifier.job import Classifier
+
+_MOST_EARLY = 500  # examples that are seen in parts
+_PIECES = 200  # of an example that are erased one after the other
+
+
+def decided(job: Classifier, encoded: np.ndarray, which: int) -> np.ndarray:
+    """``(T,)``: by how much the probability of class ``which`` falls as each step of an encoded example is erased.
+
+    Of a long example several steps are erased together, and share the change.
+    """
+    every = -(-len(encoded) // _PIECES)
+    starts = range(0, len(encoded), every)
+    variants = [job.front.without(encoded, start, start + every) for start in starts]
+    whole, *without = job.stated([encoded, *variants])[:, which]
+    changes = np.zeros(len(encoded))
+    for start, now in zip(starts, without, strict=True):
+        piece = changes[start : start + every]
+        piece[:] = (whole - now) / len(piece)
+    return changes
+
+
+def early(job: Classifier, encoded: Sequence[np.ndarray], targets: np.ndarray) -> pd.DataFrame:
+    """How often the answer is right when only the first part of each example was seen.
+
+    Of more than 500 examples every so many are taken.
+
+    Args:
+        encoded: Examples.
+        targets: Their classes ``(N,)``.
+
+    Returns:
+        ``share seen, accuracy``, a row a tenth.
+    """
+    some = np.unique(np.linspace(0, len(encoded) - 1, min(_MOST_EARLY, len(encoded))).astype(int))
+    rows = []
+    for tenth in range(1, 11):
+        begun = [encoded[i][: max(1, math.ceil(len(encoded[i]) * tenth / 10))] for i in some]
+        rows.append((tenth / 10, float((job.stated(begun).argmax(axis=1) == targets[some]).mean())))
+    return pd.DataFrame(rows, columns=pd.Index(["share seen", "accuracy"]))
+
+
+def specimen(job: Classifier, example: str | np.ndarray | Sound | Clip, name: str) -> Specimen:
+    """One example, with the logits of the two likeliest classes as what is asked of it."""
+    (encoded,) = job.front.encode([example])
+    labels = job.front.steps(example)
+    is_text = isinstance(example, str)
+    values = example[:, 0] if isinstance(example, np.ndarray) else None
+    if isinstance(example, Sound):
+        labels, values = labels[::SHORTER], encoded.mean(axis=1)  # as many as the trunk has steps
+    if isinstance(example, Clip):
+        values = example.frames.mean(axis=(1, 2, 3))  # how bright each frame is
+    inputs = torch.from_numpy(encoded)[None].to(next(job.network.parameters()).device)
+    with torch.no_grad():
+        first = job.network.eval()(inputs)[0][0].topk(min(2, len(job.classes))).indices.tolist()
+    return Specimen(
+        inputs,
+        name=name,
+        labels=[shown(label) for label in labels] if is_text else labels,
+        values=values,
+        annotations=annotations(labels) if is_text else {},
+        answers={f"logit of {job.classes[c]!r}": _logit(c) for c in first},
+    )
+
+
+def _logit(which: int) -> Answer:
+    def answer(output: Tensor) -> Tensor:
+        return output[0, which]
+
+    return answer

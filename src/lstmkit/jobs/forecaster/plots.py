@@ -1,0 +1,252 @@
+"""Pictures of a run: how training went, forecasts beside what came, errors by step, coverage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from lstmkit.plots.style import (
+    BLACK,
+    BLUE,
+    DASHES,
+    DIM,
+    GREY,
+    SMALL,
+    legend,
+    line_style,
+    new_figure,
+    say_empty,
+    shown,
+    tidy,
+    whole_ticks,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+_MOST_WINDOWS = 6  # of a backtest, in one panel
+_BAND_SHADES = (0.18, 0.34, 0.5)  # share of blue in a band, the widest first
+
+
+def forecast(
+    history: pd.DataFrame,
+    forecasts: pd.DataFrame,
+    levels: Sequence[int],
+    *,
+    title: str = "",
+    baselines: Sequence[str] = (),
+    n_series: int = 4,
+) -> Figure:
+    """Forecasts with their interval bands after the end of what was known, a panel a series.
+
+    Args:
+        history: ``unique_id, ds, y``. The last four horizons or so are drawn. ``ds`` are stamps or whole numbers.
+        forecasts: ``unique_id, ds, forecast``, ``forecast-lo-80``, ``forecast-hi-80``, …; where known ``y``, what came;
+            where there are several origins ``cutoff``: then the latest windows that do not overlap, up to six.
+        levels: Interval levels in percent.
+        title: Over the whole.
+        baselines: Further columns of ``forecasts`` to draw as lines.
+        n_series: The first so many series in ``forecasts`` are drawn.
+    """
+    names = list(dict.fromkeys(forecasts["unique_id"]))[:n_series]
+    rows = max(len(names), 1)
+    figure = new_figure(3.3 if rows == 1 else 1 + 1.5 * rows)
+    axes = list(figure.subplots(rows, 1, squeeze=False)[:, 0])
+    if not names:
+        say_empty(axes[0], "no forecasts")
+        return figure
+    for ax, name in zip(axes, names, strict=True):
+        past, ahead = (frame.loc[frame["unique_id"] == name] for frame in (history, forecasts))
+        _draw_series(ax, past, ahead, levels, baselines)
+        ax.set_title(shown(name), loc="left", fontsize=SMALL + 1, parse_math=False)
+        ax.set_ylabel("value", fontsize=SMALL)
+    _label_shared_axis_once(axes)
+    axes[-1].set_xlabel("time" if forecasts["ds"].dtype.kind == "M" else "step", fontsize=SMALL)
+    lines = {
+        "observed": Line2D([], [], color=BLACK, linewidth=1, marker=".", markersize=3),
+        "forecast": Line2D([], [], color=BLUE, linewidth=1.8),
+    }
+    handles: dict[str, Artist] = {**lines}
+    handles |= {f"{level} % interval": Patch(color=colour) for level, colour in reversed(_bands(levels).items())}
+    handles |= {name: Line2D([], [], linewidth=1.2, **line_style(i + 1)) for i, name in enumerate(baselines)}
+    legend(figure, handles, title)
+    return figure
+
+
+def error_by_step(forecasts: pd.DataFrame, models: Sequence[str]) -> Figure:
+    """Mean absolute error at each step ahead, a line a model.
+
+    Args:
+        forecasts: ``unique_id, ds, y``, a column for each model and, with several origins, ``cutoff``.
+        models: Columns, the main one first.
+    """
+    figure = new_figure(3.1)
+    ax = figure.subplots()
+    ax.set_xlabel("steps ahead", fontsize=SMALL)
+    ax.set_ylabel("mean absolute error", fontsize=SMALL)
+    errors = step_errors(forecasts, models)
+    if errors.empty:
+        say_empty(ax, "nothing to compare with yet")
+        return figure
+    handles: dict[str, Artist] = {}
+    for i, model in enumerate(models):
+        marker = "o" if len(errors) == 1 else ""
+        ax.plot(errors["step"], errors[model], marker=marker, linewidth=1.4 if i else 2.0, **line_style(i))
+        handles[model] = ax.lines[-1]
+    ax.set(xlim=(0.5, len(errors) + 0.5), ylim=(0, None))
+    whole_ticks(ax)
+    tidy(ax)
+    legend(figure, handles)
+    return figure
+
+
+def step_errors(forecasts: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
+    """The numbers of :func:`error_by_step`: ``step`` (from 1) and a column of errors for each model.
+
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"unique_id": ["a", "a"], "ds": [7, 8], "y": [1.0, 2.0], "m": [1.5, 4.0]})
+    >>> step_errors(frame, ["m"])["m"].tolist()
+    [0.5, 2.0]
+    """
+    ordered = forecasts.sort_values("ds", kind="stable")
+    window = [name for name in ("unique_id", "cutoff") if name in ordered]
+    step = ordered.groupby(window, observed=True, sort=False).cumcount() + 1
+    errors = ordered[list(models)].sub(ordered["y"], axis=0).abs().assign(step=step)[ordered["y"].notna()]
+    return errors.groupby("step").mean().reset_index()
+
+
+def calibration(forecasts: pd.DataFrame, model: str, levels: Sequence[int]) -> Figure:
+    """How often the intervals covered what came, against how often they say they do.
+
+    Args:
+        forecasts: ``y`` and ``model-lo-80``, ``model-hi-80``, …
+        model: Name of the point forecast's column.
+        levels: Interval levels in percent.
+    """
+    figure = new_figure(3.5, width=5)
+    ax = figure.subplots()
+    ax.plot([0, 100], [0, 100], color=GREY, linestyle=DASHES[1], linewidth=1)
+    ax.text(4, 34, "wider than\nneeded", color=DIM, fontsize=SMALL)
+    ax.text(96, 10, "narrower than\nthey say", color=DIM, fontsize=SMALL, ha="right")
+    covered = observed_coverage(forecasts, model, levels)
+    ax.plot(list(covered), list(covered.values()), color=BLUE, marker="o", linewidth=1.6)
+    told = [f"{n} % held " + ("–" if np.isnan(share) else f"{share:.1f} %") for n, share in covered.items()]
+    ax.text(1.06, 1, "\n".join(told), fontsize=SMALL + 1, linespacing=1.6, va="top", transform=ax.transAxes)
+    ax.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
+    ax.set_xlabel("stated coverage, %", fontsize=SMALL)
+    ax.set_ylabel("observed coverage, %", fontsize=SMALL)
+    tidy(ax)
+    return figure
+
+
+def observed_coverage(forecasts: pd.DataFrame, model: str, levels: Sequence[int]) -> dict[int, float]:
+    """The numbers of :func:`calibration`: for each level the percentage of known ``y`` inside, NaN if none is known."""
+    known = forecasts.loc[forecasts["y"].notna()]
+    inside = {n: known["y"].between(known[f"{model}-lo-{n}"], known[f"{model}-hi-{n}"]) for n in sorted(levels)}
+    return {level: 100 * float(hits.mean()) if len(hits) else float("nan") for level, hits in inside.items()}
+
+
+# ---- training ------------------------------------------------------------------------------------------------------
+
+
+# ---- forecasts -----------------------------------------------------------------------------------------------------
+
+
+def _draw_series(
+    ax: Axes, history: pd.DataFrame, forecasts: pd.DataFrame, levels: Sequence[int], baselines: Sequence[str]
+) -> None:
+    windows = _windows(forecasts)
+    observed = _observed(history, forecasts)
+    first, last = windows[0]["ds"].iloc[0], windows[-1]["ds"].iloc[-1]
+    before = observed.loc[observed["ds"] < first].tail(max(4 * len(windows[-1]), 24))
+    line = observed.loc[observed["ds"].between(before["ds"].iloc[0] if len(before) else first, last)]
+    ax.plot(_x(line["ds"]), line["y"], color=BLACK, linewidth=1, marker=".", markersize=3, zorder=3)
+    for window in windows:
+        origin = observed.loc[observed["ds"] < window["ds"].iloc[0]].tail(1)
+        if len(origin):
+            ax.axvline(_x(origin["ds"])[0], color=GREY, linewidth=0.8, linestyle=DASHES[2])
+        _draw_window(ax, window, origin, levels, baselines)
+    tidy(ax)
+    ax.margins(x=0.01)
+    if forecasts["ds"].dtype.kind == "M":
+        locator = AutoDateLocator(minticks=4, maxticks=9)
+        ax.xaxis.set_major_locator(locator)
+        ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        ax.xaxis.get_offset_text().set_fontsize(SMALL)
+    else:
+        whole_ticks(ax)
+
+
+def _label_shared_axis_once(axes: Sequence[Axes]) -> None:
+    """Panels above one with the same range need no tick labels of their own."""
+    for ax in axes[:-1]:
+        if ax.get_xlim() == axes[-1].get_xlim():
+            ax.tick_params(labelbottom=False)
+            ax.xaxis.get_offset_text().set_visible(False)
+
+
+def _draw_window(
+    ax: Axes, window: pd.DataFrame, origin: pd.DataFrame, levels: Sequence[int], baselines: Sequence[str]
+) -> None:
+    """One forecast, fanning out from the last observation."""
+    origin = origin.dropna()
+    start = origin["y"].to_numpy(dtype=float)
+    x = np.concatenate([_x(origin.ds), _x(window.ds)])
+    alone = len(x) == 1  # a lone step has no line to draw: a mark and a bar instead
+
+    def with_start(column: str) -> np.ndarray:
+        return np.concatenate([start, window[column].to_numpy(dtype=float)])
+
+    for level, colour in _bands(levels).items():
+        low, high = with_start(f"forecast-lo-{level}"), with_start(f"forecast-hi-{level}")
+        ax.fill_between(x, low, high, color=colour, linewidth=4 if alone else 0, zorder=1.5)
+    for i, name in enumerate(baselines):
+        ax.plot(x, with_start(name), linewidth=1.2, marker="o" if alone else "", zorder=2, **line_style(i + 1))
+    ax.plot(x, with_start("forecast"), color=BLUE, linewidth=1.8, marker="o" if alone else "", zorder=4)
+
+
+def _windows(forecasts: pd.DataFrame) -> list[pd.DataFrame]:
+    """The latest windows that do not overlap, oldest first, each sorted by ``ds``."""
+    ordered = forecasts.sort_values("ds", kind="stable")
+    if "cutoff" not in ordered:
+        return [ordered]
+    kept: list[pd.DataFrame] = []
+    for cutoff in sorted(ordered["cutoff"].unique(), reverse=True):
+        window = ordered.loc[ordered["cutoff"] == cutoff]
+        if len(kept) < _MOST_WINDOWS and (not kept or window["ds"].iloc[-1] < kept[-1]["ds"].iloc[0]):
+            kept.append(window)
+    return kept[::-1]
+
+
+def _observed(history: pd.DataFrame, forecasts: pd.DataFrame) -> pd.DataFrame:
+    """``ds, y`` of all that came, sorted, each stamp once and known rather than missing."""
+    import pandas as pd
+
+    both = [frame.loc[:, ["ds", "y"]] for frame in (history, forecasts) if "y" in frame]
+    frames = [frame for frame in both if frame["y"].notna().to_numpy().any()]  # concat minds those without any number
+    if not frames:
+        return both[0]
+    return pd.concat(frames).sort_values(["ds", "y"]).drop_duplicates("ds")
+
+
+def _bands(levels: Sequence[int]) -> dict[int, tuple[float, float, float]]:
+    """The widest level first, each with its shade of blue on white, darker inwards."""
+    shades = np.interp(np.linspace(0, 1, max(len(levels), 2)), np.linspace(0, 1, 3), _BAND_SHADES)
+    wide_first = zip(sorted(levels, reverse=True), shades, strict=False)
+    return {level: (1 - s, 1 - s * (1 - 0x72 / 255), 1 - s * (1 - 0xB2 / 255)) for level, s in wide_first}
+
+
+def _x(ds: pd.Series) -> np.ndarray:
+    """Positions on the axis: wall-clock stamps, or numbers."""
+    if ds.dtype.kind != "M":
+        return ds.to_numpy(dtype=float)
+    return ds.dt.tz_localize(None).to_numpy()

@@ -1,0 +1,1 @@
+"""Handwriting synthesis: pen strokes, with or without a text."""

@@ -1,0 +1,1 @@
+"""Language models of words, characters or subword units."""

@@ -1,0 +1,1 @@
+"""Continuation and harmonization of music."""

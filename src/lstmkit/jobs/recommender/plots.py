@@ -1,0 +1,57 @@
+"""Pictures of recommendations: recall by the length of the list, and the lists themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+
+from lstmkit.plots.style import BLUE, SMALL, legend, line_style, new_figure, say_empty, squeezed, tidy, whole_ticks
+
+
+def recall_figure(lengths: Sequence[int], curves: Mapping[str, np.ndarray]) -> Figure:
+    """The share of next items in a list, against the list's length.
+
+    Args:
+        lengths: ``K`` of them.
+        curves: Of each model ``(K,)``.
+    """
+    figure = new_figure(3.5)
+    ax = figure.subplots()
+    handles: dict[str, Artist] = {}
+    for i, (name, values) in enumerate(curves.items()):
+        (handles[name],) = ax.plot(lengths, values, linewidth=2 if i == 0 else 1.5, **line_style(i))
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel("items recommended", fontsize=SMALL)
+    ax.set_ylabel("recall", fontsize=SMALL)
+    tidy(ax)
+    whole_ticks(ax)
+    legend(figure, handles)
+    return figure
+
+
+def lists_figure(lists: Mapping[str, tuple[Sequence[str], Sequence[float]]], label: str) -> Figure:
+    """What is recommended to some sessions, a panel each, the best on top.
+
+    Args:
+        lists: By the panel's title items and how good they are.
+        label: Of that.
+    """
+    rows = [max(1, len(items)) for items, _ in lists.values()]
+    figure = new_figure(0.3 + sum(0.75 + 0.21 * n for n in rows))
+    for ax, (title, (items, values)) in zip(
+        np.ravel(figure.subplots(len(lists), height_ratios=[3 + n for n in rows])), lists.items(), strict=True
+    ):
+        ax.set_title(squeezed(title, 80), fontsize=SMALL, loc="left", parse_math=False)
+        if not items:
+            say_empty(ax, "no item of this session is known")
+            continue
+        places = np.arange(len(items))
+        ax.barh(places, values, color=BLUE, height=0.7)
+        tidy(ax)
+        ax.set_yticks(places, [squeezed(item, 24) for item in items], parse_math=False)
+        ax.invert_yaxis()
+        ax.set_xlabel(label, fontsize=SMALL)
+    return figure

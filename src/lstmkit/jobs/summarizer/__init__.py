@@ -1,0 +1,1 @@
+"""Abstractive summaries of texts."""

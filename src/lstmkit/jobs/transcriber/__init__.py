@@ -1,0 +1,1 @@
+"""Transcription of audio, images of text lines and pen strokes with CTC."""

@@ -1,0 +1,1 @@
+"""Models: encoder, recurrent trunk and head put together. Each has ``forward``, ``loss`` and ``step``."""

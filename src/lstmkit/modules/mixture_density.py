@@ -1,0 +1,146 @@
+"""Where the pen goes next: a mixture of bivariate Gaussians, and whether it is lifted.
+
+A. Graves 2013, "Generating Sequences With Recurrent Neural Networks", arXiv:1308.0850, section 4.1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lstmkit.data.batch import Batch
+from lstmkit.modules.dropout import variational_dropout
+from lstmkit.modules.pooling import within
+
+_CLOSEST = 0.999  # of two directions: the largest correlation
+_WIDEST = 10.0  # the logarithm of the largest deviation
+NOISE = 5  #: Numbers that a point is drawn from.
+
+
+class Mixture(NamedTuple):
+    """What is told of a point.
+
+    Attributes:
+        logits: ``(..., K)`` of the components' weights.
+        means: ``(..., K, 2)``.
+        log_deviations: ``(..., K, 2)``.
+        correlations: ``(..., K)``.
+        pen: ``(...,)`` logits that it is lifted after this point.
+        last: ``(...,)`` logits that a lifted pen is not put down again; ``None`` where that is not told.
+    """
+
+    logits: Tensor
+    means: Tensor
+    log_deviations: Tensor
+    correlations: Tensor
+    pen: Tensor
+    last: Tensor | None
+
+    def nats(self, points: Tensor) -> Tensor:
+        """Minus the log-likelihood of ``points (..., 4)``: ``(..., 3)``, of offset (a density), pen and end.
+
+        Equations 23 to 26. The end counts at points with a lifted pen only, and not where it is not told.
+        """
+        z = (points[..., None, :2] - self.means) * (-self.log_deviations).exp()
+        free = 1 - self.correlations.square()
+        distance = (z.square().sum(-1) - 2 * self.correlations * z.prod(-1)) / free
+        each = -0.5 * (distance + free.log()) - self.log_deviations.sum(-1) - math.log(2 * math.pi)
+        offset = -(self.logits.log_softmax(-1) + each).logsumexp(-1)
+        pen = F.binary_cross_entropy_with_logits(self.pen, points[..., 2], reduction="none")
+        if self.last is None:
+            return torch.stack([offset, pen, torch.zeros_like(pen)], -1)
+        end = F.binary_cross_entropy_with_logits(self.last, points[..., 3], reduction="none")
+        return torch.stack([offset, pen, end * points[..., 2]], -1)
+
+    def draw(self, noise: Tensor, bias: float = 0.0) -> Tensor:
+        """A point ``(..., 4)`` for ``noise (..., 5)``, drawn evenly from 0…1.
+
+        Args:
+            noise: What decides on component, two directions, pen and end.
+            bias: Above 0: nearer to what is most likely (section 5.4, equations 61 and 62).
+        """
+        weights = (self.logits * (1 + bias)).softmax(-1)
+        chosen = (weights.cumsum(-1) < noise[..., :1]).sum(-1, keepdim=True).clamp(max=weights.shape[-1] - 1)
+        mean, log_deviation = (
+            t.gather(-2, chosen.unsqueeze(-1).expand(*chosen.shape, 2)).squeeze(-2)
+            for t in (self.means, self.log_deviations)
+        )
+        correlation = self.correlations.gather(-1, chosen).squeeze(-1)
+        tiny = torch.finfo(noise.dtype).eps
+        first, second = torch.special.ndtri(noise[..., 1:3].clamp(tiny, 1 - tiny)).unbind(-1)
+        second = correlation * first + (1 - correlation.square()).sqrt() * second
+        offset = mean + (log_deviation - bias).exp() * torch.stack([first, second], -1)
+        pen = (noise[..., 3] < self.pen.sigmoid()).to(offset.dtype)
+        last = pen * (noise[..., 4] < self.last.sigmoid()) if self.last is not None else torch.zeros_like(pen)
+        return torch.cat([offset, pen.unsqueeze(-1), last.unsqueeze(-1)], -1)
+
+
+def together(mixtures: Sequence[Mixture]) -> Mixture:
+    """What several models tell, as one: all their components, each model's share the same; the pen's mean chances."""
+    logits, means, deviations, correlations, pens, lasts = zip(*mixtures, strict=True)
+    return Mixture(
+        torch.cat([each.log_softmax(-1) for each in logits], -1),
+        torch.cat(means, -2),
+        torch.cat(deviations, -2),
+        torch.cat(correlations, -1),
+        _mean_logit(pens),
+        None if lasts[0] is None else _mean_logit(lasts),
+    )
+
+
+def _mean_logit(logits: Sequence[Tensor]) -> Tensor:
+    """The logit of the mean chance, from logarithms, so that neither 0 nor 1 is lost."""
+    each = torch.stack(list(logits))
+    return F.logsigmoid(each).logsumexp(0) - F.logsigmoid(-each).logsumexp(0)
+
+
+class MixtureHead(nn.Module):
+    """A mixture density for the next point of a pen, at every step.
+
+    Args:
+        input_size: Width of the trunk's features, ``P``.
+        components: Gaussians, ``K``.
+        floor: The smallest deviation, in the targets' unit: rounded data would else be told with ever narrower ones.
+        ending: Whether to tell as well where a drawing ends.
+        dropout: In training, the share of the features that are hidden, the same at all steps.
+    """
+
+    def __init__(
+        self, input_size: int, components: int, floor: float, ending: bool = True, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.components, self.floor, self.ending, self.dropout = components, floor, ending, dropout
+        self.output_size = 6 * components + 1 + ending
+        self.linear = nn.Linear(input_size, self.output_size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(B, S, P) -> (B, S, output_size)``: raw parameters."""
+        return self.linear(variational_dropout(features, self.dropout, self.training))
+
+    def mixture(self, outputs: Tensor) -> Mixture:
+        """What ``outputs (..., output_size)`` stand for: equations 18 to 22, deviations and correlations bounded."""
+        k, outputs = self.components, outputs.float() if outputs.dtype == torch.bfloat16 else outputs
+        logits, means, spread, correlations, rest = outputs.split([k, 2 * k, 2 * k, k, 1 + self.ending], -1)
+        # Equation 21's exponential, from the floor up.
+        floor = math.log(self.floor)
+        log_deviations = torch.logaddexp(spread.clamp(max=_WIDEST), torch.full_like(spread, floor))
+        return Mixture(
+            logits,
+            means.unflatten(-1, (k, 2)),
+            log_deviations.unflatten(-1, (k, 2)),
+            _CLOSEST * correlations.tanh(),
+            rest[..., 0],
+            rest[..., 1] if self.ending else None,
+        )
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Negative log-likelihood of ``batch.targets (B, S, 4)``: nats a point, the mean."""
+        assert batch.targets is not None
+        each = self.mixture(outputs).nats(batch.targets).sum(-1)
+        there = within(each, batch.lengths)
+        return (each * there).sum() / there.sum().clamp(min=1)

@@ -1,0 +1,1 @@
+"""The CPU back end: C++ kernels from ``csrc``, called through ``torch.library``."""

@@ -1,0 +1,1 @@
+"""The ``cluster`` back end: CUDA C++ for clusters of a Hopper GPU."""

@@ -1,0 +1,1 @@
+"""The ``triton`` back end: GPU kernels for every cell and option."""

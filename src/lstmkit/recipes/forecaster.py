@@ -1,0 +1,126 @@
+"""How the field splits and scores its forecasting benchmarks."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from utilsforecast import losses
+from utilsforecast.evaluation import evaluate
+
+from lstmkit.data.series.series import SeriesSet
+from lstmkit.data.series.windows import every_origin
+from lstmkit.jobs.forecaster.baselines import SERIES_BASELINES, forecast_baselines
+from lstmkit.jobs.forecaster.job import Forecaster
+from lstmkit.progress import Progress
+from lstmkit.recipes import Fit
+
+
+def m4(job: Forecaster, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """The M4 competition: one forecast of each series, sMAPE, MASE, and OWA against the published Naive2 scores."""
+    train, test = (_m4_long(folder / options[part]) for part in ("train", "test"))
+    test["ds"] += test["unique_id"].map(train.groupby("unique_id")["ds"].max().to_dict().get)
+    fit(train)
+    ours = job.predict(train).rename(columns={"forecast": _label(job)})
+    beside, _ = forecast_baselines([train], job.horizon, freq=1, season=job.plan.season, levels=[80], progress=progress)
+    models = [_label(job), *SERIES_BASELINES]
+    scored = test.merge(ours, on=["unique_id", "ds"]).merge(beside, on=["unique_id", "ds"])
+    assert len(scored) == len(test)
+    scores = evaluate(
+        scored[["unique_id", "ds", "y", *models]],
+        metrics=[losses.smape, partial(losses.mase, seasonality=job.plan.season)],
+        train_df=train,
+    )
+    means = scores.groupby("metric")[models].mean()
+    smape, mase = 200 * means.loc["smape"], means.loc["mase"]
+    owa = (smape / options["naive2_smape"] + mase / options["naive2_mase"]) / 2
+    return pd.DataFrame({"model": models, "OWA": owa.to_numpy(), "sMAPE": smape.to_numpy(), "MASE": mase.to_numpy()})
+
+
+def _m4_long(path: Path) -> pd.DataFrame:
+    """One series a row, ragged, as ``unique_id, ds, y`` with ``ds`` 1, 2, …"""
+    wide = pd.read_csv(path)
+    wide.columns = ["unique_id", *range(1, wide.shape[1])]
+    return wide.melt("unique_id", var_name="ds", value_name="y").dropna().astype({"ds": int}, copy=False)
+
+
+def every_window(job: Forecaster, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """Informer's protocol: every variable standardised on the training part, MSE and MAE over every test window."""
+    values = pd.read_csv(folder / options["file"], header=None if options.get("headless") else "infer")
+    stamps = pd.to_datetime(values.pop("date")) if "date" in values else pd.Series(range(len(values)))
+    n_train, n_valid, n_test = options["train"], options["valid"], options["test"]
+    train = values.iloc[:n_train]
+    scaled = (values - train.mean()) / train.std(ddof=0)
+    long = pd.DataFrame(
+        {
+            "unique_id": np.repeat(scaled.columns.astype(str), len(scaled)),
+            "ds": np.tile(stamps, scaled.shape[1]),
+            "y": scaled.to_numpy().T.reshape(-1),
+        }
+    )
+    rows = np.tile(np.arange(len(scaled)), scaled.shape[1])
+    fit(long[rows < n_train + n_valid])
+
+    end = n_train + n_valid + n_test
+    series = job.read(long[rows < end])
+    first = [n_train + n_valid] * len(series)
+    quantiles = job.quantiles(series, every_origin(series, first, series.lengths - job.horizon), progress)
+    median = quantiles[:, :, len(job.levels)]
+    forecasts = {_label(job): median.reshape(len(series), -1, job.horizon)}
+    y = np.stack(series.y)
+    forecasts |= {
+        f"value {lag} steps before" if lag > 1 else "last value": _repeat(y, n_train + n_valid, job.horizon, lag)
+        for lag in options["naive_lags"]
+    }
+    truth = np.lib.stride_tricks.sliding_window_view(y[:, n_train + n_valid :], job.horizon, axis=1)
+    scores = [{"model": m, **_errors(truth, f)} for m, f in forecasts.items()]
+    return pd.DataFrame([*scores, _ets_row(series, job, n_train + n_valid, progress)])
+
+
+def _repeat(y: np.ndarray, first: int, horizon: int, lag: int) -> np.ndarray:
+    """The last ``lag`` values before each origin, repeated: ``(series, origins, horizon)``."""
+    origins = np.arange(first, y.shape[1] - horizon + 1)
+    return y[:, origins[:, None] - lag + np.arange(horizon) % lag]
+
+
+def _errors(truth: np.ndarray, forecast: np.ndarray) -> dict[str, float]:
+    error = truth - forecast
+    return {"MSE": float((error**2).mean()), "MAE": float(np.abs(error).mean()), "windows": int(truth[0].shape[0])}
+
+
+def _ets_row(series: SeriesSet, job: Forecaster, first: int, progress: Progress) -> dict[str, Any]:
+    """AutoETS from every ``horizon``-th origin: at every one it would take days."""
+    frame = series.to_frame()
+    step = frame.groupby("unique_id", sort=False).cumcount()
+    origins = range(first, int(series.lengths[0]) - job.horizon + 1, job.horizon)
+    forecasts, _ = forecast_baselines(
+        [frame.loc[step < origin, ["unique_id", "ds", "y"]] for origin in origins],
+        job.horizon,
+        freq=series.freq,
+        season=job.plan.season,
+        levels=[80],
+        names=["AutoETS"],
+        progress=progress,
+    )
+    joined = forecasts.merge(frame, on=["unique_id", "ds"])
+    errors = joined["y"] - joined["AutoETS"]
+    name = f"AutoETS (every {job.horizon}th window)"
+    return {"model": name, "MSE": float((errors**2).mean()), "MAE": float(errors.abs().mean()), "windows": len(origins)}
+
+
+def held_out(job: Forecaster, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """The job's own backtest: rolling origins over the end of the series, which fit has held out."""
+    path = folder / options["file"]
+    fit(path)
+    return job.evaluate(path, progress=progress).table
+
+
+def _label(job: Forecaster) -> str:
+    members = f", mean of {job.seeds} seeds" if job.seeds > 1 else ""
+    return f"{job.cell.upper()} ({job.method}{members})"
+
+
+PROTOCOLS = {"m4": m4, "every_window": every_window, "held_out": held_out}

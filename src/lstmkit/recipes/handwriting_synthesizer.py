@@ -1,0 +1,72 @@
+"""How handwriting is scored: parts as given; and lines of a vector font, by words that training has none of."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lstmkit.data import catalog
+from lstmkit.data.ink.font import font_lines
+from lstmkit.data.ink.strokes import PARTS, Inks
+from lstmkit.data.text.lines import read_text
+from lstmkit.jobs.handwriting_synthesizer.job import HandwritingSynthesizer
+from lstmkit.progress import Progress
+from lstmkit.recipes import Fit
+
+_WORD = re.compile(r"\b[a-z]{1,10}\b")
+_HELD_OUT = {"valid": 0.1, "test": 0.1}  # share of the different words
+
+
+def parts_in_one(
+    job: HandwritingSynthesizer, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress
+) -> pd.DataFrame:
+    """Training, validation and test part in one file; the test is scored once."""
+    path = catalog.locate(folder.name, options["file"])
+    fit(path)
+    return job.evaluate(path, progress=progress).table
+
+
+def lines_of_a_font(
+    job: HandwritingSynthesizer, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress
+) -> pd.DataFrame:
+    """Words of a text in short lines, each written once with jitter; each part has words of its own."""
+    inks = lines_in_parts(catalog.locate(folder.name, options["file"]), options)
+    fit(inks)
+    return job.evaluate(inks, progress=progress).table
+
+
+def lines_in_parts(path: Path, options: dict[str, Any]) -> Inks:
+    """The lines, made by a seed.
+
+    Args:
+        path: A text. Its words in lower case, of at most ten letters, are dealt to the parts at random.
+        options: ``train``, ``valid``, ``test``: how many lines; ``longest``: their characters at most; ``seed``.
+    """
+    words = sorted({word for line in read_text(path) for word in _WORD.findall(line)})
+    rng = np.random.default_rng(options["seed"])
+    dealt = [words[i] for i in rng.permutation(len(words))]
+    first, inks = 0, []
+    for part in PARTS[::-1]:
+        count = int(_HELD_OUT[part] * len(words)) if part in _HELD_OUT else len(words) - first
+        texts = [_line(dealt[first : first + count], options["longest"], rng) for _ in range(options[part])]
+        inks += font_lines(texts, seed=int(rng.integers(2**31))).inks
+        first += count
+    parts = tuple(part for part in PARTS[::-1] for _ in range(options[part]))
+    return Inks(tuple(inks), "lines of a font", parts)
+
+
+def _line(words: list[str], longest: int, rng: np.random.Generator) -> str:
+    """As many words as there is room for."""
+    line = ""
+    while True:
+        more = f"{line} {words[rng.integers(len(words))]}".strip()
+        if len(more) > longest:
+            return line or more[:longest]
+        line = more
+
+
+PROTOCOLS = {"parts_in_one": parts_in_one, "lines_of_a_font": lines_of_a_font}

@@ -1,0 +1,25 @@
+"""How the field splits and scores its piano rolls: parts as given, nats a time step, the mean over all steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lstmkit.data import catalog
+from lstmkit.jobs.music_composer.job import MusicComposer
+from lstmkit.progress import Progress
+from lstmkit.recipes import Fit
+
+
+def parts_in_one(
+    job: MusicComposer, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress
+) -> pd.DataFrame:
+    """Training, validation and test part in one file; the test is scored once."""
+    path = catalog.locate(folder.name, options["file"])
+    fit(path)
+    return job.evaluate(path, progress=progress).table
+
+
+PROTOCOLS = {"parts_in_one": parts_in_one}

@@ -1,0 +1,128 @@
+"""How voices are learnt and scored: words and strings of digits joined from recordings, a few sentences by heart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lstmkit.data import catalog
+from lstmkit.data.audio.sound import Sound
+from lstmkit.data.audio.tts_corpus import Spoken, read_zip, trimmed
+from lstmkit.errors import DataError, UserError
+from lstmkit.jobs import load
+from lstmkit.jobs.speech_synthesizer.job import SpeechSynthesizer
+from lstmkit.progress import Progress
+from lstmkit.recipes import Fit
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_SHORTEST, _LONGEST = 0.05, 0.15  # seconds of a pause between two digits
+
+
+def fsdd_voice(
+    job: SpeechSynthesizer, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress
+) -> pd.DataFrame:
+    """One speaker's digits as words and as strings of 2 to 4. Takes 0 to 4 are the test, as the set's README has it.
+
+    Strings are joined from takes of their own part alone, with short pauses. What the transcriber of digits in the run
+    folder of ``listener`` understands stands in the table too, as its character error; none if empty.
+    """
+    listener = _listener(options["listener"]["run"])
+    takes = digit_takes(catalog.locate(folder.name, options["file"]), options["voice"]["speaker"], job.rate, job.trim)
+    parts = {"test": range(5), "valid": range(45, 50), "train": range(5, 45)}
+    train, valid, test = (
+        digit_strings(takes, parts[part], options[f"{part}_strings"], seed, part)
+        for seed, part in enumerate(("train", "valid", "test"))
+    )
+    fit(train, valid)
+    table = job.score(test, progress).table
+    return _with_round_trip(job, test, table, listener, progress)
+
+
+def by_heart(
+    job: SpeechSynthesizer, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress
+) -> pd.DataFrame:
+    """All recordings are trained on and scored, validated on none: what comes out says whether the machinery works for
+    sentences, and nothing of how it speaks others."""
+    catalog.locate(folder.name, options["table"])
+    examples = job.read(folder)
+    fit(examples)
+    return job.score(examples, progress).table
+
+
+def digit_takes(path: Path, speaker: str, rate: int, trim: float) -> dict[tuple[int, int], Sound]:
+    """By digit and take: the recordings of one speaker in ``recordings.zip``, ``DIGIT_SPEAKER_TAKE.wav``."""
+    found = {}
+    for name, sound in read_zip(path, rate, lambda name: f"_{speaker}_" in name):
+        digit, _, take = Path(name).stem.split("_")
+        heard = trimmed(sound, trim)
+        if heard is not None:
+            found[int(digit), int(take)] = heard
+    if not found:
+        raise DataError(f"{path.name} has no recordings of {speaker}")
+    return found
+
+
+def digit_strings(
+    takes: dict[tuple[int, int], Sound], part: Iterable[int], strings: int, seed: int, name: str
+) -> Spoken:
+    """Every take of a part by itself, and so many strings of 2 to 4 digits drawn from them."""
+    rng = np.random.default_rng(seed)
+    of_part = {key: takes[key] for key in sorted(takes) if key[1] in {*part}}
+    known = list(of_part)
+    picked = [[key] for key in known]
+    picked += [[known[i] for i in rng.integers(len(known), size=rng.integers(2, 5))] for _ in range(strings)]
+    sounds = [joined([of_part[key] for key in keys], rng) for keys in picked]
+    texts = [" ".join(DIGITS[digit] for digit, _ in keys) for keys in picked]
+    return Spoken(tuple(sounds), tuple(texts), name)
+
+
+def joined(sounds: list[Sound], rng: np.random.Generator) -> Sound:
+    """One after the other, with silence of 50 to 150 ms between."""
+    rate = sounds[0].rate
+    pieces = [sounds[0].samples]
+    for sound in sounds[1:]:
+        pieces += [np.zeros(round(rng.uniform(_SHORTEST, _LONGEST) * rate), np.float32), sound.samples]
+    return Sound(" ".join(sound.name for sound in sounds), np.concatenate(pieces), rate)
+
+
+class SpelledOut:
+    """A transcriber of digits whose answers are words: ``"42"`` is ``"four two"``."""
+
+    def __init__(self, transcriber: Any) -> None:
+        self.transcriber = transcriber
+
+    def predict(self, sounds: Any) -> list[Any]:
+        """Of each sound its transcription, the text in words; where characters stand is left out."""
+        told = self.transcriber.predict(sounds)
+        spelled = (" ".join(DIGITS[int(c)] if c.isdecimal() else c for c in one.text) for one in told)
+        return [replace(one, text=text, words=(), characters=()) for one, text in zip(told, spelled, strict=True)]
+
+
+def _listener(run: str) -> SpelledOut | None:
+    """The model in that run folder; before anything is trained, so that it is not missed at the end."""
+    if not run:
+        return None
+    if not Path(run).is_dir():
+        raise UserError(f"there is no transcriber in {run}: lstmkit reproduce fsdd_strings --run {run} makes it")
+    return SpelledOut(load(run))
+
+
+def _with_round_trip(
+    job: SpeechSynthesizer, test: Spoken, table: pd.DataFrame, transcriber: Any, progress: Progress
+) -> pd.DataFrame:
+    """The table, with the character error that a transcriber makes of what is said and of the recordings, if given."""
+    if transcriber is None:
+        return table
+    errors = job.round_trip(test, transcriber, progress=progress).table["CER"]
+    recorded = pd.DataFrame([{"model": "the recordings themselves"}])
+    return pd.concat([table, recorded], ignore_index=True).assign(
+        CER=[errors[0], *[None] * (len(table) - 1), errors[1]]
+    )
+
+
+PROTOCOLS = {"fsdd_voice": fsdd_voice, "by_heart": by_heart}

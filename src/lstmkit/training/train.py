@@ -1,0 +1,384 @@
+"""The only training loop. It knows models, batches and files, and nothing of any job."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lstmkit.data.batch import Batches
+from lstmkit.errors import ModelFileError, TrainingError, one_line
+from lstmkit.models.base import Model, map_state
+from lstmkit.progress import Progress, Task
+from lstmkit.training import checkpoint
+
+_LAST = "last.safetensors"
+
+OPTIMIZERS = ("adamw", "sgd", "asgd")
+_NO_BETTER = 5  # epochs in which validation has not improved when averaged SGD begins to average (Merity et al. 2018)
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train.
+
+    Attributes:
+        epochs: At most this many.
+        lr: Peak learning rate.
+        weight_decay: Of AdamW; of the others a penalty on the square of the weights.
+        warmup: Share of all steps over which the rate rises from 0.
+        decay: ``"cosine"`` or ``"linear"``, to 0 after the last step, or ``"none"``.
+        clip: Largest norm of the gradient; 0 for no clipping.
+        average: Decay of the moving average of weights that is validated and kept; 0 keeps the weights themselves.
+        patience: Epochs without a better validation loss before stopping; 0 for never.
+        precision: ``"float32"``, or ``"bf16"`` for autocast.
+        seed: Of weights, dropout and order.
+        device: A torch device.
+        optimizer: ``"adamw"``; ``"sgd"``; or ``"asgd"``: SGD that, once validation no longer improves, validates and
+            keeps the mean of all weights from there on (NT-ASGD, Merity et al. 2018), in place of ``average``.
+    """
+
+    epochs: int
+    lr: float
+    weight_decay: float
+    warmup: float
+    decay: str
+    clip: float
+    average: float
+    patience: int
+    precision: str
+    seed: int
+    device: torch.device
+    optimizer: str = "adamw"
+
+    @property
+    def averages(self) -> bool:
+        """Whether other weights are kept than those that are trained."""
+        return self.optimizer == "asgd" or self.average > 0
+
+
+@dataclass
+class History:
+    """A row an epoch (``epoch``, ``train_loss``, ``valid_loss``, ``lr``, ``seconds``), the best, how it ended."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = -1
+    best_loss: float = math.inf
+    ended: str = "all epochs done"
+
+    @property
+    def finished(self) -> bool:
+        """False if Ctrl-C ended it, so that it can be resumed."""
+        return self.ended != "interrupted"
+
+
+def train(
+    model: Model,
+    loader: Batches,
+    valid: Batches | None,
+    settings: TrainSettings,
+    *,
+    folder: Path | None = None,
+    resume: bool = False,
+    tensorboard: Path | None = None,
+    progress: Progress | None = None,
+    title: str = "training",
+    until: Callable[[Model], bool] | None = None,
+) -> History:
+    """Train ``model`` in place. It ends with the weights of the epoch that validated best; without ``valid``, the last.
+
+    Args:
+        model: With ``loss(batch, state) -> (loss, state)``.
+        loader: Training batches.
+        valid: Validation batches, for early stopping; ``None`` to run all epochs.
+        settings: How.
+        folder: Where checkpoints go, after every epoch; ``None`` to keep them in memory.
+        resume: Go on from ``folder``'s last checkpoint, if it has one: the weights come out bit for bit as if training
+            had never stopped (same machine and thread count, on the CPU).
+        tensorboard: Folder of a TensorBoard log.
+        progress: Whom to tell.
+        title: What to call it there.
+        until: Asked after every epoch, of the weights that are kept: whether the goal is reached and training ends.
+
+    Raises:
+        TrainingError: Loss or gradient is no longer a number, or the validation loss never was; or no examples.
+        ModelFileError: The checkpoint to resume from is damaged, or of another model.
+    """
+    if not len(loader):
+        raise TrainingError("there are no examples to train on")
+    run = _Training(model, loader, valid, settings, folder)
+    if resume:
+        run.restore()
+    total = settings.epochs * len(loader)
+    with (progress or Progress()).task(title, total) as task, _log(tensorboard) as log:
+        try:
+            reached = False
+            while run.epoch < settings.epochs and not run.out_of_patience() and not reached:
+                row = run.one_epoch(task)
+                for name, value in row.items():
+                    log(name, value, run.epoch)
+                reached = until is not None and until(run.averaged.eval())
+            run.history.ended = "no better for a while" if run.out_of_patience() else "all epochs done"
+            if reached:
+                run.history.ended = "goal reached"
+            run.check_validated()
+        except KeyboardInterrupt:
+            run.history.ended = "interrupted"
+    run.load_best()
+    return run.history
+
+
+class _Training:
+    """The state of a training under way, which is what a checkpoint holds."""
+
+    def __init__(
+        self, model: Model, loader: Batches, valid: Batches | None, settings: TrainSettings, folder: Path | None
+    ) -> None:
+        self.model, self.loader, self.valid, self.settings, self.folder = model, loader, valid, settings, folder
+        model.to(settings.device)
+        self.averaged = copy.deepcopy(model).requires_grad_(False) if settings.averages else model
+        self.optimizer = optimizer_for(model, settings)
+        self.epoch = 0
+        self.history = History()
+        self.best: dict[str, Tensor] | None = None
+
+    def one_epoch(self, task: Task) -> dict[str, float]:
+        """Train, validate, keep. Counts only once it is whole: a stop in between leaves the last checkpoint valid."""
+        settings, total = self.settings, torch.zeros((), device=self.settings.device)
+        started = time.perf_counter()
+        self.model.train()
+        state: Any = None
+        lr = 0.0
+        for i, batch in enumerate(self.loader.epoch(self.epoch)):
+            step = self.epoch * len(self.loader) + i
+            lr = learning_rate(settings, step, settings.epochs * len(self.loader))
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            state = map_state(state, Tensor.detach) if batch.continues else None
+            with _precision(settings):
+                loss, state = self.model.loss(batch.to(settings.device), state)
+            self._step(loss, step)
+            total += loss.detach()
+            if step % 10 == 0:
+                task.update(step + 1, self._standing(float(loss.detach())))
+        row = {"epoch": self.epoch + 1, "train_loss": float(total) / len(self.loader), "lr": lr}
+        if self.valid is not None:
+            row["valid_loss"] = mean_loss(self.averaged, self.valid, settings)
+        row["seconds"] = time.perf_counter() - started
+        self._keep(row)
+        task.update(self.epoch * len(self.loader), self._standing(row["train_loss"]))
+        return row
+
+    def _step(self, loss: Tensor, step: int) -> None:
+        settings = self.settings
+        self._check_finite("loss", loss, step)
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip or math.inf)
+        self._check_finite("gradient", norm, step)
+        self.optimizer.step()
+        if settings.averages:
+            decay = self._averaging(step)
+            with torch.no_grad():
+                for kept, now in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
+                    kept.lerp_(now, 1 - decay)
+                for kept, now in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+                    kept.copy_(now)
+
+    def _averaging(self, step: int) -> float:
+        """How much of the averaged weights stays at a step."""
+        if self.settings.optimizer != "asgd":
+            # In the first steps the average follows the weights closely, as in Polyak's running mean.
+            return min(self.settings.average, (1 + step) / (10 + step))
+        if self.averaging_from is None:
+            return 0.0
+        gone = step - self.averaging_from * len(self.loader)
+        return gone / (gone + 1)
+
+    @property
+    def averaging_from(self) -> int | None:
+        """The epoch, from 0, in which averaged SGD begins to average: after one worse than the best of long before."""
+        losses = [row["valid_loss"] for row in self.history.rows if "valid_loss" in row]
+        worse = (e for e in range(_NO_BETTER + 1, len(losses) + 1) if losses[e - 1] > min(losses[: e - _NO_BETTER]))
+        return next(worse, None)
+
+    def _check_finite(self, what: str, value: Tensor, step: int) -> None:
+        if not torch.isfinite(value):
+            raise TrainingError(
+                f"the {what} became {value.item()} at step {step + 1}: lower lr (now {self.settings.lr:g}) or clip"
+            )
+
+    def _standing(self, loss: float) -> str:
+        best = f", best validation {self.history.best_loss:.4g}" if self.history.best_epoch >= 0 else ""
+        return f"loss {loss:.4g}{best}"
+
+    def _keep(self, row: dict[str, float]) -> None:
+        self.epoch += 1
+        self.history.rows.append(row)
+        loss = row.get("valid_loss", -math.inf)  # without validation the last epoch is the best
+        if loss < self.history.best_loss or self.valid is None:
+            self.best = {name: t.detach().clone() for name, t in self.averaged.state_dict().items()}
+            self.history.best_loss, self.history.best_epoch = loss, self.epoch
+        if self.folder is not None:
+            self._save(self.folder / _LAST)
+
+    def out_of_patience(self) -> bool:
+        patience = self.settings.patience
+        return bool(patience and self.valid is not None and self.epoch - max(self.history.best_epoch, 0) >= patience)
+
+    def check_validated(self) -> None:
+        """A validation loss that is not a number is no better than any other; one that never was says nothing."""
+        if self.valid is not None and self.epoch and self.history.best_epoch < 0:
+            loss = self.history.rows[-1]["valid_loss"]
+            raise TrainingError(
+                f"the validation loss was {loss} in all {self.epoch} epochs: look for very large values in the "
+                f"validation part, or lower lr (now {self.settings.lr:g})"
+            )
+
+    def load_best(self) -> None:
+        self.model.load_state_dict(self.best if self.best is not None else self.averaged.state_dict())
+        self.model.eval()
+
+    # ---- checkpoints ---------------------------------------------------------------------------------------------
+
+    def _save(self, path: Path) -> None:
+        tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
+        if self.settings.averages:
+            tensors |= {f"averaged.{name}": t for name, t in self.averaged.state_dict().items()}
+        tensors |= {f"best.{name}": t for name, t in (self.best or {}).items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": t for name, t in moments.items()}
+        tensors |= {f"random.{name}": t for name, t in _random_state(self.settings.device).items()}
+        note = {"epoch": self.epoch, "rows": self.history.rows, "best_epoch": self.history.best_epoch}
+        checkpoint.write_tensors(path, tensors, note)
+
+    def restore(self) -> None:
+        """Take up the last checkpoint of the folder; start from scratch where it has none."""
+        if self.folder is None or not (self.folder / _LAST).exists():
+            return
+        path = self.folder / _LAST
+        tensors, note = checkpoint.read_tensors(path)
+        try:
+            self._take_up(tensors, note)
+        except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as err:
+            raise ModelFileError(f"{path} is no checkpoint of this model ({one_line(err)}): start a new run") from err
+
+    def _take_up(self, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
+        parts = {name: _under(name, tensors) for name in ("model", "averaged", "best", "optimizer", "random")}
+        self.model.load_state_dict(parts["model"])
+        if self.settings.averages:
+            self.averaged.load_state_dict(parts["averaged"])
+        optimizer = self.optimizer.state_dict()
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        indices = {name.split(".")[0] for name in parts["optimizer"]}
+        optimizer["state"] = {int(i): _under(i, parts["optimizer"]) for i in indices}
+        for i, moments in optimizer["state"].items():  # fused steps need them to lie in memory as the weights do
+            optimizer["state"][i] = {name: _laid_out(t, weights[i]) for name, t in moments.items()}
+        self.optimizer.load_state_dict(optimizer)
+        _set_random_state(parts["random"], self.settings.device)
+        self.epoch, rows, best_epoch = note["epoch"], note["rows"], note["best_epoch"]
+        self.history = History(rows=rows)
+        if best_epoch > 0:
+            self.history.best_epoch = best_epoch
+            self.history.best_loss = rows[best_epoch - 1].get("valid_loss", -math.inf)
+            self.best = parts["best"]
+
+
+def optimizer_for(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    """The one that the settings ask for; fused, that is one pass over the weights in place of ten."""
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.SGD
+    return kind(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+
+
+def learning_rate(settings: TrainSettings, step: int, total: int) -> float:
+    """The rate of step ``step`` (from 0) of ``total``: a linear rise, then the decay."""
+    rising = math.ceil(settings.warmup * total)
+    if step < rising:
+        return settings.lr * (step + 1) / rising
+    gone = (step - rising) / max(1, total - rising)
+    if settings.decay == "cosine":
+        return settings.lr * (1 + math.cos(math.pi * gone)) / 2
+    return settings.lr * (1 - gone) if settings.decay == "linear" else settings.lr
+
+
+def learner(model: nn.Module, lr: float, clip: float) -> Callable[[Tensor], None]:
+    """What takes one plain step of SGD down a loss: for a model that goes on learning while it is used."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+
+    def step(loss: Tensor) -> None:
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+
+    return step
+
+
+@torch.no_grad()
+def mean_loss(model: Model, loader: Batches, settings: TrainSettings) -> float:
+    """Mean loss over the loader's examples."""
+    model.eval()
+    total, count, state = 0.0, 0, None
+    for batch in loader.epoch():
+        state = state if batch.continues else None
+        with _precision(settings):
+            loss, state = model.loss(batch.to(settings.device), state)
+        total, count = total + float(loss) * len(batch), count + len(batch)
+    return total / count if count else math.nan
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random numbers from ``seed``; the caller's own go on afterwards as if nothing had been drawn."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()), device_type="cuda"):
+        torch.manual_seed(seed)
+        yield
+
+
+def _precision(settings: TrainSettings) -> AbstractContextManager[Any]:
+    return torch.autocast(settings.device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def _set_random_state(states: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+
+
+def _laid_out(t: Tensor, like: Tensor) -> Tensor:
+    """A tensor in the memory format of another of its shape; of another shape as it is."""
+    return torch.empty_like(like).copy_(t) if t.shape == like.shape else t
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    start = prefix + "."
+    return {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
+
+
+@contextmanager
+def _log(folder: Path | None) -> Iterator[Any]:
+    """``log(name, value, epoch)`` to TensorBoard, or to nowhere."""
+    if folder is None:
+        yield lambda name, value, epoch: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as err:
+        raise TrainingError("tensorboard=true needs the package: pip install 'lstmkit[tensorboard]'") from err
+    with SummaryWriter(str(folder)) as writer:
+        yield writer.add_scalar

@@ -1,0 +1,766 @@
+"""Handwriting: densities against scipy's, the window against its sums, what is read and written, bad input."""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as xml
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import multivariate_normal
+from sklearn.metrics import f1_score
+
+from lstmkit import LSTM, HandwritingSynthesizer, load
+from lstmkit.cli import main
+from lstmkit.data import catalog
+from lstmkit.data.batch import Batch, Loader
+from lstmkit.data.ink.font import FONTS, font_lines
+from lstmkit.data.ink.strokes import JUMP, Ink, Inks, InkSource, read_strokes, strokes_of
+from lstmkit.data.ink.svg import read_svg, svg_page
+from lstmkit.errors import DataError, SettingError, UserError
+from lstmkit.jobs.handwriting_synthesizer.baselines import fit_plain, plain_of
+from lstmkit.jobs.handwriting_synthesizer.generation import told_of
+from lstmkit.jobs.handwriting_synthesizer.job import lift_f1
+from lstmkit.jobs.handwriting_synthesizer.plots import drawings_figure, surprise_figure, window_figure
+from lstmkit.models.soft_window import WindowModel, written_to_the_end
+from lstmkit.modules.mixture_density import Mixture, MixtureHead, together
+from lstmkit.modules.soft_window import SoftWindow
+from lstmkit.progress import Progress
+from lstmkit.recipes import handwriting_synthesizer as protocols
+from lstmkit.recipes import recipe
+from scored import by
+
+CPU = torch.device("cpu")
+RNG = np.random.default_rng
+
+
+def tiny(**options) -> HandwritingSynthesizer:
+    plain = {"hidden_size": 6, "mixtures": 2, "window_mixtures": 2, "epochs": 2, "batch_size": 8, "num_layers": 2}
+    return HandwritingSynthesizer(**{**plain, **options})
+
+
+def drawings(n: int = 20, seed: int = 0) -> list[np.ndarray]:
+    """Walks of 5 to 9 points."""
+    rng = RNG(seed)
+    found = []
+    for count in rng.integers(5, 10, n):
+        points = np.column_stack([rng.normal(0, [3, 1], (count, 2)), rng.random(count) < 0.3])
+        points[-1, 2] = 1
+        found.append(points)
+    return found
+
+
+def lettered(n: int = 20, seed: int = 0) -> list[tuple[np.ndarray, str]]:
+    return [(points, "ab c"[: 1 + i % 4].strip()) for i, points in enumerate(drawings(n, seed))]
+
+
+@pytest.fixture(scope="module")
+def drawer() -> HandwritingSynthesizer:
+    return tiny().fit(drawings())
+
+
+@pytest.fixture(scope="module")
+def scribe() -> HandwritingSynthesizer:
+    return tiny().fit(lettered())
+
+
+def mixture(seed: int = 0, shape: tuple[int, ...] = (4,), components: int = 3) -> tuple[MixtureHead, torch.Tensor]:
+    """A head, and outputs of it in float64."""
+    torch.manual_seed(seed)
+    head = MixtureHead(5, components, 0.05).double()
+    return head, torch.randn(*shape, head.output_size, dtype=torch.float64)
+
+
+# ---- the density -----------------------------------------------------------------------------------------------------
+
+
+def test_the_density_is_scipys():
+    """Components, weights, pen and end by their equations, one point at a time; and the loss is the mean of the sum."""
+    head, outputs = mixture(shape=(2, 3))
+    points = torch.randn(2, 3, 4, dtype=torch.float64)
+    points[..., 2:] = (points[..., 2:] > 0).double()
+    found = head.mixture(outputs).nats(points)
+    for b in range(2):
+        for t in range(3):
+            raw, (x, y, pen, last) = outputs[b, t].numpy(), points[b, t].tolist()
+            weights = np.exp(raw[:3]) / np.exp(raw[:3]).sum()
+            density = 0.0
+            for k in range(3):
+                mean, spread = raw[3 + 2 * k : 5 + 2 * k], np.exp(raw[9 + 2 * k : 11 + 2 * k]) + 0.05
+                cross = 0.999 * np.tanh(raw[15 + k]) * spread.prod()
+                covariance = [[spread[0] ** 2, cross], [cross, spread[1] ** 2]]
+                density += weights[k] * multivariate_normal(mean, covariance).pdf([x, y])
+            lifted, ended = (1 / (1 + math.exp(-raw[k])) for k in (18, 19))
+            assert found[b, t, 0].item() == pytest.approx(-math.log(density))
+            assert found[b, t, 1].item() == pytest.approx(-math.log(lifted if pen else 1 - lifted))
+            assert found[b, t, 2].item() == pytest.approx(-math.log(ended if last else 1 - ended) if pen else 0.0)
+    loss = head.loss(outputs, Batch(points, torch.tensor([3, 1]), points))
+    assert loss.item() == pytest.approx((found[0].sum() + found[1, 0].sum()).item() / 4)
+
+
+def test_its_gradients_are_true():
+    """By differences, in float64."""
+    head, outputs = mixture(shape=(2, 2))
+    points = torch.randn(2, 2, 4, dtype=torch.float64)
+    points[..., 2:] = (points[..., 2:] > 0).double()
+    assert torch.autograd.gradcheck(lambda o: head.mixture(o).nats(points), outputs.requires_grad_())
+
+
+def test_the_density_sums_to_one():
+    """Over the plane, by a fine grid."""
+    head, outputs = mixture(seed=3, shape=())
+    axis = torch.linspace(-20, 20, 401, dtype=torch.float64)
+    grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1)
+    points = torch.cat([grid, torch.zeros_like(grid)], -1)
+    told = head.mixture(outputs.expand(401, 401, -1))
+    density = (-told.nats(points)[..., 0]).exp().sum() * 0.1**2
+    assert density.item() == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e3, 1e6])
+def test_extreme_outputs_have_finite_nats_and_gradients(size: float):
+    """However sure or far off: float32, any sign."""
+    head = MixtureHead(5, 4, 1e-3)
+    torch.manual_seed(0)
+    outputs = (size * torch.randn(50, head.output_size)).requires_grad_()
+    points = torch.cat([10 * torch.randn(50, 2), torch.ones(50, 2)], 1)
+    nats = head.mixture(outputs).nats(points)
+    nats.sum().backward()
+    assert torch.isfinite(nats).all()
+    assert outputs.grad is not None
+    assert torch.isfinite(outputs.grad).all()
+
+
+def test_no_deviation_is_below_the_floor():
+    """So that a point told exactly is never told for less than the floor's density."""
+    head = MixtureHead(5, 1, 0.5, ending=False).double()
+    outputs = torch.full((7,), -50.0, dtype=torch.float64)
+    outputs[1:3], outputs[5] = 0.0, 0.0
+    told = head.mixture(outputs)
+    assert told.log_deviations.exp().tolist() == [[pytest.approx(0.5)] * 2]
+    assert told.nats(torch.zeros(4, dtype=torch.float64))[0].item() == pytest.approx(math.log(2 * math.pi * 0.25))
+
+
+def test_an_ensemble_tells_the_mean_density():
+    """Of offsets, of the pen and of the end."""
+    told = [head.mixture(outputs) for head, outputs in (mixture(1), mixture(2))]
+    for pen in (0.0, 1.0):
+        points = torch.tensor([0.3, -0.2, pen, pen], dtype=torch.float64).expand(4, 4)
+        mean = torch.stack([(-each.nats(points)).exp() for each in told]).mean(0)
+        torch.testing.assert_close((-together(told).nats(points)).exp(), mean)
+
+
+def test_points_are_drawn_as_told():
+    """Mean, covariance, pen and end of 40,000; a bias draws them together, to the likeliest component's mean."""
+    head, outputs = mixture(4, shape=(), components=2)
+    outputs[:2] = torch.tensor([1.0, 0.0])
+    told = head.mixture(outputs)
+    wide = Mixture(*(t.expand(40_000, *t.shape) for t in told if t is not None))
+    noise = torch.rand(40_000, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    drawn = wide.draw(noise)
+    weights = told.logits.softmax(-1)
+    mean = (weights[:, None] * told.means).sum(0)
+    assert drawn[:, :2].mean(0).tolist() == pytest.approx(mean.tolist(), abs=0.05)
+    spread = told.log_deviations.exp()
+    inside = torch.diag_embed(spread.square())
+    inside[:, 0, 1] = inside[:, 1, 0] = told.correlations * spread.prod(-1)
+    away = told.means - mean
+    covariance = (weights[:, None, None] * (inside + away[:, :, None] * away[:, None])).sum(0)
+    torch.testing.assert_close(drawn[:, :2].T.cov(), covariance, rtol=0.05, atol=0.05)
+    assert drawn[:, 2].mean().item() == pytest.approx(told.pen.sigmoid().item(), abs=0.01)
+    lifted = drawn[drawn[:, 2] > 0]
+    assert told.last is not None
+    assert lifted[:, 3].mean().item() == pytest.approx(told.last.sigmoid().item(), abs=0.02)
+    assert not drawn[drawn[:, 2] == 0, 3].any()
+    neat = wide.draw(noise, bias=20.0)[:, :2]
+    torch.testing.assert_close(neat, told.means[told.logits.argmax()].expand_as(neat), rtol=0, atol=1e-5)
+
+
+# ---- the window ------------------------------------------------------------------------------------------------------
+
+
+def test_the_window_is_its_equations():
+    """Graves 2013, equations 46 to 51, sum by sum; its middles only move on."""
+    torch.manual_seed(0)
+    part, hidden, before = SoftWindow(4, 3).double(), torch.randn(1, 4).double(), torch.rand(1, 3).double()
+    text = torch.randn(1, 5, 2).double()
+    window, middles, weights = part(hidden, before, text)
+    height, narrow, move = np.exp(part.linear(hidden).detach().numpy()[0]).reshape(3, 3)
+    kappa = before.numpy()[0] + move
+    for u in range(1, 6):
+        phi = sum(height[k] * math.exp(-narrow[k] * (kappa[k] - u) ** 2) for k in range(3))
+        assert weights[0, u - 1].item() == pytest.approx(phi)
+    torch.testing.assert_close(window[0], (weights[0, :, None] * text[0]).sum(0))
+    assert (middles > before).all()
+    assert torch.autograd.gradcheck(part, (hidden.requires_grad_(), before.requires_grad_(), text.requires_grad_()))
+
+
+def window_model(layers: int = 2) -> WindowModel:
+    torch.manual_seed(0)
+    upper = LSTM(3 + 5 + 4, 5, layers - 1, batch_first=True, residual=True) if layers > 1 else None
+    head = MixtureHead(5 if upper is None else 10, 2, 0.1, ending=False)
+    return WindowModel(4, LSTM(7, 5, batch_first=True), SoftWindow(5, 3), upper, head).eval()
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_step_by_step_and_in_pieces_it_is_the_same(layers: int):
+    """As all at once: outputs, where in the text it is, and the state."""
+    model, x, text = window_model(layers), torch.randn(2, 9, 3), torch.tensor([[1, 2, 0, 4], [3, 3, 1, 0]])
+    whole, end = model(x, model.begin(text))
+    state: Any = model.begin(text)
+    steps = []
+    for t in range(9):
+        output, state = model.step(x[:, t], state)
+        steps.append(output)
+    torch.testing.assert_close(torch.stack(steps, 1), whole)
+    torch.testing.assert_close(state.window, end.window)
+    first, state = model(x[:, :4], model.begin(text))
+    second, _ = model(x[:, 4:], state)
+    torch.testing.assert_close(torch.cat([first, second], 1), whole)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_training_scans_to_the_same_numbers(layers: int):
+    """Loss, state and every gradient as step by step, in float64, also from a given state on."""
+    model, text = window_model(layers).double(), torch.tensor([[1, 2, 0, 4], [3, 3, 1, 0]])
+    x, more = torch.randn(2, 2, 7, 3).double()
+    found = []
+    for training in (True, False):
+        model.train(training).zero_grad()
+        _, state = model(x, model.begin(text))
+        outputs, state = model(more, state)
+        tensors = [outputs, state.window, state.middles, state.weights, *state.lower]
+        (outputs.sin().sum() + sum(t.square().sum() for t in (state.window, state.middles, *state.lower))).backward()
+        found.append(tensors + [p.grad for p in model.parameters()])
+    for scanned, stepped in zip(*found, strict=True):
+        torch.testing.assert_close(scanned, stepped)
+
+
+def test_what_stands_beside_changes_nothing():
+    """A drawing alone, and beside a longer one with a longer text: the same nats."""
+    inks = read_strokes(lettered(6))
+    writer = tiny().fit(inks)
+    source = InkSource(inks, 1.0, 0, writer.characters)
+    together = told_of(writer.model, source, 1.0, CPU)
+    for i in range(6):
+        (alone,) = told_of(writer.model, InkSource(inks.part([i]), 1.0, 0, writer.characters), 1.0, CPU)
+        np.testing.assert_allclose(alone[0], together[i][0], rtol=1e-4, atol=1e-5)
+
+
+def test_it_has_written_to_the_end_where_the_text_is_behind():
+    """By the window's weights at the last step."""
+    state = window_model().begin(torch.tensor([[1, 2]]))
+    for last, ended in (([0.2, 0.5, 0.4], False), ([0.1, 0.2, 0.3], True)):
+        assert written_to_the_end(state._replace(weights=torch.tensor([[[9.0, 0, 0], last]]))) is ended
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def test_parts_of_arrays(tmp_path: Path):
+    """As the data set has them, with and without texts; and without parts."""
+    points = np.array([[1, 0, 0], [0, 1, 0], [2, 2, 0], [3, 3, 1]], dtype=np.int16)
+    both = {"train_strokes": points, "train_offsets": [0, 2, 4], "test_strokes": points, "test_offsets": [0, 4]}
+    np.savez(tmp_path / "a.npz", **both, train_texts=["a", "b"], test_texts=["ü c"])
+    read = read_strokes(tmp_path / "a.npz")
+    assert read.parts == ("train", "train", "test")
+    assert [ink.text for ink in read.inks] == ["a", "b", "ü c"]
+    assert read.given("valid") is None
+    assert read.inks[0].points.tolist() == [[1, 0, 0], [0, 1, 1]]  # after the last point the pen is lifted
+    np.savez(tmp_path / "b.npz", strokes=points, offsets=np.array([0, 4]))
+    plain = read_strokes(str(tmp_path / "b.npz"))
+    assert (plain.parts, plain.with_texts, plain.points) == (None, False, 4)
+
+
+def test_a_table_of_points(tmp_path: Path):
+    """Positions; the first of each drawing is its origin; rows of several drawings may be mixed."""
+    frame = pd.DataFrame(
+        {"id": ["a", "b", "a", "b"], "x": [5, 0, 8, 1], "y": [5, 0, 9, 1], "pen": [0, 0, 1, 1], "text": list("uvuv")}
+    )
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    for data in (frame, tmp_path / "t.csv"):
+        read = read_strokes(data)
+        assert [ink.points.tolist() for ink in read.inks] == [[[0, 0, 0], [3, 4, 1]], [[0, 0, 0], [1, 1, 1]]]
+        assert [(ink.name, ink.text) for ink in read.inks] == [("a", "u"), ("b", "v")]
+
+
+def test_lines_of_svg(tmp_path: Path):
+    """Paths absolute and relative, polylines, lines and polygons, in their order; a folder of files."""
+    body = (
+        '<path d="M1,2 3 4l1-1e0H9v2zm1 1L0 0"/><g><polyline points="0,0 1,1 2,0"/></g>'
+        '<line x1="1" y1="1" x2="4" y2="5"/><polygon points="0 0 1 0 1 1"/>'
+    )
+    (tmp_path / "one.svg").write_text(f'<svg xmlns="http://www.w3.org/2000/svg">{body}</svg>')
+    assert [line.tolist() for line in read_svg(tmp_path / "one.svg")] == [
+        [[1, 2], [3, 4], [4, 3], [9, 3], [9, 5], [1, 2]],
+        [[2, 3], [0, 0]],
+        [[0, 0], [1, 1], [2, 0]],
+        [[1, 1], [4, 5]],
+        [[0, 0], [1, 0], [1, 1], [0, 0]],
+    ]
+    (ink,) = read_strokes(tmp_path).inks
+    assert ink.points[:, 2].sum() == 5
+    assert [line.tolist() for line in ink.strokes][-1] == [[-1, -2], [0, -2], [0, -1], [-1, -2]]
+
+
+def svg(body: str) -> dict[str, str]:
+    return {"a.svg": f"<svg>{body}</svg>"}
+
+
+@pytest.mark.parametrize(
+    ("files", "phrase"),
+    [
+        ({"a.svg": "<svg"}, "a.svg is no SVG that can be read"),
+        (svg(""), "a.svg has no line"),
+        (svg('<path d="M0 0C1 1 2 2 3 3"/>'), r"a.svg has curves \(C\): flatten them"),
+        (svg('<path d="M0 0a1 1 0 0 1 3 3"/>'), "has curves"),
+        (svg('<path d="L0 0 1 1"/>'), "a path begins with M"),
+        (svg('<path d="M0 0 1"/>'), "is not a list of positions"),
+        (svg('<polyline points="a b"/>'), "is not a list of positions"),
+        (svg('<g transform="scale(2)"><path d="M0 0L1 1"/></g>'), "transform"),
+        (svg('<path d="M1 1"/>'), "has 1 point: a drawing needs two"),
+        ({"a.csv": "id,x,y\n1,2,3\n"}, "no column 'pen'"),
+        ({"a.csv": "id,x,y,pen\n1,2,?,0\n1,2,3,1\n"}, r"column 'y', row 1 below the header: '\?' is not a number"),
+        ({"a.csv": "id,x,y,pen\n1,2,,0\n1,2,3,1\n"}, "is a missing value"),
+        ({"a.csv": "id,x,y,pen\n1,2,3,0\n1,2,3,2\n"}, r"1: the pen must be 0 .* or 1"),
+        ({"a.csv": "id,x,y,pen,text\n1,2,3,0,a\n1,2,3,1,b\n"}, "the rows of 1 have several texts"),
+        ({"a.csv": "id,x,y,pen\nq,2,3,1\n"}, "q has 1 point: a drawing needs two"),
+        ({"a.npz": "no"}, "a.npz is no .npz of strokes"),
+        ({"a.bin": "no"}, "files of this kind are not read"),
+        ({"a.txt": ""}, "a.txt"),
+    ],
+    ids=str,
+)
+def test_a_bad_file_is_refused(files: dict[str, str], phrase: str, tmp_path: Path):
+    """In one line that says what and where."""
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=phrase) as caught:
+        read_strokes(tmp_path / next(iter(files)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "phrase"),
+    [
+        ({"x": np.zeros(3)}, "has no strokes"),
+        ({"strokes": np.zeros((3, 3))}, "offsets must rise"),
+        ({"strokes": np.zeros((3, 3)), "offsets": np.array([0, 2])}, "offsets must rise"),
+        ({"strokes": np.zeros((3, 3)), "offsets": np.array([0, 2, 1, 3])}, "offsets must rise"),
+        ({"strokes": np.zeros((3, 3)), "offsets": np.array([0.0, 3.0])}, "offsets must rise"),
+        ({"strokes": np.zeros((3, 2)), "offsets": np.array([0, 3])}, "numbers in the shape"),
+        (
+            {"strokes": np.zeros((3, 3)), "offsets": np.array([0, 3]), "texts": np.array(["a", "b"])},
+            "one text for each",
+        ),
+        ({"strokes": np.zeros((0, 3)), "offsets": np.array([0])}, "has no drawing"),
+        ({"strokes": np.zeros((3, 3)), "offsets": np.array([0, 3, 3])}, "drawing 2 has 0 points"),
+        ({"strokes": np.full((3, 3), np.nan), "offsets": np.array([0, 3])}, "offsets must be numbers"),
+        ({"strokes": np.array([[None] * 3] * 3), "offsets": np.array([0, 3])}, "no .npz of strokes that can be read"),
+    ],
+    ids=str,
+)
+def test_bad_arrays_are_refused(arrays: dict[str, np.ndarray], phrase: str, tmp_path: Path):
+    """Pickled ones too: nothing in them is run."""
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match=phrase):
+        read_strokes(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("data", "phrase"),
+    [
+        (5, "give a path"),
+        ([], "the list is empty"),
+        ([[[1, 2, 3, 4]] * 2], "numbers in the shape"),
+        ([[["a", 1, 0]] * 2], "numbers in the shape"),
+        ([[[1, 2, 0], [1, 2]]], "numbers in the shape"),
+        ([[[1, 1, 1]]], "drawing 1 has 1 point: a drawing needs two"),
+        ([[[1, 1, 0.5]] * 2], "the pen must be"),
+        ([[[math.inf, 1, 0]] * 2], "offsets must be numbers"),
+        ([np.zeros((200_000, 3))], "200,000 points, more than"),
+        ([([[1, 1, 0]] * 2, "a" * 20_000)], "20,000 characters"),
+        (["/nowhere/a.svg"], "there is no such file"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_bad_lists_are_refused(data: Any, phrase: str):
+    with pytest.raises(DataError, match=phrase):
+        read_strokes(data)
+
+
+def test_a_drawing_with_an_absurd_jump_is_left_out():
+    """And counted; where each has one, they are refused."""
+    usual, far = [[1, 0, 0], [0, 1, 1]], [[1, 0, 0], [2 * JUMP, 0, 1]]
+    read = read_strokes([usual] * 9 + [far])
+    assert len(read) == 9
+    assert (
+        "1 drawings with a jump of over 1,000 times the usual offset (1) were left out, drawing 10" in read.remarks[0]
+    )
+    with pytest.raises(DataError, match="each drawing has a jump"):
+        read_strokes([[[1, 0, 0], [1, 0, 0], [9 * JUMP, 0, 1]]])
+
+
+def test_texts_are_of_all_or_of_none():
+    with pytest.raises(DataError, match="drawing 10 has no text, others have"):
+        tiny().fit([*lettered(9), drawings(1)[0]])
+    with pytest.raises(DataError, match="has no texts, the model was fitted to drawings with texts"):
+        tiny().fit(lettered(), drawings())
+    with pytest.raises(DataError, match="nothing was drawn"):
+        tiny().fit([[[0, 0, 0], [0, 0, 1]]] * 9)
+
+
+points_of_drawings = st.lists(
+    st.tuples(st.integers(-50, 50), st.integers(-50, 50), st.integers(0, 1)), min_size=2, max_size=20
+)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(points_of_drawings, min_size=1, max_size=4))
+def test_batches_hold_every_point_once(some: list[list[tuple[int, int, int]]]):
+    """In windows of 4, each beside the point before it; the last of a drawing is marked."""
+    inks = Inks(tuple(Ink(np.array(one, dtype=np.float32), "i") for one in some), "i")
+    source = InkSource(inks, 2.0, 4)
+    found: dict[int, list[list[float]]] = {}
+    for batch in Loader(source, 3).epoch():
+        assert batch.rows is not None
+        assert batch.lengths is not None
+        assert batch.targets is not None
+        for i, row in enumerate(batch.rows):
+            number, start, _ = source.cuts[row]
+            n = int(batch.lengths[i])
+            before = [0.0, 0.0, 0.0] if start == 0 else source.points[number][start - 1].tolist()
+            assert batch.inputs[i, 0].tolist() == before
+            assert batch.inputs[i, 1:n].tolist() == batch.targets[i, : n - 1, :3].tolist()
+            found.setdefault(number, []).extend((start + t, *batch.targets[i, t].tolist()) for t in range(n))
+    for number, one in enumerate(some):
+        halved = [[float(k), x / 2, y / 2, float(p), float(k == len(one) - 1)] for k, (x, y, p) in enumerate(one)]
+        assert sorted(map(list, found[number])) == halved
+
+
+# ---- baselines -------------------------------------------------------------------------------------------------------
+
+
+def test_the_baselines_by_hand():
+    """One Gaussian and the autoregression, fitted and told by other means; the mixture by its own numbers."""
+    some = drawings(40)
+    points, floor = np.concatenate(some), 0.1
+    plain = fit_plain(some, floor, 0)
+    extra = floor**2 * np.eye(2)
+    gaussian = multivariate_normal(points[:, :2].mean(0), np.cov(points[:, :2].T, bias=True) + extra)
+    one = some[0]
+    nats, chance = plain.one_gaussian(one)
+    np.testing.assert_allclose(nats[:, 0], -gaussian.logpdf(one[:, :2]))
+    np.testing.assert_allclose(chance, (points[:, 2].sum() + 0.5) / (len(points) + 1))
+    np.testing.assert_allclose(nats[:, 1], -np.log(np.where(one[:, 2] == 1, chance, 1 - chance)))
+
+    seen = [
+        np.concatenate([d[t - 1] if t else np.zeros(3), d[t - 2] if t > 1 else np.zeros(3), [1]])
+        for d in some
+        for t in range(len(d))
+    ]
+    linear = np.linalg.pinv(np.array(seen)) @ points[:, :2]
+    left = points[:, :2] - np.array(seen) @ linear
+    noise = multivariate_normal([0, 0], left.T @ left / len(left) + extra)
+    nats, chance = plain.autoregression(one)
+    np.testing.assert_allclose(nats[:, 0], -noise.logpdf(left[: len(one)]))
+    pens = [(s[2], s[5], p[2]) for s, p in zip(seen, points, strict=True)]
+    like = [p for a, b, p in pens if (a, b) == (0, 0)]
+    share = (points[:, 2].sum() + 0.5) / (len(points) + 1)
+    assert chance[0] == pytest.approx((sum(like) + share) / (len(like) + 1))
+
+    nats, _ = plain.mixture(one)
+    parts = zip(plain.weights, plain.means, plain.covariances, strict=True)
+    density = sum(w * multivariate_normal(m, c).pdf(one[:, :2]) for w, m, c in parts)
+    np.testing.assert_allclose(nats[:, 0], -np.log(density))
+    again = plain_of(plain.text())
+    for told in ("one_gaussian", "mixture", "autoregression"):
+        np.testing.assert_array_equal(getattr(again, told)(one)[0], getattr(plain, told)(one)[0])
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=30))
+def test_lift_f1_is_scikit_learns(pairs: list[tuple[bool, bool]]):
+    foreseen, lifted = np.array(pairs).T
+    assert lift_f1(foreseen, lifted) == pytest.approx(f1_score(lifted, foreseen, zero_division=0.0))
+
+
+# ---- scores ----------------------------------------------------------------------------------------------------------
+
+
+def test_scores_are_in_the_unit_of_the_data(drawer: HandwritingSynthesizer):
+    """The same drawings in thousandths cost 2 ln 1000 nats a point more, exactly the change of variable."""
+    small = tiny().fit(drawings())
+    large = tiny().fit([one * [1000, 1000, 1] for one in drawings()])
+    tables = [writer.evaluate(data).table for writer, data in (
+        (small, drawings(5, 1)), (large, [one * [1000, 1000, 1] for one in drawings(5, 1)]))]  # fmt: skip
+    gap = tables[1]["NLL per point"] - tables[0]["NLL per point"]
+    assert gap.tolist() == pytest.approx([2 * math.log(1000)] * 4, abs=2e-3)
+    assert tables[0]["of it the pen"].tolist() == pytest.approx(tables[1]["of it the pen"].tolist(), abs=1e-4)
+
+
+def test_whole_numbers_have_the_deviation_of_rounding_as_floor():
+    """Else a thousandth of the offsets' deviation."""
+    writer = tiny().fit([np.round(one) for one in drawings()])
+    assert writer.units[1] == pytest.approx(1 / math.sqrt(12))
+    plain = tiny().fit(drawings())
+    assert plain.units[1] == pytest.approx(1e-3 * plain.units[0])
+
+
+def test_the_test_part_is_what_evaluate_scores(tmp_path: Path):
+    """Of a file in parts; its own first row, then three baselines; an unknown character is counted."""
+    arrays: dict[str, Any] = {}
+    for i, (part, letter) in enumerate((("train", "a"), ("valid", "a"), ("test", "z"))):
+        some = drawings(6, i)
+        arrays |= {
+            f"{part}_strokes": np.concatenate(some),
+            f"{part}_offsets": np.cumsum([0, *map(len, some)]),
+            f"{part}_texts": np.array([letter] * 6),
+        }
+    np.savez(tmp_path / "p.npz", **arrays)
+    found = tiny().fit(tmp_path / "p.npz").evaluate(tmp_path / "p.npz")
+    assert len(found.details) == sum(map(len, drawings(6, 2)))
+    assert found.table["model"].tolist() == [
+        "LSTM, 2 Gaussians", "autoregression of 2 points", "mixture without memory", "one Gaussian",
+    ]  # fmt: skip
+    assert "6 characters that training had none of" in found.notes[-1]
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+def same_lines(a: list[np.ndarray], b: list[np.ndarray], tolerance: float) -> bool:
+    """Up to where they stand."""
+    shifted = [[line - lines[0][0] for line in lines] for lines in (a, b)]
+    return len(a) == len(b) and all(
+        x.shape == y.shape and np.allclose(x, y, atol=tolerance) for x, y in zip(*shifted, strict=True)
+    )
+
+
+def test_what_is_written_can_be_read_again(drawer: HandwritingSynthesizer, tmp_path: Path):
+    """As SVG, table and arrays: the same lines."""
+    written = drawer.handwrite(3, seed=2)
+    for ending, tolerance in ((".csv", 1e-3), (".npz", 0.0), (".svg", 0.05)):
+        drawer.write(written[:1] if ending == ".svg" else written, tmp_path / f"w{ending}")
+        again = read_strokes(tmp_path / f"w{ending}")
+        assert len(again) == (1 if ending == ".svg" else 3)
+        for one, ink in zip(written, again.inks, strict=False):
+            assert same_lines(strokes_of(one.strokes), ink.strokes, tolerance), ending
+
+
+def test_seeds_draw_the_same_again(drawer: HandwritingSynthesizer):
+    """Another one does not; the second drawing is the first of the next seed; the last point lifts the pen."""
+    one, two = drawer.handwrite(2, seed=5)
+    (again,), (other,) = drawer.handwrite(1, seed=5), drawer.handwrite(1, seed=6)
+    np.testing.assert_array_equal(one.strokes, again.strokes)
+    np.testing.assert_array_equal(two.strokes, other.strokes)
+    assert one.strokes.shape != two.strokes.shape or (one.strokes != two.strokes).any()
+    assert one.strokes[-1, 2] == 1
+    assert one.window is None
+
+
+def test_a_drawing_is_gone_on_with(drawer: HandwritingSynthesizer):
+    """What is given stays bit for bit; ``first`` takes so much of it; ``length`` is the most that is added."""
+    data = drawings(2, 9)
+    for one, points in zip(drawer.predict(data, length=3), data, strict=True):
+        np.testing.assert_array_equal(one.strokes[: len(points)], points.astype(np.float32))
+        assert one.given == len(points)
+        assert 1 <= len(one.strokes) - one.given <= 3
+        assert len(one.nats) == len(one.strokes) - one.given
+    (short,) = drawer.handwrite(1, prime=data[:1], first=2, length=1)
+    assert (short.given, len(short.strokes)) == (2, 3)
+
+
+def test_nats_of_what_is_written_are_those_of_scoring(scribe: HandwritingSynthesizer):
+    """Written, then scored as a drawing with its text: the same numbers, the pen at the very end aside."""
+    (one,) = scribe.handwrite(["ab"], seed=1, length=6)
+    source = InkSource(read_strokes(one.ink), scribe.units[0], 0, scribe.characters)
+    ((nats, _),) = told_of(scribe.model, source, scribe.units[0], CPU)
+    np.testing.assert_allclose(np.array(one.nats)[:-1], nats[:-1, :2].sum(1), rtol=1e-3, atol=1e-3)
+
+
+def test_a_text_is_written(scribe: HandwritingSynthesizer):
+    """With the path of the window over it, also after a drawing whose hand is taken up."""
+    (one,) = scribe.handwrite(["ab  c"], bias=1.0, length=7)
+    assert one.text == "ab c"
+    assert one.window is not None
+    assert one.window.shape == (len(one.strokes), 4)
+    assert len(one.strokes) <= 7
+    prime = Ink(drawings(1)[0].astype(np.float32), "p", "ab")
+    (after,) = scribe.handwrite("c", prime=prime, length=4)
+    assert (after.text, after.given) == ("ab c", len(prime.points))
+    assert after.window is not None
+    assert len(after.window) == len(after.strokes)
+    np.testing.assert_array_equal(after.strokes[: after.given], prime.points)
+
+
+def test_the_hand_stops_where_the_text_ends(scribe: HandwritingSynthesizer, monkeypatch: pytest.MonkeyPatch):
+    """By Graves's rule, asked from the second point on; what that step tells is not written."""
+    asked = iter([False, True])
+    monkeypatch.setattr("lstmkit.jobs.handwriting_synthesizer.generation.written_to_the_end", lambda state: next(asked))
+    (one,) = scribe.handwrite(["a"])
+    assert (len(one.strokes), one.ended, one.strokes[-1, 2]) == (3, True, 1)
+    assert one.window is not None
+    assert len(one.window) == 3
+
+
+@pytest.mark.parametrize(
+    ("ask", "phrase"),
+    [
+        (lambda w: w.handwrite(["né"]), "the training part has no 'n', 'é', so that nobody knows"),
+        (lambda w: w.handwrite([" "]), "a text to write has 0 characters"),
+        (lambda w: w.handwrite(3), "this model writes texts"),
+        (lambda w: w.handwrite(["a"], prime=drawings(1)), "drawing 1 has no text"),
+        (lambda w: w.handwrite(["a"], first=2), "first is for models without texts"),
+        (lambda w: w.handwrite(["a"], bias=-1), "bias must be within"),
+        (lambda w: w.handwrite(["a"], bias=math.nan), "bias must be within"),
+        (lambda w: w.handwrite(["a"], seed=-1), "seed within"),
+        (lambda w: w.handwrite(["a"], length=-3), "length must be at most"),
+        (lambda w: w.handwrite([]), "1 to 1,000 are written at once, got 0"),
+        (lambda w: w.predict(drawings(1)), "has no texts, the model was fitted to drawings with texts"),
+    ],
+)
+def test_a_wish_that_cannot_be(ask: Any, phrase: str, scribe: HandwritingSynthesizer):
+    with pytest.raises(UserError, match=phrase):
+        ask(scribe)
+
+
+@pytest.mark.parametrize(
+    ("ask", "phrase"),
+    [
+        (lambda w: w.handwrite(["a"]), "without texts: give how many"),
+        (lambda w: w.predict(["a"]), "give a number of drawings, or drawings"),
+        (lambda w: w.handwrite(0), "1 to 1,000"),
+        (lambda w: w.predict("1001"), "1 to 1,000"),
+        (lambda w: w.predict(drawings(1), prime=drawings(1)), "prime is the drawing to go on from"),
+    ],
+)
+def test_a_wish_without_texts_that_cannot_be(ask: Any, phrase: str, drawer: HandwritingSynthesizer):
+    with pytest.raises(UserError, match=phrase):
+        ask(drawer)
+
+
+def test_it_learns_where_the_pen_goes():
+    """A square over and over: far better than the baselines, drawn neatly, and ended by itself."""
+    square = np.array([[1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 1]], dtype=np.float64)
+    rng = RNG(0)
+    data = [square + np.column_stack([rng.normal(0, 0.02, (4, 2)), np.zeros(4)]) for _ in range(60)]
+    writer = HandwritingSynthesizer(
+        hidden_size=24, num_layers=1, mixtures=3, epochs=40, lr=0.02, batch_size=16, dropout=0
+    ).fit(data)
+    table = writer.evaluate(data).table
+    assert table["NLL per point"][0] < table["NLL per point"][1:].min()
+    assert table["lift F1"][0] == 1.0
+    (one,) = writer.handwrite(1, bias=3)
+    assert one.ended
+    np.testing.assert_allclose(one.strokes[:4, :2], square[:, :2], atol=0.2)
+
+
+def test_from_the_command_line(scribe: HandwritingSynthesizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A file of texts to a page, with a picture; the page is sound XML and names its texts."""
+    scribe.save(tmp_path / "run")
+    (tmp_path / "texts.txt").write_text("ab\n\nc\n")
+    words = ["lstmkit", "predict", "run", "texts.txt", "-o", "page.svg", "--bias", "1", "--length", "5", "--picture"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [*words, "p.png"])
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert done.value.code == 0
+    root = xml.fromstring((tmp_path / "page.svg").read_text())
+    assert [e.text for e in root.iter() if e.tag.endswith("title")] == ["ab", "c"]
+    assert (tmp_path / "p.png").stat().st_size > 1000
+    assert isinstance(load(tmp_path / "run"), HandwritingSynthesizer)
+
+
+def test_a_page_has_any_text():
+    """Signs of XML and signs that it cannot hold; dots; nothing at all."""
+    dot = np.array([[3.0, 3.0]])
+    root = xml.fromstring(svg_page([[(dot, "")], [(dot, "#999999")]], ['<&>"\x00', "\u202e"]))
+    assert next(e.text for e in root.iter() if e.tag.endswith("title")) == '<&>"'
+
+
+def test_pictures_of_anything():
+    """A dot, a line of no height, many; texts of signs that fonts may lack are drawn as they stand."""
+    flat, dot = np.array([[1.0, 0, 0], [5, 0, 1]]), np.array([[0.0, 0, 0], [0, 0, 1]])
+    for some in ([flat], [dot], [dot] * 40, [flat, dot]):
+        assert drawings_figure(some, ["$x_1"] * len(some), [1] * len(some)).axes
+    figure = window_figure(flat, np.eye(2), "$ ", "$")
+    figure.savefig("/dev/null", format="png")
+    surprise_figure(flat, np.zeros(2), "a")
+
+
+# ---- the font and its recipe -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("font", FONTS)
+def test_every_font_writes_all_that_can_be_typed(font: str):
+    """The same by the same seed, another by another; without jitter a letter is the same wherever it stands."""
+    text = "".join(map(chr, range(33, 127)))
+    one, again, other = (font_lines([text], seed, font).inks[0] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one.points, again.points)
+    assert one.points.shape != other.points.shape or (one.points != other.points).any()
+    assert np.hypot(*one.points[one.points[:, 2] == 0, :2].T).max() < 60
+    (plain,) = font_lines(["oo"], font=font, jitter=0).inks
+    first, second = np.array_split(plain.points, 2)
+    np.testing.assert_allclose(first[1:], second[1:], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("texts", "font", "phrase"),
+    [
+        (["é"], "scripts", "line 1: the font has no 'é'"),
+        (["a", " "], "scripts", "line 2 is blank"),
+        (["a"], "comic", "there is no font 'comic'"),
+    ],
+)
+def test_what_the_font_cannot_write(texts: list[str], font: str, phrase: str):
+    with pytest.raises(DataError, match=phrase):
+        font_lines(texts, font=font)
+
+
+def test_lines_of_a_font_have_words_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """No word of the test part is in training; the protocol scores the test part."""
+    words = [chr(97 + i) + chr(97 + j) for i in range(10) for j in range(10)]
+    (tmp_path / "text.txt").write_text(" ".join(words))
+    options = {"file": "text.txt", "seed": 1, "train": 30, "valid": 5, "test": 6, "longest": 6}
+    inks = protocols.lines_in_parts(tmp_path / "text.txt", options)
+    parts = {part: inks.given(part) for part in ("train", "valid", "test")}
+    assert {part: len(some) for part, some in parts.items() if some} == {"train": 30, "valid": 5, "test": 6}
+    told = {part: {word for ink in some.inks for word in ink.text.split()} for part, some in parts.items() if some}
+    assert not told["train"] & (told["test"] | told["valid"])
+    assert not told["valid"] & told["test"]
+    assert max(len(ink.text) for ink in inks.inks) <= 6
+    monkeypatch.setattr(catalog, "locate", lambda name, file: tmp_path / file)
+    job = tiny(epochs=1, steps_per_epoch=1)
+    table = by(protocols.lines_of_a_font, job, tmp_path, options)
+    test = parts["test"]
+    assert test is not None
+    pd.testing.assert_frame_equal(table, job.score(test, Progress()).table)
+
+
+def test_the_recipes_data():
+    """As their README counts them."""
+    try:
+        path = catalog.locate("online_strokes", recipe("kanji_strokes").options["file"])
+    except DataError as err:
+        pytest.skip(str(err))
+    read = read_strokes(path)
+    train = read.given("train")
+    assert train is not None
+    assert (len(train), train.points) == (10_000, 406_111)
+    assert not read.remarks
+
+
+def test_a_saved_model_of_other_numbers_is_refused(drawer: HandwritingSynthesizer):
+    """Each number of its state is checked on loading."""
+    for change in ({"scale": 0.0}, {"floor": 99.0}, {"pace": -1}, {"longest": 10**9}, {"characters": "aa"}):
+        with pytest.raises(ValueError):
+            tiny().load_state({**drawer.state(), **change})
+    with pytest.raises(SettingError):
+        tiny(mixtures=0)

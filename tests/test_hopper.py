@@ -1,0 +1,357 @@
+"""The cluster kernels without a GPU: emulated on the processor against the reference, and compiled for a Hopper GPU.
+
+The emulation (``emulated_hopper.h``) shows that the kernels compute the right thing in any order in which threads may
+go on; the compilers that they need no more registers and shared memory than there are. Neither shows how fast they are.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+import cases
+from lstmkit.cells import CellSpec
+from lstmkit.ops import dispatch, reference
+from lstmkit.ops.call import Pass
+from lstmkit.ops.hopper import launch as gpu_cluster
+from lstmkit.ops.hopper.launch import ClusterPlan
+from lstmkit.ops.triton import autograd as gpu_scan
+
+HERE = Path(__file__).parent
+FORWARD, BACKWARD, SHUFFLED = range(3)  # orders in which threads go on
+#: What rounding to half precision at each step leaves of the reference in double precision: of states below 2, half a
+#: last digit, and a little of those before; of gradients up to 6, which have gone through four steps, about two.
+STATES = {torch.float16: {"rtol": 0, "atol": 6e-4}, torch.bfloat16: {"rtol": 0, "atol": 5e-3}}
+GRADIENTS = {torch.float16: {"rtol": 1e-3, "atol": 1.5e-3}, torch.bfloat16: {"rtol": 8e-3, "atol": 1.2e-2}}
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="the emulation needs g++")
+needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not there")
+
+
+def layout(kind: str, hidden: int, blocks: int, **more: Any) -> ClusterPlan:
+    """A small one for the forward pass: two warps, weights everywhere."""
+    given = {"dtype": torch.float16, "sequences": 8, "warps": 2} | more
+    return spread(ClusterPlan(kind, hidden, backward=False, blocks=blocks, **given))
+
+
+def spread(plan: ClusterPlan) -> ClusterPlan:
+    """Weights in registers, in shared memory, and in neither."""
+    fetched = 2 * (plan.pieces // 4)
+    return replace(plan, in_registers=plan.pieces // 4, in_shared=plan.pieces - plan.pieces // 4 - fetched, ahead=2)
+
+
+#: By what each shows.
+CASES = {
+    "one block": (layout("lstm", 24, 1, split=2), {}),
+    "two blocks": (layout("lstm", 48, 2, split=2), {"reverse": True, "ragged": True}),
+    "no block has all units": (layout("gru", 56, 4, split=2), {"bias": False}),
+    "meets instead of counting": (layout("gru", 32, 2, counted=False, dtype=torch.bfloat16), {"ragged": True}),
+    "two columns, warps with several shares": (layout("lstm", 64, 2, sequences=16), {"bias": False}),
+    "reversed": (layout("gru", 64, 2, sequences=16, split=2), {"reverse": True, "ragged": True}),
+    "four blocks": (layout("lstm", 64, 4, dtype=torch.bfloat16), {}),
+    "sixteen blocks": (layout("gru", 128, 16, split=2), {}),
+}
+
+
+# ---- the emulation ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("emulated")
+
+
+@functools.cache
+def library(folder: Path, constants: tuple[tuple[str, int], ...]) -> ctypes.CDLL:
+    target = folder / f"{abs(hash(constants))}.so"
+    command = ["g++", "-std=c++20", "-O1", "-Wall", "-Wextra", "-Werror"]
+    command += ["-shared", "-fPIC", *(f"-D{name}={value}" for name, value in constants)]
+    subprocess.run([*command, HERE / "emulated_kernels.cpp", "-o", target], check=True)
+    return ctypes.CDLL(str(target))
+
+
+def emulate(
+    folder: Path, plan: ClusterPlan, order: int, buffers: list[Tensor | None], steps: int, batch: int, **around: bool
+) -> None:
+    found = library(folder, tuple(plan.constants(**around).items()))
+    clusters = -(-batch // plan.sequences)
+    pointers = [ctypes.c_void_p(None if b is None else b.data_ptr()) for b in buffers]
+    assert found.emulate(clusters, order, *pointers, ctypes.c_int(steps), ctypes.c_int(batch)) == 0
+
+
+class Problem:
+    """A pass, its reference, and its gradients."""
+
+    def __init__(self, plan: ClusterPlan, steps: int, batch: int, *, bias: bool, reverse: bool, ragged: bool) -> None:
+        draw = torch.Generator().manual_seed(0)
+        spec = CellSpec(plan.kind, 1, plan.hidden, bias=bias)
+        gates, hidden = plan.gates, plan.hidden
+
+        def numbers(*shape: int, scale: float = 1.0, dtype: torch.dtype = plan.dtype) -> Tensor:
+            return (torch.randn(shape, generator=draw) * scale).to(dtype)
+
+        self.plan, self.reverse = plan, reverse
+        self.gx = numbers(steps, batch, gates, hidden)
+        self.w_hh = numbers(gates, hidden, hidden, scale=hidden**-0.5)
+        self.b_hh = numbers(gates, hidden) if bias else None
+        self.lengths = torch.randint(steps + 1, (batch,), generator=draw) if ragged else None
+        if self.lengths is not None:
+            self.lengths[0], self.lengths[-1] = 0, steps
+        state = numbers(batch, hidden, scale=0.4), numbers(batch, hidden, dtype=torch.float32)
+        self.state = state[: len(spec.state_sizes)]
+        self.d_output = numbers(steps, batch, hidden)
+        self.d_state = [numbers(batch, hidden, dtype=torch.float32) for _ in self.state]
+
+        leaves = [x.double().requires_grad_() for x in (self.gx, *self.state)]
+        params = {"weight_hh": self.w_hh.double().flatten(0, 1)}
+        if self.b_hh is not None:
+            params["bias_hh"] = self.b_hh.double().flatten()
+        one = Pass(params, tuple(leaves[1:]), reverse)
+        self.expected = reference.scan(spec, one, leaves[0].flatten(2), self.lengths, trace=True)
+        results = [self.expected.output, *self.expected.state]
+        given = [d.double() for d in (self.d_output, *self.d_state)]
+        self.gradients = torch.autograd.grad(results, leaves, given)
+
+    @property
+    def wanted(self) -> dict[str, Tensor]:
+        """States after each step, zero past a sequence's end."""
+        assert self.expected.trace is not None
+        return {name: self.expected.trace[name].detach() for name in ("hidden", "cell")[: len(self.state)]}
+
+    def shown(self, slots: Tensor) -> Tensor:
+        """The same of slots."""
+        steps = slots[:-1] if self.reverse else slots[1:]
+        return (steps if self.lengths is None else reference.within(steps, self.lengths)).double()
+
+    @property
+    def around(self) -> dict[str, bool]:
+        return {"reverse": self.reverse, "ragged": self.lengths is not None}
+
+
+def room(p: Problem, saves: bool) -> dict[str, Tensor]:
+    """What the forward pass writes to, with the first states in their places."""
+    steps, batch, _, hidden = p.gx.shape
+    kept = {
+        "hs": torch.full((steps + 1, batch, hidden), torch.nan, dtype=p.plan.dtype),
+        "cs": torch.full((steps + 1 if saves else 1, batch, hidden), torch.nan),
+    }
+    if saves:
+        kept["saved"] = torch.full((steps, batch, 4, hidden), torch.nan, dtype=p.plan.dtype)
+    for slots, state in zip(kept.values(), p.state, strict=False):
+        slots[-1 if p.reverse else 0] = state
+    return kept
+
+
+def run_forward(folder: Path, p: Problem, order: int = FORWARD, saves: bool = True) -> dict[str, Tensor]:
+    kept = room(p, saves)
+    buffers = [p.gx, gpu_cluster.packed(p.plan, p.w_hh), p.b_hh, p.lengths, kept["hs"], kept["cs"], kept.get("saved")]
+    emulate(folder, p.plan, order, buffers, *p.gx.shape[:2], saves=saves, bias=p.b_hh is not None, **p.around)
+    return kept
+
+
+def run_backward(folder: Path, p: Problem, kept: dict[str, Tensor], order: int = FORWARD) -> dict[str, Tensor]:
+    plan = spread(replace(p.plan, backward=True, split=1))
+    dh, dc = p.d_state[0].clone(), p.d_state[-1].clone()
+    dgx, dgh = torch.full_like(p.gx, torch.nan), torch.full_like(p.gx, torch.nan)
+    weights = gpu_cluster.packed(plan, p.w_hh)
+    buffers = [p.d_output, weights, p.lengths, kept["hs"], kept["cs"], kept["saved"], dh, dc, dgx, dgh]
+    emulate(folder, plan, order, buffers, *p.gx.shape[:2], **p.around)
+    return {"dgx": dgx, "dgh": dgh, "dh": dh, "dc": dc}
+
+
+def problem(case: str, steps: int = 4) -> Problem:
+    """With a batch that does not fill its clusters."""
+    plan, around = CASES[case]
+    return Problem(plan, steps, plan.sequences + 3, **{"bias": True, "reverse": False, "ragged": False} | around)
+
+
+def assert_right(p: Problem, kept: dict[str, Tensor], back: dict[str, Tensor]) -> None:
+    dtype = p.plan.dtype
+    found = {"hidden": kept["hs"], "cell": kept["cs"]}
+    assert_close({name: p.shown(found[name]) for name in p.wanted}, p.wanted, **STATES[dtype])
+    last = [found[name][0 if p.reverse else -1].double() for name in p.wanted]
+    assert_close(last, [state.detach() for state in p.expected.state], **STATES[dtype])
+
+    names = ("dgx", "dh", "dc")[: len(p.gradients)]
+    assert_close([back[name].double() for name in names], list(p.gradients), **GRADIENTS[dtype])
+    if p.plan.kind == "gru":
+        of_state = back["dgx"].double()
+        of_state[:, :, 2] *= kept["saved"][:, :, 0]  # the candidate's, behind its gate
+        assert_close(back["dgh"].double(), of_state, **GRADIENTS[dtype])
+
+
+@needs_compiler
+@pytest.mark.parametrize("case", CASES)
+def test_as_the_reference(case: str, folder: Path) -> None:
+    """The same bits in any order in which threads may go on."""
+    p = problem(case)
+    kept = run_forward(folder, p)
+    back = run_backward(folder, p, kept)
+    assert_right(p, kept, back)
+    for order in (SHUFFLED, BACKWARD) if case == "two blocks" else (SHUFFLED,):
+        assert_close(run_forward(folder, p, order), kept, rtol=0, atol=0, equal_nan=True)
+        assert_close(run_backward(folder, p, kept, order), back, rtol=0, atol=0, equal_nan=True)
+
+
+@needs_compiler
+@pytest.mark.parametrize("case", ["one block", "reversed"])
+def test_one_step(case: str, folder: Path) -> None:
+    p = problem(case, steps=1)
+    kept = run_forward(folder, p)
+    assert_right(p, kept, run_backward(folder, p, kept))
+
+
+@needs_compiler
+def test_without_keeping(folder: Path) -> None:
+    """The same states, and of the cell the last one only."""
+    p = problem("two blocks")
+    kept, bare = run_forward(folder, p), run_forward(folder, p, saves=False)
+    assert_close(bare["hs"], kept["hs"], rtol=0, atol=0)
+    assert_close(bare["cs"][0], kept["cs"][0], rtol=0, atol=0)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("spec", "directions", "recompute"),
+    [(CellSpec("lstm", 3, 16), (False, True), False), (CellSpec("gru", 3, 16, bias=False), (True,), True)],
+)
+def test_as_a_back_end(
+    spec: CellSpec, directions: tuple[bool, ...], recompute: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All around the loop: products before it, gradients of weights after it."""
+
+    def launch(plan: ClusterPlan, named: dict[str, int], buffers: list[Tensor | None], *sizes: int) -> None:
+        around = {name: bool(named[name.upper()]) for name in ("reverse", "ragged", "saves", "bias")}
+        emulate(folder, plan, FORWARD, buffers, *sizes, **around)
+
+    monkeypatch.setattr(gpu_cluster, "_launch", launch)
+    monkeypatch.setattr(gpu_cluster, "missing", lambda device: None)
+    monkeypatch.setattr(gpu_scan, "processors", lambda device: 132)
+    call = cases.make_call(spec, 5, 3, [3, 0, 5], directions)
+    call = cases.cast(call._replace(recompute=recompute), torch.float16)
+    wide = cases.cast(call, torch.float64)
+    got = cases.with_gradients(call, dispatch.run(call, "cluster"))
+    wanted = cases.with_gradients(wide, dispatch.run(wide, "reference"))
+    for name, value in got.items():
+        assert_close(value.double(), wanted[name], rtol=0.01, atol=0.01 * float(wanted[name].abs().max()))
+
+
+def test_what_the_back_end_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = cases.cast(cases.make_call(CellSpec("lstm", 3, 16)), torch.float16)
+    back_end = dispatch.BACKENDS["cluster"]
+    assert back_end.refusal(call) == "the cluster kernels are for Hopper GPUs"
+    monkeypatch.setattr(gpu_cluster, "missing", lambda device: None)
+    assert back_end.refusal(call) is None
+    zoned = call._replace(passes=tuple(p._replace(zoneout=(0.1, 0.1)) for p in call.passes))
+    for other, why in (
+        (call._replace(trace=True), "do not hand out gates"),
+        (zoned, "no recurrent dropout and no zoneout"),
+        (call._replace(x=call.x[:0]), "nothing to compute"),
+        (cases.cast(call, torch.float32), "half precision"),
+    ):
+        assert why in (back_end.refusal(other) or "")
+
+
+# ---- a GPU -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(gpu_cluster.missing(torch.device("cuda" if torch.cuda.is_available() else "cpu")) is not None,
+                    reason="there is no Hopper GPU")  # fmt: skip
+@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize(("kind", "hidden"), [("lstm", 256), ("lstm", 768), ("lstm", 1024), ("gru", 1000)])
+def test_on_a_gpu(kind: str, hidden: int, counted: bool) -> None:
+    """The same, as it is launched; and the same bits a second time."""
+    steps, batch = 6, 20
+    spec = CellSpec(kind, 1, hidden)
+    plans = [ClusterPlan.of(spec, batch, torch.bfloat16, backward=back) for back in (False, True)]
+    there, back = (replace(plan, counted=counted) for plan in plans)
+    p = Problem(there, steps, batch, bias=True, reverse=True, ragged=True)
+
+    def run() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        kept = {name: x.cuda() for name, x in room(p, saves=True).items()}
+        gx, w_hh, b_hh, lengths, d_output = (x.cuda() for x in (p.gx, p.w_hh, p.b_hh, p.lengths, p.d_output))
+        gpu_cluster.run_forward(there, gx, w_hh, b_hh, lengths, **kept, reverse=True)
+        left = {"dh": p.d_state[0].cuda(), "dc": p.d_state[-1].cuda()}
+        left |= {"dgx": torch.zeros_like(gx), "dgh": torch.zeros_like(gx)}
+        gpu_cluster.run_backward(back, d_output, w_hh, lengths, **kept, **left, reverse=True)
+        return {name: x.cpu() for name, x in kept.items()}, {name: x.cpu() for name, x in left.items()}
+
+    first = run()
+    assert_right(p, *first)
+    assert_close(run(), first, rtol=0, atol=0, equal_nan=True)
+
+
+# ---- layouts ---------------------------------------------------------------------------------------------------------
+
+
+SIZES = [256, 512, 768, 1024]
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("hidden", SIZES)
+@pytest.mark.parametrize("batch", [1, 16, 100, 1000])
+@pytest.mark.parametrize("backward", [False, True])
+def test_layouts(kind: str, hidden: int, batch: int, backward: bool) -> None:
+    spec = CellSpec(kind, 8, hidden)
+    assert gpu_cluster.fits(spec, torch.bfloat16) is None
+    plan = ClusterPlan.of(spec, batch, torch.bfloat16, backward=backward)
+    assert plan.shared_bytes <= gpu_cluster.ON_CHIP
+    assert plan.blocks * plan.units >= hidden
+    assert plan.fetched == 0 or hidden > 768 or batch > 64
+
+
+@pytest.mark.parametrize(
+    ("spec", "dtype", "why"),
+    [
+        (CellSpec("lstm", 8, 64, peephole=True), torch.bfloat16, "plain"),
+        (CellSpec("rnn_tanh", 8, 64), torch.bfloat16, "plain"),
+        (CellSpec("lstm", 8, 64), torch.float32, "half precision"),
+        (CellSpec("gru", 8, 60), torch.float16, "eights"),
+        (CellSpec("lstm", 8, 2048), torch.bfloat16, "too many units"),
+    ],
+)
+def test_what_does_not_fit(spec: CellSpec, dtype: torch.dtype, why: str) -> None:
+    assert why in (gpu_cluster.fits(spec, dtype) or "")
+
+
+def test_missing_without_a_gpu() -> None:
+    assert gpu_cluster.missing(torch.device("cpu")) == "the cluster kernels are for Hopper GPUs"
+
+
+# ---- compilers -------------------------------------------------------------------------------------------------------
+
+
+def constants(kind: str, hidden: int, backward: bool) -> dict[str, int]:
+    plan = ClusterPlan.of(CellSpec(kind, 8, hidden), 16, torch.bfloat16, backward=backward)
+    return plan.constants(reverse=True, ragged=True)
+
+
+@needs_nvcc
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize(("kind", "hidden"), [("lstm", size) for size in SIZES] + [("gru", 768)])
+def test_nvcc(kind: str, hidden: int, backward: bool, tmp_path: Path) -> None:
+    """No register is spilled, and the tensor cores multiply."""
+    named = constants(kind, hidden, backward)
+    command = ["nvcc", "-std=c++17", f"-arch={gpu_cluster.ARCHITECTURE}", "-cubin", "-keep", "-Xptxas", "-v"]
+    command += [*(f"-D{name}={value}" for name, value in named.items()), gpu_cluster.SOURCE]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stderr
+    assert "warning" not in said
+    assert re.findall(r"(\d+) bytes spill", said) == ["0", "0"]
+    assert "mma.sync.aligned.m16n8k16" in (tmp_path / "kernels.ptx").read_text()
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_nvrtc(backward: bool) -> None:
+    pytest.importorskip("cuda.core")
+    assert gpu_cluster.compiled(constants("gru", 768, backward)).code

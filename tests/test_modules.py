@@ -1,0 +1,894 @@
+"""What jobs are put together from: parts, models, decoding, calibration, scores, baselines, batches, settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from lstmkit.data.batch import Batch, Loader
+from lstmkit.decoding.search import roll_out
+from lstmkit.errors import SettingError
+from lstmkit.evaluation.calibration import FEWEST, conformal_widths
+from lstmkit.evaluation.forecast_metrics import forecast_scores, quantile_columns
+from lstmkit.jobs.forecaster import baselines
+from lstmkit.jobs.forecaster.baselines import forecast_baselines
+from lstmkit.models.base import Ensemble, Model, map_state
+from lstmkit.models.sequence import SequenceModel
+from lstmkit.modules.encoders import PatchEncoder
+from lstmkit.modules.heads import DistributionHead, QuantileHead
+from lstmkit.modules.linear_experts import LinearExperts
+from lstmkit.modules.trunk import TRUNKS, build_trunk
+from lstmkit.settings import checked, declared, parse, setting, settings_class, unknown, values
+
+torch.set_num_threads(1)
+
+FAMILIES = ("normal", "student_t", "negative_binomial")
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+# ---- encoders and ways around ----------------------------------------------------------------------------------------
+
+
+def test_a_patch_is_its_steps_in_the_order_of_time() -> None:
+    """Folded step s is steps 3s, 3s + 1, 3s + 2, each with its features side by side."""
+    encoder = PatchEncoder(2, 3, 6)
+    nn.init.eye_(encoder.linear.weight)
+    nn.init.zeros_(encoder.linear.bias)
+    x = torch.arange(2 * 6 * 2.0).reshape(2, 6, 2)
+    folded = encoder(x)
+    assert folded.shape == (2, 2, 6)
+    for b, s in itertools.product(range(2), range(2)):
+        assert torch.equal(folded[b, s], torch.cat([x[b, 3 * s], x[b, 3 * s + 1], x[b, 3 * s + 2]]))
+
+
+def test_the_encoder_drops_in_training_only() -> None:
+    encoder, x = PatchEncoder(2, 1, 50, dropout=0.5), torch.randn(4, 5, 2)
+    assert 300 < int((encoder(x) == 0).sum()) < 700
+    encoder.eval()
+    torch.testing.assert_close(encoder(x), encoder.linear(x))  # no bits: the layout of the folded input may differ
+
+
+def test_experts_are_linear_maps_of_the_past_values_mixed_by_the_last_state() -> None:
+    """Other features, and steps after the past, play no part; nor do earlier states."""
+    experts = LinearExperts(4, 3, 5, 2)
+    inputs, features = torch.randn(2, 6, 3), torch.randn(2, 7, 5)
+    assert torch.equal(experts(inputs, features), torch.zeros(2, 3, 1))  # it starts as nothing
+    nn.init.normal_(experts.maps.weight)
+    nn.init.normal_(experts.maps.bias)
+    answer = experts(inputs, features)
+    weight, bias = experts.maps.weight.reshape(3, 2, 4), experts.maps.bias.reshape(3, 2)
+    for b in range(2):
+        share = torch.softmax(experts.choice(features[b, -1]), 0)
+        for h in range(3):
+            forecasts = [weight[h, k] @ inputs[b, :4, 0] + bias[h, k] for k in range(2)]
+            torch.testing.assert_close(answer[b, h, 0], share[0] * forecasts[0] + share[1] * forecasts[1])
+    inputs[:, :, 1:] = inputs[:, 4:] = features[:, :-1] = math.nan
+    torch.testing.assert_close(experts(inputs, features), answer)
+
+
+@pytest.mark.parametrize("cell", TRUNKS)
+def test_a_trunk_of_every_cell_is_batch_first_and_as_wide_as_it_says(cell: str) -> None:
+    """Without the warning that dropout between layers does nothing in one."""
+    for layers, bidirectional in itertools.product((1, 2), (False, True)):
+        trunk = build_trunk(cell, 3, 4, num_layers=layers, dropout=0.1, residual=True, bidirectional=bidirectional)
+        output, _ = trunk(torch.randn(2, 5, 3))
+        assert output.shape == (2, 5, trunk.output_size)
+
+
+def test_an_lstm_starts_with_open_forget_gates() -> None:
+    trunk = build_trunk("lstm", 3, 4, num_layers=2)
+    for layer in range(2):
+        both = trunk.get_parameter(f"bias_ih_l{layer}") + trunk.get_parameter(f"bias_hh_l{layer}")
+        assert torch.equal(both[4:8], torch.ones(4))
+
+
+# ---- heads -----------------------------------------------------------------------------------------------------------
+
+
+def test_quantiles_are_read_from_the_last_vectors_patch_by_patch() -> None:
+    """Horizon 3 in patches of 2: the last two of four vectors, and the fourth step they could answer is cut off."""
+    head = QuantileHead(5, [0.1, 0.9], horizon=3, patch=2)
+    features = torch.randn(2, 4, 5)
+    answer, each = head(features), head.linear(features)
+    assert answer.shape == (2, 3, 2)
+    for h, q in itertools.product(range(3), range(2)):
+        torch.testing.assert_close(answer[:, h, q], each[:, 2 + h // 2, 2 * (h % 2) + q])
+
+
+def test_the_pinball_loss_is_as_by_hand() -> None:
+    head = QuantileHead(1, [0.1, 0.5, 0.8], horizon=2)
+    outputs, targets = torch.randn(3, 2, 3), torch.randn(3, 2)
+    targets[1, 0] = math.nan
+    losses = []
+    for b, h in itertools.product(range(3), range(2)):
+        for q, level in enumerate((0.1, 0.5, 0.8)):
+            error = float(targets[b, h] - outputs[b, h, q])
+            losses.append(2 * (level * error if error >= 0 else (level - 1) * error))
+    assert float(head.loss(outputs, Batch(targets, targets=targets))) == pytest.approx(np.nanmean(losses))
+
+
+def test_the_pinball_loss_is_least_at_the_samples_quantiles() -> None:
+    levels = [0.1, 0.5, 0.75]
+    head, sample = QuantileHead(1, levels, horizon=1), torch.randn(201, 1)
+    at = torch.tensor(np.quantile(sample.numpy(), levels), dtype=torch.float32)
+
+    def loss(quantiles: Tensor) -> float:
+        return float(head.loss(quantiles.expand(201, 1, 3), Batch(sample, targets=sample)))
+
+    for q, step in itertools.product(range(3), (-0.2, 0.2)):
+        assert loss(at + step * torch.eye(3)[q]) > loss(at)
+
+
+def head_of(kind: str) -> tuple[nn.Module, int]:
+    """A head and how many numbers it makes of a step; of horizon 2."""
+    return (
+        (QuantileHead(3, [0.1, 0.9], 2), 2)
+        if kind == "quantile"
+        else (head := DistributionHead(3, kind), head.output_size)
+    )
+
+
+@pytest.mark.parametrize("kind", ["quantile", *FAMILIES])
+def test_unknown_targets_count_for_nothing(kind: str) -> None:
+    """Their loss is that of the known ones alone, their gradient 0; where nothing is known, so is all of it."""
+    head, width = head_of(kind)
+    outputs = torch.randn(3, 2, width, requires_grad=True)
+    targets = torch.tensor([[1.0, math.nan], [3.0, 0.0], [math.nan, math.nan]])
+    extras = {"scale": torch.tensor([[1.0], [2.0], [0.5]])}
+    loss = head.loss(outputs, Batch(targets, targets=targets, extras=extras))
+    loss.backward()
+    gradient = outputs.grad
+    assert gradient is not None
+    assert (gradient[~torch.isnan(targets)] != 0).any(-1).all()
+    assert (gradient[torch.isnan(targets)] == 0).all()
+
+    def of_one(b: int, h: int) -> float:
+        one = Batch(
+            targets[b : b + 1, h : h + 1], targets=targets[b : b + 1, h : h + 1], extras={"scale": extras["scale"][b]}
+        )
+        return float(head.loss(outputs[b : b + 1, h : h + 1].detach(), one))
+
+    assert loss.item() == pytest.approx((of_one(0, 0) + of_one(1, 0) + of_one(1, 1)) / 3, rel=1e-5)
+    outputs.grad = None
+    nothing = torch.full((3, 2), math.nan)
+    loss = head.loss(outputs, Batch(nothing, targets=nothing, extras=extras))
+    loss.backward()
+    assert loss.item() == 0
+    assert (outputs.grad == 0).all()
+
+
+def softplus(x: np.ndarray) -> np.ndarray:
+    return np.logaddexp(0, x)
+
+
+def scipy_distribution(family: str, outputs: np.ndarray, scale: np.ndarray) -> Any:
+    """What a head's raw parameters ``(..., 2 or 3)`` mean, as scipy has it."""
+    first, spread = outputs[..., 0], softplus(outputs[..., 1]) + 1e-4
+    if family == "normal":
+        return scipy.stats.norm(first, spread)
+    if family == "student_t":
+        return scipy.stats.t(2 + softplus(outputs[..., 2]), first, spread)
+    mean = (softplus(first) + 1e-6) * scale
+    return scipy.stats.nbinom(1 / spread, 1 / (1 + spread * mean))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_likelihoods_are_scipys(family: str) -> None:
+    """Over parameters that a network may come to, in float64 and, to its precision, in float32."""
+    head = DistributionHead(4, family)
+    outputs = torch.randn(60, 7, head.output_size, dtype=torch.float64) * 3
+    scale = torch.rand(60, 1, dtype=torch.float64) * 20 + 0.1
+    targets = torch.randn(60, 7, dtype=torch.float64) * 5
+    if family == "negative_binomial":
+        targets = targets.abs().round()
+    expected_distribution = scipy_distribution(family, outputs.numpy(), scale.numpy())
+    score = expected_distribution.logpmf if family == "negative_binomial" else expected_distribution.logpdf
+    expected = score(targets.numpy())
+    found = head.distribution(outputs, scale).log_prob(targets).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-7)
+    small = head.distribution(outputs.float(), scale.float()).log_prob(targets.float()).numpy()
+    np.testing.assert_allclose(small, expected, rtol=2e-3, atol=2e-2)
+    mean = head.loss(outputs.float(), Batch(targets, targets=targets.float(), extras={"scale": scale})).item()
+    assert mean == pytest.approx(-expected.mean(), rel=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_drawn_has_the_mean_and_spread_it_should(family: str) -> None:
+    """The counts' mean is in units of the scale: m = softplus · scale, variance m + a m² (Salinas et al. 2020)."""
+    head = DistributionHead(4, family)
+    outputs = torch.tensor([0.7, -0.5, 3.0])[: head.output_size]
+    drawn = head.distribution(outputs.expand(200_000, -1), torch.full((200_000,), 6.0)).sample()
+    spread = math.log1p(math.exp(-0.5)) + 1e-4
+    mean, variance = 0.7, spread**2
+    if family == "student_t":
+        degrees = 2 + math.log1p(math.exp(3.0))
+        variance *= degrees / (degrees - 2)
+    if family == "negative_binomial":
+        mean = 6.0 * (math.log1p(math.exp(0.7)) + 1e-6)
+        variance = mean + spread * mean**2
+        assert torch.equal(drawn, drawn.round())
+        assert (drawn >= 0).all()
+    assert drawn.mean().item() == pytest.approx(mean, abs=5 * math.sqrt(variance / 200_000))
+    assert drawn.var().item() == pytest.approx(variance, rel=0.05)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_likelihoods_stay_finite_where_parameters_go_far(family: str) -> None:
+    """Raw parameters of ±60, in bf16 as autocast gives them; so does the gradient."""
+    head = DistributionHead(4, family)
+    far = list(itertools.product((-60.0, 0.0, 60.0), repeat=head.output_size))
+    outputs = torch.tensor(far, dtype=torch.bfloat16).unsqueeze(0).requires_grad_()
+    targets = torch.tensor([0.0, 3.0, 50.0])[torch.arange(len(far)) % 3].unsqueeze(0)
+    loss = head.loss(outputs, Batch(targets, targets=targets, extras={"scale": torch.ones(1, 1)}))
+    loss.backward()
+    in_float32 = head.loss(
+        outputs.detach().float(), Batch(targets, targets=targets, extras={"scale": torch.ones(1, 1)})
+    )
+    assert torch.equal(loss.detach(), in_float32)
+    assert torch.isfinite(loss)
+    assert outputs.grad is not None
+    assert torch.isfinite(outputs.grad).all()
+
+
+# ---- models ----------------------------------------------------------------------------------------------------------
+
+
+class EveryStep(nn.Module):
+    """Outputs at every step, the squared error to the targets as loss."""
+
+    def __init__(self, input_size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(input_size, 2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.linear(features)
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return (outputs[..., 0] - batch.targets).square().mean()
+
+
+def sequence_model(cell: str = "lstm", *, shortcut: nn.Module | None = None) -> SequenceModel:
+    trunk = build_trunk(cell, 4, 5, num_layers=2, residual=False)
+    return SequenceModel(PatchEncoder(3, 1, 4), trunk, EveryStep(5), shortcut).double().eval()
+
+
+def models() -> dict[str, Model]:
+    found: dict[str, Model] = {cell: sequence_model(cell) for cell in TRUNKS}
+    found["ensemble"] = Ensemble([sequence_model(), sequence_model()])
+    found["ensemble of ensembles"] = Ensemble([Ensemble([sequence_model("gru")]), sequence_model()])
+    return found
+
+
+@pytest.mark.parametrize("kind", models())
+def test_steps_one_by_one_are_forward_over_time(kind: str) -> None:
+    """In outputs and in the state they end in, from the start and from a given state."""
+    model, x = models()[kind], torch.randn(2, 6, 3, dtype=torch.float64)
+    whole, end = model(x)
+    for first in (0, 3):
+        state = model(x[:, :first])[1] if first else None
+        for t in range(first, 6):
+            output, state = model.step(x[:, t], state)
+            torch.testing.assert_close(output, whole[:, t])
+        torch.testing.assert_close(state, end)
+
+
+@pytest.mark.parametrize("kind", models())
+def test_padding_changes_nothing(kind: str) -> None:
+    model, x, lengths = models()[kind], torch.randn(3, 5, 3, dtype=torch.float64), torch.tensor([5, 2, 3])
+    output, state = model(x, None, lengths)
+    for b, n in enumerate(lengths.tolist()):
+        alone, end = model(x[b : b + 1, :n])
+        torch.testing.assert_close(output[b : b + 1, :n], alone)
+        torch.testing.assert_close(map_state(state, lambda s, b=b: s[:, b : b + 1]), end)
+
+
+def test_a_models_loss_is_its_heads_with_the_batchs_lengths_and_state() -> None:
+    model, x = sequence_model(), torch.randn(3, 5, 3, dtype=torch.float64)
+    batch = Batch(x, lengths=torch.tensor([5, 0, 3]), targets=torch.randn(3, 5, dtype=torch.float64))
+    before = model(x)[1]
+    outputs, after = model(x, before, batch.lengths)
+    loss, state = model.loss(batch, before)
+    torch.testing.assert_close(loss, (outputs[..., 0] - batch.targets).square().mean())
+    torch.testing.assert_close(state, after)
+    assert not torch.equal(loss, model.loss(batch)[0])
+
+
+def test_a_shortcut_is_added_to_the_outputs() -> None:
+    class Around(nn.Module):
+        def forward(self, inputs: Tensor, features: Tensor) -> Tensor:
+            return 100 * inputs[..., :1] + features.shape[-1]
+
+    model, x = sequence_model(shortcut=Around()), torch.randn(2, 4, 3, dtype=torch.float64)
+    with_it, state = model(x)
+    model.shortcut = None
+    without, same = model(x)
+    torch.testing.assert_close(with_it, without + 100 * x[..., :1] + 5)
+    torch.testing.assert_close(state, same)
+
+
+def test_an_ensemble_is_the_mean_of_its_members_each_with_its_own_state() -> None:
+    members = [sequence_model() for _ in range(3)]
+    ensemble, x = Ensemble(members), torch.randn(2, 4, 3, dtype=torch.float64)
+    batch = Batch(x, targets=torch.randn(2, 4, dtype=torch.float64))
+    state: Any = None
+    own: list[Any] = [None] * 3
+    for _ in range(2):  # the second time with the states of the first
+        answers = [m(x, s) for m, s in zip(members, own, strict=True)]
+        losses = [m.loss(batch, s)[0] for m, s in zip(members, own, strict=True)]
+        steps = [m.step(x[:, 0], s)[0] for m, s in zip(members, own, strict=True)]
+        torch.testing.assert_close(ensemble.loss(batch, state)[0], (losses[0] + losses[1] + losses[2]) / 3)
+        torch.testing.assert_close(ensemble.step(x[:, 0], state)[0], (steps[0] + steps[1] + steps[2]) / 3)
+        outputs, state = ensemble(x, state)
+        torch.testing.assert_close(outputs, (answers[0][0] + answers[1][0] + answers[2][0]) / 3)
+        own = [end for _, end in answers]
+        torch.testing.assert_close(state, tuple(own))
+    with pytest.raises(ValueError, match="zip"):
+        ensemble(x, state[:2])
+
+
+def test_a_state_is_mapped_tensor_by_tensor_nested_as_it_is() -> None:
+    one, two, three = torch.ones(1), torch.ones(2), torch.ones(3)
+    mapped = map_state((one, (two, None), ((three,),)), lambda t: t * 2)
+    assert mapped[1][1] is None
+    assert [t.tolist() for t in (mapped[0], mapped[1][0], mapped[2][0][0])] == [[2], [2, 2], [2, 2, 2]]
+    assert map_state(None, torch.neg) is None
+    assert torch.equal(map_state(one, torch.neg), -one)
+
+
+def test_a_roll_out_feeds_back_value_and_state_step_by_step() -> None:
+    calls = []
+
+    def step(value: Tensor, t: int, state: int) -> tuple[Tensor, int]:
+        calls.append((value.tolist(), t, state))
+        return value + 10 ** (t + 1), state + 1
+
+    values = roll_out(step, torch.tensor([[1], [2]]), 7, 3)
+    assert values.tolist() == [[[11], [111], [1111]], [[12], [112], [1112]]]
+    assert calls == [([[1], [2]], 0, 7), ([[11], [12]], 1, 8), ([[111], [112]], 2, 9)]
+
+
+# ---- calibration -----------------------------------------------------------------------------------------------------
+
+
+def test_widths_are_the_scores_of_the_right_rank() -> None:
+    """99 windows with scores 1 … 99 in any order: the ⌈100 · level⌉-th of them, at each of two steps its own."""
+    scores = np.stack([np.random.default_rng(0).permutation(99) + 1.0, 1000 + np.arange(99)], axis=1)
+    levels = np.array([0.5, 0.55, 0.57, 0.905, 0.95])
+    zero = np.zeros((99, 2, 5))
+    widths = conformal_widths(scores, zero, zero, levels)
+    assert widths[0].tolist() == [50, 55, 57, 91, 95]
+    assert widths[1].tolist() == [1049, 1054, 1056, 1090, 1094]
+
+
+def test_the_score_is_how_far_outside_a_value_lies() -> None:
+    """On either side; inside it is negative, so that intervals too wide are narrowed."""
+    y = np.array([[5.0], [-5.0], [1.0]] * FEWEST)
+    low, high = np.full((len(y), 1, 1), -2.0), np.full((len(y), 1, 1), 3.0)
+    assert conformal_widths(y, low, high, np.array([0.99])).tolist() == [[3.0]]  # -5 is 3 below -2
+    assert conformal_widths(np.full((60, 1), 1.0), low[:60], high[:60], np.array([0.8])).tolist() == [[-2.0]]
+
+
+def test_few_windows_share_one_width() -> None:
+    """One step with fewer known values than FEWEST is enough: all steps' scores are put together."""
+    y = np.arange(2.0 * FEWEST).reshape(FEWEST, 2)
+    zero = np.zeros((FEWEST, 2, 1))
+    apart = conformal_widths(y, zero, zero, np.array([0.5]))
+    assert apart[:, 0].tolist() == [2 * 25, 2 * 25 + 1]
+    y[0, 0] = math.nan
+    pooled = conformal_widths(y, zero, zero, np.array([0.5]))
+    assert pooled[:, 0].tolist() == [50, 50]  # the 50th of 1 … 99
+
+
+def test_unknown_values_have_no_score_and_none_at_all_no_width() -> None:
+    y = np.full((60, 1), math.nan)
+    zero = np.zeros((60, 1, 2))
+    assert conformal_widths(y, zero, zero, np.array([0.5, 0.9])).tolist() == [[0, 0]]
+    y[:3, 0] = [1, 2, 3]
+    assert conformal_widths(y, zero, zero, np.array([0.5, 0.9])).tolist() == [[2, 3]]  # 0.9 would need a fourth
+    assert conformal_widths(y[:0], zero[:0], zero[:0], np.array([0.5, 0.9])).tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.95])
+def test_calibrated_intervals_cover_what_they_say(level: float) -> None:
+    """The theorem, by simulation: in exchangeable windows the coverage is at least the level, and at most 1/(n+1) more.
+
+    The intervals are wrong on purpose: at one step too narrow, at the other too wide.
+    """
+    rng, n, covered = np.random.default_rng(1), 60, []
+    for _ in range(400):
+        y = rng.normal(size=(n + 50, 2)) * [3.0, 0.2]
+        low, high = np.full((n, 2, 1), -1.0), np.full((n, 2, 1), 1.0)
+        widths = conformal_widths(y[:n], low, high, np.array([level]))[:, 0]
+        covered.append((np.abs(y[n:]) <= 1 + widths).mean(axis=0))
+    mean, error = np.mean(covered, axis=0), np.std(covered, axis=0) / math.sqrt(400)
+    assert (mean > level - 4 * error).all()
+    assert (mean < level + 1 / (n + 1) + 4 * error).all()
+
+
+# ---- scores ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.sets(st.integers(1, 99), max_size=8))
+@hypothesis_settings(max_examples=30, deadline=None)
+def test_quantile_levels_rise_and_lie_around_the_median(levels: set[int]) -> None:
+    columns = quantile_columns(sorted(levels))
+    found = list(columns)
+    assert found == sorted(set(found))
+    assert found == [round(1 - q, 6) for q in reversed(found)]
+    assert columns[0.5] == ""
+    for level in levels:
+        low, high = (next(q for q, name in columns.items() if name == f"-{side}-{level}") for side in ("lo", "hi"))
+        assert high - low == pytest.approx(level / 100)
+
+
+def forecast_case() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Forecasts of two models in two series, two windows of three steps, a value unknown; and the histories."""
+    rng = np.random.default_rng(0)
+    histories, frames = [], []
+    for uid, n in (("a", 20), ("b", 15)):
+        ds = pd.date_range("2024-01-01", periods=n + 6, freq="D")
+        y = rng.normal(size=n + 6) + 10
+        y[[4, 9, n + 1]] = np.nan
+        histories.append(pd.DataFrame({"unique_id": uid, "ds": ds[:n], "y": y[:n]}))
+        for k in (0, 3):
+            window = {"unique_id": uid, "cutoff": ds[n + k - 1], "ds": ds[n + k : n + k + 3], "y": y[n + k : n + k + 3]}
+            for model in ("m", "other"):
+                window[model] = rng.normal(size=3) + 10
+                for level in (50, 90):
+                    window[f"{model}-lo-{level}"] = window[model] - level / 60
+                    window[f"{model}-hi-{level}"] = window[model] + level / 80
+            frames.append(pd.DataFrame(window))
+    return pd.concat(frames, ignore_index=True), pd.concat(histories, ignore_index=True)
+
+
+def scores_by_hand(forecasts: pd.DataFrame, history: pd.DataFrame, model: str, season: int) -> dict[str, float]:
+    """The formulas, written out: of each window, then the mean over windows, then over series."""
+    series: dict[str, list[dict[str, float]]] = {}
+    for (uid, _), window in forecasts.groupby(["unique_id", "cutoff"]):
+        window = window[window["y"].notna()]
+        y, f = window["y"].to_numpy(), window[model].to_numpy()
+        past = history.loc[history["unique_id"] == uid, "y"].to_numpy()
+        naive = np.nanmean(np.abs(past[season:] - past[:-season]))
+        pinball = []
+        for q, column in ((0.05, "-lo-90"), (0.25, "-lo-50"), (0.5, ""), (0.75, "-hi-50"), (0.95, "-hi-90")):
+            error = y - window[model + column].to_numpy()
+            pinball.append(np.where(error > 0, q * error, (q - 1) * error).mean())
+        scores = {
+            "MASE": np.abs(y - f).mean() / naive,
+            "sMAPE": 200 * (np.abs(y - f) / (np.abs(y) + np.abs(f))).mean(),
+            "MAE": np.abs(y - f).mean(),
+            "RMSE": math.sqrt(((y - f) ** 2).mean()),
+            "CRPS": 2 * float(np.mean(pinball)),
+        }
+        for level in (50, 90):
+            inside = (window[f"{model}-lo-{level}"] <= window["y"]) & (window["y"] <= window[f"{model}-hi-{level}"])
+            scores[f"coverage-{level}"] = 100 * inside.mean()
+        series.setdefault(str(uid), []).append(scores)
+    by_series = [pd.DataFrame(windows).mean() for windows in series.values()]
+    return pd.DataFrame(by_series).mean().to_dict()
+
+
+def test_scores_are_as_by_hand() -> None:
+    """Whatever the order of the rows; unknown values are not scored and do not shift MASE's seasons."""
+    forecasts, history = forecast_case()
+    shuffled = forecasts.sample(frac=1, random_state=1), history.sample(frac=1, random_state=1)
+    for given_forecasts, given_history in ((forecasts, history), shuffled):
+        table = forecast_scores(given_forecasts, given_history, ["other", "m"], season=3, levels=[90, 50])
+        assert table["model"].tolist() == ["other", "m"]
+        for _, row in table.iterrows():
+            expected = scores_by_hand(forecasts, history, row["model"], season=3)
+            assert {name: row[name] for name in table.columns[1:]} == pytest.approx(expected)
+
+
+def test_a_perfect_forecast_scores_zero_and_one_of_zeros_has_an_smape() -> None:
+    forecasts, history = forecast_case()
+    forecasts["y"] = forecasts["m"] = 0.0
+    row = forecast_scores(forecasts, history, ["m"], season=3, levels=[]).iloc[0]
+    assert [row[name] for name in ("MASE", "sMAPE", "MAE", "RMSE", "CRPS")] == [0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("wave", [lambda t: t % 3, lambda t: 0 * t, lambda t: 10 + np.sin(t * 2 * np.pi / 3)])
+def test_a_history_that_repeats_itself_has_no_mase_but_all_other_scores(wave: Any) -> None:
+    """The sine does not repeat itself to the last bit: dividing by that rounding would be the whole table's MASE."""
+    forecasts, history = forecast_case()
+    expected = scores_by_hand(forecasts, history, "m", 3)
+    repeats = history["unique_id"] == "b"
+    history.loc[repeats, "y"] = wave(np.arange(repeats.sum()))
+    row = forecast_scores(forecasts, history, ["m"], season=3, levels=[50, 90]).iloc[0]
+    expected["MASE"] = scores_by_hand(forecasts[forecasts["unique_id"] == "a"], history, "m", 3)["MASE"]
+    assert {name: row[name] for name in expected} == pytest.approx(expected)
+
+
+def test_an_infinite_forecast_is_not_left_out_of_the_mean() -> None:
+    """The worst there is must not look better for being beyond counting."""
+    forecasts, history = forecast_case()
+    forecasts.loc[forecasts["unique_id"] == "a", "m"] = math.inf
+    row = forecast_scores(forecasts, history, ["m"], season=3, levels=[50, 90]).iloc[0]
+    assert [row[name] for name in ("MASE", "MAE", "RMSE", "CRPS")] == [math.inf] * 4
+
+
+# ---- baselines -------------------------------------------------------------------------------------------------------
+
+
+def history_of(uid: str, y: Sequence[float], start: str = "2024-01-01") -> pd.DataFrame:
+    return pd.DataFrame(
+        {"unique_id": uid, "ds": pd.date_range(start, periods=len(y), freq="D"), "y": np.array(y, float)}
+    )
+
+
+def naive_of(histories: Sequence[pd.DataFrame], horizon: int = 5, season: int = 3, **more: Any) -> pd.DataFrame:
+    options = {"freq": "D", "season": season, "levels": [80], "names": ["SeasonalNaive"], **more}
+    return forecast_baselines(histories, horizon, **options)[0]
+
+
+def test_the_seasonal_naive_baseline_repeats_each_series_last_season() -> None:
+    """At each origin from its own history, in the order of the stamps after its own cutoff."""
+    origins = [
+        pd.concat([history_of("a", [9, 9, 9, 1, 2, 3]), history_of("b", [8, 8, 8, 4, 5, 6, 7], "2024-03-01")]),
+        history_of("a", [9, 9, 9, 1, 2, 3, 4]),
+    ]
+    frame = naive_of(origins)
+    found = {key: rows.sort_values("ds") for key, rows in frame.groupby(["unique_id", "cutoff"])}
+    expected = {
+        ("a", "2024-01-06"): [1, 2, 3, 1, 2],
+        ("b", "2024-03-07"): [5, 6, 7, 5, 6],
+        ("a", "2024-01-07"): [2, 3, 4, 2, 3],
+    }
+    assert {(uid, str(cutoff.date())) for uid, cutoff in found} == expected.keys()
+    for (uid, cutoff), season in expected.items():
+        rows = found[uid, pd.Timestamp(cutoff)]
+        assert rows["SeasonalNaive"].tolist() == season
+        assert rows["ds"].tolist() == list(pd.date_range(cutoff, periods=6, freq="D")[1:])
+        assert (rows["SeasonalNaive-lo-80"] <= rows["SeasonalNaive"]).all()
+        assert (rows["SeasonalNaive"] <= rows["SeasonalNaive-hi-80"]).all()
+
+
+def test_missing_values_in_a_history_are_interpolated_within_its_series() -> None:
+    """Linearly inside, from the nearest at an edge; not across to the next series."""
+    nan = math.nan
+    series = {"a": [1, 2, 3, 4, nan, 8], "b": [nan, 5, 5, 7, nan, nan], "c": [nan, 5, 6]}
+    frame = naive_of([pd.concat([history_of(uid, y) for uid, y in series.items()])])
+    by_series = {uid: rows["SeasonalNaive"].tolist() for uid, rows in frame.groupby("unique_id")}
+    assert by_series == {"a": [4, 6, 8, 4, 6], "b": [7, 7, 7, 7, 7], "c": [5, 5, 6, 5, 5]}
+
+
+def test_a_history_shorter_than_a_season_is_forecast_by_its_last_value() -> None:
+    """And a note says so; a series beside it that has a season is forecast by that."""
+    both = pd.concat([history_of("short", [5, 6]), history_of("long", [1, 2, 3, 4])])
+    with warnings.catch_warnings(record=True) as told:  # not as errors: statsforecast would take those for its own
+        warnings.simplefilter("always")
+        frame, notes = forecast_baselines([both], 4, freq="D", season=3, levels=[80])
+    assert [str(w.message) for w in told if issubclass(w.category, UserWarning)] == []
+    by_series = {uid: rows.sort_values("ds") for uid, rows in frame.groupby("unique_id")}
+    assert by_series["short"]["SeasonalNaive"].tolist() == [6, 6, 6, 6]
+    assert by_series["long"]["SeasonalNaive"].tolist() == [2, 3, 4, 2]
+    assert set(frame["cutoff"]) == {pd.Timestamp("2024-01-02"), pd.Timestamp("2024-01-04")}
+    assert frame.drop(columns=["AutoETS-lo-80", "AutoETS-hi-80"]).notna().all(axis=None)
+    assert "less history than a season (3 steps)" in " ".join(notes)
+    assert "less history" not in " ".join(forecast_baselines([both.iloc[2:]], 4, freq="D", season=3, levels=[80])[1])
+
+
+def test_of_long_histories_the_end_is_used_and_a_note_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "LONGEST_HISTORY", 4)
+    y = [1, 2, 3, 4, 5, 6]
+    frame, notes = forecast_baselines([history_of("a", y)], 3, freq="D", season=5, levels=[80], names=["SeasonalNaive"])
+    assert frame["SeasonalNaive"].tolist() == [6, 6, 6]  # four steps are less than a season of five
+    assert "last 4 steps" in " ".join(notes)
+
+
+def test_exponential_smoothing_follows_a_trend_and_gives_the_intervals_asked_for() -> None:
+    y = 10 + 2.0 * np.arange(40) + np.random.default_rng(0).normal(size=40)
+    frame = naive_of([history_of("a", list(y))], names=["AutoETS"], levels=[95, 50], season=1)
+    assert frame["AutoETS"].to_numpy() == pytest.approx(10 + 2.0 * np.arange(40, 45), abs=3)
+    ordered = frame[["AutoETS-lo-95", "AutoETS-lo-50", "AutoETS", "AutoETS-hi-50", "AutoETS-hi-95"]].to_numpy()
+    assert (np.diff(ordered, axis=1) > 0).all()
+
+
+def test_whole_numbers_can_be_stamps() -> None:
+    history = history_of("a", [1, 2, 3, 4, 5, 6]).assign(ds=np.arange(6))
+    frame = naive_of([history], freq=1)
+    assert (frame["ds"].tolist(), frame["cutoff"].tolist()) == ([6, 7, 8, 9, 10], [5] * 5)
+
+
+# ---- batches ---------------------------------------------------------------------------------------------------------
+
+
+class Rows:
+    """Examples that are nothing but their number."""
+
+    def __init__(self, n: int, lengths: np.ndarray | None = None) -> None:
+        self.n, self.lengths = n, lengths
+
+    def __len__(self) -> int:
+        return self.n
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        return Batch(torch.as_tensor(rows), rows=rows)
+
+
+def order(loader: Loader, epoch: int = 0) -> list[list[int]]:
+    return [batch.inputs.tolist() for batch in loader.epoch(epoch)]
+
+
+@st.composite
+def loaders(draw: st.DrawFn) -> tuple[int, int, int | None, np.ndarray | None]:
+    """Examples, batch size, seed, lengths."""
+    n = draw(st.integers(0, 150))
+    lengths = draw(st.none() | st.just(np.random.default_rng(n).integers(0, 20, n)))
+    return n, draw(st.integers(1, 12)), draw(st.none() | st.integers(0, 5)), lengths
+
+
+@given(loaders(), st.integers(0, 3))
+@hypothesis_settings(max_examples=60, deadline=None)
+def test_every_example_comes_once_a_pass(case: tuple[int, int, int | None, np.ndarray | None], epoch: int) -> None:
+    """In batches of the size asked for, but for one; the same again for the same seed and epoch."""
+    n, size, seed, lengths = case
+    loader = Loader(Rows(n, lengths), size, seed)
+    batches = order(loader, epoch)
+    assert sorted(itertools.chain(*batches)) == list(range(n))
+    assert len(batches) == len(loader) == math.ceil(n / size)
+    assert sum(len(batch) < size for batch in batches) <= 1
+    assert order(Loader(Rows(n, lengths), size, seed), epoch) == batches
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    loader = Loader(Rows(40), 8, seed=3)
+    orders = [order(loader, epoch) for epoch in range(3)] + [order(Loader(Rows(40), 8, seed=4))]
+    assert all(a != b for a, b in itertools.combinations(orders, 2))
+
+
+def test_without_a_seed_the_order_is_the_sources_or_by_length() -> None:
+    assert order(Loader(Rows(5), 2)) == [[0, 1], [2, 3], [4]]
+    assert order(Loader(Rows(5, np.array([3, 1, 3, 0, 1])), 2)) == [[3, 1], [4, 0], [2]]
+    assert order(Loader(Rows(5), 2), 7) == order(Loader(Rows(5), 2))
+
+
+def test_examples_of_like_length_share_a_batch() -> None:
+    """Padding stays below a tenth where random batches would have most; and short batches do not all come first."""
+    lengths = np.random.default_rng(0).integers(1, 101, 1000)
+    batches = order(Loader(Rows(1000, lengths), 10, seed=0))
+    longest = np.array([lengths[batch].max() for batch in batches])
+    steps = sum(len(batch) * most for batch, most in zip(batches, longest, strict=True))
+    assert lengths.sum() / steps > 0.9
+    assert abs(np.corrcoef(np.arange(len(longest)), longest)[0, 1]) < 0.3
+
+
+@given(st.integers(1, 40), st.integers(1, 7), st.integers(1, 30), st.integers(0, 3))
+@hypothesis_settings(max_examples=60, deadline=None)
+def test_an_epoch_of_n_batches_draws_as_often_as_it_takes(n: int, size: int, n_batches: int, epoch: int) -> None:
+    """No example comes again before every other has come as often, but for the last pass, which may be cut short."""
+    loader = Loader(Rows(n), size, 0, n_batches)
+    batches = order(loader, epoch)
+    assert len(batches) == len(loader) == n_batches
+    counts = Counter(itertools.chain(*batches))
+    times = [counts[row] for row in range(n)]
+    assert max(times) - min(times) <= 1
+    assert order(loader, epoch) == batches
+
+
+def test_no_pass_has_the_order_of_another() -> None:
+    loader = Loader(Rows(40), 8, 0, 10)  # two passes an epoch
+    passes = [order(loader, epoch)[start : start + 5] for epoch in range(3) for start in (0, 5)]
+    assert all(a != b for a, b in itertools.combinations(passes, 2))
+
+
+def test_a_short_epoch_is_not_always_of_the_same_examples() -> None:
+    loader = Loader(Rows(100), 5, 0, 2)
+    assert len({row for epoch in range(30) for batch in order(loader, epoch) for row in batch}) > 80
+
+
+def test_without_a_seed_it_is_always_one_pass_and_without_examples_none() -> None:
+    assert len(Loader(Rows(5), 2, None, 100)) == len(order(Loader(Rows(5), 2, None, 100))) == 3
+    assert len(Loader(Rows(0), 2, 0, 100)) == len(order(Loader(Rows(0), 2, 0, 100))) == 0
+
+
+def test_a_batch_moves_with_all_its_tensors() -> None:
+    """To a device where nothing can be computed, so that a tensor left behind would be found out."""
+    batch = Batch(
+        torch.zeros(2, 3, 1),
+        lengths=torch.tensor([3, 1]),
+        targets=torch.zeros(2, 1),
+        target_lengths=torch.ones(2),
+        rows=np.array([4, 5]),
+        continues=True,
+        extras={"scale": torch.ones(2, 1)},
+    )
+    moved = batch.to(torch.device("meta"))
+    tensors = {f.name: t for f in dataclasses.fields(moved) if isinstance(t := getattr(moved, f.name), Tensor)}
+    assert tensors.keys() == {"inputs", "lengths", "targets", "target_lengths"}
+    assert {t.device.type for t in (*tensors.values(), moved.extras["scale"])} == {"meta"}
+    assert (len(moved), moved.continues, moved.rows.tolist()) == (2, True, [4, 5])
+    assert batch.inputs.device.type == batch.extras["scale"].device.type == "cpu"
+    bare = Batch(torch.zeros(1, 2)).to(torch.device("meta"))
+    assert (bare.targets, bare.lengths, bare.rows) == (None, None, None)
+
+
+# ---- settings --------------------------------------------------------------------------------------------------------
+
+
+@settings_class
+class Base:
+    """Settings that another class takes over."""
+
+    epochs: int = setting("passes", default=10, low=1)
+    rate: float = setting("learning rate", default=0.1, low=0, high=1)
+
+    learnt: list[int] = dataclasses.field(default_factory=list, init=False, repr=False)
+
+
+@settings_class
+class Recipe(Base):
+    """One setting of every type."""
+
+    name: str = setting("text", default="a", choices=("a", "b"))
+    flag: bool = setting("yes or no", default=False)
+    levels: tuple[int, ...] = setting("some", default=(50, 80), low=1, high=99)
+    words: tuple[str, ...] = setting("columns", default=())
+    shares: tuple[float, ...] = setting("shares", default=(0.5,), low=0, high=1)
+    freq: str | None = setting("perhaps text", default=None)
+    limit: int | None = setting("perhaps a number", default=None, low=0)
+
+
+def test_settings_have_their_defaults_and_take_what_is_given() -> None:
+    recipe = Recipe(epochs=3, words=["x", "y"], freq="h", flag=True)
+    texts = {"name": "a", "words": ["x", "y"], "freq": "h"}
+    numbers = {"epochs": 3, "rate": 0.1, "flag": True, "levels": [50, 80], "shares": [0.5], "limit": None}
+    assert values(recipe) == texts | numbers
+    assert values(Recipe(**values(recipe))) == values(recipe)
+    assert list(declared(Recipe)) == list(values(recipe))
+    assert recipe.learnt == []
+    assert recipe != Recipe(epochs=3)
+
+
+@pytest.mark.parametrize(
+    ("given_settings", "message"),
+    [
+        ({"epoch": 3}, "unknown setting 'epoch': did you mean 'epochs'?"),
+        ({"learning_rate": 3}, "unknown setting 'learning_rate'"),
+        ({"zzz": 3}, "unknown setting 'zzz': known are epochs, rate, name, flag, levels"),
+        ({"learnt": [1]}, "unknown setting 'learnt'"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"epochs": 2.0}, "epochs must be a whole number, got 2.0"),
+        ({"epochs": "3"}, "epochs must be a whole number, got '3'"),
+        ({"epochs": True}, "epochs must be a whole number, got True"),
+        ({"epochs": None}, "epochs must be a whole number, got None"),
+        ({"rate": 1.5}, "rate must be at most 1, got 1.5"),
+        ({"rate": -1}, "rate must be at least 0, got -1.0"),
+        ({"rate": math.nan}, "rate must be a finite number, got nan"),
+        ({"rate": math.inf}, "rate must be a finite number, got inf"),
+        ({"rate": True}, "rate must be a number, got True"),
+        ({"rate": "x"}, "rate must be a number, got 'x'"),
+        ({"name": "c"}, "name must be one of a, b, got 'c'"),
+        ({"name": 1}, "name must be text, got 1"),
+        ({"name": None}, "name must be text, got None"),
+        ({"flag": 1}, "flag must be true or false, got 1"),
+        ({"flag": "yes"}, "flag must be true or false, got 'yes'"),
+        ({"levels": (50, 100)}, "levels must be at most 99, got 100"),
+        ({"levels": "50"}, "levels must be a whole number, got '50'"),
+        ({"levels": None}, "levels must be a whole number, got None"),
+        ({"levels": [50, [80]]}, r"levels must be a whole number, got \[80\]"),
+        ({"shares": [0.5, math.nan]}, "shares must be a finite number"),
+        ({"words": [1]}, "words must be text, got 1"),
+        ({"freq": 5}, "freq must be text, got 5"),
+        ({"limit": -1}, "limit must be at least 0, got -1"),
+    ],
+)
+def test_settings_that_do_not_do_are_refused_by_name(given_settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message) as err:
+        Recipe(**given_settings)
+    assert "\n" not in str(err.value)
+
+
+def test_settings_are_given_by_name_only() -> None:
+    with pytest.raises(SettingError, match=r"Recipe takes settings by name, as in Recipe\(epochs=10\)"):
+        Recipe(3)
+
+
+@pytest.mark.parametrize(
+    ("name", "given_value", "taken"),
+    [
+        ("epochs", np.int64(3), 3),
+        ("epochs", np.uint8(3), 3),
+        ("rate", np.float32(0.5), 0.5),
+        ("rate", np.float64(0.5), 0.5),
+        ("rate", 1, 1.0),
+        ("rate", np.int32(1), 1.0),
+        ("rate", Fraction(1, 4), 0.25),
+        ("flag", np.bool_(True), True),
+        ("name", np.str_("b"), "b"),
+        ("levels", 80, (80,)),
+        ("levels", np.array([10, 20]), (10, 20)),
+        ("levels", range(1, 3), (1, 2)),
+        ("levels", (), ()),
+        ("shares", [1, np.float32(0.5)], (1.0, 0.5)),
+        ("words", "one", ("one",)),
+        ("words", pd.Index(["x", "y"]), ("x", "y")),
+        ("limit", None, None),
+        ("limit", np.int64(5), 5),
+    ],
+)
+def test_numpys_numbers_and_single_values_are_taken_as_plain_ones(name: str, given_value: Any, taken: Any) -> None:
+    """They come out as Python's own, which JSON has."""
+    found = getattr(Recipe(**{name: given_value}), name)
+    assert found == taken == checked(Recipe, name, given_value)
+    parts, expected = (found, taken) if isinstance(taken, tuple) else ((found,), (taken,))
+    if name not in ("name", "words"):  # numpy's text is a str
+        assert [type(part) for part in parts] == [type(part) for part in expected]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "taken"),
+    [
+        ("epochs", "3", 3),
+        ("rate", "1e-2", 0.01),
+        ("rate", "1", 1.0),
+        ("name", "b", "b"),
+        *(("flag", text, True) for text in ("true", "True", "yes", "1")),
+        *(("flag", text, False) for text in ("false", "FALSE", "no", "0")),
+        ("levels", "50,80", (50, 80)),
+        ("levels", " 50 , 80 ", (50, 80)),
+        ("levels", "90", (90,)),
+        ("levels", "90,", (90,)),
+        ("words", "", ()),
+        ("words", "x,größe", ("x", "größe")),
+        ("shares", "0.5,1", (0.5, 1.0)),
+        ("freq", "none", None),
+        ("freq", "None", None),
+        ("freq", "h", "h"),
+        ("limit", "", None),
+        ("limit", "7", 7),
+    ],
+)
+def test_settings_are_read_from_text(name: str, text: str, taken: Any) -> None:
+    found = parse(Recipe, name, text)
+    assert found == taken
+    assert type(found) is type(taken)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("epochs", "three", "epochs must be a whole number, got 'three'"),
+        ("epochs", "2.5", "epochs must be a whole number, got '2.5'"),
+        ("epochs", "none", "epochs must be a whole number, got 'none'"),
+        ("epochs", "0", "epochs must be at least 1"),
+        ("rate", "fast", "rate must be a number, got 'fast'"),
+        ("rate", "nan", "rate must be a finite number"),
+        ("flag", "maybe", "flag must be true or false, got 'maybe'"),
+        ("flag", "", "flag must be true or false, got ''"),
+        ("name", "c", "name must be one of a, b"),
+        ("levels", "50;80", "levels must be a whole number, got '50;80'"),
+        ("levels", "50,100", "levels must be at most 99, got 100"),
+        ("limit", "x", "limit must be a whole number, got 'x'"),
+    ],
+)
+def test_text_that_is_no_such_setting_is_refused_by_name(name: str, text: str, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        parse(Recipe, name, text)
+
+
+def test_a_name_nobody_knows_is_set_beside_the_nearest_known() -> None:
+    assert (
+        unknown("hidden-size", ["hidden_size", "seed"]) == "unknown setting 'hidden-size': did you mean 'hidden_size'?"
+    )
+    assert unknown("x", ["one", "two"], what="job") == "unknown job 'x': known are one, two"

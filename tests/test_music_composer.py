@@ -1,0 +1,680 @@
+"""Music: what is read from MIDI files, likelihoods against all chords there are, what is drawn, what is written."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import struct
+import wave
+from pathlib import Path
+
+import mido
+import numpy as np
+import pretty_midi
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lstmkit import MusicComposer, load
+from lstmkit.cli import main
+from lstmkit.data import catalog
+from lstmkit.data.batch import Batch, Loader
+from lstmkit.data.music.midi import KEYS, LOWEST, as_midi, read_midi, sound
+from lstmkit.data.music.piano_rolls import Rolls, RollSource, highest, one_before, read_rolls
+from lstmkit.decoding.search import draw_labels
+from lstmkit.errors import DataError, SettingError, UserError
+from lstmkit.jobs.music_composer import baselines as plain
+from lstmkit.jobs.music_composer.generation import nats_of
+from lstmkit.jobs.music_composer.plots import keys_figure, likelihood_figure, roll_figure
+from lstmkit.modules.heads import LabelsHead, NadeHead
+
+CADENCE = [[60, 64, 67], [60, 65, 69], [59, 62, 67], [60, 64, 67]]
+CPU = torch.device("cpu")
+
+
+def tiny(**options) -> MusicComposer:
+    plain_ones = {"hidden_size": 8, "embed_size": 6, "nade_size": 4, "epochs": 2, "batch_size": 4, "transpose": 1}
+    return MusicComposer(**{**plain_ones, **options})
+
+
+def pieces(n: int = 10, steps: int = 8, seed: int = 0) -> list[list[list[int]]]:
+    rng = np.random.default_rng(seed)
+    return [[sorted(rng.choice(np.arange(55, 75), 3, replace=False).tolist()) for _ in range(steps)] for _ in range(n)]
+
+
+@pytest.fixture(scope="module")
+def fitted() -> MusicComposer:
+    return tiny().fit(pieces())
+
+
+def midi_file(path: Path, *tracks: list[mido.Message | mido.MetaMessage], **header) -> Path:
+    file = mido.MidiFile(**{"ticks_per_beat": 96, **header})
+    file.tracks += [mido.MidiTrack(track) for track in tracks]
+    file.save(path)
+    return path
+
+
+def note(pitch: int, length: int, wait: int = 0, channel: int = 0) -> list[mido.Message]:
+    """One note in ticks of 96 a quarter."""
+    on = mido.Message("note_on", note=pitch, velocity=64, time=wait, channel=channel)
+    return [on, mido.Message("note_off", note=pitch, time=length, channel=channel)]
+
+
+def sounding(roll: np.ndarray) -> list[list[int]]:
+    return [[LOWEST + int(k) for k in np.flatnonzero(row)] for row in roll]
+
+
+# ---- reading MIDI ----------------------------------------------------------------------------------------------------
+
+
+def test_a_file_on_its_grid(tmp_path: Path):
+    """Steps are parts of a quarter by the file's own beat, whatever the tempo, with the silence around left out."""
+    slow = [mido.MetaMessage("set_tempo", tempo=1_000_000, time=0)]
+    fast = [mido.MetaMessage("set_tempo", tempo=250_000, time=96)]
+    path = midi_file(tmp_path / "a.mid", slow + fast, note(60, 96, wait=192) + note(64, 48))
+    read = read_midi(path, 0.5)
+    assert sounding(read.roll) == [[60], [60], [64]]
+    assert read.tempo == 60
+    assert sounding(read_midi(path, 0.25).roll) == [[60]] * 4 + [[64]] * 2
+    assert sounding(read_midi(path, 1.0).roll) == [[60], [64]]
+
+
+def test_played_notes_fall_on_the_nearest_step(tmp_path: Path):
+    """A little early or late makes no difference; the shortest note has a step, and so has one of no length."""
+    path = midi_file(tmp_path / "a.mid", note(60, 90, wait=3) + note(62, 1, wait=5) + note(64, 0, wait=94))
+    assert sounding(read_midi(path, 1.0).roll) == [[60], [62], [64]]
+
+
+def test_tracks_together_without_drums_and_what_no_piano_has(tmp_path: Path):
+    tracks = [note(60, 96), note(64, 96, channel=3), note(38, 96, channel=9), note(12, 96), note(127, 96)]
+    read = read_midi(midi_file(tmp_path / "a.mid", *tracks), 1.0)
+    assert (sounding(read.roll), read.dropped, read.drums) == ([[60, 64]], 2, 1)
+    told = read_rolls(tmp_path)
+    assert told.remarks == ("2 notes outside of the 88 keys were left out.", "1 notes of drums were left out.")
+
+
+def test_notes_that_are_not_let_go(tmp_path: Path):
+    """Struck anew a note begins again; never let go it ends with its track; note_on without loudness lets go."""
+    on = mido.Message("note_on", note=60, velocity=9, time=0)
+    again = mido.Message("note_on", note=60, velocity=9, time=96)
+    off = mido.Message("note_on", note=60, velocity=0, time=96)
+    assert sounding(read_midi(midi_file(tmp_path / "a.mid", [on, again, off]), 1.0).roll) == [[60], [60]]
+    end = mido.MetaMessage("end_of_track", time=288)
+    assert sounding(read_midi(midi_file(tmp_path / "b.mid", [on, end]), 1.0).roll) == [[60]] * 3
+
+
+def test_a_thousand_tracks_and_all_keys_at_once(tmp_path: Path):
+    tracks = [note(LOWEST + i % KEYS, 96) for i in range(1000)]
+    assert read_midi(midi_file(tmp_path / "a.mid", *tracks), 1.0).roll.tolist() == [[1] * KEYS]
+
+
+def test_what_is_written_reads_back_the_same(tmp_path: Path):
+    """Whatever the step and the tempo, to the last key; a key in steps on end is one note."""
+    rng = np.random.default_rng(0)
+    for step, tempo in itertools.product((0.25, 0.5, 1.0), (37.0, 100.0, 240.0)):
+        roll = (rng.random((50, KEYS)) < 0.1).astype(np.uint8)
+        roll[[0, -1], 39] = 1
+        as_midi(roll, step, tempo).write(str(tmp_path / "a.mid"))
+        read = read_midi(tmp_path / "a.mid", step)
+        assert np.array_equal(read.roll, roll)
+        assert read.tempo == pytest.approx(tempo, rel=1e-4)
+    held = np.zeros((4, KEYS), dtype=np.uint8)
+    held[:3, 39] = 1
+    (one,) = as_midi(held, 1.0, 60.0).instruments[0].notes
+    assert (one.pitch, one.start, one.end) == (60, 0.0, 3.0)
+
+
+def test_pretty_midi_hears_the_same_notes(tmp_path: Path):
+    """The peer's own piano roll, sampled in the middle of each step."""
+    roll = read_rolls(pieces(1)).pieces[0].roll
+    as_midi(roll, 1.0, 60.0).write(str(tmp_path / "a.mid"))
+    heard = pretty_midi.PrettyMIDI(str(tmp_path / "a.mid")).get_piano_roll(fs=2)[LOWEST : LOWEST + KEYS, 1::2]
+    assert np.array_equal(heard.T[: len(roll)] > 0, roll > 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is no MIDI file"),
+        (b"RIFFxxxxWAVE" * 9, "is no MIDI file: it does not begin as one"),
+        (b"MThd", "is cut short"),
+        (b"MThd" + struct.pack(">Lhhh", 6, 1, 1, 96), "is cut short"),
+        (b"MThd" + struct.pack(">Lhhh", 6, 1, 1, 96) + b"MTrk" + struct.pack(">L", 99) + b"\x00\x90", "is cut short"),
+        (b"MThd" + struct.pack(">Lhhh", 6, 1, 0, 96), "has no note that a piano's 88 keys could play"),
+        (b"MThd" + struct.pack(">Lhhh", 6, 1, 0, -6360), "counts time by frames of a film"),
+        (b"MThd" + struct.pack(">Lhhh", 6, 2, 0, 96), "several pieces in one file"),
+        (np.random.default_rng(0).bytes(500), "is no MIDI file"),
+    ],
+)
+def test_what_is_no_midi_file(content: bytes, says: str, tmp_path: Path):
+    (tmp_path / "a.mid").write_bytes(content)
+    with pytest.raises(DataError, match=says) as caught:
+        read_rolls(tmp_path / "a.mid")
+    assert "a.mid" in str(caught.value)
+
+
+def test_a_file_cut_or_changed_anywhere_is_read_or_refused(tmp_path: Path):
+    """Never anything but rolls or one clear line."""
+    path = midi_file(tmp_path / "a.mid", note(60, 96) + note(64, 96))
+    content = path.read_bytes()
+    rng = np.random.default_rng(0)
+    spoilt = [content[:n] for n in range(len(content))]
+    for _ in range(300):
+        changed = bytearray(content)
+        changed[rng.integers(len(content))] = rng.integers(256)
+        spoilt.append(bytes(changed))
+    said = set()
+    for one in spoilt:
+        path.write_bytes(one)
+        try:
+            assert read_rolls(path).pieces[0].roll.any()
+        except DataError as err:
+            said.add(str(err))
+    assert len(said) > 3
+    assert not any("\n" in line for line in said)
+
+
+def test_files_without_a_note_for_a_piano_or_too_long(tmp_path: Path):
+    drums = midi_file(tmp_path / "a.mid", note(38, 96, channel=9) + note(5, 96))
+    with pytest.raises(DataError, match=r"no note .* \(beside 1 outside of them and 1 of drums\)"):
+        read_rolls(drums)
+    hours = midi_file(tmp_path / "b.mid", note(60, 96) + note(60, 96, wait=2**27))
+    with pytest.raises(DataError, match=r"b\.mid has [\d,]+ steps, 100,000 are the most: cut it, or give a greater"):
+        read_rolls(hours)
+
+
+def test_one_note_is_a_piece(tmp_path: Path, fitted: MusicComposer):
+    path = midi_file(tmp_path / "a.mid", note(108, 1))
+    assert sounding(read_rolls(path).pieces[0].roll) == [[108]]
+    assert len(fitted.compose(path, length=2).chords) == 3
+
+
+# ---- other data ------------------------------------------------------------------------------------------------------
+
+
+def packed(path: Path, **parts: list[np.ndarray]) -> Path:
+    arrays = {}
+    for part, rolls in parts.items():
+        arrays[f"{part}_rolls"] = np.packbits(np.concatenate(rolls), axis=1)
+        arrays[f"{part}_offsets"] = np.cumsum([0, *map(len, rolls)]).astype(np.int32)
+    np.savez(path, **arrays)
+    return path
+
+
+def test_files_in_parts(tmp_path: Path):
+    """Rolls packed into bits, or chords in JSON: the parts are kept, and evaluate takes the test part alone."""
+    told = read_rolls(pieces(6))
+    rolls = [piece.roll for piece in told.pieces]
+    path = packed(tmp_path / "a.npz", train=rolls[:3], valid=rolls[3:5], test=rolls[5:])
+    chords = {"train": pieces(6)[:3], "valid": pieces(6)[3:5], "test": pieces(6)[5:]}
+    (tmp_path / "a.json").write_text(json.dumps(chords))
+    for read in (read_rolls(path), read_rolls(tmp_path / "a.json")):
+        assert read.parts == ("train",) * 3 + ("valid",) * 2 + ("test",)
+        assert all(np.array_equal(piece.roll, roll) for piece, roll in zip(read.pieces, rolls, strict=True))
+    job = tiny().fit(path)
+    parts = job.split(job.read(path), None)
+    assert [len(part) for part in (parts.train, parts.valid, parts.test)] == [3, 2, 1]
+    found = job.evaluate(path)
+    assert found.details["piece"].unique().tolist() == ["test 1"]
+    assert found.table.equals(job.evaluate(pieces(6)[5:]).table)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ([], "the list is empty"),
+        ("nowhere.mid", "there is no such file or folder"),
+        (["nowhere.mid"], "there is no such file"),
+        (3, "give a path, or a list"),
+        ([[]], "piece 1 has no note"),
+        ([[[60]], [[], []]], "piece 2 has no note"),
+        ([[[60], [20]]], "piece 1, step 2: 20 is no key of a piano, which MIDI numbers 21…108"),
+        ([[[60.5]]], r"60\.5 is no key"),
+        ([[["C4"]]], "'C4' is no key"),
+        ([[60, 64]], "piece 1 must be an array"),
+        ([np.zeros((4, 87))], "piece 1 must be 0 and 1 in the shape"),
+        ([np.full((4, 88), 2)], "piece 1 must be 0 and 1"),
+        ([np.full((4, 88), np.nan)], "piece 1 must be 0 and 1"),
+        ([np.ones((100_001, 88), dtype=np.uint8)], "100,000 are the most"),
+    ],
+)
+def test_bad_data_are_told(data, says: str):
+    with pytest.raises(DataError, match=says):
+        read_rolls(data)
+
+
+def test_bad_files_are_told(tmp_path: Path):
+    with pytest.raises(DataError, match="there is no MIDI file"):
+        read_rolls(tmp_path)
+    for name, content, says in (
+        ("a.npz", b"PK\x03\x04 nothing", "is no .npz of piano rolls that can be read"),
+        ("b.json", b'{"train": [[[60]', "is no JSON that can be read"),
+        ("c.json", b"[[60]]", "must hold lists of pieces"),
+        ("d.json", b"{}", "has no piece in train, valid, test"),
+        ("e.json", b'{"train": [[[]]]}', "train 1 has no note"),
+        ("f.json", b'{"test": [[[60]]]}', "has no piece to train on"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=says):
+            tiny().fit(tmp_path / name)
+    np.savez(tmp_path / "g.npz", train_rolls=np.zeros((3, 11), dtype=np.uint8))
+    with pytest.raises(DataError, match=r"is no .npz of piano rolls that can be read"):
+        read_rolls(tmp_path / "g.npz")
+    np.savez(tmp_path / "h.npz", np.array([object()]))
+    with pytest.raises(DataError, match=r"is no .npz of piano rolls|has no piece"):
+        read_rolls(tmp_path / "h.npz")
+
+
+def test_too_few_pieces_to_hold_some_back():
+    with pytest.raises(DataError, match="1 piece, too few to hold some back"):
+        tiny().fit(pieces(1))
+
+
+# ---- windows ---------------------------------------------------------------------------------------------------------
+
+
+def test_windows_know_the_step_before_and_miss_nothing():
+    """Targets put together are the piece; inputs are the piece one step later, a silence first."""
+    read = read_rolls(pieces(2, steps=7))
+    source = RollSource(read, window=3)
+    assert source.lengths.tolist() == [3, 3, 1] * 2
+    batch = source.batch(np.arange(3))
+    assert batch.targets is not None
+    kept = [rows[:n].numpy() for rows, n in zip(batch.targets, source.lengths[:3], strict=True)]
+    read_in = [rows[:n].numpy() for rows, n in zip(batch.inputs, source.lengths[:3], strict=True)]
+    assert np.array_equal(np.concatenate(kept), read.pieces[0].roll)
+    assert np.array_equal(np.concatenate(read_in), one_before(read.pieces[0].roll))
+
+
+def test_pieces_are_moved_as_far_as_their_keys_stay_on_the_piano():
+    read = read_rolls([[[21, 30]], [[60], [108]], [[50]]])
+    source = RollSource(read, transpose=2)
+    moved = [sounding(source.batch(np.array([i])).targets[0].numpy()) for i in range(len(source))]
+    assert moved[:3] == [[[21, 30]], [[22, 31]], [[23, 32]]]
+    assert moved[3:6] == [[[58], [106]], [[59], [107]], [[60], [108]]]
+    assert moved[6:] == [[[48]], [[49]], [[50]], [[51]], [[52]]]
+
+
+# ---- keys given those above ------------------------------------------------------------------------------------------
+
+
+def head_and_outputs(labels: int = 5, steps: int = 3) -> tuple[NadeHead, torch.Tensor]:
+    torch.manual_seed(0)
+    head = NadeHead(4, labels, 3).double()
+    torch.nn.init.normal_(head.given.weight[1:])
+    return head, head(torch.randn(1, steps, 4, dtype=torch.float64))
+
+
+def one_by_one(head: NadeHead, outputs: torch.Tensor, keys: tuple[int, ...]) -> float:
+    """The equations as they stand in the docstring, label by label, for one step's outputs."""
+    bias, activation = outputs[: head.labels], outputs[head.labels :].clone()
+    nats = 0.0
+    for k in reversed(range(head.labels)):
+        p = torch.sigmoid(bias[k] + head.told.weight[k] @ torch.sigmoid(activation)).item()
+        nats -= math.log(p if keys[k] else 1 - p)
+        if keys[k]:
+            activation = activation + head.given.weight[k + 1]
+    return nats
+
+
+def test_the_likelihood_is_that_of_the_equations_and_sums_to_one():
+    """Every chord of five keys, one after another by hand."""
+    head, outputs = head_and_outputs()
+    chords = list(itertools.product((0, 1), repeat=5))
+    for t in range(3):
+        total = 0.0
+        for keys in chords:
+            target = torch.tensor(keys, dtype=torch.float64).view(1, 1, 5)
+            nats = head.loss(outputs[:, t : t + 1], Batch(target, targets=target)).item()
+            assert nats == pytest.approx(one_by_one(head, outputs[0, t], keys))
+            total += math.exp(-nats)
+        assert total == pytest.approx(1)
+
+
+def test_logits_of_the_keys_below_are_the_same():
+    head, outputs = head_and_outputs()
+    for keys in itertools.product((0, 1), repeat=5):
+        held = torch.tensor(keys, dtype=torch.float64).expand(1, 3, 5)
+        lowest = next((k for k in range(5) if keys[k]), 5)
+        both = head.logits(outputs, held), head.below(outputs, held)
+        torch.testing.assert_close(*(logits[..., :lowest] for logits in both))
+
+
+def test_many_steps_are_told_as_few(monkeypatch: pytest.MonkeyPatch):
+    """However many are told together; steps past a sequence's end count for nothing."""
+    head, outputs = head_and_outputs(steps=6)
+    held = (torch.rand(1, 6, 5, dtype=torch.float64) < 0.5).double()
+    whole = head.logits(outputs, held)
+    monkeypatch.setattr("lstmkit.modules.heads._ROWS", 2)
+    torch.testing.assert_close(head.logits(outputs, held), whole)
+    for which in (head, LabelsHead(4, 5).double()):
+        some = outputs if which is head else outputs[..., :5]
+        short = which.loss(some[:, :4], Batch(held, targets=held[:, :4]))
+        padded = which.loss(some, Batch(held, torch.tensor([4]), held))
+        torch.testing.assert_close(short, padded)
+
+
+def test_gradients_of_the_head():
+    head, outputs = head_and_outputs(steps=2)
+    held = torch.tensor([[[0, 1, 0, 1, 1], [0, 0, 0, 0, 0.0]]], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda o: head.logits(o, held), outputs.detach().requires_grad_(True))
+    head.logits(outputs, held).sum().backward()
+    assert (head.given.weight.grad[0] == 0).all()
+
+
+def test_drawn_as_often_as_likely():
+    """Of 20,000 chords each comes as often as its likelihood says, within five standard deviations."""
+    head, outputs = head_and_outputs(labels=3, steps=1)
+    n = 20_000
+    rows = outputs[0].expand(n, -1)
+    noise = torch.rand(n, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        drawn = draw_labels(lambda labels: head.below(rows, labels), noise)
+    for keys in itertools.product((0, 1), repeat=3):
+        p = math.exp(-one_by_one(head, outputs[0, 0], keys))
+        seen = (drawn == torch.tensor(keys)).all(1).double().mean().item()
+        assert abs(seen - p) < 5 * math.sqrt(p * (1 - p) / n)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 0.5, 1.0, 2.0]))
+def test_drawing_is_what_drawing_key_by_key_is(seed: int, temperature: float):
+    """With the same noise the same keys, at any temperature; and those that are known stay so."""
+    torch.manual_seed(seed)
+    head, noise = NadeHead(4, 6, 3), torch.rand(1, 6)
+    outputs = head(torch.randn(1, 4))
+    known = torch.where(torch.rand(1, 6) < 0.3, torch.randint(2, (1, 6)).float(), torch.nan)
+    with torch.no_grad():
+        drawn = draw_labels(lambda labels: head.below(outputs, labels), noise, temperature, known)
+        held = torch.zeros(1, 6)
+        for k in reversed(range(6)):
+            logit = head.logits(outputs, held)[0, k]
+            chance = (logit / temperature).sigmoid() if temperature else (logit > 0).float()
+            chance = chance if known[0, k].isnan() else known[0, k]
+            held[0, k] = float(noise[0, k] < chance)
+    assert torch.equal(drawn, held)
+
+
+def test_independent_keys_are_drawn_in_one_go():
+    """The same as one after another, those that are known too."""
+    outputs, noise = torch.randn(2, 6), torch.rand(2, 6)
+    known = torch.full((2, 6), torch.nan)
+    known[0, 2], known[1, 4] = 1, 0
+    both = (draw_labels(lambda labels: outputs, noise, 0.7, known, chained) for chained in (True, False))
+    assert torch.equal(*both)
+
+
+# ---- baselines -------------------------------------------------------------------------------------------------------
+
+
+def test_the_chains_of_single_keys_by_hand():
+    """Two keys: counts after off and after on, each drawn to what all keys do together with the weight of one step."""
+    counts = plain.key_counts([np.array([[1, 0], [1, 0], [0, 1]]), np.array([[1, 1]])])
+    assert counts[:, 1].tolist() == [[2, 2], [1, 0]]  # set in, go on
+    assert counts[:, 0].tolist() == [[0, 2], [1, 0]]  # stay off, end
+    whole_off, whole_on = (4 + 1) / (6 + 2), (1 + 1) / (2 + 2)
+    set_in = [(2 + whole_off) / 3, (2 + whole_off) / 5]
+    go_on = (1 + whole_on) / 3
+    roll = np.array([[1, 0], [1, 0]])
+    expected = [-math.log(set_in[0] * (1 - set_in[1])), -math.log(go_on * (1 - set_in[1]))]
+    assert plain.by_step_before(counts, roll).tolist() == pytest.approx(expected)
+    whole = (5 + 1) / (8 + 2)
+    share = [(3 + whole) / 5, (2 + whole) / 5]
+    assert plain.by_share(counts, roll).tolist() == pytest.approx([-math.log(share[0] * (1 - share[1]))] * 2)
+
+
+def test_a_key_that_training_never_had_is_not_impossible():
+    counts = plain.key_counts([read_rolls(pieces(1)).pieces[0].roll])
+    everything = np.ones((2, KEYS), dtype=np.uint8)
+    for baseline in (plain.by_share, plain.by_step_before):
+        assert np.isfinite(baseline(counts, everything)).all()
+
+
+# ---- scores ----------------------------------------------------------------------------------------------------------
+
+
+def test_scores_are_the_mean_over_all_steps():
+    """Pieces of other lengths: nats by the model called on each piece alone, the first step told from silence."""
+    data = [piece[: 3 + i] for i, piece in enumerate(pieces(5))]
+    for output in ("nade", "independent"):
+        job = tiny(output=output, window=2).fit(pieces())
+        found = job.evaluate(data)
+        nats = []
+        for piece in read_rolls(data).pieces:
+            roll = torch.from_numpy(piece.roll).float().unsqueeze(0)
+            outputs, _ = job.network(torch.from_numpy(one_before(piece.roll)).float().unsqueeze(0))
+            p = job.network.head.logits(outputs, roll).sigmoid()
+            nats.append(-torch.where(roll == 1, p, 1 - p).log().sum(-1)[0].detach().numpy())
+        ours = found.table.iloc[0]
+        assert ours["NLL per step"] == pytest.approx(np.concatenate(nats).mean(), rel=1e-5)
+        assert ours["NLL after the first step"] == pytest.approx(np.concatenate([n[1:] for n in nats]).mean(), rel=1e-5)
+
+
+def test_an_ensemble_s_keys_are_told_by_the_mean_of_logits():
+    job = tiny(seeds=2).fit(pieces())
+    read = read_rolls(pieces(1))
+    roll = torch.from_numpy(read.pieces[0].roll).float().unsqueeze(0)
+    before = torch.from_numpy(one_before(read.pieces[0].roll)).float().unsqueeze(0)
+    logits = torch.stack([m.head.logits(m(before)[0], roll) for m in job.model.members]).mean(0)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, roll, reduction="none").sum(-1)
+    assert nats_of(job.model, read, CPU)[0].tolist() == pytest.approx(expected[0].tolist(), rel=1e-5)
+
+
+@pytest.fixture(scope="module", params=["nade", "independent"])
+def of_two_chords(request: pytest.FixtureRequest) -> tuple[MusicComposer, list[list[list[int]]]]:
+    """Fitted to one of two chords at random at each step, which share no key."""
+    rng = np.random.default_rng(0)
+    data = [[[[60, 64, 67], [59, 62, 66]][int(rng.integers(2))] for _ in range(10)] for _ in range(40)]
+    job = MusicComposer(
+        output=request.param, hidden_size=8, embed_size=8, nade_size=8, epochs=15, lr=0.03, batch_size=4, average=0.0,
+        transpose=0, dropout=0.0, valid_share=0.0, test_share=0.0,
+    )  # fmt: skip
+    return job.fit(data), data
+
+
+def test_it_learns_chords_that_independent_keys_cannot(of_two_chords: tuple[MusicComposer, list[list[list[int]]]]):
+    """One bit given the keys above, one for each of the six keys where each is told for itself."""
+    job, data = of_two_chords
+    score = job.evaluate(data).table["NLL per step"][0]
+    assert score == pytest.approx(math.log(2) * (1 if job.output == "nade" else 6), abs=0.25)
+
+
+def test_harmonising_draws_from_what_is_likely_given_the_melody(
+    of_two_chords: tuple[MusicComposer, list[list[list[int]]]],
+):
+    """With the top of a chord given the rest of it comes, where keys are told given those above."""
+    job, _ = of_two_chords
+    found = [job.compose(melody=[[67], [66], [66], [67]], seed=seed).chords for seed in range(5)]
+    whole = sum(chord in ([60, 64, 67], [59, 62, 66]) for chords in found for chord in chords)
+    assert (whole > 16) == (job.output == "nade")
+
+
+# ---- composing -------------------------------------------------------------------------------------------------------
+
+
+def test_a_start_is_kept_and_gone_on_with(fitted: MusicComposer):
+    found = fitted.compose(CADENCE, length=5, seed=3)
+    assert found.chords[:4] == CADENCE
+    assert len(found.chords) == 9
+    assert found.given[:4].all()
+    assert not found.given[4:].any()
+    assert found.chords == fitted.compose(CADENCE, length=5, seed=3).chords
+    assert found.chords != fitted.compose(CADENCE, length=5, seed=4).chords
+    (two,) = fitted.predict([CADENCE], first=2, length=5)
+    assert two.chords[:2] == CADENCE[:2]
+    assert len(two.chords) == 7
+    (none,) = fitted.predict([CADENCE], first=0, length=5)
+    assert none.chords == fitted.compose(length=5).chords
+
+
+def test_nats_are_those_of_the_whole_piece(fitted: MusicComposer):
+    """Step by step with the state carried, as scored in one go."""
+    found = fitted.compose(CADENCE, length=6)
+    whole = nats_of(fitted.model, read_rolls([found.roll]), CPU)[0]
+    assert list(found.nats) == pytest.approx(whole[4:].tolist(), rel=1e-4)
+
+
+def test_what_is_composed_hangs_on_no_other_piece(fitted: MusicComposer):
+    """The state and the noise are a piece's own."""
+    both = fitted.predict([CADENCE, CADENCE[:2]], length=4)
+    assert both[0].chords == fitted.predict([CADENCE], length=4)[0].chords
+    assert both[0].chords[4:] != fitted.predict([CADENCE[:2], CADENCE], length=4)[1].chords[4:]
+
+
+@pytest.mark.parametrize("output", ["nade", "independent"])
+def test_a_melody_stays_on_top(output: str):
+    """Its keys are kept, those above are silent; where it pauses nothing is given."""
+    job = tiny(output=output).fit(pieces())
+    melody = [[72], [71], [], [50, 67]]
+    found = job.compose(melody=melody, temperature=3.0)
+    assert len(found.chords) == 4
+    assert [max(found.chords[t]) for t in (0, 1, 3)] == [72, 71, 67]
+    assert found.given.sum(axis=1).tolist() == [108 - 71, 108 - 70, 0, 108 - 66]
+    assert sum(map(len, found.chords)) > 4
+
+
+def test_the_highest_key_of_each_step():
+    roll = read_rolls([[[60, 64], [], [50]]]).pieces[0].roll
+    assert sounding(highest(roll)) == [[64], [], [50]]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"length": 0}, "length must be 1 to 100,000"),
+        ({"temperature": -1.0}, "temperature must be at least 0"),
+        ({"temperature": float("nan")}, "temperature must be at least 0"),
+        ({"tempo": 1.0}, "tempo 5 to 1000"),
+        ({"first": -2}, "first at least 0"),
+        ({"seed": -1}, "seed within"),
+        ({"given": "bass"}, "given must be one of start, melody"),
+    ],
+)
+def test_a_wish_out_of_range(fitted: MusicComposer, options: dict, says: str):
+    with pytest.raises(SettingError, match=says):
+        fitted.predict([CADENCE], **options)
+
+
+def test_very_high_and_very_low_temperatures(fitted: MusicComposer):
+    """Near 0 it is what 0 gives; very high, half of the keys."""
+    assert fitted.compose(length=4, temperature=1e-9).chords == fitted.compose(length=4, temperature=0).chords
+    assert 30 < np.mean([len(chord) for chord in fitted.compose(length=8, temperature=1e9).chords]) < 58
+
+
+# ---- written ---------------------------------------------------------------------------------------------------------
+
+
+def test_written_as_midi_sound_and_text(fitted: MusicComposer, tmp_path: Path):
+    found = fitted.compose(CADENCE, length=4, tempo=120.0)
+    found.write(tmp_path / "a.MID")
+    read = read_midi(tmp_path / "a.MID", fitted.step)
+    assert sounding(read.roll)[:4] == CADENCE
+    assert read.tempo == pytest.approx(120)
+    with pytest.raises(UserError, match=r"a.mp3: sounds are written as .wav"):
+        found.write(tmp_path / "a.mp3")
+    with pytest.raises(UserError, match="there is no folder"):
+        found.write(tmp_path / "none/a.mid")
+    found.write(tmp_path / "a.wav")
+    with wave.open(str(tmp_path / "a.wav")) as file:
+        seconds = file.getnframes() / file.getframerate()
+    assert seconds == pytest.approx(len(read.roll) * 0.25 + 1, abs=0.01)  # a second to die away
+    found.write(tmp_path / "a.txt")
+    assert (tmp_path / "a.txt").read_text().splitlines()[0] == "C4 E4 G4"
+
+
+def test_silence_can_be_written_and_heard():
+    silent = as_midi(np.zeros((4, KEYS), dtype=np.uint8), 1.0, 60.0)
+    assert silent.instruments[0].notes == []
+    assert np.abs(sound(silent)).max(initial=0.0) == 0
+
+
+def test_from_the_command_line(fitted: MusicComposer, tmp_path: Path, capsys, monkeypatch):
+    """A file goes on as a file; several go on as several; a melody is harmonised; JSON where it is asked for."""
+    monkeypatch.chdir(tmp_path)
+    fitted.save("run")
+    Path("in").mkdir()
+    for name in ("a", "ü b"):
+        as_midi(read_rolls([CADENCE]).pieces[0].roll, 0.5, 90.0).write(f"in/{name}.mid")
+
+    def run(*words: str) -> None:
+        monkeypatch.setattr("sys.argv", ["lstmkit", "predict", "run", *words])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == 0, capsys.readouterr().err
+
+    run("in/a.mid", "-o", "out.mid", "--length", "3", "--temperature", "0.9", "--tempo", "70", "--picture", "p.png")
+    read = read_midi(Path("out.mid"), 0.5)
+    assert sounding(read.roll)[:4] == CADENCE
+    assert read.tempo == pytest.approx(70, rel=1e-4)
+    assert Path("p.png").stat().st_size > 1000
+    run("in", "-o", "many.mid", "--given", "melody")
+    assert sorted(path.name for path in Path().glob("many*")) == ["many-1.mid", "many-2.mid"]
+    run("in/a.mid", "--length", "2", "-o", "a.json", "--json")
+    (told,) = json.loads(Path("a.json").read_text())
+    assert told["chords"][:4] == CADENCE
+    assert (told["tempo"], told["composed"]) == (pytest.approx(90, rel=1e-4), 2)
+    capsys.readouterr()
+    run("in/a.mid", "--length", "2")
+    assert capsys.readouterr().out.splitlines()[:1] == ["C4 E4 G4"]
+
+
+def test_saved_counts_must_be_of_88_keys(fitted: MusicComposer, tmp_path: Path):
+    """Composed the same after loading, the baselines beside it too."""
+    again = load(fitted.save(tmp_path / "run"))
+    assert isinstance(again, MusicComposer)
+    assert again.compose(CADENCE).chords == fitted.compose(CADENCE).chords
+    assert again.evaluate(pieces(2)).table.equals(fitted.evaluate(pieces(2)).table)
+    with pytest.raises(ValueError, match="88 keys"):
+        again.load_state({"counts": "1 2 3"})
+
+
+def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    path = midi_file(tmp_path / "a.mid", note(60, 96))
+    monkeypatch.setitem(__import__("sys").modules, "mido", None)
+    with pytest.raises(UserError, match=r"need mido: pip install 'lstmkit\[music\]'"):
+        read_rolls(path)
+
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+
+
+def test_pictures_of_odd_rolls():
+    """Silence, one key at either end, all at once, longer than fits: each is drawn, with what was given told apart."""
+    roll = np.zeros((300, KEYS), dtype=np.uint8)
+    nothing = np.zeros(roll.shape, dtype=bool)
+    for keys in ([], [0], [87], range(KEYS)):
+        roll[:, list(keys)] = 1
+        for given_part in (nothing, ~nothing):
+            assert roll_figure(roll, given_part, "a $piece_").axes
+        roll[:] = 0
+    assert roll_figure(roll[:0], nothing[:0], "").axes
+    assert keys_figure({"one": np.zeros(KEYS), "other": np.ones(KEYS)}).axes
+    assert likelihood_figure({"one": np.ones(1)}, "").axes
+
+
+def test_there_is_no_such_piece(fitted: MusicComposer):
+    assert [one.name for one in fitted.specimens(pieces(3), piece=2)] == ["piece 2", "piece 1", "piece 3"]
+    with pytest.raises(DataError, match="there is no piece 4: the list has 1 to 3"):
+        fitted.specimens(pieces(3), piece=4)
+
+
+# ---- the data of the field -------------------------------------------------------------------------------------------
+
+
+def _there() -> bool:
+    try:
+        catalog.locate("piano_rolls")
+    except DataError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not _there(), reason="piano_rolls is not here: set LSTMKIT_DATA")
+def test_the_chorales_are_those_of_the_field():
+    read = read_rolls(catalog.locate("piano_rolls", "jsb_chorales.npz"))
+    assert isinstance(read, Rolls)
+    counts = {part: (len(given_), given_.steps) for part in ("train", "valid", "test") if (given_ := read.given(part))}
+    assert counts == {"train": (229, 13807), "valid": (76, 4602), "test": (77, 4725)}
+    assert len(Loader(RollSource(read), 32)) == 12

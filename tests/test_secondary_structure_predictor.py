@@ -1,0 +1,443 @@
+"""Structure of proteins: chains from files, windows, segments that overlap, what stands beside."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstmkit.data.batch import Batch
+from lstmkit.data.proteins.chains import RESIDUES, STATES, UNKNOWN, Chains, Columns, read_chains, unlike
+from lstmkit.data.proteins.residues import LETTERS, ResidueSource, numbered, windows
+from lstmkit.errors import DataError, SettingError
+from lstmkit.jobs import load
+from lstmkit.jobs.secondary_structure_predictor.baselines import usual_states, windowed_regression
+from lstmkit.jobs.secondary_structure_predictor.job import SecondaryStructurePredictor
+from lstmkit.jobs.secondary_structure_predictor.plots import chain_figure
+from lstmkit.jobs.secondary_structure_predictor.segment_overlap import mean_overlap, segment_overlap, segments
+from lstmkit.modules.encoders import ResidueEncoder
+from lstmkit.modules.heads import TagsHead
+from lstmkit.progress import Progress
+from lstmkit.recipes.secondary_structure_predictor import without_likes
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+WIDE = pd.DataFrame({"id": ["a", "b"], "sequence": ["MKV", "gx"], "ss3": ["HH-", "EC"], "eval_mask": ["101", "01"]})
+LONG = pd.DataFrame(
+    {
+        "id": ["a", "a", "b", "a", "b"],
+        "residue": [*"MKgVx"],
+        "ss3": [*"HHE-C"],
+        "eval_mask": [1, 0, 0, 1, 1],
+        "p": [1.0, 2, 4, 3, 5],
+    }
+)
+
+
+def test_a_chain_a_row_and_a_residue_a_row_are_the_same(tmp_path: Path):
+    WIDE.to_csv(tmp_path / "wide.csv.gz", index=False)
+    LONG.to_csv(tmp_path / "long.tsv", index=False, sep="\t")
+    for data in (WIDE, LONG, tmp_path / "wide.csv.gz", str(tmp_path / "long.tsv")):
+        found = read_chains(data)
+        assert (found.ids, found.sequences) == (("a", "b"), ("MKV", "GX"))
+        assert found.states == {"ss3": ("HHC", "EC")}
+        assert found.scored is not None
+        assert [one.tolist() for one in found.scored] == [[True, False, True], [False, True]]
+        assert found.digest() == read_chains(WIDE).digest()
+    profile = read_chains(LONG, Columns(profile=("p",))).profile
+    assert profile is not None
+    assert [one.ravel().tolist() for one in profile] == [[1, 2, 3], [4, 5]]
+
+
+def test_fasta(tmp_path: Path):
+    text = "\n>one of many words\nMKV\nay\r\n\n>two\nG\n>\nA A\n"
+    (tmp_path / "chains.fa").write_text(text)
+    (tmp_path / "chains.fasta.gz").write_bytes(gzip.compress(text.encode()))
+    for name in ("chains.fa", "chains.fasta.gz"):
+        found = read_chains(tmp_path / name)
+        assert (found.ids, found.sequences) == (("one", "two", "3"), ("MKVAY", "G", "AA"))
+        assert found.states == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.fasta", "MKV\n", r"a.fasta is no FASTA file: a chain begins with a line '>name', this with 'MKV'"),
+        ("a.fasta", ">x\n>y\nMK\n", "a.fasta: chain 'x' has no residues"),
+        ("a.fasta", ">x\nMK*\n", r"chain 'x', position 3: '\*' is no residue.* \(take gaps and stops out\)"),
+        ("a.fasta", " \n", "a.fasta is empty"),
+        ("a.fa.gz", "not gzip", "a.fa.gz is no whole gzip file"),
+        ("a.csv", "id,sequence,ss3\nx,MK,HHH\n", "chain 'x' has 2 residues and 3 letters of ss3"),
+        ("a.csv", "id,sequence,ss3\nx,MK,HZ\n", "chain 'x', position 2: 'Z' is none of ss3's letters, HEC-_LP"),
+        ("a.csv", "id,sequence,ss8\nx,MK,\n", "chain 'x' has 2 residues and 0 letters of ss8"),
+        ("a.csv", "id,sequence\nx,\n", "chain 'x' has no residues"),
+        ("a.csv", "id,sequence,eval_mask\nx,MK,12\n", "position 2: '2' is none of mask's letters, 01"),
+        ("a.csv", "id,chain\nx,MK\n", r"neither a column 'sequence' .* nor 'residue' .*give --sequence-col NAME"),
+        ("a.csv", "name,residue\nx,M\n", "no column 'id' in a.csv"),
+        ("a.csv", "id,residue\nx,MK\n", "column 'residue', row 1 below the header: 'MK' is not one letter"),
+        ("a.csv", "id,residue\n,M\n", "column 'id', row 1 below the header: '' says of no sequence which it is"),
+        ("a.pdb", "x", "files of this kind are not read"),
+        ("missing.fasta", None, "there is no file"),
+    ],
+)
+def test_files_that_do_not_do(name: str, content: str | None, says: str, tmp_path: Path):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=says):
+        read_chains(tmp_path / name)
+
+
+@pytest.mark.parametrize("letter", ["-", "1", "é", "ß", "\u212a", " ", "\n"])
+def test_letters_that_are_no_residue(letter: str):
+    """The Kelvin sign is no lysine, though its lower case is."""
+    with pytest.raises(DataError, match=r"the list: chain '2', position 3: .* is no residue"):
+        read_chains(["MK", f"AC{letter}D"])
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ([], "the list has no chains"),
+        ([3], r"a list of strings, got \[3\]"),
+        (7, "got 7"),
+        (WIDE.assign(eval_mask=[1.5, 1.0]), "is not text"),
+        (WIDE.iloc[:0], "the frame has no chains"),
+    ],
+)
+def test_objects_that_do_not_do(data: object, says: str):
+    with pytest.raises(DataError, match=says):
+        read_chains(data)
+
+
+def test_unknown_letters_are_one_and_the_same():
+    assert set(numbered(UNKNOWN).tolist()) == {LETTERS - 1}
+    assert numbered(RESIDUES).tolist() == list(range(1, 21))
+
+
+def test_chains_that_are_alike():
+    test = read_chains(["MKVAYGGG", "XXXXX"])
+    assert unlike(read_chains(["AAMKVAYAA", "MKVA", "XXXXX", "GGG"]), test, 5) == [1, 2, 3]
+
+
+# ---- windows ---------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 400), st.integers(1, 60))
+def test_every_residue_is_answered_for_once(length: int, longest: int):
+    found = windows(length, longest)
+    assert [i for w in found for i in range(w.first, w.last)] == list(range(length))
+    for w in found:
+        assert 0 <= w.start <= w.first < w.last <= w.stop <= length
+        assert w.stop - w.start <= longest
+        assert w.first - w.start == min(w.first, longest // 8 if length > longest else 0)
+
+
+def test_windows_have_the_targets_that_they_answer_for():
+    states = np.arange(12)[:, None]
+    source = ResidueSource([np.arange(1, 13)], [np.arange(24.0).reshape(12, 2)], [states], longest=8)
+    batch = source.batch(np.arange(2))
+    assert batch.inputs.shape == (2, 7, 3)
+    assert batch.inputs[1, :, 0].tolist() == [6, 7, 8, 9, 10, 11, 12]
+    assert batch.inputs[1, 0, 1:].tolist() == [10, 11]
+    assert batch.targets is not None
+    assert batch.targets[..., 0].tolist() == [[0, 1, 2, 3, 4, 5, -1], [-1, 6, 7, 8, 9, 10, 11]]
+
+
+# ---- network ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", [0, 2])
+def test_padding_changes_nothing_around_a_residue(profile: int):
+    torch.manual_seed(0)
+    encoder = ResidueEncoder(LETTERS, 4, profile, (3, 7), 5, dropout=0.5).eval()
+    ids = torch.randint(1, LETTERS, (1, 6))
+    inputs = ids if not profile else torch.cat([ids.unsqueeze(2).float(), torch.randn(1, 6, profile)], 2)
+    padded = torch.cat([inputs, inputs.new_zeros((1, 5, *inputs.shape[2:]))], 1)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(padded)[:, :6], encoder(inputs))
+        assert encoder(inputs).shape == (1, 6, encoder.output_size)
+
+
+def test_the_losses_of_two_kinds_are_added():
+    torch.manual_seed(0)
+    head = TagsHead(4, (3, 8))
+    outputs = head(torch.randn(2, 5, 4))
+    targets = torch.stack([torch.randint(3, (2, 5)), torch.randint(8, (2, 5))], -1)
+    targets[1, 3:] = -1
+    loss = head.loss(outputs, Batch(torch.zeros(2, 5), targets=targets))
+    log_p = [outputs[..., :3].log_softmax(-1), outputs[..., 3:].log_softmax(-1)]
+    known = [(b, t) for b in range(2) for t in range(5) if targets[b, t, 0] >= 0]
+    by_hand = sum(-log_p[k][b, t, targets[b, t, k]].item() for k in range(2) for b, t in known) / len(known)
+    assert loss.item() == pytest.approx(by_hand)
+
+
+# ---- segment overlap -------------------------------------------------------------------------------------------------
+
+
+def test_segment_overlap_by_hand():
+    """From the definition, on paper."""
+    # H: shared 3, either 4, slack min(1, 3, 2, 1) = 1: whole. First C: shared 1, either 2, slack 0: half.
+    assert segment_overlap("CHHHHC", "CCHHHC") == pytest.approx(100 * (0.5 * 1 + 1 * 4 + 1 * 1) / 6)
+    # A helix found as two: (3 + 1) / 8 and (4 + 2) / 8, each of 8 residues; both of E are found nowhere.
+    assert segment_overlap("HHHHHHHHEE", "HHHCHHHHCC") == pytest.approx(100 * (4 / 8 * 8 + 6 / 8 * 8) / 18)
+    # Slack is at most half of the shorter: shared 2, either 10, slack min(8, 2, 5, 1) = 1.
+    assert segment_overlap("H" * 10, "HH" + "C" * 8) == pytest.approx(100 * 3 / 10)
+    assert segment_overlap("HHH", "CCC") == 0
+
+
+def test_residues_that_are_not_scored_part_segments():
+    scored = np.array([True, True, False, True])
+    assert [(s.start, s.stop) for s in segments("HHHH", scored)] == [(0, 2), (3, 4)]
+    assert segment_overlap("HHHH", "HHCH", scored) == 100
+    assert np.isnan(segment_overlap("HH", "HH", np.zeros(2, dtype=bool)))
+    assert mean_overlap(["HH", "HH", "HH"], ["HH", "CC", "HH"], [None, None, np.zeros(2, dtype=bool)]) == 50
+
+
+def by_sets(true: str, said: str) -> float:
+    """SOV once more, from sets of positions."""
+
+    def runs(states: str) -> list[tuple[str, set[int]]]:
+        found: list[tuple[str, set[int]]] = []
+        for i, state in enumerate(states):
+            if found and found[-1][0] == state and i - 1 in found[-1][1]:
+                found[-1][1].add(i)
+            else:
+                found.append((state, {i}))
+        return found
+
+    total = weight = 0.0
+    for (a, s1), (b, s2) in itertools.product(runs(true), runs(said)):
+        if a == b and s1 & s2:
+            shared, either = len(s1 & s2), len(s1 | s2)
+            slack = min(either - shared, shared, int(0.5 * len(s1)), int(0.5 * len(s2)))
+            total += (shared + slack) / either * len(s1)
+            weight += len(s1)
+    weight += sum(len(s) for a, s in runs(true) if not any(a == b and s & o for b, o in runs(said)))
+    return 100 * total / weight
+
+
+same_length = st.integers(1, 40).flatmap(lambda n: st.tuples(*[st.text("HEC", min_size=n, max_size=n)] * 2))
+
+
+@given(same_length)
+def test_segment_overlap_is_what_the_paper_says(pair: tuple[str, str]):
+    true, said = pair
+    found = segment_overlap(true, said)
+    assert found == pytest.approx(by_sets(true, said))
+    assert 0 <= found <= 100 + 1e-9
+    assert segment_overlap(true, true) == pytest.approx(100)
+    assert segment_overlap(true[::-1], said[::-1]) == pytest.approx(found)
+
+
+# ---- what stands beside ----------------------------------------------------------------------------------------------
+
+
+def test_a_residues_usual_state():
+    found = usual_states([np.array([1, 2, 2, 1])], [np.array([0, 1, 1, 1])], 4, 2)
+    assert found.tolist() == [1, 0, 1, 1]  # of residue 1 both are as frequent: the first; 0 and 3 never occur
+
+
+def test_the_regression_sees_neighbours():
+    """The state of a residue is which residue stands three before it."""
+    rng = np.random.default_rng(0)
+    chains = [rng.integers(1, 4, 60) for _ in range(12)]
+    states = [np.concatenate([[0] * 3, one[:-3] - 1]) for one in chains]
+    said = windowed_regression((chains[:10], states[:10]), chains[10:], letters=4, seed=0, progress=Progress())
+    assert np.mean(np.concatenate(said) == np.concatenate(states[10:])) > 0.97
+    alone = windowed_regression((chains[:1], [np.full(60, 2)]), chains[:1], letters=4, seed=0, progress=Progress())
+    assert alone[0].tolist() == [2] * 60
+
+
+# ---- the job ---------------------------------------------------------------------------------------------------------
+
+TINY: dict[str, Any] = {
+    "hidden_size": 12, "vector_size": 8, "channels": 6, "widths": (5,), "batch_size": 4, "lr": 0.02, "dropout": 0.0,
+    "average": 0.9,
+}  # fmt: skip
+
+
+def shifted(n: int, seed: int) -> pd.DataFrame:
+    """The state of a residue hangs on the residue two after it: none tells its own."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(n):
+        chain = rng.choice([*"AGV"], int(rng.integers(6, 14)))
+        after = [*chain[2:], "A", "A"]
+        three = [{"A": "H", "G": "E", "V": "C"}[r] for r in after]
+        eight = [{"H": "G", "E": "B", "C": "T"}[s] for s in three]
+        rows.append({"id": f"c{i}", "sequence": "".join(chain), "ss3": "".join(three), "ss8": "".join(eight)})
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> SecondaryStructurePredictor:
+    return SecondaryStructurePredictor(epochs=6, num_layers=1, **TINY).fit(shifted(150, 0))
+
+
+def test_it_reads_ahead_and_tells_both_kinds(fitted: SecondaryStructurePredictor):
+    table = fitted.evaluate(shifted(40, 1)).table.set_index("model")
+    assert list(table.columns) == ["Q3", "SOV3", "Q8", "SOV8"]
+    assert (table.loc["LSTM"] > 95).all()
+    assert table.loc["usual state of each residue", "Q3"] < 60
+    assert table.loc["most frequent state", "Q3"] <= table.loc["usual state of each residue", "Q3"] + 5
+    assert table.loc["logistic regression, 17 residues", "Q3"] > 90
+    assert "chains" in str(fitted.evaluate(shifted(2, 1)))
+
+
+def test_only_what_the_mask_says_is_scored(fitted: SecondaryStructurePredictor):
+    data = shifted(20, 2)
+    found = fitted.predict(data)
+    right = [np.array([*f.states["ss3"]]) == np.array([*t]) for f, t in zip(found, data["ss3"], strict=True)]
+    wrong = [f.states["ss3"].translate(str.maketrans("HEC", "ECH")) for f in found]
+    spoilt = [bad[:3] + good[3:] for bad, good in zip(wrong, data["ss3"], strict=True)]
+    masks = ["000" + "1" * (len(s) - 3) for s in data["sequence"]]
+    score = fitted.evaluate(data.assign(ss3=spoilt, eval_mask=masks)).table["Q3"][0]
+    assert score == pytest.approx(100 * np.concatenate([r[3:] for r in right]).mean())
+    assert fitted.evaluate(data.assign(ss3=spoilt)).table["Q3"][0] < score
+    with pytest.raises(DataError, match="no residue that is to be scored: its eval_mask is 0 everywhere"):
+        fitted.evaluate(data.assign(eval_mask=["0" * len(s) for s in data["sequence"]]))
+
+
+def test_answers(fitted: SecondaryStructurePredictor, tmp_path: Path):
+    """Aligned text, probabilities that add up, the file's own letters, whatever the case and however rare."""
+    (tmp_path / "new.fasta").write_text(f">one long\n{'agvu' * 20}\n>two\nA\n")
+    one, two = fitted.predict(tmp_path / "new.fasta")
+    assert (one.id, one.sequence, two.sequence) == ("one", "AGVU" * 20, "A")
+    for kind, letters in STATES.items():
+        stated = one.probabilities[kind]
+        assert stated.shape == (80, len(letters))
+        assert stated.sum(axis=1) == pytest.approx(np.ones(80))
+        assert one.states[kind] == "".join(letters[i] for i in stated.argmax(axis=1))
+    lines = fitted.text([one, two]).splitlines()
+    assert lines[0] == ">one"
+    assert lines[1] == "residue " + one.sequence[:60]
+    assert lines[2] == "ss3     " + one.states["ss3"][:60]
+    assert lines[5] == "residue " + one.sequence[60:]
+    assert lines[9:11] == ["", ">two"]
+    record = fitted.records([two])[0]
+    assert sum(record["p_ss3"][letter][0] for letter in "HEC") == pytest.approx(1, abs=1e-5)
+
+
+def test_windows_change_little_and_batches_nothing(fitted: SecondaryStructurePredictor, tmp_path: Path):
+    long = "".join(np.random.default_rng(3).choice([*"AGV"], 300))
+    whole = fitted.predict([long])[0].probabilities["ss3"]
+    together = fitted.predict([long, "AGV", long[:50]])[0].probabilities["ss3"]
+    np.testing.assert_allclose(together, whole, atol=1e-5)
+    again = load(fitted.save(tmp_path))
+    assert isinstance(again, SecondaryStructurePredictor)
+    again.longest = 120
+    cut = again.predict([long])[0]
+    assert len(cut.states["ss3"]) == 300
+    assert np.mean(cut.probabilities["ss3"].argmax(1) == whole.argmax(1)) > 0.8
+    assert (
+        "Chains of more than 120 residues are read in windows (1 of them)."
+        in again.evaluate(pd.DataFrame({"sequence": [long], "ss3": ["H" * 300]})).notes
+    )
+
+
+def test_one_kind_alone_and_a_loaded_model(tmp_path: Path):
+    predictor = SecondaryStructurePredictor(epochs=2, **TINY).fit(shifted(30, 0).drop(columns="ss8"))
+    again = load(predictor.save(tmp_path))
+    table = again.evaluate(shifted(9, 1)).table
+    assert list(table.columns) == ["model", "Q3", "SOV3"]
+    assert table["model"].tolist() == ["LSTM", "usual state of each residue", "most frequent state"]
+    with pytest.raises(DataError, match="has no ss3, which is what this model tells"):
+        again.evaluate(shifted(9, 1).drop(columns="ss3"))
+    with pytest.raises(DataError, match="says of no residue which state it has"):
+        again.evaluate(["AGV"])
+
+
+def test_profiles_say_what_letters_do_not(tmp_path: Path):
+    rng = np.random.default_rng(0)
+
+    def data(n: int) -> pd.DataFrame:
+        states = rng.choice([*"HEC"], (n, 8))
+        signal = {"H": -1.0, "E": 0.0, "C": 1.0}
+        rows = [(f"c{i}", "A", s, signal[s] + 100, 7.0) for i in range(n) for s in states[i]]
+        return pd.DataFrame(rows, columns=["id", "residue", "ss3", "p", "still"])
+
+    predictor = SecondaryStructurePredictor(epochs=10, profile_cols=("p", "still"), **TINY).fit(data(80))
+    test = data(10)
+    assert predictor.evaluate(test).table["Q3"][0] > 95
+    assert "What stands beside it reads the letters alone." in predictor.evaluate(test).notes
+    again = load(predictor.save(tmp_path))
+    assert again.records(again.predict(test)) == predictor.records(predictor.predict(test))
+    with pytest.raises(DataError, match="has letters alone: this model also reads p, still"):
+        again.predict(["AAA"])
+    with pytest.raises(DataError, match="'p', row 1: nan is a missing value"):
+        again.predict(test.assign(p=np.nan))
+    with pytest.raises(DataError, match="has a chain a row: numbers of each residue"):
+        again.predict(shifted(3, 0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "data", "error", "says"),
+    [
+        ({"widths": (3, 4)}, shifted(9, 0), SettingError, "widths must be odd"),
+        ({}, shifted(2, 0), DataError, "has 2 chains, too few"),
+        ({}, ["AGV"] * 9, DataError, "says of no residue which state it has"),
+    ],
+)
+def test_what_does_not_do(settings: dict[str, Any], data: object, error: type[Exception], says: str):
+    with pytest.raises(error, match=says):
+        SecondaryStructurePredictor(epochs=1, hidden_size=4, **settings).fit(data)
+
+
+def test_validation_must_tell_the_same():
+    with pytest.raises(DataError, match="the frame has ss3, ss8, the frame not all of it"):
+        SecondaryStructurePredictor(epochs=1).fit(shifted(9, 0), shifted(9, 1).drop(columns="ss8"))
+
+
+def test_a_chain_to_look_at(fitted: SecondaryStructurePredictor):
+    first = fitted.specimens(shifted(3, 0), chain=2)[0]
+    assert first.name == "chain c1"
+    assert first.labels is not None
+    assert "".join(first.labels) == shifted(3, 0)["sequence"][1]
+    with pytest.raises(DataError, match="there is no chain 4: the frame has 1 to 3"):
+        fitted.specimens(shifted(3, 0), chain=4)
+
+
+def test_pictures_of_any_chain():
+    """One residue, strands over a line's end, a chain too long to draw whole, names that mean something elsewhere."""
+    for n in (1, 61):
+        figure = chain_figure("A" * n, {"ss3": "E" * n, "ss8": "B" * n}, np.full(n, 0.5), r"$\alpha$ <b>")
+        figure.canvas.draw()  # type: ignore[attr-defined]
+    long = chain_figure("A" * 700, {"ss8": "H" * 700}, np.ones(700), "long")
+    assert long.legends[0].get_title().get_text() == "long, the first 600 of 700 residues"
+
+
+def test_the_recipe_leaves_likes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    train, test = shifted(60, 0), shifted(5, 9)
+    train.loc[7, ["sequence", "ss3", "ss8"]] = test.loc[0, ["sequence", "ss3", "ss8"]]
+    for name, frame in (("train.csv", train), ("test.csv", test)):
+        frame.to_csv(tmp_path / name, index=False)
+    monkeypatch.setattr("lstmkit.data.catalog.locate", lambda _, name: tmp_path / name)
+    job = SecondaryStructurePredictor(epochs=1, test_share=0.0, **TINY)
+    seen: list[Chains] = []
+
+    def fit(data: Chains, validation: Chains) -> None:
+        seen.extend([data, validation])
+        job.fit(data, validation)
+
+    options = {"train": "train.csv", "test": "test.csv", "shared": 6, "valid_every": 10}
+    table = without_likes(job, fit, tmp_path, options, Progress())
+    assert table["model"][0] == "LSTM"
+    kept = sorted([*seen[0].ids, *seen[1].ids], key=lambda name: int(name[1:]))
+    assert "c7" not in kept
+    assert list(seen[1].ids) == kept[9::10]
+    assert len(set(kept)) == len(kept) > 20
+
+
+def test_columns_that_are_named_must_be_there():
+    frame = pd.DataFrame({"sequence": ["AAAA", "GGGG"] * 10, "ss3": ["HHHH", "CCCC"] * 10})
+    for wrong in ({"ss8_col": "nope"}, {"ss3_col": "nope"}, {"mask_col": "nope"}):
+        with pytest.raises(DataError, match=r"'nope'|which state it has"):
+            SecondaryStructurePredictor(hidden_size=4, channels=2, epochs=1, **wrong).fit(frame)

@@ -1,0 +1,659 @@
+"""Speech synthesis: attention from left to right, frames that stop, sound from frames, files of recordings, scores."""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lstmkit
+from lstmkit.data.audio.griffin_lim import powers, sound_from
+from lstmkit.data.audio.log_mel import Mel
+from lstmkit.data.audio.sound import Sound, read_sound, sound_bytes
+from lstmkit.data.audio.tts_corpus import Spoken, read_spoken, trimmed
+from lstmkit.data.batch import Batch
+from lstmkit.decoding.search import roll_out
+from lstmkit.errors import DataError, SettingError, UserError
+from lstmkit.jobs.speech_synthesizer import metrics as scoring
+from lstmkit.jobs.speech_synthesizer.baselines import Takes
+from lstmkit.jobs.speech_synthesizer.job import SpeechSynthesizer
+from lstmkit.jobs.speech_synthesizer.synthesis import Scale, in_steps, most_steps, say
+from lstmkit.layers.rnn import LSTM
+from lstmkit.models.base import Ensemble
+from lstmkit.models.tacotron import FrameDecoder, LiveDecoder, Synthesizer, Weights, off_diagonal
+from lstmkit.modules.attention import LocationAttention
+from lstmkit.modules.encoders import PreNet, TokenEncoder
+from lstmkit.progress import Progress
+from lstmkit.recipes import speech_synthesizer as protocols
+
+TINY: dict[str, Any] = {
+    "rate": 4000, "bands": 8, "hidden_size": 4, "prenet_size": 4, "attention_size": 3, "attention_width": 3,
+    "rounds": 1, "epochs": 1, "batch_size": 8, "longest": 0.5,
+}  # fmt: skip
+
+
+def tone(seconds: float = 0.2, rate: int = 4000, pitch: float = 300.0) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * pitch * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def wav(samples: np.ndarray, rate: int = 4000, **options: str) -> bytes:
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, **{"format": "WAV", **options})
+    return file.getvalue()
+
+
+def voice(n: int = 10) -> tuple[list[tuple[np.ndarray, int]], list[str]]:
+    return [(tone(0.1 + 0.01 * i, pitch=300 + 100 * (i % 2)), 4000) for i in range(n)], ["ah", "oh no"] * (n // 2)
+
+
+def network(dtype: torch.dtype = torch.float64, together: int = 2, **weights: float) -> Synthesizer:
+    """Frames of 3 bands from 5 tokens."""
+    torch.manual_seed(0)
+    decoder = FrameDecoder(
+        PreNet(3, 4, 0.0), LSTM(4, 4, batch_first=True), LocationAttention(4, 6, 5, 3), LSTM(10, 4, batch_first=True),
+        6, 3, together,
+    )  # fmt: skip
+    trunk = LSTM(3, 3, batch_first=True, bidirectional=True)
+    return Synthesizer(TokenEncoder(5, 3), trunk, decoder, weights=Weights(**weights)).to(dtype)
+
+
+def batch(dtype: torch.dtype = torch.float64) -> Batch:
+    """Texts of 4 and 2 tokens, recordings of 6 and 4 frames; what stands past their ends is none of theirs."""
+    frames = torch.randn(2, 6, 3, dtype=dtype, generator=torch.Generator().manual_seed(1))
+    ids = torch.tensor([[1, 2, 3, 4], [4, 1, 0, 0]])
+    return Batch(ids, torch.tensor([4, 2]), frames, torch.tensor([6, 4]), np.arange(2))
+
+
+# ---- attention -------------------------------------------------------------------------------------------------------
+
+
+def test_location_attention_is_its_equation_in_a_plain_loop():
+    """Key by key and step by step: what is asked, what is there, and the weights so far around it."""
+    torch.manual_seed(0)
+    attention = LocationAttention(3, 4, 5, 3).double()
+    queries, keys = torch.randn(2, 6, 3).double(), torch.randn(2, 7, 4).double()
+    mask = torch.arange(7) < torch.tensor([[7], [4]])
+    before = torch.rand(2, 7).double() * mask
+    weights, covered = attention.walk(queries, attention.prepare(keys), mask, before)
+    q, k, f, v = (w.weight for w in (attention.query, attention.key, attention.around, attention.value))
+    for b, count in enumerate((7, 4)):
+        sums = before[b].clone()
+        for t in range(6):
+            scores = torch.zeros(count).double()
+            for s in range(count):
+                around = torch.tensor(
+                    [float(sums[s + i].detach()) if 0 <= s + i < 7 else 0.0 for i in (-1, 0, 1)]
+                ).double()
+                inside = q @ queries[b, t] + attention.query.bias + k @ keys[b, s] + f @ around
+                scores[s] = (v @ torch.tanh(inside))[0]
+            wanted = scores.exp() / scores.exp().sum()
+            torch.testing.assert_close(weights[b, t, :count], wanted)
+            assert (weights[b, t, count:] == 0).all()
+            sums[:count] += wanted
+        torch.testing.assert_close(covered[b], sums)
+
+
+def test_location_attention_gives_what_its_scores_give():
+    """The general call, told what was covered, is a step of the walk."""
+    torch.manual_seed(0)
+    attention = LocationAttention(3, 4, 5, 5)
+    query, keys, covered = torch.randn(2, 1, 3), torch.randn(2, 7, 4), torch.rand(2, 7)
+    mask = torch.arange(7) < torch.tensor([[7], [4]])
+    contexts, weights = attention(query, keys, mask, covered=covered.unsqueeze(1))
+    walked, _ = attention.walk(query, attention.prepare(keys), mask, covered)
+    torch.testing.assert_close(weights, walked)
+    torch.testing.assert_close(contexts, walked @ keys)
+
+
+def test_location_attention_wants_an_odd_width():
+    with pytest.raises(ValueError, match="width must be odd, got 4"):
+        LocationAttention(3, 4, 5, 4)
+
+
+def test_gradients_of_location_attention():
+    torch.manual_seed(0)
+    attention = LocationAttention(2, 3, 2, 3).double()
+    mask = torch.arange(4) < torch.tensor([[4], [2]])
+    queries, keys = (torch.randn(2, n, f).double().requires_grad_() for n, f in ((3, 2), (4, 3)))
+
+    def walk(queries: torch.Tensor, keys: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+        return attention.walk(queries, attention.prepare(keys), mask, torch.zeros(2, 4).double())[0]
+
+    assert torch.autograd.gradcheck(walk, (queries, keys, *attention.parameters()))
+
+
+# ---- the network -----------------------------------------------------------------------------------------------------
+
+
+def test_gradients_of_the_loss():
+    model, given = network(), batch()
+    names = [name for name, _ in model.named_parameters()]
+
+    def loss(*weights: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(
+            _Loss(model), {f"model.{n}": w for n, w in zip(names, weights, strict=True)}, (given,)
+        )
+
+    assert torch.autograd.gradcheck(loss, tuple(model.parameters()), atol=1e-4, fast_mode=True)
+
+
+class _Loss(torch.nn.Module):
+    def __init__(self, model: Synthesizer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, given: Batch) -> torch.Tensor:
+        return self.model.loss(given)[0]
+
+
+def test_the_loss_by_hand():
+    """Absolute and squared error, cross-entropy of the stop, attention off the diagonal, each over what is there."""
+    model, given = network(stop=0.7, stopping=3.0, guided=0.5, guide=0.3), batch()
+    with torch.no_grad():
+        told = model.forced(given)
+    frames, stop, guide = [], [], []
+    for b, (length, read) in enumerate(((6, 4), (4, 2))):
+        steps = length // 2
+        error = (told.frames[b].reshape(6, 3)[:length] - given.targets[b, :length]).flatten().tolist()
+        frames += [(abs(e) + e * e) / 2 for e in error]
+        for t in range(steps):
+            p = 1 / (1 + math.exp(-float(told.stop[b, t])))
+            stop.append(-3 * math.log(p) if t == steps - 1 else -math.log(1 - p))
+            weights = told.weights[b, t].tolist()
+            guide.append(
+                sum(weights[s] * (1 - math.exp(-((s / read - t / steps) ** 2) / (2 * 0.3**2))) for s in range(read))
+            )
+    wanted = np.mean(frames) + 0.7 * np.mean(stop) + 0.5 * np.mean(guide)
+    assert float(model.loss(given)[0].detach()) == pytest.approx(wanted)
+
+
+def test_what_stands_past_the_ends_changes_nothing():
+    model, given = network(), batch()
+    other = batch()
+    assert other.targets is not None
+    other.targets[1, 4:] = 1e6
+    other.inputs[1, 2:] = 3
+    torch.testing.assert_close(model.loss(given)[0], model.loss(other)[0])
+
+
+def test_steps_one_by_one_are_all_at_once():
+    """Fed the true frames, ``step`` tells what the loss was taken from."""
+    model, given = network(), batch()
+    told = model.forced(given)
+    assert given.targets is not None
+    heard = torch.nn.functional.pad(given.targets[:, 1:-1:2], (0, 0, 1, 0))
+    _, state = model(given.inputs, None, given.lengths)
+    for t in range(3):
+        outputs, state = model.step(heard[:, t], state)
+        torch.testing.assert_close(outputs[:, :-1].unflatten(1, (2, 3)), told.frames[:, t])
+        torch.testing.assert_close(outputs[:, -1], told.stop[:, t])
+        torch.testing.assert_close(state.weights, told.weights[:, t])
+
+
+def test_speaking_live_is_step_by_step():
+    """The same numbers from the layers' streams."""
+    model, given = network(torch.float32).eval(), batch(torch.float32)
+    assert given.targets is not None
+    with torch.inference_mode():
+        _, state = model(given.inputs, None, given.lengths)
+        live = LiveDecoder(model.decoder, state)
+        for t in range(4):
+            outputs, weights = live(given.targets[:, t])
+            wanted, state = model.step(given.targets[:, t], state)
+            torch.testing.assert_close(outputs, wanted)
+            torch.testing.assert_close(weights, state.weights)
+
+
+def test_off_diagonal_is_least_on_it():
+    even, read, told = torch.eye(5).unsqueeze(0), torch.tensor([5]), torch.tensor([5])
+    on, off = (float(off_diagonal(w, read, told, 0.2).mean()) for w in (even, even.flip(1)))
+    assert on == 0.0
+    assert off > 0.5
+
+
+# ---- the stop --------------------------------------------------------------------------------------------------------
+
+
+def test_a_roll_out_stops_when_it_is_told_to():
+    values = roll_out(lambda v, t, s: (v + 1, s), torch.zeros(2), None, 9, lambda v, t: bool((v > 2).all()))
+    assert values.tolist() == [[1.0, 2.0, 3.0]] * 2
+
+
+@pytest.mark.parametrize(("bias", "steps", "stopped"), [(20.0, [1, 1], True), (-20.0, [3, 5], False)])
+def test_it_stops_by_itself_or_is_cut_off(bias: float, steps: list[int], stopped: bool):
+    """A stop token that is always, or never, there; each text has its own limit."""
+    model = network(torch.float32)
+    with torch.no_grad():
+        model.decoder.tell.bias[-1] = bias
+    found = say(model, [np.array([1, 2]), np.array([3])], np.array([3, 5]), 8, torch.device("cpu"))
+    assert [one.stopped for one in found] == [stopped] * 2
+    assert [one.frames.shape for one in found] == [(2 * n, 3) for n in steps]
+    assert [one.attention.shape for one in found] == [(steps[0], 2), (steps[1], 1)]
+
+
+def test_a_text_says_the_same_beside_others_and_alone():
+    model, ids = network(torch.float32), [np.array([1, 2, 3, 4]), np.array([3, 1])]
+    both, alone = (say(model, ids, np.array([4, 4]), size, torch.device("cpu")) for size in (2, 1))
+    for one, other in zip(both, alone, strict=True):
+        np.testing.assert_allclose(one.frames, other.frames, atol=1e-5)
+
+
+def test_an_ensemble_is_the_mean_of_its_members():
+    one, other = network(torch.float32), network(torch.float32)
+    with torch.no_grad():
+        other.decoder.tell.bias += 1.0
+    ids, limit, cpu = [np.array([1, 2])], np.array([1]), torch.device("cpu")
+    each = [say(model, ids, limit, 1, cpu)[0] for model in (one, other)]
+    (both,) = say(Ensemble([one, other]), ids, limit, 1, cpu)
+    np.testing.assert_allclose(both.frames, (each[0].frames + each[1].frames) / 2, atol=1e-6)
+    np.testing.assert_allclose(both.attention, each[0].attention, atol=1e-6)
+
+
+def test_no_text_is_said_for_longer_than_it_may():
+    """Twice the slowest recording, or ``longest``; at least a step."""
+    ids = [np.zeros(4), np.zeros(40), np.zeros(1)]
+    assert most_steps(ids, pace=5.0, longest=60.0, together=3).tolist() == [14, 20, 4]
+    assert most_steps(ids, pace=1e-9, longest=60.0, together=3).tolist() == [1, 1, 1]
+
+
+# ---- sound from frames -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mel", [Mel(8000, 80, 0.05, 0.0125), Mel(8000, 60, 0.032, 0.008)])
+def test_tones_come_back_from_their_frames(mel: Mel):
+    """A sum of two: in the sound that is made of its frames they are the loudest frequencies, and the frames agree."""
+    samples = tone(1.0, 8000, 440.0) + 0.6 * tone(1.0, 8000, 1250.0)
+    frames = mel.of_samples(samples)
+    again = sound_from(mel, frames)
+    assert again.shape == ((len(frames) - 1) * mel.step + mel.length,)
+    spectrum = np.abs(np.fft.rfft(again[1000:7000]))
+    pitches = np.fft.rfftfreq(6000, 1 / 8000)
+    for low, high, pitch in ((300, 700, 440), (1000, 1500, 1250)):
+        inside = (pitches > low) & (pitches < high)
+        assert abs(pitches[inside][spectrum[inside].argmax()] - pitch) < 15
+    loud = frames > frames.max() - 4
+    assert np.abs(mel.of_samples(again)[: len(frames)] - frames)[loud].mean() < 0.5
+    assert np.array_equal(again, sound_from(mel, frames))
+
+
+def test_powers_are_not_negative_and_have_the_frames_bands():
+    mel = Mel(8000, 40, 0.032, 0.008)
+    frames = mel.of_samples(np.random.default_rng(0).standard_normal(4000).astype(np.float32))
+    found = powers(mel, frames)
+    assert (found >= 0).all()
+    apart = np.abs(np.log(found @ mel.filters.numpy()) - frames)
+    assert apart.mean() < 0.01
+    assert apart.max() < 0.5
+
+
+@pytest.mark.parametrize("count", [1, 2, 30])
+def test_few_frames_and_silent_ones_are_sound_too(count: int):
+    mel = Mel(8000, 20, 0.05, 0.0125)
+    quiet = sound_from(mel, np.full((count, 20), -20, np.float32), rounds=2)
+    assert len(mel.of_samples(quiet)) == count
+    assert np.abs(quiet).max() < 1e-3
+
+
+# ---- recordings ------------------------------------------------------------------------------------------------------
+
+
+def test_every_way_to_give_recordings_is_the_same(tmp_path: Path):
+    """A folder with texts beside, with LJSpeech's table, with a .csv; a zip of it; sounds in a zip beside the table."""
+    sounds = {"x-1": tone(0.2), "x-2": tone(0.1)}
+    texts = {"x-1": "Ah.", "x-2": "oh, né"}
+    folders = {name: tmp_path / name for name in ("beside", "lj", "csv", "zipped")}
+    for name, folder in folders.items():
+        (folder / "wavs").mkdir(parents=True)
+        for stem, samples in sounds.items():
+            (folder / "wavs" / f"{stem}.wav").write_bytes(wav(samples))
+            if name == "beside":
+                (folder / "wavs" / f"{stem}.txt").write_text(texts[stem] + "\n", encoding="utf-8")
+    (folders["lj"] / "metadata.csv").write_text("x-1|AH!|Ah.\r\nx-2|oh, né|\n\n", encoding="utf-8")
+    table = 'text,path\nAh.,wavs/x-1.wav\n"oh, né",x-2.wav\n'
+    (folders["csv"] / "all.csv").write_text(table, encoding="utf-8-sig")
+    (folders["zipped"] / "metadata.csv").write_text("x-1|Ah.\nx-2|oh, né\n", encoding="utf-8")
+    with zipfile.ZipFile(folders["zipped"] / "wavs.zip", "w") as archive:
+        for path in sorted((folders["zipped"] / "wavs").iterdir()):
+            archive.write(path, path.name)
+            path.unlink()
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for path in sorted(folders["lj"].rglob("*.*")):
+            archive.write(path, path.relative_to(tmp_path).as_posix())
+    ways = [*folders.values(), folders["csv"] / "all.csv", tmp_path / "all.zip"]
+    found = [read_spoken(way, 4000) for way in ways]
+    assert {read.texts for read in found} == {("Ah.", "oh, né")}
+    assert len({read.digest() for read in found}) == 1
+    given = read_spoken(([folders["csv"] / "wavs/x-1.wav", Sound("b", tone(0.1), 4000)], list(texts.values())), 4000)
+    assert given.texts == ("Ah.", "oh, né")
+    assert given.seconds == pytest.approx(0.3, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("files", "phrase"),
+    [
+        ({}, "has no sound files"),
+        ({"a.wav": b""}, "does not say what is said: give a metadata.csv"),
+        ({"a.wav": b"", "a.txt": "ah"}, "a.wav is empty"),
+        ({"a.wav": b"no sound at all", "a.txt": "ah"}, "no sound that can be read"),
+        ({"a.wav": wav(np.zeros(0)), "a.txt": "ah"}, "has no samples"),
+        ({"a.wav": wav(np.zeros(500)), "a.txt": "ah"}, "no recording that can be heard"),
+        ({"a.wav": wav(tone()), "a.txt": " "}, "no recording that can be heard"),
+        ({"a.wav": wav(tone()), "a.txt": b"\xff\xfe"}, "a.txt is not UTF-8"),
+        ({"a.wav": wav(tone()), "metadata.csv": ""}, "give path and text"),
+        ({"a.wav": wav(tone()), "metadata.csv": "b|oh\n"}, "line 1: there is no sound 'b'"),
+        ({"a.wav": wav(tone()), "metadata.csv": "a|ah\nb\n"}, "line 2: 'b' is not id|text"),
+        ({"a.wav": wav(tone()), "x.csv": "path,words\na.wav,ah\n"}, "columns path, words: give path and text"),
+        ({"a.wav": wav(tone()), "x.csv": "path,text\n"}, "x.csv has no rows"),
+        ({"a.wav": wav(tone()), "x.csv": "", "y.csv": ""}, "several tables"),
+        ({"1/a.wav": wav(tone()), "2/a.wav": wav(tone()), "x.csv": "path,text\na,ah\n"}, "several sounds"),
+        ({"a.wav": wav(tone()), "b.zip": b"PK no zip"}, "no zip that can be read"),
+        ({"a.wav": wav(1e9 * tone(), subtype="FLOAT"), "a.txt": "ah"}, "times as loud as full scale"),
+    ],
+)
+def test_recordings_that_cannot_be_read(files: dict[str, Any], phrase: str, tmp_path: Path):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(DataError, match=phrase) as caught:
+        read_spoken(tmp_path, 4000)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "phrase"),
+    [
+        (3, "give a folder"),
+        (([tone()], ["a", "b"]), "1 sounds and 2 texts"),
+        (([tone()], [3]), "text 1 is int 3"),
+        (([(tone(), "fast")], ["a"]), "the rate a whole number"),
+        (([(tone(), 2)], ["a"]), "2 samples a second"),
+        ((["nowhere.wav"], ["a"]), "there is no such file"),
+        (([np.array([[["deep"]]])], ["a"]), "sound 1: samples must be numbers"),
+        (([[[1.0], [2.0, 3.0]]], ["a"]), "sound 1: give a file"),
+        ("nowhere", "there is no file or folder"),
+    ],
+)
+def test_lists_that_are_no_recordings(data: Any, phrase: str):
+    with pytest.raises(UserError, match=phrase):
+        read_spoken(data, 4000)
+
+
+def test_a_damaged_zip_names_the_file(tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.wav", wav(tone()))
+        archive.writestr("a.txt", "ah")
+    content = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(content[:200] + b"\0\0\0" + content[203:])
+    with pytest.raises(DataError, match=r"a\.wav in a\.zip cannot be read"):
+        read_spoken(tmp_path / "a.zip", 4000)
+
+
+def test_offset_silence_and_clipping():
+    """A constant is taken off, silence at the ends cut, what is clipped kept and counted, what is silent left out."""
+    quiet = np.zeros(2000, np.float32)
+    heard = trimmed(Sound("a", np.concatenate([quiet, tone(0.5), quiet]) + 0.3, 4000), 40.0)
+    assert heard is not None
+    assert heard.seconds == pytest.approx(0.5, abs=0.03)
+    assert abs(heard.samples.mean()) < 1e-3
+    assert trimmed(Sound("a", quiet + 0.3, 4000), 40.0) is None
+    whole = trimmed(Sound("a", np.concatenate([quiet, tone(0.5)]), 4000), 0.0)
+    assert whole is not None
+    assert len(whole.samples) == 4000
+    found = read_spoken(([np.clip(9 * tone(), -1, 1), quiet, tone()], ["loud", "none", " "]), 4000)
+    assert found.texts == ("loud",)
+    assert found.remarks == ("1 without a text", "1 silent", "1 clipped, kept as they are")
+
+
+def test_eight_bits_two_channels_96_khz(tmp_path: Path):
+    both = np.stack([tone(0.5, 96_000), np.zeros(48_000)], axis=1)
+    (tmp_path / "a.wav").write_bytes(wav(both, 96_000, subtype="PCM_U8"))
+    (tmp_path / "a.txt").write_text("ah")
+    (sound,) = read_spoken(tmp_path, 4000).sounds
+    assert sound.rate == 4000
+    assert sound.seconds == pytest.approx(0.5, abs=0.03)
+
+
+# ---- scores ----------------------------------------------------------------------------------------------------------
+
+
+def test_distortion_is_the_difference_of_smoothed_spectra():
+    """One cosine more: of amplitude a in ln|H| it is 10 √2 / ln 10 · a dB; loudness and tempo do not count."""
+    bands = (np.arange(20) + 0.5) * np.pi / 20
+    plain = np.zeros((5, 20))
+    raised = plain + 2 * 0.3 * np.cos(2 * bands) + 1.0  # frames are of power: twice the logarithm of the amplitude
+    assert scoring.distortion(plain + 1.0, raised) == pytest.approx(10 * math.sqrt(2) / math.log(10) * 0.3)
+    assert scoring.distortion(np.repeat(raised, 3, axis=0), raised) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_mel_error_is_in_decibels():
+    assert scoring.mel_error(np.full((2, 3), math.log(10)), np.zeros((2, 3))) == pytest.approx(10.0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 9), st.integers(0, 99))
+def test_how_attention_is_scored_has_its_bounds(steps: int, tokens: int, seed: int):
+    weights = np.random.default_rng(seed).dirichlet(np.ones(tokens), steps)
+    assert -1 <= scoring.diagonality(weights) <= 1
+    assert 1 / tokens - 1e-9 <= scoring.focus(weights) <= 1 + 1e-9
+
+
+def test_silence_fills_the_last_step():
+    frames = in_steps(np.ones((4, 2)), 3, -9.0)
+    assert frames.tolist() == [[1, 1]] * 4 + [[-9, -9]] * 2
+    scale = Scale.fit([np.array([[0.0, 0.0], [0.0, -99.0]])])
+    assert scale.floor == pytest.approx(-80 * math.log(10) / 10)
+    back = scale.unscaled(scale.scaled(np.array([[50.0, -99.0]], np.float32)))
+    assert back[0].tolist() == pytest.approx([0.0, scale.floor], abs=1e-4)
+
+
+def test_takes_of_words():
+    takes = Takes(["one", "one", "one", "Two  three"], [np.full((n, 1), n) for n in (3, 1, 2, 4)])
+    assert takes("one ONE").ravel().tolist() == [2.0] * 4  # type: ignore[union-attr]
+    assert takes("two three") is not None
+    assert takes("two") is None
+    assert takes("") is None
+
+
+# ---- the job ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def speaker() -> SpeechSynthesizer:
+    return SpeechSynthesizer(**TINY).fit(voice())
+
+
+@pytest.mark.parametrize(
+    ("options", "phrase"),
+    [({"attention_width": 4}, "attention_width must be odd"), ({"hop": 0.05}, "hop must be at most half of window"),
+     ({"longest": 0.05}, "every recording is longer than 0.05 s")],
+)  # fmt: skip
+def test_settings_that_do_not_go_together(options: dict[str, Any], phrase: str):
+    with pytest.raises(UserError, match=phrase):
+        SpeechSynthesizer(**{**TINY, **options}).fit(voice())
+
+
+def test_long_recordings_are_not_trained_on():
+    job = SpeechSynthesizer(**{**TINY, "longest": 0.15, "valid_share": 0.0, "test_share": 0.0}).fit(voice())
+    assert job.too_long == 4
+    assert job.predict(["ah " * 50])[0].seconds < 0.25
+    assert not job.predict(["ah " * 50])[0].stopped or job.predict(["ah " * 50])[0].seconds < 0.25
+
+
+def test_characters_that_were_never_heard(speaker: SpeechSynthesizer):
+    """Are left out and named; a text of nothing else is refused; capitals are the same.
+
+    The frames agree up to float32 rounding: torch's products may add up in another order in each row of a batch.
+    """
+    plain, strange, capital = speaker.predict(["oh", "oh!ß😀", "OH"])
+    assert strange.unknown == ("!", "ß", "😀")
+    assert plain.unknown == capital.unknown == ()
+    assert plain.tokens == strange.tokens == capital.tokens
+    for speech in (strange, capital):
+        np.testing.assert_allclose(speech.frames, plain.frames, rtol=1e-4, atol=1e-4)
+    assert "left out: ! ß 😀" in speaker.text([strange])
+    with pytest.raises(DataError, match="text 2 has no character that was heard in training: give some of ahno"):
+        speaker.predict(["oh", "123"])
+    with pytest.raises(DataError, match="nothing to speak"):
+        speaker.predict(["", " "])
+
+
+def test_texts_of_a_file_or_of_recordings(speaker: SpeechSynthesizer, tmp_path: Path):
+    (tmp_path / "texts.txt").write_text("oh\n\nah  no\n", encoding="utf-8")
+    assert [one.text for one in speaker.predict(tmp_path / "texts.txt")] == ["oh", "ah no"]
+    assert [one.text for one in speaker.predict(voice(2))] == ["ah", "oh no"]
+
+
+def test_sound_is_written_by_the_names_ending(speaker: SpeechSynthesizer, tmp_path: Path):
+    one, other = speaker.predict(["oh", "ah no"])
+    speaker.write([one], tmp_path / "a.wav")
+    read = read_sound(tmp_path / "a.wav")
+    assert read.rate == 4000
+    np.testing.assert_allclose(read.samples, np.clip(one.samples, -1, 1), atol=1e-4)
+    speaker.write([one, other], tmp_path / "b.WAV")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "b-1.WAV", "b-2.WAV"]
+    assert (tmp_path / "b-1.WAV").read_bytes() == (tmp_path / "a.wav").read_bytes()
+    with pytest.raises(UserError, match=r"sounds are written as .wav, .flac, .ogg"):
+        speaker.write([one], tmp_path / "c.mp3")
+    assert not (tmp_path / "c.mp3").exists()
+    for ending, exact in ((".flac", 1e-4), (".ogg", 0.1)):
+        speaker.write([one], tmp_path / f"c{ending}")
+        again = read_sound(tmp_path / f"c{ending}")
+        assert (again.rate, len(again.samples)) == (one.sound.rate, len(one.sound.samples))
+        np.testing.assert_allclose(again.samples, one.sound.samples.clip(-1, 1), atol=exact)
+    speaker.write([one, other], tmp_path / "c.zip")
+    with zipfile.ZipFile(tmp_path / "c.zip") as archive:
+        assert archive.namelist() == ["1.wav", "2.wav"]
+        assert archive.read("2.wav") == sound_bytes(other.sound)
+    speaker.write([one, other], tmp_path / "d.txt")
+    assert (tmp_path / "d.txt").read_text().count("\n") == 2
+
+
+@dataclass
+class Heard:
+    text: str
+
+
+class Fake:
+    """Understands the first letters of what it is told that the sounds say."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self.texts = texts
+
+    def predict(self, sounds: list[Sound]) -> list[Heard]:
+        assert all(isinstance(sound, Sound) for sound in sounds)
+        return [Heard(one) if isinstance(one, str) else one for one in self.texts]
+
+
+def test_a_round_trip_counts_character_errors(speaker: SpeechSynthesizer):
+    """Of 7 characters one is another and three are missing; capitals are the same."""
+    found = speaker.round_trip(["oh", "ah no"], Fake(["Oh", "eh "]))
+    assert found.table["model"].tolist() == ["said"]
+    assert found.table["CER"][0] == pytest.approx(400 / 7)
+    both = speaker.round_trip(voice(2), Fake(["ah", "oh no"]))
+    assert both.table["CER"].tolist() == [0.0, 0.0]
+    assert speaker.predict(["oh"], transcriber=Fake(["ah"]))[0].heard == "ah"
+    with pytest.raises(UserError, match="answered 1 times to 2 sounds"):
+        speaker.round_trip(["oh", "ah"], Fake(["oh"]))
+    with pytest.raises(UserError, match="nowhere"):
+        speaker.predict(["oh"], transcriber="nowhere")
+
+
+def test_texts_that_cannot_be_read_are_not_scored(speaker: SpeechSynthesizer):
+    sounds, texts = voice(4)
+    found = speaker.evaluate((sounds, ["123", *texts[1:]]))
+    assert "1 are left out" in str(found)
+    assert len(found.details) == 3
+    with pytest.raises(DataError, match="no text has a character"):
+        speaker.evaluate((sounds[:1], ["123"]))
+
+
+def test_the_frame_before_is_what_was_heard():
+    scaled = np.arange(1.0, 7.0)[:, None]
+    assert scoring._held(scaled, 2).ravel().tolist() == [0, 0, 2, 2, 4, 4]
+
+
+def test_it_learns_to_say_two_words():
+    """Two hums of their own length and pitch: after training each text has its own, and ends by itself."""
+    sounds = [(tone(0.2, pitch=300), 4000), (tone(0.4, pitch=900), 4000)]
+    options = {**TINY, "hidden_size": 24, "prenet_size": 16, "attention_size": 16, "epochs": 60, "lr": 0.01,
+               "valid_share": 0.0, "test_share": 0.0, "rounds": 20, "dropout": 0.0, "average": 0.9}  # fmt: skip
+    job = SpeechSynthesizer(**options).fit((sounds * 8, ["ah", "oh"] * 8))
+    short, long = job.predict(["ah", "oh"])
+    assert short.stopped
+    assert long.stopped
+    assert abs(short.seconds - 0.2) < 0.06
+    assert abs(long.seconds - 0.4) < 0.06
+    for one, pitch in ((short, 300), (long, 900)):
+        spectrum = np.abs(np.fft.rfft(one.samples, 4000))
+        assert abs(int(spectrum.argmax()) - pitch) < 100
+
+
+# ---- recipes ---------------------------------------------------------------------------------------------------------
+
+
+def test_digits_are_joined_within_their_part(tmp_path: Path):
+    """No take of the test in a string of the training part; the text says the digits in their order."""
+    with zipfile.ZipFile(tmp_path / "recordings.zip", "w") as archive:
+        for digit in range(3):
+            for take in range(50):
+                archive.writestr(f"{digit}_eve_{take}.wav", wav(tone(0.1 + 0.1 * digit, 8000), 8000))
+        archive.writestr("0_adam_0.wav", b"not read")
+    takes = protocols.digit_takes(tmp_path / "recordings.zip", "eve", 8000, 40.0)
+    assert len(takes) == 150
+    test = protocols.digit_strings(takes, range(5), 20, 0, "test")
+    assert len(test) == 35
+    assert {*"".join(sound.name for sound in test.sounds).replace(".wav", " ").split()} <= {
+        f"{digit}_eve_{take}" for digit in range(3) for take in range(5)
+    }
+    for sound, text in zip(test.sounds[15:], test.texts[15:], strict=True):
+        names = sound.name.replace(".wav", "").split()
+        assert text == " ".join(protocols.DIGITS[int(name[0])] for name in names)
+        assert 2 <= len(names) <= 4
+    with pytest.raises(DataError, match="no recordings of lilith"):
+        protocols.digit_takes(tmp_path / "recordings.zip", "lilith", 8000, 40.0)
+
+
+def test_a_recipe_with_a_transcriber(monkeypatch: pytest.MonkeyPatch):
+    """Its error of what is said, and of the recordings, stand in the table."""
+    job = SpeechSynthesizer(**TINY).fit(voice())
+    test = job.read(voice(2))
+    monkeypatch.setattr("lstmkit.jobs.speech_synthesizer.synthesis.loaded", lambda given: given)
+    table = protocols._with_round_trip(job, test, job.score(test, Progress()).table, Fake(["ah", "oh"]), Progress())  # type: ignore[arg-type]
+    assert table["model"].tolist()[-1] == "the recordings themselves"
+    assert table["CER"].iloc[[0, -1]].tolist() == pytest.approx([300 / 7, 300 / 7])
+    assert table["CER"].notna().sum() == 2
+
+
+def test_a_transcriber_of_digits_is_heard_in_words(tmp_path: Path):
+    """The recipe's listener writes digits, what is said are words; a run that is not there is missed at once."""
+
+    @dataclass(frozen=True)
+    class Digits:
+        text: str
+        words: tuple[str, ...] = ("42",)
+        characters: tuple[str, ...] = ("4", "2")
+
+    told = protocols.SpelledOut(Fake([Digits("42"), Digits("7"), Digits("")])).predict([])  # type: ignore[list-item]
+    assert [one.text for one in told] == ["four two", "seven", ""]
+    assert told[0].words == ()
+    assert protocols._listener("") is None
+    with pytest.raises(UserError, match="lstmkit reproduce fsdd_strings --run"):
+        protocols._listener(str(tmp_path / "none"))
+
+
+def test_the_public_name():
+    assert lstmkit.SpeechSynthesizer is SpeechSynthesizer
+    assert isinstance(read_spoken(voice(), 4000), Spoken)
+    with pytest.raises(SettingError, match="did you mean 'together'"):
+        SpeechSynthesizer(togther=3)  # type: ignore[call-arg]
