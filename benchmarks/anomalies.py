@@ -17,7 +17,7 @@ from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
 from lstmkit.models.sequence import SequenceModel
-from lstmkit.modules.heads import ValuesHead
+from lstmkit.modules.heads import StepRegressionHead
 from lstmkit.training.train import optimizer_for
 from timing import in_turns
 
@@ -58,7 +58,7 @@ class Plain(nn.Module):
 def ours(case: Case, plain: Plain) -> SequenceModel:
     """Our model, with the peer's weights."""
     trunk = LSTM(case.channels, case.hidden, case.layers, batch_first=True)
-    head = ValuesHead(case.hidden, case.ahead * case.channels)
+    head = StepRegressionHead(case.hidden, case.ahead * case.channels)
     trunk.load_state_dict(plain.lstm.state_dict())
     head.linear.load_state_dict(plain.linear.state_dict())
     return SequenceModel(nn.Identity(), trunk, head)

@@ -17,9 +17,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
-from lstmkit.models.sequence import AnswerModel
-from lstmkit.modules.audio_encoder import FrameEncoder
-from lstmkit.modules.classification_head import AnswerHead
+from lstmkit.models.sequence import SequenceClassifier
+from lstmkit.modules.audio_encoder import AudioEncoder
+from lstmkit.modules.classification_head import ClassificationHead
 from lstmkit.modules.pooling import MaxPool
 from lstmkit.training.train import optimizer_for
 from timing import in_turns
@@ -68,16 +68,16 @@ class Plain(nn.Module):
         return self.linear(steps.amax(1))
 
 
-def ours(case: Case, plain: Plain) -> AnswerModel:
+def ours(case: Case, plain: Plain) -> SequenceClassifier:
     """Our model, with the peer's weights."""
-    encoder = FrameEncoder(case.bands, case.channels)
+    encoder = AudioEncoder(case.bands, case.channels)
     trunk = LSTM(encoder.output_size, case.hidden, batch_first=True, bidirectional=True)
-    head = AnswerHead(2 * case.hidden, CLASSES)
+    head = ClassificationHead(2 * case.hidden, CLASSES)
     encoder.first.load_state_dict(plain.first.state_dict())
     encoder.second.load_state_dict(plain.second.state_dict())
     trunk.load_state_dict(plain.lstm.state_dict())
     head.linear.load_state_dict(plain.linear.state_dict())
-    return AnswerModel(encoder, trunk, MaxPool(), head)
+    return SequenceClassifier(encoder, trunk, MaxPool(), head)
 
 
 def measure(case: Case, seconds: float) -> list[dict[str, Any]]:

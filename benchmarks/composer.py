@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
-from lstmkit.data.music.midi import KEYS
-from lstmkit.decoding.search import draw_labels
+from lstmkit.data.music.midi import N_KEYS
+from lstmkit.decoding.generation import sample_labels
 from lstmkit.models.sequence import SequenceModel
 from lstmkit.modules.encoders import PatchEncoder
-from lstmkit.modules.heads import LabelsHead, NadeHead
+from lstmkit.modules.heads import MultilabelHead, NADEHead
 from lstmkit.training.train import optimizer_for
 from timing import in_turns
 
@@ -54,12 +54,12 @@ class Plain(nn.Module):
 
     def __init__(self, case: Case) -> None:
         super().__init__()
-        self.embed = nn.Linear(KEYS, case.embed)
+        self.embed = nn.Linear(N_KEYS, case.embed)
         self.lstm = nn.LSTM(case.embed, case.hidden, batch_first=True)
-        self.linear = nn.Linear(case.hidden, KEYS + case.nade)
-        self.given = nn.Parameter(0.1 * torch.randn(KEYS, case.nade))  # W
-        self.told = nn.Parameter(torch.randn(KEYS, case.nade) / math.sqrt(case.nade or 1))  # V
-        nn.init.constant_(self.linear.bias[:KEYS], math.log(SOUNDING / (KEYS - SOUNDING)))
+        self.linear = nn.Linear(case.hidden, N_KEYS + case.nade)
+        self.given = nn.Parameter(0.1 * torch.randn(N_KEYS, case.nade))  # W
+        self.told = nn.Parameter(torch.randn(N_KEYS, case.nade) / math.sqrt(case.nade or 1))  # V
+        nn.init.constant_(self.linear.bias[:N_KEYS], math.log(SOUNDING / (N_KEYS - SOUNDING)))
 
     def forward(self, rolls: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         features, state = self.lstm(self.embed(rolls), state)
@@ -69,7 +69,7 @@ class Plain(nn.Module):
         """All states at once: a cumulative sum over the keys, from the top down."""
         if not self.given.shape[1]:
             return outputs
-        bias, first = outputs[..., :KEYS], outputs[..., KEYS:]
+        bias, first = outputs[..., :N_KEYS], outputs[..., N_KEYS:]
         each = keys.unsqueeze(-1) * self.given
         above = each.flip(-2).cumsum(-2).flip(-2) - each
         return bias + ((first.unsqueeze(-2) + above).sigmoid() * self.told).sum(-1)
@@ -78,8 +78,8 @@ class Plain(nn.Module):
         """One key after another."""
         if not self.given.shape[1]:
             return (noise < outputs.sigmoid()).to(noise.dtype)
-        state, keys = outputs[:, KEYS:], torch.zeros_like(noise)
-        for k in reversed(range(KEYS)):
+        state, keys = outputs[:, N_KEYS:], torch.zeros_like(noise)
+        for k in reversed(range(N_KEYS)):
             chance = (outputs[:, k] + state.sigmoid() @ self.told[k]).sigmoid()
             keys[:, k] = (noise[:, k] < chance).to(noise.dtype)
             state = state + keys[:, k : k + 1] * self.given[k]
@@ -90,8 +90,8 @@ def ours(case: Case, plain: Plain) -> SequenceModel:
     """Our model, with the peer's weights."""
     trunk = LSTM(case.embed, case.hidden, batch_first=True)
     trunk.load_state_dict(plain.lstm.state_dict())
-    head = NadeHead(case.hidden, KEYS, case.nade) if case.nade else LabelsHead(case.hidden, KEYS)
-    model = SequenceModel(PatchEncoder(KEYS, 1, case.embed), trunk, head)
+    head = NADEHead(case.hidden, N_KEYS, case.nade) if case.nade else MultilabelHead(case.hidden, N_KEYS)
+    model = SequenceModel(PatchEncoder(N_KEYS, 1, case.embed), trunk, head)
     model.encoder.linear.load_state_dict(plain.embed.state_dict())
     head.linear.load_state_dict(plain.linear.state_dict())
     if case.nade:
@@ -106,7 +106,7 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
     torch.manual_seed(0)
     plain = Plain(case)
     model = ours(case, plain)
-    rolls = (torch.rand(case.batch, case.window + 1, KEYS) < SOUNDING / KEYS).float()
+    rolls = (torch.rand(case.batch, case.window + 1, N_KEYS) < SOUNDING / N_KEYS).float()
     batch = Batch(rolls[:, :-1], targets=rolls[:, 1:])
 
     def plain_loss() -> Tensor:
@@ -123,10 +123,12 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
     training = row(case, "training", case.batch * case.window, in_turns(both, seconds))
 
     model.load_state_dict(ours(case, plain).state_dict())
-    head, noise = model.eval().head, torch.rand(COMPOSED, 1, KEYS)
+    head, noise = model.eval().head, torch.rand(COMPOSED, 1, N_KEYS)
     composers = (
         composer(
-            model.step, lambda told, u: draw_labels(lambda keys: head.below(told, keys), u, chained=head.chained), noise
+            model.step,
+            lambda told, u: sample_labels(lambda keys: head.below(told, keys), u, autoregressive=head.autoregressive),
+            noise,
         ),
         composer(lambda keys, state: one_step(plain, keys, state), plain.draw, noise),
     )
@@ -134,8 +136,8 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
     return [training, row(case, "composing", COMPOSED, in_turns(composers, seconds))]
 
 
-def drawn(head: LabelsHead | NadeHead, told: Tensor, noise: Tensor) -> Tensor:
-    return draw_labels(lambda keys: head.below(told, keys), noise, chained=head.chained)
+def drawn(head: MultilabelHead | NADEHead, told: Tensor, noise: Tensor) -> Tensor:
+    return sample_labels(lambda keys: head.below(told, keys), noise, autoregressive=head.autoregressive)
 
 
 def one_step(plain: Plain, keys: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -148,7 +150,7 @@ def composer(step: Any, draw: Any, noise: Tensor) -> Any:
 
     @torch.inference_mode()
     def compose() -> Tensor:
-        keys, state, found = torch.zeros(1, KEYS), None, []
+        keys, state, found = torch.zeros(1, N_KEYS), None, []
         for u in noise:
             outputs, state = step(keys, state)
             keys = draw(outputs, u)

@@ -265,9 +265,9 @@ def measure(case: Case, chip: Chip, device: torch.device, rounds: int) -> dict[s
 def checked(case: Case, name: str, sides: Sides, device: torch.device) -> dict[str, Any]:
     """How exact a design is; whoever refuses, fails or is wrong gets no speed."""
     call = sides.ours[name].call_for(sides.x, sides.lengths)
-    refusal = dispatch.BACKENDS[name].refusal(call)
-    if refusal is not None:
-        return {"refused": refusal}
+    unsupported_reason = dispatch.BACKENDS[name].unsupported_reason(call)
+    if unsupported_reason is not None:
+        return {"refused": unsupported_reason}
     try:
         found: dict[str, Any] = {"error": worst(case, name, device)}
     except Exception as error:  # a kernel that does not run here must not end the run of the others

@@ -17,7 +17,7 @@ from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
 from lstmkit.models.draw import DrawModel
-from lstmkit.modules.draw_attention import Reader, Writer
+from lstmkit.modules.draw_attention import DrawReader, Writer
 from lstmkit.training.train import optimizer_for
 from timing import in_turns
 
@@ -100,7 +100,7 @@ def ours(case: Case, plain: Plain) -> DrawModel:
     n, hidden = case.window, case.hidden
     encoder = LSTM(2 * n * n + hidden, hidden, batch_first=True)
     decoder = LSTM(case.latent, hidden, batch_first=True)
-    reader, painter = Reader(hidden, SIDE, SIDE, n), Writer(hidden, SIDE, SIDE, n)
+    reader, painter = DrawReader(hidden, SIDE, SIDE, n), Writer(hidden, SIDE, SIDE, n)
     model = DrawModel(reader, encoder, decoder, painter, (SIDE, SIDE), case.latent, case.steps, sampled=False)
     for layer, cell in ((encoder, plain.encoder), (decoder, plain.decoder)):
         layer.load_state_dict({f"{name}_l0": weight for name, weight in cell.state_dict().items()})

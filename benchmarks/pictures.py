@@ -19,14 +19,14 @@ from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
 from lstmkit.models.encoder_decoder import Decoder, EncoderDecoder
-from lstmkit.models.sequence import AnswerModel
+from lstmkit.models.sequence import SequenceClassifier
 from lstmkit.modules.attention import AdditiveAttention
-from lstmkit.modules.classification_head import AnswerHead
+from lstmkit.modules.classification_head import ClassificationHead
 from lstmkit.modules.encoders import TokenEncoder
 from lstmkit.modules.heads import TokenHead
-from lstmkit.modules.image_encoder import Dots, GridEncoder, PictureEncoder
+from lstmkit.modules.image_encoder import ImageEncoder, ImageGridEncoder, PixelNormalizer
 from lstmkit.modules.pooling import build_pool
-from lstmkit.modules.video_encoder import ClipEncoder, ClipGridEncoder
+from lstmkit.modules.video_encoder import VideoEncoder, VideoGridEncoder
 from lstmkit.training.train import optimizer_for
 from timing import in_turns
 
@@ -191,27 +191,29 @@ def over(mine: nn.Module, theirs: nn.Module) -> None:
     mine.load_state_dict(weights)
 
 
-def clips(case: Case, plain: PlainClips) -> AnswerModel:
+def clips(case: Case, plain: PlainClips) -> SequenceClassifier:
     """Ours, with the peer's weights."""
-    encoder = ClipEncoder(Dots([MEAN] * 3, [STD] * 3), PictureEncoder(3, case.widths), case.features)
+    encoder = VideoEncoder(PixelNormalizer([MEAN] * 3, [STD] * 3), ImageEncoder(3, case.widths), case.features)
     trunk = LSTM(case.features, case.hidden, batch_first=True, bidirectional=True)
-    head = AnswerHead(2 * case.hidden, 10, False, None, 0.0)
+    head = ClassificationHead(2 * case.hidden, 10, False, None, 0.0)
     for name in ("pictures", "narrow", "norm"):
         over(getattr(encoder, name), getattr(plain, name))
     over(trunk, plain.trunk)
     over(head.linear, plain.answer)
-    return AnswerModel(encoder, trunk, build_pool("max", trunk.output_size, 2), head)
+    return SequenceClassifier(encoder, trunk, build_pool("max", trunk.output_size, 2), head)
 
 
 def captions(case: Case, plain: PlainCaptions) -> EncoderDecoder:
     """Ours, with the peer's weights."""
     hidden = case.hidden
-    grid = GridEncoder(Dots([MEAN] * 3, [STD] * 3), PictureEncoder(3, case.widths), case.features, case.cells)
+    grid = ImageGridEncoder(
+        PixelNormalizer([MEAN] * 3, [STD] * 3), ImageEncoder(3, case.widths), case.features, case.cells
+    )
     encoder: nn.Module = grid
     if plain.trunk is not None:
         trunk = LSTM(case.features, hidden, batch_first=True, bidirectional=True)
         over(trunk, plain.trunk)
-        encoder = ClipGridEncoder(grid, trunk)
+        encoder = VideoGridEncoder(grid, trunk)
     words, lower = TokenEncoder(VOCABULARY, hidden), LSTM(hidden, hidden, batch_first=True)
     attention = AdditiveAttention(hidden, case.keys, hidden)
     decoder = Decoder(words, lower, attention, None, case.keys, hidden)

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit.data.batch import Batch
-from lstmkit.jobs.recommender.metrics import ranks_after
-from lstmkit.models.sequence import TokenModel
+from lstmkit.jobs.recommender.metrics import ranks_at_steps
+from lstmkit.models.sequence import NextTokenModel
 from lstmkit.modules.encoders import TokenEncoder
 from lstmkit.modules.item_head import ItemHead
 from lstmkit.modules.trunk import TRUNKS
@@ -82,7 +82,7 @@ class Given(ItemHead):
         return self.drawn_items
 
 
-def ours(case: Case, plain: Plain, drawn: Tensor | None) -> TokenModel:
+def ours(case: Case, plain: Plain, drawn: Tensor | None) -> NextTokenModel:
     """Our model, with the peer's weights."""
     encoder = TokenEncoder(ITEMS, case.hidden)
     trunk = TRUNKS[case.cell](case.hidden, case.hidden, batch_first=True)
@@ -94,7 +94,7 @@ def ours(case: Case, plain: Plain, drawn: Tensor | None) -> TokenModel:
         encoder.embedding.weight.copy_(plain.embedding.weight)
         head.scores.weight.copy_(plain.linear.weight)
         head.scores.bias.copy_(plain.linear.bias)
-    return TokenModel(encoder, trunk, head)
+    return NextTokenModel(encoder, trunk, head)
 
 
 def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
@@ -125,10 +125,10 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
 
 
 @torch.inference_mode()
-def our_ranks(model: TokenModel, batch: Batch) -> Tensor:
+def our_ranks(model: NextTokenModel, batch: Batch) -> Tensor:
     assert batch.targets is not None
     steps = [np.arange(batch.inputs.shape[1])] * len(batch)
-    return ranks_after(model, batch, steps, batch.targets.flatten())
+    return ranks_at_steps(model, batch, steps, batch.targets.flatten())
 
 
 @torch.inference_mode()

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from end_to_end import AS_TRAINED, SOUND, main, row, stepper
 from lstmkit import LSTM
-from lstmkit.data.audio.griffin_lim import sound_from
-from lstmkit.data.audio.log_mel import Mel
+from lstmkit.data.audio.griffin_lim import mel_to_audio
+from lstmkit.data.audio.log_mel import LogMelSpectrogram
 from lstmkit.data.batch import Batch
-from lstmkit.models.tacotron import FrameDecoder, LiveDecoder, Synthesizer, off_diagonal
+from lstmkit.models.tacotron import StreamingDecoder, Tacotron, TacotronDecoder, guided_attention_penalty
 from lstmkit.modules.attention import LocationAttention
 from lstmkit.modules.encoders import PreNet, TokenEncoder
 from lstmkit.training.train import optimizer_for
@@ -45,8 +45,8 @@ class Case:
     steps: int
 
     @property
-    def mel(self) -> Mel:
-        return Mel(self.rate, 80, 0.05, 0.0125)
+    def mel(self) -> LogMelSpectrogram:
+        return LogMelSpectrogram(self.rate, 80, 0.05, 0.0125)
 
     @property
     def seconds(self) -> float:
@@ -111,15 +111,15 @@ class Plain(nn.Module):
         last[:, -1] = 1
         stop = F.binary_cross_entropy_with_logits(outputs[..., -1], last, pos_weight=torch.tensor(5.0))
         read, steps = (torch.full((len(ids),), n) for n in (ids.shape[1], outputs.shape[1]))
-        off = off_diagonal(weights, read, steps, 0.2).mean()
+        off = guided_attention_penalty(weights, read, steps, 0.2).mean()
         return (error.abs().mean() + error.square().mean()) / 2 + stop + off
 
 
-def ours(case: Case, plain: Plain) -> Synthesizer:
+def ours(case: Case, plain: Plain) -> Tacotron:
     """Our model, with the peer's weights."""
     h, keys, bands = case.hidden, 2 * case.hidden, case.mel.bands
     trunk = LSTM(h, h, batch_first=True, bidirectional=True)
-    decoder = FrameDecoder(
+    decoder = TacotronDecoder(
         PreNet(bands, case.prenet, 0.0),
         LSTM(case.prenet, h, batch_first=True),
         LocationAttention(h, keys, case.attention, WIDTH),
@@ -128,7 +128,7 @@ def ours(case: Case, plain: Plain) -> Synthesizer:
         bands,
         case.together,
     )
-    model = Synthesizer(TokenEncoder(TOKENS, h), trunk, decoder)
+    model = Tacotron(TokenEncoder(TOKENS, h), trunk, decoder)
     model.encoder.embedding.load_state_dict(plain.embedding.state_dict())
     trunk.load_state_dict(plain.reader.state_dict())
     pairs = [
@@ -166,7 +166,7 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
     model.eval()
     speakers = (
         speaker(
-            lambda heard, live: (live(heard)[0], live), lambda: LiveDecoder(model.decoder, model(ids[:1])[1]), case
+            lambda heard, live: (live(heard)[0], live), lambda: StreamingDecoder(model.decoder, model(ids[:1])[1]), case
         ),
         speaker(lambda heard, state: plain.step(heard, state)[::2], lambda: plain.begin(ids[:1]), case),
     )
@@ -178,7 +178,7 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
 
 def heard(case: Case, told: Tensor) -> np.ndarray:
     """Samples, by Griffin-Lim; the frames of a model that has learnt nothing are no louder than sound is."""
-    return sound_from(case.mel, told.reshape(-1, case.mel.bands).numpy().clip(-20, 5))
+    return mel_to_audio(case.mel, told.reshape(-1, case.mel.bands).numpy().clip(-20, 5))
 
 
 def speaker(step: Any, begin: Any, case: Case) -> Any:

@@ -17,10 +17,10 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
-from lstmkit.data.proteins.residues import LETTERS
+from lstmkit.data.proteins.residue_windows import N_RESIDUE_IDS
 from lstmkit.models.sequence import SequenceModel
 from lstmkit.modules.encoders import ResidueEncoder
-from lstmkit.modules.heads import TagsHead
+from lstmkit.modules.heads import MultiTaskTagHead
 from lstmkit.training.train import optimizer_for
 from timing import in_turns
 
@@ -54,7 +54,7 @@ class Plain(nn.Module):
 
     def __init__(self, case: Case) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(LETTERS, case.vector, padding_idx=0)
+        self.embedding = nn.Embedding(N_RESIDUE_IDS, case.vector, padding_idx=0)
         self.convolutions = nn.ModuleList(nn.Conv1d(case.vector, case.channels, w, padding=w // 2) for w in WIDTHS)
         size = case.vector + case.channels * len(WIDTHS)
         self.lstm = nn.LSTM(size, case.hidden, case.layers, batch_first=True, bidirectional=True)
@@ -70,9 +70,9 @@ class Plain(nn.Module):
 
 def ours(case: Case, plain: Plain) -> SequenceModel:
     """Our model, with the peer's weights."""
-    encoder = ResidueEncoder(LETTERS, case.vector, 0, WIDTHS, case.channels)
+    encoder = ResidueEncoder(N_RESIDUE_IDS, case.vector, 0, WIDTHS, case.channels)
     trunk = LSTM(encoder.output_size, case.hidden, case.layers, batch_first=True, bidirectional=True)
-    head = TagsHead(2 * case.hidden, STATES)
+    head = MultiTaskTagHead(2 * case.hidden, STATES)
     encoder.residues.embedding.load_state_dict(plain.embedding.state_dict())
     encoder.around.load_state_dict(plain.convolutions.state_dict())
     trunk.load_state_dict(plain.lstm.state_dict())
@@ -85,7 +85,7 @@ def chains(case: Case) -> Batch:
     """Residues and states at random."""
     lengths = torch.linspace(case.shortest, case.longest, case.batch).long()
     past = torch.arange(case.longest) >= lengths[:, None]
-    ids = torch.randint(1, LETTERS, (case.batch, case.longest)).masked_fill(past, 0)
+    ids = torch.randint(1, N_RESIDUE_IDS, (case.batch, case.longest)).masked_fill(past, 0)
     targets = torch.stack([torch.randint(n, ids.shape) for n in STATES], -1).masked_fill(past[..., None], -1)
     return Batch(ids, lengths, targets)
 

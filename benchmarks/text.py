@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
-from lstmkit.models.sequence import TokenModel
+from lstmkit.models.sequence import NextTokenModel
 from lstmkit.modules.encoders import TokenEncoder
 from lstmkit.modules.heads import TokenHead
 from lstmkit.training.train import optimizer_for
@@ -60,11 +60,11 @@ class Plain(nn.Module):
         return self.linear(features), state
 
 
-def ours(case: Case, plain: Plain) -> TokenModel:
+def ours(case: Case, plain: Plain) -> NextTokenModel:
     """Our model, with the peer's weights."""
     encoder = TokenEncoder(case.vocabulary, case.hidden)
     trunk = LSTM(case.hidden, case.hidden, case.layers, batch_first=True)
-    model = TokenModel(encoder, trunk, TokenHead(case.hidden, case.vocabulary))
+    model = NextTokenModel(encoder, trunk, TokenHead(case.hidden, case.vocabulary))
     trunk.load_state_dict(plain.lstm.state_dict())
     with torch.no_grad():
         encoder.embedding.weight.copy_(plain.embedding.weight)

@@ -19,9 +19,9 @@ from end_to_end import AS_TRAINED, SOUND, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
 from lstmkit.decoding.ctc import greedy
-from lstmkit.models.sequence import AlignedModel
-from lstmkit.modules.convolutions import StepEncoder
+from lstmkit.models.sequence import CTCModel
 from lstmkit.modules.ctc import CTCHead
+from lstmkit.modules.sequence_convolutions import CausalConvEncoder
 from lstmkit.training.train import optimizer_for
 from timing import in_turns
 
@@ -69,9 +69,9 @@ class Plain(nn.Module):
         return self.linear(self.lstm(x)[0]).log_softmax(-1)
 
 
-def ours(case: Case, plain: Plain) -> AlignedModel:
+def ours(case: Case, plain: Plain) -> CTCModel:
     """Our model, with the peer's weights."""
-    encoder = StepEncoder(case.features, case.width, (2, 2), REACH)
+    encoder = CausalConvEncoder(case.features, case.width, (2, 2), REACH)
     for mine, theirs in zip(encoder.convolutions, (plain.first, plain.second), strict=True):
         mine.load_state_dict(theirs.state_dict())
     encoder.norms.load_state_dict(plain.norms.state_dict())
@@ -79,7 +79,7 @@ def ours(case: Case, plain: Plain) -> AlignedModel:
     trunk.load_state_dict(plain.lstm.state_dict())
     head = CTCHead(trunk.output_size, case.characters)
     head.linear.load_state_dict(plain.linear.state_dict())
-    return AlignedModel(encoder, trunk, head)
+    return CTCModel(encoder, trunk, head)
 
 
 def measure(case: Case, seconds: float) -> list[dict[str, Any]]:

@@ -19,8 +19,8 @@ from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
 from lstmkit.models.sequence import SequenceModel
-from lstmkit.models.soft_window import WindowModel
-from lstmkit.modules.mixture_density import NOISE, MixtureHead
+from lstmkit.models.soft_window import SoftWindowModel
+from lstmkit.modules.mixture_density import NOISE_SIZE, MixtureDensityHead
 from lstmkit.modules.soft_window import SoftWindow
 from lstmkit.training.train import optimizer_for
 from timing import in_turns
@@ -132,16 +132,16 @@ class Plain(nn.Module):
         )
 
 
-def ours(case: Case, plain: Plain) -> SequenceModel | WindowModel:
+def ours(case: Case, plain: Plain) -> SequenceModel | SoftWindowModel:
     """Our model, with the peer's weights."""
-    head = MixtureHead(plain.linear.in_features, case.mixtures, FLOOR, not case.text)
+    head = MixtureDensityHead(plain.linear.in_features, case.mixtures, FLOOR, not case.text)
     stack = LSTM(plain.lstm.input_size, case.hidden, plain.lstm.num_layers, batch_first=True, residual=True)
     if case.text:
         lower = LSTM(3 + CHARACTERS, case.hidden, batch_first=True)
         lower.load_state_dict({f"{name}_l0": weight for name, weight in plain.cell.state_dict().items()})
         window = SoftWindow(case.hidden, 5)
         window.linear.load_state_dict(plain.window.state_dict())
-        model: SequenceModel | WindowModel = WindowModel(CHARACTERS, lower, window, stack, head)
+        model: SequenceModel | SoftWindowModel = SoftWindowModel(CHARACTERS, lower, window, stack, head)
     else:
         model = SequenceModel(nn.Identity(), stack, head)
     stack.load_state_dict(plain.lstm.state_dict())
@@ -172,8 +172,8 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
     training = row(case, "training", case.batch * case.points, in_turns(both, seconds))
 
     model.load_state_dict(ours(case, plain).state_dict())
-    noise, head = torch.rand(WRITTEN, NOISE), model.eval().head
-    begun = model.begin(ids[:1]) if isinstance(model, WindowModel) else None
+    noise, head = torch.rand(WRITTEN, NOISE_SIZE), model.eval().head
+    begun = model.begin(ids[:1]) if isinstance(model, SoftWindowModel) else None
     one = None if text is None else text[:1]
     writers = (
         writer(model.step, lambda told, u: head.mixture(told).draw(u)[:3], begun, noise),

@@ -187,7 +187,7 @@ def _one_row(call: Call, p: Pass, b: int, length: int) -> PassResult:
 def able() -> tuple[str, ...]:
     """The back ends that run a plain LSTM on this machine: those that need other hardware are out."""
     call = make_call(CellSpec("lstm", 3, 5), lengths=[3, 0, 5], directions=(False, True))
-    return tuple(name for name, backend in dispatch.BACKENDS.items() if backend.refusal(call) is None)
+    return tuple(name for name, backend in dispatch.BACKENDS.items() if backend.unsupported_reason(call) is None)
 
 
 # ---- layers ----------------------------------------------------------------------------------------------------------

@@ -34,12 +34,14 @@ CASES = [
 ]
 
 
-def compiled(kernel: Any, spec: CellSpec, dtype: torch.dtype, around: gpu_plan.Around) -> dict[str, Any]:
+def compiled(
+    kernel: Any, spec: CellSpec, dtype: torch.dtype, around: gpu_plan.NonDifferentiableInputs
+) -> dict[str, Any]:
     """What a kernel needs."""
     reverse = (False, True) if spec.peephole else (False,)
     constants = gpu_plan.Plan.of(spec, reverse, dtype).constants(around, dtype)
     constants |= {"SAVES": 1, "BIAS": spec.bias, "TWO": spec.kind == "gru" or spec.layer_norm}
-    constants = gpu_plan.with_types(constants | {"TRACED": spec.peephole})
+    constants = gpu_plan.with_triton_types(constants | {"TRACED": spec.peephole})
     absent = [name for name, told in gpu_plan.noise(around).items() if told is None]
     constants |= dict.fromkeys(absent if spec.peephole else [*absent, "d_saved", "d_cs"])
     constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
@@ -70,9 +72,9 @@ def compiled(kernel: Any, spec: CellSpec, dtype: torch.dtype, around: gpu_plan.A
 
 
 if __name__ == "__main__":
-    plain, noisy = gpu_plan.Around(None, None, 0.0, 0.0), torch.empty(1)
+    plain, noisy = gpu_plan.NonDifferentiableInputs(None, None, 0.0, 0.0), torch.empty(1)
     for spec, dtype in CASES:
-        around = gpu_plan.Around(noisy, noisy, noisy, noisy) if spec.peephole else plain
+        around = gpu_plan.NonDifferentiableInputs(noisy, noisy, noisy, noisy) if spec.peephole else plain
         for kernel in (gpu_kernels.forward, gpu_kernels.backward):
             case = f"{spec.kind} {spec.hidden_size} {dtype}".replace("torch.", "")
             print(json.dumps({"case": case, **compiled(kernel, spec, dtype, around)}), flush=True)

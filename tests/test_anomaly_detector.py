@@ -16,24 +16,39 @@ from hypothesis import strategies as st
 from scipy.stats import genpareto
 
 from lstmkit.data import catalog
-from lstmkit.data.series.sensors import Columns, Recording, Recordings, every_end, filled, places, read_recordings
+from lstmkit.data.series.sensor_series import (
+    Columns,
+    Recording,
+    SensorSeriesSet,
+    filled,
+    places,
+    read_sensor_series,
+    trailing_windows,
+)
 from lstmkit.errors import DataError
-from lstmkit.evaluation.anomaly_metrics import f1, nab_points, nab_score, overlap_scores, range_scores, vus_pr
+from lstmkit.evaluation.anomaly_metrics import (
+    event_counts,
+    f1,
+    nab_raw_score,
+    nab_score,
+    range_precision_recall_f1,
+    vus_pr,
+)
 from lstmkit.evaluation.anomaly_thresholds import (
-    dynamic_levels,
-    extreme_level,
+    dynamic_thresholds,
+    extreme_value_threshold,
     merged,
-    quantile_level,
-    recent_levels,
+    moving_average_thresholds,
+    quantile_threshold,
     stretches,
 )
 from lstmkit.jobs import load
-from lstmkit.jobs.anomaly_detector.baselines import SubPCA, moving_z
+from lstmkit.jobs.anomaly_detector.baselines import SubPCA, moving_z_score
 from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
-from lstmkit.jobs.anomaly_detector.scorers import following, missed
+from lstmkit.jobs.anomaly_detector.scorers import future_values, missed
 from lstmkit.layers.rnn import LSTM
 from lstmkit.models.autoencoder import Autoencoder
-from lstmkit.modules.heads import ValuesHead
+from lstmkit.modules.heads import StepRegressionHead
 from lstmkit.recipes import anomaly_detector as protocols
 from scored import by
 
@@ -94,7 +109,7 @@ def test_only_the_order_of_scores_counts(seed: int, scale: float, shift: float):
 
 def test_range_scores_are_those_of_the_package_prts():
     """Version 1.0.0.3, flat bias, reciprocal cardinality."""
-    precision, recall, harmonic = range_scores(MARKED, SCORES > 1)
+    precision, recall, harmonic = range_precision_recall_f1(MARKED, SCORES > 1)
     assert (precision, recall) == pytest.approx(PRTS, rel=1e-12)
     assert harmonic == pytest.approx(2 * precision * recall / (precision + recall))
 
@@ -103,15 +118,15 @@ def test_range_scores_by_hand():
     labels = np.array([0, 1, 1, 1, 1, 0, 0, 1, 1, 0], bool)
     alarms = np.array([0, 1, 0, 0, 1, 1, 0, 0, 0, 1], bool)
     # Alarms: 1 of 1, 1 of 2, 0 of 1. Labels: 2 of 4 in two pieces, 0 of 2.
-    assert range_scores(labels, alarms)[:2] == pytest.approx((0.5, 0.125))
-    assert range_scores(labels, np.zeros(10, bool)) == (0.0, 0.0, 0.0)
-    assert range_scores(labels, labels) == (1.0, 1.0, 1.0)
+    assert range_precision_recall_f1(labels, alarms)[:2] == pytest.approx((0.5, 0.125))
+    assert range_precision_recall_f1(labels, np.zeros(10, bool)) == (0.0, 0.0, 0.0)
+    assert range_precision_recall_f1(labels, labels) == (1.0, 1.0, 1.0)
 
 
 def test_overlaps_by_hand():
     labels = np.array([0, 1, 1, 0, 0, 1, 0, 0], bool)
     alarms = np.array([1, 0, 1, 1, 0, 0, 0, 1], bool)
-    assert overlap_scores(labels, alarms) == (1, 2, 1)
+    assert event_counts(labels, alarms) == (1, 2, 1)
     assert f1(1, 2, 1) == pytest.approx(0.4)
     assert math.isnan(f1(0, 0, 0))
 
@@ -123,7 +138,7 @@ def test_points_of_the_numenta_benchmark_by_hand():
     def at(*steps: int) -> float:
         alarms = none.copy()
         alarms[list(steps)] = True
-        return nab_points(windows, alarms, probation=10)
+        return nab_raw_score(windows, alarms, probation=10)
 
     def sigmoid(x: float) -> float:
         return 2 / (1 + math.exp(5 * x)) - 1
@@ -142,7 +157,7 @@ def test_points_of_the_numenta_benchmark_by_hand():
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=300), st.floats(0.001, 0.09))
 def test_a_quantile_keeps_its_rate(scores: list[float], rate: float):
-    level = quantile_level(np.array(scores), rate)
+    level = quantile_threshold(np.array(scores), rate)
     assert (np.array(scores) > level).mean() <= rate
     assert level in scores
 
@@ -151,18 +166,18 @@ def test_an_extreme_level_is_that_of_the_distribution_it_came_from():
     """Of scores whose tail is known the level for one in 10,000, from 5,000 of them."""
     scores = genpareto.rvs(0.1, scale=2.0, size=5000, random_state=1)
     wanted = genpareto.isf(1e-4, 0.1, scale=2.0)
-    assert extreme_level(scores, 1e-4) == pytest.approx(wanted, rel=0.25)
-    assert extreme_level(np.ones(500), 1e-4) == 1.0
-    assert extreme_level(np.arange(5.0), 0.01) == 4.0
+    assert extreme_value_threshold(scores, 1e-4) == pytest.approx(wanted, rel=0.25)
+    assert extreme_value_threshold(np.ones(500), 1e-4) == 1.0
+    assert extreme_value_threshold(np.arange(5.0), 0.01) == 4.0
 
 
 def test_a_dynamic_level_finds_what_sticks_out_and_nothing_in_noise():
     rng = np.random.default_rng(0)
     scores = 1 + 0.1 * rng.standard_normal(400)
-    quiet = scores > dynamic_levels(scores, 200, 0.13)
+    quiet = scores > dynamic_thresholds(scores, 200, 0.13)
     assert not quiet[100:].any()
     scores[300:304] = 4.0
-    found = scores > dynamic_levels(scores, 200, 0.13)
+    found = scores > dynamic_thresholds(scores, 200, 0.13)
     assert found[300:304].all()
     assert not found[100:300].any()
 
@@ -170,10 +185,10 @@ def test_a_dynamic_level_finds_what_sticks_out_and_nothing_in_noise():
 def test_a_level_hangs_on_no_later_score():
     rng = np.random.default_rng(1)
     scores = rng.exponential(size=120)
-    whole = dynamic_levels(scores, 50, 0.1, before=rng.exponential(size=30))
+    whole = dynamic_thresholds(scores, 50, 0.1, before=rng.exponential(size=30))
     rng = np.random.default_rng(1)
     rng.exponential(size=120)
-    part = dynamic_levels(scores[:70], 50, 0.1, before=rng.exponential(size=30))
+    part = dynamic_thresholds(scores[:70], 50, 0.1, before=rng.exponential(size=30))
     assert np.array_equal(whole[:70], part)
 
 
@@ -182,9 +197,9 @@ def test_a_recent_level_is_exceeded_at_its_rate_and_follows_a_drift():
     rng = np.random.default_rng(0)
     scores = 5 + rng.standard_normal(20_000)
     before = 5 + rng.standard_normal(400)
-    assert (scores > recent_levels(scores, 400, 0.01, before)).mean() == pytest.approx(0.01, rel=0.3)
+    assert (scores > moving_average_thresholds(scores, 400, 0.01, before)).mean() == pytest.approx(0.01, rel=0.3)
     scores[10_000:] += 20
-    found = scores > recent_levels(scores, 400, 1e-4, before)
+    found = scores > moving_average_thresholds(scores, 400, 1e-4, before)
     assert found[10_000:10_003].all()
     assert found[10_400:].mean() < 0.01
 
@@ -192,13 +207,15 @@ def test_a_recent_level_is_exceeded_at_its_rate_and_follows_a_drift():
 def test_a_recent_level_against_a_plain_loop():
     rng = np.random.default_rng(3)
     scores, before = rng.exponential(size=60), rng.exponential(size=7)
-    found = recent_levels(scores, 10, 0.05, before)
+    found = moving_average_thresholds(scores, 10, 0.05, before)
     whole = np.concatenate([before, scores])
     for t in range(len(scores)):
         past = whole[max(0, t + 7 - 10) : t + 7]
         assert found[t] == pytest.approx(past.mean() + 1.6448536 * past.std(), rel=1e-6)
-    assert np.array_equal(found[:30], recent_levels(scores[:30], 10, 0.05, before)), "it hangs on no later score"
-    still = recent_levels(np.ones(50), 10, 0.05)
+    assert np.array_equal(found[:30], moving_average_thresholds(scores[:30], 10, 0.05, before)), (
+        "it hangs on no later score"
+    )
+    still = moving_average_thresholds(np.ones(50), 10, 0.05)
     assert still[0] == np.inf
     assert still[1:] == pytest.approx(1 + 1.6448536 * 0.01), "what never varies is no alarm by rounding"
 
@@ -208,9 +225,9 @@ def test_what_does_not_stand_out_is_pruned():
     base = np.tile([1.0, 1.02, 0.98, 1.01], 60)
     low, high = base.copy(), base.copy()
     low[-1], high[-1] = 1.15, 3.0
-    assert not (low > dynamic_levels(low, 200, 0.2))[-1]
-    assert (low > dynamic_levels(low, 200, 0.0))[-1]
-    assert (high > dynamic_levels(high, 200, 0.2))[-1]
+    assert not (low > dynamic_thresholds(low, 200, 0.2))[-1]
+    assert (low > dynamic_thresholds(low, 200, 0.0))[-1]
+    assert (high > dynamic_thresholds(high, 200, 0.2))[-1]
 
 
 def test_a_stretch_of_alarms_is_one_detection_of_nab():
@@ -219,9 +236,9 @@ def test_a_stretch_of_alarms_is_one_detection_of_nab():
     run[[40, 41, 43]] = True
     first = np.zeros(100, bool)
     first[40] = True
-    assert nab_points([(80, 90)], run, 10, gap=1) == nab_points([(80, 90)], first, 10, gap=1)
-    assert nab_points([(80, 90)], run, 10) < nab_points([(80, 90)], first, 10)
-    assert nab_points([(80, 90)], first, 10) == nab_points([(80, 90)], first, 10, gap=1)
+    assert nab_raw_score([(80, 90)], run, 10, gap=1) == nab_raw_score([(80, 90)], first, 10, gap=1)
+    assert nab_raw_score([(80, 90)], run, 10) < nab_raw_score([(80, 90)], first, 10)
+    assert nab_raw_score([(80, 90)], first, 10) == nab_raw_score([(80, 90)], first, 10, gap=1)
 
 
 def test_stretches_with_gaps():
@@ -246,19 +263,19 @@ def test_what_was_foretold_of_a_step_is_compared_with_it():
         about = [said.reshape(9, 3, 2)[t - k, k - 1] for k in (1, 2, 3) if t - k >= 0]
         wanted = np.mean([np.abs(values[t] - one) for one in about], axis=0) if about else np.full(2, np.nan)
         np.testing.assert_allclose(found[t], wanted, rtol=1e-12)
-    assert following(values, 2).reshape(9, 2, 2)[3, 1] == pytest.approx(values[5])
-    assert np.isnan(following(values[:1], 2)).all()
+    assert future_values(values, 2).reshape(9, 2, 2)[3, 1] == pytest.approx(values[5])
+    assert np.isnan(future_values(values[:1], 2)).all()
 
 
 def test_windows():
     assert places([7], 3, 2).tolist() == [[0, 0, 3], [0, 2, 5], [0, 4, 7]]
-    assert every_end([3, 1], 2).tolist() == [[0, 0, 1], [0, 0, 2], [0, 1, 3], [1, 0, 1]]
+    assert trailing_windows([3, 1], 2).tolist() == [[0, 0, 1], [0, 0, 2], [0, 1, 3], [1, 0, 1]]
     assert filled(np.array([[np.nan], [2.0], [np.nan]])).tolist() == [[0.0], [2.0], [2.0]]
 
 
 def test_an_autoencoder_does_not_see_padding():
     torch.manual_seed(0)
-    model = Autoencoder(LSTM(2, 4, batch_first=True), 3, LSTM(3, 4, batch_first=True), ValuesHead(4, 2)).eval()
+    model = Autoencoder(LSTM(2, 4, batch_first=True), 3, LSTM(3, 4, batch_first=True), StepRegressionHead(4, 2)).eval()
     x = torch.randn(2, 6, 2)
     alone, _ = model(x[1:, :4])
     x[1, 4:] = 99
@@ -453,7 +470,7 @@ def test_several_recordings_in_order_of_time():
             "label": [1, 0, 0],
         }
     )
-    found = read_recordings(frame, Columns())
+    found = read_sensor_series(frame, Columns())
     assert [one.name for one in found.items] == ["x", "y"]
     assert found.items[0].values[:, 0].tolist() == [1, 2]
     assert found.items[0].labels is not None
@@ -463,7 +480,7 @@ def test_several_recordings_in_order_of_time():
 
 def test_columns_of_words_are_not_watched(tmp_path: Path):
     (tmp_path / "a.csv").write_text("time,v,note\n1,1.5,fine\n2,2.5,\n3,,bad\n")
-    found = read_recordings(tmp_path / "a.csv", Columns())
+    found = read_sensor_series(tmp_path / "a.csv", Columns())
     assert found.channels == ("v",)
     assert np.isnan(found.items[0].values[2, 0])
 
@@ -481,7 +498,7 @@ def test_columns_of_words_are_not_watched(tmp_path: Path):
 def test_files_that_do_not_do(tmp_path: Path, text: str, message: str):
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(DataError, match=message):
-        read_recordings(tmp_path / "a.csv", Columns())
+        read_sensor_series(tmp_path / "a.csv", Columns())
 
 
 def test_data_that_do_not_do():
@@ -511,7 +528,7 @@ def test_baselines_look_at_the_past_alone():
     pca = SubPCA(8).fit(values)
     later = values.copy()
     later[100:] += 50
-    for score in (lambda x: moving_z(x, 10), pca.score):
+    for score in (lambda x: moving_z_score(x, 10), pca.score):
         np.testing.assert_allclose(score(values)[:100], score(later)[:100])
         assert score(later)[100] > 2 * score(values).max()
     assert pca.score(values[:3]).tolist() == [0, 0, 0]
@@ -522,7 +539,7 @@ def test_baselines_know_what_never_changed():
     still = np.zeros((60, 2))
     pca = SubPCA(8).fit(still)
     still[40] = 1
-    for found in (pca.score(still), moving_z(still, 10)):
+    for found in (pca.score(still), moving_z_score(still, 10)):
         assert np.isfinite(found).all()
         assert found[40] > 100 * (1 + found[:40].max())
 
@@ -553,11 +570,11 @@ def test_protocol_of_smap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_protocol_of_nab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Windows by their stamps, both ends within; no alarm at all gives 0."""
-    stamps = pd.date_range("2020", periods=400, freq="h")
-    pd.DataFrame({"timestamp": stamps, "value": np.tile(waves(0)[:, 0], 3)[:400]}).to_csv(
+    timestamps = pd.date_range("2020", periods=400, freq="h")
+    pd.DataFrame({"timestamp": timestamps, "value": np.tile(waves(0)[:, 0], 3)[:400]}).to_csv(
         tmp_path / "g__a.csv", index=False
     )
-    windows = {"g/a.csv": [[str(stamps[200]), str(stamps[219])]]}
+    windows = {"g/a.csv": [[str(timestamps[200]), str(timestamps[219])]]}
     (tmp_path / "windows.json").write_text(json.dumps(windows))
     monkeypatch.setattr(catalog, "locate", lambda name, file: tmp_path / file)
     ((train, test),) = protocols._nab(tmp_path, {"windows": "windows.json"})
@@ -576,7 +593,7 @@ def test_protocol_of_skab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     frame["anomaly"], frame["changepoint"] = (np.arange(160) > 120).astype(float), 0.0
     frame.to_csv(tmp_path / "other__1.csv", sep=";", index=False)
     files = (catalog.DataFile("other__1.csv", "", ""), catalog.DataFile("else__1.csv", "", ""))
-    monkeypatch.setattr(catalog, "entry", lambda name: catalog.Entry(name, "", "", "", files))
+    monkeypatch.setattr(catalog, "entry", lambda name: catalog.CatalogEntry(name, "", "", "", files))
     monkeypatch.setattr(catalog, "locate", lambda name, file: tmp_path / file)
     options = {"without": "else__1.csv", "train": 100}
     ((train, test),) = protocols._skab(tmp_path, options)
@@ -586,7 +603,7 @@ def test_protocol_of_skab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_recordings_are_told_apart():
-    one = Recordings((Recording("a", waves(0), np.arange(160)),), ("1", "2"), "x")
-    other = Recordings((Recording("a", waves(1), np.arange(160)),), ("1", "2"), "x")
+    one = SensorSeriesSet((Recording("a", waves(0), np.arange(160)),), ("1", "2"), "x")
+    other = SensorSeriesSet((Recording("a", waves(1), np.arange(160)),), ("1", "2"), "x")
     assert one.digest() != other.digest()
-    assert one.digest() == Recordings(one.items, one.channels, "y").digest()
+    assert one.digest() == SensorSeriesSet(one.items, one.channels, "y").digest()

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from lstmkit.ops.native_kernels import extension
 
 TESTS = Path(__file__).parent

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lstmkit import LSTM
-from lstmkit.look import Specimen, write_page
+from lstmkit.look import ExampleSequence, write_inspection_page
 
 BROWSER = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -45,10 +45,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("page") / "look.html"
     labels = [f"2024-01-{1 + t // 24:02d} {t % 24:02d}:00" for t in range(96)]
-    specimen = Specimen(
+    example_sequence = ExampleSequence(
         torch.randn(1, 96, 3), "a long name of a series", labels, np.sin(np.arange(96) / 4), {"odd": np.arange(96) % 2}
     )
-    write_page(path, LSTM(3, 12, num_layers=2, bidirectional=True, batch_first=True), specimen)
+    write_inspection_page(path, LSTM(3, 12, num_layers=2, bidirectional=True, batch_first=True), example_sequence)
     return path
 
 

@@ -20,21 +20,21 @@ from PIL import Image
 from sacrebleu.metrics.bleu import BLEU
 
 from lstmkit import Captioner, load
-from lstmkit.data.captioned import Captioned, Layout, read_captioned
-from lstmkit.data.labeled_media import Take, Takes, video
-from lstmkit.data.vision.video import Frame, Shape, read_clip, write_clip
+from lstmkit.data.captioned_media import CaptionColumns, CaptionedMedia, read_captioned_media
+from lstmkit.data.media_files import MediaItem, Takes, video
+from lstmkit.data.vision.video_io import ClipFormat, TimedFrame, read_video, write_video
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs.captioner import results as captioning
 from lstmkit.jobs.captioner.metrics import NearestCaption, most_frequent, scores
-from lstmkit.jobs.captioner.plots import attended_figure, captions_figure
-from lstmkit.jobs.captioner.results import Caption, Views, subtitles
-from lstmkit.look.traces import look_inside
+from lstmkit.jobs.captioner.plots import caption_attention_figure, captions_figure
+from lstmkit.jobs.captioner.results import Caption, VisualInput, subtitles
+from lstmkit.look.traces import trace_layers
 from lstmkit.progress import Progress
 from lstmkit.recipes import captioner as recipe
-from lstmkit.recipes._moving_digits import is_new
+from lstmkit.recipes._moving_mnist import is_held_out_combination
 
-SHAPE = Shape(16, 16, rate=0.0)
-LAYOUT = Layout(shape=SHAPE)
+SHAPE = ClipFormat(16, 16, rate=0.0)
+LAYOUT = CaptionColumns(shape=SHAPE)
 COLOURS = {"red": 0, "green": 1, "blue": 2}
 
 
@@ -83,7 +83,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = ["image,caption"]
     for i in range(48):
         way = ("left", "right")[i % 2]
-        write_clip(moving(way, i % 12), folder / f"{i}.mp4")
+        write_video(moving(way, i % 12), folder / f"{i}.mp4")
         rows.append(f"{i}.mp4,a box goes {way}")
     (folder / "captions.csv").write_text("\n".join(rows) + "\n")
     return folder
@@ -140,7 +140,7 @@ def test_every_way_to_give_captions_says_the_same(tmp_path: Path):
     (tmp_path / "captions.csv").write_text("image,caption\n" + plain)
     ways += [tmp_path, tmp_path / "captions.csv"]
     for way in ways:
-        found = read_captioned(way, LAYOUT)
+        found = read_captioned_media(way, LAYOUT)
         assert found.texts == wanted, way
         assert found.kind == "pictures"
         np.testing.assert_array_equal(np.stack(found.seen), np.stack(pictures))
@@ -148,11 +148,11 @@ def test_every_way_to_give_captions_says_the_same(tmp_path: Path):
 
 def test_pictures_without_sentences(tmp_path: Path):
     names = _files(tmp_path, [square("red", "left", 1), square("blue", "right", 6)])
-    assert read_captioned(tmp_path, LAYOUT).texts == [(), ()]
-    assert read_captioned(tmp_path / names[0], LAYOUT).ids == [names[0]]
+    assert read_captioned_media(tmp_path, LAYOUT).texts == [(), ()]
+    assert read_captioned_media(tmp_path / names[0], LAYOUT).ids == [names[0]]
     with pytest.raises(DataError, match="nothing is said of any"):
         Captioner().fit(tmp_path)
-    some = read_captioned(([np.zeros((16, 16, 3))] * 3, ["a", "", ["b", " "]]), LAYOUT).said()
+    some = read_captioned_media(([np.zeros((16, 16, 3))] * 3, ["a", "", ["b", " "]]), LAYOUT).said()
     assert some.texts == [("a",), ("b",)]
     assert some.notes == ("1 of the data have no sentence and are left out",)
 
@@ -165,7 +165,7 @@ def test_what_is_missing_is_named(tmp_path: Path, suffix: str):
         file.write(tmp_path / "p0.png", "p0.png")
     where = tmp_path / "x.zip" if suffix else tmp_path
     with pytest.raises(DataError, match=r"names 2 files that are not in .*p7\.png.*p8\.png"):
-        read_captioned(f"{where},{tmp_path / 't.csv'}", LAYOUT)
+        read_captioned_media(f"{where},{tmp_path / 't.csv'}", LAYOUT)
 
 
 def test_bad_input(tmp_path: Path):
@@ -181,14 +181,14 @@ def test_bad_input(tmp_path: Path):
     ]
     for data, message in cases:
         with pytest.raises(DataError, match=message):
-            read_captioned(data, LAYOUT)
+            read_captioned_media(data, LAYOUT)
 
 
 def test_alpha_and_sixteen_bits(tmp_path: Path):
     clear = np.zeros((16, 16, 4), dtype=np.uint8)
     Image.fromarray(clear).save(tmp_path / "alpha.png")
     Image.fromarray(np.full((16, 16), 128 * 256, dtype=np.uint16)).save(tmp_path / "deep.png")
-    white, grey = (read_captioned(tmp_path / name, LAYOUT).seen[0] for name in ("alpha.png", "deep.png"))
+    white, grey = (read_captioned_media(tmp_path / name, LAYOUT).seen[0] for name in ("alpha.png", "deep.png"))
     assert (white == 255).all()
     assert (grey == 128).all()
 
@@ -204,7 +204,7 @@ def test_alpha_and_sixteen_bits(tmp_path: Path):
     ],
 )
 def test_arrays_are_told_apart_by_their_shape(shape: tuple[int, ...], kind: str, seen: tuple[int, ...]):
-    found = read_captioned(([np.ones(shape)] * 2, ["a", "b"]), LAYOUT)
+    found = read_captioned_media(([np.ones(shape)] * 2, ["a", "b"]), LAYOUT)
     assert found.kind == kind
     assert [getattr(one, "frames", one).shape for one in found.seen] == [seen] * 2
 
@@ -250,9 +250,13 @@ def test_whatever_a_token_is_only_what_is_known_is_written(tokens: str):
     (one,) = job.predict(pictures[:1], beam=4, n_best=4)
     assert not any("<" in token for token in one.tokens)
     assert not any("<" in text for text, _ in one.n_best)
-    (specimen,) = job.specimens(pictures[:1])
-    assert specimen.labels is not None
-    assert len(specimen.labels) == specimen.inputs[0].shape[1] == len(job.predict(pictures[:1])[0].tokens) + 1
+    (example_sequence,) = job.example_sequences(pictures[:1])
+    assert example_sequence.labels is not None
+    assert (
+        len(example_sequence.labels)
+        == example_sequence.inputs[0].shape[1]
+        == len(job.predict(pictures[:1])[0].tokens) + 1
+    )
 
 
 def test_several_sentences_each_and_never_what_is_unknown(learnt: Captioner):
@@ -304,7 +308,7 @@ def test_features_beside_longer_ones_are_told_as_by_themselves():
 @given(st.integers(16, 50), st.integers(16, 50), st.integers(1, 5))
 @settings(max_examples=20, deadline=None)
 def test_the_grid_is_that_of_the_network(height: int, width: int, stages: int):
-    views = Views("pictures", Shape(height, width), stages, 0, (0.0,) * 3, (1.0,) * 3)
+    views = VisualInput("pictures", ClipFormat(height, width), stages, 0, (0.0,) * 3, (1.0,) * 3)
     dots = np.zeros((height, width, 3), dtype=np.uint8)
     cells, lengths = views.build(2, 3, 0.0, 0.0, False)(torch.from_numpy(dots[None]), None)
     assert lengths is None
@@ -367,10 +371,10 @@ def test_a_clip_beside_a_longer_one_is_told_as_by_itself(watching: Captioner):
 def test_stretches_have_every_frame_once_and_in_order(gaps: list[float], every: float):
     """Whatever the times of the frames; none is longer than was asked for."""
     times = np.cumsum([0.0, *gaps])
-    frames = [Frame(float(time), np.full((2, 2, 1), i, dtype=np.uint8)) for i, time in enumerate(times)]
+    frames = [TimedFrame(float(time), np.full((2, 2, 1), i, dtype=np.uint8)) for i, time in enumerate(times)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(captioning, "frames_of", lambda *_: iter(frames))
-        take = Take("a", Path("a.mp4"), None, video(SHAPE))
+        take = MediaItem("a", Path("a.mp4"), None, video(SHAPE))
         found = list(captioning.stretches(Takes("a", lambda: iter([take])), SHAPE, every))
     shown = np.concatenate([part.clip.frames[:, 0, 0, 0] for part in found])
     assert shown.tolist() == list(range(len(times)))
@@ -382,7 +386,7 @@ def test_stretches_have_every_frame_once_and_in_order(gaps: list[float], every: 
 
 def test_two_films_each_from_its_beginning(watching: Captioner, tmp_path: Path):
     for name, ways in (("a", ["left", "right"]), ("b", ["right"])):
-        write_clip(np.concatenate([moving(way, 4) for way in ways]), tmp_path / f"{name}.mp4")
+        write_video(np.concatenate([moving(way, 4) for way in ways]), tmp_path / f"{name}.mp4")
     told = watching.predict(tmp_path, every=0.4)
     assert [(one.name, round(one.start, 3), round(one.end, 3)) for one in told] == [
         *(("a.mp4", round(0.4 * i, 3), round(0.4 * i + 0.4, 3)) for i in range(4)),
@@ -392,7 +396,7 @@ def test_two_films_each_from_its_beginning(watching: Captioner, tmp_path: Path):
     with pytest.raises(DataError, match="this is of 2 inputs"):
         watching.write(told, tmp_path / "a.srt")
     (tmp_path / "c.mp4").write_bytes(b"no video")
-    parts = watching.watch(tmp_path / "c.mp4", 0.4)  # nothing is read yet
+    parts = watching.caption_segments(tmp_path / "c.mp4", 0.4)  # nothing is read yet
     with pytest.raises(DataError, match=r"c\.mp4 is no video"):
         next(parts)
 
@@ -418,7 +422,7 @@ def test_records_are_json(learnt: Captioner, watching: Captioner):
 
 def test_a_film_is_told_stretch_by_stretch(watching: Captioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ways = ["left", "right", "right", "left", "right"]
-    write_clip(np.concatenate([moving(way, 4) for way in ways]), tmp_path / "film.mp4")
+    write_video(np.concatenate([moving(way, 4) for way in ways]), tmp_path / "film.mp4")
     told = watching.predict(tmp_path / "film.mp4", every=0.8)
     assert [one.text for one in told] == [f"a box goes {way}" for way in ways]
     assert [(one.start, one.end) for one in told] == [
@@ -429,7 +433,7 @@ def test_a_film_is_told_stretch_by_stretch(watching: Captioner, tmp_path: Path, 
     assert [(cue[0], cue[3]) for cue in cues] == [(str(i), one.text) for i, one in enumerate(told, 1)]
     assert watching.text(told).splitlines()[1] == "0.8–1.6 s\ta box goes right"
     decoded = 0
-    plain = captioning.frames_of
+    plain = captioning.iter_frames
 
     def counted(*args: Any) -> Any:
         nonlocal decoded
@@ -439,7 +443,7 @@ def test_a_film_is_told_stretch_by_stretch(watching: Captioner, tmp_path: Path, 
 
     monkeypatch.setattr(captioning, "frames_of", counted)
     monkeypatch.setattr(watching, "batch_size", 1)
-    next(watching.watch(tmp_path / "film.mp4", 0.8))
+    next(watching.caption_segments(tmp_path / "film.mp4", 0.8))
     assert decoded == 9  # the stretch, and the frame that ends it
 
 
@@ -487,7 +491,7 @@ def test_what_people_said_themselves_is_perfect(references: list[list[str]]):
 
 
 def test_of_as_frequent_sentences_the_commonest_words():
-    assert most_frequent(read_captioned(([np.ones((2, 2))] * 3, ["x y", "A dog", "a cat"]), LAYOUT)) in (
+    assert most_frequent(read_captioned_media(([np.ones((2, 2))] * 3, ["x y", "A dog", "a cat"]), LAYOUT)) in (
         "A dog",
         "a cat",
     )
@@ -495,16 +499,16 @@ def test_of_as_frequent_sentences_the_commonest_words():
 
 def test_what_needs_no_network():
     pictures = [square(colour, side, top) for colour in COLOURS for side in ("left", "right") for top in (0, 10)]
-    train = read_captioned((pictures, [["one", "two"]] * 3 + [["a b"]] * 5 + [["c"]] * 4), LAYOUT)
+    train = read_captioned_media((pictures, [["one", "two"]] * 3 + [["a b"]] * 5 + [["c"]] * 4), LAYOUT)
     assert most_frequent(train) == "a b"
     nearest = NearestCaption(train)
     assert nearest(train.seen) == [texts[0] for texts in train.texts]
-    clips = Captioned([read_clip_of(way) for way in ("left", "right")], [("l",), ("r",)], ["1", "2"], "clips")
+    clips = CaptionedMedia([read_clip_of(way) for way in ("left", "right")], [("l",), ("r",)], ["1", "2"], "clips")
     assert NearestCaption(clips)(clips.seen) == ["l", "r"]
 
 
 def read_clip_of(way: str) -> Any:
-    return read_captioned([moving(way, 3)], LAYOUT).seen[0]
+    return read_captioned_media([moving(way, 3)], LAYOUT).seen[0]
 
 
 # ---- looking inside ------------------------------------------------------------------------------------------------
@@ -512,10 +516,10 @@ def read_clip_of(way: str) -> Any:
 
 def test_the_decoder_is_looked_into_word_by_word(learnt: Captioner, watching: Captioner, tmp_path: Path):
     for job, data in ((learnt, [square("red", "left", 2)]), (watching, [moving("left", 2)])):
-        (specimen,) = job.specimens(data)
-        (seen,) = look_inside(job.network, specimen).values()
-        assert specimen.labels is not None
-        assert len(specimen.labels) == seen.steps
+        (example_sequence,) = job.example_sequences(data)
+        (seen,) = trace_layers(job.network, example_sequence).values()
+        assert example_sequence.labels is not None
+        assert len(example_sequence.labels) == seen.steps
         job.picture(data, job.predict(data)).savefig(tmp_path / "a.png")
         assert (tmp_path / "a.png").stat().st_size > 2000
 
@@ -523,18 +527,18 @@ def test_the_decoder_is_looked_into_word_by_word(learnt: Captioner, watching: Ca
 @pytest.mark.parametrize("shape", [(16, 24, 3), (16, 24, 1)])
 def test_pictures_of_pictures_and_clips(tmp_path: Path, shape: tuple[int, ...]):
     """Words as they are: a dollar is no formula."""
-    layout = Layout(shape=Shape(*shape[:2], colour=shape[2] == 3))
+    layout = CaptionColumns(shape=ClipFormat(*shape[:2], colour=shape[2] == 3))
     rng = np.random.default_rng(0)
     tokens, many = ["$x_1", "^{", "$", "a"], np.full((4, 2, 3), 1 / 6)
-    clips = read_captioned([rng.random((frames, 8, 12)) for frames in (1, 2, 30, 9)], layout).seen
-    pictures = read_captioned(list(rng.random((4, 8, 12, 3))), layout).seen
+    clips = read_captioned_media([rng.random((frames, 8, 12)) for frames in (1, 2, 30, 9)], layout).seen
+    pictures = read_captioned_media(list(rng.random((4, 8, 12, 3))), layout).seen
     figures = [
         captions_figure(clips, ["$ a_ $" * 40] * 4),
         captions_figure(pictures, [""] * 4),
-        attended_figure(pictures[0], tokens, many, "$"),
-        *(attended_figure(clip, tokens, np.full((4, len(clip), 2, 3), 0.1), "$ a $") for clip in clips),
-        attended_figure(np.ones((6, 9), np.float32), tokens, many.reshape(4, 6), "$"),
-        attended_figure(clips[1], ["a"] * 99, np.full((99, 2, 4, 4), 0.5), "a " * 99),
+        caption_attention_figure(pictures[0], tokens, many, "$"),
+        *(caption_attention_figure(clip, tokens, np.full((4, len(clip), 2, 3), 0.1), "$ a $") for clip in clips),
+        caption_attention_figure(np.ones((6, 9), np.float32), tokens, many.reshape(4, 6), "$"),
+        caption_attention_figure(clips[1], ["a"] * 99, np.full((99, 2, 4, 4), 0.5), "a " * 99),
     ]
     for i, figure in enumerate(figures):
         figure.savefig(tmp_path / f"{i}.png", dpi=40)
@@ -574,7 +578,7 @@ def test_the_sentences_of_moving_digits(tmp_path: Path, monkeypatch: pytest.Monk
 
     def new(text: str) -> bool:
         names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-        return any(is_new(names.index(n), way) for n, way in re.findall(r"an? (\w+) goes (\w+)", text))
+        return any(is_held_out_combination(names.index(n), way) for n, way in re.findall(r"an? (\w+) goes (\w+)", text))
 
     assert {part: {new(text) for text in of} for part, of in texts.items()} == {
         "train": {False}, "valid": {False}, "test": {False}, "new": {True},
@@ -600,7 +604,7 @@ def test_photographs_by_name_or_list(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("lstmkit.data.catalog.locate", lambda data, name: tmp_path / name)
     job, given = Captioner(height=16, width=16, hidden_size=4, epochs=1, channels=4, stages=2), []
 
-    def fit(*parts: Captioned) -> None:
+    def fit(*parts: CaptionedMedia) -> None:
         given.extend(parts)
         job.fit(*parts)
 
@@ -612,9 +616,9 @@ def test_photographs_by_name_or_list(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_clip_of_a_file_is_that_of_its_array(tmp_path: Path):
-    write_clip(moving("left", 4), tmp_path / "a.mp4")
-    from_file = read_clip(tmp_path / "a.mp4", SHAPE)
-    (from_array,) = read_captioned([moving("left", 4)], LAYOUT).seen
+    write_video(moving("left", 4), tmp_path / "a.mp4")
+    from_file = read_video(tmp_path / "a.mp4", SHAPE)
+    (from_array,) = read_captioned_media([moving("left", 4)], LAYOUT).seen
     assert np.abs(from_file.frames.astype(int) - from_array.frames).mean() < 4
     np.testing.assert_allclose(from_file.times, from_array.times, atol=1e-6)
 
@@ -629,7 +633,7 @@ def test_a_folder_s_name_is_no_sentence(tmp_path: Path, zipped: bool):
     path.write_bytes(png(square("red", "left", 1)))
     with zipfile.ZipFile(tmp_path / "some.zip", "w") as file:
         file.write(path, "cats/a.png")
-    assert read_captioned(tmp_path / ("some.zip" if zipped else "some"), LAYOUT).texts == [()]
+    assert read_captioned_media(tmp_path / ("some.zip" if zipped else "some"), LAYOUT).texts == [()]
 
 
 @pytest.mark.parametrize(
@@ -646,7 +650,7 @@ def test_a_table_in_a_zip_is_read_as_one_beside_it(tmp_path: Path, name: str, ta
         for picture in names:
             file.write(tmp_path / picture, picture)
         file.writestr(name, table)
-    found = read_captioned(tmp_path / "x.zip", LAYOUT)
+    found = read_captioned_media(tmp_path / "x.zip", LAYOUT)
     assert (found.ids, found.texts) == (names, [("a", "b"), ("c",)])
 
 
@@ -654,29 +658,29 @@ def test_a_table_in_a_zip_names_all_that_is_missing(tmp_path: Path):
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as file:
         file.writestr("c.csv", "image,caption\np7.png,a\np8.png,b\n")
     with pytest.raises(DataError, match=r"p7\.png.*p8\.png"):
-        read_captioned(tmp_path / "x.zip", LAYOUT)
+        read_captioned_media(tmp_path / "x.zip", LAYOUT)
 
 
 def test_a_licence_beside_the_captions_changes_nothing(tmp_path: Path):
     (name,) = _files(tmp_path, [square("red", "left", 1)])
     (tmp_path / "LICENSE.txt").write_text("all of it\nis mine\n")
     (tmp_path / "captions.csv").write_text(f"image,caption\n{name},a\n")
-    assert read_captioned(tmp_path, LAYOUT).texts == [("a",)]
+    assert read_captioned_media(tmp_path, LAYOUT).texts == [("a",)]
 
 
 def test_what_pandas_and_numpy_have_for_sentences():
     missing = pd.Series(["a", None], dtype="string")
-    assert read_captioned(([np.ones((2, 2))] * 2, missing), LAYOUT).texts == [("a",), ()]
-    assert read_captioned(([np.ones((2, 2))], [np.array(["a", "b"])]), LAYOUT).texts == [("a", "b")]
+    assert read_captioned_media(([np.ones((2, 2))] * 2, missing), LAYOUT).texts == [("a",), ()]
+    assert read_captioned_media(([np.ones((2, 2))], [np.array(["a", "b"])]), LAYOUT).texts == [("a", "b")]
 
 
 def test_paths_that_are_none(tmp_path: Path):
     _files(tmp_path, [square("red", "left", 1), square("red", "left", 1)])
     with pytest.raises(DataError, match=r"input 1.* is no picture or video"):
-        read_captioned([tmp_path], LAYOUT)
+        read_captioned_media([tmp_path], LAYOUT)
     (tmp_path / "c.csv").write_text("image,caption\n,a\n")
     with pytest.raises(DataError, match=r"row 1 .*is no path"):
-        read_captioned(tmp_path / "c.csv", LAYOUT)
+        read_captioned_media(tmp_path / "c.csv", LAYOUT)
 
 
 def test_validation_is_of_the_same_kind():
@@ -691,14 +695,14 @@ def test_no_more_tokens_than_the_longest(learnt: Captioner, monkeypatch: pytest.
 
 
 def test_the_picture_of_a_film_is_of_the_stretch_that_is_told(watching: Captioner, tmp_path: Path):
-    write_clip(np.concatenate([moving("left", 4)] * 3), tmp_path / "film.mp4")
+    write_video(np.concatenate([moving("left", 4)] * 3), tmp_path / "film.mp4")
     figure = watching.picture(tmp_path / "film.mp4", watching.predict(tmp_path / "film.mp4", every=0.8))
     assert [axes.get_title() for axes in figure.axes[:5]] == ["0.0 s", "0.2 s", "0.4 s", "0.5 s", "0.7 s"]
 
 
 def test_watching_a_slow_film(watching: Captioner, tmp_path: Path):
-    write_clip(moving("left", 4), tmp_path / "slow.mp4", 1)
+    write_video(moving("left", 4), tmp_path / "slow.mp4", 1)
     told = watching.predict(tmp_path / "slow.mp4", every=1.0)
     assert [one.end for one in told[:-1]] == [one.start for one in told[1:]]
     with pytest.raises(SettingError, match="n_best must be"):
-        next(watching.watch(tmp_path / "slow.mp4", 1.0, beam=1, n_best=2))
+        next(watching.caption_segments(tmp_path / "slow.mp4", 1.0, beam=1, n_best=2))

@@ -25,13 +25,13 @@ TWO_GZ = gzip.compress(TWO, mtime=0)
 
 
 @pytest.fixture
-def toy(tmp_path, monkeypatch) -> catalog.Entry:
+def toy(tmp_path, monkeypatch) -> catalog.CatalogEntry:
     """A catalogue of one set of two files, an empty data folder and an empty cache; the network must not be used."""
     files = (
         catalog.DataFile("one.csv", "https://example.org/c0/one.csv", sha256(ONE)),
         catalog.DataFile("two.csv", "https://example.org/c0/two.csv", sha256(TWO), sha256(TWO_GZ)),
     )
-    entry = catalog.Entry("toy", "A toy", "CC0", "Nobody", files)
+    entry = catalog.CatalogEntry("toy", "A toy", "CC0", "Nobody", files)
     monkeypatch.setattr(catalog, "_catalog", lambda: {"toy": entry})
     monkeypatch.setenv("LSTMKIT_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("LSTMKIT_CACHE", str(tmp_path / "cache"))
@@ -59,7 +59,7 @@ def test_every_entry_is_complete():
         entry = catalog.entry(name)
         assert entry.name == name
         assert entry.title
-        assert entry.licence
+        assert entry.license
         assert entry.citation
         for file in entry.files:
             if not file.sha256:  # handed out by its makers: nothing to fetch, nothing to check it by
@@ -135,7 +135,7 @@ def test_a_real_download_is_checked(toy, tmp_path, monkeypatch):
         catalog.DataFile(name, f"local://{source / name}", digest)
         for name, digest in (("one.csv", sha256(ONE)), ("two.csv", sha256(TWO)))
     )
-    monkeypatch.setattr(catalog, "_catalog", lambda: {"toy": catalog.Entry("toy", "", "", "", files)})
+    monkeypatch.setattr(catalog, "_catalog", lambda: {"toy": catalog.CatalogEntry("toy", "", "", "", files)})
     monkeypatch.setenv("LSTMKIT_DATA", "")
     monkeypatch.setenv("LSTMKIT_CACHE", str(tmp_path / "cache"))
 
@@ -164,7 +164,7 @@ def test_without_a_network_it_says_which_file_to_put_where(toy, tmp_path, monkey
 def test_a_file_without_an_address_is_not_fetched(toy, tmp_path, monkeypatch, download):
     """The message says what to put where, and what it is made from; the network is not asked."""
     file = catalog.DataFile("one.csv", "", sha256(ONE), made_from="the mails of some/where, one a line")
-    monkeypatch.setattr(catalog, "_catalog", lambda: {"toy": catalog.Entry("toy", "", "", "", (file,))})
+    monkeypatch.setattr(catalog, "_catalog", lambda: {"toy": catalog.CatalogEntry("toy", "", "", "", (file,))})
     text = message("toy", download=download)
     assert "one.csv is not on this machine and has no address to fetch it from" in text
     assert "put a file made from the mails of some/where, one a line at" in text

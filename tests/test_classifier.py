@@ -17,22 +17,33 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from lstmkit.data.batch import Batch
-from lstmkit.data.labeled import Columns, read_labelled
-from lstmkit.data.sequences import Sequences, stratified
+from lstmkit.data.labeled_examples import Columns, read_labeled_examples
+from lstmkit.data.sequence_dataset import Sequences, stratified_split
 from lstmkit.errors import DataError, SettingError
-from lstmkit.evaluation.calibration import fit_temperature, log_loss, probabilities, reliability, statements
-from lstmkit.frontends.standardized import NumberFront
-from lstmkit.frontends.text import TextFront
+from lstmkit.evaluation.calibration import (
+    confidences_and_outcomes,
+    fit_temperature,
+    log_loss,
+    probabilities,
+    reliability,
+)
+from lstmkit.frontends.standardized import StandardizedFrontEnd
+from lstmkit.frontends.text import TextFrontEnd
 from lstmkit.jobs import load
 from lstmkit.jobs.classifier import metrics as scoring
 from lstmkit.jobs.classifier.job import Classifier
-from lstmkit.jobs.common.classifier_baselines import by_share, nearest_neighbour, tfidf_logistic
-from lstmkit.models.sequence import AnswerModel
-from lstmkit.modules.classification_head import AnswerHead
+from lstmkit.jobs.common.classifier_baselines import by_share, nearest_neighbor, tfidf_logistic_regression
+from lstmkit.models.sequence import SequenceClassifier
+from lstmkit.modules.classification_head import ClassificationHead
 from lstmkit.modules.encoders import TokenEncoder
 from lstmkit.modules.pooling import POOLS, AttentionPool, build_pool
 from lstmkit.modules.trunk import build_trunk
-from lstmkit.plots.classification import confusion_figure, decided_steps, decided_text, reliability_figure
+from lstmkit.plots.classification import (
+    confusion_figure,
+    reliability_figure,
+    series_attribution_figure,
+    text_attribution_figure,
+)
 from lstmkit.progress import Progress
 from lstmkit.recipes import classifier as protocols
 from scored import by
@@ -93,7 +104,9 @@ def test_padding_changes_no_answer(kind: str, cell: str):
     """Alone or beside longer ones, whatever the padding is: the same answer, and the same gradients."""
     torch.manual_seed(0)
     trunk = build_trunk(cell, 3, 4, num_layers=2, bidirectional=True)
-    model = AnswerModel(TokenEncoder(9, 3), trunk, build_pool(kind, 8, 2), AnswerHead(8, 3)).double().eval()
+    model = (
+        SequenceClassifier(TokenEncoder(9, 3), trunk, build_pool(kind, 8, 2), ClassificationHead(8, 3)).double().eval()
+    )
     ids, lengths = torch.randint(0, 9, (3, 6)), torch.tensor([6, 1, 4])
     targets = torch.tensor([0, 2, 1])
     for fill in (0, 8):
@@ -119,7 +132,7 @@ def test_padding_changes_no_answer(kind: str, cell: str):
 
 def test_class_weights_weigh_the_true_class():
     outputs, targets = torch.randn(4, 3), torch.tensor([0, 1, 1, 2])
-    head = AnswerHead(5, 3, weights=[1.0, 2.0, 0.5])
+    head = ClassificationHead(5, 3, weights=[1.0, 2.0, 0.5])
     each = F.cross_entropy(outputs, targets, reduction="none")
     expected = (each[0] + 2 * each[1] + 2 * each[2] + 0.5 * each[3]) / 4
     torch.testing.assert_close(head.loss(outputs, Batch(outputs, targets=targets)), expected)
@@ -128,7 +141,7 @@ def test_class_weights_weigh_the_true_class():
 
 def test_several_labels_weigh_where_they_hold():
     outputs, holds = torch.randn(2, 2), torch.tensor([[1.0, 0.0], [1.0, 1.0]])
-    head = AnswerHead(5, 2, several=True, weights=[3.0, 1.0])
+    head = ClassificationHead(5, 2, several=True, weights=[3.0, 1.0])
     p = outputs.sigmoid()
     each = -torch.log(torch.stack([p[0, 0] ** 3, 1 - p[0, 1], p[1, 0] ** 3, p[1, 1]]))
     torch.testing.assert_close(head.loss(outputs, Batch(outputs, targets=holds)), each.sum() / 2)
@@ -173,7 +186,8 @@ def test_the_temperature_is_found_again(factor: float, several: bool):
     assert found == pytest.approx(factor, rel=0.1)
     assert log_loss(factor * true / found, targets) <= log_loss(factor * true, targets)
     before, after = (
-        reliability(*statements(probabilities(factor * true, several, t), targets)).error for t in (1.0, found)
+        reliability(*confidences_and_outcomes(probabilities(factor * true, several, t), targets)).error
+        for t in (1.0, found)
     )
     assert after < 0.02
     assert factor == 1.0 or after < before
@@ -212,21 +226,21 @@ some_labels = st.lists(st.lists(st.sampled_from("abcde"), max_size=3, unique=Tru
 
 @given(some_labels, st.floats(0, 0.5), st.floats(0, 0.5), st.integers(0, 9))
 def test_no_example_is_lost_and_every_label_is_trained_on(labels: Any, one: float, two: float, seed: int):
-    train, (test, valid) = stratified(labels, (one, two), seed)
+    train, (test, valid) = stratified_split(labels, (one, two), seed)
     assert sorted([*train, *test, *valid]) == list(range(len(labels)))
     assert {x for i in train for x in labels[i]} == {x for of in labels for x in of}
-    again, _ = stratified(labels, (one, two), seed)
+    again, _ = stratified_split(labels, (one, two), seed)
     assert (again == train).all()
 
 
 def test_classes_are_held_out_in_proportion():
     labels = [("a",)] * 600 + [("b",)] * 300 + [("c",)] * 100
-    train, parts = stratified(labels, (0.1, 0.2), 0)
+    train, parts = stratified_split(labels, (0.1, 0.2), 0)
     assert [len(train), *map(len, parts)] == [700, 100, 200]
     for rows, share in ((parts[0], 0.1), (parts[1], 0.2)):
         for name, count in (("a", 600), ("b", 300), ("c", 100)):
             assert abs(sum(labels[i] == (name,) for i in rows) - share * count) <= 2
-    assert (stratified(labels, (0.1, 0.2), 1)[0] != train).any()
+    assert (stratified_split(labels, (0.1, 0.2), 1)[0] != train).any()
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -244,27 +258,27 @@ def test_every_kind_of_file_says_the_same(name: str, tmp_path: Path):
     else:
         frame.to_parquet(path)
     for data in (path, str(path), frame, (TEXTS, [1, 0, 1])):
-        found = read_labelled(data, Columns())
+        found = read_labeled_examples(data, Columns())
         assert (found.inputs, found.labels, found.kind) == (TEXTS, [(x,) for x in LABELS], "text")
         assert found.ids == ["1", "2", "3"]
-        assert found.digest() == read_labelled((TEXTS, LABELS), Columns()).digest()
+        assert found.digest() == read_labeled_examples((TEXTS, LABELS), Columns()).digest()
 
 
 def test_labels_in_many_guises():
     """Numbers, truth values and blanks around are written out plainly; what is empty is not known."""
-    found = read_labelled((["t"] * 6, [1.0, np.int64(2), True, " a ", None, float("nan")]), Columns())
+    found = read_labeled_examples((["t"] * 6, [1.0, np.int64(2), True, " a ", None, float("nan")]), Columns())
     assert found.labels == [("1",), ("2",), ("True",), ("a",), None, None]
     with pytest.raises(DataError, match="the data: example 5 has no label: give it one"):
-        found.known_labels()
+        found.require_labels()
     several = Columns(separator="|")
-    found = read_labelled((["t"] * 4, ["b|a", "", "a | |b", ["b", "c"]]), several)
+    found = read_labeled_examples((["t"] * 4, ["b|a", "", "a | |b", ["b", "c"]]), several)
     assert found.labels == [("a", "b"), (), ("a", "b"), ("b", "c")]
-    assert read_labelled(["t", "u"], Columns()).labels == [None, None]
+    assert read_labeled_examples(["t", "u"], Columns()).labels == [None, None]
 
 
 def test_a_file_that_is_not_utf8_is_read_as_latin_1_and_says_so(tmp_path: Path):
     (tmp_path / "a.csv").write_bytes("text,label\nna\xefve,a\n".encode("latin-1"))
-    found = read_labelled(tmp_path / "a.csv", Columns())
+    found = read_labeled_examples(tmp_path / "a.csv", Columns())
     assert found.inputs == ["naïve"]
     assert found.notes == ("a.csv: not in UTF-8, read as Latin-1",)
 
@@ -286,7 +300,7 @@ def test_a_file_that_is_not_utf8_is_read_as_latin_1_and_says_so(tmp_path: Path):
 def test_files_that_do_not_do(name: str, content: str, says: str, tmp_path: Path):
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=says) as caught:
-        read_labelled(tmp_path / name, Columns())
+        read_labeled_examples(tmp_path / name, Columns())
     assert "\n" not in str(caught.value)
 
 
@@ -307,7 +321,7 @@ def test_files_that_do_not_do(name: str, content: str, says: str, tmp_path: Path
 )
 def test_lists_that_do_not_do(data: Any, says: str):
     with pytest.raises(DataError, match=says):
-        read_labelled(data, Columns())
+        read_labeled_examples(data, Columns())
 
 
 def test_sequences_from_a_long_table(tmp_path: Path):
@@ -316,7 +330,7 @@ def test_sequences_from_a_long_table(tmp_path: Path):
     frame.to_csv(tmp_path / "a.csv", index=False)
     columns = Columns(values=("x", "y"))
     for data in (frame, tmp_path / "a.csv"):
-        found = read_labelled(data, columns)
+        found = read_labeled_examples(data, columns)
         assert [one.tolist() for one in found.inputs] == [[[1, 0.5], [3, 0.5]], [[2, 0.5], [4, 0.5], [5, 0.5]]]
         assert (found.ids, found.labels, found.kind) == (["b", "a"], [("v",), ("u",)], "numbers")
     for change, says in (
@@ -327,41 +341,41 @@ def test_sequences_from_a_long_table(tmp_path: Path):
         ({"id": ["b", "a", None, "a", "a"]}, "column 'id', row 3: None says of no sequence which it is"),
     ):
         with pytest.raises(DataError, match=says):
-            read_labelled(frame.assign(**change), columns)
+            read_labeled_examples(frame.assign(**change), columns)
     with pytest.raises(DataError, match=r"no column 'z' in the frame .*: give --value-cols A,B"):
-        read_labelled(frame, Columns(values=("z",)))
+        read_labeled_examples(frame, Columns(values=("z",)))
 
 
 # ---- front ends ------------------------------------------------------------------------------------------------------
 
 
-def _texts(**options: Any) -> TextFront:
+def _texts(**options: Any) -> TextFrontEnd:
     plain = {"tokens": "words", "vocabulary": 0, "at_least": 1, "lower": True, "longest": 0, "width": 3}
-    front = TextFront(**{**plain, "word_dropout": 0.0, "dropout": 0.0, **options})
-    front.fit(["the Cat sat", "the dog"], SILENT)
-    return front
+    front_end = TextFrontEnd(**{**plain, "word_dropout": 0.0, "dropout": 0.0, **options})
+    front_end.fit(["the Cat sat", "the dog"], SILENT)
+    return front_end
 
 
 @pytest.mark.parametrize("tokens", ["words", "spaces", "chars", "bpe"])
 def test_every_text_has_a_step(tokens: str):
     """Empty ones are read as one unknown token; erasing the last one leaves one."""
-    front = _texts(tokens=tokens)
-    encoded = front.encode(["", "the cat", "\n"])
+    front_end = _texts(tokens=tokens)
+    encoded = front_end.encode(["", "the cat", "\n"])
     assert [len(one) > 0 for one in encoded] == [True] * 3
     for text, ids in zip(
-        ("", "the cat", "a Cat and a café!"), front.encode(["", "the cat", "a Cat and a café!"]), strict=True
+        ("", "the cat", "a Cat and a café!"), front_end.encode(["", "the cat", "a Cat and a café!"]), strict=True
     ):
-        assert len(front.steps(text)) == len(ids)
-    assert "Cat" in "".join(front.steps("a Cat"))
-    assert len(front.without(encoded[0], 0, 1)) == 1
-    assert front.without(encoded[1], 0, 1).tolist() == encoded[1][1:].tolist()
+        assert len(front_end.steps(text)) == len(ids)
+    assert "Cat" in "".join(front_end.steps("a Cat"))
+    assert len(front_end.without(encoded[0], 0, 1)) == 1
+    assert front_end.without(encoded[1], 0, 1).tolist() == encoded[1][1:].tolist()
 
 
 def test_long_texts_are_cut_and_it_is_said():
-    front = _texts(longest=2)
-    encoded = front.encode(["the cat sat", "the", "a dog"])
+    front_end = _texts(longest=2)
+    encoded = front_end.encode(["the cat sat", "the", "a dog"])
     assert [len(one) for one in encoded] == [2, 1, 2]
-    unknown, cut = front.notes(encoded)
+    unknown, cut = front_end.notes(encoded)
     assert unknown == "Tokens that are unknown: 20.0%."
     assert cut.startswith("Of texts longer than 2 tokens only those are read")
 
@@ -370,20 +384,20 @@ def test_numbers_are_in_the_training_parts_unit():
     rng = np.random.default_rng(0)
     inputs = [rng.normal((5, -3), (2, 0.1), (t, 2)).astype(np.float32) for t in (30, 50)]
     inputs = [np.column_stack([one, np.full(len(one), 7.0)]).astype(np.float32) for one in inputs]
-    front = NumberFront()
-    front.fit(inputs, SILENT)
-    whole = np.concatenate(front.encode(inputs))
+    front_end = StandardizedFrontEnd()
+    front_end.fit(inputs, SILENT)
+    whole = np.concatenate(front_end.encode(inputs))
     np.testing.assert_allclose(whole.mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(whole.std(axis=0), [1, 1, 0], atol=1e-4)
-    again = NumberFront()
-    again.load_state(json.loads(json.dumps(front.state())))
-    assert all((a == b).all() for a, b in zip(front.encode(inputs), again.encode(inputs), strict=True))
-    (one,) = front.encode(inputs[:1])
-    erased = front.without(one, 3, 5)
+    again = StandardizedFrontEnd()
+    again.load_state(json.loads(json.dumps(front_end.state())))
+    assert all((a == b).all() for a, b in zip(front_end.encode(inputs), again.encode(inputs), strict=True))
+    (one,) = front_end.encode(inputs[:1])
+    erased = front_end.without(one, 3, 5)
     assert (erased[3:5] == 0).all()
     assert (np.delete(erased, [3, 4], 0) == np.delete(one, [3, 4], 0)).all()
     with pytest.raises(DataError, match="sequence 1 has 2 columns of numbers, the training data begin with 3"):
-        front.encode([np.zeros((4, 2), dtype=np.float32)])
+        front_end.encode([np.zeros((4, 2), dtype=np.float32)])
 
 
 # ---- learnt ----------------------------------------------------------------------------------------------------------
@@ -475,7 +489,7 @@ def test_another_kind_of_data(ordered: Classifier):
     with pytest.raises(DataError, match="there is no label 'stars': the model knows moon, sun"):
         ordered.decided("sun", "stars")
     with pytest.raises(DataError, match="there is no example 9: the data has 1 to 2"):
-        ordered.specimens(["sun", "moon"], example=9)
+        ordered.example_sequences(["sun", "moon"], example=9)
 
 
 @pytest.mark.parametrize(
@@ -546,9 +560,9 @@ def test_sequences_of_numbers_are_learnt(tmp_path: Path):
     pd.testing.assert_frame_equal(again.predict(test[0]), job.predict(test[0]))
     assert "text" not in job.predict(test[0])
     assert job.picture(test, job.predict(test)).axes
-    (specimen, *_) = job.specimens(test)
-    assert specimen.labels is not None
-    assert len(specimen.labels) == len(test[0][0])
+    (example_sequence, *_) = job.example_sequences(test)
+    assert example_sequence.labels is not None
+    assert len(example_sequence.labels) == len(test[0][0])
     assert "What decided example 1" in [section.title for section in job.sections(job.read(test))]
 
 
@@ -595,18 +609,18 @@ def test_baselines():
         return [3.0, 1.0, 2.0][len(asked) - 1]
 
     options: dict[str, Any] = {"classes": 3, "balanced": False, "progress": SILENT}
-    told = tfidf_logistic(train, (["good"], choice), ["good", "bad"], **options)
+    told = tfidf_logistic_regression(train, (["good"], choice), ["good", "bad"], **options)
     assert told.argmax(axis=1).tolist() == [0, 2]
     assert (told[:, 1] == 0).all()
     assert len(asked) == 3
     assert told[0] == pytest.approx(asked[1][0])
     holds = np.array([[1, 0, 1], [0, 0, 1]] * 5, dtype=np.float32)  # one label never holds, one always
-    several = tfidf_logistic((train[0], holds), None, ["good", "bad"], **options)
+    several = tfidf_logistic_regression((train[0], holds), None, ["good", "bad"], **options)
     assert (several[:, 0] > 0.5).tolist() == [True, False]
     np.testing.assert_allclose(several[:, 1:], [[0, 1], [0, 1]])
     assert by_share(np.array([1, 3]), 4, 2).tolist() == [[0.25, 0.75]] * 2
     sequences = [np.zeros((3, 1)), np.ones((9, 1))]
-    nearest = nearest_neighbour((sequences, np.array([4, 5])), [np.full((5, 1), 0.8)], seed=0, progress=SILENT)
+    nearest = nearest_neighbor((sequences, np.array([4, 5])), [np.full((5, 1), 0.8)], seed=0, progress=SILENT)
     assert nearest.tolist() == [5]
 
 
@@ -617,14 +631,16 @@ def test_pictures():
     assert not confusion_figure(np.ones((30, 30), dtype=int), [str(i) for i in range(30)]).axes[0].texts
     stated = np.array([0.1, 0.9])
     assert len(reliability_figure({"calibrated": (stated, stated), "before": (stated, stated / 2)}).axes[0].lines) == 3
-    figure = decided_text(["good", "$not", "film"], [0.4, -0.5, 0.0], "praise: 0.9")
+    figure = text_attribution_figure(["good", "$not", "film"], [0.4, -0.5, 0.0], "praise: 0.9")
     assert [text.get_text() for text in figure.axes[0].texts] == ["good", "$not", "film"]
     assert len(figure.axes[0].lines) == 1  # what speaks against is underlined too
     colours = [patch.get_facecolor() for patch in figure.axes[0].patches]
     assert colours[0][2] > colours[0][0]  # for: blue
     assert colours[1][0] > colours[1][2]  # against: orange
     for columns in (1, 20):
-        decided_steps(np.random.default_rng(0).random((9, columns)), [0.1] * 9, "up: 0.8").draw_without_rendering()
+        series_attribution_figure(
+            np.random.default_rng(0).random((9, columns)), [0.1] * 9, "up: 0.8"
+        ).draw_without_rendering()
     for each in (figure, confusion_figure(np.eye(2, dtype=int), ["a", "b"])):
         each.draw_without_rendering()
 

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmkit.decoding.ctc import BLANK, Greedy, align, greedy, needed_steps, prefix_beams
+from lstmkit.decoding.ctc import BLANK, GreedyDecoder, forced_align, greedy, min_steps, prefix_beam_search
 from lstmkit.modules.ctc import CTCHead
 
 
@@ -68,7 +68,7 @@ def test_a_text_that_does_not_fit_teaches_nothing():
 def test_a_wide_beam_finds_every_text_with_its_probability(case: tuple[int, int, int]):
     log_p = log_probabilities(*case)
     total, _ = by_alignments(log_p)
-    beams = prefix_beams(log_p, 4**6)
+    beams = prefix_beam_search(log_p, 4**6)
     assert len(beams) == len(total)
     assert [beam.log_p for beam in beams] == sorted((beam.log_p for beam in beams), reverse=True)
     for beam in beams:
@@ -77,7 +77,9 @@ def test_a_wide_beam_finds_every_text_with_its_probability(case: tuple[int, int,
 
 @settings(max_examples=40, deadline=None)
 @given(small, st.floats(0, 2), st.floats(-1, 2))
-def test_with_a_language_model_texts_are_ranked_by_all_of_it(case: tuple[int, int, int], weight: float, bonus: float):
+def test_with_a_language_model_texts_are_ranked_by_all_of_it(
+    case: tuple[int, int, int], weight: float, insertion_bonus: float
+):
     """Each character by the one before it, the end of the text too."""
     log_p = log_probabilities(*case)
     after = log_probabilities(case[1], case[1], case[2] + 1)
@@ -89,11 +91,11 @@ def test_with_a_language_model_texts_are_ranked_by_all_of_it(case: tuple[int, in
 
     def prior(text: tuple[int, ...]) -> float:
         pairs = zip((BLANK, *text), (*text, BLANK), strict=True)
-        return weight * sum(after[a, b] for a, b in pairs) + bonus * len(text)
+        return weight * sum(after[a, b] for a, b in pairs) + insertion_bonus * len(text)
 
     total, _ = by_alignments(log_p)
     best = max(total, key=lambda text: np.log(total[text]) + prior(text))
-    beams = prefix_beams(log_p, 4**6, score, weight, bonus)
+    beams = prefix_beam_search(log_p, 4**6, score, weight, insertion_bonus)
     assert beams[0].score == pytest.approx(np.log(total[best]) + prior(best))
     assert len(asked) <= 1 + len(log_p)  # one call a step
     for beam in beams:
@@ -105,7 +107,7 @@ def test_with_a_language_model_texts_are_ranked_by_all_of_it(case: tuple[int, in
 def test_a_narrow_beam_is_no_worse_than_it_says(case: tuple[int, int, int], width: int):
     """What it holds of a text is part of the text's probability, and it never holds more texts than it may."""
     log_p = log_probabilities(*case)
-    beams = prefix_beams(log_p, width)
+    beams = prefix_beam_search(log_p, width)
     assert 1 <= len(beams) <= width
     for beam in beams:
         loss = CTCHead.loss(
@@ -121,7 +123,7 @@ def test_an_alignment_is_the_best_there_is(case: tuple[int, int, int]):
     """And each character stands where it says."""
     log_p = log_probabilities(*case)
     for text, p in by_alignments(log_p)[1].items():
-        found = align(log_p, text)
+        found = forced_align(log_p, text)
         assert tuple(one.id for one in found) == text
         path = np.full(len(log_p), BLANK)
         for one in found:
@@ -139,24 +141,24 @@ def test_greedy_is_its_own_best_alignment_whole_or_in_pieces(case: tuple[int, in
     log_p = log_probabilities(*case)
     whole = greedy(log_p)
     assert tuple(one.id for one in whole) == spelled(log_p.argmax(axis=1).tolist())
-    assert align(log_p, [one.id for one in whole]) == whole
-    live = Greedy()
+    assert forced_align(log_p, [one.id for one in whole]) == whole
+    live = GreedyDecoder()
     for start in range(0, len(log_p), piece):
         live.push(log_p[start : start + piece])
     assert live.written == whole
 
 
 def test_what_a_text_takes_at_least():
-    assert [needed_steps(ids) for ids in ([], [3], [1, 2, 1], [1, 1, 1], [2, 2, 1, 1])] == [0, 1, 3, 5, 6]
+    assert [min_steps(ids) for ids in ([], [3], [1, 2, 1], [1, 1, 1], [2, 2, 1, 1])] == [0, 1, 3, 5, 6]
     with pytest.raises(ValueError, match="needs 3 steps cannot be read in 2"):
-        align(log_probabilities(2, 3, 0), [1, 1])
-    assert align(log_probabilities(2, 3, 0), []) == []
+        forced_align(log_probabilities(2, 3, 0), [1, 1])
+    assert forced_align(log_probabilities(2, 3, 0), []) == []
 
 
 def test_impossible_steps_do_no_harm():
     """A network so sure of itself that all else has no probability at all."""
     log_p = np.full((3, 3), -np.inf)
     log_p[[0, 1, 2], [1, 0, 2]] = 0.0
-    beams = prefix_beams(log_p, 5)
+    beams = prefix_beam_search(log_p, 5)
     assert [(beam.ids, beam.log_p) for beam in beams] == [((1, 2), 0.0)]
-    assert [one.start for one in align(log_p, (1, 2))] == [0, 2]
+    assert [one.start for one in forced_align(log_p, (1, 2))] == [0, 2]

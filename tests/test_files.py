@@ -418,7 +418,7 @@ def test_a_run_folder_is_made_where_nothing_is(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "deep" / "new", tmp_path / "empty"):
         start(path)
-        assert RunFolder.read_about(path) == ABOUT
+        assert RunFolder.read_run_metadata(path) == ABOUT
         assert is_unfinished(path)
 
 
@@ -456,7 +456,7 @@ def test_overwriting_deletes_the_run_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "notes" / "model.json").write_text("mine")
     start(tmp_path, {**ABOUT, "data": ["new"]}, overwrite=True)
     assert sorted(files_in(tmp_path)) == ["notes/model.json", "run.json", "sales.csv"]
-    assert RunFolder.read_about(tmp_path)["data"] == ["new"]
+    assert RunFolder.read_run_metadata(tmp_path)["data"] == ["new"]
 
 
 def test_overwriting_nothing_is_starting(tmp_path: Path) -> None:

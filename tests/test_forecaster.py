@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from torch.distributions import Normal
 
 from lstmkit import look
-from lstmkit.data.series.series import read_series
-from lstmkit.data.series.split import (
-    Examples,
+from lstmkit.data.series.series_set import read_series
+from lstmkit.data.series.time_split import (
+    ForecastExamples,
     Plan,
-    cut_by_time,
     plan_windows,
     seasonal_change,
+    split_by_time,
     training_windows,
     validation_windows,
 )
@@ -134,9 +134,12 @@ def test_an_ensemble_of_deep_models_forecasts_and_shows_its_gates(cell: str, met
     """Two seeds, two layers, either method: a forecast, and gates where the cell has some."""
     fitted = tiny(cell=cell, method=method, seeds=2, num_layers=2).fit(two())
     check_forecast(fitted.predict(two()))
-    specimens = fitted.specimens(two(), "b")
-    assert specimens[0].name == "b, the last window"
-    shown = {section.title: section for section in look.sections(fitted.network, specimens, look.View(layer=2))}
+    example_sequences = fitted.example_sequences(two(), "b")
+    assert example_sequences[0].name == "b, the last window"
+    shown = {
+        section.title: section
+        for section in look.sections(fitted.network, example_sequences, look.InspectionOptions(layer=2))
+    }
     assert shown["The gates"].figure is not None
     assert ("Saturation" in shown) == (cell != "rnn")
 
@@ -282,7 +285,7 @@ def test_intervals_lie_in_each_other(fitted_ways, data: list[list[float]], last:
 def fitted_ways() -> list[Forecaster]:
     """Either method; the third with widths of its intervals that would turn them inside out."""
     ways = [tiny().fit(two()), tiny(method="recursive").fit(two()), tiny().fit(two())]
-    ways[2]._widths = np.array([[3.0, -5.0, 1.0], [-9.0, -9.0, -9.0], [0.0, 7.0, -1.0]])
+    ways[2]._interval_widths = np.array([[3.0, -5.0, 1.0], [-9.0, -9.0, -9.0], [0.0, 7.0, -1.0]])
     return ways
 
 
@@ -513,15 +516,15 @@ def test_logarithms_need_values_above_zero(value: float):
 def test_where_time_is_cut(lengths: list[int], options: dict, train: list[int], seen: list[int]):
     """Test at the end, before it validation, at least a horizon of each, and the rest to train on."""
     series = read_series(long(**{f"s{i}": wave(n) for i, n in enumerate(lengths)}))
-    found = cut_by_time(series, H, **{"valid_share": 0.15, "test_windows": -1, **options})
+    found = split_by_time(series, H, **{"valid_share": 0.15, "test_windows": -1, **options})
     assert [part.tolist() for part in found] == [train, seen]
 
 
 def test_parts_do_not_overlap():
     """No horizon of a training window reaches into validation, none of a validation window into the test."""
     series = read_series(two(60))
-    train_end, seen_end = cut_by_time(series, H, valid_share=0.2, test_windows=2)
-    plan = plan_windows("D", 60, H, season=4, window=0, patch=0, stepwise=False)
+    train_end, seen_end = split_by_time(series, H, valid_share=0.2, test_windows=2)
+    plan = plan_windows("D", 60, H, season=4, window=0, patch=0, autoregressive=False)
     train = training_windows(series, train_end, H, plan)
     valid = validation_windows(series, train_end, seen_end, H)
     for part, first, end in ((train, 0 * train_end, train_end), (valid, train_end, seen_end)):
@@ -575,7 +578,7 @@ def test_validation_data_take_the_place_of_a_part():
     """With ``validation`` all but the test part is trained on, and the other data are validated on."""
     data, valid = long(a=wave(50)), long(v=wave(30, 5))
     fitted = tiny(test_windows=1).fit(data, validation=valid)
-    assert fitted._trained_until == {"a": "2020-02-16 00:00:00", "v": "2020-01-30 00:00:00"}
+    assert fitted._last_trained_timestamps == {"a": "2020-02-16 00:00:00", "v": "2020-01-30 00:00:00"}
     assert "valid_loss" in fitted._histories[0].rows[0]
     shifted = tiny(test_windows=1).fit(data, validation=valid.assign(y=valid["y"] + wave(30, 6)))
     assert fitted._histories[0].rows[0]["train_loss"] == shifted._histories[0].rows[0]["train_loss"]
@@ -607,7 +610,7 @@ def test_evaluate_scores_only_what_fit_has_not_seen(method: str):
     assert not details.duplicated(["unique_id", "ds"]).any()
     assert details.groupby("unique_id").size().to_dict() == {"a": 6, "b": 9}
     for name, rows in details.groupby("unique_id"):
-        assert rows["cutoff"].min() >= pd.Timestamp(fitted._trained_until[str(name)])
+        assert rows["cutoff"].min() >= pd.Timestamp(fitted._last_trained_timestamps[str(name)])
     came = details.merge(data, on=["unique_id", "ds"], suffixes=("", "_given"))
     assert (came["y"] == came["y_given"]).all()
 
@@ -692,7 +695,7 @@ def test_each_interval_is_widened_by_its_own_width():
     fitted = tiny(level="none", scale="none", valid_share=0.0).fit(two())
     plain = fitted.predict(two())
     widths = np.array([[0.1, 0.2, 0.3], [1.0, 2.0, 3.0], [10.0, 20.0, 30.0]])
-    fitted._widths = widths
+    fitted._interval_widths = widths
     wide = fitted.predict(two())
     for k, level in enumerate((50, 80, 95)):
         by_step = np.tile(widths[:, k], 2)
@@ -707,7 +710,7 @@ def test_paths_are_fed_their_own_values(monkeypatch: pytest.MonkeyPatch):
     sharp = lambda head, outputs, scale: Normal(outputs[..., 0], 1e-6)  # noqa: E731
     monkeypatch.setattr(DistributionHead, "distribution", sharp)
     series = fitted.read(two())
-    batch = fitted.source(Examples(series, np.array([[0, 50]]))).batch(np.array([0]))
+    batch = fitted.source(ForecastExamples(series, np.array([[0, 50]]))).batch(np.array([0]))
     with torch.no_grad():
         path = fitted._paths(fitted.model, batch)[0, 0]
         inputs, past = batch.inputs.clone(), fitted.plan.past
@@ -752,7 +755,7 @@ def test_the_trace_is_of_the_last_window():
 def test_an_unknown_series_is_named_with_those_there_are():
     """Asking to look at one that is not in the data says which are."""
     fitted = tiny().fit(two())
-    for ask in (fitted.trace, fitted.specimens):
+    for ask in (fitted.trace, fitted.example_sequences):
         with pytest.raises(DataError, match="no series 'c' in the data; there are a, b"):
             ask(two(), "c")
 

@@ -20,16 +20,16 @@ from lstmkit import LSTM, HandwritingSynthesizer, load
 from lstmkit.cli import main
 from lstmkit.data import catalog
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.ink.font import FONTS, font_lines
-from lstmkit.data.ink.strokes import JUMP, Ink, Inks, InkSource, read_strokes, strokes_of
-from lstmkit.data.ink.svg import read_svg, svg_page
+from lstmkit.data.ink.hershey_fonts import HERSHEY_FONTS, font_lines
+from lstmkit.data.ink.strokes import MAX_JUMP_RATIO, Ink, InkDataset, InkSet, offsets_to_strokes, read_strokes
+from lstmkit.data.ink.svg import read_svg, render_svg
 from lstmkit.errors import DataError, SettingError, UserError
-from lstmkit.jobs.handwriting_synthesizer.baselines import fit_plain, plain_of
-from lstmkit.jobs.handwriting_synthesizer.generation import told_of
+from lstmkit.jobs.handwriting_synthesizer.baselines import baselines_from_text, fit_handwriting_baselines
+from lstmkit.jobs.handwriting_synthesizer.generation import score_drawings
 from lstmkit.jobs.handwriting_synthesizer.job import lift_f1
-from lstmkit.jobs.handwriting_synthesizer.plots import drawings_figure, surprise_figure, window_figure
-from lstmkit.models.soft_window import WindowModel, written_to_the_end
-from lstmkit.modules.mixture_density import Mixture, MixtureHead, together
+from lstmkit.jobs.handwriting_synthesizer.plots import ink_figure, soft_window_figure, surprisal_figure
+from lstmkit.models.soft_window import SoftWindowModel, reached_end_of_text
+from lstmkit.modules.mixture_density import MixtureDensityHead, PenMixture, together
 from lstmkit.modules.soft_window import SoftWindow
 from lstmkit.progress import Progress
 from lstmkit.recipes import handwriting_synthesizer as protocols
@@ -70,10 +70,12 @@ def scribe() -> HandwritingSynthesizer:
     return tiny().fit(lettered())
 
 
-def mixture(seed: int = 0, shape: tuple[int, ...] = (4,), components: int = 3) -> tuple[MixtureHead, torch.Tensor]:
+def mixture(
+    seed: int = 0, shape: tuple[int, ...] = (4,), components: int = 3
+) -> tuple[MixtureDensityHead, torch.Tensor]:
     """A head, and outputs of it in float64."""
     torch.manual_seed(seed)
-    head = MixtureHead(5, components, 0.05).double()
+    head = MixtureDensityHead(5, components, 0.05).double()
     return head, torch.randn(*shape, head.output_size, dtype=torch.float64)
 
 
@@ -126,7 +128,7 @@ def test_the_density_sums_to_one():
 @pytest.mark.parametrize("size", [0.0, 1e3, 1e6])
 def test_extreme_outputs_have_finite_nats_and_gradients(size: float):
     """However sure or far off: float32, any sign."""
-    head = MixtureHead(5, 4, 1e-3)
+    head = MixtureDensityHead(5, 4, 1e-3)
     torch.manual_seed(0)
     outputs = (size * torch.randn(50, head.output_size)).requires_grad_()
     points = torch.cat([10 * torch.randn(50, 2), torch.ones(50, 2)], 1)
@@ -139,7 +141,7 @@ def test_extreme_outputs_have_finite_nats_and_gradients(size: float):
 
 def test_no_deviation_is_below_the_floor():
     """So that a point told exactly is never told for less than the floor's density."""
-    head = MixtureHead(5, 1, 0.5, ending=False).double()
+    head = MixtureDensityHead(5, 1, 0.5, ending=False).double()
     outputs = torch.full((7,), -50.0, dtype=torch.float64)
     outputs[1:3], outputs[5] = 0.0, 0.0
     told = head.mixture(outputs)
@@ -161,7 +163,7 @@ def test_points_are_drawn_as_told():
     head, outputs = mixture(4, shape=(), components=2)
     outputs[:2] = torch.tensor([1.0, 0.0])
     told = head.mixture(outputs)
-    wide = Mixture(*(t.expand(40_000, *t.shape) for t in told if t is not None))
+    wide = PenMixture(*(t.expand(40_000, *t.shape) for t in told if t is not None))
     noise = torch.rand(40_000, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     drawn = wide.draw(noise)
     weights = told.logits.softmax(-1)
@@ -201,11 +203,11 @@ def test_the_window_is_its_equations():
     assert torch.autograd.gradcheck(part, (hidden.requires_grad_(), before.requires_grad_(), text.requires_grad_()))
 
 
-def window_model(layers: int = 2) -> WindowModel:
+def window_model(layers: int = 2) -> SoftWindowModel:
     torch.manual_seed(0)
     upper = LSTM(3 + 5 + 4, 5, layers - 1, batch_first=True, residual=True) if layers > 1 else None
-    head = MixtureHead(5 if upper is None else 10, 2, 0.1, ending=False)
-    return WindowModel(4, LSTM(7, 5, batch_first=True), SoftWindow(5, 3), upper, head).eval()
+    head = MixtureDensityHead(5 if upper is None else 10, 2, 0.1, ending=False)
+    return SoftWindowModel(4, LSTM(7, 5, batch_first=True), SoftWindow(5, 3), upper, head).eval()
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
@@ -246,10 +248,10 @@ def test_what_stands_beside_changes_nothing():
     """A drawing alone, and beside a longer one with a longer text: the same nats."""
     inks = read_strokes(lettered(6))
     writer = tiny().fit(inks)
-    source = InkSource(inks, 1.0, 0, writer.characters)
-    together = told_of(writer.model, source, 1.0, CPU)
+    source = InkDataset(inks, 1.0, 0, writer.characters)
+    together = score_drawings(writer.model, source, 1.0, CPU)
     for i in range(6):
-        (alone,) = told_of(writer.model, InkSource(inks.part([i]), 1.0, 0, writer.characters), 1.0, CPU)
+        (alone,) = score_drawings(writer.model, InkDataset(inks.part([i]), 1.0, 0, writer.characters), 1.0, CPU)
         np.testing.assert_allclose(alone[0], together[i][0], rtol=1e-4, atol=1e-5)
 
 
@@ -257,7 +259,7 @@ def test_it_has_written_to_the_end_where_the_text_is_behind():
     """By the window's weights at the last step."""
     state = window_model().begin(torch.tensor([[1, 2]]))
     for last, ended in (([0.2, 0.5, 0.4], False), ([0.1, 0.2, 0.3], True)):
-        assert written_to_the_end(state._replace(weights=torch.tensor([[[9.0, 0, 0], last]]))) is ended
+        assert reached_end_of_text(state._replace(weights=torch.tensor([[[9.0, 0, 0], last]]))) is ended
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -275,7 +277,7 @@ def test_parts_of_arrays(tmp_path: Path):
     assert read.inks[0].points.tolist() == [[1, 0, 0], [0, 1, 1]]  # after the last point the pen is lifted
     np.savez(tmp_path / "b.npz", strokes=points, offsets=np.array([0, 4]))
     plain = read_strokes(str(tmp_path / "b.npz"))
-    assert (plain.parts, plain.with_texts, plain.points) == (None, False, 4)
+    assert (plain.parts, plain.has_texts, plain.points) == (None, False, 4)
 
 
 def test_a_table_of_points(tmp_path: Path):
@@ -397,14 +399,14 @@ def test_bad_lists_are_refused(data: Any, phrase: str):
 
 def test_a_drawing_with_an_absurd_jump_is_left_out():
     """And counted; where each has one, they are refused."""
-    usual, far = [[1, 0, 0], [0, 1, 1]], [[1, 0, 0], [2 * JUMP, 0, 1]]
+    usual, far = [[1, 0, 0], [0, 1, 1]], [[1, 0, 0], [2 * MAX_JUMP_RATIO, 0, 1]]
     read = read_strokes([usual] * 9 + [far])
     assert len(read) == 9
     assert (
         "1 drawings with a jump of over 1,000 times the usual offset (1) were left out, drawing 10" in read.remarks[0]
     )
     with pytest.raises(DataError, match="each drawing has a jump"):
-        read_strokes([[[1, 0, 0], [1, 0, 0], [9 * JUMP, 0, 1]]])
+        read_strokes([[[1, 0, 0], [1, 0, 0], [9 * MAX_JUMP_RATIO, 0, 1]]])
 
 
 def test_texts_are_of_all_or_of_none():
@@ -425,8 +427,8 @@ points_of_drawings = st.lists(
 @given(st.lists(points_of_drawings, min_size=1, max_size=4))
 def test_batches_hold_every_point_once(some: list[list[tuple[int, int, int]]]):
     """In windows of 4, each beside the point before it; the last of a drawing is marked."""
-    inks = Inks(tuple(Ink(np.array(one, dtype=np.float32), "i") for one in some), "i")
-    source = InkSource(inks, 2.0, 4)
+    inks = InkSet(tuple(Ink(np.array(one, dtype=np.float32), "i") for one in some), "i")
+    source = InkDataset(inks, 2.0, 4)
     found: dict[int, list[list[float]]] = {}
     for batch in Loader(source, 3).epoch():
         assert batch.rows is not None
@@ -451,11 +453,11 @@ def test_the_baselines_by_hand():
     """One Gaussian and the autoregression, fitted and told by other means; the mixture by its own numbers."""
     some = drawings(40)
     points, floor = np.concatenate(some), 0.1
-    plain = fit_plain(some, floor, 0)
+    plain = fit_handwriting_baselines(some, floor, 0)
     extra = floor**2 * np.eye(2)
     gaussian = multivariate_normal(points[:, :2].mean(0), np.cov(points[:, :2].T, bias=True) + extra)
     one = some[0]
-    nats, chance = plain.one_gaussian(one)
+    nats, chance = plain.single_gaussian(one)
     np.testing.assert_allclose(nats[:, 0], -gaussian.logpdf(one[:, :2]))
     np.testing.assert_allclose(chance, (points[:, 2].sum() + 0.5) / (len(points) + 1))
     np.testing.assert_allclose(nats[:, 1], -np.log(np.where(one[:, 2] == 1, chance, 1 - chance)))
@@ -479,7 +481,7 @@ def test_the_baselines_by_hand():
     parts = zip(plain.weights, plain.means, plain.covariances, strict=True)
     density = sum(w * multivariate_normal(m, c).pdf(one[:, :2]) for w, m, c in parts)
     np.testing.assert_allclose(nats[:, 0], -np.log(density))
-    again = plain_of(plain.text())
+    again = baselines_from_text(plain.text())
     for told in ("one_gaussian", "mixture", "autoregression"):
         np.testing.assert_array_equal(getattr(again, told)(one)[0], getattr(plain, told)(one)[0])
 
@@ -551,7 +553,7 @@ def test_what_is_written_can_be_read_again(drawer: HandwritingSynthesizer, tmp_p
         again = read_strokes(tmp_path / f"w{ending}")
         assert len(again) == (1 if ending == ".svg" else 3)
         for one, ink in zip(written, again.inks, strict=False):
-            assert same_lines(strokes_of(one.strokes), ink.strokes, tolerance), ending
+            assert same_lines(offsets_to_strokes(one.strokes), ink.strokes, tolerance), ending
 
 
 def test_seeds_draw_the_same_again(drawer: HandwritingSynthesizer):
@@ -580,8 +582,8 @@ def test_a_drawing_is_gone_on_with(drawer: HandwritingSynthesizer):
 def test_nats_of_what_is_written_are_those_of_scoring(scribe: HandwritingSynthesizer):
     """Written, then scored as a drawing with its text: the same numbers, the pen at the very end aside."""
     (one,) = scribe.handwrite(["ab"], seed=1, length=6)
-    source = InkSource(read_strokes(one.ink), scribe.units[0], 0, scribe.characters)
-    ((nats, _),) = told_of(scribe.model, source, scribe.units[0], CPU)
+    source = InkDataset(read_strokes(one.ink), scribe.units[0], 0, scribe.characters)
+    ((nats, _),) = score_drawings(scribe.model, source, scribe.units[0], CPU)
     np.testing.assert_allclose(np.array(one.nats)[:-1], nats[:-1, :2].sum(1), rtol=1e-3, atol=1e-3)
 
 
@@ -603,7 +605,9 @@ def test_a_text_is_written(scribe: HandwritingSynthesizer):
 def test_the_hand_stops_where_the_text_ends(scribe: HandwritingSynthesizer, monkeypatch: pytest.MonkeyPatch):
     """By Graves's rule, asked from the second point on; what that step tells is not written."""
     asked = iter([False, True])
-    monkeypatch.setattr("lstmkit.jobs.handwriting_synthesizer.generation.written_to_the_end", lambda state: next(asked))
+    monkeypatch.setattr(
+        "lstmkit.jobs.handwriting_synthesizer.generation.reached_end_of_text", lambda state: next(asked)
+    )
     (one,) = scribe.handwrite(["a"])
     assert (len(one.strokes), one.ended, one.strokes[-1, 2]) == (3, True, 1)
     assert one.window is not None
@@ -681,7 +685,7 @@ def test_from_the_command_line(scribe: HandwritingSynthesizer, tmp_path: Path, m
 def test_a_page_has_any_text():
     """Signs of XML and signs that it cannot hold; dots; nothing at all."""
     dot = np.array([[3.0, 3.0]])
-    root = xml.fromstring(svg_page([[(dot, "")], [(dot, "#999999")]], ['<&>"\x00', "\u202e"]))
+    root = xml.fromstring(render_svg([[(dot, "")], [(dot, "#999999")]], ['<&>"\x00', "\u202e"]))
     assert next(e.text for e in root.iter() if e.tag.endswith("title")) == '<&>"'
 
 
@@ -689,16 +693,16 @@ def test_pictures_of_anything():
     """A dot, a line of no height, many; texts of signs that fonts may lack are drawn as they stand."""
     flat, dot = np.array([[1.0, 0, 0], [5, 0, 1]]), np.array([[0.0, 0, 0], [0, 0, 1]])
     for some in ([flat], [dot], [dot] * 40, [flat, dot]):
-        assert drawings_figure(some, ["$x_1"] * len(some), [1] * len(some)).axes
-    figure = window_figure(flat, np.eye(2), "$ ", "$")
+        assert ink_figure(some, ["$x_1"] * len(some), [1] * len(some)).axes
+    figure = soft_window_figure(flat, np.eye(2), "$ ", "$")
     figure.savefig("/dev/null", format="png")
-    surprise_figure(flat, np.zeros(2), "a")
+    surprisal_figure(flat, np.zeros(2), "a")
 
 
 # ---- the font and its recipe -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("font", FONTS)
+@pytest.mark.parametrize("font", HERSHEY_FONTS)
 def test_every_font_writes_all_that_can_be_typed(font: str):
     """The same by the same seed, another by another; without jitter a letter is the same wherever it stands."""
     text = "".join(map(chr, range(33, 127)))
@@ -729,7 +733,7 @@ def test_lines_of_a_font_have_words_of_their_own(tmp_path: Path, monkeypatch: py
     words = [chr(97 + i) + chr(97 + j) for i in range(10) for j in range(10)]
     (tmp_path / "text.txt").write_text(" ".join(words))
     options = {"file": "text.txt", "seed": 1, "train": 30, "valid": 5, "test": 6, "longest": 6}
-    inks = protocols.lines_in_parts(tmp_path / "text.txt", options)
+    inks = protocols.make_font_lines(tmp_path / "text.txt", options)
     parts = {part: inks.given(part) for part in ("train", "valid", "test")}
     assert {part: len(some) for part, some in parts.items() if some} == {"train": 30, "valid": 5, "test": 6}
     told = {part: {word for ink in some.inks for word in ink.text.split()} for part, some in parts.items() if some}
@@ -738,7 +742,7 @@ def test_lines_of_a_font_have_words_of_their_own(tmp_path: Path, monkeypatch: py
     assert max(len(ink.text) for ink in inks.inks) <= 6
     monkeypatch.setattr(catalog, "locate", lambda name, file: tmp_path / file)
     job = tiny(epochs=1, steps_per_epoch=1)
-    table = by(protocols.lines_of_a_font, job, tmp_path, options)
+    table = by(protocols.font_line_splits, job, tmp_path, options)
     test = parts["test"]
     assert test is not None
     pd.testing.assert_frame_equal(table, job.score(test, Progress()).table)

@@ -250,9 +250,9 @@ def test_as_a_back_end(
 def test_what_the_back_end_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     call = cases.cast(cases.make_call(CellSpec("lstm", 3, 16)), torch.float16)
     back_end = dispatch.BACKENDS["cluster"]
-    assert back_end.refusal(call) == "the cluster kernels are for Hopper GPUs"
+    assert back_end.unsupported_reason(call) == "the cluster kernels are for Hopper GPUs"
     monkeypatch.setattr(gpu_cluster, "missing", lambda device: None)
-    assert back_end.refusal(call) is None
+    assert back_end.unsupported_reason(call) is None
     zoned = call._replace(passes=tuple(p._replace(zoneout=(0.1, 0.1)) for p in call.passes))
     for other, why in (
         (call._replace(trace=True), "do not hand out gates"),
@@ -260,7 +260,7 @@ def test_what_the_back_end_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
         (call._replace(x=call.x[:0]), "nothing to compute"),
         (cases.cast(call, torch.float32), "half precision"),
     ):
-        assert why in (back_end.refusal(other) or "")
+        assert why in (back_end.unsupported_reason(other) or "")
 
 
 # ---- a GPU -----------------------------------------------------------------------------------------------------------
@@ -306,7 +306,7 @@ def test_layouts(kind: str, hidden: int, batch: int, backward: bool) -> None:
     spec = CellSpec(kind, 8, hidden)
     assert gpu_cluster.fits(spec, torch.bfloat16) is None
     plan = ClusterPlan.of(spec, batch, torch.bfloat16, backward=backward)
-    assert plan.shared_bytes <= gpu_cluster.ON_CHIP
+    assert plan.shared_bytes <= gpu_cluster.SHARED_MEMORY_BYTES
     assert plan.blocks * plan.units >= hidden
     assert plan.fetched == 0 or hidden > 768 or batch > 64
 

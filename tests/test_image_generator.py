@@ -13,12 +13,12 @@ from PIL import Image
 
 import lstmkit
 from lstmkit.data.batch import Batch
-from lstmkit.data.vision.images import Images, Size, black_and_white, brought, read_images
+from lstmkit.data.vision.image_set import Images, Size, binarize, brought, read_images
 from lstmkit.errors import DataError, SettingError, UserError
-from lstmkit.jobs.image_generator.baselines import independent_dots, mixture_of_dots
+from lstmkit.jobs.image_generator.baselines import bernoulli_mixture, independent_bernoulli
 from lstmkit.jobs.image_generator.job import ImageGenerator
 from lstmkit.models.draw import DrawModel
-from lstmkit.modules.draw_attention import Reader, WholeReader, WholeWriter, Writer
+from lstmkit.modules.draw_attention import DrawReader, FullImageReader, FullImageWriter, Writer
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress
 
@@ -36,8 +36,8 @@ def strokes(n: int = 60) -> tuple[np.ndarray, list[str]]:
 
 def model(cell: str = "lstm", attention: bool = True, kinds: int = 0, dtype: torch.dtype = torch.float64) -> DrawModel:
     torch.manual_seed(0)
-    reader = Reader(7, 6, 5, 2) if attention else WholeReader()
-    writer = Writer(7, 6, 5, 3) if attention else WholeWriter(7, 6, 5)
+    reader = DrawReader(7, 6, 5, 2) if attention else FullImageReader()
+    writer = Writer(7, 6, 5, 3) if attention else FullImageWriter(7, 6, 5)
     seen = 8 if attention else 60
     encoder = build_trunk(cell, seen + 7 + kinds, 4, num_layers=1)
     decoder = build_trunk(cell, 2 + kinds, 7, num_layers=1)
@@ -52,7 +52,7 @@ def model(cell: str = "lstm", attention: bool = True, kinds: int = 0, dtype: tor
 def test_filters_are_the_papers(seed: int, size: int):
     """Equations 19, 20, 25 and 26, written out in numpy."""
     torch.manual_seed(seed)
-    reader = Reader(4, 9, 7, size).double()
+    reader = DrawReader(4, 9, 7, size).double()
     with torch.no_grad():
         window = reader.window(torch.randn(2, 4, dtype=torch.float64))
     down, across = reader.filters(window)
@@ -66,7 +66,7 @@ def test_filters_are_the_papers(seed: int, size: int):
 
 
 def test_a_sharp_window_reads_the_dots_themselves():
-    reader = Reader(1, 5, 5, 5).double()
+    reader = DrawReader(1, 5, 5, 5).double()
     with torch.no_grad():
         reader.tell.weight.zero_()
         reader.tell.bias.copy_(torch.tensor([0.0, 0.0, -8.0, 0.0, 0.0]))  # the middle, all of it, sharp
@@ -75,7 +75,7 @@ def test_a_sharp_window_reads_the_dots_themselves():
 
 
 def test_a_window_far_outside_sees_nothing_and_is_no_nan():
-    reader = Reader(1, 5, 5, 2)
+    reader = DrawReader(1, 5, 5, 2)
     with torch.no_grad():
         reader.tell.bias.copy_(torch.tensor([1e4, -1e4, -5.0, 0.0, 0.0]))
     seen = reader(torch.ones(1, 1, 5, 5), torch.zeros(1, 1))
@@ -244,10 +244,10 @@ def test_dark_ink_and_sides_in_proportion():
 
 def test_black_and_white_has_the_shades_in_the_mean():
     shades = np.full((4000, 1, 1), 0.3, dtype=np.float32)
-    drawn = black_and_white(shades, 1)
+    drawn = binarize(shades, 1)
     assert set(np.unique(drawn)) == {0.0, 1.0}
     assert abs(drawn.mean() - 0.3) < 0.03
-    assert (drawn == black_and_white(shades, 1)).all()
+    assert (drawn == binarize(shades, 1)).all()
 
 
 # ---- baselines -------------------------------------------------------------------------------------------------------
@@ -256,8 +256,8 @@ def test_black_and_white_has_the_shades_in_the_mean():
 def test_a_mixture_knows_what_dots_by_themselves_do_not():
     """Two pictures, each half of the time: a mixture finds them, dots by themselves cost log 2 each."""
     pictures = np.array([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]] * 40, dtype=np.float32)
-    alone = independent_dots(pictures, pictures).mean()
-    mixed = mixture_of_dots(pictures, pictures, 4, 0, Progress()).mean()
+    alone = independent_bernoulli(pictures, pictures).mean()
+    mixed = bernoulli_mixture(pictures, pictures, 4, 0, Progress()).mean()
     assert alone == pytest.approx(6 * np.log(2), rel=1e-5)
     assert np.log(2) <= mixed < 0.25 * alone
 

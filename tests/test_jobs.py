@@ -58,9 +58,9 @@ def _crosses(seed: int, n: int = 40) -> tuple[np.ndarray, list[str]]:
 
 def _series(seed: int, n: int = 40) -> pd.DataFrame:
     rng, steps = np.random.default_rng(seed), np.arange(n)
-    stamps = pd.date_range("2020-01-01", periods=n)
+    timestamps = pd.date_range("2020-01-01", periods=n)
     frames = [
-        pd.DataFrame({"unique_id": k, "ds": stamps, "y": 10 + np.sin(steps) + 0.1 * rng.standard_normal(n)})
+        pd.DataFrame({"unique_id": k, "ds": timestamps, "y": 10 + np.sin(steps) + 0.1 * rng.standard_normal(n)})
         for k in "ab"
     ]
     return pd.concat(frames, ignore_index=True)
@@ -561,7 +561,7 @@ def test_a_device_that_is_not_there_is_refused(name: str, device: str, tmp_path:
 def test_before_fit_it_says_so(name: str, tmp_path: Path):
     """Whatever needs a model asks for fit or load."""
     job, data = make(name), CASES[name].data()
-    for ask in (job.predict, job.evaluate, job.specimens, lambda _: job.save(tmp_path / "model")):
+    for ask in (job.predict, job.evaluate, job.example_sequences, lambda _: job.save(tmp_path / "model")):
         with pytest.raises(UserError, match=r"has no model yet: call fit first, or lstmkit\.load"):
             ask(data)
     assert not list(tmp_path.iterdir())
@@ -602,7 +602,7 @@ def test_answers_have_a_text_records_and_a_picture(name: str):
     assert job.text(found).strip()
     assert json.loads(json.dumps(job.records(found), allow_nan=False))
     assert job.picture(data, found).axes
-    assert look.sections(job.network, job.specimens(data))[-1].title == "One step of the cell"
+    assert look.sections(job.network, job.example_sequences(data))[-1].title == "One step of the cell"
     assert repr(data) == repr(CASES[name].data())
 
 

@@ -15,16 +15,17 @@ from lstmkit import GRU, LSTM, RNN, lab
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.catalog import locate
 from lstmkit.errors import SettingError, UserError
-from lstmkit.lab import grid, sequences
-from lstmkit.lab.compare import KINDS, open_memory, parameters, width_for
-from lstmkit.lab.long_lag import LongLagSettings, build, every_run, summary, wrong
-from lstmkit.lab.sequences import Corpus, Sequences
-from lstmkit.lab.tasks import (
+from lstmkit.lab import corpora as sequences
+from lstmkit.lab import grid
+from lstmkit.lab.cell_variants import KINDS, hidden_size_for_budget, initialize_gate_biases, parameters
+from lstmkit.lab.corpora import Corpus, Sequences
+from lstmkit.lab.long_lag import LongLagSettings, build, run_all, summary, wrong
+from lstmkit.lab.synthetic_tasks import (
     TASKS,
     Adding,
     CopyMemory,
-    Drawn,
     EmbeddedReber,
+    GeneratedSequences,
     LongLag,
     Multiplication,
     NoisyLag,
@@ -32,7 +33,7 @@ from lstmkit.lab.tasks import (
     TemporalOrder,
     TemporalOrder3,
 )
-from lstmkit.modules.heads import ClassHead, LabelsHead
+from lstmkit.modules.heads import MultilabelHead, StepClassificationHead
 from lstmkit.progress import Progress
 
 
@@ -140,8 +141,8 @@ def test_what_was_read_is_to_be_said_again():
 @pytest.mark.parametrize("name", TASKS)
 def test_an_example_follows_from_its_number(name: str):
     task = TASKS[name](40)
-    one, two = (Drawn(task, 50, 3).batch(np.array([4, 9])) for _ in range(2))
-    other = Drawn(task, 50, 3).batch(np.array([9]))
+    one, two = (GeneratedSequences(task, 50, 3).batch(np.array([4, 9])) for _ in range(2))
+    other = GeneratedSequences(task, 50, 3).batch(np.array([9]))
     assert one.lengths is not None
     assert one.targets is not None
     assert two.targets is not None
@@ -149,16 +150,16 @@ def test_an_example_follows_from_its_number(name: str):
     assert torch.equal(one.targets, two.targets)
     length = int(one.lengths[1])
     assert torch.equal(one.inputs[1, :length], other.inputs[0, :length])
-    assert not torch.equal(Drawn(task, 50, 4).batch(np.array([9])).inputs[0, :5], one.inputs[1, :5]) or name in (
-        "reber",
-    )
+    assert not torch.equal(
+        GeneratedSequences(task, 50, 4).batch(np.array([9])).inputs[0, :5], one.inputs[1, :5]
+    ) or name in ("reber",)
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_what_counts_as_right(name: str):
     """The right answers are; any other is not; a model's head gives outputs that can be judged and has a gradient."""
     task = TASKS[name](40)
-    batch = Drawn(task, 20, 0).batch(np.arange(20))
+    batch = GeneratedSequences(task, 20, 0).batch(np.arange(20))
     head = task.head(5)
     outputs = head(torch.randn(*batch.inputs.shape[:2], 5))
     assert task.right(outputs, batch).shape == (20,)
@@ -193,7 +194,7 @@ def test_too_short(name: str):
 @pytest.mark.parametrize("units", [8, 16, 50])
 def test_every_kind_gets_about_as_many_parameters(name: str, units: int):
     budget = parameters(LSTM(8, units))
-    width = width_for(KINDS[name], 8, budget)
+    width = hidden_size_for_budget(KINDS[name], 8, budget)
     had = {w: parameters(KINDS[name].build(8, w)) for w in (width - 1, width, width + 1) if w}
     assert min(had, key=lambda w: abs(had[w] - budget)) == width
 
@@ -208,14 +209,14 @@ def test_the_memory_is_opened_where_there_is_a_gate():
             for name, weight in layer.named_parameters():
                 if name.startswith("weight"):
                     weight.zero_()
-        open_memory(layer, 2.0)
+        initialize_gate_biases(layer, 2.0)
         for gates in layer.trace(x).gates.values():
             assert torch.allclose(gates[gate], torch.sigmoid(torch.tensor(2.0)))
             if "input" in gates:
                 assert torch.allclose(gates["input"], torch.sigmoid(torch.tensor(-2.0)))
     plain = RNN(4, 5)
     before = plain.bias_ih_l0.clone()
-    open_memory(plain, 2.0)
+    initialize_gate_biases(plain, 2.0)
     assert torch.equal(plain.bias_ih_l0, before)
 
 
@@ -223,7 +224,7 @@ TINY = LongLagSettings("temporal_order", (20,), sequences=120, check_every=60, c
 
 
 def test_every_run_is_a_row():
-    rows = every_run(TINY, Progress())
+    rows = run_all(TINY, Progress())
     assert len(rows) == 3 * 2
     assert not rows["solved"].any()
     assert (rows["sequences"] == 120).all()
@@ -236,7 +237,7 @@ def test_training_ends_when_the_criterion_is_reached():
     easy = LongLagSettings(
         "noisy_lag", (10,), ("LSTM",), sequences=50_000, check_every=500, checked=200, lr=0.02, seeds=1
     )
-    (row,) = every_run(easy, Progress()).to_dict("records")
+    (row,) = run_all(easy, Progress()).to_dict("records")
     assert row["solved"]
     assert row["sequences"] < 50_000
     assert row["wrong"] <= 5, "fresh sequences are as right as those of the criterion"
@@ -253,7 +254,9 @@ def test_wrong_answers_are_counted():
             return torch.tensor(2.0), None
 
     missed, loss = wrong(Constant(), task, 500, 0)  # type: ignore[arg-type]
-    answers = torch.cat([b.targets for b in Loader(Drawn(task, 500, 0), 100).epoch() if b.targets is not None])
+    answers = torch.cat(
+        [b.targets for b in Loader(GeneratedSequences(task, 500, 0), 100).epoch() if b.targets is not None]
+    )
     assert missed == int((answers != 0).sum())
     assert loss == 2
 
@@ -278,7 +281,7 @@ def corpus() -> Corpus:
         letters = [rng.integers(5, size=int(n)) for n in rng.integers(3, 9, count)]
         return Sequences([np.eye(5, dtype=np.float32)[x[:-1]] for x in letters], [x[1:] for x in letters])
 
-    return Corpus(part(12), part(4), part(4), 5, lambda width: ClassHead(width, 5), "nats")
+    return Corpus(part(12), part(4), part(4), 5, lambda width: StepClassificationHead(width, 5), "nats")
 
 
 @pytest.mark.parametrize("each", lab.all_labs(), ids=lambda each: each.name)
@@ -345,7 +348,7 @@ def test_results_on_record_are_of_the_labs_as_they_stand():
 
 def test_labels_are_scored_step_by_step():
     """In nats a step, summed over the labels; what lies past a sequence's end does not count."""
-    head = LabelsHead(3, 4)
+    head = MultilabelHead(3, 4)
     targets = torch.zeros(2, 5, 4)
     batch = Batch(torch.zeros(2, 5, 3), torch.tensor([5, 2]), targets)
     outputs = torch.zeros(2, 5, 4)

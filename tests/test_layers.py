@@ -19,7 +19,7 @@ from torch.testing import assert_close
 
 import cases
 from lstmkit import GRU, LSTM, RNN, Stream, explain_backend
-from lstmkit.layers.recurrent import LayerState, RecurrentLayer, _coins
+from lstmkit.layers.recurrent import LayerState, RecurrentLayer, _bernoulli_mask
 from lstmkit.ops.dispatch import BackendUnavailable
 
 LAYERS = pytest.mark.parametrize("name", cases.LAYERS)
@@ -687,11 +687,11 @@ def test_any_back_end(drawn: tuple[RecurrentLayer, Tensor, list[int]]) -> None:
     wanted = (output, final, gradients(layer, output, final, x))
     for candidate in explain_backend(layer, x, lengths).candidates:
         layer.backend = candidate.backend
-        if candidate.refusal is None:
+        if candidate.unsupported_reason is None:
             output, final = layer(x, lengths=lengths)
             assert_close((output, final, gradients(layer, output, final, x)), wanted, **LAST_DIGITS)
         else:
-            with pytest.raises(BackendUnavailable, match=re.escape(candidate.refusal)):
+            with pytest.raises(BackendUnavailable, match=re.escape(candidate.unsupported_reason)):
                 layer(x, lengths=lengths)
 
 
@@ -788,7 +788,7 @@ def test_explain_backend() -> None:
     assert "torch      runs this" in lines
     assert "reference  could run this too" in lines
     report = explain_backend(LSTM(3, 5), X)
-    assert report.chosen == next(c.backend for c in report.candidates if c.refusal is None)
+    assert report.chosen == next(c.backend for c in report.candidates if c.unsupported_reason is None)
     report = explain_backend(LSTM(3, 5, coupled=True, backend="torch"), X, [6, 1, 2, 3])
     assert report.chosen is None
     assert "torch has no coupled option" in str(report)
@@ -809,10 +809,10 @@ def test_explaining_is_true_and_changes_nothing(case: tuple[str, dict[str, Any]]
     assert_close(layer(x), wanted, **EXACTLY)
     for candidate in report.candidates:
         layer.backend = candidate.backend
-        if candidate.refusal is None:
+        if candidate.unsupported_reason is None:
             layer(x)
         else:
-            with pytest.raises(BackendUnavailable, match=re.escape(candidate.refusal)):
+            with pytest.raises(BackendUnavailable, match=re.escape(candidate.unsupported_reason)):
                 layer(x)
 
 
@@ -920,7 +920,7 @@ def test_compile_in_training() -> None:
     first, second = (compiled(x)[0] for _ in range(2))
     assert first.isfinite().all()
     assert not torch.equal(first, second)
-    coins = torch.compile(_coins, backend="eager", fullgraph=True)(0.3, (400, 500), x)
+    coins = torch.compile(_bernoulli_mask, backend="eager", fullgraph=True)(0.3, (400, 500), x)
     assert abs(float(coins.mean()) - 0.3) < 0.006  # six standard deviations
 
 

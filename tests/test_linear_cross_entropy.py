@@ -113,7 +113,7 @@ def test_what_goes_to_torch():
     x, weight, bias, targets = numbers(6, 300, 400, torch.float32)
     assert vocabulary.logits(x, weight, bias) is not None
     assert vocabulary.logits(x, weight.requires_grad_(), bias) is None
-    assert not vocabulary.computes(x.bfloat16(), weight.bfloat16(), bias.bfloat16())
+    assert not vocabulary.is_supported(x.bfloat16(), weight.bfloat16(), bias.bfloat16())
     found = torch.func.grad(lambda w: linear_cross_entropy(x, w, bias, targets))(weight.detach())
     assert_close(found.double(), by_torch([x, weight.detach(), bias, targets], 0.0)[1][1], rtol=1e-4, atol=1e-5)
 

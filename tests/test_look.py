@@ -19,8 +19,10 @@ from matplotlib.figure import Figure
 from lstmkit import GRU, LSTM, RNN
 from lstmkit.jobs.forecaster import plots as pictures
 from lstmkit.look import attribution as effect
-from lstmkit.look import cell_picture, gates, units
+from lstmkit.look import cell_diagram as cell_picture
+from lstmkit.look import gates
 from lstmkit.look import gradient_flow as flow
+from lstmkit.look import unit_activations as units
 from lstmkit.plots import style as drawing
 from lstmkit.plots.style import line_style
 from lstmkit.plots.training import training_curve
@@ -41,8 +43,8 @@ def image(ax: Axes) -> np.ndarray:
     return np.asarray(ax.images[0].get_array())
 
 
-def frames(horizon: int, known: int = 40, stamps: pd.Index | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    ds = pd.RangeIndex(known + horizon) if stamps is None else stamps
+def frames(horizon: int, known: int = 40, timestamps: pd.Index | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    ds = pd.RangeIndex(known + horizon) if timestamps is None else timestamps
     y = np.sin(np.arange(known + horizon) / 5) + 5
     table = pd.DataFrame({"unique_id": "a", "ds": ds, "y": y})
     ahead = table.iloc[known:].assign(forecast=y[known:] + 0.5)
@@ -231,8 +233,8 @@ def labels_of(figure: Figure) -> list[str]:
         pd.date_range("2020-01-31", periods=46, freq="ME"),
     ],
 )
-def test_forecast_draws_what_was_known_what_came_and_the_bands(stamps: pd.Index | None):
-    history, ahead = frames(6, stamps=stamps)
+def test_forecast_draws_what_was_known_what_came_and_the_bands(timestamps: pd.Index | None):
+    history, ahead = frames(6, timestamps=timestamps)
     ahead["_naive $x^{"] = 5.0
     figure = pictures.forecast(history, ahead, [80, 95], title="$ 1_", baselines=["_naive $x^{"])
     ax = figure.axes[0]

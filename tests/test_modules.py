@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.decoding.search import roll_out
+from lstmkit.decoding.generation import roll_out
 from lstmkit.errors import SettingError
-from lstmkit.evaluation.calibration import FEWEST, conformal_widths
+from lstmkit.evaluation.calibration import MIN_VALUES_PER_STEP, conformal_widths
 from lstmkit.evaluation.forecast_metrics import forecast_scores, quantile_columns
 from lstmkit.jobs.forecaster import baselines
 from lstmkit.jobs.forecaster.baselines import forecast_baselines
@@ -314,11 +314,11 @@ def test_a_models_loss_is_its_heads_with_the_batchs_lengths_and_state() -> None:
 
 
 def test_a_shortcut_is_added_to_the_outputs() -> None:
-    class Around(nn.Module):
+    class NonDifferentiableInputs(nn.Module):
         def forward(self, inputs: Tensor, features: Tensor) -> Tensor:
             return 100 * inputs[..., :1] + features.shape[-1]
 
-    model, x = sequence_model(shortcut=Around()), torch.randn(2, 4, 3, dtype=torch.float64)
+    model, x = sequence_model(shortcut=NonDifferentiableInputs()), torch.randn(2, 4, 3, dtype=torch.float64)
     with_it, state = model(x)
     model.shortcut = None
     without, same = model(x)
@@ -382,7 +382,7 @@ def test_widths_are_the_scores_of_the_right_rank() -> None:
 
 def test_the_score_is_how_far_outside_a_value_lies() -> None:
     """On either side; inside it is negative, so that intervals too wide are narrowed."""
-    y = np.array([[5.0], [-5.0], [1.0]] * FEWEST)
+    y = np.array([[5.0], [-5.0], [1.0]] * MIN_VALUES_PER_STEP)
     low, high = np.full((len(y), 1, 1), -2.0), np.full((len(y), 1, 1), 3.0)
     assert conformal_widths(y, low, high, np.array([0.99])).tolist() == [[3.0]]  # -5 is 3 below -2
     assert conformal_widths(np.full((60, 1), 1.0), low[:60], high[:60], np.array([0.8])).tolist() == [[-2.0]]
@@ -390,8 +390,8 @@ def test_the_score_is_how_far_outside_a_value_lies() -> None:
 
 def test_few_windows_share_one_width() -> None:
     """One step with fewer known values than FEWEST is enough: all steps' scores are put together."""
-    y = np.arange(2.0 * FEWEST).reshape(FEWEST, 2)
-    zero = np.zeros((FEWEST, 2, 1))
+    y = np.arange(2.0 * MIN_VALUES_PER_STEP).reshape(MIN_VALUES_PER_STEP, 2)
+    zero = np.zeros((MIN_VALUES_PER_STEP, 2, 1))
     apart = conformal_widths(y, zero, zero, np.array([0.5]))
     assert apart[:, 0].tolist() == [2 * 25, 2 * 25 + 1]
     y[0, 0] = math.nan

@@ -21,14 +21,14 @@ from lstmkit import MusicComposer, load
 from lstmkit.cli import main
 from lstmkit.data import catalog
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.music.midi import KEYS, LOWEST, as_midi, read_midi, sound
-from lstmkit.data.music.piano_rolls import Rolls, RollSource, highest, one_before, read_rolls
-from lstmkit.decoding.search import draw_labels
+from lstmkit.data.music.midi import LOWEST_PITCH, N_KEYS, read_midi, roll_to_midi, sound
+from lstmkit.data.music.piano_rolls import PianoRollDataset, PianoRolls, highest, read_piano_rolls, shift_right
+from lstmkit.decoding.generation import sample_labels
 from lstmkit.errors import DataError, SettingError, UserError
 from lstmkit.jobs.music_composer import baselines as plain
-from lstmkit.jobs.music_composer.generation import nats_of
-from lstmkit.jobs.music_composer.plots import keys_figure, likelihood_figure, roll_figure
-from lstmkit.modules.heads import LabelsHead, NadeHead
+from lstmkit.jobs.music_composer.generation import negative_log_likelihoods
+from lstmkit.jobs.music_composer.plots import key_frequency_figure, likelihood_figure, piano_roll_figure
+from lstmkit.modules.heads import MultilabelHead, NADEHead
 
 CADENCE = [[60, 64, 67], [60, 65, 69], [59, 62, 67], [60, 64, 67]]
 CPU = torch.device("cpu")
@@ -63,7 +63,7 @@ def note(pitch: int, length: int, wait: int = 0, channel: int = 0) -> list[mido.
 
 
 def sounding(roll: np.ndarray) -> list[list[int]]:
-    return [[LOWEST + int(k) for k in np.flatnonzero(row)] for row in roll]
+    return [[LOWEST_PITCH + int(k) for k in np.flatnonzero(row)] for row in roll]
 
 
 # ---- reading MIDI ----------------------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def test_tracks_together_without_drums_and_what_no_piano_has(tmp_path: Path):
     tracks = [note(60, 96), note(64, 96, channel=3), note(38, 96, channel=9), note(12, 96), note(127, 96)]
     read = read_midi(midi_file(tmp_path / "a.mid", *tracks), 1.0)
     assert (sounding(read.roll), read.dropped, read.drums) == ([[60, 64]], 2, 1)
-    told = read_rolls(tmp_path)
+    told = read_piano_rolls(tmp_path)
     assert told.remarks == ("2 notes outside of the 88 keys were left out.", "1 notes of drums were left out.")
 
 
@@ -106,31 +106,33 @@ def test_notes_that_are_not_let_go(tmp_path: Path):
 
 
 def test_a_thousand_tracks_and_all_keys_at_once(tmp_path: Path):
-    tracks = [note(LOWEST + i % KEYS, 96) for i in range(1000)]
-    assert read_midi(midi_file(tmp_path / "a.mid", *tracks), 1.0).roll.tolist() == [[1] * KEYS]
+    tracks = [note(LOWEST_PITCH + i % N_KEYS, 96) for i in range(1000)]
+    assert read_midi(midi_file(tmp_path / "a.mid", *tracks), 1.0).roll.tolist() == [[1] * N_KEYS]
 
 
 def test_what_is_written_reads_back_the_same(tmp_path: Path):
     """Whatever the step and the tempo, to the last key; a key in steps on end is one note."""
     rng = np.random.default_rng(0)
     for step, tempo in itertools.product((0.25, 0.5, 1.0), (37.0, 100.0, 240.0)):
-        roll = (rng.random((50, KEYS)) < 0.1).astype(np.uint8)
+        roll = (rng.random((50, N_KEYS)) < 0.1).astype(np.uint8)
         roll[[0, -1], 39] = 1
-        as_midi(roll, step, tempo).write(str(tmp_path / "a.mid"))
+        roll_to_midi(roll, step, tempo).write(str(tmp_path / "a.mid"))
         read = read_midi(tmp_path / "a.mid", step)
         assert np.array_equal(read.roll, roll)
         assert read.tempo == pytest.approx(tempo, rel=1e-4)
-    held = np.zeros((4, KEYS), dtype=np.uint8)
+    held = np.zeros((4, N_KEYS), dtype=np.uint8)
     held[:3, 39] = 1
-    (one,) = as_midi(held, 1.0, 60.0).instruments[0].notes
+    (one,) = roll_to_midi(held, 1.0, 60.0).instruments[0].notes
     assert (one.pitch, one.start, one.end) == (60, 0.0, 3.0)
 
 
 def test_pretty_midi_hears_the_same_notes(tmp_path: Path):
     """The peer's own piano roll, sampled in the middle of each step."""
-    roll = read_rolls(pieces(1)).pieces[0].roll
-    as_midi(roll, 1.0, 60.0).write(str(tmp_path / "a.mid"))
-    heard = pretty_midi.PrettyMIDI(str(tmp_path / "a.mid")).get_piano_roll(fs=2)[LOWEST : LOWEST + KEYS, 1::2]
+    roll = read_piano_rolls(pieces(1)).pieces[0].roll
+    roll_to_midi(roll, 1.0, 60.0).write(str(tmp_path / "a.mid"))
+    heard = pretty_midi.PrettyMIDI(str(tmp_path / "a.mid")).get_piano_roll(fs=2)[
+        LOWEST_PITCH : LOWEST_PITCH + N_KEYS, 1::2
+    ]
     assert np.array_equal(heard.T[: len(roll)] > 0, roll > 0)
 
 
@@ -151,7 +153,7 @@ def test_pretty_midi_hears_the_same_notes(tmp_path: Path):
 def test_what_is_no_midi_file(content: bytes, says: str, tmp_path: Path):
     (tmp_path / "a.mid").write_bytes(content)
     with pytest.raises(DataError, match=says) as caught:
-        read_rolls(tmp_path / "a.mid")
+        read_piano_rolls(tmp_path / "a.mid")
     assert "a.mid" in str(caught.value)
 
 
@@ -169,7 +171,7 @@ def test_a_file_cut_or_changed_anywhere_is_read_or_refused(tmp_path: Path):
     for one in spoilt:
         path.write_bytes(one)
         try:
-            assert read_rolls(path).pieces[0].roll.any()
+            assert read_piano_rolls(path).pieces[0].roll.any()
         except DataError as err:
             said.add(str(err))
     assert len(said) > 3
@@ -179,15 +181,15 @@ def test_a_file_cut_or_changed_anywhere_is_read_or_refused(tmp_path: Path):
 def test_files_without_a_note_for_a_piano_or_too_long(tmp_path: Path):
     drums = midi_file(tmp_path / "a.mid", note(38, 96, channel=9) + note(5, 96))
     with pytest.raises(DataError, match=r"no note .* \(beside 1 outside of them and 1 of drums\)"):
-        read_rolls(drums)
+        read_piano_rolls(drums)
     hours = midi_file(tmp_path / "b.mid", note(60, 96) + note(60, 96, wait=2**27))
     with pytest.raises(DataError, match=r"b\.mid has [\d,]+ steps, 100,000 are the most: cut it, or give a greater"):
-        read_rolls(hours)
+        read_piano_rolls(hours)
 
 
 def test_one_note_is_a_piece(tmp_path: Path, fitted: MusicComposer):
     path = midi_file(tmp_path / "a.mid", note(108, 1))
-    assert sounding(read_rolls(path).pieces[0].roll) == [[108]]
+    assert sounding(read_piano_rolls(path).pieces[0].roll) == [[108]]
     assert len(fitted.compose(path, length=2).chords) == 3
 
 
@@ -205,12 +207,12 @@ def packed(path: Path, **parts: list[np.ndarray]) -> Path:
 
 def test_files_in_parts(tmp_path: Path):
     """Rolls packed into bits, or chords in JSON: the parts are kept, and evaluate takes the test part alone."""
-    told = read_rolls(pieces(6))
+    told = read_piano_rolls(pieces(6))
     rolls = [piece.roll for piece in told.pieces]
     path = packed(tmp_path / "a.npz", train=rolls[:3], valid=rolls[3:5], test=rolls[5:])
     chords = {"train": pieces(6)[:3], "valid": pieces(6)[3:5], "test": pieces(6)[5:]}
     (tmp_path / "a.json").write_text(json.dumps(chords))
-    for read in (read_rolls(path), read_rolls(tmp_path / "a.json")):
+    for read in (read_piano_rolls(path), read_piano_rolls(tmp_path / "a.json")):
         assert read.parts == ("train",) * 3 + ("valid",) * 2 + ("test",)
         assert all(np.array_equal(piece.roll, roll) for piece, roll in zip(read.pieces, rolls, strict=True))
     job = tiny().fit(path)
@@ -242,12 +244,12 @@ def test_files_in_parts(tmp_path: Path):
 )
 def test_bad_data_are_told(data, says: str):
     with pytest.raises(DataError, match=says):
-        read_rolls(data)
+        read_piano_rolls(data)
 
 
 def test_bad_files_are_told(tmp_path: Path):
     with pytest.raises(DataError, match="there is no MIDI file"):
-        read_rolls(tmp_path)
+        read_piano_rolls(tmp_path)
     for name, content, says in (
         ("a.npz", b"PK\x03\x04 nothing", "is no .npz of piano rolls that can be read"),
         ("b.json", b'{"train": [[[60]', "is no JSON that can be read"),
@@ -261,10 +263,10 @@ def test_bad_files_are_told(tmp_path: Path):
             tiny().fit(tmp_path / name)
     np.savez(tmp_path / "g.npz", train_rolls=np.zeros((3, 11), dtype=np.uint8))
     with pytest.raises(DataError, match=r"is no .npz of piano rolls that can be read"):
-        read_rolls(tmp_path / "g.npz")
+        read_piano_rolls(tmp_path / "g.npz")
     np.savez(tmp_path / "h.npz", np.array([object()]))
     with pytest.raises(DataError, match=r"is no .npz of piano rolls|has no piece"):
-        read_rolls(tmp_path / "h.npz")
+        read_piano_rolls(tmp_path / "h.npz")
 
 
 def test_too_few_pieces_to_hold_some_back():
@@ -277,20 +279,20 @@ def test_too_few_pieces_to_hold_some_back():
 
 def test_windows_know_the_step_before_and_miss_nothing():
     """Targets put together are the piece; inputs are the piece one step later, a silence first."""
-    read = read_rolls(pieces(2, steps=7))
-    source = RollSource(read, window=3)
+    read = read_piano_rolls(pieces(2, steps=7))
+    source = PianoRollDataset(read, window=3)
     assert source.lengths.tolist() == [3, 3, 1] * 2
     batch = source.batch(np.arange(3))
     assert batch.targets is not None
     kept = [rows[:n].numpy() for rows, n in zip(batch.targets, source.lengths[:3], strict=True)]
     read_in = [rows[:n].numpy() for rows, n in zip(batch.inputs, source.lengths[:3], strict=True)]
     assert np.array_equal(np.concatenate(kept), read.pieces[0].roll)
-    assert np.array_equal(np.concatenate(read_in), one_before(read.pieces[0].roll))
+    assert np.array_equal(np.concatenate(read_in), shift_right(read.pieces[0].roll))
 
 
 def test_pieces_are_moved_as_far_as_their_keys_stay_on_the_piano():
-    read = read_rolls([[[21, 30]], [[60], [108]], [[50]]])
-    source = RollSource(read, transpose=2)
+    read = read_piano_rolls([[[21, 30]], [[60], [108]], [[50]]])
+    source = PianoRollDataset(read, transpose=2)
     moved = [sounding(source.batch(np.array([i])).targets[0].numpy()) for i in range(len(source))]
     assert moved[:3] == [[[21, 30]], [[22, 31]], [[23, 32]]]
     assert moved[3:6] == [[[58], [106]], [[59], [107]], [[60], [108]]]
@@ -300,14 +302,14 @@ def test_pieces_are_moved_as_far_as_their_keys_stay_on_the_piano():
 # ---- keys given those above ------------------------------------------------------------------------------------------
 
 
-def head_and_outputs(labels: int = 5, steps: int = 3) -> tuple[NadeHead, torch.Tensor]:
+def head_and_outputs(labels: int = 5, steps: int = 3) -> tuple[NADEHead, torch.Tensor]:
     torch.manual_seed(0)
-    head = NadeHead(4, labels, 3).double()
+    head = NADEHead(4, labels, 3).double()
     torch.nn.init.normal_(head.given.weight[1:])
     return head, head(torch.randn(1, steps, 4, dtype=torch.float64))
 
 
-def one_by_one(head: NadeHead, outputs: torch.Tensor, keys: tuple[int, ...]) -> float:
+def one_by_one(head: NADEHead, outputs: torch.Tensor, keys: tuple[int, ...]) -> float:
     """The equations as they stand in the docstring, label by label, for one step's outputs."""
     bias, activation = outputs[: head.labels], outputs[head.labels :].clone()
     nats = 0.0
@@ -349,7 +351,7 @@ def test_many_steps_are_told_as_few(monkeypatch: pytest.MonkeyPatch):
     whole = head.logits(outputs, held)
     monkeypatch.setattr("lstmkit.modules.heads._ROWS", 2)
     torch.testing.assert_close(head.logits(outputs, held), whole)
-    for which in (head, LabelsHead(4, 5).double()):
+    for which in (head, MultilabelHead(4, 5).double()):
         some = outputs if which is head else outputs[..., :5]
         short = which.loss(some[:, :4], Batch(held, targets=held[:, :4]))
         padded = which.loss(some, Batch(held, torch.tensor([4]), held))
@@ -371,7 +373,7 @@ def test_drawn_as_often_as_likely():
     rows = outputs[0].expand(n, -1)
     noise = torch.rand(n, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        drawn = draw_labels(lambda labels: head.below(rows, labels), noise)
+        drawn = sample_labels(lambda labels: head.below(rows, labels), noise)
     for keys in itertools.product((0, 1), repeat=3):
         p = math.exp(-one_by_one(head, outputs[0, 0], keys))
         seen = (drawn == torch.tensor(keys)).all(1).double().mean().item()
@@ -383,11 +385,11 @@ def test_drawn_as_often_as_likely():
 def test_drawing_is_what_drawing_key_by_key_is(seed: int, temperature: float):
     """With the same noise the same keys, at any temperature; and those that are known stay so."""
     torch.manual_seed(seed)
-    head, noise = NadeHead(4, 6, 3), torch.rand(1, 6)
+    head, noise = NADEHead(4, 6, 3), torch.rand(1, 6)
     outputs = head(torch.randn(1, 4))
     known = torch.where(torch.rand(1, 6) < 0.3, torch.randint(2, (1, 6)).float(), torch.nan)
     with torch.no_grad():
-        drawn = draw_labels(lambda labels: head.below(outputs, labels), noise, temperature, known)
+        drawn = sample_labels(lambda labels: head.below(outputs, labels), noise, temperature, known)
         held = torch.zeros(1, 6)
         for k in reversed(range(6)):
             logit = head.logits(outputs, held)[0, k]
@@ -402,7 +404,9 @@ def test_independent_keys_are_drawn_in_one_go():
     outputs, noise = torch.randn(2, 6), torch.rand(2, 6)
     known = torch.full((2, 6), torch.nan)
     known[0, 2], known[1, 4] = 1, 0
-    both = (draw_labels(lambda labels: outputs, noise, 0.7, known, chained) for chained in (True, False))
+    both = (
+        sample_labels(lambda labels: outputs, noise, 0.7, known, autoregressive) for autoregressive in (True, False)
+    )
     assert torch.equal(*both)
 
 
@@ -411,7 +415,7 @@ def test_independent_keys_are_drawn_in_one_go():
 
 def test_the_chains_of_single_keys_by_hand():
     """Two keys: counts after off and after on, each drawn to what all keys do together with the weight of one step."""
-    counts = plain.key_counts([np.array([[1, 0], [1, 0], [0, 1]]), np.array([[1, 1]])])
+    counts = plain.key_transition_counts([np.array([[1, 0], [1, 0], [0, 1]]), np.array([[1, 1]])])
     assert counts[:, 1].tolist() == [[2, 2], [1, 0]]  # set in, go on
     assert counts[:, 0].tolist() == [[0, 2], [1, 0]]  # stay off, end
     whole_off, whole_on = (4 + 1) / (6 + 2), (1 + 1) / (2 + 2)
@@ -419,16 +423,16 @@ def test_the_chains_of_single_keys_by_hand():
     go_on = (1 + whole_on) / 3
     roll = np.array([[1, 0], [1, 0]])
     expected = [-math.log(set_in[0] * (1 - set_in[1])), -math.log(go_on * (1 - set_in[1]))]
-    assert plain.by_step_before(counts, roll).tolist() == pytest.approx(expected)
+    assert plain.markov_nll(counts, roll).tolist() == pytest.approx(expected)
     whole = (5 + 1) / (8 + 2)
     share = [(3 + whole) / 5, (2 + whole) / 5]
     assert plain.by_share(counts, roll).tolist() == pytest.approx([-math.log(share[0] * (1 - share[1]))] * 2)
 
 
 def test_a_key_that_training_never_had_is_not_impossible():
-    counts = plain.key_counts([read_rolls(pieces(1)).pieces[0].roll])
-    everything = np.ones((2, KEYS), dtype=np.uint8)
-    for baseline in (plain.by_share, plain.by_step_before):
+    counts = plain.key_transition_counts([read_piano_rolls(pieces(1)).pieces[0].roll])
+    everything = np.ones((2, N_KEYS), dtype=np.uint8)
+    for baseline in (plain.by_share, plain.markov_nll):
         assert np.isfinite(baseline(counts, everything)).all()
 
 
@@ -442,9 +446,9 @@ def test_scores_are_the_mean_over_all_steps():
         job = tiny(output=output, window=2).fit(pieces())
         found = job.evaluate(data)
         nats = []
-        for piece in read_rolls(data).pieces:
+        for piece in read_piano_rolls(data).pieces:
             roll = torch.from_numpy(piece.roll).float().unsqueeze(0)
-            outputs, _ = job.network(torch.from_numpy(one_before(piece.roll)).float().unsqueeze(0))
+            outputs, _ = job.network(torch.from_numpy(shift_right(piece.roll)).float().unsqueeze(0))
             p = job.network.head.logits(outputs, roll).sigmoid()
             nats.append(-torch.where(roll == 1, p, 1 - p).log().sum(-1)[0].detach().numpy())
         ours = found.table.iloc[0]
@@ -454,12 +458,12 @@ def test_scores_are_the_mean_over_all_steps():
 
 def test_an_ensemble_s_keys_are_told_by_the_mean_of_logits():
     job = tiny(seeds=2).fit(pieces())
-    read = read_rolls(pieces(1))
+    read = read_piano_rolls(pieces(1))
     roll = torch.from_numpy(read.pieces[0].roll).float().unsqueeze(0)
-    before = torch.from_numpy(one_before(read.pieces[0].roll)).float().unsqueeze(0)
+    before = torch.from_numpy(shift_right(read.pieces[0].roll)).float().unsqueeze(0)
     logits = torch.stack([m.head.logits(m(before)[0], roll) for m in job.model.members]).mean(0)
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, roll, reduction="none").sum(-1)
-    assert nats_of(job.model, read, CPU)[0].tolist() == pytest.approx(expected[0].tolist(), rel=1e-5)
+    assert negative_log_likelihoods(job.model, read, CPU)[0].tolist() == pytest.approx(expected[0].tolist(), rel=1e-5)
 
 
 @pytest.fixture(scope="module", params=["nade", "independent"])
@@ -512,7 +516,7 @@ def test_a_start_is_kept_and_gone_on_with(fitted: MusicComposer):
 def test_nats_are_those_of_the_whole_piece(fitted: MusicComposer):
     """Step by step with the state carried, as scored in one go."""
     found = fitted.compose(CADENCE, length=6)
-    whole = nats_of(fitted.model, read_rolls([found.roll]), CPU)[0]
+    whole = negative_log_likelihoods(fitted.model, read_piano_rolls([found.roll]), CPU)[0]
     assert list(found.nats) == pytest.approx(whole[4:].tolist(), rel=1e-4)
 
 
@@ -536,7 +540,7 @@ def test_a_melody_stays_on_top(output: str):
 
 
 def test_the_highest_key_of_each_step():
-    roll = read_rolls([[[60, 64], [], [50]]]).pieces[0].roll
+    roll = read_piano_rolls([[[60, 64], [], [50]]]).pieces[0].roll
     assert sounding(highest(roll)) == [[64], [], [50]]
 
 
@@ -585,7 +589,7 @@ def test_written_as_midi_sound_and_text(fitted: MusicComposer, tmp_path: Path):
 
 
 def test_silence_can_be_written_and_heard():
-    silent = as_midi(np.zeros((4, KEYS), dtype=np.uint8), 1.0, 60.0)
+    silent = roll_to_midi(np.zeros((4, N_KEYS), dtype=np.uint8), 1.0, 60.0)
     assert silent.instruments[0].notes == []
     assert np.abs(sound(silent)).max(initial=0.0) == 0
 
@@ -596,7 +600,7 @@ def test_from_the_command_line(fitted: MusicComposer, tmp_path: Path, capsys, mo
     fitted.save("run")
     Path("in").mkdir()
     for name in ("a", "ü b"):
-        as_midi(read_rolls([CADENCE]).pieces[0].roll, 0.5, 90.0).write(f"in/{name}.mid")
+        roll_to_midi(read_piano_rolls([CADENCE]).pieces[0].roll, 0.5, 90.0).write(f"in/{name}.mid")
 
     def run(*words: str) -> None:
         monkeypatch.setattr("sys.argv", ["lstmkit", "predict", "run", *words])
@@ -634,7 +638,7 @@ def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyP
     path = midi_file(tmp_path / "a.mid", note(60, 96))
     monkeypatch.setitem(__import__("sys").modules, "mido", None)
     with pytest.raises(UserError, match=r"need mido: pip install 'lstmkit\[music\]'"):
-        read_rolls(path)
+        read_piano_rolls(path)
 
 
 # ---- pictures --------------------------------------------------------------------------------------------------------
@@ -642,22 +646,22 @@ def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 
 def test_pictures_of_odd_rolls():
     """Silence, one key at either end, all at once, longer than fits: each is drawn, with what was given told apart."""
-    roll = np.zeros((300, KEYS), dtype=np.uint8)
+    roll = np.zeros((300, N_KEYS), dtype=np.uint8)
     nothing = np.zeros(roll.shape, dtype=bool)
-    for keys in ([], [0], [87], range(KEYS)):
+    for keys in ([], [0], [87], range(N_KEYS)):
         roll[:, list(keys)] = 1
         for given_part in (nothing, ~nothing):
-            assert roll_figure(roll, given_part, "a $piece_").axes
+            assert piano_roll_figure(roll, given_part, "a $piece_").axes
         roll[:] = 0
-    assert roll_figure(roll[:0], nothing[:0], "").axes
-    assert keys_figure({"one": np.zeros(KEYS), "other": np.ones(KEYS)}).axes
+    assert piano_roll_figure(roll[:0], nothing[:0], "").axes
+    assert key_frequency_figure({"one": np.zeros(N_KEYS), "other": np.ones(N_KEYS)}).axes
     assert likelihood_figure({"one": np.ones(1)}, "").axes
 
 
 def test_there_is_no_such_piece(fitted: MusicComposer):
-    assert [one.name for one in fitted.specimens(pieces(3), piece=2)] == ["piece 2", "piece 1", "piece 3"]
+    assert [one.name for one in fitted.example_sequences(pieces(3), piece=2)] == ["piece 2", "piece 1", "piece 3"]
     with pytest.raises(DataError, match="there is no piece 4: the list has 1 to 3"):
-        fitted.specimens(pieces(3), piece=4)
+        fitted.example_sequences(pieces(3), piece=4)
 
 
 # ---- the data of the field -------------------------------------------------------------------------------------------
@@ -673,8 +677,8 @@ def _there() -> bool:
 
 @pytest.mark.skipif(not _there(), reason="piano_rolls is not here: set LSTMKIT_DATA")
 def test_the_chorales_are_those_of_the_field():
-    read = read_rolls(catalog.locate("piano_rolls", "jsb_chorales.npz"))
-    assert isinstance(read, Rolls)
+    read = read_piano_rolls(catalog.locate("piano_rolls", "jsb_chorales.npz"))
+    assert isinstance(read, PianoRolls)
     counts = {part: (len(given_), given_.steps) for part in ("train", "valid", "test") if (given_ := read.given(part))}
     assert counts == {"train": (229, 13807), "valid": (76, 4602), "test": (77, 4725)}
-    assert len(Loader(RollSource(read), 32)) == 12
+    assert len(Loader(PianoRollDataset(read), 32)) == 12

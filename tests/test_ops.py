@@ -34,12 +34,14 @@ LAST_DIGITS = {"rtol": 1e-10, "atol": 1e-12}
 
 def runs(call: Call, backend: str) -> bool:
     """Whether ``backend`` can run ``call``. If not, it says why, and asked for by name it raises with that reason."""
-    refusal = dispatch.BACKENDS[backend].refusal(call)
-    if refusal is None:
+    unsupported_reason = dispatch.BACKENDS[backend].unsupported_reason(call)
+    if unsupported_reason is None:
         return True
-    assert isinstance(refusal, str)
-    assert refusal
-    with pytest.raises(BackendUnavailable, match=re.escape(f"backend {backend!r} cannot run this: {refusal}")):
+    assert isinstance(unsupported_reason, str)
+    assert unsupported_reason
+    with pytest.raises(
+        BackendUnavailable, match=re.escape(f"backend {backend!r} cannot run this: {unsupported_reason}")
+    ):
         dispatch.run(call, backend)
     return False
 
@@ -74,9 +76,9 @@ def test_torch_runs_the_plain_cells(kind: str) -> None:
     """The contract is not passed by refusing: torch's back end takes what torch has, the reference everything."""
     for bias in (True, False):
         call = cases.make_call(CellSpec(kind, 3, 5, bias), lengths=[3, 0, 5], directions=(False, True))
-        assert dispatch.BACKENDS["torch"].refusal(call) is None
+        assert dispatch.BACKENDS["torch"].unsupported_reason(call) is None
     call = cases.make_call(CellSpec("lstm", 3, 5, proj_size=2))
-    assert dispatch.BACKENDS["torch"].refusal(call) is None
+    assert dispatch.BACKENDS["torch"].unsupported_reason(call) is None
 
 
 @pytest.mark.skipif(native_kernels.extension is None, reason="lstmkit was installed without its extension")
@@ -99,7 +101,7 @@ def test_the_reference_takes_everything(spec: CellSpec, directions: tuple[bool, 
     """So that ``"auto"`` never raises."""
     call = noisy(cases.make_call(spec, lengths=[3, 0, 5], directions=directions, trace=True))
     for variant in (call, call._replace(x=call.x[:0], lengths=None), call._replace(trace=False, lengths=None)):
-        assert dispatch.BACKENDS["reference"].refusal(variant) is None
+        assert dispatch.BACKENDS["reference"].unsupported_reason(variant) is None
 
 
 @DIRECTIONS
@@ -392,12 +394,12 @@ REFUSED_BY_TORCH: dict[str, tuple[Call, str]] = {
 @pytest.mark.parametrize(("call", "reason"), REFUSED_BY_TORCH.values(), ids=REFUSED_BY_TORCH)
 def test_refusal_is_said_and_never_passed_over(call: Call, reason: str) -> None:
     """By name: an error with the reason. By ``"auto"``: another back end, without a word."""
-    assert dispatch.BACKENDS["torch"].refusal(call) == reason
+    assert dispatch.BACKENDS["torch"].unsupported_reason(call) == reason
     with pytest.raises(BackendUnavailable, match=f"^backend 'torch' cannot run this: {reason}$"):
         dispatch.run(call, "torch")
     assert_close(states_and_outputs(call, "auto"), states_and_outputs(call, "reference"), **LAST_DIGITS)
     by_name = {c.backend: c for c in dispatch.candidates(call, "torch")}
-    assert by_name["torch"].refusal == reason
+    assert by_name["torch"].unsupported_reason == reason
     assert not any(c.chosen for c in by_name.values())
 
 
@@ -405,8 +407,8 @@ def test_auto_takes_the_first_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order of the table; the others are asked, and their answers are kept."""
     call = cases.make_call(CellSpec("lstm", 3, 5))
 
-    def backend(name: str, refusal: str | None) -> Any:
-        return SimpleNamespace(NAME=name, refusal=lambda _: refusal, run=lambda _: [name])
+    def backend(name: str, unsupported_reason: str | None) -> Any:
+        return SimpleNamespace(NAME=name, unsupported_reason=lambda _: unsupported_reason, run=lambda _: [name])
 
     table = {"a": backend("a", "no time"), "b": backend("b", None), "c": backend("c", None)}
     monkeypatch.setattr(dispatch, "BACKENDS", table)

@@ -17,18 +17,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmkit.data.batch import Batch
-from lstmkit.data.text.questions import Columns, Question, Questions, Stories, read_questions
+from lstmkit.data.text.question_answering import Columns, Question, Questions, StoryDataset, read_questions
 from lstmkit.errors import DataError
 from lstmkit.evaluation.calibration import fit_temperature
 from lstmkit.jobs import load
-from lstmkit.jobs.common.nearest_neighbour import nearest_sentence
+from lstmkit.jobs.common.text_retrieval import nearest_sentence
 from lstmkit.jobs.question_answerer import metrics as scoring
 from lstmkit.jobs.question_answerer.job import QuestionAnswerer
-from lstmkit.jobs.question_answerer.methods import Choice, Span, way_for
+from lstmkit.jobs.question_answerer.methods import Choice, Span, choose_answer_model
 from lstmkit.layers.rnn import LSTM
 from lstmkit.models.sequence import SpanModel
-from lstmkit.modules.encoders import MatchEncoder, StoryEncoder
-from lstmkit.modules.pooling import AttentionPool, HopPool
+from lstmkit.modules.encoders import QuestionPassageEncoder, StoryEncoder
+from lstmkit.modules.pooling import AttentionPool, MultiHopPool
 from lstmkit.plots.text import story_figure
 from lstmkit.progress import Progress
 
@@ -180,7 +180,7 @@ def test_a_sentence_is_read_by_itself(sentences: int, words: int, padding: int):
 
 def test_hops_do_not_see_past_the_end():
     torch.manual_seed(0)
-    pool = HopPool(4, 3).double()
+    pool = MultiHopPool(4, 3).double()
     steps, lengths = torch.randn(2, 6, 4).double(), torch.tensor([6, 3])
     found, weights = pool.asked(steps, lengths)
     changed = steps.clone()
@@ -196,7 +196,7 @@ def test_hops_do_not_see_past_the_end():
 def test_a_span_is_of_the_passage():
     """Nothing outside it can be pointed at, the loss is that of both ends, and padding changes nothing."""
     torch.manual_seed(0)
-    encoder = MatchEncoder(9, 4)
+    encoder = QuestionPassageEncoder(9, 4)
     model = SpanModel(encoder, LSTM(encoder.output_size, 3, batch_first=True, bidirectional=True), AttentionPool(6))
     words = torch.tensor([[1, 2, 3, 4, 5], [1, 6, 7, 0, 0]])
     passage = torch.tensor([[0, 0, 1, 1, 1], [0, 1, 1, 0, 0]])
@@ -215,7 +215,7 @@ def test_a_span_is_of_the_passage():
 
 def test_stories_side_by_side():
     ids = [[np.array([1, 2]), np.array([3])], [np.array([4])]]
-    batch = Stories(ids, np.array([5, 6])).batch(np.array([1, 0]))
+    batch = StoryDataset(ids, np.array([5, 6])).batch(np.array([1, 0]))
     assert batch.inputs.tolist() == [[[4, 0], [0, 0]], [[1, 2], [3, 0]]]
     assert batch.lengths is not None
     assert batch.targets is not None
@@ -226,11 +226,11 @@ def test_stories_side_by_side():
 
 
 def test_the_way_follows_from_the_data():
-    assert isinstance(way_for(read_questions(_stories()).items), Choice)
+    assert isinstance(choose_answer_model(read_questions(_stories()).items), Choice)
     spans = [(f"It was {n} then.", "When?", str(n)) for n in range(20)]
-    assert isinstance(way_for(read_questions(spans).items), Span)
+    assert isinstance(choose_answer_model(read_questions(spans).items), Span)
     elsewhere = [(f"It was {n} then.", "When?", f"x{n}") for n in range(20)]
-    assert isinstance(way_for(read_questions(elsewhere).items), Choice)
+    assert isinstance(choose_answer_model(read_questions(elsewhere).items), Choice)
 
 
 def _span(job: QuestionAnswerer, *questions: Question) -> Span:
@@ -386,13 +386,13 @@ def test_a_loaded_model_answers_the_same(chooser: QuestionAnswerer, tmp_path: Pa
 
 def test_how_a_question_is_looked_into(chooser: QuestionAnswerer):
     story, asked, _ = _stories(1, seed=3)[0]
-    (one,) = chooser.specimens([(story, asked)])
+    (one,) = chooser.example_sequences([(story, asked)])
     assert one.labels is not None
     assert len(one.labels) == one.inputs.shape[1] == 4
     figure = chooser.picture([(story, asked)], chooser.predict([(story, asked)]))
     assert figure.get_suptitle().startswith(asked)
     with pytest.raises(DataError, match="there is no question 2"):
-        chooser.specimens([(story, asked)], example=2)
+        chooser.example_sequences([(story, asked)], example=2)
 
 
 def test_a_long_story_is_drawn_by_what_was_looked_at():

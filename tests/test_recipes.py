@@ -130,7 +130,7 @@ def test_every_window_scores_every_window(tmp_path: Path):
         assert table["MAE"][row] == pytest.approx(np.mean(np.abs(errors)))
         assert table["windows"][row] == len(origins)
     # Fitted to training and validation only, so that nothing of the test part stands in the model.
-    assert set(job._trained_until.values()) == {str(data["date"][79])}
+    assert set(job._last_trained_timestamps.values()) == {str(data["date"][79])}
 
 
 def test_every_window_takes_files_without_stamps(tmp_path: Path):

@@ -20,8 +20,8 @@ from lstmkit.data.batch import Batch
 from lstmkit.data.sessions import Columns, Sessions, read_sessions, windows
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs.recommender import metrics as ranking
-from lstmkit.jobs.recommender.baselines import ItemNeighbours, MarkovChain, Popular
-from lstmkit.models.sequence import TokenModel
+from lstmkit.jobs.recommender.baselines import ItemKNN, MarkovChain, MostPopular
+from lstmkit.models.sequence import NextTokenModel
 from lstmkit.modules.encoders import TokenEncoder
 from lstmkit.modules.item_head import ItemHead, bpr_max, sampled_cross_entropy, top1_max
 from lstmkit.recipes import recommender as protocols
@@ -218,13 +218,13 @@ def test_ranks_by_sorting_with_the_target_last_of_its_equals(rows: list[list[int
     for row, target, history, rank in zip(rows, targets, histories, found.tolist(), strict=True):
         able = [i for i in range(4) if i not in history]
         if target not in able:
-            assert rank == ranking.NEVER
+            assert rank == ranking.UNRANKED
         else:
             assert sorted(able, key=lambda i: (-row[i], i == target)).index(target) + 1 == rank
 
 
 def test_scores_by_hand():
-    found = np.array([1, 2, 21, ranking.NEVER])
+    found = np.array([1, 2, 21, ranking.UNRANKED])
     assert ranking.recall(found, 20) == 0.5
     assert ranking.recall(found, 1) == 0.25
     assert ranking.mean_reciprocal_rank(found, 20) == pytest.approx((1 + 0.5) / 4)
@@ -262,21 +262,21 @@ def test_ranks_of_the_model_are_those_of_reading_each_history_alone(monkeypatch:
     wanted = []
     for n, row, target in zip(asked.after, asked.row, asked.target, strict=True):
         if n == 0 or target < 0:
-            wanted.append(ranking.NEVER)
+            wanted.append(ranking.UNRANKED)
             continue
         scores, _ = job.model(torch.from_numpy(asked.known[row][:n]).unsqueeze(0))
         wanted.append(int((scores[0, -1] >= scores[0, -1, target]).sum()))
-    assert ranking.NEVER in wanted
+    assert ranking.UNRANKED in wanted
     for held in (1 << 20, 1):
         monkeypatch.setattr(ranking, "_BLOCK", held)
-        assert ranking.ranks_of(job.model, asked, False, **options).tolist() == wanted
+        assert ranking.ranks_from_model(job.model, asked, False, **options).tolist() == wanted
 
 
 def test_equal_items_stand_before_the_one_that_came(monkeypatch: pytest.MonkeyPatch):
     """Items with the same vector have the same score, however it was computed; what was chosen before is left out."""
     torch.manual_seed(0)
     encoder, head = TokenEncoder(40, 24), ItemHead(24, 40)
-    model = TokenModel(encoder, LSTM(24, 24, batch_first=True), head).eval()
+    model = NextTokenModel(encoder, LSTM(24, 24, batch_first=True), head).eval()
     with torch.no_grad():
         head.scores.weight[:] = head.scores.weight[0] + torch.arange(40.0).unsqueeze(1) // 10  # four groups of ten
     batch, steps = Batch(torch.randint(40, (3, 7))), [np.arange(7)] * 3
@@ -286,13 +286,13 @@ def test_equal_items_stand_before_the_one_that_came(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(ranking, "_BLOCK", block)
         for left_out in (None, histories):
             with torch.inference_mode():
-                found = ranking.ranks_after(model, batch, steps, targets, left_out)
+                found = ranking.ranks_at_steps(model, batch, steps, targets, left_out)
                 up = head.own(model.features(batch.inputs)[0].flatten(0, 1), torch.full((21,), 39))[0]
                 down = head.own(model.features(batch.inputs)[0].flatten(0, 1), torch.zeros(21, dtype=torch.long))[0]
             for i, (target, rank) in enumerate(zip(targets.tolist(), found.tolist(), strict=True)):
                 gone = set() if left_out is None else set(left_out[i].tolist())
                 better = range(10 * (target // 10), 40) if up[i] > down[i] else range(10 * (target // 10) + 10)
-                wanted = ranking.NEVER if target < 0 or target in gone else len(set(better) - gone)
+                wanted = ranking.UNRANKED if target < 0 or target in gone else len(set(better) - gone)
                 assert rank == wanted
 
 
@@ -390,7 +390,7 @@ def test_neighbours_by_hand():
     held = np.array([[sum(a in s and b in s for s in LEARNT) for b in range(4)] for a in range(4)])
     cosine = held / np.sqrt(np.outer(np.diag(held), np.diag(held)))
     np.fill_diagonal(cosine, 0)
-    told = ItemNeighbours(LEARNT, 4)
+    told = ItemKNN(LEARNT, 4)
     np.testing.assert_allclose(told([np.array([0, 1]), np.array([], dtype=int)]), [cosine[1], np.zeros(4)], rtol=1e-6)
     told.reach = 2
     np.testing.assert_allclose(told([np.array([3, 0, 1])]), [cosine[0] + cosine[1]], rtol=1e-6)
@@ -399,7 +399,7 @@ def test_neighbours_by_hand():
 def test_of_many_neighbours_the_nearest_are_kept(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("lstmkit.jobs.recommender.baselines._NEIGHBOURS", 1)
     monkeypatch.setattr("lstmkit.jobs.recommender.baselines._ROWS", 3)
-    assert (ItemNeighbours(LEARNT, 4)([np.array([k]) for k in range(4)]) > 0).sum(1).tolist() == [1, 1, 1, 1]
+    assert (ItemKNN(LEARNT, 4)([np.array([k]) for k in range(4)]) > 0).sum(1).tolist() == [1, 1, 1, 1]
 
 
 def test_a_chain_by_hand():
@@ -409,7 +409,7 @@ def test_a_chain_by_hand():
     back = 0.9 * counts / 9
     wanted = back + np.array([[0, 1, 1, 1], [0, 2, 0, 0], [0, 0, 0, 0]])
     np.testing.assert_allclose(chain([np.array([3, 1]), np.array([0]), np.array([], dtype=int)]), wanted, rtol=1e-6)
-    assert Popular(counts)([np.array([0])] * 2).tolist() == [[2, 4, 1, 2]] * 2
+    assert MostPopular(counts)([np.array([0])] * 2).tolist() == [[2, 4, 1, 2]] * 2
 
 
 # ---- the job ---------------------------------------------------------------------------------------------------------
@@ -503,8 +503,8 @@ def test_what_training_has_not_seen_is_a_miss_for_all(fitted: Recommender):
         (lambda job: job.predict(["a"], k=0), SettingError, "k must be at least 1"),
         (lambda job: job.session(seen="maybe"), SettingError, "seen one of keep, drop; got 20, 'maybe'"),
         (lambda job: job.session().click(1.5), DataError, "click 1: 1.5 is no item id"),
-        (lambda job: job.specimens(["a"], session=2), DataError, "there is no session 2: the list has 1 to 1"),
-        (lambda job: job.specimens(["new"]), DataError, "has no item that training has seen"),
+        (lambda job: job.example_sequences(["a"], session=2), DataError, "there is no session 2: the list has 1 to 1"),
+        (lambda job: job.example_sequences(["new"]), DataError, "has no item that training has seen"),
     ],
 )
 def test_what_a_fitted_one_refuses(fitted: Recommender, ask: Any, error: type[Exception], says: str):
@@ -513,7 +513,7 @@ def test_what_a_fitted_one_refuses(fitted: Recommender, ask: Any, error: type[Ex
 
 
 def test_specimens_are_known_items(fitted: Recommender):
-    first, second = fitted.specimens([["a", "new", "x", "a"], ["b", "x"]], session=1)
+    first, second = fitted.example_sequences([["a", "new", "x", "a"], ["b", "x"]], session=1)
     assert (first.name, first.labels) == ("session 1", ["a", "x", "a"])
     assert first.annotations["was there before"].tolist() == [0, 0, 1]
     assert second.labels == ["b", "x"]
@@ -524,7 +524,7 @@ def test_specimens_are_known_items(fitted: Recommender):
 
 def test_a_core_is_left_when_nothing_is_rare():
     data = read_sessions([["a", "a", "b"], ["a", "b", "c"], ["c", "d"], ["b", "a"], ["e"]], COLUMNS)
-    assert protocols.once_in_a_row(data).items[0] == ("a", "b")
+    assert protocols.drop_repeats(data).items[0] == ("a", "b")
     assert protocols.core(data, 2).items == (("a", "a", "b"), ("a", "b"), ("b", "a"))
     with pytest.raises(DataError, match="no item occurs 9 times"):
         protocols.core(data, 9)

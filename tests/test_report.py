@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from lstmkit.report import Section, number, save_figure, table_text, write_report
+from lstmkit.report import Section, format_table, number, save_figure, write_report
 
 HOSTILE = '<script>alert("1")</script>&amp;\'"><img src=http://evil.example/x>'
 VOID = {"meta", "img", "input", "link", "br"}
@@ -184,7 +184,7 @@ def test_best_is_checked():
 )
 def test_best_rows(values: list[float], rule: str, marked: list[int]):
     frame = pd.DataFrame({"name": list("abc"), "v": values})
-    lines = table_text(frame, {"v": rule}).splitlines()[1:]
+    lines = format_table(frame, {"v": rule}).splitlines()[1:]
     assert [i for i, line in enumerate(lines) if "*" in line] == marked
 
 
@@ -199,13 +199,13 @@ def test_table_text_shows_what_frames_hold():
             "mixed": [None, 0.123456, "x"],
         }
     )
-    assert table_text(frame).splitlines() == [
+    assert format_table(frame).splitlines() == [
         "id             n  day         at                ok   mixed",
         "a b            1  2024-01-02  2024-01-02 05:00  yes  –",
         "[red][31m      –  –           –                 no   0.1235",
         "日本       1,200  2024-01-03  2024-01-03 00:00  yes  x",
     ]
-    assert table_text(pd.DataFrame()) == ""
+    assert format_table(pd.DataFrame()) == ""
 
 
 def test_numbers_read_back_to_three_digits():

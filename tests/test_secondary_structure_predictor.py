@@ -15,18 +15,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmkit.data.batch import Batch
-from lstmkit.data.proteins.chains import RESIDUES, STATES, UNKNOWN, Chains, Columns, read_chains, unlike
-from lstmkit.data.proteins.residues import LETTERS, ResidueSource, numbered, windows
+from lstmkit.data.proteins.chains import (
+    AMINO_ACIDS,
+    STATES,
+    UNKNOWN,
+    Columns,
+    ProteinChains,
+    read_protein_chains,
+    without_shared_kmers,
+)
+from lstmkit.data.proteins.residue_windows import N_RESIDUE_IDS, ResidueDataset, numbered, windows
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs import load
-from lstmkit.jobs.secondary_structure_predictor.baselines import usual_states, windowed_regression
+from lstmkit.jobs.secondary_structure_predictor.baselines import most_frequent_states, windowed_logistic_regression
 from lstmkit.jobs.secondary_structure_predictor.job import SecondaryStructurePredictor
 from lstmkit.jobs.secondary_structure_predictor.plots import chain_figure
-from lstmkit.jobs.secondary_structure_predictor.segment_overlap import mean_overlap, segment_overlap, segments
+from lstmkit.jobs.secondary_structure_predictor.segment_overlap import mean_segment_overlap, segment_overlap, segments
 from lstmkit.modules.encoders import ResidueEncoder
-from lstmkit.modules.heads import TagsHead
+from lstmkit.modules.heads import MultiTaskTagHead
 from lstmkit.progress import Progress
-from lstmkit.recipes.secondary_structure_predictor import without_likes
+from lstmkit.recipes.secondary_structure_predictor import homology_reduced
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
@@ -46,13 +54,13 @@ def test_a_chain_a_row_and_a_residue_a_row_are_the_same(tmp_path: Path):
     WIDE.to_csv(tmp_path / "wide.csv.gz", index=False)
     LONG.to_csv(tmp_path / "long.tsv", index=False, sep="\t")
     for data in (WIDE, LONG, tmp_path / "wide.csv.gz", str(tmp_path / "long.tsv")):
-        found = read_chains(data)
+        found = read_protein_chains(data)
         assert (found.ids, found.sequences) == (("a", "b"), ("MKV", "GX"))
         assert found.states == {"ss3": ("HHC", "EC")}
         assert found.scored is not None
         assert [one.tolist() for one in found.scored] == [[True, False, True], [False, True]]
-        assert found.digest() == read_chains(WIDE).digest()
-    profile = read_chains(LONG, Columns(profile=("p",))).profile
+        assert found.digest() == read_protein_chains(WIDE).digest()
+    profile = read_protein_chains(LONG, Columns(profile=("p",))).profile
     assert profile is not None
     assert [one.ravel().tolist() for one in profile] == [[1, 2, 3], [4, 5]]
 
@@ -62,7 +70,7 @@ def test_fasta(tmp_path: Path):
     (tmp_path / "chains.fa").write_text(text)
     (tmp_path / "chains.fasta.gz").write_bytes(gzip.compress(text.encode()))
     for name in ("chains.fa", "chains.fasta.gz"):
-        found = read_chains(tmp_path / name)
+        found = read_protein_chains(tmp_path / name)
         assert (found.ids, found.sequences) == (("one", "two", "3"), ("MKVAY", "G", "AA"))
         assert found.states == {}
 
@@ -92,14 +100,14 @@ def test_files_that_do_not_do(name: str, content: str | None, says: str, tmp_pat
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=says):
-        read_chains(tmp_path / name)
+        read_protein_chains(tmp_path / name)
 
 
 @pytest.mark.parametrize("letter", ["-", "1", "é", "ß", "\u212a", " ", "\n"])
 def test_letters_that_are_no_residue(letter: str):
     """The Kelvin sign is no lysine, though its lower case is."""
     with pytest.raises(DataError, match=r"the list: chain '2', position 3: .* is no residue"):
-        read_chains(["MK", f"AC{letter}D"])
+        read_protein_chains(["MK", f"AC{letter}D"])
 
 
 @pytest.mark.parametrize(
@@ -114,17 +122,17 @@ def test_letters_that_are_no_residue(letter: str):
 )
 def test_objects_that_do_not_do(data: object, says: str):
     with pytest.raises(DataError, match=says):
-        read_chains(data)
+        read_protein_chains(data)
 
 
 def test_unknown_letters_are_one_and_the_same():
-    assert set(numbered(UNKNOWN).tolist()) == {LETTERS - 1}
-    assert numbered(RESIDUES).tolist() == list(range(1, 21))
+    assert set(numbered(UNKNOWN).tolist()) == {N_RESIDUE_IDS - 1}
+    assert numbered(AMINO_ACIDS).tolist() == list(range(1, 21))
 
 
 def test_chains_that_are_alike():
-    test = read_chains(["MKVAYGGG", "XXXXX"])
-    assert unlike(read_chains(["AAMKVAYAA", "MKVA", "XXXXX", "GGG"]), test, 5) == [1, 2, 3]
+    test = read_protein_chains(["MKVAYGGG", "XXXXX"])
+    assert without_shared_kmers(read_protein_chains(["AAMKVAYAA", "MKVA", "XXXXX", "GGG"]), test, 5) == [1, 2, 3]
 
 
 # ---- windows ---------------------------------------------------------------------------------------------------------
@@ -142,7 +150,7 @@ def test_every_residue_is_answered_for_once(length: int, longest: int):
 
 def test_windows_have_the_targets_that_they_answer_for():
     states = np.arange(12)[:, None]
-    source = ResidueSource([np.arange(1, 13)], [np.arange(24.0).reshape(12, 2)], [states], longest=8)
+    source = ResidueDataset([np.arange(1, 13)], [np.arange(24.0).reshape(12, 2)], [states], longest=8)
     batch = source.batch(np.arange(2))
     assert batch.inputs.shape == (2, 7, 3)
     assert batch.inputs[1, :, 0].tolist() == [6, 7, 8, 9, 10, 11, 12]
@@ -157,8 +165,8 @@ def test_windows_have_the_targets_that_they_answer_for():
 @pytest.mark.parametrize("profile", [0, 2])
 def test_padding_changes_nothing_around_a_residue(profile: int):
     torch.manual_seed(0)
-    encoder = ResidueEncoder(LETTERS, 4, profile, (3, 7), 5, dropout=0.5).eval()
-    ids = torch.randint(1, LETTERS, (1, 6))
+    encoder = ResidueEncoder(N_RESIDUE_IDS, 4, profile, (3, 7), 5, dropout=0.5).eval()
+    ids = torch.randint(1, N_RESIDUE_IDS, (1, 6))
     inputs = ids if not profile else torch.cat([ids.unsqueeze(2).float(), torch.randn(1, 6, profile)], 2)
     padded = torch.cat([inputs, inputs.new_zeros((1, 5, *inputs.shape[2:]))], 1)
     with torch.no_grad():
@@ -168,7 +176,7 @@ def test_padding_changes_nothing_around_a_residue(profile: int):
 
 def test_the_losses_of_two_kinds_are_added():
     torch.manual_seed(0)
-    head = TagsHead(4, (3, 8))
+    head = MultiTaskTagHead(4, (3, 8))
     outputs = head(torch.randn(2, 5, 4))
     targets = torch.stack([torch.randint(3, (2, 5)), torch.randint(8, (2, 5))], -1)
     targets[1, 3:] = -1
@@ -198,7 +206,7 @@ def test_residues_that_are_not_scored_part_segments():
     assert [(s.start, s.stop) for s in segments("HHHH", scored)] == [(0, 2), (3, 4)]
     assert segment_overlap("HHHH", "HHCH", scored) == 100
     assert np.isnan(segment_overlap("HH", "HH", np.zeros(2, dtype=bool)))
-    assert mean_overlap(["HH", "HH", "HH"], ["HH", "CC", "HH"], [None, None, np.zeros(2, dtype=bool)]) == 50
+    assert mean_segment_overlap(["HH", "HH", "HH"], ["HH", "CC", "HH"], [None, None, np.zeros(2, dtype=bool)]) == 50
 
 
 def by_sets(true: str, said: str) -> float:
@@ -241,7 +249,7 @@ def test_segment_overlap_is_what_the_paper_says(pair: tuple[str, str]):
 
 
 def test_a_residues_usual_state():
-    found = usual_states([np.array([1, 2, 2, 1])], [np.array([0, 1, 1, 1])], 4, 2)
+    found = most_frequent_states([np.array([1, 2, 2, 1])], [np.array([0, 1, 1, 1])], 4, 2)
     assert found.tolist() == [1, 0, 1, 1]  # of residue 1 both are as frequent: the first; 0 and 3 never occur
 
 
@@ -250,9 +258,11 @@ def test_the_regression_sees_neighbours():
     rng = np.random.default_rng(0)
     chains = [rng.integers(1, 4, 60) for _ in range(12)]
     states = [np.concatenate([[0] * 3, one[:-3] - 1]) for one in chains]
-    said = windowed_regression((chains[:10], states[:10]), chains[10:], letters=4, seed=0, progress=Progress())
+    said = windowed_logistic_regression((chains[:10], states[:10]), chains[10:], letters=4, seed=0, progress=Progress())
     assert np.mean(np.concatenate(said) == np.concatenate(states[10:])) > 0.97
-    alone = windowed_regression((chains[:1], [np.full(60, 2)]), chains[:1], letters=4, seed=0, progress=Progress())
+    alone = windowed_logistic_regression(
+        (chains[:1], [np.full(60, 2)]), chains[:1], letters=4, seed=0, progress=Progress()
+    )
     assert alone[0].tolist() == [2] * 60
 
 
@@ -397,12 +407,12 @@ def test_validation_must_tell_the_same():
 
 
 def test_a_chain_to_look_at(fitted: SecondaryStructurePredictor):
-    first = fitted.specimens(shifted(3, 0), chain=2)[0]
+    first = fitted.example_sequences(shifted(3, 0), chain=2)[0]
     assert first.name == "chain c1"
     assert first.labels is not None
     assert "".join(first.labels) == shifted(3, 0)["sequence"][1]
     with pytest.raises(DataError, match="there is no chain 4: the frame has 1 to 3"):
-        fitted.specimens(shifted(3, 0), chain=4)
+        fitted.example_sequences(shifted(3, 0), chain=4)
 
 
 def test_pictures_of_any_chain():
@@ -421,14 +431,14 @@ def test_the_recipe_leaves_likes_out(tmp_path: Path, monkeypatch: pytest.MonkeyP
         frame.to_csv(tmp_path / name, index=False)
     monkeypatch.setattr("lstmkit.data.catalog.locate", lambda _, name: tmp_path / name)
     job = SecondaryStructurePredictor(epochs=1, test_share=0.0, **TINY)
-    seen: list[Chains] = []
+    seen: list[ProteinChains] = []
 
-    def fit(data: Chains, validation: Chains) -> None:
+    def fit(data: ProteinChains, validation: ProteinChains) -> None:
         seen.extend([data, validation])
         job.fit(data, validation)
 
     options = {"train": "train.csv", "test": "test.csv", "shared": 6, "valid_every": 10}
-    table = without_likes(job, fit, tmp_path, options, Progress())
+    table = homology_reduced(job, fit, tmp_path, options, Progress())
     assert table["model"][0] == "LSTM"
     kept = sorted([*seen[0].ids, *seen[1].ids], key=lambda name: int(name[1:]))
     assert "c7" not in kept

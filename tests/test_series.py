@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmkit.data.series.series import SeriesSet, check_reach, read_series
+from lstmkit.data.series.series_set import SeriesSet, check_future_covariates, read_series
 from lstmkit.errors import DataError
 
 NAN = float("nan")
@@ -66,7 +66,7 @@ def test_one_plain_series(data):
     assert series.starts == (0,)
     assert series.y[0].dtype == np.float64
     assert series.y[0].tolist() == [1, 2.5, 3]
-    assert series.stamps(0, 1, 5).tolist() == [1, 2, 3, 4]
+    assert series.timestamps(0, 1, 5).tolist() == [1, 2, 3, 4]
     assert series.notes == ()
 
 
@@ -75,7 +75,7 @@ def test_a_pandas_series_keeps_its_name_and_stamps():
     series = read_series(pd.Series([112, 118, 132], index=months, name="air"))
     assert series.ids == ("air",)
     assert series.freq == "MS"
-    assert series.stamps(0, 0, 3).equals(months)
+    assert series.timestamps(0, 0, 3).equals(months)
     assert read_series(pd.Series([1.0, 2.0], index=[7, 9])).starts == (0,)
 
 
@@ -138,10 +138,10 @@ def test_rows_may_be_the_steps():
         pd.date_range("2020-01-01", periods=3, unit="s"),
     ],
 )
-def test_forms_of_dates(stamps):
-    series = read_series(frame(stamps))
+def test_forms_of_dates(timestamps):
+    series = read_series(frame(timestamps))
     assert series.freq == "D"
-    assert series.stamps(0, 0, 3).equals(pd.date_range("2020-01-01", periods=3))
+    assert series.timestamps(0, 0, 3).equals(pd.date_range("2020-01-01", periods=3))
 
 
 @pytest.mark.parametrize(
@@ -157,14 +157,14 @@ def test_forms_of_dates(stamps):
         (["30/01/2020 10:00", "30/01/2020 11:00"], "h", "2020-01-30 10:00"),
     ],
 )
-def test_other_forms_of_dates(stamps, freq, start):
-    series = read_series(frame(stamps))
+def test_other_forms_of_dates(timestamps, freq, start):
+    series = read_series(frame(timestamps))
     assert (series.freq, series.starts[0]) == (freq, pd.Timestamp(start))
 
 
 @pytest.mark.parametrize("stamps", [["0", "1", "2"], [0.0, 1.0, 2.0], ["0.0", "1.0", "2.0"], [0, 1, 2]])
-def test_whole_number_stamps(stamps):
-    series = read_series(frame(stamps))
+def test_whole_number_stamps(timestamps):
+    series = read_series(frame(timestamps))
     assert (series.freq, series.starts) == (1, (0,))
     assert isinstance(series.starts[0], int)
 
@@ -178,9 +178,9 @@ def test_time_zones_are_kept_where_uniform():
     zoned = pd.date_range("2020-03-28", periods=5, tz="Europe/Berlin")  # 29 March has 23 hours
     series = read_series(frame(zoned))
     assert series.freq == "D"
-    assert series.stamps(0, 0, 5).equals(zoned)
+    assert series.timestamps(0, 0, 5).equals(zoned)
     hours = pd.date_range("2020-10-24 20:00", periods=12, freq="h", tz="Europe/Berlin")
-    assert read_series(frame(hours)).stamps(0, 0, 12).equals(hours)
+    assert read_series(frame(hours)).timestamps(0, 0, 12).equals(hours)
     text = read_series(frame(["2020-01-01T00:00+01:00", "2020-01-01T01:00+01:00"]))
     assert text.starts[0] == pd.Timestamp("2020-01-01T00:00+01:00")
     several = read_series(frame(["2020-03-29T01:00+01:00", "2020-03-29T03:00+02:00"]))
@@ -190,10 +190,10 @@ def test_time_zones_are_kept_where_uniform():
 
 @pytest.mark.parametrize("freq", FREQUENCIES)
 def test_frequencies_are_found_in_spite_of_gaps(freq):
-    stamps = pd.date_range("2020-02-03", periods=30, freq=freq)
-    series = read_series(frame(stamps).drop([3, 4, 9]))
+    timestamps = pd.date_range("2020-02-03", periods=30, freq=freq)
+    series = read_series(frame(timestamps).drop([3, 4, 9]))
     assert series.freq == freq
-    assert series.stamps(0, 0, 30).equals(stamps)
+    assert series.timestamps(0, 0, 30).equals(timestamps)
     assert np.flatnonzero(np.isnan(series.y[0])).tolist() == [3, 4, 9]
 
 
@@ -201,7 +201,7 @@ def test_the_frequency_is_found_over_all_series():
     one = days(1, unique_id="one")
     assert read_series(pd.concat([one, days(3, unique_id="many")])).lengths.tolist() == [1, 3]
     ends = [pd.date_range("2020-01-01", periods=4, freq=f) for f in ("W-SUN", "W-MON")]
-    both = pd.concat([frame(stamps, unique_id=str(k)) for k, stamps in enumerate(ends)])
+    both = pd.concat([frame(timestamps, unique_id=str(k)) for k, timestamps in enumerate(ends)])
     assert read_series(both).freq == "7D"  # no weekday that all share
 
 
@@ -316,7 +316,7 @@ def test_until_cuts_what_is_observed_but_not_what_is_known_ahead():
     assert cut.y[0].tolist() == [1, 2]
     assert cut.covariates["q"][0].tolist() == [1, 2]
     assert cut.covariates["p"][0].tolist() == [1, 2, 3, 4]
-    check_reach(cut, ["p"], 2)
+    check_future_covariates(cut, ["p"], 2)
     for ends in ([], [0], [4], [1, 1]):
         with pytest.raises(ValueError, match="ends must be 1 numbers"):
             cut.until(ends)
@@ -499,8 +499,8 @@ def test_infinite_values_are_named(write, value):
         ([1, np.inf], "row 2: inf is neither a whole number"),
     ],
 )
-def test_stamps_that_cannot_be_read(stamps, phrase):
-    assert phrase in message(frame(stamps))
+def test_stamps_that_cannot_be_read(timestamps, phrase):
+    assert phrase in message(frame(timestamps))
 
 
 def test_an_id_is_needed_in_every_row(write):
@@ -581,25 +581,25 @@ def test_a_second_table_needs_its_place(tmp_path):
 
 
 def test_the_reach_of_what_is_known_ahead():
-    stamps = pd.date_range("2020-02-01", periods=52)
+    timestamps = pd.date_range("2020-02-01", periods=52)
     y = [1.0] * 28 + [NAN] * 24  # the last target is of 28 February
     price = [1.0] * 28 + [NAN] * 12 + [1.0] * 12
-    series = read_series(frame(stamps, y=y, price=price, unique_id="a"), future=["price"])
+    series = read_series(frame(timestamps, y=y, price=price, unique_id="a"), future=["price"])
     with pytest.raises(DataError) as caught:
-        check_reach(series, ["price"], 24)
+        check_future_covariates(series, ["price"], 24)
     assert str(caught.value) == (
         "future covariate 'price' of series 'a' is missing from 2020-02-29 to 2020-03-11 (12 of 24 steps of the "
         "horizon): give it in the data or with --ahead FILE"
     )
     with pytest.raises(DataError, match=r"from 2020-02-29 to 2020-02-29 \(1 of 1 steps"):
-        check_reach(series, ["price"], 1)
-    check_reach(series.until([3]), ["price"], 25)
+        check_future_covariates(series, ["price"], 1)
+    check_future_covariates(series.until([3]), ["price"], 25)
     with pytest.raises(DataError, match="'cost' is not a future covariate of the data"):
-        check_reach(series, ["cost"], 1)
+        check_future_covariates(series, ["cost"], 1)
     short = read_series(frame([1, 2, 3], y=[1, 2, NAN], k=["a", "b", "c"]), future=["k"])
-    check_reach(short, ["k"], 1)
+    check_future_covariates(short, ["k"], 1)
     with pytest.raises(DataError, match=r"missing from 4 to 5 \(2 of 3 steps"):
-        check_reach(short, ["k"], 3)
+        check_future_covariates(short, ["k"], 3)
 
 
 # ---- properties ---------------------------------------------------------------------------------------------------
@@ -614,16 +614,16 @@ def long_frames(draw, freqs=FREQUENCIES, most: int = 40):
         n = draw(st.integers(26, most))
         start = draw(st.integers(0, 5))
         if freq == 1:
-            stamps = pd.Index(np.arange(start, start + n))
+            timestamps = pd.Index(np.arange(start, start + n))
         else:
-            stamps = pd.date_range("1999-12-30 06:00", periods=start + n, freq=freq)[start:]
+            timestamps = pd.date_range("1999-12-30 06:00", periods=start + n, freq=freq)[start:]
         y = np.array(draw(st.lists(st.floats(-1e6, 1e6, width=32), min_size=n, max_size=n)))
         kind = draw(st.lists(st.sampled_from(["p", "q", None]), min_size=n, max_size=n))
         gaps = draw(st.sets(st.integers(1, n - 2), max_size=3))
         kept += [k not in gaps for k in range(n)]
         for k in gaps:
             y[k], kind[k] = NAN, None
-        parts.append(pd.DataFrame({"unique_id": name, "ds": stamps, "y": y, "kind": pd.Series(kind, dtype=object)}))
+        parts.append(pd.DataFrame({"unique_id": name, "ds": timestamps, "y": y, "kind": pd.Series(kind, dtype=object)}))
     whole = pd.concat(parts, ignore_index=True)
     given_rows = draw(st.permutations(list(np.flatnonzero(kept))))
     return freq, whole, whole.iloc[given_rows]
@@ -698,7 +698,7 @@ def test_the_classic_series(name, time, target, freq, steps):
     series = read_series(path, time_col=time, target_col=target)
     assert (series.freq, series.lengths.tolist()) == (freq, [steps])
     # The Melbourne temperatures leave out 31 December of the leap years 1984 and 1988.
-    missing = series.stamps(0, 0, steps)[np.isnan(series.y[0])]
+    missing = series.timestamps(0, 0, steps)[np.isnan(series.y[0])]
     assert list(missing.astype(str)) == (["1984-12-31", "1988-12-31"] if "temperatures" in name else [])
 
 

@@ -10,8 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmkit.data.audio.log_mel import Mel
-from lstmkit.data.audio.sound import Sound, read_sound, resampled, sound_blocks, sound_bytes, sound_of
+from lstmkit.data.audio.audio_io import (
+    AudioClip,
+    audio_from_array,
+    encode_audio,
+    read_audio,
+    read_audio_blocks,
+    resampled,
+)
+from lstmkit.data.audio.log_mel import LogMelSpectrogram
 from lstmkit.errors import DataError, UserError
 
 soundfile = pytest.importorskip("soundfile")
@@ -39,7 +46,7 @@ def written(samples: np.ndarray, rate: int, **options: str) -> bytes:
     ],
 )
 def test_any_format_gives_the_same_samples(kind: dict[str, str], coarse: float):
-    found = read_sound(written(tone(), 8000, **kind))
+    found = read_audio(written(tone(), 8000, **kind))
     assert found.rate == 8000
     assert found.samples.dtype == np.float32
     np.testing.assert_allclose(found.samples, tone(), atol=coarse)
@@ -48,7 +55,7 @@ def test_any_format_gives_the_same_samples(kind: dict[str, str], coarse: float):
 def test_channels_are_averaged_and_another_rate_is_brought_to_the_wanted():
     """8 bits, stereo, 96 kHz."""
     both = np.stack([tone(1.0, 96_000), np.zeros(96_000)], axis=1)
-    found = read_sound(written(both, 96_000, subtype="PCM_U8"), rate=8000)
+    found = read_audio(written(both, 96_000, subtype="PCM_U8"), rate=8000)
     assert abs(len(found.samples) - 8000) <= 1
     middle = slice(1000, 7000)
     np.testing.assert_allclose(found.samples[middle], tone(1.0)[middle] / 2, atol=0.02)
@@ -58,8 +65,8 @@ def test_channels_are_averaged_and_another_rate_is_brought_to_the_wanted():
 def test_blocks_are_the_whole(tmp_path: Path, rate: int):
     path = tmp_path / "a.wav"
     path.write_bytes(written(np.random.default_rng(0).uniform(-0.5, 0.5, 9001), 8000, subtype="FLOAT"))
-    whole = read_sound(path, rate)
-    blocks = np.concatenate(list(sound_blocks(path, rate, seconds=0.11)))
+    whole = read_audio(path, rate)
+    blocks = np.concatenate(list(read_audio_blocks(path, rate, seconds=0.11)))
     np.testing.assert_allclose(blocks, whole.samples, atol=1e-5)
 
 
@@ -67,44 +74,44 @@ def test_what_is_no_sound(tmp_path: Path):
     wav = written(tone(), 8000)
     (tmp_path / "empty.wav").touch()
     with pytest.raises(DataError, match=r"empty\.wav is empty"):
-        read_sound(tmp_path / "empty.wav")
+        read_audio(tmp_path / "empty.wav")
     with pytest.raises(DataError, match="the sound is empty"):
-        read_sound(b"")
+        read_audio(b"")
     with pytest.raises(DataError, match="no sound that can be read"):
-        read_sound(b"this is a text, not a sound, whatever it is called")
+        read_audio(b"this is a text, not a sound, whatever it is called")
     with pytest.raises(DataError, match="has no samples"):
-        read_sound(written(np.zeros(0), 8000), name="silence.wav")
+        read_audio(written(np.zeros(0), 8000), name="silence.wav")
     with pytest.raises(UserError, match="there is no such file"):
-        read_sound(tmp_path / "none.wav")
+        read_audio(tmp_path / "none.wav")
     with pytest.raises(DataError, match="samples that are no numbers"):
-        read_sound(written(np.array([0.0, np.nan]), 8000, subtype="FLOAT"))
+        read_audio(written(np.array([0.0, np.nan]), 8000, subtype="FLOAT"))
     (tmp_path / "short.wav").write_bytes(wav[:44])
     with pytest.raises(DataError, match="has no samples"):
-        list(sound_blocks(tmp_path / "short.wav", 8000))
+        list(read_audio_blocks(tmp_path / "short.wav", 8000))
     with pytest.raises(DataError, match="12 samples a second"):
-        resampled(Sound("a", np.zeros(5, np.float32), 8000), 12)
+        resampled(AudioClip("a", np.zeros(5, np.float32), 8000), 12)
 
 
 def test_an_hour_is_the_most(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("lstmkit.data.audio.sound.MOST_SECONDS", 0.4)
+    monkeypatch.setattr("lstmkit.data.audio.audio_io.MAX_SECONDS", 0.4)
     with pytest.raises(DataError, match="feed it live"):
-        read_sound(written(tone(), 8000))
+        read_audio(written(tone(), 8000))
 
 
 def test_samples_of_any_type():
-    np.testing.assert_allclose(sound_of(np.array([0, -32768, 16384], np.int16), 8000).samples, [0, -1, 0.5])
-    np.testing.assert_allclose(sound_of(np.array([128, 0, 192], np.uint8), 8000).samples, [0, -1, 0.5])
-    np.testing.assert_allclose(sound_of(np.array([[1.0, 0.0], [0.5, 0.5]]), 8000).samples, [0.5, 0.5])
+    np.testing.assert_allclose(audio_from_array(np.array([0, -32768, 16384], np.int16), 8000).samples, [0, -1, 0.5])
+    np.testing.assert_allclose(audio_from_array(np.array([128, 0, 192], np.uint8), 8000).samples, [0, -1, 0.5])
+    np.testing.assert_allclose(audio_from_array(np.array([[1.0, 0.0], [0.5, 0.5]]), 8000).samples, [0.5, 0.5])
     for bad in (np.zeros((2, 2, 2)), np.zeros(0), np.array(["a"]), np.array([np.inf])):
         with pytest.raises(DataError):
-            sound_of(bad, 8000)
+            audio_from_array(bad, 8000)
     with pytest.raises(DataError, match="samples a second"):
-        sound_of(np.zeros(3), 0)
+        audio_from_array(np.zeros(3), 0)
 
 
 def test_written_and_read_again_it_is_the_same():
-    sound = Sound("a", np.array([0.25, -0.5, 2.0], np.float32), 22_050)
-    again = read_sound(sound_bytes(sound))
+    sound = AudioClip("a", np.array([0.25, -0.5, 2.0], np.float32), 22_050)
+    again = read_audio(encode_audio(sound))
     assert again.rate == 22_050
     np.testing.assert_allclose(again.samples, [0.25, -0.5, 1.0], atol=1e-4)
 
@@ -116,25 +123,25 @@ def test_frames_are_those_of_librosa():
     from librosa.feature import melspectrogram
 
     samples = np.random.default_rng(1).standard_normal(4000).astype(np.float32)
-    mel = Mel(rate=8000, bands=24, window=0.032)
+    mel = LogMelSpectrogram(rate=8000, bands=24, window=0.032)
     wanted = melspectrogram(y=samples, sr=8000, n_fft=256, hop_length=80, n_mels=24, center=False)
-    np.testing.assert_allclose(mel.frames(Sound("a", samples, 8000)), np.log(wanted.T), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(mel.frames(AudioClip("a", samples, 8000)), np.log(wanted.T), rtol=1e-4, atol=1e-4)
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 700), max_size=8))
 def test_frames_as_samples_come_in_are_those_of_the_whole(cuts: list[int]):
     samples = np.random.default_rng(2).standard_normal(1500).astype(np.float32)
-    mel = Mel(rate=8000, bands=16)
+    mel = LogMelSpectrogram(rate=8000, bands=16)
     live = mel.live()
     found = np.concatenate([live.push(part) for part in np.split(samples, np.minimum(np.cumsum(cuts), 1500))])
-    np.testing.assert_allclose(found, mel.of_samples(samples), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found, mel.from_samples(samples), rtol=1e-5, atol=1e-5)
 
 
 def test_short_and_silent_sounds_have_frames():
-    mel = Mel(rate=8000, bands=16)
-    assert mel.frames(Sound("click", np.ones(1, np.float32), 8000)).shape == (1, 16)
-    silent = mel.frames(Sound("none", np.zeros(8000, np.float32), 8000))
+    mel = LogMelSpectrogram(rate=8000, bands=16)
+    assert mel.frames(AudioClip("click", np.ones(1, np.float32), 8000)).shape == (1, 16)
+    silent = mel.frames(AudioClip("none", np.zeros(8000, np.float32), 8000))
     assert np.isfinite(silent).all()
     assert silent.shape == (98, 16)
     assert mel.times(2) == pytest.approx([0.0125, 0.0225])

@@ -16,20 +16,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lstmkit
-from lstmkit.data.audio.griffin_lim import powers, sound_from
-from lstmkit.data.audio.log_mel import Mel
-from lstmkit.data.audio.sound import Sound, read_sound, sound_bytes
-from lstmkit.data.audio.tts_corpus import Spoken, read_spoken, trimmed
+from lstmkit.data.audio.audio_io import AudioClip, encode_audio, read_audio
+from lstmkit.data.audio.griffin_lim import mel_to_audio, powers
+from lstmkit.data.audio.log_mel import LogMelSpectrogram
+from lstmkit.data.audio.tts_corpus import SpeechCorpus, read_speech_corpus, trim_silence
 from lstmkit.data.batch import Batch
-from lstmkit.decoding.search import roll_out
+from lstmkit.decoding.generation import roll_out
 from lstmkit.errors import DataError, SettingError, UserError
 from lstmkit.jobs.speech_synthesizer import metrics as scoring
 from lstmkit.jobs.speech_synthesizer.baselines import Takes
 from lstmkit.jobs.speech_synthesizer.job import SpeechSynthesizer
-from lstmkit.jobs.speech_synthesizer.synthesis import Scale, in_steps, most_steps, say
+from lstmkit.jobs.speech_synthesizer.synthesis import SpectrogramScaler, max_decoder_steps, pad_to_decoder_steps, say
 from lstmkit.layers.rnn import LSTM
 from lstmkit.models.base import Ensemble
-from lstmkit.models.tacotron import FrameDecoder, LiveDecoder, Synthesizer, Weights, off_diagonal
+from lstmkit.models.tacotron import StreamingDecoder, Tacotron, TacotronDecoder, Weights, guided_attention_penalty
 from lstmkit.modules.attention import LocationAttention
 from lstmkit.modules.encoders import PreNet, TokenEncoder
 from lstmkit.progress import Progress
@@ -57,15 +57,15 @@ def voice(n: int = 10) -> tuple[list[tuple[np.ndarray, int]], list[str]]:
     return [(tone(0.1 + 0.01 * i, pitch=300 + 100 * (i % 2)), 4000) for i in range(n)], ["ah", "oh no"] * (n // 2)
 
 
-def network(dtype: torch.dtype = torch.float64, together: int = 2, **weights: float) -> Synthesizer:
+def network(dtype: torch.dtype = torch.float64, together: int = 2, **weights: float) -> Tacotron:
     """Frames of 3 bands from 5 tokens."""
     torch.manual_seed(0)
-    decoder = FrameDecoder(
+    decoder = TacotronDecoder(
         PreNet(3, 4, 0.0), LSTM(4, 4, batch_first=True), LocationAttention(4, 6, 5, 3), LSTM(10, 4, batch_first=True),
         6, 3, together,
     )  # fmt: skip
     trunk = LSTM(3, 3, batch_first=True, bidirectional=True)
-    return Synthesizer(TokenEncoder(5, 3), trunk, decoder, weights=Weights(**weights)).to(dtype)
+    return Tacotron(TokenEncoder(5, 3), trunk, decoder, weights=Weights(**weights)).to(dtype)
 
 
 def batch(dtype: torch.dtype = torch.float64) -> Batch:
@@ -149,7 +149,7 @@ def test_gradients_of_the_loss():
 
 
 class _Loss(torch.nn.Module):
-    def __init__(self, model: Synthesizer) -> None:
+    def __init__(self, model: Tacotron) -> None:
         super().__init__()
         self.model = model
 
@@ -161,7 +161,7 @@ def test_the_loss_by_hand():
     """Absolute and squared error, cross-entropy of the stop, attention off the diagonal, each over what is there."""
     model, given = network(stop=0.7, stopping=3.0, guided=0.5, guide=0.3), batch()
     with torch.no_grad():
-        told = model.forced(given)
+        told = model.teacher_forced(given)
     frames, stop, guide = [], [], []
     for b, (length, read) in enumerate(((6, 4), (4, 2))):
         steps = length // 2
@@ -190,7 +190,7 @@ def test_what_stands_past_the_ends_changes_nothing():
 def test_steps_one_by_one_are_all_at_once():
     """Fed the true frames, ``step`` tells what the loss was taken from."""
     model, given = network(), batch()
-    told = model.forced(given)
+    told = model.teacher_forced(given)
     assert given.targets is not None
     heard = torch.nn.functional.pad(given.targets[:, 1:-1:2], (0, 0, 1, 0))
     _, state = model(given.inputs, None, given.lengths)
@@ -207,7 +207,7 @@ def test_speaking_live_is_step_by_step():
     assert given.targets is not None
     with torch.inference_mode():
         _, state = model(given.inputs, None, given.lengths)
-        live = LiveDecoder(model.decoder, state)
+        live = StreamingDecoder(model.decoder, state)
         for t in range(4):
             outputs, weights = live(given.targets[:, t])
             wanted, state = model.step(given.targets[:, t], state)
@@ -217,7 +217,7 @@ def test_speaking_live_is_step_by_step():
 
 def test_off_diagonal_is_least_on_it():
     even, read, told = torch.eye(5).unsqueeze(0), torch.tensor([5]), torch.tensor([5])
-    on, off = (float(off_diagonal(w, read, told, 0.2).mean()) for w in (even, even.flip(1)))
+    on, off = (float(guided_attention_penalty(w, read, told, 0.2).mean()) for w in (even, even.flip(1)))
     assert on == 0.0
     assert off > 0.5
 
@@ -263,19 +263,19 @@ def test_an_ensemble_is_the_mean_of_its_members():
 def test_no_text_is_said_for_longer_than_it_may():
     """Twice the slowest recording, or ``longest``; at least a step."""
     ids = [np.zeros(4), np.zeros(40), np.zeros(1)]
-    assert most_steps(ids, pace=5.0, longest=60.0, together=3).tolist() == [14, 20, 4]
-    assert most_steps(ids, pace=1e-9, longest=60.0, together=3).tolist() == [1, 1, 1]
+    assert max_decoder_steps(ids, pace=5.0, longest=60.0, together=3).tolist() == [14, 20, 4]
+    assert max_decoder_steps(ids, pace=1e-9, longest=60.0, together=3).tolist() == [1, 1, 1]
 
 
 # ---- sound from frames -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mel", [Mel(8000, 80, 0.05, 0.0125), Mel(8000, 60, 0.032, 0.008)])
-def test_tones_come_back_from_their_frames(mel: Mel):
+@pytest.mark.parametrize("mel", [LogMelSpectrogram(8000, 80, 0.05, 0.0125), LogMelSpectrogram(8000, 60, 0.032, 0.008)])
+def test_tones_come_back_from_their_frames(mel: LogMelSpectrogram):
     """A sum of two: in the sound that is made of its frames they are the loudest frequencies, and the frames agree."""
     samples = tone(1.0, 8000, 440.0) + 0.6 * tone(1.0, 8000, 1250.0)
-    frames = mel.of_samples(samples)
-    again = sound_from(mel, frames)
+    frames = mel.from_samples(samples)
+    again = mel_to_audio(mel, frames)
     assert again.shape == ((len(frames) - 1) * mel.step + mel.length,)
     spectrum = np.abs(np.fft.rfft(again[1000:7000]))
     pitches = np.fft.rfftfreq(6000, 1 / 8000)
@@ -283,13 +283,13 @@ def test_tones_come_back_from_their_frames(mel: Mel):
         inside = (pitches > low) & (pitches < high)
         assert abs(pitches[inside][spectrum[inside].argmax()] - pitch) < 15
     loud = frames > frames.max() - 4
-    assert np.abs(mel.of_samples(again)[: len(frames)] - frames)[loud].mean() < 0.5
-    assert np.array_equal(again, sound_from(mel, frames))
+    assert np.abs(mel.from_samples(again)[: len(frames)] - frames)[loud].mean() < 0.5
+    assert np.array_equal(again, mel_to_audio(mel, frames))
 
 
 def test_powers_are_not_negative_and_have_the_frames_bands():
-    mel = Mel(8000, 40, 0.032, 0.008)
-    frames = mel.of_samples(np.random.default_rng(0).standard_normal(4000).astype(np.float32))
+    mel = LogMelSpectrogram(8000, 40, 0.032, 0.008)
+    frames = mel.from_samples(np.random.default_rng(0).standard_normal(4000).astype(np.float32))
     found = powers(mel, frames)
     assert (found >= 0).all()
     apart = np.abs(np.log(found @ mel.filters.numpy()) - frames)
@@ -299,9 +299,9 @@ def test_powers_are_not_negative_and_have_the_frames_bands():
 
 @pytest.mark.parametrize("count", [1, 2, 30])
 def test_few_frames_and_silent_ones_are_sound_too(count: int):
-    mel = Mel(8000, 20, 0.05, 0.0125)
-    quiet = sound_from(mel, np.full((count, 20), -20, np.float32), rounds=2)
-    assert len(mel.of_samples(quiet)) == count
+    mel = LogMelSpectrogram(8000, 20, 0.05, 0.0125)
+    quiet = mel_to_audio(mel, np.full((count, 20), -20, np.float32), rounds=2)
+    assert len(mel.from_samples(quiet)) == count
     assert np.abs(quiet).max() < 1e-3
 
 
@@ -331,10 +331,12 @@ def test_every_way_to_give_recordings_is_the_same(tmp_path: Path):
         for path in sorted(folders["lj"].rglob("*.*")):
             archive.write(path, path.relative_to(tmp_path).as_posix())
     ways = [*folders.values(), folders["csv"] / "all.csv", tmp_path / "all.zip"]
-    found = [read_spoken(way, 4000) for way in ways]
+    found = [read_speech_corpus(way, 4000) for way in ways]
     assert {read.texts for read in found} == {("Ah.", "oh, né")}
     assert len({read.digest() for read in found}) == 1
-    given = read_spoken(([folders["csv"] / "wavs/x-1.wav", Sound("b", tone(0.1), 4000)], list(texts.values())), 4000)
+    given = read_speech_corpus(
+        ([folders["csv"] / "wavs/x-1.wav", AudioClip("b", tone(0.1), 4000)], list(texts.values())), 4000
+    )
     assert given.texts == ("Ah.", "oh, né")
     assert given.seconds == pytest.approx(0.3, abs=0.02)
 
@@ -366,7 +368,7 @@ def test_recordings_that_cannot_be_read(files: dict[str, Any], phrase: str, tmp_
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(DataError, match=phrase) as caught:
-        read_spoken(tmp_path, 4000)
+        read_speech_corpus(tmp_path, 4000)
     assert "\n" not in str(caught.value)
 
 
@@ -386,7 +388,7 @@ def test_recordings_that_cannot_be_read(files: dict[str, Any], phrase: str, tmp_
 )
 def test_lists_that_are_no_recordings(data: Any, phrase: str):
     with pytest.raises(UserError, match=phrase):
-        read_spoken(data, 4000)
+        read_speech_corpus(data, 4000)
 
 
 def test_a_damaged_zip_names_the_file(tmp_path: Path):
@@ -396,21 +398,21 @@ def test_a_damaged_zip_names_the_file(tmp_path: Path):
     content = (tmp_path / "a.zip").read_bytes()
     (tmp_path / "a.zip").write_bytes(content[:200] + b"\0\0\0" + content[203:])
     with pytest.raises(DataError, match=r"a\.wav in a\.zip cannot be read"):
-        read_spoken(tmp_path / "a.zip", 4000)
+        read_speech_corpus(tmp_path / "a.zip", 4000)
 
 
 def test_offset_silence_and_clipping():
     """A constant is taken off, silence at the ends cut, what is clipped kept and counted, what is silent left out."""
     quiet = np.zeros(2000, np.float32)
-    heard = trimmed(Sound("a", np.concatenate([quiet, tone(0.5), quiet]) + 0.3, 4000), 40.0)
+    heard = trim_silence(AudioClip("a", np.concatenate([quiet, tone(0.5), quiet]) + 0.3, 4000), 40.0)
     assert heard is not None
     assert heard.seconds == pytest.approx(0.5, abs=0.03)
     assert abs(heard.samples.mean()) < 1e-3
-    assert trimmed(Sound("a", quiet + 0.3, 4000), 40.0) is None
-    whole = trimmed(Sound("a", np.concatenate([quiet, tone(0.5)]), 4000), 0.0)
+    assert trim_silence(AudioClip("a", quiet + 0.3, 4000), 40.0) is None
+    whole = trim_silence(AudioClip("a", np.concatenate([quiet, tone(0.5)]), 4000), 0.0)
     assert whole is not None
     assert len(whole.samples) == 4000
-    found = read_spoken(([np.clip(9 * tone(), -1, 1), quiet, tone()], ["loud", "none", " "]), 4000)
+    found = read_speech_corpus(([np.clip(9 * tone(), -1, 1), quiet, tone()], ["loud", "none", " "]), 4000)
     assert found.texts == ("loud",)
     assert found.remarks == ("1 without a text", "1 silent", "1 clipped, kept as they are")
 
@@ -419,7 +421,7 @@ def test_eight_bits_two_channels_96_khz(tmp_path: Path):
     both = np.stack([tone(0.5, 96_000), np.zeros(48_000)], axis=1)
     (tmp_path / "a.wav").write_bytes(wav(both, 96_000, subtype="PCM_U8"))
     (tmp_path / "a.txt").write_text("ah")
-    (sound,) = read_spoken(tmp_path, 4000).sounds
+    (sound,) = read_speech_corpus(tmp_path, 4000).sounds
     assert sound.rate == 4000
     assert sound.seconds == pytest.approx(0.5, abs=0.03)
 
@@ -432,8 +434,8 @@ def test_distortion_is_the_difference_of_smoothed_spectra():
     bands = (np.arange(20) + 0.5) * np.pi / 20
     plain = np.zeros((5, 20))
     raised = plain + 2 * 0.3 * np.cos(2 * bands) + 1.0  # frames are of power: twice the logarithm of the amplitude
-    assert scoring.distortion(plain + 1.0, raised) == pytest.approx(10 * math.sqrt(2) / math.log(10) * 0.3)
-    assert scoring.distortion(np.repeat(raised, 3, axis=0), raised) == pytest.approx(0.0, abs=1e-9)
+    assert scoring.mel_cepstral_distortion(plain + 1.0, raised) == pytest.approx(10 * math.sqrt(2) / math.log(10) * 0.3)
+    assert scoring.mel_cepstral_distortion(np.repeat(raised, 3, axis=0), raised) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_mel_error_is_in_decibels():
@@ -449,11 +451,11 @@ def test_how_attention_is_scored_has_its_bounds(steps: int, tokens: int, seed: i
 
 
 def test_silence_fills_the_last_step():
-    frames = in_steps(np.ones((4, 2)), 3, -9.0)
+    frames = pad_to_decoder_steps(np.ones((4, 2)), 3, -9.0)
     assert frames.tolist() == [[1, 1]] * 4 + [[-9, -9]] * 2
-    scale = Scale.fit([np.array([[0.0, 0.0], [0.0, -99.0]])])
+    scale = SpectrogramScaler.fit([np.array([[0.0, 0.0], [0.0, -99.0]])])
     assert scale.floor == pytest.approx(-80 * math.log(10) / 10)
-    back = scale.unscaled(scale.scaled(np.array([[50.0, -99.0]], np.float32)))
+    back = scale.unscale(scale.scaled(np.array([[50.0, -99.0]], np.float32)))
     assert back[0].tolist() == pytest.approx([0.0, scale.floor], abs=1e-4)
 
 
@@ -517,7 +519,7 @@ def test_texts_of_a_file_or_of_recordings(speaker: SpeechSynthesizer, tmp_path: 
 def test_sound_is_written_by_the_names_ending(speaker: SpeechSynthesizer, tmp_path: Path):
     one, other = speaker.predict(["oh", "ah no"])
     speaker.write([one], tmp_path / "a.wav")
-    read = read_sound(tmp_path / "a.wav")
+    read = read_audio(tmp_path / "a.wav")
     assert read.rate == 4000
     np.testing.assert_allclose(read.samples, np.clip(one.samples, -1, 1), atol=1e-4)
     speaker.write([one, other], tmp_path / "b.WAV")
@@ -528,19 +530,19 @@ def test_sound_is_written_by_the_names_ending(speaker: SpeechSynthesizer, tmp_pa
     assert not (tmp_path / "c.mp3").exists()
     for ending, exact in ((".flac", 1e-4), (".ogg", 0.1)):
         speaker.write([one], tmp_path / f"c{ending}")
-        again = read_sound(tmp_path / f"c{ending}")
+        again = read_audio(tmp_path / f"c{ending}")
         assert (again.rate, len(again.samples)) == (one.sound.rate, len(one.sound.samples))
         np.testing.assert_allclose(again.samples, one.sound.samples.clip(-1, 1), atol=exact)
     speaker.write([one, other], tmp_path / "c.zip")
     with zipfile.ZipFile(tmp_path / "c.zip") as archive:
         assert archive.namelist() == ["1.wav", "2.wav"]
-        assert archive.read("2.wav") == sound_bytes(other.sound)
+        assert archive.read("2.wav") == encode_audio(other.sound)
     speaker.write([one, other], tmp_path / "d.txt")
     assert (tmp_path / "d.txt").read_text().count("\n") == 2
 
 
 @dataclass
-class Heard:
+class KeywordDetection:
     text: str
 
 
@@ -550,9 +552,9 @@ class Fake:
     def __init__(self, texts: list[str]) -> None:
         self.texts = texts
 
-    def predict(self, sounds: list[Sound]) -> list[Heard]:
-        assert all(isinstance(sound, Sound) for sound in sounds)
-        return [Heard(one) if isinstance(one, str) else one for one in self.texts]
+    def predict(self, sounds: list[AudioClip]) -> list[KeywordDetection]:
+        assert all(isinstance(sound, AudioClip) for sound in sounds)
+        return [KeywordDetection(one) if isinstance(one, str) else one for one in self.texts]
 
 
 def test_a_round_trip_counts_character_errors(speaker: SpeechSynthesizer):
@@ -644,7 +646,7 @@ def test_a_transcriber_of_digits_is_heard_in_words(tmp_path: Path):
         words: tuple[str, ...] = ("42",)
         characters: tuple[str, ...] = ("4", "2")
 
-    told = protocols.SpelledOut(Fake([Digits("42"), Digits("7"), Digits("")])).predict([])  # type: ignore[list-item]
+    told = protocols.DigitsAsWords(Fake([Digits("42"), Digits("7"), Digits("")])).predict([])  # type: ignore[list-item]
     assert [one.text for one in told] == ["four two", "seven", ""]
     assert told[0].words == ()
     assert protocols._listener("") is None
@@ -654,6 +656,6 @@ def test_a_transcriber_of_digits_is_heard_in_words(tmp_path: Path):
 
 def test_the_public_name():
     assert lstmkit.SpeechSynthesizer is SpeechSynthesizer
-    assert isinstance(read_spoken(voice(), 4000), Spoken)
+    assert isinstance(read_speech_corpus(voice(), 4000), SpeechCorpus)
     with pytest.raises(SettingError, match="did you mean 'together'"):
         SpeechSynthesizer(togther=3)  # type: ignore[call-arg]

@@ -17,19 +17,19 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from lstmkit import cli
-from lstmkit.data.audio.log_mel import Mel
-from lstmkit.data.audio.sound import Sound, sound_bytes, sound_of
+from lstmkit.data.audio.audio_io import AudioClip, audio_from_array, encode_audio
+from lstmkit.data.audio.log_mel import LogMelSpectrogram
 from lstmkit.data.batch import Batch
-from lstmkit.data.labeled import Columns, Labelled, read_labelled
+from lstmkit.data.labeled_examples import Columns, LabeledExamples, read_labeled_examples
 from lstmkit.errors import DataError, SettingError, UserError
-from lstmkit.frontends.augmented_log_mel import SoundFront
+from lstmkit.frontends.augmented_log_mel import AugmentedLogMelFrontEnd
 from lstmkit.jobs import load
 from lstmkit.jobs.classifier.job import Classifier
-from lstmkit.jobs.classifier.keyword_spotting import Heard, joined, met
-from lstmkit.jobs.classifier.plots import decided_sound, heard_figure
-from lstmkit.models.sequence import AnswerModel
-from lstmkit.modules.audio_encoder import Disturbance, FrameEncoder
-from lstmkit.modules.classification_head import AnswerHead
+from lstmkit.jobs.classifier.keyword_spotting import KeywordDetection, joined, met
+from lstmkit.jobs.classifier.plots import audio_attribution_figure, keyword_detections_figure
+from lstmkit.models.sequence import SequenceClassifier
+from lstmkit.modules.audio_encoder import AudioAugmentation, AudioEncoder
+from lstmkit.modules.classification_head import ClassificationHead
 from lstmkit.modules.pooling import build_pool
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress
@@ -42,15 +42,15 @@ RATE = 8000
 TINY: dict[str, Any] = {"hidden_size": 6, "epochs": 2, "batch_size": 8, "bands": 12, "channels": 4}
 
 
-def hum(pitch: float, seconds: float = 0.2, loud: float = 0.3, seed: int = 0) -> Sound:
+def hum(pitch: float, seconds: float = 0.2, loud: float = 0.3, seed: int = 0) -> AudioClip:
     """A tone that comes and goes, with a little noise."""
     n = round(seconds * RATE)
     noise = 0.001 * np.random.default_rng(seed).standard_normal(n)
     wave = loud * np.hanning(n) * np.sin(2 * np.pi * pitch * np.arange(n) / RATE)
-    return Sound(f"{pitch:.0f} Hz", (wave + noise).astype(np.float32), RATE)
+    return AudioClip(f"{pitch:.0f} Hz", (wave + noise).astype(np.float32), RATE)
 
 
-def hums(n: int, seed: int) -> tuple[list[Sound], list[str]]:
+def hums(n: int, seed: int) -> tuple[list[AudioClip], list[str]]:
     """Low and high ones of any length and loudness."""
     rng = np.random.default_rng(seed)
     made = [
@@ -75,7 +75,7 @@ SOUNDS = {"yes": hum(400), "no": hum(900, 0.25)}
 def _folder(path: Path) -> Path:
     for label, sound in SOUNDS.items():
         (path / label).mkdir(parents=True)
-        (path / label / f"{label}_1.wav").write_bytes(sound_bytes(sound))
+        (path / label / f"{label}_1.wav").write_bytes(encode_audio(sound))
     (path / "yes" / ".hidden.wav").write_bytes(b"no sound")
     return path
 
@@ -88,7 +88,7 @@ def _zip(path: Path, files: dict[str, bytes | str]) -> Path:
 
 
 def _wavs(prefix: str = "") -> dict[str, bytes | str]:
-    return {f"{prefix}{label}_1.wav": sound_bytes(sound) for label, sound in SOUNDS.items()}
+    return {f"{prefix}{label}_1.wav": encode_audio(sound) for label, sound in SOUNDS.items()}
 
 
 def test_every_way_to_give_sounds_says_the_same(tmp_path: Path):
@@ -109,9 +109,9 @@ def test_every_way_to_give_sounds_says_the_same(tmp_path: Path):
         ((paths, list(SOUNDS)), Columns()),
     ]
     for data, columns in ways:
-        found = read_labelled(data, columns)
+        found = read_labeled_examples(data, columns)
         assert found.kind == "sound"
-        by_label = {label: sound for (label,), sound in zip(found.known_labels(), found.inputs, strict=True)}
+        by_label = {label: sound for (label,), sound in zip(found.require_labels(), found.inputs, strict=True)}
         assert set(by_label) == set(SOUNDS)
         for label, sound in SOUNDS.items():
             np.testing.assert_allclose(by_label[label].samples, sound.samples, atol=1e-4)
@@ -119,35 +119,35 @@ def test_every_way_to_give_sounds_says_the_same(tmp_path: Path):
         (list(SOUNDS.values()), list(SOUNDS)),
         ([sound.samples for sound in SOUNDS.values()], list(SOUNDS), RATE),
     ):
-        found = read_labelled(data, Columns())
+        found = read_labeled_examples(data, Columns())
         assert [len(one.samples) for one in found.inputs] == [len(one.samples) for one in SOUNDS.values()]
         assert found.labels == [("yes",), ("no",)]
-    assert read_labelled(folder, Columns()).notes == (
+    assert read_labeled_examples(folder, Columns()).notes == (
         "2 files of sounds are no sounds and were passed over, as list.csv",
     )
 
 
 def test_what_is_read_as_what_is_a_rule(tmp_path: Path):
     """Strings are texts, arrays without a rate numbers, a text column comes before paths."""
-    assert read_labelled(["a.wav"], Columns()).kind == "text"
-    assert read_labelled([np.zeros(9)], Columns()).kind == "numbers"
-    assert read_labelled(([np.zeros(9)], None, RATE), Columns()).kind == "sound"
-    assert read_labelled(SOUNDS["yes"], Columns()).labels == [None]
+    assert read_labeled_examples(["a.wav"], Columns()).kind == "text"
+    assert read_labeled_examples([np.zeros(9)], Columns()).kind == "numbers"
+    assert read_labeled_examples(([np.zeros(9)], None, RATE), Columns()).kind == "sound"
+    assert read_labeled_examples(SOUNDS["yes"], Columns()).labels == [None]
     frame = pd.DataFrame({"path": ["a.wav"], "text": ["a"], "x": [1.0], "id": ["u"]})
-    assert read_labelled(frame, Columns()).kind == "text"
-    assert read_labelled(frame, Columns(values=("x",))).kind == "numbers"
-    (tmp_path / "a.wav").write_bytes(sound_bytes(SOUNDS["no"]))
-    found = read_labelled(str(tmp_path / "a.wav"), Columns())
+    assert read_labeled_examples(frame, Columns()).kind == "text"
+    assert read_labeled_examples(frame, Columns(values=("x",))).kind == "numbers"
+    (tmp_path / "a.wav").write_bytes(encode_audio(SOUNDS["no"]))
+    found = read_labeled_examples(str(tmp_path / "a.wav"), Columns())
     assert (found.kind, found.ids) == ("sound", ["a.wav"])
 
 
 def test_the_print_of_sounds_hangs_on_samples_and_rate():
-    def digest(sound: Sound) -> str:
-        return Labelled([sound], [("a",)], ["1"], "x").digest()
+    def digest(sound: AudioClip) -> str:
+        return LabeledExamples([sound], [("a",)], ["1"], "x").digest()
 
     plain = hum(400)
-    assert digest(plain) == digest(Sound("other name", plain.samples.copy(), RATE))
-    assert len({digest(one) for one in (plain, hum(401), Sound("", plain.samples, 7999))}) == 3
+    assert digest(plain) == digest(AudioClip("other name", plain.samples.copy(), RATE))
+    assert len({digest(one) for one in (plain, hum(401), AudioClip("", plain.samples, 7999))}) == 3
 
 
 def test_files_that_do_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -181,65 +181,65 @@ def test_files_that_do_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ]
     for data, says in cases:
         with pytest.raises(UserError) as caught:
-            read_labelled(data, Columns())
+            read_labeled_examples(data, Columns())
         assert says in str(caught.value)
         assert "\n" not in str(caught.value)
     for pattern, says in (("(", "no regular expression"), ("a", "has 0 groups"), ("(a)(b)", "has 2 groups")):
         with pytest.raises(SettingError, match=says):
-            read_labelled(tmp_path, Columns(name_label=pattern))
-    monkeypatch.setattr("lstmkit.data.labeled_media.MOST_SECONDS", 0.1)
+            read_labeled_examples(tmp_path, Columns(name_label=pattern))
+    monkeypatch.setattr("lstmkit.data.media_files.MAX_SECONDS", 0.1)
     with pytest.raises(DataError, match=r"input 1 lasts 1 s, an example at most 0 s: cut it .* --listen 0.5"):
-        read_labelled(([np.zeros(RATE)], ["a"], RATE), Columns())
+        read_labeled_examples(([np.zeros(RATE)], ["a"], RATE), Columns())
 
 
 # ---- heard -----------------------------------------------------------------------------------------------------------
 
 
-def front(**options: Any) -> SoundFront:
+def front_end(**options: Any) -> AugmentedLogMelFrontEnd:
     plain = {"rate": 0, "bands": 12, "channels": 4, "shift": 0.0, "noise": 0.0, "speed": 0.0, "masks": 0}
-    made = SoundFront(**{**plain, "dropout": 0.0, **options})
+    made = AugmentedLogMelFrontEnd(**{**plain, "dropout": 0.0, **options})
     made.fit(hums(12, 0)[0], Progress())
     return made
 
 
 def test_loudness_offset_and_format_hardly_matter():
     """Quieter, with an offset, from 8-bit stereo at 96 kHz: much the same frames; clipped they are still near."""
-    heard, plain = front(), hum(700, 0.4, 0.5)
+    heard, plain = front_end(), hum(700, 0.4, 0.5)
     (whole,) = heard.encode([plain])
     quiet, off, clipped, both = (
-        Sound("", made.astype(np.float32), RATE)
+        AudioClip("", made.astype(np.float32), RATE)
         for made in (plain.samples * 0.05, plain.samples + 0.3, np.clip(plain.samples * 3, -1, 1), plain.samples)
     )
     np.testing.assert_allclose(heard.encode([quiet])[0], whole, atol=1e-3)
     np.testing.assert_allclose(heard.encode([off])[0], whole, atol=1e-3)
     assert np.abs(heard.encode([clipped])[0] - whole).mean() < 0.5 * np.abs(whole).mean()
     upsampled = np.repeat(both.samples, 12)
-    eight = sound_of(np.stack([np.round(128 + 127 * upsampled)] * 2, 1).astype(np.uint8), 96_000)
+    eight = audio_from_array(np.stack([np.round(128 + 127 * upsampled)] * 2, 1).astype(np.uint8), 96_000)
     assert np.corrcoef(heard.encode([eight])[0][: len(whole)].ravel(), whole.ravel())[0, 1] > 0.7
 
 
 def test_silence_is_not_made_loud():
-    heard = front()
+    heard = front_end()
     for samples in (np.zeros(4000), np.full(4000, 0.5), 1e-6 * np.random.default_rng(0).standard_normal(4000)):
-        frames = heard.levelled(heard.mel.frames(Sound("", samples.astype(np.float32), RATE)))
+        frames = heard.normalize_loudness(heard.mel.frames(AudioClip("", samples.astype(np.float32), RATE)))
         assert (frames < -4).all()  # nats: nothing is near a sound's level
-    assert heard.encode([Sound("click", np.ones(1, np.float32), RATE)])[0].shape == (1, 12)
+    assert heard.encode([AudioClip("click", np.ones(1, np.float32), RATE)])[0].shape == (1, 12)
 
 
 def test_loudness_is_in_decibels_of_full_scale():
     noise = np.random.default_rng(0).standard_normal(40_000).astype(np.float32)
-    heard = front(bands=20)
+    heard = front_end(bands=20)
     for gain, expected in ((1.0, 0.0), (0.1, -20.0)):
-        assert heard.loudness(heard.mel.of_samples(gain * noise)).mean() == pytest.approx(expected, abs=0.7)
+        assert heard.loudness(heard.mel.from_samples(gain * noise)).mean() == pytest.approx(expected, abs=0.7)
 
 
 def test_the_rate_is_that_of_the_slowest():
-    fast, slow = Sound("", np.ones(4000, np.float32), 44_100), Sound("", np.ones(4000, np.float32), 11_025)
-    for sounds, rate in (([fast], 16_000), ([fast, slow], 11_025), ([Sound("", slow.samples, 1000)], 4000)):
-        made = SoundFront(0, 12, 4, 0.0, 0.0, 0.0, 0, 0.0)
+    fast, slow = AudioClip("", np.ones(4000, np.float32), 44_100), AudioClip("", np.ones(4000, np.float32), 11_025)
+    for sounds, rate in (([fast], 16_000), ([fast, slow], 11_025), ([AudioClip("", slow.samples, 1000)], 4000)):
+        made = AugmentedLogMelFrontEnd(0, 12, 4, 0.0, 0.0, 0.0, 0, 0.0)
         made.fit(sounds, Progress())
         assert made.mel.rate == rate
-        again = SoundFront(0, 12, 4, 0.0, 0.0, 0.0, 0, 0.0)
+        again = AugmentedLogMelFrontEnd(0, 12, 4, 0.0, 0.0, 0.0, 0, 0.0)
         again.load_state(json.loads(json.dumps(made.state())))
         assert all((a == b).all() for a, b in zip(made.encode(sounds), again.encode(sounds), strict=True))
     with pytest.raises(SettingError, match="bands=256 are too many to tell apart at 4,000 samples a second"):
@@ -248,17 +248,17 @@ def test_the_rate_is_that_of_the_slowest():
 
 def test_an_offset_is_taken_out_frame_by_frame():
     samples = hum(500).samples
-    mel = Mel(RATE, 12, centred=True)
-    np.testing.assert_allclose(mel.of_samples(samples + 5), mel.of_samples(samples), atol=0.05)
-    assert np.abs(Mel(RATE, 12).of_samples(samples + 5) - mel.of_samples(samples)).max() > 3
+    mel = LogMelSpectrogram(RATE, 12, centred=True)
+    np.testing.assert_allclose(mel.from_samples(samples + 5), mel.from_samples(samples), atol=0.05)
+    assert np.abs(LogMelSpectrogram(RATE, 12).from_samples(samples + 5) - mel.from_samples(samples)).max() > 3
 
 
 # ---- disturbed -------------------------------------------------------------------------------------------------------
 
 
-def disturbance(bands: int = 6, **options: Any) -> Disturbance:
+def disturbance(bands: int = 6, **options: Any) -> AudioAugmentation:
     mean, std = torch.full((bands,), -3.0), torch.full((bands,), 2.0)
-    return Disturbance(mean, std, torch.arange(1.0, bands + 1) * 100, -14.0, **options)
+    return AudioAugmentation(mean, std, torch.arange(1.0, bands + 1) * 100, -14.0, **options)
 
 
 def test_only_training_disturbs():
@@ -335,9 +335,9 @@ def test_masks_hide_a_stretch_of_time_and_of_bands():
 def test_padding_changes_no_answer(kind: str):
     """Alone or beside longer ones, whatever the padding is: the same answer, and the same gradients."""
     torch.manual_seed(0)
-    encoder = FrameEncoder(7, 3)
+    encoder = AudioEncoder(7, 3)
     trunk = build_trunk("lstm", encoder.output_size, 4, num_layers=1, bidirectional=True)
-    model = AnswerModel(encoder, trunk, build_pool(kind, 8, 2), AnswerHead(8, 3)).double()
+    model = SequenceClassifier(encoder, trunk, build_pool(kind, 8, 2), ClassificationHead(8, 3)).double()
     frames, lengths = torch.randn(4, 13, 7).double(), torch.tensor([13, 1, 4, 6])
     targets = torch.tensor([0, 2, 1, 1])
     for row, length in enumerate(lengths.tolist()):
@@ -380,12 +380,12 @@ def test_commands_are_found_in_a_long_recording(learnt: Classifier, tmp_path: Pa
     """In their places, from a file, an array and bit by bit; drawn; told by predict too."""
     whole = joined(*hums(30, 2), RATE, seed=0)
     frame = learnt.listen(whole.sound)
-    found = [Heard(*row) for row in frame.drop(columns="id").itertuples(index=False)]
+    found = [KeywordDetection(*row) for row in frame.drop(columns="id").itertuples(index=False)]
     how = met(found, whole.said)
     assert how.hits >= 27
     assert how.false_alarms <= 3
     assert how.error < 0.06
-    (tmp_path / "long.wav").write_bytes(sound_bytes(whole.sound))
+    (tmp_path / "long.wav").write_bytes(encode_audio(whole.sound))
     of_file = learnt.predict(tmp_path / "long.wav", listen=0.5)
     assert of_file["label"].tolist() == frame["label"].tolist()
     np.testing.assert_allclose(of_file[["start", "end"]], frame[["start", "end"]], atol=0.021)
@@ -446,10 +446,10 @@ def test_nothing_is_heard_where_nothing_is_said(learnt: Classifier):
 
 def test_what_goes_on_is_cut(learnt: Classifier):
     """Hums without a pause between them: pieces no longer than the longest sound of training."""
-    longest = learnt.sound_front.seconds
+    longest = learnt.audio_frontend.seconds
     samples = np.concatenate([hum(350, 0.25, 0.5, i).samples for i in range(12)])
     around = np.zeros(RATE, np.float32)
-    found = learnt.listen(Sound("row", np.concatenate([around, samples, around]), RATE), sure=0.0)
+    found = learnt.listen(AudioClip("row", np.concatenate([around, samples, around]), RATE), sure=0.0)
     assert len(found) >= 8
     assert (found["end"] - found["start"]).max() <= longest + 0.05
     assert (found["start"].to_numpy()[1:] >= found["end"].to_numpy()[:-1] - 0.05).all()
@@ -473,8 +473,13 @@ def test_who_cannot_listen(learnt: Classifier):
 
 
 def test_meeting_by_hand():
-    said = [Heard(1, 2, "a", 1), Heard(3, 4, "b", 1), Heard(5, 6, "a", 1)]
-    found = [Heard(1.1, 2.2, "a", 0.9), Heard(1.2, 1.9, "a", 0.9), Heard(3, 4, "a", 0.9), Heard(5.8, 7, "a", 0.9)]
+    said = [KeywordDetection(1, 2, "a", 1), KeywordDetection(3, 4, "b", 1), KeywordDetection(5, 6, "a", 1)]
+    found = [
+        KeywordDetection(1.1, 2.2, "a", 0.9),
+        KeywordDetection(1.2, 1.9, "a", 0.9),
+        KeywordDetection(3, 4, "a", 0.9),
+        KeywordDetection(5.8, 7, "a", 0.9),
+    ]
     how = met(found, said)
     assert (how.said, how.hits, how.misses, how.false_alarms) == (3, 1, 2, 3)
     assert how.error == pytest.approx(0.15)
@@ -488,11 +493,13 @@ moments = st.lists(st.tuples(st.integers(0, 20), st.integers(1, 5), st.sampled_f
 
 @given(moments, moments)
 def test_every_command_counts_once(one: Any, other: Any):
-    found, said = ([Heard(start, start + long, label, 1.0) for start, long, label in of] for of in (one, other))
+    found, said = (
+        [KeywordDetection(start, start + long, label, 1.0) for start, long, label in of] for of in (one, other)
+    )
     how = met(found, said)
     assert how.hits + how.misses == len(said)
     assert how.hits + how.false_alarms == len(found)
-    apart = [Heard(10.0 * i, 10.0 * i + 1, label, 1.0) for i, (_, _, label) in enumerate(other)]
+    apart = [KeywordDetection(10.0 * i, 10.0 * i + 1, label, 1.0) for i, (_, _, label) in enumerate(other)]
     assert met(apart, apart).hits == len(apart)
 
 
@@ -516,7 +523,7 @@ def test_joined_sounds_are_where_it_says():
 def test_from_folder_to_answer_on_the_command_line(tmp_path: Path):
     for i, (sound, label) in enumerate(zip(*hums(24, 0), strict=True)):
         (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
-        (tmp_path / "data" / label / f"{i}.flac.wav").write_bytes(sound_bytes(sound))
+        (tmp_path / "data" / label / f"{i}.flac.wav").write_bytes(encode_audio(sound))
     run, data = str(tmp_path / "run"), str(tmp_path / "data")
     runner = CliRunner()
     options = [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
@@ -526,7 +533,7 @@ def test_from_folder_to_answer_on_the_command_line(tmp_path: Path):
     told = runner.invoke(cli.app, ["predict", run, first], catch_exceptions=False)
     assert told.stdout.startswith("id,label,probability,p_high,p_low\n0.flac.wav,")
     long = tmp_path / "long.wav"
-    long.write_bytes(sound_bytes(joined(*hums(12, 1), RATE, seed=0).sound))
+    long.write_bytes(encode_audio(joined(*hums(12, 1), RATE, seed=0).sound))
     words = ["predict", run, str(long), "--listen", "0.01", "--picture", str(tmp_path / "heard.png")]
     heard = runner.invoke(cli.app, words, catch_exceptions=False)
     assert heard.stdout.startswith("id,start,end,label,probability\nlong.wav,")
@@ -538,7 +545,7 @@ def test_protocols_take_the_parts_from_the_names(tmp_path: Path):
     """Takes below the number are the test part; each speaker is tested by a model of the others."""
     files: dict[str, bytes | str] = {}
     for i, (sound, label) in enumerate(zip(*hums(48, 0), strict=True)):
-        files[f"{label}_{'abc'[i // 2 % 3]}_{i // 6}.wav"] = sound_bytes(sound)
+        files[f"{label}_{'abc'[i // 2 % 3]}_{i // 6}.wav"] = encode_audio(sound)
     _zip(tmp_path / "r.zip", files)
     job = Classifier(**TINY, test_share=0.0, valid_share=0.2)
     table = by(protocols.takes, job, tmp_path, {"file": "r.zip", "tested": 2})
@@ -554,14 +561,14 @@ def test_protocols_take_the_parts_from_the_names(tmp_path: Path):
 
 def test_pictures():
     """Whatever the labels hold; of the shortest sound too."""
-    pitches = Mel(RATE, 12).pitches
+    pitches = LogMelSpectrogram(RATE, 12).pitches
     for frames in (1, 9):
         decibels = np.random.default_rng(0).normal(-30, 10, (frames, 12))
-        figure = decided_sound(np.ones(3), decibels, pitches, 0.1, [0.1] * frames, "$a: 0.8")
+        figure = audio_attribution_figure(np.ones(3), decibels, pitches, 0.1, [0.1] * frames, "$a: 0.8")
         figure.draw_without_rendering()
     found = [(0.1, 0.4, "$yes$"), (13.0, 13.5, "no" * 40)]
-    figure = heard_figure(np.full((2400, 12), -30.0), pitches, (0.0, 24.0), found, found[:1], "long")
+    figure = keyword_detections_figure(np.full((2400, 12), -30.0), pitches, (0.0, 24.0), found, found[:1], "long")
     figure.draw_without_rendering()
     assert [text.get_text() for text in figure.axes[0].texts] == ["$yes$", "$yes$"]
     assert [text.get_text() for text in figure.axes[1].texts] == ["nononono" + "n…"]
-    heard_figure(np.zeros((0, 12)), pitches, (0.0, 0.0), []).draw_without_rendering()
+    keyword_detections_figure(np.zeros((0, 12)), pitches, (0.0, 0.0), []).draw_without_rendering()

@@ -19,22 +19,22 @@ from torch import Tensor
 
 from lstmkit.data import catalog
 from lstmkit.data.batch import Batch
-from lstmkit.data.text.copy_vocabulary import looked_up, numbered
+from lstmkit.data.text.copy_vocabulary import encode_with_extended_vocabulary, numbered
 from lstmkit.data.text.lines import sentences
-from lstmkit.data.text.parallel import SUMMARIES, read_pairs, read_sources
+from lstmkit.data.text.text_pairs import SUMMARIES, read_sources, read_text_pairs
 from lstmkit.data.text.tokenizer import Tokenizer
-from lstmkit.decoding.search import beam_search, without_repeats
+from lstmkit.decoding.generation import beam_search, block_repeated_ngrams
 from lstmkit.errors import DataError
 from lstmkit.jobs import load
 from lstmkit.jobs.summarizer import metrics as scoring
-from lstmkit.jobs.summarizer.baselines import first_words, lead
+from lstmkit.jobs.summarizer.baselines import lead, leading_words
 from lstmkit.jobs.summarizer.job import Summarizer
 from lstmkit.models.base import Ensemble
 from lstmkit.models.encoder_decoder import Decoder, EncoderDecoder, attended, generated
 from lstmkit.modules.attention import build_attention
 from lstmkit.modules.encoders import TokenEncoder
 from lstmkit.modules.heads import TokenHead
-from lstmkit.modules.pointer_generator import copying_loss, log_likelihood, mixed
+from lstmkit.modules.pointer_generator import log_likelihood, mixed, pointer_generator_loss
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress
 from scored import by
@@ -84,7 +84,7 @@ def test_the_gradient_of_the_likelihood_is_right():
     leaves = [x.requires_grad_() for x in (logits, switch, weights)]
     for words in ([3, 7, 5, 0, 9], [7, 6, 3, 4, 8], [5, 2, 2, 4, 0]):
         assert torch.autograd.gradcheck(lambda a, b, c, w=words: log_likelihood(a, b, c, ids, torch.tensor(w)), leaves)
-    loss = copying_loss(*leaves, ids, torch.tensor([9, 8, 3, 4, 0]), smoothing=0.1)
+    loss = pointer_generator_loss(*leaves, ids, torch.tensor([9, 8, 3, 4, 0]), smoothing=0.1)
     assert torch.isfinite(loss)
     assert all(torch.isfinite(grad).all() for grad in torch.autograd.grad(loss, leaves))
 
@@ -94,20 +94,20 @@ def test_what_cannot_be_told_has_a_finite_loss():
     logits = torch.tensor([[300.0, -300, 0, 0, 0, 0]] * 3, requires_grad=True)
     switch = torch.tensor([200.0, -200.0, 200.0], requires_grad=True)
     weights = torch.tensor([[1.0, 0, 0, 0]] * 3, requires_grad=True)
-    loss = copying_loss(logits, switch, weights, torch.full((3, 4), 6), torch.tensor([7, 1, 6]))
+    loss = pointer_generator_loss(logits, switch, weights, torch.full((3, 4), 6), torch.tensor([7, 1, 6]))
     grads = torch.autograd.grad(loss, [logits, switch, weights])
     assert torch.isfinite(loss)
     assert all(torch.isfinite(grad).all() for grad in grads)
     none = torch.zeros(0, 4, dtype=torch.long)
-    assert copying_loss(logits[:0], switch[:0], weights[:0], none, none[:, 0]).item() == 0
+    assert pointer_generator_loss(logits[:0], switch[:0], weights[:0], none, none[:, 0]).item() == 0
 
 
 def test_smoothing_asks_the_vocabulary_to_be_even():
     logits, switch, weights, ids = _numbers()
     targets = torch.tensor([3, 7, 3, 0, 9])
-    plain = copying_loss(logits, switch, weights, ids, targets)
+    plain = pointer_generator_loss(logits, switch, weights, ids, targets)
     wanted = 0.8 * plain - 0.2 * logits.log_softmax(-1).mean()
-    torch.testing.assert_close(copying_loss(logits, switch, weights, ids, targets, 0.2), wanted)
+    torch.testing.assert_close(pointer_generator_loss(logits, switch, weights, ids, targets, 0.2), wanted)
 
 
 # ---- in the encoder-decoder ------------------------------------------------------------------------------------------
@@ -197,9 +197,9 @@ def test_a_search_copies_in_any_batch_and_with_any_ensemble():
     model = _model().float()
     inputs = torch.tensor([[6, 7, 6, 3], [7, 6, 5, 8], [6, 3, 0, 0]])
     lengths = torch.tensor([4, 4, 2])
-    for searched in (model, Ensemble([model, model])):
-        _, state = searched(inputs, None, lengths)
-        found = beam_search(searched.step, torch.zeros(3, dtype=torch.long), state, 3, 6, end=END)
+    for beam_search_batch in (model, Ensemble([model, model])):
+        _, state = beam_search_batch(inputs, None, lengths)
+        found = beam_search(beam_search_batch.step, torch.zeros(3, dtype=torch.long), state, 3, 6, end=END)
         assert any(i >= V for one in found for i in one[0].ids)
         for row, length in enumerate(lengths):
             _, state = model(inputs[row : row + 1, :length])
@@ -225,7 +225,12 @@ def test_unknown_words_have_numbers_of_their_own_text():
     found, beyond = numbered(tokens, ids, words)
     assert found == [tokens["send"], size, tokens["the"], size, size + 1]
     assert beyond == {"zoë": size, "files": size + 1}
-    assert looked_up(tokens, told, said, beyond) == [size, size + 1, tokens["<unk>"], tokens["<unk>"]]
+    assert encode_with_extended_vocabulary(tokens, told, said, beyond) == [
+        size,
+        size + 1,
+        tokens["<unk>"],
+        tokens["<unk>"],
+    ]
     assert list(tokens.encode(["Send Zoë"])) == [ids[:2]]
     assert words == tokens.pieces("Send Zoë the ZOË files")
 
@@ -244,7 +249,7 @@ def test_so_many_tokens_in_a_row_are_not_written_twice(n: int):
         return table[ids], state
 
     first = torch.zeros(2, dtype=torch.long)
-    found = beam_search(without_repeats(step, n), first, (None, first[:, None][:, :0]), 4, 9, end=END, n_best=4)
+    found = beam_search(block_repeated_ngrams(step, n), first, (None, first[:, None][:, :0]), 4, 9, end=END, n_best=4)
     free = beam_search(step, first, None, 4, 9, end=END, n_best=4)
 
     def repeats(ids: tuple[int, ...]) -> bool:
@@ -254,7 +259,7 @@ def test_so_many_tokens_in_a_row_are_not_written_twice(n: int):
     assert any(repeats(one.ids) for one in free[0])
     assert found[0]
     assert not any(repeats(one.ids) for row in found for one in row)
-    logits, _ = without_repeats(step, 2)(torch.tensor([3]), (None, torch.tensor([[3, 4, 2]])))
+    logits, _ = block_repeated_ngrams(step, 2)(torch.tensor([3]), (None, torch.tensor([[3, 4, 2]])))
     assert logits.isinf().tolist() == [[False, False, False, False, True]]
 
 
@@ -272,7 +277,7 @@ def test_the_beginning_of_a_text():
     texts = ["Hi Ann,\nplease send it. Thanks!", "One sentence", "Is it 3.5? No."]
     assert lead([sentences(text) for text in texts], 9) == ["Hi Ann,", "One sentence", "Is it 3.5?"]
     assert lead([sentences(text) for text in texts], 2) == ["Hi Ann,", "One sentence", "Is it"]
-    assert first_words(texts, 3) == ["Hi Ann, please", "One sentence", "Is it 3.5?"]
+    assert leading_words(texts, 3) == ["Hi Ann, please", "One sentence", "Is it 3.5?"]
 
 
 # ---- the job ---------------------------------------------------------------------------------------------------------
@@ -344,13 +349,13 @@ def test_empty_texts_and_the_evidence(copying: Summarizer, tmp_path: Path):
 
 
 def test_the_report_says_what_was_copied(copying: Summarizer):
-    section = next(s for s in copying.sections(read_pairs(_mails(3, 2))) if s.title == "What it attends to")
+    section = next(s for s in copying.sections(read_text_pairs(_mails(3, 2))) if s.title == "What it attends to")
     assert "% of what it wrote was copied" in section.text
     assert section.table is not None
     assert section.table.columns.tolist() == ["written", "attended to most", "weight", "p_gen"]
     assert len(copying.picture(None, copying.predict(["", "about bcdfg"])).axes) == 2
     assert len(copying.picture(None, copying.predict([""])).axes) == 1
-    assert copying.specimens(["", "about bcdfg"])[0].labels == ["about", "bcdfg"]
+    assert copying.example_sequences(["", "about bcdfg"])[0].labels == ["about", "bcdfg"]
 
 
 def test_long_summaries_are_left_out_of_training():
@@ -364,7 +369,7 @@ def test_long_summaries_are_left_out_of_training():
     pairs = [("a b c d", "a b c"), *[("a b", "a b")] * 9]
     job = Summarizer(longest_summary=2, **tiny).fit(pairs, progress=Teller())
     assert told == ["the pairs: 1 pairs whose summary has more than 2 tokens are left out"]
-    assert (job._too_long, job._cut, job._usual_words) == (1, 1, 2)
+    assert (job._too_long, job._cut, job._median_summary_words) == (1, 1, 2)
     assert all(len(one.tokens) <= 2 for one in job.predict(["a b c d"] * 3))
     with pytest.raises(DataError, match="every summary has more than 1 tokens: raise longest_summary"):
         Summarizer(longest_summary=1, **tiny).fit(pairs)
@@ -374,7 +379,7 @@ def test_texts_of_many_lines_come_from_a_table(tmp_path: Path):
     """Plain and gzipped; of a text file each line is a text; messages speak of summaries."""
     rows = [{"body": "one\ntwo", "subject": "s"}, {"body": "three", "subject": "t"}]
     (tmp_path / "m.jsonl.gz").write_bytes(gzip.compress("\n".join(json.dumps(row) for row in rows).encode()))
-    pairs = read_pairs(tmp_path / "m.jsonl.gz", "body", "subject", SUMMARIES)
+    pairs = read_text_pairs(tmp_path / "m.jsonl.gz", "body", "subject", SUMMARIES)
     assert pairs.sources == ("one\ntwo", "three")
     assert read_sources(tmp_path / "m.jsonl.gz", "body") == ["one\ntwo", "three"]
     (tmp_path / "a.txt").write_text("one\ntwo\n")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lstmkit.data.text.tagged import read_tagged
+from lstmkit.data.text.conll import read_tagged_sentences
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs.tagger.job import Tagger
 from lstmkit.jobs.tagger.spans import span_f1, spans
@@ -32,17 +32,17 @@ from lstmkit.modules.heads import TagHead
 )
 def test_a_file_in_columns(content: str, columns: dict[str, int], tmp_path: Path):
     (tmp_path / "tagged.txt").write_text(content)
-    found = read_tagged(tmp_path / "tagged.txt", **columns)
+    found = read_tagged_sentences(tmp_path / "tagged.txt", **columns)
     assert found.tokens == (("the", "cat"), ("a",))
     assert found.tags == (("DET", "NOUN"), ("DET",))
-    assert found.digest() == read_tagged([(["the", "cat"], ["DET", "NOUN"]), (["a"], ["DET"])]).digest()
+    assert found.digest() == read_tagged_sentences([(["the", "cat"], ["DET", "NOUN"]), (["a"], ["DET"])]).digest()
 
 
 def test_a_file_without_tags(tmp_path: Path):
     (tmp_path / "tokens.txt").write_text("the\ncat\n\na\n")
-    assert read_tagged(tmp_path / "tokens.txt").tags is None
-    assert read_tagged(["the cat", "a"]).tokens == (("the", "cat"), ("a",))
-    assert read_tagged([["the", "cat"], ("a",)]).tokens == (("the", "cat"), ("a",))
+    assert read_tagged_sentences(tmp_path / "tokens.txt").tags is None
+    assert read_tagged_sentences(["the cat", "a"]).tokens == (("the", "cat"), ("a",))
+    assert read_tagged_sentences([["the", "cat"], ("a",)]).tokens == (("the", "cat"), ("a",))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_file_without_tags(tmp_path: Path):
 def test_files_that_do_not_do(content: str, says: str, tmp_path: Path):
     (tmp_path / "bad.txt").write_text(content)
     with pytest.raises(DataError, match=says):
-        read_tagged(tmp_path / "bad.txt")
+        read_tagged_sentences(tmp_path / "bad.txt")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_files_that_do_not_do(content: str, says: str, tmp_path: Path):
 )
 def test_lists_that_do_not_do(data: object, says: str):
     with pytest.raises(DataError, match=says):
-        read_tagged(data)
+        read_tagged_sentences(data)
 
 
 # ---- the random field ------------------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ def test_a_tag_that_training_has_not_seen():
     with pytest.raises(DataError, match=r"tags that training has not seen: NEW \(known: FLAG, LE, LI, RE, RI\)"):
         tagger.evaluate([(["left"], ["NEW"])])
     with pytest.raises(DataError, match="there is no sentence 3: the list has 1 to 2"):
-        tagger.specimens(["one", "two words"], sentence=3)
+        tagger.example_sequences(["one", "two words"], sentence=3)
 
 
 # ---- spans -----------------------------------------------------------------------------------------------------------

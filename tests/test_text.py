@@ -20,22 +20,22 @@ from lstmkit import LSTM
 from lstmkit.data.catalog import locate
 from lstmkit.data.text import lines as text_module
 from lstmkit.data.text.lines import read_text
-from lstmkit.data.text.token_stream import StreamLoader, token_counts, token_stream
+from lstmkit.data.text.token_stream import TokenStreamLoader, token_counts, token_stream
 from lstmkit.data.text.tokenizer import END, UNKNOWN, Tokenizer
-from lstmkit.decoding.search import kept_logits, sample
+from lstmkit.decoding.generation import filter_logits, sample
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs.common.token_labels import annotations
 from lstmkit.jobs.language_model import metrics as scoring
 from lstmkit.jobs.language_model.baselines import KneserNey
 from lstmkit.jobs.language_model.job import LanguageModel
-from lstmkit.models.sequence import TokenModel
+from lstmkit.models.sequence import NextTokenModel
 from lstmkit.modules.cross_entropy import linear_cross_entropy
 from lstmkit.modules.dropout import variational_dropout
 from lstmkit.modules.encoders import TokenEncoder
 from lstmkit.modules.heads import TokenHead
-from lstmkit.plots.text import surprise_figure
+from lstmkit.plots.text import surprisal_figure
 from lstmkit.progress import Progress
-from lstmkit.training.train import History, TrainSettings, _Training
+from lstmkit.training.train import History, TrainSettings, _TrainingState
 
 CPU = torch.device("cpu")
 PROSE = ["The cat sat on the mat.", 'It said "purr" (twice).', "Then it slept.", "The cat sat still."] * 6
@@ -164,7 +164,7 @@ def test_a_stream_is_not_held_in_memory(tmp_path: Path):
     tracemalloc.start()
     ids = token_stream(text, tokenizer)
     counts = token_counts(ids, len(tokenizer))
-    batches = list(itertools.islice(StreamLoader(ids, 20, 35, seed=0).epoch(), 3))
+    batches = list(itertools.islice(TokenStreamLoader(ids, 20, 35, seed=0).epoch(), 3))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(ids) == 20_000 * 51 == counts.sum()
@@ -175,7 +175,7 @@ def test_a_stream_is_not_held_in_memory(tmp_path: Path):
 @given(st.integers(2, 200), st.integers(1, 9), st.integers(1, 12), st.integers(0, 3))
 def test_unshuffled_windows_cover_the_stream(n: int, rows: int, window: int, number: int):
     """Each row is its own stretch, each window goes on where the one before ended, targets are one ahead."""
-    loader = StreamLoader(np.arange(n), rows, window)
+    loader = TokenStreamLoader(np.arange(n), rows, window)
     batches = list(loader.epoch(number))
     assert len(batches) == len(loader)
     assert [b.continues for b in batches] == [i > 0 for i in range(len(batches))]
@@ -189,19 +189,19 @@ def test_unshuffled_windows_cover_the_stream(n: int, rows: int, window: int, num
 @given(st.integers(2, 200), st.integers(1, 9), st.integers(1, 12), st.integers(0, 5), st.integers(0, 4))
 def test_shuffled_windows_are_cut_elsewhere_in_every_epoch(n: int, rows: int, window: int, number: int, some: int):
     """No step is read twice in a pass, no window is empty or too long; an epoch is always the same."""
-    loader = StreamLoader(np.arange(n), rows, window, seed=1, n_batches=some)
+    loader = TokenStreamLoader(np.arange(n), rows, window, seed=1, n_batches=some)
     batches = list(loader.epoch(number))
     assert len(batches) == len(loader)
     assert not batches[0].continues
     assert all(1 <= b.inputs.shape[1] <= window for b in batches)
     for before, after in itertools.pairwise(batches):
         assert after.continues == (after.inputs[0, 0] == before.inputs[0, -1] + 1)
-    again = list(StreamLoader(np.arange(n), rows, window, seed=1, n_batches=some).epoch(number))
+    again = list(TokenStreamLoader(np.arange(n), rows, window, seed=1, n_batches=some).epoch(number))
     assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(batches, again, strict=True))
 
 
 def test_short_epochs_go_through_the_whole_stream():
-    loader = StreamLoader(np.arange(401), 4, 10, seed=0, n_batches=3)
+    loader = TokenStreamLoader(np.arange(401), 4, 10, seed=0, n_batches=3)
     seen = {int(i) for e in range(6) for b in loader.epoch(e) for i in b.inputs.flatten()}
     assert len(seen) > 350
 
@@ -306,8 +306,8 @@ def test_heads_say_one_thing_in_loss_and_logits(kind: str):
 def test_penalties_act_in_training_alone():
     torch.manual_seed(0)
     encoder = TokenEncoder(9, 4)
-    plain = TokenModel(encoder, LSTM(4, 4, batch_first=True), TokenHead(4, 9))
-    loader = StreamLoader(np.arange(40) % 9, 2, 10)
+    plain = NextTokenModel(encoder, LSTM(4, 4, batch_first=True), TokenHead(4, 9))
+    loader = TokenStreamLoader(np.arange(40) % 9, 2, 10)
     batch = next(loader.epoch())
     features, _ = plain.features(batch.inputs)
     loss = plain.loss(batch)[0].item()
@@ -326,17 +326,17 @@ def test_averaged_sgd_begins_once_validation_is_no_better():
         epochs=1, lr=0.1, weight_decay=0, warmup=0, decay="none", clip=0, average=0.9, patience=0, precision="float32",
         seed=0, device=CPU, optimizer="asgd",
     )  # fmt: skip
-    model = TokenModel(TokenEncoder(9, 4), LSTM(4, 4, batch_first=True), TokenHead(4, 9))
-    run = _Training(model, StreamLoader(np.arange(40) % 9, 2, 10), None, how, None)
+    model = NextTokenModel(TokenEncoder(9, 4), LSTM(4, 4, batch_first=True), TokenHead(4, 9))
+    run = _TrainingState(model, TokenStreamLoader(np.arange(40) % 9, 2, 10), None, how, None)
     falling = [{"valid_loss": 10.0 - e} for e in range(6)]
     run.history = History(rows=falling)
-    assert run.averaging_from is None
+    assert run.averaging_start_epoch is None
     assert run._averaging(7) == 0
     run.history = History(rows=[*falling, {"valid_loss": 9.5}])
-    assert run.averaging_from == 7
+    assert run.averaging_start_epoch == 7
     assert [run._averaging(7 * len(run.loader) + i) for i in range(3)] == [0, 1 / 2, 2 / 3]
     run.history = History(rows=[*falling, {"valid_loss": 8.9}, {"valid_loss": 9.5}, {"valid_loss": 0.1}])
-    assert run.averaging_from == 8
+    assert run.averaging_start_epoch == 8
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "asgd"])
@@ -373,7 +373,7 @@ def test_the_surprise_is_that_of_one_long_run(fitted: LanguageModel, monkeypatch
 def test_the_cache_against_a_plain_loop(fitted: LanguageModel, monkeypatch: pytest.MonkeyPatch):
     """Grave et al. 2017, equation 2, written out."""
     ids = np.array([1, 2, 3, 1, 2, 4, 1, 2, 3, 3, 1, 2, 4, 4, 1, 2])
-    model, cache = fitted._single, scoring.CacheSettings(size=5, share=0.3, flatness=0.7)
+    model, cache = fitted._network, scoring.CacheSettings(size=5, share=0.3, theta=0.7)
     with torch.no_grad():
         features, _ = model.eval().features(torch.from_numpy(ids)[None, :-1])
         log_p = model.head(features)[0].log_softmax(-1).double().numpy()
@@ -386,7 +386,7 @@ def test_the_cache_against_a_plain_loop(fitted: LanguageModel, monkeypatch: pyte
         wanted.append(-math.log(0.7 * math.exp(log_p[t, word]) + 0.3 * match))
     for window in (1, 4, 200):
         monkeypatch.setattr(scoring, "_WINDOW", window)
-        found = scoring.cache_surprise(model, ids, cache, CPU, Progress())
+        found = scoring.cache_surprisal(model, ids, cache, CPU, Progress())
         assert found == pytest.approx(wanted, rel=1e-4)
 
 
@@ -395,8 +395,8 @@ def test_a_text_that_repeats_is_learnt_while_it_is_read(fitted: LanguageModel):
     ids = np.array([3, 1, 4, 1, 5, 9, 2, 6] * 60) % len(fitted.tokenizer)
     before = {k: v.clone() for k, v in fitted.model.state_dict().items()}
     plain = scoring.surprise(fitted.model, ids, CPU, Progress())
-    learnt = scoring.dynamic_surprise(fitted._single, ids, 0.5, 8, CPU, Progress())
-    cached = scoring.cache_surprise(fitted._single, ids, scoring.CacheSettings(50, 0.3, 1.0), CPU, Progress())
+    learnt = scoring.dynamic_eval_surprisal(fitted._network, ids, 0.5, 8, CPU, Progress())
+    cached = scoring.cache_surprisal(fitted._network, ids, scoring.CacheSettings(50, 0.3, 1.0), CPU, Progress())
     assert learnt[:8] == pytest.approx(plain[:8], rel=1e-4)
     assert learnt[-80:].mean() < 0.5 * plain[-80:].mean()
     assert cached[-80:].mean() < plain[-80:].mean()
@@ -480,13 +480,13 @@ def test_n_grams_of_the_penn_treebank():
 
 def test_what_is_drawn_from():
     logits = torch.tensor([[0.0, 3.0, 1.0, 2.0]])
-    assert torch.equal(kept_logits(logits, 1, 0, 1.0), logits)
-    assert kept_logits(logits, 1, 2, 1.0).isfinite().tolist() == [[False, True, False, True]]
-    assert kept_logits(logits, 0, 0, 1.0).isfinite().tolist() == [[False, True, False, False]]
-    assert kept_logits(logits, 1, 0, 1e-6).isfinite().tolist() == [[False, True, False, False]]
+    assert torch.equal(filter_logits(logits, 1, 0, 1.0), logits)
+    assert filter_logits(logits, 1, 2, 1.0).isfinite().tolist() == [[False, True, False, True]]
+    assert filter_logits(logits, 0, 0, 1.0).isfinite().tolist() == [[False, True, False, False]]
+    assert filter_logits(logits, 1, 0, 1e-6).isfinite().tolist() == [[False, True, False, False]]
     # The probabilities are .03, .64, .09, .24: the first two have .88 together.
-    assert kept_logits(logits, 1, 0, 0.85).isfinite().tolist() == [[False, True, False, True]]
-    assert kept_logits(logits, 1, 0, 0.9).isfinite().tolist() == [[False, True, True, True]]
+    assert filter_logits(logits, 1, 0, 0.85).isfinite().tolist() == [[False, True, False, True]]
+    assert filter_logits(logits, 1, 0, 0.9).isfinite().tolist() == [[False, True, True, True]]
 
 
 def test_samples_follow_the_probabilities():
@@ -550,8 +550,8 @@ def test_what_does_not_do(settings: dict[str, object], lines: list[str], error: 
 
 def test_a_line_without_a_model_of_it(fitted: LanguageModel):
     with pytest.raises(DataError, match="there is no line 99: the text has 1 to 24"):
-        fitted.specimens(PROSE, line=99)
-    assert fitted.specimens(PROSE, line=2)[0].name == "the text from line 2"
+        fitted.example_sequences(PROSE, line=99)
+    assert fitted.example_sequences(PROSE, line=2)[0].name == "the text from line 2"
 
 
 # ---- looking ---------------------------------------------------------------------------------------------------------
@@ -569,6 +569,6 @@ def test_what_is_known_of_tokens():
 
 def test_a_picture_of_surprise():
     many = ["word"] * 2000
-    assert len(surprise_figure(many, [1.0] * 2000).axes[0].texts) == 40 * 17
-    figure = surprise_figure(["a", "<eos>", "b"], [0.0, 1.0, 12.0])
+    assert len(surprisal_figure(many, [1.0] * 2000).axes[0].texts) == 40 * 17
+    figure = surprisal_figure(["a", "<eos>", "b"], [0.0, 1.0, 12.0])
     assert [t.get_text() for t in figure.axes[0].texts] == ["a", "<eos>", "b"]

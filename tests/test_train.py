@@ -796,10 +796,10 @@ def test_a_run_that_never_got_through_an_epoch_leaves_nothing(tmp_path: Path):
     """Nor is anything deleted that an epoch was kept of."""
     folder = RunFolder.start(tmp_path / "run", {"job": "x", "settings": {}, "data": []}, resume=False, overwrite=False)
     (folder.checkpoints(0) / "last.safetensors").write_bytes(b"kept")
-    folder.withdraw()
+    folder.delete_if_empty()
     assert (tmp_path / "run/run.json").exists()
     (folder.checkpoints(0) / "last.safetensors").unlink()
-    folder.withdraw()
+    folder.delete_if_empty()
     assert not (tmp_path / "run").exists()
 
 

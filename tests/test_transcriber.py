@@ -15,21 +15,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmkit import LanguageModel, Transcriber, load
-from lstmkit.data.audio.sound import Sound, sound_bytes
+from lstmkit.data.audio.audio_io import AudioClip, encode_audio
 from lstmkit.data.batch import Batch
-from lstmkit.data.ink.resampling import checked_strokes, trail
+from lstmkit.data.ink.resampling import resample_ink, validate_strokes
 from lstmkit.data.transcripts import Columns, read_transcripts, written
-from lstmkit.data.vision.image_io import ink, read_picture
+from lstmkit.data.vision.image_io import ink, read_grayscale_image
 from lstmkit.decoding.ctc import Written
 from lstmkit.errors import DataError, SettingError, UserError
-from lstmkit.jobs.transcriber.metrics import confusions, errors_of, scores
+from lstmkit.jobs.transcriber.metrics import confusions, edit_distance, scores
 from lstmkit.jobs.transcriber.results import joined, transcribed
 from lstmkit.jobs.transcriber.streaming import pieces
 from lstmkit.layers.rnn import LSTM
-from lstmkit.models.sequence import AlignedModel
-from lstmkit.modules.augmentation import LineNoise, Masks, Tempo
-from lstmkit.modules.convolutions import LineEncoder, StepEncoder
+from lstmkit.models.sequence import CTCModel
+from lstmkit.modules.augmentation import SpecAugment, SpeedPerturbation, TextLineAugmentation
 from lstmkit.modules.ctc import CTCHead
+from lstmkit.modules.sequence_convolutions import CausalConvEncoder, TextLineEncoder
 
 image = pytest.importorskip("PIL.Image")
 pytest.importorskip("soundfile")
@@ -42,24 +42,24 @@ TINY: dict[str, Any] = {
 PITCHES = {"a": 300.0, "b": 700.0, "c": 1500.0}
 
 
-def tone(text: str, seed: int = 0) -> Sound:
+def tone(text: str, seed: int = 0) -> AudioClip:
     """A pitch for each letter, and silence for a space."""
     t = np.arange(int(0.15 * RATE)) / RATE
     parts = [np.sin(2 * np.pi * PITCHES[c] * t) if c != " " else 0 * t for c in text]
     noise = np.random.default_rng(seed).standard_normal(len(t) * len(text))
-    return Sound(text, (0.3 * np.concatenate(parts) + 0.001 * noise).astype(np.float32), RATE)
+    return AudioClip(text, (0.3 * np.concatenate(parts) + 0.001 * noise).astype(np.float32), RATE)
 
 
 TEXTS = ["abc", "cab", "ab ca", "bac", "acb", "ba c", "bca", "abac"] * 3
 
 
 @pytest.fixture(scope="module")
-def sounds() -> tuple[list[Sound], list[str]]:
+def sounds() -> tuple[list[AudioClip], list[str]]:
     return [tone(text, i) for i, text in enumerate(TEXTS)], TEXTS
 
 
 @pytest.fixture(scope="module")
-def one_way(sounds: tuple[list[Sound], list[str]]) -> Transcriber:
+def one_way(sounds: tuple[list[AudioClip], list[str]]) -> Transcriber:
     """Reads live."""
     return Transcriber(**{**TINY, "epochs": 12, "steps_per_epoch": 0, "bidirectional": False, "lr": 0.03}).fit(sounds)
 
@@ -106,7 +106,7 @@ def test_a_folder_a_zip_and_a_table_are_the_same(tmp_path: Path):
 
 
 def test_one_sound_with_its_text_beside(tmp_path: Path):
-    (tmp_path / "a.wav").write_bytes(sound_bytes(tone("ab")))
+    (tmp_path / "a.wav").write_bytes(encode_audio(tone("ab")))
     assert read_transcripts(tmp_path / "a.wav", Columns()).texts == [None]
     (tmp_path / "a.txt").write_text("ab\n")
     assert read_transcripts(str(tmp_path / "a.wav"), Columns()).texts == ["ab"]
@@ -234,8 +234,8 @@ def test_what_holds_no_line_or_other_features_is_named():
 def test_an_offset_is_no_sound(one_way: Transcriber):
     """What a microphone adds to all samples changes no frame."""
     one = tone("abc", 5)
-    moved = Sound("moved", one.samples + np.float32(0.4), RATE)
-    plain, offset = one_way.front.encode([one, moved], ["one", "moved"])
+    moved = AudioClip("moved", one.samples + np.float32(0.4), RATE)
+    plain, offset = one_way.front_end.encode([one, moved], ["one", "moved"])
     np.testing.assert_allclose(plain, offset, atol=0.01)
 
 
@@ -244,24 +244,24 @@ def test_pictures_of_any_mode_are_grey():
     with_alpha = np.dstack([np.zeros_like(values)] * 3 + [255 - values])  # black ink, the paper transparent
     file = io.BytesIO()
     image.fromarray(with_alpha).save(file, "PNG")
-    np.testing.assert_allclose(read_picture(file.getvalue()), values, atol=1)
+    np.testing.assert_allclose(read_grayscale_image(file.getvalue()), values, atol=1)
     deep = io.BytesIO()
     image.fromarray(values.astype(np.uint16) * 257).save(deep, "PNG")
-    np.testing.assert_array_equal(read_picture(deep.getvalue()), values)
+    np.testing.assert_array_equal(read_grayscale_image(deep.getvalue()), values)
 
 
 def test_strokes_are_points_of_even_distance():
     """Two strokes; written twice as large, or with more points, they are the same."""
     points = np.array([[0, 0, 0], [0, 10, 1], [5, -10, 0], [0, 5, 0], [0, 5, 1]], dtype=np.float32)
-    found = trail(points)
+    found = resample_ink(points)
     distance = np.linalg.norm(found.steps[:, :2], axis=1)
     inside = np.ones(len(distance), dtype=bool)
     inside[[0, 1 + np.flatnonzero(found.steps[:, 3])[0]]] = False  # where a stroke begins
     np.testing.assert_allclose(distance[inside], distance[inside][0], rtol=1e-4)
     assert found.steps[:, 3].sum() == 2
-    np.testing.assert_allclose(trail(points * [2, 2, 1]).steps, found.steps, atol=1e-5)
+    np.testing.assert_allclose(resample_ink(points * [2, 2, 1]).steps, found.steps, atol=1e-5)
     denser = np.array([[0, 0, 0], [0, 5, 0], [0, 5, 1], [5, -10, 0], [0, 10, 1]], dtype=np.float32)
-    np.testing.assert_allclose(trail(denser).steps, found.steps, atol=1e-5)
+    np.testing.assert_allclose(resample_ink(denser).steps, found.steps, atol=1e-5)
     assert (np.diff(found.points) >= 0).all()
     assert found.points[-1] == 4
 
@@ -279,23 +279,23 @@ def test_strokes_are_points_of_even_distance():
 )
 def test_strokes_that_are_none(points: Any, phrase: str):
     with pytest.raises(DataError, match=phrase):
-        checked_strokes(np.array(points), "it")
+        validate_strokes(np.array(points), "it")
 
 
 # ---- the network -----------------------------------------------------------------------------------------------------
 
 
-def model(encoder: Any, bidirectional: bool) -> AlignedModel:
+def model(encoder: Any, bidirectional: bool) -> CTCModel:
     torch.manual_seed(0)
     trunk = LSTM(encoder.output_size, 5, batch_first=True, bidirectional=bidirectional)
-    return AlignedModel(encoder, trunk, CTCHead(trunk.output_size, 3)).eval()
+    return CTCModel(encoder, trunk, CTCHead(trunk.output_size, 3)).eval()
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 30), st.integers(1, 12), st.sampled_from([(1,), (2,), (2, 2), (3, 1)]), st.booleans())
 def test_padding_changes_nothing(length: int, more: int, strides: tuple[int, ...], line_of_text: bool):
     """Not the steps themselves, nor what stands in them."""
-    encoder = LineEncoder(8, 2, 4) if line_of_text else StepEncoder(8, 4, strides)
+    encoder = TextLineEncoder(8, 2, 4) if line_of_text else CausalConvEncoder(8, 4, strides)
     net = model(encoder, bidirectional=True)
     x = torch.randn(1, length, 8)
     alone, _ = net(x)
@@ -309,7 +309,7 @@ def test_padding_changes_nothing(length: int, more: int, strides: tuple[int, ...
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=5), st.sampled_from([(1,), (2,), (2, 2), (3, 2)]))
 def test_a_sequence_in_pieces_is_the_whole(cuts: list[int], strides: tuple[int, ...]):
     """Of a model that reads one way; the last piece may be no whole stride."""
-    encoder = StepEncoder(3, 4, strides)
+    encoder = CausalConvEncoder(3, 4, strides)
     net = model(encoder, bidirectional=False)
     lengths = [cut * encoder.stride for cut in cuts]
     x = torch.randn(2, sum(lengths) + 1, 3)
@@ -326,14 +326,14 @@ def test_a_sequence_in_pieces_is_the_whole(cuts: list[int], strides: tuple[int, 
 
 def test_noise_is_of_training_alone_and_drawn_from_the_seed():
     x = torch.rand(3, 40, 16)
-    for noise in (Masks(2, 10, 1, 4), LineNoise(1.0)):
+    for noise in (SpecAugment(2, 10, 1, 4), TextLineAugmentation(1.0)):
         torch.manual_seed(3)
         once = noise.train()(x)
         torch.manual_seed(3)
         assert torch.equal(noise(x), once)
         assert not torch.equal(once, x)
         assert torch.equal(noise.eval()(x), x)
-    masked = Masks(1, 10, 0, 0).train()(torch.ones(50, 40, 2), torch.full((50,), 40))
+    masked = SpecAugment(1, 10, 0, 0).train()(torch.ones(50, 40, 2), torch.full((50,), 40))
     hidden = (masked == 0).all(2).sum(1)
     assert hidden.max() <= 8  # a fifth
     assert (hidden > 0).any()
@@ -346,7 +346,7 @@ def test_tempo_keeps_what_is_told_and_changes_how_long_it_takes(speed: float):
     x = torch.arange(40.0).view(1, 40, 1).repeat(3, 1, 1)
     for row, length in enumerate(lengths.tolist()):
         x[row, length:] = torch.nan
-    tempo = Tempo(speed)
+    tempo = SpeedPerturbation(speed)
     assert tempo.eval()(x, lengths)[1] is lengths
     torch.manual_seed(0)
     told, own = tempo.train()(x, lengths)
@@ -365,7 +365,7 @@ def test_tempo_keeps_what_is_told_and_changes_how_long_it_takes(speed: float):
 def test_a_model_learns_from_the_tempo_that_it_heard(monkeypatch: pytest.MonkeyPatch):
     """The loss is over the steps that there are after it, not over those of the batch."""
     seen: list[torch.Tensor] = []
-    net = model(StepEncoder(3, 6, (2,), tempo=Tempo(0.4)), True).train()
+    net = model(CausalConvEncoder(3, 6, (2,), tempo=SpeedPerturbation(0.4)), True).train()
     monkeypatch.setattr(net.head, "loss", lambda log_p, steps, *rest: seen.append(steps) or log_p.sum())
     batch = Batch(torch.rand(4, 30, 3), torch.full((4,), 30), torch.ones(4, 2).long(), torch.full((4,), 2))
     torch.manual_seed(0)
@@ -398,8 +398,8 @@ def test_scores_by_hand():
     assert found["CER"] == pytest.approx(100 * 2 / 8)
     assert found["WER"] == pytest.approx(100 * 2 / 3)
     assert found["wrong"] == 100
-    assert errors_of("", "abc") == 3
-    assert errors_of("abc", "") == 3
+    assert edit_distance("", "abc") == 3
+    assert edit_distance("abc", "") == 3
     assert confusions(["xb"], ["abc"]) == {("a", "x"): 1, ("c", "∅"): 1}
 
 
@@ -430,7 +430,7 @@ def test_live_it_ends_in_what_the_whole_says(one_way: Transcriber, cuts: list[in
     for piece in np.split(whole, np.cumsum(cuts)[:-1]):
         told = live.push(piece)
     end = live.finish()
-    (expected,) = one_way.predict([Sound("it", whole, RATE)])
+    (expected,) = one_way.predict([AudioClip("it", whole, RATE)])
     assert end.text == expected.text
     assert end.text.startswith(told)
     for a, b in zip(end.characters, expected.characters, strict=True):
@@ -455,7 +455,7 @@ def test_live_keeps_no_sound(one_way: Transcriber):
     for _ in range(20):
         live.push(np.zeros(RATE, dtype=np.float32))
     assert len(live._frames) < one_way.stride
-    assert len(live._mel._rest) < 2 * one_way.front.mel.length  # type: ignore[attr-defined]
+    assert len(live._mel._rest) < 2 * one_way.front_end.mel.length  # type: ignore[attr-defined]
 
 
 def test_centred_a_voice_that_is_always_there_is_not_heard():
@@ -464,15 +464,15 @@ def test_centred_a_voice_that_is_always_there_is_not_heard():
     steps = [rng.normal(size=(12, 3)) for _ in range(8)]
     job = Transcriber(**{**TINY, "centred": True}).fit((steps, ["a", "ab"] * 4))
     colours = rng.normal(size=(8, 1, 3))
-    told, coloured = (job.front.encode(of, "abcdefgh") for of in (steps, list(np.array(steps) + colours)))
+    told, coloured = (job.front_end.encode(of, "abcdefgh") for of in (steps, list(np.array(steps) + colours)))
     np.testing.assert_allclose(coloured, told, atol=1e-5)
-    plain = Transcriber(**TINY).fit((steps, ["a", "ab"] * 4)).front
+    plain = Transcriber(**TINY).fit((steps, ["a", "ab"] * 4)).front_end
     assert not np.allclose(plain.encode([steps[0] + colours[0]], "a"), plain.encode(steps[:1], "a"), atol=0.1)
     with pytest.raises(SettingError, match="centred needs the whole example"):
         Transcriber(**{**TINY, "centred": True, "bidirectional": False}).fit((steps, ["a", "ab"] * 4))
 
 
-def test_who_cannot_read_live(sounds: tuple[list[Sound], list[str]]):
+def test_who_cannot_read_live(sounds: tuple[list[AudioClip], list[str]]):
     with pytest.raises(SettingError, match="reads from both ends and so cannot read live"):
         Transcriber(**TINY).fit(sounds).live()
     steps = [np.ones((8, 2)) * i for i in range(8)]
@@ -480,18 +480,18 @@ def test_who_cannot_read_live(sounds: tuple[list[Sound], list[str]]):
         Transcriber(**{**TINY, "bidirectional": False}).fit((steps, ["a", "b"] * 4)).live()
 
 
-def test_a_long_file_is_read_piece_by_piece(sounds: tuple[list[Sound], list[str]], tmp_path: Path):
+def test_a_long_file_is_read_piece_by_piece(sounds: tuple[list[AudioClip], list[str]], tmp_path: Path):
     """From both ends cut at pauses, one way as it comes in; places go on through the whole recording."""
     gap = np.zeros(RATE // 2, dtype=np.float32)
     samples = np.concatenate([part for _ in range(6) for part in (tone("abc").samples, gap)])
-    (tmp_path / "long.wav").write_bytes(sound_bytes(Sound("long", samples, RATE)))
+    (tmp_path / "long.wav").write_bytes(encode_audio(AudioClip("long", samples, RATE)))
     for both in (True, False):
         job = Transcriber(**{**TINY, "bidirectional": both, "longest": 1.0, "epochs": 8, "lr": 0.03}).fit(sounds)
         (found,) = job.predict(tmp_path / "long.wav")
         assert found.name == "long.wav"
         starts = [piece.start for piece in found.characters if piece.text != " "]
         assert starts == sorted(starts)
-        (again,) = job.predict([Sound("long", samples, RATE)])
+        (again,) = job.predict([AudioClip("long", samples, RATE)])
         assert again.text == found.text
 
 
@@ -523,9 +523,9 @@ def test_odd_sounds_have_a_transcript(one_way: Transcriber):
     noise = np.random.default_rng(0).integers(0, 256, (9600, 2)).astype(np.uint8)
     odd = [
         (noise, 96_000),
-        Sound("silence", np.zeros(40 * RATE, np.float32), RATE),
-        Sound("clipped", np.clip(30 * tone("abc").samples, -1, 1), RATE),
-        Sound("short", np.ones(3, np.float32), RATE),
+        AudioClip("silence", np.zeros(40 * RATE, np.float32), RATE),
+        AudioClip("clipped", np.clip(30 * tone("abc").samples, -1, 1), RATE),
+        AudioClip("short", np.ones(3, np.float32), RATE),
     ]
     for one in one_way.predict(odd):
         assert one.text == written(one.text)
@@ -595,7 +595,7 @@ def test_a_language_model_helps_where_the_steps_leave_it_open(tmp_path: Path):
         job.predict([open_ended], beam=2, lm=words)
 
 
-def test_fine_tuning_begins_with_the_earlier_weights(sounds: tuple[list[Sound], list[str]], tmp_path: Path):
+def test_fine_tuning_begins_with_the_earlier_weights(sounds: tuple[list[AudioClip], list[str]], tmp_path: Path):
     """All but those of new characters; another shape or kind is refused; once saved the earlier run is not needed."""
     first = Transcriber(**TINY).fit(sounds, run=tmp_path / "first")
     start = {**TINY, "start": str(tmp_path / "first")}

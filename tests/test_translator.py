@@ -16,17 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lstmkit.data.batch import Batch
-from lstmkit.data.text.parallel import PairSource, fitting, read_pairs, read_sources
+from lstmkit.data.text.text_pairs import TextPairDataset, fitting, read_sources, read_text_pairs
 from lstmkit.data.text.tokenizer import Tokenizer, joined
-from lstmkit.decoding.search import beam_search
+from lstmkit.decoding.generation import beam_search
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs import load
-from lstmkit.jobs.common.nearest_neighbour import NearestTranslation
-from lstmkit.jobs.common.seq2seq_search import Piece, _written, pieces_of
+from lstmkit.jobs.common.seq2seq_search import Piece, _written, split_into_segments
+from lstmkit.jobs.common.text_retrieval import TranslationMemory
 from lstmkit.jobs.translator import metrics as scoring
 from lstmkit.jobs.translator.job import Translator
 from lstmkit.models.base import Ensemble
-from lstmkit.models.encoder_decoder import Decoder, EncoderDecoder, Writing, attended
+from lstmkit.models.encoder_decoder import Decoder, DecoderState, EncoderDecoder, attended
 from lstmkit.modules import attention as attending
 from lstmkit.modules.attention import ATTENTIONS, Attention, build_attention
 from lstmkit.modules.encoders import TokenEncoder
@@ -66,28 +66,28 @@ def test_parallel_text_in_every_form(tmp_path: Path):
         list(zip(en, de, strict=True)),
     ]
     for data in forms:
-        pairs = read_pairs(data)
+        pairs = read_text_pairs(data)
         assert (list(pairs.sources), list(pairs.targets), pairs.left_out) == (EN, DE, 2)
-        assert pairs.digest() == read_pairs(list(zip(EN, DE, strict=True))).digest()
+        assert pairs.digest() == read_text_pairs(list(zip(EN, DE, strict=True))).digest()
         assert read_sources(data) == en
     renamed = frame.rename(columns={"source": "en", "target": "de"})
-    assert read_pairs(renamed, "en", "de").sources == tuple(EN)
+    assert read_text_pairs(renamed, "en", "de").sources == tuple(EN)
     assert read_sources(tmp_path / "x.en") == en
     assert read_sources(["a\nb", ""]) == ["a\nb", ""]
-    assert read_pairs(pairs) is pairs
+    assert read_text_pairs(pairs) is pairs
     assert pairs.part(1, 3).targets == tuple(DE[1:])
 
 
 def test_a_comma_may_be_part_of_a_path(tmp_path: Path):
     folder = tmp_path / "a,b"
     folder.mkdir()
-    assert len(read_pairs(_files(folder, "one\ntwo", "eins\nzwei"))) == 2
+    assert len(read_text_pairs(_files(folder, "one\ntwo", "eins\nzwei"))) == 2
 
 
 def test_a_very_long_line_stays_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Else the lines below it would stand beside the wrong ones."""
-    monkeypatch.setattr("lstmkit.data.text.lines.LONGEST_LINE", 10)
-    pairs = read_pairs(_files(tmp_path, "long " * 9 + "\nshort\n", "lang\nkurz\n"))
+    monkeypatch.setattr("lstmkit.data.text.lines.MAX_LINE_LENGTH", 10)
+    pairs = read_text_pairs(_files(tmp_path, "long " * 9 + "\nshort\n", "lang\nkurz\n"))
     assert pairs.sources == ("long " * 9, "short")
 
 
@@ -121,7 +121,7 @@ def test_files_that_are_no_parallel_text(data: str, says: str, tmp_path: Path, m
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=says) as caught:
-        read_pairs(data)
+        read_text_pairs(data)
     assert "\n" not in str(caught.value)
 
 
@@ -138,7 +138,7 @@ def test_files_that_are_no_parallel_text(data: str, says: str, tmp_path: Path, m
 )
 def test_what_is_no_parallel_text(data: Any, says: str):
     with pytest.raises(DataError, match=says):
-        read_pairs(data)
+        read_text_pairs(data)
 
 
 def test_nothing_to_translate(tmp_path: Path):
@@ -382,7 +382,7 @@ def test_scheduled_sampling_feeds_what_the_model_says():
     plain.load_state_dict({k: v for k, v in model.state_dict().items() if k != "batches"})
     torch.testing.assert_close(model.eval().loss(batch), plain.loss(batch))  # training alone samples
     rising = _model(sampling=0.8, rise=4).train()
-    assert [rising._share_sampled() for _ in range(6)] == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8, 0.8])
+    assert [rising._sampling_probability() for _ in range(6)] == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8, 0.8])
 
 
 # ---- beam search -----------------------------------------------------------------------------------------------------
@@ -516,9 +516,9 @@ def test_blank_and_long_lines(reversing: Translator):
     assert reversing.text(reversing.predict(["a b c", "", "d e f"])).splitlines() == ["C B A", "", "F E D"]
     assert reversing.predict([" "])[0].text == ""
     with pytest.raises(DataError, match="all lines are blank"):
-        reversing.specimens(["a", "", ""], line=2)
+        reversing.example_sequences(["a", "", ""], line=2)
     with pytest.raises(DataError, match="there is no line 9"):
-        reversing.specimens(["a"], line=9)
+        reversing.example_sequences(["a"], line=9)
     assert len(reversing.picture(None, reversing.predict([""])).axes) == 1
 
 
@@ -564,7 +564,7 @@ def test_saved_it_has_no_memory(reversing: Translator, tmp_path: Path):
 def test_unknown_words_are_copied():
     """What the vocabulary has not is the source's word that was attended to most, as it is written there."""
     tokenizer = Tokenizer.fit(["x y"], "words", lower=True, special=("<pad>", "<bos>", "<eos>", "<unk>"))
-    (piece,) = pieces_of(["Der alte Zürcher"], tokenizer, 9)
+    (piece,) = split_into_segments(["Der alte Zürcher"], tokenizer, 9)
     assert piece.words == ("Der", "alte", "Zürcher")
     ids = (tokenizer["x"], tokenizer["<unk>"], tokenizer["<unk>"])
     attention = np.array([[0.9, 0.1, 0.0], [0.1, 0.2, 0.7], [0.5, 0.3, 0.2]])
@@ -581,7 +581,7 @@ def test_an_ensemble_attends_as_its_members_do_on_the_mean():
     with torch.no_grad():
         _, state = model(torch.tensor([[1, 2, 3]]))
         _, state = model.step(torch.tensor([BEGIN]), state)
-    assert isinstance(state[0], Writing)
+    assert isinstance(state[0], DecoderState)
     torch.testing.assert_close(attended(state), (state[0].weights + state[1].weights) / 2)
 
 
@@ -603,15 +603,15 @@ def test_bleu_by_length():
 
 
 def test_a_translation_memory():
-    memory = NearestTranslation(EN, DE)
+    memory = TranslationMemory(EN, DE)
     assert memory(["the dog ran", "one cat"]) == ["der Hund rennt", "eine Katze schläft"]
     assert memory(["??"]) == [DE[0]]  # nothing in common: the first
 
 
 def test_pieces_of_words_leave_nothing_unknown():
     tokenizer = Tokenizer.fit(["Ein Hund."], "bpe", size=270, special=("<pad>", "<bos>", "<eos>"))
-    (piece,) = pieces_of(["Zürich!"], tokenizer, 99)
+    (piece,) = split_into_segments(["Zürich!"], tokenizer, 99)
     assert isinstance(piece, Piece)
     found = _written(tuple(piece.ids.tolist()), 0.0, np.eye(len(piece.ids)), piece, tokenizer)
     assert found.text == "Zürich!"
-    assert PairSource([piece.ids]).batch(np.array([0])).targets is None
+    assert TextPairDataset([piece.ids]).batch(np.array([0])).targets is None

@@ -25,7 +25,8 @@ import blocks_at_once
 import cases
 from lstmkit import GRU, LSTM
 from lstmkit.cells import CellSpec
-from lstmkit.ops import dispatch, graph_key
+from lstmkit.ops import dispatch
+from lstmkit.ops import spec_encoding as graph_key
 from lstmkit.ops.ablations import open_gate
 from lstmkit.ops.call import Call
 from lstmkit.ops.triton import autograd as gpu_scan
@@ -272,7 +273,7 @@ def test_the_op_is_what_torch_asks_of_one(spec: CellSpec, recompute: bool) -> No
     weights = [numbers(*shapes[name]) for name in gpu_scan.WEIGHTS if name in shapes]
     state = [numbers(2, size) for size in spec.state_sizes]
     gx = numbers(4, 2, shapes["weight_ih"][0])
-    key = [*graph_key.numbers_of(spec), 16, 0, int(recompute), 0]
+    key = [*graph_key.encode_spec(spec), 16, 0, int(recompute), 0]
     around = [torch.tensor([4, 2], device=DEVICE), None, None, None]
     op = torch.ops.lstmkit.gpu_scan.default
     found = torch.library.opcheck(op, (gx, weights, state, around, [0.1, 0.2], key, True))
@@ -299,12 +300,12 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
         (call._replace(x=call.x.detach().to(torch.complex64)), "have no torch.complex64"),
         (call._replace(x=call.x.detach().float()), "differ in dtype or device"),
     ):
-        refusal = gpu.refusal(changed)
-        assert refusal is not None
-        assert re.search(reason, refusal)
+        unsupported_reason = gpu.unsupported_reason(changed)
+        assert unsupported_reason is not None
+        assert re.search(reason, unsupported_reason)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     if not call.x.is_cuda:
-        assert gpu.refusal(call) == "the Triton kernels are for GPUs, the input is on cpu"
+        assert gpu.unsupported_reason(call) == "the Triton kernels are for GPUs, the input is on cpu"
 
 
 def test_too_many_units(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,8 +319,8 @@ def test_too_many_units(monkeypatch: pytest.MonkeyPatch) -> None:
         (CellSpec("lstm_full_gates", 3, 256), torch.bfloat16, None),
         (open_gate.whole(CellSpec("lstm_no_input_gate", 3, 1664)), torch.bfloat16, "too many units"),
     ):
-        refusal = gpu_plan.too_large(spec, dtype, torch.device("cuda"))
-        assert (refusal is None) if reason is None else (reason in str(refusal)), spec
+        unsupported_reason = gpu_plan.size_limit_reason(spec, dtype, torch.device("cuda"))
+        assert (unsupported_reason is None) if reason is None else (reason in str(unsupported_reason)), spec
 
 
 def test_blocks_that_wait_for_each_other_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

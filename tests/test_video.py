@@ -23,28 +23,28 @@ from torch import nn
 from typer.testing import CliRunner
 
 from lstmkit import cli
-from lstmkit.data.audio.sound import Sound, sound_bytes
-from lstmkit.data.labeled import Columns, Labelled, read_labelled
-from lstmkit.data.vision.image_io import fitted, read_dots, read_picture
-from lstmkit.data.vision.video import Clip, Shape, clip_of, frames_of, read_clip, write_clip
+from lstmkit.data.audio.audio_io import AudioClip, encode_audio
+from lstmkit.data.labeled_examples import Columns, LabeledExamples, read_labeled_examples
+from lstmkit.data.vision.image_io import fitted, read_grayscale_image, read_image
+from lstmkit.data.vision.video_io import ClipFormat, VideoClip, iter_frames, read_video, video_from_array, write_video
 from lstmkit.errors import DataError, UserError
-from lstmkit.frontends.video import VideoFront
+from lstmkit.frontends.video import VideoFrontEnd
 from lstmkit.jobs import load
 from lstmkit.jobs.classifier.job import Classifier
 from lstmkit.layers.rnn import LSTM
 from lstmkit.modules import video_encoder as parts
-from lstmkit.modules.image_encoder import Dots, GridEncoder, PictureEncoder, moved
-from lstmkit.modules.video_encoder import ClipEncoder, ClipGridEncoder
-from lstmkit.plots.clips import decided_frames
+from lstmkit.modules.image_encoder import ImageEncoder, ImageGridEncoder, PixelNormalizer, moved
+from lstmkit.modules.video_encoder import VideoEncoder, VideoGridEncoder
+from lstmkit.plots.video import video_attribution_figure
 from lstmkit.progress import Progress
-from lstmkit.recipes import _moving_digits as digits
+from lstmkit.recipes import _moving_mnist as digits
 from lstmkit.recipes import classifier as protocols
 from scored import by
 
 av: Any = importlib.import_module("av")
 pillow: Any = importlib.import_module("PIL.Image")
 
-SMALL = Shape(16, 16, colour=False, rate=0)
+SMALL = ClipFormat(16, 16, colour=False, rate=0)
 TINY: dict[str, Any] = {
     "height": 16, "width": 16, "colour": False, "frame_size": 8, "hidden_size": 6, "epochs": 2, "batch_size": 8,
 }  # fmt: skip
@@ -88,8 +88,8 @@ def noise(n: int) -> np.ndarray:
 def test_frames_come_back(tmp_path: Path):
     """All of them, in grey and in colour, with their times."""
     given_frames = square("right", side=64)
-    write_clip(given_frames, tmp_path / "a.mp4")
-    found = read_clip(tmp_path / "a.mp4", Shape(64, 64, colour=False, rate=0))
+    write_video(given_frames, tmp_path / "a.mp4")
+    found = read_video(tmp_path / "a.mp4", ClipFormat(64, 64, colour=False, rate=0))
     assert (found.name, found.frames.shape, found.rate, found.seconds) == (
         "a.mp4",
         (8, 64, 64, 1),
@@ -98,25 +98,25 @@ def test_frames_come_back(tmp_path: Path):
     )
     assert np.abs(found.frames[..., 0].astype(int) - given_frames).mean() < 3
     np.testing.assert_allclose(found.times, np.arange(8) / 10)
-    again = read_clip((tmp_path / "a.mp4").read_bytes(), Shape(64, 64, colour=False, rate=0))
+    again = read_video((tmp_path / "a.mp4").read_bytes(), ClipFormat(64, 64, colour=False, rate=0))
     assert again.name == "the video"
     np.testing.assert_array_equal(again.frames, found.frames)
     red_and_blue = np.zeros((3, 32, 32, 3), dtype=np.uint8)
     red_and_blue[:, :, :16, 0], red_and_blue[:, :, 16:, 2] = 250, 250
-    write_clip(red_and_blue, tmp_path / "b.mp4")
-    found = read_clip(tmp_path / "b.mp4", Shape(32, 32))
+    write_video(red_and_blue, tmp_path / "b.mp4")
+    found = read_video(tmp_path / "b.mp4", ClipFormat(32, 32))
     np.testing.assert_allclose(found.frames[:, 5, [2, 29]], red_and_blue[:, 5, [2, 29]], atol=6)
-    assert read_clip(tmp_path / "b.mp4", SMALL).frames.shape == (3, 16, 16, 1)
-    write_clip(given_frames[:1], tmp_path / "one.mp4")
-    one = read_clip(tmp_path / "one.mp4", Shape())
+    assert read_video(tmp_path / "b.mp4", SMALL).frames.shape == (3, 16, 16, 1)
+    write_video(given_frames[:1], tmp_path / "one.mp4")
+    one = read_video(tmp_path / "one.mp4", ClipFormat())
     assert (len(one), one.rate, one.seconds) == (1, 10, 0.1)
 
 
 def test_no_more_frames_a_second_than_are_wanted(tmp_path: Path):
     """Evenly over the clip; a clip that has fewer is read whole."""
-    write_clip(np.zeros((20, 16, 16), np.uint8), tmp_path / "a.mp4")
+    write_video(np.zeros((20, 16, 16), np.uint8), tmp_path / "a.mp4")
     for rate in (1, 3, 4, 7, 10, 30):
-        found = read_clip(tmp_path / "a.mp4", SMALL._replace(rate=rate))
+        found = read_video(tmp_path / "a.mp4", SMALL._replace(rate=rate))
         expected = np.arange(min(20, math.floor(1.9 * rate) + 1)) / min(rate, 10)
         assert len(found) == len(expected)
         assert ((found.times - expected > -1e-6) & (found.times - expected < 0.1)).all()
@@ -138,12 +138,12 @@ def test_any_kind_of_file(name: str, codec: str, tmp_path: Path):
     """The square is where it was at every time."""
     path = encoded(tmp_path / name, codec, square("right", side=64), "rgb8" if codec == "gif" else "yuv420p")
     for rate in (0, 10):
-        found = read_clip(path, Shape(64, 64, colour=False, rate=rate))
+        found = read_video(path, ClipFormat(64, 64, colour=False, rate=rate))
         np.testing.assert_allclose(found.times, np.arange(8) / 10, atol=1e-3)
         np.testing.assert_allclose(_left(found), range(0, 32, 4), atol=2)
 
 
-def _left(clip: Clip) -> list[int]:
+def _left(clip: VideoClip) -> list[int]:
     """Where the square begins in each frame."""
     return [int((frame[24, :, 0] > 120).argmax()) for frame in clip.frames]
 
@@ -159,14 +159,17 @@ def test_a_pause_is_not_made_up_for(tmp_path: Path):
             frame.pts, frame.time_base = now, Fraction(1, 100)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    times = read_clip(tmp_path / "a.mp4", SMALL._replace(rate=10)).times
+    times = read_video(tmp_path / "a.mp4", SMALL._replace(rate=10)).times
     np.testing.assert_allclose(times, (0, 0.1, 1.0, 1.1), atol=1e-6)
 
 
 def test_proportions_are_kept_in_black(tmp_path: Path):
-    write_clip(np.full((2, 32, 64), 200, np.uint8), tmp_path / "a.mp4")
-    for shape, rows, columns in ((Shape(48, 48, False), (12, 36), (0, 48)), (Shape(16, 96), (0, 16), (32, 64))):
-        lit = read_clip(tmp_path / "a.mp4", shape).frames[0].max(axis=2) > 100
+    write_video(np.full((2, 32, 64), 200, np.uint8), tmp_path / "a.mp4")
+    for shape, rows, columns in (
+        (ClipFormat(48, 48, False), (12, 36), (0, 48)),
+        (ClipFormat(16, 96), (0, 16), (32, 64)),
+    ):
+        lit = read_video(tmp_path / "a.mp4", shape).frames[0].max(axis=2) > 100
         expected = np.zeros_like(lit)
         expected[slice(*rows), slice(*columns)] = True
         np.testing.assert_array_equal(lit, expected)
@@ -176,13 +179,13 @@ def test_a_large_film_of_a_telephone(tmp_path: Path):
     """4K, its rotation flag set to a quarter clockwise: upright, and no frame in memory at its full size."""
     frames = np.zeros((3, 2160, 3840), dtype=np.uint8)
     frames[:, :400, :400] = 255  # at the top left, that is at the top right when it is turned
-    write_clip(frames, tmp_path / "a.mp4")
+    write_video(frames, tmp_path / "a.mp4")
     content = (tmp_path / "a.mp4").read_bytes()
     as_it_is = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
     turned = struct.pack(">9i", 0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000)
     at = content.index(as_it_is, content.index(b"tkhd"))
     tracemalloc.start()
-    found = read_clip(content[:at] + turned + content[at + len(turned) :], Shape(64, 64, colour=False))
+    found = read_video(content[:at] + turned + content[at + len(turned) :], ClipFormat(64, 64, colour=False))
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 500_000  # one grey frame has 8 MB
@@ -194,14 +197,14 @@ def test_a_large_film_of_a_telephone(tmp_path: Path):
 def test_frames_are_decoded_one_by_one(tmp_path: Path):
     """Those before the place where a file ends too soon are given before that shows; a long one takes no memory."""
     content = encoded(tmp_path / "a.mkv", "mpeg4", noise(40)).read_bytes()
-    frames = frames_of(content[: len(content) // 2], SMALL, "half")
+    frames = iter_frames(content[: len(content) // 2], SMALL, "half")
     assert isinstance(frames, Iterator)
     assert next(frames).time == 0
     with pytest.raises(DataError, match=r"half was cut off: it tells of 4\.0 s and has 1\.\d: get it again"):
         list(frames)
-    write_clip(np.zeros((1000, 64, 64), np.uint8), tmp_path / "long.mp4")
+    write_video(np.zeros((1000, 64, 64), np.uint8), tmp_path / "long.mp4")
     tracemalloc.start()
-    assert sum(1 for _ in frames_of(tmp_path / "long.mp4", Shape(64, 64, rate=0))) == 1000
+    assert sum(1 for _ in iter_frames(tmp_path / "long.mp4", ClipFormat(64, 64, rate=0))) == 1000
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 500_000  # all frames have 12 MB
@@ -209,7 +212,7 @@ def test_frames_are_decoded_one_by_one(tmp_path: Path):
 
 def test_files_that_do_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Each is named, with what to do."""
-    write_clip(noise(20), tmp_path / "whole.mp4")
+    write_video(noise(20), tmp_path / "whole.mp4")
     whole = (tmp_path / "whole.mp4").read_bytes()
     half = encoded(tmp_path / "a.mkv", "mpeg4", noise(40)).read_bytes()
     cases: list[tuple[Path | bytes, str]] = [
@@ -221,12 +224,12 @@ def test_files_that_do_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ]
     for source, says in cases:
         with pytest.raises(UserError) as caught:
-            read_clip(source, SMALL, "x")
+            read_video(source, SMALL, "x")
         assert says in str(caught.value)
         assert "\n" not in str(caught.value)
-    monkeypatch.setattr("lstmkit.data.vision.video._MOST_FRAMES", 5)
+    monkeypatch.setattr("lstmkit.data.vision.video_io._MAX_FRAMES", 5)
     with pytest.raises(DataError, match="the video has more than 5 frames to read: cut it into clips"):
-        read_clip(whole, SMALL)
+        read_video(whole, SMALL)
 
 
 def test_a_file_of_sound_alone(tmp_path: Path):
@@ -237,23 +240,23 @@ def test_a_file_of_sound_alone(tmp_path: Path):
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
     with pytest.raises(DataError, match=r"^a\.mp4 has no video in it: give a video file$"):
-        read_clip(tmp_path / "a.mp4", SMALL)
+        read_video(tmp_path / "a.mp4", SMALL)
 
 
 def test_frames_that_cannot_be_written(tmp_path: Path):
     for frames in (np.zeros((3, 5, 4), np.uint8), np.zeros((3, 4, 5), np.uint8), []):
         with pytest.raises(DataError, match=r"o.mp4: give at least one frame, its height and width even"):
-            write_clip(frames, tmp_path / "o.mp4")
+            write_video(frames, tmp_path / "o.mp4")
 
 
 def test_arrays_as_clips():
     """Whole numbers to 255 or shares, of any size, with colours or without."""
     whole = np.arange(2 * 16 * 16).reshape(2, 16, 16) % 256
-    found = clip_of(whole, SMALL, "x")
+    found = video_from_array(whole, SMALL, "x")
     np.testing.assert_array_equal(found.frames[..., 0], whole)
-    np.testing.assert_array_equal(clip_of(whole / 255, SMALL, "x").frames, found.frames)
+    np.testing.assert_array_equal(video_from_array(whole / 255, SMALL, "x").frames, found.frames)
     assert (found.rate, found.seconds, len(found)) == (10, 0.2, 2)
-    assert clip_of(np.ones((3, 40, 20, 3)), Shape(16, 24), "x").frames.shape == (3, 16, 24, 3)
+    assert video_from_array(np.ones((3, 40, 20, 3)), ClipFormat(16, 24), "x").frames.shape == (3, 16, 24, 3)
     for array, says in (
         (np.full((2, 8, 8), np.nan), "x: a shade is missing, or not from 0 to 1"),
         (np.full((2, 8, 8), 1.5), "x: a shade is missing, or not from 0 to 1"),
@@ -263,7 +266,7 @@ def test_arrays_as_clips():
         (np.zeros((0, 8, 8)), r"x has the shape \(0, 8, 8\): a clip is"),
     ):
         with pytest.raises(DataError, match=says):
-            clip_of(array, SMALL, "x")
+            video_from_array(array, SMALL, "x")
 
 
 # ---- pictures --------------------------------------------------------------------------------------------------------
@@ -296,12 +299,12 @@ def test_any_kind_of_picture():
         (_file(pillow.new("1", (8, 8), 1)), [white, white]),
     ]
     for content, ends in cases:
-        found = read_dots(content, 8, 8)
+        found = read_image(content, 8, 8)
         assert found.shape == (8, 8, 3)
         np.testing.assert_allclose(found[0, [0, 7]], ends, atol=1)
-        assert read_dots(content, 8, 8, colour=False).shape == (8, 8, 1)
+        assert read_image(content, 8, 8, colour=False).shape == (8, 8, 1)
     with pytest.raises(DataError, match="x is no picture that can be read"):
-        read_dots(b"none", 8, 8, name="x")
+        read_image(b"none", 8, 8, name="x")
 
 
 def test_a_picture_is_turned_as_its_flag_says():
@@ -310,10 +313,10 @@ def test_a_picture_is_turned_as_its_flag_says():
     picture.paste((250, 250, 250), (0, 0, 32, 8))
     flag[0x112] = 6
     for content in (_file(picture, exif=flag), _file(picture, "JPEG", exif=flag, quality=95)):
-        found = read_dots(content, 32, 16, colour=False)[..., 0] > 120
+        found = read_image(content, 32, 16, colour=False)[..., 0] > 120
         assert not found[:, :7].any()
         assert found[:, 9:].all()
-        whole = read_picture(content) > 120
+        whole = read_grayscale_image(content) > 120
         assert whole.shape == (32, 16)
         assert not whole[:, :7].any()
         assert whole[:, 9:].all()
@@ -343,15 +346,15 @@ def test_a_picture_of_any_size_fits(sides: tuple[int, int], size: tuple[int, int
 # ---- the network -----------------------------------------------------------------------------------------------------
 
 
-def encoder(**options: Any) -> ClipEncoder:
+def encoder(**options: Any) -> VideoEncoder:
     torch.manual_seed(0)
-    return ClipEncoder(Dots([100.0], [50.0]), PictureEncoder(1, (4, 8)), 5, **options)
+    return VideoEncoder(PixelNormalizer([100.0], [50.0]), ImageEncoder(1, (4, 8)), 5, **options)
 
 
-def grid_encoder(**options: Any) -> ClipGridEncoder:
+def grid_encoder(**options: Any) -> VideoGridEncoder:
     torch.manual_seed(0)
-    grid = GridEncoder(Dots([100.0], [50.0]), PictureEncoder(1, (4, 8)), 5, cells=16)
-    return ClipGridEncoder(grid, LSTM(5, 3, bidirectional=True, batch_first=True), **options)
+    grid = ImageGridEncoder(PixelNormalizer([100.0], [50.0]), ImageEncoder(1, (4, 8)), 5, cells=16)
+    return VideoGridEncoder(grid, LSTM(5, 3, bidirectional=True, batch_first=True), **options)
 
 
 ENCODERS = pytest.mark.parametrize("make", [encoder, grid_encoder])
@@ -364,7 +367,7 @@ def dots(clips: int = 3, frames: int = 7) -> torch.Tensor:
 def test_a_grid_of_any_size():
     """A side is halved by the stem and by each stage but the first, and an odd one rounded up."""
     for widths, height, width, expected in (((4,), 8, 8, (4, 4)), ((4, 8, 12), 64, 33, (8, 5)), ((3, 5), 1, 2, (1, 1))):
-        made = PictureEncoder(3, widths)
+        made = ImageEncoder(3, widths)
         found = made(torch.zeros(2, 3, height, width))
         assert found.shape == (2, widths[-1], *expected)
         assert made.output_size == widths[-1]
@@ -432,21 +435,23 @@ def test_a_clip_is_moved_as_a_whole():
 def test_the_scale_is_that_of_training():
     """Dots have mean 0 and deviation 1 in each colour; frames of another shape are refused."""
     rng = np.random.default_rng(0)
-    clips = [Clip("x", rng.integers(low, 200, (5, 16, 16, 3)).astype(np.uint8), np.arange(5), 1) for low in (0, 60)]
-    front = VideoFront(Shape(16, 16), 4, 0.0, 0.0)
-    front.fit(clips, Progress())
-    again = VideoFront(Shape(16, 16), 4, 0.0, 0.0)
-    again.load_state(front.state())
-    assert again.state() == front.state()
+    clips = [
+        VideoClip("x", rng.integers(low, 200, (5, 16, 16, 3)).astype(np.uint8), np.arange(5), 1) for low in (0, 60)
+    ]
+    front_end = VideoFrontEnd(ClipFormat(16, 16), 4, 0.0, 0.0)
+    front_end.fit(clips, Progress())
+    again = VideoFrontEnd(ClipFormat(16, 16), 4, 0.0, 0.0)
+    again.load_state(front_end.state())
+    assert again.state() == front_end.state()
     built, width = again.build()
-    assert isinstance(built, ClipEncoder)
+    assert isinstance(built, VideoEncoder)
     assert width == 4
     scaled = built.dots(torch.from_numpy(np.concatenate(again.encode(clips))))
     torch.testing.assert_close(scaled.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(scaled.std(dim=(0, 2, 3)), torch.ones(3), atol=1e-3, rtol=0)
-    assert not scaled.new_tensor(front.without(clips[0].frames, 1, 3)[1:3].std(axis=(0, 1, 2))).any()
+    assert not scaled.new_tensor(front_end.without(clips[0].frames, 1, 3)[1:3].std(axis=(0, 1, 2))).any()
     with pytest.raises(DataError, match=r"x has frames of \(16, 16, 1\), the model reads \(16, 16, 3\)"):
-        front.encode([clip_of(square("left"), SMALL, "x")])
+        front_end.encode([video_from_array(square("left"), SMALL, "x")])
     with pytest.raises(ValueError, match="no scale"):
         again.load_state({"mean": [0, 0, 0], "std": [1, 0, 1]})
     with pytest.raises(ValueError, match="not of its colours"):
@@ -456,13 +461,13 @@ def test_the_scale_is_that_of_training():
 # ---- data ------------------------------------------------------------------------------------------------------------
 
 CLIPS = {"left": square("left", side=32), "right": square("right", side=32)}
-SHAPED = Columns(shape=Shape(32, 32, colour=False))
+SHAPED = Columns(shape=ClipFormat(32, 32, colour=False))
 
 
 def _folder(path: Path) -> Path:
     for label, frames in CLIPS.items():
         (path / label).mkdir(parents=True)
-        write_clip(frames, path / label / f"{label}_1.mp4")
+        write_video(frames, path / label / f"{label}_1.mp4")
     return path
 
 
@@ -482,7 +487,7 @@ def test_every_way_to_give_clips_says_the_same(tmp_path: Path):
     inside = {row: (folder / row).read_bytes() for row in rows}
     bare = {row.split("/")[1]: content for row, content in inside.items()}
     table = b"path,label\nleft_1.mp4,left\nright_1.mp4,right\n"
-    clips = [clip_of(frames, SHAPED.shape, label) for label, frames in CLIPS.items()]
+    clips = [video_from_array(frames, SHAPED.shape, label) for label, frames in CLIPS.items()]
     ways: list[tuple[Any, Columns]] = [
         (folder, SHAPED),
         (folder / "list.csv", SHAPED),
@@ -497,44 +502,48 @@ def test_every_way_to_give_clips_says_the_same(tmp_path: Path):
         ((np.stack([np.stack([frames] * 3, -1) for frames in CLIPS.values()]), labels), SHAPED),
     ]
     for data, columns in ways:
-        found = read_labelled(data, columns)
+        found = read_labeled_examples(data, columns)
         assert found.kind == "video"
-        assert sorted(found.known_labels()) == [("left",), ("right",)]
-        for (label,), clip in zip(found.known_labels(), found.inputs, strict=True):
+        assert sorted(found.require_labels()) == [("left",), ("right",)]
+        for (label,), clip in zip(found.require_labels(), found.inputs, strict=True):
             assert clip.rate == 10
             np.testing.assert_allclose(clip.frames[..., 0].astype(int), CLIPS[label], atol=20)
-    assert read_labelled(folder, SHAPED).notes == ("1 files of clips are no videos and were passed over, as list.csv",)
+    assert read_labeled_examples(folder, SHAPED).notes == (
+        "1 files of clips are no videos and were passed over, as list.csv",
+    )
 
 
 def test_what_is_read_as_what_is_a_rule(tmp_path: Path):
     """Of clips and sounds in a folder or zip what there is more of; an array's dimensions say what it is."""
-    folder, wav = _folder(tmp_path / "clips"), sound_bytes(Sound("", np.zeros(800, np.float32), 8000))
+    folder, wav = _folder(tmp_path / "clips"), encode_audio(AudioClip("", np.zeros(800, np.float32), 8000))
     (folder / "left" / "left_1.wav").write_bytes(wav)
-    found = read_labelled(folder, SHAPED)
+    found = read_labeled_examples(folder, SHAPED)
     assert (found.kind, len(found)) == ("video", 2)
     assert found.notes == ("1 files of clips are no videos and were passed over, as left/left_1.wav",)
     for name in ("2.wav", "3.wav"):
         (folder / "right" / name).write_bytes(wav)
-    assert read_labelled(folder, SHAPED).kind == "sound"
+    assert read_labeled_examples(folder, SHAPED).kind == "sound"
     one = folder / "left" / "left_1.mp4"
-    assert read_labelled(one, SHAPED).ids == ["left_1.mp4"]
-    assert read_labelled(clip_of(CLIPS["left"], SMALL, "x"), SHAPED).labels == [None]
+    assert read_labeled_examples(one, SHAPED).ids == ["left_1.mp4"]
+    assert read_labeled_examples(video_from_array(CLIPS["left"], SMALL, "x"), SHAPED).labels == [None]
     for array, kind in (
         (np.zeros((9, 2)), "numbers"),
         (np.zeros((9, 2, 2)), "video"),
         (np.zeros((9, 2, 2, 3)), "video"),
     ):
-        assert read_labelled([array], SHAPED).kind == kind
+        assert read_labeled_examples([array], SHAPED).kind == kind
     with pytest.raises(DataError, match="of several kinds"):
-        read_labelled([np.zeros((9, 2)), np.zeros((9, 2, 2))], SHAPED)
+        read_labeled_examples([np.zeros((9, 2)), np.zeros((9, 2, 2))], SHAPED)
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match=r"none has no sound file \(.*\) or video file \(.*\) among its 0 files"):
-        read_labelled(tmp_path / "none", SHAPED)
+        read_labeled_examples(tmp_path / "none", SHAPED)
 
 
 def test_the_print_of_clips_hangs_on_dots_and_rate():
     def digest(frames: np.ndarray, rate: float = 10.0) -> str:
-        return Labelled([Clip("", frames, np.arange(len(frames)) / rate, rate)], [("a",)], ["1"], "x").digest()
+        return LabeledExamples(
+            [VideoClip("", frames, np.arange(len(frames)) / rate, rate)], [("a",)], ["1"], "x"
+        ).digest()
 
     left = CLIPS["left"]
     assert digest(left) == digest(left.copy())
@@ -542,9 +551,9 @@ def test_the_print_of_clips_hangs_on_dots_and_rate():
 
 
 def test_a_clip_lasts_a_minute_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("lstmkit.data.labeled_media.MOST_SECONDS", 0.5)
+    monkeypatch.setattr("lstmkit.data.media_files.MAX_SECONDS", 0.5)
     with pytest.raises(DataError, match=r"left/left_1.mp4 lasts 1 s, an example at most 0 s: cut it into clips"):
-        read_labelled(_folder(tmp_path / "clips"), SHAPED)
+        read_labeled_examples(_folder(tmp_path / "clips"), SHAPED)
 
 
 # ---- the job ---------------------------------------------------------------------------------------------------------
@@ -591,7 +600,7 @@ def test_what_decided_and_how_soon(learnt: tuple[Classifier, Path]):
     assert np.isfinite(changes).all()
     assert changes.any()
     job.picture([clip], job.predict([clip])).draw_without_rendering()
-    assert [one.name for one in job.specimens(data, 3)][:2] == ["example 3", "example 4"]
+    assert [one.name for one in job.example_sequences(data, 3)][:2] == ["example 3", "example 4"]
     with pytest.raises(DataError, match="there is no label 'up'"):
         job.decided(clip, "up")
 
@@ -606,10 +615,10 @@ def test_a_class_with_a_single_clip_is_learnt():
 
 def test_who_cannot_watch(learnt: tuple[Classifier, Path], tmp_path: Path):
     """A model of clips hears nothing, and a model of sounds sees nothing."""
-    job, clip = learnt[0], clip_of(square("left"), SMALL, "x")
+    job, clip = learnt[0], video_from_array(square("left"), SMALL, "x")
     with pytest.raises(UserError, match="this model tells video: only one that learnt sounds"):
         job.listen([clip])
-    hum = Sound("hum", np.sin(np.arange(2000)).astype(np.float32), 8000)
+    hum = AudioClip("hum", np.sin(np.arange(2000)).astype(np.float32), 8000)
     with pytest.raises(DataError, match="has sound, but this model reads video"):
         job.predict(hum)
     with pytest.raises(DataError, match="has text, but this model reads video"):
@@ -619,7 +628,7 @@ def test_who_cannot_watch(learnt: tuple[Classifier, Path], tmp_path: Path):
         hears.predict([clip])
     with pytest.raises(DataError, match="this model hears sounds: give sound files"):
         hears.listen([clip])
-    write_clip(square("left"), tmp_path / "a.mp4")
+    write_video(square("left"), tmp_path / "a.mp4")
     with pytest.raises(DataError, match=r"a\.mp4"):
         hears.listen(tmp_path / "a.mp4")
 
@@ -627,7 +636,7 @@ def test_who_cannot_watch(learnt: tuple[Classifier, Path], tmp_path: Path):
 def test_from_folder_to_answer_on_the_command_line(tmp_path: Path):
     for i, (frames, label) in enumerate(zip(*squares(20, 0), strict=True)):
         (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
-        write_clip(frames, tmp_path / "data" / label / f"{i}.mp4")
+        write_video(frames, tmp_path / "data" / label / f"{i}.mp4")
     run, runner = str(tmp_path / "run"), CliRunner()
     options = [
         word for name, value in TINY.items() if name != "colour" for word in (f"--{name.replace('_', '-')}", str(value))
@@ -647,7 +656,7 @@ def test_frames_that_decided_are_drawn(frames: int):
     rng = np.random.default_rng(0)
     for channels in (1, 3):
         made = rng.integers(0, 255, (frames, 12, 30, channels)).astype(np.uint8)
-        figure = decided_frames(made, np.arange(frames) / 10, rng.normal(size=frames), "$a: 0.8")
+        figure = video_attribution_figure(made, np.arange(frames) / 10, rng.normal(size=frames), "$a: 0.8")
         figure.draw_without_rendering()
         assert len(figure.axes) == min(8, frames) + 1
 
@@ -665,7 +674,7 @@ def test_every_motion_in_turn_as_a_file(tmp_path: Path):
     assert len(found) == 20
     for number in range(20):
         motion = digits.MOTIONS[number % 10]
-        clip = read_clip(tmp_path / motion / f"{number}.mp4", Shape(64, 64, colour=False, rate=0))
+        clip = read_video(tmp_path / motion / f"{number}.mp4", ClipFormat(64, 64, colour=False, rate=0))
         assert (len(clip), clip.rate) == (digits.FRAMES, digits.RATE)
         lit = clip.frames[..., 0] > 128
         rows, columns = ((lit * at).sum(axis=(1, 2)) / lit.sum(axis=(1, 2)) for at in np.ogrid[:64, :64])
@@ -696,10 +705,10 @@ directions = st.sampled_from(list(digits.DIRECTIONS))
 @given(seed=st.integers(0, 2**32), first=directions, second=directions)
 def test_two_digits_start_apart_and_stay_inside(seed: int, first: str, second: str):
     """The first is the farther left; each goes its way, far enough to be seen."""
-    ways = digits.two_ways((first, second), np.random.default_rng(seed))
+    ways = digits.two_trajectories((first, second), np.random.default_rng(seed))
     (a, *_), (b, *_) = ways
     assert b.x - a.x > 6
-    assert max(b.x - a.x, abs(b.y - a.y)) > digits._APART
+    assert max(b.x - a.x, abs(b.y - a.y)) > digits._MIN_DISTANCE
     for motion, way in zip((first, second), ways, strict=True):
         assert len(way) == digits.FRAMES
         assert all(10 <= at <= digits.SIDE - 10 for pose in way for at in (pose.x, pose.y))
@@ -721,4 +730,4 @@ def test_the_protocol_reads_what_it_wrote(tmp_path: Path, monkeypatch: pytest.Mo
     assert table["model"].tolist() == ["LSTM", "1 nearest neighbour", "majority class"]
     assert job.classes == tuple(sorted(digits.MOTIONS))
     assert job.tested is not None
-    assert sorted(job.tested[0].known_labels()) == sorted((motion,) for motion in digits.MOTIONS)
+    assert sorted(job.tested[0].require_labels()) == sorted((motion,) for motion in digits.MOTIONS)

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmkit.data.series.covariates import CALENDAR, Column, SeriesFeatures, calendar_fields
-from lstmkit.data.series.frames import forecast_frame, histories_by_window, training_frame
-from lstmkit.data.series.series import SeriesSet, read_series
-from lstmkit.data.series.windows import Windows, WindowScaling, every_origin
+from lstmkit.data.series.covariates import CALENDAR_FEATURES, CovariateColumn, CovariateEncoder, calendar_fields
+from lstmkit.data.series.forecast_frames import forecast_frame, histories_by_origin, training_frame
+from lstmkit.data.series.forecast_windows import Windows, WindowScaler, rolling_origins
+from lstmkit.data.series.series_set import SeriesSet, read_series
 from lstmkit.errors import DataError
 
 NAN = float("nan")
 LEVELS, SCALES = ("none", "last", "mean", "season"), ("none", "std", "difference", "mean")
-PLAIN = WindowScaling(level="none", scale="none")
+PLAIN = WindowScaler(level="none", scale="none")
 
 
 def many(*values, freq: str | int = 1, start: pd.Timestamp | int = 0, **columns) -> SeriesSet:
@@ -29,14 +29,14 @@ def many(*values, freq: str | int = 1, start: pd.Timestamp | int = 0, **columns)
 
 
 def dated(n: int, freq: str, start: str = "2020-01-01") -> SeriesSet:
-    stamps = pd.date_range(start, periods=n, freq=freq)
-    return read_series(pd.DataFrame({"ds": stamps, "y": np.arange(1.0, n + 1)}), freq=freq)
+    timestamps = pd.date_range(start, periods=n, freq=freq)
+    return read_series(pd.DataFrame({"ds": timestamps, "y": np.arange(1.0, n + 1)}), freq=freq)
 
 
-def window(series: SeriesSet, origin: tuple[int, int], scaling: WindowScaling = PLAIN, features=None, **options):
+def window(series: SeriesSet, origin: tuple[int, int], scaling: WindowScaler = PLAIN, features=None, **options):
     """One window: inputs ``(T, F)``, targets, base, scale."""
     options = {"past": 3, "horizon": 2, "ahead": 2, **options}
-    windows = Windows(series, features or SeriesFeatures(), scaling, np.array([origin]), **options)
+    windows = Windows(series, features or CovariateEncoder(), scaling, np.array([origin]), **options)
     batch = windows.batch(np.array([0]))
     assert batch.targets is not None
     parts = (batch.inputs, batch.targets, batch.extras["base"], batch.extras["scale"])
@@ -63,7 +63,7 @@ PAST = [1.0, 3.0, NAN, 5.0, 2.0, 6.0]
 )
 def test_levels_by_hand(level: str, past: list[float], base: list[float]):
     """What is taken out of a window is what the level says, with a season of two steps and a horizon of three."""
-    found, _ = WindowScaling(level=level, scale="none", season=2).fit(np.array([past]), 3)
+    found, _ = WindowScaler(level=level, scale="none", season=2).fit(np.array([past]), 3)
     assert found.tolist() == [pytest.approx(base)]
 
 
@@ -79,7 +79,7 @@ def test_levels_by_hand(level: str, past: list[float], base: list[float]):
 )
 def test_scales_by_hand(level: str, scale: str, past: list[float], expected: float):
     """The unit of a window is what the scale says, of known values only."""
-    found = WindowScaling(level=level, scale=scale, season=2).fit(np.array([past]), 2)[1]
+    found = WindowScaler(level=level, scale=scale, season=2).fit(np.array([past]), 2)[1]
     assert found.shape == (1, 1)
     assert found.item() == pytest.approx(expected)
 
@@ -89,7 +89,7 @@ def test_scales_by_hand(level: str, scale: str, past: list[float], expected: flo
 @pytest.mark.parametrize("past", [[NAN] * 6, [5.0] * 6, [0.0] * 6, [NAN] * 5 + [2.0]])
 def test_a_window_without_spread_has_a_unit(level: str, scale: str, past: list[float]):
     """Missing, constant, all 0 or a single value: base and scale are numbers and the scale is above 0."""
-    base, unit = WindowScaling(level=level, scale=scale, season=2).fit(np.array([past]), 2)
+    base, unit = WindowScaler(level=level, scale=scale, season=2).fit(np.array([past]), 2)
     assert np.isfinite(base).all()
     assert np.isfinite(unit).all()
     assert (unit > 0).all()
@@ -97,7 +97,7 @@ def test_a_window_without_spread_has_a_unit(level: str, scale: str, past: list[f
 
 def test_the_logarithm_is_of_the_values():
     """With ``log`` the level is that of the logarithms, and the way back is the exponential."""
-    scaling = WindowScaling(log=True, level="mean", scale="none")
+    scaling = WindowScaler(log=True, level="mean", scale="none")
     base, scale = scaling.fit(scaling.transform(np.array([[1.0, np.e**2]])), 1)
     assert base.tolist() == [pytest.approx([1.0, 1.0, 1.0])]
     assert scaling.inverse(np.zeros((1, 1)), base[:, -1:], scale).item() == pytest.approx(np.e)
@@ -114,7 +114,7 @@ def pasts(draw) -> np.ndarray:
 
 
 scalings = st.builds(
-    WindowScaling,
+    WindowScaler,
     log=st.booleans(),
     level=st.sampled_from(LEVELS),
     scale=st.sampled_from(SCALES),
@@ -124,7 +124,7 @@ scalings = st.builds(
 
 @given(past=pasts(), scaling=scalings)
 @settings(max_examples=150, deadline=None)
-def test_scaling_there_and_back_again(past: np.ndarray, scaling: WindowScaling):
+def test_scaling_there_and_back_again(past: np.ndarray, scaling: WindowScaler):
     """``inverse`` undoes what was done to a window, whatever the settings; missing stays missing."""
     y = scaling.transform(past)
     base, scale = scaling.fit(y, 0)
@@ -144,7 +144,7 @@ def test_the_layout_of_a_window():
 
 def test_values_are_scaled_and_the_base_goes_on_over_the_horizon():
     """Inputs and targets are ``(y - base) / scale``; the batch has what turns answers back."""
-    scaling = WindowScaling(level="season", scale="difference", season=2)
+    scaling = WindowScaler(level="season", scale="difference", season=2)
     inputs, targets, base, scale = window(many([1, 5, 3, 9, 4, 11]), (0, 4), scaling, past=4)
     assert inputs[:4, 0].tolist() == pytest.approx([-2 / 3, -4 / 3, 0, 0])  # base 3, 9, 3, 9; unit (2 + 4) / 2
     assert targets.tolist() == pytest.approx([(4 - 3) / 3, (11 - 9) / 3])
@@ -162,7 +162,7 @@ def test_the_fed_layout_shows_the_value_before():
 
 def test_a_short_series_is_missing_on_the_left():
     """Where a series has fewer steps than the window, the rest counts as missing, also to the scale."""
-    inputs, targets, base, _ = window(many([8, 9], [1, 3, 5]), (1, 2), WindowScaling(level="mean"), past=4)
+    inputs, targets, base, _ = window(many([8, 9], [1, 3, 5]), (1, 2), WindowScaler(level="mean"), past=4)
     assert inputs[:, :2].tolist() == [[0, 0], [0, 0], [-1, 1], [1, 1], [0, 0], [0, 0]]
     assert base.tolist() == [2, 2]
     assert targets[0] == 3
@@ -191,7 +191,7 @@ def test_how_far_the_inputs_go_on(ahead: int):
 def test_counts_are_targets_as_they_are():
     """For counts the inputs are in units of the scale, the targets are not."""
     inputs, targets, _, scale = window(
-        many([2, 4, 6, 8, 10]), (0, 3), WindowScaling(level="none", scale="mean"), counts=True
+        many([2, 4, 6, 8, 10]), (0, 3), WindowScaler(level="none", scale="mean"), counts=True
     )
     assert scale.tolist() == [4]
     assert inputs[:3, 0].tolist() == [0.5, 1, 1.5]
@@ -200,7 +200,7 @@ def test_counts_are_targets_as_they_are():
 
 def test_a_window_without_a_past_teaches_nothing():
     """With nothing known before its origin a window has no unit, so that its targets do not count."""
-    _, targets, *_ = window(many([5, 5, NAN, NAN, NAN, 1e6, 1e6]), (0, 5), WindowScaling(level="last", scale="std"))
+    _, targets, *_ = window(many([5, 5, NAN, NAN, NAN, 1e6, 1e6]), (0, 5), WindowScaler(level="last", scale="std"))
     assert np.isnan(targets).all()
 
 
@@ -214,7 +214,7 @@ def test_origins_must_lie_in_their_series():
 def test_batches_are_the_windows_asked_for():
     """``batch(rows)`` has the windows ``rows`` in that order, and says which they are."""
     windows = Windows(
-        many([1, 2, 3, 4]), SeriesFeatures(), PLAIN, np.array([[0, 1], [0, 2], [0, 3]]), past=1, horizon=1, ahead=0
+        many([1, 2, 3, 4]), CovariateEncoder(), PLAIN, np.array([[0, 1], [0, 2], [0, 3]]), past=1, horizon=1, ahead=0
     )
     batch = windows.batch(np.array([2, 0]))
     assert len(windows) == 3
@@ -235,12 +235,12 @@ def leaks(draw):
 
 @given(leak=leaks(), scaling=scalings, fed=st.booleans())
 @settings(max_examples=200, deadline=None)
-def test_nothing_leaks_from_the_future(leak, scaling: WindowScaling, fed: bool):
+def test_nothing_leaks_from_the_future(leak, scaling: WindowScaler, fed: bool):
     """Changing any value at or after the origin changes no input, base or scale, nor what past covariates show."""
     y, origin, other = leak
     scaling = replace(scaling, log=False)
     options = {"past": 5, "horizon": 4, "ahead": 4, "fed": fed}
-    features = SeriesFeatures(past=(Column("x", has_missing=True),))
+    features = CovariateEncoder(past=(CovariateColumn("x", has_missing=True),))
     before, after = (
         window(many(v, covariates={"x": (np.array(v),)}), (0, origin), scaling, features, **options) for v in (y, other)
     )
@@ -256,7 +256,9 @@ def test_what_covariates_show_over_the_horizon():
     """There, past covariates are 0, flags included, and future and static ones are what they are."""
     x, z = np.arange(1.0, 7.0), np.arange(11.0, 17.0)
     series = many([1, 2, 3, 4], covariates={"x": (x[:4],), "z": (z,)}, future=("z",), static={"s": (7.0,)})
-    features = SeriesFeatures(past=(Column("x", has_missing=True),), future=(Column("z"),), static=(Column("s"),))
+    features = CovariateEncoder(
+        past=(CovariateColumn("x", has_missing=True),), future=(CovariateColumn("z"),), static=(CovariateColumn("s"),)
+    )
     inputs, *_ = window(series, (0, 4), features=features)
     assert inputs[:, 3].tolist() == [2, 3, 4, 0, 0]
     assert inputs[:, 4].tolist() == [0, 0, 0, 0, 0]
@@ -275,7 +277,7 @@ def test_what_covariates_show_over_the_horizon():
 )
 def test_every_origin(first, last, stride: int, expected):
     """``first .. last`` of every series, both included, counted back from the last."""
-    origins = every_origin(many([1, 2], [3, 4]), first, last, stride)
+    origins = rolling_origins(many([1, 2], [3, 4]), first, last, stride)
     assert origins.shape == (len(expected), 2)
     assert [tuple(origin) for origin in origins.tolist()] == expected
 
@@ -287,8 +289,8 @@ def table(n: int = 6, **columns) -> pd.DataFrame:
     return pd.DataFrame({"ds": range(n), "y": np.arange(1.0, n + 1), **columns})
 
 
-def fitted(series: SeriesSet, calendar: bool = False, **columns) -> SeriesFeatures:
-    return SeriesFeatures.fit(series, **{"past": (), "future": (), "static": (), **columns}, calendar=calendar)
+def fitted(series: SeriesSet, calendar: bool = False, **columns) -> CovariateEncoder:
+    return CovariateEncoder.fit(series, **{"past": (), "future": (), "static": (), **columns}, calendar=calendar)
 
 
 def test_columns_are_fitted_on_the_training_part_only():
@@ -302,10 +304,10 @@ def test_columns_are_fitted_on_the_training_part_only():
 
 def test_numbers_and_their_missing_flag():
     """Numbers are standardised; missing ones are 0, with a flag where training had missing ones to learn it from."""
-    column = Column.fit("x", np.array([1.0, 3.0, NAN]))
+    column = CovariateColumn.fit("x", np.array([1.0, 3.0, NAN]))
     assert column.width == 2
     assert column.transform(np.array([2.0, 3.0, NAN])).tolist() == [[0, 0], [1, 0], [0, 1]]
-    column = Column.fit("x", np.array([1.0, 3.0]))
+    column = CovariateColumn.fit("x", np.array([1.0, 3.0]))
     assert column.width == 1
     assert column.transform(np.array([3.0, NAN])).tolist() == [[1], [0]]
 
@@ -313,13 +315,13 @@ def test_numbers_and_their_missing_flag():
 @pytest.mark.parametrize("constant", [0.0, 5.0, 0.1, 1e9 + 0.1])
 def test_a_constant_column_is_not_blown_up(constant: float):
     """Its deviation is rounding noise: another value later is its distance from the constant, no more."""
-    column = Column.fit("x", np.full(60, constant))
+    column = CovariateColumn.fit("x", np.full(60, constant))
     assert column.transform(np.array([constant, constant + 1])).ravel().tolist() == pytest.approx([0, 1], abs=1e-4)
 
 
 def test_categories_and_what_training_did_not_show():
     """A column a category; missing and unknown ones are all zeros; a number counts as its text."""
-    column = Column.fit("x", np.array(["b", "a", None, "7"], dtype=object))
+    column = CovariateColumn.fit("x", np.array(["b", "a", None, "7"], dtype=object))
     assert column.categories == ("7", "a", "b")
     shown = column.transform(np.array(["a", "b", "c", None, "7"], dtype=object))
     assert shown.tolist() == [[0, 1, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0], [1, 0, 0]]
@@ -328,7 +330,7 @@ def test_categories_and_what_training_did_not_show():
 
 def test_a_column_that_changes_its_kind_is_refused():
     """Text where training had numbers is named; a column that is all missing is not text."""
-    column = Column.fit("price", np.array([1.0, NAN]))
+    column = CovariateColumn.fit("price", np.array([1.0, NAN]))
     with pytest.raises(DataError, match=r"'price' is text here \('low'\) but was numbers"):
         column.transform(np.array([None, "low"], dtype=object))
     assert column.transform(np.array([None, None], dtype=object)).tolist() == [[0, 1], [0, 1]]
@@ -338,7 +340,7 @@ def test_a_column_without_a_value_is_refused():
     """From a covariate that training never shows nothing can be learnt, and its kind is not known."""
     for values in (np.array([NAN, NAN]), np.array([None, None], dtype=object)):
         with pytest.raises(DataError, match="'x' has no value in the training part"):
-            Column.fit("x", values)
+            CovariateColumn.fit("x", values)
 
 
 def test_the_order_and_width_of_columns():
@@ -388,11 +390,11 @@ def test_whole_numbers_have_no_calendar():
 
 def test_the_calendar_is_a_circle():
     """The last hour lies beside the first, and every point at distance 1 from the middle."""
-    stamps = pd.date_range("2020-01-01", periods=24 * 400, freq="h")
-    for name, field in CALENDAR.items():
-        x, y = field(stamps)
+    timestamps = pd.date_range("2020-01-01", periods=24 * 400, freq="h")
+    for name, field in CALENDAR_FEATURES.items():
+        x, y = field(timestamps)
         np.testing.assert_allclose(x**2 + y**2, 1, err_msg=name)
-    x, y = CALENDAR["hour"](stamps[:25])
+    x, y = CALENDAR_FEATURES["hour"](timestamps[:25])
     steps = np.hypot(np.diff(x), np.diff(y))
     np.testing.assert_allclose(steps, steps[0])
 
@@ -403,7 +405,7 @@ def test_features_survive_json():
     frame["ds"] = pd.date_range("2020-01-01", periods=60)
     series = read_series(frame, past=["p", "c"], future=["f"], static=["s"])
     features = fitted(series, past=["p", "c"], future=["f"], static=["s"], calendar=True)
-    again = SeriesFeatures.from_json(json.loads(json.dumps(features.to_json())))
+    again = CovariateEncoder.from_json(json.loads(json.dumps(features.to_json())))
     assert again == features
     np.testing.assert_array_equal(again.transform(series, 0, 70), features.transform(series, 0, 70))
 
@@ -417,10 +419,10 @@ FREQUENCIES = ("15min", "h", "D", "2D", "B", "W-SUN", "MS", "ME", "2MS", "QS-JAN
 def test_the_stamps_of_a_forecast(freq: str):
     """``cutoff`` is the last step that was known, ``ds`` the ones after it, within the series and past its end."""
     series = dated(8, freq)
-    stamps = pd.date_range(series.starts[0], periods=11, freq=freq)
+    timestamps = pd.date_range(series.starts[0], periods=11, freq=freq)
     frame = forecast_frame(series, np.array([[0, 4], [0, 8]]), np.zeros((2, 3, 3)), [80], "m")
-    assert frame["cutoff"].tolist() == [stamps[3]] * 3 + [stamps[7]] * 3
-    assert frame["ds"].tolist() == [*stamps[4:7], *stamps[8:11]]
+    assert frame["cutoff"].tolist() == [timestamps[3]] * 3 + [timestamps[7]] * 3
+    assert frame["ds"].tolist() == [*timestamps[4:7], *timestamps[8:11]]
     assert frame["y"].tolist()[:3] == [5, 6, 7]
     assert frame["y"].isna().tolist() == [False] * 3 + [True] * 3
 
@@ -433,8 +435,8 @@ def test_the_stamps_of_a_forecast_of_whole_numbers():
 
 def test_the_time_zone_of_a_forecast():
     """It is the data's, over a change of the clocks too."""
-    stamps = pd.date_range("2020-03-28", periods=24, freq="h", tz="Europe/Berlin")
-    series = read_series(pd.DataFrame({"ds": stamps, "y": np.arange(24.0)}))
+    timestamps = pd.date_range("2020-03-28", periods=24, freq="h", tz="Europe/Berlin")
+    series = read_series(pd.DataFrame({"ds": timestamps, "y": np.arange(24.0)}))
     frame = forecast_frame(series, np.array([[0, 24]]), np.zeros((1, 4, 1)), [], "m")
     assert frame["ds"].tolist() == list(pd.date_range("2020-03-29", periods=4, freq="h", tz="Europe/Berlin"))
 
@@ -459,6 +461,6 @@ def test_the_training_frame_is_what_was_known():
 
 def test_histories_are_what_was_known_at_each_origin():
     """The first frame has every series up to its first origin, the next up to its second, whatever their order."""
-    first, second = histories_by_window(many([1, 2, 3, 4], [5, 6, 7]), np.array([[0, 3], [1, 2], [0, 2]]))
+    first, second = histories_by_origin(many([1, 2, 3, 4], [5, 6, 7]), np.array([[0, 3], [1, 2], [0, 2]]))
     assert (first["unique_id"].tolist(), first["y"].tolist()) == (["a", "a", "b", "b"], [1, 2, 5, 6])
     assert (second["unique_id"].tolist(), second["y"].tolist()) == (["a"] * 3, [1, 2, 3])

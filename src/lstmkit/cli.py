@@ -17,6 +17,7 @@ from lstmkit.errors import SettingError, UserError
 from lstmkit.jobs import job_class, job_names, load
 from lstmkit.jobs.base import Job
 from lstmkit.progress import TerminalProgress
+from lstmkit.report import format_table
 from lstmkit.training.run_folder import RunFolder
 
 app = typer.Typer(
@@ -28,7 +29,7 @@ app = typer.Typer(
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # click's complaint about a command line, which typer does not export
 _YES_NO = ("true", "false", "yes", "no", "1", "0")
 _PICTURES = ("png", "svg", "pdf", "jpg")
-_WITH_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+_EXTRA_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 _SHORT = 40  # rows of a table that is printed; longer ones are on the page alone
 
@@ -53,7 +54,7 @@ def jobs(
     _print_rows(rows, as_json)
 
 
-@app.command(context_settings=_WITH_SETTINGS)
+@app.command(context_settings=_EXTRA_OPTIONS)
 def fit(
     context: typer.Context,
     job: Annotated[str, typer.Argument(help="what to do; see 'lstmkit jobs'")],
@@ -65,13 +66,13 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Train on DATA, with an honest test beside plain baselines. Settings: --name value, see 'lstmkit jobs JOB'."""
-    _one_of(resume, overwrite)
+    _check_exclusive(resume, overwrite)
     if job.startswith("-"):
         raise SettingError("give the job and the data first: lstmkit fit JOB DATA -o RUN --name value")
     cls = job_class(job)
     (data,), given = _settings(cls, context, [data])
     if resume:
-        given = {**RunFolder.read_about(run)["settings"], **given}
+        given = {**RunFolder.read_run_metadata(run)["settings"], **given}
     fitted = cls(**given)
     fitted.fit(data, validation, run=run, resume=resume, overwrite=overwrite, progress=TerminalProgress())
     metrics = json.loads((run / "metrics.json").read_text())
@@ -87,7 +88,7 @@ def fit(
         print(f"Training was interrupted; the model is usable. Go on with: {shlex.join(words)}")
 
 
-@app.command(context_settings=_WITH_SETTINGS)
+@app.command(context_settings=_EXTRA_OPTIONS)
 def predict(
     context: typer.Context,
     run: RunArg,
@@ -126,7 +127,7 @@ def evaluate(run: RunArg, data: DataArg, as_json: Json = False) -> None:
     _print_json(evaluation.to_json()) if as_json else print(evaluation)
 
 
-@app.command(context_settings=_WITH_SETTINGS)
+@app.command(context_settings=_EXTRA_OPTIONS)
 def look(
     context: typer.Context,
     run: RunArg,
@@ -142,16 +143,15 @@ def look(
 ) -> None:
     """Look inside: gates, memory, what units fire on, what inputs did, the cell in numbers, over an example of DATA."""
     from lstmkit import look as looking
-    from lstmkit.report import table_text
 
     run, data, options = _options(context, run, data)
-    view = looking.View(_whole_numbers("--units", units), layer, sort_by, step, unroll)
+    view = looking.InspectionOptions(_whole_numbers("--units", units), layer, sort_by, step, unroll)
     job = load(run)
-    specimens = job.specimens(data, **_known(job.specimens, options))
+    example_sequences = job.example_sequences(data, **_known(job.example_sequences, options))
     page = output or run / "look.html"
-    for section in looking.write_page(page, job.network, specimens, view):
+    for section in looking.write_inspection_page(page, job.network, example_sequences, view):
         if section.table is not None and len(section.table) <= _SHORT:
-            print(f"{section.title}\n{table_text(section.table, section.best)}\n")
+            print(f"{section.title}\n{format_table(section.table, section.best)}\n")
     print(f"page    {page}")
 
 
@@ -165,7 +165,7 @@ def data(
     if name is not None:
         print(catalog.locate(name, download=True))
         return
-    rows = [{"name": n, "what": catalog.entry(n).title, "licence": catalog.entry(n).licence} for n in catalog.names()]
+    rows = [{"name": n, "what": catalog.entry(n).title, "licence": catalog.entry(n).license} for n in catalog.names()]
     _print_rows(rows, as_json)
 
 
@@ -186,7 +186,7 @@ def reproduce(
     if recipe is None:
         _print_rows([{"recipe": r.name, "what": r.title} for r in recipes.all_recipes()], as_json)
         return
-    _one_of(resume, overwrite)
+    _check_exclusive(resume, overwrite)
     if (resume or overwrite) and run is None:
         raise UserError(f"--{'resume' if resume else 'overwrite'} needs the folder of the run: --run DIR")
     result = recipes.reproduce(recipe, TerminalProgress(), run, resume, overwrite)
@@ -194,7 +194,7 @@ def reproduce(
     _print_json(result.to_json()) if as_json else print(f"{result}\nresult  {path}")
 
 
-@app.command(context_settings=_WITH_SETTINGS)
+@app.command(context_settings=_EXTRA_OPTIONS)
 def lab(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="a lab; without one they are listed")] = None,
@@ -207,16 +207,16 @@ def lab(
     if name is None:
         _print_rows([{"lab": each.name, "what": each.title} for each in laboratory.all_labs()], as_json)
         return
-    (name,), options = _sort_out([name, *context.args], ["LAB"], flags=set())
+    (name,), options = _split_arguments([name, *context.args], ["LAB"], flags=set())
     chosen = laboratory.find(name)
     texts = _with_values(options, list(chosen.settings), list(chosen.settings), "setting")
-    changes = {key: _like(key, text, chosen.settings[key]) for key, text in texts.items()}
+    changes = {key: _parse_like(key, text, chosen.settings[key]) for key, text in texts.items()}
     outcome = laboratory.run(laboratory.find(name, changes), TerminalProgress())
     numbers, picture = outcome.write(output)
     _print_json(outcome.to_json()) if as_json else print(f"{outcome}\nnumbers {numbers}\npicture {picture}")
 
 
-def _one_of(resume: bool, overwrite: bool) -> None:
+def _check_exclusive(resume: bool, overwrite: bool) -> None:
     if resume and overwrite:
         raise SettingError("--resume goes on with the run that is there, --overwrite deletes it: give one of them")
 
@@ -264,7 +264,7 @@ def _settings(cls: type[Job], context: typer.Context, given: list[str]) -> tuple
     declared = settings.declared(cls)
     flags = {name for name, f in declared.items() if isinstance(f.default, bool)}
     own = {p.name for p in context.command.params}
-    words, options = _sort_out([*given, *context.args], ["DATA"], flags)
+    words, options = _split_arguments([*given, *context.args], ["DATA"], flags)
     known = [*declared, *sorted(own - {"job", "data"})]
     given_texts = _with_values(options, list(declared), known, "setting")
     return words, {name: settings.parse(cls, name, text) for name, text in given_texts.items()}
@@ -272,7 +272,7 @@ def _settings(cls: type[Job], context: typer.Context, given: list[str]) -> tuple
 
 def _options(context: typer.Context, run: Path, data: str) -> tuple[Path, str, dict[str, str | None]]:
     """``RUN`` and ``DATA``, and the verb's further options, in whatever order they were given."""
-    words, options = _sort_out([str(run), data, *context.args], ["RUN", "DATA"], flags=set())
+    words, options = _split_arguments([str(run), data, *context.args], ["RUN", "DATA"], flags=set())
     return Path(words[0]), words[1], options
 
 
@@ -280,7 +280,7 @@ def _known(method: Any, options: dict[str, str | None]) -> dict[str, Any]:
     """The keywords of the job's method, each of the kind that its default is; text where that is ``None``."""
     defaults = {name: p.default for name, p in inspect.signature(method).parameters.items() if name != "data"}
     texts = _with_values(options, list(defaults), list(defaults), "option")
-    return {name: t if defaults[name] is None else _like(name, t, defaults[name]) for name, t in texts.items()}
+    return {name: t if defaults[name] is None else _parse_like(name, t, defaults[name]) for name, t in texts.items()}
 
 
 def _with_values(options: dict[str, str | None], able: list[str], known: list[str], what: str) -> dict[str, str]:
@@ -296,7 +296,7 @@ def _with_values(options: dict[str, str | None], able: list[str], known: list[st
     return found
 
 
-def _like(name: str, text: str, sample: Any) -> Any:
+def _parse_like(name: str, text: str, sample: Any) -> Any:
     """``text`` as a value of the kind that ``sample`` is."""
     try:
         if isinstance(sample, list):
@@ -313,7 +313,9 @@ def _whole_numbers(option: str, text: str | None) -> tuple[int, ...]:
         raise SettingError(f"{option} takes whole numbers with commas between them, not {text!r}") from err
 
 
-def _sort_out(given: list[str], positionals: list[str], flags: set[str]) -> tuple[list[str], dict[str, str | None]]:
+def _split_arguments(
+    given: list[str], positionals: list[str], flags: set[str]
+) -> tuple[list[str], dict[str, str | None]]:
     """What was given, as positionals and options, with ``None`` for a value left out; a flag's may be."""
     words: list[str] = []
     found: dict[str, str | None] = {}

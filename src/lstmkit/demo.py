@@ -8,7 +8,7 @@ from pathlib import Path
 from lstmkit import look
 from lstmkit.jobs.forecaster.job import Forecaster
 from lstmkit.progress import Progress
-from lstmkit.report import table_text
+from lstmkit.report import format_table
 
 SAMPLE = "data/samples/beijing_hourly.csv"
 
@@ -30,15 +30,15 @@ def run_demo(run: Path, progress: Progress) -> None:
         forecast = forecaster.predict(path)
         forecaster.picture(path, forecast).savefig(run / "forecast.png", dpi=150)
         shown = forecast[["ds", "forecast", "forecast-lo-80", "forecast-hi-80"]].iloc[::4]
-        print(f"The next day, every fourth hour, with 80 % intervals (°C):\n{table_text(shown)}\n")
-        inside = {s.title: s for s in look.sections(forecaster.network, forecaster.specimens(path))}
+        print(f"The next day, every fourth hour, with 80 % intervals (°C):\n{format_table(shown)}\n")
+        inside = {s.title: s for s in look.sections(forecaster.network, forecaster.example_sequences(path))}
     for title, name in {"The gates": "gates.png", "Memory": "memory.png", "One step of the cell": "cell.png"}.items():
         figure = inside[title].figure
         assert figure is not None
         figure.savefig(run / name, dpi=150)
     openness = inside["Saturation"].table
     assert openness is not None
-    print(f"How open the gates are:\n{table_text(openness)}\n")
+    print(f"How open the gates are:\n{format_table(openness)}\n")
     for what, name in {
         "report": "report.html",
         "forecast": "forecast.png",

@@ -25,9 +25,9 @@ class TrainingError(UserError):
     """Training cannot go on (the loss is no longer a number)."""
 
 
-def show_stamp(stamp: object) -> str:
+def format_timestamp(timestamp: object) -> str:
     """A stamp as a message shows it: a day without its midnight."""
-    return str(stamp).removesuffix(" 00:00:00")
+    return str(timestamp).removesuffix(" 00:00:00")
 
 
 def one_line(text: object) -> str:

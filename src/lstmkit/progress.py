@@ -16,7 +16,7 @@ class Task(Protocol):
         ...
 
 
-class _Silent:
+class _NullTask:
     def update(self, done: int, note: str = "") -> None:
         pass
 
@@ -30,7 +30,7 @@ class Progress:
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Task]:
         """Work of ``total`` units; the bar goes when the block ends."""
-        yield _Silent()
+        yield _NullTask()
 
 
 class TerminalProgress(Progress):

@@ -23,7 +23,7 @@ from lstmkit.training.checkpoint import write_bytes
 
 _MOST_ROWS = 50  # of a table on the page; all of them are in its CSV
 _NUMBERS = ("integer", "integer-na", "floating", "mixed-integer-float")  # as pandas names what a column holds
-_NO_SIGN = "▯"
+_MISSING_GLYPH = "▯"
 _RULE = re.compile(r"low|high|near:(-?\d+(\.\d+)?)")
 
 
@@ -74,10 +74,10 @@ def write_report(
     write_bytes(path, page.encode("utf-8", errors="replace"))
 
 
-def table_text(table: pd.DataFrame, best: Mapping[str, str] | None = None) -> str:
+def format_table(table: pd.DataFrame, best: Mapping[str, str] | None = None) -> str:
     """The table for a terminal, aligned, the best of a column marked with ``*``.
 
-    >>> print(table_text(pd.DataFrame({"model": ["LSTM", "naive"], "MASE": [0.81234, 1.2]}), {"MASE": "low"}))
+    >>> print(format_table(pd.DataFrame({"model": ["LSTM", "naive"], "MASE": [0.81234, 1.2]}), {"MASE": "low"}))
     model    MASE
     LSTM   *0.812
     naive   1.200
@@ -166,8 +166,8 @@ def _cells(table: pd.DataFrame, best: Mapping[str, str]) -> _Cells:
 
 def _texts(values: Sequence[Any]) -> list[str]:
     """What is no column of numbers: stamps without a time of day that none of them has, the rest as it is."""
-    stamps = [v for v in values if isinstance(v, pd.Timestamp) and not pd.isna(v)]
-    days = all(stamp == stamp.normalize() for stamp in stamps)
+    timestamps = [v for v in values if isinstance(v, pd.Timestamp) and not pd.isna(v)]
+    days = all(timestamp == timestamp.normalize() for timestamp in timestamps)
 
     def text(value: Any) -> str:
         if value is None or value is pd.NaT or value is pd.NA:
@@ -232,7 +232,9 @@ def save_figure(figure: Figure, to: Any, **options: Any) -> None:
     """
     for text in figure.findobj(Text):
         font = get_font(findfont(text.get_fontproperties()))
-        text.set_text("".join(c if c == "\n" or font.get_char_index(ord(c)) else _NO_SIGN for c in text.get_text()))
+        text.set_text(
+            "".join(c if c == "\n" or font.get_char_index(ord(c)) else _MISSING_GLYPH for c in text.get_text())
+        )
     figure.savefig(to, **options)
 
 

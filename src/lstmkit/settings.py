@@ -20,7 +20,7 @@ from lstmkit.errors import SettingError
 C = TypeVar("C", bound=type)
 
 #: What else is taken for a setting of that type: numpy's, and whole numbers where a real one is meant.
-_ALIKE: dict[Any, Any] = {int: numbers.Integral, float: numbers.Real, bool: np.bool_}
+_COMPATIBLE_TYPES: dict[Any, Any] = {int: numbers.Integral, float: numbers.Real, bool: np.bool_}
 
 
 def setting(
@@ -133,7 +133,7 @@ def _as_type(name: str, kind: Any, value: Any) -> Any:
         if isinstance(value, str) or not isinstance(value, Iterable):
             value = (value,)
         return tuple(_as_type(name, typing.get_args(kind)[0], v) for v in value)
-    if kind in _ALIKE and isinstance(value, _ALIKE[kind]) and not isinstance(value, bool):
+    if kind in _COMPATIBLE_TYPES and isinstance(value, _COMPATIBLE_TYPES[kind]) and not isinstance(value, bool):
         value = kind(value)
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
         raise SettingError(f"{name} must be {_kind_name(kind)}, got {value!r}")

@@ -99,12 +99,12 @@ class Loader:
             pass. Without a seed it is always one pass; of no examples there are none.
     """
 
-    SORTED_TOGETHER = 50
+    BUCKET_BATCHES = 50
 
     def __init__(self, source: Source, batch_size: int, seed: int | None = None, n_batches: int = 0) -> None:
         self.source, self.batch_size, self.seed = source, batch_size, seed
-        self._one_pass = -(-len(source) // batch_size)
-        self._n_batches = n_batches if n_batches and seed is not None and len(source) else self._one_pass
+        self._batches_per_pass = -(-len(source) // batch_size)
+        self._n_batches = n_batches if n_batches and seed is not None and len(source) else self._batches_per_pass
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -112,7 +112,7 @@ class Loader:
 
     def epoch(self, number: int = 0) -> Iterator[Batch]:
         """The batches of epoch ``number``."""
-        passes = -(-self._n_batches // max(1, self._one_pass))
+        passes = -(-self._n_batches // max(1, self._batches_per_pass))
         batches = (rows for i in range(passes) for rows in self._one_order(number * passes + i))
         for rows in itertools.islice(batches, self._n_batches):
             yield self.source.batch(rows)
@@ -126,7 +126,7 @@ class Loader:
         rows = rng.permutation(len(self.source))
         if lengths is None:
             return _cut(rows, self.batch_size)
-        pools = _cut(rows, self.batch_size * self.SORTED_TOGETHER)
+        pools = _cut(rows, self.batch_size * self.BUCKET_BATCHES)
         batches = [b for pool in pools for b in _cut(pool[np.argsort(lengths[pool], kind="stable")], self.batch_size)]
         return [batches[i] for i in rng.permutation(len(batches))]
 

@@ -54,22 +54,22 @@ class DataFile:
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogEntry:
     """One data set of the catalogue. Who uses it keeps to ``licence`` and names ``citation``."""
 
     name: str
     title: str
-    licence: str
+    license: str
     citation: str
     files: tuple[DataFile, ...]
 
 
 @functools.cache
-def _catalog() -> dict[str, Entry]:
+def _catalog() -> dict[str, CatalogEntry]:
     with Path(__file__).with_name("catalog.toml").open("rb") as file:
         tables = tomllib.load(file)
     return {
-        name: Entry(name, t["title"], t["licence"], t["citation"], tuple(DataFile(**f) for f in t["files"]))
+        name: CatalogEntry(name, t["title"], t["licence"], t["citation"], tuple(DataFile(**f) for f in t["files"]))
         for name, t in tables.items()
     }
 
@@ -83,7 +83,7 @@ def names() -> list[str]:
     return list(_catalog())
 
 
-def entry(name: str) -> Entry:
+def entry(name: str) -> CatalogEntry:
     """The set called ``name``.
 
     Raises:
@@ -123,7 +123,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f": did you mean {close[0]!r}?" if close else f" (known: {', '.join(known)})"
 
 
-def _file(of: Entry, filename: str) -> DataFile:
+def _file(of: CatalogEntry, filename: str) -> DataFile:
     for file in of.files:
         if filename in (file.name, f"{file.name}.gz", file.name.removesuffix(".gz")):
             return file

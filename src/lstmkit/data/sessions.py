@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.series.rows import read_ids
-from lstmkit.data.tables.columns import has_decimal_commas, read_stamps, to_numbers
+from lstmkit.data.series.long_format import read_ids
+from lstmkit.data.tables.parsing import has_decimal_commas, parse_numbers, read_timestamps
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.errors import DataError, listing
 
 Items = tuple[str, ...]  #: Of one session, in order of time.
 
-_TYPED = r":(token|float|token_seq|float_seq)$"  # what RecBole's atomic files have after a column's name
+_RECBOLE_TYPE = r":(token|float|token_seq|float_seq)$"  # what RecBole's atomic files have after a column's name
 
 
 class Columns(NamedTuple):
@@ -79,7 +79,7 @@ class Sessions:
         """Those in which something follows: sessions of one item teach nothing and ask nothing."""
         return self.part(np.flatnonzero(self.lengths > 1))
 
-    def last_asked(self) -> Sessions:
+    def leave_one_out(self) -> Sessions:
         """The same, asked for the last item of each alone."""
         return replace(self, given=self.lengths - 1)
 
@@ -122,7 +122,7 @@ def read_sessions(data: object, columns: Columns) -> Sessions:
 
 
 def _from_table(table: Table, columns: Columns) -> Sessions:
-    table.frame = table.frame.set_axis(table.frame.columns.str.replace(_TYPED, "", regex=True), axis=1)
+    table.frame = table.frame.set_axis(table.frame.columns.str.replace(_RECBOLE_TYPE, "", regex=True), axis=1)
     if table.frame.empty:
         raise DataError(f"{table.name} has no rows")
     _check_columns(table, columns)
@@ -158,11 +158,11 @@ def _check_columns(table: Table, columns: Columns) -> None:
 def _times(table: Table, column: str) -> np.ndarray:
     """``(N,)`` dates or numbers, which may have fractions: seconds since 1970 often do."""
     table.refuse(column, table.missing(column), "is not a time: every row needs one")
-    numbers, bad = to_numbers(table, column)
+    numbers, bad = parse_numbers(table, column)
     if not bad.any() and np.isfinite(numbers).all() and (numbers != np.floor(numbers)).any():
         return numbers
-    stamps = read_stamps(table, column)
-    return (stamps.tz_convert(None) if getattr(stamps, "tz", None) is not None else stamps).to_numpy()
+    timestamps = read_timestamps(table, column)
+    return (timestamps.tz_convert(None) if getattr(timestamps, "tz", None) is not None else timestamps).to_numpy()
 
 
 # ---- lists ---------------------------------------------------------------------------------------------------------

@@ -7,13 +7,13 @@ import math
 from lstmkit.errors import DataError
 
 
-def held_back(count: int, unit: str, name: str, valid_share: float, test_share: float) -> tuple[int, int]:
+def holdout_sizes(count: int, unit: str, name: str, valid_share: float, test_share: float) -> tuple[int, int]:
     """How many of ``count`` examples are for validation and for the test; a share above 0 is at least one.
 
     Raises:
         DataError: Nothing would be left to train on.
 
-    >>> held_back(40, "line", "notes.txt", 0.05, 0.1)
+    >>> holdout_sizes(40, "line", "notes.txt", 0.05, 0.1)
     (2, 4)
     """
     valid, test = (math.ceil(share * count) for share in (valid_share, test_share))

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.audio import sound
-from lstmkit.data.ink.resampling import checked_strokes
-from lstmkit.data.tables import zips
+from lstmkit.data import zip_archive as zips
+from lstmkit.data.audio import audio_io as sound
+from lstmkit.data.ink.resampling import validate_strokes
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.vision import image_io as pictures
 from lstmkit.errors import DataError, one_line
@@ -40,7 +40,7 @@ class Transcripts:
     """Examples.
 
     Attributes:
-        inputs: Sounds (:class:`Sound`), features ``(T, F)`` float32, pictures ``(H, W)`` uint8, or strokes ``(N, 3)``.
+        inputs: Sounds (:class:`AudioClip`), features ``(T, F)`` float32, pictures ``(H, W)`` uint8, or strokes ``(N, 3)``.
         texts: Of each what it says, as :func:`written` has it; ``None`` where that is not known.
         ids: What each is called.
         kind: One of :data:`KINDS`.
@@ -76,8 +76,8 @@ class Transcripts:
         """A fingerprint of inputs and texts."""
         found = hashlib.sha256()
         for one, text in zip(self.inputs, self.texts, strict=True):
-            values = one.samples if isinstance(one, sound.Sound) else one
-            rate = one.rate if isinstance(one, sound.Sound) else 0
+            values = one.samples if isinstance(one, sound.AudioClip) else one
+            rate = one.rate if isinstance(one, sound.AudioClip) else 0
             found.update(repr((values.shape, values.dtype.str, rate, text)).encode("utf-8", "replace"))
             found.update(np.ascontiguousarray(values).tobytes())
         return found.hexdigest()
@@ -121,9 +121,9 @@ def read_transcripts(data: object, columns: Columns) -> Transcripts:
     return found
 
 
-def is_sound(data: object) -> bool:
+def is_audio_path(data: object) -> bool:
     """Whether that is the path of one sound."""
-    return isinstance(data, (str, os.PathLike)) and Path(data).suffix.lower() in sound.ENDINGS
+    return isinstance(data, (str, os.PathLike)) and Path(data).suffix.lower() in sound.FILE_SUFFIXES
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -140,9 +140,9 @@ def _of_path(path: Path, columns: Columns) -> Transcripts:
         return _zipped(path)
     if ending == ".npz":
         return _arrays(path)
-    if ending in (*sound.ENDINGS, *pictures.ENDINGS):
+    if ending in (*sound.FILE_SUFFIXES, *pictures.FILE_SUFFIXES):
         beside = {p.name for p in path.parent.iterdir()}
-        some = [path.name, *(name for name in _text_names(path.name) if name in beside)]
+        some = [path.name, *(name for name in _text_file_names(path.name) if name in beside)]
         return _pairs(some, lambda name: (path.parent / name).read_bytes(), path.name)
     if ending in _TABLES:
         return _of_table(read_file(path, strict=True), path.parent, columns)
@@ -163,19 +163,20 @@ def _pairs(names: list[str], read: Callable[[str], bytes], where: str) -> Transc
     media = [
         name
         for name in names
-        if Path(name).suffix.lower() in (*sound.ENDINGS, *pictures.ENDINGS) and not zips.is_hidden(name)
+        if Path(name).suffix.lower() in (*sound.FILE_SUFFIXES, *pictures.FILE_SUFFIXES)
+        and not zips.is_hidden_file(name)
     ]
     if not media:
         raise DataError(f"{where} has no sound and no picture in it")
     inputs, texts = [], []
     for name in media:
-        beside = next((text for text in _text_names(name) if text in there), None)
+        beside = next((text for text in _text_file_names(name) if text in there), None)
         inputs.append(_medium(read(name), name))
         texts.append(None if beside is None else _decoded(read(beside), beside))
     return _alike(inputs, texts, media, where)
 
 
-def _text_names(name: str) -> list[str]:
+def _text_file_names(name: str) -> list[str]:
     """What the text of a sound or picture may be called: ``a.nrm.png`` has ``a.nrm.gt.txt`` or ``a.gt.txt``."""
     stems = [name[: -len(Path(name).suffix)]]
     while Path(stems[-1]).suffix:
@@ -191,9 +192,9 @@ def _decoded(content: bytes, name: str) -> str:
 
 
 def _medium(content: bytes, name: str) -> Any:
-    if Path(name).suffix.lower() in sound.ENDINGS:
-        return sound.read_sound(content, name=name)
-    return pictures.read_picture(content, name)
+    if Path(name).suffix.lower() in sound.FILE_SUFFIXES:
+        return sound.read_audio(content, name=name)
+    return pictures.read_grayscale_image(content, name)
 
 
 def _arrays(path: Path) -> Transcripts:
@@ -213,7 +214,7 @@ def _arrays(path: Path) -> Transcripts:
         raise DataError(f"{path.name}: offsets must rise from 0 to the {len(values)} steps there are")
     pieces = [values[a:b] for a, b in itertools.pairwise(offsets.tolist())]
     names = [f"{path.stem} {i}" for i in range(1, len(pieces) + 1)]
-    check = checked_strokes if kind == "strokes" else _features
+    check = validate_strokes if kind == "strokes" else _features
     texts: list[str | None] = [None] * len(pieces)
     lines = path.with_suffix(".tsv")
     if lines.is_file():
@@ -244,7 +245,7 @@ def _of_table(table: Table, folder: Path, columns: Columns) -> Transcripts:
 
 
 def _medium_at(path: Path) -> Any:
-    if path.suffix.lower() not in (*sound.ENDINGS, *pictures.ENDINGS):
+    if path.suffix.lower() not in (*sound.FILE_SUFFIXES, *pictures.FILE_SUFFIXES):
         raise DataError(f"{path} is neither a sound nor a picture, by its name's ending")
     if not path.is_file():
         raise DataError(f"there is no file {path}")
@@ -281,12 +282,12 @@ def _are_texts(given: Any) -> bool:
 
 
 def _one(one: Any, name: str, reads: str) -> Any:
-    if isinstance(one, sound.Sound):
+    if isinstance(one, sound.AudioClip):
         return one
     if isinstance(one, (str, os.PathLike)):
         return _medium_at(Path(one))
     if isinstance(one, tuple) and len(one) == 2 and isinstance(one[1], (int, np.integer)):
-        return sound.sound_of(one[0], int(one[1]), name)
+        return sound.audio_from_array(one[0], int(one[1]), name)
     if hasattr(one, "convert") and hasattr(one, "mode"):
         return pictures.grey(one)
     try:
@@ -294,7 +295,7 @@ def _one(one: Any, name: str, reads: str) -> Any:
     except ValueError as err:
         raise DataError(f"{name} is no array: its rows have different lengths") from err
     if reads == "strokes":
-        return checked_strokes(values, name)
+        return validate_strokes(values, name)
     if values.dtype == np.uint8 and reads != "features":
         if values.ndim != 2 or not values.size:
             raise DataError(f"{name} has the shape {values.shape}: a picture is grey values (H, W)")
@@ -325,6 +326,6 @@ def _alike(
 
 
 def _kind(one: Any, reads: str) -> str:
-    if isinstance(one, sound.Sound):
+    if isinstance(one, sound.AudioClip):
         return "sounds"
     return "strokes" if reads == "strokes" else "lines" if one.dtype == np.uint8 else "features"

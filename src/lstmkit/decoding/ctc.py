@@ -13,7 +13,7 @@ BLANK = 0  #: The class that writes nothing.
 #: ``score(states, ids) -> (log_p (N, V), states)``: of each of ``N`` texts, its state before its last character and
 #: that character, the logarithmic probability of what comes next; of the blank, that the text ends. The state of an
 #: empty text is ``None`` and its last character the blank.
-Score = Callable[[Sequence[Any], Sequence[int]], tuple[np.ndarray, Sequence[Any]]]
+LanguageModelScore = Callable[[Sequence[Any], Sequence[int]], tuple[np.ndarray, Sequence[Any]]]
 
 
 class Written(NamedTuple):
@@ -31,11 +31,11 @@ class Written(NamedTuple):
     p: float
 
 
-class Greedy:
+class GreedyDecoder:
     """The most probable class of each step, repeats taken once, blanks left out; steps may come in bit by bit.
 
     >>> log_p = np.log([[0.1, 0.9], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]])
-    >>> greedy = Greedy()
+    >>> greedy = GreedyDecoder()
     >>> greedy.push(log_p[:1]), greedy.push(log_p[1:])
     (None, None)
     >>> [(one.start, one.end) for one in greedy.written]
@@ -62,13 +62,13 @@ class Greedy:
 
 
 def greedy(log_p: np.ndarray) -> list[Written]:
-    """What :class:`Greedy` writes of ``(S, V)`` steps."""
-    whole = Greedy()
+    """What :class:`GreedyDecoder` writes of ``(S, V)`` steps."""
+    whole = GreedyDecoder()
     whole.push(log_p)
     return whole.written
 
 
-def align(log_p: np.ndarray, ids: Sequence[int]) -> list[Written]:
+def forced_align(log_p: np.ndarray, ids: Sequence[int]) -> list[Written]:
     """The most probable way to read a text: at which steps each of its characters stands (Viterbi).
 
     Args:
@@ -80,8 +80,8 @@ def align(log_p: np.ndarray, ids: Sequence[int]) -> list[Written]:
     """
     if not len(ids):
         return []
-    if needed_steps(ids) > len(log_p):
-        raise ValueError(f"a text that needs {needed_steps(ids)} steps cannot be read in {len(log_p)}")
+    if min_steps(ids) > len(log_p):
+        raise ValueError(f"a text that needs {min_steps(ids)} steps cannot be read in {len(log_p)}")
     states = np.full(2 * len(ids) + 1, BLANK)
     states[1::2] = ids
     told = log_p[:, states].astype(np.float64)
@@ -109,16 +109,16 @@ def align(log_p: np.ndarray, ids: Sequence[int]) -> list[Written]:
     return found
 
 
-def needed_steps(ids: Sequence[int]) -> int:
+def min_steps(ids: Sequence[int]) -> int:
     """Steps that a text takes at least: one a character, and a blank between two that are the same.
 
-    >>> needed_steps([1, 1, 2])
+    >>> min_steps([1, 1, 2])
     4
     """
     return len(ids) + sum(a == b for a, b in pairwise(ids))
 
 
-class Beam(NamedTuple):
+class PrefixHypothesis(NamedTuple):
     """A text that a prefix beam search found.
 
     Attributes:
@@ -132,9 +132,13 @@ class Beam(NamedTuple):
     log_p: float
 
 
-def prefix_beams(
-    log_p: np.ndarray, width: int, score: Score | None = None, weight: float = 0.5, bonus: float = 0.0
-) -> list[Beam]:
+def prefix_beam_search(
+    log_p: np.ndarray,
+    width: int,
+    score: LanguageModelScore | None = None,
+    weight: float = 0.5,
+    insertion_bonus: float = 0.0,
+) -> list[PrefixHypothesis]:
     """The most probable texts, as far as ``width`` beginnings held at a time can tell; the best first.
 
     Of each beginning the probability of all its alignments is summed, those that end in a blank apart from the others
@@ -149,15 +153,15 @@ def prefix_beams(
         bonus: For each character, since a language model favours short texts.
 
     >>> log_p = np.log([[0.6, 0.4], [0.6, 0.4]])
-    >>> greedy(log_p), prefix_beams(log_p, 4)[0].ids  # 0.36 for nothing, 0.64 for one character, in three ways
+    >>> greedy(log_p), prefix_beam_search(log_p, 4)[0].ids  # 0.36 for nothing, 0.64 for one character, in three ways
     ([], (1,))
     """
-    tree = _Tree(score, weight, bonus, log_p.shape[1])
+    tree = _PrefixTree(score, weight, insertion_bonus, log_p.shape[1])
     nodes = np.zeros(1, dtype=np.int64)  # of the beginnings that are held; 0 is the empty one
     blank, other = np.zeros(1), np.full(1, -np.inf)  # log p of the alignments that end in a blank, and in a character
     for step in range(len(log_p)):
         told = np.asarray(log_p[step], dtype=np.float64)
-        both = _either(blank, other)
+        both = _log_add(blank, other)
         last = tree.last(nodes)
         longer = both[:, None] + told
         rows = np.arange(len(nodes))
@@ -169,42 +173,46 @@ def prefix_beams(
                 stays[row] = np.logaddexp(stays[row], longer[parent, character])
                 longer[parent, character] = -np.inf
         blank = both + told[BLANK]
-        ranked = np.concatenate([_either(blank, stays) + tree.prior(nodes), (longer + tree.next(nodes)).ravel()])
-        best = _highest(ranked, width)
+        ranked = np.concatenate([_log_add(blank, stays) + tree.prior(nodes), (longer + tree.next(nodes)).ravel()])
+        best = _top_indices(ranked, width)
         old, new = best[best < len(nodes)], best[best >= len(nodes)] - len(nodes)  # rows, and ways to go on
         parents, characters = np.divmod(new, log_p.shape[1])
         grown = tree.grow(nodes[parents], characters)
         blank = np.concatenate([blank[old], np.full(len(new), -np.inf)])
         other = np.concatenate([stays[old], longer[parents, characters]])
         nodes = np.concatenate([nodes[old], grown])
-    total = _either(blank, other)
+    total = _log_add(blank, other)
     ranked = total + tree.prior(nodes) + tree.ending(nodes)
     order = np.argsort(-ranked, kind="stable")
-    return [Beam(tree.text(int(nodes[i])), float(ranked[i]), float(total[i])) for i in order if total[i] > -np.inf]
+    return [
+        PrefixHypothesis(tree.text(int(nodes[i])), float(ranked[i]), float(total[i]))
+        for i in order
+        if total[i] > -np.inf
+    ]
 
 
-def _either(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def _log_add(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Logarithms of the sums of probabilities."""
     return np.asarray(np.logaddexp(one, other))
 
 
-def _highest(scores: np.ndarray, count: int) -> np.ndarray:
+def _top_indices(scores: np.ndarray, count: int) -> np.ndarray:
     """Where the highest stand, impossible ones left out."""
     found = np.argpartition(-scores, count)[:count] if len(scores) > count else np.arange(len(scores))
     return found[scores[found] > -np.inf]
 
 
-class _Tree:
+class _PrefixTree:
     """Beginnings of texts, each a node that knows its own beginning, and what the language model says of them."""
 
-    def __init__(self, score: Score | None, weight: float, bonus: float, size: int) -> None:
-        self._score, self._weight, self._bonus = score, weight, bonus
+    def __init__(self, score: LanguageModelScore | None, weight: float, insertion_bonus: float, size: int) -> None:
+        self._score, self._weight, self._bonus = score, weight, insertion_bonus
         self._parents, self._characters = [-1], [BLANK]
         self._children: dict[tuple[int, int], int] = {}
         self._priors = [0.0]
         self._next: dict[int, np.ndarray] = {}
         self._states: dict[int, Any] = {}
-        self._nothing = np.full(size, bonus)
+        self._nothing = np.full(size, insertion_bonus)
         self._nothing[BLANK] = 0.0
         self._ask([0], [None])
 

@@ -91,7 +91,7 @@ def _area(
     return float(np.sum(np.diff(recall, prepend=0.0) * told / counts))
 
 
-def range_scores(labels: np.ndarray, alarms: np.ndarray) -> tuple[float, float, float]:
+def range_precision_recall_f1(labels: np.ndarray, alarms: np.ndarray) -> tuple[float, float, float]:
     """Range-based precision, recall and F1: each stretch counts once, by the share of it that is covered.
 
     Tatbul, Lee, Zdonik, Alam, Gottschlich 2018, "Precision and recall for time series", NeurIPS, with flat bias, α = 0
@@ -116,7 +116,7 @@ def _covered(of: np.ndarray, by: np.ndarray) -> float:
     return float(np.mean(shares)) if shares else 0.0
 
 
-def overlap_scores(labels: np.ndarray, alarms: np.ndarray) -> tuple[int, int, int]:
+def event_counts(labels: np.ndarray, alarms: np.ndarray) -> tuple[int, int, int]:
     """Labelled stretches that an alarm meets, alarms that meet none, and labelled stretches that are not met.
 
     As Hundman et al. 2018, section 4.2, and Orion's benchmark count them; add them up over recordings.
@@ -144,7 +144,7 @@ def _harmonic(a: float, b: float) -> float:
 _WEIGHTS = {"true": 1.0, "false": 0.11, "missed": 1.0}  # the standard profile
 
 
-def nab_points(windows: Sequence[tuple[int, int]], alarms: np.ndarray, probation: int, gap: int = 0) -> float:
+def nab_raw_score(windows: Sequence[tuple[int, int]], alarms: np.ndarray, probation: int, gap: int = 0) -> float:
     """What a file gives in the Numenta anomaly benchmark, standard profile, not yet normalised.
 
     Lavin and Ahmad 2015, "Evaluating real-time anomaly detection algorithms", section III: the first alarm of a window

@@ -12,18 +12,20 @@ import numpy as np
 import pandas as pd
 from scipy.stats import genpareto, norm
 
-_TAIL = 0.1  # share of the scores that the extreme-value distribution is fitted to
-_FEWEST_EXTREMES = 10
+_TAIL_FRACTION = 0.1  # share of the scores that the extreme-value distribution is fitted to
+_MIN_EXCEEDANCES = 10
 TAIL = 100  #: Scores, of which the upper tenth suffices for a distribution of extremes.
-_STILLEST = 0.01  # least deviation of recent scores, of their mean: what hardly varies is no cause for alarm
+_MIN_RELATIVE_DEVIATION = (
+    0.01  # least deviation of recent scores, of their mean: what hardly varies is no cause for alarm
+)
 
 
-def quantile_level(scores: np.ndarray, rate: float) -> float:
+def quantile_threshold(scores: np.ndarray, rate: float) -> float:
     """The least level that at most ``rate`` of ``scores (N,)`` are above, counted as if one more had come out on top.
 
     With fewer than ``1 / rate`` scores that is the largest of them: the rate cannot be promised then.
 
-    >>> quantile_level(np.arange(1000.0), rate=0.01)
+    >>> quantile_threshold(np.arange(1000.0), rate=0.01)
     990.0
     """
     ranked = np.sort(scores)
@@ -31,7 +33,7 @@ def quantile_level(scores: np.ndarray, rate: float) -> float:
     return float(ranked[min(rank, len(ranked)) - 1])
 
 
-def extreme_level(scores: np.ndarray, rate: float) -> float:
+def extreme_value_threshold(scores: np.ndarray, rate: float) -> float:
     """The level that is exceeded at the rate ``rate``, by a generalised Pareto distribution of the scores' upper tenth.
 
     Siffer, Fouque, Termier, Largouet 2017, "Anomaly detection in streams with extreme value theory", eq. 1. It can
@@ -41,16 +43,18 @@ def extreme_level(scores: np.ndarray, rate: float) -> float:
         scores: ``(N,)``.
         rate: Of false alarms a step, below 0.1.
     """
-    start = float(np.quantile(scores, 1 - _TAIL))
+    start = float(np.quantile(scores, 1 - _TAIL_FRACTION))
     excesses = scores[scores > start] - start
-    if len(excesses) < _FEWEST_EXTREMES or np.ptp(excesses) == 0:
-        return quantile_level(scores, rate)
+    if len(excesses) < _MIN_EXCEEDANCES or np.ptp(excesses) == 0:
+        return quantile_threshold(scores, rate)
     shape, _, scale = genpareto.fit(excesses, floc=0)
     share = rate * len(scores) / len(excesses)
     return start + float(genpareto.isf(min(1.0, share), shape, scale=scale))
 
 
-def recent_levels(scores: np.ndarray, history: int, rate: float, before: np.ndarray | None = None) -> np.ndarray:
+def moving_average_thresholds(
+    scores: np.ndarray, history: int, rate: float, before: np.ndarray | None = None
+) -> np.ndarray:
     """For every step the level that a normal score would exceed at ``rate``, by the ``history`` scores before it.
 
     Their mean and as many of their standard deviations as a normal distribution asks for: the anomaly likelihood of
@@ -67,11 +71,13 @@ def recent_levels(scores: np.ndarray, history: int, rate: float, before: np.ndar
     known = np.zeros(0) if before is None else before[-history:]
     past = pd.Series(np.concatenate([known, scores])).shift(1).rolling(history, min_periods=1)
     mean, deviation = (np.asarray(of) for of in (past.mean(), past.std(ddof=0)))
-    levels = mean + float(norm.isf(rate)) * np.maximum(deviation, _STILLEST * np.abs(mean))
+    levels = mean + float(norm.isf(rate)) * np.maximum(deviation, _MIN_RELATIVE_DEVIATION * np.abs(mean))
     return np.nan_to_num(levels[len(known) :], nan=np.inf)
 
 
-def dynamic_levels(scores: np.ndarray, history: int, pruning: float, before: np.ndarray | None = None) -> np.ndarray:
+def dynamic_thresholds(
+    scores: np.ndarray, history: int, pruning: float, before: np.ndarray | None = None
+) -> np.ndarray:
     """For every step the level that sets the last ``history`` scores' extremes apart best.
 
     Hundman et al. 2018, "Detecting spacecraft anomalies using LSTMs and nonparametric dynamic thresholding", section
@@ -93,14 +99,14 @@ def dynamic_levels(scores: np.ndarray, history: int, pruning: float, before: np.
     levels = np.empty(len(scores))
     for t in range(len(scores)):
         end = len(known) + t + 1
-        levels[t] = _dynamic_level(whole[max(0, end - history) : end], pruning)
+        levels[t] = _dynamic_threshold(whole[max(0, end - history) : end], pruning)
     return levels
 
 
 _DEVIATIONS = np.arange(2.5, 12, 0.5)
 
 
-def _dynamic_level(window: np.ndarray, pruning: float) -> float:
+def _dynamic_threshold(window: np.ndarray, pruning: float) -> float:
     """Above which the last score of the window is an alarm."""
     mean, deviation, last = float(window.mean()), float(window.std()), window[-1]
     lowest = mean + float(_DEVIATIONS[0]) * deviation
@@ -118,10 +124,10 @@ def _dynamic_level(window: np.ndarray, pruning: float) -> float:
         merit = gain / (count + stretches**2)
         if merit >= best:
             best, level = merit, float(candidate)
-    return max(level, float(last)) if not _stands_out(window, level, pruning) else level
+    return max(level, float(last)) if not _survives_pruning(window, level, pruning) else level
 
 
-def _stands_out(window: np.ndarray, level: float, pruning: float) -> bool:
+def _survives_pruning(window: np.ndarray, level: float, pruning: float) -> bool:
     """Whether the stretch above ``level`` that the window ends with survives the pruning; so does none."""
     above = window > level
     if not above[-1]:

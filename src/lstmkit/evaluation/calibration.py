@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_softmax, logsumexp, softmax
 
-FEWEST = 50  #: Scores that one horizon step needs for a width of its own; with fewer, all steps share one.
+MIN_VALUES_PER_STEP = 50  #: Scores that one horizon step needs for a width of its own; with fewer, all steps share one.
 
 
 def conformal_widths(y: np.ndarray, low: np.ndarray, high: np.ndarray, coverage: np.ndarray) -> np.ndarray:
@@ -32,7 +32,7 @@ def conformal_widths(y: np.ndarray, low: np.ndarray, high: np.ndarray, coverage:
     horizon, n_intervals = low.shape[1:]
     scores = np.maximum(low - y[..., None], y[..., None] - high)
     widths = np.zeros((horizon, n_intervals))
-    pooled = bool((np.isfinite(y).sum(axis=0) < FEWEST).any())
+    pooled = bool((np.isfinite(y).sum(axis=0) < MIN_VALUES_PER_STEP).any())
     for h in range(horizon):
         seen = scores if pooled else scores[:, h : h + 1]
         seen = seen.reshape(-1, n_intervals)
@@ -72,11 +72,13 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
     5.77
     """
     doubt = 1 / (len(targets) + 2)
-    found = minimize_scalar(lambda t: _doubted(logits / np.exp(t), targets, doubt), bounds=(-3, 3), method="bounded")
+    found = minimize_scalar(
+        lambda t: _smoothed_log_loss(logits / np.exp(t), targets, doubt), bounds=(-3, 3), method="bounded"
+    )
     return float(np.clip(np.exp(found.x), 0.05, 20.0))
 
 
-def _doubted(logits: np.ndarray, targets: np.ndarray, doubt: float) -> float:
+def _smoothed_log_loss(logits: np.ndarray, targets: np.ndarray, doubt: float) -> float:
     """Log loss where with the probability ``doubt`` it is not as the targets say."""
     if targets.ndim == 2:
         return log_loss(logits, targets + doubt * (1 - 2 * targets))
@@ -94,7 +96,7 @@ def log_loss(logits: np.ndarray, targets: np.ndarray) -> float:
 
 
 @dataclass(frozen=True)
-class Reliability:
+class ReliabilityCurve:
     """How often what was stated came true, bin by bin of the stated probability; ``(K,)`` each, no bin empty.
 
     Attributes:
@@ -113,7 +115,7 @@ class Reliability:
         return float(np.sum(self.count * np.abs(self.stated - self.observed)) / self.count.sum())
 
 
-def reliability(stated: np.ndarray, came_true: np.ndarray, bins: int = 15) -> Reliability:
+def reliability(stated: np.ndarray, outcomes: np.ndarray, bins: int = 15) -> ReliabilityCurve:
     """Statements ``(N,)`` in ``bins`` of equal width.
 
     >>> reliability(np.array([0.9, 0.9, 0.1]), np.array([True, False, False])).error.__round__(3)
@@ -122,11 +124,11 @@ def reliability(stated: np.ndarray, came_true: np.ndarray, bins: int = 15) -> Re
     which = np.minimum((stated * bins).astype(int), bins - 1)
     count = np.bincount(which, minlength=bins)
     used = count > 0
-    sums = [np.bincount(which, weights=of, minlength=bins)[used] / count[used] for of in (stated, came_true)]
-    return Reliability(sums[0], sums[1], count[used])
+    sums = [np.bincount(which, weights=of, minlength=bins)[used] / count[used] for of in (stated, outcomes)]
+    return ReliabilityCurve(sums[0], sums[1], count[used])
 
 
-def statements(stated: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def confidences_and_outcomes(stated: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What probabilities ``(N, C)`` say, and whether it came true: of the likeliest class, or of every label."""
     if targets.ndim == 2:
         return stated.ravel(), targets.ravel() > 0.5

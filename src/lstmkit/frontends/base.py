@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from torch import nn
 
-from lstmkit.modules.convolutions import LineEncoder, StepEncoder
+from lstmkit.modules.sequence_convolutions import CausalConvEncoder, TextLineEncoder
 from lstmkit.progress import Progress
 
 
-class Front(Protocol):
+class FrontEnd(Protocol):
     """What a job asks of a front end."""
 
     kind: ClassVar[str]  #: What it reads, as the examples call it.
@@ -53,7 +53,7 @@ class Front(Protocol):
         ...
 
 
-class PlacedFront(Protocol):
+class AlignedFrontEnd(Protocol):
     """What a job asks that also says where in an example something stands."""
 
     kind: ClassVar[str]  #: What it reads, as the examples call it.
@@ -67,7 +67,7 @@ class PlacedFront(Protocol):
         """Of each example its features ``(T, F)``, at least one step; ``names`` are what messages call them."""
         ...
 
-    def build(self) -> StepEncoder | LineEncoder:
+    def build(self) -> CausalConvEncoder | TextLineEncoder:
         """What makes a batch of encoded examples shorter, by its ``stride``."""
         ...
 

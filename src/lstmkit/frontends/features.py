@@ -9,18 +9,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lstmkit.errors import DataError
-from lstmkit.frontends.standardized import NumberFront
-from lstmkit.modules.augmentation import Masks, Tempo
-from lstmkit.modules.convolutions import StepEncoder
+from lstmkit.frontends.standardized import StandardizedFrontEnd
+from lstmkit.modules.augmentation import SpecAugment, SpeedPerturbation
+from lstmkit.modules.sequence_convolutions import CausalConvEncoder
 from lstmkit.progress import Progress
 
 
 @dataclass
-class FeatureFront:
+class FeatureFrontEnd:
     """Features ``(T, F)``, standardised on the training part, made shorter by convolutions.
 
     Attributes:
-        channels, strides, dropout: As of :class:`StepEncoder`.
+        channels, strides, dropout: As of :class:`CausalConvEncoder`.
         masks: Stretches of time, and as many bands of features, that are hidden in training; 0 for none.
         speed: By which share training is faster or slower at most.
         centred: Whether of each example its own mean is taken away first: what does not change in it, a voice or a
@@ -36,7 +36,7 @@ class FeatureFront:
     masks: int
     speed: float = 0.0
     centred: bool = False
-    _scale: NumberFront = field(default_factory=NumberFront, init=False, repr=False)
+    _scale: StandardizedFrontEnd = field(default_factory=StandardizedFrontEnd, init=False, repr=False)
 
     def fit(self, inputs: Sequence[np.ndarray], progress: Progress) -> None:
         self._scale.fit(self._seen(inputs), progress)
@@ -55,11 +55,11 @@ class FeatureFront:
     def _seen(self, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         return [one - one.mean(axis=0) for one in inputs] if self.centred else inputs
 
-    def build(self) -> StepEncoder:
+    def build(self) -> CausalConvEncoder:
         width = self._scale.width
-        masks = Masks(self.masks, 25, self.masks, max(1, width // 5)) if self.masks else None
-        tempo = Tempo(self.speed) if self.speed else None
-        return StepEncoder(width, self.channels, self.strides, dropout=self.dropout, masks=masks, tempo=tempo)
+        masks = SpecAugment(self.masks, 25, self.masks, max(1, width // 5)) if self.masks else None
+        tempo = SpeedPerturbation(self.speed) if self.speed else None
+        return CausalConvEncoder(width, self.channels, self.strides, dropout=self.dropout, masks=masks, tempo=tempo)
 
     def places(self, example: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """Steps as given are those that were encoded."""

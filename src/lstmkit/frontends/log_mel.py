@@ -8,15 +8,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lstmkit.data.audio.log_mel import Mel
-from lstmkit.data.audio.sound import Sound
-from lstmkit.frontends.features import FeatureFront
-from lstmkit.modules.convolutions import StepEncoder
+from lstmkit.data.audio.audio_io import AudioClip
+from lstmkit.data.audio.log_mel import LogMelSpectrogram
+from lstmkit.frontends.features import FeatureFrontEnd
+from lstmkit.modules.sequence_convolutions import CausalConvEncoder
 from lstmkit.progress import Progress
 
 
 @dataclass
-class SpectrumFront:
+class LogMelFrontEnd:
     """Sounds, brought to one rate, as frames of bands, which are standardised on the training part.
 
     Attributes:
@@ -27,10 +27,10 @@ class SpectrumFront:
     kind: ClassVar[str] = "sounds"
     unit: ClassVar[str] = "second"
 
-    mel: Mel
-    frames: FeatureFront
+    mel: LogMelSpectrogram
+    frames: FeatureFrontEnd
 
-    def fit(self, inputs: Sequence[Sound], progress: Progress) -> None:
+    def fit(self, inputs: Sequence[AudioClip], progress: Progress) -> None:
         with progress.task("reading the sounds", len(inputs)) as task:
             found = []
             for done, one in enumerate(inputs, 1):
@@ -38,14 +38,14 @@ class SpectrumFront:
                 task.update(done)
         self.frames.fit(found, progress)
 
-    def encode(self, inputs: Sequence[Sound], names: Sequence[str]) -> list[np.ndarray]:
+    def encode(self, inputs: Sequence[AudioClip], names: Sequence[str]) -> list[np.ndarray]:
         """Of each its frames, ``(T, bands)`` float32."""
         return self.frames.encode([self.mel.frames(one) for one in inputs], names)
 
-    def build(self) -> StepEncoder:
+    def build(self) -> CausalConvEncoder:
         return self.frames.build()
 
-    def places(self, example: Sound, steps: np.ndarray) -> np.ndarray:
+    def places(self, example: AudioClip, steps: np.ndarray) -> np.ndarray:
         """Seconds from the sound's beginning."""
         return np.minimum(self.seconds(steps), example.seconds)
 

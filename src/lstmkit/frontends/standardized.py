@@ -14,7 +14,7 @@ from lstmkit.progress import Progress
 
 
 @dataclass
-class NumberFront:
+class StandardizedFrontEnd:
     """Sequences ``(T, F)``, standardised column by column on the training part; the trunk reads them as they are."""
 
     kind: ClassVar[str] = "numbers"

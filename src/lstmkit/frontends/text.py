@@ -15,7 +15,7 @@ from lstmkit.progress import Progress
 
 
 @dataclass
-class TextFront:
+class TextFrontEnd:
     """Texts as tokens. A text without any is read as one unknown token, so that every text gets an answer.
 
     Attributes:

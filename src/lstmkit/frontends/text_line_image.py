@@ -9,19 +9,19 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lstmkit.data.vision.image_io import ink
-from lstmkit.modules.augmentation import LineNoise
-from lstmkit.modules.convolutions import LineEncoder
+from lstmkit.modules.augmentation import TextLineAugmentation
+from lstmkit.modules.sequence_convolutions import TextLineEncoder
 from lstmkit.progress import Progress
 
 
 @dataclass
-class LineFront:
+class TextLineImageFrontEnd:
     """Grey pictures ``(H, W)``, brought to one height and to ink on paper; there is nothing to learn.
 
     Attributes:
         height: In dots, a multiple of 4.
-        channels, width, dropout: Of :class:`LineEncoder`, whose output has ``width``.
-        noise: How much pictures are bent in training, see :class:`LineNoise`.
+        channels, width, dropout: Of :class:`TextLineEncoder`, whose output has ``width``.
+        noise: How much pictures are bent in training, see :class:`TextLineAugmentation`.
     """
 
     kind: ClassVar[str] = "lines"
@@ -40,9 +40,9 @@ class LineFront:
         """Of each its columns, ``(W, height)`` float32."""
         return [ink(one, self.height, name) for one, name in zip(inputs, names, strict=True)]
 
-    def build(self) -> LineEncoder:
-        noise = LineNoise(self.noise) if self.noise else None
-        return LineEncoder(self.height, self.channels, self.width, self.dropout, noise)
+    def build(self) -> TextLineEncoder:
+        noise = TextLineAugmentation(self.noise) if self.noise else None
+        return TextLineEncoder(self.height, self.channels, self.width, self.dropout, noise)
 
     def places(self, example: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """Dots from the picture's left."""

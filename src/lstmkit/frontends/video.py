@@ -9,38 +9,38 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
-from lstmkit.data.vision.image_io import scale_of, thumbnail
-from lstmkit.data.vision.video import Clip, Shape
+from lstmkit.data.vision.image_io import channel_mean_std, thumbnail
+from lstmkit.data.vision.video_io import ClipFormat, VideoClip
 from lstmkit.errors import DataError
-from lstmkit.modules.image_encoder import WIDTHS, Dots, PictureEncoder
-from lstmkit.modules.video_encoder import ClipEncoder
+from lstmkit.modules.image_encoder import WIDTHS, ImageEncoder, PixelNormalizer
+from lstmkit.modules.video_encoder import VideoEncoder
 from lstmkit.progress import Progress
 
 
 @dataclass
-class VideoFront:
+class VideoFrontEnd:
     """Clips as frames of one shape, on the training part's scale; a residual network of ours makes features of them.
 
     Attributes:
         shape: Of the frames.
         output_size: Features of a frame.
-        dropout, shift: As of :class:`ClipEncoder`.
+        dropout, shift: As of :class:`VideoEncoder`.
     """
 
     kind: ClassVar[str] = "video"
 
-    shape: Shape
+    shape: ClipFormat
     output_size: int
     dropout: float
     shift: float
     _mean: np.ndarray = field(default_factory=lambda: np.zeros(0), init=False, repr=False)
     _std: np.ndarray = field(default_factory=lambda: np.zeros(0), init=False, repr=False)
 
-    def fit(self, inputs: Sequence[Clip], progress: Progress) -> None:
+    def fit(self, inputs: Sequence[VideoClip], progress: Progress) -> None:
         self._check(inputs)
-        self._mean, self._std = scale_of([clip.frames for clip in inputs])
+        self._mean, self._std = channel_mean_std([clip.frames for clip in inputs])
 
-    def _check(self, inputs: Sequence[Clip]) -> None:
+    def _check(self, inputs: Sequence[VideoClip]) -> None:
         wanted = (self.shape.height, self.shape.width, self._channels)
         for clip in inputs:
             if clip.frames.shape[1:] != wanted:
@@ -53,23 +53,23 @@ class VideoFront:
     def _channels(self) -> int:
         return 3 if self.shape.colour else 1
 
-    def encode(self, inputs: Sequence[Clip]) -> list[np.ndarray]:
+    def encode(self, inputs: Sequence[VideoClip]) -> list[np.ndarray]:
         """Of each its frames ``(T, H, W, C)`` uint8, as they are."""
         self._check(inputs)
         return [clip.frames for clip in inputs]
 
-    def thumbnails(self, inputs: Sequence[Clip]) -> list[np.ndarray]:
+    def thumbnails(self, inputs: Sequence[VideoClip]) -> list[np.ndarray]:
         """Of each ``(T, 64)`` float32: its frames in grey, 8 by 8 dots, for comparing them dot by dot."""
         return [np.stack([thumbnail(frame, colour=False) for frame in clip.frames]) for clip in inputs]
 
     def build(self) -> tuple[nn.Module, int]:
-        dots = Dots(self._mean.tolist(), self._std.tolist())
-        encoder = ClipEncoder(
-            dots, PictureEncoder(self._channels, WIDTHS), self.output_size, self.dropout, shift=self.shift
+        dots = PixelNormalizer(self._mean.tolist(), self._std.tolist())
+        encoder = VideoEncoder(
+            dots, ImageEncoder(self._channels, WIDTHS), self.output_size, self.dropout, shift=self.shift
         )
         return encoder, encoder.output_size
 
-    def steps(self, example: Clip) -> list[str]:
+    def steps(self, example: VideoClip) -> list[str]:
         """The time of each frame."""
         return [f"{time:.2f} s" for time in example.times]
 

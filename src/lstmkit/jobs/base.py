@@ -18,11 +18,11 @@ from typing_extensions import Self
 from lstmkit import settings
 from lstmkit.data.batch import Batches, Loader
 from lstmkit.errors import ModelFileError, SettingError, TrainingError, UserError
-from lstmkit.look.traces import Specimen
+from lstmkit.look.traces import ExampleSequence
 from lstmkit.models.base import Ensemble, Model
 from lstmkit.modules.trunk import TRUNKS
 from lstmkit.progress import Progress, default_progress
-from lstmkit.report import Section, number, table_text, write_report
+from lstmkit.report import Section, format_table, number, write_report
 from lstmkit.settings import setting, settings_class
 from lstmkit.training import checkpoint
 from lstmkit.training.run_folder import RunFolder
@@ -31,7 +31,7 @@ from lstmkit.version import __version__
 
 
 @dataclass(frozen=True)
-class Parts:
+class DataSplit:
     """A job's examples, split: ``valid`` for stopping and calibration, ``test`` for the evidence; ``None`` if empty."""
 
     train: Any
@@ -56,7 +56,7 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return "\n".join([table_text(self.table, self.best), *self.notes])
+        return "\n".join([format_table(self.table, self.best), *self.notes])
 
     @property
     def verdict(self) -> str:
@@ -125,7 +125,7 @@ class Job(ABC):
         """A file or object as examples. Raises DataError."""
 
     @abstractmethod
-    def split(self, examples: Any, validation: Any | None) -> Parts:
+    def split(self, examples: Any, validation: Any | None) -> DataSplit:
         """The parts for training, validation and test. Raises DataError if they do not suffice."""
 
     @abstractmethod
@@ -191,7 +191,7 @@ class Job(ABC):
         """What :meth:`predict` gave, drawn."""
 
     @abstractmethod
-    def specimens(self, data: Any) -> list[Specimen]:
+    def example_sequences(self, data: Any) -> list[ExampleSequence]:
         """Sequences of ``data`` to look at inside :attr:`network`: the first is drawn, in all is searched.
 
         What a job adds to choose them by are keywords of its own, which the command line takes as options.
@@ -245,7 +245,7 @@ class Job(ABC):
             self._train(train_source, valid_source, device, folder, resume, progress)
         except TrainingError:
             if folder is not None:
-                folder.withdraw()
+                folder.delete_if_empty()
             raise
         self.calibrate(parts.valid)
         if folder is not None:
@@ -253,7 +253,7 @@ class Job(ABC):
         return self
 
     @property
-    def fit_seconds(self) -> float:
+    def training_seconds(self) -> float:
         """How long the training took, all parts of a resumed one together."""
         return sum(row["seconds"] for history in self._histories for row in history.rows)
 
@@ -304,7 +304,7 @@ class Job(ABC):
         shared = {name: getattr(self, name) for name in TrainSettings.__dataclass_fields__ if hasattr(self, name)}
         return TrainSettings(**{**shared, "seed": seed, "device": device})
 
-    def _finish(self, folder: RunFolder, examples: Any, parts: Parts, progress: Progress) -> None:
+    def _finish(self, folder: RunFolder, examples: Any, parts: DataSplit, progress: Progress) -> None:
         self.save(folder.path)
         folder.write_history([h.rows for h in self._histories])
         self.evaluation = None if parts.test is None else self.score(parts.test, progress)

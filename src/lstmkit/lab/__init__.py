@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from lstmkit.errors import SettingError, UserError
 from lstmkit.progress import Progress
-from lstmkit.report import save_figure, table_text
+from lstmkit.report import format_table, save_figure
 from lstmkit.settings import unknown
 from lstmkit.training import checkpoint
 from lstmkit.training.provenance import provenance, read_toml
@@ -48,7 +48,7 @@ class Lab:
 
 
 @dataclass(frozen=True, eq=False)
-class Findings:
+class ExperimentResult:
     """What an experiment gave.
 
     Attributes:
@@ -65,7 +65,7 @@ class Findings:
 class Experiment(Protocol):
     """What the module of an experiment has."""
 
-    def run(self, lab: Lab, progress: Progress) -> Findings:
+    def run(self, lab: Lab, progress: Progress) -> ExperimentResult:
         """Do it.
 
         Raises:
@@ -79,7 +79,7 @@ class Outcome:
     """A lab that was run."""
 
     lab: Lab
-    findings: Findings
+    findings: ExperimentResult
     minutes: float
 
     def to_json(self) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class Outcome:
     def __str__(self) -> str:
         lines = [f"  {p['name']} ({p['source']})" for p in self.lab.published]
         published = "\npublished:\n" + "\n".join(lines) if lines else ""
-        return f"{self.lab.title}\n{table_text(self.findings.table)}\n{self.minutes:.1f} minutes{published}"
+        return f"{self.lab.title}\n{format_table(self.findings.table)}\n{self.minutes:.1f} minutes{published}"
 
 
 def all_labs() -> list[Lab]:

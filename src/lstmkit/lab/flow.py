@@ -11,12 +11,12 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from lstmkit.lab import Findings, Lab
+from lstmkit.lab import ExperimentResult, Lab
 from lstmkit.lab.long_lag import LongLagSettings, build, learn, wrong
-from lstmkit.lab.tasks import TASKS, Drawn
+from lstmkit.lab.synthetic_tasks import TASKS, GeneratedSequences
 from lstmkit.look.gradient_flow import gradient_flow
 from lstmkit.models.sequence import SequenceModel
-from lstmkit.plots.style import MARKERS, SMALL, legend, line_style, new_figure, tidy
+from lstmkit.plots.style import MARKERS, SMALL, legend, line_style, new_figure, style_axes
 from lstmkit.progress import Progress
 from lstmkit.training.train import seeded
 
@@ -25,11 +25,11 @@ _LEAST = 1e-12  # below it is nothing to be drawn
 
 
 @dataclass(frozen=True)
-class Switches:
+class FlowLine:
     """One line of the picture.
 
     Attributes:
-        kind: A name in :data:`lstmkit.lab.compare.KINDS`.
+        kind: A name in :data:`lstmkit.lab.cell_variants.KINDS`.
         keep_bias: Where the bias of the forget (update) gate starts.
         scale: What the recurrent weights are multiplied by at the start.
         clip: Largest norm of the gradient in training; 0 for none.
@@ -49,14 +49,14 @@ class Switches:
         return ", ".join(said) + ("" if self.clip else ", not clipped")
 
 
-def run(lab: Lab, progress: Progress) -> Findings:
+def run(lab: Lab, progress: Progress) -> ExperimentResult:
     """The flow in every network of the lab, before and after it was trained on the lab's task."""
     settings = dict(lab.settings)
-    lines = [Switches(**line) for line in settings.pop("lines")]
+    lines = [FlowLine(**line) for line in settings.pop("lines")]
     task_settings = LongLagSettings.of(settings)
     length = task_settings.lengths[0]
     task = TASKS[task_settings.task](length)
-    inputs = Drawn(task, _SEQUENCES, 2**31).batch(np.arange(_SEQUENCES)).inputs[:, :length]
+    inputs = GeneratedSequences(task, _SEQUENCES, 2**31).batch(np.arange(_SEQUENCES)).inputs[:, :length]
     flows: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     rows = []
     for line in lines:
@@ -74,7 +74,7 @@ def run(lab: Lab, progress: Progress) -> Findings:
             for lag in range(length)
         ]
         rows[-1] |= {"ended": ended, "sequences": sequences, "wrong": missed}
-    return Findings(_table(rows), pd.DataFrame(rows), flow_figure(flows))
+    return ExperimentResult(_table(rows), pd.DataFrame(rows), flow_figure(flows))
 
 
 def scale_recurrent(model: SequenceModel, scale: float) -> None:
@@ -122,7 +122,7 @@ def flow_figure(flows: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
                 marker=MARKERS[i % len(MARKERS)], markevery=(every * i // len(flows), every), **line_style(i),
             )  # fmt: skip
     for ax, title in zip(axes, ("before training", "after training"), strict=True):
-        tidy(ax)
+        style_axes(ax)
         ax.set_yscale("log")
         ax.set_ylim(_LEAST, None)
         ax.set_title(title, loc="left", fontsize=SMALL + 1)

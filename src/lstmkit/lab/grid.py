@@ -18,11 +18,11 @@ from torch import nn
 
 from lstmkit.data.batch import Loader
 from lstmkit.errors import SettingError
-from lstmkit.lab import Findings, Lab, declared
-from lstmkit.lab.compare import KINDS, open_memory, parameters, width_for
-from lstmkit.lab.sequences import CORPORA, Corpus
+from lstmkit.lab import ExperimentResult, Lab, declared
+from lstmkit.lab.cell_variants import KINDS, hidden_size_for_budget, initialize_gate_biases, parameters
+from lstmkit.lab.corpora import CORPORA, Corpus
 from lstmkit.models.sequence import SequenceModel
-from lstmkit.plots.style import BLUE, GREY, MARKERS, SMALL, legend, line_style, new_figure, tidy
+from lstmkit.plots.style import BLUE, GREY, MARKERS, SMALL, legend, line_style, new_figure, style_axes
 from lstmkit.progress import Progress
 from lstmkit.settings import unknown
 from lstmkit.training.train import TrainSettings, mean_loss, seeded, train
@@ -35,8 +35,8 @@ class GridSettings:
     """What is set side by side. Every combination of kinds, layers, directions and shares is trained with every seed.
 
     Attributes:
-        data: A name in :data:`lstmkit.lab.sequences.CORPORA`.
-        kinds: Names in :data:`lstmkit.lab.compare.KINDS`.
+        data: A name in :data:`lstmkit.lab.corpora.CORPORA`.
+        kinds: Names in :data:`lstmkit.lab.cell_variants.KINDS`.
         layers: Depths.
         directions: 1 forward only, 2 both.
         shares: Of the training sequences that are given, the first so many.
@@ -46,7 +46,7 @@ class GridSettings:
         batch_size: Sequences in a step.
         lr: Learning rate of AdamW, falling to 0 by the cosine.
         dropout: Before the head, and between layers.
-        keep_bias: How open the memory starts (:func:`lstmkit.lab.compare.open_memory`); ``None``: as layers start.
+        keep_bias: How open the memory starts (:func:`lstmkit.lab.cell_variants.initialize_gate_biases`); ``None``: as layers start.
         patience: Epochs without a better validation loss.
         seeds: Runs of each.
     """
@@ -82,7 +82,7 @@ class GridSettings:
         return found
 
 
-def run(lab: Lab, progress: Progress) -> Findings:
+def run(lab: Lab, progress: Progress) -> ExperimentResult:
     """Train all of them; the test part is scored once, with the weights that validated best."""
     settings = GridSettings.of(lab.settings)
     corpus = CORPORA[settings.data]()
@@ -93,7 +93,7 @@ def run(lab: Lab, progress: Progress) -> Findings:
             rows.append(about | _one(settings, corpus, about, progress))
     frame = pd.DataFrame(rows)
     table = summary(frame)
-    return Findings(table, frame, figure(table, corpus.unit))
+    return ExperimentResult(table, frame, figure(table, corpus.unit))
 
 
 def _one(settings: GridSettings, corpus: Corpus, about: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
@@ -140,15 +140,15 @@ def _build(settings: GridSettings, corpus: Corpus, about: Mapping[str, Any]) -> 
     kind = KINDS[about["kind"]]
     budget = parameters(KINDS["LSTM"].build(corpus.input_size, settings.units))
     shape: dict[str, Any] = {"num_layers": about["layers"], "bidirectional": about["directions"] == 2}
-    width = width_for(kind, corpus.input_size, budget, **shape)
+    width = hidden_size_for_budget(kind, corpus.input_size, budget, **shape)
     trunk = kind.build(corpus.input_size, width, dropout=settings.dropout, **shape)
     if settings.keep_bias is not None:
-        open_memory(trunk, settings.keep_bias)
-    head = _Dropped(settings.dropout, corpus.head(trunk.output_size))
+        initialize_gate_biases(trunk, settings.keep_bias)
+    head = _DropoutHead(settings.dropout, corpus.head(trunk.output_size))
     return SequenceModel(nn.Identity(), trunk, head)
 
 
-class _Dropped(nn.Module):
+class _DropoutHead(nn.Module):
     """A head behind dropout."""
 
     def __init__(self, share: float, head: Any) -> None:
@@ -204,7 +204,7 @@ def _marks(table: pd.DataFrame, unit: str) -> Figure:
     ax.axvline(table["test"].iloc[0], color=GREY, linewidth=0.8)
     half = table["to"] - table["test"]
     ax.errorbar(table["test"], y, xerr=half.fillna(0), fmt="o", color=BLUE, capsize=3, linewidth=1.4)
-    tidy(ax)
+    style_axes(ax)
     ax.set_yticks(y, table["cell"])
     ax.invert_yaxis()
     ax.set_xlabel(f"test loss, {unit} (less is better); 95 % intervals over seeds (of two: both)", fontsize=SMALL)
@@ -219,7 +219,7 @@ def _lines(table: pd.DataFrame, along: str, unit: str) -> Figure:
         half = (group["to"] - group["test"]).fillna(0)
         bars = ax.errorbar(group[along], group["test"], yerr=half, marker=MARKERS[i], capsize=3, **line_style(i))
         handles[str(cell)] = bars.lines[0]
-    tidy(ax)
+    style_axes(ax)
     if along == "share of data":
         ax.set_xscale("log")
         ax.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))

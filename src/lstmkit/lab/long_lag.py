@@ -15,12 +15,12 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lstmkit.data.batch import Loader
 from lstmkit.errors import SettingError, TrainingError
-from lstmkit.lab import Findings, Lab, declared
-from lstmkit.lab.compare import KINDS, open_memory, parameters, width_for
-from lstmkit.lab.tasks import TASKS, Drawn, Task
+from lstmkit.lab import ExperimentResult, Lab, declared
+from lstmkit.lab.cell_variants import KINDS, hidden_size_for_budget, initialize_gate_biases, parameters
+from lstmkit.lab.synthetic_tasks import TASKS, GeneratedSequences, Task
 from lstmkit.models.base import Model
 from lstmkit.models.sequence import SequenceModel
-from lstmkit.plots.style import BLUE, GREY, MARKERS, SMALL, legend, line_style, new_figure, tidy
+from lstmkit.plots.style import BLUE, GREY, MARKERS, SMALL, legend, line_style, new_figure, style_axes
 from lstmkit.progress import Progress
 from lstmkit.settings import unknown
 from lstmkit.training.train import TrainSettings, seeded, train
@@ -34,16 +34,16 @@ class LongLagSettings:
     """One task, and how it is learnt.
 
     Attributes:
-        task: A name in :data:`lstmkit.lab.tasks.TASKS`.
+        task: A name in :data:`lstmkit.lab.synthetic_tasks.TASKS`.
         lengths: The paper's T, each learnt for itself.
-        kinds: Names in :data:`lstmkit.lab.compare.KINDS`.
+        kinds: Names in :data:`lstmkit.lab.cell_variants.KINDS`.
         units: Of the LSTM; the others get as many as its number of parameters allows.
         sequences: Training sequences at most.
         batch_size: Sequences in a step.
         lr: Learning rate of AdamW.
         rates: For a kind the learning rates that it is tried with, in place of ``lr``; the table has the best of them.
         clip: Largest norm of the gradient; 0 for none.
-        keep_bias: How open the memory starts (:func:`lstmkit.lab.compare.open_memory`); ``None``: the logarithm of T,
+        keep_bias: How open the memory starts (:func:`lstmkit.lab.cell_variants.initialize_gate_biases`); ``None``: the logarithm of T,
             so that its half-life is about as long as the lag.
         check_every: Training sequences between two checks of the criterion.
         checked: Fresh sequences of a check.
@@ -87,15 +87,15 @@ class LongLagSettings:
         return found
 
 
-def run(lab: Lab, progress: Progress) -> Findings:
+def run(lab: Lab, progress: Progress) -> ExperimentResult:
     """Train every kind on every length, with every seed."""
     settings = LongLagSettings.of(lab.settings)
-    rows = every_run(settings, progress)
-    best = best_rates(rows)
-    return Findings(summary(best, lab.published), rows, figure(best, settings, lab.published))
+    rows = run_all(settings, progress)
+    best = best_learning_rates(rows)
+    return ExperimentResult(summary(best, lab.published), rows, figure(best, settings, lab.published))
 
 
-def every_run(settings: LongLagSettings, progress: Progress) -> pd.DataFrame:
+def run_all(settings: LongLagSettings, progress: Progress) -> pd.DataFrame:
     """A row a run.
 
     Returns:
@@ -114,7 +114,7 @@ def every_run(settings: LongLagSettings, progress: Progress) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def best_rates(rows: pd.DataFrame) -> pd.DataFrame:
+def best_learning_rates(rows: pd.DataFrame) -> pd.DataFrame:
     """Of each kind and length the runs with its best learning rate: most solved, then fewest wrong at the test."""
     scores = rows.groupby(["length", "kind", "lr"], sort=False)[["solved", "wrong"]].mean().reset_index()
     best = scores.sort_values(["solved", "wrong"], ascending=[False, True]).drop_duplicates(["length", "kind"])
@@ -152,7 +152,7 @@ def learn(
     def solved(model: Model) -> bool:
         return wrong(model, task, settings.checked, seed=1_000_003 * (seed + 1) + next(checks))[0] <= settings.tolerated
 
-    loader = Loader(Drawn(task, epochs * per_epoch, seed), settings.batch_size, seed, batches)
+    loader = Loader(GeneratedSequences(task, epochs * per_epoch, seed), settings.batch_size, seed, batches)
     how = _train_settings(settings, epochs, seed)
     try:
         history = train(model, loader, None, how, progress=progress, title=title, until=solved)
@@ -165,10 +165,10 @@ def build(settings: LongLagSettings, task: Task, name: str) -> SequenceModel:
     """The network of one kind for a task, with about the LSTM's number of parameters."""
     lstm = KINDS["LSTM"].build(task.input_size, settings.units)
     kind = KINDS[name]
-    width = width_for(kind, task.input_size, parameters(lstm))
+    width = hidden_size_for_budget(kind, task.input_size, parameters(lstm))
     bias = math.log(task.length) if settings.keep_bias is None else settings.keep_bias
     trunk = kind.build(task.input_size, width)
-    open_memory(trunk, bias)
+    initialize_gate_biases(trunk, bias)
     return SequenceModel(torch.nn.Identity(), trunk, task.head(trunk.output_size))  # type: ignore[arg-type]
 
 
@@ -193,7 +193,7 @@ def wrong(model: Model, task: Task, count: int, seed: int) -> tuple[int, float]:
     """How many of so many fresh sequences the model answers wrongly, and its mean loss on them."""
     model.eval()
     missed, total = 0, 0.0
-    for batch in Loader(Drawn(task, count, seed), 250).epoch():
+    for batch in Loader(GeneratedSequences(task, count, seed), 250).epoch():
         outputs, _ = model(batch.inputs, None, batch.lengths)
         missed += int((~task.right(outputs, batch)).sum())
         total += float(model.loss(batch)[0]) * len(batch)
@@ -257,7 +257,7 @@ def _over_lengths(rows: pd.DataFrame, settings: LongLagSettings, published: Sequ
         where = {"ha": "center", "va": "center", "transform": right.transAxes}
         right.text(0.5, 0.5, f"by no cell in {settings.sequences:,}", fontsize=SMALL, **where)
     for ax in (left, right):
-        tidy(ax)
+        style_axes(ax)
         ax.set_xlabel("T, steps", fontsize=SMALL)
         ax.set_xticks(sorted({*rows["length"], *(p["length"] for p in published)}))
     left.set_xlim(right.get_xlim())
@@ -282,7 +282,7 @@ def _bars(rows: pd.DataFrame, settings: LongLagSettings, published: Sequence[Map
             _bar(left, y, other["wrong"] / settings.tested * 100, "{:.3g} %", GREY)
         _bar(right, y, other["sequences"], "{:,.0f}", GREY)
     for ax, title in ((left, "wrong at the test"), (right, "sequences until solved")):
-        tidy(ax)
+        style_axes(ax)
         ax.set_title(title, loc="left", fontsize=SMALL + 1)
         ax.set_xlim(0, 1.3 * ax.get_xlim()[1])
         ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))

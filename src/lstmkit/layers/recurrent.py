@@ -349,7 +349,7 @@ class RecurrentLayer(nn.Module):
             mask = F.dropout(x.new_ones(batch, spec.output_size), self.recurrent_dropout)
         if self.zoneout and self.training:
             sizes = spec.state_sizes
-            zoneout = tuple(_coins(self.zoneout, (n_steps, batch, size), x) for size in sizes)
+            zoneout = tuple(_bernoulli_mask(self.zoneout, (n_steps, batch, size), x) for size in sizes)
         elif self.zoneout:
             zoneout = tuple(self.zoneout for _ in spec.state_sizes)
         return p._replace(params=params, recurrent_mask=mask, zoneout=zoneout)
@@ -427,7 +427,7 @@ class RecurrentLayer(nn.Module):
         return f"{spec.input_size}, {spec.hidden_size}, " + ", ".join(f"{k}={v}" for k, v in shown.items())
 
 
-def _coins(share: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
+def _bernoulli_mask(share: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
     """Ones at random, zeros elsewhere; ``share`` is kept to a 65,536th.
 
     Four coins come of one random number: with ``bernoulli_`` the masks took longer than the layer.

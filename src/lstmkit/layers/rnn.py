@@ -213,7 +213,7 @@ class BackendReport:
 
     def __str__(self) -> str:
         def says(c: dispatch.Candidate) -> str:
-            return "runs this" if c.chosen else c.refusal or "could run this too"
+            return "runs this" if c.chosen else c.unsupported_reason or "could run this too"
 
         return "\n".join(f"{c.backend:<10} {says(c)}" for c in self.candidates)
 

@@ -59,9 +59,9 @@ class Stream:
             done = self._stepper(x, out)
             if done is not None:
                 return done
-        return self._with_care(x, out)
+        return self._checked_step(x, out)
 
-    def _with_care(self, x: Tensor, out: Tensor | None) -> Tensor:
+    def _checked_step(self, x: Tensor, out: Tensor | None) -> Tensor:
         """A step that the stepper, if there is one, has not done at once; or several steps."""
         if out is not None:
             self._check_out(x, out)
@@ -73,7 +73,7 @@ class Stream:
                 plain = x.detach().resolve_neg().clone(memory_format=torch.contiguous_format)
                 output = self._stepper(plain, None)
         if output is None:
-            output = self._by_layer(x)
+            output = self._run_layer(x)
         return output if out is None else out.copy_(output)
 
     @property
@@ -134,7 +134,7 @@ class Stream:
         self._stepper = dispatch.stepper(calls, layer.residual, layer.backend)
 
     @torch.no_grad()
-    def _by_layer(self, x: Tensor) -> Tensor:
+    def _run_layer(self, x: Tensor) -> Tensor:
         """Any number of steps through the layer itself."""
         time = 1 if self.layer.batch_first else 0
         output, self.state = self.layer(x.unsqueeze(time) if x.dim() == 2 else x, self.state)

@@ -16,15 +16,15 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from lstmkit.errors import UserError
 from lstmkit.look.gates import label_time
-from lstmkit.look.traces import Specimen, caught, evaluating, recurrent_modules, run
-from lstmkit.plots.style import BLACK, DASHES, SMALL, legend, line_style, new_figure, shown, tidy
+from lstmkit.look.traces import ExampleSequence, caught, evaluating, recurrent_modules, run
+from lstmkit.plots.style import BLACK, DASHES, SMALL, legend, line_style, new_figure, shown, style_axes
 
 LONGEST = 10_000  #: Steps up to which effects are computed: the gradient needs every step's gates at once.
 _PIECES = 200  # of the sequence that are taken away one after the other
 
 
 @dataclass(frozen=True, eq=False)
-class Effect:
+class InputAttribution:
     """What the inputs of the first recurrent layer did to one number of the model's output.
 
     Attributes:
@@ -39,7 +39,7 @@ class Effect:
     value: float
 
 
-def effects(model: nn.Module, specimen: Specimen) -> dict[str, Effect]:
+def effects(model: nn.Module, example_sequence: ExampleSequence) -> dict[str, InputAttribution]:
     """The effect of every step's input on each of the specimen's answers, through the recurrent layers.
 
     The input is what the model's first recurrent layer reads (of a text model the embedded words), in its steps; ways
@@ -49,25 +49,27 @@ def effects(model: nn.Module, specimen: Specimen) -> dict[str, Effect]:
     Raises:
         UserError: No recurrent layer; more than one sequence; more than :data:`LONGEST` steps; no finite answer.
     """
-    name, (layer, calls) = next(iter(caught(model, specimen).items()))
+    name, (layer, calls) = next(iter(caught(model, example_sequence).items()))
     time = 1 if layer.batch_first else 0
     x = torch.cat([given.x for given in calls], time)
     steps = x.shape[time]
     if steps > LONGEST:
         raise UserError(f"{steps:,} steps are too many for the effect of each ({LONGEST:,} at most): give a part")
-    answers = specimen.answers or {"size of the last output": _size_of_last}
+    answers = example_sequence.answers or {"size of the last output": _size_of_last}
     module = recurrent_modules(model)[name]
 
     def outcome(x: Tensor) -> list[Tensor]:
-        with _fed(module, x.split([given.x.shape[time] for given in calls], time)):
-            output = run(model, specimen)
+        with _replaced_inputs(module, x.split([given.x.shape[time] for given in calls], time)):
+            output = run(model, example_sequence)
         return [answer(output) for answer in answers.values()]
 
     with evaluating(model):
         gradients = _gradients(outcome, x)
-        values, changes = _erased(outcome, x, time)
+        values, changes = _occlusion(outcome, x, time)
     over_features = [g.double().norm(dim=-1).flatten().cpu().numpy() for g in gradients]
-    return {name: Effect(g, c, v) for name, g, c, v in zip(answers, over_features, changes, values, strict=True)}
+    return {
+        name: InputAttribution(g, c, v) for name, g, c, v in zip(answers, over_features, changes, values, strict=True)
+    }
 
 
 def _size_of_last(output: Tensor) -> Tensor:
@@ -76,7 +78,7 @@ def _size_of_last(output: Tensor) -> Tensor:
 
 
 @contextmanager
-def _fed(module: nn.Module, pieces: Sequence[Tensor]) -> Iterator[None]:
+def _replaced_inputs(module: nn.Module, pieces: Sequence[Tensor]) -> Iterator[None]:
     """The module reads ``pieces``, one a call, in place of what it is called with."""
     left = [*reversed(pieces)]
 
@@ -108,7 +110,7 @@ def _gradients(outcome: Callable[[Tensor], list[Tensor]], x: Tensor) -> list[Ten
 
 
 @torch.no_grad()
-def _erased(outcome: Callable[[Tensor], list[Tensor]], x: Tensor, time: int) -> tuple[list[float], list[np.ndarray]]:
+def _occlusion(outcome: Callable[[Tensor], list[Tensor]], x: Tensor, time: int) -> tuple[list[float], list[np.ndarray]]:
     """The answers, and for each answer by how much it changes as each step is erased."""
     steps = x.shape[time]
     blank = x.mean(dim=time, keepdim=True)
@@ -126,8 +128,8 @@ def _erased(outcome: Callable[[Tensor], list[Tensor]], x: Tensor, time: int) -> 
     return values, changes
 
 
-def effect_figure(
-    found: Mapping[str, Effect], *, labels: Sequence[str] | None = None, begins: int | None = None
+def attribution_figure(
+    found: Mapping[str, InputAttribution], *, labels: Sequence[str] | None = None, begins: int | None = None
 ) -> Figure:
     """Over time, a panel an answer: by how much it rests on each step (erased), and the gradient's size beside it.
 
@@ -147,7 +149,7 @@ def effect_figure(
             steps, effect.gradient, linewidth=1.4, marker="." if len(steps) == 1 else "", **line_style(1)
         )
         ax.set_title(f"{shown(name)}: {effect.value:.4g}", loc="left", fontsize=SMALL + 1, parse_math=False)
-        tidy(ax)
+        style_axes(ax)
         if begins is not None:
             ax.axvline(begins - 0.5, color=BLACK, linestyle=DASHES[1], linewidth=1.2)
     label_time(axes[-1], len(next(iter(found.values())).erased), labels)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lstmkit.cells import CellSpec, Params, State, project_input, project_state
 from lstmkit.errors import UserError
 from lstmkit.layers.recurrent import RecurrentLayer, TraceWindow
-from lstmkit.look.traces import Place, Specimen, caught, evaluating
+from lstmkit.look.traces import ExampleSequence, LayerKey, caught, evaluating
 
 
 class Equation(NamedTuple):
@@ -49,33 +49,33 @@ class CellStep:
     equations: list[Equation]
 
 
-def cell_step(model: nn.Module, specimen: Specimen, place: Place, step: int, unit: int) -> CellStep:
+def cell_step(model: nn.Module, example_sequence: ExampleSequence, place: LayerKey, step: int, unit: int) -> CellStep:
     """What one unit computed at one step.
 
     Args:
         model: Any module with recurrent layers.
         specimen: The sequence.
-        place: Module, layer and direction, as :func:`lstmkit.look.traces.look_inside` names them.
+        place: Module, layer and direction, as :func:`lstmkit.look.traces.trace_layers` names them.
         step: From 0.
         unit: From 0.
 
     Raises:
         UserError: There is no such place, step or unit, or the cell has no equations here.
 
-    >>> from lstmkit.look.traces import Place, Specimen
-    >>> found = cell_step(nn.LSTM(3, 5), Specimen(torch.zeros(8, 1, 3)), Place("LSTM", 0, 0), step=7, unit=2)
+    >>> from lstmkit.look.traces import LayerKey, ExampleSequence
+    >>> found = cell_step(nn.LSTM(3, 5), ExampleSequence(torch.zeros(8, 1, 3)), LayerKey("LSTM", 0, 0), step=7, unit=2)
     >>> [line.plain.split(" = ")[0] for line in found.equations]
     ['f', 'i', 'ĉ', 'c', 'o', 'h']
     """
-    layers = caught(model, specimen)
+    layers = caught(model, example_sequence)
     if place.module not in layers:
         raise UserError(f"there is no recurrent layer {place.module!r} that ran; these did: {', '.join(layers)}")
     layer, calls = layers[place.module]
     if place.layer >= layer.num_layers or place.direction >= layer.num_directions:
         raise UserError(f"there is no {place}: it has {layer.num_layers} x {layer.num_directions}")
     spec = layer.specs[place.layer]
-    if spec.kind not in DRAWN:
-        raise UserError(f"the {spec.kind} cell is not drawn; these are: {', '.join(DRAWN)}")
+    if spec.kind not in SUPPORTED_CELLS:
+        raise UserError(f"the {spec.kind} cell is not drawn; these are: {', '.join(SUPPORTED_CELLS)}")
     if not 0 <= unit < spec.hidden_size:
         raise UserError(f"there is no unit {unit} in {place}: it has 0 to {spec.hidden_size - 1}")
     time, first = 1 if layer.batch_first else 0, 0
@@ -89,7 +89,7 @@ def cell_step(model: nn.Module, specimen: Specimen, place: Place, step: int, uni
     raise UserError(f"there is no step {step}: the sequence has 0 to {first - 1}")
 
 
-def _at(layer: RecurrentLayer, place: Place, piece: TraceWindow, here: int, unit: int, step: int) -> CellStep:
+def _at(layer: RecurrentLayer, place: LayerKey, piece: TraceWindow, here: int, unit: int, step: int) -> CellStep:
     spec, params = layer.specs[place.layer], layer.weights(place.layer, place.direction)
     back = here + 1 if place.direction else here - 1
     inside = 0 <= back < piece.x.shape[1]
@@ -104,17 +104,17 @@ def _at(layer: RecurrentLayer, place: Place, piece: TraceWindow, here: int, unit
     peep_of = dict(zip((n for n in spec.gates if n != "candidate"), peep, strict=False))
     normalised = projected = None
     if spec.layer_norm or spec.proj_size:
-        shown, out = _let_out(spec, params, {name: gate[0, here] for name, gate in piece.gates.items()}, before)
+        shown, out = _gated_output(spec, params, {name: gate[0, here] for name, gate in piece.gates.items()}, before)
         normalised = float(shown[unit]) if spec.layer_norm and "cell" in old else None
         projected = float(params["weight_hr"][unit] @ out) if unit < spec.proj_size else None
-    measured = _Measured(spec, shares, came, old, peep_of, normalised, projected)
-    values, equations = _WRITERS[spec.kind](measured)
+    measured = _UnitValues(spec, shares, came, old, peep_of, normalised, projected)
+    values, equations = _EQUATION_BUILDERS[spec.kind](measured)
     if layer.zoneout:
         equations += _zoned_out(layer.zoneout, values, measured)
     return CellStep(spec.kind, f"{place}, unit {unit}, step {step}", values, equations)
 
 
-def _let_out(spec: CellSpec, params: Params, gates: Params, before: State) -> tuple[Tensor, Tensor]:
+def _gated_output(spec: CellSpec, params: Params, gates: Params, before: State) -> tuple[Tensor, Tensor]:
     """What an LSTM's output gate sees of all units' memory, and what it lets out of it, ``(H,)`` each."""
     if "cell" not in gates:
         return before[0][0], before[0][0]
@@ -124,7 +124,7 @@ def _let_out(spec: CellSpec, params: Params, gates: Params, before: State) -> tu
     return cell, gates["output"] * torch.tanh(cell)
 
 
-class _Measured(NamedTuple):
+class _UnitValues(NamedTuple):
     """One unit at one step.
 
     Attributes:
@@ -161,7 +161,7 @@ def _in(value: float) -> str:
     return f"({_n(value)})" if value < 0 else _n(value)
 
 
-def _lstm(m: _Measured) -> tuple[dict[str, float], list[Equation]]:
+def _lstm(m: _UnitValues) -> tuple[dict[str, float], list[Equation]]:
     spec, shares, came, old, peep, normalised, projected = m
     new_c = came["forget"] * old["cell"] + came["input"] * came["candidate"]
     seen = {"forget": old["cell"], "input": old["cell"], "output": new_c}
@@ -215,7 +215,7 @@ def _lstm(m: _Measured) -> tuple[dict[str, float], list[Equation]]:
     return values | ({"h_before": old["hidden"]} if "hidden" in old else {}), equations
 
 
-def _gru(m: _Measured) -> tuple[dict[str, float], list[Equation]]:
+def _gru(m: _UnitValues) -> tuple[dict[str, float], list[Equation]]:
     shares, came, old = m.shares, m.came, m.old
     r, z, n = (came[name] for name in ("reset", "update", "candidate"))
     h = (1 - z) * n + z * old["hidden"]
@@ -244,7 +244,7 @@ def _gru(m: _Measured) -> tuple[dict[str, float], list[Equation]]:
     return {"r": r, "z": z, "n": n, "h": h, "h_before": old["hidden"]}, equations
 
 
-def _rnn(m: _Measured) -> tuple[dict[str, float], list[Equation]]:
+def _rnn(m: _UnitValues) -> tuple[dict[str, float], list[Equation]]:
     total = sum(m.shares["hidden"])
     name, h = ("tanh", float(np.tanh(total))) if m.spec.kind == "rnn_tanh" else ("relu", max(0.0, total))
     formula = rf"h_t = \mathrm{{{name}}}(W\,x_t + U\,h_{{t-1}})"
@@ -252,7 +252,7 @@ def _rnn(m: _Measured) -> tuple[dict[str, float], list[Equation]]:
     return {"h": h, "h_before": m.old["hidden"]}, [Equation(formula, f"h = {name}(W·x + U·h₋)", numbers, h)]
 
 
-def _zoned_out(share: float, values: dict[str, float], m: _Measured) -> list[Equation]:
+def _zoned_out(share: float, values: dict[str, float], m: _UnitValues) -> list[Equation]:
     """What zoneout makes of the states, out of training."""
     found = []
     for name, symbol in (("cell", "c"), ("hidden", "h")):
@@ -270,5 +270,5 @@ def _zoned_out(share: float, values: dict[str, float], m: _Measured) -> list[Equ
     return found
 
 
-_WRITERS = {"lstm": _lstm, "gru": _gru, "rnn_tanh": _rnn, "rnn_relu": _rnn}
-DRAWN = tuple(_WRITERS)  #: The cells whose equations are written out.
+_EQUATION_BUILDERS = {"lstm": _lstm, "gru": _gru, "rnn_tanh": _rnn, "rnn_relu": _rnn}
+SUPPORTED_CELLS = tuple(_EQUATION_BUILDERS)  #: The cells whose equations are written out.

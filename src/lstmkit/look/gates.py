@@ -26,22 +26,22 @@ from lstmkit.plots.style import (
     MARKERS,
     PALETTE,
     SMALL,
+    draw_message,
+    integer_ticks,
     new_figure,
-    say_empty,
     shown,
-    tidy,
-    whole_ticks,
+    style_axes,
 )
 
 Gates = Mapping[str, Tensor | np.ndarray]
 
-KEEPS = ("forget", "update")  #: The gate that keeps the memory: an LSTM's, a GRU's.
-SIGMOID = ("forget", "input", "output", "reset", "update")  #: Gates between 0 (shut) and 1 (open).
+MEMORY_GATES = ("forget", "update")  #: The gate that keeps the memory: an LSTM's, a GRU's.
+SIGMOID_GATES = ("forget", "input", "output", "reset", "update")  #: Gates between 0 (shut) and 1 (open).
 
 #: In the order of their panels: the gates, which share a colour bar; candidate and output, which share one; the memory.
-_GROUPS = (SIGMOID, ("candidate", "hidden"), ("cell",))
+_GROUPS = (SIGMOID_GATES, ("candidate", "hidden"), ("cell",))
 _NUMBERED = 8  # units in a map up to which their numbers stand beside it
-_MEANING = {
+_GATE_DESCRIPTIONS = {
     "forget": "forget gate: 1 keeps the memory",
     "input": "input gate: 1 writes the candidate",
     "output": "output gate: 1 lets the memory out",
@@ -153,7 +153,7 @@ def half_life_figure(half_lives: np.ndarray) -> Figure:
     ax = figure.subplots()
     drawable = half_lives[np.isfinite(half_lives) & (half_lives > 0)]
     if not len(drawable):
-        say_empty(ax, _outside(half_lives) or "no units")
+        draw_message(ax, _outside(half_lives) or "no units")
         return figure
     low, high = np.floor(2 * np.log2(drawable.min())), np.ceil(2 * np.log2(drawable.max()))
     width = max(1, (high - low) // 40)  # in half octaves
@@ -165,7 +165,7 @@ def half_life_figure(half_lives: np.ndarray) -> Figure:
         ax.axvline(middle, color=BLACK, linestyle=DASHES[1], linewidth=1.2)
         ax.set_title(f"half of the units: {middle:.3g} steps or more", loc="left", fontsize=SMALL + 1)
     ax.set_title(_outside(half_lives), loc="right", fontsize=SMALL, color=DIM)
-    tidy(ax)
+    style_axes(ax)
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high - low < 14 else (1,), numticks=12))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
@@ -193,11 +193,11 @@ def saturation_figure(openness: Mapping[str, tuple[np.ndarray, np.ndarray, np.nd
         ax.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04), aspect="equal")
         ax.set_title(f"{name} gate", loc="left", fontsize=SMALL + 1, parse_math=False)
         ax.set_xlabel("share of steps below 0.1", fontsize=SMALL)
-        tidy(ax)
+        style_axes(ax)
     if openness:
         axes[0].set_ylabel("share of steps above 0.9", fontsize=SMALL)
     else:
-        say_empty(axes[0], "no gates")
+        draw_message(axes[0], "no gates")
     return figure
 
 
@@ -245,7 +245,7 @@ def _orders(maps: Mapping[str, np.ndarray], sort_by: str) -> tuple[dict[int, np.
             known = np.where(np.isfinite(maps[name]), maps[name], 0.0)
             weight = (known if name == gate else np.abs(known)).mean(axis=0)
             orders[maps[name].shape[1]] = np.argsort(-weight, kind="stable")
-    on_top = f"most open {gate} gate" if gate in SIGMOID else f"largest {gate}"
+    on_top = f"most open {gate} gate" if gate in SIGMOID_GATES else f"largest {gate}"
     if gate not in maps:
         on_top = "most active"
     return orders, f"{on_top} on top"
@@ -279,7 +279,7 @@ def _draw_group(
             interpolation="nearest" if len(gate) <= 200 else "antialiased",
             interpolation_stage="data",
         )
-        ax.set_title(_MEANING.get(name, shown(name)), loc="left", fontsize=SMALL + 1, parse_math=False)
+        ax.set_title(_GATE_DESCRIPTIONS.get(name, shown(name)), loc="left", fontsize=SMALL + 1, parse_math=False)
         of_all = f" of {gate.shape[1]}" if len(order) < gate.shape[1] else ""
         ax.set_ylabel(f"{len(order)}{of_all} unit{'s' * (gate.shape[1] > 1)}", fontsize=SMALL)
         ax.set_yticks(range(len(order)), map(str, order)) if len(order) <= _NUMBERED else ax.set_yticks([])
@@ -296,7 +296,7 @@ def _draw_group(
 def _scale(maps: Mapping[str, np.ndarray]) -> tuple[Colormap, float, float]:
     """Gates: white to dark, 0 to 1. States: blue to yellow through grey, as wide to both sides of zero."""
     missing = "#D55E00"
-    if set(maps) <= set(SIGMOID):
+    if set(maps) <= set(SIGMOID_GATES):
         return colormaps["Greys"].with_extremes(bad=missing), 0.0, 1.0
     sizes = np.concatenate([np.abs(m[np.isfinite(m)]) for m in maps.values()])
     limit = float(np.quantile(sizes, 0.995)) if len(sizes) else 0.0  # a few large values must not grey out the rest
@@ -309,7 +309,7 @@ def _draw_values(ax: Axes, values: np.ndarray, steps: int) -> None:
     ax.plot(x, values, color=BLACK, linewidth=1.2, marker="." if len(values) == 1 else "")
     ax.set_title("input", loc="left", fontsize=SMALL + 1)
     ax.set_ylabel("value", fontsize=SMALL)
-    tidy(ax)
+    style_axes(ax)
 
 
 def label_time(ax: Axes, steps: int, labels: Sequence[str] | None) -> None:
@@ -317,7 +317,7 @@ def label_time(ax: Axes, steps: int, labels: Sequence[str] | None) -> None:
     ax.set_xlim(-0.5, steps - 0.5)
     ax.set_xlabel("step" if labels is None else "", fontsize=SMALL)
     if labels is None:
-        whole_ticks(ax)
+        integer_ticks(ax)
         return
     short = [shown(label, 20) or "␣" for label in labels]
     fit = max(1, int(5.5 / (0.085 * max(map(len, short)) + 0.08)))  # inches: the axis, a character, a gap

@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from lstmkit.errors import UserError
 from lstmkit.layers.recurrent import LayerState, RecurrentLayer
 from lstmkit.layers.rnn import GRU, LSTM, RNN
-from lstmkit.look.gates import KEEPS, SIGMOID, half_life_from
+from lstmkit.look.gates import MEMORY_GATES, SIGMOID_GATES, half_life_from
 
 LONGEST = 1_000_000  #: Steps of a sequence that is looked at.
 _COLUMNS = 1000  # of a heat map: more would be narrower than the picture's dots
@@ -30,7 +30,7 @@ _WINDOW = 1000  # steps traced at once
 Answer = Callable[[Any], Tensor]
 
 
-class Place(NamedTuple):
+class LayerKey(NamedTuple):
     """Where in a model: the recurrent module's name in it, its layer and direction (1 is reversed), from 0."""
 
     module: str
@@ -42,7 +42,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Specimen:
+class ExampleSequence:
     """One sequence to look at, and what stands beside it.
 
     Attributes:
@@ -66,7 +66,7 @@ class Specimen:
     answers: Mapping[str, Answer] = field(default_factory=dict)
 
 
-class Openness(NamedTuple):
+class GateSaturation(NamedTuple):
     """How open one gate was, unit by unit, ``(H,)`` each.
 
     Attributes:
@@ -81,7 +81,7 @@ class Openness(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class LayerTrace:
     """What one layer and direction did.
 
     Attributes:
@@ -95,14 +95,14 @@ class Seen:
         openness: For each gate and unit how open it was.
     """
 
-    place: Place
+    place: LayerKey
     layer: RecurrentLayer
     steps: int
     every: int
     gates: dict[str, np.ndarray]
     state: np.ndarray
     half_lives: np.ndarray | None
-    openness: dict[str, Openness]
+    openness: dict[str, GateSaturation]
 
     @property
     def units(self) -> int:
@@ -117,7 +117,7 @@ class Given(NamedTuple):
     state: LayerState | None
 
 
-def look_inside(model: nn.Module, specimen: Specimen | Tensor) -> dict[Place, Seen]:
+def trace_layers(model: nn.Module, example_sequence: ExampleSequence | Tensor) -> dict[LayerKey, LayerTrace]:
     """Run the model on one sequence and tell what each of its recurrent layers did.
 
     Args:
@@ -130,22 +130,24 @@ def look_inside(model: nn.Module, specimen: Specimen | Tensor) -> dict[Place, Se
     Raises:
         UserError: No recurrent layer, or none that ran; more than one sequence; none or too many steps.
 
-    >>> from lstmkit.look.traces import look_inside
-    >>> seen = look_inside(nn.LSTM(3, 5, batch_first=True), torch.randn(1, 40, 3))
+    >>> from lstmkit.look.traces import trace_layers
+    >>> seen = trace_layers(nn.LSTM(3, 5, batch_first=True), torch.randn(1, 40, 3))
     >>> [(str(place), one.gates["forget"].shape) for place, one in seen.items()]
     [('LSTM, layer 1', (40, 5))]
     """
-    specimen = specimen if isinstance(specimen, Specimen) else Specimen(specimen)
-    seen: dict[Place, Seen] = {}
-    for name, (layer, calls) in caught(model, specimen).items():
-        seen |= _watch(name, layer, calls, specimen.begins)
+    example_sequence = (
+        example_sequence if isinstance(example_sequence, ExampleSequence) else ExampleSequence(example_sequence)
+    )
+    seen: dict[LayerKey, LayerTrace] = {}
+    for name, (layer, calls) in caught(model, example_sequence).items():
+        seen |= _trace_layer(name, layer, calls, example_sequence.begins)
     return seen
 
 
 # ---- what the layers were given ------------------------------------------------------------------------------------
 
 
-def caught(model: nn.Module, specimen: Specimen) -> dict[str, tuple[RecurrentLayer, list[Given]]]:
+def caught(model: nn.Module, example_sequence: ExampleSequence) -> dict[str, tuple[RecurrentLayer, list[Given]]]:
     """Each recurrent module that ran, and what it was called with, in the order of the first calls."""
     calls: dict[str, list[Given]] = {}
     layers = recurrent_modules(model)
@@ -156,18 +158,18 @@ def caught(model: nn.Module, specimen: Specimen) -> dict[str, tuple[RecurrentLay
     hooks = [m.register_forward_pre_hook(catch(name), with_kwargs=True) for name, m in layers.items()]
     try:
         with torch.no_grad(), evaluating(model):
-            run(model, specimen)
+            run(model, example_sequence)
     finally:
         for hook in hooks:
             hook.remove()
     if not calls:
         raise UserError(f"none of the model's recurrent layers ({', '.join(layers)}) ran on this input")
-    return {name: (as_ours(layers[name]), given) for name, given in calls.items()}
+    return {name: (as_lstmkit_layer(layers[name]), given) for name, given in calls.items()}
 
 
-def run(model: nn.Module, specimen: Specimen) -> Tensor:
+def run(model: nn.Module, example_sequence: ExampleSequence) -> Tensor:
     """The model's output, the first tensor where it gives several."""
-    inputs = specimen.inputs if isinstance(specimen.inputs, tuple) else (specimen.inputs,)
+    inputs = example_sequence.inputs if isinstance(example_sequence.inputs, tuple) else (example_sequence.inputs,)
     output = model(*inputs)
     while isinstance(output, (tuple, list)):
         output = output[0]
@@ -203,7 +205,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def as_ours(module: nn.Module) -> RecurrentLayer:
+def as_lstmkit_layer(module: nn.Module) -> RecurrentLayer:
     """One of lstmkit's layers with the module's weights, for a trace; the module itself if it is one."""
     if isinstance(module, RecurrentLayer):
         return module
@@ -251,25 +253,30 @@ def _one_sequence(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 # ---- the trace, a window at a time ---------------------------------------------------------------------------------
 
 
-def _watch(name: str, layer: RecurrentLayer, calls: Sequence[Given], begins: int | None) -> dict[Place, Seen]:
+def _trace_layer(
+    name: str, layer: RecurrentLayer, calls: Sequence[Given], begins: int | None
+) -> dict[LayerKey, LayerTrace]:
     """Trace a layer over its calls, which follow each other in time."""
     time = 1 if layer.batch_first else 0
     total = sum(given.x.shape[time] for given in calls)
-    watchers: dict[tuple[int, int], _Watcher] = {}
+    watchers: dict[tuple[int, int], _TraceAccumulator] = {}
     first = 0
     with evaluating(layer):
         for given in calls:
             for piece in layer.trace_windows(given.x, given.state, _WINDOW):
-                watcher = watchers.setdefault(piece.place, _Watcher(total, total if begins is None else begins))
+                watcher = watchers.setdefault(
+                    piece.place, _TraceAccumulator(total, total if begins is None else begins)
+                )
                 gates = {name: gate[0].float().cpu().numpy() for name, gate in piece.gates.items()}
                 watcher.add(first + piece.start, gates)
             first += given.x.shape[time]
     return {
-        Place(name, *place): watcher.seen(Place(name, *place), layer) for place, watcher in sorted(watchers.items())
+        LayerKey(name, *place): watcher.seen(LayerKey(name, *place), layer)
+        for place, watcher in sorted(watchers.items())
     }
 
 
-class _Watcher:
+class _TraceAccumulator:
     """Takes the gates of one layer and direction, window by window, in any order."""
 
     def __init__(self, steps: int, counted: int) -> None:
@@ -291,21 +298,21 @@ class _Watcher:
         self.state[rows] = held
         for name, gate in gates.items():
             np.add.at(self.gates[name], rows // self.every, gate)
-            if name in SIGMOID:
+            if name in SIGMOID_GATES:
                 self._count(name, gate[: max(0, self.counted - start)].astype(float))
 
     def _count(self, name: str, gate: np.ndarray) -> None:
         sums = np.stack([gate.sum(axis=0), (gate < 0.1).sum(axis=0), (gate > 0.9).sum(axis=0)])
         self.openness[name] = self.openness.get(name, 0) + sums
-        if name in KEEPS:
+        if name in MEMORY_GATES:
             with np.errstate(divide="ignore"):
                 self.log_keep = self.log_keep + np.log(gate).sum(axis=0)
 
-    def seen(self, place: Place, layer: RecurrentLayer) -> Seen:
+    def seen(self, place: LayerKey, layer: RecurrentLayer) -> LayerTrace:
         """All of it, once every step was added."""
         in_column = np.bincount(np.arange(self.steps) // self.every)[:, None]
         counted = self.counted or math.nan
-        return Seen(
+        return LayerTrace(
             place,
             layer,
             self.steps,
@@ -313,5 +320,5 @@ class _Watcher:
             {name: summed / in_column for name, summed in self.gates.items()},
             self.state,
             half_life_from(self.log_keep / counted) if isinstance(self.log_keep, np.ndarray) else None,
-            {name: Openness(*(sums / counted)) for name, sums in self.openness.items()},
+            {name: GateSaturation(*(sums / counted)) for name, sums in self.openness.items()},
         )

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from lstmkit.data.batch import Batch
 from lstmkit.layers.recurrent import RecurrentLayer
 from lstmkit.models.base import Model, State
-from lstmkit.modules.draw_attention import Reader, WholeReader, WholeWriter, Window, Writer
+from lstmkit.modules.draw_attention import DrawReader, FullImageReader, FullImageWriter, Window, Writer
 
 
-class Canvas(NamedTuple):
+class DrawState(NamedTuple):
     """Where painting has come to.
 
     Attributes:
@@ -71,10 +71,10 @@ class DrawModel(Model):
 
     def __init__(
         self,
-        reader: Reader | WholeReader,
+        reader: DrawReader | FullImageReader,
         encoder: RecurrentLayer,
         decoder: RecurrentLayer,
-        writer: Writer | WholeWriter,
+        writer: Writer | FullImageWriter,
         shape: tuple[int, int],
         latent: int,
         steps: int,
@@ -88,11 +88,11 @@ class DrawModel(Model):
         self.blank = nn.Parameter(torch.zeros(shape))
         self.start = nn.Parameter(torch.zeros(decoder.output_size))
 
-    def begin(self, count: int, kinds: Tensor | None = None) -> Canvas:
+    def begin(self, count: int, kinds: Tensor | None = None) -> DrawState:
         """An empty canvas for each of ``count`` pictures, of which ``kinds (count,)`` are told."""
         like = self.blank
         told = like.new_zeros(count, 0) if kinds is None else F.one_hot(kinds, self.kinds).to(like.dtype)
-        return Canvas(like.expand(count, *self.shape), self.start.expand(count, -1), None, None, told, None)
+        return DrawState(like.expand(count, *self.shape), self.start.expand(count, -1), None, None, told, None)
 
     def forward(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
@@ -100,10 +100,10 @@ class DrawModel(Model):
         """Read pictures ``(B, height, width)``, ink 1, and paint them again: canvases ``(B, T, height, width)``, logits
         after each step.
         """
-        told, state = self.read(inputs, self.begin(len(inputs)) if state is None else Canvas(*state))
+        told, state = self.read(inputs, self.begin(len(inputs)) if state is None else DrawState(*state))
         return told.canvases, state
 
-    def read(self, pictures: Tensor, state: Canvas) -> tuple[Told, Canvas]:
+    def read(self, pictures: Tensor, state: DrawState) -> tuple[Told, DrawState]:
         """All steps with the pictures seen; the latent variables are their means."""
         canvases, means, windows = [], [], []
         for _ in range(self.steps):
@@ -115,21 +115,21 @@ class DrawModel(Model):
             windows.append(torch.cat(state.window, 1))
         return Told(*(torch.stack(kept, 1) for kept in (canvases, means, windows))), state
 
-    def _look(self, pictures: Tensor, state: Canvas) -> tuple[Tensor, Tensor, Canvas]:
+    def _look(self, pictures: Tensor, state: DrawState) -> tuple[Tensor, Tensor, DrawState]:
         missing = pictures - state.logits.sigmoid()
         seen = self.reader(torch.stack([pictures, missing], 1), state.hidden)
         features, encoder = self.encoder(torch.cat([seen, state.hidden, state.kind], 1).unsqueeze(1), state.encoder)
         mean, spread = self.guess(features[:, 0]).chunk(2, dim=1)
         return mean, spread.exp(), state._replace(encoder=encoder)
 
-    def _paint(self, latent: Tensor, state: Canvas) -> Canvas:
+    def _paint(self, latent: Tensor, state: DrawState) -> DrawState:
         hidden, decoder = self.decoder(torch.cat([latent, state.kind], 1).unsqueeze(1), state.decoder)
         stroke, window = self.writer(hidden[:, 0])
         return state._replace(
             logits=state.logits + stroke, hidden=hidden[:, 0], decoder=decoder, window=Window(*window)
         )
 
-    def dream(self, latents: Tensor, state: Canvas) -> tuple[Tensor, Tensor]:
+    def dream(self, latents: Tensor, state: DrawState) -> tuple[Tensor, Tensor]:
         """Paint all steps at once: latent variables ``(B, T, Z)`` to canvases ``(B, T, height, width)``, logits, and
         windows ``(B, T, 5)``. The decoder never sees the canvas, so that one call of it does.
         """
@@ -140,7 +140,7 @@ class DrawModel(Model):
         canvases = state.logits.unsqueeze(1) + strokes.unflatten(0, shape).cumsum(1)
         return canvases, torch.cat(window, 1).unflatten(0, shape)
 
-    def bound(self, pictures: Tensor, state: Canvas, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def bound(self, pictures: Tensor, state: DrawState, noise: Tensor) -> tuple[Tensor, Tensor]:
         """``(B,)`` each, in nats: what the last canvas says of the picture, and what the latent variables cost.
 
         Their sum is an upper bound of ``-log p(picture)``, in the mean over ``noise (B, T, Z)``, standard normal
@@ -172,5 +172,5 @@ class DrawModel(Model):
 
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Paint: latent variables ``(B, Z)`` to the canvas's logits ``(B, height · width)``, and the state."""
-        state = self._paint(inputs, self.begin(len(inputs)) if state is None else Canvas(*state))
+        state = self._paint(inputs, self.begin(len(inputs)) if state is None else DrawState(*state))
         return state.logits.flatten(1), state

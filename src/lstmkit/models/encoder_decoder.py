@@ -11,10 +11,10 @@ from lstmkit.data.batch import Batch
 from lstmkit.layers.recurrent import RecurrentLayer
 from lstmkit.models.base import Model, State, turned
 from lstmkit.modules.attention import Attention
+from lstmkit.modules.decoder_init import Bridge
 from lstmkit.modules.dropout import variational_dropout
 from lstmkit.modules.heads import TokenHead
-from lstmkit.modules.pointer_generator import copying_loss, mixed
-from lstmkit.modules.state_bridge import Bridge
+from lstmkit.modules.pointer_generator import mixed, pointer_generator_loss
 
 
 class Memory(NamedTuple):
@@ -33,7 +33,7 @@ class Memory(NamedTuple):
     ids: Tensor | None = None
 
 
-class Writing(NamedTuple):
+class DecoderState(NamedTuple):
     """Where writing has come to. Every tensor has the batch first, so that a search can take rows of it.
 
     Attributes:
@@ -107,14 +107,14 @@ class Decoder(nn.Module):
         self.switch = nn.Linear(key_size + width + lower.input_size, 1) if copying else None
 
     @property
-    def looks_back(self) -> bool:
+    def is_sequential(self) -> bool:
         """Whether a step needs what the step before found, so that there is one after the other."""
         return self.feeding or self.attention.coverage is not None
 
-    def begin(self, keys: Tensor, mask: Tensor, ids: Tensor) -> Writing:
+    def begin(self, keys: Tensor, mask: Tensor, ids: Tensor) -> DecoderState:
         """Before the first token: ``keys (B, S, K)``, ``mask (B, S)``, and what was read, ``ids (B, S)``."""
         unseen = keys.new_zeros(keys.shape[:2])
-        return Writing(
+        return DecoderState(
             Memory(keys, self.attention.prepare(keys), mask, None if self.switch is None else ids),
             self.lower_bridge(keys, mask),
             None if self.upper_bridge is None else self.upper_bridge(keys, mask),
@@ -124,10 +124,10 @@ class Decoder(nn.Module):
             unseen,
         )
 
-    def forward(self, ids: Tensor, state: Writing) -> tuple[Told, Writing]:
+    def forward(self, ids: Tensor, state: DecoderState) -> tuple[Told, DecoderState]:
         """What comes after each of ``ids (B, T)``, and the state after all.
 
-        All steps in one call of each layer; one step at a time if the decoder :attr:`looks_back`.
+        All steps in one call of each layer; one step at a time if the decoder :attr:`is_sequential`.
         """
         x = self.encoder(ids)
         if state.fed is not None:
@@ -141,7 +141,7 @@ class Decoder(nn.Module):
             hidden, upper = self.upper(torch.cat([hidden, contexts], -1), turned(state.upper))
         features = torch.tanh(self.combine(torch.cat([hidden, contexts], -1)))
         switch = None if self.switch is None else self.switch(torch.cat([contexts, hidden, x], -1)).squeeze(-1)
-        after = Writing(
+        after = DecoderState(
             memory,
             turned(lower),
             turned(upper),
@@ -203,7 +203,7 @@ class EncoderDecoder(Model):
         With that state, write: ids ``(B, T)`` to the logits of what comes after each, ``(B, T, V)``.
         """
         if state is not None:
-            told, after = self.decoder(inputs, Writing(*state))
+            told, after = self.decoder(inputs, DecoderState(*state))
             return self._outputs(told, after), after
         if getattr(self.encoder, "reads_lengths", False):
             features, lengths = self.encoder(inputs, lengths)
@@ -220,7 +220,7 @@ class EncoderDecoder(Model):
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Write: ``(B,) -> (B, V)`` logits of the token after ``inputs``, and the state; of a copy ``(B, V + S)``."""
         assert state is not None
-        told, after = self.decoder(inputs.unsqueeze(1), Writing(*state))
+        told, after = self.decoder(inputs.unsqueeze(1), DecoderState(*state))
         return self._outputs(told, after)[:, 0], after
 
     def loss(self, batch: Batch, state: State | None = None) -> tuple[Tensor, State]:
@@ -228,16 +228,16 @@ class EncoderDecoder(Model):
         assert batch.targets is not None
         _, begun = self(batch.inputs, None, batch.lengths)
         before = torch.cat([batch.targets.new_full((len(batch), 1), self.begin), batch.targets[:, :-1]], 1).clamp(min=0)
-        share = self._share_sampled()
-        if share or self.decoder.looks_back:
-            told, repeated = self._one_by_one(before, begun, batch.targets >= 0, share)
+        share = self._sampling_probability()
+        if share or self.decoder.is_sequential:
+            told, repeated = self._decode_stepwise(before, begun, batch.targets >= 0, share)
         else:
             told, repeated = self.decoder(before, begun)[0], None
         told = told._replace(features=variational_dropout(told.features, self.dropout, self.training))
         loss = self._loss(told, begun.memory.ids, batch.targets)
         return (loss if repeated is None else loss + self.coverage * repeated), None
 
-    def _outputs(self, told: Told, state: Writing) -> Tensor:
+    def _outputs(self, told: Told, state: DecoderState) -> Tensor:
         """``(B, T, V)`` logits, with copying ``(B, T, V + S)``."""
         logits, ids = self.head(told.features), state.memory.ids
         if told.switch is None or ids is None:
@@ -251,9 +251,11 @@ class EncoderDecoder(Model):
         ids = ids.unsqueeze(1).expand_as(told.weights)
         logits = self.head(told.features[kept])
         smoothing = self.head.smoothing
-        return copying_loss(logits, told.switch[kept], told.weights[kept], ids[kept], targets[kept], smoothing)
+        return pointer_generator_loss(
+            logits, told.switch[kept], told.weights[kept], ids[kept], targets[kept], smoothing
+        )
 
-    def _share_sampled(self) -> float:
+    def _sampling_probability(self) -> float:
         """Of this batch, which is counted."""
         if not self.training or not self.sampling:
             return 0.0
@@ -261,7 +263,9 @@ class EncoderDecoder(Model):
         self.batches += 1
         return self.sampling * (min(1.0, done / self.rise) if self.rise else 1.0)
 
-    def _one_by_one(self, ids: Tensor, state: Writing, scored: Tensor, share: float) -> tuple[Told, Tensor | None]:
+    def _decode_stepwise(
+        self, ids: Tensor, state: DecoderState, scored: Tensor, share: float
+    ) -> tuple[Told, Tensor | None]:
         """What is told step by step, and with coverage the mean of See et al.'s penalty."""
         found: list[Told] = []
         repeated = state.weights.new_zeros(()) if state.covered is not None else None
@@ -290,17 +294,17 @@ def _side_by_side(steps: list[Told]) -> Told:
 
 def attended(state: State) -> Tensor:
     """``(B, S)``: what the last step attended to; of an ensemble's members their mean."""
-    return torch.stack([writing.weights for writing in _writings(state)]).mean(0)
+    return torch.stack([writing.weights for writing in _decoder_states(state)]).mean(0)
 
 
 def generated(state: State) -> Tensor | None:
     """``(B,)``: how probable it was that the last step did not copy; ``None`` where nothing is copied."""
-    found = [writing.generated for writing in _writings(state) if writing.generated is not None]
+    found = [writing.generated for writing in _decoder_states(state) if writing.generated is not None]
     return torch.stack(found).mean(0) if found else None
 
 
-def _writings(state: State) -> list[Writing]:
+def _decoder_states(state: State) -> list[DecoderState]:
     """The state itself, or those of an ensemble's members."""
     if isinstance(state[-1], Tensor):
-        return [Writing(*state)]
-    return [writing for member in state for writing in _writings(member)]
+        return [DecoderState(*state)]
+    return [writing for member in state for writing in _decoder_states(member)]

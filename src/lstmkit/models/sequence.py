@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from lstmkit.data.batch import Batch
 from lstmkit.layers.recurrent import RecurrentLayer
 from lstmkit.models.base import Head, Model, State
-from lstmkit.modules.convolutions import LineEncoder, StepEncoder
 from lstmkit.modules.ctc import CTCHead
 from lstmkit.modules.dropout import variational_dropout
 from lstmkit.modules.heads import TokenHead
 from lstmkit.modules.item_head import ItemHead
+from lstmkit.modules.sequence_convolutions import CausalConvEncoder, TextLineEncoder
 
 
 class SequenceModel(Model):
@@ -50,7 +50,7 @@ class SequenceModel(Model):
         return outputs[:, 0], state
 
 
-class AnswerModel(Model):
+class SequenceClassifier(Model):
     """One sequence in, one answer for the whole of it out.
 
     Args:
@@ -126,7 +126,7 @@ class SpanModel(Model):
         return logits[:, 0], state
 
 
-class AlignedModel(Model):
+class CTCModel(Model):
     """A long sequence in; at every step of a shorter one which character it is, if any, out: CTC.
 
     Its state is what the encoder's convolutions saw last, and the trunk's: pieces of multiples of the encoder's stride,
@@ -139,7 +139,7 @@ class AlignedModel(Model):
         head: Its steps ``(B, S, P)`` to logarithmic probabilities, with a loss.
     """
 
-    def __init__(self, encoder: StepEncoder | LineEncoder, trunk: RecurrentLayer, head: CTCHead) -> None:
+    def __init__(self, encoder: CausalConvEncoder | TextLineEncoder, trunk: RecurrentLayer, head: CTCHead) -> None:
         super().__init__()
         self.encoder, self.trunk, self.head = encoder, trunk, head
 
@@ -174,7 +174,7 @@ class AlignedModel(Model):
         return log_p[:, 0], state
 
 
-class TokenModel(Model):
+class NextTokenModel(Model):
     """Tokens in, at every step the logits of the token that comes next. The loss never holds all logits at once.
 
     Args:

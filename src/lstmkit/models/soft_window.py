@@ -16,7 +16,7 @@ from lstmkit.modules.soft_window import SoftWindow
 from lstmkit.modules.soft_window_scan import can_scan, window_scan
 
 
-class Reading(NamedTuple):
+class SoftWindowState(NamedTuple):
     """Where in its text a hand is.
 
     Attributes:
@@ -35,7 +35,7 @@ class Reading(NamedTuple):
     upper: State
 
 
-class WindowModel(Model):
+class SoftWindowModel(Model):
     """One sequence in, one answer a step out, a text beside it that is read as it goes on.
 
     Graves 2013, arXiv:1308.0850, section 5: the lower layer reads the point and the window of the step before, the
@@ -56,13 +56,13 @@ class WindowModel(Model):
         self.characters, self.lower, self.window, self.upper = characters, lower, window, upper
         self.head: Head = head
 
-    def begin(self, text: Tensor) -> Reading:
+    def begin(self, text: Tensor) -> SoftWindowState:
         """Before the first step: ``text (B, U)``, characters by number, filled up with 0."""
         weight = next(self.parameters())
         vectors = F.one_hot(F.pad(text, (0, 1)), self.characters + 1)[..., 1:].to(weight.dtype)
         none = vectors.new_zeros(len(text), 0, vectors.shape[1])
         middles = vectors.new_zeros(len(text), self.window.components)
-        return Reading(vectors, torch.zeros_like(vectors[:, 0]), middles, none, None, None)
+        return SoftWindowState(vectors, torch.zeros_like(vectors[:, 0]), middles, none, None, None)
 
     def forward(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
@@ -70,14 +70,14 @@ class WindowModel(Model):
         """``(B, T, F)`` and the state, at first of :meth:`begin`, to outputs as the head has them, and the state."""
         assert state is not None
         scans = self.training and can_scan(self.lower) and autocast_dtype(inputs) is None
-        features, windows, state = (self._scanned if scans else self._stepped)(inputs, Reading(*state))
+        features, windows, state = (self._scanned if scans else self._stepped)(inputs, SoftWindowState(*state))
         upper = state.upper
         if self.upper is not None:
             above, upper = self.upper(torch.cat([inputs, features, windows], -1), upper, lengths)
             features = torch.cat([features, above], -1)
         return self.head(features), state._replace(upper=upper)
 
-    def _stepped(self, inputs: Tensor, state: Reading) -> tuple[Tensor, Tensor, Reading]:
+    def _stepped(self, inputs: Tensor, state: SoftWindowState) -> tuple[Tensor, Tensor, SoftWindowState]:
         """The lower layer's output, what the window read, and the state below: a call of the layer a step."""
         text, window, middles, _, lower, upper = state
         below, windows, weights = [], [], []
@@ -87,15 +87,15 @@ class WindowModel(Model):
             below.append(hidden)
             windows.append(window)
             weights.append(read)
-        after = Reading(text, window, middles, torch.stack(weights, 1), lower, upper)
+        after = SoftWindowState(text, window, middles, torch.stack(weights, 1), lower, upper)
         return torch.cat(below, 1), torch.stack(windows, 1), after
 
-    def _scanned(self, inputs: Tensor, state: Reading) -> tuple[Tensor, Tensor, Reading]:
+    def _scanned(self, inputs: Tensor, state: SoftWindowState) -> tuple[Tensor, Tensor, SoftWindowState]:
         """The same numbers, whose gradients come sooner."""
         found = window_scan(self.lower, self.window, inputs, state.text, state.window, state.middles, state.lower)
         hidden, windows, cell, middles, weights = found
         lower = (hidden[:, -1].unsqueeze(0), cell.unsqueeze(0))
-        return hidden, windows, Reading(state.text, windows[:, -1], middles, weights, lower, state.upper)
+        return hidden, windows, SoftWindowState(state.text, windows[:, -1], middles, weights, lower, state.upper)
 
     def loss(self, batch: Batch, state: State | None = None) -> tuple[Tensor, State]:
         """``batch.extras["text"] (B, U)`` is what is written."""
@@ -108,6 +108,6 @@ class WindowModel(Model):
         return outputs[:, 0], state
 
 
-def written_to_the_end(state: Reading) -> bool:
+def reached_end_of_text(state: SoftWindowState) -> bool:
     """Whether of one text what comes after its last character is read more than any of its characters (section 5.3)."""
     return int(state.weights[0, -1].argmax()) == state.weights.shape[-1] - 1

@@ -16,13 +16,13 @@ from lstmkit.data.batch import Batch
 from lstmkit.layers.recurrent import RecurrentLayer
 from lstmkit.models.base import Model, State, turned
 from lstmkit.modules.attention import LocationAttention
+from lstmkit.modules.decoder_init import Bridge
 from lstmkit.modules.dropout import variational_dropout
 from lstmkit.modules.encoders import PreNet
 from lstmkit.modules.pooling import within
-from lstmkit.modules.state_bridge import Bridge
 
 
-class Speaking(NamedTuple):
+class TacotronState(NamedTuple):
     """Where speaking has come to. Every tensor has the batch first.
 
     Attributes:
@@ -57,7 +57,7 @@ class Told(NamedTuple):
     weights: Tensor
 
 
-class FrameDecoder(nn.Module):
+class TacotronDecoder(nn.Module):
     """Frames so far, and a text to attend to, to the frames that come next.
 
     The layer below the attention asks, having heard the frames; the one above it tells, from what was asked and found.
@@ -90,13 +90,13 @@ class FrameDecoder(nn.Module):
         self.lower_bridge, self.upper_bridge = Bridge(key_size, lower), Bridge(key_size, upper)
         self.tell = nn.Linear(upper.output_size + key_size, together * frame_size + 1)
 
-    def begin(self, keys: Tensor, mask: Tensor) -> Speaking:
+    def begin(self, keys: Tensor, mask: Tensor) -> TacotronState:
         """Before the first frame: ``keys (B, S, K)`` and where they are, ``mask (B, S)``."""
         unseen = keys.new_zeros(keys.shape[:2])
         bridges = self.lower_bridge(keys, mask), self.upper_bridge(keys, mask)
-        return Speaking(keys, self.attention.prepare(keys), mask, *bridges, unseen, unseen)
+        return TacotronState(keys, self.attention.prepare(keys), mask, *bridges, unseen, unseen)
 
-    def forward(self, frames: Tensor, state: Speaking, dropout: float = 0.0) -> tuple[Told, Speaking]:
+    def forward(self, frames: Tensor, state: TacotronState, dropout: float = 0.0) -> tuple[Told, TacotronState]:
         """What comes after each of ``frames (B, T, F)``, the last ones of the steps before; and the state after all.
 
         Args:
@@ -115,17 +115,17 @@ class FrameDecoder(nn.Module):
         return Told(told, outputs[..., -1], weights), after
 
 
-class LiveDecoder:
+class StreamingDecoder:
     """A decoder that speaks: each call hears the last frame and tells the next ones. No gradients are kept.
 
-    The same numbers as :meth:`Synthesizer.step`, with the recurrent layers as streams, which are faster.
+    The same numbers as :meth:`Tacotron.step`, with the recurrent layers as streams, which are faster.
 
     Args:
         decoder: In ``eval`` mode.
         begun: Where speaking begins.
     """
 
-    def __init__(self, decoder: FrameDecoder, begun: Speaking) -> None:
+    def __init__(self, decoder: TacotronDecoder, begun: TacotronState) -> None:
         self.decoder, self.state = decoder, begun
         self.lower = decoder.lower.stream(turned(begun.lower))
         self.upper = decoder.upper.stream(turned(begun.upper))
@@ -147,7 +147,7 @@ class Weights(NamedTuple):
     Attributes:
         stop: The cross-entropy of the stop token.
         stopping: In it, the one step of a recording that is the last.
-        guided: Attention far from the diagonal, see :func:`off_diagonal`.
+        guided: Attention far from the diagonal, see :func:`guided_attention_penalty`.
         guide: How wide the diagonal is, as a share of the text.
     """
 
@@ -157,7 +157,7 @@ class Weights(NamedTuple):
     guide: float = 0.2
 
 
-class Synthesizer(Model):
+class Tacotron(Model):
     """Reads tokens, tells frames. ``forward`` reads, ``step`` tells some frames more, ``loss`` does both.
 
     Frames are told ``r`` at a step, of which the last is what the next step hears; before the first it hears zeros.
@@ -174,7 +174,7 @@ class Synthesizer(Model):
         self,
         encoder: nn.Module,
         trunk: RecurrentLayer,
-        decoder: FrameDecoder,
+        decoder: TacotronDecoder,
         dropout: float = 0.0,
         weights: Weights = Weights(),  # noqa: B008  (it cannot be changed)
     ) -> None:
@@ -193,10 +193,10 @@ class Synthesizer(Model):
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Tell: ``(B, F) -> (B, r·F + 1)``, the frames after ``inputs`` and the logit of the stop; and the state."""
         assert state is not None
-        told, after = self.decoder(inputs.unsqueeze(1), Speaking(*state))
+        told, after = self.decoder(inputs.unsqueeze(1), TacotronState(*state))
         return torch.cat([told.frames.flatten(1), told.stop], 1), after
 
-    def forced(self, batch: Batch) -> Told:
+    def teacher_forced(self, batch: Batch) -> Told:
         """What is told of ``batch.targets (B, T·r, F)`` if at every step the true frames before it are heard."""
         assert batch.targets is not None
         _, begun = self(batch.inputs, None, batch.lengths)
@@ -212,7 +212,7 @@ class Synthesizer(Model):
         assert batch.targets is not None
         assert batch.lengths is not None
         assert batch.target_lengths is not None
-        told, weights = self.forced(batch), self.weights
+        told, weights = self.teacher_forced(batch), self.weights
         frames = told.frames.flatten(1, 2)
         error = (frames - batch.targets)[within(frames, batch.target_lengths)]
         steps = batch.target_lengths // self.decoder.together
@@ -222,12 +222,12 @@ class Synthesizer(Model):
         stop = F.binary_cross_entropy_with_logits(told.stop[there], last[there], pos_weight=positive)
         loss = (error.abs().mean() + error.square().mean()) / 2 + weights.stop * stop
         if weights.guided:
-            off = off_diagonal(told.weights, batch.lengths, steps, weights.guide)
+            off = guided_attention_penalty(told.weights, batch.lengths, steps, weights.guide)
             loss = loss + weights.guided * off[there].mean()
         return loss, None
 
 
-def off_diagonal(weights: Tensor, read: Tensor, told: Tensor, wide: float) -> Tensor:
+def guided_attention_penalty(weights: Tensor, read: Tensor, told: Tensor, wide: float) -> Tensor:
     """``(B, T)``: how far from the diagonal each step attends, 0 to 1.
 
     The guided attention of Tachibana, Uenoyama and Aihara 2018, "Efficiently Trainable Text-to-Speech System Based on

@@ -87,13 +87,13 @@ class AdditiveAttention(Attention):
         asked = self.query(queries)
         steps = max(1, _AT_ONCE // max(1, prepared.numel()))
         if asked.shape[1] <= steps:
-            return self._compared(asked, prepared, covered)
+            return self._additive_energies(asked, prepared, covered)
         pieces = asked.split(steps, 1)
         before = [None] * len(pieces) if covered is None else covered.split(steps, 1)
-        compared = partial(checkpoint, self._compared, use_reentrant=False)
+        compared = partial(checkpoint, self._additive_energies, use_reentrant=False)
         return torch.cat([compared(piece, prepared, part) for piece, part in zip(pieces, before, strict=True)], 1)
 
-    def _compared(self, asked: Tensor, prepared: Tensor, covered: Tensor | None) -> Tensor:
+    def _additive_energies(self, asked: Tensor, prepared: Tensor, covered: Tensor | None) -> Tensor:
         inside = asked.unsqueeze(2) + prepared.unsqueeze(1)
         if self.coverage is not None and covered is not None:
             inside = inside + covered.unsqueeze(-1) * self.coverage
@@ -117,7 +117,7 @@ class GeneralAttention(Attention):
         return self.key(keys)
 
     def scores(self, queries: Tensor, prepared: Tensor, covered: Tensor | None) -> Tensor:
-        return _products(queries, prepared, covered, self.coverage)
+        return _dot_product_scores(queries, prepared, covered, self.coverage)
 
 
 class DotAttention(Attention):
@@ -134,10 +134,10 @@ class DotAttention(Attention):
         return keys
 
     def scores(self, queries: Tensor, prepared: Tensor, covered: Tensor | None) -> Tensor:
-        return _products(queries, prepared, covered, self.coverage)
+        return _dot_product_scores(queries, prepared, covered, self.coverage)
 
 
-def _products(queries: Tensor, keys: Tensor, covered: Tensor | None, weight: Tensor | None) -> Tensor:
+def _dot_product_scores(queries: Tensor, keys: Tensor, covered: Tensor | None, weight: Tensor | None) -> Tensor:
     scores = queries @ keys.transpose(1, 2)
     return scores if weight is None or covered is None else scores + weight * covered
 

@@ -14,12 +14,12 @@ from lstmkit.modules.pooling import within
 
 _NATS = math.log(10) / 10  # of a decibel
 _FAINTEST = 60.0  # decibels under the sound: noise that is hardly heard
-_TILT = 2.0  # nats by which noise is at most stronger in the lowest than in the middle band, or weaker
-_HIDDEN = 0.2  # of a sound's frames, and of its bands, that one mask hides at most
-SHORTER = 4  #: Frames of what the encoder makes one step of.
+_MAX_SPECTRAL_TILT = 2.0  # nats by which noise is at most stronger in the lowest than in the middle band, or weaker
+_MAX_MASK_FRACTION = 0.2  # of a sound's frames, and of its bands, that one mask hides at most
+TIME_REDUCTION = 4  #: Frames of what the encoder makes one step of.
 
 
-class Disturbance(nn.Module):
+class AudioAugmentation(nn.Module):
     """In training, frames as if they had been spoken faster or slower, higher or lower, later, in noise; parts hidden.
 
     Time is stretched and pitch is shifted on the frames themselves, each by a factor of its own; noise is added as
@@ -101,7 +101,7 @@ class Disturbance(nn.Module):
     def _noisy(self, power: Tensor) -> Tensor:
         """Noise of any loudness and colour added, as uneven as that of three bins of a spectrum."""
         under = self.noise + (_FAINTEST - self.noise) * torch.rand(len(power), 1, 1, device=power.device)
-        slope = _TILT * (2 * torch.rand(len(power), 1, 1, device=power.device) - 1)
+        slope = _MAX_SPECTRAL_TILT * (2 * torch.rand(len(power), 1, 1, device=power.device) - 1)
         tilt = slope * torch.linspace(1, -1, power.shape[2], device=power.device)
         uneven = -torch.rand(*power.shape, 3, device=power.device).clamp(min=1e-6).log().mean(-1)
         return torch.logaddexp(power, uneven.log() + tilt - _NATS * under).clamp(min=self.quiet)
@@ -111,12 +111,12 @@ class Disturbance(nn.Module):
         """``(B, T)`` bool: one stretch of each."""
         places = torch.arange(x.shape[1], device=x.device)
         size = x.new_full((len(x), 1), x.shape[1]) if lengths is None else lengths.to(x.device).unsqueeze(1)
-        width = _HIDDEN * size * torch.rand(len(x), 1, device=x.device)
+        width = _MAX_MASK_FRACTION * size * torch.rand(len(x), 1, device=x.device)
         start = (size - width) * torch.rand(len(x), 1, device=x.device)
         return (places >= start.round()) & (places < (start + width).round())
 
 
-class FrameEncoder(nn.Module):
+class AudioEncoder(nn.Module):
     """Two convolutions over time and bands, each of which halves both: a step is what is heard around four frames.
 
     What stands past a sound's end is 0 before each, as it is past the end of the longest: padding changes nothing.
@@ -130,12 +130,14 @@ class FrameEncoder(nn.Module):
 
     reads_lengths = True  # for steps are fewer than frames
 
-    def __init__(self, bands: int, channels: int, dropout: float = 0.0, disturbance: Disturbance | None = None) -> None:
+    def __init__(
+        self, bands: int, channels: int, dropout: float = 0.0, disturbance: AudioAugmentation | None = None
+    ) -> None:
         super().__init__()
         self.disturbance, self.dropout = disturbance, dropout
         self.first = nn.Conv2d(1, channels, 5, stride=2, padding=2)
         self.second = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-        self.output_size = channels * -(-bands // SHORTER)
+        self.output_size = channels * -(-bands // TIME_REDUCTION)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """``(B, T, F)`` and lengths ``(B,)`` to ``(B, T / 4, output_size)``, rounded up, and the lengths of these."""

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Masks(nn.Module):
+class SpecAugment(nn.Module):
     """Stretches of time and bands of features are hidden in training: set to 0, the mean.
 
     Park et al. 2019, "SpecAugment", without the warping of time.
@@ -45,7 +45,7 @@ def _stretch(lengths: Tensor, most: Tensor, size: int) -> Tensor:
     return (places >= start.unsqueeze(1)) & (places < (start + wide).unsqueeze(1))
 
 
-class Tempo(nn.Module):
+class SpeedPerturbation(nn.Module):
     """Examples are told faster or slower in training, each by a factor of its own; what lies between steps is a line.
 
     Ko et al. 2015, "Audio Augmentation for Speech Recognition", on features in place of samples: pitch stays.
@@ -84,7 +84,7 @@ def between(x: Tensor, at: Tensor, lengths: Tensor) -> Tensor:
     return x[rows, low].lerp(x[rows, high], (at - low).clamp(0, 1).unsqueeze(2))
 
 
-class LineNoise(nn.Module):
+class TextLineAugmentation(nn.Module):
     """A line of text in training: sheared, moved and stretched a little, its ink thinner or thicker, speckled.
 
     Args:

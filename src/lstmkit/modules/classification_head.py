@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lstmkit.data.batch import Batch
 
 
-class AnswerHead(nn.Module):
+class ClassificationHead(nn.Module):
     """Which class a sequence is of; or, where several may hold, which of the labels.
 
     Args:

@@ -29,7 +29,7 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor, targets: Tenso
     >>> torch.allclose(linear_cross_entropy(x, weight, torch.zeros(7), torch.arange(5)), wanted, atol=1e-6)
     True
     """
-    if vocabulary.computes(x, weight, bias):
+    if vocabulary.is_supported(x, weight, bias):
         return vocabulary.cross_entropy(x, weight, bias, targets, smoothing)
     logits = F.linear(x, weight, bias)
     total = F.cross_entropy(logits, targets, ignore_index=-1, label_smoothing=smoothing, reduction="sum")

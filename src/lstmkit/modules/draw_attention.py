@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-TOLD = 5  #: Numbers that tell a window.
+N_WINDOW_PARAMETERS = 5  #: Numbers that tell a window.
 _LEAST = 1e-8  # what a filter's weights add up to at least: one that lies far outside the picture sees nothing
 
 
@@ -33,7 +33,7 @@ class Window(NamedTuple):
     strength: Tensor
 
 
-class Glimpse(nn.Module):
+class DrawAttention(nn.Module):
     """From a state to a window (equations 21 to 24), and from a window to its filters (19, 20, 25, 26).
 
     Args:
@@ -45,7 +45,7 @@ class Glimpse(nn.Module):
     def __init__(self, state_size: int, height: int, width: int, size: int) -> None:
         super().__init__()
         self.height, self.width, self.size = height, width, size
-        self.tell = nn.Linear(state_size, TOLD)
+        self.tell = nn.Linear(state_size, N_WINDOW_PARAMETERS)
 
     def window(self, state: Tensor) -> Window:
         """``(B, H)`` to where it looks."""
@@ -68,7 +68,7 @@ class Glimpse(nn.Module):
         )  # type: ignore[return-value]
 
 
-class Reader(Glimpse):
+class DrawReader(DrawAttention):
     """What of pictures is seen through a window (equation 27)."""
 
     def forward(self, pictures: Tensor, state: Tensor) -> Tensor:
@@ -79,11 +79,11 @@ class Reader(Glimpse):
         return seen.flatten(1) * window.strength
 
 
-class Writer(Glimpse):
+class Writer(DrawAttention):
     """What is painted through a window (equations 28 and 29).
 
     Args:
-        state_size, height, width, size: As of :class:`Glimpse`.
+        state_size, height, width, size: As of :class:`DrawAttention`.
     """
 
     def __init__(self, state_size: int, height: int, width: int, size: int) -> None:
@@ -106,10 +106,10 @@ def _filters(middles: Tensor, variance: Tensor, dots: int) -> Tensor:
     return weights / weights.sum(2, keepdim=True).clamp(min=_LEAST)
 
 
-class WholeReader(nn.Module):
+class FullImageReader(nn.Module):
     """All of the pictures: no window (equation 17).
 
-    >>> WholeReader()(torch.zeros(1, 2, 3, 3), torch.zeros(1, 4)).shape
+    >>> FullImageReader()(torch.zeros(1, 2, 3, 3), torch.zeros(1, 4)).shape
     torch.Size([1, 18])
     """
 
@@ -118,7 +118,7 @@ class WholeReader(nn.Module):
         return pictures.flatten(1)
 
 
-class WholeWriter(nn.Module):
+class FullImageWriter(nn.Module):
     """Paints everywhere at once (equation 18).
 
     Args:

@@ -200,7 +200,7 @@ class StoryEncoder(nn.Module):
         return torch.cat([steps, steps * question, (steps - question).abs()], -1)
 
 
-class MatchEncoder(nn.Module):
+class QuestionPassageEncoder(nn.Module):
     """A question and the passage that answers it, as one sequence: of each word its vector, whether the question has
     that word as well, and which of the question's words it is like.
 

@@ -98,7 +98,7 @@ class DistributionHead(nn.Module):
         return -(log_prob * known).sum() / known.sum().clamp(min=1)
 
 
-class ValueHead(nn.Module):
+class LastStepRegressionHead(nn.Module):
     """A number told at each sequence's last step.
 
     Args:
@@ -121,7 +121,7 @@ class ValueHead(nn.Module):
         return F.mse_loss(last_step(outputs, batch.lengths)[:, 0], batch.targets)
 
 
-class ValuesHead(nn.Module):
+class StepRegressionHead(nn.Module):
     """Numbers told at every step.
 
     Args:
@@ -146,7 +146,7 @@ class ValuesHead(nn.Module):
         return errors.square().sum() / known.sum().clamp(min=1)
 
 
-class ClassHead(nn.Module):
+class StepClassificationHead(nn.Module):
     """A class, told at each sequence's last step or at every step.
 
     Args:
@@ -171,7 +171,7 @@ class ClassHead(nn.Module):
         return F.cross_entropy(outputs.flatten(0, 1), batch.targets.flatten(), ignore_index=-1)
 
 
-class LabelsHead(nn.Module):
+class MultilabelHead(nn.Module):
     """Which of several labels hold, at every step, each for itself: the notes of a chord.
 
     Args:
@@ -180,7 +180,7 @@ class LabelsHead(nn.Module):
         dropout: In training, the share of the features that are hidden, the same at all steps.
     """
 
-    chained = False  #: whether a label hangs on those above it
+    autoregressive = False  #: whether a label hangs on those above it
 
     def __init__(self, input_size: int, labels: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -201,10 +201,10 @@ class LabelsHead(nn.Module):
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Negative log-likelihood of all labels ``batch.targets (B, S, K)`` together: nats a step, the mean."""
-        return _labels_loss(self, outputs, batch)
+        return _multilabel_loss(self, outputs, batch)
 
 
-class NadeHead(nn.Module):
+class NADEHead(nn.Module):
     """Which of several labels hold, at every step, each given those numbered higher: a chord from its top key down.
 
     The neural autoregressive distribution estimator (Larochelle and Murray 2011, eqs. 6 and 7), its biases told by the
@@ -223,7 +223,7 @@ class NadeHead(nn.Module):
         dropout: In training, the share of the features that are hidden, the same at all steps.
     """
 
-    chained = True
+    autoregressive = True
 
     def __init__(self, input_size: int, labels: int, hidden_size: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -261,11 +261,11 @@ class NadeHead(nn.Module):
         return bias + after.gather(1, above.long().unsqueeze(1))[:, 0]
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """As :meth:`LabelsHead.loss`."""
-        return _labels_loss(self, outputs, batch)
+        """As :meth:`MultilabelHead.loss`."""
+        return _multilabel_loss(self, outputs, batch)
 
 
-def _labels_loss(head: LabelsHead | NadeHead, outputs: Tensor, batch: Batch) -> Tensor:
+def _multilabel_loss(head: MultilabelHead | NADEHead, outputs: Tensor, batch: Batch) -> Tensor:
     assert batch.targets is not None
     logits = head.logits(outputs, batch.targets)
     each = F.binary_cross_entropy_with_logits(logits, batch.targets, reduction="none").sum(-1)
@@ -311,7 +311,7 @@ class TagHead(nn.Module):
         return [row[:n] for row, n in zip(best, lengths.tolist(), strict=True)], outputs.softmax(-1)
 
 
-class TagsHead(nn.Module):
+class MultiTaskTagHead(nn.Module):
     """Several kinds of tags for every step, learnt together: a coarse one and a fine one, say. Their losses are added.
 
     Args:

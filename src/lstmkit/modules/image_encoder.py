@@ -13,7 +13,7 @@ WIDTHS = (16, 32, 64)  #: Channels of the stages, as learnt from scratch on a pr
 _LEAST = 1e-6  # added to the squares of weights
 
 
-class _Convolution(nn.Conv2d):
+class _WeightStandardizedConv2d(nn.Conv2d):
     """Without a bias, its weights standardised for each feature that comes out (Qiao et al. 2019).
 
     The squares of a feature's weights add up to 1, where the paper has their mean so: the norm that follows takes such
@@ -29,7 +29,7 @@ class _Convolution(nn.Conv2d):
         return F.conv2d(input, centred * scale, None, self.stride, self.padding)
 
 
-class _Residual(nn.Module):
+class _ResidualBlock(nn.Module):
     """Two convolutions and a way around them (He et al. 2016, figure 2), each normalised in groups (Wu and He 2018).
 
     Groups, not batches: a picture is seen the same whatever stands beside it, in training too.
@@ -37,9 +37,9 @@ class _Residual(nn.Module):
 
     def __init__(self, size: int, output_size: int, stride: int) -> None:
         super().__init__()
-        self.first = _Convolution(size, output_size, stride)
+        self.first = _WeightStandardizedConv2d(size, output_size, stride)
         self.first_norm = _norm(output_size)
-        self.second = _Convolution(output_size, output_size, 1)
+        self.second = _WeightStandardizedConv2d(output_size, output_size, 1)
         self.second_norm = _norm(output_size)
         self.around = nn.Conv2d(size, output_size, 1, stride, bias=False) if stride > 1 or size != output_size else None
 
@@ -49,7 +49,7 @@ class _Residual(nn.Module):
         return F.relu(y, inplace=True)
 
 
-class PictureEncoder(nn.Module):
+class ImageEncoder(nn.Module):
     """Pictures ``(N, C, H, W)`` to a grid of features ``(N, output_size, h, w)``, a side ``2 ** len(widths)`` shorter.
 
     Any module of that shape can stand in its place.
@@ -58,15 +58,15 @@ class PictureEncoder(nn.Module):
         channels: Of the pictures.
         widths: Channels of the stages; each halves the sides.
 
-    >>> PictureEncoder(3)(torch.zeros(2, 3, 64, 48)).shape
+    >>> ImageEncoder(3)(torch.zeros(2, 3, 64, 48)).shape
     torch.Size([2, 64, 8, 6])
     """
 
     def __init__(self, channels: int, widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
-        self.stem = _Convolution(channels, widths[0], 2)
+        self.stem = _WeightStandardizedConv2d(channels, widths[0], 2)
         self.stem_norm = _norm(widths[0])
-        stages = [_Residual(widths[0], widths[0], 1), *(_Residual(a, b, 2) for a, b in pairwise(widths))]
+        stages = [_ResidualBlock(widths[0], widths[0], 1), *(_ResidualBlock(a, b, 2) for a, b in pairwise(widths))]
         self.stages = nn.Sequential(*stages)
         self.output_size = widths[-1]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # processors convolve it fastest
@@ -76,7 +76,7 @@ class PictureEncoder(nn.Module):
         return self.stages(F.relu(self.stem_norm(self.stem(x)), inplace=True))
 
 
-class Dots(nn.Module):
+class PixelNormalizer(nn.Module):
     """Dots ``(N, H, W, C)`` uint8, as files have them, to pictures ``(N, C, H, W)`` on the training part's scale.
 
     Args:
@@ -95,7 +95,7 @@ class Dots(nn.Module):
         return (dots.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
 
 
-class GridEncoder(nn.Module):
+class ImageGridEncoder(nn.Module):
     """Dots ``(B, H, W, C)`` uint8 to the cells of a picture encoder's grid, ``(B, h * w, output_size)``, row by row.
 
     To what a cell has comes a vector of its place, which is learnt: what is attended to has no order of its own.
@@ -113,7 +113,13 @@ class GridEncoder(nn.Module):
     reads_lengths = True
 
     def __init__(
-        self, dots: Dots, pictures: PictureEncoder, output_size: int, cells: int, shift: float = 0.0, flip: bool = False
+        self,
+        dots: PixelNormalizer,
+        pictures: ImageEncoder,
+        output_size: int,
+        cells: int,
+        shift: float = 0.0,
+        flip: bool = False,
     ) -> None:
         super().__init__()
         self.dots, self.pictures, self.shift, self.flip = dots, pictures, shift, flip
@@ -155,11 +161,11 @@ def moved(clips: Tensor, share: float) -> Tensor:
     most = (sides * share).int()
     offsets = (torch.rand(len(clips), 2) * (2 * most + 1)).int() - most
     for one, clip, (down, right) in zip(found, clips, offsets.tolist(), strict=True):
-        one[:, _to(down), _to(right)] = clip[:, _to(-down), _to(-right)]
+        one[:, _shifted_slice(down), _shifted_slice(right)] = clip[:, _shifted_slice(-down), _shifted_slice(-right)]
     return found
 
 
-def _to(offset: int) -> slice:
+def _shifted_slice(offset: int) -> slice:
     """What is left of a side that is moved by an offset, where it comes to lie."""
     return slice(max(0, offset), min(0, offset) or None)
 

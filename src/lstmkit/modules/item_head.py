@@ -110,7 +110,7 @@ def sampled_cross_entropy(target: Tensor, others: Tensor, hit: Tensor, drawn: Te
         drawn: ``(M,)`` probability of each to be drawn.
     """
     expected = (len(drawn) * drawn).log().to(others.dtype)
-    logits = torch.cat([target.unsqueeze(1), _without(others - expected, hit)], dim=1)
+    logits = torch.cat([target.unsqueeze(1), _mask_target(others - expected, hit)], dim=1)
     return (logits.logsumexp(1) - target).sum()
 
 
@@ -119,7 +119,7 @@ def bpr_max(target: Tensor, others: Tensor, hit: Tensor, penalty: float) -> Tens
 
     BPR-max with score regularisation of Hidasi and Karatzoglou 2018; arguments as of :func:`sampled_cross_entropy`.
     """
-    log_share = _without(others, hit).log_softmax(1)
+    log_share = _mask_target(others, hit).log_softmax(1)
     gain = (log_share + F.logsigmoid(target.unsqueeze(1) - others)).logsumexp(1)
     return -gain.sum() + penalty * (log_share.exp() * others.square()).sum()
 
@@ -129,9 +129,9 @@ def top1_max(target: Tensor, others: Tensor, hit: Tensor) -> Tensor:
 
     TOP1-max of Hidasi and Karatzoglou 2018; arguments as of :func:`sampled_cross_entropy`.
     """
-    share = _without(others, hit).softmax(1)
+    share = _mask_target(others, hit).softmax(1)
     return (share * ((others - target.unsqueeze(1)).sigmoid() + others.square().sigmoid())).sum()
 
 
-def _without(scores: Tensor, hit: Tensor) -> Tensor:
+def _mask_target(scores: Tensor, hit: Tensor) -> Tensor:
     return scores.masked_fill(hit, torch.finfo(scores.dtype).min)

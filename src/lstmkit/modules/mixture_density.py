@@ -17,12 +17,12 @@ from lstmkit.data.batch import Batch
 from lstmkit.modules.dropout import variational_dropout
 from lstmkit.modules.pooling import within
 
-_CLOSEST = 0.999  # of two directions: the largest correlation
-_WIDEST = 10.0  # the logarithm of the largest deviation
-NOISE = 5  #: Numbers that a point is drawn from.
+_MAX_CORRELATION = 0.999  # of two directions: the largest correlation
+_MAX_LOG_DEVIATION = 10.0  # the logarithm of the largest deviation
+NOISE_SIZE = 5  #: Numbers that a point is drawn from.
 
 
-class Mixture(NamedTuple):
+class PenMixture(NamedTuple):
     """What is told of a point.
 
     Attributes:
@@ -80,10 +80,10 @@ class Mixture(NamedTuple):
         return torch.cat([offset, pen.unsqueeze(-1), last.unsqueeze(-1)], -1)
 
 
-def together(mixtures: Sequence[Mixture]) -> Mixture:
+def together(mixtures: Sequence[PenMixture]) -> PenMixture:
     """What several models tell, as one: all their components, each model's share the same; the pen's mean chances."""
     logits, means, deviations, correlations, pens, lasts = zip(*mixtures, strict=True)
-    return Mixture(
+    return PenMixture(
         torch.cat([each.log_softmax(-1) for each in logits], -1),
         torch.cat(means, -2),
         torch.cat(deviations, -2),
@@ -99,7 +99,7 @@ def _mean_logit(logits: Sequence[Tensor]) -> Tensor:
     return F.logsigmoid(each).logsumexp(0) - F.logsigmoid(-each).logsumexp(0)
 
 
-class MixtureHead(nn.Module):
+class MixtureDensityHead(nn.Module):
     """A mixture density for the next point of a pen, at every step.
 
     Args:
@@ -122,18 +122,18 @@ class MixtureHead(nn.Module):
         """``(B, S, P) -> (B, S, output_size)``: raw parameters."""
         return self.linear(variational_dropout(features, self.dropout, self.training))
 
-    def mixture(self, outputs: Tensor) -> Mixture:
+    def mixture(self, outputs: Tensor) -> PenMixture:
         """What ``outputs (..., output_size)`` stand for: equations 18 to 22, deviations and correlations bounded."""
         k, outputs = self.components, outputs.float() if outputs.dtype == torch.bfloat16 else outputs
         logits, means, spread, correlations, rest = outputs.split([k, 2 * k, 2 * k, k, 1 + self.ending], -1)
         # Equation 21's exponential, from the floor up.
         floor = math.log(self.floor)
-        log_deviations = torch.logaddexp(spread.clamp(max=_WIDEST), torch.full_like(spread, floor))
-        return Mixture(
+        log_deviations = torch.logaddexp(spread.clamp(max=_MAX_LOG_DEVIATION), torch.full_like(spread, floor))
+        return PenMixture(
             logits,
             means.unflatten(-1, (k, 2)),
             log_deviations.unflatten(-1, (k, 2)),
-            _CLOSEST * correlations.tanh(),
+            _MAX_CORRELATION * correlations.tanh(),
             rest[..., 0],
             rest[..., 1] if self.ending else None,
         )

@@ -29,7 +29,11 @@ def mixed(logits: Tensor, switch: Tensor, weights: Tensor, ids: Tensor) -> Tenso
     >>> mixed(torch.zeros(1, 2), torch.zeros(1), weights, ids).exp()
     tensor([[0.2500, 0.6250, 0.1250, 0.0000]])
     """
-    log_p, weights, switch = _precise(logits).log_softmax(-1), _precise(weights), _precise(switch).unsqueeze(-1)
+    log_p, weights, switch = (
+        _at_least_float32(logits).log_softmax(-1),
+        _at_least_float32(weights),
+        _at_least_float32(switch).unsqueeze(-1),
+    )
     wider = (*log_p.shape[:-1], log_p.shape[-1] + ids.shape[-1])
     copied = weights.new_zeros(wider).scatter_add_(-1, ids, weights)
     told = F.pad(log_p + F.logsigmoid(switch), (0, ids.shape[-1]), value=-torch.inf)
@@ -45,7 +49,11 @@ def log_likelihood(logits: Tensor, switch: Tensor, weights: Tensor, ids: Tensor,
     >>> log_likelihood(torch.zeros(1, 2), torch.zeros(1), weights, ids, torch.tensor([2])).exp()
     tensor([0.1250])
     """
-    log_p, weights, switch = _precise(logits).log_softmax(-1), _precise(weights), _precise(switch)
+    log_p, weights, switch = (
+        _at_least_float32(logits).log_softmax(-1),
+        _at_least_float32(weights),
+        _at_least_float32(switch),
+    )
     limits, last = torch.finfo(log_p.dtype), log_p.shape[-1] - 1
     told = log_p.gather(-1, targets.clamp(max=last).unsqueeze(-1)).squeeze(-1)
     told = torch.where(targets <= last, told, limits.min / 2)
@@ -53,7 +61,7 @@ def log_likelihood(logits: Tensor, switch: Tensor, weights: Tensor, ids: Tensor,
     return torch.logaddexp(told + F.logsigmoid(switch), copied.log() + F.logsigmoid(-switch))
 
 
-def copying_loss(
+def pointer_generator_loss(
     logits: Tensor, switch: Tensor, weights: Tensor, ids: Tensor, targets: Tensor, smoothing: float = 0.0
 ) -> Tensor:
     """Mean of ``-log p`` of the targets ``(N,)``; 0 where there are none.
@@ -66,10 +74,10 @@ def copying_loss(
     """
     loss = -log_likelihood(logits, switch, weights, ids, targets)
     if smoothing:
-        loss = (1 - smoothing) * loss - smoothing * _precise(logits).log_softmax(-1).mean(-1)
+        loss = (1 - smoothing) * loss - smoothing * _at_least_float32(logits).log_softmax(-1).mean(-1)
     return loss.sum() / max(1, targets.numel())
 
 
-def _precise(x: Tensor) -> Tensor:
+def _at_least_float32(x: Tensor) -> Tensor:
     """In float32 at least: differences of small probabilities are lost in half of it."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -72,7 +72,7 @@ class AttentionPool(nn.Module):
         return (weights @ steps.masked_fill(~within(steps, lengths).unsqueeze(2), 0.0))[:, 0]
 
 
-class HopPool(nn.Module):
+class MultiHopPool(nn.Module):
     """The first step asks the others: attention over them, several times, each time with what was found before.
 
     The hops of Sukhbaatar et al. 2015, "End-To-End Memory Networks", with additive attention, and with a GRU that

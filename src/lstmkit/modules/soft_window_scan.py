@@ -17,7 +17,7 @@ from lstmkit.layers.recurrent import RecurrentLayer
 from lstmkit.modules.soft_window import SoftWindow
 
 
-class Scanned(NamedTuple):
+class ScanOutput(NamedTuple):
     """What came of a scan.
 
     Attributes:
@@ -43,7 +43,7 @@ def can_scan(lower: RecurrentLayer) -> bool:
 
 def window_scan(
     lower: RecurrentLayer, window: SoftWindow, x: Tensor, text: Tensor, read: Tensor, middles: Tensor, state: Any
-) -> Scanned:
+) -> ScanOutput:
     """All steps of a layer of which :func:`can_scan` holds and its window.
 
     Args:
@@ -63,7 +63,7 @@ def window_scan(
     found = _Scan.apply(gates, back, linear.weight, linear.bias, text, torch.cat([h, read], 1), c, middles)
     fed, cell, middles, weights = found  # type: ignore[misc]
     hidden, windows = fed.transpose(0, 1).split([lower.hidden_size, text.shape[2]], -1)
-    return Scanned(hidden, windows, cell, middles, weights.transpose(0, 1))
+    return ScanOutput(hidden, windows, cell, middles, weights.transpose(0, 1))
 
 
 class _Scan(torch.autograd.Function):

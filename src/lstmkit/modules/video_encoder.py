@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lstmkit.layers.recurrent import RecurrentLayer
-from lstmkit.modules.image_encoder import Dots, GridEncoder, PictureEncoder, moved
+from lstmkit.modules.image_encoder import ImageEncoder, ImageGridEncoder, PixelNormalizer, moved
 
 _AT_ONCE = 512  # frames whose features are in memory together
 _CELLS = 4  # of a side of the grid that a frame is told by: where in it something is matters
 
 
-class _FrameByFrame(nn.Module, ABC):
+class _PerFrameEncoder(nn.Module, ABC):
     """What looks at the frames of clips ``(B, T, H, W, C)`` uint8, each by itself.
 
     What is past a clip's end is not looked at. Of many frames some are looked at after others: memory is that of 512,
@@ -56,7 +56,7 @@ class _FrameByFrame(nn.Module, ABC):
         return torch.cat([self.look(one) for one in pieces])
 
 
-class ClipEncoder(_FrameByFrame):
+class VideoEncoder(_PerFrameEncoder):
     """Clips ``(B, T, H, W, C)`` uint8 and their lengths to ``(B, T, output_size)``, a vector for each frame.
 
     Of a frame's grid are read the means of 4 by 4 fields, which say where something is, and the largest of each
@@ -71,7 +71,7 @@ class ClipEncoder(_FrameByFrame):
     """
 
     def __init__(
-        self, dots: Dots, pictures: PictureEncoder, output_size: int, dropout: float = 0.0, shift: float = 0.0
+        self, dots: PixelNormalizer, pictures: ImageEncoder, output_size: int, dropout: float = 0.0, shift: float = 0.0
     ) -> None:
         super().__init__(shift)
         self.dots, self.pictures, self.dropout = dots, pictures, nn.Dropout(dropout)
@@ -88,7 +88,7 @@ class ClipEncoder(_FrameByFrame):
         return F.relu(self.norm(self.narrow(torch.cat([where, what], 1))))
 
 
-class ClipGridEncoder(_FrameByFrame):
+class VideoGridEncoder(_PerFrameEncoder):
     """Clips ``(B, T, H, W, C)`` uint8 and their lengths to the cells of all frames, frame by frame.
 
     Each cell is looked at in its frame, and followed through the frames by a recurrent layer, the same for all cells.
@@ -101,7 +101,7 @@ class ClipGridEncoder(_FrameByFrame):
         shift: In training, the share of a side by which a clip is moved at most, all its frames alike.
     """
 
-    def __init__(self, grid: GridEncoder, trunk: RecurrentLayer, shift: float = 0.0) -> None:
+    def __init__(self, grid: ImageGridEncoder, trunk: RecurrentLayer, shift: float = 0.0) -> None:
         super().__init__(shift)
         self.grid, self.trunk = grid, trunk
         self.output_size = grid.output_size + trunk.output_size

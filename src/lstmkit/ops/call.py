@@ -122,7 +122,7 @@ class Backend(Protocol):
 
     NAME: str
 
-    def refusal(self, call: Call) -> str | None:
+    def unsupported_reason(self, call: Call) -> str | None:
         """Why this back end cannot run the call, or ``None`` if it can."""
         ...
 

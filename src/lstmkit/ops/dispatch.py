@@ -22,7 +22,7 @@ class Candidate:
     """A back end's answer about one call: ``refusal`` is ``None`` where it can run; ``chosen`` where it would."""
 
     backend: str
-    refusal: str | None
+    unsupported_reason: str | None
     chosen: bool
 
 
@@ -43,10 +43,13 @@ def check_name(name: str) -> str:
 
 def candidates(call: Call, wanted: str = "auto") -> list[Candidate]:
     """What each back end says of ``call``, and which one ``wanted`` comes to."""
-    refusals = {name: backend.refusal(call) for name, backend in BACKENDS.items()}
-    able = [name for name, refusal in refusals.items() if refusal is None]
+    refusals = {name: backend.unsupported_reason(call) for name, backend in BACKENDS.items()}
+    able = [name for name, unsupported_reason in refusals.items() if unsupported_reason is None]
     chosen = able[0] if check_name(wanted) == "auto" else wanted
-    return [Candidate(name, refusal, refusal is None and name == chosen) for name, refusal in refusals.items()]
+    return [
+        Candidate(name, unsupported_reason, unsupported_reason is None and name == chosen)
+        for name, unsupported_reason in refusals.items()
+    ]
 
 
 def run(call: Call, wanted: str = "auto") -> Result:
@@ -56,18 +59,18 @@ def run(call: Call, wanted: str = "auto") -> Result:
         BackendUnavailable: The back end asked for by name cannot; it says why. There is no silent fallback.
     """
     if wanted == "auto":
-        return next(b for b in BACKENDS.values() if b.refusal(call) is None).run(call)
+        return next(b for b in BACKENDS.values() if b.unsupported_reason(call) is None).run(call)
     backend = BACKENDS[check_name(wanted)]
-    refusal = backend.refusal(call)
-    if refusal is not None:
-        raise BackendUnavailable(f"backend {wanted!r} cannot run this: {refusal}")
+    unsupported_reason = backend.unsupported_reason(call)
+    if unsupported_reason is not None:
+        raise BackendUnavailable(f"backend {wanted!r} cannot run this: {unsupported_reason}")
     return backend.run(call)
 
 
 def stepper(calls: Sequence[Call], residual: bool, wanted: str = "auto") -> Stepper | None:
     """A stepper over a stack of layers, where the back end that ``wanted`` comes to has one and can run them all."""
     for backend in BACKENDS.values() if wanted == "auto" else [BACKENDS[check_name(wanted)]]:
-        if all(backend.refusal(call) is None for call in calls):
+        if all(backend.unsupported_reason(call) is None for call in calls):
             make = getattr(backend, "Stepper", None)
             return make(calls, residual) if make else None
     return None

@@ -8,7 +8,7 @@ from torch import Tensor
 from lstmkit.ops.call import Call
 
 
-def of_kernels(call: Call, name: str) -> str | None:
+def kernel_limit_reason(call: Call, name: str) -> str | None:
     """Why the kernels called ``name`` cannot run a call whose input they could; or ``None``."""
     x = call.x
     if x.shape[0] == 0 or x.shape[1] == 0:

@@ -16,7 +16,7 @@ from lstmkit.ops.call import Call, Pass, PassResult, Result
 NAME: str = "reference"
 
 
-def refusal(call: Call) -> str | None:
+def unsupported_reason(call: Call) -> str | None:
     return None
 
 
@@ -42,7 +42,7 @@ def scan(spec: CellSpec, p: Pass, gx: Tensor, lengths: Tensor | None, trace: boo
         h = state[0] if p.recurrent_mask is None else state[0] * p.recurrent_mask
         new, gates = spec.cell.step(spec, p.params, gx[t], h, state)
         if p.zoneout is not None:
-            new = _zone_out(p, t, state, new)
+            new = _apply_zoneout(p, t, state, new)
         if active is not None:
             new = tuple(torch.where(active[t], n, old) for n, old in zip(new, state, strict=True))
         state = new
@@ -71,7 +71,7 @@ def _order(n_steps: int, reverse: bool) -> Iterator[int]:
     return iter(reversed(range(n_steps)) if reverse else range(n_steps))
 
 
-def _zone_out(p: Pass, t: int, old: State, new: State) -> State:
+def _apply_zoneout(p: Pass, t: int, old: State, new: State) -> State:
     """Krueger et al. 2017: each unit keeps its old value, at random in training, by that share otherwise."""
     kept = (k[t] if isinstance(k, Tensor) else k for k in p.zoneout or ())
     return tuple(n + k * (o - n) for k, o, n in zip(kept, old, new, strict=True))

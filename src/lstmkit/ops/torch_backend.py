@@ -15,7 +15,7 @@ _LAYERS = {"lstm": torch.lstm, "gru": torch.gru, "rnn_tanh": torch.rnn_tanh, "rn
 _TORCH_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
 
-def refusal(call: Call) -> str | None:
+def unsupported_reason(call: Call) -> str | None:
     spec = call.spec
     for option in ("peephole", "coupled", "layer_norm"):
         if getattr(spec, option):

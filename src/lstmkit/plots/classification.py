@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from lstmkit.plots.style import BLUE, DASHES, GREY, MARKERS, PALETTE, SMALL, legend, new_figure, shown, tidy
-from lstmkit.plots.text import COLUMNS, LINE, laid_out
+from lstmkit.plots.style import BLUE, DASHES, GREY, MARKERS, PALETTE, SMALL, legend, new_figure, shown, style_axes
+from lstmkit.plots.text import COLUMNS, LINE, lay_out_tokens
 
 _ORANGE = PALETTE[4]
 _FOR_AND_AGAINST = LinearSegmentedColormap.from_list("for and against", [_ORANGE, "white", "#4C9FD0"])
@@ -67,12 +67,12 @@ def reliability_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> F
     ax.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
     ax.set_xlabel("stated probability", fontsize=SMALL)
     ax.set_ylabel("share that came true", fontsize=SMALL)
-    tidy(ax)
+    style_axes(ax)
     legend(figure, handles)
     return figure
 
 
-def early_figure(seen: Sequence[float], accuracy: Sequence[float], by_chance: float) -> Figure:
+def early_accuracy_figure(seen: Sequence[float], accuracy: Sequence[float], by_chance: float) -> Figure:
     """How often an answer is right by how much was seen.
 
     Args:
@@ -87,12 +87,12 @@ def early_figure(seen: Sequence[float], accuracy: Sequence[float], by_chance: fl
     ax.set(xlim=(0, 1.03), ylim=(0, 1.03))
     ax.set_xlabel("share of the example seen", fontsize=SMALL)
     ax.set_ylabel("accuracy", fontsize=SMALL)
-    tidy(ax)
+    style_axes(ax)
     legend(figure, {"accuracy": line, "commonest class": chance})
     return figure
 
 
-def decided_text(tokens: Sequence[str], changes: Sequence[float], title: str) -> Figure:
+def text_attribution_figure(tokens: Sequence[str], changes: Sequence[float], title: str) -> Figure:
     """The tokens as text: blue where one spoke for the answer, orange and underlined where it spoke against.
 
     Args:
@@ -100,7 +100,7 @@ def decided_text(tokens: Sequence[str], changes: Sequence[float], title: str) ->
         changes: By how much the answer's probability falls without each.
         title: Over it.
     """
-    places, lines = laid_out(tokens)
+    places, lines = lay_out_tokens(tokens)
     figure = new_figure(0.95 + LINE * lines)
     ax = figure.subplots()
     most = _largest(changes)
@@ -116,11 +116,11 @@ def decided_text(tokens: Sequence[str], changes: Sequence[float], title: str) ->
             ax.add_line(Line2D([column, column + len(token)], [line + 0.84] * 2, color="black", linewidth=0.9))
     ax.set(xlim=(0, COLUMNS), ylim=(lines, 0))
     ax.set_axis_off()
-    legend(figure, for_and_against(changes), title)
+    legend(figure, attribution_legend(changes), title)
     return figure
 
 
-def decided_steps(values: np.ndarray, changes: Sequence[float], title: str) -> Figure:
+def series_attribution_figure(values: np.ndarray, changes: Sequence[float], title: str) -> Figure:
     """Numbers over time, and below them which steps spoke for the answer and which against.
 
     Args:
@@ -131,20 +131,20 @@ def decided_steps(values: np.ndarray, changes: Sequence[float], title: str) -> F
     figure = new_figure(3.6)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
     _draw_values(above, values)
-    draw_changes(below, np.asarray(changes, dtype=float), np.arange(len(values)))
+    draw_attribution(below, np.asarray(changes, dtype=float), np.arange(len(values)))
     below.set_xlabel("step", fontsize=SMALL)
-    legend(figure, for_and_against(changes), title)
+    legend(figure, attribution_legend(changes), title)
     return figure
 
 
-def draw_changes(ax: Axes, changes: np.ndarray, at: np.ndarray) -> None:
+def draw_attribution(ax: Axes, changes: np.ndarray, at: np.ndarray) -> None:
     """A bar for each of ``changes``, ``(T,)``, at the places ``at``, ``(T,)``, which are as far from one another."""
     width = float(at[1] - at[0]) if len(at) > 1 else 2 * float(at[0]) or 1.0
     ax.bar(at, np.maximum(changes, 0), width=width, color=BLUE)
     ax.bar(at, np.minimum(changes, 0), width=width, color=_ORANGE, hatch="////", edgecolor="black", linewidth=0)
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_ylabel("change", fontsize=SMALL)
-    tidy(ax)
+    style_axes(ax)
 
 
 def _draw_values(ax: Axes, values: np.ndarray) -> None:
@@ -156,14 +156,14 @@ def _draw_values(ax: Axes, values: np.ndarray) -> None:
     for i, column in enumerate(values.T):
         ax.plot(column, color=PALETTE[i % len(PALETTE)], linestyle=DASHES[i % len(DASHES)], linewidth=1.2)
     ax.set_ylabel("value", fontsize=SMALL)
-    tidy(ax)
+    style_axes(ax)
 
 
 def _largest(changes: Sequence[float]) -> float:
     return max(0.01, max(map(abs, changes), default=0.0))
 
 
-def for_and_against(changes: Sequence[float]) -> dict[str, Artist]:
+def attribution_legend(changes: Sequence[float]) -> dict[str, Artist]:
     """What the colours say, for a legend."""
     return {
         f"speaks for it (to {_largest(changes):.2f})": Patch(facecolor=BLUE),

@@ -44,10 +44,10 @@ def shown(text: object, longest: int = 70) -> str:
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
-def squeezed(text: object, longest: int) -> str:
+def shortened_in_the_middle(text: object, longest: int) -> str:
     """A name cut in its middle: of names that differ at their ends, the ends are what tells them apart.
 
-    >>> squeezed("a sensor with a long name 13", 12)
+    >>> shortened_in_the_middle("a sensor with a long name 13", 12)
     'a sen…ame 13'
     """
     line = " ".join(str(text).split())
@@ -69,7 +69,7 @@ def legend(figure: Figure, handles: Mapping[str, Artist], title: str = "") -> No
         box.get_title().set(fontsize=SMALL + 2, fontweight="bold", parse_math=False)
 
 
-def tidy(ax: Axes) -> None:
+def style_axes(ax: Axes) -> None:
     """Light grid behind, no box, tick numbers written out."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(color="#e2e2e2", linewidth=0.6)
@@ -78,12 +78,12 @@ def tidy(ax: Axes) -> None:
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
 
-def whole_ticks(ax: Axes) -> None:
+def integer_ticks(ax: Axes) -> None:
     """Ticks of the horizontal axis at whole numbers only, be it one."""
     ax.xaxis.set_major_locator(MaxNLocator(9, integer=True, min_n_ticks=1))
 
 
-def say_empty(ax: Axes, text: str) -> None:
+def draw_message(ax: Axes, text: str) -> None:
     """A panel with nothing in it but the reason."""
     ax.set_axis_off()
     ax.text(0.5, 0.5, text, ha="center", va="center", color=DIM, transform=ax.transAxes)

@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from lstmkit.plots.style import SMALL, WIDTH, new_figure, say_empty
+from lstmkit.plots.style import SMALL, WIDTH, draw_message, new_figure
 from lstmkit.plots.style import shown as cut
 
 COLUMNS = 84  #: Characters of a line.
@@ -21,9 +21,9 @@ _MOST_SENTENCES = 30
 _MOST_TOKENS = 60  # of a side of an attention's picture
 
 
-def surprise_figure(tokens: Sequence[str], bits: Sequence[float], label: str = "surprise, bits") -> Figure:
+def surprisal_figure(tokens: Sequence[str], bits: Sequence[float], label: str = "surprise, bits") -> Figure:
     """The tokens as text, each on a ground that is the darker the more bits it took; see :func:`shaded_text`."""
-    return shaded_text(tokens, bits, label, max([1.0, *bits[: len(laid_out(tokens)[0])]]))
+    return shaded_text(tokens, bits, label, max([1.0, *bits[: len(lay_out_tokens(tokens)[0])]]))
 
 
 def shaded_text(tokens: Sequence[str], values: Sequence[float], label: str, most: float, title: str = "") -> Figure:
@@ -36,7 +36,7 @@ def shaded_text(tokens: Sequence[str], values: Sequence[float], label: str, most
         most: What is darkest.
         title: Of the picture.
     """
-    places, lines = laid_out(tokens)
+    places, lines = lay_out_tokens(tokens)
     figure = new_figure(0.75 + LINE * lines)
     ax = figure.subplots()
     shades = colormaps["Blues"].resampled(256)
@@ -71,7 +71,7 @@ def attention_figure(read: Sequence[str], written: Sequence[str], weights: np.nd
     figure = new_figure(1.4 + max(1.2, min(WIDTH / max(1, len(columns)), 0.32) * len(rows)))
     ax = figure.subplots()
     if not weights.size:
-        say_empty(ax, "nothing was written")
+        draw_message(ax, "nothing was written")
         return figure
     image = ax.imshow(weights[: len(rows), : len(columns)], cmap="Blues", vmin=0, vmax=1, aspect="auto")
     small = SMALL if max(len(columns), len(rows)) <= 25 else 0.65 * SMALL
@@ -98,7 +98,7 @@ def story_figure(sentences: Sequence[str], weights: np.ndarray, title: str) -> F
     ax = figure.subplots()
     _entitle(figure, title)
     if not len(kept):
-        say_empty(ax, "there is no story")
+        draw_message(ax, "there is no story")
         return figure
     image = ax.imshow(weights[:, kept].T, cmap="Blues", vmin=0, vmax=1, aspect="auto", extent=(0, hops, len(kept), 0))
     ax.set_xticks(np.arange(hops) + 0.5, [f"hop {k + 1}" for k in range(hops)], fontsize=SMALL)
@@ -114,7 +114,7 @@ def _entitle(figure: Figure, title: str) -> None:
     figure.suptitle(cut(title, 90), x=0.01, ha="left", fontsize=1.1 * SMALL, parse_math=False)
 
 
-def laid_out(tokens: Sequence[str]) -> tuple[list[tuple[int, int]], int]:
+def lay_out_tokens(tokens: Sequence[str]) -> tuple[list[tuple[int, int]], int]:
     """Line and column of each token, as far as they fit; and how many lines there are."""
     places: list[tuple[int, int]] = []
     gap = sum(map(len, tokens)) > 1.5 * len(tokens)  # characters stand close

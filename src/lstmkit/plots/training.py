@@ -20,11 +20,11 @@ from lstmkit.plots.style import (
     MARKERS,
     PALETTE,
     SMALL,
+    draw_message,
+    integer_ticks,
     legend,
     new_figure,
-    say_empty,
-    tidy,
-    whole_ticks,
+    style_axes,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def training_curve(histories: Mapping[str, History]) -> Figure:
     axes = figure.subplots(2 if with_rate else 1, 1, squeeze=False, sharex=True, height_ratios=[4, 1][: 1 + with_rate])
     ax = axes[0, 0]
     if not last:
-        say_empty(ax, "no epoch finished")
+        draw_message(ax, "no epoch finished")
         return figure
     handles: dict[str, Artist] = {}
     for i, (name, (rows, best_epoch)) in enumerate(histories.items()):
@@ -64,13 +64,13 @@ def training_curve(histories: Mapping[str, History]) -> Figure:
     ax.set_ylabel("loss", fontsize=SMALL)
     axes[-1, 0].set_xlabel("epoch", fontsize=SMALL)
     axes[-1, 0].set_xlim(0.5, last + 0.5)
-    whole_ticks(axes[-1, 0])
+    integer_ticks(axes[-1, 0])
     if with_rate:
         axes[1, 0].set_ylabel("learning\nrate", fontsize=SMALL)
         axes[1, 0].yaxis.set_major_locator(MaxNLocator(2))
     legend(figure, (handles if len(histories) > 1 else {}) | _training_keys(histories))
     for each in axes.flat:
-        tidy(each)
+        style_axes(each)
     return figure
 
 

@@ -18,7 +18,7 @@ from lstmkit.data import catalog
 from lstmkit.errors import UserError
 from lstmkit.jobs import job_class
 from lstmkit.progress import Progress
-from lstmkit.report import table_text
+from lstmkit.report import format_table
 from lstmkit.settings import unknown
 from lstmkit.training import checkpoint
 from lstmkit.training.provenance import provenance, read_toml
@@ -87,9 +87,7 @@ class Outcome:
         best = {n: "high" if n in _HIGHER_IS_BETTER or n.startswith("accuracy, ") else "low" for n in names}
         lines = [f"  {p['name']}: {p['metric']} {p['value']} ({p['source']})" for p in self.recipe.published]
         published = "\npublished:\n" + "\n".join(lines) if lines else ""
-        return (
-            f"{self.recipe.title}\n{table_text(self.table, best)}\ntraining took {self.minutes:.1f} minutes{published}"
-        )
+        return f"{self.recipe.title}\n{format_table(self.table, best)}\ntraining took {self.minutes:.1f} minutes{published}"
 
 
 def all_recipes() -> list[Recipe]:
@@ -126,17 +124,17 @@ def reproduce(
     """
     wanted = recipe(name)
     if run is not None and not resume:
-        RunFolder.check_free(run, overwrite)  # said now, not after the data are made
+        RunFolder.check_available(run, overwrite)  # said now, not after the data are made
     folder = catalog.locate(wanted.data, download=True)
     protocols: dict[str, Protocol] = importlib.import_module(f"{__name__}.{wanted.job}").PROTOCOLS
     job = job_class(wanted.job)(**wanted.settings)
-    fits = _Fits(job, run, resume, overwrite, progress)
+    fits = _RunFits(job, run, resume, overwrite, progress)
     table = protocols[wanted.protocol](job, fits, folder, wanted.options, progress)
     return Outcome(wanted, table, fits.seconds / 60)
 
 
 @dataclass
-class _Fits:
+class _RunFits:
     """``job.fit`` into ``run``; what a cross-validation fits after that goes into folders in it."""
 
     job: Any
@@ -153,7 +151,7 @@ class _Fits:
         resume = self.resume and begun
         self.job.fit(data, validation, run=place, resume=resume, overwrite=self.overwrite, progress=self.progress)
         self.done += 1
-        self.seconds += self.job.fit_seconds
+        self.seconds += self.job.training_seconds
 
 
 def _read(path: Path) -> Recipe:

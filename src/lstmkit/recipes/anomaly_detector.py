@@ -13,15 +13,15 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data import catalog
-from lstmkit.data.series.sensors import Recording, Recordings
+from lstmkit.data.series.sensor_series import Recording, SensorSeriesSet
 from lstmkit.data.tables.table import read_file
-from lstmkit.evaluation.anomaly_metrics import nab_points, nab_score
+from lstmkit.evaluation.anomaly_metrics import nab_raw_score, nab_score
 from lstmkit.jobs.anomaly_detector import metrics as scoring
 from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
 from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
 
-Pairs = Iterator[tuple[Recordings, Recordings]]  #: What a model learns from, and what it is then tested by.
+Pairs = Iterator[tuple[SensorSeriesSet, SensorSeriesSet]]  #: What a model learns from, and what it is then tested by.
 
 _PROBATION, _MOST_PROBATION = 0.15, 750  # of a series of NAB, in which nothing counts
 
@@ -34,7 +34,7 @@ def nab(job: AnomalyDetector, fit: Fit, folder: Path, options: dict[str, Any], p
     beginning.
     """
     pairs, windows = list(_nab(folder, options)), _windows(folder, options)
-    labels, found = _judged(job, fit, iter(pairs), progress)
+    labels, found = _with_thresholds(job, fit, iter(pairs), progress)
     rows = []
     windows_of = [_steps(one, windows[one.name]) for _, test in pairs for one in test.items]
     count = sum(map(len, windows_of))
@@ -53,7 +53,7 @@ def nab(job: AnomalyDetector, fit: Fit, folder: Path, options: dict[str, Any], p
 
 def _points(ratios: list[np.ndarray], windows: list[list[tuple[int, int]]], level: float, gap: int) -> float:
     each = zip(ratios, windows, strict=True)
-    return sum(nab_points(of, one > level, _probation(len(one)), gap) for one, of in each)
+    return sum(nab_raw_score(of, one > level, _probation(len(one)), gap) for one, of in each)
 
 
 def _probation(length: int) -> int:
@@ -86,7 +86,7 @@ def _steps(one: Recording, windows: list[tuple[str, str]]) -> list[tuple[int, in
 
 def smap(job: AnomalyDetector, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """Telemetry of 54 channels, the commands beside; training and test part as given."""
-    return _scored(job, *_judged(job, fit, _smap(folder, options), progress))
+    return _scored(job, *_with_thresholds(job, fit, _smap(folder, options), progress))
 
 
 def _smap(folder: Path, options: dict[str, Any]) -> Pairs:
@@ -112,7 +112,7 @@ def _smap(folder: Path, options: dict[str, Any]) -> Pairs:
 
 def skab(job: AnomalyDetector, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """Experiments with a fault: learnt from the first ``train`` rows of each, tested on the others."""
-    return _scored(job, *_judged(job, fit, _skab(folder, options), progress))
+    return _scored(job, *_with_thresholds(job, fit, _skab(folder, options), progress))
 
 
 def _skab(folder: Path, options: dict[str, Any]) -> Pairs:
@@ -132,7 +132,7 @@ def _experiment(path: Path) -> tuple[Recording, tuple[str, ...]]:
     return Recording(path.name, sensors.to_numpy(dtype=np.float64), times, labels), tuple(sensors.columns)
 
 
-def _judged(
+def _with_thresholds(
     job: AnomalyDetector, fit: Fit, pairs: Pairs, progress: Progress
 ) -> tuple[list[np.ndarray], dict[str, scoring.Judged]]:
     """Labels of all test recordings; of each model their scores and levels."""
@@ -150,8 +150,8 @@ def _scored(job: AnomalyDetector, labels: list[np.ndarray], found: dict[str, sco
     return pd.DataFrame([{"model": name} | scoring.scores(labels, of, job) for name, of in found.items()])
 
 
-def _set(items: list[Recording], channels: tuple[str, ...] = ("value",)) -> Recordings:
-    return Recordings(tuple(items), channels, items[0].name)
+def _set(items: list[Recording], channels: tuple[str, ...] = ("value",)) -> SensorSeriesSet:
+    return SensorSeriesSet(tuple(items), channels, items[0].name)
 
 
 PROTOCOLS = {"nab": nab, "smap": smap, "skab": skab}

@@ -13,7 +13,7 @@ from lstmkit.data import catalog
 from lstmkit.jobs.captioner.job import Captioner
 from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
-from lstmkit.recipes._moving_digits import digits, write_sentences
+from lstmkit.recipes._moving_mnist import digits, write_sentences
 
 
 def photographs(job: Captioner, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:

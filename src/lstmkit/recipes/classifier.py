@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.audio.sound import Sound
-from lstmkit.data.labeled_media import Naming, from_file
+from lstmkit.data.audio.audio_io import AudioClip
+from lstmkit.data.media_files import MediaColumns, from_file
 from lstmkit.data.vision.idx import read_idx
 from lstmkit.jobs.classifier.job import Classifier
 from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
-from lstmkit.recipes._moving_digits import digits, write_motions
+from lstmkit.recipes._moving_mnist import digits, write_motions
 
 Pairs = tuple[list[Any], list[str]]
 
@@ -26,7 +26,7 @@ Pairs = tuple[list[Any], list[str]]
 class _Spoken(NamedTuple):
     """Who said what, and which of his takes it is."""
 
-    sound: Sound
+    sound: AudioClip
     label: str
     speaker: str
     number: int
@@ -183,10 +183,10 @@ def _rows(of: list[str], folds: int, fold: int, held: int) -> list[str]:
 def _takes(path: Path) -> list[_Spoken]:
     """The recordings of a zip, by what their names say."""
     found = []
-    for take in from_file(path, Naming()).each():
+    for take in from_file(path, MediaColumns()).each():
         label, speaker, number = PurePosixPath(take.id).stem.split("_")
         sound = take.read()
-        assert isinstance(sound, Sound)
+        assert isinstance(sound, AudioClip)
         found.append(_Spoken(sound, label, speaker, int(number)))
     return found
 

@@ -11,9 +11,9 @@ import pandas as pd
 from utilsforecast import losses
 from utilsforecast.evaluation import evaluate
 
-from lstmkit.data.series.series import SeriesSet
-from lstmkit.data.series.windows import every_origin
-from lstmkit.jobs.forecaster.baselines import SERIES_BASELINES, forecast_baselines
+from lstmkit.data.series.forecast_windows import rolling_origins
+from lstmkit.data.series.series_set import SeriesSet
+from lstmkit.jobs.forecaster.baselines import FORECAST_BASELINES, forecast_baselines
 from lstmkit.jobs.forecaster.job import Forecaster
 from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
@@ -26,7 +26,7 @@ def m4(job: Forecaster, fit: Fit, folder: Path, options: dict[str, Any], progres
     fit(train)
     ours = job.predict(train).rename(columns={"forecast": _label(job)})
     beside, _ = forecast_baselines([train], job.horizon, freq=1, season=job.plan.season, levels=[80], progress=progress)
-    models = [_label(job), *SERIES_BASELINES]
+    models = [_label(job), *FORECAST_BASELINES]
     scored = test.merge(ours, on=["unique_id", "ds"]).merge(beside, on=["unique_id", "ds"])
     assert len(scored) == len(test)
     scores = evaluate(
@@ -50,14 +50,14 @@ def _m4_long(path: Path) -> pd.DataFrame:
 def every_window(job: Forecaster, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """Informer's protocol: every variable standardised on the training part, MSE and MAE over every test window."""
     values = pd.read_csv(folder / options["file"], header=None if options.get("headless") else "infer")
-    stamps = pd.to_datetime(values.pop("date")) if "date" in values else pd.Series(range(len(values)))
+    timestamps = pd.to_datetime(values.pop("date")) if "date" in values else pd.Series(range(len(values)))
     n_train, n_valid, n_test = options["train"], options["valid"], options["test"]
     train = values.iloc[:n_train]
     scaled = (values - train.mean()) / train.std(ddof=0)
     long = pd.DataFrame(
         {
             "unique_id": np.repeat(scaled.columns.astype(str), len(scaled)),
-            "ds": np.tile(stamps, scaled.shape[1]),
+            "ds": np.tile(timestamps, scaled.shape[1]),
             "y": scaled.to_numpy().T.reshape(-1),
         }
     )
@@ -67,7 +67,7 @@ def every_window(job: Forecaster, fit: Fit, folder: Path, options: dict[str, Any
     end = n_train + n_valid + n_test
     series = job.read(long[rows < end])
     first = [n_train + n_valid] * len(series)
-    quantiles = job.quantiles(series, every_origin(series, first, series.lengths - job.horizon), progress)
+    quantiles = job.quantiles(series, rolling_origins(series, first, series.lengths - job.horizon), progress)
     median = quantiles[:, :, len(job.levels)]
     forecasts = {_label(job): median.reshape(len(series), -1, job.horizon)}
     y = np.stack(series.y)

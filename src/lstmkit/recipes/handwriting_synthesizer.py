@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data import catalog
-from lstmkit.data.ink.font import font_lines
-from lstmkit.data.ink.strokes import PARTS, Inks
+from lstmkit.data.ink.hershey_fonts import font_lines
+from lstmkit.data.ink.strokes import SPLITS, InkSet
 from lstmkit.data.text.lines import read_text
 from lstmkit.jobs.handwriting_synthesizer.job import HandwritingSynthesizer
 from lstmkit.progress import Progress
@@ -21,7 +21,7 @@ _WORD = re.compile(r"\b[a-z]{1,10}\b")
 _HELD_OUT = {"valid": 0.1, "test": 0.1}  # share of the different words
 
 
-def parts_in_one(
+def single_file_splits(
     job: HandwritingSynthesizer, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress
 ) -> pd.DataFrame:
     """Training, validation and test part in one file; the test is scored once."""
@@ -30,16 +30,16 @@ def parts_in_one(
     return job.evaluate(path, progress=progress).table
 
 
-def lines_of_a_font(
+def font_line_splits(
     job: HandwritingSynthesizer, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress
 ) -> pd.DataFrame:
     """Words of a text in short lines, each written once with jitter; each part has words of its own."""
-    inks = lines_in_parts(catalog.locate(folder.name, options["file"]), options)
+    inks = make_font_lines(catalog.locate(folder.name, options["file"]), options)
     fit(inks)
     return job.evaluate(inks, progress=progress).table
 
 
-def lines_in_parts(path: Path, options: dict[str, Any]) -> Inks:
+def make_font_lines(path: Path, options: dict[str, Any]) -> InkSet:
     """The lines, made by a seed.
 
     Args:
@@ -50,13 +50,13 @@ def lines_in_parts(path: Path, options: dict[str, Any]) -> Inks:
     rng = np.random.default_rng(options["seed"])
     dealt = [words[i] for i in rng.permutation(len(words))]
     first, inks = 0, []
-    for part in PARTS[::-1]:
+    for part in SPLITS[::-1]:
         count = int(_HELD_OUT[part] * len(words)) if part in _HELD_OUT else len(words) - first
         texts = [_line(dealt[first : first + count], options["longest"], rng) for _ in range(options[part])]
         inks += font_lines(texts, seed=int(rng.integers(2**31))).inks
         first += count
-    parts = tuple(part for part in PARTS[::-1] for _ in range(options[part]))
-    return Inks(tuple(inks), "lines of a font", parts)
+    parts = tuple(part for part in SPLITS[::-1] for _ in range(options[part]))
+    return InkSet(tuple(inks), "lines of a font", parts)
 
 
 def _line(words: list[str], longest: int, rng: np.random.Generator) -> str:
@@ -69,4 +69,4 @@ def _line(words: list[str], longest: int, rng: np.random.Generator) -> str:
         line = more
 
 
-PROTOCOLS = {"parts_in_one": parts_in_one, "lines_of_a_font": lines_of_a_font}
+PROTOCOLS = {"parts_in_one": single_file_splits, "lines_of_a_font": font_line_splits}

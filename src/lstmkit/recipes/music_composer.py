@@ -13,7 +13,7 @@ from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
 
 
-def parts_in_one(
+def single_file_splits(
     job: MusicComposer, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress
 ) -> pd.DataFrame:
     """Training, validation and test part in one file; the test is scored once."""
@@ -22,4 +22,4 @@ def parts_in_one(
     return job.evaluate(path, progress=progress).table
 
 
-PROTOCOLS = {"parts_in_one": parts_in_one}
+PROTOCOLS = {"parts_in_one": single_file_splits}

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from lstmkit.data import catalog
-from lstmkit.data.text.questions import Questions
+from lstmkit.data.text.question_answering import Questions
 from lstmkit.jobs.question_answerer import metrics as scoring
 from lstmkit.jobs.question_answerer.job import QuestionAnswerer
 from lstmkit.progress import Progress

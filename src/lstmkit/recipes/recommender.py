@@ -27,14 +27,14 @@ def last_days(job: Recommender, fit: Fit, folder: Path, options: dict[str, Any],
     sessions of one item, are left out until none is left. Test items that training has not seen are left out. They
     cut at the time of day of the last event, here it is at midnight.
     """
-    whole = core(once_in_a_row(job.read(catalog.locate(folder.name, options["file"]))), options["at_least"])
+    whole = core(drop_repeats(job.read(catalog.locate(folder.name, options["file"]))), options["at_least"])
     learnt, test = latest(whole, options["days"])
     train, valid = latest(learnt, options["days"])
-    fit(train, known_to(train, valid))
-    return job.score(known_to(train, test), progress).table
+    fit(train, drop_unseen_items(train, valid))
+    return job.score(drop_unseen_items(train, test), progress).table
 
 
-def once_in_a_row(sessions: Sessions) -> Sessions:
+def drop_repeats(sessions: Sessions) -> Sessions:
     """Without items that follow themselves."""
     items = (tuple(b for a, b in zip((None, *one), one, strict=False) if a != b) for one in sessions.items)
     return replace(sessions, items=tuple(items))
@@ -70,7 +70,7 @@ def latest(sessions: Sessions, days: int) -> tuple[Sessions, Sessions]:
     return sessions.part(np.flatnonzero(~late)), sessions.part(np.flatnonzero(late))
 
 
-def known_to(train: Sessions, sessions: Sessions) -> Sessions:
+def drop_unseen_items(train: Sessions, sessions: Sessions) -> Sessions:
     """Without items that training has not seen."""
     return _only(sessions, {item for items in train.items for item in items}).followed()
 

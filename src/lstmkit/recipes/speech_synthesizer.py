@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data import catalog
-from lstmkit.data.audio.sound import Sound
-from lstmkit.data.audio.tts_corpus import Spoken, read_zip, trimmed
+from lstmkit.data.audio.audio_io import AudioClip
+from lstmkit.data.audio.tts_corpus import SpeechCorpus, read_zipped_audio, trim_silence
 from lstmkit.errors import DataError, UserError
 from lstmkit.jobs import load
 from lstmkit.jobs.speech_synthesizer.job import SpeechSynthesizer
@@ -43,7 +43,7 @@ def fsdd_voice(
     return _with_round_trip(job, test, table, listener, progress)
 
 
-def by_heart(
+def memorize(
     job: SpeechSynthesizer, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress
 ) -> pd.DataFrame:
     """All recordings are trained on and scored, validated on none: what comes out says whether the machinery works for
@@ -54,12 +54,12 @@ def by_heart(
     return job.score(examples, progress).table
 
 
-def digit_takes(path: Path, speaker: str, rate: int, trim: float) -> dict[tuple[int, int], Sound]:
+def digit_takes(path: Path, speaker: str, rate: int, trim: float) -> dict[tuple[int, int], AudioClip]:
     """By digit and take: the recordings of one speaker in ``recordings.zip``, ``DIGIT_SPEAKER_TAKE.wav``."""
     found = {}
-    for name, sound in read_zip(path, rate, lambda name: f"_{speaker}_" in name):
+    for name, sound in read_zipped_audio(path, rate, lambda name: f"_{speaker}_" in name):
         digit, _, take = Path(name).stem.split("_")
-        heard = trimmed(sound, trim)
+        heard = trim_silence(sound, trim)
         if heard is not None:
             found[int(digit), int(take)] = heard
     if not found:
@@ -68,8 +68,8 @@ def digit_takes(path: Path, speaker: str, rate: int, trim: float) -> dict[tuple[
 
 
 def digit_strings(
-    takes: dict[tuple[int, int], Sound], part: Iterable[int], strings: int, seed: int, name: str
-) -> Spoken:
+    takes: dict[tuple[int, int], AudioClip], part: Iterable[int], strings: int, seed: int, name: str
+) -> SpeechCorpus:
     """Every take of a part by itself, and so many strings of 2 to 4 digits drawn from them."""
     rng = np.random.default_rng(seed)
     of_part = {key: takes[key] for key in sorted(takes) if key[1] in {*part}}
@@ -78,19 +78,19 @@ def digit_strings(
     picked += [[known[i] for i in rng.integers(len(known), size=rng.integers(2, 5))] for _ in range(strings)]
     sounds = [joined([of_part[key] for key in keys], rng) for keys in picked]
     texts = [" ".join(DIGITS[digit] for digit, _ in keys) for keys in picked]
-    return Spoken(tuple(sounds), tuple(texts), name)
+    return SpeechCorpus(tuple(sounds), tuple(texts), name)
 
 
-def joined(sounds: list[Sound], rng: np.random.Generator) -> Sound:
+def joined(sounds: list[AudioClip], rng: np.random.Generator) -> AudioClip:
     """One after the other, with silence of 50 to 150 ms between."""
     rate = sounds[0].rate
     pieces = [sounds[0].samples]
     for sound in sounds[1:]:
         pieces += [np.zeros(round(rng.uniform(_SHORTEST, _LONGEST) * rate), np.float32), sound.samples]
-    return Sound(" ".join(sound.name for sound in sounds), np.concatenate(pieces), rate)
+    return AudioClip(" ".join(sound.name for sound in sounds), np.concatenate(pieces), rate)
 
 
-class SpelledOut:
+class DigitsAsWords:
     """A transcriber of digits whose answers are words: ``"42"`` is ``"four two"``."""
 
     def __init__(self, transcriber: Any) -> None:
@@ -103,17 +103,17 @@ class SpelledOut:
         return [replace(one, text=text, words=(), characters=()) for one, text in zip(told, spelled, strict=True)]
 
 
-def _listener(run: str) -> SpelledOut | None:
+def _listener(run: str) -> DigitsAsWords | None:
     """The model in that run folder; before anything is trained, so that it is not missed at the end."""
     if not run:
         return None
     if not Path(run).is_dir():
         raise UserError(f"there is no transcriber in {run}: lstmkit reproduce fsdd_strings --run {run} makes it")
-    return SpelledOut(load(run))
+    return DigitsAsWords(load(run))
 
 
 def _with_round_trip(
-    job: SpeechSynthesizer, test: Spoken, table: pd.DataFrame, transcriber: Any, progress: Progress
+    job: SpeechSynthesizer, test: SpeechCorpus, table: pd.DataFrame, transcriber: Any, progress: Progress
 ) -> pd.DataFrame:
     """The table, with the character error that a transcriber makes of what is said and of the recordings, if given."""
     if transcriber is None:
@@ -125,4 +125,4 @@ def _with_round_trip(
     )
 
 
-PROTOCOLS = {"fsdd_voice": fsdd_voice, "by_heart": by_heart}
+PROTOCOLS = {"fsdd_voice": fsdd_voice, "by_heart": memorize}

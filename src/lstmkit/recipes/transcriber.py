@@ -17,10 +17,10 @@ import pandas as pd
 
 from lstmkit import settings
 from lstmkit.data import catalog
-from lstmkit.data.audio.sound import Sound, read_sound
+from lstmkit.data.audio.audio_io import AudioClip, read_audio
 from lstmkit.data.transcripts import Transcripts, written
 from lstmkit.data.vision.idx import read_idx
-from lstmkit.data.vision.image_io import read_picture
+from lstmkit.data.vision.image_io import read_grayscale_image
 from lstmkit.jobs.language_model.job import LanguageModel
 from lstmkit.jobs.transcriber.job import Transcriber
 from lstmkit.jobs.transcriber.metrics import scores
@@ -54,7 +54,7 @@ def _takes(path: Path, rate: int) -> dict[tuple[str, int, int], np.ndarray]:
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             digit, speaker, take = Path(name).stem.split("_")
-            found[speaker, int(digit), int(take)] = read_sound(archive.read(name), rate, name).samples
+            found[speaker, int(digit), int(take)] = read_audio(archive.read(name), rate, name).samples
     return found
 
 
@@ -72,7 +72,7 @@ def _joined(
         samples = [gaps[0]]
         for one, gap in zip(spoken, gaps[1:], strict=True):
             samples += [one, gap]
-        sounds.append(Sound(f"string {i + 1}", np.concatenate(samples), rate))
+        sounds.append(AudioClip(f"string {i + 1}", np.concatenate(samples), rate))
         texts.append("".join(map(str, digits)))
     return Transcripts(sounds, texts, [one.name for one in sounds], "sounds", "the strings of digits")
 
@@ -204,7 +204,7 @@ def _page(folder: Path, options: dict[str, Any]) -> Transcripts:
     text = catalog.locate(folder.name, options["texts"]).read_text(encoding="utf-8")
     rows = list(csv.reader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE))
     with zipfile.ZipFile(catalog.locate(folder.name, options["images"])) as archive:
-        inputs = [read_picture(archive.read(name), name) for name, _ in rows]
+        inputs = [read_grayscale_image(archive.read(name), name) for name, _ in rows]
     return Transcripts(inputs, [written(text) for _, text in rows], [name for name, _ in rows], "lines", "the page")
 
 

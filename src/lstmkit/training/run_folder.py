@@ -17,7 +17,7 @@ _RUN, _HISTORY, _METRICS, REPORT = "run.json", "history.csv", "metrics.json", "r
 _LOOK, _CHECKPOINTS, _TENSORBOARD = "look.html", "checkpoints", "tensorboard"
 
 #: What a run is made of, in the order in which it goes: the model first, what tells that it is a run last.
-_OWN = (
+_RUN_FILES = (
     *(checkpoint.DESCRIPTION, checkpoint.WEIGHTS, _HISTORY, _METRICS, REPORT, _LOOK),
     *(_CHECKPOINTS, _TENSORBOARD, _RUN),
 )
@@ -56,14 +56,14 @@ class RunFolder:
         if resume:
             folder._check_same(about)
             return folder
-        cls.check_free(path, overwrite)
+        cls.check_available(path, overwrite)
         folder._delete()
         path.mkdir(parents=True, exist_ok=True)
         checkpoint.write_json(path / _RUN, dict(about))
         return folder
 
     @staticmethod
-    def check_free(path: Path, overwrite: bool = False) -> None:
+    def check_available(path: Path, overwrite: bool = False) -> None:
         """Whether a run can begin there.
 
         Raises:
@@ -78,7 +78,7 @@ class RunFolder:
                 raise UserError(f"{path} holds a run already: --resume it, --overwrite it, or give another folder")
 
     @staticmethod
-    def read_about(path: Path) -> dict[str, Any]:
+    def read_run_metadata(path: Path) -> dict[str, Any]:
         """What a run was started with.
 
         Raises:
@@ -94,7 +94,7 @@ class RunFolder:
         return about
 
     def _check_same(self, about: Mapping[str, Any]) -> None:
-        before = self.read_about(self.path)
+        before = self.read_run_metadata(self.path)
         if before["job"] != about["job"]:
             raise SettingError(f"{self.path} is a run of the job {before['job']!r}, not {about['job']!r}")
         for name, value in about["settings"].items():
@@ -107,14 +107,14 @@ class RunFolder:
             raise UserError(f"{self.path} was started on other data: resume it with the same, or start a new run")
 
     def _delete(self) -> None:
-        for name in _OWN:
+        for name in _RUN_FILES:
             path = self.path / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
 
-    def withdraw(self) -> None:
+    def delete_if_empty(self) -> None:
         """Delete the run if no epoch of it was kept: there is nothing to resume."""
         if not any(self.path.rglob("*.safetensors")):
             self._delete()

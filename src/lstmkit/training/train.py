@@ -23,7 +23,9 @@ from lstmkit.training import checkpoint
 _LAST = "last.safetensors"
 
 OPTIMIZERS = ("adamw", "sgd", "asgd")
-_NO_BETTER = 5  # epochs in which validation has not improved when averaged SGD begins to average (Merity et al. 2018)
+_NON_MONOTONE_INTERVAL = (
+    5  # epochs in which validation has not improved when averaged SGD begins to average (Merity et al. 2018)
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class TrainSettings:
     optimizer: str = "adamw"
 
     @property
-    def averages(self) -> bool:
+    def uses_averaging(self) -> bool:
         """Whether other weights are kept than those that are trained."""
         return self.optimizer == "asgd" or self.average > 0
 
@@ -114,7 +116,7 @@ def train(
     """
     if not len(loader):
         raise TrainingError("there are no examples to train on")
-    run = _Training(model, loader, valid, settings, folder)
+    run = _TrainingState(model, loader, valid, settings, folder)
     if resume:
         run.restore()
     total = settings.epochs * len(loader)
@@ -122,7 +124,7 @@ def train(
         try:
             reached = False
             while run.epoch < settings.epochs and not run.out_of_patience() and not reached:
-                row = run.one_epoch(task)
+                row = run.run_epoch(task)
                 for name, value in row.items():
                     log(name, value, run.epoch)
                 reached = until is not None and until(run.averaged.eval())
@@ -136,7 +138,7 @@ def train(
     return run.history
 
 
-class _Training:
+class _TrainingState:
     """The state of a training under way, which is what a checkpoint holds."""
 
     def __init__(
@@ -144,13 +146,13 @@ class _Training:
     ) -> None:
         self.model, self.loader, self.valid, self.settings, self.folder = model, loader, valid, settings, folder
         model.to(settings.device)
-        self.averaged = copy.deepcopy(model).requires_grad_(False) if settings.averages else model
+        self.averaged = copy.deepcopy(model).requires_grad_(False) if settings.uses_averaging else model
         self.optimizer = optimizer_for(model, settings)
         self.epoch = 0
         self.history = History()
         self.best: dict[str, Tensor] | None = None
 
-    def one_epoch(self, task: Task) -> dict[str, float]:
+    def run_epoch(self, task: Task) -> dict[str, float]:
         """Train, validate, keep. Counts only once it is whole: a stop in between leaves the last checkpoint valid."""
         settings, total = self.settings, torch.zeros((), device=self.settings.device)
         started = time.perf_counter()
@@ -168,13 +170,13 @@ class _Training:
             self._step(loss, step)
             total += loss.detach()
             if step % 10 == 0:
-                task.update(step + 1, self._standing(float(loss.detach())))
+                task.update(step + 1, self._progress_text(float(loss.detach())))
         row = {"epoch": self.epoch + 1, "train_loss": float(total) / len(self.loader), "lr": lr}
         if self.valid is not None:
             row["valid_loss"] = mean_loss(self.averaged, self.valid, settings)
         row["seconds"] = time.perf_counter() - started
-        self._keep(row)
-        task.update(self.epoch * len(self.loader), self._standing(row["train_loss"]))
+        self._record_epoch(row)
+        task.update(self.epoch * len(self.loader), self._progress_text(row["train_loss"]))
         return row
 
     def _step(self, loss: Tensor, step: int) -> None:
@@ -185,7 +187,7 @@ class _Training:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip or math.inf)
         self._check_finite("gradient", norm, step)
         self.optimizer.step()
-        if settings.averages:
+        if settings.uses_averaging:
             decay = self._averaging(step)
             with torch.no_grad():
                 for kept, now in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
@@ -198,16 +200,20 @@ class _Training:
         if self.settings.optimizer != "asgd":
             # In the first steps the average follows the weights closely, as in Polyak's running mean.
             return min(self.settings.average, (1 + step) / (10 + step))
-        if self.averaging_from is None:
+        if self.averaging_start_epoch is None:
             return 0.0
-        gone = step - self.averaging_from * len(self.loader)
+        gone = step - self.averaging_start_epoch * len(self.loader)
         return gone / (gone + 1)
 
     @property
-    def averaging_from(self) -> int | None:
+    def averaging_start_epoch(self) -> int | None:
         """The epoch, from 0, in which averaged SGD begins to average: after one worse than the best of long before."""
         losses = [row["valid_loss"] for row in self.history.rows if "valid_loss" in row]
-        worse = (e for e in range(_NO_BETTER + 1, len(losses) + 1) if losses[e - 1] > min(losses[: e - _NO_BETTER]))
+        worse = (
+            e
+            for e in range(_NON_MONOTONE_INTERVAL + 1, len(losses) + 1)
+            if losses[e - 1] > min(losses[: e - _NON_MONOTONE_INTERVAL])
+        )
         return next(worse, None)
 
     def _check_finite(self, what: str, value: Tensor, step: int) -> None:
@@ -216,11 +222,11 @@ class _Training:
                 f"the {what} became {value.item()} at step {step + 1}: lower lr (now {self.settings.lr:g}) or clip"
             )
 
-    def _standing(self, loss: float) -> str:
+    def _progress_text(self, loss: float) -> str:
         best = f", best validation {self.history.best_loss:.4g}" if self.history.best_epoch >= 0 else ""
         return f"loss {loss:.4g}{best}"
 
-    def _keep(self, row: dict[str, float]) -> None:
+    def _record_epoch(self, row: dict[str, float]) -> None:
         self.epoch += 1
         self.history.rows.append(row)
         loss = row.get("valid_loss", -math.inf)  # without validation the last epoch is the best
@@ -251,7 +257,7 @@ class _Training:
 
     def _save(self, path: Path) -> None:
         tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
-        if self.settings.averages:
+        if self.settings.uses_averaging:
             tensors |= {f"averaged.{name}": t for name, t in self.averaged.state_dict().items()}
         tensors |= {f"best.{name}": t for name, t in (self.best or {}).items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
@@ -267,21 +273,21 @@ class _Training:
         path = self.folder / _LAST
         tensors, note = checkpoint.read_tensors(path)
         try:
-            self._take_up(tensors, note)
+            self._restore_state(tensors, note)
         except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as err:
             raise ModelFileError(f"{path} is no checkpoint of this model ({one_line(err)}): start a new run") from err
 
-    def _take_up(self, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
+    def _restore_state(self, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
         parts = {name: _under(name, tensors) for name in ("model", "averaged", "best", "optimizer", "random")}
         self.model.load_state_dict(parts["model"])
-        if self.settings.averages:
+        if self.settings.uses_averaging:
             self.averaged.load_state_dict(parts["averaged"])
         optimizer = self.optimizer.state_dict()
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         indices = {name.split(".")[0] for name in parts["optimizer"]}
         optimizer["state"] = {int(i): _under(i, parts["optimizer"]) for i in indices}
         for i, moments in optimizer["state"].items():  # fused steps need them to lie in memory as the weights do
-            optimizer["state"][i] = {name: _laid_out(t, weights[i]) for name, t in moments.items()}
+            optimizer["state"][i] = {name: _in_memory_format_of(t, weights[i]) for name, t in moments.items()}
         self.optimizer.load_state_dict(optimizer)
         _set_random_state(parts["random"], self.settings.device)
         self.epoch, rows, best_epoch = note["epoch"], note["rows"], note["best_epoch"]
@@ -309,7 +315,7 @@ def learning_rate(settings: TrainSettings, step: int, total: int) -> float:
     return settings.lr * (1 - gone) if settings.decay == "linear" else settings.lr
 
 
-def learner(model: nn.Module, lr: float, clip: float) -> Callable[[Tensor], None]:
+def online_sgd(model: nn.Module, lr: float, clip: float) -> Callable[[Tensor], None]:
     """What takes one plain step of SGD down a loss: for a model that goes on learning while it is used."""
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
 
@@ -360,7 +366,7 @@ def _set_random_state(states: dict[str, Tensor], device: torch.device) -> None:
         torch.cuda.set_rng_state(states["cuda"], device)
 
 
-def _laid_out(t: Tensor, like: Tensor) -> Tensor:
+def _in_memory_format_of(t: Tensor, like: Tensor) -> Tensor:
     """A tensor in the memory format of another of its shape; of another shape as it is."""
     return torch.empty_like(like).copy_(t) if t.shape == like.shape else t
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lstmkit.data.audio.log_mel import Mel
+from lstmkit.data.audio.log_mel import LogMelSpectrogram
 
 _ROUNDS = 40  # of the multiplicative updates: more hardly lower the error
 
 
-def sound_from(mel: Mel, frames: np.ndarray, rounds: int = 60) -> np.ndarray:
+def mel_to_audio(mel: LogMelSpectrogram, frames: np.ndarray, rounds: int = 60) -> np.ndarray:
     """Samples whose frames are these, as nearly as they can be.
 
     The powers of the frequencies are the non-negative ones whose bands come nearest to the frames. Phases begin at
@@ -25,8 +25,8 @@ def sound_from(mel: Mel, frames: np.ndarray, rounds: int = 60) -> np.ndarray:
     Returns:
         ``((T - 1) * step + length,)`` float32 at the rate of ``mel``: as many samples as give ``T`` frames.
 
-    >>> mel = Mel(rate=8000, bands=40, window=0.032, hop=0.008)
-    >>> sound_from(mel, np.zeros((10, 40), np.float32), rounds=2).shape
+    >>> mel = LogMelSpectrogram(rate=8000, bands=40, window=0.032, hop=0.008)
+    >>> mel_to_audio(mel, np.zeros((10, 40), np.float32), rounds=2).shape
     (832,)
     """
     from librosa import griffinlim
@@ -44,7 +44,7 @@ def sound_from(mel: Mel, frames: np.ndarray, rounds: int = 60) -> np.ndarray:
     return np.pad(samples, (before, max(0, count - before - len(samples))))[:count].astype(np.float32)
 
 
-def powers(mel: Mel, frames: np.ndarray) -> np.ndarray:
+def powers(mel: LogMelSpectrogram, frames: np.ndarray) -> np.ndarray:
     """``(T, F) -> (T, size / 2 + 1)``: the non-negative powers of the frequencies whose bands come nearest.
 
     Lee and Seung 2001, "Algorithms for Non-negative Matrix Factorization": multiplicative updates, from what the

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lstmkit.data.audio.sound import Sound, resampled
+from lstmkit.data.audio.audio_io import AudioClip, resampled
 from lstmkit.errors import SettingError
 
-_QUIETEST = 1e-10  # power: of what is below the logarithm says nothing
+_MIN_POWER = 1e-10  # power: of what is below the logarithm says nothing
 _AT_ONCE = 4096  # frames that are transformed together
 
 
 @dataclass(frozen=True)
-class Mel:
+class LogMelSpectrogram:
     """How sounds become frames: windows of samples, the power of their frequencies in bands as wide as one hears.
 
     Args:
@@ -28,7 +28,7 @@ class Mel:
         hop: From one frame to the next, in seconds.
         centred: Whether each frame's own mean is taken away first: the offset of a microphone is no sound.
 
-    >>> Mel(rate=8000, bands=40).frames(Sound("hum", np.ones(8000, np.float32), 8000)).shape
+    >>> LogMelSpectrogram(rate=8000, bands=40).frames(AudioClip("hum", np.ones(8000, np.float32), 8000)).shape
     (98, 40)
     """
 
@@ -54,7 +54,7 @@ class Mel:
         return 1 << (self.length - 1).bit_length()
 
     @property
-    def loudest(self) -> float:
+    def full_scale_log_power(self) -> float:
         """The log power in every band of white noise at full scale."""
         window = torch.hann_window(self.length)
         return float(np.log(float(window.square().sum()) * self.size / self.rate))
@@ -66,15 +66,15 @@ class Mel:
 
         return np.asarray(mel_frequencies(self.bands + 2, fmin=0.0, fmax=self.rate / 2)[1:-1])
 
-    def frames(self, sound: Sound) -> np.ndarray:
+    def frames(self, sound: AudioClip) -> np.ndarray:
         """``(T, F)`` float32: frame ``t`` is of the samples ``t * step … t * step + length``, and of no later one.
 
         A sound shorter than a frame is one frame, filled up with silence.
         """
         samples = resampled(sound, self.rate).samples
-        return self.of_samples(np.pad(samples, (0, max(0, self.length - len(samples)))))
+        return self.from_samples(np.pad(samples, (0, max(0, self.length - len(samples)))))
 
-    def of_samples(self, samples: np.ndarray) -> np.ndarray:
+    def from_samples(self, samples: np.ndarray) -> np.ndarray:
         """``(T, F)`` of ``(N,)`` samples at the rate: the frames that are whole."""
         count = max(0, 1 + (len(samples) - self.length) // self.step)
         if not count:
@@ -85,33 +85,33 @@ class Mel:
     def _bands(self, pieces: Tensor) -> Tensor:
         pieces = pieces - pieces.mean(1, keepdim=True) if self.centred else pieces
         power = torch.fft.rfft(pieces * torch.hann_window(self.length), n=self.size).abs().square()
-        return (power @ self.filters).clamp(min=_QUIETEST).log()
+        return (power @ self.filters).clamp(min=_MIN_POWER).log()
 
     @property
     def filters(self) -> Tensor:
         """``(size / 2 + 1, F)``: the share of each frequency in each band, by Slaney's scale and areas, as librosa."""
         return _filters(self.rate, self.size, self.bands)
 
-    def live(self) -> MelStream:
+    def live(self) -> StreamingLogMelSpectrogram:
         """For samples as they come in."""
-        return MelStream(self)
+        return StreamingLogMelSpectrogram(self)
 
     def times(self, frames: int) -> np.ndarray:
         """``(frames,)`` seconds at the middle of each."""
         return (np.arange(frames) * self.step + self.length / 2) / self.rate
 
 
-class MelStream:
+class StreamingLogMelSpectrogram:
     """The frames of samples that come in bit by bit: the same as of all together."""
 
-    def __init__(self, mel: Mel) -> None:
+    def __init__(self, mel: LogMelSpectrogram) -> None:
         self.mel = mel
         self._rest = np.zeros(0, dtype=np.float32)
 
     def push(self, samples: np.ndarray) -> np.ndarray:
-        """``(T, F)``: the frames that are whole with these ``(N,)`` samples, at the rate of :class:`Mel`."""
+        """``(T, F)``: the frames that are whole with these ``(N,)`` samples, at the rate of :class:`LogMelSpectrogram`."""
         known = np.concatenate([self._rest, samples.astype(np.float32)])
-        found = self.mel.of_samples(known)
+        found = self.mel.from_samples(known)
         self._rest = known[len(found) * self.mel.step :]
         return found
 

@@ -14,22 +14,25 @@ from typing import Any
 
 import numpy as np
 
-from lstmkit.data.audio.sound import ENDINGS, Sound, read_sound, resampled, sound_of
-from lstmkit.data.tables import zips
+from lstmkit.data import zip_archive as zips
+from lstmkit.data.audio.audio_io import FILE_SUFFIXES, AudioClip, audio_from_array, read_audio, resampled
 from lstmkit.errors import DataError, listing, one_line
 
-TABLE = "metadata.csv"  #: What LJSpeech calls it: ``id|text|normalised text``, without a header.
+METADATA_FILE = "metadata.csv"  #: What LJSpeech calls it: ``id|text|normalised text``, without a header.
 _TABLES = (".csv", ".tsv")
-HOLDERS = (".zip", *_TABLES)  #: Endings of files that are taken for recordings with their texts.
-_FULL, _CLIPPED = 0.999, 0.001  # what is full scale; the share of samples there of a sound that is clipped
-_LOUDEST = 100.0  # times full scale: more is no sound, but numbers of something else
+CORPUS_SUFFIXES = (".zip", *_TABLES)  #: Endings of files that are taken for recordings with their texts.
+_FULL_SCALE, _MAX_CLIPPED_FRACTION = (
+    0.999,
+    0.001,
+)  # what is full scale; the share of samples there of a sound that is clipped
+_MAX_AMPLITUDE = 100.0  # times full scale: more is no sound, but numbers of something else
 _TRIM_FRAME = 0.02  # seconds over which loudness is measured
 
 _Files = dict[str, Callable[[], bytes]]
 
 
 @dataclass(frozen=True, eq=False)
-class Spoken:
+class SpeechCorpus:
     """Recordings and their texts.
 
     Attributes:
@@ -39,7 +42,7 @@ class Spoken:
         remarks: What was left out, or is odd.
     """
 
-    sounds: tuple[Sound, ...]
+    sounds: tuple[AudioClip, ...]
     texts: tuple[str, ...]
     name: str
     remarks: tuple[str, ...] = ()
@@ -52,7 +55,7 @@ class Spoken:
         """Of all together."""
         return sum(sound.seconds for sound in self.sounds)
 
-    def part(self, rows: Sequence[int] | np.ndarray) -> Spoken:
+    def part(self, rows: Sequence[int] | np.ndarray) -> SpeechCorpus:
         """The recordings ``rows``."""
         sounds, texts = (tuple(of[i] for i in rows) for of in (self.sounds, self.texts))
         return replace(self, sounds=sounds, texts=texts, remarks=())
@@ -66,7 +69,7 @@ class Spoken:
         return found.hexdigest()
 
 
-def read_spoken(data: Any, rate: int, trim: float = 40.0) -> Spoken:
+def read_speech_corpus(data: Any, rate: int, trim: float = 40.0) -> SpeechCorpus:
     """Recordings with their texts.
 
     Each is brought to one channel and to ``rate``, its mean is taken off (a constant offset is no sound), and what is
@@ -75,7 +78,7 @@ def read_spoken(data: Any, rate: int, trim: float = 40.0) -> Spoken:
 
     Args:
         data: A folder or a ``.zip`` (zips in the folder are looked into); or a table in a folder; or
-            ``(sounds, texts)``, a sound being a :class:`Sound`, a file, or ``(samples, rate)``. Of files the texts
+            ``(sounds, texts)``, a sound being a :class:`AudioClip`, a file, or ``(samples, rate)``. Of files the texts
             stand in ``metadata.csv``, ``id|text|normalised text`` as LJSpeech has it; in another ``.csv`` or ``.tsv``
             with the columns ``path`` and ``text``; or, for ``a.wav``, in ``a.txt``. All are UTF-8.
         rate: Samples a second.
@@ -85,10 +88,10 @@ def read_spoken(data: Any, rate: int, trim: float = 40.0) -> Spoken:
         DataError: What cannot be read, with place and remedy.
 
     >>> hum = 0.5 * np.sin(np.arange(4000) / 5)
-    >>> read_spoken(([(hum, 8000), (0 * hum, 8000)], ["mm", "nothing"]), 8000).remarks
+    >>> read_speech_corpus(([(hum, 8000), (0 * hum, 8000)], ["mm", "nothing"]), 8000).remarks
     ('1 silent',)
     """
-    if isinstance(data, Spoken):
+    if isinstance(data, SpeechCorpus):
         return data
     if isinstance(data, (str, os.PathLike)):
         name, (texts, load) = Path(data).name, _from_files(Path(data))
@@ -100,10 +103,10 @@ def read_spoken(data: Any, rate: int, trim: float = 40.0) -> Spoken:
             blank += 1
             continue
         sound = load(i)
-        if (peak := float(np.abs(sound.samples).max())) > _LOUDEST:
+        if (peak := float(np.abs(sound.samples).max())) > _MAX_AMPLITUDE:
             raise DataError(f"{sound.name} is {peak:.3g} times as loud as full scale: save it with 16 bits")
-        clipped += float((np.abs(sound.samples) >= _FULL).mean()) > _CLIPPED
-        heard = trimmed(resampled(sound, rate), trim)
+        clipped += float((np.abs(sound.samples) >= _FULL_SCALE).mean()) > _MAX_CLIPPED_FRACTION
+        heard = trim_silence(resampled(sound, rate), trim)
         if heard is None:
             silent += 1
             continue
@@ -113,10 +116,10 @@ def read_spoken(data: Any, rate: int, trim: float = 40.0) -> Spoken:
         raise DataError(f"{name} has no recording that can be heard and whose text is known ({len(texts)} in all)")
     counts = {"without a text": blank, "silent": silent, "clipped, kept as they are": clipped}
     remarks = tuple(f"{count:,} {what}" for what, count in counts.items() if count)
-    return Spoken(tuple(sounds), tuple(kept), name, remarks)
+    return SpeechCorpus(tuple(sounds), tuple(kept), name, remarks)
 
 
-def trimmed(sound: Sound, decibels: float) -> Sound | None:
+def trim_silence(sound: AudioClip, decibels: float) -> AudioClip | None:
     """Without its mean, and without what is so much quieter than its loudest moment at its ends; ``None`` if silent."""
     from librosa.effects import trim
 
@@ -129,7 +132,7 @@ def trimmed(sound: Sound, decibels: float) -> Sound | None:
     return replace(sound, samples=samples)
 
 
-def read_zip(path: Path, rate: int, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Sound]]:
+def read_zipped_audio(path: Path, rate: int, wanted: Callable[[str], bool]) -> Iterator[tuple[str, AudioClip]]:
     """Sounds in a zip by their names, at ``rate``, without texts.
 
     Args:
@@ -141,14 +144,14 @@ def read_zip(path: Path, rate: int, wanted: Callable[[str], bool]) -> Iterator[t
         DataError: It cannot be read, or one of them.
     """
     for name, load in _in_zip(path).items():
-        if name.lower().endswith(ENDINGS) and wanted(name):
-            yield name, read_sound(load(), rate, name)
+        if name.lower().endswith(FILE_SUFFIXES) and wanted(name):
+            yield name, read_audio(load(), rate, name)
 
 
 # ---- lists -----------------------------------------------------------------------------------------------------------
 
 
-def _from_lists(data: Any, rate: int) -> tuple[list[str], Callable[[int], Sound]]:
+def _from_lists(data: Any, rate: int) -> tuple[list[str], Callable[[int], AudioClip]]:
     if not isinstance(data, tuple) or len(data) != 2 or any(not isinstance(side, (list, tuple)) for side in data):
         raise DataError(f"give a folder, a .zip, a table, or (sounds, texts), not {type(data).__name__}")
     sounds, texts = data
@@ -160,16 +163,16 @@ def _from_lists(data: Any, rate: int) -> tuple[list[str], Callable[[int], Sound]
     return list(texts), lambda i: _sound(sounds[i], f"sound {i + 1}", rate)
 
 
-def _sound(given: Any, name: str, rate: int) -> Sound:
-    if isinstance(given, Sound):
+def _sound(given: Any, name: str, rate: int) -> AudioClip:
+    if isinstance(given, AudioClip):
         return given
     if isinstance(given, (str, os.PathLike)):
-        return read_sound(Path(given))
+        return read_audio(Path(given))
     samples, own = given if isinstance(given, tuple) and len(given) == 2 else (given, rate)
     if isinstance(own, bool) or not isinstance(own, (int, np.integer)):
         raise DataError(f"{name}: give a file, a Sound, or (samples, rate), the rate a whole number")
     try:
-        return sound_of(samples, int(own), name)
+        return audio_from_array(samples, int(own), name)
     except ValueError as err:
         raise DataError(f"{name}: give a file, a Sound, or (samples, rate) ({one_line(err)})") from err
 
@@ -177,7 +180,7 @@ def _sound(given: Any, name: str, rate: int) -> Sound:
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
-def _from_files(path: Path) -> tuple[list[str], Callable[[int], Sound]]:
+def _from_files(path: Path) -> tuple[list[str], Callable[[int], AudioClip]]:
     if not path.exists():
         raise DataError(f"there is no file or folder {path}")
     table = path.name if path.is_file() and path.suffix.lower() in _TABLES else None
@@ -188,11 +191,11 @@ def _from_files(path: Path) -> tuple[list[str], Callable[[int], Sound]]:
         if path.suffix.lower() == ".zip" and path.is_file()
         else _in_folder(path.parent if table else path)
     )
-    sounds = [name for name in files if name.lower().endswith(ENDINGS)]
+    sounds = [name for name in files if name.lower().endswith(FILE_SUFFIXES)]
     if not sounds:
-        raise DataError(f"{path.name} has no sound files ({', '.join(ENDINGS[:4])}, …)")
+        raise DataError(f"{path.name} has no sound files ({', '.join(FILE_SUFFIXES[:4])}, …)")
     rows = _rows(files, sounds, table or _table(files), path.name)
-    return [text for _, text in rows], lambda i: read_sound(files[rows[i][0]](), name=rows[i][0])
+    return [text for _, text in rows], lambda i: read_audio(files[rows[i][0]](), name=rows[i][0])
 
 
 def _in_folder(folder: Path) -> _Files:
@@ -214,7 +217,7 @@ def _in_zip(path: Path) -> _Files:
 def _table(files: _Files) -> str | None:
     """Which of the files says what is said, if one does."""
     tables = [name for name in files if name.lower().endswith(_TABLES)]
-    for_sure = [name for name in tables if PurePosixPath(name).name.lower() == TABLE]
+    for_sure = [name for name in tables if PurePosixPath(name).name.lower() == METADATA_FILE]
     for found in (for_sure, tables):
         if len(found) > 1:
             raise DataError(f"there are several tables ({listing(found)}): give the path of the one with the texts")
@@ -230,7 +233,7 @@ def _rows(files: _Files, sounds: list[str], table: str | None, name: str) -> lis
         rows = [(sound, _text(files[text](), text)) for text, sound in texts.items() if text in files]
         if not rows:
             raise DataError(
-                f"{name} does not say what is said: give a {TABLE} (id|text), a .csv with the columns path and text, "
+                f"{name} does not say what is said: give a {METADATA_FILE} (id|text), a .csv with the columns path and text, "
                 f"or beside {PurePosixPath(sounds[0]).name} a .txt of that name"
             )
         return rows

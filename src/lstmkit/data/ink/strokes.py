@@ -15,16 +15,16 @@ import torch
 
 from lstmkit.data.batch import Batch, beside
 from lstmkit.data.ink.svg import read_svg
-from lstmkit.data.tables.columns import read_numbers, rows_of
+from lstmkit.data.tables.parsing import read_numbers, rows_of
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.errors import DataError
 
-PARTS = ("train", "valid", "test")
-MOST_POINTS = 100_000  #: Of one drawing.
-JUMP = 1000  #: An offset so many times as long as the median one is a fault of the recording.
-MOST_TEXT = 10_000  #: Characters of its text.
+SPLITS = ("train", "valid", "test")
+MAX_POINTS = 100_000  #: Of one drawing.
+MAX_JUMP_RATIO = 1000  #: An offset so many times as long as the median one is a fault of the recording.
+MAX_TEXT_LENGTH = 10_000  #: Characters of its text.
 _FARTHEST = 1e9  # from point to point
-_NEEDED = ("id", "x", "y", "pen")  # columns of a table
+_REQUIRED_COLUMNS = ("id", "x", "y", "pen")  # columns of a table
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +45,13 @@ class Ink:
     @property
     def strokes(self) -> list[np.ndarray]:
         """The lines that were drawn, ``(n, 2)`` positions each, the origin first where the pen moves from there."""
-        return strokes_of(self.points)
+        return offsets_to_strokes(self.points)
 
 
-def strokes_of(points: np.ndarray) -> list[np.ndarray]:
+def offsets_to_strokes(points: np.ndarray) -> list[np.ndarray]:
     """``(T, 3)`` offsets to lines ``(n, 2)`` of positions; after a lifted pen a new one begins.
 
-    >>> [line.tolist() for line in strokes_of(np.array([[1, 0, 0], [0, 2, 1], [3, 0, 0], [0, 1, 1]]))]
+    >>> [line.tolist() for line in offsets_to_strokes(np.array([[1, 0, 0], [0, 2, 1], [3, 0, 0], [0, 1, 1]]))]
     [[[0.0, 0.0], [1.0, 0.0], [1.0, 2.0]], [[4.0, 2.0], [4.0, 3.0]]]
     """
     if not len(points):
@@ -63,7 +63,7 @@ def strokes_of(points: np.ndarray) -> list[np.ndarray]:
     return lines
 
 
-def checked_points(points: np.ndarray, name: str) -> np.ndarray:
+def validate_points(points: np.ndarray, name: str) -> np.ndarray:
     """``(T, 3)`` float32, as of :class:`Ink`; a copy.
 
     Raises:
@@ -73,8 +73,8 @@ def checked_points(points: np.ndarray, name: str) -> np.ndarray:
         raise DataError(f"{name}: a drawing is numbers in the shape (points, 3): dx, dy, and pen lifted after")
     if len(points) < 2:
         raise DataError(f"{name} has {len(points)} point{'s' * (len(points) != 1)}: a drawing needs two")
-    if len(points) > MOST_POINTS:
-        raise DataError(f"{name} has {len(points):,} points, more than the {MOST_POINTS:,} that are read: cut it")
+    if len(points) > MAX_POINTS:
+        raise DataError(f"{name} has {len(points):,} points, more than the {MAX_POINTS:,} that are read: cut it")
     if not (np.abs(points[:, :2]) <= _FARTHEST).all():
         raise DataError(f"{name}: offsets must be numbers of at most {_FARTHEST:g}")
     if not np.isin(points[:, 2], (0, 1)).all():
@@ -83,7 +83,7 @@ def checked_points(points: np.ndarray, name: str) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Inks:
+class InkSet:
     """Drawings.
 
     Attributes:
@@ -107,7 +107,7 @@ class Inks:
         return sum(len(ink.points) for ink in self.inks)
 
     @property
-    def with_texts(self) -> bool:
+    def has_texts(self) -> bool:
         """Whether it is known what is written.
 
         Raises:
@@ -120,11 +120,11 @@ class Inks:
             )
         return not missing
 
-    def part(self, rows: Sequence[int] | np.ndarray) -> Inks:
+    def part(self, rows: Sequence[int] | np.ndarray) -> InkSet:
         """These drawings, for whatever part."""
         return replace(self, inks=tuple(self.inks[i] for i in rows), parts=None)
 
-    def given(self, part: str) -> Inks | None:
+    def given(self, part: str) -> InkSet | None:
         """The drawings that are given for a part; ``None`` if none is."""
         rows = [i for i, of in enumerate(self.parts or ()) if of == part]
         return self.part(rows) if rows else None
@@ -140,7 +140,7 @@ class Inks:
 # ---- reading -------------------------------------------------------------------------------------------------------
 
 
-def read_strokes(data: Any) -> Inks:
+def read_strokes(data: Any) -> InkSet:
     """Drawings from wherever they are.
 
     Args:
@@ -156,10 +156,10 @@ def read_strokes(data: Any) -> Inks:
     >>> read_strokes([([[5, 0, 0], [0, 3, 1]], "L")]).inks[0].points.tolist()
     [[5.0, 0.0, 0.0], [0.0, 3.0, 1.0]]
     """
-    if isinstance(data, Inks):
+    if isinstance(data, InkSet):
         return data
     if isinstance(data, Ink):
-        return Inks((data,), data.name)
+        return InkSet((data,), data.name)
     if isinstance(data, (str, Path)):
         return _sound(_from_path(Path(data)))
     if isinstance(data, pd.DataFrame):
@@ -170,10 +170,10 @@ def read_strokes(data: Any) -> Inks:
         raise DataError("the list is empty: there is no drawing in it")
     if all(isinstance(one, (str, Path)) for one in data):
         return _sound(_from_svg([Path(one) for one in data], "the list"))
-    return _sound(Inks(tuple(_from_list(one, f"drawing {i}") for i, one in enumerate(data, 1)), "the list"))
+    return _sound(InkSet(tuple(_from_list(one, f"drawing {i}") for i, one in enumerate(data, 1)), "the list"))
 
 
-def _from_path(path: Path) -> Inks:
+def _from_path(path: Path) -> InkSet:
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() == ".svg" and file.is_file())
         if not files:
@@ -186,13 +186,13 @@ def _from_path(path: Path) -> Inks:
     return _from_npz(path) if path.suffix.lower() == ".npz" else _from_table(read_file(path))
 
 
-def _from_npz(path: Path) -> Inks:
+def _from_npz(path: Path) -> InkSet:
     try:
         with path.open("rb") as raw, np.load(raw) as file:
             arrays = dict(file)
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as err:
         raise DataError(f"{path.name} is no .npz of strokes that can be read") from err
-    parts = [part for part in PARTS if f"{part}_strokes" in arrays]
+    parts = [part for part in SPLITS if f"{part}_strokes" in arrays]
     if not parts and "strokes" not in arrays:
         raise DataError(f"{path.name} has no strokes: it must hold strokes and offsets, or train_strokes and so on")
     inks, of = [], []
@@ -200,7 +200,7 @@ def _from_npz(path: Path) -> Inks:
         found = _cut(arrays, f"{part}_" if part else "", path.name, part or "drawing")
         inks += found
         of += [part] * len(found)
-    return Inks(tuple(inks), path.name, tuple(of) if parts else None)
+    return InkSet(tuple(inks), path.name, tuple(of) if parts else None)
 
 
 def _cut(arrays: dict[str, np.ndarray], prefix: str, where: str, unit: str) -> list[Ink]:
@@ -217,13 +217,13 @@ def _cut(arrays: dict[str, np.ndarray], prefix: str, where: str, unit: str) -> l
     return [_checked(piece, f"{unit} {i}", text, where) for i, (piece, text) in pieces]
 
 
-def _from_table(table: Table) -> Inks:
+def _from_table(table: Table) -> InkSet:
     """Rows with the same id are a drawing, in their order; positions, of which the first is the origin."""
-    for column in _NEEDED:
+    for column in _REQUIRED_COLUMNS:
         table.column(column)
     names, rows = rows_of(table, "id")
-    values = [read_numbers(table, column) for column in _NEEDED[1:]]
-    for column, found in zip(_NEEDED[1:], values, strict=True):
+    values = [read_numbers(table, column) for column in _REQUIRED_COLUMNS[1:]]
+    for column, found in zip(_REQUIRED_COLUMNS[1:], values, strict=True):
         table.refuse(column, np.isnan(found), "is a missing value: fill it in, or leave the point out")
     places = np.stack(values, 1)
     texts = [""] * len(table.frame)
@@ -234,7 +234,7 @@ def _from_table(table: Table) -> Inks:
         if len({texts[row] for row in of_one}) > 1:
             raise DataError(f"{table.name}: the rows of {name} have several texts: give one")
         inks.append(_checked(_offsets(places[of_one]), name, texts[of_one[0]], table.name))
-    return Inks(tuple(inks), table.name, remarks=tuple(table.notes))
+    return InkSet(tuple(inks), table.name, remarks=tuple(table.notes))
 
 
 def _offsets(places: np.ndarray) -> np.ndarray:
@@ -242,14 +242,14 @@ def _offsets(places: np.ndarray) -> np.ndarray:
     return np.concatenate([np.diff(places[:, :2], axis=0, prepend=places[:1, :2]), places[:, 2:]], 1)
 
 
-def _from_svg(paths: Sequence[Path], name: str) -> Inks:
+def _from_svg(paths: Sequence[Path], name: str) -> InkSet:
     inks = []
     for path in paths:
         lines = read_svg(path)
         lifted = [np.arange(1, len(line) + 1) == len(line) for line in lines]
         places = np.column_stack([np.concatenate(lines), np.concatenate(lifted)])
         inks.append(_checked(_offsets(places), path.stem, "", path.name))
-    return Inks(tuple(inks), name)
+    return InkSet(tuple(inks), name)
 
 
 def _from_list(one: Any, name: str) -> Ink:
@@ -265,28 +265,28 @@ def _from_list(one: Any, name: str) -> Ink:
 
 
 def _checked(points: np.ndarray, name: str, text: str, where: str) -> Ink:
-    if len(text) > MOST_TEXT:
+    if len(text) > MAX_TEXT_LENGTH:
         raise DataError(
-            f"{where}, {name} has {len(text):,} characters, more than the {MOST_TEXT:,} that are read: cut it"
+            f"{where}, {name} has {len(text):,} characters, more than the {MAX_TEXT_LENGTH:,} that are read: cut it"
         )
-    points = checked_points(points, f"{where}, {name}")
+    points = validate_points(points, f"{where}, {name}")
     points[-1, 2] = 1.0  # after the last point there is none to draw to
     return Ink(points, name, " ".join(text.split()))
 
 
-def _sound(read: Inks) -> Inks:
+def _sound(read: InkSet) -> InkSet:
     """Without the drawings that have a jump in them."""
     if not len(read):
         raise DataError(f"{read.name} has no drawing")
     lengths = np.hypot(*np.concatenate([ink.points[:, :2] for ink in read.inks]).T)
     begins = np.cumsum([0, *(len(ink.points) for ink in read.inks[:-1])])
     farthest = np.maximum.reduceat(lengths, begins)
-    limit = JUMP * float(np.median(lengths[lengths > 0])) if lengths.any() else 0.0
+    limit = MAX_JUMP_RATIO * float(np.median(lengths[lengths > 0])) if lengths.any() else 0.0
     kept = np.flatnonzero(farthest <= limit).tolist()
     if len(kept) == len(read):
         return read
     first = read.inks[int(np.argmax(farthest > limit))].name
-    said = f"a jump of over {JUMP:,} times the usual offset ({limit / JUMP:.3g})"
+    said = f"a jump of over {MAX_JUMP_RATIO:,} times the usual offset ({limit / MAX_JUMP_RATIO:.3g})"
     if not kept:
         raise DataError(f"{read.name}: each drawing has {said}, {first} among them: mend them")
     remark = f"{len(read) - len(kept):,} drawings with {said} were left out, {first} first."
@@ -297,7 +297,7 @@ def _sound(read: Inks) -> Inks:
 # ---- batches -------------------------------------------------------------------------------------------------------
 
 
-class InkSource:
+class InkDataset:
     """Drawings, scaled, perhaps cut into windows, as a source of batches.
 
     A window goes on where the one before ended as far as it is told the point before its first; the state begins anew.
@@ -309,7 +309,7 @@ class InkSource:
         characters: Of the texts that stand beside them, those with a number, from 1 on; ``None`` for no texts.
     """
 
-    def __init__(self, inks: Inks, scale: float, window: int = 0, characters: Sequence[str] | None = None) -> None:
+    def __init__(self, inks: InkSet, scale: float, window: int = 0, characters: Sequence[str] | None = None) -> None:
         self.points = [scaled(ink.points, scale) for ink in inks.inks]
         self.cuts = [
             (number, start, min(start + (window or len(points)), len(points)))
@@ -347,7 +347,7 @@ class InkSource:
     def _cut(self, number: int, start: int, end: int) -> tuple[np.ndarray, np.ndarray]:
         points = self.points[number]
         last = (np.arange(start, end) == len(points) - 1).astype(np.float32)
-        return one_before(points)[start:end], np.column_stack([points[start:end], last])
+        return shift_right(points)[start:end], np.column_stack([points[start:end], last])
 
 
 def scaled(points: np.ndarray, scale: float) -> np.ndarray:
@@ -355,7 +355,7 @@ def scaled(points: np.ndarray, scale: float) -> np.ndarray:
     return points / np.array([scale, scale, 1.0], dtype=np.float32)
 
 
-def one_before(points: np.ndarray) -> np.ndarray:
+def shift_right(points: np.ndarray) -> np.ndarray:
     """``(T, 3)``: the point before each, before the first nothing: the null vector (Graves 2013, section 2)."""
     return np.concatenate([np.zeros_like(points[:1]), points[:-1]])
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from lstmkit.errors import DataError, one_line
 
-_STEPS = re.compile(r"([A-Za-z])([^A-Za-z]*(?:[eE][-+]?\d[^A-Za-z]*)*)")
+_PATH_COMMAND = re.compile(r"([A-Za-z])([^A-Za-z]*(?:[eE][-+]?\d[^A-Za-z]*)*)")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _MARGIN = 0.06  # around a page, of its height
 _INK = "#202020"
@@ -60,7 +60,7 @@ def _path_lines(told: str, where: str) -> list[np.ndarray]:
     at = np.zeros(2)
     if told.strip() and told.strip()[0] not in "Mm":
         raise DataError(f"{where}: a path begins with M, not with {told.strip()[:20]!r}")
-    for command, numbers in _STEPS.findall(told):
+    for command, numbers in _PATH_COMMAND.findall(told):
         kind, relative = command.upper(), command.islower()
         if kind not in "MLHVZ":
             raise DataError(f"{where} has curves ({command}): flatten them to straight lines first")
@@ -89,7 +89,7 @@ def _places(kind: str, numbers: str, where: str) -> Iterator[np.ndarray]:
         yield from _pairs(numbers, where)
 
 
-def svg_page(drawings: Sequence[Sequence[tuple[np.ndarray, str]]], names: Sequence[str]) -> str:
+def render_svg(drawings: Sequence[Sequence[tuple[np.ndarray, str]]], names: Sequence[str]) -> str:
     """A page of drawings, one below the other.
 
     Args:

@@ -11,17 +11,17 @@ import numpy as np
 
 from lstmkit.errors import DataError, UserError, one_line
 
-LOWEST, KEYS = 21, 88  #: A piano's lowest key as MIDI numbers it, A0, and how many keys it has, up to C8.
-MOST_STEPS = 100_000  #: Of a piece: eighths for seven hours.
+LOWEST_PITCH, N_KEYS = 21, 88  #: A piano's lowest key as MIDI numbers it, A0, and how many keys it has, up to C8.
+MAX_STEPS = 100_000  #: Of a piece: eighths for seven hours.
 SLOWEST, FASTEST = 5.0, 1000.0  #: Tempi, in quarter notes a minute.
-ENDINGS = (".mid", ".midi")
-_MOST_BYTES = 20_000_000  # of a file: a symphony has some hundred thousand
-_DRUMS = 9  # the channel, from 0
-_QUARTER = 500_000  # microseconds, where a file says nothing
-_LOUDNESS = 80  # of what is written; 1…127
+FILE_SUFFIXES = (".mid", ".midi")
+_MAX_BYTES = 20_000_000  # of a file: a symphony has some hundred thousand
+_DRUM_CHANNEL = 9  # the channel, from 0
+_DEFAULT_TEMPO = 500_000  # microseconds, where a file says nothing
+_VELOCITY = 80  # of what is written; 1…127
 
 
-class Read(NamedTuple):
+class MidiRoll(NamedTuple):
     """What a MIDI file has for a piano.
 
     Attributes:
@@ -37,7 +37,7 @@ class Read(NamedTuple):
     drums: int
 
 
-def read_midi(path: Path, step: float) -> Read:
+def read_midi(path: Path, step: float) -> MidiRoll:
     """A file's notes on a grid of steps, all its tracks and channels together, without the drums' channel.
 
     Steps are parts of a quarter note by the file's own beat, whatever the tempo: a note sounds from the step nearest to
@@ -51,8 +51,8 @@ def read_midi(path: Path, step: float) -> Read:
         DataError: No MIDI file, damaged, without a note, too long, or of a kind that has no beat.
     """
     mido = _library("mido")
-    if path.stat().st_size > _MOST_BYTES:
-        raise DataError(f"{path.name} has more than {_MOST_BYTES // 1_000_000} MB: no MIDI file of a piece has")
+    if path.stat().st_size > _MAX_BYTES:
+        raise DataError(f"{path.name} has more than {_MAX_BYTES // 1_000_000} MB: no MIDI file of a piece has")
     with path.open("rb") as raw:
         if raw.read(4) != b"MThd":
             raise DataError(f"{path.name} is no MIDI file: it does not begin as one")
@@ -71,12 +71,12 @@ def read_midi(path: Path, step: float) -> Read:
     if file.type == 2:
         raise DataError(f"{path.name} has several pieces in one file (type 2): save each as a file of its own")
     notes, drums, tempo = _notes(file)
-    on_keys = [note for note in notes if LOWEST <= note[0] < LOWEST + KEYS]
+    on_keys = [note for note in notes if LOWEST_PITCH <= note[0] < LOWEST_PITCH + N_KEYS]
     if not on_keys:
         beside = f" (beside {len(notes)} outside of them and {drums} of drums)" if notes or drums else ""
         raise DataError(f"{path.name} has no note that a piano's 88 keys could play{beside}")
     roll = _on_grid(on_keys, step * file.ticks_per_beat, path.name)
-    return Read(roll, tempo, len(notes) - len(on_keys), drums)
+    return MidiRoll(roll, tempo, len(notes) - len(on_keys), drums)
 
 
 def _notes(file: Any) -> tuple[list[tuple[int, int, int]], int, float]:
@@ -95,7 +95,7 @@ def _notes(file: Any) -> tuple[list[tuple[int, int, int]], int, float]:
                 tempos.append((now, message.tempo))
             if message.type not in ("note_on", "note_off"):
                 continue
-            if message.channel == _DRUMS:
+            if message.channel == _DRUM_CHANNEL:
                 drums += message.type == "note_on" and message.velocity > 0
                 continue
             key = message.channel, message.note
@@ -104,7 +104,7 @@ def _notes(file: Any) -> tuple[list[tuple[int, int, int]], int, float]:
             if message.type == "note_on" and message.velocity:
                 held[key] = now
         notes += [(pitch, start, now) for (_, pitch), start in held.items()]
-    quarter = min(tempos, key=lambda told: told[0])[1] if tempos else _QUARTER
+    quarter = min(tempos, key=lambda told: told[0])[1] if tempos else _DEFAULT_TEMPO
     return notes, drums, min(max(60e6 / max(1, quarter), SLOWEST), FASTEST)
 
 
@@ -113,15 +113,15 @@ def _on_grid(notes: list[tuple[int, int, int]], ticks: float, name: str) -> np.n
     first = np.floor(starts / ticks + 0.5).astype(np.int64)
     last = np.maximum(first + 1, np.floor(ends / ticks + 0.5).astype(np.int64))
     begin, steps = first.min(), int(last.max() - first.min())
-    if steps > MOST_STEPS:
-        raise DataError(f"{name} has {steps:,} steps, {MOST_STEPS:,} are the most: cut it, or give a greater --step")
-    roll = np.zeros((steps, KEYS), dtype=np.uint8)
-    for pitch, start, end in zip(pitches - LOWEST, first - begin, last - begin, strict=True):
+    if steps > MAX_STEPS:
+        raise DataError(f"{name} has {steps:,} steps, {MAX_STEPS:,} are the most: cut it, or give a greater --step")
+    roll = np.zeros((steps, N_KEYS), dtype=np.uint8)
+    for pitch, start, end in zip(pitches - LOWEST_PITCH, first - begin, last - begin, strict=True):
         roll[start:end, pitch] = 1
     return roll
 
 
-def as_midi(roll: np.ndarray, step: float, tempo: float) -> Any:
+def roll_to_midi(roll: np.ndarray, step: float, tempo: float) -> Any:
     """A roll as a ``pretty_midi.PrettyMIDI`` with one piano. A key that sounds in steps on end is held: one note.
 
     Args:
@@ -133,11 +133,11 @@ def as_midi(roll: np.ndarray, step: float, tempo: float) -> Any:
     piece = pretty_midi.PrettyMIDI(initial_tempo=tempo)
     piano = pretty_midi.Instrument(program=0)
     seconds = step * 60 / tempo
-    silence = np.zeros((1, KEYS), dtype=np.int8)
+    silence = np.zeros((1, N_KEYS), dtype=np.int8)
     changes = np.diff(np.concatenate([silence, roll.astype(np.int8), silence]), axis=0).T
     for key, change in enumerate(changes):
         for start, end in zip(np.flatnonzero(change > 0), np.flatnonzero(change < 0), strict=True):
-            piano.notes.append(pretty_midi.Note(_LOUDNESS, LOWEST + key, start * seconds, end * seconds))
+            piano.notes.append(pretty_midi.Note(_VELOCITY, LOWEST_PITCH + key, start * seconds, end * seconds))
     piece.instruments.append(piano)
     return piece
 
@@ -151,14 +151,14 @@ def sound(midi: Any, rate: int = 44_100) -> np.ndarray:
     return 0.9 * samples / np.abs(samples).max()
 
 
-def key_name(key: int) -> str:
+def note_name(key: int) -> str:
     """The name of key ``0…87``, middle C being C4.
 
-    >>> key_name(39), key_name(0)
+    >>> note_name(39), note_name(0)
     ('C4', 'A0')
     """
     names = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
-    pitch = LOWEST + key
+    pitch = LOWEST_PITCH + key
     return f"{names[pitch % 12]}{pitch // 12 - 1}"
 
 

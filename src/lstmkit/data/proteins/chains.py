@@ -14,22 +14,28 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.tables.columns import has_decimal_commas, read_numbers, rows_of
+from lstmkit.data.tables.parsing import has_decimal_commas, read_numbers, rows_of
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.text.lines import read_text
 from lstmkit.errors import DataError, listing, one_line
 
 #: What may be said of each residue: helix, strand, coil; and DSSP's eight states, ``C`` where it has a blank.
 STATES = {"ss3": "HEC", "ss8": "HGIEBTSC"}
-RESIDUES = "ACDEFGHIKLMNPQRSTVWY"  #: The twenty amino acids.
+AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"  #: The twenty amino acids.
 UNKNOWN = "BJOUXZ"  #: D or N, I or L, pyrrolysine, selenocysteine, anything, E or Q: rare, and read as unknown.
 
 _FASTA = (".fasta", ".fa", ".faa", ".fas", ".fsa")
 _COIL = str.maketrans("-_LP", "CCCC")  # how else a coil is written; P is DSSP 4's, a coil before
-_MAY = {"sequence": RESIDUES + UNKNOWN, **{name: f"{letters}-_LP" for name, letters in STATES.items()}, "mask": "01"}
-_WRONG = {what: re.compile(f"[^{re.escape(letters)}]", re.IGNORECASE | re.ASCII) for what, letters in _MAY.items()}
-_IS_NOT = {what: f"is none of {what}'s letters, {letters}" for what, letters in _MAY.items()}
-_IS_NOT["sequence"] = f"is no residue: residues are {RESIDUES}, and {UNKNOWN}, which count as unknown"
+_ALLOWED_LETTERS = {
+    "sequence": AMINO_ACIDS + UNKNOWN,
+    **{name: f"{letters}-_LP" for name, letters in STATES.items()},
+    "mask": "01",
+}
+_INVALID_LETTER = {
+    what: re.compile(f"[^{re.escape(letters)}]", re.IGNORECASE | re.ASCII) for what, letters in _ALLOWED_LETTERS.items()
+}
+_INVALID_MESSAGE = {what: f"is none of {what}'s letters, {letters}" for what, letters in _ALLOWED_LETTERS.items()}
+_INVALID_MESSAGE["sequence"] = f"is no residue: residues are {AMINO_ACIDS}, and {UNKNOWN}, which count as unknown"
 
 
 class Columns(NamedTuple):
@@ -58,12 +64,12 @@ class Columns(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Chains:
+class ProteinChains:
     """Chains, each with at least one residue.
 
     Attributes:
         ids: What each is called; else its number, from 1.
-        sequences: A letter a residue: :data:`RESIDUES` and :data:`UNKNOWN`.
+        sequences: A letter a residue: :data:`AMINO_ACIDS` and :data:`UNKNOWN`.
         name: What messages call them all.
         states: By name (:data:`STATES`) of each chain a letter a residue.
         scored: Of each chain ``(T,)`` bool, which residues are scored; ``None`` for all.
@@ -87,7 +93,7 @@ class Chains:
         """In all."""
         return sum(map(len, self.sequences))
 
-    def part(self, rows: Sequence[int] | np.ndarray) -> Chains:
+    def part(self, rows: Sequence[int] | np.ndarray) -> ProteinChains:
         """These chains."""
 
         def of(each: Sequence[Any]) -> tuple[Any, ...]:
@@ -122,7 +128,7 @@ class Chains:
         return found.hexdigest()
 
 
-def read_chains(data: object, columns: Columns | None = None) -> Chains:
+def read_protein_chains(data: object, columns: Columns | None = None) -> ProteinChains:
     """A FASTA file, a table, or sequences.
 
     Lower case is read as upper case. A letter of :data:`UNKNOWN` is read as an unknown residue; any other letter, a gap
@@ -137,11 +143,11 @@ def read_chains(data: object, columns: Columns | None = None) -> Chains:
     Raises:
         DataError: What cannot be read, with chain, position and letter.
 
-    >>> read_chains(["mkvu"]).sequences
+    >>> read_protein_chains(["mkvu"]).sequences
     ('MKVU',)
     """
     columns = columns or Columns()
-    if isinstance(data, Chains):
+    if isinstance(data, ProteinChains):
         return data
     if isinstance(data, (str, os.PathLike)):
         path = Path(data)
@@ -155,13 +161,13 @@ def read_chains(data: object, columns: Columns | None = None) -> Chains:
     return _checked([str(i) for i in range(1, len(data) + 1)], [*data], "the list")
 
 
-def unlike(chains: Chains, others: Chains, shared: int) -> list[int]:
+def without_shared_kmers(chains: ProteinChains, others: ProteinChains, shared: int) -> list[int]:
     """The rows of chains that have no ``shared`` residues in a row in common with any of the others.
 
     Unknown residues are like none. Ten in a row are not shared by chance: close relatives have them, distant ones
     need not.
 
-    >>> unlike(read_chains(["MKVAY", "MKVGG"]), read_chains(["GGMKVA"]), 4)
+    >>> without_shared_kmers(read_protein_chains(["MKVAY", "MKVGG"]), read_protein_chains(["GGMKVA"]), 4)
     [1]
     """
     known = set().union(*(_stretches(sequence, shared) for sequence in others.sequences))
@@ -173,7 +179,7 @@ def _stretches(sequence: str, length: int) -> set[str]:
     return {one for one in every if not set(one) & set(UNKNOWN)}
 
 
-def _from_fasta(path: Path) -> Chains:
+def _from_fasta(path: Path) -> ProteinChains:
     from Bio.SeqIO.FastaIO import SimpleFastaParser
 
     lines = list(read_text(path, whole=True))
@@ -188,18 +194,18 @@ def _from_fasta(path: Path) -> Chains:
 # ---- tables --------------------------------------------------------------------------------------------------------
 
 
-def _from_table(table: Table, columns: Columns) -> Chains:
+def _from_table(table: Table, columns: Columns) -> ProteinChains:
     if columns.sequence in table.frame:
-        return _chain_a_row(table, columns)
+        return _from_chain_rows(table, columns)
     if columns.residue in table.frame:
-        return _residue_a_row(table, columns)
+        return _from_residue_rows(table, columns)
     raise DataError(
         f"{table.name} has neither a column {columns.sequence!r} (a chain a row) nor {columns.residue!r} (a residue a "
         f"row; columns: {listing(table.frame.columns)}): give --sequence-col NAME or --residue-col NAME"
     )
 
 
-def _chain_a_row(table: Table, columns: Columns) -> Chains:
+def _from_chain_rows(table: Table, columns: Columns) -> ProteinChains:
     if columns.profile:
         raise DataError(
             f"{table.name} has a chain a row: numbers of each residue ({listing(columns.profile)}) are read from a "
@@ -213,7 +219,7 @@ def _chain_a_row(table: Table, columns: Columns) -> Chains:
     return _checked(ids, _texts(table, columns.sequence), table.name, states, mask, notes=table.notes)
 
 
-def _residue_a_row(table: Table, columns: Columns) -> Chains:
+def _from_residue_rows(table: Table, columns: Columns) -> ProteinChains:
     """Rows of one id are one chain, in their order."""
     if columns.id not in table.frame:
         known = listing(table.frame.columns)
@@ -258,7 +264,7 @@ def _checked(
     mask: Sequence[str] | None = None,
     profile: tuple[np.ndarray, ...] | None = None,
     notes: Sequence[str] = (),
-) -> Chains:
+) -> ProteinChains:
     """Chains in capitals, once every letter is one that may stand there, and every residue has all that is told."""
     if not sequences:
         raise DataError(f"{name} has no chains")
@@ -274,11 +280,11 @@ def _checked(
                     f"{place} has {len(sequence):,} residues and {len(one):,} letters of {what}: there must be one "
                     "for each"
                 )
-        return _capitals(what, of_each, where)
+        return _to_upper_case(what, of_each, where)
 
-    return Chains(
+    return ProteinChains(
         tuple(ids),
-        _capitals("sequence", sequences, where),
+        _to_upper_case("sequence", sequences, where),
         name,
         {what: tuple(s.translate(_COIL) for s in beside(what, of_each)) for what, of_each in (states or {}).items()},
         None if mask is None else tuple(np.array([*one]) == "1" for one in beside("mask", mask)),
@@ -287,10 +293,10 @@ def _checked(
     )
 
 
-def _capitals(what: str, of_each: Sequence[str], where: Sequence[str]) -> tuple[str, ...]:
+def _to_upper_case(what: str, of_each: Sequence[str], where: Sequence[str]) -> tuple[str, ...]:
     for place, one in zip(where, of_each, strict=True):
-        if wrong := _WRONG[what].search(one):
+        if wrong := _INVALID_LETTER[what].search(one):
             letter, position = wrong.group(), wrong.start() + 1
             hint = " (take gaps and stops out)" if what == "sequence" and letter in "-.*" else ""
-            raise DataError(f"{place}, position {position}: {letter!r} {_IS_NOT[what]}{hint}")
+            raise DataError(f"{place}, position {position}: {letter!r} {_INVALID_MESSAGE[what]}{hint}")
     return tuple(one.upper() for one in of_each)

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.series.series import SeriesSet
+from lstmkit.data.series.series_set import SeriesSet
 from lstmkit.errors import DataError
 
 
 @dataclass(frozen=True)
-class Column:
+class CovariateColumn:
     """How one covariate becomes numbers: by mean and deviation, or by its categories."""
 
     name: str
@@ -32,7 +32,7 @@ class Column:
         return 1 + self.has_missing if self.categories is None else len(self.categories)
 
     @classmethod
-    def fit(cls, name: str, values: np.ndarray) -> Column:
+    def fit(cls, name: str, values: np.ndarray) -> CovariateColumn:
         """``values``: every value that training shows, numbers with NaN or objects with None.
 
         Raises:
@@ -42,7 +42,7 @@ class Column:
         if not known.size:
             raise DataError(f"covariate {name!r} has no value in the training part, so there is nothing to learn of it")
         if values.dtype == object:
-            return cls(name, categories=tuple(sorted(map(_word, set(known)))))
+            return cls(name, categories=tuple(sorted(map(_category, set(known)))))
         std = float(known.std())
         constant = std <= 1e-9 * float(np.abs(known).max())  # but for rounding
         return cls(name, float(known.mean()), 1.0 if constant else std, has_missing=known.size < values.size)
@@ -54,7 +54,7 @@ class Column:
             DataError: Text where training had numbers.
         """
         if self.categories is not None:
-            wanted = np.array([None if pd.isna(v) else _word(v) for v in values], dtype=object)
+            wanted = np.array([None if pd.isna(v) else _category(v) for v in values], dtype=object)
             return np.stack([wanted == c for c in self.categories], axis=-1).astype(np.float32)
         if values.dtype == object and not pd.isna(values).all():
             text = next(v for v in values if not pd.isna(v))
@@ -68,30 +68,30 @@ class Column:
 
 
 @dataclass(frozen=True)
-class SeriesFeatures:
+class CovariateEncoder:
     """Every covariate of a set of series as columns of numbers.
 
     Attributes:
         past: Covariates known only up to now.
         future: Covariates known ahead.
         static: One value a series.
-        calendar: Names in :data:`CALENDAR`.
+        calendar: Names in :data:`CALENDAR_FEATURES`.
     """
 
-    past: tuple[Column, ...] = ()
-    future: tuple[Column, ...] = ()
-    static: tuple[Column, ...] = ()
+    past: tuple[CovariateColumn, ...] = ()
+    future: tuple[CovariateColumn, ...] = ()
+    static: tuple[CovariateColumn, ...] = ()
     calendar: tuple[str, ...] = ()
 
     @classmethod
     def fit(
         cls, series: SeriesSet, *, past: Sequence[str], future: Sequence[str], static: Sequence[str], calendar: bool
-    ) -> SeriesFeatures:
+    ) -> CovariateEncoder:
         """Fit on training series; ``calendar`` asks for the fields that fit the frequency."""
         return cls(
             past=tuple(_fit(series, name) for name in past),
             future=tuple(_fit(series, name) for name in future),
-            static=tuple(Column.fit(name, _as_array(series.static[name])) for name in static),
+            static=tuple(CovariateColumn.fit(name, _as_array(series.static[name])) for name in static),
             calendar=calendar_fields(series) if calendar else (),
         )
 
@@ -103,7 +103,7 @@ class SeriesFeatures:
     def width(self) -> int:
         """Columns in all; the ``n_past`` that are known only up to now come first."""
         ahead = sum(c.width for c in (*self.future, *self.static))
-        return self.n_past + ahead + sum(len(CALENDAR[name](_SOME_STAMPS)) for name in self.calendar)
+        return self.n_past + ahead + sum(len(CALENDAR_FEATURES[name](_EXAMPLE_TIMESTAMPS)) for name in self.calendar)
 
     def transform(self, series: SeriesSet, i: int, steps: int) -> np.ndarray:
         """Steps ``0..steps-1`` of series ``i``: ``(steps, width)`` float32. What is not given is missing."""
@@ -111,8 +111,10 @@ class SeriesFeatures:
         static = [c.transform(_as_array([series.static[c.name][i]])) for c in self.static]
         blocks += [np.repeat(values, steps, axis=0) for values in static]
         if self.calendar:
-            stamps = pd.DatetimeIndex(series.stamps(i, 0, steps))
-            blocks += [np.stack(CALENDAR[name](stamps), axis=-1).astype(np.float32) for name in self.calendar]
+            timestamps = pd.DatetimeIndex(series.timestamps(i, 0, steps))
+            blocks += [
+                np.stack(CALENDAR_FEATURES[name](timestamps), axis=-1).astype(np.float32) for name in self.calendar
+            ]
         return np.concatenate([np.zeros((steps, 0), np.float32), *blocks], axis=1)
 
     def to_json(self) -> dict[str, Any]:
@@ -120,28 +122,28 @@ class SeriesFeatures:
         return {**columns, "calendar": list(self.calendar)}
 
     @classmethod
-    def from_json(cls, state: dict[str, Any]) -> SeriesFeatures:
-        def column(c: dict[str, Any]) -> Column:
-            return Column(**{**c, "categories": None if c["categories"] is None else tuple(c["categories"])})
+    def from_json(cls, state: dict[str, Any]) -> CovariateEncoder:
+        def column(c: dict[str, Any]) -> CovariateColumn:
+            return CovariateColumn(**{**c, "categories": None if c["categories"] is None else tuple(c["categories"])})
 
         parts = {part: tuple(column(c) for c in state[part]) for part in ("past", "future", "static")}
         return cls(**parts, calendar=tuple(state["calendar"]))
 
 
-def _circle(position: Any, period: float) -> list[np.ndarray]:
+def _cyclical(position: Any, period: float) -> list[np.ndarray]:
     angle = 2 * np.pi * np.asarray(position, dtype=float) / period
     return [np.sin(angle), np.cos(angle)]
 
 
 #: Calendar fields as points on a circle, so that the last hour lies beside the first.
-CALENDAR: dict[str, Any] = {
-    "hour": lambda stamps: _circle(stamps.hour + stamps.minute / 60, 24),
-    "weekday": lambda stamps: _circle(stamps.dayofweek, 7),
-    "monthday": lambda stamps: _circle(stamps.day - 1, 31),
-    "yearday": lambda stamps: _circle(stamps.dayofyear - 1, 365.25),
+CALENDAR_FEATURES: dict[str, Any] = {
+    "hour": lambda timestamps: _cyclical(timestamps.hour + timestamps.minute / 60, 24),
+    "weekday": lambda timestamps: _cyclical(timestamps.dayofweek, 7),
+    "monthday": lambda timestamps: _cyclical(timestamps.day - 1, 31),
+    "yearday": lambda timestamps: _cyclical(timestamps.dayofyear - 1, 365.25),
 }
 
-_SOME_STAMPS = pd.DatetimeIndex(["2000-01-01"])
+_EXAMPLE_TIMESTAMPS = pd.DatetimeIndex(["2000-01-01"])
 
 
 def calendar_fields(series: SeriesSet) -> tuple[str, ...]:
@@ -153,20 +155,20 @@ def calendar_fields(series: SeriesSet) -> tuple[str, ...]:
     if isinstance(series.freq, int):
         return ()
     longest = int(np.argmax(series.lengths))
-    stamps = pd.DatetimeIndex(series.stamps(longest, 0, int(series.lengths[longest])))
-    span = (stamps[-1] - stamps[0]) / pd.Timedelta(days=1)
-    step = span / max(1, len(stamps) - 1)
+    timestamps = pd.DatetimeIndex(series.timestamps(longest, 0, int(series.lengths[longest])))
+    span = (timestamps[-1] - timestamps[0]) / pd.Timedelta(days=1)
+    step = span / max(1, len(timestamps) - 1)
     rounds = {"hour": 1.0, "weekday": 7.0, "monthday": 30.4, "yearday": 365.25}
     told = [name for name, days in rounds.items() if step < days / 2 and span >= 2 * days]
     return tuple(name for name in told if name != "monthday" or step >= 0.9)
 
 
-def _fit(series: SeriesSet, name: str) -> Column:
+def _fit(series: SeriesSet, name: str) -> CovariateColumn:
     reach = [values[:n] for values, n in zip(series.covariates[name], series.lengths, strict=True)]
-    return Column.fit(name, np.concatenate(reach))
+    return CovariateColumn.fit(name, np.concatenate(reach))
 
 
-def _word(value: Any) -> str:
+def _category(value: Any) -> str:
     """A category as text; the number 7.0 is the category ``"7"``, as a column with text beside it has it."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 

@@ -26,11 +26,13 @@ from lstmkit.errors import DataError, listing, one_line
 _MISSING = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"}
 _MISSING |= {"<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
 #: A cell that no header has: a number or a date.
-_VALUE = re.compile(r"\s*([+-]?[\d.,]+(e[+-]?\d+)?|\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4}([ T][\d:.]+\S*)?)?)\s*", re.I)
+_NOT_A_HEADER = re.compile(
+    r"\s*([+-]?[\d.,]+(e[+-]?\d+)?|\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4}([ T][\d:.]+\S*)?)?)\s*", re.I
+)
 
 
 @dataclass(frozen=True)
-class Roles:
+class SeriesColumns:
     """Which column is what. Without ``time``, rows are steps; without ``target``, the table only looks ahead."""
 
     id: str | None
@@ -78,7 +80,7 @@ class Table:
             raise DataError(f"{self.name}: column {name!r}, row {row + 1}{below}: {cell} {what}")
 
 
-def open_table(data: object, roles: Roles) -> Table:
+def open_table(data: object, roles: SeriesColumns) -> Table:
     """The table that ``data`` is; an index that holds stamps or ids becomes a column."""
     values = roles.target or ""
     if isinstance(data, str | os.PathLike):
@@ -183,7 +185,7 @@ def _parse_csv(text: str, path: Path) -> Table:
         separator, names = _layout(text)
     except (csv.Error, IndexError) as error:
         raise DataError(f"{path} cannot be read as csv: {one_line(error)}") from error
-    header = not all(_VALUE.fullmatch(name) for name in names)
+    header = not all(_NOT_A_HEADER.fullmatch(name) for name in names)
     if header and len(text.splitlines()) == 1:
         raise DataError(f"{path} has no rows below its header")
     keys = [str(k + 1) for k in range(len(names))]

@@ -26,7 +26,9 @@ def numbered(tokens: Tokenizer, ids: Sequence[int], words: Sequence[str]) -> tup
     return found, beyond
 
 
-def looked_up(tokens: Tokenizer, ids: Sequence[int], words: Sequence[str], beyond: Mapping[str, int]) -> list[int]:
+def encode_with_extended_vocabulary(
+    tokens: Tokenizer, ids: Sequence[int], words: Sequence[str], beyond: Mapping[str, int]
+) -> list[int]:
     """The ids of another text, whose unknown words have the numbers of ``beyond`` where they stand in it."""
     unknown = tokens.number(UNKNOWN)
     return [beyond.get(tokens.normal(word), unknown) if i == unknown else i for i, word in zip(ids, words, strict=True)]

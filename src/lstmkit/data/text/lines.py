@@ -17,7 +17,7 @@ from lstmkit.errors import DataError
 
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+|\n+")
 
-LONGEST_LINE = 1_000_000  #: Characters; a longer line is read as several, so that memory holds it.
+MAX_LINE_LENGTH = 1_000_000  #: Characters; a longer line is read as several, so that memory holds it.
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _file_lines(path: Path, whole: bool = False) -> Iterator[str]:
     """The lines of a file; the end of the last may be left out."""
     try:
         with _open(path) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as file:
-            while line := file.readline(-1 if whole else LONGEST_LINE):
+            while line := file.readline(-1 if whole else MAX_LINE_LENGTH):
                 yield line.removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
         raise DataError(_not_utf8(path)) from None

@@ -13,8 +13,8 @@ from lstmkit.data.text.lines import Text
 from lstmkit.data.text.tokenizer import Tokenizer
 from lstmkit.progress import Progress
 
-_TOLD_EVERY = 1000  # lines
-_COUNTED_AT_ONCE = 100_000  # tokens
+_PROGRESS_INTERVAL = 1000  # lines
+_TOKENS_PER_CHUNK = 100_000  # tokens
 
 
 def token_stream(text: Text, tokenizer: Tokenizer, progress: Progress | None = None) -> np.ndarray:
@@ -28,7 +28,7 @@ def token_stream(text: Text, tokenizer: Tokenizer, progress: Progress | None = N
             for done, ids in enumerate(tokenizer.encode(text, ended=True)):
                 np.array(ids, dtype).tofile(file)
                 count += len(ids)
-                if done % _TOLD_EVERY == 0:
+                if done % _PROGRESS_INTERVAL == 0:
                     task.update(done)
         file.flush()
         return np.memmap(file, dtype, mode="r", shape=(count,)) if count else np.zeros(0, dtype)
@@ -37,12 +37,12 @@ def token_stream(text: Text, tokenizer: Tokenizer, progress: Progress | None = N
 def token_counts(ids: np.ndarray, vocabulary: int) -> np.ndarray:
     """``(V,)``: how often each token occurs in a stream, of which some is read at a time."""
     counts = np.zeros(vocabulary, np.int64)
-    for start in range(0, len(ids), _COUNTED_AT_ONCE):
-        counts += np.bincount(ids[start : start + _COUNTED_AT_ONCE], minlength=vocabulary)
+    for start in range(0, len(ids), _TOKENS_PER_CHUNK):
+        counts += np.bincount(ids[start : start + _TOKENS_PER_CHUNK], minlength=vocabulary)
     return counts
 
 
-class StreamLoader:
+class TokenStreamLoader:
     """Windows of a stream that is cut into rows side by side: each batch goes on where the one before ended.
 
     Args:

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer as Engine
 from lstmkit.progress import Progress, Task
 
 KINDS = ("spaces", "words", "chars", "bpe")
-UNKNOWN, END, BEGIN, PADDING = "<unk>", "<eos>", "<bos>", "<pad>"
+UNKNOWN, END, BEGIN, PAD = "<unk>", "<eos>", "<bos>", "<pad>"
 _AT_ONCE = 1000  # lines that are encoded together
 
 
@@ -70,7 +70,7 @@ class Tokenizer:
         engine = Engine(models.BPE() if kind == "bpe" else models.WordLevel(unk_token=UNKNOWN))
         if lower:
             engine.normalizer = normalizers.Lowercase()
-        engine.pre_tokenizer, engine.decoder = _cutter(kind)
+        engine.pre_tokenizer, engine.decoder = _pre_tokenizer(kind)
         options = {"min_frequency": at_least, "special_tokens": special, "show_progress": False}
         if kind == "bpe":
             alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -162,7 +162,7 @@ class Tokenizer:
 
 _NO_SPACE_BEFORE = re.compile(r" ([.,;:!?%)\]}…])")
 _NO_SPACE_AFTER = re.compile(r"([(\[{]) ")
-_INSIDE = re.compile(r"(?<=\w) ([-'’/]) (?=\w)")
+_NO_SPACE_AROUND = re.compile(r"(?<=\w) ([-'’/]) (?=\w)")
 
 
 def joined(words: Sequence[str]) -> str:
@@ -171,11 +171,11 @@ def joined(words: Sequence[str]) -> str:
     >>> joined(["a", "man", "'", "s", "t", "-", "shirt", "(", "red", ")", "."])
     "a man's t-shirt (red)."
     """
-    text = _INSIDE.sub(r"\1", " ".join(words))
+    text = _NO_SPACE_AROUND.sub(r"\1", " ".join(words))
     return _NO_SPACE_AFTER.sub(r"\1", _NO_SPACE_BEFORE.sub(r"\1", text))
 
 
-def _cutter(kind: str) -> tuple[Any, Any]:
+def _pre_tokenizer(kind: str) -> tuple[Any, Any]:
     """What cuts a text into tokens, and what joins them again if it takes more than spaces."""
     if kind == "chars":
         return pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated"), None

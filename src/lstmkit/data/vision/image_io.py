@@ -12,13 +12,13 @@ import numpy as np
 
 from lstmkit.errors import DataError, UserError, one_line
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".pbm", ".ppm")
-MOST_COLUMNS = 20_000  #: Of a line at its height: a page of wallpaper is none.
-_THUMB = 8  # dots of a side
-_LEAST_CONTRAST = 0.05  # of white
+FILE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".pbm", ".ppm")
+MAX_LINE_WIDTH = 20_000  #: Of a line at its height: a page of wallpaper is none.
+_THUMBNAIL_SIZE = 8  # dots of a side
+_MIN_CONTRAST = 0.05  # of white
 
 
-def read_picture(source: Path | bytes, name: str = "") -> np.ndarray:
+def read_grayscale_image(source: Path | bytes, name: str = "") -> np.ndarray:
     """``(H, W)`` grey values, 0 black and 255 white; what is transparent is white; turned as the file's flag says.
 
     Raises:
@@ -29,11 +29,11 @@ def read_picture(source: Path | bytes, name: str = "") -> np.ndarray:
     return _read(source, name, lambda picture: grey(turn(picture)))
 
 
-def read_dots(source: Path | bytes, height: int, width: int, colour: bool = True, name: str = "") -> np.ndarray:
+def read_image(source: Path | bytes, height: int, width: int, colour: bool = True, name: str = "") -> np.ndarray:
     """``(height, width, C)`` uint8, as :func:`fitted` brings them there; turned as the file's flag says.
 
     Raises:
-        DataError, UserError: As :func:`read_picture`.
+        DataError, UserError: As :func:`read_grayscale_image`.
     """
     turn = library("PIL.ImageOps").exif_transpose
 
@@ -64,22 +64,22 @@ def _read(source: Path | bytes, name: str, of: Callable[[Any], np.ndarray]) -> n
 def grey(picture: Any) -> np.ndarray:
     """``(H, W)`` grey values of a Pillow picture; of 16 bits the upper eight."""
     if picture.mode.startswith("I"):
-        return _upper(picture)
-    return np.asarray(_opaque(picture, ("1", "L", "RGB")).convert("L"))
+        return _to_8_bit(picture)
+    return np.asarray(_on_white(picture, ("1", "L", "RGB")).convert("L"))
 
 
 def colours(picture: Any) -> np.ndarray:
     """``(H, W, 3)`` red, green and blue of a Pillow picture; of 16 bits the upper eight."""
     if picture.mode.startswith("I"):
-        return np.repeat(_upper(picture)[..., None], 3, axis=2)
-    return np.asarray(_opaque(picture, ("1", "L", "RGB", "CMYK", "YCbCr")).convert("RGB"))
+        return np.repeat(_to_8_bit(picture)[..., None], 3, axis=2)
+    return np.asarray(_on_white(picture, ("1", "L", "RGB", "CMYK", "YCbCr")).convert("RGB"))
 
 
-def _upper(picture: Any) -> np.ndarray:
+def _to_8_bit(picture: Any) -> np.ndarray:
     return (np.asarray(picture).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
 
 
-def _opaque(picture: Any, opaque: tuple[str, ...]) -> Any:
+def _on_white(picture: Any, opaque: tuple[str, ...]) -> Any:
     """A picture on white, if its mode is none of those that are ``opaque``."""
     if picture.mode in opaque:
         return picture
@@ -111,13 +111,13 @@ def fitted(dots: np.ndarray, height: int, width: int, colour: bool = True) -> np
 
 def thumbnail(dots: np.ndarray, colour: bool = True) -> np.ndarray:
     """A picture ``(H, W, C)`` uint8 as ``(64 C,)`` float32 from 0 to 1: 8 by 8 dots, by which it is compared."""
-    return fitted(dots, _THUMB, _THUMB, colour).reshape(-1).astype(np.float32) / 255
+    return fitted(dots, _THUMBNAIL_SIZE, _THUMBNAIL_SIZE, colour).reshape(-1).astype(np.float32) / 255
 
 
-def scale_of(dots: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def channel_mean_std(dots: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation ``(C,)`` of each channel over arrays ``(…, C)`` uint8, each array counted alike.
 
-    >>> scale_of([np.array([[0, 10], [4, 10]], dtype=np.uint8)])[0].tolist()
+    >>> channel_mean_std([np.array([[0, 10], [4, 10]], dtype=np.uint8)])[0].tolist()
     [2.0, 10.0]
     """
     axes = tuple(range(dots[0].ndim - 1))
@@ -143,12 +143,12 @@ def ink(picture: np.ndarray, height: int, name: str) -> np.ndarray:
     values = picture.astype(np.float32) / 255
     dark, paper, light = np.percentile(values, (0.5, 50, 99.5))
     inks = dark if paper - dark >= light - paper else light
-    if abs(paper - inks) < _LEAST_CONTRAST:  # fine strokes may be rarer than that
+    if abs(paper - inks) < _MIN_CONTRAST:  # fine strokes may be rarer than that
         inks = min((values.min(), values.max()), key=lambda end: -abs(end - paper))
-    if abs(paper - inks) < _LEAST_CONTRAST:
+    if abs(paper - inks) < _MIN_CONTRAST:
         raise DataError(f"{name} holds no line: all of it has about the same shade")
     wide = max(1, round(picture.shape[1] * height / picture.shape[0]))
-    if wide > MOST_COLUMNS:
+    if wide > MAX_LINE_WIDTH:
         raise DataError(f"{name} is {picture.shape[1]} by {picture.shape[0]} dots: cut it into lines")
     pillow = library("PIL.Image")
     share = ((paper - values) / (paper - inks)).clip(0, 1)

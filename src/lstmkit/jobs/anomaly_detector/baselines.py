@@ -8,18 +8,18 @@ from numpy.lib.stride_tricks import sliding_window_view
 from sklearn.decomposition import PCA
 
 _MOST_WINDOWS = 20_000  # that components are fitted to
-_STILL = 1e-3
-_KEPT = 0.999  # share of the variance
+_MIN_STD = 1e-3
+_EXPLAINED_VARIANCE = 0.999  # share of the variance
 
 
-def moving_z(values: np.ndarray, window: int) -> np.ndarray:
+def moving_z_score(values: np.ndarray, window: int) -> np.ndarray:
     """By how many deviations of the ``window`` steps before it a step is off their mean; the mean over the channels.
 
     A deviation is at least .001: channels come standardised.
     """
     frame = pd.DataFrame(values)
     before = frame.shift(1).rolling(window, min_periods=2)
-    off = (frame - before.mean()).abs() / before.std().clip(lower=_STILL)
+    off = (frame - before.mean()).abs() / before.std().clip(lower=_MIN_STD)
     return np.nan_to_num(off.to_numpy()).mean(axis=1)
 
 
@@ -35,7 +35,7 @@ class SubPCA:
 
     def __init__(self, window: int) -> None:
         self.window = window
-        self._pca = PCA(n_components=_KEPT, svd_solver="full")
+        self._pca = PCA(n_components=_EXPLAINED_VARIANCE, svd_solver="full")
 
     def fit(self, values: np.ndarray) -> SubPCA:
         """``(T, C)`` with ``T`` at least ``window``."""
@@ -43,7 +43,7 @@ class SubPCA:
         stretches = stretches[:: -(-len(stretches) // _MOST_WINDOWS)]
         with np.errstate(invalid="ignore"):  # the share of each component where nothing varies
             self._pca.fit(stretches)
-        self._deviations = np.sqrt(self._pca.explained_variance_).clip(min=_STILL)
+        self._deviations = np.sqrt(self._pca.explained_variance_).clip(min=_MIN_STD)
         self._rest = max(1e-12, float(self._outside(stretches).mean()))
         return self
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lstmkit.data.series.sensors import filled
-from lstmkit.evaluation.anomaly_metrics import f1, overlap_scores, range_scores, vus_pr
+from lstmkit.data.series.sensor_series import filled
+from lstmkit.evaluation.anomaly_metrics import event_counts, f1, range_precision_recall_f1, vus_pr
 from lstmkit.evaluation.anomaly_thresholds import merged
-from lstmkit.jobs.anomaly_detector.baselines import SubPCA, moving_z
+from lstmkit.jobs.anomaly_detector.baselines import SubPCA, moving_z_score
 
 if TYPE_CHECKING:
-    from lstmkit.data.series.sensors import Recordings
+    from lstmkit.data.series.sensor_series import SensorSeriesSet
     from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
 
 BEST = {"VUS-PR": "high", "range F1": "high", "overlap F1": "high", "false alarms a step": "low"}
@@ -31,8 +31,8 @@ def scores(labels: Sequence[np.ndarray], of: Judged, job: AnomalyDetector) -> di
     told = [(known, found, found > level) for known, (found, level) in zip(labels, of, strict=True)]
     judged = not any(np.isnan(level).any() for _, level in of)
     volumes = [vus_pr(known, found, job.margin) for known, found, _ in told if known.any()]
-    ranges = [range_scores(known, merged(alarms, job.gap))[2] for known, _, alarms in told if known.any()]
-    counts = np.sum([overlap_scores(known, merged(alarms, job.gap)) for known, _, alarms in told], axis=0)
+    ranges = [range_precision_recall_f1(known, merged(alarms, job.gap))[2] for known, _, alarms in told if known.any()]
+    counts = np.sum([event_counts(known, merged(alarms, job.gap)) for known, _, alarms in told], axis=0)
     normal = np.concatenate([alarms[~known] for known, _, alarms in told])
     return {
         "VUS-PR": float(np.mean(volumes)) if volumes else np.nan,
@@ -43,7 +43,7 @@ def scores(labels: Sequence[np.ndarray], of: Judged, job: AnomalyDetector) -> di
 
 
 def baselines(
-    job: AnomalyDetector, learnt: tuple[Recordings, Recordings] | None, test: Recordings
+    job: AnomalyDetector, learnt: tuple[SensorSeriesSet, SensorSeriesSet] | None, test: SensorSeriesSet
 ) -> dict[str, Judged]:
     """By name. Their levels are set by the job's own rule, on their scores of the part that the job's were set by.
 
@@ -52,21 +52,21 @@ def baselines(
         learnt: What it was trained on and validated on; ``None`` where that is not known any more.
         test: What is scored.
     """
-    values = _watched(job, test)
-    train, normal = ([], []) if learnt is None else (_watched(job, part) for part in learnt)
-    found = {"moving z-score": _judged(job, lambda one: moving_z(one, _MOVING), values, normal, _MOVING)}
+    values = _scored_values(job, test)
+    train, normal = ([], []) if learnt is None else (_scored_values(job, part) for part in learnt)
+    found = {"moving z-score": _with_thresholds(job, lambda one: moving_z_score(one, _MOVING), values, normal, _MOVING)}
     window = min([job.window, *(len(one) // 2 for one in train)])
     if train and window > 1:
         pca = SubPCA(window).fit(max(train, key=len))
-        found["Sub-PCA"] = _judged(job, pca.score, values, normal, window)
+        found["Sub-PCA"] = _with_thresholds(job, pca.score, values, normal, window)
     return found
 
 
-def _watched(job: AnomalyDetector, recordings: Recordings) -> list[np.ndarray]:
+def _scored_values(job: AnomalyDetector, recordings: SensorSeriesSet) -> list[np.ndarray]:
     return [filled(job.encode(one.values)[1]).astype(np.float64) for one in recordings.items]
 
 
-def _judged(
+def _with_thresholds(
     job: AnomalyDetector,
     score: Callable[[np.ndarray], np.ndarray],
     values: list[np.ndarray],

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Moment:
+class StreamedScore:
     """What a detector says of one step as it comes in.
 
     Attributes:
@@ -29,11 +29,11 @@ class Moment:
     by_channel: np.ndarray
 
     @property
-    def alarm(self) -> bool:
+    def is_alarm(self) -> bool:
         return self.score > self.level
 
 
-class LiveDetector:
+class StreamingDetector:
     """Follows one recording; ``AnomalyDetector.live`` makes it."""
 
     def __init__(self, job: AnomalyDetector) -> None:
@@ -43,7 +43,7 @@ class LiveDetector:
         self._past = deque(job.past, maxlen=job.history)
         self._values: np.ndarray | None = None  # the last that was not missing, of each channel
 
-    def step(self, values: Any) -> Moment:
+    def step(self, values: Any) -> StreamedScore:
         """``(C,)`` values of all channels, in the order of the training data, NaN where missing.
 
         Raises:
@@ -62,9 +62,9 @@ class LiveDetector:
         _, watched = job.encode(given[None])
         by_channel = job.by_channel(self._errors.step(read[0], watched[0]))
         if self._steps >= job.warm_up:
-            self._score = job.one_score(by_channel, self._score)
+            self._score = job.aggregate(by_channel, self._score)
         self._steps += 1
         score = self._score or 0.0
         level = job.levels(np.array([score]), past=np.array(self._past))[0]
         self._past.append(score)
-        return Moment(score, float(level), by_channel)
+        return StreamedScore(score, float(level), by_channel)

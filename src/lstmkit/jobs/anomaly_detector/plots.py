@@ -12,8 +12,19 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from lstmkit.evaluation.anomaly_thresholds import stretches
-from lstmkit.jobs.anomaly_detector.results import Detection
-from lstmkit.plots.style import BLACK, GREY, PALETTE, SMALL, legend, line_style, new_figure, shown, squeezed, tidy
+from lstmkit.jobs.anomaly_detector.results import AnomalyResult
+from lstmkit.plots.style import (
+    BLACK,
+    GREY,
+    PALETTE,
+    SMALL,
+    legend,
+    line_style,
+    new_figure,
+    shortened_in_the_middle,
+    shown,
+    style_axes,
+)
 
 _ALARM, _LABEL = PALETTE[1], "#bdbdbd"
 _MOST_LINES = 5  # channels drawn as lines, those that stand out most
@@ -22,7 +33,7 @@ _ROW = 0.17  # inches of a channel there
 _MOST_POINTS = 3000  # across the picture
 
 
-def detection_figure(found: Detection) -> Figure:
+def anomaly_figure(found: AnomalyResult) -> Figure:
     """The channels that stand out most, the score under its level, and with several channels which it was."""
     several = len(found.channels) > 1
     rows = _ROW * min(len(found.channels), _MOST_ROWS) + 0.5 if several else 0.0  # inches
@@ -41,7 +52,7 @@ def detection_figure(found: Detection) -> Figure:
     return figure
 
 
-def _values(ax: Any, found: Detection, which: np.ndarray, steps: np.ndarray) -> dict[str, Artist]:
+def _values(ax: Any, found: AnomalyResult, which: np.ndarray, steps: np.ndarray) -> dict[str, Artist]:
     columns = found.values[:, which]
     handles: dict[str, Artist] = {}
     one = len(which) == 1
@@ -56,39 +67,39 @@ def _values(ax: Any, found: Detection, which: np.ndarray, steps: np.ndarray) -> 
         ax.set_title(f"{what}, each in its deviations", fontsize=SMALL, loc="left")
     ax.set_ylabel("value" if one else "", fontsize=SMALL)
     ax.margins(y=0.12)  # the bar of labels is above the highest peak
-    tidy(ax)
+    style_axes(ax)
     if not one:
         ax.set_yticks([])
     return handles
 
 
-def _scores(ax: Any, found: Detection, steps: np.ndarray) -> dict[str, Artist]:
+def _scores(ax: Any, found: AnomalyResult, steps: np.ndarray) -> dict[str, Artist]:
     ax.plot(*_thinned(steps, found.scores), color=BLACK, linewidth=0.9)
     ax.plot(*_thinned(steps, found.levels), color=GREY, linewidth=1.1, linestyle=(0, (4, 2)))
     highest = max(float(found.scores.max(initial=1.0)), float(np.median(found.levels)) if len(steps) else 1.0)
     ax.set_ylim(0, 1.08 * highest)
     ax.set_ylabel("score", fontsize=SMALL)
-    tidy(ax)
+    style_axes(ax)
     return {
         "score": Line2D([], [], color=BLACK, linewidth=0.9),
         "level of alarm": Line2D([], [], color=GREY, linewidth=1.1, linestyle=(0, (4, 2))),
     }
 
 
-def _causes(ax: Any, found: Detection, which: np.ndarray) -> None:
+def _causes(ax: Any, found: AnomalyResult, which: np.ndarray) -> None:
     """A row a channel, darker where it is more unusual."""
     rows = found.by_channel[:, which].T
     top = max(float(np.quantile(rows, 0.999)) if rows.size else 1.0, 1.0)
     extent = (-0.5, rows.shape[1] - 0.5, len(which) - 0.5, -0.5)
     ax.imshow(_coarse(rows), aspect="auto", cmap="Oranges", vmin=0, vmax=top, extent=extent, interpolation="nearest")
-    names = [squeezed(found.channels[i], 18) for i in which]
+    names = [shortened_in_the_middle(found.channels[i], 18) for i in which]
     ax.set_yticks(range(len(names)), names, fontsize=SMALL - 1.5, parse_math=False)
     ax.spines[["top", "right"]].set_visible(False)
     which_ones = f"the {len(which)} highest of {len(found.channels)}" if len(which) < len(found.channels) else "each"
     ax.set_title(f"score of channels, {which_ones}", fontsize=SMALL, loc="left")
 
 
-def _marked(axes: Any, found: Detection) -> dict[str, Artist]:
+def _marked(axes: Any, found: AnomalyResult) -> dict[str, Artist]:
     """Alarms as shades, labels as a bar above."""
     handles: dict[str, Artist] = {}
     least = len(found.scores) / 400  # else a short one would not be seen
@@ -104,7 +115,7 @@ def _marked(axes: Any, found: Detection) -> dict[str, Artist]:
     return handles
 
 
-def _times(ax: Any, found: Detection) -> None:
+def _times(ax: Any, found: AnomalyResult) -> None:
     """Stamps at whole steps: of long recordings the day."""
     at = np.unique(np.linspace(0, len(found.scores) - 1, 5).astype(int))
     times = found.recording.times

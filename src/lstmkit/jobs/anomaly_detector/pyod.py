@@ -32,7 +32,7 @@ class PyODDetector:
         self.job.fit(X)
         (found,) = self.job.predict(X)
         self.decision_scores_, self.labels_ = found.scores, found.alarms.astype(int)
-        self.threshold_ = self.job.constant_level
+        self.threshold_ = self.job.constant_threshold
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:

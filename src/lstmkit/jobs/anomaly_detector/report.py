@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lstmkit.jobs.anomaly_detector.plots import detection_figure
+from lstmkit.jobs.anomaly_detector.plots import anomaly_figure
 from lstmkit.progress import default_progress
 from lstmkit.report import Section
 
 if TYPE_CHECKING:
-    from lstmkit.data.series.sensors import Recordings
+    from lstmkit.data.series.sensor_series import SensorSeriesSet
     from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
 
 _DRAWN = 4
 
 
-def sections(job: AnomalyDetector, examples: Recordings) -> list[Section]:
+def sections(job: AnomalyDetector, examples: SensorSeriesSet) -> list[Section]:
     """The whole of the report that is about anomalies."""
     found = []
     if job.evaluation is None:
@@ -31,7 +31,7 @@ def sections(job: AnomalyDetector, examples: Recordings) -> list[Section]:
     return [*found, *_drawn(job, examples), _data(job, examples)]
 
 
-def _drawn(job: AnomalyDetector, examples: Recordings) -> list[Section]:
+def _drawn(job: AnomalyDetector, examples: SensorSeriesSet) -> list[Section]:
     shown = job.tested or job.detect(examples, default_progress())
     most = sorted(shown, key=lambda one: -int(one.alarms.sum()))[:_DRAWN]
     found = []
@@ -43,11 +43,11 @@ def _drawn(job: AnomalyDetector, examples: Recordings) -> list[Section]:
             if rows
             else "No alarm."
         )
-        found.append(Section(title, text, pd.DataFrame(rows) if rows else None, detection_figure(one), caption=title))
+        found.append(Section(title, text, pd.DataFrame(rows) if rows else None, anomaly_figure(one), caption=title))
     return found
 
 
-def _data(job: AnomalyDetector, examples: Recordings) -> Section:
+def _data(job: AnomalyDetector, examples: SensorSeriesSet) -> Section:
     counts = [len(examples), sum(map(len, examples.items)), len(job.names), len(job.watched)]
     names = ["recordings", "steps", "channels", "of them watched"]
     return Section("The data", " ".join(examples.notes), pd.DataFrame({"data": names, "count": counts}))

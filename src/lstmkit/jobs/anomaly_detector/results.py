@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.series.sensors import Recording
+from lstmkit.data.series.sensor_series import Recording
 from lstmkit.evaluation.anomaly_thresholds import stretches
 
 
 @dataclass(frozen=True)
-class Detection:
+class AnomalyResult:
     """What was found in a recording.
 
     Attributes:

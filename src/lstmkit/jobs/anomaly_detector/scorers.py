@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.series.sensors import Windows, every_end, places
+from lstmkit.data.series.sensor_series import Windows, places, trailing_windows
 from lstmkit.models.autoencoder import Autoencoder
 from lstmkit.models.base import Model
 from lstmkit.models.sequence import SequenceModel
-from lstmkit.modules.heads import ValuesHead
+from lstmkit.modules.heads import StepRegressionHead
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress
 from lstmkit.training.predict import predict
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
 
 _AT_ONCE = 4096  # steps that a model runs over together, so that a long recording needs little memory
-_BATCH = 256  # windows
+_WINDOWS_PER_BATCH = 256  # windows
 
 Sequences = Sequence[np.ndarray]
 
 
-class Live(Protocol):
+class StreamingScorer(Protocol):
     """Errors as the steps come in."""
 
     def step(self, inputs: np.ndarray, watched: np.ndarray) -> np.ndarray:
@@ -54,12 +54,12 @@ class Way(Protocol):
         """Of each sequence ``(T, C)`` absolute errors, NaN where there is nothing to compare."""
         ...
 
-    def live(self, job: AnomalyDetector) -> Live:
+    def live(self, job: AnomalyDetector) -> StreamingScorer:
         """The same one step at a time."""
         ...
 
 
-class Foresight:
+class PredictionErrorScorer:
     """The next ``ahead`` values are foretold at every step; a value's error is the mean over what was foretold of it.
 
     Malhotra et al. 2015, "Long short term memory networks for anomaly detection in time series", ESANN.
@@ -67,10 +67,10 @@ class Foresight:
 
     def build(self, job: AnomalyDetector, width: int, channels: int) -> Model:
         trunk = build_trunk(job.cell, width, job.hidden_size, num_layers=job.num_layers, dropout=job.dropout)
-        return SequenceModel(nn.Identity(), trunk, ValuesHead(trunk.output_size, job.ahead * channels))
+        return SequenceModel(nn.Identity(), trunk, StepRegressionHead(trunk.output_size, job.ahead * channels))
 
     def source(self, job: AnomalyDetector, inputs: Sequences, watched: Sequences) -> Windows:
-        targets = [following(one, job.ahead) for one in watched]
+        targets = [future_values(one, job.ahead) for one in watched]
         return Windows(inputs, targets, places([len(one) for one in inputs], job.window, max(1, job.window // 4)))
 
     def errors(
@@ -89,11 +89,11 @@ class Foresight:
         said = predict(job.model, Loader(source, 1), decode, device=device, progress=progress, title="scoring")
         return [missed(one, of, job.ahead) for one, of in zip(watched, said, strict=True)]
 
-    def live(self, job: AnomalyDetector) -> Live:
-        return _LiveForesight(job)
+    def live(self, job: AnomalyDetector) -> StreamingScorer:
+        return _StreamingPredictionError(job)
 
 
-class _LiveForesight:
+class _StreamingPredictionError:
     def __init__(self, job: AnomalyDetector) -> None:
         self.model, self.state = job.model.eval(), None
         self.said: deque[np.ndarray] = deque(maxlen=job.ahead)
@@ -118,7 +118,7 @@ class Recall:
         shape = {"num_layers": job.num_layers, "dropout": job.dropout}
         trunk = build_trunk(job.cell, width, job.hidden_size, **shape)
         decoder = build_trunk(job.cell, job.code_size, job.hidden_size, **shape)
-        return Autoencoder(trunk, job.code_size, decoder, ValuesHead(decoder.output_size, channels))
+        return Autoencoder(trunk, job.code_size, decoder, StepRegressionHead(decoder.output_size, channels))
 
     def source(self, job: AnomalyDetector, inputs: Sequences, watched: Sequences) -> Windows:
         return Windows(inputs, watched, places([len(one) for one in inputs], job.window, max(1, job.window // 4)))
@@ -127,7 +127,7 @@ class Recall:
         self, job: AnomalyDetector, inputs: Sequences, watched: Sequences, device: torch.device, progress: Progress
     ) -> list[np.ndarray]:
         lengths = [len(one) for one in inputs]
-        loader = Loader(Windows(inputs, watched, every_end(lengths, job.window)), _BATCH)
+        loader = Loader(Windows(inputs, watched, trailing_windows(lengths, job.window)), _WINDOWS_PER_BATCH)
 
         def decode(model: Model, batch: Batch) -> np.ndarray:
             return _last(model, batch.inputs, batch.lengths)
@@ -136,11 +136,11 @@ class Recall:
         parts = np.split(said, np.cumsum(lengths)[:-1])
         return [np.abs(one - of) for one, of in zip(watched, parts, strict=True)]
 
-    def live(self, job: AnomalyDetector) -> Live:
-        return _LiveRecall(job)
+    def live(self, job: AnomalyDetector) -> StreamingScorer:
+        return _StreamingReconstructionError(job)
 
 
-class _LiveRecall:
+class _StreamingReconstructionError:
     def __init__(self, job: AnomalyDetector) -> None:
         self.model = job.model.eval()
         self.read: deque[np.ndarray] = deque(maxlen=job.window)
@@ -151,10 +151,10 @@ class _LiveRecall:
             return np.abs(watched - _last(self.model, _row(np.stack(self.read), self.model), None)[0])
 
 
-WAYS: dict[str, Way] = {"predict": Foresight(), "reconstruct": Recall()}
+WAYS: dict[str, Way] = {"predict": PredictionErrorScorer(), "reconstruct": Recall()}
 
 
-def following(values: np.ndarray, ahead: int) -> np.ndarray:
+def future_values(values: np.ndarray, ahead: int) -> np.ndarray:
     """``(T, C)`` to ``(T, ahead * C)``: the values after each step, NaN past the end."""
     found = np.full((len(values), ahead, values.shape[1]), np.nan, dtype=np.float32)
     for k in range(min(ahead, len(values) - 1)):

@@ -14,20 +14,20 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.captioned import Captioned, Layout, opened, read_captioned
-from lstmkit.data.text.parallel import PairSource
-from lstmkit.data.text.tokenizer import BEGIN, END, KINDS, PADDING, UNKNOWN, Tokenizer
-from lstmkit.data.vision.video import Clip, Shape
+from lstmkit.data.captioned_media import CaptionColumns, CaptionedMedia, opened, read_captioned_media
+from lstmkit.data.text.text_pairs import TextPairDataset
+from lstmkit.data.text.tokenizer import BEGIN, END, KINDS, PAD, UNKNOWN, Tokenizer
+from lstmkit.data.vision.video_io import ClipFormat, VideoClip
 from lstmkit.errors import DataError, SettingError
-from lstmkit.jobs.base import Evaluation, Job, Parts
+from lstmkit.jobs.base import DataSplit, Evaluation, Job
 from lstmkit.jobs.captioner import metrics as scoring
 from lstmkit.jobs.captioner import report as reporting
-from lstmkit.jobs.captioner.plots import attended_figure
-from lstmkit.jobs.captioner.results import Caption, Views, stretches, subtitles
-from lstmkit.jobs.common.seq2seq_search import Piece, Search, searched
-from lstmkit.jobs.common.splitting import looked_at, random_parts
+from lstmkit.jobs.captioner.plots import caption_attention_figure
+from lstmkit.jobs.captioner.results import Caption, VisualInput, stretches, subtitles
+from lstmkit.jobs.common.seq2seq_search import BeamSearchOptions, Piece, beam_search_batch
+from lstmkit.jobs.common.splitting import looked_at, random_split
 from lstmkit.layers.recurrent import RecurrentLayer
-from lstmkit.look import Specimen
+from lstmkit.look import ExampleSequence
 from lstmkit.models.base import Model
 from lstmkit.models.encoder_decoder import Decoder, EncoderDecoder
 from lstmkit.modules.attention import ATTENTIONS, build_attention
@@ -39,8 +39,10 @@ from lstmkit.report import Section
 from lstmkit.settings import setting, settings_class
 from lstmkit.training.predict import predict
 
-BEAM = 3  #: Beginnings held at a time, if nothing else is said.
-_SPREAD = 0.5  # of the vectors of tokens at first: from 0.1 on the network takes three times as long to begin to see
+BEAM_SIZE = 3  #: Beginnings held at a time, if nothing else is said.
+_INITIAL_EMBEDDING_STD = (
+    0.5  # of the vectors of tokens at first: from 0.1 on the network takes three times as long to begin to see
+)
 _SUBTITLES = (".srt", ".vtt")
 
 
@@ -53,7 +55,7 @@ class Captioner(Job):
     another network made can stand in their place.
 
     Data: a table with a path and a sentence in each row; ``"images.zip,captions.tsv"``; or ``(inputs, sentences)``.
-    See ``read_captioned``.
+    See ``read_captioned_media``.
 
     >>> pictures = np.zeros((40, 16, 16, 3))
     >>> pictures[::2] = 1
@@ -103,34 +105,38 @@ class Captioner(Job):
     valid_share: float = setting("share of the pictures or clips to validate on", default=0.1, low=0, high=0.5)
     test_share: float = setting("share of these held out for the test", default=0.1, low=0, high=0.5)
 
-    tested: Captioned | None = field(default=None, init=False, repr=False)  # what was last evaluated
+    tested: CaptionedMedia | None = field(default=None, init=False, repr=False)  # what was last evaluated
     _tokens: Tokenizer | None = field(default=None, init=False, repr=False)
-    _views: Views | None = field(default=None, init=False, repr=False)
-    _trained_on: Captioned | None = field(default=None, init=False, repr=False)  # not saved
+    _visual_input: VisualInput | None = field(default=None, init=False, repr=False)
+    _trained_on: CaptionedMedia | None = field(default=None, init=False, repr=False)  # not saved
 
     # ---- from file to numbers ------------------------------------------------------------------------------------
 
-    def read(self, data: Any) -> Captioned:
-        found = read_captioned(data, self._layout)
-        if self._views is not None and found.kind != self._views.kind:
-            raise DataError(f"{found.name} has {found.kind}, but this model reads {self._views.kind}: give these")
+    def read(self, data: Any) -> CaptionedMedia:
+        found = read_captioned_media(data, self._layout)
+        if self._visual_input is not None and found.kind != self._visual_input.kind:
+            raise DataError(
+                f"{found.name} has {found.kind}, but this model reads {self._visual_input.kind}: give these"
+            )
         return found
 
     @property
-    def _layout(self) -> Layout:
-        return Layout(self.path_col, self.text_col, Shape(self.height, self.width, self.colour, self.frame_rate))
+    def _layout(self) -> CaptionColumns:
+        return CaptionColumns(
+            self.path_col, self.text_col, ClipFormat(self.height, self.width, self.colour, self.frame_rate)
+        )
 
-    def split(self, examples: Captioned, validation: Captioned | None) -> Parts:
+    def split(self, examples: CaptionedMedia, validation: CaptionedMedia | None) -> DataSplit:
         given = None if validation is None else validation.said()
         if given is not None and given.kind != examples.kind:
             raise DataError(f"{examples.name} has {examples.kind}, {given.name} {given.kind}: give the same kind")
         unit = examples.kind.removesuffix("s")
-        return random_parts(examples.said(), given, unit, self.valid_share, self.test_share, self.seed)
+        return random_split(examples.said(), given, unit, self.valid_share, self.test_share, self.seed)
 
-    def prepare(self, train: Captioned) -> None:
+    def prepare(self, train: CaptionedMedia) -> None:
         """The vocabulary, and what the training part's pictures are like."""
         sentences = [text for texts in train.texts for text in texts]
-        special = [PADDING, BEGIN, END, *([UNKNOWN] if self.tokens != "bpe" else [])]
+        special = [PAD, BEGIN, END, *([UNKNOWN] if self.tokens != "bpe" else [])]
         self._tokens = Tokenizer.fit(
             sentences,
             self.tokens,
@@ -141,10 +147,10 @@ class Captioner(Job):
             progress=self._progress,
             count=len(sentences),
         )
-        self._views = Views.of(train, self._layout.shape, self.stages)
+        self._visual_input = VisualInput.of(train, self._layout.shape, self.stages)
         self._trained_on = train
 
-    def source(self, examples: Captioned) -> PairSource:
+    def source(self, examples: CaptionedMedia) -> TextPairDataset:
         """A picture or clip with each of its sentences."""
         seen = self.views.encode(examples.seen)
         inputs, targets = [], []
@@ -152,7 +158,7 @@ class Captioner(Job):
             for ids in self.writes.encode(texts):
                 inputs.append(one)
                 targets.append(np.array([*ids[: self.longest], self.writes[END]]))
-        return PairSource(inputs, targets)
+        return TextPairDataset(inputs, targets)
 
     @property
     def writes(self) -> Tokenizer:
@@ -161,30 +167,30 @@ class Captioner(Job):
         return self._tokens
 
     @property
-    def views(self) -> Views:
+    def views(self) -> VisualInput:
         """What is read of pictures, clips, or features."""
-        assert self._views is not None
-        return self._views
+        assert self._visual_input is not None
+        return self._visual_input
 
     # ---- the network ---------------------------------------------------------------------------------------------
 
     def build(self) -> Model:
         stack: dict[str, Any] = {"num_layers": self.num_layers, "dropout": self.dropout, "variational": True}
 
-        def follow(size: int) -> RecurrentLayer:
+        def temporal_layer(size: int) -> RecurrentLayer:
             return build_trunk(self.cell, size, self.hidden_size, bidirectional=True, **stack)
 
-        encoder = self.views.build(self.channels, self.feature_size, follow, self.shift, self.flip)
+        encoder = self.views.build(self.channels, self.feature_size, temporal_layer, self.shift, self.flip)
         keys = encoder.output_size
         width = self.embed_size or self.hidden_size
-        embedding = TokenEncoder(len(self.writes), width, dropout=self.input_dropout, spread=_SPREAD)
+        embedding = TokenEncoder(len(self.writes), width, dropout=self.input_dropout, spread=_INITIAL_EMBEDDING_STD)
         lower = build_trunk(self.cell, width, self.hidden_size, **stack)
         attention = build_attention(self.attention, lower.output_size, keys)
         decoder = Decoder(embedding, lower, attention, None, keys, width)
         head = TokenHead(width, len(self.writes), embedding.embedding, smoothing=self.smoothing)
         return EncoderDecoder(encoder, None, decoder, head, self.writes[BEGIN], self.dropout)
 
-    def calibrate(self, valid: Captioned | None) -> None:
+    def calibrate(self, valid: CaptionedMedia | None) -> None:
         """Nothing: scores are not said to be probabilities of a sentence being right."""
 
     # ---- writing -------------------------------------------------------------------------------------------------
@@ -193,7 +199,7 @@ class Captioner(Job):
         self,
         data: Any,
         *,
-        beam: int = BEAM,
+        beam: int = BEAM_SIZE,
         n_best: int = 1,
         every: float = 0.0,
         progress: Progress | None = None,
@@ -214,12 +220,12 @@ class Captioner(Job):
         """
         self.model  # noqa: B018  (says so if there is none)
         if every:
-            return list(self.watch(data, every, beam=beam, n_best=n_best))
+            return list(self.caption_segments(data, every, beam=beam, n_best=n_best))
         examples = self.read(data)
-        spans = [(0.0, one.seconds) if isinstance(one, Clip) else (0.0, 0.0) for one in examples.seen]
-        return self._written(examples.seen, examples.ids, spans, self._search(beam, n_best), progress)
+        spans = [(0.0, one.seconds) if isinstance(one, VideoClip) else (0.0, 0.0) for one in examples.seen]
+        return self._written(examples.seen, examples.ids, spans, self._beam_search_options(beam, n_best), progress)
 
-    def watch(self, data: Any, every: float, *, beam: int = BEAM, n_best: int = 1) -> Iterator[Caption]:
+    def caption_segments(self, data: Any, every: float, *, beam: int = BEAM_SIZE, n_best: int = 1) -> Iterator[Caption]:
         """Sentences for stretches of videos, as they are read.
 
         Args:
@@ -238,7 +244,7 @@ class Captioner(Job):
         takes = opened(data, self._layout)
         if takes is None:
             raise DataError("there are no video files in the data: give these")
-        search = self._search(beam, n_best)
+        search = self._beam_search_options(beam, n_best)
         parts = stretches(takes, self._layout.shape, every)
         while some := list(islice(parts, self.batch_size)):
             spans = [(part.start, part.end) for part in some]
@@ -249,16 +255,16 @@ class Captioner(Job):
         seen: Sequence[Any],
         ids: Sequence[str],
         spans: Sequence[tuple[float, float]],
-        search: Search,
+        search: BeamSearchOptions,
         progress: Progress | None,
     ) -> list[Caption]:
         encoded = self.views.encode(seen)
         pieces = [Piece(i, 0, np.arange(np.prod(self.views.grid(one))), ()) for i, one in enumerate(encoded)]
 
         def decode(model: Model, batch: Batch) -> list[Any]:
-            return searched(model, batch, pieces, self.writes, search)
+            return beam_search_batch(model, batch, pieces, self.writes, search)
 
-        loader = Loader(PairSource(encoded), self.batch_size)
+        loader = Loader(TextPairDataset(encoded), self.batch_size)
         found = predict(self.model, loader, decode, device=self._device(), progress=progress, title="writing captions")
         return [
             Caption(
@@ -273,13 +279,13 @@ class Captioner(Job):
             for name, one, span, (best, *others) in zip(ids, encoded, spans, found, strict=True)
         ]
 
-    def _most_written(self, lengths: Tensor) -> Tensor:
+    def _max_tokens_per_input(self, lengths: Tensor) -> Tensor:
         return torch.full_like(lengths, self.longest)
 
-    def _search(self, beam: int, n_best: int) -> Search:
+    def _beam_search_options(self, beam: int, n_best: int) -> BeamSearchOptions:
         if not 1 <= n_best <= beam:
             raise SettingError(f"n_best must be 1 to beam, which holds so many; got n_best {n_best}, beam {beam}")
-        return Search(beam, n_best, self.length_penalty, 0, self._most_written, known=True)
+        return BeamSearchOptions(beam, n_best, self.length_penalty, 0, self._max_tokens_per_input, known=True)
 
     def text(self, answer: list[Caption]) -> str:
         """A line for each: of one picture the sentence alone, of several with their names, of stretches with times."""
@@ -315,7 +321,7 @@ class Captioner(Job):
             seen = next(stretches(takes, self._layout.shape, answer[0].end - answer[0].start)).clip
         else:
             seen = next(takes.each()).read()
-        return attended_figure(seen, answer[0].tokens, answer[0].attention, answer[0].text)
+        return caption_attention_figure(seen, answer[0].tokens, answer[0].attention, answer[0].text)
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 
@@ -327,19 +333,19 @@ class Captioner(Job):
         self.model  # noqa: B018
         return self.score(self.read(data), progress or default_progress())
 
-    def score(self, test: Captioned, progress: Progress) -> Evaluation:
+    def score(self, test: CaptionedMedia, progress: Progress) -> Evaluation:
         self.tested = test.said()
         return scoring.evaluated(self, self.tested, self._trained_on, progress)
 
-    def sections(self, examples: Captioned) -> list[Section]:
+    def sections(self, examples: CaptionedMedia) -> list[Section]:
         return reporting.sections(self, examples)
 
-    def specimens(self, data: Any, example: int = 1) -> list[Specimen]:
+    def example_sequences(self, data: Any, example: int = 1) -> list[ExampleSequence]:
         """Pictures or clips and the sentences for them, word by word, that of number ``example`` (from 1) first."""
         examples = self.read(data)
         rows = looked_at(example, examples, examples.kind.removesuffix("s"))
         told = self.predict(examples.part(rows))
-        return [reporting.specimen(self, examples.seen[row], one) for row, one in zip(rows, told, strict=True)]
+        return [reporting.example_sequence(self, examples.seen[row], one) for row, one in zip(rows, told, strict=True)]
 
     # ---- saved ---------------------------------------------------------------------------------------------------
 
@@ -348,6 +354,6 @@ class Captioner(Job):
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._tokens = Tokenizer(self.tokens, state["tokens"])
-        if any(token not in self._tokens for token in (PADDING, BEGIN, END)):
+        if any(token not in self._tokens for token in (PAD, BEGIN, END)):
             raise ValueError("its vocabulary has no beginning or end of a sentence")
-        self._views = Views.loaded(state, self._layout.shape, self.stages)
+        self._visual_input = VisualInput.loaded(state, self._layout.shape, self.stages)

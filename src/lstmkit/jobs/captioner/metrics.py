@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from sacrebleu.metrics.bleu import BLEU
 
-from lstmkit.data.captioned import Captioned
+from lstmkit.data.captioned_media import CaptionedMedia
 from lstmkit.data.vision.image_io import thumbnail
-from lstmkit.data.vision.video import Clip
+from lstmkit.data.vision.video_io import VideoClip
 from lstmkit.jobs.base import Evaluation
 from lstmkit.jobs.common.classifier_baselines import resampled
 from lstmkit.progress import Progress
@@ -21,9 +21,9 @@ from lstmkit.progress import Progress
 if TYPE_CHECKING:
     from lstmkit.jobs.captioner.job import Captioner
 
-ORDERS = (1, 2, 3, 4)  #: Words in a row that are counted.
-_MOMENTS = 8  # of a clip or of features
-_AGAIN = 100  # of the training part
+NGRAM_ORDERS = (1, 2, 3, 4)  #: Words in a row that are counted.
+_NUM_RESAMPLED_FRAMES = 8  # of a clip or of features
+_NUM_TRAINING_EXAMPLES = 100  # of the training part
 
 
 def scores(told: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -34,7 +34,7 @@ def scores(told: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str
     """
     padded = _side_by_side(references)
     found: dict[str, float] = {}
-    for order in ORDERS:
+    for order in NGRAM_ORDERS:
         # Sentences as the data have them, tokenised or not: sacreBLEU cuts them all alike, and need not warn.
         score = BLEU(lowercase=True, force=True, max_ngram_order=order).corpus_score(told, padded).score
         found[f"BLEU-{order}"] = round(score, 2)
@@ -56,7 +56,7 @@ def _side_by_side(references: Sequence[Sequence[str]]) -> list[Any]:
     return [list(of) for of in zip_longest(*references)]
 
 
-def most_frequent(train: Captioned) -> str:
+def most_frequent(train: CaptionedMedia) -> str:
     """The sentence that the training part has most often; of as many the one of the commonest words."""
     sentences = Counter(text for texts in train.texts for text in texts)
     words = Counter(word for text in sentences for word in text.lower().split())
@@ -74,32 +74,32 @@ class NearestCaption:
         train: What is remembered.
     """
 
-    def __init__(self, train: Captioned) -> None:
+    def __init__(self, train: CaptionedMedia) -> None:
         self._texts = train.texts
-        self._known = _small(train.seen)
+        self._known = _thumbnails(train.seen)
 
     def __call__(self, seen: Sequence[Any]) -> list[str]:
-        asked = _small(seen)
+        asked = _thumbnails(seen)
         square = (self._known**2).sum(axis=1)
         nearest = (square - 2 * asked @ self._known.T).argmin(axis=1)
         return [self._texts[int(i)][0] for i in nearest]
 
 
-def _small(seen: Sequence[Any]) -> np.ndarray:
+def _thumbnails(seen: Sequence[Any]) -> np.ndarray:
     """``(N, F)`` float32."""
 
     def thumb(dots: np.ndarray) -> np.ndarray:
         return thumbnail(dots, colour=dots.shape[2] == 3)
 
     def row(one: Any) -> np.ndarray:
-        if isinstance(one, Clip):
-            return resampled(np.stack([thumb(frame) for frame in one.frames]), _MOMENTS)
-        return thumb(one) if one.ndim == 3 else resampled(one, _MOMENTS)
+        if isinstance(one, VideoClip):
+            return resampled(np.stack([thumb(frame) for frame in one.frames]), _NUM_RESAMPLED_FRAMES)
+        return thumb(one) if one.ndim == 3 else resampled(one, _NUM_RESAMPLED_FRAMES)
 
     return np.stack([row(one) for one in seen]).astype(np.float32)
 
 
-def evaluated(job: Captioner, test: Captioned, train: Captioned | None, progress: Progress) -> Evaluation:
+def evaluated(job: Captioner, test: CaptionedMedia, train: CaptionedMedia | None, progress: Progress) -> Evaluation:
     """The model's sentences, and its baselines', against all that was said."""
     name = job.cell.upper()
     told = {name: [one.text for one in job.predict(test, progress=progress)]}
@@ -112,7 +112,7 @@ def evaluated(job: Captioner, test: Captioned, train: Captioned | None, progress
     rows = [{"model": model, **scores(lines, test.texts)} for model, lines in told.items()]
     table = pd.DataFrame(rows)
     if train is not None:
-        again = train.part(np.arange(min(_AGAIN, len(train))))
+        again = train.part(np.arange(min(_NUM_TRAINING_EXAMPLES, len(train))))
         known = scores([one.text for one in job.predict(again, progress=progress)], again.texts)["BLEU-4"]
         table["BLEU-4 in training"] = [known, *[float("nan")] * (len(rows) - 1)]
         notes.append(

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from lstmkit.plots.clips import draw_frame
 from lstmkit.plots.style import SMALL, WIDTH, new_figure
 from lstmkit.plots.text import attention_figure
+from lstmkit.plots.video import draw_frame
 
 _COLUMNS = 3  # pictures side by side
 _WORDS = 5  # and where words looked
@@ -20,7 +20,7 @@ _MOST_WORDS = 30
 
 def captions_figure(seen: Sequence[Any], texts: Sequence[str]) -> Figure:
     """Pictures, or the middle frames of clips, each with its sentence below."""
-    dots = [_still(one) for one in seen]
+    dots = [_representative_frame(one) for one in seen]
     rows = -(-len(dots) // _COLUMNS)
     side = WIDTH / _COLUMNS
     figure = new_figure(rows * (side * dots[0].shape[0] / dots[0].shape[1] + 0.55))
@@ -34,7 +34,7 @@ def captions_figure(seen: Sequence[Any], texts: Sequence[str]) -> Figure:
     return figure
 
 
-def attended_figure(seen: Any, tokens: Sequence[str], attention: np.ndarray, text: str) -> Figure:
+def caption_attention_figure(seen: Any, tokens: Sequence[str], attention: np.ndarray, text: str) -> Figure:
     """Where each word looked, drawn over the picture or over that frame of a clip; of features by their number.
 
     Args:
@@ -48,12 +48,12 @@ def attended_figure(seen: Any, tokens: Sequence[str], attention: np.ndarray, tex
     if attention.ndim == 2:
         return attention_figure([str(i) for i in range(1, attention.shape[1] + 1)], tokens, attention)
     if isinstance(seen, np.ndarray):
-        lit = [_lit(seen, weights) for weights in attention]
+        lit = [_highlighted(seen, weights) for weights in attention]
         return _drawn([[seen, *lit]], [["", *tokens]])
     return _over_time(seen, tokens, attention, text)
 
 
-def _lit(dots: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _highlighted(dots: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """A picture that is dark where a word did not look; cells are joined smoothly."""
     high, wide = dots.shape[:2]
     rows, columns = (np.linspace(-0.5, n - 0.5, side) for n, side in zip(weights.shape, (high, wide), strict=True))
@@ -67,7 +67,7 @@ def _over_time(clip: Any, tokens: Sequence[str], attention: np.ndarray, text: st
     """Frames of the clip, and below for each word that which it looked at most, bright where."""
     moments = np.unique(np.linspace(0, len(clip.frames) - 1, min(_WORDS, len(clip.frames))).round().astype(int))
     most = attention.sum(axis=(2, 3)).argmax(axis=1)
-    lit = [_lit(clip.frames[t], weights[t]) for t, weights in zip(most, attention, strict=True)]
+    lit = [_highlighted(clip.frames[t], weights[t]) for t, weights in zip(most, attention, strict=True)]
     figure = _drawn(
         [list(clip.frames[moments]), lit],
         [
@@ -98,6 +98,6 @@ def _drawn(groups: Sequence[Sequence[np.ndarray]], titles: Sequence[Sequence[str
     return figure
 
 
-def _still(one: Any) -> np.ndarray:
+def _representative_frame(one: Any) -> np.ndarray:
     """A picture itself, of a clip its middle frame."""
     return one if isinstance(one, np.ndarray) else one.frames[len(one.frames) // 2]

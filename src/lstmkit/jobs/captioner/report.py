@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
-from lstmkit.data.captioned import Captioned
-from lstmkit.data.text.parallel import PairSource
+from lstmkit.data.captioned_media import CaptionedMedia
+from lstmkit.data.text.text_pairs import TextPairDataset
 from lstmkit.data.text.tokenizer import BEGIN, END
-from lstmkit.jobs.captioner.plots import attended_figure, captions_figure
+from lstmkit.jobs.captioner.plots import caption_attention_figure, captions_figure
 from lstmkit.jobs.captioner.results import Caption
 from lstmkit.jobs.common.token_labels import shown
-from lstmkit.look import Specimen
+from lstmkit.look import ExampleSequence
 from lstmkit.report import Section
 
 if TYPE_CHECKING:
     from lstmkit.jobs.captioner.job import Captioner
 
 _SHOWN = 9  # with their sentences
-_ATTENDED = 3  # word by word
+_NUM_ATTENTION_FIGURES = 3  # word by word
 
 
 def lines(answer: Sequence[Caption]) -> str:
@@ -38,7 +38,7 @@ def lines(answer: Sequence[Caption]) -> str:
     )  # fmt: skip
 
 
-def sections(job: Captioner, examples: Captioned) -> list[Section]:
+def sections(job: Captioner, examples: CaptionedMedia) -> list[Section]:
     """The whole of the report that is about captions."""
     test = job.tested or examples.part(range(min(_SHOWN, len(examples))))
     some = test.part(range(min(_SHOWN, len(test))))
@@ -53,14 +53,14 @@ def sections(job: Captioner, examples: Captioned) -> list[Section]:
     text = "The first of the test part, not chosen among others."
     found.append(Section("What it says", text, pd.DataFrame(rows, columns=pd.Index(names)), figure=figure,
                          caption="Sentences it wrote"))  # fmt: skip
-    for seen, one in list(zip(some.seen, told, strict=True))[:_ATTENDED]:
-        figure = attended_figure(seen, one.tokens, one.attention, one.text)
+    for seen, one in list(zip(some.seen, told, strict=True))[:_NUM_ATTENTION_FIGURES]:
+        figure = caption_attention_figure(seen, one.tokens, one.attention, one.text)
         caption = f"Where each word of “{one.text}” looked"
         found.append(Section(f"Where it looked: {one.name}", figure=figure, caption=caption))
     return [*found, _data(job, examples)]
 
 
-def _data(job: Captioner, examples: Captioned) -> Section:
+def _data(job: Captioner, examples: CaptionedMedia) -> Section:
     counts = {
         examples.kind: len(examples),
         "sentences": sum(map(len, examples.texts)),
@@ -70,15 +70,15 @@ def _data(job: Captioner, examples: Captioned) -> Section:
     return Section("The data", notes, pd.DataFrame({"all data": list(counts), "count": list(counts.values())}))
 
 
-def specimen(job: Captioner, seen: Any, told: Caption) -> Specimen:
+def example_sequence(job: Captioner, seen: Any, told: Caption) -> ExampleSequence:
     """One picture or clip, and the sentence for it as the decoder writes it, word by word."""
     network = job.network
     device = next(network.parameters()).device
-    batch = PairSource(job.views.encode([seen])).batch([0]).to(device)  # type: ignore[arg-type]
+    batch = TextPairDataset(job.views.encode([seen])).batch([0]).to(device)  # type: ignore[arg-type]
     with torch.no_grad():
         _, begun = network.eval()(batch.inputs, None, batch.lengths)
     ids = [job.writes[BEGIN], *(job.writes.number(token) for token in told.tokens)]
-    return Specimen(
+    return ExampleSequence(
         (torch.tensor([ids], device=device), begun),
         name=told.name,
         labels=[shown(token) for token in (*told.tokens, END)],

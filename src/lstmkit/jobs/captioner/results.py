@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstmkit.data.captioned import Captioned
-from lstmkit.data.labeled_media import Takes
-from lstmkit.data.vision.image_io import scale_of
-from lstmkit.data.vision.video import Clip, Frame, Shape, clip_of_frames, frames_of
+from lstmkit.data.captioned_media import CaptionedMedia
+from lstmkit.data.media_files import Takes
+from lstmkit.data.vision.image_io import channel_mean_std
+from lstmkit.data.vision.video_io import ClipFormat, TimedFrame, VideoClip, iter_frames, video_from_frames
 from lstmkit.errors import DataError
 from lstmkit.layers.recurrent import RecurrentLayer
-from lstmkit.modules.image_encoder import Dots, FeatureEncoder, GridEncoder, PictureEncoder
-from lstmkit.modules.video_encoder import ClipGridEncoder
+from lstmkit.modules.image_encoder import FeatureEncoder, ImageEncoder, ImageGridEncoder, PixelNormalizer
+from lstmkit.modules.video_encoder import VideoGridEncoder
 
 KINDS = ("pictures", "clips", "features")
 
@@ -47,7 +47,7 @@ class Caption:
     end: float = 0.0
 
 
-class Views(NamedTuple):
+class VisualInput(NamedTuple):
     """What is seen, as the network reads it.
 
     Attributes:
@@ -59,21 +59,21 @@ class Views(NamedTuple):
     """
 
     kind: str
-    shape: Shape
+    shape: ClipFormat
     stages: int
     width: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     @classmethod
-    def of(cls, train: Captioned, shape: Shape, stages: int) -> Views:
+    def of(cls, train: CaptionedMedia, shape: ClipFormat, stages: int) -> VisualInput:
         """Learnt from the training part."""
         if train.kind == "features":
             found = cls(train.kind, shape, stages, train.seen[0].shape[1], (), ())
             found.encode(train.seen)
             return found
-        arrays = [one.frames if isinstance(one, Clip) else one for one in train.seen]
-        mean, std = scale_of(arrays)
+        arrays = [one.frames if isinstance(one, VideoClip) else one for one in train.seen]
+        mean, std = channel_mean_std(arrays)
         return cls(train.kind, shape, stages, 0, tuple(mean.tolist()), tuple(std.tolist()))
 
     def encode(self, seen: Sequence[Any]) -> list[np.ndarray]:
@@ -82,7 +82,7 @@ class Views(NamedTuple):
         Raises:
             DataError: Features of another width, frames of another size.
         """
-        arrays = [one.frames if isinstance(one, Clip) else one for one in seen]
+        arrays = [one.frames if isinstance(one, VideoClip) else one for one in seen]
         wanted = (self.width,) if self.width else (self.shape.height, self.shape.width, 3 if self.shape.colour else 1)
         for number, one in enumerate(arrays, 1):
             if one.shape[-len(wanted) :] != wanted:
@@ -93,17 +93,17 @@ class Views(NamedTuple):
         """What is attended to: cells of a picture, ``(h, w)``, of all frames, ``(T, h, w)``, or features, ``(S,)``."""
         if self.kind == "features":
             return (len(encoded),)
-        return self._sides if self.kind == "pictures" else (len(encoded), *self._sides)
+        return self._grid_size if self.kind == "pictures" else (len(encoded), *self._grid_size)
 
     @property
-    def _sides(self) -> tuple[int, int]:
+    def _grid_size(self) -> tuple[int, int]:
         """Rows and columns of a picture's grid."""
         high, wide = (-(-side // 2**self.stages) for side in (self.shape.height, self.shape.width))
         return high, wide
 
     def build(
-        self, channels: int, output_size: int, follow: Callable[[int], RecurrentLayer], shift: float, flip: bool
-    ) -> GridEncoder | ClipGridEncoder | FeatureEncoder:
+        self, channels: int, output_size: int, temporal_layer: Callable[[int], RecurrentLayer], shift: float, flip: bool
+    ) -> ImageGridEncoder | VideoGridEncoder | FeatureEncoder:
         """What makes of a batch that which is attended to.
 
         Args:
@@ -115,17 +115,19 @@ class Views(NamedTuple):
         if self.kind == "features":
             return FeatureEncoder(self.width, output_size)
         widths = [channels * 2**stage for stage in range(self.stages)]
-        dots, pictures = Dots(self.mean, self.std), PictureEncoder(len(self.mean), widths)
-        cells = math.prod(self._sides)
+        dots, pictures = PixelNormalizer(self.mean, self.std), ImageEncoder(len(self.mean), widths)
+        cells = math.prod(self._grid_size)
         if self.kind == "pictures":
-            return GridEncoder(dots, pictures, output_size, cells, shift, flip)
-        return ClipGridEncoder(GridEncoder(dots, pictures, output_size, cells), follow(output_size), shift)
+            return ImageGridEncoder(dots, pictures, output_size, cells, shift, flip)
+        return VideoGridEncoder(
+            ImageGridEncoder(dots, pictures, output_size, cells), temporal_layer(output_size), shift
+        )
 
     def state(self) -> dict[str, Any]:
         return {"reads": self.kind, "width": self.width, "mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
-    def loaded(cls, state: dict[str, Any], shape: Shape, stages: int) -> Views:
+    def loaded(cls, state: dict[str, Any], shape: ClipFormat, stages: int) -> VisualInput:
         """What :meth:`state` gave; ``ValueError`` where it does not fit together."""
         found = cls(state["reads"], shape, stages, int(state["width"]), tuple(state["mean"]), tuple(state["std"]))
         channels = 0 if found.kind == "features" else 3 if shape.colour else 1
@@ -136,16 +138,16 @@ class Views(NamedTuple):
         return found
 
 
-class Stretch(NamedTuple):
+class VideoSegment(NamedTuple):
     """A part of a video: its name, when it begins and ends in seconds, and its frames."""
 
     name: str
     start: float
     end: float
-    clip: Clip
+    clip: VideoClip
 
 
-def stretches(takes: Takes, shape: Shape, every: float) -> Iterator[Stretch]:
+def stretches(takes: Takes, shape: ClipFormat, every: float) -> Iterator[VideoSegment]:
     """Videos cut into stretches of ``every`` seconds, as they are read: no more than one of them is in memory.
 
     Raises:
@@ -154,9 +156,9 @@ def stretches(takes: Takes, shape: Shape, every: float) -> Iterator[Stretch]:
     for take in takes.each():
         if take.kind.noun != "video" or not isinstance(take.source, (Path, bytes)):
             raise DataError(f"{take.id} is no video file: give these")
-        frames: list[Frame] = []
+        frames: list[TimedFrame] = []
         number = 0
-        for frame in frames_of(take.source, shape, take.id):
+        for frame in iter_frames(take.source, shape, take.id):
             if frames and frame.time >= (number + 1) * every - 1e-6:
                 yield _stretch(take.id, frames, shape, (number + 1) * every)
                 frames = []
@@ -165,10 +167,10 @@ def stretches(takes: Takes, shape: Shape, every: float) -> Iterator[Stretch]:
         yield _stretch(take.id, frames, shape)
 
 
-def _stretch(name: str, frames: list[Frame], shape: Shape, end: float = 0.0) -> Stretch:
+def _stretch(name: str, frames: list[TimedFrame], shape: ClipFormat, end: float = 0.0) -> VideoSegment:
     """One that ends where it is said, or else, the last, with its last frame."""
-    clip = clip_of_frames(name, frames, shape)
-    return Stretch(name, frames[0].time, end or frames[0].time + clip.seconds, clip)
+    clip = video_from_frames(name, frames, shape)
+    return VideoSegment(name, frames[0].time, end or frames[0].time + clip.seconds, clip)
 
 
 def subtitles(told: Sequence[Caption], ending: str) -> str:

@@ -11,16 +11,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lstmkit.data.audio.sound import Sound
-from lstmkit.data.vision.video import Clip
+from lstmkit.data.audio.audio_io import AudioClip
+from lstmkit.data.vision.video_io import VideoClip
 from lstmkit.jobs.common.token_labels import annotations, shown
-from lstmkit.look.traces import Answer, Specimen
-from lstmkit.modules.audio_encoder import SHORTER
+from lstmkit.look.traces import Answer, ExampleSequence
+from lstmkit.modules.audio_encoder import TIME_REDUCTION
 
 if TYPE_CHECKING:
     from lstmkit.jobs.classifier.job import Classifier
 
-_MOST_EARLY = 500  # examples that are seen in parts
+_MAX_PREFIX_EXAMPLES = 500  # examples that are seen in parts
 _PIECES = 200  # of an example that are erased one after the other
 
 
@@ -31,7 +31,7 @@ def decided(job: Classifier, encoded: np.ndarray, which: int) -> np.ndarray:
     """
     every = -(-len(encoded) // _PIECES)
     starts = range(0, len(encoded), every)
-    variants = [job.front.without(encoded, start, start + every) for start in starts]
+    variants = [job.front_end.without(encoded, start, start + every) for start in starts]
     whole, *without = job.stated([encoded, *variants])[:, which]
     changes = np.zeros(len(encoded))
     for start, now in zip(starts, without, strict=True):
@@ -52,7 +52,7 @@ def early(job: Classifier, encoded: Sequence[np.ndarray], targets: np.ndarray) -
     Returns:
         ``share seen, accuracy``, a row a tenth.
     """
-    some = np.unique(np.linspace(0, len(encoded) - 1, min(_MOST_EARLY, len(encoded))).astype(int))
+    some = np.unique(np.linspace(0, len(encoded) - 1, min(_MAX_PREFIX_EXAMPLES, len(encoded))).astype(int))
     rows = []
     for tenth in range(1, 11):
         begun = [encoded[i][: max(1, math.ceil(len(encoded[i]) * tenth / 10))] for i in some]
@@ -60,20 +60,20 @@ def early(job: Classifier, encoded: Sequence[np.ndarray], targets: np.ndarray) -
     return pd.DataFrame(rows, columns=pd.Index(["share seen", "accuracy"]))
 
 
-def specimen(job: Classifier, example: str | np.ndarray | Sound | Clip, name: str) -> Specimen:
+def example_sequence(job: Classifier, example: str | np.ndarray | AudioClip | VideoClip, name: str) -> ExampleSequence:
     """One example, with the logits of the two likeliest classes as what is asked of it."""
-    (encoded,) = job.front.encode([example])
-    labels = job.front.steps(example)
+    (encoded,) = job.front_end.encode([example])
+    labels = job.front_end.steps(example)
     is_text = isinstance(example, str)
     values = example[:, 0] if isinstance(example, np.ndarray) else None
-    if isinstance(example, Sound):
-        labels, values = labels[::SHORTER], encoded.mean(axis=1)  # as many as the trunk has steps
-    if isinstance(example, Clip):
+    if isinstance(example, AudioClip):
+        labels, values = labels[::TIME_REDUCTION], encoded.mean(axis=1)  # as many as the trunk has steps
+    if isinstance(example, VideoClip):
         values = example.frames.mean(axis=(1, 2, 3))  # how bright each frame is
     inputs = torch.from_numpy(encoded)[None].to(next(job.network.parameters()).device)
     with torch.no_grad():
         first = job.network.eval()(inputs)[0][0].topk(min(2, len(job.classes))).indices.tolist()
-    return Specimen(
+    return ExampleSequence(
         inputs,
         name=name,
         labels=[shown(label) for label in labels] if is_text else labels,

@@ -11,29 +11,29 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lstmkit.data.audio.sound import Sound
+from lstmkit.data.audio.audio_io import AudioClip
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.labeled import Columns, Labelled, Labels, opened, read_labelled
-from lstmkit.data.labeled_media import Takes
-from lstmkit.data.sequences import Sequences, stratified
+from lstmkit.data.labeled_examples import Columns, LabeledExamples, Labels, opened, read_labeled_examples
+from lstmkit.data.media_files import Takes
+from lstmkit.data.sequence_dataset import Sequences, stratified_split
 from lstmkit.data.text.tokenizer import KINDS
-from lstmkit.data.vision.video import Clip, Shape
+from lstmkit.data.vision.video_io import ClipFormat, VideoClip
 from lstmkit.errors import DataError, listing
 from lstmkit.evaluation.calibration import fit_temperature, probabilities
-from lstmkit.frontends.augmented_log_mel import SoundFront
-from lstmkit.frontends.base import Front
-from lstmkit.frontends.standardized import NumberFront
-from lstmkit.frontends.text import TextFront
-from lstmkit.frontends.video import VideoFront
-from lstmkit.jobs.base import Evaluation, Job, Parts
+from lstmkit.frontends.augmented_log_mel import AugmentedLogMelFrontEnd
+from lstmkit.frontends.base import FrontEnd
+from lstmkit.frontends.standardized import StandardizedFrontEnd
+from lstmkit.frontends.text import TextFrontEnd
+from lstmkit.frontends.video import VideoFrontEnd
+from lstmkit.jobs.base import DataSplit, Evaluation, Job
 from lstmkit.jobs.classifier import attribution as looking
 from lstmkit.jobs.classifier import keyword_spotting as hearing
 from lstmkit.jobs.classifier import metrics as scoring
 from lstmkit.jobs.classifier import report as class_report
-from lstmkit.look import Specimen
+from lstmkit.look import ExampleSequence
 from lstmkit.models.base import Model
-from lstmkit.models.sequence import AnswerModel
-from lstmkit.modules.classification_head import AnswerHead
+from lstmkit.models.sequence import SequenceClassifier
+from lstmkit.modules.classification_head import ClassificationHead
 from lstmkit.modules.pooling import POOLS, build_pool
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress, default_progress
@@ -57,7 +57,7 @@ class Classifier(Job):
 
     Data: a file or frame with a text column and a label column; or, in long form, with an id, columns of numbers
     (``value_cols``) and a label; or with paths of sound or video files; a folder of these; or ``(inputs, labels)``. See
-    ``read_labelled``.
+    ``read_labeled_examples``.
 
     >>> texts = ["what a good film", "a good story", "what a bad film", "a bad story"] * 10
     >>> labels = ["praise", "praise", "blame", "blame"] * 10
@@ -139,20 +139,20 @@ class Classifier(Job):
     valid_share: float = setting("share of the examples to validate and calibrate on", default=0.1, low=0, high=0.5)
     test_share: float = setting("share of the examples held out for the test", default=0.1, low=0, high=0.5)
 
-    tested: tuple[Labelled, Told] | None = field(default=None, init=False, repr=False)  # what was last evaluated
-    _front: Front | None = field(default=None, init=False, repr=False)
+    tested: tuple[LabeledExamples, Told] | None = field(default=None, init=False, repr=False)  # what was last evaluated
+    _front_end: FrontEnd | None = field(default=None, init=False, repr=False)
     _classes: tuple[str, ...] = field(default=(), init=False, repr=False)
     _counts: np.ndarray | None = field(default=None, init=False, repr=False)  # examples of each class, and of all
     _temperature: float = field(default=1.0, init=False, repr=False)
-    _train_part: Labelled | None = field(default=None, init=False, repr=False)  # not saved, nor the next
-    _valid_part: Labelled | None = field(default=None, init=False, repr=False)
+    _train_part: LabeledExamples | None = field(default=None, init=False, repr=False)  # not saved, nor the next
+    _valid_part: LabeledExamples | None = field(default=None, init=False, repr=False)
 
     # ---- from file to sequences ----------------------------------------------------------------------------------
 
-    def read(self, data: Any) -> Labelled:
-        found = read_labelled(data, self._columns)
-        if self._front is not None and found.kind != self._front.kind:
-            raise DataError(f"{found.name} has {found.kind}, but this model reads {self._front.kind}: give that")
+    def read(self, data: Any) -> LabeledExamples:
+        found = read_labeled_examples(data, self._columns)
+        if self._front_end is not None and found.kind != self._front_end.kind:
+            raise DataError(f"{found.name} has {found.kind}, but this model reads {self._front_end.kind}: give that")
         return found
 
     @property
@@ -165,26 +165,26 @@ class Classifier(Job):
             self.label_sep,
             self.sound_col,
             self.name_label,
-            self._shape,
+            self._frame_shape,
         )
 
     @property
-    def _shape(self) -> Shape:
+    def _frame_shape(self) -> ClipFormat:
         """Of a clip's frames."""
-        return Shape(self.height, self.width, self.colour, self.frame_rate)
+        return ClipFormat(self.height, self.width, self.colour, self.frame_rate)
 
-    def split(self, examples: Labelled, validation: Labelled | None) -> Parts:
+    def split(self, examples: LabeledExamples, validation: LabeledExamples | None) -> DataSplit:
         """Training, validation and test at random, every class in proportion."""
         for given in (examples, validation):
             if given is not None:
-                given.check_not_blank()
-        labels = examples.known_labels()
+                given.check_not_empty()
+        labels = examples.require_labels()
         classes = {label for of_one in labels for label in of_one}
         if len(classes) < (1 if self.several else 2):
             only = f"all examples have the label {classes.pop()!r}" if classes else "no example has a label"
             raise DataError(f"{examples.name}: {only}: there is nothing to tell apart")
         shares = (self.test_share, 0.0 if validation is not None else self.valid_share)
-        train, (test, valid) = stratified(labels, shares, self.seed)
+        train, (test, valid) = stratified_split(labels, shares, self.seed)
         for share, rows in zip(shares, (test, valid), strict=True):
             if share and not len(rows):
                 raise DataError(
@@ -192,12 +192,12 @@ class Classifier(Job):
                     "back for validation and test: give more, or --valid-share 0 --test-share 0"
                 )
         if validation is not None:
-            self._check_known(validation, classes)
+            self._check_known_labels(validation, classes)
         held_out = examples.part(valid) if len(valid) else validation
-        return Parts(examples.part(train), held_out, examples.part(test) if len(test) else None)
+        return DataSplit(examples.part(train), held_out, examples.part(test) if len(test) else None)
 
-    def _check_known(self, examples: Labelled, classes: Sequence[str] | set[str]) -> None:
-        for i, labels in enumerate(examples.known_labels()):
+    def _check_known_labels(self, examples: LabeledExamples, classes: Sequence[str] | set[str]) -> None:
+        for i, labels in enumerate(examples.require_labels()):
             for label in labels:
                 if label not in classes:
                     raise DataError(
@@ -205,21 +205,21 @@ class Classifier(Job):
                         f"seen (it knows {listing(sorted(classes))}): correct it, or fit anew with examples of it"
                     )
 
-    def prepare(self, train: Labelled) -> None:
+    def prepare(self, train: LabeledExamples) -> None:
         """Classes, and what the front end learns, from the training part."""
-        labels = train.known_labels()
+        labels = train.require_labels()
         counts = Counter(label for of_one in labels for label in of_one)
-        self._classes = tuple(sorted(counts, key=_in_order(counts)))
+        self._classes = tuple(sorted(counts, key=_label_sort_key(counts)))
         self._counts = np.array([*(counts[name] for name in self._classes), len(labels)])
-        self._front = self._front_for(train.kind)
-        self._front.fit(train.inputs, self._progress)
+        self._front_end = self._build_frontend(train.kind)
+        self._front_end.fit(train.inputs, self._progress)
         self._train_part = train
 
-    def _front_for(self, kind: str) -> Front:
+    def _build_frontend(self, kind: str) -> FrontEnd:
         if kind == "numbers":
-            return NumberFront()
+            return StandardizedFrontEnd()
         if kind == "sound":
-            return SoundFront(
+            return AugmentedLogMelFrontEnd(
                 rate=self.rate,
                 bands=self.bands,
                 channels=self.channels,
@@ -230,8 +230,8 @@ class Classifier(Job):
                 dropout=self.input_dropout,
             )
         if kind == "video":
-            return VideoFront(self._shape, self.frame_size, self.input_dropout, self.frame_shift)
-        return TextFront(
+            return VideoFrontEnd(self._frame_shape, self.frame_size, self.input_dropout, self.frame_shift)
+        return TextFrontEnd(
             tokens=self.tokens,
             vocabulary=self.vocabulary,
             at_least=self.at_least,
@@ -242,13 +242,13 @@ class Classifier(Job):
             dropout=self.input_dropout,
         )
 
-    def source(self, examples: Labelled) -> Sequences:
-        return Sequences(self.front.encode(examples.inputs), self.targets(examples))
+    def source(self, examples: LabeledExamples) -> Sequences:
+        return Sequences(self.front_end.encode(examples.inputs), self.targets(examples))
 
-    def targets(self, examples: Labelled) -> np.ndarray:
+    def targets(self, examples: LabeledExamples) -> np.ndarray:
         """Classes ``(N,)`` int64, or which labels hold ``(N, C)`` float32."""
         number = {name: i for i, name in enumerate(self._classes)}
-        labels = examples.known_labels()
+        labels = examples.require_labels()
         if not self.several:
             return np.array([number[of_one[0]] for of_one in labels], dtype=np.int64)
         holds = np.zeros((len(labels), len(number)), dtype=np.float32)
@@ -267,15 +267,15 @@ class Classifier(Job):
         return self._classes
 
     @property
-    def front(self) -> Front:
+    def front_end(self) -> FrontEnd:
         """What turns examples into what the network reads."""
-        assert self._front is not None
-        return self._front
+        assert self._front_end is not None
+        return self._front_end
 
     # ---- the network ---------------------------------------------------------------------------------------------
 
     def build(self) -> Model:
-        encoder, width = self.front.build()
+        encoder, width = self.front_end.build()
         trunk = build_trunk(
             self.cell,
             width,
@@ -287,8 +287,8 @@ class Classifier(Job):
         )
         pool = build_pool(self.pool, trunk.output_size, 1 + self.bidirectional)
         weights = self._weights() if self.class_weights == "balanced" else None
-        head = AnswerHead(trunk.output_size, len(self._classes), self.several, weights, self.dropout)
-        return AnswerModel(encoder, trunk, pool, head)
+        head = ClassificationHead(trunk.output_size, len(self._classes), self.several, weights, self.dropout)
+        return SequenceClassifier(encoder, trunk, pool, head)
 
     def _weights(self) -> list[float]:
         """What a mistake in each class costs: all classes together the same."""
@@ -298,11 +298,11 @@ class Classifier(Job):
             return ((total - counts) / np.maximum(1, counts)).clip(0.1, 100).tolist()
         return (total / (len(counts) * np.maximum(1, counts))).tolist()
 
-    def calibrate(self, valid: Labelled | None) -> None:
+    def calibrate(self, valid: LabeledExamples | None) -> None:
         """The temperature, on the validation part."""
         self._valid_part, self._temperature = valid, 1.0
         if valid is not None:
-            logits = self._logits(self.front.encode(valid.inputs), self._progress)
+            logits = self._logits(self.front_end.encode(valid.inputs), self._progress)
             self._temperature = fit_temperature(logits, self.targets(valid))
 
     def _logits(self, encoded: Sequence[np.ndarray], progress: Progress | None = None) -> np.ndarray:
@@ -340,9 +340,9 @@ class Classifier(Job):
         if listen:
             return self.listen(data, listen)
         examples = self.read(data)
-        if isinstance(self.front, SoundFront):
-            self.front.check_short(examples.inputs)
-        stated = self.stated(self.front.encode(examples.inputs))
+        if isinstance(self.front_end, AugmentedLogMelFrontEnd):
+            self.front_end.check_duration(examples.inputs)
+        stated = self.stated(self.front_end.encode(examples.inputs))
         frame = pd.DataFrame({"id": list(examples.ids)})
         if examples.kind == "text":
             frame["text"] = list(examples.inputs)
@@ -369,9 +369,9 @@ class Classifier(Job):
         if not isinstance(takes, Takes):
             raise DataError("there are no recordings in the data: give sound files, or (arrays, None, rate)")
         rows = [(take.id, *one) for take in takes.each() for one in hearing.heard(self, take, sure, pause)]
-        return pd.DataFrame(rows, columns=pd.Index(["id", *hearing.Heard._fields]))
+        return pd.DataFrame(rows, columns=pd.Index(["id", *hearing.KeywordDetection._fields]))
 
-    def live(self, rate: int = 0, sure: float = 0.5, pause: float = 0.2) -> hearing.Ear:
+    def live(self, rate: int = 0, sure: float = 0.5, pause: float = 0.2) -> hearing.KeywordSpotter:
         """For a recording as it comes in: the same commands as :meth:`listen` tells of the whole.
 
         Args:
@@ -380,13 +380,13 @@ class Classifier(Job):
         """
         self.model  # noqa: B018
         hearing.check(self, sure, pause)
-        return hearing.Ear(self, rate or self.sound_front.mel.rate, sure, pause)
+        return hearing.KeywordSpotter(self, rate or self.audio_frontend.mel.rate, sure, pause)
 
     @property
-    def sound_front(self) -> SoundFront:
+    def audio_frontend(self) -> AugmentedLogMelFrontEnd:
         """The front end of sounds."""
-        assert isinstance(self.front, SoundFront)
-        return self.front
+        assert isinstance(self.front_end, AugmentedLogMelFrontEnd)
+        return self.front_end
 
     def named(self, encoded: np.ndarray) -> tuple[str, float]:
         """The likeliest label of one encoded example, and its probability."""
@@ -412,13 +412,15 @@ class Classifier(Job):
             takes = opened(data, self._columns)
             assert isinstance(takes, Takes)
             first = next(takes.each())
-            rows = answer.loc[answer["id"] == first.id, list(hearing.Heard._fields)]
-            return class_report.heard_figure(self, first, [hearing.Heard(*row) for row in rows.itertuples(index=False)])
+            rows = answer.loc[answer["id"] == first.id, list(hearing.KeywordDetection._fields)]
+            return class_report.keyword_detections_figure(
+                self, first, [hearing.KeywordDetection(*row) for row in rows.itertuples(index=False)]
+            )
         examples = self.read(data)
         stated = answer[[f"p_{name}" for name in self._classes]].to_numpy()[0]
-        return class_report.decided_figure(self, examples.inputs[0], stated)
+        return class_report.attribution_figure(self, examples.inputs[0], stated)
 
-    def decided(self, example: str | np.ndarray | Sound | Clip, label: str) -> tuple[list[str], np.ndarray]:
+    def decided(self, example: str | np.ndarray | AudioClip | VideoClip, label: str) -> tuple[list[str], np.ndarray]:
         """What decided an answer: by how much the probability of a label falls as each step is erased.
 
         Of a long example several steps are erased together, and share the change.
@@ -437,8 +439,8 @@ class Classifier(Job):
         if label not in self._classes:
             raise DataError(f"there is no label {label!r}: the model knows {listing(self._classes)}")
         example = self.read([example]).inputs[0]
-        (encoded,) = self.front.encode([example])
-        return self.front.steps(example), looking.decided(self, encoded, self._classes.index(label))
+        (encoded,) = self.front_end.encode([example])
+        return self.front_end.steps(example), looking.decided(self, encoded, self._classes.index(label))
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 
@@ -449,20 +451,20 @@ class Classifier(Job):
         """
         self.model  # noqa: B018
         examples = self.read(data)
-        self._check_known(examples, self._classes)
+        self._check_known_labels(examples, self._classes)
         return self.score(examples, progress or default_progress())
 
-    def score(self, test: Labelled, progress: Progress) -> Evaluation:
+    def score(self, test: LabeledExamples, progress: Progress) -> Evaluation:
         assert self._counts is not None
         targets = self.targets(test)
-        encoded = self.front.encode(test.inputs)
+        encoded = self.front_end.encode(test.inputs)
         told = self._told(encoded, progress)
         self.tested = (test, told)
         beside = scoring.baselines(
             test.kind,
-            self._taught(self._train_part),
-            self._taught(self._valid_part),
-            self._comparable(test),
+            self._labeled_data(self._train_part),
+            self._labeled_data(self._valid_part),
+            self._baseline_inputs(test),
             self._counts[:-1],
             int(self._counts[-1]),
             balanced=self.class_weights == "balanced",
@@ -473,35 +475,37 @@ class Classifier(Job):
             {"model": name, **scoring.scores(stated, targets, self.threshold)}
             for name, stated in {self.cell.upper(): told.stated, **beside}.items()
         ]
-        details = pd.DataFrame({"id": list(test.ids), "label": [self.label_sep.join(of) for of in test.known_labels()]})
+        details = pd.DataFrame(
+            {"id": list(test.ids), "label": [self.label_sep.join(of) for of in test.require_labels()]}
+        )
         details[[f"p_{name}" for name in self._classes]] = told.stated
         calibrated = scoring.calibration(told.raw, told.stated, targets, self._temperature)
-        notes = [f"{len(test)} examples. {calibrated}", *self.front.notes(encoded)]
+        notes = [f"{len(test)} examples. {calibrated}", *self.front_end.notes(encoded)]
         if self._train_part is None:
             notes.append("A loaded model has not the examples it learnt from: only the majority class stands beside.")
-        best = scoring.SEVERAL if self.several else scoring.ONE
+        best = scoring.MULTI_LABEL_METRICS if self.several else scoring.ONE
         return Evaluation(pd.DataFrame(rows), dict(best), details, tuple(notes))
 
-    def _taught(self, part: Labelled | None) -> scoring.Taught | None:
-        return None if part is None else scoring.Taught(self._comparable(part), self.targets(part))
+    def _labeled_data(self, part: LabeledExamples | None) -> scoring.LabeledData | None:
+        return None if part is None else scoring.LabeledData(self._baseline_inputs(part), self.targets(part))
 
-    def _comparable(self, examples: Labelled) -> Sequence[Any]:
+    def _baseline_inputs(self, examples: LabeledExamples) -> Sequence[Any]:
         """As baselines read them: texts as they are, numbers on the training part's scale, clips as small pictures."""
-        if isinstance(self.front, VideoFront):
-            return self.front.thumbnails(examples.inputs)
-        return examples.inputs if examples.kind == "text" else self.front.encode(examples.inputs)
+        if isinstance(self.front_end, VideoFrontEnd):
+            return self.front_end.thumbnails(examples.inputs)
+        return examples.inputs if examples.kind == "text" else self.front_end.encode(examples.inputs)
 
-    def sections(self, examples: Labelled) -> list[Section]:
+    def sections(self, examples: LabeledExamples) -> list[Section]:
         return class_report.sections(self, examples)
 
-    def specimens(self, data: Any, example: int = 1) -> list[Specimen]:
+    def example_sequences(self, data: Any, example: int = 1) -> list[ExampleSequence]:
         """Examples of ``data``, from number ``example`` (from 1) on."""
         self.model  # noqa: B018
         examples = self.read(data)
         if not 1 <= example <= len(examples):
             raise DataError(f"there is no example {example}: {examples.name} has 1 to {len(examples)}")
         rows = range(example - 1, min(len(examples), example - 1 + _MOST_LOOKS))
-        return [looking.specimen(self, examples.inputs[row], f"example {examples.ids[row]}") for row in rows]
+        return [looking.example_sequence(self, examples.inputs[row], f"example {examples.ids[row]}") for row in rows]
 
     # ---- saved ---------------------------------------------------------------------------------------------------
 
@@ -511,8 +515,8 @@ class Classifier(Job):
             "classes": list(self._classes),
             "counts": self._counts.tolist(),
             "temperature": self._temperature,
-            "reads": self.front.kind,
-            "front": self.front.state(),
+            "reads": self.front_end.kind,
+            "front": self.front_end.state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -527,11 +531,11 @@ class Classifier(Job):
             raise ValueError("its temperature is none")
         if state["reads"] not in ("text", "numbers", "sound", "video"):
             raise ValueError(f"it reads {state['reads']!r}, which no front end does")
-        self._front = self._front_for(state["reads"])
-        self._front.load_state(state["front"])
+        self._front_end = self._build_frontend(state["reads"])
+        self._front_end.load_state(state["front"])
 
 
-def _in_order(names: Any) -> Any:
+def _label_sort_key(names: Any) -> Any:
     """How to sort labels: as numbers where all are."""
 
     def as_number(name: str) -> bool:

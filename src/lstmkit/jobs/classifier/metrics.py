@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import accuracy_score, f1_score, hamming_loss
 
-from lstmkit.evaluation.calibration import reliability, statements
-from lstmkit.jobs.common.classifier_baselines import POINTS, by_share, nearest_neighbour, tfidf_logistic
+from lstmkit.evaluation.calibration import confidences_and_outcomes, reliability
+from lstmkit.jobs.common.classifier_baselines import POINTS, by_share, nearest_neighbor, tfidf_logistic_regression
 from lstmkit.progress import Progress
 
 ONE = {"accuracy": "high", "macro F1": "high", "log loss": "low", "ECE": "low"}
-SEVERAL = {"micro F1": "high", "macro F1": "high", "Hamming loss": "low", "log loss": "low", "ECE": "low"}
+MULTI_LABEL_METRICS = {"micro F1": "high", "macro F1": "high", "Hamming loss": "low", "log loss": "low", "ECE": "low"}
 
 
 @dataclass(frozen=True)
-class Taught:
+class LabeledData:
     """A part of the data as the baselines read it: raw inputs, and targets ``(N,)`` or ``(N, C)``."""
 
     inputs: Sequence[Any]
@@ -36,7 +36,7 @@ def scores(stated: np.ndarray, targets: np.ndarray, threshold: float) -> dict[st
     unsure = not np.isin(stated, (0, 1)).all()
     rest = {
         "log loss": probability_loss(stated, targets) if unsure else float("nan"),
-        "ECE": reliability(*statements(stated, targets)).error if unsure else float("nan"),
+        "ECE": reliability(*confidences_and_outcomes(stated, targets)).error if unsure else float("nan"),
     }
     if several:
         return {"micro F1": f1["micro"], "macro F1": f1["macro"], "Hamming loss": hamming_loss(targets, said), **rest}
@@ -53,7 +53,7 @@ def probability_loss(stated: np.ndarray, targets: np.ndarray) -> float:
 
 def calibration(raw: np.ndarray, stated: np.ndarray, targets: np.ndarray, temperature: float) -> str:
     """What calibrating did, in a sentence: probabilities ``(N, C)`` before and after."""
-    before, after = (reliability(*statements(of, targets)).error for of in (raw, stated))
+    before, after = (reliability(*confidences_and_outcomes(of, targets)).error for of in (raw, stated))
     if temperature == 1:
         return f"Probabilities are not calibrated: the expected calibration error (ECE) is {after:.3f}."
     fitted = f"Temperature {temperature:.2f}, fitted on the validation part"
@@ -62,8 +62,8 @@ def calibration(raw: np.ndarray, stated: np.ndarray, targets: np.ndarray, temper
 
 def baselines(
     kind: str,
-    train: Taught | None,
-    valid: Taught | None,
+    train: LabeledData | None,
+    valid: LabeledData | None,
     inputs: Sequence[Any],
     counts: np.ndarray,
     total: int,
@@ -83,12 +83,12 @@ def baselines(
             targets = valid.targets
             choice = (valid.inputs, lambda stated: probability_loss(stated, targets))
         learnt = (train.inputs, train.targets)
-        words = tfidf_logistic(learnt, choice, inputs, classes=classes, balanced=balanced, progress=progress)
+        words = tfidf_logistic_regression(learnt, choice, inputs, classes=classes, balanced=balanced, progress=progress)
         return {"TF-IDF, logistic regression": words, **told}
     longest = max(map(len, train.inputs))
     few = kind in ("sound", "video") or longest == 1  # of many bands, or of one step, no more points than there are
     points = min(POINTS, longest) if few else POINTS
     options: dict[str, Any] = {"seed": seed, "progress": progress, "points": points}
-    nearest = nearest_neighbour((train.inputs, train.targets), inputs, **options)
+    nearest = nearest_neighbor((train.inputs, train.targets), inputs, **options)
     certain = nearest if nearest.ndim == 2 else np.eye(classes)[nearest]
     return {"1 nearest neighbour": certain, **told}

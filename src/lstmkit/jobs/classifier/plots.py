@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from lstmkit.plots.classification import draw_changes, for_and_against
-from lstmkit.plots.style import BLUE, PALETTE, SMALL, legend, new_figure, say_empty, shown, tidy
+from lstmkit.plots.classification import attribution_legend, draw_attribution
+from lstmkit.plots.style import BLUE, PALETTE, SMALL, draw_message, legend, new_figure, shown, style_axes
 
 _DEPTH = 60.0  # decibels from the loudest that are told apart by shade
 _TICKS = (125, 250, 500, 1000, 2000, 4000, 8000, 16_000)  # hertz
@@ -19,7 +19,7 @@ _ROW = 12.0  # seconds side by side
 _SAID = PALETTE[4]
 
 
-def decided_sound(
+def audio_attribution_figure(
     samples: np.ndarray, decibels: np.ndarray, pitches: np.ndarray, seconds: float, changes: Sequence[float], title: str
 ) -> Figure:
     """The wave, the bands, and below them which moments spoke for the answer and which against.
@@ -36,16 +36,16 @@ def decided_sound(
     wave, bands, below = figure.subplots(3, 1, sharex=True, height_ratios=[1, 2, 1.2])
     wave.plot(*_outline(samples, seconds), color=BLUE, linewidth=0.7)
     wave.set_ylabel("wave", fontsize=SMALL)
-    tidy(wave)
+    style_axes(wave)
     _draw_bands(bands, decibels, pitches, (0.0, seconds))
-    draw_changes(below, np.asarray(changes), (np.arange(len(changes)) + 0.5) * seconds / len(changes))
+    draw_attribution(below, np.asarray(changes), (np.arange(len(changes)) + 0.5) * seconds / len(changes))
     below.set_xlim(0, seconds)
     below.set_xlabel("seconds", fontsize=SMALL)
-    legend(figure, for_and_against(changes), title)
+    legend(figure, attribution_legend(changes), title)
     return figure
 
 
-def heard_figure(
+def keyword_detections_figure(
     decibels: np.ndarray,
     pitches: np.ndarray,
     span: tuple[float, float],
@@ -70,7 +70,7 @@ def heard_figure(
     width = (end - begin) if rows == 1 else _ROW
     for row, ax in enumerate(axes):
         if not len(decibels):
-            say_empty(ax, "nothing to hear")
+            draw_message(ax, "nothing to hear")
             continue
         since = begin + row * width
         _draw_bands(ax, decibels, pitches, span)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from lstmkit.evaluation.calibration import reliability, statements
+from lstmkit.evaluation.calibration import confidences_and_outcomes, reliability
 from lstmkit.plots.classification import confusion_figure, reliability_figure
 from lstmkit.report import Section
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     pass
 
 
-def confusion(targets: Any, said: Any, classes: Sequence[str]) -> Section:
+def confusion_section(targets: Any, said: Any, classes: Sequence[str]) -> Section:
     """What was taken for what: true and said classes, ``(N,)`` numbers each, by name."""
     counts = confusion_matrix(targets, said, labels=range(len(classes)))
     table = pd.DataFrame({"true": list(classes)} | dict(zip(classes, counts.T, strict=True)))
@@ -45,11 +45,11 @@ def by_class(targets: Any, said: Any, classes: Sequence[Any], name: str) -> pd.D
     return pd.DataFrame({name: list(classes), **columns})
 
 
-def reliable(stated: np.ndarray, raw: np.ndarray, targets: np.ndarray) -> Section:
+def calibration_section(stated: np.ndarray, raw: np.ndarray, targets: np.ndarray) -> Section:
     """Whether probabilities ``(N, C)`` came true, calibrated and as they were before."""
     curves = {
-        "calibrated": reliability(*statements(stated, targets), bins=10),
-        "before": reliability(*statements(raw, targets), bins=10),
+        "calibrated": reliability(*confidences_and_outcomes(stated, targets), bins=10),
+        "before": reliability(*confidences_and_outcomes(raw, targets), bins=10),
     }
     numbers = [
         pd.DataFrame({"probabilities": name, "stated": c.stated, "came true": c.observed, "answers": c.count})

@@ -20,7 +20,7 @@ from lstmkit.progress import Progress
 
 _STRENGTHS = (1.0, 10.0, 100.0)  # C of the logistic regression, chosen on the validation part
 POINTS = 100  # to which sequences are resampled for neighbours
-_MOST_NEIGHBOURS = 10_000
+_MAX_TRAIN_SEQUENCES = 10_000
 
 Choice = Callable[[np.ndarray], float]  #: Probabilities of the validation part to their loss.
 
@@ -30,7 +30,7 @@ def by_share(counts: np.ndarray, total: int, n: int) -> np.ndarray:
     return np.tile(counts / max(1, total), (n, 1))
 
 
-def tfidf_logistic(
+def tfidf_logistic_regression(
     train: tuple[Sequence[str], np.ndarray],
     valid: tuple[Sequence[str], Choice] | None,
     texts: Sequence[str],
@@ -83,7 +83,7 @@ def _answers(model: Any, asked: Any, targets: np.ndarray, classes: int) -> np.nd
     return answers
 
 
-def nearest_neighbour(
+def nearest_neighbor(
     train: tuple[Sequence[np.ndarray], np.ndarray],
     sequences: Sequence[np.ndarray],
     *,
@@ -103,7 +103,7 @@ def nearest_neighbour(
     Returns:
         ``(N,)`` or ``(N, C)``, as targets are.
     """
-    rows = np.random.default_rng(seed).permutation(len(train[0]))[:_MOST_NEIGHBOURS]
+    rows = np.random.default_rng(seed).permutation(len(train[0]))[:_MAX_TRAIN_SEQUENCES]
     with progress.task("nearest neighbours", 1) as task:
         known = np.stack([resampled(train[0][row], points) for row in rows])
         model = KNeighborsClassifier(1).fit(known, np.arange(len(rows)))

@@ -13,15 +13,15 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.splits import held_back
-from lstmkit.data.text.copy_vocabulary import looked_up, numbered
-from lstmkit.data.text.parallel import Pairs, PairSource, Wording, read_pairs, read_sources
-from lstmkit.data.text.tokenizer import BEGIN, END, KINDS, PADDING, UNKNOWN, Tokenizer
+from lstmkit.data.splits import holdout_sizes
+from lstmkit.data.text.copy_vocabulary import encode_with_extended_vocabulary, numbered
+from lstmkit.data.text.text_pairs import MessageWording, Pairs, TextPairDataset, read_sources, read_text_pairs
+from lstmkit.data.text.tokenizer import BEGIN, END, KINDS, PAD, UNKNOWN, Tokenizer
 from lstmkit.errors import DataError, SettingError
-from lstmkit.jobs.base import Evaluation, Job, Parts
-from lstmkit.jobs.common.seq2seq_search import Piece, Search, Written, put_together, searched
+from lstmkit.jobs.base import DataSplit, Evaluation, Job
+from lstmkit.jobs.common.seq2seq_search import BeamSearchOptions, Piece, Written, beam_search_batch, join_segments
 from lstmkit.jobs.common.token_labels import annotations, shown
-from lstmkit.look import Specimen
+from lstmkit.look import ExampleSequence
 from lstmkit.models.base import Model
 from lstmkit.models.encoder_decoder import Decoder, EncoderDecoder
 from lstmkit.modules.attention import ATTENTIONS, build_attention
@@ -34,9 +34,9 @@ from lstmkit.report import Section
 from lstmkit.settings import setting, settings_class
 from lstmkit.training.predict import predict
 
-_SPECIAL = (PADDING, BEGIN, END, UNKNOWN)
+_SPECIAL = (PAD, BEGIN, END, UNKNOWN)
 _MOST_LOOKS = 8  # texts that are looked at
-BEAM = 5  #: Beginnings held at a time, if nothing else is said.
+BEAM_SIZE = 5  #: Beginnings held at a time, if nothing else is said.
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +69,10 @@ class TextToText(Job):
     """Read a text, write another one. Use one of the jobs that are built upon it.
 
     They say what their columns are called (``columns``), how a text is cut into pieces (``pieces``), how much is
-    written for it (``most_written``), which pairs are trained on (``source``), and what stands as evidence.
+    written for it (``max_output_tokens``), which pairs are trained on (``source``), and what stands as evidence.
     """
 
-    wording: ClassVar[Wording]  #: How messages and records speak of it.
+    wording: ClassVar[MessageWording]  #: How messages and records speak of it.
     answer: ClassVar[type[Answer]]  #: What :meth:`predict` gives.
 
     tokens: str = setting(
@@ -105,7 +105,9 @@ class TextToText(Job):
     sampling_rise: int = setting("training steps over which that share rises from 0", default=1000, low=0)
     tied: bool = setting("the vectors of tokens are also the weights that tell the next one", default=True)
     smoothing: float = setting("label smoothing", default=0.1, low=0, high=0.9)
-    no_repeat: int = setting("so many tokens in a row are not written twice; 0 for no such rule", default=0, low=0)
+    no_repeat_ngram_size: int = setting(
+        "so many tokens in a row are not written twice; 0 for no such rule", default=0, low=0
+    )
     length_penalty: float = setting("how far a text's length makes up for its probability", default=1.0, low=0, high=5)
     dropout: float = setting("share of features hidden before attention and head", default=0.3, low=0, high=0.95)
     input_dropout: float = setting("share of a token's vector hidden", default=0.3, low=0, high=0.95)
@@ -119,8 +121,8 @@ class TextToText(Job):
     valid_share: float = setting("share of the pairs, near the end, to validate on", default=0.05, low=0, high=0.5)
     test_share: float = setting("share of the pairs, at the end, held out for the test", default=0.05, low=0, high=0.5)
 
-    _source_tokens: Tokenizer | None = field(default=None, init=False, repr=False)
-    _target_tokens: Tokenizer | None = field(default=None, init=False, repr=False)
+    _source_tokenizer: Tokenizer | None = field(default=None, init=False, repr=False)
+    _target_tokenizer: Tokenizer | None = field(default=None, init=False, repr=False)
     _trained_on: Pairs | None = field(default=None, init=False, repr=False)  # not saved
 
     # ---- what such a job says of itself --------------------------------------------------------------------------
@@ -135,11 +137,11 @@ class TextToText(Job):
         """What is read of each line at once; of a blank one nothing."""
 
     @abstractmethod
-    def most_written(self, lengths: Tensor) -> Tensor:
+    def max_output_tokens(self, lengths: Tensor) -> Tensor:
         """``(B,)``: most tokens written for sources of so many, ``(B,)``, the end included."""
 
     @abstractmethod
-    def evidence(self, evaluation: Evaluation) -> list[Section]:
+    def evaluation_sections(self, evaluation: Evaluation) -> list[Section]:
         """The report's part on how good it is."""
 
     @abstractmethod
@@ -153,23 +155,25 @@ class TextToText(Job):
     # ---- from file to numbers ------------------------------------------------------------------------------------
 
     def read(self, data: Any) -> Pairs:
-        return read_pairs(data, *self.columns, wording=self.wording)
+        return read_text_pairs(data, *self.columns, wording=self.wording)
 
-    def split(self, examples: Pairs, validation: Pairs | None) -> Parts:
+    def split(self, examples: Pairs, validation: Pairs | None) -> DataSplit:
         """Training, validation and test, in the order of the pairs."""
         count = len(examples)
         valid_share = self.valid_share if validation is None else 0.0
-        valid, test = held_back(count, "pair", examples.name, valid_share, self.test_share)
+        valid, test = holdout_sizes(count, "pair", examples.name, valid_share, self.test_share)
         held_out = examples.part(count - test - valid, count - test) if valid else validation
         tested = examples.part(count - test, count) if test else None
-        return Parts(examples.part(0, count - test - valid), held_out, tested)
+        return DataSplit(examples.part(0, count - test - valid), held_out, tested)
 
     def prepare(self, train: Pairs) -> None:
         """The vocabularies, from the training part."""
-        if self.one_vocabulary:
-            self._source_tokens = self._target_tokens = self._vocabulary([*train.sources, *train.targets])
+        if self.uses_shared_vocab:
+            self._source_tokenizer = self._target_tokenizer = self._vocabulary([*train.sources, *train.targets])
         else:
-            self._source_tokens, self._target_tokens = (self._vocabulary(s) for s in (train.sources, train.targets))
+            self._source_tokenizer, self._target_tokenizer = (
+                self._vocabulary(s) for s in (train.sources, train.targets)
+            )
         self._trained_on = train
 
     def _vocabulary(self, lines: Sequence[str]) -> Tokenizer:
@@ -193,25 +197,25 @@ class TextToText(Job):
             ids, words = ids[:longest], words[:longest]
             if self.copying:
                 ids, beyond = numbered(self.reads, ids, words)
-                told = looked_up(self.writes, told, said, beyond)
-            yield np.array(ids or [self.reads[PADDING]]), np.array([*told, self.writes[END]])
+                told = encode_with_extended_vocabulary(self.writes, told, said, beyond)
+            yield np.array(ids or [self.reads[PAD]]), np.array([*told, self.writes[END]])
 
     @property
-    def one_vocabulary(self) -> bool:
+    def uses_shared_vocab(self) -> bool:
         """Whether both sides share theirs: to copy a token is to write its number."""
         return self.joint or self.copying
 
     @property
     def reads(self) -> Tokenizer:
         """What cuts the sources into tokens."""
-        assert self._source_tokens is not None
-        return self._source_tokens
+        assert self._source_tokenizer is not None
+        return self._source_tokenizer
 
     @property
     def writes(self) -> Tokenizer:
         """What cuts what is written into tokens, and joins them again."""
-        assert self._target_tokens is not None
-        return self._target_tokens
+        assert self._target_tokenizer is not None
+        return self._target_tokenizer
 
     # ---- the network ---------------------------------------------------------------------------------------------
 
@@ -220,7 +224,7 @@ class TextToText(Job):
         unknown = self.reads[UNKNOWN] if self.copying and UNKNOWN in self.reads else None
         encoder = TokenEncoder(len(self.reads), width, self.word_dropout, self.input_dropout, unknown=unknown)
         embedding = encoder
-        if not self.one_vocabulary:
+        if not self.uses_shared_vocab:
             embedding = TokenEncoder(len(self.writes), width, self.word_dropout, self.input_dropout)
         stack = {"dropout": self.dropout, "variational": True, "recurrent_dropout": self.recurrent_dropout}
         # Dot products want queries and keys of one width: the two directions are added.
@@ -257,7 +261,7 @@ class TextToText(Job):
     # ---- writing -------------------------------------------------------------------------------------------------
 
     def predict(
-        self, data: Any, *, beam: int = BEAM, n_best: int = 1, progress: Progress | None = None
+        self, data: Any, *, beam: int = BEAM_SIZE, n_best: int = 1, progress: Progress | None = None
     ) -> list[Answer]:
         """Write for each line of ``data``, a file or a list; of pairs for their sources.
 
@@ -278,25 +282,25 @@ class TextToText(Job):
             raise SettingError(f"n_best must be 1 to beam, which holds so many; got n_best {n_best}, beam {beam}")
         lines = [" ".join(line.split()) for line in read_sources(data, self.columns[0], self.wording)]
         pieces = self.pieces(lines)
-        search = Search(beam, n_best, self.length_penalty, self.no_repeat, self.most_written)
+        search = BeamSearchOptions(beam, n_best, self.length_penalty, self.no_repeat_ngram_size, self.max_output_tokens)
 
         def decode(model: Model, batch: Batch) -> list[list[Written]]:
-            return searched(model, batch, pieces, self.writes, search)
+            return beam_search_batch(model, batch, pieces, self.writes, search)
 
-        loader = Loader(PairSource([piece.ids for piece in pieces]), self.batch_size)
+        loader = Loader(TextPairDataset([piece.ids for piece in pieces]), self.batch_size)
         found = predict(self.model, loader, decode, device=self._device(), progress=progress, title=self.wording.doing)
         by_line: dict[int, list[int]] = {}
         for i, piece in enumerate(pieces):
             by_line.setdefault(piece.line, []).append(i)
         return [
-            self._answer(line, [pieces[i] for i in here], [found[i] for i in here])
+            self._to_result(line, [pieces[i] for i in here], [found[i] for i in here])
             for line, here in ((line, by_line.get(k, [])) for k, line in enumerate(lines))
         ]
 
-    def _answer(self, line: str, pieces: list[Piece], found: list[list[Written]]) -> Answer:
+    def _to_result(self, line: str, pieces: list[Piece], found: list[list[Written]]) -> Answer:
         if not pieces:
             return self.answer(line, "", 0.0, (), (), np.zeros((0, 0), np.float32), (("", 0.0),))
-        n_best, first = put_together(found), found[0][0]
+        n_best, first = join_segments(found), found[0][0]
         best = pieces[0].words, first.tokens, first.attention, tuple(n_best), first.generated
         return self.answer(line, *n_best[0], *best)
 
@@ -325,9 +329,9 @@ class TextToText(Job):
 
     def picture(self, data: Any, answer: list[Answer]) -> Figure:
         """What the first text written attended to."""
-        return self.attention_picture(next((one for one in answer if one.tokens), answer[0]))
+        return self.plot_attention(next((one for one in answer if one.tokens), answer[0]))
 
-    def attention_picture(self, one: Answer) -> Figure:
+    def plot_attention(self, one: Answer) -> Figure:
         """What each token written attended to."""
         return attention_figure([shown(t) for t in one.source_tokens], [shown(t) for t in one.tokens], one.attention)
 
@@ -342,12 +346,12 @@ class TextToText(Job):
         return self.score(self.read(data), progress or default_progress())
 
     def sections(self, examples: Pairs) -> list[Section]:
-        evidence = [] if self.evaluation is None else self.evidence(self.evaluation)
+        evaluation_sections = [] if self.evaluation is None else self.evaluation_sections(self.evaluation)
         first = examples.sources[0] if self.evaluation is None else str(self.evaluation.details["source"].iloc[0])
         (one,) = self.predict([first])
-        return [*evidence, self.attended(one), self.counted(examples)]
+        return [*evaluation_sections, self.attended(one), self.counted(examples)]
 
-    def specimens(self, data: Any, line: int = 1) -> list[Specimen]:
+    def example_sequences(self, data: Any, line: int = 1) -> list[ExampleSequence]:
         """Texts as the encoder reads them, the one at ``line`` (from 1) first."""
         self.model  # noqa: B018
         lines = read_sources(data, self.columns[0], self.wording)
@@ -358,7 +362,7 @@ class TextToText(Job):
             raise DataError(f"from line {line} on all lines are blank: there is nothing to look at")
         device = next(self.network.parameters()).device
         return [
-            Specimen(
+            ExampleSequence(
                 torch.from_numpy(piece.ids).unsqueeze(0).to(device),
                 name=f"line {line + piece.line}",
                 labels=[shown(word) for word in piece.words],
@@ -370,12 +374,12 @@ class TextToText(Job):
     # ---- saved ---------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        return {"source": self.reads.to_json(), "target": None if self.one_vocabulary else self.writes.to_json()}
+        return {"source": self.reads.to_json(), "target": None if self.uses_shared_vocab else self.writes.to_json()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self._source_tokens = Tokenizer(self.tokens, state["source"])
+        self._source_tokenizer = Tokenizer(self.tokens, state["source"])
         target = state["target"]
-        self._target_tokens = self._source_tokens if self.one_vocabulary else Tokenizer(self.tokens, target)
+        self._target_tokenizer = self._source_tokenizer if self.uses_shared_vocab else Tokenizer(self.tokens, target)
         for vocabulary in (self.reads, self.writes):
-            if any(token not in vocabulary for token in (PADDING, BEGIN, END)):
+            if any(token not in vocabulary for token in (PAD, BEGIN, END)):
                 raise ValueError("its vocabulary has no beginning or end of a line")

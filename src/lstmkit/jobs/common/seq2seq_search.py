@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lstmkit.data.batch import Batch
 from lstmkit.data.text.copy_vocabulary import numbered
-from lstmkit.data.text.tokenizer import BEGIN, END, PADDING, UNKNOWN, Tokenizer, joined
-from lstmkit.decoding.search import beam_search, without_repeats
+from lstmkit.data.text.tokenizer import BEGIN, END, PAD, UNKNOWN, Tokenizer, joined
+from lstmkit.decoding.generation import beam_search, block_repeated_ngrams
 from lstmkit.models.base import Model
 from lstmkit.models.encoder_decoder import attended, generated
 
@@ -51,13 +51,13 @@ class Written(NamedTuple):
     generated: tuple[float, ...]
 
 
-class Search(NamedTuple):
+class BeamSearchOptions(NamedTuple):
     """How to look for what to write.
 
     Attributes:
         beam: Beginnings held at a time.
         n_best: How many are wanted of each piece.
-        length_penalty: See :func:`lstmkit.decoding.search.beam_search`.
+        length_penalty: See :func:`lstmkit.decoding.generation.beam_search`.
         no_repeat: So many tokens in a row are not written twice; 0 for no such rule.
         longest: Most tokens that are written, their end included: of sources of so many tokens ``(B,)``.
         known: Whether an unknown word is never written: where there is no source to take it from.
@@ -66,12 +66,12 @@ class Search(NamedTuple):
     beam: int
     n_best: int
     length_penalty: float
-    no_repeat: int
+    no_repeat_ngram_size: int
     longest: Callable[[Tensor], Tensor]
     known: bool = False
 
 
-def pieces_of(lines: Sequence[str], reads: Tokenizer, longest: int, copying: bool = False) -> list[Piece]:
+def split_into_segments(lines: Sequence[str], reads: Tokenizer, longest: int, copying: bool = False) -> list[Piece]:
     """The lines in pieces of at most ``longest`` tokens; of blank lines none."""
     found = []
     for number, (all_ids, all_words) in enumerate(reads.spelled(lines)):
@@ -83,15 +83,15 @@ def pieces_of(lines: Sequence[str], reads: Tokenizer, longest: int, copying: boo
     return found
 
 
-def searched(
-    model: Model, batch: Batch, pieces: Sequence[Piece], writes: Tokenizer, search: Search
+def beam_search_batch(
+    model: Model, batch: Batch, pieces: Sequence[Piece], writes: Tokenizer, search: BeamSearchOptions
 ) -> list[list[Written]]:
     """What to write for each piece of a batch, the best first."""
     assert batch.lengths is not None
     assert batch.rows is not None
     weights: list[Tensor] = []
     switches: list[Tensor | None] = []
-    barred = [writes[PADDING], writes[BEGIN], *([writes[UNKNOWN]] if search.known and UNKNOWN in writes else [])]
+    barred = [writes[PAD], writes[BEGIN], *([writes[UNKNOWN]] if search.known and UNKNOWN in writes else [])]
     never = torch.tensor(barred, device=batch.inputs.device)
     not_yet = torch.cat([never, never.new_tensor([writes[END]])])  # for what has a token something is written
 
@@ -103,8 +103,11 @@ def searched(
 
     _, state = model(batch.inputs, None, batch.lengths)
     careful = step
-    if search.no_repeat:
-        careful, state = without_repeats(step, search.no_repeat), (state, never.new_zeros(len(batch), 0))
+    if search.no_repeat_ngram_size:
+        careful, state = (
+            block_repeated_ngrams(step, search.no_repeat_ngram_size),
+            (state, never.new_zeros(len(batch), 0)),
+        )
     found = beam_search(
         careful,
         never.new_full((len(batch),), writes[BEGIN]),
@@ -156,7 +159,7 @@ def _written(
     return Written(" ".join(text.split()), tuple(tokens), score, kept, made)
 
 
-def put_together(found: Sequence[Sequence[Written]]) -> list[tuple[str, float]]:
+def join_segments(found: Sequence[Sequence[Written]]) -> list[tuple[str, float]]:
     """Texts and scores written for a line, from those of its pieces: the k-th of each, or its last."""
     count = max((len(each) for each in found), default=1)
     kth = [[each[min(k, len(each) - 1)] for each in found] for k in range(count)]

@@ -9,28 +9,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lstmkit.data.splits import held_back
+from lstmkit.data.splits import holdout_sizes
 from lstmkit.errors import DataError
-from lstmkit.jobs.base import Parts
+from lstmkit.jobs.base import DataSplit
 from lstmkit.look.traces import Answer
 from lstmkit.models.base import Model
 
 _LOOKED_AT = 16  # examples
 
 
-def random_parts(
+def random_split(
     examples: Any, validation: Any | None, unit: str, valid_share: float, test_share: float, seed: int
-) -> Parts:
+) -> DataSplit:
     """Training, validation (where none is given) and test, at random by the seed, each in the order of the examples.
 
     Raises:
         DataError: Nothing would be left to train on.
     """
     rows = np.random.default_rng(seed).permutation(len(examples))
-    valid, test = held_back(len(rows), unit, examples.name, valid_share if validation is None else 0.0, test_share)
+    valid, test = holdout_sizes(len(rows), unit, examples.name, valid_share if validation is None else 0.0, test_share)
     held_out = examples.part(np.sort(rows[test : test + valid])) if valid else validation
     tested = examples.part(np.sort(rows[:test])) if test else None
-    return Parts(examples.part(np.sort(rows[test + valid :])), held_out, tested)
+    return DataSplit(examples.part(np.sort(rows[test + valid :])), held_out, tested)
 
 
 def looked_at(number: int, examples: Any, unit: str) -> list[int]:
@@ -44,7 +44,7 @@ def looked_at(number: int, examples: Any, unit: str) -> list[int]:
     return [number - 1, *(i for i in range(len(examples)) if i != number - 1)][:_LOOKED_AT]
 
 
-def likeliest(network: Model, inputs: Tensor, step: int, classes: Sequence[str]) -> tuple[str, Answer]:
+def most_likely_class(network: Model, inputs: Tensor, step: int, classes: Sequence[str]) -> tuple[str, Answer]:
     """The likeliest class at a step of one example ``(1, T, …)``, and its logit as a number of the network's output.
 
     Args:

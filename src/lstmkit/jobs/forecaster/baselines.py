@@ -9,10 +9,10 @@ import pandas as pd
 
 from lstmkit.progress import Progress
 
-SERIES_BASELINES = ("SeasonalNaive", "AutoETS")
+FORECAST_BASELINES = ("SeasonalNaive", "AutoETS")
 
 #: AutoETS of longer histories takes minutes and forecasts no better; both baselines see at most this many steps.
-LONGEST_HISTORY = 1500
+MAX_HISTORY = 1500
 
 
 def forecast_baselines(
@@ -22,7 +22,7 @@ def forecast_baselines(
     freq: str | int,
     season: int,
     levels: Sequence[int],
-    names: Sequence[str] = SERIES_BASELINES,
+    names: Sequence[str] = FORECAST_BASELINES,
     progress: Progress | None = None,
 ) -> tuple[pd.DataFrame, list[str]]:
     """SeasonalNaive and AutoETS (statsforecast), fitted anew at every origin; without a season where none is complete.
@@ -42,14 +42,14 @@ def forecast_baselines(
     """
     steps = pd.concat([history.groupby("unique_id").size() for history in histories])
     notes = ["Baselines: missing values are interpolated for them, since they take none."]
-    if steps.max() > LONGEST_HISTORY:
-        notes.append(f"The baselines see the last {LONGEST_HISTORY} steps of longer series.")
+    if steps.max() > MAX_HISTORY:
+        notes.append(f"The baselines see the last {MAX_HISTORY} steps of longer series.")
     if steps.min() < season:
         notes.append(f"With less history than a season ({season} steps) the baselines go without one.")
     frames = []
     with (progress or Progress()).task("baselines", len(histories)) as task:
         for i, history in enumerate(histories):
-            recent = history.groupby("unique_id", sort=False).tail(LONGEST_HISTORY)
+            recent = history.groupby("unique_id", sort=False).tail(MAX_HISTORY)
             filled = recent.assign(y=recent.groupby("unique_id", sort=False)["y"].transform(_interpolate))
             cutoffs = filled.groupby("unique_id", sort=False)["ds"].last().to_dict()
             lengths = filled["unique_id"].value_counts().to_dict()

@@ -14,33 +14,33 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.series.covariates import SeriesFeatures
-from lstmkit.data.series.frames import forecast_frame, histories_by_window, training_frame
-from lstmkit.data.series.series import SeriesSet, check_reach, read_series
-from lstmkit.data.series.split import (
-    REGULAR,
-    Examples,
+from lstmkit.data.series.covariates import CovariateEncoder
+from lstmkit.data.series.forecast_frames import forecast_frame, histories_by_origin, training_frame
+from lstmkit.data.series.forecast_windows import Origins, Windows, WindowScaler, rolling_origins
+from lstmkit.data.series.series_set import SeriesSet, check_future_covariates, read_series
+from lstmkit.data.series.time_split import (
+    REGULAR_SEASON_THRESHOLD,
+    ForecastExamples,
     Plan,
-    check_alike,
-    cut_by_time,
-    last_stamps,
+    check_same_frequency,
+    last_timestamps,
     plan_windows,
     seasonal_change,
+    split_by_time,
     training_windows,
     validation_windows,
 )
-from lstmkit.data.series.windows import Origins, Windows, WindowScaling, every_origin
-from lstmkit.decoding.search import roll_out
+from lstmkit.decoding.generation import roll_out
 from lstmkit.errors import DataError, SettingError
 from lstmkit.evaluation.calibration import conformal_widths
 from lstmkit.evaluation.forecast_metrics import forecast_scores, quantile_columns
-from lstmkit.jobs.base import Evaluation, Job, Parts
+from lstmkit.jobs.base import DataSplit, Evaluation, Job
 from lstmkit.jobs.forecaster import plots as pictures
 from lstmkit.jobs.forecaster import report as forecast_report
-from lstmkit.jobs.forecaster.baselines import SERIES_BASELINES, forecast_baselines
-from lstmkit.jobs.forecaster.specimens import forecast_specimens
+from lstmkit.jobs.forecaster.baselines import FORECAST_BASELINES, forecast_baselines
+from lstmkit.jobs.forecaster.example_sequences import inspection_inputs
 from lstmkit.layers.recurrent import Trace
-from lstmkit.look import Specimen
+from lstmkit.look import ExampleSequence
 from lstmkit.models.base import Ensemble, Model, map_state
 from lstmkit.models.sequence import SequenceModel
 from lstmkit.modules.encoders import PatchEncoder
@@ -53,7 +53,7 @@ from lstmkit.settings import setting, settings_class, unknown
 from lstmkit.training.predict import predict
 from lstmkit.training.train import seeded
 
-MOST_CALIBRATION_PATHS = 300  #: Windows that the recursive method calibrates on: each takes many paths.
+MAX_CALIBRATION_WINDOWS = 300  #: Windows that the recursive method calibrates on: each takes many paths.
 
 
 class Answer(NamedTuple):
@@ -121,9 +121,9 @@ class Forecaster(Job):
     test_windows: int = setting("windows at the end held out for the test; -1: up to 5, in a fifth", default=-1, low=-1)
 
     _plan: Plan | None = field(default=None, init=False, repr=False)
-    _features: SeriesFeatures = field(default_factory=SeriesFeatures, init=False, repr=False)
-    _trained_until: dict[str, str] = field(default_factory=dict, init=False, repr=False)
-    _widths: np.ndarray | None = field(default=None, init=False, repr=False)
+    _features: CovariateEncoder = field(default_factory=CovariateEncoder, init=False, repr=False)
+    _last_trained_timestamps: dict[str, str] = field(default_factory=dict, init=False, repr=False)
+    _interval_widths: np.ndarray | None = field(default=None, init=False, repr=False)
 
     # ---- from file to windows ------------------------------------------------------------------------------------
 
@@ -156,14 +156,14 @@ class Forecaster(Job):
                 )
         return series
 
-    def split(self, examples: SeriesSet, validation: SeriesSet | None) -> Parts:
+    def split(self, examples: SeriesSet, validation: SeriesSet | None) -> DataSplit:
         """Each series is cut into training, validation and test, in the order of time.
 
         With ``valid_share=0`` there is no validation: all epochs are run, and the intervals are the model's own.
         """
         series, h = examples, self.horizon
         valid_share = self.valid_share if validation is None else 0.0
-        train_end, seen_end = cut_by_time(series, h, valid_share=valid_share, test_windows=self.test_windows)
+        train_end, seen_end = split_by_time(series, h, valid_share=valid_share, test_windows=self.test_windows)
         self._plan = plan_windows(
             series.freq,
             int(train_end.max()),
@@ -171,34 +171,38 @@ class Forecaster(Job):
             season=self.season,
             window=self.window,
             patch=self.patch,
-            stepwise=self.method == "recursive",
+            autoregressive=self.method == "recursive",
         )
         y = series if not self.log else replace(series, y=tuple(map(np.log, series.y)))
         change = seasonal_change(y, train_end, self._plan.season, self._plan.past)
-        self._plan = replace(self._plan, regular=change < REGULAR)
-        self._trained_until = last_stamps(series, seen_end)
+        self._plan = replace(self._plan, regular=change < REGULAR_SEASON_THRESHOLD)
+        self._last_trained_timestamps = last_timestamps(series, seen_end)
         valid = validation_windows(series, train_end, seen_end, h) if valid_share else None
         if validation is not None:
-            check_alike(series, validation)
+            check_same_frequency(series, validation)
             valid = validation_windows(validation, np.full(len(validation), 2), validation.lengths, h)
-            for uid, end in last_stamps(validation, validation.lengths).items():
-                self._trained_until[uid] = max(end, self._trained_until.get(uid, end), key=self._stamp)
-        test = every_origin(series, seen_end, series.lengths - h, stride=h)
-        return Parts(
-            training_windows(series, train_end, h, self._plan), valid, Examples(series, test) if len(test) else None
+            for uid, end in last_timestamps(validation, validation.lengths).items():
+                self._last_trained_timestamps[uid] = max(
+                    end, self._last_trained_timestamps.get(uid, end), key=self._parse_timestamp
+                )
+        test = rolling_origins(series, seen_end, series.lengths - h, stride=h)
+        return DataSplit(
+            training_windows(series, train_end, h, self._plan),
+            valid,
+            ForecastExamples(series, test) if len(test) else None,
         )
 
-    def _stamp(self, text: str) -> Any:
+    def _parse_timestamp(self, text: str) -> Any:
         """A stamp that was kept as text."""
         return int(text) if isinstance(self.plan.freq, int) else pd.Timestamp(text)
 
-    def prepare(self, train: Examples) -> None:
+    def prepare(self, train: ForecastExamples) -> None:
         """Covariates' means and categories, from the training part."""
-        self._features = SeriesFeatures.fit(
+        self._features = CovariateEncoder.fit(
             train.series, past=self.past, future=self.future, static=self.static, calendar=self.calendar
         )
 
-    def source(self, examples: Examples) -> Windows:
+    def source(self, examples: ForecastExamples) -> Windows:
         return Windows(
             examples.series,
             self._features,
@@ -206,7 +210,7 @@ class Forecaster(Job):
             examples.origins,
             past=self.plan.past,
             horizon=self.horizon,
-            ahead=-(-self.horizon // self.plan.patch) * self.plan.patch if self._over_horizon else 0,
+            ahead=-(-self.horizon // self.plan.patch) * self.plan.patch if self._reads_horizon_states else 0,
             fed=self.method == "recursive",
             counts=self._counts,
         )
@@ -222,21 +226,21 @@ class Forecaster(Job):
         return self.method == "recursive" and self.distribution == "negative_binomial"
 
     @property
-    def _over_horizon(self) -> bool:
+    def _reads_horizon_states(self) -> bool:
         """Whether the trunk runs on over the horizon, where it can see what is known ahead."""
         if self.method == "recursive" or self.answer_from == "horizon":
             return True
         return self.answer_from == "auto" and bool(self.future)
 
     @property
-    def _scaling(self) -> WindowScaling:
+    def _scaling(self) -> WindowScaler:
         # A regular series is forecast best as a correction of its last season, others from their last value.
         level, scale = ("season", "difference") if self.plan.regular else ("last", "std")
         if self._counts:  # counts are fed in units of their mean
             level, scale = "none", "mean"
         elif self.method == "recursive":
             level, scale = "mean", "std"
-        return WindowScaling(
+        return WindowScaler(
             log=self.log,
             level=level if self.level == "auto" else self.level,
             scale=scale if self.scale == "auto" else self.scale,
@@ -247,14 +251,14 @@ class Forecaster(Job):
 
     def build(self) -> Model:
         plan, width = self.plan, self.hidden_size
-        encoder = PatchEncoder(Windows.N_OWN_FEATURES + self._features.width, plan.patch, width, self.dropout)
+        encoder = PatchEncoder(Windows.N_VALUE_FEATURES + self._features.width, plan.patch, width, self.dropout)
         trunk = build_trunk(
             self.cell, width, width, num_layers=self.num_layers, dropout=self.dropout, residual=self.residual
         )
         if self.method == "recursive":
             return SequenceModel(encoder, trunk, DistributionHead(trunk.output_size, self.distribution))
         # The last state answers for the whole horizon, or each further step of the trunk for its patch.
-        answered = plan.patch if self._over_horizon else self.horizon
+        answered = plan.patch if self._reads_horizon_states else self.horizon
         head = QuantileHead(trunk.output_size, self._quantiles, self.horizon, answered, self.dropout)
         experts = LinearExperts(plan.past, self.horizon, trunk.output_size, self.experts) if self.experts else None
         return SequenceModel(encoder, trunk, head, experts)
@@ -263,7 +267,7 @@ class Forecaster(Job):
     def _quantiles(self) -> list[float]:
         return list(quantile_columns(self.levels))
 
-    def _answers(self, examples: Examples, progress: Progress | None = None) -> Answer:
+    def _answers(self, examples: ForecastExamples, progress: Progress | None = None) -> Answer:
         """Every window's answer, stacked: quantiles ``(N, H, Q)``, base and target ``(N, H)``, scale ``(N, 1)``."""
         with seeded(self.seed):
             # Paths are drawn for one window at a time, so that no forecast depends on what stands beside it.
@@ -310,27 +314,29 @@ class Forecaster(Job):
 
     # ---- calibrated, back in the series' unit --------------------------------------------------------------------
 
-    def calibrate(self, valid: Examples | None) -> None:
+    def calibrate(self, valid: ForecastExamples | None) -> None:
         """Conformal widths in scaled values, one for each interval."""
-        self._widths = None
+        self._interval_widths = None
         if valid is not None:
             if self.method == "recursive":
-                valid = Examples(valid.series, valid.origins[:: -(-len(valid.origins) // MOST_CALIBRATION_PATHS)])
+                valid = ForecastExamples(
+                    valid.series, valid.origins[:: -(-len(valid.origins) // MAX_CALIBRATION_WINDOWS)]
+                )
             answer, k = self._answers(valid), len(self.levels)
             low, high = answer.quantiles[..., :k][..., ::-1], answer.quantiles[..., k + 1 :]
-            self._widths = conformal_widths(answer.target, low, high, np.sort(self.levels) / 100)
+            self._interval_widths = conformal_widths(answer.target, low, high, np.sort(self.levels) / 100)
 
     def quantiles(self, series: SeriesSet, origins: Origins, progress: Progress | None = None) -> np.ndarray:
         """Calibrated quantiles ``(N, H, Q)`` in the series' unit, of the windows at ``origins (N, 2)``.
 
         ``Q`` are the lower bounds from the widest interval in, the median, and the upper bounds outwards.
         """
-        answer, k = self._answers(Examples(series, origins), progress), len(self.levels)
+        answer, k = self._answers(ForecastExamples(series, origins), progress), len(self.levels)
         z = answer.quantiles
-        if self._widths is not None:
+        if self._interval_widths is not None:
             median = z[..., k : k + 1]
-            z[..., :k] = np.minimum(z[..., :k] - self._widths[:, ::-1], median)
-            z[..., k + 1 :] = np.maximum(z[..., k + 1 :] + self._widths, median)
+            z[..., :k] = np.minimum(z[..., :k] - self._interval_widths[:, ::-1], median)
+            z[..., k + 1 :] = np.maximum(z[..., k + 1 :] + self._interval_widths, median)
             z[..., :k] = np.minimum.accumulate(z[..., :k][..., ::-1], axis=-1)[..., ::-1]
             z[..., k + 1 :] = np.maximum.accumulate(z[..., k + 1 :], axis=-1)
         y = self._scaling.inverse(z, answer.base[..., None], answer.scale[..., None])
@@ -354,7 +360,7 @@ class Forecaster(Job):
     def forecast(self, series: SeriesSet) -> pd.DataFrame:
         """As :meth:`predict`, of series that are read already."""
         self.model  # noqa: B018  (says so if there is none)
-        check_reach(series, self.future, self.horizon)
+        check_future_covariates(series, self.future, self.horizon)
         origins = np.stack([np.arange(len(series)), series.lengths], axis=1)
         quantiles = self.quantiles(series, origins)
         return forecast_frame(series, origins, quantiles, self.levels, "forecast").drop(columns=["cutoff", "y"])
@@ -362,7 +368,7 @@ class Forecaster(Job):
     # ---- evidence ------------------------------------------------------------------------------------------------
 
     def evaluate(
-        self, data: Any, *, baselines: Sequence[str] = SERIES_BASELINES, progress: Progress | None = None
+        self, data: Any, *, baselines: Sequence[str] = FORECAST_BASELINES, progress: Progress | None = None
     ) -> Evaluation:
         """A backtest with rolling origins, on what fit has not seen.
 
@@ -377,33 +383,33 @@ class Forecaster(Job):
         """
         self.model  # noqa: B018
         for name in baselines:
-            if name not in SERIES_BASELINES:
-                raise SettingError(unknown(name, SERIES_BASELINES, what="baseline"))
+            if name not in FORECAST_BASELINES:
+                raise SettingError(unknown(name, FORECAST_BASELINES, what="baseline"))
         series = self.read(data)
-        first = np.array([self._first_unseen(series, i) for i in range(len(series))])
-        origins = every_origin(series, first, series.lengths - self.horizon, stride=self.horizon)
+        first = np.array([self._first_unseen_step(series, i) for i in range(len(series))])
+        origins = rolling_origins(series, first, series.lengths - self.horizon, stride=self.horizon)
         if not len(origins):
             raise DataError(
                 f"no series goes on for {self.horizon} steps after what fit has seen: give newer data, or fit with "
                 "--test-windows 1 or more"
             )
-        return self.backtest(Examples(series, origins), baselines, progress or default_progress())
+        return self.backtest(ForecastExamples(series, origins), baselines, progress or default_progress())
 
-    def _first_unseen(self, series: SeriesSet, i: int) -> int:
+    def _first_unseen_step(self, series: SeriesSet, i: int) -> int:
         """First step of series ``i`` after what fit was given; a new series needs some past, of which two windows."""
-        until = self._trained_until.get(series.ids[i])
+        until = self._last_trained_timestamps.get(series.ids[i])
         if until is None:
             return max(1, min(2 * self.plan.past, int(series.lengths[i]) - self.horizon))
-        stamps = series.stamps(i, 0, int(series.lengths[i]))
+        timestamps = series.timestamps(i, 0, int(series.lengths[i]))
         try:
-            return max(1, int((stamps <= self._stamp(until)).sum()))
+            return max(1, int((timestamps <= self._parse_timestamp(until)).sum()))
         except TypeError as err:
             raise DataError("the data and those that fit was given must both have a time zone, or neither") from err
 
-    def score(self, test: Examples, progress: Progress) -> Evaluation:
-        return self.backtest(test, SERIES_BASELINES, progress)
+    def score(self, test: ForecastExamples, progress: Progress) -> Evaluation:
+        return self.backtest(test, FORECAST_BASELINES, progress)
 
-    def backtest(self, examples: Examples, baselines: Sequence[str], progress: Progress) -> Evaluation:
+    def backtest(self, examples: ForecastExamples, baselines: Sequence[str], progress: Progress) -> Evaluation:
         """The model, fitted once, and the baselines, fitted anew at every origin, in one table."""
         series, origins, levels = examples.series, examples.origins, sorted(self.levels)
         label = f"{self.cell.upper()} ({self.method})"
@@ -416,7 +422,7 @@ class Forecaster(Job):
         ]
         if baselines:
             beside, remarks = forecast_baselines(
-                histories_by_window(series, origins),
+                histories_by_origin(series, origins),
                 self.horizon,
                 freq=series.freq,
                 season=self.plan.season,
@@ -439,18 +445,18 @@ class Forecaster(Job):
 
         ``(window + horizon) / patch`` steps; of an ensemble it is the first member's.
         """
-        network, (specimen, *_) = self.network, self.specimens(data, series)
+        network, (example_sequence, *_) = self.network, self.example_sequences(data, series)
         assert isinstance(network, SequenceModel)
         with torch.no_grad():
-            return network.trunk.trace(network.encoder(specimen.inputs))
+            return network.trunk.trace(network.encoder(example_sequence.inputs))
 
     def sections(self, examples: SeriesSet) -> list[Section]:
         return forecast_report.sections(self, examples)
 
-    def specimens(self, data: Any, series: str | None = None) -> list[Specimen]:
+    def example_sequences(self, data: Any, series: str | None = None) -> list[ExampleSequence]:
         """The last windows of the series, that of ``series`` (the first, unless named) first."""
         self.model  # noqa: B018
-        return forecast_specimens(self, self.read(data), series)
+        return inspection_inputs(self, self.read(data), series)
 
     def picture(self, data: Any, answer: pd.DataFrame) -> Figure:
         series = self.read(data)
@@ -478,17 +484,17 @@ class Forecaster(Job):
         return {
             "plan": asdict(self.plan),
             "features": self._features.to_json(),
-            "trained_until": self._trained_until,
-            "widths": None if self._widths is None else self._widths.tolist(),
+            "trained_until": self._last_trained_timestamps,
+            "widths": None if self._interval_widths is None else self._interval_widths.tolist(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._plan = plan = Plan(**state["plan"])
         if not all(isinstance(n, int) and 0 < n < 2**31 for n in (plan.season, plan.past, plan.patch)):
             raise ValueError("its plan of windows is none")
-        self._features = SeriesFeatures.from_json(state["features"])
-        self._trained_until = dict(state["trained_until"])
+        self._features = CovariateEncoder.from_json(state["features"])
+        self._last_trained_timestamps = dict(state["trained_until"])
         if state["widths"] is not None:
-            self._widths = np.array(state["widths"], dtype=float).reshape(self.horizon, len(self.levels))
-            if not np.isfinite(self._widths).all():
+            self._interval_widths = np.array(state["widths"], dtype=float).reshape(self.horizon, len(self.levels))
+            if not np.isfinite(self._interval_widths).all():
                 raise ValueError("its intervals are no numbers")

@@ -20,13 +20,13 @@ from lstmkit.plots.style import (
     DIM,
     GREY,
     SMALL,
+    draw_message,
+    integer_ticks,
     legend,
     line_style,
     new_figure,
-    say_empty,
     shown,
-    tidy,
-    whole_ticks,
+    style_axes,
 )
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def forecast(
     figure = new_figure(3.3 if rows == 1 else 1 + 1.5 * rows)
     axes = list(figure.subplots(rows, 1, squeeze=False)[:, 0])
     if not names:
-        say_empty(axes[0], "no forecasts")
+        draw_message(axes[0], "no forecasts")
         return figure
     for ax, name in zip(axes, names, strict=True):
         past, ahead = (frame.loc[frame["unique_id"] == name] for frame in (history, forecasts))
@@ -95,7 +95,7 @@ def error_by_step(forecasts: pd.DataFrame, models: Sequence[str]) -> Figure:
     ax.set_ylabel("mean absolute error", fontsize=SMALL)
     errors = step_errors(forecasts, models)
     if errors.empty:
-        say_empty(ax, "nothing to compare with yet")
+        draw_message(ax, "nothing to compare with yet")
         return figure
     handles: dict[str, Artist] = {}
     for i, model in enumerate(models):
@@ -103,8 +103,8 @@ def error_by_step(forecasts: pd.DataFrame, models: Sequence[str]) -> Figure:
         ax.plot(errors["step"], errors[model], marker=marker, linewidth=1.4 if i else 2.0, **line_style(i))
         handles[model] = ax.lines[-1]
     ax.set(xlim=(0.5, len(errors) + 0.5), ylim=(0, None))
-    whole_ticks(ax)
-    tidy(ax)
+    integer_ticks(ax)
+    style_axes(ax)
     legend(figure, handles)
     return figure
 
@@ -144,7 +144,7 @@ def calibration(forecasts: pd.DataFrame, model: str, levels: Sequence[int]) -> F
     ax.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
     ax.set_xlabel("stated coverage, %", fontsize=SMALL)
     ax.set_ylabel("observed coverage, %", fontsize=SMALL)
-    tidy(ax)
+    style_axes(ax)
     return figure
 
 
@@ -175,7 +175,7 @@ def _draw_series(
         if len(origin):
             ax.axvline(_x(origin["ds"])[0], color=GREY, linewidth=0.8, linestyle=DASHES[2])
         _draw_window(ax, window, origin, levels, baselines)
-    tidy(ax)
+    style_axes(ax)
     ax.margins(x=0.01)
     if forecasts["ds"].dtype.kind == "M":
         locator = AutoDateLocator(minticks=4, maxticks=9)
@@ -183,7 +183,7 @@ def _draw_series(
         ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
         ax.xaxis.get_offset_text().set_fontsize(SMALL)
     else:
-        whole_ticks(ax)
+        integer_ticks(ax)
 
 
 def _label_shared_axis_once(axes: Sequence[Axes]) -> None:

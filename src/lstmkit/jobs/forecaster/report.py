@@ -9,19 +9,19 @@ import pandas as pd
 
 from lstmkit.errors import DataError
 from lstmkit.jobs.forecaster import plots as pictures
-from lstmkit.jobs.forecaster.specimens import forecast_specimens
-from lstmkit.look import look_inside
-from lstmkit.look.page import gate_sections
+from lstmkit.jobs.forecaster.example_sequences import inspection_inputs
+from lstmkit.look import trace_layers
+from lstmkit.look.inspection_page import gate_sections
 from lstmkit.report import Section
 
 if TYPE_CHECKING:
-    from lstmkit.data.series.series import SeriesSet
+    from lstmkit.data.series.series_set import SeriesSet
     from lstmkit.jobs.forecaster.job import Forecaster
 
 
 def sections(job: Forecaster, series: SeriesSet) -> list[Section]:
     """The whole of the report that is about forecasting."""
-    found = [_forecast_section(job, series), *_evidence_sections(job, series), *_inside_sections(job, series)]
+    found = [_forecast_section(job, series), *_evaluation_sections(job, series), *_gate_sections(job, series)]
     return [*found, _data_section(job, series)]
 
 
@@ -35,7 +35,7 @@ def _forecast_section(job: Forecaster, series: SeriesSet) -> Section:
     return Section("Forecast", text, forecast, figure, caption=f"Forecast of the next {job.horizon} steps")
 
 
-def _evidence_sections(job: Forecaster, series: SeriesSet) -> list[Section]:
+def _evaluation_sections(job: Forecaster, series: SeriesSet) -> list[Section]:
     evaluation = job.evaluation
     if evaluation is None:
         return [Section("Test", text="No part of the data was held out (test_windows=0), so there is no test.")]
@@ -62,11 +62,11 @@ def _evidence_sections(job: Forecaster, series: SeriesSet) -> list[Section]:
     ]
 
 
-def _inside_sections(job: Forecaster, series: SeriesSet) -> list[Section]:
+def _gate_sections(job: Forecaster, series: SeriesSet) -> list[Section]:
     """The gates of the last layer over the first series' last window; ``lstmkit look`` shows more."""
-    specimen = forecast_specimens(job, series, None)[0]
-    *_, last = look_inside(job.network, specimen).values()
-    return gate_sections(specimen, last)
+    example_sequence = inspection_inputs(job, series, None)[0]
+    *_, last = trace_layers(job.network, example_sequence).values()
+    return gate_sections(example_sequence, last)
 
 
 def _data_section(job: Forecaster, series: SeriesSet) -> Section:

@@ -47,9 +47,9 @@ class Plain:
     covariances: np.ndarray
     linear: np.ndarray
     noise: np.ndarray
-    lifted_after: np.ndarray
+    pen_up_transitions: np.ndarray
 
-    def one_gaussian(self, points: np.ndarray) -> Told:
+    def single_gaussian(self, points: np.ndarray) -> Told:
         """Every point alike: ``(T, 3)`` to nats and chances."""
         density = log_density(points[:, :2], self.mean, self.covariance)
         return _told(density, np.broadcast_to(self.lifted, len(points)), points)
@@ -64,14 +64,14 @@ class Plain:
         seen = _before(points)
         density = log_density(points[:, :2], seen @ self.linear, self.noise)
         pens = seen[:, [2, 5]].astype(int)
-        return _told(density, self.lifted_after[pens[:, 0], pens[:, 1]], points)
+        return _told(density, self.pen_up_transitions[pens[:, 0], pens[:, 1]], points)
 
     def text(self) -> str:
         """All numbers in a row."""
         return " ".join(repr(float(x)) for f in fields(self) for x in np.ravel(getattr(self, f.name)))
 
 
-def plain_of(text: str) -> Plain:
+def baselines_from_text(text: str) -> Plain:
     """What :meth:`Plain.text` gave.
 
     Raises:
@@ -86,7 +86,7 @@ def plain_of(text: str) -> Plain:
     return Plain(*(piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)))
 
 
-def fit_plain(drawings: Sequence[np.ndarray], floor: float, seed: int) -> Plain:
+def fit_handwriting_baselines(drawings: Sequence[np.ndarray], floor: float, seed: int) -> Plain:
     """Fit the three to drawings ``(T, 3)``.
 
     Args:

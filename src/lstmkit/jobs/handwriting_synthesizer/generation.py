@@ -15,18 +15,18 @@ import torch
 from torch import Tensor
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.ink.strokes import MOST_POINTS, Ink, InkSource, numbered, scaled, strokes_of
-from lstmkit.data.ink.svg import svg_page
+from lstmkit.data.ink.strokes import MAX_POINTS, Ink, InkDataset, numbered, offsets_to_strokes, scaled
+from lstmkit.data.ink.svg import render_svg
 from lstmkit.errors import SettingError
 from lstmkit.models.base import Ensemble, Model, State
 from lstmkit.models.sequence import SequenceModel
-from lstmkit.models.soft_window import WindowModel, written_to_the_end
-from lstmkit.modules.mixture_density import NOISE, Mixture, MixtureHead, together
+from lstmkit.models.soft_window import SoftWindowModel, reached_end_of_text
+from lstmkit.modules.mixture_density import NOISE_SIZE, MixtureDensityHead, PenMixture, together
 from lstmkit.progress import Progress
 from lstmkit.training.predict import predict
 
 _TOGETHER = 64  # drawings that are scored side by side
-MOST_BIAS = 20.0
+MAX_BIAS = 20.0
 GIVEN = "#999999"  # the colour of what was not written but given
 
 
@@ -68,11 +68,11 @@ def page(written: Sequence[Handwriting]) -> str:
     drawings = [
         [
             (line, GIVEN if end <= one.given else "")
-            for line, end in zip(strokes_of(one.strokes), ends(one), strict=True)
+            for line, end in zip(offsets_to_strokes(one.strokes), ends(one), strict=True)
         ]
         for one in written
     ]
-    return svg_page(drawings, [one.text or one.name for one in written])
+    return render_svg(drawings, [one.text or one.name for one in written])
 
 
 def ends(written: Handwriting) -> list[int]:
@@ -118,13 +118,11 @@ class Wish(NamedTuple):
 
     def check(self) -> None:
         """Raise a SettingError for a number out of its range."""
-        if not 0 <= self.bias <= MOST_BIAS or not 0 <= self.seed < 2**32:
+        if not 0 <= self.bias <= MAX_BIAS or not 0 <= self.seed < 2**32:
+            raise SettingError(f"bias must be within 0…{MAX_BIAS:g}, seed within 0…2³²; got {self.bias:g}, {self.seed}")
+        if not 0 <= self.length <= MAX_POINTS or self.first < -1:
             raise SettingError(
-                f"bias must be within 0…{MOST_BIAS:g}, seed within 0…2³²; got {self.bias:g}, {self.seed}"
-            )
-        if not 0 <= self.length <= MOST_POINTS or self.first < -1:
-            raise SettingError(
-                f"length must be at most {MOST_POINTS:,} points (0: as the model has it), first at least 0 (or -1 for "
+                f"length must be at most {MAX_POINTS:,} points (0: as the model has it), first at least 0 (or -1 for "
                 f"all); got {self.length}, {self.first}"
             )
 
@@ -160,30 +158,30 @@ class _Told:
 
     def __init__(self, model: Model, batch: Batch, state: State | None = None) -> None:
         members = list(model.members) if isinstance(model, Ensemble) else [model]
-        states = state or [m.begin(batch.extras["text"]) if isinstance(m, WindowModel) else None for m in members]
+        states = state or [m.begin(batch.extras["text"]) if isinstance(m, SoftWindowModel) else None for m in members]
         found = [m(batch.inputs, s, batch.lengths) for m, s in zip(members, states, strict=True)]
         mixtures = [head_of(member).mixture(outputs) for member, (outputs, _) in zip(members, found, strict=True)]
-        self.mixture: Mixture = mixtures[0] if len(mixtures) == 1 else together(mixtures)
+        self.mixture: PenMixture = mixtures[0] if len(mixtures) == 1 else together(mixtures)
         self.state: State = tuple(state for _, state in found)
 
     def window(self) -> np.ndarray:
         """``(T, U + 1)``: what the first of the batch read, the mean of the members."""
         return torch.stack([state.weights[0] for state in self.state]).mean(0).float().cpu().numpy()
 
-    def at_the_end(self) -> bool:
+    def is_at_text_end(self) -> bool:
         """Whether most of the members have come to the end of the text."""
-        return 2 * sum(map(written_to_the_end, self.state)) > len(self.state)
+        return 2 * sum(map(reached_end_of_text, self.state)) > len(self.state)
 
 
-def head_of(model: Model | torch.nn.Module) -> MixtureHead:
+def head_of(model: Model | torch.nn.Module) -> MixtureDensityHead:
     """The head of one network."""
-    assert isinstance(model, (SequenceModel, WindowModel))
-    assert isinstance(model.head, MixtureHead)
+    assert isinstance(model, (SequenceModel, SoftWindowModel))
+    assert isinstance(model.head, MixtureDensityHead)
     return model.head
 
 
-def told_of(
-    model: Model, source: InkSource, scale: float, device: torch.device, progress: Progress | None = None
+def score_drawings(
+    model: Model, source: InkDataset, scale: float, device: torch.device, progress: Progress | None = None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Of each drawing ``(T, 3)`` nats of its points' offsets, of the pen, of the end; and ``(T,)`` chances of lifting.
 
@@ -225,8 +223,8 @@ def write(
         nats: list[float] = []
         ended = False
         while True:
-            noise = torch.rand(NOISE, generator=generator).to(batch.inputs)
-            mixture = Mixture(*(None if t is None else t[0, -1] for t in told.mixture))  # type: ignore[arg-type]
+            noise = torch.rand(NOISE_SIZE, generator=generator).to(batch.inputs)
+            mixture = PenMixture(*(None if t is None else t[0, -1] for t in told.mixture))  # type: ignore[arg-type]
             point = mixture.draw(noise, wish.bias)
             points.append(point)
             nats.append(float(mixture.nats(point)[:2].sum()) + 2 * math.log(scale))
@@ -236,7 +234,7 @@ def write(
                 break
             told = _Told(model, Batch(point[None, None, :3]), told.state)
             if characters is not None:
-                ended = enough and told.at_the_end()
+                ended = enough and told.is_at_text_end()
                 if ended:  # what this step tells is no longer written
                     break
                 windows.append(told.window())
@@ -247,11 +245,11 @@ def write(
         return [Handwriting(task.text, strokes, len(task.given), window, tuple(nats), ended, task.name)]
 
     # One drawing at a time, so that what is written hangs on no other.
-    source = _Begun(tasks, scale, characters)
+    source = _PrimedDrawings(tasks, scale, characters)
     return predict(model, Loader(source, 1), decode, device=device, progress=progress, title="writing")
 
 
-class _Begun:
+class _PrimedDrawings:
     """What is given of drawings, after nothing, as a source of batches."""
 
     lengths = None

@@ -16,49 +16,49 @@ from torch import nn
 
 from lstmkit.data.batch import Batches, Loader
 from lstmkit.data.ink.strokes import (
-    MOST_POINTS,
-    MOST_TEXT,
+    MAX_POINTS,
+    MAX_TEXT_LENGTH,
     Ink,
-    Inks,
-    InkSource,
+    InkDataset,
+    InkSet,
     numbered,
-    one_before,
     read_strokes,
     scaled,
+    shift_right,
 )
 from lstmkit.data.text.lines import read_text
 from lstmkit.errors import DataError, SettingError, listing
-from lstmkit.jobs.base import Evaluation, Job, Parts
-from lstmkit.jobs.common.splitting import looked_at, random_parts
+from lstmkit.jobs.base import DataSplit, Evaluation, Job
+from lstmkit.jobs.common.splitting import looked_at, random_split
 from lstmkit.jobs.handwriting_synthesizer import report
-from lstmkit.jobs.handwriting_synthesizer.baselines import Plain, fit_plain, plain_of
+from lstmkit.jobs.handwriting_synthesizer.baselines import Plain, baselines_from_text, fit_handwriting_baselines
 from lstmkit.jobs.handwriting_synthesizer.generation import (
     Handwriting,
     Task,
     Wish,
     head_of,
+    score_drawings,
     table_of,
-    told_of,
     write,
     write_file,
 )
-from lstmkit.jobs.handwriting_synthesizer.plots import drawings_figure, window_figure
-from lstmkit.look import Specimen
+from lstmkit.jobs.handwriting_synthesizer.plots import ink_figure, soft_window_figure
+from lstmkit.look import ExampleSequence
 from lstmkit.models.base import Model
 from lstmkit.models.sequence import SequenceModel
-from lstmkit.models.soft_window import WindowModel
-from lstmkit.modules.mixture_density import MixtureHead
+from lstmkit.models.soft_window import SoftWindowModel
+from lstmkit.modules.mixture_density import MixtureDensityHead
 from lstmkit.modules.soft_window import SoftWindow
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 from lstmkit.settings import setting, settings_class
 
-_ROUNDED = 1 / math.sqrt(12)  # the deviation of what rounding to whole numbers takes away
-_FINEST = 1e-3  # the smallest deviation of other data, in deviations of their offsets
-_LONGER = 2.0  # times the usual points of a text are written at most
-_SCALES = 1e-12, 1e12  # that numbers can be divided by
-_MOST_TEXTS = 1000  # that are written at once
+_ROUNDING_STD = 1 / math.sqrt(12)  # the deviation of what rounding to whole numbers takes away
+_MIN_RELATIVE_STD = 1e-3  # the smallest deviation of other data, in deviations of their offsets
+_MAX_LENGTH_RATIO = 2.0  # times the usual points of a text are written at most
+_SCALE_RANGE = 1e-12, 1e12  # that numbers can be divided by
+_MAX_TEXTS = 1000  # that are written at once
 _BEST = {"NLL per point": "low", "of it the pen": "low", "lift F1": "high"}
 
 
@@ -107,47 +107,47 @@ class HandwritingSynthesizer(Job):
 
     # ---- from file to numbers ------------------------------------------------------------------------------------
 
-    def read(self, data: Any) -> Inks:
+    def read(self, data: Any) -> InkSet:
         return read_strokes(data)
 
-    def split(self, examples: Inks, validation: Inks | None) -> Parts:
+    def split(self, examples: InkSet, validation: InkSet | None) -> DataSplit:
         """As the data have it, else at random by the seed."""
         if examples.parts is not None:
             train = examples.given("train")
             if train is None:
                 raise DataError(f"{examples.name} has no drawing to train on: none stands under train")
             held_out = examples.given("valid") if validation is None else validation
-            return Parts(train, held_out, examples.given("test"))
-        return random_parts(examples, validation, "drawing", self.valid_share, self.test_share, self.seed)
+            return DataSplit(train, held_out, examples.given("test"))
+        return random_split(examples, validation, "drawing", self.valid_share, self.test_share, self.seed)
 
-    def prepare(self, train: Inks) -> None:
+    def prepare(self, train: InkSet) -> None:
         """The offsets' scale, the characters, how long drawings are; and the baselines, all by the training part."""
         drawings = [ink.points for ink in train.inks]
         offsets = np.concatenate(drawings)[:, :2].astype(np.float64)
         self._scale = float(offsets.std())
-        if not _SCALES[0] <= self._scale:
+        if not _SCALE_RANGE[0] <= self._scale:
             raise DataError(f"{train.name}: all offsets of the training part are the same: nothing was drawn")
         whole = bool((offsets == np.round(offsets)).all())
-        self._floor = min(_ROUNDED, self._scale) if whole else _FINEST * self._scale
-        self._characters = "".join(sorted({c for ink in train.inks for c in ink.text})) if train.with_texts else None
+        self._floor = min(_ROUNDING_STD, self._scale) if whole else _MIN_RELATIVE_STD * self._scale
+        self._characters = "".join(sorted({c for ink in train.inks for c in ink.text})) if train.has_texts else None
         self._longest = max(map(len, drawings))
         counts = [len(ink.text) for ink in train.inks] if self._characters is not None else [1] * len(train)
         self._pace = len(offsets) / sum(counts)
-        self._plain = fit_plain(drawings, self._floor, self.seed)
+        self._plain = fit_handwriting_baselines(drawings, self._floor, self.seed)
 
-    def source(self, examples: Inks) -> Inks:
-        if self._characters is not None and not examples.with_texts:
+    def source(self, examples: InkSet) -> InkSet:
+        if self._characters is not None and not examples.has_texts:
             raise DataError(f"{examples.name} has no texts, the model was fitted to drawings with texts: give them too")
         return examples
 
-    def batches(self, source: Inks, seed: int | None) -> Batches:
+    def batches(self, source: InkSet, seed: int | None) -> Batches:
         if seed is None:
             return Loader(self._numbers(source), 4 * self.batch_size)
         window = self.longest if self._characters is None else 0
         return Loader(self._numbers(source, window), self.batch_size, seed, self.steps_per_epoch)
 
-    def _numbers(self, examples: Inks, window: int = 0) -> InkSource:
-        return InkSource(examples, self._scale, window, self._characters)
+    def _numbers(self, examples: InkSet, window: int = 0) -> InkDataset:
+        return InkDataset(examples, self._scale, window, self._characters)
 
     # ---- the network ---------------------------------------------------------------------------------------------
 
@@ -161,16 +161,16 @@ class HandwritingSynthesizer(Job):
             )  # fmt: skip
 
         if self._characters is None:
-            head = MixtureHead(self.hidden_size, self.mixtures, floor, True, self.dropout)
+            head = MixtureDensityHead(self.hidden_size, self.mixtures, floor, True, self.dropout)
             return SequenceModel(nn.Identity(), trunk(3, self.num_layers), head)
         read = 3 + len(self._characters)
         window = SoftWindow(self.hidden_size, self.window_mixtures, 1 / self._pace)
         upper = trunk(read + self.hidden_size, self.num_layers - 1) if self.num_layers > 1 else None
         width = self.hidden_size * (1 if upper is None else 2)
-        head = MixtureHead(width, self.mixtures, floor, False, self.dropout)
-        return WindowModel(len(self._characters), trunk(read, 1), window, upper, head)
+        head = MixtureDensityHead(width, self.mixtures, floor, False, self.dropout)
+        return SoftWindowModel(len(self._characters), trunk(read, 1), window, upper, head)
 
-    def calibrate(self, valid: Inks | None) -> None:
+    def calibrate(self, valid: InkSet | None) -> None:
         """Nothing: densities are the network's own."""
 
     # ---- writing -------------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ class HandwritingSynthesizer(Job):
         if isinstance(what, int):
             raise DataError("this model writes texts: give some, not how many")
         texts = [what] if isinstance(what, str) else list(what)
-        return self._written([self._to_write(text, begun, wish) for text in texts], wish)
+        return self._written([self._text_task(text, begun, wish) for text in texts], wish)
 
     def predict(
         self,
@@ -244,32 +244,32 @@ class HandwritingSynthesizer(Job):
         wish.check()
         if _texts(data) is not None:
             raise DataError("this model was fitted to drawings without texts: give a number of drawings, or drawings")
-        return self._written([self._going_on(ink, wish) for ink in self.read(data).inks], wish)
+        return self._written([self._continue_task(ink, wish) for ink in self.read(data).inks], wish)
 
     def _written(self, tasks: list[Task], wish: Wish) -> list[Handwriting]:
-        if not 1 <= len(tasks) <= _MOST_TEXTS:
-            raise DataError(f"1 to {_MOST_TEXTS:,} are written at once, got {len(tasks):,}")
+        if not 1 <= len(tasks) <= _MAX_TEXTS:
+            raise DataError(f"1 to {_MAX_TEXTS:,} are written at once, got {len(tasks):,}")
         return write(self.model, tasks, wish, self._scale, self._characters, self._device())
 
     def _drawings(self, what: Any, begun: Ink | None, wish: Wish) -> list[Task]:
         if not isinstance(what, int):
             raise DataError("this model was fitted to drawings without texts: give how many to draw")
-        if not 1 <= what <= _MOST_TEXTS:
-            raise DataError(f"1 to {_MOST_TEXTS:,} are written at once, got {what:,}")
+        if not 1 <= what <= _MAX_TEXTS:
+            raise DataError(f"1 to {_MAX_TEXTS:,} are written at once, got {what:,}")
         if begun is not None:
-            return [self._going_on(begun, wish)] * what
+            return [self._continue_task(begun, wish)] * what
         nothing = np.zeros((0, 3), dtype=np.float32)
         return [Task("", nothing, wish.length or self._longest, f"drawing {i}") for i in range(1, what + 1)]
 
-    def _going_on(self, ink: Ink, wish: Wish) -> Task:
+    def _continue_task(self, ink: Ink, wish: Wish) -> Task:
         given = ink.points if wish.first < 0 else ink.points[: wish.first]
         return Task("", given, wish.length or self._longest, ink.name)
 
-    def _to_write(self, text: str, begun: Ink | None, wish: Wish) -> Task:
+    def _text_task(self, text: str, begun: Ink | None, wish: Wish) -> Task:
         assert self._characters is not None
         text = " ".join(text.split())
-        if not text or len(text) > MOST_TEXT:
-            raise DataError(f"a text to write has {len(text):,} characters: 1 to {MOST_TEXT:,} are written")
+        if not text or len(text) > MAX_TEXT_LENGTH:
+            raise DataError(f"a text to write has {len(text):,} characters: 1 to {MAX_TEXT_LENGTH:,} are written")
         if begun is not None and not begun.text:
             raise DataError(f"{begun.name} has no text: to go on from a drawing, the model must know what it says")
         space = " " if " " in self._characters else ""
@@ -281,7 +281,7 @@ class HandwritingSynthesizer(Job):
                 f"leave it out of {text[:40]!r} (known: {self._characters})"
             )
         given = np.zeros((0, 3), dtype=np.float32) if begun is None else begun.points
-        longest = wish.length or min(MOST_POINTS, math.ceil(_LONGER * self._pace * (len(text) + 1)))
+        longest = wish.length or min(MAX_POINTS, math.ceil(_MAX_LENGTH_RATIO * self._pace * (len(text) + 1)))
         return Task(whole, given, longest, text)
 
     def text(self, answer: list[Handwriting]) -> str:
@@ -309,8 +309,8 @@ class HandwritingSynthesizer(Job):
         """Of texts the first, with the window's path over it; else all drawings."""
         first = answer[0]
         if first.window is not None:
-            return window_figure(first.strokes, first.window, first.text, first.text)
-        return drawings_figure([one.strokes for one in answer], [""] * len(answer), [one.given for one in answer])
+            return soft_window_figure(first.strokes, first.window, first.text, first.text)
+        return ink_figure([one.strokes for one in answer], [""] * len(answer), [one.given for one in answer])
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 
@@ -320,15 +320,15 @@ class HandwritingSynthesizer(Job):
         read = self.read(data)
         return self.score(self.source(read.given("test") or read), progress or default_progress())
 
-    def score(self, test: Inks, progress: Progress) -> Evaluation:
+    def score(self, test: InkSet, progress: Progress) -> Evaluation:
         assert self._plain is not None
-        told = told_of(self.model, self._numbers(self.source(test)), self._scale, self._device(), progress)
+        told = score_drawings(self.model, self._numbers(self.source(test)), self._scale, self._device(), progress)
         drawings = [ink.points.astype(np.float64) for ink in test.inks]
         rows = {
             f"{self.cell.upper()}, {self.mixtures} Gaussians": [(nats[:, :2], chance) for nats, chance in told],
             "autoregression of 2 points": [self._plain.autoregression(one) for one in drawings],
             "mixture without memory": [self._plain.mixture(one) for one in drawings],
-            "one Gaussian": [self._plain.one_gaussian(one) for one in drawings],
+            "one Gaussian": [self._plain.single_gaussian(one) for one in drawings],
         }
         lengths = [len(one) for one in drawings]
         points = np.concatenate(drawings)
@@ -348,7 +348,7 @@ class HandwritingSynthesizer(Job):
             table.append({"model": name, **dict(zip(_BEST, scores, strict=True))})
         return Evaluation(pd.DataFrame(table), dict(_BEST), details, self._notes(test, told))
 
-    def _notes(self, test: Inks, told: list[tuple[np.ndarray, np.ndarray]]) -> tuple[str, ...]:
+    def _notes(self, test: InkSet, told: list[tuple[np.ndarray, np.ndarray]]) -> tuple[str, ...]:
         unit = (
             f"{test.points:,} points of {len(test):,} drawings. Nats of a point's offset, a density per square unit of "
             f"the data, and of its pen. The model tells offsets divided by {self._scale:.4g}, which adds 2 ln "
@@ -361,24 +361,24 @@ class HandwritingSynthesizer(Job):
         unknown = sum(c not in self._characters for ink in test.inks for c in ink.text)
         return (*unit, f"{unknown:,} characters that training had none of were read as nothing.") if unknown else unit
 
-    def sections(self, examples: Inks) -> list[Section]:
+    def sections(self, examples: InkSet) -> list[Section]:
         return report.sections(self, examples)
 
-    def specimens(self, data: Any, drawing: int = 1) -> list[Specimen]:
+    def example_sequences(self, data: Any, drawing: int = 1) -> list[ExampleSequence]:
         """Drawings, that of number ``drawing`` (from 1) first."""
         self.model  # noqa: B018
         read = self.source(self.read(data))
         return [self._specimen(read.inks[row]) for row in looked_at(drawing, read, "drawing")]
 
-    def _specimen(self, ink: Ink) -> Specimen:
+    def _specimen(self, ink: Ink) -> ExampleSequence:
         device = next(self.network.parameters()).device
-        before = one_before(ink.points)
+        before = shift_right(ink.points)
         inputs: Any = torch.from_numpy(scaled(before, self._scale)).unsqueeze(0).to(device)
-        if isinstance(self.network, WindowModel) and self._characters is not None:
+        if isinstance(self.network, SoftWindowModel) and self._characters is not None:
             text = torch.from_numpy(numbered(ink.text, self._characters)).unsqueeze(0).to(device)
             inputs = (inputs, self.network.begin(text))
         head = head_of(self.network)
-        return Specimen(
+        return ExampleSequence(
             inputs,
             name=ink.name,
             annotations={
@@ -421,16 +421,16 @@ class HandwritingSynthesizer(Job):
         self._scale, self._floor, self._pace = (float(state[name]) for name in ("scale", "floor", "pace"))
         self._characters, self._longest = state["characters"], state["longest"]
         if (
-            not 0 < self._floor <= self._scale <= _SCALES[1]
-            or self._scale < _SCALES[0]
-            or not 1e-3 <= self._pace <= MOST_POINTS
+            not 0 < self._floor <= self._scale <= _SCALE_RANGE[1]
+            or self._scale < _SCALE_RANGE[0]
+            or not 1e-3 <= self._pace <= MAX_POINTS
         ):
             raise ValueError("its scale, floor or pace are no numbers of drawings")
-        if not isinstance(self._longest, int) or not 1 <= self._longest <= MOST_POINTS:
+        if not isinstance(self._longest, int) or not 1 <= self._longest <= MAX_POINTS:
             raise ValueError("its longest drawing has no number of points")
         if self._characters is not None and len(set(self._characters)) != len(str(self._characters)):
             raise ValueError("its characters are not each another")
-        self._plain = plain_of(state["baselines"])
+        self._plain = baselines_from_text(state["baselines"])
 
 
 def lift_f1(foreseen: np.ndarray, lifted: np.ndarray) -> float:

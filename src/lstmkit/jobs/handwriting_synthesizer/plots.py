@@ -12,7 +12,19 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lstmkit.plots.style import BLACK, BLUE, GREY, PALETTE, SMALL, WIDTH, legend, new_figure, shown, tidy, whole_ticks
+from lstmkit.plots.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    PALETTE,
+    SMALL,
+    WIDTH,
+    integer_ticks,
+    legend,
+    new_figure,
+    shown,
+    style_axes,
+)
 
 _WIDE = 4.0  # drawings that are usually so many times as wide as high have a row each
 _COLUMNS = 6
@@ -20,7 +32,7 @@ _MOST = 24  # drawings in a picture
 _MOST_CHARACTERS = 60  # named beside the window
 
 
-def drawings_figure(drawings: Sequence[np.ndarray], names: Sequence[str], given: Sequence[int] | None = None) -> Figure:
+def ink_figure(drawings: Sequence[np.ndarray], names: Sequence[str], given: Sequence[int] | None = None) -> Figure:
     """Drawings side by side, lines of writing one below the other; of many the first 24.
 
     Args:
@@ -47,7 +59,7 @@ def drawings_figure(drawings: Sequence[np.ndarray], names: Sequence[str], given:
     return figure
 
 
-def window_figure(points: np.ndarray, window: np.ndarray, text: str, title: str = "") -> Figure:
+def soft_window_figure(points: np.ndarray, window: np.ndarray, text: str, title: str = "") -> Figure:
     """What was written, each point in the colour of its character, above it where in the text the hand was.
 
     Args:
@@ -70,14 +82,14 @@ def window_figure(points: np.ndarray, window: np.ndarray, text: str, title: str 
     above.set_xlabel("point", fontsize=SMALL)
     above.tick_params(labelsize=SMALL - 1.5)
     above.spines[["top", "right"]].set_visible(False)
-    whole_ticks(above)
+    integer_ticks(above)
     _lines(below, points, colours)
     handles: dict[str, Artist] = {"the character that is read most": Line2D([], [], marker="o", ls="", color=BLUE)}
     legend(figure, handles, title)
     return figure
 
 
-def surprise_figure(points: np.ndarray, nats: np.ndarray, title: str) -> Figure:
+def surprisal_figure(points: np.ndarray, nats: np.ndarray, title: str) -> Figure:
     """A drawing whose points are the larger and redder, the less likely they were; below, the nats point by point.
 
     Args:
@@ -96,8 +108,8 @@ def surprise_figure(points: np.ndarray, nats: np.ndarray, title: str) -> Figure:
     course.plot(lifted, nats[lifted], ls="", marker="o", markersize=3.5, color=PALETTE[1])
     course.set_xlabel("point", fontsize=SMALL)
     course.set_ylabel("nats", fontsize=SMALL)
-    tidy(course)
-    whole_ticks(course)
+    style_axes(course)
+    integer_ticks(course)
     handles: dict[str, Artist] = {
         "less likely points are redder": Line2D([], [], marker="o", ls="", color="#cb181d"),
         "pen lifted after it": Line2D([], [], marker="o", ls="", markersize=4, color=PALETTE[1]),

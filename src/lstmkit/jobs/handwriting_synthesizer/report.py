@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.ink.strokes import Ink, Inks
-from lstmkit.jobs.handwriting_synthesizer.plots import drawings_figure, surprise_figure, window_figure
+from lstmkit.data.ink.strokes import Ink, InkSet
+from lstmkit.jobs.handwriting_synthesizer.plots import ink_figure, soft_window_figure, surprisal_figure
 from lstmkit.report import Section
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _DRAWN = 18  # drawings side by side
 _BIASES = (0.0, 0.5, 1.0, 2.0)  # with which a text is written
 
 
-def sections(job: HandwritingSynthesizer, examples: Inks) -> list[Section]:
+def sections(job: HandwritingSynthesizer, examples: InkSet) -> list[Section]:
     """The whole of the report that is about handwriting."""
     told = examples.given("test") or examples
     found = []
@@ -48,12 +48,12 @@ def _surprise(evaluation: Evaluation) -> Section:
         "Where it is surprised",
         f"{name}, the first drawing of the test, point by point. Nats of a density may be below 0.",
         first.drop(columns="drawing"),
-        surprise_figure(points, nats, name),
+        surprisal_figure(points, nats, name),
         caption="Nats of each point",
     )
 
 
-def _drawings(job: HandwritingSynthesizer, examples: Inks) -> list[Section]:
+def _drawings(job: HandwritingSynthesizer, examples: InkSet) -> list[Section]:
     some = examples.inks[:_DRAWN]
     written = job.handwrite(_DRAWN, seed=job.seed)
     half = [Ink(ink.points[: max(1, len(ink.points) // 2)], ink.name) for ink in some]
@@ -64,17 +64,17 @@ def _drawings(job: HandwritingSynthesizer, examples: Inks) -> list[Section]:
         Section(
             "Drawings it went on with",
             "The first half of drawings was given.",
-            figure=drawings_figure([one.strokes for one in gone_on], [""] * len(gone_on), [o.given for o in gone_on]),
+            figure=ink_figure([one.strokes for one in gone_on], [""] * len(gone_on), [o.given for o in gone_on]),
             caption="Drawings it went on with",
         ),
     ]
 
 
 def _side_by_side(title: str, text: str, drawings: list[np.ndarray]) -> Section:
-    return Section(title, text, figure=drawings_figure(drawings, [""] * len(drawings)), caption=title)
+    return Section(title, text, figure=ink_figure(drawings, [""] * len(drawings)), caption=title)
 
 
-def _texts(job: HandwritingSynthesizer, examples: Inks) -> list[Section]:
+def _texts(job: HandwritingSynthesizer, examples: InkSet) -> list[Section]:
     known = [ink for ink in examples.inks if not set(ink.text) - set(job.characters or "")]
     if not known:
         return []
@@ -87,19 +87,19 @@ def _texts(job: HandwritingSynthesizer, examples: Inks) -> list[Section]:
         Section(
             "A text it wrote",
             f"“{ink.text}”, as the data have it, and with several biases towards what is most likely.",
-            figure=drawings_figure([ink.points, *(one.strokes for one in written)], ["as in the data", *names]),
+            figure=ink_figure([ink.points, *(one.strokes for one in written)], ["as in the data", *names]),
             caption="A text it wrote",
         ),
         Section(
             "Where in the text it was",
             "How much of each character was read at each point, the darker the more; what is read most is coloured.",
-            figure=window_figure(steady.strokes, steady.window, steady.text, names[-1]),
+            figure=soft_window_figure(steady.strokes, steady.window, steady.text, names[-1]),
             caption="The window's path over the text",
         ),
     ]
 
 
-def _data(job: HandwritingSynthesizer, examples: Inks) -> Section:
+def _data(job: HandwritingSynthesizer, examples: InkSet) -> Section:
     points = np.concatenate([ink.points for ink in examples.inks])
     scale, floor = job.units
     rows = {

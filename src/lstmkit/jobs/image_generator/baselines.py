@@ -15,16 +15,18 @@ _SEEN = 0.5  # pictures with ink, and as many without, that each dot of a compon
 _LEAST = 1e-3  # probability of a dot: none is certain
 
 
-def independent_dots(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+def independent_bernoulli(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """Each dot is ink as often as it is in the training part.
 
-    >>> independent_dots(np.array([[1.0], [0.0]]), np.array([[1.0]])).round(3).tolist()
+    >>> independent_bernoulli(np.array([[1.0], [0.0]]), np.array([[1.0]])).round(3).tolist()
     [0.693]
     """
     return -_log_p(test, train.mean(axis=0, keepdims=True))[:, 0]
 
 
-def mixture_of_dots(train: np.ndarray, test: np.ndarray, components: int, seed: int, progress: Progress) -> np.ndarray:
+def bernoulli_mixture(
+    train: np.ndarray, test: np.ndarray, components: int, seed: int, progress: Progress
+) -> np.ndarray:
     """A mixture of pictures of independent dots, fitted by expectation and maximisation from ``components`` of them."""
     rng = np.random.default_rng(seed)
     components = min(components, len(train))

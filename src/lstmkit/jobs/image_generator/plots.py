@@ -16,7 +16,7 @@ _FRAME = PALETTE[1]
 _LEAST, _MOST = 0.6, 3.0  # points, of a window's frame
 
 
-def steps_figure(
+def drawing_steps_figure(
     names: Sequence[str],
     canvases: Sequence[np.ndarray],
     windows: Sequence[np.ndarray],
@@ -55,7 +55,7 @@ def steps_figure(
     return figure
 
 
-def sheet_figure(pictures: Sequence[np.ndarray], names: Sequence[str], columns: int = 10) -> Figure:
+def image_grid_figure(pictures: Sequence[np.ndarray], names: Sequence[str], columns: int = 10) -> Figure:
     """Pictures ``(height, width)`` side by side, each under its name; ``""`` for none."""
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)

@@ -14,14 +14,14 @@ from lstmkit.data.vision.image_io import library
 from lstmkit.models.base import Ensemble, Model
 from lstmkit.models.draw import DrawModel
 
-_SHADES = " .:-=+*#%@"
+_ASCII_SHADES = " .:-=+*#%@"
 _SHOWN = 4  # dots of a sheet or film for each dot of a picture
 _COLUMNS = 10  # of a sheet
-_STEP, _LAST = 120, 1500  # milliseconds of a film's picture, and of its last
+_FRAME_MS, _LAST = 120, 1500  # milliseconds of a film's picture, and of its last
 
 
 @dataclass(frozen=True, eq=False)
-class Painting:
+class GeneratedImage:
     """A picture that was painted.
 
     Attributes:
@@ -45,27 +45,27 @@ class Painting:
         return self.canvases[-1]
 
 
-def text_of(painting: Painting) -> str:
+def text_of(painting: GeneratedImage) -> str:
     """A picture in signs, the more ink the darker: two of them for a dot, which makes it about square.
 
-    >>> text_of(Painting("", "", np.array([[[0.0, 1.0]]]), np.zeros((1, 5))))
+    >>> text_of(GeneratedImage("", "", np.array([[[0.0, 1.0]]]), np.zeros((1, 5))))
     '  @@'
     """
-    shade = (painting.picture * len(_SHADES)).astype(int).clip(0, len(_SHADES) - 1)
-    return "\n".join("".join(2 * _SHADES[i] for i in row) for row in shade)
+    shade = (painting.picture * len(_ASCII_SHADES)).astype(int).clip(0, len(_ASCII_SHADES) - 1)
+    return "\n".join("".join(2 * _ASCII_SHADES[i] for i in row) for row in shade)
 
 
-def write_sheet(painted: Sequence[Painting], path: Path, inverted: bool) -> None:
+def write_image_grid(painted: Sequence[GeneratedImage], path: Path, inverted: bool) -> None:
     """All pictures on one sheet; as a ``.gif`` how they are painted."""
-    frames = [_sheet(painted, step, inverted) for step in range(len(painted[0].canvases))]
+    frames = [_image_grid(painted, step, inverted) for step in range(len(painted[0].canvases))]
     if path.suffix.lower() != ".gif":
         frames[-1].save(path)
         return
-    times = [*([_STEP] * (len(frames) - 1)), _LAST]
+    times = [*([_FRAME_MS] * (len(frames) - 1)), _LAST]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=times, loop=0)
 
 
-def _sheet(painted: Sequence[Painting], step: int, inverted: bool) -> Any:
+def _image_grid(painted: Sequence[GeneratedImage], step: int, inverted: bool) -> Any:
     height, width = painted[0].picture.shape
     columns = min(_COLUMNS, len(painted))
     rows = -(-len(painted) // columns)
@@ -77,14 +77,14 @@ def _sheet(painted: Sequence[Painting], step: int, inverted: bool) -> Any:
     return library("PIL.Image").fromarray(shades.repeat(_SHOWN, 0).repeat(_SHOWN, 1))
 
 
-def members_of(model: Model) -> list[DrawModel]:
+def draw_networks(model: Model) -> list[DrawModel]:
     """The one network, or those of an ensemble."""
     members = model.members if isinstance(model, Ensemble) else [model]
     return [one for one in members if isinstance(one, DrawModel)]
 
 
 @torch.inference_mode()
-def dreamt(model: DrawModel, noise: torch.Tensor, kinds: torch.Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+def sample_images(model: DrawModel, noise: torch.Tensor, kinds: torch.Tensor | None) -> tuple[np.ndarray, np.ndarray]:
     """Canvases ``(B, T, height, width)`` and windows ``(B, T, 5)`` of latent variables ``(B, T, Z)``."""
     canvases, windows = model.dream(noise, model.begin(len(noise), kinds))
     return canvases.sigmoid().float().cpu().numpy(), windows.float().cpu().numpy()

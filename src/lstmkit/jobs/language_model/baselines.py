@@ -10,7 +10,7 @@ _PRIME = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits well mixed: the golden r
 
 
 @dataclass(frozen=True)
-class _Order:
+class _NGramOrder:
     """What is known of the n-grams of one length: sorted hashes, and for each its discounted share.
 
     Attributes:
@@ -46,7 +46,7 @@ class KneserNey:
     def __init__(self, ids: np.ndarray, order: int, vocabulary: int) -> None:
         self.vocabulary = vocabulary
         hashes = _hashes(ids, order)
-        self._orders: list[_Order] = []
+        self._orders: list[_NGramOrder] = []
         for n in range(1, order + 1):
             if len(ids) < n:
                 break
@@ -72,7 +72,7 @@ class KneserNey:
         return float(np.exp(-np.log(self.probabilities(ids)).mean()))
 
 
-def _one_order(hashes: list[np.ndarray], n: int, longer: np.ndarray | None) -> _Order:
+def _one_order(hashes: list[np.ndarray], n: int, longer: np.ndarray | None) -> _NGramOrder:
     grams = hashes[n - 1]
     if longer is None:
         kinds, first, counts = np.unique(grams, return_index=True, return_counts=True)
@@ -90,7 +90,7 @@ def _one_order(hashes: list[np.ndarray], n: int, longer: np.ndarray | None) -> _
         discounts[c] * np.bincount(context, weights=counts == c if c < 3 else counts >= 3, minlength=len(contexts))
         for c in (1, 2, 3)
     )
-    return _Order(kinds, share, contexts, taken / total)
+    return _NGramOrder(kinds, share, contexts, taken / total)
 
 
 def _discounts(counts: np.ndarray) -> np.ndarray:

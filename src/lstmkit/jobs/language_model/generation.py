@@ -12,7 +12,7 @@ import torch
 
 from lstmkit.data.batch import Batch, Loader, beside
 from lstmkit.data.text.tokenizer import UNKNOWN, Tokenizer
-from lstmkit.decoding.search import sample
+from lstmkit.decoding.generation import sample
 from lstmkit.errors import SettingError
 from lstmkit.models.base import Model
 from lstmkit.training.predict import predict
@@ -37,7 +37,7 @@ class Continuation:
     unknown: tuple[str, ...] = ()
 
 
-class Drawing(NamedTuple):
+class SamplingOptions(NamedTuple):
     """How tokens are drawn, see :meth:`lstmkit.LanguageModel.generate`."""
 
     length: int
@@ -56,8 +56,8 @@ class Drawing(NamedTuple):
             )
 
 
-def write_on(
-    model: Model, tokenizer: Tokenizer, end: int, prompts: Sequence[str], drawing: Drawing, device: torch.device
+def generate_continuations(
+    model: Model, tokenizer: Tokenizer, end: int, prompts: Sequence[str], drawing: SamplingOptions, device: torch.device
 ) -> list[Continuation]:
     """One for each prompt, which stands after ``end``, the token of a line's end. ``<unk>`` is never written."""
     never = [tokenizer[UNKNOWN]] if UNKNOWN in tokenizer else []

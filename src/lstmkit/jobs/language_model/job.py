@@ -13,30 +13,30 @@ import torch
 from matplotlib.figure import Figure
 
 from lstmkit.data.batch import Batches
-from lstmkit.data.splits import held_back
+from lstmkit.data.splits import holdout_sizes
 from lstmkit.data.text.lines import Text, read_text
-from lstmkit.data.text.token_stream import StreamLoader, token_counts, token_stream
+from lstmkit.data.text.token_stream import TokenStreamLoader, token_counts, token_stream
 from lstmkit.data.text.tokenizer import END, KINDS, UNKNOWN, Tokenizer
 from lstmkit.errors import DataError, SettingError
-from lstmkit.jobs.base import Evaluation, Job, Parts
+from lstmkit.jobs.base import DataSplit, Evaluation, Job
 from lstmkit.jobs.common.token_labels import annotations, shown
 from lstmkit.jobs.language_model import metrics as scoring
 from lstmkit.jobs.language_model import report
 from lstmkit.jobs.language_model.baselines import KneserNey
-from lstmkit.jobs.language_model.generation import Continuation, Drawing, write_on
-from lstmkit.look import Specimen
+from lstmkit.jobs.language_model.generation import Continuation, SamplingOptions, generate_continuations
+from lstmkit.look import ExampleSequence
 from lstmkit.models.base import Model
-from lstmkit.models.sequence import TokenModel
+from lstmkit.models.sequence import NextTokenModel
 from lstmkit.modules.encoders import TokenEncoder
 from lstmkit.modules.heads import TokenHead
 from lstmkit.modules.trunk import build_trunk
-from lstmkit.plots.text import surprise_figure
+from lstmkit.plots.text import surprisal_figure
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 from lstmkit.settings import setting, settings_class
 
 _LOOKED_AT, _MOST_LOOKS = 200, 8  # tokens of a sequence that is looked at, and sequences
-_MOST_COUNTED = 5_000_000  # tokens whose n-grams are counted: they are held in memory
+_MAX_NGRAM_TOKENS = 5_000_000  # tokens whose n-grams are counted: they are held in memory
 
 
 class Stream(NamedTuple):
@@ -108,7 +108,7 @@ class LanguageModel(Job):
 
     _tokenizer: Tokenizer | None = field(default=None, init=False, repr=False)
     _counts: np.ndarray | None = field(default=None, init=False, repr=False)
-    _cache: scoring.CacheSettings | None = field(default=None, init=False, repr=False)
+    _cache_settings: scoring.CacheSettings | None = field(default=None, init=False, repr=False)
     _trained_on: Text | None = field(default=None, init=False, repr=False)  # not saved, nor what it is as a stream
     learnt: Stream | None = field(default=None, init=False, repr=False)
 
@@ -123,14 +123,14 @@ class LanguageModel(Job):
             raise SettingError("the cache compares the features of one model: give --seeds 1 or --cache 0")
         return read_text(data)
 
-    def split(self, examples: Text, validation: Text | None) -> Parts:
+    def split(self, examples: Text, validation: Text | None) -> DataSplit:
         """Training, validation and test, in the order of the text."""
         count = len(examples)
         valid_share = self.valid_share if validation is None else 0.0
-        valid, test = held_back(count, "line", examples.name, valid_share, self.test_share)
+        valid, test = holdout_sizes(count, "line", examples.name, valid_share, self.test_share)
         held_out = examples.part(count - test - valid, count - test) if valid else validation
         tested = examples.part(count - test, count) if test else None
-        return Parts(examples.part(0, count - test - valid), held_out, tested)
+        return DataSplit(examples.part(0, count - test - valid), held_out, tested)
 
     def prepare(self, train: Text) -> None:
         """The vocabulary, from the training part."""
@@ -146,9 +146,11 @@ class LanguageModel(Job):
             count=len(train),
         )
         self._trained_on, self.learnt = train, self._stream(train)
-        self._counts = token_counts(self.learnt.ids, self._size)
-        if self.cutoffs and not (sorted(set(self.cutoffs)) == list(self.cutoffs) and self.cutoffs[-1] < self._size):
-            raise SettingError(f"cutoffs must rise and stay below the vocabulary's {self._size} tokens")
+        self._counts = token_counts(self.learnt.ids, self._vocab_size)
+        if self.cutoffs and not (
+            sorted(set(self.cutoffs)) == list(self.cutoffs) and self.cutoffs[-1] < self._vocab_size
+        ):
+            raise SettingError(f"cutoffs must rise and stay below the vocabulary's {self._vocab_size} tokens")
 
     def source(self, examples: Text) -> Stream:
         if self.learnt is not None and examples is self._trained_on:
@@ -163,7 +165,7 @@ class LanguageModel(Job):
 
     def batches(self, source: Stream, seed: int | None) -> Batches:
         steps = 0 if seed is None else self.steps_per_epoch
-        return StreamLoader(source.ids, self.batch_size, self.window, seed, steps)
+        return TokenStreamLoader(source.ids, self.batch_size, self.window, seed, steps)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -172,11 +174,11 @@ class LanguageModel(Job):
         return self._tokenizer
 
     @property
-    def _size(self) -> int:
+    def _vocab_size(self) -> int:
         return len(self.tokenizer)
 
     @property
-    def _end(self) -> int:
+    def _end_id(self) -> int:
         """The token of a line's end."""
         if not self.tokenizer.keeps_line_ends:
             return self.tokenizer[END]
@@ -186,7 +188,7 @@ class LanguageModel(Job):
 
     def build(self) -> Model:
         width = self.embed_size or self.hidden_size
-        encoder = TokenEncoder(self._size, width, self.word_dropout, self.input_dropout)
+        encoder = TokenEncoder(self._vocab_size, width, self.word_dropout, self.input_dropout)
         trunk = build_trunk(
             self.cell,
             width,
@@ -198,23 +200,23 @@ class LanguageModel(Job):
             weight_drop=self.weight_drop,
         )
         tied = encoder.embedding if self.tied else None
-        head = TokenHead(trunk.output_size, self._size, tied, self.cutoffs)
-        return TokenModel(encoder, trunk, head, self.dropout, self.activation, self.slowness)
+        head = TokenHead(trunk.output_size, self._vocab_size, tied, self.cutoffs)
+        return NextTokenModel(encoder, trunk, head, self.dropout, self.activation, self.slowness)
 
     def calibrate(self, valid: Text | None) -> None:
         """With a cache its share and sharpness, on the validation part."""
-        self._cache = None
+        self._cache_settings = None
         if self.cache and valid is not None:
-            ids = self._after_a_line(self.source(valid).ids)
-            self._cache = scoring.choose_cache(self._single, ids, self.cache, self._device(), self._progress)
+            ids = self._with_line_start(self.source(valid).ids)
+            self._cache_settings = scoring.choose_cache(self._network, ids, self.cache, self._device(), self._progress)
 
     @property
-    def _single(self) -> TokenModel:
-        assert isinstance(self.network, TokenModel)
+    def _network(self) -> NextTokenModel:
+        assert isinstance(self.network, NextTokenModel)
         return self.network
 
-    def _after_a_line(self, ids: np.ndarray) -> np.ndarray:
-        return np.concatenate([[self._end], ids])
+    def _with_line_start(self, ids: np.ndarray) -> np.ndarray:
+        return np.concatenate([[self._end_id], ids])
 
     # ---- writing on ----------------------------------------------------------------------------------------------
 
@@ -261,12 +263,12 @@ class LanguageModel(Job):
     ) -> list[Continuation]:
         """Write on after each line of ``data``, a file or a list of prompts; see :meth:`generate`."""
         self.model  # noqa: B018  (says so if there is none)
-        drawing = Drawing(length, temperature, top_k, top_p, seed, stop)
+        drawing = SamplingOptions(length, temperature, top_k, top_p, seed, stop)
         drawing.check()
         prompts = list(data) if isinstance(data, (list, tuple)) else list(read_text(data))
         if not all(isinstance(prompt, str) for prompt in prompts):
             raise DataError("prompts are lines of text")
-        return write_on(self.model, self.tokenizer, self._end, prompts, drawing, self._device())
+        return generate_continuations(self.model, self.tokenizer, self._end_id, prompts, drawing, self._device())
 
     def text(self, answer: list[Continuation]) -> str:
         gap = "" if self.tokenizer.keeps_line_ends else " "
@@ -281,7 +283,7 @@ class LanguageModel(Job):
 
     def picture(self, data: Any, answer: list[Continuation]) -> Figure:
         first = answer[0]
-        return surprise_figure([shown(t) for t in first.tokens], first.surprise)
+        return surprisal_figure([shown(t) for t in first.tokens], first.surprise)
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 
@@ -296,15 +298,15 @@ class LanguageModel(Job):
     def score(self, test: Text, progress: Progress) -> Evaluation:
         self._progress = progress
         stream = self.source(test)
-        ids, device = self._after_a_line(stream.ids), self._device()
+        ids, device = self._with_line_start(stream.ids), self._device()
         label = self.cell.upper()
         told = {label: scoring.surprise(self.model, ids, device, progress)}
-        if self._cache is not None:
-            name = f"{label}, cache of {self._cache.size}"
-            told[name] = scoring.cache_surprise(self._single, ids, self._cache, device, progress)
+        if self._cache_settings is not None:
+            name = f"{label}, cache of {self._cache_settings.size}"
+            told[name] = scoring.cache_surprisal(self._network, ids, self._cache_settings, device, progress)
         if self.dynamic:
             name = f"{label}, learning as it reads"
-            told[name] = scoring.dynamic_surprise(self._single, ids, self.dynamic, self.window, device, progress)
+            told[name] = scoring.dynamic_eval_surprisal(self._network, ids, self.dynamic, self.window, device, progress)
         told |= self._baselines(ids)
         rows = [
             {
@@ -320,25 +322,25 @@ class LanguageModel(Job):
             f"{len(stream.ids):,} tokens, {stream.characters:,} characters; the state is carried through the text. "
             f"Tokens that are unknown: {unknown:.2%}; they are scored as <unk>."
         ]
-        if self._cache is not None or self.dynamic:
+        if self._cache_settings is not None or self.dynamic:
             notes.append("With a cache, or learning as it reads, the model has seen the test text up to each token.")
         return Evaluation(pd.DataFrame(rows), {"perplexity": "low", "bits per character": "low"}, details, tuple(notes))
 
     def _baselines(self, ids: np.ndarray) -> dict[str, np.ndarray]:
         assert self._counts is not None
-        single = (self._counts + 1) / (self._counts.sum() + self._size)
+        single = (self._counts + 1) / (self._counts.sum() + self._vocab_size)
         told = {"single tokens": -np.log(single[ids[1:]])}
         if self.learnt is not None:
             order = self.ngram or (7 if self.tokens == "chars" else 5)
-            counted = KneserNey(self._after_a_line(self.learnt.ids[-_MOST_COUNTED:]), order, self._size)
-            of_some = f" of the last {_MOST_COUNTED:,} tokens" if len(self.learnt.ids) > _MOST_COUNTED else ""
+            counted = KneserNey(self._with_line_start(self.learnt.ids[-_MAX_NGRAM_TOKENS:]), order, self._vocab_size)
+            of_some = f" of the last {_MAX_NGRAM_TOKENS:,} tokens" if len(self.learnt.ids) > _MAX_NGRAM_TOKENS else ""
             told = {f"Kneser-Ney, {order}-grams{of_some}": -np.log(counted.probabilities(ids)[1:]), **told}
         return told
 
     def sections(self, examples: Text) -> list[Section]:
         return report.sections(self)
 
-    def specimens(self, data: Any, line: int = 1) -> list[Specimen]:
+    def example_sequences(self, data: Any, line: int = 1) -> list[ExampleSequence]:
         """Stretches of a text of 200 tokens each, the one that begins at ``line`` (from 1) first."""
         self.model  # noqa: B018
         text = self.read(data)
@@ -352,14 +354,14 @@ class LanguageModel(Job):
         pieces = [ids[start : start + _LOOKED_AT] for start in range(0, len(ids), _LOOKED_AT)]
         return [self._specimen(piece, f"{text.name} from line {line}") for piece in pieces[:_MOST_LOOKS] if piece]
 
-    def _specimen(self, ids: Sequence[int], name: str) -> Specimen:
+    def _specimen(self, ids: Sequence[int], name: str) -> ExampleSequence:
         tokens = self.tokenizer.tokens(ids)
         device = next(self.network.parameters()).device
         inputs = torch.tensor([list(ids)], device=device)
         with torch.no_grad():
             likely = int(self.network.eval()(inputs)[0][0, -1].argmax())
         said = shown(self.tokenizer.tokens([likely])[0])
-        return Specimen(
+        return ExampleSequence(
             inputs,
             name=name,
             labels=[shown(t) for t in tokens],
@@ -374,14 +376,14 @@ class LanguageModel(Job):
         return {
             "tokenizer": self.tokenizer.to_json(),
             "counts": self._counts.tolist(),
-            "cache": None if self._cache is None else list(self._cache),
+            "cache": None if self._cache_settings is None else list(self._cache_settings),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._tokenizer = Tokenizer(self.tokens, state["tokenizer"])
         self._counts = np.array(state["counts"], dtype=np.int64)
-        if self._counts.shape != (self._size,) or (self._counts < 0).any():
+        if self._counts.shape != (self._vocab_size,) or (self._counts < 0).any():
             raise ValueError("its counts are not of its vocabulary")
         if not self.tokenizer.keeps_line_ends and END not in self.tokenizer:
             raise ValueError("its vocabulary has no end of a line")
-        self._cache = None if state["cache"] is None else scoring.CacheSettings(*state["cache"])
+        self._cache_settings = None if state["cache"] is None else scoring.CacheSettings(*state["cache"])

@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lstmkit.data.text.token_stream import StreamLoader
+from lstmkit.data.text.token_stream import TokenStreamLoader
 from lstmkit.models.base import Model, map_state
-from lstmkit.models.sequence import TokenModel
+from lstmkit.models.sequence import NextTokenModel
 from lstmkit.progress import Progress
-from lstmkit.training.train import learner
+from lstmkit.training.train import online_sgd
 
 _WINDOW = 200  # steps computed together; what they are makes no difference
-_SHARES = (0.05, 0.1, 0.15, 0.2, 0.3)  # of the cache, tried on the validation part
-_FLATNESSES = (0.2, 0.4, 0.7, 1.0)
+_CACHE_WEIGHTS = (0.05, 0.1, 0.15, 0.2, 0.3)  # of the cache, tried on the validation part
+_THETAS = (0.2, 0.4, 0.7, 1.0)
 
 
 class CacheSettings(NamedTuple):
@@ -33,7 +33,7 @@ class CacheSettings(NamedTuple):
 
     size: int
     share: float
-    flatness: float
+    theta: float
 
 
 @torch.no_grad()
@@ -47,12 +47,12 @@ def surprise(model: Model, ids: np.ndarray, device: torch.device, progress: Prog
 
 
 @torch.no_grad()
-def cache_surprise(
-    model: TokenModel, ids: np.ndarray, cache: CacheSettings, device: torch.device, progress: Progress
+def cache_surprisal(
+    model: NextTokenModel, ids: np.ndarray, cache: CacheSettings, device: torch.device, progress: Progress
 ) -> np.ndarray:
     """As :func:`surprise`, each probability mixed with the cache's."""
     plain, found = [], []
-    for log_p, matches in _with_matches(model, ids, cache.size, (cache.flatness,), device, progress):
+    for log_p, matches in _cache_matches(model, ids, cache.size, (cache.theta,), device, progress):
         plain.append(log_p)
         found.append(matches[0])
     return -_mixed(torch.cat(plain), torch.cat(found), cache.share).cpu().numpy()
@@ -60,28 +60,28 @@ def cache_surprise(
 
 @torch.no_grad()
 def choose_cache(
-    model: TokenModel, ids: np.ndarray, size: int, device: torch.device, progress: Progress
+    model: NextTokenModel, ids: np.ndarray, size: int, device: torch.device, progress: Progress
 ) -> CacheSettings:
     """Share and flatness under which a text, the validation part, surprises least."""
-    plain, found = zip(*_with_matches(model, ids, size, _FLATNESSES, device, progress), strict=True)
+    plain, found = zip(*_cache_matches(model, ids, size, _THETAS, device, progress), strict=True)
     log_p, matches = torch.cat(plain), torch.cat(found, dim=1)
     tried = {
-        (share, flatness): float(_mixed(log_p, matches[i], share).mean())
-        for i, flatness in enumerate(_FLATNESSES)
-        for share in _SHARES
+        (share, theta): float(_mixed(log_p, matches[i], share).mean())
+        for i, theta in enumerate(_THETAS)
+        for share in _CACHE_WEIGHTS
     }
     return CacheSettings(size, *max(tried, key=tried.__getitem__))
 
 
-def dynamic_surprise(
-    model: TokenModel, ids: np.ndarray, lr: float, window: int, device: torch.device, progress: Progress
+def dynamic_eval_surprisal(
+    model: NextTokenModel, ids: np.ndarray, lr: float, window: int, device: torch.device, progress: Progress
 ) -> np.ndarray:
     """As :func:`surprise`, of a copy of the model that takes a step of SGD after each window it was scored on.
 
     Dynamic evaluation (Krause et al. 2018), in its plain form: every token is scored before it is learnt.
     """
     reader = copy.deepcopy(model)
-    learn = learner(reader, lr, clip=1.0)
+    learn = online_sgd(reader, lr, clip=1.0)
     told = []
     for batch, state in _windows(reader, ids, device, progress, window):
         logits, state[0] = reader(batch.inputs, map_state(state[0], Tensor.detach))
@@ -91,26 +91,26 @@ def dynamic_surprise(
     return torch.cat(told).double().cpu().numpy()
 
 
-class _Read(NamedTuple):
+class _Chunk(NamedTuple):
     inputs: Tensor
     targets: Tensor
 
 
 def _windows(
     model: Model, ids: np.ndarray, device: torch.device, progress: Progress, window: int = _WINDOW
-) -> Iterator[tuple[_Read, list]]:
+) -> Iterator[tuple[_Chunk, list]]:
     """The text in pieces, and a place for the state, which is carried."""
     model.to(device).eval()
-    loader, state = StreamLoader(ids, 1, window), [None]
+    loader, state = TokenStreamLoader(ids, 1, window), [None]
     with progress.task("scoring", len(loader)) as task:
         for i, batch in enumerate(loader.epoch()):
             assert batch.targets is not None
-            yield _Read(batch.inputs.to(device), batch.targets.to(device)), state
+            yield _Chunk(batch.inputs.to(device), batch.targets.to(device)), state
             task.update(i + 1)
 
 
-def _with_matches(
-    model: TokenModel, ids: np.ndarray, size: int, flatnesses: tuple[float, ...], device: torch.device,
+def _cache_matches(
+    model: NextTokenModel, ids: np.ndarray, size: int, flatnesses: tuple[float, ...], device: torch.device,
     progress: Progress,
 ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
     """Window by window the log-probability of each token, ``(T,)``, and the cache's probability, ``(flatness, T)``."""
@@ -127,8 +127,8 @@ def _with_matches(
         same = words == batch.targets[0].unsqueeze(1)
         alike = (here @ past.t()) * here.shape[1] ** 0.5
         matches = [
-            torch.where(same, (flatness * alike).masked_fill(~seen, -torch.inf).softmax(-1).nan_to_num(), 0.0).sum(-1)
-            for flatness in flatnesses
+            torch.where(same, (theta * alike).masked_fill(~seen, -torch.inf).softmax(-1).nan_to_num(), 0.0).sum(-1)
+            for theta in flatnesses
         ]
         yield -F.cross_entropy(logits, batch.targets[0], reduction="none"), torch.stack(matches)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from lstmkit.jobs.common.token_labels import shown
-from lstmkit.plots.text import surprise_figure
+from lstmkit.plots.text import surprisal_figure
 from lstmkit.report import Section
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _SHOWN = 300  # tokens whose surprise is drawn
 
 def sections(job: LanguageModel) -> list[Section]:
     """The whole of the report that is about language."""
-    found = [] if job.evaluation is None else [_evidence(job.evaluation), _surprised(job.evaluation)]
+    found = [] if job.evaluation is None else [_evidence(job.evaluation), _surprisal_section(job.evaluation)]
     return [*found, _written(job), _text(job)]
 
 
@@ -30,7 +30,7 @@ def _evidence(evaluation: Evaluation) -> Section:
     return Section(title, text + " ".join(evaluation.notes), evaluation.table, best=evaluation.best)
 
 
-def _surprised(evaluation: Evaluation) -> Section:
+def _surprisal_section(evaluation: Evaluation) -> Section:
     details = evaluation.details.head(_SHOWN)
     tokens = [shown(t) for t in details["token"]]
     bits = (details.iloc[:, 1] / math.log(2)).tolist()
@@ -38,7 +38,7 @@ def _surprised(evaluation: Evaluation) -> Section:
         "Where it is surprised",
         "The first tokens of the test, and how many bits each took: 0 was certain, 10 was one in a thousand.",
         pd.DataFrame({"token": tokens, "bits": bits}),
-        surprise_figure(tokens, bits),
+        surprisal_figure(tokens, bits),
         caption="Surprise token by token",
     )
 

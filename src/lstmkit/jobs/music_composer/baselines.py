@@ -9,10 +9,10 @@ import numpy as np
 _WEIGHT = 1.0  # steps that the whole piano's share counts as, at each key
 
 
-def key_counts(rolls: Sequence[np.ndarray]) -> np.ndarray:
+def key_transition_counts(rolls: Sequence[np.ndarray]) -> np.ndarray:
     """``(2, 2, K)``: how often each key was off or on after it was off or on; before a piece all are off.
 
-    >>> key_counts([np.array([[1], [1], [0]])])[:, :, 0].tolist()  # after off: on; after on: on, off
+    >>> key_transition_counts([np.array([[1], [1], [0]])])[:, :, 0].tolist()  # after off: on; after on: on, off
     [[0, 1], [1, 1]]
     """
     keys = rolls[0].shape[1]
@@ -31,7 +31,7 @@ def by_share(counts: np.ndarray, roll: np.ndarray) -> np.ndarray:
     return _nats(np.broadcast_to(chances(counts.sum(axis=0)), roll.shape), roll)
 
 
-def by_step_before(counts: np.ndarray, roll: np.ndarray) -> np.ndarray:
+def markov_nll(counts: np.ndarray, roll: np.ndarray) -> np.ndarray:
     """Each key by whether it sounded at the step before, a Markov chain of its own: ``(T,)`` nats."""
     before = np.concatenate([np.zeros_like(roll[:1]), roll[:-1]])
     return _nats(np.where(before == 1, chances(counts[1]), chances(counts[0])), roll)

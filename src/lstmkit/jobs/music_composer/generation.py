@@ -13,15 +13,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lstmkit.data.audio.sound import check_written
+from lstmkit.data.audio.audio_io import check_writable
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.music.midi import ENDINGS, FASTEST, KEYS, LOWEST, MOST_STEPS, SLOWEST, as_midi, key_name, sound
-from lstmkit.data.music.piano_rolls import Piece, Rolls, RollSource, highest
-from lstmkit.decoding.search import draw_labels, roll_out
+from lstmkit.data.music.midi import (
+    FASTEST,
+    FILE_SUFFIXES,
+    LOWEST_PITCH,
+    MAX_STEPS,
+    N_KEYS,
+    SLOWEST,
+    note_name,
+    roll_to_midi,
+    sound,
+)
+from lstmkit.data.music.piano_rolls import PianoRollDataset, PianoRolls, Piece, highest
+from lstmkit.decoding.generation import roll_out, sample_labels
 from lstmkit.errors import SettingError, UserError
 from lstmkit.models.base import Ensemble, Model, State
 from lstmkit.models.sequence import SequenceModel
-from lstmkit.modules.heads import LabelsHead, NadeHead
+from lstmkit.modules.heads import MultilabelHead, NADEHead
 from lstmkit.progress import Progress
 from lstmkit.training.predict import predict
 
@@ -53,24 +63,24 @@ class Composition:
     @property
     def chords(self) -> list[list[int]]:
         """The MIDI numbers that sound at each step, from below."""
-        return [[LOWEST + int(key) for key in np.flatnonzero(row)] for row in self.roll]
+        return [[LOWEST_PITCH + int(key) for key in np.flatnonzero(row)] for row in self.roll]
 
     def text(self) -> str:
         """A line a step: the names of its keys from below, ``-`` where it is silent."""
-        lines = (" ".join(key_name(pitch - LOWEST) for pitch in chord) for chord in self.chords)
+        lines = (" ".join(note_name(pitch - LOWEST_PITCH) for pitch in chord) for chord in self.chords)
         return "\n".join(line or "-" for line in lines)
 
     def midi(self) -> Any:
         """A ``pretty_midi.PrettyMIDI`` with one piano: to be changed, drawn, written."""
-        return as_midi(self.roll, self.step, self.tempo)
+        return roll_to_midi(self.roll, self.step, self.tempo)
 
     def write(self, path: str | Path) -> None:
         """A MIDI file; or, where the name ends with ``.wav``, the sound of it; with any other ending :meth:`text`."""
         path = Path(path)
         if not path.parent.is_dir():
             raise UserError(f"{path}: there is no folder {path.parent}")
-        check_written(path, [".wav"])
-        if path.suffix.lower() in ENDINGS:
+        check_writable(path, [".wav"])
+        if path.suffix.lower() in FILE_SUFFIXES:
             self.midi().write(str(path))
         elif path.suffix.lower() == ".wav":
             _write_wave(path, sound(self.midi(), _RATE))
@@ -102,9 +112,9 @@ class Wish(NamedTuple):
         if self.given not in GIVEN:
             raise SettingError(f"given must be one of {', '.join(GIVEN)}, got {self.given!r}")
         whole = all(isinstance(number, int) for number in (self.length, self.first, self.seed))
-        if not whole or not 1 <= self.length <= MOST_STEPS or self.first < -1 or not 0 <= self.seed < 2**32:
+        if not whole or not 1 <= self.length <= MAX_STEPS or self.first < -1 or not 0 <= self.seed < 2**32:
             raise SettingError(
-                f"length must be 1 to {MOST_STEPS:,} steps, first at least 0 (or -1 for all), seed within 0…2³², whole "
+                f"length must be 1 to {MAX_STEPS:,} steps, first at least 0 (or -1 for all), seed within 0…2³², whole "
                 f"numbers; got {self.length}, {self.first}, {self.seed}"
             )
         if not 0 <= self.temperature < np.inf or not (self.tempo == 0 or SLOWEST <= self.tempo <= FASTEST):
@@ -133,7 +143,7 @@ class _Told:
         found = [m(inputs, s, lengths) for m, s in zip(members, state or [None] * len(members), strict=True)]
         self._heads = [(head_of(member), outputs) for member, (outputs, _) in zip(members, found, strict=True)]
         self.state: State = tuple(state for _, state in found)
-        self.chained = any(head.chained for head, _ in self._heads)
+        self.autoregressive = any(head.autoregressive for head, _ in self._heads)
 
     def nats(self, keys: Tensor) -> Tensor:
         """``(B, T)``: minus the log-likelihood of ``keys (B, T, 88)``."""
@@ -145,14 +155,16 @@ class _Told:
         return torch.stack([head.below(outputs[:, -1], keys) for head, outputs in self._heads]).mean(0)
 
 
-def head_of(model: Model | torch.nn.Module) -> LabelsHead | NadeHead:
+def head_of(model: Model | torch.nn.Module) -> MultilabelHead | NADEHead:
     """The head of one network."""
     assert isinstance(model, SequenceModel)
-    assert isinstance(model.head, (LabelsHead, NadeHead))
+    assert isinstance(model.head, (MultilabelHead, NADEHead))
     return model.head
 
 
-def nats_of(model: Model, rolls: Rolls, device: torch.device, progress: Progress | None = None) -> list[np.ndarray]:
+def negative_log_likelihoods(
+    model: Model, rolls: PianoRolls, device: torch.device, progress: Progress | None = None
+) -> list[np.ndarray]:
     """``(T,)`` of each piece: minus the log-likelihood of every step given those before it, the first given silence."""
 
     def decode(model: Model, batch: Batch) -> list[np.ndarray]:
@@ -161,7 +173,7 @@ def nats_of(model: Model, rolls: Rolls, device: torch.device, progress: Progress
         each = _Told(model, batch.inputs, None, batch.lengths).nats(batch.targets).double().cpu().numpy()
         return [nats[:n] for nats, n in zip(each, batch.lengths.tolist(), strict=True)]
 
-    return predict(model, Loader(RollSource(rolls), _TOGETHER), decode, device=device, progress=progress)
+    return predict(model, Loader(PianoRollDataset(rolls), _TOGETHER), decode, device=device, progress=progress)
 
 
 def compose(
@@ -180,13 +192,13 @@ def compose(
         piece, device = pieces[row], batch.inputs.device
         melody = torch.from_numpy(_under(piece.roll)).to(device) if wish.given == "melody" else None
         length = wish.length if melody is None else len(melody)
-        noise = torch.rand(length, 1, KEYS, generator=torch.Generator().manual_seed(wish.seed + row)).to(device)
+        noise = torch.rand(length, 1, N_KEYS, generator=torch.Generator().manual_seed(wish.seed + row)).to(device)
         nats: list[float] = []
 
         def one(keys: Tensor, t: int, state: State) -> tuple[Tensor, State]:
             told = _Told(model, keys.unsqueeze(1), state)
             known = None if melody is None else melody[t : t + 1]
-            drawn = draw_labels(told.below, noise[t], wish.temperature, known, told.chained)
+            drawn = sample_labels(told.below, noise[t], wish.temperature, known, told.autoregressive)
             nats.append(float(told.nats(drawn.unsqueeze(1))))
             return drawn, told.state
 
@@ -232,5 +244,5 @@ class _Starts:
 
     def batch(self, rows: np.ndarray) -> Batch:
         (roll,) = (self.rolls[row] for row in rows)
-        silence = np.zeros((1, KEYS), dtype=np.float32)
+        silence = np.zeros((1, N_KEYS), dtype=np.float32)
         return Batch(torch.from_numpy(np.concatenate([silence, roll.astype(np.float32)])).unsqueeze(0), rows=rows)

@@ -12,20 +12,20 @@ import torch
 from matplotlib.figure import Figure
 
 from lstmkit.data.batch import Batches, Loader
-from lstmkit.data.music.midi import KEYS, key_name
-from lstmkit.data.music.piano_rolls import Piece, Rolls, RollSource, highest, one_before, read_rolls
+from lstmkit.data.music.midi import N_KEYS, note_name
+from lstmkit.data.music.piano_rolls import PianoRollDataset, PianoRolls, Piece, highest, read_piano_rolls, shift_right
 from lstmkit.errors import DataError
-from lstmkit.jobs.base import Evaluation, Job, Parts
-from lstmkit.jobs.common.splitting import random_parts
+from lstmkit.jobs.base import DataSplit, Evaluation, Job
+from lstmkit.jobs.common.splitting import random_split
 from lstmkit.jobs.music_composer import baselines as plain
 from lstmkit.jobs.music_composer import report
-from lstmkit.jobs.music_composer.generation import Composition, Wish, compose, head_of, nats_of
-from lstmkit.jobs.music_composer.plots import roll_figure
-from lstmkit.look import Specimen
+from lstmkit.jobs.music_composer.generation import Composition, Wish, compose, head_of, negative_log_likelihoods
+from lstmkit.jobs.music_composer.plots import piano_roll_figure
+from lstmkit.look import ExampleSequence
 from lstmkit.models.base import Model
 from lstmkit.models.sequence import SequenceModel
 from lstmkit.modules.encoders import PatchEncoder
-from lstmkit.modules.heads import LabelsHead, NadeHead
+from lstmkit.modules.heads import MultilabelHead, NADEHead
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
@@ -63,7 +63,7 @@ class MusicComposer(Job):
     dropout: float = setting("share of features hidden between parts in training", default=0.3, low=0, high=0.95)
     window: int = setting("steps through which gradients flow back; 0 for whole pieces", default=200, low=0)
     transpose: int = setting(
-        "semitones up and down by which training pieces are moved as well", default=5, low=0, high=KEYS
+        "semitones up and down by which training pieces are moved as well", default=5, low=0, high=N_KEYS
     )
     batch_size: int = setting("windows in a step", default=16, low=1)
     lr: float = setting("peak learning rate", default=1e-2, low=0)
@@ -74,57 +74,59 @@ class MusicComposer(Job):
 
     # ---- from file to numbers ------------------------------------------------------------------------------------
 
-    def read(self, data: Any) -> Rolls:
-        return read_rolls(data, self.step)
+    def read(self, data: Any) -> PianoRolls:
+        return read_piano_rolls(data, self.step)
 
-    def split(self, examples: Rolls, validation: Rolls | None) -> Parts:
+    def split(self, examples: PianoRolls, validation: PianoRolls | None) -> DataSplit:
         """As the data have it, else at random by the seed."""
         if examples.parts is not None:
             train = examples.given("train")
             if train is None:
                 raise DataError(f"{examples.name} has no piece to train on: none stands under train")
             held_out = examples.given("valid") if validation is None else validation
-            return Parts(train, held_out, examples.given("test"))
-        return random_parts(examples, validation, "piece", self.valid_share, self.test_share, self.seed)
+            return DataSplit(train, held_out, examples.given("test"))
+        return random_split(examples, validation, "piece", self.valid_share, self.test_share, self.seed)
 
-    def prepare(self, train: Rolls) -> None:
+    def prepare(self, train: PianoRolls) -> None:
         """How often each key of the training part sounds, after itself and after its silence: for the baselines."""
-        self._counts = plain.key_counts([piece.roll for piece in train.pieces])
+        self._counts = plain.key_transition_counts([piece.roll for piece in train.pieces])
 
-    def source(self, examples: Rolls) -> Rolls:
+    def source(self, examples: PianoRolls) -> PianoRolls:
         return examples
 
-    def batches(self, source: Rolls, seed: int | None) -> Batches:
+    def batches(self, source: PianoRolls, seed: int | None) -> Batches:
         """Windows; those to train on in other keys too."""
         if seed is None:
-            return Loader(RollSource(source, self.window), 4 * self.batch_size)
-        moved = RollSource(source, self.window, self.transpose)
+            return Loader(PianoRollDataset(source, self.window), 4 * self.batch_size)
+        moved = PianoRollDataset(source, self.window, self.transpose)
         return Loader(moved, self.batch_size, seed, self.steps_per_epoch)
 
     @property
     def counts(self) -> np.ndarray:
-        """``(2, 2, 88)``, see :func:`lstmkit.jobs.music_composer.baselines.key_counts`."""
+        """``(2, 2, 88)``, see :func:`lstmkit.jobs.music_composer.baselines.key_transition_counts`."""
         assert self._counts is not None
         return self._counts
 
     # ---- the network ---------------------------------------------------------------------------------------------
 
     def build(self) -> Model:
-        encoder = PatchEncoder(KEYS, 1, self.embed_size, self.dropout)
+        encoder = PatchEncoder(N_KEYS, 1, self.embed_size, self.dropout)
         trunk = build_trunk(
             self.cell, self.embed_size, self.hidden_size, num_layers=self.num_layers, dropout=self.dropout,
             variational=True,
         )  # fmt: skip
         if self.output == "nade":
-            head = NadeHead(trunk.output_size, KEYS, self.nade_size, self.dropout)
+            head = NADEHead(trunk.output_size, N_KEYS, self.nade_size, self.dropout)
         else:
-            head = LabelsHead(trunk.output_size, KEYS, self.dropout)
+            head = MultilabelHead(trunk.output_size, N_KEYS, self.dropout)
         shares = torch.from_numpy(plain.chances(self.counts.sum(axis=0)))
         with torch.no_grad():
-            head.linear.bias[:KEYS] = shares.logit()  # begin with what the training part has, not with half of the keys
+            head.linear.bias[:N_KEYS] = (
+                shares.logit()
+            )  # begin with what the training part has, not with half of the keys
         return SequenceModel(encoder, trunk, head)
 
-    def calibrate(self, valid: Rolls | None) -> None:
+    def calibrate(self, valid: PianoRolls | None) -> None:
         """Nothing: probabilities are the network's own."""
 
     # ---- composing -----------------------------------------------------------------------------------------------
@@ -155,9 +157,9 @@ class MusicComposer(Job):
         """
         given = "start" if melody is None else "melody"
         told = prompt if melody is None else melody
-        data = told if isinstance(told, (str, Path, Rolls)) else [told]
+        data = told if isinstance(told, (str, Path, PianoRolls)) else [told]
         if told is None:
-            data = Rolls((Piece(np.zeros((0, KEYS), dtype=np.uint8), "a new piece"),), "no piece")
+            data = PianoRolls((Piece(np.zeros((0, N_KEYS), dtype=np.uint8), "a new piece"),), "no piece")
         (found,) = self.predict(data, length=length, given=given, temperature=temperature, seed=seed, tempo=tempo)[:1]
         return found
 
@@ -210,7 +212,7 @@ class MusicComposer(Job):
 
     def picture(self, data: Any, answer: list[Composition]) -> Figure:
         first = answer[0]
-        return roll_figure(first.roll, first.given, first.name)
+        return piano_roll_figure(first.roll, first.given, first.name)
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 
@@ -220,12 +222,12 @@ class MusicComposer(Job):
         read = self.read(data)
         return self.score(read.given("test") or read, progress or default_progress())
 
-    def score(self, test: Rolls, progress: Progress) -> Evaluation:
+    def score(self, test: PianoRolls, progress: Progress) -> Evaluation:
         keys = "keys given those above" if self.output == "nade" else "independent keys"
         pieces = [piece.roll for piece in test.pieces]
         told = {
-            f"{self.cell.upper()}, {keys}": nats_of(self.model, test, self._device(), progress),
-            "each key by its step before": [plain.by_step_before(self.counts, roll) for roll in pieces],
+            f"{self.cell.upper()}, {keys}": negative_log_likelihoods(self.model, test, self._device(), progress),
+            "each key by its step before": [plain.markov_nll(self.counts, roll) for roll in pieces],
             "each key by its share": [plain.by_share(self.counts, roll) for roll in pieces],
         }
         lengths = [len(roll) for roll in pieces]
@@ -244,10 +246,10 @@ class MusicComposer(Job):
         )
         return Evaluation(pd.DataFrame(rows), dict.fromkeys(_SCORES, "low"), details, notes)
 
-    def sections(self, examples: Rolls) -> list[Section]:
+    def sections(self, examples: PianoRolls) -> list[Section]:
         return report.sections(self, examples)
 
-    def specimens(self, data: Any, piece: int = 1) -> list[Specimen]:
+    def example_sequences(self, data: Any, piece: int = 1) -> list[ExampleSequence]:
         """Pieces, that of number ``piece`` (from 1) first; of each the first 200 steps."""
         self.model  # noqa: B018
         read = self.read(data)
@@ -256,17 +258,17 @@ class MusicComposer(Job):
         rows = [piece - 1, *(i for i in range(len(read)) if i != piece - 1)][:_MOST_LOOKS]
         return [self._specimen(read.pieces[row]) for row in rows]
 
-    def _specimen(self, piece: Piece) -> Specimen:
+    def _specimen(self, piece: Piece) -> ExampleSequence:
         roll = piece.roll[:_LOOKED_AT]
-        before = one_before(roll)
+        before = shift_right(roll)
         device = next(self.network.parameters()).device
         inputs = torch.from_numpy(before).float().unsqueeze(0).to(device)
-        head, silence = head_of(self.network), torch.zeros(1, 1, KEYS, device=device)
+        head, silence = head_of(self.network), torch.zeros(1, 1, N_KEYS, device=device)
         with torch.no_grad():
             outputs, _ = self.network.eval()(inputs)
             likely = int(head.logits(outputs[:, -1:], silence)[0, 0].argmax())
-        tops = [key_name(int(row.argmax())) if row.any() else "" for row in highest(before)]
-        return Specimen(
+        tops = [note_name(int(row.argmax())) if row.any() else "" for row in highest(before)]
+        return ExampleSequence(
             inputs,
             name=piece.name,
             labels=[top or "-" for top in tops],
@@ -276,7 +278,7 @@ class MusicComposer(Job):
                 "top note": [top.rstrip("0123456789") for top in tops],
             },
             answers={
-                f"logit of {key_name(likely)} at the last step": lambda output: head.logits(output[:, -1:], silence)[
+                f"logit of {note_name(likely)} at the last step": lambda output: head.logits(output[:, -1:], silence)[
                     0, 0, likely
                 ]
             },
@@ -289,6 +291,6 @@ class MusicComposer(Job):
 
     def load_state(self, state: dict[str, Any]) -> None:
         counts = np.array([int(count) for count in state["counts"].split()], dtype=np.int64)
-        if counts.size != 4 * KEYS or (counts < 0).any():
+        if counts.size != 4 * N_KEYS or (counts < 0).any():
             raise ValueError("its counts are not of 88 keys")
-        self._counts = counts.reshape(2, 2, KEYS)
+        self._counts = counts.reshape(2, 2, N_KEYS)

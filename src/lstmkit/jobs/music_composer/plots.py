@@ -11,7 +11,18 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from lstmkit.plots.style import BLUE, GREY, MARKERS, PALETTE, SMALL, legend, line_style, new_figure, tidy, whole_ticks
+from lstmkit.plots.style import (
+    BLUE,
+    GREY,
+    MARKERS,
+    PALETTE,
+    SMALL,
+    integer_ticks,
+    legend,
+    line_style,
+    new_figure,
+    style_axes,
+)
 
 _MOST_STEPS = 160  # that are drawn
 _MIDDLE_C, _OCTAVE = 39, 12  # keys, from 0
@@ -19,7 +30,7 @@ _SPAN = 30  # keys shown at least
 _BLACK = (1, 3, 6, 8, 10)  # of an octave from C
 
 
-def roll_figure(roll: np.ndarray, given: np.ndarray, title: str) -> Figure:
+def piano_roll_figure(roll: np.ndarray, given: np.ndarray, title: str) -> Figure:
     """A piano roll: what was given in grey, what was composed in blue.
 
     Args:
@@ -44,7 +55,7 @@ def roll_figure(roll: np.ndarray, given: np.ndarray, title: str) -> Figure:
         ax.axvline(begins, color="black", linewidth=0.8, linestyle=":")
     ax.set(xlim=(start, start + max(1, len(roll[drawn]))), ylim=(low, high + 1))
     ax.set_xlabel("step", fontsize=SMALL)
-    whole_ticks(ax)
+    integer_ticks(ax)
     shown: dict[str, Artist] = {name: Patch(facecolor=colour) for name, (part, colour) in both.items() if part.any()}
     legend(figure, shown or {"silence": Patch(facecolor="white")}, title)
     return figure
@@ -79,7 +90,7 @@ def _keyboard(ax: Axes, low: int, high: int) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def keys_figure(shares: Mapping[str, np.ndarray]) -> Figure:
+def key_frequency_figure(shares: Mapping[str, np.ndarray]) -> Figure:
     """How often each key sounds, of several sources.
 
     Args:
@@ -96,7 +107,7 @@ def keys_figure(shares: Mapping[str, np.ndarray]) -> Figure:
     ax.set_xlim(low - 0.5, high + 0.5)
     ax.set_ylim(bottom=0)
     ax.set_ylabel("% of the steps", fontsize=SMALL)
-    tidy(ax)
+    style_axes(ax)
     ax.set_xticks(octaves, [f"C{4 + (key - _MIDDLE_C) // _OCTAVE}" for key in octaves])
     legend(figure, handles)
     return figure
@@ -118,7 +129,7 @@ def likelihood_figure(nats: Mapping[str, np.ndarray], title: str) -> Figure:
     ax.set_ylim(bottom=0)
     ax.set_xlabel("step", fontsize=SMALL)
     ax.set_ylabel("nats", fontsize=SMALL)
-    tidy(ax)
-    whole_ticks(ax)
+    style_axes(ax)
+    integer_ticks(ax)
     legend(figure, handles, title)
     return figure

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.music.midi import KEYS, key_name
-from lstmkit.data.music.piano_rolls import Rolls
+from lstmkit.data.music.midi import N_KEYS, note_name
+from lstmkit.data.music.piano_rolls import PianoRolls
 from lstmkit.jobs.music_composer.generation import Composition
-from lstmkit.jobs.music_composer.plots import keys_figure, likelihood_figure, roll_figure
+from lstmkit.jobs.music_composer.plots import key_frequency_figure, likelihood_figure, piano_roll_figure
 from lstmkit.report import Section
 
 if TYPE_CHECKING:
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from lstmkit.jobs.music_composer.job import MusicComposer
 
 _SHOWN = 200  # steps of a piece whose likelihood is drawn
-_START, _LENGTH = 16, 64  # steps that are given and composed
-_MANY = 8  # pieces that are composed to count their keys
+_PROMPT_STEPS, _GENERATED_STEPS = 16, 64  # steps that are given and composed
+_NUM_PIECES = 8  # pieces that are composed to count their keys
 
 
-def sections(job: MusicComposer, examples: Rolls) -> list[Section]:
+def sections(job: MusicComposer, examples: PianoRolls) -> list[Section]:
     """The whole of the report that is about music."""
     found = [] if job.evaluation is None else [_evidence(job.evaluation), _by_step(job.evaluation)]
-    return [*found, *_composed(job, examples), _keys(job), _data(job, examples)]
+    return [*found, *_generated_sections(job, examples), _keys(job), _data(job, examples)]
 
 
 def _evidence(evaluation: Evaluation) -> Section:
@@ -48,37 +48,37 @@ def _by_step(evaluation: Evaluation) -> Section:
     )
 
 
-def _composed(job: MusicComposer, examples: Rolls) -> list[Section]:
+def _generated_sections(job: MusicComposer, examples: PianoRolls) -> list[Section]:
     (piece,) = (examples.given("test") or examples).pieces[:1]
-    one = Rolls((piece,), piece.name)
-    (gone_on,) = job.predict(one, first=_START, length=_LENGTH, seed=job.seed)
+    one = PianoRolls((piece,), piece.name)
+    (gone_on,) = job.predict(one, first=_PROMPT_STEPS, length=_GENERATED_STEPS, seed=job.seed)
     (under,) = job.predict(one, given="melody", seed=job.seed)
     return [
-        _drawn(gone_on, "A piece it went on with", f"The first {_START} steps of {piece.name} were given."),
+        _drawn(gone_on, "A piece it went on with", f"The first {_PROMPT_STEPS} steps of {piece.name} were given."),
         _drawn(under, "A melody it harmonised", f"The highest key at each step of {piece.name} was given."),
     ]
 
 
 def _drawn(found: Composition, title: str, text: str) -> Section:
-    figure = roll_figure(found.roll, found.given, found.name)
+    figure = piano_roll_figure(found.roll, found.given, found.name)
     return Section(title, text, figure=figure, caption=title)
 
 
 def _keys(job: MusicComposer) -> Section:
-    composed = [job.compose(length=_LENGTH, seed=job.seed + i).roll for i in range(_MANY)]
+    composed = [job.compose(length=_GENERATED_STEPS, seed=job.seed + i).roll for i in range(_NUM_PIECES)]
     sounding = job.counts[:, 1].sum(axis=0) / job.counts.sum(axis=(0, 1))
     shares = {"training pieces": sounding, "composed": np.concatenate(composed).mean(axis=0)}
     return Section(
         "Which keys it uses",
-        f"How often each key sounds in the pieces it learnt from, and in {_MANY} of {_LENGTH} steps that it composed "
+        f"How often each key sounds in the pieces it learnt from, and in {_NUM_PIECES} of {_GENERATED_STEPS} steps that it composed "
         "from silence.",
-        pd.DataFrame({"key": [key_name(k) for k in range(KEYS)], **shares}),
-        keys_figure(shares),
+        pd.DataFrame({"key": [note_name(k) for k in range(N_KEYS)], **shares}),
+        key_frequency_figure(shares),
         caption="Share of the steps at which each key sounds",
     )
 
 
-def _data(job: MusicComposer, examples: Rolls) -> Section:
+def _data(job: MusicComposer, examples: PianoRolls) -> Section:
     sounding = np.concatenate([piece.roll.sum(axis=1) for piece in examples.pieces])
     rows = {
         "pieces": len(examples),

@@ -10,15 +10,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lstmkit.data.batch import Batch, Loader, Source
-from lstmkit.data.sequences import stratified
-from lstmkit.data.text.questions import Columns, Question, Questions, read_questions
+from lstmkit.data.sequence_dataset import stratified_split
+from lstmkit.data.text.question_answering import Columns, Question, Questions, read_questions
 from lstmkit.errors import DataError
 from lstmkit.evaluation.calibration import fit_temperature
-from lstmkit.jobs.base import Evaluation, Job, Parts
+from lstmkit.jobs.base import DataSplit, Evaluation, Job
 from lstmkit.jobs.common.token_labels import annotations, shown
 from lstmkit.jobs.question_answerer import metrics as scoring
-from lstmkit.jobs.question_answerer.methods import WAYS, Found, Span, Way, way_for
-from lstmkit.look import Specimen
+from lstmkit.jobs.question_answerer.methods import WAYS, Found, Span, Way, choose_answer_model
+from lstmkit.look import ExampleSequence
 from lstmkit.models.base import Model
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
@@ -74,7 +74,7 @@ class QuestionAnswerer(Job):
 
     _way: Way | None = field(default=None, init=False, repr=False)
     temperature: float = field(default=1.0, init=False, repr=False)  # of probabilities
-    _most_frequent: str = field(default="", init=False, repr=False)
+    _most_frequent_answer: str = field(default="", init=False, repr=False)
     _left_out: int = field(default=0, init=False, repr=False)
     _train_part: Questions | None = field(default=None, init=False, repr=False)  # not saved
     _tested: Questions | None = field(default=None, init=False, repr=False)  # not saved
@@ -84,18 +84,18 @@ class QuestionAnswerer(Job):
     def read(self, data: Any) -> Questions:
         return read_questions(data, Columns(self.story_col, self.question_col, self.answer_col, self.kind_col))
 
-    def split(self, examples: Questions, validation: Questions | None) -> Parts:
+    def split(self, examples: Questions, validation: Questions | None) -> DataSplit:
         """Training, validation and test at random, kinds in proportion; all questions over a text in one part."""
         for given in (examples, validation):
             if given is not None:
-                given.check_answered()
+                given.require_answers()
         groups: dict[str, list[int]] = {}
         for i, one in enumerate(examples):
             groups.setdefault(one.group, []).append(i)
         shares = (self.test_share, 0.0 if validation is not None else self.valid_share)
         rows = list(groups.values())
         kinds = [tuple({examples.items[i].kind for i in group}) for group in rows]
-        train, held = stratified(kinds, shares, self.seed)
+        train, held = stratified_split(kinds, shares, self.seed)
         parts = [[i for g in part.tolist() for i in rows[g]] for part in (train, *held)]
         for share, part in zip(shares, parts[1:], strict=True):
             if share and not part:
@@ -104,14 +104,14 @@ class QuestionAnswerer(Job):
                     "and test: give more, or --valid-share 0 --test-share 0"
                 )
         tested, held_out = (examples.part(part) if part else None for part in parts[1:])
-        return Parts(examples.part(parts[0]), held_out or validation, tested)
+        return DataSplit(examples.part(parts[0]), held_out or validation, tested)
 
     def prepare(self, train: Questions) -> None:
         """How to answer, the vocabulary, and the answers, from the training part."""
         items = train.items
-        self._way = way_for(items) if self.answers == "auto" else WAYS[self.answers]()
+        self._way = choose_answer_model(items) if self.answers == "auto" else WAYS[self.answers]()
         self._way.fit(items, self, self._progress)
-        self._most_frequent = scoring.most_frequent(items)
+        self._most_frequent_answer = scoring.most_frequent(items)
         self._train_part = train
 
     def source(self, examples: Questions) -> Source:
@@ -201,14 +201,14 @@ class QuestionAnswerer(Job):
         """
         self.model  # noqa: B018
         questions = self.read(data)
-        questions.check_answered()
+        questions.require_answers()
         return self.score(questions, progress or default_progress())
 
     def score(self, test: Questions, progress: Progress) -> Evaluation:
         self._tested = test
         told = {self.cell.upper(): [one.text for one in self._found(test, progress)]}
         train = () if self._train_part is None else self._train_part.items
-        told |= scoring.baselines(self.way.name, train, test.items, self._most_frequent, progress)
+        told |= scoring.baselines(self.way.name, train, test.items, self._most_frequent_answer, progress)
         rows = [{"model": name, **scoring.scores(self.way.name, said, test.items)} for name, said in told.items()]
         asked = {"kind": [one.kind for one in test], "question": [one.question for one in test]}
         details = pd.DataFrame({**asked, "right": [one.answer for one in test], **told})
@@ -252,7 +252,7 @@ class QuestionAnswerer(Job):
         columns = ["question", "right", models[0]]
         return [*found, Section("Examples", "The first of the held-out test.", details.loc[: _EXAMPLES - 1, columns])]
 
-    def specimens(self, data: Any, example: int = 1) -> list[Specimen]:
+    def example_sequences(self, data: Any, example: int = 1) -> list[ExampleSequence]:
         """Questions with their stories, from number ``example`` (from 1) on."""
         self.model  # noqa: B018
         questions = self.read(data)
@@ -266,7 +266,7 @@ class QuestionAnswerer(Job):
             labels = [shown(step) for step in self.way.steps(one, self)]
             inputs = source.batch(np.array([i])).inputs.to(device)
             found.append(
-                Specimen(inputs, name=f"question {example + i}", labels=labels, annotations=annotations(labels))
+                ExampleSequence(inputs, name=f"question {example + i}", labels=labels, annotations=annotations(labels))
             )
         return found
 
@@ -276,12 +276,12 @@ class QuestionAnswerer(Job):
         return {
             "way": self.way.name,
             "temperature": self.temperature,
-            "most_frequent": self._most_frequent,
+            "most_frequent": self._most_frequent_answer,
             **self.way.state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self._most_frequent, self.temperature = str(state["most_frequent"]), float(state["temperature"])
+        self._most_frequent_answer, self.temperature = str(state["most_frequent"]), float(state["temperature"])
         if not np.isfinite(self.temperature) or self.temperature <= 0:
             raise ValueError("its temperature is none")
         self._way = WAYS[state["way"]]()

@@ -17,16 +17,16 @@ from scipy.special import softmax
 from torch import Tensor
 
 from lstmkit.data.batch import Batch, Source
-from lstmkit.data.sequences import Sequences
-from lstmkit.data.text.questions import Question, Stories
-from lstmkit.data.text.tokenizer import PADDING, UNKNOWN, Tokenizer
+from lstmkit.data.sequence_dataset import Sequences
+from lstmkit.data.text.question_answering import Question, StoryDataset
+from lstmkit.data.text.tokenizer import PAD, UNKNOWN, Tokenizer
 from lstmkit.jobs.common.token_labels import shown
 from lstmkit.layers.recurrent import RecurrentLayer
 from lstmkit.models.base import Model
-from lstmkit.models.sequence import AnswerModel, SpanModel
-from lstmkit.modules.classification_head import AnswerHead
-from lstmkit.modules.encoders import MatchEncoder, StoryEncoder
-from lstmkit.modules.pooling import AttentionPool, HopPool
+from lstmkit.models.sequence import SequenceClassifier, SpanModel
+from lstmkit.modules.classification_head import ClassificationHead
+from lstmkit.modules.encoders import QuestionPassageEncoder, StoryEncoder
+from lstmkit.modules.pooling import AttentionPool, MultiHopPool
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.plots.text import shaded_text, story_figure
 from lstmkit.progress import Progress
@@ -101,7 +101,7 @@ def vocabulary(texts: Sequence[str], job: QuestionAnswerer, progress: Progress) 
         "words",
         at_least=job.at_least,
         lower=job.lower,
-        special=(PADDING, UNKNOWN),
+        special=(PAD, UNKNOWN),
         progress=progress,
         count=len(texts),
     )
@@ -120,14 +120,14 @@ def reader(job: QuestionAnswerer, input_size: int) -> RecurrentLayer:
     )
 
 
-def loaded_vocabulary(content: str) -> Tokenizer:
+def load_tokenizer(content: str) -> Tokenizer:
     """A saved one.
 
     Raises:
         ValueError: It is none.
     """
     words = Tokenizer("words", content)
-    if PADDING not in words or words[PADDING] != 0:
+    if PAD not in words or words[PAD] != 0:
         raise ValueError("its vocabulary has no padding")
     return words
 
@@ -149,10 +149,10 @@ class Choice:
         number = {answer: i for i, answer in enumerate(self._answers)}
         kept = [one for one in questions if one.answer in number]
         targets = np.array([number[one.answer] for one in kept], dtype=np.int64)
-        return Stories(self._encoded(kept, job), targets), targets[:, None], len(questions) - len(kept)
+        return StoryDataset(self._encoded(kept, job), targets), targets[:, None], len(questions) - len(kept)
 
     def inputs(self, questions: Sequence[Question], job: QuestionAnswerer) -> Source:
-        return Stories(self._encoded(questions, job))
+        return StoryDataset(self._encoded(questions, job))
 
     def _encoded(self, questions: Sequence[Question], job: QuestionAnswerer) -> list[list[np.ndarray]]:
         """Of each its sentences by their words' numbers, the question first."""
@@ -170,8 +170,10 @@ class Choice:
         width = job.hidden_size + job.hidden_size % 2
         encoder = StoryEncoder(len(self._words), job.embed_size or width, width, job.input_dropout)
         trunk = reader(job, encoder.output_size)
-        pool = HopPool(trunk.output_size, job.hops)
-        return AnswerModel(encoder, trunk, pool, AnswerHead(pool.output_size, len(self._answers), dropout=job.dropout))
+        pool = MultiHopPool(trunk.output_size, job.hops)
+        return SequenceClassifier(
+            encoder, trunk, pool, ClassificationHead(pool.output_size, len(self._answers), dropout=job.dropout)
+        )
 
     def logits(self, output: Tensor, batch: Batch) -> list[np.ndarray]:
         return list(output.float().cpu().numpy()[:, None])
@@ -183,8 +185,8 @@ class Choice:
     def picture(self, question: Question, logits: np.ndarray, job: QuestionAnswerer) -> Figure:
         """The story's sentences, and what each hop of the first network attended to."""
         network = job.network.eval()
-        assert isinstance(network, AnswerModel)
-        assert isinstance(network.pool, HopPool)
+        assert isinstance(network, SequenceClassifier)
+        assert isinstance(network.pool, MultiHopPool)
         batch = self.inputs([question], job).batch(np.array([0])).to(next(network.parameters()).device)
         with torch.no_grad():
             steps, _ = network.trunk(network.encoder(batch.inputs), None, batch.lengths)
@@ -201,7 +203,7 @@ class Choice:
         return {"words": self._words.to_json(), "answers": list(self._answers)}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self._words, names = loaded_vocabulary(state["words"]), state["answers"]
+        self._words, names = load_tokenizer(state["words"]), state["answers"]
         if not names or not all(isinstance(name, str) for name in names):
             raise ValueError("its answers are none")
         self._answers = tuple(names)
@@ -265,7 +267,7 @@ class Span:
         return max(1, len(self.words.pieces(one.question)[: job.most_words]))
 
     def build(self, job: QuestionAnswerer) -> Model:
-        encoder = MatchEncoder(len(self.words), job.embed_size or job.hidden_size, job.input_dropout)
+        encoder = QuestionPassageEncoder(len(self.words), job.embed_size or job.hidden_size, job.input_dropout)
         trunk = reader(job, encoder.output_size)
         return SpanModel(encoder, trunk, AttentionPool(trunk.output_size), job.dropout)
 
@@ -279,12 +281,12 @@ class Span:
         spans = self._spans(question, job)
         if not spans:
             return Found("", 1.0)
-        stated = self._stated(question, logits, job)
+        stated = self._span_probabilities(question, logits, job)
         first, last = np.unravel_index(stated.argmax(), stated.shape)
         start, end = spans[first][0], spans[last][1]
         return Found(question.story[start:end], float(stated[first, last]), start)
 
-    def _stated(self, question: Question, logits: np.ndarray, job: QuestionAnswerer) -> np.ndarray:
+    def _span_probabilities(self, question: Question, logits: np.ndarray, job: QuestionAnswerer) -> np.ndarray:
         """``(n, n)``: how probable it is that the answer goes from one word to another, of at most ``longest``."""
         begins, ends = (logits / job.temperature)[:, self._asked(question, job) :]
         pairs = np.ones((len(begins), len(ends)), dtype=bool)
@@ -293,7 +295,7 @@ class Span:
 
     def picture(self, question: Question, logits: np.ndarray, job: QuestionAnswerer) -> Figure:
         """The passage; dark is what the answer probably covers."""
-        stated = self._stated(question, logits, job)
+        stated = self._span_probabilities(question, logits, job)
         until = stated.cumsum(0)[:, ::-1].cumsum(1)[:, ::-1]  # begins at a word or before it, ends at another or later
         words = [shown(word) for word in self.steps(question, job)[self._asked(question, job) :]]
         covers = until.diagonal().tolist()
@@ -309,13 +311,13 @@ class Span:
         return {"words": self.words.to_json()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self._words = loaded_vocabulary(state["words"])
+        self._words = load_tokenizer(state["words"])
 
 
 WAYS: dict[str, type[Choice] | type[Span]] = {Choice.name: Choice, Span.name: Span}
 
 
-def way_for(train: Sequence[Question]) -> Way:
+def choose_answer_model(train: Sequence[Question]) -> Way:
     """A span where most answers stand in their story and are not given again, else a choice."""
     counts = Counter(one.answer.lower() for one in train)
     once = sum(counts[one.answer.lower()] == 1 for one in train)

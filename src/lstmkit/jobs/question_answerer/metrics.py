@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.text.questions import Question
-from lstmkit.jobs.common.classifier_baselines import tfidf_logistic
-from lstmkit.jobs.common.nearest_neighbour import nearest_sentence
+from lstmkit.data.text.question_answering import Question
+from lstmkit.jobs.common.classifier_baselines import tfidf_logistic_regression
+from lstmkit.jobs.common.text_retrieval import nearest_sentence
 from lstmkit.progress import Progress
 
 #: By the way to answer, which way its scores are better.
@@ -44,14 +44,14 @@ def f1(said: str, right: str) -> float:
     return 2 * common / (len(ours) + len(theirs))
 
 
-def is_right(said: str, one: Question) -> bool:
+def is_exact_match(said: str, one: Question) -> bool:
     """Whether it is one of the right answers, by the words that count."""
     return any(normal(said) == normal(right) for right in one.answers)
 
 
 def scores(way: str, said: Sequence[str], asked: Sequence[Question]) -> dict[str, float]:
     """A row of the table, 0 to 1; against the best of several right answers."""
-    right = float(np.mean([is_right(s, one) for s, one in zip(said, asked, strict=True)]))
+    right = float(np.mean([is_exact_match(s, one) for s, one in zip(said, asked, strict=True)]))
     if way == "choice":
         return {"accuracy": right}
     shared = [max(f1(s, answer) for answer in one.answers) for s, one in zip(said, asked, strict=True)]
@@ -82,13 +82,13 @@ def baselines(
     always = {"the most frequent answer": [frequent] * len(asked)}
     if not train:
         return always
-    usual = _Usual(train, frequent)
+    usual = _MostFrequentByQuestion(train, frequent)
     names = sorted({one.answer for one in train})
     number = {name: i for i, name in enumerate(names)}
     targets = np.array([number[one.answer] for one in train])
     told = {"the usual answer to the question": [usual(one.question) for one in asked]}
     if len(names) > 1:
-        stated = tfidf_logistic(
+        stated = tfidf_logistic_regression(
             ([_whole(one) for one in train], targets),
             None,
             [_whole(one) for one in asked],
@@ -104,7 +104,7 @@ def _whole(one: Question) -> str:
     return f"{one.question} {one.story}"
 
 
-class _Usual:
+class _MostFrequentByQuestion:
     """The answer that training has most often for the same question; for a new one, for its first word."""
 
     def __init__(self, train: Sequence[Question], frequent: str) -> None:

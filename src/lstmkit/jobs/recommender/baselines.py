@@ -17,7 +17,7 @@ _NEIGHBOURS = 100  # of an item that are kept
 _ROWS = 1000  # items compared with all others at a time
 
 
-class Popular:
+class MostPopular:
     """The items chosen most often, whatever the history.
 
     Args:
@@ -31,7 +31,7 @@ class Popular:
         return np.tile(self.counts.astype(np.float32), (len(histories), 1))
 
 
-class ItemNeighbours:
+class ItemKNN:
     """Item-kNN: the sum of similarities to the last items of the history. Two items are as similar as the cosine of
     the sessions that they are in.
 
@@ -39,7 +39,7 @@ class ItemNeighbours:
         sessions: Item numbers of each.
         items: How many there are.
 
-    >>> told = ItemNeighbours([np.array([0, 1]), np.array([0, 1, 2])], items=4)([np.array([1])])
+    >>> told = ItemKNN([np.array([0, 1]), np.array([0, 1, 2])], items=4)([np.array([1])])
     >>> told.astype(float).round(2).tolist()
     [[1.0, 0.0, 0.71, 0.0]]
     """

@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lstmkit.jobs.recommender.baselines import ItemNeighbours, MarkovChain, Popular
-from lstmkit.jobs.recommender.metrics import Questions, ranks_by, recall
+from lstmkit.jobs.recommender.baselines import ItemKNN, MarkovChain, MostPopular
+from lstmkit.jobs.recommender.metrics import Questions, ranks_from_scores, recall
 from lstmkit.progress import Progress
 
-Scores = Callable[[list[np.ndarray]], np.ndarray]
+ItemScorer = Callable[[list[np.ndarray]], np.ndarray]
 
-_REACHES = (1, 2, 5, 10, 1000)  # of item-kNN, tried on the validation part
+_KNN_HISTORY_LENGTHS = (1, 2, 5, 10, 1000)  # of item-kNN, tried on the validation part
 _STRENGTHS = (1.0, 10.0, 100.0, 1000.0)  # of the Markov chain's backing off
-_MOST_TRIED = 2000  # questions of the validation part
+_MAX_TUNING_QUERIES = 2000  # questions of the validation part
 
 
 def beside(
@@ -24,7 +24,7 @@ def beside(
     drop: bool,
     k: int,
     progress: Progress,
-) -> tuple[dict[str, Scores], tuple[str, ...]]:
+) -> tuple[dict[str, ItemScorer], tuple[str, ...]]:
     """The baselines by name, and what was chosen for them.
 
     Args:
@@ -35,25 +35,25 @@ def beside(
         k: Length of the list whose recall decides.
         progress: Whom to tell.
     """
-    found: dict[str, Scores] = {"most popular": Popular(counts)}
+    found: dict[str, ItemScorer] = {"most popular": MostPopular(counts)}
     if learnt is None:
         return found, ("A loaded model does not have the sessions that item-kNN and a Markov chain are counted in.",)
-    neighbours, chain = ItemNeighbours(learnt, len(counts)), MarkovChain(learnt, counts)
+    neighbours, chain = ItemKNN(learnt, len(counts)), MarkovChain(learnt, counts)
     found |= {"item-kNN": neighbours, "Markov chain": chain}
     if valid is None or not len(valid.row):
         return found, ()
-    asked = valid.some(_MOST_TRIED)
+    asked = valid.some(_MAX_TUNING_QUERIES)
     told: dict[tuple[str, float], float] = {}
-    with progress.task("baselines", len(_REACHES) + len(_STRENGTHS)) as task:
-        for reach in _REACHES:
+    with progress.task("baselines", len(_KNN_HISTORY_LENGTHS) + len(_STRENGTHS)) as task:
+        for reach in _KNN_HISTORY_LENGTHS:
             neighbours.reach = reach
-            told["reach", reach] = recall(ranks_by(neighbours, asked, len(counts), drop), k)
+            told["reach", reach] = recall(ranks_from_scores(neighbours, asked, len(counts), drop), k)
             task.update(len(told))
         for strength in _STRENGTHS:
             chain.strength = strength
-            told["strength", strength] = recall(ranks_by(chain, asked, len(counts), drop), k)
+            told["strength", strength] = recall(ranks_from_scores(chain, asked, len(counts), drop), k)
             task.update(len(told))
-    neighbours.reach = max(_REACHES, key=lambda reach: told["reach", reach])
+    neighbours.reach = max(_KNN_HISTORY_LENGTHS, key=lambda reach: told["reach", reach])
     chain.strength = max(_STRENGTHS, key=lambda strength: told["strength", strength])
     last = "item" if neighbours.reach == 1 else f"{neighbours.reach} items"
     return found, (

@@ -11,18 +11,18 @@ import torch
 from matplotlib.figure import Figure
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.sequences import Sequences
+from lstmkit.data.sequence_dataset import Sequences
 from lstmkit.data.sessions import Columns, Sessions, read_sessions, windows
-from lstmkit.data.splits import held_back
+from lstmkit.data.splits import holdout_sizes
 from lstmkit.errors import DataError, SettingError
-from lstmkit.jobs.base import Evaluation, Job, Parts
+from lstmkit.jobs.base import DataSplit, Evaluation, Job
 from lstmkit.jobs.recommender import metrics as ranking
 from lstmkit.jobs.recommender import report
 from lstmkit.jobs.recommender.evaluation import beside
-from lstmkit.jobs.recommender.results import Choice, LiveSession, Recommendation, table_of
-from lstmkit.look import Specimen
+from lstmkit.jobs.recommender.results import Choice, Recommendation, StreamingSession, table_of
+from lstmkit.look import ExampleSequence
 from lstmkit.models.base import Model
-from lstmkit.models.sequence import TokenModel
+from lstmkit.models.sequence import NextTokenModel
 from lstmkit.modules.encoders import TokenEncoder
 from lstmkit.modules.item_head import LOSSES, ItemHead
 from lstmkit.modules.trunk import build_trunk
@@ -106,21 +106,21 @@ class Recommender(Job):
     def read(self, data: Any) -> Sessions:
         return read_sessions(data, Columns(self.session_col, self.item_col, self.time_col))
 
-    def split(self, examples: Sessions, validation: Sessions | None) -> Parts:
+    def split(self, examples: Sessions, validation: Sessions | None) -> DataSplit:
         """The latest sessions, or the last items of each, as ``held_out`` says."""
         held_out = None if validation is None else self._asked(validation)
-        followed = self._followed(examples).in_order()
+        followed = self._with_next_item(examples).in_order()
         valid_share = self.valid_share if validation is None else 0.0
         if self.held_out == "last":
             return self._split_items(followed, held_out, valid_share)
-        valid, test = held_back(len(followed), "session", examples.name, valid_share, self.test_share)
+        valid, test = holdout_sizes(len(followed), "session", examples.name, valid_share, self.test_share)
         train, *rest = (
             followed.part(rows)
             for rows in np.split(np.arange(len(followed)), [len(followed) - valid - test, len(followed) - test])
         )
-        return Parts(train, rest[0] if valid else held_out, rest[1] if test else None)
+        return DataSplit(train, rest[0] if valid else held_out, rest[1] if test else None)
 
-    def _split_items(self, sessions: Sessions, validation: Sessions | None, valid_share: float) -> Parts:
+    def _split_items(self, sessions: Sessions, validation: Sessions | None, valid_share: float) -> DataSplit:
         """The last item of each session for the test, the one before for validation; of two both are learnt from."""
         test, valid = int(self.test_share > 0), int(valid_share > 0)
         lengths = sessions.lengths
@@ -133,10 +133,10 @@ class Recommender(Job):
         kept = lengths.copy()
         kept[long] -= test + valid
         asked = sessions.part(long)
-        before = asked.shorter(lengths[long] - test).last_asked() if valid else validation
-        return Parts(sessions.shorter(kept), before, asked.last_asked() if test else None)
+        before = asked.shorter(lengths[long] - test).leave_one_out() if valid else validation
+        return DataSplit(sessions.shorter(kept), before, asked.leave_one_out() if test else None)
 
-    def _followed(self, sessions: Sessions) -> Sessions:
+    def _with_next_item(self, sessions: Sessions) -> Sessions:
         found = sessions.followed()
         if not len(found):
             raise DataError(f"{sessions.name}: every session has one item alone: there is nothing that follows")
@@ -144,8 +144,8 @@ class Recommender(Job):
 
     def _asked(self, sessions: Sessions) -> Sessions:
         """What validation and test ask of sessions."""
-        found = self._followed(sessions)
-        return found.last_asked() if self.held_out == "last" else found
+        found = self._with_next_item(sessions)
+        return found.leave_one_out() if self.held_out == "last" else found
 
     def prepare(self, train: Sessions) -> None:
         """The catalogue, and how popular each item is, from the training part."""
@@ -158,11 +158,11 @@ class Recommender(Job):
             raise DataError(
                 f"{train.name}: there is {len(known) or 'no'} item{often} to choose from: give at least two"
             )
-        self._set_catalogue(tuple(known), np.array([counts[item] for item in known]))
+        self._set_catalog(tuple(known), np.array([counts[item] for item in known]))
         self._learnt = [items[items >= 0] for items in self.numbered(train)]
         self.train_notes = train.notes
 
-    def _set_catalogue(self, catalogue: tuple[str, ...], counts: np.ndarray) -> None:
+    def _set_catalog(self, catalogue: tuple[str, ...], counts: np.ndarray) -> None:
         self._catalogue, self._counts = catalogue, counts
         self._numbers = {item: i for i, item in enumerate(catalogue)}
 
@@ -203,7 +203,7 @@ class Recommender(Job):
         tied = encoder.embedding if self.tied else None
         weights = (self.counts**self.alpha).tolist() if self.negatives else ()
         head = ItemHead(trunk.output_size, items, tied, self.loss, self.negatives, weights, self.penalty)
-        return TokenModel(encoder, trunk, head, self.dropout)
+        return NextTokenModel(encoder, trunk, head, self.dropout)
 
     def calibrate(self, valid: Sessions | None) -> None:
         """Nothing of the network; the validation part is kept, since the baselines are chosen on it."""
@@ -223,11 +223,11 @@ class Recommender(Job):
             SettingError: A number or word out of its range.
         """
         self.model  # noqa: B018  (says so if there is none)
-        return self._recommended(self.read(data), self._choice(k, seen))
+        return self._recommend(self.read(data), self._choice(k, seen))
 
-    def session(self, *, k: int = 20, seen: str = "") -> LiveSession:
+    def session(self, *, k: int = 20, seen: str = "") -> StreamingSession:
         """A session to be followed click by click; arguments as of :meth:`predict`."""
-        return LiveSession(self.model, self._numbers.get, self._choice(k, seen), self._device())
+        return StreamingSession(self.model, self._numbers.get, self._choice(k, seen), self._device())
 
     def _choice(self, k: int, seen: str) -> Choice:
         if not isinstance(k, int) or k < 1 or seen not in ("", *_SEEN):
@@ -236,7 +236,7 @@ class Recommender(Job):
             )
         return Choice(self._catalogue, k, (seen or self.seen) == "drop", self.loss == "cross-entropy")
 
-    def _recommended(self, sessions: Sessions, choice: Choice) -> list[Recommendation]:
+    def _recommend(self, sessions: Sessions, choice: Choice) -> list[Recommendation]:
         numbered = self.numbered(sessions)
         unknown = [
             tuple(item for item, number in zip(items, ids, strict=True) if number < 0)
@@ -284,9 +284,9 @@ class Recommender(Job):
     def score(self, test: Sessions, progress: Progress) -> Evaluation:
         asked, drop, items = ranking.ask(self.numbered(test), test.given), self.seen == "drop", len(self._catalogue)
         options = {"batch_size": 4 * self.batch_size, "device": self._device(), "progress": progress}
-        found = {self.cell.upper(): ranking.ranks_of(self.model, asked, drop, **options)}
+        found = {self.cell.upper(): ranking.ranks_from_model(self.model, asked, drop, **options)}
         others, chosen = beside(self.counts, self._learnt, self._valid, drop, self.top, progress)
-        found |= {name: ranking.ranks_by(scores, asked, items, drop) for name, scores in others.items()}
+        found |= {name: ranking.ranks_from_scores(scores, asked, items, drop) for name, scores in others.items()}
         self.tested = (test, asked)
         table = ranking.score_table(found, self.top)
         details = report.details(test, asked, self.counts, found)
@@ -296,7 +296,7 @@ class Recommender(Job):
     def sections(self, examples: Sessions) -> list[Section]:
         return report.sections(self)
 
-    def specimens(self, data: Any, session: int = 1) -> list[Specimen]:
+    def example_sequences(self, data: Any, session: int = 1) -> list[ExampleSequence]:
         """Sessions of at most 200 known items, the last ones, that of number ``session`` (from 1) first."""
         self.model  # noqa: B018
         read = self.read(data)
@@ -311,7 +311,7 @@ class Recommender(Job):
             raise DataError(f"session {session} of {read.name} has no item that training has seen: choose another")
         return [self._specimen(ids, f"session {read.names[i]}") for i, ids in known if len(ids)][:_MOST_LOOKS]
 
-    def _specimen(self, ids: np.ndarray, name: str) -> Specimen:
+    def _specimen(self, ids: np.ndarray, name: str) -> ExampleSequence:
         inputs = torch.from_numpy(ids).unsqueeze(0).to(next(self.network.parameters()).device)
         with torch.no_grad():
             best = int(self.network.eval()(inputs)[0][0, -1].argmax())
@@ -319,7 +319,7 @@ class Recommender(Job):
             "times in training": self.counts[ids].astype(float),
             "was there before": np.array([float(item in ids[:t]) for t, item in enumerate(ids)]),
         }
-        return Specimen(
+        return ExampleSequence(
             inputs,
             name=name,
             labels=[self._catalogue[i] for i in ids],
@@ -333,7 +333,7 @@ class Recommender(Job):
         return {"catalogue": list(self._catalogue), "counts": self.counts.tolist()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self._set_catalogue(tuple(state["catalogue"]), np.array(state["counts"], dtype=np.int64))
+        self._set_catalog(tuple(state["catalogue"]), np.array(state["counts"], dtype=np.int64))
         texts = all(isinstance(item, str) for item in self._catalogue)
         if not texts or len(self._catalogue) < 2 or len(self._numbers) < len(self._catalogue):
             raise ValueError("its items are none")

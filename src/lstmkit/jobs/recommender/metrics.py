@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.sequences import Sequences
+from lstmkit.data.sequence_dataset import Sequences
 from lstmkit.models.base import Ensemble, Model
-from lstmkit.models.sequence import TokenModel
+from lstmkit.models.sequence import NextTokenModel
 from lstmkit.modules.item_head import ItemHead
 from lstmkit.progress import Progress
 from lstmkit.training.predict import predict
 
-NEVER = np.iinfo(np.int64).max  #: The rank of what cannot be recommended.
+UNRANKED = np.iinfo(np.int64).max  #: The rank of what cannot be recommended.
 
 _AT_ONCE = 1 << 24  # scores held at a time
-_BLOCK = 1 << 20  # of them that are counted at a time
+_SCORE_BLOCK = 1 << 20  # of them that are counted at a time
 _ROUNDING = 8  # units in the last place, of the sum of a score's terms: what differs by less is equal
 
 
@@ -73,8 +73,8 @@ def ranks(scores: Tensor, targets: Tensor, histories: Sequence[np.ndarray] | Non
 
     Args:
         scores: The higher, the sooner.
-        targets: Items by number; -1 has the rank :data:`NEVER`.
-        histories: Items that are not recommended, for each row; whoever is one of them has the rank :data:`NEVER`.
+        targets: Items by number; -1 has the rank :data:`UNRANKED`.
+        histories: Items that are not recommended, for each row; whoever is one of them has the rank :data:`UNRANKED`.
 
     >>> ranks(torch.tensor([[3.0, 1.0, 3.0, 2.0]]).expand(3, 4), torch.tensor([0, 3, 1])).tolist()
     [2, 3, 4]
@@ -104,7 +104,7 @@ def _counted(
     order = columns.argsort()
     rows, columns = rows[order], columns[order]
     below = torch.zeros(len(own), dtype=torch.int64, device=own.device)
-    width = max(1, _BLOCK // max(1, len(own)))
+    width = max(1, _SCORE_BLOCK // max(1, len(own)))
     for start in range(0, items, width):
         scores = told(slice(start, min(items, start + width)))
         first, last = torch.searchsorted(columns, torch.tensor([start, start + width], device=columns.device)).tolist()
@@ -115,7 +115,7 @@ def _counted(
         below += torch.lt(scores, own, out=torch.empty_like(scores)).sum(1).long()
     never = (targets < 0) | own[:, 0].isneginf()
     never[rows[columns == targets[rows]]] = True
-    return (items - below).masked_fill(never, NEVER)
+    return (items - below).masked_fill(never, UNRANKED)
 
 
 def without(scores: Tensor, histories: Sequence[np.ndarray]) -> Tensor:
@@ -140,7 +140,9 @@ def mean_reciprocal_rank(found: np.ndarray, k: int) -> float:
     return float(np.where(found <= k, 1 / found, 0.0).mean())
 
 
-def ranks_by(scores: Callable[[list[np.ndarray]], np.ndarray], asked: Questions, items: int, drop: bool) -> np.ndarray:
+def ranks_from_scores(
+    scores: Callable[[list[np.ndarray]], np.ndarray], asked: Questions, items: int, drop: bool
+) -> np.ndarray:
     """``(Q,)`` ranks by scores ``(N, V)`` of histories, ``items`` in all; with ``drop`` no item comes a second time."""
     found = [np.zeros(0, np.int64)]
     for part in _parts(len(asked.row), items):
@@ -150,10 +152,10 @@ def ranks_by(scores: Callable[[list[np.ndarray]], np.ndarray], asked: Questions,
     return np.concatenate(found)
 
 
-def ranks_of(
+def ranks_from_model(
     model: Model, asked: Questions, drop: bool, *, batch_size: int, device: torch.device, progress: Progress
 ) -> np.ndarray:
-    """As :func:`ranks_by`, of a model that reads each session once. Before the first known item it ranks nothing."""
+    """As :func:`ranks_from_scores`, of a model that reads each session once. Before the first known item it ranks nothing."""
     readable = np.flatnonzero([len(one) > 0 for one in asked.known])
     bounds = np.searchsorted(asked.row, np.arange(len(asked.known) + 1))
 
@@ -165,17 +167,17 @@ def ranks_of(
         of = np.concatenate(mine)
         histories = [asked.known[asked.row[q]][: asked.after[q]] for q in of] if drop else None
         targets = torch.from_numpy(asked.target[of]).to(batch.inputs.device)
-        whole = ranks_after(model, batch, where, targets, histories).cpu().numpy()
+        whole = ranks_at_steps(model, batch, where, targets, histories).cpu().numpy()
         return np.split(whole, np.cumsum([len(of) for of in mine])[:-1])
 
-    found = np.full(len(asked.row), NEVER)
+    found = np.full(len(asked.row), UNRANKED)
     loader = Loader(Sequences([asked.known[row] for row in readable]), batch_size)
     told = predict(model, loader, decode, device=device, progress=progress, title="ranking")
     found[asked.after > 0] = np.concatenate([np.zeros(0, np.int64), *told])
     return found
 
 
-def ranks_after(
+def ranks_at_steps(
     model: Model,
     batch: Batch,
     steps: Sequence[np.ndarray],
@@ -185,7 +187,7 @@ def ranks_after(
     """As :func:`ranks`, ``(N,)``, of a model's scores after some steps of each sequence.
 
     Args:
-        model: A :class:`TokenModel` with an :class:`ItemHead`, or an ensemble of them.
+        model: A :class:`NextTokenModel` with an :class:`ItemHead`, or an ensemble of them.
         batch: Sequences.
         steps: Of each which ones, from 0; ``N`` in all.
         targets: ``(N,)``.
@@ -207,7 +209,7 @@ def scores_at(model: Model, batch: Batch, steps: Sequence[np.ndarray]) -> Iterat
     """Scores ``(n, V)`` of all items after some steps of each sequence, so many at a time as memory holds.
 
     Args:
-        model: As of :func:`ranks_after`, as are the others.
+        model: As of :func:`ranks_at_steps`, as are the others.
         batch: Sequences.
         steps: Of each which ones.
 
@@ -226,7 +228,7 @@ def _features_at(model: Model, batch: Batch, steps: Sequence[np.ndarray]) -> lis
     at = torch.from_numpy(np.concatenate(steps)).to(batch.inputs.device)
     found = []
     for member in model.members if isinstance(model, Ensemble) else [model]:
-        assert isinstance(member, TokenModel)
+        assert isinstance(member, NextTokenModel)
         assert isinstance(member.head, ItemHead)
         found.append((member.head, member.features(batch.inputs, None, batch.lengths)[0][rows, at]))
     return found

@@ -8,7 +8,17 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-from lstmkit.plots.style import BLUE, SMALL, legend, line_style, new_figure, say_empty, squeezed, tidy, whole_ticks
+from lstmkit.plots.style import (
+    BLUE,
+    SMALL,
+    draw_message,
+    integer_ticks,
+    legend,
+    line_style,
+    new_figure,
+    shortened_in_the_middle,
+    style_axes,
+)
 
 
 def recall_figure(lengths: Sequence[int], curves: Mapping[str, np.ndarray]) -> Figure:
@@ -26,13 +36,13 @@ def recall_figure(lengths: Sequence[int], curves: Mapping[str, np.ndarray]) -> F
     ax.set_ylim(bottom=0)
     ax.set_xlabel("items recommended", fontsize=SMALL)
     ax.set_ylabel("recall", fontsize=SMALL)
-    tidy(ax)
-    whole_ticks(ax)
+    style_axes(ax)
+    integer_ticks(ax)
     legend(figure, handles)
     return figure
 
 
-def lists_figure(lists: Mapping[str, tuple[Sequence[str], Sequence[float]]], label: str) -> Figure:
+def recommendations_figure(lists: Mapping[str, tuple[Sequence[str], Sequence[float]]], label: str) -> Figure:
     """What is recommended to some sessions, a panel each, the best on top.
 
     Args:
@@ -44,14 +54,14 @@ def lists_figure(lists: Mapping[str, tuple[Sequence[str], Sequence[float]]], lab
     for ax, (title, (items, values)) in zip(
         np.ravel(figure.subplots(len(lists), height_ratios=[3 + n for n in rows])), lists.items(), strict=True
     ):
-        ax.set_title(squeezed(title, 80), fontsize=SMALL, loc="left", parse_math=False)
+        ax.set_title(shortened_in_the_middle(title, 80), fontsize=SMALL, loc="left", parse_math=False)
         if not items:
-            say_empty(ax, "no item of this session is known")
+            draw_message(ax, "no item of this session is known")
             continue
         places = np.arange(len(items))
         ax.barh(places, values, color=BLUE, height=0.7)
-        tidy(ax)
-        ax.set_yticks(places, [squeezed(item, 24) for item in items], parse_math=False)
+        style_axes(ax)
+        ax.set_yticks(places, [shortened_in_the_middle(item, 24) for item in items], parse_math=False)
         ax.invert_yaxis()
         ax.set_xlabel(label, fontsize=SMALL)
     return figure

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lstmkit.jobs.recommender.metrics import NEVER, Questions, recall
-from lstmkit.jobs.recommender.plots import lists_figure, recall_figure
+from lstmkit.jobs.recommender.metrics import UNRANKED, Questions, recall
+from lstmkit.jobs.recommender.plots import recall_figure, recommendations_figure
 from lstmkit.report import Section
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def details(test: Sessions, asked: Questions, counts: np.ndarray, found: dict[st
     known = np.where(asked.target >= 0, counts[asked.target], 0)
     frame = pd.DataFrame({"session": np.array(test.names, dtype=object)[asked.row], "items before": step, "came": came})
     frame["times in training"] = known
-    return frame.assign(**{name: np.where(ranks == NEVER, 0, ranks) for name, ranks in found.items()})
+    return frame.assign(**{name: np.where(ranks == UNRANKED, 0, ranks) for name, ranks in found.items()})
 
 
 def notes(asked: Questions, found: dict[str, np.ndarray], items: int, k: int, drop: bool) -> list[str]:
@@ -68,7 +68,7 @@ def _evidence(job: Recommender) -> Section:
 def _ranks(job: Recommender) -> dict[str, np.ndarray]:
     assert job.evaluation is not None
     frame, models = job.evaluation.details, job.evaluation.table["model"]
-    return {name: frame[name].replace(0, NEVER).to_numpy() for name in models}
+    return {name: frame[name].replace(0, UNRANKED).to_numpy() for name in models}
 
 
 def _by_length(job: Recommender) -> Section:
@@ -140,4 +140,4 @@ def recommended_figure(sessions: Sessions, answer: Sequence[Recommendation]) -> 
         before = "… " if len(items) > _ITEMS else ""
         lists[f"{one.session}: {before}{', '.join(items[-_ITEMS:])}"] = (one.items[:10], values[:10])
     stated = bool(answer) and answer[0].probabilities is not None
-    return lists_figure(lists, "probability" if stated else "score")
+    return recommendations_figure(lists, "probability" if stated else "score")

@@ -74,7 +74,7 @@ class Choice(NamedTuple):
         return Recommendation(session, (), (), () if self.stated else None, unknown)
 
 
-class LiveSession:
+class StreamingSession:
     """A session that goes on: the network's state is kept from click to click, so that each costs one step.
 
     Args:

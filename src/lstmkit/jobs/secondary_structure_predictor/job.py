@@ -10,21 +10,21 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.proteins.chains import STATES, Chains, Columns, read_chains
-from lstmkit.data.proteins.residues import LETTERS, ResidueSource, numbered
+from lstmkit.data.proteins.chains import STATES, Columns, ProteinChains, read_protein_chains
+from lstmkit.data.proteins.residue_windows import N_RESIDUE_IDS, ResidueDataset, numbered
 from lstmkit.errors import DataError, SettingError, listing
 from lstmkit.evaluation.calibration import fit_temperature, probabilities
-from lstmkit.frontends.standardized import NumberFront
-from lstmkit.jobs.base import Evaluation, Job, Parts
-from lstmkit.jobs.common.splitting import likeliest, looked_at, random_parts
+from lstmkit.frontends.standardized import StandardizedFrontEnd
+from lstmkit.jobs.base import DataSplit, Evaluation, Job
+from lstmkit.jobs.common.splitting import looked_at, most_likely_class, random_split
 from lstmkit.jobs.secondary_structure_predictor import metrics as scoring
 from lstmkit.jobs.secondary_structure_predictor import report as structure_report
 from lstmkit.jobs.secondary_structure_predictor.plots import chain_figure
-from lstmkit.look import Specimen
+from lstmkit.look import ExampleSequence
 from lstmkit.models.base import Model
 from lstmkit.models.sequence import SequenceModel
 from lstmkit.modules.encoders import ResidueEncoder
-from lstmkit.modules.heads import TagsHead
+from lstmkit.modules.heads import MultiTaskTagHead
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
@@ -35,7 +35,7 @@ _LINE = 60  # residues
 
 
 @dataclass(frozen=True, eq=False)
-class Structure:
+class SecondaryStructure:
     """A chain and what was found.
 
     Attributes:
@@ -61,7 +61,7 @@ class SecondaryStructurePredictor(Job):
 
     Data: a FASTA file (to predict); a table with a chain a row, ``id, sequence, ss3, ss8`` and perhaps ``eval_mask``;
     or one with a residue a row, where columns of numbers (``profile_cols``) may stand beside the letter. See
-    ``read_chains``.
+    ``read_protein_chains``.
 
     >>> chains = pd.DataFrame({"sequence": ["AAAAAGGG", "GGGAAAAA"] * 20, "ss3": ["HHHHHCCC", "CCCHHHHH"] * 20})
     >>> predictor = SecondaryStructurePredictor(hidden_size=8, channels=4, epochs=10, lr=0.02, batch_size=8).fit(chains)
@@ -99,19 +99,21 @@ class SecondaryStructurePredictor(Job):
     valid_share: float = setting("share of the chains to validate and calibrate on", default=0.1, low=0, high=0.5)
     test_share: float = setting("share of the chains held out for the test", default=0.1, low=0, high=0.5)
 
-    tested: tuple[Chains, scoring.Found] | None = field(default=None, init=False, repr=False)  # what was last evaluated
+    tested: tuple[ProteinChains, scoring.Found] | None = field(
+        default=None, init=False, repr=False
+    )  # what was last evaluated
     _usual: dict[str, str] = field(default_factory=dict, init=False, repr=False)  # each residue's most frequent state
     _temperatures: dict[str, float] = field(default_factory=dict, init=False, repr=False)
-    _profile: NumberFront | None = field(default=None, init=False, repr=False)
-    _train_part: Chains | None = field(default=None, init=False, repr=False)  # not saved
+    _profile: StandardizedFrontEnd | None = field(default=None, init=False, repr=False)
+    _train_part: ProteinChains | None = field(default=None, init=False, repr=False)  # not saved
 
     # ---- from file to numbers ------------------------------------------------------------------------------------
 
-    def read(self, data: Any) -> Chains:
+    def read(self, data: Any) -> ProteinChains:
         even = [width for width in self.widths if width % 2 == 0]
         if even:
             raise SettingError(f"widths must be odd, as many residues on either side, got {even[0]}")
-        found = read_chains(data, self._columns())
+        found = read_protein_chains(data, self._columns())
         if self.profile_cols and found.profile is None:
             raise DataError(
                 f"{found.name} has letters alone: this model also reads {listing(self.profile_cols)}, from a table "
@@ -125,7 +127,7 @@ class SecondaryStructurePredictor(Job):
             self.profile_cols,
         )  # fmt: skip
 
-    def split(self, examples: Chains, validation: Chains | None) -> Parts:
+    def split(self, examples: ProteinChains, validation: ProteinChains | None) -> DataSplit:
         """At random by the seed."""
         kinds = examples.told()
         for name, kind in ((self.ss3_col, "ss3"), (self.ss8_col, "ss8")):
@@ -135,30 +137,30 @@ class SecondaryStructurePredictor(Job):
             raise DataError(f"{examples.name} has no column {self.mask_col!r}: mend --mask-col")
         if validation is not None and not kinds.keys() <= validation.told().keys():
             raise DataError(f"{examples.name} has {listing(kinds)}, {validation.name} not all of it: give both alike")
-        return random_parts(examples, validation, "chain", self.valid_share, self.test_share, self.seed)
+        return random_split(examples, validation, "chain", self.valid_share, self.test_share, self.seed)
 
-    def prepare(self, train: Chains) -> None:
+    def prepare(self, train: ProteinChains) -> None:
         """Each residue's most frequent state and the scale of the profile, from the training part."""
         self._usual = {kind: scoring.usual(train, kind) for kind in STATES if kind in train.told()}
         self._temperatures = dict.fromkeys(self._usual, 1.0)
         if train.profile is not None:
-            self._profile = NumberFront()
+            self._profile = StandardizedFrontEnd()
             self._profile.fit(train.profile, self._progress)
         self._train_part = train
 
-    def source(self, examples: Chains) -> ResidueSource:
+    def source(self, examples: ProteinChains) -> ResidueDataset:
         return self._source(examples, self.longest)
 
-    def _source(self, examples: Chains, longest: int) -> ResidueSource:
+    def _source(self, examples: ProteinChains, longest: int) -> ResidueDataset:
         states = None
         if all(kind in examples.states for kind in self.kinds):
-            each = [scoring.states_in_numbers(examples.states[kind], kind) for kind in self.kinds]
+            each = [scoring.states_to_indices(examples.states[kind], kind) for kind in self.kinds]
             states = [np.stack(of_one, 1) for of_one in zip(*each, strict=True)]
         profile = None
         if self._profile is not None:
             assert examples.profile is not None
             profile = self._profile.encode(examples.profile)
-        return ResidueSource([numbered(sequence) for sequence in examples.sequences], profile, states, longest)
+        return ResidueDataset([numbered(sequence) for sequence in examples.sequences], profile, states, longest)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -169,25 +171,25 @@ class SecondaryStructurePredictor(Job):
 
     def build(self) -> Model:
         encoder = ResidueEncoder(
-            LETTERS, self.vector_size, len(self.profile_cols), self.widths, self.channels, self.dropout
+            N_RESIDUE_IDS, self.vector_size, len(self.profile_cols), self.widths, self.channels, self.dropout
         )
         trunk = build_trunk(
             self.cell, encoder.output_size, self.hidden_size, num_layers=self.num_layers, dropout=self.dropout,
             variational=True, bidirectional=self.bidirectional,
         )  # fmt: skip
-        head = TagsHead(trunk.output_size, [len(STATES[kind]) for kind in self.kinds], self.dropout)
+        head = MultiTaskTagHead(trunk.output_size, [len(STATES[kind]) for kind in self.kinds], self.dropout)
         return SequenceModel(encoder, trunk, head)
 
-    def calibrate(self, valid: Chains | None) -> None:
+    def calibrate(self, valid: ProteinChains | None) -> None:
         """A temperature for each kind of states, on the validation part."""
         if valid is None:
             return
         logits = self._logits(valid, self._progress)
         for kind in self.kinds:
-            told = scoring.states_in_numbers(valid.told()[kind], kind)
+            told = scoring.states_to_indices(valid.told()[kind], kind)
             self._temperatures[kind] = fit_temperature(np.concatenate(logits[kind]), np.concatenate(told))
 
-    def _logits(self, chains: Chains, progress: Progress | None = None) -> dict[str, list[np.ndarray]]:
+    def _logits(self, chains: ProteinChains, progress: Progress | None = None) -> dict[str, list[np.ndarray]]:
         """By kind, of each chain ``(T, C)``."""
         source = self.source(chains)
 
@@ -204,7 +206,7 @@ class SecondaryStructurePredictor(Job):
         each = zip(self.kinds, np.split(every, ends, axis=1), strict=True)
         return {kind: np.split(of_kind, cuts) for kind, of_kind in each}
 
-    def _found(self, chains: Chains, progress: Progress | None = None) -> scoring.Found:
+    def _found(self, chains: ProteinChains, progress: Progress | None = None) -> scoring.Found:
         logits = self._logits(chains, progress)
         stated = {
             kind: [probabilities(one, False, self._temperatures[kind]) for one in logits[kind]] for kind in self.kinds
@@ -214,17 +216,17 @@ class SecondaryStructurePredictor(Job):
 
     # ---- answers -------------------------------------------------------------------------------------------------
 
-    def predict(self, data: Any) -> list[Structure]:
+    def predict(self, data: Any) -> list[SecondaryStructure]:
         """The states of every residue of chains; none need be told."""
         self.model  # noqa: B018  (says so if there is none)
         return self.structures(self.read(data))
 
-    def structures(self, chains: Chains, found: scoring.Found | None = None) -> list[Structure]:
+    def structures(self, chains: ProteinChains, found: scoring.Found | None = None) -> list[SecondaryStructure]:
         """What was found of chains, each by itself."""
         found = found or self._found(chains)
         said = found.said()
         return [
-            Structure(
+            SecondaryStructure(
                 chains.ids[i],
                 chains.sequences[i],
                 {kind: said[kind][i] for kind in self.kinds},
@@ -233,18 +235,18 @@ class SecondaryStructurePredictor(Job):
             for i in range(len(chains))
         ]
 
-    def text(self, answer: list[Structure]) -> str:
+    def text(self, answer: list[SecondaryStructure]) -> str:
         """Sequence and states under each other, and how sure each is: the tenths of its probability, 9 for more."""
         return "\n\n".join("\n".join([f">{one.id}", *self._lines(one)]) for one in answer)
 
-    def _lines(self, one: Structure) -> list[str]:
+    def _lines(self, one: SecondaryStructure) -> list[str]:
         rows = {"residue": one.sequence, **one.states}
         rows["sure"] = "".join(str(min(9, int(10 * p))) for p in one.sure(self.kinds[0]))
         starts = range(0, len(one.sequence), _LINE)
         width = max(len(name) for name in rows)
         return [f"{name:{width}} {row[i : i + _LINE]}" for i in starts for name, row in rows.items()]
 
-    def records(self, answer: list[Structure]) -> list[dict[str, Any]]:
+    def records(self, answer: list[SecondaryStructure]) -> list[dict[str, Any]]:
         """Probabilities by letter of the state, one a residue."""
         return [
             {
@@ -259,7 +261,7 @@ class SecondaryStructurePredictor(Job):
             for one in answer
         ]
 
-    def picture(self, data: Any, answer: list[Structure]) -> Figure:
+    def picture(self, data: Any, answer: list[SecondaryStructure]) -> Figure:
         """The first chain, its helices and strands, and how sure each residue's state is."""
         one = answer[0]
         return chain_figure(one.sequence, one.states, one.sure(self.kinds[0]), one.id)
@@ -277,7 +279,7 @@ class SecondaryStructurePredictor(Job):
         self.model  # noqa: B018
         return self.score(self.read(data), progress or default_progress())
 
-    def score(self, test: Chains, progress: Progress) -> Evaluation:
+    def score(self, test: ProteinChains, progress: Progress) -> Evaluation:
         kinds = [kind for kind in self.kinds if kind in test.told()]
         if not kinds:
             raise DataError(f"{test.name} has no {' and no '.join(self.kinds)}, which is what this model tells")
@@ -293,7 +295,7 @@ class SecondaryStructurePredictor(Job):
         details = scoring.details(test, found, kinds)
         return Evaluation(pd.DataFrame(rows), dict.fromkeys(list(rows[0])[1:], "high"), details, self._notes(test))
 
-    def _notes(self, test: Chains) -> tuple[str, ...]:
+    def _notes(self, test: ProteinChains) -> tuple[str, ...]:
         scored = sum(int(mask.sum()) for mask in scoring.scored_residues(test))
         notes = [f"{len(test):,} chains, {test.residues:,} residues, of which {scored:,} are scored."]
         long = sum(len(sequence) > self.longest for sequence in test.sequences)
@@ -305,22 +307,22 @@ class SecondaryStructurePredictor(Job):
             notes.append("What stands beside it reads the letters alone.")
         return tuple(notes)
 
-    def sections(self, examples: Chains) -> list[Section]:
+    def sections(self, examples: ProteinChains) -> list[Section]:
         return structure_report.sections(self, examples)
 
-    def specimens(self, data: Any, chain: int = 1) -> list[Specimen]:
+    def example_sequences(self, data: Any, chain: int = 1) -> list[ExampleSequence]:
         """Chains, that of number ``chain`` (from 1) first, each as a whole."""
         self.model  # noqa: B018
         read = self.read(data)
         return [self._specimen(read.part([row])) for row in looked_at(chain, read, "chain")]
 
-    def _specimen(self, one: Chains) -> Specimen:
+    def _specimen(self, one: ProteinChains) -> ExampleSequence:
         (sequence,) = one.sequences
         inputs = self._source(one, len(sequence)).batch(np.array([0])).inputs
         inputs = inputs.to(next(self.network.parameters()).device)
         middle = len(sequence) // 2
-        state, logit = likeliest(self.network, inputs, middle, STATES[self.kinds[0]])
-        return Specimen(
+        state, logit = most_likely_class(self.network, inputs, middle, STATES[self.kinds[0]])
+        return ExampleSequence(
             inputs,
             name=f"chain {one.ids[0]}",
             labels=list(sequence),
@@ -341,14 +343,14 @@ class SecondaryStructurePredictor(Job):
         self._usual = {kind: of_kind["usual"] for kind, of_kind in told.items()}
         self._temperatures = {kind: float(of_kind["temperature"]) for kind, of_kind in told.items()}
         for kind in told:
-            if len(self._usual[kind]) != LETTERS or set(self._usual[kind]) - set(STATES[kind]):
+            if len(self._usual[kind]) != N_RESIDUE_IDS or set(self._usual[kind]) - set(STATES[kind]):
                 raise ValueError("its residues' usual states are none")
             if not np.isfinite(self._temperatures[kind]) or self._temperatures[kind] <= 0:
                 raise ValueError("its temperature is none")
         if (state["profile"] is None) == bool(self.profile_cols):
             raise ValueError("its profile is not of the columns that it reads")
         if state["profile"] is not None:
-            self._profile = NumberFront()
+            self._profile = StandardizedFrontEnd()
             self._profile.load_state(state["profile"])
             if self._profile.width != len(self.profile_cols):
                 raise ValueError("its profile is not of the columns that it reads")

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.proteins.chains import STATES, Chains
-from lstmkit.data.proteins.residues import LETTERS, numbered
-from lstmkit.jobs.secondary_structure_predictor.baselines import WINDOW, usual_states, windowed_regression
-from lstmkit.jobs.secondary_structure_predictor.segment_overlap import mean_overlap
+from lstmkit.data.proteins.chains import STATES, ProteinChains
+from lstmkit.data.proteins.residue_windows import N_RESIDUE_IDS, numbered
+from lstmkit.jobs.secondary_structure_predictor.baselines import (
+    WINDOW_SIZE,
+    most_frequent_states,
+    windowed_logistic_regression,
+)
+from lstmkit.jobs.secondary_structure_predictor.segment_overlap import mean_segment_overlap
 from lstmkit.progress import Progress
 
 Said = dict[str, tuple[str, ...]]  #: By kind of states, of each chain a letter a residue.
@@ -36,29 +40,29 @@ class Found:
 
     def said(self) -> Said:
         """The likeliest states."""
-        return {kind: in_letters([p.argmax(axis=1) for p in of], kind) for kind, of in self.stated.items()}
+        return {kind: indices_to_states([p.argmax(axis=1) for p in of], kind) for kind, of in self.stated.items()}
 
 
-def states_in_numbers(of_each: Sequence[str], kind: str) -> list[np.ndarray]:
+def states_to_indices(of_each: Sequence[str], kind: str) -> list[np.ndarray]:
     """Letters as their places in :data:`STATES`."""
     numbers = {letter: i for i, letter in enumerate(STATES[kind])}
     return [np.array([numbers[letter] for letter in one]) for one in of_each]
 
 
-def in_letters(of_each: Sequence[np.ndarray], kind: str) -> tuple[str, ...]:
+def indices_to_states(of_each: Sequence[np.ndarray], kind: str) -> tuple[str, ...]:
     """The other way round."""
     return tuple("".join(STATES[kind][i] for i in one.tolist()) for one in of_each)
 
 
-def usual(train: Chains, kind: str) -> str:
+def usual(train: ProteinChains, kind: str) -> str:
     """Each residue's most frequent state: a letter for each of the numbers of residues."""
     letters = [numbered(sequence) for sequence in train.sequences]
-    told = states_in_numbers(train.told()[kind], kind)
-    return in_letters([usual_states(letters, told, LETTERS, len(STATES[kind]))], kind)[0]
+    told = states_to_indices(train.told()[kind], kind)
+    return indices_to_states([most_frequent_states(letters, told, N_RESIDUE_IDS, len(STATES[kind]))], kind)[0]
 
 
 def baselines(
-    train: Chains | None, usually: dict[str, str], test: Chains, seed: int, progress: Progress
+    train: ProteinChains | None, usually: dict[str, str], test: ProteinChains, seed: int, progress: Progress
 ) -> dict[str, Said]:
     """By name what each says of the test chains; the one that looks at neighbours needs the training part.
 
@@ -73,12 +77,12 @@ def baselines(
     said: dict[str, Said] = {}
     if train is not None:
         learnt = [numbered(sequence) for sequence in train.sequences]
-        said[f"logistic regression, {WINDOW} residues"] = {
-            kind: in_letters(
-                windowed_regression(
-                    (learnt, states_in_numbers(train.told()[kind], kind)),
+        said[f"logistic regression, {WINDOW_SIZE} residues"] = {
+            kind: indices_to_states(
+                windowed_logistic_regression(
+                    (learnt, states_to_indices(train.told()[kind], kind)),
                     letters,
-                    letters=LETTERS,
+                    letters=N_RESIDUE_IDS,
                     seed=seed,
                     progress=progress,
                 ),
@@ -94,7 +98,7 @@ def baselines(
     return said
 
 
-def scores(test: Chains, said: Said) -> dict[str, float]:
+def scores(test: ProteinChains, said: Said) -> dict[str, float]:
     """A row of the table, in percent: residues that are right, and segments that lie over each other (SOV)."""
     masks = scored_residues(test)
     row = {}
@@ -103,16 +107,16 @@ def scores(test: Chains, said: Said) -> dict[str, float]:
         n = len(STATES[kind])
         same = [np.array([*a]) == np.array([*b]) for a, b in zip(true, of_each, strict=True)]
         row[f"Q{n}"] = 100 * float(np.concatenate([s[m] for s, m in zip(same, masks, strict=True)]).mean())
-        row[f"SOV{n}"] = mean_overlap(true, of_each, masks)
+        row[f"SOV{n}"] = mean_segment_overlap(true, of_each, masks)
     return row
 
 
-def scored_residues(test: Chains) -> list[np.ndarray]:
+def scored_residues(test: ProteinChains) -> list[np.ndarray]:
     """Of each chain ``(T,)`` bool."""
     return [np.ones(len(s), dtype=bool) for s in test.sequences] if test.scored is None else [*test.scored]
 
 
-def details(test: Chains, found: Found, kinds: Sequence[str]) -> pd.DataFrame:
+def details(test: ProteinChains, found: Found, kinds: Sequence[str]) -> pd.DataFrame:
     """A row a residue: chain, position from 1, residue, whether it is scored, and by kind what is true and was said."""
     said = found.said()
     columns = {

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.proteins.chains import STATES, Chains
-from lstmkit.jobs.common.classification_report import by_class, confusion, reliable
+from lstmkit.data.proteins.chains import STATES, ProteinChains
+from lstmkit.jobs.common.classification_report import by_class, calibration_section, confusion_section
 from lstmkit.jobs.secondary_structure_predictor import metrics as scoring
 from lstmkit.jobs.secondary_structure_predictor.plots import chain_figure
 from lstmkit.jobs.secondary_structure_predictor.segment_overlap import segment_overlap
@@ -27,7 +27,7 @@ _NAMES = {
 }  # fmt: skip
 
 
-def sections(job: SecondaryStructurePredictor, examples: Chains) -> list[Section]:
+def sections(job: SecondaryStructurePredictor, examples: ProteinChains) -> list[Section]:
     """The whole of the report that is about chains."""
     if job.evaluation is None or job.tested is None:
         text = "No part of the data was held out (test_share=0), so there is no test."
@@ -40,27 +40,29 @@ def sections(job: SecondaryStructurePredictor, examples: Chains) -> list[Section
         Section("How well it tells structure", f"{told} {said}", job.evaluation.table, best=job.evaluation.best),
         *(section for kind in kinds for section in _by_state(test, found, kind)),
         _chain(job, test, found, kinds),
-        _each_chain(test, found, kinds[0]),
+        _chain_table_section(test, found, kinds[0]),
         _data(examples),
     ]
 
 
-def _by_state(test: Chains, found: scoring.Found, kind: str) -> list[Section]:
+def _by_state(test: ProteinChains, found: scoring.Found, kind: str) -> list[Section]:
     """Of one kind: state by state, what was taken for what, whether probabilities came true."""
     scored = np.concatenate(scoring.scored_residues(test))
-    true = np.concatenate(scoring.states_in_numbers(test.states[kind], kind))[scored]
+    true = np.concatenate(scoring.states_to_indices(test.states[kind], kind))[scored]
     stated, raw = (np.concatenate(of[kind])[scored] for of in (found.stated, found.raw))
     names = [f"{letter} {_NAMES[kind][letter]}" for letter in STATES[kind]]
     table = by_class(true, stated.argmax(axis=1), range(len(names)), "state").assign(state=names)
     of_kind = f"{len(names)} states"
-    each = (confusion(true, stated.argmax(axis=1), names), reliable(stated, raw, true))
+    each = (confusion_section(true, stated.argmax(axis=1), names), calibration_section(stated, raw, true))
     return [
         Section(f"{of_kind}, one by one", "Of the residues that are scored.", table),
         *(Section(f"{of_kind}: {s.title}", s.text, s.table, s.figure, s.caption) for s in each),
     ]
 
 
-def _chain(job: SecondaryStructurePredictor, test: Chains, found: scoring.Found, kinds: Sequence[str]) -> Section:
+def _chain(
+    job: SecondaryStructurePredictor, test: ProteinChains, found: scoring.Found, kinds: Sequence[str]
+) -> Section:
     (one,) = job.structures(test.part([0]), found.part([0]))
     states = {**one.states, **{f"true {kind}": test.states[kind][0] for kind in kinds}}
     return Section(
@@ -71,7 +73,7 @@ def _chain(job: SecondaryStructurePredictor, test: Chains, found: scoring.Found,
     )
 
 
-def _each_chain(test: Chains, found: scoring.Found, kind: str) -> Section:
+def _chain_table_section(test: ProteinChains, found: scoring.Found, kind: str) -> Section:
     """A row a chain, the worst first."""
     said, masks = found.said()[kind], scoring.scored_residues(test)
     rows = [
@@ -89,7 +91,7 @@ def _each_chain(test: Chains, found: scoring.Found, kind: str) -> Section:
     return Section("Chain by chain", "The worst first.", table)
 
 
-def _data(examples: Chains) -> Section:
+def _data(examples: ProteinChains) -> Section:
     text = f"{len(examples):,} chains, {examples.residues:,} residues in all. " + " ".join(examples.notes)
     rows = [
         {

@@ -67,18 +67,18 @@ def segment_overlap(true: str, said: str, scored: np.ndarray | None = None) -> f
         beside = theirs[bisect_right(stops, s1.start) : bisect_left(starts, s1.stop)]
         pairs = [s2 for s2 in beside if s2.state == s1.state]
         weight += s1.length * max(1, len(pairs))
-        total += sum(_likeness(s1, s2) * s1.length for s2 in pairs)
+        total += sum(_normalized_overlap(s1, s2) * s1.length for s2 in pairs)
     return 100 * total / weight if weight else float("nan")
 
 
-def _likeness(s1: Segment, s2: Segment) -> float:
+def _normalized_overlap(s1: Segment, s2: Segment) -> float:
     shared = min(s1.stop, s2.stop) - max(s1.start, s2.start)
     either = max(s1.stop, s2.stop) - min(s1.start, s2.start)
     slack = min(either - shared, shared, s1.length // 2, s2.length // 2)
     return (shared + slack) / either
 
 
-def mean_overlap(true: Iterable[str], said: Iterable[str], scored: Iterable[np.ndarray | None]) -> float:
+def mean_segment_overlap(true: Iterable[str], said: Iterable[str], scored: Iterable[np.ndarray | None]) -> float:
     """The mean of :func:`segment_overlap` over chains; one of which nothing is scored is left out."""
     each = [segment_overlap(*one) for one in zip(true, said, scored, strict=True)]
     return float(np.nanmean(each))

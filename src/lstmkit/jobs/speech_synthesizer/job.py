@@ -11,32 +11,32 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from lstmkit.data.audio.griffin_lim import sound_from
-from lstmkit.data.audio.log_mel import Mel
-from lstmkit.data.audio.tts_corpus import HOLDERS, Spoken, read_spoken
-from lstmkit.data.text.parallel import PairSource, Wording, read_sources
-from lstmkit.data.text.tokenizer import END, PADDING, UNKNOWN, Tokenizer
+from lstmkit.data.audio.griffin_lim import mel_to_audio
+from lstmkit.data.audio.log_mel import LogMelSpectrogram
+from lstmkit.data.audio.tts_corpus import CORPUS_SUFFIXES, SpeechCorpus, read_speech_corpus
+from lstmkit.data.text.text_pairs import MessageWording, TextPairDataset, read_sources
+from lstmkit.data.text.tokenizer import END, PAD, UNKNOWN, Tokenizer
 from lstmkit.errors import DataError, SettingError
-from lstmkit.jobs.base import Evaluation, Job, Parts
-from lstmkit.jobs.common.splitting import random_parts
+from lstmkit.jobs.base import DataSplit, Evaluation, Job
+from lstmkit.jobs.common.splitting import random_split
 from lstmkit.jobs.common.token_labels import annotations, shown
 from lstmkit.jobs.speech_synthesizer import metrics as scoring
 from lstmkit.jobs.speech_synthesizer import report
 from lstmkit.jobs.speech_synthesizer.baselines import Takes
 from lstmkit.jobs.speech_synthesizer.plots import speech_figure
 from lstmkit.jobs.speech_synthesizer.synthesis import (
-    Scale,
+    SpectrogramScaler,
     Speech,
-    forced,
-    in_steps,
     loaded,
-    most_steps,
+    max_decoder_steps,
+    pad_to_decoder_steps,
     say,
+    teacher_forced,
     write_speech,
 )
-from lstmkit.look import Specimen
+from lstmkit.look import ExampleSequence
 from lstmkit.models.base import Model
-from lstmkit.models.tacotron import FrameDecoder, Synthesizer, Weights
+from lstmkit.models.tacotron import Tacotron, TacotronDecoder, Weights
 from lstmkit.modules.attention import LocationAttention
 from lstmkit.modules.encoders import PreNet, TokenEncoder
 from lstmkit.modules.trunk import build_trunk
@@ -45,8 +45,8 @@ from lstmkit.report import Section
 from lstmkit.settings import setting, settings_class
 
 _MOST_LOOKS = 8  # texts that are looked at
-_MOST_NATS = 100.0  # of power, or its deviation: far beyond any sound
-_WORDING = Wording("speak", "speaking", "recording", "texts and their recordings")
+_MAX_LOG_POWER = 100.0  # of power, or its deviation: far beyond any sound
+_WORDING = MessageWording("speak", "speaking", "recording", "texts and their recordings")
 
 
 @settings_class
@@ -99,42 +99,42 @@ class SpeechSynthesizer(Job):
     test_share: float = setting("share held out for the test", default=0.1, low=0, high=0.5)
 
     _tokens: Tokenizer | None = field(default=None, init=False, repr=False)
-    _scale: Scale | None = field(default=None, init=False, repr=False)
+    _scale: SpectrogramScaler | None = field(default=None, init=False, repr=False)
     _pace: tuple[float, float] = field(default=(0.0, 0.0), init=False, repr=False)  # frames a token: mean, most
     _takes: Takes | None = field(default=None, init=False, repr=False)  # not saved
     _too_long: int = field(default=0, init=False, repr=False)
-    _trained_on: Spoken | None = field(default=None, init=False, repr=False)  # not saved
+    _trained_on: SpeechCorpus | None = field(default=None, init=False, repr=False)  # not saved
 
     @property
-    def mel(self) -> Mel:
+    def mel(self) -> LogMelSpectrogram:
         """How sounds become frames."""
-        return Mel(self.rate, self.bands, self.window, self.hop)
+        return LogMelSpectrogram(self.rate, self.bands, self.window, self.hop)
 
     # ---- from file to numbers ------------------------------------------------------------------------------------
 
-    def read(self, data: Any) -> Spoken:
+    def read(self, data: Any) -> SpeechCorpus:
         if self.hop > self.window / 2:
             raise SettingError(
                 f"hop must be at most half of window, so that no sound is lost between frames; got {self.hop:g} of "
                 f"{self.window:g}"
             )
-        return read_spoken(data, self.rate, self.trim)
+        return read_speech_corpus(data, self.rate, self.trim)
 
-    def split(self, examples: Spoken, validation: Spoken | None) -> Parts:
+    def split(self, examples: SpeechCorpus, validation: SpeechCorpus | None) -> DataSplit:
         """At random, by the seed."""
-        return random_parts(examples, validation, "recording", self.valid_share, self.test_share, self.seed)
+        return random_split(examples, validation, "recording", self.valid_share, self.test_share, self.seed)
 
-    def prepare(self, train: Spoken) -> None:
+    def prepare(self, train: SpeechCorpus) -> None:
         """Of the training part: its characters, how loud the bands are, how fast it is spoken."""
         self._trained_on = train
-        self._tokens = Tokenizer.fit(train.texts, "chars", lower=self.lower, special=(PADDING, END))
+        self._tokens = Tokenizer.fit(train.texts, "chars", lower=self.lower, special=(PAD, END))
         frames = self._frames(train)
-        self._scale = Scale.fit(frames)
+        self._scale = SpectrogramScaler.fit(frames)
         self._takes = Takes(train.texts, [self._scale.clipped(one) for one in frames])
         pace = [len(one) / len(ids) for one, ids in zip(frames, self._encoded(train.texts), strict=True)]
         self._pace = float(np.mean(pace)), float(max(pace))
 
-    def _frames(self, examples: Spoken) -> list[np.ndarray]:
+    def _frames(self, examples: SpeechCorpus) -> list[np.ndarray]:
         return [self.mel.frames(sound) for sound in examples.sounds]
 
     def _encoded(self, texts: Any) -> list[np.ndarray]:
@@ -142,7 +142,7 @@ class SpeechSynthesizer(Job):
         unknown, end = self.tokens[UNKNOWN], self.tokens[END]
         return [np.array([*(i for i in ids if i != unknown), end]) for ids in self.tokens.encode(texts)]
 
-    def source(self, examples: Spoken) -> PairSource:
+    def source(self, examples: SpeechCorpus) -> TextPairDataset:
         """Texts and frames, filled up with silence to whole steps; of the training part none beyond ``longest``."""
         rows = range(len(examples))
         if examples is self._trained_on:
@@ -153,8 +153,8 @@ class SpeechSynthesizer(Job):
             if self._too_long:
                 self._progress.say(f"{self._too_long:,} recordings of more than {self.longest:g} s are left out")
         kept = examples.part(rows)
-        frames = [in_steps(one, self.together, self.scale.floor) for one in self._frames(kept)]
-        return PairSource(self._encoded(kept.texts), [self.scale.scaled(one) for one in frames])
+        frames = [pad_to_decoder_steps(one, self.together, self.scale.floor) for one in self._frames(kept)]
+        return TextPairDataset(self._encoded(kept.texts), [self.scale.scaled(one) for one in frames])
 
     @property
     def too_long(self) -> int:
@@ -173,7 +173,7 @@ class SpeechSynthesizer(Job):
         return self._pace
 
     @property
-    def scale(self) -> Scale:
+    def scale(self) -> SpectrogramScaler:
         """How loud each band is."""
         assert self._scale is not None
         return self._scale
@@ -189,7 +189,7 @@ class SpeechSynthesizer(Job):
         trunk = build_trunk(self.cell, width, size, num_layers=self.num_layers, bidirectional=True, **stack)
         keys = trunk.output_size
         lower = build_trunk(self.cell, self.prenet_size, size, num_layers=self.num_layers, **stack)
-        decoder = FrameDecoder(
+        decoder = TacotronDecoder(
             PreNet(self.bands, self.prenet_size, self.prenet_dropout),
             lower,
             LocationAttention(size, keys, self.attention_size, self.attention_width),
@@ -198,9 +198,9 @@ class SpeechSynthesizer(Job):
             self.bands,
             self.together,
         )
-        return Synthesizer(encoder, trunk, decoder, self.dropout, Weights(guided=self.guided, guide=self.guide))
+        return Tacotron(encoder, trunk, decoder, self.dropout, Weights(guided=self.guided, guide=self.guide))
 
-    def calibrate(self, valid: Spoken | None) -> None:
+    def calibrate(self, valid: SpeechCorpus | None) -> None:
         """Nothing: no probability is told."""
 
     # ---- speaking ------------------------------------------------------------------------------------------------
@@ -223,29 +223,29 @@ class SpeechSynthesizer(Job):
         self.model  # noqa: B018  (says so if there is none)
         texts = self._texts(data)
         for i, text in enumerate(texts, 1):
-            if not self.knows(text):
+            if not self.has_known_character(text):
                 known = "".join(sorted(token for token in self.tokens.known() if len(token) == 1 and token.strip()))
                 raise DataError(f"text {i} has no character that was heard in training: give some of {known}")
         every = self._encoded(texts)
         frames = self.longest * self.rate / self.mel.step
-        limits = most_steps(every, self._pace[1], frames, self.together)
+        limits = max_decoder_steps(every, self._pace[1], frames, self.together)
         said = say(self.model, every, limits, self.batch_size, self._device(), progress)
         found = []
         for text, ids, one in zip(texts, every, said, strict=True):
-            told = self.scale.unscaled(one.frames)
+            told = self.scale.unscale(one.frames)
             names = tuple("∎" if token == END else token for token in self.tokens.tokens(ids.tolist()))
             unknown = tuple(self.tokens.unknown(text))
-            samples = sound_from(self.mel, told, self.rounds)
+            samples = mel_to_audio(self.mel, told, self.rounds)
             found.append(Speech(text, samples, self.rate, told, names, one.attention, one.stopped, unknown))
         return self._heard(found, transcriber) if transcriber else found
 
-    def knows(self, text: str) -> bool:
+    def has_known_character(self, text: str) -> bool:
         """Whether it has a character that was heard in training."""
         return any(ids.size > 1 for ids in self._encoded([text]))
 
     def _texts(self, data: Any) -> list[str]:
         """What is to be said."""
-        if self.has_sounds(data):
+        if self.has_recordings(data):
             return list(self.read(data).texts)
         lines = [" ".join(line.split()) for line in read_sources(data, wording=_WORDING)]
         texts = [line for line in lines if line]
@@ -254,11 +254,11 @@ class SpeechSynthesizer(Job):
         return texts
 
     @staticmethod
-    def has_sounds(data: Any) -> bool:
+    def has_recordings(data: Any) -> bool:
         """Whether that is recordings with their texts, and not texts alone."""
         if isinstance(data, (str, os.PathLike)):
-            return Path(data).is_dir() or Path(data).suffix.lower() in HOLDERS
-        return isinstance(data, Spoken) or (
+            return Path(data).is_dir() or Path(data).suffix.lower() in CORPUS_SUFFIXES
+        return isinstance(data, SpeechCorpus) or (
             isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], (list, tuple))
         )
 
@@ -293,9 +293,9 @@ class SpeechSynthesizer(Job):
 
     def picture(self, data: Any, answer: list[Speech]) -> Figure:
         """The first text: its spectrum over time, and what was attended to."""
-        return self.speech_picture(answer[0])
+        return self.plot_speech(answer[0])
 
-    def speech_picture(self, one: Speech, recorded: np.ndarray | None = None) -> Figure:
+    def plot_speech(self, one: Speech, recorded: np.ndarray | None = None) -> Figure:
         """What was said over time; above it a recording of the same, ``(T, F)``, if there is one."""
         spectra = {} if recorded is None else {"recorded": recorded}
         seconds = self.mel.step / self.rate
@@ -312,7 +312,7 @@ class SpeechSynthesizer(Job):
         self.model  # noqa: B018
         return self.score(self.read(data), progress or default_progress())
 
-    def score(self, test: Spoken, progress: Progress) -> Evaluation:
+    def score(self, test: SpeechCorpus, progress: Progress) -> Evaluation:
         return scoring.evaluated(self, test, self._takes, progress)
 
     def round_trip(self, data: Any, transcriber: Any, *, progress: Progress | None = None) -> Evaluation:
@@ -320,20 +320,20 @@ class SpeechSynthesizer(Job):
 
         Args:
             data: As of :meth:`predict`.
-            transcriber: A run folder, or an object with ``predict(sounds)`` that gives for each :class:`Sound`
+            transcriber: A run folder, or an object with ``predict(sounds)`` that gives for each :class:`AudioClip`
                 something with a ``text``.
             progress: Whom to tell.
         """
         return scoring.round_trip(self, data, loaded(transcriber), progress)
 
-    def forced(self, source: PairSource, progress: Progress) -> list[np.ndarray]:
+    def teacher_forced(self, source: TextPairDataset, progress: Progress) -> list[np.ndarray]:
         """``(T, F)``, scaled: what is told of each where the true frames before every step are heard."""
-        return forced(self.model, source, self.batch_size, self._device(), progress)
+        return teacher_forced(self.model, source, self.batch_size, self._device(), progress)
 
-    def sections(self, examples: Spoken) -> list[Section]:
+    def sections(self, examples: SpeechCorpus) -> list[Section]:
         return report.sections(self, examples)
 
-    def specimens(self, data: Any, line: int = 1) -> list[Specimen]:
+    def example_sequences(self, data: Any, line: int = 1) -> list[ExampleSequence]:
         """Texts as they are read, the one at ``line`` (from 1) first."""
         self.model  # noqa: B018
         texts = self._texts(data)
@@ -341,11 +341,11 @@ class SpeechSynthesizer(Job):
             raise DataError(f"there is no line {line}: the data have 1 to {len(texts)}")
         return [self._specimen(text) for text in texts[line - 1 :][:_MOST_LOOKS]]
 
-    def _specimen(self, text: str) -> Specimen:
+    def _specimen(self, text: str) -> ExampleSequence:
         (ids,) = self._encoded([text])
         tokens = self.tokens.tokens(ids.tolist())
         device = next(self.network.parameters()).device
-        return Specimen(
+        return ExampleSequence(
             torch.from_numpy(ids).unsqueeze(0).to(device),
             name=text,
             labels=[shown(token) for token in tokens],
@@ -363,11 +363,11 @@ class SpeechSynthesizer(Job):
         self._tokens = Tokenizer("chars", state["tokens"])
         means, widths = (np.array([float(x) for x in state[name].split()]) for name in ("means", "widths"))
         floor, (mean, most) = float(state["floor"]), map(float, state["pace"])
-        if any(token not in self._tokens for token in (UNKNOWN, PADDING, END)):
+        if any(token not in self._tokens for token in (UNKNOWN, PAD, END)):
             raise ValueError("its vocabulary has no end of a text")
         numbers = np.array([*means, *widths, floor, mean, most])
         if len(means) != self.bands or len(widths) != self.bands or not np.isfinite(numbers).all():
             raise ValueError("its frames are not those of its bands")
-        if not ((widths > 0).all() and 0 < mean <= most and np.abs(numbers[:-2]).max() < _MOST_NATS):
+        if not ((widths > 0).all() and 0 < mean <= most and np.abs(numbers[:-2]).max() < _MAX_LOG_POWER):
             raise ValueError("it has no pace, or bands that no sound has")
-        self._scale, self._pace = Scale(means, widths, floor), (mean, most)
+        self._scale, self._pace = SpectrogramScaler(means, widths, floor), (mean, most)

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.audio.sound import Sound
-from lstmkit.data.audio.tts_corpus import Spoken
+from lstmkit.data.audio.audio_io import AudioClip
+from lstmkit.data.audio.tts_corpus import SpeechCorpus
 from lstmkit.errors import DataError, UserError
 from lstmkit.jobs.base import Evaluation
 from lstmkit.jobs.speech_synthesizer.baselines import Takes
-from lstmkit.jobs.speech_synthesizer.synthesis import DECIBELS, in_steps
+from lstmkit.jobs.speech_synthesizer.synthesis import NATS_TO_DB, pad_to_decoder_steps
 from lstmkit.progress import Progress
 
 if TYPE_CHECKING:
     from lstmkit.jobs.speech_synthesizer.job import SpeechSynthesizer
 
-_CEPSTRA = 13
+_NUM_CEPSTRA = 13
 BEST = {"MCD": "low", "length error": "low", "mel error": "low", "diagonality": "high", "focus": "high"}
 NOTES = (
     "MCD: what is said freely against a recording, in dB: mel cepstra 1 to 13, frames paired by dynamic time warping. "
@@ -30,7 +30,7 @@ NOTES = (
 )
 
 
-def distortion(said: np.ndarray, recorded: np.ndarray) -> float:
+def mel_cepstral_distortion(said: np.ndarray, recorded: np.ndarray) -> float:
     """Mel cepstral distortion (Kubichek 1993) in dB, the mean over the pairs of frames that dynamic time warping finds.
 
     It is the root mean square difference in dB of the two log spectra, smoothed to 13 cosines over the mel scale, and
@@ -41,24 +41,24 @@ def distortion(said: np.ndarray, recorded: np.ndarray) -> float:
     """
     from librosa.sequence import dtw
 
-    ours, theirs = cepstra(said), cepstra(recorded)
+    ours, theirs = mel_cepstra(said), mel_cepstra(recorded)
     _, path = dtw(X=ours.T, Y=theirs.T)
     apart = np.linalg.norm(ours[path[:, 0]] - theirs[path[:, 1]], axis=1)
-    return float(np.sqrt(2) * DECIBELS * apart.mean())
+    return float(np.sqrt(2) * NATS_TO_DB * apart.mean())
 
 
-def cepstra(frames: np.ndarray) -> np.ndarray:
+def mel_cepstra(frames: np.ndarray) -> np.ndarray:
     """``(T, F) -> (T, 13)``: cosines of the log amplitudes over the bands, without their mean; of few bands fewer."""
     from scipy.fft import dct
 
     bands = frames.shape[1]
     found = dct(frames.astype(np.float64) / 2, norm="ortho", axis=1) * np.sqrt(2 / bands)
-    return np.asarray(found)[:, 1 : 1 + _CEPSTRA]
+    return np.asarray(found)[:, 1 : 1 + _NUM_CEPSTRA]
 
 
 def mel_error(said: np.ndarray, recorded: np.ndarray) -> float:
     """Mean absolute difference in dB of frames ``(T, F)`` that stand beside each other."""
-    return float(DECIBELS * np.abs(said.astype(np.float64) - recorded).mean())
+    return float(NATS_TO_DB * np.abs(said.astype(np.float64) - recorded).mean())
 
 
 def diagonality(attention: np.ndarray) -> float:
@@ -80,7 +80,7 @@ def focus(attention: np.ndarray) -> float:
     return float(attention.max(1).mean())
 
 
-def evaluated(job: SpeechSynthesizer, test: Spoken, takes: Takes | None, progress: Progress) -> Evaluation:
+def evaluated(job: SpeechSynthesizer, test: SpeechCorpus, takes: Takes | None, progress: Progress) -> Evaluation:
     """The model and its baselines on held-out recordings.
 
     Args:
@@ -90,29 +90,29 @@ def evaluated(job: SpeechSynthesizer, test: Spoken, takes: Takes | None, progres
         progress: Whom to tell.
     """
     ours, joined, mean, before = job.cell.upper(), "recordings of its words", "the mean frame", "the frame before"
-    known = [i for i, text in enumerate(test.texts) if job.knows(text)]
+    known = [i for i, text in enumerate(test.texts) if job.has_known_character(text)]
     if not known:
         raise DataError(f"{test.name}: no text has a character that was heard in training")
     left_out, test = len(test) - len(known), test.part(known)
     source = job.source(test)
     assert source.targets is not None
-    said, heard = job.predict(test, progress=progress), job.forced(source, progress)
+    said, heard = job.predict(test, progress=progress), job.teacher_forced(source, progress)
     rows: list[dict[str, Any]] = []
     for one, scaled, told in zip(said, source.targets, heard, strict=True):
-        true = job.scale.unscaled(scaled)
+        true = job.scale.unscale(scaled)
         length = max(1, round(job.pace[0] * len(one.tokens)))
-        average = job.scale.unscaled(np.zeros((max(length, len(true)), job.bands)))
+        average = job.scale.unscale(np.zeros((max(length, len(true)), job.bands)))
         free = {ours: one.frames, mean: average[:length]}
         take = None if takes is None else takes(one.text)
         if take is not None:
-            free[joined] = in_steps(take, job.together, job.scale.floor)
+            free[joined] = pad_to_decoder_steps(take, job.together, job.scale.floor)
         guessed = {ours: told, mean: scaled * 0, before: _held(scaled, job.together)}
         row = {"text": one.text, "stopped": one.stopped}
         for name, frames in free.items():
-            row[f"{name}: MCD"] = distortion(frames, true)
+            row[f"{name}: MCD"] = mel_cepstral_distortion(frames, true)
             row[f"{name}: length error"] = abs(len(frames) - len(true)) / len(true)
         for name, frames in guessed.items():
-            row[f"{name}: mel error"] = mel_error(job.scale.unscaled(frames), true)
+            row[f"{name}: mel error"] = mel_error(job.scale.unscale(frames), true)
         row[f"{ours}: diagonality"], row[f"{ours}: focus"] = diagonality(one.attention), focus(one.attention)
         rows.append(row)
     details = pd.DataFrame(rows)
@@ -142,7 +142,7 @@ def _means(details: pd.DataFrame, name: str) -> dict[str, Any]:
 
 def round_trip(job: SpeechSynthesizer, data: Any, transcriber: Any, progress: Progress | None) -> Evaluation:
     """See :meth:`lstmkit.SpeechSynthesizer.round_trip`."""
-    read = job.read(data) if job.has_sounds(data) else None
+    read = job.read(data) if job.has_recordings(data) else None
     said = job.predict(data if read is None else read, progress=progress)
     texts = [one.text for one in said]
     sounds = {"said": [one.sound for one in said]}
@@ -155,7 +155,7 @@ def round_trip(job: SpeechSynthesizer, data: Any, transcriber: Any, progress: Pr
     return Evaluation(table, {"CER": "low"}, details, (note,))
 
 
-def understood(sounds: Sequence[Sound], texts: Sequence[str], transcriber: Any) -> tuple[list[str], float]:
+def understood(sounds: Sequence[AudioClip], texts: Sequence[str], transcriber: Any) -> tuple[list[str], float]:
     """What a transcriber makes of sounds, and its character error rate (jiwer).
 
     Args:

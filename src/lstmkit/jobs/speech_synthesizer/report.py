@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.audio.tts_corpus import Spoken
+from lstmkit.data.audio.tts_corpus import SpeechCorpus
 from lstmkit.report import Section
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _EXAMPLES = 12  # in the report
 
 
-def sections(job: SpeechSynthesizer, examples: Spoken) -> list[Section]:
+def sections(job: SpeechSynthesizer, examples: SpeechCorpus) -> list[Section]:
     """The whole of the report that is about speech."""
     found = [] if job.evaluation is None else [_evidence(job.evaluation), _each(job.evaluation)]
     return [*found, _said(job, examples), _data(job, examples)]
@@ -37,7 +37,7 @@ def _each(evaluation: Evaluation) -> Section:
     return Section("Its worst texts", "Those of the held-out test with the greatest distortion.", worst)
 
 
-def _said(job: SpeechSynthesizer, examples: Spoken) -> Section:
+def _said(job: SpeechSynthesizer, examples: SpeechCorpus) -> Section:
     row = 0
     if job.evaluation is not None:
         details = job.evaluation.details
@@ -50,12 +50,12 @@ def _said(job: SpeechSynthesizer, examples: Spoken) -> Section:
         "A text that it says",
         f"“{one.text}”: above a recording, below what it says. The characters that each step attended to should go "
         "from left to right, top to bottom, without a leap.",
-        figure=job.speech_picture(one, recorded),
+        figure=job.plot_speech(one, recorded),
         caption="Spectra of a recording and of what is said, and the attention",
     )
 
 
-def _data(job: SpeechSynthesizer, examples: Spoken) -> Section:
+def _data(job: SpeechSynthesizer, examples: SpeechCorpus) -> Section:
     seconds = np.array([sound.seconds for sound in examples.sounds])
     rows = {
         "recordings": len(examples),

@@ -13,20 +13,20 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from lstmkit.data.audio.sound import WRITTEN, Sound, check_written, sound_bytes
+from lstmkit.data.audio.audio_io import WRITTEN, AudioClip, check_writable, encode_audio
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.text.parallel import PairSource
-from lstmkit.decoding.search import roll_out
+from lstmkit.data.text.text_pairs import TextPairDataset
+from lstmkit.decoding.generation import roll_out
 from lstmkit.jobs.common.token_labels import shown
 from lstmkit.models.base import Ensemble, Model
-from lstmkit.models.tacotron import LiveDecoder, Speaking, Synthesizer
+from lstmkit.models.tacotron import StreamingDecoder, Tacotron, TacotronState
 from lstmkit.progress import Progress
 from lstmkit.training.predict import predict
 
-DECIBELS = 10 / np.log(10)  #: In a natural logarithm of power.
-_RANGE = 80 / DECIBELS  # what is so far below the loudest is silence
-_SLOWER = 2.0  # than the slowest recording that was learnt: then it stops, whatever the stop token says
-_CLOCK = (1980, 1, 1, 0, 0, 0)  # of files in a zip, so that the same speech makes the same file
+NATS_TO_DB = 10 / np.log(10)  #: In a natural logarithm of power.
+_RANGE = 80 / NATS_TO_DB  # what is so far below the loudest is silence
+_MAX_SLOWDOWN = 2.0  # than the slowest recording that was learnt: then it stops, whatever the stop token says
+_ZIP_TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # of files in a zip, so that the same speech makes the same file
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +56,8 @@ class Speech:
     heard: str | None = None
 
     @property
-    def sound(self) -> Sound:
-        return Sound(self.text, self.samples, self.rate)
+    def sound(self) -> AudioClip:
+        return AudioClip(self.text, self.samples, self.rate)
 
     @property
     def seconds(self) -> float:
@@ -77,20 +77,20 @@ def write_speech(answer: Sequence[Speech], path: Path) -> bool:
     Returns:
         Whether the name's ending asked for sound.
     """
-    check_written(path)
+    check_writable(path)
     ending = path.suffix.lower()
     if ending in WRITTEN:
         for i, one in enumerate(answer, 1):
             place = path if len(answer) == 1 else path.with_stem(f"{path.stem}-{i}")
-            place.write_bytes(sound_bytes(one.sound, ending))
+            place.write_bytes(encode_audio(one.sound, ending))
     elif ending == ".zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for i, one in enumerate(answer, 1):
-                archive.writestr(zipfile.ZipInfo(f"{i}.wav", _CLOCK), sound_bytes(one.sound))
+                archive.writestr(zipfile.ZipInfo(f"{i}.wav", _ZIP_TIMESTAMP), encode_audio(one.sound))
     return ending in (*WRITTEN, ".zip")
 
 
-class Scale(NamedTuple):
+class SpectrogramScaler(NamedTuple):
     """Frames as the network has them: each band of mean 0 and deviation 1 over the training part.
 
     Attributes:
@@ -117,11 +117,11 @@ class Scale(NamedTuple):
     def scaled(self, frames: np.ndarray) -> np.ndarray:
         return ((self.clipped(frames) - self.means) / self.widths).astype(np.float32)
 
-    def unscaled(self, frames: np.ndarray) -> np.ndarray:
+    def unscale(self, frames: np.ndarray) -> np.ndarray:
         return self.clipped((frames * self.widths + self.means).astype(np.float32))
 
 
-def in_steps(frames: np.ndarray, together: int, floor: float) -> np.ndarray:
+def pad_to_decoder_steps(frames: np.ndarray, together: int, floor: float) -> np.ndarray:
     """``(T, F)`` filled up with silence to a multiple of ``together``."""
     return np.pad(frames, ((0, -len(frames) % together), (0, 0)), constant_values=floor)
 
@@ -140,7 +140,7 @@ class Said(NamedTuple):
     stopped: bool
 
 
-def most_steps(ids: Sequence[np.ndarray], pace: float, longest: float, together: int) -> np.ndarray:
+def max_decoder_steps(ids: Sequence[np.ndarray], pace: float, longest: float, together: int) -> np.ndarray:
     """Steps after which each text is cut off.
 
     Args:
@@ -149,7 +149,7 @@ def most_steps(ids: Sequence[np.ndarray], pace: float, longest: float, together:
         longest: Frames of a recording at most.
         together: Frames a step.
     """
-    frames = [min(_SLOWER * pace * len(one), longest) for one in ids]
+    frames = [min(_MAX_SLOWDOWN * pace * len(one), longest) for one in ids]
     return np.maximum(1, np.ceil(np.array(frames) / together)).astype(np.int64)
 
 
@@ -171,7 +171,7 @@ def say(
         attention: list[Tensor] = []
         going = torch.ones_like(most, dtype=torch.bool)
 
-        def one(told: Tensor, t: int, live: list[LiveDecoder]) -> tuple[Tensor, list[LiveDecoder]]:
+        def one(told: Tensor, t: int, live: list[StreamingDecoder]) -> tuple[Tensor, list[StreamingDecoder]]:
             each = [member(told[:, -bands - 1 : -1]) for member in live]
             told, weights = (torch.stack(parts).mean(0) for parts in zip(*each, strict=True))
             attention.append(weights)
@@ -182,7 +182,7 @@ def say(
             return not bool(going.any())
 
         begun = [member(batch.inputs, None, batch.lengths)[1] for member in members(model)]
-        live = [LiveDecoder(of.decoder, Speaking(*at)) for of, at in zip(members(model), begun, strict=True)]
+        live = [StreamingDecoder(of.decoder, TacotronState(*at)) for of, at in zip(members(model), begun, strict=True)]
         together = members(model)[0].decoder.together
         silence = batch.inputs.new_zeros((len(batch), together * bands + 1), dtype=torch.float32)
         told = roll_out(one, silence, live, int(most.max()), over).float().cpu()
@@ -195,29 +195,29 @@ def say(
             found.append(Said(frames, weights[row, :steps, :read], bool(ends)))
         return found
 
-    loader = Loader(PairSource(list(ids)), batch_size)
+    loader = Loader(TextPairDataset(list(ids)), batch_size)
     return predict(model, loader, decode, device=device, progress=progress, title="speaking")
 
 
-def forced(
-    model: Model, source: PairSource, batch_size: int, device: torch.device, progress: Progress | None = None
+def teacher_forced(
+    model: Model, source: TextPairDataset, batch_size: int, device: torch.device, progress: Progress | None = None
 ) -> list[np.ndarray]:
     """``(T, F)``, scaled: of each recording what is told where the true frames before every step are heard."""
 
     def decode(model: Model, batch: Batch) -> list[np.ndarray]:
         assert batch.target_lengths is not None
-        told = torch.stack([member.forced(batch).frames for member in members(model)]).mean(0).flatten(1, 2)
+        told = torch.stack([member.teacher_forced(batch).frames for member in members(model)]).mean(0).flatten(1, 2)
         return [one[:n].float().cpu().numpy() for one, n in zip(told, batch.target_lengths.tolist(), strict=True)]
 
     return predict(model, Loader(source, batch_size), decode, device=device, progress=progress, title="listening")
 
 
-def members(model: Model | torch.nn.Module) -> list[Synthesizer]:
+def members(model: Model | torch.nn.Module) -> list[Tacotron]:
     """The one network, or those of an ensemble."""
     every: Iterable[Any] = model.members if isinstance(model, Ensemble) else [model]
     found = []
     for member in every:
-        assert isinstance(member, Synthesizer)
+        assert isinstance(member, Tacotron)
         found.append(member)
     return found
 

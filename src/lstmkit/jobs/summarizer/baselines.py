@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def first_words(texts: Sequence[str], count: int) -> list[str]:
+def leading_words(texts: Sequence[str], count: int) -> list[str]:
     """The first ``count`` words of each text, as they stand between spaces.
 
-    >>> first_words(["please send the report by Friday"], 3)
+    >>> leading_words(["please send the report by Friday"], 3)
     ['please send the']
     """
     return [" ".join(text.split()[:count]) for text in texts]
@@ -20,4 +20,4 @@ def lead(texts: Sequence[Sequence[str]], most: int) -> list[str]:
     >>> lead([["Hi Ann.", "Please send it!"], []], 5)
     ['Hi Ann.', '']
     """
-    return first_words([next(iter(sentences), "") for sentences in texts], most)
+    return leading_words([next(iter(sentences), "") for sentences in texts], most)

@@ -14,16 +14,16 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lstmkit.data.text.lines import sentences
-from lstmkit.data.text.parallel import SUMMARIES, Pairs, PairSource, Wording, fitting
+from lstmkit.data.text.text_pairs import SUMMARIES, MessageWording, Pairs, TextPairDataset, fitting
 from lstmkit.data.text.tokenizer import KINDS
 from lstmkit.errors import DataError
 from lstmkit.jobs.base import Evaluation
-from lstmkit.jobs.common.nearest_neighbour import NearestTranslation
-from lstmkit.jobs.common.seq2seq import BEAM, Answer, TextToText
-from lstmkit.jobs.common.seq2seq_search import Piece, pieces_of
+from lstmkit.jobs.common.seq2seq import BEAM_SIZE, Answer, TextToText
+from lstmkit.jobs.common.seq2seq_search import Piece, split_into_segments
+from lstmkit.jobs.common.text_retrieval import TranslationMemory
 from lstmkit.jobs.common.token_labels import shown
 from lstmkit.jobs.summarizer import metrics as scoring
-from lstmkit.jobs.summarizer.baselines import first_words, lead
+from lstmkit.jobs.summarizer.baselines import lead, leading_words
 from lstmkit.plots.text import attention_figure
 from lstmkit.progress import Progress
 from lstmkit.report import Section
@@ -57,7 +57,7 @@ class Summarizer(TextToText):
 
     name: ClassVar[str] = "summarizer"
     summary: ClassVar[str] = "Summarise texts, copying words from them, beside their first words and sentences."
-    wording: ClassVar[Wording] = SUMMARIES
+    wording: ClassVar[MessageWording] = SUMMARIES
     answer: ClassVar[type[Answer]] = Summary
 
     tokens: str = setting(
@@ -71,7 +71,9 @@ class Summarizer(TextToText):
         default=True,
     )
     smoothing: float = setting("label smoothing", default=0.0, low=0, high=0.9)
-    no_repeat: int = setting("so many tokens in a row are not written twice; 0 for no such rule", default=3, low=0)
+    no_repeat_ngram_size: int = setting(
+        "so many tokens in a row are not written twice; 0 for no such rule", default=3, low=0
+    )
     longest: int = setting("tokens of a text that are read, its first ones; the rest is not", default=200, low=1)
     longest_summary: int = setting(
         "tokens of a summary: longer ones are not trained on, and none is written", default=50, low=1, high=10_000
@@ -81,7 +83,7 @@ class Summarizer(TextToText):
 
     _cut: int = field(default=0, init=False, repr=False)
     _too_long: int = field(default=0, init=False, repr=False)
-    _usual_words: int = field(default=0, init=False, repr=False)
+    _median_summary_words: int = field(default=0, init=False, repr=False)
 
     @property
     def columns(self) -> tuple[str, str]:
@@ -90,14 +92,14 @@ class Summarizer(TextToText):
     def prepare(self, train: Pairs) -> None:
         """The vocabulary, and how many words a summary usually has, from the training part."""
         super().prepare(train)
-        self._usual_words = round(statistics.median(len(summary.split()) for summary in train.targets))
+        self._median_summary_words = round(statistics.median(len(summary.split()) for summary in train.targets))
 
-    def source(self, examples: Pairs) -> PairSource:
+    def source(self, examples: Pairs) -> TextPairDataset:
         # Texts in one line, as they are when summaries are asked for.
         texts, summaries = ([" ".join(one.split()) for one in side] for side in (examples.sources, examples.targets))
         found, too_long = fitting(self.encoded(texts, summaries, self.longest), self.longest, self.longest_summary + 1)
         if examples is self._trained_on:
-            self._cut, self._too_long = self._count_cut(examples.sources), too_long
+            self._cut, self._too_long = self._count_truncated(examples.sources), too_long
         if not len(found):
             raise DataError(
                 f"{examples.name}: every summary has more than {self.longest_summary} tokens: raise longest_summary"
@@ -109,14 +111,16 @@ class Summarizer(TextToText):
             )
         return found
 
-    def _count_cut(self, texts: Sequence[str]) -> int:
+    def _count_truncated(self, texts: Sequence[str]) -> int:
         return sum(len(ids) > self.longest for ids in self.reads.encode(" ".join(text.split()) for text in texts))
 
     def pieces(self, lines: Sequence[str]) -> list[Piece]:
         """The first ``longest`` tokens of each text."""
-        return [piece for piece in pieces_of(lines, self.reads, self.longest, self.copying) if not piece.start]
+        return [
+            piece for piece in split_into_segments(lines, self.reads, self.longest, self.copying) if not piece.start
+        ]
 
-    def most_written(self, lengths: Tensor) -> Tensor:
+    def max_output_tokens(self, lengths: Tensor) -> Tensor:
         return torch.full_like(lengths, self.longest_summary)
 
     # ---- evidence ------------------------------------------------------------------------------------------------
@@ -124,19 +128,19 @@ class Summarizer(TextToText):
     def score(self, test: Pairs, progress: Progress) -> Evaluation:
         told: dict[str, Sequence[str]] = {
             self.cell.upper(): [one.text for one in self.predict(test, progress=progress)],
-            f"the first {self._usual_words} words": first_words(test.sources, self._usual_words),
+            f"the first {self._median_summary_words} words": leading_words(test.sources, self._median_summary_words),
             "the first sentence (Lead)": lead([sentences(text) for text in test.sources], self.longest_summary),
         }
         if self._trained_on is not None:
-            memory = NearestTranslation(self._trained_on.sources, self._trained_on.targets)
+            memory = TranslationMemory(self._trained_on.sources, self._trained_on.targets)
             told["summary of the most similar training text"] = memory(test.sources)
         rows = [{"model": name, **scoring.scores(lines, test.targets)} for name, lines in told.items()]
         details = pd.DataFrame({"source": test.sources, "reference": test.targets, **told})
         notes = [
-            f"{len(test):,} texts; beam of {BEAM}, length penalty {self.length_penalty:g}.",
-            f"{self._count_cut(test.sources):,} of them have more than {self.longest} tokens: of these only the first "
+            f"{len(test):,} texts; beam of {BEAM_SIZE}, length penalty {self.length_penalty:g}.",
+            f"{self._count_truncated(test.sources):,} of them have more than {self.longest} tokens: of these only the first "
             f"{self.longest} are read.",
-            f"{self._usual_words} words are the median of the training part's summaries.",
+            f"{self._median_summary_words} words are the median of the training part's summaries.",
             scoring.signature(),
         ]
         return Evaluation(pd.DataFrame(rows), scoring.BEST, details, tuple(notes))
@@ -145,9 +149,9 @@ class Summarizer(TextToText):
         return Section(
             "What it attends to",
             f"Left, from top to bottom, what it wrote for: {_beginning(one.source)}\n\nDark is what each token "
-            f"attended to.{_copied(one)}",
-            _by_token(one),
-            figure=self.attention_picture(one),
+            f"attended to.{_copy_rate_text(one)}",
+            _token_table(one),
+            figure=self.plot_attention(one),
             caption=f"Attention of each token written over the {_COLUMNS} tokens attended to most, in the text's order",
         )
 
@@ -165,7 +169,7 @@ class Summarizer(TextToText):
         )
         return Section("The data", said, counted)
 
-    def evidence(self, evaluation: Evaluation) -> list[Section]:
+    def evaluation_sections(self, evaluation: Evaluation) -> list[Section]:
         examples = evaluation.details.loc[: _EXAMPLES - 1, ["source", "reference", evaluation.table["model"].iloc[0]]]
         return [
             Section(
@@ -181,7 +185,7 @@ class Summarizer(TextToText):
             ),
         ]
 
-    def attention_picture(self, one: Answer) -> Figure:
+    def plot_attention(self, one: Answer) -> Figure:
         """What each token written attended to, of the tokens that were attended to most."""
         most = np.sort(np.argsort(-one.attention.sum(0), kind="stable")[:_COLUMNS])
         read, written = ([shown(token) for token in side] for side in (one.source_tokens, one.tokens))
@@ -190,11 +194,11 @@ class Summarizer(TextToText):
     # ---- saved ---------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        return {**super().state(), "usual_words": self._usual_words}
+        return {**super().state(), "usual_words": self._median_summary_words}
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
-        self._usual_words = int(state["usual_words"])
+        self._median_summary_words = int(state["usual_words"])
 
 
 def _beginning(text: str) -> str:
@@ -202,14 +206,14 @@ def _beginning(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-def _copied(one: Answer) -> str:
+def _copy_rate_text(one: Answer) -> str:
     """What share of a summary was copied, in a sentence."""
     if not one.generated:
         return ""
     return f" {1 - statistics.fmean(one.generated):.0%} of what it wrote was copied: the mean of 1 - p_gen."
 
 
-def _by_token(one: Answer) -> pd.DataFrame | None:
+def _token_table(one: Answer) -> pd.DataFrame | None:
     """Each token written with what it attended to most, and with copying p_gen."""
     if not one.tokens:
         return None

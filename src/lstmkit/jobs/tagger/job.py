@@ -13,27 +13,29 @@ from matplotlib.figure import Figure
 from sklearn.metrics import accuracy_score, f1_score
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.text.tagged import Tagged, TaggedSource, read_tagged
+from lstmkit.data.text.conll import TaggedDataset, TaggedSentences, read_tagged_sentences
 from lstmkit.data.text.tokenizer import UNKNOWN, Tokenizer
 from lstmkit.errors import DataError, SettingError, listing
-from lstmkit.jobs.base import Evaluation, Job, Parts
+from lstmkit.jobs.base import DataSplit, Evaluation, Job
 from lstmkit.jobs.common.classification_report import by_class
-from lstmkit.jobs.common.splitting import likeliest, looked_at, random_parts
+from lstmkit.jobs.common.splitting import looked_at, most_likely_class, random_split
 from lstmkit.jobs.tagger.spans import span_f1
-from lstmkit.look import Specimen
+from lstmkit.look import ExampleSequence
 from lstmkit.models.base import Ensemble, Model
 from lstmkit.models.sequence import SequenceModel
 from lstmkit.modules.encoders import WordEncoder
 from lstmkit.modules.heads import TagHead
 from lstmkit.modules.trunk import build_trunk
-from lstmkit.plots.text import surprise_figure
+from lstmkit.plots.text import surprisal_figure
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 from lstmkit.settings import setting, settings_class
 from lstmkit.training.predict import predict
 
-_MOST_LETTERS = 20  # of a word that are read
-_NONE: Any = 0.0  # the F1 of a tag that is never given; scikit-learn's types do not know that it may be a number
+_MAX_CHARACTERS = 20  # of a word that are read
+_ZERO_DIVISION: Any = (
+    0.0  # the F1 of a tag that is never given; scikit-learn's types do not know that it may be a number
+)
 
 
 @dataclass(frozen=True)
@@ -88,21 +90,21 @@ class Tagger(Job):
 
     # ---- from file to numbers ------------------------------------------------------------------------------------
 
-    def read(self, data: Any) -> Tagged:
+    def read(self, data: Any) -> TaggedSentences:
         if self.crf and self.seeds > 1:
             raise SettingError("a CRF decodes with one model's transitions: give --seeds 1 or --no-crf")
         if self.letter_size % 2:
             raise SettingError(f"letter_size must be even, half for each direction, got {self.letter_size}")
-        return read_tagged(data, self.token_column, self.tag_column)
+        return read_tagged_sentences(data, self.token_column, self.tag_column)
 
-    def split(self, examples: Tagged, validation: Tagged | None) -> Parts:
+    def split(self, examples: TaggedSentences, validation: TaggedSentences | None) -> DataSplit:
         """At random by the seed."""
         examples.told()
         if validation is not None:
             validation.told()
-        return random_parts(examples, validation, "sentence", self.valid_share, self.test_share, self.seed)
+        return random_split(examples, validation, "sentence", self.valid_share, self.test_share, self.seed)
 
-    def prepare(self, train: Tagged) -> None:
+    def prepare(self, train: TaggedSentences) -> None:
         """Words, letters and tags, from the training part; and each word's most frequent tag."""
         sentences = [" ".join(words) for words in train.tokens]
         self._words = Tokenizer.fit(sentences, "spaces", at_least=self.at_least, lower=self.lower)
@@ -115,17 +117,17 @@ class Tagger(Job):
         overall = counts.sum(axis=0).argmax()
         self._usual = np.where(counts.any(axis=1), counts.argmax(axis=1), overall)
 
-    def source(self, examples: Tagged) -> TaggedSource:
+    def source(self, examples: TaggedSentences) -> TaggedDataset:
         numbers = {tag: i for i, tag in enumerate(self._tags)}
         words = [np.array(ids) for ids in self.words.encode(" ".join(tokens) for tokens in examples.tokens)]
-        letters = [self._spelled(tokens) for tokens in examples.tokens]
+        letters = [self._encode_characters(tokens) for tokens in examples.tokens]
         if examples.tags is None:
-            return TaggedSource(words, letters, [np.full(len(w), -1) for w in words])
-        return TaggedSource(words, letters, [np.array([numbers.get(t, -1) for t in tags]) for tags in examples.tags])
+            return TaggedDataset(words, letters, [np.full(len(w), -1) for w in words])
+        return TaggedDataset(words, letters, [np.array([numbers.get(t, -1) for t in tags]) for tags in examples.tags])
 
-    def _spelled(self, tokens: tuple[str, ...]) -> np.ndarray:
+    def _encode_characters(self, tokens: tuple[str, ...]) -> np.ndarray:
         assert self._letters is not None
-        ids = [np.array(i) for i in self._letters.encode(token[:_MOST_LETTERS] for token in tokens)]
+        ids = [np.array(i) for i in self._letters.encode(token[:_MAX_CHARACTERS] for token in tokens)]
         found = np.zeros((len(tokens), max(map(len, ids))), np.int64)
         for row, some in zip(found, ids, strict=True):
             row[: len(some)] = some + 1
@@ -149,7 +151,7 @@ class Tagger(Job):
         )  # fmt: skip
         return SequenceModel(encoder, trunk, TagHead(trunk.output_size, len(self._tags), self.crf, self.dropout))
 
-    def calibrate(self, valid: Tagged | None) -> None:
+    def calibrate(self, valid: TaggedSentences | None) -> None:
         """Nothing: probabilities are the network's own."""
 
     def predict(self, data: Any) -> list[Tags]:
@@ -157,7 +159,7 @@ class Tagger(Job):
         self.model  # noqa: B018  (says so if there is none)
         return self._found(self.read(data))
 
-    def _found(self, sentences: Tagged, progress: Progress | None = None) -> list[Tags]:
+    def _found(self, sentences: TaggedSentences, progress: Progress | None = None) -> list[Tags]:
         def decode(model: Model, batch: Batch) -> list[Tags]:
             assert batch.lengths is not None
             assert batch.rows is not None
@@ -196,7 +198,7 @@ class Tagger(Job):
             for word, tag, p in [*zip(one.tokens, one.tags, one.probabilities, strict=True), ("⏎", "", 1.0)]
         ]
         tokens = [text if text != "⏎/" else "⏎" for text, _ in pairs]
-        return surprise_figure(tokens, [bits for _, bits in pairs], "doubt, bits")
+        return surprisal_figure(tokens, [bits for _, bits in pairs], "doubt, bits")
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 
@@ -209,7 +211,7 @@ class Tagger(Job):
         self.model  # noqa: B018
         return self.score(self.read(data), progress or default_progress())
 
-    def score(self, test: Tagged, progress: Progress) -> Evaluation:
+    def score(self, test: TaggedSentences, progress: Progress) -> Evaluation:
         told = test.told()
         unseen = sorted({tag for tags in told for tag in tags} - set(self._tags))
         if unseen:
@@ -226,13 +228,17 @@ class Tagger(Job):
             "most frequent tag": [(most,) * len(tags) for tags in told],
         }
         rare = np.concatenate([words == self.words[UNKNOWN] for words in source.words])
-        truth = _flat(told)
-        rows = [{"model": name, **_scores(truth, _flat(found), rare, told, found)} for name, found in answers.items()]
-        details = pd.DataFrame({"token": _flat(test.tokens), "tag": truth} | {n: _flat(f) for n, f in answers.items()})
+        truth = _flatten(told)
+        rows = [
+            {"model": name, **_scores(truth, _flatten(found), rare, told, found)} for name, found in answers.items()
+        ]
+        details = pd.DataFrame(
+            {"token": _flatten(test.tokens), "tag": truth} | {n: _flatten(f) for n, f in answers.items()}
+        )
         notes = (f"{len(truth):,} tokens in {len(test):,} sentences; {rare.mean():.1%} are words without a vector.",)
         return Evaluation(pd.DataFrame(rows), dict.fromkeys(list(rows[0])[1:], "high"), details, notes)
 
-    def sections(self, examples: Tagged) -> list[Section]:
+    def sections(self, examples: TaggedSentences) -> list[Section]:
         if self.evaluation is None:
             return [Section("What it has learnt", "There was no test part.", self._kept())]
         table = self.evaluation.details
@@ -268,18 +274,18 @@ class Tagger(Job):
             {"kept": ["words", "letters", "tags"], "count": [len(self.words), len(self._letters), len(self._tags)]}
         )
 
-    def specimens(self, data: Any, sentence: int = 1) -> list[Specimen]:
+    def example_sequences(self, data: Any, sentence: int = 1) -> list[ExampleSequence]:
         """Sentences, that of number ``sentence`` (from 1) first."""
         self.model  # noqa: B018
         read = self.read(data)
         source = self.source(read)
         return [self._specimen(read, source, row) for row in looked_at(sentence, read, "sentence")]
 
-    def _specimen(self, read: Tagged, source: TaggedSource, row: int) -> Specimen:
+    def _specimen(self, read: TaggedSentences, source: TaggedDataset, row: int) -> ExampleSequence:
         inputs = source.batch(np.array([row])).inputs.to(next(self.network.parameters()).device)
-        tag, logit = likeliest(self.network, inputs, -1, self._tags)
+        tag, logit = most_likely_class(self.network, inputs, -1, self._tags)
         annotations = {} if read.tags is None else {"tag": np.array(read.tags[row])}
-        return Specimen(
+        return ExampleSequence(
             inputs,
             name=f"sentence {row + 1}",
             labels=read.tokens[row],
@@ -311,7 +317,7 @@ class Tagger(Job):
             raise ValueError("its vocabulary has nothing for unknown words")
 
 
-def _flat(sentences: Any) -> list[str]:
+def _flatten(sentences: Any) -> list[str]:
     return [tag for tags in sentences for tag in tags]
 
 
@@ -319,7 +325,9 @@ def _scores(truth: list[str], found: list[str], rare: np.ndarray, told: Any, ans
     same = np.array(truth) == np.array(found)
     scores = {
         "accuracy": float(accuracy_score(truth, found)),
-        "macro F1": float(f1_score(truth, found, average="macro", labels=sorted(set(truth)), zero_division=_NONE)),
+        "macro F1": float(
+            f1_score(truth, found, average="macro", labels=sorted(set(truth)), zero_division=_ZERO_DIVISION)
+        ),
     }
     if rare.any():
         scores["accuracy, rare words"] = float(same[rare].mean())

@@ -11,7 +11,7 @@ from lstmkit.errors import SettingError
 
 
 @dataclass(frozen=True)
-class Start:
+class PretrainedWeights:
     """The weights of another model, whose classes are the first of the new one's.
 
     Attributes:
@@ -33,7 +33,7 @@ class Start:
             )
 
     @torch.no_grad()
-    def put_into(self, model: nn.Module) -> None:
+    def load_into(self, model: nn.Module) -> None:
         """Take over all weights; those of new classes stay as they are."""
         own = model.state_dict()
         for name, weight in self.weights.items():

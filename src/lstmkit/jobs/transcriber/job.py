@@ -13,33 +13,33 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lstmkit.data.audio.log_mel import Mel
-from lstmkit.data.audio.sound import Sound, sound_blocks
-from lstmkit.data.text.parallel import PairSource
-from lstmkit.data.transcripts import KINDS, Columns, Transcripts, is_sound, read_transcripts
-from lstmkit.decoding.ctc import needed_steps
+from lstmkit.data.audio.audio_io import AudioClip, read_audio_blocks
+from lstmkit.data.audio.log_mel import LogMelSpectrogram
+from lstmkit.data.text.text_pairs import TextPairDataset
+from lstmkit.data.transcripts import KINDS, Columns, Transcripts, is_audio_path, read_transcripts
+from lstmkit.decoding.ctc import min_steps
 from lstmkit.errors import DataError, SettingError, listing
-from lstmkit.frontends.base import PlacedFront
-from lstmkit.frontends.features import FeatureFront
-from lstmkit.frontends.log_mel import SpectrumFront
-from lstmkit.frontends.strokes import StrokeFront
-from lstmkit.frontends.text_line_image import LineFront
+from lstmkit.frontends.base import AlignedFrontEnd
+from lstmkit.frontends.features import FeatureFrontEnd
+from lstmkit.frontends.ink import StrokeFrontEnd
+from lstmkit.frontends.log_mel import LogMelFrontEnd
+from lstmkit.frontends.text_line_image import TextLineImageFrontEnd
 from lstmkit.jobs import load
-from lstmkit.jobs.base import Evaluation, Job, Parts
-from lstmkit.jobs.common.splitting import looked_at, random_parts
+from lstmkit.jobs.base import DataSplit, Evaluation, Job
+from lstmkit.jobs.common.splitting import looked_at, random_split
 from lstmkit.jobs.common.token_labels import shown as shown_token
 from lstmkit.jobs.language_model.job import LanguageModel
 from lstmkit.jobs.transcriber import metrics as scoring
 from lstmkit.jobs.transcriber import report
-from lstmkit.jobs.transcriber.fine_tuning import Start
-from lstmkit.jobs.transcriber.language_model_fusion import score_of
-from lstmkit.jobs.transcriber.results import Decoding, Transcription, joined, record, transcribed, written_down
-from lstmkit.jobs.transcriber.streaming import LiveTranscript, pieces
-from lstmkit.look import Specimen
+from lstmkit.jobs.transcriber.fine_tuning import PretrainedWeights
+from lstmkit.jobs.transcriber.language_model_fusion import character_lm_scorer
+from lstmkit.jobs.transcriber.results import CTCDecoder, Transcription, joined, record, transcribe_batches, transcribed
+from lstmkit.jobs.transcriber.streaming import StreamingTranscript, pieces
+from lstmkit.look import ExampleSequence
 from lstmkit.models.base import Model
-from lstmkit.models.sequence import AlignedModel
-from lstmkit.modules.convolutions import LineEncoder
+from lstmkit.models.sequence import CTCModel
 from lstmkit.modules.ctc import CTCHead
+from lstmkit.modules.sequence_convolutions import TextLineEncoder
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
@@ -106,10 +106,10 @@ class Transcriber(Job):
     test_share: float = setting("share of the examples held out for the test", default=0.1, low=0, high=0.5)
 
     tested: tuple[Transcripts, list[Transcription]] | None = field(default=None, init=False, repr=False)
-    _front: PlacedFront | None = field(default=None, init=False, repr=False)
+    _front_end: AlignedFrontEnd | None = field(default=None, init=False, repr=False)
     _alphabet: str = field(default="", init=False, repr=False)
     _usual: str = field(default="", init=False, repr=False)  # the most frequent text of the training part
-    _start: Start | None = field(default=None, init=False, repr=False)  # not saved
+    _start: PretrainedWeights | None = field(default=None, init=False, repr=False)  # not saved
 
     # ---- from file to numbers ------------------------------------------------------------------------------------
 
@@ -119,72 +119,72 @@ class Transcriber(Job):
         if self.centred and not self.bidirectional:
             raise SettingError("centred needs the whole example, of which a model that reads one way has seen a part")
         found = read_transcripts(data, Columns(self.file_col, self.text_col, self.reads))
-        if self._front is not None and found.kind != self._front.kind:
-            raise DataError(f"{found.name} has {found.kind}, but this model reads {self._front.kind}: give that")
+        if self._front_end is not None and found.kind != self._front_end.kind:
+            raise DataError(f"{found.name} has {found.kind}, but this model reads {self._front_end.kind}: give that")
         return found
 
-    def split(self, examples: Transcripts, validation: Transcripts | None) -> Parts:
+    def split(self, examples: Transcripts, validation: Transcripts | None) -> DataSplit:
         """At random by the seed."""
         for given in (examples, validation):
             if given is not None and not any(given.told()):
                 raise DataError(f"{given.name}: every text is empty: there is nothing to learn")
         if validation is not None and validation.kind != examples.kind:
             raise DataError(f"{validation.name} has {validation.kind}, {examples.name} {examples.kind}: give one kind")
-        return random_parts(examples, validation, "example", self.valid_share, self.test_share, self.seed)
+        return random_split(examples, validation, "example", self.valid_share, self.test_share, self.seed)
 
     def prepare(self, train: Transcripts) -> None:
         """Characters, and what the front end learns, from the training part; or taken over from an earlier run."""
-        self._front = self._front_for(train.kind)
+        self._front_end = self._build_frontend(train.kind)
         characters = {character for text in train.told() for character in text}
         self._usual = Counter(train.told()).most_common(1)[0][0]
         if self.start:
             with seeded(self.seed):  # models are built; the caller's random numbers go on as they were
-                self._begin_with(load(self.start), characters)
+                self._initialize_from(load(self.start), characters)
             return
         self._alphabet = "".join(sorted(characters))
-        self._front.fit(train.inputs, self._progress)
+        self._front_end.fit(train.inputs, self._progress)
 
-    def _begin_with(self, before: Job, characters: set[str]) -> None:
+    def _initialize_from(self, before: Job, characters: set[str]) -> None:
         """Take over an earlier run's front end, weights and alphabet, which new characters make longer."""
-        if not isinstance(before, Transcriber) or before.front.kind != self.front.kind:
-            raise SettingError(f"{self.start} is no transcriber of {self.front.kind}: start from one")
+        if not isinstance(before, Transcriber) or before.front_end.kind != self.front_end.kind:
+            raise SettingError(f"{self.start} is no transcriber of {self.front_end.kind}: start from one")
         for name in ("rate", "bands", "centred"):
             if getattr(before, name) != getattr(self, name):
                 raise SettingError(f"{self.start} was fitted with {name}={getattr(before, name)}: give the same")
         self._alphabet = before.alphabet + "".join(sorted(characters - {*before.alphabet}))
-        self.front.load_state(before.front.state())
-        start = Start(self.start, dict(before.network.state_dict()))
+        self.front_end.load_state(before.front_end.state())
+        start = PretrainedWeights(self.start, dict(before.network.state_dict()))
         start.check(self.build())
         self._start = start
 
-    def _front_for(self, kind: str) -> PlacedFront:
+    def _build_frontend(self, kind: str) -> AlignedFrontEnd:
         if kind == "lines":
-            return LineFront(self.height, self.channels, self.width, self.dropout, self.noise)
+            return TextLineImageFrontEnd(self.height, self.channels, self.width, self.dropout, self.noise)
         centred = self.centred and kind != "strokes"
-        steps = FeatureFront(self.width, self.strides, self.dropout, self.masks, self.speed, centred)
+        steps = FeatureFrontEnd(self.width, self.strides, self.dropout, self.masks, self.speed, centred)
         if kind == "sounds":
-            return SpectrumFront(Mel(self.rate, self.bands, centred=True), steps)
-        return StrokeFront(steps) if kind == "strokes" else steps
+            return LogMelFrontEnd(LogMelSpectrogram(self.rate, self.bands, centred=True), steps)
+        return StrokeFrontEnd(steps) if kind == "strokes" else steps
 
-    def source(self, examples: Transcripts) -> PairSource:
+    def source(self, examples: Transcripts) -> TextPairDataset:
         """Each as features, and its text by characters; those that training has not seen are left out."""
-        encoded = self.front.encode(examples.inputs, examples.ids)
+        encoded = self.front_end.encode(examples.inputs, examples.ids)
         number = {character: i for i, character in enumerate(self._alphabet, 1)}
         targets = [np.array([number[c] for c in text if c in number], dtype=np.int64) for text in examples.told()]
         for name, one, ids in zip(examples.ids, encoded, targets, strict=True):
-            steps, needed = -(-len(one) // self.stride), needed_steps(ids.tolist())
+            steps, needed = -(-len(one) // self.stride), min_steps(ids.tolist())
             if needed > steps:
                 raise DataError(
                     f"{examples.name}: {name} has {steps} steps after its convolutions, too few for its text of "
                     f"{len(ids)} characters, which needs {needed}: give smaller strides, or leave it out"
                 )
-        return PairSource(encoded, targets)
+        return TextPairDataset(encoded, targets)
 
     @property
-    def front(self) -> PlacedFront:
+    def front_end(self) -> AlignedFrontEnd:
         """What turns examples into what the network reads."""
-        assert self._front is not None
-        return self._front
+        assert self._front_end is not None
+        return self._front_end
 
     @property
     def alphabet(self) -> str:
@@ -194,19 +194,19 @@ class Transcriber(Job):
     @property
     def stride(self) -> int:
         """Steps that become one."""
-        return LineEncoder.stride if self.front.kind == "lines" else int(np.prod(self.strides))
+        return TextLineEncoder.stride if self.front_end.kind == "lines" else int(np.prod(self.strides))
 
     # ---- the network ---------------------------------------------------------------------------------------------
 
     def build(self) -> Model:
-        encoder = self.front.build()
+        encoder = self.front_end.build()
         trunk = build_trunk(
             self.cell, encoder.output_size, self.hidden_size, num_layers=self.num_layers, dropout=self.dropout,
             variational=True, bidirectional=self.bidirectional,
         )  # fmt: skip
-        model = AlignedModel(encoder, trunk, CTCHead(trunk.output_size, len(self._alphabet), self.dropout))
+        model = CTCModel(encoder, trunk, CTCHead(trunk.output_size, len(self._alphabet), self.dropout))
         if self._start is not None:
-            self._start.put_into(model)
+            self._start.load_into(model)
         return model
 
     def calibrate(self, valid: Transcripts | None) -> None:
@@ -231,13 +231,13 @@ class Transcriber(Job):
             SettingError: The language model is none of characters.
         """
         self.model  # noqa: B018  (says so if there is none)
-        decoding = self._decoding(beam, lm, lm_weight)
-        if is_sound(data) and isinstance(self.front, SpectrumFront):
+        decoding = self._ctc_decoder(beam, lm, lm_weight)
+        if is_audio_path(data) and isinstance(self.front_end, LogMelFrontEnd):
             path = Path(data)
-            return [self._long(sound_blocks(path, self.rate, self.longest), self.rate, path.name, decoding)]
+            return [self._long(read_audio_blocks(path, self.rate, self.longest), self.rate, path.name, decoding)]
         return self._found(self.read(data), decoding)
 
-    def _decoding(self, beam: int = 0, lm: Any = "", lm_weight: float = -1.0) -> Decoding:
+    def _ctc_decoder(self, beam: int = 0, lm: Any = "", lm_weight: float = -1.0) -> CTCDecoder:
         told = lm or self.lm
         score = None
         if told:
@@ -246,16 +246,16 @@ class Transcriber(Job):
                 raise SettingError(
                     f"{told} is no language model: 'lstmkit fit language_model --tokens chars' makes one"
                 )
-            score = score_of(model, self._alphabet)
-        found = Decoding(beam or self.beam, score, self.lm_weight if lm_weight < 0 else lm_weight, self.lm_bonus)
+            score = character_lm_scorer(model, self._alphabet)
+        found = CTCDecoder(beam or self.beam, score, self.lm_weight if lm_weight < 0 else lm_weight, self.lm_bonus)
         found.check()
         return found
 
     def _found(
-        self, examples: Transcripts, decoding: Decoding, progress: Progress | None = None
+        self, examples: Transcripts, decoding: CTCDecoder, progress: Progress | None = None
     ) -> list[Transcription]:
         """Of each its transcription; long sounds by themselves."""
-        long = [isinstance(one, Sound) and one.seconds > self.longest for one in examples.inputs]
+        long = [isinstance(one, AudioClip) and one.seconds > self.longest for one in examples.inputs]
         short = [i for i, is_long in enumerate(long) if not is_long]
         told = dict(zip(short, self._whole(examples.part(short), decoding, progress), strict=True))
         for i, one in enumerate(examples.inputs):
@@ -264,21 +264,21 @@ class Transcriber(Job):
         return [told[i] for i in range(len(examples))]
 
     def _whole(
-        self, examples: Transcripts, decoding: Decoding, progress: Progress | None = None
+        self, examples: Transcripts, decoding: CTCDecoder, progress: Progress | None = None
     ) -> list[Transcription]:
-        written = written_down(
-            self.model, self.front.encode(examples.inputs, examples.ids), self.stride, decoding,
+        written = transcribe_batches(
+            self.model, self.front_end.encode(examples.inputs, examples.ids), self.stride, decoding,
             at_once=4 * self.batch_size, device=self._device(), progress=progress,
         )  # fmt: skip
         return [
             transcribed(
-                found, self._alphabet, name, self.front.unit,
-                lambda steps, one=one: self.front.places(one, steps * self.stride),
+                found, self._alphabet, name, self.front_end.unit,
+                lambda steps, one=one: self.front_end.places(one, steps * self.stride),
             )
             for found, name, one in zip(written, examples.ids, examples.inputs, strict=True)
         ]  # fmt: skip
 
-    def _long(self, blocks: Any, rate: int, name: str, decoding: Decoding) -> Transcription:
+    def _long(self, blocks: Any, rate: int, name: str, decoding: CTCDecoder) -> Transcription:
         """A sound of any length, of which a piece is held at a time."""
         if not self.bidirectional and decoding.beam == 1:
             live = self.live(rate, name)
@@ -289,9 +289,9 @@ class Transcriber(Job):
         for begins, piece in pieces(blocks, rate, self.longest):
             (found,) = self._whole(Transcripts([piece], [None], [name], "sounds", name), decoding)
             told.append(found.moved(begins))
-        return joined(told, name, self.front.unit)
+        return joined(told, name, self.front_end.unit)
 
-    def live(self, rate: int = 0, name: str = "live") -> LiveTranscript:
+    def live(self, rate: int = 0, name: str = "live") -> StreamingTranscript:
         """A transcript that grows with the sound: ``push(samples)``, then ``finish()``.
 
         Args:
@@ -304,10 +304,10 @@ class Transcriber(Job):
         self.model  # noqa: B018
         if self.bidirectional:
             raise SettingError("this model reads from both ends and so cannot read live: fit with --no-bidirectional")
-        if not isinstance(self.front, SpectrumFront):
-            raise SettingError(f"only sounds come in live; this model reads {self.front.kind}")
+        if not isinstance(self.front_end, LogMelFrontEnd):
+            raise SettingError(f"only sounds come in live; this model reads {self.front_end.kind}")
         self.model.to(self._device())
-        return LiveTranscript(self, self.front, rate, name)
+        return StreamingTranscript(self, self.front_end, rate, name)
 
     def text(self, answer: list[Transcription]) -> str:
         """A line an example; of several its name before."""
@@ -337,13 +337,13 @@ class Transcriber(Job):
         wanted = test.told()
         if not any(wanted):
             raise DataError(f"{test.name}: every text is empty: there is nothing to score")
-        decoding = self._decoding()
+        decoding = self._ctc_decoder()
         told = self._found(test, decoding, progress)
         self.tested = test, told
         name = self.cell.upper()
         answers = {decoding.named(name): [one.text for one in told]}
         if decoding.beam > 1:
-            answers[f"{name}, greedy"] = [one.text for one in self._found(test, Decoding(), progress)]
+            answers[f"{name}, greedy"] = [one.text for one in self._found(test, CTCDecoder(), progress)]
         answers |= {"most frequent text": [self._usual] * len(test), "nothing": [""] * len(test)}
         rows = [{"model": model, **scoring.scores(texts, wanted)} for model, texts in answers.items()]
         details = pd.DataFrame({"example": list(test.ids), "text": wanted} | answers)
@@ -359,14 +359,14 @@ class Transcriber(Job):
     def sections(self, examples: Transcripts) -> list[Section]:
         return report.sections(self, examples)
 
-    def specimens(self, data: Any, example: int = 1) -> list[Specimen]:
+    def example_sequences(self, data: Any, example: int = 1) -> list[ExampleSequence]:
         """Examples, that of number ``example`` (from 1) first."""
         self.model  # noqa: B018
         examples = self.read(data)
         return [self._specimen(examples, row) for row in looked_at(example, examples, "example")]
 
-    def _specimen(self, examples: Transcripts, row: int) -> Specimen:
-        (encoded,) = self.front.encode([examples.inputs[row]], [examples.ids[row]])
+    def _specimen(self, examples: Transcripts, row: int) -> ExampleSequence:
+        (encoded,) = self.front_end.encode([examples.inputs[row]], [examples.ids[row]])
         inputs = torch.from_numpy(encoded).unsqueeze(0).to(next(self.network.parameters()).device)
         with torch.no_grad():
             log_p = self.network.eval()(inputs)[0][0]
@@ -378,7 +378,7 @@ class Transcriber(Job):
         def surest(output: Tensor) -> Tensor:
             return output[0, step, which]
 
-        return Specimen(
+        return ExampleSequence(
             inputs,
             name=examples.ids[row],
             labels=signs,
@@ -391,10 +391,10 @@ class Transcriber(Job):
 
     def state(self) -> dict[str, Any]:
         return {
-            "reads": self.front.kind,
+            "reads": self.front_end.kind,
             "alphabet": self._alphabet,
             "usual": self._usual,
-            "front": self.front.state(),
+            "front": self.front_end.state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -405,5 +405,5 @@ class Transcriber(Job):
             raise ValueError("its alphabet is none")
         if not isinstance(self._usual, str):
             raise ValueError("its most frequent text is none")
-        self._front = self._front_for(state["reads"])
-        self._front.load_state(state["front"])
+        self._front_end = self._build_frontend(state["reads"])
+        self._front_end.load_state(state["front"])

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from lstmkit.data.text.tokenizer import UNKNOWN
-from lstmkit.decoding.ctc import BLANK, Score
+from lstmkit.decoding.ctc import BLANK, LanguageModelScore
 from lstmkit.errors import SettingError
 from lstmkit.jobs.language_model.job import LanguageModel
 from lstmkit.models.base import State, map_state
 
 
-def score_of(model: LanguageModel, alphabet: str) -> Score:
+def character_lm_scorer(model: LanguageModel, alphabet: str) -> LanguageModelScore:
     """What a language model says comes next; all texts of a call go through it together.
 
     A character that it does not know is read as ``<unk>``. A text is a line: it begins after one, and ends with it.

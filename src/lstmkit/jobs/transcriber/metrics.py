@@ -9,7 +9,7 @@ from importlib.metadata import version
 import jiwer
 
 BEST = {"CER": "low", "WER": "low", "wrong": "low"}
-NOTHING = "∅"  #: Stands for a character that is not there.
+EPSILON = "∅"  #: Stands for a character that is not there.
 
 
 def scores(found: Sequence[str], wanted: Sequence[str]) -> dict[str, float]:
@@ -30,7 +30,7 @@ def scores(found: Sequence[str], wanted: Sequence[str]) -> dict[str, float]:
     }
 
 
-def errors_of(found: str, wanted: str) -> int:
+def edit_distance(found: str, wanted: str) -> int:
     """Characters to be replaced, put in or left out."""
     of = jiwer.process_characters([wanted], [found])
     return of.substitutions + of.insertions + of.deletions
@@ -51,9 +51,9 @@ def confusions(found: Sequence[str], wanted: Sequence[str]) -> Counter[tuple[str
             if chunk.type == "substitute":
                 counts.update(zip(of, by, strict=True))
             elif chunk.type == "delete":
-                counts.update((one, NOTHING) for one in of)
+                counts.update((one, EPSILON) for one in of)
             elif chunk.type == "insert":
-                counts.update((NOTHING, one) for one in by)
+                counts.update((EPSILON, one) for one in by)
     return counts
 
 

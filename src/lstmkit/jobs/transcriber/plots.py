@@ -15,7 +15,7 @@ _MOST = 70  # characters that are drawn
 _TALLEST = 2.6  # inches of the picture itself
 
 
-class Placed(NamedTuple):
+class TimedCharacter(NamedTuple):
     """A character and where it was read."""
 
     text: str
@@ -24,7 +24,7 @@ class Placed(NamedTuple):
     confidence: float
 
 
-def image_figure(
+def aligned_transcript_figure(
     values: np.ndarray,
     ends: float,
     placed: Sequence[Any],
@@ -75,7 +75,7 @@ def _letters(ax: Axes, placed: Sequence[Any]) -> None:
         )  # fmt: skip
 
 
-def strokes_figure(points: np.ndarray, placed: Sequence[Any], title: str) -> Figure:
+def ink_transcript_figure(points: np.ndarray, placed: Sequence[Any], title: str) -> Figure:
     """What a pen wrote, and each character under the points where it was read.
 
     Args:

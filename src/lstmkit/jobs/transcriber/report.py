@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lstmkit.jobs.common.token_labels import shown as shown_token
-from lstmkit.jobs.transcriber.metrics import NOTHING, confusions, errors_of
-from lstmkit.jobs.transcriber.plots import image_figure, strokes_figure
+from lstmkit.jobs.transcriber.metrics import EPSILON, confusions, edit_distance
+from lstmkit.jobs.transcriber.plots import aligned_transcript_figure, ink_transcript_figure
 from lstmkit.jobs.transcriber.results import Transcription
 from lstmkit.plots.style import shown
 from lstmkit.report import Section
@@ -32,14 +32,14 @@ def sections(job: Transcriber, examples: Transcripts) -> list[Section]:
         text = " ".join(["Scores on the test part, which nothing was fitted to.", *job.evaluation.notes])
         found = [
             Section("How well it transcribes", text, job.evaluation.table, best=job.evaluation.best),
-            _confused(test, told),
+            _confusions_section(test, told),
             _worst(test, told),
             *(_drawn(job, test, told, i) for i in range(min(_DRAWN, len(test)))),
         ]
     return [*found, _data(job, examples)]
 
 
-def _confused(test: Transcripts, told: list[Transcription]) -> Section:
+def _confusions_section(test: Transcripts, told: list[Transcription]) -> Section:
     often = confusions([one.text for one in told], test.told()).most_common(_MOST)
     table = pd.DataFrame(
         {
@@ -48,16 +48,16 @@ def _confused(test: Transcripts, told: list[Transcription]) -> Section:
             "how often": [n for _, n in often],
         }
     )
-    text = f"On the test part, most frequent first. {NOTHING} is nothing: a character left out, or put in."
+    text = f"On the test part, most frequent first. {EPSILON} is nothing: a character left out, or put in."
     return Section("What it takes for what", text, table if often else None)
 
 
 def _name(character: str) -> str:
-    return character if character == NOTHING else shown_token(character)
+    return character if character == EPSILON else shown_token(character)
 
 
 def _worst(test: Transcripts, told: list[Transcription]) -> Section:
-    errors = [errors_of(one.text, text) for one, text in zip(told, test.told(), strict=True)]
+    errors = [edit_distance(one.text, text) for one, text in zip(told, test.told(), strict=True)]
     order = [i for i in np.argsort(errors, kind="stable")[::-1] if errors[i]][:_MOST]
     rows = [
         {
@@ -88,16 +88,16 @@ def drawn(job: Transcriber, examples: Transcripts, told: Transcription, i: int) 
     """An example, and over it where each character was read."""
     example, title = examples.inputs[i], told.text
     if examples.kind == "strokes":
-        return strokes_figure(example, told.characters, title)
+        return ink_transcript_figure(example, told.characters, title)
     if examples.kind == "lines":
-        return image_figure(example[::-1], example.shape[1], told.characters, "dot", title, cmap="gray")
-    (encoded,) = job.front.encode([example], [examples.ids[i]])
-    ends = float(job.front.places(example, np.array([len(encoded)]))[0])
+        return aligned_transcript_figure(example[::-1], example.shape[1], told.characters, "dot", title, cmap="gray")
+    (encoded,) = job.front_end.encode([example], [examples.ids[i]])
+    ends = float(job.front_end.places(example, np.array([len(encoded)]))[0])
     up = "mel band" if examples.kind == "sounds" else "feature"
-    return image_figure(encoded.T, ends, told.characters, examples_unit(told.unit), title, up=up)
+    return aligned_transcript_figure(encoded.T, ends, told.characters, unit_label(told.unit), title, up=up)
 
 
-def examples_unit(unit: str) -> str:
+def unit_label(unit: str) -> str:
     """As an axis says it."""
     return {"second": "seconds"}.get(unit, unit)
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.text.parallel import PairSource
-from lstmkit.decoding.ctc import Score, Written, align, greedy, prefix_beams
+from lstmkit.data.text.text_pairs import TextPairDataset
+from lstmkit.decoding.ctc import LanguageModelScore, Written, forced_align, greedy, prefix_beam_search
 from lstmkit.errors import SettingError
 from lstmkit.models.base import Model
 from lstmkit.progress import Progress
@@ -67,19 +67,19 @@ class Transcription:
         return Transcription(self.name, self.text, self.unit, words, characters)
 
 
-class Decoding(NamedTuple):
+class CTCDecoder(NamedTuple):
     """How texts are found.
 
     Attributes:
         beam: Beginnings that are held; 1 takes the most probable character of each step.
         score: Of a language model, if there is one.
-        weight, bonus: As of :func:`prefix_beams`.
+        weight, bonus: As of :func:`prefix_beam_search`.
     """
 
     beam: int = 1
-    score: Score | None = None
+    score: LanguageModelScore | None = None
     weight: float = 0.0
-    bonus: float = 0.0
+    insertion_bonus: float = 0.0
 
     def check(self) -> None:
         """Raise a SettingError where the parts do not fit together."""
@@ -91,8 +91,8 @@ class Decoding(NamedTuple):
     def __call__(self, log_p: np.ndarray) -> list[Written]:
         if self.beam == 1:
             return greedy(log_p)
-        best, *_ = prefix_beams(log_p, self.beam, self.score, self.weight, self.bonus)
-        return align(log_p, best.ids)
+        best, *_ = prefix_beam_search(log_p, self.beam, self.score, self.weight, self.insertion_bonus)
+        return forced_align(log_p, best.ids)
 
     def named(self, model: str) -> str:
         """What the table calls a model that is decoded so."""
@@ -129,11 +129,11 @@ def transcribed(
     return Transcription(name, "".join(piece.text for piece in pieces), unit, tuple(words), tuple(pieces))
 
 
-def written_down(
+def transcribe_batches(
     model: Model,
     encoded: Sequence[np.ndarray],
     stride: int,
-    decoding: Decoding,
+    decoding: CTCDecoder,
     *,
     at_once: int,
     device: torch.device,
@@ -157,7 +157,7 @@ def written_down(
         counts = (-(-batch.lengths // stride)).tolist()
         return [decoding(steps[:count]) for steps, count in zip(log_p, counts, strict=True)]
 
-    loader = Loader(PairSource(list(encoded)), at_once)
+    loader = Loader(TextPairDataset(list(encoded)), at_once)
     return predict(model, loader, decode, device=device, progress=progress, title="transcribing")
 
 

@@ -8,30 +8,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from lstmkit.data.audio.sound import Resampler, Sound
-from lstmkit.decoding.ctc import Greedy
+from lstmkit.data.audio.audio_io import AudioClip, Resampler
+from lstmkit.decoding.ctc import GreedyDecoder
 from lstmkit.errors import DataError
-from lstmkit.frontends.log_mel import SpectrumFront
+from lstmkit.frontends.log_mel import LogMelFrontEnd
 from lstmkit.jobs.transcriber.results import Transcription, normal, transcribed
 
 if TYPE_CHECKING:
     from lstmkit.jobs.transcriber.job import Transcriber
 
-_PAUSE = 0.2  # seconds whose loudness is compared
+_PAUSE_SECONDS = 0.2  # seconds whose loudness is compared
 _LAST = 3  # a recording is cut in the last third of a piece
 
 
-class LiveTranscript:
+class StreamingTranscript:
     """Follows one recording; ``Transcriber.live`` makes it.
 
     It keeps what was written, the network's state, and less than a frame of sound: memory does not grow with silence.
     """
 
-    def __init__(self, job: Transcriber, front: SpectrumFront, rate: int, name: str) -> None:
-        self._job, self._front, self._name = job, front, name
-        self._changed = Resampler(rate or front.mel.rate, front.mel.rate)
-        self._mel, self._greedy = front.mel.live(), Greedy()
-        self._frames = np.zeros((0, front.mel.bands), dtype=np.float32)
+    def __init__(self, job: Transcriber, front_end: LogMelFrontEnd, rate: int, name: str) -> None:
+        self._job, self._front_end, self._name = job, front_end, name
+        self._changed = Resampler(rate or front_end.mel.rate, front_end.mel.rate)
+        self._mel, self._greedy = front_end.mel.live(), GreedyDecoder()
+        self._frames = np.zeros((0, front_end.mel.bands), dtype=np.float32)
         self._samples, self._seen, self._told = 0, 0, 0
         self._text = ""
         self._state: Any = None
@@ -63,13 +63,13 @@ class LiveTranscript:
         if not self._finished:
             self._finished = True
             self._take(self._changed.finish(), last=True)
-        stride, ends = self._job.stride, self._samples / self._front.mel.rate
+        stride, ends = self._job.stride, self._samples / self._front_end.mel.rate
         return transcribed(
             self._greedy.written,
             self._job.alphabet,
             self._name,
-            self._front.unit,
-            lambda steps: np.minimum(self._front.seconds(steps * stride), ends),
+            self._front_end.unit,
+            lambda steps: np.minimum(self._front_end.seconds(steps * stride), ends),
         )
 
     def _take(self, samples: np.ndarray, last: bool) -> None:
@@ -79,9 +79,9 @@ class LiveTranscript:
         if (
             last and self._samples and not self._seen
         ):  # shorter than a frame: filled up with silence, as a whole sound is
-            frames = self._mel.push(np.zeros(self._front.mel.length, dtype=np.float32))[:1]
+            frames = self._mel.push(np.zeros(self._front_end.mel.length, dtype=np.float32))[:1]
         if len(frames):
-            self._frames = np.concatenate([self._frames, *self._front.frames.encode([frames], [self._name])])
+            self._frames = np.concatenate([self._frames, *self._front_end.frames.encode([frames], [self._name])])
         whole = len(self._frames) if last else len(self._frames) // self._job.stride * self._job.stride
         if whole:
             self._read(self._frames[:whole])
@@ -95,7 +95,7 @@ class LiveTranscript:
         self._greedy.push(normal(outputs)[0])
 
 
-def pieces(blocks: Iterable[np.ndarray], rate: int, longest: float) -> Iterator[tuple[float, Sound]]:
+def pieces(blocks: Iterable[np.ndarray], rate: int, longest: float) -> Iterator[tuple[float, AudioClip]]:
     """A recording cut at its pauses: in the last third of ``longest`` seconds, where a fifth of a second is quietest.
 
     Args:
@@ -111,14 +111,14 @@ def pieces(blocks: Iterable[np.ndarray], rate: int, longest: float) -> Iterator[
     for block in blocks:
         rest = np.concatenate([rest, block])
         while len(rest) > most:
-            cut = _quietest(rest[:most], max(1, round(_PAUSE * rate)))
-            yield start / rate, Sound("a piece", rest[:cut], rate)
+            cut = _quietest_cut(rest[:most], max(1, round(_PAUSE_SECONDS * rate)))
+            yield start / rate, AudioClip("a piece", rest[:cut], rate)
             start, rest = start + cut, rest[cut:]
     if len(rest):
-        yield start / rate, Sound("a piece", rest, rate)
+        yield start / rate, AudioClip("a piece", rest, rate)
 
 
-def _quietest(samples: np.ndarray, window: int) -> int:
+def _quietest_cut(samples: np.ndarray, window: int) -> int:
     """Where to cut: the middle of the quietest window in the last third."""
     first = len(samples) - max(1, len(samples) // _LAST)
     power = np.concatenate([[0.0], np.cumsum(np.square(samples[first:], dtype=np.float64))])

@@ -9,12 +9,12 @@ from typing import ClassVar
 import pandas as pd
 from torch import Tensor
 
-from lstmkit.data.text.parallel import TRANSLATIONS, Pairs, PairSource, Wording, fitting
+from lstmkit.data.text.text_pairs import TRANSLATIONS, MessageWording, Pairs, TextPairDataset, fitting
 from lstmkit.errors import DataError
 from lstmkit.jobs.base import Evaluation
-from lstmkit.jobs.common.nearest_neighbour import NearestTranslation
-from lstmkit.jobs.common.seq2seq import BEAM, Answer, TextToText
-from lstmkit.jobs.common.seq2seq_search import Piece, pieces_of
+from lstmkit.jobs.common.seq2seq import BEAM_SIZE, Answer, TextToText
+from lstmkit.jobs.common.seq2seq_search import Piece, split_into_segments
+from lstmkit.jobs.common.text_retrieval import TranslationMemory
 from lstmkit.jobs.translator import metrics as scoring
 from lstmkit.progress import Progress
 from lstmkit.report import Section
@@ -43,7 +43,7 @@ class Translator(TextToText):
 
     name: ClassVar[str] = "translator"
     summary: ClassVar[str] = "Translate sentences, with attention and beam search, beside a translation memory."
-    wording: ClassVar[Wording] = TRANSLATIONS
+    wording: ClassVar[MessageWording] = TRANSLATIONS
     answer: ClassVar[type[Answer]] = Translation
 
     longest: int = setting("tokens of a line: longer pairs are not trained on, longer lines are read in pieces",
@@ -57,7 +57,7 @@ class Translator(TextToText):
     def columns(self) -> tuple[str, str]:
         return self.source_col, self.target_col
 
-    def source(self, examples: Pairs) -> PairSource:
+    def source(self, examples: Pairs) -> TextPairDataset:
         found, too_long = fitting(self.encoded(examples.sources, examples.targets), self.longest, self.longest)
         if examples is self._trained_on:
             self._too_long = too_long
@@ -69,9 +69,9 @@ class Translator(TextToText):
 
     def pieces(self, lines: Sequence[str]) -> list[Piece]:
         """Lines of more tokens than ``longest`` in pieces of that many; what is written for them is joined."""
-        return pieces_of(lines, self.reads, self.longest, self.copying)
+        return split_into_segments(lines, self.reads, self.longest, self.copying)
 
-    def most_written(self, lengths: Tensor) -> Tensor:
+    def max_output_tokens(self, lengths: Tensor) -> Tensor:
         return 2 * lengths + 10
 
     # ---- evidence ------------------------------------------------------------------------------------------------
@@ -81,13 +81,13 @@ class Translator(TextToText):
             self.cell.upper(): [one.text for one in self.predict(test, progress=progress)],
         }
         if self._trained_on is not None:
-            memory = NearestTranslation(self._trained_on.sources, self._trained_on.targets)
+            memory = TranslationMemory(self._trained_on.sources, self._trained_on.targets)
             told["most similar source of the training part"] = memory(test.sources)
         told["the source as it stands"] = test.sources
         rows = [{"model": name, **scoring.scores(lines, test.targets)} for name, lines in told.items()]
         details = pd.DataFrame({"source": test.sources, "reference": test.targets, **told})
         notes = [
-            f"{len(test):,} sentences, one reference each; beam of {BEAM}, length penalty {self.length_penalty:g}.",
+            f"{len(test):,} sentences, one reference each; beam of {BEAM_SIZE}, length penalty {self.length_penalty:g}.",
             *scoring.signatures(),
         ]
         return Evaluation(pd.DataFrame(rows), scoring.BEST, details, tuple(notes))
@@ -96,7 +96,7 @@ class Translator(TextToText):
         return Section(
             "What it attends to",
             f"Left, from top to bottom, what it wrote for: {one.source}\n\nDark is what each token attended to.",
-            figure=self.attention_picture(one),
+            figure=self.plot_attention(one),
             caption="Attention of each token written over the tokens read",
         )
 
@@ -110,7 +110,7 @@ class Translator(TextToText):
         )  # fmt: skip
         return Section("The data", f"Tokens are {self.tokens}, at most {self.longest} of a line.", counted)
 
-    def evidence(self, evaluation: Evaluation) -> list[Section]:
+    def evaluation_sections(self, evaluation: Evaluation) -> list[Section]:
         details = evaluation.details
         told = {name: details[name].tolist() for name in evaluation.table["model"]}
         sources, references = details["source"].tolist(), details["reference"].tolist()

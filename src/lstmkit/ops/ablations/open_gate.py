@@ -14,7 +14,7 @@ from torch import Tensor
 from lstmkit.cells import CELLS, CellSpec, Params
 from lstmkit.ops.call import Call
 
-_OPEN = 40.0  # 1 + exp(-40) is 1
+_OPEN_GATE_BIAS = 40.0  # 1 + exp(-40) is 1
 _MISSING = {f"lstm_no_{gate}_gate": gate for gate in ("input", "forget", "output")}
 
 KINDS = tuple(_MISSING)  #: The cells that can be so computed.
@@ -25,7 +25,7 @@ def whole(spec: CellSpec) -> CellSpec:
     return replace(spec, kind="lstm", bias=True) if spec.kind in _MISSING else spec
 
 
-def as_whole(call: Call) -> Call:
+def as_full_lstm(call: Call) -> Call:
     """The same call of a whole LSTM, where it is one without a gate; else the call itself."""
     if call.spec.kind not in _MISSING:
         return call
@@ -39,7 +39,7 @@ def _with_open_gate(spec: CellSpec, params: Params) -> dict[str, Tensor]:
     at = CELLS["lstm"].gates.index(missing) * units
     none = params["weight_ih"].new_zeros(len(spec.gates) * units)
     whole = {name: _insert(params[name], at, units, 0.0) for name in ("weight_ih", "weight_hh")}
-    whole["bias_ih"] = _insert(params.get("bias_ih", none), at, units, _OPEN)
+    whole["bias_ih"] = _insert(params.get("bias_ih", none), at, units, _OPEN_GATE_BIAS)
     whole["bias_hh"] = _insert(params.get("bias_hh", none), at, units, 0.0)
     if spec.peephole:
         with_weights = [gate for gate in CELLS["lstm"].gates if gate != "candidate"]

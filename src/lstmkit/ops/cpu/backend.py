@@ -20,15 +20,15 @@ from lstmkit.ops.call import Call, Pass, Result
 from lstmkit.ops.cpu import kernels
 from lstmkit.ops.cpu import torch_library as native_library
 from lstmkit.ops.cpu.kernels import Inputs, Layer
-from lstmkit.ops.kernel_limits import of_kernels
+from lstmkit.ops.kernel_limits import kernel_limit_reason
 
 NAME: str = "native"
 
 
-def refusal(call: Call) -> str | None:
+def unsupported_reason(call: Call) -> str | None:
     if kernels.extension is None:
         if not torch.compiler.is_compiling():
-            _say_once()
+            _warn_once()
         return kernels.missing
     x = call.x
     if not x.is_cpu:
@@ -39,26 +39,26 @@ def refusal(call: Call) -> str | None:
         return f"the C++ kernels have no {call.spec.kind} cell"
     if call.trace:
         return "the C++ kernels do not hand out gates"
-    return of_kernels(call, "C++")
+    return kernel_limit_reason(call, "C++")
 
 
 @functools.cache
-def _say_once() -> None:
+def _warn_once() -> None:
     warnings.warn(
         f"lstmkit runs on torch's own layers, several times slower: {kernels.missing}", RuntimeWarning, stacklevel=5
     )
 
 
 def run(call: Call) -> Result:
-    call = open_gate.as_whole(call)
+    call = open_gate.as_full_lstm(call)
     spec, reverse = call.spec, tuple(p.reverse for p in call.passes)
     if not kernels.is_plain(call.x):
         inputs = _inputs(call, list(spec.parameter_shapes()))
-        output, h, c, _ = native_library.recurrent(spec, reverse, call.recompute, inputs, _saves(inputs))
+        output, h, c, _ = native_library.recurrent(spec, reverse, call.recompute, inputs, _needs_gradients(inputs))
     else:
         layer = kernels.layer_for(spec, reverse, call.recompute, call.x.dtype)
         inputs = _inputs(call, layer.names)
-        if _saves(inputs):
+        if _needs_gradients(inputs):
             leaves = (inputs.x, *inputs.weights, *inputs.states)
             output, h, c = _Recurrence.apply(layer, inputs[3:], len(inputs.weights), *leaves)
         else:
@@ -74,11 +74,11 @@ def _inputs(call: Call, names: Sequence[str]) -> Inputs:
         [s for p in passes for s in call.state_of(p)] if any(p.state for p in passes) else [],
         [t for p in passes for t in _noise(p)],
         call.lengths,
-        [share for p in passes for share in _zoneout_shares(p)],
+        [share for p in passes for share in _zoneout_probabilities(p)],
     )
 
 
-def _saves(inputs: Inputs) -> bool:
+def _needs_gradients(inputs: Inputs) -> bool:
     """Whether anybody may ask for gradients."""
     leaves = (inputs.x, *inputs.weights, *inputs.states)
     return torch.is_grad_enabled() and any(t.requires_grad for t in leaves)
@@ -118,7 +118,7 @@ class Stepper:
 
     def __init__(self, calls: Sequence[Call], residual: bool) -> None:
         assert kernels.extension is not None
-        x, calls = calls[0].x, [open_gate.as_whole(call) for call in calls]
+        x, calls = calls[0].x, [open_gate.as_full_lstm(call) for call in calls]
         self.layers = [kernels.layer_for(call.spec, (False,), False, x.dtype) for call in calls]
         inputs = [_inputs(call, layer.names) for layer, call in zip(self.layers, calls, strict=True)]
         natives = [layer.native for layer in self.layers]
@@ -147,7 +147,7 @@ def _noise(p: Pass) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     return p.recurrent_mask, masks[0], masks[1] if len(masks) > 1 else None
 
 
-def _zoneout_shares(p: Pass) -> tuple[float, float]:
+def _zoneout_probabilities(p: Pass) -> tuple[float, float]:
     if not p.zoneout:
         return 0.0, 0.0
     shares = [0.0 if isinstance(z, Tensor) else float(z) for z in p.zoneout]

@@ -42,7 +42,7 @@ _WEIGHTS = (
     "weight_peep", "weight_ln_ih", "weight_ln_hh", "weight_ln_c", "bias_ln_c",
 )  # fmt: skip
 #: Numbers from which on memory comes from the extension: fewer lie in pages that the process has anyway.
-_MUCH = 1 << 18
+_BUFFER_POOL_MIN_SIZE = 1 << 18
 
 
 # ---- layers ----------------------------------------------------------------------------------------------------------
@@ -64,7 +64,7 @@ class Layer:
             spec.peephole, spec.coupled, spec.layer_norm, recompute, list(reverse),
             [_WEIGHTS.index(name) for name in self.names],
         )  # fmt: skip
-        self.computed_in = torch.float64 if dtype == torch.float64 else torch.float32
+        self.accumulation_dtype = torch.float64 if dtype == torch.float64 else torch.float32
         self._saved = [self.native.saved(zones) for zones in (False, True)]
 
     def saved_size(self, steps: Any, batch: Any, zones_cell: bool) -> Any:
@@ -132,12 +132,12 @@ def empty_outputs(layer: Layer, inputs: Inputs, saves: bool) -> Outputs:
         return Outputs(output, h, c, None)
     zones_cell = any(inputs.shares[1::2]) or any(mask is not None for mask in inputs.noise[2::3])
     size = layer.saved_size(steps, batch, zones_cell)
-    return Outputs(output, h, c, _room(x, layer.passes, size, layer.computed_in))
+    return Outputs(output, h, c, _saved_buffer(x, layer.passes, size, layer.accumulation_dtype))
 
 
-def _room(x: Tensor, passes: int, size: Any, dtype: torch.dtype) -> Tensor:
+def _saved_buffer(x: Tensor, passes: int, size: Any, dtype: torch.dtype) -> Tensor:
     """What is only kept from forward to backward: where it is much, in memory that is used again and again."""
-    if is_plain(x) and passes * size >= _MUCH:
+    if is_plain(x) and passes * size >= _BUFFER_POOL_MIN_SIZE:
         assert extension is not None
         return extension.borrowed(passes, size, dtype == torch.float64)
     return x.new_empty((passes, size), dtype=dtype)

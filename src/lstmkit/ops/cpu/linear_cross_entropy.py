@@ -17,10 +17,10 @@ _DTYPES = (torch.float32, torch.float64)
 #: Rows up to which the kernels are faster than torch's product, since they read each weight once and keep nothing.
 _FEW = 128
 #: Numbers of the weight below which a call is not worth it.
-_SMALL = 1 << 16
+_MIN_WEIGHTS = 1 << 16
 
 
-def computes(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
+def is_supported(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
     """Whether the kernels have what these ask for."""
     return (
         kernels.extension is not None
@@ -36,7 +36,7 @@ def computes(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
 def logits(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor | None:
     """``x weightᵀ + bias`` of ``x (N, E)`` where no gradient is wanted; ``None`` where torch does that as well."""
     wants_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (x, weight, bias))
-    if wants_gradient or not 1 < len(x) <= _FEW or weight.numel() < _SMALL or not computes(x, weight, bias):
+    if wants_gradient or not 1 < len(x) <= _FEW or weight.numel() < _MIN_WEIGHTS or not is_supported(x, weight, bias):
         return None
     assert kernels.extension is not None
     found = x.new_empty(len(x), len(weight))

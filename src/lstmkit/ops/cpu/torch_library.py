@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lstmkit.cells import CellSpec
-from lstmkit.ops import graph_key
+from lstmkit.ops import spec_encoding as graph_key
 from lstmkit.ops.cpu import kernels
 from lstmkit.ops.cpu.kernels import Inputs, Layer, Outputs
 
@@ -38,12 +38,12 @@ _vector_bytes = 0 if kernels.extension is None else 4 * kernels.extension.lanes(
 
 
 def _key(spec: CellSpec, reverse: tuple[bool, ...], recompute: bool) -> list[int]:
-    return [_vector_bytes, int(recompute), *graph_key.numbers_of(spec), *map(int, reverse)]
+    return [_vector_bytes, int(recompute), *graph_key.encode_spec(spec), *map(int, reverse)]
 
 
 def _layer(key: Sequence[int], dtype: torch.dtype) -> Layer:
     _, recompute, *rest = key
-    spec, reverse = graph_key.spec_of(rest[: graph_key.SIZE]), rest[graph_key.SIZE :]
+    spec, reverse = graph_key.decode_spec(rest[: graph_key.SIZE]), rest[graph_key.SIZE :]
     return kernels.layer_for(spec, tuple(map(bool, reverse)), bool(recompute), dtype)
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from lstmkit.ops.call import Call, Result
 from lstmkit.ops.hopper import launch as gpu_cluster
-from lstmkit.ops.kernel_limits import of_kernels
+from lstmkit.ops.kernel_limits import kernel_limit_reason
 from lstmkit.ops.triton import backend as gpu
 
 NAME: str = "cluster"
 
 
-def refusal(call: Call) -> str | None:
+def unsupported_reason(call: Call) -> str | None:
     missing = gpu_cluster.missing(call.x.device) or gpu_cluster.fits(call.spec, call.x.dtype)
     if missing:
         return missing
@@ -22,7 +22,7 @@ def refusal(call: Call) -> str | None:
         return "the cluster kernels do not hand out gates"
     if any(p.recurrent_mask is not None or p.zoneout for p in call.passes):
         return "the cluster kernels have no recurrent dropout and no zoneout"
-    return of_kernels(call, "cluster")
+    return kernel_limit_reason(call, "cluster")
 
 
 def run(call: Call) -> Result:

@@ -21,15 +21,15 @@ from lstmkit.cells import CellSpec
 
 SOURCE = Path(__file__).with_name("kernels.cu")
 ARCHITECTURE = "sm_90a"
-ON_CHIP = 227 * 1024  #: Bytes of shared memory that a block can have.
+SHARED_MEMORY_BYTES = 227 * 1024  #: Bytes of shared memory that a block can have.
 KINDS = {"lstm": 0, "gru": 1}
 TYPES = (torch.bfloat16, torch.float16)
 _WARPS = 8  # of a block: more would have fewer registers each
 _REGISTERS = 228  # of a thread, for weights, sums, operands and the pointwise part: with more, ptxas spills
 _CLUSTERS = (16, 8, 4, 2, 1)
 _SEQUENCES = (8, 16, 32)
-_AHEAD = range(6, 13)  # pieces that a warp may have under way from memory, where it does not keep them all
-_MOST_FETCHED = 0.5  # of the weights, at each step
+_PREFETCH_DEPTHS = range(6, 13)  # pieces that a warp may have under way from memory, where it does not keep them all
+_MAX_FETCHED_FRACTION = 0.5  # of the weights, at each step
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class ClusterPlan:
     @classmethod
     @functools.lru_cache(maxsize=1024)
     def of(
-        cls, spec: CellSpec, batch: int, dtype: torch.dtype, *, backward: bool, processors: int = 132
+        cls, spec: CellSpec, batch: int, dtype: torch.dtype, *, backward: bool, multiprocessor_count: int = 132
     ) -> ClusterPlan:
         """The one for which :attr:`cycles`, and how often all processors are full, promise most."""
         shapes = (
@@ -75,11 +75,11 @@ class ClusterPlan:
             for blocks in _CLUSTERS
             for sequences in _SEQUENCES
         )
-        plans = (plan for shape in shapes for plan in shape._with_weights_placed())
+        plans = (plan for shape in shapes for plan in shape._weight_placements())
 
         def cost(plan: ClusterPlan) -> int:
-            clusters = _over(batch, plan.sequences)
-            return plan.cycles * _over(clusters, max(1, processors // plan.blocks))
+            clusters = _ceil_div(batch, plan.sequences)
+            return plan.cycles * _ceil_div(clusters, max(1, multiprocessor_count // plan.blocks))
 
         return min(plans, key=cost)
 
@@ -90,7 +90,7 @@ class ClusterPlan:
     @property
     def units(self) -> int:
         """Of a block: whole groups of eight."""
-        return 8 * _over(self.hidden, 8 * self.blocks)
+        return 8 * _ceil_div(self.hidden, 8 * self.blocks)
 
     @property
     def groups(self) -> int:
@@ -104,21 +104,21 @@ class ClusterPlan:
     @property
     def pairs(self) -> int:
         """Of units, of a thread in the pointwise part, where a warp has eight units of eight sequences."""
-        return _over(self.groups * self.columns, self.warps)
+        return _ceil_div(self.groups * self.columns, self.warps)
 
     @property
     def tiles(self) -> int:
         """Of 16 rows, of a warp."""
         if self.backward:
-            return 2 * _over(self.blocks * self.units, 32 * self.warps)
-        return _over(self.groups * self.split // self.warps * self.gates, 2)
+            return 2 * _ceil_div(self.blocks * self.units, 32 * self.warps)
+        return _ceil_div(self.groups * self.split // self.warps * self.gates, 2)
 
     @property
     def chunks(self) -> int:
         """Of 32 numbers that are summed over, of a warp."""
         if self.backward:
-            return _over(self.groups * self.gates, 4)
-        return _over(self.blocks * self.units, 32 * self.split)
+            return _ceil_div(self.groups * self.gates, 4)
+        return _ceil_div(self.blocks * self.units, 32 * self.split)
 
     @property
     def pieces(self) -> int:
@@ -162,7 +162,7 @@ class ClusterPlan:
             "RAGGED": int(ragged), "REVERSE": int(reverse), "SAVES": int(saves), "BIAS": int(bias),
         }  # fmt: skip
 
-    def _with_weights_placed(self) -> Iterator[ClusterPlan]:
+    def _weight_placements(self) -> Iterator[ClusterPlan]:
         """The same for each way to share sums: first registers are filled, then shared memory."""
         for split in [1] if self.backward else [2**i for i in range(self.warps.bit_length())]:
             if not self.backward and self.groups * split % self.warps:
@@ -171,16 +171,16 @@ class ClusterPlan:
             live = plan.chunks + 2 if plan.backward else plan.tiles + 1  # tiles of sums, chunks of the operand
             taken = 4 * plan.columns * live + 30 * plan.pairs
             registers = min(plan.pieces, max(0, _REGISTERS - taken) // 4)
-            room = (ON_CHIP - plan.shared_bytes) // (plan.warps * 512)
+            room = (SHARED_MEMORY_BYTES - plan.shared_bytes) // (plan.warps * 512)
             others = plan.pieces - registers
-            fetched, ahead = _fetched(others, room) if others > room else (0, 0)
-            if fetched <= min(others, _MOST_FETCHED * plan.pieces):
+            fetched, ahead = _min_fetched(others, room) if others > room else (0, 0)
+            if fetched <= min(others, _MAX_FETCHED_FRACTION * plan.pieces):
                 yield replace(plan, in_registers=registers, in_shared=others - fetched, ahead=ahead)
 
 
-def _fetched(pieces: int, room: int) -> tuple[int, int]:
+def _min_fetched(pieces: int, room: int) -> tuple[int, int]:
     """The least that are fetched of so many, in turns, where there is less room; and how many are under way."""
-    return min((ahead * _over(pieces - room + ahead, ahead), ahead) for ahead in _AHEAD)
+    return min((ahead * _ceil_div(pieces - room + ahead, ahead), ahead) for ahead in _PREFETCH_DEPTHS)
 
 
 def fits(spec: CellSpec, dtype: torch.dtype) -> str | None:
@@ -192,7 +192,7 @@ def fits(spec: CellSpec, dtype: torch.dtype) -> str | None:
     if spec.hidden_size % 8:
         return "the cluster kernels want units in eights"
     shapes = [ClusterPlan(spec.kind, spec.hidden_size, dtype, back, 16, 8) for back in (False, True)]
-    if not all(any(shape._with_weights_placed()) for shape in shapes):
+    if not all(any(shape._weight_placements()) for shape in shapes):
         return "there are too many units: too few of their weights go on the chips of a cluster"
     return None
 
@@ -267,7 +267,7 @@ def packed(plan: ClusterPlan, w_hh: Tensor) -> Tensor:
 # ---- small things ----------------------------------------------------------------------------------------------------
 
 
-def _over(a: int, b: int) -> int:
+def _ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
@@ -278,15 +278,15 @@ def _launch(
     pointers = (0 if b is None else b.data_ptr() for b in buffers)
     with torch.cuda.device(device):
         core = importlib.import_module("cuda.core")
-        kernel = _kernel(tuple(named.items()), device.index)
+        kernel = _loaded_kernel(tuple(named.items()), device.index)
         grid = core.LaunchConfig(
-            grid=_over(batch, plan.sequences),  # in clusters
+            grid=_ceil_div(batch, plan.sequences),  # in clusters
             cluster=plan.blocks, block=32 * plan.warps, shmem_size=plan.shared_bytes,
         )  # fmt: skip
-        core.launch(_Current(), grid, kernel, *pointers, ctypes.c_int(steps), ctypes.c_int(batch))
+        core.launch(_CurrentTorchStream(), grid, kernel, *pointers, ctypes.c_int(steps), ctypes.c_int(batch))
 
 
-class _Current:
+class _CurrentTorchStream:
     """The stream that torch is on."""
 
     def __cuda_stream__(self) -> tuple[int, int]:
@@ -304,7 +304,7 @@ def compiled(constants: dict[str, int]) -> Any:
 
 
 @functools.cache
-def _kernel(constants: tuple[tuple[str, int], ...], device: int) -> Any:
+def _loaded_kernel(constants: tuple[tuple[str, int], ...], device: int) -> Any:
     """Ready to be launched on a device."""
     core, driver = importlib.import_module("cuda.core"), importlib.import_module("cuda.bindings.driver")
     core.Device(device).set_current()

@@ -19,13 +19,21 @@ from lstmkit.ops.ablations import full_gates
 from lstmkit.ops.call import Pass
 from lstmkit.ops.hopper import launch as gpu_cluster
 from lstmkit.ops.hopper.launch import ClusterPlan
-from lstmkit.ops.triton.launch import EPS, Around, Plan, computed_in, launch, noise, processors
+from lstmkit.ops.triton.launch import (
+    EPS,
+    NonDifferentiableInputs,
+    Plan,
+    accumulation_dtype,
+    launch,
+    multiprocessor_count,
+    noise,
+)
 
 #: What the loop sees of the weights, in the order in which they are handed around.
 WEIGHTS = ("weight_hh", "bias_hh", "weight_hr", "weight_peep", "weight_ln_hh", "weight_ln_c", "bias_ln_c")
 
 
-class Leaves(NamedTuple):
+class DifferentiableInputs(NamedTuple):
     """What passes are differentiated by; of ``D`` passes.
 
     Attributes:
@@ -39,7 +47,7 @@ class Leaves(NamedTuple):
     state: Sequence[Tensor]
 
 
-class Keep(NamedTuple):
+class SavePolicy(NamedTuple):
     """What is kept of the steps.
 
     Attributes:
@@ -51,7 +59,7 @@ class Keep(NamedTuple):
     recompute: bool = False
 
 
-class Kept(NamedTuple):
+class SavedTensors(NamedTuple):
     """What forward leaves: see :func:`lstmkit.ops.triton.kernels.forward`. With ``recompute`` only states."""
 
     hs: Tensor
@@ -61,9 +69,9 @@ class Kept(NamedTuple):
     scales: Tensor
     told: Tensor
 
-    def of(self, way: int) -> Kept:
+    def of(self, way: int) -> SavedTensors:
         """One of the passes'."""
-        return Kept(*(each[way] if each.numel() else each for each in self))
+        return SavedTensors(*(each[way] if each.numel() else each for each in self))
 
 
 class Given(NamedTuple):
@@ -76,16 +84,20 @@ class Given(NamedTuple):
     cs: Tensor | None = None
 
 
-def scan(plan: Plan, around: Around, keep: Keep, leaves: Leaves, traced: bool = False) -> tuple[Tensor, ...]:
+def scan(
+    plan: Plan, around: NonDifferentiableInputs, keep: SavePolicy, leaves: DifferentiableInputs, traced: bool = False
+) -> tuple[Tensor, ...]:
     """Each pass's output ``(T, B, P)``; final states ``(D, B, size)``; if ``traced`` also ``saved`` and ``cs`` of
-    :class:`Kept`.
+    :class:`SavedTensors`.
     """
     return _Scan.apply(plan, around, keep, traced, len(leaves.weights), leaves.gx, *leaves.weights, *leaves.state)  # type: ignore[return-value]
 
 
 class _Scan(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, plan: Plan, around: Around, keep: Keep, traced: bool, count: int, *flat: Tensor) -> Any:
+    def forward(
+        ctx: Any, plan: Plan, around: NonDifferentiableInputs, keep: SavePolicy, traced: bool, count: int, *flat: Tensor
+    ) -> Any:
         leaves = _leaves(count, flat)
         kept = run(plan, around, keep, leaves)
         ctx.plan, ctx.around, ctx.keep, ctx.count = plan, around, keep, count
@@ -98,7 +110,7 @@ class _Scan(torch.autograd.Function):
     def backward(ctx: Any, *given: Tensor | None) -> Any:
         plan, around = ctx.plan, ctx.around
         size = 1 + ctx.count + len(plan.sizes)
-        leaves, kept = _leaves(ctx.count, ctx.saved_tensors[:size]), Kept(*ctx.saved_tensors[size:])
+        leaves, kept = _leaves(ctx.count, ctx.saved_tensors[:size]), SavedTensors(*ctx.saved_tensors[size:])
         wanted = ctx.needs_input_grad[5:]
         outputs, (h, *others) = given[: len(plan.reverse)], given[len(plan.reverse) :]
         told = Given(outputs, h, *(others if len(plan.sizes) > 1 else (None, *others)))
@@ -109,14 +121,14 @@ class _Scan(torch.autograd.Function):
         return None, None, None, None, None, *(d if want else None for d, want in zip(found, wanted, strict=True))
 
 
-def _leaves(count: int, flat: Sequence[Tensor]) -> Leaves:
-    return Leaves(flat[0], flat[1 : 1 + count], flat[1 + count :])
+def _leaves(count: int, flat: Sequence[Tensor]) -> DifferentiableInputs:
+    return DifferentiableInputs(flat[0], flat[1 : 1 + count], flat[1 + count :])
 
 
 # ---- forward ---------------------------------------------------------------------------------------------------------
 
 
-def run(plan: Plan, around: Around, keep: Keep, leaves: Leaves) -> Kept:
+def run(plan: Plan, around: NonDifferentiableInputs, keep: SavePolicy, leaves: DifferentiableInputs) -> SavedTensors:
     """All steps, from the initial state."""
     gx, weights = leaves.gx.contiguous(), _named(plan, leaves.weights)
     kept = rooms(plan, keep, gx)
@@ -128,14 +140,16 @@ def run(plan: Plan, around: Around, keep: Keep, leaves: Leaves) -> Kept:
         return kept
     (back,) = plan.reverse
     for number, steps in enumerate(stretches(plan, gx.shape[1])):
-        part = _begun(plan, Keep(steps=False), gx, kept, number, steps)
+        part = _segment_buffers(plan, SavePolicy(steps=False), gx, kept, number, steps)
         _forward(plan, around.part(steps), gx[:, steps], weights, part)
         if kept.cs.numel():
             kept.cs[:, -2 - number if back else number + 1] = part.cs[:, 0]
     return kept
 
 
-def _begun(plan: Plan, keep: Keep, gx: Tensor, kept: Kept, number: int, steps: slice) -> Kept:
+def _segment_buffers(
+    plan: Plan, keep: SavePolicy, gx: Tensor, kept: SavedTensors, number: int, steps: slice
+) -> SavedTensors:
     """Rooms for a stretch of steps, with its first state in them, of what ``recompute`` keeps."""
     part = rooms(plan, keep, gx[:, steps], kept.hs[:, steps.start : steps.stop + 1])
     if part.cs.numel():
@@ -144,9 +158,9 @@ def _begun(plan: Plan, keep: Keep, gx: Tensor, kept: Kept, number: int, steps: s
     return part
 
 
-def rooms(plan: Plan, keep: Keep, gx: Tensor, hs: Tensor | None = None) -> Kept:
+def rooms(plan: Plan, keep: SavePolicy, gx: Tensor, hs: Tensor | None = None) -> SavedTensors:
     """Where forward writes: nothing is in it yet."""
-    spec, (ways, steps, batch, gates), wide = plan.spec, gx.shape, computed_in(gx.dtype)
+    spec, (ways, steps, batch, gates), wide = plan.spec, gx.shape, accumulation_dtype(gx.dtype)
     all_of_them = keep.steps and not keep.recompute
     cells = steps + 1 if all_of_them else 1 + len(stretches(plan, steps)) if keep.steps else 1
 
@@ -154,7 +168,7 @@ def rooms(plan: Plan, keep: Keep, gx: Tensor, hs: Tensor | None = None) -> Kept:
         return gx.new_empty((ways, *shape) if there else 0, dtype=dtype)
 
     norms, projects = spec.layer_norm and all_of_them, spec.proj_size > 0
-    return Kept(
+    return SavedTensors(
         room(True, steps + 1, batch, plan.seen) if hs is None else hs,
         room(len(plan.sizes) > 1, cells, batch, spec.hidden_size, dtype=wide),
         room(all_of_them, steps, batch, 4 * spec.hidden_size if spec.kind == "gru" else gates),
@@ -164,7 +178,9 @@ def rooms(plan: Plan, keep: Keep, gx: Tensor, hs: Tensor | None = None) -> Kept:
     )
 
 
-def _forward(plan: Plan, around: Around, gx: Tensor, weights: dict[str, Tensor], kept: Kept) -> None:
+def _forward(
+    plan: Plan, around: NonDifferentiableInputs, gx: Tensor, weights: dict[str, Tensor], kept: SavedTensors
+) -> None:
     """Steps from the state on that stands in the first slots."""
     if plan.clusters:
         layout = _layout(plan, gx, backward=False)
@@ -181,26 +197,28 @@ def _forward(plan: Plan, around: Around, gx: Tensor, weights: dict[str, Tensor],
     launch("forward", plan, named, constants, *gx.shape[1:3])
 
 
-def outputs_of(plan: Plan, around: Around, slots: Tensor) -> list[Tensor]:
+def outputs_of(plan: Plan, around: NonDifferentiableInputs, slots: Tensor) -> list[Tensor]:
     """A state after each step, ``(T, B, size)`` for each pass; 0 past a sequence's end."""
     found = [slots[way, :-1] if back else slots[way, 1:] for way, back in enumerate(plan.reverse)]
     return found if around.lengths is None else [reference.within(each, around.lengths) for each in found]
 
 
-def last_state(plan: Plan, kept: Kept, dtype: torch.dtype) -> list[Tensor]:
+def last_state(plan: Plan, kept: SavedTensors, dtype: torch.dtype) -> list[Tensor]:
     """``(D, B, size)`` each."""
     lasts = [0 if back else -1 for back in plan.reverse]
     slots = (kept.hs, kept.cs)[: len(plan.sizes)]
     return [torch.stack([each[way, last] for way, last in enumerate(lasts)]).to(dtype) for each in slots]
 
 
-def traces_of(plan: Plan, around: Around, outputs: Sequence[Tensor], saved: Tensor, cs: Tensor) -> list[Gates]:
+def traces_of(
+    plan: Plan, around: NonDifferentiableInputs, outputs: Sequence[Tensor], saved: Tensor, cs: Tensor
+) -> list[Gates]:
     """Of each pass, gates and states of every step by name, ``(T, B, size)`` each, 0 past a sequence's end."""
     cells = outputs_of(plan, around, cs) if len(plan.sizes) > 1 else [None] * len(outputs)
     return [_trace(plan, around, *each) for each in zip(outputs, saved, cells, strict=True)]
 
 
-def _trace(plan: Plan, around: Around, output: Tensor, saved: Tensor, cells: Tensor | None) -> Gates:
+def _trace(plan: Plan, around: NonDifferentiableInputs, output: Tensor, saved: Tensor, cells: Tensor | None) -> Gates:
     spec = plan.spec
     found = dict(zip(spec.gates, saved.split(spec.hidden_size, -1), strict=False))  # of a GRU one more is saved
     if spec.coupled:
@@ -218,7 +236,7 @@ def _trace(plan: Plan, around: Around, output: Tensor, saved: Tensor, cells: Ten
 # ---- backward --------------------------------------------------------------------------------------------------------
 
 
-class Left(NamedTuple):
+class GateGradients(NamedTuple):
     """What the backward kernel leaves: see :func:`lstmkit.ops.triton.kernels.backward`."""
 
     dgx: Tensor
@@ -227,25 +245,32 @@ class Left(NamedTuple):
     d_shown: Tensor
 
 
-def gradients(plan: Plan, around: Around, keep: Keep, leaves: Leaves, kept: Kept, given: Given) -> list[Tensor]:
+def gradients(
+    plan: Plan,
+    around: NonDifferentiableInputs,
+    keep: SavePolicy,
+    leaves: DifferentiableInputs,
+    kept: SavedTensors,
+    given: Given,
+) -> list[Tensor]:
     """By each of the leaves."""
     gx, weights = leaves.gx.contiguous(), _named(plan, leaves.weights)
     ends = zip((given.h, given.c), leaves.state, strict=False)
-    carried = [_or_zeros(d, state, computed_in(gx.dtype)).clone() for d, state in ends]
+    carried = [_or_zeros(d, state, accumulation_dtype(gx.dtype)).clone() for d, state in ends]
     outputs = [_or_zeros(d, slots[1:], gx.dtype) for d, slots in zip(given.outputs, kept.hs, strict=True)]
     output = torch.stack(outputs) if len(outputs) > 1 else outputs[0][None]
-    found = {name: torch.zeros_like(w, dtype=computed_in(gx.dtype)) for name, w in weights.items()}
+    found = {name: torch.zeros_like(w, dtype=accumulation_dtype(gx.dtype)) for name, w in weights.items()}
     d_gx = torch.empty_like(gx)
     if not keep.recompute:
         left = _backward(plan, around, output, given, weights, kept, carried, d_gx)
-        _add_up(plan, around, kept, left, found)
+        _accumulate_weight_gradients(plan, around, kept, left, found)
     else:
         for number, steps in reversed(list(enumerate(stretches(plan, gx.shape[1])))):
             some = around.part(steps)
-            part = _begun(plan, Keep(steps=True), gx, kept, number, steps)
+            part = _segment_buffers(plan, SavePolicy(steps=True), gx, kept, number, steps)
             _forward(plan, some, gx[:, steps], weights, part)
             left = _backward(plan, some, output[:, steps], given, weights, part, carried, d_gx[:, steps])
-            _add_up(plan, some, part, left, found)
+            _accumulate_weight_gradients(plan, some, part, left, found)
     return [d.to(gx.dtype) for d in (d_gx, *(found[name] for name in weights), *carried)]
 
 
@@ -256,18 +281,18 @@ def _or_zeros(d: Tensor | None, like: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _backward(
     plan: Plan,
-    around: Around,
+    around: NonDifferentiableInputs,
     output: Tensor,
     given: Given,
     weights: dict[str, Tensor],
-    kept: Kept,
+    kept: SavedTensors,
     carried: list[Tensor],
     dgx: Tensor,
-) -> Left:
+) -> GateGradients:
     """Gradients of the gates' shares; ``carried`` goes from the state after these steps to that before."""
     spec, (ways, steps, batch, _) = plan.spec, dgx.shape
     two = spec.kind == "gru" or spec.layer_norm
-    left = Left(
+    left = GateGradients(
         dgx,
         torch.empty_like(dgx) if two else dgx,
         dgx.new_empty(ways, steps, batch, spec.proj_size),
@@ -299,16 +324,20 @@ def _backward(
     return left
 
 
-def _add_up(plan: Plan, around: Around, kept: Kept, left: Left, found: dict[str, Tensor]) -> None:
+def _accumulate_weight_gradients(
+    plan: Plan, around: NonDifferentiableInputs, kept: SavedTensors, left: GateGradients, found: dict[str, Tensor]
+) -> None:
     """The weights' gradients: sums over steps and sequences."""
     for way, back in enumerate(plan.reverse):
         mask = None if around.mask is None else around.mask[way]
-        own = Left(*(each[way] for each in left))
-        _add_up_one(plan.spec, back, mask, kept.of(way), own, {name: d[way] for name, d in found.items()})
+        own = GateGradients(*(each[way] for each in left))
+        _accumulate_weight_gradients_of_pass(
+            plan.spec, back, mask, kept.of(way), own, {name: d[way] for name, d in found.items()}
+        )
 
 
-def _add_up_one(
-    spec: CellSpec, back: bool, mask: Tensor | None, kept: Kept, left: Left, found: dict[str, Tensor]
+def _accumulate_weight_gradients_of_pass(
+    spec: CellSpec, back: bool, mask: Tensor | None, kept: SavedTensors, left: GateGradients, found: dict[str, Tensor]
 ) -> None:
     """Of one pass."""
     wide = found["weight_hh"].dtype
@@ -345,7 +374,7 @@ def _add_up_one(
 
 
 def gradients_by_reference(
-    plan: Plan, around: Around, leaves: Leaves, given: Given, wanted: Sequence[bool]
+    plan: Plan, around: NonDifferentiableInputs, leaves: DifferentiableInputs, given: Given, wanted: Sequence[bool]
 ) -> list[Tensor | None]:
     """The same as functions of everything, so that they have derivatives themselves."""
     count = len(leaves.weights)
@@ -359,7 +388,9 @@ def gradients_by_reference(
     return reference.gradients(again, flat, [*given.outputs, *given[1:]], wanted)
 
 
-def _by_reference(plan: Plan, around: Around, leaves: Leaves, way: int) -> tuple[Tensor | None, ...]:
+def _by_reference(
+    plan: Plan, around: NonDifferentiableInputs, leaves: DifferentiableInputs, way: int
+) -> tuple[Tensor | None, ...]:
     """What one of the passes gives, in the order of its gradients."""
     spec, back = plan.spec, plan.reverse[way]
     params, state = _named(plan, [w[way] for w in leaves.weights]), tuple(each[way] for each in leaves.state)
@@ -394,7 +425,9 @@ def _by_reference(plan: Plan, around: Around, leaves: Leaves, way: int) -> tuple
 
 def _layout(plan: Plan, gx: Tensor, *, backward: bool) -> ClusterPlan:
     """On clusters."""
-    return ClusterPlan.of(plan.spec, gx.shape[2], gx.dtype, backward=backward, processors=processors(gx.device))
+    return ClusterPlan.of(
+        plan.spec, gx.shape[2], gx.dtype, backward=backward, multiprocessor_count=multiprocessor_count(gx.device)
+    )
 
 
 def _pointers(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from lstmkit.ops.triton.primitives import of_units, sigmoid, tanh
+from lstmkit.ops.triton.primitives import load_units, sigmoid, tanh
 
 LSTM, GRU, TANH, RELU = (tl.constexpr(kind) for kind in range(4))
 
@@ -26,19 +26,19 @@ def lstm(
     else:
         s_i, s_f, s_g, s_o = s0, s1, s2, s3
     if PEEP:
-        s_i += of_units(w_peep, units, H, ACC) * c
-        s_f += of_units(w_peep + (1 - COUPLED) * H, units, H, ACC) * c
+        s_i += load_units(w_peep, units, H, ACC) * c
+        s_f += load_units(w_peep + (1 - COUPLED) * H, units, H, ACC) * c
     f = sigmoid(s_f)
     i = 1 - f if COUPLED else sigmoid(s_i)
     g = s_g if LINEAR_IN else tanh(s_g)
     c_new = f * c + i * g
     if PEEP:
-        s_o += of_units(w_peep + (2 - COUPLED) * H, units, H, ACC) * c_new
+        s_o += load_units(w_peep + (2 - COUPLED) * H, units, H, ACC) * c_new
     return i, f, g, sigmoid(s_o), c_new
 
 
 @triton.jit
-def lstm_back(
+def lstm_backward(
     d_cell, d_o, past, i, f, g, o, c, e_i, e_f, e_g, w_peep, units,
     H: tl.constexpr, ACC: tl.constexpr, COUPLED: tl.constexpr, PEEP: tl.constexpr, LINEAR_IN: tl.constexpr,
 ):  # fmt: skip
@@ -52,19 +52,19 @@ def lstm_back(
     """
     d_o *= o * (1 - o)
     if PEEP:
-        d_cell += d_o * of_units(w_peep + (2 - COUPLED) * H, units, H, ACC)
+        d_cell += d_o * load_units(w_peep + (2 - COUPLED) * H, units, H, ACC)
     d_g = d_cell * i + e_g
     if not LINEAR_IN:
         d_g *= 1 - g * g
     d_f = (d_cell * ((c - g) if COUPLED else c) + e_f) * f * (1 - f)
     d_c = past + d_cell * f
     if PEEP:
-        d_c += d_f * of_units(w_peep + (1 - COUPLED) * H, units, H, ACC)
+        d_c += d_f * load_units(w_peep + (1 - COUPLED) * H, units, H, ACC)
     if COUPLED:
         return d_f, d_g, d_o, d_o, d_c
     d_i = (d_cell * g + e_i) * i * (1 - i)
     if PEEP:
-        d_c += d_i * of_units(w_peep, units, H, ACC)
+        d_c += d_i * load_units(w_peep, units, H, ACC)
     return d_i, d_f, d_g, d_o, d_c
 
 
@@ -77,7 +77,7 @@ def gru(x0, x1, x2, a0, a1, a2, h):
 
 
 @triton.jit
-def gru_back(d, r, z, n, gh_n, h, e_r, e_z, e_n):
+def gru_backward(d, r, z, n, gh_n, h, e_r, e_z, e_n):
     """Of the input's shares; that of the state is ``r`` times as much for the candidate."""
     d_z = (d * (h - n) + e_z) * z * (1 - z)
     d_n = (d * (1 - z) + e_n) * (1 - n * n)
@@ -90,5 +90,5 @@ def rnn(s, KIND: tl.constexpr):
 
 
 @triton.jit
-def rnn_back(d, new, KIND: tl.constexpr):
+def rnn_backward(d, new, KIND: tl.constexpr):
     return d * (1 - new * new) if KIND == TANH else tl.where(new > 0, d, d * 0.0)

@@ -19,24 +19,24 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from lstmkit.ops.triton.cells import GRU, LSTM, gru, gru_back, lstm, lstm_back, rnn, rnn_back
+from lstmkit.ops.triton.cells import GRU, LSTM, gru, gru_backward, lstm, lstm_backward, rnn, rnn_backward
 from lstmkit.ops.triton.primitives import (
-    chunks_of,
-    chunks_of_gates,
-    from_gates,
-    handed_on,
-    into_gates,
-    mean_and_scale,
+    load_gate_weight_chunks,
+    load_gates,
+    load_units,
+    load_weight_chunks,
+    mean_and_rstd,
     means,
     meet,
-    of_gates,
-    of_units,
+    multiply_from_gates,
+    multiply_into_gates,
+    multiply_memory_into_gates,
+    row_sum_of_gates,
+    split_zoneout_gradient,
     tanh,
     tell,
     times,
-    told_into_gates,
     total,
-    total_of_gates,
     zoned,
 )
 
@@ -44,7 +44,9 @@ BOTH = tl.constexpr(2)  # of two passes the second goes from the last step to th
 
 
 @triton.jit
-def _of_way(way, w_hh, w_hr, w_peep, gain, gain_c, bias_c, G: tl.constexpr, H: tl.constexpr, P: tl.constexpr):
+def _direction_weights(
+    way, w_hh, w_hr, w_peep, gain, gain_c, bias_c, G: tl.constexpr, H: tl.constexpr, P: tl.constexpr
+):
     """A pass's own weights."""
     gates, units = way * G * H, way * H
     return w_hh + gates * P, w_hr + units * P, w_peep + gates - units, gain + gates, gain_c + units, bias_c + units
@@ -86,20 +88,22 @@ def forward(
     rows = rows.to(tl.int64)[:, None]
     lines = way * B + rows  # of all passes
     begin, slots = way * B * T + rows, way * B * (T + 1) + rows  # of what has steps, or slots
-    w_hh, w_hr, w_peep, gain, gain_c, bias_c = _of_way(way, w_hh, w_hr, w_peep, gain, gain_c, bias_c, G, H, P)
+    w_hh, w_hr, w_peep, gain, gain_c, bias_c = _direction_weights(
+        way, w_hh, w_hr, w_peep, gain, gain_c, bias_c, G, H, P
+    )
     b_hh += way * G * H
 
     if WHOLE:
         fits = (outs[:, None] < P) & unit
-        w0, w1, w2, w3 = of_gates(w_hh, units[None, :] * P + outs[:, None], fits, G, H * P, SEES)
+        w0, w1, w2, w3 = load_gates(w_hh, units[None, :] * P + outs[:, None], fits, G, H * P, SEES)
         if PROJ:
             w_out = tl.load(w_hr + outs[None, :] * H + units[:, None], out & (units[:, None] < H), 0.0).to(SEES)
         if MASK:
             masked = tl.load(mask + lines * P + outs[None, :], row & out, 0.0).to(ACC)
     else:
-        w0, w1, w2, w3 = chunks_of_gates(w_hh, units, G, H, P, CHUNK_P, SPLIT, SEES)
+        w0, w1, w2, w3 = load_gate_weight_chunks(w_hh, units, G, H, P, CHUNK_P, SPLIT, SEES)
         if PROJ:
-            w_out = chunks_of(w_hr, units, H, 1, P, H, CHUNK_H, SPLIT, SEES)
+            w_out = load_weight_chunks(w_hr, units, H, 1, P, H, CHUNK_H, SPLIT, SEES)
     ends = tl.load(lengths + rows, row, 0) if RAGGED else rows
 
     first = slots + turned * T * B
@@ -108,7 +112,7 @@ def forward(
     if KIND == LSTM:
         c = tl.load(cs + (first if SAVES else lines) * H + units[None, :], there, 0.0).to(ACC)
     if FULL:
-        q_i, q_f, q_o, _ = of_gates(hs + H, first * P + units[None, :], there, 3, H, ACC)
+        q_i, q_f, q_o, _ = load_gates(hs + H, first * P + units[None, :], there, 3, H, ACC)
 
     met = 0
     for k in range(T):
@@ -119,28 +123,28 @@ def forward(
         active = t < ends if RAGGED else row
         if WHOLE:
             seen = (h * masked if MASK else h).to(SEES)
-            a0, a1, a2, a3 = into_gates(seen, w0, w1, w2, w3, G, ACC, PRECISION)
+            a0, a1, a2, a3 = multiply_into_gates(seen, w0, w1, w2, w3, G, ACC, PRECISION)
         else:
-            a0, a1, a2, a3 = told_into_gates(
+            a0, a1, a2, a3 = multiply_memory_into_gates(
                 hs, before * P, row, mask, lines * P, w0, w1, w2, w3,
                 G, P, MASK, CHUNK_P, SPLIT, ROWS, UNITS, SEES, ACC, PRECISION,
             )  # fmt: skip
         gate = step * (G * H) + units[None, :]  # of the first gate; the next ones stand H numbers on
         if NORM:
             met += TILES
-            mean, scale = mean_and_scale(
+            mean, scale = mean_and_rstd(
                 a0, a1, a2, a3, there, parts, lines, row, counter, met, G, H, UNITS, TILES, WIDTH, EPS
             )
             a0, a1, a2, a3 = (a0 - mean) * scale, (a1 - mean) * scale, (a2 - mean) * scale, (a3 - mean) * scale
             if SAVES:
                 tl.store(scales + step * (3 if KIND == LSTM else 1), scale, row)
                 tell(normed, gate, a0, a1, a2, a3, there, G, H)
-            g0, g1, g2, g3 = of_gates(gain, units[None, :], unit, G, H, ACC)
+            g0, g1, g2, g3 = load_gates(gain, units[None, :], unit, G, H, ACC)
             a0, a1, a2, a3 = a0 * g0, a1 * g1, a2 * g2, a3 * g3
         if BIAS:
-            b0, b1, b2, b3 = of_gates(b_hh, units[None, :], unit, G, H, ACC)
+            b0, b1, b2, b3 = load_gates(b_hh, units[None, :], unit, G, H, ACC)
             a0, a1, a2, a3 = a0 + b0, a1 + b1, a2 + b2, a3 + b3
-        x0, x1, x2, x3 = of_gates(gx, gate, there, G, H, ACC)
+        x0, x1, x2, x3 = load_gates(gx, gate, there, G, H, ACC)
 
         if KIND == LSTM:
             i, f, g, o, c_new = lstm(
@@ -155,13 +159,13 @@ def forward(
             if NORM:
                 met += TILES
                 second = parts + WAYS * B * (2 * TILES)
-                mean, scale = mean_and_scale(
+                mean, scale = mean_and_rstd(
                     c_new, c, c, c, there, second, lines, row, counter, met, 1, H, UNITS, TILES, WIDTH, EPS
                 )
                 if SAVES:
                     tl.store(scales + step * 3 + 1, mean, row)
                     tl.store(scales + step * 3 + 2, scale, row)
-                shown = (c_new - mean) * scale * of_units(gain_c, units, H, ACC) + of_units(bias_c, units, H, ACC)
+                shown = (c_new - mean) * scale * load_units(gain_c, units, H, ACC) + load_units(bias_c, units, H, ACC)
             h_new = o * (shown if LINEAR_OUT else tanh(shown))
             if PROJ:
                 line = (step if SAVES else lines) * H
@@ -240,18 +244,20 @@ def backward(
     rows = rows.to(tl.int64)[:, None]
     lines = way * B + rows
     begin, slots = way * B * T + rows, way * B * (T + 1) + rows
-    w_hh, w_hr, w_peep, gain, gain_c, bias_c = _of_way(way, w_hh, w_hr, w_peep, gain, gain_c, bias_c, G, H, P)
+    w_hh, w_hr, w_peep, gain, gain_c, bias_c = _direction_weights(
+        way, w_hh, w_hr, w_peep, gain, gain_c, bias_c, G, H, P
+    )
 
     # From all gates' units to the block's own share of the hidden state.
     if WHOLE:
         fits = (units[:, None] < H) & out
-        w0, w1, w2, w3 = of_gates(w_hh, units[:, None] * P + outs[None, :], fits, G, H * P, SEES)
+        w0, w1, w2, w3 = load_gates(w_hh, units[:, None] * P + outs[None, :], fits, G, H * P, SEES)
         if PROJ:
             w_out = tl.load(w_hr + outs[:, None] * H + units[None, :], (outs[:, None] < P) & unit, 0.0).to(SEES)
     else:
-        weights = chunks_of(w_hh, units, G * H, P, P if PROJ else H, 1, CHUNK_GH, SPLIT, SEES)
+        weights = load_weight_chunks(w_hh, units, G * H, P, P if PROJ else H, 1, CHUNK_GH, SPLIT, SEES)
         if PROJ:
-            w_out = chunks_of(w_hr, units, P, H, H, 1, CHUNK_P, SPLIT, SEES)
+            w_out = load_weight_chunks(w_hr, units, P, H, H, 1, CHUNK_P, SPLIT, SEES)
     if MASK:
         masked = tl.load(mask + lines * P + own[None, :], mine, 0.0).to(ACC)
     ends = tl.load(lengths + rows, row, 0) if RAGGED else rows
@@ -261,7 +267,7 @@ def backward(
     if KIND == LSTM:
         d_c = tl.load(dc + lines * H + units[None, :], there, 0.0).to(ACC)
     if FULL:
-        d_i, d_f, d_o, _ = of_gates(dh + H, lines * P + units[None, :], there, 3, H, ACC)
+        d_i, d_f, d_o, _ = load_gates(dh + H, lines * P + units[None, :], there, 3, H, ACC)
 
     met = 0
     for k in range(T):
@@ -275,35 +281,35 @@ def backward(
             back = times(dgh, told, known, weights, G * H, CHUNK_GH, SPLIT, ROWS, UNITS, SEES, ACC, PRECISION)
             d_h += back * masked if MASK else back
             if FULL:  # the laboratory's cell: its weights do not stay on the chip
-                more = chunks_of(w_hh + H, units, G * H, P, H, 1, CHUNK_GH, SPLIT, SEES)
+                more = load_weight_chunks(w_hh + H, units, G * H, P, H, 1, CHUNK_GH, SPLIT, SEES)
                 d_i += times(dgh, told, known, more, G * H, CHUNK_GH, SPLIT, ROWS, UNITS, SEES, ACC, PRECISION)
-                more = chunks_of(w_hh + 2 * H, units, G * H, P, H, 1, CHUNK_GH, SPLIT, SEES)
+                more = load_weight_chunks(w_hh + 2 * H, units, G * H, P, H, 1, CHUNK_GH, SPLIT, SEES)
                 d_f += times(dgh, told, known, more, G * H, CHUNK_GH, SPLIT, ROWS, UNITS, SEES, ACC, PRECISION)
-                more = chunks_of(w_hh + 3 * H, units, G * H, P, H, 1, CHUNK_GH, SPLIT, SEES)
+                more = load_weight_chunks(w_hh + 3 * H, units, G * H, P, H, 1, CHUNK_GH, SPLIT, SEES)
                 d_o += times(dgh, told, known, more, G * H, CHUNK_GH, SPLIT, ROWS, UNITS, SEES, ACC, PRECISION)
 
         at = step * P + own[None, :]
         d_h += tl.load(d_output + at, mine & active, 0.0).to(ACC)
-        d, d_h = handed_on(d_h, zone_h, SHARE_H, at, mine, active, ZONE_H)
+        d, d_h = split_zoneout_gradient(d_h, zone_h, SHARE_H, at, mine, active, ZONE_H)
         e0, e1, e2, e3 = tl.zeros_like(d_c), tl.zeros_like(d_c), tl.zeros_like(d_c), tl.zeros_like(d_c)
         if TRACED:
-            e0, e1, e2, e3 = of_gates(
+            e0, e1, e2, e3 = load_gates(
                 d_saved, step * (4 * H if KIND == GRU else G * H) + units[None, :], there, G, H, ACC
             )
 
         if KIND == LSTM:
             if COUPLED:
-                f, g, o, _ = of_gates(saved, gate, there, G, H, ACC)
+                f, g, o, _ = load_gates(saved, gate, there, G, H, ACC)
                 e_i, e_f, e_g, e_o = e0, e0, e1, e2
                 i = 1 - f
             else:
-                i, f, g, o = of_gates(saved, gate, there, G, H, ACC)
+                i, f, g, o = load_gates(saved, gate, there, G, H, ACC)
                 e_i, e_f, e_g, e_o = e0, e1, e2, e3
             if FULL:
-                given_i, given_f, given_o, _ = of_gates(d_output + H, at, there & active, 3, H, ACC)
-                own_i, d_i = handed_on(d_i + given_i, zone_h, SHARE_H, at + H, there, active, ZONE_H)
-                own_f, d_f = handed_on(d_f + given_f, zone_h, SHARE_H, at + 2 * H, there, active, ZONE_H)
-                own_o, d_o = handed_on(d_o + given_o, zone_h, SHARE_H, at + 3 * H, there, active, ZONE_H)
+                given_i, given_f, given_o, _ = load_gates(d_output + H, at, there & active, 3, H, ACC)
+                own_i, d_i = split_zoneout_gradient(d_i + given_i, zone_h, SHARE_H, at + H, there, active, ZONE_H)
+                own_f, d_f = split_zoneout_gradient(d_f + given_f, zone_h, SHARE_H, at + 2 * H, there, active, ZONE_H)
+                own_o, d_o = split_zoneout_gradient(d_o + given_o, zone_h, SHARE_H, at + 3 * H, there, active, ZONE_H)
                 e_i, e_f, e_o = e_i + own_i, e_f + own_f, e_o + own_o
             if PROJ:
                 tl.store(d_new + at, d, mine)
@@ -320,8 +326,8 @@ def backward(
                 mean = tl.load(scales + step * 3 + 1, row, 0.0).to(ACC)
                 scale = tl.load(scales + step * 3 + 2, row, 0.0).to(ACC)
                 centred = (c_new - mean) * scale
-                gain_of_c = of_units(gain_c, units, H, ACC)
-                shown = centred * gain_of_c + of_units(bias_c, units, H, ACC)
+                gain_of_c = load_units(gain_c, units, H, ACC)
+                shown = centred * gain_of_c + load_units(bias_c, units, H, ACC)
             squashed = shown if LINEAR_OUT else tanh(shown)
             d_cell = d * o if LINEAR_OUT else d * o * (1 - squashed * squashed)
             if NORM:
@@ -337,32 +343,32 @@ def backward(
             if TRACED:
                 d_c += tl.load(d_cs + (slots + (t + 1 - turned) * B) * H + units[None, :], there, 0.0).to(ACC)
             at = step * H + units[None, :]
-            of_c, past = handed_on(d_c, zone_c, SHARE_C, at, there, active, ZONE_C)
-            a0, a1, a2, a3, d_c = lstm_back(
+            of_c, past = split_zoneout_gradient(d_c, zone_c, SHARE_C, at, there, active, ZONE_C)
+            a0, a1, a2, a3, d_c = lstm_backward(
                 d_cell + of_c, d * squashed + e_o, past, i, f, g, o, c, e_i, e_f, e_g, w_peep, units,
                 H, ACC, COUPLED, PEEP, LINEAR_IN,
             )  # fmt: skip
         elif KIND == GRU:
-            r, z, n, gh_n = of_gates(saved, step * (4 * H) + units[None, :], there, 4, H, ACC)
+            r, z, n, gh_n = load_gates(saved, step * (4 * H) + units[None, :], there, 4, H, ACC)
             h = tl.load(hs + before * P + own[None, :], mine, 0.0).to(ACC)
-            a0, a1, a2 = gru_back(d, r, z, n, gh_n, h, e0, e1, e2)
+            a0, a1, a2 = gru_backward(d, r, z, n, gh_n, h, e0, e1, e2)
             a3 = a0
             d_h += d * z
         else:
             new = tl.load(saved + gate, there, 0.0).to(ACC)
-            a0 = rnn_back(d, new, KIND)
+            a0 = rnn_backward(d, new, KIND)
             a1, a2, a3 = a0, a0, a0
 
         tell(dgx, gate, a0, a1, a2, a3, there, G, H)
         if KIND == GRU:
             a2 *= r
         if NORM:
-            n0, n1, n2, n3 = of_gates(normed, gate, there, G, H, ACC)
-            g0, g1, g2, g3 = of_gates(gain, units[None, :], unit, G, H, ACC)
+            n0, n1, n2, n3 = load_gates(normed, gate, there, G, H, ACC)
+            g0, g1, g2, g3 = load_gates(gain, units[None, :], unit, G, H, ACC)
             a0, a1, a2, a3 = a0 * g0, a1 * g1, a2 * g2, a3 * g3
             met += TILES
             mean, along = means(
-                total_of_gates(a0, a1, a2, a3, there, G), total_of_gates(a0 * n0, a1 * n1, a2 * n2, a3 * n3, there, G),
+                row_sum_of_gates(a0, a1, a2, a3, there, G), row_sum_of_gates(a0 * n0, a1 * n1, a2 * n2, a3 * n3, there, G),
                 parts, lines, row, counter, met, G * H, TILES, WIDTH,
             )  # fmt: skip
             scale = tl.load(scales + step * (3 if KIND == LSTM else 1), row, 0.0).to(ACC)
@@ -374,7 +380,7 @@ def backward(
             tell(dgh, gate, a0, a1, a2, a3, there, G, H)
 
         if WHOLE:
-            back = from_gates(a0, a1, a2, a3, w0, w1, w2, w3, G, ACC, PRECISION)
+            back = multiply_from_gates(a0, a1, a2, a3, w0, w1, w2, w3, G, ACC, PRECISION)
             d_h += back * masked if MASK else back
         else:
             met += TILES

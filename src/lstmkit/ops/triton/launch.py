@@ -20,7 +20,7 @@ _LEAST = 16  # numbers of a side of a product, for Triton
 _ROWS = _LEAST  # sequences of a block
 _FEW = (16, 8)  # units of a block that has not all
 _WARPS = 8  # of a block: with four, registers are spilled
-_ON_CHIP = 160 * 1024  # bytes of weights that a block keeps
+_MAX_WEIGHT_BYTES = 160 * 1024  # bytes of weights that a block keeps
 TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -88,11 +88,11 @@ class Plan:
             return False  # the parts of sums, which warps exchange, are large
         size = _width if self.whole else _padded
         shown = size(self.spec.hidden_size) if self.spec.proj_size else 0
-        return (len(self.spec.gates) * size(self.seen) + shown) * self.units * dtype.itemsize <= _ON_CHIP
+        return (len(self.spec.gates) * size(self.seen) + shown) * self.units * dtype.itemsize <= _MAX_WEIGHT_BYTES
 
-    def constants(self, around: Around, dtype: torch.dtype) -> dict[str, Any]:
+    def constants(self, around: NonDifferentiableInputs, dtype: torch.dtype) -> dict[str, Any]:
         """Those of both kernels; types by their names."""
-        spec, computed = self.spec, _named(computed_in(dtype))
+        spec, computed = self.spec, _named(accumulation_dtype(dtype))
         seen = computed if interpreted() else _named(dtype)  # the interpreter has no products of half precision
         kind = KINDS[spec.kind]
         return {
@@ -104,14 +104,14 @@ class Plan:
             "ZONE_H": _zone(around.zone_h), "SHARE_H": _share(around.zone_h),
             "ZONE_C": _zone(around.zone_c), "SHARE_C": _share(around.zone_c),
             "RAGGED": around.lengths is not None, "WAYS": len(self.reverse), "REVERSE": self._turned,
-            "WHOLE": self.whole, "TILES": self.tiles, "WIDTH": _power(self.tiles), "EPS": EPS,
+            "WHOLE": self.whole, "TILES": self.tiles, "WIDTH": _next_power_of_two(self.tiles), "EPS": EPS,
             "SPLIT": _WARPS, "CHUNK_P": _chunk(self.seen), "CHUNK_H": _chunk(spec.hidden_size),
             "CHUNK_GH": _chunk(len(spec.gates) * spec.hidden_size),
             "ACC": computed, "SEES": seen, "PRECISION": "tf32x3" if dtype is torch.float32 else "ieee",
         }  # fmt: skip
 
 
-class Around(NamedTuple):
+class NonDifferentiableInputs(NamedTuple):
     """What passes are told beside numbers to be differentiated by.
 
     Attributes:
@@ -125,10 +125,10 @@ class Around(NamedTuple):
     zone_h: Tensor | float
     zone_c: Tensor | float
 
-    def part(self, steps: slice) -> Around:
+    def part(self, steps: slice) -> NonDifferentiableInputs:
         """Of some of the steps, as if there were no others."""
         zones = (zone[:, steps] if isinstance(zone, Tensor) else zone for zone in (self.zone_h, self.zone_c))
-        return Around(None if self.lengths is None else self.lengths - steps.start, self.mask, *zones)
+        return NonDifferentiableInputs(None if self.lengths is None else self.lengths - steps.start, self.mask, *zones)
 
 
 def interpreted() -> bool:
@@ -136,22 +136,22 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def too_large(spec: CellSpec, dtype: torch.dtype, device: torch.device) -> str | None:
+def size_limit_reason(spec: CellSpec, dtype: torch.dtype, device: torch.device) -> str | None:
     """Why the kernels cannot run a cell of that size, or ``None``."""
     if interpreted():
         return None
     plan = Plan.of(spec, (False,), dtype)
-    if not plan.fits(dtype) or plan.tiles > processors(device):
+    if not plan.fits(dtype) or plan.tiles > multiprocessor_count(device):
         return "there are too many units: their weights do not go on the chip together"
     return None
 
 
 def _width(size: int) -> int:
     """Of a block that has so many."""
-    return _power(max(_LEAST, size))
+    return _next_power_of_two(max(_LEAST, size))
 
 
-def _power(size: int) -> int:
+def _next_power_of_two(size: int) -> int:
     """The power of two from ``size`` on."""
     return 1 << (size - 1).bit_length()
 
@@ -174,26 +174,28 @@ def launch(name: str, plan: Plan, named: dict[str, Any], constants: dict[str, An
     ways, everyone = len(plan.reverse), len(plan.reverse) * blocks
     named |= {"T": steps, "B": batch, "blocks": blocks}
     named["counter"] = torch.zeros(everyone, dtype=torch.int32, device=device)
-    named["parts"] = torch.empty(2, ways, batch, 2, plan.tiles, dtype=computed_in(named["hs"].dtype), device=device)
-    at_once = everyone if plan.whole or interpreted() else processors(device) // plan.tiles
+    named["parts"] = torch.empty(
+        2, ways, batch, 2, plan.tiles, dtype=accumulation_dtype(named["hs"].dtype), device=device
+    )
+    at_once = everyone if plan.whole or interpreted() else multiprocessor_count(device) // plan.tiles
     options = {} if interpreted() else {"num_warps": _WARPS, "launch_cooperative_grid": not plan.whole}
-    options |= with_types(constants)
+    options |= with_triton_types(constants)
     for block in range(0, everyone, at_once):
         kernel[min(at_once, everyone - block), plan.tiles](**named, block=block, **options)
 
 
-def with_types(constants: dict[str, Any]) -> dict[str, Any]:
+def with_triton_types(constants: dict[str, Any]) -> dict[str, Any]:
     """As Triton wants them."""
     language = importlib.import_module("triton.language")
     return constants | {name: getattr(language, constants[name]) for name in ("ACC", "SEES")}
 
 
-def processors(device: torch.device) -> int:
+def multiprocessor_count(device: torch.device) -> int:
     """Streaming multiprocessors of a GPU."""
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def noise(around: Around) -> dict[str, Any]:
+def noise(around: NonDifferentiableInputs) -> dict[str, Any]:
     """By the kernels' names, row by row in memory."""
     found = {"mask": around.mask, "lengths": around.lengths, "zone_h": around.zone_h, "zone_c": around.zone_c}
     return {name: one.contiguous() if isinstance(one, Tensor) else None for name, one in found.items()}
@@ -207,7 +209,7 @@ def _share(zone: Tensor | float) -> float:
     return 0.0 if isinstance(zone, Tensor) else float(zone)
 
 
-def computed_in(dtype: torch.dtype) -> torch.dtype:
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     """What sums and cell states are, between numbers of ``dtype``."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 

@@ -32,13 +32,13 @@ def tanh(x):
 
 
 @triton.jit
-def of_units(weights, units, H: tl.constexpr, ACC: tl.constexpr):
+def load_units(weights, units, H: tl.constexpr, ACC: tl.constexpr):
     """A number for each unit, for all rows."""
     return tl.load(weights + units, units < H, 0.0).to(ACC)[None, :]
 
 
 @triton.jit
-def of_gates(told, at, there, G: tl.constexpr, APART: tl.constexpr, TYPE: tl.constexpr):
+def load_gates(told, at, there, G: tl.constexpr, APART: tl.constexpr, TYPE: tl.constexpr):
     """What stands for each gate, ``APART`` numbers from one to the next."""
     a = tl.load(told + at, there, 0.0).to(TYPE)
     b, c, d = a, a, a
@@ -62,7 +62,7 @@ def tell(to, at, a, b, c, d, there, G: tl.constexpr, H: tl.constexpr):
 
 
 @triton.jit
-def into_gates(x, w0, w1, w2, w3, G: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr):
+def multiply_into_gates(x, w0, w1, w2, w3, G: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr):
     """The product of a row with each gate's weights."""
     a = tl.dot(x, w0, input_precision=PRECISION, out_dtype=ACC)
     b, c, d = a, a, a
@@ -75,7 +75,7 @@ def into_gates(x, w0, w1, w2, w3, G: tl.constexpr, ACC: tl.constexpr, PRECISION:
 
 
 @triton.jit
-def from_gates(a, b, c, d, w0, w1, w2, w3, G: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr):
+def multiply_from_gates(a, b, c, d, w0, w1, w2, w3, G: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr):
     """The sum of the products of each gate's row with its weights."""
     found = tl.dot(a, w0, input_precision=PRECISION, out_dtype=ACC)
     if G > 1:
@@ -93,7 +93,7 @@ def total(x, there):
 
 
 @triton.jit
-def total_of_gates(a, b, c, d, there, G: tl.constexpr):
+def row_sum_of_gates(a, b, c, d, there, G: tl.constexpr):
     found = total(a, there)
     if G > 1:
         found += total(b, there) + total(c, there)
@@ -114,7 +114,7 @@ def _places(chunk, CHUNK: tl.constexpr, SPLIT: tl.constexpr):
 
 
 @triton.jit
-def chunks_of(
+def load_weight_chunks(
     weights, tos, FROM: tl.constexpr, APART: tl.constexpr, TO: tl.constexpr, TO_APART: tl.constexpr,
     CHUNK: tl.constexpr, SPLIT: tl.constexpr, TYPE: tl.constexpr,
 ):  # fmt: skip
@@ -129,18 +129,18 @@ def chunks_of(
 
 
 @triton.jit
-def chunks_of_gates(
+def load_gate_weight_chunks(
     weights, units, G: tl.constexpr, H: tl.constexpr, P: tl.constexpr,
     CHUNK: tl.constexpr, SPLIT: tl.constexpr, TYPE: tl.constexpr,
 ):  # fmt: skip
     """Each gate's."""
-    a = chunks_of(weights, units, P, 1, H, P, CHUNK, SPLIT, TYPE)
+    a = load_weight_chunks(weights, units, P, 1, H, P, CHUNK, SPLIT, TYPE)
     b, c, d = a, a, a
     if G > 1:
-        b = chunks_of(weights + H * P, units, P, 1, H, P, CHUNK, SPLIT, TYPE)
-        c = chunks_of(weights + 2 * H * P, units, P, 1, H, P, CHUNK, SPLIT, TYPE)
+        b = load_weight_chunks(weights + H * P, units, P, 1, H, P, CHUNK, SPLIT, TYPE)
+        c = load_weight_chunks(weights + 2 * H * P, units, P, 1, H, P, CHUNK, SPLIT, TYPE)
     if G > 3:
-        d = chunks_of(weights + 3 * H * P, units, P, 1, H, P, CHUNK, SPLIT, TYPE)
+        d = load_weight_chunks(weights + 3 * H * P, units, P, 1, H, P, CHUNK, SPLIT, TYPE)
     return a, b, c, d
 
 
@@ -166,12 +166,12 @@ def times(
 
 
 @triton.jit
-def told_into_gates(
+def multiply_memory_into_gates(
     told, lines, row, mask, of_mask, w0, w1, w2, w3,
     G: tl.constexpr, SIZE: tl.constexpr, MASK: tl.constexpr, CHUNK: tl.constexpr, SPLIT: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, SEES: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """As :func:`into_gates`, of rows that begin at ``lines``, times those of a mask that begin at ``of_mask``."""
+    """As :func:`multiply_into_gates`, of rows that begin at ``lines``, times those of a mask that begin at ``of_mask``."""
     a = tl.zeros((SPLIT, ROWS, UNITS), ACC)
     b, c, d = a, a, a
     for chunk in tl.static_range((SIZE + CHUNK - 1) // CHUNK):
@@ -209,7 +209,7 @@ def meet(counter, goal):
 
 
 @triton.jit
-def of_all_blocks(a, b, parts, rows, row, counter, goal, TILES: tl.constexpr, WIDTH: tl.constexpr):
+def exchange_row_sums(a, b, parts, rows, row, counter, goal, TILES: tl.constexpr, WIDTH: tl.constexpr):
     """Two numbers of each row, ``(ROWS, 1)``, from every block: ``(ROWS, WIDTH)`` each, 0 beyond the last block."""
     at = parts + rows * (2 * TILES)
     tl.store(at + tl.program_id(1), a, row)
@@ -230,13 +230,13 @@ def means(
 ):  # fmt: skip
     """Of ``COUNT`` numbers a row, of which this block has the sums ``a`` and ``b``."""
     if TILES > 1:
-        a, b = of_all_blocks(a, b, parts, rows, row, counter, goal, TILES, WIDTH)
+        a, b = exchange_row_sums(a, b, parts, rows, row, counter, goal, TILES, WIDTH)
         a, b = tl.sum(a, 1, keep_dims=True), tl.sum(b, 1, keep_dims=True)
     return a / COUNT, b / COUNT
 
 
 @triton.jit
-def mean_and_scale(
+def mean_and_rstd(
     a, b, c, d, there, parts, rows, row, counter, goal,
     G: tl.constexpr, H: tl.constexpr, UNITS: tl.constexpr, TILES: tl.constexpr, WIDTH: tl.constexpr, EPS: tl.constexpr,
 ):  # fmt: skip
@@ -246,12 +246,12 @@ def mean_and_scale(
     large squares would lose digits.
     """
     own = tl.minimum(H - tl.program_id(1) * UNITS, UNITS) * G
-    sums = total_of_gates(a, b, c, d, there, G)
+    sums = row_sum_of_gates(a, b, c, d, there, G)
     mean = sums / own
     a, b, c, d = a - mean, b - mean, c - mean, d - mean
-    squares = total_of_gates(a * a, b * b, c * c, d * d, there, G)
+    squares = row_sum_of_gates(a * a, b * b, c * c, d * d, there, G)
     if TILES > 1:
-        sums, squares = of_all_blocks(sums, squares, parts, rows, row, counter, goal, TILES, WIDTH)
+        sums, squares = exchange_row_sums(sums, squares, parts, rows, row, counter, goal, TILES, WIDTH)
         counts = tl.minimum(tl.maximum(H - tl.arange(0, WIDTH)[None, :] * UNITS, 0), UNITS) * G
         mean = tl.sum(sums, 1, keep_dims=True) / (G * H)
         apart = sums / tl.maximum(counts, 1) - mean
@@ -273,7 +273,7 @@ def zoned(new, old, zone, share, at, there, KIND: tl.constexpr):
 
 
 @triton.jit
-def handed_on(d, zone, share, at, there, active, KIND: tl.constexpr):
+def split_zoneout_gradient(d, zone, share, at, there, active, KIND: tl.constexpr):
     """A state's gradient, in two: what goes to the new one of the step, and what to the old one past it."""
     kept = tl.zeros_like(d)
     if KIND == MASKS:

@@ -11,25 +11,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lstmkit.ops import graph_key
+from lstmkit.ops import spec_encoding as graph_key
 from lstmkit.ops.triton import autograd as gpu_scan
-from lstmkit.ops.triton.autograd import Given, Keep, Kept, Leaves
-from lstmkit.ops.triton.launch import Around, Plan
+from lstmkit.ops.triton.autograd import DifferentiableInputs, Given, SavedTensors, SavePolicy
+from lstmkit.ops.triton.launch import NonDifferentiableInputs, Plan
 
-_LEAVES = "Tensor gx, Tensor[] weights, Tensor[] state"
+_DIFFERENTIABLE_SCHEMA = "Tensor gx, Tensor[] weights, Tensor[] state"
 _AROUND = "Tensor?[] around, float[] shares, int[] key"
 
 _library = torch.library.Library("lstmkit", "FRAGMENT")
 _library.define(
-    f"gpu_scan({_LEAVES}, {_AROUND}, bool keeps) -> (Tensor h, Tensor c, Tensor hs, Tensor cs, Tensor saved,"
+    f"gpu_scan({_DIFFERENTIABLE_SCHEMA}, {_AROUND}, bool keeps) -> (Tensor h, Tensor c, Tensor hs, Tensor cs, Tensor saved,"
     " Tensor normed, Tensor scales, Tensor told)"
 )
-_library.define(f"gpu_scan_backward(Tensor?[] given, Tensor[] kept, {_LEAVES}, {_AROUND}) -> Tensor[]")
+_library.define(f"gpu_scan_backward(Tensor?[] given, Tensor[] kept, {_DIFFERENTIABLE_SCHEMA}, {_AROUND}) -> Tensor[]")
 
 
-def scan(plan: Plan, around: Around, keep: Keep, leaves: Leaves, traced: bool = False) -> tuple[Tensor, ...]:
+def scan(
+    plan: Plan, around: NonDifferentiableInputs, keep: SavePolicy, leaves: DifferentiableInputs, traced: bool = False
+) -> tuple[Tensor, ...]:
     """:func:`lstmkit.ops.triton.autograd.scan` as one node of a graph, with derivatives."""
-    key = [*graph_key.numbers_of(plan.spec), plan.units, *map(int, (plan.clusters, keep.recompute, *plan.reverse))]
+    key = [*graph_key.encode_spec(plan.spec), plan.units, *map(int, (plan.clusters, keep.recompute, *plan.reverse))]
     tensors = [each if isinstance(each, Tensor) else None for each in around]
     shares = [0.0 if isinstance(each, Tensor) else float(each) for each in around[2:]]
     h, c, *kept = torch.ops.lstmkit.gpu_scan(*leaves, tensors, shares, key, keep.steps)
@@ -38,30 +40,32 @@ def scan(plan: Plan, around: Around, keep: Keep, leaves: Leaves, traced: bool = 
     return (*found, saved, cs) if traced else found
 
 
-def _read(around: Sequence[Tensor | None], shares: Sequence[float], key: Sequence[int]) -> tuple[Plan, Around, bool]:
+def _read(
+    around: Sequence[Tensor | None], shares: Sequence[float], key: Sequence[int]
+) -> tuple[Plan, NonDifferentiableInputs, bool]:
     """What a graph holds of a pass; last, whether it recomputes."""
     units, clusters, recompute, *reverse = key[graph_key.SIZE :]
-    plan = Plan(graph_key.spec_of(key[: graph_key.SIZE]), tuple(map(bool, reverse)), units, bool(clusters))
+    plan = Plan(graph_key.decode_spec(key[: graph_key.SIZE]), tuple(map(bool, reverse)), units, bool(clusters))
     lengths, mask, *zones = around
     shared = (share if zone is None else zone for zone, share in zip(zones, shares, strict=True))
-    return plan, Around(lengths, mask, *shared), bool(recompute)
+    return plan, NonDifferentiableInputs(lengths, mask, *shared), bool(recompute)
 
 
 def _forward(*arguments: Any) -> tuple[Tensor, ...]:
     gx, weights, state, around, shares, key, keeps = arguments
     plan, read, recompute = _read(around, shares, key)
-    kept = gpu_scan.run(plan, read, Keep(keeps, recompute), Leaves(gx, weights, state))
+    kept = gpu_scan.run(plan, read, SavePolicy(keeps, recompute), DifferentiableInputs(gx, weights, state))
     return *_states(plan, kept, gx), *kept
 
 
 def _forward_shapes(*arguments: Any) -> tuple[Tensor, ...]:
     gx, _, _, around, shares, key, keeps = arguments
     plan, _, recompute = _read(around, shares, key)
-    kept = gpu_scan.rooms(plan, Keep(keeps, recompute), gx)
+    kept = gpu_scan.rooms(plan, SavePolicy(keeps, recompute), gx)
     return *_states(plan, kept, gx), *kept
 
 
-def _states(plan: Plan, kept: Kept, gx: Tensor) -> tuple[Tensor, Tensor]:
+def _states(plan: Plan, kept: SavedTensors, gx: Tensor) -> tuple[Tensor, Tensor]:
     """The last ones; an op has no optional results: an empty tensor stands for none."""
     states = [*gpu_scan.last_state(plan, kept, gx.dtype), gx.new_empty(0)]
     return states[0], states[1]
@@ -70,9 +74,11 @@ def _states(plan: Plan, kept: Kept, gx: Tensor) -> tuple[Tensor, Tensor]:
 def _backward(given: Any, kept: Any, *arguments: Any) -> list[Tensor]:
     gx, weights, state, around, shares, key = arguments
     plan, read, recompute = _read(around, shares, key)
-    leaves = Leaves(gx, weights, state)
+    leaves = DifferentiableInputs(gx, weights, state)
     outputs, others = given[: len(plan.reverse)], given[len(plan.reverse) :]
-    return gpu_scan.gradients(plan, read, Keep(True, recompute), leaves, Kept(*kept), Given(outputs, *others))
+    return gpu_scan.gradients(
+        plan, read, SavePolicy(True, recompute), leaves, SavedTensors(*kept), Given(outputs, *others)
+    )
 
 
 def _backward_shapes(given: Any, kept: Any, *arguments: Any) -> list[Tensor]:
@@ -97,7 +103,7 @@ def _differentiate(ctx: Any, d_h: Any, d_c: Any, d_hs: Any, d_cs: Any, d_saved: 
     weights, others = others[:n_weights], others[n_weights:]
     state, kept, others = others[:n_states], others[n_states : n_states + 6], others[n_states + 6 :]
     around = [others.pop(0) if there else None for there in ctx.there]
-    leaves, needs = Leaves(gx, weights, state), ctx.needs_input_grad
+    leaves, needs = DifferentiableInputs(gx, weights, state), ctx.needs_input_grad
     plan, read, _ = _read(around, ctx.shares, ctx.key)
     ways = enumerate(plan.reverse)
     outputs = [None if d_hs is None else d_hs[way, :-1] if back else d_hs[way, 1:] for way, back in ways]

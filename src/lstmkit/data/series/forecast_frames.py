@@ -1,0 +1,65 @@
+"""Forecasts as frames: ``unique_id, cutoff, ds, y, forecast, forecast-lo-80, …``, a row a step of each window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from lstmkit.data.series.forecast_windows import Origins
+from lstmkit.data.series.series_set import SeriesSet
+from lstmkit.evaluation.forecast_metrics import quantile_columns
+
+
+def forecast_frame(
+    series: SeriesSet, origins: Origins, quantiles: np.ndarray, levels: Sequence[int], name: str
+) -> pd.DataFrame:
+    """Quantile forecasts ``(N, H, Q)`` of windows ``(N, 2)`` as a long frame, with what came as ``y``."""
+    horizon = quantiles.shape[1]
+    timestamps = {i: series.timestamps(i, 0, int(series.lengths[i]) + horizon) for i in set(origins[:, 0].tolist())}
+    steps = origins[:, 1:] + np.arange(horizon)
+    columns: dict[str, object] = {
+        "unique_id": np.repeat(np.asarray(series.ids, dtype=object)[origins[:, 0]], horizon),
+        "cutoff": _concat([timestamps[i][[t - 1] * horizon] for i, t in origins]),
+        "ds": _concat([timestamps[i][t : t + horizon] for i, t in origins]),
+        "y": np.concatenate([_padded(series.y[i], horizon)[s] for (i, _), s in zip(origins, steps, strict=True)]),
+    }
+    for q, suffix in enumerate(quantile_columns(levels).values()):
+        columns[name + suffix] = quantiles[:, :, q].reshape(-1)
+    bounds = [f"{name}-{side}-{level}" for level in sorted(levels) for side in ("lo", "hi")]
+    return pd.DataFrame(columns).reindex(columns=["unique_id", "cutoff", "ds", "y", name, *bounds])
+
+
+def histories_by_origin(series: SeriesSet, origins: Origins) -> list[pd.DataFrame]:
+    """What was known at each series' first origin, second, …: ``unique_id, ds, y`` frames, for the baselines."""
+    ordered = origins[np.lexsort((origins[:, 1], origins[:, 0]))]
+    rank = pd.Series(ordered[:, 0]).groupby(ordered[:, 0]).cumcount().to_numpy()
+    return [_history(series, ordered[rank == k]) for k in range(int(rank.max()) + 1)]
+
+
+def training_frame(series: SeriesSet, ends: np.ndarray) -> pd.DataFrame:
+    """The first ``ends[i]`` steps of every series: MASE's denominator is taken of them.
+
+    Missing values stay, so that the steps a season apart are a season apart.
+    """
+    return _history(series, np.stack([np.arange(len(series)), ends], axis=1))
+
+
+def _history(series: SeriesSet, ends: Origins) -> pd.DataFrame:
+    parts = [(series.ids[i], series.timestamps(i, 0, n), series.y[i][:n]) for i, n in ends]
+    return pd.DataFrame(
+        {
+            "unique_id": np.repeat(np.array([uid for uid, _, _ in parts], dtype=object), [len(y) for _, _, y in parts]),
+            "ds": _concat([ds for _, ds, _ in parts]),
+            "y": np.concatenate([y for _, _, y in parts]),
+        }
+    )
+
+
+def _concat(indices: Sequence[pd.Index]) -> pd.Index:
+    return indices[0].append(list(indices[1:])) if len(indices) > 1 else indices[0]
+
+
+def _padded(y: np.ndarray, horizon: int) -> np.ndarray:
+    return np.concatenate([y, np.full(horizon, np.nan)])
