@@ -205,14 +205,14 @@ def _signs(seed: int, n: int = 40) -> tuple[list[np.ndarray], list[str]]:
 #: A job that reads several kinds of data has a case for each: ``job:kind``, as its state calls the kind.
 CASES = {
     "anomaly_detector": Case(
-        settings={"window": 12, "warm_up": 4, "margin": 4},
+        settings={"window": 12, "burn_in": 4, "vus_buffer": 4},
         data=lambda: _recordings(0),
         other=lambda: _recordings(1),
         bad=lambda: _recordings(0)[["label"]],
         options=(
-            {"method": "reconstruct", "code_size": 2, "smooth": 0.0},
-            {"threshold": "dynamic", "history": 60, "context": ("b",), "combine": "max"},
-            {"threshold": "extreme", "ahead": 1, "test_share": 0.0},
+            {"method": "reconstruction", "latent_size": 2, "smoothing_half_life": 0.0},
+            {"threshold_method": "dynamic", "threshold_window": 60, "covariates": ("b",), "score_aggregation": "max"},
+            {"threshold_method": "pot", "horizon": 1, "test_fraction": 0.0},
         ),
     ),
     "question_answerer": Case(
@@ -221,34 +221,34 @@ CASES = {
         other=lambda: _questions(1),
         bad=lambda: [("a story", "a question")],
         options=(
-            {"answers": "span", "longest": 1, "embed_size": 3},
-            {"hops": 1, "most_sentences": 1, "hidden_size": 5},
+            {"answer_type": "span", "max_answer_tokens": 1, "embedding_size": 3},
+            {"hops": 1, "max_sentences": 1, "hidden_size": 5},
         ),
     ),
     "captioner": Case(
-        settings={"height": 16, "width": 16, "channels": 4, "stages": 2, "feature_size": 4, "longest": 6, "lr": 0.01},
+        settings={"height": 16, "width": 16, "conv_channels": 4, "conv_stages": 2, "feature_size": 4, "max_tokens": 6, "lr": 0.01},
         data=lambda: _seen(0),
         other=lambda: _seen(1),
         bad=lambda: ([np.full((16, 16, 3), np.nan)], ["a square"]),
         options=(
-            {"colour": False, "tokens": "bpe", "vocabulary": 270, "flip": True, "attention": "general"},
-            {"height": 20, "stages": 3, "at_least": 3, "embed_size": 3, "smoothing": 0.1, "length_penalty": 0.0},
+            {"color": False, "tokenization": "bpe", "vocab_size": 270, "horizontal_flip": True, "attention": "general"},
+            {"height": 20, "conv_stages": 3, "min_count": 3, "embedding_size": 3, "label_smoothing": 0.1, "length_penalty": 0.0},
         ),
     ),
     "captioner:clips": Case(
         settings={
             "height": 16,
             "width": 16,
-            "colour": False,
-            "channels": 4,
-            "stages": 2,
+            "color": False,
+            "conv_channels": 4,
+            "conv_stages": 2,
             "feature_size": 4,
             "lr": 0.01,
         },
         data=lambda: _told(0),
         other=lambda: _told(1),
         bad=lambda: ([np.full((4, 16, 16), np.nan)], ["a square"]),
-        options=({"colour": True, "frame_rate": 0.0, "shift": 0.0, "input_dropout": 0.0}, {"num_layers": 2}),
+        options=({"color": True, "frame_rate": 0.0, "max_translation": 0.0, "input_dropout": 0.0}, {"num_layers": 2}),
         asks={"beam": 1},
     ),
     "classifier": Case(
@@ -257,51 +257,51 @@ CASES = {
         other=lambda: _labelled(1),
         bad=lambda: (["", " "], ["a", "b"]),
         options=(
-            {"pool": "attention", "tokens": "bpe", "vocabulary": 270, "class_weights": "balanced"},
-            {"pool": "last", "bidirectional": False, "embed_size": 3, "longest": 4},
-            {"pool": "mean", "label_sep": "|", "threshold": 0.3, "class_weights": "balanced"},
+            {"pooling": "attention", "tokenization": "bpe", "vocab_size": 270, "class_weight": "balanced"},
+            {"pooling": "last", "bidirectional": False, "embedding_size": 3, "max_tokens": 4},
+            {"pooling": "mean", "label_sep": "|", "threshold": 0.3, "class_weight": "balanced"},
         ),
     ),
     "classifier:sound": Case(
-        settings={"bands": 8, "channels": 2},
+        settings={"n_mels": 8, "conv_channels": 2},
         data=lambda: _tones(0),
         other=lambda: _tones(1),
         bad=lambda: ([np.zeros(0)], ["a"], 8000),
-        options=({"noise": 0.0, "speed": 0.0, "shift": 0.0, "masks": 0}, {"rate": 4000, "masks": 2, "pool": "mean"}),
+        options=({"min_snr_db": 0.0, "speed_perturbation": 0.0, "max_time_shift": 0.0, "spec_augment_masks": 0}, {"sample_rate": 4000, "spec_augment_masks": 2, "pooling": "mean"}),
     ),
     "classifier:video": Case(
-        settings={"height": 16, "width": 16, "colour": False, "frame_size": 4, "dropout": 0.0, "lr": 0.01},
+        settings={"height": 16, "width": 16, "color": False, "feature_size": 4, "dropout": 0.0, "lr": 0.01},
         data=lambda: _clips(0),
         other=lambda: _clips(1),
         bad=lambda: ([np.full((4, 16, 16), np.nan)], ["a"]),
         options=(
-            {"colour": True, "pool": "mean", "frame_shift": 0.0},
-            {"bidirectional": False, "pool": "last", "height": 20, "input_dropout": 0.0},
+            {"color": True, "pooling": "mean", "max_translation": 0.0},
+            {"bidirectional": False, "pooling": "last", "height": 20, "input_dropout": 0.0},
         ),
     ),
     "music_composer": Case(
-        settings={"embed_size": 5, "nade_size": 3},
+        settings={"embedding_size": 5, "nade_hidden_size": 3},
         data=lambda: _pieces(0),
         other=lambda: _pieces(1),
         bad=lambda: [[[], []]],
-        options=({"output": "independent", "window": 4}, {"transpose": 0, "window": 0, "step": 1.0, "seeds": 2}),
+        options=({"distribution": "independent", "max_steps": 4}, {"max_transposition": 0, "max_steps": 0, "quarters_per_step": 1.0, "ensemble_size": 2}),
     ),
     "forecaster": Case(
-        settings={"horizon": 3, "test_windows": 1, "samples": 10},
+        settings={"horizon": 3, "test_windows": 1, "num_samples": 10},
         data=lambda: _series(0),
         other=lambda: _series(1),
         bad=lambda: _series(0).assign(y=float("nan")),
-        options=({"method": "recursive"}, {"past": ("x",), "calendar": False}),
+        options=({"method": "recursive"}, {"past_covariates": ("x",), "calendar_features": False}),
     ),
     "image_generator": Case(
-        settings={"height": 5, "width": 4, "steps": 2, "latent": 2, "read_size": 2, "write_size": 2},
+        settings={"height": 5, "width": 4, "glimpses": 2, "latent_size": 2, "read_size": 2, "write_size": 2},
         data=lambda: _crosses(0),
         other=lambda: _crosses(1),
         bad=lambda: np.zeros((20, 5, 4)),
         options=(
-            {"kinds": True, "shades": "halved", "num_layers": 2},
-            {"read_size": 0, "write_size": 0, "shades": "kept", "average": 0.0},
-            {"read_size": 1, "write_size": 3, "seeds": 2},
+            {"class_conditional": True, "binarization": "threshold", "num_layers": 2},
+            {"read_size": 0, "write_size": 0, "binarization": "none", "ema_decay": 0.0},
+            {"read_size": 1, "write_size": 3, "ensemble_size": 2},
         ),
     ),
     "recommender": Case(
@@ -310,98 +310,98 @@ CASES = {
         other=lambda: _sessions(1),
         bad=lambda: [["a"], ["b"]],
         options=(
-            {"held_out": "last", "seen": "drop", "longest": 2, "at_least": 2},
-            {"loss": "bpr-max", "negatives": 3, "tied": False, "embed_size": 3},
-            {"loss": "top1-max", "embed_size": 3, "item_dropout": 0.2},
-            {"negatives": 4, "seeds": 2, "top": 2},
+            {"split_strategy": "leave_one_out", "seen_items": "exclude", "max_items": 2, "min_count": 2},
+            {"loss": "bpr-max", "num_negatives": 3, "tie_weights": False, "embedding_size": 3},
+            {"loss": "top1-max", "embedding_size": 3, "item_dropout": 0.2},
+            {"num_negatives": 4, "ensemble_size": 2, "eval_k": 2},
         ),
     ),
     "speech_synthesizer": Case(
         settings={
-            "rate": 4000,
-            "bands": 8,
+            "sample_rate": 4000,
+            "n_mels": 8,
             "prenet_size": 4,
             "attention_size": 3,
-            "attention_width": 3,
-            "rounds": 1,
-            "longest": 0.5,
+            "attention_kernel_size": 3,
+            "griffin_lim_iterations": 1,
+            "max_seconds": 0.5,
         },
         data=lambda: _voice(0),
         other=lambda: _voice(1),
         bad=lambda: ([(np.zeros(900), 4000)], ["a"]),
         options=(
-            {"together": 1, "embed_size": 3, "guided": 0.0, "lower": False},
-            {"together": 5, "trim": 0.0, "hop": 0.02, "window": 0.064, "seeds": 2},
+            {"reduction_factor": 1, "embedding_size": 3, "guided_attention_weight": 0.0, "lowercase": False},
+            {"reduction_factor": 5, "trim_db": 0.0, "hop_seconds": 0.02, "window_seconds": 0.064, "ensemble_size": 2},
         ),
     ),
     "tagger": Case(
-        settings={"letter_size": 4, "word_size": 3},
+        settings={"char_feature_size": 4, "embedding_size": 3},
         data=lambda: _sentences(0),
         other=lambda: _sentences(1),
         bad=lambda: [(["the", "cat"], ["D"])],
-        options=({"crf": True}, {"letter_size": 0, "bidirectional": False}),
+        options=({"crf": True}, {"char_feature_size": 0, "bidirectional": False}),
     ),
     "language_model": Case(
-        settings={"window": 5, "batch_size": 4},
+        settings={"bptt_steps": 5, "batch_size": 4},
         data=lambda: _lines(0),
         other=lambda: _lines(1),
         asks={"length": 5},
         bad=lambda: ["", " "],
         options=(
-            {"tokens": "chars", "cache": 9, "dynamic": 0.1},
-            {"tokens": "bpe", "vocabulary": 270, "optimizer": "asgd", "weight_drop": 0.2},
-            {"tied": False, "cutoffs": (3,), "embed_size": 3, "activation": 1.0, "slowness": 1.0},
-            {"embed_size": 6, "lower": True, "steps_per_epoch": 0},
+            {"tokenization": "chars", "cache_size": 9, "dynamic_eval_lr": 0.1},
+            {"tokenization": "bpe", "vocab_size": 270, "optimizer": "asgd", "weight_drop": 0.2},
+            {"tie_weights": False, "cutoffs": (3,), "embedding_size": 3, "activation_reg": 1.0, "temporal_activation_reg": 1.0},
+            {"embedding_size": 6, "lowercase": True, "steps_per_epoch": 0},
         ),
     ),
     "secondary_structure_predictor": Case(
-        settings={"vector_size": 4, "channels": 2, "widths": (3,)},
+        settings={"embedding_size": 4, "conv_channels": 2, "kernel_sizes": (3,)},
         data=lambda: _chains(0),
         other=lambda: _chains(1),
         bad=lambda: _chains(0).assign(ss3="H"),
-        options=({"widths": (), "bidirectional": False}, {"longest": 3, "num_layers": 2}, {"ss3_col": ""}),
+        options=({"kernel_sizes": (), "bidirectional": False}, {"max_residues": 3, "num_layers": 2}, {"ss3_col": ""}),
     ),
     "summarizer": Case(
-        settings={"longest": 9},
+        settings={"max_tokens": 9},
         data=lambda: [(f"{a}\n{a}, Zoë!", b) for a, b in _pairs(0)],
         other=lambda: [(f"{a}\n{a}, Zoë!", b) for a, b in _pairs(1)],
         bad=lambda: [("", "a"), ("b", " ")],
         options=(
-            {"vocabulary": 9, "coverage": 1.0, "no_repeat": 1, "seeds": 2},
-            {"tokens": "bpe", "vocabulary": 270, "attention": "dot", "smoothing": 0.1},
-            {"tokens": "chars", "at_least": 99, "longest_summary": 30, "input_feeding": True, "sampling": 0.5},
-            {"copying": False, "tied": False, "upper_layers": 0, "no_repeat": 0},
+            {"vocab_size": 9, "coverage_weight": 1.0, "no_repeat_ngram_size": 1, "ensemble_size": 2},
+            {"tokenization": "bpe", "vocab_size": 270, "attention": "dot", "label_smoothing": 0.1},
+            {"tokenization": "chars", "min_count": 99, "max_summary_tokens": 30, "input_feeding": True, "scheduled_sampling": 0.5},
+            {"copy_mechanism": False, "tie_weights": False, "post_attention_layers": 0, "no_repeat_ngram_size": 0},
         ),
     ),
     "transcriber": Case(
-        settings={"width": 5, "strides": (2,), "num_layers": 1},
+        settings={"feature_size": 5, "strides": (2,), "num_layers": 1},
         data=lambda: _signs(0),
         other=lambda: _signs(1),
         bad=lambda: (_signs(0)[0], [""] * 40),
         options=(
-            {"beam": 3, "masks": 0, "lm_weight": 0.0},
-            {"strides": (1, 2), "bidirectional": False, "dropout": 0.0, "average": 0.0},
+            {"beam_size": 3, "spec_augment_masks": 0, "lm_weight": 0.0},
+            {"strides": (1, 2), "bidirectional": False, "dropout": 0.0, "ema_decay": 0.0},
         ),
     ),
     "translator": Case(
-        settings={"tokens": "words"},
+        settings={"tokenization": "words"},
         data=lambda: _pairs(0),
         other=lambda: _pairs(1),
         bad=lambda: [("", "a"), ("b", " ")],
         options=(
-            {"tokens": "bpe", "vocabulary": 270, "attention": "dot"},
-            {"attention": "general", "upper_layers": 0, "input_feeding": True, "tied": False, "embed_size": 3},
-            {"coverage": 1.0, "sampling": 0.5, "sampling_rise": 3, "joint": True, "lower": True, "seeds": 2},
-            {"copying": True, "at_least": 40, "no_repeat": 2},
-            {"tokens": "chars", "longest": 21, "upper_layers": 2, "attention": "dot", "coverage": 0.5},
+            {"tokenization": "bpe", "vocab_size": 270, "attention": "dot"},
+            {"attention": "general", "post_attention_layers": 0, "input_feeding": True, "tie_weights": False, "embedding_size": 3},
+            {"coverage_weight": 1.0, "scheduled_sampling": 0.5, "scheduled_sampling_steps": 3, "share_vocab": True, "lowercase": True, "ensemble_size": 2},
+            {"copy_mechanism": True, "min_count": 40, "no_repeat_ngram_size": 2},
+            {"tokenization": "chars", "max_tokens": 21, "post_attention_layers": 2, "attention": "dot", "coverage_weight": 0.5},
         ),
     ),
     "handwriting_synthesizer": Case(
-        settings={"mixtures": 2, "window_mixtures": 2},
+        settings={"mixture_components": 2, "window_components": 2},
         data=lambda: _lettered(0),
         other=lambda: _lettered(1),
         bad=lambda: [([[1, 1, 1]], "a")],
-        options=({"num_layers": 1, "seeds": 2}, {"mixtures": 1, "window_mixtures": 1, "num_layers": 3}),
+        options=({"num_layers": 1, "ensemble_size": 2}, {"mixture_components": 1, "window_components": 1, "num_layers": 3}),
     ),
 }
 TINY = {"hidden_size": 4, "epochs": 3, "steps_per_epoch": 3, "batch_size": 8}
@@ -417,13 +417,13 @@ def make(name: str, **options: Any) -> Job:
 
 def case_name(job: Job) -> str:
     """What a fitted job's case is called."""
-    of_kind = f"{job.name}:{job.state().get('reads')}"
+    of_kind = f"{job.name}:{job.predictor.state().get('reads')}"
     return of_kind if of_kind in CASES else job.name
 
 
 def answer(job: Job, data: Any = None) -> list[dict[str, Any]]:
     case = CASES[case_name(job)]
-    return job.records(job.predict(case.data() if data is None else data, **case.asks))
+    return job.to_records(job.predict(case.data() if data is None else data, **case.asks))
 
 
 def weights(job: Job) -> dict[str, torch.Tensor]:
@@ -568,7 +568,7 @@ def test_before_fit_it_says_so(name: str, tmp_path: Path):
 
 
 @every_case
-@pytest.mark.parametrize("options", [{"cell": cell} for cell in CELLS] + [{"seeds": 2}, {"num_layers": 2}], ids=str)
+@pytest.mark.parametrize("options", [{"cell": cell} for cell in CELLS] + [{"ensemble_size": 2}, {"num_layers": 2}], ids=str)
 def test_saved_and_loaded_it_predicts_the_same(name: str, options: dict[str, Any], tmp_path: Path):
     """To the last bit, with every cell, in a stack and as an ensemble; also when saved once more."""
     case = CASES[name]
@@ -576,7 +576,7 @@ def test_saved_and_loaded_it_predicts_the_same(name: str, options: dict[str, Any
     again = load(job.save(tmp_path / "model"))
     assert type(again) is type(job)
     assert settings.values(again) == settings.values(job)
-    assert isinstance(again.model, Ensemble) == (job.seeds == 2)
+    assert isinstance(again.model, Ensemble) == (job.ensemble_size == 2)
     for data in (case.data(), case.other()):
         assert answer(again, data) == answer(job, data)
     again.save(tmp_path / "again")
@@ -599,9 +599,9 @@ def test_answers_have_a_text_records_and_a_picture(name: str):
     """Text for a file, records that are JSON, a figure; data that were predicted on are not changed."""
     job, data = make(name).fit(CASES[name].data()), CASES[name].data()
     found = job.predict(data)
-    assert job.text(found).strip()
-    assert json.loads(json.dumps(job.records(found), allow_nan=False))
-    assert job.picture(data, found).axes
+    assert job.to_text(found).strip()
+    assert json.loads(json.dumps(job.to_records(found), allow_nan=False))
+    assert job.plot(data, found).axes
     assert look.sections(job.network, job.example_sequences(data))[-1].title == "One step of the cell"
     assert repr(data) == repr(CASES[name].data())
 
@@ -625,7 +625,7 @@ def test_evaluate_sets_the_model_beside_baselines(name: str):
     """This model is the first row, baselines follow, every score has a rule for the best, and all of it is JSON."""
     found = make(name).fit(CASES[name].data()).evaluate(CASES[name].data())
     assert len(found.table) >= 2
-    assert {*found.best} == {*found.table.columns} - {"model"}
+    assert {*found.directions} == {*found.table.columns} - {"model"}
     assert json.loads(json.dumps(found.to_json(), allow_nan=False))["table"][0]["model"] == found.table["model"][0]
     assert all(model in str(found) for model in found.table["model"])
 
@@ -708,18 +708,18 @@ def test_resuming_a_finished_run_changes_nothing(copied: tuple[Job, Path]):
 def test_a_run_stopped_between_epochs_resumes_to_the_same_weights(name: str, error: BaseException, tmp_path: Path):
     """Stopped in the second seed: Ctrl-C leaves a model to use, a kill none; resumed, the bits are the same."""
     data, run = CASES[name].data(), tmp_path / "run"
-    whole = make(name, seeds=2).fit(data)
+    whole = make(name, ensemble_size=2).fit(data)
     stop = StopAt("training 2/2", 3, error)
     if isinstance(error, KeyboardInterrupt):
-        make(name, seeds=2).fit(data, run=run, progress=stop)
+        make(name, ensemble_size=2).fit(data, run=run, progress=stop)
         assert not same(load(run), whole)
         assert json.loads((run / "metrics.json").read_text())["training"] == ["all epochs done", "interrupted"]
     else:
         with pytest.raises(Killed):
-            make(name, seeds=2).fit(data, run=run, progress=stop)
+            make(name, ensemble_size=2).fit(data, run=run, progress=stop)
         with pytest.raises(ModelFileError, match="stopped before its model was saved: go on with --resume"):
             load(run)
-    resumed = make(name, seeds=2).fit(data, run=run, resume=True)
+    resumed = make(name, ensemble_size=2).fit(data, run=run, resume=True)
     assert same(resumed, whole)
     assert same(load(run), whole)
     assert len(pd.read_csv(run / "history.csv")) == 6
@@ -744,7 +744,7 @@ def test_a_run_stopped_in_its_first_epoch_has_no_model(name: str, tmp_path: Path
 def test_a_seed_stopped_in_its_first_epoch_is_left_out(name: str, tmp_path: Path):
     """Of two seeds the first is done and the second has learnt nothing: the first alone is the model."""
     data = CASES[name].data()
-    stopped = make(name, seeds=2).fit(data, run=tmp_path / "run", progress=StopAt("training 2/2", 1))
+    stopped = make(name, ensemble_size=2).fit(data, run=tmp_path / "run", progress=StopAt("training 2/2", 1))
     assert same(stopped, make(name).fit(data))
     assert answer(load(tmp_path / "run")) == answer(stopped)
     assert json.loads((tmp_path / "run/metrics.json").read_text())["training"] == ["all epochs done", "interrupted"]
@@ -877,7 +877,7 @@ def test_one_bit_of_the_weights(copied: tuple[Job, Path]):
 def test_files_of_two_models(copied: tuple[Job, Path], tmp_path: Path):
     """The weights of another fit, of the same shapes or not, are not taken for this one's."""
     job, run = copied
-    for options in ({"seed": 7}, {"hidden_size": 5}, {"seeds": 2}):
+    for options in ({"seed": 7}, {"hidden_size": 5}, {"ensemble_size": 2}):
         other = make(case_name(job), **options).fit(CASES[case_name(job)].data()).save(tmp_path / "other")
         shutil.copy(other / "weights.safetensors", run)
         assert "is not the file that model.json describes" in refused(run)
@@ -1011,9 +1011,9 @@ def test_an_unknown_job_gets_the_nearest_name():
         job_class("base")
 
 
-def test_a_verdict_sends_to_the_baseline_only_where_it_is_better():
+def test_a_headline_sends_to_the_baseline_only_where_it_is_better():
     for way, better, worse in (("high", 0.4, 0.6), ("low", 0.6, 0.4)):
         for rival, sent in ((better, False), (0.5, False), (worse, True)):
             table = pd.DataFrame({"model": ["LSTM", "plain"], "score": [0.5, rival]})
-            said = Evaluation(table, {"score": way}, pd.DataFrame()).verdict
+            said = Evaluation(table, {"score": way}, pd.DataFrame()).headline
             assert said.endswith("use that one.") == sent

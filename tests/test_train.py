@@ -43,16 +43,16 @@ PLAIN = TrainSettings(
     lr=0.01,
     weight_decay=0.01,
     warmup=0.2,
-    decay="cosine",
-    clip=1.0,
-    average=0.9,
+    lr_schedule="cosine",
+    max_grad_norm=1.0,
+    ema_decay=0.9,
     patience=0,
     precision="float32",
     seed=0,
     device=CPU,
 )
 #: For the models below whose weights can be followed by hand.
-BY_HAND = replace(PLAIN, lr=0.25, weight_decay=0.0, warmup=0.0, decay="none", clip=0.0, average=0.0)
+BY_HAND = replace(PLAIN, lr=0.25, weight_decay=0.0, warmup=0.0, lr_schedule="none", max_grad_norm=0.0, ema_decay=0.0)
 
 
 # ---- small things to train -------------------------------------------------------------------------------------------
@@ -198,9 +198,9 @@ def assert_same_training(one: tuple[dict[str, Tensor], History], other: tuple[di
 
 VARIANTS = {
     "averaged": PLAIN,
-    "plain weights": replace(PLAIN, average=0.0),
-    "linear, no clipping": replace(PLAIN, decay="linear", clip=0.0, warmup=0.0),
-    "constant rate, patience": replace(PLAIN, decay="none", average=0.5, patience=1, lr=0.5),
+    "plain weights": replace(PLAIN, ema_decay=0.0),
+    "linear, no clipping": replace(PLAIN, lr_schedule="linear", max_grad_norm=0.0, warmup=0.0),
+    "constant rate, patience": replace(PLAIN, lr_schedule="none", ema_decay=0.5, patience=1, lr=0.5),
     "bf16": replace(PLAIN, precision="bf16"),
 }
 #: Losses of an epoch of fit_noisy: three of training, two of validation.
@@ -318,7 +318,7 @@ def test_a_killed_process_resumes_to_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_resuming_a_finished_training_changes_nothing_and_computes_nothing(tmp_path: Path) -> None:
-    for settings in (PLAIN, replace(PLAIN, patience=1, lr=0.5, decay="none", epochs=8)):
+    for settings in (PLAIN, replace(PLAIN, patience=1, lr=0.5, lr_schedule="none", epochs=8)):
         folder = tmp_path / str(settings.patience)
         folder.mkdir()
         first = fit_noisy(settings, folder)
@@ -464,7 +464,7 @@ def test_a_gradient_that_is_no_number_never_reaches_the_weights(clip: float) -> 
     model = Scripted()
     model.loss = lambda batch, state=None: (torch.sqrt(0 * model.weight), None)  # type: ignore[method-assign]
     with pytest.raises(TrainingError, match="the gradient became nan at step 1"):
-        fit_scripted(model, replace(BY_HAND, clip=clip))
+        fit_scripted(model, replace(BY_HAND, max_grad_norm=clip))
     assert model.weight.item() == 0.0
 
 
@@ -518,7 +518,7 @@ def test_every_epoch_has_the_order_of_its_number() -> None:
     ],
 )
 def test_the_learning_rate_rises_and_falls_as_by_hand(decay: str, expected: list[float]) -> None:
-    settings = replace(PLAIN, lr=2.0, warmup=0.2, decay=decay)
+    settings = replace(PLAIN, lr=2.0, warmup=0.2, lr_schedule=decay)
     assert [learning_rate(settings, step, 10) / 2 for step in range(10)] == pytest.approx(expected)
 
 
@@ -531,7 +531,7 @@ def test_the_learning_rate_without_warmup_and_with_nothing_else() -> None:
 
 def test_the_schedule_is_what_the_optimiser_steps_by() -> None:
     """Under a constant gradient AdamW moves a weight by the rate itself, so the way it went is the sum of the rates."""
-    settings, model = replace(BY_HAND, decay="linear", warmup=0.5, epochs=3), Scripted()
+    settings, model = replace(BY_HAND, lr_schedule="linear", warmup=0.5, epochs=3), Scripted()
     history = train(model, Loader(Numbers(4), 1, seed=0), None, settings)
     rates = [learning_rate(settings, step, 12) for step in range(12)]
     assert model.weight.item() == pytest.approx(sum(rates), rel=1e-5)
@@ -541,7 +541,7 @@ def test_the_schedule_is_what_the_optimiser_steps_by() -> None:
 @pytest.mark.parametrize(("clip", "gradient", "expected"), [(0.5, -8.0, -0.5), (0.5, -0.25, -0.25), (0.0, -8.0, -8.0)])
 def test_gradients_are_clipped_to_the_norm_asked_for(clip: float, gradient: float, expected: float) -> None:
     model = Scripted(gradient=gradient)
-    fit_scripted(model, replace(BY_HAND, clip=clip))
+    fit_scripted(model, replace(BY_HAND, max_grad_norm=clip))
     assert model.weight.grad is not None
     assert float(model.weight.grad) == pytest.approx(expected, rel=1e-4)
 
@@ -555,7 +555,7 @@ def test_weight_decay_pulls_weights_to_zero() -> None:
 
 def test_the_average_of_the_weights_is_what_is_validated_and_kept() -> None:
     """Decay 0.2, and in the first steps less: 1/10, 2/11, then 3/12 is above it."""
-    model, settings = Scripted([1.0]), replace(BY_HAND, average=0.2, epochs=1)
+    model, settings = Scripted([1.0]), replace(BY_HAND, ema_decay=0.2, epochs=1)
     seen: list[float] = []
     model.validated = seen  # the averaged copy, taken by deepcopy, gets a list of its own
     history = fit_scripted(model, settings, n_batches=3)
@@ -582,7 +582,7 @@ def test_the_averages_buffers_are_the_models() -> None:
             return super().loss(batch, state)
 
     model = Counting()
-    fit_scripted(model, replace(BY_HAND, average=0.9, epochs=1), n_batches=5)
+    fit_scripted(model, replace(BY_HAND, ema_decay=0.9, epochs=1), n_batches=5)
     assert int(model.steps) == 5
 
 
@@ -597,7 +597,7 @@ def test_bf16_autocasts_training_and_validation_and_learns() -> None:
         model.encoder.register_forward_hook(
             lambda module, inputs, output: seen.append((model.training, output.dtype))  # type: ignore[misc]
         )
-        settings = replace(PLAIN, precision=precision, epochs=12, lr=0.05, average=0.0)
+        settings = replace(PLAIN, precision=precision, epochs=12, lr=0.05, ema_decay=0.0)
         history = train(model, Loader(Sums(128), 8, 0), Loader(Sums(16, 1), 8), settings)
         assert {p.dtype for p in model.parameters()} == {torch.float32}
         return [row["valid_loss"] for row in history.rows]

@@ -74,7 +74,7 @@ def fit(
     if resume:
         given = {**RunFolder.read_run_metadata(run)["settings"], **given}
     fitted = cls(**given)
-    fitted.fit(data, validation, run=run, resume=resume, overwrite=overwrite, progress=TerminalProgress())
+    fitted.fit(data, validation=validation, run=run, resume=resume, overwrite=overwrite, progress=TerminalProgress())
     metrics = json.loads((run / "metrics.json").read_text())
     if as_json:
         _print_json({"run": str(run), **metrics})
@@ -109,11 +109,11 @@ def predict(
     if picture is not None:
         from lstmkit.report import save_figure
 
-        save_figure(job.picture(data, answer), picture, dpi=150)
+        save_figure(job.plot(data, answer), picture, dpi=150)
     if output is not None and not as_json:
         job.write(answer, output)
         return
-    text = json.dumps(job.records(answer), indent=2, default=str) if as_json else job.text(answer)
+    text = json.dumps(job.to_records(answer), indent=2, default=str) if as_json else job.to_text(answer)
     if output is not None:
         output.write_text(text + "\n", encoding="utf-8")
     else:

@@ -28,7 +28,7 @@ def run_demo(run: Path, progress: Progress) -> None:
         forecaster.fit(path, run=run, overwrite=True, progress=progress)
         print(f"{forecaster.evaluation}\n")
         forecast = forecaster.predict(path)
-        forecaster.picture(path, forecast).savefig(run / "forecast.png", dpi=150)
+        forecaster.plot(path, forecast).savefig(run / "forecast.png", dpi=150)
         shown = forecast[["ds", "forecast", "forecast-lo-80", "forecast-hi-80"]].iloc[::4]
         print(f"The next day, every fourth hour, with 80 % intervals (°C):\n{format_table(shown)}\n")
         inside = {s.title: s for s in look.sections(forecaster.network, forecaster.example_sequences(path))}

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from importlib.resources import files
 from numbers import Real
 from pathlib import Path
@@ -95,6 +96,22 @@ def format_table(table: pd.DataFrame, best: Mapping[str, str] | None = None) -> 
     out = io.StringIO()
     Console(file=out, width=100_000, color_system=None, force_terminal=False).print(grid)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def table_html(table: pd.DataFrame, directions: Mapping[str, str] | None = None) -> str:
+    """The table as HTML for a notebook, the best of each column in bold.
+
+    >>> table_html(pd.DataFrame({"model": ["LSTM", "naive"], "MASE": [0.8, 1.2]}), {"MASE": "low"})[:48]
+    '<table><thead><tr><th>model</th><th>MASE</th></t'
+    """
+    cells = _cells(table, directions or {})
+    head = "".join(f"<th>{escape(name)}</th>" for name, _ in cells.columns)
+    rows = (
+        "".join(f"<td>{'<b>' * cell.best}{escape(cell.text)}{'</b>' * cell.best}</td>" for cell in row)
+        for row in cells.rows
+    )
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _one_line(text: str) -> str:

@@ -37,24 +37,24 @@ class TrainSettings:
         lr: Peak learning rate.
         weight_decay: Of AdamW; of the others a penalty on the square of the weights.
         warmup: Share of all steps over which the rate rises from 0.
-        decay: ``"cosine"`` or ``"linear"``, to 0 after the last step, or ``"none"``.
-        clip: Largest norm of the gradient; 0 for no clipping.
-        average: Decay of the moving average of weights that is validated and kept; 0 keeps the weights themselves.
+        lr_schedule: ``"cosine"`` or ``"linear"``, to 0 after the last step, or ``"none"``.
+        max_grad_norm: Maximum norm of the gradient; 0 for no clipping.
+        ema_decay: Decay of the exponential moving average of weights that is validated and kept; 0 keeps the weights themselves.
         patience: Epochs without a better validation loss before stopping; 0 for never.
         precision: ``"float32"``, or ``"bf16"`` for autocast.
         seed: Of weights, dropout and order.
         device: A torch device.
         optimizer: ``"adamw"``; ``"sgd"``; or ``"asgd"``: SGD that, once validation no longer improves, validates and
-            keeps the mean of all weights from there on (NT-ASGD, Merity et al. 2018), in place of ``average``.
+            keeps the mean of all weights from there on (NT-ASGD, Merity et al. 2018), in place of ``ema_decay``.
     """
 
     epochs: int
     lr: float
     weight_decay: float
     warmup: float
-    decay: str
-    clip: float
-    average: float
+    lr_schedule: str
+    max_grad_norm: float
+    ema_decay: float
     patience: int
     precision: str
     seed: int
@@ -64,7 +64,7 @@ class TrainSettings:
     @property
     def uses_averaging(self) -> bool:
         """Whether other weights are kept than those that are trained."""
-        return self.optimizer == "asgd" or self.average > 0
+        return self.optimizer == "asgd" or self.ema_decay > 0
 
 
 @dataclass
@@ -184,7 +184,7 @@ class _TrainingState:
         self._check_finite("loss", loss, step)
         self.optimizer.zero_grad()
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip or math.inf)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.max_grad_norm or math.inf)
         self._check_finite("gradient", norm, step)
         self.optimizer.step()
         if settings.uses_averaging:
@@ -199,7 +199,7 @@ class _TrainingState:
         """How much of the averaged weights stays at a step."""
         if self.settings.optimizer != "asgd":
             # In the first steps the average follows the weights closely, as in Polyak's running mean.
-            return min(self.settings.average, (1 + step) / (10 + step))
+            return min(self.settings.ema_decay, (1 + step) / (10 + step))
         if self.averaging_start_epoch is None:
             return 0.0
         gone = step - self.averaging_start_epoch * len(self.loader)
@@ -310,9 +310,9 @@ def learning_rate(settings: TrainSettings, step: int, total: int) -> float:
     if step < rising:
         return settings.lr * (step + 1) / rising
     gone = (step - rising) / max(1, total - rising)
-    if settings.decay == "cosine":
+    if settings.lr_schedule == "cosine":
         return settings.lr * (1 + math.cos(math.pi * gone)) / 2
-    return settings.lr * (1 - gone) if settings.decay == "linear" else settings.lr
+    return settings.lr * (1 - gone) if settings.lr_schedule == "linear" else settings.lr
 
 
 def online_sgd(model: nn.Module, lr: float, clip: float) -> Callable[[Tensor], None]:
