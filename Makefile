@@ -1,4 +1,4 @@
-# make demo · make test · make lint · make bench. Everything is installed into .venv, by the pins in constraints.txt.
+# make demo · make test · make test-all · make lint · make bench. Everything is installed into .venv, by the pins in constraints.txt.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -17,12 +17,13 @@ ifneq ($(shell command -v $${CXX:-c++}),)
 export LSTMKIT_NEED_NATIVE ?= 1
 endif
 
-.PHONY: help demo test lint bench readme native sanitize clean
+.PHONY: help demo test test-all lint bench readme native sanitize clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   fit, backtest and forecast a real series (under two minutes after set-up)"
-	@echo "make test   the whole test suite"
+	@echo "make test   the test suite, with a fixed sample of the slowest cases"
+	@echo "make test-all  every case, and the numeric tests again as on older CPUs"
 	@echo "make lint   ruff and pyright"
 	@echo "make bench  our layers beside the others (BENCH=\"--only lstm --quick\" for less)"
 	@echo "make readme the tables of results in README and docs/lab.md, from results/"
@@ -53,6 +54,9 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/pytest -n 2 --durations 8
+
+test-all: $(READY)
+	@$(BIN)/pytest -n 2 --durations 8 --complete
 
 lint: $(READY)
 	@$(BIN)/ruff check .

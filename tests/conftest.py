@@ -1,6 +1,7 @@
 """For all tests."""
 
 import importlib
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +19,15 @@ if not torch.cuda.is_available():
 # Models of a few numbers: a second thread only waits for the first. And checkpoints promise the same bits for the same
 # number of threads.
 torch.set_num_threads(1)
+
+# test_any_cpu.py sets this, to test the extension's kernels for older CPUs.
+if extension is not None and (name := os.environ.get("LSTMKIT_ISA")):
+    extension.use(name)
+
+
+def pytest_report_header() -> str:
+    kernels = "not installed" if extension is None else extension.name()
+    return f"CPU: torch {torch.backends.cpu.get_cpu_capability()}, extension {kernels}"
 
 
 @pytest.fixture(params=extension.names() if extension else [])
