@@ -921,8 +921,9 @@ def test_directions_with_zoneout_of_their_own(zoned: int) -> None:
     passes = list(call.passes)
     passes[zoned] = passes[zoned]._replace(zoneout=(0.1, 0.3))
     one = call._replace(passes=tuple(passes))
-    if native.refusal(one) is None:
-        ends_well(lambda: assert_near(answers(one), exact(one), torch.float64))
+    if (refusal := native.refusal(one)) is not None:
+        pytest.skip(refusal)
+    ends_well(lambda: assert_near(answers(one), exact(one), torch.float64))
 
 
 @pytest.mark.parametrize("shape", [(0, 2), (3, 0)])
