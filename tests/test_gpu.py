@@ -23,14 +23,13 @@ from torch.testing import assert_close
 
 import blocks_at_once
 import cases
+from cases import LAST_DIGITS, noisy, trained
 from lstmkit import GRU, LSTM
 from lstmkit.cells import CellSpec
 from lstmkit.ops import dispatch, gpu, gpu_kernels, gpu_plan, gpu_scan, graph_key, open_gate
 from lstmkit.ops.call import Call
 from lstmkit.ops.gpu_cells import GRU as GRU_KIND
 from lstmkit.ops.gpu_cells import LSTM as LSTM_KIND
-from test_native import trained
-from test_ops import LAST_DIGITS, noisy
 
 #: Whether the kernels are interpreted here: see conftest.py.
 INTERPRETED = not torch.cuda.is_available()

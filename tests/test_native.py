@@ -35,13 +35,13 @@ from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
 import cases
+from cases import noisy, trained
 from lstmkit import GRU, LSTM, RNN
 from lstmkit.cells import CELLS, CellSpec
 from lstmkit.ops import dispatch, native, native_kernels, native_library
 from lstmkit.ops.call import Call, Pass
 from lstmkit.ops.dispatch import BackendUnavailable
 from lstmkit.recurrent import RecurrentLayer
-from test_ops import noisy
 
 kernels = pytest.importorskip("lstmkit._native", reason="lstmkit was installed without its extension")
 
@@ -968,15 +968,6 @@ def test_nothing_is_left_unwritten(spec: CellSpec, recompute: bool) -> None:
         assert_near(answers(call._replace(recompute=recompute)), wanted, torch.float64)
     finally:
         torch.use_deterministic_algorithms(False)
-
-
-def trained(layer: nn.Module, step: Any, x: Tensor, lengths: Tensor | None) -> dict[str, Tensor]:
-    """Outputs and gradients of a training step through ``step``, which is ``layer`` or made of it."""
-    x = x.clone().requires_grad_()
-    output, final = step(x, None, lengths)
-    total = cases.uneven_sum([output, *(final if isinstance(final, tuple) else (final,))])
-    found = torch.autograd.grad(total, [x, *layer.parameters()])
-    return {"output": output.detach(), **{str(i): g for i, g in enumerate(found)}}
 
 
 @pytest.mark.parametrize("name", ["LSTM", "GRU"])

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import cases
+from cases import LAST_DIGITS, changed, noisy
 from lstmkit.cells import CellSpec
 from lstmkit.ops import dispatch, native_kernels
 from lstmkit.ops.call import Call, Pass, Zoneout
@@ -28,9 +29,6 @@ BACKENDS = pytest.mark.parametrize("backend", cases.BACKENDS)
 ABLE = pytest.mark.parametrize("backend", cases.able())
 DIRECTIONS = pytest.mark.parametrize("directions", cases.DIRECTIONS.values(), ids=cases.DIRECTIONS)
 
-#: Sums of a few dozen products in another order: the last digits of float64 may differ, no more.
-LAST_DIGITS = {"rtol": 1e-10, "atol": 1e-12}
-
 
 def accepted(backend: str, *calls: Call) -> list[Call]:
     """The calls that ``backend`` can run. If it refuses them all, the test compares nothing and is skipped."""
@@ -38,10 +36,6 @@ def accepted(backend: str, *calls: Call) -> list[Call]:
     if None not in refusals:
         pytest.skip("; ".join(dict.fromkeys(map(str, refusals))))
     return [call for call, refusal in zip(calls, refusals, strict=True) if refusal is None]
-
-
-def changed(call: Call, change: Callable[[Pass], Pass]) -> Call:
-    return call._replace(passes=tuple(change(p) for p in call.passes))
 
 
 def states_and_outputs(call: Call, backend: str) -> dict[str, Tensor]:
@@ -220,20 +214,6 @@ def test_reference_derivatives(spec: CellSpec) -> None:
 
 
 # ---- noise -----------------------------------------------------------------------------------------------------------
-
-
-def noisy(call: Call) -> Call:
-    """The call with a random recurrent mask and random zoneout masks."""
-    random = torch.Generator().manual_seed(7)
-
-    def mask(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=random, dtype=call.x.dtype).round().to(call.x.device)
-
-    def noise(p: Pass) -> Pass:
-        zoneout = tuple(mask(call.x.shape[0], *s.shape) for s in p.state)
-        return p._replace(recurrent_mask=2 * mask(*p.state[0].shape), zoneout=zoneout)
-
-    return changed(call, noise)
 
 
 @DIRECTIONS
