@@ -37,7 +37,8 @@ SPECS = cases.cell_specs()
 #: Every cell, by turns forward, reversed and both at once: the interpreter takes its time.
 TURNS = list(zip(SPECS, itertools.cycle(cases.DIRECTIONS)))
 TURNS_WITH_BIAS = list(zip((spec for spec in SPECS if spec.bias), itertools.cycle(cases.DIRECTIONS)))
-
+#: The interpreter is slow. On a GPU every case runs.
+SAMPLED = pytest.mark.sampled(3 if INTERPRETED else 1)
 
 #: Where kernels run.
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -92,6 +93,7 @@ def test_every_cell(spec: CellSpec, directions: str) -> None:
     assert_close(*both(call), **LAST_DIGITS)
 
 
+@SAMPLED
 @pytest.mark.parametrize(("spec", "directions"), TURNS_WITH_BIAS, ids=turn_id)
 @pytest.mark.usefixtures("small_blocks")
 def test_every_cell_over_several_blocks(spec: CellSpec, directions: str) -> None:
