@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,51 +33,15 @@ from lstmkit.training import checkpoint
 from lstmkit.training.predict import predict
 from lstmkit.training.run_folder import RunFolder
 from lstmkit.training.train import History, TrainSettings, learning_rate, mean_loss, seeded, train
+from noisy_training import CPU, PER_EPOCH, PLAIN, Sums, fit_noisy, interrupt
 
 torch.set_num_threads(1)
 
-CPU = torch.device("cpu")
-PLAIN = TrainSettings(
-    epochs=4,
-    lr=0.01,
-    weight_decay=0.01,
-    warmup=0.2,
-    lr_schedule="cosine",
-    max_grad_norm=1.0,
-    ema_decay=0.9,
-    patience=0,
-    precision="float32",
-    seed=0,
-    device=CPU,
-)
 #: For the models below whose weights can be followed by hand.
 BY_HAND = replace(PLAIN, lr=0.25, weight_decay=0.0, warmup=0.0, lr_schedule="none", max_grad_norm=0.0, ema_decay=0.0)
 
 
 # ---- small things to train -------------------------------------------------------------------------------------------
-
-
-class Sums:
-    """``N`` sequences of 4 steps; the targets are the running sums of their last three. Some are not known."""
-
-    lengths: np.ndarray | None = None
-
-    def __init__(self, n: int, seed: int = 0) -> None:
-        self.inputs = torch.randn(n, 4, 2, generator=torch.Generator().manual_seed(seed))
-        self.targets = self.inputs.sum(2).cumsum(1)[:, 1:]
-        self.targets[::5, 1] = math.nan
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def batch(self, rows: np.ndarray) -> Batch:
-        return Batch(self.inputs[rows], targets=self.targets[rows], rows=rows)
-
-
-def noisy_model() -> Model:
-    """A model with every kind of dropout, so that a training that loses its place in the random numbers shows."""
-    trunk = build_trunk("lstm", 5, 5, num_layers=2, dropout=0.3, recurrent_dropout=0.2, residual=True)
-    return SequenceModel(PatchEncoder(2, 2, 5, dropout=0.2), trunk, QuantileHead(5, [0.1, 0.5, 0.9], 3, 2, dropout=0.2))
 
 
 class Scripted(Model):
@@ -139,45 +102,6 @@ class Telling(Progress):
         self.at(done)
 
 
-def interrupt() -> None:
-    raise KeyboardInterrupt
-
-
-def fit_noisy(
-    settings: TrainSettings,
-    folder: Path | None = None,
-    *,
-    valid: bool = True,
-    stop_at: int | None = None,
-    progress: Progress | None = None,
-    stop: Callable[[], None] = interrupt,
-) -> tuple[dict[str, Tensor], History]:
-    """Weights and history of :func:`noisy_model` after 4 epochs of 3 steps; ``stop()`` is called at loss ``stop_at``.
-
-    With a folder it goes on from what is there.
-    """
-    with seeded(settings.seed):
-        model = noisy_model()
-        calls = itertools.count(1)
-
-        def counted(batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
-            if next(calls) == stop_at:
-                stop()
-            return type(model).loss(model, batch, state)
-
-        model.loss = counted  # type: ignore[method-assign]
-        history = train(
-            model,
-            Loader(Sums(20), 8, settings.seed),
-            Loader(Sums(9, seed=1), 8) if valid else None,
-            settings,
-            folder=folder,
-            resume=folder is not None,
-            progress=progress,
-        )
-    return model.state_dict(), history
-
-
 def fit_scripted(model: Scripted, settings: TrainSettings, n_batches: int = 2, **more: Any) -> History:
     valid = Loader(Numbers(1), 1)
     return train(model, Loader(Numbers(n_batches), 1, seed=0), valid, settings, **more)
@@ -203,8 +127,6 @@ VARIANTS = {
     "constant rate, patience": replace(PLAIN, lr_schedule="none", ema_decay=0.5, patience=1, lr=0.5),
     "bf16": replace(PLAIN, precision="bf16"),
 }
-#: Losses of an epoch of fit_noisy: three of training, two of validation.
-PER_EPOCH = 5
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -291,20 +213,10 @@ def test_best_weights_and_history_on_disk_are_of_one_moment(tmp_path: Path, monk
             assert history.best_loss == scripted[epochs_kept - 1]
 
 
-def child(folder: str) -> None:
-    """What the killed process runs: it trains into the third epoch, says so, and waits for its end."""
-
-    def wait() -> None:
-        print("in the third epoch", flush=True)
-        time.sleep(600)
-
-    fit_noisy(PLAIN, Path(folder), stop_at=2 * PER_EPOCH + 2, stop=wait)
-
-
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_a_killed_process_resumes_to_the_same_bits(tmp_path: Path) -> None:
-    code = f"import test_train; test_train.child({str(tmp_path)!r})"
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent, stdout=subprocess.PIPE)
+    script = Path(__file__).with_name("noisy_training.py")
+    process = subprocess.Popen([sys.executable, str(script), str(tmp_path)], stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"in the third epoch\n"
