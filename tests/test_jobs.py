@@ -226,13 +226,28 @@ CASES = {
         ),
     ),
     "captioner": Case(
-        settings={"height": 16, "width": 16, "conv_channels": 4, "conv_stages": 2, "feature_size": 4, "max_tokens": 6, "lr": 0.01},
+        settings={
+            "height": 16,
+            "width": 16,
+            "conv_channels": 4,
+            "conv_stages": 2,
+            "feature_size": 4,
+            "max_tokens": 6,
+            "lr": 0.01,
+        },
         data=lambda: _seen(0),
         other=lambda: _seen(1),
         bad=lambda: ([np.full((16, 16, 3), np.nan)], ["a square"]),
         options=(
             {"color": False, "tokenization": "bpe", "vocab_size": 270, "horizontal_flip": True, "attention": "general"},
-            {"height": 20, "conv_stages": 3, "min_count": 3, "embedding_size": 3, "label_smoothing": 0.1, "length_penalty": 0.0},
+            {
+                "height": 20,
+                "conv_stages": 3,
+                "min_count": 3,
+                "embedding_size": 3,
+                "label_smoothing": 0.1,
+                "length_penalty": 0.0,
+            },
         ),
     ),
     "captioner:clips": Case(
@@ -267,7 +282,10 @@ CASES = {
         data=lambda: _tones(0),
         other=lambda: _tones(1),
         bad=lambda: ([np.zeros(0)], ["a"], 8000),
-        options=({"min_snr_db": 0.0, "speed_perturbation": 0.0, "max_time_shift": 0.0, "spec_augment_masks": 0}, {"sample_rate": 4000, "spec_augment_masks": 2, "pooling": "mean"}),
+        options=(
+            {"min_snr_db": 0.0, "speed_perturbation": 0.0, "max_time_shift": 0.0, "spec_augment_masks": 0},
+            {"sample_rate": 4000, "spec_augment_masks": 2, "pooling": "mean"},
+        ),
     ),
     "classifier:video": Case(
         settings={"height": 16, "width": 16, "color": False, "feature_size": 4, "dropout": 0.0, "lr": 0.01},
@@ -284,7 +302,10 @@ CASES = {
         data=lambda: _pieces(0),
         other=lambda: _pieces(1),
         bad=lambda: [[[], []]],
-        options=({"distribution": "independent", "max_steps": 4}, {"max_transposition": 0, "max_steps": 0, "quarters_per_step": 1.0, "ensemble_size": 2}),
+        options=(
+            {"distribution": "independent", "max_steps": 4},
+            {"max_transposition": 0, "max_steps": 0, "quarters_per_step": 1.0, "ensemble_size": 2},
+        ),
     ),
     "forecaster": Case(
         settings={"horizon": 3, "test_windows": 1, "num_samples": 10},
@@ -350,7 +371,13 @@ CASES = {
         options=(
             {"tokenization": "chars", "cache_size": 9, "dynamic_eval_lr": 0.1},
             {"tokenization": "bpe", "vocab_size": 270, "optimizer": "asgd", "weight_drop": 0.2},
-            {"tie_weights": False, "cutoffs": (3,), "embedding_size": 3, "activation_reg": 1.0, "temporal_activation_reg": 1.0},
+            {
+                "tie_weights": False,
+                "cutoffs": (3,),
+                "embedding_size": 3,
+                "activation_reg": 1.0,
+                "temporal_activation_reg": 1.0,
+            },
             {"embedding_size": 6, "lowercase": True, "steps_per_epoch": 0},
         ),
     ),
@@ -369,7 +396,13 @@ CASES = {
         options=(
             {"vocab_size": 9, "coverage_weight": 1.0, "no_repeat_ngram_size": 1, "ensemble_size": 2},
             {"tokenization": "bpe", "vocab_size": 270, "attention": "dot", "label_smoothing": 0.1},
-            {"tokenization": "chars", "min_count": 99, "max_summary_tokens": 30, "input_feeding": True, "scheduled_sampling": 0.5},
+            {
+                "tokenization": "chars",
+                "min_count": 99,
+                "max_summary_tokens": 30,
+                "input_feeding": True,
+                "scheduled_sampling": 0.5,
+            },
             {"copy_mechanism": False, "tie_weights": False, "post_attention_layers": 0, "no_repeat_ngram_size": 0},
         ),
     ),
@@ -390,10 +423,29 @@ CASES = {
         bad=lambda: [("", "a"), ("b", " ")],
         options=(
             {"tokenization": "bpe", "vocab_size": 270, "attention": "dot"},
-            {"attention": "general", "post_attention_layers": 0, "input_feeding": True, "tie_weights": False, "embedding_size": 3},
-            {"coverage_weight": 1.0, "scheduled_sampling": 0.5, "scheduled_sampling_steps": 3, "share_vocab": True, "lowercase": True, "ensemble_size": 2},
+            {
+                "attention": "general",
+                "post_attention_layers": 0,
+                "input_feeding": True,
+                "tie_weights": False,
+                "embedding_size": 3,
+            },
+            {
+                "coverage_weight": 1.0,
+                "scheduled_sampling": 0.5,
+                "scheduled_sampling_steps": 3,
+                "share_vocab": True,
+                "lowercase": True,
+                "ensemble_size": 2,
+            },
             {"copy_mechanism": True, "min_count": 40, "no_repeat_ngram_size": 2},
-            {"tokenization": "chars", "max_tokens": 21, "post_attention_layers": 2, "attention": "dot", "coverage_weight": 0.5},
+            {
+                "tokenization": "chars",
+                "max_tokens": 21,
+                "post_attention_layers": 2,
+                "attention": "dot",
+                "coverage_weight": 0.5,
+            },
         ),
     ),
     "handwriting_synthesizer": Case(
@@ -401,7 +453,10 @@ CASES = {
         data=lambda: _lettered(0),
         other=lambda: _lettered(1),
         bad=lambda: [([[1, 1, 1]], "a")],
-        options=({"num_layers": 1, "ensemble_size": 2}, {"mixture_components": 1, "window_components": 1, "num_layers": 3}),
+        options=(
+            {"num_layers": 1, "ensemble_size": 2},
+            {"mixture_components": 1, "window_components": 1, "num_layers": 3},
+        ),
     ),
 }
 TINY = {"hidden_size": 4, "epochs": 3, "steps_per_epoch": 3, "batch_size": 8}
@@ -549,7 +604,7 @@ def test_a_setting_out_of_its_range_is_refused(name: str, setting: str, value: A
 @pytest.mark.parametrize("device", ["cuda:99", "abacus"])
 def test_a_device_that_is_not_there_is_refused(name: str, device: str, tmp_path: Path):
     """Before anything is written."""
-    with pytest.raises(SettingError, match=f"device '{device}' is not to be had"):
+    with pytest.raises(SettingError, match=f"device '{device}' is not available"):
         make(name, device=device).fit(CASES[name].data(), run=tmp_path / "run")
     assert not list(tmp_path.iterdir())
 
@@ -562,13 +617,15 @@ def test_before_fit_it_says_so(name: str, tmp_path: Path):
     """Whatever needs a model asks for fit or load."""
     job, data = make(name), CASES[name].data()
     for ask in (job.predict, job.evaluate, job.example_sequences, lambda _: job.save(tmp_path / "model")):
-        with pytest.raises(UserError, match=r"has no model yet: call fit first, or lstmkit\.load"):
+        with pytest.raises(UserError, match=r"is not fitted: call fit first, or lstmkit\.load"):
             ask(data)
     assert not list(tmp_path.iterdir())
 
 
 @every_case
-@pytest.mark.parametrize("options", [{"cell": cell} for cell in CELLS] + [{"ensemble_size": 2}, {"num_layers": 2}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"cell": cell} for cell in CELLS] + [{"ensemble_size": 2}, {"num_layers": 2}], ids=str
+)
 def test_saved_and_loaded_it_predicts_the_same(name: str, options: dict[str, Any], tmp_path: Path):
     """To the last bit, with every cell, in a stack and as an ensemble; also when saved once more."""
     case = CASES[name]
@@ -781,7 +838,7 @@ def test_a_run_is_resumed_with_its_own_settings_and_data(copied: tuple[Job, Path
     with pytest.raises(UserError, match="was started on other data"):
         make(case_name(job)).fit(case.other(), run=run, resume=True)
     with pytest.raises(UserError, match="was started on other data"):
-        make(case_name(job)).fit(case.data(), case.other(), run=run, resume=True)
+        make(case_name(job)).fit(case.data(), validation=case.other(), run=run, resume=True)
     assert contents(run) == before
 
 
@@ -807,7 +864,7 @@ def test_a_mistake_leaves_no_folder_behind(name: str, tmp_path: Path):
     with pytest.raises(DataError):
         make(name).fit(case.bad(), run=run)
     with pytest.raises(DataError):
-        make(name).fit(case.data(), case.bad(), run=run)
+        make(name).fit(case.data(), validation=case.bad(), run=run)
     with pytest.raises(UserError, match="holds no run to resume"):
         make(name).fit(case.data(), run=run, resume=True)
     assert not list(tmp_path.iterdir())

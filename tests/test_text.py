@@ -323,7 +323,8 @@ def test_penalties_act_in_training_alone():
 def test_averaged_sgd_begins_once_validation_is_no_better():
     """Merity et al. 2018, algorithm 1: worse than the best of all but the last five epochs; then the plain mean."""
     how = TrainSettings(
-        epochs=1, lr=0.1, weight_decay=0, warmup=0, lr_schedule="none", max_grad_norm=0, ema_decay=0.9, patience=0, precision="float32",
+        epochs=1, lr=0.1, weight_decay=0, warmup=0, lr_schedule="none", max_grad_norm=0, ema_decay=0.9,
+        patience=0, precision="float32",
         seed=0, device=CPU, optimizer="asgd",
     )  # fmt: skip
     model = NextTokenModel(TokenEncoder(9, 4), LSTM(4, 4, batch_first=True), TokenHead(4, 9))

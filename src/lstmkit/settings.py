@@ -115,7 +115,8 @@ class Settings:
         return self
 
     def __repr__(self) -> str:
-        changed = [f"{n}={getattr(self, n)!r}" for n, f in declared(type(self)).items() if getattr(self, n) != f.default]
+        params = self.get_params()
+        changed = [f"{n}={params[n]!r}" for n, f in declared(type(self)).items() if params[n] != f.default]
         return f"{type(self).__name__}({', '.join(changed)})"
 
     def snapshot(self) -> Self:

@@ -56,9 +56,7 @@ class JobSettings(Settings):
         group="training",
         choices=("cosine", "linear", "none"),
     )
-    max_grad_norm: float = setting(
-        "maximum gradient norm; 0 = no clipping", default=1.0, group="training", low=0
-    )
+    max_grad_norm: float = setting("maximum gradient norm; 0 = no clipping", default=1.0, group="training", low=0)
     ema_decay: float = setting(
         "decay of the exponential moving average of weights; 0 = no averaging",
         default=0.99,

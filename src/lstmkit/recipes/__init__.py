@@ -149,7 +149,8 @@ class _RunFits:
         place = self.run / f"fit-{self.done + 1}" if self.run and self.done else self.run
         begun = self.done == 0 or (place is not None and place.exists())
         resume = self.resume and begun
-        self.job.fit(data, validation=validation, run=place, resume=resume, overwrite=self.overwrite, progress=self.progress)
+        options = {"run": place, "resume": resume, "overwrite": self.overwrite, "progress": self.progress}
+        self.job.fit(data, validation=validation, **options)
         self.done += 1
         self.seconds += self.job.training_seconds
 

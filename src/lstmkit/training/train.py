@@ -39,7 +39,8 @@ class TrainSettings:
         warmup: Share of all steps over which the rate rises from 0.
         lr_schedule: ``"cosine"`` or ``"linear"``, to 0 after the last step, or ``"none"``.
         max_grad_norm: Maximum norm of the gradient; 0 for no clipping.
-        ema_decay: Decay of the exponential moving average of weights that is validated and kept; 0 keeps the weights themselves.
+        ema_decay: Decay of the exponential moving average of weights that is validated and kept;
+            0 keeps the weights themselves.
         patience: Epochs without a better validation loss before stopping; 0 for never.
         precision: ``"float32"``, or ``"bf16"`` for autocast.
         seed: Of weights, dropout and order.
