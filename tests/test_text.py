@@ -324,8 +324,8 @@ def test_penalties_act_in_training_alone():
 def test_averaged_sgd_begins_once_validation_is_no_better():
     """Merity et al. 2018, algorithm 1: worse than the best of all but the last five epochs; then the plain mean."""
     how = TrainSettings(
-        epochs=1, lr=0.1, weight_decay=0, warmup=0, lr_schedule="none", max_grad_norm=0, ema_decay=0.9, patience=0, precision="float32",
-        seed=0, device=CPU, optimizer="asgd",
+        epochs=1, lr=0.1, weight_decay=0, warmup=0, lr_schedule="none", max_grad_norm=0, ema_decay=0.9, patience=0,
+        precision="float32", seed=0, device=CPU, optimizer="asgd",
     )  # fmt: skip
     model = NextTokenModel(TokenEncoder(9, 4), LSTM(4, 4, batch_first=True), TokenHead(4, 9))
     run = _TrainingState(model, TokenStreamLoader(np.arange(40) % 9, 2, 10), None, how, None)
@@ -343,8 +343,8 @@ def test_averaged_sgd_begins_once_validation_is_no_better():
 @pytest.mark.parametrize("optimizer", ["sgd", "asgd"])
 def test_sgd_learns(optimizer: str):
     model = LanguageModel(
-        optimizer=optimizer, lr=5.0, lr_schedule="none", epochs=12, hidden_size=12, bptt_steps=8, batch_size=4, dropout=0.0,
-        hidden_dropout=0.0, input_dropout=0.0, word_dropout=0.0, weight_decay=0.0,
+        optimizer=optimizer, lr=5.0, lr_schedule="none", epochs=12, hidden_size=12, bptt_steps=8, batch_size=4,
+        dropout=0.0, hidden_dropout=0.0, input_dropout=0.0, word_dropout=0.0, weight_decay=0.0,
     )  # fmt: skip
     model.fit(PROSE * 4)
     table = model.evaluate(PROSE[:4]).table.set_index("model")["perplexity"]
@@ -356,7 +356,9 @@ def test_sgd_learns(optimizer: str):
 
 @pytest.fixture(scope="module")
 def fitted() -> LanguageModel:
-    return LanguageModel(epochs=6, hidden_size=16, bptt_steps=8, batch_size=4, lr=0.02, cache_size=7, dynamic_eval_lr=0.3).fit(PROSE * 3)
+    return LanguageModel(
+        epochs=6, hidden_size=16, bptt_steps=8, batch_size=4, lr=0.02, cache_size=7, dynamic_eval_lr=0.3
+    ).fit(PROSE * 3)
 
 
 def test_the_surprise_is_that_of_one_long_run(fitted: LanguageModel, monkeypatch: pytest.MonkeyPatch):
@@ -422,8 +424,8 @@ def test_the_memory_learns_what_n_grams_cannot():
     rng = np.random.default_rng(0)
     lines = [(a := "AB"[int(rng.integers(2))]) + "".join(rng.choice(list("xyz"), 9)) + a for _ in range(600)]
     model = LanguageModel(
-        tokenization="chars", epochs=25, hidden_size=24, num_layers=1, bptt_steps=12, batch_size=16, lr=0.02, dropout=0.0,
-        input_dropout=0.0, word_dropout=0.0, ema_decay=0.99, valid_fraction=0.1, test_fraction=0.1,
+        tokenization="chars", epochs=25, hidden_size=24, num_layers=1, bptt_steps=12, batch_size=16, lr=0.02,
+        dropout=0.0, input_dropout=0.0, word_dropout=0.0, ema_decay=0.99, valid_fraction=0.1, test_fraction=0.1,
     ).fit(lines[:500])  # fmt: skip
     table = model.evaluate(lines[500:]).table.set_index("model")["perplexity"]
     assert table["LSTM"] < table["Kneser-Ney, 7-grams"]
@@ -541,7 +543,12 @@ def test_sampling_options_out_of_range(bad: dict[str, float], fitted: LanguageMo
         ({"cutoffs": (3,)}, PROSE, SettingError, "add --no-tie-weights"),
         ({"tie_weights": False, "cutoffs": (5, 3)}, PROSE, SettingError, "cutoffs must rise"),
         ({"tie_weights": False, "cutoffs": (99,)}, PROSE, SettingError, "stay below the vocabulary"),
-        ({"tie_weights": False, "cutoffs": (3, 5), "hidden_size": 8}, PROSE, SettingError, "hidden_size of at least 16"),
+        (
+            {"tie_weights": False, "cutoffs": (3, 5), "hidden_size": 8},
+            PROSE,
+            SettingError,
+            "hidden_size of at least 16",
+        ),
         ({"cache_size": 5, "ensemble_size": 2}, PROSE, SettingError, "set --ensemble-size 1"),
     ],
 )
