@@ -62,7 +62,7 @@ def test_a_file_is_read_line_by_line(tmp_path: Path):
 
 def test_a_very_long_line_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """So that memory holds it; nothing of it is lost, and no letter is cut."""
-    monkeypatch.setattr(text_module, "LONGEST_LINE", 7)
+    monkeypatch.setattr(text_module, "MAX_LINE_LENGTH", 7)
     (tmp_path / "long.txt").write_text("äöüß" * 5 + "\nshort\n", encoding="utf-8")
     assert list(read_text(tmp_path / "long.txt")) == ["äöüßäöü", "ßäöüßäö", "üßäöüß", "short"]
 

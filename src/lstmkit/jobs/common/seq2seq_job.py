@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 
 from lstmkit.data.splits import holdout_sizes
-from lstmkit.data.text.text_pairs import Pairs, TextPairDataset, read_sources, read_text_pairs
+from lstmkit.data.text.text_pairs import MessageWording, Pairs, TextPairDataset, read_sources, read_text_pairs
 from lstmkit.errors import DataError
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.seq2seq_predictor import BEAM_SIZE, GeneratedText, Seq2SeqPredictor
@@ -27,10 +27,11 @@ _MAX_SEQUENCES = 8  # for a look inside
 class Seq2SeqJob(Seq2SeqSettings, Job[P]):
     """The base of jobs that read one text and generate another one.
 
-    A job adds its columns, the encoded pairs (``source``), the evaluation, the report and the plot.
+    A job adds its columns, the predictor (``prepare``), the encoded pairs (``source``), the evaluation, the report and
+    the plot.
     """
 
-    predictor_class: ClassVar[type[Seq2SeqPredictor[Any]]]
+    wording: ClassVar[MessageWording]  #: How messages and records name source and target.
 
     _train_part: Pairs | None = None  # for the translation memory; not saved
     _num_too_long: int = 0
@@ -47,7 +48,7 @@ class Seq2SeqJob(Seq2SeqSettings, Job[P]):
     # ---- fit -----------------------------------------------------------------------------------------------------
 
     def read(self, data: Any) -> Pairs:
-        return read_text_pairs(data, *self.columns, wording=self.predictor_class.wording)
+        return read_text_pairs(data, *self.columns, wording=self.wording)
 
     def split(self, examples: Pairs, validation: Pairs | None) -> DataSplit:
         """Training, validation and test part, in the order of the pairs."""
@@ -57,11 +58,6 @@ class Seq2SeqJob(Seq2SeqSettings, Job[P]):
         valid_part = examples.part(count - test - valid, count - test) if valid else validation
         test_part = examples.part(count - test, count) if test else None
         return DataSplit(examples.part(0, count - test - valid), valid_part, test_part)
-
-    def prepare(self, train: Pairs) -> P:
-        """A predictor with the vocabularies of the training part."""
-        self._train_part = train
-        return self.predictor_class.fitted(self.snapshot(), train, self.progress)
 
     def calibrate(self, valid: Pairs | None) -> None:
         """Do nothing: the scores are not probabilities of a correct text."""
@@ -86,7 +82,7 @@ class Seq2SeqJob(Seq2SeqSettings, Job[P]):
             DataError: There is no such file, or it is empty.
         """
         predictor = self.predictor
-        lines = read_sources(data, self.columns[0], predictor.wording)
+        lines = read_sources(data, self.columns[0], self.wording)
         return predictor.generate(lines, beam_size, n_best, progress)
 
     def to_text(self, predictions: Sequence[GeneratedText]) -> str:
@@ -97,7 +93,7 @@ class Seq2SeqJob(Seq2SeqSettings, Job[P]):
         return "\n".join(f"{i} ||| {text} ||| {score:.4f}" for i, text, score in rows)
 
     def to_records(self, predictions: Sequence[GeneratedText]) -> list[dict[str, Any]]:
-        target = self.predictor_class.wording.target
+        target = self.wording.target
         records = []
         for result in predictions:
             record: dict[str, Any] = {
@@ -126,7 +122,7 @@ class Seq2SeqJob(Seq2SeqSettings, Job[P]):
     def example_sequences(self, data: Any, line: int = 1) -> list[ExampleSequence]:
         """Texts as the encoder reads them, from ``line`` (from 1) on."""
         predictor = self.predictor
-        lines = read_sources(data, self.columns[0], predictor.wording)
+        lines = read_sources(data, self.columns[0], self.wording)
         if not 1 <= line <= len(lines):
             raise DataError(f"there is no line {line}: the data have lines 1 to {len(lines)}")
         segments = predictor.segments(lines[line - 1 :])[:_MAX_SEQUENCES]

@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.text.copy_vocabulary import encode_with_extended_vocabulary, numbered
-from lstmkit.data.text.text_pairs import MessageWording, Pairs, TextPairDataset
+from lstmkit.data.text.text_pairs import Pairs, TextPairDataset
 from lstmkit.data.text.tokenizer import BEGIN, END, PAD, UNKNOWN, Tokenizer
 from lstmkit.errors import SettingError
 from lstmkit.jobs.common.seq2seq_search import (
@@ -71,13 +71,13 @@ class Seq2SeqPredictor(Predictor[S]):
 
     Attributes:
         result_class: What :meth:`generate` returns for each line.
-        wording: How messages name source and target.
+        task_title: Name of :meth:`generate` in the progress display.
         source_tokenizer: Splits the source into tokens.
         target_tokenizer: Splits the target into tokens; the same one with a shared vocabulary.
     """
 
     result_class: ClassVar[type[GeneratedText]]
-    wording: ClassVar[MessageWording]
+    task_title: ClassVar[str]
 
     def __init__(self, settings: S, source_tokenizer: Tokenizer, target_tokenizer: Tokenizer) -> None:
         super().__init__(settings)
@@ -203,7 +203,7 @@ class Seq2SeqPredictor(Predictor[S]):
             return beam_search_batch(model, batch, segments, self.target_tokenizer, options)
 
         loader = Loader(TextPairDataset([segment.ids for segment in segments]), settings.batch_size)
-        texts = predict(self.model, loader, decode, device=self.device, progress=progress, title=self.wording.doing)
+        texts = predict(self.model, loader, decode, device=self.device, progress=progress, title=self.task_title)
         by_line: list[list[int]] = [[] for _ in lines]
         for index, segment in enumerate(segments):
             by_line[segment.line].append(index)

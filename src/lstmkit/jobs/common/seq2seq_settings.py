@@ -13,7 +13,7 @@ class Seq2SeqSettings(JobSettings):
     """Settings of jobs that read one text and generate another one with an encoder-decoder."""
 
     extra: ClassVar[str] = "text"
-    old_settings: ClassVar[dict[str, str]] = {
+    old_settings: ClassVar = {
         "tokens": "tokenization",
         "vocabulary": "vocab_size",
         "at_least": "min_count",
@@ -31,7 +31,7 @@ class Seq2SeqSettings(JobSettings):
         "longest": "max_tokens",
         "longest_summary": "max_summary_tokens",
     }
-    old_choices: ClassVar[dict[str, dict[str, str]]] = {"tokenization": {"spaces": "whitespace"}}
+    old_choices: ClassVar = {"tokenization": {"spaces": "whitespace"}}
 
     tokenization: str = setting(
         "tokenization: words and punctuation (words), split at spaces (whitespace), characters (chars) or subword "

@@ -17,12 +17,7 @@ from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.token_labels import shown
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.language_model import example_sequences, metrics, report
-from lstmkit.jobs.language_model.generation import (
-    Continuation,
-    SamplingOptions,
-    full_text,
-    generate_continuations,
-)
+from lstmkit.jobs.language_model.generation import Continuation, SamplingOptions, full_text, generate_continuations
 from lstmkit.jobs.language_model.predictor import LanguageModelPredictor, TokenStream
 from lstmkit.jobs.language_model.settings import LanguageModelSettings
 from lstmkit.look import ExampleSequence

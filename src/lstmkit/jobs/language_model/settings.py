@@ -15,7 +15,7 @@ class LanguageModelSettings(JobSettings):
     name: ClassVar[str] = "language_model"
     summary: ClassVar[str] = "Model text by words, characters or subword units; score and generate text."
     extra: ClassVar[str] = "text"
-    old_settings: ClassVar[dict[str, str]] = {
+    old_settings: ClassVar = {
         "tokens": "tokenization",
         "vocabulary": "vocab_size",
         "at_least": "min_count",
@@ -30,7 +30,7 @@ class LanguageModelSettings(JobSettings):
         "cache": "cache_size",
         "dynamic": "dynamic_eval_lr",
     }
-    old_choices: ClassVar[dict[str, dict[str, str]]] = {"tokenization": {"spaces": "whitespace"}}
+    old_choices: ClassVar = {"tokenization": {"spaces": "whitespace"}}
 
     tokenization: str = setting(
         "tokenization: words and punctuation (words), split at spaces (whitespace), characters (chars) or subword "

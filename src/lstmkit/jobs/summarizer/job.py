@@ -7,13 +7,14 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from lstmkit.data.text.text_pairs import Pairs, TextPairDataset, fitting
+from lstmkit.data.text.text_pairs import SUMMARIES, Pairs, TextPairDataset, fitting
 from lstmkit.errors import DataError
 from lstmkit.jobs.common.seq2seq_job import Seq2SeqJob, first_with_tokens
+from lstmkit.jobs.common.seq2seq_predictor import GeneratedText
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.summarizer import plots, report
 from lstmkit.jobs.summarizer.metrics import evaluate_summaries
-from lstmkit.jobs.summarizer.predictor import SummarizerPredictor, Summary
+from lstmkit.jobs.summarizer.predictor import SummarizerPredictor
 from lstmkit.jobs.summarizer.settings import SummarizerSettings
 from lstmkit.progress import Progress
 from lstmkit.report import Section
@@ -36,12 +37,18 @@ class Summarizer(SummarizerSettings, Seq2SeqJob[SummarizerPredictor]):
     """
 
     predictor_class = SummarizerPredictor
+    wording = SUMMARIES
 
     _num_truncated: int = 0
 
     @property
     def columns(self) -> tuple[str, str]:
         return self.text_col, self.summary_col
+
+    def prepare(self, train: Pairs) -> SummarizerPredictor:
+        """A predictor with the vocabularies of the training part."""
+        self._train_part = train
+        return SummarizerPredictor.fitted(self.snapshot(), train, self.progress)
 
     def source(self, examples: Pairs) -> TextPairDataset:
         predictor, limit = self.predictor, self.max_summary_tokens
@@ -67,6 +74,6 @@ class Summarizer(SummarizerSettings, Seq2SeqJob[SummarizerPredictor]):
             self.predictor, self.evaluation, examples, self._num_too_long, self._num_truncated
         )
 
-    def plot(self, data: Any, predictions: Sequence[Summary]) -> Figure:
+    def plot(self, data: Any, predictions: Sequence[GeneratedText]) -> Figure:
         """Attention of the first summary."""
         return plots.plot_attention(first_with_tokens(predictions))

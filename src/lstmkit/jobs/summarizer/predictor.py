@@ -37,7 +37,7 @@ class SummarizerPredictor(Seq2SeqPredictor[SummarizerSettings]):
     """
 
     result_class = Summary
-    wording = SUMMARIES
+    task_title = SUMMARIES.doing
 
     def __init__(
         self,

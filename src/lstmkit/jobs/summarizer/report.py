@@ -7,9 +7,10 @@ import statistics
 import pandas as pd
 
 from lstmkit.data.text.text_pairs import Pairs
+from lstmkit.jobs.common.seq2seq_predictor import GeneratedText
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.summarizer.plots import MAX_ATTENTION_COLUMNS, plot_attention
-from lstmkit.jobs.summarizer.predictor import SummarizerPredictor, Summary
+from lstmkit.jobs.summarizer.predictor import SummarizerPredictor
 from lstmkit.report import Section
 
 _NUM_EXAMPLES = 8
@@ -95,7 +96,7 @@ def _truncate(text: str) -> str:
     return text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}…"
 
 
-def _copy_rate_text(summary: Summary) -> str:
+def _copy_rate_text(summary: GeneratedText) -> str:
     """How much of a summary is copied, in a sentence; empty without the copy mechanism."""
     if not summary.generation_probabilities:
         return ""
@@ -103,7 +104,7 @@ def _copy_rate_text(summary: Summary) -> str:
     return f" {copy_rate:.0%} of the summary was copied (mean of 1 - p_gen)."
 
 
-def _token_table(summary: Summary) -> pd.DataFrame | None:
+def _token_table(summary: GeneratedText) -> pd.DataFrame | None:
     """Each generated token, its most attended source token, and with the copy mechanism p_gen."""
     if not summary.tokens:
         return None

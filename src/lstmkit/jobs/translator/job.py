@@ -7,13 +7,14 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from lstmkit.data.text.text_pairs import Pairs, TextPairDataset, fitting
+from lstmkit.data.text.text_pairs import TRANSLATIONS, Pairs, TextPairDataset, fitting
 from lstmkit.errors import DataError
 from lstmkit.jobs.common.seq2seq_job import Seq2SeqJob, first_with_tokens
+from lstmkit.jobs.common.seq2seq_predictor import GeneratedText
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.translator import plots, report
 from lstmkit.jobs.translator.metrics import evaluate_translations
-from lstmkit.jobs.translator.predictor import Translation, TranslatorPredictor
+from lstmkit.jobs.translator.predictor import TranslatorPredictor
 from lstmkit.jobs.translator.settings import TranslatorSettings
 from lstmkit.progress import Progress
 from lstmkit.report import Section
@@ -33,10 +34,16 @@ class Translator(TranslatorSettings, Seq2SeqJob[TranslatorPredictor]):
     """
 
     predictor_class = TranslatorPredictor
+    wording = TRANSLATIONS
 
     @property
     def columns(self) -> tuple[str, str]:
         return self.source_col, self.target_col
+
+    def prepare(self, train: Pairs) -> TranslatorPredictor:
+        """A predictor with the vocabularies of the training part."""
+        self._train_part = train
+        return TranslatorPredictor.fitted(self.snapshot(), train, self.progress)
 
     def source(self, examples: Pairs) -> TextPairDataset:
         limit = self.max_tokens
@@ -56,6 +63,6 @@ class Translator(TranslatorSettings, Seq2SeqJob[TranslatorPredictor]):
     def report_sections(self, examples: Pairs) -> list[Section]:
         return report.report_sections(self.predictor, self.evaluation, examples, self._num_too_long)
 
-    def plot(self, data: Any, predictions: Sequence[Translation]) -> Figure:
+    def plot(self, data: Any, predictions: Sequence[GeneratedText]) -> Figure:
         """Attention of the first translation."""
         return plots.plot_attention(first_with_tokens(predictions))

@@ -22,7 +22,7 @@ class TranslatorPredictor(Seq2SeqPredictor[TranslatorSettings]):
     """Tokenizers and encoder-decoder of a translator. Lines above ``max_tokens`` are translated in segments."""
 
     result_class = Translation
-    wording = TRANSLATIONS
+    task_title = TRANSLATIONS.doing
 
     def segments(self, lines: Sequence[str]) -> list[InputSegment]:
         settings = self.settings
