@@ -366,7 +366,7 @@ CASES = {
         settings={"bptt_steps": 5, "batch_size": 4},
         data=lambda: _lines(0),
         other=lambda: _lines(1),
-        asks={"length": 5},
+        asks={"max_tokens": 5},
         bad=lambda: ["", " "],
         options=(
             {"tokenization": "chars", "cache_size": 9, "dynamic_eval_lr": 0.1},
