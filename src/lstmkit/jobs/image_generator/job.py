@@ -30,6 +30,7 @@ class ImageGenerator(ImageGeneratorSettings, Job[ImageGeneratorPredictor]):
     Data: a folder or zip of images, one image, MNIST's files (``"images,labels"``), or arrays ``(N, H, W)``; see
     :func:`lstmkit.data.vision.image_set.read_images`. Images are grayscale.
 
+    >>> import numpy as np
     >>> crosses = np.stack([np.roll(np.eye(4), shift, axis=1) for shift in (0, 1) * 20])
     >>> generator = ImageGenerator(height=4, width=4, hidden_size=8, glimpses=2, latent_size=2, epochs=1).fit(crosses)
     >>> generator.predict(3)[0].image.shape
