@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lstmkit.data.batch import Batch
 from lstmkit.layers.recurrent import RecurrentLayer
 from lstmkit.models.base import Model, State
-from lstmkit.modules.draw_attention import DrawReader, FullImageReader, FullImageWriter, Window, Writer
+from lstmkit.modules.draw_attention import DrawReader, DrawWriter, FullImageReader, FullImageWriter, Window
 
 
 class DrawState(NamedTuple):
@@ -74,7 +74,7 @@ class DrawModel(Model):
         reader: DrawReader | FullImageReader,
         encoder: RecurrentLayer,
         decoder: RecurrentLayer,
-        writer: Writer | FullImageWriter,
+        writer: DrawWriter | FullImageWriter,
         shape: tuple[int, int],
         latent: int,
         steps: int,

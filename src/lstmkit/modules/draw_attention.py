@@ -79,7 +79,7 @@ class DrawReader(DrawAttention):
         return seen.flatten(1) * window.strength
 
 
-class Writer(DrawAttention):
+class DrawWriter(DrawAttention):
     """What is painted through a window (equations 28 and 29).
 
     Args:
