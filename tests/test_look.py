@@ -84,7 +84,7 @@ def test_half_life_edges():
     [
         ([3.0], "3 steps"),
         ([1e-3, 5, 1e6], "5 steps"),
-        ([2, 4, np.inf, 0, np.nan], "never forget: 1, forget at once: 1"),
+        ([2, 4, np.inf, 0, np.nan], "infinite: 1, zero: 1"),
     ],
 )
 def test_half_life_figure(half_lives: list[float], says: str):
@@ -132,7 +132,7 @@ def test_saturation_figure_has_a_mark_a_unit():
 def test_gate_figure_of_each_cell(layer: LSTM | GRU | RNN, titles: str):
     trace = layer.trace(torch.randn(3, 6, 2)).gates[0, 0]
     one = {name: gate[1] for name, gate in trace.items()}
-    figure = gates.gate_figure(one, title="a $title_", labels=list("ab $c_"), values=np.arange(12.0), horizon_from=4)
+    figure = gates.gate_figure(one, title="a $title_", labels=list("ab $c_"), values=np.arange(12.0), forecast_start=4)
     maps = heat_maps(figure)
     assert list(maps) == titles.split(",")
     for name, ax in maps.items():
@@ -210,7 +210,7 @@ def test_gate_figure_of_odd_values(gate: np.ndarray):
         ({"hidden": np.zeros((1, 2, 3))}, None, "one sequence"),
         ({"hidden": np.zeros((2, 3)), "cell": np.zeros((4, 3))}, None, "one sequence"),
         ({"hidden": np.zeros((0, 3))}, None, "nothing to draw"),
-        ({"hidden": np.zeros((2, 3))}, ["a"], "2 steps, got 1"),
+        ({"hidden": np.zeros((2, 3))}, ["a"], "expected 2, got 1"),
     ],
 )
 def test_gate_figure_refuses(trace: dict[str, np.ndarray], labels: list[str] | None, message: str):
@@ -226,7 +226,7 @@ def labels_of(figure: Figure) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "stamps",
+    "timestamps",
     [
         None,
         pd.date_range("2024-02-27", periods=46, freq="h", tz="Europe/Berlin"),
@@ -365,7 +365,11 @@ def test_chosen_units_are_drawn_with_their_numbers():
     assert [label.get_text() for label in maps["hidden state"].get_yticklabels()] == ["2"]
     drawn(figure)
     assert "hidden state" not in heat_maps(gates.gate_figure({"forget": forget, "hidden": forget[:, :3]}, units=[7]))
-    for units_, says in (([10], "no unit 10: there are 0 to 9"), ([-1], "no unit -1"), ([], "no units to draw")):
+    for units_, says in (
+        ([10], "unit 10 does not exist: choose 0 to 9"),
+        ([-1], "unit -1 does not exist"),
+        ([], "no units to draw"),
+    ):
         with pytest.raises(ValueError, match=says):
             gates.gate_figure({"forget": forget}, units=units_)
 
