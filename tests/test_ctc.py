@@ -1,4 +1,4 @@
-"""CTC: loss, greedy path, alignment and prefix beams, each against all alignments there are."""
+"""CTC: loss, greedy decoding, forced alignment and prefix beam search, compared with all alignments."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lstmkit.data.batch import Batch
 from lstmkit.decoding.ctc import BLANK, GreedyDecoder, forced_align, greedy, min_steps, prefix_beam_search
 from lstmkit.modules.ctc import CTCHead
 
@@ -21,17 +22,23 @@ def log_probabilities(steps: int, classes: int, seed: int) -> np.ndarray:
     return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
 
+def ctc_loss(log_p: torch.Tensor, targets: torch.Tensor, target_length: int) -> torch.Tensor:
+    """The head's loss of one text."""
+    lengths = torch.tensor([log_p.shape[1]])
+    return CTCHead.loss(log_p, Batch(log_p, lengths, targets, torch.tensor([target_length])))
+
+
 def spelled(path: Sequence[int]) -> tuple[int, ...]:
-    """Repeats taken once, blanks left out: the definition."""
-    return tuple(one for one, _ in itertools.groupby(path) if one != BLANK)
+    """The text of an alignment: repeats merged, blanks removed."""
+    return tuple(label for label, _ in itertools.groupby(path) if label != BLANK)
 
 
 def by_alignments(log_p: np.ndarray) -> tuple[dict[tuple[int, ...], float], dict[tuple[int, ...], float]]:
-    """Of every text its probability, the sum over all alignments, and that of the best of them."""
+    """The probability of every text, summed over all alignments, and that of its best alignment."""
     total: dict[tuple[int, ...], float] = defaultdict(float)
     best: dict[tuple[int, ...], float] = defaultdict(float)
     for path in itertools.product(range(log_p.shape[1]), repeat=len(log_p)):
-        p = float(np.exp(sum(log_p[step, one] for step, one in enumerate(path))))
+        p = float(np.exp(sum(log_p[step, label] for step, label in enumerate(path))))
         total[spelled(path)] += p
         best[spelled(path)] = max(best[spelled(path)], p)
     return total, best
@@ -47,16 +54,14 @@ def test_the_loss_is_minus_the_logarithm_of_the_sum_over_all_alignments(case: tu
     log_p = log_probabilities(*case)
     for text, p in by_alignments(log_p)[0].items():
         targets = torch.tensor([[*text, -1]])  # what is past the end is not read
-        loss = CTCHead.loss(
-            torch.from_numpy(log_p).unsqueeze(0), torch.tensor([len(log_p)]), targets, torch.tensor([len(text)])
-        )
+        loss = ctc_loss(torch.from_numpy(log_p).unsqueeze(0), targets, len(text))
         assert float(loss) == pytest.approx(-np.log(p) / max(1, len(text)), rel=1e-6, abs=1e-9)
 
 
 def test_a_text_that_does_not_fit_teaches_nothing():
     """Two of the same need a blank between them: three steps."""
     log_p = torch.zeros(1, 2, 3).log_softmax(-1).requires_grad_()
-    loss = CTCHead.loss(log_p, torch.tensor([2]), torch.tensor([[1, 1]]), torch.tensor([2]))
+    loss = ctc_loss(log_p, torch.tensor([[1, 1]]), 2)
     loss.backward()
     assert float(loss.detach()) == 0
     assert log_p.grad is not None
@@ -110,10 +115,7 @@ def test_a_narrow_beam_is_no_worse_than_it_says(case: tuple[int, int, int], widt
     beams = prefix_beam_search(log_p, width)
     assert 1 <= len(beams) <= width
     for beam in beams:
-        loss = CTCHead.loss(
-            torch.from_numpy(log_p).unsqueeze(0), torch.tensor([len(log_p)]),
-            torch.tensor([[*beam.ids, -1]]), torch.tensor([len(beam.ids)]),
-        )  # fmt: skip
+        loss = ctc_loss(torch.from_numpy(log_p).unsqueeze(0), torch.tensor([[*beam.ids, -1]]), len(beam.ids))
         assert beam.log_p <= -float(loss) * max(1, len(beam.ids)) + 1e-6
 
 
