@@ -393,7 +393,7 @@ def test_early_stopping_stops_and_keeps_the_best_weights() -> None:
     """Best in epoch 3, patience 2: epochs 4 and 5 are in vain, the sixth is never run."""
     model = Scripted([3.0, 2.0, 1.0, 1.0, 4.0, 0.5])
     history = fit_scripted(model, replace(BY_HAND, epochs=9, patience=2))
-    assert history.ended == "no better for a while"
+    assert history.ended == "stopped early: no improvement for 2 epochs"
     assert [row["valid_loss"] for row in history.rows] == [3.0, 2.0, 1.0, 1.0, 4.0]
     assert (history.best_epoch, history.best_loss, history.finished) == (3, 1.0, True)
     assert model.weight.item() == model.validated[2] == pytest.approx(0.25 * 6)
