@@ -425,7 +425,7 @@ def test_unknown_annotations_are_ignored():
     value = np.where(known, trace.state[:, 5], np.nan)
     word = np.where(known, np.where(trace.state[:, 5] > np.median(trace.state[:, 5]), "up", "down"), "")
     table = correlations(
-        [(ExampleSequence(example_sequence.inputs, annotations={"value": value, "word": word}), trace)], n_peaks=1
+        [(ExampleSequence(example_sequence.inputs, annotations={"value": value, "word": word}), trace)], n_units=1
     )
     assert table["unit"].tolist() == [5, 5]
     assert table["held out"].iloc[0] == pytest.approx(1.0)
