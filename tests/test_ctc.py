@@ -49,8 +49,8 @@ small = st.tuples(st.integers(1, 5), st.integers(2, 4), st.integers(0, 10**6))
 
 @settings(max_examples=60, deadline=None)
 @given(small)
-def test_the_loss_is_minus_the_logarithm_of_the_sum_over_all_alignments(case: tuple[int, int, int]):
-    """Per character, as the head has it, for every text there is."""
+def test_loss_is_the_negative_log_of_the_sum_over_alignments(case: tuple[int, int, int]):
+    """Per character, for every possible text."""
     log_p = log_probabilities(*case)
     for text, p in by_alignments(log_p)[0].items():
         targets = torch.tensor([[*text, -1]])  # what is past the end is not read
@@ -58,8 +58,8 @@ def test_the_loss_is_minus_the_logarithm_of_the_sum_over_all_alignments(case: tu
         assert float(loss) == pytest.approx(-np.log(p) / max(1, len(text)), rel=1e-6, abs=1e-9)
 
 
-def test_a_text_that_does_not_fit_teaches_nothing():
-    """Two of the same need a blank between them: three steps."""
+def test_text_that_does_not_fit_has_no_gradient():
+    """Two equal characters need a blank in between: three steps."""
     log_p = torch.zeros(1, 2, 3).log_softmax(-1).requires_grad_()
     loss = ctc_loss(log_p, torch.tensor([[1, 1]]), 2)
     loss.backward()
@@ -70,7 +70,7 @@ def test_a_text_that_does_not_fit_teaches_nothing():
 
 @settings(max_examples=60, deadline=None)
 @given(small)
-def test_a_wide_beam_finds_every_text_with_its_probability(case: tuple[int, int, int]):
+def test_wide_beam_finds_every_text_with_its_probability(case: tuple[int, int, int]):
     log_p = log_probabilities(*case)
     total, _ = by_alignments(log_p)
     beams = prefix_beam_search(log_p, 4**6)
@@ -82,10 +82,8 @@ def test_a_wide_beam_finds_every_text_with_its_probability(case: tuple[int, int,
 
 @settings(max_examples=40, deadline=None)
 @given(small, st.floats(0, 2), st.floats(-1, 2))
-def test_with_a_language_model_texts_are_ranked_by_all_of_it(
-    case: tuple[int, int, int], weight: float, insertion_bonus: float
-):
-    """Each character by the one before it, the end of the text too."""
+def test_language_model_and_bonus_enter_the_ranking(case: tuple[int, int, int], weight: float, insertion_bonus: float):
+    """A bigram model of characters, including the end of the text."""
     log_p = log_probabilities(*case)
     after = log_probabilities(case[1], case[1], case[2] + 1)
     asked: list[int] = []
@@ -109,8 +107,8 @@ def test_with_a_language_model_texts_are_ranked_by_all_of_it(
 
 @settings(max_examples=60, deadline=None)
 @given(st.tuples(st.integers(1, 30), st.integers(2, 6), st.integers(0, 10**6)), st.integers(1, 8))
-def test_a_narrow_beam_is_no_worse_than_it_says(case: tuple[int, int, int], width: int):
-    """What it holds of a text is part of the text's probability, and it never holds more texts than it may."""
+def test_narrow_beam_never_overestimates_probabilities(case: tuple[int, int, int], width: int):
+    """A beam holds part of a text's probability, and at most ``width`` texts."""
     log_p = log_probabilities(*case)
     beams = prefix_beam_search(log_p, width)
     assert 1 <= len(beams) <= width
@@ -121,8 +119,8 @@ def test_a_narrow_beam_is_no_worse_than_it_says(case: tuple[int, int, int], widt
 
 @settings(max_examples=60, deadline=None)
 @given(small)
-def test_an_alignment_is_the_best_there_is(case: tuple[int, int, int]):
-    """And each character stands where it says."""
+def test_forced_alignment_is_optimal(case: tuple[int, int, int]):
+    """And each character has its steps."""
     log_p = log_probabilities(*case)
     for text, p in by_alignments(log_p)[1].items():
         found = forced_align(log_p, text)
@@ -139,7 +137,7 @@ def test_an_alignment_is_the_best_there_is(case: tuple[int, int, int]):
 
 @settings(max_examples=60, deadline=None)
 @given(st.tuples(st.integers(1, 40), st.integers(2, 6), st.integers(0, 10**6)), st.integers(1, 7))
-def test_greedy_is_its_own_best_alignment_whole_or_in_pieces(case: tuple[int, int, int], piece: int):
+def test_greedy_text_has_its_own_best_alignment_also_in_chunks(case: tuple[int, int, int], piece: int):
     log_p = log_probabilities(*case)
     whole = greedy(log_p)
     assert tuple(one.id for one in whole) == spelled(log_p.argmax(axis=1).tolist())
@@ -150,15 +148,15 @@ def test_greedy_is_its_own_best_alignment_whole_or_in_pieces(case: tuple[int, in
     assert live.written == whole
 
 
-def test_what_a_text_takes_at_least():
+def test_min_steps():
     assert [min_steps(ids) for ids in ([], [3], [1, 2, 1], [1, 1, 1], [2, 2, 1, 1])] == [0, 1, 3, 5, 6]
     with pytest.raises(ValueError, match="needs 3 steps cannot be read in 2"):
         forced_align(log_probabilities(2, 3, 0), [1, 1])
     assert forced_align(log_probabilities(2, 3, 0), []) == []
 
 
-def test_impossible_steps_do_no_harm():
-    """A network so sure of itself that all else has no probability at all."""
+def test_zero_probabilities():
+    """Log-probabilities of minus infinity."""
     log_p = np.full((3, 3), -np.inf)
     log_p[[0, 1, 2], [1, 0, 2]] = 0.0
     beams = prefix_beam_search(log_p, 5)
