@@ -72,18 +72,18 @@ def reliability_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> F
     return figure
 
 
-def early_accuracy_figure(seen: Sequence[float], accuracy: Sequence[float], by_chance: float) -> Figure:
+def early_accuracy_figure(fractions: Sequence[float], accuracy: Sequence[float], majority_accuracy: float) -> Figure:
     """Draw the accuracy against the fraction of the sequence that the classifier has read.
 
     Args:
-        seen: Fractions of the sequence, in (0, 1].
+        fractions: Fractions of the sequence, in (0, 1].
         accuracy: Accuracy at each fraction.
-        by_chance: Accuracy of always predicting the most frequent class.
+        majority_accuracy: Accuracy of always predicting the most frequent class.
     """
     figure = new_figure(3.0)
     ax = figure.subplots()
-    (line,) = ax.plot(seen, accuracy, color=BLUE, marker="o", markersize=4.5, linewidth=1.5)
-    baseline = ax.axhline(by_chance, color=GREY, linestyle=DASHES[1], linewidth=1)
+    (line,) = ax.plot(fractions, accuracy, color=BLUE, marker="o", markersize=4.5, linewidth=1.5)
+    baseline = ax.axhline(majority_accuracy, color=GREY, linestyle=DASHES[1], linewidth=1)
     ax.set(xlim=(0, 1.03), ylim=(0, 1.03))
     ax.set_xlabel("fraction of the sequence read", fontsize=SMALL)
     ax.set_ylabel("accuracy", fontsize=SMALL)

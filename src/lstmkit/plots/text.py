@@ -25,14 +25,16 @@ def surprisal_figure(tokens: Sequence[str], bits: Sequence[float], label: str = 
     return shaded_text(tokens, bits, label, max([1.0, *bits[: len(lay_out_tokens(tokens)[0])]]))
 
 
-def shaded_text(tokens: Sequence[str], values: Sequence[float], label: str, most: float, title: str = "") -> Figure:
+def shaded_text(
+    tokens: Sequence[str], values: Sequence[float], label: str, max_value: float, title: str = ""
+) -> Figure:
     """Draw tokens as text on a background that is darker for larger values.
 
     Args:
         tokens: Tokens as displayed; those beyond 40 lines are left out.
         values: One value per token, at least 0.
         label: Label of the color bar.
-        most: Value of the darkest shade.
+        max_value: Value of the darkest shade.
         title: Title of the figure.
     """
     positions, lines = lay_out_tokens(tokens)
@@ -40,7 +42,7 @@ def shaded_text(tokens: Sequence[str], values: Sequence[float], label: str, most
     ax = figure.subplots()
     shades = colormaps["Blues"].resampled(256)
     for token, value, (line, column) in zip(tokens, values, positions, strict=False):
-        background = shades(0.85 * min(1.0, value / most))
+        background = shades(0.85 * min(1.0, value / max_value))
         ax.add_patch(Rectangle((column, line), len(token), 0.86, facecolor=background, linewidth=0))
         dark = 0.3 * background[0] + 0.59 * background[1] + 0.11 * background[2] < 0.5
         ax.text(
@@ -49,7 +51,7 @@ def shaded_text(tokens: Sequence[str], values: Sequence[float], label: str, most
         )  # fmt: skip
     ax.set(xlim=(0, COLUMNS), ylim=(lines, 0))
     ax.set_axis_off()
-    mappable = ScalarMappable(Normalize(0, most), shades)
+    mappable = ScalarMappable(Normalize(0, max_value), shades)
     bar = figure.colorbar(mappable, ax=ax, location="top", fraction=0.05, aspect=50, shrink=0.5, anchor=(0, 0))
     bar.set_label(label, fontsize=SMALL)
     bar.ax.tick_params(labelsize=SMALL)
@@ -58,15 +60,15 @@ def shaded_text(tokens: Sequence[str], values: Sequence[float], label: str, most
     return figure
 
 
-def attention_figure(read: Sequence[str], written: Sequence[str], weights: np.ndarray) -> Figure:
+def attention_figure(input_tokens: Sequence[str], output_tokens: Sequence[str], weights: np.ndarray) -> Figure:
     """Draw the attention of each output token (rows) over the input tokens (columns).
 
     Args:
-        read: ``S`` input tokens as displayed; the first 60 are drawn.
-        written: ``T`` output tokens; the first 60 are drawn.
+        input_tokens: ``S`` input tokens as displayed; the first 60 are drawn.
+        output_tokens: ``T`` output tokens; the first 60 are drawn.
         weights: ``(T, S)`` attention weights; each row sums to 1.
     """
-    columns, rows = ([shown(token, 14) for token in side[:_MAX_TOKENS]] for side in (read, written))
+    columns, rows = ([shown(token, 14) for token in side[:_MAX_TOKENS]] for side in (input_tokens, output_tokens))
     figure = new_figure(1.4 + max(1.2, min(WIDTH / max(1, len(columns)), 0.32) * len(rows)))
     ax = figure.subplots()
     if not weights.size:
