@@ -145,12 +145,11 @@ class AudioEncoder(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Frames ``(B, T, F)`` and lengths ``(B,)`` to ``(B, ceil(T / 4), output_size)`` and its lengths."""
-        if lengths is None:
-            lengths = x.new_full((len(x),), x.shape[1], dtype=torch.long)
+        steps: Tensor = x.new_full((len(x),), x.shape[1], dtype=torch.long) if lengths is None else lengths
         if self.disturbance is not None:
-            x, lengths = self.disturbance(x, lengths)
+            x, steps = self.disturbance(x, steps)
         x = x.unsqueeze(1)
         for convolution in (self.first, self.second):
-            x = F.relu(convolution(x * within(x[:, 0], lengths)[:, None, :, None]))
-            lengths = (lengths + 1) // 2
-        return variational_dropout(x.transpose(1, 2).flatten(2), self.dropout, self.training), lengths
+            x = F.relu(convolution(x * within(x[:, 0], steps)[:, None, :, None]))
+            steps = (steps + 1) // 2
+        return variational_dropout(x.transpose(1, 2).flatten(2), self.dropout, self.training), steps
