@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from lstmkit.ops.cpu.kernels import extension
 
 TESTS = Path(__file__).parent

@@ -35,7 +35,14 @@ CPU = torch.device("cpu")
 
 
 def tiny(**options) -> MusicComposer:
-    plain_ones = {"hidden_size": 8, "embedding_size": 6, "nade_hidden_size": 4, "epochs": 2, "batch_size": 4, "max_transposition": 1}
+    plain_ones = {
+        "hidden_size": 8,
+        "embedding_size": 6,
+        "nade_hidden_size": 4,
+        "epochs": 2,
+        "batch_size": 4,
+        "max_transposition": 1,
+    }
     return MusicComposer(**{**plain_ones, **options})
 
 
@@ -679,6 +686,8 @@ def _there() -> bool:
 def test_the_chorales_are_those_of_the_field():
     read = read_piano_rolls(catalog.locate("piano_rolls", "jsb_chorales.npz"))
     assert isinstance(read, PianoRolls)
-    counts = {part: (len(given_), given_.steps) for part in ("train", "valid", "test") if (given_ := read.is_given(part))}
+    counts = {
+        part: (len(given_), given_.steps) for part in ("train", "valid", "test") if (given_ := read.is_given(part))
+    }
     assert counts == {"train": (229, 13807), "valid": (76, 4602), "test": (77, 4725)}
     assert len(Loader(PianoRollDataset(read), 32)) == 12
