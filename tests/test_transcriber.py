@@ -36,8 +36,8 @@ pytest.importorskip("soundfile")
 
 RATE = 4000
 TINY: dict[str, Any] = {
-    "hidden_size": 6, "width": 6, "num_layers": 1, "epochs": 2, "steps_per_epoch": 2, "batch_size": 4, "rate": RATE,
-    "bands": 8, "height": 16, "channels": 2, "lr": 0.01,
+    "hidden_size": 6, "feature_size": 6, "num_layers": 1, "epochs": 2, "steps_per_epoch": 2, "batch_size": 4, "sample_rate": RATE,
+    "n_mels": 8, "height": 16, "conv_channels": 2, "lr": 0.01,
 }  # fmt: skip
 PITCHES = {"a": 300.0, "b": 700.0, "c": 1500.0}
 
@@ -462,14 +462,14 @@ def test_centred_a_voice_that_is_always_there_is_not_heard():
     """What is added to all steps of an example changes nothing; a model that reads one way cannot know the mean."""
     rng = np.random.default_rng(0)
     steps = [rng.normal(size=(12, 3)) for _ in range(8)]
-    job = Transcriber(**{**TINY, "centred": True}).fit((steps, ["a", "ab"] * 4))
+    job = Transcriber(**{**TINY, "mean_normalization": True}).fit((steps, ["a", "ab"] * 4))
     colours = rng.normal(size=(8, 1, 3))
     told, coloured = (job.front_end.encode(of, "abcdefgh") for of in (steps, list(np.array(steps) + colours)))
     np.testing.assert_allclose(coloured, told, atol=1e-5)
     plain = Transcriber(**TINY).fit((steps, ["a", "ab"] * 4)).front_end
     assert not np.allclose(plain.encode([steps[0] + colours[0]], "a"), plain.encode(steps[:1], "a"), atol=0.1)
     with pytest.raises(SettingError, match="centred needs the whole example"):
-        Transcriber(**{**TINY, "centred": True, "bidirectional": False}).fit((steps, ["a", "ab"] * 4))
+        Transcriber(**{**TINY, "mean_normalization": True, "bidirectional": False}).fit((steps, ["a", "ab"] * 4))
 
 
 def test_who_cannot_read_live(sounds: tuple[list[AudioClip], list[str]]):
@@ -486,7 +486,7 @@ def test_a_long_file_is_read_piece_by_piece(sounds: tuple[list[AudioClip], list[
     samples = np.concatenate([part for _ in range(6) for part in (tone("abc").samples, gap)])
     (tmp_path / "long.wav").write_bytes(encode_audio(AudioClip("long", samples, RATE)))
     for both in (True, False):
-        job = Transcriber(**{**TINY, "bidirectional": both, "longest": 1.0, "epochs": 8, "lr": 0.03}).fit(sounds)
+        job = Transcriber(**{**TINY, "bidirectional": both, "max_seconds": 1.0, "epochs": 8, "lr": 0.03}).fit(sounds)
         (found,) = job.predict(tmp_path / "long.wav")
         assert found.name == "long.wav"
         starts = [piece.start for piece in found.characters if piece.text != " "]
@@ -540,7 +540,7 @@ def test_pictures_and_strokes_are_learnt_saved_and_drawn(tmp_path: Path):
     pictures = [line(text) for text in texts]
     pens = [np.array([[3, 2 * ("abc ".index(c) + 1) * (-1) ** i, i % 2] for i in range(8) for c in t]) for t in texts]
     for inputs, reads, unit in ((pictures, "auto", "dot"), (pens, "strokes", "point")):
-        job = Transcriber(**{**TINY, "reads": reads}).fit((inputs, texts), run=tmp_path / unit)
+        job = Transcriber(**{**TINY, "input_type": reads}).fit((inputs, texts), run=tmp_path / unit)
         assert (tmp_path / unit / "report.html").exists()
         again = load(tmp_path / unit)
         assert again.predict(inputs[:4]) == job.predict(inputs[:4])
@@ -555,7 +555,7 @@ def test_a_text_too_long_for_its_sound_is_named_before_training(tmp_path: Path):
     good = [(np.random.default_rng(i).standard_normal((40, 2)), "ab") for i in range(9)]
     inputs, texts = zip(*[*good, short], strict=True)
     with pytest.raises(DataError, match="has 2 steps after its convolutions, too few for its text of 3"):
-        Transcriber(**TINY, valid_share=0.0, test_share=0.0).fit((inputs, texts), run=tmp_path / "run")
+        Transcriber(**TINY, valid_fraction=0.0, test_fraction=0.0).fit((inputs, texts), run=tmp_path / "run")
     assert not list(tmp_path.iterdir())
 
 
@@ -579,10 +579,10 @@ def test_a_language_model_helps_where_the_steps_leave_it_open(tmp_path: Path):
     texts = ["ab", "ac", "ab ", "ac"] * 8
     drawn = [np.repeat(np.eye(4)[["abc ".index(c) for c in text]], 6, 0) for text in texts]
     inputs = [one + 0.3 * rng.standard_normal(one.shape) for one in drawn]
-    job = Transcriber(**{**TINY, "strides": (2,), "epochs": 25, "steps_per_epoch": 0, "masks": 0, "lr": 0.03})
+    job = Transcriber(**{**TINY, "strides": (2,), "epochs": 25, "steps_per_epoch": 0, "spec_augment_masks": 0, "lr": 0.03})
     job.fit((inputs, texts))
     open_ended = np.concatenate([np.eye(4)[[0] * 6], np.tile([0.0, 0.45, 0.55, 0.0], (6, 1))])
-    strong = {"beam": 8, "lm": language, "lm_weight": 3.0}
+    strong = {"beam_size": 8, "lm": language, "lm_weight": 3.0}
     assert job.predict([open_ended], **strong)[0].text.startswith("ab")
     from_run = {**strong, "lm": str(tmp_path / "lm")}
     assert job.predict([open_ended], **from_run)[0].text == job.predict([open_ended], **strong)[0].text
@@ -598,7 +598,7 @@ def test_a_language_model_helps_where_the_steps_leave_it_open(tmp_path: Path):
 def test_fine_tuning_begins_with_the_earlier_weights(sounds: tuple[list[AudioClip], list[str]], tmp_path: Path):
     """All but those of new characters; another shape or kind is refused; once saved the earlier run is not needed."""
     first = Transcriber(**TINY).fit(sounds, run=tmp_path / "first")
-    start = {**TINY, "start": str(tmp_path / "first")}
+    start = {**TINY, "init_from": str(tmp_path / "first")}
     more = (sounds[0], [text.replace("c", "ç") for text in sounds[1]])
     torch.manual_seed(1)
     expected = torch.rand(1)
@@ -612,11 +612,11 @@ def test_fine_tuning_begins_with_the_earlier_weights(sounds: tuple[list[AudioCli
     saved = second.save(tmp_path / "second")
     (tmp_path / "first").rename(tmp_path / "gone")
     assert load(saved).predict(sounds[0][:2]) == second.predict(sounds[0][:2])
-    gone = {**start, "start": str(tmp_path / "gone")}
+    gone = {**start, "init_from": str(tmp_path / "gone")}
     with pytest.raises(SettingError, match="has another shape"):
         Transcriber(**{**gone, "hidden_size": 7}).fit(more)
     with pytest.raises(SettingError, match="was fitted with centred=False: give the same"):
-        Transcriber(**{**gone, "centred": True}).fit(more)
+        Transcriber(**{**gone, "mean_normalization": True}).fit(more)
     with pytest.raises(SettingError, match="is no transcriber of lines"):
         Transcriber(**gone).fit(([line("ab")] * 20, ["ab"] * 20))
     with pytest.raises(UserError):

@@ -25,7 +25,7 @@ class TextLineImageFrontEnd:
     """
 
     kind: ClassVar[str] = "lines"
-    unit: ClassVar[str] = "dot"
+    unit: ClassVar[str] = "pixel"
 
     height: int
     channels: int

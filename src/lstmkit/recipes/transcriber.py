@@ -88,8 +88,8 @@ def features(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], 
     fit(*parts)
     table = job.evaluate(test, progress=progress).table
     language = LanguageModel(**options["language"]).fit(parts[0].told(), parts[1].told(), progress=progress)
-    job.lm_bonus = options["lm_bonus"]
-    told = job.predict(test, beam=options["beam"], lm=language, lm_weight=options["lm_weight"])
+    job.predictor.settings.insertion_bonus = options["lm_bonus"]
+    told = job.predict(test, beam_size=options["beam"], lm=language, lm_weight=options["lm_weight"])
     name = f"{table['model'][0]}, beam {options['beam']}, language model"
     first = {"model": name, **scores([one.text for one in told], test.told())}
     return pd.concat([pd.DataFrame([first]), table], ignore_index=True)
@@ -191,7 +191,7 @@ def one_page(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], 
     with tempfile.TemporaryDirectory() as kept:
         before = Transcriber(**{**own, "epochs": first["epochs"]})
         before.fit(*_every(printed, options["valid"]), progress=progress).save(kept)
-        job.start = kept
+        job.init_from = kept
         fit(train, valid)
     table = job.evaluate(test, progress=progress).table
     table.loc[0, "model"] = f"{table['model'][0]}, begun with print"
