@@ -236,7 +236,7 @@ def labels_of(figure: Figure) -> list[str]:
 def test_forecast_draws_what_was_known_what_came_and_the_bands(timestamps: pd.Index | None):
     history, ahead = frames(6, timestamps=timestamps)
     ahead["_naive $x^{"] = 5.0
-    figure = pictures.forecast_figure(history, ahead, [80, 95], title="$ 1_", baselines=["_naive $x^{"])
+    figure = pictures.forecast(history, ahead, [80, 95], title="$ 1_", baselines=["_naive $x^{"])
     ax = figure.axes[0]
     assert labels_of(figure) == ["observed", "forecast", "80 % interval", "95 % interval", "_naive $x^{"]
     assert [len(np.asarray(line.get_xdata())) for line in ax.lines] == [24 + 6, 2, 7, 7]  # observed, origin, 2 models
@@ -248,7 +248,7 @@ def test_forecast_draws_what_was_known_what_came_and_the_bands(timestamps: pd.In
 def test_forecast_draws_the_latest_windows_that_do_not_overlap():
     history, ahead = frames(20)
     rolling = [ahead.iloc[i : i + 6].assign(cutoff=39 + i) for i in range(15)]
-    ax = pictures.forecast_figure(history, pd.concat(rolling), [80]).axes[0]
+    ax = pictures.forecast(history, pd.concat(rolling), [80]).axes[0]
     assert len(ax.collections) == 3
     points = [np.asarray(line.get_xdata()) for line in ax.lines if line.get_linewidth() == 1.8]
     assert [x[0] for x in points] == [41, 47, 53]  # each fans out from its origin
@@ -265,7 +265,7 @@ def test_forecast_of_odd_frames(change: str, horizon: int):
     ahead = {"no y": ahead.drop(columns="y"), "all y missing": ahead.assign(y=np.nan), "nothing": ahead[:0]}.get(
         change, ahead
     )
-    drawn(pictures.forecast_figure(history, ahead, [] if change == "no levels" else [80]))
+    drawn(pictures.forecast(history, ahead, [] if change == "no levels" else [80]))
 
 
 def test_forecast_draws_the_first_few_series_and_names_them_as_they_are():
@@ -273,7 +273,7 @@ def test_forecast_draws_the_first_few_series_and_names_them_as_they_are():
     ids = ["<script>", "$\\frac{", "_c", "d"]
     both = [pd.concat([frame.assign(unique_id=uid) for uid in ids]) for frame in (history, ahead)]
     both = [frame.astype({"unique_id": "category"}) for frame in both]
-    figure = pictures.forecast_figure(*both, levels=[80], n_series=3)
+    figure = pictures.forecast(*both, levels=[80], n_series=3)
     assert [ax.get_title(loc="left") for ax in figure.axes] == ids[:3]
     drawn(figure)
 
@@ -286,11 +286,11 @@ def test_error_by_step():
     assert errors["step"].tolist() == [1, 2, 3]
     assert errors["forecast"].tolist() == pytest.approx([1.0] * 3)
     assert errors["naive"].tolist() == pytest.approx([0.5] * 3)
-    figure = pictures.error_by_step_figure(both, ["forecast", "naive"])
+    figure = pictures.error_by_step(both, ["forecast", "naive"])
     assert labels_of(figure) == ["forecast", "naive"]
     drawn(figure)
-    drawn(pictures.error_by_step_figure(ahead[:1], ["forecast"]))
-    drawn(pictures.error_by_step_figure(ahead.assign(y=np.nan), ["forecast"]))
+    drawn(pictures.error_by_step(ahead[:1], ["forecast"]))
+    drawn(pictures.error_by_step(ahead.assign(y=np.nan), ["forecast"]))
 
 
 def test_steps_count_from_the_origin_even_where_what_came_is_missing():
@@ -304,10 +304,10 @@ def test_calibration():
         {"y": [0.0, 1, 2, 3, np.nan], "m-lo-80": -1.0, "m-hi-80": 2.0, "m-lo-95": -9.0, "m-hi-95": 9.0}
     )
     assert pictures.observed_coverage(frame, "m", [95, 80]) == {80: 75.0, 95: 100.0}
-    figure = pictures.interval_coverage_figure(frame, "m", [80, 95])
-    assert "80 %: observed 75.0 %" in figure.axes[0].texts[-1].get_text()
+    figure = pictures.calibration(frame, "m", [80, 95])
+    assert "80 % held 75.0 %" in figure.axes[0].texts[-1].get_text()
     drawn(figure)
-    drawn(pictures.interval_coverage_figure(frame.assign(y=np.nan), "m", [80]))
+    drawn(pictures.calibration(frame.assign(y=np.nan), "m", [80]))
 
 
 def rows(epochs: int, **more: float) -> list[dict[str, float]]:
@@ -347,7 +347,7 @@ def test_neighbouring_lines_differ_in_colour_and_in_dash():
 def test_pictures_are_the_same_from_threads():
     history, ahead = frames(3)
     with ThreadPoolExecutor(4) as pool:
-        pages = list(pool.map(lambda _: drawn(pictures.forecast_figure(history, ahead, [80])), range(4)))
+        pages = list(pool.map(lambda _: drawn(pictures.forecast(history, ahead, [80])), range(4)))
     assert len(set(pages)) == 1
 
 

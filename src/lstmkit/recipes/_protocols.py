@@ -25,4 +25,4 @@ def held_out(job: Any, fit: Fit, folder: Path, options: dict[str, Any], progress
     fit(examples)
     test = job.split(examples, None).test
     assert test is not None
-    return job.score(test, progress).table
+    return job.evaluate_examples(test, progress).table
