@@ -161,12 +161,12 @@ def test_translations_of_given_parts(tmp_path: Path, monkeypatch: pytest.MonkeyP
         for ours, part in (("train", "train"), ("valid", "val"), ("test", "test"))
         for side, ending in (("source", "en"), ("target", "de"))
     }
-    job = Translator(tokens="words", epochs=1, hidden_size=2, test_share=0.0)
+    job = Translator(tokenization="words", epochs=1, hidden_size=2, test_fraction=0.0)
     table = by(importlib.import_module("lstmkit.recipes.translator").given_parts, job, tmp_path, options)
-    assert table["model"].tolist() == ["LSTM", "most similar source of the training part", "the source as it stands"]
-    assert "a" in job.reads
-    assert "d" not in job.reads
-    assert "x" not in job.reads
+    assert table["model"].tolist() == ["LSTM", "translation memory", "copy of the source"]
+    assert "a" in job.predictor.source_tokenizer
+    assert "d" not in job.predictor.source_tokenizer
+    assert "x" not in job.predictor.source_tokenizer
 
 
 # ---- what comes out --------------------------------------------------------------------------------------------------

@@ -377,10 +377,10 @@ def test_a_sample_estimates_the_sum_over_all():
     with torch.no_grad():
         head.scores.weight.copy_(torch.randn(5, 3))
     features, targets = torch.randn(2, 4, 3), torch.tensor([[0, 1, 2, -1], [3, 4, -1, -1]])
-    sampled = head.loss(features, targets).item()
-    assert sampled == pytest.approx(head.eval().loss(features, targets).item(), abs=0.01)
+    sampled = head.loss(features, Batch(targets, targets=targets)).item()
+    assert sampled == pytest.approx(head.eval().loss(features, Batch(targets, targets=targets)).item(), abs=0.01)
     kept = targets >= 0
-    assert head.loss(features, targets).item() == pytest.approx(
+    assert head.loss(features, Batch(targets, targets=targets)).item() == pytest.approx(
         F.cross_entropy(head(features)[kept], targets[kept]).item()
     )
     shares = torch.bincount(head.draw(), minlength=5) / 200_000
@@ -398,10 +398,10 @@ def test_in_validation_all_others_are_negatives(loss: str, monkeypatch: pytest.M
     none = torch.zeros_like(rest, dtype=torch.bool)
     own = scores[range(3), wanted]
     by_hand = bpr_max(own, rest, none, 0.5) if loss == "bpr-max" else top1_max(own, rest, none)
-    assert head.loss(features, targets).item() == pytest.approx(by_hand.item() / 3, rel=1e-5)
-    monkeypatch.setattr("lstmkit.modules.item_head._AT_ONCE", 1)
-    assert head.loss(features, targets).item() == pytest.approx(by_hand.item() / 3, rel=1e-5)
-    assert head.loss(features, torch.full((1, 4), -1)).item() == 0
+    assert head.loss(features, Batch(targets, targets=targets)).item() == pytest.approx(by_hand.item() / 3, rel=1e-5)
+    monkeypatch.setattr("lstmkit.modules.item_head._MAX_SCORES", 1)
+    assert head.loss(features, Batch(targets, targets=targets)).item() == pytest.approx(by_hand.item() / 3, rel=1e-5)
+    assert head.loss(features, Batch(targets, targets=torch.full((1, 4), -1))).item() == 0
 
 
 # ---- baselines -------------------------------------------------------------------------------------------------------

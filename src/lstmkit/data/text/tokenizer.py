@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as Engine
 
 from lstmkit.progress import Progress, Task
 
-KINDS = ("spaces", "words", "chars", "bpe")
+KINDS = ("whitespace", "words", "chars", "bpe")
 UNKNOWN, END, BEGIN, PAD = "<unk>", "<eos>", "<bos>", "<pad>"
 _AT_ONCE = 1000  # lines that are encoded together
 
@@ -181,7 +181,7 @@ def _pre_tokenizer(kind: str) -> tuple[Any, Any]:
         return pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated"), None
     if kind == "bpe":
         return pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    return (pre_tokenizers.WhitespaceSplit() if kind == "spaces" else pre_tokenizers.Whitespace()), None
+    return (pre_tokenizers.Whitespace() if kind == "words" else pre_tokenizers.WhitespaceSplit()), None
 
 
 def _told(lines: Iterable[str], end: str, task: Task) -> Iterator[str]:
