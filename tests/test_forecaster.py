@@ -1,4 +1,4 @@
-"""The forecasting job: every way to forecast works on tiny data, and what it promises holds."""
+"""The forecaster: every method works on tiny data, and what the documentation promises holds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NAN = float("nan")
 H = 3  # the horizon here
 QUANTILES = ["forecast-lo-95", "forecast-lo-80", "forecast-lo-50", "forecast"]
 QUANTILES += ["forecast-hi-50", "forecast-hi-80", "forecast-hi-95"]
-WAYS = {
+METHODS = {
     "direct": {},
     "direct, patches": {"window": 8, "patch_length": 2, "readout": "horizon_states"},
     "recursive, normal": {"method": "recursive", "distribution": "normal"},
@@ -82,15 +82,15 @@ def same_weights(a: Forecaster, b: Forecaster) -> bool:
     return all(torch.equal(x, y) for x, y in pairs)
 
 
-# ---- every way to forecast -------------------------------------------------------------------------------------------
+# ---- every method ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_every_way_forecasts(way: str, cell: str):
+def test_every_method_forecasts(name: str, cell: str):
     """Each method and distribution gives the steps after each series' end, with intervals around the median."""
     data = long(a=counts(50), b=counts(41, 1))
-    forecast = tiny(cell=cell, **WAYS[way]).fit(data).predict(data)
+    forecast = tiny(cell=cell, **METHODS[name]).fit(data).predict(data)
     check_forecast(forecast)
     assert forecast["unique_id"].tolist() == ["a"] * H + ["b"] * H
     assert forecast["ds"].tolist() == [
@@ -102,7 +102,7 @@ def test_every_way_forecasts(way: str, cell: str):
 def test_counts_are_forecast_as_counts():
     """The negative binomial never goes below 0, and its bounds lie on the grid of counts up to interpolation."""
     data = long(a=np.where(np.arange(60) % 7 == 0, 1.0, 0.0))
-    forecast = tiny(**WAYS["recursive, negative_binomial"]).fit(data).predict(data)
+    forecast = tiny(**METHODS["recursive, negative_binomial"]).fit(data).predict(data)
     check_forecast(forecast)
     assert (forecast[QUANTILES] >= 0).all(axis=None)
 
@@ -116,14 +116,14 @@ def test_counts_are_forecast_as_counts():
         (counts(50), {"centering": "mean"}, "centering must be none, got 'mean'"),
     ],
 )
-def test_what_is_no_count_is_refused(values: np.ndarray, options: dict, phrase: str):
-    """Fractions, values below 0, logarithms and levels make no sense to the negative binomial."""
+def test_values_that_are_not_counts_are_refused(values: np.ndarray, options: dict, phrase: str):
+    """The negative binomial refuses fractions, values below 0, logarithms and centering."""
     with pytest.raises(UserError, match=phrase):
-        tiny(**WAYS["recursive, negative_binomial"], **options).fit(values)
+        tiny(**METHODS["recursive, negative_binomial"], **options).fit(values)
 
 
 def test_the_recursive_method_takes_no_patches():
-    """It goes step by step, so that a patch is refused rather than ignored."""
+    """It forecasts one step at a time: a patch is refused, not ignored."""
     with pytest.raises(SettingError, match="patch_length must be 1 with method=recursive"):
         tiny(method="recursive", patch_length=2).fit(wave(50))
 
@@ -145,7 +145,7 @@ def test_an_ensemble_of_deep_models_forecasts_and_shows_its_gates(cell: str, met
 
 
 def test_an_ensemble_is_of_the_seeds():
-    """Its members are the models that seeds 0 and 1 give alone, and its answer is the mean of theirs."""
+    """Its members are the models of the seeds 0 and 1, and its output is the mean of theirs."""
     both = tiny(ensemble_size=2).fit(two())
     assert isinstance(both.model, Ensemble)
     members = list(both.model.members)
@@ -179,12 +179,12 @@ def test_the_recursive_method_learns():
     assert (details["LSTM (recursive)-hi-50"] - details["LSTM (recursive)-lo-50"]).mean() < swing
 
 
-# ---- the same answer, whatever should not matter ---------------------------------------------------------------------
+# ---- invariances -----------------------------------------------------------------------------------------------------
 
 
 @DIRECT_AND_RECURSIVE
 def test_the_same_seed_gives_the_same_forecast(method: str):
-    """To the bit, whatever random numbers the caller has drawn, and theirs go on as if nothing had been."""
+    """Bit for bit, whatever the state of the global random generator, which is left as it was."""
     torch.manual_seed(1)
     first = tiny(method=method).fit(two()).predict(two())
     drawn = torch.rand(3)
@@ -274,19 +274,19 @@ def test_a_constant_series_is_forecast_as_constant(value: float, method: str):
     last=st.integers(1, 9),
 )
 @settings(max_examples=25, deadline=None)
-def test_intervals_lie_in_each_other(fitted_ways, data: list[list[float]], last: int):
+def test_intervals_lie_in_each_other(fitted_forecasters, data: list[list[float]], last: int):
     """Of any data: the wider interval holds the narrower, all of them the median, and all are numbers."""
     frame = long(**{f"s{i}": [*y, float(last)] for i, y in enumerate(data)})
-    for fitted in fitted_ways:
+    for fitted in fitted_forecasters:
         check_forecast(fitted.predict(frame))
 
 
 @pytest.fixture(scope="module")
-def fitted_ways() -> list[Forecaster]:
-    """Either method; the third with widths of its intervals that would turn them inside out."""
-    ways = [tiny().fit(two()), tiny(method="recursive").fit(two()), tiny().fit(two())]
-    ways[2].predictor.interval_widths = np.array([[3.0, -5.0, 1.0], [-9.0, -9.0, -9.0], [0.0, 7.0, -1.0]])
-    return ways
+def fitted_forecasters() -> list[Forecaster]:
+    """Both methods; the third forecaster has interval widths that would invert the intervals."""
+    forecasters = [tiny().fit(two()), tiny(method="recursive").fit(two()), tiny().fit(two())]
+    forecasters[2].predictor.interval_widths = np.array([[3.0, -5.0, 1.0], [-9.0, -9.0, -9.0], [0.0, 7.0, -1.0]])
+    return forecasters
 
 
 # ---- time ------------------------------------------------------------------------------------------------------------
@@ -343,8 +343,8 @@ def test_odd_sizes(options: dict, method: str):
         ("h", 2000, {"window": 100, "patch": 24}, Plan("h", season=24, past=120, patch=24, regular=False)),
     ],
 )
-def test_what_is_planned(freq: str | int, longest: int, options: dict, expected: Plan):
-    """A week of hours folded into days; else three seasons, at least twice the horizon and no more than there is."""
+def test_window_plan(freq: str | int, longest: int, options: dict, expected: Plan):
+    """A week of hours in patches of days; else three seasons, at least twice the horizon, at most the series."""
     plain = {"horizon": 24, "season": 0, "window": 0, "patch": 0, "autoregressive": False}
     assert plan_windows(freq, longest, **{**plain, **options}) == expected
 
@@ -365,7 +365,7 @@ def test_missing_values_anywhere(method: str):
 
 
 def test_missing_values_are_not_targets():
-    """What stands in the place of a missing value changes no weight, as the value itself would."""
+    """A missing value and a missing row give the same weights; the value itself gives others."""
     y = wave(60)
     holes = np.where(np.arange(60) % 5 == 2, NAN, y)
     rows = pd.DataFrame({"ds": np.arange(60), "y": holes})
@@ -375,7 +375,7 @@ def test_missing_values_are_not_targets():
 
 
 def test_a_gap_longer_than_the_window_does_not_drown_the_rest():
-    """Windows that know nothing of the level of a series of millions have no part in the loss."""
+    """Windows without a known value are not part of the loss."""
     y = 1e6 * wave(120)
     y[30:60] = NAN
     fitted = tiny(window=8, steps_per_epoch=0, epochs=1).fit(y)
@@ -383,7 +383,7 @@ def test_a_gap_longer_than_the_window_does_not_drown_the_rest():
 
 
 def test_a_forecast_starts_after_the_last_known_value():
-    """Values missing at the end are not there yet: the forecast begins with them."""
+    """The forecast starts at values that are missing at the end."""
     data = long(a=[*wave(50), NAN, NAN])
     forecast = tiny().fit(data).predict(data)
     assert forecast["ds"].iloc[0] == data["ds"].iloc[50]
@@ -426,7 +426,7 @@ def test_covariates_of_every_kind(method: str, readout: str):
 
 @pytest.mark.parametrize(("name", "part"), [(n, p) for p, names in COVARIATES.items() for n in names])
 @DIRECT_AND_RECURSIVE
-def test_every_covariate_has_a_say(name: str, part: str, method: str):
+def test_every_covariate_changes_the_forecast(name: str, part: str, method: str):
     """Another value of any covariate gives another forecast; of a future one also where only the horizon differs."""
     data = promoted()
     fitted = tiny(method=method, steps_per_epoch=10, lr=0.05, **COVARIATES).fit(data)
@@ -438,7 +438,7 @@ def test_every_covariate_has_a_say(name: str, part: str, method: str):
     assert not np.allclose(fitted.predict(other)["forecast"], fitted.predict(data)["forecast"], rtol=1e-7)
 
 
-def test_what_is_known_ahead_may_come_in_a_second_table(tmp_path):
+def test_future_covariates_in_a_second_table(tmp_path):
     """``future_data`` as a file gives the same forecast as the rows in the data themselves."""
     data = promoted()
     fitted = tiny(**COVARIATES).fit(data)
@@ -513,7 +513,7 @@ def test_logarithms_need_values_above_zero(value: float):
             refuse(bad)
 
 
-# ---- what is held out ------------------------------------------------------------------------------------------------
+# ---- splits ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -526,7 +526,7 @@ def test_logarithms_need_values_above_zero(value: float):
         ([11], {}, [5], [8]),
     ],
 )
-def test_where_time_is_cut(lengths: list[int], options: dict, train: list[int], seen: list[int]):
+def test_split_by_time(lengths: list[int], options: dict, train: list[int], seen: list[int]):
     """Test at the end, before it validation, at least a horizon of each, and the rest to train on."""
     series = read_series(long(**{f"s{i}": wave(n) for i, n in enumerate(lengths)}))
     found = split_by_time(series, H, **{"valid_share": 0.15, "test_windows": -1, **options})
@@ -744,8 +744,8 @@ def test_fitting_again_forgets():
     assert again.predictor.state() == fresh.predictor.state()
 
 
-def test_a_run_is_told_apart_by_everything_it_was_given():
-    """The digest changes with a value, a stamp, a name, a covariate of any kind."""
+def test_the_digest_depends_on_all_data():
+    """It changes with a value, a timestamp, a series id, a covariate of any kind."""
     job, data = tiny(**COVARIATES), promoted()
     changes = {"y": 0.5, "visitors": 0.5, "weather": "fog", "price": 9.0, "promo": "flyer"}
     prints = [job.data_digest(job.read(data))]
@@ -786,7 +786,7 @@ def test_text_and_records_are_the_forecast():
         assert float(line.split(",")[2]) == pytest.approx(record["forecast"], rel=1e-5)
 
 
-def test_how_alike_seasons_are():
+def test_seasonal_change():
     """The share of a window's deviation by which values a season apart differ: none, half of it, or no season."""
     season = np.tile([0.0, 2.0], 50)
     read = [read_series(y) for y in (season, season + 0.5 * (np.arange(100) // 2 % 2))]
@@ -798,7 +798,7 @@ def test_how_alike_seasons_are():
 
 @pytest.mark.parametrize(("swing", "regular"), [(10.0, True), (0.1, False)])
 def test_a_regular_series_is_forecast_from_its_last_season(swing: float, regular: bool):
-    """What is taken out of a window by default is chosen on the training part."""
+    """The default of centering is chosen on the training part."""
     y = 50 + swing * np.sin(np.arange(200) * np.pi / 6) + np.random.default_rng(0).normal(size=200)
     job = Forecaster(horizon=6, season_length=12, epochs=1, steps_per_epoch=1, hidden_size=2).fit(y)
     assert job.predictor.window_plan.regular is regular

@@ -646,7 +646,7 @@ def test_saved_and_loaded_it_predicts_the_same(name: str, options: dict[str, Any
 def test_a_jobs_own_settings_are_saved_too(name: str, options: dict[str, Any], tmp_path: Path):
     """Also what it prepared for them."""
     data = CASES[name].data()
-    data = data.assign(x=np.arange(len(data)) % 5) if "past" in options else data
+    data = data.assign(x=np.arange(len(data)) % 5) if "past_covariates" in options else data
     job = make(name, **options).fit(data)
     assert answer(load(job.save(tmp_path)), data) == answer(job, data)
 

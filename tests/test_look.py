@@ -302,7 +302,7 @@ def test_calibration():
     )
     assert forecast_plots.observed_coverage(frame, "m", [95, 80]) == {80: 75.0, 95: 100.0}
     figure = forecast_plots.interval_coverage_figure(frame, "m", [80, 95])
-    assert "80 % held 75.0 %" in figure.axes[0].texts[-1].get_text()
+    assert "80 %: observed 75.0 %" in figure.axes[0].texts[-1].get_text()
     drawn(figure)
     drawn(forecast_plots.interval_coverage_figure(frame.assign(y=np.nan), "m", [80]))
 

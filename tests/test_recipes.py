@@ -232,7 +232,7 @@ def test_a_real_recipe_on_its_real_data(monkeypatch: pytest.MonkeyPatch):
     except UserError as err:
         pytest.skip(f"needs the data set: {err}")
     whole = recipes.recipe("airline")
-    small = {**whole.settings, "epochs": 1, "steps_per_epoch": 1, "hidden_size": 2, "seeds": 1}
+    small = {**whole.settings, "epochs": 1, "steps_per_epoch": 1, "hidden_size": 2, "ensemble_size": 1}
     known = [recipes.Recipe(**{**vars(whole), "settings": small})]
     monkeypatch.setattr(recipes, "all_recipes", lambda: known)
     outcome = recipes.reproduce("airline", SILENT)

@@ -1,4 +1,4 @@
-"""Recommendation: what is read, what is asked, ranks and losses by hand, baselines, streaming sessions."""
+"""Recommender: reading, splits, ranks and losses by hand, baselines, streaming sessions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def tiny(**options: Any) -> Recommender:
     return Recommender(**{"hidden_size": 8, "epochs": 2, "batch_size": 8, **options})
 
 
-# ---- what is read ----------------------------------------------------------------------------------------------------
+# ---- reading ---------------------------------------------------------------------------------------------------------
 
 
 #: To learn fast.
@@ -83,7 +83,7 @@ def test_columns_of_time_in_their_order_and_ties_in_the_order_of_rows():
     assert read_sessions(frame, Columns("session_id", "item_id", ())).items == (("d", "b", "c", "a"),)
 
 
-def test_an_event_that_stands_there_twice_is_one():
+def test_duplicate_events_are_read_once():
     frame = pd.DataFrame({"session_id": 1, "item_id": ["a", "a", "b", "a"], "timestamp": [1, 1, 1, 2]})
     found = read_sessions(frame, COLUMNS)
     assert found.items == (("a", "b", "a"),)
@@ -111,7 +111,7 @@ def test_lists_of_ids():
         ({"a": 1}, "not dict"),
     ],
 )
-def test_lists_that_do_not_do(data: object, says: str):
+def test_bad_lists_are_refused(data: object, says: str):
     with pytest.raises(DataError, match=says):
         read_sessions(data, COLUMNS)
 
@@ -132,12 +132,12 @@ def test_lists_that_do_not_do(data: object, says: str):
         ("session_id:token,session_id:float,item_id,timestamp\n1,2,3,4\n", "2 columns are called 'session_id'"),
     ],
 )
-def test_files_that_do_not_do(text: str, says: str, tmp_path: Path):
+def test_bad_files_are_refused(text: str, says: str, tmp_path: Path):
     with pytest.raises(DataError, match=says):
         read_sessions(write(tmp_path / "e.csv", text), COLUMNS)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path):
+def test_missing_file(tmp_path: Path):
     with pytest.raises(DataError, match="no such file"):
         read_sessions(tmp_path / "none.csv", COLUMNS)
 
@@ -155,7 +155,7 @@ def test_windows_ask_for_every_item_once(length: int, first: int, longest: int):
     assert asked == list(range(min(first, length), length))
 
 
-# ---- what is held out ------------------------------------------------------------------------------------------------
+# ---- splits ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_last_items_are_held_out():
@@ -184,8 +184,8 @@ def test_the_latest_sessions_are_held_out():
     assert parts.train.names == tuple(str(u) for u in range(9, 1, -1))
 
 
-def test_nothing_of_the_test_is_learnt():
-    """Neither its items nor their counts: the catalogue is that of the training part."""
+def test_the_catalog_is_of_the_training_part():
+    """Neither items nor counts of the test part are in it."""
     job = tiny(split_strategy="leave_one_out", epochs=1).fit([["a", "b", "b", "a", "t"]] * 10)
     assert job.catalog == ("b", "a")
     assert job.predictor.counts.tolist() == [20, 10]
@@ -225,7 +225,7 @@ def test_nothing_of_the_test_is_learnt():
         ({"loss": "hinge"}, sessions(9), SettingError, "loss must be one of cross-entropy"),
     ],
 )
-def test_what_does_not_do(options: dict[str, Any], data: Any, error: type[Exception], says: str):
+def test_unusable_data_and_settings_are_refused(options: dict[str, Any], data: Any, error: type[Exception], says: str):
     with pytest.raises(error, match=says):
         tiny(**options).fit(data)
 
@@ -262,7 +262,7 @@ def test_longer_lists_find_no_less(found: list[int]):
     assert all(ranking.mean_reciprocal_rank(np.array(found), k) <= r for k, r in enumerate(by_length, 1))
 
 
-def test_what_is_asked_of_sessions_with_unknown_items():
+def test_ranking_queries_skip_unknown_items():
     queries = ranking.ranking_queries([np.array([0, -1, 2, 1]), np.array([-1, 2])], np.array([2, 1]))
     assert [items.tolist() for items in queries.item_ids] == [[0, 2, 1], [2]]
     assert queries.session_index.tolist() == [0, 0, 1]
@@ -271,14 +271,14 @@ def test_what_is_asked_of_sessions_with_unknown_items():
     assert [items.tolist() for items in queries.histories(slice(0, 3))] == [[0], [0, 2], []]
 
 
-def test_a_score_that_is_no_number_counts_against():
+def test_nan_scores_count_against_the_model():
     """A model that has diverged must not look perfect."""
     scores = torch.tensor([[torch.nan, 1.0, 2.0], [torch.nan, torch.nan, torch.nan]])
     assert ranking.ranks(scores, torch.tensor([2, 0])).tolist() == [2, 3]
 
 
-def test_ranks_of_the_model_are_those_of_reading_each_history_alone(monkeypatch: pytest.MonkeyPatch):
-    """Whatever stands beside it in a batch, and however few scores are held at a time; also of an ensemble."""
+def test_ranks_from_the_model_are_those_of_each_history_alone(monkeypatch: pytest.MonkeyPatch):
+    """For any batch and block size; also for an ensemble."""
     job = tiny(ensemble_size=2, epochs=1).fit(sessions(30))
     data = read_sessions([["a", "x", "new", "y", "z"], ["new", "b", "x"], ["c", "C"], ["new", "newer"]], COLUMNS)
     queries = ranking.ranking_queries(job.predictor.item_indices(data), data.given)
@@ -296,7 +296,7 @@ def test_ranks_of_the_model_are_those_of_reading_each_history_alone(monkeypatch:
         assert ranking.ranks_from_model(job.model, queries, False, **options).tolist() == wanted
 
 
-def test_equal_items_stand_before_the_one_that_came(monkeypatch: pytest.MonkeyPatch):
+def test_ties_count_against_the_model(monkeypatch: pytest.MonkeyPatch):
     """Items with the same vector have the same score, however it was computed; what was chosen before is left out."""
     torch.manual_seed(0)
     encoder, head = TokenEncoder(40, 24), ItemHead(24, 40)
@@ -444,7 +444,7 @@ def fitted() -> Recommender:
     return tiny(**QUICK, tie_weights=False, epochs=80, patience=0).fit(sessions(100))
 
 
-def test_it_remembers_what_a_chain_forgets(fitted: Recommender):
+def test_the_network_uses_the_first_item(fitted: Recommender):
     """After x and y only the first item tells what comes; Recall@1 of the baselines is bounded by that."""
     table = fitted.evaluate(sessions(60, seed=1)).table.set_index("model")
     assert table.index.tolist() == ["LSTM", "most popular", "item-kNN", "Markov chain"]
@@ -463,20 +463,20 @@ def test_every_loss_learns(loss: str, negatives: int):
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_click_by_click_is_the_whole_session_at_once(cell: str):
-    """The state is carried: after every click the items are those of predicting all clicks so far, the scores too."""
+def test_item_by_item_is_the_whole_session_at_once(cell: str):
+    """After every item, a streaming session gives the same as predict on all items so far."""
     job = tiny(cell=cell, num_layers=2, ensemble_size=2).fit(sessions(40))
     for seen in ("allow", "exclude"):
-        live, clicked = job.start_session(k=4, seen_items=seen), []
+        stream, history = job.start_session(k=4, seen_items=seen), []
         for item in ("a", "x", "never seen", "y", "a", "Z!", "z"):
-            clicked.append(item)
-            (whole,) = job.predict([clicked], k=4, seen_items=seen)
-            now = live.add_item(item)
+            history.append(item)
+            (whole,) = job.predict([history], k=4, seen_items=seen)
+            now = stream.add_item(item)
             assert now.items == whole.items
             assert now.scores == pytest.approx(whole.scores, abs=1e-5)
             assert now.probabilities == pytest.approx(whole.probabilities, abs=1e-5)
             assert now.unknown == whole.unknown
-            assert seen == "allow" or not set(now.items) & set(clicked)
+            assert seen == "allow" or not set(now.items) & set(history)
 
 
 def test_unknown_items_are_passed_over(fitted: Recommender):
@@ -484,12 +484,12 @@ def test_unknown_items_are_passed_over(fitted: Recommender):
     assert with_new.items == without.items
     assert (with_new.unknown, without.unknown) == (("new",), ())
     assert nothing.items == nothing.scores == nothing.probabilities == ()
-    live = fitted.start_session(k=3)
-    assert live.add_item("new").items == ()
-    assert live.add_item("a").items == fitted.predict(["a"], k=3)[0].items
+    stream = fitted.start_session(k=3)
+    assert stream.add_item("new").items == ()
+    assert stream.add_item("a").items == fitted.predict(["a"], k=3)[0].items
 
 
-def test_the_table_of_an_answer(fitted: Recommender):
+def test_recommendations_as_text(fitted: Recommender):
     rows = fitted.to_text(fitted.predict([["a"], ["new"], ["b", "x"]], k=2)).splitlines()
     assert rows[0] == "session,rank,item,score,probability"
     assert [row.split(",")[:3] for row in rows[1:]] == [["1", "1", "x"], ["1", "2", rows[2].split(",")[2]],
@@ -506,14 +506,14 @@ def test_scores_of_a_ranking_loss_are_no_probabilities():
     assert job.to_text(job.predict(["a"])).startswith("session,rank,item,score\n")
 
 
-def test_a_model_loaded_has_the_most_popular_beside_it(fitted: Recommender, tmp_path: Path):
+def test_a_loaded_model_is_compared_with_the_most_popular(fitted: Recommender, tmp_path: Path):
     again = load(fitted.save(tmp_path / "model"))
     found = again.evaluate(sessions(20, seed=1))
     assert found.table["model"].tolist() == ["LSTM", "most popular"]
     assert "A loaded model does not have the training sessions" in found.notes[-1]
 
 
-def test_what_training_has_not_seen_is_a_miss_for_all(fitted: Recommender):
+def test_unknown_next_items_are_misses_for_all(fitted: Recommender):
     found = fitted.evaluate([["a", "x"], ["a", "new"]])
     assert (found.table["Recall@1"] <= 0.5).all()
     assert "1 of the next items (50.0%) are not in the catalog" in found.notes[1]
@@ -539,22 +539,22 @@ def test_what_training_has_not_seen_is_a_miss_for_all(fitted: Recommender):
         (lambda job: job.example_sequences(["new"]), DataError, "has no item of the catalog"),
     ],
 )
-def test_what_a_fitted_one_refuses(fitted: Recommender, ask: Any, error: type[Exception], says: str):
+def test_bad_requests_are_refused(fitted: Recommender, ask: Any, error: type[Exception], says: str):
     with pytest.raises(error, match=says):
         ask(fitted)
 
 
-def test_specimens_are_known_items(fitted: Recommender):
+def test_example_sequences_hold_known_items(fitted: Recommender):
     first, second = fitted.example_sequences([["a", "new", "x", "a"], ["b", "x"]], session_number=1)
     assert (first.name, first.labels) == ("session 1", ["a", "x", "a"])
     assert first.annotations["seen before"].tolist() == [0, 0, 1]
     assert second.labels == ["b", "x"]
 
 
-# ---- how the field does it -------------------------------------------------------------------------------------------
+# ---- benchmark protocols ---------------------------------------------------------------------------------------------
 
 
-def test_a_core_is_left_when_nothing_is_rare():
+def test_k_core():
     data = read_sessions([["a", "a", "b"], ["a", "b", "c"], ["c", "d"], ["b", "a"], ["e"]], COLUMNS)
     assert protocols.drop_repeats(data).items[0] == ("a", "b")
     assert protocols.k_core(data, 2).items == (("a", "a", "b"), ("a", "b"), ("b", "a"))
