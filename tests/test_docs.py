@@ -39,6 +39,14 @@ def test_the_readme_s_python_runs(sales):
     exec(layers, names)
 
 
+def an_example():
+    """An example runs in an empty folder, so that the files it writes are not left in the tree.
+
+    >>> list(Path().iterdir())
+    []
+    """
+
+
 def test_every_file_in_the_readme_s_tree_exists():
     tree = README.split("## The tree")[1].split("```")[1].strip().splitlines()
     folders = (ROOT, ROOT / "src/lstmkit")

@@ -192,6 +192,7 @@ def assert_right(p: Problem, kept: dict[str, Tensor], back: dict[str, Tensor]) -
 
 
 @needs_compiler
+@pytest.mark.sampled(2)  # emulated clusters are slow
 @pytest.mark.parametrize("case", CASES)
 def test_as_the_reference(case: str, folder: Path) -> None:
     """The same bits in any order in which threads may go on."""

@@ -113,3 +113,16 @@ def test_every_public_name_exists():
         assert getattr(lstmkit, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         lstmkit.nothing  # noqa: B018
+
+
+def test_test_modules_do_not_import_each_other():
+    """Shared helpers live in modules without tests."""
+    for path in Path(__file__).parent.glob("*.py"):
+        names = [name for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) for name in _imports(node)]
+        assert not [name for name in names if name.startswith("test_")], path.name
+
+
+def _imports(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) else []

@@ -264,7 +264,7 @@ CASES = {
         other=lambda: _told(1),
         bad=lambda: ([np.full((4, 16, 16), np.nan)], ["a square"]),
         options=({"color": True, "frame_rate": 0.0, "max_translation": 0.0, "input_dropout": 0.0}, {"num_layers": 2}),
-        asks={"beam": 1},
+        asks={"beam_size": 1},
     ),
     "classifier": Case(
         settings={},

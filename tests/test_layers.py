@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequen
 from torch.testing import assert_close
 
 import cases
+from cases import LAST_DIGITS
 from lstmkit import GRU, LSTM, RNN, Stream, explain_backend
 from lstmkit.layers.recurrent import LayerState, RecurrentLayer, _bernoulli_mask
 from lstmkit.ops.dispatch import BackendUnavailable
@@ -27,8 +28,6 @@ CASES = pytest.mark.parametrize("case", cases.layer_cases(), ids=cases.case_id)
 BACKENDS = pytest.mark.parametrize("backend", cases.able())
 AND_AUTO = pytest.mark.parametrize("backend", ["auto", *cases.able()])
 
-#: Sums of a few dozen products in another order: the last digits of float64 may differ, no more.
-LAST_DIGITS = {"rtol": 1e-10, "atol": 1e-12}
 EXACTLY = {"rtol": 0.0, "atol": 0.0}
 
 

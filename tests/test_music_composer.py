@@ -35,7 +35,14 @@ CPU = torch.device("cpu")
 
 
 def tiny(**options) -> MusicComposer:
-    plain_ones = {"hidden_size": 8, "embed_size": 6, "nade_size": 4, "epochs": 2, "batch_size": 4, "transpose": 1}
+    plain_ones = {
+        "hidden_size": 8,
+        "embedding_size": 6,
+        "nade_hidden_size": 4,
+        "epochs": 2,
+        "batch_size": 4,
+        "max_transposition": 1,
+    }
     return MusicComposer(**{**plain_ones, **options})
 
 
@@ -299,13 +306,13 @@ def test_pieces_are_moved_as_far_as_their_keys_stay_on_the_piano():
     assert moved[6:] == [[[48]], [[49]], [[50]], [[51]], [[52]]]
 
 
-# ---- keys given those above ------------------------------------------------------------------------------------------
+# ---- NADE ------------------------------------------------------------------------------------------
 
 
 def head_and_outputs(labels: int = 5, steps: int = 3) -> tuple[NADEHead, torch.Tensor]:
     torch.manual_seed(0)
     head = NADEHead(4, labels, 3).double()
-    torch.nn.init.normal_(head.given.weight[1:])
+    torch.nn.init.normal_(head.is_given.weight[1:])
     return head, head(torch.randn(1, steps, 4, dtype=torch.float64))
 
 
@@ -317,7 +324,7 @@ def one_by_one(head: NADEHead, outputs: torch.Tensor, keys: tuple[int, ...]) -> 
         p = torch.sigmoid(bias[k] + head.told.weight[k] @ torch.sigmoid(activation)).item()
         nats -= math.log(p if keys[k] else 1 - p)
         if keys[k]:
-            activation = activation + head.given.weight[k + 1]
+            activation = activation + head.is_given.weight[k + 1]
     return nats
 
 
@@ -363,7 +370,7 @@ def test_gradients_of_the_head():
     held = torch.tensor([[[0, 1, 0, 1, 1], [0, 0, 0, 0, 0.0]]], dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda o: head.logits(o, held), outputs.detach().requires_grad_(True))
     head.logits(outputs, held).sum().backward()
-    assert (head.given.weight.grad[0] == 0).all()
+    assert (head.is_given.weight.grad[0] == 0).all()
 
 
 def test_drawn_as_often_as_likely():
@@ -426,13 +433,13 @@ def test_the_chains_of_single_keys_by_hand():
     assert plain.markov_nll(counts, roll).tolist() == pytest.approx(expected)
     whole = (5 + 1) / (8 + 2)
     share = [(3 + whole) / 5, (2 + whole) / 5]
-    assert plain.by_share(counts, roll).tolist() == pytest.approx([-math.log(share[0] * (1 - share[1]))] * 2)
+    assert plain.frequency_nll(counts, roll).tolist() == pytest.approx([-math.log(share[0] * (1 - share[1]))] * 2)
 
 
 def test_a_key_that_training_never_had_is_not_impossible():
     counts = plain.key_transition_counts([read_piano_rolls(pieces(1)).pieces[0].roll])
     everything = np.ones((2, N_KEYS), dtype=np.uint8)
-    for baseline in (plain.by_share, plain.markov_nll):
+    for baseline in (plain.frequency_nll, plain.markov_nll):
         assert np.isfinite(baseline(counts, everything)).all()
 
 
@@ -443,7 +450,7 @@ def test_scores_are_the_mean_over_all_steps():
     """Pieces of other lengths: nats by the model called on each piece alone, the first step told from silence."""
     data = [piece[: 3 + i] for i, piece in enumerate(pieces(5))]
     for output in ("nade", "independent"):
-        job = tiny(output=output, window=2).fit(pieces())
+        job = tiny(distribution=output, max_steps=2).fit(pieces())
         found = job.evaluate(data)
         nats = []
         for piece in read_piano_rolls(data).pieces:
@@ -453,11 +460,11 @@ def test_scores_are_the_mean_over_all_steps():
             nats.append(-torch.where(roll == 1, p, 1 - p).log().sum(-1)[0].detach().numpy())
         ours = found.table.iloc[0]
         assert ours["NLL per step"] == pytest.approx(np.concatenate(nats).mean(), rel=1e-5)
-        assert ours["NLL after the first step"] == pytest.approx(np.concatenate([n[1:] for n in nats]).mean(), rel=1e-5)
+        assert ours["NLL without first step"] == pytest.approx(np.concatenate([n[1:] for n in nats]).mean(), rel=1e-5)
 
 
 def test_an_ensemble_s_keys_are_told_by_the_mean_of_logits():
-    job = tiny(seeds=2).fit(pieces())
+    job = tiny(ensemble_size=2).fit(pieces())
     read = read_piano_rolls(pieces(1))
     roll = torch.from_numpy(read.pieces[0].roll).float().unsqueeze(0)
     before = torch.from_numpy(shift_right(read.pieces[0].roll)).float().unsqueeze(0)
@@ -472,8 +479,8 @@ def of_two_chords(request: pytest.FixtureRequest) -> tuple[MusicComposer, list[l
     rng = np.random.default_rng(0)
     data = [[[[60, 64, 67], [59, 62, 66]][int(rng.integers(2))] for _ in range(10)] for _ in range(40)]
     job = MusicComposer(
-        output=request.param, hidden_size=8, embed_size=8, nade_size=8, epochs=15, lr=0.03, batch_size=4, average=0.0,
-        transpose=0, dropout=0.0, valid_share=0.0, test_share=0.0,
+        distribution=request.param, hidden_size=8, embedding_size=8, nade_hidden_size=8, epochs=15, lr=0.03, batch_size=4, ema_decay=0.0,
+        max_transposition=0, dropout=0.0, valid_fraction=0.0, test_fraction=0.0,
     )  # fmt: skip
     return job.fit(data), data
 
@@ -482,7 +489,7 @@ def test_it_learns_chords_that_independent_keys_cannot(of_two_chords: tuple[Musi
     """One bit given the keys above, one for each of the six keys where each is told for itself."""
     job, data = of_two_chords
     score = job.evaluate(data).table["NLL per step"][0]
-    assert score == pytest.approx(math.log(2) * (1 if job.output == "nade" else 6), abs=0.25)
+    assert score == pytest.approx(math.log(2) * (1 if job.distribution == "nade" else 6), abs=0.25)
 
 
 def test_harmonising_draws_from_what_is_likely_given_the_melody(
@@ -492,7 +499,7 @@ def test_harmonising_draws_from_what_is_likely_given_the_melody(
     job, _ = of_two_chords
     found = [job.compose(melody=[[67], [66], [66], [67]], seed=seed).chords for seed in range(5)]
     whole = sum(chord in ([60, 64, 67], [59, 62, 66]) for chords in found for chord in chords)
-    assert (whole > 16) == (job.output == "nade")
+    assert (whole > 16) == (job.distribution == "nade")
 
 
 # ---- composing -------------------------------------------------------------------------------------------------------
@@ -502,14 +509,14 @@ def test_a_start_is_kept_and_gone_on_with(fitted: MusicComposer):
     found = fitted.compose(CADENCE, length=5, seed=3)
     assert found.chords[:4] == CADENCE
     assert len(found.chords) == 9
-    assert found.given[:4].all()
-    assert not found.given[4:].any()
+    assert found.is_given[:4].all()
+    assert not found.is_given[4:].any()
     assert found.chords == fitted.compose(CADENCE, length=5, seed=3).chords
     assert found.chords != fitted.compose(CADENCE, length=5, seed=4).chords
-    (two,) = fitted.predict([CADENCE], first=2, length=5)
+    (two,) = fitted.predict([CADENCE], prompt_steps=2, length=5)
     assert two.chords[:2] == CADENCE[:2]
     assert len(two.chords) == 7
-    (none,) = fitted.predict([CADENCE], first=0, length=5)
+    (none,) = fitted.predict([CADENCE], prompt_steps=0, length=5)
     assert none.chords == fitted.compose(length=5).chords
 
 
@@ -517,7 +524,7 @@ def test_nats_are_those_of_the_whole_piece(fitted: MusicComposer):
     """Step by step with the state carried, as scored in one go."""
     found = fitted.compose(CADENCE, length=6)
     whole = negative_log_likelihoods(fitted.model, read_piano_rolls([found.roll]), CPU)[0]
-    assert list(found.nats) == pytest.approx(whole[4:].tolist(), rel=1e-4)
+    assert list(found.nll_per_step) == pytest.approx(whole[4:].tolist(), rel=1e-4)
 
 
 def test_what_is_composed_hangs_on_no_other_piece(fitted: MusicComposer):
@@ -530,12 +537,12 @@ def test_what_is_composed_hangs_on_no_other_piece(fitted: MusicComposer):
 @pytest.mark.parametrize("output", ["nade", "independent"])
 def test_a_melody_stays_on_top(output: str):
     """Its keys are kept, those above are silent; where it pauses nothing is given."""
-    job = tiny(output=output).fit(pieces())
+    job = tiny(distribution=output).fit(pieces())
     melody = [[72], [71], [], [50, 67]]
     found = job.compose(melody=melody, temperature=3.0)
     assert len(found.chords) == 4
     assert [max(found.chords[t]) for t in (0, 1, 3)] == [72, 71, 67]
-    assert found.given.sum(axis=1).tolist() == [108 - 71, 108 - 70, 0, 108 - 66]
+    assert found.is_given.sum(axis=1).tolist() == [108 - 71, 108 - 70, 0, 108 - 66]
     assert sum(map(len, found.chords)) > 4
 
 
@@ -679,6 +686,8 @@ def _there() -> bool:
 def test_the_chorales_are_those_of_the_field():
     read = read_piano_rolls(catalog.locate("piano_rolls", "jsb_chorales.npz"))
     assert isinstance(read, PianoRolls)
-    counts = {part: (len(given_), given_.steps) for part in ("train", "valid", "test") if (given_ := read.given(part))}
+    counts = {
+        part: (len(given_), given_.steps) for part in ("train", "valid", "test") if (given_ := read.is_given(part))
+    }
     assert counts == {"train": (229, 13807), "valid": (76, 4602), "test": (77, 4725)}
     assert len(Loader(PianoRollDataset(read), 32)) == 12

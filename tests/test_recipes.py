@@ -28,7 +28,7 @@ every_recipe = pytest.mark.parametrize("recipe", recipes.all_recipes(), ids=lamb
 
 
 def tiny(**options) -> Forecaster:
-    plain = {"horizon": H, "season": 4, "epochs": 1, "steps_per_epoch": 2, "hidden_size": 4, "test_windows": 0}
+    plain = {"horizon": H, "season_length": 4, "epochs": 1, "steps_per_epoch": 2, "hidden_size": 4, "test_windows": 0}
     return Forecaster(**{**plain, **options})
 
 
@@ -117,7 +117,7 @@ def test_every_window_scores_every_window(tmp_path: Path):
     data = two_variables()
     data.to_csv(tmp_path / "data.csv", index=False)
     options = {"file": "data.csv", "train": 60, "valid": 20, "test": 18, "naive_lags": [1, 4]}
-    job = tiny(valid_share=0.25)
+    job = tiny(valid_fraction=0.25)
     table = by(protocols.every_window, job, tmp_path, options)
     names = ["LSTM (direct)", "last value", "value 4 steps before", f"AutoETS (every {H}th window)"]
     assert table["model"].tolist() == names
@@ -130,7 +130,7 @@ def test_every_window_scores_every_window(tmp_path: Path):
         assert table["MAE"][row] == pytest.approx(np.mean(np.abs(errors)))
         assert table["windows"][row] == len(origins)
     # Fitted to training and validation only, so that nothing of the test part stands in the model.
-    assert set(job._last_trained_timestamps.values()) == {str(data["date"][79])}
+    assert set(job.predictor.last_trained_timestamps.values()) == {str(data["date"][79])}
 
 
 def test_every_window_takes_files_without_stamps(tmp_path: Path):

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmkit import LSTM
+from lstmkit.data.batch import Batch
 from lstmkit.data.catalog import locate
 from lstmkit.data.text import lines as text_module
 from lstmkit.data.text.lines import read_text
@@ -300,7 +301,7 @@ def test_heads_say_one_thing_in_loss_and_logits(kind: str):
     logits = head(features)
     assert logits.shape == (3, 4, 20)
     wanted = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
-    torch.testing.assert_close(head.loss(features, targets), wanted)
+    torch.testing.assert_close(head.loss(features, Batch(targets, targets=targets)), wanted)
     assert (head.weight is embedding.weight) if tied is not None else True
 
 

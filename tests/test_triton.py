@@ -23,6 +23,7 @@ from torch.testing import assert_close
 
 import blocks_at_once
 import cases
+from cases import LAST_DIGITS, noisy, trained
 from lstmkit import GRU, LSTM
 from lstmkit.cells import CellSpec
 from lstmkit.ops import dispatch
@@ -35,8 +36,6 @@ from lstmkit.ops.triton import kernels as gpu_kernels
 from lstmkit.ops.triton import launch as gpu_plan
 from lstmkit.ops.triton.cells import GRU as GRU_KIND
 from lstmkit.ops.triton.cells import LSTM as LSTM_KIND
-from test_cpu_kernels import trained
-from test_ops import LAST_DIGITS, noisy
 
 #: Whether the kernels are interpreted here: see conftest.py.
 INTERPRETED = not torch.cuda.is_available()
@@ -44,7 +43,8 @@ SPECS = cases.cell_specs()
 #: Every cell, by turns forward, reversed and both at once: the interpreter takes its time.
 TURNS = list(zip(SPECS, itertools.cycle(cases.DIRECTIONS)))
 TURNS_WITH_BIAS = list(zip((spec for spec in SPECS if spec.bias), itertools.cycle(cases.DIRECTIONS)))
-
+#: The interpreter is slow. On a GPU every case runs.
+SAMPLED = pytest.mark.sampled(3 if INTERPRETED else 1)
 
 #: Where kernels run.
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -99,6 +99,7 @@ def test_every_cell(spec: CellSpec, directions: str) -> None:
     assert_close(*both(call), **LAST_DIGITS)
 
 
+@SAMPLED
 @pytest.mark.parametrize(("spec", "directions"), TURNS_WITH_BIAS, ids=turn_id)
 @pytest.mark.usefixtures("small_blocks")
 def test_every_cell_over_several_blocks(spec: CellSpec, directions: str) -> None:

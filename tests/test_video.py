@@ -31,6 +31,7 @@ from lstmkit.errors import DataError, UserError
 from lstmkit.frontends.video import VideoFrontEnd
 from lstmkit.jobs import load
 from lstmkit.jobs.classifier.job import Classifier
+from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.layers.rnn import LSTM
 from lstmkit.modules import video_encoder as parts
 from lstmkit.modules.image_encoder import ImageEncoder, ImageGridEncoder, PixelNormalizer, moved
@@ -46,7 +47,7 @@ pillow: Any = importlib.import_module("PIL.Image")
 
 SMALL = ClipFormat(16, 16, colour=False, rate=0)
 TINY: dict[str, Any] = {
-    "height": 16, "width": 16, "colour": False, "frame_size": 8, "hidden_size": 6, "epochs": 2, "batch_size": 8,
+    "height": 16, "width": 16, "color": False, "feature_size": 8, "hidden_size": 6, "epochs": 2, "batch_size": 8,
 }  # fmt: skip
 
 
@@ -563,7 +564,9 @@ def test_a_clip_lasts_a_minute_at_most(tmp_path: Path, monkeypatch: pytest.Monke
 def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, Path]:
     """From 24 clips, and the folder of its run."""
     run = tmp_path_factory.mktemp("video") / "run"
-    job = Classifier(**{**TINY, "epochs": 25}, lr=0.01, dropout=0.0, input_dropout=0.0, test_share=0.2, valid_share=0.2)
+    job = Classifier(
+        **{**TINY, "epochs": 25}, lr=0.01, dropout=0.0, input_dropout=0.0, test_fraction=0.2, valid_fraction=0.2
+    )
     return job.fit(squares(24, 0), run=run), run
 
 
@@ -571,7 +574,7 @@ def test_it_learns_what_moves(learnt: tuple[Classifier, Path]):
     """Which way, not where; and beside it stand the nearest clip and the commonest class."""
     job, run = learnt
     table = job.evaluate(squares(40, 1)).table.set_index("model")
-    assert table.index.tolist() == ["LSTM", "1 nearest neighbour", "majority class"]
+    assert table.index.tolist() == ["LSTM", "1-nearest neighbor", "majority class"]
     assert table.loc["LSTM", "accuracy"] >= 0.9
     clips = squares(6, 2)[0]
     again = load(run)
@@ -584,25 +587,26 @@ def test_it_learns_what_moves(learnt: tuple[Classifier, Path]):
 
 def test_what_decided_and_how_soon(learnt: tuple[Classifier, Path]):
     job, run = learnt
-    assert "How soon it knows" in (run / "report.html").read_text(encoding="utf-8")
+    assert "Early classification" in (run / "report.html").read_text(encoding="utf-8")
     data = squares(24, 0)
-    sections = {section.title: section for section in job.sections(job.read(data))}
-    early = sections["How soon it knows"].table
+    sections = {section.title: section for section in job.report_sections(job.read(data))}
+    early = sections["Early classification"].table
     assert early is not None
-    assert early["share seen"].tolist() == [tenth / 10 for tenth in range(1, 11)]
-    assert job.tested is not None
-    right = job.targets(job.tested[0]) == job.tested[1].stated.argmax(axis=1)
+    assert early["fraction of frames"].tolist() == [tenth / 10 for tenth in range(1, 11)]
+    assert job.evaluation is not None
+    test, probabilities = job.evaluation.outputs
+    right = job.predictor.targets(test) == probabilities.calibrated.argmax(axis=1)
     assert early["accuracy"].iloc[-1] == pytest.approx(right.mean())
     clip, label = data[0][0], data[1][0]
-    steps, changes = job.decided(clip, label)
+    steps, changes = job.occlusion_attribution(clip, label)
     assert steps == [f"{t / 10:.2f} s" for t in range(len(clip))]
     assert changes.shape == (len(clip),)
     assert np.isfinite(changes).all()
     assert changes.any()
-    job.picture([clip], job.predict([clip])).draw_without_rendering()
+    job.plot([clip], job.predict([clip])).draw_without_rendering()
     assert [one.name for one in job.example_sequences(data, 3)][:2] == ["example 3", "example 4"]
     with pytest.raises(DataError, match="there is no label 'up'"):
-        job.decided(clip, "up")
+        job.occlusion_attribution(clip, "up")
 
 
 def test_a_class_with_a_single_clip_is_learnt():
@@ -616,21 +620,23 @@ def test_a_class_with_a_single_clip_is_learnt():
 def test_who_cannot_watch(learnt: tuple[Classifier, Path], tmp_path: Path):
     """A model of clips hears nothing, and a model of sounds sees nothing."""
     job, clip = learnt[0], video_from_array(square("left"), SMALL, "x")
-    with pytest.raises(UserError, match="this model tells video: only one that learnt sounds"):
-        job.listen([clip])
+    with pytest.raises(
+        UserError, match="this model was trained on video clips; keyword spotting needs a model of audio clips"
+    ):
+        job.spot_keywords([clip])
     hum = AudioClip("hum", np.sin(np.arange(2000)).astype(np.float32), 8000)
-    with pytest.raises(DataError, match="has sound, but this model reads video"):
+    with pytest.raises(DataError, match="contains audio clips, but this model was trained on video clips"):
         job.predict(hum)
-    with pytest.raises(DataError, match="has text, but this model reads video"):
+    with pytest.raises(DataError, match="contains texts, but this model was trained on video clips"):
         job.predict(["a.mp4"])
-    hears = Classifier(hidden_size=4, bands=8, channels=2, epochs=1).fit(([hum] * 20, ["a", "b"] * 10))
-    with pytest.raises(DataError, match="has video, but this model reads sound"):
+    hears = Classifier(hidden_size=4, n_mels=8, conv_channels=2, epochs=1).fit(([hum] * 20, ["a", "b"] * 10))
+    with pytest.raises(DataError, match="contains video clips, but this model was trained on audio clips"):
         hears.predict([clip])
-    with pytest.raises(DataError, match="this model hears sounds: give sound files"):
-        hears.listen([clip])
+    with pytest.raises(DataError, match="is not audio, but this model reads audio clips: give audio files"):
+        hears.spot_keywords([clip])
     write_video(square("left"), tmp_path / "a.mp4")
     with pytest.raises(DataError, match=r"a\.mp4"):
-        hears.listen(tmp_path / "a.mp4")
+        hears.spot_keywords(tmp_path / "a.mp4")
 
 
 def test_from_folder_to_answer_on_the_command_line(tmp_path: Path):
@@ -639,11 +645,11 @@ def test_from_folder_to_answer_on_the_command_line(tmp_path: Path):
         write_video(frames, tmp_path / "data" / label / f"{i}.mp4")
     run, runner = str(tmp_path / "run"), CliRunner()
     options = [
-        word for name, value in TINY.items() if name != "colour" for word in (f"--{name.replace('_', '-')}", str(value))
+        word for name, value in TINY.items() if name != "color" for word in (f"--{name.replace('_', '-')}", str(value))
     ]
-    words = ["fit", "classifier", str(tmp_path / "data"), "-o", run, "--no-colour", *options]
+    words = ["fit", "classifier", str(tmp_path / "data"), "-o", run, "--no-color", *options]
     done = runner.invoke(cli.app, words, catch_exceptions=False)
-    assert "1 nearest neighbour" in done.stdout
+    assert "1-nearest neighbor" in done.stdout
     words = ["predict", run, str(tmp_path / "data/left/0.mp4"), "--picture", str(tmp_path / "decided.png")]
     told = runner.invoke(cli.app, words, catch_exceptions=False)
     assert told.stdout.startswith("id,label,probability,p_left,p_right\n0.mp4,")
@@ -725,9 +731,17 @@ def test_the_protocol_reads_what_it_wrote(tmp_path: Path, monkeypatch: pytest.Mo
             (tmp_path / f"{part}-{of}").write_bytes(head + array.tobytes())
             options[f"{part}_{of}"] = f"{part}-{of}"
     monkeypatch.setattr("lstmkit.data.catalog.locate", lambda name, file: tmp_path / file)
-    job = Classifier(**{**TINY, "epochs": 1}, test_share=0.0, valid_share=0.4)
+    job = Classifier(**{**TINY, "epochs": 1}, test_fraction=0.0, valid_fraction=0.4)
+    labels = []
+    evaluate = Classifier.evaluate
+
+    def recorded(self: Classifier, data: Any, **given: Any) -> Evaluation:
+        evaluation = evaluate(self, data, **given)
+        labels.extend(evaluation.outputs.examples.require_labels())
+        return evaluation
+
+    monkeypatch.setattr(Classifier, "evaluate", recorded)
     table = by(protocols.motions, job, tmp_path, options)
-    assert table["model"].tolist() == ["LSTM", "1 nearest neighbour", "majority class"]
+    assert table["model"].tolist() == ["LSTM", "1-nearest neighbor", "majority class"]
     assert job.classes == tuple(sorted(digits.MOTIONS))
-    assert job.tested is not None
-    assert sorted(job.tested[0].require_labels()) == sorted((motion,) for motion in digits.MOTIONS)
+    assert sorted(labels) == sorted((motion,) for motion in digits.MOTIONS)

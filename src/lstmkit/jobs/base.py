@@ -274,6 +274,10 @@ class Job(JobSettings, ABC, Generic[P]):
             raise UserError(f"this {type(self).__name__} is not fitted: call fit first, or lstmkit.load a saved one")
         return self._predictor
 
+    def check_fitted(self) -> None:
+        """Raise UserError if there is no predictor yet: before data are read that may take long."""
+        _ = self.predictor
+
     @property
     def is_fitted(self) -> bool:
         """Whether there is a predictor."""

@@ -172,7 +172,7 @@ PROTOCOLS: dict[str, Callable[..., pd.DataFrame]] = {
 def _given(job: Classifier, fit: Fit, parts: Sequence[Pairs], progress: Progress) -> pd.DataFrame:
     """Training, perhaps validation, and test."""
     train, *valid, test = parts
-    fit(train, valid[0] if valid else None)
+    fit(train, validation=valid[0] if valid else None)
     return job.evaluate(test, progress=progress).table
 
 
