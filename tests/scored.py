@@ -12,7 +12,7 @@ from lstmkit.progress import Progress
 
 
 def by(protocol: Callable[..., pd.DataFrame], job: Any, folder: Path, options: dict[str, Any]) -> pd.DataFrame:
-    def fit(data: Any, validation: Any = None) -> Any:
-        return job.fit(data, validation=validation)
+    def fit(data: Any, validation: Any | None = None) -> None:
+        job.fit(data, validation=validation)
 
     return protocol(job, fit, folder, options, Progress())

@@ -515,7 +515,7 @@ def test_blank_and_long_lines(reversing: Translator):
     assert text[1].startswith("1 ||| D C B A H G F E C B A ||| ")
     assert reversing.to_text(reversing.predict(["a b c", "", "d e f"])).splitlines() == ["C B A", "", "F E D"]
     assert reversing.predict([" "])[0].text == ""
-    with pytest.raises(DataError, match="all lines are blank"):
+    with pytest.raises(DataError, match="all lines from line 2 on are blank"):
         reversing.example_sequences(["a", "", ""], line=2)
     with pytest.raises(DataError, match="there is no line 9"):
         reversing.example_sequences(["a"], line=9)
