@@ -11,31 +11,35 @@ from lstmkit.errors import DataError, one_line
 from lstmkit.jobs.classifier.predictor import label_text
 
 
-def check_inputs(data: Any) -> None:
-    """Refuse arrays that hold no examples.
+def is_array(data: Any) -> bool:
+    """Whether predictions for ``data`` are an array of labels: data are an array, a tensor or a pandas series."""
+    return hasattr(data, "__array__") and not isinstance(data, pd.DataFrame)
+
+
+def checked_inputs(data: Any) -> Any:
+    """``X``: arrays and tensors as numpy arrays, everything else as it is.
 
     Raises:
-        DataError: ``data`` is a sparse matrix, or an array of complex numbers, of one dimension or without values.
+        DataError: It is a sparse matrix, or an array of complex numbers, of one dimension or without values.
     """
     if hasattr(data, "tocsr"):
         raise DataError("sparse matrices are not supported: give X.toarray()")
-    if not isinstance(data, np.ndarray) or data.dtype.kind in "OUS":
-        return
-    if data.dtype.kind == "c":
+    if not is_array(data) or isinstance(data, pd.Series):
+        return data
+    array = np.asarray(data)
+    if array.dtype.kind in "OUS":
+        return array
+    if array.dtype.kind == "c":
         raise DataError("Complex data not supported: give real numbers")  # scikit-learn's own words
-    if data.ndim < 2:
+    if array.ndim < 2:
         raise DataError(
-            f"X has the shape {data.shape}, but one row per example is needed, as (N, T) or (N, T, F). Reshape your "
+            f"X has the shape {array.shape}, but one row per example is needed, as (N, T) or (N, T, F). Reshape your "
             "data: X.reshape(1, -1) if it is one series"
         )
-    if not data.size:
-        missing = "sample(s)" if not len(data) else "feature(s)"
-        raise DataError(f"X has 0 {missing} (shape={data.shape}) while a minimum of 1 is required.")
-
-
-def is_array(data: Any) -> bool:
-    """Whether predictions for ``data`` are an array of labels: data are a numpy array or a pandas series."""
-    return isinstance(data, (np.ndarray, pd.Series))
+    if not array.size:
+        missing = "sample(s)" if not len(array) else "feature(s)"
+        raise DataError(f"X has 0 {missing} (shape={array.shape}) while a minimum of 1 is required.")
+    return array
 
 
 def checked_labels(y: Any, multi_label: bool) -> list[Any]:
@@ -72,10 +76,3 @@ def label_values(labels: list[Any]) -> dict[str, Any]:
     if len(types) != 1 or not types <= {str, int, float, bool}:
         return {}
     return {label_text(label): label for label in labels}
-
-
-def indicator_matrix(labels: list[tuple[str, ...]], classes: tuple[str, ...]) -> np.ndarray:
-    """``(N, C)`` int64: 1 for each label that an example has."""
-    return np.array([[int(name in own) for name in classes] for own in labels], dtype=np.int64).reshape(
-        -1, len(classes)
-    )

@@ -10,7 +10,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lstmkit.data.labeled_examples import Columns, LabeledExamples, opened, read_labeled_examples
-from lstmkit.data.media_files import Takes
 from lstmkit.data.sequence_dataset import Sequences, stratified_split
 from lstmkit.errors import DataError, listing
 from lstmkit.frontends.augmented_log_mel import AugmentedLogMelFrontEnd
@@ -22,7 +21,7 @@ from lstmkit.jobs.classifier.keyword_spotting import (
     KeywordDetection,
     KeywordSpotter,
     check_keyword_spotting,
-    spot_keywords,
+    spot_keywords_in,
 )
 from lstmkit.jobs.classifier.metrics import evaluate_classifier
 from lstmkit.jobs.classifier.predictor import (
@@ -71,8 +70,9 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
     # ---- from file to sequences ----------------------------------------------------------------------------------
 
     def read(self, data: Any) -> LabeledExamples:
-        arrays.check_inputs(data[0] if isinstance(data, tuple) and data else data)
-        examples = read_labeled_examples(data, self._columns)
+        if isinstance(data, tuple) and data:
+            data = (arrays.checked_inputs(data[0]), *data[1:])
+        examples = read_labeled_examples(arrays.checked_inputs(data), self._columns)
         if self.is_fitted:
             self.predictor.check_kind(examples)
         return examples
@@ -107,6 +107,7 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
     def _labeled(self, data: Any, labels: list[Any]) -> Any:
         if isinstance(data, pd.DataFrame):
             return arrays.with_label_column(data, self.label_col, labels)
+        data = arrays.checked_inputs(data)
         if isinstance(data, (str, bytes)) or not hasattr(data, "__len__"):
             raise DataError(f"X must be an array, a list or a frame if labels are apart, not {type(data).__name__}")
         return data, labels
@@ -184,19 +185,11 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
         if keyword_threshold:
             return self.spot_keywords(data, keyword_threshold)
         examples, probabilities = self._read_and_predict(data)
-        labels = [predictor.to_labels(row) for row in probabilities]
         if arrays.is_array(data):
             if predictor.multi_label:
-                return arrays.indicator_matrix(labels, predictor.classes)
+                return (probabilities >= self.threshold).astype(np.int64)
             return predictor.class_values[probabilities.argmax(axis=1)]
-        frame = pd.DataFrame({"id": list(examples.ids)})
-        if examples.kind == "text":
-            frame["text"] = list(examples.inputs)
-        frame["label"] = [self.label_sep.join(own) for own in labels]
-        if not predictor.multi_label:
-            frame["probability"] = probabilities.max(axis=1)
-        columns = pd.Index([f"p_{label}" for label in predictor.classes])
-        return pd.concat([frame, pd.DataFrame(probabilities, columns=columns)], axis=1)
+        return predictor.frame(examples, probabilities)
 
     def _read_and_predict(self, data: Any) -> tuple[LabeledExamples, np.ndarray]:
         predictor = self.predictor
@@ -217,15 +210,8 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
             UserError: The model was not trained on audio clips with one label each, or ``data`` are not recordings.
         """
         check_keyword_spotting(self.predictor, min_probability, min_silence_seconds)
-        recordings = opened(data, self._columns)
-        if not isinstance(recordings, Takes):
-            raise DataError("the data are not recordings: give audio files, or (arrays, None, sample_rate)")
-        rows = [
-            (recording.id, *detection)
-            for recording in recordings.each()
-            for detection in spot_keywords(self.predictor, recording, min_probability, min_silence_seconds)
-        ]
-        return pd.DataFrame(rows, columns=pd.Index(["id", *KeywordDetection._fields]))
+        detections = spot_keywords_in(self.predictor, opened(data, self._columns), min_probability, min_silence_seconds)
+        return pd.DataFrame(detections, columns=pd.Index(["id", *KeywordDetection._fields]))
 
     def stream(
         self, sample_rate: int = 0, min_probability: float = 0.5, min_silence_seconds: float = 0.2
@@ -273,12 +259,7 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
     def plot(self, data: Any, predictions: Any) -> Figure:
         """The attribution of the first example; or the keywords detected in the first recording."""
         if "start" in _as_frame(predictions):
-            recordings = opened(data, self._columns)
-            assert isinstance(recordings, Takes)
-            first = next(recordings.each())
-            rows = predictions.loc[predictions["id"] == first.id, list(KeywordDetection._fields)]
-            detections = [KeywordDetection(*row) for row in rows.itertuples(index=False)]
-            return classifier_report.keyword_figure(self.predictor, first, detections)
+            return classifier_report.keyword_figure(self.predictor, opened(data, self._columns), predictions)
         example = self.read(data).inputs[0]
         (probabilities,) = self.predictor.predict_probabilities(self.predictor.front_end.encode([example]))
         return classifier_report.attribution_figure(self.predictor, example, probabilities)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lstmkit.data.audio.audio_io import AudioClip, Resampler, read_audio_blocks, resampled
 from lstmkit.data.labeled_examples import LabeledExamples
-from lstmkit.data.media_files import MediaItem
+from lstmkit.data.media_files import MediaItem, Takes
 from lstmkit.errors import DataError, SettingError, UserError
 from lstmkit.frontends.augmented_log_mel import AugmentedLogMelFrontEnd
 from lstmkit.jobs.classifier.predictor import KINDS, ClassifierPredictor
@@ -204,6 +204,23 @@ def spot_keywords(
     spotter = KeywordSpotter(predictor, rate, min_probability, min_silence_seconds)
     detections = [detection for block in audio_blocks(recording, rate) for detection in spotter.push(block)]
     return detections + spotter.finish()
+
+
+def spot_keywords_in(
+    predictor: ClassifierPredictor, recordings: Any, min_probability: float, min_silence_seconds: float
+) -> list[tuple[Any, ...]]:
+    """The id of the recording, start, end, label and probability of every keyword in several recordings.
+
+    Raises:
+        DataError: ``recordings`` are not recordings.
+    """
+    if not isinstance(recordings, Takes):
+        raise DataError("the data are not recordings: give audio files, or (arrays, None, sample_rate)")
+    return [
+        (recording.id, *detection)
+        for recording in recordings.each()
+        for detection in spot_keywords(predictor, recording, min_probability, min_silence_seconds)
+    ]
 
 
 def audio_blocks(recording: MediaItem, sample_rate: int) -> Iterator[np.ndarray]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from typing_extensions import Self
 
 from lstmkit.data.batch import Batch, Loader
@@ -170,6 +171,20 @@ class ClassifierPredictor(Predictor[ClassifierSettings]):
         (probabilities,) = self.predict_probabilities([encoded])
         best = int(probabilities.argmax())
         return self.classes[best], float(probabilities[best])
+
+    def frame(self, examples: LabeledExamples, probabilities: np.ndarray) -> pd.DataFrame:
+        """Predictions as a table: ``id, text, label, probability`` and a column ``p_LABEL`` per class.
+
+        Only texts have the column ``text``; with several labels per example there is no ``probability``.
+        """
+        frame = pd.DataFrame({"id": list(examples.ids)})
+        if examples.kind == "text":
+            frame["text"] = list(examples.inputs)
+        frame["label"] = [self.settings.label_sep.join(self.to_labels(row)) for row in probabilities]
+        if not self.multi_label:
+            frame["probability"] = probabilities.max(axis=1)
+        columns = pd.Index([f"p_{label}" for label in self.classes])
+        return pd.concat([frame, pd.DataFrame(probabilities, columns=columns)], axis=1)
 
     # ---- saved ---------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 
 from lstmkit.data.audio.audio_io import AudioClip
 from lstmkit.data.labeled_examples import LabeledExamples
-from lstmkit.data.media_files import MediaItem
+from lstmkit.data.media_files import Takes
 from lstmkit.data.vision.video_io import VideoClip
 from lstmkit.jobs.classifier import plots
 from lstmkit.jobs.classifier.attribution import Example, accuracy_by_prefix, occlusion_attribution
@@ -125,10 +126,18 @@ def _keyword_spotting_section(predictor: ClassifierPredictor, test: LabeledExamp
     return Section("Keyword spotting", text, figure=figure, caption="The first seconds of the recording")
 
 
-def keyword_figure(
-    predictor: ClassifierPredictor, recording: MediaItem, detections: Sequence[KeywordDetection]
-) -> Figure:
-    """24 seconds of a recording of any length, from just before the first detection, and what was detected."""
+def keyword_figure(predictor: ClassifierPredictor, recordings: Any, predictions: pd.DataFrame) -> Figure:
+    """24 seconds of the first recording, from just before its first keyword, and the keywords in it.
+
+    Args:
+        predictor: The classifier.
+        recordings: Recordings that are not read yet.
+        predictions: The keywords in all of them: ``id, start, end, label, probability``.
+    """
+    assert isinstance(recordings, Takes)
+    recording = next(recordings.each())
+    rows = predictions.loc[predictions["id"] == recording.id, list(KeywordDetection._fields)]
+    detections = [KeywordDetection(*row) for row in rows.itertuples(index=False)]
     late = bool(detections) and detections[0].start > _FIGURE_SECONDS / 2
     begin = max(0.0, math.floor(detections[0].start - 1)) if late else 0.0
     blocks = audio_blocks(recording, predictor.audio_front_end.mel.rate)

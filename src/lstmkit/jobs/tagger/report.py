@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import pandas as pd
@@ -25,7 +26,7 @@ def tagger_sections(
     if evaluation is None:
         return [Section("Results", "No test part was held out (test_fraction=0), so there is no test."), vocabulary]
     table = evaluation.details
-    true, predicted = table["tag"], table[table.columns[2]]
+    true, predicted = table["tag"].tolist(), table[table.columns[2]].tolist()
     first = predictor.tag(examples.part(range(min(_NUM_SENTENCES, len(examples)))))
     tokens = pd.DataFrame([asdict(sentence) for sentence in first]).explode(["tokens", "tags", "probabilities"])
     return [
@@ -43,7 +44,7 @@ def tagger_sections(
     ]
 
 
-def _confusions(true: pd.Series, predicted: pd.Series) -> pd.DataFrame:
+def _confusions(true: Sequence[str], predicted: Sequence[str]) -> pd.DataFrame:
     errors = Counter((a, b) for a, b in zip(true, predicted, strict=True) if a != b)
     rows = [(a, b, count) for (a, b), count in errors.most_common()]
     return pd.DataFrame(rows, columns=pd.Index(["true tag", "predicted", "count"]))
