@@ -280,7 +280,7 @@ def test_a_file_that_is_not_utf8_is_read_as_latin_1_and_says_so(tmp_path: Path):
     (tmp_path / "a.csv").write_bytes("text,label\nna\xefve,a\n".encode("latin-1"))
     found = read_labeled_examples(tmp_path / "a.csv", Columns())
     assert found.inputs == ["naïve"]
-    assert found.notes == ("a.csv: not in UTF-8, read as Latin-1",)
+    assert found.notes == ("a.csv: not UTF-8, read as Latin-1",)
 
 
 @pytest.mark.parametrize(

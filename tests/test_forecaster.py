@@ -468,7 +468,7 @@ def test_a_covariate_of_another_kind_is_refused():
 def test_a_covariate_that_training_does_not_show_is_refused():
     """One that begins in the validation part cannot have been learnt from."""
     data = long(a=wave(50)).assign(x=[None] * 45 + ["new"] * 5)
-    with pytest.raises(DataError, match="'x' has no value in the training part"):
+    with pytest.raises(DataError, match="'x' has no value in the training data"):
         tiny(past="x").fit(data)
 
 

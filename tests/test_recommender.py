@@ -118,7 +118,7 @@ def test_lists_that_do_not_do(data: object, says: str):
     ("text", "says"),
     [
         ("", "is empty"),
-        ("session_id,item_id,timestamp\n", "has no rows below its header"),
+        ("session_id,item_id,timestamp\n", "has no rows below the header"),
         ("user,item_id,timestamp\n1,2,3\n", "no column 'session_id' in e.csv .*: give --session-col NAME"),
         ("session_id,item,timestamp\n1,2,3\n", "no column 'item_id' .*: give --item-col NAME"),
         ("session_id,item_id\n1,2\n", "no column 'timestamp' .*: give --time-col NAME .or --time-col \"\""),

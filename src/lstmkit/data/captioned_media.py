@@ -149,8 +149,8 @@ def opened(data: object, layout: CaptionColumns) -> Takes | None:
         if table:
             return _named(read_file(path / table), layout, path)
     elif path.suffix.lower() == ".zip":
-        with zips.opened(path) as archive:
-            table = _find_table(path.name, zips.names(archive))
+        with zips.open_zip(path) as archive:
+            table = _find_table(path.name, zips.file_names(archive))
             if table:
                 inside = PurePosixPath(table)
                 return _named(read_zipped_table(archive, inside, path.name), layout, path, str(inside.parent))
@@ -179,11 +179,11 @@ def _named(table: Table, layout: CaptionColumns, where: Path, below: str = "") -
     if layout.path not in table.frame:
         known = listing(table.frame.columns)
         raise DataError(f"no column {layout.path!r} in {table.name} (columns: {known}): give --path-col NAME")
-    table.refuse(layout.path, table.missing(layout.path), "is no path to a file: give one, or leave the row out")
+    table.raise_if_any(layout.path, table.missing(layout.path), "is no path to a file: give one, or leave the row out")
     files = [str(PurePosixPath(below, str(cell).strip())) for cell in table.column(layout.path)]
     table = replace(table, frame=table.frame.assign(**{layout.path: files}))
     if where.suffix.lower() == ".zip":
-        with zips.opened(where) as archive:
+        with zips.open_zip(where) as archive:
             inside = set(archive.namelist())
         missing = sorted({file for file in files if file not in inside})
     else:
@@ -206,7 +206,7 @@ def _with_header(table: Table, layout: CaptionColumns) -> Table:
     rows = pd.concat([pd.DataFrame([names]), table.frame.set_axis(range(len(names)), axis=1)], ignore_index=True)
     rows = rows.set_axis(headings, axis=1)
     rows[layout.path] = rows[layout.path].str.split("#").str[0]
-    return replace(table, frame=rows, header=False)
+    return replace(table, frame=rows, has_header=False)
 
 
 def _read(takes: Takes) -> CaptionedMedia:

@@ -24,7 +24,7 @@ from lstmkit.data.media_files import (
     media_from_table,
     video,
 )
-from lstmkit.data.tables.parsing import has_decimal_commas, read_numbers, rows_of
+from lstmkit.data.tables.parsing import has_decimal_commas, read_numbers, group_rows
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.vision.video_io import ClipFormat, VideoClip, video_from_array
 from lstmkit.errors import DataError, listing
@@ -212,16 +212,16 @@ def _from_table(table: Table, columns: Columns) -> LabeledExamples:
 
 def _sequences(table: Table, columns: Columns, labels: Sequence[Labels | None]) -> LabeledExamples:
     """Rows with the same id are one sequence, in their order in the table."""
-    names, rows = rows_of(table, columns.id)
-    table.comma = table.comma and has_decimal_commas(table, columns.values)
+    names, rows = group_rows(table, columns.id)
+    table.decimal_comma = table.decimal_comma and has_decimal_commas(table, columns.values)
     steps = [read_numbers(table, name) for name in columns.values]
     for name, values in zip(columns.values, steps, strict=True):
-        table.refuse(name, np.isnan(values), "is a missing value: fill it in, or leave the sequence out")
+        table.raise_if_any(name, np.isnan(values), "is a missing value: fill it in, or leave the sequence out")
     every = np.stack(steps, 1).astype(np.float32)
     differs = np.zeros(len(labels), dtype=bool)
     for of_one in rows:
         differs[of_one] = [labels[row] != labels[of_one[0]] for row in of_one]
-    table.refuse(columns.label, differs, f"is not the label of the rows of {columns.id} before: give one label")
+    table.raise_if_any(columns.label, differs, f"is not the label of the rows of {columns.id} before: give one label")
     found = [labels[of_one[0]] for of_one in rows]
     return LabeledExamples([every[of_one] for of_one in rows], found, names, table.name, tuple(table.notes))
 

@@ -166,7 +166,7 @@ def media_from_table(table: Table, naming: MediaColumns, where: Path, kinds: Seq
 
 def _rows(table: Table, naming: MediaColumns) -> list[tuple[str, str, Any]]:
     """Name, path and label of each."""
-    table.refuse(naming.path, table.missing(naming.path), "is no path to a file: give one, or leave the row out")
+    table.raise_if_any(naming.path, table.missing(naming.path), "is no path to a file: give one, or leave the row out")
     paths = [str(cell).strip() for cell in table.column(naming.path)]
     names = [str(cell) for cell in table.column(naming.id)] if naming.id in table.frame else paths
     labels = table.column(naming.label).tolist() if naming.label in table.frame else [None] * len(paths)
@@ -264,7 +264,7 @@ def _select_type(
 
 
 def _zipped(path: Path, naming: MediaColumns, kinds: Sequence[Kind]) -> Takes:
-    with zips.opened(path) as archive:
+    with zips.open_zip(path) as archive:
         files = sorted(PurePosixPath(one.filename) for one in archive.infolist() if not one.is_dir())
         tables = [file for file in files if file.suffix.lower() in _TABLES and not zips.is_hidden_file(str(file))]
         if len(tables) > 1:
@@ -287,9 +287,9 @@ def _of_zip(path: Path, rows: Sequence[tuple[str, str, Any]], kind: Kind, notes:
     """The recordings of a zip, each by its name, its path in it, and its label."""
 
     def each() -> Iterator[MediaItem]:
-        with zips.opened(path) as archive:
+        with zips.open_zip(path) as archive:
             for name, inside, label in rows:
-                yield MediaItem(name, zips.content(archive, inside, path.name), label, kind)
+                yield MediaItem(name, zips.read_member(archive, inside, path.name), label, kind)
 
     return Takes(path.name, each, notes)
 
@@ -298,5 +298,5 @@ def read_zipped_table(archive: zipfile.ZipFile, file: PurePosixPath, where: str)
     """A table in a zip; ``where`` is what messages call the zip."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / file.name
-        copy.write_bytes(zips.content(archive, str(file), where))
+        copy.write_bytes(zips.read_member(archive, str(file), where))
         return read_file(copy)

@@ -128,7 +128,7 @@ def _from_table(table: Table, columns: Columns) -> Sessions:
     _check_columns(table, columns)
     code, names = read_ids(table, columns.session, "session")
     item, ids = read_ids(table, columns.item, "item")
-    table.comma = table.comma and has_decimal_commas(table, columns.time)
+    table.decimal_comma = table.decimal_comma and has_decimal_commas(table, columns.time)
     times = [_times(table, column) for column in columns.time]
     notes = list(table.notes)
     if times:
@@ -157,7 +157,7 @@ def _check_columns(table: Table, columns: Columns) -> None:
 
 def _times(table: Table, column: str) -> np.ndarray:
     """``(N,)`` dates or numbers, which may have fractions: seconds since 1970 often do."""
-    table.refuse(column, table.missing(column), "is not a time: every row needs one")
+    table.raise_if_any(column, table.missing(column), "is not a time: every row needs one")
     numbers, bad = parse_numbers(table, column)
     if not bad.any() and np.isfinite(numbers).all() and (numbers != np.floor(numbers)).any():
         return numbers

@@ -153,8 +153,8 @@ def _of_path(path: Path, columns: Columns) -> Transcripts:
 
 
 def _zipped(path: Path) -> Transcripts:
-    with zips.opened(path) as archive:
-        return _pairs(zips.names(archive), lambda name: zips.content(archive, name, path.name), path.name)
+    with zips.open_zip(path) as archive:
+        return _pairs(zips.file_names(archive), lambda name: zips.read_member(archive, name, path.name), path.name)
 
 
 def _pairs(names: list[str], read: Callable[[str], bytes], where: str) -> Transcripts:

@@ -210,8 +210,8 @@ def _in_folder(folder: Path) -> _Files:
 
 
 def _in_zip(path: Path) -> _Files:
-    archive = zips.opened(path)
-    return {name: partial(zips.content, archive, name, path.name) for name in zips.names(archive)}
+    archive = zips.open_zip(path)
+    return {name: partial(zips.read_member, archive, name, path.name) for name in zips.file_names(archive)}
 
 
 def _table(files: _Files) -> str | None:

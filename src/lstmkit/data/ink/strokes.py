@@ -15,7 +15,7 @@ import torch
 
 from lstmkit.data.batch import Batch, beside
 from lstmkit.data.ink.svg import read_svg
-from lstmkit.data.tables.parsing import read_numbers, rows_of
+from lstmkit.data.tables.parsing import read_numbers, group_rows
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.errors import DataError
 
@@ -221,10 +221,10 @@ def _from_table(table: Table) -> InkSet:
     """Rows with the same id are a drawing, in their order; positions, of which the first is the origin."""
     for column in _REQUIRED_COLUMNS:
         table.column(column)
-    names, rows = rows_of(table, "id")
+    names, rows = group_rows(table, "id")
     values = [read_numbers(table, column) for column in _REQUIRED_COLUMNS[1:]]
     for column, found in zip(_REQUIRED_COLUMNS[1:], values, strict=True):
-        table.refuse(column, np.isnan(found), "is a missing value: fill it in, or leave the point out")
+        table.raise_if_any(column, np.isnan(found), "is a missing value: fill it in, or leave the point out")
     places = np.stack(values, 1)
     texts = [""] * len(table.frame)
     if "text" in table.frame:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.tables.parsing import has_decimal_commas, read_numbers, rows_of
+from lstmkit.data.tables.parsing import has_decimal_commas, read_numbers, group_rows
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.text.lines import read_text
 from lstmkit.errors import DataError, listing, one_line
@@ -224,21 +224,21 @@ def _from_residue_rows(table: Table, columns: Columns) -> ProteinChains:
     if columns.id not in table.frame:
         known = listing(table.frame.columns)
         raise DataError(f"no column {columns.id!r} in {table.name} (columns: {known}): give --id-col NAME")
-    ids, rows = rows_of(table, columns.id)
+    ids, rows = group_rows(table, columns.id)
 
     def joined(column: str) -> list[str]:
         cells = np.array(_texts(table, column), dtype=object)
-        table.refuse(column, np.array([len(cell) != 1 for cell in cells]), "is not one letter")
+        table.raise_if_any(column, np.array([len(cell) != 1 for cell in cells]), "is not one letter")
         return ["".join(cells[of_one]) for of_one in rows]
 
     states = {name: joined(column) for name, column in columns.states(table)}
     mask = joined(columns.mask) if columns.mask in table.frame else None
     profile = None
     if columns.profile:
-        table.comma = table.comma and has_decimal_commas(table, columns.profile)
+        table.decimal_comma = table.decimal_comma and has_decimal_commas(table, columns.profile)
         numbers = [read_numbers(table, name) for name in columns.profile]
         for name, values in zip(columns.profile, numbers, strict=True):
-            table.refuse(name, np.isnan(values), "is a missing value: fill it in, or leave the chain out")
+            table.raise_if_any(name, np.isnan(values), "is a missing value: fill it in, or leave the chain out")
         every = np.stack(numbers, 1).astype(np.float32)
         profile = tuple(every[of_one] for of_one in rows)
     return _checked(ids, joined(columns.residue), table.name, states, mask, profile, table.notes)
@@ -249,7 +249,7 @@ def _texts(table: Table, column: str) -> list[str]:
     cells = table.column(column)
     found = ["" if pd.isna(cell) else str(cell).strip() for cell in cells]
     odd = np.array([not isinstance(cell, (str, int, np.integer)) and not pd.isna(cell) for cell in cells], dtype=bool)
-    table.refuse(column, odd, "is not text: read the column as text")
+    table.raise_if_any(column, odd, "is not text: read the column as text")
     return found
 
 

@@ -113,13 +113,13 @@ def _from_path(data: str | os.PathLike[str], size: Size) -> Images:
         names = [name for name in sorted(files) if _is_picture(name)]
         return _read_all(path.name, names, len(files), lambda: (files[name] for name in names), size)
     if path.suffix.lower() == ".zip":
-        with zips.opened(path) as archive:
-            inside = [PurePosixPath(name) for name in zips.names(archive)]
+        with zips.open_zip(path) as archive:
+            inside = [PurePosixPath(name) for name in zips.file_names(archive)]
             names = [name for name in inside if _is_picture(name)]
 
             def contents() -> Iterator[bytes]:
                 for name in names:
-                    yield zips.content(archive, str(name), path.name)
+                    yield zips.read_member(archive, str(name), path.name)
 
             return _read_all(path.name, names, len(inside), contents, size)
     name = PurePosixPath(path.absolute().parent.name, path.name)
