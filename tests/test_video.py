@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from lstmkit import cli
 from lstmkit.data.audio.audio_io import AudioClip, encode_audio
 from lstmkit.data.labeled_examples import Columns, LabeledExamples, read_labeled_examples
-from lstmkit.data.vision.image_io import fitted, read_grayscale_image, read_image
+from lstmkit.data.vision.image_io import read_grayscale_image, read_image, resize_with_pad
 from lstmkit.data.vision.video_io import ClipFormat, VideoClip, iter_frames, read_video, video_from_array, write_video
 from lstmkit.errors import DataError, UserError
 from lstmkit.frontends.video import VideoFrontEnd
@@ -331,7 +331,7 @@ def test_a_picture_is_turned_as_its_flag_says():
 @settings(deadline=None)
 def test_a_picture_of_any_size_fits(sides: tuple[int, int], size: tuple[int, int], channels: int, colour: bool):
     """It fills one side, has the other in proportion, and lies in the middle."""
-    found = fitted(np.full((*sides, channels), 255, dtype=np.uint8), *size, colour)
+    found = resize_with_pad(np.full((*sides, channels), 255, dtype=np.uint8), *size, colour)
     assert found.shape == (*size, 3 if colour else 1)
     lit = found.max(axis=2) == 255
     rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))

@@ -115,7 +115,7 @@ class CovariateEncoder:
         return self.n_past + ahead + sum(len(CALENDAR_FEATURES[name](_EXAMPLE_TIMESTAMPS)) for name in self.calendar)
 
     def transform(self, series: SeriesSet, i: int, steps: int) -> np.ndarray:
-        """Encode steps ``0 .. steps - 1`` of series ``i``: ``(steps, width)`` float32. Steps past the data are missing."""
+        """Encode the first ``steps`` steps of series ``i``, missing past its end: ``(steps, width)`` float32."""
         blocks = [c.transform(_pad_or_cut(series.covariates[c.name][i], steps)) for c in (*self.past, *self.future)]
         static = [c.transform(_as_array([series.static[c.name][i]])) for c in self.static]
         blocks += [np.repeat(values, steps, axis=0) for values in static]

@@ -202,7 +202,7 @@ class Windows:
 
 
 def rolling_origins(series: SeriesSet, first: SeriesSteps, last: SeriesSteps, stride: int = 1) -> Origins:
-    """Origins ``(N, 2)`` from ``first[i]`` to ``last[i]`` (inclusive), every ``stride`` steps, the last one included."""
+    """Origins ``(N, 2)`` from ``first[i]`` to ``last[i]`` (inclusive), every ``stride`` steps back from the last."""
     blocks = [
         np.stack([np.full(len(steps), i), steps], axis=1)
         for i in range(len(series))

@@ -132,7 +132,7 @@ def grid_positions(rows: SeriesRows, freq: str | int, origin: str) -> np.ndarray
         raise DataError(
             f"irregular timestamps: {format_timestamp(rows.timestamps[k])} of series "
             f"{rows.series_ids[rows.series_index[k]]!r} is not on the grid of frequency {freq!r} ({origin}) that "
-            f"starts at {format_timestamp(rows.timestamps[first_row[k]])}: give the frequency with --freq, or resample the "
-            f"data to a regular grid{monthly}"
+            f"starts at {format_timestamp(rows.timestamps[first_row[k]])}: give the frequency with --freq, or "
+            f"resample the data to a regular grid{monthly}"
         )
     return place

@@ -163,8 +163,8 @@ def _from_array(data: Any) -> SensorSeriesSet:
     too_large = (np.abs(values) > MAX_VALUE).any(axis=1)
     if too_large.any():
         raise DataError(
-            f"the array, step {int(too_large.argmax()) + 1}: a value is infinite or above {MAX_VALUE:g}: use NaN if it is "
-            "missing"
+            f"the array, step {int(too_large.argmax()) + 1}: a value is infinite or above {MAX_VALUE:g}: "
+            "use NaN if it is missing"
         )
     channels = tuple(str(i + 1) for i in range(values.shape[1]))
     return SensorSeriesSet((Recording("the array", values, np.arange(1, len(values) + 1)),), channels, "the array")
@@ -210,7 +210,7 @@ def _from_table(table: Table, columns: Columns) -> SensorSeriesSet:
 
 
 def _channels(table: Table, columns: Columns) -> tuple[str, ...]:
-    """The named channels; by default all numeric columns except time, id and label. A text column is dropped and noted."""
+    """The named channels; by default all numeric columns except time, id and label. Text columns are noted."""
     absent = [name for name in (*columns.channels, *columns.context) if name not in table.frame]
     if absent:
         known = listing(table.frame.columns)
@@ -222,13 +222,15 @@ def _channels(table: Table, columns: Columns) -> tuple[str, ...]:
     invalid = [name for name in requested if requested.count(name) > 1 or name in others]
     if invalid:
         raise DataError(
-            f"column {invalid[0]!r} is named twice, or has two roles: give each channel once; it cannot be time, id or label"
+            f"column {invalid[0]!r} is named twice, or has two roles: give each channel once; "
+            "it cannot be time, id or label"
         )
     named = columns.channels or _numeric_columns(table, [name for name in table.frame if name not in others])
     channels = (*named, *(name for name in columns.context if name not in named))
     if not set(channels) - set(columns.context):
         raise DataError(
-            f"{table.name} has no numeric column to score (columns: {listing(table.frame.columns)}): give one with --value-cols"
+            f"{table.name} has no numeric column to score (columns: {listing(table.frame.columns)}): "
+            "give one with --value-cols"
         )
     return channels
 
