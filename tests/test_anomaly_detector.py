@@ -415,7 +415,7 @@ def test_what_validates_has_the_channels_of_what_is_learnt():
     same = AnomalyDetector(**TINY).fit(frame, other)
     np.testing.assert_array_equal(job._scale, same._scale)
     for wrong in (other[["a", "label"]], other.rename(columns={"b": "c"})):
-        with pytest.raises(DataError, match="have not the same channels"):
+        with pytest.raises(DataError, match="have different channels"):
             AnomalyDetector(**TINY).fit(frame, wrong)
     for labels in (np.zeros(160), [0, 1] * 40):
         with pytest.raises(DataError, match="0 and 1 alone, as labels are"):
@@ -488,9 +488,9 @@ def test_columns_of_words_are_not_watched(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("time,note\n1,a\n", "has no column of numbers to watch"),
+        ("time,note\n1,a\n", "has no numeric column to score"),
         ("time,v\n1,1\n1,2\n", "the stamp 1 twice"),
-        ("time,v,label\n1,1,2\n", "is no label: write 1"),
+        ("time,v,label\n1,1,2\n", "is not a label: write 1"),
         ("time,v,label\n1,1,\n", "is no label"),
         ("time,v\nx,1\n", "column 'time'"),
     ],

@@ -124,7 +124,7 @@ def test_what_is_no_count_is_refused(values: np.ndarray, options: dict, phrase: 
 
 def test_the_recursive_method_takes_no_patches():
     """It goes step by step, so that a patch is refused rather than ignored."""
-    with pytest.raises(SettingError, match="patch must be 1 with method=recursive"):
+    with pytest.raises(SettingError, match="give patch_length=1"):
         tiny(method="recursive", patch=2).fit(wave(50))
 
 
@@ -551,7 +551,10 @@ def test_nothing_of_the_test_part_reaches_the_model(method: str):
 def test_a_series_too_short_is_named_with_what_it_needs():
     """The message names the shortest series and how many steps would do; with that many it works."""
     data = long(long=wave(60), short=wave(9))
-    with pytest.raises(DataError, match=r"series 'short' has 9 steps; horizon 3 needs 11 \(5 to train, 6 held out\)"):
+    with pytest.raises(
+        DataError,
+        match=r"series 'short' has 9 steps, but horizon 3 needs 11 \(5 for training, 6 for validation and test\)",
+    ):
         tiny().fit(data)
     tiny().fit(long(long=wave(60), short=wave(11)))
 
@@ -590,7 +593,7 @@ def test_validation_data_take_the_place_of_a_part():
     [
         (long("h", a=wave(30)), "of frequency 'h', the data of frequency 'D'|frequency 'h', the data have|'h'.*'D'"),
         (wave(30), "frequency 1.*'D'"),
-        (long(a=wave(2)), "no validation series is as long as the horizon"),
+        (long(a=wave(2)), "no validation series has the"),
         (long(a=wave(30)).assign(ds=pd.date_range("2020", periods=30, tz="UTC")), "time zone"),
     ],
     ids=["hours", "whole numbers", "short", "time zone"],

@@ -85,7 +85,7 @@ def test_an_event_that_stands_there_twice_is_one():
     frame = pd.DataFrame({"session_id": 1, "item_id": ["a", "a", "b", "a"], "timestamp": [1, 1, 1, 2]})
     found = read_sessions(frame, COLUMNS)
     assert found.items == (("a", "b", "a"),)
-    assert found.notes == ("1 events that stood there twice were read once",)
+    assert found.notes == ("1 duplicate events were dropped",)
     assert len(read_sessions(frame, Columns("session_id", "item_id")).items[0]) == 4  # nothing tells them apart
 
 
@@ -101,10 +101,10 @@ def test_lists_of_ids():
         ([], "the list is empty"),
         ([["a"], []], "session 2 has no items"),
         ([["a"], "b"], "session 2 is 'b': give a list of item ids"),
-        ([["a", None]], "session 1: None is no item id"),
-        ([["a", 1.5]], "1.5 is no item id"),
-        ([["a", True]], "True is no item id"),
-        ([["a", " "]], "' ' is no item id"),
+        ([["a", None]], "session 1: None is not an item id"),
+        ([["a", 1.5]], "1.5 is not an item id"),
+        ([["a", True]], "True is not an item id"),
+        ([["a", " "]], "' ' is not an item id"),
         (3, "not int"),
         ({"a": 1}, "not dict"),
     ],
@@ -126,7 +126,7 @@ def test_lists_that_do_not_do(data: object, says: str):
         ("session_id,item_id,timestamp\n,2,3\n", "'' is no session: every row needs one"),
         ("session_id,item_id,timestamp\n1,2,3\n1,2,\n", "row 2 below the header: '' is not a time"),
         ("session_id,item_id,timestamp\n1,2,soon\n", "'soon' is not a date"),
-        ("session_id,item_id,timestamp\n1,2,3\n1,2\n", "line 3 has 2 fields where 3 are expected"),
+        ("session_id,item_id,timestamp\n1,2,3\n1,2\n", "line 3 has 2 fields, expected 3"),
         ("session_id:token,session_id:float,item_id,timestamp\n1,2,3,4\n", "2 columns are called 'session_id'"),
     ],
 )
@@ -502,7 +502,7 @@ def test_what_training_has_not_seen_is_a_miss_for_all(fitted: Recommender):
         (lambda job: job.evaluate([["a"], ["b"]]), DataError, "every session has one item alone"),
         (lambda job: job.predict(["a"], k=0), SettingError, "k must be at least 1"),
         (lambda job: job.session(seen="maybe"), SettingError, "seen one of keep, drop; got 20, 'maybe'"),
-        (lambda job: job.session().click(1.5), DataError, "click 1: 1.5 is no item id"),
+        (lambda job: job.session().click(1.5), DataError, "click 1: 1.5 is not an item id"),
         (lambda job: job.example_sequences(["a"], session=2), DataError, "there is no session 2: the list has 1 to 1"),
         (lambda job: job.example_sequences(["new"]), DataError, "has no item that training has seen"),
     ],

@@ -49,7 +49,7 @@ class MediaType(NamedTuple):
 
 
 AUDIO_TYPE = MediaType(
-    "sound",
+    "audio",
     FILE_SUFFIXES,
     lambda source, name: read_audio(source, name=name),
     "split it into commands; to find commands in it, predict with --listen 0.5",

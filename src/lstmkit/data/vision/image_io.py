@@ -30,7 +30,7 @@ def read_grayscale_image(source: Path | bytes, name: str = "") -> np.ndarray:
 
 
 def read_image(source: Path | bytes, height: int, width: int, colour: bool = True, name: str = "") -> np.ndarray:
-    """Read an image, apply its EXIF rotation, and resize it with :func:`resize_with_pad` to ``(height, width, C)`` uint8.
+    """Read an image, apply EXIF rotation, and resize it with :func:`resize_with_pad` to ``(height, width, C)`` uint8.
 
     Raises:
         DataError, UserError: As :func:`read_grayscale_image`.
