@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lstmkit.data import zip_archive as zips
+from lstmkit.data import zip_archive
 from lstmkit.data.media_files import (
     MediaColumns,
     MediaType,
@@ -150,8 +150,8 @@ def opened(data: object, layout: CaptionColumns) -> Takes | None:
         if table:
             return _from_table(read_file(path / table), layout, path)
     elif path.suffix.lower() == ".zip":
-        with zips.open_zip(path) as archive:
-            table = _find_table(path.name, zips.file_names(archive))
+        with zip_archive.open_zip(path) as archive:
+            table = _find_table(path.name, zip_archive.file_names(archive))
             if table:
                 table_path = PurePosixPath(table)
                 zipped = read_zipped_table(archive, table_path, path.name)
@@ -167,7 +167,8 @@ def _find_table(where: str, names: Sequence[str]) -> str:
         tables = [
             name
             for name in names
-            if PurePosixPath(name.removesuffix(".gz")).suffix.lower() in suffixes and not zips.is_hidden_file(name)
+            if PurePosixPath(name.removesuffix(".gz")).suffix.lower() in suffixes
+            and not zip_archive.is_hidden_file(name)
         ]
         if len(tables) > 1 and suffixes is _TABLES:
             known = listing(tables)
@@ -191,7 +192,7 @@ def _from_table(table: Table, layout: CaptionColumns, where: Path, below: str = 
     files = [str(PurePosixPath(below, str(cell).strip())) for cell in table.column(layout.path)]
     table = replace(table, frame=table.frame.assign(**{layout.path: files}))
     if where.suffix.lower() == ".zip":
-        with zips.open_zip(where) as archive:
+        with zip_archive.open_zip(where) as archive:
             members = set(archive.namelist())
         missing = sorted({file for file in files if file not in members})
     else:

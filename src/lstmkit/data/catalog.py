@@ -69,7 +69,7 @@ def _catalog() -> dict[str, CatalogEntry]:
     with Path(__file__).with_name("catalog.toml").open("rb") as file:
         tables = tomllib.load(file)
     return {
-        name: CatalogEntry(name, t["title"], t["licence"], t["citation"], tuple(DataFile(**f) for f in t["files"]))
+        name: CatalogEntry(name, t["title"], t["license"], t["citation"], tuple(DataFile(**f) for f in t["files"]))
         for name, t in tables.items()
     }
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lstmkit.data import zip_archive as zips
+from lstmkit.data import zip_archive
 from lstmkit.data.audio.audio_io import FILE_SUFFIXES, AudioClip, audio_from_array, read_audio
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.vision.image_io import FILE_SUFFIXES as IMAGE_SUFFIXES
@@ -45,7 +45,7 @@ class MediaType(NamedTuple):
 
     def matches(self, file: PurePosixPath) -> bool:
         """Whether a file has this type, by its suffix. Hidden files never match."""
-        return file.suffix.lower() in self.suffixes and not zips.is_hidden_file(str(file))
+        return file.suffix.lower() in self.suffixes and not zip_archive.is_hidden_file(str(file))
 
 
 AUDIO_TYPE = MediaType(
@@ -284,9 +284,11 @@ def _select_type(
 
 
 def _from_zip(path: Path, naming: MediaColumns, kinds: Sequence[MediaType]) -> Takes:
-    with zips.open_zip(path) as archive:
+    with zip_archive.open_zip(path) as archive:
         files = sorted(PurePosixPath(info.filename) for info in archive.infolist() if not info.is_dir())
-        tables = [file for file in files if file.suffix.lower() in _TABLES and not zips.is_hidden_file(str(file))]
+        tables = [
+            file for file in files if file.suffix.lower() in _TABLES and not zip_archive.is_hidden_file(str(file))
+        ]
         if len(tables) > 1:
             raise DataError(
                 f"{path.name} has {len(tables)} tables ({listing(tables)}): unpack it, and give the path of one table"
@@ -307,9 +309,9 @@ def _items_of_zip(path: Path, rows: Sequence[tuple[str, str, Any]], kind: MediaT
     """Media items of a zip, from id, path in the zip, and label of each."""
 
     def each() -> Iterator[MediaItem]:
-        with zips.open_zip(path) as archive:
+        with zip_archive.open_zip(path) as archive:
             for name, member, label in rows:
-                yield MediaItem(name, zips.read_member(archive, member, path.name), label, kind)
+                yield MediaItem(name, zip_archive.read_member(archive, member, path.name), label, kind)
 
     return Takes(path.name, each, notes)
 
@@ -318,5 +320,5 @@ def read_zipped_table(archive: zipfile.ZipFile, file: PurePosixPath, where: str)
     """Read a table in a zip; ``where`` is the name of the zip in messages."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / file.name
-        copy.write_bytes(zips.read_member(archive, str(file), where))
+        copy.write_bytes(zip_archive.read_member(archive, str(file), where))
         return read_file(copy)

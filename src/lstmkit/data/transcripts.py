@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lstmkit.data import zip_archive as zips
-from lstmkit.data.audio import audio_io as sound
+from lstmkit.data import zip_archive
+from lstmkit.data.audio import audio_io
 from lstmkit.data.ink.resampling import validate_strokes
 from lstmkit.data.tables.table import Table, read_file
-from lstmkit.data.vision import image_io as pictures
+from lstmkit.data.vision import image_io
 from lstmkit.errors import DataError, one_line
 
 KINDS = ("sounds", "features", "lines", "strokes")
@@ -76,8 +76,8 @@ class Transcripts:
         """SHA-256 of inputs and transcripts."""
         digest = hashlib.sha256()
         for example, text in zip(self.inputs, self.texts, strict=True):
-            values = example.samples if isinstance(example, sound.AudioClip) else example
-            rate = example.rate if isinstance(example, sound.AudioClip) else 0
+            values = example.samples if isinstance(example, audio_io.AudioClip) else example
+            rate = example.rate if isinstance(example, audio_io.AudioClip) else 0
             digest.update(repr((values.shape, values.dtype.str, rate, text)).encode("utf-8", "replace"))
             digest.update(np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()
@@ -124,7 +124,7 @@ def read_transcripts(data: object, columns: Columns) -> Transcripts:
 
 def is_audio_path(data: object) -> bool:
     """Whether ``data`` is the path of an audio file."""
-    return isinstance(data, (str, os.PathLike)) and Path(data).suffix.lower() in sound.FILE_SUFFIXES
+    return isinstance(data, (str, os.PathLike)) and Path(data).suffix.lower() in audio_io.FILE_SUFFIXES
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def _from_path(path: Path, columns: Columns) -> Transcripts:
         return _from_zip(path)
     if suffix == ".npz":
         return _from_npz(path)
-    if suffix in (*sound.FILE_SUFFIXES, *pictures.FILE_SUFFIXES):
+    if suffix in (*audio_io.FILE_SUFFIXES, *image_io.FILE_SUFFIXES):
         siblings = {p.name for p in path.parent.iterdir()}
         names = [path.name, *(name for name in _text_file_names(path.name) if name in siblings)]
         return _pairs(names, lambda name: (path.parent / name).read_bytes(), path.name)
@@ -153,8 +153,10 @@ def _from_path(path: Path, columns: Columns) -> Transcripts:
 
 
 def _from_zip(path: Path) -> Transcripts:
-    with zips.open_zip(path) as archive:
-        return _pairs(zips.file_names(archive), lambda name: zips.read_member(archive, name, path.name), path.name)
+    with zip_archive.open_zip(path) as archive:
+        return _pairs(
+            zip_archive.file_names(archive), lambda name: zip_archive.read_member(archive, name, path.name), path.name
+        )
 
 
 def _pairs(names: list[str], read: Callable[[str], bytes], where: str) -> Transcripts:
@@ -163,8 +165,8 @@ def _pairs(names: list[str], read: Callable[[str], bytes], where: str) -> Transc
     media = [
         name
         for name in names
-        if Path(name).suffix.lower() in (*sound.FILE_SUFFIXES, *pictures.FILE_SUFFIXES)
-        and not zips.is_hidden_file(name)
+        if Path(name).suffix.lower() in (*audio_io.FILE_SUFFIXES, *image_io.FILE_SUFFIXES)
+        and not zip_archive.is_hidden_file(name)
     ]
     if not media:
         raise DataError(f"{where} has no audio file and no image: give at least one")
@@ -192,9 +194,9 @@ def _decode_text(content: bytes, name: str) -> str:
 
 
 def _decode_media(content: bytes, name: str) -> Any:
-    if Path(name).suffix.lower() in sound.FILE_SUFFIXES:
-        return sound.read_audio(content, name=name)
-    return pictures.read_grayscale_image(content, name)
+    if Path(name).suffix.lower() in audio_io.FILE_SUFFIXES:
+        return audio_io.read_audio(content, name=name)
+    return image_io.read_grayscale_image(content, name)
 
 
 def _from_npz(path: Path) -> Transcripts:
@@ -248,7 +250,7 @@ def _from_table(table: Table, folder: Path, columns: Columns) -> Transcripts:
 
 
 def _read_media(path: Path) -> Any:
-    if path.suffix.lower() not in (*sound.FILE_SUFFIXES, *pictures.FILE_SUFFIXES):
+    if path.suffix.lower() not in (*audio_io.FILE_SUFFIXES, *image_io.FILE_SUFFIXES):
         raise DataError(f"{path} has no suffix of an audio file or an image: give one of these")
     if not path.is_file():
         raise DataError(f"no such file: {path}")
@@ -285,14 +287,14 @@ def _are_texts(value: Any) -> bool:
 
 
 def _from_entry(entry: Any, name: str, reads: str) -> Any:
-    if isinstance(entry, sound.AudioClip):
+    if isinstance(entry, audio_io.AudioClip):
         return entry
     if isinstance(entry, (str, os.PathLike)):
         return _read_media(Path(entry))
     if isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], (int, np.integer)):
-        return sound.audio_from_array(entry[0], int(entry[1]), name)
+        return audio_io.audio_from_array(entry[0], int(entry[1]), name)
     if hasattr(entry, "convert") and hasattr(entry, "mode"):
-        return pictures.to_grayscale(entry)
+        return image_io.to_grayscale(entry)
     try:
         values = np.asarray(entry)
     except ValueError as err:
@@ -329,6 +331,6 @@ def _same_kind(
 
 
 def _kind(entry: Any, reads: str) -> str:
-    if isinstance(entry, sound.AudioClip):
+    if isinstance(entry, audio_io.AudioClip):
         return "sounds"
     return "strokes" if reads == "strokes" else "lines" if entry.dtype == np.uint8 else "features"

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmkit.data import zip_archive as zips
+from lstmkit.data import zip_archive
 from lstmkit.data.audio.audio_io import FILE_SUFFIXES, AudioClip, audio_from_array, read_audio, resampled
 from lstmkit.errors import DataError, listing, one_line
 
@@ -216,8 +216,10 @@ def _in_folder(folder: Path) -> _Files:
 
 
 def _in_zip(path: Path) -> _Files:
-    archive = zips.open_zip(path)
-    return {name: partial(zips.read_member, archive, name, path.name) for name in zips.file_names(archive)}
+    archive = zip_archive.open_zip(path)
+    return {
+        name: partial(zip_archive.read_member, archive, name, path.name) for name in zip_archive.file_names(archive)
+    }
 
 
 def _table(files: _Files) -> str | None:

@@ -45,7 +45,7 @@ class Plan:
 def plan_windows(
     freq: str | int, longest: int, horizon: int, *, season: int, window: int, patch: int, autoregressive: bool
 ) -> Plan:
-    """Choose season, window and patch length where they are 0.
+    """Choose season, window and patch length if they are 0.
 
     For frequencies below a day, a window is a week and a patch a day. For others, a window is three seasons, or twice
     the horizon if that is longer.

@@ -116,14 +116,14 @@ def read_timestamps(table: Table, column: str) -> Any:
 def _integer_timestamps(numbers: np.ndarray, table: Table, reject: Callable[[Any, str], None]) -> Any:
     """Whole-number timestamps; numbers such as 20200131 or 202001 are read as dates."""
     reject((numbers != np.floor(numbers)) | (np.abs(numbers) > 2**53), "is neither a whole number nor a date")
-    whole = pd.Index(numbers.astype(np.int64))
+    integers = pd.Index(numbers.astype(np.int64))
     for low, high, form in ((19000101, 21001231, "%Y%m%d"), (190001, 210012, "%Y%m")):
         if low <= numbers.min() and numbers.max() <= high:
-            dates: Any = pd.to_datetime(whole.astype(str), format=form, errors="coerce")
+            dates: Any = pd.to_datetime(integers.astype(str), format=form, errors="coerce")
             if not dates.isna().any():
-                table.notes.append(f"timestamps such as {whole[0]} read as dates ({dates[0].date()})")
+                table.notes.append(f"timestamps such as {integers[0]} read as dates ({dates[0].date()})")
                 return dates
-    return whole
+    return integers
 
 
 def _date_timestamps(texts: Any, table: Table, reject: Callable[[Any, str], None]) -> Any:

@@ -92,10 +92,10 @@ def read_text_pairs(
     if isinstance(data, Pairs):
         return data
     name, sources, targets = _columns(data, source_col, target_col, wording)
-    both = [(s, t) for s, t in zip(sources, targets, strict=True) if s.strip() and t.strip()]
-    if not both:
+    pairs = [(s, t) for s, t in zip(sources, targets, strict=True) if s.strip() and t.strip()]
+    if not pairs:
         raise DataError(f"{name} has no pair with text on both sides: give at least one")
-    return Pairs(tuple(s for s, _ in both), tuple(t for _, t in both), name, len(sources) - len(both))
+    return Pairs(tuple(s for s, _ in pairs), tuple(t for _, t in pairs), name, len(sources) - len(pairs))
 
 
 def read_sources(data: object, source_col: str = "source", wording: MessageWording = TRANSLATIONS) -> list[str]:

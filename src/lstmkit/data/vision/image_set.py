@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from lstmkit.data import zip_archive as zips
+from lstmkit.data import zip_archive
 from lstmkit.data.batch import Batch
 from lstmkit.data.vision.idx import read_idx_file
 from lstmkit.data.vision.image_io import FILE_SUFFIXES, library, read_grayscale_image
@@ -113,13 +113,13 @@ def _from_path(data: str | os.PathLike[str], size: Size) -> Images:
         names = [name for name in sorted(files) if _is_image(name)]
         return _read_all(path.name, names, len(files), lambda: (files[name] for name in names), size)
     if path.suffix.lower() == ".zip":
-        with zips.open_zip(path) as archive:
-            inside = [PurePosixPath(name) for name in zips.file_names(archive)]
+        with zip_archive.open_zip(path) as archive:
+            inside = [PurePosixPath(name) for name in zip_archive.file_names(archive)]
             names = [name for name in inside if _is_image(name)]
 
             def contents() -> Iterator[bytes]:
                 for name in names:
-                    yield zips.read_member(archive, str(name), path.name)
+                    yield zip_archive.read_member(archive, str(name), path.name)
 
             return _read_all(path.name, names, len(inside), contents, size)
     name = PurePosixPath(path.absolute().parent.name, path.name)
@@ -127,7 +127,7 @@ def _from_path(data: str | os.PathLike[str], size: Size) -> Images:
 
 
 def _is_image(name: PurePosixPath) -> bool:
-    return name.suffix.lower() in FILE_SUFFIXES and not zips.is_hidden_file(str(name))
+    return name.suffix.lower() in FILE_SUFFIXES and not zip_archive.is_hidden_file(str(name))
 
 
 def _read_all(
