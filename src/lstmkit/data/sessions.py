@@ -137,11 +137,8 @@ def _from_table(table: Table, columns: Columns) -> Sessions:
         duplicated = events.duplicated().to_numpy()
         if duplicated.any():
             notes.append(f"{int(duplicated.sum()):,} duplicate events were dropped")
-        session_index, item_index, times = (
-            session_index[~duplicated],
-            item_index[~duplicated],
-            [time[~duplicated] for time in times],
-        )
+        session_index, item_index = session_index[~duplicated], item_index[~duplicated]
+        times = [time[~duplicated] for time in times]
     order = np.lexsort((*reversed(times), session_index))
     first_rows = np.flatnonzero(np.diff(session_index[order], prepend=-1))
     sorted_items = np.array(ids, dtype=object)[item_index[order]]

@@ -70,7 +70,7 @@ def _render_line(text: str, name: str, font: str, rng: np.random.Generator, jitt
         raise DataError(f"{name}: {problem}")
     slant, stretch = jitter * rng.normal(0.0, 0.12), 1 + jitter * rng.normal(0.0, 0.06)
     size, spacing = np.exp(jitter * rng.normal(0.0, 0.1)), jitter * rng.normal(0.0, 0.8)
-    baseline_slope = jitter * rng.normal(0.0, 0.02)  # of the baseline
+    baseline_slope = jitter * rng.normal(0.0, 0.02)
     x_position, lines = 0.0, []
     for character in text:
         left, width, strokes = glyphs[character]

@@ -111,20 +111,19 @@ def grid_positions(rows: SeriesRows, freq: str | int, origin: str) -> np.ndarray
         DataError: A timestamp is not on the grid.
     """
     offset: Any = freq if isinstance(freq, int) else pd.tseries.frequencies.to_offset(freq)
-    first_row = np.searchsorted(rows.series_index, np.arange(len(rows.series_ids)))[
-        rows.series_index
-    ]  # first row of each row's series
+    starts = np.searchsorted(rows.series_index, np.arange(len(rows.series_ids)))
+    first_row = starts[rows.series_index]  # first row of each row's series
     if isinstance(offset, int | pd.offsets.Tick):
         size = offset if isinstance(offset, int) else offset.nanos
         # Days are counted in local time, hours in UTC, so a change to daylight saving time is not a gap.
         ticks = rows.wall_clock.asi8 if rows.has_dates and size % _DAY == 0 else rows.ticks
-        place, remainder = np.divmod(ticks - ticks[first_row], size)
+        position, remainder = np.divmod(ticks - ticks[first_row], size)
         off_grid = remainder != 0
     else:
         days = rows.wall_clock.normalize()
         k = pd.date_range(days.min(), days.max(), freq=offset.base).get_indexer(days)
         time = rows.wall_clock.asi8 - days.asi8
-        place, remainder = np.divmod(k - k[first_row], offset.n)
+        position, remainder = np.divmod(k - k[first_row], offset.n)
         off_grid = (k < 0) | (remainder != 0) | (time != time[first_row])
     if off_grid.any():
         k = int(off_grid.argmax())
@@ -135,4 +134,4 @@ def grid_positions(rows: SeriesRows, freq: str | int, origin: str) -> np.ndarray
             f"starts at {format_timestamp(rows.timestamps[first_row[k]])}: give the frequency with --freq, or "
             f"resample the data to a regular grid{monthly}"
         )
-    return place
+    return position

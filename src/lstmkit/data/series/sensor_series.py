@@ -198,10 +198,8 @@ def _from_table(table: Table, columns: Columns) -> SensorSeriesSet:
             rows = rows[np.argsort(times[rows], kind="stable")]
             duplicated = np.asarray(times[rows])[1:] == np.asarray(times[rows])[:-1]
             if duplicated.any():
-                timestamp, hint = (
-                    times[rows][1:][duplicated][0],
-                    "" if has_id else " (if the table has several series, give --id-col NAME)",
-                )
+                timestamp = times[rows][1:][duplicated][0]
+                hint = "" if has_id else " (if the table has several series, give --id-col NAME)"
                 where = table.name if name == table.name else f"{table.name}: {name}"
                 raise DataError(f"{where} has the timestamp {timestamp} twice: give each step its own{hint}")
         series_times = times[rows] if has_time else np.arange(1, len(rows) + 1)

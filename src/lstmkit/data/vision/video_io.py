@@ -124,7 +124,7 @@ def iter_frames(source: Path | bytes, shape: ClipFormat, name: str = "") -> Iter
     The rotation flag of the file is applied. Frames are resized in the pixel format of the codec.
 
     Raises:
-        DataError, UserError: As :func:`read_video`, at the frame where it shows.
+        DataError, UserError: As :func:`read_video`, at the frame with the error.
     """
     av, name = _import_av(), name or _source_name(source)
     if isinstance(source, Path) and not source.is_file():
@@ -141,9 +141,8 @@ def iter_frames(source: Path | bytes, shape: ClipFormat, name: str = "") -> Iter
             else:
                 codec.thread_type = "AUTO"
             start = None
-            constant_rate = (
-                container.format.name == "avi" and stream.average_rate
-            )  # AVI stores decoding times, not presentation times
+            # AVI stores decoding times, not presentation times.
+            constant_rate = container.format.name == "avi" and stream.average_rate
             for number, frame in enumerate(container.decode(stream)):
                 start = (frame.time or 0.0) if start is None else start
                 time = float(number / constant_rate) if constant_rate else (frame.time or 0.0) - start
