@@ -391,8 +391,8 @@ def test_a_channel_that_is_not_there_any_more_is_named():
         ({"label_col": "lable"}, {}, "no column 'lable'"),
         ({"time_col": "tiem"}, {}, "no column 'tiem'"),
         ({"id_col": "idd"}, {}, "no column 'idd'"),
-        ({"value_cols": ("a", "label")}, {}, "column 'label' is given two roles"),
-        ({"value_cols": ("a", "a")}, {}, "column 'a' is given two roles, or twice"),
+        ({"value_cols": ("a", "label")}, {}, "column 'label' has two roles"),
+        ({"value_cols": ("a", "a")}, {}, "column 'a' has two roles, or twice"),
         ({}, {"a": 1e300}, r"column 'a', row 4: 1e\+300 is over 1e\+100"),
         ({}, {"a": "hello"}, "column 'a', row 4: 'hello' is not a number"),
         ({"valid_fraction": 0.02}, {}, "1 steps after the warm-up, too few"),
@@ -421,7 +421,7 @@ def test_what_validates_has_the_channels_of_what_is_learnt():
     same = AnomalyDetector(**TINY).fit(frame, validation=other)
     np.testing.assert_array_equal(job.predictor.mean_errors, same.predictor.mean_errors)
     for wrong in (other[["a", "label"]], other.rename(columns={"b": "c"})):
-        with pytest.raises(DataError, match="have not the same channels"):
+        with pytest.raises(DataError, match="have different channels"):
             AnomalyDetector(**TINY).fit(frame, validation=wrong)
     for labels in (np.zeros(160), [0, 1] * 40):
         with pytest.raises(DataError, match="0 and 1 alone, as labels are"):
@@ -494,9 +494,9 @@ def test_columns_of_words_are_not_watched(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("time,note\n1,a\n", "has no column of numbers to watch"),
+        ("time,note\n1,a\n", "has no numeric column to score"),
         ("time,v\n1,1\n1,2\n", "the stamp 1 twice"),
-        ("time,v,label\n1,1,2\n", "is no label: write 1"),
+        ("time,v,label\n1,1,2\n", "is not a label: write 1"),
         ("time,v,label\n1,1,\n", "is no label"),
         ("time,v\nx,1\n", "column 'time'"),
     ],

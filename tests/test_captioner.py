@@ -178,7 +178,7 @@ def test_pictures_without_sentences(tmp_path: Path):
     names = _files(tmp_path, [square("red", "left", 1), square("blue", "right", 6)])
     assert read_captioned_media(tmp_path, LAYOUT).texts == [(), ()]
     assert read_captioned_media(tmp_path / names[0], LAYOUT).ids == [names[0]]
-    with pytest.raises(DataError, match="nothing is said of any"):
+    with pytest.raises(DataError, match="has no captions"):
         Captioner().fit(tmp_path)
     some = read_captioned_media(([np.zeros((16, 16, 3))] * 3, ["a", "", ["b", " "]]), LAYOUT).said()
     assert some.texts == [("a",), ("b",)]
@@ -200,10 +200,10 @@ def test_bad_input(tmp_path: Path):
     (tmp_path / "no.png").write_bytes(b"no picture")
     cases: list[tuple[Any, str]] = [
         (tmp_path / "no.png", r"no\.png is no picture"),
-        (([np.zeros((16, 16, 3))], ["a", "b"]), "1 inputs and 2 times sentences"),
-        ([np.zeros((16, 16, 3)), np.zeros((4, 16, 16))], "several kinds"),
-        ([np.full((3, 2), np.nan)], "a value is missing"),
-        ([["a"]], "no array of numbers"),
+        (([np.zeros((16, 16, 3))], ["a", "b"]), "1 inputs and 2 captions"),
+        ([np.zeros((16, 16, 3)), np.zeros((4, 16, 16))], "several types"),
+        ([np.full((3, 2), np.nan)], "or a NaN"),
+        ([["a"]], "not an array of numbers"),
         (7, "give a path, a frame"),
         (pd.DataFrame({"file": ["a.png"]}), "no column 'image'"),
     ]
@@ -738,10 +738,10 @@ def test_what_pandas_and_numpy_have_for_sentences():
 
 def test_paths_that_are_none(tmp_path: Path):
     _files(tmp_path, [square("red", "left", 1), square("red", "left", 1)])
-    with pytest.raises(DataError, match=r"input 1.* is no picture or video"):
+    with pytest.raises(DataError, match=r"input 1.* is not an image or video"):
         read_captioned_media([tmp_path], LAYOUT)
     (tmp_path / "c.csv").write_text("image,caption\n,a\n")
-    with pytest.raises(DataError, match=r"row 1 .*is no path"):
+    with pytest.raises(DataError, match=r"row 1 .*is not a path"):
         read_captioned_media(tmp_path / "c.csv", LAYOUT)
 
 

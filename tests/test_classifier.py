@@ -278,21 +278,21 @@ def test_a_file_that_is_not_utf8_is_read_as_latin_1_and_says_so(tmp_path: Path):
     (tmp_path / "a.csv").write_bytes("text,label\nna\xefve,a\n".encode("latin-1"))
     found = read_labeled_examples(tmp_path / "a.csv", Columns())
     assert found.inputs == ["naïve"]
-    assert found.notes == ("a.csv: not in UTF-8, read as Latin-1",)
+    assert found.notes == ("a.csv: not UTF-8, read as Latin-1",)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
         ("a.csv", "", "is empty"),
-        ("a.csv", "text,label\n", "no rows below its header"),
+        ("a.csv", "text,label\n", "no rows below the header"),
         ("a.csv", "body,label\nx,1\n", r"no column 'text' in a.csv \(columns: body, label\): give --text-col NAME"),
         ("a.csv", 'text,label\n"x,1\n', "quotation mark"),
         ("a.jsonl", "", "is empty"),
-        ("a.jsonl", '{"text": "x"}\n{"text"', "line 2 is no JSON: "),
-        ("a.jsonl", '{"text": "x"}\n[3]', "line 2 is no JSON object"),
+        ("a.jsonl", '{"text": "x"}\n{"text"', "line 2 is not JSON: "),
+        ("a.jsonl", '{"text": "x"}\n[3]', "line 2 is not a JSON object"),
         ("a.jsonl.gz", "no gzip", "cannot be read"),
-        ("a.docx", "x", "files of this kind are not read"),
+        ("a.docx", "x", "unsupported file format"),
     ],
 )
 def test_files_that_do_not_do(name: str, content: str, says: str, tmp_path: Path):
@@ -309,11 +309,11 @@ def test_files_that_do_not_do(name: str, content: str, says: str, tmp_path: Path
         ((["a"], 3), "give a path, a frame, or .* not int"),
         (([], []), "has no examples"),
         ((["a"], ["x", "y"]), "there are 1 inputs and 2 labels"),
-        ((["a", [1.0]], None), "the inputs are of several kinds"),
+        ((["a", [1.0]], None), "the inputs are of several types"),
         (([["a"]], None), "input 1 is neither text nor an array"),
         (([np.zeros((2, 3, 4, 2))], None), r"input 1 has the shape \(2, 3, 4, 2\)"),
         (([np.zeros((0, 3))], None), r"input 1 has the shape \(0, 3\)"),
-        (([[1.0, float("nan")]], None), "input 1, step 2: a value is missing or infinite"),
+        (([[1.0, float("nan")]], None), "input 1, step 2: a value is NaN or infinite"),
         ((["a"], [["x", "y"]]), r"an example has several labels \(x, y\): say so with --label-sep"),
     ],
 )
@@ -375,7 +375,7 @@ def test_long_texts_are_cut_and_it_is_said():
     assert [len(one) for one in encoded] == [2, 1, 2]
     unknown, cut = front_end.notes(encoded)
     assert unknown == "Tokens that are unknown: 20.0%."
-    assert cut.startswith("Of texts longer than 2 tokens only those are read")
+    assert cut.startswith("Texts were truncated to 2 tokens")
 
 
 def test_numbers_are_in_the_training_parts_unit():
@@ -394,7 +394,7 @@ def test_numbers_are_in_the_training_parts_unit():
     erased = front_end.without(one, 3, 5)
     assert (erased[3:5] == 0).all()
     assert (np.delete(erased, [3, 4], 0) == np.delete(one, [3, 4], 0)).all()
-    with pytest.raises(DataError, match="sequence 1 has 2 columns of numbers, the training data begin with 3"):
+    with pytest.raises(DataError, match="sequence 1 has 2 columns, expected 3"):
         front_end.encode([np.zeros((4, 2), dtype=np.float32)])
 
 

@@ -394,19 +394,22 @@ def table(values: list[str], days: list[str] | None = None) -> str:
 STEADY = [str(5 + k % 4) for k in range(30)]
 BAD_DATA: dict[str, tuple[str | bytes, str]] = {
     "empty": ("", "is empty"),
-    "a header alone": ("day,sold\n", "has no rows below its header"),
+    "a header alone": ("day,sold\n", "has no rows below the header"),
     "a picture": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is not a text file"),
     "no table": ("Dear diary,\ntoday I sold a lot.\nAnd then, you know, some more, and more.\n", ""),
     "no such column": (table(STEADY).replace("sold", "bought"), "no column 'sold' in bad.csv (columns: day, bought)"),
     "no dates": (table(STEADY, [f"day {k}" for k in range(30)]), "'day 0' is not a date"),
-    "a stamp twice": (table(STEADY, [*DAYS[:9], DAYS[8], *DAYS[9:]]), "2 rows with the stamp 2020-01-09"),
-    "irregular steps": (table(STEADY, [d + (" 11:30" if "-07" in d else " 00:00") for d in DAYS]), "irregular steps"),
-    "too short": (table(STEADY[:10]), "series 'series' has 10 steps; horizon 3 needs 11"),
-    "one row": (table(STEADY[:1]), "has one row: the frequency cannot be found"),
+    "a stamp twice": (table(STEADY, [*DAYS[:9], DAYS[8], *DAYS[9:]]), "2 rows with the timestamp 2020-01-09"),
+    "irregular steps": (
+        table(STEADY, [d + (" 11:30" if "-07" in d else " 00:00") for d in DAYS]),
+        "irregular timestamps",
+    ),
+    "too short": (table(STEADY[:10]), "series 'series' has 10 steps, but horizon 3 needs 11"),
+    "one row": (table(STEADY[:1]), "has one row, so the frequency cannot be inferred"),
     "nothing but missing": (table([""] * 30), "'sold' is missing in all its rows"),
     "an infinite value": (table([*STEADY[:9], "inf", *STEADY[10:]]), "row 10 below the header: 'inf' is infinite"),
     "text among numbers": (table([*STEADY[:9], "many", *STEADY[10:]]), "row 10 below the header: 'many' is not a num"),
-    "a row too long": (table([*STEADY[:9], "1,5", *STEADY[10:]]), "line 11 has 3 fields where 2 are expected"),
+    "a row too long": (table([*STEADY[:9], "1,5", *STEADY[10:]]), "line 11 has 3 fields, expected 2"),
 }
 
 
@@ -452,10 +455,10 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("args", "phrase"),
     [
         ("fit forecaster nowhere.csv -o new", "no such file: nowhere.csv"),
-        ("fit forecaster run -o new", "run is a folder: give one file"),
-        ("fit forecaster run/report.html -o new", "files of this kind are not read"),
+        ("fit forecaster run -o new", "run is a folder: give a file"),
+        ("fit forecaster run/report.html -o new", "unsupported file format"),
         ("fit forecaster sales.csv -o new", "no column 'ds' in sales.csv (columns: shop, day, sold, price): give"),
-        ("fit forecaster sales.csv -o new --time-col day --target-col sold", "name the column that tells series apart"),
+        ("fit forecaster sales.csv -o new --time-col day --target-col sold", "name the column with the series ids"),
         ("fit forecaster sales.csv -o run COLUMNS", "run holds a run already: --resume it, --overwrite it"),
         ("fit forecaster sales.csv -o . COLUMNS", ". holds other files: give a new folder"),
         ("fit forecaster sales.csv -o sales.csv COLUMNS", "sales.csv is a file: give another folder"),
@@ -479,8 +482,8 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("fit forecaster sales.csv -o new --device abacus COLUMNS", "device 'abacus' is not to be had here"),
         ("fit forecaster sales.csv -o new --freq often COLUMNS", "freq 'often' is not a frequency"),
         ("fit forecaster sales.csv -o new --future cost COLUMNS", "no column 'cost'"),
-        ("fit forecaster sales.csv -o new --past price --future price COLUMNS", "given two roles"),
-        ("fit forecaster sales.csv -o new COLUMNS --horizon 99", "steps; horizon 99 needs"),
+        ("fit forecaster sales.csv -o new --past price --future price COLUMNS", "has two roles"),
+        ("fit forecaster sales.csv -o new COLUMNS --horizon 99", "steps, but horizon 99 needs"),
         ("fit forecaster sales.csv -o new --validation nowhere.csv COLUMNS", "no such file: nowhere.csv"),
         ("fit forecaster sales.csv -o run --resume --overwrite", "give one of them"),
         ("fit forecaster sales.csv -o new --resume", "new holds no run to resume"),

@@ -322,19 +322,19 @@ def svg(body: str) -> dict[str, str]:
         (svg(""), "a.svg has no line"),
         (svg('<path d="M0 0C1 1 2 2 3 3"/>'), r"a.svg has curves \(C\): flatten them"),
         (svg('<path d="M0 0a1 1 0 0 1 3 3"/>'), "has curves"),
-        (svg('<path d="L0 0 1 1"/>'), "a path begins with M"),
-        (svg('<path d="M0 0 1"/>'), "is not a list of positions"),
-        (svg('<polyline points="a b"/>'), "is not a list of positions"),
+        (svg('<path d="L0 0 1 1"/>'), "a path must begin with M"),
+        (svg('<path d="M0 0 1"/>'), "is not a list of x,y positions"),
+        (svg('<polyline points="a b"/>'), "is not a list of x,y positions"),
         (svg('<g transform="scale(2)"><path d="M0 0L1 1"/></g>'), "transform"),
         (svg('<path d="M1 1"/>'), "has 1 point: a drawing needs two"),
         ({"a.csv": "id,x,y\n1,2,3\n"}, "no column 'pen'"),
         ({"a.csv": "id,x,y,pen\n1,2,?,0\n1,2,3,1\n"}, r"column 'y', row 1 below the header: '\?' is not a number"),
         ({"a.csv": "id,x,y,pen\n1,2,,0\n1,2,3,1\n"}, "is a missing value"),
         ({"a.csv": "id,x,y,pen\n1,2,3,0\n1,2,3,2\n"}, r"1: the pen must be 0 .* or 1"),
-        ({"a.csv": "id,x,y,pen,text\n1,2,3,0,a\n1,2,3,1,b\n"}, "the rows of 1 have several texts"),
+        ({"a.csv": "id,x,y,pen,text\n1,2,3,0,a\n1,2,3,1,b\n"}, "the rows of 1 have different texts"),
         ({"a.csv": "id,x,y,pen\nq,2,3,1\n"}, "q has 1 point: a drawing needs two"),
         ({"a.npz": "no"}, "a.npz is no .npz of strokes"),
-        ({"a.bin": "no"}, "files of this kind are not read"),
+        ({"a.bin": "no"}, "unsupported file format"),
         ({"a.txt": ""}, "a.txt"),
     ],
     ids=str,
@@ -352,19 +352,19 @@ def test_a_bad_file_is_refused(files: dict[str, str], phrase: str, tmp_path: Pat
     ("arrays", "phrase"),
     [
         ({"x": np.zeros(3)}, "has no strokes"),
-        ({"strokes": np.zeros((3, 3))}, "offsets must rise"),
-        ({"strokes": np.zeros((3, 3)), "offsets": np.array([0, 2])}, "offsets must rise"),
-        ({"strokes": np.zeros((3, 3)), "offsets": np.array([0, 2, 1, 3])}, "offsets must rise"),
-        ({"strokes": np.zeros((3, 3)), "offsets": np.array([0.0, 3.0])}, "offsets must rise"),
-        ({"strokes": np.zeros((3, 2)), "offsets": np.array([0, 3])}, "numbers in the shape"),
+        ({"strokes": np.zeros((3, 3))}, "offsets must increase"),
+        ({"strokes": np.zeros((3, 3)), "offsets": np.array([0, 2])}, "offsets must increase"),
+        ({"strokes": np.zeros((3, 3)), "offsets": np.array([0, 2, 1, 3])}, "offsets must increase"),
+        ({"strokes": np.zeros((3, 3)), "offsets": np.array([0.0, 3.0])}, "offsets must increase"),
+        ({"strokes": np.zeros((3, 2)), "offsets": np.array([0, 3])}, "has shape"),
         (
             {"strokes": np.zeros((3, 3)), "offsets": np.array([0, 3]), "texts": np.array(["a", "b"])},
             "one text for each",
         ),
         ({"strokes": np.zeros((0, 3)), "offsets": np.array([0])}, "has no drawing"),
         ({"strokes": np.zeros((3, 3)), "offsets": np.array([0, 3, 3])}, "drawing 2 has 0 points"),
-        ({"strokes": np.full((3, 3), np.nan), "offsets": np.array([0, 3])}, "offsets must be numbers"),
-        ({"strokes": np.array([[None] * 3] * 3), "offsets": np.array([0, 3])}, "no .npz of strokes that can be read"),
+        ({"strokes": np.full((3, 3), np.nan), "offsets": np.array([0, 3])}, "an offset is NaN or above"),
+        ({"strokes": np.array([[None] * 3] * 3), "offsets": np.array([0, 3])}, "not a readable .npz of strokes"),
     ],
     ids=str,
 )
@@ -380,15 +380,15 @@ def test_bad_arrays_are_refused(arrays: dict[str, np.ndarray], phrase: str, tmp_
     [
         (5, "give a path"),
         ([], "the list is empty"),
-        ([[[1, 2, 3, 4]] * 2], "numbers in the shape"),
-        ([[["a", 1, 0]] * 2], "numbers in the shape"),
-        ([[[1, 2, 0], [1, 2]]], "numbers in the shape"),
+        ([[[1, 2, 3, 4]] * 2], "has shape"),
+        ([[["a", 1, 0]] * 2], "has shape"),
+        ([[[1, 2, 0], [1, 2]]], "has shape"),
         ([[[1, 1, 1]]], "drawing 1 has 1 point: a drawing needs two"),
         ([[[1, 1, 0.5]] * 2], "the pen must be"),
-        ([[[math.inf, 1, 0]] * 2], "offsets must be numbers"),
-        ([np.zeros((200_000, 3))], "200,000 points, more than"),
+        ([[[math.inf, 1, 0]] * 2], "an offset is NaN or above"),
+        ([np.zeros((200_000, 3))], "200,000 points, the maximum is"),
         ([([[1, 1, 0]] * 2, "a" * 20_000)], "20,000 characters"),
-        (["/nowhere/a.svg"], "there is no such file"),
+        (["/nowhere/a.svg"], "no such file"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -410,7 +410,7 @@ def test_a_drawing_with_an_absurd_jump_is_left_out():
 
 
 def test_texts_are_of_all_or_of_none():
-    with pytest.raises(DataError, match="drawing 10 has no text, others have"):
+    with pytest.raises(DataError, match="drawing 10 has no text, but others have"):
         tiny().fit([*lettered(9), drawings(1)[0]])
     with pytest.raises(DataError, match="has no texts, the model was fitted to drawings with texts"):
         tiny().fit(lettered(), drawings())

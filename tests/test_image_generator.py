@@ -214,15 +214,15 @@ def test_idx_files_with_and_without_labels(tmp_path: Path):
     np.testing.assert_allclose(found.pictures, shades / 255, rtol=1e-6)
     assert read_images(str(images), Size(3, 4)).labels == (None, None)
     images.write_bytes(b"\x1f\x8bbroken")
-    with pytest.raises(DataError, match="no IDX file"):
+    with pytest.raises(DataError, match="not a readable IDX file"):
         read_images(images, Size(3, 4))
 
 
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (np.full((2, 3, 4), np.nan), "a shade is missing"),
-        (np.full((2, 3, 4), 2.0), "none from 0 to 1"),
+        (np.full((2, 3, 4), np.nan), "a pixel is NaN or out of range"),
+        (np.full((2, 3, 4), 2.0), "a pixel is NaN or out of range"),
         (np.zeros((2, 3, 4, 3)), "one shade a dot"),
         ((np.zeros((2, 3, 4)), ["a"]), "2 pictures and 1 labels"),
         ([[1], [1, 2]], "pictures"),
@@ -237,7 +237,7 @@ def test_what_is_no_set_of_pictures_is_refused(data: object, says: str):
 
 def test_a_folder_without_pictures_and_a_file_that_is_none(tmp_path: Path):
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(DataError, match="has no picture"):
+    with pytest.raises(DataError, match="has no image"):
         read_images(tmp_path, Size(3, 4))
     (tmp_path / "b.png").write_bytes(b"not a picture")
     with pytest.raises(DataError, match=r"b\.png is no picture"):

@@ -132,7 +132,7 @@ def test_what_is_no_question(data: Any, says: str):
         (
             "a.json",
             json.dumps(_squad(answers=[{"text": "Norman", "answer_start": 0}])),
-            "does not stand at",
+            "is not at",
         ),
     ],
 )

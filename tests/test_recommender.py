@@ -87,7 +87,7 @@ def test_duplicate_events_are_read_once():
     frame = pd.DataFrame({"session_id": 1, "item_id": ["a", "a", "b", "a"], "timestamp": [1, 1, 1, 2]})
     found = read_sessions(frame, COLUMNS)
     assert found.items == (("a", "b", "a"),)
-    assert found.notes == ("1 events that stood there twice were read once",)
+    assert found.notes == ("1 duplicate events were dropped",)
     assert len(read_sessions(frame, Columns("session_id", "item_id")).items[0]) == 4  # nothing tells them apart
 
 
@@ -103,10 +103,10 @@ def test_lists_of_ids():
         ([], "the list is empty"),
         ([["a"], []], "session 2 has no items"),
         ([["a"], "b"], "session 2 is 'b': give a list of item ids"),
-        ([["a", None]], "session 1: None is no item id"),
-        ([["a", 1.5]], "1.5 is no item id"),
-        ([["a", True]], "True is no item id"),
-        ([["a", " "]], "' ' is no item id"),
+        ([["a", None]], "session 1: None is not an item id"),
+        ([["a", 1.5]], "1.5 is not an item id"),
+        ([["a", True]], "True is not an item id"),
+        ([["a", " "]], "' ' is not an item id"),
         (3, "not int"),
         ({"a": 1}, "not dict"),
     ],
@@ -120,7 +120,7 @@ def test_bad_lists_are_refused(data: object, says: str):
     ("text", "says"),
     [
         ("", "is empty"),
-        ("session_id,item_id,timestamp\n", "has no rows below its header"),
+        ("session_id,item_id,timestamp\n", "has no rows below the header"),
         ("user,item_id,timestamp\n1,2,3\n", "no column 'session_id' in e.csv .*: give --session-col NAME"),
         ("session_id,item,timestamp\n1,2,3\n", "no column 'item_id' .*: give --item-col NAME"),
         ("session_id,item_id\n1,2\n", "no column 'timestamp' .*: give --time-cols? NAME .or --time-cols? \"\""),
@@ -128,7 +128,7 @@ def test_bad_lists_are_refused(data: object, says: str):
         ("session_id,item_id,timestamp\n,2,3\n", "'' is no session: every row needs one"),
         ("session_id,item_id,timestamp\n1,2,3\n1,2,\n", "row 2 below the header: '' is not a time"),
         ("session_id,item_id,timestamp\n1,2,soon\n", "'soon' is not a date"),
-        ("session_id,item_id,timestamp\n1,2,3\n1,2\n", "line 3 has 2 fields where 3 are expected"),
+        ("session_id,item_id,timestamp\n1,2,3\n1,2\n", "line 3 has 2 fields, expected 3"),
         ("session_id:token,session_id:float,item_id,timestamp\n1,2,3,4\n", "2 columns are called 'session_id'"),
     ],
 )
@@ -523,14 +523,14 @@ def test_unknown_next_items_are_misses_for_all(fitted: Recommender):
 @pytest.mark.parametrize(
     ("ask", "error", "says"),
     [
-        (lambda job: job.evaluate([["a"], ["b"]]), DataError, "every session has one item only"),
+        (lambda job: job.evaluate([["a"], ["b"]]), DataError, "every session has one item alone"),
         (lambda job: job.predict(["a"], k=0), SettingError, "k must be a whole number of at least 1, got 0"),
         (
             lambda job: job.start_session(seen_items="maybe"),
             SettingError,
             "seen_items must be one of allow, exclude, got 'maybe'",
         ),
-        (lambda job: job.start_session().add_item(1.5), DataError, "item 1 of the session: 1.5 is no"),
+        (lambda job: job.start_session().add_item(1.5), DataError, "1.5 is not an item id"),
         (
             lambda job: job.example_sequences(["a"], session_number=2),
             DataError,

@@ -80,7 +80,7 @@ def test_fasta(tmp_path: Path):
     [
         ("a.fasta", "MKV\n", r"a.fasta is no FASTA file: a chain begins with a line '>name', this with 'MKV'"),
         ("a.fasta", ">x\n>y\nMK\n", "a.fasta: chain 'x' has no residues"),
-        ("a.fasta", ">x\nMK*\n", r"chain 'x', position 3: '\*' is no residue.* \(take gaps and stops out\)"),
+        ("a.fasta", ">x\nMK*\n", r"chain 'x', position 3: '\*' is not a residue.*; remove gaps and stops"),
         ("a.fasta", " \n", "a.fasta is empty"),
         ("a.fa.gz", "not gzip", "a.fa.gz is no whole gzip file"),
         ("a.csv", "id,sequence,ss3\nx,MK,HHH\n", "chain 'x' has 2 residues and 3 letters of ss3"),
@@ -92,8 +92,8 @@ def test_fasta(tmp_path: Path):
         ("a.csv", "name,residue\nx,M\n", "no column 'id' in a.csv"),
         ("a.csv", "id,residue\nx,MK\n", "column 'residue', row 1 below the header: 'MK' is not one letter"),
         ("a.csv", "id,residue\n,M\n", "column 'id', row 1 below the header: '' says of no sequence which it is"),
-        ("a.pdb", "x", "files of this kind are not read"),
-        ("missing.fasta", None, "there is no file"),
+        ("a.pdb", "x", "unsupported file format"),
+        ("missing.fasta", None, "no such file"),
     ],
 )
 def test_files_that_do_not_do(name: str, content: str | None, says: str, tmp_path: Path):
@@ -106,7 +106,7 @@ def test_files_that_do_not_do(name: str, content: str | None, says: str, tmp_pat
 @pytest.mark.parametrize("letter", ["-", "1", "é", "ß", "\u212a", " ", "\n"])
 def test_letters_that_are_no_residue(letter: str):
     """The Kelvin sign is no lysine, though its lower case is."""
-    with pytest.raises(DataError, match=r"the list: chain '2', position 3: .* is no residue"):
+    with pytest.raises(DataError, match=r"the list: chain '2', position 3: .* is not a residue"):
         read_protein_chains(["MK", f"AC{letter}D"])
 
 
@@ -114,7 +114,7 @@ def test_letters_that_are_no_residue(letter: str):
     ("data", "says"),
     [
         ([], "the list has no chains"),
-        ([3], r"a list of strings, got \[3\]"),
+        ([3], r"a list of strings, not \[3\]"),
         (7, "got 7"),
         (WIDE.assign(eval_mask=[1.5, 1.0]), "is not text"),
         (WIDE.iloc[:0], "the frame has no chains"),
@@ -361,7 +361,7 @@ def test_one_kind_alone_and_a_loaded_model(tmp_path: Path):
     assert table["model"].tolist() == ["LSTM", "most frequent state per residue", "most frequent state"]
     with pytest.raises(DataError, match="has no ss3, which this model predicts"):
         again.evaluate(shifted(9, 1).drop(columns="ss3"))
-    with pytest.raises(DataError, match="says of no residue which state it has"):
+    with pytest.raises(DataError, match="has no secondary structure"):
         again.evaluate(["AGV"])
 
 
@@ -384,7 +384,7 @@ def test_profiles_say_what_letters_do_not(tmp_path: Path):
         again.predict(["AAA"])
     with pytest.raises(DataError, match="'p', row 1: nan is a missing value"):
         again.predict(test.assign(p=np.nan))
-    with pytest.raises(DataError, match="has a chain a row: numbers of each residue"):
+    with pytest.raises(DataError, match="has one chain per row: profile columns"):
         again.predict(shifted(3, 0))
 
 
@@ -393,7 +393,7 @@ def test_profiles_say_what_letters_do_not(tmp_path: Path):
     [
         ({"kernel_sizes": (3, 4)}, shifted(9, 0), SettingError, "kernel_sizes must be odd"),
         ({}, shifted(2, 0), DataError, "has 2 chains, too few"),
-        ({}, ["AGV"] * 9, DataError, "says of no residue which state it has"),
+        ({}, ["AGV"] * 9, DataError, "has no secondary structure"),
     ],
 )
 def test_what_does_not_do(settings: dict[str, Any], data: object, error: type[Exception], says: str):
@@ -449,5 +449,5 @@ def test_the_recipe_leaves_likes_out(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_columns_that_are_named_must_be_there():
     frame = pd.DataFrame({"sequence": ["AAAA", "GGGG"] * 10, "ss3": ["HHHH", "CCCC"] * 10})
     for wrong in ({"ss8_col": "nope"}, {"ss3_col": "nope"}, {"mask_col": "nope"}):
-        with pytest.raises(DataError, match=r"'nope'|which state it has"):
+        with pytest.raises(DataError, match=r"'nope'|has no secondary structure"):
             SecondaryStructurePredictor(hidden_size=4, conv_channels=2, epochs=1, **wrong).fit(frame)

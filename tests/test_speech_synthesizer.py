@@ -344,13 +344,13 @@ def test_every_way_to_give_recordings_is_the_same(tmp_path: Path):
 @pytest.mark.parametrize(
     ("files", "phrase"),
     [
-        ({}, "has no sound files"),
+        ({}, "has no audio files"),
         ({"a.wav": b""}, "does not say what is said: give a metadata.csv"),
         ({"a.wav": b"", "a.txt": "ah"}, "a.wav is empty"),
-        ({"a.wav": b"no sound at all", "a.txt": "ah"}, "no sound that can be read"),
+        ({"a.wav": b"no sound at all", "a.txt": "ah"}, "not a readable audio file"),
         ({"a.wav": wav(np.zeros(0)), "a.txt": "ah"}, "has no samples"),
-        ({"a.wav": wav(np.zeros(500)), "a.txt": "ah"}, "no recording that can be heard"),
-        ({"a.wav": wav(tone()), "a.txt": " "}, "no recording that can be heard"),
+        ({"a.wav": wav(np.zeros(500)), "a.txt": "ah"}, "no clip with sound and a transcript"),
+        ({"a.wav": wav(tone()), "a.txt": " "}, "no clip with sound and a transcript"),
         ({"a.wav": wav(tone()), "a.txt": b"\xff\xfe"}, "a.txt is not UTF-8"),
         ({"a.wav": wav(tone()), "metadata.csv": ""}, "give path and text"),
         ({"a.wav": wav(tone()), "metadata.csv": "b|oh\n"}, "line 1: there is no sound 'b'"),
@@ -358,9 +358,9 @@ def test_every_way_to_give_recordings_is_the_same(tmp_path: Path):
         ({"a.wav": wav(tone()), "x.csv": "path,words\na.wav,ah\n"}, "columns path, words: give path and text"),
         ({"a.wav": wav(tone()), "x.csv": "path,text\n"}, "x.csv has no rows"),
         ({"a.wav": wav(tone()), "x.csv": "", "y.csv": ""}, "several tables"),
-        ({"1/a.wav": wav(tone()), "2/a.wav": wav(tone()), "x.csv": "path,text\na,ah\n"}, "several sounds"),
-        ({"a.wav": wav(tone()), "b.zip": b"PK no zip"}, "no zip that can be read"),
-        ({"a.wav": wav(1e9 * tone(), subtype="FLOAT"), "a.txt": "ah"}, "times as loud as full scale"),
+        ({"1/a.wav": wav(tone()), "2/a.wav": wav(tone()), "x.csv": "path,text\na,ah\n"}, "several audio files"),
+        ({"a.wav": wav(tone()), "b.zip": b"PK no zip"}, "not a readable zip archive"),
+        ({"a.wav": wav(1e9 * tone(), subtype="FLOAT"), "a.txt": "ah"}, "times full scale"),
     ],
 )
 def test_recordings_that_cannot_be_read(files: dict[str, Any], phrase: str, tmp_path: Path):
@@ -378,12 +378,12 @@ def test_recordings_that_cannot_be_read(files: dict[str, Any], phrase: str, tmp_
         (3, "give a folder"),
         (([tone()], ["a", "b"]), "1 sounds and 2 texts"),
         (([tone()], [3]), "text 1 is int 3"),
-        (([(tone(), "fast")], ["a"]), "the rate a whole number"),
+        (([(tone(), "fast")], ["a"]), "an integer sample rate in Hz"),
         (([(tone(), 2)], ["a"]), "2 samples a second"),
-        ((["nowhere.wav"], ["a"]), "there is no such file"),
-        (([np.array([[["deep"]]])], ["a"]), "sound 1: samples must be numbers"),
+        ((["nowhere.wav"], ["a"]), "no such file"),
+        (([np.array([[["deep"]]])], ["a"]), "clip 1: give a file"),
         (([[[1.0], [2.0, 3.0]]], ["a"]), "sound 1: give a file"),
-        ("nowhere", "there is no file or folder"),
+        ("nowhere", "no such file or folder"),
     ],
 )
 def test_lists_that_are_no_recordings(data: Any, phrase: str):
@@ -414,7 +414,7 @@ def test_offset_silence_and_clipping():
     assert len(whole.samples) == 4000
     found = read_speech_corpus(([np.clip(9 * tone(), -1, 1), quiet, tone()], ["loud", "none", " "]), 4000)
     assert found.texts == ("loud",)
-    assert found.remarks == ("1 without a text", "1 silent", "1 clipped, kept as they are")
+    assert found.remarks == ("1 without a transcript", "1 silent", "1 clipped (kept)")
 
 
 def test_eight_bits_two_channels_96_khz(tmp_path: Path):

@@ -165,31 +165,31 @@ def test_files_that_do_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     cases: list[tuple[Any, str]] = [
         (tmp_path / "none", "none has no sound file"),
         (tmp_path / "bad.wav", "bad.wav is no sound that can be read"),
-        (tmp_path / "bad.zip", "is no zip that can be read"),
+        (tmp_path / "bad.zip", "is not a readable zip archive"),
         (tmp_path / "missing.zip", "no such file"),
-        (tmp_path / "missing.wav", "there is no such file"),
+        (tmp_path / "missing.wav", "no such file"),
         (tmp_path / "gone.csv", "nowhere.wav: there is no such file"),
         (tmp_path / "hole.csv", "column 'path', row 1 below the header: '' is no path to a file"),
         (tmp_path / "other.csv", "give --text-col NAME"),
         (tmp_path / "cut.zip", "in cut.zip cannot be read"),
-        (_zip(tmp_path / "empty.zip", {"a.txt": "a"}), "has no sound file"),
+        (_zip(tmp_path / "empty.zip", {"a.txt": "a"}), "has no audio file"),
         (_zip(tmp_path / "two.zip", {**wavs, "a.csv": "path\n", "b.csv": "path\n"}), "two.zip has 2 tables"),
         (_zip(tmp_path / "lost.zip", {"a.csv": "path,label\nx.wav,y\n"}), "lost.zip has no file 'x.wav'"),
-        (([SOUNDS["no"]], ["a", "b"]), "there are 1 recordings and 2 labels"),
+        (([SOUNDS["no"]], ["a", "b"]), "1 inputs and 2 labels"),
         (([SOUNDS["no"], np.zeros(4)], ["a", "b"]), "input 2 is no recording"),
         (([np.zeros(4)], ["a"], 12), "12 samples a second"),
-        (([np.zeros((2, 2, 2))], ["a"], RATE), "input 1: samples must be numbers"),
+        (([np.zeros((2, 2, 2))], ["a"], RATE), "input 1 has shape"),
     ]
     for data, says in cases:
         with pytest.raises(UserError) as caught:
             read_labeled_examples(data, Columns())
         assert says in str(caught.value)
         assert "\n" not in str(caught.value)
-    for pattern, says in (("(", "no regular expression"), ("a", "has 0 groups"), ("(a)(b)", "has 2 groups")):
+    for pattern, says in (("(", "not a regular expression"), ("a", "has 0 groups"), ("(a)(b)", "has 2 groups")):
         with pytest.raises(SettingError, match=says):
             read_labeled_examples(tmp_path, Columns(name_label=pattern))
     monkeypatch.setattr("lstmkit.data.media_files.MAX_SECONDS", 0.1)
-    with pytest.raises(DataError, match=r"input 1 lasts 1 s, an example at most 0 s: cut it .* --listen 0.5"):
+    with pytest.raises(DataError, match=r"input 1 has 1 s, the maximum of an example is 0 s: split it .* --listen 0.5"):
         read_labeled_examples(([np.zeros(RATE)], ["a"], RATE), Columns())
 
 
@@ -243,7 +243,7 @@ def test_the_rate_is_that_of_the_slowest():
         again = AugmentedLogMelFrontEnd(0, 12, 4, 0.0, 0.0, 0.0, 0, 0.0)
         again.load_state(json.loads(json.dumps(made.state())))
         assert all((a == b).all() for a, b in zip(made.encode(sounds), again.encode(sounds), strict=True))
-    with pytest.raises(SettingError, match="bands=256 are too many to tell apart at 4,000 samples a second"):
+    with pytest.raises(SettingError, match="n_mels=256 is too many for a sample rate of 4,000 Hz"):
         Classifier(sample_rate=4000, **{**TINY, "n_mels": 256}).fit(hums(20, 0))
 
 

@@ -48,7 +48,7 @@ def test_a_file_without_tags(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("the DET\ncat\n", r"bad.txt, line 2: 1 columns, at least 2 are needed"),
+        ("the DET\ncat\n", r"bad.txt, line 2: 1 columns, expected at least 2"),
         ("\n \n", "bad.txt is empty"),
         (" \n", "bad.txt is empty"),
     ],
@@ -63,9 +63,9 @@ def test_files_that_do_not_do(content: str, says: str, tmp_path: Path):
     ("data", "says"),
     [
         ([(["a", "b"], ["X"])], "entry 1 has 2 tokens and 1 tags"),
-        ([(["a"], ["X"]), ["b"]], "entry 2 has no tags, others have"),
+        ([(["a"], ["X"]), ["b"]], "entry 2 has no tags, but others have"),
         ([["a b"]], "'a b' is no token"),
-        ([["a", 3]], "3 is no token"),
+        ([["a", 3]], "3 is not a token"),
         ([], "the list is empty"),
         ([[]], "the list is empty"),
         (3, "not int"),

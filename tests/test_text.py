@@ -76,8 +76,8 @@ def test_a_very_long_line_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.
         ("latin.txt", "good\nnaïve\n".encode("latin-1"), r"latin.txt, line 2: byte 0xEF is not UTF-8"),
         ("late.txt", b"fine\n" * 9000 + b"caf\xe9\n", r"late.txt, line 9001: byte 0xE9"),
         ("sign.txt", "a \ufffd sign\n".encode() + b"\xff\n", r"sign.txt, line 2: byte 0xFF"),
-        ("cut.gz", gzip.compress(b"text\n" * 99, mtime=0)[:-9], "cut.gz is no whole gzip file"),
-        ("not.gz", b"text", "not.gz is no whole gzip file"),
+        ("cut.gz", gzip.compress(b"text\n" * 99, mtime=0)[:-9], "cut.gz is not a complete gzip file"),
+        ("not.gz", b"text", "not.gz is not a complete gzip file"),
     ],
 )
 def test_files_that_are_no_text(name: str, content: bytes, says: str, tmp_path: Path):
@@ -87,7 +87,7 @@ def test_files_that_are_no_text(name: str, content: bytes, says: str, tmp_path: 
 
 
 def test_what_is_no_text(tmp_path: Path):
-    for data, says in ((tmp_path / "no.txt", "there is no file"), (3, "not int"), (["a", 3], "one of them is int 3")):
+    for data, says in ((tmp_path / "no.txt", "no such file"), (3, "not int"), (["a", 3], "one entry is int 3")):
         with pytest.raises(DataError, match=says):
             read_text(data)
 
@@ -140,7 +140,7 @@ def test_the_same_text_gives_the_same_numbers():
 
 
 def test_a_vocabulary_that_is_none():
-    with pytest.raises(ValueError, match="its vocabulary is none"):
+    with pytest.raises(ValueError, match="its vocabulary is invalid"):
         Tokenizer("words", "{}")
 
 

@@ -126,10 +126,10 @@ def test_features_in_an_npz_with_their_texts(tmp_path: Path):
         read_transcripts(tmp_path / "some.npz", Columns())
     for offsets in ([0, 7], [1, 6], [0, 3, 3, 6], [0]):
         np.savez(tmp_path / "some.npz", feats=values, offsets=np.array(offsets))
-        with pytest.raises(DataError, match="offsets must rise from 0 to the 6 steps"):
+        with pytest.raises(DataError, match="offsets must increase from 0 to the number of steps, 6"):
             read_transcripts(tmp_path / "some.npz", Columns())
     np.savez(tmp_path / "odd.npz", other=values)
-    with pytest.raises(DataError, match="must have feats"):
+    with pytest.raises(DataError, match="give feats"):
         read_transcripts(tmp_path / "odd.npz", Columns())
 
 
@@ -156,15 +156,15 @@ def test_what_cannot_be_read_is_named(tmp_path: Path):
     (tmp_path / "f.csv").write_text("file,text\nnowhere.png,a\n")
     (tmp_path / "g.csv").write_text("path,text\nb.png,a\n")
     cases = {
-        "a.wav": "no sound that can be read",
-        "b.png": "no picture that can be read",
-        "c.zip": "is no zip that can be read",
-        "d.npz": "no .npz that can be read",
-        "e.pdf": "files of this kind are not read",
-        "empty": "has no sound and no picture",
-        "f.csv": "there is no file",
+        "a.wav": "not a readable audio file",
+        "b.png": "not a readable image",
+        "c.zip": "is not a readable zip archive",
+        "d.npz": "not a readable .npz",
+        "e.pdf": "unsupported file format",
+        "empty": "has no audio file and no image",
+        "f.csv": "no such file",
         "g.csv": "no column 'file'",
-        "nothing": "there is no file",
+        "nothing": "no such file",
     }
     for name, phrase in cases.items():
         with pytest.raises(UserError, match=phrase) as caught:
@@ -173,8 +173,8 @@ def test_what_cannot_be_read_is_named(tmp_path: Path):
     for data, phrase in (
         ([], "no examples"),
         ([np.zeros((2, 2)), line("a")], "features and lines: give one kind"),
-        ([np.zeros(3)], "features are numbers"),
-        ([np.array([[np.nan]])], "step 1: a value is missing"),
+        ([np.zeros(3)], "give features as numbers"),
+        ([np.array([[np.nan]])], "step 1: a value is NaN"),
         (([np.zeros((2, 2))], ["a", "b"]), "1 inputs and 2 texts"),
         (3, "give a path"),
     ):
@@ -213,9 +213,9 @@ def test_ink_is_what_is_rare_whichever_is_darker():
 
 def test_a_picture_without_a_line():
     for shade in (0, 128, 255):
-        with pytest.raises(DataError, match="it holds no line: all of it has about the same shade"):
+        with pytest.raises(DataError, match="it shows no text line: all of it has about the same shade"):
             ink(np.full((20, 50), shade, dtype=np.uint8), 16, "it")
-    with pytest.raises(DataError, match="cut it into lines"):
+    with pytest.raises(DataError, match="split it into lines"):
         ink(np.tile(line("abc"), (1, 1000)), 48, "it")
     thin = np.full((30, 4000), 255, dtype=np.uint8)
     thin[10:20, 7] = 0  # one stroke in a thousand columns
@@ -224,10 +224,10 @@ def test_a_picture_without_a_line():
 
 def test_what_holds_no_line_or_other_features_is_named():
     blank = np.full((20, 60), 255, dtype=np.uint8)
-    with pytest.raises(DataError, match=r"example (3|6|9|12) holds no line"):
+    with pytest.raises(DataError, match=r"example (3|6|9|12) shows no text line"):
         Transcriber(**TINY).fit(([line("ab"), line("ba"), blank] * 4, ["ab", "ba", "b"] * 4))
     job = Transcriber(**TINY).fit(([np.ones((8, 2)) * i for i in range(8)], ["a", "b"] * 4))
-    with pytest.raises(DataError, match="example 1 has 3 features a step, the model reads 2"):
+    with pytest.raises(DataError, match="example 1 has 3 features per step, the model expects 2"):
         job.predict([np.ones((8, 3))])
 
 
@@ -271,9 +271,9 @@ def test_strokes_are_points_of_even_distance():
     [
         ([[0, 0, 1]], "has 1 point: a drawing needs two"),
         (np.zeros((0, 3)), "has 0 points"),
-        ([[0, 0, 0], [0, 0, 1]], "all points are at one place"),
-        ([[0, 0], [1, 1]], "numbers in the shape"),
-        ([[0, 0, 0], [1, np.inf, 1]], "offsets must be numbers"),
+        ([[0, 0, 0], [0, 0, 1]], "all points are at the same position"),
+        ([[0, 0], [1, 1]], "has shape"),
+        ([[0, 0, 0], [1, np.inf, 1]], "an offset is NaN or above"),
         ([[0, 0, 0], [1, 1, 7]], "the pen must be 0"),
     ],
 )
