@@ -819,7 +819,7 @@ def test_explaining_is_true_and_changes_nothing(case: tuple[str, dict[str, Any]]
 def test_trace_asks_for_a_back_end_that_can() -> None:
     """``"auto"`` finds one; a back end asked for by name says that it hands out no gates."""
     assert LSTM(3, 5).trace(X).gates[0, 0]["input"].shape == (4, 6, 5)
-    with pytest.raises(BackendUnavailable, match="torch does not hand out gates"):
+    with pytest.raises(BackendUnavailable, match="torch does not return gates"):
         LSTM(3, 5, backend="torch").trace(X)
 
 
