@@ -52,7 +52,6 @@ def spread(plan: ClusterPlan) -> ClusterPlan:
     return replace(plan, in_registers=fragments // 4, in_shared=in_shared, prefetch_depth=2)
 
 
-
 #: By what each shows.
 CASES = {
     "one block": (layout("lstm", 24, 1, split=2), {}),

@@ -37,7 +37,7 @@ def run(call: Call) -> Result:
 class ClusterLoop:
     """The :class:`~lstmkit.ops.triton.loop.TimeLoop` on the cluster kernels: one launch per pass."""
 
-    def forward(
+    def run_forward(
         self,
         plan: Plan,
         fixed: NonDifferentiableInputs,
@@ -54,7 +54,7 @@ class ClusterLoop:
                 reverse=reverse,
             )  # fmt: skip
 
-    def backward(
+    def run_backward(
         self,
         plan: Plan,
         fixed: NonDifferentiableInputs,

@@ -115,12 +115,12 @@ def run(plan: Plan, fixed: NonDifferentiableInputs, policy: SavePolicy, inputs: 
             slots[direction, -1 if reverse else 0] = first[direction]
     loop = loop_of(plan)
     if not (policy.save_steps and policy.recompute):
-        loop.forward(plan, fixed, gx, weights, buffers)
+        loop.run_forward(plan, fixed, gx, weights, buffers)
         return buffers
     (reverse,) = plan.reverse
     for number, steps in enumerate(checkpoint_segments(plan, gx.shape[1])):
         segment = _segment_buffers(plan, SavePolicy(save_steps=False), gx, buffers, number, steps)
-        loop.forward(plan, fixed.part(steps), gx[:, steps], weights, segment)
+        loop.run_forward(plan, fixed.part(steps), gx[:, steps], weights, segment)
         if buffers.cs.numel():
             buffers.cs[:, -2 - number if reverse else number + 1] = segment.cs[:, 0]
     return buffers
@@ -218,15 +218,15 @@ def gradients(
     loop = loop_of(plan)
     if not policy.recompute:
         gate_grads = _empty_gate_gradients(plan, d_gx)
-        loop.backward(plan, fixed, d_output, output_grads, weights, buffers, d_state, gate_grads)
+        loop.run_backward(plan, fixed, d_output, output_grads, weights, buffers, d_state, gate_grads)
         _accumulate_weight_gradients(plan, fixed, buffers, gate_grads, d_weights)
     else:
         for number, steps in reversed(list(enumerate(checkpoint_segments(plan, gx.shape[1])))):
             fixed_part = fixed.part(steps)
             segment = _segment_buffers(plan, SavePolicy(save_steps=True), gx, buffers, number, steps)
-            loop.forward(plan, fixed_part, gx[:, steps], weights, segment)
+            loop.run_forward(plan, fixed_part, gx[:, steps], weights, segment)
             gate_grads = _empty_gate_gradients(plan, d_gx[:, steps])
-            loop.backward(
+            loop.run_backward(
                 plan, fixed_part, d_output[:, steps], output_grads, weights, segment, d_state, gate_grads
             )  # fmt: skip
             _accumulate_weight_gradients(plan, fixed_part, segment, gate_grads, d_weights)

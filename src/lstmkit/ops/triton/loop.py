@@ -72,7 +72,7 @@ class GateGradients(NamedTuple):
 class TimeLoop(Protocol):
     """All steps of one or two passes, forward and backward."""
 
-    def forward(
+    def run_forward(
         self,
         plan: Plan,
         fixed: NonDifferentiableInputs,
@@ -83,7 +83,7 @@ class TimeLoop(Protocol):
         """Run all steps from the state in the first slots of ``buffers``, and write what comes out to the others."""
         ...
 
-    def backward(
+    def run_backward(
         self,
         plan: Plan,
         fixed: NonDifferentiableInputs,
@@ -122,7 +122,7 @@ def or_zeros(gradient: Tensor | None, like: Tensor, dtype: torch.dtype) -> Tenso
 class TritonLoop:
     """The :class:`TimeLoop` on the kernels of ``kernels.py``."""
 
-    def forward(
+    def run_forward(
         self,
         plan: Plan,
         fixed: NonDifferentiableInputs,
@@ -135,7 +135,7 @@ class TritonLoop:
         arguments |= {"b_hh": weights.get("bias_hh", gx)}
         launch("forward", plan, arguments, constants, *gx.shape[1:3])
 
-    def backward(
+    def run_backward(
         self,
         plan: Plan,
         fixed: NonDifferentiableInputs,
