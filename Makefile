@@ -24,7 +24,7 @@ help:
 	@echo "make demo   fit, backtest and forecast a real series (under two minutes after set-up)"
 	@echo "make test   the test suite, with a fixed sample of the slowest cases"
 	@echo "make test-all  every case, and the numeric tests again as on older CPUs"
-	@echo "make lint   ruff and pyright"
+	@echo "make lint   ruff, clang-format and pyright"
 	@echo "make bench  our layers beside the others (BENCH=\"--only lstm --quick\" for less)"
 	@echo "make readme the tables of results in README and docs/lab.md, from results/"
 	@echo "make native only compile the extension; every other target does so too after an edit in csrc"
@@ -61,6 +61,7 @@ test-all: $(READY)
 lint: $(READY)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/clang-format --dry-run -Werror csrc/* src/lstmkit/ops/hopper/*.cu* tests/emulated_*
 	@$(BIN)/pyright
 
 bench: $(READY)

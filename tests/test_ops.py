@@ -349,7 +349,7 @@ REFUSED_BY_TORCH: dict[str, tuple[Call, str]] = {
     "peephole": (cases.make_call(CellSpec("lstm", 3, 5, peephole=True)), "torch has no peephole option"),
     "coupled": (cases.make_call(CellSpec("lstm", 3, 5, coupled=True)), "torch has no coupled option"),
     "layer_norm": (cases.make_call(CellSpec("gru", 3, 5, layer_norm=True)), "torch has no layer_norm option"),
-    "trace": (cases.make_call(CellSpec("gru", 3, 5), trace=True), "torch does not hand out gates"),
+    "trace": (cases.make_call(CellSpec("gru", 3, 5), trace=True), "torch does not return gates"),
     "zoneout": (
         with_zoneout(cases.make_call(CellSpec("gru", 3, 5)), lambda p: (0.1,)),
         "torch has no zoneout",
@@ -360,7 +360,7 @@ REFUSED_BY_TORCH: dict[str, tuple[Call, str]] = {
     ),
     "reversed": (
         cases.make_call(CellSpec("gru", 3, 5), directions=(True,)),
-        "torch has no layer that only runs backwards",
+        "torch has no layer with only the reversed direction",
     ),
     "no steps": (cases.make_call(CellSpec("gru", 3, 5), 0), "torch does not take an empty batch or sequence"),
     "no batch": (cases.make_call(CellSpec("gru", 3, 5), 2, 0), "torch does not take an empty batch or sequence"),
