@@ -140,7 +140,7 @@ def test_an_ensemble_of_deep_models_forecasts_and_shows_its_gates(cell: str, met
         section.title: section
         for section in look.sections(fitted.network, example_sequences, look.InspectionOptions(layer=2))
     }
-    assert shown["The gates"].figure is not None
+    assert shown["Gates"].figure is not None
     assert ("Saturation" in shown) == (cell != "rnn")
 
 

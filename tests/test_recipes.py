@@ -201,7 +201,7 @@ def test_a_recipe_that_was_stopped_is_resumed(tmp_path: Path, monkeypatch: pytes
     rng = np.random.default_rng(0)
     lines = [f"{label} {' '.join(rng.choice([label * 3, 'and', 'the'], 5))}" for label in "01" * 30]
     (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n")
-    small = {"hidden_size": 2, "embed_size": 2, "epochs": 2, "test_share": 0.0}
+    small = {"hidden_size": 2, "embedding_size": 2, "epochs": 2, "test_fraction": 0.0}
     options = {"file": "lines.txt", "folds": 3}
     recipe = recipes.Recipe("toy", "A toy", "classifier", "toys", "cross_validation", options, small, [], [])
     monkeypatch.setattr(recipes, "all_recipes", lambda: [recipe])
