@@ -497,7 +497,7 @@ def test_another_kind_of_data(ordered: Classifier):
     [
         ((["", " "] * 9, ["x", "y"] * 9), "every text is empty: name the column"),
         ((["a b"] * 9, ["x"] * 9), "all examples have the label 'x': there is nothing to tell apart"),
-        ((["a", "b"], ["x", "y"]), "too few to hold some back for validation and test"),
+        ((["a", "b"], ["x", "y"]), "too few for a training, a validation and a test split"),
         ((["a", "b"], ["x", None]), "example 2 has no label"),
     ],
 )

@@ -270,7 +270,7 @@ def test_bad_files_are_told(tmp_path: Path):
 
 
 def test_too_few_pieces_to_hold_some_back():
-    with pytest.raises(DataError, match="1 piece, too few to hold some back"):
+    with pytest.raises(DataError, match="1 piece, too few for a training"):
         tiny().fit(pieces(1))
 
 

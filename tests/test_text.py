@@ -61,7 +61,7 @@ def test_a_file_is_read_line_by_line(tmp_path: Path):
 
 def test_a_very_long_line_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """So that memory holds it; nothing of it is lost, and no letter is cut."""
-    monkeypatch.setattr(text_module, "LONGEST_LINE", 7)
+    monkeypatch.setattr(text_module, "MAX_LINE_LENGTH", 7)
     (tmp_path / "long.txt").write_text("äöüß" * 5 + "\nshort\n", encoding="utf-8")
     assert list(read_text(tmp_path / "long.txt")) == ["äöüßäöü", "ßäöüßäö", "üßäöüß", "short"]
 
@@ -534,7 +534,7 @@ def test_numbers_of_writing_out_of_range(bad: dict[str, float], fitted: Language
 @pytest.mark.parametrize(
     ("settings", "lines", "error", "says"),
     [
-        ({}, ["one line"], DataError, "has 1 line, too few to hold some back"),
+        ({}, ["one line"], DataError, "has 1 line, too few for a training"),
         ({}, ["a", "b"], DataError, "has 2 lines, too few"),
         ({"cutoffs": (3,)}, PROSE, SettingError, "give --no-tied"),
         ({"tied": False, "cutoffs": (5, 3)}, PROSE, SettingError, "cutoffs must rise"),
