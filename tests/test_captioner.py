@@ -182,7 +182,7 @@ def test_pictures_without_sentences(tmp_path: Path):
         Captioner().fit(tmp_path)
     some = read_captioned_media(([np.zeros((16, 16, 3))] * 3, ["a", "", ["b", " "]]), LAYOUT).said()
     assert some.texts == [("a",), ("b",)]
-    assert some.notes == ("1 of the data have no sentence and are left out",)
+    assert some.notes == ("1 of the data have no caption and are dropped",)
 
 
 @pytest.mark.parametrize("suffix", ["", ".zip"])
@@ -199,7 +199,7 @@ def test_what_is_missing_is_named(tmp_path: Path, suffix: str):
 def test_bad_input(tmp_path: Path):
     (tmp_path / "no.png").write_bytes(b"no picture")
     cases: list[tuple[Any, str]] = [
-        (tmp_path / "no.png", r"no\.png is no picture"),
+        (tmp_path / "no.png", r"no\.png is not a readable image"),
         (([np.zeros((16, 16, 3))], ["a", "b"]), "1 inputs and 2 captions"),
         ([np.zeros((16, 16, 3)), np.zeros((4, 16, 16))], "several types"),
         ([np.full((3, 2), np.nan)], "or a NaN"),
@@ -242,7 +242,7 @@ def test_a_picture_without_a_sentence_is_left_out_with_a_note():
     job = Captioner(height=16, width=16)
     parts = job.split(job.read((pictures, ["", *sentences[1:]])), None)
     assert sum(len(part) for part in (parts.train, parts.valid, parts.test) if part is not None) == 19
-    assert parts.train.notes == ("1 of the data have no sentence and are left out",)
+    assert parts.train.notes == ("1 of the data have no caption and are dropped",)
 
 
 # ---- learning and writing ------------------------------------------------------------------------------------------

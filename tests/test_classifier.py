@@ -308,13 +308,13 @@ def test_files_that_do_not_do(name: str, content: str, says: str, tmp_path: Path
         (3, "give a path, a frame, or"),
         ((["a"], 3), "give a path, a frame, or .* not int"),
         (([], []), "has no examples"),
-        ((["a"], ["x", "y"]), "there are 1 inputs and 2 labels"),
+        ((["a"], ["x", "y"]), "1 inputs and 2 labels"),
         ((["a", [1.0]], None), "the inputs are of several types"),
         (([["a"]], None), "input 1 is neither text nor an array"),
-        (([np.zeros((2, 3, 4, 2))], None), r"input 1 has the shape \(2, 3, 4, 2\)"),
-        (([np.zeros((0, 3))], None), r"input 1 has the shape \(0, 3\)"),
+        (([np.zeros((2, 3, 4, 2))], None), r"input 1 has shape \(2, 3, 4, 2\)"),
+        (([np.zeros((0, 3))], None), r"input 1 has shape \(0, 3\)"),
         (([[1.0, float("nan")]], None), "input 1, step 2: a value is NaN or infinite"),
-        ((["a"], [["x", "y"]]), r"an example has several labels \(x, y\): say so with --label-sep"),
+        ((["a"], [["x", "y"]]), r"an example has several labels \(x, y\): give --label-sep"),
     ],
 )
 def test_lists_that_do_not_do(data: Any, says: str):
@@ -374,7 +374,7 @@ def test_long_texts_are_cut_and_it_is_said():
     encoded = front_end.encode(["the cat sat", "the", "a dog"])
     assert [len(one) for one in encoded] == [2, 1, 2]
     unknown, cut = front_end.notes(encoded)
-    assert unknown == "Tokens that are unknown: 20.0%."
+    assert unknown == "Unknown tokens: 20.0%."
     assert cut.startswith("Texts were truncated to 2 tokens")
 
 
@@ -498,7 +498,7 @@ def test_another_kind_of_data(ordered: Classifier):
     [
         ((["", " "] * 9, ["x", "y"] * 9), "every text is empty: name the column"),
         ((["a b"] * 9, ["x"] * 9), "all examples have one class, 'x': give examples of at least two classes"),
-        ((["a", "b"], ["x", "y"]), "has 2 examples of 2 classes, too few for a validation and a test part"),
+        ((["a", "b"], ["x", "y"]), "has 2 examples of 2 classes, too few for a training, a validation and a test split"),
         ((["a", "b"], ["x", None]), "example 2 has no label"),
     ],
 )

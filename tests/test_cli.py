@@ -505,7 +505,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("predict run sales.csv --picture nowhere/out.png", "there is no folder nowhere"),
         ("evaluate run sales.csv --levels 50", "No such option: --levels"),
         ("evaluate run seen.csv", "no series goes on for 3 steps after what fit has seen"),
-        ("look run sales.csv --series east", "no series 'east' in the data; there are north, south"),
+        ("look run sales.csv --series east", "no series 'east' in the data (series: north, south)"),
         ("look run sales.csv --serie north", "unknown option 'serie': did you mean 'series'?"),
         ("look run sales.csv -o nowhere/page.html", "nowhere/"),
         ("look run sales.csv --units 3,x", "--units takes whole numbers with commas between them, not '3,x'"),

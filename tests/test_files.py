@@ -368,7 +368,7 @@ def test_weights_of_another_model_are_refused(saved: Path, tmp_path: Path) -> No
     with pytest.raises(ModelFileError, match="is not the file"):
         lstmkit.load(tmp_path)
     (tmp_path / "model.json").write_text(json.dumps({**description, "weights_sha256": sha256}))
-    with pytest.raises(ModelFileError, match="holds no sound forecast model") as err:
+    with pytest.raises(ModelFileError, match="holds no sound forecaster model") as err:
         lstmkit.load(tmp_path)
     says(err)
 
@@ -487,7 +487,7 @@ def test_a_run_is_resumed_with_the_same_settings_and_data(tmp_path: Path) -> Non
         ({"settings": {**ABOUT["settings"], "freq": "h"}}, "was started with freq=None, not h"),
         ({"data": ["other"]}, "was started on other data: resume it with the same, or start a new run"),
         ({"data": ["abc", "validation"]}, "was started on other data"),
-        ({"job": "translate"}, "is a run of the job 'forecast', not 'translate'"),
+        ({"job": "translate"}, "is a run of the job 'forecaster', not 'translate'"),
     ],
 )
 def test_a_run_is_not_resumed_with_anything_else(change: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -223,9 +223,9 @@ def test_idx_files_with_and_without_labels(tmp_path: Path):
     [
         (np.full((2, 3, 4), np.nan), "a pixel is NaN or out of range"),
         (np.full((2, 3, 4), 2.0), "a pixel is NaN or out of range"),
-        (np.zeros((2, 3, 4, 3)), "one shade a dot"),
-        ((np.zeros((2, 3, 4)), ["a"]), "2 pictures and 1 labels"),
-        ([[1], [1, 2]], "pictures"),
+        (np.zeros((2, 3, 4, 3)), "give grayscale images"),
+        ((np.zeros((2, 3, 4)), ["a"]), "2 images and 1 labels"),
+        ([[1], [1, 2]], "give a path, or images"),
         ("nowhere.zip", "no such file"),
         ("nowhere.png", "no such file"),
     ],
@@ -240,7 +240,7 @@ def test_a_folder_without_pictures_and_a_file_that_is_none(tmp_path: Path):
     with pytest.raises(DataError, match="has no image"):
         read_images(tmp_path, Size(3, 4))
     (tmp_path / "b.png").write_bytes(b"not a picture")
-    with pytest.raises(DataError, match=r"b\.png is no picture"):
+    with pytest.raises(DataError, match=r"b\.png is not a readable image"):
         read_images(tmp_path, Size(3, 4))
 
 

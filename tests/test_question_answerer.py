@@ -126,9 +126,9 @@ def test_what_is_no_question(data: Any, says: str):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.txt", "1 Mary left.\nWho left?", "a.txt, line 2: Who left. has no number"),
+        ("a.txt", "1 Mary left.\nWho left?", "a.txt, line 2: Who left. does not begin with a number"),
         ("a.txt", "1 Mary left.\n", "a.txt has no questions"),
-        ("a.json", "{}", "a.json is not SQuAD's JSON"),
+        ("a.json", "{}", "a.json is not SQuAD JSON"),
         (
             "a.json",
             json.dumps(_squad(answers=[{"text": "Norman", "answer_start": 0}])),

@@ -123,13 +123,13 @@ def test_bad_lists_are_refused(data: object, says: str):
         ("session_id,item_id,timestamp\n", "has no rows below the header"),
         ("user,item_id,timestamp\n1,2,3\n", "no column 'session_id' in e.csv .*: give --session-col NAME"),
         ("session_id,item,timestamp\n1,2,3\n", "no column 'item_id' .*: give --item-col NAME"),
-        ("session_id,item_id\n1,2\n", "no column 'timestamp' .*: give --time-cols? NAME .or --time-cols? \"\""),
-        ("session_id,item_id,timestamp\n1,,3\n", "column 'item_id', row 1 below the header: '' is no item"),
-        ("session_id,item_id,timestamp\n,2,3\n", "'' is no session: every row needs one"),
+        ("session_id,item_id\n1,2\n", "no column 'timestamp' .*: give --time-cols NAME .or --time-cols \"\""),
+        ("session_id,item_id,timestamp\n1,,3\n", "column 'item_id', row 1 below the header: '' is not a valid item id"),
+        ("session_id,item_id,timestamp\n,2,3\n", "'' is not a valid session id: every row needs one"),
         ("session_id,item_id,timestamp\n1,2,3\n1,2,\n", "row 2 below the header: '' is not a time"),
         ("session_id,item_id,timestamp\n1,2,soon\n", "'soon' is not a date"),
         ("session_id,item_id,timestamp\n1,2,3\n1,2\n", "line 3 has 2 fields, expected 3"),
-        ("session_id:token,session_id:float,item_id,timestamp\n1,2,3,4\n", "2 columns are called 'session_id'"),
+        ("session_id:token,session_id:float,item_id,timestamp\n1,2,3,4\n", "2 columns have the name 'session_id'"),
     ],
 )
 def test_bad_files_are_refused(text: str, says: str, tmp_path: Path):

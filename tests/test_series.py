@@ -405,7 +405,7 @@ def test_a_column_has_one_role_and_a_name_of_its_own(write):
     assert "column 'y' has two roles" in message(days(3), past=["y"])
     assert "2 columns have the name 'y'" in message(write("ds,y,y\n1,2,3\n2,3,4\n"))
     taken = pd.DataFrame({"t": [1, 2], "v": [1, 2], "y": [1, 2]})
-    assert "a covariate cannot be called 'y'" in message(taken, time_col="t", target_col="v", past=["y"])
+    assert "a covariate cannot be named 'y'" in message(taken, time_col="t", target_col="v", past=["y"])
 
 
 def test_files_that_are_no_tables(write, tmp_path):
@@ -424,7 +424,7 @@ def test_files_that_are_no_tables(write, tmp_path):
     assert "cut.csv.gz cannot be read" in message(tmp_path / "cut.csv.gz")
     assert "sales.parquet cannot be read" in message(write(b"hello", "sales.parquet"))
     assert "is never closed" in message(write('ds,y\n1,"2\n2,3\n'))
-    assert "cannot be read as csv: field larger" in message(write("x" * 150_000))
+    assert "cannot be read as CSV: field larger" in message(write("x" * 150_000))
 
 
 @pytest.mark.parametrize(
@@ -510,7 +510,7 @@ def test_stamps_that_cannot_be_read(timestamps, phrase):
 
 
 def test_an_id_is_needed_in_every_row(write):
-    assert "row 2 below the header: '' is not a series id" in message(write("unique_id,ds,y\na,1,2\n,2,3\n"))
+    assert "row 2 below the header: '' is not a valid series id" in message(write("unique_id,ds,y\na,1,2\n,2,3\n"))
     assert read_series(write("unique_id,ds,y\nNA,1,2\nNA,2,3\n")).ids == ("NA",)  # Namibia
 
 
@@ -534,7 +534,7 @@ def test_steps_off_the_grid_are_named():
     assert "(write a month as its first day)" in message(frame([f"2020-{m:02}-15" for m in range(1, 9)]))
     assert "is not on the grid of frequency 'MS' (given)" in message(frame(["2020-01-15"]), freq="MS")
     mixed = frame(pd.DatetimeIndex(["2020-01-01", "2020-02-01", "2020-03-01", "2020-04-02", "2020-05-01"]))
-    assert "the stamp 2020-04-02 of series 'series' is off the grid of frequency 'MS'" in message(mixed)
+    assert "2020-04-02 of series 'series' is not on the grid of frequency 'MS'" in message(mixed)
     times = frame(pd.DatetimeIndex(["2020-01-01", "2020-02-01", "2020-03-01 06:00"]))
     assert "the stamp 2020-03-01 06:00:00" in message(times)
 
@@ -544,8 +544,8 @@ def test_a_frequency_that_cannot_be_found_or_used():
     for freq in ("fortnightly", "", "-1D", "0D", 0, -1, [1]):
         assert f"freq {freq!r} is not a frequency: give one such as h, 15min" in message(days(3), freq=freq)
     assert "--freq 1 does not match timestamps that are dates" in message(days(3), freq=1)
-    assert "freq 'D' does not go with stamps that are numbers" in message(frame([1, 2]), freq="D")
-    assert "freq 'D' does not go with stamps that are numbers" in message([1, 2], freq="D")
+    assert "--freq 'D' does not match timestamps that are numbers" in message(frame([1, 2]), freq="D")
+    assert "--freq 'D' does not match timestamps that are numbers" in message([1, 2], freq="D")
     assert "makes 1000000001 steps of 3 rows" in message(frame([0, 1, 10**9]))
 
 

@@ -105,7 +105,7 @@ def test_samples_of_any_type():
     for bad in (np.zeros((2, 2, 2)), np.zeros(0), np.array(["a"]), np.array([np.inf])):
         with pytest.raises(DataError):
             audio_from_array(bad, 8000)
-    with pytest.raises(DataError, match="samples a second"):
+    with pytest.raises(DataError, match="sample rate 0 Hz"):
         audio_from_array(np.zeros(3), 0)
 
 

@@ -163,7 +163,7 @@ def test_files_that_do_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     cut = (_zip(tmp_path / "cut.zip", wavs)).read_bytes()
     (tmp_path / "cut.zip").write_bytes(cut[:500] + b"\0" * 900 + cut[1400:])
     cases: list[tuple[Any, str]] = [
-        (tmp_path / "none", "none has no sound file"),
+        (tmp_path / "none", "none has no audio file"),
         (tmp_path / "bad.wav", "bad.wav is no sound that can be read"),
         (tmp_path / "bad.zip", "is not a readable zip archive"),
         (tmp_path / "missing.zip", "no such file"),

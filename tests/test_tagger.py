@@ -64,10 +64,10 @@ def test_files_that_do_not_do(content: str, says: str, tmp_path: Path):
     [
         ([(["a", "b"], ["X"])], "entry 1 has 2 tokens and 1 tags"),
         ([(["a"], ["X"]), ["b"]], "entry 2 has no tags, but others have"),
-        ([["a b"]], "'a b' is no token"),
+        ([["a b"]], "'a b' is not a token"),
         ([["a", 3]], "3 is not a token"),
-        ([], "the list is empty"),
-        ([[]], "the list is empty"),
+        ([], "the list has no sentence"),
+        ([[]], "the list has no sentence"),
         (3, "not int"),
     ],
 )

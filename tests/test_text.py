@@ -539,7 +539,7 @@ def test_sampling_options_out_of_range(bad: dict[str, float], fitted: LanguageMo
 @pytest.mark.parametrize(
     ("settings", "lines", "error", "says"),
     [
-        ({}, ["one line"], DataError, "has 1 line, too few to hold some back"),
+        ({}, ["one line"], DataError, "has 1 line, too few for a training"),
         ({}, ["a", "b"], DataError, "has 2 lines, too few"),
         ({"cutoffs": (3,)}, PROSE, SettingError, "add --no-tie-weights"),
         ({"tie_weights": False, "cutoffs": (5, 3)}, PROSE, SettingError, "cutoffs must rise"),

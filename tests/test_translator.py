@@ -94,10 +94,10 @@ def test_a_very_long_line_stays_one_line(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        ("x.en", "has one side of a parallel text: give both files, as SOURCE,TARGET"),
+        ("x.en", "is only one side of a parallel text: give both files as SOURCE,TARGET"),
         ("no.en,x.de", "no such file: .*no.en"),
         ("no.csv", "no such file"),
-        ("x.en,y.de", r"x\.en has 3 lines, y\.de has 2: line i of one must be the translation"),
+        ("x.en,y.de", r"x\.en has 3 lines, y\.de has 2: line i of y\.de must be the translation"),
         ("x.en,empty", "empty is empty"),
         ("x.en,latin", r"latin, line 2: byte 0xFC is not UTF-8"),
         ("latin.csv", r"latin\.csv is not UTF-8"),
@@ -129,11 +129,11 @@ def test_files_that_are_no_parallel_text(data: str, says: str, tmp_path: Path, m
     ("data", "says"),
     [
         ([("a", "b", "c")], "pair 1 is"),
-        (["a"], "pair 1 is 'a': give each as"),
-        ([("a", "b"), ("c", 3)], "entry 2 is int 3, not text"),
+        (["a"], "pair 1 is 'a': give each pair as"),
+        ([("a", "b"), ("c", 3)], "entry 2 is int 3: give text"),
         ([("", "b"), ("a", " ")], "has no pair with text on both sides"),
         (7, "not int"),
-        (pd.DataFrame({"source": ["a", None], "target": ["b", "c"]}), "entry 2 is NoneType None, not text"),
+        (pd.DataFrame({"source": ["a", None], "target": ["b", "c"]}), "entry 2 is NoneType None: give text"),
     ],
 )
 def test_what_is_no_parallel_text(data: Any, says: str):

@@ -217,9 +217,9 @@ def test_files_that_do_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     whole = (tmp_path / "whole.mp4").read_bytes()
     half = encoded(tmp_path / "a.mkv", "mpeg4", noise(40)).read_bytes()
     cases: list[tuple[Path | bytes, str]] = [
-        (b"this is no video at all" * 20, "x is no video that can be read (Invalid data found when processing input)"),
-        (b"", "x is no video that can be read"),
-        (whole[: len(whole) // 2], "x is no video that can be read"),
+        (b"this is no video at all" * 20, "x is not a readable video (Invalid data found when processing input)"),
+        (b"", "x is not a readable video"),
+        (whole[: len(whole) // 2], "x is not a readable video"),
         (half[: len(half) // 2], "x was cut off: it tells of 4.0 s"),
         (tmp_path / "gone.mp4", "no such file: .*gone.mp4"),
     ]
@@ -259,8 +259,8 @@ def test_arrays_as_clips():
     assert (found.rate, found.seconds, len(found)) == (10, 0.2, 2)
     assert video_from_array(np.ones((3, 40, 20, 3)), ClipFormat(16, 24), "x").frames.shape == (3, 16, 24, 3)
     for array, says in (
-        (np.full((2, 8, 8), np.nan), "x: a shade is missing, or not from 0 to 1"),
-        (np.full((2, 8, 8), 1.5), "x: a shade is missing, or not from 0 to 1"),
+        (np.full((2, 8, 8), np.nan), "x: a pixel is NaN or out of range"),
+        (np.full((2, 8, 8), 1.5), "x: a pixel is NaN or out of range"),
         (np.full((2, 8, 8), 256), "x: a shade is missing, or not from 0 to 255"),
         (np.full((2, 8, 8), -1), "x: a shade is missing, or not from 0 to 255"),
         (np.zeros((2, 8, 8, 2)), r"x has the shape \(2, 8, 8, 2\): a clip is"),
@@ -451,7 +451,7 @@ def test_the_scale_is_that_of_training():
     torch.testing.assert_close(scaled.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(scaled.std(dim=(0, 2, 3)), torch.ones(3), atol=1e-3, rtol=0)
     assert not scaled.new_tensor(front_end.without(clips[0].frames, 1, 3)[1:3].std(axis=(0, 1, 2))).any()
-    with pytest.raises(DataError, match=r"x has frames of \(16, 16, 1\), the model reads \(16, 16, 3\)"):
+    with pytest.raises(DataError, match=r"x has frames of shape \(16, 16, 1\), the model expects \(16, 16, 3\)"):
         front_end.encode([video_from_array(square("left"), SMALL, "x")])
     with pytest.raises(ValueError, match="means or deviations are invalid"):
         again.load_state({"mean": [0, 0, 0], "std": [1, 0, 1]})

@@ -125,8 +125,8 @@ def _from_table(table: Table, columns: Columns) -> Sessions:
     if table.frame.empty:
         raise DataError(f"{table.name} has no rows")
     _check_columns(table, columns)
-    session_index, names = read_ids(table, columns.session, "session")
-    item_index, ids = read_ids(table, columns.item, "item")
+    session_index, names = read_ids(table, columns.session, "session id")
+    item_index, ids = read_ids(table, columns.item, "item id")
     table.decimal_comma = table.decimal_comma and has_decimal_commas(table, columns.time)
     times = [_times(table, column) for column in columns.time]
     notes = list(table.notes)

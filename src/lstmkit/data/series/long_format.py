@@ -117,7 +117,7 @@ def read_ids(table: Table, column: str | None, what: str) -> tuple[np.ndarray, l
         return np.zeros(len(table.frame), dtype=np.int64), [table.series_name]
     cells = table.column(column)
     empty = (cells.isna() | (cells == "")).to_numpy(dtype=bool)
-    table.raise_if_any(column, empty, f"is not a {what}: every row needs one")
+    table.raise_if_any(column, empty, f"is not a valid {what}: every row needs one")
     codes, unique = pd.factorize(cells)
     names = [str(int(u)) if isinstance(u, float) and u.is_integer() else str(u) for u in unique]
     merged, ids = pd.factorize(np.array(names, dtype=object))
