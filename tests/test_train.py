@@ -715,7 +715,7 @@ def test_run_without_a_complete_epoch_is_deleted(tmp_path: Path):
 
 def test_fit_that_diverges_at_once_leaves_no_run(tmp_path: Path):
     wave = np.sin(np.arange(300) / 5)
-    wild = {"lr": 1e30, "clip": 0.0, "hidden_size": 4, "epochs": 1, "window": 20, "warmup": 0.0}
+    wild = {"lr": 1e30, "max_grad_norm": 0.0, "hidden_size": 4, "epochs": 1, "window": 20, "warmup": 0.0}
     with pytest.raises(TrainingError, match="lower lr"):
         AnomalyDetector(**wild).fit(wave, run=tmp_path / "run")
     assert not (tmp_path / "run").exists()
