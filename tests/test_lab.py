@@ -239,7 +239,7 @@ def test_training_ends_when_the_criterion_is_met():
     (row,) = run_all(easy, Progress()).to_dict("records")
     assert row["solved"]
     assert row["sequences"] < 50_000
-    assert row["count_errors"] <= 5, "the error rate on new sequences is similar to that of the check"
+    assert row["wrong"] <= 5, "the error rate on new sequences is similar to that of the check"
 
 
 def test_errors_are_counted():
@@ -267,7 +267,7 @@ def test_networks_are_reproducible():
         first = build(TINY, TemporalOrder(20), "GRU")
     with seeded(1):
         second = build(TINY, TemporalOrder(20), "GRU")
-    assert all(torch.equal(a, b) for a, b in zip(first.count_parameters(), second.count_parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
 # ---- the labs ------------------------------------------------------------------------------------------------------
@@ -361,7 +361,7 @@ def test_confidence_intervals_are_students_t():
     rows = pd.DataFrame(
         {"kind": "LSTM", "layers": 1, "directions": 1, "share": 1.0, "test": [1.0, 2.0, 3.0], "valid": 1.0, "units": 4}
     )
-    (row,) = grid.summary(rows.assign(count_parameters=9)).to_dict("records")
+    (row,) = grid.summary(rows.assign(parameters=9)).to_dict("records")
     assert [row["test"], row["from"], row["to"]] == pytest.approx([2, 2 - 2.4841, 2 + 2.4841], abs=1e-3)
 
 

@@ -589,7 +589,7 @@ def test_history_shorter_than_a_season_uses_the_last_value() -> None:
 
 
 def test_long_histories_are_truncated_with_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baselines, "LONGEST_HISTORY", 4)
+    monkeypatch.setattr(baselines, "MAX_HISTORY", 4)
     y = [1, 2, 3, 4, 5, 6]
     frame, notes = forecast_baselines([history_of("a", y)], 3, freq="D", season=5, levels=[80], names=["SeasonalNaive"])
     assert frame["SeasonalNaive"].tolist() == [6, 6, 6]  # four steps are less than a season of five

@@ -229,7 +229,7 @@ def test_a_killed_process_resumes_to_the_same_bits(tmp_path: Path) -> None:
     assert_same_training(fit_noisy(PLAIN, tmp_path), fit_noisy(PLAIN))
 
 
-def test_resuming_a_finished_training_changes_nothing_and_computes_nothing(tmp_path: Path) -> None:
+def test_resuming_a_finished_training_does_nothing(tmp_path: Path) -> None:
     for settings in (PLAIN, replace(PLAIN, patience=1, lr=0.5, lr_schedule="none", epochs=8)):
         folder = tmp_path / str(settings.patience)
         folder.mkdir()
@@ -398,7 +398,7 @@ def test_validation_loss_that_is_never_finite_is_an_error(patience: int, tmp_pat
 
 def test_no_examples_are_an_error() -> None:
     for n_batches in (0, 5):
-        with pytest.raises(TrainingError, match="no examples"):
+        with pytest.raises(TrainingError, match="the training set is empty"):
             train(Scripted(), Loader(Numbers(0), 4, 0, n_batches), None, BY_HAND)
     with pytest.raises(TrainingError, match="validation loss was nan"):
         train(Scripted(), Loader(Numbers(2), 4, 0), Loader(Numbers(0), 4), BY_HAND)
@@ -429,7 +429,7 @@ def test_order_depends_on_the_epoch() -> None:
         ("cosine", [0.5, 1.0, 1.0, *((1 + math.cos(math.pi * k / 8)) / 2 for k in range(1, 8))]),
     ],
 )
-def test_the_learning_rate_rises_and_falls_as_by_hand(decay: str, expected: list[float]) -> None:
+def test_learning_rate_schedule(decay: str, expected: list[float]) -> None:
     settings = replace(PLAIN, lr=2.0, warmup=0.2, lr_schedule=decay)
     assert [learning_rate(settings, step, 10) / 2 for step in range(10)] == pytest.approx(expected)
 
@@ -441,8 +441,8 @@ def test_learning_rate_without_warmup_and_with_warmup_only() -> None:
     assert learning_rate(replace(PLAIN, lr=2.0, warmup=0.0), 0, 1) == 2.0
 
 
-def test_the_schedule_is_what_the_optimiser_steps_by() -> None:
-    """Under a constant gradient AdamW moves a weight by the rate itself, so the way it went is the sum of the rates."""
+def test_optimizer_uses_the_schedule() -> None:
+    """Under a constant gradient AdamW moves a weight by the learning rate, so the total is the sum of the rates."""
     settings, model = replace(BY_HAND, lr_schedule="linear", warmup=0.5, epochs=3), Scripted()
     history = train(model, Loader(Numbers(4), 1, seed=0), None, settings)
     rates = [learning_rate(settings, step, 12) for step in range(12)]
@@ -465,8 +465,8 @@ def test_weight_decay_pulls_weights_to_zero() -> None:
     assert model.weight.item() == pytest.approx((1 - 0.25 * 0.2) ** 2)
 
 
-def test_the_average_of_the_weights_is_what_is_validated_and_kept() -> None:
-    """Decay 0.2, and in the first steps less: 1/10, 2/11, then 3/12 is above it."""
+def test_averaged_weights_are_validated_and_kept() -> None:
+    """Decay 0.2, and less in the first steps: 1/10, 2/11; 3/12 exceeds it."""
     model, settings = Scripted([1.0]), replace(BY_HAND, ema_decay=0.2, epochs=1)
     seen: list[float] = []
     model.validated = seen  # the averaged copy, taken by deepcopy, gets a list of its own
@@ -715,7 +715,7 @@ def test_run_without_a_complete_epoch_is_deleted(tmp_path: Path):
 
 def test_fit_that_diverges_at_once_leaves_no_run(tmp_path: Path):
     wave = np.sin(np.arange(300) / 5)
-    wild = {"lr": 1e30, "clip": 0.0, "hidden_size": 4, "epochs": 1, "window": 20, "warmup": 0.0}
+    wild = {"lr": 1e30, "max_grad_norm": 0.0, "hidden_size": 4, "epochs": 1, "window": 20, "warmup": 0.0}
     with pytest.raises(TrainingError, match="lower lr"):
         AnomalyDetector(**wild).fit(wave, run=tmp_path / "run")
     assert not (tmp_path / "run").exists()

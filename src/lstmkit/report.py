@@ -115,11 +115,11 @@ def table_html(table: pd.DataFrame, directions: Mapping[str, str] | None = None)
     >>> table_html(pd.DataFrame({"model": ["LSTM", "naive"], "MASE": [0.8, 1.2]}), {"MASE": "low"})[:48]
     '<table><thead><tr><th>model</th><th>MASE</th></t'
     """
-    cells = _format_cells(table, directions or {})
-    head = "".join(f"<th>{escape(name)}</th>" for name, _ in cells.columns)
+    formatted = _format_cells(table, directions or {})
+    head = "".join(f"<th>{escape(name)}</th>" for name, _ in formatted.columns)
     rows = (
         "".join(f"<td>{'<b>' * cell.best}{escape(cell.text)}{'</b>' * cell.best}</td>" for cell in row)
-        for row in cells.rows
+        for row in formatted.rows
     )
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -234,7 +234,8 @@ class _TrainingState:
     def _check_finite(self, name: str, value: Tensor, step: int) -> None:
         if not torch.isfinite(value):
             raise TrainingError(
-                f"the {name} became {value.item()} at step {step + 1}: lower lr (now {self.settings.lr:g}) or clip"
+                f"the {name} became {value.item()} at step {step + 1}: "
+                f"lower lr (now {self.settings.lr:g}) or max_grad_norm"
             )
 
     def _progress_text(self, loss: float) -> str:
