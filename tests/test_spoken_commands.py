@@ -300,7 +300,7 @@ def test_tempo_and_pitch_change_by_at_most_their_share():
     peak = torch.zeros(64, 5, 30)
     peak[:, :, 14] = 5.0
     made = disturbance(30, speed=0.2).train()
-    where = made._retuned(peak)[:, 0].argmax(1)
+    where = made._shift_pitch(peak)[:, 0].argmax(1)
     assert where.min() >= 11
     assert where.max() <= 18
     assert len(where.unique()) > 3
@@ -311,7 +311,7 @@ def test_noise_is_at_least_so_far_below():
     torch.manual_seed(0)
     power = torch.full((200, 10, 6), -14.0)
     power[:, :5] = 0.0
-    found = disturbance(noise=20.0)._noisy(power)
+    found = disturbance(noise=20.0)._add_noise(power)
     decibels = found * 10 / math.log(10)
     assert decibels[:, 5:].mean(dim=(1, 2)).max() < -14
     assert decibels[:, 5:].mean(dim=(1, 2)).std() > 5

@@ -403,7 +403,7 @@ def test_many_frames_are_looked_at_in_pieces(make: Callable[..., nn.Module], mon
     for lengths in (None, torch.tensor([7, 1, 4])):
         found = []
         for at_once in (512, 5):
-            monkeypatch.setattr(parts, "_AT_ONCE", at_once)
+            monkeypatch.setattr(parts, "_MAX_FRAMES", at_once)
             made.zero_grad()
             told, _ = made(clips, lengths)
             (told * torch.linspace(-1, 1, told.numel()).view_as(told)).sum().backward()
