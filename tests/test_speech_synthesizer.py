@@ -381,17 +381,10 @@ def test_corpora_that_cannot_be_read(files: dict[str, Any], phrase: str, tmp_pat
     ("data", "phrase"),
     [
         (3, "give a folder"),
-<<<<<<< HEAD
-        (([tone()], ["a", "b"]), "1 clips and 2 texts"),
-        (([tone()], [3]), "text 1 is int 3"),
-        (([(tone(), "fast")], ["a"]), "an integer sample rate in Hz"),
-        (([(tone(), 2)], ["a"]), "sample rate 2 Hz"),
-=======
         (([tone()], ["a", "b"]), "1 clips and 2 texts: give one text per clip"),
         (([tone()], [3]), "text 1 is int 3"),
         (([(tone(), "fast")], ["a"]), "an integer sample rate in Hz"),
         (([(tone(), 2)], ["a"]), "sample rate 2 Hz: give 1,000"),
->>>>>>> refs/heads/jobs7
         ((["nowhere.wav"], ["a"]), "no such file"),
         (([np.array([[["deep"]]])], ["a"]), "clip 1: give a file"),
         (([[[1.0], [2.0, 3.0]]], ["a"]), "clip 1: give a file"),
