@@ -498,7 +498,10 @@ def test_another_kind_of_data(ordered: Classifier):
     [
         ((["", " "] * 9, ["x", "y"] * 9), "every text is empty: name the column"),
         ((["a b"] * 9, ["x"] * 9), "all examples have one class, 'x': give examples of at least two classes"),
-        ((["a", "b"], ["x", "y"]), "has 2 examples of 2 classes, too few for a training, a validation and a test split"),
+        (
+            (["a", "b"], ["x", "y"]),
+            "has 2 examples of 2 classes, too few for a training, a validation and a test split",
+        ),
         ((["a", "b"], ["x", None]), "example 2 has no label"),
     ],
 )

@@ -579,7 +579,9 @@ def test_a_language_model_helps_where_the_steps_leave_it_open(tmp_path: Path):
     texts = ["ab", "ac", "ab ", "ac"] * 8
     drawn = [np.repeat(np.eye(4)[["abc ".index(c) for c in text]], 6, 0) for text in texts]
     inputs = [one + 0.3 * rng.standard_normal(one.shape) for one in drawn]
-    job = Transcriber(**{**TINY, "strides": (2,), "epochs": 25, "steps_per_epoch": 0, "spec_augment_masks": 0, "lr": 0.03})
+    job = Transcriber(
+        **{**TINY, "strides": (2,), "epochs": 25, "steps_per_epoch": 0, "spec_augment_masks": 0, "lr": 0.03}
+    )
     job.fit((inputs, texts))
     open_ended = np.concatenate([np.eye(4)[[0] * 6], np.tile([0.0, 0.45, 0.55, 0.0], (6, 1))])
     strong = {"beam_size": 8, "lm": language, "lm_weight": 3.0}

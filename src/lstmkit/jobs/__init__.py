@@ -58,15 +58,19 @@ def load(path: str | Path) -> Job:
     if is_unfinished(folder):
         raise ModelFileError(f"{folder} holds a run that was stopped before its model was saved: go on with --resume")
     weights, description = checkpoint.load_model(folder)
-    name = _current_name(description.get("job"))
+    name = current_name(description.get("job"))
     if name is None:
         job = description.get("job")
         raise ModelFileError(f"{folder} is a model of the job {job!r}, which this lstmkit does not have")
     return job_class(name).from_saved(weights, description, folder)
 
 
-def _current_name(saved: object) -> str | None:
-    """Today's name of the job that a model was saved by; ``None`` if there is no such job."""
+def current_name(name: object) -> str | None:
+    """Today's name of a job that may be saved under an earlier one; ``None`` if there is no such job.
+
+    >>> current_name("composer")
+    'music_composer'
+    """
     from lstmkit.jobs.settings import settings_of
 
-    return next((name for name in job_names() if saved == name or saved in settings_of(name).old_names), None)
+    return next((job for job in job_names() if name == job or name in settings_of(job).old_names), None)

@@ -185,7 +185,7 @@ class Job(JobSettings, ABC, Generic[P]):
         if run is not None:
             digests = [self.data_digest(part) for part in (examples, held_out) if part is not None]
             metadata = {"job": self.name, "settings": settings.values(self), "data": digests}
-            folder = RunFolder.start(Path(run), metadata, resume=resume, overwrite=overwrite)
+            folder = RunFolder.start(Path(run), metadata, resume=resume, overwrite=overwrite, old_names=self.old_names)
         try:
             self._train(train_source, valid_source, device, folder, resume)
         except TrainingError:

@@ -46,7 +46,15 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def start(cls, path: Path, about: Mapping[str, Any], *, resume: bool, overwrite: bool) -> RunFolder:
+    def start(
+        cls,
+        path: Path,
+        about: Mapping[str, Any],
+        *,
+        resume: bool,
+        overwrite: bool,
+        old_names: Sequence[str] = (),
+    ) -> RunFolder:
         """Create the folder of a new run, or reopen that of an unfinished one.
 
         Args:
@@ -54,6 +62,7 @@ class RunFolder:
             about: Job, settings and fingerprint of the data; a run can only be resumed with the same.
             resume: Resume the run in the folder.
             overwrite: Delete the files of the run in the folder; other files stay.
+            old_names: Names of the job in earlier versions, under which a run may have been started.
 
         Raises:
             UserError: The folder holds a run and neither ``resume`` nor ``overwrite`` is set; it holds other files; or
@@ -62,7 +71,7 @@ class RunFolder:
         """
         folder = cls(path)
         if resume:
-            folder._check_matches(about)
+            folder._check_matches(about, old_names)
             return folder
         cls.check_available(path, overwrite)
         folder._delete()
@@ -101,9 +110,9 @@ class RunFolder:
             raise ModelFileError(f"{path / _RUN} is damaged (job, settings or data is missing): start a new run")
         return metadata
 
-    def _check_matches(self, about: Mapping[str, Any]) -> None:
+    def _check_matches(self, about: Mapping[str, Any], old_names: Sequence[str]) -> None:
         metadata = self.read_run_metadata(self.path)
-        if metadata["job"] != about["job"]:
+        if metadata["job"] not in (about["job"], *old_names):
             raise SettingError(f"{self.path} is a run of the job {metadata['job']!r}, not {about['job']!r}")
         for name, value in about["settings"].items():
             if metadata["settings"].get(name, value) != value:
