@@ -172,6 +172,7 @@ def test_before_fit_it_says_so(name: str, tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.sampled(2)
 @every_case
 @pytest.mark.parametrize(
     "options", [{"cell": cell} for cell in CELLS] + [{"ensemble_size": 2}, {"num_layers": 2}], ids=str
@@ -548,6 +549,7 @@ def test_a_description_with_something_missing(copied: tuple[Job, Path]):
         assert refused(copied[1]), place
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("garbage", [None, "garbage", -1, 0, 10**30, [[]], {"a": 1}], ids=str)
 def test_a_description_with_garbage_in_it(garbage: Any, copied: tuple[Job, Path]):
     """In any place: it is refused in one line on loading, or at the latest on predicting, or does not matter."""
