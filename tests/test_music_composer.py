@@ -479,8 +479,8 @@ def of_two_chords(request: pytest.FixtureRequest) -> tuple[MusicComposer, list[l
     rng = np.random.default_rng(0)
     data = [[[[60, 64, 67], [59, 62, 66]][int(rng.integers(2))] for _ in range(10)] for _ in range(40)]
     job = MusicComposer(
-        distribution=request.param, hidden_size=8, embedding_size=8, nade_hidden_size=8, epochs=15, lr=0.03, batch_size=4, ema_decay=0.0,
-        max_transposition=0, dropout=0.0, valid_fraction=0.0, test_fraction=0.0,
+        distribution=request.param, hidden_size=8, embedding_size=8, nade_hidden_size=8, epochs=15,
+        lr=0.03, batch_size=4, ema_decay=0.0, max_transposition=0, dropout=0.0, valid_fraction=0.0, test_fraction=0.0,
     )  # fmt: skip
     return job.fit(data), data
 
