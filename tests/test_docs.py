@@ -10,8 +10,13 @@ import pandas as pd
 import pytest
 import torch
 
+import lstmkit
+from lstmkit.jobs import class_name, job_names
+
 ROOT = Path(__file__).parent.parent
+PACKAGE = Path(lstmkit.__file__).parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 
 
 def python_blocks() -> list[str]:
@@ -47,14 +52,53 @@ def an_example():
     """
 
 
-def test_every_file_in_the_readme_s_tree_exists():
-    tree = README.split("## The tree")[1].split("```")[1].strip().splitlines()
-    folders = (ROOT, ROOT / "src/lstmkit")
-    columns = [re.split(r"\s\s+", line.strip() + "  ")[0] for line in tree if not line.startswith("src/")]
-    named = [name.strip() for column in columns for name in column.split()]
+def _find(name: str) -> Path | None:
+    """The file or folder that a page names: from the root of the repository, or of the package."""
+    return next((path for path in (ROOT / name, PACKAGE / name) if path.exists()), None)
+
+
+def test_every_path_in_the_tree_exists():
+    blocks = re.findall(r"```\n(.*?)```", ARCHITECTURE.split("## The tree")[1].split("\n## ")[0], flags=re.DOTALL)
+    named = [line.split()[0] for block in blocks for line in block.strip().splitlines()]
     assert len(named) > 30
-    for name in named:
-        assert any(list(folder.glob(name.rstrip("/"))) for folder in folders), name
+    assert not [name for name in named if _find(name) is None]
+
+
+def test_every_file_that_the_architecture_names_exists():
+    spans = re.findall(r"`([\w./-]+(?:/|\.(?:py|md|toml|yml|json|h)))`", ARCHITECTURE)
+    folder = PACKAGE / "jobs/recommender"  # a job with all of the files that jobs have
+    made = {"report.html", "backend.py", "results/my_recipe.json"}  # by the reader
+    missing = [name for name in spans if _find(name) is None and not (folder / name).exists()]
+    assert set(missing) <= {*made, "generation.py", "$LSTMKIT_DATA/my_set/"}
+
+
+def test_every_function_is_in_the_file_that_the_architecture_names():
+    rows = re.findall(r"^\| [^|]+ \| `([\w.]+)` \| `([\w./]+)` \|$", ARCHITECTURE, flags=re.MULTILINE)
+    assert len(rows) > 30
+    for name, file in rows:
+        path = _find(file)
+        assert path is not None, file
+        for part in name.split("."):
+            declared = rf"\b(def|class|struct) {part}\b"
+            assert re.search(declared, path.read_text(encoding="utf-8")), f"{name} in {file}"
+
+
+def test_the_order_of_imports_in_the_architecture():
+    """A module imports only what stands to its left. Imports for types count."""
+    order = re.sub(r"[>\s]", "", ARCHITECTURE.split("stands to its left:")[1].split("`tests/")[0]).split(",")
+    for path in sorted(PACKAGE.rglob("*.py")):
+        here = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if here == "__init__":
+            continue
+        text = re.sub(r"from lstmkit import (\w+)", r"from lstmkit.\1 import", path.read_text(encoding="utf-8"))
+        imported = set(re.findall(r"^\s*(?:from|import) lstmkit\.(\w+)", text, flags=re.MULTILINE)) - {here, "_native"}
+        assert imported <= set(order[: order.index(here)]), path
+
+
+def test_the_names_for_editors_are_those_of_the_folders():
+    text = (PACKAGE / "__init__.py").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"from lstmkit\.jobs\.(\w+)\.job import (\w+)", text))
+    assert listed == {name: class_name(name) for name in job_names()}
 
 
 @pytest.mark.parametrize(
