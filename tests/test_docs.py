@@ -1,5 +1,6 @@
 """What the README says runs. The pages in docs are run as doctests."""
 
+import json
 import re
 import subprocess
 import sys
@@ -37,11 +38,37 @@ def sales(tmp_path, monkeypatch):
 
 def test_the_readme_s_python_runs(sales):
     forecast, layers = python_blocks()
-    names = {"x": torch.randn(3, 100, 32)}
+    names = {"x": torch.randn(3, 100, 32), "torch": torch}
     exec(forecast, names)
     assert names["frame"]["forecast"].notna().all()
     assert Path("run/report.html").exists()
     exec(layers, names)
+
+
+def test_the_readme_s_table_of_jobs_is_complete():
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", README, flags=re.MULTILINE)
+    assert dict(rows) == {name: class_name(name) for name in job_names()}
+
+
+def test_the_readme_s_links_lead_somewhere():
+    links = re.findall(r"\]\(([^):]+)\)", README)
+    assert len(links) > 30
+    assert not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_the_readme_s_figures_are_those_recorded():
+    rows = re.findall(r"\| \*\*([\d.]+)(×?)\*\* \| (.+?) \| \[.+?\]\((.+?)\) \|$", README, flags=re.MULTILINE)
+    assert len(rows) == 5
+    for value, unit, others, source in rows:
+        text = (ROOT / source).read_text(encoding="utf-8")
+        if unit:
+            assert f"**{value}{unit}**" in text, value
+            continue
+        result = json.loads(text)
+        recorded = [v for row in result["scores"] for v in row.values() if isinstance(v, float)]
+        recorded += [published["value"] for published in result["published"]]
+        for number in (value, *re.findall(r"\d\.\d+", others)):
+            assert number in {f"{v:.3f}" for v in recorded}, number
 
 
 def an_example():
