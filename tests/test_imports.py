@@ -43,6 +43,7 @@ ALLOWED = {
     },
     "demo": {*BASE, "jobs", "look", "report"},
     "": {"errors", "jobs", "layers", "version"},
+    "__main__": {"cli"},
     "command_options": {"errors", "settings"},
     "cli": {
         *BASE, "command_options", "data", "demo", "jobs", "lab", "look", "recipes", "report", "settings", "training",
