@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from lstmkit.models.sequence import SequenceModel
 from lstmkit.modules.encoders import PatchEncoder
 from lstmkit.modules.heads import QuantileHead
 from lstmkit.modules.trunk import build_trunk
+from lstmkit.ops.cpu.kernels import extension
 from lstmkit.progress import Progress
 from lstmkit.training.train import History, TrainSettings, seeded, train
 
@@ -119,4 +121,6 @@ def wait_to_be_killed(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    if extension is not None and (name := os.environ.get("LSTMKIT_ISA")):  # as in conftest.py
+        extension.use(name)
     wait_to_be_killed(Path(sys.argv[1]))

@@ -100,7 +100,7 @@ class Settings:
         return {name: getattr(self, name) for name in declared(type(self))}
 
     def set_params(self, **params: Any) -> Self:
-        """Change settings; they take effect at the next ``fit``. A fitted predictor keeps the settings it was fitted with.
+        """Change settings; they take effect at the next ``fit``. A fitted predictor keeps its own.
 
         Raises:
             SettingError: A name is unknown or a value is out of range. Nothing is changed then.

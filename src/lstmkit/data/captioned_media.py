@@ -24,6 +24,7 @@ from lstmkit.data.media_files import (
     read_zipped_table,
     video,
 )
+from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.vision.image_io import FILE_SUFFIXES as IMAGE_SUFFIXES
 from lstmkit.data.vision.image_io import resize_with_pad
@@ -123,6 +124,7 @@ def read_captioned_media(data: object, layout: CaptionColumns) -> CaptionedMedia
     >>> read_captioned_media(([np.zeros((8, 8, 3))], ["nothing"]), CaptionColumns()).texts
     [('nothing',)]
     """
+    data = as_pandas(data)
     if isinstance(data, CaptionedMedia):
         return data
     items = opened(data, layout)
@@ -134,6 +136,7 @@ def read_captioned_media(data: object, layout: CaptionColumns) -> CaptionedMedia
 
 def opened(data: object, layout: CaptionColumns) -> Takes | None:
     """Unread images or videos of files and frames; ``None`` for lists."""
+    data = as_pandas(data)
     if isinstance(data, pd.DataFrame):
         return _from_table(Table(data.set_axis(data.columns.map(str), axis=1), "the frame"), layout, Path())
     if not isinstance(data, (str, os.PathLike)):

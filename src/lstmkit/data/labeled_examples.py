@@ -24,6 +24,7 @@ from lstmkit.data.media_files import (
     media_from_table,
     video,
 )
+from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import group_rows, has_decimal_commas, read_numbers
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.vision.video_io import ClipFormat, VideoClip, video_from_array
@@ -153,6 +154,7 @@ def read_labeled_examples(data: object, columns: Columns) -> LabeledExamples:
     >>> read_labeled_examples((["good", "bad"], [1, 0]), Columns()).labels
     [('1',), ('0',)]
     """
+    data = as_pandas(data)
     if isinstance(data, LabeledExamples):
         return data
     source = opened(data, columns)
@@ -169,6 +171,7 @@ def read_labeled_examples(data: object, columns: Columns) -> LabeledExamples:
 
 def opened(data: object, columns: Columns) -> Takes | Table | None:
     """Unread media items, a table without media, or ``None`` for lists; see :func:`read_labeled_examples`."""
+    data = as_pandas(data)
     if isinstance(data, (str, os.PathLike)) and is_media_path(Path(data), columns.kinds):
         return from_file(Path(data), columns.media_columns, columns.kinds)
     if not isinstance(data, (str, os.PathLike, pd.DataFrame)):

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data.series.long_format import read_ids
+from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import has_decimal_commas, parse_numbers, read_timestamps
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.errors import DataError, listing
@@ -108,6 +109,7 @@ def read_sessions(data: object, columns: Columns) -> Sessions:
     >>> read_sessions([[3, 5], ["5"]], Columns()).items
     (('3', '5'), ('5',))
     """
+    data = as_pandas(data)
     if isinstance(data, Sessions):
         return data
     if isinstance(data, (str, os.PathLike)):

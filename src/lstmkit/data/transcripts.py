@@ -18,6 +18,7 @@ import pandas as pd
 from lstmkit.data import zip_archive
 from lstmkit.data.audio import audio_io
 from lstmkit.data.ink.resampling import validate_strokes
+from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.vision import image_io
 from lstmkit.errors import DataError, one_line
@@ -108,6 +109,7 @@ def read_transcripts(data: object, columns: Columns) -> Transcripts:
         DataError: The data cannot be read.
         UserError: A file does not exist.
     """
+    data = as_pandas(data)
     if isinstance(data, Transcripts):
         return data
     if isinstance(data, (str, os.PathLike)):

@@ -15,6 +15,7 @@ import torch
 
 from lstmkit.data.batch import Batch, beside
 from lstmkit.data.ink.svg import read_svg
+from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import group_rows, read_numbers
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.errors import DataError
@@ -159,6 +160,7 @@ def read_strokes(data: Any) -> InkSet:
     >>> read_strokes([([[5, 0, 0], [0, 3, 1]], "L")]).inks[0].points.tolist()
     [[5.0, 0.0, 0.0], [0.0, 3.0, 1.0]]
     """
+    data = as_pandas(data)
     if isinstance(data, InkSet):
         return data
     if isinstance(data, Ink):

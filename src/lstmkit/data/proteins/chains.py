@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import group_rows, has_decimal_commas, read_numbers
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.text.lines import read_text
@@ -144,6 +145,7 @@ def read_protein_chains(data: object, columns: Columns | None = None) -> Protein
     >>> read_protein_chains(["mkvu"]).sequences
     ('MKVU',)
     """
+    data = as_pandas(data)
     columns = columns or Columns()
     if isinstance(data, ProteinChains):
         return data

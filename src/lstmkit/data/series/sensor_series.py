@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from lstmkit.data.batch import Batch, beside
+from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import has_decimal_commas, parse_numbers, read_numbers, read_timestamps
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.errors import DataError, listing
@@ -141,6 +142,7 @@ def read_sensor_series(data: object, columns: Columns) -> SensorSeriesSet:
     >>> read_sensor_series(np.zeros((5, 2)), Columns()).channels
     ('1', '2')
     """
+    data = as_pandas(data)
     if isinstance(data, SensorSeriesSet):
         return data
     if isinstance(data, Recording):

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.errors import DataError, listing, one_line
 
 #: Text that marks a missing value: the defaults of pandas.
@@ -116,6 +117,7 @@ def open_table(data: object, roles: SeriesColumns) -> Table:
     Raises:
         DataError: The data have another type, cannot be read, or have no rows.
     """
+    data = as_pandas(data)
     values = roles.target or ""
     if isinstance(data, str | os.PathLike):
         table = read_file(Path(data))

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from lstmkit.data.batch import Batch
+from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.text.lines import read_text, sentences
 from lstmkit.errors import DataError, listing, one_line
@@ -116,6 +117,7 @@ def read_questions(data: object, columns: Columns | None = None) -> Questions:
     >>> read_questions([("Mary went to the garden.", "Where is Mary?", "garden")]).items[0].answer
     'garden'
     """
+    data = as_pandas(data)
     if isinstance(data, Questions):
         return data
     columns = columns or Columns()

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from lstmkit.data.batch import Batch, beside
+from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.table import read_file
 from lstmkit.data.text.lines import Text, read_text
 from lstmkit.errors import DataError, listing, one_line
@@ -89,6 +90,7 @@ def read_text_pairs(
     >>> read_text_pairs([("a dog", "ein Hund"), ("", "leer")])
     Pairs(sources=('a dog',), targets=('ein Hund',), name='the pairs', left_out=1)
     """
+    data = as_pandas(data)
     if isinstance(data, Pairs):
         return data
     name, sources, targets = _columns(data, source_col, target_col, wording)
@@ -107,6 +109,7 @@ def read_sources(data: object, source_col: str = "source", wording: MessageWordi
     >>> read_sources(["a dog", ""])
     ['a dog', '']
     """
+    data = as_pandas(data)
     if isinstance(data, Pairs):
         return list(data.sources)
     if isinstance(data, (list, tuple)) and not any(isinstance(entry, (list, tuple)) for entry in data):

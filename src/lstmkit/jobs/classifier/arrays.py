@@ -13,7 +13,7 @@ from lstmkit.jobs.classifier.predictor import label_text
 
 def is_array(data: Any) -> bool:
     """Whether predictions for ``data`` are an array of labels: data are an array, a tensor or a pandas series."""
-    return hasattr(data, "__array__") and not isinstance(data, pd.DataFrame)
+    return hasattr(data, "__array__") and not hasattr(data, "columns")  # a frame has columns
 
 
 def checked_inputs(data: Any) -> Any:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from lstmkit.data.labeled_examples import Columns, LabeledExamples, opened, read_labeled_examples
 from lstmkit.data.sequence_dataset import Sequences, stratified_split
+from lstmkit.data.tables.native_frames import as_given, as_pandas
 from lstmkit.errors import DataError, listing
 from lstmkit.frontends.augmented_log_mel import AugmentedLogMelFrontEnd
 from lstmkit.jobs.base import DataSplit, Job
@@ -174,7 +175,8 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
                 with this minimum probability.
 
         Returns:
-            A frame with ``id, text, label, probability`` and a column ``p_LABEL`` per class. With several labels per
+            A frame of the same kind as ``data`` (pandas, Polars, Arrow; pandas for files and lists) with
+            ``id, text, label, probability`` and a column ``p_LABEL`` per class. With several labels per
             example, ``label`` holds all of them and there is no ``probability``. For a numpy array or a pandas series
             it is an array of labels ``(N,)`` in the type of ``y``; with several labels 0 or 1 for each, ``(N, C)``.
 
@@ -189,7 +191,7 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
             if predictor.multi_label:
                 return (probabilities >= self.threshold).astype(np.int64)
             return predictor.class_values[probabilities.argmax(axis=1)]
-        return predictor.frame(examples, probabilities)
+        return as_given(predictor.frame(examples, probabilities), data)
 
     def _read_and_predict(self, data: Any) -> tuple[LabeledExamples, np.ndarray]:
         predictor = self.predictor
@@ -332,4 +334,5 @@ def _is_integer(label: str) -> bool:
 
 def _as_frame(predictions: Any) -> pd.DataFrame:
     """Predictions as a frame; an array of labels as its one column."""
+    predictions = as_pandas(predictions)
     return predictions if isinstance(predictions, pd.DataFrame) else pd.DataFrame({"label": predictions.tolist()})

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
@@ -20,6 +19,7 @@ from lstmkit.data.series.time_split import (
     training_windows,
     validation_windows,
 )
+from lstmkit.data.tables.native_frames import as_given, as_pandas
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.forecaster.baselines import FORECAST_BASELINES
@@ -102,7 +102,7 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
 
     # ---- forecasts -----------------------------------------------------------------------------------------------
 
-    def predict(self, data: Any, *, future_data: Any | None = None) -> pd.DataFrame:
+    def predict(self, data: Any, *, future_data: Any | None = None) -> Any:
         """Forecast the ``horizon`` steps after the end of each series.
 
         Args:
@@ -110,27 +110,29 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
             future_data: File or frame with the future covariates over the horizon, if ``data`` does not have them.
 
         Returns:
-            A row per step: ``unique_id, ds, forecast``, the median, and for each level the bounds
+            A frame of the same kind as ``data`` (pandas, Polars, Arrow; pandas for a file), a row per step:
+            ``unique_id, ds, forecast``, the median, and for each level the bounds
             ``forecast-lo-80, forecast-hi-80``.
 
         Raises:
             DataError: The data cannot be read, or a future covariate does not reach the end of the horizon.
         """
         predictor = self.predictor
-        return predictor.forecast(predictor.read(data, future_data))
+        return as_given(predictor.forecast(predictor.read(data, future_data)), data)
 
-    def to_text(self, predictions: pd.DataFrame) -> str:
+    def to_text(self, predictions: Any) -> str:
         """The forecasts as CSV, with six significant digits."""
-        return predictions.to_csv(index=False, float_format="%.6g").rstrip()
+        return as_pandas(predictions).to_csv(index=False, float_format="%.6g").rstrip()
 
-    def to_records(self, predictions: pd.DataFrame) -> list[dict[str, Any]]:
-        return predictions.assign(ds=predictions["ds"].astype(str)).to_dict("records")
+    def to_records(self, predictions: Any) -> list[dict[str, Any]]:
+        frame = as_pandas(predictions)
+        return frame.assign(ds=frame["ds"].astype(str)).to_dict("records")
 
-    def plot(self, data: Any, predictions: pd.DataFrame) -> Figure:
+    def plot(self, data: Any, predictions: Any) -> Figure:
         """The forecasts of the first four series, with their intervals, after the end of the data."""
         settings, series = self.predictor.settings, self.predictor.read(data)
         title = f"Forecast, {settings.horizon} steps"
-        return forecast_figure(series.to_frame(), predictions, settings.levels, title=title)
+        return forecast_figure(series.to_frame(), as_pandas(predictions), settings.levels, title=title)
 
     # ---- evaluation and report -----------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from lstmkit.data.batch import Source
 from lstmkit.data.sequence_dataset import stratified_split
+from lstmkit.data.tables.native_frames import as_given, as_pandas
 from lstmkit.data.text.question_answering import Columns, Question, Questions, read_questions
 from lstmkit.errors import DataError
 from lstmkit.jobs.base import DataSplit, Job
@@ -99,7 +100,7 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
 
     # ---- answers -------------------------------------------------------------------------------------------------
 
-    def predict(self, data: Any, *, progress: Progress | None = None) -> pd.DataFrame:
+    def predict(self, data: Any, *, progress: Progress | None = None) -> Any:
         """Answer questions.
 
         Args:
@@ -107,7 +108,8 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
             progress: Where to report progress.
 
         Returns:
-            One row per question: ``question``, ``answer``, ``probability`` (calibrated if fit had validation data), and
+            A frame of the same kind as ``data`` (pandas, Polars, Arrow; pandas for a file). One row per
+            question: ``question``, ``answer``, ``probability`` (calibrated if fit had validation data), and
             for spans ``start``, the character of the story at which the answer starts.
         """
         predictor = self.predictor
@@ -117,15 +119,15 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
         frame["probability"] = [one.probability for one in answers]
         if predictor.answer_type == "span":
             frame["start"] = [one.start for one in answers]
-        return frame
+        return as_given(frame, data)
 
-    def to_text(self, predictions: pd.DataFrame) -> str:
-        return predictions.to_csv(index=False).rstrip("\n")
+    def to_text(self, predictions: Any) -> str:
+        return as_pandas(predictions).to_csv(index=False).rstrip("\n")
 
-    def to_records(self, predictions: pd.DataFrame) -> list[dict[str, Any]]:
-        return predictions.to_dict("records")
+    def to_records(self, predictions: Any) -> list[dict[str, Any]]:
+        return as_pandas(predictions).to_dict("records")
 
-    def plot(self, data: Any, predictions: pd.DataFrame) -> Figure:
+    def plot(self, data: Any, predictions: Any) -> Figure:
         """Attention over the story of the first question."""
         return attention_figure(self.predictor, self.read(data).items[0])
 

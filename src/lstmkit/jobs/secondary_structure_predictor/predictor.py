@@ -99,7 +99,7 @@ class StructurePredictor(Predictor[SecondaryStructureSettings]):
             if chains.profile is None:
                 names = listing(self.settings.profile_cols)
                 raise DataError(
-                    f"{chains.name} has no profile: this model also reads {names}, from a table with one row per residue"
+                    f"{chains.name} has no profile: this model also reads {names}, from a table with a row per residue"
                 )
             profile = self.profile.encode(chains.profile)
         ids = [numbered(sequence) for sequence in chains.sequences]
