@@ -25,6 +25,8 @@ _PANELS = {
     "evaluation": "Evaluation",
 }
 
+_METAVARS = {int: "INT", float: "FLOAT", str: "TEXT"}
+
 
 def with_parameters(function: Callable[..., Any], parameters: Sequence[inspect.Parameter]) -> Callable[..., Any]:
     """``function(**values)`` with a signature that typer reads."""
@@ -98,13 +100,16 @@ def _setting_parameter(cls: type, name: str, field: Any, panel: str) -> inspect.
     options: dict[str, Any] = {"help": rules["help"], "rich_help_panel": panel}
     if _is_tuple(cls, name):
         of = typing.get_args(settings.without_none(kind))[0]
-        options["metavar"] = {int: "INT,…", float: "FLOAT,…"}.get(of, "TEXT,…")
+        options["metavar"] = f"{_METAVARS[of]},…"
         return parameter(name, Annotated[str, typer.Option(**options)], ",".join(map(str, default)))
     if rules["choices"]:
         literal: Any = Literal[rules["choices"]]
+        options |= {"metavar": "CHOICE", "help": f"{rules['help']} ({', '.join(rules['choices'])})"}
         return parameter(
             name, Annotated[literal | None if default is None else literal, typer.Option(**options)], default
         )
+    if settings.without_none(kind) is not bool:
+        options["metavar"] = _METAVARS[settings.without_none(kind)]
     if settings.without_none(kind) in (int, float):
         options |= {"min": rules["low"], "max": rules["high"]}
     return parameter(name, Annotated[kind, typer.Option(**options)], default)
