@@ -209,7 +209,7 @@ def predict(context: typer.Context, arguments: RunAndRest = None) -> None:
     own = [
         options.parameter(
             "output",
-            Annotated[Path | None, typer.Option("-o", "--output", help="file for the answer [default: stdout]")],
+            Annotated[Path | None, typer.Option("-o", "--output", help="file for the answer (default: stdout)")],
             None,
         ),
         options.parameter(
@@ -256,13 +256,13 @@ def look(context: typer.Context, arguments: RunAndRest = None) -> None:
 
     own = [
         options.parameter(
-            "output", Annotated[Path | None, typer.Option("-o", "--output", help="page [default: RUN/look.html]")], None
+            "output", Annotated[Path | None, typer.Option("-o", "--output", help="page (default: RUN/look.html)")], None
         ),
         options.parameter(
-            "units", Annotated[str | None, typer.Option(help="units to draw, from 0: 3,17 [default: all]")], None
+            "units", Annotated[str | None, typer.Option(help="units to draw, from 0: 3,17 (default: all)")], None
         ),
         options.parameter(
-            "layer", Annotated[int | None, typer.Option(help="layer to draw, from 1 [default: all]")], None
+            "layer", Annotated[int | None, typer.Option(help="layer to draw, from 1 (default: all)")], None
         ),
         options.parameter(
             "sort_by", Annotated[str, typer.Option(help="gate or state that units are sorted by")], "forget"
@@ -273,7 +273,7 @@ def look(context: typer.Context, arguments: RunAndRest = None) -> None:
             False,
         ),
         options.parameter(
-            "step", Annotated[int | None, typer.Option(help="that step, from 0 [default: the last]")], None
+            "step", Annotated[int | None, typer.Option(help="that step, from 0 (default: the last)")], None
         ),
     ]
     run, rest = _split_run(context, arguments or [])
