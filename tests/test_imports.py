@@ -44,7 +44,7 @@ ALLOWED = {
     "demo": {*BASE, "jobs", "look", "report"},
     "": {"errors", "jobs", "layers", "version"},
     "__main__": {"cli"},
-    "command_options": {"errors", "settings"},
+    "command_options": {*BASE, "settings"},
     "cli": {
         *BASE, "command_options", "data", "demo", "jobs", "lab", "look", "recipes", "report", "settings", "training",
         "version",
@@ -128,6 +128,33 @@ def test_the_loop_lives_once():
 def test_the_layers_need_no_job_s_libraries():
     heavy = ["pandas", "matplotlib", "typer", "rich", "statsforecast", "jinja2"]
     code = f"import sys, lstmkit; lstmkit.LSTM(1, 1); print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("import lstmkit; lstmkit.__version__", ["torch", "numpy", "pandas", "matplotlib", "typer"]),
+        ("import lstmkit; lstmkit.__all__", ["torch", "pandas", "matplotlib", "typer"]),
+        ("import lstmkit.cli", ["torch", "pandas", "matplotlib", "scipy", "sklearn", "statsforecast"]),
+        *((f"run({args!r})", ["torch", "pandas", "matplotlib", "scipy", "sklearn", "statsforecast"])
+          for args in (["--help"], ["--version"], ["jobs", "forecaster"], ["fit", "forecaster", "--help"])),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_answers_at_once_imports_no_heavy_library(code, heavy):
+    """The package itself, and the command line for help, versions and settings."""
+    setup = """
+import contextlib, io, sys
+def run(args):
+    from lstmkit.cli import main
+    sys.argv[1:] = args
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+        main()
+    assert out.getvalue()
+"""
+    code = f"{setup}\n{code}\nprint([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -6,8 +6,10 @@ import inspect
 import io
 import json
 import logging
+import re
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -37,12 +39,17 @@ fit_app = typer.Typer(
 app.add_typer(fit_app, name="fit")
 
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # a malformed command line; typer does not export the class
+_RUN_FILES = ("model.json", "run.json")
 _IMAGE_SUFFIXES = ("png", "svg", "pdf", "jpg")
 _MAX_PRINTED_ROWS = 40  # of a table; longer ones are on the page alone
-_EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+_PASS_ON = {"ignore_unknown_options": True, "help_option_names": []}  # a second parser reads options, --help too
 
-RunArg = Annotated[Path, typer.Argument(help="run folder that 'fit' wrote")]
-DataArg = Annotated[str, typer.Argument(help="file or folder with the data")]
+RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="run folder that 'fit' wrote")]
+DataArg = Annotated[str, typer.Argument(metavar="DATA", help="file or folder with the data")]
+RunAndRest = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="RUN DATA [OPTIONS]", help="run folder that 'fit' wrote, data, and options of its job"),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="delete the run in that folder first")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="resume the run in that folder")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
@@ -57,7 +64,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def main_options(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress, only warnings")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="also print details")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="also print the traceback of an error")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="print the version and exit", is_eager=True, callback=_print_version)
     ] = False,
@@ -175,12 +182,8 @@ def jobs(
     _print_rows(rows, as_json)
 
 
-@app.command(context_settings=_EXTRA)
-def predict(
-    context: typer.Context,
-    run: RunArg,
-    data: Annotated[str | None, typer.Argument(help="file or folder with the data")] = None,
-) -> None:
+@app.command(context_settings=_PASS_ON)
+def predict(context: typer.Context, arguments: RunAndRest = None) -> None:
     """Answers for DATA from the model in RUN. Options depend on the job: lstmkit predict RUN --help."""
 
     def answer(job: Job, data: str, output: Path | None, picture: Path | None, as_json: bool, **given: Any) -> None:
@@ -206,7 +209,7 @@ def predict(
     own = [
         options.parameter(
             "output",
-            Annotated[Path | None, typer.Option("-o", "--output", help="file for the answer [default: stdout]")],
+            Annotated[Path | None, typer.Option("-o", "--output", help="file for the answer (default: stdout)")],
             None,
         ),
         options.parameter(
@@ -214,7 +217,8 @@ def predict(
         ),
         options.parameter("as_json", Json, False),
     ]
-    _with_job("predict", answer, run, data, context.args, own, lambda job: job.predict)
+    run, rest = _split_run(context, arguments or [])
+    _with_job("predict", answer, run, rest, own, lambda job: job.predict)
 
 
 @app.command()
@@ -224,12 +228,8 @@ def evaluate(run: RunArg, data: DataArg, as_json: Json = False) -> None:
     _print_json(evaluation.to_json()) if as_json else print(evaluation)
 
 
-@app.command(context_settings=_EXTRA)
-def look(
-    context: typer.Context,
-    run: RunArg,
-    data: Annotated[str | None, typer.Argument(help="file or folder with the data")] = None,
-) -> None:
+@app.command(context_settings=_PASS_ON)
+def look(context: typer.Context, arguments: RunAndRest = None) -> None:
     """Look inside: gates, memory, units, attribution, the cell in numbers. Options: lstmkit look RUN --help."""
 
     def inspect_run(
@@ -256,13 +256,13 @@ def look(
 
     own = [
         options.parameter(
-            "output", Annotated[Path | None, typer.Option("-o", "--output", help="page [default: RUN/look.html]")], None
+            "output", Annotated[Path | None, typer.Option("-o", "--output", help="page (default: RUN/look.html)")], None
         ),
         options.parameter(
-            "units", Annotated[str | None, typer.Option(help="units to draw, from 0: 3,17 [default: all]")], None
+            "units", Annotated[str | None, typer.Option(help="units to draw, from 0: 3,17 (default: all)")], None
         ),
         options.parameter(
-            "layer", Annotated[int | None, typer.Option(help="layer to draw, from 1 [default: all]")], None
+            "layer", Annotated[int | None, typer.Option(help="layer to draw, from 1 (default: all)")], None
         ),
         options.parameter(
             "sort_by", Annotated[str, typer.Option(help="gate or state that units are sorted by")], "forget"
@@ -273,35 +273,59 @@ def look(
             False,
         ),
         options.parameter(
-            "step", Annotated[int | None, typer.Option(help="that step, from 0 [default: the last]")], None
+            "step", Annotated[int | None, typer.Option(help="that step, from 0 (default: the last)")], None
         ),
     ]
-    _with_job("look", inspect_run, run, data, context.args, own, lambda job: job.example_sequences)
+    run, rest = _split_run(context, arguments or [])
+    _with_job("look", inspect_run, run, rest, own, lambda job: job.example_sequences)
+
+
+def _split_run(context: typer.Context, arguments: Sequence[str]) -> tuple[Path, list[str]]:
+    """The run folder among the arguments, and the other arguments."""
+    names = [k for k, word in enumerate(arguments) if not word.startswith("-")]
+    if not names:
+        _help_or_fail(context, arguments, "RUN")
+    place = names[0]
+    if place > 0:  # options come first, and without the job it is not known which of them take a value
+        folders = [k for k in names if any((Path(arguments[k]) / file).is_file() for file in _RUN_FILES)]
+        values = [k for k in folders if arguments[k - 1].startswith("-") and "=" not in arguments[k - 1]]
+        place = next(iter([*(k for k in folders if k not in values), *values, place]))
+    return Path(arguments[place]), [*arguments[:place], *arguments[place + 1 :]]
+
+
+def _help_or_fail(context: typer.Context, arguments: Sequence[str], missing: str) -> NoReturn:
+    if "--help" not in arguments:
+        raise UserError(f"Missing argument '{missing}'. (see {context.command_path} --help)")
+    print(context.get_help(), end="")
+    raise typer.Exit
 
 
 def _with_job(
     verb: str,
     function: Callable[..., None],
     run: Path,
-    data: str | None,
     rest: Sequence[str],
     own: Sequence[inspect.Parameter],
     method: Callable[[Job], Callable[..., Any]],
 ) -> None:
     """Run a verb whose further options are the keywords of a method of the job in ``run``."""
     job = load(run)
-    if data is not None and data.startswith("-"):
-        data, rest = None, [data, *rest]
 
     def command(**given: Any) -> None:
         function(job, **given)
 
     parameters = [options.parameter("data", DataArg), *own, *options.keyword_parameters(method(job))]
+    help = f"lstmkit {verb} {run} DATA, for a run of the {job.name}"
+    _run_command(options.with_parameters(command, parameters), help, rest, f"lstmkit {verb} {run}")
+
+
+def _run_command(command: Callable[..., None], help: str, arguments: Sequence[str], name: str) -> None:
+    """Run a function as the command ``name``, and stop with its exit code."""
     parser = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    parser.command(help=f"lstmkit {verb} {run} DATA, for a run of the {job.name}")(
-        options.with_parameters(command, parameters)
-    )
-    parser([*([] if data is None else [data]), *rest], standalone_mode=False, prog_name=f"lstmkit {verb} {run}")
+    parser.command(help=help)(command)
+    code = parser(list(arguments), standalone_mode=False, prog_name=name)
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()
@@ -341,17 +365,24 @@ def reproduce(
     _print_json(result.to_json()) if as_json else print(f"{result}\nresult  {path}")
 
 
-@app.command(context_settings=_EXTRA)
+@app.command(context_settings=_PASS_ON)
 def lab(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="a lab; without one they are listed")] = None,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME [OPTIONS]", help="a lab and its options; without one the labs are listed"),
+    ] = None,
 ) -> None:
     """Run an experiment on memory: RNN, GRU and LSTM side by side. Options: lstmkit lab NAME --help."""
     from lstmkit import lab as laboratory
 
-    if name is None or name.startswith("-"):
-        _print_rows([{"lab": each.name, "what": each.title} for each in laboratory.all_labs()], name == "--json")
+    words = arguments or []
+    if not words or words == ["--json"]:
+        _print_rows([{"lab": each.name, "what": each.title} for each in laboratory.all_labs()], bool(words))
         return
+    if words[0].startswith("-"):
+        _help_or_fail(context, words, "NAME")
+    name, *rest = words
     chosen = laboratory.find(name)
 
     def run_lab(output: Path, as_json: bool, **given: Any) -> None:
@@ -372,9 +403,7 @@ def lab(
         options.parameter(key, Annotated[str | None, typer.Option(help=f"default: {_as_option(value)}")], None)
         for key, value in chosen.settings.items()
     ]
-    parser = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    parser.command(help=chosen.title)(options.with_parameters(run_lab, [*own, *of_lab]))
-    parser(context.args, standalone_mode=False, prog_name=f"lstmkit lab {name}")
+    _run_command(options.with_parameters(run_lab, [*own, *of_lab]), chosen.title, rest, f"lstmkit lab {name}")
 
 
 @app.command()
@@ -393,7 +422,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal or a pipe may have no glyph for a "…"
     try:
-        code = app(standalone_mode=False)  # a number if typer itself stopped it: 130 at Ctrl-C
+        code = app(standalone_mode=False, prog_name="lstmkit")  # a number if typer itself stopped it: 130 at Ctrl-C
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     except UserError as err:
@@ -401,13 +430,26 @@ def main() -> None:
     except OSError as err:
         _fail(f"{err.filename or 'a file'}: {err.strerror or err}")
     except _USAGE_ERROR as err:
-        _fail(f"{err.format_message() or 'give a command'} (see lstmkit --help)")
+        _fail(_usage_message(err))
     if code == 130:
         print("stopped", file=sys.stderr)
     sys.exit(code or 0)
 
 
+def _usage_message(err: Any) -> str:
+    """typer's message, with the value that it found and the command whose help explains it."""
+    message = err.format_message() or "give a command"
+    message = message.replace("Value error, ", "").replace(": Input should be", ": must be")
+    message = re.sub(r", unable to parse \w+ as an? \w+", "", message)
+    if hasattr(err.__cause__, "errors"):  # pydantic's ValidationError, in newer versions of typer
+        found = repr(err.__cause__.errors()[0]["input"])
+        message += "" if found in message else f", got {found}"
+    return f"{message} (see {'lstmkit' if err.ctx is None else err.ctx.command_path} --help)"
+
+
 def _fail(message: str) -> NoReturn:
+    if logging.getLogger("lstmkit").isEnabledFor(logging.DEBUG):
+        traceback.print_exc()
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import typing
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
@@ -24,6 +25,8 @@ _PANELS = {
     "decoding": "Decoding",
     "evaluation": "Evaluation",
 }
+
+_METAVARS = {int: "INT", float: "FLOAT", str: "TEXT"}
 
 
 def with_parameters(function: Callable[..., Any], parameters: Sequence[inspect.Parameter]) -> Callable[..., Any]:
@@ -68,13 +71,24 @@ def setting_values(cls: type, given: dict[str, Any], changed: Callable[[str], bo
 
 
 def keyword_parameters(method: Callable[..., Any], leave_out: Sequence[str] = ("data", "progress")) -> list[Any]:
-    """An option for every keyword of a method; its type is that of the default, text if the default is ``None``."""
-    parameters = []
+    """An option for every keyword of a method, explained by its docstring.
+
+    The option's type is that of the default; it is text if the default is ``None``.
+    """
+    parameters, helps = [], _documented(method)
     for name, p in inspect.signature(method).parameters.items():
         if name not in leave_out:
             kind = str | None if p.default is None else type(p.default)
-            parameters.append(parameter(name, Annotated[kind, typer.Option()], p.default))
+            parameters.append(parameter(name, Annotated[kind, typer.Option(help=helps.get(name))], p.default))
     return parameters
+
+
+def _documented(method: Callable[..., Any]) -> dict[str, str]:
+    """What the section ``Args:`` of a docstring says of each argument, as plain text."""
+    section = re.search(r"^Args:\n((?:    .*(?:\n|$))+)", inspect.getdoc(method) or "", re.MULTILINE)
+    entries = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", section[1], re.MULTILINE) if section else []
+    plain = {name: re.sub(r":\w+:`~?([^`]*)`", r"\1", text).replace("``", "") for name, text in entries}
+    return {name: " ".join(text.replace("[", r"\[").split()) for name, text in plain.items()}
 
 
 def integers(option: str, text: str | None) -> tuple[int, ...]:
@@ -98,13 +112,16 @@ def _setting_parameter(cls: type, name: str, field: Any, panel: str) -> inspect.
     options: dict[str, Any] = {"help": rules["help"], "rich_help_panel": panel}
     if _is_tuple(cls, name):
         of = typing.get_args(settings.without_none(kind))[0]
-        options["metavar"] = {int: "INT,…", float: "FLOAT,…"}.get(of, "TEXT,…")
+        options["metavar"] = f"{_METAVARS[of]},…"
         return parameter(name, Annotated[str, typer.Option(**options)], ",".join(map(str, default)))
     if rules["choices"]:
         literal: Any = Literal[rules["choices"]]
+        options |= {"metavar": "CHOICE", "help": f"{rules['help']} ({', '.join(rules['choices'])})"}
         return parameter(
             name, Annotated[literal | None if default is None else literal, typer.Option(**options)], default
         )
+    if settings.without_none(kind) is not bool:
+        options["metavar"] = _METAVARS[settings.without_none(kind)]
     if settings.without_none(kind) in (int, float):
         options |= {"min": rules["low"], "max": rules["high"]}
     return parameter(name, Annotated[kind, typer.Option(**options)], default)
