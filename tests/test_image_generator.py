@@ -184,7 +184,7 @@ def test_a_folder_and_a_zip_of_any_pictures(tmp_path: Path):
     assert found.pictures.shape == (3, 6, 5)
     assert (found.pictures[1] == 1).all()
     assert found.pictures[2, 0].max() == 0  # a wide picture lies in the middle
-    assert "1 files of shapes are no pictures" in found.notes[0]
+    assert "1 files of shapes are not images" in found.notes[0]
     with zipfile.ZipFile(tmp_path / "shapes.zip", "w") as archive:
         for path in folder.rglob("*.png"):
             archive.write(path, path.relative_to(folder).as_posix())

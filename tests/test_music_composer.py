@@ -92,7 +92,7 @@ def test_tracks_together_without_drums_and_what_no_piano_has(tmp_path: Path):
     read = read_midi(midi_file(tmp_path / "a.mid", *tracks), 1.0)
     assert (sounding(read.roll), read.dropped, read.drums) == ([[60, 64]], 2, 1)
     told = read_piano_rolls(tmp_path)
-    assert told.remarks == ("2 notes outside of the 88 keys were left out.", "1 notes of drums were left out.")
+    assert told.remarks == ("2 notes outside the 88 keys were dropped.", "1 drum notes were dropped.")
 
 
 def test_notes_that_are_not_let_go(tmp_path: Path):
@@ -576,7 +576,9 @@ def test_written_as_midi_sound_and_text(fitted: MusicComposer, tmp_path: Path):
     read = read_midi(tmp_path / "a.MID", fitted.step)
     assert sounding(read.roll)[:4] == CADENCE
     assert read.tempo == pytest.approx(120)
-    with pytest.raises(UserError, match=r"a.mp3: sounds are written as .wav"):
+    with pytest.raises(
+        UserError, match=r"a.mp3: this audio format cannot be written: give a file name that ends in .wav"
+    ):
         found.write(tmp_path / "a.mp3")
     with pytest.raises(UserError, match="there is no folder"):
         found.write(tmp_path / "none/a.mid")

@@ -525,7 +525,7 @@ def test_sound_is_written_by_the_names_ending(speaker: SpeechSynthesizer, tmp_pa
     speaker.write([one, other], tmp_path / "b.WAV")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "b-1.WAV", "b-2.WAV"]
     assert (tmp_path / "b-1.WAV").read_bytes() == (tmp_path / "a.wav").read_bytes()
-    with pytest.raises(UserError, match=r"sounds are written as .wav, .flac, .ogg"):
+    with pytest.raises(UserError, match=r"give a file name that ends in .wav, .flac, .ogg"):
         speaker.write([one], tmp_path / "c.mp3")
     assert not (tmp_path / "c.mp3").exists()
     for ending, exact in ((".flac", 1e-4), (".ogg", 0.1)):

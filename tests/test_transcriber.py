@@ -101,7 +101,7 @@ def test_a_folder_a_zip_and_a_table_are_the_same(tmp_path: Path):
     pd.DataFrame(rows).to_csv(tmp_path / "lines.csv", index=False)
     again = read_transcripts(tmp_path / "lines.csv", Columns("path", "says"))
     assert again.digest() == found.digest()
-    with pytest.raises(DataError, match=r"c\.png has no text: give it one"):
+    with pytest.raises(DataError, match=r"c\.png has no transcript: give it one"):
         found.told()
 
 
