@@ -381,7 +381,7 @@ def test_a_channel_that_is_not_there_any_more_is_named():
     frame.loc[frame.index > 0, "b"] = np.nan
     assert len(job.predict(frame)[0].scores) == len(frame)
     frame["b"] = np.nan
-    with pytest.raises(DataError, match="channel 'b' has no value: leave it out"):
+    with pytest.raises(DataError, match="channel 'b' has no value: remove it"):
         job.predict(frame)
 
 
@@ -410,7 +410,7 @@ def test_what_a_user_mistypes_is_not_passed_over(options: dict[str, Any], change
 def test_a_column_of_words_is_left_out_and_said():
     frame = labelled().assign(state="on")
     job = AnomalyDetector(**TINY)
-    assert job.read(frame).notes == ("no numbers, and not watched: state",)
+    assert job.read(frame).notes == ("text columns, not used as channels: state",)
     assert job.fit(frame).predictor.channel_names == ("a", "b")
 
 

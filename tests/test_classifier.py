@@ -332,11 +332,11 @@ def test_sequences_from_a_long_table(tmp_path: Path):
         assert [one.tolist() for one in found.inputs] == [[[1, 0.5], [3, 0.5]], [[2, 0.5], [4, 0.5], [5, 0.5]]]
         assert (found.ids, found.labels, found.kind) == (["b", "a"], [("v",), ("u",)], "numbers")
     for change, says in (
-        ({"label": list("vuvuw")}, "column 'label', row 5: 'w' is not the label of the rows of id before"),
+        ({"label": list("vuvuw")}, "column 'label', row 5: 'w' differs from earlier rows with the same id"),
         ({"x": [1, 2, None, 4, 5]}, "column 'x', row 3: nan is a missing value"),
         ({"x": [1, 2, "three", 4, 5]}, "column 'x', row 3: 'three' is not a number"),
         ({"x": [1, 2, float("inf"), 4, 5]}, "is infinite"),
-        ({"id": ["b", "a", None, "a", "a"]}, "column 'id', row 3: None says of no sequence which it is"),
+        ({"id": ["b", "a", None, "a", "a"]}, "column 'id', row 3: None is not an id"),
     ):
         with pytest.raises(DataError, match=says):
             read_labeled_examples(frame.assign(**change), columns)

@@ -304,7 +304,7 @@ def test_what_is_no_model_folder_is_named(tmp_path: Path) -> None:
 SERIES = 10 + np.sin(np.arange(60) * np.pi / 3) + 0.1 * np.cos(np.arange(60) ** 2)
 SMALL: dict[str, Any] = {
     "horizon": 3,
-    "season": 6,
+    "season_length": 6,
     "window": 12,
     "hidden_size": 3,
     "num_layers": 2,
@@ -596,12 +596,12 @@ def test_a_mistake_in_data_settings_or_device_leaves_no_folder_behind(tmp_path: 
         Forecaster(**SMALL).fit(tmp_path / "not there.csv", run=run)
     with pytest.raises(UserError):
         Forecaster(**SMALL).fit(SERIES[:3], run=run)
-    with pytest.raises(SettingError, match="device 'cuda:99' is not to be had here"):
+    with pytest.raises(SettingError, match="device 'cuda:99' is not available"):
         Forecaster(**SMALL, device="cuda:99").fit(SERIES, run=run)
     assert not run.exists()
 
 
 def test_a_job_without_a_model_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="has no model yet: call fit first"):
+    with pytest.raises(UserError, match="is not fitted: call fit first"):
         Forecaster().save(tmp_path)
     assert files_in(tmp_path) == {}

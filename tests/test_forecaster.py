@@ -124,7 +124,7 @@ def test_values_that_are_not_counts_are_refused(values: np.ndarray, options: dic
 
 def test_the_recursive_method_takes_no_patches():
     """It forecasts one step at a time: a patch is refused, not ignored."""
-    with pytest.raises(SettingError, match="give patch_length=1"):
+    with pytest.raises(SettingError, match="patch_length must be 1 with method=recursive"):
         tiny(method="recursive", patch_length=2).fit(wave(50))
 
 
@@ -772,7 +772,7 @@ def test_an_unknown_series_is_named_with_those_there_are():
     """Asking to look at one that is not in the data says which are."""
     fitted = tiny().fit(two())
     for ask in (fitted.trace, fitted.example_sequences):
-        with pytest.raises(DataError, match="no series 'c' in the data; there are a, b"):
+        with pytest.raises(DataError, match="no series 'c' in the data .series: a, b."):
             ask(two(), "c")
 
 

@@ -413,9 +413,10 @@ def test_a_drawing_with_an_absurd_jump_is_left_out():
     read = read_strokes([usual] * 9 + [far])
     assert len(read) == 9
     assert (
-        "1 drawings with a jump of over 1,000 times the usual offset (1) were left out, drawing 10" in read.remarks[0]
+        "1 drawings with a jump of over 1,000 times the usual offset (1) were dropped, the first is drawing 10"
+        in read.remarks[0]
     )
-    with pytest.raises(DataError, match="each drawing has a jump"):
+    with pytest.raises(DataError, match="every drawing has a jump"):
         read_strokes([[[1, 0, 0], [1, 0, 0], [9 * MAX_JUMP_RATIO, 0, 1]]])
 
 
@@ -741,8 +742,8 @@ def test_every_font_writes_all_that_can_be_typed(font: str):
     ("texts", "font", "phrase"),
     [
         (["é"], "scripts", "line 1: the font has no 'é'"),
-        (["a", " "], "scripts", "line 2 is blank"),
-        (["a"], "comic", "there is no font 'comic'"),
+        (["a", " "], "scripts", "line 2: the text is blank"),
+        (["a"], "comic", "unknown font 'comic'"),
     ],
 )
 def test_texts_that_the_font_lacks_are_refused(texts: list[str], font: str, phrase: str):

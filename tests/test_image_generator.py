@@ -195,7 +195,7 @@ def test_a_folder_and_a_zip_of_any_pictures(tmp_path: Path):
     assert found.pictures.shape == (3, 6, 5)
     assert (found.pictures[1] == 1).all()
     assert found.pictures[2, 0].max() == 0  # a wide picture lies in the middle
-    assert "1 files of shapes are no pictures" in found.notes[0]
+    assert "1 files of shapes are not images" in found.notes[0]
     with zipfile.ZipFile(tmp_path / "shapes.zip", "w") as archive:
         for path in folder.rglob("*.png"):
             archive.write(path, path.relative_to(folder).as_posix())
@@ -297,7 +297,7 @@ def test_what_cannot_be_generated_is_refused(generator: ImageGenerator):
         generator.predict(1, label="round")
     with pytest.raises(SettingError, match="must be from 1 to 10,000, not 0"):
         generator.predict(0)
-    with pytest.raises(DataError, match="no kind 'round'"):
+    with pytest.raises(DataError, match="unknown class 'round'"):
         generator.evaluate((strokes(2)[0], ["up", "round"]))
     plain = ImageGenerator(**TINY).fit(strokes())
     with pytest.raises(SettingError, match="trained without --class-conditional"):

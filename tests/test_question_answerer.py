@@ -115,7 +115,7 @@ def test_tables_and_lists_say_the_same(tmp_path: Path):
         ([("only a story",)], r"question 1 is .*\(story, question, answer\)"),
         (7, "give a file, a table, or .* not int"),
         (pd.DataFrame({"story": ["a"]}), "no column 'question' in the frame .*--question-col"),
-        ("missing.txt", "there is no file missing.txt"),
+        ("missing.txt", "no such file: .*missing.txt"),
     ],
 )
 def test_what_is_no_question(data: Any, says: str):

@@ -536,7 +536,7 @@ def test_steps_off_the_grid_are_named():
     mixed = frame(pd.DatetimeIndex(["2020-01-01", "2020-02-01", "2020-03-01", "2020-04-02", "2020-05-01"]))
     assert "2020-04-02 of series 'series' is not on the grid of frequency 'MS'" in message(mixed)
     times = frame(pd.DatetimeIndex(["2020-01-01", "2020-02-01", "2020-03-01 06:00"]))
-    assert "the stamp 2020-03-01 06:00:00" in message(times)
+    assert "irregular timestamps: 2020-03-01 06:00:00" in message(times)
 
 
 def test_a_frequency_that_cannot_be_found_or_used():
@@ -546,7 +546,7 @@ def test_a_frequency_that_cannot_be_found_or_used():
     assert "--freq 1 does not match timestamps that are dates" in message(days(3), freq=1)
     assert "--freq 'D' does not match timestamps that are numbers" in message(frame([1, 2]), freq="D")
     assert "--freq 'D' does not match timestamps that are numbers" in message([1, 2], freq="D")
-    assert "makes 1000000001 steps of 3 rows" in message(frame([0, 1, 10**9]))
+    assert "turns 3 rows into 1000000001 steps" in message(frame([0, 1, 10**9]))
 
 
 def test_a_series_needs_a_target():

@@ -124,7 +124,7 @@ def test_every_way_to_give_sounds_says_the_same(tmp_path: Path):
         assert [len(one.samples) for one in found.inputs] == [len(one.samples) for one in SOUNDS.values()]
         assert found.labels == [("yes",), ("no",)]
     assert read_labeled_examples(folder, Columns()).notes == (
-        "2 files of sounds are no sounds and were passed over, as list.csv",
+        "2 files of sounds are not audio files and were skipped, such as list.csv",
     )
 
 
@@ -164,19 +164,19 @@ def test_files_that_do_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "cut.zip").write_bytes(cut[:500] + b"\0" * 900 + cut[1400:])
     cases: list[tuple[Any, str]] = [
         (tmp_path / "none", "none has no audio file"),
-        (tmp_path / "bad.wav", "bad.wav is no sound that can be read"),
+        (tmp_path / "bad.wav", "bad.wav is not a readable audio file"),
         (tmp_path / "bad.zip", "is not a readable zip archive"),
         (tmp_path / "missing.zip", "no such file"),
         (tmp_path / "missing.wav", "no such file"),
-        (tmp_path / "gone.csv", "nowhere.wav: there is no such file"),
-        (tmp_path / "hole.csv", "column 'path', row 1 below the header: '' is no path to a file"),
-        (tmp_path / "other.csv", "give --text-col NAME"),
+        (tmp_path / "gone.csv", "no such file"),
+        (tmp_path / "hole.csv", "column 'path', row 1 below the header: '' is not a path"),
+        (tmp_path / "other.csv", "give --text-col NAME, or --path-col NAME for audio or video files"),
         (tmp_path / "cut.zip", "in cut.zip cannot be read"),
         (_zip(tmp_path / "empty.zip", {"a.txt": "a"}), "has no audio file"),
         (_zip(tmp_path / "two.zip", {**wavs, "a.csv": "path\n", "b.csv": "path\n"}), "two.zip has 2 tables"),
         (_zip(tmp_path / "lost.zip", {"a.csv": "path,label\nx.wav,y\n"}), "lost.zip has no file 'x.wav'"),
         (([SOUNDS["no"]], ["a", "b"]), "1 inputs and 2 labels"),
-        (([SOUNDS["no"], np.zeros(4)], ["a", "b"]), "input 2 is no recording"),
+        (([SOUNDS["no"], np.zeros(4)], ["a", "b"]), "input 2 is not media"),
         (([np.zeros(4)], ["a"], 12), "12 samples a second"),
         (([np.zeros((2, 2, 2))], ["a"], RATE), "input 1 has shape"),
     ]

@@ -385,9 +385,11 @@ def test_texts_of_many_lines_come_from_a_table(tmp_path: Path):
     (tmp_path / "a.txt").write_text("one\ntwo\n")
     (tmp_path / "b.txt").write_text("s\n")
     assert read_sources(tmp_path / "a.txt") == ["one", "two"]
-    with pytest.raises(DataError, match="must be the summary of line i of the other"):
+    with pytest.raises(DataError, match="must be the summary of line i of"):
         Summarizer().fit(f"{tmp_path / 'a.txt'},{tmp_path / 'b.txt'}")
-    with pytest.raises(DataError, match=r"has one side of texts and their summaries: give both .* text and summary"):
+    with pytest.raises(
+        DataError, match=r"is only one side of texts and their summaries: give both .* text and summary"
+    ):
         Summarizer().fit(tmp_path / "a.txt")
     with pytest.raises(DataError, match="nothing to summarise"):
         read_sources([], wording=SUMMARIES)

@@ -220,8 +220,8 @@ def test_files_that_do_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (b"this is no video at all" * 20, "x is not a readable video (Invalid data found when processing input)"),
         (b"", "x is not a readable video"),
         (whole[: len(whole) // 2], "x is not a readable video"),
-        (half[: len(half) // 2], "x was cut off: it tells of 4.0 s"),
-        (tmp_path / "gone.mp4", "no such file: .*gone.mp4"),
+        (half[: len(half) // 2], "x is truncated"),
+        (tmp_path / "gone.mp4", f"no such file: {tmp_path / 'gone.mp4'}"),
     ]
     for source, says in cases:
         with pytest.raises(UserError) as caught:
@@ -261,10 +261,10 @@ def test_arrays_as_clips():
     for array, says in (
         (np.full((2, 8, 8), np.nan), "x: a pixel is NaN or out of range"),
         (np.full((2, 8, 8), 1.5), "x: a pixel is NaN or out of range"),
-        (np.full((2, 8, 8), 256), "x: a shade is missing, or not from 0 to 255"),
-        (np.full((2, 8, 8), -1), "x: a shade is missing, or not from 0 to 255"),
-        (np.zeros((2, 8, 8, 2)), r"x has the shape \(2, 8, 8, 2\): a clip is"),
-        (np.zeros((0, 8, 8)), r"x has the shape \(0, 8, 8\): a clip is"),
+        (np.full((2, 8, 8), 256), "x: a pixel is NaN or out of range"),
+        (np.full((2, 8, 8), -1), "x: a pixel is NaN or out of range"),
+        (np.zeros((2, 8, 8, 2)), r"x has shape \(2, 8, 8, 2\): give a clip"),
+        (np.zeros((0, 8, 8)), r"x has shape \(0, 8, 8\): give a clip"),
     ):
         with pytest.raises(DataError, match=says):
             video_from_array(array, SMALL, "x")
