@@ -177,7 +177,7 @@ def test_files_that_do_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (_zip(tmp_path / "lost.zip", {"a.csv": "path,label\nx.wav,y\n"}), "lost.zip has no file 'x.wav'"),
         (([SOUNDS["no"]], ["a", "b"]), "1 inputs and 2 labels"),
         (([SOUNDS["no"], np.zeros(4)], ["a", "b"]), "input 2 is not media"),
-        (([np.zeros(4)], ["a"], 12), "12 samples a second"),
+        (([np.zeros(4)], ["a"], 12), "sample rate 12 Hz"),
         (([np.zeros((2, 2, 2))], ["a"], RATE), "input 1 has shape"),
     ]
     for data, says in cases:
@@ -189,7 +189,7 @@ def test_files_that_do_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         with pytest.raises(SettingError, match=says):
             read_labeled_examples(tmp_path, Columns(name_label=pattern))
     monkeypatch.setattr("lstmkit.data.media_files.MAX_SECONDS", 0.1)
-    with pytest.raises(DataError, match=r"input 1 has 1 s, the maximum of an example is 0 s: split it .* --listen 0.5"):
+    with pytest.raises(DataError, match=r"input 1 has 1 s, the maximum of an example is 0 s: split it .* --keyword-threshold 0.5"):
         read_labeled_examples(([np.zeros(RATE)], ["a"], RATE), Columns())
 
 
@@ -393,7 +393,7 @@ def test_commands_are_found_in_a_long_recording(learnt: Classifier, tmp_path: Pa
     assert set(of_file["id"]) == {"long.wav"}
     assert json.loads(json.dumps(learnt.to_records(of_file)))[0]["label"] in ("low", "high")
     learnt.plot(tmp_path / "long.wav", of_file).draw_without_rendering()
-    with pytest.raises(DataError, match=r"long.wav lasts .* find the commands in it with --listen 0.5"):
+    with pytest.raises(DataError, match=r"long.wav has .* find the commands in it with --keyword-threshold 0.5"):
         learnt.predict(tmp_path / "long.wav")
 
 

@@ -333,10 +333,10 @@ def test_averaged_sgd_begins_once_validation_is_no_better():
     falling = [{"valid_loss": 10.0 - e} for e in range(6)]
     run.history = History(rows=falling)
     assert run.averaging_start_epoch is None
-    assert run._averaging(7) == 0
+    assert run._averaging_decay(7) == 0
     run.history = History(rows=[*falling, {"valid_loss": 9.5}])
     assert run.averaging_start_epoch == 7
-    assert [run._averaging(7 * len(run.loader) + i) for i in range(3)] == [0, 1 / 2, 2 / 3]
+    assert [run._averaging_decay(7 * len(run.loader) + i) for i in range(3)] == [0, 1 / 2, 2 / 3]
     run.history = History(rows=[*falling, {"valid_loss": 8.9}, {"valid_loss": 9.5}, {"valid_loss": 0.1}])
     assert run.averaging_start_epoch == 8
 

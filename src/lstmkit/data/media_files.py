@@ -52,7 +52,7 @@ AUDIO_TYPE = MediaType(
     "audio",
     FILE_SUFFIXES,
     lambda source, name: read_audio(source, name=name),
-    "split it into commands; to find commands in it, predict with --listen 0.5",
+    "split it into commands; to find commands in it, predict with --keyword-threshold 0.5",
 )
 
 

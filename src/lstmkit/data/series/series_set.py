@@ -156,7 +156,7 @@ def read_series(
     if ahead is not None:
         if not future or roles.time is None:
             raise DataError(
-                "a table of future covariates (--ahead) needs covariates known in advance (--future-covariates) and "
+                "a table of future covariates (--future-data) needs covariates known in advance (--future-covariates) and "
                 "timestamps (--time-col): give both"
             )
         future_roles = replace(roles, target=None, past=(), static=())
@@ -194,7 +194,7 @@ def check_future_covariates(series: SeriesSet, names: Sequence[str], horizon: in
                     f"future covariate {name!r} of series {series.ids[i]!r} is missing from "
                     f"{format_timestamp(span[0])} to {format_timestamp(span[-1])} ({len(steps)} of {horizon} "
                     "steps of the horizon): "
-                    "give it in the data or with --ahead FILE"
+                    "give it in the data or with --future-data FILE"
                 )
 
 
