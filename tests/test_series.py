@@ -578,8 +578,8 @@ def test_a_second_table_that_does_not_fit(ahead, phrase):
 
 def test_a_second_table_needs_its_place(tmp_path):
     ahead = pd.DataFrame({"ds": [4], "p": [1.0], "unique_id": "z"})
-    assert "a table of future covariates (--ahead) needs" in message(frame([1, 2, 3]), ahead=ahead)
-    assert "a table of future covariates (--ahead) needs" in message(
+    assert "a table of future covariates (--future-data) needs" in message(frame([1, 2, 3]), ahead=ahead)
+    assert "a table of future covariates (--future-data) needs" in message(
         frame([1, 2], p=1), time_col=None, future=["p"], ahead=ahead
     )
     one = frame([1, 2, 3], p=1, unique_id="a")
@@ -597,7 +597,7 @@ def test_the_reach_of_what_is_known_ahead():
         check_future_covariates(series, ["price"], 24)
     assert str(caught.value) == (
         "future covariate 'price' of series 'a' is missing from 2020-02-29 to 2020-03-11 (12 of 24 steps of the "
-        "horizon): give it in the data or with --ahead FILE"
+        "horizon): give it in the data or with --future-data FILE"
     )
     with pytest.raises(DataError, match=r"from 2020-02-29 to 2020-02-29 \(1 of 1 steps"):
         check_future_covariates(series, ["price"], 1)
