@@ -772,7 +772,7 @@ def test_an_unknown_series_is_named_with_those_there_are():
     """Asking to look at one that is not in the data says which are."""
     fitted = tiny().fit(two())
     for ask in (fitted.trace, fitted.example_sequences):
-        with pytest.raises(DataError, match="no series 'c' in the data .series: a, b."):
+        with pytest.raises(DataError, match=r"no series 'c' in the data .series: a, b."):
             ask(two(), "c")
 
 
