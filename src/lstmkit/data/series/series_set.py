@@ -156,8 +156,8 @@ def read_series(
     if ahead is not None:
         if not future or roles.time is None:
             raise DataError(
-                "a table of future covariates (--future-data) needs covariates known in advance (--future-covariates) and "
-                "timestamps (--time-col): give both"
+                "a table of future covariates (--future-data) needs covariates known in advance (--future-covariates) "
+                "and timestamps (--time-col): give both"
             )
         future_roles = replace(roles, target=None, past=(), static=())
         rows = append_future_rows(rows, read_rows(open_table(ahead, future_roles), future_roles), roles)
