@@ -521,7 +521,7 @@ def test_data_that_do_not_do():
     with pytest.raises(DataError, match="no column 'z'"):
         AnomalyDetector(**TINY, value_cols=("z",)).fit(labelled())
     fitted = AnomalyDetector(**TINY).fit(waves(0))
-    with pytest.raises(DataError, match="has no labels to evaluate by"):
+    with pytest.raises(DataError, match="has no labels to evaluate with"):
         fitted.evaluate(waves(1))
     with pytest.raises(DataError, match="no column '1'"):
         fitted.predict(pd.DataFrame({"v": [1.0, 2.0]}))

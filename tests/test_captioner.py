@@ -439,7 +439,7 @@ def test_two_films_each_from_its_beginning(watching: Captioner, tmp_path: Path):
         watching.write(told, tmp_path / "a.srt")
     (tmp_path / "c.mp4").write_bytes(b"no video")
     parts = watching.caption_segments(tmp_path / "c.mp4", 0.4)  # nothing is read yet
-    with pytest.raises(DataError, match=r"c\.mp4 is no video"):
+    with pytest.raises(DataError, match=r"c\.mp4 is not a readable video"):
         next(parts)
 
 

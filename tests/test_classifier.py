@@ -500,7 +500,7 @@ def test_another_kind_of_data(ordered: Classifier):
         ((["a b"] * 9, ["x"] * 9), "all examples have one class, 'x': give examples of at least two classes"),
         (
             (["a", "b"], ["x", "y"]),
-            "has 2 examples of 2 classes, too few for a training, a validation and a test split",
+            "has 2 examples of 2 classes, too few for a validation and a test part",
         ),
         ((["a", "b"], ["x", None]), "example 2 has no label"),
     ],

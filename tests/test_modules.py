@@ -584,7 +584,7 @@ def test_history_shorter_than_a_season_uses_the_last_value() -> None:
     assert by_series["long"]["SeasonalNaive"].tolist() == [2, 3, 4, 2]
     assert set(frame["cutoff"]) == {pd.Timestamp("2024-01-02"), pd.Timestamp("2024-01-04")}
     assert frame.drop(columns=["AutoETS-lo-80", "AutoETS-hi-80"]).notna().all(axis=None)
-    assert "less history than a season (3 steps)" in " ".join(notes)
+    assert "shorter than a season (3 steps)" in " ".join(notes)
     assert "less history" not in " ".join(forecast_baselines([both.iloc[2:]], 4, freq="D", season=3, levels=[80])[1])
 
 

@@ -523,7 +523,7 @@ def test_unknown_next_items_are_misses_for_all(fitted: Recommender):
 @pytest.mark.parametrize(
     ("ask", "error", "says"),
     [
-        (lambda job: job.evaluate([["a"], ["b"]]), DataError, "every session has one item alone"),
+        (lambda job: job.evaluate([["a"], ["b"]]), DataError, "every session has one item only"),
         (lambda job: job.predict(["a"], k=0), SettingError, "k must be a whole number of at least 1, got 0"),
         (
             lambda job: job.start_session(seen_items="maybe"),

@@ -128,7 +128,7 @@ def test_a_label_that_only_the_test_has_counts_as_wrong():
         (bumps(20, 0)[0], np.linspace(0, 1, 20), "y cannot be used as labels: Unknown label type: continuous"),
         (bumps(20, 0)[0], [0.0, np.nan] * 10, "label 2 of y is NaN"),
         (bumps(20, 0)[0], np.zeros((20, 3)), "y cannot be used as labels: y should be a 1d array"),
-        (bumps(20, 0)[0], [0, 1], "there are 20 inputs and 2 labels"),
+        (bumps(20, 0)[0], [0, 1], "20 inputs and 2 labels"),
         (np.zeros(20), np.arange(20) % 2, r"X has the shape \(20,\), but one row per example is needed"),
         (np.zeros((20, 3), dtype=complex), np.arange(20) % 2, "Complex data not supported"),
         (np.zeros((0, 3)), [], r"X has 0 sample\(s\)"),

@@ -391,7 +391,7 @@ def test_texts_of_many_lines_come_from_a_table(tmp_path: Path):
         DataError, match=r"is only one side of texts and their summaries: give both .* text and summary"
     ):
         Summarizer().fit(tmp_path / "a.txt")
-    with pytest.raises(DataError, match="nothing to summarise"):
+    with pytest.raises(DataError, match="nothing to summarize"):
         read_sources([], wording=SUMMARIES)
 
 

@@ -143,7 +143,7 @@ def test_what_is_no_parallel_text(data: Any, says: str):
 
 def test_nothing_to_translate(tmp_path: Path):
     (tmp_path / "empty.txt").write_text("")
-    for data, says in (([], "nothing to translate"), (tmp_path / "empty.txt", "is empty"), ([3], "is int 3, not text")):
+    for data, says in (([], "nothing to translate"), (tmp_path / "empty.txt", "is empty"), ([3], "is int 3: give text")):
         with pytest.raises(DataError, match=says):
             read_sources(data)
 
@@ -231,7 +231,7 @@ def test_a_large_comparison_is_made_in_pieces(coverage: bool, monkeypatch: pytes
     covered = torch.rand(2, 3, 5).double() if coverage else None
     found = []
     for at_once in (2**26, 1, 120):
-        monkeypatch.setattr(attending, "_AT_ONCE", at_once)
+        monkeypatch.setattr(attending, "_MAX_ELEMENTS", at_once)
         asked = queries.clone().requires_grad_()
         attention.zero_grad()
         contexts, weights = attention(asked, keys, mask, covered=covered)
@@ -243,7 +243,7 @@ def test_a_large_comparison_is_made_in_pieces(coverage: bool, monkeypatch: pytes
 
 
 def test_dot_products_want_one_width():
-    with pytest.raises(ValueError, match="vectors of one width, not 4 with 6"):
+    with pytest.raises(ValueError, match="queries and keys of the same width, got 4 and 6"):
         build_attention("dot", 4, 6)
 
 
