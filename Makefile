@@ -1,4 +1,4 @@
-# make demo · make test · make test-all · make lint · make bench. Everything is installed into .venv, by the pins in constraints.txt.
+# make demo · make test · make test-all · make lint · make docs · make bench. Everything is installed into .venv, by the pins in constraints.txt.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -17,16 +17,17 @@ ifneq ($(shell command -v $${CXX:-c++}),)
 export LSTMKIT_NEED_NATIVE ?= 1
 endif
 
-.PHONY: help demo test test-all lint bench readme native sanitize clean
+.PHONY: help demo test test-all lint docs bench readme native sanitize clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   fit, backtest and forecast a real series (under two minutes after set-up)"
 	@echo "make test   the test suite, with a fixed sample of the slowest cases"
 	@echo "make test-all  every case, and the numeric tests again as on older CPUs"
-	@echo "make lint   ruff and pyright"
+	@echo "make lint   ruff, clang-format, pyright and the documentation"
+	@echo "make docs   the documentation site in build/site"
 	@echo "make bench  our layers beside the others (BENCH=\"--only lstm --quick\" for less)"
-	@echo "make readme the tables of results in README and docs/lab.md, from results/"
+	@echo "make readme the tables in docs/results.md, docs/lab.md and docs/speed.md, from results/"
 	@echo "make native only compile the extension; every other target does so too after an edit in csrc"
 	@echo "make sanitize  the tests of the back ends, with the extension checked by GCC's sanitizers"
 
@@ -58,10 +59,16 @@ test: $(READY)
 test-all: $(READY)
 	@$(BIN)/pytest -n 2 --durations 8 --complete
 
-lint: $(READY)
+lint: $(READY) docs
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/clang-format --dry-run -Werror csrc/* src/lstmkit/ops/hopper/*.cu* tests/emulated_*
 	@$(BIN)/pyright
+
+# Strict: a broken link or reference is an error. Search needs a web server, which needs no network.
+docs: $(READY)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --clean
+	@echo "documentation: $(PYTHON) -m http.server --directory build/site"
 
 bench: $(READY)
 	@$(BIN)/python $(PIP) install --constraint constraints.txt onnx onnxruntime

@@ -45,5 +45,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if chosen(item)]
 
 
+@pytest.fixture(autouse=True)
+def _examples_run_in_a_folder_of_their_own(request: pytest.FixtureRequest) -> None:
+    """The files that examples in docstrings and pages write are not left in the tree."""
+    if isinstance(request.node, pytest.DoctestItem):
+        request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("tmp_path"))
+
+
 def _in_sample(item: pytest.Item, n: int) -> bool:
     return zlib.crc32(item.name.encode()) % n == 0

@@ -1,7 +1,7 @@
-"""Spoken commands end to end beside a plain model of torch.nn: the same weights, the same numbers, frames a second.
+"""Spoken commands end to end beside a torch.nn model with the same weights and the same outputs, in frames per second.
 
-A training step is all of it: forward, loss, backward, clipping, AdamW; without disturbances, which are no part of the
-comparison. The peer masks what is past a sound's end and packs its sequences, as one does with torch.nn.
+A training step is forward, loss, backward, clipping and AdamW, without augmentation. The peer masks padding and packs
+its sequences, as is usual with torch.nn.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CLASSES = 10
 
 @dataclass(frozen=True)
 class Case:
-    """A model and its batch; sounds have from half of the frames to all of them."""
+    """A model and its batch; clips have from half of the frames to all of them."""
 
     name: str
     bands: int
@@ -47,7 +47,7 @@ CASES = (
 
 
 class Plain(nn.Module):
-    """As one writes it with torch.nn."""
+    """The model as it is usually written with torch.nn."""
 
     def __init__(self, case: Case) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Plain(nn.Module):
 
 
 def ours(case: Case, plain: Plain) -> SequenceClassifier:
-    """Our model, with the peer's weights."""
+    """The model of lstmkit with the peer's weights."""
     encoder = AudioEncoder(case.bands, case.channels)
     trunk = LSTM(encoder.output_size, case.hidden, batch_first=True, bidirectional=True)
     head = ClassificationHead(2 * case.hidden, CLASSES)
@@ -81,7 +81,7 @@ def ours(case: Case, plain: Plain) -> SequenceClassifier:
 
 
 def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
-    """A row for training, and one for predicting."""
+    """One row for training and one for prediction."""
     torch.manual_seed(0)
     plain = Plain(case)
     model = ours(case, plain)
@@ -96,24 +96,24 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
         stepper(model, optimizer_for(model, AS_TRAINED), lambda: model.loss(batch)[0]),
         stepper(plain, torch.optim.AdamW(plain.parameters(), lr=AS_TRAINED.lr), plain_loss),
     )
-    for _ in range(3):  # the losses of three steps hang on all gradients
+    for _ in range(3):  # the losses of three steps depend on all gradients
         torch.testing.assert_close(*(step() for step in both), rtol=1e-4, atol=1e-5)
     training = row(case, "training", int(lengths.sum()), in_turns(both, seconds))
 
     model.load_state_dict(ours(case, plain.eval()).state_dict())
-    told = teller(model.eval(), batch), teller(lambda x, _, n: (plain(x, n), None), batch)
-    torch.testing.assert_close(*(tell() for tell in told), rtol=1e-4, atol=1e-5)
-    return [training, row(case, "predicting", int(lengths.sum()), in_turns(told, seconds))]
+    predictors = predictor(model.eval(), batch), predictor(lambda x, _, n: (plain(x, n), None), batch)
+    torch.testing.assert_close(*(predict() for predict in predictors), rtol=1e-4, atol=1e-5)
+    return [training, row(case, "predicting", int(lengths.sum()), in_turns(predictors, seconds))]
 
 
-def teller(model: Any, batch: Batch) -> Any:
-    """The logits of a batch."""
+def predictor(model: Any, batch: Batch) -> Any:
+    """A function that returns the logits of a batch."""
 
     @torch.inference_mode()
-    def tell() -> Tensor:
+    def predict() -> Tensor:
         return model(batch.inputs, None, batch.lengths)[0]
 
-    return tell
+    return predict
 
 
 if __name__ == "__main__":

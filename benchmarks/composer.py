@@ -136,10 +136,6 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
     return [training, row(case, "composing", COMPOSED, in_turns(composers, seconds))]
 
 
-def drawn(head: MultilabelHead | NADEHead, told: Tensor, noise: Tensor) -> Tensor:
-    return sample_labels(lambda keys: head.below(told, keys), noise, autoregressive=head.autoregressive)
-
-
 def one_step(plain: Plain, keys: Tensor, state: Any) -> tuple[Tensor, Any]:
     outputs, state = plain(keys.unsqueeze(1), state)
     return outputs[:, 0], state

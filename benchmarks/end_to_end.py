@@ -23,7 +23,8 @@ TARGET = 1.3
 SOUND = "seconds of sound"  #: A unit: what is done of it in a second is the inverse of the real-time factor.
 
 AS_TRAINED = TrainSettings(
-    epochs=1, lr=1e-4, weight_decay=1e-2, warmup=0, decay="none", clip=0.5, average=0, patience=0, precision="float32",
+    epochs=1, lr=1e-4, weight_decay=1e-2, warmup=0, lr_schedule="none", max_grad_norm=0.5, ema_decay=0,
+    patience=0, precision="float32",
     seed=0, device=torch.device("cpu"),
 )  # fmt: skip
 

@@ -1,7 +1,7 @@
-"""Painting with attention end to end beside plain torch.nn: the same weights, the same numbers, pictures a second.
+"""Image generation (DRAW) end to end beside plain torch.nn: same weights, same outputs, images per second.
 
-A training step is all of it: forward, bound, backward, clipping, AdamW. Painting draws new pictures, of the same noise.
-The peer is what one would write: nn.LSTMCell, and the paper's equations one after another.
+A training step has forward, bound, backward, gradient clipping and AdamW. Generation samples new images from the same
+noise. The peer is what a user would write: nn.LSTMCell, and the paper's equations one after another.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
 from lstmkit.models.draw import DrawModel
-from lstmkit.modules.draw_attention import DrawReader, Writer
+from lstmkit.modules.draw_attention import DrawReader, DrawWriter
 from lstmkit.training.train import optimizer_for
 from timing import in_turns
 
@@ -43,7 +43,7 @@ CASES = (
 
 
 class Plain(nn.Module):
-    """As one writes it with torch.nn."""
+    """DRAW in plain torch.nn."""
 
     def __init__(self, case: Case) -> None:
         super().__init__()
@@ -100,14 +100,14 @@ def ours(case: Case, plain: Plain) -> DrawModel:
     n, hidden = case.window, case.hidden
     encoder = LSTM(2 * n * n + hidden, hidden, batch_first=True)
     decoder = LSTM(case.latent, hidden, batch_first=True)
-    reader, painter = DrawReader(hidden, SIDE, SIDE, n), Writer(hidden, SIDE, SIDE, n)
-    model = DrawModel(reader, encoder, decoder, painter, (SIDE, SIDE), case.latent, case.steps, sampled=False)
+    reader, writer = DrawReader(hidden, SIDE, SIDE, n), DrawWriter(hidden, SIDE, SIDE, n)
+    model = DrawModel(reader, encoder, decoder, writer, (SIDE, SIDE), case.latent, case.steps, sampled=False)
     for layer, cell in ((encoder, plain.encoder), (decoder, plain.decoder)):
         layer.load_state_dict({f"{name}_l0": weight for name, weight in cell.state_dict().items()})
     for mine, theirs in (
         (reader.tell, plain.look),
-        (painter.tell, plain.place),
-        (painter.patch, plain.patch),
+        (writer.tell, plain.place),
+        (writer.patch, plain.patch),
         (model.guess, plain.guess),
     ):
         mine.load_state_dict(theirs.state_dict())
@@ -117,7 +117,7 @@ def ours(case: Case, plain: Plain) -> DrawModel:
 
 
 def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
-    """A row for training, and one for painting."""
+    """One row for training, one for generation."""
     torch.manual_seed(0)
     plain = Plain(case)
     model = ours(case, plain)
@@ -131,7 +131,7 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
         stepper(model, optimizer_for(model, AS_TRAINED), bound),
         stepper(plain, torch.optim.AdamW(plain.parameters(), lr=AS_TRAINED.lr), lambda: plain.bound(pictures, noise)),
     )
-    for _ in range(3):  # the losses of three steps hang on all gradients
+    for _ in range(3):  # the losses of three steps depend on all gradients
         torch.testing.assert_close(*(step() for step in both), rtol=1e-4, atol=1e-2)
     training = row(case, "training", case.batch, in_turns(both, seconds))
     model.load_state_dict(ours(case, plain).state_dict())
@@ -141,9 +141,9 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
     def dream() -> Tensor:
         return model.eval().dream(noise, model.begin(len(noise)))[0][:, -1]
 
-    painters = (dream, torch.inference_mode()(lambda: plain.dream(noise)))
-    torch.testing.assert_close(*(paint() for paint in painters), rtol=1e-3, atol=1e-3)
-    return [training, row(case, "painting", case.batch, in_turns(painters, seconds))]
+    generators = (dream, torch.inference_mode()(lambda: plain.dream(noise)))
+    torch.testing.assert_close(*(generate() for generate in generators), rtol=1e-3, atol=1e-3)
+    return [training, row(case, "painting", case.batch, in_turns(generators, seconds))]
 
 
 if __name__ == "__main__":

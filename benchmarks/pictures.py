@@ -1,8 +1,8 @@
-"""Pictures and video end to end beside plain torch.nn: the same weights, the same numbers, frames or pictures a second.
+"""Images and video end to end beside plain torch.nn: same weights, same outputs, frames or images per second.
 
-A training step is all of it: from dots to loss, backward, clipping, AdamW. Predicting is a
-class, or a caption, word by word, always the likeliest. The peer is what one would write: nn.Conv2d with its weights
-standardised and nn.GroupNorm as it comes, nn.LSTM, nn.LSTMCell.
+A training step goes from pixels to loss, backward, gradient clipping and AdamW. Prediction is a class, or a caption by
+greedy search. The peer is what a user would write: nn.Conv2d with standardized weights, nn.GroupNorm, nn.LSTM and
+nn.LSTMCell.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ MEAN, STD = 110.0, 70.0
 
 @dataclass(frozen=True)
 class Case:
-    """A model and its batch; no frames for pictures."""
+    """A model and its batch; an image has 0 frames."""
 
     name: str
-    told: bool  # in captions, not in classes
+    captions: bool  # else classes
     frames: int
     side: int
     widths: tuple[int, ...]
@@ -52,12 +52,12 @@ class Case:
 
     @property
     def cells(self) -> int:
-        """Of a picture's or frame's grid."""
+        """Cells of an image's or frame's grid."""
         return (self.side // 2 ** len(self.widths)) ** 2
 
     @property
     def keys(self) -> int:
-        """Features of a cell that is attended to."""
+        """Features per cell for the attention."""
         return self.features + (2 * self.hidden if self.frames else 0)
 
 
@@ -69,7 +69,7 @@ CASES = (
 
 
 class Convolution(nn.Conv2d):
-    """Without a bias, its weights standardised."""
+    """A convolution without bias, with standardized weights."""
 
     def __init__(self, size: int, output_size: int, stride: int) -> None:
         super().__init__(size, output_size, 3, stride, padding=1, bias=False)
@@ -81,7 +81,7 @@ class Convolution(nn.Conv2d):
 
 
 class Residual(nn.Module):
-    """As one writes it; names as ours, so that weights go over."""
+    """A residual block; named like ours, so that weights can be copied."""
 
     def __init__(self, size: int, output_size: int, stride: int) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Residual(nn.Module):
 
 
 class Plain(nn.Module):
-    """A residual network over dots ``(N, H, W, 3)``."""
+    """A residual network over pixels ``(N, H, W, 3)``."""
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class PlainClips(nn.Module):
 
 
 class PlainCaptions(nn.Module):
-    """Pictures or clips to sentences, with soft attention; of a clip an LSTM follows each cell."""
+    """Images or clips to captions, with soft attention; an LSTM reads each cell of a clip over the frames."""
 
     def __init__(self, case: Case) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class PlainCaptions(nn.Module):
 
 
 def over(mine: nn.Module, theirs: nn.Module) -> None:
-    """The peer's weights into ours; of its LSTM cell those of a layer."""
+    """Copy the peer's weights into ours; those of an LSTM cell become a layer's."""
     weights = theirs.state_dict()
     if isinstance(theirs, nn.LSTMCell):
         weights = {f"{name}_l0": weight for name, weight in weights.items()}
@@ -234,7 +234,7 @@ def captions(case: Case, plain: PlainCaptions) -> EncoderDecoder:
 
 
 def written(model: EncoderDecoder, dots: Tensor) -> Tensor:
-    """The likeliest word after each, ``(B, WORDS)``."""
+    """Greedy captions, ``(B, WORDS)``."""
     _, state = model(dots)
     word, found = torch.full((len(dots),), BEGIN), []
     for _ in range(WORDS):
@@ -245,7 +245,7 @@ def written(model: EncoderDecoder, dots: Tensor) -> Tensor:
 
 
 def in_classes(case: Case, dots: Tensor) -> tuple[Models, Calls, Calls]:
-    """Ours and the peer: the models, their losses, their answers, of clips in classes."""
+    """Models, losses and predictions of ours and the peer, for clip classification."""
     peer, classes = PlainClips(case), torch.randint(10, (case.batch,))
     model, lengths = clips(case, peer), torch.full((case.batch,), case.frames)
     batch = Batch(dots, lengths, classes)
@@ -254,7 +254,7 @@ def in_classes(case: Case, dots: Tensor) -> tuple[Models, Calls, Calls]:
 
 
 def in_captions(case: Case, dots: Tensor) -> tuple[Models, Calls, Calls]:
-    """The same of captions."""
+    """The same for captions."""
     peer, targets = PlainCaptions(case), torch.randint(2, VOCABULARY, (case.batch, WORDS))
     model, batch = captions(case, peer), Batch(dots, targets=targets)
     losses = (lambda: model.loss(batch)[0], lambda: peer.loss(dots, targets))
@@ -262,11 +262,11 @@ def in_captions(case: Case, dots: Tensor) -> tuple[Models, Calls, Calls]:
 
 
 def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
-    """A row for training, and one for predicting."""
+    """One row for training, one for prediction."""
     torch.manual_seed(0)
     shape = (case.batch, *([case.frames] if case.frames else []), case.side, case.side, 3)
     dots = torch.randint(0, 256, shape, dtype=torch.uint8)
-    sides = in_captions(case, dots) if case.told else in_classes(case, dots)
+    sides = in_captions(case, dots) if case.captions else in_classes(case, dots)
     (model, peer), losses, ask = sides
     count, unit = case.batch * max(1, case.frames), "frames" if case.frames else "pictures"
     model.eval(), peer.eval()
@@ -278,7 +278,7 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
         stepper(model, optimizer_for(model, AS_TRAINED), losses[0]),
         stepper(peer, torch.optim.AdamW(peer.parameters(), lr=AS_TRAINED.lr), losses[1]),
     )
-    for _ in range(3):  # the losses of three steps hang on all gradients
+    for _ in range(3):  # the losses of three steps depend on all gradients
         torch.testing.assert_close(*(step() for step in both), rtol=1e-3, atol=1e-3)
     return [row(case, "training", count, in_turns(both, seconds), unit), predicting]
 

@@ -1,8 +1,8 @@
-"""Models of handwriting end to end beside plain ones of torch.nn: the same weights, the same numbers, points a second.
+"""Handwriting models end to end, compared with plain torch.nn: same weights, same outputs, points per second.
 
-A training step is all of it: forward, loss, backward, clipping, AdamW. Writing draws every point from the same noise.
-The peer is what one would write: nn.LSTM, or with a text nn.LSTMCell and the window step by step; the density of
-torch.distributions' multivariate normal written out, its deviations and correlations bounded as ours are.
+A training step is forward, loss, backward, clipping and AdamW. Generation samples every point from the same noise.
+The peer is the usual code: nn.LSTM, or with a text nn.LSTMCell and the window step by step. Its density is that of
+torch.distributions' multivariate normal, with deviations and correlations bounded like ours.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from lstmkit.modules.soft_window import SoftWindow
 from lstmkit.training.train import optimizer_for
 from timing import in_turns
 
-WRITTEN = 64  # points of a turn
+GENERATED_POINTS = 64  # per repetition
 FLOOR = 0.01
 CHARACTERS = 27
 
 
 @dataclass(frozen=True)
 class Case:
-    """A model and its batch; ``text`` characters beside it, 0 for none."""
+    """A model and its batch; ``text`` is the number of characters, 0 for no text."""
 
     name: str
     hidden: int
@@ -51,7 +51,7 @@ CASES = (
 
 
 class Plain(nn.Module):
-    """As one writes it with torch.nn: Graves's equations, one after another."""
+    """Graves's equations in plain torch.nn, one after another."""
 
     def __init__(self, case: Case) -> None:
         super().__init__()
@@ -70,23 +70,23 @@ class Plain(nn.Module):
             features, state = self.residual(x, state)
             return self.linear(features), state
         h, c, kappa, window, upper = state or (*x.new_zeros(2, len(x), self.case.hidden), 0.0, text[:, 0] * 0, None)
-        below, windows = [], []
-        places = torch.arange(1, text.shape[1] + 1)
+        lower_steps, windows = [], []
+        positions = torch.arange(1, text.shape[1] + 1)
         for t in range(x.shape[1]):
             h, c = self.cell(torch.cat([x[:, t], window], -1), (h, c))
             alpha, beta, move = self.window(h).exp().chunk(3, -1)
             kappa = kappa + move
-            phi = (alpha[..., None] * torch.exp(-beta[..., None] * (kappa[..., None] - places) ** 2)).sum(1)
+            phi = (alpha[..., None] * torch.exp(-beta[..., None] * (kappa[..., None] - positions) ** 2)).sum(1)
             window = (phi[:, None] @ text)[:, 0]
-            below.append(h)
+            lower_steps.append(h)
             windows.append(window)
-        lower = torch.stack(below, 1)
-        above, upper = self.residual(torch.cat([x, lower, torch.stack(windows, 1)], -1), upper)
-        return self.linear(torch.cat([lower, above], -1)), (h, c, kappa, window, upper)
+        lower = torch.stack(lower_steps, 1)
+        upper_features, upper = self.residual(torch.cat([x, lower, torch.stack(windows, 1)], -1), upper)
+        return self.linear(torch.cat([lower, upper_features], -1)), (h, c, kappa, window, upper)
 
     def residual(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Our stack adds each layer's input to its output from the second on; nn.LSTM cannot, so layer by layer."""
-        features, after = x, []
+        """Layer by layer: nn.LSTM has no residual connections, which our stack has from the second layer on."""
+        features, states = x, []
         for k in range(self.lstm.num_layers):
             weights = [getattr(self.lstm, f"{name}_l{k}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
             zeros = x.new_zeros(1, len(x), self.case.hidden)
@@ -94,11 +94,11 @@ class Plain(nn.Module):
                 features, (zeros, zeros) if state is None else state[k], weights, True, 1, 0.0, False, False, True
             )
             features = out + features if k else out
-            after.append((h, c))
-        return features, after
+            states.append((h, c))
+        return features, states
 
     def nats(self, outputs: Tensor, points: Tensor) -> Tensor:
-        logits, means, deviations, rho, rest = self.told(outputs)
+        logits, means, deviations, rho, rest = self.distribution(outputs)
         z = (points[..., None, :2] - means) / deviations
         distance = (z**2).sum(-1) - 2 * rho * z[..., 0] * z[..., 1]
         normal = torch.exp(-distance / (2 * (1 - rho**2))) / (
@@ -111,7 +111,7 @@ class Plain(nn.Module):
             nats = nats + points[..., 2] * end
         return nats
 
-    def told(self, outputs: Tensor) -> tuple[Tensor, ...]:
+    def distribution(self, outputs: Tensor) -> tuple[Tensor, ...]:
         k = self.case.mixtures
         logits, means, spread, rho, rest = outputs.split([k, 2 * k, 2 * k, k, outputs.shape[-1] - 6 * k], -1)
         return (
@@ -119,7 +119,7 @@ class Plain(nn.Module):
         )  # fmt: skip
 
     def draw(self, outputs: Tensor, noise: Tensor) -> Tensor:
-        logits, means, deviations, rho, rest = self.told(outputs)
+        logits, means, deviations, rho, rest = self.distribution(outputs)
         k = int((logits.softmax(-1).cumsum(-1) < noise[0]).sum())
         first, second = torch.special.ndtri(noise[1:3])
         second = rho[k] * first + (1 - rho[k] ** 2).sqrt() * second
@@ -133,7 +133,7 @@ class Plain(nn.Module):
 
 
 def ours(case: Case, plain: Plain) -> SequenceModel | SoftWindowModel:
-    """Our model, with the peer's weights."""
+    """Our model with the peer's weights."""
     head = MixtureDensityHead(plain.linear.in_features, case.mixtures, FLOOR, not case.text)
     stack = LSTM(plain.lstm.input_size, case.hidden, plain.lstm.num_layers, batch_first=True, residual=True)
     if case.text:
@@ -150,7 +150,7 @@ def ours(case: Case, plain: Plain) -> SequenceModel | SoftWindowModel:
 
 
 def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
-    """A row for training, and one for writing."""
+    """One row for training and one for generation."""
     torch.manual_seed(0)
     plain = Plain(case)
     model = ours(case, plain)
@@ -163,43 +163,44 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
     def plain_loss() -> Tensor:
         return plain.nats(plain(inputs, text=text)[0], targets).mean()
 
-    both = (
+    steppers = (
         stepper(model, optimizer_for(model, AS_TRAINED), lambda: model.loss(batch)[0]),
         stepper(plain, torch.optim.AdamW(plain.parameters(), lr=AS_TRAINED.lr), plain_loss),
     )
-    for _ in range(3):  # the losses of three steps hang on all gradients
-        torch.testing.assert_close(*(step() for step in both), rtol=1e-4, atol=1e-4)
-    training = row(case, "training", case.batch * case.points, in_turns(both, seconds))
+    for _ in range(3):  # the losses of three steps depend on all gradients
+        torch.testing.assert_close(*(step() for step in steppers), rtol=1e-4, atol=1e-4)
+    training = row(case, "training", case.batch * case.points, in_turns(steppers, seconds))
 
     model.load_state_dict(ours(case, plain).state_dict())
-    noise, head = torch.rand(WRITTEN, NOISE_SIZE), model.eval().head
-    begun = model.begin(ids[:1]) if isinstance(model, SoftWindowModel) else None
-    one = None if text is None else text[:1]
-    writers = (
-        writer(model.step, lambda told, u: head.mixture(told).draw(u)[:3], begun, noise),
-        writer(lambda x, state: first(plain(x.unsqueeze(1), state, one)), plain.draw, None, noise),
+    noise, head = torch.rand(GENERATED_POINTS, NOISE_SIZE), model.eval().head
+    initial_state = model.begin(ids[:1]) if isinstance(model, SoftWindowModel) else None
+    first_text = None if text is None else text[:1]
+    generators = (
+        generator(model.step, lambda outputs, u: head.mixture(outputs).draw(u)[:3], initial_state, noise),
+        generator(lambda x, state: first_step(plain(x.unsqueeze(1), state, first_text)), plain.draw, None, noise),
     )
-    torch.testing.assert_close(*(write() for write in writers), rtol=1e-3, atol=1e-3)
-    return [training, row(case, "writing", WRITTEN, in_turns(writers, seconds))]
+    torch.testing.assert_close(*(generate() for generate in generators), rtol=1e-3, atol=1e-3)
+    return [training, row(case, "writing", GENERATED_POINTS, in_turns(generators, seconds))]
 
 
-def first(told: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
-    return told[0][:, 0], told[1]
+def first_step(result: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
+    """Outputs of the first step, and the state."""
+    return result[0][:, 0], result[1]
 
 
-def writer(step: Any, draw: Any, begun: Any, noise: Tensor) -> Any:
-    """One drawing, point by point."""
+def generator(step: Any, draw: Any, initial_state: Any, noise: Tensor) -> Any:
+    """A function that samples one drawing point by point."""
 
     @torch.inference_mode()
-    def write() -> Tensor:
-        point, state, found = torch.zeros(3), begun, []
+    def generate() -> Tensor:
+        point, state, points = torch.zeros(3), initial_state, []
         for u in noise:
             outputs, state = step(point.unsqueeze(0), state)
             point = draw(outputs[0], u)
-            found.append(point)
-        return torch.stack(found)
+            points.append(point)
+        return torch.stack(points)
 
-    return write
+    return generate
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-// Scratch memory that a thread keeps between calls: fresh pages from the system would cost more than small layers do.
+// Scratch memory that a thread keeps between calls: new pages from the system cost more than a small layer.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@ namespace lstmkit::LSTMKIT_ISA {
 
 class Arena {
 public:
-    // The calling thread's, empty: what was taken from it before is gone.
+    // The arena of the calling thread, emptied: memory taken from it before is invalid.
     static Arena& fresh() {
         thread_local Arena arena;
         arena.reset();
@@ -21,7 +21,7 @@ public:
 
     ~Arena() { release(); }
 
-    // Room for `count` numbers, on a cache line's boundary, holding anything.
+    // Uninitialized memory for `count` elements, aligned to a cache line.
     template <class T>
     T* take(int64_t count) {
         const std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(T) + line - 1) / line * line;
@@ -47,7 +47,8 @@ private:
 
     void add(std::size_t bytes) {
 #ifdef LSTMKIT_SANITIZE
-        const std::size_t size = bytes ? bytes : line;  // a block for each piece, so that a step past its end is seen
+        const std::size_t size =
+            bytes ? bytes : line;  // one block per request, so that the sanitizer sees out-of-bounds accesses
 #else
         const std::size_t size = bytes > smallest ? bytes : smallest;
 #endif
@@ -57,7 +58,7 @@ private:
         used_ = 0;
     }
 
-    // One block as large as all of them, for the next call; little is gained by keeping very much.
+    // Replaces all blocks by one of their total size, for the next call; very large ones are not kept.
     void reset() {
         std::size_t total = 0;
         for (const Block& block : blocks_) total += block.size;

@@ -1,5 +1,5 @@
-// The tensors of a call, checked, as the addresses and strides that the kernels read: these go as far as the sizes say,
-// and a tensor that is smaller must not get there.
+// Checks the tensors of a call and reads their addresses and strides. The kernels access as much memory as the sizes
+// say, so a smaller tensor must not reach them.
 #pragma once
 
 #include <initializer_list>
@@ -12,20 +12,21 @@
 
 namespace lstmkit {
 
-// The members of a list or tuple, borrowed.
+// The items of a list or tuple, borrowed.
 struct Items {
     PyObject** data;
     std::size_t count;
 
     explicit Items(nb::handle from) {
-        if (!PyList_Check(from.ptr()) && !PyTuple_Check(from.ptr())) throw nb::type_error("lstmkit._native: expected a list or tuple");
+        if (!PyList_Check(from.ptr()) && !PyTuple_Check(from.ptr()))
+            throw nb::type_error("lstmkit._native: expected a list or tuple");
         data = PySequence_Fast_ITEMS(from.ptr());
         count = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(from.ptr()));
     }
     nb::handle operator[](std::size_t i) const { return data[i]; }
 };
 
-// Reads tensors of a wanted shape and dtype.
+// Reads tensors of an expected shape and dtype.
 class Reader {
 protected:
     struct Shape {
@@ -38,11 +39,13 @@ protected:
 
     static std::string text(const Shape& shape) {
         std::string s = "(";
-        for (int i = 0; i < shape.dims; ++i) s += (i ? ", " : "") + (shape.sizes[i] < 0 ? "..." : std::to_string(shape.sizes[i]));
+        for (int i = 0; i < shape.dims; ++i)
+            s += (i ? ", " : "") + (shape.sizes[i] < 0 ? "..." : std::to_string(shape.sizes[i]));
         return s + (shape.dims == 1 ? ",)" : ")");
     }
     [[noreturn]] static void refuse(const char* what, const std::string& shape, Type type, const Tensor& t) {
-        throw std::invalid_argument(std::string("expected ") + what + " " + shape + ", " + name_of(type) + "; got " + t.text());
+        throw std::invalid_argument(std::string("expected ") + what + " " + shape + ", " + name_of(type) + "; got " +
+                                    t.text());
     }
     Tensor checked(nb::handle given, const char* what, const Shape& shape, Type wanted) const {
         const Tensor t = read_tensor(given);
@@ -53,18 +56,18 @@ protected:
         return t.dims == shape.dims && std::equal(t.shape, t.shape + shape.dims, shape.sizes);
     }
 
-    // A copy that is as the kernels want it. It lives as long as this.
+    // A copy in the form that the kernels need. It lives as long as this object.
     Tensor copy(nb::handle given, Type wanted) {
-        copies_.push_back(tidied(given, wanted));
+        copies_.push_back(tidy_copy(given, wanted));
         return read_tensor(copies_.back());
     }
 
-    // The address of contiguous numbers: of the tensor, or of a copy.
+    // The address of contiguous data: of the tensor, or of a copy.
     const void* whole(nb::handle given, const char* what, const Shape& shape, Type wanted) {
         const Tensor t = checked(given, what, shape, wanted);
         return t.is_contiguous() && t.is_aligned() && !is_negated(given) ? t.data : copy(given, wanted).data;
     }
-    // The same of any dtype, on any device.
+    // The same, from any dtype and device.
     const void* converted(nb::handle given, const char* what, const Shape& shape, Type wanted) {
         const Tensor t = read_tensor(given);
         if (!fits(t, shape)) refuse(what, text(shape), wanted, t);
@@ -72,11 +75,12 @@ protected:
     }
     static bool is_wanted(nb::handle t) { return !t.is_none() && read_tensor(t).count() != 0; }
 
-    // Where a result goes.
-    void* room(nb::handle given, const Shape& shape, Type wanted) const {
+    // The address of a result.
+    void* result(nb::handle given, const Shape& shape, Type wanted) const {
         if (!is_wanted(given)) return nullptr;
         const Tensor t = checked(given, "a result", shape, wanted);
-        if (!t.is_contiguous() || !t.is_aligned()) throw std::invalid_argument("lstmkit._native: a result must be contiguous");
+        if (!t.is_contiguous() || !t.is_aligned())
+            throw std::invalid_argument("lstmkit._native: a result must be contiguous");
         return t.data;
     }
 
@@ -108,14 +112,17 @@ public:
         }
     }
 
-    // What the passes read. Pass after pass: the weights `named`, the states (or none at all, for zero), three noise masks
-    // or None (recurrent dropout, zoneout of hidden and cell state), two shares of zoneout.
-    void read_passes(const std::vector<Weight>& named, Items weights, Items states, Items noise, Items shares) {
-        const std::size_t passes = static_cast<std::size_t>(problem.passes), own_states = states.count ? state_count() : 0;
+    // The inputs of the passes. Pass after pass: the weights `named`; the states (or none for zeros); three noise masks
+    // or None (recurrent dropout, zoneout of hidden and cell state); two zoneout probabilities.
+    void read_passes(const std::vector<Weight>& named, Items weights, Items states, Items noise,
+                     Items zoneout_probabilities) {
+        const std::size_t passes = static_cast<std::size_t>(problem.passes),
+                          own_states = states.count ? state_count() : 0;
         count("weights", weights, named.size() * passes);
         count("states", states, own_states * passes);
         count("noise masks", noise, 3 * passes);
-        if (shares.count != 2 * passes) throw std::invalid_argument("expected two shares of zoneout a pass");
+        if (zoneout_probabilities.count != 2 * passes)
+            throw std::invalid_argument("expected two zoneout probabilities per pass");
         for (std::size_t i = 0; i < passes; ++i) {
             Pass& pass = problem.pass[i];
             for (std::size_t k = 0; k < named.size(); ++k)
@@ -130,18 +137,18 @@ public:
             for (std::size_t k = 0; k < 2; ++k) {
                 Zoneout& z = pass.zoneout[k];
                 z.mask = mask(1 + k, {problem.steps, problem.batch, k ? problem.units : problem.outputs});
-                z.share = PyFloat_AsDouble(shares[2 * i + k].ptr());
-                z.on = z.mask || z.share != 0;
+                z.probability = PyFloat_AsDouble(zoneout_probabilities[2 * i + k].ptr());
+                z.on = z.mask || z.probability != 0;
             }
         }
     }
 
-    // Where forward writes: output (T, B, passes * P), final states (passes, B, size). None: there is none.
+    // The results of forward: output (T, B, passes * P), final states (passes, B, size) or None.
     void read_results(nb::handle output, nb::handle h, nb::handle c) {
         read_output(output, false);
         nb::handle final_states[] = {h, c};
         for (std::size_t k = 0; k < state_count(); ++k) {
-            void* data = room(final_states[k], {problem.passes, problem.batch, state_size(k)}, type());
+            void* data = result(final_states[k], {problem.passes, problem.batch, state_size(k)}, type());
             for (int i = 0; i < problem.passes; ++i) problem.pass[i].final_state[k] = part(data, i, state_size(k));
         }
     }
@@ -149,40 +156,44 @@ public:
     // The output that forward has written.
     void read_output(nb::handle output) { read_output(output, true); }
 
-    // What backward needs, (passes, size) of the type that is computed in. None: forward only.
+    // What backward needs, (passes, size) in the compute type. None: forward only.
     void read_saved(nb::handle saved) {
         if (saved.is_none()) return;
         const Tensor t = read_tensor(saved);
-        if (t.dims != 2 || t.shape[0] != problem.passes || !t.is_contiguous() || !t.is_aligned() || t.type != computed_in())
+        if (t.dims != 2 || t.shape[0] != problem.passes || !t.is_contiguous() || !t.is_aligned() ||
+            t.type != computed_in())
             refuse("what forward saves", "(passes, ...)", computed_in(), t);
         for (int i = 0; i < problem.passes; ++i)
             problem.pass[i].saved = static_cast<char*>(t.data) + i * t.shape[1] * size_of(t.type);
     }
 
-    // `given`: gradients of output, h and c, or None for zero. What is found goes to dx (one a pass, or none at all), to
-    // d_weights and d_states, which are in the order of weights and states; empty: not wanted.
+    // `given`: gradients of output, h and c, or None for zero. Results: dx (one per pass, or none), and d_weights and
+    // d_states in the order of weights and states; an empty tensor is not wanted.
     void read_gradients(const std::vector<Weight>& named, Items given, Items dx, Items d_weights, Items d_states) {
         count("gradients given", given, 3);
         count("gradients of weights", d_weights, named.size() * problem.passes);
         const std::size_t own_states = problem.pass[0].state[0] ? state_count() : 0;
         count("gradients of states", d_states, own_states * problem.passes);
         Steps d_output;
-        if (!given[0].is_none()) d_output = rows(given[0], checked(given[0], "the gradient of output", output_shape(), type()), true);
+        if (!given[0].is_none())
+            d_output = rows(given[0], checked(given[0], "the gradient of output", output_shape(), type()), true);
         const void* d_final[2] = {};
         for (std::size_t k = 0; k < state_count(); ++k)
             if (is_wanted(given[1 + k]))
-                d_final[k] = whole(given[1 + k], "the gradient of a state", {problem.passes, problem.batch, state_size(k)}, type());
+                d_final[k] = whole(given[1 + k], "the gradient of a state",
+                                   {problem.passes, problem.batch, state_size(k)}, type());
         for (int i = 0; i < problem.passes; ++i) {
             Pass& pass = problem.pass[i];
             pass.d_output = beside(d_output, i);
             for (std::size_t k = 0; k < state_count(); ++k)
                 pass.d_final[k] = part(const_cast<void*>(d_final[k]), i, state_size(k));
             if (dx.count > 0)
-                pass.dx = rows(dx[i], checked(dx[i], "dx", {problem.steps, problem.batch, problem.inputs}, type()), false);
+                pass.dx =
+                    rows(dx[i], checked(dx[i], "dx", {problem.steps, problem.batch, problem.inputs}, type()), false);
             for (std::size_t k = 0; k < named.size(); ++k)
-                pass.d_weights[named[k]] = room(d_weights[i * named.size() + k], shape_of(named[k]), type());
+                pass.d_weights[named[k]] = result(d_weights[i * named.size() + k], shape_of(named[k]), type());
             for (std::size_t k = 0; k < own_states; ++k)
-                pass.d_state[k] = room(d_states[i * own_states + k], {problem.batch, state_size(k)}, type());
+                pass.d_state[k] = result(d_states[i * own_states + k], {problem.batch, state_size(k)}, type());
         }
     }
 
@@ -207,12 +218,13 @@ private:
 
     static void count(const char* what, Items given, std::size_t wanted) {
         if (given.count != wanted)
-            throw std::invalid_argument("expected " + std::to_string(wanted) + " " + what + ", got " + std::to_string(given.count));
+            throw std::invalid_argument("expected " + std::to_string(wanted) + " " + what + ", got " +
+                                        std::to_string(given.count));
     }
 
     const void* weight(nb::handle given, Weight which) { return whole(given, "a weight", shape_of(which), type()); }
 
-    // Rows whose last dimension is contiguous, again if need be of a copy.
+    // Rows whose last dimension is contiguous; of a copy if necessary.
     Steps rows(nb::handle given, Tensor t, bool may_be_copied) {
         if ((t.stride[2] != 1 && t.shape[2] > 1) || !t.is_aligned() || is_negated(given)) {
             if (!may_be_copied) throw std::invalid_argument("lstmkit._native: a result must have contiguous rows");
@@ -227,7 +239,7 @@ private:
         for (int i = 0; i < problem.passes; ++i) problem.pass[i].output = beside(all, i);
     }
 
-    // What pass `i` has of (T, B, passes * P), and of (passes, B, size).
+    // The part of pass `i` of (T, B, passes * P), and of (passes, B, size).
     Steps beside(Steps all, int i) const {
         if (all.data) all.data = static_cast<char*>(all.data) + i * problem.outputs * size_of(type());
         return all;
@@ -235,17 +247,17 @@ private:
     void* part(void* data, int i, int64_t size) const {
         return data ? static_cast<char*>(data) + i * problem.batch * size * size_of(type()) : nullptr;
     }
-
 };
 
-// Those of a linear layer over many words.
-class WordArguments : Reader {
+// The arguments of a linear layer over a vocabulary.
+class VocabularyArguments : Reader {
 public:
-    Words problem;
+    VocabularyProblem problem;
 
-    WordArguments(nb::handle x, nb::handle weight, nb::handle bias, int threads) {
+    VocabularyArguments(nb::handle x, nb::handle weight, nb::handle bias, int threads) {
         const Tensor t = read_tensor(x), w = read_tensor(weight);
-        if (t.dims != 2 || (t.type != Type::float32 && t.type != Type::float64)) refuse("x", "(rows, width)", Type::float32, t);
+        if (t.dims != 2 || (t.type != Type::float32 && t.type != Type::float64))
+            refuse("x", "(rows, width)", Type::float32, t);
         type_ = t.type;
         problem.storage = static_cast<Storage>(type_);
         problem.rows = t.shape[0];
@@ -258,24 +270,24 @@ public:
         problem.bias = whole(bias, "the bias", {problem.words}, type_);
     }
 
-    void read_logits(nb::handle logits) { problem.logits = room(logits, {problem.rows, problem.words}, type_); }
+    void read_logits(nb::handle logits) { problem.logits = result(logits, {problem.rows, problem.words}, type_); }
 
     void read_targets(nb::handle targets, double smoothing) {
         problem.targets = static_cast<const int64_t*>(whole(targets, "targets", {problem.rows}, Type::int64));
         problem.smoothing = smoothing;
         for (int64_t row = 0; row < problem.rows; ++row) {
             if (problem.targets[row] < -1 || problem.targets[row] >= problem.words)
-                throw std::invalid_argument("targets must be in 0.." + std::to_string(problem.words - 1) + ", or -1, got " +
-                                            std::to_string(problem.targets[row]));
+                throw std::invalid_argument("targets must be in 0.." + std::to_string(problem.words - 1) +
+                                            ", or -1, got " + std::to_string(problem.targets[row]));
         }
     }
 
-    // Where the gradients go; all or none.
+    // The results of backward; all or none.
     void read_gradients(nb::handle dx, nb::handle d_weight, nb::handle d_bias) {
         if (dx.is_none()) return;
-        problem.dx = room(dx, {problem.rows, problem.width}, type_);
-        problem.d_weight = room(d_weight, {problem.words, problem.width}, type_);
-        problem.d_bias = room(d_bias, {problem.words}, type_);
+        problem.dx = result(dx, {problem.rows, problem.width}, type_);
+        problem.d_weight = result(d_weight, {problem.words, problem.width}, type_);
+        problem.d_bias = result(d_bias, {problem.words}, type_);
     }
 
 private:

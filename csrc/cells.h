@@ -1,7 +1,7 @@
 // The pointwise part of every cell, one step forward and one step back, over blocks of units.
 //
-// The products with the weights are done before (forward) or after (backward); the equations are those of cells.py.
-// Steps are passed by value, so that the compiler knows that storing a result does not move the others.
+// The products with the weights come before (forward) or after (backward); the equations are those of cells.py. Steps
+// are passed by value, so that the compiler knows that storing a result does not change their pointers.
 #pragma once
 
 #include "problem.h"
@@ -14,11 +14,11 @@ struct StepForward {
     int64_t rows = 0;
     const T* peephole = nullptr;  // one padded row of units for each gate but the candidate
     int64_t padded_units = 0;
-    Blocks<T> gates{};            // in: what the activations are taken of; out: the activations
-    Blocks<const T> recurrent{};  // the state's share, where it is kept apart
-    Blocks<T> cell{};             // in: before the step; out: after it
-    Blocks<T> saved_cell{};       // a copy for the way back
-    Blocks<T> saved_share{};      // GRU: the state's share of the candidate, for the way back
+    Blocks<T> gates{};            // in: pre-activations; out: activations
+    Blocks<const T> recurrent{};  // the recurrent projection, if separate
+    Blocks<T> cell{};             // in: before the step; out: after the step
+    Blocks<T> saved_cell{};       // a copy for backward
+    Blocks<T> saved_candidate{};  // GRU: the recurrent projection of the candidate, for backward
     Blocks<const T> before{};     // GRU: the state before the step
     Blocks<T> hidden{};           // out
 };
@@ -29,27 +29,27 @@ struct StepBackward {
     const T* peephole = nullptr;
     T* d_peephole = nullptr;
     int64_t padded_units = 0, units = 0;
-    Blocks<const T> gates{};       // the activations
-    Blocks<const T> cell{};        // after the step
+    Blocks<const T> gates{};  // the activations
+    Blocks<const T> cell{};   // after the step
     Blocks<const T> cell_before{};
-    Blocks<const T> share{};       // GRU: the state's share of the candidate
+    Blocks<const T> candidate{};   // GRU: the recurrent projection of the candidate
     Blocks<const T> before{};      // GRU: the state before the step
-    Blocks<const T> tanh_cell{};   // normalised LSTM: tanh of what the output gate lets out, and
-    Blocks<const T> d_cell_out{};  // what reaches the cell state through it
-    Blocks<T> d_hidden{};          // in; GRU, out: what goes to the state before the step directly
-    Blocks<T> d_cell{};            // in: of the state after; out: of the state before
-    Blocks<T> d_gates{};           // out: of what the activations were taken of
-    Blocks<T> d_recurrent{};       // out: of the state's share, where it is kept apart
+    Blocks<const T> tanh_cell{};   // LSTM with layer norm: tanh of the normalized cell state, and
+    Blocks<const T> d_cell_out{};  // the gradient of the cell state through it
+    Blocks<T> d_hidden{};          // in; GRU, out: the direct part of the gradient of the state before the step
+    Blocks<T> d_cell{};            // in: of the state after the step; out: before the step
+    Blocks<T> d_gates{};           // out: of the pre-activations
+    Blocks<T> d_recurrent{};       // out: of the recurrent projection, if separate
 };
 
-// Lanes that are units, for the last block of units; the others get no gradient, whatever was computed in them.
+// `v` with zeros in the lanes past the last unit, which must not get gradients.
 template <class T>
 inline Vec<T> only_units(Vec<T> v, int64_t block, int64_t units) {
     const int64_t count = units - block * lanes<T>;
     return count >= lanes<T> ? v : keep_first<T>(v, count);
 }
 
-// ---- LSTM ------------------------------------------------------------------------------------------------------------
+// ---- LSTM -----------------------------------------------------------------------------------------------------------
 
 template <class T, bool Peephole, bool Coupled, bool Split>
 struct Lstm {
@@ -90,7 +90,7 @@ struct Lstm {
                 if (s.saved_cell.data) store(s.saved_cell.at(u, row), c);
             }
             if constexpr (Split) continue;  // layer norm needs the whole row first
-            // A loop of its own: behind the gates it would wait for them, here several rows are under way at once.
+            // A separate loop, in which several rows overlap; in the loop above it would wait for the gates.
             for (int64_t row = 0; row < s.rows; ++row)
                 store(s.hidden.at(u, row), load(s.gates.at(u * G + O, row)) * tanh<T>(load(s.cell.at(u, row))));
         }
@@ -148,7 +148,7 @@ struct Lstm {
     }
 };
 
-// ---- GRU -------------------------------------------------------------------------------------------------------------
+// ---- GRU ------------------------------------------------------------------------------------------------------------
 
 template <class T>
 struct Gru {
@@ -157,14 +157,15 @@ struct Gru {
     static void forward(StepForward<T> s, Range blocks) {
         for (int64_t u = blocks.begin; u < blocks.end; ++u) {
             for (int64_t row = 0; row < s.rows; ++row) {
-                const auto x_share = [&](int g) { return load(s.gates.at(u * G + g, row)); };
-                const auto h_share = [&](int g) { return load(s.recurrent.at(u * G + g, row)); };
-                const Vec<T> r = sigmoid<T>(x_share(R) + h_share(R)), z = sigmoid<T>(x_share(Z) + h_share(Z));
-                const Vec<T> n = tanh<T>(x_share(N) + r * h_share(N));
+                const auto input_projection = [&](int g) { return load(s.gates.at(u * G + g, row)); };
+                const auto recurrent_projection = [&](int g) { return load(s.recurrent.at(u * G + g, row)); };
+                const Vec<T> r = sigmoid<T>(input_projection(R) + recurrent_projection(R)),
+                             z = sigmoid<T>(input_projection(Z) + recurrent_projection(Z));
+                const Vec<T> n = tanh<T>(input_projection(N) + r * recurrent_projection(N));
                 store(s.gates.at(u * G + R, row), r);
                 store(s.gates.at(u * G + Z, row), z);
                 store(s.gates.at(u * G + N, row), n);
-                if (s.saved_share.data) store(s.saved_share.at(u, row), h_share(N));
+                if (s.saved_candidate.data) store(s.saved_candidate.at(u, row), recurrent_projection(N));
                 store(s.hidden.at(u, row), n + z * (load(s.before.at(u, row)) - n));
             }
         }
@@ -181,7 +182,7 @@ struct Gru {
                 const Vec<T> r = gate(R), z = gate(Z), n = gate(N), dh = load(s.d_hidden.at(u, row));
                 const Vec<T> d_n = dh * (T(1) - z) * (T(1) - n * n);
                 const Vec<T> d_z = dh * (load(s.before.at(u, row)) - n) * z * (T(1) - z);
-                const Vec<T> d_r = d_n * load(s.share.at(u, row)) * r * (T(1) - r);
+                const Vec<T> d_r = d_n * load(s.candidate.at(u, row)) * r * (T(1) - r);
                 give(R, d_r, d_r);
                 give(Z, d_z, d_z);
                 give(N, d_n, d_n * r);
@@ -191,7 +192,7 @@ struct Gru {
     }
 };
 
-// ---- RNN -------------------------------------------------------------------------------------------------------------
+// ---- RNN ------------------------------------------------------------------------------------------------------------
 
 template <class T, bool Relu, bool Split>
 struct Rnn {
@@ -219,7 +220,7 @@ struct Rnn {
     }
 };
 
-// ---- by name ---------------------------------------------------------------------------------------------------------
+// ---- by kind --------------------------------------------------------------------------------------------------------
 
 template <class T>
 struct CellFunctions {

@@ -1,4 +1,4 @@
-// The layer forward in time.
+// The forward pass of a layer.
 #pragma once
 
 #include "layer.h"
@@ -12,21 +12,22 @@ struct Forward : Layer<T, S> {
     using Base::problem, Base::plan, Base::order, Base::unit_order, Base::input_blocks, Base::unit_blocks,
         Base::output_blocks, Base::gate_blocks, Base::lstm, Base::gru, Base::split, Base::norm, Base::cell;
 
-    // Scratch of one share.
-    struct Room {
+    // Scratch memory of one shard.
+    struct Scratch {
         Blocks<T> x{}, recurrent{}, shown{}, old_cell{};
         State<T> state;
-        T* record = nullptr;  // for a chunk, where nothing is saved
-        T* panels = nullptr;  // one of a matrix for each member, where weights are used once
+        T* record = nullptr;  // for a chunk, if nothing is saved
+        T* panels = nullptr;  // one panel per member, if weights are used only once
     };
 
-    // Weights that are used `once` are packed a panel at a time, just before: they need not go to memory and come back.
+    // Weights that are used only `once` are packed panel by panel just before their use, which saves a trip to memory.
     static PackedWeights<T> pack(const Base& layer, const Pass& pass, Arena& arena, bool once = false) {
         const Problem& p = layer.problem;
         PackedWeights<T> w;
         const auto packed = [&](int64_t depth, int64_t blocks) { return layer.take_packed(arena, depth, blocks); };
         const auto gates = [&](int64_t depth) {
-            return once ? Packed<T>{nullptr, depth, layer.gate_blocks, layer.plan.panel_width} : packed(depth, layer.gate_blocks);
+            return once ? Packed<T>{nullptr, depth, layer.gate_blocks, layer.plan.panel_width}
+                        : packed(depth, layer.gate_blocks);
         };
         w.ih = gates(p.inputs);
         w.hh = gates(p.outputs);
@@ -37,9 +38,10 @@ struct Forward : Layer<T, S> {
             const Range blocks = once ? Range{0, 0} : member.part(layer.gate_blocks);
             pack_forward(w.ih, layer.weight(pass, weight_ih), layer.order, blocks);
             pack_forward(w.hh, layer.weight(pass, weight_hh), layer.order, blocks);
-            if (p.projected) pack_forward(w.hr, layer.weight(pass, weight_hr), layer.output_order, member.part(layer.output_blocks));
+            if (p.projected)
+                pack_forward(w.hr, layer.weight(pass, weight_hr), layer.output_order, member.part(layer.output_blocks));
         });
-        w.zeros = arena.take_zeros<T>(layer.widest() * lanes<T>);
+        w.zeros = arena.take_zeros<T>(layer.max_blocks() * lanes<T>);
         pack_vectors(layer, pass, arena, w);
         return w;
     }
@@ -62,7 +64,8 @@ struct Forward : Layer<T, S> {
             T* to = arena.take<T>((p.gates() - 1) * layer.unit_blocks * lanes<T>);
             w.peephole = to;
             for (int gate = 0; gate < p.gates() - 1; ++gate)
-                pack_vector(to + gate * layer.unit_blocks * lanes<T>, layer.weight(pass, weight_peep) + gate * p.units, layer.unit_order);
+                pack_vector(to + gate * layer.unit_blocks * lanes<T>, layer.weight(pass, weight_peep) + gate * p.units,
+                            layer.unit_order);
         }
         if (p.layer_norm) {
             w.gain_i = vector(weight_ln_ih, layer.order, 1);
@@ -74,108 +77,113 @@ struct Forward : Layer<T, S> {
         }
     }
 
-    Room take_room(const Pass& pass, const Share& share, Arena& arena, int64_t chunk_rows, bool needs_record) const {
-        Room room;
-        const int64_t rows = share.rows();
-        room.x = this->take(arena, input_blocks, chunk_rows);
-        if (split) room.recurrent = this->take(arena, gate_blocks, rows);
-        if (problem.projected || (norm && lstm)) room.shown = this->take(arena, 2 * unit_blocks, rows);
-        if (lstm && pass.zoneout[1].on) room.old_cell = this->take(arena, unit_blocks, rows);
+    Scratch take_scratch(const Pass& pass, const Shard& shard, Arena& arena, int64_t chunk_rows,
+                         bool needs_record) const {
+        Scratch scratch;
+        const int64_t rows = shard.rows();
+        scratch.x = this->take(arena, input_blocks, chunk_rows);
+        if (split) scratch.recurrent = this->take(arena, gate_blocks, rows);
+        if (problem.projected || (norm && lstm)) scratch.shown = this->take(arena, 2 * unit_blocks, rows);
+        if (lstm && pass.zoneout[1].on) scratch.old_cell = this->take(arena, unit_blocks, rows);
         for (int v = 0; v < 2; ++v) {
-            room.state.hidden[v] = this->take(arena, output_blocks, rows);
-            room.state.seen[v] = pass.mask ? this->take(arena, output_blocks, rows) : room.state.hidden[v];
+            scratch.state.hidden[v] = this->take(arena, output_blocks, rows);
+            scratch.state.seen[v] = pass.mask ? this->take(arena, output_blocks, rows) : scratch.state.hidden[v];
         }
-        if (lstm) room.state.cell = this->take(arena, unit_blocks, rows);
-        if (needs_record) room.record = arena.take<T>(chunk_rows * Base::record_row(problem, pass.zoneout[1].on));
-        return room;
+        if (lstm) scratch.state.cell = this->take(arena, unit_blocks, rows);
+        if (needs_record) scratch.record = arena.take<T>(chunk_rows * Base::record_row(problem, pass.zoneout[1].on));
+        return scratch;
     }
 
     int64_t panel_size() const { return Packed<T>::size(std::max(problem.inputs, problem.outputs), plan.panel_width); }
 
-    // Panels of the gates' share from `a`; `weights`: the caller's, from which those that are used once are packed here.
-    void multiply(Blocks<T> c, Blocks<const T> a, int64_t rows, const Packed<T>& w, const S* weights, Range panels, const T* bias,
-                  T* room) const {
+    // Some panels of the projection of `a`; weights that are used only once are packed here, from `weights`.
+    void multiply(Blocks<T> c, Blocks<const T> a, int64_t rows, const Packed<T>& w, const S* weights, Range panels,
+                  const T* bias, T* scratch) const {
         if (w.data) return product<T>(c, a, rows, w, panels, bias);
         for (int64_t p = panels.begin; p < panels.end; ++p) {
             const int64_t block = p * w.panel_width;
             Packed<T> here = w;
-            here.data = room - Packed<T>::size(w.depth, block);  // so that panel p lies at `room`
+            here.data = scratch - Packed<T>::size(w.depth, block);  // so that panel p starts at `scratch`
             pack_forward(here, weights, order, Range{block, block + w.width(p)});
             product<T>(c, a, rows, here, Range{p, p + 1}, bias);
         }
     }
 
-    // What the gates see of the hidden state.
-    void hide(const Pass& pass, const Share& share, State<T>& state, int version, int64_t rows, Range blocks) const {
+    // Applies recurrent dropout: writes what the gates read of the hidden state.
+    void apply_dropout(const Pass& pass, const Shard& shard, State<T>& state, int version, int64_t rows,
+                       Range blocks) const {
         if (!pass.mask) return;
         for (int64_t block = blocks.begin; block < blocks.end; ++block)
             for (int64_t row = 0; row < rows; ++row)
                 store(state.seen[version].at(block, row),
-                      load(state.hidden[version].at(block, row)) * this->dropped(pass, share.batch[row], block));
+                      load(state.hidden[version].at(block, row)) * this->dropout_mask(pass, shard.batch[row], block));
     }
 
-    void start(const Pass& pass, const Share& share, Room& room) const {
+    void start(const Pass& pass, const Shard& shard, Scratch& scratch) const {
         for (int version = 0; version < 2; ++version) {
-            this->gather_state(room.state.hidden[version], pass.state[0], share, problem.outputs);
-            hide(pass, share, room.state, version, share.rows(), {0, output_blocks});
+            this->gather_state(scratch.state.hidden[version], pass.state[0], shard, problem.outputs);
+            apply_dropout(pass, shard, scratch.state, version, shard.rows(), {0, output_blocks});
         }
-        if (lstm) this->gather_state(room.state.cell, pass.state[1], share, problem.units);
+        if (lstm) this->gather_state(scratch.state.cell, pass.state[1], shard, problem.units);
     }
 
-    // One chunk of steps. `emits`: whether the outputs are wanted (when a chunk is done again they are there already).
-    void run_chunk(const Pass& pass, const PackedWeights<T>& w, const Share& share, Range chunk, Room& room,
-                   const Record<T>& record, bool keeps, bool emits, const Member& member) const {
-        const int64_t rows = share.rows_in(chunk);
-        this->gather_inputs(room.x, share, chunk, member);
+    // One chunk of steps. `writes_output`: whether to write the outputs, which a recomputed chunk already has.
+    void run_chunk(const Pass& pass, const PackedWeights<T>& w, const Shard& shard, Range chunk, Scratch& scratch,
+                   const Record<T>& record, bool keeps, bool writes_output, const Member& member) const {
+        const int64_t rows = shard.rows_in(chunk);
+        this->gather_inputs(scratch.x, shard, chunk, member);
         member.wait();
         const Range groups = member.part(this->groups());
         const Range panels = this->gate_panels(groups);
-        T* own = room.panels ? room.panels + member.rank * panel_size() : nullptr;
-        multiply(record.gates, as_const(room.x), rows, w.ih, this->weight(pass, weight_ih), panels, norm ? w.zeros : w.bias_i, own);
+        T* own = scratch.panels ? scratch.panels + member.rank * panel_size() : nullptr;
+        multiply(record.gates, as_const(scratch.x), rows, w.ih, this->weight(pass, weight_ih), panels,
+                 norm ? w.zeros : w.bias_i, own);
         if (norm) {
-            normalise(record.gates, {0, rows}, keeps ? record.normal_i : Blocks<T>{}, keeps ? record.scale_i : nullptr, 0,
-                      w.gain_i, w.bias_i);
+            normalize(record.gates, {0, rows}, keeps ? record.normal_i : Blocks<T>{}, keeps ? record.rstd_i : nullptr,
+                      0, w.gain_i, w.bias_i);
         }
         this->for_steps(chunk, pass.reverse, [&](int64_t t) {
-            step(pass, w, share, t, share.start[t] - share.start[chunk.begin], room, record, keeps, emits, groups, own);
+            step(pass, w, shard, t, shard.start[t] - shard.start[chunk.begin], scratch, record, keeps, writes_output,
+                 groups, own);
             member.wait();
         });
     }
 
-    void step(const Pass& pass, const PackedWeights<T>& w, const Share& share, int64_t t, int64_t first, Room& room,
-              const Record<T>& record, bool keeps, bool emits, Range groups, T* own) const {
-        const int64_t rows = share.active(t);
-        const int turn = this->turn(pass, share, t);
-        State<T>& state = room.state;
+    void step(const Pass& pass, const PackedWeights<T>& w, const Shard& shard, int64_t t, int64_t first,
+              Scratch& scratch, const Record<T>& record, bool keeps, bool writes_output, Range groups, T* own) const {
+        const int64_t rows = shard.active(t);
+        const int turn = this->turn(pass, shard, t);
+        State<T>& state = scratch.state;
         const Range units = this->unit_range(groups);
         const bool zones_cell = lstm && pass.zoneout[1].on;
-        if (zones_cell) copy(room.old_cell, state.cell, rows, units);
+        if (zones_cell) copy(scratch.old_cell, state.cell, rows, units);
 
         StepForward<T> s;
         s.rows = rows;
         s.peephole = w.peephole;
         s.padded_units = unit_blocks * lanes<T>;
         s.gates = record.gates.from_row(first);
-        s.recurrent = as_const(room.recurrent);
+        s.recurrent = as_const(scratch.recurrent);
         s.cell = state.cell;
         if (keeps && lstm) s.saved_cell = record.cell.from_row(first);
-        if (keeps && gru) s.saved_share = record.share.from_row(first);
+        if (keeps && gru) s.saved_candidate = record.candidate.from_row(first);
         s.before = as_const(state.hidden[turn]);
-        s.hidden = problem.projected ? room.shown : state.hidden[1 - turn];
+        s.hidden = problem.projected ? scratch.shown : state.hidden[1 - turn];
 
         const S* weights = this->weight(pass, weight_hh);
-        const Blocks<T> sums = split ? room.recurrent : s.gates;
+        const Blocks<T> sums = split ? scratch.recurrent : s.gates;
         const T* bias = !split ? nullptr : norm ? w.zeros : w.bias_h;
         if (norm) {
             multiply(sums, as_const(state.seen[turn]), rows, w.hh, weights, this->gate_panels(groups), bias, own);
-            normalise(sums, {0, rows}, keeps ? record.normal_h : Blocks<T>{}, keeps ? record.scale_h : nullptr, first,
+            normalize(sums, {0, rows}, keeps ? record.normal_h : Blocks<T>{}, keeps ? record.rstd_h : nullptr, first,
                       w.gain_h, w.bias_h);
             cell.forward(s, units);
-            if (lstm) show_normalised(w, s, room);
+            if (lstm) cell_output(w, s, scratch);
         } else {
-            // A group's gates are still in the cache when its units are computed.
+            // The gates of a group are still in the cache when its units are computed.
             for (int64_t group = groups.begin; group < groups.end; ++group) {
-                multiply(sums, as_const(state.seen[turn]), rows, w.hh, weights, this->gate_panels({group, group + 1}), bias, own);
+                multiply(sums, as_const(state.seen[turn]), rows, w.hh, weights, this->gate_panels({group, group + 1}),
+                         bias, own);
                 cell.forward(s, this->unit_range({group, group + 1}));
             }
         }
@@ -184,63 +192,66 @@ struct Forward : Layer<T, S> {
 
         const Range outputs = problem.projected ? Range{0, output_blocks} : units;
         if (zones_cell) {
-            zone_out(pass.zoneout[1], share, t, state.cell, room.old_cell, rows, units, problem.units);
+            zone_out(pass.zoneout[1], shard, t, state.cell, scratch.old_cell, rows, units, problem.units);
             if (keeps) copy(record.state.from_row(first), state.cell, rows, units);
         }
         if (pass.zoneout[0].on)
-            zone_out(pass.zoneout[0], share, t, state.hidden[1 - turn], state.hidden[turn], rows, outputs, problem.outputs);
-        if (emits) {
+            zone_out(pass.zoneout[0], shard, t, state.hidden[1 - turn], state.hidden[turn], rows, outputs,
+                     problem.outputs);
+        if (writes_output) {
             for (int64_t row = 0; row < rows; ++row) {
-                S* to = Base::row_of(pass.output, t, share.batch[row]);
+                S* to = Base::row_of(pass.output, t, shard.batch[row]);
                 for (int64_t block = outputs.begin; block < outputs.end; ++block)
                     store_block<T>(to, block, problem.outputs, load(state.hidden[1 - turn].at(block, row)));
             }
         }
-        hide(pass, share, state, 1 - turn, rows, outputs);
+        apply_dropout(pass, shard, state, 1 - turn, rows, outputs);
     }
 
-    // Some rows of a share of the gates; backward needs them as they are before gain and bias, from row `kept_first` on.
-    void normalise(Blocks<T> shares, Range rows, Blocks<T> keep, T* scales, int64_t kept_first, const T* gain,
+    // Normalizes some rows of a projection; `keep` gets them before gain and bias, from row `kept_first` on.
+    void normalize(Blocks<T> projections, Range rows, Blocks<T> keep, T* rstds, int64_t kept_first, const T* gain,
                    const T* bias) const {
         in_tiles(rows, [&](int64_t row, auto count) {
             constexpr int R = decltype(count)::value;
             T scale[R];
-            normalise_rows<T, R>(shares, row, order, scale);
+            normalize_rows<T, R>(projections, row, order, scale);
             if (keep.data) {
                 const int64_t to = kept_first + row - rows.begin;
                 for (int64_t b = 0; b < gate_blocks; ++b)
-                    for (int r = 0; r < R; ++r) store(keep.at(b, to + r), load(shares.at(b, row + r)));
-                for (int r = 0; r < R; ++r) scales[to + r] = scale[r];
+                    for (int r = 0; r < R; ++r) store(keep.at(b, to + r), load(projections.at(b, row + r)));
+                for (int r = 0; r < R; ++r) rstds[to + r] = scale[r];
             }
-            gain_and_bias<T, R>(shares, row, gain, bias, gate_blocks);
+            gain_and_bias<T, R>(projections, row, gain, bias, gate_blocks);
         });
     }
 
     // h = o tanh(norm(c)).
-    void show_normalised(const PackedWeights<T>& w, const StepForward<T>& s, Room& room) const {
-        const Blocks<T> normal{room.shown.at(unit_blocks), room.shown.stride};
+    void cell_output(const PackedWeights<T>& w, const StepForward<T>& s, Scratch& scratch) const {
+        const Blocks<T> normal{scratch.shown.at(unit_blocks), scratch.shown.stride};
         const int64_t output_gate = order.gates - 1;
         in_tiles({0, s.rows}, [&](int64_t row, auto count) {
             constexpr int R = decltype(count)::value;
             T scale[R];
             for (int64_t u = 0; u < unit_blocks; ++u)
                 for (int r = 0; r < R; ++r) store(normal.at(u, row + r), load(s.cell.at(u, row + r)));
-            normalise_rows<T, R>(normal, row, unit_order, scale);
+            normalize_rows<T, R>(normal, row, unit_order, scale);
             gain_and_bias<T, R>(normal, row, w.gain_c, w.bias_c, unit_blocks);
             for (int64_t u = 0; u < unit_blocks; ++u) {
                 const int64_t gate = u * order.gates + output_gate;
                 for (int r = 0; r < R; ++r)
-                    store(s.hidden.at(u, row + r), load(s.gates.at(gate, row + r)) * tanh<T>(load(normal.at(u, row + r))));
+                    store(s.hidden.at(u, row + r),
+                          load(s.gates.at(gate, row + r)) * tanh<T>(load(normal.at(u, row + r))));
             }
         });
     }
 
-    void zone_out(const Zoneout& z, const Share& share, int64_t t, Blocks<T> state, Blocks<T> old, int64_t rows,
+    void zone_out(const Zoneout& z, const Shard& shard, int64_t t, Blocks<T> state, Blocks<T> old, int64_t rows,
                   Range blocks, int64_t size) const {
         for (int64_t block = blocks.begin; block < blocks.end; ++block) {
             for (int64_t row = 0; row < rows; ++row) {
                 const Vec<T> now = load(state.at(block, row)), before = load(old.at(block, row));
-                store(state.at(block, row), now + this->kept(z, t, share.batch[row], block, size) * (before - now));
+                store(state.at(block, row),
+                      now + this->zoneout_weight(z, t, shard.batch[row], block, size) * (before - now));
             }
         }
     }
@@ -250,43 +261,44 @@ struct Forward : Layer<T, S> {
             for (int64_t row = 0; row < rows; ++row) store(to.at(block, row), load(from.at(block, row)));
     }
 
-    // ---- the whole call ----------------------------------------------------------------------------------------------
+    // ---- the whole call ---------------------------------------------------------------------------------------------
 
-    void run_share(const Pass& pass, const PackedWeights<T>& w, const Share& share, Room& room, const Member& member) const {
-        if (member.rank == 0) start(pass, share, room);
-        const int64_t count = static_cast<int64_t>(share.chunks.size());
+    void run_shard(const Pass& pass, const PackedWeights<T>& w, const Shard& shard, Scratch& scratch,
+                   const Member& member) const {
+        if (member.rank == 0) start(pass, shard, scratch);
+        const int64_t count = static_cast<int64_t>(shard.chunks.size());
         for (int64_t i = 0; i < count; ++i) {
             const int64_t number = pass.reverse ? count - 1 - i : i;
-            const Range chunk = share.chunks[number];
+            const Range chunk = shard.chunks[number];
             const bool keeps = pass.saved && !problem.recompute;
-            if (pass.saved && problem.recompute && member.rank == 0) take_snapshot(pass, share, number, room.state);
-            const Record<T> record =
-                keeps ? this->saved_record(pass, share, chunk) : this->scratch_record(pass, room.record, share, chunk);
-            run_chunk(pass, w, share, chunk, room, record, keeps, true, member);
+            if (pass.saved && problem.recompute && member.rank == 0) take_snapshot(pass, shard, number, scratch.state);
+            const Record<T> record = keeps ? this->saved_record(pass, shard, chunk)
+                                           : this->scratch_record(pass, scratch.record, shard, chunk);
+            run_chunk(pass, w, shard, chunk, scratch, record, keeps, true, member);
         }
-        if (member.rank == 0) finish(pass, share, room.state);
+        if (member.rank == 0) finish(pass, shard, scratch.state);
     }
 
-    void take_snapshot(const Pass& pass, const Share& share, int64_t chunk, const State<T>& state) const {
-        const int64_t t = pass.reverse ? share.chunks[chunk].end - 1 : share.chunks[chunk].begin;
-        const State<T> to = this->snapshot(pass, share, chunk);
-        copy(to.hidden[0], state.hidden[this->turn(pass, share, t)], share.rows(), {0, output_blocks});
-        if (lstm) copy(to.cell, state.cell, share.rows(), {0, unit_blocks});
+    void take_snapshot(const Pass& pass, const Shard& shard, int64_t chunk, const State<T>& state) const {
+        const int64_t t = pass.reverse ? shard.chunks[chunk].end - 1 : shard.chunks[chunk].begin;
+        const State<T> to = this->snapshot(pass, shard, chunk);
+        copy(to.hidden[0], state.hidden[this->turn(pass, shard, t)], shard.rows(), {0, output_blocks});
+        if (lstm) copy(to.cell, state.cell, shard.rows(), {0, unit_blocks});
     }
 
-    // Final states, and zeros past the ends.
-    void finish(const Pass& pass, const Share& share, const State<T>& state) const {
-        for (int64_t row = 0; row < share.rows(); ++row) {
-            const int64_t length = share.length[row];
-            const int64_t done = pass.reverse ? (length ? share.steps() : 0) : length;
+    // Writes final states, and zeros past the end of each sequence.
+    void finish(const Pass& pass, const Shard& shard, const State<T>& state) const {
+        for (int64_t row = 0; row < shard.rows(); ++row) {
+            const int64_t length = shard.length[row];
+            const int64_t done = pass.reverse ? (length ? shard.steps() : 0) : length;
             if (pass.final_state[0])
-                scatter_row<T>(static_cast<S*>(pass.final_state[0]) + share.batch[row] * problem.outputs,
+                scatter_row<T>(static_cast<S*>(pass.final_state[0]) + shard.batch[row] * problem.outputs,
                                as_const(state.hidden[done & 1]), row, problem.outputs);
             if (pass.final_state[1])
-                scatter_row<T>(static_cast<S*>(pass.final_state[1]) + share.batch[row] * problem.units, as_const(state.cell),
-                               row, problem.units);
+                scatter_row<T>(static_cast<S*>(pass.final_state[1]) + shard.batch[row] * problem.units,
+                               as_const(state.cell), row, problem.units);
             for (int64_t t = length; t < problem.steps; ++t)
-                std::memset(Base::row_of(pass.output, t, share.batch[row]), 0, problem.outputs * sizeof(S));
+                std::memset(Base::row_of(pass.output, t, shard.batch[row]), 0, problem.outputs * sizeof(S));
         }
     }
 
@@ -294,22 +306,22 @@ struct Forward : Layer<T, S> {
         Arena& arena = Arena::fresh();
         const Plan plan = make_plan<T>(p);
         const Forward layer(p, plan);
-        const int shares = static_cast<int>(plan.shares.size());
+        const int shards = static_cast<int>(plan.shards.size());
         const bool once = p.steps == 1;
         std::vector<PackedWeights<T>> weights;
-        std::vector<Room> rooms;
+        std::vector<Scratch> scratches;
         for (int i = 0; i < p.passes; ++i) {
             const bool saves = p.pass[i].saved && !p.recompute;
-            if (p.pass[i].saved) *static_cast<T*>(p.pass[i].saved) = static_cast<T>(shares);
+            if (p.pass[i].saved) *static_cast<T*>(p.pass[i].saved) = static_cast<T>(shards);
             weights.push_back(pack(layer, p.pass[i], arena, once));
-            for (const Share& share : plan.shares) {
-                rooms.push_back(layer.take_room(p.pass[i], share, arena, plan.largest_chunk(), !saves));
-                if (once) rooms.back().panels = arena.take<T>(plan.team * layer.panel_size());
+            for (const Shard& shard : plan.shards) {
+                scratches.push_back(layer.take_scratch(p.pass[i], shard, arena, plan.largest_chunk(), !saves));
+                if (once) scratches.back().panels = arena.take<T>(plan.team * layer.panel_size());
             }
         }
-        run_groups(p.passes * shares, plan.team, p.threads, [&](int group, const Member& member) {
-            const int pass = group / shares;
-            layer.run_share(p.pass[pass], weights[pass], plan.shares[group % shares], rooms[group], member);
+        run_groups(p.passes * shards, plan.team, p.threads, [&](int group, const Member& member) {
+            const int pass = group / shards;
+            layer.run_shard(p.pass[pass], weights[pass], plan.shards[group % shards], scratches[group], member);
         });
     }
 };

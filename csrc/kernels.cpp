@@ -1,7 +1,7 @@
-// Everything that is compiled once for each instruction set.
+// The kernels; this file is compiled once for each instruction set.
 #include "backward.h"
 #include "stepper.h"
-#include "vocabulary.h"
+#include "linear_cross_entropy.h"
 
 namespace lstmkit::LSTMKIT_ISA {
 namespace {
@@ -29,18 +29,21 @@ std::unique_ptr<Stepper> stepper(const std::vector<Problem>& layers, bool residu
     }
 }
 
-void logits(const Words& p) { p.storage == Storage::float64 ? Vocabulary<double>::logits(p) : Vocabulary<float>::logits(p); }
+void logits(const VocabularyProblem& p) {
+    p.storage == Storage::float64 ? VocabularyLayer<double>::logits(p) : VocabularyLayer<float>::logits(p);
+}
 
-double cross_entropy(const Words& p) {
+double cross_entropy(const VocabularyProblem& p) {
     return p.storage == Storage::float64 ? CrossEntropy<double>::mean(p) : CrossEntropy<float>::mean(p);
 }
 
-// Multiplications and additions with nothing between them: what one core can do at most.
+// Only multiplications and additions: the peak of one core.
 double fma(int64_t rounds) {
     constexpr int chains = registers == 32 ? 24 : 12;
     Vec<float> sum[chains];
     for (int i = 0; i < chains; ++i) sum[i] = broadcast(1.0f + static_cast<float>(i));
-    volatile float unknown_factor = 0.999f, unknown_addend = 0.001f;  // to the compiler, which would know the result
+    volatile float unknown_factor = 0.999f,
+                   unknown_addend = 0.001f;  // unknown to the compiler, which would compute the result
     const Vec<float> factor = broadcast<float>(unknown_factor), addend = broadcast<float>(unknown_addend);
     for (int64_t round = 0; round < rounds; ++round) {
 #pragma GCC unroll 32
@@ -59,6 +62,15 @@ double fma(int64_t rounds) {
 #define LSTMKIT_STRING(x) LSTMKIT_STRING_OF(x)
 
 extern const Kernels kernels;
-const Kernels kernels{LSTMKIT_STRING(LSTMKIT_ISA), LSTMKIT_VECTOR_BYTES, saved_head, saved_row, run<Forward>, run<Backward>, stepper, logits, cross_entropy, fma};
+const Kernels kernels{LSTMKIT_STRING(LSTMKIT_ISA),
+                      LSTMKIT_VECTOR_BYTES,
+                      saved_head,
+                      saved_row,
+                      run<Forward>,
+                      run<Backward>,
+                      stepper,
+                      logits,
+                      cross_entropy,
+                      fma};
 
 }  // namespace lstmkit::LSTMKIT_ISA

@@ -1,6 +1,7 @@
-// The Python module lstmkit._native: picks the kernels for this processor and hands calls over, without the GIL.
+// The Python module lstmkit._native: selects the kernels for this CPU and calls them without the GIL.
 //
-// native_kernels.py is the only caller. Neither this file nor the kernels are linked against torch: see tensor.h.
+// ops/cpu/kernels.py and ops/cpu/linear_cross_entropy.py are the only callers. Nothing is linked against torch; see
+// tensor.h.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
@@ -17,17 +18,23 @@
 #include "problem.h"
 
 namespace lstmkit {
-namespace portable { extern const Kernels kernels; }
+namespace portable {
+extern const Kernels kernels;
+}
 #ifdef LSTMKIT_HAS_V3
-namespace x86_64_v3 { extern const Kernels kernels; }
+namespace x86_64_v3 {
+extern const Kernels kernels;
+}
 #endif
 #ifdef LSTMKIT_HAS_V4
-namespace x86_64_v4 { extern const Kernels kernels; }
+namespace x86_64_v4 {
+extern const Kernels kernels;
+}
 #endif
 
 namespace {
 
-// The kernels that this processor can run, the fastest first.
+// The kernels that this CPU can run, the fastest first.
 std::vector<const Kernels*> able() {
     std::vector<const Kernels*> found;
 #if defined(LSTMKIT_HAS_V3) || defined(LSTMKIT_HAS_V4)
@@ -49,11 +56,11 @@ std::vector<const Kernels*> able() {
 
 const Kernels* kernels = able().front();
 
-// One layer: what does not change from call to call.
+// A layer: everything that stays the same from call to call.
 class Layer {
 public:
-    Layer(int cell, int storage, int64_t inputs, int64_t units, int64_t projection, bool peephole, bool coupled, bool layer_norm,
-          bool recompute, const std::vector<bool>& reverse, const std::vector<int>& weights) {
+    Layer(int cell, int storage, int64_t inputs, int64_t units, int64_t projection, bool peephole, bool coupled,
+          bool layer_norm, bool recompute, const std::vector<bool>& reverse, const std::vector<int>& weights) {
         p_.cell = static_cast<Cell>(cell);
         p_.storage = static_cast<Storage>(storage);
         p_.inputs = inputs;
@@ -65,20 +72,23 @@ public:
         p_.layer_norm = layer_norm;
         p_.recompute = recompute;
         p_.passes = static_cast<int>(reverse.size());
-        if (p_.passes < 1 || p_.passes > 2) throw std::invalid_argument("lstmkit._native: one pass or two");
+        if (p_.passes < 1 || p_.passes > 2)
+            throw std::invalid_argument("lstmkit._native: expected one or two passes, got " +
+                                        std::to_string(p_.passes));
         for (int i = 0; i < p_.passes; ++i) p_.pass[i].reverse = reverse[i];
         for (int weight : weights) named_.push_back(static_cast<Weight>(weight));
     }
 
-    // Numbers that forward leaves for backward: (of each call, of each row of saved ones).
+    // Elements that forward saves for backward: (per pass, per saved row).
     nb::tuple saved(bool zones_cell) const {
         Problem p = p_;
         p.pass[0].zoneout[1].on = zones_cell;
         return nb::make_tuple(kernels->saved_head(p), kernels->saved_row(p));
     }
 
-    // `inputs`: x, weights, states, noise, lengths, shares, as native_kernels.Inputs has them.
-    void forward(nb::handle inputs, int threads, nb::handle output, nb::handle h, nb::handle c, nb::handle saved) const {
+    // `inputs`: a kernels.Inputs: x, weights, states, noise, lengths, zoneout probabilities.
+    void forward(nb::handle inputs, int threads, nb::handle output, nb::handle h, nb::handle c,
+                 nb::handle saved) const {
         Arguments arguments = read(inputs, threads);
         arguments.read_results(output, h, c);
         arguments.read_saved(saved);
@@ -98,7 +108,8 @@ public:
 
     Arguments read(nb::handle inputs, int threads) const {
         const Items in(inputs);
-        if (in.count != 6) throw std::invalid_argument("lstmkit._native: expected six inputs");
+        if (in.count != 6)
+            throw std::invalid_argument("lstmkit._native: expected 6 inputs, got " + std::to_string(in.count));
         Arguments arguments(p_);
         arguments.read_input(in[0], in[4], threads);
         arguments.read_passes(named_, Items(in[1]), Items(in[2]), Items(in[3]), Items(in[5]));
@@ -107,16 +118,17 @@ public:
 
 private:
     Problem p_;
-    std::vector<Weight> named_;  // the weights of a pass, in the order in which they come
+    std::vector<Weight> named_;  // the weights of a pass, in the order of the arguments
 };
 
-// A stack that runs step by step.
+// A stack of layers that runs one step per call.
 class Stack {
 public:
-    // `inputs`: of each layer those of one step; only weights, states and noise are read.
+    // `inputs`: for each layer those of one step; only weights, states and noise are read.
     Stack(const std::vector<const Layer*>& layers, nb::handle inputs, int threads, bool residual) {
         const Items each(inputs);
-        if (layers.empty() || each.count != layers.size()) throw std::invalid_argument("lstmkit._native: a stack needs a layer, and each its inputs");
+        if (layers.empty() || each.count != layers.size())
+            throw std::invalid_argument("lstmkit._native: a stack needs at least one layer, and inputs for each");
         std::vector<Arguments> arguments;
         std::vector<Problem> problems;
         for (std::size_t i = 0; i < layers.size(); ++i) {
@@ -130,11 +142,13 @@ public:
         stepper_ = kernels->stepper(problems, residual);
     }
 
-    // Says whether it was done: both must be plain tensors as the stack was made for, x with contiguous rows, output whole.
+    // Returns whether the step was done: both must be plain tensors of the shape and dtype of the stack, x with
+    // contiguous rows, output contiguous.
     bool step(nb::handle x, nb::handle output) {
         if (!is_plain(x) || !is_plain(output)) return false;
         const Tensor from = read_tensor(x), to = read_tensor(output);
-        if (!fits(from, inputs_) || !fits(to, outputs_) || !to.is_contiguous() || is_negated(x) || is_negated(output)) return false;
+        if (!fits(from, inputs_) || !fits(to, outputs_) || !to.is_contiguous() || is_negated(x) || is_negated(output))
+            return false;
         nb::gil_scoped_release release;
         stepper_->step(from.data, from.stride[0], to.data);
         return true;
@@ -146,8 +160,8 @@ public:
 
 private:
     bool fits(const Tensor& t, int64_t width) const {
-        return t.dims == 2 && t.shape[0] == batch_ && t.shape[1] == width && (t.stride[1] == 1 || width == 1) && t.type == type_ &&
-               t.in_memory && t.is_aligned();
+        return t.dims == 2 && t.shape[0] == batch_ && t.shape[1] == width && (t.stride[1] == 1 || width == 1) &&
+               t.type == type_ && t.in_memory && t.is_aligned();
     }
 
     int64_t batch_, inputs_, outputs_;
@@ -168,26 +182,26 @@ void use(const std::string& name) {
             return;
         }
     }
-    throw std::invalid_argument("lstmkit._native: this processor has no kernels named " + name);
+    throw std::invalid_argument("lstmkit._native: this CPU has no kernels named " + name);
 }
 
 void logits(nb::handle x, nb::handle weight, nb::handle bias, int threads, nb::handle found) {
-    WordArguments arguments(x, weight, bias, threads);
+    VocabularyArguments arguments(x, weight, bias, threads);
     arguments.read_logits(found);
     nb::gil_scoped_release release;
     kernels->logits(arguments.problem);
 }
 
-double cross_entropy(nb::handle x, nb::handle weight, nb::handle bias, nb::handle targets, double smoothing, int threads,
-                     nb::handle dx, nb::handle d_weight, nb::handle d_bias) {
-    WordArguments arguments(x, weight, bias, threads);
+double cross_entropy(nb::handle x, nb::handle weight, nb::handle bias, nb::handle targets, double smoothing,
+                     int threads, nb::handle dx, nb::handle d_weight, nb::handle d_bias) {
+    VocabularyArguments arguments(x, weight, bias, threads);
     arguments.read_targets(targets, smoothing);
     arguments.read_gradients(dx, d_weight, d_bias);
     nb::gil_scoped_release release;
     return kernels->cross_entropy(arguments.problem);
 }
 
-// A tensor (rows, columns) in borrowed memory, which goes back when the tensor is gone.
+// A tensor (rows, columns) in borrowed memory, which is returned when the tensor is freed.
 nb::ndarray<nb::pytorch> borrowed(std::size_t rows, std::size_t columns, bool doubles) {
     const std::size_t bytes = rows * columns * (doubles ? sizeof(double) : sizeof(float));
     struct Loan {
@@ -201,10 +215,11 @@ nb::ndarray<nb::pytorch> borrowed(std::size_t rows, std::size_t columns, bool do
         delete back;
     });
     const std::size_t shape[2] = {rows, columns};
-    return nb::ndarray<nb::pytorch>(loan->data, 2, shape, owner, nullptr, doubles ? nb::dtype<double>() : nb::dtype<float>());
+    return nb::ndarray<nb::pytorch>(loan->data, 2, shape, owner, nullptr,
+                                    doubles ? nb::dtype<double>() : nb::dtype<float>());
 }
 
-// Floating-point operations a second of `threads` threads that do nothing but multiply and add.
+// Floating-point operations per second of `threads` threads that only multiply and add.
 double fma_peak(int threads, double seconds) {
     nb::gil_scoped_release release;
     using Clock = std::chrono::steady_clock;
@@ -234,19 +249,24 @@ NB_MODULE(_native, m) {
     m.def("names", &names, "Instruction sets there are kernels for and this processor has, the fastest first.");
     m.def("name", [] { return kernels->name; }, "The one in use.");
     m.def("use", &use, "Use the kernels of another instruction set.");
-    m.def("lanes", [](int storage) { return kernels->vector_bytes / (static_cast<Storage>(storage) == Storage::float64 ? 8 : 4); });
-    m.def("share_openmp", [](const std::string& library) { return share_openmp(library.c_str()); },
-          "Run on the threads of this OpenMP library, if it is GNU's and loaded; says whether it is.");
+    m.def("lanes", [](int storage) {
+        return kernels->vector_bytes / (static_cast<Storage>(storage) == Storage::float64 ? 8 : 4);
+    });
+    m.def(
+        "share_openmp", [](const std::string& library) { return share_openmp(library.c_str()); },
+        "Run on the threads of this OpenMP library, if it is GNU's and loaded; says whether it is.");
     m.def("borrowed", &borrowed, nb::rv_policy::reference);
     m.def("fma_peak", &fma_peak, nb::arg("threads"), nb::arg("seconds") = 0.2,
           "Floating-point operations a second (float32) that `threads` threads reach with nothing but multiply-adds.");
     m.def("know_tensors", &know_tensors);
-    m.def("use_exchange", &use_exchange, "Read tensors by DLPack's exchange interface or by their attributes; says whether by the first.");
+    m.def("use_exchange", &use_exchange,
+          "Read tensors by DLPack's exchange interface or by their attributes; says whether by the first.");
     m.def("logits", &logits);
-    m.def("cross_entropy", &cross_entropy, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(),
-          nb::arg().none(), nb::arg().none());
+    m.def("cross_entropy", &cross_entropy, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+          nb::arg().none(), nb::arg().none(), nb::arg().none());
     nb::class_<Layer>(m, "Layer")
-        .def(nb::init<int, int, int64_t, int64_t, int64_t, bool, bool, bool, bool, const std::vector<bool>&, const std::vector<int>&>())
+        .def(nb::init<int, int, int64_t, int64_t, int64_t, bool, bool, bool, bool, const std::vector<bool>&,
+                      const std::vector<int>&>())
         .def("saved", &Layer::saved)
         .def("forward", &Layer::forward, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none())
         .def("gradients", &Layer::gradients);

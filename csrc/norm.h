@@ -1,4 +1,4 @@
-// Layer normalisation over one row of blocks: over all gates of a share, and over the cell state on its way out.
+// Layer normalization of a row of blocks: of all gates of a projection, and of the cell state before the output gate.
 #pragma once
 
 #include <cmath>
@@ -12,7 +12,8 @@ namespace lstmkit::LSTMKIT_ISA {
 // torch's F.layer_norm divides by sqrt(variance + 1e-5).
 inline constexpr double norm_epsilon = 1e-5;
 
-// f(block, true lanes) over a row. The blocks that are not full, one a gate, are its last: no division finds them.
+// Calls f(block, valid lanes) over a row. The partial blocks, one per gate, are the last ones, so no division finds
+// them.
 template <class T, class F>
 void over_row(GateOrder order, F&& f) {
     constexpr int L = lanes<T>;
@@ -21,14 +22,17 @@ void over_row(GateOrder order, F&& f) {
     for (int64_t block = full; rest && block < full + order.gates; ++block) f(block, rest);
 }
 
-// `v` where a block is full, else its first lanes: the others may hold anything.
+// `v` if a block is full, else its first lanes; the others hold undefined values.
 template <class T, class Count>
 Vec<T> true_lanes(Vec<T> v, Count count) {
-    if constexpr (std::is_same_v<Count, int64_t>) return keep_first<T>(v, count);
-    else return v;
+    if constexpr (std::is_same_v<Count, int64_t>)
+        return keep_first<T>(v, count);
+    else
+        return v;
 }
 
-// f(first row, how many) over all rows, a few together: those of a block lie beside each other, the blocks of a row do not.
+// Calls f(first row, count) over all rows, a few at a time: the rows of a block are adjacent, the blocks of a row are
+// not.
 template <class F>
 void in_tiles(Range rows, F&& f) {
     constexpr int64_t tile = 4;
@@ -37,9 +41,9 @@ void in_tiles(Range rows, F&& f) {
     for (; row < rows.end; ++row) f(row, std::integral_constant<int, 1>{});
 }
 
-// In: R rows. Out: the rows less their means, over their deviations, of which `scales` gets the inverse.
+// Normalizes R rows in place: minus the mean, times the reciprocal standard deviation, which is written to `rstds`.
 template <class T, int R>
-void normalise_rows(Blocks<T> rows, int64_t row, GateOrder order, T* scales) {
+void normalize_rows(Blocks<T> rows, int64_t row, GateOrder order, T* rstds) {
     const T count = static_cast<T>(order.gates * order.units);
     Vec<T> sum[R]{}, squares[R]{};
     T mean[R];
@@ -54,14 +58,14 @@ void normalise_rows(Blocks<T> rows, int64_t row, GateOrder order, T* scales) {
         }
     });
     for (int r = 0; r < R; ++r)
-        scales[r] = T(1) / std::sqrt(sum_of_lanes<T>(squares[r]) / count + static_cast<T>(norm_epsilon));
+        rstds[r] = T(1) / std::sqrt(sum_of_lanes<T>(squares[r]) / count + static_cast<T>(norm_epsilon));
     for (int64_t b = 0; b < order.blocks<T>(); ++b)
-        for (int r = 0; r < R; ++r) store(rows.at(b, row + r), (load(rows.at(b, row + r)) - mean[r]) * scales[r]);
+        for (int r = 0; r < R; ++r) store(rows.at(b, row + r), (load(rows.at(b, row + r)) - mean[r]) * rstds[r]);
 }
 
-// In: the gradient of gain * normal + bias. Out: that of what was normalised. Adds up the gain's gradient.
+// Replaces the gradient of gain * normal + bias by that of the input of the normalization; adds to `d_gain`.
 template <class T, int R>
-void normalise_rows_backward(Blocks<T> d, Blocks<const T> normal, int64_t row, const T* scales, const T* gain, T* d_gain,
+void normalize_rows_backward(Blocks<T> d, Blocks<const T> normal, int64_t row, const T* rstds, const T* gain, T* d_gain,
                              GateOrder order) {
     const T count = static_cast<T>(order.gates * order.units);
     Vec<T> sum[R]{}, sum_along[R]{};
@@ -86,7 +90,7 @@ void normalise_rows_backward(Blocks<T> d, Blocks<const T> normal, int64_t row, c
         const Vec<T> by = load(gain + b * lanes<T>);
         for (int r = 0; r < R; ++r) {
             const Vec<T> v = load(d.at(b, row + r)) * by - mean[r] - load(normal.at(b, row + r)) * along[r];
-            store(d.at(b, row + r), true_lanes<T>(v * scales[r], n));
+            store(d.at(b, row + r), true_lanes<T>(v * rstds[r], n));
         }
     });
 }
@@ -95,7 +99,8 @@ template <class T, int R>
 void gain_and_bias(Blocks<T> rows, int64_t row, const T* gain, const T* bias, int64_t blocks) {
     for (int64_t b = 0; b < blocks; ++b)
         for (int r = 0; r < R; ++r)
-            store(rows.at(b, row + r), load(rows.at(b, row + r)) * load(gain + b * lanes<T>) + load(bias + b * lanes<T>));
+            store(rows.at(b, row + r),
+                  load(rows.at(b, row + r)) * load(gain + b * lanes<T>) + load(bias + b * lanes<T>));
 }
 
 }  // namespace lstmkit::LSTMKIT_ISA

@@ -13,7 +13,7 @@ namespace lstmkit {
 namespace {
 
 constexpr std::size_t large_page = std::size_t(2) << 20;
-constexpr std::size_t kept_at_most = std::size_t(256) << 20;
+constexpr std::size_t max_kept = std::size_t(256) << 20;
 
 struct Piece {
     void* data;
@@ -21,7 +21,7 @@ struct Piece {
 };
 
 std::mutex mutex;
-std::vector<Piece>& pieces = *new std::vector<Piece>;  // never destroyed: tensors outlive static variables
+std::vector<Piece>& pieces = *new std::vector<Piece>;  // never destroyed, because tensors outlive static variables
 std::size_t kept = 0;
 
 std::size_t rounded(std::size_t bytes) { return (bytes + large_page - 1) / large_page * large_page; }
@@ -43,7 +43,7 @@ void* borrow_pages(std::size_t bytes) {
     void* data = std::aligned_alloc(large_page, size);
     if (!data) throw std::bad_alloc();
 #ifdef MADV_HUGEPAGE
-    madvise(data, size, MADV_HUGEPAGE);  // a wish: nothing is lost where it is not granted
+    madvise(data, size, MADV_HUGEPAGE);  // a hint, which the system may ignore
 #endif
     return data;
 }
@@ -51,9 +51,9 @@ void* borrow_pages(std::size_t bytes) {
 void return_pages(void* data, std::size_t bytes) {
     const std::size_t size = rounded(bytes);
     std::lock_guard lock(mutex);
-    if (size > kept_at_most) return std::free(data);
-    // Room is made by giving up what has not been asked for the longest.
-    while (kept + size > kept_at_most) {
+    if (size > max_kept) return std::free(data);
+    // Free the least recently used blocks until there is space.
+    while (kept + size > max_kept) {
         std::free(pieces.front().data);
         kept -= pieces.front().size;
         pieces.erase(pieces.begin());

@@ -1,12 +1,12 @@
-// Large pieces of memory that are used again: new ones come from the system page by page, each emptied first, which for
-// what training keeps of a long sequence takes as long as computing it.
+// A pool of large memory blocks. The system maps and clears a new block page by page; for the saved tensors of a long
+// sequence, that takes as long as computing them.
 #pragma once
 
 #include <cstddef>
 
 namespace lstmkit {
 
-// Memory of at least `bytes`, holding anything; to be given back with the same number. Any thread may do either.
+// Uninitialized memory of at least `bytes`; return it with the same number. Both are thread-safe.
 void* borrow_pages(std::size_t bytes);
 void return_pages(void* data, std::size_t bytes);
 

@@ -23,7 +23,7 @@ inline void relax() {
 #endif
 }
 
-// Waits until done() holds: a short while at full speed, then giving the core to whoever else wants it.
+// Waits until done() holds: spins for a short time, then yields the core.
 template <class F>
 void spin_until(F&& done) {
     for (int i = 0; i < 4000; ++i) {
@@ -61,7 +61,7 @@ private:
         }
     }
 
-    // The next call usually comes within the time that Python needs between two; after that the thread sleeps.
+    // Spin for the time that Python usually needs between two calls; then sleep.
     void wait_for_work() {
         using Clock = std::chrono::steady_clock;
         for (int i = 0; i < 2000; ++i) {
@@ -89,11 +89,11 @@ private:
 
 struct Pool {
     std::mutex one_at_a_time;
-    std::vector<Worker*> workers;  // never destroyed: they wait until the process ends
+    std::vector<Worker*> workers;  // never destroyed; they wait until the process ends
 };
 
-// The OpenMP runtime that torch computes with, where it is GNU's. Its threads spin for milliseconds after an operation of
-// torch's: threads of our own would have to share the cores with them.
+// The OpenMP runtime of torch, if it is GNU's. Its threads spin for milliseconds after an operation of torch; other
+// threads would compete with them for the cores.
 struct OpenMP {
     void (*parallel)(void (*)(void*), void*, unsigned, unsigned) = nullptr;
     int (*thread)() = nullptr;
@@ -101,7 +101,7 @@ struct OpenMP {
 };
 OpenMP openmp;
 
-// Whether OpenMP gave as many threads as asked for; if not (inside another parallel region, or by its settings) nothing ran.
+// Whether OpenMP started all requested threads; if not (in a parallel region, or by its settings), nothing ran.
 bool run_by_openmp(int count, const std::function<void(int)>& task) {
     struct Region {
         const std::function<void(int)>* task;
@@ -120,7 +120,7 @@ bool run_by_openmp(int count, const std::function<void(int)>& task) {
     return region.ran;
 }
 
-// Never destroyed either, and made anew in a forked child, which has none of its parent's threads.
+// Also never destroyed, and created again in a forked child, which has no threads of its parent.
 Pool* pool = nullptr;
 
 Pool& the_pool() {
@@ -130,7 +130,7 @@ Pool& the_pool() {
         pthread_atfork([] { pool->one_at_a_time.lock(); }, [] { pool->one_at_a_time.unlock(); },
                        [] {
                            pool = new Pool;
-                           openmp = {};  // its threads are gone too, and it would wait for them
+                           openmp = {};  // its threads are gone too, and it would wait for them forever
                        });
     });
     return *pool;
@@ -149,7 +149,7 @@ bool share_openmp(const char* library) {
     if (!find(found.parallel, "GOMP_parallel") || !find(found.thread, "omp_get_thread_num") ||
         !find(found.threads, "omp_get_num_threads"))
         return false;
-    the_pool();  // so that a fork is heard of
+    the_pool();  // registers the fork handler
     openmp = found;
     return true;
 }

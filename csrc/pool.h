@@ -1,4 +1,4 @@
-// Threads that wait for work, and a barrier for those that work together.
+// A thread pool, and a barrier for threads that work together.
 #pragma once
 
 #include <atomic>
@@ -6,14 +6,14 @@
 
 namespace lstmkit {
 
-// Runs task(0) ... task(count - 1) at the same time, each on a thread of its own, the first on the caller's, and
-// returns when all have ended. Safe to call from several threads, and after fork: the child starts its own threads.
+// Runs task(0) ... task(count - 1) concurrently, each on its own thread, task(0) on the calling thread, and returns
+// when all have finished. Can be called from several threads, and after fork: the child starts its own threads.
 void run_together(int count, const std::function<void(int)>& task);
 
-// Run on the threads of this OpenMP library, if the process has loaded it, rather than on our own.
+// Uses the threads of this OpenMP library instead of the pool's own, if the process has loaded it.
 bool share_openmp(const char* library);
 
-// All of `size` threads wait here for each other. They spin: a step of a small network is shorter than a system call.
+// A barrier for `size` threads. They spin: a step of a small network is shorter than a system call.
 class Barrier {
 public:
     explicit Barrier(int size) : size_(size) {}

@@ -1,4 +1,6 @@
-// What one call asks: plain numbers and pointers, the same for every instruction set.
+// The arguments of a call: plain numbers and pointers, the same for every instruction set.
+//
+// Dimensions: T steps, B batch (rows), F inputs, H units, P outputs (H, or the projection size), G gates.
 #pragma once
 
 #include <cstdint>
@@ -9,26 +11,38 @@ namespace lstmkit {
 
 enum class Cell : int { lstm, gru, rnn_tanh, rnn_relu };
 
-// How numbers are stored; bfloat16 is computed in float32.
+// The storage type of tensors; bfloat16 is computed in float32.
 enum class Storage : int { float32, float64, bfloat16 };
 
 // The order of the weights in every list, which is that of CellSpec.parameter_shapes.
-enum Weight { weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, weight_peep, weight_ln_ih, weight_ln_hh, weight_ln_c, bias_ln_c, weight_count };
+enum Weight {
+    weight_ih,
+    weight_hh,
+    bias_ih,
+    bias_hh,
+    weight_hr,
+    weight_peep,
+    weight_ln_ih,
+    weight_ln_hh,
+    weight_ln_c,
+    bias_ln_c,
+    weight_count
+};
 
-// Numbers (T, B, width) whose last dimension is contiguous; strides in numbers.
+// A tensor (T, B, width) whose last dimension is contiguous; strides in elements.
 struct Steps {
     void* data = nullptr;
     int64_t step = 0, row = 0;
 };
 
-// The share of the old value that a state keeps: a mask (T, B, size), or one number.
+// Zoneout of one state: a mask (T, B, size), or the probability that a unit keeps its old value.
 struct Zoneout {
     bool on = false;
     const void* mask = nullptr;
-    double share = 0;
+    double probability = 0;
 };
 
-// One direction. Everything but Steps is contiguous; a null pointer stands for zeros, or for a gradient nobody wants.
+// One direction. Everything except Steps is contiguous; a null pointer means zeros, or a gradient that is not wanted.
 struct Pass {
     bool reverse = false;
     const void* weights[weight_count] = {};
@@ -37,7 +51,7 @@ struct Pass {
     Zoneout zoneout[2];
     Steps output;
     void* final_state[2] = {};
-    void* saved = nullptr;  // what backward needs, of the type that is computed in; null: forward only
+    void* saved = nullptr;  // what backward needs, in the compute type; null: forward only
 
     Steps d_output;
     const void* d_final[2] = {};
@@ -58,13 +72,13 @@ struct Problem {
     Pass pass[2];
 
     int gates() const { return cell == Cell::lstm ? (coupled ? 3 : 4) : cell == Cell::gru ? 3 : 1; }
-    // Whether the input's and the state's share of the gates are kept apart.
+    // Whether input projection and recurrent projection of the gates are stored separately.
     bool split() const { return cell == Cell::gru || layer_norm; }
 };
 
-// A linear layer over many words: logits = x W^T + bias, or their cross-entropy and its gradients. All of one type,
-// contiguous; x is (rows, width), W (words, width). A target of -1 is not scored.
-struct Words {
+// A linear layer over a vocabulary: logits = x W^T + bias, or their cross-entropy and its gradients. All tensors have
+// one type and are contiguous; x is (rows, width), W (words, width). Targets of -1 are ignored.
+struct VocabularyProblem {
     Storage storage = Storage::float32;
     int64_t rows = 0, width = 0, words = 0;
     int threads = 1;
@@ -73,30 +87,30 @@ struct Words {
 
     const int64_t* targets = nullptr;
     double smoothing = 0;
-    void *dx = nullptr, *d_weight = nullptr, *d_bias = nullptr;  // null: only the loss is wanted
+    void *dx = nullptr, *d_weight = nullptr, *d_bias = nullptr;  // null: only the loss
 };
 
-// A stack of layers that keeps its state from step to step.
+// A stack of layers that runs one step per call and keeps its state.
 class Stepper {
 public:
     virtual ~Stepper() = default;
-    // (batch, inputs) -> (batch, outputs); `row`: numbers from one row of x to the next, `output` is contiguous.
+    // (batch, inputs) -> (batch, outputs); `row`: elements from one row of x to the next; `output` is contiguous.
     virtual void step(const void* x, int64_t row, void* output) = 0;
     virtual void state(int layer, void* hidden, void* cell) const = 0;
 };
 
-// What the module calls; one table for each instruction set.
+// The functions that the module calls; one table for each instruction set.
 struct Kernels {
     const char* name;
     int vector_bytes;
-    int64_t (*saved_head)(const Problem&);  // numbers that forward leaves for backward: of each pass, and
-    int64_t (*saved_row)(const Problem&);   // of each row: each step of each sequence, under recompute only some steps
+    int64_t (*saved_head)(const Problem&);  // elements that forward saves for backward: per pass, and
+    int64_t (*saved_row)(const Problem&);   // per row, that is each step of each sequence; with recompute only some
     void (*forward)(const Problem&);
     void (*backward)(const Problem&);
     std::unique_ptr<Stepper> (*stepper)(const std::vector<Problem>&, bool residual);
-    void (*logits)(const Words&);
-    double (*cross_entropy)(const Words&);  // the mean over the rows that are scored
-    double (*fma)(int64_t rounds);  // floating-point operations done, for the measure of the machine's peak
+    void (*logits)(const VocabularyProblem&);
+    double (*cross_entropy)(const VocabularyProblem&);  // the mean over the rows whose target counts
+    double (*fma)(int64_t rounds);  // floating-point operations done; measures the peak of the machine
 };
 
 }  // namespace lstmkit

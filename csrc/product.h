@@ -1,11 +1,11 @@
-// The two matrix products of the package, written for activations that never leave their blocked layout.
+// The two matrix products of the package, for activations that stay in a blocked layout.
 //
 //   product:        C (rows x n) = bias or C + A (rows x k) W (k x n)      W packed once, used at every step
 //   outer_product:  C (k x n)   += A (rows x k)^T D (rows x n)             the gradient of W, summed over rows
 //
-// Blocked layout: the columns of a matrix are cut into blocks of one vector; a block holds its rows one after the
-// other. So a vector of columns loads at once, the same numbers serve as left operand (one at a time, at constant
-// offsets), as right operand and as result, and nothing has to be transposed or padded on the way.
+// Blocked layout: the columns of a matrix are divided into blocks of one vector; a block stores its rows one after the
+// other. A vector of columns is one load, and the same data serve as left operand (one element at a time, at constant
+// offsets), as right operand and as result. Nothing has to be transposed or padded.
 #pragma once
 
 #include <algorithm>
@@ -18,7 +18,7 @@ namespace lstmkit::LSTMKIT_ISA {
 template <class T>
 struct Blocks {
     T* data;
-    int64_t stride;  // numbers from one block of columns to the next: rows times lanes
+    int64_t stride;  // elements from one block of columns to the next: rows times lanes
 
     T* at(int64_t block, int64_t row = 0) const { return data + block * stride + row * lanes<T>; }
     Blocks from_row(int64_t row) const { return {at(0, row), stride}; }
@@ -42,24 +42,25 @@ inline constexpr int registers = 32;
 inline constexpr int registers = 16;
 #endif
 
-// A tile of the result stays in registers: its rows times the width of a panel, in vectors, leave room for the operands.
-inline constexpr int widest_panel = 4;
-inline constexpr int most_tile_rows = 6;
+// A tile of the result stays in registers: its rows times the width of a panel, in vectors, leave some for the
+// operands.
+inline constexpr int max_panel_width = 4;
+inline constexpr int max_tile_rows = 6;
 inline constexpr int tile_vectors = registers == 32 ? 24 : 12;
 
-constexpr int tallest_tile(int width) { return std::min(most_tile_rows, tile_vectors / width); }
+constexpr int tallest_tile(int width) { return std::min(max_tile_rows, tile_vectors / width); }
 
-// The width of panels with which `rows` rows fill tiles best: a few rows need wide ones to keep the units busy, many are
-// best cut into tall ones, which read less of W for each row.
+// The best panel width for `rows` rows: few rows need wide tiles to keep the execution units busy; many rows are best
+// cut into tall tiles, which read less of W per row.
 inline int panel_width(int64_t rows) {
     if (registers == 32 || rows <= 3) return 4;
     return rows == 4 || rows == 7 || rows == 8 ? 3 : 2;
 }
 
-// ---- C = bias or C + A W ---------------------------------------------------------------------------------------------
+// ---- C = bias or C + A W --------------------------------------------------------------------------------------------
 
-// W, packed: panels of `panel_width` blocks of columns (the last may be narrower), in a panel all its columns of row
-// k = 0, then of k = 1, ...: the order in which the product reads them.
+// Packed W: panels of `panel_width` blocks of columns (the last may be narrower); a panel stores its columns of row k =
+// 0, then of k = 1, ..., the order in which the product reads them.
 template <class T>
 struct Packed {
     T* data = nullptr;
@@ -68,7 +69,9 @@ struct Packed {
     int panel_width = 1;
 
     int64_t panels() const { return ceil_div(blocks, panel_width); }
-    int width(int64_t panel) const { return static_cast<int>(std::min<int64_t>(panel_width, blocks - panel * panel_width)); }
+    int width(int64_t panel) const {
+        return static_cast<int>(std::min<int64_t>(panel_width, blocks - panel * panel_width));
+    }
     T* panel(int64_t p) const { return data + p * panel_width * depth * lanes<T>; }
     T* row(int64_t block, int64_t k) const {
         const int64_t p = block / panel_width;
@@ -77,8 +80,8 @@ struct Packed {
     static int64_t size(int64_t depth, int64_t blocks) { return depth * blocks * lanes<T>; }
 };
 
-// One tile: few rows or blocks would leave the units waiting for their own results, so that `Split` sums run side by
-// side over k and are added at the end.
+// One tile. With few rows or blocks, the execution units would wait for their own results; then `Split` independent
+// sums run over k and are added at the end.
 template <class T, int Rows, int Width>
 void product_tile(const T* a, int64_t a_stride, int64_t depth, const T* w, T* c, int64_t c_stride, const T* bias) {
     constexpr int L = lanes<T>;
@@ -128,7 +131,7 @@ void product_tile(const T* a, int64_t a_stride, int64_t depth, const T* w, T* c,
 template <class T>
 using ProductTile = void (*)(const T*, int64_t, int64_t, const T*, T*, int64_t, const T*);
 
-// A tile that does not fit the registers is never asked for.
+// Null for a tile that does not fit in the registers; it is never called.
 template <class T, int Rows, int Width>
 constexpr ProductTile<T> product_tile_that_fits() {
     if constexpr (Rows <= tallest_tile(Width)) return product_tile<T, Rows, Width>;
@@ -140,13 +143,13 @@ constexpr auto product_tiles(std::integer_sequence<int, Ids...>) {
     struct Table {
         ProductTile<T> tiles[sizeof...(Ids)];
     };
-    return Table{{product_tile_that_fits<T, Ids / widest_panel + 1, Ids % widest_panel + 1>()...}};
+    return Table{{product_tile_that_fits<T, Ids / max_panel_width + 1, Ids % max_panel_width + 1>()...}};
 }
 
 // Calls f(first row, height) over tiles of nearly equal height: 16 rows are 6 + 5 + 5, not 6 + 6 + 4.
 template <class F>
 void for_tiles(int64_t rows, int tallest, F&& f) {
-    if (rows <= tallest) return f(0, static_cast<int>(rows));  // divisions would be felt where there is little to do
+    if (rows <= tallest) return f(0, static_cast<int>(rows));  // the divisions would be noticeable in small products
     const int64_t tiles = ceil_div(rows, tallest);
     for (int64_t row = 0, left = tiles; left > 0; --left) {
         const int64_t height = ceil_div(rows - row, left);
@@ -155,35 +158,36 @@ void for_tiles(int64_t rows, int tallest, F&& f) {
     }
 }
 
-// Of a panel of W so much is multiplied at a time as stays in the first cache, beside A, while all tiles of rows use it.
+// The depth of a panel of W that is multiplied at a time: it stays in the L1 cache, beside A, while all tiles use it.
 template <class T>
 int64_t depth_at_once(int64_t depth, int width) {
     const int64_t most = 12288 / (width * LSTMKIT_VECTOR_BYTES);
-    return ceil_div(ceil_div(depth, ceil_div(depth, most)), lanes<T>) * lanes<T>;  // pieces of nearly equal depth
+    return ceil_div(ceil_div(depth, ceil_div(depth, most)), lanes<T>) * lanes<T>;  // parts of nearly equal depth
 }
 
-// Panels [panels.begin, panels.end) of C, `rows` rows of it. With a bias (one number a column of C) C is overwritten.
+// Panels [panels.begin, panels.end) of the first `rows` rows of C. With a bias (one per column), C is overwritten.
 template <class T>
 void product(Blocks<T> c, Blocks<const T> a, int64_t rows, const Packed<T>& w, Range panels, const T* bias) {
-    static constexpr auto table = product_tiles<T>(std::make_integer_sequence<int, most_tile_rows * widest_panel>{});
+    static constexpr auto table = product_tiles<T>(std::make_integer_sequence<int, max_tile_rows * max_panel_width>{});
     for (int64_t p = panels.begin; p < panels.end; ++p) {
         const int width = w.width(p);
-        const int64_t block = p * w.panel_width, most = rows > tallest_tile(width) ? depth_at_once<T>(w.depth, width) : w.depth;
+        const int64_t block = p * w.panel_width,
+                      most = rows > tallest_tile(width) ? depth_at_once<T>(w.depth, width) : w.depth;
         for (int64_t k = 0; k < w.depth; k += most) {
             const int64_t depth = std::min(most, w.depth - k);
             const T* right = w.panel(p) + k * width * lanes<T>;
             const T* start = bias && k == 0 ? bias + block * lanes<T> : nullptr;
             for_tiles(rows, tallest_tile(width), [&](int64_t row, int height) {
-                const auto tile = table.tiles[(height - 1) * widest_panel + width - 1];
+                const auto tile = table.tiles[(height - 1) * max_panel_width + width - 1];
                 tile(a.at(k / lanes<T>, row), a.stride, depth, right, c.at(block, row), c.stride, start);
             });
         }
     }
 }
 
-// ---- C += A^T D ------------------------------------------------------------------------------------------------------
+// ---- C += A^T D -----------------------------------------------------------------------------------------------------
 
-// Rows of a tile are neighbouring columns of A in one block, therefore a power of two.
+// The rows of a tile are adjacent columns of A in one block, therefore a power of two.
 template <class T>
 inline constexpr int outer_rows = std::min(registers / 4, lanes<T>);
 inline constexpr int outer_blocks = 3;
@@ -214,7 +218,7 @@ void outer_tile(const T* a, const T* d, int64_t d_stride, int64_t rows, T* c, in
     }
 }
 
-// Blocks [blocks.begin, blocks.end) of D and C. C has one row for each of the `depth` columns of A, rounded up to whole
+// Blocks [blocks.begin, blocks.end) of D and C. C has one row for each of the `depth` columns of A, rounded up to full
 // blocks.
 template <class T>
 void outer_product(Blocks<T> c, Blocks<const T> a, int64_t depth, Blocks<const T> d, int64_t rows, Range blocks) {

@@ -1,4 +1,4 @@
-// Between the caller's rows (any storage type, any strides between rows) and blocks.
+// Conversion between rows of tensors (any storage type, any stride between rows) and blocks; packing of weights.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,8 @@ struct BFloat16 {
         uint32_t all;
         std::memcpy(&all, &value, sizeof all);
         const bool nan = value != value;
-        bits = static_cast<uint16_t>(nan ? 0x7fc0 : (all + 0x7fff + ((all >> 16) & 1)) >> 16);  // to nearest, ties to even
+        bits =
+            static_cast<uint16_t>(nan ? 0x7fc0 : (all + 0x7fff + ((all >> 16) & 1)) >> 16);  // to nearest, ties to even
     }
     operator float() const {
         const uint32_t all = static_cast<uint32_t>(bits) << 16;
@@ -27,7 +28,7 @@ struct BFloat16 {
     }
 };
 
-// Block number `block` of a row of `width` numbers; zero past its end.
+// Block `block` of a row of `width` elements, padded with zeros.
 template <class T, class S>
 inline Vec<T> load_block(const S* row, int64_t block, int64_t width) {
     const int64_t first = block * lanes<T>;
@@ -69,23 +70,29 @@ void zero_row(Blocks<T> to, int64_t to_row, int64_t blocks) {
     for (int64_t block = 0; block < blocks; ++block) store(to.at(block, to_row), Vec<T>{});
 }
 
-// ---- weights ---------------------------------------------------------------------------------------------------------
+// ---- weights --------------------------------------------------------------------------------------------------------
 
-// Gates are blocked so that the gates of one block of units lie side by side: block u * gates + g has gate g of units
-// u * lanes, u * lanes + 1, ...; lanes past the last unit are zero.
+// The blocks of all gates of the same units are adjacent: block u * gates + g has gate g of the units u * lanes,
+// u * lanes + 1, ...; lanes past the last unit are zero.
 struct GateOrder {
     int64_t gates, units;
 
     template <class T>
-    int64_t blocks() const { return gates * blocks_of<T>(units); }
-    // The caller's row of the first lane of `block`, and how many of its lanes there are.
+    int64_t blocks() const {
+        return gates * blocks_of<T>(units);
+    }
+    // The row of the weight matrix in the first lane of `block`, and the number of valid lanes.
     template <class T>
-    int64_t first_row(int64_t block) const { return (block % gates) * units + (block / gates) * lanes<T>; }
+    int64_t first_row(int64_t block) const {
+        return (block % gates) * units + (block / gates) * lanes<T>;
+    }
     template <class T>
-    int64_t rows_in(int64_t block) const { return std::min<int64_t>(lanes<T>, units - (block / gates) * lanes<T>); }
+    int64_t rows_in(int64_t block) const {
+        return std::min<int64_t>(lanes<T>, units - (block / gates) * lanes<T>);
+    }
 };
 
-// W (gates * units, depth), to be multiplied from the right by a row of gates' inputs: k runs over `depth`.
+// Packs W (gates * units, depth) for the product x W^T: k runs over `depth`.
 template <class T, class S>
 void pack_forward(Packed<T>& to, const S* w, GateOrder order, Range blocks) {
     constexpr int L = lanes<T>;
@@ -103,8 +110,8 @@ void pack_forward(Packed<T>& to, const S* w, GateOrder order, Range blocks) {
     }
 }
 
-// The same W for the way back: k runs over the blocked gates, columns are W's own. A row of W is read in one go, which
-// the processor sees coming.
+// Packs the same W for the product d W of the backward pass: k runs over the blocked gates, the columns are those of W.
+// Rows of W are read sequentially, which the hardware prefetches.
 template <class T, class S>
 void pack_backward(Packed<T>& to, const S* w, GateOrder order, int64_t columns, Range panels) {
     for (int64_t k = 0; k < to.depth; ++k) {
@@ -118,23 +125,26 @@ void pack_backward(Packed<T>& to, const S* w, GateOrder order, int64_t columns, 
     }
 }
 
-// A vector over the gates, in blocks. A null pointer stands for `otherwise` everywhere.
+// A vector over the gates, in blocks; all elements are `otherwise` if `from` is null.
 template <class T, class S>
 void pack_vector(T* to, const S* from, GateOrder order, T otherwise = 0) {
     for (int64_t block = 0; block < order.blocks<T>(); ++block) {
         for (int64_t lane = 0; lane < lanes<T>; ++lane) {
             const bool in = lane < order.rows_in<T>(block);
-            to[block * lanes<T> + lane] = !in ? T(0) : from ? static_cast<T>(from[order.first_row<T>(block) + lane]) : otherwise;
+            to[block * lanes<T> + lane] = !in    ? T(0)
+                                          : from ? static_cast<T>(from[order.first_row<T>(block) + lane])
+                                                 : otherwise;
         }
     }
 }
 
-// ---- gradients of weights: the sum over the shares of the batch, in the caller's order -------------------------------
+// ---- gradients of weights: sums over the shards of the batch, in the order of the weight matrix ---------------------
 
-// From blocks over the gates with a row for each column of W, to W (gates * units, depth), or added to what stands there.
+// From blocks over the gates, with a row for each column of W, to W (gates * units, depth); overwrites, or adds if
+// `added`.
 template <class T, class S>
-void unpack_gradient(S* to, const T* from, int64_t share_size, int64_t shares, GateOrder order, int64_t depth, Range blocks,
-                     bool added = false) {
+void unpack_gradient(S* to, const T* from, int64_t shard_size, int64_t shards, GateOrder order, int64_t depth,
+                     Range blocks, bool added = false) {
     constexpr int L = lanes<T>;
     const int64_t rows = blocks_of<T>(depth) * L;
     for (int64_t block = blocks.begin; block < blocks.end; ++block) {
@@ -145,7 +155,7 @@ void unpack_gradient(S* to, const T* from, int64_t share_size, int64_t shares, G
             for (int i = 0; i < L; ++i) {
                 const T* at = from + (block * rows + k + i) * L;
                 square[i] = load(at);
-                for (int64_t share = 1; share < shares; ++share) square[i] += load(at + share * share_size);
+                for (int64_t shard = 1; shard < shards; ++shard) square[i] += load(at + shard * shard_size);
             }
             transpose<T>(square);
             for (int64_t lane = 0; lane < count; ++lane) {
@@ -157,11 +167,11 @@ void unpack_gradient(S* to, const T* from, int64_t share_size, int64_t shares, G
 }
 
 template <class T, class S>
-void unpack_vector(S* to, const T* from, int64_t share_size, int64_t shares, GateOrder order) {
+void unpack_vector(S* to, const T* from, int64_t shard_size, int64_t shards, GateOrder order) {
     for (int64_t block = 0; block < order.blocks<T>(); ++block) {
         for (int64_t lane = 0; lane < order.rows_in<T>(block); ++lane) {
             T sum = 0;
-            for (int64_t share = 0; share < shares; ++share) sum += from[share * share_size + block * lanes<T> + lane];
+            for (int64_t shard = 0; shard < shards; ++shard) sum += from[shard * shard_size + block * lanes<T> + lane];
             to[order.first_row<T>(block) + lane] = static_cast<S>(sum);
         }
     }

@@ -1,7 +1,7 @@
-// Vectors of one instruction set, in GCC's and Clang's vector extensions, and the two activations on them.
+// Vectors of one instruction set, in the vector extensions of GCC and Clang, and the two activation functions.
 //
-// Every file that includes this is compiled once for each instruction set, in a namespace of its own, so that the same
-// source becomes AVX2, AVX-512, NEON or SSE2 code.
+// Every file that includes this header is compiled once for each instruction set, in its own namespace, so that the
+// same source becomes AVX2, AVX-512, NEON or SSE2 code.
 #pragma once
 
 #include <cstdint>
@@ -43,17 +43,21 @@ inline Vec<T> broadcast(T value) {
     return value - Vec<T>{};  // minus a zero keeps the sign of a zero; plus would not
 }
 
-// The larger and the smaller of a bound and v; v itself where that is NaN. The processor has an instruction for exactly
-// this, which compilers do not see in the comparison.
+// Maximum and minimum of a bound and v; NaN stays NaN. The CPU has an instruction for this, which compilers do not
+// derive from the comparison.
 template <class T>
 inline Vec<T> at_least(T bound, Vec<T> v) {
     const Vec<T> b = broadcast(bound);
 #if defined(__AVX512F__) && LSTMKIT_VECTOR_BYTES == 64
-    if constexpr (sizeof(T) == 4) return (Vec<T>)_mm512_max_ps((__m512)b, (__m512)v);
-    else return (Vec<T>)_mm512_max_pd((__m512d)b, (__m512d)v);
+    if constexpr (sizeof(T) == 4)
+        return (Vec<T>)_mm512_max_ps((__m512)b, (__m512)v);
+    else
+        return (Vec<T>)_mm512_max_pd((__m512d)b, (__m512d)v);
 #elif defined(__AVX__) && LSTMKIT_VECTOR_BYTES == 32
-    if constexpr (sizeof(T) == 4) return (Vec<T>)_mm256_max_ps((__m256)b, (__m256)v);
-    else return (Vec<T>)_mm256_max_pd((__m256d)b, (__m256d)v);
+    if constexpr (sizeof(T) == 4)
+        return (Vec<T>)_mm256_max_ps((__m256)b, (__m256)v);
+    else
+        return (Vec<T>)_mm256_max_pd((__m256d)b, (__m256d)v);
 #else
     return b > v ? b : v;
 #endif
@@ -63,17 +67,21 @@ template <class T>
 inline Vec<T> at_most(T bound, Vec<T> v) {
     const Vec<T> b = broadcast(bound);
 #if defined(__AVX512F__) && LSTMKIT_VECTOR_BYTES == 64
-    if constexpr (sizeof(T) == 4) return (Vec<T>)_mm512_min_ps((__m512)b, (__m512)v);
-    else return (Vec<T>)_mm512_min_pd((__m512d)b, (__m512d)v);
+    if constexpr (sizeof(T) == 4)
+        return (Vec<T>)_mm512_min_ps((__m512)b, (__m512)v);
+    else
+        return (Vec<T>)_mm512_min_pd((__m512d)b, (__m512d)v);
 #elif defined(__AVX__) && LSTMKIT_VECTOR_BYTES == 32
-    if constexpr (sizeof(T) == 4) return (Vec<T>)_mm256_min_ps((__m256)b, (__m256)v);
-    else return (Vec<T>)_mm256_min_pd((__m256d)b, (__m256d)v);
+    if constexpr (sizeof(T) == 4)
+        return (Vec<T>)_mm256_min_ps((__m256)b, (__m256)v);
+    else
+        return (Vec<T>)_mm256_min_pd((__m256d)b, (__m256d)v);
 #else
     return b < v ? b : v;
 #endif
 }
 
-// 0, 1, 2, ... in the lanes.
+// The lane numbers 0, 1, 2, ...
 template <class T>
 inline Vec<T> iota() {
     Vec<T> v;
@@ -81,7 +89,7 @@ inline Vec<T> iota() {
     return v;
 }
 
-// The first `count` lanes of v, zero in the others, whatever they held (NaN too).
+// The first `count` lanes of v, and zero in the others even if they hold NaN.
 template <class T>
 inline Vec<T> keep_first(Vec<T> v, int64_t count) {
     return iota<T>() < broadcast(static_cast<T>(count)) ? v : Vec<T>{};
@@ -89,12 +97,13 @@ inline Vec<T> keep_first(Vec<T> v, int64_t count) {
 
 template <class T>
 inline T sum_of_lanes(Vec<T> v) {
-    for (int half = lanes<T> / 2; half > 0; half /= 2)  // pairs: one after the other each would wait for the last
+    for (int half = lanes<T> / 2; half > 0;
+         half /= 2)  // pairwise: in sequence, each addition would wait for the one before
         for (int lane = 0; lane < half; ++lane) v[lane] += v[lane + half];
     return v[0];
 }
 
-// Lanes of a and b in turns: those of the lower halves, then those of the upper ones.
+// Interleaves the lanes of a and b: first the lower halves, then the upper halves.
 template <class T, std::size_t... Is>
 inline void interleave(Vec<T>& a, Vec<T>& b, std::index_sequence<Is...>) {
     constexpr int L = lanes<T>;
@@ -108,8 +117,8 @@ inline void interleave(Vec<T>& a, Vec<T>& b, std::index_sequence<Is...>) {
 #endif
 }
 
-// A square of numbers, a row in each vector: rows become columns. Interleaving the two halves of the rows as often as
-// halves can be taken is a transposition.
+// Transposes a square matrix with a row in each vector: interleaving the two halves of the rows log2(L) times is a
+// transposition.
 template <class T>
 inline void transpose(Vec<T> (&rows)[lanes<T>]) {
     constexpr int L = lanes<T>;
@@ -128,8 +137,8 @@ inline void transpose(Vec<T> (&rows)[lanes<T>]) {
 }
 
 // e^r - 1 = r + r² q(r) for |r| <= ln 2 / 2. The coefficients are a Chebyshev fit of q made for this file with mpmath
-// (chebyfit, 50 digits). `magic` is 1.5 times the power of two whose last bit is worth one, so that adding it rounds, plus
-// the bias of an exponent.
+// (chebyfit, 50 digits). `magic` is 1.5 times the power of two whose last bit is worth one, so that adding it rounds,
+// plus the bias of an exponent.
 template <class T>
 struct ExpTable;
 
@@ -137,7 +146,7 @@ template <>
 struct ExpTable<float> {
     using Int = int32_t;
     static constexpr int mantissa_bits = 23;
-        static constexpr float magic = 12582912.0f + 127, log2e = 1.44269504089f;
+    static constexpr float magic = 12582912.0f + 127, log2e = 1.44269504089f;
     static constexpr float ln2_high = 0.693145751953125f, ln2_low = 1.42860682030941723212e-6f;
     static constexpr float lowest = -87.3f, highest = 87.3f;
     static constexpr float q[] = {0.5f, 0.16666576989698775683f, 0.041666554617204574203f, 0.0083631790527225773704f,
@@ -148,7 +157,7 @@ template <>
 struct ExpTable<double> {
     using Int = int64_t;
     static constexpr int mantissa_bits = 52;
-        static constexpr double magic = 6755399441055744.0 + 1023, log2e = 1.442695040888963407359924681;
+    static constexpr double magic = 6755399441055744.0 + 1023, log2e = 1.442695040888963407359924681;
     static constexpr double ln2_high = 0.69314718036912381649, ln2_low = 1.9082149292705877e-10;
     static constexpr double lowest = -708.0, highest = 708.0;
     static constexpr double q[] = {0.50000000000000010221,   0.16666666666666667453,   0.041666666666624127873,
@@ -157,8 +166,8 @@ struct ExpTable<double> {
                                    2.5100385495510319078e-8};
 };
 
-// e^x = scale (1 + p), with scale a power of two and |p| < 0.42; x is held below `highest`, and where scale is a normal
-// number. NaN comes through.
+// e^x = scale (1 + p), with scale a power of two and |p| < 0.42; x is clamped to `highest` and to where scale is a
+// normal number. NaN stays NaN.
 template <class T>
 struct Exponential {
     Vec<T> scale, p;
@@ -176,7 +185,7 @@ inline Exponential<T> exponential(Vec<T> x, T highest = ExpTable<T>::highest) {
     Vec<T> q = broadcast(Table::q[degree]);
 #pragma GCC unroll 16
     for (int k = degree - 1; k >= 0; --k) q = q * r + Table::q[k];
-    // The low bits of `rounded` hold n plus the bias as an integer; those above them fall out in the shift.
+    // The low bits of `rounded` hold n plus the bias as an integer; the shift drops those above them.
     Ints bits;
     std::memcpy(&bits, &rounded, sizeof bits);
     bits <<= Table::mantissa_bits;

@@ -1,4 +1,4 @@
-// A stack of layers that runs step by step and keeps its state: weights packed once, nothing allocated in a step.
+// A stack of layers that runs one step per call and keeps its state: packs weights once, allocates nothing in a step.
 #pragma once
 
 #include "forward.h"
@@ -10,7 +10,7 @@ class StackStepper : public Stepper {
 public:
     StackStepper(const std::vector<Problem>& layers, bool residual) : residual_(residual) {
         for (const Problem& p : layers) stages_.push_back(std::make_unique<Stage>(p, arena_));
-        // Threads only share the units of a step, and only where all layers are large enough for it.
+        // Threads can only split_zoneout the units of a step, and only if all layers are large enough.
         team_ = stages_.front()->plan.team;
         for (const auto& stage : stages_) team_ = std::min(team_, stage->plan.team);
         barrier_ = std::make_unique<Barrier>(team_);
@@ -24,12 +24,13 @@ public:
                 Stage& stage = *stages_[i];
                 const Steps to{i + 1 < stages_.size() ? stage.output : output, 0, stage.problem.outputs};
                 stage.run(from, to, member);
-                if (residual_ && i > 0 && id == 0) stage.add(static_cast<const S*>(from.data), static_cast<S*>(to.data));
+                if (residual_ && i > 0 && id == 0)
+                    stage.add(static_cast<const S*>(from.data), static_cast<S*>(to.data));
                 member.wait();
                 from = to;
             }
         });
-        for (const auto& stage : stages_) stage->turn_over();
+        for (const auto& stage : stages_) stage->swap_buffers();
     }
 
     void state(int layer, void* hidden, void* cell) const override { stages_[layer]->state(hidden, cell); }
@@ -37,12 +38,14 @@ public:
 private:
     struct Stage {
         Stage(const Problem& p, Arena& arena)
-            : problem(p), plan(make_plan<T>(problem, 1)), forward(problem, plan),
+            : problem(p),
+              plan(make_plan<T>(problem, 1)),
+              forward(problem, plan),
               weights(Forward<T, S>::pack(forward, problem.pass[0], arena)),
-              room(forward.take_room(problem.pass[0], plan.shares[0], arena, problem.batch, true)),
+              scratch(forward.take_scratch(problem.pass[0], plan.shards[0], arena, problem.batch, true)),
               output(arena.take<S>(problem.batch * problem.outputs)) {
-            forward.start(problem.pass[0], plan.shares[0], room);
-            record = forward.scratch_record(problem.pass[0], room.record, plan.shares[0], {0, 1});
+            forward.start(problem.pass[0], plan.shards[0], scratch);
+            record = forward.scratch_record(problem.pass[0], scratch.record, plan.shards[0], {0, 1});
         }
 
         void run(const Steps& x, const Steps& to, const Member& member) {
@@ -51,13 +54,13 @@ private:
                 problem.pass[0].output = to;
             }
             member.wait();
-            forward.run_chunk(problem.pass[0], weights, plan.shares[0], {0, 1}, room, record, false, true, member);
+            forward.run_chunk(problem.pass[0], weights, plan.shards[0], {0, 1}, scratch, record, false, true, member);
         }
 
-        // What the step wrote is what the next one reads.
-        void turn_over() {
-            std::swap(room.state.hidden[0], room.state.hidden[1]);
-            std::swap(room.state.seen[0], room.state.seen[1]);
+        // The next step reads what this step wrote.
+        void swap_buffers() {
+            std::swap(scratch.state.hidden[0], scratch.state.hidden[1]);
+            std::swap(scratch.state.seen[0], scratch.state.seen[1]);
         }
 
         void add(const S* x, S* to) const {
@@ -67,8 +70,11 @@ private:
 
         void state(void* hidden, void* cell) const {
             for (int64_t row = 0; row < problem.batch; ++row) {
-                scatter_row<T>(static_cast<S*>(hidden) + row * problem.outputs, as_const(room.state.hidden[0]), row, problem.outputs);
-                if (cell) scatter_row<T>(static_cast<S*>(cell) + row * problem.units, as_const(room.state.cell), row, problem.units);
+                scatter_row<T>(static_cast<S*>(hidden) + row * problem.outputs, as_const(scratch.state.hidden[0]), row,
+                               problem.outputs);
+                if (cell)
+                    scatter_row<T>(static_cast<S*>(cell) + row * problem.units, as_const(scratch.state.cell), row,
+                                   problem.units);
             }
         }
 
@@ -76,7 +82,7 @@ private:
         const Plan plan;
         const Forward<T, S> forward;
         const PackedWeights<T> weights;
-        typename Forward<T, S>::Room room;
+        typename Forward<T, S>::Scratch scratch;
         Record<T> record;
         void* output;
     };

@@ -7,15 +7,15 @@
 namespace lstmkit {
 namespace {
 
-// Of DLPack 1.3 (dmlc/dlpack, dlpack.h, DLPackExchangeAPI): what comes in front of the one function used here.
+// The start of DLPackExchangeAPI in DLPack 1.3 (dmlc/dlpack, dlpack.h), up to the one function used here.
 struct ExchangeAPI {
     uint32_t major, minor;
     void* older;
     void *allocate, *export_managed, *import_managed;
-    int (*describe)(void* object, nb::dlpack::dltensor* found);  // borrows: nothing is to be given back
+    int (*describe)(void* object, nb::dlpack::dltensor* found);  // borrows; nothing to release
 };
 
-// Never destroyed: the interpreter may be gone by then.
+// Never destroyed, because the interpreter may be gone by then.
 struct Known {
     nb::type_object tensor;
     nb::tuple dtypes;
@@ -27,7 +27,8 @@ Known* known = nullptr;
 Type type_of(nb::dlpack::dtype t) {
     using Code = nb::dlpack::dtype_code;
     if (t.lanes != 1) return Type::other;
-    if (t.code == static_cast<uint8_t>(Code::Float)) return t.bits == 32 ? Type::float32 : t.bits == 64 ? Type::float64 : Type::other;
+    if (t.code == static_cast<uint8_t>(Code::Float))
+        return t.bits == 32 ? Type::float32 : t.bits == 64 ? Type::float64 : Type::other;
     if (t.code == static_cast<uint8_t>(Code::Bfloat) && t.bits == 16) return Type::bfloat16;
     if (t.code == static_cast<uint8_t>(Code::Int) && t.bits == 64) return Type::int64;
     return Type::other;
@@ -51,7 +52,7 @@ Tensor by_attributes(nb::handle t) {
 
 Tensor by_exchange(nb::handle t) {
     nb::dlpack::dltensor d;
-    if (known->exchange->describe(t.ptr(), &d)) {  // a device that DLPack has no word for
+    if (known->exchange->describe(t.ptr(), &d)) {  // a device that DLPack does not know
         PyErr_Clear();
         return by_attributes(t);
     }
@@ -78,15 +79,23 @@ bool Tensor::is_contiguous() const {
     return dims <= 3;
 }
 
-bool Tensor::is_aligned() const { return reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(size_of(type)) == 0; }
+bool Tensor::is_aligned() const {
+    return reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(size_of(type)) == 0;
+}
 
 std::string Tensor::text() const {
     std::string s = "(";
     for (int i = 0; i < std::min(dims, 3); ++i) s += (i ? ", " : "") + std::to_string(shape[i]);
-    return s + (dims == 1 ? ",), " : dims > 3 ? ", ...), " : "), ") + name_of(type) + (in_memory ? "" : " not in the CPU's memory");
+    return s +
+           (dims == 1  ? ",), "
+            : dims > 3 ? ", ...), "
+                       : "), ") +
+           name_of(type) + (in_memory ? "" : " not in the CPU's memory");
 }
 
-int64_t size_of(Type type) { return type == Type::bfloat16 ? 2 : type == Type::float32 ? 4 : type == Type::other ? 1 : 8; }
+int64_t size_of(Type type) {
+    return type == Type::bfloat16 ? 2 : type == Type::float32 ? 4 : type == Type::other ? 1 : 8;
+}
 
 const char* name_of(Type type) {
     static const char* const names[] = {"float32", "float64", "bfloat16", "int64", "another dtype"};
@@ -116,7 +125,7 @@ Tensor read_tensor(nb::handle t) {
     if (!PyType_IsSubtype(Py_TYPE(t.ptr()), const_cast<PyTypeObject*>(tensor)))
         throw nb::type_error("lstmkit._native: expected a torch.Tensor");
     Tensor found = known->exchange ? by_exchange(t) : by_attributes(t);
-    if (!found.data && found.count() != 0) found.in_memory = false;  // a subclass that only looks like one
+    if (!found.data && found.count() != 0) found.in_memory = false;  // a tensor subclass without data
     return found;
 }
 
@@ -130,6 +139,6 @@ bool is_negated(nb::handle t) {
     return found == Py_True;
 }
 
-nb::object tidied(nb::handle t, Type type) { return known->tidy(t, known->dtypes[static_cast<std::size_t>(type)]); }
+nb::object tidy_copy(nb::handle t, Type type) { return known->tidy(t, known->dtypes[static_cast<std::size_t>(type)]); }
 
 }  // namespace lstmkit

@@ -1,4 +1,4 @@
-// Tensors of torch, read without linking against it.
+// Access to torch tensors without linking against torch.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -10,14 +10,14 @@ namespace lstmkit {
 
 namespace nb = nanobind;
 
-// The first three are those of Storage.
+// The first three are the values of Storage.
 enum class Type : int { float32, float64, bfloat16, int64, other };
 
-// What a tensor says of itself; shape and strides of its first three dimensions.
+// The properties of a tensor; shape and strides of its first three dimensions.
 struct Tensor {
     void* data = nullptr;
     Type type = Type::other;
-    bool in_memory = false;  // which the processor reads
+    bool in_memory = false;  // in CPU memory
     int dims = 0;
     int64_t shape[3] = {1, 1, 1}, stride[3] = {};
 
@@ -30,21 +30,22 @@ struct Tensor {
 int64_t size_of(Type type);
 const char* name_of(Type type);
 
-// How to read tensors. `dtypes`: those of Type, in its order; `tidy(tensor, dtype)`: the same numbers, contiguous, on the CPU.
+// Sets how to read tensors. `dtypes`: the dtypes of Type, in its order; `tidy(tensor, dtype)` returns a contiguous copy
+// on the CPU.
 void know_tensors(nb::type_object tensor, nb::tuple dtypes, nb::callable tidy);
 
-// Whether they are read through DLPack's exchange interface, which torch has from 2.10 on, or by their attributes, which
-// takes longer; `wanted` picks one.
+// Returns whether tensors are read through the exchange interface of DLPack (torch 2.10 or later) rather than by their
+// attributes, which is slower; `wanted` selects one.
 bool use_exchange(bool wanted);
 
 Tensor read_tensor(nb::handle t);
 
-// Whether it is one of torch.Tensor itself: one of its subclasses may mean something else by its numbers.
+// Whether it is a torch.Tensor itself; a subclass may interpret its data differently.
 bool is_plain(nb::handle t);
 
-// Whether its numbers are stored with the opposite sign.
+// Whether its data are stored with the opposite sign (a lazy negation).
 bool is_negated(nb::handle t);
 
-nb::object tidied(nb::handle t, Type type);
+nb::object tidy_copy(nb::handle t, Type type);
 
 }  // namespace lstmkit

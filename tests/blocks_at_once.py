@@ -18,8 +18,7 @@ import pytest
 import triton.language as tl  # the interpreter looks for it among the names of a kernel's module
 from triton.runtime import interpreter
 
-from lstmkit.ops.triton import kernels as gpu_kernels
-from lstmkit.ops.triton import primitives as gpu_blocks
+from lstmkit.ops.triton import kernels, primitives
 
 
 class Hand:
@@ -79,8 +78,8 @@ class AtOnce:
             hand.waits = 0
             hand.pass_on()
 
-    def meet(self, counter: Any, goal: Any) -> None:
-        """In the place of ``gpu_blocks.meet``: as it counts, and with the hand passed on while it waits."""
+    def grid_barrier(self, counter: Any, goal: Any) -> None:
+        """In the place of ``primitives.grid_barrier``: as it counts, and with the hand passed on while it waits."""
         hand, block = self.hand, self.here.block
         assert hand is not None
         tl.atomic_add(counter, 1)
@@ -108,9 +107,9 @@ def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
 def use(monkeypatch: pytest.MonkeyPatch) -> None:
     """Until the test's end."""
     at_once = AtOnce()
-    for module in (gpu_blocks, gpu_kernels):
-        monkeypatch.setattr(module, "meet", at_once.meet)
-    for kernel in (gpu_kernels.forward, gpu_kernels.backward):
+    for module in (primitives, kernels):
+        monkeypatch.setattr(module, "grid_barrier", at_once.grid_barrier)
+    for kernel in (kernels.forward, kernels.backward):
         monkeypatch.setattr(kernel, "rewrite", functools.partial(_first_of_all, at_once, kernel.rewrite()))
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lstmkit.cells import CELLS, CellSpec
 from lstmkit.layers.recurrent import _MERGES, RecurrentLayer
@@ -37,6 +37,10 @@ SHAPES: dict[str, tuple[int, int, list[int] | None]] = {
     "one sequence": (3, 1, [3]),
     "all empty": (2, 2, [0, 0]),
 }
+
+
+#: Sums of a few dozen products in another order: the last digits of float64 may differ, no more.
+LAST_DIGITS = {"rtol": 1e-10, "atol": 1e-12}
 
 
 # ---- cells -----------------------------------------------------------------------------------------------------------
@@ -110,6 +114,24 @@ def cast(call: Call, dtype: torch.dtype, device: str = "cpu") -> Call:
         for p in call.passes
     )
     return call._replace(x=leaf(call.x), passes=passes)
+
+
+def changed(call: Call, change: Callable[[Pass], Pass]) -> Call:
+    return call._replace(passes=tuple(change(p) for p in call.passes))
+
+
+def noisy(call: Call) -> Call:
+    """The call with a random recurrent mask and random zoneout masks."""
+    random = torch.Generator().manual_seed(7)
+
+    def mask(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=random, dtype=call.x.dtype).round().to(call.x.device)
+
+    def noise(p: Pass) -> Pass:
+        zoneout = tuple(mask(call.x.shape[0], *s.shape) for s in p.state)
+        return p._replace(recurrent_mask=2 * mask(*p.state[0].shape), zoneout=zoneout)
+
+    return changed(call, noise)
 
 
 def leaves(call: Call) -> dict[str, Tensor]:
@@ -228,3 +250,12 @@ def make_layer(name: str, options: dict[str, Any], seed: int = 0, **more: Any) -
     """A float64 layer of 3 features and 5 units, with weights from a seed."""
     torch.manual_seed(seed)
     return LAYERS[name](3, 5, **({"dtype": torch.float64} | options | more))  # type: ignore[call-arg]
+
+
+def trained(layer: nn.Module, step: Any, x: Tensor, lengths: Tensor | None) -> dict[str, Tensor]:
+    """Outputs and gradients of a training step through ``step``, which is ``layer`` or made of it."""
+    x = x.clone().requires_grad_()
+    output, final = step(x, None, lengths)
+    total = uneven_sum([output, *(final if isinstance(final, tuple) else (final,))])
+    found = torch.autograd.grad(total, [x, *layer.parameters()])
+    return {"output": output.detach(), **{str(i): g for i, g in enumerate(found)}}

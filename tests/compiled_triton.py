@@ -18,11 +18,10 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from lstmkit.cells import CellSpec
-from lstmkit.ops.triton import kernels as gpu_kernels
-from lstmkit.ops.triton import launch as gpu_plan
+from lstmkit.ops.triton import kernels, launch
 
 PTXAS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
-WIDE = ("cs", "d_cs", "scales", "parts", "dh", "dc")  # pointers to what is as exact as it is computed
+WIDE = ("cs", "d_cs", "norm_stats", "partial_sums", "dh", "dc")  # pointers to what is as exact as it is computed
 NUMBERS = {"block": "i32", "blocks": "i32", "T": "i32", "B": "i32"}
 CASES = [
     (CellSpec("lstm", 64, 128), torch.bfloat16),
@@ -34,15 +33,13 @@ CASES = [
 ]
 
 
-def compiled(
-    kernel: Any, spec: CellSpec, dtype: torch.dtype, around: gpu_plan.NonDifferentiableInputs
-) -> dict[str, Any]:
+def compiled(kernel: Any, spec: CellSpec, dtype: torch.dtype, around: launch.NonDifferentiableInputs) -> dict[str, Any]:
     """What a kernel needs."""
     reverse = (False, True) if spec.peephole else (False,)
-    constants = gpu_plan.Plan.of(spec, reverse, dtype).constants(around, dtype)
-    constants |= {"SAVES": 1, "BIAS": spec.bias, "TWO": spec.kind == "gru" or spec.layer_norm}
-    constants = gpu_plan.with_triton_types(constants | {"TRACED": spec.peephole})
-    absent = [name for name, told in gpu_plan.noise(around).items() if told is None]
+    constants = launch.Plan.of(spec, reverse, dtype).constants(around, dtype)
+    constants |= {"SAVES": 1, "BIAS": spec.bias, "SEPARATE_DGH": spec.kind == "gru" or spec.layer_norm}
+    constants = launch.with_triton_types(constants | {"TRACED": spec.peephole})
+    absent = [name for name, told in launch.noise_arguments(around).items() if told is None]
     constants |= dict.fromkeys(absent if spec.peephole else [*absent, "d_saved", "d_cs"])
     constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
     narrow = {torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.float64: "*fp64"}[dtype]
@@ -55,7 +52,7 @@ def compiled(
         {name: types.get(name, narrow) for name in names},
         {(names.index(name),): value for name, value in constants.items()},
     )
-    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": gpu_plan._WARPS})
+    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": launch._WARPS})
     with tempfile.TemporaryDirectory() as folder:
         assembly = Path(folder, "kernel.ptx")
         assembly.write_text(made.asm["ptx"])
@@ -72,9 +69,9 @@ def compiled(
 
 
 if __name__ == "__main__":
-    plain, noisy = gpu_plan.NonDifferentiableInputs(None, None, 0.0, 0.0), torch.empty(1)
+    plain, noisy = launch.NonDifferentiableInputs(None, None, 0.0, 0.0), torch.empty(1)
     for spec, dtype in CASES:
-        around = gpu_plan.NonDifferentiableInputs(noisy, noisy, noisy, noisy) if spec.peephole else plain
-        for kernel in (gpu_kernels.forward, gpu_kernels.backward):
+        around = launch.NonDifferentiableInputs(noisy, noisy, noisy, noisy) if spec.peephole else plain
+        for kernel in (kernels.forward, kernels.backward):
             case = f"{spec.kind} {spec.hidden_size} {dtype}".replace("torch.", "")
             print(json.dumps({"case": case, **compiled(kernel, spec, dtype, around)}), flush=True)

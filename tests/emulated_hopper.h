@@ -1,8 +1,8 @@
-// A Hopper GPU as far as kernels.cu needs one, on a processor: what ptx.cuh has, one fiber for each thread.
+// An emulation of a Hopper GPU on a CPU for kernels.cu: the functions of ptx.cuh, with one fiber per GPU thread.
 //
-// All blocks of a cluster are there at once, one cluster after the other. A fiber runs until it waits for others, so
-// that the order in which they go on shows what waits too little: from the first to the last, the other way round, or
-// shuffled anew each time, with what is sent arriving late and warps left behind. Shared memory holds NaN at first.
+// All blocks of a cluster run concurrently, one cluster after the other. A fiber runs until it waits for others. The
+// order in which fibers continue exposes missing waits: ascending, descending, or shuffled each time, with late arrival
+// of what is sent and with delayed warps. Shared memory holds NaN at first.
 #pragma once
 
 #include <ucontext.h>
@@ -20,11 +20,21 @@
 
 using Half = unsigned short;
 using Barrier = unsigned long long;
-struct uint2 { unsigned x, y; };
-struct alignas(16) uint4 { unsigned x, y, z, w; };
-struct alignas(8) float2 { float x, y; };
-struct alignas(16) float4 { float x, y, z, w; };
-struct { unsigned x; } threadIdx, blockIdx;
+struct uint2 {
+    unsigned x, y;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+struct alignas(8) float2 {
+    float x, y;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+struct {
+    unsigned x;
+} threadIdx, blockIdx;
 
 // ---- numbers --------------------------------------------------------------------------------------------------------
 
@@ -54,7 +64,7 @@ inline Half rounded(float x) {
 #else
     const unsigned bits = same_bits<unsigned>(x);
     if (std::isnan(x)) return 0x7fff;
-    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;  // to the nearest, of two as near to the even one
+    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;  // to nearest, ties to even
 #endif
 }
 
@@ -65,7 +75,7 @@ inline float2 unpack(unsigned pair) { return {widened(pair & 0xffff), widened(pa
 
 enum class Order { forward, backward, shuffled };
 
-// Where threads meet: the last one to come lets all go on.
+// A barrier: the last thread that arrives releases all.
 struct Meeting {
     int come = 0, times = 0;
     bool last_of(int all) {
@@ -88,11 +98,11 @@ struct Lane {
 struct Warp {
     Meeting meeting;
     Lane lanes[32];
-    unsigned stands_until = 0;  // a round of turns
+    unsigned stands_until = 0;  // a round of the scheduler
 };
 
 struct Block {
-    std::vector<uint4> shared = std::vector<uint4>(SHARED_BYTES / 16 + 8);  // on a line's boundary
+    std::vector<uint4> shared = std::vector<uint4>(SHARED_BYTES / 16 + 8);  // aligned to a line
     Meeting meeting;
     Warp warps[WARPS];
     char* memory() {
@@ -108,10 +118,10 @@ struct Fetched {
 
 struct Fiber {
     ucontext_t context;
-    std::vector<Fetched> fetched;  // under way
+    std::vector<Fetched> fetched;  // in flight
     std::vector<char> stack = std::vector<char>(1 << 16);
     unsigned thread, block;
-    int times_met = 0;  // what the cluster's meeting counted when this thread came
+    int times_met = 0;  // the count of the cluster's barrier when this thread arrived
     bool done = false;
 };
 
@@ -133,8 +143,8 @@ struct Cluster {
     const void* kernel;
     void (*call)(const void* kernel);
     unsigned drawn = 1;
-    bool moved = false;   // whether any thread went on since all were asked
-    bool broken = false;  // whether a barrier was not there, or a thread ended before what it fetched had come
+    bool moved = false;   // whether any thread continued since all were tried
+    bool broken = false;  // whether a barrier was missing, or a thread ended with fetches in flight
 
     Block& block() { return blocks[blockIdx.x % CLUSTER]; }
     Warp& warp() { return block().warps[threadIdx.x / 32]; }
@@ -159,7 +169,7 @@ inline void start() {
 }
 
 struct BarrierState {
-    int bytes;  // to come yet
+    int bytes;  // still expected
     short to_arrive, phases;
 };
 
@@ -181,7 +191,7 @@ inline void deliver(const Letter& letter) {
     cluster->moved = true;
 }
 
-// What does not arrive stays.
+// What does not arrive yet stays in flight.
 template <class Arrives>
 void deliver_those(Arrives arrives) {
     for (const Letter& letter : std::exchange(cluster->under_way, {})) {
@@ -202,7 +212,7 @@ inline void prepare(Fiber& fiber, unsigned thread, unsigned block) {
     makecontext(&fiber.context, start, 0);
 }
 
-// Now and then a warp stands for some time, so that the others come as far as they can without it.
+// Sometimes delays a warp, so that the others continue as far as they can without it.
 inline void halt_some(unsigned round) {
     for (Block& block : cluster->blocks) {
         for (Warp& warp : block.warps) {
@@ -211,7 +221,7 @@ inline void halt_some(unsigned round) {
     }
 }
 
-// Whether all threads came to the end, and all that was sent was awaited.
+// Whether all threads finished, and everything that was sent was awaited.
 inline bool run_cluster(Cluster& all, unsigned first_block) {
     cluster = &all;
     for (Block& block : all.blocks) std::memset(block.memory(), 0xff, SHARED_BYTES);
@@ -245,7 +255,7 @@ inline bool run_cluster(Cluster& all, unsigned first_block) {
     return all.under_way.empty();
 }
 
-// 0, or 1 where threads wait for what does not come, or something comes that nobody waits for.
+// 0, or 1 if threads wait for something that does not arrive, or something arrives that nobody waits for.
 template <class Kernel>
 int run_clusters(int clusters, int order, const Kernel& kernel) {
     for (int i = 0; i < clusters; ++i) {
@@ -258,7 +268,7 @@ int run_clusters(int clusters, int order, const Kernel& kernel) {
     return 0;
 }
 
-// ---- what kernels call ----------------------------------------------------------------------------------------------
+// ---- functions that the kernels call --------------------------------------------------------------------------------
 
 inline char* shared_memory() { return cluster->block().memory(); }
 inline int rank_in_cluster() { return blockIdx.x % CLUSTER; }
@@ -271,7 +281,7 @@ inline void meet_at(Meeting& meeting, int all) {
 
 inline void __syncthreads() { meet_at(cluster->block().meeting, WARPS * 32); }
 
-// The last lane to come does the work of all.
+// The last lane that arrives does the work of all.
 template <class Work>
 void by_the_last(const Lane& lane, Work work) {
     Warp& warp = cluster->warp();
@@ -289,7 +299,7 @@ inline unsigned shuffle(unsigned value, int source) {
     return result;
 }
 
-// Lane c of four has the numbers 2c, 2c + 1, 2c + 8 and 2c + 9 of a row of 16.
+// Lane c of four has the values 2c, 2c + 1, 2c + 8 and 2c + 9 of a row of 16.
 inline void spread(float* row, int c, unsigned first, unsigned second) {
     const float2 low = unpack(first), high = unpack(second);
     row[2 * c] = low.x, row[2 * c + 1] = low.y, row[2 * c + 8] = high.x, row[2 * c + 9] = high.y;
@@ -316,7 +326,7 @@ inline void mma(float (&sums)[4], uint4 left, uint2 right) {
 
 inline void cp_async(uint4* shared, const uint4* from) { cluster->running->fetched.push_back({shared, from}); }
 
-// As late as can be.
+// As late as possible.
 template <int BUT>
 void cp_async_wait() {
     auto& under_way = cluster->running->fetched;

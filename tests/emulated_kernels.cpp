@@ -1,5 +1,4 @@
-// The kernels of kernels.cu as functions of a library: `order` is that in which threads go on, see
-// emulated_hopper.h.
+// The kernels of kernels.cu as a library; `order` is the order in which threads continue, see emulated_hopper.h.
 #define EMULATED
 #include "emulated_hopper.h"
 

@@ -12,4 +12,7 @@ from lstmkit.progress import Progress
 
 
 def by(protocol: Callable[..., pd.DataFrame], job: Any, folder: Path, options: dict[str, Any]) -> pd.DataFrame:
-    return protocol(job, job.fit, folder, options, Progress())
+    def fit(data: Any, validation: Any | None = None) -> None:
+        job.fit(data, validation=validation)
+
+    return protocol(job, fit, folder, options, Progress())

@@ -45,7 +45,7 @@ from lstmkit.evaluation.anomaly_thresholds import (
 from lstmkit.jobs import load
 from lstmkit.jobs.anomaly_detector.baselines import SubPCA, moving_z_score
 from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
-from lstmkit.jobs.anomaly_detector.scorers import future_values, missed
+from lstmkit.jobs.anomaly_detector.scorers import future_values, prediction_errors
 from lstmkit.layers.rnn import LSTM
 from lstmkit.models.autoencoder import Autoencoder
 from lstmkit.modules.heads import StepRegressionHead
@@ -58,8 +58,8 @@ TINY: dict[str, Any] = {
     "window": 12,
     "steps_per_epoch": 4,
     "batch_size": 8,
-    "warm_up": 4,
-    "margin": 5,
+    "burn_in": 4,
+    "vus_buffer": 5,
 }
 
 
@@ -182,7 +182,7 @@ def test_a_dynamic_level_finds_what_sticks_out_and_nothing_in_noise():
     assert not found[100:300].any()
 
 
-def test_a_level_hangs_on_no_later_score():
+def test_a_threshold_depends_on_no_later_score():
     rng = np.random.default_rng(1)
     scores = rng.exponential(size=120)
     whole = dynamic_thresholds(scores, 50, 0.1, before=rng.exponential(size=30))
@@ -258,7 +258,7 @@ def test_what_was_foretold_of_a_step_is_compared_with_it():
     rng = np.random.default_rng(0)
     values, said = rng.standard_normal((9, 2)), rng.standard_normal((9, 3 * 2))
     values[4, 1] = np.nan
-    found = missed(values, said, 3)
+    found = prediction_errors(values, said, 3)
     for t in range(9):
         about = [said.reshape(9, 3, 2)[t - k, k - 1] for k in (1, 2, 3) if t - k >= 0]
         wanted = np.mean([np.abs(values[t] - one) for one in about], axis=0) if about else np.full(2, np.nan)
@@ -286,7 +286,7 @@ def test_an_autoencoder_does_not_see_padding():
 def test_an_autoencoder_learns_to_tell_again():
     torch.manual_seed(0)
     data = np.stack([np.sin(np.arange(120) / k) for k in (3, 5)], axis=1)
-    job = AnomalyDetector(method="reconstruct", hidden_size=16, epochs=10, window=10, lr=0.01, warm_up=5).fit(data)
+    job = AnomalyDetector(method="reconstruction", hidden_size=16, epochs=10, window=10, lr=0.01, burn_in=5).fit(data)
     losses = [row["valid_loss"] for row in job._histories[0].rows]
     assert losses[-1] < 0.3 * losses[0]
 
@@ -294,25 +294,31 @@ def test_an_autoencoder_learns_to_tell_again():
 # ---- the job ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["predict", "reconstruct"])
-@pytest.mark.parametrize("threshold", ["quantile", "recent", "dynamic"])
+@pytest.mark.parametrize("method", ["prediction", "reconstruction"])
+@pytest.mark.parametrize("threshold", ["quantile", "rolling", "dynamic"])
 def test_live_gives_the_numbers_of_a_whole_recording(method: str, threshold: str):
     """Values are missing here and there; one of three columns is context."""
     values = np.concatenate([waves(0), (np.arange(160) % 7 > 3)[:, None]], axis=1)
     values[30:33, 0] = values[90, 2] = values[0, 1] = np.nan
-    options = {"context": ("3",), "ahead": 3, "combine": "max", "history": 60, "threshold": threshold}
+    options = {
+        "covariates": ("3",),
+        "horizon": 3,
+        "score_aggregation": "max",
+        "threshold_window": 60,
+        "threshold_method": threshold,
+    }
     job = AnomalyDetector(method=method, **TINY, **options)
     frame = pd.DataFrame(values, columns=["1", "2", "3"])
     (whole,) = job.fit(frame).predict(frame)
-    live = job.live()
+    live = job.stream()
     moments = [live.step(row) for row in values]
     np.testing.assert_allclose([m.score for m in moments], whole.scores, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose([m.level for m in moments], whole.levels, rtol=1e-4)
-    np.testing.assert_allclose([m.by_channel for m in moments], whole.by_channel, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose([m.threshold for m in moments], whole.thresholds, rtol=1e-4)
+    np.testing.assert_allclose([m.channel_scores for m in moments], whole.channel_scores, rtol=1e-4, atol=1e-4)
     assert whole.channels == ("1", "2")
 
 
-@pytest.mark.parametrize("method", ["predict", "reconstruct"])
+@pytest.mark.parametrize("method", ["prediction", "reconstruction"])
 def test_no_score_hangs_on_what_comes_later(method: str):
     job = AnomalyDetector(method=method, **TINY).fit(waves(0))
     values = waves(1)
@@ -340,8 +346,8 @@ def test_a_fault_is_found_and_its_channel_named():
     job = AnomalyDetector(hidden_size=16, epochs=12, window=40, lr=0.01).fit(frame)
     other = pd.DataFrame(waves(1, 300), columns=["left", "right"])
     other.loc[200:206, "right"] += 3
-    rows = [row for found in job.predict(other) for row in found.rows()]
-    assert any(row["start"] <= 202 <= row["end"] + 1 and row["cause"] == "right" for row in rows)
+    rows = [row for found in job.predict(other) for row in found.events()]
+    assert any(row["start"] <= 202 <= row["end"] + 1 and row["channel"] == "right" for row in rows)
     assert job.decision_function(other).shape == (300,)
 
 
@@ -354,28 +360,28 @@ def test_what_stands_beside_needs_the_data_it_learnt_from(tmp_path: Path):
     assert list(found.table["model"]) == ["LSTM", "moving z-score"]
     assert np.isnan(found.table.loc[1, "range F1"])
     assert found.table.loc[0, "VUS-PR"] == pytest.approx(table.loc["LSTM", "VUS-PR"])
-    assert "what it learnt from" in found.notes[-1]
+    assert "does not have its training data" in found.notes[-1]
 
 
 def test_a_channel_that_never_changed_and_does():
     """It is in its own unit then."""
     values = waves(0)
     values[:, 1] = 5.0
-    job = AnomalyDetector(**TINY, combine="max").fit(values)
+    job = AnomalyDetector(**TINY, score_aggregation="max").fit(values)
     values[120, 1] = 6.0
     (found,) = job.predict(values)
-    assert found.by_channel[120, 1] > 5
+    assert found.channel_scores[120, 1] > 5
     assert found.scores[120:124].argmax() == 0
 
 
 def test_a_channel_that_is_not_there_any_more_is_named():
     """A sensor that has died is no sensor that is as usual."""
-    job = AnomalyDetector(**TINY, channels=("a", "b")).fit(labelled())
+    job = AnomalyDetector(**TINY, value_cols=("a", "b")).fit(labelled())
     frame = labelled(1)
     frame.loc[frame.index > 0, "b"] = np.nan
     assert len(job.predict(frame)[0].scores) == len(frame)
     frame["b"] = np.nan
-    with pytest.raises(DataError, match="channel 'b' has no value: leave it out"):
+    with pytest.raises(DataError, match="channel 'b' has no value: remove it"):
         job.predict(frame)
 
 
@@ -385,11 +391,11 @@ def test_a_channel_that_is_not_there_any_more_is_named():
         ({"label_col": "lable"}, {}, "no column 'lable'"),
         ({"time_col": "tiem"}, {}, "no column 'tiem'"),
         ({"id_col": "idd"}, {}, "no column 'idd'"),
-        ({"channels": ("a", "label")}, {}, "column 'label' is given two roles"),
-        ({"channels": ("a", "a")}, {}, "column 'a' is given two roles, or twice"),
-        ({}, {"a": 1e300}, r"column 'a', row 4: 1e\+300 is over 1e\+100"),
+        ({"value_cols": ("a", "label")}, {}, "column 'label' is named twice, or has two roles"),
+        ({"value_cols": ("a", "a")}, {}, "column 'a' is named twice, or has two roles"),
+        ({}, {"a": 1e300}, r"column 'a', row 4: 1e\+300 is above 1e\+100"),
         ({}, {"a": "hello"}, "column 'a', row 4: 'hello' is not a number"),
-        ({"valid_share": 0.02}, {}, "1 steps after the warm-up, too few"),
+        ({"valid_fraction": 0.02}, {}, "1 steps after the burn-in"),
     ],
 )
 def test_what_a_user_mistypes_is_not_passed_over(options: dict[str, Any], change: dict[str, Any], message: str):
@@ -398,52 +404,52 @@ def test_what_a_user_mistypes_is_not_passed_over(options: dict[str, Any], change
     for name, value in change.items():
         frame.loc[3, name] = value
     with pytest.raises(DataError, match=message):
-        AnomalyDetector(**{**TINY, "warm_up": 4, **options}).fit(frame)
+        AnomalyDetector(**{**TINY, "burn_in": 4, **options}).fit(frame)
 
 
 def test_a_column_of_words_is_left_out_and_said():
     frame = labelled().assign(state="on")
     job = AnomalyDetector(**TINY)
-    assert job.read(frame).notes == ("no numbers, and not watched: state",)
-    assert job.fit(frame).names == ("a", "b")
+    assert job.read(frame).notes == ("text columns, not used as channels: state",)
+    assert job.fit(frame).predictor.channel_names == ("a", "b")
 
 
 def test_what_validates_has_the_channels_of_what_is_learnt():
     """In whatever order; labels as PyOD takes them are no recording."""
     frame, other = labelled(), labelled(1)
-    job = AnomalyDetector(**TINY).fit(frame, other[["b", "a", "label"]])
-    same = AnomalyDetector(**TINY).fit(frame, other)
-    np.testing.assert_array_equal(job._scale, same._scale)
+    job = AnomalyDetector(**TINY).fit(frame, validation=other[["b", "a", "label"]])
+    same = AnomalyDetector(**TINY).fit(frame, validation=other)
+    np.testing.assert_array_equal(job.predictor.mean_errors, same.predictor.mean_errors)
     for wrong in (other[["a", "label"]], other.rename(columns={"b": "c"})):
-        with pytest.raises(DataError, match="have not the same channels"):
-            AnomalyDetector(**TINY).fit(frame, wrong)
+        with pytest.raises(DataError, match="have different channels"):
+            AnomalyDetector(**TINY).fit(frame, validation=wrong)
     for labels in (np.zeros(160), [0, 1] * 40):
-        with pytest.raises(DataError, match="0 and 1 alone, as labels are"):
-            AnomalyDetector(**TINY).fit(waves(0)[:, :1], labels)
+        with pytest.raises(DataError, match="hold only 0 and 1, as labels do"):
+            AnomalyDetector(**TINY).fit(waves(0)[:, :1], validation=labels)
 
 
 def test_the_score_that_a_level_came_from_is_no_alarm():
     """Whatever way it is rounded; and nothing is an alarm that is below the usual error."""
     job = AnomalyDetector(**TINY).fit(waves(0))
     scores = np.array([3.0, 1.0, 2.0])
-    assert job.level(scores) > 3.0 * (1 + 1e-5)
-    assert job.level(scores) == pytest.approx(3.0, rel=1e-3)
+    assert job.predictor.fit_threshold(scores) > 3.0 * (1 + 1e-5)
+    assert job.predictor.fit_threshold(scores) == pytest.approx(3.0, rel=1e-3)
     still = AnomalyDetector(**TINY).fit(np.ones((300, 2)))
     assert not still.predict(np.ones((300, 2)))[0].alarms.any()
 
 
 def test_few_steps_promise_no_small_rate():
-    job = AnomalyDetector(**{**TINY, "rate": 1e-6}).fit(labelled())
+    job = AnomalyDetector(**{**TINY, "false_alarm_rate": 1e-6}).fit(labelled())
     assert job.evaluation is None
-    assert any("no rate under" in note for note in job.evaluate(labelled(1)).notes)
+    assert any("cannot guarantee a rate under" in note for note in job.evaluate(labelled(1)).notes)
 
 
-@pytest.mark.parametrize(("label", "said"), [(1, "labelled an anomaly"), (0, "labelled normal")])
+@pytest.mark.parametrize(("label", "said"), [(1, "labeled an anomaly"), (0, "labeled normal")])
 def test_labels_that_are_all_alike_judge_nothing(label: int, said: str):
     frame = labelled(1)
     frame["label"] = label
-    notes = AnomalyDetector(**TINY, channels=("a", "b")).fit(labelled()).evaluate(frame).notes
-    assert any(said in note and "tell no model from another" in note for note in notes)
+    notes = AnomalyDetector(**TINY, value_cols=("a", "b")).fit(labelled()).evaluate(frame).notes
+    assert any(said in note and "cannot tell models apart" in note for note in notes)
 
 
 def test_pyod_can_use_it():
@@ -488,10 +494,10 @@ def test_columns_of_words_are_not_watched(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("time,note\n1,a\n", "has no column of numbers to watch"),
-        ("time,v\n1,1\n1,2\n", "the stamp 1 twice"),
-        ("time,v,label\n1,1,2\n", "is no label: write 1"),
-        ("time,v,label\n1,1,\n", "is no label"),
+        ("time,note\n1,a\n", "has no numeric column to score"),
+        ("time,v\n1,1\n1,2\n", "the timestamp 1 twice"),
+        ("time,v,label\n1,1,2\n", "is not a label: write 1"),
+        ("time,v,label\n1,1,\n", "is not a label"),
         ("time,v\nx,1\n", "column 'time'"),
     ],
 )
@@ -504,23 +510,23 @@ def test_files_that_do_not_do(tmp_path: Path, text: str, message: str):
 def test_data_that_do_not_do():
     job = AnomalyDetector(**TINY)
     for data, message in (
-        (np.zeros((3, 2, 2)), r"has the shape \(3, 2, 2\)"),
+        (np.zeros((3, 2, 2)), r"has shape \(3, 2, 2\)"),
         (["a", "b"], "not list"),
         (np.array([1.0, np.inf]), "step 2: a value is infinite"),
-        (waves(0)[:12], "too few"),
+        (waves(0)[:12], "at least 18 are needed"),
         (pd.DataFrame({"v": waves(0)[:, 0], "w": np.nan}), "channel 'w' has no value"),
     ):
         with pytest.raises(DataError, match=message):
             job.fit(data)
     with pytest.raises(DataError, match="no column 'z'"):
-        AnomalyDetector(**TINY, channels=("z",)).fit(labelled())
+        AnomalyDetector(**TINY, value_cols=("z",)).fit(labelled())
     fitted = AnomalyDetector(**TINY).fit(waves(0))
-    with pytest.raises(DataError, match="has no labels to evaluate by"):
+    with pytest.raises(DataError, match="has no labels to evaluate with"):
         fitted.evaluate(waves(1))
     with pytest.raises(DataError, match="no column '1'"):
         fitted.predict(pd.DataFrame({"v": [1.0, 2.0]}))
     with pytest.raises(DataError, match="give 2 finite numbers"):
-        fitted.live().step([1.0])
+        fitted.stream().step([1.0])
 
 
 def test_baselines_look_at_the_past_alone():
@@ -562,10 +568,10 @@ def test_protocol_of_smap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pairs = list(protocols._smap(tmp_path, options))
     labels = [test.items[0].labels for _, test in pairs]
     assert [int(one.sum()) for one in labels if one is not None] == [20, 2]
-    job = AnomalyDetector(**TINY, context=("command 1", "command 2"))
+    job = AnomalyDetector(**TINY, covariates=("command 1", "command 2"))
     table = by(protocols.smap, job, tmp_path, options).set_index("model")
     assert list(table.index) == ["LSTM", "moving z-score", "Sub-PCA"]
-    assert job.watched == ("telemetry",)
+    assert job.predictor.scored_channels == ("telemetry",)
 
 
 def test_protocol_of_nab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

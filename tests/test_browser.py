@@ -1,4 +1,4 @@
-"""The pages in a real browser: they are whole, fit a phone, and their numbers are a click away."""
+"""Report pages in a real browser: complete, readable on a phone, with every figure's data one click away."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BROWSER = next(
 )
 DRIVER = shutil.which("chromedriver")
 
-pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="no Chromium with its driver here")
+pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="Chromium or chromedriver is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -52,49 +52,49 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def opened(browser: Any, page: Path, width: int) -> None:
-    # A window may not become as narrow as a phone: the browser is told to behave as one.
+def open_page(browser: Any, page: Path, width: int) -> None:
+    # A window cannot be made as narrow as a phone, so the browser emulates one.
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 2, "mobile": width < 700}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     browser.get(page.as_uri())
 
 
 @pytest.mark.parametrize("width", [360, 1280])
-def test_nothing_is_missing_and_nothing_sticks_out(browser: Any, page: Path, width: int):
-    opened(browser, page, width)
-    pictures = browser.execute_script("return [...document.images].map(i => [i.complete, i.naturalWidth])")
-    assert len(pictures) > 8
-    assert all(done and size > 500 for done, size in pictures)
+def test_images_load_and_nothing_overflows(browser: Any, page: Path, width: int):
+    open_page(browser, page, width)
+    images = browser.execute_script("return [...document.images].map(i => [i.complete, i.naturalWidth])")
+    assert len(images) > 8
+    assert all(done and size > 500 for done, size in images)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert browser.execute_script("return parseFloat(getComputedStyle(document.body).fontSize)") >= 16
     assert browser.get_log("browser") == []
 
 
-def test_the_numbers_are_a_click_away(browser: Any, page: Path):
-    opened(browser, page, 1280)
+def test_every_figure_has_a_collapsed_data_table(browser: Any, page: Path):
+    open_page(browser, page, 1280)
     details = browser.find_elements("tag name", "details")
-    pictures = browser.find_elements("css selector", "figure")
-    assert len(details) == len(pictures), "every picture has its numbers"
-    for each in details:
-        table = each.find_element("tag name", "table")
+    figures = browser.find_elements("css selector", "figure")
+    assert len(details) == len(figures), "every figure has a data table"
+    for element in details:
+        table = element.find_element("tag name", "table")
         assert not table.is_displayed()
-        each.find_element("tag name", "summary").click()
+        element.find_element("tag name", "summary").click()
         assert table.is_displayed()
-        assert each.find_element("css selector", "a[download]").get_attribute("href").startswith("data:text/csv")
+        assert element.find_element("css selector", "a[download]").get_attribute("href").startswith("data:text/csv")
 
 
-def test_it_can_be_read_without_colour(browser: Any, page: Path):
-    """Text stands out from what is behind it by at least 4.5 to 1 (WCAG AA), whatever the hue."""
-    opened(browser, page, 1280)
-    colours = browser.execute_script(
+def test_text_contrast_meets_wcag_aa(browser: Any, page: Path):
+    """The contrast of all text with its background is at least 4.5 to 1 (WCAG AA)."""
+    open_page(browser, page, 1280)
+    colors = browser.execute_script(
         "return [...document.querySelectorAll('h1,h2,p,a,th,td,li,summary,figcaption,dt,dd')]"
         ".map(e => getComputedStyle(e).color)"
     )
-    for colour in set(colours):
-        assert contrast_with_white(colour) >= 4.5, colour
+    for color in set(colors):
+        assert contrast_with_white(color) >= 4.5, color
 
 
-def contrast_with_white(colour: str) -> float:
-    parts = [int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+def contrast_with_white(color: str) -> float:
+    parts = [int(part) / 255 for part in color[color.index("(") + 1 : -1].split(",")[:3]]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
     return 1.05 / (np.dot([0.2126, 0.7152, 0.0722], linear) + 0.05)

@@ -1,4 +1,4 @@
-"""Captions: what is read, what is learnt of it, what is written, and how that is scored."""
+"""Captions: reading, training, beam search, video segments, scores, and the report."""
 
 from __future__ import annotations
 
@@ -24,10 +24,15 @@ from lstmkit.data.captioned_media import CaptionColumns, CaptionedMedia, read_ca
 from lstmkit.data.media_files import MediaItem, Takes, video
 from lstmkit.data.vision.video_io import ClipFormat, TimedFrame, read_video, write_video
 from lstmkit.errors import DataError, SettingError
-from lstmkit.jobs.captioner import results as captioning
-from lstmkit.jobs.captioner.metrics import NearestCaption, most_frequent, scores
+from lstmkit.jobs.captioner import report
+from lstmkit.jobs.captioner import video_segments as segments
+from lstmkit.jobs.captioner.baselines import NearestCaption, most_frequent_caption
+from lstmkit.jobs.captioner.metrics import scores
 from lstmkit.jobs.captioner.plots import caption_attention_figure, captions_figure
-from lstmkit.jobs.captioner.results import Caption, VisualInput, subtitles
+from lstmkit.jobs.captioner.results import Caption, subtitles
+from lstmkit.jobs.captioner.visual_input import VisualInput
+from lstmkit.jobs.evaluation import Evaluation
+from lstmkit.layers.rnn import LSTM
 from lstmkit.look.traces import trace_layers
 from lstmkit.progress import Progress
 from lstmkit.recipes import captioner as recipe
@@ -71,9 +76,20 @@ def png(picture: np.ndarray, mode: str = "") -> bytes:
 @pytest.fixture(scope="module")
 def learnt() -> Captioner:
     job = Captioner(
-        height=16, width=16, channels=8, stages=2, hidden_size=32, feature_size=32, epochs=25, lr=0.01, batch_size=15,
-        shift=0.0, dropout=0.0, input_dropout=0.0, at_least=2,
-    )  # fmt: skip
+        height=16,
+        width=16,
+        conv_channels=8,
+        conv_stages=2,
+        hidden_size=32,
+        feature_size=32,
+        epochs=25,
+        lr=0.01,
+        batch_size=15,
+        max_translation=0.0,
+        dropout=0.0,
+        input_dropout=0.0,
+        min_count=2,
+    )
     return job.fit(squares())
 
 
@@ -92,9 +108,21 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def watching(films: Path) -> Captioner:
     job = Captioner(
-        height=16, width=16, colour=False, frame_rate=0.0, channels=8, stages=2, hidden_size=16, feature_size=16,
-        epochs=40, lr=0.003, batch_size=6, shift=0.1, dropout=0.0, input_dropout=0.0,
-    )  # fmt: skip
+        height=16,
+        width=16,
+        color=False,
+        frame_rate=0.0,
+        conv_channels=8,
+        conv_stages=2,
+        hidden_size=16,
+        feature_size=16,
+        epochs=40,
+        lr=0.003,
+        batch_size=6,
+        max_translation=0.1,
+        dropout=0.0,
+        input_dropout=0.0,
+    )
     return job.fit(films)
 
 
@@ -150,11 +178,11 @@ def test_pictures_without_sentences(tmp_path: Path):
     names = _files(tmp_path, [square("red", "left", 1), square("blue", "right", 6)])
     assert read_captioned_media(tmp_path, LAYOUT).texts == [(), ()]
     assert read_captioned_media(tmp_path / names[0], LAYOUT).ids == [names[0]]
-    with pytest.raises(DataError, match="nothing is said of any"):
+    with pytest.raises(DataError, match="has no captions"):
         Captioner().fit(tmp_path)
     some = read_captioned_media(([np.zeros((16, 16, 3))] * 3, ["a", "", ["b", " "]]), LAYOUT).said()
     assert some.texts == [("a",), ("b",)]
-    assert some.notes == ("1 of the data have no sentence and are left out",)
+    assert some.notes == ("1 of the data have no caption and are dropped",)
 
 
 @pytest.mark.parametrize("suffix", ["", ".zip"])
@@ -171,11 +199,11 @@ def test_what_is_missing_is_named(tmp_path: Path, suffix: str):
 def test_bad_input(tmp_path: Path):
     (tmp_path / "no.png").write_bytes(b"no picture")
     cases: list[tuple[Any, str]] = [
-        (tmp_path / "no.png", r"no\.png is no picture"),
-        (([np.zeros((16, 16, 3))], ["a", "b"]), "1 inputs and 2 times sentences"),
-        ([np.zeros((16, 16, 3)), np.zeros((4, 16, 16))], "several kinds"),
-        ([np.full((3, 2), np.nan)], "a value is missing"),
-        ([["a"]], "no array of numbers"),
+        (tmp_path / "no.png", r"no\.png is not a readable image"),
+        (([np.zeros((16, 16, 3))], ["a", "b"]), "1 inputs and 2 captions"),
+        ([np.zeros((16, 16, 3)), np.zeros((4, 16, 16))], "several types"),
+        ([np.full((3, 2), np.nan)], "or a NaN"),
+        ([["a"]], "not an array of numbers"),
         (7, "give a path, a frame"),
         (pd.DataFrame({"file": ["a.png"]}), "no column 'image'"),
     ]
@@ -214,7 +242,7 @@ def test_a_picture_without_a_sentence_is_left_out_with_a_note():
     job = Captioner(height=16, width=16)
     parts = job.split(job.read((pictures, ["", *sentences[1:]])), None)
     assert sum(len(part) for part in (parts.train, parts.valid, parts.test) if part is not None) == 19
-    assert parts.train.notes == ("1 of the data have no sentence and are left out",)
+    assert parts.train.notes == ("1 of the data have no caption and are dropped",)
 
 
 # ---- learning and writing ------------------------------------------------------------------------------------------
@@ -234,20 +262,28 @@ def test_it_learns_to_say_what_is_seen(learnt: Captioner, tmp_path: Path):
 
 def test_one_beginning_finds_what_three_do(learnt: Captioner):
     pictures, _ = squares(30, seed=3)
-    pairs = zip(learnt.predict(pictures, beam=1), learnt.predict(pictures, beam=3), strict=True)
+    pairs = zip(learnt.predict(pictures, beam_size=1), learnt.predict(pictures, beam_size=3), strict=True)
     assert np.mean([one.text == other.text for one, other in pairs]) >= 0.9
 
 
-@pytest.mark.parametrize("tokens", ["words", "spaces", "chars", "bpe"])
-def test_whatever_a_token_is_only_what_is_known_is_written(tokens: str):
+@pytest.mark.parametrize("tokenization", ["words", "whitespace", "chars", "bpe"])
+def test_whatever_a_token_is_only_what_is_known_is_written(tokenization: str):
     """Though nearly every word of the training sentences is unknown."""
     pictures, _ = squares(40)
     job = Captioner(
-        tokens=tokens, at_least=5, vocabulary=300 if tokens == "bpe" else 0, height=16, width=16, hidden_size=8,
-        channels=4, stages=2, epochs=2, longest=9,
-    )  # fmt: skip
+        tokenization=tokenization,
+        min_count=5,
+        vocab_size=300 if tokenization == "bpe" else 0,
+        height=16,
+        width=16,
+        hidden_size=8,
+        conv_channels=4,
+        conv_stages=2,
+        epochs=2,
+        max_tokens=9,
+    )
     job.fit((pictures, [f"a x{i} y{i} z{i}" for i in range(40)]))
-    (one,) = job.predict(pictures[:1], beam=4, n_best=4)
+    (one,) = job.predict(pictures[:1], beam_size=4, n_best=4)
     assert not any("<" in token for token in one.tokens)
     assert not any("<" in text for text, _ in one.n_best)
     (example_sequence,) = job.example_sequences(pictures[:1])
@@ -261,22 +297,27 @@ def test_whatever_a_token_is_only_what_is_known_is_written(tokens: str):
 
 def test_several_sentences_each_and_never_what_is_unknown(learnt: Captioner):
     noise = list(np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8))
-    for one in learnt.predict(noise, beam=4, n_best=4):
+    for one in learnt.predict(noise, beam_size=4, n_best=4):
         assert [score for _, score in one.n_best] == sorted((score for _, score in one.n_best), reverse=True)
         assert not any("<" in text for text, _ in one.n_best)
         assert one.n_best[0] == (one.text, one.score)
-    with pytest.raises(SettingError, match="n_best must be 1 to beam"):
-        learnt.predict(noise, beam=1, n_best=2)
+    with pytest.raises(SettingError, match="n_best must be from 1 to beam_size"):
+        learnt.predict(noise, beam_size=1, n_best=2)
 
 
 def test_the_table_and_the_page(learnt: Captioner):
     evaluation = learnt.evaluate(squares(20, seed=2))
     names = evaluation.table["model"].tolist()
-    assert names == ["LSTM", "sentence of the most similar one in training", "most frequent sentence"]
-    assert evaluation.table["BLEU-4 in training"].notna().tolist() == [True, False, False]
+    assert names == ["LSTM", "nearest-neighbor caption", "most frequent caption"]
+    assert evaluation.table["BLEU-4 on training data"].notna().tolist() == [True, False, False]
     assert evaluation.table["exact match"].iloc[0] >= 0.9
-    titles = [section.title for section in learnt.sections(learnt.read(squares()))]
-    assert titles[:1] == ["What it says"] or titles[:2] == ["How well it says what is seen", "What it says"]
+    assert learnt.evaluation is None  # it was fitted without a run folder
+    titles = [section.title for section in learnt.report_sections(learnt.read(squares()))]
+    assert titles[0] == "Example captions"
+    assert sum(title.startswith("Attention: ") for title in titles) == 3
+    sections = report.sections(learnt.predictor, evaluation, learnt.read(squares()))
+    assert [section.title for section in sections[:2]] == ["Results", "Example captions"]
+    assert "of the test part" in sections[1].text
 
 
 def test_features_of_another_network():
@@ -288,7 +329,7 @@ def test_features_of_another_network():
     told = job.fit((features, sentences)).predict(features[:9])
     assert np.mean([one.text == wanted for one, wanted in zip(told, sentences, strict=False)]) >= 0.8
     assert told[0].attention.shape == (6, 16)
-    with pytest.raises(DataError, match="this model reads features"):
+    with pytest.raises(DataError, match="these are images, but this model reads feature arrays"):
         job.predict(pictures[:1])
     with pytest.raises(DataError, match=r"input 1 has the shape \(4, 3\)"):
         job.predict([np.zeros((4, 3))])
@@ -308,11 +349,12 @@ def test_features_beside_longer_ones_are_told_as_by_themselves():
 @given(st.integers(16, 50), st.integers(16, 50), st.integers(1, 5))
 @settings(max_examples=20, deadline=None)
 def test_the_grid_is_that_of_the_network(height: int, width: int, stages: int):
-    views = VisualInput("pictures", ClipFormat(height, width), stages, 0, (0.0,) * 3, (1.0,) * 3)
-    dots = np.zeros((height, width, 3), dtype=np.uint8)
-    cells, lengths = views.build(2, 3, 0.0, 0.0, False)(torch.from_numpy(dots[None]), None)
+    visual_input = VisualInput("pictures", ClipFormat(height, width), stages, 0, (0.0,) * 3, (1.0,) * 3)
+    pixels = np.zeros((height, width, 3), dtype=np.uint8)
+    encoder = visual_input.build(2, 3, lambda size: LSTM(size, 2, batch_first=True), 0.0, False)
+    cells, lengths = encoder(torch.from_numpy(pixels[None]), None)
     assert lengths is None
-    assert cells.shape == (1, np.prod(views.grid(dots)), 3)
+    assert cells.shape == (1, np.prod(visual_input.grid_shape(pixels)), 3)
 
 
 def test_reading_and_writing_agree(learnt: Captioner):
@@ -332,7 +374,7 @@ def test_reading_and_writing_agree(learnt: Captioner):
 
 def test_more_cells_than_the_picture_is_high(learnt: Captioner):
     """A picture's height is no length: all cells are attended to."""
-    job = Captioner(height=16, width=64, channels=4, stages=1, hidden_size=8, feature_size=8, epochs=1)
+    job = Captioner(height=16, width=64, conv_channels=4, conv_stages=1, hidden_size=8, feature_size=8, epochs=1)
     job.fit((np.zeros((20, 16, 64, 3), np.uint8), ["a"] * 20))
     (one,) = job.predict(np.zeros((1, 16, 64, 3), np.uint8))
     assert one.attention.shape[1:] == (8, 32)
@@ -349,7 +391,7 @@ def test_it_learns_what_happens(watching: Captioner, films: Path, tmp_path: Path
     (one,) = watching.predict(films / "3.mp4")
     assert (one.start, one.end) == (0, pytest.approx(0.8))
     assert one.attention.shape == (4, 8, 4, 4)
-    assert watching.text([one]) == "a box goes right"
+    assert watching.to_text([one]) == "a box goes right"
     watching.write([one], tmp_path / "a.vtt")
     assert (tmp_path / "a.vtt").read_text() == "WEBVTT\n\n1\n00:00:00.000 --> 00:00:00.800\na box goes right\n"
 
@@ -368,37 +410,51 @@ def test_a_clip_beside_a_longer_one_is_told_as_by_itself(watching: Captioner):
     st.floats(0.05, 5),
 )
 @settings(max_examples=60, deadline=None)
-def test_stretches_have_every_frame_once_and_in_order(gaps: list[float], every: float):
+def test_segments_have_every_frame_once_and_in_order(gaps: list[float], seconds: float):
     """Whatever the times of the frames; none is longer than was asked for."""
     times = np.cumsum([0.0, *gaps])
     frames = [TimedFrame(float(time), np.full((2, 2, 1), i, dtype=np.uint8)) for i, time in enumerate(times)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(captioning, "frames_of", lambda *_: iter(frames))
+        patch.setattr(segments, "iter_frames", lambda *_: iter(frames))
         take = MediaItem("a", Path("a.mp4"), None, video(SHAPE))
-        found = list(captioning.stretches(Takes("a", lambda: iter([take])), SHAPE, every))
+        found = list(segments.video_segments(Takes("a", lambda: iter([take])), SHAPE, seconds))
     shown = np.concatenate([part.clip.frames[:, 0, 0, 0] for part in found])
     assert shown.tolist() == list(range(len(times)))
     for part in found:
         assert part.start == times[part.clip.frames[0, 0, 0, 0]]
-        assert part.clip.times[-1] < every + 1e-5
-    assert len({int((part.start + 1e-6) / every) for part in found}) == len(found)
+        assert part.clip.times[-1] < seconds + 1e-5
+    assert len({int((part.start + 1e-6) / seconds) for part in found}) == len(found)
 
 
 def test_two_films_each_from_its_beginning(watching: Captioner, tmp_path: Path):
     for name, ways in (("a", ["left", "right"]), ("b", ["right"])):
         write_video(np.concatenate([moving(way, 4) for way in ways]), tmp_path / f"{name}.mp4")
-    told = watching.predict(tmp_path, every=0.4)
+    told = watching.predict(tmp_path, segment_seconds=0.4)
     assert [(one.name, round(one.start, 3), round(one.end, 3)) for one in told] == [
         *(("a.mp4", round(0.4 * i, 3), round(0.4 * i + 0.4, 3)) for i in range(4)),
         *(("b.mp4", round(0.4 * i, 3), round(0.4 * i + 0.4, 3)) for i in range(2)),
     ]
-    assert watching.text(told).splitlines()[5].startswith("b.mp4\t0.4–0.8 s\ta box ")
-    with pytest.raises(DataError, match="this is of 2 inputs"):
+    assert watching.to_text(told).splitlines()[5].startswith("b.mp4\t0.4–0.8 s\ta box ")
+    with pytest.raises(DataError, match="these are of 2 inputs"):
         watching.write(told, tmp_path / "a.srt")
     (tmp_path / "c.mp4").write_bytes(b"no video")
     parts = watching.caption_segments(tmp_path / "c.mp4", 0.4)  # nothing is read yet
-    with pytest.raises(DataError, match=r"c\.mp4 is no video"):
+    with pytest.raises(DataError, match=r"c\.mp4 is not a readable video"):
         next(parts)
+
+
+def test_settings_of_another_kind_of_data_are_refused():
+    """A setting that has no effect on the data at hand is named, as it is typed."""
+    images, sentences = squares(12)
+    features, clips = [np.ones((2, 3))] * 12, [moving("left", 1)] * 12
+    cases: list[tuple[dict[str, Any], Any, str]] = [
+        ({"frame_rate": 2.0}, images, "frame_rate is a setting for video, but the data are images: leave --frame-rate"),
+        ({"height": 32}, features, "height is a setting for image, but the data are feature arrays: leave --height"),
+        ({"horizontal_flip": True}, clips, "horizontal_flip is a setting for images, but the data are clips"),
+    ]
+    for options, inputs, message in cases:
+        with pytest.raises(SettingError, match=message):
+            Captioner(**options).fit((inputs, sentences))
 
 
 def test_a_loaded_model_tells_the_same_of_clips(watching: Captioner, films: Path, tmp_path: Path):
@@ -409,13 +465,13 @@ def test_a_loaded_model_tells_the_same_of_clips(watching: Captioner, films: Path
 
 
 def test_records_are_json(learnt: Captioner, watching: Captioner):
-    told = learnt.predict(squares(2)[0], beam=3, n_best=2)
-    first, second = json.loads(json.dumps(learnt.records(told)))
+    told = learnt.predict(squares(2)[0], beam_size=3, n_best=2)
+    first, second = json.loads(json.dumps(learnt.to_records(told)))
     assert set(first) == {"name", "caption", "score", "n_best", "tokens", "attention"}
     assert [each["caption"] for each in second["n_best"]] == [text for text, _ in told[1].n_best]
     assert np.shape(first["attention"]) == (len(first["tokens"]), 4, 4)
-    assert learnt.text(told) == "".join(f"{i}\t{one.text}\n" for i, one in enumerate(told, 1)).rstrip()
-    (clip,) = watching.records(watching.predict([moving("left", 1)]))
+    assert learnt.to_text(told) == "".join(f"{i}\t{one.text}\n" for i, one in enumerate(told, 1)).rstrip()
+    (clip,) = watching.to_records(watching.predict([moving("left", 1)]))
     assert (clip["start"], clip["end"]) == (0, 0.8)
     assert np.shape(clip["attention"]) == (len(clip["tokens"]), 8, 4, 4)
 
@@ -423,7 +479,7 @@ def test_records_are_json(learnt: Captioner, watching: Captioner):
 def test_a_film_is_told_stretch_by_stretch(watching: Captioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ways = ["left", "right", "right", "left", "right"]
     write_video(np.concatenate([moving(way, 4) for way in ways]), tmp_path / "film.mp4")
-    told = watching.predict(tmp_path / "film.mp4", every=0.8)
+    told = watching.predict(tmp_path / "film.mp4", segment_seconds=0.8)
     assert [one.text for one in told] == [f"a box goes {way}" for way in ways]
     assert [(one.start, one.end) for one in told] == [
         (pytest.approx(0.8 * i), pytest.approx(0.8 * i + 0.8)) for i in range(5)
@@ -431,9 +487,9 @@ def test_a_film_is_told_stretch_by_stretch(watching: Captioner, tmp_path: Path, 
     watching.write(told, tmp_path / "film.srt")
     cues = re.findall(r"(\d+)\n00:00:0(\S+) --> 00:00:0(\S+)\n(.*)\n", (tmp_path / "film.srt").read_text())
     assert [(cue[0], cue[3]) for cue in cues] == [(str(i), one.text) for i, one in enumerate(told, 1)]
-    assert watching.text(told).splitlines()[1] == "0.8–1.6 s\ta box goes right"
+    assert watching.to_text(told).splitlines()[1] == "0.8–1.6 s\ta box goes right"
     decoded = 0
-    plain = captioning.iter_frames
+    plain = segments.iter_frames
 
     def counted(*args: Any) -> Any:
         nonlocal decoded
@@ -441,20 +497,20 @@ def test_a_film_is_told_stretch_by_stretch(watching: Captioner, tmp_path: Path, 
             decoded += 1
             yield frame
 
-    monkeypatch.setattr(captioning, "frames_of", counted)
-    monkeypatch.setattr(watching, "batch_size", 1)
+    monkeypatch.setattr(segments, "iter_frames", counted)
+    monkeypatch.setattr(watching.predictor.settings, "batch_size", 1)
     next(watching.caption_segments(tmp_path / "film.mp4", 0.8))
-    assert decoded == 9  # the stretch, and the frame that ends it
+    assert decoded == 9  # the segment, and the frame that ends it
 
 
 def test_times_are_of_videos(learnt: Captioner, watching: Captioner, tmp_path: Path):
-    with pytest.raises(SettingError, match="which do not last"):
-        learnt.predict([square("red", "left", 0)], every=1.0)
-    with pytest.raises(SettingError, match="above 0 seconds"):
-        watching.predict([moving("left", 0)], every=-1.0)
-    with pytest.raises(DataError, match="no video files"):
-        watching.predict([moving("left", 0)], every=1.0)
-    with pytest.raises(DataError, match="subtitles are of one video"):
+    with pytest.raises(SettingError, match="this model reads images"):
+        learnt.predict([square("red", "left", 0)], segment_seconds=1.0)
+    with pytest.raises(SettingError, match="segment_seconds must be above 0"):
+        watching.predict([moving("left", 0)], segment_seconds=-1.0)
+    with pytest.raises(DataError, match="segment_seconds needs video files"):
+        watching.predict([moving("left", 0)], segment_seconds=1.0)
+    with pytest.raises(DataError, match="subtitles need the captions of one video"):
         watching.write(watching.predict([moving("left", 0), moving("right", 1)]), tmp_path / "a.srt")
 
 
@@ -491,7 +547,7 @@ def test_what_people_said_themselves_is_perfect(references: list[list[str]]):
 
 
 def test_of_as_frequent_sentences_the_commonest_words():
-    assert most_frequent(read_captioned_media(([np.ones((2, 2))] * 3, ["x y", "A dog", "a cat"]), LAYOUT)) in (
+    assert most_frequent_caption(read_captioned_media(([np.ones((2, 2))] * 3, ["x y", "A dog", "a cat"]), LAYOUT)) in (
         "A dog",
         "a cat",
     )
@@ -500,7 +556,7 @@ def test_of_as_frequent_sentences_the_commonest_words():
 def test_what_needs_no_network():
     pictures = [square(colour, side, top) for colour in COLOURS for side in ("left", "right") for top in (0, 10)]
     train = read_captioned_media((pictures, [["one", "two"]] * 3 + [["a b"]] * 5 + [["c"]] * 4), LAYOUT)
-    assert most_frequent(train) == "a b"
+    assert most_frequent_caption(train) == "a b"
     nearest = NearestCaption(train)
     assert nearest(train.seen) == [texts[0] for texts in train.texts]
     clips = CaptionedMedia([read_clip_of(way) for way in ("left", "right")], [("l",), ("r",)], ["1", "2"], "clips")
@@ -520,7 +576,7 @@ def test_the_decoder_is_looked_into_word_by_word(learnt: Captioner, watching: Ca
         (seen,) = trace_layers(job.network, example_sequence).values()
         assert example_sequence.labels is not None
         assert len(example_sequence.labels) == seen.steps
-        job.picture(data, job.predict(data)).savefig(tmp_path / "a.png")
+        job.plot(data, job.predict(data)).savefig(tmp_path / "a.png")
         assert (tmp_path / "a.png").stat().st_size > 2000
 
 
@@ -565,11 +621,13 @@ def test_the_sentences_of_moving_digits(tmp_path: Path, monkeypatch: pytest.Monk
             (folder / f"{part}-{what}").write_bytes(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes())
             options[f"{part}_{what}"] = f"{part}-{what}"
     options |= {f"{part}_clips": 12 for part in ("train", "valid", "test", "new")}
-    job = Captioner(height=16, width=16, colour=False, frame_rate=2.0, hidden_size=4, epochs=1, channels=4, stages=2)
+    job = Captioner(
+        height=16, width=16, color=False, frame_rate=2.0, hidden_size=4, epochs=1, conv_channels=4, conv_stages=2
+    )
     texts: dict[str, list[str]] = {}
 
     def fit(train: Path, valid: Path) -> None:
-        job.fit(train, valid)
+        job.fit(train, validation=valid)
         for part in train.parent.iterdir():
             texts[part.name] = pd.read_csv(part / "captions.csv")["caption"].tolist()
 
@@ -602,17 +660,21 @@ def test_photographs_by_name_or_list(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (tmp_path / f"{part}.txt").write_text("\n".join(of))
         options[part] = len(of) if protocol == "photographs" else f"{part}.txt"
     monkeypatch.setattr("lstmkit.data.catalog.locate", lambda data, name: tmp_path / name)
-    job, given = Captioner(height=16, width=16, hidden_size=4, epochs=1, channels=4, stages=2), []
+    job, given = Captioner(height=16, width=16, hidden_size=4, epochs=1, conv_channels=4, conv_stages=2), []
 
-    def fit(*parts: CaptionedMedia) -> None:
-        given.extend(parts)
-        job.fit(*parts)
+    def fit(train: CaptionedMedia, valid: CaptionedMedia) -> None:
+        given.extend([train, valid])
+        job.fit(train, validation=valid)
 
-    getattr(recipe, protocol)(job, fit, tmp_path, options, Progress())
+    def evaluate(self: Captioner, data: CaptionedMedia, **options: Any) -> Evaluation:
+        given.append(data)
+        return plain(self, data, **options)
+
+    plain = Captioner.evaluate
+    monkeypatch.setattr(Captioner, "evaluate", evaluate)
+    recipe.PROTOCOLS[protocol](job, fit, tmp_path, options, Progress())
     ordered = sorted(names) if protocol == "photographs" else names
-    assert [list(part.ids) for part in given] == [ordered[:8], ordered[8:10]]
-    assert job.tested is not None
-    assert list(job.tested.ids) == ordered[10:]
+    assert [list(part.ids) for part in given] == [ordered[:8], ordered[8:10], ordered[10:]]
 
 
 def test_a_clip_of_a_file_is_that_of_its_array(tmp_path: Path):
@@ -676,33 +738,35 @@ def test_what_pandas_and_numpy_have_for_sentences():
 
 def test_paths_that_are_none(tmp_path: Path):
     _files(tmp_path, [square("red", "left", 1), square("red", "left", 1)])
-    with pytest.raises(DataError, match=r"input 1.* is no picture or video"):
+    with pytest.raises(DataError, match=r"input 1.* is not an image or video"):
         read_captioned_media([tmp_path], LAYOUT)
     (tmp_path / "c.csv").write_text("image,caption\n,a\n")
-    with pytest.raises(DataError, match=r"row 1 .*is no path"):
+    with pytest.raises(DataError, match=r"row 1 .*is not a path"):
         read_captioned_media(tmp_path / "c.csv", LAYOUT)
 
 
 def test_validation_is_of_the_same_kind():
     clips = ([moving("left", i) for i in range(9)], ["a"] * 9)
-    with pytest.raises(DataError, match="the same kind"):
-        Captioner(height=16, width=16, channels=4, stages=2, hidden_size=4, epochs=1).fit(squares(9), clips)
+    with pytest.raises(DataError, match="these are clips, but the training data are images: validate on images"):
+        Captioner(height=16, width=16, conv_channels=4, conv_stages=2, hidden_size=4, epochs=1).fit(
+            squares(9), validation=clips
+        )
 
 
-def test_no_more_tokens_than_the_longest(learnt: Captioner, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(learnt, "longest", 3)
+def test_no_more_tokens_than_max_tokens(learnt: Captioner, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(learnt.predictor.settings, "max_tokens", 3)
     assert {len(one.tokens) for one in learnt.predict(squares(9)[0])} == {3}
 
 
-def test_the_picture_of_a_film_is_of_the_stretch_that_is_told(watching: Captioner, tmp_path: Path):
+def test_the_figure_of_a_video_is_of_the_captioned_segment(watching: Captioner, tmp_path: Path):
     write_video(np.concatenate([moving("left", 4)] * 3), tmp_path / "film.mp4")
-    figure = watching.picture(tmp_path / "film.mp4", watching.predict(tmp_path / "film.mp4", every=0.8))
+    figure = watching.plot(tmp_path / "film.mp4", watching.predict(tmp_path / "film.mp4", segment_seconds=0.8))
     assert [axes.get_title() for axes in figure.axes[:5]] == ["0.0 s", "0.2 s", "0.4 s", "0.5 s", "0.7 s"]
 
 
 def test_watching_a_slow_film(watching: Captioner, tmp_path: Path):
     write_video(moving("left", 4), tmp_path / "slow.mp4", 1)
-    told = watching.predict(tmp_path / "slow.mp4", every=1.0)
+    told = watching.predict(tmp_path / "slow.mp4", segment_seconds=1.0)
     assert [one.end for one in told[:-1]] == [one.start for one in told[1:]]
     with pytest.raises(SettingError, match="n_best must be"):
-        next(watching.caption_segments(tmp_path / "slow.mp4", 1.0, beam=1, n_best=2))
+        next(watching.caption_segments(tmp_path / "slow.mp4", 1.0, beam_size=1, n_best=2))

@@ -145,7 +145,7 @@ def test_a_real_download_is_checked(toy, tmp_path, monkeypatch):
     monkeypatch.setattr("pooch.core.choose_downloader", lambda *_, **__: copy)
     assert catalog.locate("toy", "one.csv", download=True).read_bytes() == ONE
     text = message("toy", "two.csv", download=True)
-    assert f"could not be fetched (its sha256 is not {sha256(TWO)[:12]}…)" in text
+    assert f"could not be downloaded (its sha256 is not {sha256(TWO)[:12]}…)" in text
     assert not (tmp_path / "cache" / "toy" / "two.csv").exists()
 
 
@@ -155,7 +155,7 @@ def test_without_a_network_it_says_which_file_to_put_where(toy, tmp_path, monkey
 
     monkeypatch.setattr(pooch, "retrieve", no_network)
     text = message("toy", "one.csv", download=True)
-    assert "one.csv could not be fetched (ConnectionError)" in text
+    assert "one.csv could not be downloaded (ConnectionError)" in text
     assert "put https://example.org/c0/one.csv at" in text
     assert str(tmp_path / "cache" / "toy" / "one.csv") in text
 
@@ -166,11 +166,11 @@ def test_a_file_without_an_address_is_not_fetched(toy, tmp_path, monkeypatch, do
     file = catalog.DataFile("one.csv", "", sha256(ONE), made_from="the mails of some/where, one a line")
     monkeypatch.setattr(catalog, "_catalog", lambda: {"toy": catalog.CatalogEntry("toy", "", "", "", (file,))})
     text = message("toy", download=download)
-    assert "one.csv is not on this machine and has no address to fetch it from" in text
-    assert "put a file made from the mails of some/where, one a line at" in text
+    assert "one.csv is not on this machine and has no URL" in text
+    assert "a file made from the mails of some/where, one a line at" in text
     assert str(tmp_path / "data" / "toy" / "one.csv") in text
     put(tmp_path / "cache" / "toy", one__csv=TWO)
-    assert "put a file made from the mails" in message("toy")
+    assert "a file made from the mails" in message("toy")
     folder = put(tmp_path / "cache" / "toy", one__csv=ONE)
     assert catalog.locate("toy", download=download) == folder
 
@@ -181,7 +181,7 @@ def test_a_file_with_another_content_is_refused(toy, tmp_path, where, name):
     folder = put(tmp_path / where / "toy", **{name: b"a,b\n9,9\n"})
     file = name.replace("__", ".")
     text = message("toy", file)
-    assert f"{folder / file} is not the file of the catalogue" in text
+    assert f"{folder / file} is not the file of the catalog" in text
     assert sha256(b"a,b\n9,9\n")[:12] in text
     assert f"https://example.org/c0/{file.removesuffix('.gz')}" in text
 

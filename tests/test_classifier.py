@@ -32,7 +32,7 @@ from lstmkit.frontends.text import TextFrontEnd
 from lstmkit.jobs import load
 from lstmkit.jobs.classifier import metrics as scoring
 from lstmkit.jobs.classifier.job import Classifier
-from lstmkit.jobs.common.classifier_baselines import by_share, nearest_neighbor, tfidf_logistic_regression
+from lstmkit.jobs.common.classifier_baselines import class_frequencies, nearest_neighbor, tfidf_logistic_regression
 from lstmkit.models.sequence import SequenceClassifier
 from lstmkit.modules.classification_head import ClassificationHead
 from lstmkit.modules.encoders import TokenEncoder
@@ -149,12 +149,10 @@ def test_several_labels_weigh_where_they_hold():
 
 def test_balanced_classes_cost_the_same_together():
     data = (["a b", "a c", "a d", "b c"] * 10, ["x", "x", "x", "y"] * 10)
-    job = Classifier(class_weights="balanced", **TINY)
-    job.prepare(job.read(data))
-    assert job._weights() == pytest.approx([40 / 60, 40 / 20])
-    found = Classifier(class_weights="balanced", label_sep="|", **TINY)
-    found.prepare(found.read(data))
-    assert found._weights() == pytest.approx([1 / 3, 3.0])
+    job = Classifier(class_weight="balanced", **TINY)
+    assert job.prepare(job.read(data)).balanced_class_weights() == pytest.approx([40 / 60, 40 / 20])
+    job = Classifier(class_weight="balanced", label_sep="|", **TINY)
+    assert job.prepare(job.read(data)).balanced_class_weights() == pytest.approx([1 / 3, 3.0])
 
 
 def test_weights_help_the_rare_class():
@@ -164,7 +162,7 @@ def test_weights_help_the_rare_class():
     data = (texts, ["rare" if i % 5 == 0 else "usual" for i in range(200)])
     said = {}
     for weights in ("none", "balanced"):
-        job = Classifier(class_weights=weights, pool="mean", lr=0.02, at_least=1, **TINY).fit(data)
+        job = Classifier(class_weight=weights, pooling="mean", lr=0.02, min_count=1, **TINY).fit(data)
         said[weights] = (job.predict(data)["label"] == "rare").sum()
     assert said["balanced"] > said["none"]
 
@@ -280,21 +278,21 @@ def test_a_file_that_is_not_utf8_is_read_as_latin_1_and_says_so(tmp_path: Path):
     (tmp_path / "a.csv").write_bytes("text,label\nna\xefve,a\n".encode("latin-1"))
     found = read_labeled_examples(tmp_path / "a.csv", Columns())
     assert found.inputs == ["naïve"]
-    assert found.notes == ("a.csv: not in UTF-8, read as Latin-1",)
+    assert found.notes == ("a.csv: not UTF-8, read as Latin-1",)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
         ("a.csv", "", "is empty"),
-        ("a.csv", "text,label\n", "no rows below its header"),
+        ("a.csv", "text,label\n", "no rows below the header"),
         ("a.csv", "body,label\nx,1\n", r"no column 'text' in a.csv \(columns: body, label\): give --text-col NAME"),
         ("a.csv", 'text,label\n"x,1\n', "quotation mark"),
         ("a.jsonl", "", "is empty"),
-        ("a.jsonl", '{"text": "x"}\n{"text"', "line 2 is no JSON: "),
-        ("a.jsonl", '{"text": "x"}\n[3]', "line 2 is no JSON object"),
+        ("a.jsonl", '{"text": "x"}\n{"text"', "line 2 is not JSON: "),
+        ("a.jsonl", '{"text": "x"}\n[3]', "line 2 is not a JSON object"),
         ("a.jsonl.gz", "no gzip", "cannot be read"),
-        ("a.docx", "x", "files of this kind are not read"),
+        ("a.docx", "x", "unsupported file format"),
     ],
 )
 def test_files_that_do_not_do(name: str, content: str, says: str, tmp_path: Path):
@@ -310,13 +308,13 @@ def test_files_that_do_not_do(name: str, content: str, says: str, tmp_path: Path
         (3, "give a path, a frame, or"),
         ((["a"], 3), "give a path, a frame, or .* not int"),
         (([], []), "has no examples"),
-        ((["a"], ["x", "y"]), "there are 1 inputs and 2 labels"),
-        ((["a", [1.0]], None), "the inputs are of several kinds"),
+        ((["a"], ["x", "y"]), "1 inputs and 2 labels"),
+        ((["a", [1.0]], None), "the inputs are of several types"),
         (([["a"]], None), "input 1 is neither text nor an array"),
-        (([np.zeros((2, 3, 4, 2))], None), r"input 1 has the shape \(2, 3, 4, 2\)"),
-        (([np.zeros((0, 3))], None), r"input 1 has the shape \(0, 3\)"),
-        (([[1.0, float("nan")]], None), "input 1, step 2: a value is missing or infinite"),
-        ((["a"], [["x", "y"]]), r"an example has several labels \(x, y\): say so with --label-sep"),
+        (([np.zeros((2, 3, 4, 2))], None), r"input 1 has shape \(2, 3, 4, 2\)"),
+        (([np.zeros((0, 3))], None), r"input 1 has shape \(0, 3\)"),
+        (([[1.0, float("nan")]], None), "input 1, step 2: a value is NaN or infinite"),
+        ((["a"], [["x", "y"]]), r"an example has several labels \(x, y\): give --label-sep"),
     ],
 )
 def test_lists_that_do_not_do(data: Any, says: str):
@@ -334,11 +332,11 @@ def test_sequences_from_a_long_table(tmp_path: Path):
         assert [one.tolist() for one in found.inputs] == [[[1, 0.5], [3, 0.5]], [[2, 0.5], [4, 0.5], [5, 0.5]]]
         assert (found.ids, found.labels, found.kind) == (["b", "a"], [("v",), ("u",)], "numbers")
     for change, says in (
-        ({"label": list("vuvuw")}, "column 'label', row 5: 'w' is not the label of the rows of id before"),
+        ({"label": list("vuvuw")}, "column 'label', row 5: 'w' differs from earlier rows with the same id"),
         ({"x": [1, 2, None, 4, 5]}, "column 'x', row 3: nan is a missing value"),
         ({"x": [1, 2, "three", 4, 5]}, "column 'x', row 3: 'three' is not a number"),
         ({"x": [1, 2, float("inf"), 4, 5]}, "is infinite"),
-        ({"id": ["b", "a", None, "a", "a"]}, "column 'id', row 3: None says of no sequence which it is"),
+        ({"id": ["b", "a", None, "a", "a"]}, "column 'id', row 3: None is not an id"),
     ):
         with pytest.raises(DataError, match=says):
             read_labeled_examples(frame.assign(**change), columns)
@@ -376,8 +374,8 @@ def test_long_texts_are_cut_and_it_is_said():
     encoded = front_end.encode(["the cat sat", "the", "a dog"])
     assert [len(one) for one in encoded] == [2, 1, 2]
     unknown, cut = front_end.notes(encoded)
-    assert unknown == "Tokens that are unknown: 20.0%."
-    assert cut.startswith("Of texts longer than 2 tokens only those are read")
+    assert unknown == "Unknown tokens: 20.0%."
+    assert cut.startswith("Texts were truncated to 2 tokens")
 
 
 def test_numbers_are_in_the_training_parts_unit():
@@ -396,7 +394,7 @@ def test_numbers_are_in_the_training_parts_unit():
     erased = front_end.without(one, 3, 5)
     assert (erased[3:5] == 0).all()
     assert (np.delete(erased, [3, 4], 0) == np.delete(one, [3, 4], 0)).all()
-    with pytest.raises(DataError, match="sequence 1 has 2 columns of numbers, the training data begin with 3"):
+    with pytest.raises(DataError, match="sequence 1 has 2 columns, expected 3"):
         front_end.encode([np.zeros((4, 2), dtype=np.float32)])
 
 
@@ -417,7 +415,7 @@ def _order(n: int, seed: int) -> tuple[list[str], list[str]]:
 
 @pytest.fixture(scope="module")
 def ordered() -> Classifier:
-    settings = {"hidden_size": 16, "epochs": 25, "batch_size": 16, "lr": 0.02, "pool": "last", "patience": 0}
+    settings = {"hidden_size": 16, "epochs": 25, "batch_size": 16, "lr": 0.02, "pooling": "last", "patience": 0}
     return Classifier(dropout=0.1, input_dropout=0.0, word_dropout=0.0, **settings).fit(_order(300, 0))
 
 
@@ -427,7 +425,7 @@ def test_it_learns_an_order_that_a_bag_of_words_cannot(ordered: Classifier):
     assert accuracy["LSTM"] > 0.95
     assert accuracy["TF-IDF, logistic regression"] < 0.75
     assert accuracy["majority class"] == 0.5
-    assert found.verdict.startswith("Accuracy of LSTM")
+    assert found.headline.startswith("Accuracy of LSTM")
 
 
 def test_the_words_that_decided(ordered: Classifier):
@@ -435,17 +433,17 @@ def test_the_words_that_decided(ordered: Classifier):
     text = "it sun and then was moon so"
     (stated,) = ordered.predict([text])[["p_moon", "p_sun"]].to_numpy()
     assert stated[1] > 0.9
-    tokens, changes = ordered.decided(text, "sun")
+    tokens, changes = ordered.occlusion_attribution(text, "sun")
     assert tokens == text.split()
     assert {tokens[i] for i in np.argsort(-np.abs(changes))[:2]} <= {"sun", "moon"}
     for i, word in enumerate(text.split()):
         without = " ".join(w for k, w in enumerate(text.split()) if k != i)
         assert changes[i] == pytest.approx(stated[1] - ordered.predict([without])["p_sun"][0], abs=1e-5), word
-    assert ordered.picture([text], ordered.predict([text])).axes
+    assert ordered.plot([text], ordered.predict([text])).axes
 
 
 def test_a_long_example_is_erased_in_pieces(ordered: Classifier):
-    words, changes = ordered.decided("sun " * 450, "sun")
+    words, changes = ordered.occlusion_attribution("sun " * 450, "sun")
     assert len(words) == len(changes) == 450
     assert len(np.unique(changes)) <= 150
 
@@ -455,7 +453,7 @@ def test_a_loaded_model_says_what_stands_beside(ordered: Classifier, tmp_path: P
     again = load(ordered.save(tmp_path))
     found = again.evaluate(_order(20, 1))
     assert found.table["model"].tolist() == ["LSTM", "majority class"]
-    assert "only the majority class stands beside" in str(found)
+    assert "the majority class is the only baseline" in str(found)
 
 
 def test_every_row_gets_an_answer_in_its_place(ordered: Classifier, tmp_path: Path):
@@ -474,21 +472,24 @@ def test_every_row_gets_an_answer_in_its_place(ordered: Classifier, tmp_path: Pa
 
 def test_a_label_that_training_has_not_seen(ordered: Classifier):
     with pytest.raises(
-        DataError, match=r"example 2 has the label 'stars', which training has not seen \(it knows moon"
+        DataError,
+        match=r"example 2 has the label 'stars', which is not in the training data \(its labels: moon, sun\)",
     ):
         ordered.evaluate((["sun", "moon"], ["sun", "stars"]))
     with pytest.raises(DataError, match="example 1 has no label"):
         ordered.evaluate(["sun"])
     with pytest.raises(DataError, match="example 1 has the label 'stars'"):
-        Classifier(**TINY).fit(_order(40, 0), (["sun"], ["stars"]))
+        Classifier(**TINY).fit(_order(40, 0), validation=(["sun"], ["stars"]))
 
 
 def test_another_kind_of_data(ordered: Classifier):
-    with pytest.raises(DataError, match="the data has numbers, but this model reads text"):
+    with pytest.raises(
+        DataError, match="the data contains time series, but this model was trained on texts: give texts"
+    ):
         ordered.predict([[1.0, 2.0]])
-    with pytest.raises(DataError, match="there is no label 'stars': the model knows moon, sun"):
-        ordered.decided("sun", "stars")
-    with pytest.raises(DataError, match="there is no example 9: the data has 1 to 2"):
+    with pytest.raises(DataError, match="there is no label 'stars': the labels of the model are moon, sun"):
+        ordered.occlusion_attribution("sun", "stars")
+    with pytest.raises(DataError, match="there is no example 9: the data has examples 1 to 2"):
         ordered.example_sequences(["sun", "moon"], example=9)
 
 
@@ -496,8 +497,11 @@ def test_another_kind_of_data(ordered: Classifier):
     ("data", "says"),
     [
         ((["", " "] * 9, ["x", "y"] * 9), "every text is empty: name the column"),
-        ((["a b"] * 9, ["x"] * 9), "all examples have the label 'x': there is nothing to tell apart"),
-        ((["a", "b"], ["x", "y"]), "too few to hold some back for validation and test"),
+        ((["a b"] * 9, ["x"] * 9), "all examples have one class, 'x': give examples of at least two classes"),
+        (
+            (["a", "b"], ["x", "y"]),
+            "has 2 examples of 2 classes, too few for a validation and a test part",
+        ),
         ((["a", "b"], ["x", None]), "example 2 has no label"),
     ],
 )
@@ -509,7 +513,7 @@ def test_data_that_teach_nothing(data: Any, says: str):
 def test_a_class_with_one_example_is_trained_on():
     """It is never held out, so it is not tested, and is there to be said."""
     data = (["a b c"] * 20 + ["d"], ["x", "y"] * 10 + ["z"])
-    job = Classifier(at_least=1, **TINY)
+    job = Classifier(min_count=1, **TINY)
     parts = job.split(job.read(data), None)
     assert ("z",) in parts.train.labels
     assert ("z",) not in [*parts.valid.labels, *parts.test.labels]
@@ -518,15 +522,14 @@ def test_a_class_with_one_example_is_trained_on():
 
 def test_it_says_whether_its_probabilities_are_calibrated():
     """Without a validation part no temperature can be fitted."""
-    for share, says in ((0.0, "Probabilities are not calibrated"), (0.2, "fitted on the validation part")):
-        job = Classifier(valid_share=share, **TINY).fit(_order(80, 0))
+    for share, says in ((0.0, "Probabilities are not calibrated"), (0.2, "fitted to the validation part")):
+        job = Classifier(valid_fraction=share, **TINY).fit(_order(80, 0))
         assert says in job.evaluate(_order(40, 1)).notes[0]
 
 
 def test_numbers_are_sorted_as_numbers():
     job = Classifier(**TINY)
-    job.prepare(job.read((["a"] * 3, [10, 9, -1])))
-    assert job.classes == ("-1", "9", "10")
+    assert job.prepare(job.read((["a"] * 3, [10, 9, -1]))).classes == ("-1", "9", "10")
 
 
 # ---- numbers ---------------------------------------------------------------------------------------------------------
@@ -549,21 +552,21 @@ def _pulses(n: int, seed: int) -> tuple[list[np.ndarray], list[str]]:
 
 def test_sequences_of_numbers_are_learnt(tmp_path: Path):
     """Of any length; evaluated beside neighbours, reported, saved and loaded, looked into."""
-    job = Classifier(hidden_size=12, epochs=20, batch_size=16, lr=0.02, dropout=0.1, pool="last", average=0.9)
+    job = Classifier(hidden_size=12, epochs=20, batch_size=16, lr=0.02, dropout=0.1, pooling="last", ema_decay=0.9)
     job.fit(_pulses(200, 0))
     test = _pulses(60, 1)
     job.evaluation = job.evaluate(test)
     table = job.evaluation.table.set_index("model")
     assert table["accuracy"]["LSTM"] > 0.9
-    assert table.index.tolist() == ["LSTM", "1 nearest neighbour", "majority class"]
+    assert table.index.tolist() == ["LSTM", "1-nearest neighbor", "majority class"]
     again = load(job.save(tmp_path))
     pd.testing.assert_frame_equal(again.predict(test[0]), job.predict(test[0]))
     assert "text" not in job.predict(test[0])
-    assert job.picture(test, job.predict(test)).axes
+    assert job.plot(test, job.predict(test)).axes
     (example_sequence, *_) = job.example_sequences(test)
     assert example_sequence.labels is not None
     assert len(example_sequence.labels) == len(test[0][0])
-    assert "What decided example 1" in [section.title for section in job.sections(job.read(test))]
+    assert "Attribution for example 1" in [section.title for section in job.report_sections(job.read(test))]
 
 
 # ---- several labels --------------------------------------------------------------------------------------------------
@@ -591,7 +594,7 @@ def test_several_labels_may_hold(tmp_path: Path):
     assert table.columns.tolist() == ["model", "micro F1", "macro F1", "Hamming loss", "log loss", "ECE"]
     assert table["model"].tolist() == ["LSTM", "TF-IDF, logistic regression", "majority class"]
     assert table["micro F1"][0] > 0.9
-    assert "Label by label" in [section.title for section in job.sections(job.read(_several(60, 1)))]
+    assert "Results by label" in [section.title for section in job.report_sections(job.read(_several(60, 1)))]
     again = load(job.save(tmp_path))
     pd.testing.assert_frame_equal(again.predict(_several(9, 1)), job.predict(_several(9, 1)))
 
@@ -618,7 +621,7 @@ def test_baselines():
     several = tfidf_logistic_regression((train[0], holds), None, ["good", "bad"], **options)
     assert (several[:, 0] > 0.5).tolist() == [True, False]
     np.testing.assert_allclose(several[:, 1:], [[0, 1], [0, 1]])
-    assert by_share(np.array([1, 3]), 4, 2).tolist() == [[0.25, 0.75]] * 2
+    assert class_frequencies(np.array([1, 3]), 4, 2).tolist() == [[0.25, 0.75]] * 2
     sequences = [np.zeros((3, 1)), np.ones((9, 1))]
     nearest = nearest_neighbor((sequences, np.array([4, 5])), [np.full((5, 1), 0.8)], seed=0, progress=SILENT)
     assert nearest.tolist() == [5]
@@ -654,7 +657,7 @@ def test_sequences_side_by_side():
 
 
 def test_settings_out_of_range():
-    for bad in ({"pool": "first"}, {"threshold": 1.5}, {"class_weights": "some"}, {"test_share": 0.9}):
+    for bad in ({"pooling": "first"}, {"threshold": 1.5}, {"class_weight": "some"}, {"test_fraction": 0.9}):
         with pytest.raises(SettingError):
             Classifier(**bad)
 
@@ -701,7 +704,7 @@ def test_protocols_of_numbers(tmp_path: Path):
     names = {f"{part}_{what}": f"{part}-{what}" for part in ("train", "test") for what in ("images", "labels")}
     job = Classifier(**TINY)
     table = by(protocols.images, job, tmp_path, {**names, "pixels": False})
-    assert table["model"].tolist() == ["LSTM", "1 nearest neighbour", "majority class"]
+    assert table["model"].tolist() == ["LSTM", "1-nearest neighbor", "majority class"]
     assert table["accuracy"][1] == 1.0
     cases = "\n".join(f"1,2,{i}:4,5,6:{'a' if i % 2 else 'b'}" for i in range(20))
     (tmp_path / "s.ts").write_text(f"#about\n@dimensions 2\n@data\n{cases}\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ import pandas as pd
 import pytest
 import torch
 
+import lstmkit
 import lstmkit.cli
 from lstmkit import recipes, settings
 from lstmkit.data import catalog
@@ -26,7 +28,7 @@ from lstmkit.jobs import job_class, job_names, load
 from lstmkit.jobs.base import Job
 from lstmkit.progress import Progress, Task
 
-TINY = ["--horizon", "3", "--season", "4", "--epochs", "2", "--steps-per-epoch", "2", "--hidden-size", "4"]
+TINY = ["--horizon", "3", "--season-length", "4", "--epochs", "2", "--steps-per-epoch", "2", "--hidden-size", "4"]
 TINY += ["--batch-size", "8", "--test-windows", "1"]
 COLUMNS = ["--id-col", "shop", "--time-col", "day", "--target-col", "sold"]
 
@@ -107,7 +109,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sales().to_csv(folder / "sales.csv", index=False)
     options = dict(zip([o[2:].replace("-", "_") for o in TINY[::2]], map(int, TINY[1::2]), strict=True))
     names = dict(zip([o[2:].replace("-", "_") for o in COLUMNS[::2]], COLUMNS[1::2], strict=True))
-    job_class("forecaster")(**options, **names, future="price").fit(folder / "sales.csv", run=folder / "run")
+    job_class("forecaster")(**options, **names, future_covariates="price").fit(folder / "sales.csv", run=folder / "run")
     return folder
 
 
@@ -149,6 +151,53 @@ def test_without_a_verb_it_helps(cli: Cli):
     assert said.err == "error: give a command (see lstmkit --help)\n"
 
 
+@pytest.mark.parametrize("job", job_names())
+def test_help_of_a_job_shows_its_settings_by_group(job: str, cli: Cli, monkeypatch: pytest.MonkeyPatch):
+    """Each setting with its meaning, default, choices and range, in the panel of its group."""
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 250)
+    monkeypatch.setattr("typer.rich_utils.FORCE_TERMINAL", False)
+    said = cli("fit", job, "--help")
+    assert (said.code, said.err) == (0, "")
+    assert f"lstmkit fit {job} [OPTIONS] " in said.out
+    assert job_class(job).summary in " ".join(said.out.split())
+    panels = dict(re.findall(r"╭─ ([\w ]+?) ─+╮\n(.*?)╰", said.out, re.DOTALL))
+    assert {"Arguments", "Options"} < panels.keys()
+    assert all(option in panels["Options"] for option in ("--run", "-o", "--validation", "--resume", "--json"))
+    titles = [title for title in panels if title not in ("Arguments", "Options")]
+    groups = settings.grouped(job_class(job))
+    assert [title.removesuffix(" settings").lower() for title in titles] == list(groups)
+    for title, fields in zip(titles, groups.values(), strict=True):
+        text = " ".join(panels[title].replace("│", " ").split())
+        for name, field in fields.items():
+            assert f"--{name.replace('_', '-')} " in text
+            assert field.metadata["help"] in text
+            assert ", ".join(field.metadata["choices"]) in text
+        numbers = [f for f in fields.values() if f.metadata["low"] is not None and not isinstance(f.default, tuple)]
+        assert text.count("<=x") + text.count("x>=") >= len(numbers)
+        flags = [name.replace("_", "-") for name, field in fields.items() if isinstance(field.default, bool)]
+        assert all(f"--{flag} --no-{flag} " in text for flag in flags)
+
+
+def test_version(cli: Cli):
+    """As a result: on stdout."""
+    assert cli("--version") == (0, f"{lstmkit.__version__}\n", "")
+
+
+def test_completion(cli: Cli, monkeypatch: pytest.MonkeyPatch):
+    """It can be installed, and completes verbs, jobs, settings and choices."""
+    assert "--install-completion" in cli("--help").out
+    monkeypatch.setenv("_LSTMKIT_COMPLETE", "complete_bash")
+    for words, expected in {
+        "lstmkit pre": "predict",
+        "lstmkit fit forec": "forecaster",
+        "lstmkit fit forecaster --hor": "--horizon",
+        "lstmkit fit forecaster --cell g": "gru",
+    }.items():
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+        assert cli().out.split() == [expected]
+
+
 def test_jobs_and_their_settings(cli: Cli):
     """Every job with what it does; every setting of one with its default, as the command line takes it."""
     said = cli("jobs")
@@ -157,18 +206,21 @@ def test_jobs_and_their_settings(cli: Cli):
     for job in job_names():
         rows = json.loads(cli("jobs", job, "--json").out)
         declared = settings.declared(job_class(job))
-        assert [row["setting"] for row in rows] == [f"--{name.replace('_', '-')}" for name in declared]
+        grouped = [name for fields in settings.grouped(job_class(job)).values() for name in fields]
+        assert sorted(grouped) == sorted(declared)
+        assert [row["setting"] for row in rows] == [f"--{name.replace('_', '-')}" for name in grouped]
+        assert [row["group"] for row in rows] == [declared[name].metadata["group"] for name in grouped]
         shown = cli("jobs", job).out
         assert all(row["setting"] in shown and row["what"] in shown for row in rows)
-        for row, (name, field) in zip(rows, declared.items(), strict=True):
-            assert settings.parse(job_class(job), name, row["default"]) == field.default
+        for row, name in zip(rows, grouped, strict=True):
+            assert settings.parse(job_class(job), name, row["default"]) == declared[name].default
 
 
 def test_data_sets_are_listed_and_found(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """All of the catalogue with their licences; one by name gives its folder, on stdout."""
+    """All of the catalog with their licenses; one by name gives its folder, on stdout."""
     rows = json.loads(cli("data", "--json").out)
     assert [row["name"] for row in rows] == catalog.names()
-    assert all(row["licence"] for row in rows)
+    assert all(row["license"] for row in rows)
     assert all(row["name"] in cli("data").out for row in rows)
     monkeypatch.setattr(catalog, "locate", lambda name, download: tmp_path / name)
     assert cli("data", "ett").out == f"{tmp_path / 'ett'}\n"
@@ -196,10 +248,45 @@ def test_fit_shows_the_test_and_where_things_are(cli: Cli, data: Path):
 
 
 @pytest.mark.usefixtures("no_report")
+def test_quiet_and_verbose(cli: Cli, data: Path):
+    """``--quiet`` silences progress, not the result; ``--verbose`` shows where a mistake was noticed."""
+    fit = ["fit", "forecaster", "sales.csv", *COLUMNS, *TINY, "-o"]
+    loud, quiet = cli(*fit, "loud"), cli("--quiet", *fit, "quiet")
+    assert "training …" in loud.err
+    assert quiet == (0, loud.out.replace("loud", "quiet"), "")
+    assert cli("-q", *fit, "quiet").err == (
+        "error: quiet holds a run already: --resume it, --overwrite it, or give another folder\n"
+    )
+    said = cli("--verbose", *fit, "quiet")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("Traceback")
+    assert said.err.splitlines()[-1].startswith("error: quiet holds a run already")
+
+
+def test_a_setting_of_another_kind_of_data(mistake: Callable[..., str], tmp_path: Path):
+    """It is named, with the kind that it is for and the kind that the data are."""
+    rows = "".join(f"the {animal} sat,{animal}\n" for animal in ["cat", "dog"] * 20)
+    (tmp_path / "texts.csv").write_text(f"text,label\n{rows}")
+    said = mistake("fit", "classifier", "texts.csv", "-o", "new", "--n-mels", "20")
+    assert said == "error: n_mels is a setting for audio, but the data are texts: leave --n-mels out\n"
+
+
+@pytest.mark.usefixtures("no_report")
 def test_fit_prints_json(cli: Cli, data: Path):
     """``--json``: what is in ``metrics.json``, and where the run is."""
     said = cli(
-        "fit", "forecaster", "sales.csv", *COLUMNS, *TINY, "-o", "run", "--json", "--cell", "gru", "--seeds", "2"
+        "fit",
+        "forecaster",
+        "sales.csv",
+        *COLUMNS,
+        *TINY,
+        "-o",
+        "run",
+        "--json",
+        "--cell",
+        "gru",
+        "--ensemble-size",
+        "2",
     )
     found = json.loads(said.out)
     assert found == {"run": "run", **json.loads((data / "run/metrics.json").read_text())}
@@ -211,23 +298,22 @@ def test_fit_prints_json(cli: Cli, data: Path):
     "args",
     [
         ["forecaster", *COLUMNS, *TINY, "sales.csv", "-o", "run"],
-        ["-o", "run", "forecaster", "sales.csv", *COLUMNS, *TINY],
-        ["forecaster", "--horizon=3", "--no-calendar", "sales.csv", "--run=run", *COLUMNS, *TINY],
-        ["forecaster", "--no-calendar", *COLUMNS, *TINY, "-o", "run", "--log", "sales.csv", "--test-windows", "0"],
-        ["forecaster", "sales.csv", *COLUMNS, *TINY, "--log", "yes", "--calendar", "false", "-o", "run", "--log=true"],
+        ["forecaster", "-o", "run", "sales.csv", *COLUMNS, *TINY],
+        ["forecaster", "--horizon=3", "--no-calendar-features", "sales.csv", "--run=run", *COLUMNS, *TINY],
+        ["forecaster", "--no-calendar-features", *COLUMNS, *TINY, "-o", "run", "--log-transform", "sales.csv"],
+        ["forecaster", "sales.csv", "--no-log-transform", *COLUMNS, *TINY, "-o", "run", "--log-transform"],
     ],
     ids=range(5),
 )
 @pytest.mark.usefixtures("no_report")
 def test_options_may_stand_anywhere(args: list[str], cli: Cli, data: Path):
-    """Before or after the data, as ``--name value``, ``--name=value``, ``--flag`` and ``--no-flag``."""
-    args = args if "--test-windows" in args and "0" in args else [*args, "--test-windows", "0"]
-    said = cli("fit", *args)
+    """Before or after the data, as ``--name value``, ``--name=value``, ``--flag``, ``--no-flag``; the last counts."""
+    said = cli("fit", *args, "--test-windows", "0")
     assert said.code == 0, said
     about = json.loads((data / "run/run.json").read_text())["settings"]
     assert about["horizon"] == 3
-    assert about["calendar"] == (not {"--no-calendar", "false"} & {*args})
-    assert about["log"] == bool({"--log", "--log=true"} & {*args})
+    assert about["calendar_features"] == ("--no-calendar-features" not in args)
+    assert about["log_transform"] == ("--log-transform" in args)
 
 
 @pytest.mark.usefixtures("no_report")
@@ -264,7 +350,7 @@ def test_ctrl_c_keeps_the_model_and_says_how_to_go_on(cli: Cli, data: Path, monk
         said = cli(*fit, "-o", "run")
     assert said.code == 0
     assert "Training was interrupted; the model is usable." in said.out
-    command = shlex.split(said.out.split("Go on with: ")[1])
+    command = shlex.split(said.out.split("Resume with: ")[1])
     assert command[:2] == ["lstmkit", "fit"]
     resumed = cli(*command[1:])
     assert resumed.code == 0, resumed
@@ -320,13 +406,20 @@ def test_predict_writes_files(cli: Cli, here: Path):
 
 
 def test_predict_looks_ahead_in_another_file(cli: Cli, here: Path):
-    """``--ahead FILE``, before or after the data."""
+    """``--future-data FILE``, before or after the data."""
     table = sales()
     table[table["sold"].notna()].to_csv("known.csv", index=False)
     table.loc[table["sold"].isna(), ["shop", "day", "price"]].to_csv("ahead.csv", index=False)
     said = cli("predict", "run", "sales.csv")
-    assert cli("predict", "run", "known.csv", "--ahead", "ahead.csv") == said
-    assert cli("predict", "--ahead", "ahead.csv", "run", "known.csv") == said
+    assert cli("predict", "run", "known.csv", "--future-data", "ahead.csv") == said
+    assert cli("predict", "run", "--future-data", "ahead.csv", "known.csv") == said
+    assert cli("predict", "--future-data", "ahead.csv", "run", "known.csv") == said
+    assert cli("predict", "--future-data=ahead.csv", "run", "known.csv") == said
+    records = cli("predict", "run", "known.csv", "--future-data", "ahead.csv", "--json")
+    assert cli("predict", "--json", "run", "known.csv", "--future-data", "ahead.csv") == records
+    shutil.copytree("run", "ahead")  # a value may be the folder of another run
+    said = cli("predict", "--future-data", "ahead", "run", "known.csv")
+    assert said.err == "error: ahead is a folder: give a file\n"
 
 
 def test_evaluate_prints_the_table(cli: Cli, here: Path):
@@ -351,6 +444,22 @@ def test_look_draws_a_page(cli: Cli, here: Path):
     assert "img" in (here / "run/look.html").read_text()
     assert cli("look", "run", "sales.csv", "-o", "mine.html").out.splitlines()[-1] == "page    mine.html"
     assert (here / "mine.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "shown"),
+    [
+        ("predict run --help", ["lstmkit predict run [OPTIONS] ", "DATA", "--future-data", "--output", "--json"]),
+        ("predict run sales.csv --help", ["lstmkit predict run [OPTIONS] ", "--future-data", "future covariates"]),
+        ("look run --help", ["lstmkit look run [OPTIONS] ", "DATA", "--series", "--units", "(default: RUN/look.html)"]),
+        ("lab adding --help", ["lstmkit lab adding [OPTIONS]", "--lengths", "--units", "--output"]),
+    ],
+)
+def test_help_of_a_run_or_lab_shows_its_options(args: str, shown: list[str], cli: Cli, here: Path):
+    """Those of the verb and those that the job or lab has, with what the method's docstring says of them."""
+    said = cli(*args.split())
+    assert (said.code, said.err) == (0, "")
+    assert all(text in " ".join(said.out.replace("│", " ").split()) for text in map(str.strip, shown))
 
 
 def test_a_run_that_was_moved_still_works(cli: Cli, here: Path):
@@ -394,26 +503,30 @@ def table(values: list[str], days: list[str] | None = None) -> str:
 STEADY = [str(5 + k % 4) for k in range(30)]
 BAD_DATA: dict[str, tuple[str | bytes, str]] = {
     "empty": ("", "is empty"),
-    "a header alone": ("day,sold\n", "has no rows below its header"),
+    "a header alone": ("day,sold\n", "has no rows below the header"),
     "a picture": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is not a text file"),
     "no table": ("Dear diary,\ntoday I sold a lot.\nAnd then, you know, some more, and more.\n", ""),
     "no such column": (table(STEADY).replace("sold", "bought"), "no column 'sold' in bad.csv (columns: day, bought)"),
     "no dates": (table(STEADY, [f"day {k}" for k in range(30)]), "'day 0' is not a date"),
-    "a stamp twice": (table(STEADY, [*DAYS[:9], DAYS[8], *DAYS[9:]]), "2 rows with the stamp 2020-01-09"),
-    "irregular steps": (table(STEADY, [d + (" 11:30" if "-07" in d else " 00:00") for d in DAYS]), "irregular steps"),
-    "too short": (table(STEADY[:10]), "series 'series' has 10 steps; horizon 3 needs 11"),
-    "one row": (table(STEADY[:1]), "has one row: the frequency cannot be found"),
+    "a stamp twice": (table(STEADY, [*DAYS[:9], DAYS[8], *DAYS[9:]]), "2 rows with the timestamp 2020-01-09"),
+    "irregular steps": (
+        table(STEADY, [d + (" 11:30" if "-07" in d else " 00:00") for d in DAYS]),
+        "irregular timestamps",
+    ),
+    "too short": (table(STEADY[:10]), "series 'series' has 10 steps, but horizon 3 needs 11"),
+    "one row": (table(STEADY[:1]), "has one row, so the frequency cannot be inferred"),
     "nothing but missing": (table([""] * 30), "'sold' is missing in all its rows"),
     "an infinite value": (table([*STEADY[:9], "inf", *STEADY[10:]]), "row 10 below the header: 'inf' is infinite"),
     "text among numbers": (table([*STEADY[:9], "many", *STEADY[10:]]), "row 10 below the header: 'many' is not a num"),
-    "a row too long": (table([*STEADY[:9], "1,5", *STEADY[10:]]), "line 11 has 3 fields where 2 are expected"),
+    "a row too long": (table([*STEADY[:9], "1,5", *STEADY[10:]]), "line 11 has 3 fields, expected 2"),
 }
 
 
 #: What is too short to learn from is enough for some verbs, and refused by others for a reason of their own.
 ENOUGH = [("predict", "too short"), ("look", "too short"), ("validate", "too short")]
 ENOUGH += [("predict", "one row"), ("look", "one row")]
-OTHERWISE = {("evaluate", w): "no series goes on for 3 steps after what fit has seen" for w in ("too short", "one row")}
+NOTHING_NEW = "no series has 3 steps after the training and validation data"
+OTHERWISE = {("evaluate", what): NOTHING_NEW for what in ("too short", "one row")}
 
 
 @pytest.mark.parametrize(
@@ -452,75 +565,93 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("args", "phrase"),
     [
         ("fit forecaster nowhere.csv -o new", "no such file: nowhere.csv"),
-        ("fit forecaster run -o new", "run is a folder: give one file"),
-        ("fit forecaster run/report.html -o new", "files of this kind are not read"),
+        ("fit forecaster run -o new", "run is a folder: give a file"),
+        ("fit forecaster run/report.html -o new", "unsupported file format"),
         ("fit forecaster sales.csv -o new", "no column 'ds' in sales.csv (columns: shop, day, sold, price): give"),
-        ("fit forecaster sales.csv -o new --time-col day --target-col sold", "name the column that tells series apart"),
+        ("fit forecaster sales.csv -o new --time-col day --target-col sold", "name the column with the series ids"),
         ("fit forecaster sales.csv -o run COLUMNS", "run holds a run already: --resume it, --overwrite it"),
         ("fit forecaster sales.csv -o . COLUMNS", ". holds other files: give a new folder"),
         ("fit forecaster sales.csv -o sales.csv COLUMNS", "sales.csv is a file: give another folder"),
         ("fit forecaster sales.csv -o sales.csv/new COLUMNS", "sales.csv"),
         ("fit forecaster sales.csv COLUMNS", "Missing option '-o'"),
-        ("fit forecaster -o new", "Missing argument"),
-        ("fit forecaster --log -o new", "DATA is missing"),
-        ("fit forecaster sales.csv more.csv -o new", "unexpected 'more.csv'"),
-        ("fit --horizon 3 forecast sales.csv -o new", "give the job and the data first"),
-        ("fit forcast sales.csv -o new", "unknown job 'forcast': did you mean 'forecast'?"),
-        ("fit forecaster sales.csv -o new --horizn 3", "unknown setting 'horizn': did you mean 'horizon'?"),
-        ("fit forecaster sales.csv -o new --overwrit", "unknown setting 'overwrit': did you mean 'overwrite'?"),
-        ("fit forecaster sales.csv -o new --horizon", "--horizon has no value"),
-        ("fit forecaster sales.csv -o new --horizon --season 4", "--horizon has no value"),
-        ("fit forecaster sales.csv -o new --horizon soon", "horizon must be a whole number, got 'soon'"),
-        ("fit forecaster sales.csv -o new --horizon 0", "horizon must be at least 1, got 0"),
+        ("fit forecaster -o new", "Missing argument 'DATA'"),
+        ("fit forecaster --log-transform -o new", "Missing argument 'DATA'"),
+        ("fit forecaster sales.csv more.csv -o new", "Got unexpected extra argument(s) (more.csv)"),
+        ("fit --horizon 3 forecaster sales.csv -o new", "No such option: --horizon (see lstmkit fit --help)"),
+        ("fit forcast sales.csv -o new", "No such command 'forcast'. Did you mean 'forecaster'?"),
+        ("fit forecaster sales.csv -o new --horizn 3", "No such option: --horizn (Possible options: --horizon"),
+        ("fit forecaster sales.csv -o new --overwrit", "No such option: --overwrit (Possible options: --overwrite"),
+        ("fit forecaster sales.csv -o new --horizon", "Option '--horizon' requires an argument"),
+        ("fit forecaster sales.csv -o new --horizon --season-length 4", "'--horizon'"),
+        (
+            "fit forecaster sales.csv -o new --horizon soon",
+            "Invalid value for '--horizon': must be a valid integer, got 'soon' (see lstmkit fit forecaster --help)",
+        ),
+        (
+            "fit forecaster sales.csv -o new --horizon 0",
+            "Invalid value for '--horizon': must be greater than or equal to 1, got '0'",
+        ),
         ("fit forecaster sales.csv -o new --levels 50,120", "levels must be at most 99"),
         ("fit forecaster sales.csv -o new --levels 50,50 COLUMNS", "levels must be different"),
-        ("fit forecaster sales.csv -o new --log=perhaps", "log must be true or false, got 'perhaps'"),
-        ("fit forecaster sales.csv -o new --cell lsmt", "cell must be one of lstm, gru, rnn"),
-        ("fit forecaster sales.csv -o new --device abacus COLUMNS", "device 'abacus' is not to be had here"),
+        ("fit forecaster sales.csv -o new --log-transform=yes", "Option '--log-transform' does not take a value"),
+        (
+            "fit forecaster sales.csv -o new --cell lsmt",
+            "Invalid value for '--cell': 'lsmt' is not one of 'lstm', 'gru', 'rnn'",
+        ),
+        ("fit forecaster sales.csv -o new --device abacus COLUMNS", "device 'abacus' is not available"),
         ("fit forecaster sales.csv -o new --freq often COLUMNS", "freq 'often' is not a frequency"),
-        ("fit forecaster sales.csv -o new --future cost COLUMNS", "no column 'cost'"),
-        ("fit forecaster sales.csv -o new --past price --future price COLUMNS", "given two roles"),
-        ("fit forecaster sales.csv -o new COLUMNS --horizon 99", "steps; horizon 99 needs"),
+        ("fit forecaster sales.csv -o new --future-covariates cost COLUMNS", "no column 'cost'"),
+        ("fit forecaster sales.csv -o new --past-covariates price --future-covariates price COLUMNS", "has two roles"),
+        ("fit forecaster sales.csv -o new COLUMNS --horizon 99", "steps, but horizon 99 needs"),
         ("fit forecaster sales.csv -o new --validation nowhere.csv COLUMNS", "no such file: nowhere.csv"),
         ("fit forecaster sales.csv -o run --resume --overwrite", "give one of them"),
         ("fit forecaster sales.csv -o new --resume", "new holds no run to resume"),
         ("fit forecaster sales.csv -o run --resume --horizon 4", "was started with horizon=3, not 4"),
         ("fit forecaster other.csv -o run --resume", "run was started on other data"),
-        ("predict run", "Missing argument"),
+        ("predict", "Missing argument 'RUN'. (see lstmkit predict --help)"),
+        ("predict --json", "Missing argument 'RUN'"),
+        ("predict run", "Missing argument 'DATA'. (see lstmkit predict run --help)"),
+        ("predict --json run", "Missing argument 'DATA'"),
+        ("predict run sales.csv more.csv", "Got unexpected extra argument(s) (more.csv)"),
+        ("predict --json nowhere sales.csv", "nowhere is not a folder"),
         ("predict nowhere sales.csv", "nowhere is not a folder"),
         ("predict sales.csv run", "sales.csv is not a folder"),
         ("predict run nowhere.csv", "no such file: nowhere.csv"),
-        ("predict run sales.csv --horizon 4", "unknown option 'horizon'"),
-        ("predict run sales.csv --ahead", "--ahead has no value"),
-        ("predict run sales.csv --ahead nowhere.csv", "no such file: nowhere.csv"),
+        ("predict run sales.csv --horizon 4", "No such option: --horizon"),
+        ("predict run sales.csv --future-data", "Option '--future-data' requires an argument"),
+        ("predict run sales.csv --future-data nowhere.csv", "no such file: nowhere.csv"),
         ("predict run known.csv", "'price' of series 'north' is missing from 2020-02-10 to 2020-02-12 (3 of 3 steps"),
         ("predict run sales.csv -o nowhere/out.csv", "there is no folder nowhere"),
         ("predict run sales.csv -o sales.csv/out.csv", "there is no folder sales.csv"),
         ("predict run sales.csv -o run", "run: Is a directory"),
-        ("predict run sales.csv --picture out.doc", "out.doc: pictures are written as"),
-        ("predict run sales.csv --picture out", "out: pictures are written as"),
+        ("predict run sales.csv --picture out.doc", "out.doc: images are written as"),
+        ("predict run sales.csv --picture out", "out: images are written as"),
         ("predict run sales.csv --picture nowhere/out.png", "there is no folder nowhere"),
         ("evaluate run sales.csv --levels 50", "No such option: --levels"),
-        ("evaluate run seen.csv", "no series goes on for 3 steps after what fit has seen"),
-        ("look run sales.csv --series east", "no series 'east' in the data; there are north, south"),
-        ("look run sales.csv --serie north", "unknown option 'serie': did you mean 'series'?"),
+        ("evaluate run seen.csv", NOTHING_NEW),
+        ("look", "Missing argument 'RUN'. (see lstmkit look --help)"),
+        ("look run", "Missing argument 'DATA'"),
+        ("look run sales.csv --layer first", "Invalid value for '--layer': must be a valid integer, got 'first'"),
+        ("look run sales.csv --series east", "no series 'east' in the data (series: north, south)"),
+        ("look run sales.csv --serie north", "No such option: --serie (Possible options: --series"),
         ("look run sales.csv -o nowhere/page.html", "nowhere/"),
-        ("look run sales.csv --units 3,x", "--units takes whole numbers with commas between them, not '3,x'"),
-        ("look run sales.csv --units 99", "there is no unit 99 in trunk, layer 1: it has 0 to 3"),
-        ("look run sales.csv --layer 2", "there is no layer 2: the model has 1 to 1"),
-        ("look run sales.csv --unroll --step 99999", "there is no step 99999: the sequence has 0 to"),
-        ("look run sales.csv --sort-by memory", "there is nothing called 'memory' to sort by"),
+        ("look run sales.csv --units 3,x", "--units takes whole numbers separated by commas, not '3,x'"),
+        ("look run sales.csv --units 99", "unit 99 does not exist in trunk, layer 1: choose 0 to 3"),
+        ("look run sales.csv --layer 2", "layer 2 does not exist: choose 1 to 1"),
+        ("look run sales.csv --unroll --step 99999", "step 99999 does not exist: the sequence has steps 0 to"),
+        ("look run sales.csv --sort-by memory", "cannot sort by 'memory': choose one of"),
         ("lab addin", "unknown lab 'addin': did you mean 'adding'?"),
-        ("lab adding --unit 3", "unknown setting 'unit': did you mean 'units'?"),
+        ("lab --units 3", "Missing argument 'NAME'. (see lstmkit lab --help)"),
+        ("lab adding --unit 3", "No such option: --unit (Possible options: --units"),
         ("lab adding --units many", "units takes values like 16, not 'many'"),
         ("lab adding --lengths 5", "adding needs lengths of at least 20, got 5"),
-        ("jobs forcast", "unknown job 'forcast': did you mean 'forecast'?"),
+        ("jobs forcast", "unknown job 'forcast': did you mean 'forecaster'?"),
         ("data etth", "unknown data set 'etth'"),
         ("reproduce airlin", "unknown recipe 'airlin': did you mean 'airline'?"),
         ("reproduce airline --resume", "--resume needs the folder of the run: --run DIR"),
         ("reproduce airline --overwrite", "--overwrite needs the folder of the run: --run DIR"),
         ("forecast sales.csv", "No such command 'forecast'"),
-        ("--verbose", "No such option: --verbose"),
+        ("--loud", "No such option: --loud (see lstmkit --help)"),
     ],
 )
 def test_mistakes(args: str, phrase: str, mistake: Callable[..., str], here: Path):

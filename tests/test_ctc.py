@@ -1,4 +1,4 @@
-"""CTC: loss, greedy path, alignment and prefix beams, each against all alignments there are."""
+"""CTC: loss, greedy decoding, forced alignment and prefix beam search, compared with all alignments."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lstmkit.data.batch import Batch
 from lstmkit.decoding.ctc import BLANK, GreedyDecoder, forced_align, greedy, min_steps, prefix_beam_search
 from lstmkit.modules.ctc import CTCHead
 
@@ -21,17 +22,23 @@ def log_probabilities(steps: int, classes: int, seed: int) -> np.ndarray:
     return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
 
+def ctc_loss(log_p: torch.Tensor, targets: torch.Tensor, target_length: int) -> torch.Tensor:
+    """The head's loss of one text."""
+    lengths = torch.tensor([log_p.shape[1]])
+    return CTCHead.loss(log_p, Batch(log_p, lengths, targets, torch.tensor([target_length])))
+
+
 def spelled(path: Sequence[int]) -> tuple[int, ...]:
-    """Repeats taken once, blanks left out: the definition."""
-    return tuple(one for one, _ in itertools.groupby(path) if one != BLANK)
+    """The text of an alignment: repeats merged, blanks removed."""
+    return tuple(label for label, _ in itertools.groupby(path) if label != BLANK)
 
 
 def by_alignments(log_p: np.ndarray) -> tuple[dict[tuple[int, ...], float], dict[tuple[int, ...], float]]:
-    """Of every text its probability, the sum over all alignments, and that of the best of them."""
+    """The probability of every text, summed over all alignments, and that of its best alignment."""
     total: dict[tuple[int, ...], float] = defaultdict(float)
     best: dict[tuple[int, ...], float] = defaultdict(float)
     for path in itertools.product(range(log_p.shape[1]), repeat=len(log_p)):
-        p = float(np.exp(sum(log_p[step, one] for step, one in enumerate(path))))
+        p = float(np.exp(sum(log_p[step, label] for step, label in enumerate(path))))
         total[spelled(path)] += p
         best[spelled(path)] = max(best[spelled(path)], p)
     return total, best
@@ -42,21 +49,19 @@ small = st.tuples(st.integers(1, 5), st.integers(2, 4), st.integers(0, 10**6))
 
 @settings(max_examples=60, deadline=None)
 @given(small)
-def test_the_loss_is_minus_the_logarithm_of_the_sum_over_all_alignments(case: tuple[int, int, int]):
-    """Per character, as the head has it, for every text there is."""
+def test_loss_is_the_negative_log_of_the_sum_over_alignments(case: tuple[int, int, int]):
+    """Per character, for every possible text."""
     log_p = log_probabilities(*case)
     for text, p in by_alignments(log_p)[0].items():
         targets = torch.tensor([[*text, -1]])  # what is past the end is not read
-        loss = CTCHead.loss(
-            torch.from_numpy(log_p).unsqueeze(0), torch.tensor([len(log_p)]), targets, torch.tensor([len(text)])
-        )
+        loss = ctc_loss(torch.from_numpy(log_p).unsqueeze(0), targets, len(text))
         assert float(loss) == pytest.approx(-np.log(p) / max(1, len(text)), rel=1e-6, abs=1e-9)
 
 
-def test_a_text_that_does_not_fit_teaches_nothing():
-    """Two of the same need a blank between them: three steps."""
+def test_text_that_does_not_fit_has_no_gradient():
+    """Two equal characters need a blank in between: three steps."""
     log_p = torch.zeros(1, 2, 3).log_softmax(-1).requires_grad_()
-    loss = CTCHead.loss(log_p, torch.tensor([2]), torch.tensor([[1, 1]]), torch.tensor([2]))
+    loss = ctc_loss(log_p, torch.tensor([[1, 1]]), 2)
     loss.backward()
     assert float(loss.detach()) == 0
     assert log_p.grad is not None
@@ -65,7 +70,7 @@ def test_a_text_that_does_not_fit_teaches_nothing():
 
 @settings(max_examples=60, deadline=None)
 @given(small)
-def test_a_wide_beam_finds_every_text_with_its_probability(case: tuple[int, int, int]):
+def test_wide_beam_finds_every_text_with_its_probability(case: tuple[int, int, int]):
     log_p = log_probabilities(*case)
     total, _ = by_alignments(log_p)
     beams = prefix_beam_search(log_p, 4**6)
@@ -77,10 +82,8 @@ def test_a_wide_beam_finds_every_text_with_its_probability(case: tuple[int, int,
 
 @settings(max_examples=40, deadline=None)
 @given(small, st.floats(0, 2), st.floats(-1, 2))
-def test_with_a_language_model_texts_are_ranked_by_all_of_it(
-    case: tuple[int, int, int], weight: float, insertion_bonus: float
-):
-    """Each character by the one before it, the end of the text too."""
+def test_language_model_and_bonus_enter_the_ranking(case: tuple[int, int, int], weight: float, insertion_bonus: float):
+    """A bigram model of characters, including the end of the text."""
     log_p = log_probabilities(*case)
     after = log_probabilities(case[1], case[1], case[2] + 1)
     asked: list[int] = []
@@ -104,23 +107,20 @@ def test_with_a_language_model_texts_are_ranked_by_all_of_it(
 
 @settings(max_examples=60, deadline=None)
 @given(st.tuples(st.integers(1, 30), st.integers(2, 6), st.integers(0, 10**6)), st.integers(1, 8))
-def test_a_narrow_beam_is_no_worse_than_it_says(case: tuple[int, int, int], width: int):
-    """What it holds of a text is part of the text's probability, and it never holds more texts than it may."""
+def test_narrow_beam_never_overestimates_probabilities(case: tuple[int, int, int], width: int):
+    """A beam holds part of a text's probability, and at most ``width`` texts."""
     log_p = log_probabilities(*case)
     beams = prefix_beam_search(log_p, width)
     assert 1 <= len(beams) <= width
     for beam in beams:
-        loss = CTCHead.loss(
-            torch.from_numpy(log_p).unsqueeze(0), torch.tensor([len(log_p)]),
-            torch.tensor([[*beam.ids, -1]]), torch.tensor([len(beam.ids)]),
-        )  # fmt: skip
+        loss = ctc_loss(torch.from_numpy(log_p).unsqueeze(0), torch.tensor([[*beam.ids, -1]]), len(beam.ids))
         assert beam.log_p <= -float(loss) * max(1, len(beam.ids)) + 1e-6
 
 
 @settings(max_examples=60, deadline=None)
 @given(small)
-def test_an_alignment_is_the_best_there_is(case: tuple[int, int, int]):
-    """And each character stands where it says."""
+def test_forced_alignment_is_optimal(case: tuple[int, int, int]):
+    """And each character has its steps."""
     log_p = log_probabilities(*case)
     for text, p in by_alignments(log_p)[1].items():
         found = forced_align(log_p, text)
@@ -137,7 +137,7 @@ def test_an_alignment_is_the_best_there_is(case: tuple[int, int, int]):
 
 @settings(max_examples=60, deadline=None)
 @given(st.tuples(st.integers(1, 40), st.integers(2, 6), st.integers(0, 10**6)), st.integers(1, 7))
-def test_greedy_is_its_own_best_alignment_whole_or_in_pieces(case: tuple[int, int, int], piece: int):
+def test_greedy_text_has_its_own_best_alignment_also_in_chunks(case: tuple[int, int, int], piece: int):
     log_p = log_probabilities(*case)
     whole = greedy(log_p)
     assert tuple(one.id for one in whole) == spelled(log_p.argmax(axis=1).tolist())
@@ -148,15 +148,15 @@ def test_greedy_is_its_own_best_alignment_whole_or_in_pieces(case: tuple[int, in
     assert live.written == whole
 
 
-def test_what_a_text_takes_at_least():
+def test_min_steps():
     assert [min_steps(ids) for ids in ([], [3], [1, 2, 1], [1, 1, 1], [2, 2, 1, 1])] == [0, 1, 3, 5, 6]
-    with pytest.raises(ValueError, match="needs 3 steps cannot be read in 2"):
+    with pytest.raises(ValueError, match="needs at least 3 steps, log_p has 2"):
         forced_align(log_probabilities(2, 3, 0), [1, 1])
     assert forced_align(log_probabilities(2, 3, 0), []) == []
 
 
-def test_impossible_steps_do_no_harm():
-    """A network so sure of itself that all else has no probability at all."""
+def test_zero_probabilities():
+    """Log-probabilities of minus infinity."""
     log_p = np.full((3, 3), -np.inf)
     log_p[[0, 1, 2], [1, 0, 2]] = 0.0
     beams = prefix_beam_search(log_p, 5)

@@ -1,5 +1,6 @@
 """What the README says runs. The pages in docs are run as doctests."""
 
+import json
 import re
 import subprocess
 import sys
@@ -10,8 +11,13 @@ import pandas as pd
 import pytest
 import torch
 
+import lstmkit
+from lstmkit.jobs import class_name, job_names
+
 ROOT = Path(__file__).parent.parent
+PACKAGE = Path(lstmkit.__file__).parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 
 
 def python_blocks() -> list[str]:
@@ -32,21 +38,94 @@ def sales(tmp_path, monkeypatch):
 
 def test_the_readme_s_python_runs(sales):
     forecast, layers = python_blocks()
-    names = {"x": torch.randn(3, 100, 32)}
+    names = {"x": torch.randn(3, 100, 32), "torch": torch}
     exec(forecast, names)
     assert names["frame"]["forecast"].notna().all()
     assert Path("run/report.html").exists()
     exec(layers, names)
 
 
-def test_every_file_in_the_readme_s_tree_exists():
-    tree = README.split("## The tree")[1].split("```")[1].strip().splitlines()
-    folders = (ROOT, ROOT / "src/lstmkit")
-    columns = [re.split(r"\s\s+", line.strip() + "  ")[0] for line in tree if not line.startswith("src/")]
-    named = [name.strip() for column in columns for name in column.split()]
+def test_the_readme_s_table_of_jobs_is_complete():
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", README, flags=re.MULTILINE)
+    assert dict(rows) == {name: class_name(name) for name in job_names()}
+
+
+def test_the_readme_s_links_lead_somewhere():
+    links = re.findall(r"\]\(([^):]+)\)", README)
+    assert len(links) > 30
+    assert not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_the_readme_s_figures_are_those_recorded():
+    rows = re.findall(r"\| \*\*([\d.]+)(×?)\*\* \| (.+?) \| \[.+?\]\((.+?)\) \|$", README, flags=re.MULTILINE)
+    assert len(rows) == 5
+    for value, unit, others, source in rows:
+        text = (ROOT / source).read_text(encoding="utf-8")
+        if unit:
+            assert f"**{value}{unit}**" in text, value
+            continue
+        result = json.loads(text)
+        recorded = [v for row in result["scores"] for v in row.values() if isinstance(v, float)]
+        recorded += [published["value"] for published in result["published"]]
+        for number in (value, *re.findall(r"\d\.\d+", others)):
+            assert number in {f"{v:.3f}" for v in recorded}, number
+
+
+def an_example():
+    """An example runs in an empty folder, so that the files it writes are not left in the tree.
+
+    >>> list(Path().iterdir())
+    []
+    """
+
+
+def _find(name: str) -> Path | None:
+    """The file or folder that a page names: from the root of the repository, or of the package."""
+    return next((path for path in (ROOT / name, PACKAGE / name) if path.exists()), None)
+
+
+def test_every_path_in_the_tree_exists():
+    blocks = re.findall(r"```\n(.*?)```", ARCHITECTURE.split("## The tree")[1].split("\n## ")[0], flags=re.DOTALL)
+    named = [line.split()[0] for block in blocks for line in block.strip().splitlines()]
     assert len(named) > 30
-    for name in named:
-        assert any(list(folder.glob(name.rstrip("/"))) for folder in folders), name
+    assert not [name for name in named if _find(name) is None]
+
+
+def test_every_file_that_the_architecture_names_exists():
+    spans = re.findall(r"`([\w./-]+(?:/|\.(?:py|md|toml|yml|json|h)))`", ARCHITECTURE)
+    folder = PACKAGE / "jobs/recommender"  # a job with all of the files that jobs have
+    made = {"report.html", "backend.py", "results/my_recipe.json"}  # by the reader
+    missing = [name for name in spans if _find(name) is None and not (folder / name).exists()]
+    assert set(missing) <= {*made, "generation.py", "$LSTMKIT_DATA/my_set/"}
+
+
+def test_every_function_is_in_the_file_that_the_architecture_names():
+    rows = re.findall(r"^\| [^|]+ \| `([\w.]+)` \| `([\w./]+)` \|$", ARCHITECTURE, flags=re.MULTILINE)
+    assert len(rows) > 30
+    for name, file in rows:
+        path = _find(file)
+        assert path is not None, file
+        for part in name.split("."):
+            declared = rf"\b(def|class|struct) {part}\b"
+            assert re.search(declared, path.read_text(encoding="utf-8")), f"{name} in {file}"
+
+
+def test_the_order_of_imports_in_the_architecture():
+    """A module imports only what stands to its left. Imports for types count."""
+    order = re.sub(r"[>\s]", "", ARCHITECTURE.split("stands to its left:")[1].split("`tests/")[0]).split(",")
+    for path in sorted(PACKAGE.rglob("*.py")):
+        here = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if here in ("__init__", "__main__"):
+            continue
+        text = re.sub(r"from lstmkit import (\w+)", r"from lstmkit.\1 import", path.read_text(encoding="utf-8"))
+        imported = set(re.findall(r"^\s*(?:from|import) lstmkit\.(\w+)", text, flags=re.MULTILINE)) - {here, "_native"}
+        assert imported <= set(order[: order.index(here)]), path
+
+
+def test_the_names_for_editors_are_those_of_the_folders():
+    text = (PACKAGE / "__init__.py").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"from lstmkit\.jobs\.(\w+)\.job import (\w+)", text))
+    assert listed == {name: class_name(name) for name in job_names()}
 
 
 @pytest.mark.parametrize(

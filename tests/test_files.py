@@ -304,11 +304,11 @@ def test_what_is_no_model_folder_is_named(tmp_path: Path) -> None:
 SERIES = 10 + np.sin(np.arange(60) * np.pi / 3) + 0.1 * np.cos(np.arange(60) ** 2)
 SMALL: dict[str, Any] = {
     "horizon": 3,
-    "season": 6,
+    "season_length": 6,
     "window": 12,
     "hidden_size": 3,
     "num_layers": 2,
-    "experts": 1,
+    "linear_experts": 1,
     "levels": (80,),
     "epochs": 3,
     "steps_per_epoch": 2,
@@ -320,7 +320,7 @@ SMALL: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved")
-    return Forecaster(**SMALL, seeds=2).fit(SERIES).save(folder / "model")
+    return Forecaster(**SMALL, ensemble_size=2).fit(SERIES).save(folder / "model")
 
 
 def paths_into(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -368,7 +368,7 @@ def test_weights_of_another_model_are_refused(saved: Path, tmp_path: Path) -> No
     with pytest.raises(ModelFileError, match="is not the file"):
         lstmkit.load(tmp_path)
     (tmp_path / "model.json").write_text(json.dumps({**description, "weights_sha256": sha256}))
-    with pytest.raises(ModelFileError, match="holds no sound forecast model") as err:
+    with pytest.raises(ModelFileError, match="is not a valid forecaster model") as err:
         lstmkit.load(tmp_path)
     says(err)
 
@@ -487,7 +487,7 @@ def test_a_run_is_resumed_with_the_same_settings_and_data(tmp_path: Path) -> Non
         ({"settings": {**ABOUT["settings"], "freq": "h"}}, "was started with freq=None, not h"),
         ({"data": ["other"]}, "was started on other data: resume it with the same, or start a new run"),
         ({"data": ["abc", "validation"]}, "was started on other data"),
-        ({"job": "translate"}, "is a run of the job 'forecast', not 'translate'"),
+        ({"job": "translate"}, "is a run of the job 'forecaster', not 'translate'"),
     ],
 )
 def test_a_run_is_not_resumed_with_anything_else(change: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -553,7 +553,7 @@ def no_clock() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory: pytest.TempPathFactory, no_clock: None) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("whole") / "run"
-    Forecaster(**SMALL, seeds=2).fit(SERIES, run=folder)
+    Forecaster(**SMALL, ensemble_size=2).fit(SERIES, run=folder)
     return files_in(folder)
 
 
@@ -565,15 +565,15 @@ def test_a_run_stopped_in_any_seed_resumes_to_the_same_files(
     """After Ctrl-C there is a model already, of what was learnt so far; after a crash there is none: load says so."""
     run, progress = tmp_path / "run", Stopping(f"training {seed}/2", error)
     if error is KeyboardInterrupt:
-        Forecaster(**SMALL, seeds=2).fit(SERIES, run=run, progress=progress)
+        Forecaster(**SMALL, ensemble_size=2).fit(SERIES, run=run, progress=progress)
         assert len(lstmkit.load(run).predict(SERIES)) == SMALL["horizon"]
         assert json.loads((run / "metrics.json").read_text())["training"][-1] == "interrupted"
     else:
         with pytest.raises(MemoryError):
-            Forecaster(**SMALL, seeds=2).fit(SERIES, run=run, progress=progress)
+            Forecaster(**SMALL, ensemble_size=2).fit(SERIES, run=run, progress=progress)
         with pytest.raises(ModelFileError, match="stopped before its model was saved: go on with --resume"):
             lstmkit.load(run)
-    Forecaster(**SMALL, seeds=2).fit(SERIES, run=run, resume=True)
+    Forecaster(**SMALL, ensemble_size=2).fit(SERIES, run=run, resume=True)
     files = files_in(run)
     assert files.keys() == whole_run.keys()
     for name in files.keys() - {"report.html"}:
@@ -596,12 +596,12 @@ def test_a_mistake_in_data_settings_or_device_leaves_no_folder_behind(tmp_path: 
         Forecaster(**SMALL).fit(tmp_path / "not there.csv", run=run)
     with pytest.raises(UserError):
         Forecaster(**SMALL).fit(SERIES[:3], run=run)
-    with pytest.raises(SettingError, match="device 'cuda:99' is not to be had here"):
+    with pytest.raises(SettingError, match="device 'cuda:99' is not available"):
         Forecaster(**SMALL, device="cuda:99").fit(SERIES, run=run)
     assert not run.exists()
 
 
 def test_a_job_without_a_model_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="has no model yet: call fit first"):
+    with pytest.raises(UserError, match="is not fitted: call fit first"):
         Forecaster().save(tmp_path)
     assert files_in(tmp_path) == {}

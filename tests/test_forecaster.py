@@ -1,4 +1,4 @@
-"""The forecasting job: every way to forecast works on tiny data, and what it promises holds."""
+"""The forecaster: every method works on tiny data, and what the documentation promises holds."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ NAN = float("nan")
 H = 3  # the horizon here
 QUANTILES = ["forecast-lo-95", "forecast-lo-80", "forecast-lo-50", "forecast"]
 QUANTILES += ["forecast-hi-50", "forecast-hi-80", "forecast-hi-95"]
-WAYS = {
+METHODS = {
     "direct": {},
-    "direct, patches": {"window": 8, "patch": 2, "answer_from": "horizon"},
+    "direct, patches": {"window": 8, "patch_length": 2, "readout": "horizon_states"},
     "recursive, normal": {"method": "recursive", "distribution": "normal"},
     "recursive, student_t": {"method": "recursive", "distribution": "student_t"},
     "recursive, negative_binomial": {"method": "recursive", "distribution": "negative_binomial"},
@@ -43,8 +43,8 @@ DIRECT_AND_RECURSIVE = pytest.mark.parametrize("method", ["direct", "recursive"]
 
 
 def tiny(**options) -> Forecaster:
-    plain = {"horizon": H, "season": 4, "epochs": 1, "steps_per_epoch": 2, "hidden_size": 4, "batch_size": 8}
-    return Forecaster(**{**plain, "samples": 20, **options})
+    plain = {"horizon": H, "season_length": 4, "epochs": 1, "steps_per_epoch": 2, "hidden_size": 4, "batch_size": 8}
+    return Forecaster(**{**plain, "num_samples": 20, **options})
 
 
 def wave(n: int, seed: int = 0, mean: float = 10.0) -> np.ndarray:
@@ -82,15 +82,15 @@ def same_weights(a: Forecaster, b: Forecaster) -> bool:
     return all(torch.equal(x, y) for x, y in pairs)
 
 
-# ---- every way to forecast -------------------------------------------------------------------------------------------
+# ---- every method ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_every_way_forecasts(way: str, cell: str):
+def test_every_method_forecasts(name: str, cell: str):
     """Each method and distribution gives the steps after each series' end, with intervals around the median."""
     data = long(a=counts(50), b=counts(41, 1))
-    forecast = tiny(cell=cell, **WAYS[way]).fit(data).predict(data)
+    forecast = tiny(cell=cell, **METHODS[name]).fit(data).predict(data)
     check_forecast(forecast)
     assert forecast["unique_id"].tolist() == ["a"] * H + ["b"] * H
     assert forecast["ds"].tolist() == [
@@ -102,7 +102,7 @@ def test_every_way_forecasts(way: str, cell: str):
 def test_counts_are_forecast_as_counts():
     """The negative binomial never goes below 0, and its bounds lie on the grid of counts up to interpolation."""
     data = long(a=np.where(np.arange(60) % 7 == 0, 1.0, 0.0))
-    forecast = tiny(**WAYS["recursive, negative_binomial"]).fit(data).predict(data)
+    forecast = tiny(**METHODS["recursive, negative_binomial"]).fit(data).predict(data)
     check_forecast(forecast)
     assert (forecast[QUANTILES] >= 0).all(axis=None)
 
@@ -112,27 +112,27 @@ def test_counts_are_forecast_as_counts():
     [
         (wave(50), {}, "whole numbers from 0 up"),
         (-counts(50) - 1, {}, "whole numbers from 0 up"),
-        (counts(50) + 1, {"log": True}, "without log"),
-        (counts(50), {"level": "mean"}, "level=none"),
+        (counts(50) + 1, {"log_transform": True}, "drop --log-transform"),
+        (counts(50), {"centering": "mean"}, "centering must be none, got 'mean'"),
     ],
 )
-def test_what_is_no_count_is_refused(values: np.ndarray, options: dict, phrase: str):
-    """Fractions, values below 0, logarithms and levels make no sense to the negative binomial."""
+def test_values_that_are_not_counts_are_refused(values: np.ndarray, options: dict, phrase: str):
+    """The negative binomial refuses fractions, values below 0, logarithms and centering."""
     with pytest.raises(UserError, match=phrase):
-        tiny(**WAYS["recursive, negative_binomial"], **options).fit(values)
+        tiny(**METHODS["recursive, negative_binomial"], **options).fit(values)
 
 
 def test_the_recursive_method_takes_no_patches():
-    """It goes step by step, so that a patch is refused rather than ignored."""
-    with pytest.raises(SettingError, match="patch must be 1 with method=recursive"):
-        tiny(method="recursive", patch=2).fit(wave(50))
+    """It forecasts one step at a time: a patch is refused, not ignored."""
+    with pytest.raises(SettingError, match="patch_length must be 1 with method=recursive"):
+        tiny(method="recursive", patch_length=2).fit(wave(50))
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 @DIRECT_AND_RECURSIVE
 def test_an_ensemble_of_deep_models_forecasts_and_shows_its_gates(cell: str, method: str):
     """Two seeds, two layers, either method: a forecast, and gates where the cell has some."""
-    fitted = tiny(cell=cell, method=method, seeds=2, num_layers=2).fit(two())
+    fitted = tiny(cell=cell, method=method, ensemble_size=2, num_layers=2).fit(two())
     check_forecast(fitted.predict(two()))
     example_sequences = fitted.example_sequences(two(), "b")
     assert example_sequences[0].name == "b, the last window"
@@ -140,20 +140,20 @@ def test_an_ensemble_of_deep_models_forecasts_and_shows_its_gates(cell: str, met
         section.title: section
         for section in look.sections(fitted.network, example_sequences, look.InspectionOptions(layer=2))
     }
-    assert shown["The gates"].figure is not None
+    assert shown["Gates"].figure is not None
     assert ("Saturation" in shown) == (cell != "rnn")
 
 
 def test_an_ensemble_is_of_the_seeds():
-    """Its members are the models that seeds 0 and 1 give alone, and its answer is the mean of theirs."""
-    both = tiny(seeds=2).fit(two())
+    """Its members are the models of the seeds 0 and 1, and its output is the mean of theirs."""
+    both = tiny(ensemble_size=2).fit(two())
     assert isinstance(both.model, Ensemble)
     members = list(both.model.members)
     for seed, member in enumerate(members):
         alone = tiny(seed=seed).fit(two()).model
         for one, other in zip(alone.state_dict().values(), member.state_dict().values(), strict=True):
             assert torch.equal(one, other)
-    inputs = torch.randn(2, both.plan.past, 5)
+    inputs = torch.randn(2, both.predictor.window_plan.past, 5)
     mean = (members[0](inputs)[0] + members[1](inputs)[0]) / 2
     torch.testing.assert_close(both.model(inputs)[0], mean)
 
@@ -164,7 +164,7 @@ LEARN = {"steps_per_epoch": 15, "hidden_size": 8, "lr": 0.02, "dropout": 0.0, "b
 def test_the_direct_method_learns():
     """On a season with a trend, which the seasonal naive forecast misses by a season's rise, it does far better."""
     y = wave(160) + np.arange(160)
-    fitted = tiny(**LEARN, epochs=4, level="last", scale="difference").fit(y)
+    fitted = tiny(**LEARN, epochs=4, centering="last", scaling="seasonal_difference").fit(y)
     ours, naive = fitted.evaluate(y, baselines=["SeasonalNaive"]).table["MAE"]
     assert ours < 0.3 * naive
 
@@ -179,12 +179,12 @@ def test_the_recursive_method_learns():
     assert (details["LSTM (recursive)-hi-50"] - details["LSTM (recursive)-lo-50"]).mean() < swing
 
 
-# ---- the same answer, whatever should not matter ---------------------------------------------------------------------
+# ---- invariances -----------------------------------------------------------------------------------------------------
 
 
 @DIRECT_AND_RECURSIVE
 def test_the_same_seed_gives_the_same_forecast(method: str):
-    """To the bit, whatever random numbers the caller has drawn, and theirs go on as if nothing had been."""
+    """Bit for bit, whatever the state of the global random generator, which is left as it was."""
     torch.manual_seed(1)
     first = tiny(method=method).fit(two()).predict(two())
     drawn = torch.rand(3)
@@ -228,9 +228,9 @@ def test_levels_must_be_some_and_different(levels: tuple[int, ...]):
     "options",
     [
         {},
-        {"level": "mean", "scale": "std"},
-        {"level": "last", "scale": "mean"},
-        {"level": "none", "scale": "difference"},
+        {"centering": "mean", "scaling": "std"},
+        {"centering": "last", "scaling": "mean"},
+        {"centering": "none", "scaling": "seasonal_difference"},
         {"method": "recursive"},
     ],
     ids=str,
@@ -247,7 +247,7 @@ def test_another_unit_is_the_same_forecast_in_that_unit(unit: float, options: di
 def test_values_below_zero(method: str):
     """Series below 0 or around it are forecast like any other; with a level taken out, from where they are."""
     data = long(a=wave(50, mean=-500), b=wave(50, mean=0))
-    forecast = tiny(method=method, level="mean", scale="std").fit(data).predict(data)
+    forecast = tiny(method=method, centering="mean", scaling="std").fit(data).predict(data)
     check_forecast(forecast)
     assert (forecast.loc[:2, QUANTILES] < -450).all(axis=None)
 
@@ -257,7 +257,7 @@ def test_values_below_zero(method: str):
 def test_a_constant_series_is_forecast_as_constant(value: float, method: str):
     """Without any spread the forecast is the constant, give or take a thousandth (or a unit, around 0)."""
     y = np.full(50, value)
-    fitted = tiny(method=method, valid_share=0.3).fit(y)
+    fitted = tiny(method=method, valid_fraction=0.3).fit(y)
     forecast = fitted.predict(y)
     check_forecast(forecast)
     assert forecast["forecast"].to_numpy() == pytest.approx(value, rel=1e-3, abs=2.0 if value == 0 else 0)
@@ -274,19 +274,19 @@ def test_a_constant_series_is_forecast_as_constant(value: float, method: str):
     last=st.integers(1, 9),
 )
 @settings(max_examples=25, deadline=None)
-def test_intervals_lie_in_each_other(fitted_ways, data: list[list[float]], last: int):
+def test_intervals_lie_in_each_other(fitted_forecasters, data: list[list[float]], last: int):
     """Of any data: the wider interval holds the narrower, all of them the median, and all are numbers."""
     frame = long(**{f"s{i}": [*y, float(last)] for i, y in enumerate(data)})
-    for fitted in fitted_ways:
+    for fitted in fitted_forecasters:
         check_forecast(fitted.predict(frame))
 
 
 @pytest.fixture(scope="module")
-def fitted_ways() -> list[Forecaster]:
-    """Either method; the third with widths of its intervals that would turn them inside out."""
-    ways = [tiny().fit(two()), tiny(method="recursive").fit(two()), tiny().fit(two())]
-    ways[2]._interval_widths = np.array([[3.0, -5.0, 1.0], [-9.0, -9.0, -9.0], [0.0, 7.0, -1.0]])
-    return ways
+def fitted_forecasters() -> list[Forecaster]:
+    """Both methods; the third forecaster has interval widths that would invert the intervals."""
+    forecasters = [tiny().fit(two()), tiny(method="recursive").fit(two()), tiny().fit(two())]
+    forecasters[2].predictor.interval_widths = np.array([[3.0, -5.0, 1.0], [-9.0, -9.0, -9.0], [0.0, 7.0, -1.0]])
+    return forecasters
 
 
 # ---- time ------------------------------------------------------------------------------------------------------------
@@ -296,9 +296,9 @@ def fitted_ways() -> list[Forecaster]:
 def test_dates_of_every_frequency(freq: str):
     """The forecast goes on in the frequency of the data, with the season and the calendar that it has."""
     data = long(freq, a=wave(60))
-    fitted = tiny(season=0).fit(data)
+    fitted = tiny(season_length=0).fit(data)
     expected = pd.date_range("2020-01-01", periods=60 + H, freq=freq)
-    assert fitted.plan.freq == freq
+    assert fitted.predictor.window_plan.freq == freq
     assert fitted.predict(data)["ds"].tolist() == list(expected[60:])
 
 
@@ -320,7 +320,7 @@ def test_time_zones_are_kept():
 
 
 @pytest.mark.parametrize(
-    "options", [{"horizon": 9}, {"window": 500}, {"window": 1}, {"season": 200}, {"horizon": 1}], ids=str
+    "options", [{"horizon": 9}, {"window": 500}, {"window": 1}, {"season_length": 200}, {"horizon": 1}], ids=str
 )
 @DIRECT_AND_RECURSIVE
 def test_odd_sizes(options: dict, method: str):
@@ -335,7 +335,7 @@ def test_odd_sizes(options: dict, method: str):
         ("h", 2000, {}, Plan("h", season=24, past=168, patch=24, regular=False)),
         ("h", 2000, {"horizon": 96}, Plan("h", season=24, past=192, patch=24, regular=False)),
         ("h", 100, {}, Plan("h", season=24, past=100, patch=1, regular=False)),
-        ("h", 2000, {"stepwise": True}, Plan("h", season=24, past=168, patch=1, regular=False)),
+        ("h", 2000, {"autoregressive": True}, Plan("h", season=24, past=168, patch=1, regular=False)),
         ("D", 2000, {}, Plan("D", season=7, past=48, patch=1, regular=False)),
         ("MS", 2000, {"horizon": 12}, Plan("MS", season=12, past=36, patch=1, regular=False)),
         ("W-SUN", 2000, {}, Plan("W-SUN", season=52, past=156, patch=1, regular=False)),
@@ -343,9 +343,9 @@ def test_odd_sizes(options: dict, method: str):
         ("h", 2000, {"window": 100, "patch": 24}, Plan("h", season=24, past=120, patch=24, regular=False)),
     ],
 )
-def test_what_is_planned(freq: str | int, longest: int, options: dict, expected: Plan):
-    """A week of hours folded into days; else three seasons, at least twice the horizon and no more than there is."""
-    plain = {"horizon": 24, "season": 0, "window": 0, "patch": 0, "stepwise": False}
+def test_window_plan(freq: str | int, longest: int, options: dict, expected: Plan):
+    """A week of hours in patches of days; else three seasons, at least twice the horizon, at most the series."""
+    plain = {"horizon": 24, "season": 0, "window": 0, "patch": 0, "autoregressive": False}
     assert plan_windows(freq, longest, **{**plain, **options}) == expected
 
 
@@ -365,7 +365,7 @@ def test_missing_values_anywhere(method: str):
 
 
 def test_missing_values_are_not_targets():
-    """What stands in the place of a missing value changes no weight, as the value itself would."""
+    """A missing value and a missing row give the same weights; the value itself gives others."""
     y = wave(60)
     holes = np.where(np.arange(60) % 5 == 2, NAN, y)
     rows = pd.DataFrame({"ds": np.arange(60), "y": holes})
@@ -375,7 +375,7 @@ def test_missing_values_are_not_targets():
 
 
 def test_a_gap_longer_than_the_window_does_not_drown_the_rest():
-    """Windows that know nothing of the level of a series of millions have no part in the loss."""
+    """Windows without a known value are not part of the loss."""
     y = 1e6 * wave(120)
     y[30:60] = NAN
     fitted = tiny(window=8, steps_per_epoch=0, epochs=1).fit(y)
@@ -383,7 +383,7 @@ def test_a_gap_longer_than_the_window_does_not_drown_the_rest():
 
 
 def test_a_forecast_starts_after_the_last_known_value():
-    """Values missing at the end are not there yet: the forecast begins with them."""
+    """The forecast starts at values that are missing at the end."""
     data = long(a=[*wave(50), NAN, NAN])
     forecast = tiny().fit(data).predict(data)
     assert forecast["ds"].iloc[0] == data["ds"].iloc[50]
@@ -406,23 +406,27 @@ def promoted(n: int = 50, ahead: int = H) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-COVARIATES = {"past": ("visitors", "weather"), "future": ("price", "promo"), "static": ("area", "kind")}
+COVARIATES = {
+    "past_covariates": ("visitors", "weather"),
+    "future_covariates": ("price", "promo"),
+    "static_covariates": ("area", "kind"),
+}
 
 
 @DIRECT_AND_RECURSIVE
-@pytest.mark.parametrize("answer_from", ["past", "horizon"])
-def test_covariates_of_every_kind(method: str, answer_from: str):
+@pytest.mark.parametrize("readout", ["last_state", "horizon_states"])
+def test_covariates_of_every_kind(method: str, readout: str):
     """Past, future and static ones, numbers and categories, missing ones among them: fitted, forecast, evaluated."""
     data = promoted()
     data.loc[5, ["visitors", "promo", "weather"]] = None
-    fitted = tiny(method=method, answer_from=answer_from, **COVARIATES).fit(data)
+    fitted = tiny(method=method, readout=readout, **COVARIATES).fit(data)
     check_forecast(fitted.predict(data))
     assert len(fitted.evaluate(data, baselines=()).table) == 1
 
 
 @pytest.mark.parametrize(("name", "part"), [(n, p) for p, names in COVARIATES.items() for n in names])
 @DIRECT_AND_RECURSIVE
-def test_every_covariate_has_a_say(name: str, part: str, method: str):
+def test_every_covariate_changes_the_forecast(name: str, part: str, method: str):
     """Another value of any covariate gives another forecast; of a future one also where only the horizon differs."""
     data = promoted()
     fitted = tiny(method=method, steps_per_epoch=10, lr=0.05, **COVARIATES).fit(data)
@@ -434,13 +438,13 @@ def test_every_covariate_has_a_say(name: str, part: str, method: str):
     assert not np.allclose(fitted.predict(other)["forecast"], fitted.predict(data)["forecast"], rtol=1e-7)
 
 
-def test_what_is_known_ahead_may_come_in_a_second_table(tmp_path):
-    """``ahead`` as a file gives the same forecast as the rows in the data themselves."""
+def test_future_covariates_in_a_second_table(tmp_path):
+    """``future_data`` as a file gives the same forecast as the rows in the data themselves."""
     data = promoted()
     fitted = tiny(**COVARIATES).fit(data)
     known, ahead = data[data["y"].notna()], data[data["y"].isna()]
     ahead[["unique_id", "ds", "price", "promo"]].to_csv(tmp_path / "ahead.csv", index=False)
-    forecast = fitted.predict(known, ahead=tmp_path / "ahead.csv")
+    forecast = fitted.predict(known, future_data=tmp_path / "ahead.csv")
     pd.testing.assert_frame_equal(forecast, fitted.predict(data), check_exact=True)
 
 
@@ -468,13 +472,15 @@ def test_a_covariate_of_another_kind_is_refused():
 def test_a_covariate_that_training_does_not_show_is_refused():
     """One that begins in the validation part cannot have been learnt from."""
     data = long(a=wave(50)).assign(x=[None] * 45 + ["new"] * 5)
-    with pytest.raises(DataError, match="'x' has no value in the training part"):
-        tiny(past="x").fit(data)
+    with pytest.raises(DataError, match="'x' has no value in the training data"):
+        tiny(past_covariates="x").fit(data)
 
 
 def test_the_calendar_can_be_left_out():
-    """``calendar=False`` has fewer inputs and still forecasts."""
-    inputs = [tiny(calendar=c).fit(two()).model.state_dict()["encoder.linear.weight"].shape[1] for c in (True, False)]
+    """``calendar_features=False`` has fewer inputs and still forecasts."""
+    inputs = [
+        tiny(calendar_features=c).fit(two()).model.state_dict()["encoder.linear.weight"].shape[1] for c in (True, False)
+    ]
     assert inputs[0] == inputs[1] + 2  # the weekday, as a point on a circle
 
 
@@ -484,7 +490,7 @@ def test_the_calendar_can_be_left_out():
 def test_logarithms_keep_forecasts_above_zero():
     """Of values just above 0 that swing by a factor, every bound is above 0."""
     y = np.exp(wave(60, mean=0))
-    forecast = tiny(log=True).fit(y).predict(y)
+    forecast = tiny(log_transform=True).fit(y).predict(y)
     check_forecast(forecast)
     assert (forecast[QUANTILES] > 0).all(axis=None)
 
@@ -494,13 +500,20 @@ def test_logarithms_need_values_above_zero(value: float):
     """Others are refused with the series' name, in fit, as validation, in predict and in evaluate."""
     good = two()
     bad = good.assign(y=good["y"].where(good.index != 60, value))  # of series b
-    fitted = tiny(log=True).fit(good)
-    for refuse in (tiny(log=True).fit, lambda d: tiny(log=True).fit(good, d), fitted.predict, fitted.evaluate):
-        with pytest.raises(DataError, match="series 'b' has others: drop --log"):
+    fitted = tiny(log_transform=True).fit(good)
+    for refuse in (
+        tiny(log_transform=True).fit,
+        lambda d: tiny(log_transform=True).fit(good, validation=d),
+        fitted.predict,
+        fitted.evaluate,
+    ):
+        with pytest.raises(
+            DataError, match="series 'b' has values at or below 0, which log_transform=true cannot take"
+        ):
             refuse(bad)
 
 
-# ---- what is held out ------------------------------------------------------------------------------------------------
+# ---- splits ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -513,7 +526,7 @@ def test_logarithms_need_values_above_zero(value: float):
         ([11], {}, [5], [8]),
     ],
 )
-def test_where_time_is_cut(lengths: list[int], options: dict, train: list[int], seen: list[int]):
+def test_split_by_time(lengths: list[int], options: dict, train: list[int], seen: list[int]):
     """Test at the end, before it validation, at least a horizon of each, and the rest to train on."""
     series = read_series(long(**{f"s{i}": wave(n) for i, n in enumerate(lengths)}))
     found = split_by_time(series, H, **{"valid_share": 0.15, "test_windows": -1, **options})
@@ -545,13 +558,16 @@ def test_nothing_of_the_test_part_reaches_the_model(method: str):
     options = {"method": method, "test_windows": 2, "epochs": 3, **COVARIATES}
     one, two_ = tiny(**options).fit(data), tiny(**options).fit(other)
     assert same_weights(one, two_)
-    assert one.state() == two_.state()
+    assert one.predictor.state() == two_.predictor.state()
 
 
 def test_a_series_too_short_is_named_with_what_it_needs():
     """The message names the shortest series and how many steps would do; with that many it works."""
     data = long(long=wave(60), short=wave(9))
-    with pytest.raises(DataError, match=r"series 'short' has 9 steps; horizon 3 needs 11 \(5 to train, 6 held out\)"):
+    with pytest.raises(
+        DataError,
+        match=r"series 'short' has 9 steps, but horizon 3 needs 11 \(5 for training, 6 for validation and test\)",
+    ):
         tiny().fit(data)
     tiny().fit(long(long=wave(60), short=wave(11)))
 
@@ -560,17 +576,17 @@ def test_test_windows_may_be_none():
     """``test_windows=0`` trains and validates on everything, so that there is nothing to evaluate on."""
     fitted = tiny(test_windows=0).fit(two())
     check_forecast(fitted.predict(two()))
-    with pytest.raises(DataError, match="no series goes on for 3 steps after what fit has seen"):
+    with pytest.raises(DataError, match="no series has 3 steps after the training and validation data"):
         fitted.evaluate(two())
 
 
 def test_validation_may_be_none():
-    """``valid_share=0`` runs all epochs without a validation loss; the intervals are the model's own."""
-    fitted = tiny(valid_share=0.0, epochs=3, patience=1).fit(two())
+    """``valid_fraction=0`` runs all epochs without a validation loss; the intervals are the model's own."""
+    fitted = tiny(valid_fraction=0.0, epochs=3, patience=1).fit(two())
     rows = fitted._histories[0].rows
     assert len(rows) == 3
     assert all("valid_loss" not in row for row in rows)
-    assert fitted.state()["widths"] is None
+    assert fitted.predictor.state()["widths"] is None
     check_forecast(fitted.predict(two()))
 
 
@@ -578,7 +594,7 @@ def test_validation_data_take_the_place_of_a_part():
     """With ``validation`` all but the test part is trained on, and the other data are validated on."""
     data, valid = long(a=wave(50)), long(v=wave(30, 5))
     fitted = tiny(test_windows=1).fit(data, validation=valid)
-    assert fitted._last_trained_timestamps == {"a": "2020-02-16 00:00:00", "v": "2020-01-30 00:00:00"}
+    assert fitted.predictor.last_trained_timestamps == {"a": "2020-02-16 00:00:00", "v": "2020-01-30 00:00:00"}
     assert "valid_loss" in fitted._histories[0].rows[0]
     shifted = tiny(test_windows=1).fit(data, validation=valid.assign(y=valid["y"] + wave(30, 6)))
     assert fitted._histories[0].rows[0]["train_loss"] == shifted._histories[0].rows[0]["train_loss"]
@@ -590,7 +606,7 @@ def test_validation_data_take_the_place_of_a_part():
     [
         (long("h", a=wave(30)), "of frequency 'h', the data of frequency 'D'|frequency 'h', the data have|'h'.*'D'"),
         (wave(30), "frequency 1.*'D'"),
-        (long(a=wave(2)), "no validation series is as long as the horizon"),
+        (long(a=wave(2)), "no validation series has the"),
         (long(a=wave(30)).assign(ds=pd.date_range("2020", periods=30, tz="UTC")), "time zone"),
     ],
     ids=["hours", "whole numbers", "short", "time zone"],
@@ -610,7 +626,7 @@ def test_evaluate_scores_only_what_fit_has_not_seen(method: str):
     assert not details.duplicated(["unique_id", "ds"]).any()
     assert details.groupby("unique_id").size().to_dict() == {"a": 6, "b": 9}
     for name, rows in details.groupby("unique_id"):
-        assert rows["cutoff"].min() >= pd.Timestamp(fitted._last_trained_timestamps[str(name)])
+        assert rows["cutoff"].min() >= pd.Timestamp(fitted.predictor.last_trained_timestamps[str(name)])
     came = details.merge(data, on=["unique_id", "ds"], suffixes=("", "_given"))
     assert (came["y"] == came["y_given"]).all()
 
@@ -620,7 +636,7 @@ def test_evaluate_does_not_score_validation_data():
     data = long(a=wave(80, 1), v=wave(80, 2))
     early = data[data["ds"] <= "2020-02-29"]  # sixty steps
     fitted = tiny(test_windows=0).fit(early.query("unique_id == 'a'"), validation=early.query("unique_id == 'v'"))
-    with pytest.raises(DataError, match="no series goes on"):
+    with pytest.raises(DataError, match="no series has 3 steps after the training"):
         fitted.evaluate(early)
     details = fitted.evaluate(data, baselines=()).details
     assert details.groupby("unique_id")["ds"].min().min() > pd.Timestamp("2020-02-29")
@@ -635,7 +651,7 @@ def test_evaluate_of_series_it_has_not_seen():
         "new": pd.Timestamp("2020-01-13"),
         "short": pd.Timestamp("2020-01-07"),
     }
-    with pytest.raises(DataError, match="no series goes on"):
+    with pytest.raises(DataError, match="no series has 3 steps after the training"):
         fitted.evaluate(long(shorter=wave(2, 7)))
 
 
@@ -647,7 +663,7 @@ def test_evaluate_again_gives_the_table_of_the_run(tmp_path):
     pd.testing.assert_frame_equal(again.table, fitted.evaluation.table)
     assert again.table["model"].tolist() == ["LSTM (direct)", "SeasonalNaive", "AutoETS"]
     scores = {"MASE", "sMAPE", "MAE", "RMSE", "CRPS", "coverage-50", "coverage-80", "coverage-95"}
-    assert scores == {*again.best} == {*again.table.columns} - {"model"}
+    assert scores == {*again.directions} == {*again.table.columns} - {"model"}
 
 
 def test_scores_are_of_the_forecasts_in_the_details():
@@ -679,23 +695,23 @@ def test_an_unknown_baseline_is_refused():
 def test_intervals_cover_what_they_say_on_the_validation_part():
     """Calibration makes the share of validation values in each interval at least what it states."""
     y = wave(300)
-    fitted = tiny(valid_share=0.3, test_windows=0).fit(y)
+    fitted = tiny(valid_fraction=0.3, test_windows=0).fit(y)
     series = fitted.read(y)
     origins = np.array([[0, t] for t in range(210, 298)])
-    found = fitted.quantiles(series, origins)
+    found = fitted.predictor.quantiles(series, origins)
     truth = np.stack([y[t : t + H] for _, t in origins])
     for k, level in enumerate((95, 80, 50)):
         covered = (truth >= found[..., k]) & (truth <= found[..., 6 - k])
         assert covered.mean() >= level / 100 - 0.01
-    assert np.shape(fitted.state()["widths"]) == (H, 3)
+    assert np.shape(fitted.predictor.state()["widths"]) == (H, 3)
 
 
 def test_each_interval_is_widened_by_its_own_width():
     """A step's width is added to both bounds of its own interval, in units of the window's scale."""
-    fitted = tiny(level="none", scale="none", valid_share=0.0).fit(two())
+    fitted = tiny(centering="none", scaling="none", valid_fraction=0.0).fit(two())
     plain = fitted.predict(two())
     widths = np.array([[0.1, 0.2, 0.3], [1.0, 2.0, 3.0], [10.0, 20.0, 30.0]])
-    fitted._interval_widths = widths
+    fitted.predictor.interval_widths = widths
     wide = fitted.predict(two())
     for k, level in enumerate((50, 80, 95)):
         by_step = np.tile(widths[:, k], 2)
@@ -706,14 +722,14 @@ def test_each_interval_is_widened_by_its_own_width():
 
 def test_paths_are_fed_their_own_values(monkeypatch: pytest.MonkeyPatch):
     """Each value that is drawn is the next step's input, and counts as observed: as if it had come."""
-    fitted = tiny(method="recursive", distribution="normal", samples=2).fit(two())
+    fitted = tiny(method="recursive", distribution="normal", num_samples=2).fit(two())
     sharp = lambda head, outputs, scale: Normal(outputs[..., 0], 1e-6)  # noqa: E731
     monkeypatch.setattr(DistributionHead, "distribution", sharp)
     series = fitted.read(two())
     batch = fitted.source(ForecastExamples(series, np.array([[0, 50]]))).batch(np.array([0]))
     with torch.no_grad():
-        path = fitted._paths(fitted.model, batch)[0, 0]
-        inputs, past = batch.inputs.clone(), fitted.plan.past
+        path = fitted.predictor.sample_paths(fitted.model, batch)[0, 0]
+        inputs, past = batch.inputs.clone(), fitted.predictor.window_plan.past
         inputs[0, past + 1 :, 0], inputs[0, past + 1 :, 1] = path[:-1], 1.0
         means = fitted.model(inputs)[0][0, past:, 0]
     torch.testing.assert_close(means, path, rtol=0, atol=1e-4)
@@ -728,26 +744,26 @@ def test_fitting_again_forgets():
     fitted = tiny().fit(long("h", x=wave(60)), validation=long("h", v=wave(30)))
     again, fresh = fitted.fit(two()), tiny().fit(two())
     assert same_weights(again, fresh)
-    assert again.state() == fresh.state()
+    assert again.predictor.state() == fresh.predictor.state()
 
 
-def test_a_run_is_told_apart_by_everything_it_was_given():
-    """The fingerprint changes with a value, a stamp, a name, a covariate of any kind."""
+def test_the_digest_depends_on_all_data():
+    """It changes with a value, a timestamp, a series id, a covariate of any kind."""
     job, data = tiny(**COVARIATES), promoted()
     changes = {"y": 0.5, "visitors": 0.5, "weather": "fog", "price": 9.0, "promo": "flyer"}
-    prints = [job.fingerprint(job.read(data))]
+    prints = [job.data_digest(job.read(data))]
     for name, value in changes.items():
-        prints.append(job.fingerprint(job.read(data.assign(**{name: data[name].where(data.index != 3, value)}))))
-    prints.append(job.fingerprint(job.read(data.assign(area=data["area"] + 1))))
-    prints.append(job.fingerprint(job.read(data.assign(ds=data["ds"] + pd.Timedelta(days=1)))))
-    prints.append(job.fingerprint(job.read(data.assign(unique_id=data["unique_id"] + "!"))))
+        prints.append(job.data_digest(job.read(data.assign(**{name: data[name].where(data.index != 3, value)}))))
+    prints.append(job.data_digest(job.read(data.assign(area=data["area"] + 1))))
+    prints.append(job.data_digest(job.read(data.assign(ds=data["ds"] + pd.Timedelta(days=1)))))
+    prints.append(job.data_digest(job.read(data.assign(unique_id=data["unique_id"] + "!"))))
     assert len(set(prints)) == len(prints)
-    assert job.fingerprint(job.read(data.copy())) == prints[0]
+    assert job.data_digest(job.read(data.copy())) == prints[0]
 
 
 def test_the_trace_is_of_the_last_window():
     """``(window + horizon) / patch`` steps of every gate; without the horizon where the model answers from the past."""
-    for options, steps in (({"window": 8}, 8), ({"window": 8, "patch": 2, "answer_from": "horizon"}, 4 + 2)):
+    for options, steps in (({"window": 8}, 8), ({"window": 8, "patch_length": 2, "readout": "horizon_states"}, 4 + 2)):
         trace = tiny(**options).fit(two()).trace(two(), "b")
         assert trace.gates[0, 0]["forget"].shape == (1, steps, 4)
 
@@ -756,24 +772,24 @@ def test_an_unknown_series_is_named_with_those_there_are():
     """Asking to look at one that is not in the data says which are."""
     fitted = tiny().fit(two())
     for ask in (fitted.trace, fitted.example_sequences):
-        with pytest.raises(DataError, match="no series 'c' in the data; there are a, b"):
+        with pytest.raises(DataError, match=r"no series 'c' in the data .series: a, b."):
             ask(two(), "c")
 
 
 def test_text_and_records_are_the_forecast():
     """The CSV reads back to six digits, the JSON exactly; stamps as text."""
     forecast = (fitted := tiny().fit(two())).predict(two())
-    lines = fitted.text(forecast).splitlines()
+    lines = fitted.to_text(forecast).splitlines()
     assert lines[0] == ",".join(forecast.columns)
     assert len(lines) == 1 + len(forecast)
-    records = json.loads(json.dumps(fitted.records(forecast), allow_nan=False))
+    records = json.loads(json.dumps(fitted.to_records(forecast), allow_nan=False))
     assert records[0]["ds"] == "2020-02-20"
     assert [r["forecast"] for r in records] == forecast["forecast"].tolist()
     for line, record in zip(lines[1:], records, strict=True):
         assert float(line.split(",")[2]) == pytest.approx(record["forecast"], rel=1e-5)
 
 
-def test_how_alike_seasons_are():
+def test_seasonal_change():
     """The share of a window's deviation by which values a season apart differ: none, half of it, or no season."""
     season = np.tile([0.0, 2.0], 50)
     read = [read_series(y) for y in (season, season + 0.5 * (np.arange(100) // 2 % 2))]
@@ -785,7 +801,7 @@ def test_how_alike_seasons_are():
 
 @pytest.mark.parametrize(("swing", "regular"), [(10.0, True), (0.1, False)])
 def test_a_regular_series_is_forecast_from_its_last_season(swing: float, regular: bool):
-    """What is taken out of a window by default is chosen on the training part."""
+    """The default of centering is chosen on the training part."""
     y = 50 + swing * np.sin(np.arange(200) * np.pi / 6) + np.random.default_rng(0).normal(size=200)
-    job = Forecaster(horizon=6, season=12, epochs=1, steps_per_epoch=1, hidden_size=2).fit(y)
-    assert job.plan.regular is regular
+    job = Forecaster(horizon=6, season_length=12, epochs=1, steps_per_epoch=1, hidden_size=2).fit(y)
+    assert job.predictor.window_plan.regular is regular

@@ -1,4 +1,4 @@
-"""Handwriting: densities against scipy's, the window against its sums, what is read and written, bad input."""
+"""Handwriting: densities against scipy's, the window against its equations, files, generation, bad input."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from lstmkit.data.ink.svg import read_svg, render_svg
 from lstmkit.errors import DataError, SettingError, UserError
 from lstmkit.jobs.handwriting_synthesizer.baselines import baselines_from_text, fit_handwriting_baselines
 from lstmkit.jobs.handwriting_synthesizer.generation import score_drawings
-from lstmkit.jobs.handwriting_synthesizer.job import lift_f1
-from lstmkit.jobs.handwriting_synthesizer.plots import ink_figure, soft_window_figure, surprisal_figure
+from lstmkit.jobs.handwriting_synthesizer.metrics import pen_lift_f1
+from lstmkit.jobs.handwriting_synthesizer.plots import ink_figure, nll_figure, soft_window_figure
+from lstmkit.jobs.handwriting_synthesizer.predictor import HandwritingPredictor
 from lstmkit.models.soft_window import SoftWindowModel, reached_end_of_text
 from lstmkit.modules.mixture_density import MixtureDensityHead, PenMixture, together
 from lstmkit.modules.soft_window import SoftWindow
@@ -41,7 +42,14 @@ RNG = np.random.default_rng
 
 
 def tiny(**options) -> HandwritingSynthesizer:
-    plain = {"hidden_size": 6, "mixtures": 2, "window_mixtures": 2, "epochs": 2, "batch_size": 8, "num_layers": 2}
+    plain = {
+        "hidden_size": 6,
+        "mixture_components": 2,
+        "window_components": 2,
+        "epochs": 2,
+        "batch_size": 8,
+        "num_layers": 2,
+    }
     return HandwritingSynthesizer(**{**plain, **options})
 
 
@@ -106,7 +114,7 @@ def test_the_density_is_scipys():
     assert loss.item() == pytest.approx((found[0].sum() + found[1, 0].sum()).item() / 4)
 
 
-def test_its_gradients_are_true():
+def test_gradients_match_finite_differences():
     """By differences, in float64."""
     head, outputs = mixture(shape=(2, 2))
     points = torch.randn(2, 2, 4, dtype=torch.float64)
@@ -149,7 +157,7 @@ def test_no_deviation_is_below_the_floor():
     assert told.nats(torch.zeros(4, dtype=torch.float64))[0].item() == pytest.approx(math.log(2 * math.pi * 0.25))
 
 
-def test_an_ensemble_tells_the_mean_density():
+def test_an_ensemble_predicts_the_mean_density():
     """Of offsets, of the pen and of the end."""
     told = [head.mixture(outputs) for head, outputs in (mixture(1), mixture(2))]
     for pen in (0.0, 1.0):
@@ -158,7 +166,7 @@ def test_an_ensemble_tells_the_mean_density():
         torch.testing.assert_close((-together(told).nats(points)).exp(), mean)
 
 
-def test_points_are_drawn_as_told():
+def test_sampled_points_follow_the_mixture():
     """Mean, covariance, pen and end of 40,000; a bias draws them together, to the likeliest component's mean."""
     head, outputs = mixture(4, shape=(), components=2)
     outputs[:2] = torch.tensor([1.0, 0.0])
@@ -187,7 +195,7 @@ def test_points_are_drawn_as_told():
 # ---- the window ------------------------------------------------------------------------------------------------------
 
 
-def test_the_window_is_its_equations():
+def test_the_window_follows_its_equations():
     """Graves 2013, equations 46 to 51, sum by sum; its middles only move on."""
     torch.manual_seed(0)
     part, hidden, before = SoftWindow(4, 3).double(), torch.randn(1, 4).double(), torch.rand(1, 3).double()
@@ -211,7 +219,7 @@ def window_model(layers: int = 2) -> SoftWindowModel:
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_step_by_step_and_in_pieces_it_is_the_same(layers: int):
+def test_steps_and_chunks_match_the_whole_sequence(layers: int):
     """As all at once: outputs, where in the text it is, and the state."""
     model, x, text = window_model(layers), torch.randn(2, 9, 3), torch.tensor([[1, 2, 0, 4], [3, 3, 1, 0]])
     whole, end = model(x, model.begin(text))
@@ -228,7 +236,7 @@ def test_step_by_step_and_in_pieces_it_is_the_same(layers: int):
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_training_scans_to_the_same_numbers(layers: int):
+def test_the_fused_pass_matches_the_stepwise_pass(layers: int):
     """Loss, state and every gradient as step by step, in float64, also from a given state on."""
     model, text = window_model(layers).double(), torch.tensor([[1, 2, 0, 4], [3, 3, 1, 0]])
     x, more = torch.randn(2, 2, 7, 3).double()
@@ -244,18 +252,20 @@ def test_training_scans_to_the_same_numbers(layers: int):
         torch.testing.assert_close(scanned, stepped)
 
 
-def test_what_stands_beside_changes_nothing():
-    """A drawing alone, and beside a longer one with a longer text: the same nats."""
+def test_a_batch_does_not_change_scores():
+    """A drawing alone and in a batch with a longer one and a longer text: the same NLL."""
     inks = read_strokes(lettered(6))
     writer = tiny().fit(inks)
-    source = InkDataset(inks, 1.0, 0, writer.characters)
+    source = InkDataset(inks, 1.0, 0, writer.predictor.characters)
     together = score_drawings(writer.model, source, 1.0, CPU)
     for i in range(6):
-        (alone,) = score_drawings(writer.model, InkDataset(inks.part([i]), 1.0, 0, writer.characters), 1.0, CPU)
+        (alone,) = score_drawings(
+            writer.model, InkDataset(inks.part([i]), 1.0, 0, writer.predictor.characters), 1.0, CPU
+        )
         np.testing.assert_allclose(alone[0], together[i][0], rtol=1e-4, atol=1e-5)
 
 
-def test_it_has_written_to_the_end_where_the_text_is_behind():
+def test_the_end_of_the_text_is_detected():
     """By the window's weights at the last step."""
     state = window_model().begin(torch.tensor([[1, 2]]))
     for last, ended in (([0.2, 0.5, 0.4], False), ([0.1, 0.2, 0.3], True)):
@@ -318,23 +328,23 @@ def svg(body: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("files", "phrase"),
     [
-        ({"a.svg": "<svg"}, "a.svg is no SVG that can be read"),
+        ({"a.svg": "<svg"}, "a.svg is not a readable SVG file"),
         (svg(""), "a.svg has no line"),
         (svg('<path d="M0 0C1 1 2 2 3 3"/>'), r"a.svg has curves \(C\): flatten them"),
         (svg('<path d="M0 0a1 1 0 0 1 3 3"/>'), "has curves"),
-        (svg('<path d="L0 0 1 1"/>'), "a path begins with M"),
-        (svg('<path d="M0 0 1"/>'), "is not a list of positions"),
-        (svg('<polyline points="a b"/>'), "is not a list of positions"),
+        (svg('<path d="L0 0 1 1"/>'), "a path must begin with M"),
+        (svg('<path d="M0 0 1"/>'), "is not a list of x,y positions"),
+        (svg('<polyline points="a b"/>'), "is not a list of x,y positions"),
         (svg('<g transform="scale(2)"><path d="M0 0L1 1"/></g>'), "transform"),
-        (svg('<path d="M1 1"/>'), "has 1 point: a drawing needs two"),
+        (svg('<path d="M1 1"/>'), "has 1 point: give at least 2"),
         ({"a.csv": "id,x,y\n1,2,3\n"}, "no column 'pen'"),
         ({"a.csv": "id,x,y,pen\n1,2,?,0\n1,2,3,1\n"}, r"column 'y', row 1 below the header: '\?' is not a number"),
         ({"a.csv": "id,x,y,pen\n1,2,,0\n1,2,3,1\n"}, "is a missing value"),
         ({"a.csv": "id,x,y,pen\n1,2,3,0\n1,2,3,2\n"}, r"1: the pen must be 0 .* or 1"),
-        ({"a.csv": "id,x,y,pen,text\n1,2,3,0,a\n1,2,3,1,b\n"}, "the rows of 1 have several texts"),
-        ({"a.csv": "id,x,y,pen\nq,2,3,1\n"}, "q has 1 point: a drawing needs two"),
-        ({"a.npz": "no"}, "a.npz is no .npz of strokes"),
-        ({"a.bin": "no"}, "files of this kind are not read"),
+        ({"a.csv": "id,x,y,pen,text\n1,2,3,0,a\n1,2,3,1,b\n"}, "the rows of 1 have different texts"),
+        ({"a.csv": "id,x,y,pen\nq,2,3,1\n"}, "q has 1 point: give at least 2"),
+        ({"a.npz": "no"}, "a.npz is not a readable .npz of strokes"),
+        ({"a.bin": "no"}, "unsupported file format"),
         ({"a.txt": ""}, "a.txt"),
     ],
     ids=str,
@@ -352,19 +362,19 @@ def test_a_bad_file_is_refused(files: dict[str, str], phrase: str, tmp_path: Pat
     ("arrays", "phrase"),
     [
         ({"x": np.zeros(3)}, "has no strokes"),
-        ({"strokes": np.zeros((3, 3))}, "offsets must rise"),
-        ({"strokes": np.zeros((3, 3)), "offsets": np.array([0, 2])}, "offsets must rise"),
-        ({"strokes": np.zeros((3, 3)), "offsets": np.array([0, 2, 1, 3])}, "offsets must rise"),
-        ({"strokes": np.zeros((3, 3)), "offsets": np.array([0.0, 3.0])}, "offsets must rise"),
-        ({"strokes": np.zeros((3, 2)), "offsets": np.array([0, 3])}, "numbers in the shape"),
+        ({"strokes": np.zeros((3, 3))}, "offsets must increase"),
+        ({"strokes": np.zeros((3, 3)), "offsets": np.array([0, 2])}, "offsets must increase"),
+        ({"strokes": np.zeros((3, 3)), "offsets": np.array([0, 2, 1, 3])}, "offsets must increase"),
+        ({"strokes": np.zeros((3, 3)), "offsets": np.array([0.0, 3.0])}, "offsets must increase"),
+        ({"strokes": np.zeros((3, 2)), "offsets": np.array([0, 3])}, "has shape"),
         (
             {"strokes": np.zeros((3, 3)), "offsets": np.array([0, 3]), "texts": np.array(["a", "b"])},
             "one text for each",
         ),
         ({"strokes": np.zeros((0, 3)), "offsets": np.array([0])}, "has no drawing"),
         ({"strokes": np.zeros((3, 3)), "offsets": np.array([0, 3, 3])}, "drawing 2 has 0 points"),
-        ({"strokes": np.full((3, 3), np.nan), "offsets": np.array([0, 3])}, "offsets must be numbers"),
-        ({"strokes": np.array([[None] * 3] * 3), "offsets": np.array([0, 3])}, "no .npz of strokes that can be read"),
+        ({"strokes": np.full((3, 3), np.nan), "offsets": np.array([0, 3])}, "an offset is NaN or above"),
+        ({"strokes": np.array([[None] * 3] * 3), "offsets": np.array([0, 3])}, "not a readable .npz of strokes"),
     ],
     ids=str,
 )
@@ -380,15 +390,15 @@ def test_bad_arrays_are_refused(arrays: dict[str, np.ndarray], phrase: str, tmp_
     [
         (5, "give a path"),
         ([], "the list is empty"),
-        ([[[1, 2, 3, 4]] * 2], "numbers in the shape"),
-        ([[["a", 1, 0]] * 2], "numbers in the shape"),
-        ([[[1, 2, 0], [1, 2]]], "numbers in the shape"),
-        ([[[1, 1, 1]]], "drawing 1 has 1 point: a drawing needs two"),
+        ([[[1, 2, 3, 4]] * 2], "has shape"),
+        ([[["a", 1, 0]] * 2], "has shape"),
+        ([[[1, 2, 0], [1, 2]]], "has shape"),
+        ([[[1, 1, 1]]], "drawing 1 has 1 point: give at least 2"),
         ([[[1, 1, 0.5]] * 2], "the pen must be"),
-        ([[[math.inf, 1, 0]] * 2], "offsets must be numbers"),
-        ([np.zeros((200_000, 3))], "200,000 points, more than"),
+        ([[[math.inf, 1, 0]] * 2], "an offset is NaN or above"),
+        ([np.zeros((200_000, 3))], "200,000 points, the maximum is"),
         ([([[1, 1, 0]] * 2, "a" * 20_000)], "20,000 characters"),
-        (["/nowhere/a.svg"], "there is no such file"),
+        (["/nowhere/a.svg"], "no such file"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -403,18 +413,19 @@ def test_a_drawing_with_an_absurd_jump_is_left_out():
     read = read_strokes([usual] * 9 + [far])
     assert len(read) == 9
     assert (
-        "1 drawings with a jump of over 1,000 times the usual offset (1) were left out, drawing 10" in read.remarks[0]
+        "1 drawings with a jump of over 1,000 times the usual offset (1) were dropped, the first is drawing 10"
+        in read.remarks[0]
     )
-    with pytest.raises(DataError, match="each drawing has a jump"):
+    with pytest.raises(DataError, match="every drawing has a jump"):
         read_strokes([[[1, 0, 0], [1, 0, 0], [9 * MAX_JUMP_RATIO, 0, 1]]])
 
 
 def test_texts_are_of_all_or_of_none():
-    with pytest.raises(DataError, match="drawing 10 has no text, others have"):
+    with pytest.raises(DataError, match="drawing 10 has no text, but others have"):
         tiny().fit([*lettered(9), drawings(1)[0]])
-    with pytest.raises(DataError, match="has no texts, the model was fitted to drawings with texts"):
-        tiny().fit(lettered(), drawings())
-    with pytest.raises(DataError, match="nothing was drawn"):
+    with pytest.raises(DataError, match="has no texts, but the model was trained on drawings with texts"):
+        tiny().fit(lettered(), validation=drawings())
+    with pytest.raises(DataError, match="nothing is drawn"):
         tiny().fit([[[0, 0, 0], [0, 0, 1]]] * 9)
 
 
@@ -450,7 +461,7 @@ def test_batches_hold_every_point_once(some: list[list[tuple[int, int, int]]]):
 
 
 def test_the_baselines_by_hand():
-    """One Gaussian and the autoregression, fitted and told by other means; the mixture by its own numbers."""
+    """Single Gaussian and AR(2) fitted independently; the mixture from its own parameters."""
     some = drawings(40)
     points, floor = np.concatenate(some), 0.1
     plain = fit_handwriting_baselines(some, floor, 0)
@@ -481,16 +492,16 @@ def test_the_baselines_by_hand():
     parts = zip(plain.weights, plain.means, plain.covariances, strict=True)
     density = sum(w * multivariate_normal(m, c).pdf(one[:, :2]) for w, m, c in parts)
     np.testing.assert_allclose(nats[:, 0], -np.log(density))
-    again = baselines_from_text(plain.text())
-    for told in ("one_gaussian", "mixture", "autoregression"):
+    again = baselines_from_text(plain.to_text())
+    for told in ("single_gaussian", "mixture", "autoregression"):
         np.testing.assert_array_equal(getattr(again, told)(one)[0], getattr(plain, told)(one)[0])
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=30))
-def test_lift_f1_is_scikit_learns(pairs: list[tuple[bool, bool]]):
-    foreseen, lifted = np.array(pairs).T
-    assert lift_f1(foreseen, lifted) == pytest.approx(f1_score(lifted, foreseen, zero_division=0.0))
+def test_pen_lift_f1_is_scikit_learns(pairs: list[tuple[bool, bool]]):
+    predicted, lifted = np.array(pairs).T
+    assert pen_lift_f1(predicted, lifted) == pytest.approx(f1_score(lifted, predicted, zero_division=0.0))
 
 
 # ---- scores ----------------------------------------------------------------------------------------------------------
@@ -504,19 +515,19 @@ def test_scores_are_in_the_unit_of_the_data(drawer: HandwritingSynthesizer):
         (small, drawings(5, 1)), (large, [one * [1000, 1000, 1] for one in drawings(5, 1)]))]  # fmt: skip
     gap = tables[1]["NLL per point"] - tables[0]["NLL per point"]
     assert gap.tolist() == pytest.approx([2 * math.log(1000)] * 4, abs=2e-3)
-    assert tables[0]["of it the pen"].tolist() == pytest.approx(tables[1]["of it the pen"].tolist(), abs=1e-4)
+    assert tables[0]["pen NLL"].tolist() == pytest.approx(tables[1]["pen NLL"].tolist(), abs=1e-4)
 
 
-def test_whole_numbers_have_the_deviation_of_rounding_as_floor():
-    """Else a thousandth of the offsets' deviation."""
+def test_the_smallest_deviation_on_whole_numbers_is_that_of_rounding():
+    """For other data it is a thousandth of the offsets' standard deviation."""
     writer = tiny().fit([np.round(one) for one in drawings()])
-    assert writer.units[1] == pytest.approx(1 / math.sqrt(12))
+    assert writer.predictor.min_std == pytest.approx(1 / math.sqrt(12))
     plain = tiny().fit(drawings())
-    assert plain.units[1] == pytest.approx(1e-3 * plain.units[0])
+    assert plain.predictor.min_std == pytest.approx(1e-3 * plain.predictor.offset_scale)
 
 
 def test_the_test_part_is_what_evaluate_scores(tmp_path: Path):
-    """Of a file in parts; its own first row, then three baselines; an unknown character is counted."""
+    """With splits in the file: the model's row first, then three baselines; unknown characters are counted."""
     arrays: dict[str, Any] = {}
     for i, (part, letter) in enumerate((("train", "a"), ("valid", "a"), ("test", "z"))):
         some = drawings(6, i)
@@ -529,9 +540,9 @@ def test_the_test_part_is_what_evaluate_scores(tmp_path: Path):
     found = tiny().fit(tmp_path / "p.npz").evaluate(tmp_path / "p.npz")
     assert len(found.details) == sum(map(len, drawings(6, 2)))
     assert found.table["model"].tolist() == [
-        "LSTM, 2 Gaussians", "autoregression of 2 points", "mixture without memory", "one Gaussian",
+        "LSTM, 2 Gaussians", "AR(2)", "Gaussian mixture without memory", "single Gaussian",
     ]  # fmt: skip
-    assert "6 characters that training had none of" in found.notes[-1]
+    assert "6 characters are not in the training part" in found.notes[-1]
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
@@ -545,9 +556,9 @@ def same_lines(a: list[np.ndarray], b: list[np.ndarray], tolerance: float) -> bo
     )
 
 
-def test_what_is_written_can_be_read_again(drawer: HandwritingSynthesizer, tmp_path: Path):
+def test_generated_files_can_be_read_again(drawer: HandwritingSynthesizer, tmp_path: Path):
     """As SVG, table and arrays: the same lines."""
-    written = drawer.handwrite(3, seed=2)
+    written = drawer.generate(3, seed=2)
     for ending, tolerance in ((".csv", 1e-3), (".npz", 0.0), (".svg", 0.05)):
         drawer.write(written[:1] if ending == ".svg" else written, tmp_path / f"w{ending}")
         again = read_strokes(tmp_path / f"w{ending}")
@@ -556,10 +567,10 @@ def test_what_is_written_can_be_read_again(drawer: HandwritingSynthesizer, tmp_p
             assert same_lines(offsets_to_strokes(one.strokes), ink.strokes, tolerance), ending
 
 
-def test_seeds_draw_the_same_again(drawer: HandwritingSynthesizer):
-    """Another one does not; the second drawing is the first of the next seed; the last point lifts the pen."""
-    one, two = drawer.handwrite(2, seed=5)
-    (again,), (other,) = drawer.handwrite(1, seed=5), drawer.handwrite(1, seed=6)
+def test_the_seed_determines_the_drawing(drawer: HandwritingSynthesizer):
+    """The same seed repeats it; the second drawing is the first of the next seed; the last point lifts the pen."""
+    one, two = drawer.generate(2, seed=5)
+    (again,), (other,) = drawer.generate(1, seed=5), drawer.generate(1, seed=6)
     np.testing.assert_array_equal(one.strokes, again.strokes)
     np.testing.assert_array_equal(two.strokes, other.strokes)
     assert one.strokes.shape != two.strokes.shape or (one.strokes != two.strokes).any()
@@ -567,48 +578,48 @@ def test_seeds_draw_the_same_again(drawer: HandwritingSynthesizer):
     assert one.window is None
 
 
-def test_a_drawing_is_gone_on_with(drawer: HandwritingSynthesizer):
-    """What is given stays bit for bit; ``first`` takes so much of it; ``length`` is the most that is added."""
+def test_a_drawing_is_continued(drawer: HandwritingSynthesizer):
+    """The prime stays bit for bit; ``prime_points`` shortens it; ``max_new_points`` limits the new points."""
     data = drawings(2, 9)
-    for one, points in zip(drawer.predict(data, length=3), data, strict=True):
+    for one, points in zip(drawer.predict(data, max_new_points=3), data, strict=True):
         np.testing.assert_array_equal(one.strokes[: len(points)], points.astype(np.float32))
-        assert one.given == len(points)
-        assert 1 <= len(one.strokes) - one.given <= 3
-        assert len(one.nats) == len(one.strokes) - one.given
-    (short,) = drawer.handwrite(1, prime=data[:1], first=2, length=1)
-    assert (short.given, len(short.strokes)) == (2, 3)
+        assert one.num_prime_points == len(points)
+        assert 1 <= len(one.strokes) - one.num_prime_points <= 3
+        assert len(one.nll_per_point) == len(one.strokes) - one.num_prime_points
+    (short,) = drawer.generate(1, prime=data[:1], prime_points=2, max_new_points=1)
+    assert (short.num_prime_points, len(short.strokes)) == (2, 3)
 
 
-def test_nats_of_what_is_written_are_those_of_scoring(scribe: HandwritingSynthesizer):
-    """Written, then scored as a drawing with its text: the same numbers, the pen at the very end aside."""
-    (one,) = scribe.handwrite(["ab"], seed=1, length=6)
-    source = InkDataset(read_strokes(one.ink), scribe.units[0], 0, scribe.characters)
-    ((nats, _),) = score_drawings(scribe.model, source, scribe.units[0], CPU)
-    np.testing.assert_allclose(np.array(one.nats)[:-1], nats[:-1, :2].sum(1), rtol=1e-3, atol=1e-3)
+def test_nll_of_generated_points_matches_scoring(scribe: HandwritingSynthesizer):
+    """Generated points, scored as a drawing with its text: the same NLL, except at the last pen lift."""
+    (one,) = scribe.generate(["ab"], seed=1, max_new_points=6)
+    source = InkDataset(read_strokes(one.ink), scribe.predictor.offset_scale, 0, scribe.predictor.characters)
+    ((nats, _),) = score_drawings(scribe.model, source, scribe.predictor.offset_scale, CPU)
+    np.testing.assert_allclose(np.array(one.nll_per_point)[:-1], nats[:-1, :2].sum(1), rtol=1e-3, atol=1e-3)
 
 
 def test_a_text_is_written(scribe: HandwritingSynthesizer):
-    """With the path of the window over it, also after a drawing whose hand is taken up."""
-    (one,) = scribe.handwrite(["ab  c"], bias=1.0, length=7)
+    """With the attention window, also after a prime with a text."""
+    (one,) = scribe.generate(["ab  c"], bias=1.0, max_new_points=7)
     assert one.text == "ab c"
     assert one.window is not None
     assert one.window.shape == (len(one.strokes), 4)
     assert len(one.strokes) <= 7
     prime = Ink(drawings(1)[0].astype(np.float32), "p", "ab")
-    (after,) = scribe.handwrite("c", prime=prime, length=4)
-    assert (after.text, after.given) == ("ab c", len(prime.points))
+    (after,) = scribe.generate("c", prime=prime, max_new_points=4)
+    assert (after.text, after.num_prime_points) == ("ab c", len(prime.points))
     assert after.window is not None
     assert len(after.window) == len(after.strokes)
-    np.testing.assert_array_equal(after.strokes[: after.given], prime.points)
+    np.testing.assert_array_equal(after.strokes[: after.num_prime_points], prime.points)
 
 
-def test_the_hand_stops_where_the_text_ends(scribe: HandwritingSynthesizer, monkeypatch: pytest.MonkeyPatch):
-    """By Graves's rule, asked from the second point on; what that step tells is not written."""
+def test_generation_stops_at_the_end_of_the_text(scribe: HandwritingSynthesizer, monkeypatch: pytest.MonkeyPatch):
+    """By Graves's rule, from the second point on; the prediction of that step is not written."""
     asked = iter([False, True])
     monkeypatch.setattr(
         "lstmkit.jobs.handwriting_synthesizer.generation.reached_end_of_text", lambda state: next(asked)
     )
-    (one,) = scribe.handwrite(["a"])
+    (one,) = scribe.generate(["a"])
     assert (len(one.strokes), one.ended, one.strokes[-1, 2]) == (3, True, 1)
     assert one.window is not None
     assert len(one.window) == 3
@@ -617,20 +628,20 @@ def test_the_hand_stops_where_the_text_ends(scribe: HandwritingSynthesizer, monk
 @pytest.mark.parametrize(
     ("ask", "phrase"),
     [
-        (lambda w: w.handwrite(["né"]), "the training part has no 'n', 'é', so that nobody knows"),
-        (lambda w: w.handwrite([" "]), "a text to write has 0 characters"),
-        (lambda w: w.handwrite(3), "this model writes texts"),
-        (lambda w: w.handwrite(["a"], prime=drawings(1)), "drawing 1 has no text"),
-        (lambda w: w.handwrite(["a"], first=2), "first is for models without texts"),
-        (lambda w: w.handwrite(["a"], bias=-1), "bias must be within"),
-        (lambda w: w.handwrite(["a"], bias=math.nan), "bias must be within"),
-        (lambda w: w.handwrite(["a"], seed=-1), "seed within"),
-        (lambda w: w.handwrite(["a"], length=-3), "length must be at most"),
-        (lambda w: w.handwrite([]), "1 to 1,000 are written at once, got 0"),
-        (lambda w: w.predict(drawings(1)), "has no texts, the model was fitted to drawings with texts"),
+        (lambda w: w.generate(["né"]), "characters that the training part lacks, 'n', 'é': remove them"),
+        (lambda w: w.generate([" "]), "a text to write must have 1 to 10,000 characters, got 0"),
+        (lambda w: w.generate(3), "this model writes texts: give texts, not a number"),
+        (lambda w: w.generate(["a"], prime=drawings(1)), "the prime drawing 1 has no text"),
+        (lambda w: w.generate(["a"], prime_points=2), "prime_points is for models without texts"),
+        (lambda w: w.generate(["a"], bias=-1), "bias must be within"),
+        (lambda w: w.generate(["a"], bias=math.nan), "bias must be within"),
+        (lambda w: w.generate(["a"], seed=-1), "seed within"),
+        (lambda w: w.generate(["a"], max_new_points=-3), "max_new_points must be"),
+        (lambda w: w.generate([]), "1 to 1,000 drawings can be generated at once, got 0"),
+        (lambda w: w.predict(drawings(1)), "has no texts, but the model was trained on drawings with texts"),
     ],
 )
-def test_a_wish_that_cannot_be(ask: Any, phrase: str, scribe: HandwritingSynthesizer):
+def test_bad_options_with_texts_are_refused(ask: Any, phrase: str, scribe: HandwritingSynthesizer):
     with pytest.raises(UserError, match=phrase):
         ask(scribe)
 
@@ -638,30 +649,30 @@ def test_a_wish_that_cannot_be(ask: Any, phrase: str, scribe: HandwritingSynthes
 @pytest.mark.parametrize(
     ("ask", "phrase"),
     [
-        (lambda w: w.handwrite(["a"]), "without texts: give how many"),
+        (lambda w: w.generate(["a"]), "without texts: give a number of drawings"),
         (lambda w: w.predict(["a"]), "give a number of drawings, or drawings"),
-        (lambda w: w.handwrite(0), "1 to 1,000"),
+        (lambda w: w.generate(0), "1 to 1,000"),
         (lambda w: w.predict("1001"), "1 to 1,000"),
-        (lambda w: w.predict(drawings(1), prime=drawings(1)), "prime is the drawing to go on from"),
+        (lambda w: w.predict(drawings(1), prime=drawings(1)), "prime goes with a number of drawings"),
     ],
 )
-def test_a_wish_without_texts_that_cannot_be(ask: Any, phrase: str, drawer: HandwritingSynthesizer):
+def test_bad_options_without_texts_are_refused(ask: Any, phrase: str, drawer: HandwritingSynthesizer):
     with pytest.raises(UserError, match=phrase):
         ask(drawer)
 
 
-def test_it_learns_where_the_pen_goes():
-    """A square over and over: far better than the baselines, drawn neatly, and ended by itself."""
+def test_it_learns_a_square():
+    """A noisy square: better than the baselines, generated accurately, and ended by the model."""
     square = np.array([[1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 1]], dtype=np.float64)
     rng = RNG(0)
     data = [square + np.column_stack([rng.normal(0, 0.02, (4, 2)), np.zeros(4)]) for _ in range(60)]
     writer = HandwritingSynthesizer(
-        hidden_size=24, num_layers=1, mixtures=3, epochs=40, lr=0.02, batch_size=16, dropout=0
+        hidden_size=24, num_layers=1, mixture_components=3, epochs=40, lr=0.02, batch_size=16, dropout=0
     ).fit(data)
     table = writer.evaluate(data).table
     assert table["NLL per point"][0] < table["NLL per point"][1:].min()
-    assert table["lift F1"][0] == 1.0
-    (one,) = writer.handwrite(1, bias=3)
+    assert table["pen-lift F1"][0] == 1.0
+    (one,) = writer.generate(1, bias=3)
     assert one.ended
     np.testing.assert_allclose(one.strokes[:4, :2], square[:, :2], atol=0.2)
 
@@ -670,7 +681,19 @@ def test_from_the_command_line(scribe: HandwritingSynthesizer, tmp_path: Path, m
     """A file of texts to a page, with a picture; the page is sound XML and names its texts."""
     scribe.save(tmp_path / "run")
     (tmp_path / "texts.txt").write_text("ab\n\nc\n")
-    words = ["lstmkit", "predict", "run", "texts.txt", "-o", "page.svg", "--bias", "1", "--length", "5", "--picture"]
+    words = [
+        "lstmkit",
+        "predict",
+        "run",
+        "texts.txt",
+        "-o",
+        "page.svg",
+        "--bias",
+        "1",
+        "--max-new-points",
+        "5",
+        "--picture",
+    ]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", [*words, "p.png"])
     with pytest.raises(SystemExit) as done:
@@ -696,7 +719,7 @@ def test_pictures_of_anything():
         assert ink_figure(some, ["$x_1"] * len(some), [1] * len(some)).axes
     figure = soft_window_figure(flat, np.eye(2), "$ ", "$")
     figure.savefig("/dev/null", format="png")
-    surprisal_figure(flat, np.zeros(2), "a")
+    nll_figure(flat, np.zeros(2), "a")
 
 
 # ---- the font and its recipe -----------------------------------------------------------------------------------------
@@ -719,16 +742,16 @@ def test_every_font_writes_all_that_can_be_typed(font: str):
     ("texts", "font", "phrase"),
     [
         (["é"], "scripts", "line 1: the font has no 'é'"),
-        (["a", " "], "scripts", "line 2 is blank"),
-        (["a"], "comic", "there is no font 'comic'"),
+        (["a", " "], "scripts", "line 2: the text is blank"),
+        (["a"], "comic", "unknown font 'comic'"),
     ],
 )
-def test_what_the_font_cannot_write(texts: list[str], font: str, phrase: str):
+def test_texts_that_the_font_lacks_are_refused(texts: list[str], font: str, phrase: str):
     with pytest.raises(DataError, match=phrase):
         font_lines(texts, font=font)
 
 
-def test_lines_of_a_font_have_words_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_splits_of_font_lines_share_no_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """No word of the test part is in training; the protocol scores the test part."""
     words = [chr(97 + i) + chr(97 + j) for i in range(10) for j in range(10)]
     (tmp_path / "text.txt").write_text(" ".join(words))
@@ -745,7 +768,7 @@ def test_lines_of_a_font_have_words_of_their_own(tmp_path: Path, monkeypatch: py
     table = by(protocols.font_line_splits, job, tmp_path, options)
     test = parts["test"]
     assert test is not None
-    pd.testing.assert_frame_equal(table, job.score(test, Progress()).table)
+    pd.testing.assert_frame_equal(table, job.evaluate_examples(test, Progress()).table)
 
 
 def test_the_recipes_data():
@@ -761,10 +784,10 @@ def test_the_recipes_data():
     assert not read.remarks
 
 
-def test_a_saved_model_of_other_numbers_is_refused(drawer: HandwritingSynthesizer):
+def test_a_damaged_state_is_refused(drawer: HandwritingSynthesizer):
     """Each number of its state is checked on loading."""
     for change in ({"scale": 0.0}, {"floor": 99.0}, {"pace": -1}, {"longest": 10**9}, {"characters": "aa"}):
         with pytest.raises(ValueError):
-            tiny().load_state({**drawer.state(), **change})
+            HandwritingPredictor.from_state(tiny(), {**drawer.predictor.state(), **change})
     with pytest.raises(SettingError):
-        tiny(mixtures=0)
+        tiny(mixture_components=0)

@@ -24,9 +24,8 @@ import cases
 from lstmkit.cells import CellSpec
 from lstmkit.ops import dispatch, reference
 from lstmkit.ops.call import Pass
-from lstmkit.ops.hopper import launch as gpu_cluster
+from lstmkit.ops.hopper import backend, launch
 from lstmkit.ops.hopper.launch import ClusterPlan
-from lstmkit.ops.triton import autograd as gpu_scan
 
 HERE = Path(__file__).parent
 FORWARD, BACKWARD, SHUFFLED = range(3)  # orders in which threads go on
@@ -47,8 +46,10 @@ def layout(kind: str, hidden: int, blocks: int, **more: Any) -> ClusterPlan:
 
 def spread(plan: ClusterPlan) -> ClusterPlan:
     """Weights in registers, in shared memory, and in neither."""
-    fetched = 2 * (plan.pieces // 4)
-    return replace(plan, in_registers=plan.pieces // 4, in_shared=plan.pieces - plan.pieces // 4 - fetched, ahead=2)
+    fragments = plan.weight_fragments
+    fetched = 2 * (fragments // 4)
+    in_shared = fragments - fragments // 4 - fetched
+    return replace(plan, in_registers=fragments // 4, in_shared=in_shared, prefetch_depth=2)
 
 
 #: By what each shows.
@@ -132,7 +133,7 @@ class Problem:
     def shown(self, slots: Tensor) -> Tensor:
         """The same of slots."""
         steps = slots[:-1] if self.reverse else slots[1:]
-        return (steps if self.lengths is None else reference.within(steps, self.lengths)).double()
+        return (steps if self.lengths is None else reference.zero_padding(steps, self.lengths)).double()
 
     @property
     def around(self) -> dict[str, bool]:
@@ -155,7 +156,7 @@ def room(p: Problem, saves: bool) -> dict[str, Tensor]:
 
 def run_forward(folder: Path, p: Problem, order: int = FORWARD, saves: bool = True) -> dict[str, Tensor]:
     kept = room(p, saves)
-    buffers = [p.gx, gpu_cluster.packed(p.plan, p.w_hh), p.b_hh, p.lengths, kept["hs"], kept["cs"], kept.get("saved")]
+    buffers = [p.gx, launch.pack_weights(p.plan, p.w_hh), p.b_hh, p.lengths, kept["hs"], kept["cs"], kept.get("saved")]
     emulate(folder, p.plan, order, buffers, *p.gx.shape[:2], saves=saves, bias=p.b_hh is not None, **p.around)
     return kept
 
@@ -164,7 +165,7 @@ def run_backward(folder: Path, p: Problem, kept: dict[str, Tensor], order: int =
     plan = spread(replace(p.plan, backward=True, split=1))
     dh, dc = p.d_state[0].clone(), p.d_state[-1].clone()
     dgx, dgh = torch.full_like(p.gx, torch.nan), torch.full_like(p.gx, torch.nan)
-    weights = gpu_cluster.packed(plan, p.w_hh)
+    weights = launch.pack_weights(plan, p.w_hh)
     buffers = [p.d_output, weights, p.lengths, kept["hs"], kept["cs"], kept["saved"], dh, dc, dgx, dgh]
     emulate(folder, plan, order, buffers, *p.gx.shape[:2], **p.around)
     return {"dgx": dgx, "dgh": dgh, "dh": dh, "dc": dc}
@@ -192,6 +193,7 @@ def assert_right(p: Problem, kept: dict[str, Tensor], back: dict[str, Tensor]) -
 
 
 @needs_compiler
+@pytest.mark.sampled(2)  # emulated clusters are slow
 @pytest.mark.parametrize("case", CASES)
 def test_as_the_reference(case: str, folder: Path) -> None:
     """The same bits in any order in which threads may go on."""
@@ -231,13 +233,13 @@ def test_as_a_back_end(
 ) -> None:
     """All around the loop: products before it, gradients of weights after it."""
 
-    def launch(plan: ClusterPlan, named: dict[str, int], buffers: list[Tensor | None], *sizes: int) -> None:
+    def emulated_launch(plan: ClusterPlan, named: dict[str, int], buffers: list[Tensor | None], *sizes: int) -> None:
         around = {name: bool(named[name.upper()]) for name in ("reverse", "ragged", "saves", "bias")}
         emulate(folder, plan, FORWARD, buffers, *sizes, **around)
 
-    monkeypatch.setattr(gpu_cluster, "_launch", launch)
-    monkeypatch.setattr(gpu_cluster, "missing", lambda device: None)
-    monkeypatch.setattr(gpu_scan, "processors", lambda device: 132)
+    monkeypatch.setattr(launch, "_launch", emulated_launch)
+    monkeypatch.setattr(launch, "device_limit_reason", lambda device: None)
+    monkeypatch.setattr(backend, "multiprocessor_count", lambda device: 132)
     call = cases.make_call(spec, 5, 3, [3, 0, 5], directions)
     call = cases.cast(call._replace(recompute=recompute), torch.float16)
     wide = cases.cast(call, torch.float64)
@@ -251,11 +253,11 @@ def test_what_the_back_end_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     call = cases.cast(cases.make_call(CellSpec("lstm", 3, 16)), torch.float16)
     back_end = dispatch.BACKENDS["cluster"]
     assert back_end.unsupported_reason(call) == "the cluster kernels are for Hopper GPUs"
-    monkeypatch.setattr(gpu_cluster, "missing", lambda device: None)
+    monkeypatch.setattr(launch, "device_limit_reason", lambda device: None)
     assert back_end.unsupported_reason(call) is None
     zoned = call._replace(passes=tuple(p._replace(zoneout=(0.1, 0.1)) for p in call.passes))
     for other, why in (
-        (call._replace(trace=True), "do not hand out gates"),
+        (call._replace(trace=True), "do not return gates"),
         (zoned, "no recurrent dropout and no zoneout"),
         (call._replace(x=call.x[:0]), "nothing to compute"),
         (cases.cast(call, torch.float32), "half precision"),
@@ -266,8 +268,10 @@ def test_what_the_back_end_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- a GPU -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(gpu_cluster.missing(torch.device("cuda" if torch.cuda.is_available() else "cpu")) is not None,
-                    reason="there is no Hopper GPU")  # fmt: skip
+@pytest.mark.skipif(
+    launch.device_limit_reason(torch.device("cuda" if torch.cuda.is_available() else "cpu")) is not None,
+    reason="there is no Hopper GPU",
+)
 @pytest.mark.parametrize("counted", [True, False])
 @pytest.mark.parametrize(("kind", "hidden"), [("lstm", 256), ("lstm", 768), ("lstm", 1024), ("gru", 1000)])
 def test_on_a_gpu(kind: str, hidden: int, counted: bool) -> None:
@@ -281,10 +285,10 @@ def test_on_a_gpu(kind: str, hidden: int, counted: bool) -> None:
     def run() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         kept = {name: x.cuda() for name, x in room(p, saves=True).items()}
         gx, w_hh, b_hh, lengths, d_output = (x.cuda() for x in (p.gx, p.w_hh, p.b_hh, p.lengths, p.d_output))
-        gpu_cluster.run_forward(there, gx, w_hh, b_hh, lengths, **kept, reverse=True)
+        launch.run_forward(there, gx, w_hh, b_hh, lengths, **kept, reverse=True)
         left = {"dh": p.d_state[0].cuda(), "dc": p.d_state[-1].cuda()}
         left |= {"dgx": torch.zeros_like(gx), "dgh": torch.zeros_like(gx)}
-        gpu_cluster.run_backward(back, d_output, w_hh, lengths, **kept, **left, reverse=True)
+        launch.run_backward(back, d_output, w_hh, lengths, **kept, **left, reverse=True)
         return {name: x.cpu() for name, x in kept.items()}, {name: x.cpu() for name, x in left.items()}
 
     first = run()
@@ -304,11 +308,11 @@ SIZES = [256, 512, 768, 1024]
 @pytest.mark.parametrize("backward", [False, True])
 def test_layouts(kind: str, hidden: int, batch: int, backward: bool) -> None:
     spec = CellSpec(kind, 8, hidden)
-    assert gpu_cluster.fits(spec, torch.bfloat16) is None
+    assert launch.spec_limit_reason(spec, torch.bfloat16) is None
     plan = ClusterPlan.of(spec, batch, torch.bfloat16, backward=backward)
-    assert plan.shared_bytes <= gpu_cluster.SHARED_MEMORY_BYTES
+    assert plan.shared_bytes <= launch.SHARED_MEMORY_BYTES
     assert plan.blocks * plan.units >= hidden
-    assert plan.fetched == 0 or hidden > 768 or batch > 64
+    assert plan.fetched_fragments == 0 or hidden > 768 or batch > 64
 
 
 @pytest.mark.parametrize(
@@ -317,16 +321,16 @@ def test_layouts(kind: str, hidden: int, batch: int, backward: bool) -> None:
         (CellSpec("lstm", 8, 64, peephole=True), torch.bfloat16, "plain"),
         (CellSpec("rnn_tanh", 8, 64), torch.bfloat16, "plain"),
         (CellSpec("lstm", 8, 64), torch.float32, "half precision"),
-        (CellSpec("gru", 8, 60), torch.float16, "eights"),
+        (CellSpec("gru", 8, 60), torch.float16, "multiple of 8"),
         (CellSpec("lstm", 8, 2048), torch.bfloat16, "too many units"),
     ],
 )
 def test_what_does_not_fit(spec: CellSpec, dtype: torch.dtype, why: str) -> None:
-    assert why in (gpu_cluster.fits(spec, dtype) or "")
+    assert why in (launch.spec_limit_reason(spec, dtype) or "")
 
 
 def test_missing_without_a_gpu() -> None:
-    assert gpu_cluster.missing(torch.device("cpu")) == "the cluster kernels are for Hopper GPUs"
+    assert launch.device_limit_reason(torch.device("cpu")) == "the cluster kernels are for Hopper GPUs"
 
 
 # ---- compilers -------------------------------------------------------------------------------------------------------
@@ -343,8 +347,8 @@ def constants(kind: str, hidden: int, backward: bool) -> dict[str, int]:
 def test_nvcc(kind: str, hidden: int, backward: bool, tmp_path: Path) -> None:
     """No register is spilled, and the tensor cores multiply."""
     named = constants(kind, hidden, backward)
-    command = ["nvcc", "-std=c++17", f"-arch={gpu_cluster.ARCHITECTURE}", "-cubin", "-keep", "-Xptxas", "-v"]
-    command += [*(f"-D{name}={value}" for name, value in named.items()), gpu_cluster.SOURCE]
+    command = ["nvcc", "-std=c++17", f"-arch={launch.ARCHITECTURE}", "-cubin", "-keep", "-Xptxas", "-v"]
+    command += [*(f"-D{name}={value}" for name, value in named.items()), launch.SOURCE]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stderr
     assert "warning" not in said
     assert re.findall(r"(\d+) bytes spill", said) == ["0", "0"]
@@ -354,4 +358,4 @@ def test_nvcc(kind: str, hidden: int, backward: bool, tmp_path: Path) -> None:
 @pytest.mark.parametrize("backward", [False, True])
 def test_nvrtc(backward: bool) -> None:
     pytest.importorskip("cuda.core")
-    assert gpu_cluster.compiled(constants("gru", 768, backward)).code
+    assert launch.compile_kernel(constants("gru", 768, backward)).code

@@ -1,4 +1,4 @@
-"""The painter: windows, the bound against a plain one, pictures of every kind, and painting."""
+"""Image generation: attention windows, the variational bound, image files, baselines, and the job."""
 
 import gzip
 import zipfile
@@ -17,12 +17,13 @@ from lstmkit.data.vision.image_set import Images, Size, binarize, brought, read_
 from lstmkit.errors import DataError, SettingError, UserError
 from lstmkit.jobs.image_generator.baselines import bernoulli_mixture, independent_bernoulli
 from lstmkit.jobs.image_generator.job import ImageGenerator
+from lstmkit.jobs.image_generator.metrics import NLL, elbo_terms
 from lstmkit.models.draw import DrawModel
-from lstmkit.modules.draw_attention import DrawReader, FullImageReader, FullImageWriter, Writer
+from lstmkit.modules.draw_attention import DrawReader, DrawWriter, FullImageReader, FullImageWriter
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress
 
-TINY = {"height": 6, "width": 5, "steps": 3, "latent": 2, "hidden_size": 8, "epochs": 2, "batch_size": 10}
+TINY = {"height": 6, "width": 5, "glimpses": 3, "latent_size": 2, "hidden_size": 8, "epochs": 2, "batch_size": 10}
 
 
 def strokes(n: int = 60) -> tuple[np.ndarray, list[str]]:
@@ -37,7 +38,7 @@ def strokes(n: int = 60) -> tuple[np.ndarray, list[str]]:
 def model(cell: str = "lstm", attention: bool = True, kinds: int = 0, dtype: torch.dtype = torch.float64) -> DrawModel:
     torch.manual_seed(0)
     reader = DrawReader(7, 6, 5, 2) if attention else FullImageReader()
-    writer = Writer(7, 6, 5, 3) if attention else FullImageWriter(7, 6, 5)
+    writer = DrawWriter(7, 6, 5, 3) if attention else FullImageWriter(7, 6, 5)
     seen = 8 if attention else 60
     encoder = build_trunk(cell, seen + 7 + kinds, 4, num_layers=1)
     decoder = build_trunk(cell, 2 + kinds, 7, num_layers=1)
@@ -129,13 +130,23 @@ def test_the_bound_is_written_out_plainly():
 
 def test_the_bound_is_above_what_pictures_are_worth():
     """Of pictures of four dots every one can be summed over: exp(-bound) adds up to less than 1."""
-    tiny = {"height": 2, "width": 2, "steps": 2, "latent": 2, "hidden_size": 12, "read_size": 2, "write_size": 2}
-    painter = ImageGenerator(**tiny, epochs=30, lr=0.02, batch_size=10, average=0.0, valid_share=0, test_share=0)
+    tiny = {
+        "height": 2,
+        "width": 2,
+        "glimpses": 2,
+        "latent_size": 2,
+        "hidden_size": 12,
+        "read_size": 2,
+        "write_size": 2,
+    }
+    generator = ImageGenerator(
+        **tiny, epochs=30, lr=0.02, batch_size=10, ema_decay=0.0, valid_fraction=0, test_fraction=0
+    )
     some = np.array([[[1, 1], [1, 1]], [[0, 0], [0, 0]]] * 50, dtype=np.float32)
-    painter.fit(some)
+    generator.fit(some)
     every = np.array([[[i & 1, i >> 1 & 1], [i >> 2 & 1, i >> 3 & 1]] for i in range(16)], dtype=np.float32)
     many = Images(np.repeat(every, 400, 0), (None,) * 6400, tuple(map(str, range(6400))), "all")
-    bounds = painter.bounds(many).sum(1).reshape(16, 400).mean(1)
+    bounds = elbo_terms(generator.predictor, many).sum(1).reshape(16, 400).mean(1)
     assert np.exp(-bounds).sum() < 1.0
     assert np.exp(-bounds[[0, 15]]).sum() > 0.5  # and it has learnt which of them there are
 
@@ -158,13 +169,13 @@ def test_forward_loss_and_step_are_the_same_model():
 
 @pytest.fixture(scope="module")
 def learnt() -> ImageGenerator:
-    """One that has learnt strokes well."""
-    return ImageGenerator(**{**TINY, "epochs": 60, "hidden_size": 24, "latent": 4, "lr": 0.01}).fit(strokes(300))
+    """Trained well on strokes."""
+    return ImageGenerator(**{**TINY, "epochs": 60, "hidden_size": 24, "latent_size": 4, "lr": 0.01}).fit(strokes(300))
 
 
-def test_it_learns_more_than_dots_by_themselves(learnt: ImageGenerator):
-    table = learnt.evaluate(strokes(50)).table.set_index("model")["nats"]
-    assert table.iloc[0] < 0.6 * table["each dot by itself"]
+def test_it_learns_more_than_independent_pixels(learnt: ImageGenerator):
+    table = learnt.evaluate(strokes(50)).table.set_index("model")[NLL]
+    assert table.iloc[0] < 0.6 * table["independent pixels"]
 
 
 # ---- pictures --------------------------------------------------------------------------------------------------------
@@ -184,7 +195,7 @@ def test_a_folder_and_a_zip_of_any_pictures(tmp_path: Path):
     assert found.pictures.shape == (3, 6, 5)
     assert (found.pictures[1] == 1).all()
     assert found.pictures[2, 0].max() == 0  # a wide picture lies in the middle
-    assert "1 files of shapes are no pictures" in found.notes[0]
+    assert "1 files of shapes are not images" in found.notes[0]
     with zipfile.ZipFile(tmp_path / "shapes.zip", "w") as archive:
         for path in folder.rglob("*.png"):
             archive.write(path, path.relative_to(folder).as_posix())
@@ -203,18 +214,18 @@ def test_idx_files_with_and_without_labels(tmp_path: Path):
     np.testing.assert_allclose(found.pictures, shades / 255, rtol=1e-6)
     assert read_images(str(images), Size(3, 4)).labels == (None, None)
     images.write_bytes(b"\x1f\x8bbroken")
-    with pytest.raises(DataError, match="no IDX file"):
+    with pytest.raises(DataError, match="not a readable IDX file"):
         read_images(images, Size(3, 4))
 
 
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (np.full((2, 3, 4), np.nan), "a shade is missing"),
-        (np.full((2, 3, 4), 2.0), "none from 0 to 1"),
-        (np.zeros((2, 3, 4, 3)), "one shade a dot"),
-        ((np.zeros((2, 3, 4)), ["a"]), "2 pictures and 1 labels"),
-        ([[1], [1, 2]], "pictures"),
+        (np.full((2, 3, 4), np.nan), "a pixel is NaN or out of range"),
+        (np.full((2, 3, 4), 2.0), "a pixel is NaN or out of range"),
+        (np.zeros((2, 3, 4, 3)), "give grayscale images"),
+        ((np.zeros((2, 3, 4)), ["a"]), "2 images and 1 labels"),
+        ([[1], [1, 2]], "give a path, or images"),
         ("nowhere.zip", "no such file"),
         ("nowhere.png", "no such file"),
     ],
@@ -226,10 +237,10 @@ def test_what_is_no_set_of_pictures_is_refused(data: object, says: str):
 
 def test_a_folder_without_pictures_and_a_file_that_is_none(tmp_path: Path):
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(DataError, match="has no picture"):
+    with pytest.raises(DataError, match="has no image"):
         read_images(tmp_path, Size(3, 4))
     (tmp_path / "b.png").write_bytes(b"not a picture")
-    with pytest.raises(DataError, match=r"b\.png is no picture"):
+    with pytest.raises(DataError, match=r"b\.png is not a readable image"):
         read_images(tmp_path, Size(3, 4))
 
 
@@ -253,8 +264,8 @@ def test_black_and_white_has_the_shades_in_the_mean():
 # ---- baselines -------------------------------------------------------------------------------------------------------
 
 
-def test_a_mixture_knows_what_dots_by_themselves_do_not():
-    """Two pictures, each half of the time: a mixture finds them, dots by themselves cost log 2 each."""
+def test_a_mixture_knows_what_independent_pixels_do_not():
+    """Two images, each half of the time: a mixture finds them, independent pixels cost log 2 each."""
     pictures = np.array([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]] * 40, dtype=np.float32)
     alone = independent_bernoulli(pictures, pictures).mean()
     mixed = bernoulli_mixture(pictures, pictures, 4, 0, Progress()).mean()
@@ -262,46 +273,46 @@ def test_a_mixture_knows_what_dots_by_themselves_do_not():
     assert np.log(2) <= mixed < 0.25 * alone
 
 
-# ---- painting --------------------------------------------------------------------------------------------------------
+# ---- generation ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def painter() -> ImageGenerator:
-    return ImageGenerator(**TINY, kinds=True).fit(strokes())
+def generator() -> ImageGenerator:
+    return ImageGenerator(**TINY, class_conditional=True).fit(strokes())
 
 
-def test_new_pictures_of_a_kind_and_in_turns(painter: ImageGenerator):
-    assert [one.kind for one in painter.predict(4)] == ["along", "up", "along", "up"]
-    assert {one.kind for one in painter.predict("3", kind="up")} == {"up"}
-    same, other = painter.predict(2, seed=1), painter.predict(2, seed=2)
-    assert np.array_equal(same[0].canvases, painter.predict(2, seed=1)[0].canvases)
+def test_new_images_of_a_label_and_of_all_in_turn(generator: ImageGenerator):
+    assert [one.label for one in generator.predict(4)] == ["along", "up", "along", "up"]
+    assert {one.label for one in generator.predict("3", label="up")} == {"up"}
+    same, other = generator.predict(2, seed=1), generator.predict(2, seed=2)
+    assert np.array_equal(same[0].canvases, generator.predict(2, seed=1)[0].canvases)
     assert not np.array_equal(same[0].canvases, other[0].canvases)
     assert same[0].canvases.shape == (3, 6, 5)
     assert same[0].windows.shape == (3, 5)
-    assert ((same[0].picture >= 0) & (same[0].picture <= 1)).all()
+    assert ((same[0].image >= 0) & (same[0].image <= 1)).all()
 
 
-def test_what_cannot_be_painted_is_said(painter: ImageGenerator):
-    with pytest.raises(SettingError, match=r"no kind 'round': it knows along, up"):
-        painter.predict(1, kind="round")
-    with pytest.raises(SettingError, match="give from 1"):
-        painter.predict(0)
-    with pytest.raises(DataError, match="no kind 'round'"):
-        painter.evaluate((strokes(2)[0], ["up", "round"]))
+def test_what_cannot_be_generated_is_refused(generator: ImageGenerator):
+    with pytest.raises(SettingError, match=r"unknown label 'round': the model knows along, up"):
+        generator.predict(1, label="round")
+    with pytest.raises(SettingError, match="must be from 1 to 10,000, not 0"):
+        generator.predict(0)
+    with pytest.raises(DataError, match="unknown class 'round'"):
+        generator.evaluate((strokes(2)[0], ["up", "round"]))
     plain = ImageGenerator(**TINY).fit(strokes())
-    with pytest.raises(SettingError, match="without kinds"):
-        plain.predict(1, kind="up")
+    with pytest.raises(SettingError, match="trained without --class-conditional"):
+        plain.predict(1, label="up")
     with pytest.raises(DataError, match="has no label"):
-        ImageGenerator(**TINY, kinds=True).fit(strokes()[0])
+        ImageGenerator(**TINY, class_conditional=True).fit(strokes()[0])
     with pytest.raises(DataError, match="nothing to learn"):
         ImageGenerator(**TINY).fit(np.zeros((30, 6, 5)))
 
 
-def test_a_sheet_a_film_and_signs(painter: ImageGenerator, tmp_path: Path):
-    painted = painter.predict(3)
-    painter.write(painted, tmp_path / "sheet.png")
-    painter.write(painted, tmp_path / "film.gif")
-    painter.write(painted, tmp_path / "signs.txt")
+def test_an_image_grid_an_animation_and_text(generator: ImageGenerator, tmp_path: Path):
+    generated = generator.predict(3)
+    generator.write(generated, tmp_path / "sheet.png")
+    generator.write(generated, tmp_path / "film.gif")
+    generator.write(generated, tmp_path / "signs.txt")
     with Image.open(tmp_path / "sheet.png") as sheet, Image.open(tmp_path / "film.gif") as film:
         assert sheet.size == (4 * (3 * 6 + 1), 4 * 8)
         assert getattr(film, "n_frames", 1) > 1
@@ -309,15 +320,15 @@ def test_a_sheet_a_film_and_signs(painter: ImageGenerator, tmp_path: Path):
     assert [len(line) for line in lines[:7]] == [*[10] * 6, 0]
 
 
-def test_painted_again_is_like_what_was_given(learnt: ImageGenerator):
+def test_a_reconstruction_is_like_its_original(learnt: ImageGenerator):
     again = learnt.predict(strokes(20))
-    right = [((one.picture > 0.5) == (one.given > 0.5)).mean() for one in again if one.given is not None]
+    right = [((one.image > 0.5) == (one.original > 0.5)).mean() for one in again if one.original is not None]
     assert len(right) == 20
     assert np.mean(right) > 0.9
 
 
-def test_saved_and_loaded_it_paints_the_same(painter: ImageGenerator, tmp_path: Path):
-    painter.save(tmp_path / "model")
+def test_saved_and_loaded_it_generates_the_same(generator: ImageGenerator, tmp_path: Path):
+    generator.save(tmp_path / "model")
     loaded = lstmkit.load(tmp_path / "model")
-    assert np.array_equal(loaded.predict(3)[2].canvases, painter.predict(3)[2].canvases)
-    assert "no mixture beside it" in str(loaded.evaluate(strokes(20)))
+    assert np.array_equal(loaded.predict(3)[2].canvases, generator.predict(3)[2].canvases)
+    assert "the mixture is left out" in str(loaded.evaluate(strokes(20)))

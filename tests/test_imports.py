@@ -1,6 +1,7 @@
 """Who may import whom: downwards only, as the design has it."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,7 +43,12 @@ ALLOWED = {
     },
     "demo": {*BASE, "jobs", "look", "report"},
     "": {"errors", "jobs", "layers", "version"},
-    "cli": {*BASE, "data", "demo", "jobs", "lab", "look", "recipes", "report", "settings", "training"},
+    "__main__": {"cli"},
+    "command_options": {*BASE, "settings"},
+    "cli": {
+        *BASE, "command_options", "data", "demo", "jobs", "lab", "look", "recipes", "report", "settings", "training",
+        "version",
+    },
 }  # fmt: skip
 
 
@@ -53,26 +59,24 @@ def room(path: Path) -> str:
 
 
 def imported(path: Path) -> set[str]:
-    """Rooms of the package that a file imports when it runs; what is only imported for types does not count."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    typed = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
+    """Modules of the package that a file imports, in functions and under ``TYPE_CHECKING`` too."""
     names = []
-    for node in ast.walk(tree):
-        if id(node) in typed:
-            continue
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module == "lstmkit":
-            names += [f"lstmkit.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are written in full"
-            names.append(node.module or "")
-    return {[*name.split("."), ""][1] for name in names if name.split(".")[0] == "lstmkit"}
+            names += [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return {name for name in names if name.split(".")[0] == "lstmkit"}
+
+
+def rooms(names: set[str]) -> set[str]:
+    """The rooms of modules: a name directly in the package is that of the package itself."""
+    found = set()
+    for name in names:
+        first = name.split(".")[1] if "." in name else ""
+        found.add(first if first in ALLOWED or (SOURCE / f"{first}.py").exists() or (SOURCE / first).is_dir() else "")
+    return found
 
 
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -82,7 +86,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 def test_imports_go_downwards(path):
     here = room(path)
     assert here in ALLOWED, "a new room: say in ALLOWED what it may import"
-    assert imported(path) - {here} <= ALLOWED[here]
+    assert rooms(imported(path) - {"lstmkit"}) - {here} <= ALLOWED[here]
 
 
 def test_the_rule_has_no_circle():
@@ -93,6 +97,26 @@ def test_the_rule_has_no_circle():
         assert free, f"a circle among {sorted(left)}"
         for name in free:
             del left[name]
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    """File by file, imports for types and in functions counted; the ``__init__`` of a package is not counted."""
+    modules = {".".join(["lstmkit", *p.relative_to(SOURCE).with_suffix("").parts]): p for p in FILES}
+    modules = {name: p for name, p in modules.items() if p.name != "__init__.py"}
+    left = {name: (imported(p) & modules.keys()) - {name} for name, p in modules.items()}
+    while left:
+        free = [name for name, needs in left.items() if not needs & left.keys()]
+        assert free, f"a circle among {sorted(left)}"
+        for name in free:
+            del left[name]
+
+
+def test_nobody_imports_a_job_but_the_face_and_its_callers():
+    """``job.py`` is settings, fit and a predictor; what lies below it never imports it."""
+    for path in FILES:
+        if room(path) == "jobs":
+            names = {name for name in imported(path) if re.fullmatch(r"lstmkit\.jobs\.\w+\.job(\..*)?", name)}
+            assert not names, f"{path.relative_to(SOURCE)} imports {sorted(names)}"
 
 
 def test_the_loop_lives_once():
@@ -108,8 +132,56 @@ def test_the_layers_need_no_job_s_libraries():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("import lstmkit; lstmkit.__version__", ["torch", "numpy", "pandas", "matplotlib", "typer"]),
+        ("import lstmkit; lstmkit.__all__", ["torch", "pandas", "matplotlib", "typer"]),
+        ("import lstmkit.cli", ["torch", "pandas", "matplotlib", "scipy", "sklearn", "statsforecast"]),
+        *((f"run({args!r})", ["torch", "pandas", "matplotlib", "scipy", "sklearn", "statsforecast"])
+          for args in (["--help"], ["--version"], ["jobs", "forecaster"], ["fit", "forecaster", "--help"])),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_answers_at_once_imports_no_heavy_library(code, heavy):
+    """The package itself, and the command line for help, versions and settings."""
+    setup = """
+import contextlib, io, sys
+def run(args):
+    from lstmkit.cli import main
+    sys.argv[1:] = args
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+        main()
+    assert out.getvalue()
+"""
+    code = f"{setup}\n{code}\nprint([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_every_public_name_exists():
     for name in lstmkit.__all__:
         assert getattr(lstmkit, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         lstmkit.nothing  # noqa: B018
+
+
+def test_test_modules_do_not_import_each_other():
+    """Shared helpers live in modules without tests."""
+    for path in Path(__file__).parent.glob("*.py"):
+        names = [name for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) for name in _imports(node)]
+        assert not [name for name in names if name.startswith("test_")], path.name
+
+
+def _imports(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+
+
+def test_editors_see_the_names_that_the_package_finds():
+    """The imports for type checkers in ``__init__.py`` are the public names; jobs are found by their folders."""
+    tree = ast.parse((SOURCE / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    names = {alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert names | {"UserError", "__version__"} == set(lstmkit.__all__)

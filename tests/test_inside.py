@@ -1,4 +1,4 @@
-"""Looking inside models: what is seen is what the layers computed, in bounded memory, of any module."""
+"""Inspection of models: traces equal the layers' computations, for any module, in bounded memory."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from lstmkit.look import (
     InspectionOptions,
     LayerKey,
     cell_step,
-    effects,
     gradient_flow,
+    input_attributions,
     sections,
     trace_layers,
     write_inspection_page,
@@ -65,7 +65,7 @@ def sequence(steps: int = 30, features: int = 3, seed: int = 1) -> Tensor:
 
 
 class Tagger(nn.Module):
-    """A stand-in for a user's own model: two recurrent parts, one of torch's."""
+    """A user's model with two recurrent layers, one of torch.nn."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,64 +77,64 @@ class Tagger(nn.Module):
         return self.head(self.above(self.below(x)[0])[0])
 
 
-# ---- what is seen is what was computed -----------------------------------------------------------------------------
+# ---- traces equal the computation ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize(("bidirectional", "num_layers"), [(False, 1), (True, 2)])
-def test_what_is_seen_is_the_trace(name: str, bidirectional: bool, num_layers: int):
+def test_traces_equal_the_layers_own_trace(name: str, bidirectional: bool, num_layers: int):
     if name == "layer norm" and bidirectional:
         pytest.skip("one stack is enough")
     layer, x = layer_of(name, bidirectional=bidirectional, num_layers=num_layers), sequence()
-    trace, seen = layer.trace(x), trace_layers(layer, x)
-    assert [(place.layer, place.direction) for place in seen] == list(trace.gates)
-    for (k, d), gates in trace.gates.items():
-        one = seen[LayerKey("RNN" if name in ("rnn", "relu") else type(layer).__name__, k, d)]
-        assert one.gates.keys() == gates.keys()
-        assert one.every == 1
+    expected, traces = layer.trace(x), trace_layers(layer, x)
+    assert [(key.layer, key.direction) for key in traces] == list(expected.gates)
+    for (k, d), gates in expected.gates.items():
+        trace = traces[LayerKey("RNN" if name in ("rnn", "relu") else type(layer).__name__, k, d)]
+        assert trace.gates.keys() == gates.keys()
+        assert trace.steps_per_column == 1
         for gate, values in gates.items():
-            assert one.gates[gate] == pytest.approx(values[0].detach().numpy(), abs=1e-5)
-        held = gates.get("cell", gates["hidden"])[0].detach().numpy()
-        assert one.state == pytest.approx(held, abs=1e-5)
-        for gate, open_ in one.openness.items():
+            assert trace.gates[gate] == pytest.approx(values[0].detach().numpy(), abs=1e-5)
+        state = gates.get("cell", gates["hidden"])[0].detach().numpy()
+        assert trace.state == pytest.approx(state, abs=1e-5)
+        for gate, saturation in trace.openness.items():
             values = gates[gate][0].detach().numpy()
-            assert open_.mean == pytest.approx(values.mean(0), abs=1e-5)
-            assert open_.shut == pytest.approx((values < 0.1).mean(0))
-            assert open_.open == pytest.approx((values > 0.9).mean(0))
-        keeper = gates.get("forget", gates.get("update"))
-        if keeper is None:
-            assert one.half_lives is None
+            assert saturation.mean == pytest.approx(values.mean(0), abs=1e-5)
+            assert saturation.closed == pytest.approx((values < 0.1).mean(0))
+            assert saturation.open == pytest.approx((values > 0.9).mean(0))
+        memory_gate = gates.get("forget", gates.get("update"))
+        if memory_gate is None:
+            assert trace.half_lives is None
         else:
-            assert one.half_lives == pytest.approx(half_life(keeper[0].detach()), rel=1e-4)
+            assert trace.half_lives == pytest.approx(half_life(memory_gate[0].detach()), rel=1e-4)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_windows_and_columns_change_nothing(monkeypatch: pytest.MonkeyPatch, reverse: bool):
-    """A long sequence is traced window by window and drawn in columns: the same, averaged."""
+def test_windows_and_columns_do_not_change_the_trace(monkeypatch: pytest.MonkeyPatch, reverse: bool):
+    """A long sequence is traced window by window and averaged in columns."""
     monkeypatch.setattr(inside_module, "_WINDOW", 7)
-    monkeypatch.setattr(inside_module, "_COLUMNS", 12)
+    monkeypatch.setattr(inside_module, "_MAX_COLUMNS", 12)
     layer, x = layer_of("lstm", bidirectional=reverse), sequence(50)
-    place = LayerKey("LSTM", 0, int(reverse))
-    seen = trace_layers(layer, x)[place]
+    key = LayerKey("LSTM", 0, int(reverse))
+    trace = trace_layers(layer, x)[key]
     gates = {name: gate[0].detach().numpy() for name, gate in layer.trace(x).gates[0, int(reverse)].items()}
-    assert seen.every == 5
+    assert trace.steps_per_column == 5
     for name, gate in gates.items():
-        assert seen.gates[name] == pytest.approx(gate.reshape(10, 5, 6).mean(1), abs=1e-5)
-    assert seen.state == pytest.approx(gates["cell"], abs=1e-5)
-    assert seen.half_lives == pytest.approx(half_life(gates["forget"]), rel=1e-4)
+        assert trace.gates[name] == pytest.approx(gate.reshape(10, 5, 6).mean(1), abs=1e-5)
+    assert trace.state == pytest.approx(gates["cell"], abs=1e-5)
+    assert trace.half_lives == pytest.approx(half_life(gates["forget"]), rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 @pytest.mark.parametrize(
     "options", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False}, {"dtype": torch.float64}]
 )
-def test_torchs_own_layers(kind: Any, options: dict[str, Any]):
+def test_torch_layers(kind: Any, options: dict[str, Any]):
     torch.manual_seed(3)
     theirs, x = kind(3, 5, batch_first=True, **options), sequence().to(options.get("dtype", torch.float32))
-    seen = trace_layers(theirs, x)
+    traces = trace_layers(theirs, x)
     output = theirs(x)[0][0].detach().numpy()
-    last = max(place.layer for place in seen)
-    both = [one.gates["hidden"] for place, one in seen.items() if place.layer == last]
+    last = max(key.layer for key in traces)
+    both = [trace.gates["hidden"] for key, trace in traces.items() if key.layer == last]
     assert np.concatenate(both, axis=1) == pytest.approx(output, abs=1e-5)
 
 
@@ -145,14 +145,14 @@ def test_relu_of_torchs_rnn():
     )
 
 
-def test_every_recurrent_part_of_a_model_by_name():
+def test_every_recurrent_layer_of_a_model_is_named():
     model = Tagger()
-    seen = trace_layers(model, sequence())
-    assert list(map(str, seen)) == [
+    traces = trace_layers(model, sequence())
+    assert list(map(str, traces)) == [
         "below, layer 1", "below, layer 1, reversed", "above, layer 1", "above, layer 2",
     ]  # fmt: skip
     inner = model.above(model.below(sequence())[0])[0][0].detach().numpy()
-    assert seen[LayerKey("above", 1, 0)].gates["hidden"] == pytest.approx(inner, abs=1e-5)
+    assert traces[LayerKey("above", 1, 0)].gates["hidden"] == pytest.approx(inner, abs=1e-5)
 
 
 def test_a_model_that_feeds_its_layer_step_by_step():
@@ -174,7 +174,7 @@ def test_a_model_that_feeds_its_layer_step_by_step():
     )
 
 
-def test_lengths_and_packed_input_are_cut():
+def test_padding_and_packed_input_are_truncated():
     class Ragged(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -186,15 +186,17 @@ def test_lengths_and_packed_input_are_cut():
             return pad_packed_sequence(packed, batch_first=True)[0]
 
     model, x = Ragged(), sequence(20)
-    seen = trace_layers(model, ExampleSequence((x, torch.tensor([13]))))
-    assert [one.steps for one in seen.values()] == [13, 13]
+    traces = trace_layers(model, ExampleSequence((x, torch.tensor([13]))))
+    assert [trace.steps for trace in traces.values()] == [13, 13]
     short = trace_layers(model, ExampleSequence((x[:, :13], torch.tensor([13]))))
-    for place, one in seen.items():
-        assert one.state == pytest.approx(short[place].state, abs=1e-6)
-    assert effects(model, ExampleSequence((x, torch.tensor([13]))))["size of the last output"].gradient.shape == (13,)
+    for key, trace in traces.items():
+        assert trace.state == pytest.approx(short[key].state, abs=1e-6)
+    assert input_attributions(model, ExampleSequence((x, torch.tensor([13]))))[
+        "norm of the last output"
+    ].gradient.shape == (13,)
 
 
-def test_a_state_that_is_given_and_one_sequence_without_a_batch():
+def test_initial_state_and_unbatched_input():
     layer, x = layer_of("lstm"), sequence(8)
     state = (torch.randn(1, 1, 6), torch.randn(1, 1, 6))
     with_state = trace_layers(layer, ExampleSequence((x, state)))[LayerKey("LSTM", 0, 0)].state
@@ -203,7 +205,7 @@ def test_a_state_that_is_given_and_one_sequence_without_a_batch():
     assert alone == pytest.approx(with_state, abs=1e-6)
 
 
-def test_the_model_is_left_as_it_was():
+def test_inspection_does_not_change_the_model():
     model = Tagger().train()
     model.head.eval()
     before = {name: module.training for name, module in model.named_modules()}
@@ -215,35 +217,35 @@ def test_the_model_is_left_as_it_was():
     assert not any(m._forward_pre_hooks for m in model.modules())
 
 
-def test_noise_of_training_has_no_part_in_it():
+def test_traces_are_in_evaluation_mode():
     layer = layer_of("zoneout", recurrent_dropout=0.5, num_layers=2, dropout=0.5).train()
     with pytest.raises(ValueError, match="training mode"):
         list(layer.trace_windows(sequence()))
     first, second = (trace_layers(layer, sequence()) for _ in range(2))
-    assert all(np.array_equal(first[place].state, second[place].state) for place in first)
+    assert all(np.array_equal(first[key].state, second[key].state) for key in first)
 
 
-def test_a_forecasts_horizon_is_drawn_and_not_counted():
+def test_forecast_horizon_is_not_averaged():
     layer, x = layer_of("lstm"), sequence(20)
-    seen = trace_layers(layer, ExampleSequence(x, begins=12))[LayerKey("LSTM", 0, 0)]
+    trace = trace_layers(layer, ExampleSequence(x, begins=12))[LayerKey("LSTM", 0, 0)]
     forget = layer.trace(x).gates[0, 0]["forget"][0].detach().numpy()
-    assert seen.gates["forget"] == pytest.approx(forget, abs=1e-5)
-    assert seen.openness["forget"].mean == pytest.approx(forget[:12].mean(0), abs=1e-5)
-    assert seen.half_lives == pytest.approx(half_life(forget[:12]), rel=1e-4)
+    assert trace.gates["forget"] == pytest.approx(forget, abs=1e-5)
+    assert trace.openness["forget"].mean == pytest.approx(forget[:12].mean(0), abs=1e-5)
+    assert trace.half_lives == pytest.approx(half_life(forget[:12]), rel=1e-4)
 
 
 def test_a_hundred_thousand_steps_stay_within_the_stated_memory():
-    """A float for each step and each of the layer's inputs, outputs and units, a window, and what is drawn."""
+    """One float per step for each input, output and unit of the layer, and a constant."""
     steps, features, units = 100_000, 4, 16
     script = f"""
 import resource, torch
 from lstmkit import LSTM
-from lstmkit.look import look_inside
+from lstmkit.look import trace_layers
 layer, x = LSTM({features}, {units}, batch_first=True), torch.randn(1, {steps}, {features})
-look_inside(layer, x[:, :3000])  # what is loaded and kept once
+trace_layers(layer, x[:, :3000])  # one-time allocations
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-(seen,) = look_inside(layer, x).values()
-assert seen.state.shape == ({steps}, {units}) and len(seen.gates["forget"]) == 1000
+(trace,) = trace_layers(layer, x).values()
+assert trace.state.shape == ({steps}, {units}) and len(trace.gates["forget"]) == 1000
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -251,18 +253,18 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     assert int(ran.stdout) * 1024 < 4 * floats + 40e6, "kilobytes: " + ran.stdout
 
 
-# ---- bad input: one clear line -------------------------------------------------------------------------------------
+# ---- invalid input -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("model", "inputs", "says"),
     [
         (nn.Linear(3, 2), sequence(), "Linear has no recurrent layer"),
-        (Tagger(), sequence().expand(2, -1, -1), "one sequence is looked at at a time, the model was given 2"),
+        (Tagger(), sequence().expand(2, -1, -1), "inspection takes one sequence at a time, the batch has 2"),
         (LSTM(3, 4, batch_first=True), sequence(0), "the sequence has no steps"),
     ],
 )
-def test_what_cannot_be_looked_into(model: nn.Module, inputs: Tensor, says: str):
+def test_models_and_inputs_that_cannot_be_inspected(model: nn.Module, inputs: Tensor, says: str):
     with pytest.raises(UserError, match=re.escape(says)):
         trace_layers(model, inputs)
 
@@ -276,27 +278,27 @@ def test_a_layer_that_does_not_run():
         trace_layers(Idle(), sequence())
 
 
-def test_longer_than_can_be_drawn(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(inside_module, "LONGEST", 29)
-    with pytest.raises(UserError, match="30 steps, more than the 29 that can be drawn: give a part"):
+def test_too_long_sequences_are_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inside_module, "MAX_STEPS", 29)
+    with pytest.raises(UserError, match="30 steps, inspection takes at most 29: pass a part of it"):
         trace_layers(Tagger(), sequence(30))
 
 
 @pytest.mark.parametrize(
-    ("view", "says"),
+    ("options", "message"),
     [
-        (InspectionOptions(units=(5,)), "there is no unit 5 in above, layer 2: it has 0 to 4"),
-        (InspectionOptions(units=(-1,)), "there is no unit -1"),
-        (InspectionOptions(layer=3), "there is no layer 3: the model has 1 to 2"),
-        (InspectionOptions(step=30), "there is no step 30: the sequence has 0 to 29"),
-        (InspectionOptions(step=-1), "there is no step -1"),
-        (InspectionOptions(unroll=True, units=(9,)), "there is no unit 9"),
-        (InspectionOptions(sort_by="memory"), "there is nothing called 'memory' to sort by"),
+        (InspectionOptions(units=(5,)), "unit 5 does not exist in above, layer 2: choose 0 to 4"),
+        (InspectionOptions(units=(-1,)), "unit -1 does not exist"),
+        (InspectionOptions(layer=3), "layer 3 does not exist: choose 1 to 2"),
+        (InspectionOptions(step=30), "step 30 does not exist: the sequence has steps 0 to 29"),
+        (InspectionOptions(step=-1), "step -1 does not exist"),
+        (InspectionOptions(unroll=True, units=(9,)), "unit 9 does not exist"),
+        (InspectionOptions(sort_by="memory"), "cannot sort by 'memory'"),
     ],
 )
-def test_what_there_is_not_to_see(view: InspectionOptions, says: str):
-    with pytest.raises((UserError, SettingError), match=re.escape(says)):
-        sections(Tagger(), [ExampleSequence(sequence())], view)
+def test_invalid_options(options: InspectionOptions, message: str):
+    with pytest.raises((UserError, SettingError), match=re.escape(message)):
+        sections(Tagger(), [ExampleSequence(sequence())], options)
 
 
 # ---- one step of the cell ------------------------------------------------------------------------------------------
@@ -307,26 +309,26 @@ def test_the_equations_hold(name: str, reverse: bool, step: int):
     """Each equation's numbers give its value, and the last one is what the layer has at that step."""
     layer, x = layer_of(name, bidirectional=reverse), sequence(12)
     direction = int(reverse)
-    found = cell_step(layer, ExampleSequence(x), LayerKey(type(layer).__name__, 0, direction), step, unit=2)
-    assert f"unit 2, step {step}" in found.where
-    for line in found.equations:
+    result = cell_step(layer, ExampleSequence(x), LayerKey(type(layer).__name__, 0, direction), step, unit=2)
+    assert f"unit 2, step {step}" in result.where
+    for line in result.equations:
         if "of all" not in line.numbers:
             assert evaluated(line.numbers) == pytest.approx(line.value, abs=0.06), line
     gates = layer.trace(x).gates[0, direction]
-    assert found.equations[-1].value == pytest.approx(float(gates["hidden"][0, step, 2].detach()), abs=1e-5)
+    assert result.equations[-1].value == pytest.approx(float(gates["hidden"][0, step, 2].detach()), abs=1e-5)
 
 
 def evaluated(numbers: str) -> float:
-    """What an equation's right-hand side comes to."""
+    """The value of an equation's right-hand side."""
     text = numbers.replace("−", "-").replace("·", "*").replace("σ", "sigmoid")
     names = {"sigmoid": lambda x: 1 / (1 + math.exp(-x)), "tanh": math.tanh, "relu": lambda x: max(0.0, x)}
     return float(eval(text, {"__builtins__": {}}, names))
 
 
-# ---- effects -------------------------------------------------------------------------------------------------------
+# ---- attribution ----------------------------------------------------------------------------------------------------
 
 
-def test_effects_of_a_network_that_can_be_solved_by_hand():
+def test_attribution_of_a_linear_network():
     """h_t = w x_t + u h_{t-1} while all is positive: the answer rises with x_s by w uᵀ⁻¹⁻ˢ, which erasing takes."""
     w, u, steps = 0.7, 0.8, 6
     layer = RNN(1, 1, nonlinearity="relu", bias=False, batch_first=True)
@@ -334,36 +336,36 @@ def test_effects_of_a_network_that_can_be_solved_by_hand():
         layer.weight_ih_l0.fill_(w)
         layer.weight_hh_l0.fill_(u)
     x = torch.tensor([1.0, 2.0, 4.0, 3.0, 2.5, 0.5]).view(1, steps, 1)
-    found = effects(layer, ExampleSequence(x, answers={"last": lambda output: output[0, -1, 0]}))["last"]
+    attribution = input_attributions(layer, ExampleSequence(x, answers={"last": lambda output: output[0, -1, 0]}))[
+        "last"
+    ]
     slope = w * u ** np.arange(steps)[::-1]
-    assert found.gradient == pytest.approx(slope, rel=1e-5)
-    assert found.erased == pytest.approx(slope * (x.flatten().numpy() - float(x.mean())), abs=1e-5)
-    assert found.value == pytest.approx(float((slope * x.flatten().numpy()).sum()), rel=1e-5)
+    assert attribution.gradient == pytest.approx(slope, rel=1e-5)
+    assert attribution.occlusion == pytest.approx(slope * (x.flatten().numpy() - float(x.mean())), abs=1e-5)
+    assert attribution.value == pytest.approx(float((slope * x.flatten().numpy()).sum()), rel=1e-5)
 
 
-def test_long_sequences_are_erased_in_pieces_and_very_long_ones_refused(monkeypatch: pytest.MonkeyPatch):
-    from lstmkit.look import attribution as effect
+def test_long_sequences_are_occluded_in_windows_and_too_long_ones_refused(monkeypatch: pytest.MonkeyPatch):
+    from lstmkit.look import attribution as attribution_module
     from lstmkit.look import inspection_page as page
 
-    monkeypatch.setattr(effect, "_PIECES", 4)
-    monkeypatch.setattr(effect, "LONGEST", 30)
+    monkeypatch.setattr(attribution_module, "_MAX_OCCLUSIONS", 4)
+    monkeypatch.setattr(attribution_module, "MAX_STEPS", 30)
     model = Tagger()
-    found = effects(model, ExampleSequence(sequence(10)))["size of the last output"].erased
-    assert [float(v) for v in found[:3]] == [found[0]] * 3
-    assert found[2] != found[3]
-    with pytest.raises(UserError, match="31 steps are too many"):
-        effects(model, ExampleSequence(sequence(31)))
-    monkeypatch.setattr(page, "LONGEST", 30)
-    (said,) = [
-        s for s in sections(model, [ExampleSequence(sequence(31))]) if s.title == "What inputs did to the answer"
-    ]
-    assert "Not computed: of 31 steps" in said.text
+    attribution = input_attributions(model, ExampleSequence(sequence(10)))["norm of the last output"].occlusion
+    assert [float(v) for v in attribution[:3]] == [attribution[0]] * 3
+    assert attribution[2] != attribution[3]
+    with pytest.raises(UserError, match="has 31 steps, input attribution takes at most 30"):
+        input_attributions(model, ExampleSequence(sequence(31)))
+    monkeypatch.setattr(page, "MAX_STEPS", 30)
+    (section,) = [s for s in sections(model, [ExampleSequence(sequence(31))]) if s.title == "Input attribution"]
+    assert "Not computed: the sequence has 31 steps" in section.text
 
 
-def test_an_answer_that_is_no_number():
+def test_output_that_is_not_finite():
     layer = layer_of("lstm")
-    with pytest.raises(UserError, match="no finite number"):
-        effects(layer, ExampleSequence(sequence(), answers={"nan": lambda output: output.sum() * math.nan}))
+    with pytest.raises(UserError, match="is not finite"):
+        input_attributions(layer, ExampleSequence(sequence(), answers={"nan": lambda output: output.sum() * math.nan}))
 
 
 # ---- units ---------------------------------------------------------------------------------------------------------
@@ -376,70 +378,70 @@ def example(steps: int = 60, seed: int = 0, **annotations: np.ndarray) -> tuple[
     return example_sequence, next(iter(trace_layers(layer_of("lstm"), example_sequence).values()))
 
 
-def test_a_unit_is_shown_where_it_holds_most_and_least():
+def test_peaks_are_the_highest_and_lowest_states():
     pair = example()
-    table = peak_activations([pair], [3], most=2)
+    table = peak_activations([pair], [3], n_peaks=2)
     held = pair[1].state[:, 3]
     assert table["step"].iloc[0] == held.argmax()
-    assert table["held"].iloc[0] == pytest.approx(held.max())
+    assert table["activation"].iloc[0] == pytest.approx(held.max())
     assert table["step"].iloc[2] == held.argmin()
     step = int(table["step"].iloc[0])
-    assert table["at"].iloc[0] == f"w{step}"
-    assert f"w{step}" in table["around"].iloc[0].split()
+    assert table["label"].iloc[0] == f"w{step}"
+    assert f"w{step}" in table["context"].iloc[0].split()
 
 
-def test_a_plateau_is_named_once():
-    example_sequence, seen = example(8)
-    seen.state[:, 0] = [0, 1, 1, 1, 0, 0.5, 0, -1]
-    table = peak_activations([(example_sequence, seen)], [0], most=3)
+def test_a_plateau_is_listed_once():
+    example_sequence, trace = example(8)
+    trace.state[:, 0] = [0, 1, 1, 1, 0, 0.5, 0, -1]
+    table = peak_activations([(example_sequence, trace)], [0], n_peaks=3)
     assert table["step"].tolist()[:2] == [1, 5]
-    assert table["held"].tolist()[:2] == [1.0, 0.5]
+    assert table["activation"].tolist()[:2] == [1.0, 0.5]
 
 
 def test_several_sequences_are_searched():
     pairs = [example(seed=0), example(seed=1)]
     pairs[1][1].state[17, 2] = 50
-    assert peak_activations(pairs, [2], most=1)[["example", "step"]].iloc[0].tolist() == ["text 1", 17]
+    assert peak_activations(pairs, [2], n_peaks=1)[["example", "step"]].iloc[0].tolist() == ["text 1", 17]
 
 
-def test_units_that_go_along_are_found_and_checked():
+def test_correlated_units_are_found_and_held_out():
     rng = np.random.default_rng(0)
     inside = rng.random(400) < 0.3
     hour = np.array(["night", "day", "noon"])[rng.integers(3, size=400)]
-    example_sequence, seen = example(400, inside=inside, hour=hour, noise=rng.random(400), same=np.ones(400))
-    seen.state[:] = rng.standard_normal(seen.state.shape)
-    seen.state[:, 4] -= 3 * inside
-    seen.state[:, 1] += 2 * (hour == "noon")
-    table = correlations([(example_sequence, seen)], most=1).set_index("annotation")
+    example_sequence, trace = example(400, inside=inside, hour=hour, noise=rng.random(400), same=np.ones(400))
+    trace.state[:] = rng.standard_normal(trace.state.shape)
+    trace.state[:, 4] -= 3 * inside
+    trace.state[:, 1] += 2 * (hour == "noon")
+    table = correlations([(example_sequence, trace)], n_units=1).set_index("annotation")
     assert table["unit"].to_dict() | {"noise": 0} == {"inside": 4, "hour": 1, "noise": 0}
-    assert table.loc["inside", "checked"] < -0.6
-    assert table.loc["hour", "checked"] > 0.5
-    assert abs(table.loc["noise", "checked"]) < 0.2
+    assert table.loc["inside", "held out"] < -0.6
+    assert table.loc["hour", "held out"] > 0.5
+    assert abs(table.loc["noise", "held out"]) < 0.2
 
 
-def test_what_is_not_known_of_a_step_is_left_out():
+def test_unknown_annotations_are_ignored():
     known = np.arange(60) % 2 == 0
-    example_sequence, seen = example(60)
-    value = np.where(known, seen.state[:, 5], np.nan)
-    word = np.where(known, np.where(seen.state[:, 5] > np.median(seen.state[:, 5]), "up", "down"), "")
+    example_sequence, trace = example(60)
+    value = np.where(known, trace.state[:, 5], np.nan)
+    word = np.where(known, np.where(trace.state[:, 5] > np.median(trace.state[:, 5]), "up", "down"), "")
     table = correlations(
-        [(ExampleSequence(example_sequence.inputs, annotations={"value": value, "word": word}), seen)], most=1
+        [(ExampleSequence(example_sequence.inputs, annotations={"value": value, "word": word}), trace)], n_units=1
     )
     assert table["unit"].tolist() == [5, 5]
-    assert table["checked"].iloc[0] == pytest.approx(1.0)
+    assert table["held out"].iloc[0] == pytest.approx(1.0)
     same = ExampleSequence(example_sequence.inputs, annotations={"word": np.where(known, "up", "")})
-    assert correlations([(same, seen)]).empty
+    assert correlations([(same, trace)]).empty
     few = ExampleSequence(example_sequence.inputs, annotations={"few": np.where(np.arange(60) < 9, 1.0, np.nan)})
-    assert correlations([(few, seen)]).empty
-    with pytest.raises(UserError, match="the annotation 'short' is"):
-        correlations([(ExampleSequence(example_sequence.inputs, annotations={"short": np.ones(3)}), seen)])
+    assert correlations([(few, trace)]).empty
+    with pytest.raises(UserError, match="the annotation 'short' has shape"):
+        correlations([(ExampleSequence(example_sequence.inputs, annotations={"short": np.ones(3)}), trace)])
 
 
 # ---- gradient flow -------------------------------------------------------------------------------------------------
 
 
 def test_flow_along_a_cell_state_is_the_product_of_the_forget_gates():
-    """With no way through the hidden state, the cell's gradient falls by each step's forget gate."""
+    """Without recurrent weights, the cell's gradient is scaled by the forget gate of each step."""
     layer, x = LSTM(3, 4, batch_first=True), sequence(10)
     with torch.no_grad():
         layer.weight_hh_l0.zero_()
@@ -454,8 +456,8 @@ def test_flow_along_a_cell_state_is_the_product_of_the_forget_gates():
         assert flow[lag] == pytest.approx(float(last.norm()), rel=1e-4)
 
 
-def test_flow_of_one_direction_only():
-    with pytest.raises(ValueError, match="bidirectional"):
+def test_gradient_flow_needs_one_direction_and_steps():
+    with pytest.raises(ValueError, match="unidirectional"):
         gradient_flow(LSTM(3, 4, bidirectional=True), torch.zeros(5, 1, 3))
     with pytest.raises(ValueError, match="no steps"):
         gradient_flow(LSTM(3, 4), torch.zeros(0, 1, 3))
@@ -465,7 +467,7 @@ def test_flow_of_one_direction_only():
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_every_cell_has_its_page(name: str, tmp_path: Path):
+def test_page_of_every_cell(name: str, tmp_path: Path):
     labels = [f"w{t}" for t in range(30)]
     notes = {"early": np.arange(30) < 10}
     example_sequence = ExampleSequence(
@@ -473,23 +475,23 @@ def test_every_cell_has_its_page(name: str, tmp_path: Path):
     )
     shown = write_inspection_page(tmp_path / "look.html", layer_of(name), example_sequence)
     titles = [section.title for section in shown]
-    gated = [] if name in ("rnn", "relu") else ["Memory", "Saturation"]
-    ends = ["What units fire on", "What units go along with", "What inputs did to the answer", "One step of the cell"]
-    assert titles == ["The gates", *gated, *ends]
-    assert all(section.table is not None for section in shown), "numbers are one click from each picture"
+    gated = [] if name in ("rnn", "relu") else ["Memory half-life", "Saturation"]
+    ends = ["Unit activations", "Correlation with annotations", "Input attribution", "One step of the cell"]
+    assert titles == ["Gates", *gated, *ends]
+    assert all(section.table is not None for section in shown), "every figure has a data table"
     page = (tmp_path / "look.html").read_text()
     assert page.count("<img") == len(shown) - 1
-    assert not re.search("https?:", page), "it needs nothing else"
+    assert not re.search("https?:", page), "the page is self-contained"
 
 
-def test_a_view_chooses_units_layer_and_step():
+def test_options_select_units_layer_and_step():
     model, example_sequence = Tagger(), ExampleSequence(sequence())
     shown = sections(model, [example_sequence], InspectionOptions(units=(3, 1), layer=1, sort_by="output", step=7))
     assert "unit 3, step 7" in shown[-1].text
-    fired = next(s.table for s in shown if s.title == "What units fire on")
+    fired = next(s.table for s in shown if s.title == "Unit activations")
     assert fired is not None
     assert set(fired["unit"]) == {1, 3}
-    heat = next(s.figure for s in shown if s.title.startswith("The gates, above"))
+    heat = next(s.figure for s in shown if s.title.startswith("Gates, above"))
     assert heat is not None
     assert any(ax.get_ylabel() == "2 of 5 units" for ax in heat.axes)
     (cell,) = sections(model, [example_sequence], InspectionOptions(unroll=True, step=2))
@@ -497,7 +499,7 @@ def test_a_view_chooses_units_layer_and_step():
     assert "step 2" in cell.text
 
 
-def test_one_step_is_enough():
+def test_sequence_of_one_step():
     shown = sections(layer_of("lstm"), [ExampleSequence(sequence(1))])
     assert shown[-1].title == "One step of the cell"
     for section in shown:
@@ -505,23 +507,23 @@ def test_one_step_is_enough():
             section.figure.canvas.draw()
 
 
-def test_the_busiest_units_come_first():
-    seen = example()[1]
-    spread = pd.Series(seen.state.std(axis=0))
-    assert most_variable_units(seen, 2) == spread.nlargest(2).index.tolist()
+def test_most_variable_units_come_first():
+    trace = example()[1]
+    spread = pd.Series(trace.state.std(axis=0))
+    assert most_variable_units(trace, 2) == spread.nlargest(2).index.tolist()
 
 
 @pytest.mark.parametrize("name", ["no forget gate", "full gate recurrence"])
-def test_a_cell_of_the_laboratory_is_shown_without_its_drawing(name: str):
+def test_a_cell_without_a_diagram(name: str):
     layer = KINDS[name].build(3, 5)
     titles = [section.title for section in sections(layer, [ExampleSequence(sequence())])]
-    assert titles[0] == "The gates"
-    assert titles[-1] == "What inputs did to the answer"
-    with pytest.raises(UserError, match="cell is not drawn; these are: lstm, gru"):
+    assert titles[0] == "Gates"
+    assert titles[-1] == "Input attribution"
+    with pytest.raises(UserError, match="has no diagram: supported cells are lstm, gru"):
         sections(layer, [ExampleSequence(sequence())], InspectionOptions(unroll=True))
 
 
-def test_units_are_shown_of_the_part_that_ran_last():
+def test_units_are_those_of_the_last_layer():
     model = nn.Sequential(LSTM(3, 4, batch_first=True), _First(), nn.GRU(4, 6, batch_first=True))
     assert "unit 5, step 29" in sections(model, [ExampleSequence(sequence())], InspectionOptions(units=(5,)))[-1].text
 

@@ -1,4 +1,4 @@
-"""What every job promises, shown for every job there is. A new job brings its tiny data in ``CASES``."""
+"""What every job promises, shown for every job there is. A new job brings its tiny data in ``job_cases.py``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 
+from job_cases import CASES, answer, case_name, make
 from lstmkit import look, settings
 from lstmkit.errors import DataError, ModelFileError, SettingError, UserError
 from lstmkit.jobs import job_class, job_names, load
@@ -25,405 +25,10 @@ from lstmkit.progress import Progress, Task
 from lstmkit.training import checkpoint
 from lstmkit.training.run_folder import is_unfinished
 
-
-@dataclass(frozen=True)
-class Case:
-    """What a job is tested with.
-
-    Attributes:
-        settings: That make it tiny; all that a constructor of the job needs.
-        data: Tiny data, the same each time.
-        other: Data of the same form that say something else.
-        bad: Data that the job must refuse.
-        options: A setting with another value than the default's, of each kind worth a run of its own.
-        asks: Options of predict that make it short.
-    """
-
-    settings: dict[str, Any]
-    data: Callable[[], Any]
-    other: Callable[[], Any]
-    bad: Callable[[], Any]
-    options: tuple[dict[str, Any], ...] = ()
-    asks: dict[str, Any] = field(default_factory=dict)
-
-
-def _crosses(seed: int, n: int = 40) -> tuple[np.ndarray, list[str]]:
-    """Upright and lying strokes, and which each is."""
-    rng = np.random.default_rng(seed)
-    pictures = np.zeros((n, 5, 4), dtype=np.float32)
-    for i, picture in enumerate(pictures):
-        picture[(slice(None), rng.integers(4)) if i % 2 else (rng.integers(5), slice(None))] = rng.uniform(0.6, 1)
-    return pictures, ["up" if i % 2 else "along" for i in range(n)]
-
-
-def _series(seed: int, n: int = 40) -> pd.DataFrame:
-    rng, steps = np.random.default_rng(seed), np.arange(n)
-    timestamps = pd.date_range("2020-01-01", periods=n)
-    frames = [
-        pd.DataFrame({"unique_id": k, "ds": timestamps, "y": 10 + np.sin(steps) + 0.1 * rng.standard_normal(n)})
-        for k in "ab"
-    ]
-    return pd.concat(frames, ignore_index=True)
-
-
-def _lines(seed: int, n: int = 40) -> list[str]:
-    rng = np.random.default_rng(seed)
-    return [" ".join(rng.choice(["the", "cat", "sat", "on", "a", "mat"], 6)) for _ in range(n)]
-
-
-def _sentences(seed: int, n: int = 40) -> list[tuple[list[str], list[str]]]:
-    rng = np.random.default_rng(seed)
-    kinds = {"D": ["the", "a"], "N": ["cat", "mat"], "V": ["sat", "is"]}
-    tags = [[str(tag) for tag in rng.choice(list(kinds), int(rng.integers(1, 6)))] for _ in range(n)]
-    return [([str(rng.choice(kinds[tag])) for tag in some], some) for some in tags]
-
-
-def _labelled(seed: int, n: int = 40) -> tuple[list[str], list[str]]:
-    texts = _lines(seed, n)
-    return texts, ["cat" if "cat" in text else "none" for text in texts]
-
-
-def _pairs(seed: int, n: int = 40) -> list[tuple[str, str]]:
-    """Words in the other order and the other case."""
-    return [(line, " ".join(reversed(line.upper().split()))) for line in _lines(seed, n)]
-
-
-def _questions(seed: int, n: int = 40) -> list[tuple[str, str, str]]:
-    """Two move, one is asked for."""
-    rng = np.random.default_rng(seed)
-    found = []
-    for _ in range(n):
-        where = {who: str(rng.choice(["garden", "kitchen", "hall"])) for who in ("Mary", "John")}
-        who = str(rng.choice(list(where)))
-        story = "\n".join(f"{each} went to the {place}." for each, place in where.items())
-        found.append((story, f"Where is {who}?", where[who]))
-    return found
-
-
-def _chains(seed: int, n: int = 40) -> pd.DataFrame:
-    """A helix of alanines, a strand of valines, and coils of anything."""
-    rng = np.random.default_rng(seed)
-    parts = [[("A" * 4, "H"), ("V" * 3, "E"), ("".join(rng.choice(list("GPX"), 2)), "C")] for _ in range(n)]
-    picked = [[part[i] for i in rng.integers(0, 3, int(rng.integers(1, 4)))] for part in parts]
-    sequences = ["".join(residues for residues, _ in one) for one in picked]
-    states = ["".join(len(residues) * state for residues, state in one) for one in picked]
-    eight = [one.replace("HH", "HG") for one in states]
-    return pd.DataFrame({"id": [f"c{i}" for i in range(n)], "sequence": sequences, "ss3": states, "ss8": eight})
-
-
-def _pieces(seed: int, n: int = 12) -> list[list[list[int]]]:
-    """A key that climbs, with another above it every second step."""
-    rng = np.random.default_rng(seed)
-    starts = rng.integers(0, 7, n).tolist()
-    return [[[60 + (start + t) % 7, *([72] if t % 2 else [])] for t in range(6)] for start in starts]
-
-
-def _recordings(seed: int, n: int = 200) -> pd.DataFrame:
-    t, rng = np.arange(n), np.random.default_rng(seed)
-    frame = pd.DataFrame({"a": np.sin(t / 3), "b": np.cos(t / 4)}) + 0.05 * rng.standard_normal((n, 2))
-    frame.loc[180:185, "a"] += 2
-    return frame.assign(label=((t >= 180) & (t < 186)).astype(int))
-
-
-def _sessions(seed: int, n: int = 40) -> list[list[str]]:
-    """Each letter is mostly followed by the next."""
-    rng = np.random.default_rng(seed)
-    letters = "abcdef"
-    return [[letters[(start + k) % 6] for k in range(int(rng.integers(1, 7)))] for start in rng.integers(0, 6, n)]
-
-
-def _drawings(seed: int, n: int = 20) -> list[list[list[float]]]:
-    """Zigzags of one or two strokes."""
-    rng = np.random.default_rng(seed)
-    down = rng.normal(2, 0.2, n)
-    return [[[1, d, 0], [1, -d, k % 2], [1, d, 0], [1, -d, 1]] for k, d in enumerate(down.tolist())]
-
-
-def _lettered(seed: int) -> list[tuple[list[list[float]], str]]:
-    """The same, each with a text."""
-    return [(points, "ab" if points[1][2] else "a") for points in _drawings(seed)]
-
-
-def _voice(seed: int, n: int = 10) -> tuple[list[tuple[np.ndarray, int]], list[str]]:
-    """A hum for each letter, the one after the other."""
-    rng = np.random.default_rng(seed)
-    texts = ["".join(rng.choice(list("aou"), int(rng.integers(1, 4)))) for _ in range(n)]
-    hums = {letter: np.sin(np.arange(320) * pitch) for letter, pitch in zip("aou", (0.3, 0.8, 1.5), strict=True)}
-    return [(np.concatenate([hums[letter] for letter in text]), 4000) for text in texts], texts
-
-
-def _tones(seed: int, n: int = 40) -> tuple[list[np.ndarray], list[str], int]:
-    """Low and high ones, an eighth of a second, at 8,000 samples a second."""
-    rng = np.random.default_rng(seed)
-    hertz = [(300, 1500)[i % 2] * rng.uniform(0.9, 1.1) for i in range(n)]
-    waves = [0.3 * np.sin(2 * np.pi * f * np.arange(1000) / 8000).astype(np.float32) for f in hertz]
-    noisy = [(wave + 0.01 * rng.standard_normal(1000)).astype(np.float32) for wave in waves]
-    return noisy, [("low", "high")[i % 2] for i in range(n)], 8000
-
-
-def _clips(seed: int, n: int = 40) -> tuple[list[np.ndarray], list[str]]:
-    """A bright square that goes left or right, four to six frames of 16 by 16 dots."""
-    rng = np.random.default_rng(seed)
-    clips = [np.zeros((int(rng.integers(4, 7)), 16, 16), dtype=np.uint8) for _ in range(n)]
-    for i, frames in enumerate(clips):
-        top = int(rng.integers(0, 12))
-        for t, frame in enumerate(frames):
-            left = 2 * t if i % 2 else 12 - 2 * t
-            frame[top : top + 4, left : left + 4] = 200
-    return clips, [("left", "right")[i % 2] for i in range(n)]
-
-
-def _told(seed: int) -> tuple[list[np.ndarray], list[str]]:
-    """The same with a sentence each."""
-    clips, ways = _clips(seed)
-    return clips, [f"a square goes {way}" for way in ways]
-
-
-def _seen(seed: int, n: int = 40) -> tuple[np.ndarray, list[list[str]]]:
-    """A red or blue square somewhere, with one sentence or two."""
-    rng = np.random.default_rng(seed)
-    pictures = np.zeros((n, 16, 16, 3), dtype=np.uint8)
-    sentences = []
-    for i, picture in enumerate(pictures):
-        down, right = rng.integers(0, 11, 2)
-        picture[down : down + 5, right : right + 5, 2 * (i % 2)] = rng.integers(150, 256)
-        name = ("red", "blue")[i % 2]
-        sentences.append([f"a {name} square", f"one square is {name}"][: 1 + i % 3 // 2])
-    return pictures, sentences
-
-
-def _signs(seed: int, n: int = 40) -> tuple[list[np.ndarray], list[str]]:
-    """Features of characters, four steps each, and what they say."""
-    rng = np.random.default_rng(seed)
-    texts = ["".join(rng.choice(list("abé "), int(rng.integers(1, 5)))).strip() + "é" for _ in range(n)]
-    inputs = [np.repeat(np.eye(4)["abé ".index(c)][None], 4, axis=0) for text in texts for c in text]
-    ends = np.cumsum([len(text) for text in texts])
-    drawn = [np.concatenate(inputs[end - len(text) : end]) for text, end in zip(texts, ends, strict=True)]
-    return [one + 0.1 * rng.standard_normal(one.shape) for one in drawn], texts
-
-
-#: A job that reads several kinds of data has a case for each: ``job:kind``, as its state calls the kind.
-CASES = {
-    "anomaly_detector": Case(
-        settings={"window": 12, "warm_up": 4, "margin": 4},
-        data=lambda: _recordings(0),
-        other=lambda: _recordings(1),
-        bad=lambda: _recordings(0)[["label"]],
-        options=(
-            {"method": "reconstruct", "code_size": 2, "smooth": 0.0},
-            {"threshold": "dynamic", "history": 60, "context": ("b",), "combine": "max"},
-            {"threshold": "extreme", "ahead": 1, "test_share": 0.0},
-        ),
-    ),
-    "question_answerer": Case(
-        settings={},
-        data=lambda: _questions(0),
-        other=lambda: _questions(1),
-        bad=lambda: [("a story", "a question")],
-        options=(
-            {"answers": "span", "longest": 1, "embed_size": 3},
-            {"hops": 1, "most_sentences": 1, "hidden_size": 5},
-        ),
-    ),
-    "captioner": Case(
-        settings={"height": 16, "width": 16, "channels": 4, "stages": 2, "feature_size": 4, "longest": 6, "lr": 0.01},
-        data=lambda: _seen(0),
-        other=lambda: _seen(1),
-        bad=lambda: ([np.full((16, 16, 3), np.nan)], ["a square"]),
-        options=(
-            {"colour": False, "tokens": "bpe", "vocabulary": 270, "flip": True, "attention": "general"},
-            {"height": 20, "stages": 3, "at_least": 3, "embed_size": 3, "smoothing": 0.1, "length_penalty": 0.0},
-        ),
-    ),
-    "captioner:clips": Case(
-        settings={
-            "height": 16,
-            "width": 16,
-            "colour": False,
-            "channels": 4,
-            "stages": 2,
-            "feature_size": 4,
-            "lr": 0.01,
-        },
-        data=lambda: _told(0),
-        other=lambda: _told(1),
-        bad=lambda: ([np.full((4, 16, 16), np.nan)], ["a square"]),
-        options=({"colour": True, "frame_rate": 0.0, "shift": 0.0, "input_dropout": 0.0}, {"num_layers": 2}),
-        asks={"beam": 1},
-    ),
-    "classifier": Case(
-        settings={},
-        data=lambda: _labelled(0),
-        other=lambda: _labelled(1),
-        bad=lambda: (["", " "], ["a", "b"]),
-        options=(
-            {"pool": "attention", "tokens": "bpe", "vocabulary": 270, "class_weights": "balanced"},
-            {"pool": "last", "bidirectional": False, "embed_size": 3, "longest": 4},
-            {"pool": "mean", "label_sep": "|", "threshold": 0.3, "class_weights": "balanced"},
-        ),
-    ),
-    "classifier:sound": Case(
-        settings={"bands": 8, "channels": 2},
-        data=lambda: _tones(0),
-        other=lambda: _tones(1),
-        bad=lambda: ([np.zeros(0)], ["a"], 8000),
-        options=({"noise": 0.0, "speed": 0.0, "shift": 0.0, "masks": 0}, {"rate": 4000, "masks": 2, "pool": "mean"}),
-    ),
-    "classifier:video": Case(
-        settings={"height": 16, "width": 16, "colour": False, "frame_size": 4, "dropout": 0.0, "lr": 0.01},
-        data=lambda: _clips(0),
-        other=lambda: _clips(1),
-        bad=lambda: ([np.full((4, 16, 16), np.nan)], ["a"]),
-        options=(
-            {"colour": True, "pool": "mean", "frame_shift": 0.0},
-            {"bidirectional": False, "pool": "last", "height": 20, "input_dropout": 0.0},
-        ),
-    ),
-    "music_composer": Case(
-        settings={"embed_size": 5, "nade_size": 3},
-        data=lambda: _pieces(0),
-        other=lambda: _pieces(1),
-        bad=lambda: [[[], []]],
-        options=({"output": "independent", "window": 4}, {"transpose": 0, "window": 0, "step": 1.0, "seeds": 2}),
-    ),
-    "forecaster": Case(
-        settings={"horizon": 3, "test_windows": 1, "samples": 10},
-        data=lambda: _series(0),
-        other=lambda: _series(1),
-        bad=lambda: _series(0).assign(y=float("nan")),
-        options=({"method": "recursive"}, {"past": ("x",), "calendar": False}),
-    ),
-    "image_generator": Case(
-        settings={"height": 5, "width": 4, "steps": 2, "latent": 2, "read_size": 2, "write_size": 2},
-        data=lambda: _crosses(0),
-        other=lambda: _crosses(1),
-        bad=lambda: np.zeros((20, 5, 4)),
-        options=(
-            {"kinds": True, "shades": "halved", "num_layers": 2},
-            {"read_size": 0, "write_size": 0, "shades": "kept", "average": 0.0},
-            {"read_size": 1, "write_size": 3, "seeds": 2},
-        ),
-    ),
-    "recommender": Case(
-        settings={},
-        data=lambda: _sessions(0),
-        other=lambda: _sessions(1),
-        bad=lambda: [["a"], ["b"]],
-        options=(
-            {"held_out": "last", "seen": "drop", "longest": 2, "at_least": 2},
-            {"loss": "bpr-max", "negatives": 3, "tied": False, "embed_size": 3},
-            {"loss": "top1-max", "embed_size": 3, "item_dropout": 0.2},
-            {"negatives": 4, "seeds": 2, "top": 2},
-        ),
-    ),
-    "speech_synthesizer": Case(
-        settings={
-            "rate": 4000,
-            "bands": 8,
-            "prenet_size": 4,
-            "attention_size": 3,
-            "attention_width": 3,
-            "rounds": 1,
-            "longest": 0.5,
-        },
-        data=lambda: _voice(0),
-        other=lambda: _voice(1),
-        bad=lambda: ([(np.zeros(900), 4000)], ["a"]),
-        options=(
-            {"together": 1, "embed_size": 3, "guided": 0.0, "lower": False},
-            {"together": 5, "trim": 0.0, "hop": 0.02, "window": 0.064, "seeds": 2},
-        ),
-    ),
-    "tagger": Case(
-        settings={"letter_size": 4, "word_size": 3},
-        data=lambda: _sentences(0),
-        other=lambda: _sentences(1),
-        bad=lambda: [(["the", "cat"], ["D"])],
-        options=({"crf": True}, {"letter_size": 0, "bidirectional": False}),
-    ),
-    "language_model": Case(
-        settings={"window": 5, "batch_size": 4},
-        data=lambda: _lines(0),
-        other=lambda: _lines(1),
-        asks={"length": 5},
-        bad=lambda: ["", " "],
-        options=(
-            {"tokens": "chars", "cache": 9, "dynamic": 0.1},
-            {"tokens": "bpe", "vocabulary": 270, "optimizer": "asgd", "weight_drop": 0.2},
-            {"tied": False, "cutoffs": (3,), "embed_size": 3, "activation": 1.0, "slowness": 1.0},
-            {"embed_size": 6, "lower": True, "steps_per_epoch": 0},
-        ),
-    ),
-    "secondary_structure_predictor": Case(
-        settings={"vector_size": 4, "channels": 2, "widths": (3,)},
-        data=lambda: _chains(0),
-        other=lambda: _chains(1),
-        bad=lambda: _chains(0).assign(ss3="H"),
-        options=({"widths": (), "bidirectional": False}, {"longest": 3, "num_layers": 2}, {"ss3_col": ""}),
-    ),
-    "summarizer": Case(
-        settings={"longest": 9},
-        data=lambda: [(f"{a}\n{a}, Zoë!", b) for a, b in _pairs(0)],
-        other=lambda: [(f"{a}\n{a}, Zoë!", b) for a, b in _pairs(1)],
-        bad=lambda: [("", "a"), ("b", " ")],
-        options=(
-            {"vocabulary": 9, "coverage": 1.0, "no_repeat": 1, "seeds": 2},
-            {"tokens": "bpe", "vocabulary": 270, "attention": "dot", "smoothing": 0.1},
-            {"tokens": "chars", "at_least": 99, "longest_summary": 30, "input_feeding": True, "sampling": 0.5},
-            {"copying": False, "tied": False, "upper_layers": 0, "no_repeat": 0},
-        ),
-    ),
-    "transcriber": Case(
-        settings={"width": 5, "strides": (2,), "num_layers": 1},
-        data=lambda: _signs(0),
-        other=lambda: _signs(1),
-        bad=lambda: (_signs(0)[0], [""] * 40),
-        options=(
-            {"beam": 3, "masks": 0, "lm_weight": 0.0},
-            {"strides": (1, 2), "bidirectional": False, "dropout": 0.0, "average": 0.0},
-        ),
-    ),
-    "translator": Case(
-        settings={"tokens": "words"},
-        data=lambda: _pairs(0),
-        other=lambda: _pairs(1),
-        bad=lambda: [("", "a"), ("b", " ")],
-        options=(
-            {"tokens": "bpe", "vocabulary": 270, "attention": "dot"},
-            {"attention": "general", "upper_layers": 0, "input_feeding": True, "tied": False, "embed_size": 3},
-            {"coverage": 1.0, "sampling": 0.5, "sampling_rise": 3, "joint": True, "lower": True, "seeds": 2},
-            {"copying": True, "at_least": 40, "no_repeat": 2},
-            {"tokens": "chars", "longest": 21, "upper_layers": 2, "attention": "dot", "coverage": 0.5},
-        ),
-    ),
-    "handwriting_synthesizer": Case(
-        settings={"mixtures": 2, "window_mixtures": 2},
-        data=lambda: _lettered(0),
-        other=lambda: _lettered(1),
-        bad=lambda: [([[1, 1, 1]], "a")],
-        options=({"num_layers": 1, "seeds": 2}, {"mixtures": 1, "window_mixtures": 1, "num_layers": 3}),
-    ),
-}
-TINY = {"hidden_size": 4, "epochs": 3, "steps_per_epoch": 3, "batch_size": 8}
 CELLS = ("lstm", "gru", "rnn")
 
 every_job = pytest.mark.parametrize("name", job_names())
 every_case = pytest.mark.parametrize("name", list(CASES))
-
-
-def make(name: str, **options: Any) -> Job:
-    return job_class(name.partition(":")[0])(**{**TINY, **CASES[name].settings, **options})
-
-
-def case_name(job: Job) -> str:
-    """What a fitted job's case is called."""
-    of_kind = f"{job.name}:{job.state().get('reads')}"
-    return of_kind if of_kind in CASES else job.name
-
-
-def answer(job: Job, data: Any = None) -> list[dict[str, Any]]:
-    case = CASES[case_name(job)]
-    return job.records(job.predict(case.data() if data is None else data, **case.asks))
 
 
 def weights(job: Job) -> dict[str, torch.Tensor]:
@@ -549,7 +154,7 @@ def test_a_setting_out_of_its_range_is_refused(name: str, setting: str, value: A
 @pytest.mark.parametrize("device", ["cuda:99", "abacus"])
 def test_a_device_that_is_not_there_is_refused(name: str, device: str, tmp_path: Path):
     """Before anything is written."""
-    with pytest.raises(SettingError, match=f"device '{device}' is not to be had"):
+    with pytest.raises(SettingError, match=f"device '{device}' is not available"):
         make(name, device=device).fit(CASES[name].data(), run=tmp_path / "run")
     assert not list(tmp_path.iterdir())
 
@@ -562,13 +167,16 @@ def test_before_fit_it_says_so(name: str, tmp_path: Path):
     """Whatever needs a model asks for fit or load."""
     job, data = make(name), CASES[name].data()
     for ask in (job.predict, job.evaluate, job.example_sequences, lambda _: job.save(tmp_path / "model")):
-        with pytest.raises(UserError, match=r"has no model yet: call fit first, or lstmkit\.load"):
+        with pytest.raises(UserError, match=r"is not fitted: call fit first, or lstmkit\.load"):
             ask(data)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.sampled(2)
 @every_case
-@pytest.mark.parametrize("options", [{"cell": cell} for cell in CELLS] + [{"seeds": 2}, {"num_layers": 2}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"cell": cell} for cell in CELLS] + [{"ensemble_size": 2}, {"num_layers": 2}], ids=str
+)
 def test_saved_and_loaded_it_predicts_the_same(name: str, options: dict[str, Any], tmp_path: Path):
     """To the last bit, with every cell, in a stack and as an ensemble; also when saved once more."""
     case = CASES[name]
@@ -576,7 +184,7 @@ def test_saved_and_loaded_it_predicts_the_same(name: str, options: dict[str, Any
     again = load(job.save(tmp_path / "model"))
     assert type(again) is type(job)
     assert settings.values(again) == settings.values(job)
-    assert isinstance(again.model, Ensemble) == (job.seeds == 2)
+    assert isinstance(again.model, Ensemble) == (job.ensemble_size == 2)
     for data in (case.data(), case.other()):
         assert answer(again, data) == answer(job, data)
     again.save(tmp_path / "again")
@@ -589,7 +197,7 @@ def test_saved_and_loaded_it_predicts_the_same(name: str, options: dict[str, Any
 def test_a_jobs_own_settings_are_saved_too(name: str, options: dict[str, Any], tmp_path: Path):
     """Also what it prepared for them."""
     data = CASES[name].data()
-    data = data.assign(x=np.arange(len(data)) % 5) if "past" in options else data
+    data = data.assign(x=np.arange(len(data)) % 5) if "past_covariates" in options else data
     job = make(name, **options).fit(data)
     assert answer(load(job.save(tmp_path)), data) == answer(job, data)
 
@@ -599,9 +207,9 @@ def test_answers_have_a_text_records_and_a_picture(name: str):
     """Text for a file, records that are JSON, a figure; data that were predicted on are not changed."""
     job, data = make(name).fit(CASES[name].data()), CASES[name].data()
     found = job.predict(data)
-    assert job.text(found).strip()
-    assert json.loads(json.dumps(job.records(found), allow_nan=False))
-    assert job.picture(data, found).axes
+    assert job.to_text(found).strip()
+    assert json.loads(json.dumps(job.to_records(found), allow_nan=False))
+    assert job.plot(data, found).axes
     assert look.sections(job.network, job.example_sequences(data))[-1].title == "One step of the cell"
     assert repr(data) == repr(CASES[name].data())
 
@@ -625,7 +233,7 @@ def test_evaluate_sets_the_model_beside_baselines(name: str):
     """This model is the first row, baselines follow, every score has a rule for the best, and all of it is JSON."""
     found = make(name).fit(CASES[name].data()).evaluate(CASES[name].data())
     assert len(found.table) >= 2
-    assert {*found.best} == {*found.table.columns} - {"model"}
+    assert {*found.directions} == {*found.table.columns} - {"model"}
     assert json.loads(json.dumps(found.to_json(), allow_nan=False))["table"][0]["model"] == found.table["model"][0]
     assert all(model in str(found) for model in found.table["model"])
 
@@ -708,18 +316,18 @@ def test_resuming_a_finished_run_changes_nothing(copied: tuple[Job, Path]):
 def test_a_run_stopped_between_epochs_resumes_to_the_same_weights(name: str, error: BaseException, tmp_path: Path):
     """Stopped in the second seed: Ctrl-C leaves a model to use, a kill none; resumed, the bits are the same."""
     data, run = CASES[name].data(), tmp_path / "run"
-    whole = make(name, seeds=2).fit(data)
+    whole = make(name, ensemble_size=2).fit(data)
     stop = StopAt("training 2/2", 3, error)
     if isinstance(error, KeyboardInterrupt):
-        make(name, seeds=2).fit(data, run=run, progress=stop)
+        make(name, ensemble_size=2).fit(data, run=run, progress=stop)
         assert not same(load(run), whole)
         assert json.loads((run / "metrics.json").read_text())["training"] == ["all epochs done", "interrupted"]
     else:
         with pytest.raises(Killed):
-            make(name, seeds=2).fit(data, run=run, progress=stop)
+            make(name, ensemble_size=2).fit(data, run=run, progress=stop)
         with pytest.raises(ModelFileError, match="stopped before its model was saved: go on with --resume"):
             load(run)
-    resumed = make(name, seeds=2).fit(data, run=run, resume=True)
+    resumed = make(name, ensemble_size=2).fit(data, run=run, resume=True)
     assert same(resumed, whole)
     assert same(load(run), whole)
     assert len(pd.read_csv(run / "history.csv")) == 6
@@ -744,7 +352,7 @@ def test_a_run_stopped_in_its_first_epoch_has_no_model(name: str, tmp_path: Path
 def test_a_seed_stopped_in_its_first_epoch_is_left_out(name: str, tmp_path: Path):
     """Of two seeds the first is done and the second has learnt nothing: the first alone is the model."""
     data = CASES[name].data()
-    stopped = make(name, seeds=2).fit(data, run=tmp_path / "run", progress=StopAt("training 2/2", 1))
+    stopped = make(name, ensemble_size=2).fit(data, run=tmp_path / "run", progress=StopAt("training 2/2", 1))
     assert same(stopped, make(name).fit(data))
     assert answer(load(tmp_path / "run")) == answer(stopped)
     assert json.loads((tmp_path / "run/metrics.json").read_text())["training"] == ["all epochs done", "interrupted"]
@@ -781,7 +389,7 @@ def test_a_run_is_resumed_with_its_own_settings_and_data(copied: tuple[Job, Path
     with pytest.raises(UserError, match="was started on other data"):
         make(case_name(job)).fit(case.other(), run=run, resume=True)
     with pytest.raises(UserError, match="was started on other data"):
-        make(case_name(job)).fit(case.data(), case.other(), run=run, resume=True)
+        make(case_name(job)).fit(case.data(), validation=case.other(), run=run, resume=True)
     assert contents(run) == before
 
 
@@ -807,7 +415,7 @@ def test_a_mistake_leaves_no_folder_behind(name: str, tmp_path: Path):
     with pytest.raises(DataError):
         make(name).fit(case.bad(), run=run)
     with pytest.raises(DataError):
-        make(name).fit(case.data(), case.bad(), run=run)
+        make(name).fit(case.data(), validation=case.bad(), run=run)
     with pytest.raises(UserError, match="holds no run to resume"):
         make(name).fit(case.data(), run=run, resume=True)
     assert not list(tmp_path.iterdir())
@@ -877,7 +485,7 @@ def test_one_bit_of_the_weights(copied: tuple[Job, Path]):
 def test_files_of_two_models(copied: tuple[Job, Path], tmp_path: Path):
     """The weights of another fit, of the same shapes or not, are not taken for this one's."""
     job, run = copied
-    for options in ({"seed": 7}, {"hidden_size": 5}, {"seeds": 2}):
+    for options in ({"seed": 7}, {"hidden_size": 5}, {"ensemble_size": 2}):
         other = make(case_name(job), **options).fit(CASES[case_name(job)].data()).save(tmp_path / "other")
         shutil.copy(other / "weights.safetensors", run)
         assert "is not the file that model.json describes" in refused(run)
@@ -941,6 +549,7 @@ def test_a_description_with_something_missing(copied: tuple[Job, Path]):
         assert refused(copied[1]), place
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("garbage", [None, "garbage", -1, 0, 10**30, [[]], {"a": 1}], ids=str)
 def test_a_description_with_garbage_in_it(garbage: Any, copied: tuple[Job, Path]):
     """In any place: it is refused in one line on loading, or at the latest on predicting, or does not matter."""
@@ -1011,9 +620,9 @@ def test_an_unknown_job_gets_the_nearest_name():
         job_class("base")
 
 
-def test_a_verdict_sends_to_the_baseline_only_where_it_is_better():
+def test_a_headline_sends_to_the_baseline_only_where_it_is_better():
     for way, better, worse in (("high", 0.4, 0.6), ("low", 0.6, 0.4)):
         for rival, sent in ((better, False), (0.5, False), (worse, True)):
             table = pd.DataFrame({"model": ["LSTM", "plain"], "score": [0.5, rival]})
-            said = Evaluation(table, {"score": way}, pd.DataFrame()).verdict
+            said = Evaluation(table, {"score": way}, pd.DataFrame()).headline
             assert said.endswith("use that one.") == sent

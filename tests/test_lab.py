@@ -1,4 +1,4 @@
-"""The memory laboratory: the tasks are the paper's, the criterion is kept, a lab runs from its file to its result."""
+"""The laboratory: tasks and criteria of the paper, and every lab from its file to its result."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from lstmkit import GRU, LSTM, RNN, lab
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.catalog import locate
 from lstmkit.errors import SettingError, UserError
-from lstmkit.lab import corpora as sequences
-from lstmkit.lab import grid
-from lstmkit.lab.cell_variants import KINDS, hidden_size_for_budget, initialize_gate_biases, parameters
+from lstmkit.lab import corpora, grid
+from lstmkit.lab.cell_variants import KINDS, count_parameters, hidden_size_for_budget, initialize_gate_biases
 from lstmkit.lab.corpora import Corpus, Sequences
-from lstmkit.lab.long_lag import LongLagSettings, build, run_all, summary, wrong
+from lstmkit.lab.long_lag import LongLagSettings, build, count_errors, run_all, summary
 from lstmkit.lab.synthetic_tasks import (
     TASKS,
     Adding,
@@ -38,14 +37,14 @@ from lstmkit.progress import Progress
 
 
 def drawn(task: Task, count: int = 200) -> list[tuple[np.ndarray, object]]:
-    return [tuple(task.draw(np.random.default_rng((7, i)))[:2]) for i in range(count)]
+    return [tuple(task.sample(np.random.default_rng((7, i)))[:2]) for i in range(count)]
 
 
-# ---- the tasks' rules ----------------------------------------------------------------------------------------------
+# ---- tasks --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("task", [Adding(50), Multiplication(50)])
-def test_two_numbers_are_marked_and_the_answer_follows_from_them(task: Task):
+def test_marked_values_determine_the_target(task: Task):
     answers = []
     for steps, answer in drawn(task):
         assert 50 <= len(steps) <= 55
@@ -53,7 +52,7 @@ def test_two_numbers_are_marked_and_the_answer_follows_from_them(task: Task):
         assert marks[0] == marks[-1] == -1
         at = np.flatnonzero(marks == 1)
         assert len(at) in (1, 2)
-        assert at[-1] < 25 - 1, "the second lies before the middle"
+        assert at[-1] < 25 - 1, "the second mark is before the middle"
         if len(at) == 2:
             assert at.min() < 10
             x1, x2 = steps[at, 0]
@@ -68,7 +67,7 @@ def test_two_numbers_are_marked_and_the_answer_follows_from_them(task: Task):
 
 
 @pytest.mark.parametrize(("task", "windows"), [(TemporalOrder(100), 2), (TemporalOrder3(100), 3)])
-def test_the_order_of_the_symbols_is_the_class(task: TemporalOrder, windows: int):
+def test_order_of_the_symbols_is_the_class(task: TemporalOrder, windows: int):
     seen = set()
     for steps, answer in drawn(task):
         symbols = steps.argmax(1)
@@ -85,7 +84,7 @@ def test_the_order_of_the_symbols_is_the_class(task: TemporalOrder, windows: int
     assert len(seen) == task.classes
 
 
-def test_noise_hides_the_first_steps():
+def test_noisy_lag_has_signal_then_noise():
     noise = []
     for steps, answer in drawn(NoisyLag(100)):
         assert (steps[:3, 0] == (1.0 if answer else -1.0)).all()
@@ -94,7 +93,7 @@ def test_noise_hides_the_first_steps():
     assert np.concatenate(noise).mean() == pytest.approx(0, abs=0.01)
 
 
-def test_the_lag_has_at_least_its_length():
+def test_lag_has_at_least_its_length():
     waits = []
     for steps, answer in drawn(LongLag(30)):
         symbols = steps.argmax(1)
@@ -107,10 +106,10 @@ def test_the_lag_has_at_least_its_length():
     assert np.mean(waits) == pytest.approx(30 + 9, abs=2)
 
 
-def test_strings_follow_rebers_grammar():
+def test_strings_follow_the_reber_grammar():
     task, strings = EmbeddedReber(1), []
     for i in range(300):
-        steps, target, legal = task.draw(np.random.default_rng((1, i)))
+        steps, target, legal = task.sample(np.random.default_rng((1, i)))
         assert legal is not None
         text = "".join("BTPSXVE"[k] for k in [*steps.argmax(1), target[-1]])
         assert text[0] == "B"
@@ -120,26 +119,26 @@ def test_strings_follow_rebers_grammar():
         assert inner[0] == "B"
         assert inner[-1] == "E"
         assert all(legal[t, target[t]] for t in range(len(target)))
-        assert legal[-2].sum() == 1, "the last symbol but one is the second of the string, and no other"
+        assert legal[-2].sum() == 1, "only the second symbol is allowed at the last position but one"
         strings.append(inner)
-    assert {"BTXSE", "BPVVE", "BTSXSE"} <= set(strings), "the grammar's shortest"
+    assert {"BTXSE", "BPVVE", "BTSXSE"} <= set(strings), "the grammar's min_length"
     assert np.mean([len(s) for s in strings]) == pytest.approx(8, abs=1)
 
 
-def test_what_was_read_is_to_be_said_again():
+def test_copy_memory_repeats_the_symbols():
     for steps, answer in drawn(CopyMemory(20), 20):
         symbols = steps.argmax(1)
         assert isinstance(answer, np.ndarray)
         assert len(symbols) == len(answer) == 40
         assert (symbols[:10] == answer[-10:]).all()
-        assert (answer[:-10] == -1).all(), "what is not asked for is not scored"
+        assert (answer[:-10] == -1).all(), "only the repeated symbols are scored"
         assert symbols[29] == 9
         assert (symbols[10:29] == 8).all()
         assert (symbols[30:] == 8).all()
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_an_example_follows_from_its_number(name: str):
+def test_examples_are_determined_by_seed_and_number(name: str):
     task = TASKS[name](40)
     one, two = (GeneratedSequences(task, 50, 3).batch(np.array([4, 9])) for _ in range(2))
     other = GeneratedSequences(task, 50, 3).batch(np.array([9]))
@@ -156,25 +155,25 @@ def test_an_example_follows_from_its_number(name: str):
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_what_counts_as_right(name: str):
-    """The right answers are; any other is not; a model's head gives outputs that can be judged and has a gradient."""
+def test_correct_outputs_are_judged_correct(name: str):
+    """Perfect outputs are correct, inverted ones are not; the head's outputs can be judged and have a gradient."""
     task = TASKS[name](40)
     batch = GeneratedSequences(task, 20, 0).batch(np.arange(20))
     head = task.head(5)
     outputs = head(torch.randn(*batch.inputs.shape[:2], 5))
-    assert task.right(outputs, batch).shape == (20,)
+    assert task.is_correct(outputs, batch).shape == (20,)
     head.loss(outputs, batch).backward()  # type: ignore[operator]
-    assert task.right(perfect(batch, outputs.shape[-1]), batch).all()
-    assert not task.right(-perfect(batch, outputs.shape[-1]) - 1, batch).any()
+    assert task.is_correct(perfect(batch, outputs.shape[-1]), batch).all()
+    assert not task.is_correct(-perfect(batch, outputs.shape[-1]) - 1, batch).any()
 
 
 def perfect(batch: Batch, width: int) -> Tensor:
-    """Outputs that answer as they should."""
+    """Outputs that are correct for the batch."""
     targets = batch.targets
     assert targets is not None
     outputs = torch.full((*batch.inputs.shape[:2], width), -10.0)
-    if "legal" in batch.extras:
-        return torch.where(batch.extras["legal"], 10.0, -10.0)
+    if "allowed" in batch.extras:
+        return torch.where(batch.extras["allowed"], 10.0, -10.0)
     if targets.is_floating_point():
         return targets[:, None, None].expand_as(outputs).clone() + 0.03
     at = targets[:, None].expand(outputs.shape[:2]) if targets.dim() == 1 else targets
@@ -184,7 +183,7 @@ def perfect(batch: Batch, width: int) -> Tensor:
 @pytest.mark.parametrize("name", TASKS)
 def test_too_short(name: str):
     with pytest.raises(ValueError, match="length must be at least"):
-        TASKS[name](TASKS[name].shortest - 1)
+        TASKS[name](TASKS[name].min_length - 1)
 
 
 # ---- the comparison ------------------------------------------------------------------------------------------------
@@ -192,14 +191,14 @@ def test_too_short(name: str):
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("units", [8, 16, 50])
-def test_every_kind_gets_about_as_many_parameters(name: str, units: int):
-    budget = parameters(LSTM(8, units))
+def test_parameter_budget_is_matched(name: str, units: int):
+    budget = count_parameters(LSTM(8, units))
     width = hidden_size_for_budget(KINDS[name], 8, budget)
-    had = {w: parameters(KINDS[name].build(8, w)) for w in (width - 1, width, width + 1) if w}
+    had = {w: count_parameters(KINDS[name].build(8, w)) for w in (width - 1, width, width + 1) if w}
     assert min(had, key=lambda w: abs(had[w] - budget)) == width
 
 
-def test_the_memory_is_opened_where_there_is_a_gate():
+def test_gate_bias_initialization():
     x = torch.zeros(1, 3, 4)
     for layer, gate in (
         (LSTM(4, 5, num_layers=2, bidirectional=True, batch_first=True), "forget"),
@@ -223,7 +222,7 @@ def test_the_memory_is_opened_where_there_is_a_gate():
 TINY = LongLagSettings("temporal_order", (20,), sequences=120, check_every=60, checked=20, tested=30, units=4, seeds=2)
 
 
-def test_every_run_is_a_row():
+def test_run_all_has_one_row_per_run():
     rows = run_all(TINY, Progress())
     assert len(rows) == 3 * 2
     assert not rows["solved"].any()
@@ -233,17 +232,17 @@ def test_every_run_is_a_row():
     assert table["solved"].iloc[0] == "0 of 2"
 
 
-def test_training_ends_when_the_criterion_is_reached():
+def test_training_ends_when_the_criterion_is_met():
     easy = LongLagSettings(
         "noisy_lag", (10,), ("LSTM",), sequences=50_000, check_every=500, checked=200, lr=0.02, seeds=1
     )
     (row,) = run_all(easy, Progress()).to_dict("records")
     assert row["solved"]
     assert row["sequences"] < 50_000
-    assert row["wrong"] <= 5, "fresh sequences are as right as those of the criterion"
+    assert row["wrong"] <= 5, "the error rate on new sequences is similar to that of the check"
 
 
-def test_wrong_answers_are_counted():
+def test_errors_are_counted():
     task = TemporalOrder(20)
 
     class Constant(nn.Module):
@@ -253,15 +252,15 @@ def test_wrong_answers_are_counted():
         def loss(self, batch: Batch) -> tuple[Tensor, None]:
             return torch.tensor(2.0), None
 
-    missed, loss = wrong(Constant(), task, 500, 0)  # type: ignore[arg-type]
+    errors, loss = count_errors(Constant(), task, 500, 0)  # type: ignore[arg-type]
     answers = torch.cat(
         [b.targets for b in Loader(GeneratedSequences(task, 500, 0), 100).epoch() if b.targets is not None]
     )
-    assert missed == int((answers != 0).sum())
+    assert errors == int((answers != 0).sum())
     assert loss == 2
 
 
-def test_networks_are_the_same_again():
+def test_networks_are_reproducible():
     from lstmkit.training.train import seeded
 
     with seeded(1):
@@ -284,12 +283,12 @@ def corpus() -> Corpus:
     return Corpus(part(12), part(4), part(4), 5, lambda width: StepClassificationHead(width, 5), "nats")
 
 
-@pytest.mark.parametrize("each", lab.all_labs(), ids=lambda each: each.name)
-def test_every_lab_runs(each: lab.Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """From its file to its result, in little; in place of real data letters at random."""
-    monkeypatch.setattr(sequences, "CORPORA", dict.fromkeys(sequences.CORPORA, corpus))
-    monkeypatch.setattr(grid, "CORPORA", dict.fromkeys(sequences.CORPORA, corpus))
-    little = {
+@pytest.mark.parametrize("lab_", lab.all_labs(), ids=lambda lab_: lab_.name)
+def test_every_lab_runs(lab_: lab.Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """From its file to its result, with small settings and random data."""
+    monkeypatch.setattr(corpora, "CORPORA", dict.fromkeys(corpora.CORPORA, corpus))
+    monkeypatch.setattr(grid, "CORPORA", dict.fromkeys(corpora.CORPORA, corpus))
+    small = {
         "epochs": 1,
         "steps_per_epoch": 2,
         "batch_size": 8,
@@ -301,20 +300,20 @@ def test_every_lab_runs(each: lab.Lab, tmp_path: Path, monkeypatch: pytest.Monke
         "seeds": 1,
         "lengths": [20],
     }
-    chosen = lab.find(each.name, {k: v for k, v in little.items() if k in each.settings})
+    chosen = lab.find_lab(lab_.name, {k: v for k, v in small.items() if k in lab_.settings})
     if chosen.experiment in ("long_lag", "flow"):
-        more = {name: little[name] for name in ("sequences", "check_every", "checked", "tested")}
+        more = {name: small[name] for name in ("sequences", "check_every", "checked", "tested")}
         chosen = lab.Lab(**{**vars(chosen), "settings": {**chosen.settings, **more}})
-    outcome = lab.run(chosen, Progress())
-    numbers, picture = outcome.write(tmp_path / "lab")
-    assert picture.stat().st_size > 5000
-    result = json.loads(numbers.read_text())
-    assert result["lab"] == each.name
+    lab_result = lab.run(chosen, Progress())
+    json_path, figure_path = lab_result.write(tmp_path / "lab")
+    assert figure_path.stat().st_size > 5000
+    result = json.loads(json_path.read_text())
+    assert result["lab"] == lab_.name
     assert result["rows"]
     assert result["versions"]["torch"]
     assert result["settings"] == chosen.settings
-    assert each.title in str(outcome)
-    assert all({"name", "source"} <= p.keys() for p in each.published)
+    assert lab_.title in str(lab_result)
+    assert all({"name", "source"} <= p.keys() for p in lab_.published)
 
 
 @pytest.mark.parametrize(
@@ -328,26 +327,26 @@ def test_every_lab_runs(each: lab.Lab, tmp_path: Path, monkeypatch: pytest.Monke
         ("adding", {"task": "summing"}, SettingError, "unknown task 'summing'"),
     ],
 )
-def test_what_there_is_no_lab_for(name: str, changes: dict[str, object], error: type[Exception], says: str):
+def test_unknown_labs_and_settings(name: str, changes: dict[str, object], error: type[Exception], says: str):
     with pytest.raises(error, match=says):
-        lab.run(lab.find(name, changes), Progress())
+        lab.run(lab.find_lab(name, changes), Progress())
 
 
-def test_results_on_record_are_of_the_labs_as_they_stand():
-    """A lab whose file has changed since must be run again."""
+def test_recorded_results_match_the_lab_files():
+    """A lab whose settings have changed must be run again."""
     folder = Path(__file__).parent.parent / "results/lab"
     recorded = sorted(folder.glob("*.json")) if folder.is_dir() else []
     for path in recorded:
         result = json.loads(path.read_text())
-        assert result["settings"] == lab.find(result["lab"]).settings, path.name
+        assert result["settings"] == lab.find_lab(result["lab"]).settings, path.name
         assert path.with_suffix(".png").exists()
 
 
 # ---- real sequences ------------------------------------------------------------------------------------------------
 
 
-def test_labels_are_scored_step_by_step():
-    """In nats a step, summed over the labels; what lies past a sequence's end does not count."""
+def test_multilabel_loss_is_per_step():
+    """In nats per step, summed over the labels; steps past a sequence's end do not count."""
     head = MultilabelHead(3, 4)
     targets = torch.zeros(2, 5, 4)
     batch = Batch(torch.zeros(2, 5, 3), torch.tensor([5, 2]), targets)
@@ -357,8 +356,8 @@ def test_labels_are_scored_step_by_step():
     assert float(head.loss(outputs, batch)) == pytest.approx(4 * np.log(2))
 
 
-def test_the_intervals_are_students():
-    """Of 1, 2, 3: the mean 2, plus or minus 4.303 / sqrt(3)."""
+def test_confidence_intervals_are_students_t():
+    """For 1, 2, 3: the mean 2, plus or minus 4.303 / sqrt(3)."""
     rows = pd.DataFrame(
         {"kind": "LSTM", "layers": 1, "directions": 1, "share": 1.0, "test": [1.0, 2.0, 3.0], "valid": 1.0, "units": 4}
     )
@@ -366,45 +365,45 @@ def test_the_intervals_are_students():
     assert [row["test"], row["from"], row["to"]] == pytest.approx([2, 2 - 2.4841, 2 + 2.4841], abs=1e-3)
 
 
-def _there(name: str) -> bool:
+def _is_installed(name: str) -> bool:
     try:
         return bool(locate(name))
     except UserError:
         return False
 
 
-@pytest.mark.skipif(not _there("jsb_chorales"), reason="jsb_chorales is not here: set LSTMKIT_DATA")
-def test_the_chorales_are_those_of_the_field():
-    found = sequences.chorales()
-    assert [len(part) for part in (found.train, found.valid, found.test)] == [229, 76, 77]
-    assert [sum(part.lengths) for part in (found.train, found.valid, found.test)] == [13807, 4602, 4725]
-    piece, told = found.test.inputs[3], found.test.targets[3]
+@pytest.mark.skipif(not _is_installed("jsb_chorales"), reason="jsb_chorales is not installed: set LSTMKIT_DATA")
+def test_chorales_have_the_published_sizes():
+    data = corpora.chorales()
+    assert [len(part) for part in (data.train, data.valid, data.test)] == [229, 76, 77]
+    assert [sum(part.lengths) for part in (data.train, data.valid, data.test)] == [13807, 4602, 4725]
+    piece, target = data.test.inputs[3], data.test.targets[3]
     assert (piece[0] == 0).all()
-    assert (piece[1:] == told[:-1]).all()
+    assert (piece[1:] == target[:-1]).all()
 
 
-@pytest.mark.skipif(not _there("tinyshakespeare"), reason="tinyshakespeare is not here: set LSTMKIT_DATA")
-def test_shakespeare_is_cut_in_three():
-    found = sequences.shakespeare()
-    assert found.input_size == 65
-    counts = [len(part) for part in (found.train, found.valid, found.test)]
+@pytest.mark.skipif(not _is_installed("tinyshakespeare"), reason="tinyshakespeare is not installed: set LSTMKIT_DATA")
+def test_shakespeare_is_split_in_three():
+    data = corpora.shakespeare()
+    assert data.input_size == 65
+    counts = [len(part) for part in (data.train, data.valid, data.test)]
     assert sum(counts) == 11153
     assert counts[0] == round(0.9 * 11153)
-    assert (found.train.inputs[5][1:].argmax(1) == found.train.targets[5][:-1]).all()
+    assert (data.train.inputs[5][1:].argmax(1) == data.train.targets[5][:-1]).all()
 
 
-@pytest.mark.skipif(not _there("mnist"), reason="mnist is not here: set LSTMKIT_DATA")
+@pytest.mark.skipif(not _is_installed("mnist"), reason="mnist is not installed: set LSTMKIT_DATA")
 def test_digits_are_read_pixel_by_pixel():
-    """Against the counts that MNIST's authors give, and a first picture that is known to be a five."""
-    found = sequences.digits()
-    assert (len(found.train), len(found.valid), len(found.test)) == (55_000, 5_000, 10_000)
-    batch = found.train.batch(np.array([0, 1, 2]))
+    """Compared with the counts of MNIST's authors; the first image is a five."""
+    data = corpora.digits()
+    assert (len(data.train), len(data.valid), len(data.test)) == (55_000, 5_000, 10_000)
+    batch = data.train.batch(np.array([0, 1, 2]))
     assert batch.inputs.shape == (3, 784, 1)
     assert batch.targets is not None
     assert batch.targets.tolist() == [5, 0, 4]
     assert float(batch.inputs.max()) == 1.0
-    assert np.bincount(np.array(found.test.targets)).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert np.bincount(np.array(data.test.targets)).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     outputs = torch.zeros(3, 784, 10)
     outputs[:, -1, 5] = 1
-    assert found.right is not None
-    assert found.right(outputs, batch).tolist() == [True, False, False]
+    assert data.is_correct is not None
+    assert data.is_correct(outputs, batch).tolist() == [True, False, False]

@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequen
 from torch.testing import assert_close
 
 import cases
+from cases import LAST_DIGITS
 from lstmkit import GRU, LSTM, RNN, Stream, explain_backend
 from lstmkit.layers.recurrent import LayerState, RecurrentLayer, _bernoulli_mask
 from lstmkit.ops.dispatch import BackendUnavailable
@@ -27,8 +28,6 @@ CASES = pytest.mark.parametrize("case", cases.layer_cases(), ids=cases.case_id)
 BACKENDS = pytest.mark.parametrize("backend", cases.able())
 AND_AUTO = pytest.mark.parametrize("backend", ["auto", *cases.able()])
 
-#: Sums of a few dozen products in another order: the last digits of float64 may differ, no more.
-LAST_DIGITS = {"rtol": 1e-10, "atol": 1e-12}
 EXACTLY = {"rtol": 0.0, "atol": 0.0}
 
 
@@ -339,7 +338,7 @@ def test_chunks_and_stream_are_the_whole(case: tuple[str, dict[str, Any]]) -> No
     layer = quiet(cases.make_layer(*case))
     x, state = batch_of(layer), state_of(layer)
     if layer.bidirectional:
-        with pytest.raises(ValueError, match=r"^a bidirectional layer cannot stream: its reversed direction sees"):
+        with pytest.raises(ValueError, match=r"^a bidirectional layer cannot stream: its reversed direction needs"):
             layer.stream()
         return
     time = 1 if layer.batch_first else 0
@@ -701,13 +700,13 @@ REFUSED_ARGUMENTS = {
     "num_layers must be at least 1, got 0": {"num_layers": 0},
     "unknown merge 'add'; known: concat, sum, mean, mul": {"merge": "add"},
     f"unknown backend 'tpu'; known: auto, {', '.join(cases.BACKENDS)}": {"backend": "tpu"},
-    "dropout must be in 0..1, 1 excluded, got 1.0": {"dropout": 1.0},
-    "recurrent_dropout must be in 0..1, 1 excluded, got -0.1": {"recurrent_dropout": -0.1},
-    "zoneout must be in 0..1, 1 excluded, got nan": {"zoneout": float("nan")},
-    "weight_drop must be in 0..1, 1 excluded, got 2": {"weight_drop": 2},
+    "dropout must be at least 0 and below 1, got 1.0": {"dropout": 1.0},
+    "recurrent_dropout must be at least 0 and below 1, got -0.1": {"recurrent_dropout": -0.1},
+    "zoneout must be at least 0 and below 1, got nan": {"zoneout": float("nan")},
+    "weight_drop must be at least 0 and below 1, got 2": {"weight_drop": 2},
     "proj_size must be in 0..4 (below hidden_size), got 5": {"proj_size": 5},
     "input_size and hidden_size must be at least 1, got 3 and 0": {"hidden_size": 0},
-    "forget_bias is a starting value of the biases: it needs bias=True": {"forget_bias": 1.0, "bias": False},
+    "forget_bias is an initial value of the biases: it needs bias=True": {"forget_bias": 1.0, "bias": False},
 }
 
 
@@ -733,8 +732,8 @@ REFUSED_INPUTS: dict[str, tuple[dict[str, Any], str]] = {
     "precision": ({"x": X.double()}, "input is torch.float64, the weights are torch.float32: convert one of them"),
     "negative length": ({"x": X, "lengths": [6, -1, 2, 3]}, "lengths must be in 0..6, got -1..6"),
     "length above T": ({"x": X, "lengths": [6, 7, 2, 3]}, "lengths must be in 0..6, got 2..7"),
-    "length as float": ({"x": X, "lengths": [6.0, 1.0, 2.0, 3.0]}, "lengths must be whole numbers, got torch.float32"),
-    "a mask": ({"x": X, "lengths": [True] * 4}, "lengths must be whole numbers, got torch.bool"),
+    "length as float": ({"x": X, "lengths": [6.0, 1.0, 2.0, 3.0]}, "lengths must be integers, got torch.float32"),
+    "a mask": ({"x": X, "lengths": [True] * 4}, "lengths must be integers, got torch.bool"),
     "too few lengths": ({"x": X, "lengths": [6, 1]}, "lengths must have shape (4,), got (2,)"),
     "one length for all": ({"x": X, "lengths": torch.tensor(3)}, "lengths must have shape (4,), got ()"),
     "lengths in a table": ({"x": X, "lengths": [[1, 2, 3, 4]]}, "lengths must have shape (4,), got (1, 4)"),
@@ -756,7 +755,7 @@ REFUSED_INPUTS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "lengths of a packed sequence": (
         {"x": pack_padded_sequence(X, torch.tensor([6, 6, 6, 6])), "lengths": [6, 6, 6, 6]},
-        "a PackedSequence has lengths of its own: leave out lengths",
+        "a PackedSequence has its own lengths: omit lengths",
     ),
 }
 
@@ -819,7 +818,7 @@ def test_explaining_is_true_and_changes_nothing(case: tuple[str, dict[str, Any]]
 def test_trace_asks_for_a_back_end_that_can() -> None:
     """``"auto"`` finds one; a back end asked for by name says that it hands out no gates."""
     assert LSTM(3, 5).trace(X).gates[0, 0]["input"].shape == (4, 6, 5)
-    with pytest.raises(BackendUnavailable, match="torch does not hand out gates"):
+    with pytest.raises(BackendUnavailable, match="torch does not return gates"):
         LSTM(3, 5, backend="torch").trace(X)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from lstmkit.modules.cross_entropy import linear_cross_entropy
-from lstmkit.ops.cpu import linear_cross_entropy as vocabulary
+from lstmkit.ops.cpu.linear_cross_entropy import is_supported, logits
 
 kernels = pytest.importorskip("lstmkit._native", reason="lstmkit was installed without its extension")
 
@@ -111,9 +111,9 @@ def test_gradients_may_be_asked_for_twice_and_of_a_part():
 def test_what_goes_to_torch():
     """Another dtype, a transform, gradients of logits: the same answer by another way."""
     x, weight, bias, targets = numbers(6, 300, 400, torch.float32)
-    assert vocabulary.logits(x, weight, bias) is not None
-    assert vocabulary.logits(x, weight.requires_grad_(), bias) is None
-    assert not vocabulary.is_supported(x.bfloat16(), weight.bfloat16(), bias.bfloat16())
+    assert logits(x, weight, bias) is not None
+    assert logits(x, weight.requires_grad_(), bias) is None
+    assert not is_supported(x.bfloat16(), weight.bfloat16(), bias.bfloat16())
     found = torch.func.grad(lambda w: linear_cross_entropy(x, w, bias, targets))(weight.detach())
     assert_close(found.double(), by_torch([x, weight.detach(), bias, targets], 0.0)[1][1], rtol=1e-4, atol=1e-5)
 

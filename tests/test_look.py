@@ -1,4 +1,4 @@
-"""Pictures and gates: what is drawn, its numbers, and the odd inputs."""
+"""Figures: what is drawn, the data behind it, and unusual inputs."""
 
 from __future__ import annotations
 
@@ -16,20 +16,15 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lstmkit import GRU, LSTM, RNN
-from lstmkit.jobs.forecaster import plots as pictures
-from lstmkit.look import attribution as effect
-from lstmkit.look import cell_diagram as cell_picture
+from lstmkit import GRU, LSTM, RNN, look, plots
+from lstmkit.jobs.forecaster import plots as forecast_plots
 from lstmkit.look import gates
-from lstmkit.look import gradient_flow as flow
-from lstmkit.look import unit_activations as units
-from lstmkit.plots import style as drawing
 from lstmkit.plots.style import line_style
 from lstmkit.plots.training import training_curve
 
 
 def drawn(figure: Figure) -> bytes:
-    """The picture, drawn in full: warnings of the drawing are errors here."""
+    """The rendered figure; warnings while drawing are errors here."""
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=40)
     return out.getvalue()
@@ -66,7 +61,7 @@ def test_half_life_of_a_constant_gate(forget: float, steps: float):
 
 def test_half_life_takes_the_geometric_mean():
     f = np.array([[0.9, 0.2], [0.4, 0.8]])
-    memory = f.prod(axis=0) ** (gates.half_life(f) / 2)  # what is left after that many steps at that mean
+    memory = f.prod(axis=0) ** (gates.half_life(f) / 2)  # the remainder after that many steps
     assert memory == pytest.approx([0.5, 0.5])
 
 
@@ -84,7 +79,7 @@ def test_half_life_edges():
     [
         ([3.0], "3 steps"),
         ([1e-3, 5, 1e6], "5 steps"),
-        ([2, 4, np.inf, 0, np.nan], "never forget: 1, forget at once: 1"),
+        ([2, 4, np.inf, 0, np.nan], "infinite: 1, zero: 1"),
     ],
 )
 def test_half_life_figure(half_lives: list[float], says: str):
@@ -97,13 +92,13 @@ def test_half_life_figure(half_lives: list[float], says: str):
 
 
 @pytest.mark.parametrize("half_lives", [[], [np.inf, np.inf], [0.0], [np.nan]])
-def test_half_life_figure_of_nothing_to_draw_says_so(half_lives: list[float]):
+def test_half_life_figure_without_finite_values_has_a_message(half_lives: list[float]):
     figure = gates.half_life_figure(np.array(half_lives))
     assert figure.axes[0].texts[0].get_text()
     drawn(figure)
 
 
-def test_saturation_figure_has_a_mark_a_unit():
+def test_saturation_figure_has_one_point_per_unit():
     shares = (np.full(3, 0.5), np.array([0.1, 0.0, 0.9]), np.array([0.2, 1.0, 0.1]))
     figure = gates.saturation_figure({"forget": shares, "output": shares})
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["forget gate", "output gate"]
@@ -114,7 +109,7 @@ def test_saturation_figure_has_a_mark_a_unit():
     drawn(gates.saturation_figure({}))
 
 
-# ---- the gate picture ----------------------------------------------------------------------------------------------
+# ---- gate heat maps -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -131,12 +126,14 @@ def test_saturation_figure_has_a_mark_a_unit():
 )
 def test_gate_figure_of_each_cell(layer: LSTM | GRU | RNN, titles: str):
     trace = layer.trace(torch.randn(3, 6, 2)).gates[0, 0]
-    one = {name: gate[1] for name, gate in trace.items()}
-    figure = gates.gate_figure(one, title="a $title_", labels=list("ab $c_"), values=np.arange(12.0), horizon_from=4)
+    sequence_gates = {name: gate[1] for name, gate in trace.items()}
+    figure = gates.gate_figure(
+        sequence_gates, title="a $title_", labels=list("ab $c_"), values=np.arange(12.0), forecast_start=4
+    )
     maps = heat_maps(figure)
     assert list(maps) == titles.split(",")
     for name, ax in maps.items():
-        gate = one[name.split()[0]]
+        gate = sequence_gates[name.split()[0]]
         assert image(ax).shape == gate.T.shape
         assert np.sort(image(ax), axis=0) == pytest.approx(np.sort(gate.detach().double().numpy().T, axis=0))
         assert ax.get_xlim() == (-0.5, 5.5) == figure.axes[0].get_xlim()
@@ -152,7 +149,7 @@ def test_gates_of_any_float_type(dtype: torch.dtype):
     assert (image(heat_maps(gates.gate_figure({"forget": half}))["forget gate"]) == 0.5).all()
 
 
-def test_units_are_sorted_alike_in_all_maps_the_longest_memory_on_top():
+def test_units_have_the_same_order_in_all_maps_longest_memory_on_top():
     forget = np.array([[0.1, 0.9, 0.5]]).repeat(4, axis=0)
     maps = heat_maps(gates.gate_figure({"hidden": forget * 10, "forget": forget, "extra": forget}))
     assert image(maps["forget gate"])[:, 0].tolist() == [0.9, 0.5, 0.1]
@@ -175,7 +172,7 @@ def test_sorting_by_another_gate():
     assert figure.axes[0].get_title(loc="right") == "most open input gate on top"
 
 
-def test_many_units_are_thinned_over_the_whole_order():
+def test_many_units_are_thinned_evenly():
     forget = np.linspace(0, 1, 101)[None, :]
     ax = heat_maps(gates.gate_figure({"forget": forget}, units=11))["forget gate"]
     assert image(ax)[:, 0] == pytest.approx(np.linspace(1, 0, 11))
@@ -210,7 +207,7 @@ def test_gate_figure_of_odd_values(gate: np.ndarray):
         ({"hidden": np.zeros((1, 2, 3))}, None, "one sequence"),
         ({"hidden": np.zeros((2, 3)), "cell": np.zeros((4, 3))}, None, "one sequence"),
         ({"hidden": np.zeros((0, 3))}, None, "nothing to draw"),
-        ({"hidden": np.zeros((2, 3))}, ["a"], "2 steps, got 1"),
+        ({"hidden": np.zeros((2, 3))}, ["a"], "expected 2, got 1"),
     ],
 )
 def test_gate_figure_refuses(trace: dict[str, np.ndarray], labels: list[str] | None, message: str):
@@ -218,7 +215,7 @@ def test_gate_figure_refuses(trace: dict[str, np.ndarray], labels: list[str] | N
         gates.gate_figure(trace, labels=labels)
 
 
-# ---- pictures of a run ---------------------------------------------------------------------------------------------
+# ---- figures of a run ----------------------------------------------------------------------------------------------
 
 
 def labels_of(figure: Figure) -> list[str]:
@@ -226,17 +223,17 @@ def labels_of(figure: Figure) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "stamps",
+    "timestamps",
     [
         None,
         pd.date_range("2024-02-27", periods=46, freq="h", tz="Europe/Berlin"),
         pd.date_range("2020-01-31", periods=46, freq="ME"),
     ],
 )
-def test_forecast_draws_what_was_known_what_came_and_the_bands(timestamps: pd.Index | None):
+def test_forecast_draws_history_actuals_and_intervals(timestamps: pd.Index | None):
     history, ahead = frames(6, timestamps=timestamps)
     ahead["_naive $x^{"] = 5.0
-    figure = pictures.forecast(history, ahead, [80, 95], title="$ 1_", baselines=["_naive $x^{"])
+    figure = forecast_plots.forecast_figure(history, ahead, [80, 95], title="$ 1_", baselines=["_naive $x^{"])
     ax = figure.axes[0]
     assert labels_of(figure) == ["observed", "forecast", "80 % interval", "95 % interval", "_naive $x^{"]
     assert [len(np.asarray(line.get_xdata())) for line in ax.lines] == [24 + 6, 2, 7, 7]  # observed, origin, 2 models
@@ -248,7 +245,7 @@ def test_forecast_draws_what_was_known_what_came_and_the_bands(timestamps: pd.In
 def test_forecast_draws_the_latest_windows_that_do_not_overlap():
     history, ahead = frames(20)
     rolling = [ahead.iloc[i : i + 6].assign(cutoff=39 + i) for i in range(15)]
-    ax = pictures.forecast(history, pd.concat(rolling), [80]).axes[0]
+    ax = forecast_plots.forecast_figure(history, pd.concat(rolling), [80]).axes[0]
     assert len(ax.collections) == 3
     points = [np.asarray(line.get_xdata()) for line in ax.lines if line.get_linewidth() == 1.8]
     assert [x[0] for x in points] == [41, 47, 53]  # each fans out from its origin
@@ -265,15 +262,15 @@ def test_forecast_of_odd_frames(change: str, horizon: int):
     ahead = {"no y": ahead.drop(columns="y"), "all y missing": ahead.assign(y=np.nan), "nothing": ahead[:0]}.get(
         change, ahead
     )
-    drawn(pictures.forecast(history, ahead, [] if change == "no levels" else [80]))
+    drawn(forecast_plots.forecast_figure(history, ahead, [] if change == "no levels" else [80]))
 
 
-def test_forecast_draws_the_first_few_series_and_names_them_as_they_are():
+def test_forecast_draws_the_first_series_with_literal_names():
     history, ahead = frames(2)
     ids = ["<script>", "$\\frac{", "_c", "d"]
     both = [pd.concat([frame.assign(unique_id=uid) for uid in ids]) for frame in (history, ahead)]
     both = [frame.astype({"unique_id": "category"}) for frame in both]
-    figure = pictures.forecast(*both, levels=[80], n_series=3)
+    figure = forecast_plots.forecast_figure(*both, levels=[80], n_series=3)
     assert [ax.get_title(loc="left") for ax in figure.axes] == ids[:3]
     drawn(figure)
 
@@ -282,32 +279,32 @@ def test_error_by_step():
     _, ahead = frames(3)
     second = ahead.assign(cutoff=2, y=ahead["y"] - 1, naive=ahead["y"])
     both = pd.concat([ahead.assign(cutoff=1, naive=ahead["y"]), second]).sample(frac=1, random_state=0)
-    errors = pictures.step_errors(both, ["forecast", "naive"])
+    errors = forecast_plots.step_errors(both, ["forecast", "naive"])
     assert errors["step"].tolist() == [1, 2, 3]
     assert errors["forecast"].tolist() == pytest.approx([1.0] * 3)
     assert errors["naive"].tolist() == pytest.approx([0.5] * 3)
-    figure = pictures.error_by_step(both, ["forecast", "naive"])
+    figure = forecast_plots.error_by_step_figure(both, ["forecast", "naive"])
     assert labels_of(figure) == ["forecast", "naive"]
     drawn(figure)
-    drawn(pictures.error_by_step(ahead[:1], ["forecast"]))
-    drawn(pictures.error_by_step(ahead.assign(y=np.nan), ["forecast"]))
+    drawn(forecast_plots.error_by_step_figure(ahead[:1], ["forecast"]))
+    drawn(forecast_plots.error_by_step_figure(ahead.assign(y=np.nan), ["forecast"]))
 
 
-def test_steps_count_from_the_origin_even_where_what_came_is_missing():
+def test_steps_count_from_the_origin_if_actuals_are_missing():
     _, ahead = frames(3)
     ahead["y"] = [np.nan, 1.0, 2.0]
-    assert pictures.step_errors(ahead, ["forecast"])["step"].tolist() == [2, 3]
+    assert forecast_plots.step_errors(ahead, ["forecast"])["step"].tolist() == [2, 3]
 
 
 def test_calibration():
     frame = pd.DataFrame(
         {"y": [0.0, 1, 2, 3, np.nan], "m-lo-80": -1.0, "m-hi-80": 2.0, "m-lo-95": -9.0, "m-hi-95": 9.0}
     )
-    assert pictures.observed_coverage(frame, "m", [95, 80]) == {80: 75.0, 95: 100.0}
-    figure = pictures.calibration(frame, "m", [80, 95])
-    assert "80 % held 75.0 %" in figure.axes[0].texts[-1].get_text()
+    assert forecast_plots.observed_coverage(frame, "m", [95, 80]) == {80: 75.0, 95: 100.0}
+    figure = forecast_plots.interval_coverage_figure(frame, "m", [80, 95])
+    assert "80 %: observed 75.0 %" in figure.axes[0].texts[-1].get_text()
     drawn(figure)
-    drawn(pictures.calibration(frame.assign(y=np.nan), "m", [80]))
+    drawn(forecast_plots.interval_coverage_figure(frame.assign(y=np.nan), "m", [80]))
 
 
 def rows(epochs: int, **more: float) -> list[dict[str, float]]:
@@ -331,33 +328,35 @@ def test_training_curve_of_several_runs():
 @pytest.mark.parametrize(
     "history", [[], rows(1), [{"epoch": e, "train_loss": v} for e, v in ((1, np.nan), (2, np.inf))]]
 )
-def test_training_curve_of_little(history: list[dict[str, float]]):
+def test_training_curve_of_few_epochs(history: list[dict[str, float]]):
     drawn(training_curve({"": (history, 1)}))
 
 
-# ---- habits --------------------------------------------------------------------------------------------------------
+# ---- style ---------------------------------------------------------------------------------------------------------
 
 
-def test_neighbouring_lines_differ_in_colour_and_in_dash():
+def test_neighboring_lines_differ_in_color_and_line_style():
     styles = [line_style(i) for i in range(20)]
     assert all(a["color"] != b["color"] and a["linestyle"] != b["linestyle"] for a, b in pairwise(styles))
     assert len({str(style) for style in styles}) == 20
 
 
-def test_pictures_are_the_same_from_threads():
+def test_figures_are_the_same_from_threads():
     history, ahead = frames(3)
     with ThreadPoolExecutor(4) as pool:
-        pages = list(pool.map(lambda _: drawn(pictures.forecast(history, ahead, [80])), range(4)))
+        pages = list(pool.map(lambda _: drawn(forecast_plots.forecast_figure(history, ahead, [80])), range(4)))
     assert len(set(pages)) == 1
 
 
-def test_no_picture_uses_pyplot_or_changes_matplotlib():
-    for module in (drawing, gates, pictures, cell_picture, effect, flow, units):
-        source = Path(module.__file__ or "").read_text(encoding="utf-8")
-        assert not re.search(r"import.*pyplot|rcParams|rc_context|matplotlib\.use", source)
+def test_no_figure_uses_pyplot_or_changes_matplotlib():
+    modules = [path for package in (look, plots) for path in Path(package.__path__[0]).glob("*.py")]
+    assert len(modules) > 10
+    for path in (*modules, Path(forecast_plots.__file__)):
+        source = path.read_text(encoding="utf-8")
+        assert not re.search(r"import.*pyplot|rcParams|rc_context|matplotlib\.use", source), path.name
 
 
-def test_chosen_units_are_drawn_with_their_numbers():
+def test_selected_units_are_drawn_with_their_numbers():
     forget = np.linspace(0, 1, 40).reshape(4, 10)
     figure = gates.gate_figure({"forget": forget, "hidden": forget[:, :3]}, units=[7, 2])
     maps = heat_maps(figure)
@@ -365,12 +364,16 @@ def test_chosen_units_are_drawn_with_their_numbers():
     assert [label.get_text() for label in maps["hidden state"].get_yticklabels()] == ["2"]
     drawn(figure)
     assert "hidden state" not in heat_maps(gates.gate_figure({"forget": forget, "hidden": forget[:, :3]}, units=[7]))
-    for units_, says in (([10], "no unit 10: there are 0 to 9"), ([-1], "no unit -1"), ([], "no units to draw")):
+    for units_, says in (
+        ([10], "unit 10 does not exist: choose 0 to 9"),
+        ([-1], "unit -1 does not exist"),
+        ([], "no units to draw"),
+    ):
         with pytest.raises(ValueError, match=says):
             gates.gate_figure({"forget": forget}, units=units_)
 
 
-def test_columns_may_stand_for_several_steps():
+def test_columns_may_represent_several_steps():
     figure = gates.gate_figure({"forget": np.full((4, 2), 0.5)}, steps=37, labels=[str(t) for t in range(37)])
     assert heat_maps(figure)["forget gate"].images[0].get_extent() == [-0.5, 36.5, 1.5, -0.5]
     drawn(figure)

@@ -1,4 +1,4 @@
-"""What jobs are put together from: parts, models, decoding, calibration, scores, baselines, batches, settings."""
+"""Modules, models, decoding, calibration, forecast metrics, baselines, batches and settings."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def _seed() -> None:
 # ---- encoders and ways around ----------------------------------------------------------------------------------------
 
 
-def test_a_patch_is_its_steps_in_the_order_of_time() -> None:
-    """Folded step s is steps 3s, 3s + 1, 3s + 2, each with its features side by side."""
+def test_patch_has_its_steps_in_order() -> None:
+    """Patch s has steps 3s, 3s + 1, 3s + 2, each with its features side by side."""
     encoder = PatchEncoder(2, 3, 6)
     nn.init.eye_(encoder.linear.weight)
     nn.init.zeros_(encoder.linear.bias)
@@ -61,15 +61,15 @@ def test_a_patch_is_its_steps_in_the_order_of_time() -> None:
         assert torch.equal(folded[b, s], torch.cat([x[b, 3 * s], x[b, 3 * s + 1], x[b, 3 * s + 2]]))
 
 
-def test_the_encoder_drops_in_training_only() -> None:
+def test_encoder_dropout_in_training_only() -> None:
     encoder, x = PatchEncoder(2, 1, 50, dropout=0.5), torch.randn(4, 5, 2)
     assert 300 < int((encoder(x) == 0).sum()) < 700
     encoder.eval()
     torch.testing.assert_close(encoder(x), encoder.linear(x))  # no bits: the layout of the folded input may differ
 
 
-def test_experts_are_linear_maps_of_the_past_values_mixed_by_the_last_state() -> None:
-    """Other features, and steps after the past, play no part; nor do earlier states."""
+def test_linear_experts_are_mixed_by_the_last_features() -> None:
+    """Other features, future steps and earlier states have no effect."""
     experts = LinearExperts(4, 3, 5, 2)
     inputs, features = torch.randn(2, 6, 3), torch.randn(2, 7, 5)
     assert torch.equal(experts(inputs, features), torch.zeros(2, 3, 1))  # it starts as nothing
@@ -87,15 +87,15 @@ def test_experts_are_linear_maps_of_the_past_values_mixed_by_the_last_state() ->
 
 
 @pytest.mark.parametrize("cell", TRUNKS)
-def test_a_trunk_of_every_cell_is_batch_first_and_as_wide_as_it_says(cell: str) -> None:
-    """Without the warning that dropout between layers does nothing in one."""
+def test_trunk_of_every_cell_is_batch_first(cell: str) -> None:
+    """Without torch's warning about dropout in a single layer."""
     for layers, bidirectional in itertools.product((1, 2), (False, True)):
         trunk = build_trunk(cell, 3, 4, num_layers=layers, dropout=0.1, residual=True, bidirectional=bidirectional)
         output, _ = trunk(torch.randn(2, 5, 3))
         assert output.shape == (2, 5, trunk.output_size)
 
 
-def test_an_lstm_starts_with_open_forget_gates() -> None:
+def test_lstm_forget_bias_starts_at_one() -> None:
     trunk = build_trunk("lstm", 3, 4, num_layers=2)
     for layer in range(2):
         both = trunk.get_parameter(f"bias_ih_l{layer}") + trunk.get_parameter(f"bias_hh_l{layer}")
@@ -105,8 +105,8 @@ def test_an_lstm_starts_with_open_forget_gates() -> None:
 # ---- heads -----------------------------------------------------------------------------------------------------------
 
 
-def test_quantiles_are_read_from_the_last_vectors_patch_by_patch() -> None:
-    """Horizon 3 in patches of 2: the last two of four vectors, and the fourth step they could answer is cut off."""
+def test_quantile_head_reads_the_last_patches() -> None:
+    """Horizon 3 in patches of 2: the last two of four vectors, truncated to three steps."""
     head = QuantileHead(5, [0.1, 0.9], horizon=3, patch=2)
     features = torch.randn(2, 4, 5)
     answer, each = head(features), head.linear(features)
@@ -115,7 +115,7 @@ def test_quantiles_are_read_from_the_last_vectors_patch_by_patch() -> None:
         torch.testing.assert_close(answer[:, h, q], each[:, 2 + h // 2, 2 * (h % 2) + q])
 
 
-def test_the_pinball_loss_is_as_by_hand() -> None:
+def test_pinball_loss_equals_the_formula() -> None:
     head = QuantileHead(1, [0.1, 0.5, 0.8], horizon=2)
     outputs, targets = torch.randn(3, 2, 3), torch.randn(3, 2)
     targets[1, 0] = math.nan
@@ -127,7 +127,7 @@ def test_the_pinball_loss_is_as_by_hand() -> None:
     assert float(head.loss(outputs, Batch(targets, targets=targets))) == pytest.approx(np.nanmean(losses))
 
 
-def test_the_pinball_loss_is_least_at_the_samples_quantiles() -> None:
+def test_pinball_loss_is_minimal_at_the_quantiles() -> None:
     levels = [0.1, 0.5, 0.75]
     head, sample = QuantileHead(1, levels, horizon=1), torch.randn(201, 1)
     at = torch.tensor(np.quantile(sample.numpy(), levels), dtype=torch.float32)
@@ -140,7 +140,7 @@ def test_the_pinball_loss_is_least_at_the_samples_quantiles() -> None:
 
 
 def head_of(kind: str) -> tuple[nn.Module, int]:
-    """A head and how many numbers it makes of a step; of horizon 2."""
+    """A head for horizon 2 and its outputs per step."""
     return (
         (QuantileHead(3, [0.1, 0.9], 2), 2)
         if kind == "quantile"
@@ -149,8 +149,8 @@ def head_of(kind: str) -> tuple[nn.Module, int]:
 
 
 @pytest.mark.parametrize("kind", ["quantile", *FAMILIES])
-def test_unknown_targets_count_for_nothing(kind: str) -> None:
-    """Their loss is that of the known ones alone, their gradient 0; where nothing is known, so is all of it."""
+def test_unknown_targets_are_ignored(kind: str) -> None:
+    """The loss is that of the known targets, the gradient of the others is 0; without known targets the loss is 0."""
     head, width = head_of(kind)
     outputs = torch.randn(3, 2, width, requires_grad=True)
     targets = torch.tensor([[1.0, math.nan], [3.0, 0.0], [math.nan, math.nan]])
@@ -182,7 +182,7 @@ def softplus(x: np.ndarray) -> np.ndarray:
 
 
 def scipy_distribution(family: str, outputs: np.ndarray, scale: np.ndarray) -> Any:
-    """What a head's raw parameters ``(..., 2 or 3)`` mean, as scipy has it."""
+    """The scipy distribution of a head's unconstrained parameters ``(..., 2 or 3)``."""
     first, spread = outputs[..., 0], softplus(outputs[..., 1]) + 1e-4
     if family == "normal":
         return scipy.stats.norm(first, spread)
@@ -193,8 +193,8 @@ def scipy_distribution(family: str, outputs: np.ndarray, scale: np.ndarray) -> A
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_likelihoods_are_scipys(family: str) -> None:
-    """Over parameters that a network may come to, in float64 and, to its precision, in float32."""
+def test_likelihoods_equal_scipy(family: str) -> None:
+    """Over a wide range of parameters, in float64 and in float32."""
     head = DistributionHead(4, family)
     outputs = torch.randn(60, 7, head.output_size, dtype=torch.float64) * 3
     scale = torch.rand(60, 1, dtype=torch.float64) * 20 + 0.1
@@ -213,7 +213,7 @@ def test_likelihoods_are_scipys(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_is_drawn_has_the_mean_and_spread_it_should(family: str) -> None:
+def test_samples_have_the_expected_mean_and_variance(family: str) -> None:
     """The counts' mean is in units of the scale: m = softplus · scale, variance m + a m² (Salinas et al. 2020)."""
     head = DistributionHead(4, family)
     outputs = torch.tensor([0.7, -0.5, 3.0])[: head.output_size]
@@ -233,8 +233,8 @@ def test_what_is_drawn_has_the_mean_and_spread_it_should(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_likelihoods_stay_finite_where_parameters_go_far(family: str) -> None:
-    """Raw parameters of ±60, in bf16 as autocast gives them; so does the gradient."""
+def test_likelihoods_stay_finite_for_extreme_parameters(family: str) -> None:
+    """Unconstrained parameters of ±60, in bfloat16 as under autocast; the gradient too."""
     head = DistributionHead(4, family)
     far = list(itertools.product((-60.0, 0.0, 60.0), repeat=head.output_size))
     outputs = torch.tensor(far, dtype=torch.bfloat16).unsqueeze(0).requires_grad_()
@@ -254,7 +254,7 @@ def test_likelihoods_stay_finite_where_parameters_go_far(family: str) -> None:
 
 
 class EveryStep(nn.Module):
-    """Outputs at every step, the squared error to the targets as loss."""
+    """Outputs at every step, with squared error."""
 
     def __init__(self, input_size: int) -> None:
         super().__init__()
@@ -280,8 +280,8 @@ def models() -> dict[str, Model]:
 
 
 @pytest.mark.parametrize("kind", models())
-def test_steps_one_by_one_are_forward_over_time(kind: str) -> None:
-    """In outputs and in the state they end in, from the start and from a given state."""
+def test_single_steps_equal_forward(kind: str) -> None:
+    """Outputs and final state, from the start and from a given state."""
     model, x = models()[kind], torch.randn(2, 6, 3, dtype=torch.float64)
     whole, end = model(x)
     for first in (0, 3):
@@ -293,7 +293,7 @@ def test_steps_one_by_one_are_forward_over_time(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", models())
-def test_padding_changes_nothing(kind: str) -> None:
+def test_padding_does_not_change_the_outputs(kind: str) -> None:
     model, x, lengths = models()[kind], torch.randn(3, 5, 3, dtype=torch.float64), torch.tensor([5, 2, 3])
     output, state = model(x, None, lengths)
     for b, n in enumerate(lengths.tolist()):
@@ -302,7 +302,7 @@ def test_padding_changes_nothing(kind: str) -> None:
         torch.testing.assert_close(map_state(state, lambda s, b=b: s[:, b : b + 1]), end)
 
 
-def test_a_models_loss_is_its_heads_with_the_batchs_lengths_and_state() -> None:
+def test_model_loss_uses_lengths_and_state_of_the_batch() -> None:
     model, x = sequence_model(), torch.randn(3, 5, 3, dtype=torch.float64)
     batch = Batch(x, lengths=torch.tensor([5, 0, 3]), targets=torch.randn(3, 5, dtype=torch.float64))
     before = model(x)[1]
@@ -326,7 +326,7 @@ def test_a_shortcut_is_added_to_the_outputs() -> None:
     torch.testing.assert_close(state, same)
 
 
-def test_an_ensemble_is_the_mean_of_its_members_each_with_its_own_state() -> None:
+def test_ensemble_is_the_mean_of_its_members() -> None:
     members = [sequence_model() for _ in range(3)]
     ensemble, x = Ensemble(members), torch.randn(2, 4, 3, dtype=torch.float64)
     batch = Batch(x, targets=torch.randn(2, 4, dtype=torch.float64))
@@ -346,7 +346,7 @@ def test_an_ensemble_is_the_mean_of_its_members_each_with_its_own_state() -> Non
         ensemble(x, state[:2])
 
 
-def test_a_state_is_mapped_tensor_by_tensor_nested_as_it_is() -> None:
+def test_map_state_keeps_the_nesting() -> None:
     one, two, three = torch.ones(1), torch.ones(2), torch.ones(3)
     mapped = map_state((one, (two, None), ((three,),)), lambda t: t * 2)
     assert mapped[1][1] is None
@@ -355,7 +355,7 @@ def test_a_state_is_mapped_tensor_by_tensor_nested_as_it_is() -> None:
     assert torch.equal(map_state(one, torch.neg), -one)
 
 
-def test_a_roll_out_feeds_back_value_and_state_step_by_step() -> None:
+def test_roll_out_feeds_back_value_and_state() -> None:
     calls = []
 
     def step(value: Tensor, t: int, state: int) -> tuple[Tensor, int]:
@@ -370,8 +370,8 @@ def test_a_roll_out_feeds_back_value_and_state_step_by_step() -> None:
 # ---- calibration -----------------------------------------------------------------------------------------------------
 
 
-def test_widths_are_the_scores_of_the_right_rank() -> None:
-    """99 windows with scores 1 … 99 in any order: the ⌈100 · level⌉-th of them, at each of two steps its own."""
+def test_conformal_widths_are_scores_of_the_right_rank() -> None:
+    """99 windows with scores 1 … 99: the ⌈100 · level⌉-th score, separately at two steps."""
     scores = np.stack([np.random.default_rng(0).permutation(99) + 1.0, 1000 + np.arange(99)], axis=1)
     levels = np.array([0.5, 0.55, 0.57, 0.905, 0.95])
     zero = np.zeros((99, 2, 5))
@@ -380,8 +380,8 @@ def test_widths_are_the_scores_of_the_right_rank() -> None:
     assert widths[1].tolist() == [1049, 1054, 1056, 1090, 1094]
 
 
-def test_the_score_is_how_far_outside_a_value_lies() -> None:
-    """On either side; inside it is negative, so that intervals too wide are narrowed."""
+def test_conformal_score_is_the_distance_outside_the_interval() -> None:
+    """Inside it is negative, so that too wide intervals are narrowed."""
     y = np.array([[5.0], [-5.0], [1.0]] * MIN_VALUES_PER_STEP)
     low, high = np.full((len(y), 1, 1), -2.0), np.full((len(y), 1, 1), 3.0)
     assert conformal_widths(y, low, high, np.array([0.99])).tolist() == [[3.0]]  # -5 is 3 below -2
@@ -389,7 +389,7 @@ def test_the_score_is_how_far_outside_a_value_lies() -> None:
 
 
 def test_few_windows_share_one_width() -> None:
-    """One step with fewer known values than FEWEST is enough: all steps' scores are put together."""
+    """One step with fewer than MIN_VALUES_PER_STEP values is enough: the scores of all steps are pooled."""
     y = np.arange(2.0 * MIN_VALUES_PER_STEP).reshape(MIN_VALUES_PER_STEP, 2)
     zero = np.zeros((MIN_VALUES_PER_STEP, 2, 1))
     apart = conformal_widths(y, zero, zero, np.array([0.5]))
@@ -399,7 +399,7 @@ def test_few_windows_share_one_width() -> None:
     assert pooled[:, 0].tolist() == [50, 50]  # the 50th of 1 … 99
 
 
-def test_unknown_values_have_no_score_and_none_at_all_no_width() -> None:
+def test_unknown_values_have_no_conformal_score() -> None:
     y = np.full((60, 1), math.nan)
     zero = np.zeros((60, 1, 2))
     assert conformal_widths(y, zero, zero, np.array([0.5, 0.9])).tolist() == [[0, 0]]
@@ -409,7 +409,7 @@ def test_unknown_values_have_no_score_and_none_at_all_no_width() -> None:
 
 
 @pytest.mark.parametrize("level", [0.5, 0.8, 0.95])
-def test_calibrated_intervals_cover_what_they_say(level: float) -> None:
+def test_calibrated_intervals_have_nominal_coverage(level: float) -> None:
     """The theorem, by simulation: in exchangeable windows the coverage is at least the level, and at most 1/(n+1) more.
 
     The intervals are wrong on purpose: at one step too narrow, at the other too wide.
@@ -430,7 +430,7 @@ def test_calibrated_intervals_cover_what_they_say(level: float) -> None:
 
 @given(st.sets(st.integers(1, 99), max_size=8))
 @hypothesis_settings(max_examples=30, deadline=None)
-def test_quantile_levels_rise_and_lie_around_the_median(levels: set[int]) -> None:
+def test_quantile_levels_are_sorted_and_symmetric(levels: set[int]) -> None:
     columns = quantile_columns(sorted(levels))
     found = list(columns)
     assert found == sorted(set(found))
@@ -462,7 +462,7 @@ def forecast_case() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def scores_by_hand(forecasts: pd.DataFrame, history: pd.DataFrame, model: str, season: int) -> dict[str, float]:
-    """The formulas, written out: of each window, then the mean over windows, then over series."""
+    """The formulas: per window, then the mean over windows, then over series."""
     series: dict[str, list[dict[str, float]]] = {}
     for (uid, _), window in forecasts.groupby(["unique_id", "cutoff"]):
         window = window[window["y"].notna()]
@@ -488,8 +488,8 @@ def scores_by_hand(forecasts: pd.DataFrame, history: pd.DataFrame, model: str, s
     return pd.DataFrame(by_series).mean().to_dict()
 
 
-def test_scores_are_as_by_hand() -> None:
-    """Whatever the order of the rows; unknown values are not scored and do not shift MASE's seasons."""
+def test_forecast_scores_equal_the_formulas() -> None:
+    """In any order of rows; unknown values are not scored and do not shift the seasons of MASE."""
     forecasts, history = forecast_case()
     shuffled = forecasts.sample(frac=1, random_state=1), history.sample(frac=1, random_state=1)
     for given_forecasts, given_history in ((forecasts, history), shuffled):
@@ -500,7 +500,7 @@ def test_scores_are_as_by_hand() -> None:
             assert {name: row[name] for name in table.columns[1:]} == pytest.approx(expected)
 
 
-def test_a_perfect_forecast_scores_zero_and_one_of_zeros_has_an_smape() -> None:
+def test_perfect_and_zero_forecasts() -> None:
     forecasts, history = forecast_case()
     forecasts["y"] = forecasts["m"] = 0.0
     row = forecast_scores(forecasts, history, ["m"], season=3, levels=[]).iloc[0]
@@ -508,8 +508,8 @@ def test_a_perfect_forecast_scores_zero_and_one_of_zeros_has_an_smape() -> None:
 
 
 @pytest.mark.parametrize("wave", [lambda t: t % 3, lambda t: 0 * t, lambda t: 10 + np.sin(t * 2 * np.pi / 3)])
-def test_a_history_that_repeats_itself_has_no_mase_but_all_other_scores(wave: Any) -> None:
-    """The sine does not repeat itself to the last bit: dividing by that rounding would be the whole table's MASE."""
+def test_periodic_history_has_no_mase(wave: Any) -> None:
+    """A sine is periodic only up to rounding; dividing by that rounding error would dominate MASE."""
     forecasts, history = forecast_case()
     expected = scores_by_hand(forecasts, history, "m", 3)
     repeats = history["unique_id"] == "b"
@@ -519,8 +519,8 @@ def test_a_history_that_repeats_itself_has_no_mase_but_all_other_scores(wave: An
     assert {name: row[name] for name in expected} == pytest.approx(expected)
 
 
-def test_an_infinite_forecast_is_not_left_out_of_the_mean() -> None:
-    """The worst there is must not look better for being beyond counting."""
+def test_infinite_forecast_counts_in_the_mean() -> None:
+    """It must not be dropped as if it were missing."""
     forecasts, history = forecast_case()
     forecasts.loc[forecasts["unique_id"] == "a", "m"] = math.inf
     row = forecast_scores(forecasts, history, ["m"], season=3, levels=[50, 90]).iloc[0]
@@ -563,7 +563,7 @@ def test_the_seasonal_naive_baseline_repeats_each_series_last_season() -> None:
         assert (rows["SeasonalNaive"] <= rows["SeasonalNaive-hi-80"]).all()
 
 
-def test_missing_values_in_a_history_are_interpolated_within_its_series() -> None:
+def test_missing_values_are_interpolated_within_a_series() -> None:
     """Linearly inside, from the nearest at an edge; not across to the next series."""
     nan = math.nan
     series = {"a": [1, 2, 3, 4, nan, 8], "b": [nan, 5, 5, 7, nan, nan], "c": [nan, 5, 6]}
@@ -572,7 +572,7 @@ def test_missing_values_in_a_history_are_interpolated_within_its_series() -> Non
     assert by_series == {"a": [4, 6, 8, 4, 6], "b": [7, 7, 7, 7, 7], "c": [5, 5, 6, 5, 5]}
 
 
-def test_a_history_shorter_than_a_season_is_forecast_by_its_last_value() -> None:
+def test_history_shorter_than_a_season_uses_the_last_value() -> None:
     """And a note says so; a series beside it that has a season is forecast by that."""
     both = pd.concat([history_of("short", [5, 6]), history_of("long", [1, 2, 3, 4])])
     with warnings.catch_warnings(record=True) as told:  # not as errors: statsforecast would take those for its own
@@ -584,19 +584,19 @@ def test_a_history_shorter_than_a_season_is_forecast_by_its_last_value() -> None
     assert by_series["long"]["SeasonalNaive"].tolist() == [2, 3, 4, 2]
     assert set(frame["cutoff"]) == {pd.Timestamp("2024-01-02"), pd.Timestamp("2024-01-04")}
     assert frame.drop(columns=["AutoETS-lo-80", "AutoETS-hi-80"]).notna().all(axis=None)
-    assert "less history than a season (3 steps)" in " ".join(notes)
+    assert "shorter than a season (3 steps)" in " ".join(notes)
     assert "less history" not in " ".join(forecast_baselines([both.iloc[2:]], 4, freq="D", season=3, levels=[80])[1])
 
 
-def test_of_long_histories_the_end_is_used_and_a_note_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baselines, "LONGEST_HISTORY", 4)
+def test_long_histories_are_truncated_with_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "MAX_HISTORY", 4)
     y = [1, 2, 3, 4, 5, 6]
     frame, notes = forecast_baselines([history_of("a", y)], 3, freq="D", season=5, levels=[80], names=["SeasonalNaive"])
     assert frame["SeasonalNaive"].tolist() == [6, 6, 6]  # four steps are less than a season of five
     assert "last 4 steps" in " ".join(notes)
 
 
-def test_exponential_smoothing_follows_a_trend_and_gives_the_intervals_asked_for() -> None:
+def test_exponential_smoothing_follows_a_trend_with_intervals() -> None:
     y = 10 + 2.0 * np.arange(40) + np.random.default_rng(0).normal(size=40)
     frame = naive_of([history_of("a", list(y))], names=["AutoETS"], levels=[95, 50], season=1)
     assert frame["AutoETS"].to_numpy() == pytest.approx(10 + 2.0 * np.arange(40, 45), abs=3)
@@ -604,7 +604,7 @@ def test_exponential_smoothing_follows_a_trend_and_gives_the_intervals_asked_for
     assert (np.diff(ordered, axis=1) > 0).all()
 
 
-def test_whole_numbers_can_be_stamps() -> None:
+def test_integer_timestamps() -> None:
     history = history_of("a", [1, 2, 3, 4, 5, 6]).assign(ds=np.arange(6))
     frame = naive_of([history], freq=1)
     assert (frame["ds"].tolist(), frame["cutoff"].tolist()) == ([6, 7, 8, 9, 10], [5] * 5)
@@ -614,7 +614,7 @@ def test_whole_numbers_can_be_stamps() -> None:
 
 
 class Rows:
-    """Examples that are nothing but their number."""
+    """Examples that consist of their number."""
 
     def __init__(self, n: int, lengths: np.ndarray | None = None) -> None:
         self.n, self.lengths = n, lengths
@@ -640,8 +640,8 @@ def loaders(draw: st.DrawFn) -> tuple[int, int, int | None, np.ndarray | None]:
 
 @given(loaders(), st.integers(0, 3))
 @hypothesis_settings(max_examples=60, deadline=None)
-def test_every_example_comes_once_a_pass(case: tuple[int, int, int | None, np.ndarray | None], epoch: int) -> None:
-    """In batches of the size asked for, but for one; the same again for the same seed and epoch."""
+def test_every_example_occurs_once_per_epoch(case: tuple[int, int, int | None, np.ndarray | None], epoch: int) -> None:
+    """In batches of the requested size except one; reproducible for the same seed and epoch."""
     n, size, seed, lengths = case
     loader = Loader(Rows(n, lengths), size, seed)
     batches = order(loader, epoch)
@@ -651,20 +651,20 @@ def test_every_example_comes_once_a_pass(case: tuple[int, int, int | None, np.nd
     assert order(Loader(Rows(n, lengths), size, seed), epoch) == batches
 
 
-def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+def test_order_depends_on_epoch_and_seed() -> None:
     loader = Loader(Rows(40), 8, seed=3)
     orders = [order(loader, epoch) for epoch in range(3)] + [order(Loader(Rows(40), 8, seed=4))]
     assert all(a != b for a, b in itertools.combinations(orders, 2))
 
 
-def test_without_a_seed_the_order_is_the_sources_or_by_length() -> None:
+def test_without_a_seed_order_is_the_sources_or_by_length() -> None:
     assert order(Loader(Rows(5), 2)) == [[0, 1], [2, 3], [4]]
     assert order(Loader(Rows(5, np.array([3, 1, 3, 0, 1])), 2)) == [[3, 1], [4, 0], [2]]
     assert order(Loader(Rows(5), 2), 7) == order(Loader(Rows(5), 2))
 
 
-def test_examples_of_like_length_share_a_batch() -> None:
-    """Padding stays below a tenth where random batches would have most; and short batches do not all come first."""
+def test_examples_of_similar_length_share_a_batch() -> None:
+    """Padding stays below 10 %, and short batches do not all come first."""
     lengths = np.random.default_rng(0).integers(1, 101, 1000)
     batches = order(Loader(Rows(1000, lengths), 10, seed=0))
     longest = np.array([lengths[batch].max() for batch in batches])
@@ -675,8 +675,8 @@ def test_examples_of_like_length_share_a_batch() -> None:
 
 @given(st.integers(1, 40), st.integers(1, 7), st.integers(1, 30), st.integers(0, 3))
 @hypothesis_settings(max_examples=60, deadline=None)
-def test_an_epoch_of_n_batches_draws_as_often_as_it_takes(n: int, size: int, n_batches: int, epoch: int) -> None:
-    """No example comes again before every other has come as often, but for the last pass, which may be cut short."""
+def test_epoch_of_n_batches_repeats_the_source(n: int, size: int, n_batches: int, epoch: int) -> None:
+    """No example repeats before all others have occurred as often, except in the last, incomplete pass."""
     loader = Loader(Rows(n), size, 0, n_batches)
     batches = order(loader, epoch)
     assert len(batches) == len(loader) == n_batches
@@ -686,24 +686,24 @@ def test_an_epoch_of_n_batches_draws_as_often_as_it_takes(n: int, size: int, n_b
     assert order(loader, epoch) == batches
 
 
-def test_no_pass_has_the_order_of_another() -> None:
+def test_every_pass_has_a_different_order() -> None:
     loader = Loader(Rows(40), 8, 0, 10)  # two passes an epoch
     passes = [order(loader, epoch)[start : start + 5] for epoch in range(3) for start in (0, 5)]
     assert all(a != b for a, b in itertools.combinations(passes, 2))
 
 
-def test_a_short_epoch_is_not_always_of_the_same_examples() -> None:
+def test_short_epochs_use_different_examples() -> None:
     loader = Loader(Rows(100), 5, 0, 2)
     assert len({row for epoch in range(30) for batch in order(loader, epoch) for row in batch}) > 80
 
 
-def test_without_a_seed_it_is_always_one_pass_and_without_examples_none() -> None:
+def test_without_a_seed_an_epoch_is_one_pass() -> None:
     assert len(Loader(Rows(5), 2, None, 100)) == len(order(Loader(Rows(5), 2, None, 100))) == 3
     assert len(Loader(Rows(0), 2, 0, 100)) == len(order(Loader(Rows(0), 2, 0, 100))) == 0
 
 
-def test_a_batch_moves_with_all_its_tensors() -> None:
-    """To a device where nothing can be computed, so that a tensor left behind would be found out."""
+def test_batch_moves_all_its_tensors() -> None:
+    """To the meta device, so that a tensor left behind is detected."""
     batch = Batch(
         torch.zeros(2, 3, 1),
         lengths=torch.tensor([3, 1]),
@@ -728,7 +728,7 @@ def test_a_batch_moves_with_all_its_tensors() -> None:
 
 @settings_class
 class Base:
-    """Settings that another class takes over."""
+    """Settings that another class inherits."""
 
     epochs: int = setting("passes", default=10, low=1)
     rate: float = setting("learning rate", default=0.1, low=0, high=1)
@@ -749,7 +749,7 @@ class Recipe(Base):
     limit: int | None = setting("perhaps a number", default=None, low=0)
 
 
-def test_settings_have_their_defaults_and_take_what_is_given() -> None:
+def test_settings_have_defaults_and_accept_values() -> None:
     recipe = Recipe(epochs=3, words=["x", "y"], freq="h", flag=True)
     texts = {"name": "a", "words": ["x", "y"], "freq": "h"}
     numbers = {"epochs": 3, "rate": 0.1, "flag": True, "levels": [50, 80], "shares": [0.5], "limit": None}
@@ -793,13 +793,13 @@ def test_settings_have_their_defaults_and_take_what_is_given() -> None:
         ({"limit": -1}, "limit must be at least 0, got -1"),
     ],
 )
-def test_settings_that_do_not_do_are_refused_by_name(given_settings: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused_by_name(given_settings: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message) as err:
         Recipe(**given_settings)
     assert "\n" not in str(err.value)
 
 
-def test_settings_are_given_by_name_only() -> None:
+def test_settings_are_keyword_only() -> None:
     with pytest.raises(SettingError, match=r"Recipe takes settings by name, as in Recipe\(epochs=10\)"):
         Recipe(3)
 
@@ -827,8 +827,8 @@ def test_settings_are_given_by_name_only() -> None:
         ("limit", np.int64(5), 5),
     ],
 )
-def test_numpys_numbers_and_single_values_are_taken_as_plain_ones(name: str, given_value: Any, taken: Any) -> None:
-    """They come out as Python's own, which JSON has."""
+def test_numpy_scalars_become_python_values(name: str, given_value: Any, taken: Any) -> None:
+    """Python values can be written as JSON."""
     found = getattr(Recipe(**{name: given_value}), name)
     assert found == taken == checked(Recipe, name, given_value)
     parts, expected = (found, taken) if isinstance(taken, tuple) else ((found,), (taken,))
@@ -882,12 +882,12 @@ def test_settings_are_read_from_text(name: str, text: str, taken: Any) -> None:
         ("limit", "x", "limit must be a whole number, got 'x'"),
     ],
 )
-def test_text_that_is_no_such_setting_is_refused_by_name(name: str, text: str, message: str) -> None:
+def test_invalid_text_is_refused_by_name(name: str, text: str, message: str) -> None:
     with pytest.raises(SettingError, match=message):
         parse(Recipe, name, text)
 
 
-def test_a_name_nobody_knows_is_set_beside_the_nearest_known() -> None:
+def test_unknown_name_suggests_the_nearest() -> None:
     assert (
         unknown("hidden-size", ["hidden_size", "seed"]) == "unknown setting 'hidden-size': did you mean 'hidden_size'?"
     )

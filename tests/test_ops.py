@@ -6,6 +6,7 @@ reversed, and run by itself through the plain forward loop, which ``test_cells.p
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import cases
+from cases import LAST_DIGITS, changed, noisy
 from lstmkit.cells import CellSpec
 from lstmkit.ops import dispatch
 from lstmkit.ops.call import Call, Pass, Zoneout
@@ -28,26 +30,13 @@ BACKENDS = pytest.mark.parametrize("backend", cases.BACKENDS)
 ABLE = pytest.mark.parametrize("backend", cases.able())
 DIRECTIONS = pytest.mark.parametrize("directions", cases.DIRECTIONS.values(), ids=cases.DIRECTIONS)
 
-#: Sums of a few dozen products in another order: the last digits of float64 may differ, no more.
-LAST_DIGITS = {"rtol": 1e-10, "atol": 1e-12}
 
-
-def runs(call: Call, backend: str) -> bool:
-    """Whether ``backend`` can run ``call``. If not, it says why, and asked for by name it raises with that reason."""
-    unsupported_reason = dispatch.BACKENDS[backend].unsupported_reason(call)
-    if unsupported_reason is None:
-        return True
-    assert isinstance(unsupported_reason, str)
-    assert unsupported_reason
-    with pytest.raises(
-        BackendUnavailable, match=re.escape(f"backend {backend!r} cannot run this: {unsupported_reason}")
-    ):
-        dispatch.run(call, backend)
-    return False
-
-
-def changed(call: Call, change: Callable[[Pass], Pass]) -> Call:
-    return call._replace(passes=tuple(change(p) for p in call.passes))
+def accepted(backend: str, *calls: Call) -> list[Call]:
+    """The calls that ``backend`` can run. If it refuses them all, the test compares nothing and is skipped."""
+    refusals = [dispatch.BACKENDS[backend].unsupported_reason(call) for call in calls]
+    if None not in refusals:
+        pytest.skip("; ".join(dict.fromkeys(map(str, refusals))))
+    return [call for call, refusal in zip(calls, refusals, strict=True) if refusal is None]
 
 
 def states_and_outputs(call: Call, backend: str) -> dict[str, Tensor]:
@@ -62,12 +51,11 @@ def states_and_outputs(call: Call, backend: str) -> dict[str, Tensor]:
 @SPECS
 def test_contract(spec: CellSpec, backend: str, directions: tuple[bool, ...]) -> None:
     """Outputs, final states and all gradients are those of every sequence run alone, in every shape of batch."""
-    for shape, (n_steps, batch, lengths) in cases.SHAPES.items():
-        call = cases.make_call(spec, n_steps, batch, lengths, directions)
-        if not runs(call, backend):
-            continue
+    calls = [cases.make_call(spec, *shape, directions) for shape in cases.SHAPES.values()]
+    for call in accepted(backend, *calls):
         got = cases.with_gradients(call, dispatch.run(call, backend))
         wanted = cases.with_gradients(call, cases.alone(call))
+        shape = f"x {tuple(call.x.shape)}, lengths {call.lengths}"
         assert_close(got, wanted, **LAST_DIGITS, msg=lambda text, shape=shape: f"{shape}: {text}")
 
 
@@ -95,6 +83,16 @@ def test_an_lstm_without_a_gate_runs_on_the_kernels(gate: str) -> None:
     assert_close(output, dispatch.run(one_step, "reference").output[0].detach(), **LAST_DIGITS)
 
 
+@pytest.mark.skipif(native_kernels.extension is None, reason="lstmkit was installed without its extension")
+@DIRECTIONS
+@SPECS
+def test_the_kernels_run_all_cells_but_three(spec: CellSpec, directions: tuple[bool, ...]) -> None:
+    """With noise too: the contract is not passed by refusing."""
+    call = noisy(cases.make_call(spec, lengths=[3, 0, 5], directions=directions))
+    refused = spec.kind in ("lstm_full_gates", "lstm_linear_input", "lstm_linear_output")
+    assert (dispatch.BACKENDS["native"].unsupported_reason(call) is not None) == refused
+
+
 @DIRECTIONS
 @SPECS
 def test_the_reference_takes_everything(spec: CellSpec, directions: tuple[bool, ...]) -> None:
@@ -110,8 +108,7 @@ def test_the_reference_takes_everything(spec: CellSpec, directions: tuple[bool, 
 def test_padding_is_never_seen(spec: CellSpec, backend: str, directions: tuple[bool, ...]) -> None:
     """With NaN and infinity in the padding everything is, to the bit, as with zeros there; so are the gradients."""
     clean = cases.make_call(spec, 4, 4, [3, 0, 4, 1], directions)
-    if not runs(clean, backend):
-        return
+    accepted(backend, clean)
     assert clean.lengths is not None
     padding = (torch.arange(4)[:, None] >= clean.lengths)[..., None].expand_as(clean.x)
     poison = torch.tensor([float("nan"), float("inf"), -float("inf")], dtype=clean.x.dtype).expand_as(clean.x)
@@ -131,10 +128,8 @@ def test_padding_is_never_seen(spec: CellSpec, backend: str, directions: tuple[b
 @SPECS
 def test_nothing_to_do(spec: CellSpec, backend: str, shape: tuple[int, int]) -> None:
     """No steps or no sequences: empty outputs of the right shape, the initial states, gradients that are zero."""
-    for lengths in (None, [0] * shape[1]):
-        call = cases.make_call(spec, *shape, lengths, (False, True))
-        if not runs(call, backend):
-            continue
+    calls = [cases.make_call(spec, *shape, lengths, (False, True)) for lengths in (None, [0] * shape[1])]
+    for call in accepted(backend, *calls):
         together = dispatch.run(call, backend)
         for p, result in zip(call.passes, together.passes(), strict=True):
             assert result.output.shape == (*shape, spec.output_size)
@@ -222,28 +217,13 @@ def test_reference_derivatives(spec: CellSpec) -> None:
 # ---- noise -----------------------------------------------------------------------------------------------------------
 
 
-def noisy(call: Call) -> Call:
-    """The call with a random recurrent mask and random zoneout masks."""
-    random = torch.Generator().manual_seed(7)
-
-    def mask(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=random, dtype=call.x.dtype).round().to(call.x.device)
-
-    def noise(p: Pass) -> Pass:
-        zoneout = tuple(mask(call.x.shape[0], *s.shape) for s in p.state)
-        return p._replace(recurrent_mask=2 * mask(*p.state[0].shape), zoneout=zoneout)
-
-    return changed(call, noise)
-
-
 @DIRECTIONS
 @BACKENDS
 @SPECS
 def test_contract_with_noise(spec: CellSpec, backend: str, directions: tuple[bool, ...]) -> None:
     """The contract holds with recurrent dropout and zoneout, for values and all gradients."""
     call = noisy(cases.make_call(spec, 5, 4, [3, 0, 5, 1], directions))
-    if not runs(call, backend):
-        return
+    accepted(backend, call)
     got = cases.with_gradients(call, dispatch.run(call, backend))
     assert_close(got, cases.with_gradients(call, cases.alone(call)), **LAST_DIGITS)
 
@@ -255,8 +235,7 @@ def test_recompute_changes_nothing(spec: CellSpec, backend: str, directions: tup
     """Whether a back end keeps the steps or does them again, values and gradients are the same."""
     for n_steps, lengths in ((7, None), (17, [3, 0, 17, 1, 16, 9, 17])):
         call = noisy(cases.make_call(spec, n_steps, 7, lengths, directions))
-        if not runs(call, backend):
-            return
+        accepted(backend, call)
         results = [dispatch.run(call._replace(recompute=again), backend) for again in (False, True)]
         kept, redone = (cases.with_gradients(call, result) for result in results)
         assert_close(redone, kept, **LAST_DIGITS)
@@ -270,8 +249,8 @@ def test_recurrent_mask_hides_columns_of_the_recurrent_weight(spec: CellSpec, ba
     mask = cases.numbers(spec.output_size, seed=99)
     masked = changed(call, lambda p: p._replace(recurrent_mask=mask.expand(2, -1)))
     scaled = changed(call, lambda p: p._replace(params={**p.params, "weight_hh": p.params["weight_hh"] * mask}))
-    if runs(masked, backend):
-        assert_close(states_and_outputs(masked, backend), states_and_outputs(scaled, "reference"), **LAST_DIGITS)
+    accepted(backend, masked)
+    assert_close(states_and_outputs(masked, backend), states_and_outputs(scaled, "reference"), **LAST_DIGITS)
 
 
 def with_zoneout(call: Call, zoneout: Callable[[Pass], Zoneout]) -> Call:
@@ -284,8 +263,7 @@ def test_zoneout(spec: CellSpec, backend: str) -> None:
     """A share of 1 keeps the state for ever, 0 changes nothing, and one step with ``k`` is ``k·old + (1 - k)·new``."""
     call = cases.make_call(spec, 4, 3, [4, 1, 3], (False, True))
     keep = with_zoneout(call, lambda p: tuple(torch.ones(4, *s.shape, dtype=s.dtype) for s in p.state))
-    if not runs(keep, backend):
-        return
+    accepted(backend, keep)
     for p, result in zip(keep.passes, dispatch.run(keep, backend).passes(), strict=True):
         assert_close(result.state, p.state, **LAST_DIGITS)
     plain = states_and_outputs(call, "reference")
@@ -313,8 +291,7 @@ def test_zoneout(spec: CellSpec, backend: str) -> None:
 def test_contract_of_traces(spec: CellSpec, backend: str, directions: tuple[bool, ...]) -> None:
     """Gates and states of every step, with their gradients, are those of every sequence run alone."""
     call = noisy(cases.make_call(spec, 5, 4, [3, 0, 5, 1], directions, trace=True))
-    if not runs(call, backend):
-        return
+    accepted(backend, call)
     together = dispatch.run(call, backend)
     assert_close(cases.with_gradients(call, together), cases.with_gradients(call, cases.alone(call)), **LAST_DIGITS)
     for result in together.passes():
@@ -328,8 +305,7 @@ def test_contract_of_traces(spec: CellSpec, backend: str, directions: tuple[bool
 def test_trace_keeps_the_equations(spec: CellSpec, backend: str) -> None:
     """What is traced adds up: the cell state is scaled and added to, gates are between 0 and 1, and so on."""
     call = cases.make_call(spec, 6, 3, directions=(False, True), trace=True)
-    if not runs(call, backend):
-        return
+    accepted(backend, call)
     for p, result in zip(call.passes, dispatch.run(call, backend).passes(), strict=True):
         assert result.trace is not None
         t = {name: gate.flip(0) if p.reverse else gate for name, gate in result.trace.items()}
@@ -373,7 +349,7 @@ REFUSED_BY_TORCH: dict[str, tuple[Call, str]] = {
     "peephole": (cases.make_call(CellSpec("lstm", 3, 5, peephole=True)), "torch has no peephole option"),
     "coupled": (cases.make_call(CellSpec("lstm", 3, 5, coupled=True)), "torch has no coupled option"),
     "layer_norm": (cases.make_call(CellSpec("gru", 3, 5, layer_norm=True)), "torch has no layer_norm option"),
-    "trace": (cases.make_call(CellSpec("gru", 3, 5), trace=True), "torch does not hand out gates"),
+    "trace": (cases.make_call(CellSpec("gru", 3, 5), trace=True), "torch does not return gates"),
     "zoneout": (
         with_zoneout(cases.make_call(CellSpec("gru", 3, 5)), lambda p: (0.1,)),
         "torch has no zoneout",
@@ -384,7 +360,7 @@ REFUSED_BY_TORCH: dict[str, tuple[Call, str]] = {
     ),
     "reversed": (
         cases.make_call(CellSpec("gru", 3, 5), directions=(True,)),
-        "torch has no layer that only runs backwards",
+        "torch has no layer with only the reversed direction",
     ),
     "no steps": (cases.make_call(CellSpec("gru", 3, 5), 0), "torch does not take an empty batch or sequence"),
     "no batch": (cases.make_call(CellSpec("gru", 3, 5), 2, 0), "torch does not take an empty batch or sequence"),
@@ -401,6 +377,24 @@ def test_refusal_is_said_and_never_passed_over(call: Call, reason: str) -> None:
     by_name = {c.backend: c for c in dispatch.candidates(call, "torch")}
     assert by_name["torch"].unsupported_reason == reason
     assert not any(c.chosen for c in by_name.values())
+
+
+@pytest.mark.parametrize("backend", [name for name in cases.BACKENDS if name != "reference"])
+def test_every_refusal_is_an_error_with_its_reason(backend: str) -> None:
+    """A call that a back end refuses raises with the same reason if the back end is asked for by name."""
+    refused = 0
+    for spec, directions in itertools.product(cases.cell_specs(), cases.DIRECTIONS.values()):
+        call = cases.make_call(spec, lengths=[3, 0, 5], directions=directions)
+        for variant in (call, noisy(call), call._replace(trace=True), call._replace(x=call.x[:0], lengths=None)):
+            refusal = dispatch.BACKENDS[backend].unsupported_reason(variant)
+            if refusal is None:
+                continue
+            assert isinstance(refusal, str)
+            assert refusal
+            with pytest.raises(BackendUnavailable, match=re.escape(f"backend {backend!r} cannot run this: {refusal}")):
+                dispatch.run(variant, backend)
+            refused += 1
+    assert refused
 
 
 def test_auto_takes_the_first_that_can(monkeypatch: pytest.MonkeyPatch) -> None:

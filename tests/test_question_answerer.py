@@ -1,4 +1,4 @@
-"""Answers: questions over stories, what reads them, and the job with its two ways to answer."""
+"""Question answering: questions, encoders, both answer models, scores, and the job."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ from lstmkit.errors import DataError
 from lstmkit.evaluation.calibration import fit_temperature
 from lstmkit.jobs import load
 from lstmkit.jobs.common.text_retrieval import nearest_sentence
-from lstmkit.jobs.question_answerer import metrics as scoring
+from lstmkit.jobs.question_answerer import metrics
+from lstmkit.jobs.question_answerer.baselines import baseline_answers
 from lstmkit.jobs.question_answerer.job import QuestionAnswerer
-from lstmkit.jobs.question_answerer.methods import Choice, Span, choose_answer_model
+from lstmkit.jobs.question_answerer.methods import AnswerClassifier, SpanExtractor, choose_answer_model
+from lstmkit.jobs.question_answerer.settings import QuestionAnswererSettings
 from lstmkit.layers.rnn import LSTM
 from lstmkit.models.sequence import SpanModel
 from lstmkit.modules.encoders import QuestionPassageEncoder, StoryEncoder
@@ -113,7 +115,7 @@ def test_tables_and_lists_say_the_same(tmp_path: Path):
         ([("only a story",)], r"question 1 is .*\(story, question, answer\)"),
         (7, "give a file, a table, or .* not int"),
         (pd.DataFrame({"story": ["a"]}), "no column 'question' in the frame .*--question-col"),
-        ("missing.txt", "there is no file missing.txt"),
+        ("missing.txt", "no such file: .*missing.txt"),
     ],
 )
 def test_what_is_no_question(data: Any, says: str):
@@ -124,13 +126,13 @@ def test_what_is_no_question(data: Any, says: str):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.txt", "1 Mary left.\nWho left?", "a.txt, line 2: Who left. has no number"),
+        ("a.txt", "1 Mary left.\nWho left?", "a.txt, line 2: Who left. does not begin with a number"),
         ("a.txt", "1 Mary left.\n", "a.txt has no questions"),
-        ("a.json", "{}", "a.json is not SQuAD's JSON"),
+        ("a.json", "{}", "a.json is not SQuAD JSON"),
         (
             "a.json",
             json.dumps(_squad(answers=[{"text": "Norman", "answer_start": 0}])),
-            "does not stand at",
+            "is not at",
         ),
     ],
 )
@@ -144,18 +146,18 @@ def test_questions_over_one_text_are_never_in_two_parts():
     items = tuple(
         Question(f"Story {g}.", f"q{i}?", ("a",), kind="xy"[g % 2], group=str(g)) for g in range(20) for i in range(3)
     )
-    parts = QuestionAnswerer(valid_share=0.2, test_share=0.2).split(Questions(items, "the questions"), None)
+    parts = QuestionAnswerer(valid_fraction=0.2, test_fraction=0.2).split(Questions(items, "the questions"), None)
     groups = [{one.group for one in part} for part in (parts.train, parts.valid, parts.test)]
     assert [len(of) for of in groups] == [12, 4, 4]
     assert all(not a & b for a, b in itertools.combinations(groups, 2))
     for part in (parts.valid, parts.test):
         assert {one.kind for one in part} == {"x", "y"}
     mixed = tuple(Question("s", "q?", ("a",), kind="xyz"[i % 3], group=str(i // 3)) for i in range(60))
-    parts = QuestionAnswerer(valid_share=0.2, test_share=0.2).split(Questions(mixed, "the questions"), None)
+    parts = QuestionAnswerer(valid_fraction=0.2, test_fraction=0.2).split(Questions(mixed, "the questions"), None)
     groups = [{one.group for one in part} for part in (parts.train, parts.valid, parts.test)]
     assert [len(of) for of in groups] == [12, 4, 4]
     assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
-    with pytest.raises(DataError, match="questions over 1 texts, too few"):
+    with pytest.raises(DataError, match="questions about 1 texts, too few"):
         QuestionAnswerer().split(Questions(items[:3], "the questions"), None)
     with pytest.raises(DataError, match=r"question 1 .q0.. has no answer"):
         QuestionAnswerer().split(read_questions([("s", "q0?")]), None)
@@ -222,66 +224,64 @@ def test_stories_side_by_side():
     assert (batch.lengths.tolist(), batch.targets.tolist()) == ([1, 2], [6, 5])
 
 
-# ---- ways to answer --------------------------------------------------------------------------------------------------
+# ---- answer models ---------------------------------------------------------------------------------------------------
 
 
-def test_the_way_follows_from_the_data():
-    assert isinstance(choose_answer_model(read_questions(_stories()).items), Choice)
+def test_the_answer_type_follows_from_the_data():
+    assert choose_answer_model(read_questions(_stories()).items) is AnswerClassifier
     spans = [(f"It was {n} then.", "When?", str(n)) for n in range(20)]
-    assert isinstance(choose_answer_model(read_questions(spans).items), Span)
+    assert choose_answer_model(read_questions(spans).items) is SpanExtractor
     elsewhere = [(f"It was {n} then.", "When?", f"x{n}") for n in range(20)]
-    assert isinstance(choose_answer_model(read_questions(elsewhere).items), Choice)
+    assert choose_answer_model(read_questions(elsewhere).items) is AnswerClassifier
 
 
-def _span(job: QuestionAnswerer, *questions: Question) -> Span:
-    way = Span()
-    way.fit(questions, job, Progress())
-    return way
+def _extractor(questions: list[Question], **changes: Any) -> SpanExtractor:
+    return SpanExtractor.fitted(QuestionAnswererSettings(answer_type="span", **changes), questions, Progress())
 
 
-def test_where_an_answer_stands():
-    """By characters, or by its first occurrence; what is beyond the words that are read cannot be learnt."""
+def test_the_time_steps_of_an_answer():
+    """By its characters, or by its first occurrence; an answer beyond ``max_tokens`` cannot be learned."""
     story = "The dog, the old dog, sleeps."
-    given_start = Question(story, "Who sleeps?", ("dog",), start=17)
-    found = Question(story, "Who sleeps?", ("old DOG",))
-    nowhere = Question(story, "Who sleeps?", ("cat",))
-    job = QuestionAnswerer(answers="span")
-    way = _span(job, given_start, found, nowhere)
-    source, targets, left_out = way.source([given_start, found, nowhere], job)
-    asked = 3  # Who sleeps ?
-    assert (targets - asked).tolist() == [[5, 5], [4, 5]]
-    assert (len(source), left_out) == (2, 1)
-    assert way.source([given_start, found], QuestionAnswerer(answers="span", most_words=5))[2] == 2
-    matches = source.batch(np.array([0])).inputs[0, asked:, 2].tolist()
+    with_start = Question(story, "Who sleeps?", ("dog",), start=17)
+    without_start = Question(story, "Who sleeps?", ("old DOG",))
+    missing = Question(story, "Who sleeps?", ("cat",))
+    questions = [with_start, without_start, missing]
+    source, targets, num_left_out = _extractor(questions).training_data(questions)
+    length = 3  # Who sleeps ?
+    assert (targets - length).tolist() == [[5, 5], [4, 5]]
+    assert (len(source), num_left_out) == (2, 1)
+    assert _extractor(questions, max_tokens=5).training_data(questions[:2]).num_left_out == 2
+    matches = source.batch(np.array([0])).inputs[0, length:, 2].tolist()
     assert matches == [0, 0, 0, 0, 0, 0, 0, 1, 0]  # "sleeps"
 
 
 @pytest.mark.parametrize("longest", [1, 2, 9])
-def test_the_best_span_is_found(longest: int):
-    """Against trying them all."""
+def test_the_best_span_is_predicted(longest: int):
+    """Against an exhaustive search."""
     story = "one two three four five"
     question = Question(story, "which")
-    job = QuestionAnswerer(answers="span", longest=longest)
-    way = _span(job, question)
+    model = _extractor([question], max_answer_tokens=longest)
     logits = np.random.default_rng(3).standard_normal((2, 6)) * 3
     spans = [(i, j) for i in range(5) for j in range(i, min(5, i + longest))]
     weights = np.exp([logits[0, 1 + i] + logits[1, 1 + j] for i, j in spans])
     i, j = spans[int(weights.argmax())]
-    found = way.found(question, logits, job)
-    assert found.text == " ".join(story.split()[i : j + 1])
-    assert found.start == story.index(story.split()[i])
-    assert found.probability == pytest.approx(weights.max() / weights.sum())
+    prediction = model.to_prediction(question, logits, 1.0)
+    assert prediction.text == " ".join(story.split()[i : j + 1])
+    assert prediction.start == story.index(story.split()[i])
+    assert prediction.probability == pytest.approx(weights.max() / weights.sum())
+    covered = [sum(w for w, (a, b) in zip(weights, spans, strict=True) if a <= k <= b) for k in range(5)]
+    assert model.token_probabilities(question, logits, 1.0) == pytest.approx(np.array(covered) / weights.sum())
 
 
 def test_an_empty_passage_has_an_empty_answer():
-    job = QuestionAnswerer(answers="span", hidden_size=4, epochs=1, valid_share=0, test_share=0)
+    job = QuestionAnswerer(answer_type="span", hidden_size=4, epochs=1, valid_fraction=0, test_fraction=0)
     job.fit([("It is red.", "What colour?", "red"), ("It is blue.", "What colour?", "blue")])
     assert job.predict([("", "What colour?")])["answer"].tolist() == [""]
 
 
-def test_answers_that_stand_nowhere_cannot_be_learnt():
-    job = QuestionAnswerer(answers="span", valid_share=0, test_share=0)
-    with pytest.raises(DataError, match=r"no answer stands in the first 400 words .*--answers choice"):
+def test_answers_that_do_not_occur_cannot_be_learned():
+    job = QuestionAnswerer(answer_type="span", valid_fraction=0, test_fraction=0)
+    with pytest.raises(DataError, match=r"no answer occurs in the first 400 tokens .*--answer-type classification"):
         job.fit([("a story", "q?", "elsewhere")] * 3)
 
 
@@ -289,17 +289,18 @@ def test_answers_that_stand_nowhere_cannot_be_learnt():
 
 
 def test_scores_of_squad():
-    """Case, punctuation and articles do not count; the best of several right answers does."""
+    """Case, punctuation and articles do not count; the best of several correct answers does."""
     asked = [Question("", "", ("The Normans", "Norman men")), Question("", "", ("a blue whale",))]
-    assert scoring.scores("span", ["normans.", "the whale"], asked) == {"exact match": 0.5, "F1": pytest.approx(5 / 6)}
-    assert scoring.scores("choice", ["Normans", "whale"], asked) == {"accuracy": 0.5}
-    assert scoring.f1("", "") == scoring.f1("the", "a") == 1
-    assert scoring.f1("x", "") == 0
+    assert metrics.scores("span", ["normans.", "the whale"], asked) == {"exact match": 0.5, "F1": pytest.approx(5 / 6)}
+    assert metrics.scores("classification", ["Normans", "whale"], asked) == {"accuracy": 0.5}
+    assert metrics.token_f1("", "") == metrics.token_f1("the", "a") == 1
+    assert metrics.token_f1("x", "") == 0
 
 
-def test_scores_kind_by_kind():
-    details = pd.DataFrame({"kind": ["b", "a", "b"], "right": ["x", "y", "z"], "M": ["x", "n", "n"]})
-    assert scoring.by_kind(details, ["M"]).to_dict("list") == {"kind": ["b", "a"], "M": [0.5, 0.0]}
+def test_scores_by_question_type():
+    details = pd.DataFrame({"question type": ["b", "a", "b"], "correct answer": ["x", "y", "z"], "M": ["x", "n", "n"]})
+    by_type = metrics.scores_by_question_type(details, ["M"])
+    assert by_type.to_dict("list") == {"question type": ["b", "a"], "M": [0.5, 0.0]}
 
 
 def test_baselines_of_answers():
@@ -307,13 +308,13 @@ def test_baselines_of_answers():
         [("s", "Where is he?", "hall")] * 3 + [("s", "Where is she?", "yard")] * 2 + [("s", "Is he in?", "yes")]
     ).items
     asked = read_questions([("s", "Where is she?"), ("s", "Where are they?"), ("s", "Why?")]).items
-    told = scoring.baselines("choice", train, asked, "hall", Progress())
-    assert told["the usual answer to the question"] == ["yard", "hall", "hall"]
-    assert told["the most frequent answer"] == ["hall"] * 3
+    told = baseline_answers("classification", train, asked, "hall", Progress())
+    assert told["most frequent answer per question"] == ["yard", "hall", "hall"]
+    assert told["most frequent answer"] == ["hall"] * 3
     assert set(told["TF-IDF, logistic regression"]) <= {"hall", "yard", "yes"}
-    assert list(scoring.baselines("choice", (), asked, "hall", Progress())) == ["the most frequent answer"]
-    (like,) = scoring.baselines("span", (), [Question("A dog barks. A cat sleeps.", "Who sleeps?")], "", Progress())
-    assert like == "the sentence most like the question"
+    assert list(baseline_answers("classification", (), asked, "hall", Progress())) == ["most frequent answer"]
+    (like,) = baseline_answers("span", (), [Question("A dog barks. A cat sleeps.", "Who sleeps?")], "", Progress())
+    assert like == "most similar sentence"
     assert nearest_sentence("Who?", []) == ""
 
 
@@ -344,11 +345,11 @@ def test_it_learns_to_look_where_the_answer_stands(chooser: QuestionAnswerer):
 
 
 def test_the_report_looks_into_questions_of_the_test(tmp_path: Path):
-    """Not into those that were learnt from; where nothing was held out it says so."""
+    """Not into training questions; if nothing was held out, the report says so."""
     stories = _stories(60)
-    for share, says in ((0.2, "A question of the test."), (0.0, "A question it may have learnt from.")):
-        job = QuestionAnswerer(hidden_size=4, epochs=1, test_share=share).fit(stories, run=tmp_path / str(share))
-        sections = [s for s in job.sections(job.read(stories)) if s.title.startswith("Where it looks")]
+    for share, says in ((0.2, "A question of the test part."), (0.0, "A question of the data.")):
+        job = QuestionAnswerer(hidden_size=4, epochs=1, test_fraction=share).fit(stories, run=tmp_path / str(share))
+        sections = [s for s in job.report_sections(job.read(stories)) if s.title.startswith("Attention")]
         assert sections
         assert all(s.text.startswith(says) for s in sections)
 
@@ -359,18 +360,24 @@ def test_what_was_never_seen_is_answered_too(chooser: QuestionAnswerer):
     assert set(chooser.predict(odd)["answer"]) <= set(PLACES)
 
 
-@pytest.mark.parametrize("answers", ["choice", "span"])
-def test_no_text_is_too_long(answers: str):
+@pytest.mark.parametrize("answer_type", ["classification", "span"])
+def test_no_text_is_too_long(answer_type: str):
     """What is beyond the words and sentences that are read changes nothing, and fills no memory."""
     job = QuestionAnswerer(
-        answers=answers, hidden_size=4, epochs=1, most_words=9, most_sentences=3, valid_share=0, test_share=0
+        answer_type=answer_type,
+        hidden_size=4,
+        epochs=1,
+        max_tokens=9,
+        max_sentences=3,
+        valid_fraction=0,
+        test_fraction=0,
     )
     job.fit(_stories(20))
     asked, more = "Who is there ? " * 3, "word " * 100_000
     cut, whole = (f"It is red and blue and green and{end}" for end in (" so", f" so {more}"))
     told = job.predict([(cut, asked), (whole, asked + more), ("gone. " * 50 + cut, asked)])
     assert told["probability"][0] == pytest.approx(told["probability"][1])
-    if answers == "choice":
+    if answer_type == "classification":
         last = job.predict([(f"gone. gone. {cut}", asked)])
         assert told["probability"][2] == pytest.approx(last["probability"][0])
 
@@ -381,7 +388,7 @@ def test_a_loaded_model_answers_the_same(chooser: QuestionAnswerer, tmp_path: Pa
     again = load(tmp_path / "m")
     pd.testing.assert_frame_equal(again.predict(asked), chooser.predict(asked))
     table = again.evaluate(asked).table
-    assert table["model"].tolist() == ["LSTM", "the most frequent answer"]
+    assert table["model"].tolist() == ["LSTM", "most frequent answer"]
 
 
 def test_how_a_question_is_looked_into(chooser: QuestionAnswerer):
@@ -389,7 +396,7 @@ def test_how_a_question_is_looked_into(chooser: QuestionAnswerer):
     (one,) = chooser.example_sequences([(story, asked)])
     assert one.labels is not None
     assert len(one.labels) == one.inputs.shape[1] == 4
-    figure = chooser.picture([(story, asked)], chooser.predict([(story, asked)]))
+    figure = chooser.plot([(story, asked)], chooser.predict([(story, asked)]))
     assert figure.get_suptitle().startswith(asked)
     with pytest.raises(DataError, match="there is no question 2"):
         chooser.example_sequences([(story, asked)], example=2)
@@ -417,13 +424,15 @@ def test_spans_are_learnt_and_pointed_at():
             found.append((story, "what is it", str(answer)))
         return found
 
-    job = QuestionAnswerer(answers="span", hidden_size=16, epochs=15, lr=0.02, batch_size=16, dropout=0.0, patience=0)
+    job = QuestionAnswerer(
+        answer_type="span", hidden_size=16, epochs=15, lr=0.02, batch_size=16, dropout=0.0, patience=0
+    )
     job.fit(asked(200))
     test = asked(40)
     evaluation = job.evaluate(test)
     assert evaluation.table["exact match"][0] > 0.9
-    assert list(evaluation.table["model"]) == ["LSTM", "the sentence most like the question"]
+    assert list(evaluation.table["model"]) == ["LSTM", "most similar sentence"]
     found = job.predict(test)
-    for (story, *_), answer, start in zip(test, found["answer"], found["begins"], strict=True):
+    for (story, *_), answer, start in zip(test, found["answer"], found["start"], strict=True):
         assert story[start : start + len(answer)] == answer
-    assert job.picture(test, found).get_suptitle().startswith("what is it")
+    assert job.plot(test, found).get_suptitle().startswith("what is it")

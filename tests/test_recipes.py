@@ -28,7 +28,7 @@ every_recipe = pytest.mark.parametrize("recipe", recipes.all_recipes(), ids=lamb
 
 
 def tiny(**options) -> Forecaster:
-    plain = {"horizon": H, "season": 4, "epochs": 1, "steps_per_epoch": 2, "hidden_size": 4, "test_windows": 0}
+    plain = {"horizon": H, "season_length": 4, "epochs": 1, "steps_per_epoch": 2, "hidden_size": 4, "test_windows": 0}
     return Forecaster(**{**plain, **options})
 
 
@@ -117,7 +117,7 @@ def test_every_window_scores_every_window(tmp_path: Path):
     data = two_variables()
     data.to_csv(tmp_path / "data.csv", index=False)
     options = {"file": "data.csv", "train": 60, "valid": 20, "test": 18, "naive_lags": [1, 4]}
-    job = tiny(valid_share=0.25)
+    job = tiny(valid_fraction=0.25)
     table = by(protocols.every_window, job, tmp_path, options)
     names = ["LSTM (direct)", "last value", "value 4 steps before", f"AutoETS (every {H}th window)"]
     assert table["model"].tolist() == names
@@ -130,7 +130,7 @@ def test_every_window_scores_every_window(tmp_path: Path):
         assert table["MAE"][row] == pytest.approx(np.mean(np.abs(errors)))
         assert table["windows"][row] == len(origins)
     # Fitted to training and validation only, so that nothing of the test part stands in the model.
-    assert set(job._last_trained_timestamps.values()) == {str(data["date"][79])}
+    assert set(job.predictor.last_trained_timestamps.values()) == {str(data["date"][79])}
 
 
 def test_every_window_takes_files_without_stamps(tmp_path: Path):
@@ -161,12 +161,12 @@ def test_translations_of_given_parts(tmp_path: Path, monkeypatch: pytest.MonkeyP
         for ours, part in (("train", "train"), ("valid", "val"), ("test", "test"))
         for side, ending in (("source", "en"), ("target", "de"))
     }
-    job = Translator(tokens="words", epochs=1, hidden_size=2, test_share=0.0)
+    job = Translator(tokenization="words", epochs=1, hidden_size=2, test_fraction=0.0)
     table = by(importlib.import_module("lstmkit.recipes.translator").given_parts, job, tmp_path, options)
-    assert table["model"].tolist() == ["LSTM", "most similar source of the training part", "the source as it stands"]
-    assert "a" in job.reads
-    assert "d" not in job.reads
-    assert "x" not in job.reads
+    assert table["model"].tolist() == ["LSTM", "translation memory", "copy of the source"]
+    assert "a" in job.predictor.source_tokenizer
+    assert "d" not in job.predictor.source_tokenizer
+    assert "x" not in job.predictor.source_tokenizer
 
 
 # ---- what comes out --------------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ def test_a_recipe_that_was_stopped_is_resumed(tmp_path: Path, monkeypatch: pytes
     rng = np.random.default_rng(0)
     lines = [f"{label} {' '.join(rng.choice([label * 3, 'and', 'the'], 5))}" for label in "01" * 30]
     (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n")
-    small = {"hidden_size": 2, "embed_size": 2, "epochs": 2, "test_share": 0.0}
+    small = {"hidden_size": 2, "embedding_size": 2, "epochs": 2, "test_fraction": 0.0}
     options = {"file": "lines.txt", "folds": 3}
     recipe = recipes.Recipe("toy", "A toy", "classifier", "toys", "cross_validation", options, small, [], [])
     monkeypatch.setattr(recipes, "all_recipes", lambda: [recipe])
@@ -232,7 +232,7 @@ def test_a_real_recipe_on_its_real_data(monkeypatch: pytest.MonkeyPatch):
     except UserError as err:
         pytest.skip(f"needs the data set: {err}")
     whole = recipes.recipe("airline")
-    small = {**whole.settings, "epochs": 1, "steps_per_epoch": 1, "hidden_size": 2, "seeds": 1}
+    small = {**whole.settings, "epochs": 1, "steps_per_epoch": 1, "hidden_size": 2, "ensemble_size": 1}
     known = [recipes.Recipe(**{**vars(whole), "settings": small})]
     monkeypatch.setattr(recipes, "all_recipes", lambda: known)
     outcome = recipes.reproduce("airline", SILENT)

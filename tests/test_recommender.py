@@ -1,4 +1,4 @@
-"""Recommendation: what is read, what is asked, ranks and losses by hand, baselines, live sessions."""
+"""Recommender: reading, splits, ranks and losses by hand, baselines, streaming sessions."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from lstmkit import LSTM, Recommender, load
 from lstmkit.data.batch import Batch
 from lstmkit.data.sessions import Columns, Sessions, read_sessions, windows
 from lstmkit.errors import DataError, SettingError
+from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.recommender import metrics as ranking
 from lstmkit.jobs.recommender.baselines import ItemKNN, MarkovChain, MostPopular
 from lstmkit.models.sequence import NextTokenModel
 from lstmkit.modules.encoders import TokenEncoder
 from lstmkit.modules.item_head import ItemHead, bpr_max, sampled_cross_entropy, top1_max
+from lstmkit.progress import Progress
 from lstmkit.recipes import recommender as protocols
 from scored import by
 
@@ -40,11 +42,11 @@ def tiny(**options: Any) -> Recommender:
     return Recommender(**{"hidden_size": 8, "epochs": 2, "batch_size": 8, **options})
 
 
-# ---- what is read ----------------------------------------------------------------------------------------------------
+# ---- reading ---------------------------------------------------------------------------------------------------------
 
 
 #: To learn fast.
-QUICK = {"hidden_size": 12, "lr": 0.04, "average": 0.8, "dropout": 0.0, "input_dropout": 0.0, "top": 1}
+QUICK = {"hidden_size": 12, "lr": 0.04, "ema_decay": 0.8, "dropout": 0.0, "input_dropout": 0.0, "eval_k": 1}
 
 
 def write(path: Path, text: str) -> Path:
@@ -81,11 +83,11 @@ def test_columns_of_time_in_their_order_and_ties_in_the_order_of_rows():
     assert read_sessions(frame, Columns("session_id", "item_id", ())).items == (("d", "b", "c", "a"),)
 
 
-def test_an_event_that_stands_there_twice_is_one():
+def test_duplicate_events_are_read_once():
     frame = pd.DataFrame({"session_id": 1, "item_id": ["a", "a", "b", "a"], "timestamp": [1, 1, 1, 2]})
     found = read_sessions(frame, COLUMNS)
     assert found.items == (("a", "b", "a"),)
-    assert found.notes == ("1 events that stood there twice were read once",)
+    assert found.notes == ("1 duplicate events were dropped",)
     assert len(read_sessions(frame, Columns("session_id", "item_id")).items[0]) == 4  # nothing tells them apart
 
 
@@ -101,15 +103,15 @@ def test_lists_of_ids():
         ([], "the list is empty"),
         ([["a"], []], "session 2 has no items"),
         ([["a"], "b"], "session 2 is 'b': give a list of item ids"),
-        ([["a", None]], "session 1: None is no item id"),
-        ([["a", 1.5]], "1.5 is no item id"),
-        ([["a", True]], "True is no item id"),
-        ([["a", " "]], "' ' is no item id"),
+        ([["a", None]], "session 1: None is not an item id"),
+        ([["a", 1.5]], "1.5 is not an item id"),
+        ([["a", True]], "True is not an item id"),
+        ([["a", " "]], "' ' is not an item id"),
         (3, "not int"),
         ({"a": 1}, "not dict"),
     ],
 )
-def test_lists_that_do_not_do(data: object, says: str):
+def test_bad_lists_are_refused(data: object, says: str):
     with pytest.raises(DataError, match=says):
         read_sessions(data, COLUMNS)
 
@@ -118,24 +120,24 @@ def test_lists_that_do_not_do(data: object, says: str):
     ("text", "says"),
     [
         ("", "is empty"),
-        ("session_id,item_id,timestamp\n", "has no rows below its header"),
+        ("session_id,item_id,timestamp\n", "has no rows below the header"),
         ("user,item_id,timestamp\n1,2,3\n", "no column 'session_id' in e.csv .*: give --session-col NAME"),
         ("session_id,item,timestamp\n1,2,3\n", "no column 'item_id' .*: give --item-col NAME"),
-        ("session_id,item_id\n1,2\n", "no column 'timestamp' .*: give --time-col NAME .or --time-col \"\""),
-        ("session_id,item_id,timestamp\n1,,3\n", "column 'item_id', row 1 below the header: '' is no item"),
-        ("session_id,item_id,timestamp\n,2,3\n", "'' is no session: every row needs one"),
+        ("session_id,item_id\n1,2\n", "no column 'timestamp' .*: give --time-cols NAME .or --time-cols \"\""),
+        ("session_id,item_id,timestamp\n1,,3\n", "column 'item_id', row 1 below the header: '' is not a valid item id"),
+        ("session_id,item_id,timestamp\n,2,3\n", "'' is not a valid session id: every row needs one"),
         ("session_id,item_id,timestamp\n1,2,3\n1,2,\n", "row 2 below the header: '' is not a time"),
         ("session_id,item_id,timestamp\n1,2,soon\n", "'soon' is not a date"),
-        ("session_id,item_id,timestamp\n1,2,3\n1,2\n", "line 3 has 2 fields where 3 are expected"),
-        ("session_id:token,session_id:float,item_id,timestamp\n1,2,3,4\n", "2 columns are called 'session_id'"),
+        ("session_id,item_id,timestamp\n1,2,3\n1,2\n", "line 3 has 2 fields, expected 3"),
+        ("session_id:token,session_id:float,item_id,timestamp\n1,2,3,4\n", "2 columns have the name 'session_id'"),
     ],
 )
-def test_files_that_do_not_do(text: str, says: str, tmp_path: Path):
+def test_bad_files_are_refused(text: str, says: str, tmp_path: Path):
     with pytest.raises(DataError, match=says):
         read_sessions(write(tmp_path / "e.csv", text), COLUMNS)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path):
+def test_missing_file(tmp_path: Path):
     with pytest.raises(DataError, match="no such file"):
         read_sessions(tmp_path / "none.csv", COLUMNS)
 
@@ -153,18 +155,20 @@ def test_windows_ask_for_every_item_once(length: int, first: int, longest: int):
     assert asked == list(range(min(first, length), length))
 
 
-# ---- what is held out ------------------------------------------------------------------------------------------------
+# ---- splits ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_last_items_are_held_out():
     data = [["a", "b", "c", "d"], ["e", "f"], ["a", "b", "c"], ["g"]]
-    parts = tiny(held_out="last").split(read_sessions(data, COLUMNS), None)
+    parts = tiny(split_strategy="leave_one_out").split(read_sessions(data, COLUMNS), None)
     assert parts.train.items == (("a", "b"), ("e", "f"), ("a",))
     assert parts.valid.items == (("a", "b", "c"), ("a", "b"))
     assert parts.valid.given.tolist() == [2, 1]
     assert parts.test.items == (("a", "b", "c", "d"), ("a", "b", "c"))
     assert parts.test.given.tolist() == [3, 2]
-    alone = tiny(held_out="last", valid_share=0, test_share=0).split(read_sessions(data, COLUMNS), None)
+    alone = tiny(split_strategy="leave_one_out", valid_fraction=0, test_fraction=0).split(
+        read_sessions(data, COLUMNS), None
+    )
     assert alone.train.items == (("a", "b", "c", "d"), ("e", "f"), ("a", "b", "c"))
     assert alone.valid is alone.test is None
 
@@ -180,28 +184,48 @@ def test_the_latest_sessions_are_held_out():
     assert parts.train.names == tuple(str(u) for u in range(9, 1, -1))
 
 
-def test_nothing_of_the_test_is_learnt():
-    """Neither its items nor their counts: the catalogue is that of the training part."""
-    job = tiny(held_out="last", epochs=1).fit([["a", "b", "b", "a", "t"]] * 10)
-    assert job.catalogue == ("b", "a")
-    assert job.counts.tolist() == [20, 10]
+def test_the_catalog_is_of_the_training_part():
+    """Neither items nor counts of the test part are in it."""
+    job = tiny(split_strategy="leave_one_out", epochs=1).fit([["a", "b", "b", "a", "t"]] * 10)
+    assert job.catalog == ("b", "a")
+    assert job.predictor.counts.tolist() == [20, 10]
 
 
 @pytest.mark.parametrize(
     ("options", "data", "error", "says"),
     [
-        ({}, [["a"], ["b"]], DataError, "every session has one item alone"),
+        ({}, [["a"], ["b"]], DataError, "every session has one item only"),
         ({}, [["a", "b"], ["a", "b"]], DataError, "has 2 sessions, too few"),
-        ({}, [["a", "a"]] * 9, DataError, "there is 1 item to choose from"),
-        ({"at_least": 99}, sessions(9), DataError, "there is no item that occurs 99 times to choose from"),
-        ({"held_out": "last"}, [["a", "b"]] * 9, DataError, "no session has 3 items"),
-        ({"held_out": "last"}, [["a", "b", "c"]] * 9, DataError, "there is 1 item to choose from"),
-        ({"held_out": "last"}, [["a", "b", "c"], ["b", "d", "e"]], DataError, "no session does a known item follow"),
-        ({"at_least": 2}, [["a", "b"], ["a", "c"], ["b", "d"]] * 1 + [["e", "f"]] * 2, DataError, "known item follow"),
+        ({}, [["a", "a"]] * 9, DataError, "has 1 different items: give at least two"),
+        (
+            {"min_count": 99},
+            sessions(9),
+            DataError,
+            "has 0 different items that occur at least 99 times: give at least two",
+        ),
+        ({"split_strategy": "leave_one_out"}, [["a", "b"]] * 9, DataError, "no session has 3 items"),
+        (
+            {"split_strategy": "leave_one_out"},
+            [["a", "b", "c"]] * 9,
+            DataError,
+            "has 1 different items: give at least two",
+        ),
+        (
+            {"split_strategy": "leave_one_out"},
+            [["a", "b", "c"], ["b", "d", "e"]],
+            DataError,
+            "no session has two items of the catalog in a row",
+        ),
+        (
+            {"min_count": 2},
+            [["a", "b"], ["a", "c"], ["b", "d"]] * 1 + [["e", "f"]] * 2,
+            DataError,
+            "two items of the catalog in a row",
+        ),
         ({"loss": "hinge"}, sessions(9), SettingError, "loss must be one of cross-entropy"),
     ],
 )
-def test_what_does_not_do(options: dict[str, Any], data: Any, error: type[Exception], says: str):
+def test_unusable_data_and_settings_are_refused(options: dict[str, Any], data: Any, error: type[Exception], says: str):
     with pytest.raises(error, match=says):
         tiny(**options).fit(data)
 
@@ -238,41 +262,41 @@ def test_longer_lists_find_no_less(found: list[int]):
     assert all(ranking.mean_reciprocal_rank(np.array(found), k) <= r for k, r in enumerate(by_length, 1))
 
 
-def test_what_is_asked_of_sessions_with_unknown_items():
-    asked = ranking.ask([np.array([0, -1, 2, 1]), np.array([-1, 2])], np.array([2, 1]))
-    assert [one.tolist() for one in asked.known] == [[0, 2, 1], [2]]
-    assert asked.row.tolist() == [0, 0, 1]
-    assert asked.after.tolist() == [1, 2, 0]
-    assert asked.target.tolist() == [2, 1, 2]
-    assert [one.tolist() for one in asked.histories(slice(0, 3))] == [[0], [0, 2], []]
+def test_ranking_queries_skip_unknown_items():
+    queries = ranking.ranking_queries([np.array([0, -1, 2, 1]), np.array([-1, 2])], np.array([2, 1]))
+    assert [items.tolist() for items in queries.item_ids] == [[0, 2, 1], [2]]
+    assert queries.session_index.tolist() == [0, 0, 1]
+    assert queries.history_length.tolist() == [1, 2, 0]
+    assert queries.target.tolist() == [2, 1, 2]
+    assert [items.tolist() for items in queries.histories(slice(0, 3))] == [[0], [0, 2], []]
 
 
-def test_a_score_that_is_no_number_counts_against():
+def test_nan_scores_count_against_the_model():
     """A model that has diverged must not look perfect."""
     scores = torch.tensor([[torch.nan, 1.0, 2.0], [torch.nan, torch.nan, torch.nan]])
     assert ranking.ranks(scores, torch.tensor([2, 0])).tolist() == [2, 3]
 
 
-def test_ranks_of_the_model_are_those_of_reading_each_history_alone(monkeypatch: pytest.MonkeyPatch):
-    """Whatever stands beside it in a batch, and however few scores are held at a time; also of an ensemble."""
-    job = tiny(seeds=2, epochs=1).fit(sessions(30))
+def test_ranks_from_the_model_are_those_of_each_history_alone(monkeypatch: pytest.MonkeyPatch):
+    """For any batch and block size; also for an ensemble."""
+    job = tiny(ensemble_size=2, epochs=1).fit(sessions(30))
     data = read_sessions([["a", "x", "new", "y", "z"], ["new", "b", "x"], ["c", "C"], ["new", "newer"]], COLUMNS)
-    asked = ranking.ask(job.numbered(data), data.given)
-    options: Any = {"batch_size": 3, "device": torch.device("cpu"), "progress": job._progress}
+    queries = ranking.ranking_queries(job.predictor.item_indices(data), data.given)
+    options: Any = {"batch_size": 3, "device": torch.device("cpu"), "progress": Progress()}
     wanted = []
-    for n, row, target in zip(asked.after, asked.row, asked.target, strict=True):
+    for n, row, target in zip(queries.history_length, queries.session_index, queries.target, strict=True):
         if n == 0 or target < 0:
             wanted.append(ranking.UNRANKED)
             continue
-        scores, _ = job.model(torch.from_numpy(asked.known[row][:n]).unsqueeze(0))
+        scores, _ = job.model(torch.from_numpy(queries.item_ids[row][:n]).unsqueeze(0))
         wanted.append(int((scores[0, -1] >= scores[0, -1, target]).sum()))
     assert ranking.UNRANKED in wanted
     for held in (1 << 20, 1):
-        monkeypatch.setattr(ranking, "_BLOCK", held)
-        assert ranking.ranks_from_model(job.model, asked, False, **options).tolist() == wanted
+        monkeypatch.setattr(ranking, "_SCORE_BLOCK", held)
+        assert ranking.ranks_from_model(job.model, queries, False, **options).tolist() == wanted
 
 
-def test_equal_items_stand_before_the_one_that_came(monkeypatch: pytest.MonkeyPatch):
+def test_ties_count_against_the_model(monkeypatch: pytest.MonkeyPatch):
     """Items with the same vector have the same score, however it was computed; what was chosen before is left out."""
     torch.manual_seed(0)
     encoder, head = TokenEncoder(40, 24), ItemHead(24, 40)
@@ -283,7 +307,7 @@ def test_equal_items_stand_before_the_one_that_came(monkeypatch: pytest.MonkeyPa
     targets = torch.randint(-1, 40, (21,))
     histories = [np.unique(one[: t + 1].numpy()) for one in batch.inputs for t in range(7)]
     for block in (1 << 20, 64, 1):
-        monkeypatch.setattr(ranking, "_BLOCK", block)
+        monkeypatch.setattr(ranking, "_SCORE_BLOCK", block)
         for left_out in (None, histories):
             with torch.inference_mode():
                 found = ranking.ranks_at_steps(model, batch, steps, targets, left_out)
@@ -353,10 +377,10 @@ def test_a_sample_estimates_the_sum_over_all():
     with torch.no_grad():
         head.scores.weight.copy_(torch.randn(5, 3))
     features, targets = torch.randn(2, 4, 3), torch.tensor([[0, 1, 2, -1], [3, 4, -1, -1]])
-    sampled = head.loss(features, targets).item()
-    assert sampled == pytest.approx(head.eval().loss(features, targets).item(), abs=0.01)
+    sampled = head.loss(features, Batch(targets, targets=targets)).item()
+    assert sampled == pytest.approx(head.eval().loss(features, Batch(targets, targets=targets)).item(), abs=0.01)
     kept = targets >= 0
-    assert head.loss(features, targets).item() == pytest.approx(
+    assert head.loss(features, Batch(targets, targets=targets)).item() == pytest.approx(
         F.cross_entropy(head(features)[kept], targets[kept]).item()
     )
     shares = torch.bincount(head.draw(), minlength=5) / 200_000
@@ -374,38 +398,38 @@ def test_in_validation_all_others_are_negatives(loss: str, monkeypatch: pytest.M
     none = torch.zeros_like(rest, dtype=torch.bool)
     own = scores[range(3), wanted]
     by_hand = bpr_max(own, rest, none, 0.5) if loss == "bpr-max" else top1_max(own, rest, none)
-    assert head.loss(features, targets).item() == pytest.approx(by_hand.item() / 3, rel=1e-5)
-    monkeypatch.setattr("lstmkit.modules.item_head._AT_ONCE", 1)
-    assert head.loss(features, targets).item() == pytest.approx(by_hand.item() / 3, rel=1e-5)
-    assert head.loss(features, torch.full((1, 4), -1)).item() == 0
+    assert head.loss(features, Batch(targets, targets=targets)).item() == pytest.approx(by_hand.item() / 3, rel=1e-5)
+    monkeypatch.setattr("lstmkit.modules.item_head._MAX_SCORES", 1)
+    assert head.loss(features, Batch(targets, targets=targets)).item() == pytest.approx(by_hand.item() / 3, rel=1e-5)
+    assert head.loss(features, Batch(targets, targets=torch.full((1, 4), -1))).item() == 0
 
 
 # ---- baselines -------------------------------------------------------------------------------------------------------
 
-LEARNT = [np.array([0, 1, 2]), np.array([0, 1]), np.array([1, 1, 3]), np.array([3])]
+TRAIN_SESSIONS = [np.array([0, 1, 2]), np.array([0, 1]), np.array([1, 1, 3]), np.array([3])]
 
 
 def test_neighbours_by_hand():
     """Cosines of the sessions that two items are in; the item itself is none of its neighbours."""
-    held = np.array([[sum(a in s and b in s for s in LEARNT) for b in range(4)] for a in range(4)])
+    held = np.array([[sum(a in s and b in s for s in TRAIN_SESSIONS) for b in range(4)] for a in range(4)])
     cosine = held / np.sqrt(np.outer(np.diag(held), np.diag(held)))
     np.fill_diagonal(cosine, 0)
-    told = ItemKNN(LEARNT, 4)
-    np.testing.assert_allclose(told([np.array([0, 1]), np.array([], dtype=int)]), [cosine[1], np.zeros(4)], rtol=1e-6)
-    told.reach = 2
-    np.testing.assert_allclose(told([np.array([3, 0, 1])]), [cosine[0] + cosine[1]], rtol=1e-6)
+    knn = ItemKNN(TRAIN_SESSIONS, 4)
+    np.testing.assert_allclose(knn([np.array([0, 1]), np.array([], dtype=int)]), [cosine[1], np.zeros(4)], rtol=1e-6)
+    knn.history_length = 2
+    np.testing.assert_allclose(knn([np.array([3, 0, 1])]), [cosine[0] + cosine[1]], rtol=1e-6)
 
 
 def test_of_many_neighbours_the_nearest_are_kept(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("lstmkit.jobs.recommender.baselines._NEIGHBOURS", 1)
+    monkeypatch.setattr("lstmkit.jobs.recommender.baselines._MAX_NEIGHBORS", 1)
     monkeypatch.setattr("lstmkit.jobs.recommender.baselines._ROWS", 3)
-    assert (ItemKNN(LEARNT, 4)([np.array([k]) for k in range(4)]) > 0).sum(1).tolist() == [1, 1, 1, 1]
+    assert (ItemKNN(TRAIN_SESSIONS, 4)([np.array([k]) for k in range(4)]) > 0).sum(1).tolist() == [1, 1, 1, 1]
 
 
 def test_a_chain_by_hand():
     counts = np.array([2, 4, 1, 2])
-    chain = MarkovChain(LEARNT, counts)
-    chain.strength = 0.9
+    chain = MarkovChain(TRAIN_SESSIONS, counts)
+    chain.backoff_strength = 0.9
     back = 0.9 * counts / 9
     wanted = back + np.array([[0, 1, 1, 1], [0, 2, 0, 0], [0, 0, 0, 0]])
     np.testing.assert_allclose(chain([np.array([3, 1]), np.array([0]), np.array([], dtype=int)]), wanted, rtol=1e-6)
@@ -417,10 +441,10 @@ def test_a_chain_by_hand():
 
 @pytest.fixture(scope="module")
 def fitted() -> Recommender:
-    return tiny(**QUICK, tied=False, epochs=80, patience=0).fit(sessions(100))
+    return tiny(**QUICK, tie_weights=False, epochs=80, patience=0).fit(sessions(100))
 
 
-def test_it_remembers_what_a_chain_forgets(fitted: Recommender):
+def test_the_network_uses_the_first_item(fitted: Recommender):
     """After x and y only the first item tells what comes; Recall@1 of the baselines is bounded by that."""
     table = fitted.evaluate(sessions(60, seed=1)).table.set_index("model")
     assert table.index.tolist() == ["LSTM", "most popular", "item-kNN", "Markov chain"]
@@ -434,25 +458,25 @@ def test_it_remembers_what_a_chain_forgets(fitted: Recommender):
 def test_every_loss_learns(loss: str, negatives: int):
     """What follows what, of six items in a circle."""
     circle = [list(("abcdef" * 2)[k : k + 5]) for k in range(6)] * 8
-    job = tiny(**QUICK, epochs=8, loss=loss, negatives=negatives, penalty=0.1).fit(circle)
+    job = tiny(**QUICK, epochs=8, loss=loss, num_negatives=negatives, bpr_reg=0.1).fit(circle)
     assert job.evaluate(circle[:6]).table["Recall@1"][0] > 0.9
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_click_by_click_is_the_whole_session_at_once(cell: str):
-    """The state is carried: after every click the items are those of predicting all clicks so far, the scores too."""
-    job = tiny(cell=cell, num_layers=2, seeds=2).fit(sessions(40))
-    for seen in ("keep", "drop"):
-        live, clicked = job.session(k=4, seen=seen), []
+def test_item_by_item_is_the_whole_session_at_once(cell: str):
+    """After every item, a streaming session gives the same as predict on all items so far."""
+    job = tiny(cell=cell, num_layers=2, ensemble_size=2).fit(sessions(40))
+    for seen in ("allow", "exclude"):
+        stream, history = job.start_session(k=4, seen_items=seen), []
         for item in ("a", "x", "never seen", "y", "a", "Z!", "z"):
-            clicked.append(item)
-            (whole,) = job.predict([clicked], k=4, seen=seen)
-            now = live.click(item)
+            history.append(item)
+            (whole,) = job.predict([history], k=4, seen_items=seen)
+            now = stream.add_item(item)
             assert now.items == whole.items
             assert now.scores == pytest.approx(whole.scores, abs=1e-5)
             assert now.probabilities == pytest.approx(whole.probabilities, abs=1e-5)
             assert now.unknown == whole.unknown
-            assert seen == "keep" or not set(now.items) & set(clicked)
+            assert seen == "allow" or not set(now.items) & set(history)
 
 
 def test_unknown_items_are_passed_over(fitted: Recommender):
@@ -460,74 +484,82 @@ def test_unknown_items_are_passed_over(fitted: Recommender):
     assert with_new.items == without.items
     assert (with_new.unknown, without.unknown) == (("new",), ())
     assert nothing.items == nothing.scores == nothing.probabilities == ()
-    live = fitted.session(k=3)
-    assert live.click("new").items == ()
-    assert live.click("a").items == fitted.predict(["a"], k=3)[0].items
+    stream = fitted.start_session(k=3)
+    assert stream.add_item("new").items == ()
+    assert stream.add_item("a").items == fitted.predict(["a"], k=3)[0].items
 
 
-def test_the_table_of_an_answer(fitted: Recommender):
-    rows = fitted.text(fitted.predict([["a"], ["new"], ["b", "x"]], k=2)).splitlines()
+def test_recommendations_as_text(fitted: Recommender):
+    rows = fitted.to_text(fitted.predict([["a"], ["new"], ["b", "x"]], k=2)).splitlines()
     assert rows[0] == "session,rank,item,score,probability"
     assert [row.split(",")[:3] for row in rows[1:]] == [["1", "1", "x"], ["1", "2", rows[2].split(",")[2]],
                                                         ["3", "1", "y"], ["3", "2", rows[4].split(",")[2]]]  # fmt: skip
     (whole,) = fitted.predict(["a"], k=99)
-    assert len(whole.items) == len(fitted.catalogue) == 8
+    assert len(whole.items) == len(fitted.catalog) == 8
     assert sum(whole.probabilities or ()) == pytest.approx(1, abs=1e-5)
-    assert fitted.text(fitted.predict([["new"]])) == "session,rank,item,score,probability"
+    assert fitted.to_text(fitted.predict([["new"]])) == "session,rank,item,score,probability"
 
 
 def test_scores_of_a_ranking_loss_are_no_probabilities():
     job = tiny(loss="bpr-max").fit(sessions(30))
     assert job.predict(["a"])[0].probabilities is None
-    assert job.text(job.predict(["a"])).startswith("session,rank,item,score\n")
+    assert job.to_text(job.predict(["a"])).startswith("session,rank,item,score\n")
 
 
-def test_a_model_loaded_has_the_most_popular_beside_it(fitted: Recommender, tmp_path: Path):
+def test_a_loaded_model_is_compared_with_the_most_popular(fitted: Recommender, tmp_path: Path):
     again = load(fitted.save(tmp_path / "model"))
     found = again.evaluate(sessions(20, seed=1))
     assert found.table["model"].tolist() == ["LSTM", "most popular"]
-    assert "A loaded model does not have the sessions" in found.notes[-1]
+    assert "A loaded model does not have the training sessions" in found.notes[-1]
 
 
-def test_what_training_has_not_seen_is_a_miss_for_all(fitted: Recommender):
+def test_unknown_next_items_are_misses_for_all(fitted: Recommender):
     found = fitted.evaluate([["a", "x"], ["a", "new"]])
     assert (found.table["Recall@1"] <= 0.5).all()
-    assert "1 of them (50.0%) training has not seen" in found.notes[1]
+    assert "1 of the next items (50.0%) are not in the catalog" in found.notes[1]
     assert found.details["LSTM"].tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(
     ("ask", "error", "says"),
     [
-        (lambda job: job.evaluate([["a"], ["b"]]), DataError, "every session has one item alone"),
-        (lambda job: job.predict(["a"], k=0), SettingError, "k must be at least 1"),
-        (lambda job: job.session(seen="maybe"), SettingError, "seen one of keep, drop; got 20, 'maybe'"),
-        (lambda job: job.session().click(1.5), DataError, "click 1: 1.5 is no item id"),
-        (lambda job: job.example_sequences(["a"], session=2), DataError, "there is no session 2: the list has 1 to 1"),
-        (lambda job: job.example_sequences(["new"]), DataError, "has no item that training has seen"),
+        (lambda job: job.evaluate([["a"], ["b"]]), DataError, "every session has one item only"),
+        (lambda job: job.predict(["a"], k=0), SettingError, "k must be a whole number of at least 1, got 0"),
+        (
+            lambda job: job.start_session(seen_items="maybe"),
+            SettingError,
+            "seen_items must be one of allow, exclude, got 'maybe'",
+        ),
+        (lambda job: job.start_session().add_item(1.5), DataError, "1.5 is not an item id"),
+        (
+            lambda job: job.example_sequences(["a"], session_number=2),
+            DataError,
+            "there is no session 2 in the list: it has 1 to 1",
+        ),
+        (lambda job: job.example_sequences(["new"]), DataError, "has no item of the catalog"),
     ],
 )
-def test_what_a_fitted_one_refuses(fitted: Recommender, ask: Any, error: type[Exception], says: str):
+def test_bad_requests_are_refused(fitted: Recommender, ask: Any, error: type[Exception], says: str):
     with pytest.raises(error, match=says):
         ask(fitted)
 
 
-def test_specimens_are_known_items(fitted: Recommender):
-    first, second = fitted.example_sequences([["a", "new", "x", "a"], ["b", "x"]], session=1)
+def test_example_sequences_hold_known_items(fitted: Recommender):
+    first, second = fitted.example_sequences([["a", "new", "x", "a"], ["b", "x"]], session_number=1)
     assert (first.name, first.labels) == ("session 1", ["a", "x", "a"])
-    assert first.annotations["was there before"].tolist() == [0, 0, 1]
+    assert first.annotations["seen before"].tolist() == [0, 0, 1]
     assert second.labels == ["b", "x"]
 
 
-# ---- how the field does it -------------------------------------------------------------------------------------------
+# ---- benchmark protocols ---------------------------------------------------------------------------------------------
 
 
-def test_a_core_is_left_when_nothing_is_rare():
+def test_k_core():
     data = read_sessions([["a", "a", "b"], ["a", "b", "c"], ["c", "d"], ["b", "a"], ["e"]], COLUMNS)
     assert protocols.drop_repeats(data).items[0] == ("a", "b")
-    assert protocols.core(data, 2).items == (("a", "a", "b"), ("a", "b"), ("b", "a"))
-    with pytest.raises(DataError, match="no item occurs 9 times"):
-        protocols.core(data, 9)
+    assert protocols.k_core(data, 2).items == (("a", "a", "b"), ("a", "b"), ("b", "a"))
+    with pytest.raises(DataError, match="no session is left after items that occur fewer than 9 times"):
+        protocols.k_core(data, 9)
 
 
 def views(days: int) -> pd.DataFrame:
@@ -544,22 +576,29 @@ def views(days: int) -> pd.DataFrame:
 def test_the_last_days_are_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     views(6).to_csv(tmp_path / "views.csv", sep=";", index=False)
     monkeypatch.setattr("lstmkit.data.catalog.locate", lambda name, file: tmp_path / file)
-    job = tiny(time_col=("eventdate", "timeframe"), test_share=0.0)
+    evaluations = []
+
+    def evaluate_examples(job: Recommender, test: Sessions, progress: Progress) -> Evaluation:
+        evaluations.append(original(job, test, progress))
+        return evaluations[-1]
+
+    original = Recommender.evaluate_examples
+    monkeypatch.setattr(Recommender, "evaluate_examples", evaluate_examples)
+    job = tiny(time_cols=("eventdate", "timeframe"), test_fraction=0.0)
     table = by(protocols.last_days, job, tmp_path, {"file": "views.csv", "days": 2, "at_least": 2})
     assert table["model"].tolist() == ["LSTM", "most popular", "item-kNN", "Markov chain"]
     assert table["Recall@20"].tolist()[:2] == [1, 1]  # four items in all, and a list of twenty
-    assert set(job.catalogue) == set("abcd")
-    assert job.counts.sum() == 2 * 6 * 3  # of six days two are the test, two validate
-    assert job.tested is not None
-    test, asked = job.tested
-    assert len(test) == 12
-    assert len(asked.row) == 12 * 2  # "late" was never seen and is left out
+    assert set(job.catalog) == set("abcd")
+    assert job.predictor.counts.sum() == 2 * 6 * 3  # of six days two are the test, two validate
+    (evaluation,) = evaluations
+    assert len(evaluation.outputs.sessions) == 12
+    assert len(evaluation.outputs.queries.target) == 12 * 2  # "late" is not in the training part and is left out
 
 
 def test_days_need_dates():
     data = read_sessions([["a", "b"]], COLUMNS)
-    with pytest.raises(DataError, match="sessions must have dates"):
-        protocols.latest(data, 7)
+    with pytest.raises(DataError, match="needs sessions with dates"):
+        protocols.split_last_days(data, 7)
     dated = Sessions(("u",), (("a", "b"),), np.ones(1, int), np.array(["2016-05-01"], "datetime64[ns]"), "views")
-    with pytest.raises(DataError, match="nothing is left to learn from"):
-        protocols.latest(dated, 7)
+    with pytest.raises(DataError, match="nothing is left to train on"):
+        protocols.split_last_days(dated, 7)

@@ -1,4 +1,4 @@
-"""The report: everything is in it, nothing leads out of it, nothing in it runs."""
+"""The HTML report: complete, self-contained, without scripts or external links."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VOID = {"meta", "img", "input", "link", "br"}
 
 
 class Page(HTMLParser):
-    """Tags with their attributes, and the text of each element."""
+    """A parsed page: its tags with their attributes, and the text of each element."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -69,12 +69,12 @@ def csv(link: dict[str, str]) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(base64.b64decode(content)))
 
 
-def test_all_that_was_given_is_on_the_page(tmp_path: Path):
+def test_page_shows_title_sections_tables_and_facts(tmp_path: Path):
     best = {"MASE": "low", "coverage-80": "near:80"}
     scores = Section("Scores", "One.\n\nTwo.", table(), caption="Of the test part", best=best)
     got = page(tmp_path, scores, Section("Picture", figure=figure(), caption="A line", table=table()))
     assert got.text("h1") == got.text("title") == ["A title"]
-    assert got.text("h2") == ["Scores", "Picture", "How this was made"]
+    assert got.text("h2") == ["Scores", "Picture", "Run details"]
     assert got.text("p")[:2] == ["One.", "Two."]
     assert (got.text("li"), got.text("dt"), got.text("dd")) == (["A lead"], ["Seed"], ["1"])
     assert (got.text("caption"), got.text("figcaption")) == (["Of the test part"], ["A line"])
@@ -84,32 +84,34 @@ def test_all_that_was_given_is_on_the_page(tmp_path: Path):
     assert [a["scope"] for a in got.all("th")] == ["col"] * 3 + ["row"] * 2 + ["col"] * 3 + ["row"] * 2
 
 
-def test_a_picture_is_in_the_page_with_words_in_its_place(tmp_path: Path):
+def test_figures_are_embedded_with_alternative_text(tmp_path: Path):
     got = page(tmp_path, Section("P", figure=figure(), caption="A line"), Section("Q", figure=figure()))
     first, second = got.all("img")
     assert (first["alt"], second["alt"]) == ("A line", "Q")
     assert (first["width"], first["height"]) == ("200", "100")
     kind, content = first["src"].split(",")
     assert kind == "data:image/png;base64"
-    assert base64.b64decode(content)[16:24] == (400).to_bytes(4, "big") + (200).to_bytes(4, "big")  # twice the dots
+    assert base64.b64decode(content)[16:24] == (400).to_bytes(4, "big") + (200).to_bytes(
+        4, "big"
+    )  # at 200 dots per inch
 
 
-def test_the_numbers_of_a_picture_are_one_click_away(tmp_path: Path):
+def test_figure_data_is_in_a_collapsed_table(tmp_path: Path):
     got = page(tmp_path, Section("Error by step!", figure=figure(), table=table()))
-    assert got.text("summary") == ["The numbers"]
+    assert got.text("summary") == ["Data table"]
     (link,) = got.all("a")
     assert link["download"] == "error-by-step.csv"
     pd.testing.assert_frame_equal(csv(link), table())
 
 
-def test_long_tables_are_cut_on_the_page_but_not_in_the_csv(tmp_path: Path):
+def test_long_tables_are_truncated_on_the_page_but_not_in_the_csv(tmp_path: Path):
     got = page(tmp_path, Section("Long", table=pd.DataFrame({"row": range(120), "y": 0.5})))
     assert len(got.all("tr")) == 51
-    assert any("The first 50 of 120 rows" in text for text in got.text("p"))
+    assert any("Showing the first 50 of 120 rows" in text for text in got.text("p"))
     assert len(csv(got.all("a")[0])) == 120
 
 
-def test_nothing_in_the_page_leads_out_of_it_or_runs(tmp_path: Path):
+def test_page_has_no_scripts_and_no_external_links(tmp_path: Path):
     sections = [Section(f"Part {i}", table=table(), figure=figure()) for i in range(5)]
     got = page(tmp_path, *sections)
     for tag, attributes in got.tags:
@@ -126,7 +128,7 @@ def test_nothing_in_the_page_leads_out_of_it_or_runs(tmp_path: Path):
     assert "default-src 'none'" in source
 
 
-def test_hostile_names_are_text(tmp_path: Path):
+def test_html_in_names_is_escaped(tmp_path: Path):
     frame = pd.DataFrame({HOSTILE: [HOSTILE, "b"], "y": [1.5, 2.5]})
     section = Section(HOSTILE, HOSTILE, frame, caption=HOSTILE)
     got = page(
@@ -140,18 +142,18 @@ def test_hostile_names_are_text(tmp_path: Path):
     assert csv(got.all("a")[0]).columns[0] == HOSTILE
 
 
-def test_empty_things(tmp_path: Path):
+def test_empty_report_and_empty_tables(tmp_path: Path):
     path = tmp_path / "report.html"
     write_report(path, "", [], [], {})
     Page(path.read_text())
     got = page(
         tmp_path, Section("No rows", table=table()[:0]), Section("No columns", table=pd.DataFrame()), Section("No")
     )
-    assert got.text("h2") == ["No rows", "No columns", "No", "How this was made"]
-    page(tmp_path, Section("Half a letter \ud800"))  # as a broken file name gives
+    assert got.text("h2") == ["No rows", "No columns", "No", "Run details"]
+    page(tmp_path, Section("Half a letter \ud800"))  # as an undecodable file name gives
 
 
-def test_the_same_run_gives_the_same_page(tmp_path: Path):
+def test_report_is_deterministic(tmp_path: Path):
     section = Section("P", figure=figure(), table=table())
     page(tmp_path, section)
     first = (tmp_path / "report.html").read_bytes()
@@ -160,8 +162,8 @@ def test_the_same_run_gives_the_same_page(tmp_path: Path):
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_best_is_checked():
-    with pytest.raises(ValueError, match="'RMSE', the table has model, MASE"):
+def test_best_rules_are_validated():
+    with pytest.raises(ValueError, match="'RMSE', which the table lacks: its columns are model, MASE"):
         Section("S", table=table(), best={"RMSE": "low"})
     with pytest.raises(ValueError, match="unknown rule 'lowest'"):
         Section("S", table=table(), best={"MASE": "lowest"})
@@ -175,9 +177,9 @@ def test_best_is_checked():
         ([3.0, 1.0, 2.0], "low", [1]),
         ([3.0, 1.0, 2.0], "high", [0]),
         ([70.0, 81.5, 99.0], "near:80", [1]),
-        ([0.81231, 0.81229, 0.9], "low", [0, 1]),  # alike in print
+        ([0.81231, 0.81229, 0.9], "low", [0, 1]),  # equal when printed
         ([np.nan, 2.0, 3.0], "low", [1]),
-        ([np.nan, 2.0, np.nan], "low", []),  # nothing to be better than
+        ([np.nan, 2.0, np.nan], "low", []),  # a single value is not marked
         ([None, 2, 3], "low", [1]),
         ([np.inf, -np.inf, 0.0], "low", [1]),
     ],
@@ -188,7 +190,7 @@ def test_best_rows(values: list[float], rule: str, marked: list[int]):
     assert [i for i, line in enumerate(lines) if "*" in line] == marked
 
 
-def test_table_text_shows_what_frames_hold():
+def test_format_table_of_every_column_type():
     frame = pd.DataFrame(
         {
             "id": ["a\nb", "[red]\x1b[31m", "日本"],
@@ -208,13 +210,13 @@ def test_table_text_shows_what_frames_hold():
     assert format_table(pd.DataFrame()) == ""
 
 
-def test_numbers_read_back_to_three_digits():
+def test_formatted_numbers_keep_three_digits():
     for value in np.random.default_rng(0).lognormal(0, 5, 200):
         assert float(number(value).replace(",", "")) == pytest.approx(value, rel=5e-4)
     assert [number(v) for v in (float("inf"), -float("inf"), -0.5, 1e20)] == ["∞", "-∞", "-0.5", "1e+20"]
 
 
-def test_a_sign_that_the_font_has_not_is_a_box_and_no_warning():
+def test_characters_missing_from_the_font_become_boxes():
     figure = Figure()
     figure.suptitle("a\uf158b\nc")
     figure.subplots().set_xlabel("中")

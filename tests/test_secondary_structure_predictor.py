@@ -78,22 +78,22 @@ def test_fasta(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.fasta", "MKV\n", r"a.fasta is no FASTA file: a chain begins with a line '>name', this with 'MKV'"),
+        ("a.fasta", "MKV\n", r"a.fasta is not a FASTA file: it begins with 'MKV'"),
         ("a.fasta", ">x\n>y\nMK\n", "a.fasta: chain 'x' has no residues"),
-        ("a.fasta", ">x\nMK*\n", r"chain 'x', position 3: '\*' is no residue.* \(take gaps and stops out\)"),
+        ("a.fasta", ">x\nMK*\n", r"chain 'x', position 3: '\*' is not a residue.*; remove gaps and stops"),
         ("a.fasta", " \n", "a.fasta is empty"),
-        ("a.fa.gz", "not gzip", "a.fa.gz is no whole gzip file"),
+        ("a.fa.gz", "not gzip", "a.fa.gz is not a complete gzip file"),
         ("a.csv", "id,sequence,ss3\nx,MK,HHH\n", "chain 'x' has 2 residues and 3 letters of ss3"),
-        ("a.csv", "id,sequence,ss3\nx,MK,HZ\n", "chain 'x', position 2: 'Z' is none of ss3's letters, HEC-_LP"),
+        ("a.csv", "id,sequence,ss3\nx,MK,HZ\n", "chain 'x', position 2: 'Z' is not a letter of ss3: give HEC-_LP"),
         ("a.csv", "id,sequence,ss8\nx,MK,\n", "chain 'x' has 2 residues and 0 letters of ss8"),
         ("a.csv", "id,sequence\nx,\n", "chain 'x' has no residues"),
-        ("a.csv", "id,sequence,eval_mask\nx,MK,12\n", "position 2: '2' is none of mask's letters, 01"),
+        ("a.csv", "id,sequence,eval_mask\nx,MK,12\n", "position 2: '2' is not a letter of mask: give 01"),
         ("a.csv", "id,chain\nx,MK\n", r"neither a column 'sequence' .* nor 'residue' .*give --sequence-col NAME"),
         ("a.csv", "name,residue\nx,M\n", "no column 'id' in a.csv"),
         ("a.csv", "id,residue\nx,MK\n", "column 'residue', row 1 below the header: 'MK' is not one letter"),
-        ("a.csv", "id,residue\n,M\n", "column 'id', row 1 below the header: '' says of no sequence which it is"),
-        ("a.pdb", "x", "files of this kind are not read"),
-        ("missing.fasta", None, "there is no file"),
+        ("a.csv", "id,residue\n,M\n", "column 'id', row 1 below the header: '' is not an id: every row needs one"),
+        ("a.pdb", "x", "unsupported file format"),
+        ("missing.fasta", None, "no such file"),
     ],
 )
 def test_files_that_do_not_do(name: str, content: str | None, says: str, tmp_path: Path):
@@ -106,7 +106,7 @@ def test_files_that_do_not_do(name: str, content: str | None, says: str, tmp_pat
 @pytest.mark.parametrize("letter", ["-", "1", "é", "ß", "\u212a", " ", "\n"])
 def test_letters_that_are_no_residue(letter: str):
     """The Kelvin sign is no lysine, though its lower case is."""
-    with pytest.raises(DataError, match=r"the list: chain '2', position 3: .* is no residue"):
+    with pytest.raises(DataError, match=r"the list: chain '2', position 3: .* is not a residue"):
         read_protein_chains(["MK", f"AC{letter}D"])
 
 
@@ -114,8 +114,8 @@ def test_letters_that_are_no_residue(letter: str):
     ("data", "says"),
     [
         ([], "the list has no chains"),
-        ([3], r"a list of strings, got \[3\]"),
-        (7, "got 7"),
+        ([3], r"a list of strings, not \[3\]"),
+        (7, "not 7"),
         (WIDE.assign(eval_mask=[1.5, 1.0]), "is not text"),
         (WIDE.iloc[:0], "the frame has no chains"),
     ],
@@ -269,8 +269,8 @@ def test_the_regression_sees_neighbours():
 # ---- the job ---------------------------------------------------------------------------------------------------------
 
 TINY: dict[str, Any] = {
-    "hidden_size": 12, "vector_size": 8, "channels": 6, "widths": (5,), "batch_size": 4, "lr": 0.02, "dropout": 0.0,
-    "average": 0.9,
+    "hidden_size": 12, "embedding_size": 8, "conv_channels": 6, "kernel_sizes": (5,), "batch_size": 4, "lr": 0.02,
+    "dropout": 0.0, "ema_decay": 0.9,
 }  # fmt: skip
 
 
@@ -296,8 +296,8 @@ def test_it_reads_ahead_and_tells_both_kinds(fitted: SecondaryStructurePredictor
     table = fitted.evaluate(shifted(40, 1)).table.set_index("model")
     assert list(table.columns) == ["Q3", "SOV3", "Q8", "SOV8"]
     assert (table.loc["LSTM"] > 95).all()
-    assert table.loc["usual state of each residue", "Q3"] < 60
-    assert table.loc["most frequent state", "Q3"] <= table.loc["usual state of each residue", "Q3"] + 5
+    assert table.loc["most frequent state per residue", "Q3"] < 60
+    assert table.loc["most frequent state", "Q3"] <= table.loc["most frequent state per residue", "Q3"] + 5
     assert table.loc["logistic regression, 17 residues", "Q3"] > 90
     assert "chains" in str(fitted.evaluate(shifted(2, 1)))
 
@@ -312,7 +312,7 @@ def test_only_what_the_mask_says_is_scored(fitted: SecondaryStructurePredictor):
     score = fitted.evaluate(data.assign(ss3=spoilt, eval_mask=masks)).table["Q3"][0]
     assert score == pytest.approx(100 * np.concatenate([r[3:] for r in right]).mean())
     assert fitted.evaluate(data.assign(ss3=spoilt)).table["Q3"][0] < score
-    with pytest.raises(DataError, match="no residue that is to be scored: its eval_mask is 0 everywhere"):
+    with pytest.raises(DataError, match="no residue to score: its eval_mask is 0 everywhere"):
         fitted.evaluate(data.assign(eval_mask=["0" * len(s) for s in data["sequence"]]))
 
 
@@ -326,13 +326,13 @@ def test_answers(fitted: SecondaryStructurePredictor, tmp_path: Path):
         assert stated.shape == (80, len(letters))
         assert stated.sum(axis=1) == pytest.approx(np.ones(80))
         assert one.states[kind] == "".join(letters[i] for i in stated.argmax(axis=1))
-    lines = fitted.text([one, two]).splitlines()
+    lines = fitted.to_text([one, two]).splitlines()
     assert lines[0] == ">one"
-    assert lines[1] == "residue " + one.sequence[:60]
-    assert lines[2] == "ss3     " + one.states["ss3"][:60]
-    assert lines[5] == "residue " + one.sequence[60:]
+    assert lines[1] == "residue    " + one.sequence[:60]
+    assert lines[2] == "ss3        " + one.states["ss3"][:60]
+    assert lines[5] == "residue    " + one.sequence[60:]
     assert lines[9:11] == ["", ">two"]
-    record = fitted.records([two])[0]
+    record = fitted.to_records([two])[0]
     assert sum(record["p_ss3"][letter][0] for letter in "HEC") == pytest.approx(1, abs=1e-5)
 
 
@@ -343,12 +343,12 @@ def test_windows_change_little_and_batches_nothing(fitted: SecondaryStructurePre
     np.testing.assert_allclose(together, whole, atol=1e-5)
     again = load(fitted.save(tmp_path))
     assert isinstance(again, SecondaryStructurePredictor)
-    again.longest = 120
+    again.predictor.settings.max_residues = 120
     cut = again.predict([long])[0]
     assert len(cut.states["ss3"]) == 300
     assert np.mean(cut.probabilities["ss3"].argmax(1) == whole.argmax(1)) > 0.8
     assert (
-        "Chains of more than 120 residues are read in windows (1 of them)."
+        "Chains of more than 120 residues are read in windows (1 chains)."
         in again.evaluate(pd.DataFrame({"sequence": [long], "ss3": ["H" * 300]})).notes
     )
 
@@ -358,10 +358,10 @@ def test_one_kind_alone_and_a_loaded_model(tmp_path: Path):
     again = load(predictor.save(tmp_path))
     table = again.evaluate(shifted(9, 1)).table
     assert list(table.columns) == ["model", "Q3", "SOV3"]
-    assert table["model"].tolist() == ["LSTM", "usual state of each residue", "most frequent state"]
-    with pytest.raises(DataError, match="has no ss3, which is what this model tells"):
+    assert table["model"].tolist() == ["LSTM", "most frequent state per residue", "most frequent state"]
+    with pytest.raises(DataError, match="has no ss3, which this model predicts"):
         again.evaluate(shifted(9, 1).drop(columns="ss3"))
-    with pytest.raises(DataError, match="says of no residue which state it has"):
+    with pytest.raises(DataError, match="has no secondary structure"):
         again.evaluate(["AGV"])
 
 
@@ -377,23 +377,23 @@ def test_profiles_say_what_letters_do_not(tmp_path: Path):
     predictor = SecondaryStructurePredictor(epochs=10, profile_cols=("p", "still"), **TINY).fit(data(80))
     test = data(10)
     assert predictor.evaluate(test).table["Q3"][0] > 95
-    assert "What stands beside it reads the letters alone." in predictor.evaluate(test).notes
+    assert "The baselines read the letters alone." in predictor.evaluate(test).notes
     again = load(predictor.save(tmp_path))
-    assert again.records(again.predict(test)) == predictor.records(predictor.predict(test))
-    with pytest.raises(DataError, match="has letters alone: this model also reads p, still"):
+    assert again.to_records(again.predict(test)) == predictor.to_records(predictor.predict(test))
+    with pytest.raises(DataError, match="has no profile: this model also reads p, still"):
         again.predict(["AAA"])
     with pytest.raises(DataError, match="'p', row 1: nan is a missing value"):
         again.predict(test.assign(p=np.nan))
-    with pytest.raises(DataError, match="has a chain a row: numbers of each residue"):
+    with pytest.raises(DataError, match="has one chain per row: profile columns"):
         again.predict(shifted(3, 0))
 
 
 @pytest.mark.parametrize(
     ("settings", "data", "error", "says"),
     [
-        ({"widths": (3, 4)}, shifted(9, 0), SettingError, "widths must be odd"),
+        ({"kernel_sizes": (3, 4)}, shifted(9, 0), SettingError, "kernel_sizes must be odd"),
         ({}, shifted(2, 0), DataError, "has 2 chains, too few"),
-        ({}, ["AGV"] * 9, DataError, "says of no residue which state it has"),
+        ({}, ["AGV"] * 9, DataError, "has no secondary structure"),
     ],
 )
 def test_what_does_not_do(settings: dict[str, Any], data: object, error: type[Exception], says: str):
@@ -402,8 +402,8 @@ def test_what_does_not_do(settings: dict[str, Any], data: object, error: type[Ex
 
 
 def test_validation_must_tell_the_same():
-    with pytest.raises(DataError, match="the frame has ss3, ss8, the frame not all of it"):
-        SecondaryStructurePredictor(epochs=1).fit(shifted(9, 0), shifted(9, 1).drop(columns="ss8"))
+    with pytest.raises(DataError, match="the frame has ss3, ss8, the frame does not have all of them"):
+        SecondaryStructurePredictor(epochs=1).fit(shifted(9, 0), validation=shifted(9, 1).drop(columns="ss8"))
 
 
 def test_a_chain_to_look_at(fitted: SecondaryStructurePredictor):
@@ -430,12 +430,12 @@ def test_the_recipe_leaves_likes_out(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name, frame in (("train.csv", train), ("test.csv", test)):
         frame.to_csv(tmp_path / name, index=False)
     monkeypatch.setattr("lstmkit.data.catalog.locate", lambda _, name: tmp_path / name)
-    job = SecondaryStructurePredictor(epochs=1, test_share=0.0, **TINY)
+    job = SecondaryStructurePredictor(epochs=1, test_fraction=0.0, **TINY)
     seen: list[ProteinChains] = []
 
     def fit(data: ProteinChains, validation: ProteinChains) -> None:
         seen.extend([data, validation])
-        job.fit(data, validation)
+        job.fit(data, validation=validation)
 
     options = {"train": "train.csv", "test": "test.csv", "shared": 6, "valid_every": 10}
     table = homology_reduced(job, fit, tmp_path, options, Progress())
@@ -449,5 +449,5 @@ def test_the_recipe_leaves_likes_out(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_columns_that_are_named_must_be_there():
     frame = pd.DataFrame({"sequence": ["AAAA", "GGGG"] * 10, "ss3": ["HHHH", "CCCC"] * 10})
     for wrong in ({"ss8_col": "nope"}, {"ss3_col": "nope"}, {"mask_col": "nope"}):
-        with pytest.raises(DataError, match=r"'nope'|which state it has"):
-            SecondaryStructurePredictor(hidden_size=4, channels=2, epochs=1, **wrong).fit(frame)
+        with pytest.raises(DataError, match=r"'nope'|has no secondary structure"):
+            SecondaryStructurePredictor(hidden_size=4, conv_channels=2, epochs=1, **wrong).fit(frame)

@@ -96,7 +96,7 @@ def test_many_series_in_the_order_they_appear():
     assert series.lengths.tolist() == [2, 2]
     assert len(series) == 2
     assert series.index("a") == 1
-    with pytest.raises(DataError, match="no series 'c' in the data; there are b, a"):
+    with pytest.raises(DataError, match=r"no series 'c' in the data \(series: b, a\)"):
         series.index("c")
     assert not noted(series, "sorted")
 
@@ -125,7 +125,7 @@ def test_rows_may_be_the_steps():
 
 
 @pytest.mark.parametrize(
-    "stamps",
+    "timestamps",
     [
         ["2020-01-01", "2020-01-02", "2020-01-03"],
         ["2020/01/01", "2020-01-02 00:00", "2020-01-03T00:00:00"],
@@ -145,7 +145,7 @@ def test_forms_of_dates(timestamps):
 
 
 @pytest.mark.parametrize(
-    ("stamps", "freq", "start"),
+    ("timestamps", "freq", "start"),
     [
         (["1949-01", "1949-02", "1949-03"], "MS", "1949-01-01"),
         (["Jan 1949", "Feb 1949", "March 1949"], "MS", "1949-01-01"),
@@ -162,7 +162,7 @@ def test_other_forms_of_dates(timestamps, freq, start):
     assert (series.freq, series.starts[0]) == (freq, pd.Timestamp(start))
 
 
-@pytest.mark.parametrize("stamps", [["0", "1", "2"], [0.0, 1.0, 2.0], ["0.0", "1.0", "2.0"], [0, 1, 2]])
+@pytest.mark.parametrize("timestamps", [["0", "1", "2"], [0.0, 1.0, 2.0], ["0.0", "1.0", "2.0"], [0, 1, 2]])
 def test_whole_number_stamps(timestamps):
     series = read_series(frame(timestamps))
     assert (series.freq, series.starts) == (1, (0,))
@@ -226,14 +226,14 @@ def test_gaps_are_missing_and_counted():
     series = read_series(frame([1, 2, 4, 5], y=[1, NAN, 3, 4]))
     assert np.array_equal(series.y[0], [1, NAN, NAN, 3, 4], equal_nan=True)
     assert series.notes[-1] == (
-        "series 'series': 2 of 5 steps missing, marked as missing: the model is told so, they are never targets"
+        "series 'series': 2 of 5 steps missing; the model receives a mask, missing values are never targets"
     )
     many = pd.concat([frame([1, 2, 4], unique_id="a"), frame([1, 5], unique_id="b"), frame([1, 2], unique_id="c")])
     assert (
         read_series(many)
         .notes[-1]
         .startswith(
-            "2 of 3 series have missing steps, 4 of 11 in all (most in series 'b': 3 of 5 steps missing), marked as"
+            "2 of 3 series have missing steps, 4 of 11 in total (most in series 'b': 3 of 5 steps missing); the model"
         )
     )
 
@@ -243,14 +243,14 @@ def test_missing_ends_are_cut_off():
     assert series.starts == (2,)
     assert series.y[0].tolist() == [1, 2]
     assert series.covariates["p"][0].tolist() == [1, 2]
-    assert noted(series, "rows before the first target of their series, left out: 1")
-    assert noted(series, "rows after the last target of their series, left out: 2")
+    assert noted(series, "rows before the first target of their series, dropped: 1")
+    assert noted(series, "rows after the last target of their series, dropped: 2")
 
 
 def test_rows_out_of_order_are_sorted():
     series = read_series(frame([3, 1, 2], y=[30, 10, 20]))
     assert series.y[0].tolist() == [10, 20, 30]
-    assert noted(series, "rows sorted by stamp")
+    assert noted(series, "rows sorted by timestamp")
 
 
 def test_kinds_of_covariates():
@@ -290,7 +290,7 @@ def test_rows_after_the_last_target_look_ahead():
     series = read_series(frame([1, 2, 3, 4, 5], y=[1, 2, 3, NAN, NAN], p=[1, 2, 3, 4, NAN]), future=["p"])
     assert series.lengths.tolist() == [3]
     assert series.covariates["p"][0].tolist() == [1, 2, 3, 4]  # the last row gives nothing
-    assert noted(series, "reach up to 1 steps past")
+    assert noted(series, "extend up to 1 steps after")
 
 
 def test_a_second_table_looks_ahead(write):
@@ -301,7 +301,7 @@ def test_a_second_table_looks_ahead(write):
     assert series.covariates["p"][0].tolist() == [1, 2, 30]
     assert np.array_equal(series.covariates["p"][1], [5, 6, 7, NAN, 50], equal_nan=True)
     assert [len(q) for q in series.covariates["q"]] == [2, 3]
-    assert noted(series, "rows given ahead that are not past the last target of their series, left out: 1")
+    assert noted(series, "rows of the future table dropped, not after the last target of their series: 1")
 
 
 def test_what_is_given_ahead_wins_over_the_row_without_a_target():
@@ -346,7 +346,7 @@ def test_forms_of_csv(write, text, name, encoding):
 def test_text_that_is_not_utf8_is_read_as_latin1_and_said(write):
     series = read_series(write("ds,y,größe\n1,2,ä\n2,3,ö\n", encoding="latin-1"), past=["größe"])
     assert series.covariates["größe"][0].tolist() == ["ä", "ö"]
-    assert noted(series, "sales.csv: not in UTF-8, read as Latin-1")
+    assert noted(series, "sales.csv: not UTF-8, read as Latin-1")
 
 
 def test_decimal_commas_are_read_and_said(write):
@@ -361,7 +361,7 @@ def test_decimal_commas_are_read_and_said(write):
 def test_a_file_without_a_header(write):
     series = read_series(write("2020-01-01,3\n2020-01-02,4\n"), time_col="1", target_col="2")
     assert series.y[0].tolist() == [3, 4]
-    assert noted(series, "no header row, its columns are called 1, 2")
+    assert noted(series, "no header row, columns are named 1, 2")
 
 
 def test_parquet_as_csv(tmp_path):
@@ -386,7 +386,7 @@ def test_a_missing_column_gets_the_options_to_give(write):
     path = write("date,shop name,a b,c\n2020-01-01,x,1,2\n2020-01-02,x,1,2\n")
     assert "give --time-col date --target-col NAME (one of a b, c)" in message(path)
     assert "--target-col 'a b'" in message(write("date,a b\n2020-01-01,1\n2020-01-02,1\n"))
-    assert 'give --time-col NAME (or --time-col "" where the rows are' in message(write("a,b\n1,x\n2,y\n"))
+    assert 'give --time-col NAME (or --time-col "" if the rows are' in message(write("a,b\n1,x\n2,y\n"))
 
 
 @pytest.mark.parametrize("option", ["id_col", "past", "future", "static"])
@@ -396,44 +396,44 @@ def test_a_column_asked_for_must_be_there(option):
 
 def test_long_lists_of_columns_are_cut():
     text = message(pd.DataFrame({f"c{k}": [1, 2] for k in range(500)}))
-    assert "… (500 in all)" in text
+    assert "… (500 in total)" in text
     assert len(text) < 400
 
 
 def test_a_column_has_one_role_and_a_name_of_its_own(write):
-    assert "column 'p' is given two roles" in message(days(3, p=1), past=["p"], static=["p"])
-    assert "column 'y' is given two roles" in message(days(3), past=["y"])
-    assert "2 columns are called 'y'" in message(write("ds,y,y\n1,2,3\n2,3,4\n"))
+    assert "column 'p' has two roles" in message(days(3, p=1), past=["p"], static=["p"])
+    assert "column 'y' has two roles" in message(days(3), past=["y"])
+    assert "2 columns have the name 'y'" in message(write("ds,y,y\n1,2,3\n2,3,4\n"))
     taken = pd.DataFrame({"t": [1, 2], "v": [1, 2], "y": [1, 2]})
-    assert "a covariate cannot be called 'y'" in message(taken, time_col="t", target_col="v", past=["y"])
+    assert "a covariate cannot be named 'y'" in message(taken, time_col="t", target_col="v", past=["y"])
 
 
 def test_files_that_are_no_tables(write, tmp_path):
     assert "no such file: " in message(tmp_path / "none.csv")
-    assert "is a folder: give one file" in message(str(tmp_path))
+    assert "is a folder: give a file" in message(str(tmp_path))
     assert "sales.csv is empty" in message(write(""))
     assert "sales.csv is empty" in message(write("\n \n"))
-    assert "has no rows below its header" in message(write("ds,y\n"))
+    assert "has no rows below the header" in message(write("ds,y\n"))
     assert "is not a text file" in message(write(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"))
-    assert "files of this kind are not read: give .csv" in message(write(b"PK", "sales.xlsx"))
-    assert "files of this kind are not read" in message(write(b"PK", "sales"))
+    assert "unsupported file format: give .csv" in message(write(b"PK", "sales.xlsx"))
+    assert "unsupported file format" in message(write(b"PK", "sales"))
     assert "sales.csv.gz cannot be read: Not a gzipped file" in message(
         write(b"hello").rename(tmp_path / "sales.csv.gz")
     )
     (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"ds,y\n1,2\n" * 99)[:-9])
     assert "cut.csv.gz cannot be read" in message(tmp_path / "cut.csv.gz")
     assert "sales.parquet cannot be read" in message(write(b"hello", "sales.parquet"))
-    assert "is opened and never closed" in message(write('ds,y\n1,"2\n2,3\n'))
-    assert "cannot be read as csv: field larger" in message(write("x" * 150_000))
+    assert "is never closed" in message(write('ds,y\n1,"2\n2,3\n'))
+    assert "cannot be read as CSV: field larger" in message(write("x" * 150_000))
 
 
 @pytest.mark.parametrize(
     ("text", "phrase"),
     [
-        ("ds,y\n1,2\n\n2,3,4\n", "line 4 has 3 fields where 2 are expected: '2,3,4'"),
-        ("ds,y\n1,2\n2\n", "line 3 has 1 fields where 2 are expected: '2'"),
+        ("ds,y\n1,2\n\n2,3,4\n", "line 4 has 3 fields, expected 2: '2,3,4'"),
+        ("ds,y\n1,2\n2\n", "line 3 has 1 fields, expected 2: '2'"),
         ("\n\nds,y\n1,2\n2,3,4\n", "line 5 has 3 fields"),
-        ("y\n1\n\n3,5\n", "line 4 has 2 fields where 1 are expected"),
+        ("y\n1\n\n3,5\n", "line 4 has 2 fields, expected 1"),
     ],
 )
 def test_rows_of_another_length_are_named(write, text, phrase):
@@ -454,7 +454,7 @@ def test_text_among_numbers_is_named(write):
     text = message(write("ds,y\n1,2\n2,oops\n"))
     assert "sales.csv: column 'y', row 2 below the header: 'oops' is not a number" in text
     assert "the frame: column 'y', row 3: '?' is not a number" in message(frame([1, 2, 3], y=["1", "2", "?"]))
-    assert "'1,234' is not a number (write numbers with a decimal point" in message(write('ds,y\n1,"1,234"\n2,3\n'))
+    assert "'1,234' is not a number: write numbers with a decimal point" in message(write('ds,y\n1,"1,234"\n2,3\n'))
     slip = frame([1, 2, 3], p=["1", "2", "3x"])
     assert "column 'p', row 3: '3x' is not a number" in message(slip, past=["p"])
     assert "is not a number" in message(frame([1, 2], y=pd.date_range("2020", periods=2)))
@@ -464,7 +464,7 @@ def test_text_among_numbers_is_named(write):
 def test_numbers_that_may_be_either_are_refused(write):
     assert "may have a decimal comma or a comma for thousands" in message(write("ds;y\n1;3,500\n2;4,250\n"))
     text = message(write("ds;y\n1;1.234\n2;4,2\n"))
-    assert "'1.234' is not a number (write numbers with a decimal comma and no points" in text
+    assert "'1.234' is not a number: write numbers with a decimal comma and no points" in text
 
 
 @pytest.mark.parametrize("value", ["inf", "-Infinity"])
@@ -474,28 +474,34 @@ def test_infinite_values_are_named(write, value):
 
 
 @pytest.mark.parametrize(
-    ("stamps", "phrase"),
+    ("timestamps", "phrase"),
     [
-        (["1-01", "1-02"], "row 1: '1-01' is not a date with a four-digit year: write stamps as 1949-01"),
+        (["1-01", "1-02"], "row 1: '1-01' is not a date with a four-digit year: write timestamps as 1949-01"),
         (["01/02/20", "02/02/20"], "is not a date with a four-digit year"),
         (["Jan-49", "Feb-49"], "is not a date with a four-digit year"),
-        (["01/02/2020", "02/02/2020"], "row 1: '01/02/2020' may be day first or month first, nothing tells which"),
+        (["01/02/2020", "02/02/2020"], "row 1: '01/02/2020' is ambiguous (day first or month first)"),
         (["31/13/2020", "30/12/2020"], "row 1: '31/13/2020' is not a date"),
-        (["2020-01-01", "01/02/2020"], "is written otherwise than the other stamps"),
+        (["2020-01-01", "01/02/2020"], "has another format than the other timestamps"),
         (["2020-01-31", "2020-02-30"], "row 2: '2020-02-30' is not a date"),
         (["10:00 2020", "11:00 2020"], "is not a date"),  # pandas would take today's
         (["hello 2020", "hello 2021"], "is not a date"),
-        (["3000-01-01", "3000-01-02"], "is not a date (of the years 1678 to 2261)"),
-        ([datetime.date(3000, 1, 1), datetime.date(3000, 1, 2)], "is not a date (of the years 1678 to 2261)"),
-        (np.array(["3000-01-01", "3000-01-02"], "datetime64[s]"), "is not a date (of the years 1678 to 2261)"),
-        (["2020-01-01T00:00Z", "2020-01-01T01:00"], "row 2: '2020-01-01T01:00' has no UTC offset where"),
-        ([pd.Timestamp("2020", tz="UTC"), pd.Timestamp("2021")], "differs in having a time zone or none"),
+        (["3000-01-01", "3000-01-02"], "is not a date from the years 1678 to 2261"),
+        ([datetime.date(3000, 1, 1), datetime.date(3000, 1, 2)], "is not a date from the years 1678 to 2261"),
+        (np.array(["3000-01-01", "3000-01-02"], "datetime64[s]"), "is not a date from the years 1678 to 2261"),
+        (
+            ["2020-01-01T00:00Z", "2020-01-01T01:00"],
+            "row 2: '2020-01-01T01:00' has no UTC offset, but other timestamps have one",
+        ),
+        (
+            [pd.Timestamp("2020", tz="UTC"), pd.Timestamp("2021")],
+            "has a time zone and the first timestamp has none, or vice versa",
+        ),
         (["1749.04", "1749.13"], "'1749.04' is neither a whole number nor a date"),
         ([0.5, 1.5], "row 1: 0.5 is neither a whole number nor a date"),
         ([True, False], "is neither a whole number nor a date"),
         ([1, "2020-01-01"], "is neither a whole number nor a date"),
-        (["2020-01-01", None], "row 2: None is not a stamp: every row needs one"),
-        ([1, NAN], "row 2: nan is not a stamp"),
+        (["2020-01-01", None], "row 2: None is not a timestamp: every row needs one"),
+        ([1, NAN], "row 2: nan is not a timestamp"),
         ([1, np.inf], "row 2: inf is neither a whole number"),
     ],
 )
@@ -504,48 +510,48 @@ def test_stamps_that_cannot_be_read(timestamps, phrase):
 
 
 def test_an_id_is_needed_in_every_row(write):
-    assert "row 2 below the header: '' is no series id" in message(write("unique_id,ds,y\na,1,2\n,2,3\n"))
+    assert "row 2 below the header: '' is not a valid series id" in message(write("unique_id,ds,y\na,1,2\n,2,3\n"))
     assert read_series(write("unique_id,ds,y\nNA,1,2\nNA,2,3\n")).ids == ("NA",)  # Namibia
 
 
 def test_duplicates_are_named():
     data = pd.concat([days(3, unique_id="a"), days(2, unique_id="b"), days(1, unique_id="b"), days(1, unique_id="b")])
     assert message(data) == (
-        "the frame: series 'b' has 3 rows with the stamp 2020-01-01 (3 rows in all share their stamp with another): "
-        "keep one row a stamp"
+        "the frame: series 'b' has 3 rows with the timestamp 2020-01-01 (3 rows in total have a duplicate "
+        "timestamp): keep one row per timestamp"
     )
-    assert "name the column that tells series apart with --id-col" in message(pd.concat([days(3), days(3)]))
+    assert "name the column with the series ids with --id-col" in message(pd.concat([days(3), days(3)]))
 
 
 def test_steps_off_the_grid_are_named():
     text = message(frame(["2020-01-01", "2020-01-02", "2020-01-03", "2020-01-04 05:00"], unique_id="a"))
     assert text == (
-        "irregular steps: the stamp 2020-01-04 05:00:00 of series 'a' is off the grid of frequency 'D' (found in the "
-        "data) from 2020-01-01: all stamps must lie on one grid; give the frequency with --freq, or resample the data"
+        "irregular timestamps: 2020-01-04 05:00:00 of series 'a' is not on the grid of frequency 'D' (inferred from "
+        "the data) that starts at 2020-01-01: give the frequency with --freq, or resample the data to a regular grid"
     )
-    assert "the stamp 5 of series 'series' is off the grid of frequency 2" in message(frame([0, 2, 4, 5, 8]))
-    assert "off the grid of frequency 'W-SUN' (given)" in message(days(9, "2020-01-05"), freq="W-SUN")
+    assert "5 of series 'series' is not on the grid of frequency 2" in message(frame([0, 2, 4, 5, 8]))
+    assert "not on the grid of frequency 'W-SUN' (given)" in message(days(9, "2020-01-05"), freq="W-SUN")
     assert "(write a month as its first day)" in message(frame([f"2020-{m:02}-15" for m in range(1, 9)]))
-    assert "off the grid of frequency 'MS' (given)" in message(frame(["2020-01-15"]), freq="MS")
+    assert "is not on the grid of frequency 'MS' (given)" in message(frame(["2020-01-15"]), freq="MS")
     mixed = frame(pd.DatetimeIndex(["2020-01-01", "2020-02-01", "2020-03-01", "2020-04-02", "2020-05-01"]))
-    assert "the stamp 2020-04-02 of series 'series' is off the grid of frequency 'MS'" in message(mixed)
+    assert "2020-04-02 of series 'series' is not on the grid of frequency 'MS'" in message(mixed)
     times = frame(pd.DatetimeIndex(["2020-01-01", "2020-02-01", "2020-03-01 06:00"]))
-    assert "the stamp 2020-03-01 06:00:00" in message(times)
+    assert "irregular timestamps: 2020-03-01 06:00:00" in message(times)
 
 
 def test_a_frequency_that_cannot_be_found_or_used():
-    assert "series 'series' has one row: the frequency cannot be found, give it with --freq" in message(days(1))
+    assert "series 'series' has one row, so the frequency cannot be inferred: give it with --freq" in message(days(1))
     for freq in ("fortnightly", "", "-1D", "0D", 0, -1, [1]):
         assert f"freq {freq!r} is not a frequency: give one such as h, 15min" in message(days(3), freq=freq)
-    assert "freq 1 does not go with stamps that are dates" in message(days(3), freq=1)
-    assert "freq 'D' does not go with stamps that are numbers" in message(frame([1, 2]), freq="D")
-    assert "freq 'D' does not go with stamps that are numbers" in message([1, 2], freq="D")
-    assert "makes 1000000001 steps of 3 rows" in message(frame([0, 1, 10**9]))
+    assert "--freq 1 does not match timestamps that are dates" in message(days(3), freq=1)
+    assert "--freq 'D' does not match timestamps that are numbers" in message(frame([1, 2]), freq="D")
+    assert "--freq 'D' does not match timestamps that are numbers" in message([1, 2], freq="D")
+    assert "turns 3 rows into 1000000001 steps" in message(frame([0, 1, 10**9]))
 
 
 def test_a_series_needs_a_target():
     data = pd.concat([days(3, unique_id="a"), frame(pd.date_range("2020", periods=2), y=[NAN, NAN], unique_id="b")])
-    assert message(data) == "series 'b' has no target: 'y' is missing in all its rows"
+    assert message(data).startswith("series 'b' has no target: 'y' is missing in all its rows: remove")
     assert "has no target" in message([None, None])
 
 
@@ -559,9 +565,9 @@ def test_static_columns_must_not_change():
     [
         ({"ds": [4], "q": [1]}, "no column 'p' in the frame (columns: ds, q)"),
         ({"p": [1], "q": [1]}, "no column 'ds' in the frame"),
-        ({"ds": ["2020-01-01"], "p": [1]}, "are datetime64[ns], those of the data int64: use one kind"),
+        ({"ds": ["2020-01-01"], "p": [1]}, "are datetime64[ns], those of the data int64: use one type"),
         ({"ds": [4], "p": ["a"]}, "covariate 'p' is text in one table and numbers in the other"),
-        ({"ds": [4, 4], "p": [1, 2]}, "has 2 rows with the stamp 4"),
+        ({"ds": [4, 4], "p": [1, 2]}, "has 2 rows with the timestamp 4"),
         ({"ds": [4], "p": [np.inf]}, "is infinite"),
         ({"ds": [], "p": []}, "has no rows"),
     ],
@@ -572,10 +578,12 @@ def test_a_second_table_that_does_not_fit(ahead, phrase):
 
 def test_a_second_table_needs_its_place(tmp_path):
     ahead = pd.DataFrame({"ds": [4], "p": [1.0], "unique_id": "z"})
-    assert "looking ahead needs" in message(frame([1, 2, 3]), ahead=ahead)
-    assert "looking ahead needs" in message(frame([1, 2], p=1), time_col=None, future=["p"], ahead=ahead)
+    assert "a table of future covariates (--future-data) needs" in message(frame([1, 2, 3]), ahead=ahead)
+    assert "a table of future covariates (--future-data) needs" in message(
+        frame([1, 2], p=1), time_col=None, future=["p"], ahead=ahead
+    )
     one = frame([1, 2, 3], p=1, unique_id="a")
-    assert "series 'z' of the table given ahead is not in the data" in message(one, future=["p"], ahead=ahead)
+    assert "series 'z' of the future table is not in the data" in message(one, future=["p"], ahead=ahead)
     assert "no column 'unique_id' in the frame" in message(one, future=["p"], ahead=ahead[["ds", "p"]])
     assert "no such file" in message(one, future=["p"], ahead=tmp_path / "none.csv")
 
@@ -589,7 +597,7 @@ def test_the_reach_of_what_is_known_ahead():
         check_future_covariates(series, ["price"], 24)
     assert str(caught.value) == (
         "future covariate 'price' of series 'a' is missing from 2020-02-29 to 2020-03-11 (12 of 24 steps of the "
-        "horizon): give it in the data or with --ahead FILE"
+        "horizon): give it in the data or with --future-data FILE"
     )
     with pytest.raises(DataError, match=r"from 2020-02-29 to 2020-02-29 \(1 of 1 steps"):
         check_future_covariates(series, ["price"], 1)

@@ -1,4 +1,4 @@
-"""Speech synthesis: attention from left to right, frames that stop, sound from frames, files of recordings, scores."""
+"""The speech synthesizer: attention, network, stop token, Griffin-Lim, corpora, scores, files, recipes."""
 
 from __future__ import annotations
 
@@ -23,10 +23,15 @@ from lstmkit.data.audio.tts_corpus import SpeechCorpus, read_speech_corpus, trim
 from lstmkit.data.batch import Batch
 from lstmkit.decoding.generation import roll_out
 from lstmkit.errors import DataError, SettingError, UserError
-from lstmkit.jobs.speech_synthesizer import metrics as scoring
-from lstmkit.jobs.speech_synthesizer.baselines import Takes
+from lstmkit.jobs.speech_synthesizer import metrics
+from lstmkit.jobs.speech_synthesizer.baselines import RecordedWords
 from lstmkit.jobs.speech_synthesizer.job import SpeechSynthesizer
-from lstmkit.jobs.speech_synthesizer.synthesis import SpectrogramScaler, max_decoder_steps, pad_to_decoder_steps, say
+from lstmkit.jobs.speech_synthesizer.synthesis import (
+    SpectrogramScaler,
+    max_decoder_steps,
+    pad_to_decoder_steps,
+    synthesize,
+)
 from lstmkit.layers.rnn import LSTM
 from lstmkit.models.base import Ensemble
 from lstmkit.models.tacotron import StreamingDecoder, Tacotron, TacotronDecoder, Weights, guided_attention_penalty
@@ -36,8 +41,8 @@ from lstmkit.progress import Progress
 from lstmkit.recipes import speech_synthesizer as protocols
 
 TINY: dict[str, Any] = {
-    "rate": 4000, "bands": 8, "hidden_size": 4, "prenet_size": 4, "attention_size": 3, "attention_width": 3,
-    "rounds": 1, "epochs": 1, "batch_size": 8, "longest": 0.5,
+    "sample_rate": 4000, "n_mels": 8, "hidden_size": 4, "prenet_size": 4, "attention_size": 3,
+    "attention_kernel_size": 3, "griffin_lim_iterations": 1, "epochs": 1, "batch_size": 8, "max_seconds": 0.5,
 }  # fmt: skip
 
 
@@ -69,7 +74,7 @@ def network(dtype: torch.dtype = torch.float64, together: int = 2, **weights: fl
 
 
 def batch(dtype: torch.dtype = torch.float64) -> Batch:
-    """Texts of 4 and 2 tokens, recordings of 6 and 4 frames; what stands past their ends is none of theirs."""
+    """Texts of 4 and 2 tokens, recordings of 6 and 4 frames, padded."""
     frames = torch.randn(2, 6, 3, dtype=dtype, generator=torch.Generator().manual_seed(1))
     ids = torch.tensor([[1, 2, 3, 4], [4, 1, 0, 0]])
     return Batch(ids, torch.tensor([4, 2]), frames, torch.tensor([6, 4]), np.arange(2))
@@ -79,7 +84,7 @@ def batch(dtype: torch.dtype = torch.float64) -> Batch:
 
 
 def test_location_attention_is_its_equation_in_a_plain_loop():
-    """Key by key and step by step: what is asked, what is there, and the weights so far around it."""
+    """Step by step and key by key: query, key, and the cumulative weights around the key."""
     torch.manual_seed(0)
     attention = LocationAttention(3, 4, 5, 3).double()
     queries, keys = torch.randn(2, 6, 3).double(), torch.randn(2, 7, 4).double()
@@ -104,8 +109,8 @@ def test_location_attention_is_its_equation_in_a_plain_loop():
         torch.testing.assert_close(covered[b], sums)
 
 
-def test_location_attention_gives_what_its_scores_give():
-    """The general call, told what was covered, is a step of the walk."""
+def test_location_attention_called_with_coverage_is_a_step_of_walk():
+    """The general call with the coverage so far."""
     torch.manual_seed(0)
     attention = LocationAttention(3, 4, 5, 5)
     query, keys, covered = torch.randn(2, 1, 3), torch.randn(2, 7, 4), torch.rand(2, 7)
@@ -116,7 +121,7 @@ def test_location_attention_gives_what_its_scores_give():
     torch.testing.assert_close(contexts, walked @ keys)
 
 
-def test_location_attention_wants_an_odd_width():
+def test_location_attention_needs_an_odd_width():
     with pytest.raises(ValueError, match="width must be odd, got 4"):
         LocationAttention(3, 4, 5, 4)
 
@@ -158,7 +163,7 @@ class _Loss(torch.nn.Module):
 
 
 def test_the_loss_by_hand():
-    """Absolute and squared error, cross-entropy of the stop, attention off the diagonal, each over what is there."""
+    """Absolute and squared error, stop cross-entropy and guided attention, each without padding."""
     model, given = network(stop=0.7, stopping=3.0, guided=0.5, guide=0.3), batch()
     with torch.no_grad():
         told = model.teacher_forced(given)
@@ -178,7 +183,7 @@ def test_the_loss_by_hand():
     assert float(model.loss(given)[0].detach()) == pytest.approx(wanted)
 
 
-def test_what_stands_past_the_ends_changes_nothing():
+def test_padding_does_not_change_the_loss():
     model, given = network(), batch()
     other = batch()
     assert other.targets is not None
@@ -187,8 +192,8 @@ def test_what_stands_past_the_ends_changes_nothing():
     torch.testing.assert_close(model.loss(given)[0], model.loss(other)[0])
 
 
-def test_steps_one_by_one_are_all_at_once():
-    """Fed the true frames, ``step`` tells what the loss was taken from."""
+def test_step_by_step_equals_teacher_forcing():
+    """With true frames as inputs, ``step`` gives the outputs of the loss."""
     model, given = network(), batch()
     told = model.teacher_forced(given)
     assert given.targets is not None
@@ -201,7 +206,7 @@ def test_steps_one_by_one_are_all_at_once():
         torch.testing.assert_close(state.weights, told.weights[:, t])
 
 
-def test_speaking_live_is_step_by_step():
+def test_streaming_decoder_equals_step():
     """The same numbers from the layers' streams."""
     model, given = network(torch.float32).eval(), batch(torch.float32)
     assert given.targets is not None
@@ -215,7 +220,7 @@ def test_speaking_live_is_step_by_step():
             torch.testing.assert_close(weights, state.weights)
 
 
-def test_off_diagonal_is_least_on_it():
+def test_guided_attention_penalty_is_zero_on_the_diagonal():
     even, read, told = torch.eye(5).unsqueeze(0), torch.tensor([5]), torch.tensor([5])
     on, off = (float(guided_attention_penalty(w, read, told, 0.2).mean()) for w in (even, even.flip(1)))
     assert on == 0.0
@@ -225,26 +230,26 @@ def test_off_diagonal_is_least_on_it():
 # ---- the stop --------------------------------------------------------------------------------------------------------
 
 
-def test_a_roll_out_stops_when_it_is_told_to():
+def test_a_roll_out_stops_when_finished():
     values = roll_out(lambda v, t, s: (v + 1, s), torch.zeros(2), None, 9, lambda v, t: bool((v > 2).all()))
     assert values.tolist() == [[1.0, 2.0, 3.0]] * 2
 
 
-@pytest.mark.parametrize(("bias", "steps", "stopped"), [(20.0, [1, 1], True), (-20.0, [3, 5], False)])
-def test_it_stops_by_itself_or_is_cut_off(bias: float, steps: list[int], stopped: bool):
-    """A stop token that is always, or never, there; each text has its own limit."""
+@pytest.mark.parametrize(("bias", "steps", "ended"), [(20.0, [1, 1], True), (-20.0, [3, 5], False)])
+def test_synthesis_ends_by_stop_token_or_is_cut_off(bias: float, steps: list[int], ended: bool):
+    """The stop token comes always or never; each text has its own limit."""
     model = network(torch.float32)
     with torch.no_grad():
         model.decoder.tell.bias[-1] = bias
-    found = say(model, [np.array([1, 2]), np.array([3])], np.array([3, 5]), 8, torch.device("cpu"))
-    assert [one.stopped for one in found] == [stopped] * 2
+    found = synthesize(model, [np.array([1, 2]), np.array([3])], np.array([3, 5]), 8, torch.device("cpu"))
+    assert [one.ended for one in found] == [ended] * 2
     assert [one.frames.shape for one in found] == [(2 * n, 3) for n in steps]
     assert [one.attention.shape for one in found] == [(steps[0], 2), (steps[1], 1)]
 
 
-def test_a_text_says_the_same_beside_others_and_alone():
+def test_a_text_does_not_depend_on_its_batch():
     model, ids = network(torch.float32), [np.array([1, 2, 3, 4]), np.array([3, 1])]
-    both, alone = (say(model, ids, np.array([4, 4]), size, torch.device("cpu")) for size in (2, 1))
+    both, alone = (synthesize(model, ids, np.array([4, 4]), size, torch.device("cpu")) for size in (2, 1))
     for one, other in zip(both, alone, strict=True):
         np.testing.assert_allclose(one.frames, other.frames, atol=1e-5)
 
@@ -254,25 +259,25 @@ def test_an_ensemble_is_the_mean_of_its_members():
     with torch.no_grad():
         other.decoder.tell.bias += 1.0
     ids, limit, cpu = [np.array([1, 2])], np.array([1]), torch.device("cpu")
-    each = [say(model, ids, limit, 1, cpu)[0] for model in (one, other)]
-    (both,) = say(Ensemble([one, other]), ids, limit, 1, cpu)
+    each = [synthesize(model, ids, limit, 1, cpu)[0] for model in (one, other)]
+    (both,) = synthesize(Ensemble([one, other]), ids, limit, 1, cpu)
     np.testing.assert_allclose(both.frames, (each[0].frames + each[1].frames) / 2, atol=1e-6)
     np.testing.assert_allclose(both.attention, each[0].attention, atol=1e-6)
 
 
-def test_no_text_is_said_for_longer_than_it_may():
-    """Twice the slowest recording, or ``longest``; at least a step."""
+def test_maximum_decoder_steps():
+    """Twice the slowest recording, or ``max_frames``; at least one step."""
     ids = [np.zeros(4), np.zeros(40), np.zeros(1)]
-    assert max_decoder_steps(ids, pace=5.0, longest=60.0, together=3).tolist() == [14, 20, 4]
-    assert max_decoder_steps(ids, pace=1e-9, longest=60.0, together=3).tolist() == [1, 1, 1]
+    assert max_decoder_steps(ids, frames_per_token=5.0, max_frames=60.0, reduction_factor=3).tolist() == [14, 20, 4]
+    assert max_decoder_steps(ids, frames_per_token=1e-9, max_frames=60.0, reduction_factor=3).tolist() == [1, 1, 1]
 
 
-# ---- sound from frames -----------------------------------------------------------------------------------------------
+# ---- Griffin-Lim -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mel", [LogMelSpectrogram(8000, 80, 0.05, 0.0125), LogMelSpectrogram(8000, 60, 0.032, 0.008)])
-def test_tones_come_back_from_their_frames(mel: LogMelSpectrogram):
-    """A sum of two: in the sound that is made of its frames they are the loudest frequencies, and the frames agree."""
+def test_griffin_lim_reconstructs_tones(mel: LogMelSpectrogram):
+    """Two tones are the loudest frequencies of the reconstructed audio, and its frames are the same."""
     samples = tone(1.0, 8000, 440.0) + 0.6 * tone(1.0, 8000, 1250.0)
     frames = mel.from_samples(samples)
     again = mel_to_audio(mel, frames)
@@ -287,7 +292,7 @@ def test_tones_come_back_from_their_frames(mel: LogMelSpectrogram):
     assert np.array_equal(again, mel_to_audio(mel, frames))
 
 
-def test_powers_are_not_negative_and_have_the_frames_bands():
+def test_powers_are_nonnegative_and_have_the_given_mel_bands():
     mel = LogMelSpectrogram(8000, 40, 0.032, 0.008)
     frames = mel.from_samples(np.random.default_rng(0).standard_normal(4000).astype(np.float32))
     found = powers(mel, frames)
@@ -298,7 +303,7 @@ def test_powers_are_not_negative_and_have_the_frames_bands():
 
 
 @pytest.mark.parametrize("count", [1, 2, 30])
-def test_few_frames_and_silent_ones_are_sound_too(count: int):
+def test_few_or_silent_frames_become_audio(count: int):
     mel = LogMelSpectrogram(8000, 20, 0.05, 0.0125)
     quiet = mel_to_audio(mel, np.full((count, 20), -20, np.float32), rounds=2)
     assert len(mel.from_samples(quiet)) == count
@@ -308,8 +313,8 @@ def test_few_frames_and_silent_ones_are_sound_too(count: int):
 # ---- recordings ------------------------------------------------------------------------------------------------------
 
 
-def test_every_way_to_give_recordings_is_the_same(tmp_path: Path):
-    """A folder with texts beside, with LJSpeech's table, with a .csv; a zip of it; sounds in a zip beside the table."""
+def test_all_layouts_of_a_corpus_are_read_alike(tmp_path: Path):
+    """A folder with text files, with LJSpeech's table or a .csv; a zip of it; a zip of audio beside the table."""
     sounds = {"x-1": tone(0.2), "x-2": tone(0.1)}
     texts = {"x-1": "Ah.", "x-2": "oh, né"}
     folders = {name: tmp_path / name for name in ("beside", "lj", "csv", "zipped")}
@@ -344,26 +349,26 @@ def test_every_way_to_give_recordings_is_the_same(tmp_path: Path):
 @pytest.mark.parametrize(
     ("files", "phrase"),
     [
-        ({}, "has no sound files"),
-        ({"a.wav": b""}, "does not say what is said: give a metadata.csv"),
+        ({}, "has no audio files"),
+        ({"a.wav": b""}, "has no transcripts: give a metadata.csv"),
         ({"a.wav": b"", "a.txt": "ah"}, "a.wav is empty"),
-        ({"a.wav": b"no sound at all", "a.txt": "ah"}, "no sound that can be read"),
+        ({"a.wav": b"no sound at all", "a.txt": "ah"}, "not a readable audio file"),
         ({"a.wav": wav(np.zeros(0)), "a.txt": "ah"}, "has no samples"),
-        ({"a.wav": wav(np.zeros(500)), "a.txt": "ah"}, "no recording that can be heard"),
-        ({"a.wav": wav(tone()), "a.txt": " "}, "no recording that can be heard"),
+        ({"a.wav": wav(np.zeros(500)), "a.txt": "ah"}, "no clip with sound and a transcript"),
+        ({"a.wav": wav(tone()), "a.txt": " "}, "no clip with sound and a transcript"),
         ({"a.wav": wav(tone()), "a.txt": b"\xff\xfe"}, "a.txt is not UTF-8"),
         ({"a.wav": wav(tone()), "metadata.csv": ""}, "give path and text"),
-        ({"a.wav": wav(tone()), "metadata.csv": "b|oh\n"}, "line 1: there is no sound 'b'"),
+        ({"a.wav": wav(tone()), "metadata.csv": "b|oh\n"}, "line 1: no audio file 'b'"),
         ({"a.wav": wav(tone()), "metadata.csv": "a|ah\nb\n"}, "line 2: 'b' is not id|text"),
         ({"a.wav": wav(tone()), "x.csv": "path,words\na.wav,ah\n"}, "columns path, words: give path and text"),
         ({"a.wav": wav(tone()), "x.csv": "path,text\n"}, "x.csv has no rows"),
         ({"a.wav": wav(tone()), "x.csv": "", "y.csv": ""}, "several tables"),
-        ({"1/a.wav": wav(tone()), "2/a.wav": wav(tone()), "x.csv": "path,text\na,ah\n"}, "several sounds"),
-        ({"a.wav": wav(tone()), "b.zip": b"PK no zip"}, "no zip that can be read"),
-        ({"a.wav": wav(1e9 * tone(), subtype="FLOAT"), "a.txt": "ah"}, "times as loud as full scale"),
+        ({"1/a.wav": wav(tone()), "2/a.wav": wav(tone()), "x.csv": "path,text\na,ah\n"}, "several audio files"),
+        ({"a.wav": wav(tone()), "b.zip": b"PK no zip"}, "not a readable zip archive"),
+        ({"a.wav": wav(1e9 * tone(), subtype="FLOAT"), "a.txt": "ah"}, "times full scale"),
     ],
 )
-def test_recordings_that_cannot_be_read(files: dict[str, Any], phrase: str, tmp_path: Path):
+def test_corpora_that_cannot_be_read(files: dict[str, Any], phrase: str, tmp_path: Path):
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
@@ -376,17 +381,17 @@ def test_recordings_that_cannot_be_read(files: dict[str, Any], phrase: str, tmp_
     ("data", "phrase"),
     [
         (3, "give a folder"),
-        (([tone()], ["a", "b"]), "1 sounds and 2 texts"),
+        (([tone()], ["a", "b"]), "1 clips and 2 texts: give one text per clip"),
         (([tone()], [3]), "text 1 is int 3"),
-        (([(tone(), "fast")], ["a"]), "the rate a whole number"),
-        (([(tone(), 2)], ["a"]), "2 samples a second"),
-        ((["nowhere.wav"], ["a"]), "there is no such file"),
-        (([np.array([[["deep"]]])], ["a"]), "sound 1: samples must be numbers"),
-        (([[[1.0], [2.0, 3.0]]], ["a"]), "sound 1: give a file"),
-        ("nowhere", "there is no file or folder"),
+        (([(tone(), "fast")], ["a"]), "an integer sample rate in Hz"),
+        (([(tone(), 2)], ["a"]), "sample rate 2 Hz: give 1,000"),
+        ((["nowhere.wav"], ["a"]), "no such file"),
+        (([np.array([[["deep"]]])], ["a"]), "clip 1: give a file"),
+        (([[[1.0], [2.0, 3.0]]], ["a"]), "clip 1: give a file"),
+        ("nowhere", "no such file or folder"),
     ],
 )
-def test_lists_that_are_no_recordings(data: Any, phrase: str):
+def test_lists_that_are_not_recordings(data: Any, phrase: str):
     with pytest.raises(UserError, match=phrase):
         read_speech_corpus(data, 4000)
 
@@ -402,7 +407,7 @@ def test_a_damaged_zip_names_the_file(tmp_path: Path):
 
 
 def test_offset_silence_and_clipping():
-    """A constant is taken off, silence at the ends cut, what is clipped kept and counted, what is silent left out."""
+    """A constant offset is removed, silence trimmed, clipped audio kept and counted, silent audio left out."""
     quiet = np.zeros(2000, np.float32)
     heard = trim_silence(AudioClip("a", np.concatenate([quiet, tone(0.5), quiet]) + 0.3, 4000), 40.0)
     assert heard is not None
@@ -414,7 +419,7 @@ def test_offset_silence_and_clipping():
     assert len(whole.samples) == 4000
     found = read_speech_corpus(([np.clip(9 * tone(), -1, 1), quiet, tone()], ["loud", "none", " "]), 4000)
     assert found.texts == ("loud",)
-    assert found.remarks == ("1 without a text", "1 silent", "1 clipped, kept as they are")
+    assert found.remarks == ("1 without a transcript", "1 silent", "1 clipped (kept)")
 
 
 def test_eight_bits_two_channels_96_khz(tmp_path: Path):
@@ -429,38 +434,38 @@ def test_eight_bits_two_channels_96_khz(tmp_path: Path):
 # ---- scores ----------------------------------------------------------------------------------------------------------
 
 
-def test_distortion_is_the_difference_of_smoothed_spectra():
-    """One cosine more: of amplitude a in ln|H| it is 10 √2 / ln 10 · a dB; loudness and tempo do not count."""
+def test_mel_cepstral_distortion_of_a_cosine():
+    """A cosine of amplitude a in ln|H| adds 10 √2 / ln 10 · a dB; loudness and tempo do not count."""
     bands = (np.arange(20) + 0.5) * np.pi / 20
     plain = np.zeros((5, 20))
     raised = plain + 2 * 0.3 * np.cos(2 * bands) + 1.0  # frames are of power: twice the logarithm of the amplitude
-    assert scoring.mel_cepstral_distortion(plain + 1.0, raised) == pytest.approx(10 * math.sqrt(2) / math.log(10) * 0.3)
-    assert scoring.mel_cepstral_distortion(np.repeat(raised, 3, axis=0), raised) == pytest.approx(0.0, abs=1e-9)
+    assert metrics.mel_cepstral_distortion(plain + 1.0, raised) == pytest.approx(10 * math.sqrt(2) / math.log(10) * 0.3)
+    assert metrics.mel_cepstral_distortion(np.repeat(raised, 3, axis=0), raised) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_mel_error_is_in_decibels():
-    assert scoring.mel_error(np.full((2, 3), math.log(10)), np.zeros((2, 3))) == pytest.approx(10.0)
+    assert metrics.mel_error(np.full((2, 3), math.log(10)), np.zeros((2, 3))) == pytest.approx(10.0)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 9), st.integers(0, 99))
-def test_how_attention_is_scored_has_its_bounds(steps: int, tokens: int, seed: int):
+def test_attention_scores_are_within_bounds(steps: int, tokens: int, seed: int):
     weights = np.random.default_rng(seed).dirichlet(np.ones(tokens), steps)
-    assert -1 <= scoring.diagonality(weights) <= 1
-    assert 1 / tokens - 1e-9 <= scoring.focus(weights) <= 1 + 1e-9
+    assert -1 <= metrics.diagonality(weights) <= 1
+    assert 1 / tokens - 1e-9 <= metrics.focus_rate(weights) <= 1 + 1e-9
 
 
-def test_silence_fills_the_last_step():
+def test_the_last_decoder_step_is_padded_with_silence():
     frames = pad_to_decoder_steps(np.ones((4, 2)), 3, -9.0)
     assert frames.tolist() == [[1, 1]] * 4 + [[-9, -9]] * 2
     scale = SpectrogramScaler.fit([np.array([[0.0, 0.0], [0.0, -99.0]])])
     assert scale.floor == pytest.approx(-80 * math.log(10) / 10)
-    back = scale.unscale(scale.scaled(np.array([[50.0, -99.0]], np.float32)))
+    back = scale.unscale(scale.scale(np.array([[50.0, -99.0]], np.float32)))
     assert back[0].tolist() == pytest.approx([0.0, scale.floor], abs=1e-4)
 
 
-def test_takes_of_words():
-    takes = Takes(["one", "one", "one", "Two  three"], [np.full((n, 1), n) for n in (3, 1, 2, 4)])
+def test_recorded_words():
+    takes = RecordedWords(["one", "one", "one", "Two  three"], [np.full((n, 1), n) for n in (3, 1, 2, 4)])
     assert takes("one ONE").ravel().tolist() == [2.0] * 4  # type: ignore[union-attr]
     assert takes("two three") is not None
     assert takes("two") is None
@@ -471,129 +476,131 @@ def test_takes_of_words():
 
 
 @pytest.fixture(scope="module")
-def speaker() -> SpeechSynthesizer:
+def synthesizer() -> SpeechSynthesizer:
     return SpeechSynthesizer(**TINY).fit(voice())
 
 
 @pytest.mark.parametrize(
     ("options", "phrase"),
-    [({"attention_width": 4}, "attention_width must be odd"), ({"hop": 0.05}, "hop must be at most half of window"),
-     ({"longest": 0.05}, "every recording is longer than 0.05 s")],
+    [({"attention_kernel_size": 4}, "attention_kernel_size must be odd"),
+     ({"hop_seconds": 0.05}, "hop_seconds must be at most half of window_seconds"),
+     ({"max_seconds": 0.05}, "every recording is longer than 0.05 s")],
 )  # fmt: skip
-def test_settings_that_do_not_go_together(options: dict[str, Any], phrase: str):
+def test_incompatible_settings(options: dict[str, Any], phrase: str):
     with pytest.raises(UserError, match=phrase):
         SpeechSynthesizer(**{**TINY, **options}).fit(voice())
 
 
-def test_long_recordings_are_not_trained_on():
-    job = SpeechSynthesizer(**{**TINY, "longest": 0.15, "valid_share": 0.0, "test_share": 0.0}).fit(voice())
-    assert job.too_long == 4
+def test_long_recordings_are_left_out_of_training():
+    job = SpeechSynthesizer(**{**TINY, "max_seconds": 0.15, "valid_fraction": 0.0, "test_fraction": 0.0}).fit(voice())
+    assert job.num_too_long == 4
     assert job.predict(["ah " * 50])[0].seconds < 0.25
-    assert not job.predict(["ah " * 50])[0].stopped or job.predict(["ah " * 50])[0].seconds < 0.25
+    assert not job.predict(["ah " * 50])[0].ended or job.predict(["ah " * 50])[0].seconds < 0.25
 
 
-def test_characters_that_were_never_heard(speaker: SpeechSynthesizer):
-    """Are left out and named; a text of nothing else is refused; capitals are the same.
+def test_unknown_characters(synthesizer: SpeechSynthesizer):
+    """They are left out and listed; a text without a known character is refused; case does not matter.
 
     The frames agree up to float32 rounding: torch's products may add up in another order in each row of a batch.
     """
-    plain, strange, capital = speaker.predict(["oh", "oh!ß😀", "OH"])
+    plain, strange, capital = synthesizer.predict(["oh", "oh!ß😀", "OH"])
     assert strange.unknown == ("!", "ß", "😀")
     assert plain.unknown == capital.unknown == ()
     assert plain.tokens == strange.tokens == capital.tokens
     for speech in (strange, capital):
         np.testing.assert_allclose(speech.frames, plain.frames, rtol=1e-4, atol=1e-4)
-    assert "left out: ! ß 😀" in speaker.text([strange])
-    with pytest.raises(DataError, match="text 2 has no character that was heard in training: give some of ahno"):
-        speaker.predict(["oh", "123"])
-    with pytest.raises(DataError, match="nothing to speak"):
-        speaker.predict(["", " "])
+    assert "left out: ! ß 😀" in synthesizer.to_text([strange])
+    with pytest.raises(DataError, match="text 2 has no known character: use some of ahno"):
+        synthesizer.predict(["oh", "123"])
+    with pytest.raises(DataError, match="there is no text to synthesize"):
+        synthesizer.predict(["", " "])
 
 
-def test_texts_of_a_file_or_of_recordings(speaker: SpeechSynthesizer, tmp_path: Path):
+def test_texts_of_a_file_or_of_recordings(synthesizer: SpeechSynthesizer, tmp_path: Path):
     (tmp_path / "texts.txt").write_text("oh\n\nah  no\n", encoding="utf-8")
-    assert [one.text for one in speaker.predict(tmp_path / "texts.txt")] == ["oh", "ah no"]
-    assert [one.text for one in speaker.predict(voice(2))] == ["ah", "oh no"]
+    assert [one.text for one in synthesizer.predict(tmp_path / "texts.txt")] == ["oh", "ah no"]
+    assert [one.text for one in synthesizer.predict(voice(2))] == ["ah", "oh no"]
 
 
-def test_sound_is_written_by_the_names_ending(speaker: SpeechSynthesizer, tmp_path: Path):
-    one, other = speaker.predict(["oh", "ah no"])
-    speaker.write([one], tmp_path / "a.wav")
+def test_the_ending_of_the_file_selects_the_format(synthesizer: SpeechSynthesizer, tmp_path: Path):
+    one, other = synthesizer.predict(["oh", "ah no"])
+    synthesizer.write([one], tmp_path / "a.wav")
     read = read_audio(tmp_path / "a.wav")
     assert read.rate == 4000
     np.testing.assert_allclose(read.samples, np.clip(one.samples, -1, 1), atol=1e-4)
-    speaker.write([one, other], tmp_path / "b.WAV")
+    synthesizer.write([one, other], tmp_path / "b.WAV")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "b-1.WAV", "b-2.WAV"]
     assert (tmp_path / "b-1.WAV").read_bytes() == (tmp_path / "a.wav").read_bytes()
-    with pytest.raises(UserError, match=r"sounds are written as .wav, .flac, .ogg"):
-        speaker.write([one], tmp_path / "c.mp3")
+    with pytest.raises(UserError, match=r"give a file name that ends in .wav, .flac, .ogg"):
+        synthesizer.write([one], tmp_path / "c.mp3")
     assert not (tmp_path / "c.mp3").exists()
     for ending, exact in ((".flac", 1e-4), (".ogg", 0.1)):
-        speaker.write([one], tmp_path / f"c{ending}")
+        synthesizer.write([one], tmp_path / f"c{ending}")
         again = read_audio(tmp_path / f"c{ending}")
         assert (again.rate, len(again.samples)) == (one.sound.rate, len(one.sound.samples))
         np.testing.assert_allclose(again.samples, one.sound.samples.clip(-1, 1), atol=exact)
-    speaker.write([one, other], tmp_path / "c.zip")
+    synthesizer.write([one, other], tmp_path / "c.zip")
     with zipfile.ZipFile(tmp_path / "c.zip") as archive:
         assert archive.namelist() == ["1.wav", "2.wav"]
         assert archive.read("2.wav") == encode_audio(other.sound)
-    speaker.write([one, other], tmp_path / "d.txt")
+    synthesizer.write([one, other], tmp_path / "d.txt")
     assert (tmp_path / "d.txt").read_text().count("\n") == 2
 
 
 @dataclass
-class KeywordDetection:
+class Transcript:
     text: str
 
 
-class Fake:
-    """Understands the first letters of what it is told that the sounds say."""
+class FakeTranscriber:
+    """A transcriber with fixed answers."""
 
     def __init__(self, texts: list[str]) -> None:
         self.texts = texts
 
-    def predict(self, sounds: list[AudioClip]) -> list[KeywordDetection]:
+    def predict(self, sounds: list[AudioClip]) -> list[Transcript]:
         assert all(isinstance(sound, AudioClip) for sound in sounds)
-        return [KeywordDetection(one) if isinstance(one, str) else one for one in self.texts]
+        return [Transcript(one) if isinstance(one, str) else one for one in self.texts]
 
 
-def test_a_round_trip_counts_character_errors(speaker: SpeechSynthesizer):
-    """Of 7 characters one is another and three are missing; capitals are the same."""
-    found = speaker.round_trip(["oh", "ah no"], Fake(["Oh", "eh "]))
-    assert found.table["model"].tolist() == ["said"]
+def test_a_round_trip_counts_character_errors(synthesizer: SpeechSynthesizer):
+    """Of 7 characters one is substituted and three are missing; case does not matter."""
+    found = synthesizer.round_trip_cer(["oh", "ah no"], FakeTranscriber(["Oh", "eh "]))
+    assert found.table["model"].tolist() == ["synthesized"]
     assert found.table["CER"][0] == pytest.approx(400 / 7)
-    both = speaker.round_trip(voice(2), Fake(["ah", "oh no"]))
+    both = synthesizer.round_trip_cer(voice(2), FakeTranscriber(["ah", "oh no"]))
     assert both.table["CER"].tolist() == [0.0, 0.0]
-    assert speaker.predict(["oh"], transcriber=Fake(["ah"]))[0].heard == "ah"
-    with pytest.raises(UserError, match="answered 1 times to 2 sounds"):
-        speaker.round_trip(["oh", "ah"], Fake(["oh"]))
+    assert synthesizer.predict(["oh"], transcriber=FakeTranscriber(["ah"]))[0].transcript == "ah"
+    with pytest.raises(UserError, match="gave 1 texts for 2 sounds"):
+        synthesizer.round_trip_cer(["oh", "ah"], FakeTranscriber(["oh"]))
     with pytest.raises(UserError, match="nowhere"):
-        speaker.predict(["oh"], transcriber="nowhere")
+        synthesizer.predict(["oh"], transcriber="nowhere")
 
 
-def test_texts_that_cannot_be_read_are_not_scored(speaker: SpeechSynthesizer):
+def test_texts_without_known_characters_are_not_scored(synthesizer: SpeechSynthesizer):
     sounds, texts = voice(4)
-    found = speaker.evaluate((sounds, ["123", *texts[1:]]))
-    assert "1 are left out" in str(found)
+    found = synthesizer.evaluate((sounds, ["123", *texts[1:]]))
+    assert "1 recordings are left out" in str(found)
     assert len(found.details) == 3
     with pytest.raises(DataError, match="no text has a character"):
-        speaker.evaluate((sounds[:1], ["123"]))
+        synthesizer.evaluate((sounds[:1], ["123"]))
 
 
-def test_the_frame_before_is_what_was_heard():
+def test_the_previous_frame_baseline_repeats_the_last_frame():
     scaled = np.arange(1.0, 7.0)[:, None]
-    assert scoring._held(scaled, 2).ravel().tolist() == [0, 0, 2, 2, 4, 4]
+    assert metrics._repeat_last_frame(scaled, 2).ravel().tolist() == [0, 0, 2, 2, 4, 4]
 
 
-def test_it_learns_to_say_two_words():
-    """Two hums of their own length and pitch: after training each text has its own, and ends by itself."""
+def test_it_learns_two_words():
+    """Two tones of different length and pitch: each text gets its own, and ends with a stop token."""
     sounds = [(tone(0.2, pitch=300), 4000), (tone(0.4, pitch=900), 4000)]
     options = {**TINY, "hidden_size": 24, "prenet_size": 16, "attention_size": 16, "epochs": 60, "lr": 0.01,
-               "valid_share": 0.0, "test_share": 0.0, "rounds": 20, "dropout": 0.0, "average": 0.9}  # fmt: skip
+               "valid_fraction": 0.0, "test_fraction": 0.0, "griffin_lim_iterations": 20, "dropout": 0.0,
+               "ema_decay": 0.9}  # fmt: skip
     job = SpeechSynthesizer(**options).fit((sounds * 8, ["ah", "oh"] * 8))
     short, long = job.predict(["ah", "oh"])
-    assert short.stopped
-    assert long.stopped
+    assert short.ended
+    assert long.ended
     assert abs(short.seconds - 0.2) < 0.06
     assert abs(long.seconds - 0.4) < 0.06
     for one, pitch in ((short, 300), (long, 900)):
@@ -604,8 +611,8 @@ def test_it_learns_to_say_two_words():
 # ---- recipes ---------------------------------------------------------------------------------------------------------
 
 
-def test_digits_are_joined_within_their_part(tmp_path: Path):
-    """No take of the test in a string of the training part; the text says the digits in their order."""
+def test_digit_strings_use_takes_of_their_part_only(tmp_path: Path):
+    """Strings have only takes of their part; the text has the digits in order."""
     with zipfile.ZipFile(tmp_path / "recordings.zip", "w") as archive:
         for digit in range(3):
             for take in range(50):
@@ -626,19 +633,20 @@ def test_digits_are_joined_within_their_part(tmp_path: Path):
         protocols.digit_takes(tmp_path / "recordings.zip", "lilith", 8000, 40.0)
 
 
-def test_a_recipe_with_a_transcriber(monkeypatch: pytest.MonkeyPatch):
-    """Its error of what is said, and of the recordings, stand in the table."""
+def test_a_recipe_with_a_transcriber():
+    """The table has its error on synthesized speech and on recordings."""
     job = SpeechSynthesizer(**TINY).fit(voice())
     test = job.read(voice(2))
-    monkeypatch.setattr("lstmkit.jobs.speech_synthesizer.synthesis.loaded", lambda given: given)
-    table = protocols._with_round_trip(job, test, job.score(test, Progress()).table, Fake(["ah", "oh"]), Progress())  # type: ignore[arg-type]
+    table = protocols._with_round_trip_cer(
+        job, test, job.evaluate(test, progress=Progress()).table, FakeTranscriber(["ah", "oh"]), Progress()
+    )  # type: ignore[arg-type]
     assert table["model"].tolist()[-1] == "the recordings themselves"
     assert table["CER"].iloc[[0, -1]].tolist() == pytest.approx([300 / 7, 300 / 7])
     assert table["CER"].notna().sum() == 2
 
 
-def test_a_transcriber_of_digits_is_heard_in_words(tmp_path: Path):
-    """The recipe's listener writes digits, what is said are words; a run that is not there is missed at once."""
+def test_transcripts_of_digits_are_spelled_out(tmp_path: Path):
+    """The recipe's transcriber writes digits, the texts have words; a missing run is refused at once."""
 
     @dataclass(frozen=True)
     class Digits:
@@ -646,7 +654,7 @@ def test_a_transcriber_of_digits_is_heard_in_words(tmp_path: Path):
         words: tuple[str, ...] = ("42",)
         characters: tuple[str, ...] = ("4", "2")
 
-    told = protocols.DigitsAsWords(Fake([Digits("42"), Digits("7"), Digits("")])).predict([])  # type: ignore[list-item]
+    told = protocols.DigitsAsWords(FakeTranscriber([Digits("42"), Digits("7"), Digits("")])).predict([])  # type: ignore[list-item]
     assert [one.text for one in told] == ["four two", "seven", ""]
     assert told[0].words == ()
     assert protocols._listener("") is None
@@ -657,5 +665,5 @@ def test_a_transcriber_of_digits_is_heard_in_words(tmp_path: Path):
 def test_the_public_name():
     assert lstmkit.SpeechSynthesizer is SpeechSynthesizer
     assert isinstance(read_speech_corpus(voice(), 4000), SpeechCorpus)
-    with pytest.raises(SettingError, match="did you mean 'together'"):
-        SpeechSynthesizer(togther=3)  # type: ignore[call-arg]
+    with pytest.raises(SettingError, match="did you mean 'reduction_factor'"):
+        SpeechSynthesizer(reduction_facto=3)  # type: ignore[call-arg]

@@ -25,8 +25,9 @@ from lstmkit.errors import DataError, SettingError, UserError
 from lstmkit.frontends.augmented_log_mel import AugmentedLogMelFrontEnd
 from lstmkit.jobs import load
 from lstmkit.jobs.classifier.job import Classifier
-from lstmkit.jobs.classifier.keyword_spotting import KeywordDetection, joined, met
+from lstmkit.jobs.classifier.keyword_spotting import KeywordDetection, concatenate_with_pauses, match_detections
 from lstmkit.jobs.classifier.plots import audio_attribution_figure, keyword_detections_figure
+from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.models.sequence import SequenceClassifier
 from lstmkit.modules.audio_encoder import AudioAugmentation, AudioEncoder
 from lstmkit.modules.classification_head import ClassificationHead
@@ -39,7 +40,7 @@ from scored import by
 soundfile = pytest.importorskip("soundfile")
 
 RATE = 8000
-TINY: dict[str, Any] = {"hidden_size": 6, "epochs": 2, "batch_size": 8, "bands": 12, "channels": 4}
+TINY: dict[str, Any] = {"hidden_size": 6, "epochs": 2, "batch_size": 8, "n_mels": 12, "conv_channels": 4}
 
 
 def hum(pitch: float, seconds: float = 0.2, loud: float = 0.3, seed: int = 0) -> AudioClip:
@@ -63,7 +64,7 @@ def hums(n: int, seed: int) -> tuple[list[AudioClip], list[str]]:
 @pytest.fixture(scope="module")
 def learnt() -> Classifier:
     return Classifier(
-        hidden_size=8, channels=4, bands=12, epochs=10, lr=0.02, batch_size=8, dropout=0.1, input_dropout=0.0
+        hidden_size=8, conv_channels=4, n_mels=12, epochs=10, lr=0.02, batch_size=8, dropout=0.1, input_dropout=0.0
     ).fit(hums(80, 0))
 
 
@@ -123,7 +124,7 @@ def test_every_way_to_give_sounds_says_the_same(tmp_path: Path):
         assert [len(one.samples) for one in found.inputs] == [len(one.samples) for one in SOUNDS.values()]
         assert found.labels == [("yes",), ("no",)]
     assert read_labeled_examples(folder, Columns()).notes == (
-        "2 files of sounds are no sounds and were passed over, as list.csv",
+        "2 files of sounds are not audio files and were skipped, such as list.csv",
     )
 
 
@@ -162,33 +163,35 @@ def test_files_that_do_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     cut = (_zip(tmp_path / "cut.zip", wavs)).read_bytes()
     (tmp_path / "cut.zip").write_bytes(cut[:500] + b"\0" * 900 + cut[1400:])
     cases: list[tuple[Any, str]] = [
-        (tmp_path / "none", "none has no sound file"),
-        (tmp_path / "bad.wav", "bad.wav is no sound that can be read"),
-        (tmp_path / "bad.zip", "is no zip that can be read"),
+        (tmp_path / "none", "none has no audio file"),
+        (tmp_path / "bad.wav", "bad.wav is not a readable audio file"),
+        (tmp_path / "bad.zip", "is not a readable zip archive"),
         (tmp_path / "missing.zip", "no such file"),
-        (tmp_path / "missing.wav", "there is no such file"),
-        (tmp_path / "gone.csv", "nowhere.wav: there is no such file"),
-        (tmp_path / "hole.csv", "column 'path', row 1 below the header: '' is no path to a file"),
-        (tmp_path / "other.csv", "give --text-col NAME, of sound or video files --sound-col NAME"),
+        (tmp_path / "missing.wav", "no such file"),
+        (tmp_path / "gone.csv", "no such file"),
+        (tmp_path / "hole.csv", "column 'path', row 1 below the header: '' is not a path"),
+        (tmp_path / "other.csv", "give --text-col NAME, or --path-col NAME for audio or video files"),
         (tmp_path / "cut.zip", "in cut.zip cannot be read"),
-        (_zip(tmp_path / "empty.zip", {"a.txt": "a"}), "has no sound file"),
+        (_zip(tmp_path / "empty.zip", {"a.txt": "a"}), "has no audio file"),
         (_zip(tmp_path / "two.zip", {**wavs, "a.csv": "path\n", "b.csv": "path\n"}), "two.zip has 2 tables"),
         (_zip(tmp_path / "lost.zip", {"a.csv": "path,label\nx.wav,y\n"}), "lost.zip has no file 'x.wav'"),
-        (([SOUNDS["no"]], ["a", "b"]), "there are 1 recordings and 2 labels"),
-        (([SOUNDS["no"], np.zeros(4)], ["a", "b"]), "input 2 is no recording"),
-        (([np.zeros(4)], ["a"], 12), "12 samples a second"),
-        (([np.zeros((2, 2, 2))], ["a"], RATE), "input 1: samples must be numbers"),
+        (([SOUNDS["no"]], ["a", "b"]), "1 inputs and 2 labels"),
+        (([SOUNDS["no"], np.zeros(4)], ["a", "b"]), "input 2 is not media"),
+        (([np.zeros(4)], ["a"], 12), "sample rate 12 Hz"),
+        (([np.zeros((2, 2, 2))], ["a"], RATE), "input 1 has shape"),
     ]
     for data, says in cases:
         with pytest.raises(UserError) as caught:
             read_labeled_examples(data, Columns())
         assert says in str(caught.value)
         assert "\n" not in str(caught.value)
-    for pattern, says in (("(", "no regular expression"), ("a", "has 0 groups"), ("(a)(b)", "has 2 groups")):
+    for pattern, says in (("(", "not a regular expression"), ("a", "has 0 groups"), ("(a)(b)", "has 2 groups")):
         with pytest.raises(SettingError, match=says):
             read_labeled_examples(tmp_path, Columns(name_label=pattern))
     monkeypatch.setattr("lstmkit.data.media_files.MAX_SECONDS", 0.1)
-    with pytest.raises(DataError, match=r"input 1 lasts 1 s, an example at most 0 s: cut it .* --listen 0.5"):
+    with pytest.raises(
+        DataError, match=r"input 1 has 1 s, the maximum of an example is 0 s: .* --keyword-threshold 0.5"
+    ):
         read_labeled_examples(([np.zeros(RATE)], ["a"], RATE), Columns())
 
 
@@ -242,8 +245,8 @@ def test_the_rate_is_that_of_the_slowest():
         again = AugmentedLogMelFrontEnd(0, 12, 4, 0.0, 0.0, 0.0, 0, 0.0)
         again.load_state(json.loads(json.dumps(made.state())))
         assert all((a == b).all() for a, b in zip(made.encode(sounds), again.encode(sounds), strict=True))
-    with pytest.raises(SettingError, match="bands=256 are too many to tell apart at 4,000 samples a second"):
-        Classifier(rate=4000, **{**TINY, "bands": 256}).fit(hums(20, 0))
+    with pytest.raises(SettingError, match="n_mels=256 is too many for a sample rate of 4,000 Hz"):
+        Classifier(sample_rate=4000, **{**TINY, "n_mels": 256}).fit(hums(20, 0))
 
 
 def test_an_offset_is_taken_out_frame_by_frame():
@@ -299,7 +302,7 @@ def test_tempo_and_pitch_change_by_at_most_their_share():
     peak = torch.zeros(64, 5, 30)
     peak[:, :, 14] = 5.0
     made = disturbance(30, speed=0.2).train()
-    where = made._retuned(peak)[:, 0].argmax(1)
+    where = made._shift_pitch(peak)[:, 0].argmax(1)
     assert where.min() >= 11
     assert where.max() <= 18
     assert len(where.unique()) > 3
@@ -310,7 +313,7 @@ def test_noise_is_at_least_so_far_below():
     torch.manual_seed(0)
     power = torch.full((200, 10, 6), -14.0)
     power[:, :5] = 0.0
-    found = disturbance(noise=20.0)._noisy(power)
+    found = disturbance(noise=20.0)._add_noise(power)
     decibels = found * 10 / math.log(10)
     assert decibels[:, 5:].mean(dim=(1, 2)).max() < -14
     assert decibels[:, 5:].mean(dim=(1, 2)).std() > 5
@@ -363,74 +366,74 @@ def test_it_learns_and_says_what_stands_beside(learnt: Classifier, tmp_path: Pat
     learnt.evaluation = learnt.evaluate(test)
     table = learnt.evaluation.table.set_index("model")
     assert table["accuracy"]["LSTM"] > 0.9
-    assert table.index.tolist() == ["LSTM", "1 nearest neighbour", "majority class"]
+    assert table.index.tolist() == ["LSTM", "1-nearest neighbor", "majority class"]
     again = load(learnt.save(tmp_path))
     pd.testing.assert_frame_equal(again.predict(test[0]), learnt.predict(test[0]))
-    times, changes = learnt.decided(test[0][0], "low")
+    times, changes = learnt.occlusion_attribution(test[0][0], "low")
     assert len(times) == len(changes)
     assert times[:2] == ["0.01 s", "0.02 s"]
-    sections = {section.title: section for section in learnt.sections(learnt.read(test))}
-    assert "of 40 commands" in sections["Commands in a long recording"].text
-    for figure in (learnt.picture(test, learnt.predict(test)), sections["Commands in a long recording"].figure):
+    sections = {section.title: section for section in learnt.report_sections(learnt.read(test))}
+    assert "of 40 keywords detected" in sections["Keyword spotting"].text
+    for figure in (learnt.plot(test, learnt.predict(test)), sections["Keyword spotting"].figure):
         assert figure is not None
         figure.draw_without_rendering()
 
 
 def test_commands_are_found_in_a_long_recording(learnt: Classifier, tmp_path: Path):
     """In their places, from a file, an array and bit by bit; drawn; told by predict too."""
-    whole = joined(*hums(30, 2), RATE, seed=0)
-    frame = learnt.listen(whole.sound)
+    whole = concatenate_with_pauses(*hums(30, 2), RATE, seed=0)
+    frame = learnt.spot_keywords(whole.audio)
     found = [KeywordDetection(*row) for row in frame.drop(columns="id").itertuples(index=False)]
-    how = met(found, whole.said)
+    how = match_detections(found, whole.keywords)
     assert how.hits >= 27
     assert how.false_alarms <= 3
-    assert how.error < 0.06
-    (tmp_path / "long.wav").write_bytes(encode_audio(whole.sound))
-    of_file = learnt.predict(tmp_path / "long.wav", listen=0.5)
+    assert how.boundary_error_seconds < 0.06
+    (tmp_path / "long.wav").write_bytes(encode_audio(whole.audio))
+    of_file = learnt.predict(tmp_path / "long.wav", keyword_threshold=0.5)
     assert of_file["label"].tolist() == frame["label"].tolist()
     np.testing.assert_allclose(of_file[["start", "end"]], frame[["start", "end"]], atol=0.021)
     assert set(of_file["id"]) == {"long.wav"}
-    assert json.loads(json.dumps(learnt.records(of_file)))[0]["label"] in ("low", "high")
-    learnt.picture(tmp_path / "long.wav", of_file).draw_without_rendering()
-    with pytest.raises(DataError, match=r"long.wav lasts .* find the commands in it with --listen 0.5"):
+    assert json.loads(json.dumps(learnt.to_records(of_file)))[0]["label"] in ("low", "high")
+    learnt.plot(tmp_path / "long.wav", of_file).draw_without_rendering()
+    with pytest.raises(DataError, match=r"long.wav has .* find the commands in it with --keyword-threshold 0.5"):
         learnt.predict(tmp_path / "long.wav")
 
 
 @settings(max_examples=8, deadline=None)
 @given(st.lists(st.integers(0, 9000), max_size=6))
 def test_bit_by_bit_it_hears_the_same(learnt: Classifier, cuts: list[int]):
-    whole = joined(*hums(6, 3), RATE, seed=1)
-    ear = learnt.live()
-    pieces = np.split(whole.sound.samples, np.minimum(np.cumsum(cuts), len(whole.sound.samples)))
-    found = [one for piece in pieces for one in ear.push(piece)] + ear.finish()
-    rows = list(learnt.listen(whole.sound).drop(columns="id").itertuples(index=False, name=None))
+    whole = concatenate_with_pauses(*hums(6, 3), RATE, seed=1)
+    spotter = learnt.stream()
+    pieces = np.split(whole.audio.samples, np.minimum(np.cumsum(cuts), len(whole.audio.samples)))
+    found = [one for piece in pieces for one in spotter.push(piece)] + spotter.finish()
+    rows = list(learnt.spot_keywords(whole.audio).drop(columns="id").itertuples(index=False, name=None))
     assert [tuple(one) for one in found] == rows
     assert rows
 
 
 def test_it_hears_soon_and_keeps_little(learnt: Classifier):
     """A command is told a second and a half after its end; memory does not grow; any rate will do."""
-    ear = learnt.live()
+    spotter = learnt.stream()
     loud = hum(350, 0.25, 0.5)
-    assert ear.push(np.concatenate([np.zeros(RATE, np.float32), loud.samples])) == []
-    (told,) = ear.push(np.zeros(round(1.6 * RATE), np.float32))
+    assert spotter.push(np.concatenate([np.zeros(RATE, np.float32), loud.samples])) == []
+    (told,) = spotter.push(np.zeros(round(1.6 * RATE), np.float32))
     assert told.start == pytest.approx(1.0, abs=0.1)
     assert told.end == pytest.approx(1.25, abs=0.1)
     kept = []
     rng = np.random.default_rng(0)
     for _ in range(40):
-        ear.push((0.2 * rng.standard_normal(RATE)).astype(np.float32))
-        kept.append(len(ear._frames))
+        spotter.push((0.2 * rng.standard_normal(RATE)).astype(np.float32))
+        kept.append(len(spotter._frames))
     assert max(kept[20:]) <= max(kept[:20]) <= 1000
-    fast = learnt.live(rate=16_000)
+    fast = learnt.stream(sample_rate=16_000)
     samples = np.repeat(np.concatenate([np.zeros(RATE, np.float32), loud.samples, np.zeros(RATE, np.float32)]), 2)
     (heard,) = fast.push(samples) + fast.finish()
     assert heard.label == told.label
     assert heard.start == pytest.approx(told.start, abs=0.03)
     with pytest.raises(DataError, match="finite numbers"):
-        ear.push(np.array([np.nan]))
+        spotter.push(np.array([np.nan]))
     with pytest.raises(DataError, match=r"got the shape \(2, 2\)"):
-        ear.push(np.zeros((2, 2)))
+        spotter.push(np.zeros((2, 2)))
 
 
 def test_nothing_is_heard_where_nothing_is_said(learnt: Classifier):
@@ -438,18 +441,18 @@ def test_nothing_is_heard_where_nothing_is_said(learnt: Classifier):
     rng = np.random.default_rng(0)
     steady = (0.05 * rng.standard_normal(10 * RATE)).astype(np.float32)
     for samples in (np.zeros(20 * RATE), np.full(9 * RATE, 0.7), steady, np.ones(30)):
-        assert learnt.listen(([samples], None, RATE)).empty
-    found = learnt.listen(([np.zeros(RATE)], None, RATE))
+        assert learnt.spot_keywords(([samples], None, RATE)).empty
+    found = learnt.spot_keywords(([np.zeros(RATE)], None, RATE))
     assert found.columns.tolist() == ["id", "start", "end", "label", "probability"]
-    learnt.picture(([np.zeros(RATE)], None, RATE), found).draw_without_rendering()
+    learnt.plot(([np.zeros(RATE)], None, RATE), found).draw_without_rendering()
 
 
 def test_what_goes_on_is_cut(learnt: Classifier):
     """Hums without a pause between them: pieces no longer than the longest sound of training."""
-    longest = learnt.audio_frontend.seconds
+    longest = learnt.predictor.audio_front_end.seconds
     samples = np.concatenate([hum(350, 0.25, 0.5, i).samples for i in range(12)])
     around = np.zeros(RATE, np.float32)
-    found = learnt.listen(AudioClip("row", np.concatenate([around, samples, around]), RATE), sure=0.0)
+    found = learnt.spot_keywords(AudioClip("row", np.concatenate([around, samples, around]), RATE), min_probability=0.0)
     assert len(found) >= 8
     assert (found["end"] - found["start"]).max() <= longest + 0.05
     assert (found["start"].to_numpy()[1:] >= found["end"].to_numpy()[:-1] - 0.05).all()
@@ -457,19 +460,23 @@ def test_what_goes_on_is_cut(learnt: Classifier):
 
 def test_who_cannot_listen(learnt: Classifier):
     texts = Classifier(hidden_size=4, epochs=1).fit((["a", "b"] * 10, ["x", "y"] * 10))
-    with pytest.raises(UserError, match="this model tells text: only one that learnt sounds"):
-        texts.listen(hum(400))
+    with pytest.raises(
+        UserError, match="this model was trained on texts; keyword spotting needs a model of audio clips"
+    ):
+        texts.spot_keywords(hum(400))
     several = Classifier(label_sep="|", **TINY).fit(hums(30, 0))
-    with pytest.raises(UserError, match="tells several labels"):
-        several.live()
-    with pytest.raises(DataError, match="no recordings in the data"):
-        learnt.listen(["a.wav"])
-    with pytest.raises(SettingError, match=r"pause 0\.02 to 5 s"):
-        learnt.listen(hum(400), pause=9)
-    with pytest.raises(DataError, match="has text, but this model reads sound"):
+    with pytest.raises(
+        UserError, match="this model was trained with several labels per clip; keyword spotting needs exactly one"
+    ):
+        several.stream()
+    with pytest.raises(DataError, match="the data are not recordings: give audio files"):
+        learnt.spot_keywords(["a.wav"])
+    with pytest.raises(SettingError, match=r"min_silence_seconds must be from 0\.02 to 5, got 9"):
+        learnt.spot_keywords(hum(400), min_silence_seconds=9)
+    with pytest.raises(DataError, match="contains texts, but this model was trained on audio clips"):
         learnt.predict(["a.wav"])
-    with pytest.raises(UserError, match="no model yet"):
-        Classifier().listen(hum(400))
+    with pytest.raises(UserError, match="this Classifier is not fitted: call fit first"):
+        Classifier().spot_keywords(hum(400))
 
 
 def test_meeting_by_hand():
@@ -480,12 +487,12 @@ def test_meeting_by_hand():
         KeywordDetection(3, 4, "a", 0.9),
         KeywordDetection(5.8, 7, "a", 0.9),
     ]
-    how = met(found, said)
-    assert (how.said, how.hits, how.misses, how.false_alarms) == (3, 1, 2, 3)
-    assert how.error == pytest.approx(0.15)
-    assert "1 were heard" in str(how)
-    assert math.isnan(met([], said).error)
-    assert "off by" not in str(met([], said))
+    how = match_detections(found, said)
+    assert (how.num_keywords, how.hits, how.misses, how.false_alarms) == (3, 1, 2, 3)
+    assert how.boundary_error_seconds == pytest.approx(0.15)
+    assert str(how).startswith("1 of 3 keywords detected (mean boundary error 0.15 s), 2 missed")
+    assert math.isnan(match_detections([], said).boundary_error_seconds)
+    assert "boundary" not in str(match_detections([], said))
 
 
 moments = st.lists(st.tuples(st.integers(0, 20), st.integers(1, 5), st.sampled_from("ab")), max_size=8)
@@ -496,24 +503,24 @@ def test_every_command_counts_once(one: Any, other: Any):
     found, said = (
         [KeywordDetection(start, start + long, label, 1.0) for start, long, label in of] for of in (one, other)
     )
-    how = met(found, said)
+    how = match_detections(found, said)
     assert how.hits + how.misses == len(said)
     assert how.hits + how.false_alarms == len(found)
     apart = [KeywordDetection(10.0 * i, 10.0 * i + 1, label, 1.0) for i, (_, _, label) in enumerate(other)]
-    assert met(apart, apart).hits == len(apart)
+    assert match_detections(apart, apart).hits == len(apart)
 
 
 def test_joined_sounds_are_where_it_says():
     sounds, labels = hums(5, 0)
-    whole = joined(sounds, labels, RATE, seed=0)
-    assert sorted(one.label for one in whole.said) == sorted(labels)
-    loud = np.abs(whole.sound.samples) > 0.02
+    whole = concatenate_with_pauses(sounds, labels, RATE, seed=0)
+    assert sorted(one.label for one in whole.keywords) == sorted(labels)
+    loud = np.abs(whole.audio.samples) > 0.02
     inside = np.zeros(len(loud), dtype=bool)
-    for one in whole.said:
+    for one in whole.keywords:
         inside[round(one.start * RATE) : round(one.end * RATE)] = True
     assert not (loud & ~inside).any()
     assert loud[inside].mean() > 0.3
-    gaps = [b.start - a.end for a, b in zip(whole.said, whole.said[1:], strict=False)]
+    gaps = [b.start - a.end for a, b in zip(whole.keywords, whole.keywords[1:], strict=False)]
     assert 0.29 < min(gaps) <= max(gaps) < 1.01
 
 
@@ -528,32 +535,39 @@ def test_from_folder_to_answer_on_the_command_line(tmp_path: Path):
     runner = CliRunner()
     options = [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     done = runner.invoke(cli.app, ["fit", "classifier", data, "-o", run, *options], catch_exceptions=False)
-    assert "1 nearest neighbour" in done.stdout
+    assert "1-nearest neighbor" in done.stdout
     first = str(tmp_path / "data/low/0.flac.wav")
     told = runner.invoke(cli.app, ["predict", run, first], catch_exceptions=False)
     assert told.stdout.startswith("id,label,probability,p_high,p_low\n0.flac.wav,")
     long = tmp_path / "long.wav"
-    long.write_bytes(encode_audio(joined(*hums(12, 1), RATE, seed=0).sound))
-    words = ["predict", run, str(long), "--listen", "0.01", "--picture", str(tmp_path / "heard.png")]
+    long.write_bytes(encode_audio(concatenate_with_pauses(*hums(12, 1), RATE, seed=0).audio))
+    words = ["predict", run, str(long), "--keyword-threshold", "0.01", "--picture", str(tmp_path / "heard.png")]
     heard = runner.invoke(cli.app, words, catch_exceptions=False)
     assert heard.stdout.startswith("id,start,end,label,probability\nlong.wav,")
     assert (tmp_path / "heard.png").stat().st_size > 5000
-    assert "Commands in a long recording" in (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    assert "Keyword spotting" in (tmp_path / "run/report.html").read_text(encoding="utf-8")
 
 
-def test_protocols_take_the_parts_from_the_names(tmp_path: Path):
+def test_protocols_take_the_parts_from_the_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Takes below the number are the test part; each speaker is tested by a model of the others."""
     files: dict[str, bytes | str] = {}
     for i, (sound, label) in enumerate(zip(*hums(48, 0), strict=True)):
         files[f"{label}_{'abc'[i // 2 % 3]}_{i // 6}.wav"] = encode_audio(sound)
     _zip(tmp_path / "r.zip", files)
-    job = Classifier(**TINY, test_share=0.0, valid_share=0.2)
+    job, sizes = Classifier(**TINY, test_fraction=0.0, valid_fraction=0.2), []
+    evaluate = Classifier.evaluate
+
+    def counted(self: Classifier, data: Any, **options: Any) -> Evaluation:
+        evaluation = evaluate(self, data, **options)
+        sizes.append(len(evaluation.outputs.examples))
+        return evaluation
+
+    monkeypatch.setattr(Classifier, "evaluate", counted)
     table = by(protocols.takes, job, tmp_path, {"file": "r.zip", "tested": 2})
-    assert job.tested is not None
-    assert len(job.tested[0]) == 12
-    assert table["model"].tolist() == ["LSTM", "1 nearest neighbour", "majority class"]
+    assert sizes == [12]
+    assert table["model"].tolist() == ["LSTM", "1-nearest neighbor", "majority class"]
     table = by(protocols.speakers, job, tmp_path, {"file": "r.zip"})
-    assert len(job.tested[0]) == 16
+    assert sizes[1:] == [16, 16, 16]
     each = [f"accuracy, {who}" for who in "abc"]
     assert table.columns.tolist() == ["model", "accuracy", "macro F1", "log loss", "ECE", *each]
     np.testing.assert_allclose(table[each].mean(axis=1), table["accuracy"])

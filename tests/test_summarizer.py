@@ -300,8 +300,8 @@ def _mails(seed: int, count: int) -> list[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def copying() -> Summarizer:
     return Summarizer(
-        epochs=12, hidden_size=24, batch_size=16, lr=0.02, dropout=0.0, input_dropout=0.0, average=0.9, at_least=3,
-        upper_layers=0, patience=0, longest=20, valid_share=0.0, test_share=0.0,
+        epochs=12, hidden_size=24, batch_size=16, lr=0.02, dropout=0.0, input_dropout=0.0, ema_decay=0.9, min_count=3,
+        post_attention_layers=0, patience=0, max_tokens=20, valid_fraction=0.0, test_fraction=0.0,
     ).fit(_mails(0, 400))  # fmt: skip
 
 
@@ -312,8 +312,8 @@ def test_it_learns_to_copy(copying: Summarizer):
     right = sum(one.text == summary for one, (_, summary) in zip(found, mails, strict=True))
     assert right >= 36
     one = next(one for one, (_, summary) in zip(found, mails, strict=True) if one.text == summary)
-    assert one.tokens[1] not in copying.reads
-    assert one.generated[0] > 0.5 > one.generated[1]
+    assert one.tokens[1] not in copying.predictor.source_tokenizer
+    assert one.generation_probabilities[0] > 0.5 > one.generation_probabilities[1]
     assert one.source_tokens[int(one.attention[1].argmax())] == one.tokens[1]
     assert copying.predict(["about XyZzy now"])[0].text.endswith("XyZzy")
 
@@ -321,40 +321,40 @@ def test_it_learns_to_copy(copying: Summarizer):
 def test_only_the_beginning_of_a_text_is_read(copying: Summarizer):
     """However long it is, in one line or many; and how often that was so is said."""
     text = "so about bcdfg now"
-    copying.longest = 4
+    copying.predictor.settings.max_tokens = 4
     try:
         whole, cut = copying.predict([text, f"{text}\nwell then " + "now " * 10**4])
         told = copying.evaluate([(f"{text}\nwell", "re bcdfg"), (text, "re bcdfg")])
     finally:
-        copying.longest = 20
+        copying.predictor.settings.max_tokens = 20
     assert cut.tokens == whole.tokens
     assert cut.source_tokens == whole.source_tokens == tuple(text.split())
-    assert any("1 of them have more than 4 tokens: of these only the first 4 are read" in note for note in told.notes)
+    assert any("1 texts have more than 4 tokens; only their first 4 are read" in note for note in told.notes)
 
 
 def test_empty_texts_and_the_evidence(copying: Summarizer, tmp_path: Path):
     """An empty text has an empty summary; what the table has beside the model a loaded one has too, but the memory."""
     empty, _ = copying.predict(["\n ", "about bcdfg"])
     assert (empty.text, empty.tokens, empty.attention.size) == ("", (), 0)
-    assert copying.text(copying.predict(["", "about bcdfg"])).split("\n")[0] == ""
+    assert copying.to_text(copying.predict(["", "about bcdfg"])).split("\n")[0] == ""
     mails = _mails(2, 20)
     table = copying.evaluate(mails).table
     names = table["model"].tolist()
-    assert names[1:3] == ["the first 2 words", "the first sentence (Lead)"]
-    assert names[3:] == ["summary of the most similar training text"]
+    assert names[1:3] == ["first 2 words", "Lead-1"]
+    assert names[3:] == ["nearest-neighbor summary"]
     assert table["ROUGE-1"][0] > table["ROUGE-1"][1:].max()
     again = load(copying.save(tmp_path))
     pd.testing.assert_frame_equal(again.evaluate(mails).table, table[:3])
-    assert again.records(again.predict(mails[:2])) == copying.records(copying.predict(mails[:2]))
+    assert again.to_records(again.predict(mails[:2])) == copying.to_records(copying.predict(mails[:2]))
 
 
 def test_the_report_says_what_was_copied(copying: Summarizer):
-    section = next(s for s in copying.sections(read_text_pairs(_mails(3, 2))) if s.title == "What it attends to")
-    assert "% of what it wrote was copied" in section.text
+    section = next(s for s in copying.report_sections(read_text_pairs(_mails(3, 2))) if s.title == "Attention")
+    assert "% of the summary was copied" in section.text
     assert section.table is not None
-    assert section.table.columns.tolist() == ["written", "attended to most", "weight", "p_gen"]
-    assert len(copying.picture(None, copying.predict(["", "about bcdfg"])).axes) == 2
-    assert len(copying.picture(None, copying.predict([""])).axes) == 1
+    assert section.table.columns.tolist() == ["generated token", "most attended token", "weight", "p_gen"]
+    assert len(copying.plot(None, copying.predict(["", "about bcdfg"])).axes) == 2
+    assert len(copying.plot(None, copying.predict([""])).axes) == 1
     assert copying.example_sequences(["", "about bcdfg"])[0].labels == ["about", "bcdfg"]
 
 
@@ -365,14 +365,14 @@ def test_long_summaries_are_left_out_of_training():
         def say(self, text: str) -> None:
             told.append(text)
 
-    tiny: dict[str, Any] = {"epochs": 1, "hidden_size": 2, "test_share": 0.0, "valid_share": 0.0, "longest": 3}
+    tiny: dict[str, Any] = {"epochs": 1, "hidden_size": 2, "test_fraction": 0.0, "valid_fraction": 0.0, "max_tokens": 3}
     pairs = [("a b c d", "a b c"), *[("a b", "a b")] * 9]
-    job = Summarizer(longest_summary=2, **tiny).fit(pairs, progress=Teller())
-    assert told == ["the pairs: 1 pairs whose summary has more than 2 tokens are left out"]
-    assert (job._too_long, job._cut, job._median_summary_words) == (1, 1, 2)
+    job = Summarizer(max_summary_tokens=2, **tiny).fit(pairs, progress=Teller())
+    assert told == ["the pairs: 1 pairs with a summary above 2 tokens are left out"]
+    assert (job._num_too_long, job._num_truncated, job.predictor.median_summary_words) == (1, 1, 2)
     assert all(len(one.tokens) <= 2 for one in job.predict(["a b c d"] * 3))
-    with pytest.raises(DataError, match="every summary has more than 1 tokens: raise longest_summary"):
-        Summarizer(longest_summary=1, **tiny).fit(pairs)
+    with pytest.raises(DataError, match="every summary is above 1 tokens: raise --max-summary-tokens"):
+        Summarizer(max_summary_tokens=1, **tiny).fit(pairs)
 
 
 def test_texts_of_many_lines_come_from_a_table(tmp_path: Path):
@@ -385,11 +385,13 @@ def test_texts_of_many_lines_come_from_a_table(tmp_path: Path):
     (tmp_path / "a.txt").write_text("one\ntwo\n")
     (tmp_path / "b.txt").write_text("s\n")
     assert read_sources(tmp_path / "a.txt") == ["one", "two"]
-    with pytest.raises(DataError, match="must be the summary of line i of the other"):
+    with pytest.raises(DataError, match="must be the summary of line i of"):
         Summarizer().fit(f"{tmp_path / 'a.txt'},{tmp_path / 'b.txt'}")
-    with pytest.raises(DataError, match=r"has one side of texts and their summaries: give both .* text and summary"):
+    with pytest.raises(
+        DataError, match=r"is only one side of texts and their summaries: give both .* text and summary"
+    ):
         Summarizer().fit(tmp_path / "a.txt")
-    with pytest.raises(DataError, match="nothing to summarise"):
+    with pytest.raises(DataError, match="nothing to summarize"):
         read_sources([], wording=SUMMARIES)
 
 
@@ -400,9 +402,9 @@ def test_summaries_of_given_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (tmp_path / f"{part}.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
     monkeypatch.setattr(catalog, "locate", lambda name, file: tmp_path / f"{file}.gz")
     options = {"train": "train.jsonl", "valid": "dev.jsonl", "test": "test.jsonl"}
-    job = Summarizer(epochs=1, hidden_size=2, test_share=0.0, text_col="body", summary_col="subject")
+    job = Summarizer(epochs=1, hidden_size=2, test_fraction=0.0, text_col="body", summary_col="subject")
     table = by(importlib.import_module("lstmkit.recipes.summarizer").given_parts, job, tmp_path, options)
     assert len(table) == 4
-    assert "gas" in job.reads
-    assert "oil" not in job.reads
-    assert "coal" not in job.reads
+    assert "gas" in job.predictor.source_tokenizer
+    assert "oil" not in job.predictor.source_tokenizer
+    assert "coal" not in job.predictor.source_tokenizer

@@ -13,7 +13,7 @@ import torch
 from lstmkit.data.text.conll import read_tagged_sentences
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs.tagger.job import Tagger
-from lstmkit.jobs.tagger.spans import span_f1, spans
+from lstmkit.jobs.tagger.spans import iob_spans, span_f1
 from lstmkit.modules.crf import CRF
 from lstmkit.modules.encoders import WordEncoder
 from lstmkit.modules.heads import TagHead
@@ -48,7 +48,7 @@ def test_a_file_without_tags(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("the DET\ncat\n", r"bad.txt, line 2: 1 columns, at least 2 are needed"),
+        ("the DET\ncat\n", r"bad.txt, line 2: 1 columns, expected at least 2"),
         ("\n \n", "bad.txt is empty"),
         (" \n", "bad.txt is empty"),
     ],
@@ -63,11 +63,11 @@ def test_files_that_do_not_do(content: str, says: str, tmp_path: Path):
     ("data", "says"),
     [
         ([(["a", "b"], ["X"])], "entry 1 has 2 tokens and 1 tags"),
-        ([(["a"], ["X"]), ["b"]], "entry 2 has no tags, others have"),
-        ([["a b"]], "'a b' is no token"),
-        ([["a", 3]], "3 is no token"),
-        ([], "the list is empty"),
-        ([[]], "the list is empty"),
+        ([(["a"], ["X"]), ["b"]], "entry 2 has no tags, but others have"),
+        ([["a b"]], "'a b' is not a token"),
+        ([["a", 3]], "3 is not a token"),
+        ([], "the list has no sentence"),
+        ([[]], "the list has no sentence"),
         (3, "not int"),
     ],
 )
@@ -194,20 +194,20 @@ def flags(n: int, seed: int) -> list[tuple[list[str], list[str]]]:
 def test_it_reads_both_ways_and_the_letters_of_words_it_never_saw(crf: bool):
     tagger = Tagger(
         hidden_size=16,
-        letter_size=16,
-        word_size=8,
+        char_feature_size=16,
+        embedding_size=8,
         epochs=12,
         batch_size=16,
         lr=0.02,
         dropout=0.0,
         crf=crf,
-        average=0.9,
+        ema_decay=0.9,
     ).fit(flags(300, 0))
     table = tagger.evaluate(flags(40, 1)).table.set_index("model")
     ours = "LSTM and CRF" if crf else "LSTM"
     assert table.loc[ours, "accuracy"] > 0.97
-    assert table.loc[ours, "accuracy, rare words"] > 0.97
-    assert table.loc["usual tag of each word", "accuracy"] < 0.6
+    assert table.loc[ours, "accuracy, out-of-vocabulary words"] > 0.97
+    assert table.loc["most frequent tag per word", "accuracy"] < 0.6
 
 
 def test_a_field_learns_which_tag_follows_which():
@@ -218,7 +218,9 @@ def test_a_field_learns_which_tag_follows_which():
         tags = [t for _ in range(4) for t in (["O"] if rng.random() < 0.5 else ["B-X", "I-X"])]
         words = ["n" if t == "O" else str(rng.choice(["x", "n"], p=[0.7, 0.3])) for t in tags]
         data.append((words, tags))
-    tagger = Tagger(hidden_size=8, word_size=4, letter_size=0, epochs=10, batch_size=16, lr=0.02, crf=True).fit(data)
+    tagger = Tagger(
+        hidden_size=8, embedding_size=4, char_feature_size=0, epochs=10, batch_size=16, lr=0.02, crf=True
+    ).fit(data)
     found = tagger.predict([words for words, _ in data])
     follows = {pair for one in found for pair in itertools.pairwise(("O", *one.tags))}
     assert ("O", "I-X") not in follows
@@ -231,14 +233,14 @@ def test_probabilities_are_those_of_the_tags():
     for one in tagger.predict(flags(5, 1)):
         assert len(one.tokens) == len(one.tags) == len(one.probabilities)
         assert all(1 / 5 <= p <= 1 for p in one.probabilities)
-    assert tagger.text(tagger.predict(["bding left"])).splitlines()[1].split("\t")[0] == "left"
+    assert tagger.to_text(tagger.predict(["bding left"])).splitlines()[1].split("\t")[0] == "left"
 
 
 @pytest.mark.parametrize(
     ("settings", "data", "error", "says"),
     [
-        ({"crf": True, "seeds": 2}, flags(9, 0), SettingError, "give --seeds 1 or --no-crf"),
-        ({"letter_size": 3}, flags(9, 0), SettingError, "letter_size must be even"),
+        ({"crf": True, "ensemble_size": 2}, flags(9, 0), SettingError, "give --ensemble-size 1 or --no-crf"),
+        ({"char_feature_size": 3}, flags(9, 0), SettingError, "char_feature_size must be even"),
         ({}, flags(2, 0), DataError, "has 2 sentences, too few"),
         ({}, ["no tags here"] * 9, DataError, "the list has no tags"),
     ],
@@ -250,7 +252,9 @@ def test_what_does_not_do(settings: dict[str, object], data: object, error: type
 
 def test_a_tag_that_training_has_not_seen():
     tagger = Tagger(hidden_size=4, epochs=1).fit(flags(20, 0))
-    with pytest.raises(DataError, match=r"tags that training has not seen: NEW \(known: FLAG, LE, LI, RE, RI\)"):
+    with pytest.raises(
+        DataError, match=r"tags that are not in the training data: NEW \(its tags: FLAG, LE, LI, RE, RI\)"
+    ):
         tagger.evaluate([(["left"], ["NEW"])])
     with pytest.raises(DataError, match="there is no sentence 3: the list has 1 to 2"):
         tagger.example_sequences(["one", "two words"], sentence=3)
@@ -260,8 +264,8 @@ def test_a_tag_that_training_has_not_seen():
 
 
 def test_spans_by_hand():
-    assert spans(["O", "O"]) == set()
-    assert spans(["I-A", "I-A", "I-B", "B-B", "I-B"]) == {(0, 2, "A"), (2, 3, "B"), (3, 5, "B")}
+    assert iob_spans(["O", "O"]) == set()
+    assert iob_spans(["I-A", "I-A", "I-B", "B-B", "I-B"]) == {(0, 2, "A"), (2, 3, "B"), (3, 5, "B")}
     told, found = [["B-A", "I-A", "O", "B-B"]], [["B-A", "O", "O", "B-B"]]
     assert span_f1(told, found) == pytest.approx(0.5)  # one of two, both ways
     assert span_f1(told, told) == 1

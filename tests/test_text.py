@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmkit import LSTM
+from lstmkit.data.batch import Batch
 from lstmkit.data.catalog import locate
 from lstmkit.data.text import lines as text_module
 from lstmkit.data.text.lines import read_text
@@ -28,6 +29,7 @@ from lstmkit.jobs.common.token_labels import annotations
 from lstmkit.jobs.language_model import metrics as scoring
 from lstmkit.jobs.language_model.baselines import KneserNey
 from lstmkit.jobs.language_model.job import LanguageModel
+from lstmkit.jobs.language_model.predictor import CacheSettings
 from lstmkit.models.sequence import NextTokenModel
 from lstmkit.modules.cross_entropy import linear_cross_entropy
 from lstmkit.modules.dropout import variational_dropout
@@ -61,7 +63,7 @@ def test_a_file_is_read_line_by_line(tmp_path: Path):
 
 def test_a_very_long_line_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """So that memory holds it; nothing of it is lost, and no letter is cut."""
-    monkeypatch.setattr(text_module, "LONGEST_LINE", 7)
+    monkeypatch.setattr(text_module, "MAX_LINE_LENGTH", 7)
     (tmp_path / "long.txt").write_text("äöüß" * 5 + "\nshort\n", encoding="utf-8")
     assert list(read_text(tmp_path / "long.txt")) == ["äöüßäöü", "ßäöüßäö", "üßäöüß", "short"]
 
@@ -74,8 +76,8 @@ def test_a_very_long_line_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.
         ("latin.txt", "good\nnaïve\n".encode("latin-1"), r"latin.txt, line 2: byte 0xEF is not UTF-8"),
         ("late.txt", b"fine\n" * 9000 + b"caf\xe9\n", r"late.txt, line 9001: byte 0xE9"),
         ("sign.txt", "a \ufffd sign\n".encode() + b"\xff\n", r"sign.txt, line 2: byte 0xFF"),
-        ("cut.gz", gzip.compress(b"text\n" * 99, mtime=0)[:-9], "cut.gz is no whole gzip file"),
-        ("not.gz", b"text", "not.gz is no whole gzip file"),
+        ("cut.gz", gzip.compress(b"text\n" * 99, mtime=0)[:-9], "cut.gz is not a complete gzip file"),
+        ("not.gz", b"text", "not.gz is not a complete gzip file"),
     ],
 )
 def test_files_that_are_no_text(name: str, content: bytes, says: str, tmp_path: Path):
@@ -85,7 +87,7 @@ def test_files_that_are_no_text(name: str, content: bytes, says: str, tmp_path: 
 
 
 def test_what_is_no_text(tmp_path: Path):
-    for data, says in ((tmp_path / "no.txt", "there is no file"), (3, "not int"), (["a", 3], "one of them is int 3")):
+    for data, says in ((tmp_path / "no.txt", "no such file"), (3, "not int"), (["a", 3], "one entry is int 3")):
         with pytest.raises(DataError, match=says):
             read_text(data)
 
@@ -104,7 +106,7 @@ def test_words_and_what_is_unknown():
 
 def test_an_unknown_sign_in_the_text_is_the_vocabularys_own():
     """As in the Penn Treebank, whose rare words are written <unk>: no number is left without a token."""
-    tokenizer = Tokenizer.fit(["a <unk> b <unk>", "b a a"], "spaces", special=(END,))
+    tokenizer = Tokenizer.fit(["a <unk> b <unk>", "b a a"], "whitespace", special=(END,))
     assert len(tokenizer) == 4
     assert sorted(tokenizer[t] for t in ("a", "b", UNKNOWN, END)) == [0, 1, 2, 3]
     (ids,) = tokenizer.encode(["a <unk> c"])
@@ -138,7 +140,7 @@ def test_the_same_text_gives_the_same_numbers():
 
 
 def test_a_vocabulary_that_is_none():
-    with pytest.raises(ValueError, match="its vocabulary is none"):
+    with pytest.raises(ValueError, match="its vocabulary is invalid"):
         Tokenizer("words", "{}")
 
 
@@ -159,7 +161,7 @@ def test_a_stream_is_not_held_in_memory(tmp_path: Path):
     with (tmp_path / "large.txt").open("w") as file:
         for _ in range(20_000):
             file.write(" ".join(map(str, rng.integers(100, 1000, 50))) + "\n")
-    tokenizer = Tokenizer.fit([str(i) for i in range(100, 1000)], "spaces", special=(END,))
+    tokenizer = Tokenizer.fit([str(i) for i in range(100, 1000)], "whitespace", special=(END,))
     text = read_text(tmp_path / "large.txt")
     tracemalloc.start()
     ids = token_stream(text, tokenizer)
@@ -299,7 +301,7 @@ def test_heads_say_one_thing_in_loss_and_logits(kind: str):
     logits = head(features)
     assert logits.shape == (3, 4, 20)
     wanted = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
-    torch.testing.assert_close(head.loss(features, targets), wanted)
+    torch.testing.assert_close(head.loss(features, Batch(targets, targets=targets)), wanted)
     assert (head.weight is embedding.weight) if tied is not None else True
 
 
@@ -323,18 +325,18 @@ def test_penalties_act_in_training_alone():
 def test_averaged_sgd_begins_once_validation_is_no_better():
     """Merity et al. 2018, algorithm 1: worse than the best of all but the last five epochs; then the plain mean."""
     how = TrainSettings(
-        epochs=1, lr=0.1, weight_decay=0, warmup=0, decay="none", clip=0, average=0.9, patience=0, precision="float32",
-        seed=0, device=CPU, optimizer="asgd",
+        epochs=1, lr=0.1, weight_decay=0, warmup=0, lr_schedule="none", max_grad_norm=0, ema_decay=0.9, patience=0,
+        precision="float32", seed=0, device=CPU, optimizer="asgd",
     )  # fmt: skip
     model = NextTokenModel(TokenEncoder(9, 4), LSTM(4, 4, batch_first=True), TokenHead(4, 9))
     run = _TrainingState(model, TokenStreamLoader(np.arange(40) % 9, 2, 10), None, how, None)
     falling = [{"valid_loss": 10.0 - e} for e in range(6)]
     run.history = History(rows=falling)
     assert run.averaging_start_epoch is None
-    assert run._averaging(7) == 0
+    assert run._averaging_decay(7) == 0
     run.history = History(rows=[*falling, {"valid_loss": 9.5}])
     assert run.averaging_start_epoch == 7
-    assert [run._averaging(7 * len(run.loader) + i) for i in range(3)] == [0, 1 / 2, 2 / 3]
+    assert [run._averaging_decay(7 * len(run.loader) + i) for i in range(3)] == [0, 1 / 2, 2 / 3]
     run.history = History(rows=[*falling, {"valid_loss": 8.9}, {"valid_loss": 9.5}, {"valid_loss": 0.1}])
     assert run.averaging_start_epoch == 8
 
@@ -342,12 +344,12 @@ def test_averaged_sgd_begins_once_validation_is_no_better():
 @pytest.mark.parametrize("optimizer", ["sgd", "asgd"])
 def test_sgd_learns(optimizer: str):
     model = LanguageModel(
-        optimizer=optimizer, lr=5.0, decay="none", epochs=12, hidden_size=12, window=8, batch_size=4, dropout=0.0,
-        layer_dropout=0.0, input_dropout=0.0, word_dropout=0.0, weight_decay=0.0,
+        optimizer=optimizer, lr=5.0, lr_schedule="none", epochs=12, hidden_size=12, bptt_steps=8, batch_size=4,
+        dropout=0.0, hidden_dropout=0.0, input_dropout=0.0, word_dropout=0.0, weight_decay=0.0,
     )  # fmt: skip
     model.fit(PROSE * 4)
     table = model.evaluate(PROSE[:4]).table.set_index("model")["perplexity"]
-    assert table["LSTM"] < 0.6 * table["single tokens"]
+    assert table["LSTM"] < 0.6 * table["unigram"]
 
 
 # ---- scoring ---------------------------------------------------------------------------------------------------------
@@ -355,7 +357,9 @@ def test_sgd_learns(optimizer: str):
 
 @pytest.fixture(scope="module")
 def fitted() -> LanguageModel:
-    return LanguageModel(epochs=6, hidden_size=16, window=8, batch_size=4, lr=0.02, cache=7, dynamic=0.3).fit(PROSE * 3)
+    return LanguageModel(
+        epochs=6, hidden_size=16, bptt_steps=8, batch_size=4, lr=0.02, cache_size=7, dynamic_eval_lr=0.3
+    ).fit(PROSE * 3)
 
 
 def test_the_surprise_is_that_of_one_long_run(fitted: LanguageModel, monkeypatch: pytest.MonkeyPatch):
@@ -367,13 +371,13 @@ def test_the_surprise_is_that_of_one_long_run(fitted: LanguageModel, monkeypatch
     wanted = F.cross_entropy(logits[0], whole[0, 1:], reduction="none").numpy()
     for window in (1, 13, 200):
         monkeypatch.setattr(scoring, "_WINDOW", window)
-        assert scoring.surprise(fitted.model, ids, CPU, Progress()) == pytest.approx(wanted, rel=1e-4)
+        assert scoring.token_surprisal(fitted.model, ids, CPU, Progress()) == pytest.approx(wanted, rel=1e-4)
 
 
 def test_the_cache_against_a_plain_loop(fitted: LanguageModel, monkeypatch: pytest.MonkeyPatch):
     """Grave et al. 2017, equation 2, written out."""
     ids = np.array([1, 2, 3, 1, 2, 4, 1, 2, 3, 3, 1, 2, 4, 4, 1, 2])
-    model, cache = fitted._network, scoring.CacheSettings(size=5, share=0.3, theta=0.7)
+    model, cache = fitted.predictor.network, CacheSettings(size=5, weight=0.3, theta=0.7)
     with torch.no_grad():
         features, _ = model.eval().features(torch.from_numpy(ids)[None, :-1])
         log_p = model.head(features)[0].log_softmax(-1).double().numpy()
@@ -394,9 +398,9 @@ def test_a_text_that_repeats_is_learnt_while_it_is_read(fitted: LanguageModel):
     """Dynamic evaluation and the cache help there; the model itself stays as it was."""
     ids = np.array([3, 1, 4, 1, 5, 9, 2, 6] * 60) % len(fitted.tokenizer)
     before = {k: v.clone() for k, v in fitted.model.state_dict().items()}
-    plain = scoring.surprise(fitted.model, ids, CPU, Progress())
-    learnt = scoring.dynamic_eval_surprisal(fitted._network, ids, 0.5, 8, CPU, Progress())
-    cached = scoring.cache_surprisal(fitted._network, ids, scoring.CacheSettings(50, 0.3, 1.0), CPU, Progress())
+    plain = scoring.token_surprisal(fitted.model, ids, CPU, Progress())
+    learnt = scoring.dynamic_eval_surprisal(fitted.predictor.network, ids, 0.5, 8, CPU, Progress())
+    cached = scoring.cache_surprisal(fitted.predictor.network, ids, CacheSettings(50, 0.3, 1.0), CPU, Progress())
     assert learnt[:8] == pytest.approx(plain[:8], rel=1e-4)
     assert learnt[-80:].mean() < 0.5 * plain[-80:].mean()
     assert cached[-80:].mean() < plain[-80:].mean()
@@ -413,7 +417,7 @@ def test_bits_per_character_and_perplexity_are_one_number(fitted: LanguageModel)
     for _, row in found.table.iterrows():
         assert row["bits per character"] * characters == pytest.approx(math.log2(row["perplexity"]) * tokens)
     names = found.table["model"].tolist()
-    assert names == ["LSTM", "LSTM, cache of 7", "LSTM, learning as it reads", "Kneser-Ney, 5-grams", "single tokens"]
+    assert names == ["LSTM", "LSTM + cache (7)", "LSTM + dynamic evaluation", "Kneser-Ney, 5-grams", "unigram"]
 
 
 def test_the_memory_learns_what_n_grams_cannot():
@@ -421,8 +425,8 @@ def test_the_memory_learns_what_n_grams_cannot():
     rng = np.random.default_rng(0)
     lines = [(a := "AB"[int(rng.integers(2))]) + "".join(rng.choice(list("xyz"), 9)) + a for _ in range(600)]
     model = LanguageModel(
-        tokens="chars", epochs=25, hidden_size=24, num_layers=1, window=12, batch_size=16, lr=0.02, dropout=0.0,
-        input_dropout=0.0, word_dropout=0.0, average=0.99, valid_share=0.1, test_share=0.1,
+        tokenization="chars", epochs=25, hidden_size=24, num_layers=1, bptt_steps=12, batch_size=16, lr=0.02,
+        dropout=0.0, input_dropout=0.0, word_dropout=0.0, ema_decay=0.99, valid_fraction=0.1, test_fraction=0.1,
     ).fit(lines[:500])  # fmt: skip
     table = model.evaluate(lines[500:]).table.set_index("model")["perplexity"]
     assert table["LSTM"] < table["Kneser-Ney, 7-grams"]
@@ -433,7 +437,7 @@ def test_the_memory_learns_what_n_grams_cannot():
 
 def test_n_grams_by_hand():
     """Order 1 is the discounted count beside the uniform distribution: a b a a of three tokens."""
-    model = KneserNey(np.array([0, 1, 0, 0]), order=1, vocabulary=3)
+    model = KneserNey(np.array([0, 1, 0, 0]), order=1, vocab_size=3)
     # No counts of three kinds to estimate discounts from: 1/2 of each kind, and the rest for all alike.
     left = 2 * 0.5 / 4
     wanted = [(3 - 0.5) / 4 + left / 3, (1 - 0.5) / 4 + left / 3, left / 3]
@@ -442,7 +446,7 @@ def test_n_grams_by_hand():
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 5), st.lists(st.integers(0, 4), max_size=6))
 def test_n_gram_probabilities_add_up(ids: list[int], order: int, context: list[int]):
-    model = KneserNey(np.array(ids), order, vocabulary=5)
+    model = KneserNey(np.array(ids), order, vocab_size=5)
     total = sum(model.probabilities(np.array([*context, w]))[-1] for w in range(5))
     assert total == pytest.approx(1)
 
@@ -468,7 +472,7 @@ def _there(name: str) -> bool:
 @pytest.mark.skipif(not _there("ptb"), reason="ptb is not here: set LSTMKIT_DATA")
 def test_n_grams_of_the_penn_treebank():
     """Published: 141.2 (T. Mikolov and G. Zweig 2012: 5-grams with modified Kneser-Ney smoothing, no cache)."""
-    tokenizer = Tokenizer.fit(read_text(locate("ptb", "ptb.train.txt")), "spaces", special=(END,))
+    tokenizer = Tokenizer.fit(read_text(locate("ptb", "ptb.train.txt")), "whitespace", special=(END,))
     assert len(tokenizer) == 10_000
     train, test = (token_stream(read_text(locate("ptb", f"ptb.{part}.txt")), tokenizer) for part in ("train", "test"))
     assert (len(train), len(test)) == (929_589, 82_430)
@@ -503,9 +507,9 @@ def test_a_seed_writes_the_same_and_another_something_else(fitted: LanguageModel
     one = fitted.generate("The cat", 12, temperature=1.5)
     assert fitted.generate("The cat", 12, temperature=1.5) == one
     assert fitted.generate("The cat", 12, temperature=1.5, seed=7) != one
-    assert len(one.tokens) == len(one.surprise) == 12
-    both = fitted.predict(["The cat", "It said"], length=12, temperature=0)
-    assert both[1] == fitted.predict(["It said"], length=12, temperature=0)[0]
+    assert len(one.tokens) == len(one.surprisal) == 12
+    both = fitted.predict(["The cat", "It said"], max_tokens=12, temperature=0)
+    assert both[1] == fitted.predict(["It said"], max_tokens=12, temperature=0)[0]
 
 
 def test_it_stops_where_it_is_told_to(fitted: LanguageModel):
@@ -524,23 +528,29 @@ def test_unknown_words_of_a_prompt_are_named(fitted: LanguageModel):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"length": 0}, {"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}], ids=str
+    "bad", [{"max_tokens": 0}, {"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}], ids=str
 )
-def test_numbers_of_writing_out_of_range(bad: dict[str, float], fitted: LanguageModel):
-    with pytest.raises(SettingError, match="length must be at least 1"):
+def test_sampling_options_out_of_range(bad: dict[str, float], fitted: LanguageModel):
+    ((name, value),) = bad.items()
+    with pytest.raises(SettingError, match=f"{name} must be .*, got {value:g}"):
         fitted.generate("The", **bad)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("settings", "lines", "error", "says"),
     [
-        ({}, ["one line"], DataError, "has 1 line, too few to hold some back"),
+        ({}, ["one line"], DataError, "has 1 line, too few for a training"),
         ({}, ["a", "b"], DataError, "has 2 lines, too few"),
-        ({"cutoffs": (3,)}, PROSE, SettingError, "give --no-tied"),
-        ({"tied": False, "cutoffs": (5, 3)}, PROSE, SettingError, "cutoffs must rise"),
-        ({"tied": False, "cutoffs": (99,)}, PROSE, SettingError, "stay below the vocabulary"),
-        ({"tied": False, "cutoffs": (3, 5), "hidden_size": 8}, PROSE, SettingError, "hidden_size of at least 16"),
-        ({"cache": 5, "seeds": 2}, PROSE, SettingError, "give --seeds 1"),
+        ({"cutoffs": (3,)}, PROSE, SettingError, "add --no-tie-weights"),
+        ({"tie_weights": False, "cutoffs": (5, 3)}, PROSE, SettingError, "cutoffs must rise"),
+        ({"tie_weights": False, "cutoffs": (99,)}, PROSE, SettingError, "stay below the vocabulary"),
+        (
+            {"tie_weights": False, "cutoffs": (3, 5), "hidden_size": 8},
+            PROSE,
+            SettingError,
+            "hidden_size of at least 16",
+        ),
+        ({"cache_size": 5, "ensemble_size": 2}, PROSE, SettingError, "set --ensemble-size 1"),
     ],
 )
 def test_what_does_not_do(settings: dict[str, object], lines: list[str], error: type[Exception], says: str):
@@ -549,7 +559,7 @@ def test_what_does_not_do(settings: dict[str, object], lines: list[str], error: 
 
 
 def test_a_line_without_a_model_of_it(fitted: LanguageModel):
-    with pytest.raises(DataError, match="there is no line 99: the text has 1 to 24"):
+    with pytest.raises(DataError, match="there is no line 99: the text has lines 1 to 24"):
         fitted.example_sequences(PROSE, line=99)
     assert fitted.example_sequences(PROSE, line=2)[0].name == "the text from line 2"
 

@@ -1,4 +1,4 @@
-"""The training loop, its checkpoints and the prediction path: what comes out, and what is left when it is stopped."""
+"""The training loop, its checkpoints after interruptions, and the prediction loop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,59 +33,23 @@ from lstmkit.training import checkpoint
 from lstmkit.training.predict import predict
 from lstmkit.training.run_folder import RunFolder
 from lstmkit.training.train import History, TrainSettings, learning_rate, mean_loss, seeded, train
+from noisy_training import CPU, PER_EPOCH, PLAIN, Sums, fit_noisy, interrupt
 
 torch.set_num_threads(1)
 
-CPU = torch.device("cpu")
-PLAIN = TrainSettings(
-    epochs=4,
-    lr=0.01,
-    weight_decay=0.01,
-    warmup=0.2,
-    decay="cosine",
-    clip=1.0,
-    average=0.9,
-    patience=0,
-    precision="float32",
-    seed=0,
-    device=CPU,
-)
 #: For the models below whose weights can be followed by hand.
-BY_HAND = replace(PLAIN, lr=0.25, weight_decay=0.0, warmup=0.0, decay="none", clip=0.0, average=0.0)
+BY_HAND = replace(PLAIN, lr=0.25, weight_decay=0.0, warmup=0.0, lr_schedule="none", max_grad_norm=0.0, ema_decay=0.0)
 
 
 # ---- small things to train -------------------------------------------------------------------------------------------
 
 
-class Sums:
-    """``N`` sequences of 4 steps; the targets are the running sums of their last three. Some are not known."""
-
-    lengths: np.ndarray | None = None
-
-    def __init__(self, n: int, seed: int = 0) -> None:
-        self.inputs = torch.randn(n, 4, 2, generator=torch.Generator().manual_seed(seed))
-        self.targets = self.inputs.sum(2).cumsum(1)[:, 1:]
-        self.targets[::5, 1] = math.nan
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def batch(self, rows: np.ndarray) -> Batch:
-        return Batch(self.inputs[rows], targets=self.targets[rows], rows=rows)
-
-
-def noisy_model() -> Model:
-    """A model with every kind of dropout, so that a training that loses its place in the random numbers shows."""
-    trunk = build_trunk("lstm", 5, 5, num_layers=2, dropout=0.3, recurrent_dropout=0.2, residual=True)
-    return SequenceModel(PatchEncoder(2, 2, 5, dropout=0.2), trunk, QuantileHead(5, [0.1, 0.5, 0.9], 3, 2, dropout=0.2))
-
-
 class Scripted(Model):
-    """One weight that every step pushes up by the learning rate; what validation says is written down beforehand.
+    """One weight, which every step increases by the learning rate; the validation losses are fixed in advance.
 
     Args:
-        valid_losses: Of each validation in turn; after the last one it is repeated.
-        gradient: Of the loss with respect to the weight.
+        valid_losses: Loss of each validation in turn; the last one is repeated.
+        gradient: Gradient of the loss with respect to the weight.
     """
 
     def __init__(self, valid_losses: Sequence[float] = (1.0,), gradient: float = -1.0) -> None:
@@ -108,7 +71,7 @@ class Scripted(Model):
 
 
 class Numbers:
-    """``N`` examples, each the number of its row; ``continues`` says which batches go on from the one before."""
+    """``N`` examples, each its row number; a batch continues the one before, except every ``restarts`` rows."""
 
     def __init__(self, n: int, lengths: Sequence[int] | None = None, restarts: int = 0) -> None:
         self.n, self.restarts = n, restarts
@@ -122,8 +85,8 @@ class Numbers:
         return Batch(torch.as_tensor(rows, dtype=torch.float32), rows=rows, continues=goes_on)
 
 
-class Telling(Progress):
-    """Calls ``at(done)`` at every update, and keeps what it was told."""
+class RecordingProgress(Progress):
+    """Calls ``at(done)`` at every update, and records titles, steps and notes."""
 
     def __init__(self, at: Callable[[int], None] = lambda done: None) -> None:
         self.at, self.titles, self.done, self.notes = at, [], [], []
@@ -139,52 +102,13 @@ class Telling(Progress):
         self.at(done)
 
 
-def interrupt() -> None:
-    raise KeyboardInterrupt
-
-
-def fit_noisy(
-    settings: TrainSettings,
-    folder: Path | None = None,
-    *,
-    valid: bool = True,
-    stop_at: int | None = None,
-    progress: Progress | None = None,
-    stop: Callable[[], None] = interrupt,
-) -> tuple[dict[str, Tensor], History]:
-    """Weights and history of :func:`noisy_model` after 4 epochs of 3 steps; ``stop()`` is called at loss ``stop_at``.
-
-    With a folder it goes on from what is there.
-    """
-    with seeded(settings.seed):
-        model = noisy_model()
-        calls = itertools.count(1)
-
-        def counted(batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
-            if next(calls) == stop_at:
-                stop()
-            return type(model).loss(model, batch, state)
-
-        model.loss = counted  # type: ignore[method-assign]
-        history = train(
-            model,
-            Loader(Sums(20), 8, settings.seed),
-            Loader(Sums(9, seed=1), 8) if valid else None,
-            settings,
-            folder=folder,
-            resume=folder is not None,
-            progress=progress,
-        )
-    return model.state_dict(), history
-
-
 def fit_scripted(model: Scripted, settings: TrainSettings, n_batches: int = 2, **more: Any) -> History:
     valid = Loader(Numbers(1), 1)
     return train(model, Loader(Numbers(n_batches), 1, seed=0), valid, settings, **more)
 
 
 def assert_same_training(one: tuple[dict[str, Tensor], History], other: tuple[dict[str, Tensor], History]) -> None:
-    """Weights bit for bit, history but for the seconds, best epoch and how it ended."""
+    """Equal weights bit for bit, and equal histories except for the seconds."""
     for _, history in (one, other):
         for row in history.rows:
             assert row.pop("seconds", 1.0) > 0
@@ -198,18 +122,16 @@ def assert_same_training(one: tuple[dict[str, Tensor], History], other: tuple[di
 
 VARIANTS = {
     "averaged": PLAIN,
-    "plain weights": replace(PLAIN, average=0.0),
-    "linear, no clipping": replace(PLAIN, decay="linear", clip=0.0, warmup=0.0),
-    "constant rate, patience": replace(PLAIN, decay="none", average=0.5, patience=1, lr=0.5),
+    "plain weights": replace(PLAIN, ema_decay=0.0),
+    "linear, no clipping": replace(PLAIN, lr_schedule="linear", max_grad_norm=0.0, warmup=0.0),
+    "constant rate, patience": replace(PLAIN, lr_schedule="none", ema_decay=0.5, patience=1, lr=0.5),
     "bf16": replace(PLAIN, precision="bf16"),
 }
-#: Losses of an epoch of fit_noisy: three of training, two of validation.
-PER_EPOCH = 5
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_training_interrupted_anywhere_resumes_to_the_same_bits(variant: str, tmp_path: Path) -> None:
-    """Ctrl-C in the first, a middle or the last loss of an epoch, in training or validation: nothing is lost."""
+    """Ctrl-C in the first, a middle or the last step of an epoch, in training or validation."""
     settings = VARIANTS[variant]
     whole = fit_noisy(settings)
     n_losses = PER_EPOCH * len(whole[1].rows)
@@ -236,9 +158,9 @@ def test_a_training_without_validation_resumes_to_the_same_bits(tmp_path: Path) 
     assert_same_training(fit_noisy(PLAIN, tmp_path, valid=False), whole)
 
 
-def test_an_interrupt_out_of_the_progress_bar_is_one_like_any_other(tmp_path: Path) -> None:
-    """The bar is where Ctrl-C often lands; here at the end of the second epoch, which is whole by then."""
-    progress = Telling(lambda done: interrupt() if done == 6 else None)
+def test_interrupt_inside_the_progress_bar(tmp_path: Path) -> None:
+    """At the end of the second epoch, which is complete by then."""
+    progress = RecordingProgress(lambda done: interrupt() if done == 6 else None)
     _, history = fit_noisy(PLAIN, tmp_path, progress=progress)
     assert (history.ended, len(history.rows)) == ("interrupted", 2)
     assert_same_training(fit_noisy(PLAIN, tmp_path), fit_noisy(PLAIN))
@@ -248,7 +170,7 @@ def test_an_interrupt_out_of_the_progress_bar_is_one_like_any_other(tmp_path: Pa
 def test_a_stop_while_a_checkpoint_is_written_loses_that_epoch_at_most(
     error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C or a full disk in the middle of the second epoch's files: the first epoch's are whole, and enough."""
+    """Ctrl-C or a full disk while the second epoch's files are written: those of the first epoch are intact."""
     real, calls = os.replace, itertools.count(1)
 
     def replace_until(source: Any, target: Any) -> None:
@@ -267,8 +189,8 @@ def test_a_stop_while_a_checkpoint_is_written_loses_that_epoch_at_most(
     assert_same_training(fit_noisy(PLAIN, tmp_path), fit_noisy(PLAIN))
 
 
-def test_best_weights_and_history_on_disk_are_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a stop at any file operation, what a resumed and at once interrupted training keeps is its best epoch."""
+def test_best_weights_and_history_on_disk_are_consistent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a stop at any file operation, a training resumed and interrupted at once keeps its best epoch."""
     scripted = [5.0, 4.0, 3.0, 2.0]
     for n_operations in range(1, 7):
         folder, real, calls = tmp_path / str(n_operations), os.replace, itertools.count(1)
@@ -283,7 +205,7 @@ def test_best_weights_and_history_on_disk_are_of_one_moment(tmp_path: Path, monk
             patched.setattr(os, "replace", replace_until)
             fit_scripted(Scripted(scripted), BY_HAND, folder=folder)
         model = Scripted(scripted)
-        at_once = Telling(lambda done: interrupt())
+        at_once = RecordingProgress(lambda done: interrupt())
         history = fit_scripted(model, BY_HAND, folder=folder, resume=True, progress=at_once)
         epochs_kept = max(history.best_epoch, 0)
         if epochs_kept:
@@ -291,20 +213,10 @@ def test_best_weights_and_history_on_disk_are_of_one_moment(tmp_path: Path, monk
             assert history.best_loss == scripted[epochs_kept - 1]
 
 
-def child(folder: str) -> None:
-    """What the killed process runs: it trains into the third epoch, says so, and waits for its end."""
-
-    def wait() -> None:
-        print("in the third epoch", flush=True)
-        time.sleep(600)
-
-    fit_noisy(PLAIN, Path(folder), stop_at=2 * PER_EPOCH + 2, stop=wait)
-
-
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_a_killed_process_resumes_to_the_same_bits(tmp_path: Path) -> None:
-    code = f"import test_train; test_train.child({str(tmp_path)!r})"
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent, stdout=subprocess.PIPE)
+    script = Path(__file__).with_name("noisy_training.py")
+    process = subprocess.Popen([sys.executable, str(script), str(tmp_path)], stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"in the third epoch\n"
@@ -317,8 +229,8 @@ def test_a_killed_process_resumes_to_the_same_bits(tmp_path: Path) -> None:
     assert_same_training(fit_noisy(PLAIN, tmp_path), fit_noisy(PLAIN))
 
 
-def test_resuming_a_finished_training_changes_nothing_and_computes_nothing(tmp_path: Path) -> None:
-    for settings in (PLAIN, replace(PLAIN, patience=1, lr=0.5, decay="none", epochs=8)):
+def test_resuming_a_finished_training_does_nothing(tmp_path: Path) -> None:
+    for settings in (PLAIN, replace(PLAIN, patience=1, lr=0.5, lr_schedule="none", epochs=8)):
         folder = tmp_path / str(settings.patience)
         folder.mkdir()
         first = fit_noisy(settings, folder)
@@ -331,7 +243,7 @@ def test_resuming_without_a_checkpoint_starts_from_scratch(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "folder", "no parts", "other model", "list for a note"])
 def test_a_damaged_checkpoint_is_named(damage: str, tmp_path: Path) -> None:
-    """It is an error of one line that names the file, whatever is wrong with it; training does not go on from it."""
+    """A one-line error names the file, whatever is wrong with it."""
     fit_noisy(PLAIN, tmp_path, stop_at=8)
     path = tmp_path / "last.safetensors"
     content = path.read_bytes()
@@ -371,7 +283,7 @@ def test_checkpoints_do_not_change_the_training(tmp_path: Path) -> None:
     assert_same_training(fit_noisy(PLAIN, tmp_path), fit_noisy(PLAIN))
 
 
-def test_seeded_leaves_the_callers_random_numbers_alone() -> None:
+def test_seeded_restores_the_random_state() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -390,22 +302,22 @@ def test_seeded_leaves_the_callers_random_numbers_alone() -> None:
 
 
 def test_early_stopping_stops_and_keeps_the_best_weights() -> None:
-    """Best in epoch 3, patience 2: epochs 4 and 5 are in vain, the sixth is never run."""
+    """Best in epoch 3, patience 2: training stops after epoch 5."""
     model = Scripted([3.0, 2.0, 1.0, 1.0, 4.0, 0.5])
     history = fit_scripted(model, replace(BY_HAND, epochs=9, patience=2))
-    assert history.ended == "no better for a while"
+    assert history.ended == "stopped early: no improvement for 2 epochs"
     assert [row["valid_loss"] for row in history.rows] == [3.0, 2.0, 1.0, 1.0, 4.0]
     assert (history.best_epoch, history.best_loss, history.finished) == (3, 1.0, True)
     assert model.weight.item() == model.validated[2] == pytest.approx(0.25 * 6)
     assert not model.training
 
 
-def test_a_better_epoch_starts_the_patience_anew() -> None:
+def test_improvement_resets_the_patience() -> None:
     model = Scripted([3.0, 4.0, 2.0, 4.0, 1.0, 4.0, 4.0])
     assert fit_scripted(model, replace(BY_HAND, epochs=9, patience=2)).best_epoch == 5
 
 
-def test_without_patience_all_epochs_are_run_and_the_best_is_kept() -> None:
+def test_without_patience_all_epochs_run_and_the_best_is_kept() -> None:
     model = Scripted([1.0, 2.0, 3.0, 4.0])
     history = fit_scripted(model, BY_HAND)
     assert (history.ended, len(history.rows), history.best_epoch) == ("all epochs done", 4, 1)
@@ -420,25 +332,25 @@ def test_without_validation_the_last_weights_are_kept() -> None:
     assert model.weight.item() == pytest.approx(0.25 * 8)
 
 
-def test_an_interrupt_in_the_first_epoch_leaves_the_weights_it_had_come_to() -> None:
-    model, after_two = Scripted(), Telling(lambda done: interrupt() if done == 1 else None)
+def test_interrupt_in_the_first_epoch_keeps_the_current_weights() -> None:
+    model, after_two = Scripted(), RecordingProgress(lambda done: interrupt() if done == 1 else None)
     history = fit_scripted(model, BY_HAND, n_batches=20, progress=after_two)
     assert (history.ended, history.finished, history.rows, history.best_epoch) == ("interrupted", False, [], -1)
     assert model.weight.item() == pytest.approx(0.25)
     assert not model.training
 
 
-def test_an_interrupt_leaves_the_best_weights_so_far() -> None:
-    """Not those at hand: epoch 2 was the best, the interrupt comes in the fourth."""
+def test_interrupt_keeps_the_best_weights() -> None:
+    """Epoch 2 is the best, the interrupt comes in epoch 4."""
     model = Scripted([3.0, 1.0, 2.0])
-    in_the_fourth = Telling(lambda done: interrupt() if done == 31 else None)
+    in_the_fourth = RecordingProgress(lambda done: interrupt() if done == 31 else None)
     history = fit_scripted(model, BY_HAND, n_batches=10, progress=in_the_fourth)
     assert (history.ended, history.best_epoch, len(history.rows)) == ("interrupted", 2, 3)
     assert model.weight.item() == model.validated[1] == pytest.approx(0.25 * 20)
 
 
-def test_an_interrupt_without_validation_leaves_the_last_whole_epoch() -> None:
-    model, in_the_third = Scripted(), Telling(lambda done: interrupt() if done == 21 else None)
+def test_interrupt_without_validation_keeps_the_last_complete_epoch() -> None:
+    model, in_the_third = Scripted(), RecordingProgress(lambda done: interrupt() if done == 21 else None)
     history = train(model, Loader(Numbers(10), 1, seed=0), None, BY_HAND, progress=in_the_third)
     assert (history.ended, history.best_epoch) == ("interrupted", 2)
     assert model.weight.item() == pytest.approx(0.25 * 20)
@@ -448,7 +360,7 @@ def test_an_interrupt_without_validation_leaves_the_last_whole_epoch() -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_names_the_step_and_the_rate(bad: float) -> None:
+def test_non_finite_loss_names_step_and_learning_rate(bad: float) -> None:
     class Breaking(Scripted):
         def loss(self, batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
             loss, state = super().loss(batch, state)
@@ -459,16 +371,16 @@ def test_a_loss_that_is_no_number_names_the_step_and_the_rate(bad: float) -> Non
 
 
 @pytest.mark.parametrize("clip", [0.0, 1.0])
-def test_a_gradient_that_is_no_number_never_reaches_the_weights(clip: float) -> None:
-    """The loss is 0, its gradient is not defined: the square root's at 0."""
+def test_non_finite_gradient_never_reaches_the_weights(clip: float) -> None:
+    """The gradient of the square root at 0 is infinite."""
     model = Scripted()
     model.loss = lambda batch, state=None: (torch.sqrt(0 * model.weight), None)  # type: ignore[method-assign]
     with pytest.raises(TrainingError, match="the gradient became nan at step 1"):
-        fit_scripted(model, replace(BY_HAND, clip=clip))
+        fit_scripted(model, replace(BY_HAND, max_grad_norm=clip))
     assert model.weight.item() == 0.0
 
 
-def test_a_validation_loss_that_is_no_number_is_never_the_best() -> None:
+def test_non_finite_validation_loss_is_never_the_best() -> None:
     model = Scripted([math.nan, 2.0, math.inf, math.nan])
     history = fit_scripted(model, BY_HAND)
     assert (history.best_epoch, history.best_loss, history.ended) == (2, 2.0, "all epochs done")
@@ -476,8 +388,8 @@ def test_a_validation_loss_that_is_no_number_is_never_the_best() -> None:
 
 
 @pytest.mark.parametrize("patience", [0, 2])
-def test_a_validation_loss_that_never_was_a_number_is_an_error(patience: int, tmp_path: Path) -> None:
-    """Else weights would be kept that nothing speaks for. It is the same on resuming."""
+def test_validation_loss_that_is_never_finite_is_an_error(patience: int, tmp_path: Path) -> None:
+    """Also when resuming."""
     settings = replace(BY_HAND, patience=patience)
     for _ in range(2):
         with pytest.raises(TrainingError, match=f"validation loss was nan in all {patience or 4} epochs"):
@@ -486,13 +398,13 @@ def test_a_validation_loss_that_never_was_a_number_is_an_error(patience: int, tm
 
 def test_no_examples_are_an_error() -> None:
     for n_batches in (0, 5):
-        with pytest.raises(TrainingError, match="no examples"):
+        with pytest.raises(TrainingError, match="the training set is empty"):
             train(Scripted(), Loader(Numbers(0), 4, 0, n_batches), None, BY_HAND)
     with pytest.raises(TrainingError, match="validation loss was nan"):
         train(Scripted(), Loader(Numbers(2), 4, 0), Loader(Numbers(0), 4), BY_HAND)
 
 
-def test_every_epoch_has_the_order_of_its_number() -> None:
+def test_order_depends_on_the_epoch() -> None:
     seen: list[list[int]] = []
 
     class Seeing(Scripted):
@@ -517,21 +429,21 @@ def test_every_epoch_has_the_order_of_its_number() -> None:
         ("cosine", [0.5, 1.0, 1.0, *((1 + math.cos(math.pi * k / 8)) / 2 for k in range(1, 8))]),
     ],
 )
-def test_the_learning_rate_rises_and_falls_as_by_hand(decay: str, expected: list[float]) -> None:
-    settings = replace(PLAIN, lr=2.0, warmup=0.2, decay=decay)
+def test_learning_rate_schedule(decay: str, expected: list[float]) -> None:
+    settings = replace(PLAIN, lr=2.0, warmup=0.2, lr_schedule=decay)
     assert [learning_rate(settings, step, 10) / 2 for step in range(10)] == pytest.approx(expected)
 
 
-def test_the_learning_rate_without_warmup_and_with_nothing_else() -> None:
+def test_learning_rate_without_warmup_and_with_warmup_only() -> None:
     assert learning_rate(replace(PLAIN, lr=2.0, warmup=0.0), 0, 10) == 2.0
     rates = [learning_rate(replace(PLAIN, lr=2.0, warmup=1.0), step, 4) for step in range(4)]
     assert rates == pytest.approx([0.5, 1.0, 1.5, 2.0])
     assert learning_rate(replace(PLAIN, lr=2.0, warmup=0.0), 0, 1) == 2.0
 
 
-def test_the_schedule_is_what_the_optimiser_steps_by() -> None:
-    """Under a constant gradient AdamW moves a weight by the rate itself, so the way it went is the sum of the rates."""
-    settings, model = replace(BY_HAND, decay="linear", warmup=0.5, epochs=3), Scripted()
+def test_optimizer_uses_the_schedule() -> None:
+    """Under a constant gradient AdamW moves a weight by the learning rate, so the total is the sum of the rates."""
+    settings, model = replace(BY_HAND, lr_schedule="linear", warmup=0.5, epochs=3), Scripted()
     history = train(model, Loader(Numbers(4), 1, seed=0), None, settings)
     rates = [learning_rate(settings, step, 12) for step in range(12)]
     assert model.weight.item() == pytest.approx(sum(rates), rel=1e-5)
@@ -539,9 +451,9 @@ def test_the_schedule_is_what_the_optimiser_steps_by() -> None:
 
 
 @pytest.mark.parametrize(("clip", "gradient", "expected"), [(0.5, -8.0, -0.5), (0.5, -0.25, -0.25), (0.0, -8.0, -8.0)])
-def test_gradients_are_clipped_to_the_norm_asked_for(clip: float, gradient: float, expected: float) -> None:
+def test_gradients_are_clipped(clip: float, gradient: float, expected: float) -> None:
     model = Scripted(gradient=gradient)
-    fit_scripted(model, replace(BY_HAND, clip=clip))
+    fit_scripted(model, replace(BY_HAND, max_grad_norm=clip))
     assert model.weight.grad is not None
     assert float(model.weight.grad) == pytest.approx(expected, rel=1e-4)
 
@@ -553,9 +465,9 @@ def test_weight_decay_pulls_weights_to_zero() -> None:
     assert model.weight.item() == pytest.approx((1 - 0.25 * 0.2) ** 2)
 
 
-def test_the_average_of_the_weights_is_what_is_validated_and_kept() -> None:
-    """Decay 0.2, and in the first steps less: 1/10, 2/11, then 3/12 is above it."""
-    model, settings = Scripted([1.0]), replace(BY_HAND, average=0.2, epochs=1)
+def test_averaged_weights_are_validated_and_kept() -> None:
+    """Decay 0.2, and less in the first steps: 1/10, 2/11; 3/12 exceeds it."""
+    model, settings = Scripted([1.0]), replace(BY_HAND, ema_decay=0.2, epochs=1)
     seen: list[float] = []
     model.validated = seen  # the averaged copy, taken by deepcopy, gets a list of its own
     history = fit_scripted(model, settings, n_batches=3)
@@ -567,8 +479,8 @@ def test_the_average_of_the_weights_is_what_is_validated_and_kept() -> None:
     assert seen == []
 
 
-def test_the_averages_buffers_are_the_models() -> None:
-    """What is counted rather than learnt (a running mean) is taken over as it is: an average would lag behind."""
+def test_buffers_are_copied_not_averaged() -> None:
+    """Buffers such as running means are copied; an average would lag behind."""
 
     class Counting(Scripted):
         steps: Tensor
@@ -582,7 +494,7 @@ def test_the_averages_buffers_are_the_models() -> None:
             return super().loss(batch, state)
 
     model = Counting()
-    fit_scripted(model, replace(BY_HAND, average=0.9, epochs=1), n_batches=5)
+    fit_scripted(model, replace(BY_HAND, ema_decay=0.9, epochs=1), n_batches=5)
     assert int(model.steps) == 5
 
 
@@ -597,7 +509,7 @@ def test_bf16_autocasts_training_and_validation_and_learns() -> None:
         model.encoder.register_forward_hook(
             lambda module, inputs, output: seen.append((model.training, output.dtype))  # type: ignore[misc]
         )
-        settings = replace(PLAIN, precision=precision, epochs=12, lr=0.05, average=0.0)
+        settings = replace(PLAIN, precision=precision, epochs=12, lr=0.05, ema_decay=0.0)
         history = train(model, Loader(Sums(128), 8, 0), Loader(Sums(16, 1), 8), settings)
         assert {p.dtype for p in model.parameters()} == {torch.float32}
         return [row["valid_loss"] for row in history.rows]
@@ -614,8 +526,8 @@ def test_bf16_autocasts_training_and_validation_and_learns() -> None:
 # ---- state from batch to batch ---------------------------------------------------------------------------------------
 
 
-def test_the_state_goes_on_where_a_batch_continues_and_carries_no_gradient() -> None:
-    """Truncated back-propagation: rows 0, 3, 6 start anew, the others are given the state before, cut off."""
+def test_state_is_carried_and_detached_if_a_batch_continues() -> None:
+    """Truncated backpropagation: rows 0, 3, 6 start without a state, the others get the detached previous state."""
     given: list[tuple[bool, Any]] = []
 
     class Carrying(Scripted):
@@ -638,7 +550,7 @@ def test_the_state_goes_on_where_a_batch_continues_and_carries_no_gradient() -> 
 
 
 class Pieces:
-    """One batch of long sequences, cut into ``n`` batches that continue each other."""
+    """One batch of long sequences, split into ``n`` batches that continue each other."""
 
     lengths: np.ndarray | None = None
 
@@ -654,8 +566,8 @@ class Pieces:
 
 
 @pytest.mark.parametrize("n_members", [1, 2])
-def test_the_loss_over_pieces_that_continue_is_that_of_the_whole(n_members: int) -> None:
-    """One model and an ensemble, whose state is nested."""
+def test_loss_over_continuing_batches_equals_the_whole(n_members: int) -> None:
+    """For one model and for an ensemble, whose state is nested."""
 
     class EveryStep(nn.Module):
         def forward(self, features: Tensor) -> Tensor:
@@ -676,8 +588,8 @@ def test_the_loss_over_pieces_that_continue_is_that_of_the_whole(n_members: int)
     train(model, Loader(Pieces(inputs, targets, 4), 1), None, PLAIN)  # and it trains that way
 
 
-def test_the_mean_loss_weighs_examples_not_batches() -> None:
-    """Batches of 4 and 1: their losses count 4 to 1."""
+def test_mean_loss_is_over_examples_not_batches() -> None:
+    """Batches of 4 and 1 are weighted 4 to 1."""
 
     class OfItsBatch(Scripted):
         def loss(self, batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
@@ -689,8 +601,8 @@ def test_the_mean_loss_weighs_examples_not_batches() -> None:
 # ---- who is told -----------------------------------------------------------------------------------------------------
 
 
-def test_progress_is_told_the_steps_and_the_standing() -> None:
-    progress = Telling()
+def test_progress_receives_steps_and_losses() -> None:
+    progress = RecordingProgress()
     fit_scripted(Scripted([3.0, 2.0]), BY_HAND, n_batches=25, progress=progress, title="a title")
     assert progress.titles == [("a title", 100)]
     assert progress.done == sorted(progress.done)
@@ -699,15 +611,15 @@ def test_progress_is_told_the_steps_and_the_standing() -> None:
     assert all(note.startswith("loss ") for note in progress.notes)
 
 
-def test_progress_of_a_resumed_training_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_progress_of_a_resumed_training_continues(tmp_path: Path) -> None:
     fit_noisy(PLAIN, tmp_path, stop_at=2 * PER_EPOCH + 1)
-    progress = Telling()
+    progress = RecordingProgress()
     fit_noisy(PLAIN, tmp_path, progress=progress)
     assert (min(progress.done) > 6, max(progress.done)) == (True, 12)
 
 
 def test_lines_of_progress_go_to_stderr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Results on stdout stay clean, and a log file is not filled with bars."""
+    """stdout only has results, and a log file has no progress bars."""
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
     progress = TerminalProgress()
@@ -718,9 +630,7 @@ def test_lines_of_progress_go_to_stderr(monkeypatch: pytest.MonkeyPatch, capsys:
     assert told.err == "[bold] is no markup\ntraining it …\n"
 
 
-def test_a_bar_at_a_terminal_says_how_far_it_is(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_terminal_has_a_progress_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "140")
@@ -733,7 +643,7 @@ def test_a_bar_at_a_terminal_says_how_far_it_is(
     assert "loss 1.5" in told.err
 
 
-def test_tensorboard_gets_every_number_of_every_epoch(tmp_path: Path) -> None:
+def test_tensorboard_has_all_metrics_of_every_epoch(tmp_path: Path) -> None:
     fit_scripted(Scripted([3.0, 2.0, 1.0, 4.0]), BY_HAND, tensorboard=tmp_path / "log")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the reader's own
@@ -745,7 +655,7 @@ def test_tensorboard_gets_every_number_of_every_epoch(tmp_path: Path) -> None:
     assert [(e.step, e.value) for e in log.Scalars("valid_loss")] == [(1, 3.0), (2, 2.0), (3, 1.0), (4, 4.0)]
 
 
-def test_tensorboard_that_is_not_installed_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tensorboard_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "tensorboard"]:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setitem(sys.modules, "tensorboard", None)
@@ -754,7 +664,7 @@ def test_tensorboard_that_is_not_installed_is_asked_for(tmp_path: Path, monkeypa
         fit_scripted(Scripted(), BY_HAND, tensorboard=tmp_path)
 
 
-def test_no_tensorboard_is_written_unasked(tmp_path: Path) -> None:
+def test_tensorboard_is_not_written_by_default(tmp_path: Path) -> None:
     fit_scripted(Scripted(), BY_HAND, folder=tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["last.safetensors"]
 
@@ -762,9 +672,9 @@ def test_no_tensorboard_is_written_unasked(tmp_path: Path) -> None:
 # ---- predicting ------------------------------------------------------------------------------------------------------
 
 
-def test_answers_come_back_in_the_sources_order_whatever_the_batches() -> None:
-    """The loader sorts by length; the answers are in the order of the rows all the same."""
-    loader, progress = Loader(Numbers(7, lengths=[3, 1, 2, 9, 1, 5, 4]), 3), Telling()
+def test_predictions_are_in_the_order_of_the_source() -> None:
+    """The loader sorts by length; the predictions are in the order of the rows."""
+    loader, progress = Loader(Numbers(7, lengths=[3, 1, 2, 9, 1, 5, 4]), 3), RecordingProgress()
     modes: list[tuple[bool, bool]] = []
 
     def decode(model: Model, batch: Batch) -> list[str]:
@@ -779,21 +689,21 @@ def test_answers_come_back_in_the_sources_order_whatever_the_batches() -> None:
     assert predict(model, Loader(Numbers(0), 3), decode, device=CPU) == []
 
 
-def test_a_decoder_that_answers_too_few_is_found_out() -> None:
+def test_decoder_with_too_few_results_is_an_error() -> None:
     with pytest.raises(ValueError, match="shorter"):
         predict(Scripted(), Loader(Numbers(4), 4), lambda model, batch: ["one"], device=CPU)
 
 
-def test_every_setting_of_training_is_one_of_every_job() -> None:
-    """The job hands them over by name: one that a job lacks would be left out in silence."""
+def test_every_train_setting_is_a_setting_of_every_job() -> None:
+    """A missing one would be ignored without an error."""
     from lstmkit import settings
     from lstmkit.jobs.base import Job
 
     assert {f.name for f in fields(TrainSettings)} <= settings.declared(Job).keys()
 
 
-def test_a_run_that_never_got_through_an_epoch_leaves_nothing(tmp_path: Path):
-    """Nor is anything deleted that an epoch was kept of."""
+def test_run_without_a_complete_epoch_is_deleted(tmp_path: Path):
+    """A run with a checkpoint is not deleted."""
     folder = RunFolder.start(tmp_path / "run", {"job": "x", "settings": {}, "data": []}, resume=False, overwrite=False)
     (folder.checkpoints(0) / "last.safetensors").write_bytes(b"kept")
     folder.delete_if_empty()
@@ -803,9 +713,9 @@ def test_a_run_that_never_got_through_an_epoch_leaves_nothing(tmp_path: Path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_fit_that_diverges_at_once_leaves_no_run(tmp_path: Path):
+def test_fit_that_diverges_at_once_leaves_no_run(tmp_path: Path):
     wave = np.sin(np.arange(300) / 5)
-    wild = {"lr": 1e30, "clip": 0.0, "hidden_size": 4, "epochs": 1, "window": 20, "warmup": 0.0}
+    wild = {"lr": 1e30, "max_grad_norm": 0.0, "hidden_size": 4, "epochs": 1, "window": 20, "warmup": 0.0}
     with pytest.raises(TrainingError, match="lower lr"):
         AnomalyDetector(**wild).fit(wave, run=tmp_path / "run")
     assert not (tmp_path / "run").exists()

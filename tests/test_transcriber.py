@@ -1,4 +1,4 @@
-"""Transcription: what is read, how it becomes numbers, how it is decoded, live as in one piece, and what is refused."""
+"""The transcriber: reading, front ends, the network, transcriptions, streaming, long recordings, messages."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from lstmkit.data.vision.image_io import ink, read_grayscale_image
 from lstmkit.decoding.ctc import Written
 from lstmkit.errors import DataError, SettingError, UserError
 from lstmkit.jobs.transcriber.metrics import confusions, edit_distance, scores
-from lstmkit.jobs.transcriber.results import joined, transcribed
-from lstmkit.jobs.transcriber.streaming import pieces
+from lstmkit.jobs.transcriber.results import join_transcriptions, to_transcription
+from lstmkit.jobs.transcriber.streaming import split_at_pauses
 from lstmkit.layers.rnn import LSTM
 from lstmkit.models.sequence import CTCModel
 from lstmkit.modules.augmentation import SpecAugment, SpeedPerturbation, TextLineAugmentation
@@ -36,9 +36,11 @@ pytest.importorskip("soundfile")
 
 RATE = 4000
 TINY: dict[str, Any] = {
-    "hidden_size": 6, "width": 6, "num_layers": 1, "epochs": 2, "steps_per_epoch": 2, "batch_size": 4, "rate": RATE,
-    "bands": 8, "height": 16, "channels": 2, "lr": 0.01,
+    "hidden_size": 6, "feature_size": 6, "num_layers": 1,
+    "epochs": 2, "steps_per_epoch": 2, "batch_size": 4, "lr": 0.01,
 }  # fmt: skip
+AUDIO = {**TINY, "sample_rate": RATE, "n_mels": 8}
+IMAGES = {**TINY, "height": 16, "conv_channels": 2}
 PITCHES = {"a": 300.0, "b": 700.0, "c": 1500.0}
 
 
@@ -59,16 +61,16 @@ def sounds() -> tuple[list[AudioClip], list[str]]:
 
 
 @pytest.fixture(scope="module")
-def one_way(sounds: tuple[list[AudioClip], list[str]]) -> Transcriber:
-    """Reads live."""
-    return Transcriber(**{**TINY, "epochs": 12, "steps_per_epoch": 0, "bidirectional": False, "lr": 0.03}).fit(sounds)
+def unidirectional(sounds: tuple[list[AudioClip], list[str]]) -> Transcriber:
+    """A unidirectional model, which can stream."""
+    return Transcriber(**{**AUDIO, "epochs": 12, "steps_per_epoch": 0, "bidirectional": False, "lr": 0.03}).fit(sounds)
 
 
 # ---- what is read ----------------------------------------------------------------------------------------------------
 
 
 def line(text: str, height: int = 20, paper: int = 230) -> np.ndarray:
-    """A bar for each letter, as high as the letter is far in the alphabet."""
+    """A bar for each letter: later letters have higher bars."""
     found = np.full((height, 10 * len(text) + 4), paper, dtype=np.uint8)
     for i, letter in enumerate(text):
         if letter != " ":
@@ -83,7 +85,7 @@ def png(values: np.ndarray) -> bytes:
 
 
 def test_a_folder_a_zip_and_a_table_are_the_same(tmp_path: Path):
-    """``X.nrm.png`` with ``X.gt.txt``; what has no text is read without; other files are left alone."""
+    """``X.nrm.png`` with ``X.gt.txt``; a missing text is ``None``; other files are ignored."""
     (tmp_path / "book").mkdir()
     for name, text in (("b", " Cafe\u0301  x"), ("a", "ab")):
         (tmp_path / "book" / f"{name}.nrm.png").write_bytes(png(line("ab")))
@@ -101,7 +103,7 @@ def test_a_folder_a_zip_and_a_table_are_the_same(tmp_path: Path):
     pd.DataFrame(rows).to_csv(tmp_path / "lines.csv", index=False)
     again = read_transcripts(tmp_path / "lines.csv", Columns("path", "says"))
     assert again.digest() == found.digest()
-    with pytest.raises(DataError, match=r"c\.png has no text: give it one"):
+    with pytest.raises(DataError, match=r"c\.png has no transcript: give it one"):
         found.told()
 
 
@@ -122,18 +124,18 @@ def test_features_in_an_npz_with_their_texts(tmp_path: Path):
     assert (found.texts, found.ids) == (["GO", "STOP NOW"], ["u1", "u2"])
     np.testing.assert_array_equal(found.inputs[1], values[2:])
     (tmp_path / "some.tsv").write_text("u1\t2\tGO\n")
-    with pytest.raises(DataError, match=r"some\.tsv has 1 lines, some\.npz 2 examples"):
+    with pytest.raises(DataError, match=r"some\.tsv has 1 lines, but some\.npz has 2 examples"):
         read_transcripts(tmp_path / "some.npz", Columns())
     for offsets in ([0, 7], [1, 6], [0, 3, 3, 6], [0]):
         np.savez(tmp_path / "some.npz", feats=values, offsets=np.array(offsets))
-        with pytest.raises(DataError, match="offsets must rise from 0 to the 6 steps"):
+        with pytest.raises(DataError, match="offsets must increase from 0 to the number of steps, 6"):
             read_transcripts(tmp_path / "some.npz", Columns())
     np.savez(tmp_path / "odd.npz", other=values)
-    with pytest.raises(DataError, match="must have feats"):
+    with pytest.raises(DataError, match="give feats"):
         read_transcripts(tmp_path / "odd.npz", Columns())
 
 
-def test_arrays_tell_what_they_are():
+def test_the_kind_of_arrays_is_inferred():
     def kind(one: Any, reads: str = "auto") -> str:
         return read_transcripts([one], Columns(reads=reads)).kind
 
@@ -145,8 +147,8 @@ def test_arrays_tell_what_they_are():
     assert kind(line("a"), "features") == "features"
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path):
-    """One line each: what, where, what to do."""
+def test_unreadable_files_are_named(tmp_path: Path):
+    """One line each."""
     (tmp_path / "a.wav").write_bytes(b"this is a text")
     (tmp_path / "b.png").write_bytes(b"this too")
     (tmp_path / "c.zip").write_bytes(b"PK\x03\x04 cut short")
@@ -156,15 +158,15 @@ def test_what_cannot_be_read_is_named(tmp_path: Path):
     (tmp_path / "f.csv").write_text("file,text\nnowhere.png,a\n")
     (tmp_path / "g.csv").write_text("path,text\nb.png,a\n")
     cases = {
-        "a.wav": "no sound that can be read",
-        "b.png": "no picture that can be read",
-        "c.zip": "is no zip that can be read",
-        "d.npz": "no .npz that can be read",
-        "e.pdf": "files of this kind are not read",
-        "empty": "has no sound and no picture",
-        "f.csv": "there is no file",
+        "a.wav": "not a readable audio file",
+        "b.png": "not a readable image",
+        "c.zip": "is not a readable zip archive",
+        "d.npz": "not a readable .npz",
+        "e.pdf": "unsupported file format",
+        "empty": "has no audio file and no image",
+        "f.csv": "no such file",
         "g.csv": "no column 'file'",
-        "nothing": "there is no file",
+        "nothing": "no such file",
     }
     for name, phrase in cases.items():
         with pytest.raises(UserError, match=phrase) as caught:
@@ -172,9 +174,9 @@ def test_what_cannot_be_read_is_named(tmp_path: Path):
         assert "\n" not in str(caught.value)
     for data, phrase in (
         ([], "no examples"),
-        ([np.zeros((2, 2)), line("a")], "features and lines: give one kind"),
-        ([np.zeros(3)], "features are numbers"),
-        ([np.array([[np.nan]])], "step 1: a value is missing"),
+        ([np.zeros((2, 2)), line("a")], "features and lines: give inputs of one kind"),
+        ([np.zeros(3)], "give features as numbers"),
+        ([np.array([[np.nan]])], "step 1: a value is NaN"),
         (([np.zeros((2, 2))], ["a", "b"]), "1 inputs and 2 texts"),
         (3, "give a path"),
     ):
@@ -182,7 +184,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path):
             read_transcripts(data, Columns())
 
 
-def test_a_text_that_is_no_utf8(tmp_path: Path):
+def test_a_text_that_is_not_utf8(tmp_path: Path):
     (tmp_path / "a.png").write_bytes(png(line("a")))
     (tmp_path / "a.txt").write_bytes("café".encode("latin-1"))
     with pytest.raises(DataError, match=r"a\.txt is not UTF-8"):
@@ -190,15 +192,15 @@ def test_a_text_that_is_no_utf8(tmp_path: Path):
 
 
 @given(st.text(max_size=30))
-def test_a_text_is_put_in_order_once_and_for_all(text: str):
+def test_text_normalization_is_idempotent(text: str):
     assert written(written(text)) == written(text)
 
 
 # ---- pictures and strokes --------------------------------------------------------------------------------------------
 
 
-def test_ink_is_what_is_rare_whichever_is_darker():
-    """Inverted, pale, with another paper, or larger: nearly the same columns."""
+def test_ink_is_the_rarer_shade():
+    """Inverted, pale, on another paper, or larger: nearly the same columns."""
     plain = ink(line("abca"), 20, "it")
     assert plain.shape == (44, 20)
     assert plain.min() == 0
@@ -211,35 +213,35 @@ def test_ink_is_what_is_rare_whichever_is_darker():
     np.testing.assert_allclose(upside_down, plain[::-1, ::-1], atol=1e-6)
 
 
-def test_a_picture_without_a_line():
+def test_an_image_without_a_line():
     for shade in (0, 128, 255):
-        with pytest.raises(DataError, match="it holds no line: all of it has about the same shade"):
+        with pytest.raises(DataError, match=r"it shows no text line \(no contrast\)"):
             ink(np.full((20, 50), shade, dtype=np.uint8), 16, "it")
-    with pytest.raises(DataError, match="cut it into lines"):
+    with pytest.raises(DataError, match="split it into lines"):
         ink(np.tile(line("abc"), (1, 1000)), 48, "it")
     thin = np.full((30, 4000), 255, dtype=np.uint8)
     thin[10:20, 7] = 0  # one stroke in a thousand columns
     assert ink(thin, 30, "it").max() == 1
 
 
-def test_what_holds_no_line_or_other_features_is_named():
+def test_examples_without_a_line_or_with_other_features_are_named():
     blank = np.full((20, 60), 255, dtype=np.uint8)
-    with pytest.raises(DataError, match=r"example (3|6|9|12) holds no line"):
-        Transcriber(**TINY).fit(([line("ab"), line("ba"), blank] * 4, ["ab", "ba", "b"] * 4))
+    with pytest.raises(DataError, match=r"example (3|6|9|12) shows no text line"):
+        Transcriber(**IMAGES).fit(([line("ab"), line("ba"), blank] * 4, ["ab", "ba", "b"] * 4))
     job = Transcriber(**TINY).fit(([np.ones((8, 2)) * i for i in range(8)], ["a", "b"] * 4))
-    with pytest.raises(DataError, match="example 1 has 3 features a step, the model reads 2"):
+    with pytest.raises(DataError, match="example 1 has 3 features per step, the model expects 2"):
         job.predict([np.ones((8, 3))])
 
 
-def test_an_offset_is_no_sound(one_way: Transcriber):
-    """What a microphone adds to all samples changes no frame."""
+def test_a_constant_offset_changes_no_frame(unidirectional: Transcriber):
+    """A microphone may add a constant to all samples."""
     one = tone("abc", 5)
     moved = AudioClip("moved", one.samples + np.float32(0.4), RATE)
-    plain, offset = one_way.front_end.encode([one, moved], ["one", "moved"])
+    plain, offset = unidirectional.predictor.front_end.encode([one, moved], ["one", "moved"])
     np.testing.assert_allclose(plain, offset, atol=0.01)
 
 
-def test_pictures_of_any_mode_are_grey():
+def test_images_of_any_mode_become_grayscale():
     values = line("ab")
     with_alpha = np.dstack([np.zeros_like(values)] * 3 + [255 - values])  # black ink, the paper transparent
     file = io.BytesIO()
@@ -250,8 +252,8 @@ def test_pictures_of_any_mode_are_grey():
     np.testing.assert_array_equal(read_grayscale_image(deep.getvalue()), values)
 
 
-def test_strokes_are_points_of_even_distance():
-    """Two strokes; written twice as large, or with more points, they are the same."""
+def test_resampled_strokes_have_evenly_spaced_points():
+    """Two strokes at twice the size, or with more points, give the same result."""
     points = np.array([[0, 0, 0], [0, 10, 1], [5, -10, 0], [0, 5, 0], [0, 5, 1]], dtype=np.float32)
     found = resample_ink(points)
     distance = np.linalg.norm(found.steps[:, :2], axis=1)
@@ -269,15 +271,15 @@ def test_strokes_are_points_of_even_distance():
 @pytest.mark.parametrize(
     ("points", "phrase"),
     [
-        ([[0, 0, 1]], "has 1 point: a drawing needs two"),
+        ([[0, 0, 1]], "has 1 point: give at least 2"),
         (np.zeros((0, 3)), "has 0 points"),
-        ([[0, 0, 0], [0, 0, 1]], "all points are at one place"),
-        ([[0, 0], [1, 1]], "numbers in the shape"),
-        ([[0, 0, 0], [1, np.inf, 1]], "offsets must be numbers"),
+        ([[0, 0, 0], [0, 0, 1]], "all points are at the same position"),
+        ([[0, 0], [1, 1]], "has shape"),
+        ([[0, 0, 0], [1, np.inf, 1]], "an offset is NaN or above"),
         ([[0, 0, 0], [1, 1, 7]], "the pen must be 0"),
     ],
 )
-def test_strokes_that_are_none(points: Any, phrase: str):
+def test_invalid_strokes(points: Any, phrase: str):
     with pytest.raises(DataError, match=phrase):
         validate_strokes(np.array(points), "it")
 
@@ -294,7 +296,7 @@ def model(encoder: Any, bidirectional: bool) -> CTCModel:
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 30), st.integers(1, 12), st.sampled_from([(1,), (2,), (2, 2), (3, 1)]), st.booleans())
 def test_padding_changes_nothing(length: int, more: int, strides: tuple[int, ...], line_of_text: bool):
-    """Not the steps themselves, nor what stands in them."""
+    """Neither its length nor its values."""
     encoder = TextLineEncoder(8, 2, 4) if line_of_text else CausalConvEncoder(8, 4, strides)
     net = model(encoder, bidirectional=True)
     x = torch.randn(1, length, 8)
@@ -307,8 +309,8 @@ def test_padding_changes_nothing(length: int, more: int, strides: tuple[int, ...
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=5), st.sampled_from([(1,), (2,), (2, 2), (3, 2)]))
-def test_a_sequence_in_pieces_is_the_whole(cuts: list[int], strides: tuple[int, ...]):
-    """Of a model that reads one way; the last piece may be no whole stride."""
+def test_a_sequence_in_chunks_gives_the_same_outputs(cuts: list[int], strides: tuple[int, ...]):
+    """Of a unidirectional model; the last chunk may be shorter than a stride."""
     encoder = CausalConvEncoder(3, 4, strides)
     net = model(encoder, bidirectional=False)
     lengths = [cut * encoder.stride for cut in cuts]
@@ -324,7 +326,7 @@ def test_a_sequence_in_pieces_is_the_whole(cuts: list[int], strides: tuple[int, 
     torch.testing.assert_close(first, whole[:, 0])
 
 
-def test_noise_is_of_training_alone_and_drawn_from_the_seed():
+def test_augmentation_is_seeded_and_only_in_training():
     x = torch.rand(3, 40, 16)
     for noise in (SpecAugment(2, 10, 1, 4), TextLineAugmentation(1.0)):
         torch.manual_seed(3)
@@ -340,8 +342,8 @@ def test_noise_is_of_training_alone_and_drawn_from_the_seed():
 
 
 @pytest.mark.parametrize("speed", [0.1, 0.4])
-def test_tempo_keeps_what_is_told_and_changes_how_long_it_takes(speed: float):
-    """A ramp stays a ramp from its first value to its last; padding is never read; lengths are within the share."""
+def test_speed_perturbation_changes_lengths_but_not_values(speed: float):
+    """A ramp stays a ramp from first to last value; padding is never read; lengths stay within the maximum change."""
     lengths = torch.tensor([40, 25, 1])
     x = torch.arange(40.0).view(1, 40, 1).repeat(3, 1, 1)
     for row, length in enumerate(lengths.tolist()):
@@ -362,58 +364,58 @@ def test_tempo_keeps_what_is_told_and_changes_how_long_it_takes(speed: float):
     assert len(whole[0]) == own[0]
 
 
-def test_a_model_learns_from_the_tempo_that_it_heard(monkeypatch: pytest.MonkeyPatch):
-    """The loss is over the steps that there are after it, not over those of the batch."""
-    seen: list[torch.Tensor] = []
+def test_the_loss_uses_the_lengths_after_speed_perturbation(monkeypatch: pytest.MonkeyPatch):
+    """The loss is over the changed number of steps, not the batch's."""
+    lengths: list[torch.Tensor] = []
     net = model(CausalConvEncoder(3, 6, (2,), tempo=SpeedPerturbation(0.4)), True).train()
-    monkeypatch.setattr(net.head, "loss", lambda log_p, steps, *rest: seen.append(steps) or log_p.sum())
+    monkeypatch.setattr(net.head, "loss", lambda log_p, batch: lengths.append(batch.lengths) or log_p.sum())
     batch = Batch(torch.rand(4, 30, 3), torch.full((4,), 30), torch.ones(4, 2).long(), torch.full((4,), 2))
     torch.manual_seed(0)
     net.loss(batch)
-    assert (seen[0] != 15).any()
+    assert (lengths[0] != 15).any()
 
 
 # ---- transcripts -----------------------------------------------------------------------------------------------------
 
 
-def test_words_and_characters_have_their_places():
-    """Spaces at the ends and second ones are left out."""
+def test_words_and_characters_have_positions():
+    """Leading, trailing and repeated spaces are left out."""
     steps = [(1, 0), (2, 2), (3, 3), (1, 5), (1, 6), (3, 8), (1, 9)]
-    found = transcribed(
+    found = to_transcription(
         [Written(which, at, at + 1, 0.5 + at / 20) for which, at in steps], " ab", "it", "second", lambda s: s / 10
     )
     assert found.text == "ab b"
     assert [(w.text, w.start, w.end) for w in found.words] == [("ab", 0.2, 0.4), ("b", 0.8, 0.9)]
     assert found.words[0].confidence == pytest.approx((0.6 + 0.65) / 2)
     assert [c.text for c in found.characters] == ["a", "b", " ", "b"]
-    both = joined([found, found.moved(2.0)], "both", "second")
+    both = join_transcriptions([found, found.shifted(2.0)], "both", "second")
     assert both.text == "ab b ab b"
     assert both.words[2].start == pytest.approx(2.2)
-    assert transcribed([], " ab", "it", "second", lambda s: s).confidence is None
+    assert to_transcription([], " ab", "it", "second", lambda s: s).confidence is None
 
 
 def test_scores_by_hand():
-    """Of 8 characters one is replaced and one put in; of 3 words 2 are wrong."""
+    """Of 8 characters one is replaced and one inserted; of 3 words 2 are wrong."""
     found = scores(["ab xd", "xyzz"], ["ab cd", "xyz"])
     assert found["CER"] == pytest.approx(100 * 2 / 8)
     assert found["WER"] == pytest.approx(100 * 2 / 3)
-    assert found["wrong"] == 100
+    assert found["sentence error rate"] == 100
     assert edit_distance("", "abc") == 3
     assert edit_distance("abc", "") == 3
     assert confusions(["xb"], ["abc"]) == {("a", "x"): 1, ("c", "∅"): 1}
 
 
 @given(st.lists(st.tuples(st.text("ab c", max_size=6), st.text("ab c", max_size=6)), min_size=1, max_size=4))
-def test_no_mistake_is_no_error_and_any_mistake_is_one(pairs: list[tuple[str, str]]):
+def test_the_error_is_zero_only_without_mistakes(pairs: list[tuple[str, str]]):
     wanted, found = ([written(pair[i]) for pair in pairs] for i in (0, 1))
-    assert scores(wanted, wanted) == {"CER": 0, "WER": 0, "wrong": 0} or not any(wanted)
+    assert scores(wanted, wanted) == {"CER": 0, "WER": 0, "sentence error rate": 0} or not any(wanted)
     if any(wanted):
         assert (scores(found, wanted)["CER"] == 0) == (found == wanted)
 
 
-def test_sounds_are_learnt_and_their_letters_stand_where_they_sound(one_way: Transcriber):
-    """Three pitches: at the end of training each letter is found, within the 150 ms that it lasts or just after."""
-    (found,) = one_way.predict([tone("abc", 99)])
+def test_characters_are_positioned_within_the_audio(unidirectional: Transcriber):
+    """Positions and confidences are within range."""
+    (found,) = unidirectional.predict([tone("abc", 99)])
     assert found.unit == "second"
     assert set(found.text) <= set("abc ")
     for piece in found.characters:
@@ -423,70 +425,72 @@ def test_sounds_are_learnt_and_their_letters_stand_where_they_sound(one_way: Tra
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(1, 900), min_size=1, max_size=12), st.integers(0, 5))
-def test_live_it_ends_in_what_the_whole_says(one_way: Transcriber, cuts: list[int], seed: int):
-    """However the sound comes in, of whatever length, to the same characters at the same places."""
+def test_a_stream_ends_with_the_transcription_of_the_whole_clip(
+    unidirectional: Transcriber, cuts: list[int], seed: int
+):
+    """For chunks of any size: the same characters at the same positions."""
     whole = np.tile(tone("abcab", seed).samples, 2)[: sum(cuts)]
-    live, told = one_way.live(name="example 1"), ""
+    stream, text_so_far = unidirectional.stream(name="example 1"), ""
     for piece in np.split(whole, np.cumsum(cuts)[:-1]):
-        told = live.push(piece)
-    end = live.finish()
-    (expected,) = one_way.predict([AudioClip("it", whole, RATE)])
+        text_so_far = stream.push(piece)
+    end = stream.finish()
+    (expected,) = unidirectional.predict([AudioClip("it", whole, RATE)])
     assert end.text == expected.text
-    assert end.text.startswith(told)
+    assert end.text.startswith(text_so_far)
     for a, b in zip(end.characters, expected.characters, strict=True):
         assert (a.text, a.start, a.end) == (b.text, b.start, b.end)
         assert a.confidence == pytest.approx(b.confidence, abs=1e-4)
-    assert live.finish() == end
+    assert stream.finish() == end
     with pytest.raises(DataError, match="this recording is finished"):
-        live.push(whole[:1])
+        stream.push(whole[:1])
 
 
-def test_live_samples_that_are_none(one_way: Transcriber):
-    live = one_way.live()
+def test_invalid_samples_in_a_stream(unidirectional: Transcriber):
+    stream = unidirectional.stream()
     for bad in (np.zeros((2, 2)), np.array([np.nan]), np.zeros(3, np.int16), "sound"):
         with pytest.raises(DataError):
-            live.push(bad)
-    assert live.finish().text == ""
+            stream.push(bad)
+    assert stream.finish().text == ""
 
 
-def test_live_keeps_no_sound(one_way: Transcriber):
+def test_a_stream_keeps_no_audio(unidirectional: Transcriber):
     """After minutes of silence it holds less than two frames."""
-    live = one_way.live()
+    stream = unidirectional.stream()
     for _ in range(20):
-        live.push(np.zeros(RATE, dtype=np.float32))
-    assert len(live._frames) < one_way.stride
-    assert len(live._mel._rest) < 2 * one_way.front_end.mel.length  # type: ignore[attr-defined]
+        stream.push(np.zeros(RATE, dtype=np.float32))
+    assert len(stream._frames) < unidirectional.predictor.stride
+    assert len(stream._mel._rest) < 2 * unidirectional.predictor.front_end.mel.length  # type: ignore[attr-defined]
 
 
-def test_centred_a_voice_that_is_always_there_is_not_heard():
-    """What is added to all steps of an example changes nothing; a model that reads one way cannot know the mean."""
+def test_mean_normalization_removes_a_constant():
+    """A constant added to all steps of an example changes nothing; a unidirectional model cannot know the mean."""
     rng = np.random.default_rng(0)
     steps = [rng.normal(size=(12, 3)) for _ in range(8)]
-    job = Transcriber(**{**TINY, "centred": True}).fit((steps, ["a", "ab"] * 4))
+    job = Transcriber(**{**TINY, "mean_normalization": True}).fit((steps, ["a", "ab"] * 4))
     colours = rng.normal(size=(8, 1, 3))
-    told, coloured = (job.front_end.encode(of, "abcdefgh") for of in (steps, list(np.array(steps) + colours)))
+    told, coloured = (job.predictor.front_end.encode(of, "abcdefgh") for of in (steps, list(np.array(steps) + colours)))
     np.testing.assert_allclose(coloured, told, atol=1e-5)
-    plain = Transcriber(**TINY).fit((steps, ["a", "ab"] * 4)).front_end
+    plain = Transcriber(**TINY).fit((steps, ["a", "ab"] * 4)).predictor.front_end
     assert not np.allclose(plain.encode([steps[0] + colours[0]], "a"), plain.encode(steps[:1], "a"), atol=0.1)
-    with pytest.raises(SettingError, match="centred needs the whole example"):
-        Transcriber(**{**TINY, "centred": True, "bidirectional": False}).fit((steps, ["a", "ab"] * 4))
+    with pytest.raises(SettingError, match="mean_normalization needs the whole example"):
+        Transcriber(**{**TINY, "mean_normalization": True, "bidirectional": False}).fit((steps, ["a", "ab"] * 4))
 
 
-def test_who_cannot_read_live(sounds: tuple[list[AudioClip], list[str]]):
-    with pytest.raises(SettingError, match="reads from both ends and so cannot read live"):
-        Transcriber(**TINY).fit(sounds).live()
+def test_models_that_cannot_stream(sounds: tuple[list[AudioClip], list[str]]):
+    with pytest.raises(SettingError, match="reads in both directions and cannot stream"):
+        Transcriber(**AUDIO).fit(sounds).stream()
     steps = [np.ones((8, 2)) * i for i in range(8)]
-    with pytest.raises(SettingError, match="only sounds come in live"):
-        Transcriber(**{**TINY, "bidirectional": False}).fit((steps, ["a", "b"] * 4)).live()
+    with pytest.raises(SettingError, match="only audio can be streamed"):
+        Transcriber(**{**TINY, "bidirectional": False}).fit((steps, ["a", "b"] * 4)).stream()
 
 
-def test_a_long_file_is_read_piece_by_piece(sounds: tuple[list[AudioClip], list[str]], tmp_path: Path):
-    """From both ends cut at pauses, one way as it comes in; places go on through the whole recording."""
+def test_a_long_file_is_transcribed_in_segments(sounds: tuple[list[AudioClip], list[str]], tmp_path: Path):
+    """A bidirectional model cuts at pauses, a unidirectional one streams; positions run through."""
     gap = np.zeros(RATE // 2, dtype=np.float32)
     samples = np.concatenate([part for _ in range(6) for part in (tone("abc").samples, gap)])
     (tmp_path / "long.wav").write_bytes(encode_audio(AudioClip("long", samples, RATE)))
     for both in (True, False):
-        job = Transcriber(**{**TINY, "bidirectional": both, "longest": 1.0, "epochs": 8, "lr": 0.03}).fit(sounds)
+        job = Transcriber(**{**AUDIO, "bidirectional": both, "max_seconds": 1.0, "epochs": 8, "lr": 0.03}).fit(sounds)
         (found,) = job.predict(tmp_path / "long.wav")
         assert found.name == "long.wav"
         starts = [piece.start for piece in found.characters if piece.text != " "]
@@ -497,28 +501,28 @@ def test_a_long_file_is_read_piece_by_piece(sounds: tuple[list[AudioClip], list[
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 700), max_size=8), st.floats(0.05, 2.0), st.integers(0, 99))
-def test_pieces_are_the_whole(sizes: list[int], longest: float, seed: int):
-    """Nothing is lost or doubled, no piece is longer than it may be, and each begins where it says."""
+def test_segments_cover_the_recording(sizes: list[int], max_seconds: float, seed: int):
+    """No sample is lost or repeated, no segment is too long, and each has its true start."""
     blocks = [np.random.default_rng(seed).standard_normal(size).astype(np.float32) for size in sizes]
-    found = list(pieces(iter(blocks), 500, longest))
+    found = list(split_at_pauses(iter(blocks), 500, max_seconds))
     whole = np.concatenate([np.zeros(0, np.float32), *blocks])
     np.testing.assert_array_equal(np.concatenate([np.zeros(0, np.float32), *(p.samples for _, p in found)]), whole)
     starts = np.cumsum([0, *(len(piece.samples) for _, piece in found)])[:-1]
     assert [begin * 500 for begin, _ in found] == pytest.approx(starts.tolist())
-    assert all(0 < len(piece.samples) <= max(1, round(longest * 500)) for _, piece in found)
+    assert all(0 < len(piece.samples) <= max(1, round(max_seconds * 500)) for _, piece in found)
 
 
-def test_a_recording_is_cut_where_it_is_quiet():
+def test_a_recording_is_cut_at_a_pause():
     samples = np.ones(1000, dtype=np.float32)
     samples[800:860] = 0
-    first, *_ = pieces([samples], 100, 9.0)
+    first, *_ = split_at_pauses([samples], 100, 9.0)
     assert 800 < len(first[1].samples) < 860
 
 
 # ---- odd sounds ------------------------------------------------------------------------------------------------------
 
 
-def test_odd_sounds_have_a_transcript(one_way: Transcriber):
+def test_unusual_audio_has_a_transcript(unidirectional: Transcriber):
     """8-bit stereo at 96 kHz, minutes of silence, clipped, shorter than a frame."""
     noise = np.random.default_rng(0).integers(0, 256, (9600, 2)).astype(np.uint8)
     odd = [
@@ -527,7 +531,7 @@ def test_odd_sounds_have_a_transcript(one_way: Transcriber):
         AudioClip("clipped", np.clip(30 * tone("abc").samples, -1, 1), RATE),
         AudioClip("short", np.ones(3, np.float32), RATE),
     ]
-    for one in one_way.predict(odd):
+    for one in unidirectional.predict(odd):
         assert one.text == written(one.text)
         assert all(np.isfinite([piece.start, piece.end, piece.confidence]).all() for piece in one.characters)
 
@@ -535,89 +539,90 @@ def test_odd_sounds_have_a_transcript(one_way: Transcriber):
 # ---- the job ---------------------------------------------------------------------------------------------------------
 
 
-def test_pictures_and_strokes_are_learnt_saved_and_drawn(tmp_path: Path):
+def test_images_and_strokes_are_fitted_saved_and_plotted(tmp_path: Path):
     texts = ["ab", "ba", "cab", "abc", "c a", "ac"] * 3
     pictures = [line(text) for text in texts]
     pens = [np.array([[3, 2 * ("abc ".index(c) + 1) * (-1) ** i, i % 2] for i in range(8) for c in t]) for t in texts]
-    for inputs, reads, unit in ((pictures, "auto", "dot"), (pens, "strokes", "point")):
-        job = Transcriber(**{**TINY, "reads": reads}).fit((inputs, texts), run=tmp_path / unit)
+    of_strokes = {**TINY, "input_type": "strokes"}
+    for inputs, options, unit in ((pictures, IMAGES, "pixel"), (pens, of_strokes, "point")):
+        job = Transcriber(**options).fit((inputs, texts), run=tmp_path / unit)
         assert (tmp_path / unit / "report.html").exists()
         again = load(tmp_path / unit)
         assert again.predict(inputs[:4]) == job.predict(inputs[:4])
         assert job.predict(inputs[:1])[0].unit == unit
-        assert job.picture(inputs, job.predict(inputs)).axes
-        with pytest.raises(DataError, match=f"but this model reads {'lines' if unit == 'dot' else 'strokes'}"):
+        assert job.plot(inputs, job.predict(inputs)).axes
+        with pytest.raises(DataError, match=f"but this model reads {'lines' if unit == 'pixel' else 'strokes'}"):
             again.predict([(np.zeros(500), 8000)])
 
 
-def test_a_text_too_long_for_its_sound_is_named_before_training(tmp_path: Path):
+def test_a_text_too_long_for_its_input_is_named_before_training(tmp_path: Path):
     short = (np.zeros((8, 2)), "aaa")
     good = [(np.random.default_rng(i).standard_normal((40, 2)), "ab") for i in range(9)]
     inputs, texts = zip(*[*good, short], strict=True)
-    with pytest.raises(DataError, match="has 2 steps after its convolutions, too few for its text of 3"):
-        Transcriber(**TINY, valid_share=0.0, test_share=0.0).fit((inputs, texts), run=tmp_path / "run")
+    with pytest.raises(DataError, match="has 2 steps after the convolutions, its text of 3 characters needs 5"):
+        Transcriber(**TINY, valid_fraction=0.0, test_fraction=0.0).fit((inputs, texts), run=tmp_path / "run")
     assert not list(tmp_path.iterdir())
 
 
-def test_characters_never_seen_count_as_mistakes(one_way: Transcriber):
-    found = one_way.evaluate(([tone("ab"), tone("b")], ["aß€", "b"]))
-    assert any("that training has not seen" in note and "2 (ß, €)" in note for note in found.notes)
-    assert found.table["model"].tolist() == ["LSTM", "most frequent text", "nothing"]
+def test_unknown_characters_count_as_errors(unidirectional: Transcriber):
+    found = unidirectional.evaluate(([tone("ab"), tone("b")], ["aß€", "b"]))
+    assert any("that are not in the training data" in note and "2 (ß, €)" in note for note in found.notes)
+    assert found.table["model"].tolist() == ["LSTM", "most frequent text", "empty text"]
     assert found.table["CER"].tolist()[-1] == 100
     with pytest.raises(DataError, match="every text is empty"):
-        one_way.evaluate(([tone("ab")], [" "]))
+        unidirectional.evaluate(([tone("ab")], [" "]))
 
 
-def test_a_language_model_helps_where_the_steps_leave_it_open(tmp_path: Path):
-    """After a comes b, never c; the steps say c a little more often. From a run, from the model, by a setting."""
+def test_a_language_model_decides_ambiguous_characters(tmp_path: Path):
+    """In the texts b follows a, never c; the features favor c slightly. The model comes from a run or an object."""
     lines = ["ab", "abab"] * 40
     language = LanguageModel(
-        tokens="chars", hidden_size=8, num_layers=1, epochs=12, batch_size=2, window=5, lr=0.03, dropout=0,
+        tokenization="chars", hidden_size=8, num_layers=1, epochs=12, batch_size=2, bptt_steps=5, lr=0.03, dropout=0,
         input_dropout=0, word_dropout=0,
     ).fit(lines, run=tmp_path / "lm")  # fmt: skip
     rng = np.random.default_rng(0)
     texts = ["ab", "ac", "ab ", "ac"] * 8
     drawn = [np.repeat(np.eye(4)[["abc ".index(c) for c in text]], 6, 0) for text in texts]
     inputs = [one + 0.3 * rng.standard_normal(one.shape) for one in drawn]
-    job = Transcriber(**{**TINY, "strides": (2,), "epochs": 25, "steps_per_epoch": 0, "masks": 0, "lr": 0.03})
-    job.fit((inputs, texts))
+    options = {"strides": (2,), "epochs": 25, "steps_per_epoch": 0, "spec_augment_masks": 0, "lr": 0.03}
+    job = Transcriber(**{**TINY, **options}).fit((inputs, texts))
     open_ended = np.concatenate([np.eye(4)[[0] * 6], np.tile([0.0, 0.45, 0.55, 0.0], (6, 1))])
-    strong = {"beam": 8, "lm": language, "lm_weight": 3.0}
+    strong = {"beam_size": 8, "lm": language, "lm_weight": 3.0}
     assert job.predict([open_ended], **strong)[0].text.startswith("ab")
     from_run = {**strong, "lm": str(tmp_path / "lm")}
     assert job.predict([open_ended], **from_run)[0].text == job.predict([open_ended], **strong)[0].text
-    with pytest.raises(SettingError, match="a language model ranks texts of a beam"):
+    with pytest.raises(SettingError, match="a language model needs a beam search"):
         job.predict([open_ended], lm=language)
-    with pytest.raises(SettingError, match="is no language model"):
-        job.predict([open_ended], beam=2, lm=job)
-    words = LanguageModel(hidden_size=4, num_layers=1, epochs=1, batch_size=2, window=5).fit(["a b c"] * 40)
-    with pytest.raises(SettingError, match="fit one with --tokens chars"):
-        job.predict([open_ended], beam=2, lm=words)
+    with pytest.raises(SettingError, match="is not a language model"):
+        job.predict([open_ended], beam_size=2, lm=job)
+    words = LanguageModel(hidden_size=4, num_layers=1, epochs=1, batch_size=2, bptt_steps=5).fit(["a b c"] * 40)
+    with pytest.raises(SettingError, match="fit one with --tokenization chars"):
+        job.predict([open_ended], beam_size=2, lm=words)
 
 
-def test_fine_tuning_begins_with_the_earlier_weights(sounds: tuple[list[AudioClip], list[str]], tmp_path: Path):
-    """All but those of new characters; another shape or kind is refused; once saved the earlier run is not needed."""
-    first = Transcriber(**TINY).fit(sounds, run=tmp_path / "first")
-    start = {**TINY, "start": str(tmp_path / "first")}
+def test_fine_tuning_starts_from_the_earlier_weights(sounds: tuple[list[AudioClip], list[str]], tmp_path: Path):
+    """All but those of new characters. Another shape or kind is refused. A saved model needs no earlier run."""
+    first = Transcriber(**AUDIO).fit(sounds, run=tmp_path / "first")
+    start = {**AUDIO, "init_from": str(tmp_path / "first")}
     more = (sounds[0], [text.replace("c", "ç") for text in sounds[1]])
     torch.manual_seed(1)
     expected = torch.rand(1)
     torch.manual_seed(1)
     second = Transcriber(**{**start, "lr": 0.0}).fit(more)
     assert torch.equal(torch.rand(1), expected)
-    assert second.alphabet == first.alphabet + "ç"
+    assert second.predictor.alphabet == first.predictor.alphabet + "ç"
     before = dict(first.model.state_dict())
     for name, weight in second.model.state_dict().items():
         torch.testing.assert_close(weight[: len(before[name])], before[name])
     saved = second.save(tmp_path / "second")
     (tmp_path / "first").rename(tmp_path / "gone")
     assert load(saved).predict(sounds[0][:2]) == second.predict(sounds[0][:2])
-    gone = {**start, "start": str(tmp_path / "gone")}
+    gone = {**start, "init_from": str(tmp_path / "gone")}
     with pytest.raises(SettingError, match="has another shape"):
         Transcriber(**{**gone, "hidden_size": 7}).fit(more)
-    with pytest.raises(SettingError, match="was fitted with centred=False: give the same"):
-        Transcriber(**{**gone, "centred": True}).fit(more)
-    with pytest.raises(SettingError, match="is no transcriber of lines"):
-        Transcriber(**gone).fit(([line("ab")] * 20, ["ab"] * 20))
+    with pytest.raises(SettingError, match="was fitted with mean_normalization=False: give the same"):
+        Transcriber(**{**gone, "mean_normalization": True}).fit(more)
+    with pytest.raises(SettingError, match="is not a transcriber of lines"):
+        Transcriber(**{**IMAGES, "init_from": gone["init_from"]}).fit(([line("ab")] * 20, ["ab"] * 20))
     with pytest.raises(UserError):
         Transcriber(**start).fit(more)

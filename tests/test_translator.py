@@ -21,7 +21,7 @@ from lstmkit.data.text.tokenizer import Tokenizer, joined
 from lstmkit.decoding.generation import beam_search
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs import load
-from lstmkit.jobs.common.seq2seq_search import Piece, _written, split_into_segments
+from lstmkit.jobs.common.seq2seq_search import InputSegment, decode_text, split_into_segments
 from lstmkit.jobs.common.text_retrieval import TranslationMemory
 from lstmkit.jobs.translator import metrics as scoring
 from lstmkit.jobs.translator.job import Translator
@@ -94,15 +94,15 @@ def test_a_very_long_line_stays_one_line(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        ("x.en", "has one side of a parallel text: give both files, as SOURCE,TARGET"),
-        ("no.en,x.de", "there is no file .*no.en"),
-        ("no.csv", "there is no file"),
-        ("x.en,y.de", r"x\.en has 3 lines, y\.de has 2: line i of one must be the translation"),
+        ("x.en", "is only one side of a parallel text: give both files as SOURCE,TARGET"),
+        ("no.en,x.de", "no such file: .*no.en"),
+        ("no.csv", "no such file"),
+        ("x.en,y.de", r"x\.en has 3 lines, y\.de has 2: line i of y\.de must be the translation"),
         ("x.en,empty", "empty is empty"),
         ("x.en,latin", r"latin, line 2: byte 0xFC is not UTF-8"),
         ("latin.csv", r"latin\.csv is not UTF-8"),
-        ("bad.csv", r"bad\.csv: a quotation mark .* is opened and never closed"),
-        ("bad.jsonl", r"bad\.jsonl: line 1 is no JSON"),
+        ("bad.csv", r"bad\.csv: a quotation mark .* is never closed"),
+        ("bad.jsonl", r"bad\.jsonl: line 1 is not JSON"),
         ("bad.csv.gz", r"bad\.csv\.gz cannot be read: Compressed file ended"),
         ("bad.jsonl.gz", r"bad\.jsonl\.gz cannot be read: Not a gzipped file"),
         ("other.csv", r"no column 'source' in other\.csv \(columns: a, b\)"),
@@ -129,11 +129,11 @@ def test_files_that_are_no_parallel_text(data: str, says: str, tmp_path: Path, m
     ("data", "says"),
     [
         ([("a", "b", "c")], "pair 1 is"),
-        (["a"], "pair 1 is 'a': give each as"),
-        ([("a", "b"), ("c", 3)], "entry 2 is int 3, not text"),
-        ([("", "b"), ("a", " ")], "there is no pair of lines in it"),
+        (["a"], "pair 1 is 'a': give each pair as"),
+        ([("a", "b"), ("c", 3)], "entry 2 is int 3: give text"),
+        ([("", "b"), ("a", " ")], "has no pair with text on both sides"),
         (7, "not int"),
-        (pd.DataFrame({"source": ["a", None], "target": ["b", "c"]}), "entry 2 is NoneType None, not text"),
+        (pd.DataFrame({"source": ["a", None], "target": ["b", "c"]}), "entry 2 is NoneType None: give text"),
     ],
 )
 def test_what_is_no_parallel_text(data: Any, says: str):
@@ -143,7 +143,7 @@ def test_what_is_no_parallel_text(data: Any, says: str):
 
 def test_nothing_to_translate(tmp_path: Path):
     (tmp_path / "empty.txt").write_text("")
-    for data, says in (([], "nothing to translate"), (tmp_path / "empty.txt", "is empty"), ([3], "is int 3, not text")):
+    for data, says in (([], "nothing to translate"), (tmp_path / "empty.txt", "is empty"), ([3], "is int 3: give text")):
         with pytest.raises(DataError, match=says):
             read_sources(data)
 
@@ -231,7 +231,7 @@ def test_a_large_comparison_is_made_in_pieces(coverage: bool, monkeypatch: pytes
     covered = torch.rand(2, 3, 5).double() if coverage else None
     found = []
     for at_once in (2**26, 1, 120):
-        monkeypatch.setattr(attending, "_AT_ONCE", at_once)
+        monkeypatch.setattr(attending, "_MAX_ELEMENTS", at_once)
         asked = queries.clone().requires_grad_()
         attention.zero_grad()
         contexts, weights = attention(asked, keys, mask, covered=covered)
@@ -243,7 +243,7 @@ def test_a_large_comparison_is_made_in_pieces(coverage: bool, monkeypatch: pytes
 
 
 def test_dot_products_want_one_width():
-    with pytest.raises(ValueError, match="vectors of one width, not 4 with 6"):
+    with pytest.raises(ValueError, match="queries and keys of the same width, got 4 and 6"):
         build_attention("dot", 4, 6)
 
 
@@ -486,8 +486,8 @@ def reversing() -> Translator:
     lines = [" ".join(rng.choice(list("abcdefgh"), rng.integers(3, 8))) for _ in range(700)]
     pairs = [(line, line[::-1].upper()) for line in lines]
     return Translator(
-        tokens="spaces", epochs=16, hidden_size=32, batch_size=32, lr=0.01, dropout=0.0, input_dropout=0.0,
-        smoothing=0.0, average=0.98, attention="general", patience=0,
+        tokenization="whitespace", epochs=16, hidden_size=32, batch_size=32, lr=0.01, dropout=0.0, input_dropout=0.0,
+        label_smoothing=0.0, ema_decay=0.98, attention="general", patience=0,
     ).fit(pairs)  # fmt: skip
 
 
@@ -501,25 +501,25 @@ def test_it_learns_to_reverse(reversing: Translator):
 
 
 def test_blank_and_long_lines(reversing: Translator):
-    """A blank line stays blank; a long one is read in pieces and nothing of it is lost; each line is one line."""
-    reversing.longest = 4
+    """A blank line stays blank; a long one is read in segments and nothing of it is lost; each line is one line."""
+    reversing.predictor.settings.max_tokens = 4
     try:
         found = reversing.predict(["", "a b c d e f g h a b c", " \t", "a\nb c"], n_best=2)
     finally:
-        reversing.longest = 100
+        reversing.predictor.settings.max_tokens = 100
     assert [one.text for one in found] == ["", "D C B A H G F E C B A", "", "C B A"]
     assert [len(one.n_best) for one in found] == [1, 2, 1, 2]
     assert found[1].source_tokens == ("a", "b", "c", "d")
-    text = reversing.text(found).splitlines()
+    text = reversing.to_text(found).splitlines()
     assert len(text) == 6
     assert text[1].startswith("1 ||| D C B A H G F E C B A ||| ")
-    assert reversing.text(reversing.predict(["a b c", "", "d e f"])).splitlines() == ["C B A", "", "F E D"]
+    assert reversing.to_text(reversing.predict(["a b c", "", "d e f"])).splitlines() == ["C B A", "", "F E D"]
     assert reversing.predict([" "])[0].text == ""
-    with pytest.raises(DataError, match="all lines are blank"):
+    with pytest.raises(DataError, match="all lines from line 2 on are blank"):
         reversing.example_sequences(["a", "", ""], line=2)
     with pytest.raises(DataError, match="there is no line 9"):
         reversing.example_sequences(["a"], line=9)
-    assert len(reversing.picture(None, reversing.predict([""])).axes) == 1
+    assert len(reversing.plot(None, reversing.predict([""])).axes) == 1
 
 
 def test_a_line_of_very_many_tokens_is_left_out_of_training():
@@ -531,26 +531,32 @@ def test_a_line_of_very_many_tokens_is_left_out_of_training():
             told.append(text)
 
     pairs = [*zip(EN, DE, strict=True)] * 4
-    options: dict[str, Any] = {"tokens": "spaces", "epochs": 1, "hidden_size": 2, "test_share": 0.0, "valid_share": 0.0}
+    options: dict[str, Any] = {
+        "tokenization": "whitespace",
+        "epochs": 1,
+        "hidden_size": 2,
+        "test_fraction": 0.0,
+        "valid_fraction": 0.0,
+    }
     job = Translator(**options).fit([("a " * 10**5, "lang"), *pairs], progress=Teller())
-    assert told == ["the pairs: 1 pairs of more than 100 tokens are left out"]
-    assert job._too_long == 1
-    with pytest.raises(DataError, match="every pair has a side of more than 2 tokens: raise longest"):
-        Translator(longest=2, **options).fit(pairs)
+    assert told == ["the pairs: 1 pairs with a side above 100 tokens are left out"]
+    assert job._num_too_long == 1
+    with pytest.raises(DataError, match="every pair has a side above 2 tokens: raise --max-tokens"):
+        Translator(max_tokens=2, **options).fit(pairs)
 
 
 def test_beams_that_cannot_be(reversing: Translator):
-    for beam, n_best in ((0, 1), (5, 0), (2, 3)):
-        with pytest.raises(SettingError, match="n_best must be 1 to beam"):
-            reversing.predict(["a"], beam=beam, n_best=n_best)
+    for beam_size, n_best in ((0, 1), (5, 0), (2, 3)):
+        with pytest.raises(SettingError, match="n_best must be between 1 and beam_size"):
+            reversing.predict(["a"], beam_size=beam_size, n_best=n_best)
 
 
 def test_the_evidence(reversing: Translator):
-    """Beside a translation memory, which a loaded model has not, and the source as it stands."""
+    """Beside a translation memory, which a loaded model has not, and a copy of the source."""
     pairs = [("a b c d", "D C B A"), ("e f g h", "H G F E")]
     found = reversing.evaluate(pairs)
     table = found.table.set_index("model")
-    assert table.index.tolist() == ["LSTM", "most similar source of the training part", "the source as it stands"]
+    assert table.index.tolist() == ["LSTM", "translation memory", "copy of the source"]
     assert table.loc["LSTM", "BLEU"] == pytest.approx(100)
     assert table.loc["LSTM", "BLEU"] > table["BLEU"].iloc[1:].max()
     assert any("tok:13a" in note and "version" in note for note in found.notes)
@@ -558,7 +564,7 @@ def test_the_evidence(reversing: Translator):
 
 def test_saved_it_has_no_memory(reversing: Translator, tmp_path: Path):
     again = load(reversing.save(tmp_path))
-    assert again.evaluate([("a b c d", "D C B A")]).table["model"].tolist() == ["LSTM", "the source as it stands"]
+    assert again.evaluate([("a b c d", "D C B A")]).table["model"].tolist() == ["LSTM", "copy of the source"]
 
 
 def test_unknown_words_are_copied():
@@ -568,7 +574,7 @@ def test_unknown_words_are_copied():
     assert piece.words == ("Der", "alte", "Zürcher")
     ids = (tokenizer["x"], tokenizer["<unk>"], tokenizer["<unk>"])
     attention = np.array([[0.9, 0.1, 0.0], [0.1, 0.2, 0.7], [0.5, 0.3, 0.2]])
-    found = _written(ids, -1.0, attention, piece, tokenizer)
+    found = decode_text(ids, -1.0, attention, piece, tokenizer)
     assert found.text == "x Zürcher Der"
     assert found.tokens == ("x", "Zürcher", "Der")
 
@@ -596,8 +602,8 @@ def test_the_longest_reach_the_picture_in_part():
 def test_bleu_by_length():
     sources = ["w " * n for n in (3, 8, 9, 30)]
     references = ["a b c d e", "b c d e f", "c d e f g", "d e f g h"]
-    table = scoring.by_length(sources, references, {"model": references, "other": ["x"] * 4})
-    assert table["words of the source"].tolist() == ["1 to 8", "9 to 12", "over 24"]
+    table = scoring.bleu_by_length(sources, references, {"model": references, "other": ["x"] * 4})
+    assert table["source words"].tolist() == ["1 to 8", "9 to 12", "over 24"]
     assert table["sentences"].tolist() == [2, 1, 1]
     assert table["model"].tolist() == pytest.approx([100] * 3)
 
@@ -611,7 +617,7 @@ def test_a_translation_memory():
 def test_pieces_of_words_leave_nothing_unknown():
     tokenizer = Tokenizer.fit(["Ein Hund."], "bpe", size=270, special=("<pad>", "<bos>", "<eos>"))
     (piece,) = split_into_segments(["Zürich!"], tokenizer, 99)
-    assert isinstance(piece, Piece)
-    found = _written(tuple(piece.ids.tolist()), 0.0, np.eye(len(piece.ids)), piece, tokenizer)
+    assert isinstance(piece, InputSegment)
+    found = decode_text(tuple(piece.ids.tolist()), 0.0, np.eye(len(piece.ids)), piece, tokenizer)
     assert found.text == "Zürich!"
     assert TextPairDataset([piece.ids]).batch(np.array([0])).targets is None

@@ -23,20 +23,15 @@ from torch.testing import assert_close
 
 import blocks_at_once
 import cases
+from cases import LAST_DIGITS, noisy, trained
 from lstmkit import GRU, LSTM
 from lstmkit.cells import CellSpec
-from lstmkit.ops import dispatch
-from lstmkit.ops import spec_encoding as graph_key
+from lstmkit.ops import dispatch, spec_encoding
 from lstmkit.ops.ablations import open_gate
 from lstmkit.ops.call import Call
-from lstmkit.ops.triton import autograd as gpu_scan
-from lstmkit.ops.triton import backend as gpu
-from lstmkit.ops.triton import kernels as gpu_kernels
-from lstmkit.ops.triton import launch as gpu_plan
+from lstmkit.ops.triton import autograd, backend, kernels, launch
 from lstmkit.ops.triton.cells import GRU as GRU_KIND
 from lstmkit.ops.triton.cells import LSTM as LSTM_KIND
-from test_cpu_kernels import trained
-from test_ops import LAST_DIGITS, noisy
 
 #: Whether the kernels are interpreted here: see conftest.py.
 INTERPRETED = not torch.cuda.is_available()
@@ -44,7 +39,8 @@ SPECS = cases.cell_specs()
 #: Every cell, by turns forward, reversed and both at once: the interpreter takes its time.
 TURNS = list(zip(SPECS, itertools.cycle(cases.DIRECTIONS)))
 TURNS_WITH_BIAS = list(zip((spec for spec in SPECS if spec.bias), itertools.cycle(cases.DIRECTIONS)))
-
+#: The interpreter is slow. On a GPU every case runs.
+SAMPLED = pytest.mark.sampled(3 if INTERPRETED else 1)
 
 #: Where kernels run.
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -69,10 +65,10 @@ def _let_the_dispatch_know(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few units and sequences a block, though all would fit; in turns, and with NaN in memory before it is written."""
-    units, whole = (2 if INTERPRETED else 16), gpu_plan.Plan.of
-    monkeypatch.setattr(gpu_plan.Plan, "of", lambda *args: replace(whole(*args), units=units))
+    units, plain = (2 if INTERPRETED else 16), launch.Plan.of
+    monkeypatch.setattr(launch.Plan, "of", lambda *args: replace(plain(*args), units=units))
     if INTERPRETED:
-        monkeypatch.setattr(gpu_plan, "_ROWS", 2)
+        monkeypatch.setattr(launch, "_ROWS", 2)
         blocks_at_once.use(monkeypatch)
         monkeypatch.setattr(torch.Tensor, "new_empty", _poisoned(torch.Tensor.new_empty))
         monkeypatch.setattr(torch, "empty", _poisoned(torch.empty))
@@ -99,6 +95,7 @@ def test_every_cell(spec: CellSpec, directions: str) -> None:
     assert_close(*both(call), **LAST_DIGITS)
 
 
+@SAMPLED
 @pytest.mark.parametrize(("spec", "directions"), TURNS_WITH_BIAS, ids=turn_id)
 @pytest.mark.usefixtures("small_blocks")
 def test_every_cell_over_several_blocks(spec: CellSpec, directions: str) -> None:
@@ -212,15 +209,15 @@ def test_second_derivatives(spec: CellSpec, trace: bool) -> None:
 
 def test_without_gradients_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    plain = gpu_scan.run
-    monkeypatch.setattr(gpu_scan, "run", lambda *args: seen.append(kept := plain(*args)) or kept)
+    plain = autograd.run
+    monkeypatch.setattr(autograd, "run", lambda *args: seen.append(kept := plain(*args)) or kept)
     call = make_call(CellSpec("lstm", 3, 5, layer_norm=True), 4, 3)
     with torch.no_grad():
         result = dispatch.run(call, "triton")
         assert_close(cases.values(call, result), cases.values(call, cases.alone(call)), **LAST_DIGITS)
     (kept,) = seen
     assert len(kept.cs) == 1
-    assert not kept.saved.numel() + kept.normed.numel() + kept.told.numel()
+    assert not kept.saved.numel() + kept.normalized.numel() + kept.unprojected.numel()
 
 
 def test_noise_by_a_share_of_a_cell_with_many_states() -> None:
@@ -270,13 +267,13 @@ def test_the_op_is_what_torch_asks_of_one(spec: CellSpec, recompute: bool) -> No
     def numbers(*shape: int) -> torch.Tensor:
         return cases.numbers(1, *shape, seed=next(seeds)).detach().to(DEVICE).requires_grad_()
 
-    weights = [numbers(*shapes[name]) for name in gpu_scan.WEIGHTS if name in shapes]
+    weights = [numbers(*shapes[name]) for name in autograd.WEIGHTS if name in shapes]
     state = [numbers(2, size) for size in spec.state_sizes]
     gx = numbers(4, 2, shapes["weight_ih"][0])
-    key = [*graph_key.encode_spec(spec), 16, 0, int(recompute), 0]
+    key = [*spec_encoding.encode_spec(spec), 16, int(recompute), 0]
     around = [torch.tensor([4, 2], device=DEVICE), None, None, None]
     op = torch.ops.lstmkit.gpu_scan.default
-    found = torch.library.opcheck(op, (gx, weights, state, around, [0.1, 0.2], key, True))
+    found = torch.library.opcheck(op, (gx, weights, state, around, [0.1, 0.2], key, "triton", True))
     assert set(found.values()) == {"SUCCESS"}
 
 
@@ -300,32 +297,32 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
         (call._replace(x=call.x.detach().to(torch.complex64)), "have no torch.complex64"),
         (call._replace(x=call.x.detach().float()), "differ in dtype or device"),
     ):
-        unsupported_reason = gpu.unsupported_reason(changed)
+        unsupported_reason = backend.unsupported_reason(changed)
         assert unsupported_reason is not None
         assert re.search(reason, unsupported_reason)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     if not call.x.is_cuda:
-        assert gpu.unsupported_reason(call) == "the Triton kernels are for GPUs, the input is on cpu"
+        assert backend.unsupported_reason(call) == "the Triton kernels are for GPUs, the input is on cpu"
 
 
 def test_too_many_units(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    monkeypatch.setattr(gpu_plan, "processors", lambda device: 132)
+    monkeypatch.setattr(launch, "multiprocessor_count", lambda device: 132)
     for spec, dtype, reason in (
         (CellSpec("lstm", 3, 1024), torch.bfloat16, None),
-        (CellSpec("lstm", 3, 4096), torch.bfloat16, "too many units: their weights do not go on the chip"),
+        (CellSpec("lstm", 3, 4096), torch.bfloat16, "too many units (4096): their weights do not fit on the chip"),
         (CellSpec("rnn_tanh", 3, 2500), torch.bfloat16, "too many units"),  # of 16 they would, but 157 blocks
         (CellSpec("lstm", 3, 512, layer_norm=True), torch.float32, None),
         (CellSpec("lstm_full_gates", 3, 256), torch.bfloat16, None),
-        (open_gate.whole(CellSpec("lstm_no_input_gate", 3, 1664)), torch.bfloat16, "too many units"),
+        (open_gate.full_lstm_spec(CellSpec("lstm_no_input_gate", 3, 1664)), torch.bfloat16, "too many units"),
     ):
-        unsupported_reason = gpu_plan.size_limit_reason(spec, dtype, torch.device("cuda"))
+        unsupported_reason = launch.size_limit_reason(spec, dtype, torch.device("cuda"))
         assert (unsupported_reason is None) if reason is None else (reason in str(unsupported_reason)), spec
 
 
 def test_blocks_that_wait_for_each_other_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three tiles of units, seven of sequences, and a chip of ten blocks: three, three, and one of them."""
-    monkeypatch.setattr(gpu_plan, "processors", lambda device: 10)
+    monkeypatch.setattr(launch, "multiprocessor_count", lambda device: 10)
     launches = []
 
     class Kernel:
@@ -333,9 +330,9 @@ def test_blocks_that_wait_for_each_other_run_at_once(monkeypatch: pytest.MonkeyP
             return lambda **named: launches.append((grid, named["block"], named["launch_cooperative_grid"]))
 
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    plan = gpu_plan.Plan(CellSpec("lstm", 3, 37), (False,), 16)
-    monkeypatch.setattr(gpu_kernels, "forward", Kernel())
-    gpu_plan.launch("forward", plan, {"hs": torch.zeros(1)}, {"ACC": "float32", "SEES": "float32"}, 5, 100)
+    plan = launch.Plan(CellSpec("lstm", 3, 37), (False,), 16)
+    monkeypatch.setattr(kernels, "forward", Kernel())
+    launch.launch("forward", plan, {"hs": torch.zeros(1)}, {"ACC": "float32", "OPERAND_TYPE": "float32"}, 5, 100)
     assert launches == [((3, 3), 0, True), ((3, 3), 3, True), ((1, 3), 6, True)]
 
 
@@ -344,7 +341,7 @@ def test_blocks_that_wait_for_each_other_run_at_once(monkeypatch: pytest.MonkeyP
 def test_a_block_that_does_not_wait_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests above would fail, were one of the meetings missing."""
     call = make_call(CellSpec("lstm", 3, 5), 6, 3)
-    monkeypatch.setattr(gpu_kernels, "meet", lambda counter, goal: None)
+    monkeypatch.setattr(kernels, "grid_barrier", lambda counter, goal: None)
     with torch.no_grad():
         values = cases.values(call, dispatch.run(call, "triton"))
     assert not all(value.isfinite().all() for value in values.values())
@@ -357,10 +354,10 @@ def test_a_block_that_does_not_wait_is_seen(monkeypatch: pytest.MonkeyPatch) -> 
 def test_how_units_are_laid_out(units: int, dtype: torch.dtype, blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights of a block go on one chip: 160 KiB of them."""
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    plan = gpu_plan.Plan.of(CellSpec("lstm", 3, units), (False,), dtype)
+    plan = launch.Plan.of(CellSpec("lstm", 3, units), (False,), dtype)
     assert plan.tiles == blocks
-    assert plan.whole == (blocks == 1)
-    assert [kind.value for kind in (LSTM_KIND, GRU_KIND)] == [gpu_plan.KINDS[kind] for kind in ("lstm", "gru")]
+    assert plan.single_block == (blocks == 1)
+    assert [kind.value for kind in (LSTM_KIND, GRU_KIND)] == [launch.KINDS[kind] for kind in ("lstm", "gru")]
 
 
 def test_they_compile_for_a_gpu() -> None:

@@ -339,7 +339,7 @@ def test_a_column_that_changes_its_kind_is_refused():
 def test_a_column_without_a_value_is_refused():
     """From a covariate that training never shows nothing can be learnt, and its kind is not known."""
     for values in (np.array([NAN, NAN]), np.array([None, None], dtype=object)):
-        with pytest.raises(DataError, match="'x' has no value in the training part"):
+        with pytest.raises(DataError, match="'x' has no value in the training data"):
             CovariateColumn.fit("x", values)
 
 

@@ -1,14 +1,15 @@
-"""The equations of every recurrent cell, one step each: the specification of the package.
+"""The equations of every recurrent cell, one time step each. All faster implementations are tested against these.
 
-A cell is one entry in :data:`CELLS`. Everything faster is tested against the functions here.
+Each cell is an entry of :data:`CELLS`.
 
-Symbols: ``x_t`` input ``(B, F)``, ``h`` hidden state ``(B, P)``, ``c`` cell state ``(B, H)``, ``H`` hidden units,
-``P`` the output size (``H``, or ``proj_size`` if that is set). The input's share of the gates, ``W_ih x_t + b_ih``,
-does not depend on the state; :func:`project_input` computes it for all steps in one product, outside the loop.
+Dimensions: ``B`` batch, ``F`` input features, ``G`` gates, ``H`` hidden units, ``P`` output size (``H``, or
+``proj_size`` if that is set). Symbols: ``x_t`` input ``(B, F)``, ``h`` hidden state ``(B, P)``, ``c`` cell state
+``(B, H)``. The input projection ``W_ih x_t + b_ih`` does not depend on the state; :func:`project_input` computes it for
+all steps in one product, outside the loop over time.
 
 Sources: LSTM with forget gate: Gers, Schmidhuber, Cummins 2000. Peepholes: Gers, Schraudolph, Schmidhuber 2002.
 Coupled gates: Greff et al. 2017, "LSTM: A Search Space Odyssey". Projection: Sak, Senior, Beaufays 2014.
-Layer normalisation: Ba, Kiros, Hinton 2016, eq. 20-22. GRU: Cho et al. 2014, in the form of cuDNN and torch.
+Layer normalization: Ba, Kiros, Hinton 2016, eq. 20-22. GRU: Cho et al. 2014, in the form of cuDNN and torch.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ class Cell:
     """One kind of cell.
 
     Attributes:
-        states: Names of what is carried from step to step, the output first.
+        states: Names of the states that one step passes to the next, the output first.
         gates: Blocks of ``H`` rows in the weight matrices, in order.
         options: The options of :class:`CellSpec` that this cell has.
-        step: ``step(spec, params, gx, h, state) -> (state, gates)``. ``gx (B, G·H)`` is the hoisted input share;
-            ``h (B, P)`` is what the recurrent product sees (the previous output, under recurrent dropout masked).
+        step: ``step(spec, params, gx, h, state) -> (state, gates)``. ``gx (B, G·H)`` is the input projection;
+            ``h (B, P)`` is the operand of the recurrent product: the previous output, after recurrent dropout.
     """
 
     states: tuple[str, ...]
@@ -45,7 +46,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class CellSpec:
-    """Which cell, how large, and with which of its variants.
+    """The kind of a cell, its sizes and its options.
 
     Args:
         kind: A name in :data:`CELLS`: ``"lstm"``, ``"gru"``, ``"rnn_tanh"``, ``"rnn_relu"``, or an LSTM without a part.
@@ -53,10 +54,10 @@ class CellSpec:
         hidden_size: Units, ``H``.
         bias: Whether the gates have biases ``b_ih`` and ``b_hh``.
         proj_size: LSTM only: the output is projected to this many values; 0 means no projection.
-        peephole: LSTM only: the gates also see the cell state, through one weight a unit.
+        peephole: LSTM only: the gates also read the cell state, with one weight per unit.
         coupled: LSTM only: the input gate is ``1 - forget gate`` and has no weights.
-        layer_norm: The input's and the state's share of the gates, and the LSTM's cell state on its way out, are
-            normalised over the units.
+        layer_norm: The input projection and the recurrent projection of the gates are normalized over the units; so is
+            the cell state of an LSTM before the output gate.
 
     Raises:
         ValueError: A size below 1, an unknown kind, or an option that the cell does not have.
@@ -101,11 +102,11 @@ class CellSpec:
 
     @property
     def state_sizes(self) -> tuple[int, ...]:
-        """Width of each carried state: the output's first, then the cell state's."""
+        """Width of each state: first that of the output, then that of the cell state."""
         return (self.output_size, *(self.hidden_size for _ in self.cell.states[1:]))
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the weights; the first ones are ``torch.nn``'s, in ``torch.nn``'s order."""
+        """Names and shapes of the weights; first those of ``torch.nn``, in its order."""
         rows = len(self.gates) * self.hidden_size
         shapes: dict[str, tuple[int, ...]] = {
             "weight_ih": (rows, self.input_size),
@@ -127,12 +128,12 @@ class CellSpec:
 
 
 def project_input(spec: CellSpec, p: Params, x: Tensor) -> Tensor:
-    """The input's share of the gates for any number of steps: ``(..., F) -> (..., G·H)``."""
+    """The input projection of the gates for any number of steps: ``(..., F) -> (..., G·H)``."""
     return _affine(spec, x, p["weight_ih"], p.get("bias_ih"), p.get("weight_ln_ih"))
 
 
 def project_state(spec: CellSpec, p: Params, h: Tensor) -> Tensor:
-    """The previous output's share of the gates: ``(B, P) -> (B, G·H)``."""
+    """The recurrent projection of the gates, from the previous output: ``(B, P) -> (B, G·H)``."""
     return _affine(spec, h, p["weight_hh"], p.get("bias_hh"), p.get("weight_ln_hh"))
 
 
@@ -143,28 +144,28 @@ def _affine(spec: CellSpec, x: Tensor, weight: Tensor, bias: Tensor | None, gain
 
 
 def lstm_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:
-    """``c_t = f ⊙ c + i ⊙ ĉ``;  ``h_t = o ⊙ tanh(c_t)``. States ``h (B, P)`` and ``c (B, H)``."""
+    """One step of the LSTM: ``c_t = f ⊙ c + i ⊙ ĉ``;  ``h_t = o ⊙ tanh(c_t)``. States ``h (B, P)`` and ``c (B, H)``."""
     return _lstm(spec, p, gx + project_state(spec, p, h), state[1])
 
 
 def _lstm(
     spec: CellSpec,
     p: Params,
-    shares: Tensor,
+    preactivations: Tensor,
     c: Tensor,
     squash_in: Callable[[Tensor], Tensor] = torch.tanh,
     squash_out: Callable[[Tensor], Tensor] = torch.tanh,
 ) -> tuple[State, Gates]:
-    """The LSTM's pointwise part; a gate that ``spec`` does not have is always open."""
-    a = dict(zip(spec.gates, shares.chunk(len(spec.gates), -1), strict=True))
+    """The pointwise part of the LSTM; a gate that ``spec`` does not have is always open."""
+    a = dict(zip(spec.gates, preactivations.chunk(len(spec.gates), -1), strict=True))
     peep: dict[str, Tensor] = {}
     if spec.peephole:
         peep = dict(zip((name for name in spec.gates if name != "candidate"), p["weight_peep"], strict=True))
 
-    def gate(name: str, seen: Tensor) -> Tensor:
+    def gate(name: str, cell: Tensor) -> Tensor:
         if name not in a:
-            return torch.ones_like(seen)
-        return torch.sigmoid(a[name] + peep[name] * seen if peep else a[name])
+            return torch.ones_like(cell)
+        return torch.sigmoid(a[name] + peep[name] * cell if peep else a[name])
 
     f = gate("forget", c)
     i = 1 - f if spec.coupled else gate("input", c)
@@ -180,27 +181,30 @@ def _lstm(
 
 
 def linear_input_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:
-    """As :func:`lstm_step` with the candidate not squashed: ``ĉ = W x + U h + b``."""
+    """:func:`lstm_step` without the tanh of the candidate: ``ĉ = W x + U h + b``."""
     return _lstm(spec, p, gx + project_state(spec, p, h), state[1], squash_in=lambda a: a)
 
 
 def linear_output_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:
-    """As :func:`lstm_step` with the cell state not squashed on its way out: ``h_t = o ⊙ c_t``."""
+    """:func:`lstm_step` without the tanh of the output: ``h_t = o ⊙ c_t``."""
     return _lstm(spec, p, gx + project_state(spec, p, h), state[1], squash_out=lambda c: c)
 
 
 def full_gate_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:
-    """As :func:`lstm_step`; every gate also sees all three gates of the step before, which are states here."""
+    """:func:`lstm_step` where every gate also reads all three gates of the step before, which are states here."""
     _, c, *gates = state
     i, f, g, o = (gx + project_state(spec, p, h)).chunk(4, -1)
     from_i, from_f, from_o = F.linear(torch.cat(gates, -1), p["weight_gates"]).chunk(3, -1)
-    shares = torch.cat([i + from_i, f + from_f, g, o + from_o], -1)
-    (h, c), found = _lstm(spec, p, shares, c)
-    return (h, c, found["input"], found["forget"], found["output"]), found
+    preactivations = torch.cat([i + from_i, f + from_f, g, o + from_o], -1)
+    (h, c), new = _lstm(spec, p, preactivations, c)
+    return (h, c, new["input"], new["forget"], new["output"]), new
 
 
 def gru_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:
-    """``h_t = (1 - z) ⊙ n + z ⊙ h`` with ``n = tanh(W_n x + b + r ⊙ (U_n h + b'))``. State ``h (B, H)``."""
+    """One step of the GRU: ``h_t = (1 - z) ⊙ n + z ⊙ h``.
+
+    Candidate: ``n = tanh(W_n x + b + r ⊙ (U_n h + b'))``. State ``h (B, H)``.
+    """
     gx_r, gx_z, gx_n = gx.chunk(3, -1)
     gh_r, gh_z, gh_n = project_state(spec, p, h).chunk(3, -1)
     r = torch.sigmoid(gx_r + gh_r)
@@ -210,12 +214,12 @@ def gru_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> 
 
 
 def rnn_tanh_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:
-    """``h_t = tanh(W x + U h + b)``. State ``h (B, H)``."""
+    """One step of the RNN: ``h_t = tanh(W x + U h + b)``. State ``h (B, H)``."""
     return (torch.tanh(gx + project_state(spec, p, h)),), {}
 
 
 def rnn_relu_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:
-    """``h_t = max(0, W x + U h + b)``. State ``h (B, H)``."""
+    """One step of the ReLU RNN: ``h_t = max(0, W x + U h + b)``. State ``h (B, H)``."""
     return (torch.relu(gx + project_state(spec, p, h)),), {}
 
 
@@ -223,7 +227,7 @@ _LSTM_GATES = ("input", "forget", "candidate", "output")
 
 
 def _ablated(step: Callable[..., tuple[State, Gates]] = lstm_step, without: str = "") -> Cell:
-    """An LSTM without one of its parts."""
+    """The LSTM with one part removed or changed, for ablations."""
     gates = tuple(gate for gate in _LSTM_GATES if gate != without)
     return Cell(("hidden", "cell"), gates, frozenset({"peephole"}), step)
 
@@ -238,7 +242,7 @@ CELLS: dict[str, Cell] = {
     "gru": Cell(("hidden",), ("reset", "update", "candidate"), frozenset({"layer_norm"}), gru_step),
     "rnn_tanh": Cell(("hidden",), ("hidden",), frozenset({"layer_norm"}), rnn_tanh_step),
     "rnn_relu": Cell(("hidden",), ("hidden",), frozenset({"layer_norm"}), rnn_relu_step),
-    # For the laboratory: what is left without each part (Greff et al. 2017; NIG, NFG, NOG, NIAF, NOAF, FGR there).
+    # Ablations for the laboratory (NIG, NFG, NOG, NIAF, NOAF and FGR in Greff et al. 2017).
     "lstm_no_input_gate": _ablated(without="input"),
     "lstm_no_forget_gate": _ablated(without="forget"),
     "lstm_no_output_gate": _ablated(without="output"),

@@ -1,80 +1,144 @@
-"""The command line: the job is a noun, the verbs serve all jobs. Results on stdout, progress on stderr."""
+"""The command line: one verb, then the job or the run. Results on stdout, progress and log on stderr."""
 
 from __future__ import annotations
 
 import inspect
 import io
 import json
+import logging
+import re
 import shlex
 import sys
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from lstmkit import command_options as options
 from lstmkit import settings
 from lstmkit.errors import SettingError, UserError
 from lstmkit.jobs import job_class, job_names, load
-from lstmkit.jobs.base import Job
-from lstmkit.progress import TerminalProgress
-from lstmkit.report import format_table
-from lstmkit.training.run_folder import RunFolder
+from lstmkit.jobs.settings import settings_of
+from lstmkit.progress import Progress, TerminalProgress
+from lstmkit.settings import unknown
+from lstmkit.version import __version__
+
+if TYPE_CHECKING:
+    from lstmkit.jobs.base import Job
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Long short-term memory networks, from raw file to answer.",
 )
-_USAGE_ERROR: Any = typer.BadParameter.__base__  # click's complaint about a command line, which typer does not export
-_YES_NO = ("true", "false", "yes", "no", "1", "0")
-_PICTURES = ("png", "svg", "pdf", "jpg")
-_EXTRA_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
+fit_app = typer.Typer(
+    no_args_is_help=True, help="Train a job on DATA and test it beside simple baselines: lstmkit fit JOB DATA -o RUN"
+)
+app.add_typer(fit_app, name="fit")
 
-_SHORT = 40  # rows of a table that is printed; longer ones are on the page alone
+_USAGE_ERROR: Any = typer.BadParameter.__base__  # a malformed command line; typer does not export the class
+_RUN_FILES = ("model.json", "run.json")
+_IMAGE_SUFFIXES = ("png", "svg", "pdf", "jpg")
+_MAX_PRINTED_ROWS = 40  # of a table; longer ones are on the page alone
+_PASS_ON = {"ignore_unknown_options": True, "help_option_names": []}  # a second parser reads options, --help too
 
-RunArg = Annotated[Path, typer.Argument(help="folder that 'fit' made")]
-DataArg = Annotated[str, typer.Argument(help="file with the data")]
+RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="run folder that 'fit' wrote")]
+DataArg = Annotated[str, typer.Argument(metavar="DATA", help="file or folder with the data")]
+RunAndRest = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="RUN DATA [OPTIONS]", help="run folder that 'fit' wrote, data, and options of its job"),
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="delete the run in that folder first")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="resume the run in that folder")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
 
 
-@app.command()
-def jobs(
-    job: Annotated[str | None, typer.Argument(help="a job, to list its settings")] = None, as_json: Json = False
-) -> None:
-    """List the jobs, or the settings of one."""
-    if job is None:
-        rows = [{"job": name, "what": job_class(name).summary} for name in job_names()]
-    else:
-        declared = settings.declared(job_class(job))
-        rows = [
-            {"setting": f"--{name.replace('_', '-')}", "default": _shown(f.default), "what": _meaning(f.metadata)}
-            for name, f in declared.items()
-        ]
-    _print_rows(rows, as_json)
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
 
 
-@app.command(context_settings=_EXTRA_OPTIONS)
-def fit(
-    context: typer.Context,
-    job: Annotated[str, typer.Argument(help="what to do; see 'lstmkit jobs'")],
-    data: DataArg,
-    run: Annotated[Path, typer.Option("-o", "--run", help="folder for model, report and checkpoints")],
-    validation: Annotated[str | None, typer.Option(help="file to validate on, instead of a part of the data")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in that folder")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="delete the run in that folder first")] = False,
-    as_json: Json = False,
+@app.callback()
+def main_options(
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress, only warnings")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="also print the traceback of an error")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version and exit", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
-    """Train on DATA, with an honest test beside plain baselines. Settings: --name value, see 'lstmkit jobs JOB'."""
-    _check_exclusive(resume, overwrite)
-    if job.startswith("-"):
-        raise SettingError("give the job and the data first: lstmkit fit JOB DATA -o RUN --name value")
-    cls = job_class(job)
-    (data,), given = _settings(cls, context, [data])
-    if resume:
-        given = {**RunFolder.read_run_metadata(run)["settings"], **given}
-    fitted = cls(**given)
-    fitted.fit(data, validation, run=run, resume=resume, overwrite=overwrite, progress=TerminalProgress())
+    """Set how much is printed to stderr."""
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", force=True)
+    logging.getLogger("lstmkit").setLevel(level)
+
+
+def _progress() -> Progress:
+    return TerminalProgress() if logging.getLogger("lstmkit").isEnabledFor(logging.INFO) else Progress()
+
+
+# ---- fit -------------------------------------------------------------------------------------------------------------
+
+
+def _fit_command(job: str) -> Callable[..., None]:
+    """The command ``lstmkit fit JOB``, with a typed option for every setting of the job."""
+    cls = settings_of(job)
+    own = [
+        options.parameter("context", typer.Context),
+        options.parameter("data", DataArg),
+        options.parameter(
+            "run", Annotated[Path, typer.Option("-o", "--run", help="folder for model, report and checkpoints")]
+        ),
+        options.parameter(
+            "validation",
+            Annotated[str | None, typer.Option(help="file for validation, instead of a part of DATA")],
+            None,
+        ),
+        options.parameter("resume", ResumeOption, False),
+        options.parameter("overwrite", OverwriteOption, False),
+        options.parameter("as_json", Json, False),
+    ]
+
+    def fit(
+        context: typer.Context,
+        data: str,
+        run: Path,
+        validation: str | None,
+        resume: bool,
+        overwrite: bool,
+        as_json: bool,
+        **given: Any,
+    ) -> None:
+        def changed(name: str) -> bool:
+            source = context.get_parameter_source(name)
+            return source is not None and source.name != "DEFAULT"
+
+        _check_exclusive(resume, overwrite)
+        values = options.setting_values(cls, given, changed)
+        if resume:
+            from lstmkit.training.run_folder import RunFolder
+
+            values = {**cls.current(RunFolder.read_run_metadata(run)["settings"]), **values}
+        _fit(job, values, data, validation, run, resume, overwrite, as_json)
+
+    fit.__doc__ = f"{cls.summary}\n\nDATA is described on the job's page in the documentation."
+    return options.with_parameters(fit, [*own, *options.settings_parameters(cls)])
+
+
+def _fit(
+    job: str,
+    values: dict[str, Any],
+    data: str,
+    validation: str | None,
+    run: Path,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    fitted = job_class(job)(**values)
+    fitted.fit(data, validation=validation, run=run, resume=resume, overwrite=overwrite, progress=_progress())
     metrics = json.loads((run / "metrics.json").read_text())
     if as_json:
         _print_json({"run": str(run), **metrics})
@@ -85,87 +149,196 @@ def fit(
     if "interrupted" in metrics["training"]:
         words = ["lstmkit", "fit", job, data, "-o", str(run), "--resume"]
         words += ["--validation", validation] if validation is not None else []
-        print(f"Training was interrupted; the model is usable. Go on with: {shlex.join(words)}")
+        print(f"Training was interrupted; the model is usable. Resume with: {shlex.join(words)}")
 
 
-@app.command(context_settings=_EXTRA_OPTIONS)
-def predict(
-    context: typer.Context,
-    run: RunArg,
-    data: DataArg,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="file for the answer [default: stdout]")] = None,
-    picture: Annotated[Path | None, typer.Option(help="file for a picture of it (png, svg, pdf)")] = None,
-    as_json: Json = False,
+for _job in job_names():
+    fit_app.command(_job, short_help=settings_of(_job).summary)(_fit_command(_job))
+
+
+# ---- the other verbs -------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def jobs(
+    job: Annotated[str | None, typer.Argument(help="a job, to list its settings")] = None, as_json: Json = False
 ) -> None:
-    """Answers for DATA from the model in RUN."""
-    run, data, options = _options(context, run, data)
-    if picture is not None:
-        _check_picture(picture)
-    for path in (output, picture):
-        if path is not None and not path.parent.is_dir():
-            raise UserError(f"{path}: there is no folder {path.parent}")
-    job = load(run)
-    answer = job.predict(data, **_known(job.predict, options))
-    if picture is not None:
-        from lstmkit.report import save_figure
-
-        save_figure(job.picture(data, answer), picture, dpi=150)
-    if output is not None and not as_json:
-        job.write(answer, output)
-        return
-    text = json.dumps(job.records(answer), indent=2, default=str) if as_json else job.text(answer)
-    if output is not None:
-        output.write_text(text + "\n", encoding="utf-8")
+    """List the jobs, or the settings of one."""
+    if job is None:
+        rows = [{"job": name, "what": settings_of(name).summary} for name in job_names()]
     else:
-        print(text)
+        if job not in job_names():
+            raise UserError(unknown(job, job_names(), what="job"))
+        rows = [
+            {
+                "setting": f"--{name.replace('_', '-')}",
+                "group": field.metadata["group"],
+                "default": _as_option(field.default),
+                "what": _meaning(field.metadata),
+            }
+            for fields in settings.grouped(settings_of(job)).values()
+            for name, field in fields.items()
+        ]
+    _print_rows(rows, as_json)
+
+
+@app.command(context_settings=_PASS_ON)
+def predict(context: typer.Context, arguments: RunAndRest = None) -> None:
+    """Answers for DATA from the model in RUN. Options depend on the job: lstmkit predict RUN --help."""
+
+    def answer(job: Job, data: str, output: Path | None, picture: Path | None, as_json: bool, **given: Any) -> None:
+        if picture is not None:
+            _check_image_suffix(picture)
+        for path in (output, picture):
+            if path is not None and not path.parent.is_dir():
+                raise UserError(f"{path}: there is no folder {path.parent}")
+        predictions = job.predict(data, **given)
+        if picture is not None:
+            from lstmkit.report import save_figure
+
+            save_figure(job.plot(data, predictions), picture, dpi=150)
+        if output is not None and not as_json:
+            job.write(predictions, output)
+            return
+        text = json.dumps(job.to_records(predictions), indent=2, default=str) if as_json else job.to_text(predictions)
+        if output is None:
+            print(text)
+        else:
+            output.write_text(text + "\n", encoding="utf-8")
+
+    own = [
+        options.parameter(
+            "output",
+            Annotated[Path | None, typer.Option("-o", "--output", help="file for the answer (default: stdout)")],
+            None,
+        ),
+        options.parameter(
+            "picture", Annotated[Path | None, typer.Option(help="file for a figure (png, svg, pdf)")], None
+        ),
+        options.parameter("as_json", Json, False),
+    ]
+    run, rest = _split_run(context, arguments or [])
+    _with_job("predict", answer, run, rest, own, lambda job: job.predict)
 
 
 @app.command()
 def evaluate(run: RunArg, data: DataArg, as_json: Json = False) -> None:
-    """The model in RUN beside plain baselines, on DATA it was not fitted to."""
+    """Score the model in RUN beside simple baselines, on DATA that it was not fitted to."""
     evaluation = load(run).evaluate(data)
     _print_json(evaluation.to_json()) if as_json else print(evaluation)
 
 
-@app.command(context_settings=_EXTRA_OPTIONS)
-def look(
-    context: typer.Context,
-    run: RunArg,
-    data: DataArg,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="page [default: RUN/look.html]")] = None,
-    units: Annotated[
-        str | None, typer.Option(help="units to look at, from 0: 3,17 [default: all, and the busiest]")
-    ] = None,
-    layer: Annotated[int | None, typer.Option(help="layer to look at, from 1 [default: all]")] = None,
-    sort_by: Annotated[str, typer.Option(help="gate or state that the units are sorted by")] = "forget",
-    unroll: Annotated[bool, typer.Option("--unroll", help="only draw the cell, with the numbers of one step")] = False,
-    step: Annotated[int | None, typer.Option(help="that step, from 0 [default: the last]")] = None,
-) -> None:
-    """Look inside: gates, memory, what units fire on, what inputs did, the cell in numbers, over an example of DATA."""
-    from lstmkit import look as looking
+@app.command(context_settings=_PASS_ON)
+def look(context: typer.Context, arguments: RunAndRest = None) -> None:
+    """Look inside: gates, memory, units, attribution, the cell in numbers. Options: lstmkit look RUN --help."""
 
-    run, data, options = _options(context, run, data)
-    view = looking.InspectionOptions(_whole_numbers("--units", units), layer, sort_by, step, unroll)
+    def inspect_run(
+        job: Job,
+        data: str,
+        output: Path | None,
+        units: str | None,
+        layer: int | None,
+        sort_by: str,
+        unroll: bool,
+        step: int | None,
+        **given: Any,
+    ) -> None:
+        from lstmkit import look as inspection
+        from lstmkit.report import format_table
+
+        view = inspection.InspectionOptions(options.integers("--units", units), layer, sort_by, step, unroll)
+        sequences = job.example_sequences(data, **given)
+        page = output or run / "look.html"
+        for section in inspection.write_inspection_page(page, job.network, sequences, view):
+            if section.table is not None and len(section.table) <= _MAX_PRINTED_ROWS:
+                print(f"{section.title}\n{format_table(section.table, section.best)}\n")
+        print(f"page    {page}")
+
+    own = [
+        options.parameter(
+            "output", Annotated[Path | None, typer.Option("-o", "--output", help="page (default: RUN/look.html)")], None
+        ),
+        options.parameter(
+            "units", Annotated[str | None, typer.Option(help="units to draw, from 0: 3,17 (default: all)")], None
+        ),
+        options.parameter(
+            "layer", Annotated[int | None, typer.Option(help="layer to draw, from 1 (default: all)")], None
+        ),
+        options.parameter(
+            "sort_by", Annotated[str, typer.Option(help="gate or state that units are sorted by")], "forget"
+        ),
+        options.parameter(
+            "unroll",
+            Annotated[bool, typer.Option("--unroll", help="only draw the cell with the numbers of one step")],
+            False,
+        ),
+        options.parameter(
+            "step", Annotated[int | None, typer.Option(help="that step, from 0 (default: the last)")], None
+        ),
+    ]
+    run, rest = _split_run(context, arguments or [])
+    _with_job("look", inspect_run, run, rest, own, lambda job: job.example_sequences)
+
+
+def _split_run(context: typer.Context, arguments: Sequence[str]) -> tuple[Path, list[str]]:
+    """The run folder among the arguments, and the other arguments."""
+    names = [k for k, word in enumerate(arguments) if not word.startswith("-")]
+    if not names:
+        _help_or_fail(context, arguments, "RUN")
+    place = names[0]
+    if place > 0:  # options come first, and without the job it is not known which of them take a value
+        folders = [k for k in names if any((Path(arguments[k]) / file).is_file() for file in _RUN_FILES)]
+        values = [k for k in folders if arguments[k - 1].startswith("-") and "=" not in arguments[k - 1]]
+        place = next(iter([*(k for k in folders if k not in values), *values, place]))
+    return Path(arguments[place]), [*arguments[:place], *arguments[place + 1 :]]
+
+
+def _help_or_fail(context: typer.Context, arguments: Sequence[str], missing: str) -> NoReturn:
+    if "--help" not in arguments:
+        raise UserError(f"Missing argument '{missing}'. (see {context.command_path} --help)")
+    print(context.get_help(), end="")
+    raise typer.Exit
+
+
+def _with_job(
+    verb: str,
+    function: Callable[..., None],
+    run: Path,
+    rest: Sequence[str],
+    own: Sequence[inspect.Parameter],
+    method: Callable[[Job], Callable[..., Any]],
+) -> None:
+    """Run a verb whose further options are the keywords of a method of the job in ``run``."""
     job = load(run)
-    example_sequences = job.example_sequences(data, **_known(job.example_sequences, options))
-    page = output or run / "look.html"
-    for section in looking.write_inspection_page(page, job.network, example_sequences, view):
-        if section.table is not None and len(section.table) <= _SHORT:
-            print(f"{section.title}\n{format_table(section.table, section.best)}\n")
-    print(f"page    {page}")
+
+    def command(**given: Any) -> None:
+        function(job, **given)
+
+    parameters = [options.parameter("data", DataArg), *own, *options.keyword_parameters(method(job))]
+    help = f"lstmkit {verb} {run} DATA, for a run of the {job.name}"
+    _run_command(options.with_parameters(command, parameters), help, rest, f"lstmkit {verb} {run}")
+
+
+def _run_command(command: Callable[..., None], help: str, arguments: Sequence[str], name: str) -> None:
+    """Run a function as the command ``name``, and stop with its exit code."""
+    parser = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    parser.command(help=help)(command)
+    code = parser(list(arguments), standalone_mode=False, prog_name=name)
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()
 def data(
-    name: Annotated[str | None, typer.Argument(help="a public data set, to fetch it")] = None, as_json: Json = False
+    name: Annotated[str | None, typer.Argument(help="a public data set, to download it")] = None, as_json: Json = False
 ) -> None:
-    """List the public data sets, or fetch one and say where it is."""
+    """List the public data sets, or download one and print its folder."""
     from lstmkit.data import catalog
 
     if name is not None:
         print(catalog.locate(name, download=True))
         return
-    rows = [{"name": n, "what": catalog.entry(n).title, "licence": catalog.entry(n).license} for n in catalog.names()]
+    rows = [{"name": n, "what": catalog.entry(n).title, "license": catalog.entry(n).license} for n in catalog.names()]
     _print_rows(rows, as_json)
 
 
@@ -173,14 +346,12 @@ def data(
 def reproduce(
     recipe: Annotated[str | None, typer.Argument(help="a recipe; without one they are listed")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="folder for the result")] = Path("results"),
-    run: Annotated[
-        Path | None, typer.Option("--run", help="folder to keep the run in, so that it can be resumed")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in that folder")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="delete the run in that folder first")] = False,
+    run: Annotated[Path | None, typer.Option("--run", help="folder to keep the run in, so that it can resume")] = None,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
     as_json: Json = False,
 ) -> None:
-    """Fit a recipe on public data and hold it against the published figure."""
+    """Fit a recipe on public data and compare it with the published figure."""
     from lstmkit import recipes
 
     if recipe is None:
@@ -189,36 +360,50 @@ def reproduce(
     _check_exclusive(resume, overwrite)
     if (resume or overwrite) and run is None:
         raise UserError(f"--{'resume' if resume else 'overwrite'} needs the folder of the run: --run DIR")
-    result = recipes.reproduce(recipe, TerminalProgress(), run, resume, overwrite)
+    result = recipes.reproduce(recipe, _progress(), run, resume, overwrite)
     path = result.write(output)
     _print_json(result.to_json()) if as_json else print(f"{result}\nresult  {path}")
 
 
-@app.command(context_settings=_EXTRA_OPTIONS)
+@app.command(context_settings=_PASS_ON)
 def lab(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="a lab; without one they are listed")] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="folder for numbers and picture")] = Path("lab"),
-    as_json: Json = False,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME [OPTIONS]", help="a lab and its options; without one the labs are listed"),
+    ] = None,
 ) -> None:
-    """Run an experiment on memory: RNN, GRU and LSTM side by side. Settings: --name value, as its file has them."""
+    """Run an experiment on memory: RNN, GRU and LSTM side by side. Options: lstmkit lab NAME --help."""
     from lstmkit import lab as laboratory
 
-    if name is None:
-        _print_rows([{"lab": each.name, "what": each.title} for each in laboratory.all_labs()], as_json)
+    words = arguments or []
+    if not words or words == ["--json"]:
+        _print_rows([{"lab": each.name, "what": each.title} for each in laboratory.all_labs()], bool(words))
         return
-    (name,), options = _split_arguments([name, *context.args], ["LAB"], flags=set())
+    if words[0].startswith("-"):
+        _help_or_fail(context, words, "NAME")
+    name, *rest = words
     chosen = laboratory.find(name)
-    texts = _with_values(options, list(chosen.settings), list(chosen.settings), "setting")
-    changes = {key: _parse_like(key, text, chosen.settings[key]) for key, text in texts.items()}
-    outcome = laboratory.run(laboratory.find(name, changes), TerminalProgress())
-    numbers, picture = outcome.write(output)
-    _print_json(outcome.to_json()) if as_json else print(f"{outcome}\nnumbers {numbers}\npicture {picture}")
 
+    def run_lab(output: Path, as_json: bool, **given: Any) -> None:
+        changes = {key: _parse_like(key, text, chosen.settings[key]) for key, text in given.items() if text is not None}
+        outcome = laboratory.run(laboratory.find(chosen.name, changes), _progress())
+        numbers, picture = outcome.write(output)
+        _print_json(outcome.to_json()) if as_json else print(f"{outcome}\nnumbers {numbers}\npicture {picture}")
 
-def _check_exclusive(resume: bool, overwrite: bool) -> None:
-    if resume and overwrite:
-        raise SettingError("--resume goes on with the run that is there, --overwrite deletes it: give one of them")
+    own = [
+        options.parameter(
+            "output",
+            Annotated[Path, typer.Option("-o", "--output", help="folder for numbers and picture")],
+            Path("lab"),
+        ),
+        options.parameter("as_json", Json, False),
+    ]
+    of_lab = [
+        options.parameter(key, Annotated[str | None, typer.Option(help=f"default: {_as_option(value)}")], None)
+        for key, value in chosen.settings.items()
+    ]
+    _run_command(options.with_parameters(run_lab, [*own, *of_lab]), chosen.title, rest, f"lstmkit lab {name}")
 
 
 @app.command()
@@ -228,16 +413,16 @@ def demo(
     """Fit, backtest and forecast a real series that comes with the package."""
     from lstmkit.demo import run_demo
 
-    run_demo(run, TerminalProgress())
+    run_demo(run, _progress())
 
 
 def main() -> None:
     """Run a command; a user's mistake is one line and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # where the terminal or a pipe has no sign for a "…"
+            stream.reconfigure(errors="replace")  # a terminal or a pipe may have no glyph for a "…"
     try:
-        code = app(standalone_mode=False)  # a number where typer itself has stopped it: 130 at Ctrl-C
+        code = app(standalone_mode=False, prog_name="lstmkit")  # a number if typer itself stopped it: 130 at Ctrl-C
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     except UserError as err:
@@ -245,59 +430,37 @@ def main() -> None:
     except OSError as err:
         _fail(f"{err.filename or 'a file'}: {err.strerror or err}")
     except _USAGE_ERROR as err:
-        _fail(f"{err.format_message() or 'give a command'} (see lstmkit --help)")
+        _fail(_usage_message(err))
     if code == 130:
         print("stopped", file=sys.stderr)
     sys.exit(code or 0)
 
 
+def _usage_message(err: Any) -> str:
+    """typer's message, with the value that it found and the command whose help explains it."""
+    message = err.format_message() or "give a command"
+    message = message.replace("Value error, ", "").replace(": Input should be", ": must be")
+    message = re.sub(r", unable to parse \w+ as an? \w+", "", message)
+    if hasattr(err.__cause__, "errors"):  # pydantic's ValidationError, in newer versions of typer
+        found = repr(err.__cause__.errors()[0]["input"])
+        message += "" if found in message else f", got {found}"
+    return f"{message} (see {'lstmkit' if err.ctx is None else err.ctx.command_path} --help)"
+
+
 def _fail(message: str) -> NoReturn:
+    if logging.getLogger("lstmkit").isEnabledFor(logging.DEBUG):
+        traceback.print_exc()
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
 
 
-# ---- settings as options ---------------------------------------------------------------------------------------------
-
-
-def _settings(cls: type[Job], context: typer.Context, given: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """The positionals, and ``--name value``, ``--name=value``, ``--flag`` and ``--no-flag`` as settings of ``cls``."""
-    declared = settings.declared(cls)
-    flags = {name for name, f in declared.items() if isinstance(f.default, bool)}
-    own = {p.name for p in context.command.params}
-    words, options = _split_arguments([*given, *context.args], ["DATA"], flags)
-    known = [*declared, *sorted(own - {"job", "data"})]
-    given_texts = _with_values(options, list(declared), known, "setting")
-    return words, {name: settings.parse(cls, name, text) for name, text in given_texts.items()}
-
-
-def _options(context: typer.Context, run: Path, data: str) -> tuple[Path, str, dict[str, str | None]]:
-    """``RUN`` and ``DATA``, and the verb's further options, in whatever order they were given."""
-    words, options = _split_arguments([str(run), data, *context.args], ["RUN", "DATA"], flags=set())
-    return Path(words[0]), words[1], options
-
-
-def _known(method: Any, options: dict[str, str | None]) -> dict[str, Any]:
-    """The keywords of the job's method, each of the kind that its default is; text where that is ``None``."""
-    defaults = {name: p.default for name, p in inspect.signature(method).parameters.items() if name != "data"}
-    texts = _with_values(options, list(defaults), list(defaults), "option")
-    return {name: t if defaults[name] is None else _parse_like(name, t, defaults[name]) for name, t in texts.items()}
-
-
-def _with_values(options: dict[str, str | None], able: list[str], known: list[str], what: str) -> dict[str, str]:
-    """``options``, each one of ``able`` and with a value; where one is not, the nearest of ``known`` is named."""
-    found = {}
-    for name, text in options.items():
-        if name not in able:
-            raise SettingError(settings.unknown(name, known, what=what))
-        if text is None:
-            option = f"--{name.replace('_', '-')}"
-            raise SettingError(f"{option} has no value: give it as {option} VALUE")
-        found[name] = text
-    return found
+def _check_exclusive(resume: bool, overwrite: bool) -> None:
+    if resume and overwrite:
+        raise SettingError("--resume continues the run in the folder, --overwrite deletes it: give one of them")
 
 
 def _parse_like(name: str, text: str, sample: Any) -> Any:
-    """``text`` as a value of the kind that ``sample`` is."""
+    """``text`` as a value of the type that ``sample`` has."""
     try:
         if isinstance(sample, list):
             return [type(sample[0])(part) for part in text.split(",")]
@@ -306,66 +469,29 @@ def _parse_like(name: str, text: str, sample: Any) -> Any:
         raise SettingError(f"{name} takes values like {sample}, not {text!r}") from err
 
 
-def _whole_numbers(option: str, text: str | None) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in (text or "").split(",") if part.strip())
-    except ValueError as err:
-        raise SettingError(f"{option} takes whole numbers with commas between them, not {text!r}") from err
+def _check_image_suffix(path: Path) -> None:
+    if path.suffix[1:].lower() not in _IMAGE_SUFFIXES:
+        raise UserError(f"{path}: images are written as {', '.join(_IMAGE_SUFFIXES)}: give one of these endings")
 
 
-def _split_arguments(
-    given: list[str], positionals: list[str], flags: set[str]
-) -> tuple[list[str], dict[str, str | None]]:
-    """What was given, as positionals and options, with ``None`` for a value left out; a flag's may be."""
-    words: list[str] = []
-    found: dict[str, str | None] = {}
-    rest = list(given)
-    while rest:
-        word = rest.pop(0)
-        if not word.startswith("--"):
-            words.append(word)
-            continue
-        name, has_value, text = word[2:].partition("=")
-        name = name.replace("-", "_")
-        if not has_value and name not in flags and name.removeprefix("no_") in flags:
-            name, text = name.removeprefix("no_"), "false"
-        elif not has_value and name in flags:
-            text = rest.pop(0) if rest and rest[0].lower() in _YES_NO else "true"
-        elif not has_value:
-            text = rest.pop(0) if rest and not rest[0].startswith("--") else None
-        found[name] = text
-    if len(words) > len(positionals):
-        raise SettingError(f"unexpected {words[len(positionals)]!r}: settings are given as --name value")
-    if len(words) < len(positionals):
-        raise SettingError(f"{positionals[len(words)]} is missing")
-    return words, found
-
-
-def _check_picture(path: Path) -> None:
-    if path.suffix.lower().removeprefix(".") not in _PICTURES:
-        raise SettingError(f"{path}: pictures are written as {', '.join(_PICTURES)}, told by the name's ending")
-
-
-# ---- print -----------------------------------------------------------------------------------------------------------
-
-
-def _print_json(content: Any) -> None:
-    print(json.dumps(content, indent=2, ensure_ascii=False, default=str))
-
-
-def _print_rows(rows: list[dict[str, str]], as_json: bool) -> None:
+def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         _print_json(rows)
         return
-    widths = {key: max(len(row[key]) for row in rows) for key in rows[0]}
+    widths = {name: max(len(row[name]) for row in rows) for name in rows[0]}
     for row in rows:
-        print("  ".join(text.ljust(widths[key]) for key, text in row.items()).rstrip())
+        print("  ".join(text.ljust(widths[name]) for name, text in row.items()).rstrip())
 
 
-def _shown(default: Any) -> str:
-    if isinstance(default, tuple):
-        return ",".join(map(str, default))
-    return "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def _as_option(value: Any) -> str:
+    """A value as the command line takes it."""
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(str, value))
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _meaning(metadata: Any) -> str:

@@ -1,4 +1,4 @@
-"""The main job on a real series that comes with the package, in one go."""
+"""The demo: a day-ahead temperature forecast for Beijing, from the sample series in the package."""
 
 from __future__ import annotations
 
@@ -14,36 +14,37 @@ SAMPLE = "data/samples/beijing_hourly.csv"
 
 
 def run_demo(run: Path, progress: Progress) -> None:
-    """Fit a day-ahead temperature forecast for Beijing, backtest it beside the baselines, forecast, draw the gates.
+    """Fit a forecaster, backtest it against the baselines, forecast the next day and inspect the gates.
 
     Args:
-        run: Folder for model, report and pictures; one that a demo made before is written anew.
-        progress: Whom to tell.
+        run: Folder of the run with model, report and figures; an existing one is overwritten.
+        progress: Receives the progress messages.
     """
     with as_file(files("lstmkit").joinpath(SAMPLE)) as path:
-        print("Hourly temperature at Beijing, March to August 2014. What will the next 24 hours bring?\n")
+        print("Hourly temperature in Beijing, March to August 2014. Forecasting the next 24 hours.\n")
         forecaster = Forecaster(
-            horizon=24, target_col="temperature", past=("dew_point", "pressure", "wind"), test_windows=30
+            horizon=24, target_col="temperature", past_covariates=("dew_point", "pressure", "wind"), test_windows=30
         )
         forecaster.fit(path, run=run, overwrite=True, progress=progress)
         print(f"{forecaster.evaluation}\n")
         forecast = forecaster.predict(path)
-        forecaster.picture(path, forecast).savefig(run / "forecast.png", dpi=150)
-        shown = forecast[["ds", "forecast", "forecast-lo-80", "forecast-hi-80"]].iloc[::4]
-        print(f"The next day, every fourth hour, with 80 % intervals (°C):\n{format_table(shown)}\n")
-        inside = {s.title: s for s in look.sections(forecaster.network, forecaster.example_sequences(path))}
-    for title, name in {"The gates": "gates.png", "Memory": "memory.png", "One step of the cell": "cell.png"}.items():
-        figure = inside[title].figure
+        forecaster.plot(path, forecast).savefig(run / "forecast.png", dpi=150)
+        rows = forecast[["ds", "forecast", "forecast-lo-80", "forecast-hi-80"]].iloc[::4]
+        print(f"Forecast of every fourth hour with 80 % prediction intervals, °C:\n{format_table(rows)}\n")
+        page = {s.title: s for s in look.sections(forecaster.network, forecaster.example_sequences(path))}
+    figures = {"Gates": "gates.png", "Memory half-life": "memory.png", "One step of the cell": "cell.png"}
+    for title, name in figures.items():
+        figure = page[title].figure
         assert figure is not None
         figure.savefig(run / name, dpi=150)
-    openness = inside["Saturation"].table
-    assert openness is not None
-    print(f"How open the gates are:\n{format_table(openness)}\n")
-    for what, name in {
+    saturation = page["Saturation"].table
+    assert saturation is not None
+    print(f"Gate saturation:\n{format_table(saturation)}\n")
+    for label, name in {
         "report": "report.html",
         "forecast": "forecast.png",
         "gates": "gates.png",
         "cell": "cell.png",
         "model": "",
     }.items():
-        print(f"{what:<9} {run / name}")
+        print(f"{label:<9} {run / name}")

@@ -1,4 +1,4 @@
-"""How far long work is, and how long it will still take: on stderr, so that results on stdout stay clean."""
+"""Progress bars with the time left. They go to stderr, so that stdout holds only results."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Protocol
 
 
 class Task(Protocol):
-    """A piece of work under way."""
+    """One task of a progress display."""
 
     def update(self, done: int, note: str = "") -> None:
-        """``done`` units are finished; ``note`` says what there is to say of them."""
+        """Set the number of finished units and a short note shown beside the bar."""
         ...
 
 
@@ -22,19 +22,19 @@ class _NullTask:
 
 
 class Progress:
-    """Tells nothing. The base of what tells something."""
+    """Silent progress; base class of visible ones."""
 
     def say(self, text: str) -> None:
-        """One line."""
+        """Print one line."""
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Task]:
-        """Work of ``total`` units; the bar goes when the block ends."""
+        """Context manager of a task with ``total`` units; the bar disappears when the block ends."""
         yield _NullTask()
 
 
 class TerminalProgress(Progress):
-    """A bar with the time left on stderr; plain lines where stderr is not a terminal."""
+    """Progress bar with the time left on stderr; plain lines if stderr is not a terminal."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -57,7 +57,7 @@ class TerminalProgress(Progress):
             rich.TimeRemainingColumn(),
             rich.TextColumn("{task.fields[note]}", style="dim"),
         )
-        # A terminal's bar is drawn over itself; elsewhere it would fill the log, so only its start is said.
+        # A bar redraws itself in a terminal but would fill a log file, so a log gets one line per task.
         if not self._console.is_terminal:
             self.say(f"{title} …")
         with rich.Progress(*columns, console=self._console, disable=not self._console.is_terminal) as bars:
@@ -73,5 +73,5 @@ class _RichTask:
 
 
 def default_progress() -> Progress:
-    """Bars for a person at a terminal, silence otherwise."""
+    """Progress bars if stderr is a terminal, else silence."""
     return TerminalProgress() if sys.stderr.isatty() else Progress()

@@ -1,4 +1,4 @@
-"""The run's page: what was learnt, how well, against what. One HTML file that needs nothing else, on any screen."""
+"""HTML reports: sections of text, tables and figures in one self-contained file; and tables for the terminal."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from importlib.resources import files
 from numbers import Real
 from pathlib import Path
@@ -21,27 +22,31 @@ from matplotlib.text import Text
 
 from lstmkit.training.checkpoint import write_bytes
 
-_MOST_ROWS = 50  # of a table on the page; all of them are in its CSV
-_NUMBERS = ("integer", "integer-na", "floating", "mixed-integer-float")  # as pandas names what a column holds
+_MAX_TABLE_ROWS = 50  # rows of a table shown on the page; the CSV download has all of them
+_NUMERIC_KINDS = ("integer", "integer-na", "floating", "mixed-integer-float")  # from pandas' infer_dtype
 _MISSING_GLYPH = "▯"
-_RULE = re.compile(r"low|high|near:(-?\d+(\.\d+)?)")
+_BEST_RULE = re.compile(r"low|high|near:(-?\d+(\.\d+)?)")
 
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """A part of the page.
+    """One section of a report: a heading, text, a table and a figure.
 
     Attributes:
-        title: Its heading.
-        text: Paragraphs, an empty line between them.
-        table: Its first column names the rows. Below a figure it is folded away: then it should be the figure's
-            numbers. All of it can be downloaded as CSV.
-        figure: Drawn at twice the screen's dots.
-        caption: Of the figure, else of the table. Readers who cannot see the figure get it in the figure's place.
-        best: For a column, which of its rows to mark: ``"low"``, ``"high"`` or ``"near:80"`` (closest to 80).
+        title: The heading.
+        text: Paragraphs separated by empty lines.
+        table: The first column names the rows. If the section also has a figure, the table is collapsed and should
+            hold the figure's data. The whole table can be downloaded as CSV.
+        figure: Rendered at 200 dots per inch and displayed at 100.
+        caption: Caption of the figure if there is one, else of the table. It is also the figure's alternative text.
+        best: By column name, which row to highlight: ``"low"``, ``"high"`` or ``"near:80"`` (closest to 80).
 
     Raises:
         ValueError: ``best`` names a column that the table lacks, or an unknown rule.
+
+    >>> scores = pd.DataFrame({"model": ["LSTM", "naive"], "MASE": [0.81, 1.2]})
+    >>> Section("Accuracy", table=scores, best={"MASE": "low"}).title
+    'Accuracy'
     """
 
     title: str
@@ -58,24 +63,31 @@ class Section:
 def write_report(
     path: Path, title: str, lead: Sequence[str], sections: Sequence[Section], facts: Mapping[str, str]
 ) -> None:
-    """Write the page, whole or not at all.
+    """Write the report as one self-contained HTML file, atomically.
 
     Args:
-        path: The file, in a folder that is there.
-        title: The page's.
-        lead: What a reader should know who reads no further, a sentence or two each.
-        sections: In order.
-        facts: For the foot: seed, versions, settings, …
+        path: The HTML file; its folder must exist.
+        title: Title of the page.
+        lead: Key findings listed at the top, one or two sentences each.
+        sections: Sections in display order.
+        facts: Names and values for the footer: seed, versions, settings and so on.
     """
     template = files("lstmkit").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    shown = [_shown(section) for section in sections]
-    page = environment.from_string(template).render(title=title, lead=lead, sections=shown, facts=facts)
+    contexts = [_template_context(section) for section in sections]
+    page = environment.from_string(template).render(title=title, lead=lead, sections=contexts, facts=facts)
     write_bytes(path, page.encode("utf-8", errors="replace"))
 
 
 def format_table(table: pd.DataFrame, best: Mapping[str, str] | None = None) -> str:
-    """The table for a terminal, aligned, the best of a column marked with ``*``.
+    """Format a table as aligned text for a terminal; ``*`` marks the best value of a column.
+
+    Args:
+        table: Any data frame.
+        best: By column name ``"low"``, ``"high"`` or ``"near:80"``, as in :class:`Section`.
+
+    Raises:
+        ValueError: ``best`` names a column that the table lacks, or an unknown rule.
 
     >>> print(format_table(pd.DataFrame({"model": ["LSTM", "naive"], "MASE": [0.81234, 1.2]}), {"MASE": "low"}))
     model    MASE
@@ -87,18 +99,34 @@ def format_table(table: pd.DataFrame, best: Mapping[str, str] | None = None) -> 
     from rich.text import Text
 
     grid = Table(box=None, pad_edge=False, show_edge=False)
-    cells = _cells(table, best or {})
-    for name, numeric in cells.columns:
+    formatted = _format_cells(table, best or {})
+    for name, numeric in formatted.columns:
         grid.add_column(Text(_one_line(name)), justify="right" if numeric else "left", no_wrap=True)
-    for row in cells.rows:
+    for row in formatted.rows:
         grid.add_row(*(Text("*" * cell.best + _one_line(cell.text)) for cell in row))
     out = io.StringIO()
     Console(file=out, width=100_000, color_system=None, force_terminal=False).print(grid)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
+def table_html(table: pd.DataFrame, directions: Mapping[str, str] | None = None) -> str:
+    """The table as HTML for a notebook, the best of each column in bold.
+
+    >>> table_html(pd.DataFrame({"model": ["LSTM", "naive"], "MASE": [0.8, 1.2]}), {"MASE": "low"})[:48]
+    '<table><thead><tr><th>model</th><th>MASE</th></t'
+    """
+    formatted = _format_cells(table, directions or {})
+    head = "".join(f"<th>{escape(name)}</th>" for name, _ in formatted.columns)
+    rows = (
+        "".join(f"<td>{'<b>' * cell.best}{escape(cell.text)}{'</b>' * cell.best}</td>" for cell in row)
+        for row in formatted.rows
+    )
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
 def _one_line(text: str) -> str:
-    """Nothing that a terminal would obey."""
+    """The text on one line, without control characters that a terminal would interpret."""
     return "".join(c for c in " ".join(text.split()) if c.isprintable())
 
 
@@ -106,7 +134,7 @@ def _one_line(text: str) -> str:
 
 
 def number(value: float) -> str:
-    """A number to four significant digits, whole ones in full; ``–`` where there is none.
+    """Format a number with four significant digits, integers in full; NaN as ``–``.
 
     >>> [number(v) for v in (0.081234, 12.0, 1234567, 1234567.8, 1.5e-7, float("nan"))]
     ['0.08123', '12', '1,234,567', '1,234,568', '1.5e-07', '–']
@@ -119,16 +147,16 @@ def number(value: float) -> str:
 
 
 def numbers(values: Sequence[float]) -> list[str]:
-    """Numbers below each other: as many decimals as give the smallest of them three significant digits.
+    """Format a column of numbers with the same decimals: three significant digits for the smallest of them.
 
-    Where they differ more than a hundredfold each stands for itself, as :func:`number` has it.
+    If the largest is more than 100 times the smallest, each is formatted by :func:`number` on its own.
 
     >>> numbers([0.81234, 1.2, float("nan")]), numbers([3, 1000]), numbers([0.00012, 53.2])
     (['0.812', '1.200', '–'], ['3', '1,000'], ['0.00012', '53.2'])
     """
     sizes = [abs(v) for v in values if math.isfinite(v) and v != 0]
-    alone = not sizes or max(sizes) > 100 * min(sizes) or min(sizes) < 1e-4
-    if alone or all(float(size).is_integer() for size in sizes):
+    separately = not sizes or max(sizes) > 100 * min(sizes) or min(sizes) < 1e-4
+    if separately or all(float(size).is_integer() for size in sizes):
         return [number(v) for v in values]
     decimals = max(0, 2 - math.floor(math.log10(min(sizes))))
     return [f"{v:,.{decimals}f}" if math.isfinite(v) else number(v) for v in values]
@@ -144,28 +172,28 @@ class _Cell:
 
 
 @dataclass(frozen=True)
-class _Cells:
-    """A table as text: each column's name and whether it holds numbers, then the rows."""
+class _FormattedTable:
+    """A table as text: each column's name and whether it is numeric, and the rows."""
 
     columns: list[tuple[str, bool]]
     rows: list[tuple[_Cell, ...]]
 
 
-def _cells(table: pd.DataFrame, best: Mapping[str, str]) -> _Cells:
+def _format_cells(table: pd.DataFrame, best: Mapping[str, str]) -> _FormattedTable:
     _check_best(table, best)
-    columns, filled = [], []
+    columns, column_cells = [], []
     for name, column in table.items():
-        numeric = pd.api.types.infer_dtype(column) in _NUMBERS
+        numeric = pd.api.types.infer_dtype(column) in _NUMERIC_KINDS
         values = [float("nan") if pd.isna(v) else v for v in column] if numeric else list(column)
-        texts = numbers(values) if numeric else _texts(values)
-        marked = _best_rows(values, best[str(name)]) if str(name) in best and numeric else set()
+        texts = numbers(values) if numeric else _format_values(values)
+        best_rows = _best_rows(values, best[str(name)]) if str(name) in best and numeric else set()
         columns.append((str(name), numeric))
-        filled.append([_Cell(text, i in marked) for i, text in enumerate(texts)])
-    return _Cells(columns, list(zip(*filled, strict=True)))
+        column_cells.append([_Cell(text, i in best_rows) for i, text in enumerate(texts)])
+    return _FormattedTable(columns, list(zip(*column_cells, strict=True)))
 
 
-def _texts(values: Sequence[Any]) -> list[str]:
-    """What is no column of numbers: stamps without a time of day that none of them has, the rest as it is."""
+def _format_values(values: Sequence[Any]) -> list[str]:
+    """Format a column that is not numeric. Timestamps lose the time of day if it is midnight in all of them."""
     timestamps = [v for v in values if isinstance(v, pd.Timestamp) and not pd.isna(v)]
     days = all(timestamp == timestamp.normalize() for timestamp in timestamps)
 
@@ -182,13 +210,13 @@ def _texts(values: Sequence[Any]) -> list[str]:
 
 
 def _best_rows(values: Sequence[float], rule: str) -> set[int]:
-    """Rows to mark; those that look the same as the best in print are as good."""
+    """Indices of the best rows; values that print like the best one count as equal."""
     target = float(rule[5:]) if rule.startswith("near:") else 0.0
     sign = -1 if rule == "high" else 1
     scores = [abs(v - target) if rule.startswith("near:") else sign * v for v in values]
     known = [score for score in scores if not math.isnan(score)]
     if len(known) < 2:
-        return set()  # the best of one says nothing
+        return set()  # with one value there is nothing to compare
     texts = numbers(scores)
     return {i for i, score in enumerate(scores) if score == min(known) or texts[i] == texts[scores.index(min(known))]}
 
@@ -196,32 +224,36 @@ def _best_rows(values: Sequence[float], rule: str) -> set[int]:
 def _check_best(table: pd.DataFrame, best: Mapping[str, str]) -> None:
     for column, rule in best.items():
         if column not in table.columns.map(str):
-            raise ValueError(f"best names the column {column!r}, the table has {', '.join(map(str, table.columns))}")
-        if not _RULE.fullmatch(rule):
-            raise ValueError(f"unknown rule {rule!r} for the best of {column!r}: 'low', 'high' or 'near:80'")
+            raise ValueError(
+                f"best names the column {column!r}, which the table lacks: "
+                f"its columns are {', '.join(map(str, table.columns)) or 'none'}"
+            )
+        if not _BEST_RULE.fullmatch(rule):
+            raise ValueError(f"unknown rule {rule!r} for the best of {column!r}: use 'low', 'high' or 'near:80'")
 
 
 # ---- the page ------------------------------------------------------------------------------------------------------
 
 
-def _shown(section: Section) -> dict[str, Any]:
-    """A section as the template has it: text, and what is no text as data in the page itself."""
-    shown: dict[str, Any] = {"title": section.title, "caption": section.caption, "figure": None, "table": None}
-    shown["paragraphs"] = [p for p in re.split(r"\n\s*\n", section.text.strip()) if p]
+def _template_context(section: Section) -> dict[str, Any]:
+    """A section's variables in the template; figures and CSV files become data URIs."""
+    context: dict[str, Any] = {"title": section.title, "caption": section.caption, "figure": None, "table": None}
+    context["paragraphs"] = [p for p in re.split(r"\n\s*\n", section.text.strip()) if p]
     if section.figure is not None:
         width, height = (round(100 * side) for side in section.figure.get_size_inches())
-        shown["figure"] = {"src": _png(section.figure), "width": width, "height": height}
+        context["figure"] = {"src": _png(section.figure), "width": width, "height": height}
     if section.table is not None:
-        shown["table"] = _cells(section.table, section.best)
-        shown["marked"] = any(cell.best for row in shown["table"].rows for cell in row)
-        shown["rows"] = shown["table"].rows[:_MOST_ROWS]
-        shown["csv"] = _data_uri("text/csv;charset=utf-8", section.table.to_csv(index=False).encode("utf-8", "replace"))
-        shown["file"] = (re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-") or "table") + ".csv"
-    return shown
+        csv = section.table.to_csv(index=False).encode("utf-8", "replace")
+        context["table"] = _format_cells(section.table, section.best)
+        context["has_best"] = any(cell.best for row in context["table"].rows for cell in row)
+        context["rows"] = context["table"].rows[:_MAX_TABLE_ROWS]
+        context["csv"] = _data_uri("text/csv;charset=utf-8", csv)
+        context["file"] = (re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-") or "table") + ".csv"
+    return context
 
 
 def save_figure(figure: Figure, to: Any, **options: Any) -> None:
-    """As ``figure.savefig``; a character that the font has no sign for is drawn as ``▯``, and nobody is warned.
+    """Call ``figure.savefig(to, **options)``; characters missing from the font become ``▯`` without a warning.
 
     >>> import io
     >>> figure = Figure()
@@ -244,5 +276,5 @@ def _png(figure: Figure) -> str:
     return _data_uri("image/png", out.getvalue())
 
 
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+def _data_uri(media_type: str, content: bytes) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"

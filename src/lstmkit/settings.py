@@ -1,4 +1,4 @@
-"""Settings of a job: declared once as dataclass fields, checked, parsed from text, and explained from there."""
+"""Settings (hyperparameters): declared once as dataclass fields, checked, parsed from text, grouped and explained."""
 
 from __future__ import annotations
 
@@ -9,27 +9,46 @@ import math
 import numbers
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
-from typing_extensions import dataclass_transform
+from typing_extensions import Self, dataclass_transform
 
 from lstmkit.errors import SettingError
 
 C = TypeVar("C", bound=type)
 
-#: What else is taken for a setting of that type: numpy's, and whole numbers where a real one is meant.
+#: Groups of settings in the order of ``--help``. Those of :data:`DATA_KINDS` count only for data of that kind.
+GROUPS = ("data", "text", "audio", "image", "video", "ink", "model", "training", "decoding", "evaluation")
+DATA_KINDS = ("text", "audio", "image", "video", "ink")
+
+#: Types that are accepted for a setting of another type: numpy scalars, and integers for a float.
 _COMPATIBLE_TYPES: dict[Any, Any] = {int: numbers.Integral, float: numbers.Real, bool: np.bool_}
 
 
 def setting(
-    help: str, *, default: Any, choices: Iterable[str] = (), low: float | None = None, high: float | None = None
+    help: str,
+    *,
+    default: Any,
+    group: str = "model",
+    choices: Iterable[str] = (),
+    low: float | None = None,
+    high: float | None = None,
 ) -> Any:
-    """A dataclass field with its meaning and its range (``low`` and ``high`` are allowed values)."""
-    return dataclasses.field(
-        default=default, metadata={"help": help, "choices": tuple(choices), "low": low, "high": high}
-    )
+    """Declare a setting: a dataclass field with its meaning and its range.
+
+    Args:
+        help: One line for ``--help``, with the unit.
+        default: The default value.
+        group: One of :data:`GROUPS`.
+        choices: Allowed values of a text.
+        low: Smallest allowed value.
+        high: Largest allowed value.
+    """
+    assert group in GROUPS, group
+    rules = {"help": help, "group": group, "choices": tuple(choices), "low": low, "high": high}
+    return dataclasses.field(default=default, metadata=rules)
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(setting,))
@@ -37,20 +56,21 @@ def settings_class(cls: C) -> C:
     """Make ``cls`` a keyword-only dataclass whose constructor refuses unknown names and values out of range.
 
     >>> @settings_class
-    ... class Recipe:
+    ... class Recipe(Settings):
     ...     epochs: int = setting("passes over the data", default=10, low=1)
     >>> Recipe(epoch=3)
     Traceback (most recent call last):
         ...
     lstmkit.errors.SettingError: unknown setting 'epoch': did you mean 'epochs'?
     """
-    made = dataclasses.dataclass(kw_only=True, eq=False)(cls)
+    made = dataclasses.dataclass(kw_only=True, eq=False, repr=False)(cls)
     plain_init = made.__init__
 
     @functools.wraps(plain_init)
     def checked_init(self: Any, *args: Any, **given: Any) -> None:
         if args:
-            raise SettingError(f"{cls.__name__} takes settings by name, as in {cls.__name__}({_an_example(made)})")
+            name = type(self).__name__
+            raise SettingError(f"{name} takes settings by name, as in {name}({_an_example(made)})")
         for name in given:
             if name not in declared(made):
                 raise SettingError(unknown(name, declared(made)))
@@ -59,22 +79,103 @@ def settings_class(cls: C) -> C:
             object.__setattr__(self, field.name, checked(made, field.name, getattr(self, field.name)))
 
     made.__init__ = checked_init
+    made.__settings_class__ = made  # type: ignore[attr-defined]
     return made
 
 
+class Settings:
+    """Base of every class of settings. Subclasses are decorated with :func:`settings_class`.
+
+    ``get_params``, ``set_params`` and the constructor follow scikit-learn, so ``sklearn.base.clone`` works.
+    """
+
+    __settings_class__: typing.ClassVar[type]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Every setting by name, as scikit-learn's estimators give theirs.
+
+        Args:
+            deep: Has no effect; no setting is an estimator.
+        """
+        return {name: getattr(self, name) for name in declared(type(self))}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change settings; they take effect at the next ``fit``. A fitted predictor keeps its own.
+
+        Raises:
+            SettingError: A name is unknown or a value is out of range. Nothing is changed then.
+        """
+        cls = type(self)
+        for name in params:
+            if name not in declared(cls):
+                raise SettingError(unknown(name, declared(cls)))
+        values = {name: checked(cls, name, value) for name, value in params.items()}
+        for name, value in values.items():
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        params = self.get_params()
+        changed = [f"{n}={params[n]!r}" for n, f in declared(type(self)).items() if params[n] != f.default]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def snapshot(self) -> Self:
+        """A copy of the settings alone: of a job, without what it has learned."""
+        return type(self).__settings_class__(**self.get_params())
+
+    def check_group(self, used: Collection[str], data: str) -> None:
+        """Refuse settings of a kind of data that is not the one at hand.
+
+        Args:
+            used: The kinds of :data:`DATA_KINDS` that count.
+            data: What the data are, for the message: ``"text"``.
+
+        Raises:
+            SettingError: A setting of another kind was changed from its default.
+        """
+        for name, field in declared(type(self)).items():
+            group = field.metadata["group"]
+            if group in DATA_KINDS and group not in used and getattr(self, name) != field.default:
+                raise SettingError(
+                    f"{name} is a setting for {group}, but the data are {data}: leave --{name.replace('_', '-')} out"
+                )
+
+
 def declared(cls: type) -> dict[str, dataclasses.Field[Any]]:
-    """The settings of ``cls``, by name, in order."""
+    """The settings of ``cls`` by name, in the order of declaration."""
     return {f.name: f for f in dataclasses.fields(cls) if "help" in f.metadata}
 
 
+def grouped(cls: type) -> dict[str, dict[str, dataclasses.Field[Any]]]:
+    """The settings of ``cls`` by group, in the order of :data:`GROUPS`; empty groups are left out."""
+    fields = declared(cls)
+    groups = {group: {n: f for n, f in fields.items() if f.metadata["group"] == group} for group in GROUPS}
+    return {group: members for group, members in groups.items() if members}
+
+
 def values(instance: Any) -> dict[str, Any]:
-    """What each setting of ``instance`` is, ready for JSON."""
+    """The value of each setting of ``instance``, ready for JSON."""
     found = {name: getattr(instance, name) for name in declared(type(instance))}
     return {name: list(v) if isinstance(v, tuple) else v for name, v in found.items()}
 
 
+def renamed(given: Mapping[str, Any], names: Mapping[str, str], choices: Mapping[str, Mapping[str, str]]) -> dict:
+    """Settings of an older version under today's names.
+
+    Args:
+        given: Values by the names they were saved under.
+        names: Old name to new name.
+        choices: By new name, old value to new value.
+    """
+    current = {names.get(name, name): value for name, value in given.items()}
+    return {
+        name: choices.get(name, {}).get(value, value) if isinstance(value, str) else value
+        for name, value in current.items()
+    }
+
+
 def unknown(name: str, known: Iterable[str], what: str = "setting") -> str:
-    """What to say of a name that is not known."""
+    """The message for a name that is not known, with the nearest one that is."""
     known = list(known)
     near = difflib.get_close_matches(name.replace("-", "_"), known, n=1, cutoff=0.5)
     if near:
@@ -83,35 +184,50 @@ def unknown(name: str, known: Iterable[str], what: str = "setting") -> str:
 
 
 def checked(cls: type, name: str, value: Any) -> Any:
-    """``value`` as the setting's type.
+    """``value`` as the setting's type; the same object if it already is of that type.
 
     Raises:
         SettingError: It is of another type or out of range.
     """
-    value = _as_type(name, _type_of(cls, name), value)
+    converted = _as_type(name, type_of(cls, name), value)
     rules = declared(cls)[name].metadata
-    if value is None:
-        return value
-    if rules["choices"] and value not in rules["choices"]:
-        raise SettingError(f"{name} must be one of {', '.join(rules['choices'])}, got {value!r}")
-    for one in value if isinstance(value, tuple) else (value,):
-        if rules["low"] is not None and not one >= rules["low"]:
-            raise SettingError(f"{name} must be at least {rules['low']}, got {one}")
-        if rules["high"] is not None and not one <= rules["high"]:
-            raise SettingError(f"{name} must be at most {rules['high']}, got {one}")
-    return value
+    if converted is None:
+        return converted
+    if rules["choices"] and converted not in rules["choices"]:
+        raise SettingError(f"{name} must be one of {', '.join(rules['choices'])}, got {converted!r}")
+    for element in converted if isinstance(converted, tuple) else (converted,):
+        if rules["low"] is not None and not element >= rules["low"]:
+            raise SettingError(f"{name} must be at least {rules['low']}, got {element}")
+        if rules["high"] is not None and not element <= rules["high"]:
+            raise SettingError(f"{name} must be at most {rules['high']}, got {element}")
+    return value if _same(value, converted) else converted
 
 
 def parse(cls: type, name: str, text: str) -> Any:
     """The value of a setting given as text on the command line (``--levels 50,80``)."""
-    kind = _type_of(cls, name)
-    if text.lower() in ("none", "") and _is_optional(kind):
+    kind = type_of(cls, name)
+    if text.lower() in ("none", "") and is_optional(kind):
         return None
-    kind = _without_none(kind)
+    kind = without_none(kind)
     if typing.get_origin(kind) is tuple:
         parts = [part.strip() for part in text.split(",") if part.strip()]
         return checked(cls, name, tuple(_from_text(name, typing.get_args(kind)[0], part) for part in parts))
     return checked(cls, name, _from_text(name, kind, text))
+
+
+def type_of(cls: type, name: str) -> Any:
+    """The declared type of a setting."""
+    return _hints(getattr(cls, "__settings_class__", cls))[name]
+
+
+def is_optional(kind: Any) -> bool:
+    """Whether a type admits ``None``."""
+    return isinstance(kind, types.UnionType) and type(None) in typing.get_args(kind)
+
+
+def without_none(kind: Any) -> Any:
+    """A type without its ``None``."""
+    return next(k for k in typing.get_args(kind) if k is not type(None)) if is_optional(kind) else kind
 
 
 def _from_text(name: str, kind: type, text: str) -> Any:
@@ -126,9 +242,9 @@ def _from_text(name: str, kind: type, text: str) -> Any:
 
 
 def _as_type(name: str, kind: Any, value: Any) -> Any:
-    if value is None and _is_optional(kind):
+    if value is None and is_optional(kind):
         return None
-    kind = _without_none(kind)
+    kind = without_none(kind)
     if typing.get_origin(kind) is tuple:
         if isinstance(value, str) or not isinstance(value, Iterable):
             value = (value,)
@@ -147,16 +263,11 @@ def _hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
-def _type_of(cls: type, name: str) -> Any:
-    return _hints(cls)[name]
-
-
-def _is_optional(kind: Any) -> bool:
-    return isinstance(kind, types.UnionType) and type(None) in typing.get_args(kind)
-
-
-def _without_none(kind: Any) -> Any:
-    return next(k for k in typing.get_args(kind) if k is not type(None)) if _is_optional(kind) else kind
+def _same(value: Any, converted: Any) -> bool:
+    """Whether conversion changed nothing; scikit-learn's ``clone`` wants the very object back."""
+    if type(value) is not type(converted):
+        return False
+    return all(map(_same, value, converted)) if isinstance(value, tuple) else value == converted
 
 
 def _kind_name(kind: type) -> str:

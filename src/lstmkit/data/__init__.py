@@ -1,1 +1,1 @@
-"""Readers, prepare steps and batches: from a file to the tensors a model takes."""
+"""Data: readers, preprocessing fitted on the training split, datasets and mini-batches."""

@@ -1,4 +1,4 @@
-"""What a model is given, and how examples become mini-batches."""
+"""Batches, datasets that build them by index, and a loader of mini-batches."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples side by side. Nothing is packed: lengths go down to the kernels.
+    """A mini-batch of padded examples. Sequences are not packed: the kernels take ``lengths``.
 
     Attributes:
         inputs: ``(B, T, F)`` values, or ``(B, T)`` ids.
-        lengths: ``(B,)`` steps of each example; ``None`` where all have ``T``.
-        targets: What the head is to answer; NaN in real-valued targets means "not known, not scored".
+        lengths: ``(B,)`` steps of each example; ``None`` if all have ``T`` steps.
+        targets: Targets of the head. NaN in real-valued targets is a missing value: it adds nothing to the loss.
         target_lengths: ``(B,)``, or ``None``.
-        rows: ``(B,)`` indices of the examples in their source.
-        continues: Whether row ``b`` goes on where row ``b`` of the batch before ended; the trainer then carries the
-            state (truncated back-propagation).
-        extras: Further tensors that a job's head or decoder reads, by name; first dimension ``B``.
+        rows: ``(B,)`` indices of the examples in the dataset.
+        continues: Whether row ``b`` continues row ``b`` of the previous batch. The trainer then carries the state over
+            (truncated back-propagation through time).
+        extras: More tensors for the head or decoder, by name; first dimension ``B``.
+
+    >>> len(Batch(inputs=torch.zeros(4, 10, 2), targets=torch.zeros(4)))
+    4
     """
 
     inputs: Tensor
@@ -39,64 +42,69 @@ class Batch:
         return self.inputs.shape[0]
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch with every tensor on ``device``."""
+        """A copy of the batch with every tensor on ``device``."""
         moved = {f.name: t.to(device) for f in fields(self) if isinstance(t := getattr(self, f.name), Tensor)}
         return replace(self, **moved, extras={name: t.to(device) for name, t in self.extras.items()})
 
 
 def beside(arrays: Sequence[np.ndarray], fill: float) -> np.ndarray:
-    """Arrays that differ in length only, as one: ``(B, longest, …)``, filled up at their ends; of numbers ``(B,)``.
+    """Stack arrays ``(T_i, …)`` into ``(B, max T_i, …)``, padded at the end with ``fill``; scalars into ``(B,)``.
 
     >>> beside([np.array([1, 2]), np.array([3])], fill=-1).tolist()
     [[1, 2], [3, -1]]
     """
     if arrays[0].ndim == 0:
         return np.stack(arrays)
-    whole = np.full((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), fill, dtype=arrays[0].dtype)
-    for row, array in zip(whole, arrays, strict=True):
+    padded = np.full((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), fill, dtype=arrays[0].dtype)
+    for row, array in zip(padded, arrays, strict=True):
         row[: len(array)] = array
-    return whole
+    return padded
 
 
 class Source(Protocol):
-    """Examples that can be put into a batch by index."""
+    """A dataset: examples that are collated into a batch by index."""
 
     @property
     def lengths(self) -> np.ndarray | None:
-        """``(N,)`` steps of each example, or ``None`` where all are as long."""
+        """``(N,)`` steps of each example, or ``None`` if all have the same length."""
         ...
 
     def __len__(self) -> int: ...
 
     def batch(self, rows: np.ndarray) -> Batch:
-        """The examples ``rows`` side by side."""
+        """Batch of the examples ``rows``."""
         ...
 
 
 class Batches(Protocol):
-    """Mini-batches, epoch by epoch."""
+    """A source of mini-batches for each epoch."""
 
     def __len__(self) -> int:
         """Batches in an epoch."""
         ...
 
     def epoch(self, number: int = 0) -> Iterator[Batch]:
-        """The batches of epoch ``number``: always the same ones."""
+        """The batches of epoch ``number``; the same number gives the same batches."""
         ...
 
 
 class Loader:
-    """Mini-batches of a source, epoch by epoch.
+    """Mini-batches of a dataset, shuffled and bucketed by length.
 
-    An epoch's order follows from the seed and its number alone, so that a resumed run sees what it would have seen.
-    Examples of like length share a batch: within windows of 50 batches they are sorted, then the batches are mixed.
+    The order of an epoch depends only on the seed and the epoch number, so a resumed run sees the same batches.
+    Examples of similar length share a batch: each pool of 50 batches is sorted by length, then batches are shuffled.
 
     Args:
-        source: The examples.
-        batch_size: Examples in a batch; the last may have fewer.
-        seed: Of the order; ``None`` for the order of the source, sorted by length.
-        n_batches: Batches in an epoch: examples are drawn anew as often as it takes, or not all of them. 0 for one
-            pass. Without a seed it is always one pass; of no examples there are none.
+        source: The dataset.
+        batch_size: Examples per batch; the last batch may be smaller.
+        seed: Seed of the shuffling; ``None`` for the order of the dataset, sorted by length.
+        n_batches: Batches per epoch, over several passes or a part of one. 0 for one pass. Without a seed, an epoch is
+            always one pass.
+
+    >>> from lstmkit.data.sequence_dataset import Sequences
+    >>> loader = Loader(Sequences([np.zeros((3, 2)), np.zeros((5, 2))]), batch_size=2)
+    >>> [tuple(batch.inputs.shape) for batch in loader.epoch()]
+    [(2, 5, 2)]
     """
 
     BUCKET_BATCHES = 50

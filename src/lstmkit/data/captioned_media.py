@@ -1,4 +1,4 @@
-"""Pictures and clips with sentences that say what is to be seen: files, tables, or arrays."""
+"""Images and video clips with captions: files, tables, or arrays."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lstmkit.data import zip_archive as zips
+from lstmkit.data import zip_archive
 from lstmkit.data.media_files import (
-    Kind,
     MediaColumns,
+    MediaType,
     Takes,
     from_file,
+    image_type,
     is_media_path,
     media_from_table,
-    picture,
     read_zipped_table,
     video,
 )
+from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.vision.image_io import FILE_SUFFIXES as IMAGE_SUFFIXES
-from lstmkit.data.vision.image_io import fitted
+from lstmkit.data.vision.image_io import resize_with_pad
 from lstmkit.data.vision.video_io import FILE_SUFFIXES as VIDEO_SUFFIXES
 from lstmkit.data.vision.video_io import ClipFormat, VideoClip, video_from_array
 from lstmkit.errors import DataError, listing
@@ -35,11 +36,12 @@ _TABLES = (".csv", ".tsv", ".jsonl")
 
 
 class CaptionColumns(NamedTuple):
-    """Where to find what, and to which shape it is brought.
+    """Columns of a table of captions, and the format of images and frames.
 
     Attributes:
-        path, text: Columns of a table: the path of a picture or video; what is said of it.
-        shape: Of pictures and frames.
+        path: Path of an image or video, relative to the table's folder.
+        text: Its caption.
+        shape: Format to which images and frames are converted.
     """
 
     path: str = "image"
@@ -47,20 +49,20 @@ class CaptionColumns(NamedTuple):
     shape: ClipFormat = ClipFormat()
 
     @property
-    def kinds(self) -> tuple[Kind, Kind]:
-        """Of files."""
-        return picture(self.shape), video(self.shape)
+    def kinds(self) -> tuple[MediaType, MediaType]:
+        """Media types that are read."""
+        return image_type(self.shape), video(self.shape)
 
 
 @dataclass(frozen=True, eq=False)
 class CaptionedMedia:
-    """What is seen, and what is said of it.
+    """Images or video clips with captions.
 
     Attributes:
-        seen: Pictures ``(H, W, C)`` uint8, clips, or features ``(S, F)`` float32 that another network made.
-        texts: Of each the sentences that were given; none where nothing is known.
-        ids: What each is called.
-        name: What messages call them all.
+        seen: Images ``(H, W, C)`` uint8, video clips, or features ``(S, F)`` float32 of another network.
+        texts: Captions of each input; empty if unknown.
+        ids: Id of each input.
+        name: Name of the data in messages.
         notes: What was done to read them.
     """
 
@@ -80,124 +82,134 @@ class CaptionedMedia:
         return "clips" if isinstance(first, VideoClip) else "pictures" if first.ndim == 3 else "features"
 
     def part(self, rows: Sequence[int] | np.ndarray) -> CaptionedMedia:
-        """Those of ``rows``."""
-        picked = ([of[i] for i in rows] for of in (self.seen, self.texts, self.ids))
+        """The examples ``rows``."""
+        picked = ([values[i] for i in rows] for values in (self.seen, self.texts, self.ids))
         return replace(self, **dict(zip(("seen", "texts", "ids"), picked, strict=True)))
 
     def said(self) -> CaptionedMedia:
-        """Those of which something is said, all others noted.
+        """The examples with captions; the number of the others is noted.
 
         Raises:
-            DataError: Nothing is said of any.
+            DataError: No example has a caption.
         """
         rows = [i for i, texts in enumerate(self.texts) if texts]
         if not rows:
-            raise DataError(f"{self.name}: nothing is said of any: give a table with a path and a sentence in each row")
+            raise DataError(f"{self.name} has no captions: give a table with a path and a caption in each row")
         if len(rows) == len(self):
             return self
-        note = f"{len(self) - len(rows)} of {self.name} have no sentence and are left out"
+        note = f"{len(self) - len(rows)} of {self.name} have no caption and are dropped"
         return replace(self.part(rows), notes=(*self.notes, note))
 
     def digest(self) -> str:
-        """A fingerprint."""
-        found = hashlib.sha256()
-        for one, texts in zip(self.seen, self.texts, strict=True):
-            array = one.frames if isinstance(one, VideoClip) else one
-            found.update(f"{array.shape}{texts!r}".encode("utf-8", "replace") + array.tobytes())
-        return found.hexdigest()
+        """SHA-256 of inputs and captions."""
+        digest = hashlib.sha256()
+        for example, texts in zip(self.seen, self.texts, strict=True):
+            array = example.frames if isinstance(example, VideoClip) else example
+            digest.update(f"{array.shape}{texts!r}".encode("utf-8", "replace") + array.tobytes())
+        return digest.hexdigest()
 
 
 def read_captioned_media(data: object, layout: CaptionColumns) -> CaptionedMedia:
-    """Pictures or videos, with sentences or without.
+    """Read images or videos, with or without captions.
 
-    A table has a path and a sentence in each row, paths from the table's folder on; several rows of one path are
-    several sentences. A table without a header, as Flickr8k's, has the path first and the sentence last. It may lie in
-    the folder or zip of what it names, or stand beside it: ``"images.zip,captions.tsv"``. A file, a folder or a zip
-    without a table has no sentences. In Python: a frame; or ``(inputs, sentences)`` or inputs alone: paths, pictures
-    ``(H, W, C)``, clips, or features ``(S, F)``; of each one sentence, or a list of them.
+    A table has a path, relative to the table's folder, and a caption in each row; several rows of one path are several
+    captions. A table without a header, as in Flickr8k, has the path first and the caption last. The table may be in the
+    folder or zip of the media, or be given with it as ``"images.zip,captions.tsv"``. A file, a folder or a zip without
+    a table has no captions. In Python, give a frame, ``(inputs, captions)``, or inputs alone: paths, images
+    ``(H, W, C)``, video clips, or features ``(S, F)``, each with one caption or a list of captions.
 
     Raises:
-        DataError: What cannot be read, with place and remedy; pictures that a table names and that are not there.
+        DataError: The data cannot be read, or a file named by the table does not exist.
 
     >>> read_captioned_media(([np.zeros((8, 8, 3))], ["nothing"]), CaptionColumns()).texts
     [('nothing',)]
     """
+    data = as_pandas(data)
     if isinstance(data, CaptionedMedia):
         return data
-    takes = opened(data, layout)
-    found = _from_lists(data, layout) if takes is None else _read(takes)
-    if not len(found):
-        raise DataError(f"{found.name} has no pictures or clips")
-    return found
+    items = opened(data, layout)
+    media = _from_lists(data, layout) if items is None else _read(items)
+    if not len(media):
+        raise DataError(f"{media.name} has no images or videos: give at least one")
+    return media
 
 
 def opened(data: object, layout: CaptionColumns) -> Takes | None:
-    """The pictures or clips of files and frames, not read yet; ``None`` for lists."""
+    """Unread images or videos of files and frames; ``None`` for lists."""
+    data = as_pandas(data)
     if isinstance(data, pd.DataFrame):
-        return _named(Table(data.set_axis(data.columns.map(str), axis=1), "the frame"), layout, Path())
+        return _from_table(Table(data.set_axis(data.columns.map(str), axis=1), "the frame"), layout, Path())
     if not isinstance(data, (str, os.PathLike)):
         return None
     text = os.fspath(data)
     path = Path(text)
     if "," in text and not path.exists():
         where, table = (Path(part.strip()) for part in text.split(",", 1))
-        return _named(read_file(table), layout, where)
+        return _from_table(read_file(table), layout, where)
     if not is_media_path(path, layout.kinds):
-        return _named(read_file(path), layout, path.parent)
+        return _from_table(read_file(path), layout, path.parent)
     if path.is_dir():
         table = _find_table(path.name, [file.name for file in sorted(path.iterdir()) if file.is_file()])
         if table:
-            return _named(read_file(path / table), layout, path)
+            return _from_table(read_file(path / table), layout, path)
     elif path.suffix.lower() == ".zip":
-        with zips.opened(path) as archive:
-            table = _find_table(path.name, zips.names(archive))
+        with zip_archive.open_zip(path) as archive:
+            table = _find_table(path.name, zip_archive.file_names(archive))
             if table:
-                inside = PurePosixPath(table)
-                return _named(read_zipped_table(archive, inside, path.name), layout, path, str(inside.parent))
-    found = from_file(path, MediaColumns(), layout.kinds)
-    return found._replace(each=lambda: (take._replace(label=None) for take in found.each()))  # a folder says nothing
+                table_path = PurePosixPath(table)
+                zipped = read_zipped_table(archive, table_path, path.name)
+                return _from_table(zipped, layout, path, str(table_path.parent))
+    items = from_file(path, MediaColumns(), layout.kinds)
+    # The label of a file is its folder name, which is not a caption.
+    return items._replace(each=lambda: (item._replace(label=None) for item in items.each()))
 
 
 def _find_table(where: str, names: Sequence[str]) -> str:
-    """The one table among files, ``""`` where there is none: text files only where there is no other."""
-    for endings in (_TABLES, (".txt",)):
-        found = [
+    """The only table among files, ``""`` if there is none. A .txt file counts only if there is no other table."""
+    for suffixes in (_TABLES, (".txt",)):
+        tables = [
             name
             for name in names
-            if PurePosixPath(name.removesuffix(".gz")).suffix.lower() in endings and not zips.is_hidden_file(name)
+            if PurePosixPath(name.removesuffix(".gz")).suffix.lower() in suffixes
+            and not zip_archive.is_hidden_file(name)
         ]
-        if len(found) > 1 and endings is _TABLES:
-            raise DataError(f'{where} has {len(found)} tables ({listing(found)}): name one, as "pictures,table"')
-        if len(found) == 1:
-            return found[0]
+        if len(tables) > 1 and suffixes is _TABLES:
+            known = listing(tables)
+            raise DataError(f'{where} has {len(tables)} tables ({known}): name one, as "images.zip,captions.tsv"')
+        if len(tables) == 1:
+            return tables[0]
     return ""
 
 
-def _named(table: Table, layout: CaptionColumns, where: Path, below: str = "") -> Takes:
-    """What a table names in a folder, or below one in a zip; DataError with all that is not there."""
+def _from_table(table: Table, layout: CaptionColumns, where: Path, below: str = "") -> Takes:
+    """Media items of a table. ``where``: their folder or zip; ``below``: their folder in the zip.
+
+    Raises:
+        DataError: A column or file is missing.
+    """
     table = _with_header(table, layout)
     if layout.path not in table.frame:
         known = listing(table.frame.columns)
         raise DataError(f"no column {layout.path!r} in {table.name} (columns: {known}): give --path-col NAME")
-    table.refuse(layout.path, table.missing(layout.path), "is no path to a file: give one, or leave the row out")
+    table.raise_if_any(layout.path, table.missing(layout.path), "is not a path: give one, or remove the row")
     files = [str(PurePosixPath(below, str(cell).strip())) for cell in table.column(layout.path)]
     table = replace(table, frame=table.frame.assign(**{layout.path: files}))
     if where.suffix.lower() == ".zip":
-        with zips.opened(where) as archive:
-            inside = set(archive.namelist())
-        missing = sorted({file for file in files if file not in inside})
+        with zip_archive.open_zip(where) as archive:
+            members = set(archive.namelist())
+        missing = sorted({file for file in files if file not in members})
     else:
         missing = sorted({file for file in files if not (where / file).is_file()})
     if missing:
         raise DataError(
             f"{table.name} names {len(missing)} files that are not in {where.name or 'this folder'}: "
-            f"{listing(missing)}: put them there, or take their rows out"
+            f"{listing(missing)}: add them, or remove their rows"
         )
     return media_from_table(table, MediaColumns(layout.path, layout.text, id=layout.path), where, layout.kinds)
 
 
 def _with_header(table: Table, layout: CaptionColumns) -> Table:
-    """A table whose first row was taken for its header, with one; ``name#0`` is a name and the sentence's number."""
+    """Add a header to a table without one. ``name#0`` is a file name and the number of its caption."""
     names = [str(name) for name in table.frame.columns]
     first = names[0].split("#")[0]
     if PurePosixPath(first).suffix.lower() not in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES) or len(names) < 2:
@@ -206,28 +218,28 @@ def _with_header(table: Table, layout: CaptionColumns) -> Table:
     rows = pd.concat([pd.DataFrame([names]), table.frame.set_axis(range(len(names)), axis=1)], ignore_index=True)
     rows = rows.set_axis(headings, axis=1)
     rows[layout.path] = rows[layout.path].str.split("#").str[0]
-    return replace(table, frame=rows, header=False)
+    return replace(table, frame=rows, has_header=False)
 
 
-def _read(takes: Takes) -> CaptionedMedia:
-    """All that there is, each once, with all that is said of it."""
-    number: dict[str, int] = {}
-    seen: list[Any] = []
+def _read(items: Takes) -> CaptionedMedia:
+    """Read each input once, with all its captions."""
+    index: dict[str, int] = {}
+    inputs: list[Any] = []
     texts: list[tuple[str, ...]] = []
-    for take in takes.each():
-        if take.id not in number:
-            number[take.id] = len(seen)
-            seen.append(take.read())
+    for item in items.each():
+        if item.id not in index:
+            index[item.id] = len(inputs)
+            inputs.append(item.read())
             texts.append(())
-        texts[number[take.id]] += _sentences(take.label)
-    return CaptionedMedia(seen, texts, list(number), takes.name, takes.notes)
+        texts[index[item.id]] += _captions(item.label)
+    return CaptionedMedia(inputs, texts, list(index), items.name, items.notes)
 
 
-def _sentences(given: Any) -> tuple[str, ...]:
-    """One or several, without blanks around them; of nothing none."""
-    if isinstance(given, (list, tuple, np.ndarray)):
-        return tuple(sentence for one in given for sentence in _sentences(one))
-    text = "" if pd.isna(given) else " ".join(str(given).split())
+def _captions(cell: Any) -> tuple[str, ...]:
+    """Captions of a cell: one or several, stripped; empty if missing."""
+    if isinstance(cell, (list, tuple, np.ndarray)):
+        return tuple(caption for entry in cell for caption in _captions(entry))
+    text = "" if pd.isna(cell) else " ".join(str(cell).split())
     return (text,) if text else ()
 
 
@@ -236,42 +248,45 @@ def _from_lists(data: Any, layout: CaptionColumns) -> CaptionedMedia:
     inputs, texts = data if pair else (data, None)
     inputs = [inputs] if isinstance(inputs, VideoClip) else inputs
     if not isinstance(inputs, (Sequence, np.ndarray, pd.Series)) or isinstance(inputs, str):
-        raise DataError(f"give a path, a frame, or (inputs, sentences), not {type(inputs).__name__}")
+        raise DataError(f"give a path, a frame, or (inputs, captions), not {type(inputs).__name__}")
     if texts is not None and len(texts) != len(inputs):
-        raise DataError(f"there are {len(inputs)} inputs and {len(texts)} times sentences: give as many of both")
-    seen = [_seen(one, number, layout) for number, one in enumerate(inputs, 1)]
-    if len({type(one) for one in seen}) > 1 or len({one.ndim for one in seen if isinstance(one, np.ndarray)}) > 1:
-        raise DataError("the inputs are of several kinds, as pictures and clips: give one kind")
-    of_each = [()] * len(seen) if texts is None else [_sentences(one) for one in texts]
-    ids = [one.name if isinstance(one, os.PathLike) else str(i) for i, one in enumerate(inputs, 1)]
-    return CaptionedMedia(seen, of_each, ids, "the data")
+        raise DataError(f"{len(inputs)} inputs and {len(texts)} captions: give a caption, or a list of them, per input")
+    media = [_check_input(entry, number, layout) for number, entry in enumerate(inputs, 1)]
+    if (
+        len({type(entry) for entry in media}) > 1
+        or len({entry.ndim for entry in media if isinstance(entry, np.ndarray)}) > 1
+    ):
+        raise DataError("the inputs are of several types, such as images and clips: give one type")
+    captions = [()] * len(media) if texts is None else [_captions(entry) for entry in texts]
+    ids = [entry.name if isinstance(entry, os.PathLike) else str(i) for i, entry in enumerate(inputs, 1)]
+    return CaptionedMedia(media, captions, ids, "the data")
 
 
-def _seen(one: Any, number: int, layout: CaptionColumns) -> np.ndarray | VideoClip:
-    """One input: a file is read; an array is a picture, a clip, or features by its shape."""
-    if isinstance(one, VideoClip):
-        return one
-    if isinstance(one, (str, os.PathLike)):
-        if Path(one).is_dir() or not is_media_path(Path(one), layout.kinds) or Path(one).suffix.lower() == ".zip":
-            raise DataError(f"input {number}, {one}, is no picture or video: give files of these")
-        (take,) = from_file(Path(one), MediaColumns(), layout.kinds).each()
-        found = take.read()
-        assert isinstance(found, (np.ndarray, VideoClip))
-        return found
+def _check_input(entry: Any, number: int, layout: CaptionColumns) -> np.ndarray | VideoClip:
+    """Read a file; classify an array by its shape as image, clip or features."""
+    if isinstance(entry, VideoClip):
+        return entry
+    if isinstance(entry, (str, os.PathLike)):
+        if Path(entry).is_dir() or not is_media_path(Path(entry), layout.kinds) or Path(entry).suffix.lower() == ".zip":
+            raise DataError(f"input {number}, {entry}, is not an image or video: give image or video files")
+        (item,) = from_file(Path(entry), MediaColumns(), layout.kinds).each()
+        media = item.read()
+        assert isinstance(media, (np.ndarray, VideoClip))
+        return media
     name = f"input {number}"
     try:
-        values = np.asarray(one)
+        values = np.asarray(entry)
         numbers = values.astype(np.float32)
     except (ValueError, TypeError):
-        raise DataError(f"{name} is no array of numbers: give a picture, a clip, or features (S, F)") from None
+        raise DataError(f"{name} is not an array of numbers: give an image, a clip, or features (S, F)") from None
     if values.ndim == 4 or (values.ndim == 3 and values.shape[2] not in (1, 3)):
         return video_from_array(values, layout.shape, name)
     if values.ndim == 3:
-        whole = video_from_array(values[None], layout.shape, name).frames[0]
-        return fitted(whole, layout.shape.height, layout.shape.width, layout.shape.colour)
+        image = video_from_array(values[None], layout.shape, name).frames[0]
+        return resize_with_pad(image, layout.shape.height, layout.shape.width, layout.shape.colour)
     if values.ndim != 2 or not values.size or not np.isfinite(numbers).all():
         raise DataError(
-            f"{name} has the shape {values.shape}, or a value is missing: give a picture (H, W, 3), a clip "
-            "(T, H, W, 3), or features (S, F)"
+            f"{name} has shape {values.shape}, or a NaN: give an image (H, W, 3), a clip (T, H, W, 3), or features "
+            "(S, F)"
         )
     return numbers

@@ -1,7 +1,7 @@
-"""The catalogue of public data: which files a set has, where they come from, and how to tell that they are the same.
+"""Catalog of public data sets: their files, URLs, licenses and checksums.
 
-A set is looked for in ``$LSTMKIT_DATA/NAME/``, then in the cache (``$LSTMKIT_CACHE/NAME/``, else the user's own cache
-folder). The network is used only where a caller asks for it. Every file whose sha256 is known is checked, each time.
+A data set is searched in ``$LSTMKIT_DATA/NAME/``, then in the cache (``$LSTMKIT_CACHE/NAME/``, else the user's cache
+folder). Files are downloaded only if the caller asks for it. A known sha256 is checked at each call.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ else:
 
 @dataclass(frozen=True)
 class DataFile:
-    """One file of a set.
+    """One file of a data set.
 
     Attributes:
-        name: Its name, as at the source; ``FOLDER__NAME`` where it must be told from others of that name.
-        url: Its address at a fixed commit; empty where it was made from other files.
-        sha256: Of the file as at the source; empty where its makers hand it out themselves and no sum is known.
-        sha256_gz: Of ``name + ".gz"``, its gzip as it may be kept on this machine; ``None`` where it is not kept so.
-        made_from: Where there is no address: which files it was made from, and how.
+        name: File name at the source; ``FOLDER__NAME`` if several files have that name.
+        url: URL at a fixed commit; empty if the file was made from other files.
+        sha256: Checksum of the file at the source; empty if its authors distribute it themselves and none is known.
+        sha256_gz: Checksum of a local gzipped copy ``name + ".gz"``; ``None`` if there is no such copy.
+        made_from: If there is no URL: the files it was made from, and how.
     """
 
     name: str
@@ -45,17 +45,17 @@ class DataFile:
 
     @property
     def origin(self) -> str:
-        """Where to get it, as messages say it."""
-        return self.url or f"{'a file made' if self.sha256 else 'what comes'} from {self.made_from}"
+        """Where to get the file, for messages."""
+        return self.url or f"{'a file made' if self.sha256 else 'the file obtained'} from {self.made_from}"
 
     def hashes(self) -> dict[str, str]:
-        """The sha256 of each name under which the file may be kept."""
+        """Checksums by file name: the file, and its gzipped copy if it may have one."""
         return {self.name: self.sha256} | ({f"{self.name}.gz": self.sha256_gz} if self.sha256_gz else {})
 
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """One data set of the catalogue. Who uses it keeps to ``licence`` and names ``citation``."""
+    """One data set of the catalog. Its use is subject to ``license``; publications cite ``citation``."""
 
     name: str
     title: str
@@ -69,13 +69,13 @@ def _catalog() -> dict[str, CatalogEntry]:
     with Path(__file__).with_name("catalog.toml").open("rb") as file:
         tables = tomllib.load(file)
     return {
-        name: CatalogEntry(name, t["title"], t["licence"], t["citation"], tuple(DataFile(**f) for f in t["files"]))
+        name: CatalogEntry(name, t["title"], t["license"], t["citation"], tuple(DataFile(**f) for f in t["files"]))
         for name, t in tables.items()
     }
 
 
 def names() -> list[str]:
-    """The names of all sets.
+    """Names of all data sets.
 
     >>> "tinyshakespeare" in names()
     True
@@ -84,93 +84,91 @@ def names() -> list[str]:
 
 
 def entry(name: str) -> CatalogEntry:
-    """The set called ``name``.
+    """The data set ``name``.
 
     Raises:
-        DataError: There is none; the message gives the nearest name.
+        DataError: Unknown name; the message suggests the closest one.
 
     >>> entry("ett").title
     'Electricity Transformer Temperature, hourly (ETTh1, ETTh2)'
     """
     if name not in _catalog():
-        raise DataError(f"unknown data set {name!r}{_nearest(name, names())}")
+        raise DataError(f"unknown data set {name!r}{_suggestion(name, names())}")
     return _catalog()[name]
 
 
 def locate(name: str, filename: str | None = None, *, download: bool = False) -> Path:
-    """Where the set ``name`` is on this machine: the path of its file ``filename``, else the folder with all its files.
+    """Local path of a data set: of its file ``filename``, or of the folder with all its files.
 
     Args:
-        name: A set of the catalogue.
-        filename: One of its files, with or without ``.gz``; the path may be of the other of the two.
-        download: Whether to fetch what is not there, into the cache.
+        name: A data set of the catalog.
+        filename: One of its files, with or without ``.gz``. The returned path may be that of the gzipped copy.
+        download: Whether to download missing files into the cache.
 
     Raises:
-        DataError: No such set or file; it is not here and was not to be fetched or could not be; or its content is
-            not the right one. The message says which file to put where, and its address.
+        DataError: Unknown data set or file; the file is missing or cannot be downloaded; or its checksum is wrong. The
+            message names the URL and the path to put the file at.
     """
     files = entry(name).files if filename is None else (_file(entry(name), filename),)
     folders = _folders(name)
-    here = next((folder for folder in folders if all(_kept(folder, file) for file in files)), folders[-1])
-    paths = [_kept(here, file) or _fetch(name, file, folders, download) for file in files]
+    folder = next((f for f in folders if all(_local_path(f, file) for file in files)), folders[-1])
+    paths = [_local_path(folder, file) or _fetch(name, file, folders, download) for file in files]
     for path, file in zip(paths, files, strict=True):
         _check(path, file)
-    return here if filename is None else paths[0]
+    return folder if filename is None else paths[0]
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def _suggestion(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, 1, cutoff=0.5)
     return f": did you mean {close[0]!r}?" if close else f" (known: {', '.join(known)})"
 
 
-def _file(of: CatalogEntry, filename: str) -> DataFile:
-    for file in of.files:
+def _file(dataset: CatalogEntry, filename: str) -> DataFile:
+    for file in dataset.files:
         if filename in (file.name, f"{file.name}.gz", file.name.removesuffix(".gz")):
             return file
-    raise DataError(
-        f"data set {of.name!r} has no file {filename!r}{_nearest(filename, [file.name for file in of.files])}"
-    )
+    known = [file.name for file in dataset.files]
+    raise DataError(f"data set {dataset.name!r} has no file {filename!r}{_suggestion(filename, known)}")
 
 
 def _folders(name: str) -> list[Path]:
-    """Where the set may be, the cache last."""
-    given, cache = os.environ.get("LSTMKIT_DATA"), os.environ.get("LSTMKIT_CACHE")
-    roots = [Path(given).expanduser()] if given else []
-    roots.append(Path(cache).expanduser() if cache else Path(pooch.os_cache("lstmkit")))
+    """Folders that may hold the data set, the cache last."""
+    data_folder, cache_folder = os.environ.get("LSTMKIT_DATA"), os.environ.get("LSTMKIT_CACHE")
+    roots = [Path(data_folder).expanduser()] if data_folder else []
+    roots.append(Path(cache_folder).expanduser() if cache_folder else Path(pooch.os_cache("lstmkit")))
     return [root / name for root in roots]
 
 
-def _kept(folder: Path, file: DataFile) -> Path | None:
-    """The path of ``file`` in ``folder``, as at the source or as its gzip."""
+def _local_path(folder: Path, file: DataFile) -> Path | None:
+    """Path of ``file`` or its gzipped copy in ``folder``; ``None`` if neither exists."""
     return next((folder / name for name in file.hashes() if (folder / name).is_file()), None)
 
 
 def _check(path: Path, file: DataFile) -> None:
-    found, expected = hashlib.sha256(path.read_bytes()).hexdigest(), file.hashes()[path.name]
-    if expected and found != expected:
+    actual, expected = hashlib.sha256(path.read_bytes()).hexdigest(), file.hashes()[path.name]
+    if expected and actual != expected:
         raise DataError(
-            f"{path} is not the file of the catalogue: its sha256 is {found[:12]}…, not {expected[:12]}…: "
-            f"take it away, or put {file.origin} in its place"
+            f"{path} is not the file of the catalog: its sha256 is {actual[:12]}…, expected {expected[:12]}…: "
+            f"delete it, or replace it by {file.origin}"
         )
 
 
 def _fetch(name: str, file: DataFile, folders: list[Path], download: bool) -> Path:
-    """``file`` downloaded into the cache, the last of ``folders``."""
+    """Download ``file`` into the cache, the last of ``folders``."""
     places = " or ".join(str(folder / file.name) for folder in folders)
     if not file.url:
         raise DataError(
-            f"data set {name!r}: {file.name} is not on this machine and has no address to fetch it from: put "
-            f"{file.origin} at {places}"
+            f"data set {name!r}: {file.name} is not on this machine and has no URL: put {file.origin} at {places}"
         )
     if not download:
         raise DataError(
-            f"data set {name!r}: {file.name} is not on this machine: fetch it with 'lstmkit data {name}', or put "
+            f"data set {name!r}: {file.name} is not on this machine: download it with 'lstmkit data {name}', or put "
             f"{file.url} at {places}"
         )
     try:
         return Path(pooch.retrieve(file.url, f"sha256:{file.sha256}", fname=file.name, path=folders[-1]))
-    except OSError as error:  # no network, no room
+    except OSError as error:  # no network, or disk full
         reason = type(error).__name__
-    except ValueError:  # pooch has taken the file away again
+    except ValueError:  # checksum mismatch: pooch has deleted the file
         reason = f"its sha256 is not {file.sha256[:12]}…"
-    raise DataError(f"data set {name!r}: {file.name} could not be fetched ({reason}): put {file.url} at {places}")
+    raise DataError(f"data set {name!r}: {file.name} could not be downloaded ({reason}): put {file.url} at {places}")

@@ -1,4 +1,4 @@
-"""Recordings with labels, sounds, clips or pictures: a folder, a zip, a table of paths, or recordings in Python."""
+"""Find labeled media files (audio, video, images): in a folder, a zip, a table of paths, or in Python lists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lstmkit.data import zip_archive as zips
+from lstmkit.data import zip_archive
 from lstmkit.data.audio.audio_io import FILE_SUFFIXES, AudioClip, audio_from_array, read_audio
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.vision.image_io import FILE_SUFFIXES as IMAGE_SUFFIXES
@@ -22,60 +22,64 @@ from lstmkit.data.vision.video_io import FILE_SUFFIXES as VIDEO_SUFFIXES
 from lstmkit.data.vision.video_io import ClipFormat, VideoClip, read_video
 from lstmkit.errors import DataError, SettingError, listing, one_line
 
-MAX_SECONDS = 60.0  #: Of a recording that is one example.
+MAX_SECONDS = 60.0  #: Maximum duration of one example.
 _TABLES = (".csv", ".tsv", ".jsonl")
 
-Recording = AudioClip | VideoClip | np.ndarray
+Media = AudioClip | VideoClip | np.ndarray
 
 
-class Kind(NamedTuple):
-    """A kind of recording.
+class MediaType(NamedTuple):
+    """A type of media files.
 
     Attributes:
-        noun: What messages call one.
-        endings: Of its files' names.
-        read: What a file holds, and what messages call it, to the whole of it.
-        remedy: What to do with one that is too long.
+        noun: Its name in messages.
+        suffixes: File suffixes.
+        read: Reads a file, given its path or content and its name in messages.
+        remedy: What to do with a file that is too long.
     """
 
     noun: str
-    endings: tuple[str, ...]
-    read: Callable[[Path | bytes, str], Recording]
+    suffixes: tuple[str, ...]
+    read: Callable[[Path | bytes, str], Media]
     remedy: str
 
-    def has(self, file: PurePosixPath) -> bool:
-        """Whether a file is one, by its name."""
-        return file.suffix.lower() in self.endings and not zips.is_hidden_file(str(file))
+    def matches(self, file: PurePosixPath) -> bool:
+        """Whether a file has this type, by its suffix. Hidden files never match."""
+        return file.suffix.lower() in self.suffixes and not zip_archive.is_hidden_file(str(file))
 
 
-SOUND = Kind(
-    "sound",
+AUDIO_TYPE = MediaType(
+    "audio",
     FILE_SUFFIXES,
     lambda source, name: read_audio(source, name=name),
-    "cut it into commands; to find commands in it, predict with --listen 0.5",
+    "split it into commands; to find commands in it, predict with --keyword-threshold 0.5",
 )
 
 
-def video(shape: ClipFormat) -> Kind:
-    """Clips, their frames brought to a shape."""
-    return Kind("video", VIDEO_SUFFIXES, lambda source, name: read_video(source, shape, name), "cut it into clips")
+def video(shape: ClipFormat) -> MediaType:
+    """Video files, converted to a format."""
+    return MediaType(
+        "video", VIDEO_SUFFIXES, lambda source, name: read_video(source, shape, name), "split it into clips"
+    )
 
 
-def picture(shape: ClipFormat) -> Kind:
-    """Pictures, brought to a shape: ``(H, W, C)`` uint8."""
+def image_type(shape: ClipFormat) -> MediaType:
+    """Image files, resized to the format: ``(H, W, C)`` uint8."""
 
     def read(source: Path | bytes, name: str) -> np.ndarray:
         return read_image(source, shape.height, shape.width, shape.colour, name)
 
-    return Kind("picture", IMAGE_SUFFIXES, read, "")
+    return MediaType("image", IMAGE_SUFFIXES, read, "")
 
 
 class MediaColumns(NamedTuple):
-    """Where to find what.
+    """Columns of a table of media files, and labels in file names.
 
     Attributes:
-        path, label, id: Columns of a table: the path of a file, from the table's folder on; its label; its name.
-        pattern: Regular expression with one group, the label in a file's name; empty for its folder's name.
+        path: Path of a file, relative to the table's folder.
+        label: Its label.
+        id: Its id.
+        pattern: Regular expression with one group: the label in a file name. Empty: the label is the folder name.
     """
 
     path: str = "path"
@@ -85,41 +89,42 @@ class MediaColumns(NamedTuple):
 
 
 class MediaItem(NamedTuple):
-    """One recording that is not read yet.
+    """One media item that is not read yet.
 
     Attributes:
-        id: What it is called.
-        source: Its path, what its file holds, or the recording itself.
-        label: As it was given; ``None`` where it is not known.
-        kind: Of recording.
+        id: Its id.
+        source: Path, file content, or the media object.
+        label: Its raw label; ``None`` if unknown.
+        kind: Its media type.
     """
 
     id: str
-    source: Path | bytes | Recording
+    source: Path | bytes | Media
     label: Any
-    kind: Kind = SOUND
+    kind: MediaType = AUDIO_TYPE
 
-    def read(self) -> Recording:
-        """The whole of it.
+    def read(self) -> Media:
+        """Read the item.
 
         Raises:
-            DataError: It cannot be read, or is too long for one example.
+            DataError: It cannot be read, or is longer than :data:`MAX_SECONDS`.
         """
         source = self.source
-        found = self.kind.read(source, self.id) if isinstance(source, (Path, bytes)) else source
-        if isinstance(found, (AudioClip, VideoClip)) and found.seconds > MAX_SECONDS:
+        media = self.kind.read(source, self.id) if isinstance(source, (Path, bytes)) else source
+        if isinstance(media, (AudioClip, VideoClip)) and media.seconds > MAX_SECONDS:
             raise DataError(
-                f"{found.name} lasts {found.seconds:,.0f} s, an example at most {MAX_SECONDS:.0f} s: {self.kind.remedy}"
+                f"{media.name} has {media.seconds:,.0f} s, the maximum of an example is {MAX_SECONDS:.0f} s: "
+                f"{self.kind.remedy}"
             )
-        return found
+        return media
 
 
 class Takes(NamedTuple):
-    """Recordings that are not read yet.
+    """Media items that are not read yet.
 
     Attributes:
-        name: What messages call them all.
-        each: Goes through them.
+        name: Name of the data in messages.
+        each: Returns an iterator over the items.
         notes: What was done to find them.
     """
 
@@ -128,55 +133,59 @@ class Takes(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def from_file(path: Path, naming: MediaColumns, kinds: Sequence[Kind] = (SOUND,)) -> Takes:
-    """A recording; a folder of them, with its sub-folders; or a zip, by the one table that is in it, or by its names.
+def from_file(path: Path, naming: MediaColumns, kinds: Sequence[MediaType] = (AUDIO_TYPE,)) -> Takes:
+    """Find media in a file, a folder (searched recursively), or a zip with or without a table.
 
-    Where there is no table, a label is the name of the folder that a file lies in, or the group of ``naming.pattern``
-    in the file's own. Of ``kinds`` it is read as the one that most files end as; others, and files that begin with a
-    dot, are passed over.
+    Without a table, a label is the folder name of a file, or the group of ``naming.pattern`` in its file name. Only the
+    most common type of ``kinds`` is read; other files and hidden files are skipped.
 
     Raises:
-        DataError: There is no such file, no recording in it, or its table does not do.
+        DataError: The path does not exist, has no media files, or its table cannot be read.
     """
     label = _label_reader(naming.pattern)
     if path.is_dir():
         files = {PurePosixPath(file.relative_to(path).as_posix()): file for file in path.rglob("*") if file.is_file()}
-        kind, inside, notes = _select_type(path.name, sorted(files), kinds)
-        takes = [MediaItem(str(name), files[name], label(name), kind) for name in inside]
-        return Takes(path.name, lambda: iter(takes), notes)
+        kind, media_names, notes = _select_type(path.name, sorted(files), kinds)
+        items = [MediaItem(str(name), files[name], label(name), kind) for name in media_names]
+        return Takes(path.name, lambda: iter(items), notes)
     if path.suffix.lower() == ".zip":
-        return _zipped(path, naming, kinds)
-    one = MediaItem(path.name, path, label(PurePosixPath(path.name)), _kind_of([PurePosixPath(path.name)], kinds))
-    return Takes(path.name, lambda: iter([one]))
+        return _from_zip(path, naming, kinds)
+    item = MediaItem(
+        path.name, path, label(PurePosixPath(path.name)), _most_common_type([PurePosixPath(path.name)], kinds)
+    )
+    return Takes(path.name, lambda: iter([item]))
 
 
-def media_from_table(table: Table, naming: MediaColumns, where: Path, kinds: Sequence[Kind] = (SOUND,)) -> Takes:
-    """The recordings that a table names, their paths from ``where`` on, a folder or a zip.
+def media_from_table(
+    table: Table, naming: MediaColumns, where: Path, kinds: Sequence[MediaType] = (AUDIO_TYPE,)
+) -> Takes:
+    """Media items listed in a table, with paths relative to ``where``, a folder or a zip.
 
     Raises:
-        DataError: A row without a path; there is no such zip.
+        DataError: A row has no path, or the zip does not exist.
     """
     rows = _rows(table, naming)
-    kind = _kind_of([PurePosixPath(path) for _, path, _ in rows], kinds)
+    kind = _most_common_type([PurePosixPath(path) for _, path, _ in rows], kinds)
     if where.suffix.lower() == ".zip":
-        return _of_zip(where, rows, kind, tuple(table.notes))
-    takes = [MediaItem(name, where / path, label, kind) for name, path, label in rows]
-    return Takes(table.name, lambda: iter(takes), tuple(table.notes))
+        return _items_of_zip(where, rows, kind, tuple(table.notes))
+    items = [MediaItem(name, where / path, label, kind) for name, path, label in rows]
+    return Takes(table.name, lambda: iter(items), tuple(table.notes))
 
 
 def _rows(table: Table, naming: MediaColumns) -> list[tuple[str, str, Any]]:
-    """Name, path and label of each."""
-    table.refuse(naming.path, table.missing(naming.path), "is no path to a file: give one, or leave the row out")
+    """Id, path and label of each row."""
+    table.raise_if_any(naming.path, table.missing(naming.path), "is not a path: give one, or remove the row")
     paths = [str(cell).strip() for cell in table.column(naming.path)]
     names = [str(cell) for cell in table.column(naming.id)] if naming.id in table.frame else paths
     labels = table.column(naming.label).tolist() if naming.label in table.frame else [None] * len(paths)
     return list(zip(names, paths, labels, strict=True))
 
 
-def media_from_objects(data: Any, kinds: Sequence[Kind] = (SOUND,)) -> Takes | None:
-    """Recordings in Python: one; recordings or paths, or ``(those, labels)``; or sounds, ``(arrays, labels, rate)``.
+def media_from_objects(data: Any, kinds: Sequence[MediaType] = (AUDIO_TYPE,)) -> Takes | None:
+    """Media items of Python objects; ``None`` if ``data`` holds no media.
 
-    ``None`` where it is none of these: a string is a text, an array without a rate is numbers.
+    Supported are one clip; a list of clips or paths, optionally as ``(list, labels)``; and ``(arrays, labels, rate)``
+    for audio. A string is a text, and an array without a sample rate is not media.
     """
     if isinstance(data, (AudioClip, VideoClip)):
         data = [data]
@@ -189,32 +198,32 @@ def media_from_objects(data: Any, kinds: Sequence[Kind] = (SOUND,)) -> Takes | N
         data, labels = data
     if isinstance(data, str) or not isinstance(data, (Sequence, np.ndarray, pd.Series)):
         return None
-    if not rate and not any(isinstance(one, (AudioClip, VideoClip, os.PathLike)) for one in data):
+    if not rate and not any(isinstance(entry, (AudioClip, VideoClip, os.PathLike)) for entry in data):
         return None
-    of_each: Any = [None] * len(data) if labels is None else labels
-    if len(of_each) != len(data):
-        raise DataError(f"there are {len(data)} recordings and {len(of_each)} labels: give one of each")
-    kind = _kind_of([PurePosixPath(one) for one in data if isinstance(one, os.PathLike)], kinds)
-    both = enumerate(zip(data, of_each, strict=True), 1)
-    takes = [MediaItem(str(i), _media_object(one, i, rate), label, kind) for i, (one, label) in both]
-    return Takes("the data", lambda: iter(takes))
+    item_labels: Any = [None] * len(data) if labels is None else labels
+    if len(item_labels) != len(data):
+        raise DataError(f"{len(data)} inputs and {len(item_labels)} labels: give one label per input")
+    kind = _most_common_type([PurePosixPath(entry) for entry in data if isinstance(entry, os.PathLike)], kinds)
+    numbered = enumerate(zip(data, item_labels, strict=True), 1)
+    items = [MediaItem(str(i), _media_object(entry, i, rate), label, kind) for i, (entry, label) in numbered]
+    return Takes("the data", lambda: iter(items))
 
 
-def is_media_path(path: Path, kinds: Sequence[Kind] = (SOUND,)) -> bool:
-    """Whether a path is read as recordings: a folder, a zip, or a file that ends as they do."""
-    return path.is_dir() or path.suffix.lower() in (".zip", *(ending for kind in kinds for ending in kind.endings))
+def is_media_path(path: Path, kinds: Sequence[MediaType] = (AUDIO_TYPE,)) -> bool:
+    """Whether a path is read as media: a folder, a zip, or a file with a media suffix."""
+    return path.is_dir() or path.suffix.lower() in (".zip", *(suffix for kind in kinds for suffix in kind.suffixes))
 
 
-def _media_object(one: Any, number: int, rate: int) -> Path | Recording:
-    if isinstance(one, (AudioClip, VideoClip)):
-        return one
-    if isinstance(one, os.PathLike):
-        return Path(one)
-    if not rate or isinstance(one, str):
+def _media_object(entry: Any, number: int, rate: int) -> Path | Media:
+    if isinstance(entry, (AudioClip, VideoClip)):
+        return entry
+    if isinstance(entry, os.PathLike):
+        return Path(entry)
+    if not rate or isinstance(entry, str):
         raise DataError(
-            f"input {number} is no recording: give paths, sounds or clips, or (arrays, labels, samples a second)"
+            f"input {number} is not media: give paths, AudioClip or VideoClip objects, or (arrays, labels, sample rate)"
         )
-    return audio_from_array(one, rate, f"input {number}")
+    return audio_from_array(entry, rate, f"input {number}")
 
 
 def _is_rate(value: Any) -> bool:
@@ -222,81 +231,94 @@ def _is_rate(value: Any) -> bool:
 
 
 def _label_reader(pattern: str) -> Callable[[PurePosixPath], str | None]:
-    """From where a file lies to its label."""
+    """Function from the path of a file to its label."""
     if not pattern:
         return lambda file: file.parent.name or None
     try:
-        found = re.compile(pattern)
+        regex = re.compile(pattern)
     except re.error as err:
-        raise SettingError(f"name_label={pattern!r} is no regular expression: {one_line(err)}") from err
-    if found.groups != 1:
+        raise SettingError(f"label_pattern={pattern!r} is not a regular expression: {one_line(err)}") from err
+    if regex.groups != 1:
         raise SettingError(
-            f"name_label={pattern!r} has {found.groups} groups: put ( ) around the label, and only there"
+            f"label_pattern={pattern!r} has {regex.groups} groups: put parentheses around the label only"
         )
 
     def label(file: PurePosixPath) -> str | None:
-        match = found.search(file.name)
+        match = regex.search(file.name)
         return match[1] if match else None
 
     return label
 
 
-def _kind_of(files: Sequence[PurePosixPath], kinds: Sequence[Kind]) -> Kind:
-    """What most of the files end as; of as many the first."""
-    return max(kinds, key=lambda kind: sum(map(kind.has, files)))
+def _most_common_type(files: Sequence[PurePosixPath], kinds: Sequence[MediaType]) -> MediaType:
+    """The most common media type among files; the first one in a tie."""
+    return max(kinds, key=lambda kind: sum(map(kind.matches, files)))
 
 
 def _select_type(
-    name: str, files: Sequence[PurePosixPath], kinds: Sequence[Kind]
-) -> tuple[Kind, list[PurePosixPath], tuple[str, ...]]:
-    """Kind and files of the recordings, and a note of what is none; DataError where nothing is one."""
-    kind = _kind_of(files, kinds)
-    inside, others = [file for file in files if kind.has(file)], [file for file in files if not kind.has(file)]
-    if not inside:
-        wanted = " or ".join(f"{kind.noun} file ({', '.join(kind.endings)})" for kind in kinds)
-        raise DataError(f"{name} has no {wanted} among its {len(files)} files")
+    name: str, files: Sequence[PurePosixPath], kinds: Sequence[MediaType]
+) -> tuple[MediaType, list[PurePosixPath], tuple[str, ...]]:
+    """Most common media type, its files, and a note on skipped files.
+
+    Raises:
+        DataError: No file is media.
+    """
+    kind = _most_common_type(files, kinds)
+    matching, others = (
+        [file for file in files if kind.matches(file)],
+        [file for file in files if not kind.matches(file)],
+    )
+    if not matching:
+        expected = " or ".join(f"{kind.noun} file ({', '.join(kind.suffixes)})" for kind in kinds)
+        raise DataError(f"{name} has no {expected} among its {len(files)} files: give at least one")
     if not others:
-        return kind, inside, ()
-    return kind, inside, (f"{len(others)} files of {name} are no {kind.noun}s and were passed over, as {others[0]}",)
+        return kind, matching, ()
+    return (
+        kind,
+        matching,
+        (f"{len(others)} files of {name} are not {kind.noun} files and were skipped, such as {others[0]}",),
+    )
 
 
 # ---- zips ----------------------------------------------------------------------------------------------------------
 
 
-def _zipped(path: Path, naming: MediaColumns, kinds: Sequence[Kind]) -> Takes:
-    with zips.opened(path) as archive:
-        files = sorted(PurePosixPath(one.filename) for one in archive.infolist() if not one.is_dir())
-        tables = [file for file in files if file.suffix.lower() in _TABLES and not zips.is_hidden_file(str(file))]
+def _from_zip(path: Path, naming: MediaColumns, kinds: Sequence[MediaType]) -> Takes:
+    with zip_archive.open_zip(path) as archive:
+        files = sorted(PurePosixPath(info.filename) for info in archive.infolist() if not info.is_dir())
+        tables = [
+            file for file in files if file.suffix.lower() in _TABLES and not zip_archive.is_hidden_file(str(file))
+        ]
         if len(tables) > 1:
             raise DataError(
-                f"{path.name} has {len(tables)} tables ({listing(tables)}): unpack it, and give one of them"
+                f"{path.name} has {len(tables)} tables ({listing(tables)}): unpack it, and give the path of one table"
             )
         if tables:
             table = read_zipped_table(archive, tables[0], path.name)
-            rows = [(name, str(tables[0].parent / inside), label) for name, inside, label in _rows(table, naming)]
-            notes, kind = tuple(table.notes), _kind_of([PurePosixPath(inside) for _, inside, _ in rows], kinds)
+            rows = [(name, str(tables[0].parent / member), label) for name, member, label in _rows(table, naming)]
+            notes, kind = tuple(table.notes), _most_common_type([PurePosixPath(member) for _, member, _ in rows], kinds)
         else:
             label = _label_reader(naming.pattern)
-            kind, found, notes = _select_type(path.name, files, kinds)
-            rows = [(str(file), str(file), label(file)) for file in found]
+            kind, matching, notes = _select_type(path.name, files, kinds)
+            rows = [(str(file), str(file), label(file)) for file in matching]
 
-    return _of_zip(path, rows, kind, notes)
+    return _items_of_zip(path, rows, kind, notes)
 
 
-def _of_zip(path: Path, rows: Sequence[tuple[str, str, Any]], kind: Kind, notes: tuple[str, ...]) -> Takes:
-    """The recordings of a zip, each by its name, its path in it, and its label."""
+def _items_of_zip(path: Path, rows: Sequence[tuple[str, str, Any]], kind: MediaType, notes: tuple[str, ...]) -> Takes:
+    """Media items of a zip, from id, path in the zip, and label of each."""
 
     def each() -> Iterator[MediaItem]:
-        with zips.opened(path) as archive:
-            for name, inside, label in rows:
-                yield MediaItem(name, zips.content(archive, inside, path.name), label, kind)
+        with zip_archive.open_zip(path) as archive:
+            for name, member, label in rows:
+                yield MediaItem(name, zip_archive.read_member(archive, member, path.name), label, kind)
 
     return Takes(path.name, each, notes)
 
 
 def read_zipped_table(archive: zipfile.ZipFile, file: PurePosixPath, where: str) -> Table:
-    """A table in a zip; ``where`` is what messages call the zip."""
+    """Read a table in a zip; ``where`` is the name of the zip in messages."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / file.name
-        copy.write_bytes(zips.content(archive, str(file), where))
+        copy.write_bytes(zip_archive.read_member(archive, str(file), where))
         return read_file(copy)

@@ -1,4 +1,4 @@
-"""Encoded sequences as a source of batches, and examples cut so that every class is in every part."""
+"""Dataset of encoded sequences, and a stratified split."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from lstmkit.data.batch import Batch, beside
 
 
 class Sequences:
-    """Sequences of ids ``(T,)`` or of features ``(T, F)``, as a source of batches.
+    """Dataset of sequences of ids ``(T,)`` or features ``(T, F)``. Batches are padded with 0.
 
     Args:
         steps: The sequences.
-        targets: Of each its class ``(N,)``, or which labels hold ``(N, C)``; or a list with a target a step, ``(T,)``,
-            -1 where none is scored.
+        targets: Classes ``(N,)``, label indicators ``(N, C)``, or a list with the targets of each step ``(T,)``, where
+            -1 is ignored. ``None`` without targets.
+
+    >>> Sequences([np.array([3, 1]), np.array([2])], np.array([0, 1])).batch(np.array([0, 1])).inputs.tolist()
+    [[3, 1], [2, 0]]
     """
 
     def __init__(self, steps: Sequence[np.ndarray], targets: np.ndarray | Sequence[np.ndarray] | None = None) -> None:
         self.steps, self.targets = steps, targets
-        self.lengths = np.array([len(one) for one in steps])
+        self.lengths = np.array([len(sequence) for sequence in steps])
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -43,29 +46,29 @@ class Sequences:
 def stratified_split(
     labels: Sequence[tuple[str, ...]], shares: Sequence[float], seed: int
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Indices of what is left for training, and of each part of ``shares``, at random with all classes in proportion.
+    """Random stratified split: indices for training, and for each fraction in ``shares``.
 
-    The first example of each label is never taken away, so that training sees every label; of a class with a single
-    example nothing is held out. An example with several labels counts for the rarest of them.
+    Training keeps one example of every label, so a class with a single example is never held out. An example with
+    several labels counts for the rarest of them.
 
     >>> train, (test,) = stratified_split([("a",)] * 8 + [("b",)] * 2, [0.3], seed=0)
     >>> len(train), len(test)
     (7, 3)
     """
-    mixed = np.random.default_rng(seed).permutation(len(labels))
-    counts = Counter(label for of_one in labels for label in of_one)
-    kept: set[int] = set()
-    seen: set[str] = set()
-    for i in mixed:
-        if set(labels[i]) - seen:
-            kept.add(int(i))
-            seen.update(labels[i])
-    free = [int(i) for i in mixed if int(i) not in kept]
-    free.sort(key=lambda i: min(((counts[label], label) for label in labels[i]), default=(0, "")))
-    parts = []
-    for share in shares:
-        count = min(round(share * len(labels)), len(free))
-        places = {int(k) for k in (np.arange(count) + 0.5) * len(free) / max(1, count)}
-        parts.append(np.array(sorted(free[k] for k in places), dtype=int))
-        free = [i for k, i in enumerate(free) if k not in places]
-    return np.array(sorted([*kept, *free])), parts
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    counts = Counter(label for example_labels in labels for label in example_labels)
+    required: set[int] = set()
+    covered: set[str] = set()
+    for i in shuffled:
+        if set(labels[i]) - covered:
+            required.add(int(i))
+            covered.update(labels[i])
+    available = [int(i) for i in shuffled if int(i) not in required]
+    available.sort(key=lambda i: min(((counts[label], label) for label in labels[i]), default=(0, "")))
+    splits = []
+    for fraction in shares:
+        count = min(round(fraction * len(labels)), len(available))
+        positions = {int(position) for position in (np.arange(count) + 0.5) * len(available) / max(1, count)}
+        splits.append(np.array(sorted(available[position] for position in positions), dtype=int))
+        available = [i for position, i in enumerate(available) if position not in positions]
+    return np.array(sorted([*required, *available])), splits

@@ -1,4 +1,4 @@
-"""Sessions: which items somebody chose, one after the other; from tables of events, or lists."""
+"""Sessions for recommendation: sequences of item ids, from tables of events or lists."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data.series.long_format import read_ids
+from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import has_decimal_commas, parse_numbers, read_timestamps
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.errors import DataError, listing
 
-Items = tuple[str, ...]  #: Of one session, in order of time.
+Items = tuple[str, ...]  #: Items of one session, in order of time.
 
-_RECBOLE_TYPE = r":(token|float|token_seq|float_seq)$"  # what RecBole's atomic files have after a column's name
+_RECBOLE_TYPE = r":(token|float|token_seq|float_seq)$"  # suffix of column names in RecBole's atomic files
 
 
 class Columns(NamedTuple):
-    """Which column is what.
+    """Columns of a table of events.
 
     Attributes:
-        session: Whose the event is: a session, a user.
-        item: What was chosen.
-        time: What puts events in order, the first column counting most; none where the rows are in order.
+        session: Session or user id.
+        item: Item id.
+        time: Columns to sort by, the first one is the primary key; empty if rows are in order.
     """
 
     session: str = "session_id"
@@ -39,14 +40,14 @@ class Columns(NamedTuple):
 
 @dataclass(frozen=True)
 class Sessions:
-    """Sessions, and what is asked of them.
+    """Sessions with their items.
 
     Attributes:
-        names: Of each.
-        items: Of each, at least one.
-        given: ``(N,)`` how many items at the beginning of each are only read; every one after them is asked for.
-        begins: ``(N,)`` when each began, dates or numbers; ``None`` where it is not known.
-        name: What messages call them all.
+        names: Id of each session.
+        items: Items of each session, at least one.
+        given: ``(N,)`` number of context items at the start of each session; all later items are targets.
+        begins: ``(N,)`` start times, dates or numbers; ``None`` if unknown.
+        name: Name of the data in messages.
         notes: What was done to read them.
     """
 
@@ -62,53 +63,53 @@ class Sessions:
 
     @property
     def lengths(self) -> np.ndarray:
-        """``(N,)`` items of each."""
-        return np.array([len(one) for one in self.items], dtype=np.int64)
+        """Number of items of each session, ``(N,)``."""
+        return np.array([len(items) for items in self.items], dtype=np.int64)
 
     def part(self, rows: np.ndarray) -> Sessions:
         """The sessions ``rows``."""
-        names, items = (tuple(of[i] for i in rows) for of in (self.names, self.items))
+        names, items = (tuple(values[i] for i in rows) for values in (self.names, self.items))
         begins = None if self.begins is None else self.begins[rows]
         return replace(self, names=names, items=items, given=self.given[rows], begins=begins)
 
     def shorter(self, lengths: np.ndarray) -> Sessions:
-        """The first so many items of each."""
-        return replace(self, items=tuple(one[:n] for one, n in zip(self.items, lengths, strict=True)))
+        """Truncate each session to its first ``lengths[i]`` items."""
+        return replace(self, items=tuple(items[:n] for items, n in zip(self.items, lengths, strict=True)))
 
     def followed(self) -> Sessions:
-        """Those in which something follows: sessions of one item teach nothing and ask nothing."""
+        """Drop sessions with one item, which have no target."""
         return self.part(np.flatnonzero(self.lengths > 1))
 
     def leave_one_out(self) -> Sessions:
-        """The same, asked for the last item of each alone."""
+        """Leave-one-out: the last item of each session is the only target."""
         return replace(self, given=self.lengths - 1)
 
     def in_order(self) -> Sessions:
-        """By when they began, where that is known."""
+        """Sort sessions by start time, if known."""
         return self if self.begins is None else self.part(np.argsort(self.begins, kind="stable"))
 
     def digest(self) -> str:
-        """A fingerprint of all of it."""
-        found = hashlib.sha256()
+        """SHA-256 of the sessions."""
+        digest = hashlib.sha256()
         for name, items in zip(self.names, self.items, strict=True):
-            found.update(repr((name, items)).encode("utf-8", "replace"))
-        found.update(b"" if self.begins is None else self.begins.tobytes())
-        return found.hexdigest()
+            digest.update(repr((name, items)).encode("utf-8", "replace"))
+        digest.update(b"" if self.begins is None else self.begins.tobytes())
+        return digest.hexdigest()
 
 
 def read_sessions(data: object, columns: Columns) -> Sessions:
-    """A file or frame of events; or a list of sessions, each its items' ids; or the ids of one session.
+    """Read sessions from a file or frame of events, a list of sessions, or a list of item ids (one session).
 
-    Ids are text, a number is written out: 7 and "7" are one item. Events of one session are put in order of time, of
-    one time in the order of the rows. An event that stands there twice, at the same time, is read once. Columns may
-    be called as in RecBole's atomic files, ``item_id:token``.
+    Ids are text: 7 and "7" are the same item. Events of a session are sorted by time, ties in row order. Duplicate
+    events with the same time are dropped. Column names may have RecBole's type suffix, as ``item_id:token``.
 
     Raises:
-        DataError: What cannot be read, with place and remedy.
+        DataError: The data cannot be read.
 
     >>> read_sessions([[3, 5], ["5"]], Columns()).items
     (('3', '5'), ('5',))
     """
+    data = as_pandas(data)
     if isinstance(data, Sessions):
         return data
     if isinstance(data, (str, os.PathLike)):
@@ -126,38 +127,41 @@ def _from_table(table: Table, columns: Columns) -> Sessions:
     if table.frame.empty:
         raise DataError(f"{table.name} has no rows")
     _check_columns(table, columns)
-    code, names = read_ids(table, columns.session, "session")
-    item, ids = read_ids(table, columns.item, "item")
-    table.comma = table.comma and has_decimal_commas(table, columns.time)
+    session_index, names = read_ids(table, columns.session, "session id")
+    item_index, ids = read_ids(table, columns.item, "item id")
+    table.decimal_comma = table.decimal_comma and has_decimal_commas(table, columns.time)
     times = [_times(table, column) for column in columns.time]
     notes = list(table.notes)
     if times:
-        events = pd.DataFrame({"code": code, "item": item} | {f"time {k}": time for k, time in enumerate(times)})
-        twice = events.duplicated().to_numpy()
-        if twice.any():
-            notes.append(f"{int(twice.sum()):,} events that stood there twice were read once")
-        code, item, times = code[~twice], item[~twice], [time[~twice] for time in times]
-    order = np.lexsort((*reversed(times), code))
-    firsts = np.flatnonzero(np.diff(code[order], prepend=-1))
-    raw = np.array(ids, dtype=object)[item[order]]
-    items = tuple(tuple(part) for part in np.split(raw, firsts[1:]))
-    begins = times[0][order][firsts] if times else None
+        events = pd.DataFrame(
+            {"session": session_index, "item": item_index} | {f"time {k}": time for k, time in enumerate(times)}
+        )
+        duplicated = events.duplicated().to_numpy()
+        if duplicated.any():
+            notes.append(f"{int(duplicated.sum()):,} duplicate events were dropped")
+        session_index, item_index = session_index[~duplicated], item_index[~duplicated]
+        times = [time[~duplicated] for time in times]
+    order = np.lexsort((*reversed(times), session_index))
+    first_rows = np.flatnonzero(np.diff(session_index[order], prepend=-1))
+    sorted_items = np.array(ids, dtype=object)[item_index[order]]
+    items = tuple(tuple(session_items) for session_items in np.split(sorted_items, first_rows[1:]))
+    begins = times[0][order][first_rows] if times else None
     return Sessions(tuple(names), items, np.ones(len(items), np.int64), begins, table.name, tuple(notes))
 
 
 def _check_columns(table: Table, columns: Columns) -> None:
-    used = {"--session-col": (columns.session,), "--item-col": (columns.item,), "--time-col": columns.time}
+    used = {"--session-col": (columns.session,), "--item-col": (columns.item,), "--time-cols": columns.time}
     for option, names in used.items():
         for name in names:
             if name not in table.frame:
-                or_none = ' (or --time-col "" where the rows are in order)' if option == "--time-col" else ""
+                or_none = ' (or --time-cols "" if the rows are in order)' if option == "--time-cols" else ""
                 known = listing(table.frame.columns)
                 raise DataError(f"no column {name!r} in {table.name} (columns: {known}): give {option} NAME{or_none}")
 
 
 def _times(table: Table, column: str) -> np.ndarray:
-    """``(N,)`` dates or numbers, which may have fractions: seconds since 1970 often do."""
-    table.refuse(column, table.missing(column), "is not a time: every row needs one")
+    """Times of events ``(N,)``: dates or numbers, which may have fractions."""
+    table.raise_if_any(column, table.missing(column), "is not a time: every row needs one")
     numbers, bad = parse_numbers(table, column)
     if not bad.any() and np.isfinite(numbers).all() and (numbers != np.floor(numbers)).any():
         return numbers
@@ -174,48 +178,47 @@ def _from_list(data: Any) -> Sessions:
     if not isinstance(data, Sequence):
         raise DataError(f"give a path, a frame, or a list of sessions, not {type(data).__name__}")
     if not data:
-        raise DataError("the list is empty")
-    sessions = [data] if all(isinstance(one, (str, Integral)) for one in data) else data
-    items = tuple(_ids(one, number) for number, one in enumerate(sessions, 1))
+        raise DataError("the list is empty: give at least one session")
+    sessions = [data] if all(isinstance(entry, (str, Integral)) for entry in data) else data
+    items = tuple(_ids(entry, number) for number, entry in enumerate(sessions, 1))
     names = tuple(str(i) for i in range(1, len(items) + 1))
     return Sessions(names, items, np.ones(len(items), np.int64), None, "the list")
 
 
 def _ids(session: Any, number: int) -> Items:
-    found = session.tolist() if isinstance(session, (np.ndarray, pd.Series)) else session
-    if isinstance(found, str) or not isinstance(found, Sequence):
-        raise DataError(f"session {number} is {found!r}: give a list of item ids")
-    if not found:
-        raise DataError(f"session {number} has no items")
-    return tuple(item_id(one, f"session {number}") for one in found)
+    items = session.tolist() if isinstance(session, (np.ndarray, pd.Series)) else session
+    if isinstance(items, str) or not isinstance(items, Sequence):
+        raise DataError(f"session {number} is {items!r}: give a list of item ids")
+    if not items:
+        raise DataError(f"session {number} has no items: remove it")
+    return tuple(item_id(item, f"session {number}") for item in items)
 
 
 def item_id(item: object, where: str) -> str:
-    """The id as text.
+    """Convert an item id to text.
 
     Raises:
-        DataError: It is neither text nor a whole number.
+        DataError: It is neither text nor an integer.
     """
     if isinstance(item, str) and item.strip():
         return item
     if isinstance(item, Integral) and not isinstance(item, bool):
         return str(int(item))
-    raise DataError(f"{where}: {item!r} is no item id: ids are text or whole numbers")
+    raise DataError(f"{where}: {item!r} is not an item id: give text or an integer")
 
 
-# ---- in numbers ----------------------------------------------------------------------------------------------------
+# ---- windows -------------------------------------------------------------------------------------------------------
 
 
 def windows(ids: np.ndarray, given: int, longest: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """A session as what a network is trained on: inputs and targets ``(T,)``, the next item at each step.
+    """Training windows of a session: inputs and targets ``(T,)``; the target of a step is the next item.
 
-    At most ``longest`` targets stand in one window. The first begins at the session's beginning, each further one at
-    the item before its first target.
+    The first window starts at the first item, each later one at the item before its first target.
 
     Args:
-        ids: ``(T,)`` items by number.
-        given: How many at the beginning are no targets (-1), at least 1.
-        longest: Targets of a window.
+        ids: Item ids ``(T,)``.
+        given: Number of context items at the start, at least 1; as targets they are -1.
+        longest: Maximum targets per window.
 
     >>> [(inputs.tolist(), targets.tolist()) for inputs, targets in windows(np.array([5, 6, 7, 8]), 1, 2)]
     [([5, 6], [6, 7]), ([7], [8])]

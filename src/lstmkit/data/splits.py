@@ -1,4 +1,4 @@
-"""How much of the data is held back."""
+"""Sizes of validation and test splits."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from lstmkit.errors import DataError
 
 
 def holdout_sizes(count: int, unit: str, name: str, valid_share: float, test_share: float) -> tuple[int, int]:
-    """How many of ``count`` examples are for validation and for the test; a share above 0 is at least one.
+    """Numbers of validation and test examples, each rounded up, so that a fraction above 0 gives at least one.
+
+    Args:
+        count: Examples in total.
+        unit: Name of one example in messages.
+        name: Name of the data in messages.
+        valid_share, test_share: Fractions for validation and test.
 
     Raises:
-        DataError: Nothing would be left to train on.
+        DataError: No example is left for training.
 
     >>> holdout_sizes(40, "line", "notes.txt", 0.05, 0.1)
     (2, 4)
@@ -19,7 +25,7 @@ def holdout_sizes(count: int, unit: str, name: str, valid_share: float, test_sha
     valid, test = (math.ceil(share * count) for share in (valid_share, test_share))
     if count - test - valid < 1:
         raise DataError(
-            f"{name} has {count} {unit}{'s' * (count > 1)}, too few to hold some back for validation and test: give "
-            "more, or --valid-share 0 --test-share 0"
+            f"{name} has {count} {unit}{'s' * (count > 1)}, too few for a training, a validation and a test split: "
+            "give more, or --valid-fraction 0 --test-fraction 0"
         )
     return valid, test

@@ -1,4 +1,4 @@
-"""What is to be written down, and what it says: sounds, features, pictures of lines or pen strokes, with texts."""
+"""Transcription data: audio clips, features, images of text lines or pen strokes, with their transcripts."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lstmkit.data import zip_archive as zips
-from lstmkit.data.audio import audio_io as sound
+from lstmkit.data import zip_archive
+from lstmkit.data.audio import audio_io
 from lstmkit.data.ink.resampling import validate_strokes
+from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.table import Table, read_file
-from lstmkit.data.vision import image_io as pictures
+from lstmkit.data.vision import image_io
 from lstmkit.errors import DataError, one_line
 
 KINDS = ("sounds", "features", "lines", "strokes")
 _TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".gz")
-_TEXTS = (".gt.txt", ".txt")  # endings of what belongs to a sound or picture of that name
+_TEXTS = (".gt.txt", ".txt")  # suffixes of the transcript of a clip or image
 
 
 class Columns(NamedTuple):
-    """Which column of a table is what; and what arrays of numbers are, where they do not tell themselves."""
+    """Columns of a table; ``reads`` is the kind of arrays: ``"auto"`` or one of :data:`KINDS`."""
 
     file: str = "file"
     text: str = "text"
@@ -37,14 +38,14 @@ class Columns(NamedTuple):
 
 @dataclass(frozen=True)
 class Transcripts:
-    """Examples.
+    """Inputs with transcripts.
 
     Attributes:
-        inputs: Sounds (:class:`AudioClip`), features ``(T, F)`` float32, pictures ``(H, W)`` uint8, or strokes ``(N, 3)``.
-        texts: Of each what it says, as :func:`written` has it; ``None`` where that is not known.
-        ids: What each is called.
+        inputs: Audio (:class:`AudioClip`), features ``(T, F)`` float32, images ``(H, W)`` uint8, or strokes ``(N, 3)``.
+        texts: Transcript of each input, normalized by :func:`written`; ``None`` if unknown.
+        ids: Id of each input.
         kind: One of :data:`KINDS`.
-        name: What messages call them all.
+        name: Name of the data in messages.
     """
 
     inputs: Sequence[Any]
@@ -58,33 +59,33 @@ class Transcripts:
 
     def part(self, rows: Sequence[int] | np.ndarray) -> Transcripts:
         """The examples ``rows``."""
-        picked = ([of[i] for i in rows] for of in (self.inputs, self.texts, self.ids))
+        picked = ([values[i] for i in rows] for values in (self.inputs, self.texts, self.ids))
         return replace(self, **dict(zip(("inputs", "texts", "ids"), picked, strict=True)))
 
     def told(self) -> list[str]:
-        """The texts of all.
+        """The transcripts of all examples.
 
         Raises:
-            DataError: One of them has none.
+            DataError: An example has no transcript.
         """
         for name, text in zip(self.ids, self.texts, strict=True):
             if text is None:
-                raise DataError(f"{self.name}: {name} has no text: give it one, or leave it out")
+                raise DataError(f"{self.name}: {name} has no transcript: give it one, or leave it out")
         return [text for text in self.texts if text is not None]
 
     def digest(self) -> str:
-        """A fingerprint of inputs and texts."""
-        found = hashlib.sha256()
-        for one, text in zip(self.inputs, self.texts, strict=True):
-            values = one.samples if isinstance(one, sound.AudioClip) else one
-            rate = one.rate if isinstance(one, sound.AudioClip) else 0
-            found.update(repr((values.shape, values.dtype.str, rate, text)).encode("utf-8", "replace"))
-            found.update(np.ascontiguousarray(values).tobytes())
-        return found.hexdigest()
+        """SHA-256 of inputs and transcripts."""
+        digest = hashlib.sha256()
+        for example, text in zip(self.inputs, self.texts, strict=True):
+            values = example.samples if isinstance(example, audio_io.AudioClip) else example
+            rate = example.rate if isinstance(example, audio_io.AudioClip) else 0
+            digest.update(repr((values.shape, values.dtype.str, rate, text)).encode("utf-8", "replace"))
+            digest.update(np.ascontiguousarray(values).tobytes())
+        return digest.hexdigest()
 
 
 def written(text: str) -> str:
-    """A text as it is learnt and compared: Unicode's NFC, one space where there are several, none at the ends.
+    """Normalize a text for training and scoring: Unicode NFC, single spaces, none at the ends.
 
     >>> written("  Za\\u0308hne   zeigen ")
     'Zähne zeigen'
@@ -93,137 +94,143 @@ def written(text: str) -> str:
 
 
 def read_transcripts(data: object, columns: Columns) -> Transcripts:
-    """Examples and, where they are there, their texts.
+    """Read inputs with optional transcripts.
 
     Args:
-        data: A folder or ``.zip`` of sounds or pictures, ``X.png`` with ``X.gt.txt`` or ``X.txt`` beside (of
-            ``X.nrm.png`` too); one sound or picture; a table with a column of paths, from its own folder on, and one
-            of texts; an ``.npz`` with ``feats`` (or ``strokes``) and ``offsets``, its texts in the last column of the
-            ``.tsv`` of that name; a frame; ``(inputs, texts)``, or inputs alone: sounds, ``(samples, rate)``, Pillow
-            pictures, paths, arrays. An array of bytes is a picture, any other features, unless ``reads`` says more.
-        columns: Of a table.
+        data: A folder or ``.zip`` of audio clips or images, with the transcript of ``X.png`` or ``X.nrm.png`` in
+            ``X.gt.txt`` or ``X.txt``; one clip or image; a table or frame with paths, relative to the table's folder,
+            and transcripts; an ``.npz`` with ``feats`` (or ``strokes``) and ``offsets``, and transcripts in the last
+            column of the ``.tsv`` with the same name; ``(inputs, texts)``, or inputs alone: audio clips,
+            ``(samples, rate)``, Pillow images, paths, arrays. A uint8 array is an image, any other array is features,
+            unless ``columns.reads`` says otherwise.
+        columns: Columns of a table.
 
     Raises:
-        DataError: What cannot be read, with place and remedy.
-        UserError: There is no such file.
+        DataError: The data cannot be read.
+        UserError: A file does not exist.
     """
+    data = as_pandas(data)
     if isinstance(data, Transcripts):
         return data
     if isinstance(data, (str, os.PathLike)):
-        found = _of_path(Path(data), columns)
+        transcripts = _from_path(Path(data), columns)
     elif isinstance(data, pd.DataFrame):
         frame = Table(data.set_axis(data.columns.map(str), axis=1), "the frame")
-        found = _of_table(frame, Path(), columns)
+        transcripts = _from_table(frame, Path(), columns)
     else:
-        found = _of_lists(data, columns.reads)
-    if not len(found):
-        raise DataError(f"{found.name} has no examples")
-    return found
+        transcripts = _from_lists(data, columns.reads)
+    if not len(transcripts):
+        raise DataError(f"{transcripts.name} has no examples: give at least one")
+    return transcripts
 
 
 def is_audio_path(data: object) -> bool:
-    """Whether that is the path of one sound."""
-    return isinstance(data, (str, os.PathLike)) and Path(data).suffix.lower() in sound.FILE_SUFFIXES
+    """Whether ``data`` is the path of an audio file."""
+    return isinstance(data, (str, os.PathLike)) and Path(data).suffix.lower() in audio_io.FILE_SUFFIXES
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
-def _of_path(path: Path, columns: Columns) -> Transcripts:
-    ending = path.suffix.lower()
+def _from_path(path: Path, columns: Columns) -> Transcripts:
+    suffix = path.suffix.lower()
     if path.is_dir():
         names = sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
         return _pairs(names, lambda name: (path / name).read_bytes(), str(path))
     if not path.exists():
-        raise DataError(f"there is no file {path}")
-    if ending == ".zip":
-        return _zipped(path)
-    if ending == ".npz":
-        return _arrays(path)
-    if ending in (*sound.FILE_SUFFIXES, *pictures.FILE_SUFFIXES):
-        beside = {p.name for p in path.parent.iterdir()}
-        some = [path.name, *(name for name in _text_file_names(path.name) if name in beside)]
-        return _pairs(some, lambda name: (path.parent / name).read_bytes(), path.name)
-    if ending in _TABLES:
-        return _of_table(read_file(path, strict=True), path.parent, columns)
+        raise DataError(f"no such file: {path}")
+    if suffix == ".zip":
+        return _from_zip(path)
+    if suffix == ".npz":
+        return _from_npz(path)
+    if suffix in (*audio_io.FILE_SUFFIXES, *image_io.FILE_SUFFIXES):
+        siblings = {p.name for p in path.parent.iterdir()}
+        names = [path.name, *(name for name in _text_file_names(path.name) if name in siblings)]
+        return _pairs(names, lambda name: (path.parent / name).read_bytes(), path.name)
+    if suffix in _TABLES:
+        return _from_table(read_file(path, strict=True), path.parent, columns)
     raise DataError(
-        f"{path}: files of this kind are not read: give a sound, a picture, a folder or .zip of them, an .npz, or a "
-        "table"
+        f"{path}: unsupported file format: give an audio file, an image, a folder or .zip of them, an .npz, or a table"
     )
 
 
-def _zipped(path: Path) -> Transcripts:
-    with zips.opened(path) as archive:
-        return _pairs(zips.names(archive), lambda name: zips.content(archive, name, path.name), path.name)
+def _from_zip(path: Path) -> Transcripts:
+    with zip_archive.open_zip(path) as archive:
+        return _pairs(
+            zip_archive.file_names(archive), lambda name: zip_archive.read_member(archive, name, path.name), path.name
+        )
 
 
 def _pairs(names: list[str], read: Callable[[str], bytes], where: str) -> Transcripts:
-    """Sounds or pictures and the texts beside them."""
-    there = set(names)
+    """Audio clips or images, with transcripts in text files of the same name."""
+    existing = set(names)
     media = [
         name
         for name in names
-        if Path(name).suffix.lower() in (*sound.FILE_SUFFIXES, *pictures.FILE_SUFFIXES)
-        and not zips.is_hidden_file(name)
+        if Path(name).suffix.lower() in (*audio_io.FILE_SUFFIXES, *image_io.FILE_SUFFIXES)
+        and not zip_archive.is_hidden_file(name)
     ]
     if not media:
-        raise DataError(f"{where} has no sound and no picture in it")
+        raise DataError(f"{where} has no audio file and no image: give at least one")
     inputs, texts = [], []
     for name in media:
-        beside = next((text for text in _text_file_names(name) if text in there), None)
-        inputs.append(_medium(read(name), name))
-        texts.append(None if beside is None else _decoded(read(beside), beside))
-    return _alike(inputs, texts, media, where)
+        text_file = next((text for text in _text_file_names(name) if text in existing), None)
+        inputs.append(_decode_media(read(name), name))
+        texts.append(None if text_file is None else _decode_text(read(text_file), text_file))
+    return _same_kind(inputs, texts, media, where)
 
 
 def _text_file_names(name: str) -> list[str]:
-    """What the text of a sound or picture may be called: ``a.nrm.png`` has ``a.nrm.gt.txt`` or ``a.gt.txt``."""
+    """Possible transcript files of a clip or image: ``a.nrm.gt.txt`` or ``a.gt.txt`` for ``a.nrm.png``."""
     stems = [name[: -len(Path(name).suffix)]]
     while Path(stems[-1]).suffix:
         stems.append(stems[-1][: -len(Path(stems[-1]).suffix)])
-    return [stem + ending for stem in stems for ending in _TEXTS]
+    return [stem + suffix for stem in stems for suffix in _TEXTS]
 
 
-def _decoded(content: bytes, name: str) -> str:
+def _decode_text(content: bytes, name: str) -> str:
     try:
         return written(content.decode("utf-8-sig"))
     except UnicodeDecodeError as err:
         raise DataError(f"{name} is not UTF-8 ({err.reason}): save it as UTF-8") from err
 
 
-def _medium(content: bytes, name: str) -> Any:
-    if Path(name).suffix.lower() in sound.FILE_SUFFIXES:
-        return sound.read_audio(content, name=name)
-    return pictures.read_grayscale_image(content, name)
+def _decode_media(content: bytes, name: str) -> Any:
+    if Path(name).suffix.lower() in audio_io.FILE_SUFFIXES:
+        return audio_io.read_audio(content, name=name)
+    return image_io.read_grayscale_image(content, name)
 
 
-def _arrays(path: Path) -> Transcripts:
-    """Features or strokes end to end, and where each example begins."""
+def _from_npz(path: Path) -> Transcripts:
+    """Concatenated features or strokes, and the offset of each example."""
     try:
         with np.load(path) as arrays:
             kind = next((k for k in ("feats", "strokes") if k in arrays), "")
             if not kind or "offsets" not in arrays:
-                raise DataError(f"{path.name} has {', '.join(arrays)}: it must have feats (or strokes) and offsets")
+                raise DataError(f"{path.name} has the arrays {', '.join(arrays)}: give feats (or strokes) and offsets")
             values, offsets = arrays[kind], arrays["offsets"]
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as err:
         if isinstance(err, DataError):
             raise
-        raise DataError(f"{path.name} is no .npz that can be read: {one_line(err)}") from err
-    whole = offsets.ndim == 1 and len(offsets) > 1 and offsets.dtype.kind in "iu"
-    if not whole or offsets[0] != 0 or offsets[-1] != len(values) or (np.diff(offsets) < 1).any():
-        raise DataError(f"{path.name}: offsets must rise from 0 to the {len(values)} steps there are")
-    pieces = [values[a:b] for a, b in itertools.pairwise(offsets.tolist())]
-    names = [f"{path.stem} {i}" for i in range(1, len(pieces) + 1)]
-    check = validate_strokes if kind == "strokes" else _features
-    texts: list[str | None] = [None] * len(pieces)
-    lines = path.with_suffix(".tsv")
-    if lines.is_file():
-        rows = [line.split("\t") for line in _lines(lines)]
-        if len(rows) != len(pieces):
-            raise DataError(f"{lines.name} has {len(rows)} lines, {path.name} {len(pieces)} examples: give one of each")
+        raise DataError(f"{path.name} is not a readable .npz ({one_line(err)}): create it with numpy.savez") from err
+    is_valid = offsets.ndim == 1 and len(offsets) > 1 and offsets.dtype.kind in "iu"
+    if not is_valid or offsets[0] != 0 or offsets[-1] != len(values) or (np.diff(offsets) < 1).any():
+        raise DataError(f"{path.name}: offsets must increase from 0 to the number of steps, {len(values)}")
+    examples = [values[a:b] for a, b in itertools.pairwise(offsets.tolist())]
+    names = [f"{path.stem} {i}" for i in range(1, len(examples) + 1)]
+    validate = validate_strokes if kind == "strokes" else _features
+    texts: list[str | None] = [None] * len(examples)
+    text_file = path.with_suffix(".tsv")
+    if text_file.is_file():
+        rows = [line.split("\t") for line in _lines(text_file)]
+        if len(rows) != len(examples):
+            raise DataError(
+                f"{text_file.name} has {len(rows)} lines, but {path.name} has {len(examples)} examples: "
+                "give one line per example"
+            )
         texts = [written(row[-1]) for row in rows]
         names = [row[0] if len(row) > 1 else name for row, name in zip(rows, names, strict=True)]
-    inputs = [check(piece, name) for piece, name in zip(pieces, names, strict=True)]
+    inputs = [validate(example, name) for example, name in zip(examples, names, strict=True)]
     return Transcripts(inputs, texts, names, "strokes" if kind == "strokes" else "features", path.name)
 
 
@@ -234,98 +241,98 @@ def _lines(path: Path) -> list[str]:
         raise DataError(f"{path.name} is not UTF-8 ({err.reason}): save it as UTF-8") from err
 
 
-def _of_table(table: Table, folder: Path, columns: Columns) -> Transcripts:
+def _from_table(table: Table, folder: Path, columns: Columns) -> Transcripts:
     paths = [str(cell) for cell in table.column(columns.file)]
     texts: list[str | None] = [None] * len(paths)
     if columns.text in table.frame:
         cells = ["" if pd.isna(cell) else written(str(cell)) for cell in table.column(columns.text)]
-        texts = [cell or None for cell in cells]  # an empty cell is a text that is not known
-    inputs = [_medium_at(folder / path) for path in paths]
-    return _alike(inputs, texts, paths, table.name)
+        texts = [cell or None for cell in cells]  # an empty cell is an unknown transcript
+    inputs = [_read_media(folder / path) for path in paths]
+    return _same_kind(inputs, texts, paths, table.name)
 
 
-def _medium_at(path: Path) -> Any:
-    if path.suffix.lower() not in (*sound.FILE_SUFFIXES, *pictures.FILE_SUFFIXES):
-        raise DataError(f"{path} is neither a sound nor a picture, by its name's ending")
+def _read_media(path: Path) -> Any:
+    if path.suffix.lower() not in (*audio_io.FILE_SUFFIXES, *image_io.FILE_SUFFIXES):
+        raise DataError(f"{path} has no suffix of an audio file or an image: give one of these")
     if not path.is_file():
-        raise DataError(f"there is no file {path}")
-    return _medium(path.read_bytes(), path.name)
+        raise DataError(f"no such file: {path}")
+    return _decode_media(path.read_bytes(), path.name)
 
 
 # ---- lists -----------------------------------------------------------------------------------------------------------
 
 
-def _of_lists(data: Any, reads: str) -> Transcripts:
+def _from_lists(data: Any, reads: str) -> Transcripts:
     pair = isinstance(data, tuple) and len(data) == 2 and _is_list(data[0]) and _are_texts(data[1])
     inputs, texts = data if pair else (data, None)
     if not _is_list(inputs):
         raise DataError(f"give a path, a frame, or (inputs, texts), not {type(data).__name__}")
-    found = [_one(one, f"example {i}", reads) for i, one in enumerate(inputs, 1)]
-    told: list[str | None] = [None] * len(found)
+    examples = [_from_entry(entry, f"example {i}", reads) for i, entry in enumerate(inputs, 1)]
+    transcripts: list[str | None] = [None] * len(examples)
     if texts is not None:
-        told = [None if text is None else written(text) for text in texts]
-        if len(told) != len(found):
-            raise DataError(f"there are {len(found)} inputs and {len(told)} texts: give one of each")
-    names = [f"example {i}" for i in range(1, len(found) + 1)]
-    if not found:
-        raise DataError("the data have no examples")
-    return _alike(found, told, names, "the data", reads)
+        transcripts = [None if text is None else written(text) for text in texts]
+        if len(transcripts) != len(examples):
+            raise DataError(f"{len(examples)} inputs and {len(transcripts)} texts: give one text per input")
+    names = [f"example {i}" for i in range(1, len(examples) + 1)]
+    if not examples:
+        raise DataError("the data have no examples: give at least one")
+    return _same_kind(examples, transcripts, names, "the data", reads)
 
 
-def _is_list(given: Any) -> bool:
-    return isinstance(given, (list, tuple)) or (isinstance(given, np.ndarray) and given.dtype == object)
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.dtype == object)
 
 
-def _are_texts(given: Any) -> bool:
-    listed = isinstance(given, (list, tuple, pd.Series, np.ndarray))
-    return listed and all(text is None or isinstance(text, str) for text in given)
+def _are_texts(value: Any) -> bool:
+    listed = isinstance(value, (list, tuple, pd.Series, np.ndarray))
+    return listed and all(text is None or isinstance(text, str) for text in value)
 
 
-def _one(one: Any, name: str, reads: str) -> Any:
-    if isinstance(one, sound.AudioClip):
-        return one
-    if isinstance(one, (str, os.PathLike)):
-        return _medium_at(Path(one))
-    if isinstance(one, tuple) and len(one) == 2 and isinstance(one[1], (int, np.integer)):
-        return sound.audio_from_array(one[0], int(one[1]), name)
-    if hasattr(one, "convert") and hasattr(one, "mode"):
-        return pictures.grey(one)
+def _from_entry(entry: Any, name: str, reads: str) -> Any:
+    if isinstance(entry, audio_io.AudioClip):
+        return entry
+    if isinstance(entry, (str, os.PathLike)):
+        return _read_media(Path(entry))
+    if isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], (int, np.integer)):
+        return audio_io.audio_from_array(entry[0], int(entry[1]), name)
+    if hasattr(entry, "convert") and hasattr(entry, "mode"):
+        return image_io.to_grayscale(entry)
     try:
-        values = np.asarray(one)
+        values = np.asarray(entry)
     except ValueError as err:
-        raise DataError(f"{name} is no array: its rows have different lengths") from err
+        raise DataError(f"{name} is not an array, as its rows differ in length: give all rows the same length") from err
     if reads == "strokes":
         return validate_strokes(values, name)
     if values.dtype == np.uint8 and reads != "features":
         if values.ndim != 2 or not values.size:
-            raise DataError(f"{name} has the shape {values.shape}: a picture is grey values (H, W)")
+            raise DataError(f"{name} has shape {values.shape}: give a grayscale image (H, W)")
         return values
     if reads in ("sounds", "lines"):
-        want = "(samples, rate)" if reads == "sounds" else "a Pillow picture or grey values (H, W) as uint8"
-        raise DataError(f"{name} is {one_line(type(one).__name__)}: give {want}")
+        expected = "(samples, rate)" if reads == "sounds" else "a Pillow image or a grayscale image (H, W) as uint8"
+        raise DataError(f"{name} is {one_line(type(entry).__name__)}: give {expected}")
     return _features(values, name)
 
 
 def _features(values: np.ndarray, name: str) -> np.ndarray:
     if values.ndim != 2 or not values.size or values.dtype.kind not in "biuf":
-        raise DataError(f"{name} has the shape {values.shape}: features are numbers (T, F), T and F above 0")
-    found = values.astype(np.float32)
-    if not np.isfinite(found).all():
-        step = int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])
-        raise DataError(f"{name}, step {step + 1}: a value is missing or infinite: fill it in")
-    return found
+        raise DataError(f"{name} has shape {values.shape}: give features as numbers (T, F), with T and F above 0")
+    features = values.astype(np.float32)
+    if not np.isfinite(features).all():
+        step = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
+        raise DataError(f"{name}, step {step + 1}: a value is NaN or infinite: fill it in")
+    return features
 
 
-def _alike(
+def _same_kind(
     inputs: list[Any], texts: list[str | None], names: list[str], where: str, reads: str = "auto"
 ) -> Transcripts:
-    kinds = sorted({_kind(one, reads) for one in inputs})
+    kinds = sorted({_kind(entry, reads) for entry in inputs})
     if len(kinds) > 1:
-        raise DataError(f"{where} has {' and '.join(kinds)}: give one kind")
+        raise DataError(f"{where} has {' and '.join(kinds)}: give inputs of one kind")
     return Transcripts(inputs, texts, names, kinds[0] if kinds else "features", where)
 
 
-def _kind(one: Any, reads: str) -> str:
-    if isinstance(one, sound.AudioClip):
+def _kind(entry: Any, reads: str) -> str:
+    if isinstance(entry, audio_io.AudioClip):
         return "sounds"
-    return "strokes" if reads == "strokes" else "lines" if one.dtype == np.uint8 else "features"
+    return "strokes" if reads == "strokes" else "lines" if entry.dtype == np.uint8 else "features"

@@ -1,1 +1,1 @@
-"""Decoding: greedy search, beam search, sampling, CTC. Each takes a step function, never a job."""
+"""Decoding: greedy search, beam search, sampling and CTC. Each takes a step function, never a job."""

@@ -1,4 +1,4 @@
-"""From outputs to an answer, one step after another. A decoder is handed a step function, never a model."""
+"""Autoregressive generation: roll-out, sampling and beam search. All take a step function, never a model."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def roll_out(
     n_steps: int,
     stop: Callable[[Tensor, int], bool] | None = None,
 ) -> Tensor:
-    """Feed a model what it said: the values of ``n_steps`` further steps.
+    """Generate ``n_steps`` values, each of which is the input of the next step.
 
     Args:
-        step: ``step(value, t, state) -> (value, state)``: the value after ``value``, for the step ``t = 0, 1, …``.
-        value: ``(B, ...)``, the last known one.
-        state: What the model carries.
-        n_steps: How many to make.
-        stop: ``stop(value, t)``, asked after each step: whether it is enough.
+        step: ``step(value, t, state) -> (value, state)`` returns the value after ``value``, for ``t = 0, 1, …``.
+        value: ``(B, ...)`` the last known value.
+        state: State of the model.
+        n_steps: Number of steps.
+        stop: ``stop(value, t)`` is called after each step; generation stops if it returns true.
 
     Returns:
-        ``(B, n_steps, ...)``, or as many steps as there were until the stop.
+        ``(B, n_steps, ...)``, or fewer steps if stopped.
 
     >>> roll_out(lambda v, t, s: (v * 2, s), torch.tensor([1, 3]), None, 3)
     tensor([[ 2,  4,  8],
@@ -42,11 +42,11 @@ def roll_out(
 
 
 class SampledTokens(NamedTuple):
-    """Tokens that were drawn.
+    """Sampled tokens.
 
     Attributes:
-        ids: ``(B, n)``.
-        surprise: ``(B, n)`` in nats: minus the logarithm of what the model gave each, whatever was drawn from.
+        ids: ``(B, n)`` token ids.
+        surprise: ``(B, n)`` surprisal in nats under the model's own distribution, before temperature and filtering.
     """
 
     ids: Tensor
@@ -65,18 +65,22 @@ def sample(
     seed: int = 0,
     stop: Callable[[Tensor], bool] | None = None,
 ) -> SampledTokens:
-    """Draw tokens, each fed to the model for the next.
+    """Sample tokens, each of which is the input of the next step.
 
     Args:
         step: ``step(ids (B,), state) -> (logits (B, V), state)``.
-        logits: ``(B, V)`` for the first of them.
-        state: What the model carries.
-        n_steps: At most so many.
-        temperature: Of the softmax; 0 always takes the most probable.
-        top_k: Only from the so many most probable; 0 for all.
-        top_p: Only from the fewest that have this probability together (nucleus sampling, Holtzman et al. 2020).
-        seed: Of the drawing.
-        stop: Asked of all ids so far, ``(B, n)``: whether it is enough.
+        logits: ``(B, V)`` logits of the first token.
+        state: State of the model.
+        n_steps: Maximum number of tokens.
+        temperature: Temperature of the softmax; 0 always takes the most probable token.
+        top_k: Sample from the ``top_k`` most probable tokens; 0 for all.
+        top_p: Sample from the smallest set of tokens with this total probability (nucleus sampling, Holtzman et al.
+            2020).
+        seed: Random seed.
+        stop: Called with all ids so far, ``(B, n)``; sampling stops if it returns true.
+
+    >>> sample(lambda ids, state: (torch.zeros(1, 3), state), torch.tensor([[0.0, 9.0, 0.0]]), None, 1, top_k=1).ids
+    tensor([[1]])
     """
     generator = torch.Generator().manual_seed(seed)
     ids: list[Tensor] = []
@@ -84,7 +88,7 @@ def sample(
     for i in range(n_steps):
         if i:
             logits, state = step(ids[-1], state)
-        chosen = _draw(filter_logits(logits, temperature, top_k, top_p), generator)
+        chosen = _sample_rows(filter_logits(logits, temperature, top_k, top_p), generator)
         ids.append(chosen)
         surprise.append(-logits.log_softmax(-1).gather(-1, chosen.unsqueeze(-1))[:, 0])
         if stop is not None and stop(torch.stack(ids, 1)):
@@ -93,7 +97,7 @@ def sample(
 
 
 def filter_logits(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
-    """The logits ``(B, V)`` that are drawn from, all others at minus infinity.
+    """Apply temperature, top-k and top-p to logits ``(B, V)``; excluded tokens get minus infinity.
 
     >>> filter_logits(torch.tensor([[3.0, 2.0, 1.0]]), temperature=0.5, top_k=2, top_p=1.0)
     tensor([[6., 4., -inf]])
@@ -102,12 +106,12 @@ def filter_logits(logits: Tensor, temperature: float, top_k: int, top_p: float) 
         top_k, temperature = 1, 1.0
     logits = logits / temperature
     if 0 < top_k < logits.shape[-1]:
-        ranked = logits.sort(dim=-1, descending=True, stable=True).indices[:, top_k:]
-        logits = logits.scatter(-1, ranked, -torch.inf)
+        excluded = logits.sort(dim=-1, descending=True, stable=True).indices[:, top_k:]
+        logits = logits.scatter(-1, excluded, -torch.inf)
     if top_p < 1:
         values, order = logits.sort(dim=-1, descending=True, stable=True)
-        before = values.softmax(-1).cumsum(-1) - values.softmax(-1)
-        logits = values.masked_fill(before >= top_p, -torch.inf).gather(-1, order.argsort(-1))
+        preceding = values.softmax(-1).cumsum(-1) - values.softmax(-1)
+        logits = values.masked_fill(preceding >= top_p, -torch.inf).gather(-1, order.argsort(-1))
     return logits
 
 
@@ -118,18 +122,17 @@ def sample_labels(
     given: Tensor | None = None,
     autoregressive: bool = True,
 ) -> Tensor:
-    """Draw which of several labels hold, from the last to the first, each given those that were drawn before it.
+    """Sample binary labels from the last to the first, each conditioned on those already sampled.
 
     Args:
-        tell: ``tell(labels (B, K)) -> logits (B, K)``: of the labels below all of those, given that these hold and no
-            other above.
-        noise: ``(B, K)`` drawn evenly from 0…1: a label holds where its own is below its probability.
-        temperature: Of the probabilities; 0 for whatever is the more probable.
-        given: ``(B, K)`` labels that are not drawn but known: 1 or 0 there, NaN elsewhere; ``None`` for none.
-        chained: Whether ``tell`` hangs on the labels at all; where not, one call draws them all.
+        tell: ``tell(labels (B, K)) -> logits (B, K)``: logits of the labels below the lowest active one of ``labels``.
+        noise: ``(B, K)`` uniform in 0…1: a label is active if its noise is below its probability.
+        temperature: Temperature of the probabilities; 0 takes the more probable value.
+        given: ``(B, K)`` known labels: 1 or 0, and NaN for those to sample; ``None`` for none.
+        autoregressive: Whether ``tell`` depends on the labels; if not, one call samples all.
 
     Returns:
-        ``(B, K)`` of 0 and 1, in the kind of ``noise``.
+        ``(B, K)`` of 0 and 1, in the dtype of ``noise``.
 
     >>> sample_labels(lambda labels: torch.tensor([[2.0, -1.0, 1.0]]), torch.full((1, 3), 0.5))
     tensor([[1., 0., 1.]])
@@ -138,22 +141,22 @@ def sample_labels(
     numbers = torch.arange(noise.shape[1], device=noise.device)
     limit = torch.full((len(noise), 1), noise.shape[1], device=noise.device)
     while True:
-        # Down to the next label that holds nothing changes: all up to there are drawn at once.
+        # The logits only change at the next active label, so all labels down to it are sampled at once.
         logits = tell(labels)
-        chances = (logits / temperature).sigmoid() if temperature else (logits > 0).to(noise.dtype)
+        probabilities = (logits / temperature).sigmoid() if temperature else (logits > 0).to(noise.dtype)
         if given is not None:
-            chances = torch.where(given.isnan(), chances, given)
-        on = (noise < chances) & (numbers < limit)
+            probabilities = torch.where(given.isnan(), probabilities, given)
+        active = (noise < probabilities) & (numbers < limit)
         if not autoregressive:
-            return on.to(noise.dtype)
-        if not bool(on.any()):
+            return active.to(noise.dtype)
+        if not bool(active.any()):
             return labels
-        limit = torch.where(on, numbers, -1).amax(1, keepdim=True)
+        limit = torch.where(active, numbers, -1).amax(1, keepdim=True)
         labels = torch.where(numbers == limit, 1.0, labels)
 
 
-def _draw(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """One of each row, on the CPU, so that a seed draws the same anywhere."""
+def _sample_rows(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """Sample one id per row on the CPU, so that a seed gives the same ids on every device."""
     chosen = torch.multinomial(logits.float().cpu().softmax(-1), 1, generator=generator)
     return chosen[:, 0].to(logits.device)
 
@@ -161,39 +164,39 @@ def _draw(logits: Tensor, generator: torch.Generator) -> Tensor:
 def block_repeated_ngrams(
     step: Callable[[Tensor, Any], tuple[Tensor, Any]], n: int
 ) -> Callable[[Tensor, Any], tuple[Tensor, Any]]:
-    """A step like ``step`` that writes no ``n`` tokens in a row twice (Paulus, Xiong and Socher 2018, section 2.5).
+    """Wrap a step so that no n-gram occurs twice (Paulus, Xiong and Socher 2018, section 2.5).
 
-    Its state is ``(state of step, ids so far (N, t))``, so that a search which takes rows of it takes their past along;
-    it begins as ``(state, ids (N, 0))``.
+    The state of the new step is ``(state of step, ids so far (N, t))``, so that beam search can select its rows. The
+    initial state is ``(state, ids (N, 0))``.
 
     >>> step = block_repeated_ngrams(lambda ids, state: (torch.zeros(1, 4), state), 2)
     >>> state = None, torch.tensor([[1, 2, 3]])
-    >>> step(torch.tensor([1]), state)[0]  # 1 2 stands there already
+    >>> step(torch.tensor([1]), state)[0]  # the bigram "1 2" has occurred
     tensor([[0., 0., -inf, 0.]])
     """
 
-    def careful(ids: Tensor, state: Any) -> tuple[Tensor, Any]:
-        inner, before = state
+    def blocking_step(ids: Tensor, state: Any) -> tuple[Tensor, Any]:
+        inner, previous = state
         logits, inner = step(ids, inner)
-        ids = torch.cat([before, ids.unsqueeze(1)], 1)
+        ids = torch.cat([previous, ids.unsqueeze(1)], 1)
         if ids.shape[1] >= n:
-            runs = ids.unfold(1, n, 1)  # (N, t - n + 1, n)
-            begun = (runs[..., :-1] == ids[:, ids.shape[1] - n + 1 :].unsqueeze(1)).all(-1)
-            again = torch.zeros_like(logits).scatter_add_(1, runs[..., -1], begun.to(logits.dtype)) > 0
-            logits = logits.masked_fill(again, -torch.inf)
+            ngrams = ids.unfold(1, n, 1)  # (N, t - n + 1, n)
+            same_prefix = (ngrams[..., :-1] == ids[:, ids.shape[1] - n + 1 :].unsqueeze(1)).all(-1)
+            repeated = torch.zeros_like(logits).scatter_add_(1, ngrams[..., -1], same_prefix.to(logits.dtype)) > 0
+            logits = logits.masked_fill(repeated, -torch.inf)
         return logits, (inner, ids)
 
-    return careful
+    return blocking_step
 
 
 class Hypothesis(NamedTuple):
-    """A sequence that a beam search found.
+    """A result of beam search.
 
     Attributes:
-        ids: Its tokens, without the end.
-        score: Its logarithmic probability, normalised by its length.
-        log_p: As it is, in nats; the end counts.
-        rows: For each token the row of the step's call that told it: what else the call told can be found again.
+        ids: Token ids, without the end token.
+        score: Log-probability, normalized by length.
+        log_p: Log-probability in nats, end token included.
+        rows: For each token the row of the step's batch that predicted it, to look up other outputs of that call.
     """
 
     ids: tuple[int, ...]
@@ -213,60 +216,60 @@ def beam_search(
     length_penalty: float = 1.0,
     n_best: int = 1,
 ) -> list[list[Hypothesis]]:
-    """The most probable sequences, as far as ``width`` beginnings held at a time can tell. Width 1 is greedy.
+    """Beam search: the most probable sequences of each example. A width of 1 is greedy search.
 
-    Finished sequences are ranked by ``log p / ((5 + n) / 6)^α`` for ``n`` tokens, the end included (Wu et al. 2016,
-    eq. 14); those that reach the most steps count as finished. A sentence is done when ``width`` have finished, or no
-    beginning can become better than what it has; others of its batch change nothing.
+    Finished hypotheses are ranked by ``log p / ((5 + n) / 6)^α`` for ``n`` tokens, end token included (Wu et al. 2016,
+    eq. 14). Hypotheses that reach ``max_steps`` count as finished. The search of an example ends if ``width``
+    hypotheses are finished, or none on the beam can improve on them. It does not depend on the rest of the batch.
 
     Args:
-        step: ``step(ids (N,), state) -> (logits (N, V), state)``, for ``N = B · width`` rows, a sentence's together.
-        first: ``(B,)`` the token before the first.
-        state: What the model carries: tensors in tuples, each with the batch ``B`` first.
-        width: Beginnings held at a time.
-        max_steps: Of all sequences, or of each sentence's ``(B,)``, the end included.
-        end: The token that ends a sequence.
-        length_penalty: ``α``: 0 ranks by probability alone, which favours short ones.
-        n_best: Sequences of each sentence, at most ``width``.
+        step: ``step(ids (N,), state) -> (logits (N, V), state)`` for ``N = B · width`` rows, grouped by example.
+        first: ``(B,)`` ids of the token before the first.
+        state: State of the model: tensors in nested tuples, batch ``B`` first.
+        width: Beam width.
+        max_steps: Maximum number of tokens, end token included, for all examples or for each, ``(B,)``.
+        end: Id of the end token.
+        length_penalty: ``α``; 0 ranks by probability alone, which favors short sequences.
+        n_best: Hypotheses to return per example, at most ``width``.
 
     Returns:
-        For each of ``B`` the best first.
+        The hypotheses of each example, best first.
     """
     batch, device = len(first), first.device
     limits = torch.as_tensor(max_steps, device=device).expand(batch)
-    last = int(limits.max()) if batch else 0
-    begin = torch.arange(batch, device=device).unsqueeze(1) * width  # each sentence's first row
+    total_steps = int(limits.max()) if batch else 0
+    first_rows = torch.arange(batch, device=device).unsqueeze(1) * width  # first row of each example
     state = _rows(state, torch.arange(batch, device=device).repeat_interleave(width))
     ids = first.repeat_interleave(width)
     alive = torch.full((batch, width), -torch.inf, device=device)
-    alive[:, :1] = 0.0  # all rows are alike at first: one of them is enough
+    alive[:, :1] = 0.0  # all rows of an example start equal: one of them is enough
     done = _FinishedHypotheses.none(batch, width, device)
     tokens: list[Tensor] = []
     parents: list[Tensor] = []
-    for t in range(last):
+    for t in range(total_steps):
         logits, state = step(ids, state)
         log_p = alive.unsqueeze(-1) + logits.float().log_softmax(-1).unflatten(0, (batch, width))
-        # Twice the width: at most one continuation of each beginning is its end, so enough others are left.
+        # Twice the width: at most one continuation of each hypothesis is the end token, so enough others remain.
         values, order = log_p.flatten(1).topk(min(2 * width, width * log_p.shape[-1]))
         parent, token = order // log_p.shape[-1], order % log_p.shape[-1]
-        over = (token == end) | (limits.unsqueeze(1) == t + 1)
-        # An end counts where it is among the best of the beam: of a beam of one, where it is the most probable.
-        ended = over[:, :width]
-        done = done.with_more(values[:, :width].masked_fill(~ended, -torch.inf), t, parent, token, length_penalty)
-        alive, kept = values.masked_fill(over | done.full, -torch.inf).topk(width)
+        finished = (token == end) | (limits.unsqueeze(1) == t + 1)
+        # A finished hypothesis only counts if it is among the best ``width``.
+        candidates = values[:, :width].masked_fill(~finished[:, :width], -torch.inf)
+        done = done.with_more(candidates, t, parent, token, length_penalty)
+        alive, kept = values.masked_fill(finished | done.full, -torch.inf).topk(width)
         parent, token = parent.gather(1, kept), token.gather(1, kept)
         parents.append(parent)
         tokens.append(token)
         reachable = alive[:, 0] / _length_norm(limits.to(alive.dtype), length_penalty)
         if bool((reachable <= done.score[:, min(n_best, width) - 1]).all()):
             break
-        rows = (begin + parent).flatten()
+        rows = (first_rows + parent).flatten()
         ids, state = token.flatten(), _rows(state, rows)
-    return done.traced(tokens, parents, end, n_best)
+    return done.backtrack(tokens, parents, end, n_best)
 
 
 class _FinishedHypotheses(NamedTuple):
-    """Each sentence's best finished sequences, ``(B, width)``: what ends them, and the beginning they go on from."""
+    """The best finished hypotheses of each example, ``(B, width)``: their last step, parent row and last token."""
 
     score: Tensor
     log_p: Tensor
@@ -276,45 +279,45 @@ class _FinishedHypotheses(NamedTuple):
 
     @classmethod
     def none(cls, batch: int, width: int, device: torch.device) -> _FinishedHypotheses:
-        worst = torch.full((batch, width), -torch.inf, device=device)
-        nowhere = torch.zeros((batch, width), dtype=torch.long, device=device)
-        return cls(worst, worst, nowhere, nowhere, nowhere)
+        scores = torch.full((batch, width), -torch.inf, device=device)
+        zeros = torch.zeros((batch, width), dtype=torch.long, device=device)
+        return cls(scores, scores, zeros, zeros, zeros)
 
     def with_more(self, log_p: Tensor, step: int, parent: Tensor, token: Tensor, penalty: float) -> _FinishedHypotheses:
-        """The best of these and of those that end at ``step``; what does not end has minus infinity."""
+        """The best of these and of those that finish at ``step``; unfinished ones have ``log_p`` minus infinity."""
         count = log_p.shape[1]
         score = log_p / _length_norm(log_p.new_tensor(step + 1.0), penalty)
         more = (score, log_p, torch.full_like(token[:, :count], step), parent[:, :count], token[:, :count])
-        both = [torch.cat(pair, 1) for pair in zip(self, more, strict=True)]
-        kept = both[0].topk(self.score.shape[1]).indices
-        return _FinishedHypotheses(*(each.gather(1, kept) for each in both))
+        merged = [torch.cat(pair, 1) for pair in zip(self, more, strict=True)]
+        kept = merged[0].topk(self.score.shape[1]).indices
+        return _FinishedHypotheses(*(field.gather(1, kept) for field in merged))
 
     @property
     def full(self) -> Tensor:
-        """``(B, 1)``: which sentences have as many as the beam is wide."""
+        """``(B, 1)``: whether an example has ``width`` finished hypotheses."""
         return self.log_p[:, -1:] > -torch.inf
 
-    def traced(self, tokens: list[Tensor], parents: list[Tensor], end: int, n_best: int) -> list[list[Hypothesis]]:
-        """Each from its end back to its beginning."""
+    def backtrack(self, tokens: list[Tensor], parents: list[Tensor], end: int, n_best: int) -> list[list[Hypothesis]]:
+        """Follow the parent rows of each hypothesis back to the first token."""
         width = self.score.shape[1]
-        columns = [each.tolist() for each in self]
-        told, before = ([t.tolist() for t in each] for each in (tokens, parents))
-        found: list[list[Hypothesis]] = []
+        columns = [field.tolist() for field in self]
+        token_lists, parent_lists = ([t.tolist() for t in steps] for steps in (tokens, parents))
+        hypotheses: list[list[Hypothesis]] = []
         for b, rows in enumerate(zip(*columns, strict=True)):
             best = []
             for score, log_p, step, parent, token in list(zip(*rows, strict=True))[:n_best]:
                 if log_p == -torch.inf:
                     continue
-                ids, at = ([], []) if token == end else ([token], [parent])
+                ids, beam_rows = ([], []) if token == end else ([token], [parent])
                 row = parent
                 for t in range(step - 1, -1, -1):
-                    ids.append(told[t][b][row])
-                    row = before[t][b][row]
-                    at.append(row)
-                rows_of = tuple(b * width + row for row in reversed(at))
-                best.append(Hypothesis(tuple(reversed(ids)), score, log_p, rows_of))
-            found.append(best)
-        return found
+                    ids.append(token_lists[t][b][row])
+                    row = parent_lists[t][b][row]
+                    beam_rows.append(row)
+                batch_rows = tuple(b * width + row for row in reversed(beam_rows))
+                best.append(Hypothesis(tuple(reversed(ids)), score, log_p, batch_rows))
+            hypotheses.append(best)
+        return hypotheses
 
 
 def _length_norm(lengths: Tensor, penalty: float) -> Tensor:
@@ -322,7 +325,7 @@ def _length_norm(lengths: Tensor, penalty: float) -> Tensor:
 
 
 def _rows(state: Any, rows: Tensor) -> Any:
-    """Those rows of every tensor of a state."""
+    """Select rows of every tensor of a nested state."""
     if state is None or isinstance(state, Tensor):
         return state if state is None else state.index_select(0, rows)
     return tuple(_rows(part, rows) for part in state)

@@ -1,1 +1,1 @@
-"""Calibration, and the metrics that several jobs share."""
+"""Calibration, and metrics that several jobs share."""

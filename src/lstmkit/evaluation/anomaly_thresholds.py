@@ -1,7 +1,6 @@
-"""From scores to alarms. Each threshold is told what scores were like on the validation part, and sees no label.
+"""Thresholds of anomaly scores, computed from validation scores or past scores, without labels.
 
-A threshold gives for every step of a sequence of scores the level above which it is an alarm; the level of a step hangs
-on the scores until then alone.
+A step is an alarm if its score exceeds the threshold. The threshold of a step only depends on the scores up to it.
 """
 
 from __future__ import annotations
@@ -12,18 +11,18 @@ import numpy as np
 import pandas as pd
 from scipy.stats import genpareto, norm
 
-_TAIL_FRACTION = 0.1  # share of the scores that the extreme-value distribution is fitted to
+_TAIL_FRACTION = 0.1  # fraction of the scores to which the extreme-value distribution is fitted
 _MIN_EXCEEDANCES = 10
-TAIL = 100  #: Scores, of which the upper tenth suffices for a distribution of extremes.
+TAIL = 100  #: Number of scores needed to fit the extreme-value distribution to their upper tenth.
 _MIN_RELATIVE_DEVIATION = (
-    0.01  # least deviation of recent scores, of their mean: what hardly varies is no cause for alarm
+    0.01  # lower bound of the standard deviation, relative to the mean, for nearly constant scores
 )
 
 
 def quantile_threshold(scores: np.ndarray, rate: float) -> float:
-    """The least level that at most ``rate`` of ``scores (N,)`` are above, counted as if one more had come out on top.
+    """The finite-sample quantile of ``scores (N,)`` that is exceeded at most at the given rate (conformal).
 
-    With fewer than ``1 / rate`` scores that is the largest of them: the rate cannot be promised then.
+    With fewer than ``1 / rate`` scores it is the largest score, and the rate is not guaranteed.
 
     >>> quantile_threshold(np.arange(1000.0), rate=0.01)
     990.0
@@ -34,137 +33,138 @@ def quantile_threshold(scores: np.ndarray, rate: float) -> float:
 
 
 def extreme_value_threshold(scores: np.ndarray, rate: float) -> float:
-    """The level that is exceeded at the rate ``rate``, by a generalised Pareto distribution of the scores' upper tenth.
+    """The threshold exceeded at the given rate, from a generalized Pareto fit to the upper tenth of the scores.
 
-    Siffer, Fouque, Termier, Largouet 2017, "Anomaly detection in streams with extreme value theory", eq. 1. It can
-    promise rates that no validation part is long enough to show.
+    Siffer, Fouque, Termier, Largouet 2017, "Anomaly detection in streams with extreme value theory", eq. 1. It
+    extrapolates to rates that are too small for the number of validation scores. It falls back to
+    :func:`quantile_threshold` if there are fewer than 10 exceedances.
 
     Args:
-        scores: ``(N,)``.
-        rate: Of false alarms a step, below 0.1.
+        scores: ``(N,)`` validation scores.
+        rate: False alarms per step, below 0.1.
     """
     start = float(np.quantile(scores, 1 - _TAIL_FRACTION))
     excesses = scores[scores > start] - start
     if len(excesses) < _MIN_EXCEEDANCES or np.ptp(excesses) == 0:
         return quantile_threshold(scores, rate)
     shape, _, scale = genpareto.fit(excesses, floc=0)
-    share = rate * len(scores) / len(excesses)
-    return start + float(genpareto.isf(min(1.0, share), shape, scale=scale))
+    tail_probability = rate * len(scores) / len(excesses)
+    return start + float(genpareto.isf(min(1.0, tail_probability), shape, scale=scale))
 
 
 def moving_average_thresholds(
     scores: np.ndarray, history: int, rate: float, before: np.ndarray | None = None
 ) -> np.ndarray:
-    """For every step the level that a normal score would exceed at ``rate``, by the ``history`` scores before it.
+    """Thresholds ``(T,)`` from the mean and standard deviation of the previous ``history`` scores.
 
-    Their mean and as many of their standard deviations as a normal distribution asks for: the anomaly likelihood of
-    Lavin and Ahmad 2015, "Evaluating real-time anomaly detection algorithms", section IV. What comes often becomes
-    usual, so that a drift is an alarm at its beginning and not for ever. Scores have heavier tails than a normal
-    distribution: there will be more false alarms than ``rate``.
+    The number of standard deviations is that of a normal distribution at the given rate: the anomaly likelihood of
+    Lavin and Ahmad 2015, "Evaluating real-time anomaly detection algorithms", section IV. The thresholds adapt, so that
+    a drift only raises alarms at its start. Scores have heavier tails than a normal distribution, so there are more
+    false alarms than ``rate``.
 
     Args:
         scores: ``(T,)``.
-        history: Scores that are looked at, without the step's own.
-        rate: Of alarms a step.
-        before: ``(N,)`` scores from before the first, to have a history at once; the first step has no alarm else.
+        history: Number of previous scores, without the step's own.
+        rate: Alarms per step.
+        before: ``(N,)`` scores before the first step; without them the first step has no alarm.
     """
-    known = np.zeros(0) if before is None else before[-history:]
-    past = pd.Series(np.concatenate([known, scores])).shift(1).rolling(history, min_periods=1)
-    mean, deviation = (np.asarray(of) for of in (past.mean(), past.std(ddof=0)))
-    levels = mean + float(norm.isf(rate)) * np.maximum(deviation, _MIN_RELATIVE_DEVIATION * np.abs(mean))
-    return np.nan_to_num(levels[len(known) :], nan=np.inf)
+    earlier = np.zeros(0) if before is None else before[-history:]
+    past = pd.Series(np.concatenate([earlier, scores])).shift(1).rolling(history, min_periods=1)
+    mean, deviation = (np.asarray(statistic) for statistic in (past.mean(), past.std(ddof=0)))
+    thresholds = mean + float(norm.isf(rate)) * np.maximum(deviation, _MIN_RELATIVE_DEVIATION * np.abs(mean))
+    return np.nan_to_num(thresholds[len(earlier) :], nan=np.inf)
 
 
 def dynamic_thresholds(
     scores: np.ndarray, history: int, pruning: float, before: np.ndarray | None = None
 ) -> np.ndarray:
-    """For every step the level that sets the last ``history`` scores' extremes apart best.
+    """Nonparametric dynamic thresholds ``(T,)``, each from the last ``history`` scores up to the step.
 
-    Hundman et al. 2018, "Detecting spacecraft anomalies using LSTMs and nonparametric dynamic thresholding", section
-    3.2: of the levels mean + z standard deviations the one whose excesses, taken away, lower mean and deviation most
-    for their number; then a stretch above it counts only if its top, or that of a smaller one, is followed by a fall
-    of more than ``pruning`` to the next smaller top (section 3.3). Here each step is judged with the scores until it.
+    Hundman et al. 2018, "Detecting spacecraft anomalies using LSTMs and nonparametric dynamic thresholding". Section
+    3.2: among the thresholds mean + z standard deviations, the one whose exceedances, if removed, reduce mean and
+    deviation most relative to their number. Section 3.3 (pruning): with the maxima of all anomalous sequences in
+    descending order, a sequence only counts if a relative decrease of more than ``pruning`` follows at or below it.
 
     Args:
         scores: ``(T,)``.
-        history: Scores that are looked at, the step's own the last of them.
-        pruning: Share, 0 for none.
-        before: ``(N,)`` scores from before the first, to have a history at once.
+        history: Number of scores, including the step's own.
+        pruning: Minimum relative decrease; 0 for no pruning.
+        before: ``(N,)`` scores before the first step.
 
     Returns:
-        ``(T,)``: a step is an alarm if its score is above its level.
+        ``(T,)``: a step is an alarm if its score exceeds its threshold.
     """
-    known = np.zeros(0) if before is None else before[-history:]
-    whole = np.concatenate([known, scores])
-    levels = np.empty(len(scores))
+    earlier = np.zeros(0) if before is None else before[-history:]
+    all_scores = np.concatenate([earlier, scores])
+    thresholds = np.empty(len(scores))
     for t in range(len(scores)):
-        end = len(known) + t + 1
-        levels[t] = _dynamic_threshold(whole[max(0, end - history) : end], pruning)
-    return levels
+        end = len(earlier) + t + 1
+        thresholds[t] = _dynamic_threshold(all_scores[max(0, end - history) : end], pruning)
+    return thresholds
 
 
-_DEVIATIONS = np.arange(2.5, 12, 0.5)
+_DEVIATIONS = np.arange(2.5, 12, 0.5)  # candidate values of z
 
 
 def _dynamic_threshold(window: np.ndarray, pruning: float) -> float:
-    """Above which the last score of the window is an alarm."""
+    """The threshold for the last score of the window."""
     mean, deviation, last = float(window.mean()), float(window.std()), window[-1]
     lowest = mean + float(_DEVIATIONS[0]) * deviation
     if deviation <= 1e-12 * max(1.0, abs(mean)) or last <= lowest:
         return lowest
-    best, level = -math.inf, lowest
+    best, threshold = -math.inf, lowest
     for candidate in mean + _DEVIATIONS * deviation:
         above = window > candidate
         count = int(above.sum())
         if not count:
             break
         normal = window[~above]
-        stretches = int(above[0]) + int(np.count_nonzero(above[1:] & ~above[:-1]))
-        gain = ((mean - normal.mean()) / mean if mean else 0.0) + (deviation - normal.std()) / deviation
-        merit = gain / (count + stretches**2)
+        n_sequences = int(above[0]) + int(np.count_nonzero(above[1:] & ~above[:-1]))
+        decrease = ((mean - normal.mean()) / mean if mean else 0.0) + (deviation - normal.std()) / deviation
+        merit = decrease / (count + n_sequences**2)
         if merit >= best:
-            best, level = merit, float(candidate)
-    return max(level, float(last)) if not _survives_pruning(window, level, pruning) else level
+            best, threshold = merit, float(candidate)
+    return max(threshold, float(last)) if not _survives_pruning(window, threshold, pruning) else threshold
 
 
-def _survives_pruning(window: np.ndarray, level: float, pruning: float) -> bool:
-    """Whether the stretch above ``level`` that the window ends with survives the pruning; so does none."""
-    above = window > level
+def _survives_pruning(window: np.ndarray, threshold: float, pruning: float) -> bool:
+    """Whether the sequence above the threshold at the window's end survives pruning; true if there is none."""
+    above = window > threshold
     if not above[-1]:
         return True
     starts = np.flatnonzero(above & ~np.concatenate([[False], above[:-1]]))
-    tops = np.maximum.reduceat(np.where(above, window, -np.inf), starts)
-    own = tops[-1]
+    maxima = np.maximum.reduceat(np.where(above, window, -np.inf), starts)
+    last_maximum = maxima[-1]
     normal = window[~above]
-    ranked = np.append(np.sort(tops)[::-1], normal.max() if len(normal) else 0.0)
-    falls = (ranked[:-1] - ranked[1:]) / np.maximum(ranked[:-1], 1e-12)
-    kept = np.flatnonzero(falls > pruning)
-    return bool(len(kept)) and own >= ranked[kept[-1]]
+    ranked = np.append(np.sort(maxima)[::-1], normal.max() if len(normal) else 0.0)
+    decreases = (ranked[:-1] - ranked[1:]) / np.maximum(ranked[:-1], 1e-12)
+    kept = np.flatnonzero(decreases > pruning)
+    return bool(len(kept)) and last_maximum >= ranked[kept[-1]]
 
 
 def stretches(alarms: np.ndarray, gap: int = 0) -> list[tuple[int, int]]:
-    """First step and the step after the last of every stretch of ``True`` in ``(T,)``, which may have gaps so long.
+    """Start and end (excluded) of every run of ``True`` in ``(T,)``; runs at most ``gap`` steps apart are merged.
 
     >>> stretches(np.array([True, False, True, True]))
     [(0, 1), (2, 4)]
     """
     edges = np.flatnonzero(np.diff(np.concatenate([[0], np.asarray(alarms, dtype=np.int8), [0]])))
-    found: list[tuple[int, int]] = []
+    ranges: list[tuple[int, int]] = []
     for start, stop in edges.reshape(-1, 2).tolist():
-        if found and start - found[-1][1] <= gap:
-            found[-1] = (found[-1][0], stop)
+        if ranges and start - ranges[-1][1] <= gap:
+            ranges[-1] = (ranges[-1][0], stop)
         else:
-            found.append((start, stop))
-    return found
+            ranges.append((start, stop))
+    return ranges
 
 
 def merged(alarms: np.ndarray, gap: int) -> np.ndarray:
-    """``(T,)``: stretches that are at most ``gap`` steps apart as one.
+    """The alarms ``(T,)`` with gaps of at most ``gap`` steps filled.
 
     >>> merged(np.array([True, False, True, False, False]), gap=1).tolist()
     [True, True, True, False, False]
     """
-    found = np.zeros(len(alarms), dtype=bool)
+    filled = np.zeros(len(alarms), dtype=bool)
     for start, stop in stretches(alarms, gap):
-        found[start:stop] = True
-    return found
+        filled[start:stop] = True
+    return filled

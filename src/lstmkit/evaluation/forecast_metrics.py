@@ -1,4 +1,4 @@
-"""Scores, as the field defines them; the libraries named at each do the work."""
+"""Forecast metrics, computed with utilsforecast."""
 
 from __future__ import annotations
 
@@ -14,29 +14,28 @@ from utilsforecast.evaluation import evaluate
 def forecast_scores(
     forecasts: pd.DataFrame, history: pd.DataFrame, models: Sequence[str], *, season: int, levels: Sequence[int]
 ) -> pd.DataFrame:
-    """A table of forecast scores, a row a model, averaged over windows and then over series.
+    """Compute forecast metrics, one row per model, averaged over windows and then over series.
 
-    utilsforecast computes MASE (scaled by the in-sample seasonal-naive MAE of ``history``: Hyndman and Koehler 2006),
-    MAE, RMSE, sMAPE (here in the M4 competition's form, ``200 |y - f| / (|y| + |f|)``, in percent), the mean pinball
-    loss times two over the levels' quantiles and the median, which approximates CRPS, and the intervals' coverage in
-    percent.
+    MASE is scaled by the in-sample seasonal naive MAE of ``history`` (Hyndman and Koehler 2006). sMAPE has the form of
+    the M4 competition, ``200 |y - f| / (|y| + |f|)``, in percent. CRPS is approximated by twice the mean pinball loss
+    over the levels' quantiles and the median. Coverage is in percent.
 
     Args:
-        forecasts: ``unique_id, cutoff, ds, y``, and for each model ``name``, ``name-lo-80``, ``name-hi-80``, …
-        history: ``unique_id, ds, y``: what training saw, for MASE's denominator; unknown values are NaN, not left out,
-            since its differences are taken ``season`` rows apart.
+        forecasts: Columns ``unique_id, cutoff, ds, y``, and for each model ``name``, ``name-lo-80``, ``name-hi-80``, …
+        history: Columns ``unique_id, ds, y`` of the training data, for the denominator of MASE. Unknown values are NaN,
+            not missing rows, since differences are taken ``season`` rows apart.
         models: Column names of the point forecasts.
-        season: Steps in a season, for MASE.
+        season: Steps per season, for MASE.
         levels: Interval levels in percent.
 
     Returns:
         Columns ``model, MASE, sMAPE, MAE, RMSE, CRPS, coverage-80, …``.
     """
     scored = forecasts.dropna(subset=["y"])
-    seasonal = partial(losses.mase, seasonality=season)
-    plain = {"MASE": seasonal, "sMAPE": losses.smape, "MAE": losses.mae, "RMSE": losses.rmse}
-    scores = {name: _by_series(scored, score, models, history) for name, score in plain.items()}
-    # A series whose history repeats itself, but for rounding, has no MASE; it counts in the other scores.
+    mase = partial(losses.mase, seasonality=season)
+    metrics = {"MASE": mase, "sMAPE": losses.smape, "MAE": losses.mae, "RMSE": losses.rmse}
+    scores = {name: _by_series(scored, metric, models, history) for name, metric in metrics.items()}
+    # A series whose history is exactly periodic, up to rounding, has no MASE; it counts in the other metrics.
     rounding = history.assign(y=1e-9 * history["y"].abs()).groupby("unique_id")["y"].mean()
     scores["MASE"] = scores["MASE"].mask((scores["MAE"] / scores["MASE"]).le(rounding, axis=0))
     scores["sMAPE"] *= 200
@@ -49,13 +48,13 @@ def forecast_scores(
 
 def _by_series(
     forecasts: pd.DataFrame,
-    score: Callable[..., Any],
+    metric: Callable[..., Any],
     models: Sequence[str],
     history: pd.DataFrame,
     level: list[int] | None = None,
 ) -> pd.DataFrame:
-    """A row a series, a column a model: the mean over its windows."""
-    rows = evaluate(forecasts, metrics=[score], models=list(models), train_df=history, level=level)
+    """The mean over the windows of each series; one row per series, one column per model."""
+    rows = evaluate(forecasts, metrics=[metric], models=list(models), train_df=history, level=level)
     return rows.groupby("unique_id")[list(models)].mean()
 
 
@@ -69,7 +68,7 @@ def _mean_pinball(forecasts: pd.DataFrame, models: Sequence[str], levels: Sequen
 
 
 def quantile_columns(levels: Sequence[int]) -> dict[float, str]:
-    """Quantile levels of symmetric intervals, and the column suffix of each: ``80`` gives 0.1 and 0.9.
+    """Quantile levels of symmetric intervals and their column suffixes: 80 % gives 0.1 and 0.9.
 
     >>> quantile_columns([80])
     {0.1: '-lo-80', 0.5: '', 0.9: '-hi-80'}

@@ -1,1 +1,1 @@
-"""Front ends: how one kind of example becomes what the recurrent layers read. One file a kind."""
+"""Front ends: convert text, numbers, audio, ink or video to the input of recurrent layers. One file per type."""

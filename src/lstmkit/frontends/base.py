@@ -1,6 +1,6 @@
-"""Front ends: how one kind of example (a text, numbers over time, …) becomes what the recurrent trunk reads.
+"""Interfaces of front ends: they encode one type of example (text, numeric sequences, …) for the recurrent layers.
 
-One small file a kind. What a front end learns (a vocabulary, a scale) it learns from the training part alone.
+A front end is fitted (a vocabulary, a mean and deviation) on the training split only.
 """
 
 from __future__ import annotations
@@ -16,69 +16,69 @@ from lstmkit.progress import Progress
 
 
 class FrontEnd(Protocol):
-    """What a job asks of a front end."""
+    """A front end for classification and regression of whole sequences."""
 
-    kind: ClassVar[str]  #: What it reads, as the examples call it.
+    kind: ClassVar[str]  #: Type of input, as in the examples.
 
     def fit(self, inputs: Sequence[Any], progress: Progress) -> None:
-        """Learn from the training part what :meth:`encode` needs."""
+        """Fit the encoder on the training split."""
         ...
 
     def encode(self, inputs: Sequence[Any]) -> list[np.ndarray]:
-        """Of each example its ids ``(T,)`` or features ``(T, F)``, at least one step."""
+        """Encode each example as ids ``(T,)`` or features ``(T, F)``, with at least one step."""
         ...
 
     def build(self) -> tuple[nn.Module, int]:
-        """From a batch of encoded examples to ``(B, T, width)``: the encoder, and ``width``."""
+        """Build the encoder network of a batch of encoded examples, and return it with its output size."""
         ...
 
     def steps(self, example: Any) -> list[str]:
-        """What stands at each step of an example as it was given, for pictures."""
+        """Label of each step of an example, for figures."""
         ...
 
     def without(self, encoded: np.ndarray, start: int, end: int) -> np.ndarray:
-        """The example with the steps from ``start`` to ``end`` (excluded) erased."""
+        """Occlude the steps from ``start`` to ``end`` (exclusive) of an encoded example."""
         ...
 
     def notes(self, encoded: Sequence[np.ndarray]) -> list[str]:
-        """What must be known of how the examples were encoded."""
+        """Notes on the encoding, such as truncated inputs."""
         ...
 
     def state(self) -> dict[str, Any]:
-        """What was learnt, ready for JSON."""
+        """Fitted values as JSON values."""
         ...
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`state` gave; ``ValueError`` where it does not fit together."""
+        """Restore the output of :meth:`state`; ``ValueError`` if it is inconsistent."""
         ...
 
 
 class AlignedFrontEnd(Protocol):
-    """What a job asks that also says where in an example something stands."""
+    """A front end for transcription, which maps encoded steps back to positions in the input."""
 
-    kind: ClassVar[str]  #: What it reads, as the examples call it.
-    unit: ClassVar[str]  #: What places are counted in.
+    kind: ClassVar[str]  #: Type of input, as in the examples.
+    unit: ClassVar[str]  #: Unit of positions.
 
     def fit(self, inputs: Sequence[Any], progress: Progress) -> None:
-        """Learn from the training part what :meth:`encode` needs."""
+        """Fit the encoder on the training split."""
         ...
 
     def encode(self, inputs: Sequence[Any], names: Sequence[str]) -> list[np.ndarray]:
-        """Of each example its features ``(T, F)``, at least one step; ``names`` are what messages call them."""
+        """Encode each example as features ``(T, F)`` with at least one step; ``names`` are used in messages."""
         ...
 
     def build(self) -> CausalConvEncoder | TextLineEncoder:
-        """What makes a batch of encoded examples shorter, by its ``stride``."""
+        """Build the encoder network, which shortens sequences by its ``stride``."""
         ...
 
     def places(self, example: Any, steps: np.ndarray) -> np.ndarray:
-        """``(N,)``: where in an example, as it was given, encoded steps begin."""
+        """Position in the original example where each encoded step begins, ``(N,)``."""
         ...
 
     def state(self) -> dict[str, Any]:
-        """What was learnt, ready for JSON."""
+        """Fitted values as JSON values."""
         ...
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`state` gave; ``ValueError`` where it does not fit together."""
+        """Restore the output of :meth:`state`; ``ValueError`` if it is inconsistent."""
         ...

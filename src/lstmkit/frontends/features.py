@@ -1,4 +1,4 @@
-"""Features over time, as they were given: what a recogniser of speech computes itself, or the sensors of a pen."""
+"""Front end for precomputed features over time, such as speech features or pen sensors."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from lstmkit.progress import Progress
 
 @dataclass
 class FeatureFrontEnd:
-    """Features ``(T, F)``, standardised on the training part, made shorter by convolutions.
+    """Features ``(T, F)``, standardized on the training split and shortened by strided convolutions.
 
     Attributes:
-        channels, strides, dropout: As of :class:`CausalConvEncoder`.
-        masks: Stretches of time, and as many bands of features, that are hidden in training; 0 for none.
-        speed: By which share training is faster or slower at most.
-        centred: Whether of each example its own mean is taken away first: what does not change in it, a voice or a
-            microphone, is then not seen (cepstral mean normalisation, Atal 1974).
+        channels, strides, dropout: See :class:`CausalConvEncoder`.
+        masks: Number of SpecAugment masks in time, and as many in frequency; 0 for none.
+        speed: Maximum relative speed perturbation in training.
+        centred: Whether to subtract the mean of each example, which removes constant effects of speaker and microphone
+            (cepstral mean normalization, Atal 1974).
     """
 
     kind: ClassVar[str] = "features"
@@ -36,37 +36,39 @@ class FeatureFrontEnd:
     masks: int
     speed: float = 0.0
     centred: bool = False
-    _scale: StandardizedFrontEnd = field(default_factory=StandardizedFrontEnd, init=False, repr=False)
+    _scaler: StandardizedFrontEnd = field(default_factory=StandardizedFrontEnd, init=False, repr=False)
 
     def fit(self, inputs: Sequence[np.ndarray], progress: Progress) -> None:
-        self._scale.fit(self._seen(inputs), progress)
+        self._scaler.fit(self._center(inputs), progress)
 
     def encode(self, inputs: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
-        """Each as ``(T, F)`` float32.
+        """Standardized features ``(T, F)`` float32 of each example.
 
         Raises:
-            DataError: One has other features than training had.
+            DataError: The number of features differs from training.
         """
-        for one, name in zip(inputs, names, strict=True):
-            if one.shape[1] != self._scale.width:
-                raise DataError(f"{name} has {one.shape[1]} features a step, the model reads {self._scale.width}")
-        return self._scale.encode(self._seen(inputs))
+        for example, name in zip(inputs, names, strict=True):
+            if example.shape[1] != self._scaler.width:
+                raise DataError(
+                    f"{name} has {example.shape[1]} features per step, the model expects {self._scaler.width}"
+                )
+        return self._scaler.encode(self._center(inputs))
 
-    def _seen(self, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        return [one - one.mean(axis=0) for one in inputs] if self.centred else inputs
+    def _center(self, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        return [example - example.mean(axis=0) for example in inputs] if self.centred else inputs
 
     def build(self) -> CausalConvEncoder:
-        width = self._scale.width
+        width = self._scaler.width
         masks = SpecAugment(self.masks, 25, self.masks, max(1, width // 5)) if self.masks else None
         tempo = SpeedPerturbation(self.speed) if self.speed else None
         return CausalConvEncoder(width, self.channels, self.strides, dropout=self.dropout, masks=masks, tempo=tempo)
 
     def places(self, example: np.ndarray, steps: np.ndarray) -> np.ndarray:
-        """Steps as given are those that were encoded."""
+        """Index of the original step, which is that of the encoded step."""
         return np.minimum(steps, len(example))
 
     def state(self) -> dict[str, Any]:
-        return self._scale.state()
+        return self._scaler.state()
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self._scale.load_state(state)
+        self._scaler.load_state(state)

@@ -1,4 +1,4 @@
-"""What a pen wrote, point by point."""
+"""Front end for digital ink."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from lstmkit.progress import Progress
 
 @dataclass
 class StrokeFrontEnd:
-    """Strokes ``(N, 3)``, brought to one height and to points of even distance.
+    """Strokes ``(N, 3)``, normalized in height and resampled to equidistant points.
 
     Attributes:
-        points: How these are read.
+        points: Front end for the features of the points.
     """
 
     kind: ClassVar[str] = "strokes"
@@ -28,17 +28,17 @@ class StrokeFrontEnd:
     points: FeatureFrontEnd
 
     def fit(self, inputs: Sequence[np.ndarray], progress: Progress) -> None:
-        self.points.fit([resample_ink(one).steps for one in inputs], progress)
+        self.points.fit([resample_ink(ink).steps for ink in inputs], progress)
 
     def encode(self, inputs: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
-        """Of each its even points, ``(T, 4)`` float32."""
-        return self.points.encode([resample_ink(one).steps for one in inputs], names)
+        """Resampled points ``(T, 4)`` float32 of each ink."""
+        return self.points.encode([resample_ink(ink).steps for ink in inputs], names)
 
     def build(self) -> CausalConvEncoder:
         return self.points.build()
 
     def places(self, example: np.ndarray, steps: np.ndarray) -> np.ndarray:
-        """Points as they were given, from 0."""
+        """Index of the original point, from 0."""
         points = resample_ink(example).points
         return points[np.minimum(steps.astype(int), len(points) - 1)]
 

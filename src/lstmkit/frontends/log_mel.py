@@ -1,4 +1,4 @@
-"""Sounds as what one hears from moment to moment: the log-mel spectrum."""
+"""Front end for speech recognition: log-mel frames."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from lstmkit.progress import Progress
 
 @dataclass
 class LogMelFrontEnd:
-    """Sounds, brought to one rate, as frames of bands, which are standardised on the training part.
+    """Audio clips as log-mel frames, standardized on the training split.
 
     Attributes:
-        mel: How a sound becomes frames.
-        frames: How frames are read.
+        mel: Log-mel spectrogram.
+        frames: Front end for the frames.
     """
 
     kind: ClassVar[str] = "sounds"
@@ -31,26 +31,26 @@ class LogMelFrontEnd:
     frames: FeatureFrontEnd
 
     def fit(self, inputs: Sequence[AudioClip], progress: Progress) -> None:
-        with progress.task("reading the sounds", len(inputs)) as task:
-            found = []
-            for done, one in enumerate(inputs, 1):
-                found.append(self.mel.frames(one))
+        with progress.task("computing spectrograms", len(inputs)) as task:
+            spectrograms = []
+            for done, clip in enumerate(inputs, 1):
+                spectrograms.append(self.mel.frames(clip))
                 task.update(done)
-        self.frames.fit(found, progress)
+        self.frames.fit(spectrograms, progress)
 
     def encode(self, inputs: Sequence[AudioClip], names: Sequence[str]) -> list[np.ndarray]:
-        """Of each its frames, ``(T, bands)`` float32."""
-        return self.frames.encode([self.mel.frames(one) for one in inputs], names)
+        """Standardized frames ``(T, bands)`` float32 of each clip."""
+        return self.frames.encode([self.mel.frames(clip) for clip in inputs], names)
 
     def build(self) -> CausalConvEncoder:
         return self.frames.build()
 
     def places(self, example: AudioClip, steps: np.ndarray) -> np.ndarray:
-        """Seconds from the sound's beginning."""
+        """Seconds from the start of the clip."""
         return np.minimum(self.seconds(steps), example.seconds)
 
     def seconds(self, steps: np.ndarray) -> np.ndarray:
-        """Where frames begin: a frame stands for the hop in its middle."""
+        """Start time of frames in seconds; a frame represents the hop at its center."""
         return (steps * self.mel.step + (self.mel.length - self.mel.step) / 2) / self.mel.rate
 
     def state(self) -> dict[str, Any]:

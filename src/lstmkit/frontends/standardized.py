@@ -1,4 +1,4 @@
-"""Numbers over time, each column in the unit of its deviation."""
+"""Front end for numeric sequences: standardizes each column."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lstmkit.progress import Progress
 
 @dataclass
 class StandardizedFrontEnd:
-    """Sequences ``(T, F)``, standardised column by column on the training part; the trunk reads them as they are."""
+    """Standardize sequences ``(T, F)`` with the mean and deviation of each column in the training split."""
 
     kind: ClassVar[str] = "numbers"
 
@@ -26,27 +26,27 @@ class StandardizedFrontEnd:
         width = inputs[0].shape[1]
         self._mean, self._std = np.zeros(width), np.ones(width)
         self._check(inputs)
-        count = sum(len(one) for one in inputs)
-        self._mean = np.sum([one.sum(axis=0, dtype=np.float64) for one in inputs], axis=0) / count
-        square = np.sum([np.square(one - self._mean).sum(axis=0) for one in inputs], axis=0) / count
-        self._std = np.where(square > 0, np.sqrt(square), 1.0)  # a column that never changes says nothing
+        count = sum(len(sequence) for sequence in inputs)
+        self._mean = np.sum([sequence.sum(axis=0, dtype=np.float64) for sequence in inputs], axis=0) / count
+        square = np.sum([np.square(sequence - self._mean).sum(axis=0) for sequence in inputs], axis=0) / count
+        self._std = np.where(square > 0, np.sqrt(square), 1.0)  # a constant column is not scaled
 
     def _check(self, inputs: Sequence[np.ndarray]) -> None:
-        for number, one in enumerate(inputs, 1):
-            if one.shape[1] != len(self._mean):
+        for number, sequence in enumerate(inputs, 1):
+            if sequence.shape[1] != len(self._mean):
                 raise DataError(
-                    f"sequence {number} has {one.shape[1]} columns of numbers, the training data begin with "
-                    f"{len(self._mean)}: give all the same"
+                    f"sequence {number} has {sequence.shape[1]} columns, expected {len(self._mean)}: give all "
+                    "sequences the same columns"
                 )
 
     def encode(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Each as ``(T, F)`` float32."""
+        """Standardized sequences ``(T, F)`` float32."""
         self._check(inputs)
-        return [((one - self._mean) / self._std).astype(np.float32) for one in inputs]
+        return [((sequence - self._mean) / self._std).astype(np.float32) for sequence in inputs]
 
     @property
     def width(self) -> int:
-        """Columns."""
+        """Number of columns."""
         return len(self._mean)
 
     def build(self) -> tuple[nn.Module, int]:
@@ -56,10 +56,10 @@ class StandardizedFrontEnd:
         return [str(step) for step in range(1, len(example) + 1)]
 
     def without(self, encoded: np.ndarray, start: int, end: int) -> np.ndarray:
-        """The steps at the training part's mean, which is 0."""
-        rest = encoded.copy()
-        rest[start:end] = 0
-        return rest
+        """Set the steps to the training mean, which is 0 after scaling."""
+        occluded = encoded.copy()
+        occluded[start:end] = 0
+        return occluded
 
     def notes(self, encoded: Sequence[np.ndarray]) -> list[str]:
         return []
@@ -70,6 +70,6 @@ class StandardizedFrontEnd:
     def load_state(self, state: dict[str, Any]) -> None:
         self._mean, self._std = (np.array(state[name], dtype=np.float64) for name in ("mean", "std"))
         if self._mean.ndim != 1 or self._mean.shape != self._std.shape or not len(self._mean):
-            raise ValueError("its means and deviations do not fit together")
+            raise ValueError("its means and deviations have different shapes")
         if not (np.isfinite(self._mean).all() and np.isfinite(self._std).all() and (self._std > 0).all()):
-            raise ValueError("its means and deviations are no scale")
+            raise ValueError("its means or deviations are invalid")

@@ -1,4 +1,4 @@
-"""Texts: tokens by number, a learnt vector for each."""
+"""Front end for text: tokens with learned embeddings."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from lstmkit.progress import Progress
 
 @dataclass
 class TextFrontEnd:
-    """Texts as tokens. A text without any is read as one unknown token, so that every text gets an answer.
+    """Texts as token ids. An empty text is read as one unknown token, so that every text has a prediction.
 
     Attributes:
-        tokens, vocabulary, at_least, lower: As of :meth:`Tokenizer.fit`.
-        longest: Tokens that are read of a text, its first; 0 for all.
-        width: Of a token's vector.
-        word_dropout, dropout: As of :class:`TokenEncoder`.
+        tokens: Kind of tokenizer, see :class:`Tokenizer`.
+        vocabulary: Maximum vocabulary size; 0 for all tokens.
+        at_least: Minimum count of a token.
+        lower: Whether to convert text to lower case.
+        longest: Maximum tokens of a text, the rest is cut off; 0 for no limit.
+        width: Embedding size.
+        word_dropout, dropout: See :class:`TokenEncoder`.
     """
 
     kind: ClassVar[str] = "text"
@@ -50,41 +53,41 @@ class TextFrontEnd:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """What cuts a text into tokens."""
+        """The fitted tokenizer."""
         assert self._tokenizer is not None
         return self._tokenizer
 
     @property
-    def _blank(self) -> int:
+    def _unknown_id(self) -> int:
         return self.tokenizer[UNKNOWN] if UNKNOWN in self.tokenizer else 0  # noqa: SIM401
 
     def encode(self, inputs: Sequence[str]) -> list[np.ndarray]:
-        """Of each text its ids, ``(T,)``."""
+        """Token ids ``(T,)`` of each text."""
         last = self.longest or None
-        return [np.array(ids[:last] or [self._blank]) for ids in self.tokenizer.encode(inputs)]
+        return [np.array(ids[:last] or [self._unknown_id]) for ids in self.tokenizer.encode(inputs)]
 
     def build(self) -> tuple[nn.Module, int]:
         return TokenEncoder(len(self.tokenizer), self.width, self.word_dropout, self.dropout), self.width
 
     def steps(self, example: str) -> list[str]:
-        """The words as the text has them, be they known or not."""
+        """Tokens as they are written in the text, out-of-vocabulary words included."""
         return self.tokenizer.pieces(example)[: self.longest or None] or [""]
 
     def without(self, encoded: np.ndarray, start: int, end: int) -> np.ndarray:
-        """The tokens left out; an unknown one where none is left."""
-        rest = np.delete(encoded, slice(start, end))
-        return rest if len(rest) else np.array([self._blank])
+        """Delete the tokens; one unknown token remains if all are deleted."""
+        occluded = np.delete(encoded, slice(start, end))
+        return occluded if len(occluded) else np.array([self._unknown_id])
 
     def notes(self, encoded: Sequence[np.ndarray]) -> list[str]:
-        """How much is unknown, and how many texts were cut."""
-        found = []
+        """Fraction of unknown tokens, and number of truncated texts."""
+        notes = []
         if UNKNOWN in self.tokenizer:
-            share = float(np.mean(np.concatenate(encoded) == self._blank))
-            found.append(f"Tokens that are unknown: {share:.1%}.")
-        cut = sum(len(ids) == self.longest for ids in encoded)
-        if self.longest and cut:
-            found.append(f"Of texts longer than {self.longest} tokens only those are read ({cut} of {len(encoded)}).")
-        return found
+            fraction = float(np.mean(np.concatenate(encoded) == self._unknown_id))
+            notes.append(f"Unknown tokens: {fraction:.1%}.")
+        n_truncated = sum(len(ids) == self.longest for ids in encoded)
+        if self.longest and n_truncated:
+            notes.append(f"Texts were truncated to {self.longest} tokens ({n_truncated} of {len(encoded)}).")
+        return notes
 
     def state(self) -> dict[str, Any]:
         return {"tokenizer": self.tokenizer.to_json()}

@@ -1,4 +1,4 @@
-"""Pictures of lines of text, read column by column."""
+"""Front end for images of text lines, read column by column."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from lstmkit.progress import Progress
 
 @dataclass
 class TextLineImageFrontEnd:
-    """Grey pictures ``(H, W)``, brought to one height and to ink on paper; there is nothing to learn.
+    """Grayscale images ``(H, W)``, normalized in height and contrast. Nothing is fitted.
 
     Attributes:
-        height: In dots, a multiple of 4.
-        channels, width, dropout: Of :class:`TextLineEncoder`, whose output has ``width``.
-        noise: How much pictures are bent in training, see :class:`TextLineAugmentation`.
+        height: In pixels, a multiple of 4.
+        channels, width, dropout: See :class:`TextLineEncoder`; its output size is ``width``.
+        noise: Strength of the distortion in training, see :class:`TextLineAugmentation`.
     """
 
     kind: ClassVar[str] = "lines"
-    unit: ClassVar[str] = "dot"
+    unit: ClassVar[str] = "pixel"
 
     height: int
     channels: int
@@ -34,22 +34,22 @@ class TextLineImageFrontEnd:
     noise: float
 
     def fit(self, inputs: Sequence[np.ndarray], progress: Progress) -> None:
-        """Nothing."""
+        """Nothing is fitted."""
 
     def encode(self, inputs: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
-        """Of each its columns, ``(W, height)`` float32."""
-        return [ink(one, self.height, name) for one, name in zip(inputs, names, strict=True)]
+        """Columns ``(W, height)`` float32 of each image."""
+        return [ink(image, self.height, name) for image, name in zip(inputs, names, strict=True)]
 
     def build(self) -> TextLineEncoder:
         noise = TextLineAugmentation(self.noise) if self.noise else None
         return TextLineEncoder(self.height, self.channels, self.width, self.dropout, noise)
 
     def places(self, example: np.ndarray, steps: np.ndarray) -> np.ndarray:
-        """Dots from the picture's left."""
+        """Pixels from the left of the image."""
         return np.minimum(steps * example.shape[0] / self.height, example.shape[1])
 
     def state(self) -> dict[str, Any]:
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Nothing was learnt."""
+        """Nothing is restored."""

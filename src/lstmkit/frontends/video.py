@@ -1,4 +1,4 @@
-"""Clips: the dots of each frame, and a convolutional network over these, frame by frame."""
+"""Front end for video: a convolutional network over each frame."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from lstmkit.progress import Progress
 
 @dataclass
 class VideoFrontEnd:
-    """Clips as frames of one shape, on the training part's scale; a residual network of ours makes features of them.
+    """Video clips as frames of one format, normalized on the training split and encoded by a residual network.
 
     Attributes:
-        shape: Of the frames.
-        output_size: Features of a frame.
-        dropout, shift: As of :class:`VideoEncoder`.
+        shape: Format of the frames.
+        output_size: Features per frame.
+        dropout, shift: See :class:`VideoEncoder`.
     """
 
     kind: ClassVar[str] = "video"
@@ -41,12 +41,12 @@ class VideoFrontEnd:
         self._mean, self._std = channel_mean_std([clip.frames for clip in inputs])
 
     def _check(self, inputs: Sequence[VideoClip]) -> None:
-        wanted = (self.shape.height, self.shape.width, self._channels)
+        expected = (self.shape.height, self.shape.width, self._channels)
         for clip in inputs:
-            if clip.frames.shape[1:] != wanted:
+            if clip.frames.shape[1:] != expected:
                 raise DataError(
-                    f"{clip.name} has frames of {clip.frames.shape[1:]}, the model reads {wanted}: give the file, or "
-                    "arrays, which are brought to that"
+                    f"{clip.name} has frames of shape {clip.frames.shape[1:]}, the model expects {expected}: give the "
+                    "file, or arrays, which are converted"
                 )
 
     @property
@@ -54,18 +54,18 @@ class VideoFrontEnd:
         return 3 if self.shape.colour else 1
 
     def encode(self, inputs: Sequence[VideoClip]) -> list[np.ndarray]:
-        """Of each its frames ``(T, H, W, C)`` uint8, as they are."""
+        """Frames ``(T, H, W, C)`` uint8 of each clip, unchanged."""
         self._check(inputs)
         return [clip.frames for clip in inputs]
 
     def thumbnails(self, inputs: Sequence[VideoClip]) -> list[np.ndarray]:
-        """Of each ``(T, 64)`` float32: its frames in grey, 8 by 8 dots, for comparing them dot by dot."""
+        """Grayscale thumbnails of 8 × 8 pixels of each clip, ``(T, 64)`` float32, for nearest-neighbor baselines."""
         return [np.stack([thumbnail(frame, colour=False) for frame in clip.frames]) for clip in inputs]
 
     def build(self) -> tuple[nn.Module, int]:
-        dots = PixelNormalizer(self._mean.tolist(), self._std.tolist())
+        normalizer = PixelNormalizer(self._mean.tolist(), self._std.tolist())
         encoder = VideoEncoder(
-            dots, ImageEncoder(self._channels, WIDTHS), self.output_size, self.dropout, shift=self.shift
+            normalizer, ImageEncoder(self._channels, WIDTHS), self.output_size, self.dropout, shift=self.shift
         )
         return encoder, encoder.output_size
 
@@ -74,14 +74,14 @@ class VideoFrontEnd:
         return [f"{time:.2f} s" for time in example.times]
 
     def without(self, encoded: np.ndarray, start: int, end: int) -> np.ndarray:
-        """The frames in the training part's mean colour."""
-        rest = encoded.copy()
-        rest[start:end] = self._mean.round()
-        return rest
+        """Set frames to the mean color of the training split."""
+        occluded = encoded.copy()
+        occluded[start:end] = self._mean.round()
+        return occluded
 
     def notes(self, encoded: Sequence[np.ndarray]) -> list[str]:
-        single = sum(len(one) == 1 for one in encoded)
-        return [f"{single} of the clips have a single frame: nothing moves in them."] if single else []
+        single = sum(len(frames) == 1 for frames in encoded)
+        return [f"{single} of the clips have a single frame, so they show no motion."] if single else []
 
     def state(self) -> dict[str, Any]:
         return {"mean": self._mean.tolist(), "std": self._std.tolist()}
@@ -89,6 +89,6 @@ class VideoFrontEnd:
     def load_state(self, state: dict[str, Any]) -> None:
         self._mean, self._std = (np.array(state[name], dtype=np.float64) for name in ("mean", "std"))
         if self._mean.shape != (self._channels,) or self._std.shape != (self._channels,):
-            raise ValueError("its means and deviations are not of its colours")
+            raise ValueError("its means and deviations do not match its color channels")
         if not (np.isfinite(self._mean).all() and (self._std > 0).all()):
-            raise ValueError("its means and deviations are no scale")
+            raise ValueError("its means or deviations are invalid")

@@ -58,7 +58,19 @@ def load(path: str | Path) -> Job:
     if is_unfinished(folder):
         raise ModelFileError(f"{folder} holds a run that was stopped before its model was saved: go on with --resume")
     weights, description = checkpoint.load_model(folder)
-    name = description.get("job")
-    if name not in job_names():
-        raise ModelFileError(f"{folder} is a model of the job {name!r}, which this lstmkit does not have")
+    name = current_name(description.get("job"))
+    if name is None:
+        job = description.get("job")
+        raise ModelFileError(f"{folder} is a model of the job {job!r}, which this lstmkit does not have")
     return job_class(name).from_saved(weights, description, folder)
+
+
+def current_name(name: object) -> str | None:
+    """Today's name of a job that may be saved under an earlier one; ``None`` if there is no such job.
+
+    >>> current_name("composer")
+    'music_composer'
+    """
+    from lstmkit.jobs.settings import settings_of
+
+    return next((job for job in job_names() if name == job or name in settings_of(job).old_names), None)

@@ -1,15 +1,14 @@
-"""The contract of a job: raw data in, answers and evidence out. A job says what is special to it; the rest is here."""
+"""The contract of a job: raw data in, answers and evidence out. A job is settings, ``fit`` and a predictor."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -17,108 +16,54 @@ from typing_extensions import Self
 
 from lstmkit import settings
 from lstmkit.data.batch import Batches, Loader
-from lstmkit.errors import ModelFileError, SettingError, TrainingError, UserError
+from lstmkit.errors import DataError, ModelFileError, TrainingError, UserError
+from lstmkit.jobs.evaluation import Evaluation
+from lstmkit.jobs.predictor import Predictor, device_named
+from lstmkit.jobs.settings import JobSettings
 from lstmkit.look.traces import ExampleSequence
-from lstmkit.models.base import Ensemble, Model
-from lstmkit.modules.trunk import TRUNKS
+from lstmkit.models.base import Model
+from lstmkit.plots.training import training_curve
 from lstmkit.progress import Progress, default_progress
-from lstmkit.report import Section, format_table, number, write_report
-from lstmkit.settings import setting, settings_class
-from lstmkit.training import checkpoint
+from lstmkit.report import Section, write_report
 from lstmkit.training.run_folder import RunFolder
-from lstmkit.training.train import OPTIMIZERS, History, TrainSettings, seeded, train
+from lstmkit.training.train import History, TrainSettings, seeded, train
 from lstmkit.version import __version__
+
+P = TypeVar("P", bound=Predictor[Any])
 
 
 @dataclass(frozen=True)
 class DataSplit:
-    """A job's examples, split: ``valid`` for stopping and calibration, ``test`` for the evidence; ``None`` if empty."""
+    """A job's examples in three parts; ``None`` if a part is empty.
+
+    Attributes:
+        train: What the network and everything else is fitted to.
+        valid: For early stopping and calibration.
+        test: For the evaluation; nothing is fitted to it.
+    """
 
     train: Any
     valid: Any | None
     test: Any | None
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """How well, against what.
+class Job(JobSettings, ABC, Generic[P]):
+    """The base of every job. A job is a class of settings and this class: ``class Tagger(TaggerSettings, Job[...])``.
 
     Attributes:
-        table: A row a model: this one first, then the baselines.
-        best: For each score whether ``"low"`` or ``"high"`` is better, or what it should be near (``"near:80"``).
-        details: What the scores were taken from, as a frame.
-        notes: What must be known to read the table.
+        predictor_class: The class of :attr:`predictor`.
+        evaluation: Scores on the test part, if ``fit`` had a run folder.
+        progress: Where ``fit`` reports its progress.
     """
 
-    table: pd.DataFrame
-    best: dict[str, str]
-    details: pd.DataFrame
-    notes: tuple[str, ...] = ()
+    predictor_class: ClassVar[type[Predictor[Any]]]
 
-    def __str__(self) -> str:
-        return "\n".join([format_table(self.table, self.best), *self.notes])
+    _predictor: P | None = None
+    _histories: tuple[History, ...] = ()
+    evaluation: Evaluation | None = None
+    progress: Progress = Progress()
 
-    @property
-    def verdict(self) -> str:
-        """The first score of the table in a sentence: this model's, and the best baseline's."""
-        score, way = next(iter(self.best.items()))
-        (ours, value), *others = self.table[["model", score]].itertuples(index=False)
-        said = f"{score[:1].upper()}{score[1:]} of {ours} on the held-out test: {number(value)}."
-        known = [(name, v) for name, v in others if pd.notna(v)]
-        if not known or pd.isna(value):
-            return said
-        name, rival = (min if way == "low" else max)(known, key=lambda row: row[1])
-        worse = value > rival if way == "low" else value < rival
-        return f"{said} The best baseline, {name}, has {number(rival)}{': use that one' if worse else ''}."
-
-    def to_json(self) -> dict[str, Any]:
-        """Table and notes, ready for JSON, which has no infinity: a score that is not a finite number is ``None``."""
-        finite = self.table.replace([math.inf, -math.inf], math.nan)
-        rows = finite.astype(object).where(finite.notna(), None).to_dict("records")
-        return {"table": rows, "notes": list(self.notes)}
-
-
-@settings_class
-class Job(ABC):
-    """What every job shares. Use one of the jobs; ``lstmkit jobs`` lists them."""
-
-    name: ClassVar[str]
-    summary: ClassVar[str]
-
-    cell: str = setting("recurrent cell", default="lstm", choices=TRUNKS)
-    hidden_size: int = setting("units in a layer", default=64, low=1)
-    num_layers: int = setting("recurrent layers", default=1, low=1)
-    dropout: float = setting("share of values dropped between parts in training", default=0.1, low=0, high=0.95)
-    epochs: int = setting("passes at most", default=30, low=1)
-    steps_per_epoch: int = setting("training steps in an epoch; 0 for a pass over all examples", default=0, low=0)
-    batch_size: int = setting("examples in a step", default=64, low=1)
-    optimizer: str = setting(
-        "adamw, sgd, or sgd whose weights are averaged once validation no longer improves (asgd)",
-        default="adamw",
-        choices=OPTIMIZERS,
-    )
-    lr: float = setting("peak learning rate", default=1e-3, low=0)
-    weight_decay: float = setting("weight decay", default=1e-2, low=0)
-    warmup: float = setting("share of the steps over which the rate rises", default=0.05, low=0, high=1)
-    decay: str = setting("how the rate falls", default="cosine", choices=("cosine", "linear", "none"))
-    clip: float = setting("largest norm of the gradient; 0 for no clipping", default=1.0, low=0)
-    average: float = setting(
-        "decay of the moving average of weights that is kept; 0 for none", default=0.99, low=0, high=1
-    )
-    patience: int = setting("epochs without a better validation loss before stopping; 0 for never", default=6, low=0)
-    precision: str = setting("arithmetic of training", default="float32", choices=("float32", "bf16"))
-    seed: int = setting("of weights, noise and order", default=0, low=0, high=2**32)
-    seeds: int = setting("models trained alike and averaged", default=1, low=1)
-    device: str = setting("where to compute: auto, cpu, cuda, cuda:1, …", default="auto")
-    tensorboard: bool = setting("write a TensorBoard log into the run folder", default=False)
-
-    # Learnt by fit; not settings.
-    _model: Model | None = field(default=None, init=False, repr=False)
-    _histories: list[History] = field(default_factory=list, init=False, repr=False)
-    evaluation: Evaluation | None = field(default=None, init=False, repr=False)  # of the test part, if fit had a run
-    _progress: Progress = field(default_factory=Progress, init=False, repr=False)  # whom fit tells
-
-    # ---- what a job says of itself -------------------------------------------------------------------------------
+    # ---- what a job implements -----------------------------------------------------------------------------------
 
     @abstractmethod
     def read(self, data: Any) -> Any:
@@ -126,159 +71,150 @@ class Job(ABC):
 
     @abstractmethod
     def split(self, examples: Any, validation: Any | None) -> DataSplit:
-        """The parts for training, validation and test. Raises DataError if they do not suffice."""
+        """The parts for training, validation and test. Raises DataError if there are too few examples."""
 
     @abstractmethod
-    def prepare(self, train: Any) -> None:
-        """Fit what turns examples into numbers, on the training part alone."""
-
-    @abstractmethod
-    def build(self) -> Model:
-        """A fresh model for the prepared data."""
+    def prepare(self, train: Any) -> P:
+        """A predictor whose front end is fitted to the training part; it has no network yet."""
 
     @abstractmethod
     def source(self, examples: Any) -> Any:
-        """Prepared examples that can be put into batches: a ``Source``, or what :meth:`batches` takes."""
-
-    def batches(self, source: Any, seed: int | None) -> Batches:
-        """The mini-batches of a source: for training in the order of ``seed``, without one for validation."""
-        if seed is None:
-            return Loader(source, 4 * self.batch_size)
-        return Loader(source, self.batch_size, seed, self.steps_per_epoch)
+        """Encoded examples with targets that can be batched: a ``Source``, or what :meth:`batches` takes."""
 
     @abstractmethod
     def calibrate(self, valid: Any | None) -> None:
-        """Make stated probabilities true, on the validation part."""
-
-    def fingerprint(self, examples: Any) -> str:
-        """A digest of the data: a run is only resumed on the same."""
-        return examples.digest()
+        """Calibrate the predictor on the validation part: temperatures, thresholds, interval widths."""
 
     @abstractmethod
-    def state(self) -> dict[str, Any]:
-        """All that was prepared and calibrated, ready for JSON."""
+    def evaluate_examples(self, test: Any, progress: Progress) -> Evaluation:
+        """Score the model and the baselines on held-out examples."""
 
     @abstractmethod
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`state` gave."""
-
-    @abstractmethod
-    def score(self, test: Any, progress: Progress) -> Evaluation:
-        """The model and its baselines on held-out examples."""
-
-    @abstractmethod
-    def sections(self, examples: Any) -> list[Section]:
-        """The job's own part of the report: ``evaluation``, pictures, what was done to the data."""
+    def report_sections(self, examples: Any) -> list[Section]:
+        """The job's own part of the report: :attr:`evaluation`, figures, what was done to the data."""
 
     @abstractmethod
     def predict(self, data: Any) -> Any:
         """Answers, as objects of the field."""
 
     @abstractmethod
-    def text(self, answer: Any) -> str:
-        """What :meth:`predict` gave, as a file of the field has it."""
-
-    def write(self, answer: Any, path: Path) -> None:
-        """What :meth:`predict` gave, as a file: its text, where a job has no other kind for the name's ending."""
-        path.write_text(self.text(answer) + "\n", encoding="utf-8")
+    def evaluate(self, data: Any) -> Evaluation:
+        """Score the model beside the field's baselines on data that it was not fitted to."""
 
     @abstractmethod
-    def records(self, answer: Any) -> list[dict[str, Any]]:
-        """What :meth:`predict` gave, ready for JSON."""
+    def to_text(self, predictions: Any) -> str:
+        """What :meth:`predict` returned, as a file of the field has it."""
 
     @abstractmethod
-    def picture(self, data: Any, answer: Any) -> Figure:
-        """What :meth:`predict` gave, drawn."""
+    def to_records(self, predictions: Any) -> list[dict[str, Any]]:
+        """What :meth:`predict` returned, ready for JSON."""
+
+    @abstractmethod
+    def plot(self, data: Any, predictions: Any) -> Figure:
+        """A figure of what :meth:`predict` returned."""
 
     @abstractmethod
     def example_sequences(self, data: Any) -> list[ExampleSequence]:
-        """Sequences of ``data`` to look at inside :attr:`network`: the first is drawn, in all is searched.
+        """Sequences of ``data`` for a look inside the network: the first is drawn, all are searched.
 
-        What a job adds to choose them by are keywords of its own, which the command line takes as options.
+        Further keywords of a job choose among them; the command line takes them as options.
         """
 
-    @abstractmethod
-    def evaluate(self, data: Any) -> Evaluation:
-        """The model beside the field's baselines, on data it was not fitted to."""
+    # ---- what a job may change -----------------------------------------------------------------------------------
+
+    def batches(self, source: Any, seed: int | None) -> Batches:
+        """The mini-batches of a source: shuffled by ``seed`` for training, without one in order for validation."""
+        if seed is None:
+            return Loader(source, 4 * self.batch_size)
+        return Loader(source, self.batch_size, seed, self.steps_per_epoch)
+
+    def data_digest(self, examples: Any) -> str:
+        """A digest of the data: a run is only resumed on the same data."""
+        return examples.digest()
+
+    def with_labels(self, data: Any, y: Any) -> Any:
+        """``data`` with the labels that scikit-learn passes apart.
+
+        Raises:
+            DataError: This job reads its targets from the data.
+        """
+        raise DataError(f"{type(self).__name__}.fit takes its targets inside the data, not as a second argument")
+
+    def write(self, predictions: Any, path: Path) -> None:
+        """Write what :meth:`predict` returned to a file: its text, unless a job knows the file's ending."""
+        path.write_text(self.to_text(predictions) + "\n", encoding="utf-8")
 
     # ---- fit -----------------------------------------------------------------------------------------------------
 
     def fit(
         self,
         data: Any,
-        validation: Any | None = None,
+        y: Any | None = None,
         *,
+        validation: Any | None = None,
         run: str | Path | None = None,
         resume: bool = False,
         overwrite: bool = False,
         progress: Progress | None = None,
     ) -> Self:
-        """Read, prepare, train, calibrate; with ``run`` also keep the model, evaluate it and write the report.
+        """Read, split, prepare, train and calibrate; with ``run`` also save, evaluate and report.
 
         Args:
-            data: What the job reads.
-            validation: Data to validate on; else a part of ``data`` is held out.
+            data: What the job reads: a path, a frame, arrays or lists.
+            y: Labels, if they are apart from the data, as scikit-learn passes them.
+            validation: Data for validation; by default a part of ``data`` is held out.
             run: Folder for model, checkpoints, history, metrics and report.
-            resume: Go on with the run in that folder.
+            resume: Resume the run in that folder.
             overwrite: Delete the run in that folder first.
-            progress: Whom to tell; by default bars on a terminal.
+            progress: Where to report progress; by default bars on a terminal.
 
         Raises:
-            UserError: Data, settings or the folder do not do; nothing has been written then.
+            UserError: The data, the settings or the folder are not usable; nothing has been written then.
         """
         progress = progress or default_progress()
-        device = self._device()
-        self._forget()
-        self._progress = progress
-        examples = self.read(data)
+        device = device_named(self.device)
+        self._reset()
+        self.progress = progress
+        examples = self.read(data if y is None else self.with_labels(data, y))
         held_out = None if validation is None else self.read(validation)
         parts = self.split(examples, held_out)
-        self.prepare(parts.train)
+        self._predictor = self.prepare(parts.train)
         train_source = self.source(parts.train)
         valid_source = None if parts.valid is None else self.source(parts.valid)
         folder = None
         if run is not None:
-            prints = [self.fingerprint(read) for read in (examples, held_out) if read is not None]
-            about = {"job": self.name, "settings": settings.values(self), "data": prints}
-            folder = RunFolder.start(Path(run), about, resume=resume, overwrite=overwrite)
+            digests = [self.data_digest(part) for part in (examples, held_out) if part is not None]
+            metadata = {"job": self.name, "settings": settings.values(self), "data": digests}
+            folder = RunFolder.start(Path(run), metadata, resume=resume, overwrite=overwrite, old_names=self.old_names)
         try:
-            self._train(train_source, valid_source, device, folder, resume, progress)
+            self._train(train_source, valid_source, device, folder, resume)
         except TrainingError:
             if folder is not None:
                 folder.delete_if_empty()
             raise
         self.calibrate(parts.valid)
         if folder is not None:
-            self._finish(folder, examples, parts, progress)
+            self._save_and_report(folder, examples, parts)
         return self
 
     @property
     def training_seconds(self) -> float:
-        """How long the training took, all parts of a resumed one together."""
+        """Training time in seconds, over all parts of a resumed run."""
         return sum(row["seconds"] for history in self._histories for row in history.rows)
 
-    def _forget(self) -> None:
-        """Drop what an earlier fit learnt."""
-        for learnt in dataclasses.fields(self):
-            if not learnt.init:
-                plain = learnt.default_factory is dataclasses.MISSING
-                setattr(self, learnt.name, learnt.default if plain else learnt.default_factory())  # type: ignore[misc]
+    def _reset(self) -> None:
+        """Drop everything that an earlier fit has learned: all attributes but the settings."""
+        for name in set(vars(self)) - settings.declared(type(self)).keys():
+            delattr(self, name)
 
     def _train(
-        self,
-        train_source: Any,
-        valid_source: Any,
-        device: torch.device,
-        folder: RunFolder | None,
-        resume: bool,
-        progress: Progress,
+        self, train_source: Any, valid_source: Any, device: torch.device, folder: RunFolder | None, resume: bool
     ) -> None:
         members: list[Model] = []
-        self._histories = []
         valid = None if valid_source is None else self.batches(valid_source, None)
-        for member in range(self.seeds):
+        for member in range(self.ensemble_size):
             with seeded(self.seed + member):
-                model = self.build()
+                model = self.predictor.build()
                 history = train(
                     model,
                     self.batches(train_source, self.seed + member),
@@ -287,36 +223,34 @@ class Job(ABC):
                     folder=None if folder is None else folder.checkpoints(member),
                     resume=resume,
                     tensorboard=folder.tensorboard(member) if folder is not None and self.tensorboard else None,
-                    progress=progress,
-                    title="training" if self.seeds == 1 else f"training {member + 1}/{self.seeds}",
+                    progress=self.progress,
+                    title="training" if self.ensemble_size == 1 else f"training {member + 1}/{self.ensemble_size}",
                 )
-            self._histories.append(history)
-            if history.rows:  # else it was stopped in its first epoch and has learnt nothing
+            self._histories = (*self._histories, history)
+            if history.rows:  # else it was stopped in its first epoch and has learned nothing
                 members.append(model)
             if not members:
                 raise KeyboardInterrupt
             if not history.finished:
-                progress.say("interrupted: keeping the best weights so far")
+                self.progress.say("interrupted: keeping the best weights so far")
                 break
-        self._model = members[0] if len(members) == 1 else Ensemble(members)
+        self.predictor.set_members(members)
 
     def _train_settings(self, device: torch.device, seed: int) -> TrainSettings:
         shared = {name: getattr(self, name) for name in TrainSettings.__dataclass_fields__ if hasattr(self, name)}
         return TrainSettings(**{**shared, "seed": seed, "device": device})
 
-    def _finish(self, folder: RunFolder, examples: Any, parts: DataSplit, progress: Progress) -> None:
+    def _save_and_report(self, folder: RunFolder, examples: Any, parts: DataSplit) -> None:
         self.save(folder.path)
         folder.write_history([h.rows for h in self._histories])
-        self.evaluation = None if parts.test is None else self.score(parts.test, progress)
+        self.evaluation = None if parts.test is None else self.evaluate_examples(parts.test, self.progress)
         endings = [h.ended for h in self._histories]
         folder.write_metrics({"test": self.evaluation and self.evaluation.to_json(), "training": endings})
         self.write_report(folder.report, examples)
 
     def write_report(self, path: Path, examples: Any) -> None:
-        """The run's page, self-contained HTML: what was learnt, how well, against what."""
-        from lstmkit.plots.training import training_curve
-
-        sections = self.sections(examples)
+        """Write the run's page, self-contained HTML: results, figures, training curve, settings and versions."""
+        sections = self.report_sections(examples)
         if self._histories:
             curves = {f"seed {k}": (h.rows, h.best_epoch) for k, h in enumerate(self._histories)}
             ended = "; ".join(dict.fromkeys(h.ended for h in self._histories))
@@ -324,71 +258,63 @@ class Job(ABC):
             sections.append(Section("Training", text=text, figure=training_curve(curves), caption="Loss by epoch"))
         facts = {"job": self.name, "lstmkit": __version__, "torch": torch.__version__}
         facts |= {name: str(value) for name, value in settings.values(self).items()}
-        lead = [self.summary] if self.evaluation is None else [self.evaluation.verdict]
+        lead = [self.summary] if self.evaluation is None else [self.evaluation.headline]
         write_report(path, f"lstmkit {self.name}", lead, sections, facts)
 
     # ---- the saved model -----------------------------------------------------------------------------------------
 
     @property
-    def model(self) -> Model:
-        """The trained network.
+    def predictor(self) -> P:
+        """What ``fit`` left: front end, network, calibration.
 
         Raises:
             UserError: There is none yet.
         """
-        if self._model is None:
-            raise UserError(f"this {type(self).__name__} has no model yet: call fit first, or lstmkit.load a saved one")
-        return self._model
+        if self._predictor is None:
+            raise UserError(f"this {type(self).__name__} is not fitted: call fit first, or lstmkit.load a saved one")
+        return self._predictor
+
+    def check_fitted(self) -> None:
+        """Raise UserError if there is no predictor yet: before data are read that may take long."""
+        _ = self.predictor
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there is a predictor."""
+        return self._predictor is not None
+
+    @property
+    def model(self) -> Model:
+        """The trained network, or an ensemble. Raises UserError if there is none yet."""
+        return self.predictor.model
 
     @property
     def network(self) -> Model:
-        """The one trained network; of an ensemble the first.
-
-        Raises:
-            UserError: There is none yet.
-        """
-        return self.model.members[0] if isinstance(self.model, Ensemble) else self.model  # type: ignore[return-value]
+        """The trained network; the first one of an ensemble. Raises UserError if there is none yet."""
+        return self.predictor.network
 
     def save(self, path: str | Path) -> Path:
         """Write the model's folder: ``weights.safetensors`` and ``model.json``."""
-        weights = {name: t for name, t in self.model.state_dict().items() if isinstance(t, Tensor)}
-        description = {
-            "job": self.name,
-            "lstmkit": __version__,
-            "settings": settings.values(self),
-            "members": len(self.model.members) if isinstance(self.model, Ensemble) else 1,
-            "state": self.state(),
-        }
-        checkpoint.save_model(Path(path), weights, description)
-        return Path(path)
+        return self.predictor.save(path)
 
     @classmethod
-    def from_saved(cls, weights: dict[str, Tensor], description: dict[str, Any], where: Path) -> Self:
+    def from_saved(cls, weights: Mapping[str, Tensor], description: Mapping[str, Any], path: Path) -> Self:
         """The job that :meth:`save` wrote.
 
         Raises:
             ModelFileError: Description and weights do not make a model of this job.
         """
         try:
-            job = cls(**description["settings"])
-            job.load_state(description["state"])
-            members = [job.build() for _ in range(description["members"])]
-            job._model = members[0] if len(members) == 1 else Ensemble(members)
-            job._model.load_state_dict(weights)
-            job._model.eval()
+            job = cls(**cls.current(description["settings"]))
+            job._predictor = cls.predictor_class.from_saved(job.snapshot(), weights, description)  # type: ignore[assignment]
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as err:
             reason = str(err).splitlines()[0] if str(err) else type(err).__name__
             raise ModelFileError(
-                f"{where} holds no sound {cls.name} model ({reason}): restore it, or fit anew"
+                f"{path} is not a valid {cls.name} model ({reason}): restore the file, or fit again"
             ) from err
         return job
 
-    def _device(self) -> torch.device:
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as err:
-            raise SettingError(f"device {self.device!r} is not to be had here: {str(err).splitlines()[0]}") from err
-        return device
+    def _repr_html_(self) -> str:
+        """The job and its evaluation, for a notebook."""
+        table = "" if self.evaluation is None else self.evaluation._repr_html_()
+        return f"<code>{escape(repr(self))}</code>{table}"

@@ -1,7 +1,7 @@
-"""The memory laboratory: experiments that show what an LSTM can do that a plain network cannot, and why.
+"""The laboratory: experiments on the memory of LSTM, GRU and simple recurrent networks.
 
-A lab is a ``.toml`` here: which experiment (a module here), its settings and seeds, and what was published, with its
-source. ``lstmkit lab NAME`` runs it and writes numbers and picture.
+A lab is a ``.toml`` file in this package. It has the experiment (a module of this package), its settings and seeds, and
+published figures with their sources. ``lstmkit lab NAME`` runs it and writes a JSON file and a figure.
 """
 
 from __future__ import annotations
@@ -28,15 +28,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Lab:
-    """One experiment with its settings.
+    """An experiment with its settings.
 
     Attributes:
-        name: Of its file.
-        title: A line.
-        question: What it asks.
-        experiment: The module here that runs it.
-        settings: Of the experiment.
-        published: Figures of others: each with at least ``name`` and ``source``.
+        name: Name of the lab and its file.
+        title: One line.
+        question: The question that the experiment answers.
+        experiment: Module of this package that runs it.
+        settings: Settings of the experiment.
+        published: Published figures, each with at least ``name`` and ``source``.
+
+    >>> find_lab("adding").experiment
+    'long_lag'
     """
 
     name: str
@@ -49,12 +52,12 @@ class Lab:
 
 @dataclass(frozen=True, eq=False)
 class ExperimentResult:
-    """What an experiment gave.
+    """The result of an experiment.
 
     Attributes:
-        table: What to read.
-        rows: Every run, from which the table was made.
-        figure: The answer, drawn.
+        table: Summary table.
+        rows: One row per run.
+        figure: Figure of the summary.
     """
 
     table: pd.DataFrame
@@ -63,30 +66,36 @@ class ExperimentResult:
 
 
 class Experiment(Protocol):
-    """What the module of an experiment has."""
+    """Interface of the module of an experiment."""
 
     def run(self, lab: Lab, progress: Progress) -> ExperimentResult:
-        """Do it.
+        """Run the experiment.
 
         Raises:
-            UserError: A setting that does not do.
+            UserError: A setting is invalid.
         """
         ...
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
-    """A lab that was run."""
+class LabResult:
+    """A lab and its result.
+
+    Attributes:
+        lab: The lab.
+        result: The result of its experiment.
+        minutes: Run time.
+    """
 
     lab: Lab
-    findings: ExperimentResult
+    result: ExperimentResult
     minutes: float
 
     def to_json(self) -> dict[str, Any]:
-        """Everything that is needed to believe it, or to do it again."""
+        """Settings, all rows, published figures and provenance: everything needed to reproduce the result."""
         rows, table = (
             frame.astype(object).where(frame.notna(), None).to_dict("records")
-            for frame in (self.findings.rows, self.findings.table)
+            for frame in (self.result.rows, self.result.table)
         )
         return {
             "lab": self.lab.name,
@@ -102,59 +111,66 @@ class Outcome:
         }
 
     def write(self, folder: Path) -> tuple[Path, Path]:
-        """``folder/<lab>.json`` and ``folder/<lab>.png``."""
+        """Write ``folder/<lab>.json`` and ``folder/<lab>.png``; returns both paths."""
         folder.mkdir(parents=True, exist_ok=True)
-        numbers, picture = folder / f"{self.lab.name}.json", folder / f"{self.lab.name}.png"
-        checkpoint.write_json(numbers, self.to_json())
-        save_figure(self.findings.figure, picture, dpi=150, metadata={"Software": None})
-        return numbers, picture
+        json_path, figure_path = folder / f"{self.lab.name}.json", folder / f"{self.lab.name}.png"
+        checkpoint.write_json(json_path, self.to_json())
+        save_figure(self.result.figure, figure_path, dpi=150, metadata={"Software": None})
+        return json_path, figure_path
 
     def __str__(self) -> str:
         lines = [f"  {p['name']} ({p['source']})" for p in self.lab.published]
         published = "\npublished:\n" + "\n".join(lines) if lines else ""
-        return f"{self.lab.title}\n{format_table(self.findings.table)}\n{self.minutes:.1f} minutes{published}"
+        return f"{self.lab.title}\n{format_table(self.result.table)}\n{self.minutes:.1f} minutes{published}"
 
 
 def all_labs() -> list[Lab]:
-    """Every lab, by name."""
+    """All labs, sorted by name."""
     return [_read(path) for path in sorted(Path(__file__).parent.glob("*.toml"))]
 
 
-def find(name: str, changes: Mapping[str, Any] | None = None) -> Lab:
-    """The lab of that name, some of its settings changed.
+def find_lab(name: str, changes: Mapping[str, Any] | None = None) -> Lab:
+    """Find a lab by name, optionally with changed settings.
 
     Raises:
-        UserError: There is none.
-        SettingError: It has no such setting.
+        UserError: No lab has this name.
+        SettingError: The lab does not have a changed setting.
     """
-    known = {lab.name: lab for lab in all_labs()}
-    if name not in known:
-        raise UserError(unknown(name, known, what="lab"))
-    lab = known[name]
+    labs = {lab.name: lab for lab in all_labs()}
+    if name not in labs:
+        raise UserError(unknown(name, labs, what="lab"))
+    lab = labs[name]
     for setting in changes or {}:
         if setting not in lab.settings:
             raise SettingError(unknown(setting, lab.settings, what="setting"))
     return Lab(**{**vars(lab), "settings": {**lab.settings, **(changes or {})}})
 
 
-def run(lab: Lab, progress: Progress) -> Outcome:
-    """Run the experiment."""
-    experiment: Experiment = importlib.import_module(f"{__name__}.{lab.experiment}")  # type: ignore[assignment]
-    started = time.perf_counter()
-    findings = experiment.run(lab, progress)
-    return Outcome(lab, findings, (time.perf_counter() - started) / 60)
+find = find_lab
 
 
-def declared(settings_class: Callable[..., T], settings: Mapping[str, Any]) -> T:
-    """An experiment's settings from those of its file; lists become tuples.
+def run(lab: Lab, progress: Progress) -> LabResult:
+    """Run a lab.
 
     Raises:
-        SettingError: The experiment has no such setting.
+        UserError: A setting is invalid.
     """
-    known = [f.name for f in fields(settings_class)]  # type: ignore[arg-type]
+    experiment: Experiment = importlib.import_module(f"{__name__}.{lab.experiment}")  # type: ignore[assignment]
+    started = time.perf_counter()
+    result = experiment.run(lab, progress)
+    return LabResult(lab, result, (time.perf_counter() - started) / 60)
+
+
+def build_settings(settings_class: Callable[..., T], settings: Mapping[str, Any]) -> T:
+    """Build an experiment's settings from those of a lab file; lists become tuples.
+
+    Raises:
+        SettingError: The experiment does not have a setting.
+    """
+    names = [f.name for f in fields(settings_class)]  # type: ignore[arg-type]
     for name in settings:
-        if name not in known:
-            raise SettingError(unknown(name, known, what="setting"))
+        if name not in names:
+            raise SettingError(unknown(name, names, what="setting"))
     return settings_class(**{name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()})
 
 

@@ -1,4 +1,4 @@
-"""Cells side by side: networks of about the same number of parameters, with their memory opened alike."""
+"""Cell variants to compare, with matched parameter counts and gate bias initialization."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ Layer = Callable[..., RecurrentLayer]
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A kind of layer that takes part.
+class CellVariant:
+    """A cell variant.
 
     Attributes:
-        name: As tables and pictures name it.
-        layer: Its class.
-        options: What it is made with, beside its sizes.
+        name: Name in tables and figures.
+        layer: Layer class.
+        options: Keyword arguments of the layer, except its sizes.
+
+    >>> KINDS["GRU"].build(3, 8).output_size
+    8
     """
 
     name: str
@@ -34,7 +37,7 @@ class Kind:
     def build(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bidirectional: bool = False, dropout: float = 0.0
     ) -> RecurrentLayer:
-        """A batch-first layer; ``dropout`` acts between layers, where there are several."""
+        """Build a batch-first layer; ``dropout`` is applied between layers."""
         return self.layer(
             input_size,
             hidden_size,
@@ -47,7 +50,7 @@ class Kind:
 
 
 def _layer_of_cell(kind: str) -> Layer:
-    """A cell that no layer class stands for, in a layer of its own."""
+    """A layer of a cell that has no layer class."""
 
     def layer(
         input_size: int,
@@ -68,68 +71,76 @@ def _layer_of_cell(kind: str) -> Layer:
     return layer
 
 
-KINDS: dict[str, Kind] = {
-    kind.name: kind
-    for kind in (
-        Kind("RNN", RNN, {}),
-        Kind("GRU", GRU, {}),
-        Kind("LSTM", LSTM, {}),
-        Kind("LSTM, peepholes", LSTM, {"peephole": True}),
-        Kind("LSTM, coupled", LSTM, {"coupled": True}),
-        Kind("LSTM, layer norm", LSTM, {"layer_norm": True}),
-        # Greff et al. 2017, "LSTM: A Search Space Odyssey": the vanilla LSTM has peepholes, and eight variants less.
-        Kind("no input gate", _layer_of_cell("lstm_no_input_gate"), {"peephole": True}),
-        Kind("no forget gate", _layer_of_cell("lstm_no_forget_gate"), {"peephole": True}),
-        Kind("no output gate", _layer_of_cell("lstm_no_output_gate"), {"peephole": True}),
-        Kind("no input squashing", _layer_of_cell("lstm_linear_input"), {"peephole": True}),
-        Kind("no output squashing", _layer_of_cell("lstm_linear_output"), {"peephole": True}),
-        Kind("coupled gates", LSTM, {"peephole": True, "coupled": True}),
-        Kind("no peepholes", LSTM, {}),
-        Kind("full gate recurrence", _layer_of_cell("lstm_full_gates"), {"peephole": True}),
+KINDS: dict[str, CellVariant] = {
+    variant.name: variant
+    for variant in (
+        CellVariant("RNN", RNN, {}),
+        CellVariant("GRU", GRU, {}),
+        CellVariant("LSTM", LSTM, {}),
+        CellVariant("LSTM, peepholes", LSTM, {"peephole": True}),
+        CellVariant("LSTM, coupled", LSTM, {"coupled": True}),
+        CellVariant("LSTM, layer norm", LSTM, {"layer_norm": True}),
+        # Greff et al. 2017, "LSTM: A Search Space Odyssey": variants of an LSTM with peepholes.
+        CellVariant("no input gate", _layer_of_cell("lstm_no_input_gate"), {"peephole": True}),
+        CellVariant("no forget gate", _layer_of_cell("lstm_no_forget_gate"), {"peephole": True}),
+        CellVariant("no output gate", _layer_of_cell("lstm_no_output_gate"), {"peephole": True}),
+        CellVariant("no input squashing", _layer_of_cell("lstm_linear_input"), {"peephole": True}),
+        CellVariant("no output squashing", _layer_of_cell("lstm_linear_output"), {"peephole": True}),
+        CellVariant("coupled gates", LSTM, {"peephole": True, "coupled": True}),
+        CellVariant("no peepholes", LSTM, {}),
+        CellVariant("full gate recurrence", _layer_of_cell("lstm_full_gates"), {"peephole": True}),
     )
 }
 
 
 def initialize_gate_biases(layer: RecurrentLayer, bias: float) -> None:
-    """Start with a memory that keeps: the forget gate at ``sigmoid(bias)``, the input gate at ``sigmoid(-bias)``.
+    """Initialize the forget gate to ``sigmoid(bias)`` and the input gate to ``sigmoid(-bias)``, in place.
 
-    Of a GRU the update gate, which is both; an RNN has none. The 1997 paper closes the input gates at the start against
-    drift; Gers et al. 2000 open the forget gates; Tallec and Ollivier 2018 do both, by the length of the memory wanted.
+    In a GRU the update gate takes both roles; an RNN has no gates. Hochreiter and Schmidhuber 1997 close the input
+    gates initially, Gers et al. 2000 open the forget gates. Tallec and Ollivier 2018 do both, depending on the desired
+    memory length.
     """
-    starts = dict.fromkeys(MEMORY_GATES, bias) | {"input": -bias}
+    initial = dict.fromkeys(MEMORY_GATES, bias) | {"input": -bias}
     with torch.no_grad():
         for k, spec in enumerate(layer.specs):
             for d in range(layer.num_directions):
                 weights = layer.weights(k, d)
                 for i, gate in enumerate(spec.gates):
-                    if gate in starts:
+                    if gate in initial:
                         block = slice(i * spec.hidden_size, (i + 1) * spec.hidden_size)
-                        weights["bias_ih"][block] = starts[gate]
+                        weights["bias_ih"][block] = initial[gate]
                         weights["bias_hh"][block] = 0.0
 
 
-def parameters(module: nn.Module) -> int:
-    """How many weights."""
+def count_parameters(module: nn.Module) -> int:
+    """Number of parameters of a module."""
     return sum(p.numel() for p in module.parameters())
 
 
-def hidden_size_for_budget(kind: Kind, input_size: int, budget: int, **shape: Any) -> int:
-    """The number of hidden units whose layer (with ``num_layers`` and so on) comes nearest to ``budget`` parameters.
+def hidden_size_for_budget(kind: CellVariant, input_size: int, budget: int, **shape: Any) -> int:
+    """The hidden size whose layer has the number of parameters closest to ``budget``.
 
-    >>> hidden_size_for_budget(KINDS["LSTM"], 2, parameters(LSTM(2, 16))), hidden_size_for_budget(KINDS["RNN"], 2, parameters(LSTM(2, 16)))
+    Args:
+        kind: The cell variant.
+        input_size: Input size of the layer.
+        budget: Number of parameters.
+        shape: Further arguments of :meth:`CellVariant.build`.
+
+    >>> budget = count_parameters(LSTM(2, 16))
+    >>> hidden_size_for_budget(KINDS["LSTM"], 2, budget), hidden_size_for_budget(KINDS["RNN"], 2, budget)
     (16, 34)
     """
 
-    def miss(width: int) -> int:
-        return abs(parameters(kind.build(input_size, width, **shape)) - budget)
+    def error(width: int) -> int:
+        return abs(count_parameters(kind.build(input_size, width, **shape)) - budget)
 
     low, high = 1, 2
-    while parameters(kind.build(input_size, high, **shape)) < budget:
+    while count_parameters(kind.build(input_size, high, **shape)) < budget:
         low, high = high, 2 * high
-    while high - low > 1:  # parameters only rise with the width
+    while high - low > 1:  # the count increases with the width
         middle = (low + high) // 2
-        if parameters(kind.build(input_size, middle, **shape)) < budget:
+        if count_parameters(kind.build(input_size, middle, **shape)) < budget:
             low = middle
         else:
             high = middle
-    return min(low, high, key=miss)
+    return min(low, high, key=error)

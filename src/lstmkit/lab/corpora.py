@@ -1,4 +1,4 @@
-"""Real sequences for the laboratory: Bach's chorales chord by chord, Shakespeare by letters, digits by pixels."""
+"""Real sequences for the laboratory: JSB chorales, Tiny Shakespeare by characters, MNIST by pixels."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from lstmkit.data.music.piano_rolls import highest, read_piano_rolls, shift_righ
 from lstmkit.data.vision.idx import read_idx
 from lstmkit.modules.heads import MultilabelHead, StepClassificationHead, last_step
 
-_SEQUENCE_LENGTH = 100  # letters in a sequence
+_SEQUENCE_LENGTH = 100  # characters
 
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """Sequences and what is to be told of each, or of its every step from those before.
+    """Sequences with targets for each step or for the whole sequence.
 
     Attributes:
         inputs: ``(T, F)`` each.
-        targets: Labels ``(T, labels)`` each, or classes ``(T,)``, or a class ``()``.
+        targets: Binary labels ``(T, labels)``, classes ``(T,)``, or one class ``()`` each.
     """
 
     inputs: list[np.ndarray]
@@ -36,18 +36,19 @@ class Sequences:
 
     @property
     def lengths(self) -> np.ndarray:
+        """``(N,)`` steps of each sequence."""
         return np.array([len(x) for x in self.inputs])
 
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def first(self, share: float) -> Sequences:
-        """The first ``share`` of them, at least one."""
-        count = max(1, round(share * len(self)))
+    def first(self, fraction: float) -> Sequences:
+        """The first ``fraction`` of the sequences, at least one."""
+        count = max(1, round(fraction * len(self)))
         return Sequences(self.inputs[:count], self.targets[:count])
 
     def batch(self, rows: np.ndarray) -> Batch:
-        """These sequences side by side; a class past a sequence's end is -1."""
+        """A padded batch of the sequences ``rows``; classes are padded with -1."""
         inputs, targets = [self.inputs[row] for row in rows], [self.targets[row] for row in rows]
         classes = targets[0].ndim < 2
         return Batch(
@@ -59,14 +60,15 @@ class Sequences:
 
 
 class Corpus(NamedTuple):
-    """A data set cut in three.
+    """A data set split into training, validation and test set.
 
     Attributes:
-        train, valid, test: Its parts.
-        input_size: ``F``.
-        head: What answers from features of a width.
-        unit: Of the loss.
-        right: Which outputs ``(B, T, outputs)`` answer a batch rightly, ``(B,)``; ``None`` where the loss says it all.
+        train, valid, test: The three sets.
+        input_size: Features per step, ``F``.
+        head: Builds the head for features of a given width.
+        unit: Unit of the loss.
+        is_correct: Whether outputs ``(B, T, outputs)`` are correct for a batch, ``(B,)``; ``None`` if only the loss is
+            reported.
     """
 
     train: Sequences
@@ -75,21 +77,21 @@ class Corpus(NamedTuple):
     input_size: int
     head: Callable[[int], nn.Module]
     unit: str
-    right: Callable[[Tensor, Batch], Tensor] | None = None
+    is_correct: Callable[[Tensor, Batch], Tensor] | None = None
 
 
 def chorales() -> Corpus:
-    """JSB chorales in quarter notes: which of 88 keys sound next? Split by Boulanger-Lewandowski et al. 2012.
+    """JSB chorales in quarter notes: predict the next chord of 88 keys. Split of Boulanger-Lewandowski et al. 2012.
 
     Raises:
-        DataError: The set is not to be had.
+        DataError: The data set cannot be found or downloaded.
     """
     pieces = read_piano_rolls(catalog.locate("jsb_chorales", "jsb-chorales-quarter.json", download=True))
 
     def part(name: str) -> Sequences:
-        given = pieces.given(name)
-        assert given is not None
-        rolls = [piece.roll.astype(np.float32) for piece in given.pieces]
+        split = pieces.given(name)
+        assert split is not None
+        rolls = [piece.roll.astype(np.float32) for piece in split.pieces]
         return Sequences([shift_right(roll) for roll in rolls], rolls)
 
     return Corpus(
@@ -98,88 +100,89 @@ def chorales() -> Corpus:
         part("test"),
         N_KEYS,
         lambda width: MultilabelHead(width, N_KEYS),
-        "nats a time step",
+        "nats per time step",
     )
 
 
 def harmony() -> Corpus:
-    """The chorales again: the melody, the highest voice, is given; which other keys sound at each of its notes?
+    """Harmonization of the JSB chorales: predict the other keys at each note of the melody, the highest voice.
 
-    All of the melody is known beforehand, so that a reversed direction may read it.
+    The whole melody is known in advance, so a bidirectional layer may read it.
 
     Raises:
-        DataError: The set is not to be had.
+        DataError: The data set cannot be found or downloaded.
     """
-    told = chorales()
+    corpus = chorales()
 
     def part(sequences: Sequences) -> Sequences:
         melodies = [highest(roll) for roll in sequences.targets]
-        rest = [roll - melody for roll, melody in zip(sequences.targets, melodies, strict=True)]
-        return Sequences(melodies, rest)
+        harmonies = [roll - melody for roll, melody in zip(sequences.targets, melodies, strict=True)]
+        return Sequences(melodies, harmonies)
 
-    return told._replace(train=part(told.train), valid=part(told.valid), test=part(told.test))
+    return corpus._replace(train=part(corpus.train), valid=part(corpus.valid), test=part(corpus.test))
 
 
 def shakespeare() -> Corpus:
-    """Tiny Shakespeare in pieces of 100 letters, each for itself: which letter is next?
+    """Tiny Shakespeare in independent sequences of 100 characters: predict the next character.
 
-    The first nine tenths are for training, half of the rest each for validation and test.
+    The first 90 % are for training, 5 % each for validation and test.
 
     Raises:
-        DataError: The set is not to be had.
+        DataError: The data set cannot be found or downloaded.
     """
-    text = _read(catalog.locate("tinyshakespeare", "input.txt", download=True))
-    letters = sorted(set(text))
-    ids = _ids(text, letters)
+    text = _read_text(catalog.locate("tinyshakespeare", "input.txt", download=True))
+    characters = sorted(set(text))
+    ids = _encode(text, characters)
     count = len(ids) // _SEQUENCE_LENGTH
-    pieces = ids[: count * _SEQUENCE_LENGTH].reshape(count, _SEQUENCE_LENGTH)
-    one_hot = np.eye(len(letters), dtype=np.float32)
+    sequences = ids[: count * _SEQUENCE_LENGTH].reshape(count, _SEQUENCE_LENGTH)
+    one_hot = np.eye(len(characters), dtype=np.float32)
 
     def part(rows: np.ndarray) -> Sequences:
         return Sequences([one_hot[row[:-1]] for row in rows], [row[1:] for row in rows])
 
     ends = [round(0.9 * count), round(0.95 * count)]
-    train, valid, test = (part(rows) for rows in np.split(pieces, ends))
+    train, valid, test = (part(rows) for rows in np.split(sequences, ends))
+    n_classes = len(characters)
     return Corpus(
-        train, valid, test, len(letters), lambda width: StepClassificationHead(width, len(letters)), "nats a letter"
+        train, valid, test, n_classes, lambda width: StepClassificationHead(width, n_classes), "nats per character"
     )
 
 
-def _ids(text: str, letters: list[str]) -> np.ndarray:
-    known = {letter: i for i, letter in enumerate(letters)}
-    return np.fromiter((known[letter] for letter in text), dtype=np.int64, count=len(text))
+def _encode(text: str, characters: list[str]) -> np.ndarray:
+    ids = {character: i for i, character in enumerate(characters)}
+    return np.fromiter((ids[character] for character in text), dtype=np.int64, count=len(text))
 
 
 def digits() -> Corpus:
-    """MNIST, a pixel a step from the upper left: which digit is it? (Le, Jaitly and Hinton 2015)
+    """Sequential MNIST: classify a digit from its pixels, one per step (Le, Jaitly and Hinton 2015).
 
-    The last 5,000 pictures of the training part are for validation.
+    The last 5,000 images of the training set are for validation.
 
     Raises:
-        DataError: The set is not to be had.
+        DataError: The data set cannot be found or downloaded.
     """
 
     def part(name: str, rows: slice) -> Sequences:
-        pixels = _mnist(f"{name}-images-idx3-ubyte")[rows].astype(np.float32) / 255
-        answers = _mnist(f"{name}-labels-idx1-ubyte")[rows].astype(np.int64)
-        return Sequences(list(pixels.reshape(len(pixels), -1, 1)), list(map(np.asarray, answers)))
+        pixels = _read_mnist(f"{name}-images-idx3-ubyte")[rows].astype(np.float32) / 255
+        labels = _read_mnist(f"{name}-labels-idx1-ubyte")[rows].astype(np.int64)
+        return Sequences(list(pixels.reshape(len(pixels), -1, 1)), list(map(np.asarray, labels)))
 
-    def right(outputs: Tensor, batch: Batch) -> Tensor:
+    def is_correct(outputs: Tensor, batch: Batch) -> Tensor:
         return last_step(outputs, batch.lengths).argmax(-1) == batch.targets
 
     train, valid, test = part("train", slice(-5000)), part("train", slice(-5000, None)), part("t10k", slice(None))
-    return Corpus(train, valid, test, 1, lambda width: StepClassificationHead(width, 10), "nats a picture", right)
+    return Corpus(train, valid, test, 1, lambda width: StepClassificationHead(width, 10), "nats per image", is_correct)
 
 
-def _mnist(name: str) -> np.ndarray:
-    return read_idx(_bytes(catalog.locate("mnist", name, download=True)))
+def _read_mnist(name: str) -> np.ndarray:
+    return read_idx(_read_bytes(catalog.locate("mnist", name, download=True)))
 
 
-def _read(path: Path) -> str:
-    return _bytes(path).decode("utf-8")
+def _read_text(path: Path) -> str:
+    return _read_bytes(path).decode("utf-8")
 
 
-def _bytes(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     content = path.read_bytes()
     return gzip.decompress(content) if path.suffix == ".gz" else content
 

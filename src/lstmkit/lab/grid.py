@@ -1,4 +1,4 @@
-"""Cells, depths, directions and amounts of data side by side on real sequences: means over seeds, with intervals."""
+"""Grid comparison of cells, depths, directions and amounts of data on real sequences, over several seeds."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from torch import nn
 
 from lstmkit.data.batch import Loader
 from lstmkit.errors import SettingError
-from lstmkit.lab import ExperimentResult, Lab, declared
-from lstmkit.lab.cell_variants import KINDS, hidden_size_for_budget, initialize_gate_biases, parameters
+from lstmkit.lab import ExperimentResult, Lab, build_settings
+from lstmkit.lab.cell_variants import KINDS, count_parameters, hidden_size_for_budget, initialize_gate_biases
 from lstmkit.lab.corpora import CORPORA, Corpus
 from lstmkit.models.sequence import SequenceModel
 from lstmkit.plots.style import BLUE, GREY, MARKERS, SMALL, legend, line_style, new_figure, style_axes
@@ -32,23 +32,24 @@ _AXES = ("kind", "layers", "directions", "share")
 
 @dataclass(frozen=True)
 class GridSettings:
-    """What is set side by side. Every combination of kinds, layers, directions and shares is trained with every seed.
+    """Settings of a grid comparison: all combinations of kinds, layers, directions and shares, with every seed.
 
     Attributes:
-        data: A name in :data:`lstmkit.lab.corpora.CORPORA`.
-        kinds: Names in :data:`lstmkit.lab.cell_variants.KINDS`.
-        layers: Depths.
-        directions: 1 forward only, 2 both.
-        shares: Of the training sequences that are given, the first so many.
-        units: Of an LSTM of one layer; all others get as many as its number of parameters allows.
-        epochs: At most.
-        steps_per_epoch: 0 for a pass over all sequences.
-        batch_size: Sequences in a step.
-        lr: Learning rate of AdamW, falling to 0 by the cosine.
-        dropout: Before the head, and between layers.
-        keep_bias: How open the memory starts (:func:`lstmkit.lab.cell_variants.initialize_gate_biases`); ``None``: as layers start.
-        patience: Epochs without a better validation loss.
-        seeds: Runs of each.
+        data: A key of :data:`lstmkit.lab.corpora.CORPORA`.
+        kinds: Cell variants, keys of :data:`lstmkit.lab.cell_variants.KINDS`.
+        layers: Numbers of layers.
+        directions: 1 for unidirectional, 2 for bidirectional.
+        shares: Fractions of the training sequences to use.
+        units: Hidden size of an LSTM with one layer; the others get about the same number of parameters.
+        epochs: Maximum number of epochs.
+        steps_per_epoch: Batches per epoch; 0 for all sequences.
+        batch_size: Sequences per batch.
+        lr: Peak learning rate of AdamW with cosine decay.
+        dropout: Dropout probability before the head and between layers.
+        keep_bias: Initial gate bias (:func:`lstmkit.lab.cell_variants.initialize_gate_biases`); ``None`` for the
+            layers' default.
+        patience: Epochs without a better validation loss before training stops early.
+        seeds: Runs per combination.
     """
 
     data: str
@@ -68,80 +69,82 @@ class GridSettings:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> GridSettings:
-        """From a lab's settings.
+        """Build from a lab's settings.
 
         Raises:
             SettingError: Unknown data, cell or setting.
         """
-        found = declared(cls, settings)
-        if found.data not in CORPORA:
-            raise SettingError(unknown(found.data, CORPORA, what="data"))
-        for kind in found.kinds:
+        grid = build_settings(cls, settings)
+        if grid.data not in CORPORA:
+            raise SettingError(unknown(grid.data, CORPORA, what="data"))
+        for kind in grid.kinds:
             if kind not in KINDS:
                 raise SettingError(unknown(kind, KINDS, what="cell"))
-        return found
+        return grid
 
 
 def run(lab: Lab, progress: Progress) -> ExperimentResult:
-    """Train all of them; the test part is scored once, with the weights that validated best."""
+    """Train every combination with every seed and evaluate the best weights on the test set."""
     settings = GridSettings.of(lab.settings)
     corpus = CORPORA[settings.data]()
     rows = []
     for values in itertools.product(settings.kinds, settings.layers, settings.directions, settings.shares):
         for seed in range(settings.seeds):
-            about = dict(zip(_AXES, values, strict=True)) | {"seed": seed}
-            rows.append(about | _one(settings, corpus, about, progress))
+            combination = dict(zip(_AXES, values, strict=True)) | {"seed": seed}
+            rows.append(combination | _train_one(settings, corpus, combination, progress))
     frame = pd.DataFrame(rows)
     table = summary(frame)
     return ExperimentResult(table, frame, figure(table, corpus.unit))
 
 
-def _one(settings: GridSettings, corpus: Corpus, about: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
-    seed, share = about["seed"], about["share"]
+def _train_one(
+    settings: GridSettings, corpus: Corpus, combination: Mapping[str, Any], progress: Progress
+) -> dict[str, Any]:
+    seed = combination["seed"]
     with seeded(seed):
-        model = _build(settings, corpus, about)
-    how = TrainSettings(
+        model = _build(settings, corpus, combination)
+    train_settings = TrainSettings(
         epochs=settings.epochs,
         lr=settings.lr,
         weight_decay=1e-2,
         warmup=0.02,
-        decay="cosine",
-        clip=1.0,
-        average=0.99,
+        lr_schedule="cosine",
+        max_grad_norm=1.0,
+        ema_decay=0.99,
         patience=settings.patience,
         precision="float32",
         seed=seed,
         device=torch.device("cpu"),
     )
-    loader = Loader(corpus.train.first(share), settings.batch_size, seed, settings.steps_per_epoch)
+    loader = Loader(corpus.train.first(combination["share"]), settings.batch_size, seed, settings.steps_per_epoch)
     valid, test = Loader(corpus.valid, 64), Loader(corpus.test, 64)
-    title = ", ".join(f"{name} {value}" for name, value in about.items())
-    history = train(model, loader, valid, how, progress=progress, title=title)
-    found = {
+    title = ", ".join(f"{name} {value}" for name, value in combination.items())
+    history = train(model, loader, valid, train_settings, progress=progress, title=title)
+    row = {
         "units": model.trunk.hidden_size,
-        "parameters": parameters(model.trunk),
+        "parameters": count_parameters(model.trunk),
         "epochs": len(history.rows),
         "valid": history.best_loss,
-        "test": mean_loss(model, test, how),
+        "test": mean_loss(model, test, train_settings),
     }
-    return found if corpus.right is None else found | {"right": _right(model, corpus, test)}
+    return row if corpus.is_correct is None else row | {"right": _accuracy(model, corpus, test)}
 
 
 @torch.no_grad()
-def _right(model: SequenceModel, corpus: Corpus, loader: Loader) -> float:
-    """The share of sequences that are answered rightly."""
+def _accuracy(model: SequenceModel, corpus: Corpus, loader: Loader) -> float:
+    """The fraction of sequences with a correct output."""
     model.eval()
-    assert corpus.right is not None
-    found = [corpus.right(model(batch.inputs, None, batch.lengths)[0], batch) for batch in loader.epoch()]
-    return float(torch.cat(found).float().mean())
+    assert corpus.is_correct is not None
+    correct = [corpus.is_correct(model(batch.inputs, None, batch.lengths)[0], batch) for batch in loader.epoch()]
+    return float(torch.cat(correct).float().mean())
 
 
-def _build(settings: GridSettings, corpus: Corpus, about: Mapping[str, Any]) -> SequenceModel:
-    kind = KINDS[about["kind"]]
-    budget = parameters(KINDS["LSTM"].build(corpus.input_size, settings.units))
-    shape: dict[str, Any] = {"num_layers": about["layers"], "bidirectional": about["directions"] == 2}
-    width = hidden_size_for_budget(kind, corpus.input_size, budget, **shape)
-    trunk = kind.build(corpus.input_size, width, dropout=settings.dropout, **shape)
+def _build(settings: GridSettings, corpus: Corpus, combination: Mapping[str, Any]) -> SequenceModel:
+    variant = KINDS[combination["kind"]]
+    budget = count_parameters(KINDS["LSTM"].build(corpus.input_size, settings.units))
+    shape: dict[str, Any] = {"num_layers": combination["layers"], "bidirectional": combination["directions"] == 2}
+    width = hidden_size_for_budget(variant, corpus.input_size, budget, **shape)
+    trunk = variant.build(corpus.input_size, width, dropout=settings.dropout, **shape)
     if settings.keep_bias is not None:
         initialize_gate_biases(trunk, settings.keep_bias)
     head = _DropoutHead(settings.dropout, corpus.head(trunk.output_size))
@@ -149,11 +152,11 @@ def _build(settings: GridSettings, corpus: Corpus, about: Mapping[str, Any]) -> 
 
 
 class _DropoutHead(nn.Module):
-    """A head behind dropout."""
+    """A head with dropout on its input."""
 
-    def __init__(self, share: float, head: Any) -> None:
+    def __init__(self, dropout: float, head: Any) -> None:
         super().__init__()
-        self.dropout, self.head = nn.Dropout(share), head
+        self.dropout, self.head = nn.Dropout(dropout), head
         self.loss = head.loss
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -161,18 +164,18 @@ class _DropoutHead(nn.Module):
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row for each combination: the mean over seeds, and the 95 % interval of that mean (Student's t).
+    """One row per combination: the mean over seeds and its 95 % confidence interval (Student's t).
 
-    Of two seeds it would be wider than anything measured: there ``from`` and ``to`` are the two.
+    With two seeds, ``from`` and ``to`` are the two values, since the interval would be too wide to be useful.
     """
-    found = []
+    table = []
     for _, group in rows.groupby(list(_AXES), sort=False):
         first = group.iloc[0]
         test, n = group["test"].to_numpy(), len(group)
         half = math.nan if n == 1 else float(np.ptp(test)) / 2
         if n > 2:
             half = stats.t.ppf(0.975, n - 1) * test.std(ddof=1) / math.sqrt(n)
-        found.append(
+        table.append(
             {
                 "cell": first["kind"],
                 "layers": int(first["layers"]),
@@ -188,18 +191,23 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
                 "seeds": n,
             }
         )
-    return pd.DataFrame(found)
+    return pd.DataFrame(table)
 
 
 def figure(table: pd.DataFrame, unit: str) -> Figure:
-    """Over depth, directions or amount of data a line a cell; where none varies, a mark a cell. Bars are intervals."""
-    along = next((name for name in ("layers", "directions", "share of data") if table[name].nunique() > 1), None)
-    return _marks(table, unit) if along is None else _lines(table, along, unit)
+    """Draw the test loss of each cell against depth, directions or amount of data, or as points if none varies.
+
+    Args:
+        table: From :func:`summary`.
+        unit: Unit of the loss.
+    """
+    x_column = next((name for name in ("layers", "directions", "share of data") if table[name].nunique() > 1), None)
+    return _points(table, unit) if x_column is None else _lines(table, x_column, unit)
 
 
-def _marks(table: pd.DataFrame, unit: str) -> Figure:
-    drawn = new_figure(1.0 + 0.3 * len(table))
-    ax = drawn.subplots()
+def _points(table: pd.DataFrame, unit: str) -> Figure:
+    figure_ = new_figure(1.0 + 0.3 * len(table))
+    ax = figure_.subplots()
     y = np.arange(len(table))
     ax.axvline(table["test"].iloc[0], color=GREY, linewidth=0.8)
     half = table["to"] - table["test"]
@@ -207,24 +215,24 @@ def _marks(table: pd.DataFrame, unit: str) -> Figure:
     style_axes(ax)
     ax.set_yticks(y, table["cell"])
     ax.invert_yaxis()
-    ax.set_xlabel(f"test loss, {unit} (less is better); 95 % intervals over seeds (of two: both)", fontsize=SMALL)
-    return drawn
+    ax.set_xlabel(f"test loss, {unit} (lower is better); 95 % confidence interval over seeds", fontsize=SMALL)
+    return figure_
 
 
-def _lines(table: pd.DataFrame, along: str, unit: str) -> Figure:
-    drawn = new_figure(3.4)
-    ax = drawn.subplots()
+def _lines(table: pd.DataFrame, x_column: str, unit: str) -> Figure:
+    figure_ = new_figure(3.4)
+    ax = figure_.subplots()
     handles: dict[str, Any] = {}
     for i, (cell, group) in enumerate(table.groupby("cell", sort=False)):
         half = (group["to"] - group["test"]).fillna(0)
-        bars = ax.errorbar(group[along], group["test"], yerr=half, marker=MARKERS[i], capsize=3, **line_style(i))
+        bars = ax.errorbar(group[x_column], group["test"], yerr=half, marker=MARKERS[i], capsize=3, **line_style(i))
         handles[str(cell)] = bars.lines[0]
     style_axes(ax)
-    if along == "share of data":
+    if x_column == "share of data":
         ax.set_xscale("log")
         ax.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
-    ax.set_xticks(sorted(set(table[along])), [f"{v:g}" for v in sorted(set(table[along]))])
-    ax.set_xlabel(along, fontsize=SMALL)
+    ax.set_xticks(sorted(set(table[x_column])), [f"{v:g}" for v in sorted(set(table[x_column]))])
+    ax.set_xlabel(x_column, fontsize=SMALL)
     ax.set_ylabel(f"test loss, {unit}", fontsize=SMALL)
-    legend(drawn, handles)
-    return drawn
+    legend(figure_, handles)
+    return figure_

@@ -1,4 +1,4 @@
-"""LSTM, GRU and RNN as modules: stacked, bidirectional, streaming, with every gate open."""
+"""LSTM, GRU and RNN as torch modules: stacked, bidirectional, streaming, with traces of every gate."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""What LSTM, GRU and RNN share: stacking, directions, noise, checks. The layers themselves are in ``layers.py``."""
+"""The base class of LSTM, GRU and RNN: stacking, directions, noise, checks. The layers themselves are in ``rnn.py``."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -17,9 +17,9 @@ from lstmkit.cells import CellSpec, State
 from lstmkit.layers.state import LayerState, autocast_dtype
 from lstmkit.layers.stream import Stream
 from lstmkit.ops import dispatch
-from lstmkit.ops.call import Call, Pass, Result
+from lstmkit.ops.call import Call, Pass, Result, Stepper
 
-#: What comes of the two directions, which lie side by side in the last dimension.
+#: How the outputs of the two directions, concatenated in the last dimension, are merged.
 _MERGES = {
     "concat": lambda both: both,
     "sum": lambda both: torch.add(*both.chunk(2, -1)),
@@ -30,14 +30,18 @@ _MERGES = {
 
 @dataclass(frozen=True)
 class Trace:
-    """Everything a layer computed on the way.
+    """All gates and states of a layer, step by step.
 
     Attributes:
-        output: ``(B, T, D·P)``, as ``forward`` gives it, batch first.
-        state: Final state, as ``forward`` gives it.
-        gates: By ``(layer, direction)`` (direction 0 forward, 1 reversed): name to ``(B, T, H)``, zero past its
-            end. An LSTM has ``input``, ``forget``, ``candidate``, ``output``, ``cell`` and ``hidden`` (``(B, T, P)``);
-            a GRU ``reset``, ``update``, ``candidate``, ``hidden``; an RNN ``hidden``.
+        output: ``(B, T, D·P)``, as returned by ``forward``, batch first.
+        state: Final state, as returned by ``forward``.
+        gates: ``(layer, direction)`` (direction 0 forward, 1 reversed) -> name -> ``(B, T, H)``, zero past the end of
+            a sequence. An LSTM has ``input``, ``forget``, ``candidate``, ``output``, ``cell`` and ``hidden``
+            (``(B, T, P)``); a GRU ``reset``, ``update``, ``candidate``, ``hidden``; an RNN ``hidden``.
+
+    >>> from lstmkit import GRU
+    >>> sorted(GRU(3, 4).trace(torch.zeros(5, 2, 3)).gates[0, 0])
+    ['candidate', 'hidden', 'reset', 'update']
     """
 
     output: Tensor
@@ -46,14 +50,14 @@ class Trace:
 
 
 class TraceWindow(NamedTuple):
-    """A window of one layer and direction of a long trace.
+    """One window of a long trace, of one layer and direction.
 
     Attributes:
         place: ``(layer, direction)``, as in :class:`Trace`.
-        start: Its first step.
-        x: What the layer reads, ``(B, window, F)``.
-        state: The state it comes in with, ``(B, size)`` each: that after the step before, of a reversed direction that
-            after the step behind its last.
+        start: Index of the first step of the window.
+        x: Input of the layer in the window, ``(B, window, F)``.
+        state: The state before the window, ``(B, size)`` each. A reversed direction enters at the last step of the
+            window, so its state is the one after the step ``start + window``.
         gates: As in :class:`Trace`, ``(B, window, H)``.
     """
 
@@ -65,30 +69,34 @@ class TraceWindow(NamedTuple):
 
 
 class RecurrentLayer(nn.Module):
-    """What LSTM, GRU and RNN share. Use one of those.
+    """The base class of LSTM, GRU and RNN; not used directly.
+
+    Shapes: ``T`` steps, ``B`` batch, ``F`` input features, ``H`` hidden units, ``P`` output size (``H`` unless the
+    output is projected), ``L`` layers, ``D`` directions.
 
     Args:
-        spec: The first layer's cell.
-        num_layers: Layers stacked on each other.
+        spec: The cell of the first layer.
+        num_layers: Number of stacked layers.
         batch_first: Input and output are ``(B, T, F)`` rather than ``(T, B, F)``. States are always ``(L·D, B, size)``.
-        dropout: In training, the share of values dropped between layers.
-        variational: ``dropout`` hides the same units at all steps of a sequence (Gal and Ghahramani 2016).
-        bidirectional: A second pass from each sequence's own last step to its first.
-        merge: How the two directions meet: ``"concat"``, ``"sum"``, ``"mean"`` or ``"mul"``.
+        dropout: Dropout probability between layers, in training.
+        variational: ``dropout`` drops the same units at all steps of a sequence (Gal and Ghahramani 2016).
+        bidirectional: Adds a second pass from the last step of each sequence to its first.
+        merge: How the outputs of the two directions are combined: ``"concat"``, ``"sum"``, ``"mean"`` or ``"mul"``.
         residual: Every layer after the first adds its input to its output.
-        recurrent_dropout: In training, the share of the previous output hidden from the gates, the same units at all
-            steps of a sequence (Gal and Ghahramani 2016).
-        zoneout: The share of state units that keep their old value at a step (Krueger et al. 2017); out of training
-            the state is mixed by that share.
-        weight_drop: In training, the share of recurrent weights set to zero (Merity et al. 2018).
-        forget_bias: LSTM only: the forget gate's bias starts at this value (1.0 is usual: Gers et al. 2000,
-            Jozefowicz et al. 2015), or as ``torch.nn`` has it.
-        recompute: Backward does the steps again in pieces instead of keeping all gates: memory grows with the square
-            root of the length, a training step takes about a third longer. Back ends without it keep everything.
-        backend: ``"auto"``, or a back end by name, which then runs or says why not.
+        recurrent_dropout: Dropout probability on the previous output where the gates read it, in training; the same
+            units at all steps of a sequence (Gal and Ghahramani 2016).
+        zoneout: Probability that a state unit keeps its old value at a step (Krueger et al. 2017). In ``eval`` mode,
+            old and new values are mixed with this weight.
+        weight_drop: Dropout probability on the recurrent weights, in training (Merity et al. 2018).
+        forget_bias: LSTM only: initial value of the bias of the forget gate (1.0 is usual: Gers et al. 2000,
+            Jozefowicz et al. 2015). The default initializes it as ``torch.nn`` does.
+        recompute: The backward pass recomputes the steps segment by segment instead of saving all gates (gradient
+            checkpointing). Memory then grows with the square root of the length; a training step takes about a third
+            longer. Back ends without this option save everything.
+        backend: ``"auto"``, or the name of a back end, which then runs or raises with its reason.
 
     Raises:
-        ValueError: An argument out of its range.
+        ValueError: An argument is out of range.
     """
 
     def __init__(
@@ -116,14 +124,14 @@ class RecurrentLayer(nn.Module):
             raise ValueError(f"num_layers must be at least 1, got {num_layers}")
         if merge not in _MERGES:
             raise ValueError(f"unknown merge {merge!r}; known: {', '.join(_MERGES)}")
-        self.dropout = _share("dropout", dropout)
-        self.recurrent_dropout = _share("recurrent_dropout", recurrent_dropout)
-        self.zoneout = _share("zoneout", zoneout)
-        self.weight_drop = _share("weight_drop", weight_drop)
+        self.dropout = _check_probability("dropout", dropout)
+        self.recurrent_dropout = _check_probability("recurrent_dropout", recurrent_dropout)
+        self.zoneout = _check_probability("zoneout", zoneout)
+        self.weight_drop = _check_probability("weight_drop", weight_drop)
         if dropout and num_layers == 1:
             warnings.warn("dropout acts between layers; with num_layers=1 it does nothing", stacklevel=3)
         if forget_bias is not None and not spec.bias:
-            raise ValueError("forget_bias is a starting value of the biases: it needs bias=True")
+            raise ValueError("forget_bias is an initial value of the biases: it needs bias=True")
         self.num_layers, self.batch_first, self.bidirectional = num_layers, batch_first, bidirectional
         self.merge, self.residual, self.variational, self.forget_bias = merge, residual, variational, forget_bias
         self.recompute, self.backend = recompute, dispatch.check_name(backend)
@@ -131,7 +139,7 @@ class RecurrentLayer(nn.Module):
         self.output_size = spec.output_size * (2 if bidirectional and merge == "concat" else 1)
         deeper = replace(spec, input_size=self.output_size)
         self.specs = (spec, *(deeper for _ in range(num_layers - 1)))
-        #: By layer and direction: the cell's name of a weight, and the module's.
+        #: For each (layer, direction): pairs of the name in the cell and the name in the module.
         self._names: dict[tuple[int, int], list[tuple[str, str]]] = {}
         for layer, layer_spec in enumerate(self.specs):
             for direction in range(self.num_directions):
@@ -146,7 +154,7 @@ class RecurrentLayer(nn.Module):
     def num_directions(self) -> int:
         return 2 if self.bidirectional else 1
 
-    # The names under which torch.nn keeps its sizes.
+    # The attribute names of torch.nn for its sizes.
     @property
     def input_size(self) -> int:
         return self.specs[0].input_size
@@ -169,10 +177,10 @@ class RecurrentLayer(nn.Module):
         return [list(self.weights(k, d).values()) for k in range(self.num_layers) for d in range(self.num_directions)]
 
     def flatten_parameters(self) -> None:
-        """Nothing: here so that code written for ``torch.nn`` runs."""
+        """Do nothing; code written for ``torch.nn`` may call it."""
 
     def reset_parameters(self) -> None:
-        """Uniform in ±1/√H as ``torch.nn`` does, from the same random numbers; gains 1, then the forget bias."""
+        """Initialize uniformly in ±1/√H with the random numbers that ``torch.nn`` draws; gains with 1."""
         bound = 1 / math.sqrt(self.hidden_size)
         for name, weight in self.named_parameters():
             if name.startswith("weight_ln"):
@@ -198,27 +206,28 @@ class RecurrentLayer(nn.Module):
         """Run over time.
 
         Args:
-            x: ``(T, B, F)``; ``(B, T, F)`` under ``batch_first``; ``(T, F)`` for one sequence; or a PackedSequence.
-            state: Initial state, zero if not given: ``h (L·D, B, P)``; for an LSTM ``(h, c)`` with ``c (L·D, B, H)``;
+            x: ``(T, B, F)``; ``(B, T, F)`` if ``batch_first``; ``(T, F)`` for one sequence; or a PackedSequence.
+            state: Initial state, zeros by default: ``h (L·D, B, P)``; for an LSTM ``(h, c)`` with ``c (L·D, B, H)``;
                 without ``B`` for one sequence.
-            lengths: Steps of each sequence, ``(B,)`` whole numbers in ``0..T`` on any device; padding is on the right.
+            lengths: Steps of each sequence, ``(B,)`` integers in ``0..T`` on any device; padding is on the right.
 
         Returns:
-            The output, ``(T, B, D·P)`` or laid out as ``x``, zero past a sequence's end; and the final state, that
-            of each sequence's own last step, shaped as ``state``.
+            The output, ``(T, B, D·P)`` or laid out as ``x``, zero past the end of a sequence; and the final state,
+            which is that after the last step of each sequence, shaped as ``state``.
 
         Raises:
-            ValueError: A shape, length or state that does not fit; :class:`BackendUnavailable` among them.
+            ValueError: A shape, length or state does not fit.
+            BackendUnavailable: The back end requested by name cannot run this; a ValueError.
         """
         if isinstance(x, PackedSequence):
             if lengths is not None:
-                raise ValueError("a PackedSequence has lengths of its own: leave out lengths")
+                raise ValueError("a PackedSequence has its own lengths: omit lengths")
             return self._forward_packed(x, state)
         output, final, _ = self._run(x, state, lengths)
         return output, final
 
     def trace(self, x: Tensor, state: LayerState | None = None, lengths: Tensor | Sequence[int] | None = None) -> Trace:
-        """Run as :meth:`forward` does and keep every gate and state. One sequence gets ``B = 1``.
+        """Run like :meth:`forward` and return every gate and state. One sequence gets ``B = 1``.
 
         >>> from lstmkit import LSTM
         >>> layer = LSTM(3, 4, batch_first=True)
@@ -236,70 +245,100 @@ class RecurrentLayer(nn.Module):
 
     @torch.no_grad()
     def trace_windows(self, x: Tensor, state: LayerState | None = None, window: int = 1000) -> Iterator[TraceWindow]:
-        """As :meth:`trace`, of whole sequences of any length, a window at a time: what is yielded need not be kept.
+        """Yield a trace of full sequences of any length, one window at a time; no gradients.
 
-        Layer by layer and direction by direction, a reversed one from the end; held are one layer's input and output
-        and one window of gates. No gradients.
+        The order is layer by layer and direction by direction; a reversed direction starts at the end. Memory holds
+        the input and output of one layer and one window of gates.
+
+        Args:
+            x: As in :meth:`forward`.
+            state: As in :meth:`forward`.
+            window: Steps per window.
 
         Raises:
-            ValueError: As :meth:`forward`; or the layer is in training mode with noise, which a trace would be of.
+            ValueError: As in :meth:`forward`; or the layer is in training mode with dropout or zoneout.
 
         >>> from lstmkit import LSTM
         >>> layer = LSTM(3, 4, batch_first=True, bidirectional=True)
-        >>> [(piece.place, piece.start) for piece in layer.trace_windows(torch.zeros(1, 50, 3), window=20)]
+        >>> [(part.place, part.start) for part in layer.trace_windows(torch.zeros(1, 50, 3), window=20)]
         [((0, 0), 0), ((0, 0), 20), ((0, 0), 40), ((0, 1), 40), ((0, 1), 20), ((0, 1), 0)]
         """
-        if self.training and (self.dropout or self.recurrent_dropout or self.zoneout or self.weight_drop):
-            raise ValueError("the layer is in training mode and drops at random: call layer.eval() before")
+        if self.training and self._has_noise:
+            raise ValueError("the layer is in training mode and applies random dropout: call layer.eval() first")
         if window < 1:
             raise ValueError(f"window must be at least 1 step, got {window}")
-        steps, _, one = self._check_input(x, None)
-        initial = self._initial_state(state, steps, one)
+        steps, _, unbatched = self._check_input(x, None)
+        initial = self._initial_state(state, steps, unbatched)
         for layer in range(self.num_layers):
             call = self._call(layer, steps, initial, None, trace=True)
             outputs = []
-            for direction, whole in enumerate(call.passes):
-                output, p = call.x.new_empty(*steps.shape[:2], call.spec.output_size), whole
+            for direction, full_pass in enumerate(call.passes):
+                output, p = call.x.new_empty(*steps.shape[:2], call.spec.output_size), full_pass
                 for start in range(0, len(steps), window)[:: -1 if p.reverse else 1]:
-                    piece = slice(start, start + window)
-                    part = call._replace(x=call.x[piece], passes=(p,))
+                    segment = slice(start, start + window)
+                    part = call._replace(x=call.x[segment], passes=(p,))
                     (result,) = dispatch.run(part, self.backend).passes()
                     gates = {name: g.transpose(0, 1) for name, g in (result.trace or {}).items()}
                     yield TraceWindow((layer, direction), start, part.x.transpose(0, 1), part.state_of(p), gates)
-                    output[piece], p = result.output, p._replace(state=result.state)
+                    output[segment], p = result.output, p._replace(state=result.state)
                 outputs.append(output)
             steps = self._merged(layer, torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0], steps)
 
     def stream(self, state: LayerState | None = None) -> Stream:
-        """The same layer one step at a time, its state kept: see :class:`Stream`.
+        """A :class:`Stream` of this layer, which runs one step at a time and keeps the state.
 
         Raises:
-            ValueError: The layer is bidirectional: its reversed direction would have to see the future.
+            ValueError: The layer is bidirectional; its reversed direction would need future steps.
         """
         return Stream(self, state)
 
-    def call_for(self, x: Tensor, lengths: Tensor | Sequence[int] | None = None) -> Call:
-        """What the first layer would ask of a back end for ``x``."""
-        steps, lengths, _ = self._check_input(x, lengths)
-        # The masks drawn on the way must not change what a later forward draws.
-        with torch.random.fork_rng([x.device] if x.is_cuda else []):
-            return self._call(0, steps, self._initial_state(None, steps, one=False), lengths, trace=False)
+    def stored_parameters(self) -> Collection[Tensor | None]:
+        """The parameters that the module holds now, in a fixed order; :class:`Stream` sees by them what has changed."""
+        return self._parameters.values()
 
-    # ---- from the outside in -------------------------------------------------------------------------------------
+    def make_stepper(self, x: Tensor, state: LayerState | None = None) -> Stepper | None:
+        """A stepper over all layers for steps like ``x (B, F)``; :class:`Stream` calls it.
+
+        Returns:
+            ``None`` if a step is random, computes its weights (``torch.nn.utils.parametrize``) or runs under autocast
+            or ``torch.compile``, or if the back end has no stepper.
+
+        Raises:
+            ValueError: A shape, dtype or state does not fit.
+        """
+        has_computed_weights = len(self._modules) > 0
+        if has_computed_weights or (self.training and self._has_noise):
+            return None
+        if autocast_dtype(x) is not None or torch.compiler.is_compiling():
+            return None
+        steps, _, _ = self._check_input(x.unsqueeze(1 if self.batch_first else 0), None)
+        initial = self._initial_state(state, steps, unbatched=False)
+        inputs = [steps, *(steps.new_empty(1, x.shape[0], spec.input_size) for spec in self.specs[1:])]
+        calls = [self._call(layer, steps, initial, None, trace=False) for layer, steps in enumerate(inputs)]
+        return dispatch.stepper(calls, self.residual, self.backend)
+
+    def call_for(self, x: Tensor, lengths: Tensor | Sequence[int] | None = None) -> Call:
+        """The call that the first layer would make to a back end for ``x``."""
+        steps, lengths, _ = self._check_input(x, lengths)
+        # The masks drawn here must not change what a later forward draws.
+        with torch.random.fork_rng([x.device] if x.is_cuda else []):
+            return self._call(0, steps, self._initial_state(None, steps, unbatched=False), lengths, trace=False)
+
+    # ---- from layer to calls -------------------------------------------------------------------------------------
 
     def _forward_packed(self, packed: PackedSequence, state: LayerState | None) -> tuple[PackedSequence, LayerState]:
         padded, lengths = pad_packed_sequence(packed, batch_first=self.batch_first)
         output, final, _ = self._run(padded, state, lengths)
-        in_order = packed.sorted_indices is None
-        if in_order:
+        is_sorted = packed.sorted_indices is None
+        if is_sorted:
             return pack_padded_sequence(output, lengths, self.batch_first), final
         return pack_padded_sequence(output, lengths, self.batch_first, enforce_sorted=False), final
 
     def _run(
         self, x: Tensor, state: LayerState | None, lengths: Tensor | Sequence[int] | None, trace: bool = False
     ) -> tuple[Tensor, LayerState, list[Result]]:
-        steps, lengths, one = self._check_input(x, lengths)
-        initial = self._initial_state(state, steps, one)
+        steps, lengths, unbatched = self._check_input(x, lengths)
+        initial = self._initial_state(state, steps, unbatched)
         results: list[Result] = []
         for layer in range(self.num_layers):
             result = dispatch.run(self._call(layer, steps, initial, lengths, trace), self.backend)
@@ -307,9 +346,9 @@ class RecurrentLayer(nn.Module):
             if self.dropout and self.training and layer < self.num_layers - 1:
                 steps = self._dropped(steps)
             results.append(result)
-        final = tuple(_joined(parts) for parts in zip(*(r.state for r in results), strict=True))
+        final = tuple(_stack_states(parts) for parts in zip(*(r.state for r in results), strict=True))
         output = steps
-        if one:
+        if unbatched:
             output, final = output.squeeze(1), tuple(s.squeeze(1) for s in final)
         elif self.batch_first:
             output = output.transpose(0, 1)
@@ -321,12 +360,12 @@ class RecurrentLayer(nn.Module):
         return F.dropout(steps, self.dropout)
 
     def _merged(self, layer: int, output: Tensor, steps: Tensor) -> Tensor:
-        """What the layer makes of its directions' output, side by side, and of its own input ``steps``."""
+        """Merge the directions of ``output (T, B, D·P)`` and add the residual ``steps``, the input of the layer."""
         merged = _MERGES[self.merge](output) if self.bidirectional else output
         return merged + steps if self.residual and layer > 0 else merged
 
     def _call(self, layer: int, x: Tensor, initial: list[State], lengths: Tensor | None, trace: bool) -> Call:
-        """What ``layer`` asks of a back end. ``initial``: the states of all layers and directions."""
+        """The call of ``layer`` to a back end; ``initial`` holds the states of all layers and directions."""
         spec, directions = self.specs[layer], range(self.num_directions)
         states = initial[layer * self.num_directions : (layer + 1) * self.num_directions]
         weights = [self.weights(layer, d) for d in directions]
@@ -336,11 +375,11 @@ class RecurrentLayer(nn.Module):
             weights = [{name: w.to(dtype) for name, w in by_name.items()} for by_name in weights]
         passes = tuple([Pass(weights[d], states[d], d == 1) for d in directions])
         if self.zoneout or (self.training and (self.weight_drop or self.recurrent_dropout)):
-            passes = tuple(self._noisy(p, x, spec) for p in passes)
+            passes = tuple(self._with_noise(p, x, spec) for p in passes)
         return Call(spec, x, passes, lengths, trace, self.recompute)
 
-    def _noisy(self, p: Pass, x: Tensor, spec: CellSpec) -> Pass:
-        """The pass with this forward's random masks: drawn here, so that every back end gets the same ones."""
+    def _with_noise(self, p: Pass, x: Tensor, spec: CellSpec) -> Pass:
+        """The pass with the random masks of this forward; drawn here so that every back end gets the same masks."""
         params, mask, zoneout = dict(p.params), None, None
         n_steps, batch, _ = x.shape
         if self.training and self.weight_drop:
@@ -355,20 +394,26 @@ class RecurrentLayer(nn.Module):
         return p._replace(params=params, recurrent_mask=mask, zoneout=zoneout)
 
     def weights(self, layer: int, direction: int) -> dict[str, Tensor]:
-        """The weights of one layer and direction, by the names of ``CellSpec.parameter_shapes``."""
-        # By attribute where it is no parameter of ours: torch.nn.utils.parametrize puts a property in its place.
-        have: dict[str, Any] = self._parameters
-        return {name: have[own] if own in have else getattr(self, own) for name, own in self._names[layer, direction]}
+        """The weights of one layer and direction; keys are the names of ``CellSpec.parameter_shapes``."""
+        # torch.nn.utils.parametrize replaces a parameter by a property, which getattr reads.
+        stored: dict[str, Any] = self._parameters
+        names = self._names[layer, direction]
+        return {name: stored[own] if own in stored else getattr(self, own) for name, own in names}
+
+    @property
+    def _has_noise(self) -> bool:
+        """Whether a forward in training mode draws random masks."""
+        return bool(self.dropout or self.recurrent_dropout or self.zoneout or self.weight_drop)
 
     def _weight(self) -> Tensor:
-        """One of them, whose dtype and device are everyone's."""
+        """A weight that stands for all: they share dtype and device."""
         weight = self._parameters.get("weight_ih_l0")
         return self.weights(0, 0)["weight_ih"] if weight is None else weight
 
     # ---- checks --------------------------------------------------------------------------------------------------
 
     def _check_input(self, x: Tensor, lengths: Tensor | Sequence[int] | None) -> tuple[Tensor, Tensor | None, bool]:
-        """``x`` as ``(T, B, F)``, lengths as a tensor, and whether ``x`` was one sequence."""
+        """``x`` as ``(T, B, F)``, lengths as a tensor, and whether ``x`` has no batch dimension."""
         if x.dim() not in (2, 3):
             raise ValueError(f"expected 3 dimensions (or 2 for one sequence), got shape {tuple(x.shape)}")
         if x.shape[-1] != self.input_size:
@@ -378,40 +423,40 @@ class RecurrentLayer(nn.Module):
         weight = self._weight()
         if x.dtype != weight.dtype and autocast_dtype(x) is None:
             raise ValueError(f"input is {x.dtype}, the weights are {weight.dtype}: convert one of them")
-        one = x.dim() == 2
-        steps = x.unsqueeze(1) if one else x.transpose(0, 1) if self.batch_first else x
+        unbatched = x.dim() == 2
+        steps = x.unsqueeze(1) if unbatched else x.transpose(0, 1) if self.batch_first else x
         if lengths is None:
-            return steps, None, one
+            return steps, None, unbatched
         lengths = torch.as_tensor(lengths)
         n_steps, batch = steps.shape[:2]
-        if one and lengths.dim() == 0:
+        if unbatched and lengths.dim() == 0:
             lengths = lengths.unsqueeze(0)
         if lengths.shape != (batch,):
             raise ValueError(f"lengths must have shape ({batch},), got {tuple(lengths.shape)}")
-        if batch and (lengths.is_floating_point() or lengths.dtype == torch.bool):  # an empty list comes as float
-            raise ValueError(f"lengths must be whole numbers, got {lengths.dtype}")
+        if batch and (lengths.is_floating_point() or lengths.dtype == torch.bool):  # an empty list becomes float
+            raise ValueError(f"lengths must be integers, got {lengths.dtype}")
         if not torch.compiler.is_compiling() and batch and not bool(((lengths >= 0) & (lengths <= n_steps)).all()):
             raise ValueError(f"lengths must be in 0..{n_steps}, got {int(lengths.min())}..{int(lengths.max())}")
-        return steps, lengths, one
+        return steps, lengths, unbatched
 
-    def _initial_state(self, state: LayerState | None, steps: Tensor, one: bool) -> list[State]:
-        """A state for every layer and direction, as a pass has it: ``(B, size)`` tensors, none for zero."""
+    def _initial_state(self, state: LayerState | None, steps: Tensor, unbatched: bool) -> list[State]:
+        """The initial state of every layer and direction in the form of ``Pass.state``; empty for zeros."""
         rows, batch, sizes = self.num_layers * self.num_directions, steps.shape[1], self.specs[0].state_sizes
         if state is None:
             return [()] * rows
         dtype = self._weight().dtype
         shapes = [(rows, batch, size) for size in sizes]
-        given = (state,) if isinstance(state, Tensor) else tuple(state)
-        if one:
-            given = tuple(s.unsqueeze(1) if s.dim() == 2 else s for s in given)
-        if [tuple(s.shape) for s in given] != shapes:
+        states = (state,) if isinstance(state, Tensor) else tuple(state)
+        if unbatched:
+            states = tuple(s.unsqueeze(1) if s.dim() == 2 else s for s in states)
+        if [tuple(s.shape) for s in states] != shapes:
             names = self.specs[0].cell.states
-            wanted = ", ".join(f"{name} {shape}" for name, shape in zip(names, shapes, strict=True))
-            raise ValueError(f"expected the state {wanted}; got {', '.join(str(tuple(s.shape)) for s in given)}")
-        if any(s.dtype != dtype for s in given) and autocast_dtype(steps) is None:
-            got = ", ".join(str(s.dtype) for s in given)
-            raise ValueError(f"the state is {got}, the weights are {dtype}: convert one of them")
-        return [tuple(s[row] for s in given) for row in range(rows)]
+            expected = ", ".join(f"{name} {shape}" for name, shape in zip(names, shapes, strict=True))
+            raise ValueError(f"expected the state {expected}; got {', '.join(str(tuple(s.shape)) for s in states)}")
+        if any(s.dtype != dtype for s in states) and autocast_dtype(steps) is None:
+            dtypes = ", ".join(str(s.dtype) for s in states)
+            raise ValueError(f"the state is {dtypes}, the weights are {dtype}: convert one of them")
+        return [tuple(s[row] for s in states) for row in range(rows)]
 
     def extra_repr(self) -> str:
         spec = self.specs[0]
@@ -427,27 +472,27 @@ class RecurrentLayer(nn.Module):
         return f"{spec.input_size}, {spec.hidden_size}, " + ", ".join(f"{k}={v}" for k, v in shown.items())
 
 
-def _bernoulli_mask(share: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Ones at random, zeros elsewhere; ``share`` is kept to a 65,536th.
+def _bernoulli_mask(probability: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """A mask of ones with ``probability``, rounded to a multiple of 2^-16, and zeros elsewhere.
 
-    Four coins come of one random number: with ``bernoulli_`` the masks took longer than the layer.
+    Each random 64-bit integer gives four values; with ``bernoulli_``, the masks took longer than the layer.
     """
     count = math.prod(shape)
-    room = {"size": (-(-count // 4),), "dtype": torch.int64, "device": like.device}
+    options = {"size": (-(-count // 4),), "dtype": torch.int64, "device": like.device}
     if torch.compiler.is_compiling():  # a graph has no random_
-        bits = torch.randint(-(2**63), 2**63 - 1, **room)
+        bits = torch.randint(-(2**63), 2**63 - 1, **options)
     else:
-        bits = torch.empty(**room).random_(-(2**63), None)
-    return (bits.view(torch.int16)[:count] < round(share * 2**16) - 2**15).to(like.dtype).view(shape)
+        bits = torch.empty(**options).random_(-(2**63), None)
+    return (bits.view(torch.int16)[:count] < round(probability * 2**16) - 2**15).to(like.dtype).view(shape)
 
 
-def _joined(states: tuple[Tensor, ...]) -> Tensor:
+def _stack_states(states: tuple[Tensor, ...]) -> Tensor:
     return states[0] if len(states) == 1 else torch.cat(states)
 
 
-def _share(name: str, value: float) -> float:
+def _check_probability(name: str, value: float) -> float:
     if not 0 <= value < 1:
-        raise ValueError(f"{name} must be in 0..1, 1 excluded, got {value}")
+        raise ValueError(f"{name} must be at least 0 and below 1, got {value}")
     return float(value)
 
 

@@ -1,7 +1,7 @@
-"""LSTM, GRU and RNN: drop-in layers for ``torch.nn``'s, with what those lack.
+"""LSTM, GRU and RNN: drop-in replacements for the layers of ``torch.nn``, with more options.
 
-The arguments before ``*`` are ``torch.nn``'s, in its order, with its defaults, weight names, shapes and initial values;
-a ``state_dict`` loads either way. What the keyword-only arguments do is said once, in :class:`RecurrentLayer`.
+The arguments before ``*`` are those of ``torch.nn``, with the same order, defaults, weight names, shapes and initial
+values; a ``state_dict`` loads in both directions. :class:`RecurrentLayer` documents the keyword-only arguments.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from lstmkit.ops import dispatch
 
 
 class LSTM(RecurrentLayer):
-    """Long short-term memory: ``torch.nn.LSTM`` and more.
+    """Long short-term memory (LSTM) layer, a superset of ``torch.nn.LSTM``.
 
     Args:
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype: As in
             ``torch.nn.LSTM``.
-        peephole: The gates also see the cell state (weights ``weight_peep_l0 (gates, H)``: input, forget, output).
+        peephole: The gates also read the cell state (weights ``weight_peep_l0 (gates, H)``: input, forget, output).
         coupled: The input gate is ``1 - forget``; the weight matrices have the blocks forget, candidate, output.
-        layer_norm: Layer normalisation inside the cell.
+        layer_norm: Layer normalization inside the cell.
         zoneout, recurrent_dropout, weight_drop, variational, residual, merge, forget_bias, recompute, backend: See
             :class:`RecurrentLayer`.
 
@@ -82,12 +82,12 @@ class LSTM(RecurrentLayer):
 
 
 class GRU(RecurrentLayer):
-    """Gated recurrent unit: ``torch.nn.GRU`` and more.
+    """Gated recurrent unit (GRU) layer, a superset of ``torch.nn.GRU``.
 
     Args:
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype: As in
             ``torch.nn.GRU``.
-        layer_norm: Layer normalisation inside the cell.
+        layer_norm: Layer normalization inside the cell.
         zoneout, recurrent_dropout, weight_drop, variational, residual, merge, recompute, backend: See
             :class:`RecurrentLayer`.
 
@@ -139,13 +139,13 @@ class GRU(RecurrentLayer):
 
 
 class RNN(RecurrentLayer):
-    """Plain recurrent network: ``torch.nn.RNN`` and more.
+    """Plain recurrent (Elman) layer, a superset of ``torch.nn.RNN``.
 
     Args:
         nonlinearity: ``"tanh"`` or ``"relu"``.
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype: As in
             ``torch.nn.RNN``.
-        layer_norm: Layer normalisation inside the cell.
+        layer_norm: Layer normalization inside the cell.
         zoneout, recurrent_dropout, weight_drop, variational, residual, merge, recompute, backend: See
             :class:`RecurrentLayer`.
 
@@ -202,24 +202,28 @@ class RNN(RecurrentLayer):
 
 @dataclass(frozen=True)
 class BackendReport:
-    """Each back end's answer: what would run, and why the others would not."""
+    """Which back end would run a layer, and why the others cannot; printing it shows a line for each.
+
+    Attributes:
+        candidates: The answer of each back end, the fastest first.
+    """
 
     candidates: tuple[dispatch.Candidate, ...]
 
     @property
     def chosen(self) -> str | None:
-        """The back end that would run; ``None`` where the one asked for by name cannot."""
+        """Name of the back end that would run; ``None`` if the one requested by name cannot."""
         return next((c.backend for c in self.candidates if c.chosen), None)
 
     def __str__(self) -> str:
-        def says(c: dispatch.Candidate) -> str:
+        def status(c: dispatch.Candidate) -> str:
             return "runs this" if c.chosen else c.unsupported_reason or "could run this too"
 
-        return "\n".join(f"{c.backend:<10} {says(c)}" for c in self.candidates)
+        return "\n".join(f"{c.backend:<10} {status(c)}" for c in self.candidates)
 
 
 def explain_backend(layer: RecurrentLayer, x: Tensor, lengths: Tensor | Sequence[int] | None = None) -> BackendReport:
-    """Which back end would run ``layer`` on ``x``, and why the others would not.
+    """Report which back end would run ``layer`` on ``x``, and why the others would not.
 
     >>> print(explain_backend(LSTM(3, 4, peephole=True), torch.zeros(5, 2, 3)))
     native     runs this

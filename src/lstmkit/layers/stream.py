@@ -1,73 +1,77 @@
-"""A recurrent layer fed live: one step or a few at a time, its state kept."""
+"""Streaming: run a recurrent layer one step or a few steps at a time and keep its state."""
 
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lstmkit.layers.state import LayerState, autocast_dtype
-from lstmkit.ops import dispatch
+from lstmkit.layers.state import LayerState, StreamableLayer
 from lstmkit.ops.call import Stepper
-
-if TYPE_CHECKING:
-    from lstmkit.layers.recurrent import RecurrentLayer
 
 
 class Stream:
-    """A layer fed live: each call takes the next step or steps and goes on from where the last one ended.
+    """A recurrent layer that runs live: each call takes the next step or steps and continues from the last state.
 
-    Single steps of a layer in ``eval`` mode go through the back end's stepper where it has one: all layers in one call,
-    their weights packed once. Weights that an optimiser or ``load_state_dict`` changes are packed anew at the next
-    step; after a change through ``.data``, which leaves no mark, call :meth:`reload`. No gradients are kept: over an
-    endless stream they would fill the memory.
+    In ``eval`` mode, single steps go through the stepper of the back end if it has one. A stepper runs all layers in
+    one call and packs their weights once. If an optimizer or ``load_state_dict`` changes the weights, the next step
+    packs them again. A change through ``.data`` leaves no trace; call :meth:`reload` after it. No gradients are kept,
+    because an endless stream would fill the memory with them.
+
+    Args:
+        layer: A layer that runs in one direction.
+        state: Initial state as in ``forward``; zeros by default.
+
+    Raises:
+        ValueError: The layer is bidirectional.
 
     >>> from lstmkit import LSTM
     >>> layer = LSTM(3, 5, batch_first=True).eval()
-    >>> live, x = layer.stream(), torch.randn(2, 4, 3)
-    >>> one_by_one = torch.stack([live(x[:, t]) for t in range(4)], dim=1)
-    >>> torch.allclose(one_by_one, layer(x)[0], atol=1e-6)
+    >>> stream, x = layer.stream(), torch.randn(2, 4, 3)
+    >>> outputs = torch.stack([stream(x[:, t]) for t in range(4)], dim=1)
+    >>> torch.allclose(outputs, layer(x)[0], atol=1e-6)
     True
     """
 
-    def __init__(self, layer: RecurrentLayer, state: LayerState | None = None) -> None:
+    def __init__(self, layer: StreamableLayer, state: LayerState | None = None) -> None:
         if layer.bidirectional:
-            raise ValueError("a bidirectional layer cannot stream: its reversed direction sees the future")
+            raise ValueError("a bidirectional layer cannot stream: its reversed direction needs future steps")
         self.layer, self._state = layer, state
         self._stepper: Stepper | None = None
-        #: Shape and dtype of the steps that the stepper is for, or that there can be none for; the weights it has
-        #: read, and those of them that torch counts the changes of.
-        self._fits: tuple[torch.Size, torch.dtype] | None = None
-        self._read: list[Tensor | None] = []
-        self._counted: list[Tensor] = []
+        #: Shape and dtype of the steps for which a stepper was last made (or found impossible).
+        self._step_signature: tuple[torch.Size, torch.dtype] | None = None
+        #: The weights that the stepper has packed; those of them whose changes torch counts, and their versions.
+        self._weights: list[Tensor | None] = []
+        self._versioned_weights: list[Tensor] = []
         self._versions: list[int] = []
         self._training = layer.training
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        """One step ``(B, F) -> (B, P)``, or several, ``(B, T, F)`` or time first, as the layer has it.
+        """Run one step ``(B, F) -> (B, P)``, or several: ``(B, T, F)`` if ``batch_first``, else ``(T, B, F)``.
 
         Args:
-            out: For one step: where the result goes, a contiguous ``(B, P)`` tensor of ``x``'s dtype on the CPU; then
-                nothing is allocated.
+            x: The next step or steps.
+            out: Only for one step: a contiguous ``(B, P)`` CPU tensor of the dtype of ``x`` that receives the result.
+                With ``out``, a step allocates nothing.
 
         Raises:
-            ValueError: A shape or dtype that does not fit.
+            ValueError: A shape or dtype does not fit.
         """
-        if self._stepper is not None and self._up_to_date():
-            done = self._stepper(x, out)
-            if done is not None:
-                return done
+        if self._stepper is not None and self._is_current():
+            output = self._stepper(x, out)
+            if output is not None:
+                return output
         return self._checked_step(x, out)
 
     def _checked_step(self, x: Tensor, out: Tensor | None) -> Tensor:
-        """A step that the stepper, if there is one, has not done at once; or several steps."""
+        """Steps that the present stepper does not accept as they are."""
         if out is not None:
             self._check_out(x, out)
         output = None
         if x.dim() == 2:
-            if (x.shape, x.dtype) != self._fits or not self._up_to_date():
+            if (x.shape, x.dtype) != self._step_signature or not self._is_current():
                 self._prepare(x)
             if self._stepper is not None and type(x) in (Tensor, nn.Parameter):
                 plain = x.detach().resolve_neg().clone(memory_format=torch.contiguous_format)
@@ -78,7 +82,7 @@ class Stream:
 
     @property
     def state(self) -> LayerState | None:
-        """The state after the last step, as ``forward`` gives it; ``None`` before the first."""
+        """The state after the last step, shaped as in ``forward``; ``None`` before the first step."""
         if self._stepper is None:
             return self._state
         states = self._stepper.state()
@@ -87,55 +91,52 @@ class Stream:
     @state.setter
     def state(self, state: LayerState | None) -> None:
         self._state = state
-        self._stepper = self._fits = None
+        self._stepper = self._step_signature = None
 
     def reload(self) -> None:
-        """Read the weights again at the next step, and keep the state."""
+        """Read the weights again at the next step; the state stays."""
         self.state = self.state
 
     def reset(self) -> None:
-        """Forget all that was seen."""
+        """Set the state back to zeros."""
         self.state = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies: the state, not the stepper, which is made again."""
-        return self.__dict__ | {"_state": self.state, "_stepper": None, "_fits": None}
+        """What copies and pickles hold: the state, but not the stepper, which the copy makes anew."""
+        return self.__dict__ | {"_state": self.state, "_stepper": None, "_step_signature": None}
 
     def _check_out(self, x: Tensor, out: Tensor) -> None:
         if x.dim() != 2:
-            raise ValueError(f"out is for one step (B, F), got input {tuple(x.shape)}")
+            raise ValueError(f"out needs a single step (B, F) as input, got shape {tuple(x.shape)}")
         shape = (x.shape[0], self.layer.output_size)
         if tuple(out.shape) != shape or out.dtype != x.dtype or not out.is_cpu or not out.is_contiguous():
             raise ValueError(f"out must be a contiguous {x.dtype} tensor {shape} on the CPU, got {tuple(out.shape)}")
 
-    def _up_to_date(self) -> bool:
-        """Whether mode and weights are those that the stepper was made with."""
-        now = self.layer._parameters.values()
-        same = len(now) == len(self._read) and all(map(operator.is_, now, self._read))
-        return same and self.layer.training == self._training and [w._version for w in self._counted] == self._versions
+    def _is_current(self) -> bool:
+        """Whether mode and weights are those for which the stepper was made."""
+        weights = self.layer.stored_parameters()
+        if len(weights) != len(self._weights) or not all(map(operator.is_, weights, self._weights)):
+            return False
+        return (
+            self.layer.training == self._training
+            and [weight._version for weight in self._versioned_weights] == self._versions
+        )
 
     @torch.no_grad()
     def _prepare(self, x: Tensor) -> None:
-        """A stepper for steps like ``x``, if there can be one."""
-        layer, state = self.layer, self.state
-        self.state = state
-        self._fits, self._training = (x.shape, x.dtype), layer.training
-        self._read = list(layer._parameters.values())
-        self._counted = [weight for weight in self._read if weight is not None and not weight.is_inference()]
-        self._versions = [weight._version for weight in self._counted]
-        computed = len(layer._modules) > 0  # torch.nn.utils.parametrize: weights are functions of others
-        random = layer.dropout or layer.zoneout or layer.recurrent_dropout or layer.weight_drop
-        if computed or (layer.training and random) or autocast_dtype(x) is not None or torch.compiler.is_compiling():
-            return
-        steps, _, _ = layer._check_input(x.unsqueeze(1 if layer.batch_first else 0), None)
-        initial = layer._initial_state(state, steps, one=False)
-        inputs = [steps, *(steps.new_empty(1, x.shape[0], spec.input_size) for spec in layer.specs[1:])]
-        calls = [layer._call(k, steps, initial, None, trace=False) for k, steps in enumerate(inputs)]
-        self._stepper = dispatch.stepper(calls, layer.residual, layer.backend)
+        """Make a stepper for steps like ``x``, if there can be one."""
+        self.state = state = self.state
+        self._step_signature, self._training = (x.shape, x.dtype), self.layer.training
+        self._weights = list(self.layer.stored_parameters())
+        self._versioned_weights = [
+            weight for weight in self._weights if weight is not None and not weight.is_inference()
+        ]
+        self._versions = [weight._version for weight in self._versioned_weights]
+        self._stepper = self.layer.make_stepper(x, state)
 
     @torch.no_grad()
     def _run_layer(self, x: Tensor) -> Tensor:
-        """Any number of steps through the layer itself."""
+        """Any number of steps through the layer's own ``forward``."""
         time = 1 if self.layer.batch_first else 0
         output, self.state = self.layer(x.unsqueeze(time) if x.dim() == 2 else x, self.state)
         return output.squeeze(time) if x.dim() == 2 else output

@@ -1,12 +1,12 @@
-"""Seeing what a model did: inside its recurrent layers (any module's, any job's), its training, its forecasts.
+"""Inspection of recurrent layers in any module: gates, memory, saturation, unit activations, input attribution.
 
-``sections`` and ``write_inspection_page`` show everything on one page; ``trace_layers``, ``effects``, ``cell_step`` and
-``gradient_flow`` give the numbers, and the modules here a picture of each.
+``sections`` and ``write_inspection_page`` show everything on one page. ``trace_layers``, ``input_attributions``,
+``cell_step`` and ``gradient_flow`` return the numbers; the modules of this package draw them.
 """
 
 from __future__ import annotations
 
-from lstmkit.look.attribution import InputAttribution, effects
+from lstmkit.look.attribution import InputAttribution, input_attributions
 from lstmkit.look.cell_step import CellStep, cell_step
 from lstmkit.look.gradient_flow import gradient_flow
 from lstmkit.look.inspection_page import InspectionOptions, sections, write_inspection_page
@@ -20,8 +20,8 @@ __all__ = [
     "LayerKey",
     "LayerTrace",
     "cell_step",
-    "effects",
     "gradient_flow",
+    "input_attributions",
     "sections",
     "trace_layers",
     "write_inspection_page",

@@ -1,4 +1,4 @@
-"""What there is to see inside a model, as sections of a page: gates, memory, saturation, units, effects, the cell."""
+"""The inspection page of a model: gates, memory, saturation, unit activations, input attribution, one step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from torch import nn
 
 from lstmkit.errors import SettingError, UserError
-from lstmkit.look.attribution import LONGEST, attribution_figure, effects
+from lstmkit.look.attribution import MAX_STEPS, attribution_figure, input_attributions
 from lstmkit.look.cell_diagram import cell_figure
 from lstmkit.look.cell_step import SUPPORTED_CELLS, cell_step
 from lstmkit.look.gates import gate_figure, half_life_figure, saturation_figure
@@ -19,19 +19,22 @@ from lstmkit.look.traces import ExampleSequence, LayerKey, LayerTrace, trace_lay
 from lstmkit.look.unit_activations import check_units, correlations, most_variable_units, peak_activations, state_figure
 from lstmkit.report import Section, write_report
 
-_SHOWN_UNITS = 4  # whose states are drawn where none is asked for
+_DEFAULT_UNITS = 4  # units whose states are drawn if none are selected
 
 
 @dataclass(frozen=True)
 class InspectionOptions:
-    """What of a model to show.
+    """Selection of what the inspection page shows.
 
     Attributes:
-        units: Units to draw, from 0; empty for all gates, and the states of those that vary most.
-        layer: The layer to look at, from 1; ``None`` for all, of which units and cell are shown of the last.
-        sort_by: The gate or state that the heat maps are sorted by.
-        step: The step of the cell's drawing, from 0; ``None`` for the last (before a forecast's horizon).
-        unroll: Draw the cell alone.
+        units: Units to draw, from 0. If empty: all units in the gate maps, and the states of the most variable units.
+        layer: The layer to inspect, from 1. ``None`` inspects all; unit states and cell are those of the last.
+        sort_by: The gate or state by which the heat maps are sorted.
+        step: The step of the cell diagram, from 0; ``None`` for the last step before a forecast's horizon.
+        unroll: Show the cell diagram only.
+
+    >>> InspectionOptions(units=(3, 1), layer=2).sort_by
+    'forget'
     """
 
     units: tuple[int, ...] = ()
@@ -42,216 +45,235 @@ class InspectionOptions:
 
 
 def sections(
-    model: nn.Module, example_sequences: Sequence[ExampleSequence], view: InspectionOptions | None = None
+    model: nn.Module, example_sequences: Sequence[ExampleSequence], options: InspectionOptions | None = None
 ) -> list[Section]:
-    """Everything to be seen inside a model.
+    """Build all sections of the inspection page.
 
     Args:
         model: Any module with recurrent layers.
-        specimens: The first is drawn; all of them are searched for what units fire on.
-        view: What to show.
+        example_sequences: The first is drawn; all are searched for peak activations and correlations.
+        options: What to show.
 
     Raises:
-        UserError: A layer, unit or step that there is not; or what :func:`trace_layers` refuses.
+        UserError: A selected layer, unit or step does not exist, or :func:`trace_layers` fails.
+        SettingError: ``options.sort_by`` is not a gate or state of the model.
     """
-    view, example_sequence = view or InspectionOptions(), example_sequences[0]
-    seen = _chosen(trace_layers(model, example_sequence), view)
-    *_, main = (place for place in seen if not place.direction)  # the last that ran
-    check_units(view.units, seen[main])
-    if view.unroll:
-        return [_cell(model, example_sequence, seen[main], view)]
-    found = [
-        section for one in seen.values() for section in gate_sections(example_sequence, one, view, alone=len(seen) == 1)
+    options, example_sequence = options or InspectionOptions(), example_sequences[0]
+    traces = _select_traces(trace_layers(model, example_sequence), options)
+    *_, last = (key for key in traces if not key.direction)  # the last layer that ran
+    check_units(options.units, traces[last])
+    if options.unroll:
+        return [_cell_section(model, example_sequence, traces[last], options)]
+    page = [
+        section
+        for trace in traces.values()
+        for section in gate_sections(example_sequence, trace, options, alone=len(traces) == 1)
     ]
     examples = [
-        (example_sequence, seen[main]),
-        *((other, trace_layers(model, other)[main]) for other in example_sequences[1:]),
+        (example_sequence, traces[last]),
+        *((other, trace_layers(model, other)[last]) for other in example_sequences[1:]),
     ]
-    found += _units(examples, view)
-    found.append(_effect(model, example_sequence, seen[main].steps))
-    if seen[main].layer.specs[main.layer].kind in SUPPORTED_CELLS:
-        found.append(_cell(model, example_sequence, seen[main], view))
-    return found
+    page += _unit_sections(examples, options)
+    page.append(_attribution_section(model, example_sequence, traces[last].steps))
+    if traces[last].layer.specs[last.layer].kind in SUPPORTED_CELLS:
+        page.append(_cell_section(model, example_sequence, traces[last], options))
+    return page
 
 
 def write_inspection_page(
     path: str | Path,
     model: nn.Module,
     example_sequences: ExampleSequence | Sequence[ExampleSequence],
-    view: InspectionOptions | None = None,
+    options: InspectionOptions | None = None,
 ) -> list[Section]:
-    """Write :func:`sections` as one self-contained page, and return them.
+    """Write :func:`sections` as one self-contained HTML page and return them.
 
     Args:
         path: The HTML file.
         model: Any module with recurrent layers.
-        specimens: One, or several to search.
-        view: What to show.
+        example_sequences: One sequence, or several to search for peak activations.
+        options: What to show.
+
+    Raises:
+        UserError, SettingError: See :func:`sections`.
 
     >>> import tempfile, torch
     >>> from lstmkit import LSTM
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     shown = write_inspection_page(f"{folder}/look.html", LSTM(2, 4), ExampleSequence(torch.randn(30, 1, 2)))
     >>> shown[0].title
-    'The gates'
+    'Gates'
     """
-    shown = sections(
-        model, [example_sequences] if isinstance(example_sequences, ExampleSequence) else example_sequences, view
-    )
-    about = {"model": type(model).__name__, "parameters": f"{sum(p.numel() for p in model.parameters()):,}"}
-    write_report(Path(path), f"Inside {about['model']}", [], shown, about)
-    return shown
+    sequences = [example_sequences] if isinstance(example_sequences, ExampleSequence) else example_sequences
+    page = sections(model, sequences, options)
+    facts = {"model": type(model).__name__, "parameters": f"{sum(p.numel() for p in model.parameters()):,}"}
+    write_report(Path(path), f"Inside {facts['model']}", [], page, facts)
+    return page
 
 
-def _chosen(seen: dict[LayerKey, LayerTrace], view: InspectionOptions) -> dict[LayerKey, LayerTrace]:
-    if view.layer is not None:
-        layers = sorted({place.layer + 1 for place in seen})
-        seen = {place: one for place, one in seen.items() if place.layer + 1 == view.layer}
-        if not seen:
-            raise UserError(f"there is no layer {view.layer}: the model has {layers[0]} to {layers[-1]}")
-    known = {name for one in seen.values() for name in one.gates}
-    if view.sort_by != InspectionOptions.sort_by and view.sort_by not in known:
-        raise SettingError(f"there is nothing called {view.sort_by!r} to sort by; there are {', '.join(sorted(known))}")
-    return seen
+def _select_traces(traces: dict[LayerKey, LayerTrace], options: InspectionOptions) -> dict[LayerKey, LayerTrace]:
+    if options.layer is not None:
+        layers = sorted({key.layer + 1 for key in traces})
+        traces = {key: trace for key, trace in traces.items() if key.layer + 1 == options.layer}
+        if not traces:
+            raise UserError(f"layer {options.layer} does not exist: choose {layers[0]} to {layers[-1]}")
+    gates = {name for trace in traces.values() for name in trace.gates}
+    if options.sort_by != InspectionOptions.sort_by and options.sort_by not in gates:
+        raise SettingError(f"cannot sort by {options.sort_by!r}: choose one of {', '.join(sorted(gates))}")
+    return traces
 
 
 def gate_sections(
     example_sequence: ExampleSequence,
-    seen: LayerTrace,
-    view: InspectionOptions = InspectionOptions(),
+    trace: LayerTrace,
+    options: InspectionOptions = InspectionOptions(),
     alone: bool = True,
 ) -> list[Section]:
-    """Heat maps, memory and saturation of one layer and direction."""
-    where = "" if alone else f", {seen.place}"
-    blended = f" A column is the mean of {seen.every} steps." if seen.every > 1 else ""
-    each = _by_unit(seen)
+    """Sections with the gates, memory half-lives and saturation of one layer and direction.
+
+    Args:
+        example_sequence: The sequence that was traced.
+        trace: The trace of the layer.
+        options: What to show.
+        alone: Whether the page has no other layer; else the titles name this one.
+    """
+    where = "" if alone else f", {trace.key}"
+    columns = f" A column is the mean of {trace.steps_per_column} steps." if trace.steps_per_column > 1 else ""
     figure = gate_figure(
-        seen.gates,
+        trace.gates,
         labels=example_sequence.labels,
         values=example_sequence.values,
         title=example_sequence.name,
-        units=[unit for unit in view.units if unit < seen.units] or 64,  # a narrower layer may have none of them
-        sort_by=view.sort_by,
-        horizon_from=example_sequence.begins,
-        steps=seen.steps,
+        units=[unit for unit in options.units if unit < trace.units] or 64,  # a narrower layer may have none of them
+        sort_by=options.sort_by,
+        forecast_start=example_sequence.begins,
+        steps=trace.steps,
     )
-    counted = " Steps of the forecast are drawn, not counted." if example_sequence.begins is not None else ""
-    text = "What the layer keeps, takes in and gives out, step by step. The numbers are means over time."
-    found = [Section(f"The gates{where}", text + blended + counted, each, figure, caption=f"Gates and states{where}")]
-    if seen.half_lives is not None:
-        lives = pd.DataFrame({"unit": np.arange(seen.units), "half-life, steps": seen.half_lives})
-        found.append(
+    horizon = (
+        " Steps of the forecast horizon are drawn but not averaged." if example_sequence.begins is not None else ""
+    )
+    text = f"Gates and states of each unit at each step. The table has means over time.{columns}{horizon}"
+    page = [Section(f"Gates{where}", text, _unit_table(trace), figure, caption=f"Gates and states{where}")]
+    if trace.half_lives is not None:
+        half_lives = pd.DataFrame({"unit": np.arange(trace.units), "half-life, steps": trace.half_lives})
+        page.append(
             Section(
-                f"Memory{where}",
-                "After how many steps half of what a unit holds is gone, if nothing new is written: "
-                "-ln 2 / ln f, with f the geometric mean over time of the gate that keeps the memory.",
-                lives.sort_values("half-life, steps", ascending=False),
-                half_life_figure(seen.half_lives),
+                f"Memory half-life{where}",
+                "The number of steps after which half of a unit's memory is lost if nothing new is written: "
+                "-ln 2 / ln f, where f is the geometric mean over time of the forget gate (GRU: update gate).",
+                half_lives.sort_values("half-life, steps", ascending=False),
+                half_life_figure(trace.half_lives),
                 caption=f"Memory half-life of each unit{where}",
             )
         )
-    if seen.openness:
-        found.append(
+    if trace.openness:
+        page.append(
             Section(
                 f"Saturation{where}",
-                "A mark is a unit: how often its gate was nearly shut (to the right) and nearly open (to the top). "
-                "At the lower left a gate is always in between.",
-                _by_gate(seen),
-                saturation_figure(seen.openness),
-                caption=f"How often gates are nearly shut and nearly open{where}",
+                "Each point is a unit: the fraction of steps with the gate below 0.1 (x axis) and above 0.9 (y axis). "
+                "A gate at the bottom left is never saturated.",
+                _gate_table(trace),
+                saturation_figure(trace.openness),
+                caption=f"How often gates are nearly closed and nearly open{where}",
             )
         )
-    return found
+    return page
 
 
-def _by_unit(seen: LayerTrace) -> pd.DataFrame:
-    """A row a unit: the mean of each gate, and of each state's size."""
-    table = pd.DataFrame({"unit": np.arange(seen.units)})
-    for name, gate in seen.gates.items():
-        values = seen.openness[name].mean if name in seen.openness else np.abs(gate).mean(axis=0)
-        column = name if name in seen.openness else f"|{name}|"
-        table[column] = np.pad(values, (0, seen.units - len(values)), constant_values=np.nan)
+def _unit_table(trace: LayerTrace) -> pd.DataFrame:
+    """One row per unit: the mean of each gate and the mean absolute value of each state."""
+    table = pd.DataFrame({"unit": np.arange(trace.units)})
+    for name, gate in trace.gates.items():
+        values = trace.openness[name].mean if name in trace.openness else np.abs(gate).mean(axis=0)
+        column = name if name in trace.openness else f"|{name}|"
+        table[column] = np.pad(values, (0, trace.units - len(values)), constant_values=np.nan)
     return table
 
 
-def _by_gate(seen: LayerTrace) -> pd.DataFrame:
+def _gate_table(trace: LayerTrace) -> pd.DataFrame:
     rows = [
         {
             "gate": name,
-            "mean": float(o.mean.mean()),
-            "below 0.1": float(o.shut.mean()),
-            "above 0.9": float(o.open.mean()),
+            "mean": float(saturation.mean.mean()),
+            "below 0.1": float(saturation.closed.mean()),
+            "above 0.9": float(saturation.open.mean()),
         }
-        for name, o in seen.openness.items()
+        for name, saturation in trace.openness.items()
     ]
     return pd.DataFrame(rows)
 
 
-def _units(examples: Sequence[tuple[ExampleSequence, LayerTrace]], view: InspectionOptions) -> list[Section]:
-    example_sequence, seen = examples[0]
-    units = list(view.units) or most_variable_units(seen, _SHOWN_UNITS)
-    kind = "cell state" if "cell" in seen.gates else "hidden state"
-    chosen = "" if view.units else " Shown are the units that vary most."
-    of = f" Searched: {len(examples)} sequences." if len(examples) > 1 else ""
-    found = [
+def _unit_sections(examples: Sequence[tuple[ExampleSequence, LayerTrace]], options: InspectionOptions) -> list[Section]:
+    example_sequence, trace = examples[0]
+    units = list(options.units) or most_variable_units(trace, _DEFAULT_UNITS)
+    state = "cell state" if "cell" in trace.gates else "hidden state"
+    selection = "" if options.units else " The most variable units are shown."
+    searched = f" {len(examples)} sequences were searched." if len(examples) > 1 else ""
+    page = [
         Section(
-            "What units fire on",
-            f"The {kind} of single units in {seen.place}, and the steps at which they hold most and least.{chosen}{of}",
+            "Unit activations",
+            f"The {state} of single units in {trace.key}. The table lists the steps with its highest and lowest values."
+            f"{selection}{searched}",
             peak_activations(examples, units),
-            state_figure((example_sequence, seen), units),
-            caption=f"The {kind} of {len(units)} units",
+            state_figure((example_sequence, trace), units),
+            caption=f"The {state} of {len(units)} units",
         )
     ]
     table = correlations(examples)
     if len(table):
-        found.append(
+        page.append(
             Section(
-                "What units go along with",
-                "For each thing known of the steps, the units whose state goes along with it most. They were chosen on "
-                "the first half of the steps; the second half had no say, so believe the column 'checked'.",
+                "Correlation with annotations",
+                "For each annotation, the units whose state correlates with it most. The units are selected on the "
+                "first half of the steps ('selection'). Trust the correlation on the second half ('held out').",
                 table,
-                caption="Correlation of units with what is known of the steps",
+                caption="Correlation of unit states with annotations of the steps",
             )
         )
-    return found
+    return page
 
 
-def _effect(model: nn.Module, example_sequence: ExampleSequence, steps: int) -> Section:
-    title = "What inputs did to the answer"
-    if steps > LONGEST:
-        said = f"Not computed: of {steps:,} steps. Give a part of the sequence, {LONGEST:,} steps at most, to see it."
-        return Section(title, said)
-    found = effects(model, example_sequence)
-    table = pd.DataFrame({"step": np.arange(len(next(iter(found.values())).erased))})
+def _attribution_section(model: nn.Module, example_sequence: ExampleSequence, steps: int) -> Section:
+    title = "Input attribution"
+    if steps > MAX_STEPS:
+        return Section(
+            title, f"Not computed: the sequence has {steps:,} steps. Inspect a part of at most {MAX_STEPS:,} steps."
+        )
+    attributions = input_attributions(model, example_sequence)
+    table = pd.DataFrame({"step": np.arange(len(next(iter(attributions.values())).occlusion))})
     if example_sequence.labels is not None:
-        table["at"] = [str(label) for label in example_sequence.labels]
-    for name, effect in found.items():
-        table[f"{name}: change"], table[f"{name}: gradient"] = effect.erased, effect.gradient
+        table["label"] = [str(label) for label in example_sequence.labels]
+    for name, attribution in attributions.items():
+        table[f"{name}: occlusion"], table[f"{name}: gradient"] = attribution.occlusion, attribution.gradient
     text = (
-        "By how much the answer would differ without each input (its mean over time in its place), and how steeply it "
-        "rises with it. Ways from the input to the answer that go round the recurrent layers are not counted."
+        "Occlusion: the change of the output if the input of a step is replaced by its mean over time. Gradient: the "
+        "norm of the output's gradient with respect to the input. Paths that bypass the recurrent layers are excluded."
     )
-    figure = attribution_figure(found, labels=example_sequence.labels, begins=example_sequence.begins)
-    return Section(title, text, table, figure, caption="Effect of each input on the answer")
+    figure = attribution_figure(attributions, labels=example_sequence.labels, forecast_start=example_sequence.begins)
+    return Section(title, text, table, figure, caption="Attribution of the output to the input of each step")
 
 
-def _cell(model: nn.Module, example_sequence: ExampleSequence, seen: LayerTrace, view: InspectionOptions) -> Section:
-    unit = view.units[0] if view.units else most_variable_units(seen, 1)[0]
-    last = (seen.steps if example_sequence.begins is None else max(1, min(example_sequence.begins, seen.steps))) - 1
-    step = last if view.step is None else view.step
-    found = cell_step(model, example_sequence, seen.place, step, unit)
-    read = "" if example_sequence.labels is None else example_sequence.labels[step]
+def _cell_section(
+    model: nn.Module, example_sequence: ExampleSequence, trace: LayerTrace, options: InspectionOptions
+) -> Section:
+    unit = options.units[0] if options.units else most_variable_units(trace, 1)[0]
+    start = example_sequence.begins
+    last = (trace.steps if start is None else max(1, min(start, trace.steps))) - 1
+    step = last if options.step is None else options.step
+    result = cell_step(model, example_sequence, trace.key, step, unit)
+    label = "" if example_sequence.labels is None else example_sequence.labels[step]
     table = pd.DataFrame(
         {
-            "equation": [line.plain for line in found.equations],
-            "with its numbers": [line.numbers for line in found.equations],
-            "value": [line.value for line in found.equations],
+            "equation": [line.unicode for line in result.equations],
+            "with numbers": [line.numbers for line in result.equations],
+            "value": [line.value for line in result.equations],
         }
     )
-    text = (
-        "The line on top is the memory: it is only scaled and added to."
-        if found.kind in ("lstm", "gru")
-        else "A plain network has no line for its memory to pass along unchanged."
+    memory = (
+        "The line at the top is the memory, which is only scaled and added to."
+        if result.kind in ("lstm", "gru")
+        else "A simple recurrent network has no path on which its memory passes unchanged."
     )
-    text = f"One unit at one step ({found.where}). {text}"
-    return Section("One step of the cell", text, table, cell_figure(found, read=read), caption="The cell, with numbers")
+    text = f"One unit at one step ({result.where}). {memory}"
+    figure = cell_figure(result, read=label)
+    return Section("One step of the cell", text, table, figure, caption="Diagram of the cell with its values")

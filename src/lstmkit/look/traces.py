@@ -1,8 +1,7 @@
-"""What the recurrent layers of any model did on one sequence: gates to draw, states, and how long each unit remembers.
+"""Traces of the recurrent layers of any model on one sequence: gates, states, memory half-lives.
 
-The module is run once and what each of its recurrent layers was given is caught on the way; those are then traced by
-themselves, a window at a time, so that a sequence of 100,000 steps needs little more memory than its states: held are
-one float for each step and each of a layer's inputs, outputs and units, a window of gates, and what is drawn.
+The model runs once, and hooks capture the calls of each recurrent layer. The layers are then traced separately in
+windows of 1,000 steps. So memory grows by one float per step for each input, output and unit of a layer.
 """
 
 from __future__ import annotations
@@ -23,15 +22,19 @@ from lstmkit.layers.recurrent import LayerState, RecurrentLayer
 from lstmkit.layers.rnn import GRU, LSTM, RNN
 from lstmkit.look.gates import MEMORY_GATES, SIGMOID_GATES, half_life_from
 
-LONGEST = 1_000_000  #: Steps of a sequence that is looked at.
-_COLUMNS = 1000  # of a heat map: more would be narrower than the picture's dots
-_WINDOW = 1000  # steps traced at once
+MAX_STEPS = 1_000_000  #: Longest sequence that can be traced.
+_MAX_COLUMNS = 1000  # columns of a heat map: more would be narrower than a pixel
+_WINDOW = 1000  # steps traced at a time
 
 Answer = Callable[[Any], Tensor]
 
 
 class LayerKey(NamedTuple):
-    """Where in a model: the recurrent module's name in it, its layer and direction (1 is reversed), from 0."""
+    """Identifies a layer: the recurrent module's name in the model, its layer and direction (1 is reversed), from 0.
+
+    >>> str(LayerKey("encoder.lstm", 0, 1))
+    'encoder.lstm, layer 1, reversed'
+    """
 
     module: str
     layer: int
@@ -43,18 +46,21 @@ class LayerKey(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ExampleSequence:
-    """One sequence to look at, and what stands beside it.
+    """One sequence to inspect, with labels and annotations.
 
     Attributes:
-        inputs: What the module is called with: one sequence, ``(1, T, F)`` or as the module takes it.
-        name: What it is called.
-        labels: What stands at each step of the recurrent layers, ``T`` of them; ``None`` for step numbers.
-        values: ``(T',)`` a series drawn above the gates, over the same span of time.
-        annotations: By name ``(T,)`` what is known of each step: true or false, numbers, or categories as text. NaN and
-            ``""`` stand for not known.
-        begins: The step at which a forecast's horizon begins: what gates do from there on is drawn, not counted.
-        answers: By name a number of the module's output (its first tensor, where it gives several): what the effect of
-            the inputs is measured on. By default the size of the output at the last step.
+        inputs: Arguments of the model: one sequence ``(1, T, F)``, or whatever the model takes.
+        name: Name of the sequence.
+        labels: ``T`` labels, one per step of the recurrent layers; ``None`` for step numbers.
+        values: ``(T',)`` a series drawn above the gates over the same time span.
+        annotations: By name ``(T,)`` annotations of the steps: booleans, numbers, or categories as text. NaN and ``""``
+            mean unknown.
+        begins: First step of a forecast's horizon. Gates from there on are drawn but not averaged.
+        answers: By name a function of the model's output (its first tensor if it returns several) to the scalar that is
+            attributed to the inputs. By default the norm of the output at the last step.
+
+    >>> ExampleSequence(torch.zeros(1, 3, 2), labels=["the", "old", "man"]).name
+    ''
     """
 
     inputs: Tensor | tuple[Any, ...]
@@ -67,38 +73,38 @@ class ExampleSequence:
 
 
 class GateSaturation(NamedTuple):
-    """How open one gate was, unit by unit, ``(H,)`` each.
+    """Saturation of one gate, ``(H,)`` each.
 
     Attributes:
-        mean: Over the steps.
-        shut: The share of steps at which it was nearly shut, below 0.1.
-        open: At which it was nearly open, above 0.9.
+        mean: Mean over the steps.
+        closed: Fraction of steps with the gate below 0.1.
+        open: Fraction of steps with the gate above 0.9.
     """
 
     mean: np.ndarray
-    shut: np.ndarray
+    closed: np.ndarray
     open: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class LayerTrace:
-    """What one layer and direction did.
+    """The trace of one layer and direction.
 
     Attributes:
-        place: Which.
-        layer: The layer itself, ours or one of ours with the same weights.
-        steps: ``T``.
-        every: Steps in a column of ``gates``.
-        gates: Gates and states by name, ``(columns, H)``: means over ``every`` steps, which is 1 up to 1,000 steps.
-        state: ``(T, H)``, what the units hold at every step: the cell state, or the hidden state where there is none.
+        key: Module, layer and direction.
+        layer: The lstmkit layer, or an lstmkit layer with the weights of the ``torch.nn`` layer.
+        steps: Number of steps, ``T``.
+        steps_per_column: Steps averaged in a column of ``gates``: 1 up to 1,000 steps.
+        gates: Gates and states by name, ``(columns, H)``.
+        state: ``(T, H)`` cell state, or hidden state if the cell has no cell state.
         half_lives: ``(H,)`` in steps (:func:`lstmkit.look.gates.half_life`); ``None`` for an RNN, which has no gate.
-        openness: For each gate and unit how open it was.
+        openness: Saturation by gate.
     """
 
-    place: LayerKey
+    key: LayerKey
     layer: RecurrentLayer
     steps: int
-    every: int
+    steps_per_column: int
     gates: dict[str, np.ndarray]
     state: np.ndarray
     half_lives: np.ndarray | None
@@ -106,69 +112,76 @@ class LayerTrace:
 
     @property
     def units(self) -> int:
-        """``H``."""
+        """Number of units, ``H``."""
         return self.state.shape[1]
 
 
-class Given(NamedTuple):
-    """One call of a recurrent module: one sequence, batch and time as the module has them, and the initial state."""
+class LayerCall(NamedTuple):
+    """One call of a recurrent module: a sequence in the module's own layout, and the initial state."""
 
     x: Tensor
     state: LayerState | None
 
 
 def trace_layers(model: nn.Module, example_sequence: ExampleSequence | Tensor) -> dict[LayerKey, LayerTrace]:
-    """Run the model on one sequence and tell what each of its recurrent layers did.
+    """Run the model on one sequence and trace each of its recurrent layers.
 
     Args:
-        model: Any module with ``LSTM``, ``GRU`` or ``RNN`` layers in it, lstmkit's or ``torch.nn``'s; or one of them.
-        specimen: The sequence.
+        model: Any module with ``LSTM``, ``GRU`` or ``RNN`` layers of lstmkit or ``torch.nn``, or such a layer.
+        example_sequence: The sequence.
 
     Returns:
-        By place, in the order in which the layers ran.
+        A trace per layer and direction, in the order in which the layers ran.
 
     Raises:
-        UserError: No recurrent layer, or none that ran; more than one sequence; none or too many steps.
+        UserError: No recurrent layer exists or ran, the batch has more than one sequence, or the sequence has no steps
+            or more than :data:`MAX_STEPS`.
 
     >>> from lstmkit.look.traces import trace_layers
-    >>> seen = trace_layers(nn.LSTM(3, 5, batch_first=True), torch.randn(1, 40, 3))
-    >>> [(str(place), one.gates["forget"].shape) for place, one in seen.items()]
+    >>> traces = trace_layers(nn.LSTM(3, 5, batch_first=True), torch.randn(1, 40, 3))
+    >>> [(str(key), trace.gates["forget"].shape) for key, trace in traces.items()]
     [('LSTM, layer 1', (40, 5))]
     """
     example_sequence = (
         example_sequence if isinstance(example_sequence, ExampleSequence) else ExampleSequence(example_sequence)
     )
-    seen: dict[LayerKey, LayerTrace] = {}
-    for name, (layer, calls) in caught(model, example_sequence).items():
-        seen |= _trace_layer(name, layer, calls, example_sequence.begins)
-    return seen
+    traces: dict[LayerKey, LayerTrace] = {}
+    for name, (layer, calls) in captured_calls(model, example_sequence).items():
+        traces |= _trace_layer(name, layer, calls, example_sequence.begins)
+    return traces
 
 
-# ---- what the layers were given ------------------------------------------------------------------------------------
+# ---- capturing the layers' inputs ----------------------------------------------------------------------------------
 
 
-def caught(model: nn.Module, example_sequence: ExampleSequence) -> dict[str, tuple[RecurrentLayer, list[Given]]]:
-    """Each recurrent module that ran, and what it was called with, in the order of the first calls."""
-    calls: dict[str, list[Given]] = {}
+def captured_calls(
+    model: nn.Module, example_sequence: ExampleSequence
+) -> dict[str, tuple[RecurrentLayer, list[LayerCall]]]:
+    """Each recurrent module that ran and the arguments of its calls, in the order of the first calls.
+
+    Raises:
+        UserError: See :func:`trace_layers`.
+    """
+    calls: dict[str, list[LayerCall]] = {}
     layers = recurrent_modules(model)
 
-    def catch(name: str) -> Callable[..., None]:
-        return lambda module, args, kwargs: calls.setdefault(name, []).append(_one_sequence(module, args, kwargs))
+    def capture(name: str) -> Callable[..., None]:
+        return lambda module, args, kwargs: calls.setdefault(name, []).append(_layer_call(module, args, kwargs))
 
-    hooks = [m.register_forward_pre_hook(catch(name), with_kwargs=True) for name, m in layers.items()]
+    hooks = [m.register_forward_pre_hook(capture(name), with_kwargs=True) for name, m in layers.items()]
     try:
         with torch.no_grad(), evaluating(model):
-            run(model, example_sequence)
+            run_model(model, example_sequence)
     finally:
         for hook in hooks:
             hook.remove()
     if not calls:
         raise UserError(f"none of the model's recurrent layers ({', '.join(layers)}) ran on this input")
-    return {name: (as_lstmkit_layer(layers[name]), given) for name, given in calls.items()}
+    return {name: (as_lstmkit_layer(layers[name]), layer_calls) for name, layer_calls in calls.items()}
 
 
-def run(model: nn.Module, example_sequence: ExampleSequence) -> Tensor:
-    """The model's output, the first tensor where it gives several."""
+def run_model(model: nn.Module, example_sequence: ExampleSequence) -> Tensor:
+    """The model's output; its first tensor if it returns several."""
     inputs = example_sequence.inputs if isinstance(example_sequence.inputs, tuple) else (example_sequence.inputs,)
     output = model(*inputs)
     while isinstance(output, (tuple, list)):
@@ -177,25 +190,27 @@ def run(model: nn.Module, example_sequence: ExampleSequence) -> Tensor:
 
 
 def recurrent_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """The recurrent layers of a model by name, but for those in a part that says ``reads_aside = True``.
+    """The recurrent layers of a model by name, except those in a module with ``excluded_from_inspection = True``.
 
     Raises:
-        UserError: There is none.
+        UserError: The model has no recurrent layer.
     """
-    aside = {inner for m in model.modules() if getattr(m, "reads_aside", False) for inner in m.modules()}
-    found: dict[str, nn.Module] = {
+    excluded = {
+        m for parent in model.modules() if getattr(parent, "excluded_from_inspection", False) for m in parent.modules()
+    }
+    layers: dict[str, nn.Module] = {
         name or type(m).__name__: m
         for name, m in model.named_modules()
-        if isinstance(m, (RecurrentLayer, nn.RNNBase)) and m not in aside
+        if isinstance(m, (RecurrentLayer, nn.RNNBase)) and m not in excluded
     }
-    if not found:
-        raise UserError(f"{type(model).__name__} has no recurrent layer (LSTM, GRU or RNN) to look into")
-    return found
+    if not layers:
+        raise UserError(f"{type(model).__name__} has no recurrent layer (LSTM, GRU or RNN) to inspect")
+    return layers
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """In evaluation mode; afterwards every module is as it was."""
+    """Context in evaluation mode; afterwards every module gets its previous mode back."""
     before = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -206,7 +221,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def as_lstmkit_layer(module: nn.Module) -> RecurrentLayer:
-    """One of lstmkit's layers with the module's weights, for a trace; the module itself if it is one."""
+    """The module itself if it is an lstmkit layer, else an lstmkit layer with the weights of the ``torch.nn`` layer."""
     if isinstance(module, RecurrentLayer):
         return module
     assert isinstance(module, nn.RNNBase)
@@ -225,8 +240,12 @@ def as_lstmkit_layer(module: nn.Module) -> RecurrentLayer:
     return layer.eval()
 
 
-def _one_sequence(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Given:
-    """What a recurrent module was called with, cut to the sequence's own length, ``(T, 1, F)`` or ``(1, T, F)``."""
+def _layer_call(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> LayerCall:
+    """The arguments of a recurrent module's call, truncated to the sequence's length: ``(T, 1, F)`` or ``(1, T, F)``.
+
+    Raises:
+        UserError: The batch has more than one sequence, or the sequence has no steps or too many.
+    """
     named = dict(zip(("x", "state", "lengths"), args, strict=False))
     x: Any = named.get("x", kwargs.get("x", kwargs.get("input")))
     state = named.get("state", kwargs.get("state", kwargs.get("hx")))
@@ -239,86 +258,91 @@ def _one_sequence(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
             state = state.unsqueeze(1) if isinstance(state, Tensor) else tuple(s.unsqueeze(1) for s in state)
     batch, steps = x.shape[:2] if module.batch_first else x.shape[1::-1]
     if batch != 1:
-        raise UserError(f"one sequence is looked at at a time, the model was given {batch}")
+        raise UserError(f"inspection takes one sequence at a time, the batch has {batch}: pass a batch of 1")
     if lengths is not None:
         steps = int(torch.as_tensor(lengths).reshape(()))
         x = x.narrow(1 if module.batch_first else 0, 0, steps)
     if not steps:
-        raise UserError("the sequence has no steps: nothing to look at")
-    if steps > LONGEST:
-        raise UserError(f"the sequence has {steps:,} steps, more than the {LONGEST:,} that can be drawn: give a part")
-    return Given(x.detach(), state)
+        raise UserError("the sequence has no steps: pass at least one")
+    if steps > MAX_STEPS:
+        raise UserError(f"the sequence has {steps:,} steps, inspection takes at most {MAX_STEPS:,}: pass a part of it")
+    return LayerCall(x.detach(), state)
 
 
-# ---- the trace, a window at a time ---------------------------------------------------------------------------------
+# ---- tracing in windows --------------------------------------------------------------------------------------------
 
 
 def _trace_layer(
-    name: str, layer: RecurrentLayer, calls: Sequence[Given], begins: int | None
+    name: str, layer: RecurrentLayer, calls: Sequence[LayerCall], forecast_start: int | None
 ) -> dict[LayerKey, LayerTrace]:
-    """Trace a layer over its calls, which follow each other in time."""
+    """Trace a layer over its calls, which are consecutive in time."""
     time = 1 if layer.batch_first else 0
-    total = sum(given.x.shape[time] for given in calls)
-    watchers: dict[tuple[int, int], _TraceAccumulator] = {}
-    first = 0
+    total = sum(call.x.shape[time] for call in calls)
+    counted = total if forecast_start is None else forecast_start
+    accumulators: dict[tuple[int, int], _TraceAccumulator] = {}
+    offset = 0
     with evaluating(layer):
-        for given in calls:
-            for piece in layer.trace_windows(given.x, given.state, _WINDOW):
-                watcher = watchers.setdefault(
-                    piece.place, _TraceAccumulator(total, total if begins is None else begins)
-                )
-                gates = {name: gate[0].float().cpu().numpy() for name, gate in piece.gates.items()}
-                watcher.add(first + piece.start, gates)
-            first += given.x.shape[time]
+        for call in calls:
+            for window in layer.trace_windows(call.x, call.state, _WINDOW):
+                accumulator = accumulators.setdefault(window.place, _TraceAccumulator(total, counted))
+                gates = {name: gate[0].float().cpu().numpy() for name, gate in window.gates.items()}
+                accumulator.add(offset + window.start, gates)
+            offset += call.x.shape[time]
     return {
-        LayerKey(name, *place): watcher.seen(LayerKey(name, *place), layer)
-        for place, watcher in sorted(watchers.items())
+        LayerKey(name, *place): accumulator.result(LayerKey(name, *place), layer)
+        for place, accumulator in sorted(accumulators.items())
     }
 
 
 class _TraceAccumulator:
-    """Takes the gates of one layer and direction, window by window, in any order."""
+    """Accumulates the gates of one layer and direction from windows in any order.
+
+    Args:
+        steps: Length of the sequence.
+        counted: Number of leading steps that enter the averages.
+    """
 
     def __init__(self, steps: int, counted: int) -> None:
         self.steps, self.counted = steps, min(counted, steps)
-        self.every = math.ceil(steps / _COLUMNS)
+        self.steps_per_column = math.ceil(steps / _MAX_COLUMNS)
         self.gates: dict[str, np.ndarray] = {}
         self.state = np.empty((0, 0), dtype=np.float32)
         self.openness: dict[str, np.ndarray] = {}  # sums, (3, H)
-        self.log_keep: np.ndarray | float = 0.0  # sum of the logarithms of the gate that keeps the memory
+        self.log_memory_gate: np.ndarray | float = 0.0  # sum of the logarithms of the memory gate
 
     def add(self, start: int, gates: dict[str, np.ndarray]) -> None:
-        """The gates ``(t, H)`` of the steps from ``start`` on."""
-        held = gates.get("cell", gates["hidden"])
+        """Add the gates ``(t, H)`` of the steps from ``start`` on."""
+        state = gates.get("cell", gates["hidden"])
         if not self.gates:
-            columns = math.ceil(self.steps / self.every)
+            columns = math.ceil(self.steps / self.steps_per_column)
             self.gates = {name: np.zeros((columns, gate.shape[1])) for name, gate in gates.items()}
-            self.state = np.empty((self.steps, held.shape[1]), dtype=np.float32)
-        rows = np.arange(start, start + len(held))
-        self.state[rows] = held
+            self.state = np.empty((self.steps, state.shape[1]), dtype=np.float32)
+        rows = np.arange(start, start + len(state))
+        self.state[rows] = state
         for name, gate in gates.items():
-            np.add.at(self.gates[name], rows // self.every, gate)
+            np.add.at(self.gates[name], rows // self.steps_per_column, gate)
             if name in SIGMOID_GATES:
-                self._count(name, gate[: max(0, self.counted - start)].astype(float))
+                self._add_statistics(name, gate[: max(0, self.counted - start)].astype(float))
 
-    def _count(self, name: str, gate: np.ndarray) -> None:
+    def _add_statistics(self, name: str, gate: np.ndarray) -> None:
         sums = np.stack([gate.sum(axis=0), (gate < 0.1).sum(axis=0), (gate > 0.9).sum(axis=0)])
         self.openness[name] = self.openness.get(name, 0) + sums
         if name in MEMORY_GATES:
             with np.errstate(divide="ignore"):
-                self.log_keep = self.log_keep + np.log(gate).sum(axis=0)
+                self.log_memory_gate = self.log_memory_gate + np.log(gate).sum(axis=0)
 
-    def seen(self, place: LayerKey, layer: RecurrentLayer) -> LayerTrace:
-        """All of it, once every step was added."""
-        in_column = np.bincount(np.arange(self.steps) // self.every)[:, None]
+    def result(self, key: LayerKey, layer: RecurrentLayer) -> LayerTrace:
+        """The trace, once all windows were added."""
+        column_sizes = np.bincount(np.arange(self.steps) // self.steps_per_column)[:, None]
         counted = self.counted or math.nan
+        log_mean = self.log_memory_gate
         return LayerTrace(
-            place,
+            key,
             layer,
             self.steps,
-            self.every,
-            {name: summed / in_column for name, summed in self.gates.items()},
+            self.steps_per_column,
+            {name: sums / column_sizes for name, sums in self.gates.items()},
             self.state,
-            half_life_from(self.log_keep / counted) if isinstance(self.log_keep, np.ndarray) else None,
+            half_life_from(log_mean / counted) if isinstance(log_mean, np.ndarray) else None,
             {name: GateSaturation(*(sums / counted)) for name, sums in self.openness.items()},
         )

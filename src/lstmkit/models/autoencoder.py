@@ -1,4 +1,4 @@
-"""Encoder → a few numbers → decoder: what can be told again of a sequence once all of it has gone through them."""
+"""Recurrent autoencoder: a sequence is compressed to a code and reconstructed from it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from lstmkit.models.base import Head, Model, State
 
 
 class Autoencoder(Model):
-    """Reads a sequence and tells it again, the last step first (Malhotra et al. 2016, section 2.1).
+    """An autoencoder that reconstructs a sequence in reverse order (Malhotra et al. 2016, section 2.1).
 
-    The decoder is told the same code at each step and never what the sequence was, so that all of it has to go through
-    the code.
+    The decoder gets the code at every step and never the sequence itself, so the code is the only information.
 
     Args:
-        trunk: Reads, batch first, ``H`` units.
-        code_size: Numbers that the sequence must go through.
-        decoder: Takes the code at each step, batch first.
-        head: The decoder's features to ``K`` numbers a step, with ``loss(outputs, batch)``.
+        trunk: The encoder, a recurrent layer, batch first, of ``H`` units.
+        code_size: Size of the code.
+        decoder: Recurrent layer, batch first, of ``code_size`` features.
+        head: Maps the decoder's features to ``K`` values per step.
     """
 
     def __init__(self, trunk: RecurrentLayer, code_size: int, decoder: RecurrentLayer, head: Head) -> None:
@@ -32,20 +31,20 @@ class Autoencoder(Model):
     def forward(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """``(B, T, K)``, and the state of what reads."""
+        """The reconstruction ``(B, T, K)``, and the encoder's final state."""
         _, state = self.trunk(inputs, state, lengths)
         last: Tensor = (state[0] if isinstance(state, tuple) else state)[-1]  # type: ignore[index]
         steps = inputs.shape[1]
-        told, _ = self.decoder(self.code(last).unsqueeze(1).expand(-1, steps, -1))
-        ends = inputs.new_full((len(inputs),), steps, dtype=torch.int64) if lengths is None else lengths
-        order = (ends.unsqueeze(1) - 1 - torch.arange(steps, device=inputs.device)).clamp(min=0)
-        return self.head(told.gather(1, order.unsqueeze(-1).expand(-1, -1, told.shape[-1]))), state
+        decoded, _ = self.decoder(self.code(last).unsqueeze(1).expand(-1, steps, -1))
+        counts = inputs.new_full((len(inputs),), steps, dtype=torch.int64) if lengths is None else lengths
+        order = (counts.unsqueeze(1) - 1 - torch.arange(steps, device=inputs.device)).clamp(min=0)
+        return self.head(decoded.gather(1, order.unsqueeze(-1).expand(-1, -1, decoded.shape[-1]))), state
 
     def loss(self, batch: Batch, state: State | None = None) -> tuple[Tensor, State]:
         outputs, state = self(batch.inputs, state, batch.lengths)
         return self.head.loss(outputs, batch), state
 
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """One step more is read, and told again."""
+        """Encode one more step ``(B, F)`` and reconstruct it, ``(B, K)``."""
         outputs, state = self(inputs.unsqueeze(1), state)
         return outputs[:, 0], state

@@ -1,4 +1,4 @@
-"""What training, prediction and decoding ask of a model; ensembles."""
+"""Interfaces of models and heads, and ensembles."""
 
 from __future__ import annotations
 
@@ -11,39 +11,63 @@ from torch import Tensor, nn
 
 from lstmkit.data.batch import Batch
 
-State = Any  #: What a model carries from call to call: tensors, in tuples.
+State = Any  #: State that a model carries between calls: tensors in nested tuples.
 
 
 class Head(Protocol):
-    """What a model asks of its head."""
+    """Interface of a head: maps features to outputs, and computes the loss of a batch.
 
-    def __call__(self, features: Tensor) -> Tensor: ...
-    def loss(self, outputs: Tensor, batch: Batch) -> Tensor: ...
+    All heads have the same signature of ``loss``. Heads with a large output (:class:`lstmkit.modules.heads.TokenHead`,
+    :class:`lstmkit.modules.item_head.ItemHead`) take the features in place of the outputs, so that the logits of all
+    steps are never in memory together.
+    """
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Features ``(B, S, P)`` to outputs."""
+        ...
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Mean loss of the outputs against ``batch.targets``, a scalar; uses lengths and extras of the batch."""
+        ...
 
 
 class Model(nn.Module, ABC):
-    """What training, prediction and decoding ask of a model."""
+    """Interface of a model for training, prediction and decoding."""
 
     @abstractmethod
     def forward(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """Outputs, and the state to go on from."""
+        """Compute the outputs of a batch of sequences and the final state.
+
+        Args:
+            inputs: ``(B, T, F)`` values or ``(B, T)`` ids.
+            state: State to continue from; ``None`` to start.
+            lengths: ``(B,)`` steps of each sequence; ``None`` if all have ``T``.
+        """
 
     @abstractmethod
     def loss(self, batch: Batch, state: State | None = None) -> tuple[Tensor, State]:
-        """Mean loss of a batch, and the state it ends in."""
+        """Compute the mean loss of a batch, a scalar, and the final state."""
 
     @abstractmethod
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """One step of decoding: ``(B, F) -> (B, outputs)``, and the state."""
+        """Compute one decoding step, ``(B, F) -> (B, outputs)``, and the new state."""
 
 
 class Ensemble(Model):
-    """Models trained alike, from other seeds; their outputs are averaged. Stands wherever one of them would.
+    """An ensemble of models trained with different seeds, whose outputs are averaged; itself a model.
 
     Args:
-        members: Models with the three methods of :class:`SequenceModel`.
+        members: Models with the same inputs and outputs.
+
+    >>> import torch
+    >>> from lstmkit.layers.rnn import LSTM
+    >>> from lstmkit.models.sequence import SequenceModel
+    >>> from lstmkit.modules.heads import StepRegressionHead
+    >>> members = [SequenceModel(nn.Identity(), LSTM(2, 4, batch_first=True), StepRegressionHead(4, 1)) for _ in "ab"]
+    >>> Ensemble(members)(torch.zeros(3, 5, 2))[0].shape
+    torch.Size([3, 5, 1])
     """
 
     def __init__(self, members: Sequence[Model]) -> None:
@@ -61,24 +85,24 @@ class Ensemble(Model):
         return self._mean([m.loss(batch, s) for m, s in self._with_states(state)])
 
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """One step of decoding, each member with its own state."""
+        """The mean of the members' outputs at one decoding step, and the tuple of their states."""
         return self._mean([m.step(inputs, s) for m, s in self._with_states(state)])
 
     def _with_states(self, state: State | None) -> list[tuple[Any, State]]:
         return list(zip(self.members, state or [None] * len(self.members), strict=True))
 
     @staticmethod
-    def _mean(answers: list[tuple[Tensor, State]]) -> tuple[Tensor, State]:
-        return torch.stack([output for output, _ in answers]).mean(0), tuple(state for _, state in answers)
+    def _mean(results: list[tuple[Tensor, State]]) -> tuple[Tensor, State]:
+        return torch.stack([output for output, _ in results]).mean(0), tuple(state for _, state in results)
 
 
 def map_state(state: State, function: Callable[[Tensor], Tensor]) -> State:
-    """``function`` over every tensor of a state, nested as it is."""
+    """Apply ``function`` to every tensor of a nested state."""
     if state is None or isinstance(state, Tensor):
         return state if state is None else function(state)
     return tuple(map_state(part, function) for part in state)
 
 
-def turned(state: State) -> State:
-    """A recurrent layer's state with the batch first, or such a state as the layer has it."""
+def swap_layers_and_batch(state: State) -> State:
+    """Convert a layer's state ``(L, B, H)`` to batch first ``(B, L, H)``, or back."""
     return map_state(state, lambda t: t.transpose(0, 1))

@@ -1,4 +1,4 @@
-"""Encoder, attention, decoder: one sequence is read, another one written. Keeps the contract of ``model.py``."""
+"""Encoder-decoder with attention, input feeding, coverage, copying and scheduled sampling."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lstmkit.data.batch import Batch
 from lstmkit.layers.recurrent import RecurrentLayer
-from lstmkit.models.base import Model, State, turned
+from lstmkit.models.base import Model, State, swap_layers_and_batch
 from lstmkit.modules.attention import Attention
 from lstmkit.modules.decoder_init import Bridge
 from lstmkit.modules.dropout import variational_dropout
@@ -18,13 +18,13 @@ from lstmkit.modules.pointer_generator import mixed, pointer_generator_loss
 
 
 class Memory(NamedTuple):
-    """What was read.
+    """The encoded input sequence.
 
     Attributes:
-        keys: ``(B, S, K)``.
-        prepared: What the attention made of them.
-        mask: ``(B, S)``, true where there is one.
-        ids: ``(B, S)`` what was read, with copying.
+        keys: ``(B, S, K)`` features of the encoder.
+        prepared: ``(B, S, A)`` the attention's projection of the keys.
+        mask: ``(B, S)``, true at the steps of the sequence.
+        ids: ``(B, S)`` input ids, if the decoder copies.
     """
 
     keys: Tensor
@@ -34,15 +34,15 @@ class Memory(NamedTuple):
 
 
 class DecoderState(NamedTuple):
-    """Where writing has come to. Every tensor has the batch first, so that a search can take rows of it.
+    """State of the decoder. Every tensor is batch first, so that beam search can select rows.
 
     Attributes:
-        memory: What was read.
+        memory: The encoded input.
         lower, upper: States of the recurrent layers below and above the attention, ``(B, L, size)``.
-        fed: ``(B, P)`` the features of the step before, with input feeding.
-        covered: ``(B, S)`` how much of the memory was attended to so far, with coverage.
-        generated: ``(B,)`` with copying: how probable it was that the last step's token is not a copy, ``p_gen``.
-        weights: ``(B, S)`` what the last step attended to.
+        fed: ``(B, P)`` features of the previous step, with input feeding.
+        covered: ``(B, S)`` coverage: the sum of the attention weights so far.
+        generated: ``(B,)`` with copying: the probability ``p_gen`` that the last token came from the vocabulary.
+        weights: ``(B, S)`` attention weights of the last step.
     """
 
     memory: Memory
@@ -54,13 +54,13 @@ class DecoderState(NamedTuple):
     weights: Tensor
 
 
-class Told(NamedTuple):
-    """What the decoder tells of ``T`` steps.
+class DecoderOutput(NamedTuple):
+    """Output of the decoder for ``T`` steps.
 
     Attributes:
-        features: ``(B, T, P)``, for the head.
-        weights: ``(B, T, S)``, the attention.
-        switch: ``(B, T)`` with copying: logits of ``p_gen``, the probability that the token is not a copy.
+        features: ``(B, T, P)`` input of the head.
+        weights: ``(B, T, S)`` attention weights.
+        switch: ``(B, T)`` with copying: logits of ``p_gen``, the probability that the token comes from the vocabulary.
     """
 
     features: Tensor
@@ -69,21 +69,21 @@ class Told(NamedTuple):
 
 
 class Decoder(nn.Module):
-    """Tokens so far, and a memory to attend to, to features of the token that comes next.
+    """A recurrent decoder with attention: previous tokens to the features of the next token.
 
-    The layer below the attention asks; the one above it, if there is one, reads what was asked and found (as the
-    layers of Wu et al. 2016 do). Then comes Luong's ``tanh(W [h, context])``.
+    The layer below the attention gives the query. The optional layer above it reads query and context, as in Wu et al.
+    2016. Luong's ``tanh(W [h, context])`` follows.
 
     Args:
-        encoder: Ids ``(B, T)`` to ``(B, T, E)``.
-        lower: Recurrent layer, batch first, of ``E`` features; with input feeding of ``E + P``.
-        attention: Of queries of the lower layer's width.
-        upper: Recurrent layer of the lower's width and a context's; ``None`` for none.
+        encoder: Maps ids ``(B, T)`` to embeddings ``(B, T, E)``.
+        lower: Recurrent layer, batch first, of ``E`` features, or ``E + P`` with input feeding.
+        attention: Attention with queries of the lower layer's width.
+        upper: Recurrent layer of ``lower.output_size + K`` features; ``None`` for none.
         key_size: Width of the memory, ``K``.
         output_size: Width of the features, ``P``.
         feeding: Whether the features are an input of the next step (input feeding, Luong et al. 2015).
-        copying: Whether to say how probable it is that a token is a copy (See et al. 2017, equation 8), from what was
-            found, the layers' state and their input.
+        copying: Whether to compute the generation probability ``p_gen`` from context, layer output and layer input
+            (See et al. 2017, equation 8).
     """
 
     def __init__(
@@ -108,71 +108,72 @@ class Decoder(nn.Module):
 
     @property
     def is_sequential(self) -> bool:
-        """Whether a step needs what the step before found, so that there is one after the other."""
+        """Whether a step depends on the attention of the previous step, so that steps cannot run in parallel."""
         return self.feeding or self.attention.coverage is not None
 
     def begin(self, keys: Tensor, mask: Tensor, ids: Tensor) -> DecoderState:
-        """Before the first token: ``keys (B, S, K)``, ``mask (B, S)``, and what was read, ``ids (B, S)``."""
-        unseen = keys.new_zeros(keys.shape[:2])
+        """The initial state, from ``keys (B, S, K)``, ``mask (B, S)`` and the input ids ``(B, S)``."""
+        zeros = keys.new_zeros(keys.shape[:2])
         return DecoderState(
             Memory(keys, self.attention.prepare(keys), mask, None if self.switch is None else ids),
             self.lower_bridge(keys, mask),
             None if self.upper_bridge is None else self.upper_bridge(keys, mask),
             keys.new_zeros(len(keys), self.output_size) if self.feeding else None,
-            unseen if self.attention.coverage is not None else None,
+            zeros if self.attention.coverage is not None else None,
             None if self.switch is None else keys.new_ones(len(keys)),
-            unseen,
+            zeros,
         )
 
-    def forward(self, ids: Tensor, state: DecoderState) -> tuple[Told, DecoderState]:
-        """What comes after each of ``ids (B, T)``, and the state after all.
+    def forward(self, ids: Tensor, state: DecoderState) -> tuple[DecoderOutput, DecoderState]:
+        """Features of the token after each of ``ids (B, T)``, and the final state.
 
-        All steps in one call of each layer; one step at a time if the decoder :attr:`is_sequential`.
+        All steps run in one call of each layer. If the decoder :attr:`is_sequential`, ``T`` must be 1.
         """
         x = self.encoder(ids)
         if state.fed is not None:
             x = torch.cat([x, state.fed.unsqueeze(1)], -1)
-        hidden, lower = self.lower(x, turned(state.lower))
+        hidden, lower = self.lower(x, swap_layers_and_batch(state.lower))
         memory = Memory(*state.memory)
         covered = None if state.covered is None else state.covered.unsqueeze(1)
         contexts, weights = self.attention(hidden, memory.keys, memory.mask, memory.prepared, covered)
         upper = None
         if self.upper is not None:
-            hidden, upper = self.upper(torch.cat([hidden, contexts], -1), turned(state.upper))
+            hidden, upper = self.upper(torch.cat([hidden, contexts], -1), swap_layers_and_batch(state.upper))
         features = torch.tanh(self.combine(torch.cat([hidden, contexts], -1)))
         switch = None if self.switch is None else self.switch(torch.cat([contexts, hidden, x], -1)).squeeze(-1)
         after = DecoderState(
             memory,
-            turned(lower),
-            turned(upper),
+            swap_layers_and_batch(lower),
+            swap_layers_and_batch(upper),
             None if state.fed is None else features[:, -1],
             None if state.covered is None else state.covered + weights[:, -1],
             None if switch is None else switch[:, -1].sigmoid(),
             weights[:, -1],
         )
-        return Told(features, weights, switch), after
+        return DecoderOutput(features, weights, switch), after
 
 
 class EncoderDecoder(Model):
-    """Reads one sequence, writes another one.
+    """A sequence-to-sequence model with attention.
 
-    ``forward`` reads, ``step`` writes a token more, ``loss`` does both. Where no step needs what the one before found,
-    the loss takes all steps of the target at once.
+    ``forward`` encodes, ``step`` decodes one token, ``loss`` does both. The loss computes all target steps in parallel
+    unless the decoder is sequential.
 
-    If the decoder copies, inputs are ids; those from the vocabulary's ``V`` on are words that it does not have, which
-    each example numbers by itself (``parts/copying.py``). So do its targets, and ``V + S`` ids are told.
+    If the decoder copies, inputs and targets are extended ids: those from ``V`` on are out-of-vocabulary words,
+    numbered separately in each example (:mod:`lstmkit.modules.pointer_generator`). Outputs then have ``V + S`` ids.
 
     Args:
-        encoder: Inputs to ``(B, S, F)``; one that ``reads_lengths`` gets these too, and gives how many there are.
-        trunk: The recurrent layer that reads them, batch first; ``None`` where they are attended to as they are.
-        decoder: What writes.
-        head: Features to logits, with ``loss(features, targets)``.
-        begin: The token that stands before the first one.
-        dropout: In training, the share of features hidden before attention and head, the same at all steps.
-        coverage: Weight of See et al.'s (2017) penalty on attending again to what was attended to.
-        sampling: Scheduled sampling (Bengio et al. 2015): in training, the share of tokens that are not the target's
-            but what the model would have written.
-        rise: Batches over which that share rises from 0, evenly.
+        encoder: Maps inputs to ``(B, S, F)``. An encoder with ``reads_lengths`` also takes the lengths and returns the
+            new ones.
+        trunk: The recurrent layer of the encoder, batch first; ``None`` to attend to the encoder's output directly.
+        decoder: The decoder.
+        head: Maps features to logits; its loss takes features.
+        begin: Id of the token before the first one.
+        dropout: Dropout probability on the features before attention and head, with one mask for all steps.
+        coverage: Weight of the coverage loss (See et al. 2017), which penalizes repeated attention.
+        sampling: Scheduled sampling (Bengio et al. 2015): final probability of feeding the model's own token instead
+            of the target's.
+        rise: Batches over which that probability rises linearly from 0.
     """
 
     batches: Tensor
@@ -198,13 +199,13 @@ class EncoderDecoder(Model):
     def forward(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """Read: what is attended to, ``(B, S, K)``, and the state in which writing begins.
+        """Without a state, encode: inputs to the keys ``(B, S, K)`` and the decoder's initial state.
 
-        With that state, write: ids ``(B, T)`` to the logits of what comes after each, ``(B, T, V)``.
+        With a state, decode: ids ``(B, T)`` to the logits of the next tokens ``(B, T, V)``, and the new state.
         """
         if state is not None:
-            told, after = self.decoder(inputs, DecoderState(*state))
-            return self._outputs(told, after), after
+            output, after = self.decoder(inputs, DecoderState(*state))
+            return self._logits(output, after), after
         if getattr(self.encoder, "reads_lengths", False):
             features, lengths = self.encoder(inputs, lengths)
         else:
@@ -213,50 +214,52 @@ class EncoderDecoder(Model):
             features, _ = self.trunk(features, None, lengths)
         features = variational_dropout(features, self.dropout, self.training)
         steps = torch.arange(features.shape[1], device=features.device)
-        ends = torch.full((len(features),), len(steps), device=features.device) if lengths is None else lengths
-        mask = steps < ends.unsqueeze(1)
+        counts = torch.full((len(features),), len(steps), device=features.device) if lengths is None else lengths
+        mask = steps < counts.unsqueeze(1)
         return features, self.decoder.begin(features, mask, inputs)
 
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Write: ``(B,) -> (B, V)`` logits of the token after ``inputs``, and the state; of a copy ``(B, V + S)``."""
+        """Decode one token: ids ``(B,)`` to logits ``(B, V)``, with copying ``(B, V + S)``, and the new state."""
         assert state is not None
-        told, after = self.decoder(inputs.unsqueeze(1), DecoderState(*state))
-        return self._outputs(told, after)[:, 0], after
+        output, after = self.decoder(inputs.unsqueeze(1), DecoderState(*state))
+        return self._logits(output, after)[:, 0], after
 
     def loss(self, batch: Batch, state: State | None = None) -> tuple[Tensor, State]:
-        """Mean cross-entropy of ``batch.targets (B, T)``, -1 not scored, each told the tokens before it."""
+        """Mean cross-entropy of ``batch.targets (B, T)`` with teacher forcing; targets of -1 are ignored."""
         assert batch.targets is not None
-        _, begun = self(batch.inputs, None, batch.lengths)
-        before = torch.cat([batch.targets.new_full((len(batch), 1), self.begin), batch.targets[:, :-1]], 1).clamp(min=0)
-        share = self._sampling_probability()
-        if share or self.decoder.is_sequential:
-            told, repeated = self._decode_stepwise(before, begun, batch.targets >= 0, share)
+        _, start = self(batch.inputs, None, batch.lengths)
+        previous = torch.cat([batch.targets.new_full((len(batch), 1), self.begin), batch.targets[:, :-1]], 1)
+        previous = previous.clamp(min=0)
+        probability = self._sampling_probability()
+        if probability or self.decoder.is_sequential:
+            output, coverage = self._decode_stepwise(previous, start, batch.targets >= 0, probability)
         else:
-            told, repeated = self.decoder(before, begun)[0], None
-        told = told._replace(features=variational_dropout(told.features, self.dropout, self.training))
-        loss = self._loss(told, begun.memory.ids, batch.targets)
-        return (loss if repeated is None else loss + self.coverage * repeated), None
+            output, coverage = self.decoder(previous, start)[0], None
+        output = output._replace(features=variational_dropout(output.features, self.dropout, self.training))
+        loss = self._loss(output, start.memory.ids, batch)
+        return (loss if coverage is None else loss + self.coverage * coverage), None
 
-    def _outputs(self, told: Told, state: DecoderState) -> Tensor:
-        """``(B, T, V)`` logits, with copying ``(B, T, V + S)``."""
-        logits, ids = self.head(told.features), state.memory.ids
-        if told.switch is None or ids is None:
+    def _logits(self, output: DecoderOutput, state: DecoderState) -> Tensor:
+        """Logits ``(B, T, V)``; with copying log-probabilities ``(B, T, V + S)``."""
+        logits, ids = self.head(output.features), state.memory.ids
+        if output.switch is None or ids is None:
             return logits
-        return mixed(logits, told.switch, told.weights, ids.unsqueeze(1).expand_as(told.weights))
+        return mixed(logits, output.switch, output.weights, ids.unsqueeze(1).expand_as(output.weights))
 
-    def _loss(self, told: Told, ids: Tensor | None, targets: Tensor) -> Tensor:
-        if told.switch is None or ids is None:
-            return self.head.loss(told.features, targets)
-        kept = targets >= 0
-        ids = ids.unsqueeze(1).expand_as(told.weights)
-        logits = self.head(told.features[kept])
+    def _loss(self, output: DecoderOutput, ids: Tensor | None, batch: Batch) -> Tensor:
+        if output.switch is None or ids is None:
+            return self.head.loss(output.features, batch)
+        assert batch.targets is not None
+        scored = batch.targets >= 0
+        ids = ids.unsqueeze(1).expand_as(output.weights)
+        logits = self.head(output.features[scored])
         smoothing = self.head.smoothing
         return pointer_generator_loss(
-            logits, told.switch[kept], told.weights[kept], ids[kept], targets[kept], smoothing
+            logits, output.switch[scored], output.weights[scored], ids[scored], batch.targets[scored], smoothing
         )
 
     def _sampling_probability(self) -> float:
-        """Of this batch, which is counted."""
+        """Scheduled-sampling probability of the current batch; advances the batch counter."""
         if not self.training or not self.sampling:
             return 0.0
         done = int(self.batches)
@@ -264,47 +267,58 @@ class EncoderDecoder(Model):
         return self.sampling * (min(1.0, done / self.rise) if self.rise else 1.0)
 
     def _decode_stepwise(
-        self, ids: Tensor, state: DecoderState, scored: Tensor, share: float
-    ) -> tuple[Told, Tensor | None]:
-        """What is told step by step, and with coverage the mean of See et al.'s penalty."""
-        found: list[Told] = []
-        repeated = state.weights.new_zeros(()) if state.covered is not None else None
+        self, ids: Tensor, state: DecoderState, scored: Tensor, probability: float
+    ) -> tuple[DecoderOutput, Tensor | None]:
+        """Decode step by step, with scheduled sampling.
+
+        Args:
+            ids: ``(B, T)`` the true previous tokens.
+            state: The initial state.
+            scored: ``(B, T)``, true at the steps that count.
+            probability: Probability of feeding the model's own token.
+
+        Returns:
+            The output of all steps, and with coverage the mean coverage loss.
+        """
+        outputs: list[DecoderOutput] = []
+        coverage_loss = state.weights.new_zeros(()) if state.covered is not None else None
         for t in range(ids.shape[1]):
-            now = ids[:, t]
-            if t and share:
+            token = ids[:, t]
+            if t and probability:
                 with torch.no_grad():
-                    own = self._outputs(found[-1], state)[:, 0].argmax(-1)
-                now = torch.where(torch.rand(len(ids), device=ids.device) < share, own, now)
+                    predicted = self._logits(outputs[-1], state)[:, 0].argmax(-1)
+                token = torch.where(torch.rand(len(ids), device=ids.device) < probability, predicted, token)
             covered = state.covered
-            told, state = self.decoder(now.unsqueeze(1), state)
-            found.append(told)
-            if covered is not None and repeated is not None:
-                repeated = repeated + (torch.minimum(told.weights[:, 0], covered).sum(-1) * scored[:, t]).sum()
-        if repeated is not None:
-            repeated = repeated / scored.sum().clamp(min=1)
-        return _side_by_side(found), repeated
+            output, state = self.decoder(token.unsqueeze(1), state)
+            outputs.append(output)
+            if covered is not None and coverage_loss is not None:
+                repeated = torch.minimum(output.weights[:, 0], covered).sum(-1)
+                coverage_loss = coverage_loss + (repeated * scored[:, t]).sum()
+        if coverage_loss is not None:
+            coverage_loss = coverage_loss / scored.sum().clamp(min=1)
+        return _concatenate_steps(outputs), coverage_loss
 
 
-def _side_by_side(steps: list[Told]) -> Told:
-    """What was told in steps of one, as of all."""
-    switches = [told.switch for told in steps if told.switch is not None]
-    features, weights = (torch.cat(parts, 1) for parts in zip(*(told[:2] for told in steps), strict=True))
-    return Told(features, weights, torch.cat(switches, 1) if switches else None)
+def _concatenate_steps(outputs: list[DecoderOutput]) -> DecoderOutput:
+    """Outputs of single steps as one output of all steps."""
+    switches = [output.switch for output in outputs if output.switch is not None]
+    features, weights = (torch.cat(parts, 1) for parts in zip(*(output[:2] for output in outputs), strict=True))
+    return DecoderOutput(features, weights, torch.cat(switches, 1) if switches else None)
 
 
 def attended(state: State) -> Tensor:
-    """``(B, S)``: what the last step attended to; of an ensemble's members their mean."""
-    return torch.stack([writing.weights for writing in _decoder_states(state)]).mean(0)
+    """Attention weights of the last step ``(B, S)``, averaged over the members of an ensemble."""
+    return torch.stack([member.weights for member in _decoder_states(state)]).mean(0)
 
 
 def generated(state: State) -> Tensor | None:
-    """``(B,)``: how probable it was that the last step did not copy; ``None`` where nothing is copied."""
-    found = [writing.generated for writing in _decoder_states(state) if writing.generated is not None]
-    return torch.stack(found).mean(0) if found else None
+    """Probability ``(B,)`` that the last token came from the vocabulary; ``None`` without copying."""
+    probabilities = [member.generated for member in _decoder_states(state) if member.generated is not None]
+    return torch.stack(probabilities).mean(0) if probabilities else None
 
 
 def _decoder_states(state: State) -> list[DecoderState]:
-    """The state itself, or those of an ensemble's members."""
+    """The states of an ensemble's members, or the one state of a single model."""
     if isinstance(state[-1], Tensor):
         return [DecoderState(*state)]
-    return [writing for member in state for writing in _decoder_states(member)]
+    return [decoder_state for member in state for decoder_state in _decoder_states(member)]

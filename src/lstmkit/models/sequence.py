@@ -1,6 +1,8 @@
-"""Encoder → recurrent trunk → head: tensors and state in, tensors and state out."""
+"""Models of one sequence, encoder, recurrent trunk and head: step outputs, classification, spans, CTC, tokens."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +19,20 @@ from lstmkit.modules.sequence_convolutions import CausalConvEncoder, TextLineEnc
 
 
 class SequenceModel(Model):
-    """One sequence in, one answer a step or at the end out.
+    """A model with outputs at every step, or at the last steps.
 
     Args:
-        encoder: ``(B, T, F)`` or ids ``(B, T)`` to ``(B, S, output_size)``.
+        encoder: Maps ``(B, T, F)`` or ids ``(B, T)`` to ``(B, S, output_size)``.
         trunk: The recurrent layer, batch first.
-        head: ``(B, S, trunk.output_size)`` to outputs, with ``loss(outputs, batch)``.
-        shortcut: Inputs and the trunk's features to what is added to the outputs; ``None`` for no way around.
+        head: Maps ``(B, S, trunk.output_size)`` to outputs.
+        shortcut: Maps inputs and trunk features to a term that is added to the outputs; ``None`` for none.
+
+    >>> from lstmkit.layers.rnn import LSTM
+    >>> from lstmkit.modules.heads import StepRegressionHead
+    >>> model = SequenceModel(nn.Identity(), LSTM(2, 4, batch_first=True), StepRegressionHead(4, 1))
+    >>> outputs, state = model(torch.zeros(3, 5, 2))
+    >>> outputs.shape
+    torch.Size([3, 5, 1])
     """
 
     def __init__(
@@ -36,7 +45,7 @@ class SequenceModel(Model):
     def forward(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """Outputs as the head has them, and the trunk's final state."""
+        """Outputs of the head, and the trunk's final state."""
         features, state = self.trunk(self.encoder(inputs), state, lengths)
         outputs = self.head(features)
         return outputs if self.shortcut is None else outputs + self.shortcut(inputs, features), state
@@ -51,14 +60,22 @@ class SequenceModel(Model):
 
 
 class SequenceClassifier(Model):
-    """One sequence in, one answer for the whole of it out.
+    """A model with one output per sequence.
 
     Args:
-        encoder: ``(B, T, F)`` or ids ``(B, T)`` to ``(B, T, output_size)``; one that ``reads_lengths`` gets these too,
-            and gives with its steps how many each has.
+        encoder: Maps ``(B, T, F)`` or ids ``(B, T)`` to ``(B, T, output_size)``. An encoder with ``reads_lengths`` also
+            takes the lengths and returns the new ones.
         trunk: The recurrent layer, batch first.
-        pool: Its steps ``(B, T, P)`` and their lengths to ``(B, P)``.
-        head: ``(B, P)`` to outputs, with ``loss(outputs, batch)``.
+        pool: Maps the trunk's steps ``(B, T, P)`` and their lengths to ``(B, P)``.
+        head: Maps ``(B, P)`` to outputs.
+
+    >>> from lstmkit.layers.rnn import LSTM
+    >>> from lstmkit.modules.classification_head import ClassificationHead
+    >>> from lstmkit.modules.pooling import MeanPool
+    >>> trunk = LSTM(2, 4, batch_first=True)
+    >>> model = SequenceClassifier(nn.Identity(), trunk, MeanPool(), ClassificationHead(4, classes=3))
+    >>> model(torch.zeros(5, 7, 2))[0].shape
+    torch.Size([5, 3])
     """
 
     def __init__(self, encoder: nn.Module, trunk: RecurrentLayer, pool: nn.Module, head: Head) -> None:
@@ -69,7 +86,7 @@ class SequenceClassifier(Model):
     def forward(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """``(B, C)``: outputs as the head has them, and the trunk's final state."""
+        """Outputs of the head ``(B, C)``, and the trunk's final state."""
         if getattr(self.encoder, "reads_lengths", False):
             features, lengths = self.encoder(inputs, lengths)
         else:
@@ -82,19 +99,18 @@ class SequenceClassifier(Model):
         return self.head.loss(outputs, batch), state
 
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """``(B, F)`` or ``(B,) -> (B, C)``: the answer to that step, given the state."""
+        """``(B, F)`` or ``(B,)`` to the output after that step, ``(B, C)``, and the new state."""
         return self(inputs.unsqueeze(1), state)
 
 
 class SpanModel(Model):
-    """A question and a passage in, as one sequence; where in the passage the answer begins and where it ends out.
+    """Extractive question answering: question and passage as one sequence to start and end of the answer.
 
     Args:
-        encoder: ``(B, T, 3)``, of each word its number, whether it is the passage's, and what else there is to know,
-            to ``(B, T, output_size)``.
+        encoder: Maps ``(B, T, 3)``, word id, passage flag and exact-match flag, to ``(B, T, output_size)``.
         trunk: The recurrent layer, batch first.
-        pool: The question's steps ``(B, T, P)`` and their lengths to ``(B, P)``.
-        dropout: In training, the share of the trunk's features that are hidden, the same at all steps.
+        pool: Maps the question's steps ``(B, T, P)`` and their lengths to ``(B, P)``.
+        dropout: Dropout probability on the trunk's features, with one mask for all steps.
     """
 
     def __init__(self, encoder: nn.Module, trunk: RecurrentLayer, pool: nn.Module, dropout: float = 0.0) -> None:
@@ -105,38 +121,38 @@ class SpanModel(Model):
     def forward(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """``(B, T, 2)``: logits of beginning and end, the lowest number outside the passage; and the trunk's state."""
+        """Logits of answer start and end ``(B, T, 2)``, the lowest float outside the passage; and the trunk's state."""
         steps, state = self.trunk(self.encoder(inputs), state, lengths)
         steps = variational_dropout(steps, self.dropout, self.training)
         passage = inputs[..., 1] > 0
-        asked = self.pool(steps, ((inputs[..., 0] > 0) & ~passage).sum(1))  # the question stands first
-        wanted = self.ends(asked).unflatten(1, (2, -1))
-        logits = steps @ wanted.transpose(1, 2)
+        question = self.pool(steps, ((inputs[..., 0] > 0) & ~passage).sum(1))  # the question comes first
+        queries = self.ends(question).unflatten(1, (2, -1))
+        logits = steps @ queries.transpose(1, 2)
         return logits.masked_fill(~passage.unsqueeze(2), torch.finfo(logits.dtype).min), state
 
     def loss(self, batch: Batch, state: State | None = None) -> tuple[Tensor, State]:
-        """Mean cross-entropy of beginnings and ends against ``batch.targets (B, 2)``, their steps."""
+        """Mean cross-entropy of start and end against ``batch.targets (B, 2)``, the true steps."""
         assert batch.targets is not None
         logits, state = self(batch.inputs, state, batch.lengths)
         return F.cross_entropy(logits, batch.targets), state
 
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """``(B, 3) -> (B, 2)``."""
+        """``(B, 3)`` to logits ``(B, 2)``, and the new state."""
         logits, state = self(inputs.unsqueeze(1), state)
         return logits[:, 0], state
 
 
 class CTCModel(Model):
-    """A long sequence in; at every step of a shorter one which character it is, if any, out: CTC.
+    """Transcription with connectionist temporal classification (CTC): a long sequence to characters.
 
-    Its state is what the encoder's convolutions saw last, and the trunk's: pieces of multiples of the encoder's stride,
-    one after another, give what the whole gives, if trunk and encoder see no later steps.
+    The state holds the last inputs of the encoder's convolutions and the trunk's state. If encoder and trunk are
+    causal, chunks of a multiple of the encoder's stride give the same outputs as the whole sequence.
 
     Args:
-        encoder: ``(B, T, F)``, lengths and what came before to ``(B, S, output_size)``, lengths, and what to go on
-            from; its ``stride`` is the steps that become one.
+        encoder: Maps ``(B, T, F)``, lengths and its state to ``(B, S, output_size)``, new lengths and new state; its
+            ``stride`` is the number of input steps per output step.
         trunk: The recurrent layer, batch first.
-        head: Its steps ``(B, S, P)`` to logarithmic probabilities, with a loss.
+        head: Maps the trunk's steps ``(B, S, P)`` to log-probabilities.
     """
 
     def __init__(self, encoder: CausalConvEncoder | TextLineEncoder, trunk: RecurrentLayer, head: CTCHead) -> None:
@@ -146,44 +162,45 @@ class CTCModel(Model):
     def forward(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """``(B, ceil(T / stride), 1 + V)``: logarithmic probabilities, and the state."""
-        log_p, _, state = self._aligned(inputs, state, lengths)
+        """Log-probabilities ``(B, ceil(T / stride), 1 + V)``, and the state."""
+        log_p, _, state = self._log_probabilities(inputs, state, lengths)
         return log_p, state
 
-    def _aligned(
+    def _log_probabilities(
         self, inputs: Tensor, state: State | None, lengths: Tensor | None
     ) -> tuple[Tensor, Tensor | None, State]:
-        """The same, and ``(B,)`` steps between, which training may tell faster or slower."""
-        before, carried = (None, None) if state is None else state
-        features, steps, before = self.encoder(inputs, lengths, before)
-        features, carried = self.trunk(features, carried, steps)
-        return self.head(features), steps, (before, carried)
+        """Log-probabilities, output lengths ``(B,)``, which speed perturbation changes in training, and the state."""
+        encoder_state, trunk_state = (None, None) if state is None else state
+        features, steps, encoder_state = self.encoder(inputs, lengths, encoder_state)
+        features, trunk_state = self.trunk(features, trunk_state, steps)
+        return self.head(features), steps, (encoder_state, trunk_state)
 
     def loss(self, batch: Batch, state: State | None = None) -> tuple[Tensor, State]:
-        """Mean over texts of the nats a character; ``batch.targets (B, L)`` of ``batch.target_lengths``."""
+        """CTC loss in nats per character, the mean over texts ``batch.targets (B, L)`` of ``batch.target_lengths``."""
         assert batch.lengths is not None
-        assert batch.targets is not None
-        assert batch.target_lengths is not None
-        log_p, steps, state = self._aligned(batch.inputs, state, batch.lengths)
-        assert steps is not None
-        return self.head.loss(log_p, steps, batch.targets, batch.target_lengths), state
+        log_p, steps, state = self._log_probabilities(batch.inputs, state, batch.lengths)
+        return self.head.loss(log_p, replace(batch, lengths=steps)), state
 
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """``(B, stride, F) -> (B, 1 + V)``."""
+        """Inputs ``(B, stride, F)`` to log-probabilities ``(B, 1 + V)``, and the new state."""
         log_p, state = self(inputs, state)
         return log_p[:, 0], state
 
 
 class NextTokenModel(Model):
-    """Tokens in, at every step the logits of the token that comes next. The loss never holds all logits at once.
+    """Next-token prediction: ids to the logits of the next token at every step.
+
+    The head computes its loss from the features, so that the logits of all steps are never in memory together.
 
     Args:
-        encoder: Ids ``(B, T)`` to ``(B, T, output_size)``.
+        encoder: Maps ids ``(B, T)`` to ``(B, T, output_size)``.
         trunk: The recurrent layer, batch first.
-        head: Features to logits, with ``loss(features, targets)``.
-        dropout: In training, the share of the trunk's features that the head does not see, the same at all steps.
-        activation, slowness: Penalties in training (Merity et al. 2018, section 4.4): weight of the mean square of the
-            features that the head sees, and of the mean square of the features' change from step to step.
+        head: Maps features to logits; its loss takes features.
+        dropout: Dropout probability on the trunk's features, with one mask for all steps.
+        activation: Weight of activation regularization: the mean square of the head's inputs (Merity et al. 2018,
+            section 4.4).
+        slowness: Weight of temporal activation regularization: the mean square of the features' change between steps
+            (same section).
     """
 
     def __init__(
@@ -200,28 +217,27 @@ class NextTokenModel(Model):
         self.dropout, self.activation, self.slowness = dropout, activation, slowness
 
     def features(self, ids: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
-        """What the head reads, ``(B, T, P)``, and the trunk's final state."""
+        """Features of the trunk ``(B, T, P)``, before dropout, and its final state."""
         return self.trunk(self.encoder(ids), state, lengths)
 
     def forward(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """``(B, T) -> (B, T, V)``: logits."""
+        """Ids ``(B, T)`` to logits ``(B, T, V)``, and the trunk's final state."""
         features, state = self.features(inputs, state, lengths)
         return self.head(variational_dropout(features, self.dropout, self.training)), state
 
     def loss(self, batch: Batch, state: State | None = None) -> tuple[Tensor, State]:
-        assert batch.targets is not None
         features, state = self.features(batch.inputs, state, batch.lengths)
-        seen = variational_dropout(features, self.dropout, self.training)
-        loss = self.head.loss(seen, batch.targets)
+        dropped = variational_dropout(features, self.dropout, self.training)
+        loss = self.head.loss(dropped, batch)
         if self.training and self.activation:
-            loss = loss + self.activation * seen.square().mean()
+            loss = loss + self.activation * dropped.square().mean()
         if self.training and self.slowness and features.shape[1] > 1:
             loss = loss + self.slowness * features.diff(dim=1).square().mean()
         return loss, state
 
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """``(B,) -> (B, V)``."""
+        """Ids ``(B,)`` to logits ``(B, V)``, and the new state."""
         logits, state = self(inputs.unsqueeze(1), state)
         return logits[:, 0], state

@@ -1,4 +1,4 @@
-"""Recurrent layer → soft window over a text → recurrent layers → head. Keeps the contract of ``model.py``."""
+"""Handwriting synthesis network: recurrent layers with a soft window over the text (Graves 2013, section 5)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from lstmkit.modules.soft_window_scan import can_scan, window_scan
 
 
 class SoftWindowState(NamedTuple):
-    """Where in its text a hand is.
+    """State of :class:`SoftWindowModel`.
 
     Attributes:
-        text: ``(B, U + 1, C)``: a vector for each character, and one of zeros after the last.
-        window: ``(B, C)``: what of it is read.
-        middles: ``(B, K)`` of the window's components.
-        weights: ``(B, T, U + 1)``: how much of each character was read at the steps of the last call.
+        text: ``(B, U + 1, C)`` one-hot characters, and a zero vector after the last.
+        window: ``(B, C)`` the window vector of the last step.
+        middles: ``(B, K)`` positions of the window's Gaussians.
+        weights: ``(B, T, U + 1)`` window weights of each character at the steps of the last call.
         lower, upper: States of the recurrent layers below and above the window.
     """
 
@@ -36,17 +36,17 @@ class SoftWindowState(NamedTuple):
 
 
 class SoftWindowModel(Model):
-    """One sequence in, one answer a step out, a text beside it that is read as it goes on.
+    """A sequence model conditioned on a text through a soft window.
 
-    Graves 2013, arXiv:1308.0850, section 5: the lower layer reads the point and the window of the step before, the
-    upper ones the point, the lower layer and its window; the head sees the lower layer and the topmost.
+    Graves 2013, arXiv:1308.0850, section 5: the lower layer reads the point and the window of the previous step. The
+    upper layers read the point, the lower layer's output and the window. The head reads the lower and the top layer.
 
     Args:
-        characters: How many different ones there are; 0 stands for any other.
-        lower: Recurrent layer, batch first, of one layer: ``F + characters`` features.
-        window: Of the lower layer's width.
+        characters: Number of known characters; id 0 stands for any other.
+        lower: Recurrent layer, batch first, with one layer and ``F + characters`` features.
+        window: Soft window of the lower layer's width.
         upper: Recurrent layers of ``F + lower.output_size + characters`` features; ``None`` for none.
-        head: :attr:`output_size` features to outputs, with ``loss(outputs, batch)``.
+        head: Maps features, of the lower layer's width plus the upper's, to outputs.
     """
 
     def __init__(
@@ -57,57 +57,58 @@ class SoftWindowModel(Model):
         self.head: Head = head
 
     def begin(self, text: Tensor) -> SoftWindowState:
-        """Before the first step: ``text (B, U)``, characters by number, filled up with 0."""
+        """The initial state for ``text (B, U)``, character ids padded with 0."""
         weight = next(self.parameters())
-        vectors = F.one_hot(F.pad(text, (0, 1)), self.characters + 1)[..., 1:].to(weight.dtype)
-        none = vectors.new_zeros(len(text), 0, vectors.shape[1])
-        middles = vectors.new_zeros(len(text), self.window.components)
-        return SoftWindowState(vectors, torch.zeros_like(vectors[:, 0]), middles, none, None, None)
+        one_hot = F.one_hot(F.pad(text, (0, 1)), self.characters + 1)[..., 1:].to(weight.dtype)
+        no_weights = one_hot.new_zeros(len(text), 0, one_hot.shape[1])
+        middles = one_hot.new_zeros(len(text), self.window.components)
+        return SoftWindowState(one_hot, torch.zeros_like(one_hot[:, 0]), middles, no_weights, None, None)
 
     def forward(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """``(B, T, F)`` and the state, at first of :meth:`begin`, to outputs as the head has them, and the state."""
+        """Inputs ``(B, T, F)`` and a state, initially from :meth:`begin`, to the head's outputs and the new state."""
         assert state is not None
-        scans = self.training and can_scan(self.lower) and autocast_dtype(inputs) is None
-        features, windows, state = (self._scanned if scans else self._stepped)(inputs, SoftWindowState(*state))
+        fused = self.training and can_scan(self.lower) and autocast_dtype(inputs) is None
+        run_lower = self._run_fused if fused else self._run_stepwise
+        features, windows, state = run_lower(inputs, SoftWindowState(*state))
         upper = state.upper
         if self.upper is not None:
-            above, upper = self.upper(torch.cat([inputs, features, windows], -1), upper, lengths)
-            features = torch.cat([features, above], -1)
+            upper_features, upper = self.upper(torch.cat([inputs, features, windows], -1), upper, lengths)
+            features = torch.cat([features, upper_features], -1)
         return self.head(features), state._replace(upper=upper)
 
-    def _stepped(self, inputs: Tensor, state: SoftWindowState) -> tuple[Tensor, Tensor, SoftWindowState]:
-        """The lower layer's output, what the window read, and the state below: a call of the layer a step."""
+    def _run_stepwise(self, inputs: Tensor, state: SoftWindowState) -> tuple[Tensor, Tensor, SoftWindowState]:
+        """Output of the lower layer, window vectors and new state, with one call of the layer per step."""
         text, window, middles, _, lower, upper = state
-        below, windows, weights = [], [], []
+        hidden_steps, windows, weights = [], [], []
         for x in inputs.split(1, dim=1):
             hidden, lower = self.lower(torch.cat([x, window.unsqueeze(1)], -1), lower)
-            window, middles, read = self.window(hidden[:, 0], middles, text)
-            below.append(hidden)
+            window, middles, step_weights = self.window(hidden[:, 0], middles, text)
+            hidden_steps.append(hidden)
             windows.append(window)
-            weights.append(read)
+            weights.append(step_weights)
         after = SoftWindowState(text, window, middles, torch.stack(weights, 1), lower, upper)
-        return torch.cat(below, 1), torch.stack(windows, 1), after
+        return torch.cat(hidden_steps, 1), torch.stack(windows, 1), after
 
-    def _scanned(self, inputs: Tensor, state: SoftWindowState) -> tuple[Tensor, Tensor, SoftWindowState]:
-        """The same numbers, whose gradients come sooner."""
-        found = window_scan(self.lower, self.window, inputs, state.text, state.window, state.middles, state.lower)
-        hidden, windows, cell, middles, weights = found
+    def _run_fused(self, inputs: Tensor, state: SoftWindowState) -> tuple[Tensor, Tensor, SoftWindowState]:
+        """The same as :meth:`_run_stepwise`, with a faster backward pass."""
+        scan = window_scan(self.lower, self.window, inputs, state.text, state.window, state.middles, state.lower)
+        hidden, windows, cell, middles, weights = scan
         lower = (hidden[:, -1].unsqueeze(0), cell.unsqueeze(0))
         return hidden, windows, SoftWindowState(state.text, windows[:, -1], middles, weights, lower, state.upper)
 
     def loss(self, batch: Batch, state: State | None = None) -> tuple[Tensor, State]:
-        """``batch.extras["text"] (B, U)`` is what is written."""
+        """Mean loss of the head; ``batch.extras["text"] (B, U)`` has the character ids of the text."""
         outputs, state = self(batch.inputs, state or self.begin(batch.extras["text"]), batch.lengths)
         return self.head.loss(outputs, batch), state
 
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """``(B, F) -> (B, outputs)``."""
+        """``(B, F)`` to outputs ``(B, outputs)``, and the new state."""
         outputs, state = self(inputs.unsqueeze(1), state)
         return outputs[:, 0], state
 
 
 def reached_end_of_text(state: SoftWindowState) -> bool:
-    """Whether of one text what comes after its last character is read more than any of its characters (section 5.3)."""
+    """Whether the window of the first text has moved past its last character (Graves 2013, section 5.3)."""
     return int(state.weights[0, -1].argmax()) == state.weights.shape[-1] - 1

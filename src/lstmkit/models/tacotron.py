@@ -1,7 +1,7 @@
-"""Tokens to frames of sound: what is written is read, attended to from left to right, and spoken frame by frame.
+"""Tacotron: speech synthesis from characters to spectrogram frames.
 
 After Wang et al. 2017 (Tacotron) and Shen et al. 2018 (Tacotron 2): pre-net, location-sensitive attention, several
-frames a step, a stop token. Keeps the contract of ``model.py``.
+frames per step (reduction factor), stop token.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lstmkit.data.batch import Batch
 from lstmkit.layers.recurrent import RecurrentLayer
-from lstmkit.models.base import Model, State, turned
+from lstmkit.models.base import Model, State, swap_layers_and_batch
 from lstmkit.modules.attention import LocationAttention
 from lstmkit.modules.decoder_init import Bridge
 from lstmkit.modules.dropout import variational_dropout
@@ -23,15 +23,15 @@ from lstmkit.modules.pooling import within
 
 
 class TacotronState(NamedTuple):
-    """Where speaking has come to. Every tensor has the batch first.
+    """State of the decoder. Every tensor is batch first.
 
     Attributes:
-        keys: ``(B, S, K)``, what was read.
-        prepared: What the attention made of it.
-        mask: ``(B, S)``, true where there is a key.
+        keys: ``(B, S, K)`` the encoded text.
+        prepared: ``(B, S, A)`` the attention's projection of the keys.
+        mask: ``(B, S)``, true at the steps of the text.
         lower, upper: States of the recurrent layers below and above the attention, ``(B, L, size)``.
-        covered: ``(B, S)`` how much of what was read was attended to so far.
-        weights: ``(B, S)`` what the last step attended to.
+        covered: ``(B, S)`` sum of the attention weights so far.
+        weights: ``(B, S)`` attention weights of the last step.
     """
 
     keys: Tensor
@@ -43,13 +43,13 @@ class TacotronState(NamedTuple):
     weights: Tensor
 
 
-class Told(NamedTuple):
-    """What is said in ``T`` steps.
+class TacotronOutput(NamedTuple):
+    """Output of the decoder for ``T`` steps.
 
     Attributes:
-        frames: ``(B, T, r, F)``.
-        stop: ``(B, T)``: logits of whether that is all.
-        weights: ``(B, T, S)``, the attention.
+        frames: ``(B, T, r, F)`` spectrogram frames.
+        stop: ``(B, T)`` logits of the stop token.
+        weights: ``(B, T, S)`` attention weights.
     """
 
     frames: Tensor
@@ -58,20 +58,20 @@ class Told(NamedTuple):
 
 
 class TacotronDecoder(nn.Module):
-    """Frames so far, and a text to attend to, to the frames that come next.
+    """The decoder: previous frames and an encoded text to the next frames.
 
-    The layer below the attention asks, having heard the frames; the one above it tells, from what was asked and found.
-    Neither is told what the other found, so each reads all steps of a recording in one call: only the attention goes
-    from step to step.
+    The layer below the attention reads the frames and gives the query. The layer above it reads query and context.
+    Neither depends on the other's previous output, so each runs over all steps of a clip in one call. Only the
+    attention runs step by step.
 
     Args:
-        prenet: Frames ``(B, T, F)`` to ``(B, T, E)``.
+        prenet: Maps frames ``(B, T, F)`` to ``(B, T, E)``.
         lower: Recurrent layer, batch first, of ``E`` features.
-        attention: Of queries of the lower layer's width.
-        upper: Recurrent layer of the lower's width and a key's.
+        attention: Attention with queries of the lower layer's width.
+        upper: Recurrent layer of ``lower.output_size + K`` features.
         key_size: Width of the keys, ``K``.
-        frame_size: ``F``.
-        together: Frames told in a step, ``r``.
+        frame_size: Mel bands per frame, ``F``.
+        together: Frames per step, the reduction factor ``r``.
     """
 
     def __init__(
@@ -91,64 +91,71 @@ class TacotronDecoder(nn.Module):
         self.tell = nn.Linear(upper.output_size + key_size, together * frame_size + 1)
 
     def begin(self, keys: Tensor, mask: Tensor) -> TacotronState:
-        """Before the first frame: ``keys (B, S, K)`` and where they are, ``mask (B, S)``."""
-        unseen = keys.new_zeros(keys.shape[:2])
-        bridges = self.lower_bridge(keys, mask), self.upper_bridge(keys, mask)
-        return TacotronState(keys, self.attention.prepare(keys), mask, *bridges, unseen, unseen)
+        """The initial state, from ``keys (B, S, K)`` and ``mask (B, S)``."""
+        zeros = keys.new_zeros(keys.shape[:2])
+        states = self.lower_bridge(keys, mask), self.upper_bridge(keys, mask)
+        return TacotronState(keys, self.attention.prepare(keys), mask, *states, zeros, zeros)
 
-    def forward(self, frames: Tensor, state: TacotronState, dropout: float = 0.0) -> tuple[Told, TacotronState]:
-        """What comes after each of ``frames (B, T, F)``, the last ones of the steps before; and the state after all.
+    def forward(
+        self, frames: Tensor, state: TacotronState, dropout: float = 0.0
+    ) -> tuple[TacotronOutput, TacotronState]:
+        """The frames after each of ``frames (B, T, F)``, and the final state.
 
         Args:
-            frames: ``T`` at least 1.
-            state: Where speaking has come to.
-            dropout: In training, the share of the upper layer's features that are hidden, the same at all steps.
+            frames: The last frame of each previous step; ``T`` is at least 1.
+            state: The state before.
+            dropout: Dropout probability on the upper layer's features, with one mask for all steps.
         """
-        asked, lower = self.lower(self.prenet(frames), turned(state.lower))
-        weights, covered = self.attention.walk(asked, state.prepared, state.mask, state.covered)
-        found = weights @ state.keys
-        hidden, upper = self.upper(torch.cat([asked, found], -1), turned(state.upper))
+        queries, lower = self.lower(self.prenet(frames), swap_layers_and_batch(state.lower))
+        weights, covered = self.attention.walk(queries, state.prepared, state.mask, state.covered)
+        contexts = weights @ state.keys
+        hidden, upper = self.upper(torch.cat([queries, contexts], -1), swap_layers_and_batch(state.upper))
         hidden = variational_dropout(hidden, dropout, self.training)
-        outputs = self.tell(torch.cat([hidden, found], -1))
-        told = outputs[..., :-1].unflatten(-1, (self.together, self.frame_size))
-        after = state._replace(lower=turned(lower), upper=turned(upper), covered=covered, weights=weights[:, -1])
-        return Told(told, outputs[..., -1], weights), after
+        outputs = self.tell(torch.cat([hidden, contexts], -1))
+        predicted = outputs[..., :-1].unflatten(-1, (self.together, self.frame_size))
+        after = state._replace(
+            lower=swap_layers_and_batch(lower),
+            upper=swap_layers_and_batch(upper),
+            covered=covered,
+            weights=weights[:, -1],
+        )
+        return TacotronOutput(predicted, outputs[..., -1], weights), after
 
 
 class StreamingDecoder:
-    """A decoder that speaks: each call hears the last frame and tells the next ones. No gradients are kept.
+    """A stateful decoder for synthesis: each call maps the last frame to the next ones, without gradients.
 
-    The same numbers as :meth:`Tacotron.step`, with the recurrent layers as streams, which are faster.
+    It gives the same numbers as :meth:`Tacotron.step`, but runs the recurrent layers as streams, which is faster.
 
     Args:
-        decoder: In ``eval`` mode.
-        begun: Where speaking begins.
+        decoder: The decoder, in ``eval`` mode.
+        begun: The initial state.
     """
 
     def __init__(self, decoder: TacotronDecoder, begun: TacotronState) -> None:
         self.decoder, self.state = decoder, begun
-        self.lower = decoder.lower.stream(turned(begun.lower))
-        self.upper = decoder.upper.stream(turned(begun.upper))
+        self.lower = decoder.lower.stream(swap_layers_and_batch(begun.lower))
+        self.upper = decoder.upper.stream(swap_layers_and_batch(begun.upper))
 
     def __call__(self, frame: Tensor) -> tuple[Tensor, Tensor]:
-        """``(B, F)`` to frames and the logit of the stop, ``(B, r·F + 1)``, and what was attended to, ``(B, S)``."""
+        """A frame ``(B, F)`` to frames and stop logit ``(B, r·F + 1)``, and attention weights ``(B, S)``."""
         decoder, state = self.decoder, self.state
-        asked = self.lower(decoder.prenet(frame))
-        weights, covered = decoder.attention.walk(asked.unsqueeze(1), state.prepared, state.mask, state.covered)
-        found = (weights @ state.keys)[:, 0]
-        hidden = self.upper(torch.cat([asked, found], -1))
+        query = self.lower(decoder.prenet(frame))
+        weights, covered = decoder.attention.walk(query.unsqueeze(1), state.prepared, state.mask, state.covered)
+        context = (weights @ state.keys)[:, 0]
+        hidden = self.upper(torch.cat([query, context], -1))
         self.state = state._replace(covered=covered)
-        return decoder.tell(torch.cat([hidden, found], -1)), weights[:, 0]
+        return decoder.tell(torch.cat([hidden, context], -1)), weights[:, 0]
 
 
 class Weights(NamedTuple):
-    """What the parts of the loss count beside the error of the frames.
+    """Weights of the loss terms, relative to the error of the frames.
 
     Attributes:
-        stop: The cross-entropy of the stop token.
-        stopping: In it, the one step of a recording that is the last.
-        guided: Attention far from the diagonal, see :func:`guided_attention_penalty`.
-        guide: How wide the diagonal is, as a share of the text.
+        stop: Weight of the stop token's cross-entropy.
+        stopping: Weight of the positive class in it: each clip has only one last step.
+        guided: Weight of the guided attention loss, see :func:`guided_attention_penalty`.
+        guide: Width of the diagonal as a fraction of the text, ``g``.
     """
 
     stop: float = 1.0
@@ -158,16 +165,16 @@ class Weights(NamedTuple):
 
 
 class Tacotron(Model):
-    """Reads tokens, tells frames. ``forward`` reads, ``step`` tells some frames more, ``loss`` does both.
+    """Tokens to spectrogram frames. ``forward`` encodes, ``step`` decodes ``r`` frames, ``loss`` does both.
 
-    Frames are told ``r`` at a step, of which the last is what the next step hears; before the first it hears zeros.
+    The last of the ``r`` frames is the input of the next step. The input of the first step is zero.
 
     Args:
-        encoder: Ids to ``(B, S, F)``.
-        trunk: The recurrent layer that reads them, batch first.
-        decoder: What tells.
-        dropout: In training, the share of features hidden before attention and output, the same at all steps.
-        weights: Of the parts of the loss.
+        encoder: Maps ids ``(B, S)`` to ``(B, S, F)``.
+        trunk: The recurrent layer of the encoder, batch first.
+        decoder: The decoder.
+        dropout: Dropout probability on the features before attention and output, with one mask for all steps.
+        weights: Weights of the loss terms.
     """
 
     def __init__(
@@ -176,7 +183,7 @@ class Tacotron(Model):
         trunk: RecurrentLayer,
         decoder: TacotronDecoder,
         dropout: float = 0.0,
-        weights: Weights = Weights(),  # noqa: B008  (it cannot be changed)
+        weights: Weights = Weights(),  # noqa: B008  (immutable)
     ) -> None:
         super().__init__()
         self.encoder, self.trunk, self.decoder = encoder, trunk, decoder
@@ -185,64 +192,64 @@ class Tacotron(Model):
     def forward(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """Read: what is attended to, ``(B, S, K)``, and the state in which speaking begins."""
+        """Encode ids ``(B, S)``: keys ``(B, S, K)``, and the decoder's initial state."""
         keys, _ = self.trunk(self.encoder(inputs), None, lengths)
         keys = variational_dropout(keys, self.dropout, self.training)
         return keys, self.decoder.begin(keys, within(keys, lengths))
 
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Tell: ``(B, F) -> (B, r·F + 1)``, the frames after ``inputs`` and the logit of the stop; and the state."""
+        """Decode a frame ``(B, F)`` to the next frames and the stop logit ``(B, r·F + 1)``, and the new state."""
         assert state is not None
-        told, after = self.decoder(inputs.unsqueeze(1), TacotronState(*state))
-        return torch.cat([told.frames.flatten(1), told.stop], 1), after
+        output, after = self.decoder(inputs.unsqueeze(1), TacotronState(*state))
+        return torch.cat([output.frames.flatten(1), output.stop], 1), after
 
-    def teacher_forced(self, batch: Batch) -> Told:
-        """What is told of ``batch.targets (B, T·r, F)`` if at every step the true frames before it are heard."""
+    def teacher_forced(self, batch: Batch) -> TacotronOutput:
+        """The output for ``batch.targets (B, T·r, F)`` with teacher forcing: every step reads the true last frame."""
         assert batch.targets is not None
-        _, begun = self(batch.inputs, None, batch.lengths)
-        together = self.decoder.together
-        heard = F.pad(batch.targets[:, together - 1 : -1 : together], (0, 0, 1, 0))
-        return self.decoder(heard, begun, self.dropout)[0]
+        _, start = self(batch.inputs, None, batch.lengths)
+        frames_per_step = self.decoder.together
+        previous = F.pad(batch.targets[:, frames_per_step - 1 : -1 : frames_per_step], (0, 0, 1, 0))
+        return self.decoder(previous, start, self.dropout)[0]
 
     def loss(self, batch: Batch, state: State | None = None) -> tuple[Tensor, State]:
-        """The frames' absolute and squared error, half of each, the stop's cross-entropy, attention off the diagonal.
+        """Half the absolute plus half the squared error of the frames, stop cross-entropy and guided attention loss.
 
-        Each is the mean over all frames, or steps, of the recordings ``batch.targets (B, T·r, F)``, whole steps long.
+        Each is a mean over the frames or steps of ``batch.targets (B, T·r, F)``; lengths are multiples of ``r``.
         """
         assert batch.targets is not None
         assert batch.lengths is not None
         assert batch.target_lengths is not None
-        told, weights = self.teacher_forced(batch), self.weights
-        frames = told.frames.flatten(1, 2)
+        output, weights = self.teacher_forced(batch), self.weights
+        frames = output.frames.flatten(1, 2)
         error = (frames - batch.targets)[within(frames, batch.target_lengths)]
         steps = batch.target_lengths // self.decoder.together
-        there = within(told.stop, steps)
-        last = torch.zeros_like(told.stop).scatter(1, steps.unsqueeze(1) - 1, 1.0)
-        positive = told.stop.new_tensor(weights.stopping)
-        stop = F.binary_cross_entropy_with_logits(told.stop[there], last[there], pos_weight=positive)
+        mask = within(output.stop, steps)
+        last = torch.zeros_like(output.stop).scatter(1, steps.unsqueeze(1) - 1, 1.0)
+        positive = output.stop.new_tensor(weights.stopping)
+        stop = F.binary_cross_entropy_with_logits(output.stop[mask], last[mask], pos_weight=positive)
         loss = (error.abs().mean() + error.square().mean()) / 2 + weights.stop * stop
         if weights.guided:
-            off = guided_attention_penalty(told.weights, batch.lengths, steps, weights.guide)
-            loss = loss + weights.guided * off[there].mean()
+            penalty = guided_attention_penalty(output.weights, batch.lengths, steps, weights.guide)
+            loss = loss + weights.guided * penalty[mask].mean()
         return loss, None
 
 
-def guided_attention_penalty(weights: Tensor, read: Tensor, told: Tensor, wide: float) -> Tensor:
-    """``(B, T)``: how far from the diagonal each step attends, 0 to 1.
+def guided_attention_penalty(weights: Tensor, text_lengths: Tensor, step_counts: Tensor, width: float) -> Tensor:
+    """Guided attention loss of each step ``(B, T)``, 0 to 1: how far the attention is from the diagonal.
 
-    The guided attention of Tachibana, Uenoyama and Aihara 2018, "Efficiently Trainable Text-to-Speech System Based on
-    Deep Convolutional Networks with Guided Attention", section 4.1: the sum over the text of
+    Tachibana, Uenoyama and Aihara 2018, "Efficiently Trainable Text-to-Speech System Based on Deep Convolutional
+    Networks with Guided Attention", section 4.1: the sum over the text of
     ``A[t, s] (1 - exp(-(s / S - t / T)² / 2 g²))``.
 
     Args:
-        weights: ``(B, T, S)``, ``A``.
-        read: ``(B,)`` tokens of each text, ``S``.
-        told: ``(B,)`` steps of each recording, ``T``.
-        wide: ``g``.
+        weights: ``(B, T, S)`` attention weights, ``A``.
+        text_lengths: ``(B,)`` tokens of each text, ``S``.
+        step_counts: ``(B,)`` steps of each clip, ``T``.
+        width: Width of the diagonal, ``g``.
     """
-    along_text, along_sound = (
+    text_position, step_position = (
         torch.arange(count, device=weights.device) / lengths.unsqueeze(1)
-        for count, lengths in ((weights.shape[2], read), (weights.shape[1], told))
+        for count, lengths in ((weights.shape[2], text_lengths), (weights.shape[1], step_counts))
     )
-    apart = along_text.unsqueeze(1) - along_sound.unsqueeze(2)
-    return (weights * -torch.expm1(-apart.square() / (2 * wide**2))).sum(-1)
+    distance = text_position.unsqueeze(1) - step_position.unsqueeze(2)
+    return (weights * -torch.expm1(-distance.square() / (2 * width**2))).sum(-1)

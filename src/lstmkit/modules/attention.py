@@ -1,4 +1,4 @@
-"""Attention: each step of one sequence looks over all steps of another one."""
+"""Attention of the steps of one sequence over the steps of another: additive, general, dot and location-sensitive."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-_AT_ONCE = 2**26  # numbers inside the additive comparison that are in memory together
+_MAX_ELEMENTS = 2**26  # elements of the (B, T, S, A) tensor of additive attention in memory together
 
 
 class Attention(nn.Module, ABC):
-    """Scores of all keys for each query, their softmax, and the keys' mean under it. Use one of the kinds below.
+    """Base class of attentions: scores of all keys for each query, softmax, and the weighted mean of the keys.
 
     Args:
-        coverage: Whether the scores also hang on how much each key was attended to before (Tu et al. 2016).
-        size: Width of what is compared.
+        size: Width of the coverage weight.
+        coverage: Whether the scores depend on the previous attention to each key (Tu et al. 2016).
     """
 
     def __init__(self, size: int, coverage: bool) -> None:
@@ -27,11 +27,11 @@ class Attention(nn.Module, ABC):
 
     @abstractmethod
     def prepare(self, keys: Tensor) -> Tensor:
-        """``(B, S, K) -> (B, S, A)``: what of the scores hangs on the keys alone, computed once a sequence."""
+        """Project keys ``(B, S, K)`` to ``(B, S, A)``; computed once per sequence."""
 
     @abstractmethod
     def scores(self, queries: Tensor, prepared: Tensor, covered: Tensor | None) -> Tensor:
-        """``(B, T, Q)``, ``(B, S, A)`` and, with coverage, ``(B, T, S)`` ``-> (B, T, S)``."""
+        """Scores ``(B, T, S)`` of queries ``(B, T, Q)``, projected keys ``(B, S, A)`` and coverage ``(B, T, S)``."""
 
     def forward(
         self,
@@ -41,14 +41,14 @@ class Attention(nn.Module, ABC):
         prepared: Tensor | None = None,
         covered: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Look over the keys once for each query, all queries at once.
+        """Attend to the keys with all queries in parallel.
 
         Args:
             queries: ``(B, T, Q)``.
             keys: ``(B, S, K)``.
-            mask: ``(B, S)``, true where there is a key; where a sequence has none its context is 0.
-            prepared: What :meth:`prepare` made of the keys.
-            covered: With coverage ``(B, T, S)``: how much each key was attended to before, in sum.
+            mask: ``(B, S)``, true at valid keys; a sequence without valid keys has the context 0.
+            prepared: Result of :meth:`prepare`; by default computed from the keys.
+            covered: With coverage ``(B, T, S)``: the sum of the previous attention weights of each key.
 
         Returns:
             Contexts ``(B, T, K)`` and weights ``(B, T, S)``.
@@ -57,9 +57,9 @@ class Attention(nn.Module, ABC):
         if mask is None:
             weights = scores.softmax(-1)
         else:
-            there = mask.unsqueeze(1)
-            # The lowest number, not minus infinity: a sequence without keys must not become NaN.
-            weights = scores.masked_fill(~there, torch.finfo(scores.dtype).min).softmax(-1) * there
+            valid = mask.unsqueeze(1)
+            # The lowest float instead of minus infinity: a sequence without keys must not become NaN.
+            weights = scores.masked_fill(~valid, torch.finfo(scores.dtype).min).softmax(-1) * valid
         return weights @ keys, weights
 
 
@@ -67,11 +67,16 @@ class AdditiveAttention(Attention):
     """``vᵀ tanh(W q + U k + b)`` (Bahdanau, Cho and Bengio 2015); with coverage ``+ w c`` inside (See et al. 2017).
 
     Args:
-        query_size: ``Q``.
-        key_size: ``K``.
-        size: Width inside, ``A``. All steps at once hold ``(B, T, S, A)``; where that is more than 64 million numbers,
-            some steps come after others, and are computed anew for the gradient.
+        query_size: Width of the queries, ``Q``.
+        key_size: Width of the keys, ``K``.
+        size: Hidden width, ``A``. A tensor ``(B, T, S, A)`` of more than 64 million elements is computed in chunks of
+            steps, which are recomputed in the backward pass.
         coverage: See :class:`Attention`.
+
+    >>> attention = AdditiveAttention(4, 6, size=5)
+    >>> contexts, weights = attention(torch.zeros(2, 3, 4), torch.zeros(2, 7, 6))
+    >>> contexts.shape, weights.shape
+    (torch.Size([2, 3, 6]), torch.Size([2, 3, 7]))
     """
 
     def __init__(self, query_size: int, key_size: int, size: int, coverage: bool = False) -> None:
@@ -84,28 +89,28 @@ class AdditiveAttention(Attention):
         return self.key(keys)
 
     def scores(self, queries: Tensor, prepared: Tensor, covered: Tensor | None) -> Tensor:
-        asked = self.query(queries)
-        steps = max(1, _AT_ONCE // max(1, prepared.numel()))
-        if asked.shape[1] <= steps:
-            return self._additive_energies(asked, prepared, covered)
-        pieces = asked.split(steps, 1)
-        before = [None] * len(pieces) if covered is None else covered.split(steps, 1)
-        compared = partial(checkpoint, self._additive_energies, use_reentrant=False)
-        return torch.cat([compared(piece, prepared, part) for piece, part in zip(pieces, before, strict=True)], 1)
+        projected = self.query(queries)
+        steps = max(1, _MAX_ELEMENTS // max(1, prepared.numel()))
+        if projected.shape[1] <= steps:
+            return self._additive_energies(projected, prepared, covered)
+        chunks = projected.split(steps, 1)
+        coverage = [None] * len(chunks) if covered is None else covered.split(steps, 1)
+        energies = partial(checkpoint, self._additive_energies, use_reentrant=False)
+        return torch.cat([energies(chunk, prepared, c) for chunk, c in zip(chunks, coverage, strict=True)], 1)
 
-    def _additive_energies(self, asked: Tensor, prepared: Tensor, covered: Tensor | None) -> Tensor:
-        inside = asked.unsqueeze(2) + prepared.unsqueeze(1)
+    def _additive_energies(self, projected: Tensor, prepared: Tensor, covered: Tensor | None) -> Tensor:
+        hidden = projected.unsqueeze(2) + prepared.unsqueeze(1)
         if self.coverage is not None and covered is not None:
-            inside = inside + covered.unsqueeze(-1) * self.coverage
-        return self.value(inside.tanh_()).squeeze(-1)
+            hidden = hidden + covered.unsqueeze(-1) * self.coverage
+        return self.value(hidden.tanh_()).squeeze(-1)
 
 
 class GeneralAttention(Attention):
     """``qᵀ W k`` (Luong, Pham and Manning 2015); with coverage ``+ w c``.
 
     Args:
-        query_size: ``Q``.
-        key_size: ``K``.
+        query_size: Width of the queries, ``Q``.
+        key_size: Width of the keys, ``K``.
         coverage: See :class:`Attention`.
     """
 
@@ -121,7 +126,7 @@ class GeneralAttention(Attention):
 
 
 class DotAttention(Attention):
-    """``qᵀ k`` (Luong, Pham and Manning 2015), of queries and keys of one width; with coverage ``+ w c``.
+    """``qᵀ k`` (Luong, Pham and Manning 2015), for queries and keys of the same width; with coverage ``+ w c``.
 
     Args:
         coverage: See :class:`Attention`.
@@ -143,23 +148,25 @@ def _dot_product_scores(queries: Tensor, keys: Tensor, covered: Tensor | None, w
 
 
 class LocationAttention(Attention):
-    """``vᵀ tanh(W q + U k + F a + b)``: what is asked for, and where one has looked so far (Chorowski et al. 2015).
+    """Location-sensitive attention ``vᵀ tanh(W q + U k + F a + b)`` (Chorowski et al. 2015).
 
-    ``a`` is how much each key was attended to in all steps before, in sum, as Shen et al. 2018 have it (Tacotron 2); a
-    convolution along the keys tells what of it lies around each. Chorowski's filters and the map that follows them are
-    one map here.
+    ``a`` is the sum of all previous attention weights, as in Shen et al. 2018 (Tacotron 2). ``F`` is a convolution
+    along the keys; Chorowski's filters and the following projection are one linear map here.
 
     Args:
-        query_size: ``Q``.
-        key_size: ``K``.
-        size: Width inside, ``A``.
-        width: Keys around each whose ``a`` is seen, an odd number.
+        query_size: Width of the queries, ``Q``.
+        key_size: Width of the keys, ``K``.
+        size: Hidden width, ``A``.
+        width: Kernel size of the convolution in keys, an odd number.
+
+    Raises:
+        ValueError: ``width`` is even.
     """
 
     def __init__(self, query_size: int, key_size: int, size: int, width: int) -> None:
         super().__init__(size, coverage=False)
         if width % 2 == 0:
-            raise ValueError(f"as many keys are seen before as behind each: width must be odd, got {width}")
+            raise ValueError(f"width must be odd, got {width}")
         self.query = nn.Linear(query_size, size)
         self.key = nn.Linear(key_size, size, bias=False)
         self.around = nn.Linear(width, size, bias=False)
@@ -169,50 +176,57 @@ class LocationAttention(Attention):
         return self.key(keys)
 
     def scores(self, queries: Tensor, prepared: Tensor, covered: Tensor | None) -> Tensor:
-        inside = self.query(queries).unsqueeze(2) + prepared.unsqueeze(1)
-        return self._of(inside if covered is None else inside + self._seen(covered))
+        hidden = self.query(queries).unsqueeze(2) + prepared.unsqueeze(1)
+        return self._energies(hidden if covered is None else hidden + self._location_features(covered))
 
     def walk(self, queries: Tensor, prepared: Tensor, mask: Tensor, covered: Tensor) -> tuple[Tensor, Tensor]:
-        """One query after the other, each told where those before it have looked.
+        """Attend with one query after another, so that each step reads the weights of the previous ones.
 
         Args:
             queries: ``(B, T, Q)``, ``T`` at least 1.
-            prepared: ``(B, S, A)``, what :meth:`prepare` made of the keys.
-            mask: ``(B, S)``, true where there is a key: at least one.
-            covered: ``(B, S)``: how much each key was attended to before.
+            prepared: ``(B, S, A)``, the result of :meth:`prepare`.
+            mask: ``(B, S)``, true at valid keys; at least one per sequence.
+            covered: ``(B, S)`` the sum of the previous attention weights.
 
         Returns:
-            Weights ``(B, T, S)``, and ``covered`` after all of them.
+            Weights ``(B, T, S)``, and the new ``covered``.
         """
-        never, found = ~mask, []
-        for asked in self.query(queries).unbind(1):
-            scores = self._of(asked.unsqueeze(1) + prepared + self._seen(covered))
-            found.append(scores.masked_fill(never, -torch.inf).softmax(-1))
-            covered = covered + found[-1]
-        return torch.stack(found, 1), covered
+        invalid, weights = ~mask, []
+        for query in self.query(queries).unbind(1):
+            scores = self._energies(query.unsqueeze(1) + prepared + self._location_features(covered))
+            weights.append(scores.masked_fill(invalid, -torch.inf).softmax(-1))
+            covered = covered + weights[-1]
+        return torch.stack(weights, 1), covered
 
-    def _seen(self, covered: Tensor) -> Tensor:
+    def _location_features(self, covered: Tensor) -> Tensor:
         """``(…, S) -> (…, S, A)``."""
         width = self.around.in_features
         return self.around(F.pad(covered, (width // 2, width // 2)).unfold(-1, width, 1))
 
-    def _of(self, inside: Tensor) -> Tensor:
-        return self.value(torch.tanh(inside)).squeeze(-1)
+    def _energies(self, hidden: Tensor) -> Tensor:
+        return self.value(torch.tanh(hidden)).squeeze(-1)
 
 
-ATTENTIONS = ("additive", "general", "dot")  #: By the name of a job's ``attention`` setting.
+ATTENTIONS = ("additive", "general", "dot")  #: Values of the ``attention`` setting.
 
 
 def build_attention(kind: str, query_size: int, key_size: int, size: int = 0, coverage: bool = False) -> Attention:
-    """The attention of that name; ``size`` is the additive one's, 0 for the queries'.
+    """Build an attention by name.
+
+    Args:
+        kind: One of :data:`ATTENTIONS`.
+        query_size: Width of the queries, ``Q``.
+        key_size: Width of the keys, ``K``.
+        size: Hidden width of additive attention; 0 for the queries' width.
+        coverage: See :class:`Attention`.
 
     Raises:
-        ValueError: Dot products of queries and keys of different widths.
+        ValueError: Dot attention with queries and keys of different widths.
     """
     if kind == "additive":
         return AdditiveAttention(query_size, key_size, size or query_size, coverage)
     if kind == "general":
         return GeneralAttention(query_size, key_size, coverage)
     if query_size != key_size:
-        raise ValueError(f"dot attention compares vectors of one width, not {query_size} with {key_size}")
+        raise ValueError(f"dot attention needs queries and keys of the same width, got {query_size} and {key_size}")
     return DotAttention(coverage)

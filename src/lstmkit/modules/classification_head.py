@@ -1,4 +1,4 @@
-"""One answer for a whole sequence, from its pooled features ``(B, P)``, and its loss."""
+"""Classification of a whole sequence from its pooled features ``(B, P)``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from lstmkit.data.batch import Batch
 
 
 class ClassificationHead(nn.Module):
-    """Which class a sequence is of; or, where several may hold, which of the labels.
+    """Single-label or multi-label classification of a sequence.
 
     Args:
         input_size: Width of the pooled features, ``P``.
-        classes: How many there are, ``C``.
-        several: Whether several may hold.
-        weights: What a mistake in each class costs; ``None`` for the same in all.
-        dropout: In training, the share of the features dropped.
+        classes: Number of classes or labels, ``C``.
+        several: Whether a sequence may have several labels.
+        weights: ``(C,)`` weight of each class in the loss; ``None`` for equal weights.
+        dropout: Dropout probability on the features.
+
+    >>> ClassificationHead(4, classes=3)(torch.zeros(2, 4)).shape
+    torch.Size([2, 3])
     """
 
     weights: Tensor
@@ -34,25 +37,25 @@ class ClassificationHead(nn.Module):
     ) -> None:
         super().__init__()
         self.output_size, self.several = classes, several
-        costs = torch.ones(classes) if weights is None else torch.tensor(weights, dtype=torch.float32)
-        self.register_buffer("weights", costs, persistent=False)
+        class_weights = torch.ones(classes) if weights is None else torch.tensor(weights, dtype=torch.float32)
+        self.register_buffer("weights", class_weights, persistent=False)
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(input_size, classes)
 
     def forward(self, features: Tensor) -> Tensor:
-        """``(B, P) -> (B, C)``: logits."""
+        """Features ``(B, P)`` to logits ``(B, C)``."""
         return self.linear(self.dropout(features))
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Mean cross-entropy against ``batch.targets``: classes ``(B,)``, or which labels hold ``(B, C)``.
+        """Mean cross-entropy against ``batch.targets``: classes ``(B,)``, or binary labels ``(B, C)``.
 
-        Weights count where the class is the true one, the label holds.
+        A loss is multiplied by the weight of the true class; for labels, the positive term by the label's weight.
         """
         assert batch.targets is not None
         if self.several:
-            each = F.binary_cross_entropy_with_logits(
+            losses = F.binary_cross_entropy_with_logits(
                 outputs, batch.targets, pos_weight=self.weights.to(outputs.dtype), reduction="none"
             )
-            return each.sum(1).mean()
-        each = F.cross_entropy(outputs, batch.targets, reduction="none")
-        return (each * self.weights[batch.targets]).mean()
+            return losses.sum(1).mean()
+        losses = F.cross_entropy(outputs, batch.targets, reduction="none")
+        return (losses * self.weights[batch.targets]).mean()

@@ -1,4 +1,4 @@
-"""Tags that hang on each other: a linear-chain conditional random field over a network's scores."""
+"""Linear-chain conditional random field (CRF)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 
 class CRF(nn.Module):
-    """Which tag follows which (Lafferty, McCallum and Pereira 2001; over an LSTM: Huang, Xu and Yu 2015).
+    """A linear-chain CRF over emission scores (Lafferty, McCallum and Pereira 2001; on an LSTM: Huang, Xu and Yu 2015).
 
-    Tags y have the score ``first[y_1] + Σ_t emissions[t, y_t] + Σ_t transitions[y_{t-1}, y_t] + last[y_T]``;
-    its probability is the softmax of that over all sequences.
+    The score of tags y is ``first[y_1] + Σ_t emissions[t, y_t] + Σ_t transitions[y_{t-1}, y_t] + last[y_T]``.
+    Their probability is the softmax of the score over all tag sequences.
 
     Args:
-        tags: How many there are, ``K``.
+        tags: Number of tags, ``K``.
 
     >>> crf = CRF(3)
     >>> crf.decode(torch.zeros(1, 4, 3), torch.tensor([2]))[0].shape
@@ -26,25 +26,26 @@ class CRF(nn.Module):
         self.first, self.last = nn.Parameter(torch.zeros(tags)), nn.Parameter(torch.zeros(tags))
 
     def log_partition(self, emissions: Tensor, lengths: Tensor) -> Tensor:
-        """``(B,)``: the logarithm of the sum over all sequences of ``exp(score)``; ``emissions (B, T, K)``."""
+        """Log-partition function ``(B,)``: ``log Σ exp(score)`` over all sequences, of ``emissions (B, T, K)``."""
         score = self.first + emissions[:, 0]
         for t in range(1, emissions.shape[1]):
-            longer = torch.logsumexp(score.unsqueeze(2) + self.transitions, dim=1) + emissions[:, t]
-            score = torch.where((t < lengths).unsqueeze(1), longer, score)
+            extended = torch.logsumexp(score.unsqueeze(2) + self.transitions, dim=1) + emissions[:, t]
+            score = torch.where((t < lengths).unsqueeze(1), extended, score)
         return torch.logsumexp(score + self.last, dim=1)
 
     def score(self, emissions: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
-        """``(B,)``: the score of ``tags (B, T)``."""
+        """Scores ``(B,)`` of ``tags (B, T)``."""
         steps = torch.arange(tags.shape[1], device=tags.device)
-        inside = steps < lengths.unsqueeze(1)
+        mask = steps < lengths.unsqueeze(1)
         tags = tags.clamp(min=0)
-        told = emissions.gather(2, tags.unsqueeze(2)).squeeze(2)
-        moves = self.transitions[tags[:, :-1], tags[:, 1:]]
-        ends = tags.gather(1, (lengths - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
-        return (told * inside).sum(1) + (moves * inside[:, 1:]).sum(1) + self.first[tags[:, 0]] + self.last[ends]
+        emitted = emissions.gather(2, tags.unsqueeze(2)).squeeze(2)
+        transitions = self.transitions[tags[:, :-1], tags[:, 1:]]
+        last_tags = tags.gather(1, (lengths - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
+        boundary = self.first[tags[:, 0]] + self.last[last_tags]
+        return (emitted * mask).sum(1) + (transitions * mask[:, 1:]).sum(1) + boundary
 
     def loss(self, emissions: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
-        """Negative log-likelihood of the sequences, a step of them: as cross-entropy counts."""
+        """Negative log-likelihood of the sequences in nats per step."""
         nats = self.log_partition(emissions, lengths) - self.score(emissions, tags, lengths)
         return nats.sum() / lengths.sum().clamp(min=1)
 
@@ -53,25 +54,25 @@ class CRF(nn.Module):
         """The most probable tags of each sequence, ``(T_b,)`` (Viterbi 1967)."""
         score, back = self.first + emissions[:, 0], []
         for t in range(1, emissions.shape[1]):
-            longer, whence = (score.unsqueeze(2) + self.transitions).max(dim=1)
-            going = (t < lengths).unsqueeze(1)
-            score = torch.where(going, longer + emissions[:, t], score)
-            stay = torch.arange(score.shape[1], device=score.device).expand_as(whence)
-            back.append(torch.where(going, whence, stay))
+            extended, previous = (score.unsqueeze(2) + self.transitions).max(dim=1)
+            active = (t < lengths).unsqueeze(1)
+            score = torch.where(active, extended + emissions[:, t], score)
+            same = torch.arange(score.shape[1], device=score.device).expand_as(previous)
+            back.append(torch.where(active, previous, same))
         tag = (score + self.last).argmax(1)
-        found = [tag]
-        for whence in reversed(back):
-            tag = whence.gather(1, tag.unsqueeze(1)).squeeze(1)
-            found.append(tag)
-        best = torch.stack(found[::-1], 1)
+        path = [tag]
+        for previous in reversed(back):
+            tag = previous.gather(1, tag.unsqueeze(1)).squeeze(1)
+            path.append(tag)
+        best = torch.stack(path[::-1], 1)
         return [row[:n] for row, n in zip(best, lengths.tolist(), strict=True)]
 
     def marginals(self, emissions: Tensor, lengths: Tensor) -> Tensor:
-        """``(B, T, K)``: the probability of each tag at each step; 0 past a sequence's end.
+        """Marginal probability of each tag at each step, ``(B, T, K)``; 0 past a sequence's end.
 
-        The gradient of the partition's logarithm by the emissions is just that.
+        It equals the gradient of the log-partition function with respect to the emissions.
         """
         with torch.inference_mode(False), torch.enable_grad():
             leaf = emissions.detach().clone().requires_grad_(True)
-            (found,) = torch.autograd.grad(self.log_partition(leaf, lengths).sum(), leaf)
-        return found
+            (marginals,) = torch.autograd.grad(self.log_partition(leaf, lengths).sum(), leaf)
+        return marginals

@@ -1,23 +1,24 @@
-"""Connectionist temporal classification: a long sequence is told as a shorter one, in order."""
+"""Connectionist temporal classification (CTC)."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lstmkit.data.batch import Batch
 from lstmkit.modules.dropout import variational_dropout
 
 
 class CTCHead(nn.Module):
-    """At each step the logarithmic probability of every character, and of the blank, which writes nothing.
+    """Log-probabilities of the characters and the blank at each step, with the CTC loss.
 
-    The loss is the probability of a text: that of all alignments which spell it, repeats taken once and blanks left
-    out (Graves, Fernández, Gomez, Schmidhuber 2006, "Connectionist Temporal Classification").
+    The probability of a text is the sum over all alignments that spell it after merging repeats and removing blanks
+    (Graves, Fernández, Gomez, Schmidhuber 2006, "Connectionist Temporal Classification").
 
     Args:
         input_size: Width of the trunk's features, ``P``.
-        characters: How many there are, ``V``; the blank is class 0.
-        dropout: In training, the share of the features that are hidden, the same at all steps.
+        characters: Number of characters, ``V``; the blank is class 0.
+        dropout: Dropout probability on the features, with one mask for all steps.
 
     >>> import torch
     >>> CTCHead(3, characters=2)(torch.zeros(1, 4, 3)).shape
@@ -30,18 +31,22 @@ class CTCHead(nn.Module):
         self.linear = nn.Linear(input_size, 1 + characters)
 
     def forward(self, features: Tensor) -> Tensor:
-        """``(B, S, P) -> (B, S, 1 + V)``: logarithmic probabilities."""
+        """Features ``(B, S, P)`` to log-probabilities ``(B, S, 1 + V)``."""
         features = variational_dropout(features, self.dropout, self.training)
         return self.linear(features).float().log_softmax(-1)
 
     @staticmethod
-    def loss(log_p: Tensor, steps: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
-        """Mean over the texts of the nats a character.
+    def loss(outputs: Tensor, batch: Batch) -> Tensor:
+        """CTC loss in nats per character, the mean over the texts.
 
         Args:
-            log_p: ``(B, S, 1 + V)``.
-            steps: ``(B,)`` how many of the ``S`` count.
-            targets: ``(B, L)`` characters from 1 on; what is past a text's end is not read.
-            target_lengths: ``(B,)``; a text that does not fit into its steps counts 0 and teaches nothing.
+            outputs: ``(B, S, 1 + V)`` log-probabilities.
+            batch: ``lengths (B,)`` are the valid steps of ``outputs``. ``targets (B, L)`` are characters from 1 on,
+                valid up to ``target_lengths (B,)``. A text that needs more steps than it has counts 0 and has no
+                gradient.
         """
-        return F.ctc_loss(log_p.transpose(0, 1), targets.clamp(min=0), steps, target_lengths, zero_infinity=True)
+        assert batch.lengths is not None
+        assert batch.targets is not None
+        assert batch.target_lengths is not None
+        targets = batch.targets.clamp(min=0)
+        return F.ctc_loss(outputs.transpose(0, 1), targets, batch.lengths, batch.target_lengths, zero_infinity=True)

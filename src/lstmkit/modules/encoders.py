@@ -1,4 +1,4 @@
-"""From a batch's inputs to what the recurrent trunk reads: ``(B, T, F)`` or ids to ``(B, S, output_size)``."""
+"""Encoders: a batch's inputs ``(B, T, F)`` or ids to the inputs of the recurrent trunk ``(B, S, output_size)``."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from lstmkit.modules.dropout import variational_dropout
 
 
 class PatchEncoder(nn.Module):
-    """Fold ``patch`` consecutive steps into one and map it linearly: a day of hours becomes one step of the trunk.
+    """Patching: ``patch`` consecutive steps become one, followed by a linear layer.
 
     Args:
-        input_size: Features a step, ``F``.
-        patch: Steps folded together; ``T`` must be a multiple of it. 1 leaves the steps as they are.
-        output_size: Width of a folded step.
-        dropout: In training, the share of the output's values dropped.
+        input_size: Features per step, ``F``.
+        patch: Steps per patch; ``T`` must be a multiple of it.
+        output_size: Width of the output.
+        dropout: Dropout probability on the output.
+
+    >>> PatchEncoder(2, patch=24, output_size=8)(torch.zeros(1, 48, 2)).shape
+    torch.Size([1, 2, 8])
     """
 
     def __init__(self, input_size: int, patch: int, output_size: int, dropout: float = 0.0) -> None:
@@ -34,14 +37,14 @@ class PatchEncoder(nn.Module):
 
 
 class PreNet(nn.Module):
-    """Frames through two layers of rectified units, half of which are hidden in training (Wang et al. 2017, Tacotron).
+    """The pre-net of Tacotron (Wang et al. 2017): two ReLU layers with dropout, separately at each step.
 
-    What is hidden differs from step to step: a decoder that is told the frames before must not live on copying them.
+    Dropout prevents the decoder from copying the previous frame.
 
     Args:
-        input_size: Features a frame, ``F``.
-        output_size: Width of either layer.
-        dropout: In training, the share of the units that are hidden.
+        input_size: Features per frame, ``F``.
+        output_size: Width of both layers.
+        dropout: Dropout probability on the units.
     """
 
     def __init__(self, input_size: int, output_size: int, dropout: float) -> None:
@@ -57,17 +60,21 @@ class PreNet(nn.Module):
 
 
 class TokenEncoder(nn.Module):
-    """A vector for each token.
+    """Token embeddings.
 
     Args:
-        vocabulary: How many different tokens there are.
-        output_size: Width of a vector.
-        word_dropout: In training, the share of the vocabulary whose vectors are 0 in a batch (Gal and Ghahramani 2016).
-        dropout: In training, the share of the output's features that are hidden, the same at all steps.
-        padding: The token whose vector is 0; ``None`` for none.
-        unknown: The token whose vector ids from ``vocabulary`` on have: words that one text has and the vocabulary has
-            not; ``None`` where there are none.
-        spread: Of the weights at first, evenly to both sides of 0.
+        vocabulary: Number of tokens.
+        output_size: Size of an embedding.
+        word_dropout: Dropout probability on token embeddings: a dropped token is 0 in the whole batch (Gal and
+            Ghahramani 2016).
+        dropout: Dropout probability on the output's features, with one mask for all steps.
+        padding: Id of the padding token, whose embedding is 0; ``None`` for none.
+        unknown: Id whose embedding is used for out-of-vocabulary ids (``vocabulary`` and above); ``None`` if there are
+            none.
+        spread: Embeddings are initialized uniformly in ``-spread`` to ``spread``.
+
+    >>> TokenEncoder(100, 8)(torch.tensor([[1, 2, 3]])).shape
+    torch.Size([1, 3, 8])
     """
 
     def __init__(
@@ -94,26 +101,26 @@ class TokenEncoder(nn.Module):
             ids = ids.masked_fill(ids >= self.embedding.num_embeddings, self.unknown)
         vectors = self.embedding(ids)
         if self.training and self.word_dropout:
-            kept = F.dropout(vectors.new_ones(self.embedding.num_embeddings), self.word_dropout)
-            vectors = vectors * kept[ids].unsqueeze(-1)
+            mask = F.dropout(vectors.new_ones(self.embedding.num_embeddings), self.word_dropout)
+            vectors = vectors * mask[ids].unsqueeze(-1)
         return variational_dropout(vectors, self.dropout, self.training)
 
 
 class WordEncoder(nn.Module):
-    """A vector for each word: its own, and one that its letters spell, read both ways by a small LSTM.
+    """Word embeddings combined with a character-level bidirectional LSTM.
 
-    Lample et al. 2016, "Neural Architectures for Named Entity Recognition", section 4.1: a word that was never seen
-    still has its letters.
+    Lample et al. 2016, "Neural Architectures for Named Entity Recognition", section 4.1. The characters represent words
+    that are not in the vocabulary.
 
     Args:
-        vocabulary: How many words.
-        letters: How many letters; 0 is none.
-        word_size: Width of a word's own vector.
-        letter_size: Width of what its letters spell, a multiple of 2; 0 to leave the letters out.
-        dropout: In training, the share of the output's features that are hidden, the same at all steps.
+        vocabulary: Number of words.
+        letters: Number of characters; id 0 is padding.
+        word_size: Size of a word embedding.
+        letter_size: Size of the character-level representation, a multiple of 2; 0 to use no characters.
+        dropout: Dropout probability on the output's features, with one mask for all steps.
     """
 
-    reads_aside = True  # whoever looks inside a model wants what reads the sentence, not what reads each word's letters
+    excluded_from_inspection = True  # inspection shows the layer that reads the sentence, not that of a word's letters
 
     def __init__(self, vocabulary: int, letters: int, word_size: int, letter_size: int, dropout: float) -> None:
         super().__init__()
@@ -125,7 +132,7 @@ class WordEncoder(nn.Module):
         self.output_size, self.dropout = word_size + letter_size, dropout
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """``(B, T, 1 + C)``, the word's number and its letters', to ``(B, T, output_size)``."""
+        """Word id and character ids ``(B, T, 1 + C)`` to ``(B, T, output_size)``."""
         vectors = self.words(inputs[..., 0])
         if self.letters is not None and self.spelling is not None:
             letters = inputs[..., 1:].flatten(0, 1)
@@ -135,18 +142,18 @@ class WordEncoder(nn.Module):
 
 
 class ResidueEncoder(nn.Module):
-    """A residue's vector and profile, and beside them what convolutions of several widths see around it.
+    """Residue embeddings and profiles, concatenated with multi-scale convolutions over them.
 
     After Li and Yu 2016, "Protein Secondary Structure Prediction Using Cascaded Convolutional and Recurrent Neural
-    Networks". What stands past a chain's end is 0, as it is past the end of the longest: padding changes nothing.
+    Networks". Inputs past a chain's end are 0, so that padding does not change the output.
 
     Args:
-        letters: How many different residues; 0 is none.
-        vector_size: Width of a residue's vector.
-        profile: Numbers of each residue beside its letter.
-        widths: Residues that each convolution sees, odd numbers.
-        channels: Of each convolution.
-        dropout: In training, the share of the output's features that are hidden, the same at all residues.
+        letters: Number of residue types; id 0 is padding.
+        vector_size: Size of a residue embedding.
+        profile: Number of profile values per residue.
+        widths: Kernel sizes of the convolutions in residues, odd numbers.
+        channels: Channels of each convolution.
+        dropout: Dropout probability on the output's features, with one mask for all residues.
     """
 
     def __init__(
@@ -160,29 +167,29 @@ class ResidueEncoder(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Ids ``(B, T)``, or with a profile ``(B, T, 1 + F)``, to ``(B, T, output_size)``."""
-        own = self.residues(inputs) if inputs.dim() == 2 else self._with_profile(inputs)
-        seen = [F.relu(around(own.transpose(1, 2))).transpose(1, 2) for around in self.around]
-        return variational_dropout(torch.cat([own, *seen], -1), self.dropout, self.training)
+        residues = self.residues(inputs) if inputs.dim() == 2 else self._with_profile(inputs)
+        windows = [F.relu(conv(residues.transpose(1, 2))).transpose(1, 2) for conv in self.around]
+        return variational_dropout(torch.cat([residues, *windows], -1), self.dropout, self.training)
 
     def _with_profile(self, inputs: Tensor) -> Tensor:
         return torch.cat([self.residues(inputs[..., 0].long()), inputs[..., 1:]], -1)
 
 
 class StoryEncoder(nn.Module):
-    """A question and the sentences of a story, each a vector, and how it compares with the question's.
+    """Sentence vectors of a question and a story, with the interaction of each sentence with the question.
 
-    A sentence's vector ``s`` is the last states of a small LSTM that reads its words both ways. With the question's,
-    ``q``, each step is ``[s, s ∘ q, |s - q|]``, as the facts of Xiong, Merity, Socher 2016, "Dynamic Memory Networks
-    for Visual and Textual Question Answering", are compared with a question: what reads the story knows what for.
+    A sentence vector ``s`` is the final state of a bidirectional LSTM over its words. With the question vector ``q`` a
+    step is ``[s, s ∘ q, |s - q|]``, after Xiong, Merity, Socher 2016, "Dynamic Memory Networks for Visual and Textual
+    Question Answering".
 
     Args:
-        vocabulary: How many words; 0 is none.
-        word_size: Width of a word's vector.
-        sentence_size: Width of a sentence's, a multiple of 2.
-        dropout: In training, the share of a word's features that are hidden, the same at all words.
+        vocabulary: Number of words; id 0 is padding.
+        word_size: Size of a word embedding.
+        sentence_size: Size of a sentence vector, a multiple of 2.
+        dropout: Dropout probability on the word embeddings' features, with one mask for all words.
     """
 
-    reads_aside = True  # whoever looks inside a model wants what reads the story, not what reads each sentence's words
+    excluded_from_inspection = True  # inspection shows the layer that reads the story, not that of a sentence's words
 
     def __init__(self, vocabulary: int, word_size: int, sentence_size: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -191,26 +198,24 @@ class StoryEncoder(nn.Module):
         self.reader = LSTM(word_size, sentence_size // 2, batch_first=True, bidirectional=True)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """``(B, N, W)`` words by number, filled up with 0, the question first, to ``(B, N, output_size)``."""
-        # Stories repeat their sentences, and padding is one more: each is read once.
-        sentences, which = torch.unique(inputs.flatten(0, 1), dim=0, return_inverse=True)
+        """Word ids ``(B, N, W)``, padded with 0, the question first, to ``(B, N, output_size)``."""
+        # Sentences repeat across stories, and padding repeats too: each distinct one is read once.
+        sentences, indices = torch.unique(inputs.flatten(0, 1), dim=0, return_inverse=True)
         _, (last, _) = self.reader(self.words(sentences), lengths=(sentences > 0).sum(1))
-        steps = last.transpose(0, 1).flatten(1)[which].unflatten(0, inputs.shape[:2])
+        steps = last.transpose(0, 1).flatten(1)[indices].unflatten(0, inputs.shape[:2])
         question = steps[:, :1]
         return torch.cat([steps, steps * question, (steps - question).abs()], -1)
 
 
 class QuestionPassageEncoder(nn.Module):
-    """A question and the passage that answers it, as one sequence: of each word its vector, whether the question has
-    that word as well, and which of the question's words it is like.
+    """Question and passage as one sequence: word embedding, exact match and aligned question embedding of each word.
 
-    Chen, Fisch, Weston, Bordes 2017, "Reading Wikipedia to Answer Open-Domain Questions", section 3.2: exact match and
-    aligned question embedding.
+    Chen, Fisch, Weston, Bordes 2017, "Reading Wikipedia to Answer Open-Domain Questions", section 3.2.
 
     Args:
-        vocabulary: How many words; 0 is none.
-        word_size: Width of a word's vector.
-        dropout: In training, the share of the output's features that are hidden, the same at all words.
+        vocabulary: Number of words; id 0 is padding.
+        word_size: Size of a word embedding.
+        dropout: Dropout probability on the output's features, with one mask for all words.
     """
 
     def __init__(self, vocabulary: int, word_size: int, dropout: float = 0.0) -> None:
@@ -220,11 +225,12 @@ class QuestionPassageEncoder(nn.Module):
         self.compare = nn.Linear(word_size, word_size)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """``(B, T, 3)``, word, whether it is the passage's and whether it matches, to ``(B, T, output_size)``."""
+        """Word id, passage flag and exact-match flag ``(B, T, 3)`` to ``(B, T, output_size)``."""
         vectors = self.words(inputs[..., 0])
-        asks = (inputs[..., 0] > 0) & (inputs[..., 1] == 0)
-        compared = F.relu(self.compare(vectors))
-        scores = (compared @ compared.transpose(1, 2)).masked_fill(~asks.unsqueeze(1), torch.finfo(vectors.dtype).min)
-        like = scores.softmax(-1) @ vectors
-        found = torch.cat([vectors, like, inputs[..., 1:].to(vectors.dtype)], -1)
-        return variational_dropout(found, self.dropout, self.training)
+        in_question = (inputs[..., 0] > 0) & (inputs[..., 1] == 0)
+        projected = F.relu(self.compare(vectors))
+        scores = projected @ projected.transpose(1, 2)
+        scores = scores.masked_fill(~in_question.unsqueeze(1), torch.finfo(vectors.dtype).min)
+        aligned = scores.softmax(-1) @ vectors
+        features = torch.cat([vectors, aligned, inputs[..., 1:].to(vectors.dtype)], -1)
+        return variational_dropout(features, self.dropout, self.training)

@@ -1,4 +1,4 @@
-"""From the trunk's features ``(B, S, P)`` to outputs, and the loss of the outputs against a batch's targets."""
+"""Heads: the trunk's features ``(B, S, P)`` to outputs, and the loss against a batch's targets."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ from lstmkit.data.batch import Batch
 from lstmkit.modules.crf import CRF
 from lstmkit.modules.cross_entropy import linear_cross_entropy
 from lstmkit.modules.dropout import variational_dropout
-from lstmkit.ops.cpu import linear_cross_entropy as vocabulary
+from lstmkit.ops.cpu import linear_cross_entropy as cpu_kernel
 
-_ROWS = 4096  # steps whose labels are told together: what they are makes no difference
+_MAX_ROWS = 4096  # steps whose labels are evaluated together, to bound memory
 
 
 class QuantileHead(nn.Module):
-    """Quantiles of the last ``horizon`` steps, in one go.
+    """Quantile regression of the whole horizon at once.
 
     Args:
         input_size: Width of the trunk's features, ``P``.
-        levels: Quantile levels in (0, 1), rising, ``Q`` of them.
-        horizon: Steps answered.
-        patch: Steps that one feature vector stands for; the last ``ceil(horizon / patch)`` vectors are read.
-        dropout: In training, the share of the features dropped.
+        levels: Quantile levels in (0, 1), ascending, ``Q`` of them.
+        horizon: Forecast steps.
+        patch: Steps per feature vector; the last ``ceil(horizon / patch)`` vectors are read.
+        dropout: Dropout probability on the features.
+
+    >>> QuantileHead(4, levels=[0.1, 0.5, 0.9], horizon=24)(torch.zeros(2, 30, 4)).shape
+    torch.Size([2, 24, 3])
     """
 
     levels: Tensor
@@ -44,12 +47,12 @@ class QuantileHead(nn.Module):
         self.linear = nn.Linear(input_size, patch * len(levels))
 
     def forward(self, features: Tensor) -> Tensor:
-        """``(B, S, P) -> (B, horizon, Q)``."""
+        """Features ``(B, S, P)`` to quantiles ``(B, horizon, Q)``."""
         steps = self.linear(self.dropout(features[:, -self.steps :]))
         return steps.unflatten(2, (self.patch, self.output_size)).flatten(1, 2)[:, : self.horizon]
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Mean pinball loss over the known targets ``(B, horizon)``, times two: half of it is CRPS's share a level."""
+        """Twice the mean pinball loss over the known targets ``(B, horizon)``, which approximates the CRPS."""
         assert batch.targets is not None
         known = ~torch.isnan(batch.targets)
         error = torch.where(known, batch.targets, 0.0).unsqueeze(-1) - outputs
@@ -58,14 +61,15 @@ class QuantileHead(nn.Module):
 
 
 class DistributionHead(nn.Module):
-    """A distribution over the next value, at every step.
+    """A probability distribution of the next value at every step.
 
     Args:
         input_size: Width of the trunk's features, ``P``.
-        family: ``"normal"``, ``"student_t"``, or ``"negative_binomial"`` for counts. The last is told the window's
-            scale (``batch.extras["scale"]``, ``(B, 1)``), since counts cannot be scaled: its mean is in units of it.
+        family: ``"normal"``, ``"student_t"``, or ``"negative_binomial"`` for counts. Counts are not scaled, so the mean
+            of the last is in units of the window's scale, ``batch.extras["scale"] (B, 1)``.
 
-    ``batch.targets`` is ``(B, S)``: scaled values, for counts the counts themselves.
+    >>> DistributionHead(4, "student_t")(torch.zeros(2, 30, 4)).shape
+    torch.Size([2, 30, 3])
     """
 
     def __init__(self, input_size: int, family: str) -> None:
@@ -75,11 +79,11 @@ class DistributionHead(nn.Module):
         self.linear = nn.Linear(input_size, self.output_size)
 
     def forward(self, features: Tensor) -> Tensor:
-        """``(B, S, P) -> (B, S, output_size)``: raw parameters."""
+        """Features ``(B, S, P)`` to unconstrained parameters ``(B, S, output_size)``."""
         return self.linear(features)
 
     def distribution(self, outputs: Tensor, scale: Tensor) -> Normal | StudentT | NegativeBinomial:
-        """The distribution that ``outputs (..., output_size)`` stand for; ``scale`` broadcasts to ``(...)``."""
+        """The distribution with parameters ``outputs (..., output_size)``; ``scale`` broadcasts to ``(...)``."""
         first, second = outputs[..., 0], F.softplus(outputs[..., 1]) + 1e-4
         if self.family == "normal":
             return Normal(first, second, validate_args=False)
@@ -90,7 +94,7 @@ class DistributionHead(nn.Module):
         return NegativeBinomial(count, logits=torch.log(mean / count), validate_args=False)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Mean negative log-likelihood of the known targets."""
+        """Mean negative log-likelihood of the known ``batch.targets (B, S)``: scaled values, or counts."""
         assert batch.targets is not None
         known = ~torch.isnan(batch.targets)
         dist = self.distribution(outputs.float(), batch.extras["scale"])
@@ -99,7 +103,7 @@ class DistributionHead(nn.Module):
 
 
 class LastStepRegressionHead(nn.Module):
-    """A number told at each sequence's last step.
+    """Regression of one value per sequence, at its last step.
 
     Args:
         input_size: Width of the trunk's features, ``P``.
@@ -112,7 +116,7 @@ class LastStepRegressionHead(nn.Module):
         self.linear = nn.Linear(input_size, 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """``(B, S, P) -> (B, S, 1)``."""
+        """Features ``(B, S, P)`` to values ``(B, S, 1)``."""
         return self.linear(features)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
@@ -122,11 +126,11 @@ class LastStepRegressionHead(nn.Module):
 
 
 class StepRegressionHead(nn.Module):
-    """Numbers told at every step.
+    """Regression of several values at every step.
 
     Args:
         input_size: Width of the trunk's features, ``P``.
-        count: Numbers, ``K``.
+        count: Number of values, ``K``.
     """
 
     def __init__(self, input_size: int, count: int) -> None:
@@ -135,11 +139,11 @@ class StepRegressionHead(nn.Module):
         self.linear = nn.Linear(input_size, count)
 
     def forward(self, features: Tensor) -> Tensor:
-        """``(B, S, P) -> (B, S, K)``."""
+        """Features ``(B, S, P)`` to values ``(B, S, K)``."""
         return self.linear(features)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Mean squared error against those of ``batch.targets (B, S, K)`` that are known."""
+        """Mean squared error over the known values of ``batch.targets (B, S, K)``."""
         assert batch.targets is not None
         known = ~torch.isnan(batch.targets)
         errors = torch.where(known, outputs - torch.nan_to_num(batch.targets), 0.0)
@@ -147,11 +151,11 @@ class StepRegressionHead(nn.Module):
 
 
 class StepClassificationHead(nn.Module):
-    """A class, told at each sequence's last step or at every step.
+    """Classification at each sequence's last step or at every step.
 
     Args:
         input_size: Width of the trunk's features, ``P``.
-        classes: How many there are.
+        classes: Number of classes.
     """
 
     def __init__(self, input_size: int, classes: int) -> None:
@@ -160,11 +164,11 @@ class StepClassificationHead(nn.Module):
         self.linear = nn.Linear(input_size, classes)
 
     def forward(self, features: Tensor) -> Tensor:
-        """``(B, S, P) -> (B, S, classes)``: logits."""
+        """Features ``(B, S, P)`` to logits ``(B, S, classes)``."""
         return self.linear(features)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Mean cross-entropy against ``batch.targets``: ``(B,)`` for the last steps, or ``(B, S)``, -1 not scored."""
+        """Mean cross-entropy against ``batch.targets``, ``(B,)`` for the last steps or ``(B, S)`` with -1 to ignore."""
         assert batch.targets is not None
         if batch.targets.dim() == 1:
             return F.cross_entropy(last_step(outputs, batch.lengths), batch.targets)
@@ -172,15 +176,15 @@ class StepClassificationHead(nn.Module):
 
 
 class MultilabelHead(nn.Module):
-    """Which of several labels hold, at every step, each for itself: the notes of a chord.
+    """Independent binary labels at every step, for example the notes of a chord.
 
     Args:
         input_size: Width of the trunk's features, ``P``.
-        labels: How many there are, ``K``.
-        dropout: In training, the share of the features that are hidden, the same at all steps.
+        labels: Number of labels, ``K``.
+        dropout: Dropout probability on the features, with one mask for all steps.
     """
 
-    autoregressive = False  #: whether a label hangs on those above it
+    autoregressive = False  #: Whether a label depends on the higher-numbered ones.
 
     def __init__(self, input_size: int, labels: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -188,39 +192,39 @@ class MultilabelHead(nn.Module):
         self.linear = nn.Linear(input_size, labels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """``(B, S, P) -> (B, S, K)``: logits."""
+        """Features ``(B, S, P)`` to logits ``(B, S, K)``."""
         return self.linear(variational_dropout(features, self.dropout, self.training))
 
     def logits(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """``(..., K)``: of each label; what else holds, ``labels (..., K)``, plays no part."""
+        """Logits ``(..., K)`` of each label; ``labels (..., K)`` are ignored."""
         return outputs
 
     def below(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """The same."""
+        """The same as :meth:`logits`."""
         return outputs
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Negative log-likelihood of all labels ``batch.targets (B, S, K)`` together: nats a step, the mean."""
+        """Mean negative log-likelihood of the labels ``batch.targets (B, S, K)``, in nats per step."""
         return _multilabel_loss(self, outputs, batch)
 
 
 class NADEHead(nn.Module):
-    """Which of several labels hold, at every step, each given those numbered higher: a chord from its top key down.
+    """Dependent binary labels at every step: a neural autoregressive distribution estimator (NADE).
 
-    The neural autoregressive distribution estimator (Larochelle and Murray 2011, eqs. 6 and 7), its biases told by the
-    trunk at each step as in RNN-NADE (Boulanger-Lewandowski, Bengio and Vincent 2012, section 5). From the highest
-    label down::
+    NADE (Larochelle and Murray 2011, eqs. 6 and 7) with biases from the trunk at each step, as in RNN-NADE
+    (Boulanger-Lewandowski, Bengio and Vincent 2012, section 5). Each label depends on the higher-numbered ones, as the
+    notes of a chord from the top down::
 
         p(v_k = 1 | v_above) = σ(b_k + V_k h_k)        h_k = σ(a + Σ_{j above k} W_j v_j)
 
-    ``h_k`` changes only below a label that holds, so that of ``n`` which hold ``n + 1`` states tell the likelihood of
-    all ``K``, exactly and at once.
+    ``h_k`` changes only below an active label. With ``n`` active labels, ``n + 1`` hidden states give the exact
+    likelihood of all ``K`` labels in one pass.
 
     Args:
         input_size: Width of the trunk's features, ``P``.
-        labels: How many there are, ``K``.
+        labels: Number of labels, ``K``.
         hidden_size: Width of ``h``, ``H``.
-        dropout: In training, the share of the features that are hidden, the same at all steps.
+        dropout: Dropout probability on the features, with one mask for all steps.
     """
 
     autoregressive = True
@@ -230,59 +234,62 @@ class NADEHead(nn.Module):
         self.labels, self.dropout = labels, dropout
         self.output_size = labels + hidden_size
         self.linear = nn.Linear(input_size, self.output_size)
-        self.given = nn.Embedding(labels + 1, hidden_size, padding_idx=0)  # W; 0 stands for none
+        self.given = nn.Embedding(labels + 1, hidden_size, padding_idx=0)  # W; index 0 is padding
         self.told = nn.Linear(hidden_size, labels, bias=False)  # V
         nn.init.normal_(self.given.weight, std=0.1)
         nn.init.zeros_(self.given.weight[0])
 
     def forward(self, features: Tensor) -> Tensor:
-        """``(B, S, P) -> (B, S, K + H)``: the biases ``b`` and ``a`` of each step."""
+        """Features ``(B, S, P)`` to the biases ``b`` and ``a`` of each step, ``(B, S, K + H)``."""
         return self.linear(variational_dropout(features, self.dropout, self.training))
 
     def logits(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """``(..., K)``: of each label, given which of those above it hold by ``labels (..., K)``, 0 or 1."""
-        rows = zip(outputs.flatten(0, -2).split(_ROWS), labels.flatten(0, -2).split(_ROWS), strict=True)
-        return torch.cat([self._logits(*some) for some in rows]).unflatten(0, labels.shape[:-1])
+        """Logits ``(..., K)`` of each label given the higher-numbered ones of ``labels (..., K)``, 0 or 1."""
+        chunks = zip(outputs.flatten(0, -2).split(_MAX_ROWS), labels.flatten(0, -2).split(_MAX_ROWS), strict=True)
+        return torch.cat([self._logits(*chunk) for chunk in chunks]).unflatten(0, labels.shape[:-1])
 
     def below(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """``(..., K)``: as :meth:`logits`, of labels below all that hold; cheaper, for drawing one after another."""
+        """:meth:`logits` of the labels below all active ones, ``(..., K)``; cheaper, for sampling label by label."""
         bias, first = outputs.split([self.labels, self.output_size - self.labels], dim=-1)
         return bias + self.told((first + labels @ self.given.weight[1:]).sigmoid())
 
     def _logits(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """``(N, K + H)`` and ``(N, K)`` to ``(N, K)``."""
         bias, first = outputs.split([self.labels, self.output_size - self.labels], dim=-1)
-        most = int(labels.sum(-1).max())
+        max_active = int(labels.sum(-1).max())
         numbers = torch.arange(1, self.labels + 1, device=labels.device)
-        holding = (labels.long() * numbers).topk(most).values  # (N, most), the highest first, 0 for none
-        states = torch.cat([first.unsqueeze(1), self.given(holding)], 1).cumsum(1).sigmoid()
-        after = self.told(states)  # (N, most + 1, K)
-        above = labels.flip(-1).cumsum(-1).flip(-1) - labels
-        return bias + after.gather(1, above.long().unsqueeze(1))[:, 0]
+        active = (labels.long() * numbers).topk(max_active).values  # (N, max_active), highest first, 0 for none
+        states = torch.cat([first.unsqueeze(1), self.given(active)], 1).cumsum(1).sigmoid()
+        logits = self.told(states)  # (N, max_active + 1, K)
+        n_above = labels.flip(-1).cumsum(-1).flip(-1) - labels
+        return bias + logits.gather(1, n_above.long().unsqueeze(1))[:, 0]
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """As :meth:`MultilabelHead.loss`."""
+        """See :meth:`MultilabelHead.loss`."""
         return _multilabel_loss(self, outputs, batch)
 
 
 def _multilabel_loss(head: MultilabelHead | NADEHead, outputs: Tensor, batch: Batch) -> Tensor:
     assert batch.targets is not None
     logits = head.logits(outputs, batch.targets)
-    each = F.binary_cross_entropy_with_logits(logits, batch.targets, reduction="none").sum(-1)
+    losses = F.binary_cross_entropy_with_logits(logits, batch.targets, reduction="none").sum(-1)
     if batch.lengths is None:
-        return each.mean()
-    steps = torch.arange(each.shape[1], device=each.device) < batch.lengths.to(each.device)[:, None]
-    return (each * steps).sum() / steps.sum().clamp(min=1)
+        return losses.mean()
+    mask = torch.arange(losses.shape[1], device=losses.device) < batch.lengths.to(losses.device)[:, None]
+    return (losses * mask).sum() / mask.sum().clamp(min=1)
 
 
 class TagHead(nn.Module):
-    """A tag for every step.
+    """Sequence tagging: a tag at every step, independent or with a CRF.
 
     Args:
         input_size: Width of the trunk's features, ``P``.
-        tags: How many there are, ``K``.
-        crf: Whether tags hang on their neighbours.
-        dropout: In training, the share of the features that are hidden, the same at all steps.
+        tags: Number of tags, ``K``.
+        crf: Whether to model the dependence of neighboring tags with a CRF.
+        dropout: Dropout probability on the features, with one mask for all steps.
+
+    >>> TagHead(4, tags=3, crf=True)(torch.zeros(2, 7, 4)).shape
+    torch.Size([2, 7, 3])
     """
 
     def __init__(self, input_size: int, tags: int, crf: bool = False, dropout: float = 0.0) -> None:
@@ -292,11 +299,11 @@ class TagHead(nn.Module):
         self.crf = CRF(tags) if crf else None
 
     def forward(self, features: Tensor) -> Tensor:
-        """``(B, S, P) -> (B, S, K)``: logits; with a CRF its emissions."""
+        """Features ``(B, S, P)`` to logits ``(B, S, K)``, or the emissions of the CRF."""
         return self.linear(variational_dropout(features, self.dropout, self.training))
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Mean over all steps against ``batch.targets (B, S)``, -1 not scored (a CRF scores whole sequences)."""
+        """Mean loss per step against ``batch.targets (B, S)``; -1 is ignored, except by a CRF, which uses lengths."""
         assert batch.targets is not None
         if self.crf is None:
             return F.cross_entropy(outputs.flatten(0, 1), batch.targets.flatten(), ignore_index=-1)
@@ -304,7 +311,7 @@ class TagHead(nn.Module):
         return self.crf.loss(outputs, batch.targets, batch.lengths)
 
     def answer(self, outputs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The tags of each sequence, ``(T_b,)``, and the probability of every tag at every step, ``(B, S, K)``."""
+        """The best tags of each sequence, ``(T_b,)``, and the probability of every tag at every step, ``(B, S, K)``."""
         if self.crf is not None:
             return self.crf.decode(outputs, lengths), self.crf.marginals(outputs, lengths)
         best = outputs.argmax(-1)
@@ -312,42 +319,45 @@ class TagHead(nn.Module):
 
 
 class MultiTaskTagHead(nn.Module):
-    """Several kinds of tags for every step, learnt together: a coarse one and a fine one, say. Their losses are added.
+    """Multi-task tagging: several tag sets at every step, for example coarse and fine. The losses are added.
 
     Args:
         input_size: Width of the trunk's features, ``P``.
-        tags: How many there are of each kind.
-        dropout: As of :class:`TagHead`, one of which each kind has.
+        tags: Number of tags of each tag set.
+        dropout: Dropout probability on the features, with a separate mask for each tag set.
     """
 
     def __init__(self, input_size: int, tags: Sequence[int], dropout: float = 0.0) -> None:
         super().__init__()
         self.tags, self.output_size = tuple(tags), sum(tags)
-        self.kinds = nn.ModuleList(TagHead(input_size, of_kind, dropout=dropout) for of_kind in tags)
+        self.kinds = nn.ModuleList(TagHead(input_size, count, dropout=dropout) for count in tags)
 
     def forward(self, features: Tensor) -> Tensor:
-        """``(B, S, P) -> (B, S, all tags)``: logits, kind by kind."""
-        return torch.cat([kind(features) for kind in self.kinds], -1)
+        """Features ``(B, S, P)`` to the concatenated logits of all tag sets ``(B, S, sum(tags))``."""
+        return torch.cat([head(features) for head in self.kinds], -1)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """The sum of the kinds' losses against ``batch.targets (B, S, kinds)``, -1 not scored."""
+        """The sum of the losses against ``batch.targets (B, S, tag sets)``; -1 is ignored."""
         assert batch.targets is not None
-        kinds = zip(self.kinds, outputs.split(self.tags, -1), batch.targets.unbind(-1), strict=True)
-        each = [head.loss(logits, replace(batch, targets=targets)) for head, logits, targets in kinds]  # type: ignore[operator]
-        return torch.stack(each).sum()
+        tasks = zip(self.kinds, outputs.split(self.tags, -1), batch.targets.unbind(-1), strict=True)
+        losses = [head.loss(logits, replace(batch, targets=targets)) for head, logits, targets in tasks]  # type: ignore[operator]
+        return torch.stack(losses).sum()
 
 
 class TokenHead(nn.Module):
-    """Which token comes next, at every step.
+    """Next-token prediction at every step.
 
     Args:
         input_size: Width of the features, ``P``.
-        vocabulary: How many different tokens there are, ``V``.
-        tied: The embedding whose vectors are the weights as well (Press and Wolf 2017, Inan et al. 2017); features of
-            another width are brought to its width by a linear map.
-        cutoffs: For large vocabularies, numbered from the most frequent token on: where its rarer parts begin, which
-            get narrower weights (adaptive softmax, Grave et al. 2017); not together with ``tied``.
-        smoothing: Share of the probability that is wanted of all tokens alike.
+        vocabulary: Number of tokens, ``V``.
+        tied: Embedding that shares its weights with the output layer (Press and Wolf 2017, Inan et al. 2017). A linear
+            layer adapts features of another width.
+        cutoffs: For a large vocabulary in order of frequency: first ids of the rarer clusters, which get narrower
+            weights (adaptive softmax, Grave et al. 2017); not together with ``tied``.
+        smoothing: Label smoothing.
+
+    >>> TokenHead(4, vocabulary=100)(torch.zeros(2, 7, 4)).shape
+    torch.Size([2, 7, 100])
     """
 
     def __init__(
@@ -370,26 +380,30 @@ class TokenHead(nn.Module):
                 nn.init.uniform_(self.weight, -0.1, 0.1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """``(B, S, P) -> (B, S, V)``: logits."""
+        """Features ``(B, S, P)`` to logits ``(B, S, V)``."""
         features = self.narrow(features)
         if self.adaptive is not None:
             return self.adaptive.log_prob(features.flatten(0, -2)).unflatten(0, features.shape[:-1])
-        rows = vocabulary.logits(features.flatten(0, -2), self.weight, self.bias)
+        rows = cpu_kernel.logits(features.flatten(0, -2), self.weight, self.bias)
         if rows is None:
             return F.linear(features, self.weight, self.bias)
         return rows.unflatten(0, features.shape[:-1])
 
-    def loss(self, features: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy of ``features (B, S, P)`` against ``targets (B, S)``, -1 not scored."""
-        features, targets = self.narrow(features).flatten(0, -2), targets.flatten()
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Mean cross-entropy of the features ``outputs (B, S, P)`` against ``batch.targets (B, S)``; -1 is ignored.
+
+        It takes features in place of logits, which are never in memory for all steps.
+        """
+        assert batch.targets is not None
+        features, targets = self.narrow(outputs).flatten(0, -2), batch.targets.flatten()
         if self.adaptive is None:
             return linear_cross_entropy(features, self.weight, self.bias, targets, self.smoothing)
-        kept = targets >= 0
-        return self.adaptive(features[kept], targets[kept]).loss
+        scored = targets >= 0
+        return self.adaptive(features[scored], targets[scored]).loss
 
 
 def last_step(outputs: Tensor, lengths: Tensor | None) -> Tensor:
-    """What stands at each sequence's last step: ``(B, S, O) -> (B, O)``."""
+    """The outputs at each sequence's last step: ``(B, S, O) -> (B, O)``."""
     if lengths is None:
         return outputs[:, -1]
     return outputs[torch.arange(len(outputs), device=outputs.device), lengths.to(outputs.device) - 1]

@@ -1,34 +1,40 @@
-"""Which item of a catalogue comes next: scores of all of it, and losses that rank the one that came above others."""
+"""Next-item prediction: scores of all items, and ranking losses with sampled negatives."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lstmkit.data.batch import Batch
 from lstmkit.modules.heads import TokenHead
 
 LOSSES = ("cross-entropy", "bpr-max", "top1-max")
 
-_AT_ONCE = 1 << 24  # scores held at a time where no gradient is wanted
+_MAX_SCORES = 1 << 24  # scores in memory together; more are computed in chunks
 
 
 class ItemHead(nn.Module):
-    """Scores of all items, at every step; in training those of a few, drawn for the batch, where there are many.
+    """Scores of all items at every step; training may use sampled negatives.
 
-    B. Hidasi, A. Karatzoglou 2018, "Recurrent Neural Networks with Top-k Gains for Session-based Recommendations",
-    CIKM: losses, and negatives that a batch shares, drawn by ``popularity ** alpha``.
+    The losses and the negatives, shared in a batch and sampled by ``popularity ** alpha``, are those of B. Hidasi,
+    A. Karatzoglou 2018, "Recurrent Neural Networks with Top-k Gains for Session-based Recommendations", CIKM.
 
     Args:
         input_size: Width of the features, ``P``.
-        items: How many there are, ``V``.
-        tied: The embedding whose vectors are the weights as well ("constrained embedding").
+        items: Number of items, ``V``.
+        tied: Embedding that shares its weights with the output layer ("constrained embedding").
         loss: One of :data:`LOSSES`.
-        negatives: Items drawn for a training batch, ``M``; 0 for all. Validation is always against all.
-        weights: ``(V,)`` how often each is drawn, in proportion; for ``negatives`` above 0.
-        penalty: Of the size of negatives' scores, in BPR-max (the paper's lambda).
+        negatives: Negatives sampled per training batch, ``M``; 0 uses all items. Validation always uses all.
+        weights: ``(V,)`` sampling weights, needed if ``negatives`` is above 0.
+        penalty: Weight of the score regularization in BPR-max (the paper's lambda).
+
+    >>> head = ItemHead(4, items=10, loss="bpr-max", negatives=3, weights=[1.0] * 10)
+    >>> head(torch.zeros(2, 5, 4)).shape
+    torch.Size([2, 5, 10])
     """
 
     drawn: Tensor
@@ -47,67 +53,70 @@ class ItemHead(nn.Module):
         self.kind, self.negatives, self.penalty = loss, negatives, penalty
         self.output_size = items
         self.scores = TokenHead(input_size, items, tied)
-        shares = torch.tensor(weights, dtype=torch.float64)
-        self.register_buffer("drawn", shares / shares.sum(), persistent=False)
+        unnormalized = torch.tensor(weights, dtype=torch.float64)
+        self.register_buffer("drawn", unnormalized / unnormalized.sum(), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """``(B, S, P) -> (B, S, V)``: the higher, the sooner; with cross-entropy logits."""
+        """Features ``(B, S, P)`` to scores ``(B, S, V)``; logits if the loss is cross-entropy."""
         return self.scores(features)
 
     def some(self, x: Tensor, items: slice) -> Tensor:
-        """``(N, n)`` scores of some items, of ``x (N, E)``: features as narrow as the items' vectors."""
+        """Scores ``(N, n)`` of a slice of items, for features ``x (N, E)`` of the item vectors' width."""
         return F.linear(x, self.scores.weight[items], self.scores.bias[items])
 
     def own(self, x: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """``(N,)``: each row's score of its own of ``items (N,)``, and the sum of its terms' sizes."""
+        """Scores ``(N,)`` of one item per row, ``items (N,)``, and sums of absolute terms, which bound rounding."""
         terms, bias = x * self.scores.weight[items], self.scores.bias[items]
         return terms.sum(-1) + bias, terms.abs().sum(-1) + bias.abs()
 
-    def loss(self, features: Tensor, targets: Tensor) -> Tensor:
-        """Mean loss of ``features (B, S, P)`` against ``targets (B, S)``, -1 not scored; 0 where none is."""
-        samples = self.training and self.negatives > 0
-        kept = targets >= 0
-        x, wanted = features[kept], targets[kept]
-        if self.kind == "cross-entropy" and not samples:
-            return self.scores.loss(x.unsqueeze(0), wanted)
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Mean loss of the features ``outputs (B, S, P)`` against ``batch.targets (B, S)``; -1 is ignored."""
+        assert batch.targets is not None
+        sampling = self.training and self.negatives > 0
+        scored = batch.targets >= 0
+        x, targets = outputs[scored], batch.targets[scored]
+        if self.kind == "cross-entropy" and not sampling:
+            return self.scores.loss(x.unsqueeze(0), replace(batch, targets=targets))
         x = self.scores.narrow(x)
-        ids = self.draw() if samples else None
-        rows = max(1, _AT_ONCE // (self.negatives if samples else self.output_size))
-        parts = zip(x.split(rows), wanted.split(rows), strict=True)
-        return torch.stack([self._sum(*part, ids) for part in parts]).sum() / max(1, len(wanted))
+        negatives = self.draw() if sampling else None
+        rows = max(1, _MAX_SCORES // (self.negatives if sampling else self.output_size))
+        chunks = zip(x.split(rows), targets.split(rows), strict=True)
+        return torch.stack([self._loss_sum(*chunk, negatives) for chunk in chunks]).sum() / max(1, len(targets))
 
     @torch.no_grad()
     def draw(self) -> Tensor:
-        """``(M,)`` items by number, with repetition."""
-        ends = self.drawn.cumsum(0)
-        at = torch.rand(self.negatives, dtype=ends.dtype, device=ends.device)
-        return torch.searchsorted(ends, at * ends[-1], right=True).clamp(max=self.output_size - 1)
+        """Sample ``M`` negative item ids with replacement."""
+        cumulative = self.drawn.cumsum(0)
+        uniform = torch.rand(self.negatives, dtype=cumulative.dtype, device=cumulative.device)
+        ids = torch.searchsorted(cumulative, uniform * cumulative[-1], right=True)
+        return ids.clamp(max=self.output_size - 1)
 
-    def _sum(self, x: Tensor, wanted: Tensor, ids: Tensor | None) -> Tensor:
-        """The loss of features ``(N, P)`` against ``wanted (N,)``, beside the items ``ids (M,)``; ``None`` for all."""
+    def _loss_sum(self, x: Tensor, targets: Tensor, negatives: Tensor | None) -> Tensor:
+        """Summed loss of features ``(N, P)`` for ``targets (N,)`` and ``negatives (M,)``, or ``None`` for all items."""
         weight, bias = self.scores.weight, self.scores.bias
-        target, _ = self.own(x, wanted)
-        others = F.linear(x, weight, bias) if ids is None else F.linear(x, weight[ids], bias[ids])
-        hit = (torch.arange(len(weight), device=x.device) if ids is None else ids) == wanted.unsqueeze(1)
+        target, _ = self.own(x, targets)
+        ids = torch.arange(len(weight), device=x.device) if negatives is None else negatives
+        others = F.linear(x, weight, bias) if negatives is None else F.linear(x, weight[ids], bias[ids])
+        hit = ids == targets.unsqueeze(1)
         if self.kind == "bpr-max":
             return bpr_max(target, others, hit, self.penalty)
         if self.kind == "top1-max":
             return top1_max(target, others, hit)
-        assert ids is not None
+        assert negatives is not None
         return sampled_cross_entropy(target, others, hit, self.drawn[ids])
 
 
 def sampled_cross_entropy(target: Tensor, others: Tensor, hit: Tensor, drawn: Tensor) -> Tensor:
-    """The sum of cross-entropies, that of all items estimated from some.
+    """Summed sampled-softmax cross-entropy.
 
-    What a drawn item adds to the softmax's sum is divided by how often it is expected in the sample, so that the sum
-    over the sample is on average that over all items but the target (Bengio and Senécal 2008, importance sampling).
+    The term of a sampled item is divided by its expected count in the sample, so that the sum over the sample is an
+    unbiased estimate of the sum over all items except the target (importance sampling, Bengio and Senécal 2008).
 
     Args:
-        target: ``(N,)`` scores of the items that came.
-        others: ``(N, M)`` scores of the items drawn.
-        hit: ``(N, M)`` where the item drawn is the one that came: it does not count.
-        drawn: ``(M,)`` probability of each to be drawn.
+        target: ``(N,)`` scores of the target items.
+        others: ``(N, M)`` scores of the sampled items.
+        hit: ``(N, M)``, true if the sampled item is the target; it is ignored.
+        drawn: ``(M,)`` sampling probability of each sampled item.
     """
     expected = (len(drawn) * drawn).log().to(others.dtype)
     logits = torch.cat([target.unsqueeze(1), _mask_target(others - expected, hit)], dim=1)
@@ -117,20 +126,21 @@ def sampled_cross_entropy(target: Tensor, others: Tensor, hit: Tensor, drawn: Te
 def bpr_max(target: Tensor, others: Tensor, hit: Tensor, penalty: float) -> Tensor:
     """The sum over rows of ``-log Σ_j s_j σ(r_i - r_j) + λ Σ_j s_j r_j²``, ``s`` the softmax of the others' scores.
 
-    BPR-max with score regularisation of Hidasi and Karatzoglou 2018; arguments as of :func:`sampled_cross_entropy`.
+    BPR-max with score regularization of Hidasi and Karatzoglou 2018. For the other arguments see
+    :func:`sampled_cross_entropy`; ``penalty`` is λ.
     """
-    log_share = _mask_target(others, hit).log_softmax(1)
-    gain = (log_share + F.logsigmoid(target.unsqueeze(1) - others)).logsumexp(1)
-    return -gain.sum() + penalty * (log_share.exp() * others.square()).sum()
+    log_weights = _mask_target(others, hit).log_softmax(1)
+    gain = (log_weights + F.logsigmoid(target.unsqueeze(1) - others)).logsumexp(1)
+    return -gain.sum() + penalty * (log_weights.exp() * others.square()).sum()
 
 
 def top1_max(target: Tensor, others: Tensor, hit: Tensor) -> Tensor:
     """The sum over rows of ``Σ_j s_j (σ(r_j - r_i) + σ(r_j²))``, ``s`` the softmax of the others' scores.
 
-    TOP1-max of Hidasi and Karatzoglou 2018; arguments as of :func:`sampled_cross_entropy`.
+    TOP1-max of Hidasi and Karatzoglou 2018. For the arguments see :func:`sampled_cross_entropy`.
     """
-    share = _mask_target(others, hit).softmax(1)
-    return (share * ((others - target.unsqueeze(1)).sigmoid() + others.square().sigmoid())).sum()
+    weights = _mask_target(others, hit).softmax(1)
+    return (weights * ((others - target.unsqueeze(1)).sigmoid() + others.square().sigmoid())).sum()
 
 
 def _mask_target(scores: Tensor, hit: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where the pen goes next: a mixture of bivariate Gaussians, and whether it is lifted.
+"""Mixture density output for pen strokes: bivariate Gaussians for the offset, Bernoulli for pen lift and end.
 
 A. Graves 2013, "Generating Sequences With Recurrent Neural Networks", arXiv:1308.0850, section 4.1.
 """
@@ -17,21 +17,21 @@ from lstmkit.data.batch import Batch
 from lstmkit.modules.dropout import variational_dropout
 from lstmkit.modules.pooling import within
 
-_MAX_CORRELATION = 0.999  # of two directions: the largest correlation
-_MAX_LOG_DEVIATION = 10.0  # the logarithm of the largest deviation
-NOISE_SIZE = 5  #: Numbers that a point is drawn from.
+_MAX_CORRELATION = 0.999  # largest correlation of the two directions
+_MAX_LOG_DEVIATION = 10.0  # logarithm of the largest standard deviation
+NOISE_SIZE = 5  #: Uniform random numbers per sampled point.
 
 
 class PenMixture(NamedTuple):
-    """What is told of a point.
+    """Distribution of the next point of a pen.
 
     Attributes:
-        logits: ``(..., K)`` of the components' weights.
-        means: ``(..., K, 2)``.
-        log_deviations: ``(..., K, 2)``.
-        correlations: ``(..., K)``.
-        pen: ``(...,)`` logits that it is lifted after this point.
-        last: ``(...,)`` logits that a lifted pen is not put down again; ``None`` where that is not told.
+        logits: ``(..., K)`` logits of the component weights.
+        means: ``(..., K, 2)`` means of the offset.
+        log_deviations: ``(..., K, 2)`` logarithms of the standard deviations.
+        correlations: ``(..., K)`` correlations of the two directions.
+        pen: ``(...,)`` logits that the pen is lifted after this point.
+        last: ``(...,)`` logits that a lifted pen ends the drawing; ``None`` if the model has no end.
     """
 
     logits: Tensor
@@ -42,15 +42,15 @@ class PenMixture(NamedTuple):
     last: Tensor | None
 
     def nats(self, points: Tensor) -> Tensor:
-        """Minus the log-likelihood of ``points (..., 4)``: ``(..., 3)``, of offset (a density), pen and end.
+        """Negative log-likelihood in nats of ``points (..., 4)``: ``(..., 3)`` for offset (a density), pen and end.
 
-        Equations 23 to 26. The end counts at points with a lifted pen only, and not where it is not told.
+        Equations 23 to 26. The end counts only at points with a lifted pen, and if the model has an end.
         """
         z = (points[..., None, :2] - self.means) * (-self.log_deviations).exp()
-        free = 1 - self.correlations.square()
-        distance = (z.square().sum(-1) - 2 * self.correlations * z.prod(-1)) / free
-        each = -0.5 * (distance + free.log()) - self.log_deviations.sum(-1) - math.log(2 * math.pi)
-        offset = -(self.logits.log_softmax(-1) + each).logsumexp(-1)
+        residual = 1 - self.correlations.square()
+        distance = (z.square().sum(-1) - 2 * self.correlations * z.prod(-1)) / residual
+        log_density = -0.5 * (distance + residual.log()) - self.log_deviations.sum(-1) - math.log(2 * math.pi)
+        offset = -(self.logits.log_softmax(-1) + log_density).logsumexp(-1)
         pen = F.binary_cross_entropy_with_logits(self.pen, points[..., 2], reduction="none")
         if self.last is None:
             return torch.stack([offset, pen, torch.zeros_like(pen)], -1)
@@ -58,11 +58,11 @@ class PenMixture(NamedTuple):
         return torch.stack([offset, pen, end * points[..., 2]], -1)
 
     def draw(self, noise: Tensor, bias: float = 0.0) -> Tensor:
-        """A point ``(..., 4)`` for ``noise (..., 5)``, drawn evenly from 0…1.
+        """Sample a point ``(..., 4)``.
 
         Args:
-            noise: What decides on component, two directions, pen and end.
-            bias: Above 0: nearer to what is most likely (section 5.4, equations 61 and 62).
+            noise: ``(..., 5)`` uniform in 0…1, for component, two directions, pen and end.
+            bias: Probability bias: values above 0 give neater writing (section 5.4, equations 61 and 62).
         """
         weights = (self.logits * (1 + bias)).softmax(-1)
         chosen = (weights.cumsum(-1) < noise[..., :1]).sum(-1, keepdim=True).clamp(max=weights.shape[-1] - 1)
@@ -81,10 +81,10 @@ class PenMixture(NamedTuple):
 
 
 def together(mixtures: Sequence[PenMixture]) -> PenMixture:
-    """What several models tell, as one: all their components, each model's share the same; the pen's mean chances."""
+    """The equally weighted mixture of several models' mixtures, with mean pen and end probabilities."""
     logits, means, deviations, correlations, pens, lasts = zip(*mixtures, strict=True)
     return PenMixture(
-        torch.cat([each.log_softmax(-1) for each in logits], -1),
+        torch.cat([component.log_softmax(-1) for component in logits], -1),
         torch.cat(means, -2),
         torch.cat(deviations, -2),
         torch.cat(correlations, -1),
@@ -94,20 +94,21 @@ def together(mixtures: Sequence[PenMixture]) -> PenMixture:
 
 
 def _mean_logit(logits: Sequence[Tensor]) -> Tensor:
-    """The logit of the mean chance, from logarithms, so that neither 0 nor 1 is lost."""
-    each = torch.stack(list(logits))
-    return F.logsigmoid(each).logsumexp(0) - F.logsigmoid(-each).logsumexp(0)
+    """The logit of the mean probability, computed in log space for accuracy near 0 and 1."""
+    stacked = torch.stack(list(logits))
+    return F.logsigmoid(stacked).logsumexp(0) - F.logsigmoid(-stacked).logsumexp(0)
 
 
 class MixtureDensityHead(nn.Module):
-    """A mixture density for the next point of a pen, at every step.
+    """A mixture density of the next pen point at every step.
 
     Args:
         input_size: Width of the trunk's features, ``P``.
-        components: Gaussians, ``K``.
-        floor: The smallest deviation, in the targets' unit: rounded data would else be told with ever narrower ones.
-        ending: Whether to tell as well where a drawing ends.
-        dropout: In training, the share of the features that are hidden, the same at all steps.
+        components: Number of Gaussians, ``K``.
+        floor: Smallest standard deviation, in the targets' unit; without it rounded data would give unbounded
+            likelihoods.
+        ending: Whether to predict the end of a drawing.
+        dropout: Dropout probability on the features, with one mask for all steps.
     """
 
     def __init__(
@@ -119,14 +120,14 @@ class MixtureDensityHead(nn.Module):
         self.linear = nn.Linear(input_size, self.output_size)
 
     def forward(self, features: Tensor) -> Tensor:
-        """``(B, S, P) -> (B, S, output_size)``: raw parameters."""
+        """Features ``(B, S, P)`` to unconstrained parameters ``(B, S, output_size)``."""
         return self.linear(variational_dropout(features, self.dropout, self.training))
 
     def mixture(self, outputs: Tensor) -> PenMixture:
-        """What ``outputs (..., output_size)`` stand for: equations 18 to 22, deviations and correlations bounded."""
+        """The mixture with parameters ``outputs (..., output_size)``: equations 18 to 22, with bounded values."""
         k, outputs = self.components, outputs.float() if outputs.dtype == torch.bfloat16 else outputs
         logits, means, spread, correlations, rest = outputs.split([k, 2 * k, 2 * k, k, 1 + self.ending], -1)
-        # Equation 21's exponential, from the floor up.
+        # Equation 21's exponential plus the floor.
         floor = math.log(self.floor)
         log_deviations = torch.logaddexp(spread.clamp(max=_MAX_LOG_DEVIATION), torch.full_like(spread, floor))
         return PenMixture(
@@ -139,8 +140,8 @@ class MixtureDensityHead(nn.Module):
         )
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Negative log-likelihood of ``batch.targets (B, S, 4)``: nats a point, the mean."""
+        """Mean negative log-likelihood of ``batch.targets (B, S, 4)``, in nats per point."""
         assert batch.targets is not None
-        each = self.mixture(outputs).nats(batch.targets).sum(-1)
-        there = within(each, batch.lengths)
-        return (each * there).sum() / there.sum().clamp(min=1)
+        nats = self.mixture(outputs).nats(batch.targets).sum(-1)
+        mask = within(nats, batch.lengths)
+        return (nats * mask).sum() / mask.sum().clamp(min=1)

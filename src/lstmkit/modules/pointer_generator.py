@@ -1,7 +1,7 @@
-"""Copying: what is written next comes from the vocabulary, or from what was read (See, Liu and Manning 2017).
+"""Pointer-generator: the next token comes from the vocabulary or is copied (See, Liu and Manning 2017).
 
-Ids from ``V`` on are words that the vocabulary of ``V`` tokens does not have: each example numbers those of its own
-source, so that it can write them. There are at most as many as steps ``S``, hence probabilities of ``V + S`` ids.
+Ids from ``V`` on are out-of-vocabulary words of the input, numbered separately in each example. There are at most as
+many as input steps ``S``, so distributions have ``V + S`` ids.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from torch import Tensor
 
 
 def mixed(logits: Tensor, switch: Tensor, weights: Tensor, ids: Tensor) -> Tensor:
-    """Logarithms of the final distribution: ``p_gen · softmax + (1 - p_gen) · attention`` (equation 9).
+    """Log-probabilities of the final distribution ``p_gen · softmax + (1 - p_gen) · attention`` (equation 9).
 
-    To decode with; for training there is :func:`log_likelihood`, since ids of probability 0 have no gradient here.
+    For decoding. Use :func:`log_likelihood` for training, since ids of probability 0 have no gradient here.
 
     Args:
-        logits: ``(..., V)`` of the vocabulary.
+        logits: ``(..., V)`` logits of the vocabulary.
         switch: ``(...)`` logits of ``p_gen``, the probability that the next token comes from the vocabulary.
-        weights: ``(..., S)`` attention over what was read; each row adds up to 1.
-        ids: ``(..., S)`` what was read.
+        weights: ``(..., S)`` attention weights over the input; each row sums to 1.
+        ids: ``(..., S)`` input ids.
 
     Returns:
-        ``(..., V + S)``; minus infinity where nothing with that id was read or known.
+        ``(..., V + S)``; minus infinity for ids that are neither in the vocabulary nor in the input.
 
-    >>> weights, ids = torch.tensor([[0.75, 0.25]]), torch.tensor([[1, 2]])  # 2 is unknown: V is 2
+    >>> weights, ids = torch.tensor([[0.75, 0.25]]), torch.tensor([[1, 2]])  # V is 2, so id 2 is out of vocabulary
     >>> mixed(torch.zeros(1, 2), torch.zeros(1), weights, ids).exp()
     tensor([[0.2500, 0.6250, 0.1250, 0.0000]])
     """
@@ -34,16 +34,16 @@ def mixed(logits: Tensor, switch: Tensor, weights: Tensor, ids: Tensor) -> Tenso
         _at_least_float32(weights),
         _at_least_float32(switch).unsqueeze(-1),
     )
-    wider = (*log_p.shape[:-1], log_p.shape[-1] + ids.shape[-1])
-    copied = weights.new_zeros(wider).scatter_add_(-1, ids, weights)
-    told = F.pad(log_p + F.logsigmoid(switch), (0, ids.shape[-1]), value=-torch.inf)
-    return torch.logaddexp(told, copied.log() + F.logsigmoid(-switch))
+    shape = (*log_p.shape[:-1], log_p.shape[-1] + ids.shape[-1])
+    copied = weights.new_zeros(shape).scatter_add_(-1, ids, weights)
+    generated = F.pad(log_p + F.logsigmoid(switch), (0, ids.shape[-1]), value=-torch.inf)
+    return torch.logaddexp(generated, copied.log() + F.logsigmoid(-switch))
 
 
 def log_likelihood(logits: Tensor, switch: Tensor, weights: Tensor, ids: Tensor, targets: Tensor) -> Tensor:
-    """What :func:`mixed` has for the ``targets (...)``, without holding all the rest, and with gradients.
+    """Log-probabilities of the ``targets (...)`` under :func:`mixed`, differentiable and without the full distribution.
 
-    A target that is neither known nor attended to has the logarithm of the smallest number, not minus infinity.
+    A target that is neither in the vocabulary nor attended to has the logarithm of the smallest positive float.
 
     >>> weights, ids = torch.tensor([[0.75, 0.25]]), torch.tensor([[1, 2]])
     >>> log_likelihood(torch.zeros(1, 2), torch.zeros(1), weights, ids, torch.tensor([2])).exp()
@@ -55,22 +55,21 @@ def log_likelihood(logits: Tensor, switch: Tensor, weights: Tensor, ids: Tensor,
         _at_least_float32(switch),
     )
     limits, last = torch.finfo(log_p.dtype), log_p.shape[-1] - 1
-    told = log_p.gather(-1, targets.clamp(max=last).unsqueeze(-1)).squeeze(-1)
-    told = torch.where(targets <= last, told, limits.min / 2)
+    generated = log_p.gather(-1, targets.clamp(max=last).unsqueeze(-1)).squeeze(-1)
+    generated = torch.where(targets <= last, generated, limits.min / 2)
     copied = (weights * (ids == targets.unsqueeze(-1))).sum(-1).clamp(min=limits.tiny)
-    return torch.logaddexp(told + F.logsigmoid(switch), copied.log() + F.logsigmoid(-switch))
+    return torch.logaddexp(generated + F.logsigmoid(switch), copied.log() + F.logsigmoid(-switch))
 
 
 def pointer_generator_loss(
     logits: Tensor, switch: Tensor, weights: Tensor, ids: Tensor, targets: Tensor, smoothing: float = 0.0
 ) -> Tensor:
-    """Mean of ``-log p`` of the targets ``(N,)``; 0 where there are none.
+    """Mean negative log-likelihood of the targets ``(N,)``; 0 if there are none.
 
     Args:
-        logits, switch, weights, ids: See :func:`mixed`, of ``N`` tokens.
+        logits, switch, weights, ids: See :func:`mixed`, for ``N`` tokens.
         targets: Ids below ``V + S``.
-        smoothing: Share of the loss that asks the vocabulary's own distribution to be even (label smoothing); where to
-            look is not smoothed.
+        smoothing: Label smoothing of the vocabulary's distribution; the attention is not smoothed.
     """
     loss = -log_likelihood(logits, switch, weights, ids, targets)
     if smoothing:
@@ -79,5 +78,5 @@ def pointer_generator_loss(
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
-    """In float32 at least: differences of small probabilities are lost in half of it."""
+    """Promote half precision to float32, which small probabilities need."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""From a sequence's steps to one vector: ``(B, T, P)`` and lengths to ``(B, P)``. Padding changes nothing."""
+"""Pooling of a sequence's steps ``(B, T, P)`` to one vector ``(B, P)``, independent of padding."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ POOLS = ("last", "mean", "max", "attention")
 
 
 class LastPool(nn.Module):
-    """What each direction has come to: forwards at the last step, backwards at the first.
+    """The final output of each direction: the last step forwards, the first step backwards.
 
     Args:
-        directions: 1, or 2 where the second half of ``P`` is the reversed direction's.
+        directions: 1, or 2 if the second half of ``P`` is the reversed direction.
     """
 
     def __init__(self, directions: int = 1) -> None:
@@ -32,16 +32,16 @@ class LastPool(nn.Module):
 
 
 class MeanPool(nn.Module):
-    """The mean of the steps."""
+    """The mean over the steps."""
 
     def forward(self, steps: Tensor, lengths: Tensor | None = None) -> Tensor:
         """``(B, T, P) -> (B, P)``."""
-        inside = within(steps, lengths).unsqueeze(2)
-        return steps.masked_fill(~inside, 0.0).sum(1) / inside.sum(1)
+        mask = within(steps, lengths).unsqueeze(2)
+        return steps.masked_fill(~mask, 0.0).sum(1) / mask.sum(1)
 
 
 class MaxPool(nn.Module):
-    """The largest value of each feature."""
+    """The maximum of each feature over the steps."""
 
     def forward(self, steps: Tensor, lengths: Tensor | None = None) -> Tensor:
         """``(B, T, P) -> (B, P)``."""
@@ -49,7 +49,7 @@ class MaxPool(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """A mean whose weights a learnt query gives (additive attention: Bahdanau et al. 2015; as here Yang et al. 2016).
+    """Attention pooling with a learned query (Bahdanau et al. 2015; for pooling Yang et al. 2016).
 
     Args:
         size: Width of the steps, ``P``.
@@ -61,26 +61,26 @@ class AttentionPool(nn.Module):
         self.query = nn.Linear(size, 1, bias=False)
 
     def weights(self, steps: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """``(B, T, P) -> (B, T)``: 1 together, 0 past a sequence's end."""
+        """Attention weights ``(B, T)`` of steps ``(B, T, P)``; they sum to 1 and are 0 past a sequence's end."""
         scores = self.query(torch.tanh(self.keys(steps)))[:, :, 0]
         return scores.masked_fill(~within(steps, lengths), -torch.inf).softmax(1)
 
     def forward(self, steps: Tensor, lengths: Tensor | None = None) -> Tensor:
         """``(B, T, P) -> (B, P)``."""
         weights = self.weights(steps, lengths).unsqueeze(1)
-        # Past the end a weight is 0, but 0 times what is no number is not.
+        # Past the end a weight is 0, but 0 times NaN or infinity is not.
         return (weights @ steps.masked_fill(~within(steps, lengths).unsqueeze(2), 0.0))[:, 0]
 
 
 class MultiHopPool(nn.Module):
-    """The first step asks the others: attention over them, several times, each time with what was found before.
+    """Multi-hop attention of the first step, the question, over the other steps.
 
-    The hops of Sukhbaatar et al. 2015, "End-To-End Memory Networks", with additive attention, and with a GRU that
-    takes what was found into the question (Kumar et al. 2016, "Ask Me Anything", has one for its episodes).
+    The hops of Sukhbaatar et al. 2015, "End-To-End Memory Networks", with additive attention. A GRU updates the
+    question with the context of each hop, as in Kumar et al. 2016, "Ask Me Anything".
 
     Args:
         size: Width of the steps, ``P``.
-        hops: How often it asks.
+        hops: Number of hops.
     """
 
     def __init__(self, size: int, hops: int) -> None:
@@ -90,28 +90,37 @@ class MultiHopPool(nn.Module):
         self.update = nn.GRUCell(size, size)
 
     def asked(self, steps: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """``(B, T, P) -> (B, 2 P)``, the question in the end and what it found; and weights ``(B, hops, T - 1)``."""
+        """Steps ``(B, T, P)`` to final question and context ``(B, 2 P)``, and weights ``(B, hops, T - 1)``."""
         question, memory = steps[:, 0], steps[:, 1:]
-        found, mask, weights = torch.zeros_like(question), within(steps, lengths)[:, 1:], []
+        context, mask, weights = torch.zeros_like(question), within(steps, lengths)[:, 1:], []
         for attention in self.attentions:
-            contexts, looked_at = attention(question.unsqueeze(1), memory, mask)
-            found, weights = contexts[:, 0], [*weights, looked_at]
-            question = self.update(found, question)
-        return torch.cat([question, found], 1), torch.cat(weights, 1)
+            contexts, hop_weights = attention(question.unsqueeze(1), memory, mask)
+            context, weights = contexts[:, 0], [*weights, hop_weights]
+            question = self.update(context, question)
+        return torch.cat([question, context], 1), torch.cat(weights, 1)
 
     def forward(self, steps: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """``(B, T, P) -> (B, 2 P)``; where the first step is alone, what it finds is 0."""
+        """Steps ``(B, T, P)`` to ``(B, 2 P)``; the context is 0 if there is only the first step."""
         return self.asked(steps, lengths)[0]
 
 
 def build_pool(kind: str, size: int, directions: int) -> nn.Module:
-    """The pooling of that name in :data:`POOLS`, for steps of width ``size``."""
-    made = {"last": lambda: LastPool(directions), "mean": MeanPool, "max": MaxPool}
-    return AttentionPool(size) if kind == "attention" else made[kind]()
+    """Build a pooling by name.
+
+    Args:
+        kind: One of :data:`POOLS`.
+        size: Width of the steps, ``P``.
+        directions: Directions of the recurrent layer, 1 or 2.
+
+    >>> build_pool("mean", 4, 1)(torch.zeros(2, 7, 4)).shape
+    torch.Size([2, 4])
+    """
+    builders = {"last": lambda: LastPool(directions), "mean": MeanPool, "max": MaxPool}
+    return AttentionPool(size) if kind == "attention" else builders[kind]()
 
 
 def within(steps: Tensor, lengths: Tensor | None) -> Tensor:
-    """``(B, T)`` bool: which steps are a sequence's own."""
+    """The mask ``(B, T)`` of valid steps: true up to each sequence's length."""
     if lengths is None:
         return steps.new_ones(steps.shape[:2], dtype=torch.bool)
     return torch.arange(steps.shape[1], device=steps.device) < lengths.to(steps.device)[:, None]

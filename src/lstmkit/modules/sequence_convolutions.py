@@ -1,4 +1,4 @@
-"""Convolutions that make a sequence shorter before a recurrent trunk reads it. Padding changes nothing."""
+"""Strided convolutions that shorten a sequence before the recurrent trunk, independent of padding."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from lstmkit.modules.augmentation import SpecAugment, SpeedPerturbation, TextLin
 from lstmkit.modules.dropout import variational_dropout
 from lstmkit.modules.pooling import within
 
-ConvolutionState = tuple[Tensor, ...] | None  #: What each convolution saw last; it goes on from there.
+ConvolutionState = tuple[Tensor, ...] | None  #: Last inputs of each convolution, to continue a sequence.
 
 
 def strided_lengths(lengths: Tensor | None, stride: int) -> Tensor | None:
-    """``(B,)``: how many strides there are in so many steps, the last may be begun."""
+    """Lengths ``(B,)`` after a strided convolution, rounded up."""
     return None if lengths is None else -(-lengths // stride)
 
 
 class CausalConvEncoder(nn.Module):
-    """Convolutions over time, each of which keeps every ``stride``-th step; what comes later is never seen.
+    """Causal strided convolutions over time; the output never depends on later steps.
 
     Args:
-        input_size: Features a step, ``F``.
-        channels: Of each convolution.
-        strides: Of each convolution.
-        reach: Steps before its stride that each convolution sees as well.
-        dropout: In training, the share of the output's features that are hidden, the same at all steps.
-        masks: What is hidden from training, see :class:`SpecAugment`.
-        tempo: How training is told faster or slower, see :class:`SpeedPerturbation`.
+        input_size: Features per step, ``F``.
+        channels: Channels of each convolution.
+        strides: Stride of each convolution.
+        reach: Earlier steps that each convolution reads in addition to its stride.
+        dropout: Dropout probability on the output's features, with one mask for all steps.
+        masks: Masking in training; see :class:`SpecAugment`.
+        tempo: Speed perturbation in training; see :class:`SpeedPerturbation`.
 
     >>> encoder = CausalConvEncoder(3, 8, strides=(2, 2), reach=3).eval()
     >>> x = torch.randn(1, 12, 3)
@@ -64,9 +64,9 @@ class CausalConvEncoder(nn.Module):
     def forward(
         self, x: Tensor, lengths: Tensor | None = None, before: ConvolutionState = None
     ) -> tuple[Tensor, Tensor | None, ConvolutionState]:
-        """``(B, T, F) -> (B, ceil(T / stride), channels)``, the lengths of that, and what to go on from.
+        """``(B, T, F) -> (B, ceil(T / stride), channels)``, its lengths, and the state to continue from.
 
-        To go on, ``T`` must have been a multiple of the stride.
+        A sequence can only be continued if ``T`` is a multiple of the stride.
         """
         if self.tempo is not None:
             x, lengths = self.tempo(x, lengths)
@@ -78,26 +78,26 @@ class CausalConvEncoder(nn.Module):
         after = []
         for i, (convolution, norm, stride) in enumerate(zip(self.convolutions, self.norms, self.strides, strict=True)):
             past = x.new_zeros(len(x), self.reach, x.shape[2]) if before is None else before[i]
-            seen = torch.cat([past, x], 1)
-            after.append(seen[:, seen.shape[1] - self.reach :])
-            x = F.relu(norm(convolution(seen.transpose(1, 2)).transpose(1, 2)))
+            extended = torch.cat([past, x], 1)
+            after.append(extended[:, extended.shape[1] - self.reach :])
+            x = F.relu(norm(convolution(extended.transpose(1, 2)).transpose(1, 2)))
             lengths = strided_lengths(lengths, stride)
             x = x * within(x, lengths).unsqueeze(2)
         return variational_dropout(x, self.dropout, self.training), lengths, tuple(after)
 
 
 class TextLineEncoder(nn.Module):
-    """A picture of a line, column by column: two convolutions of three by three, each pooled two by two.
+    """An image of a text line to a sequence of columns: two 3 x 3 convolutions, each with 2 x 2 max pooling.
 
-    After C. Wick, C. Reul, F. Puppe 2020, "Calamari", DHQ 14, with other widths. A column of the output is four of
-    the picture.
+    After C. Wick, C. Reul, F. Puppe 2020, "Calamari", DHQ 14, with other widths. A column of the output stands for four
+    columns of the image.
 
     Args:
-        height: Of the picture, a multiple of 4.
-        channels: Of the first convolution; the second has twice as many.
-        output_size: Width of what is made of a column.
-        dropout: In training, the share of the output's features that are hidden, the same at all columns.
-        noise: What is done to a picture in training.
+        height: Height of the image in pixels, a multiple of 4.
+        channels: Channels of the first convolution; the second has twice as many.
+        output_size: Width of a column's features.
+        dropout: Dropout probability on the output's features, with one mask for all columns.
+        noise: Augmentation of the images in training.
     """
 
     stride = 4
@@ -119,9 +119,9 @@ class TextLineEncoder(nn.Module):
     def forward(
         self, x: Tensor, lengths: Tensor | None = None, before: ConvolutionState = None
     ) -> tuple[Tensor, Tensor | None, ConvolutionState]:
-        """Columns ``(B, W, H)``, ink 1 on 0, to ``(B, ceil(W / 4), output_size)``, and the lengths of that.
+        """Columns ``(B, W, H)``, ink 1 on background 0, to ``(B, ceil(W / 4), output_size)`` and its lengths.
 
-        It sees to both sides, so that nothing goes on from ``before``.
+        The convolutions are not causal, so ``before`` is ignored and no state is returned.
         """
         if self.noise is not None:
             x = self.noise(x)

@@ -1,7 +1,7 @@
-"""An LSTM and the soft window that it moves over a text, step by step and back, with one product for all weights.
+"""Fused forward and backward pass of an LSTM with a soft window.
 
-What the window reads at a step is an input of the next, so that no step can begin before the last is done. What can
-wait for the end is the weights' share of the gradient: of all steps at once, where autograd adds it up step by step.
+The window vector of a step is an input of the next step, so the steps run one after another. The backward pass computes
+the gradients of the weights for all steps in one product, while autograd would add them up step by step.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from lstmkit.modules.soft_window import SoftWindow
 
 
 class ScanOutput(NamedTuple):
-    """What came of a scan.
+    """Output of :func:`window_scan`.
 
     Attributes:
-        hidden: ``(B, T, H)``.
-        windows: ``(B, T, C)``.
-        cell: ``(B, H)``, the last step's.
-        middles: ``(B, K)``, the last step's.
-        weights: ``(B, T, U)``: how much of each character was read; without gradients.
+        hidden: ``(B, T, H)`` hidden states.
+        windows: ``(B, T, C)`` window vectors.
+        cell: ``(B, H)`` last cell state.
+        middles: ``(B, K)`` last centers of the window.
+        weights: ``(B, T, U)`` weight of each character, without gradients.
     """
 
     hidden: Tensor
@@ -36,7 +36,7 @@ class ScanOutput(NamedTuple):
 
 
 def can_scan(lower: RecurrentLayer) -> bool:
-    """Whether a layer is one plain LSTM without noise."""
+    """Whether the layer is a single standard LSTM without zoneout, recurrent dropout and weight drop."""
     noise = lower.zoneout or lower.recurrent_dropout or lower.weight_drop
     return lower.specs == (CellSpec("lstm", lower.input_size, lower.hidden_size),) and not noise
 
@@ -44,86 +44,89 @@ def can_scan(lower: RecurrentLayer) -> bool:
 def window_scan(
     lower: RecurrentLayer, window: SoftWindow, x: Tensor, text: Tensor, read: Tensor, middles: Tensor, state: Any
 ) -> ScanOutput:
-    """All steps of a layer of which :func:`can_scan` holds and its window.
+    """Run all steps of a layer and its soft window.
 
     Args:
-        lower: Of features ``F + C``.
-        window: Of its width.
-        x: ``(B, T, F)``.
-        text: ``(B, U, C)``, which gets no gradient.
-        read: ``(B, C)``, the window of the step before.
-        middles: ``(B, K)``, likewise.
-        state: The layer's, ``h`` and ``c`` of ``(1, B, H)``; ``None`` for zeros.
+        lower: A layer that :func:`can_scan`, with ``F + C`` features.
+        window: Soft window of the layer's width.
+        x: ``(B, T, F)`` inputs.
+        text: ``(B, U, C)`` character vectors; they get no gradient.
+        read: ``(B, C)`` window vector of the previous step.
+        middles: ``(B, K)`` centers of the previous step.
+        state: State of the layer, ``h`` and ``c`` ``(1, B, H)``; ``None`` for zeros.
     """
     (w_ih, w_hh, b_ih, b_hh), size = lower.weights(0, 0).values(), x.shape[-1]
     gates = F.linear(x, w_ih[:, :size], b_ih + b_hh).transpose(0, 1)
-    back = torch.cat([w_hh, w_ih[:, size:]], 1)
+    feedback_weight = torch.cat([w_hh, w_ih[:, size:]], 1)
     h, c = (s[0] for s in state) if state is not None else x.new_zeros(2, len(x), lower.hidden_size).unbind()
     linear = window.linear
-    found = _Scan.apply(gates, back, linear.weight, linear.bias, text, torch.cat([h, read], 1), c, middles)
-    fed, cell, middles, weights = found  # type: ignore[misc]
+    feedback = torch.cat([h, read], 1)
+    outputs = _Scan.apply(gates, feedback_weight, linear.weight, linear.bias, text, feedback, c, middles)
+    fed, cell, middles, weights = outputs  # type: ignore[misc]
     hidden, windows = fed.transpose(0, 1).split([lower.hidden_size, text.shape[2]], -1)
     return ScanOutput(hidden, windows, cell, middles, weights.transpose(0, 1))
 
 
 class _Scan(torch.autograd.Function):
-    """Gates' shares ``(T, B, 4H)`` and what the first step is fed, ``[h, w]``, to ``[h, w] (T, B, H + C)`` of all."""
+    """Input projections ``(T, B, 4H)`` and initial feedback ``[h, window]`` to that of all steps ``(T, B, H + C)``."""
 
     @staticmethod
     def forward(
         ctx: Any, gates: Tensor, back: Tensor, weight: Tensor, bias: Tensor, text: Tensor, fed: Tensor, c: Tensor,
         middles: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        places = torch.arange(1, text.shape[1] + 1, device=text.device, dtype=text.dtype)
-        all_fed, squashed, cells, moves, away, heights = [fed], [], [c], [], [], []
-        for share in gates:
-            i, f, g, o = torch.addmm(share, all_fed[-1], back.t()).chunk(4, -1)
+        positions = torch.arange(1, text.shape[1] + 1, device=text.device, dtype=text.dtype)
+        all_fed, activations, cells, window_params, distances, component_weights = [fed], [], [c], [], [], []
+        for projection in gates:
+            i, f, g, o = torch.addmm(projection, all_fed[-1], back.t()).chunk(4, -1)
             i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
             c = f * c + i * g
             h = o * c.tanh()
-            move = torch.addmm(bias, h, weight.t()).exp()
-            height, narrow, step = move.chunk(3, -1)
-            middles = middles + step
-            distance = middles.unsqueeze(-1) - places
-            each = height.unsqueeze(-1) * (-narrow.unsqueeze(-1) * distance.square()).exp()
-            read = torch.bmm(each.sum(1, keepdim=True), text)[:, 0]
+            params = torch.addmm(bias, h, weight.t()).exp()
+            height, precision, movement = params.chunk(3, -1)
+            middles = middles + movement
+            distance = middles.unsqueeze(-1) - positions
+            components = height.unsqueeze(-1) * (-precision.unsqueeze(-1) * distance.square()).exp()
+            read = torch.bmm(components.sum(1, keepdim=True), text)[:, 0]
             all_fed.append(torch.cat([h, read], 1))
-            squashed.append(torch.cat([i, f, g, o], 1))
+            activations.append(torch.cat([i, f, g, o], 1))
             cells.append(c)
-            moves.append(move)
-            away.append(distance)
-            heights.append(each)
-        kept = [torch.stack(each) for each in (all_fed, squashed, cells, moves, away, heights)]
-        ctx.save_for_backward(back, weight, text, *kept)
-        weights = kept[-1].sum(2)
+            window_params.append(params)
+            distances.append(distance)
+            component_weights.append(components)
+        steps = (all_fed, activations, cells, window_params, distances, component_weights)
+        saved = [torch.stack(tensors) for tensors in steps]
+        ctx.save_for_backward(back, weight, text, *saved)
+        weights = saved[-1].sum(2)
         ctx.mark_non_differentiable(weights)
-        return kept[0][1:], c, middles, weights
+        return saved[0][1:], c, middles, weights
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:  # type: ignore[override]
         d_fed, d_c, d_middles, _ = grads
-        back, weight, text, fed, squashed, cells, moves, away, heights = ctx.saved_tensors
+        back, weight, text, fed, activations, cells, window_params, distances, component_weights = ctx.saved_tensors
         size = weight.shape[1]
-        d_gates, d_moves = torch.empty_like(squashed), torch.empty_like(moves)
+        d_gates, d_params = torch.empty_like(activations), torch.empty_like(window_params)
         d_next = torch.zeros_like(fed[0])
-        for t in range(len(squashed) - 1, -1, -1):
+        for t in range(len(activations) - 1, -1, -1):
             d_h, d_read = (d_fed[t] + d_next).split([size, text.shape[2]], -1)
-            # The window: of the logarithms of heights and widths, and of the middles.
-            _, narrow, step = moves[t].chunk(3, -1)
-            each = torch.bmm(d_read.unsqueeze(1), text.transpose(1, 2)) * heights[t]
-            far = each * away[t]
-            d_middles = d_middles - 2 * narrow * far.sum(-1)
-            d_moves[t] = torch.cat([each.sum(-1), -narrow * (far * away[t]).sum(-1), d_middles * step], -1)
-            d_h = torch.addmm(d_h, d_moves[t], weight)
-            # The cell.
-            i, f, g, o = squashed[t].chunk(4, -1)
+            # Window: gradients of the logarithms of heights and precisions, and of the centers.
+            _, precision, movement = window_params[t].chunk(3, -1)
+            d_log = torch.bmm(d_read.unsqueeze(1), text.transpose(1, 2)) * component_weights[t]
+            scaled = d_log * distances[t]
+            d_middles = d_middles - 2 * precision * scaled.sum(-1)
+            d_precision = -precision * (scaled * distances[t]).sum(-1)
+            d_params[t] = torch.cat([d_log.sum(-1), d_precision, d_middles * movement], -1)
+            d_h = torch.addmm(d_h, d_params[t], weight)
+            # LSTM cell.
+            i, f, g, o = activations[t].chunk(4, -1)
             out = cells[t + 1].tanh()
             d_c = d_c + d_h * o * (1 - out.square())
-            slopes = (d_c * g * i * (1 - i), d_c * cells[t] * f * (1 - f), d_c * i * (1 - g.square()))
-            d_gates[t] = torch.cat([*slopes, d_h * out * o * (1 - o)], 1)
+            d_ifg = (d_c * g * i * (1 - i), d_c * cells[t] * f * (1 - f), d_c * i * (1 - g.square()))
+            d_gates[t] = torch.cat([*d_ifg, d_h * out * o * (1 - o)], 1)
             d_c = d_c * f
             d_next = d_gates[t] @ back
         d_back = d_gates.flatten(0, 1).t() @ fed[:-1].flatten(0, 1)
-        d_weight = d_moves.flatten(0, 1).t() @ fed[1:, :, :size].flatten(0, 1)
-        return d_gates, d_back, d_weight, d_moves.sum((0, 1)), None, d_next, d_c, d_middles
+        d_weight = d_params.flatten(0, 1).t() @ fed[1:, :, :size].flatten(0, 1)
+        return d_gates, d_back, d_weight, d_params.sum((0, 1)), None, d_next, d_c, d_middles

@@ -1,4 +1,4 @@
-"""The recurrent trunk, from settings to a layer."""
+"""Construction of the recurrent trunk from a job's settings."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ TRUNKS: dict[str, Callable[..., RecurrentLayer]] = {"lstm": LSTM, "gru": GRU, "r
 def build_trunk(
     cell: str, input_size: int, hidden_size: int, *, num_layers: int, dropout: float = 0.0, **options: Any
 ) -> RecurrentLayer:
-    """A batch-first stack of ``num_layers``; an LSTM's forget gates start open (bias 1).
+    """Build a batch-first stack of recurrent layers; an LSTM's forget gate bias starts at 1.
 
     Args:
-        cell: A name in :data:`TRUNKS`.
-        input_size, hidden_size, num_layers: As of the layer.
-        dropout: Between layers, where there are several.
-        options: Further keywords of the layer.
+        cell: Name of the cell, a key of :data:`TRUNKS`.
+        input_size, hidden_size, num_layers: Sizes of the layer.
+        dropout: Dropout probability between layers; ignored if there is one layer.
+        options: Further keyword arguments of the layer.
+
+    >>> build_trunk("gru", 3, 8, num_layers=2).output_size
+    8
     """
     if cell == "lstm":
         options = {"forget_bias": 1.0, **options}

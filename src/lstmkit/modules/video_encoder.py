@@ -1,4 +1,4 @@
-"""Clips to features: pictures to features, frame by frame, and what changes from frame to frame."""
+"""Encoders of video clips: features of each frame, and of grid cells followed over time."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch.utils.checkpoint import checkpoint
 from lstmkit.layers.recurrent import RecurrentLayer
 from lstmkit.modules.image_encoder import ImageEncoder, ImageGridEncoder, PixelNormalizer, moved
 
-_AT_ONCE = 512  # frames whose features are in memory together
-_CELLS = 4  # of a side of the grid that a frame is told by: where in it something is matters
+_MAX_FRAMES = 512  # frames encoded together, to bound memory
+_POOLED_SIZE = 4  # height and width of the average-pooled grid, which keeps positions
 
 
 class _PerFrameEncoder(nn.Module, ABC):
-    """What looks at the frames of clips ``(B, T, H, W, C)`` uint8, each by itself.
+    """Base class of encoders that process each frame of clips ``(B, T, H, W, C)`` uint8 separately.
 
-    What is past a clip's end is not looked at. Of many frames some are looked at after others: memory is that of 512,
-    and in training their features are computed anew for the gradient.
+    Frames past a clip's end are skipped. Frames are encoded in chunks of 512, which training recomputes in the backward
+    pass to bound memory.
 
     Args:
-        shift: In training, the share of a side by which a clip is moved at most, all its frames alike.
+        shift: Maximum random shift of a clip in training, as a fraction of height and width, the same for all frames.
     """
 
     reads_lengths = True
@@ -34,40 +34,39 @@ class _PerFrameEncoder(nn.Module, ABC):
 
     @abstractmethod
     def look(self, frames: Tensor) -> Tensor:
-        """Frames ``(N, H, W, C)`` to features ``(N, ...)``."""
+        """Encode frames ``(N, H, W, C)`` to features ``(N, ...)``."""
 
     def frames(self, clips: Tensor, lengths: Tensor | None) -> Tensor:
-        """``(B, T, H, W, C) -> (B, T, ...)``, 0 past a clip's end."""
+        """Encode clips ``(B, T, H, W, C)`` to features ``(B, T, ...)``, 0 past a clip's end."""
         if self.training and self.shift:
             clips = moved(clips, self.shift)
         if lengths is None:
-            return self._looked(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+            return self._encode_in_chunks(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
         steps = torch.arange(clips.shape[1], device=clips.device)
-        there = steps < lengths.to(clips.device).unsqueeze(1)
-        seen = self._looked(clips[there])
-        found = seen.new_zeros(*clips.shape[:2], *seen.shape[1:])
-        found[there] = seen
-        return found
+        mask = steps < lengths.to(clips.device).unsqueeze(1)
+        valid = self._encode_in_chunks(clips[mask])
+        features = valid.new_zeros(*clips.shape[:2], *valid.shape[1:])
+        features[mask] = valid
+        return features
 
-    def _looked(self, frames: Tensor) -> Tensor:
-        pieces = frames.split(_AT_ONCE)
-        if len(pieces) > 1 and torch.is_grad_enabled():
-            return torch.cat([checkpoint(self.look, one, use_reentrant=False) for one in pieces])
-        return torch.cat([self.look(one) for one in pieces])
+    def _encode_in_chunks(self, frames: Tensor) -> Tensor:
+        chunks = frames.split(_MAX_FRAMES)
+        if len(chunks) > 1 and torch.is_grad_enabled():
+            return torch.cat([checkpoint(self.look, chunk, use_reentrant=False) for chunk in chunks])
+        return torch.cat([self.look(chunk) for chunk in chunks])
 
 
 class VideoEncoder(_PerFrameEncoder):
-    """Clips ``(B, T, H, W, C)`` uint8 and their lengths to ``(B, T, output_size)``, a vector for each frame.
+    """Clips ``(B, T, H, W, C)`` uint8 and lengths to ``(B, T, output_size)``, one vector per frame.
 
-    Of a frame's grid are read the means of 4 by 4 fields, which say where something is, and the largest of each
-    feature, that say what there is.
+    A frame's feature grid is average-pooled to 4 x 4 cells, which keeps positions, and max-pooled to one vector.
 
     Args:
-        dots: From uint8 to pictures.
-        pictures: These to a grid.
-        output_size: Of the features of a frame.
-        dropout: In training, the share of these that are hidden.
-        shift: In training, the share of a side by which a clip is moved at most, all its frames alike.
+        dots: Standardization of the pixels.
+        pictures: Image encoder that returns a grid of features.
+        output_size: Width of a frame's features.
+        dropout: Dropout probability on the features.
+        shift: Maximum random shift of a clip in training, as a fraction of height and width, the same for all frames.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class VideoEncoder(_PerFrameEncoder):
     ) -> None:
         super().__init__(shift)
         self.dots, self.pictures, self.dropout = dots, pictures, nn.Dropout(dropout)
-        self.narrow = nn.Linear(pictures.output_size * (_CELLS**2 + 1), output_size)
+        self.narrow = nn.Linear(pictures.output_size * (_POOLED_SIZE**2 + 1), output_size)
         self.norm = nn.LayerNorm(output_size)
         self.output_size = output_size
 
@@ -84,21 +83,20 @@ class VideoEncoder(_PerFrameEncoder):
 
     def look(self, frames: Tensor) -> Tensor:
         grid = self.pictures(self.dots(frames))
-        where, what = F.adaptive_avg_pool2d(grid, _CELLS).flatten(1), grid.amax((2, 3))
-        return F.relu(self.norm(self.narrow(torch.cat([where, what], 1))))
+        averages, maxima = F.adaptive_avg_pool2d(grid, _POOLED_SIZE).flatten(1), grid.amax((2, 3))
+        return F.relu(self.norm(self.narrow(torch.cat([averages, maxima], 1))))
 
 
 class VideoGridEncoder(_PerFrameEncoder):
-    """Clips ``(B, T, H, W, C)`` uint8 and their lengths to the cells of all frames, frame by frame.
+    """Clips ``(B, T, H, W, C)`` uint8 and lengths to the grid cells of all frames ``(B, T * cells, output_size)``.
 
-    Each cell is looked at in its frame, and followed through the frames by a recurrent layer, the same for all cells.
-    Both stand side by side in what is attended to, ``(B, T * cells, output_size)``: what is there does not hang on how
-    it moves.
+    A recurrent layer, shared by all cells, follows each cell over the frames. Its output is concatenated with the
+    cell's image features, so that appearance and motion are both available to attention.
 
     Args:
-        grid: Frames to cells.
-        trunk: Recurrent layer, batch first, that reads a cell of frame after frame.
-        shift: In training, the share of a side by which a clip is moved at most, all its frames alike.
+        grid: Encoder of a frame to grid cells.
+        trunk: Recurrent layer, batch first, over the frames of a cell.
+        shift: Maximum random shift of a clip in training, as a fraction of height and width, the same for all frames.
     """
 
     def __init__(self, grid: ImageGridEncoder, trunk: RecurrentLayer, shift: float = 0.0) -> None:
@@ -107,13 +105,13 @@ class VideoGridEncoder(_PerFrameEncoder):
         self.output_size = grid.output_size + trunk.output_size
 
     def forward(self, clips: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        seen = self.frames(clips, lengths)
-        cells = seen.shape[2]
-        each = None if lengths is None else lengths.repeat_interleave(cells)
-        followed, _ = self.trunk(seen.transpose(1, 2).flatten(0, 1), None, each)
-        followed = followed.unflatten(0, (len(clips), cells)).transpose(1, 2)
-        both = torch.cat([seen, followed], -1).flatten(1, 2)
-        return both, None if lengths is None else lengths * cells
+        features = self.frames(clips, lengths)
+        cells = features.shape[2]
+        cell_lengths = None if lengths is None else lengths.repeat_interleave(cells)
+        motion, _ = self.trunk(features.transpose(1, 2).flatten(0, 1), None, cell_lengths)
+        motion = motion.unflatten(0, (len(clips), cells)).transpose(1, 2)
+        combined = torch.cat([features, motion], -1).flatten(1, 2)
+        return combined, None if lengths is None else lengths * cells
 
     def look(self, frames: Tensor) -> Tensor:
         return self.grid(frames)[0]

@@ -1,4 +1,7 @@
-"""What a back end is asked and what it answers: one recurrent layer over time, one or two directions."""
+"""The interface of a back end: a call for one recurrent layer over time, in one or two directions, and its result.
+
+Dimensions: ``T`` steps, ``B`` batch, ``F`` input features, ``H`` hidden units, ``P`` output size, ``D`` directions.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ class Pass(NamedTuple):
 
     Attributes:
         params: Weights by the names of ``CellSpec.parameter_shapes``.
-        state: Initial state, one ``(B, size)`` tensor for each of ``CellSpec.state_sizes``; empty for zero.
-        reverse: From each sequence's own last step to its first.
-        recurrent_mask: ``(B, P)``, multiplies the previous output wherever the gates see it, the same at all steps;
+        state: Initial state, one ``(B, size)`` tensor for each of ``CellSpec.state_sizes``; empty for zeros.
+        reverse: Whether the pass runs from the last step of each sequence to its first.
+        recurrent_mask: ``(B, P)``, multiplies the previous output where the gates read it, the same at all steps;
             ``None`` for no recurrent dropout.
-        zoneout: For each state how much of its old value is kept: a ``(T, B, size)`` mask, or one number;
+        zoneout: For each state, how much of its old value is kept: a ``(T, B, size)`` mask, or a probability;
             ``None`` for no zoneout.
     """
 
@@ -34,15 +37,15 @@ class Pass(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One layer's work.
+    """The work of one layer.
 
     Attributes:
         spec: The cell.
-        x: Input ``(T, B, F)``; any strides, so a batch-first tensor comes transposed and uncopied.
-        passes: One pass, or the forward and the reversed one.
-        lengths: ``(B,)`` whole numbers in ``0..T``, or ``None`` where every sequence has ``T`` steps.
-        trace: Whether gates and states of every step are wanted.
-        recompute: Whether backward should do the steps again rather than keep them all; a back end may not have it.
+        x: Input ``(T, B, F)`` with any strides, so that a batch-first tensor is transposed without a copy.
+        passes: One pass, or the forward and the reversed pass.
+        lengths: ``(B,)`` integers in ``0..T``, or ``None`` if every sequence has ``T`` steps.
+        trace: Whether to return the gates and states of every step.
+        recompute: Whether the backward pass should recompute the steps instead of saving them; back ends may ignore it.
     """
 
     spec: CellSpec
@@ -53,17 +56,17 @@ class Call(NamedTuple):
     recompute: bool = False
 
     def state_of(self, p: Pass) -> State:
-        """The initial state of one of the passes, in tensors."""
+        """The initial state of one of the passes as tensors; zeros if it is empty."""
         return p.state or tuple(self.x.new_zeros(self.x.shape[1], size) for size in self.spec.state_sizes)
 
 
 class PassResult(NamedTuple):
-    """What one pass gives.
+    """The result of one pass.
 
     Attributes:
-        output: ``(T, B, P)``, zero past a sequence's end.
-        state: The state after each sequence's own last step (reversed: its first), ``(B, size)`` each.
-        trace: Gates, ``"hidden"`` and ``"cell"`` by name, ``(T, B, size)`` each, zero past the end; if asked for.
+        output: ``(T, B, P)``, zero past the end of a sequence.
+        state: The state after the last step of each sequence (reversed: its first), ``(B, size)`` each.
+        trace: If requested: gates, ``"hidden"`` and ``"cell"`` by name, ``(T, B, size)`` each, zero past the end.
     """
 
     output: Tensor
@@ -72,12 +75,12 @@ class PassResult(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a layer gives, its passes side by side.
+    """The result of a layer, with its passes concatenated.
 
     Attributes:
         output: ``(T, B, D·P)``.
         state: ``(D, B, size)`` for each of the cell's states.
-        traces: One a pass, if asked for.
+        traces: One trace per pass, if requested.
     """
 
     output: Tensor
@@ -86,12 +89,14 @@ class Result(NamedTuple):
 
     @staticmethod
     def of(passes: Sequence[PassResult]) -> Result:
+        """Concatenate the results of the passes."""
         output = passes[0].output if len(passes) == 1 else torch.cat([p.output for p in passes], -1)
         state = tuple(torch.stack(parts) for parts in zip(*(p.state for p in passes), strict=True))
         traces = tuple(p.trace for p in passes if p.trace is not None)
         return Result(output, state, traces or None)
 
     def passes(self) -> list[PassResult]:
+        """The results of the single passes."""
         count = self.state[0].shape[0]
         outputs = self.output.chunk(count, dim=-1)
         traces = self.traces or (None,) * count
@@ -99,13 +104,13 @@ class Result(NamedTuple):
 
 
 class Stepper(Protocol):
-    """A stack of layers that runs step by step and keeps its state."""
+    """A stack of layers that runs one step per call and keeps its state."""
 
     def __call__(self, x: Tensor, out: Tensor | None) -> Tensor | None:
-        """One step, ``(B, F) -> (B, P)``, written to ``out`` or to a new tensor.
+        """Run one step ``(B, F) -> (B, P)``, written to ``out`` or to a new tensor.
 
-        ``None`` where nothing was done: for another shape, dtype, device or class of tensor than it was made for, or
-        numbers that do not lie side by side.
+        Returns ``None`` and does nothing if ``x`` is not contiguous, or not of the shape, dtype, device or class that
+        the stepper was made for.
         """
         ...
 
@@ -115,9 +120,9 @@ class Stepper(Protocol):
 
 
 class Backend(Protocol):
-    """One way to compute a :class:`Call`. A new one is a module with these three names.
+    """A way to compute a :class:`Call`: a module with these three names.
 
-    It may have a fourth, ``Stepper(calls, residual)``: a :class:`Stepper` over one step of each layer of a stack.
+    A fourth name is optional: ``Stepper(calls, residual)``, a :class:`Stepper` over one step of each layer of a stack.
     """
 
     NAME: str

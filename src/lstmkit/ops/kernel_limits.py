@@ -1,4 +1,4 @@
-"""What no kernels of ours do, wherever they run."""
+"""Calls that none of the kernels of this package can run, on any device."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from lstmkit.ops.call import Call
 
 
 def kernel_limit_reason(call: Call, name: str) -> str | None:
-    """Why the kernels called ``name`` cannot run a call whose input they could; or ``None``."""
+    """Why the ``name`` kernels cannot run a call whose input and cell they support, or ``None``."""
     x = call.x
     if x.shape[0] == 0 or x.shape[1] == 0:
-        return "there is nothing to compute: no step or no sequence"
+        return "there is nothing to compute: the input has no steps or no sequences"
     if torch._C._are_functorch_transforms_active():
-        return f"the {name} kernels do not go through torch.func (vmap, jvp, ...)"
+        return f"the {name} kernels do not support torch.func (vmap, jvp, ...)"
     if torch.autograd.forward_ad._current_level >= 0:
         return f"the {name} kernels have no forward-mode derivatives"
     dtype, on_cpu = x.dtype, x.is_cpu
@@ -25,5 +25,5 @@ def kernel_limit_reason(call: Call, name: str) -> str | None:
         if p.recurrent_mask is not None or p.zoneout:
             noise = (p.recurrent_mask, *(p.zoneout or ()))
             if any(isinstance(t, Tensor) and t.requires_grad for t in noise):
-                return f"the {name} kernels do not differentiate by noise masks"
+                return f"the {name} kernels have no gradients with respect to noise masks"
     return None

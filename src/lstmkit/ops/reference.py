@@ -1,6 +1,7 @@
-"""The recurrence as a plain loop over :mod:`lstmkit.cells`: the oracle for every other back end.
+"""The back end ``"reference"``: the recurrence as a plain loop over :mod:`lstmkit.cells`.
 
-Runs any cell on any device and dtype, differentiates any number of times, and hands out its gates.
+Every other back end is tested against it. It runs any cell on any device and dtype, differentiates any number of times,
+and returns the gates.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def unsupported_reason(call: Call) -> str | None:
 def run(call: Call) -> Result:
     x = call.x
     if call.lengths is not None:
-        x = within(x, call.lengths)  # NaN in the padding must not reach a gradient
+        x = zero_padding(x, call.lengths)  # NaN in the padding must not reach a gradient
     passes = []
     for p in call.passes:
         gx = project_input(call.spec, p.params, x)
@@ -32,7 +33,15 @@ def run(call: Call) -> Result:
 
 
 def scan(spec: CellSpec, p: Pass, gx: Tensor, lengths: Tensor | None, trace: bool = False) -> PassResult:
-    """One pass, of the input's share of the gates, ``(T, B, G·H)``, from the state that the pass has."""
+    """Run one pass from its state.
+
+    Args:
+        spec: The cell.
+        p: The pass; its state must not be empty.
+        gx: The input projection of the gates, ``(T, B, G·H)``.
+        lengths: Steps of each sequence, ``(B,)``, or ``None`` for all.
+        trace: Whether to return the gates and states of every step.
+    """
     n_steps = len(gx)
     active = None if lengths is None else active_steps(n_steps, lengths, gx.device)
     outputs: list[Tensor] = [gx] * n_steps
@@ -49,21 +58,21 @@ def scan(spec: CellSpec, p: Pass, gx: Tensor, lengths: Tensor | None, trace: boo
         outputs[t] = state[0]
         if trace:
             traces[t] = gates | dict(zip(spec.cell.states, state, strict=True))
-    found = None
+    trace_by_name = None
     if trace:
         sizes = dict.fromkeys(spec.cell.gates, spec.hidden_size)
         sizes |= dict(zip(spec.cell.states, spec.state_sizes, strict=True))
-        found = {name: _stack([step[name] for step in traces], active, gx, size) for name, size in sizes.items()}
-    return PassResult(_stack(outputs, active, gx, spec.output_size), state, found)
+        trace_by_name = {name: _stack([step[name] for step in traces], active, gx, n) for name, n in sizes.items()}
+    return PassResult(_stack(outputs, active, gx, spec.output_size), state, trace_by_name)
 
 
 def active_steps(n_steps: int, lengths: Tensor, device: torch.device) -> Tensor:
-    """``(T, B, 1)``: which steps each sequence has."""
+    """Mask ``(T, B, 1)`` of the steps before the end of each sequence."""
     return (torch.arange(n_steps, device=device)[:, None] < lengths.to(device)).unsqueeze(-1)
 
 
-def within(x: Tensor, lengths: Tensor) -> Tensor:
-    """``(T, B, size)``, 0 past each sequence's end."""
+def zero_padding(x: Tensor, lengths: Tensor) -> Tensor:
+    """``x (T, B, size)`` with zeros past the end of each sequence."""
     return torch.where(active_steps(len(x), lengths, x.device), x, x.new_zeros(()))
 
 
@@ -72,9 +81,9 @@ def _order(n_steps: int, reverse: bool) -> Iterator[int]:
 
 
 def _apply_zoneout(p: Pass, t: int, old: State, new: State) -> State:
-    """Krueger et al. 2017: each unit keeps its old value, at random in training, by that share otherwise."""
-    kept = (k[t] if isinstance(k, Tensor) else k for k in p.zoneout or ())
-    return tuple(n + k * (o - n) for k, o, n in zip(kept, old, new, strict=True))
+    """Zoneout (Krueger et al. 2017): keep old values where the mask is 1, or mix old and new by the probability."""
+    weights = (z[t] if isinstance(z, Tensor) else z for z in p.zoneout or ())
+    return tuple(n + w * (o - n) for w, o, n in zip(weights, old, new, strict=True))
 
 
 def _stack(steps: list[Tensor], active: Tensor | None, like: Tensor, size: int) -> Tensor:
@@ -86,26 +95,24 @@ def _stack(steps: list[Tensor], active: Tensor | None, like: Tensor, size: int) 
 
 def gradients(
     run: Callable[[list[Tensor]], Sequence[Tensor | None]],
-    leaves: Sequence[Tensor],
-    given: Sequence[Tensor | None],
+    inputs: Sequence[Tensor],
+    output_grads: Sequence[Tensor | None],
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
-    """Gradients of what ``run`` makes of the leaves, as functions of everything, so that they have derivatives.
+    """Gradients of ``run(inputs)`` that can be differentiated again.
 
     Args:
-        run: The pass or layer, on this back end; ``None`` for a result that there is not.
-        leaves: What is differentiated by.
-        given: The gradient of each result; ``None`` for zero.
-        wanted: Of which leaves.
+        run: The pass or layer, on this back end; a result may be ``None``.
+        inputs: The tensors to differentiate by.
+        output_grads: The gradient of each result; ``None`` for zero.
+        wanted: For each input, whether its gradient is needed.
     """
     with torch.enable_grad():
-        own = [leaf.view_as(leaf) for leaf in leaves]  # by other names: one may have been computed from another
-        results = zip(run(own), given, strict=False)
-        pairs = [(out, d) for out, d in results if out is not None and d is not None]
-        asked = [leaf for leaf, want in zip(own, wanted, strict=True) if want]
-        found = iter(
-            torch.autograd.grad(
-                [out for out, _ in pairs], asked, [d for _, d in pairs], create_graph=True, materialize_grads=True
-            )
-        )
-    return [next(found) if want else None for want in wanted]
+        views = [tensor.view_as(tensor) for tensor in inputs]  # views: one input may have been computed from another
+        pairs = [
+            (out, d) for out, d in zip(run(views), output_grads, strict=False) if out is not None and d is not None
+        ]
+        outputs, grads = [out for out, _ in pairs], [d for _, d in pairs]
+        needed = [view for view, want in zip(views, wanted, strict=True) if want]
+        results = iter(torch.autograd.grad(outputs, needed, grads, create_graph=True, materialize_grads=True))
+    return [next(results) if want else None for want in wanted]

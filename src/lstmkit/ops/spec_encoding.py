@@ -1,4 +1,4 @@
-"""What ops of ``torch.library`` put into a compiled graph, which holds no objects: a cell is whole numbers there."""
+"""A :class:`CellSpec` as a list of integers, and back: a compiled graph of ``torch.library`` ops holds no objects."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Any
 from lstmkit.cells import CELLS, CellSpec
 
 _KINDS = tuple(CELLS)
-SIZE = 8  #: How many numbers a cell is.
+SPEC_SIZE = 8  #: Length of an encoded spec.
 
 
 def encode_spec(spec: CellSpec) -> list[int]:
+    """The spec as ``SPEC_SIZE`` integers."""
     options = (spec.bias, spec.peephole, spec.coupled, spec.layer_norm)
     return [_KINDS.index(spec.kind), spec.input_size, spec.hidden_size, spec.proj_size, *map(int, options)]
 
 
 def decode_spec(numbers: Sequence[int]) -> CellSpec:
-    """The cell that they are."""
+    """The spec that :func:`encode_spec` has encoded."""
     return _spec(tuple(numbers))
 
 
@@ -28,6 +29,6 @@ def _spec(numbers: tuple[int, ...]) -> CellSpec:
     return CellSpec(_KINDS[kind], inputs, units, bool(bias), projection, bool(peephole), bool(coupled), bool(norm))
 
 
-def each(needs: Any, count: int) -> list[bool]:
-    """Which of a list of tensors want a gradient; where none does, torch says so once for all."""
+def gradient_flags(needs: Any, count: int) -> list[bool]:
+    """For each of ``count`` tensors, whether it needs a gradient; torch gives one flag for all if none does."""
     return list(needs) if isinstance(needs, (list, tuple)) else [bool(needs)] * count

@@ -1,4 +1,4 @@
-"""torch's own fused layers (oneDNN, MKL, cuDNN), where they compute the same thing."""
+"""The back end ``"torch"``: the fused layers of torch (oneDNN, MKL, cuDNN) for the cells that they have."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def unsupported_reason(call: Call) -> str | None:
     if spec.kind not in _LAYERS:
         return f"torch has no {spec.kind} layer"
     if call.trace:
-        return "torch does not hand out gates"
+        return "torch does not return gates"
     if any(p.zoneout is not None for p in call.passes):
         return "torch has no zoneout"
     if any(p.recurrent_mask is not None for p in call.passes):
         return "torch has no recurrent dropout"
     if [p.reverse for p in call.passes] not in ([False], [False, True]):
-        return "torch has no layer that only runs backwards"
+        return "torch has no layer with only the reversed direction"
     if 0 in call.x.shape[:2]:
         return "torch does not take an empty batch or sequence"
     if torch.compiler.is_compiling():
         return "torch.compile cannot trace torch's recurrent layers"
     if torch._C._are_functorch_transforms_active():
-        return "torch's recurrent layers do not go through torch.func (vmap, jvp, ...)"
+        return "torch's recurrent layers do not support torch.func (vmap, jvp, ...)"
     return None
 
 
@@ -43,20 +43,19 @@ def run(call: Call) -> Result:
     x, layer = call.x, _LAYERS[call.spec.kind]
     weights = [p.params[name] for p in call.passes for name in _TORCH_WEIGHTS if name in p.params]
     state = tuple(torch.stack(parts) for parts in zip(*(call.state_of(p) for p in call.passes), strict=True))
-    # One layer, no dropout. The training flag has no other effect than to keep what the backward pass needs:
-    # cuDNN refuses to differentiate without it.
+    # One layer, no dropout. The training flag only saves what backward needs; cuDNN has no gradients without it.
     settings = (weights, call.spec.bias, 1, 0.0, torch.is_grad_enabled(), len(call.passes) == 2)
     if call.lengths is None:
         output, *final = layer(x, _as_torch(state), *settings, False)
         return Result(output, tuple(final))
 
-    # Packing wants lengths of at least one on the CPU. A row of none runs one step over zeros, not over its padding
-    # (a NaN there would reach every gradient), and is put right at the end.
+    # Packing needs lengths of at least one, on the CPU. An empty sequence runs one step over zeros (NaN in
+    # its padding would reach every gradient), and its results are replaced at the end.
     lengths = call.lengths.cpu()
     empty_rows = int(lengths.min()) == 0
-    some = (lengths > 0).to(x.device).unsqueeze(-1)
+    not_empty = (lengths > 0).to(x.device).unsqueeze(-1)
     if empty_rows:
-        x = torch.where(some, x, x.new_zeros(()))
+        x = torch.where(not_empty, x, x.new_zeros(()))
     packed = pack_padded_sequence(x, lengths.clamp(min=1), enforce_sorted=False)
     assert packed.sorted_indices is not None
     assert packed.unsorted_indices is not None
@@ -65,8 +64,8 @@ def run(call: Call) -> Result:
     output, _ = pad_packed_sequence(packed._replace(data=data), total_length=x.shape[0])
     final = tuple(s.index_select(1, packed.unsorted_indices) for s in final)
     if empty_rows:
-        output = torch.where(some, output, output.new_zeros(()))
-        final = tuple(torch.where(some, f, s) for f, s in zip(final, state, strict=True))
+        output = torch.where(not_empty, output, output.new_zeros(()))
+        final = tuple(torch.where(not_empty, f, s) for f, s in zip(final, state, strict=True))
     return Result(output, final)
 
 

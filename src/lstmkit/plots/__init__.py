@@ -1,1 +1,1 @@
-"""Figures that several jobs share."""
+"""Figures shared by several jobs: style, text, classification, training curves, video."""

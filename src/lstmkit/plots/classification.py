@@ -1,4 +1,4 @@
-"""Pictures of a classifier: what it took for what, whether its probabilities are true, and what decided an example."""
+"""Figures of a classifier: confusion matrix, reliability diagram, early accuracy, attribution to tokens or steps."""
 
 from __future__ import annotations
 
@@ -17,97 +17,97 @@ from lstmkit.plots.style import BLUE, DASHES, GREY, MARKERS, PALETTE, SMALL, leg
 from lstmkit.plots.text import COLUMNS, LINE, lay_out_tokens
 
 _ORANGE = PALETTE[4]
-_FOR_AND_AGAINST = LinearSegmentedColormap.from_list("for and against", [_ORANGE, "white", "#4C9FD0"])
-_MOST_CLASSES = 20  # with their names and numbers; of more only the shades
-_MOST_COLUMNS = 12  # of numbers that are drawn as lines
+_ATTRIBUTION_COLORS = LinearSegmentedColormap.from_list("attribution", [_ORANGE, "white", "#4C9FD0"])
+_MAX_LABELED_CLASSES = 20  # a larger confusion matrix is drawn without class names and counts
+_MAX_LINES = 12  # a series with more columns is drawn as a heat map
 
 
 def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> Figure:
-    """How often a class (rows) was taken for a class (columns): numbers in the cells, shades by share of the row.
+    """Draw a confusion matrix: true classes in rows, predicted ones in columns, shaded by the fraction of the row.
 
     Args:
-        counts: ``(C, C)``.
-        classes: ``C`` names.
+        counts: ``(C, C)`` number of examples.
+        classes: ``C`` class names; names and counts are omitted if there are more than 20.
     """
-    many = len(classes) > _MOST_CLASSES
+    many = len(classes) > _MAX_LABELED_CLASSES
     side = min(6.6, 2.0 + 0.45 * len(classes))
     figure = new_figure(side, width=max(4.0, side))
     ax = figure.subplots()
-    share = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    ax.imshow(share, cmap=colormaps["Blues"], vmin=0, vmax=1, aspect="equal")
+    row_fractions = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    ax.imshow(row_fractions, cmap=colormaps["Blues"], vmin=0, vmax=1, aspect="equal")
     if not many:
         for (row, column), count in np.ndenumerate(counts):
             ax.text(
                 column, row, f"{count:,}", ha="center", va="center", fontsize=SMALL,
-                color="white" if share[row, column] > 0.55 else "black",
+                color="white" if row_fractions[row, column] > 0.55 else "black",
             )  # fmt: skip
         names = [shown(name, 16) for name in classes]
         ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
         ax.set_yticks(range(len(names)), names, parse_math=False)
-    ax.set_xlabel("said", fontsize=SMALL)
+    ax.set_xlabel("predicted", fontsize=SMALL)
     ax.set_ylabel("true", fontsize=SMALL)
     ax.tick_params(labelsize=SMALL, length=0)
     return figure
 
 
 def reliability_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """How often what was stated came true, against the probability that was stated.
+    """Draw a reliability diagram: the observed frequency against the predicted probability.
 
     Args:
-        curves: For each model stated and observed shares, ``(K,)`` each.
+        curves: By model name, predicted probabilities and observed frequencies, ``(K,)`` each.
     """
     figure = new_figure(3.7, width=5)
     ax = figure.subplots()
     ax.plot([0, 1], [0, 1], color=GREY, linestyle=DASHES[1], linewidth=1)
     handles: dict[str, Artist] = {}
-    for i, (name, (stated, observed)) in enumerate(curves.items()):
+    for i, (name, (predicted, observed)) in enumerate(curves.items()):
         (handles[name],) = ax.plot(
-            stated, observed, color=PALETTE[i], linestyle=DASHES[i], marker=MARKERS[i], markersize=4.5, linewidth=1.5
+            predicted, observed, color=PALETTE[i], linestyle=DASHES[i], marker=MARKERS[i], markersize=4.5, linewidth=1.5
         )
     ax.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
-    ax.set_xlabel("stated probability", fontsize=SMALL)
-    ax.set_ylabel("share that came true", fontsize=SMALL)
+    ax.set_xlabel("predicted probability", fontsize=SMALL)
+    ax.set_ylabel("observed frequency", fontsize=SMALL)
     style_axes(ax)
     legend(figure, handles)
     return figure
 
 
-def early_accuracy_figure(seen: Sequence[float], accuracy: Sequence[float], by_chance: float) -> Figure:
-    """How often an answer is right by how much was seen.
+def early_accuracy_figure(fractions: Sequence[float], accuracy: Sequence[float], majority_accuracy: float) -> Figure:
+    """Draw the accuracy against the fraction of the sequence that the classifier has read.
 
     Args:
-        seen: Shares of an example.
-        accuracy: At each.
-        by_chance: Share of the commonest class, which needs to see nothing.
+        fractions: Fractions of the sequence, in (0, 1].
+        accuracy: Accuracy at each fraction.
+        majority_accuracy: Accuracy of always predicting the most frequent class.
     """
     figure = new_figure(3.0)
     ax = figure.subplots()
-    (line,) = ax.plot(seen, accuracy, color=BLUE, marker="o", markersize=4.5, linewidth=1.5)
-    chance = ax.axhline(by_chance, color=GREY, linestyle=DASHES[1], linewidth=1)
+    (line,) = ax.plot(fractions, accuracy, color=BLUE, marker="o", markersize=4.5, linewidth=1.5)
+    baseline = ax.axhline(majority_accuracy, color=GREY, linestyle=DASHES[1], linewidth=1)
     ax.set(xlim=(0, 1.03), ylim=(0, 1.03))
-    ax.set_xlabel("share of the example seen", fontsize=SMALL)
+    ax.set_xlabel("fraction of the sequence read", fontsize=SMALL)
     ax.set_ylabel("accuracy", fontsize=SMALL)
     style_axes(ax)
-    legend(figure, {"accuracy": line, "commonest class": chance})
+    legend(figure, {"accuracy": line, "most frequent class": baseline})
     return figure
 
 
 def text_attribution_figure(tokens: Sequence[str], changes: Sequence[float], title: str) -> Figure:
-    """The tokens as text: blue where one spoke for the answer, orange and underlined where it spoke against.
+    """Draw tokens as text: blue supports the prediction, orange and underlined opposes it.
 
     Args:
-        tokens: As they are to be shown; more than fill 40 lines are left out.
-        changes: By how much the answer's probability falls without each.
-        title: Over it.
+        tokens: Tokens as displayed; those beyond 40 lines are left out.
+        changes: Decrease of the predicted probability if the token is removed, one per token.
+        title: Title of the figure.
     """
-    places, lines = lay_out_tokens(tokens)
+    positions, lines = lay_out_tokens(tokens)
     figure = new_figure(0.95 + LINE * lines)
     ax = figure.subplots()
-    most = _largest(changes)
-    for token, change, (line, column) in zip(tokens, changes, places, strict=False):
-        strength = change / most
-        ground = _FOR_AND_AGAINST(0.5 + 0.5 * float(np.clip(strength, -1, 1)))
-        ax.add_patch(Rectangle((column, line), len(token), 0.86, facecolor=ground, linewidth=0))
+    largest = _largest(changes)
+    for token, change, (line, column) in zip(tokens, changes, positions, strict=False):
+        strength = change / largest
+        background = _ATTRIBUTION_COLORS(0.5 + 0.5 * float(np.clip(strength, -1, 1)))
+        ax.add_patch(Rectangle((column, line), len(token), 0.86, facecolor=background, linewidth=0))
         ax.text(
             column + len(token) / 2, line + 0.46, token, ha="center", va="center", fontfamily="monospace",
             fontsize=7.2, fontweight="bold" if abs(strength) > 0.3 else "normal", parse_math=False,
@@ -121,12 +121,12 @@ def text_attribution_figure(tokens: Sequence[str], changes: Sequence[float], tit
 
 
 def series_attribution_figure(values: np.ndarray, changes: Sequence[float], title: str) -> Figure:
-    """Numbers over time, and below them which steps spoke for the answer and which against.
+    """Draw a time series, and below it the steps that support or oppose the prediction.
 
     Args:
-        values: ``(T, F)``; of many columns a heat map.
-        changes: By how much the answer's probability falls without each step.
-        title: Over it.
+        values: ``(T, F)``; more than 12 columns are drawn as a heat map.
+        changes: Decrease of the predicted probability if the step is removed, ``T`` of them.
+        title: Title of the figure.
     """
     figure = new_figure(3.6)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
@@ -138,17 +138,17 @@ def series_attribution_figure(values: np.ndarray, changes: Sequence[float], titl
 
 
 def draw_attribution(ax: Axes, changes: np.ndarray, at: np.ndarray) -> None:
-    """A bar for each of ``changes``, ``(T,)``, at the places ``at``, ``(T,)``, which are as far from one another."""
+    """Draw a bar for each of ``changes (T,)`` at the evenly spaced positions ``at (T,)``."""
     width = float(at[1] - at[0]) if len(at) > 1 else 2 * float(at[0]) or 1.0
     ax.bar(at, np.maximum(changes, 0), width=width, color=BLUE)
     ax.bar(at, np.minimum(changes, 0), width=width, color=_ORANGE, hatch="////", edgecolor="black", linewidth=0)
     ax.axhline(0, color="black", linewidth=0.8)
-    ax.set_ylabel("change", fontsize=SMALL)
+    ax.set_ylabel("attribution", fontsize=SMALL)
     style_axes(ax)
 
 
 def _draw_values(ax: Axes, values: np.ndarray) -> None:
-    if values.shape[1] > _MOST_COLUMNS:
+    if values.shape[1] > _MAX_LINES:
         ax.imshow(values.T, aspect="auto", cmap="Greys", interpolation="nearest")
         ax.set_ylabel("column", fontsize=SMALL)
         ax.tick_params(labelsize=SMALL)
@@ -164,8 +164,8 @@ def _largest(changes: Sequence[float]) -> float:
 
 
 def attribution_legend(changes: Sequence[float]) -> dict[str, Artist]:
-    """What the colours say, for a legend."""
+    """Legend entries of the attribution colors."""
     return {
-        f"speaks for it (to {_largest(changes):.2f})": Patch(facecolor=BLUE),
-        "speaks against it": Patch(facecolor=_ORANGE, hatch="////", linewidth=0),
+        f"supports the prediction (up to {_largest(changes):.2f})": Patch(facecolor=BLUE),
+        "opposes the prediction": Patch(facecolor=_ORANGE, hatch="////", linewidth=0),
     }

@@ -1,7 +1,7 @@
-"""Published results to be held against: a data set, settings, a protocol, and figures with their source.
+"""Recipes: benchmarks with a data set, settings, a protocol and published figures with their sources.
 
-A recipe is a ``.toml`` here. Its protocol, how the field splits and scores that data set, is a function in the module
-of its job, ``recipes/<job>.py``.
+A recipe is a ``.toml`` file in this package. Its protocol splits and scores the data set as in the literature; it is a
+function in the module of the job, ``recipes/<job>.py``.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from lstmkit.training import checkpoint
 from lstmkit.training.provenance import provenance, read_toml
 from lstmkit.training.run_folder import RunFolder
 
-#: ``fit(data, validation)`` of the job; where its run is kept is the caller's affair.
+#: ``fit(data, validation)`` fits the job; the caller decides where the run is stored.
 Fit = Callable[..., Any]
 
-#: ``protocol(job, fit, folder, options, progress) -> scores``: a row a model, this one first.
+#: ``protocol(job, fit, folder, options, progress) -> scores``: one row per model, the job's model first.
 Protocol = Callable[[Any, Fit, Path, dict[str, Any], Progress], pd.DataFrame]
 
 _HIGHER_IS_BETTER = {"accuracy", "macro F1", "micro F1", "BLEU", "chrF", "BLEU, lower-cased"}
@@ -38,7 +38,19 @@ _HIGHER_IS_BETTER |= {"lift F1", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "exact 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One published result: how to train for it, how it is scored, and what others got."""
+    """A benchmark: settings, protocol and published figures.
+
+    Attributes:
+        name: Name of the recipe and its file.
+        title: One line.
+        job: Name of the job.
+        data: Name of the data set in the catalog.
+        protocol: Name of the protocol in ``recipes/<job>.py``.
+        options: Options of the protocol.
+        settings: Settings of the job.
+        published: Published figures with ``name``, ``metric``, ``value`` and ``source``.
+        remarks: Remarks on the comparison.
+    """
 
     name: str
     title: str
@@ -53,14 +65,20 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What reproducing a recipe gave."""
+    """The result of a recipe.
+
+    Attributes:
+        recipe: The recipe.
+        table: Scores, one row per model.
+        minutes: Training time.
+    """
 
     recipe: Recipe
     table: pd.DataFrame
     minutes: float
 
     def to_json(self) -> dict[str, Any]:
-        """Everything that is needed to believe it, or to do it again."""
+        """Settings, scores, published figures and provenance: everything needed to reproduce the result."""
         return {
             "recipe": self.recipe.name,
             "title": self.recipe.title,
@@ -76,7 +94,7 @@ class Outcome:
         }
 
     def write(self, folder: Path) -> Path:
-        """``folder/<recipe>.json``."""
+        """Write ``folder/<recipe>.json``; returns the path."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.recipe.name}.json"
         checkpoint.write_json(path, self.to_json())
@@ -87,55 +105,56 @@ class Outcome:
         best = {n: "high" if n in _HIGHER_IS_BETTER or n.startswith("accuracy, ") else "low" for n in names}
         lines = [f"  {p['name']}: {p['metric']} {p['value']} ({p['source']})" for p in self.recipe.published]
         published = "\npublished:\n" + "\n".join(lines) if lines else ""
-        return f"{self.recipe.title}\n{format_table(self.table, best)}\ntraining took {self.minutes:.1f} minutes{published}"
+        table = format_table(self.table, best)
+        return f"{self.recipe.title}\n{table}\ntraining took {self.minutes:.1f} minutes{published}"
 
 
 def all_recipes() -> list[Recipe]:
-    """Every recipe, by name."""
+    """All recipes, sorted by name."""
     return [_read(path) for path in sorted(Path(__file__).parent.glob("*.toml"))]
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of that name.
+    """Find a recipe by name.
 
     Raises:
-        UserError: There is none.
+        UserError: No recipe has this name.
     """
-    known = {r.name: r for r in all_recipes()}
-    if name not in known:
-        raise UserError(unknown(name, known, what="recipe"))
-    return known[name]
+    recipes = {r.name: r for r in all_recipes()}
+    if name not in recipes:
+        raise UserError(unknown(name, recipes, what="recipe"))
+    return recipes[name]
 
 
 def reproduce(
     name: str, progress: Progress, run: Path | None = None, resume: bool = False, overwrite: bool = False
 ) -> Outcome:
-    """Fetch the data, fit, and score by the recipe's protocol.
+    """Download the data, fit the job, and score it with the recipe's protocol.
 
     Args:
-        name: Of the recipe.
-        progress: Whom to tell.
-        run: Folder for the run, with a checkpoint after every epoch; ``None`` to keep none.
-        resume: Go on with the run in that folder.
-        overwrite: Delete the run in that folder first.
+        name: Name of the recipe.
+        progress: Receives the progress.
+        run: Folder of the run, with a checkpoint after every epoch; ``None`` to store none.
+        resume: Resume the run in the folder.
+        overwrite: Delete the run in the folder first.
 
     Raises:
-        UserError: No such recipe, its data are not to be had, or the run does not do.
+        UserError: The recipe does not exist, its data cannot be found or downloaded, or the run folder cannot be used.
     """
-    wanted = recipe(name)
+    selected = recipe(name)
     if run is not None and not resume:
-        RunFolder.check_available(run, overwrite)  # said now, not after the data are made
-    folder = catalog.locate(wanted.data, download=True)
-    protocols: dict[str, Protocol] = importlib.import_module(f"{__name__}.{wanted.job}").PROTOCOLS
-    job = job_class(wanted.job)(**wanted.settings)
-    fits = _RunFits(job, run, resume, overwrite, progress)
-    table = protocols[wanted.protocol](job, fits, folder, wanted.options, progress)
-    return Outcome(wanted, table, fits.seconds / 60)
+        RunFolder.check_available(run, overwrite)  # fails before the data are prepared
+    folder = catalog.locate(selected.data, download=True)
+    protocols: dict[str, Protocol] = importlib.import_module(f"{__name__}.{selected.job}").PROTOCOLS
+    job = job_class(selected.job)(**selected.settings)
+    fit = _RunFits(job, run, resume, overwrite, progress)
+    table = protocols[selected.protocol](job, fit, folder, selected.options, progress)
+    return Outcome(selected, table, fit.seconds / 60)
 
 
 @dataclass
 class _RunFits:
-    """``job.fit`` into ``run``; what a cross-validation fits after that goes into folders in it."""
+    """Calls ``job.fit`` with the run folder; later fits, as in cross-validation, get folders inside it."""
 
     job: Any
     run: Path | None
@@ -146,10 +165,11 @@ class _RunFits:
     seconds: float = 0.0
 
     def __call__(self, data: Any, validation: Any | None = None) -> None:
-        place = self.run / f"fit-{self.done + 1}" if self.run and self.done else self.run
-        begun = self.done == 0 or (place is not None and place.exists())
-        resume = self.resume and begun
-        self.job.fit(data, validation, run=place, resume=resume, overwrite=self.overwrite, progress=self.progress)
+        folder = self.run / f"fit-{self.done + 1}" if self.run and self.done else self.run
+        started = self.done == 0 or (folder is not None and folder.exists())
+        resume = self.resume and started
+        options = {"run": folder, "resume": resume, "overwrite": self.overwrite, "progress": self.progress}
+        self.job.fit(data, validation=validation, **options)
         self.done += 1
         self.seconds += self.job.training_seconds
 

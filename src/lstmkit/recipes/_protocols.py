@@ -1,4 +1,4 @@
-"""Protocols that serve several jobs."""
+"""Protocols shared by several jobs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from lstmkit.recipes import Fit
 
 
 def given_parts(job: Any, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """Training, validation and test part, each a file, as the set has them."""
+    """The data set's own split: training, validation and test file, named by the options."""
     train, valid, test = (catalog.locate(folder.name, options[part]) for part in ("train", "valid", "test"))
     fit(train, valid)
     return job.evaluate(test, progress=progress).table
 
 
 def held_out(job: Any, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """One file: the test is what the job itself holds out of it."""
+    """A single file; the job's own split holds out the test set."""
     examples = job.read(catalog.locate(folder.name, options["file"]))
     fit(examples)
     test = job.split(examples, None).test
     assert test is not None
-    return job.score(test, progress).table
+    return job.evaluate_examples(test, progress).table

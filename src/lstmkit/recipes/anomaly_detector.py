@@ -1,4 +1,4 @@
-"""How the field splits and scores its recordings for anomaly detection: a model for each, levels set without labels."""
+"""Protocols of anomaly detection benchmarks: one model per series, thresholds fitted without labels."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ from lstmkit.data import catalog
 from lstmkit.data.series.sensor_series import Recording, SensorSeriesSet
 from lstmkit.data.tables.table import read_file
 from lstmkit.evaluation.anomaly_metrics import nab_raw_score, nab_score
-from lstmkit.jobs.anomaly_detector import metrics as scoring
+from lstmkit.jobs.anomaly_detector import metrics
 from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
 from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
 
-Pairs = Iterator[tuple[SensorSeriesSet, SensorSeriesSet]]  #: What a model learns from, and what it is then tested by.
+Pairs = Iterator[tuple[SensorSeriesSet, SensorSeriesSet]]  #: Training and test part of each series.
 
-_PROBATION, _MOST_PROBATION = 0.15, 750  # of a series of NAB, in which nothing counts
+_PROBATION, _MAX_PROBATION = 0.15, 750  # fraction and steps of a NAB series that train and do not count
 
 
 def nab(job: AnomalyDetector, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """The Numenta anomaly benchmark, standard profile: learnt from each series' beginning, in which nothing counts.
+    """The Numenta anomaly benchmark, standard profile. The start of each series trains and does not count.
 
-    ``NAB`` is with levels set without labels, ``NAB, best level`` with the one level, in units of each one's own,
-    that is best for all series, as the benchmark itself chooses it. A stretch of alarms is one detection, at its
-    beginning.
+    ``NAB`` uses thresholds fitted without labels. ``NAB, best level`` uses the one factor on all thresholds that is
+    best for all series, as the benchmark chooses it. A run of alarms is one detection, at its first step.
     """
     pairs, windows = list(_nab(folder, options)), _windows(folder, options)
     labels, found = _with_thresholds(job, fit, iter(pairs), progress)
@@ -42,12 +41,12 @@ def nab(job: AnomalyDetector, fit: Fit, folder: Path, options: dict[str, Any], p
     for name, judged in found.items():
         ratios = [scores / np.maximum(levels, 1e-12) for scores, levels in judged]
         levels = np.unique(np.quantile(np.concatenate(ratios), 1 - np.geomspace(1e-4, 0.5, 60)))
-        points = {level: _points(ratios, windows_of, level, job.gap) for level in (1.0, *levels)}
+        points = {level: _points(ratios, windows_of, level, job.merge_gap) for level in (1.0, *levels)}
         own, best = (nab_score(of, count) for of in (points[1.0], max(points.values())))
         counted = [
             (scores[-len(known) :], level[-len(known) :]) for known, (scores, level) in zip(after, judged, strict=True)
         ]
-        rows.append({"model": name, "NAB": own, "NAB, best level": best} | scoring.scores(after, counted, job))
+        rows.append({"model": name, "NAB": own, "NAB, best level": best} | _scores(after, counted, job))
     return pd.DataFrame(rows)
 
 
@@ -57,7 +56,7 @@ def _points(ratios: list[np.ndarray], windows: list[list[tuple[int, int]]], leve
 
 
 def _probation(length: int) -> int:
-    return min(int(_PROBATION * length), _MOST_PROBATION)
+    return min(int(_PROBATION * length), _MAX_PROBATION)
 
 
 def _windows(folder: Path, options: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
@@ -79,13 +78,13 @@ def _nab(folder: Path, options: dict[str, Any]) -> Pairs:
 
 
 def _steps(one: Recording, windows: list[tuple[str, str]]) -> list[tuple[int, int]]:
-    """First step and the step after the last of windows that are given by their stamps."""
+    """First step and the step after the last of each window of timestamps."""
     ends = ((pd.Timestamp(first), pd.Timestamp(last)) for first, last in windows)
     return [(int(one.times.searchsorted(a)), int(one.times.searchsorted(b, "right"))) for a, b in ends]
 
 
 def smap(job: AnomalyDetector, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """Telemetry of 54 channels, the commands beside; training and test part as given."""
+    """Telemetry of 54 channels with commands as covariates; training and test part as given."""
     return _scored(job, *_with_thresholds(job, fit, _smap(folder, options), progress))
 
 
@@ -111,7 +110,7 @@ def _smap(folder: Path, options: dict[str, Any]) -> Pairs:
 
 
 def skab(job: AnomalyDetector, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """Experiments with a fault: learnt from the first ``train`` rows of each, tested on the others."""
+    """Experiments with a fault: the first ``train`` rows of each train, the others test."""
     return _scored(job, *_with_thresholds(job, fit, _skab(folder, options), progress))
 
 
@@ -134,20 +133,27 @@ def _experiment(path: Path) -> tuple[Recording, tuple[str, ...]]:
 
 def _with_thresholds(
     job: AnomalyDetector, fit: Fit, pairs: Pairs, progress: Progress
-) -> tuple[list[np.ndarray], dict[str, scoring.Judged]]:
-    """Labels of all test recordings; of each model their scores and levels."""
+) -> tuple[list[np.ndarray], dict[str, metrics.ScoresAndThresholds]]:
+    """Labels of all test series; scores and thresholds of each model."""
     labels: list[np.ndarray] = []
-    found: dict[str, scoring.Judged] = {}
+    found: dict[str, metrics.ScoresAndThresholds] = {}
     for train, test in pairs:
         fit(train)
         labels += [one.labels for one in test.items if one.labels is not None]
-        for name, judged in job.judged(test, progress).items():
-            found.setdefault(name, []).extend(judged)
+        results = job.predictor.detect(test, progress)
+        for name, scored in job.score_all_models(test, results).items():
+            found.setdefault(name, []).extend(scored)
     return labels, found
 
 
-def _scored(job: AnomalyDetector, labels: list[np.ndarray], found: dict[str, scoring.Judged]) -> pd.DataFrame:
-    return pd.DataFrame([{"model": name} | scoring.scores(labels, of, job) for name, of in found.items()])
+def _scored(
+    job: AnomalyDetector, labels: list[np.ndarray], found: dict[str, metrics.ScoresAndThresholds]
+) -> pd.DataFrame:
+    return pd.DataFrame([{"model": name} | _scores(labels, scored, job) for name, scored in found.items()])
+
+
+def _scores(labels: list[np.ndarray], scored: metrics.ScoresAndThresholds, job: AnomalyDetector) -> dict[str, float]:
+    return metrics.scores(labels, scored, merge_gap=job.merge_gap, vus_buffer=job.vus_buffer)
 
 
 def _set(items: list[Recording], channels: tuple[str, ...] = ("value",)) -> SensorSeriesSet:

@@ -1,4 +1,4 @@
-"""How captions are scored: photographs by name, digits that move by their kind and way."""
+"""Protocols of captioning: photographs split by name or by lists, and moving digits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lstmkit.recipes._moving_mnist import digits, write_sentences
 
 
 def photographs(job: Captioner, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """Photographs with several sentences each: by sorted name the first to learn from, then validation, then test."""
+    """Photographs with several captions each: sorted by name, the first for training, then validation, then test."""
     pictures, captions = (catalog.locate(folder.name, options[of]) for of in ("pictures", "captions"))
     examples = job.read(f"{pictures},{captions}")
     order = np.argsort(list(examples.ids))
@@ -27,8 +27,8 @@ def photographs(job: Captioner, fit: Fit, folder: Path, options: dict[str, Any],
     return job.evaluate(test, progress=progress).table
 
 
-def listed(job: Captioner, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """Photographs with several sentences each, the names of each part in a list of its own, as Flickr8k has them."""
+def listed_splits(job: Captioner, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """Photographs with several captions each; a list names those of each part, as in Flickr8k."""
     pictures, captions = (catalog.locate(folder.name, options[of]) for of in ("pictures", "captions"))
     examples = job.read(f"{pictures},{captions}")
     number = {name: row for row, name in enumerate(examples.ids)}
@@ -41,9 +41,9 @@ def listed(job: Captioner, fit: Fit, folder: Path, options: dict[str, Any], prog
 
 
 def sentences(job: Captioner, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """Two of MNIST's digits that move, in MP4 files: the official test digits, in ways that training has, and others.
+    """Two moving MNIST digits in MP4 files: the official test digits, in directions that training has, and in others.
 
-    Of every digit one of the four ways is kept from training: "new pairs" are clips with at least one such.
+    For every digit one of the four directions is left out of training: "new pairs" are clips with at least one such.
     """
     with tempfile.TemporaryDirectory() as made:
         parts = {name: Path(made, name) for name in ("train", "valid", "test", "new")}
@@ -60,4 +60,4 @@ def sentences(job: Captioner, fit: Fit, folder: Path, options: dict[str, Any], p
         return table.assign(**{"exact match, new pairs": new["exact match"].to_numpy()})
 
 
-PROTOCOLS = {"photographs": photographs, "listed": listed, "sentences": sentences}
+PROTOCOLS = {"photographs": photographs, "listed": listed_splits, "sentences": sentences}

@@ -1,4 +1,4 @@
-"""How the field splits and scores its labelled examples."""
+"""Protocols of classification: how each public data set is split and scored."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from lstmkit.recipes._moving_mnist import digits, write_motions
 Pairs = tuple[list[Any], list[str]]
 
 
-class _Spoken(NamedTuple):
-    """Who said what, and which of his takes it is."""
+class _SpokenDigit(NamedTuple):
+    """A recording with its label, speaker and number."""
 
-    sound: AudioClip
+    clip: AudioClip
     label: str
     speaker: str
     number: int
 
 
 def questions(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """``CLASS:finer question`` lines, the part for training and the test part as given; the coarse class."""
+    """TREC: ``CLASS:subclass question`` lines; the coarse class is the label. Official training and test parts."""
     parts = [_lines(folder, options[part]) for part in ("train", "test")]
     return _given(job, fit, [(texts, [label.split(":")[0] for label in labels]) for texts, labels in parts], progress)
 
 
 def sentences(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """``label sentence`` lines, in training, validation and test part as given."""
+    """SST-2: ``label sentence`` lines; official training, validation and test parts."""
     return _given(job, fit, [_lines(folder, options[part]) for part in ("train", "valid", "test")], progress)
 
 
 def cross_validation(
     job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress
 ) -> pd.DataFrame:
-    """``label sentence`` lines: fold ``k`` is tested with the lines of number ``k`` modulo ``folds``; the mean."""
+    """``label sentence`` lines: line ``i`` is in fold ``i % folds``; the mean over all folds."""
     texts, labels = _lines(folder, options["file"])
     tables = []
     for fold in range(options["folds"]):
@@ -59,7 +59,7 @@ def cross_validation(
 
 
 def reviews(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """Lines of label, stars, number and text; the parts as given."""
+    """IMDB: lines of label, stars, number and text; official training and test parts."""
     parts = []
     for part in ("train", "test"):
         rows = [line.split("\t", 3) for line in _read(folder, options[part]).decode("utf-8").split("\n") if line]
@@ -68,7 +68,7 @@ def reviews(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], pr
 
 
 def images(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """MNIST's four files: an image is read row by row, or pixel by pixel."""
+    """MNIST: an image is a sequence of rows or of pixels; official training and test parts."""
     width = 1 if options["pixels"] else 28
     parts = []
     for part in ("train", "test"):
@@ -79,12 +79,12 @@ def images(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], pro
 
 
 def series(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """Files of the UCR and UEA archives: dimensions with ``:`` between them, the class last."""
+    """UCR and UEA archives: dimensions separated by ``:``, the class last; official training and test parts."""
     return _given(job, fit, [_ts(folder, options[part]) for part in ("train", "test")], progress)
 
 
 def connections(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """NSL-KDD's records, each a sequence of one step: normal or an attack. What is a word becomes a column a value."""
+    """NSL-KDD: each record is a sequence of one step, normal or an attack. Categorical columns are one-hot encoded."""
     train, test = (pd.read_csv(io.BytesIO(_read(folder, options[part])), header=None) for part in ("train", "test"))
     words = [name for name in train.columns[:41] if train[name].dtype == object]
     values = {name: sorted(train[name].unique()) for name in words}
@@ -92,7 +92,7 @@ def connections(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any]
 
 
 def _records(frame: pd.DataFrame, values: dict[int, list[str]]) -> Pairs:
-    """Large counts by their logarithm; a word that the training part has not is none of its values."""
+    """Numbers are log-transformed; a category that is not in the training part is encoded as zeros."""
     numbers = frame.iloc[:, :41].drop(columns=list(values)).to_numpy(dtype=np.float32)
     columns = [np.log1p(numbers), *(frame[[name]].to_numpy() == np.array(of) for name, of in values.items())]
     steps = np.concatenate(columns, axis=1, dtype=np.float32)[:, None]
@@ -100,15 +100,15 @@ def _records(frame: pd.DataFrame, values: dict[int, list[str]]) -> Pairs:
 
 
 def takes(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """``label_speaker_number.wav`` in a zip: the numbers below ``tested`` are the test part."""
-    sounds = _takes(folder / options["file"])
+    """FSDD: ``label_speaker_number.wav`` in a zip file; numbers below ``tested`` are the test part."""
+    sounds = _recordings(folder / options["file"])
     parts = [[one for one in sounds if (one.number < options["tested"]) == held] for held in (False, True)]
     return _given(job, fit, [_pairs(part) for part in parts], progress)
 
 
 def speakers(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """The same zip: each speaker is tested by a model that has learnt from the others; the mean, and the accuracies."""
-    sounds = _takes(folder / options["file"])
+    """FSDD, leave one speaker out: the mean over speakers, and the accuracy of each."""
+    sounds = _recordings(folder / options["file"])
     tables: dict[str, pd.DataFrame] = {}
     for who in sorted({one.speaker for one in sounds}):
         parts = [[one for one in sounds if (one.speaker == who) == held] for held in (False, True)]
@@ -119,11 +119,11 @@ def speakers(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], p
 
 
 def gestures(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """Windows of key points that slide over recordings, class by class: each class in blocks, windows apart."""
+    """Sliding windows of hand keypoints: each class is split into blocks that share no frame."""
     names = _read(folder, options["names"]).decode("utf-8-sig").splitlines()
     rows = np.loadtxt(io.BytesIO(_read(folder, options["points"])), delimiter=",", dtype=np.float32)
     classes, steps = rows[:, 0].astype(int), rows[:, 1:].reshape(len(rows), options["frames"], -1)
-    steps = np.diff(steps, axis=1, prepend=steps[:, :1])  # how the points move from frame to frame
+    steps = np.diff(steps, axis=1, prepend=steps[:, :1])  # motion from frame to frame
     parts: list[Pairs] = [([], []), ([], []), ([], [])]
     for number, name in enumerate(names):
         for (inputs, labels), block in zip(parts, _blocks(np.flatnonzero(classes == number), options), strict=True):
@@ -133,7 +133,7 @@ def gestures(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], p
 
 
 def _blocks(rows: np.ndarray, options: dict[str, Any]) -> list[np.ndarray]:
-    """Rows in their order, cut into training, validation and test; those that reach into the next are left out.
+    """Consecutive rows as training, validation and test blocks; windows that overlap the next block are dropped.
 
     >>> [block.tolist() for block in _blocks(np.arange(10), {"test": 0.2, "valid": 0.3, "frames": 2})]
     [[0, 1, 2], [5], [8, 9]]
@@ -145,7 +145,7 @@ def _blocks(rows: np.ndarray, options: dict[str, Any]) -> list[np.ndarray]:
 
 
 def motions(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """MNIST's digits that move, written as MP4 files, a folder a motion: official training and test digits."""
+    """Moving MNIST digits, written as MP4 files in one folder per motion; official training and test digits."""
     with tempfile.TemporaryDirectory() as made:
         train, test = (Path(made, part) for part in ("train", "test"))
         for seed, part in enumerate((train, test)):
@@ -170,9 +170,9 @@ PROTOCOLS: dict[str, Callable[..., pd.DataFrame]] = {
 
 
 def _given(job: Classifier, fit: Fit, parts: Sequence[Pairs], progress: Progress) -> pd.DataFrame:
-    """Training, perhaps validation, and test."""
+    """Fit to the first part, validate on the second if there are three, and evaluate on the last."""
     train, *valid, test = parts
-    fit(train, valid[0] if valid else None)
+    fit(train, validation=valid[0] if valid else None)
     return job.evaluate(test, progress=progress).table
 
 
@@ -180,19 +180,19 @@ def _rows(of: list[str], folds: int, fold: int, held: int) -> list[str]:
     return [one for i, one in enumerate(of) if (i % folds == fold) == bool(held)]
 
 
-def _takes(path: Path) -> list[_Spoken]:
-    """The recordings of a zip, by what their names say."""
+def _recordings(path: Path) -> list[_SpokenDigit]:
+    """The recordings of a zip file; their names say label, speaker and number."""
     found = []
     for take in from_file(path, MediaColumns()).each():
         label, speaker, number = PurePosixPath(take.id).stem.split("_")
         sound = take.read()
         assert isinstance(sound, AudioClip)
-        found.append(_Spoken(sound, label, speaker, int(number)))
+        found.append(_SpokenDigit(sound, label, speaker, int(number)))
     return found
 
 
-def _pairs(sounds: Sequence[_Spoken]) -> Pairs:
-    return [one.sound for one in sounds], [one.label for one in sounds]
+def _pairs(sounds: Sequence[_SpokenDigit]) -> Pairs:
+    return [one.clip for one in sounds], [one.label for one in sounds]
 
 
 def _read(folder: Path, name: str) -> bytes:
@@ -201,7 +201,7 @@ def _read(folder: Path, name: str) -> bytes:
 
 
 def _lines(folder: Path, name: str) -> Pairs:
-    """Texts and labels. Lines end at newlines only: some sentences hold other line ends of Latin-1."""
+    """Texts and labels. Lines end at newlines only: some sentences contain other line ends of Latin-1."""
     rows = [line.split(" ", 1) for line in _read(folder, name).decode("latin-1").split("\n") if line.strip()]
     return [text for _, text in rows], [label for label, _ in rows]
 

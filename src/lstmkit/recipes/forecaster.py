@@ -1,4 +1,4 @@
-"""How the field splits and scores its forecasting benchmarks."""
+"""Evaluation protocols of published forecasting benchmarks."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ def m4(job: Forecaster, fit: Fit, folder: Path, options: dict[str, Any], progres
     test["ds"] += test["unique_id"].map(train.groupby("unique_id")["ds"].max().to_dict().get)
     fit(train)
     ours = job.predict(train).rename(columns={"forecast": _label(job)})
-    beside, _ = forecast_baselines([train], job.horizon, freq=1, season=job.plan.season, levels=[80], progress=progress)
+    baselines, _ = forecast_baselines(
+        [train], job.horizon, freq=1, season=job.predictor.window_plan.season, levels=[80], progress=progress
+    )
     models = [_label(job), *FORECAST_BASELINES]
-    scored = test.merge(ours, on=["unique_id", "ds"]).merge(beside, on=["unique_id", "ds"])
+    scored = test.merge(ours, on=["unique_id", "ds"]).merge(baselines, on=["unique_id", "ds"])
     assert len(scored) == len(test)
     scores = evaluate(
         scored[["unique_id", "ds", "y", *models]],
-        metrics=[losses.smape, partial(losses.mase, seasonality=job.plan.season)],
+        metrics=[losses.smape, partial(losses.mase, seasonality=job.predictor.window_plan.season)],
         train_df=train,
     )
     means = scores.groupby("metric")[models].mean()
@@ -41,14 +43,14 @@ def m4(job: Forecaster, fit: Fit, folder: Path, options: dict[str, Any], progres
 
 
 def _m4_long(path: Path) -> pd.DataFrame:
-    """One series a row, ragged, as ``unique_id, ds, y`` with ``ds`` 1, 2, …"""
+    """A file with one series per row, of different lengths, as ``unique_id, ds, y`` with ``ds`` 1, 2, …"""
     wide = pd.read_csv(path)
     wide.columns = ["unique_id", *range(1, wide.shape[1])]
     return wide.melt("unique_id", var_name="ds", value_name="y").dropna().astype({"ds": int}, copy=False)
 
 
 def every_window(job: Forecaster, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """Informer's protocol: every variable standardised on the training part, MSE and MAE over every test window."""
+    """Informer's protocol: every variable is standardized on the training part, MSE and MAE over every test window."""
     values = pd.read_csv(folder / options["file"], header=None if options.get("headless") else "infer")
     timestamps = pd.to_datetime(values.pop("date")) if "date" in values else pd.Series(range(len(values)))
     n_train, n_valid, n_test = options["train"], options["valid"], options["test"]
@@ -67,7 +69,7 @@ def every_window(job: Forecaster, fit: Fit, folder: Path, options: dict[str, Any
     end = n_train + n_valid + n_test
     series = job.read(long[rows < end])
     first = [n_train + n_valid] * len(series)
-    quantiles = job.quantiles(series, rolling_origins(series, first, series.lengths - job.horizon), progress)
+    quantiles = job.predictor.quantiles(series, rolling_origins(series, first, series.lengths - job.horizon), progress)
     median = quantiles[:, :, len(job.levels)]
     forecasts = {_label(job): median.reshape(len(series), -1, job.horizon)}
     y = np.stack(series.y)
@@ -81,7 +83,7 @@ def every_window(job: Forecaster, fit: Fit, folder: Path, options: dict[str, Any
 
 
 def _repeat(y: np.ndarray, first: int, horizon: int, lag: int) -> np.ndarray:
-    """The last ``lag`` values before each origin, repeated: ``(series, origins, horizon)``."""
+    """The last ``lag`` values before each origin, repeated over the horizon: ``(series, origins, horizon)``."""
     origins = np.arange(first, y.shape[1] - horizon + 1)
     return y[:, origins[:, None] - lag + np.arange(horizon) % lag]
 
@@ -92,7 +94,7 @@ def _errors(truth: np.ndarray, forecast: np.ndarray) -> dict[str, float]:
 
 
 def _ets_row(series: SeriesSet, job: Forecaster, first: int, progress: Progress) -> dict[str, Any]:
-    """AutoETS from every ``horizon``-th origin: at every one it would take days."""
+    """AutoETS from every ``horizon``-th origin; from every origin it would take days."""
     frame = series.to_frame()
     step = frame.groupby("unique_id", sort=False).cumcount()
     origins = range(first, int(series.lengths[0]) - job.horizon + 1, job.horizon)
@@ -100,7 +102,7 @@ def _ets_row(series: SeriesSet, job: Forecaster, first: int, progress: Progress)
         [frame.loc[step < origin, ["unique_id", "ds", "y"]] for origin in origins],
         job.horizon,
         freq=series.freq,
-        season=job.plan.season,
+        season=job.predictor.window_plan.season,
         levels=[80],
         names=["AutoETS"],
         progress=progress,
@@ -112,14 +114,14 @@ def _ets_row(series: SeriesSet, job: Forecaster, first: int, progress: Progress)
 
 
 def held_out(job: Forecaster, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """The job's own backtest: rolling origins over the end of the series, which fit has held out."""
+    """The job's own backtest: rolling origins over the test part at the end of each series."""
     path = folder / options["file"]
     fit(path)
     return job.evaluate(path, progress=progress).table
 
 
 def _label(job: Forecaster) -> str:
-    members = f", mean of {job.seeds} seeds" if job.seeds > 1 else ""
+    members = f", mean of {job.ensemble_size} seeds" if job.ensemble_size > 1 else ""
     return f"{job.cell.upper()} ({job.method}{members})"
 
 

@@ -1,4 +1,4 @@
-"""How painted pictures are scored: MNIST's official test digits, black and white drawn from their shades."""
+"""Protocol of image generation: MNIST's official test digits, with pixels sampled from their gray values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lstmkit.recipes import Fit
 
 
 def digits(job: ImageGenerator, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """Training and test part as given, each a file of pictures and one of labels."""
+    """Training and test part of the data set, each a file of images and one of labels."""
     train, test = (
         ",".join(str(catalog.locate(folder.name, options[f"{part}_{what}"])) for what in ("images", "labels"))
         for part in ("train", "test")

@@ -1,4 +1,4 @@
-"""How the field splits and scores its texts for language models: the whole test text, the state carried."""
+"""Protocols of language modeling: the whole test text is scored, and the state is carried through it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the field splits and scores its piano rolls: parts as given, nats a time step, the mean over all steps."""
+"""Protocol of piano rolls: splits as published, nats per time step, mean over all steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lstmkit.recipes import Fit
 def single_file_splits(
     job: MusicComposer, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress
 ) -> pd.DataFrame:
-    """Training, validation and test part in one file; the test is scored once."""
+    """Training, validation and test part in one file; the test part is scored once."""
     path = catalog.locate(folder.name, options["file"])
     fit(path)
     return job.evaluate(path, progress=progress).table

@@ -1,4 +1,4 @@
-"""How the field splits and scores its questions over stories."""
+"""Protocols of question answering: the field's splits and scores."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import pandas as pd
 
 from lstmkit.data import catalog
 from lstmkit.data.text.question_answering import Questions
-from lstmkit.jobs.question_answerer import metrics as scoring
 from lstmkit.jobs.question_answerer.job import QuestionAnswerer
+from lstmkit.jobs.question_answerer.metrics import scores_by_question_type
 from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
 from lstmkit.recipes._protocols import held_out
 
-_PASSED = 0.95  # a task counts as solved (Weston et al. 2015, section 3)
+_PASSED = 0.95  # accuracy at which a task counts as solved (Weston et al. 2015, section 3)
 
 
 def tasks(job: QuestionAnswerer, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """bAbI: one model for all tasks; the mean accuracy over them, how many are solved, and the accuracy of each."""
+    """bAbI: one model for all tasks; mean accuracy, number of solved tasks, and the accuracy of each task."""
     fit(_all_tasks(job, folder, options, "train"))
-    found = job.evaluate(_all_tasks(job, folder, options, "test"), progress=progress)
-    models = found.table["model"].tolist()
-    each = scoring.by_kind(found.details, models).set_index("kind")
+    evaluation = job.evaluate(_all_tasks(job, folder, options, "test"), progress=progress)
+    models = evaluation.table["model"].tolist()
+    by_type = scores_by_question_type(evaluation.details, models).set_index("question type")
     rows = []
     for model in models:
-        right = each[model]
-        solved = int((right >= _PASSED).sum())
-        by_task = {str(kind).split("_")[0]: float(value) for kind, value in right.items()}
-        rows.append({"model": model, "accuracy": float(right.mean()), "tasks at 95 %": solved, **by_task})
+        accuracy = by_type[model]
+        num_solved = int((accuracy >= _PASSED).sum())
+        by_task = {str(task).split("_")[0]: float(value) for task, value in accuracy.items()}
+        rows.append({"model": model, "accuracy": float(accuracy.mean()), "tasks at 95 %": num_solved, **by_task})
     return pd.DataFrame(rows)
 
 

@@ -1,4 +1,4 @@
-"""How the field splits and scores its sessions."""
+"""Evaluation protocols of published benchmarks for session-based recommendation."""
 
 from __future__ import annotations
 
@@ -20,63 +20,67 @@ from lstmkit.recipes._protocols import held_out
 
 
 def last_days(job: Recommender, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """The sessions of the last ``days`` are the test, those of as many days before the validation part.
+    """The sessions of the last ``days`` are the test part, those of as many days before are the validation part.
 
-    As B. Hidasi and Á. Czapp 2023, "The Effect of Third Party Implementations on Reproducibility", RecSys, prepare
-    Diginetica: an item seen twice in a row counts once; items that occur fewer than ``at_least`` times in all, and
-    sessions of one item, are left out until none is left. Test items that training has not seen are left out. They
-    cut at the time of day of the last event, here it is at midnight.
+    The data are prepared as by B. Hidasi and Á. Czapp 2023, "The Effect of Third Party Implementations on
+    Reproducibility", RecSys. Repeated items count once. Items that occur fewer than ``at_least`` times and sessions of
+    one item are dropped until none is left. Test items that are not in the training part are dropped. They split at
+    the time of day of the last event; this splits at midnight.
     """
-    whole = core(drop_repeats(job.read(catalog.locate(folder.name, options["file"]))), options["at_least"])
-    learnt, test = latest(whole, options["days"])
-    train, valid = latest(learnt, options["days"])
+    whole = k_core(drop_repeats(job.read(catalog.locate(folder.name, options["file"]))), options["at_least"])
+    learned, test = split_last_days(whole, options["days"])
+    train, valid = split_last_days(learned, options["days"])
     fit(train, drop_unseen_items(train, valid))
-    return job.score(drop_unseen_items(train, test), progress).table
+    return job.evaluate_examples(drop_unseen_items(train, test), progress).table
 
 
 def drop_repeats(sessions: Sessions) -> Sessions:
-    """Without items that follow themselves."""
-    items = (tuple(b for a, b in zip((None, *one), one, strict=False) if a != b) for one in sessions.items)
+    """Sessions without items that repeat the item before."""
+    items = (tuple(b for a, b in zip((None, *items), items, strict=False) if a != b) for items in sessions.items)
     return replace(sessions, items=tuple(items))
 
 
-def core(sessions: Sessions, at_least: int) -> Sessions:
-    """Without rare items and without sessions of one item, as often as it takes.
+def k_core(sessions: Sessions, min_count: int) -> Sessions:
+    """Drop rare items and sessions of one item until none is left (the k-core filter).
 
     Raises:
-        DataError: Nothing is left.
+        DataError: No session is left.
     """
     while len(sessions := sessions.followed()):
         counts = Counter(item for items in sessions.items for item in items)
-        if min(counts.values()) >= at_least:
+        if min(counts.values()) >= min_count:
             return sessions
-        kept = {item for item, n in counts.items() if n >= at_least}
+        kept = {item for item, n in counts.items() if n >= min_count}
         sessions = _only(sessions, kept)
-    raise DataError(f"{sessions.name}: no item occurs {at_least} times in sessions of two items and more")
+    raise DataError(
+        f"{sessions.name}: no session is left after items that occur fewer than {min_count} times are dropped"
+    )
 
 
-def latest(sessions: Sessions, days: int) -> tuple[Sessions, Sessions]:
-    """The sessions before the last ``days``, and those that began in them.
+def split_last_days(sessions: Sessions, days: int) -> tuple[Sessions, Sessions]:
+    """The sessions before the last ``days``, and those that start in them.
 
     Raises:
-        DataError: Sessions have no dates, or all are of those days.
+        DataError: Sessions have no dates, or all start in those days.
     """
     if sessions.begins is None or not np.issubdtype(sessions.begins.dtype, np.datetime64):
-        raise DataError(f"{sessions.name}: sessions must have dates, to be split by days: name their column first")
+        raise DataError(
+            f"{sessions.name}: a split by days needs sessions with dates: name the date column first in --time-cols"
+        )
     day = sessions.begins.astype("datetime64[D]")
     late = day > day.max() - np.timedelta64(days, "D")
     if late.all():
-        raise DataError(f"{sessions.name} has sessions of {days} days and no more: nothing is left to learn from")
+        raise DataError(f"{sessions.name} has no session before the last {days} days: nothing is left to train on")
     return sessions.part(np.flatnonzero(~late)), sessions.part(np.flatnonzero(late))
 
 
 def drop_unseen_items(train: Sessions, sessions: Sessions) -> Sessions:
-    """Without items that training has not seen."""
+    """Sessions without items that are not in the training part."""
     return _only(sessions, {item for items in train.items for item in items}).followed()
 
 
 def _only(sessions: Sessions, kept: set[str]) -> Sessions:
-    items = tuple(tuple(item for item in one if item in kept) for one in sessions.items)
+    items = tuple(tuple(item for item in session if item in kept) for session in sessions.items)
     return replace(sessions, items=items)
 
 

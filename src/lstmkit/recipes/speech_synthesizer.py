@@ -1,4 +1,4 @@
-"""How voices are learnt and scored: words and strings of digits joined from recordings, a few sentences by heart."""
+"""Protocols of speech synthesis: words and strings of digits joined from recordings, memorization of sentences."""
 
 from __future__ import annotations
 
@@ -20,57 +20,61 @@ from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-_SHORTEST, _LONGEST = 0.05, 0.15  # seconds of a pause between two digits
+_MIN_PAUSE, _MAX_PAUSE = 0.05, 0.15  # seconds between two digits
 
 
 def fsdd_voice(
     job: SpeechSynthesizer, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress
 ) -> pd.DataFrame:
-    """One speaker's digits as words and as strings of 2 to 4. Takes 0 to 4 are the test, as the set's README has it.
+    """One speaker's digits as words and as strings of 2 to 4. Takes 0 to 4 are the test, as in the data's README.
 
-    Strings are joined from takes of their own part alone, with short pauses. What the transcriber of digits in the run
-    folder of ``listener`` understands stands in the table too, as its character error; none if empty.
+    Strings are joined from takes of their own part, with short pauses. If ``listener`` names the run folder of a digit
+    transcriber, the table also has its character error rate.
     """
     listener = _listener(options["listener"]["run"])
-    takes = digit_takes(catalog.locate(folder.name, options["file"]), options["voice"]["speaker"], job.rate, job.trim)
+    takes = digit_takes(
+        catalog.locate(folder.name, options["file"]), options["voice"]["speaker"], job.sample_rate, job.trim_db
+    )
     parts = {"test": range(5), "valid": range(45, 50), "train": range(5, 45)}
     train, valid, test = (
         digit_strings(takes, parts[part], options[f"{part}_strings"], seed, part)
         for seed, part in enumerate(("train", "valid", "test"))
     )
     fit(train, valid)
-    table = job.score(test, progress).table
-    return _with_round_trip(job, test, table, listener, progress)
+    table = job.evaluate(test, progress=progress).table
+    return _with_round_trip_cer(job, test, table, listener, progress)
 
 
 def memorize(
     job: SpeechSynthesizer, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress
 ) -> pd.DataFrame:
-    """All recordings are trained on and scored, validated on none: what comes out says whether the machinery works for
-    sentences, and nothing of how it speaks others."""
+    """Train on all recordings and score the same ones, without validation.
+
+    The scores show whether training works for sentences; they do not show how the model speaks other sentences.
+    """
     catalog.locate(folder.name, options["table"])
     examples = job.read(folder)
     fit(examples)
-    return job.score(examples, progress).table
+    return job.evaluate(examples, progress=progress).table
 
 
 def digit_takes(path: Path, speaker: str, rate: int, trim: float) -> dict[tuple[int, int], AudioClip]:
-    """By digit and take: the recordings of one speaker in ``recordings.zip``, ``DIGIT_SPEAKER_TAKE.wav``."""
-    found = {}
+    """The recordings of one speaker in ``recordings.zip``, named ``DIGIT_SPEAKER_TAKE.wav``, by digit and take."""
+    takes = {}
     for name, sound in read_zipped_audio(path, rate, lambda name: f"_{speaker}_" in name):
         digit, _, take = Path(name).stem.split("_")
-        heard = trim_silence(sound, trim)
-        if heard is not None:
-            found[int(digit), int(take)] = heard
-    if not found:
+        trimmed = trim_silence(sound, trim)
+        if trimmed is not None:
+            takes[int(digit), int(take)] = trimmed
+    if not takes:
         raise DataError(f"{path.name} has no recordings of {speaker}")
-    return found
+    return takes
 
 
 def digit_strings(
     takes: dict[tuple[int, int], AudioClip], part: Iterable[int], strings: int, seed: int, name: str
 ) -> SpeechCorpus:
-    """Every take of a part by itself, and so many strings of 2 to 4 digits drawn from them."""
+    """Every take of a part by itself, and ``strings`` random strings of 2 to 4 of them."""
     rng = np.random.default_rng(seed)
     of_part = {key: takes[key] for key in sorted(takes) if key[1] in {*part}}
     known = list(of_part)
@@ -82,29 +86,31 @@ def digit_strings(
 
 
 def joined(sounds: list[AudioClip], rng: np.random.Generator) -> AudioClip:
-    """One after the other, with silence of 50 to 150 ms between."""
+    """Clips one after the other, with 50 to 150 ms of silence between them."""
     rate = sounds[0].rate
     pieces = [sounds[0].samples]
     for sound in sounds[1:]:
-        pieces += [np.zeros(round(rng.uniform(_SHORTEST, _LONGEST) * rate), np.float32), sound.samples]
+        pieces += [np.zeros(round(rng.uniform(_MIN_PAUSE, _MAX_PAUSE) * rate), np.float32), sound.samples]
     return AudioClip(" ".join(sound.name for sound in sounds), np.concatenate(pieces), rate)
 
 
 class DigitsAsWords:
-    """A transcriber of digits whose answers are words: ``"42"`` is ``"four two"``."""
+    """A digit transcriber whose texts are words: ``"42"`` becomes ``"four two"``."""
 
     def __init__(self, transcriber: Any) -> None:
         self.transcriber = transcriber
 
     def predict(self, sounds: Any) -> list[Any]:
-        """Of each sound its transcription, the text in words; where characters stand is left out."""
-        told = self.transcriber.predict(sounds)
-        spelled = (" ".join(DIGITS[int(c)] if c.isdecimal() else c for c in one.text) for one in told)
-        return [replace(one, text=text, words=(), characters=()) for one, text in zip(told, spelled, strict=True)]
+        """Transcriptions in words, without positions."""
+        transcriptions = self.transcriber.predict(sounds)
+        spelled = (" ".join(DIGITS[int(c)] if c.isdecimal() else c for c in one.text) for one in transcriptions)
+        return [
+            replace(one, text=text, words=(), characters=()) for one, text in zip(transcriptions, spelled, strict=True)
+        ]
 
 
 def _listener(run: str) -> DigitsAsWords | None:
-    """The model in that run folder; before anything is trained, so that it is not missed at the end."""
+    """The model in that run folder, loaded before training so that a missing one is noticed at once."""
     if not run:
         return None
     if not Path(run).is_dir():
@@ -112,13 +118,13 @@ def _listener(run: str) -> DigitsAsWords | None:
     return DigitsAsWords(load(run))
 
 
-def _with_round_trip(
+def _with_round_trip_cer(
     job: SpeechSynthesizer, test: SpeechCorpus, table: pd.DataFrame, transcriber: Any, progress: Progress
 ) -> pd.DataFrame:
-    """The table, with the character error that a transcriber makes of what is said and of the recordings, if given."""
+    """The table with a transcriber's character error rate on synthesized speech and recordings, if one is given."""
     if transcriber is None:
         return table
-    errors = job.round_trip(test, transcriber, progress=progress).table["CER"]
+    errors = job.round_trip_cer(test, transcriber, progress=progress).table["CER"]
     recorded = pd.DataFrame([{"model": "the recordings themselves"}])
     return pd.concat([table, recorded], ignore_index=True).assign(
         CER=[errors[0], *[None] * (len(table) - 1), errors[1]]

@@ -1,4 +1,4 @@
-"""How the field splits and scores texts and their summaries: the parts as given, the test summarised once."""
+"""Protocols of summarization: the parts of the data set; the test part is summarized once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the field splits and scores sounds, features and pictures of lines that are to be written down."""
+"""Protocols of transcription: strings of digits, features, books and pages of text lines, numbers."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 def digit_strings(
     job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress
 ) -> pd.DataFrame:
-    """Recordings of single digits joined to strings of one speaker, a short silence between; takes 0 to 4 are the test.
+    """Recordings of single digits joined to strings of one speaker, with short silences between.
 
-    Takes ``train`` and above are learnt from, those between the test's and these validate.
+    Takes 0 to 4 are the test. Takes from ``train_takes`` on are for training, those between for validation.
     """
     takes = _takes(catalog.locate(folder.name, options["file"]), options["rate"])
     first, train = options["test_takes"], options["train_takes"]
@@ -49,7 +49,7 @@ def digit_strings(
 
 
 def _takes(path: Path, rate: int) -> dict[tuple[str, int, int], np.ndarray]:
-    """By speaker, digit and take."""
+    """Samples by speaker, digit and take."""
     found = {}
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
@@ -61,7 +61,7 @@ def _takes(path: Path, rate: int) -> dict[tuple[str, int, int], np.ndarray]:
 def _joined(
     takes: dict[tuple[str, int, int], np.ndarray], of: Sequence[int], count: int, options: dict[str, Any], seed: int
 ) -> Transcripts:
-    """Strings of ``shortest`` to ``longest`` digits, drawn by the seed."""
+    """Random strings of ``shortest`` to ``longest`` digits, by the seed."""
     rng, rate = np.random.default_rng(seed), options["rate"]
     sounds, texts = [], []
     for i in range(count):
@@ -78,25 +78,25 @@ def _joined(
 
 
 def features(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """Features and texts in two parts; of the first every ``valid``-th of the ``speakers`` validates.
+    """Features and texts in two parts; every ``valid``-th speaker of the first part is for validation.
 
-    A speaker is what a regular expression finds in an example's name. A language model of characters is fitted to the
-    training part's texts; the search that asks it stands first.
+    A regular expression finds the speaker in an example's name. A character language model is fitted to the training
+    texts; the first row of the table is beam search with it.
     """
     train, test = (job.read(catalog.locate(folder.name, options[part])) for part in ("train", "test"))
     parts = _speakers_apart(train, **options["speakers"])
     fit(*parts)
     table = job.evaluate(test, progress=progress).table
-    language = LanguageModel(**options["language"]).fit(parts[0].told(), parts[1].told(), progress=progress)
-    job.lm_bonus = options["lm_bonus"]
-    told = job.predict(test, beam=options["beam"], lm=language, lm_weight=options["lm_weight"])
+    language = LanguageModel(**options["language"]).fit(parts[0].told(), validation=parts[1].told(), progress=progress)
+    job.predictor.settings.insertion_bonus = options["lm_bonus"]
+    transcriptions = job.predict(test, beam_size=options["beam"], lm=language, lm_weight=options["lm_weight"])
     name = f"{table['model'][0]}, beam {options['beam']}, language model"
-    first = {"model": name, **scores([one.text for one in told], test.told())}
+    first = {"model": name, **scores([one.text for one in transcriptions], test.told())}
     return pd.concat([pd.DataFrame([first]), table], ignore_index=True)
 
 
 def _speakers_apart(examples: Transcripts, pattern: str, valid: int) -> tuple[Transcripts, Transcripts]:
-    """Without every ``valid``-th speaker in order of their names, and these."""
+    """Examples without every ``valid``-th speaker in order of their names, and those of these speakers."""
     found = [re.search(pattern, name) for name in examples.ids]
     speakers = [match[1] if match else "" for match in found]
     held_out = sorted({*speakers})[::valid]
@@ -105,9 +105,9 @@ def _speakers_apart(examples: Transcripts, pattern: str, valid: int) -> tuple[Tr
 
 
 def books(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """Pictures of lines in a ``.zip`` a book: of each every fifth line, by name, is the test; one model for all books.
+    """Images of lines, one ``.zip`` per book, one model for all books; every fifth line by name is the test.
 
-    Of the other lines every ``valid``-th validates. Beside all lines' scores stand those of each book.
+    Every ``valid``-th of the other lines is for validation. The table has scores of all lines and of each book.
     """
     train, valid, test = [], [], []
     for name in options["books"]:
@@ -126,14 +126,14 @@ def books(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], pro
 
 
 def given_lines(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """Pictures of lines in two parts; of the first every ``valid``-th validates."""
+    """Images of lines in two parts; every ``valid``-th of the first part is for validation."""
     train, test = (job.read(catalog.locate(folder.name, options[part])) for part in ("train", "test"))
     fit(*_every(train, options["valid"]))
     return job.evaluate(test, progress=progress).table
 
 
 def numbers(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """Digits of MNIST joined to numbers, their distances drawn: the test of the official test digits alone.
+    """MNIST digits joined to numbers at random distances; the test part has official test digits only.
 
     The last ``valid_digits`` of the training digits are for validation.
     """
@@ -161,7 +161,7 @@ def _unpacked(path: Path) -> bytes:
 
 
 def _numbers(pixels: np.ndarray, labels: np.ndarray, count: int, options: dict[str, Any], seed: int) -> Transcripts:
-    """Numbers of ``shortest`` to ``longest`` digits; digits may touch, and stand a little up or down."""
+    """Numbers of ``shortest`` to ``longest`` digits; digits may touch and are shifted a little vertically."""
     rng = np.random.default_rng(seed)
     inputs, texts = [], []
     for _ in range(count):
@@ -179,23 +179,25 @@ def _numbers(pixels: np.ndarray, labels: np.ndarray, count: int, options: dict[s
 
 
 def one_page(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """The lines of one page: every ``test``-th is held out, and of the others every ``valid``-th validates.
+    """The lines of one page: every ``test``-th is held out, every ``valid``-th of the others is for validation.
 
-    A model of printed lines, ``first``, is fitted before; its weights are where training begins. Beside it stands the
-    same training without them. The first model is kept in no run, so that this cannot be resumed.
+    Training starts from the weights of a model of printed lines, ``first``, and is compared with training from scratch.
+    The first model is not kept in a run, so the protocol cannot be resumed.
     """
     rest, test = _every(_page(folder, options), options["test"])
     train, valid = _every(rest, options["valid"])
     first, own = options["first"], settings.values(job)
     printed = _together([job.read(catalog.locate(first["data"], name, download=True)) for name in first["files"]])
     with tempfile.TemporaryDirectory() as kept:
+        printed_train, printed_valid = _every(printed, options["valid"])
         before = Transcriber(**{**own, "epochs": first["epochs"]})
-        before.fit(*_every(printed, options["valid"]), progress=progress).save(kept)
-        job.start = kept
+        before.fit(printed_train, validation=printed_valid, progress=progress).save(kept)
+        job.init_from = kept
         fit(train, valid)
     table = job.evaluate(test, progress=progress).table
     table.loc[0, "model"] = f"{table['model'][0]}, begun with print"
-    alone = Transcriber(**own).fit(train, valid, progress=progress).evaluate(test, progress=progress).table
+    alone_job = Transcriber(**own).fit(train, validation=valid, progress=progress)
+    alone = alone_job.evaluate(test, progress=progress).table
     alone.loc[0, "model"] = f"{alone['model'][0]}, these lines alone"
     return pd.concat([table.head(1), alone], ignore_index=True)
 
@@ -209,7 +211,7 @@ def _page(folder: Path, options: dict[str, Any]) -> Transcripts:
 
 
 def _every(examples: Transcripts, nth: int) -> tuple[Transcripts, Transcripts]:
-    """What is left, and every ``nth`` from the first on."""
+    """The other examples, and every ``nth`` from the first on."""
     rows = np.arange(len(examples))
     return examples.part(rows[rows % nth > 0]), examples.part(rows[rows % nth == 0])
 

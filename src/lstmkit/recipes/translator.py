@@ -1,4 +1,4 @@
-"""How the field splits and scores its parallel texts."""
+"""Protocols of translation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lstmkit.recipes import Fit
 
 
 def given_parts(job: Translator, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """Training, validation and test part as the set has them; the test is translated once."""
+    """Training, validation and test part of the data set, two files each; the test part is translated once."""
     train, valid, test = (
         ",".join(str(catalog.locate(folder.name, options[f"{part}_{side}"])) for side in ("source", "target"))
         for part in ("train", "valid", "test")

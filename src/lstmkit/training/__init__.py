@@ -1,1 +1,1 @@
-"""The training loop, the prediction loop, checkpoints, the run folder and provenance of results."""
+"""Training loop, prediction loop, checkpoints, run folder, and provenance of results."""

@@ -1,4 +1,4 @@
-"""Models and training states on disk: safetensors and JSON, each file whole or not there. Nothing is ever pickled."""
+"""Models and training states on disk, as safetensors and JSON. Files are written atomically; nothing is pickled."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from torch import Tensor
 
 from lstmkit.errors import ModelFileError
 
-FORMAT = 1  #: Version of the saved model's layout; a reader refuses a newer one.
+FORMAT = 1  #: Version of the saved model's format; newer versions are refused.
 
 WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or, after a crash, as it was before."""
+    """Write a file atomically: after a crash it has either the new or the old content."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with temporary.open("xb") as file:
@@ -38,15 +38,15 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """JSON a person can read, written whole or not at all."""
+    """Write indented JSON atomically."""
     write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
-    """What :func:`write_json` wrote.
+    """Read a JSON file.
 
     Raises:
-        ModelFileError: Not there, or damaged.
+        ModelFileError: The file is missing or damaged.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -57,21 +57,25 @@ def read_json(path: Path) -> Any:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any] | None = None) -> str:
-    """Tensors and, in the same file, a small JSON note. Returns the file's sha256."""
+    """Write tensors and a small JSON note to one safetensors file; returns the file's SHA-256 as hex."""
     # Copies, since safetensors refuses tensors that share memory, as tied weights do.
-    plain = {
+    copies = {
         name: t.detach().to("cpu", copy=True, memory_format=torch.contiguous_format) for name, t in tensors.items()
     }
-    content = save_tensors_bytes(plain, metadata={"note": json.dumps(note or {})})
+    content = save_tensors_bytes(copies, metadata={"note": json.dumps(note or {})})
     write_bytes(path, content)
     return hashlib.sha256(content).hexdigest()
 
 
 def read_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the note that :func:`write_tensors` wrote.
+    """Read the tensors and the note of :func:`write_tensors`.
+
+    Args:
+        path: The file.
+        sha256: Expected SHA-256 as hex; ``None`` to skip the check.
 
     Raises:
-        ModelFileError: Not there, damaged, or not the file that ``sha256`` was taken of.
+        ModelFileError: The file is missing or damaged, or its SHA-256 differs.
     """
     try:
         content = path.read_bytes()
@@ -88,7 +92,7 @@ def read_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
 
 
 def save_model(folder: Path, weights: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
-    """Weights, then the description that makes them a model: what a crash leaves in between does not load."""
+    """Save a model: first the weights, then the description. An incomplete save cannot be loaded."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DESCRIPTION).unlink(missing_ok=True)
     sha256 = write_tensors(folder / WEIGHTS, weights)
@@ -96,10 +100,10 @@ def save_model(folder: Path, weights: Mapping[str, Tensor], description: Mapping
 
 
 def load_model(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The weights and the description that :func:`save_model` wrote.
+    """Load the weights and the description of :func:`save_model`.
 
     Raises:
-        ModelFileError: No model there, damaged, or written by a newer version.
+        ModelFileError: The folder holds no model, or one that is damaged or was written by a newer version.
     """
     if not folder.is_dir():
         raise ModelFileError(f"{folder} is not a folder: give the folder that 'fit' made")

@@ -1,4 +1,4 @@
-"""The only prediction path: batches through a model, answers back in the examples' order."""
+"""The prediction loop: run a model over batches and return the results in the order of the examples."""
 
 from __future__ import annotations
 
@@ -12,33 +12,36 @@ from lstmkit.data.batch import Batch, Loader
 from lstmkit.models.base import Model
 from lstmkit.progress import Progress
 
-A = TypeVar("A")
+T = TypeVar("T")
 
 
 def predict(
     model: Model,
     loader: Loader,
-    decode: Callable[[Model, Batch], list[A] | np.ndarray],
+    decode: Callable[[Model, Batch], list[T] | np.ndarray],
     *,
     device: torch.device,
     progress: Progress | None = None,
     title: str = "predicting",
-) -> list[A]:
-    """``decode(model, batch)`` over all batches, gradients off, one answer an example, in the source's order.
+) -> list[T]:
+    """Apply ``decode(model, batch)`` to all batches without gradients.
 
     Args:
-        model: Moved to ``device`` and set to evaluate.
-        loader: Without a shuffling seed; its batches carry ``rows``.
-        decode: One answer for each example of a batch, in the batch's order.
-        device: Where to compute.
-        progress: Whom to tell.
-        title: What to call it there.
+        model: The model; it is moved to ``device`` and put into evaluation mode.
+        loader: Loader without a shuffling seed, whose batches have ``rows``.
+        decode: Returns one result per example of a batch, in the batch's order.
+        device: Device for the computation.
+        progress: Receives the progress.
+        title: Title of the progress bar.
+
+    Returns:
+        One result per example, in the order of the source.
     """
     model.to(device).eval()
-    answers: dict[int, A] = {}
+    results: dict[int, T] = {}
     with torch.inference_mode(), (progress or Progress()).task(title, len(loader)) as task:
         for i, batch in enumerate(loader.epoch()):
             assert batch.rows is not None
-            answers.update(zip(batch.rows.tolist(), decode(model, batch.to(device)), strict=True))
+            results.update(zip(batch.rows.tolist(), decode(model, batch.to(device)), strict=True))
             task.update(i + 1)
-    return [answers[row] for row in sorted(answers)]
+    return [results[row] for row in sorted(results)]

@@ -1,4 +1,4 @@
-"""What a recorded result says of how it came about."""
+"""Provenance of recorded results: date, versions and machine."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ else:
 
 
 def provenance(*packages: str) -> dict[str, Any]:
-    """Date, versions and machine.
+    """Date, package versions and machine, for a results file.
 
     Args:
-        packages: Further ones that the result rests on, by the names they are imported by.
+        packages: Import names of further packages whose versions to record.
+
+    >>> provenance("numpy")["versions"].keys() >= {"lstmkit", "torch", "numpy", "python"}
+    True
     """
     versions = {name: str(vars(__import__(name))["__version__"]) for name in packages}
     return {
@@ -39,7 +42,7 @@ def provenance(*packages: str) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The settings in a file of the package's own."""
+    """Read a TOML file."""
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""The run folder: what a fit leaves behind, and what it needs to go on after it was stopped."""
+"""The run folder: model, history, metrics and report of a fit, and the checkpoints to resume it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lstmkit.training import checkpoint
 _RUN, _HISTORY, _METRICS, REPORT = "run.json", "history.csv", "metrics.json", "report.html"
 _LOOK, _CHECKPOINTS, _TENSORBOARD = "look.html", "checkpoints", "tensorboard"
 
-#: What a run is made of, in the order in which it goes: the model first, what tells that it is a run last.
+#: Files of a run in the order of deletion: the model first, ``run.json``, which marks the folder as a run, last.
 _RUN_FILES = (
     *(checkpoint.DESCRIPTION, checkpoint.WEIGHTS, _HISTORY, _METRICS, REPORT, _LOOK),
     *(_CHECKPOINTS, _TENSORBOARD, _RUN),
@@ -24,37 +24,54 @@ _RUN_FILES = (
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether a fit was begun there that has not come to a model."""
+    """Whether the folder holds a fit that was started but has not produced a model."""
     return (path / _RUN).exists() and not (path / checkpoint.DESCRIPTION).exists()
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A folder with a fit in it: ``run.json`` from the start, checkpoints on the way, the model and report at the end.
+    """The folder of a fit: ``run.json`` from the start, checkpoints during training, model and report at the end.
 
     Attributes:
         path: The folder.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as parent:
+    ...     metadata = {"job": "forecaster", "settings": {}, "data": []}
+    ...     run = RunFolder.start(Path(parent) / "run", metadata, resume=False, overwrite=False)
+    ...     is_unfinished(run.path)
+    True
     """
 
     path: Path
 
     @classmethod
-    def start(cls, path: Path, about: Mapping[str, Any], *, resume: bool, overwrite: bool) -> RunFolder:
-        """Make the folder, or take it up again.
+    def start(
+        cls,
+        path: Path,
+        about: Mapping[str, Any],
+        *,
+        resume: bool,
+        overwrite: bool,
+        old_names: Sequence[str] = (),
+    ) -> RunFolder:
+        """Create the folder of a new run, or reopen that of an unfinished one.
 
         Args:
-            path: Where.
-            about: Job, settings and the data's fingerprint: a run is only resumed with the same.
-            resume: Go on with the run that is there.
-            overwrite: Delete the run that is there, and nothing else that may be beside it.
+            path: The folder.
+            about: Job, settings and fingerprint of the data; a run can only be resumed with the same.
+            resume: Resume the run in the folder.
+            overwrite: Delete the files of the run in the folder; other files stay.
+            old_names: Names of the job in earlier versions, under which a run may have been started.
 
         Raises:
-            UserError: There is a run already and neither was asked for; or other files; or nothing to resume.
-            SettingError: The run there was started with other settings or data.
+            UserError: The folder holds a run and neither ``resume`` nor ``overwrite`` is set; it holds other files; or
+                it holds no run to resume, or one of other data.
+            SettingError: The run was started with another job or other settings.
         """
         folder = cls(path)
         if resume:
-            folder._check_same(about)
+            folder._check_matches(about, old_names)
             return folder
         cls.check_available(path, overwrite)
         folder._delete()
@@ -64,10 +81,10 @@ class RunFolder:
 
     @staticmethod
     def check_available(path: Path, overwrite: bool = False) -> None:
-        """Whether a run can begin there.
+        """Check that a run can start in the folder.
 
         Raises:
-            UserError: There is a run already, and it is not to be overwritten; or other files.
+            UserError: The path is a file, or the folder holds other files, or a run that must not be overwritten.
         """
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file: give another folder")
@@ -79,31 +96,31 @@ class RunFolder:
 
     @staticmethod
     def read_run_metadata(path: Path) -> dict[str, Any]:
-        """What a run was started with.
+        """Read the job, settings and data fingerprint with which a run was started.
 
         Raises:
-            UserError: There is no run.
+            UserError: The folder holds no run.
             ModelFileError: ``run.json`` is damaged.
         """
         if not (path / _RUN).exists():
             raise UserError(f"{path} holds no run to resume: start one without --resume")
-        about = checkpoint.read_json(path / _RUN)
-        sound = isinstance(about, dict) and isinstance(about.get("settings"), dict)
-        if not sound or not {"job", "data"} <= about.keys():
-            raise ModelFileError(f"{path / _RUN} is damaged (no job, settings and data): start a new run")
-        return about
+        metadata = checkpoint.read_json(path / _RUN)
+        has_settings = isinstance(metadata, dict) and isinstance(metadata.get("settings"), dict)
+        if not has_settings or not {"job", "data"} <= metadata.keys():
+            raise ModelFileError(f"{path / _RUN} is damaged (job, settings or data is missing): start a new run")
+        return metadata
 
-    def _check_same(self, about: Mapping[str, Any]) -> None:
-        before = self.read_run_metadata(self.path)
-        if before["job"] != about["job"]:
-            raise SettingError(f"{self.path} is a run of the job {before['job']!r}, not {about['job']!r}")
+    def _check_matches(self, about: Mapping[str, Any], old_names: Sequence[str]) -> None:
+        metadata = self.read_run_metadata(self.path)
+        if metadata["job"] not in (about["job"], *old_names):
+            raise SettingError(f"{self.path} is a run of the job {metadata['job']!r}, not {about['job']!r}")
         for name, value in about["settings"].items():
-            if before["settings"].get(name, value) != value:
+            if metadata["settings"].get(name, value) != value:
                 raise SettingError(
-                    f"{self.path} was started with {name}={before['settings'][name]}, not {value}: "
-                    f"a run is resumed with its own settings"
+                    f"{self.path} was started with {name}={metadata['settings'][name]}, not {value}: "
+                    f"resume it with the same settings, or start a new run"
                 )
-        if before["data"] != about["data"]:
+        if metadata["data"] != about["data"]:
             raise UserError(f"{self.path} was started on other data: resume it with the same, or start a new run")
 
     def _delete(self) -> None:
@@ -115,24 +132,24 @@ class RunFolder:
                 path.unlink(missing_ok=True)
 
     def delete_if_empty(self) -> None:
-        """Delete the run if no epoch of it was kept: there is nothing to resume."""
+        """Delete the run if it has no checkpoint and so cannot be resumed."""
         if not any(self.path.rglob("*.safetensors")):
             self._delete()
             if not any(self.path.iterdir()):
                 self.path.rmdir()
 
     def checkpoints(self, member: int) -> Path:
-        """Where the checkpoints of one seed's training go."""
+        """The folder for the checkpoints of one ensemble member; it is created."""
         folder = self.path / _CHECKPOINTS / f"seed-{member}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def tensorboard(self, member: int) -> Path:
-        """Where one seed's TensorBoard log goes."""
+        """The folder for the TensorBoard log of one ensemble member."""
         return self.path / _TENSORBOARD / f"seed-{member}"
 
     def write_history(self, histories: Sequence[Sequence[Mapping[str, float]]]) -> None:
-        """``history.csv``: a row for each seed and epoch."""
+        """Write ``history.csv``, one row per ensemble member and epoch."""
         names = ["seed", "epoch", "train_loss", "valid_loss", "lr", "seconds"]
         text = io.StringIO()
         writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
@@ -141,9 +158,10 @@ class RunFolder:
         checkpoint.write_bytes(self.path / _HISTORY, text.getvalue().encode())
 
     def write_metrics(self, metrics: Any) -> None:
-        """``metrics.json``: the scores on the part that training never saw, the baselines' beside them."""
+        """Write ``metrics.json``: the scores of model and baselines on the test set."""
         checkpoint.write_json(self.path / _METRICS, metrics)
 
     @property
     def report(self) -> Path:
+        """Path of the HTML report."""
         return self.path / REPORT

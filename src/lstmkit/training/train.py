@@ -1,4 +1,4 @@
-"""The only training loop. It knows models, batches and files, and nothing of any job."""
+"""The training loop. It depends on models, batches and files, but not on any job."""
 
 from __future__ import annotations
 
@@ -23,38 +23,36 @@ from lstmkit.training import checkpoint
 _LAST = "last.safetensors"
 
 OPTIMIZERS = ("adamw", "sgd", "asgd")
-_NON_MONOTONE_INTERVAL = (
-    5  # epochs in which validation has not improved when averaged SGD begins to average (Merity et al. 2018)
-)
+_NON_MONOTONE_INTERVAL = 5  # epochs without improvement after which NT-ASGD starts averaging (Merity et al. 2018)
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How to train.
+    """Settings of the training loop.
 
     Attributes:
-        epochs: At most this many.
+        epochs: Maximum number of epochs.
         lr: Peak learning rate.
-        weight_decay: Of AdamW; of the others a penalty on the square of the weights.
-        warmup: Share of all steps over which the rate rises from 0.
-        decay: ``"cosine"`` or ``"linear"``, to 0 after the last step, or ``"none"``.
-        clip: Largest norm of the gradient; 0 for no clipping.
-        average: Decay of the moving average of weights that is validated and kept; 0 keeps the weights themselves.
-        patience: Epochs without a better validation loss before stopping; 0 for never.
+        weight_decay: Decoupled weight decay of AdamW, L2 penalty of the other optimizers.
+        warmup: Fraction of all steps during which the learning rate rises linearly from 0.
+        lr_schedule: Learning rate decay: ``"cosine"`` or ``"linear"`` to 0 at the last step, or ``"none"``.
+        max_grad_norm: Maximum norm of the gradient; 0 for no clipping.
+        ema_decay: Decay of the exponential moving average of weights that is validated and kept; 0 for no averaging.
+        patience: Epochs without a better validation loss before training stops early; 0 to never stop early.
         precision: ``"float32"``, or ``"bf16"`` for autocast.
-        seed: Of weights, dropout and order.
-        device: A torch device.
-        optimizer: ``"adamw"``; ``"sgd"``; or ``"asgd"``: SGD that, once validation no longer improves, validates and
-            keeps the mean of all weights from there on (NT-ASGD, Merity et al. 2018), in place of ``average``.
+        seed: Random seed of weights, dropout and order of the examples.
+        device: Torch device.
+        optimizer: ``"adamw"``, ``"sgd"`` or ``"asgd"``. The last is NT-ASGD (Merity et al. 2018): once the validation
+            loss stops improving, the mean of all later weights is validated and kept, instead of ``ema_decay``.
     """
 
     epochs: int
     lr: float
     weight_decay: float
     warmup: float
-    decay: str
-    clip: float
-    average: float
+    lr_schedule: str
+    max_grad_norm: float
+    ema_decay: float
     patience: int
     precision: str
     seed: int
@@ -63,13 +61,20 @@ class TrainSettings:
 
     @property
     def uses_averaging(self) -> bool:
-        """Whether other weights are kept than those that are trained."""
-        return self.optimizer == "asgd" or self.average > 0
+        """Whether averaged weights are validated and kept instead of the trained ones."""
+        return self.optimizer == "asgd" or self.ema_decay > 0
 
 
 @dataclass
 class History:
-    """A row an epoch (``epoch``, ``train_loss``, ``valid_loss``, ``lr``, ``seconds``), the best, how it ended."""
+    """The history of a training.
+
+    Attributes:
+        rows: One row per epoch with ``epoch``, ``train_loss``, ``valid_loss``, ``lr`` and ``seconds``.
+        best_epoch: Epoch with the lowest validation loss, from 1; -1 if there is none.
+        best_loss: Its validation loss.
+        ended: Why training ended.
+    """
 
     rows: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = -1
@@ -78,7 +83,7 @@ class History:
 
     @property
     def finished(self) -> bool:
-        """False if Ctrl-C ended it, so that it can be resumed."""
+        """False if training was interrupted (Ctrl-C) and can be resumed."""
         return self.ended != "interrupted"
 
 
@@ -95,27 +100,31 @@ def train(
     title: str = "training",
     until: Callable[[Model], bool] | None = None,
 ) -> History:
-    """Train ``model`` in place. It ends with the weights of the epoch that validated best; without ``valid``, the last.
+    """Train a model in place and load the weights of the best epoch; without ``valid``, those of the last epoch.
 
     Args:
-        model: With ``loss(batch, state) -> (loss, state)``.
+        model: The model.
         loader: Training batches.
-        valid: Validation batches, for early stopping; ``None`` to run all epochs.
-        settings: How.
-        folder: Where checkpoints go, after every epoch; ``None`` to keep them in memory.
-        resume: Go on from ``folder``'s last checkpoint, if it has one: the weights come out bit for bit as if training
-            had never stopped (same machine and thread count, on the CPU).
-        tensorboard: Folder of a TensorBoard log.
-        progress: Whom to tell.
-        title: What to call it there.
-        until: Asked after every epoch, of the weights that are kept: whether the goal is reached and training ends.
+        valid: Validation batches for early stopping; ``None`` to run all epochs.
+        settings: Settings of the training.
+        folder: Folder for a checkpoint after every epoch; ``None`` to keep the best weights in memory only.
+        resume: Resume from the last checkpoint in ``folder``, if there is one. On the CPU, with the same machine and
+            thread count, the result equals that of an uninterrupted training bit for bit.
+        tensorboard: Folder for a TensorBoard log; ``None`` for none.
+        progress: Receives the progress.
+        title: Title of the progress bar.
+        until: Called after every epoch with the weights that are kept; training ends if it returns true.
+
+    Returns:
+        The history of the training.
 
     Raises:
-        TrainingError: Loss or gradient is no longer a number, or the validation loss never was; or no examples.
-        ModelFileError: The checkpoint to resume from is damaged, or of another model.
+        TrainingError: There are no examples, the loss or gradient is not finite, or the validation loss was NaN or
+            infinite in all epochs.
+        ModelFileError: The checkpoint is damaged or belongs to another model.
     """
     if not len(loader):
-        raise TrainingError("there are no examples to train on")
+        raise TrainingError("the training set is empty: provide at least one example")
     run = _TrainingState(model, loader, valid, settings, folder)
     if resume:
         run.restore()
@@ -128,10 +137,13 @@ def train(
                 for name, value in row.items():
                     log(name, value, run.epoch)
                 reached = until is not None and until(run.averaged.eval())
-            run.history.ended = "no better for a while" if run.out_of_patience() else "all epochs done"
+            if run.out_of_patience():
+                run.history.ended = f"stopped early: no improvement for {settings.patience} epochs"
+            else:
+                run.history.ended = "all epochs done"
             if reached:
                 run.history.ended = "goal reached"
-            run.check_validated()
+            run.check_validation_loss()
         except KeyboardInterrupt:
             run.history.ended = "interrupted"
     run.load_best()
@@ -139,7 +151,7 @@ def train(
 
 
 class _TrainingState:
-    """The state of a training under way, which is what a checkpoint holds."""
+    """The state of a running training, as saved in a checkpoint."""
 
     def __init__(
         self, model: Model, loader: Batches, valid: Batches | None, settings: TrainSettings, folder: Path | None
@@ -153,7 +165,7 @@ class _TrainingState:
         self.best: dict[str, Tensor] | None = None
 
     def run_epoch(self, task: Task) -> dict[str, float]:
-        """Train, validate, keep. Counts only once it is whole: a stop in between leaves the last checkpoint valid."""
+        """Train one epoch, validate, and save. If it is interrupted, the previous checkpoint stays valid."""
         settings, total = self.settings, torch.zeros((), device=self.settings.device)
         started = time.perf_counter()
         self.model.train()
@@ -184,42 +196,46 @@ class _TrainingState:
         self._check_finite("loss", loss, step)
         self.optimizer.zero_grad()
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip or math.inf)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.max_grad_norm or math.inf)
         self._check_finite("gradient", norm, step)
         self.optimizer.step()
         if settings.uses_averaging:
-            decay = self._averaging(step)
+            decay = self._averaging_decay(step)
             with torch.no_grad():
-                for kept, now in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
-                    kept.lerp_(now, 1 - decay)
-                for kept, now in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
-                    kept.copy_(now)
+                for average, current in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
+                    average.lerp_(current, 1 - decay)
+                for average, current in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+                    average.copy_(current)
 
-    def _averaging(self, step: int) -> float:
-        """How much of the averaged weights stays at a step."""
+    def _averaging_decay(self, step: int) -> float:
+        """Decay of the weight average at a step."""
         if self.settings.optimizer != "asgd":
-            # In the first steps the average follows the weights closely, as in Polyak's running mean.
-            return min(self.settings.average, (1 + step) / (10 + step))
+            # The decay is smaller in the first steps, so that the average forgets the initial weights.
+            return min(self.settings.ema_decay, (1 + step) / (10 + step))
         if self.averaging_start_epoch is None:
             return 0.0
-        gone = step - self.averaging_start_epoch * len(self.loader)
-        return gone / (gone + 1)
+        averaged_steps = step - self.averaging_start_epoch * len(self.loader)
+        return averaged_steps / (averaged_steps + 1)
 
     @property
     def averaging_start_epoch(self) -> int | None:
-        """The epoch, from 0, in which averaged SGD begins to average: after one worse than the best of long before."""
+        """The epoch, from 0, in which NT-ASGD starts averaging; ``None`` if it has not started.
+
+        It starts after an epoch whose validation loss is higher than the lowest of more than 5 epochs before.
+        """
         losses = [row["valid_loss"] for row in self.history.rows if "valid_loss" in row]
-        worse = (
+        starts = (
             e
             for e in range(_NON_MONOTONE_INTERVAL + 1, len(losses) + 1)
             if losses[e - 1] > min(losses[: e - _NON_MONOTONE_INTERVAL])
         )
-        return next(worse, None)
+        return next(starts, None)
 
-    def _check_finite(self, what: str, value: Tensor, step: int) -> None:
+    def _check_finite(self, name: str, value: Tensor, step: int) -> None:
         if not torch.isfinite(value):
             raise TrainingError(
-                f"the {what} became {value.item()} at step {step + 1}: lower lr (now {self.settings.lr:g}) or clip"
+                f"the {name} became {value.item()} at step {step + 1}: "
+                f"lower lr (now {self.settings.lr:g}) or max_grad_norm"
             )
 
     def _progress_text(self, loss: float) -> str:
@@ -240,13 +256,13 @@ class _TrainingState:
         patience = self.settings.patience
         return bool(patience and self.valid is not None and self.epoch - max(self.history.best_epoch, 0) >= patience)
 
-    def check_validated(self) -> None:
-        """A validation loss that is not a number is no better than any other; one that never was says nothing."""
+    def check_validation_loss(self) -> None:
+        """Raise an error if the validation loss was NaN or infinite in all epochs."""
         if self.valid is not None and self.epoch and self.history.best_epoch < 0:
             loss = self.history.rows[-1]["valid_loss"]
             raise TrainingError(
-                f"the validation loss was {loss} in all {self.epoch} epochs: look for very large values in the "
-                f"validation part, or lower lr (now {self.settings.lr:g})"
+                f"the validation loss was {loss} in all {self.epoch} epochs: check the validation set for very large "
+                f"values, or lower lr (now {self.settings.lr:g})"
             )
 
     def load_best(self) -> None:
@@ -267,7 +283,7 @@ class _TrainingState:
         checkpoint.write_tensors(path, tensors, note)
 
     def restore(self) -> None:
-        """Take up the last checkpoint of the folder; start from scratch where it has none."""
+        """Load the last checkpoint of the folder, if it has one."""
         if self.folder is None or not (self.folder / _LAST).exists():
             return
         path = self.folder / _LAST
@@ -275,7 +291,9 @@ class _TrainingState:
         try:
             self._restore_state(tensors, note)
         except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as err:
-            raise ModelFileError(f"{path} is no checkpoint of this model ({one_line(err)}): start a new run") from err
+            raise ModelFileError(
+                f"{path} is not a checkpoint of this model ({one_line(err)}): start a new run"
+            ) from err
 
     def _restore_state(self, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
         parts = {name: _under(name, tensors) for name in ("model", "averaged", "best", "optimizer", "random")}
@@ -286,7 +304,7 @@ class _TrainingState:
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         indices = {name.split(".")[0] for name in parts["optimizer"]}
         optimizer["state"] = {int(i): _under(i, parts["optimizer"]) for i in indices}
-        for i, moments in optimizer["state"].items():  # fused steps need them to lie in memory as the weights do
+        for i, moments in optimizer["state"].items():  # fused steps need the memory format of the weights
             optimizer["state"][i] = {name: _in_memory_format_of(t, weights[i]) for name, t in moments.items()}
         self.optimizer.load_state_dict(optimizer)
         _set_random_state(parts["random"], self.settings.device)
@@ -299,24 +317,30 @@ class _TrainingState:
 
 
 def optimizer_for(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """The one that the settings ask for; fused, that is one pass over the weights in place of ten."""
-    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.SGD
-    return kind(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+    """Build the optimizer; the fused implementation makes one pass over the weights instead of ten."""
+    optimizer_class = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.SGD
+    return optimizer_class(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
 
 
 def learning_rate(settings: TrainSettings, step: int, total: int) -> float:
-    """The rate of step ``step`` (from 0) of ``total``: a linear rise, then the decay."""
-    rising = math.ceil(settings.warmup * total)
-    if step < rising:
-        return settings.lr * (step + 1) / rising
-    gone = (step - rising) / max(1, total - rising)
-    if settings.decay == "cosine":
-        return settings.lr * (1 + math.cos(math.pi * gone)) / 2
-    return settings.lr * (1 - gone) if settings.decay == "linear" else settings.lr
+    """Learning rate at ``step`` (from 0) of ``total`` steps: linear warmup, then the decay."""
+    warmup_steps = math.ceil(settings.warmup * total)
+    if step < warmup_steps:
+        return settings.lr * (step + 1) / warmup_steps
+    fraction = (step - warmup_steps) / max(1, total - warmup_steps)
+    if settings.lr_schedule == "cosine":
+        return settings.lr * (1 + math.cos(math.pi * fraction)) / 2
+    return settings.lr * (1 - fraction) if settings.lr_schedule == "linear" else settings.lr
 
 
 def online_sgd(model: nn.Module, lr: float, clip: float) -> Callable[[Tensor], None]:
-    """What takes one plain step of SGD down a loss: for a model that goes on learning while it is used."""
+    """A function that makes one SGD step for a loss, for online learning.
+
+    Args:
+        model: The model to update.
+        lr: Learning rate.
+        clip: Maximum norm of the gradient.
+    """
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
 
     def step(loss: Tensor) -> None:
@@ -330,7 +354,7 @@ def online_sgd(model: nn.Module, lr: float, clip: float) -> Callable[[Tensor], N
 
 @torch.no_grad()
 def mean_loss(model: Model, loader: Batches, settings: TrainSettings) -> float:
-    """Mean loss over the loader's examples."""
+    """Mean loss over all examples of a loader, in evaluation mode; NaN if there are none."""
     model.eval()
     total, count, state = 0.0, 0, None
     for batch in loader.epoch():
@@ -343,7 +367,7 @@ def mean_loss(model: Model, loader: Batches, settings: TrainSettings) -> float:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Random numbers from ``seed``; the caller's own go on afterwards as if nothing had been drawn."""
+    """Context with torch's random generators seeded; afterwards their previous state is restored."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count()), device_type="cuda"):
         torch.manual_seed(seed)
         yield
@@ -367,7 +391,7 @@ def _set_random_state(states: dict[str, Tensor], device: torch.device) -> None:
 
 
 def _in_memory_format_of(t: Tensor, like: Tensor) -> Tensor:
-    """A tensor in the memory format of another of its shape; of another shape as it is."""
+    """The tensor in the memory format of ``like`` if the shapes are equal, else unchanged."""
     return torch.empty_like(like).copy_(t) if t.shape == like.shape else t
 
 
@@ -378,13 +402,13 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @contextmanager
 def _log(folder: Path | None) -> Iterator[Any]:
-    """``log(name, value, epoch)`` to TensorBoard, or to nowhere."""
+    """Context with a function ``log(name, value, epoch)`` that writes to TensorBoard, or does nothing."""
     if folder is None:
         yield lambda name, value, epoch: None
         return
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as err:
-        raise TrainingError("tensorboard=true needs the package: pip install 'lstmkit[tensorboard]'") from err
+        raise TrainingError("tensorboard=true needs TensorBoard: pip install 'lstmkit[tensorboard]'") from err
     with SummaryWriter(str(folder)) as writer:
         yield writer.add_scalar

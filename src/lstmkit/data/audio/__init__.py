@@ -1,1 +1,1 @@
-"""Sound: reading and resampling files, log-mel spectrograms, Griffin-Lim, text-to-speech corpora."""
+"""Audio: reading and resampling files, log-mel spectrograms, Griffin-Lim, text-to-speech corpora."""

@@ -1,4 +1,4 @@
-"""Sound files of any format and rate as numbers, whole or block by block: soundfile reads, soxr changes the rate."""
+"""Read, resample and write audio files, whole or in blocks, with soundfile and soxr."""
 
 from __future__ import annotations
 
@@ -28,20 +28,23 @@ FILE_SUFFIXES = (
     ".w64",
     ".rf64",
 )
-#: Endings that are written: the kind of file, and of its samples.
+#: Format and sample type of the file suffixes that can be written.
 WRITTEN = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
-MAX_SECONDS = 3600.0  #: Of a sound that is read whole.
-SLOWEST, FASTEST = 1_000, 768_000  #: Samples a second that are believed.
+MAX_SECONDS = 3600.0  #: Maximum duration of a clip that is read into memory.
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000  #: Plausible sample rates, in Hz.
 
 
 @dataclass(frozen=True)
 class AudioClip:
-    """What a microphone gave.
+    """A mono audio clip.
 
     Attributes:
-        name: Where it is from.
-        samples: ``(N,)`` float32, full scale is -1…1; of several channels the mean.
-        rate: Samples a second.
+        name: Its name in messages.
+        samples: ``(N,)`` float32, full scale is -1…1. Several channels are averaged.
+        rate: Sample rate in Hz.
+
+    >>> AudioClip("silence", np.zeros(8000, np.float32), 16_000).seconds
+    0.5
     """
 
     name: str
@@ -50,89 +53,102 @@ class AudioClip:
 
     @property
     def seconds(self) -> float:
+        """Duration."""
         return len(self.samples) / self.rate
 
 
 def read_audio(source: Path | str | bytes, rate: int = 0, name: str = "") -> AudioClip:
-    """A whole sound file.
+    """Read a whole audio file.
 
     Args:
-        source: Its path, or what is in it.
-        rate: Samples a second wanted; 0 as it is.
-        name: What messages call it; of a path by default its name.
+        source: The path, or the content of the file.
+        rate: Target sample rate in Hz; 0 keeps that of the file.
+        name: Name in messages; by default the file name.
 
     Raises:
-        DataError: No sound, nothing in it, damaged, or longer than an hour.
-        UserError: There is no such file, or soundfile is not installed.
+        DataError: The file is not audio, empty, damaged, or longer than an hour.
+        UserError: The file does not exist, or soundfile is not installed.
     """
-    name = name or (source if isinstance(source, str) else source.name if isinstance(source, Path) else "the sound")
+    name = name or (source if isinstance(source, str) else source.name if isinstance(source, Path) else "the audio")
     with _open_audio(source, name) as file:
         if file.frames > MAX_SECONDS * file.samplerate:
             raise DataError(
-                f"{name} lasts {file.frames / file.samplerate / 60:,.0f} minutes; give at most "
-                f"{MAX_SECONDS / 60:.0f} at once, or feed it live"
+                f"{name} has {file.frames / file.samplerate / 60:,.0f} minutes, the maximum is {MAX_SECONDS / 60:.0f}: "
+                "split it, or stream it"
             )
         samples = _read(file, -1, name)
-        found = file.samplerate
+        source_rate = file.samplerate
     if not len(samples):
-        raise DataError(f"{name} has no samples: record it again")
-    return resampled(AudioClip(name, samples, found), rate) if rate else AudioClip(name, samples, found)
+        raise DataError(f"{name} has no samples: record or export it again")
+    return resampled(AudioClip(name, samples, source_rate), rate) if rate else AudioClip(name, samples, source_rate)
 
 
-def audio_from_array(samples: Any, rate: int, name: str = "the sound") -> AudioClip:
-    """Samples ``(N,)``, or ``(N, channels)``, as a sound: whole numbers are taken for a share of their type's range.
+def audio_from_array(samples: Any, rate: int, name: str = "the audio") -> AudioClip:
+    """Audio clip of samples ``(N,)`` or ``(N, channels)``. Integers are scaled by the range of their dtype.
 
     Raises:
-        DataError: Not of that shape, nothing in it, not finite, or a rate that is none.
+        DataError: The shape, a value or the sample rate is invalid.
     """
-    given = np.asarray(samples)
-    if given.ndim not in (1, 2) or not given.size or given.dtype.kind not in "iuf":
-        raise DataError(f"{name}: samples must be numbers (N,) or (N, channels), at least one; got {given.shape}")
-    if not SLOWEST <= rate <= FASTEST:
-        raise DataError(f"{name}: {rate:,} samples a second: sounds have {SLOWEST:,} to {FASTEST:,}")
-    if given.dtype.kind in "iu":
-        kind = np.iinfo(given.dtype)
-        middle, half = (0.0, -float(kind.min)) if kind.min else ((kind.max + 1) / 2, (kind.max + 1) / 2)
-        given = (given - middle) / half
-    mono = given.astype(np.float32) if given.ndim == 1 else given.mean(axis=1, dtype=np.float32)
+    array = np.asarray(samples)
+    if array.ndim not in (1, 2) or not array.size or array.dtype.kind not in "iuf":
+        raise DataError(f"{name} has shape {array.shape}: give at least one number as (N,) or (N, channels)")
+    if not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
+        raise DataError(f"{name}: sample rate {rate:,} Hz: give {MIN_SAMPLE_RATE:,} to {MAX_SAMPLE_RATE:,}")
+    if array.dtype.kind in "iu":
+        limits = np.iinfo(array.dtype)
+        middle, half = (0.0, -float(limits.min)) if limits.min else ((limits.max + 1) / 2, (limits.max + 1) / 2)
+        array = (array - middle) / half
+    mono = array.astype(np.float32) if array.ndim == 1 else array.mean(axis=1, dtype=np.float32)
     return AudioClip(name, _require_finite(mono, name), rate)
 
 
 def resampled(sound: AudioClip, rate: int) -> AudioClip:
-    """The same at another rate; itself where it has that already.
+    """Resample a clip to ``rate`` Hz; a clip with that rate is returned unchanged.
 
     Raises:
-        DataError: A rate that is none.
+        DataError: The sample rate is invalid, or the clip is too short.
     """
-    if not SLOWEST <= rate <= FASTEST:
-        raise DataError(f"{rate:,} samples a second: sounds have {SLOWEST:,} to {FASTEST:,}")
+    if not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
+        raise DataError(f"sample rate {rate:,} Hz: give {MIN_SAMPLE_RATE:,} to {MAX_SAMPLE_RATE:,}")
     if sound.rate == rate:
         return sound
-    samples = np.ascontiguousarray(_library("soxr").resample(sound.samples, sound.rate, rate), dtype=np.float32)
+    samples = np.ascontiguousarray(_import("soxr").resample(sound.samples, sound.rate, rate), dtype=np.float32)
     if not len(samples):
-        raise DataError(f"{sound.name} is too short: it has {len(sound.samples)} samples of 1/{sound.rate:,} s")
+        raise DataError(
+            f"{sound.name} is too short: {len(sound.samples)} samples at {sound.rate:,} Hz: give a longer clip"
+        )
     return AudioClip(sound.name, samples, rate)
 
 
 class Resampler:
-    """Samples that come in bit by bit, brought from one rate to another: together those of :func:`resampled`."""
+    """Streaming resampler; all output together equals that of :func:`resampled`.
 
-    def __init__(self, given: int, wanted: int) -> None:
-        for rate in (given, wanted):
-            if not SLOWEST <= rate <= FASTEST:
-                raise DataError(f"{rate:,} samples a second: sounds have {SLOWEST:,} to {FASTEST:,}")
-        self._stream = None if given == wanted else _library("soxr").ResampleStream(given, wanted, 1, dtype="float32")
+    Args:
+        source_rate, target_rate: Sample rates in Hz.
+
+    >>> resampler = Resampler(16_000, 8_000)
+    >>> len(resampler.push(np.zeros(1600, np.float32))) + len(resampler.finish())
+    800
+    """
+
+    def __init__(self, source_rate: int, target_rate: int) -> None:
+        for rate in (source_rate, target_rate):
+            if not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
+                raise DataError(f"sample rate {rate:,} Hz: give {MIN_SAMPLE_RATE:,} to {MAX_SAMPLE_RATE:,}")
+        self._stream: Any = None
+        if source_rate != target_rate:
+            self._stream = _import("soxr").ResampleStream(source_rate, target_rate, 1, dtype="float32")
 
     def push(self, samples: np.ndarray) -> np.ndarray:
-        """What ``(N,)`` float32 samples bring."""
-        return samples if self._stream is None else self._changed(samples, last=False)
+        """Resample the next ``(N,)`` float32 samples."""
+        return samples if self._stream is None else self._resample(samples, last=False)
 
     def finish(self) -> np.ndarray:
-        """What is left."""
-        none = np.zeros(0, dtype=np.float32)
-        return none if self._stream is None else self._changed(none, last=True)
+        """The remaining output after the last samples."""
+        empty = np.zeros(0, dtype=np.float32)
+        return empty if self._stream is None else self._resample(empty, last=True)
 
-    def _changed(self, samples: np.ndarray, last: bool) -> np.ndarray:
+    def _resample(self, samples: np.ndarray, last: bool) -> np.ndarray:
         assert self._stream is not None
         return np.asarray(self._stream.resample_chunk(samples, last=last), dtype=np.float32)
 
@@ -140,90 +156,93 @@ class Resampler:
 def read_audio_blocks(
     source: Path | str | bytes, rate: int, seconds: float = 10.0, name: str = ""
 ) -> Iterator[np.ndarray]:
-    """A file of any length, block by block, at ``rate``: together the samples of :func:`read_audio`.
+    """Read an audio file of any length in blocks; all blocks together equal :func:`read_audio`.
 
     Args:
-        source: Its path, or what is in it.
-        rate: Samples a second.
-        seconds: Of a block.
-        name: What messages call it; of a path by default its name.
+        source: The path, or the content of the file.
+        rate: Sample rate of the blocks, in Hz.
+        seconds: Duration of a block.
+        name: Name in messages; by default the file name.
 
     Yields:
-        ``(N,)`` float32, never empty.
+        Samples ``(N,)`` float32, never empty.
 
     Raises:
-        DataError: As of :func:`read_audio`, but for its length.
-        UserError: Likewise.
+        DataError, UserError: As :func:`read_audio`, but without maximum duration.
     """
-    name = name or ("the sound" if isinstance(source, bytes) else Path(source).name)
-    some = False
+    name = name or ("the audio" if isinstance(source, bytes) else Path(source).name)
+    has_samples = False
     with _open_audio(source, name) as file:
-        changed = Resampler(file.samplerate, rate)
+        resampler = Resampler(file.samplerate, rate)
         while True:
             block = _read(file, max(1, int(seconds * file.samplerate)), name)
-            last = not len(block)
-            block = changed.finish() if last else changed.push(block)
+            is_end = not len(block)
+            block = resampler.finish() if is_end else resampler.push(block)
             if len(block):
-                some = True
+                has_samples = True
                 yield block
-            if last:
+            if is_end:
                 break
-    if not some:
-        raise DataError(f"{name} has no samples: record it again")
+    if not has_samples:
+        raise DataError(f"{name} has no samples: record or export it again")
 
 
 def encode_audio(sound: AudioClip, ending: str = ".wav") -> bytes:
-    """What a file with one of the :data:`WRITTEN` endings holds; what is beyond full scale is cut there."""
+    """Encode a clip as a file with a suffix of :data:`WRITTEN`. Samples beyond full scale are clipped."""
     file, (kind, samples) = io.BytesIO(), WRITTEN[ending]
-    _library("soundfile").write(file, np.clip(sound.samples, -1, 1), sound.rate, format=kind, subtype=samples)
+    _import("soundfile").write(file, np.clip(sound.samples, -1, 1), sound.rate, format=kind, subtype=samples)
     return file.getvalue()
 
 
 def check_writable(path: Path, written: Iterable[str] = tuple(WRITTEN)) -> None:
-    """Raise UserError where a file's name asks for a kind of sound that is read and not written: no text goes there."""
-    ending = path.suffix.lower()
-    if ending in (*FILE_SUFFIXES, ".m4a", ".aac") and ending not in written:
-        raise UserError(f"{path.name}: sounds are written as {', '.join(written)}: give another ending")
+    """Raise UserError if the suffix of a path is an audio format that cannot be written."""
+    suffix = path.suffix.lower()
+    if suffix in (*FILE_SUFFIXES, ".m4a", ".aac") and suffix not in written:
+        raise UserError(
+            f"{path.name}: this audio format cannot be written: give a file name that ends in {', '.join(written)}"
+        )
 
 
 def _open_audio(source: Path | str | bytes, name: str) -> Any:
-    """A :class:`soundfile.SoundFile`."""
-    soundfile = _library("soundfile")
+    """Open a ``soundfile.SoundFile``."""
+    soundfile = _import("soundfile")
     if not isinstance(source, bytes):
         path = Path(source)
         if not path.is_file():
-            raise UserError(f"{path}: there is no such file")
+            raise UserError(f"no such file: {path}")
         if not path.stat().st_size:
-            raise DataError(f"{name} is empty: record it again")
+            raise DataError(f"{name} is empty: record or export it again")
     elif not source:
-        raise DataError(f"{name} is empty: record it again")
+        raise DataError(f"{name} is empty: record or export it again")
     try:
         file = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else str(source))
-    except (soundfile.SoundFileError, TypeError) as err:  # TypeError: headerless, where it asks for a rate
-        raise DataError(f"{name} is no sound that can be read ({one_line(err)}): save it as WAV or FLAC") from err
-    if not SLOWEST <= file.samplerate <= FASTEST:
+    except (soundfile.SoundFileError, TypeError) as err:  # TypeError: a headerless format needs a rate
+        raise DataError(f"{name} is not a readable audio file ({one_line(err)}): save it as WAV or FLAC") from err
+    if not MIN_SAMPLE_RATE <= file.samplerate <= MAX_SAMPLE_RATE:
         with file:
-            raise DataError(f"{name} has {file.samplerate:,} samples a second: sounds have {SLOWEST:,} to {FASTEST:,}")
+            raise DataError(
+                f"{name} has a sample rate of {file.samplerate:,} Hz: give {MIN_SAMPLE_RATE:,} to {MAX_SAMPLE_RATE:,}"
+            )
     return file
 
 
 def _read(file: Any, frames: int, name: str) -> np.ndarray:
-    """The next samples, one channel."""
+    """The next samples, averaged to mono."""
     try:
-        found = file.read(frames, dtype="float32", always_2d=True)
-    except _library("soundfile").SoundFileError as err:
-        raise DataError(f"{name} is damaged ({one_line(err)}): get it again") from err
-    return _require_finite(cast(np.ndarray, found).mean(axis=1, dtype=np.float32), name)
+        samples = file.read(frames, dtype="float32", always_2d=True)
+    except _import("soundfile").SoundFileError as err:
+        raise DataError(f"{name} is damaged ({one_line(err)}): download or export it again") from err
+    return _require_finite(cast(np.ndarray, samples).mean(axis=1, dtype=np.float32), name)
 
 
 def _require_finite(samples: np.ndarray, name: str) -> np.ndarray:
     if not np.isfinite(samples).all():
-        raise DataError(f"{name} has samples that are no numbers: save it again")
+        raise DataError(f"{name} has samples that are NaN or infinite: export it again")
     return samples
 
 
-def _library(name: str) -> Any:
+def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as err:
-        raise UserError(f"sounds need {name}: pip install 'lstmkit[sound]'") from err
+        raise UserError(f"audio needs {name}: pip install 'lstmkit[sound]'") from err

@@ -1,4 +1,4 @@
-"""Recordings and what is said in them, from a folder or a zip with a table or a text beside each, or from lists."""
+"""Text-to-speech corpora: audio clips with transcripts, from a folder, a zip, a table, or lists."""
 
 from __future__ import annotations
 
@@ -14,32 +14,30 @@ from typing import Any
 
 import numpy as np
 
-from lstmkit.data import zip_archive as zips
+from lstmkit.data import zip_archive
 from lstmkit.data.audio.audio_io import FILE_SUFFIXES, AudioClip, audio_from_array, read_audio, resampled
 from lstmkit.errors import DataError, listing, one_line
 
-METADATA_FILE = "metadata.csv"  #: What LJSpeech calls it: ``id|text|normalised text``, without a header.
+METADATA_FILE = "metadata.csv"  #: LJSpeech's table: ``id|text|normalized text``, without a header.
 _TABLES = (".csv", ".tsv")
-CORPUS_SUFFIXES = (".zip", *_TABLES)  #: Endings of files that are taken for recordings with their texts.
-_FULL_SCALE, _MAX_CLIPPED_FRACTION = (
-    0.999,
-    0.001,
-)  # what is full scale; the share of samples there of a sound that is clipped
-_MAX_AMPLITUDE = 100.0  # times full scale: more is no sound, but numbers of something else
-_TRIM_FRAME = 0.02  # seconds over which loudness is measured
+CORPUS_SUFFIXES = (".zip", *_TABLES)  #: Suffixes of files that are read as a corpus.
+_FULL_SCALE = 0.999  # amplitude at which a sample counts as clipped
+_MAX_CLIPPED_FRACTION = 0.001  # a clip with more such samples is reported as clipped
+_MAX_AMPLITUDE = 100.0  # times full scale; larger values are not audio
+_TRIM_FRAME = 0.02  # seconds per loudness frame
 
 _Files = dict[str, Callable[[], bytes]]
 
 
 @dataclass(frozen=True, eq=False)
 class SpeechCorpus:
-    """Recordings and their texts.
+    """Audio clips with transcripts.
 
     Attributes:
-        sounds: All at one rate, without what is silent at their ends.
-        texts: What is said in each, not blank.
-        name: What messages call them.
-        remarks: What was left out, or is odd.
+        sounds: Clips with the same sample rate, trimmed.
+        texts: Transcript of each clip, not blank.
+        name: Name of the data in messages.
+        remarks: What was dropped, or looks wrong.
     """
 
     sounds: tuple[AudioClip, ...]
@@ -52,40 +50,39 @@ class SpeechCorpus:
 
     @property
     def seconds(self) -> float:
-        """Of all together."""
+        """Total duration."""
         return sum(sound.seconds for sound in self.sounds)
 
     def part(self, rows: Sequence[int] | np.ndarray) -> SpeechCorpus:
-        """The recordings ``rows``."""
-        sounds, texts = (tuple(of[i] for i in rows) for of in (self.sounds, self.texts))
+        """The clips ``rows``."""
+        sounds, texts = (tuple(values[i] for i in rows) for values in (self.sounds, self.texts))
         return replace(self, sounds=sounds, texts=texts, remarks=())
 
     def digest(self) -> str:
-        """A fingerprint of all of it."""
-        found = hashlib.sha256()
-        for sound, text in zip(self.sounds, self.texts, strict=True):
-            found.update(f"{sound.rate} {len(sound.samples)} {text}\n".encode("utf-8", "surrogatepass"))
-            found.update(sound.samples.tobytes())
-        return found.hexdigest()
+        """SHA-256 of clips and transcripts."""
+        digest = hashlib.sha256()
+        for clip, text in zip(self.sounds, self.texts, strict=True):
+            digest.update(f"{clip.rate} {len(clip.samples)} {text}\n".encode("utf-8", "surrogatepass"))
+            digest.update(clip.samples.tobytes())
+        return digest.hexdigest()
 
 
 def read_speech_corpus(data: Any, rate: int, trim: float = 40.0) -> SpeechCorpus:
-    """Recordings with their texts.
+    """Read audio clips with transcripts.
 
-    Each is brought to one channel and to ``rate``, its mean is taken off (a constant offset is no sound), and what is
-    ``trim`` dB quieter than its loudest moment is cut off at both ends. One that is silent throughout, or whose text
-    is blank, is left out and counted.
+    Clips are mixed to mono and resampled, their mean is subtracted, and both ends are trimmed. Silent clips and clips
+    with a blank transcript are dropped and counted.
 
     Args:
-        data: A folder or a ``.zip`` (zips in the folder are looked into); or a table in a folder; or
-            ``(sounds, texts)``, a sound being a :class:`AudioClip`, a file, or ``(samples, rate)``. Of files the texts
-            stand in ``metadata.csv``, ``id|text|normalised text`` as LJSpeech has it; in another ``.csv`` or ``.tsv``
-            with the columns ``path`` and ``text``; or, for ``a.wav``, in ``a.txt``. All are UTF-8.
-        rate: Samples a second.
-        trim: In dB; 0 to cut nothing off.
+        data: A folder or a ``.zip`` (zips in the folder are read too); a table in a folder; or ``(clips, texts)``,
+            where a clip is an :class:`AudioClip`, a file, or ``(samples, rate)``. Transcripts of files are in
+            ``metadata.csv``, ``id|text|normalized text`` as in LJSpeech; in another ``.csv`` or ``.tsv`` with the
+            columns ``path`` and ``text``; or, for ``a.wav``, in ``a.txt``. All are UTF-8.
+        rate: Sample rate in Hz.
+        trim: Trim what is this many dB below the peak at both ends; 0 to disable.
 
     Raises:
-        DataError: What cannot be read, with place and remedy.
+        DataError: The data cannot be read. The message names the file and line.
 
     >>> hum = 0.5 * np.sin(np.arange(4000) / 5)
     >>> read_speech_corpus(([(hum, 8000), (0 * hum, 8000)], ["mm", "nothing"]), 8000).remarks
@@ -97,34 +94,36 @@ def read_speech_corpus(data: Any, rate: int, trim: float = 40.0) -> SpeechCorpus
         name, (texts, load) = Path(data).name, _from_files(Path(data))
     else:
         name, (texts, load) = "the recordings", _from_lists(data, rate)
-    sounds, kept, blank, silent, clipped = [], [], 0, 0, 0
+    clips, transcripts, blank, silent, clipped = [], [], 0, 0, 0
     for i, text in enumerate(texts):
         if not text.strip():
             blank += 1
             continue
-        sound = load(i)
-        if (peak := float(np.abs(sound.samples).max())) > _MAX_AMPLITUDE:
-            raise DataError(f"{sound.name} is {peak:.3g} times as loud as full scale: save it with 16 bits")
-        clipped += float((np.abs(sound.samples) >= _FULL_SCALE).mean()) > _MAX_CLIPPED_FRACTION
-        heard = trim_silence(resampled(sound, rate), trim)
-        if heard is None:
+        clip = load(i)
+        if (peak := float(np.abs(clip.samples).max())) > _MAX_AMPLITUDE:
+            raise DataError(f"{clip.name}: peak is {peak:.3g} times full scale: save it with 16 bits")
+        clipped += float((np.abs(clip.samples) >= _FULL_SCALE).mean()) > _MAX_CLIPPED_FRACTION
+        trimmed = trim_silence(resampled(clip, rate), trim)
+        if trimmed is None:
             silent += 1
             continue
-        sounds.append(heard)
-        kept.append(" ".join(text.split()))
-    if not sounds:
-        raise DataError(f"{name} has no recording that can be heard and whose text is known ({len(texts)} in all)")
-    counts = {"without a text": blank, "silent": silent, "clipped, kept as they are": clipped}
+        clips.append(trimmed)
+        transcripts.append(" ".join(text.split()))
+    if not clips:
+        raise DataError(
+            f"{name} has no clip with sound and a transcript ({len(texts)} clips in total): give at least one"
+        )
+    counts = {"without a transcript": blank, "silent": silent, "clipped (kept)": clipped}
     remarks = tuple(f"{count:,} {what}" for what, count in counts.items() if count)
-    return SpeechCorpus(tuple(sounds), tuple(kept), name, remarks)
+    return SpeechCorpus(tuple(clips), tuple(transcripts), name, remarks)
 
 
 def trim_silence(sound: AudioClip, decibels: float) -> AudioClip | None:
-    """Without its mean, and without what is so much quieter than its loudest moment at its ends; ``None`` if silent."""
+    """Subtract the mean of a clip and trim what is ``decibels`` below its peak at both ends; ``None`` if silent."""
     from librosa.effects import trim
 
     samples = sound.samples - sound.samples.mean(dtype=np.float64).astype(np.float32)
-    if np.abs(samples).max() < 2**-15:  # half a step of 16 bits
+    if np.abs(samples).max() < 2**-15:  # half a quantization step of 16 bits
         return None
     if decibels:
         length = max(2, round(_TRIM_FRAME * sound.rate))
@@ -133,15 +132,18 @@ def trim_silence(sound: AudioClip, decibels: float) -> AudioClip | None:
 
 
 def read_zipped_audio(path: Path, rate: int, wanted: Callable[[str], bool]) -> Iterator[tuple[str, AudioClip]]:
-    """Sounds in a zip by their names, at ``rate``, without texts.
+    """Read the audio files of a zip, without transcripts.
 
     Args:
         path: The zip.
-        rate: Samples a second.
-        wanted: Asked of each name.
+        rate: Sample rate in Hz.
+        wanted: Whether to read the file with this name.
+
+    Yields:
+        Name and clip of each file.
 
     Raises:
-        DataError: It cannot be read, or one of them.
+        DataError: The zip or a file in it cannot be read.
     """
     for name, load in _in_zip(path).items():
         if name.lower().endswith(FILE_SUFFIXES) and wanted(name):
@@ -153,28 +155,28 @@ def read_zipped_audio(path: Path, rate: int, wanted: Callable[[str], bool]) -> I
 
 def _from_lists(data: Any, rate: int) -> tuple[list[str], Callable[[int], AudioClip]]:
     if not isinstance(data, tuple) or len(data) != 2 or any(not isinstance(side, (list, tuple)) for side in data):
-        raise DataError(f"give a folder, a .zip, a table, or (sounds, texts), not {type(data).__name__}")
-    sounds, texts = data
-    if len(sounds) != len(texts):
-        raise DataError(f"there are {len(sounds):,} sounds and {len(texts):,} texts: give a text for each")
+        raise DataError(f"give a folder, a .zip, a table, or (clips, texts), not {type(data).__name__}")
+    clips, texts = data
+    if len(clips) != len(texts):
+        raise DataError(f"{len(clips):,} clips and {len(texts):,} texts: give one text per clip")
     for i, text in enumerate(texts, 1):
         if not isinstance(text, str):
-            raise DataError(f"text {i} is {type(text).__name__} {one_line(repr(text))}, not text")
-    return list(texts), lambda i: _sound(sounds[i], f"sound {i + 1}", rate)
+            raise DataError(f"text {i} is {type(text).__name__} {one_line(repr(text))}: give text")
+    return list(texts), lambda i: _clip(clips[i], f"clip {i + 1}", rate)
 
 
-def _sound(given: Any, name: str, rate: int) -> AudioClip:
-    if isinstance(given, AudioClip):
-        return given
-    if isinstance(given, (str, os.PathLike)):
-        return read_audio(Path(given))
-    samples, own = given if isinstance(given, tuple) and len(given) == 2 else (given, rate)
-    if isinstance(own, bool) or not isinstance(own, (int, np.integer)):
-        raise DataError(f"{name}: give a file, a Sound, or (samples, rate), the rate a whole number")
+def _clip(clip: Any, name: str, rate: int) -> AudioClip:
+    if isinstance(clip, AudioClip):
+        return clip
+    if isinstance(clip, (str, os.PathLike)):
+        return read_audio(Path(clip))
+    samples, clip_rate = clip if isinstance(clip, tuple) and len(clip) == 2 else (clip, rate)
+    if isinstance(clip_rate, bool) or not isinstance(clip_rate, (int, np.integer)):
+        raise DataError(f"{name}: give a file, an AudioClip, or (samples, rate) with an integer sample rate in Hz")
     try:
-        return audio_from_array(samples, int(own), name)
+        return audio_from_array(samples, int(clip_rate), name)
     except ValueError as err:
-        raise DataError(f"{name}: give a file, a Sound, or (samples, rate) ({one_line(err)})") from err
+        raise DataError(f"{name}: give a file, an AudioClip, or (samples, rate) ({one_line(err)})") from err
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -182,89 +184,95 @@ def _sound(given: Any, name: str, rate: int) -> AudioClip:
 
 def _from_files(path: Path) -> tuple[list[str], Callable[[int], AudioClip]]:
     if not path.exists():
-        raise DataError(f"there is no file or folder {path}")
+        raise DataError(f"no such file or folder: {path}")
     table = path.name if path.is_file() and path.suffix.lower() in _TABLES else None
     if path.is_file() and table is None and path.suffix.lower() != ".zip":
-        raise DataError(f"{path.name} is no folder, .zip or table of recordings and their texts: give one of these")
+        raise DataError(
+            f"{path.name} is not a folder, .zip or table of audio clips with transcripts: give one of these"
+        )
     files = (
         _in_zip(path)
         if path.suffix.lower() == ".zip" and path.is_file()
         else _in_folder(path.parent if table else path)
     )
-    sounds = [name for name in files if name.lower().endswith(FILE_SUFFIXES)]
-    if not sounds:
-        raise DataError(f"{path.name} has no sound files ({', '.join(FILE_SUFFIXES[:4])}, …)")
-    rows = _rows(files, sounds, table or _table(files), path.name)
+    audio_files = [name for name in files if name.lower().endswith(FILE_SUFFIXES)]
+    if not audio_files:
+        raise DataError(
+            f"{path.name} has no audio files ({', '.join(FILE_SUFFIXES[:4])}, …): give a folder or .zip with some"
+        )
+    rows = _rows(files, audio_files, table or _table(files), path.name)
     return [text for _, text in rows], lambda i: read_audio(files[rows[i][0]](), name=rows[i][0])
 
 
 def _in_folder(folder: Path) -> _Files:
-    """Every file below it by its path in it, those in zips as if these were folders."""
-    found: _Files = {}
+    """All files of a folder by relative path. Zips are treated as folders."""
+    files: _Files = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() == ".zip" and path.is_file():
-            found |= _in_zip(path)
+            files |= _in_zip(path)
         elif path.is_file():
-            found[path.relative_to(folder).as_posix()] = path.read_bytes
-    return found
+            files[path.relative_to(folder).as_posix()] = path.read_bytes
+    return files
 
 
 def _in_zip(path: Path) -> _Files:
-    archive = zips.opened(path)
-    return {name: partial(zips.content, archive, name, path.name) for name in zips.names(archive)}
+    archive = zip_archive.open_zip(path)
+    return {
+        name: partial(zip_archive.read_member, archive, name, path.name) for name in zip_archive.file_names(archive)
+    }
 
 
 def _table(files: _Files) -> str | None:
-    """Which of the files says what is said, if one does."""
+    """The table with the transcripts, if there is one."""
     tables = [name for name in files if name.lower().endswith(_TABLES)]
-    for_sure = [name for name in tables if PurePosixPath(name).name.lower() == METADATA_FILE]
-    for found in (for_sure, tables):
-        if len(found) > 1:
-            raise DataError(f"there are several tables ({listing(found)}): give the path of the one with the texts")
-        if found:
-            return found[0]
+    metadata = [name for name in tables if PurePosixPath(name).name.lower() == METADATA_FILE]
+    for candidates in (metadata, tables):
+        if len(candidates) > 1:
+            raise DataError(f"several tables ({listing(candidates)}): give the path of the one with the transcripts")
+        if candidates:
+            return candidates[0]
     return None
 
 
-def _rows(files: _Files, sounds: list[str], table: str | None, name: str) -> list[tuple[str, str]]:
-    """``(sound's file, text)``."""
+def _rows(files: _Files, clips: list[str], table: str | None, name: str) -> list[tuple[str, str]]:
+    """Audio file and transcript of each clip."""
     if table is None:
-        texts = {str(PurePosixPath(sound).with_suffix(".txt")): sound for sound in sounds}
-        rows = [(sound, _text(files[text](), text)) for text, sound in texts.items() if text in files]
+        texts = {str(PurePosixPath(clip).with_suffix(".txt")): clip for clip in clips}
+        rows = [(clip, _text(files[text](), text)) for text, clip in texts.items() if text in files]
         if not rows:
             raise DataError(
-                f"{name} does not say what is said: give a {METADATA_FILE} (id|text), a .csv with the columns path and text, "
-                f"or beside {PurePosixPath(sounds[0]).name} a .txt of that name"
+                f"{name} has no transcripts: give a {METADATA_FILE} (id|text), a .csv with columns path and text, or "
+                f"a .txt with the name of each clip, as for {PurePosixPath(clips[0]).name}"
             )
         return rows
-    places: dict[str, list[str]] = {}
-    for sound in sounds:
-        parts = PurePosixPath(sound).parts
+    clips_by_key: dict[str, list[str]] = {}
+    for clip in clips:
+        parts = PurePosixPath(clip).parts
         for start in range(len(parts)):
-            whole = "/".join(parts[start:])
-            for key in {whole, str(PurePosixPath(whole).with_suffix(""))}:
-                places.setdefault(key, []).append(sound)
-    found = []
-    for line, sound, text in _cells(_text(files[table](), table), table):
-        wanted = PurePosixPath(sound.replace("\\", "/")).as_posix().removeprefix("./")
-        here = places.get(wanted, [])
-        if len(here) != 1:
-            what = "there is no sound" if not here else f"there are several sounds ({listing(here)}) for"
-            raise DataError(f"{table}, line {line}: {what} {one_line(sound)!r}")
-        found.append((here[0], text))
-    if not found:
+            suffix = "/".join(parts[start:])
+            for key in {suffix, str(PurePosixPath(suffix).with_suffix(""))}:
+                clips_by_key.setdefault(key, []).append(clip)
+    rows = []
+    for line, clip, text in _cells(_text(files[table](), table), table):
+        key = PurePosixPath(clip.replace("\\", "/")).as_posix().removeprefix("./")
+        matches = clips_by_key.get(key, [])
+        if len(matches) != 1:
+            what = "no audio file" if not matches else f"several audio files ({listing(matches)}) for"
+            raise DataError(f"{table}, line {line}: {what} {one_line(clip)!r}: correct the path")
+        rows.append((matches[0], text))
+    if not rows:
         raise DataError(f"{table} has no rows")
-    return found
+    return rows
 
 
 def _cells(text: str, table: str) -> Iterator[tuple[int, str, str]]:
-    """Line, sound and text of each row."""
+    """Line number, audio file and transcript of each row of a table."""
     first = text.split("\n", 1)[0]
     if "|" in first:
         for line, row in enumerate(text.split("\n"), 1):
             cells = row.split("|")
             if len(cells) < 2 and row.strip():
-                raise DataError(f"{table}, line {line}: {one_line(row)!r} is not id|text")
+                raise DataError(f"{table}, line {line}: {one_line(row)!r} is not id|text: write one line per clip")
             if row.strip():
                 yield line, cells[0].strip(), next((cell for cell in cells[2:3] if cell.strip()), cells[1])
         return

@@ -1,1 +1,1 @@
-"""Pen strokes: reading files and SVG, resampling, lines drawn with a vector font."""
+"""Digital ink: reading strokes and SVG files, resampling, text lines rendered with Hershey fonts."""

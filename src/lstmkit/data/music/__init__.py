@@ -1,1 +1,1 @@
-"""MIDI files and piano rolls."""
+"""Music: MIDI files and piano rolls."""

@@ -1,4 +1,4 @@
-"""Pieces of music as piano rolls: from MIDI files, files of rolls or of chords, or lists."""
+"""Piano rolls: read from MIDI files, .npz files of rolls, JSON files of chords, or lists."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from lstmkit.data.music.midi import FILE_SUFFIXES, LOWEST_PITCH, MAX_STEPS, N_KE
 from lstmkit.errors import DataError, one_line
 
 SPLITS = ("train", "valid", "test")
-_TEMPO = 100.0  # quarter notes a minute, of a roll that does not say
+_TEMPO = 100.0  # quarter notes per minute, if unknown
 
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """One piece.
+    """A piece of music.
 
     Attributes:
-        roll: ``(T, 88)`` of 0 and 1: which keys sound at each step, the lowest, A0, first.
-        name: What messages and pictures call it.
-        tempo: Quarter notes a minute.
+        roll: ``(T, 88)`` of 0 and 1: the keys that sound at each step, the lowest (A0) first.
+        name: Its name in messages and figures.
+        tempo: Quarter notes per minute.
     """
 
     roll: np.ndarray
@@ -39,13 +39,13 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class PianoRolls:
-    """Pieces of music.
+    """A set of pieces of music.
 
     Attributes:
-        pieces: They.
-        name: What messages call them.
-        parts: For each which part it is given for, of ``train``, ``valid``, ``test``; ``None`` where that is open.
-        remarks: What was left out in reading.
+        pieces: The pieces.
+        name: Name of the data in messages.
+        parts: Predefined split of each piece, ``train``, ``valid`` or ``test``; ``None`` without predefined splits.
+        remarks: What was dropped while reading.
     """
 
     pieces: tuple[Piece, ...]
@@ -58,20 +58,20 @@ class PianoRolls:
 
     @property
     def steps(self) -> int:
-        """Of all pieces together."""
+        """Total number of steps."""
         return sum(len(piece.roll) for piece in self.pieces)
 
     def part(self, rows: Sequence[int] | np.ndarray) -> PianoRolls:
-        """These pieces, for whatever part."""
+        """The pieces ``rows``, without predefined splits."""
         return replace(self, pieces=tuple(self.pieces[i] for i in rows), parts=None)
 
     def given(self, part: str) -> PianoRolls | None:
-        """The pieces that are given for a part; ``None`` if none is."""
-        rows = [i for i, of in enumerate(self.parts or ()) if of == part]
+        """Pieces of a predefined split; ``None`` if it has none."""
+        rows = [i for i, split in enumerate(self.parts or ()) if split == part]
         return self.part(rows) if rows else None
 
     def digest(self) -> str:
-        """A fingerprint of all of it."""
+        """SHA-256 of the pieces."""
         digest = hashlib.sha256(repr(self.parts).encode())
         for piece in self.pieces:
             digest.update(repr(piece.roll.shape).encode() + np.packbits(piece.roll).tobytes())
@@ -79,16 +79,16 @@ class PianoRolls:
 
 
 def read_piano_rolls(data: Any, step: float = 0.5) -> PianoRolls:
-    """Pieces from wherever they are.
+    """Read pieces of music from files or lists.
 
     Args:
-        data: A MIDI file, a folder of them (with all folders in it), or a list of paths; a ``.npz`` or ``.json`` with
-            the parts ``train``, ``valid``, ``test``; or a list of pieces, each an array ``(T, 88)`` of 0 and 1 or a
+        data: A MIDI file, a folder of them (searched recursively), or a list of paths; a ``.npz`` or ``.json`` with the
+            splits ``train``, ``valid`` and ``test``; or a list of pieces, each an array ``(T, 88)`` of 0 and 1 or a
             list of chords, each a list of MIDI numbers (60 is middle C).
-        step: Of what is read from MIDI files, in quarter notes.
+        step: Grid step for MIDI files, in quarter notes.
 
     Raises:
-        DataError: No such file, nothing in it, damaged, a piece without a note, or not what is told above.
+        DataError: The data cannot be read, are empty, or have a piece without notes.
 
     >>> read_piano_rolls([[[60, 64, 67], [60, 65, 69]]]).pieces[0].roll.sum(axis=1).tolist()
     [3, 3]
@@ -100,10 +100,10 @@ def read_piano_rolls(data: Any, step: float = 0.5) -> PianoRolls:
     if not isinstance(data, (list, tuple)):
         raise DataError(f"give a path, or a list of paths or of pieces, not {type(data).__name__}")
     if not data:
-        raise DataError("the list is empty: there is no piece in it")
-    if all(isinstance(one, (str, Path)) for one in data):
-        return _from_files([Path(one) for one in data], step, "the list")
-    pieces = (Piece(_roll(one, f"piece {i}"), f"piece {i}") for i, one in enumerate(data, 1))
+        raise DataError("the list is empty: give at least one piece")
+    if all(isinstance(entry, (str, Path)) for entry in data):
+        return _from_files([Path(entry) for entry in data], step, "the list")
+    pieces = (Piece(_roll(entry, f"piece {i}"), f"piece {i}") for i, entry in enumerate(data, 1))
     return PianoRolls(tuple(pieces), "the list")
 
 
@@ -111,10 +111,10 @@ def _from_path(path: Path, step: float) -> PianoRolls:
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in FILE_SUFFIXES and file.is_file())
         if not files:
-            raise DataError(f"{path}: there is no MIDI file ({', '.join(FILE_SUFFIXES)}) in this folder")
+            raise DataError(f"{path} has no MIDI files ({', '.join(FILE_SUFFIXES)}): give a folder with some")
         return _from_files(files, step, path.name)
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file or folder")
+        raise DataError(f"no such file or folder: {path}")
     name = path.name.lower()
     if name.endswith(".npz"):
         return _with_splits(path, _from_npz(path))
@@ -127,26 +127,26 @@ def _from_files(paths: list[Path], step: float, name: str) -> PianoRolls:
     pieces, dropped, drums = [], 0, 0
     for path in paths:
         if not path.is_file():
-            raise DataError(f"{path}: there is no such file")
-        read = read_midi(path, step)
-        pieces.append(Piece(read.roll, path.stem, read.tempo))
-        dropped, drums = dropped + read.dropped, drums + read.drums
-    counts = {"outside of the 88 keys": dropped, "of drums": drums}
-    remarks = tuple(f"{count:,} notes {what} were left out." for what, count in counts.items() if count)
+            raise DataError(f"no such file: {path}")
+        midi = read_midi(path, step)
+        pieces.append(Piece(midi.roll, path.stem, midi.tempo))
+        dropped, drums = dropped + midi.dropped, drums + midi.drums
+    counts = {"notes outside the 88 keys": dropped, "drum notes": drums}
+    remarks = tuple(f"{count:,} {what} were dropped." for what, count in counts.items() if count)
     return PianoRolls(tuple(pieces), name, remarks=remarks)
 
 
 def _with_splits(path: Path, parts: dict[str, list[np.ndarray]]) -> PianoRolls:
-    """The parts of a file of rolls, one after the other."""
+    """Concatenate the splits of a file."""
     rolls = [(part, i, roll) for part in SPLITS for i, roll in enumerate(parts.get(part, []), 1)]
     if not rolls:
-        raise DataError(f"{path.name} has no piece in {', '.join(SPLITS)}")
-    pieces = tuple(Piece(_checked(roll, f"{path.name}, {part} {i}"), f"{part} {i}") for part, i, roll in rolls)
+        raise DataError(f"{path.name} has no piece in {', '.join(SPLITS)}: give at least one")
+    pieces = tuple(Piece(_validated(roll, f"{path.name}, {part} {i}"), f"{part} {i}") for part, i, roll in rolls)
     return PianoRolls(pieces, path.name, tuple(part for part, _, _ in rolls))
 
 
 def _from_npz(path: Path) -> dict[str, list[np.ndarray]]:
-    """``PART_rolls (steps, 11)``, the keys packed into bits, and ``PART_offsets``, where each piece begins and ends."""
+    """Read arrays ``SPLIT_rolls (steps, 11)``, keys packed into bits, and ``SPLIT_offsets``, bounds of the pieces."""
     try:
         with path.open("rb") as raw, np.load(raw) as file:
             arrays = dict(file)
@@ -156,61 +156,59 @@ def _from_npz(path: Path) -> dict[str, list[np.ndarray]]:
             if f"{part}_rolls" in arrays
         }
     except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile) as err:
-        raise DataError(f"{path.name} is no .npz of piano rolls that can be read") from err
+        raise DataError(f"{path.name} is not a readable .npz of piano rolls: create it with numpy.savez") from err
 
 
 def _from_json(path: Path) -> dict[str, list[np.ndarray]]:
-    """Of each part its pieces, of each piece its chords, of each chord its MIDI numbers."""
+    """Read JSON ``{split: [piece, …]}``; a piece is a list of chords, a chord a list of MIDI numbers."""
     try:
         content = path.read_bytes()
-        told = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
+        pieces = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
     except (OSError, ValueError, EOFError) as err:
-        raise DataError(f"{path.name} is no JSON that can be read ({one_line(err)})") from err
-    if not isinstance(told, dict) or not all(isinstance(told.get(part, []), list) for part in SPLITS):
-        raise DataError(f"{path.name} must hold lists of pieces under {', '.join(SPLITS)}")
+        raise DataError(f"{path.name} is not readable JSON ({one_line(err)}): correct it") from err
+    if not isinstance(pieces, dict) or not all(isinstance(pieces.get(part, []), list) for part in SPLITS):
+        raise DataError(f"{path.name} must be an object with lists of pieces under {', '.join(SPLITS)}")
     return {
-        part: [_roll(piece, f"{path.name}, {part} {i}") for i, piece in enumerate(told.get(part, []), 1)]
+        part: [_roll(piece, f"{path.name}, {part} {i}") for i, piece in enumerate(pieces.get(part, []), 1)]
         for part in SPLITS
     }
 
 
 def _roll(piece: Any, where: str) -> np.ndarray:
-    """A piece of a list as a roll."""
+    """Convert an array or a list of chords to a roll."""
     if isinstance(piece, np.ndarray):
-        return _checked(piece, where)
+        return _validated(piece, where)
     if not isinstance(piece, (list, tuple)) or not all(isinstance(chord, (list, tuple)) for chord in piece):
-        raise DataError(
-            f"{where} must be an array of (steps, {N_KEYS}), or a list of chords, each a list of MIDI numbers"
-        )
+        raise DataError(f"{where} must be an array (T, {N_KEYS}), or a list of chords, each a list of MIDI numbers")
     roll = np.zeros((len(piece), N_KEYS), dtype=np.uint8)
     for t, chord in enumerate(piece):
         for note in chord:
             if not isinstance(note, int) or not LOWEST_PITCH <= note < LOWEST_PITCH + N_KEYS:
                 last = LOWEST_PITCH + N_KEYS - 1
                 raise DataError(
-                    f"{where}, step {t + 1}: {note!r} is no key of a piano, which MIDI numbers {LOWEST_PITCH}…{last}"
+                    f"{where}, step {t + 1}: {note!r} is not a piano key: give MIDI numbers {LOWEST_PITCH}…{last}"
                 )
             roll[t, note - LOWEST_PITCH] = 1
-    return _checked(roll, where)
+    return _validated(roll, where)
 
 
-def _checked(roll: np.ndarray, where: str) -> np.ndarray:
+def _validated(roll: np.ndarray, where: str) -> np.ndarray:
     if roll.ndim != 2 or roll.shape[1] != N_KEYS or not np.isin(roll, (0, 1)).all():
-        raise DataError(f"{where} must be 0 and 1 in the shape (steps, {N_KEYS}), not {roll.dtype} in {roll.shape}")
+        raise DataError(f"{where} has dtype {roll.dtype} and shape {roll.shape}: give 0 and 1 of shape (T, {N_KEYS})")
     if not roll.any():
-        raise DataError(f"{where} has no note")
+        raise DataError(f"{where} has no note: leave it out")
     if len(roll) > MAX_STEPS:
-        raise DataError(f"{where} has {len(roll):,} steps, {MAX_STEPS:,} are the most: cut it")
+        raise DataError(f"{where} has {len(roll):,} steps, the maximum is {MAX_STEPS:,}: split it")
     return roll.astype(np.uint8)
 
 
 def shift_right(roll: np.ndarray) -> np.ndarray:
-    """``(T, 88)``: what sounds at the step before each, before the first silence."""
+    """Roll of the previous step ``(T, 88)``; silence before the first."""
     return np.concatenate([np.zeros_like(roll[:1]), roll[:-1]])
 
 
 def highest(roll: np.ndarray) -> np.ndarray:
-    """``(T, 88)``: 1 where the highest sounding key of each step is: the melody.
+    """Skyline melody ``(T, 88)``: only the highest key of each step.
 
     >>> highest(np.array([[0, 1, 1, 0], [0, 0, 0, 0]])).tolist()
     [[0, 0, 1, 0], [0, 0, 0, 0]]
@@ -220,14 +218,15 @@ def highest(roll: np.ndarray) -> np.ndarray:
 
 
 class PianoRollDataset:
-    """Pieces, cut into windows and moved to other keys, as a source of batches.
+    """Dataset of pieces, optionally split into windows and transposed.
 
-    A window goes on where the one before ended as far as it is told the step before its first; the state begins anew.
+    A window starts with the step before its first one as input, but with a new recurrent state.
 
     Args:
         rolls: The pieces.
-        window: Steps of a window at most; 0 for whole pieces.
-        transpose: Semitones up and down by which they are moved as well, as far as all their keys stay on the piano.
+        window: Maximum steps per window; 0 for whole pieces.
+        transpose: Maximum transposition in semitones, up and down, as long as all keys stay on the piano. Every
+            transposition is an example of its own.
     """
 
     def __init__(self, rolls: PianoRolls, window: int = 0, transpose: int = 0) -> None:
@@ -244,9 +243,9 @@ class PianoRollDataset:
         return len(self.cuts)
 
     def batch(self, rows: np.ndarray) -> Batch:
-        """Inputs ``(B, T, 88)``, what sounded at the step before; targets ``(B, T, 88)``, what sounds."""
-        cuts = [self._cut(*self.cuts[row]) for row in rows]
-        inputs, targets = ([pair[side] for pair in cuts] for side in (0, 1))
+        """Inputs ``(B, T, 88)``: the previous step; targets ``(B, T, 88)``: the step."""
+        windows = [self._window(*self.cuts[row]) for row in rows]
+        inputs, targets = ([pair[side] for pair in windows] for side in (0, 1))
         return Batch(
             torch.from_numpy(beside(inputs, 0)).float(),
             torch.from_numpy(self.lengths[rows]),
@@ -254,13 +253,13 @@ class PianoRollDataset:
             rows=rows,
         )
 
-    def _cut(self, number: int, start: int, end: int, shift: int) -> tuple[np.ndarray, np.ndarray]:
-        """The step before each, and each."""
+    def _window(self, number: int, start: int, end: int, shift: int) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and targets of a window."""
         roll = np.roll(self.rolls[number][max(0, start - 1) : end], shift, axis=1)
         return (roll[:-1], roll[1:]) if start else (shift_right(roll), roll)
 
 
-def _transpositions(roll: np.ndarray, most: int) -> list[int]:
-    """By how many semitones a piece can be moved, at most so many; at least not at all."""
+def _transpositions(roll: np.ndarray, max_shift: int) -> list[int]:
+    """Possible transpositions of a piece in semitones, at most ``max_shift``; 0 is always among them."""
     keys = np.flatnonzero(roll.any(axis=0))
-    return list(range(-min(most, int(keys[0])), min(most, N_KEYS - 1 - int(keys[-1])) + 1))
+    return list(range(-min(max_shift, int(keys[0])), min(max_shift, N_KEYS - 1 - int(keys[-1])) + 1))

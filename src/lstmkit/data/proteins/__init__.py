@@ -1,1 +1,1 @@
-"""Protein chains with secondary structure, and features of residues."""
+"""Protein chains with secondary structure, and windows of encoded residues."""

@@ -1,4 +1,4 @@
-"""Chains of amino acids, and what is known of their structure: FASTA, tables with a chain or a residue a row, lists."""
+"""Protein chains with secondary structure: FASTA, tables with one chain or one residue per row, lists."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.tables.parsing import has_decimal_commas, read_numbers, rows_of
+from lstmkit.data.tables.native_frames import as_pandas
+from lstmkit.data.tables.parsing import group_rows, has_decimal_commas, read_numbers
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.text.lines import read_text
 from lstmkit.errors import DataError, listing, one_line
 
-#: What may be said of each residue: helix, strand, coil; and DSSP's eight states, ``C`` where it has a blank.
+#: Secondary-structure states: helix, strand, coil; and DSSP's eight states, with ``C`` for a blank.
 STATES = {"ss3": "HEC", "ss8": "HGIEBTSC"}
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"  #: The twenty amino acids.
-UNKNOWN = "BJOUXZ"  #: D or N, I or L, pyrrolysine, selenocysteine, anything, E or Q: rare, and read as unknown.
+UNKNOWN = "BJOUXZ"  #: Ambiguous and rare residues (D or N, I or L, O, U, any, E or Q), encoded as unknown.
 
 _FASTA = (".fasta", ".fa", ".faa", ".fas", ".fsa")
-_COIL = str.maketrans("-_LP", "CCCC")  # how else a coil is written; P is DSSP 4's, a coil before
+_COIL = str.maketrans("-_LP", "CCCC")  # other codes of coil; P is new in DSSP 4
 _ALLOWED_LETTERS = {
     "sequence": AMINO_ACIDS + UNKNOWN,
     **{name: f"{letters}-_LP" for name, letters in STATES.items()},
@@ -34,20 +35,20 @@ _ALLOWED_LETTERS = {
 _INVALID_LETTER = {
     what: re.compile(f"[^{re.escape(letters)}]", re.IGNORECASE | re.ASCII) for what, letters in _ALLOWED_LETTERS.items()
 }
-_INVALID_MESSAGE = {what: f"is none of {what}'s letters, {letters}" for what, letters in _ALLOWED_LETTERS.items()}
-_INVALID_MESSAGE["sequence"] = f"is no residue: residues are {AMINO_ACIDS}, and {UNKNOWN}, which count as unknown"
+_INVALID_MESSAGE = {what: f"is not a letter of {what}: give {letters}" for what, letters in _ALLOWED_LETTERS.items()}
+_INVALID_MESSAGE["sequence"] = f"is not a residue: give {AMINO_ACIDS}, or {UNKNOWN} (read as unknown)"
 
 
 class Columns(NamedTuple):
-    """Which column is what.
+    """Columns of a table of protein chains.
 
     Attributes:
-        id: What a chain is called; in a table with a residue a row which rows are one chain.
-        sequence: The chains, a row each.
-        residue: The residues, a row each, where there are no whole chains.
-        ss3, ss8: The states, a letter a residue; need not be there.
-        mask: 1 for each residue that is scored, else 0; need not be there.
-        profile: Columns of numbers of each residue, in a table with a residue a row.
+        id: Chain id. In a table with one residue per row, rows with the same id are one chain.
+        sequence: Sequences, one chain per row.
+        residue: Residues, one per row, if there is no column of sequences.
+        ss3, ss8: States, one letter per residue; optional.
+        mask: 1 for residues that are scored, else 0; optional.
+        profile: Numeric columns, one value per residue, in a table with one residue per row.
     """
 
     id: str = "id"
@@ -59,21 +60,21 @@ class Columns(NamedTuple):
     profile: tuple[str, ...] = ()
 
     def states(self, table: Table) -> list[tuple[str, str]]:
-        """The kinds of states that a table has, each with its column."""
+        """Names of the state alphabets in a table, with their columns."""
         return [(kind, name) for kind, name in zip(STATES, (self.ss3, self.ss8), strict=True) if name in table.frame]
 
 
 @dataclass(frozen=True, eq=False)
 class ProteinChains:
-    """Chains, each with at least one residue.
+    """Protein chains, each with at least one residue.
 
     Attributes:
-        ids: What each is called; else its number, from 1.
-        sequences: A letter a residue: :data:`AMINO_ACIDS` and :data:`UNKNOWN`.
-        name: What messages call them all.
-        states: By name (:data:`STATES`) of each chain a letter a residue.
-        scored: Of each chain ``(T,)`` bool, which residues are scored; ``None`` for all.
-        profile: Of each chain ``(T, F)`` float32; ``None`` where there is none.
+        ids: Chain ids; by default numbers from 1.
+        sequences: One letter per residue: :data:`AMINO_ACIDS` and :data:`UNKNOWN`.
+        name: Name of the data in messages.
+        states: By alphabet (:data:`STATES`): for each chain one letter per residue.
+        scored: For each chain ``(T,)`` bool, the residues that are scored; ``None`` for all.
+        profile: For each chain ``(T, F)`` float32; ``None`` without profiles.
         notes: What was done to read them.
     """
 
@@ -90,62 +91,61 @@ class ProteinChains:
 
     @property
     def residues(self) -> int:
-        """In all."""
+        """Total number of residues."""
         return sum(map(len, self.sequences))
 
     def part(self, rows: Sequence[int] | np.ndarray) -> ProteinChains:
-        """These chains."""
+        """The chains ``rows``."""
 
-        def of(each: Sequence[Any]) -> tuple[Any, ...]:
-            return tuple(each[i] for i in rows)
+        def select(values: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(values[i] for i in rows)
 
         return replace(
             self,
-            ids=of(self.ids),
-            sequences=of(self.sequences),
-            states={name: of(states) for name, states in self.states.items()},
-            scored=None if self.scored is None else of(self.scored),
-            profile=None if self.profile is None else of(self.profile),
+            ids=select(self.ids),
+            sequences=select(self.sequences),
+            states={name: select(states) for name, states in self.states.items()},
+            scored=None if self.scored is None else select(self.scored),
+            profile=None if self.profile is None else select(self.profile),
         )
 
     def told(self) -> Mapping[str, tuple[str, ...]]:
-        """The states, of which some must be there.
+        """The states by alphabet.
 
         Raises:
-            DataError: There are none.
+            DataError: There are no states.
         """
         if not self.states:
-            raise DataError(
-                f"{self.name} says of no residue which state it has: give a table with columns {' or '.join(STATES)}"
-            )
+            raise DataError(f"{self.name} has no secondary structure: give a table with a column {' or '.join(STATES)}")
         return self.states
 
     def digest(self) -> str:
-        """A fingerprint of all of it."""
-        found = hashlib.sha256(repr((self.sequences, sorted(self.states.items()))).encode())
+        """SHA-256 of all chains."""
+        digest = hashlib.sha256(repr((self.sequences, sorted(self.states.items()))).encode())
         for array in (*(self.scored or ()), *(self.profile or ())):
-            found.update(array.tobytes())
-        return found.hexdigest()
+            digest.update(array.tobytes())
+        return digest.hexdigest()
 
 
 def read_protein_chains(data: object, columns: Columns | None = None) -> ProteinChains:
-    """A FASTA file, a table, or sequences.
+    """Read protein chains from a FASTA file, a table, or a list of sequences.
 
-    Lower case is read as upper case. A letter of :data:`UNKNOWN` is read as an unknown residue; any other letter, a gap
-    or a stop is refused. A coil may be written ``C``, ``-``, ``_``, ``L`` or ``P``.
+    Lower case is converted to upper case. Letters of :data:`UNKNOWN` are unknown residues; other letters, gaps and
+    stops raise an error. Coil may be written ``C``, ``-``, ``_``, ``L`` or ``P``.
 
     Args:
-        data: The path of a FASTA file (``.fasta``, ``.fa``, ``.faa``, ``.fas``, ``.fsa``), whose chains are called by
-            the first word of their headers; the path of a table, or a frame, with a chain a row or a residue a row;
-            or a list of sequences. Files may be gzipped.
-        columns: Of the table.
+        data: The path of a FASTA file (``.fasta``, ``.fa``, ``.faa``, ``.fas``, ``.fsa``), where a chain id is the
+            first word of a header; the path of a table, or a frame, with one chain or one residue per row; or a list
+            of sequences. Files may be gzipped.
+        columns: Columns of a table.
 
     Raises:
-        DataError: What cannot be read, with chain, position and letter.
+        DataError: The data cannot be read. The message names chain, position and letter.
 
     >>> read_protein_chains(["mkvu"]).sequences
     ('MKVU',)
     """
+    data = as_pandas(data)
     columns = columns or Columns()
     if isinstance(data, ProteinChains):
         return data
@@ -156,27 +156,26 @@ def read_protein_chains(data: object, columns: Columns | None = None) -> Protein
         return _from_table(read_file(path), columns)
     if isinstance(data, pd.DataFrame):
         return _from_table(Table(data.set_axis(data.columns.map(str), axis=1), "the frame"), columns)
-    if not isinstance(data, Sequence) or not all(isinstance(one, str) for one in data):
-        raise DataError(f"give the path of a file, a frame, or a list of strings, got {one_line(repr(data))}")
-    return _checked([str(i) for i in range(1, len(data) + 1)], [*data], "the list")
+    if not isinstance(data, Sequence) or not all(isinstance(sequence, str) for sequence in data):
+        raise DataError(f"give a path, a frame, or a list of strings, not {one_line(repr(data))}")
+    return _validated([str(i) for i in range(1, len(data) + 1)], [*data], "the list")
 
 
 def without_shared_kmers(chains: ProteinChains, others: ProteinChains, shared: int) -> list[int]:
-    """The rows of chains that have no ``shared`` residues in a row in common with any of the others.
+    """Indices of the chains that share no ``k``-mer with any of the other chains, ``k`` being ``shared``.
 
-    Unknown residues are like none. Ten in a row are not shared by chance: close relatives have them, distant ones
-    need not.
+    K-mers with unknown residues never match. A shared 10-mer is a sign of homology; distant homologs may have none.
 
     >>> without_shared_kmers(read_protein_chains(["MKVAY", "MKVGG"]), read_protein_chains(["GGMKVA"]), 4)
     [1]
     """
-    known = set().union(*(_stretches(sequence, shared) for sequence in others.sequences))
-    return [i for i, sequence in enumerate(chains.sequences) if not known & _stretches(sequence, shared)]
+    other_kmers = set().union(*(_kmers(sequence, shared) for sequence in others.sequences))
+    return [i for i, sequence in enumerate(chains.sequences) if not other_kmers & _kmers(sequence, shared)]
 
 
-def _stretches(sequence: str, length: int) -> set[str]:
-    every = {sequence[i : i + length] for i in range(len(sequence) - length + 1)}
-    return {one for one in every if not set(one) & set(UNKNOWN)}
+def _kmers(sequence: str, length: int) -> set[str]:
+    kmers = {sequence[i : i + length] for i in range(len(sequence) - length + 1)}
+    return {kmer for kmer in kmers if not set(kmer) & set(UNKNOWN)}
 
 
 def _from_fasta(path: Path) -> ProteinChains:
@@ -185,10 +184,12 @@ def _from_fasta(path: Path) -> ProteinChains:
     lines = list(read_text(path, whole=True))
     first = next(line for line in lines if line.strip())
     if not first.startswith(">"):
-        raise DataError(f"{path.name} is no FASTA file: a chain begins with a line '>name', this with {first[:40]!r}")
+        raise DataError(
+            f"{path.name} is not a FASTA file: it begins with {first[:40]!r}: begin each chain with a line '>name'"
+        )
     records = list(SimpleFastaParser(io.StringIO("\n".join(lines))))
     ids = [title.split()[0] if title.split() else str(i) for i, (title, _) in enumerate(records, 1)]
-    return _checked(ids, [sequence for _, sequence in records], path.name)
+    return _validated(ids, [sequence for _, sequence in records], path.name)
 
 
 # ---- tables --------------------------------------------------------------------------------------------------------
@@ -200,63 +201,67 @@ def _from_table(table: Table, columns: Columns) -> ProteinChains:
     if columns.residue in table.frame:
         return _from_residue_rows(table, columns)
     raise DataError(
-        f"{table.name} has neither a column {columns.sequence!r} (a chain a row) nor {columns.residue!r} (a residue a "
-        f"row; columns: {listing(table.frame.columns)}): give --sequence-col NAME or --residue-col NAME"
+        f"{table.name} has neither a column {columns.sequence!r} (one chain per row) nor {columns.residue!r} (one "
+        f"residue per row; columns: {listing(table.frame.columns)}): give --sequence-col NAME or --residue-col NAME"
     )
 
 
 def _from_chain_rows(table: Table, columns: Columns) -> ProteinChains:
     if columns.profile:
         raise DataError(
-            f"{table.name} has a chain a row: numbers of each residue ({listing(columns.profile)}) are read from a "
-            f"table with a residue a row"
+            f"{table.name} has one chain per row: profile columns ({listing(columns.profile)}) need one residue per "
+            f"row: give such a table, or no --profile-cols"
         )
-    n = len(table.frame)
-    named = columns.id in table.frame
-    ids = [str(cell) for cell in table.column(columns.id)] if named else [str(i) for i in range(1, n + 1)]
+    n_rows = len(table.frame)
+    has_ids = columns.id in table.frame
+    ids = [str(cell) for cell in table.column(columns.id)] if has_ids else [str(i) for i in range(1, n_rows + 1)]
     states = {name: _texts(table, column) for name, column in columns.states(table)}
     mask = _texts(table, columns.mask) if columns.mask in table.frame else None
-    return _checked(ids, _texts(table, columns.sequence), table.name, states, mask, notes=table.notes)
+    return _validated(ids, _texts(table, columns.sequence), table.name, states, mask, notes=table.notes)
 
 
 def _from_residue_rows(table: Table, columns: Columns) -> ProteinChains:
-    """Rows of one id are one chain, in their order."""
+    """Rows with the same id are one chain, in table order."""
     if columns.id not in table.frame:
         known = listing(table.frame.columns)
         raise DataError(f"no column {columns.id!r} in {table.name} (columns: {known}): give --id-col NAME")
-    ids, rows = rows_of(table, columns.id)
+    ids, rows = group_rows(table, columns.id)
 
-    def joined(column: str) -> list[str]:
+    def joined_letters(column: str) -> list[str]:
         cells = np.array(_texts(table, column), dtype=object)
-        table.refuse(column, np.array([len(cell) != 1 for cell in cells]), "is not one letter")
-        return ["".join(cells[of_one]) for of_one in rows]
+        table.raise_if_any(
+            column, np.array([len(cell) != 1 for cell in cells]), "is not one letter: give one letter per row"
+        )
+        return ["".join(cells[chain_rows]) for chain_rows in rows]
 
-    states = {name: joined(column) for name, column in columns.states(table)}
-    mask = joined(columns.mask) if columns.mask in table.frame else None
+    states = {name: joined_letters(column) for name, column in columns.states(table)}
+    mask = joined_letters(columns.mask) if columns.mask in table.frame else None
     profile = None
     if columns.profile:
-        table.comma = table.comma and has_decimal_commas(table, columns.profile)
+        table.decimal_comma = table.decimal_comma and has_decimal_commas(table, columns.profile)
         numbers = [read_numbers(table, name) for name in columns.profile]
         for name, values in zip(columns.profile, numbers, strict=True):
-            table.refuse(name, np.isnan(values), "is a missing value: fill it in, or leave the chain out")
-        every = np.stack(numbers, 1).astype(np.float32)
-        profile = tuple(every[of_one] for of_one in rows)
-    return _checked(ids, joined(columns.residue), table.name, states, mask, profile, table.notes)
+            table.raise_if_any(name, np.isnan(values), "is a missing value: fill it in, or remove the chain")
+        values = np.stack(numbers, 1).astype(np.float32)
+        profile = tuple(values[chain_rows] for chain_rows in rows)
+    return _validated(ids, joined_letters(columns.residue), table.name, states, mask, profile, table.notes)
 
 
 def _texts(table: Table, column: str) -> list[str]:
-    """A column of letters; a whole number is a mask of one residue."""
+    """A column of letters as text. A whole number is the mask of one residue."""
     cells = table.column(column)
-    found = ["" if pd.isna(cell) else str(cell).strip() for cell in cells]
-    odd = np.array([not isinstance(cell, (str, int, np.integer)) and not pd.isna(cell) for cell in cells], dtype=bool)
-    table.refuse(column, odd, "is not text: read the column as text")
-    return found
+    texts = ["" if pd.isna(cell) else str(cell).strip() for cell in cells]
+    not_text = np.array(
+        [not isinstance(cell, (str, int, np.integer)) and not pd.isna(cell) for cell in cells], dtype=bool
+    )
+    table.raise_if_any(column, not_text, "is not text: convert the column to text")
+    return texts
 
 
-# ---- checked -------------------------------------------------------------------------------------------------------
+# ---- checks --------------------------------------------------------------------------------------------------------
 
 
-def _checked(
+def _validated(
     ids: Sequence[str],
     sequences: Sequence[str],
     name: str,
@@ -265,38 +270,39 @@ def _checked(
     profile: tuple[np.ndarray, ...] | None = None,
     notes: Sequence[str] = (),
 ) -> ProteinChains:
-    """Chains in capitals, once every letter is one that may stand there, and every residue has all that is told."""
+    """Check all letters and lengths, and build chains in upper case."""
     if not sequences:
-        raise DataError(f"{name} has no chains")
-    where = [f"{name}: chain {of_one!r}" for of_one in ids]
+        raise DataError(f"{name} has no chains: give at least one")
+    where = [f"{name}: chain {chain_id!r}" for chain_id in ids]
     for place, sequence in zip(where, sequences, strict=True):
         if not sequence:
-            raise DataError(f"{place} has no residues: leave it out")
+            raise DataError(f"{place} has no residues: remove it")
 
-    def beside(what: str, of_each: Sequence[str]) -> tuple[str, ...]:
-        for place, sequence, one in zip(where, sequences, of_each, strict=True):
-            if len(one) != len(sequence):
+    def aligned(what: str, annotations: Sequence[str]) -> tuple[str, ...]:
+        for place, sequence, letters in zip(where, sequences, annotations, strict=True):
+            if len(letters) != len(sequence):
                 raise DataError(
-                    f"{place} has {len(sequence):,} residues and {len(one):,} letters of {what}: there must be one "
-                    "for each"
+                    f"{place} has {len(sequence):,} residues and {len(letters):,} letters of {what}: give one letter "
+                    "per residue"
                 )
-        return _to_upper_case(what, of_each, where)
+        return _to_upper_case(what, annotations, where)
 
     return ProteinChains(
         tuple(ids),
         _to_upper_case("sequence", sequences, where),
         name,
-        {what: tuple(s.translate(_COIL) for s in beside(what, of_each)) for what, of_each in (states or {}).items()},
-        None if mask is None else tuple(np.array([*one]) == "1" for one in beside("mask", mask)),
+        {what: tuple(s.translate(_COIL) for s in aligned(what, letters)) for what, letters in (states or {}).items()},
+        None if mask is None else tuple(np.array([*letters]) == "1" for letters in aligned("mask", mask)),
         profile,
         tuple(notes),
     )
 
 
-def _to_upper_case(what: str, of_each: Sequence[str], where: Sequence[str]) -> tuple[str, ...]:
-    for place, one in zip(where, of_each, strict=True):
-        if wrong := _INVALID_LETTER[what].search(one):
-            letter, position = wrong.group(), wrong.start() + 1
-            hint = " (take gaps and stops out)" if what == "sequence" and letter in "-.*" else ""
+def _to_upper_case(what: str, texts: Sequence[str], where: Sequence[str]) -> tuple[str, ...]:
+    """Check the letters of sequences, states or masks, and convert them to upper case."""
+    for place, text in zip(where, texts, strict=True):
+        if invalid := _INVALID_LETTER[what].search(text):
+            letter, position = invalid.group(), invalid.start() + 1
+            hint = "; remove gaps and stops" if what == "sequence" and letter in "-.*" else ""
             raise DataError(f"{place}, position {position}: {letter!r} {_INVALID_MESSAGE[what]}{hint}")
-    return tuple(one.upper() for one in of_each)
+    return tuple(text.upper() for text in texts)

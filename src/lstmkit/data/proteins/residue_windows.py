@@ -1,4 +1,4 @@
-"""Chains in numbers, long ones in windows, as a source of batches."""
+"""Encode residues, split long chains into overlapping windows, and batch them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ import torch
 from lstmkit.data.batch import Batch, beside
 from lstmkit.data.proteins.chains import AMINO_ACIDS
 
-N_RESIDUE_IDS = 2 + len(AMINO_ACIDS)  #: How many numbers there are: none, the twenty, and unknown.
+N_RESIDUE_IDS = 2 + len(AMINO_ACIDS)  #: Number of residue ids: padding, the twenty amino acids, unknown.
 
-_NUMBERS = np.full(128, N_RESIDUE_IDS - 1, dtype=np.int64)
-_NUMBERS[[ord(letter) for letter in AMINO_ACIDS]] = np.arange(1, N_RESIDUE_IDS - 1)
+_RESIDUE_IDS = np.full(128, N_RESIDUE_IDS - 1, dtype=np.int64)
+_RESIDUE_IDS[[ord(letter) for letter in AMINO_ACIDS]] = np.arange(1, N_RESIDUE_IDS - 1)
 
 
-class Window(NamedTuple):
-    """A part of a chain: steps ``start`` to ``stop`` are read, ``first`` to ``last`` (each excluded) answered for."""
+class ChainWindow(NamedTuple):
+    """A window of a chain, with exclusive ends.
+
+    Attributes:
+        start, stop: Residues that are read.
+        first, last: Residues that are predicted, from ``first`` to ``last - 1``; the others are context.
+    """
 
     start: int
     stop: int
@@ -29,44 +34,44 @@ class Window(NamedTuple):
 
 
 def numbered(sequence: str) -> np.ndarray:
-    """``(T,)``: the amino acids from 1 in alphabetical order, then unknown; 0 is for where there is none.
+    """Residue ids ``(T,)``: amino acids from 1 in alphabetical order, then unknown; 0 is padding.
 
     >>> numbered("ACYX").tolist()
     [1, 2, 20, 21]
     """
-    return _NUMBERS[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)]
+    return _RESIDUE_IDS[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)]
 
 
-def windows(length: int, longest: int) -> list[Window]:
-    """A chain of ``length`` steps in windows of ``longest`` at most; each step is answered for by one of them.
+def windows(length: int, longest: int) -> list[ChainWindow]:
+    """Split a chain of ``length`` residues into windows of at most ``longest``; one of them predicts each residue.
 
-    A chain that is not longer is one window. Else neighbours overlap: a window reads an eighth of ``longest`` on either
-    side of what it answers for, so that what stands around a step is known wherever it was cut.
+    A chain that is not longer is one window. Otherwise windows overlap: each has a margin of an eighth of ``longest``
+    on both sides as context.
 
     >>> windows(10, 10)
-    [Window(start=0, stop=10, first=0, last=10)]
-    >>> windows(12, 8)
-    [Window(start=0, stop=7, first=0, last=6), Window(start=5, stop=12, first=6, last=12)]
+    [ChainWindow(start=0, stop=10, first=0, last=10)]
+    >>> [tuple(window) for window in windows(12, 8)]
+    [(0, 7, 0, 6), (5, 12, 6, 12)]
     """
     if length <= longest:
-        return [Window(0, length, 0, length)]
+        return [ChainWindow(0, length, 0, length)]
     margin = longest // 8
     count = math.ceil(length / (longest - 2 * margin))
     bounds = [length * k // count for k in range(count + 1)]
     return [
-        Window(max(0, first - margin), min(length, last + margin), first, last)
+        ChainWindow(max(0, first - margin), min(length, last + margin), first, last)
         for first, last in itertools.pairwise(bounds)
     ]
 
 
 class ResidueDataset:
-    """Windows of chains.
+    """Dataset of windows of protein chains.
 
     Args:
-        letters: Of each chain its residues' numbers, ``(T,)``.
-        profile: Of each ``(T, F)`` float32, beside them; ``None`` where there is none.
-        states: Of each ``(T, K)``, the numbers of its ``K`` kinds of states; ``None`` where they are not known.
-        longest: Residues of a window.
+        letters: Residue ids of each chain, ``(T,)``.
+        profile: Profile of each chain, ``(T, F)`` float32; ``None`` without profiles.
+        states: State ids of each chain in ``K`` alphabets, ``(T, K)``; ``None`` if unknown.
+        longest: Maximum residues per window.
     """
 
     def __init__(
@@ -88,7 +93,7 @@ class ResidueDataset:
         return len(self.windows)
 
     def batch(self, rows: np.ndarray) -> Batch:
-        """Ids ``(B, T)``, with profiles ``(B, T, 1 + F)``; targets ``(B, T, K)``, -1 where a window does not answer."""
+        """Ids ``(B, T)``, with profiles ``(B, T, 1 + F)``; targets ``(B, T, K)``, -1 for context and padding."""
         picked = [self.windows[row] for row in rows]
         inputs = beside([self.inputs[chain][w.start : w.stop] for chain, w in picked], 0)
         targets = None
@@ -97,6 +102,6 @@ class ResidueDataset:
         return Batch(torch.from_numpy(inputs), torch.from_numpy(self.lengths[rows]), targets, rows=rows)
 
     @staticmethod
-    def _mask_margins(states: np.ndarray, w: Window) -> np.ndarray:
+    def _mask_margins(states: np.ndarray, w: ChainWindow) -> np.ndarray:
         steps = np.arange(w.start, w.stop)[:, None]
         return np.where((w.first <= steps) & (steps < w.last), states[w.start : w.stop], -1)

@@ -1,1 +1,1 @@
-"""Time series: long tables, regular grids, covariates, windows, chronological splits, sensor series."""
+"""Time series: long-format tables, regular grids, covariates, windows, chronological splits, sensor series."""

@@ -1,7 +1,7 @@
-"""Prepare step for series: covariates and the calendar as numbers, fitted on the training part only.
+"""Encode covariates and calendar features as numbers. The encoder is fitted on the training split only.
 
-Categorical values become one column each (a linear layer over such columns is an embedding); a category that training
-did not show is all zeros. Missing numbers are 0, the mean, with a column that says so.
+Categories are one-hot encoded (a linear layer over one-hot columns is an embedding). An unseen category is all zeros.
+Missing numbers are 0, the mean, with an indicator column.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ from lstmkit.errors import DataError
 
 @dataclass(frozen=True)
 class CovariateColumn:
-    """How one covariate becomes numbers: by mean and deviation, or by its categories."""
+    """Encoder of one covariate: standardization of numbers, or one-hot encoding of categories.
+
+    Attributes:
+        name: Name of the covariate.
+        mean, std: Of the training values.
+        has_missing: Whether training values are missing; an indicator column is then added.
+        categories: Sorted categories; ``None`` for numbers.
+    """
 
     name: str
     mean: float = 0.0
@@ -29,33 +36,34 @@ class CovariateColumn:
 
     @property
     def width(self) -> int:
+        """Number of encoded columns."""
         return 1 + self.has_missing if self.categories is None else len(self.categories)
 
     @classmethod
     def fit(cls, name: str, values: np.ndarray) -> CovariateColumn:
-        """``values``: every value that training shows, numbers with NaN or objects with None.
+        """Fit on all training values: float64 with NaN, or objects with None, ``(N,)``.
 
         Raises:
-            DataError: It shows none.
+            DataError: All values are missing.
         """
         known = values[~pd.isna(values)]
         if not known.size:
-            raise DataError(f"covariate {name!r} has no value in the training part, so there is nothing to learn of it")
+            raise DataError(f"covariate {name!r} has no value in the training data: leave it out")
         if values.dtype == object:
             return cls(name, categories=tuple(sorted(map(_category, set(known)))))
         std = float(known.std())
-        constant = std <= 1e-9 * float(np.abs(known).max())  # but for rounding
+        constant = std <= 1e-9 * float(np.abs(known).max())  # up to rounding
         return cls(name, float(known.mean()), 1.0 if constant else std, has_missing=known.size < values.size)
 
     def transform(self, values: np.ndarray) -> np.ndarray:
-        """``(T,) -> (T, width)`` float32.
+        """Encode values: ``(T,) -> (T, width)`` float32.
 
         Raises:
-            DataError: Text where training had numbers.
+            DataError: The values are text, but were numbers in training.
         """
         if self.categories is not None:
-            wanted = np.array([None if pd.isna(v) else _category(v) for v in values], dtype=object)
-            return np.stack([wanted == c for c in self.categories], axis=-1).astype(np.float32)
+            names = np.array([None if pd.isna(v) else _category(v) for v in values], dtype=object)
+            return np.stack([names == c for c in self.categories], axis=-1).astype(np.float32)
         if values.dtype == object and not pd.isna(values).all():
             text = next(v for v in values if not pd.isna(v))
             raise DataError(
@@ -69,13 +77,13 @@ class CovariateColumn:
 
 @dataclass(frozen=True)
 class CovariateEncoder:
-    """Every covariate of a set of series as columns of numbers.
+    """Encoder of all covariates and calendar features of a set of series.
 
     Attributes:
-        past: Covariates known only up to now.
-        future: Covariates known ahead.
-        static: One value a series.
-        calendar: Names in :data:`CALENDAR_FEATURES`.
+        past: Covariates known up to the present.
+        future: Covariates known in advance.
+        static: Covariates with one value per series.
+        calendar: Names of :data:`CALENDAR_FEATURES`.
     """
 
     past: tuple[CovariateColumn, ...] = ()
@@ -87,7 +95,7 @@ class CovariateEncoder:
     def fit(
         cls, series: SeriesSet, *, past: Sequence[str], future: Sequence[str], static: Sequence[str], calendar: bool
     ) -> CovariateEncoder:
-        """Fit on training series; ``calendar`` asks for the fields that fit the frequency."""
+        """Fit on training series. ``calendar``: add the calendar features that suit the frequency."""
         return cls(
             past=tuple(_fit(series, name) for name in past),
             future=tuple(_fit(series, name) for name in future),
@@ -97,17 +105,18 @@ class CovariateEncoder:
 
     @property
     def n_past(self) -> int:
+        """Number of encoded columns of the past covariates."""
         return sum(c.width for c in self.past)
 
     @property
     def width(self) -> int:
-        """Columns in all; the ``n_past`` that are known only up to now come first."""
+        """Number of encoded columns; the first ``n_past`` are of past covariates."""
         ahead = sum(c.width for c in (*self.future, *self.static))
         return self.n_past + ahead + sum(len(CALENDAR_FEATURES[name](_EXAMPLE_TIMESTAMPS)) for name in self.calendar)
 
     def transform(self, series: SeriesSet, i: int, steps: int) -> np.ndarray:
-        """Steps ``0..steps-1`` of series ``i``: ``(steps, width)`` float32. What is not given is missing."""
-        blocks = [c.transform(_reach(series.covariates[c.name][i], steps)) for c in (*self.past, *self.future)]
+        """Encode the first ``steps`` steps of series ``i``, missing past its end: ``(steps, width)`` float32."""
+        blocks = [c.transform(_pad_or_cut(series.covariates[c.name][i], steps)) for c in (*self.past, *self.future)]
         static = [c.transform(_as_array([series.static[c.name][i]])) for c in self.static]
         blocks += [np.repeat(values, steps, axis=0) for values in static]
         if self.calendar:
@@ -118,11 +127,14 @@ class CovariateEncoder:
         return np.concatenate([np.zeros((steps, 0), np.float32), *blocks], axis=1)
 
     def to_json(self) -> dict[str, Any]:
+        """The fitted encoder as JSON values."""
         columns = {part: [vars(c) for c in getattr(self, part)] for part in ("past", "future", "static")}
         return {**columns, "calendar": list(self.calendar)}
 
     @classmethod
     def from_json(cls, state: dict[str, Any]) -> CovariateEncoder:
+        """Restore an encoder from :meth:`to_json`."""
+
         def column(c: dict[str, Any]) -> CovariateColumn:
             return CovariateColumn(**{**c, "categories": None if c["categories"] is None else tuple(c["categories"])})
 
@@ -135,7 +147,7 @@ def _cyclical(position: Any, period: float) -> list[np.ndarray]:
     return [np.sin(angle), np.cos(angle)]
 
 
-#: Calendar fields as points on a circle, so that the last hour lies beside the first.
+#: Calendar features as sine and cosine of the position in a cycle, so that 23 h is close to 0 h.
 CALENDAR_FEATURES: dict[str, Any] = {
     "hour": lambda timestamps: _cyclical(timestamps.hour + timestamps.minute / 60, 24),
     "weekday": lambda timestamps: _cyclical(timestamps.dayofweek, 7),
@@ -147,10 +159,10 @@ _EXAMPLE_TIMESTAMPS = pd.DatetimeIndex(["2000-01-01"])
 
 
 def calendar_fields(series: SeriesSet) -> tuple[str, ...]:
-    """The fields that say something at the series' frequency; none for whole-number stamps.
+    """Names of the calendar features that suit the frequency; empty for whole-number timestamps.
 
-    A field counts only if the longest series has seen at least two rounds of it: what was seen once cannot be learnt.
-    The day of the month is for days and longer steps.
+    A feature is used only if the longest series spans at least two of its cycles. The day of the month is used only
+    for steps of a day or longer.
     """
     if isinstance(series.freq, int):
         return ()
@@ -158,26 +170,26 @@ def calendar_fields(series: SeriesSet) -> tuple[str, ...]:
     timestamps = pd.DatetimeIndex(series.timestamps(longest, 0, int(series.lengths[longest])))
     span = (timestamps[-1] - timestamps[0]) / pd.Timedelta(days=1)
     step = span / max(1, len(timestamps) - 1)
-    rounds = {"hour": 1.0, "weekday": 7.0, "monthday": 30.4, "yearday": 365.25}
-    told = [name for name, days in rounds.items() if step < days / 2 and span >= 2 * days]
-    return tuple(name for name in told if name != "monthday" or step >= 0.9)
+    cycle_days = {"hour": 1.0, "weekday": 7.0, "monthday": 30.4, "yearday": 365.25}
+    useful = [name for name, days in cycle_days.items() if step < days / 2 and span >= 2 * days]
+    return tuple(name for name in useful if name != "monthday" or step >= 0.9)
 
 
 def _fit(series: SeriesSet, name: str) -> CovariateColumn:
-    reach = [values[:n] for values, n in zip(series.covariates[name], series.lengths, strict=True)]
-    return CovariateColumn.fit(name, np.concatenate(reach))
+    observed = [values[:n] for values, n in zip(series.covariates[name], series.lengths, strict=True)]
+    return CovariateColumn.fit(name, np.concatenate(observed))
 
 
 def _category(value: Any) -> str:
-    """A category as text; the number 7.0 is the category ``"7"``, as a column with text beside it has it."""
+    """A category as text. The number 7.0 is the category ``"7"``, as in a column of text."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _reach(values: np.ndarray, steps: int) -> np.ndarray:
-    """``values`` cut or filled with missing to ``steps``."""
-    filled = np.full(steps, None if values.dtype == object else np.nan, dtype=values.dtype)
-    filled[: min(steps, len(values))] = values[:steps]
-    return filled
+def _pad_or_cut(values: np.ndarray, steps: int) -> np.ndarray:
+    """Cut ``values`` to ``steps``, or pad them with missing values."""
+    padded = np.full(steps, None if values.dtype == object else np.nan, dtype=values.dtype)
+    padded[: min(steps, len(values))] = values[:steps]
+    return padded
 
 
 def _as_array(values: Sequence[Any]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Forecasts as frames: ``unique_id, cutoff, ds, y, forecast, forecast-lo-80, …``, a row a step of each window."""
+"""Forecasts as frames ``unique_id, cutoff, ds, y, forecast, forecast-lo-80, …``: one row per step of each window."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ import pandas as pd
 
 from lstmkit.data.series.forecast_windows import Origins
 from lstmkit.data.series.series_set import SeriesSet
-from lstmkit.evaluation.forecast_metrics import quantile_columns
 
 
 def forecast_frame(
     series: SeriesSet, origins: Origins, quantiles: np.ndarray, levels: Sequence[int], name: str
 ) -> pd.DataFrame:
-    """Quantile forecasts ``(N, H, Q)`` of windows ``(N, 2)`` as a long frame, with what came as ``y``."""
+    """Quantile forecasts and actual values as a frame in long format.
+
+    Args:
+        series: The data.
+        origins: ``(N, 2)`` series and first step of each horizon.
+        quantiles: ``(N, H, Q)`` forecasts, sorted by quantile: lower bounds, median, upper bounds.
+        levels: Interval levels in percent, as 80.
+        name: Column of the point forecast.
+    """
     horizon = quantiles.shape[1]
     timestamps = {i: series.timestamps(i, 0, int(series.lengths[i]) + horizon) for i in set(origins[:, 0].tolist())}
     steps = origins[:, 1:] + np.arange(horizon)
@@ -25,23 +32,24 @@ def forecast_frame(
         "ds": _concat([timestamps[i][t : t + horizon] for i, t in origins]),
         "y": np.concatenate([_padded(series.y[i], horizon)[s] for (i, _), s in zip(origins, steps, strict=True)]),
     }
-    for q, suffix in enumerate(quantile_columns(levels).values()):
+    lower, upper = ([f"-{side}-{level}" for level in sorted(levels)] for side in ("lo", "hi"))
+    for q, suffix in enumerate([*reversed(lower), "", *upper]):
         columns[name + suffix] = quantiles[:, :, q].reshape(-1)
     bounds = [f"{name}-{side}-{level}" for level in sorted(levels) for side in ("lo", "hi")]
     return pd.DataFrame(columns).reindex(columns=["unique_id", "cutoff", "ds", "y", name, *bounds])
 
 
 def histories_by_origin(series: SeriesSet, origins: Origins) -> list[pd.DataFrame]:
-    """What was known at each series' first origin, second, …: ``unique_id, ds, y`` frames, for the baselines."""
+    """Past values ``unique_id, ds, y`` for the baselines: one frame for the first origin of each series, and so on."""
     ordered = origins[np.lexsort((origins[:, 1], origins[:, 0]))]
     rank = pd.Series(ordered[:, 0]).groupby(ordered[:, 0]).cumcount().to_numpy()
     return [_history(series, ordered[rank == k]) for k in range(int(rank.max()) + 1)]
 
 
 def training_frame(series: SeriesSet, ends: np.ndarray) -> pd.DataFrame:
-    """The first ``ends[i]`` steps of every series: MASE's denominator is taken of them.
+    """The first ``ends[i]`` steps of every series, from which MASE's denominator is computed.
 
-    Missing values stay, so that the steps a season apart are a season apart.
+    Missing values are kept, so that seasonal differences compare the right steps.
     """
     return _history(series, np.stack([np.arange(len(series)), ends], axis=1))
 

@@ -1,4 +1,4 @@
-"""All rows of all series, side by side and in order of time."""
+"""Long format: the rows of all series in one set of arrays, sorted by series and timestamp."""
 
 from __future__ import annotations
 
@@ -14,11 +14,21 @@ from lstmkit.errors import DataError, format_timestamp
 
 
 @dataclass
-class Rows:
-    """All rows of all series: ``code`` (N,) says whose, ``stamps`` (N,) when, ``y`` (N,) and ``covariates`` what."""
+class SeriesRows:
+    """The rows of all series.
 
-    ids: list[str]
-    code: np.ndarray
+    Attributes:
+        series_ids: Ids of the series.
+        series_index: ``(N,)`` index of each row's series in ``series_ids``.
+        timestamps: ``(N,)`` pandas index: dates or whole numbers.
+        y: ``(N,)`` float64 target, NaN where missing.
+        covariates: ``(N,)`` values of each covariate that changes over time, by name.
+        static: One value per series, by name; ``None`` where missing.
+        notes: What was done to read them.
+    """
+
+    series_ids: list[str]
+    series_index: np.ndarray
     timestamps: Any
     y: np.ndarray
     covariates: dict[str, np.ndarray]
@@ -26,136 +36,162 @@ class Rows:
     notes: list[str]
 
     @property
-    def dated(self) -> bool:
+    def has_dates(self) -> bool:
+        """Whether timestamps are dates rather than whole numbers."""
         return isinstance(self.timestamps, pd.DatetimeIndex)
 
     @property
     def ticks(self) -> np.ndarray:
-        """``(N,)`` int64: whole numbers, or nanoseconds of UTC."""
-        return self.timestamps.asi8 if self.dated else self.timestamps.to_numpy(dtype=np.int64)
+        """Timestamps as ``(N,)`` int64: whole numbers, or nanoseconds since 1970 in UTC."""
+        return self.timestamps.asi8 if self.has_dates else self.timestamps.to_numpy(dtype=np.int64)
 
     @property
     def wall_clock(self) -> Any:
-        """Stamps as the clock on the wall shows them, without a time zone."""
-        return self.timestamps.tz_localize(None) if self.dated else self.timestamps
+        """Timestamps in local time, without a time zone."""
+        return self.timestamps.tz_localize(None) if self.has_dates else self.timestamps
 
-    def pairs(self) -> np.ndarray:
-        """``(N - 1,)`` bool: rows k and k + 1 are of the same series."""
-        return self.code[1:] == self.code[:-1]
+    def same_series_as_next(self) -> np.ndarray:
+        """``(N - 1,)`` bool: True where rows k and k + 1 belong to the same series."""
+        return self.series_index[1:] == self.series_index[:-1]
 
-    def shared(self, keep: Any) -> np.ndarray:
-        """``(N,)`` bool: rows of the same series and stamp as another, but for the one to ``keep``."""
-        return pd.DataFrame({"code": self.code, "tick": self.ticks}).duplicated(keep=keep).to_numpy()
+    def duplicated(self, keep: Any) -> np.ndarray:
+        """``(N,)`` bool: rows with the series and timestamp of another row; ``keep`` as in pandas ``duplicated``."""
+        return pd.DataFrame({"series": self.series_index, "tick": self.ticks}).duplicated(keep=keep).to_numpy()
 
-    def take(self, rows: np.ndarray) -> Rows:
-        covariates = {name: values[rows] for name, values in self.covariates.items()}
+    def take(self, rows: np.ndarray) -> SeriesRows:
+        """The rows with the given indices."""
         return replace(
-            self, code=self.code[rows], timestamps=self.timestamps[rows], y=self.y[rows], covariates=covariates
+            self,
+            series_index=self.series_index[rows],
+            timestamps=self.timestamps[rows],
+            y=self.y[rows],
+            covariates={name: values[rows] for name, values in self.covariates.items()},
         )
 
 
-def read_rows(table: Table, roles: SeriesColumns) -> Rows:
-    """The rows of a table as they stand.
+def read_rows(table: Table, roles: SeriesColumns) -> SeriesRows:
+    """Parse the rows of a table, in table order.
 
     Raises:
-        DataError: A cell cannot be read, or two rows of a series have the same stamp.
+        DataError: A cell cannot be parsed, or two rows of a series have the same timestamp.
     """
-    code, ids = read_ids(table, roles.id, "series id")
+    series_index, ids = read_ids(table, roles.id, "series id")
     names = (*roles.past, *roles.future, *roles.static)
-    table.comma = table.comma and has_decimal_commas(table, (*([roles.target] if roles.target else []), *names))
-    timestamps = (
-        read_timestamps(table, roles.time) if roles.time else pd.Index(pd.Series(code).groupby(code).cumcount())
+    table.decimal_comma = table.decimal_comma and has_decimal_commas(
+        table, (*([roles.target] if roles.target else []), *names)
     )
-    y = read_numbers(table, roles.target) if roles.target else np.full(len(code), np.nan)
+    timestamps = (
+        read_timestamps(table, roles.time)
+        if roles.time
+        else pd.Index(pd.Series(series_index).groupby(series_index).cumcount())
+    )
+    y = read_numbers(table, roles.target) if roles.target else np.full(len(series_index), np.nan)
     values = {name: read_covariate(table, name) for name in names}
-    static = {name: _static_values(name, values.pop(name), code, ids) for name in roles.static}
-    rows = Rows(ids, code, timestamps, y, values, static, table.notes)
-    shared = rows.shared(keep=False)
-    if shared.any():
-        k = int(shared.argmax())
-        count = int(((code == code[k]) & (rows.ticks == rows.ticks[k])).sum())
-        other = "" if roles.id else ", or name the column that tells series apart with --id-col"
+    static = {name: _static_values(name, values.pop(name), series_index, ids) for name in roles.static}
+    rows = SeriesRows(ids, series_index, timestamps, y, values, static, table.notes)
+    duplicated = rows.duplicated(keep=False)
+    if duplicated.any():
+        row = int(duplicated.argmax())
+        count = int(((series_index == series_index[row]) & (rows.ticks == rows.ticks[row])).sum())
+        id_option = "" if roles.id else ", or name the column with the series ids with --id-col"
         raise DataError(
-            f"{table.name}: series {ids[code[k]]!r} has {count} rows with the stamp {format_timestamp(timestamps[k])} "
-            f"({int(shared.sum())} rows in all share their stamp with another): keep one row a stamp{other}"
+            f"{table.name}: series {ids[series_index[row]]!r} has {count} rows with the timestamp "
+            f"{format_timestamp(timestamps[row])} ({int(duplicated.sum())} rows in total have a duplicate timestamp): "
+            f"keep one row per timestamp{id_option}"
         )
     return rows
 
 
 def read_ids(table: Table, column: str | None, what: str) -> tuple[np.ndarray, list[str]]:
-    """``(N,)`` int64: the number of each row's id; and the ids, in the order they appear. 1 and "1" are one id."""
-    if column is None:
-        return np.zeros(len(table.frame), dtype=np.int64), [table.plain]
-    raw = table.column(column)
-    table.refuse(column, (raw.isna() | (raw == "")).to_numpy(dtype=bool), f"is no {what}: every row needs one")
-    code, unique = pd.factorize(raw)
-    names = [str(int(u)) if isinstance(u, float) and u.is_integer() else str(u) for u in unique]
-    merged, ids = pd.factorize(np.array(names, dtype=object))
-    return merged[code].astype(np.int64), list(ids)
+    """Index of each row's id ``(N,)`` int64, and the ids in order of appearance. 1 and "1" are the same id.
 
-
-def _static_values(name: str, values: np.ndarray, code: np.ndarray, ids: list[str]) -> tuple[float | str | None, ...]:
-    """The one value of each series, ``None`` where it has none.
+    Args:
+        table: The table.
+        column: The id column; ``None`` if all rows have the same id.
+        what: Name of the id in messages.
 
     Raises:
-        DataError: A series has two.
+        DataError: A row has no id.
     """
-    pairs = pd.DataFrame({"code": code, "value": values}).dropna().drop_duplicates()
-    twice = pairs["code"].duplicated().to_numpy()
-    if twice.any():
-        owner = int(pairs["code"].to_numpy()[twice][0])
-        first, second, *_ = pairs["value"][pairs["code"] == owner]
+    if column is None:
+        return np.zeros(len(table.frame), dtype=np.int64), [table.series_name]
+    cells = table.column(column)
+    empty = (cells.isna() | (cells == "")).to_numpy(dtype=bool)
+    table.raise_if_any(column, empty, f"is not a valid {what}: every row needs one")
+    codes, unique = pd.factorize(cells)
+    names = [str(int(u)) if isinstance(u, float) and u.is_integer() else str(u) for u in unique]
+    merged, ids = pd.factorize(np.array(names, dtype=object))
+    return merged[codes].astype(np.int64), list(ids)
+
+
+def _static_values(
+    name: str, values: np.ndarray, series_index: np.ndarray, ids: list[str]
+) -> tuple[float | str | None, ...]:
+    """The value of a static covariate for each series, ``None`` where missing.
+
+    Raises:
+        DataError: A series has two values.
+    """
+    pairs = pd.DataFrame({"series": series_index, "value": values}).dropna().drop_duplicates()
+    repeated = pairs["series"].duplicated().to_numpy()
+    if repeated.any():
+        series = int(pairs["series"].to_numpy()[repeated][0])
+        first, second, *_ = pairs["value"][pairs["series"] == series]
         raise DataError(
-            f"static column {name!r} changes within series {ids[owner]!r} (from {first!r} to {second!r}): "
-            "it must be constant; a column that changes is given with --past or --future"
+            f"static column {name!r} changes within series {ids[series]!r} (from {first!r} to {second!r}): "
+            "make it constant, or give it with --past-covariates or --future-covariates"
         )
-    found = dict(zip(pairs["code"], pairs["value"], strict=True))
-    return tuple(found.get(i) for i in range(len(ids)))
+    value_by_series = dict(zip(pairs["series"], pairs["value"], strict=True))
+    return tuple(value_by_series.get(i) for i in range(len(ids)))
 
 
-def join(rows: Rows, more: Rows, roles: SeriesColumns) -> Rows:
-    """``rows`` and, past the last target of each series, the rows of ``more``, which only look ahead."""
-    if more.timestamps.dtype != rows.timestamps.dtype:
-        kinds = f"{more.timestamps.dtype}, those of the data {rows.timestamps.dtype}"
-        raise DataError(f"the stamps of the table given ahead are {kinds}: use one kind and one time zone")
-    of = pd.Index(rows.ids).get_indexer(pd.Index(more.ids)) if roles.id else np.zeros(1, dtype=np.int64)
-    if (of < 0).any():
-        unknown = more.ids[int((of < 0).argmax())]
-        raise DataError(f"series {unknown!r} of the table given ahead is not in the data: take its rows out")
-    more = replace(more, code=of[more.code])
-    last = np.full(len(rows.ids), np.iinfo(np.int64).min)
-    seen = ~np.isnan(rows.y)
-    np.maximum.at(last, rows.code[seen], rows.ticks[seen])
-    late = more.ticks > last[more.code]
-    if not late.all():
-        count = int((~late).sum())
-        more.notes.append(f"rows given ahead that are not past the last target of their series, left out: {count}")
-    more = more.take(np.flatnonzero(late))
+def append_future_rows(rows: SeriesRows, future: SeriesRows, roles: SeriesColumns) -> SeriesRows:
+    """Append the rows of a table of future covariates that come after the last target of their series.
+
+    Raises:
+        DataError: The tables have different types of timestamps or values, or ``future`` has an unknown series.
+    """
+    if future.timestamps.dtype != rows.timestamps.dtype:
+        dtypes = f"{future.timestamps.dtype}, those of the data {rows.timestamps.dtype}"
+        raise DataError(f"the timestamps of the future table are {dtypes}: use one type and one time zone")
+    index = pd.Index(rows.series_ids).get_indexer(pd.Index(future.series_ids)) if roles.id else np.zeros(1, np.int64)
+    if (index < 0).any():
+        unknown = future.series_ids[int((index < 0).argmax())]
+        raise DataError(f"series {unknown!r} of the future table is not in the data: remove its rows")
+    future = replace(future, series_index=index[future.series_index])
+    last = np.full(len(rows.series_ids), np.iinfo(np.int64).min)
+    has_target = ~np.isnan(rows.y)
+    np.maximum.at(last, rows.series_index[has_target], rows.ticks[has_target])
+    is_later = future.ticks > last[future.series_index]
+    if not is_later.all():
+        count = int((~is_later).sum())
+        future.notes.append(f"rows of the future table dropped, not after the last target of their series: {count}")
+    future = future.take(np.flatnonzero(is_later))
     covariates: dict[str, np.ndarray] = {}
     for name, values in rows.covariates.items():
-        added = more.covariates.get(name, np.full(len(more.code), np.nan))
+        added = future.covariates.get(name, np.full(len(future.series_index), np.nan))
         kinds = {part.dtype == object for part in (values, added) if not pd.isna(part).all()}
         if len(kinds) > 1:
-            raise DataError(f"covariate {name!r} is text in one table and numbers in the other: use one kind")
-        kind = object if kinds == {True} else np.float64
-        covariates[name] = np.concatenate([values.astype(kind), added.astype(kind)])
-        if kind is object:
+            raise DataError(f"covariate {name!r} is text in one table and numbers in the other: use one type")
+        dtype = object if kinds == {True} else np.float64
+        covariates[name] = np.concatenate([values.astype(dtype), added.astype(dtype)])
+        if dtype is object:
             covariates[name][pd.isna(covariates[name])] = None
     joined = replace(
         rows,
-        code=np.concatenate([rows.code, more.code]),
-        timestamps=rows.timestamps.append(more.timestamps),
-        y=np.concatenate([rows.y, more.y]),
+        series_index=np.concatenate([rows.series_index, future.series_index]),
+        timestamps=rows.timestamps.append(future.timestamps),
+        y=np.concatenate([rows.y, future.y]),
         covariates=covariates,
-        notes=rows.notes + more.notes,
+        notes=rows.notes + future.notes,
     )
-    return joined.take(np.flatnonzero(~joined.shared(keep="last")))  # a row of the data gives way to the one ahead
+    return joined.take(np.flatnonzero(~joined.duplicated(keep="last")))  # the future table replaces rows of the data
 
 
-def in_order(rows: Rows) -> Rows:
-    """Rows by series, then by stamp."""
-    grouped = rows.take(np.argsort(rows.code, kind="stable"))
-    if not (grouped.pairs() & (np.diff(grouped.ticks) < 0)).any():
+def sort_rows(rows: SeriesRows) -> SeriesRows:
+    """Sort rows by series, then by timestamp."""
+    grouped = rows.take(np.argsort(rows.series_index, kind="stable"))
+    if not (grouped.same_series_as_next() & (np.diff(grouped.ticks) < 0)).any():
         return grouped
-    rows.notes.append("rows sorted by stamp within each series")
-    return rows.take(np.lexsort((rows.ticks, rows.code)))
+    rows.notes.append("rows sorted by timestamp within each series")
+    return rows.take(np.lexsort((rows.ticks, rows.series_index)))

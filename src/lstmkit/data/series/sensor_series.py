@@ -1,4 +1,4 @@
-"""Recordings of one or several channels over time, in which some steps may be labelled as anomalies."""
+"""Sensor series: one or several channels over time, optionally with anomaly labels for each step."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ import pandas as pd
 import torch
 
 from lstmkit.data.batch import Batch, beside
+from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import has_decimal_commas, parse_numbers, read_numbers, read_timestamps
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.errors import DataError, listing
 
-MAX_VALUE = 1e100  #: Of a value: what is beyond is a fault of whoever wrote it.
+MAX_VALUE = 1e100  #: Largest absolute value; larger ones are treated as errors in the data.
 
 
 class Columns(NamedTuple):
-    """Which column is what.
+    """Column roles of a table of sensor series.
 
     Attributes:
-        time: The stamps; where there is no such column, rows are steps.
-        id: Which recording a row belongs to; where there is no such column, there is one.
-        label: Whether a step is an anomaly, 0 or 1; need not be there.
-        channels: The columns of numbers; empty for all that are left.
-        context: Those among them that are read and not watched.
+        time: Timestamps. If there is no such column, rows are steps.
+        id: Series id. If there is no such column, the table is one series.
+        label: Anomaly label of each step, 0 or 1; optional.
+        channels: Columns of numbers; empty for all other columns.
+        context: Channels that are inputs but not scored.
     """
 
     time: str = "time"
@@ -41,13 +42,16 @@ class Columns(NamedTuple):
 
 @dataclass(frozen=True)
 class Recording:
-    """One of them.
+    """One sensor series.
 
     Attributes:
-        name: What it is called.
+        name: Its id.
         values: ``(T, C)`` float64, NaN where missing.
-        times: ``(T,)`` stamps, or step numbers from 1.
-        labels: ``(T,)`` bool; ``None`` where it is not known.
+        times: ``(T,)`` timestamps, or step numbers from 1.
+        labels: ``(T,)`` bool, True for an anomaly; ``None`` without labels.
+
+    >>> len(Recording("pump", np.zeros((5, 2)), np.arange(1, 6)).part(1, 3))
+    2
     """
 
     name: str
@@ -59,19 +63,19 @@ class Recording:
         return len(self.values)
 
     def part(self, start: int, stop: int) -> Recording:
-        """The steps from ``start`` until before ``stop``."""
+        """Steps ``start .. stop - 1``."""
         labels = None if self.labels is None else self.labels[start:stop]
         return Recording(self.name, self.values[start:stop], self.times[start:stop], labels)
 
 
 @dataclass(frozen=True)
 class SensorSeriesSet:
-    """Recordings of the same channels.
+    """Sensor series with the same channels.
 
     Attributes:
-        items: Each one.
+        items: The series.
         channels: ``C`` names.
-        name: What messages call them all.
+        name: Name of the data in messages.
         notes: What was done to read them.
     """
 
@@ -85,59 +89,60 @@ class SensorSeriesSet:
 
     @property
     def labelled(self) -> bool:
-        """Whether it is known of every step if it is an anomaly."""
-        return all(one.labels is not None for one in self.items)
+        """Whether every series has labels."""
+        return all(series.labels is not None for series in self.items)
 
     def cut(self, bounds: Sequence[tuple[int, int]], labels: bool) -> SensorSeriesSet:
-        """Of each the steps within its bounds, those without any left out; ``labels``: whether they keep theirs."""
-        parts = [one.part(*bound) for one, bound in zip(self.items, bounds, strict=True)]
-        kept = [one if labels else replace(one, labels=None) for one in parts if len(one)]
+        """Slice each series to its ``(start, stop)``; empty slices are dropped. ``labels``: whether to keep labels."""
+        slices = [series.part(*bound) for series, bound in zip(self.items, bounds, strict=True)]
+        kept = [series if labels else replace(series, labels=None) for series in slices if len(series)]
         return replace(self, items=tuple(kept))
 
     def like(self, others: SensorSeriesSet) -> SensorSeriesSet:
-        """The same with the channels in the order of another's.
+        """Reorder the channels to those of another set.
 
         Raises:
-            DataError: They are not the same channels.
+            DataError: The channels differ.
         """
         if {*self.channels} != {*others.channels}:
             odd = sorted({*self.channels} ^ {*others.channels})
             raise DataError(
-                f"{self.name} and {others.name} have not the same channels (only one has {listing(odd)}): "
-                "give both the same"
+                f"{self.name} and {others.name} have different channels (only one of them has {listing(odd)}): "
+                "give both the same channels"
             )
         order = [self.channels.index(name) for name in others.channels]
-        items = tuple(replace(one, values=one.values[:, order]) for one in self.items)
+        items = tuple(replace(series, values=series.values[:, order]) for series in self.items)
         return replace(self, items=items, channels=others.channels)
 
     def check_values(self) -> None:
-        """Raise DataError where a channel of a recording has no value at all: of a dead sensor nothing can be told."""
-        for one in self.items:
-            missing = np.isnan(one.values).all(axis=0)
+        """Raise DataError if a channel of a series has no value at all."""
+        for series in self.items:
+            missing = np.isnan(series.values).all(axis=0)
             if missing.any():
-                where = self.name if one.name == self.name else f"{self.name}, recording {one.name}"
-                raise DataError(f"{where}: channel {self.channels[int(missing.argmax())]!r} has no value: leave it out")
+                where = self.name if series.name == self.name else f"{self.name}, series {series.name}"
+                raise DataError(f"{where}: channel {self.channels[int(missing.argmax())]!r} has no value: remove it")
 
     def digest(self) -> str:
-        """A fingerprint of names and values."""
-        found = hashlib.sha256(repr(self.channels).encode())
-        for one in self.items:
-            found.update(repr((one.name, one.values.shape)).encode("utf-8", "replace"))
-            found.update(np.ascontiguousarray(one.values).tobytes())
-        return found.hexdigest()
+        """SHA-256 of names and values."""
+        digest = hashlib.sha256(repr(self.channels).encode())
+        for series in self.items:
+            digest.update(repr((series.name, series.values.shape)).encode("utf-8", "replace"))
+            digest.update(np.ascontiguousarray(series.values).tobytes())
+        return digest.hexdigest()
 
 
 def read_sensor_series(data: object, columns: Columns) -> SensorSeriesSet:
-    """A file or frame with a row a step; an array ``(T,)`` or ``(T, C)``; or recordings.
+    """Read sensor series from a file or frame with one row per step, or from an array ``(T,)`` or ``(T, C)``.
 
-    Rows of a recording are put in the order of their stamps. A missing value stays missing.
+    Rows of a series are sorted by timestamp. Missing values stay NaN.
 
     Raises:
-        DataError: What cannot be read, with place and remedy.
+        DataError: The data cannot be read.
 
     >>> read_sensor_series(np.zeros((5, 2)), Columns()).channels
     ('1', '2')
     """
+    data = as_pandas(data)
     if isinstance(data, SensorSeriesSet):
         return data
     if isinstance(data, Recording):
@@ -156,11 +161,12 @@ def _from_array(data: Any) -> SensorSeriesSet:
         raise DataError(f"give a path, a frame, or numbers (T, C), not {type(data).__name__}") from None
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or not values.size:
-        raise DataError(f"the array has the shape {np.shape(data)}: give numbers (T,) or (T, C), both above 0")
-    odd = (np.abs(values) > MAX_VALUE).any(axis=1)
-    if odd.any():
+        raise DataError(f"the array has shape {np.shape(data)}: give numbers (T,) or (T, C), with T and C above 0")
+    too_large = (np.abs(values) > MAX_VALUE).any(axis=1)
+    if too_large.any():
         raise DataError(
-            f"step {int(odd.argmax()) + 1}: a value is infinite, or over {MAX_VALUE:g}: write NaN where it is missing"
+            f"the array, step {int(too_large.argmax()) + 1}: a value is infinite or above {MAX_VALUE:g}: "
+            "use NaN if it is missing"
         )
     channels = tuple(str(i + 1) for i in range(values.shape[1]))
     return SensorSeriesSet((Recording("the array", values, np.arange(1, len(values) + 1)),), channels, "the array")
@@ -170,89 +176,97 @@ def _from_table(table: Table, columns: Columns) -> SensorSeriesSet:
     frame = table.frame
     if frame.empty:
         raise DataError(f"{table.name} has no rows")
-    timed, several, labelled = (name in frame for name in (columns.time, columns.id, columns.label))
+    has_time, has_id, has_label = (name in frame for name in (columns.time, columns.id, columns.label))
     for role in ("time", "id"):
-        name, usual = getattr(columns, role), Columns._field_defaults[role]
-        if name not in (usual, "") and name not in frame:
+        name, default = getattr(columns, role), Columns._field_defaults[role]
+        if name not in (default, "") and name not in frame:
             raise DataError(
-                f"no column {name!r} in {table.name} (columns: {listing(frame.columns)}): mend --{role}-col"
+                f"no column {name!r} in {table.name} (columns: {listing(frame.columns)}): correct --{role}-col"
             )
     channels = _channels(table, columns)
-    table.comma = table.comma and has_decimal_commas(table, channels)
+    table.decimal_comma = table.decimal_comma and has_decimal_commas(table, channels)
     values = np.stack([read_numbers(table, name) for name in channels], axis=1)
     for name, column in zip(channels, values.T, strict=True):
-        table.refuse(
-            name, np.abs(column) > MAX_VALUE, f"is over {MAX_VALUE:g}: leave the cell empty where it is missing"
+        table.raise_if_any(
+            name, np.abs(column) > MAX_VALUE, f"is above {MAX_VALUE:g}: leave the cell empty if it is missing"
         )
-    times: Any = read_timestamps(table, columns.time) if timed else np.arange(1, len(frame) + 1)
-    labels = _labels(table, columns.label) if labelled else None
-    names = table.column(columns.id).map(str) if several else pd.Series([table.name] * len(frame))
-    found = []
+    times: Any = read_timestamps(table, columns.time) if has_time else np.arange(1, len(frame) + 1)
+    labels = _labels(table, columns.label) if has_label else None
+    names = table.column(columns.id).map(str) if has_id else pd.Series([table.name] * len(frame))
+    series = []
     for name, rows in names.groupby(names, sort=False).indices.items():
         rows = np.sort(rows)
-        if timed:
+        if has_time:
             rows = rows[np.argsort(times[rows], kind="stable")]
-            again = np.asarray(times[rows])[1:] == np.asarray(times[rows])[:-1]
-            if again.any():
-                timestamp, hint = (
-                    times[rows][1:][again][0],
-                    "" if several else " (several recordings? give --id-col NAME)",
-                )
+            duplicated = np.asarray(times[rows])[1:] == np.asarray(times[rows])[:-1]
+            if duplicated.any():
+                timestamp = times[rows][1:][duplicated][0]
+                hint = "" if has_id else " (if the table has several series, give --id-col NAME)"
                 where = table.name if name == table.name else f"{table.name}: {name}"
-                raise DataError(f"{where} has the stamp {timestamp} twice: give each step one{hint}")
-        of_steps = times[rows] if timed else np.arange(1, len(rows) + 1)
-        found.append(Recording(str(name), values[rows], of_steps, None if labels is None else labels[rows]))
-    return SensorSeriesSet(tuple(found), channels, table.name, tuple(table.notes))
+                raise DataError(f"{where} has the timestamp {timestamp} twice: give each step its own{hint}")
+        series_times = times[rows] if has_time else np.arange(1, len(rows) + 1)
+        series.append(Recording(str(name), values[rows], series_times, None if labels is None else labels[rows]))
+    return SensorSeriesSet(tuple(series), channels, table.name, tuple(table.notes))
 
 
 def _channels(table: Table, columns: Columns) -> tuple[str, ...]:
-    """Those that are named; else all columns of numbers but time, id and label; one of words is left out, and noted."""
+    """The named channels; by default all numeric columns except time, id and label. Text columns are noted."""
     absent = [name for name in (*columns.channels, *columns.context) if name not in table.frame]
     if absent:
         known = listing(table.frame.columns)
-        raise DataError(f"no column {absent[0]!r} in {table.name} (columns: {known}): it is one of the channels")
+        raise DataError(
+            f"no column {absent[0]!r} in {table.name} (columns: {known}): correct --value-cols or --covariates"
+        )
     others = {columns.time, columns.id, columns.label}
-    given = (*columns.channels, *columns.context)
-    twice = [name for name in given if given.count(name) > 1 or name in others]
-    if twice:
-        raise DataError(f"column {twice[0]!r} is given two roles, or twice: a channel is neither time, id nor label")
-    named = columns.channels or _of_numbers(table, [name for name in table.frame if name not in others])
-    found = (*named, *(name for name in columns.context if name not in named))
-    if not set(found) - set(columns.context):
-        raise DataError(f"{table.name} has no column of numbers to watch (columns: {listing(table.frame.columns)})")
-    return found
+    requested = (*columns.channels, *columns.context)
+    invalid = [name for name in requested if requested.count(name) > 1 or name in others]
+    if invalid:
+        raise DataError(
+            f"column {invalid[0]!r} is named twice, or has two roles: give each channel once; "
+            "it cannot be time, id or label"
+        )
+    named = columns.channels or _numeric_columns(table, [name for name in table.frame if name not in others])
+    channels = (*named, *(name for name in columns.context if name not in named))
+    if not set(channels) - set(columns.context):
+        raise DataError(
+            f"{table.name} has no numeric column to score (columns: {listing(table.frame.columns)}): "
+            "give one with --value-cols"
+        )
+    return channels
 
 
-def _of_numbers(table: Table, names: Sequence[str]) -> tuple[str, ...]:
-    """Without the columns of words: those whose cells are for the most part no numbers."""
-    words = {name for name in names if parse_numbers(table, name)[1].mean() > 0.5}
-    if words:
-        table.notes.append(f"no numbers, and not watched: {listing(sorted(words))}")
-    return tuple(name for name in names if name not in words)
+def _numeric_columns(table: Table, names: Sequence[str]) -> tuple[str, ...]:
+    """The numeric columns. A column is text if most of its cells are not numbers."""
+    text = {name for name in names if parse_numbers(table, name)[1].mean() > 0.5}
+    if text:
+        table.notes.append(f"text columns, not used as channels: {listing(sorted(text))}")
+    return tuple(name for name in names if name not in text)
 
 
 def _labels(table: Table, column: str) -> np.ndarray:
     numbers = read_numbers(table, column)
-    table.refuse(column, ~np.isin(numbers, (0.0, 1.0)), "is no label: write 1 where a step is an anomaly, else 0")
+    table.raise_if_any(
+        column, ~np.isin(numbers, (0.0, 1.0)), "is not a label: write 1 for an anomaly and 0 for a normal step"
+    )
     return numbers == 1
 
 
 def filled(values: np.ndarray) -> np.ndarray:
-    """``(T, C)``, what is missing as the value before; 0 where there is none yet."""
+    """Forward-fill missing values of ``(T, C)``; 0 before the first value."""
     return pd.DataFrame(values).ffill().fillna(0.0).to_numpy(dtype=values.dtype)
 
 
-# ---- as examples -----------------------------------------------------------------------------------------------------
+# ---- dataset ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Stretches of sequences as a source of batches: inputs ``(B, W, F)`` and what is to be told of each step.
+    """Dataset of windows of sequences: inputs ``(B, W, F)`` and targets ``(B, W, K)``.
 
     Attributes:
         inputs: Sequences ``(T, F)``.
-        targets: Of each ``(T, K)``.
-        places: ``(N, 3)``: of which sequence, from where, until before where.
+        targets: Targets ``(T, K)`` of each sequence.
+        places: ``(N, 3)`` windows: index of the sequence, start, stop (exclusive).
     """
 
     inputs: Sequence[np.ndarray]
@@ -267,31 +281,31 @@ class Windows:
         return len(self.places)
 
     def batch(self, rows: np.ndarray) -> Batch:
-        """NaN as the target of what is past the end."""
+        """Batch of the windows ``rows``, padded with 0; the targets of padding are NaN."""
         places = self.places[rows]
         inputs, targets = (
-            torch.from_numpy(beside([of[k][start:stop] for k, start, stop in places], fill))
-            for of, fill in ((self.inputs, 0.0), (self.targets, np.nan))
+            torch.from_numpy(beside([sequences[k][start:stop] for k, start, stop in places], fill))
+            for sequences, fill in ((self.inputs, 0.0), (self.targets, np.nan))
         )
         return Batch(inputs, torch.from_numpy(self.lengths[rows]), targets, rows=rows)
 
 
 def places(lengths: Sequence[int], window: int, stride: int) -> np.ndarray:
-    """``(N, 3)``: windows that begin every ``stride`` steps, and one that ends with the sequence; short ones whole.
+    """Sliding windows ``(N, 3)`` every ``stride`` steps, plus the last one. A shorter sequence is one window.
 
     >>> places([5, 2], window=3, stride=3).tolist()
     [[0, 0, 3], [0, 2, 5], [1, 0, 2]]
     """
-    found = []
+    windows = []
     for k, length in enumerate(lengths):
         last = max(0, length - window)
         starts = sorted({*range(0, last + 1, stride), last})
-        found += [(k, start, min(start + window, length)) for start in starts]
-    return np.array(found, dtype=np.int64).reshape(-1, 3)
+        windows += [(k, start, min(start + window, length)) for start in starts]
+    return np.array(windows, dtype=np.int64).reshape(-1, 3)
 
 
 def trailing_windows(lengths: Sequence[int], window: int) -> np.ndarray:
-    """``(N, 3)``: for every step of each sequence the window that ends with it, shorter at the beginning."""
-    found = [np.stack([np.full(n, k), np.maximum(0, np.arange(1, n + 1) - window), np.arange(1, n + 1)], 1)
+    """Windows ``(N, 3)`` that end at each step of each sequence; the first ones are shorter."""
+    windows = [np.stack([np.full(n, k), np.maximum(0, np.arange(1, n + 1) - window), np.arange(1, n + 1)], 1)
              for k, n in enumerate(lengths)]  # fmt: skip
-    return np.concatenate(found)
+    return np.concatenate(windows)

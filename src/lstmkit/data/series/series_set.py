@@ -1,8 +1,7 @@
-"""Time series: from a file or a frame to many regular series, each on one grid.
+"""Read time series from a file, a frame or an array into a set of regular series.
 
-The story in order: a table is opened (``table``), its columns get their roles and their cells are read (``columns``),
-rows are put in order (``rows``), the frequency is found and every row gets its place on the grid (``grid``). Missing
-values are never filled in here: NaN passes on as "missing".
+The steps: open the table (``tables.table``), resolve column roles and parse cells (``tables.parsing``), sort the rows
+(``long_format``), infer the frequency and place every row on the grid (``frequency``). Missing values stay NaN.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.series.frequency import check_freq, infer_freq, places
-from lstmkit.data.series.long_format import Rows, in_order, join, read_rows
+from lstmkit.data.series.frequency import check_freq, grid_positions, infer_freq
+from lstmkit.data.series.long_format import SeriesRows, append_future_rows, read_rows, sort_rows
 from lstmkit.data.tables.parsing import resolve_roles
 from lstmkit.data.tables.table import SeriesColumns, open_table
 from lstmkit.errors import DataError, format_timestamp, listing
@@ -25,25 +24,27 @@ from lstmkit.errors import DataError, format_timestamp, listing
 
 @dataclass(frozen=True, eq=False)
 class SeriesSet:
-    """Many regular series. Index i runs over series; series i has T_i observed steps and E_i >= 0 further steps for
-    which only future-known covariates are given. The first and the last observed ``y`` of a series are not missing.
+    """A set of regular time series.
+
+    Series i has T_i observed steps, and E_i >= 0 further steps with future covariates only. Its first and last ``y``
+    are not missing.
 
     Attributes:
-        ids: One name a series.
-        freq: Pandas offset alias (``"h"``, ``"D"``, ``"MS"``, ``"W-SUN"``), or the step of whole-number stamps.
-        starts: The stamp of step 0 of each series.
+        ids: Id of each series.
+        freq: Pandas offset alias (``"h"``, ``"D"``, ``"MS"``, ``"W-SUN"``), or the step of whole-number timestamps.
+        starts: Timestamp of step 0 of each series.
         y: ``(T_i,)`` float64 each; NaN is missing.
-        covariates: By name, one array a series: ``(T_i,)`` where known for the past only, ``(T_i + E_i,)`` where known
-            ahead; float64 with NaN, or object (str, ``None`` is missing) where categorical.
-        static: By name, one value a series; ``None`` is missing.
-        notes: What reading did, in plain words.
-        future: Names of the covariates known ahead.
+        covariates: By name, one array per series: ``(T_i,)`` for past covariates, ``(T_i + E_i,)`` for future
+            covariates; float64 with NaN, or object (str, ``None`` is missing) if categorical.
+        static: By name, one value per series; ``None`` is missing.
+        notes: What was done to read the data.
+        future: Names of the covariates known in advance.
 
     >>> series = read_series([3.0, 4.0, None, 6.0])
     >>> len(series), series.lengths, series.freq
     (1, array([4]), 1)
     >>> series.notes
-    ("series 'series': 1 of 4 steps missing, marked as missing: the model is told so, they are never targets",)
+    ("series 'series': 1 of 4 steps missing; the model receives a mask, missing values are never targets",)
     """
 
     ids: tuple[str, ...]
@@ -60,11 +61,11 @@ class SeriesSet:
 
     @property
     def lengths(self) -> np.ndarray:
-        """``(N,)`` int64: T_i, the observed steps of each series."""
+        """Observed steps of each series, ``(N,)`` int64."""
         return np.array([len(y) for y in self.y], dtype=np.int64)
 
     def timestamps(self, i: int, start: int, stop: int) -> pd.DatetimeIndex | pd.Index:
-        """The stamps of steps ``start .. stop - 1`` of series ``i``; ``stop`` may run past the end.
+        """Timestamps of steps ``start .. stop - 1`` of series ``i``; ``stop`` may lie after the end.
 
         >>> read_series(pd.Series([1.0, 2.0], index=pd.to_datetime(["2020-01", "2020-02"]))).timestamps(0, 1, 3)
         DatetimeIndex(['2020-02-01', '2020-03-01'], dtype='datetime64[ns]', freq='MS')
@@ -75,20 +76,20 @@ class SeriesSet:
         return pd.date_range(cast(pd.Timestamp, first), periods=stop, freq=freq)[start:]
 
     def index(self, uid: str) -> int:
-        """The place of the series of that name.
+        """Index of the series with id ``uid``.
 
         Raises:
-            DataError: There is none.
+            DataError: No series has that id.
         """
         if uid not in self.ids:
-            raise DataError(f"no series {uid!r} in the data; there are {listing(self.ids)}")
+            raise DataError(f"no series {uid!r} in the data (series: {listing(self.ids)})")
         return self.ids.index(uid)
 
     def until(self, ends: Sequence[int] | np.ndarray) -> SeriesSet:
-        """Series ``i`` cut to its first ``ends[i]`` observed steps; covariates known ahead keep their full reach.
+        """Truncate series ``i`` to its first ``ends[i]`` observed steps. Future covariates keep their full length.
 
         Raises:
-            ValueError: Not one end a series, or an end outside ``1 .. T_i``.
+            ValueError: The number of ends is not the number of series, or an end is outside ``1 .. T_i``.
         """
         if len(ends) != len(self) or any(not 1 <= end <= len(y) for end, y in zip(ends, self.y, strict=True)):
             raise ValueError(f"ends must be {len(self)} numbers between 1 and the length of the series, got {ends}")
@@ -100,7 +101,7 @@ class SeriesSet:
         return replace(self, y=y, covariates=covariates)
 
     def to_frame(self) -> pd.DataFrame:
-        """Long form: ``unique_id``, ``ds``, ``y``, covariates, static; the observed steps only."""
+        """Long format of the observed steps: columns ``unique_id``, ``ds``, ``y``, covariates, static covariates."""
         lengths = self.lengths
         timestamps = [self.timestamps(i, 0, n) for i, n in enumerate(lengths)]
         columns: dict[str, Any] = {"unique_id": np.repeat(np.array(self.ids, dtype=object), lengths)}
@@ -125,23 +126,23 @@ def read_series(
     static: Sequence[str] = (),
     ahead: str | os.PathLike[str] | pd.DataFrame | None = None,
 ) -> SeriesSet:
-    """Read many series in long form (one row a step), or one plain series.
+    """Read series in long format (one row per step), or one series of values.
 
     Args:
-        data: A file (csv, tsv, txt, each also .gz; parquet), a frame, or one series of values. One column is one
-            plain series with the stamps 0, 1, 2, …
-        id_col: The column that tells the series apart; without one, all rows are one series.
-        time_col: Stamps: whole numbers or dates. ``None`` or ``""``: the rows of a series are its steps, in order.
-        target_col: The values to forecast.
-        freq: Pandas offset alias or whole-number step; found from the stamps of all series where not given.
-        past: Covariates known up to the present. A covariate is categorical where it is not numeric.
-        future: Covariates known ahead. Rows after the last target give them past the end of the series.
-        static: Columns with one value a series.
-        ahead: A second table with ``future`` past the end of the series: the same id and time columns; a target in
-            it is not looked at.
+        data: A file (.csv, .tsv, .txt or .jsonl, each also .gz; .parquet), a frame, or one series of values. A table of
+            one column is one series with the timestamps 0, 1, 2, …
+        id_col: Column of series ids. If it is missing, all rows are one series.
+        time_col: Column of timestamps: dates or whole numbers. ``None`` or ``""``: the rows of a series are its steps.
+        target_col: Column to forecast.
+        freq: Pandas offset alias or whole-number step; by default inferred from the timestamps of all series.
+        past: Covariates known up to the present. A column that is not numeric is categorical.
+        future: Covariates known in advance. Rows after the last target give their future values.
+        static: Columns with one value per series.
+        ahead: Second table with the ``future`` covariates after the end of the series. It has the same id and time
+            columns; a target column is ignored.
 
     Raises:
-        DataError: The data cannot be read as regular series; the message says what, where, and what to do.
+        DataError: The data cannot be read as regular series. The message names the column and row.
 
     >>> frame = pd.DataFrame({"unique_id": "a", "ds": ["2020-01-01", "2020-01-02", "2020-01-04"], "y": [1, 2, 4]})
     >>> read_series(frame).y[0]
@@ -154,20 +155,23 @@ def read_series(
     rows = read_rows(table, roles)
     if ahead is not None:
         if not future or roles.time is None:
-            raise DataError("looking ahead needs covariates known ahead (--future) and a column of stamps (--time-col)")
-        known = replace(roles, target=None, past=(), static=())
-        rows = join(rows, read_rows(open_table(ahead, known), known), roles)
-    rows = in_order(rows)
-    step = infer_freq(rows, plain=roles.time is None) if freq is None else check_freq(freq, rows.dated)
-    place = places(rows, step, "found in the data" if freq is None else "given")
-    return _to_series(rows, place, step, roles)
+            raise DataError(
+                "a table of future covariates (--future-data) needs covariates known in advance (--future-covariates) "
+                "and timestamps (--time-col): give both"
+            )
+        future_roles = replace(roles, target=None, past=(), static=())
+        rows = append_future_rows(rows, read_rows(open_table(ahead, future_roles), future_roles), roles)
+    rows = sort_rows(rows)
+    step = infer_freq(rows, is_unindexed=roles.time is None) if freq is None else check_freq(freq, rows.has_dates)
+    positions = grid_positions(rows, step, "inferred from the data" if freq is None else "given")
+    return _to_series(rows, positions, step, roles)
 
 
 def check_future_covariates(series: SeriesSet, names: Sequence[str], horizon: int) -> None:
-    """Check that future-known covariates are given for the next ``horizon`` steps of every series.
+    """Check that future covariates are known for the next ``horizon`` steps of every series.
 
     Raises:
-        DataError: One is not, or has missing values there; the message names the missing span.
+        DataError: A covariate is not a future covariate, or has missing values there. The message names the span.
 
     >>> frame = pd.DataFrame({"ds": [0, 1, 2, 3], "y": [5, 6, 7, None], "price": [1, 1, 1, 2]})
     >>> check_future_covariates(read_series(frame, future=["price"]), ["price"], horizon=1)
@@ -176,77 +180,85 @@ def check_future_covariates(series: SeriesSet, names: Sequence[str], horizon: in
         if name not in series.future:
             known = ", ".join(series.future) or "none"
             raise DataError(
-                f"{name!r} is not a future covariate of the data (they are: {known}): name it with --future"
+                f"{name!r} is not a future covariate of the data (known: {known}): name it with --future-covariates"
             )
         for i, values in enumerate(series.covariates[name]):
             end = len(series.y[i])
-            given = values[end : end + horizon]
+            values_ahead = values[end : end + horizon]
             missing = np.ones(horizon, dtype=bool)
-            missing[: len(given)] = pd.isna(given)
+            missing[: len(values_ahead)] = pd.isna(values_ahead)
             if missing.any():
                 steps = np.flatnonzero(missing)
                 span = series.timestamps(i, end + int(steps[0]), end + int(steps[-1]) + 1)
                 raise DataError(
-                    f"future covariate {name!r} of series {series.ids[i]!r} is missing from {format_timestamp(span[0])} to "
-                    f"{format_timestamp(span[-1])} ({len(steps)} of {horizon} steps of the horizon): "
-                    "give it in the data or with --ahead FILE"
+                    f"future covariate {name!r} of series {series.ids[i]!r} is missing from "
+                    f"{format_timestamp(span[0])} to {format_timestamp(span[-1])} ({len(steps)} of {horizon} "
+                    "steps of the horizon): "
+                    "give it in the data or with --future-data FILE"
                 )
 
 
-def _to_series(rows: Rows, place: np.ndarray, freq: str | int, roles: SeriesColumns) -> SeriesSet:
-    """Rows on the grid as series: gaps become missing, missing ends are cut off."""
-    edges = np.searchsorted(rows.code, np.arange(len(rows.ids) + 1))
-    total = int((place[edges[1:] - 1] + 1).sum())
-    if total > max(10**7, 100 * len(place)):
-        raise DataError(f"frequency {freq!r} makes {total} steps of {len(place)} rows: give a longer one with --freq")
-    starts, targets, missing, led, trailed, reach = [], [], [], 0, 0, 0
+def _to_series(rows: SeriesRows, positions: np.ndarray, freq: str | int, roles: SeriesColumns) -> SeriesSet:
+    """Place rows on the grid. Gaps become missing values; leading and trailing missing targets are dropped."""
+    edges = np.searchsorted(rows.series_index, np.arange(len(rows.series_ids) + 1))
+    total = int((positions[edges[1:] - 1] + 1).sum())
+    if total > max(10**7, 100 * len(positions)):
+        raise DataError(
+            f"frequency {freq!r} turns {len(positions)} rows into {total} steps: give a longer one with --freq"
+        )
+    starts, targets, missing, n_leading, n_trailing, max_ahead = [], [], [], 0, 0, 0
     covariates: dict[str, list[np.ndarray]] = {name: [] for name in rows.covariates}
     for i, (low, high) in enumerate(itertools.pairwise(edges)):
-        at = place[low:high]
-        y = _to_grid(rows.y[low:high], at)
-        seen = np.flatnonzero(~np.isnan(y))
-        if not seen.size:
-            raise DataError(f"series {rows.ids[i]!r} has no target: {roles.target!r} is missing in all its rows")
-        begin, end = int(seen[0]), int(seen[-1]) + 1
-        grids = {name: _to_grid(values[low:high], at) for name, values in rows.covariates.items()}
+        steps = positions[low:high]
+        y = _to_grid(rows.y[low:high], steps)
+        observed = np.flatnonzero(~np.isnan(y))
+        if not observed.size:
+            raise DataError(
+                f"series {rows.series_ids[i]!r} has no target: {roles.target!r} is missing in all its rows: "
+                "remove the series, or name another column with --target-col"
+            )
+        begin, end = int(observed[0]), int(observed[-1]) + 1
+        grids = {name: _to_grid(values[low:high], steps) for name, values in rows.covariates.items()}
         known = [np.flatnonzero(~pd.isna(grids[name][end:])) for name in roles.future]
         ahead = max((int(k[-1]) + 1 for k in known if k.size), default=0)
         for name, grid in grids.items():
             covariates[name].append(grid[begin : end + (ahead if name in roles.future else 0)])
         targets.append(y[begin:end])
         missing.append(int(np.isnan(y[begin:end]).sum()))
-        starts.append(rows.timestamps[low + int(np.searchsorted(at, begin))])
-        led, trailed, reach = led + int((at < begin).sum()), trailed + int((at >= end + ahead).sum()), max(reach, ahead)
-    notes = [f"rows before the first target of their series, left out: {led}"] if led else []
-    notes += [f"rows after the last target of their series, left out: {trailed}"] if trailed else []
-    notes += [f"covariates known ahead reach up to {reach} steps past the last target"] if reach else []
+        starts.append(rows.timestamps[low + int(np.searchsorted(steps, begin))])
+        n_leading += int((steps < begin).sum())
+        n_trailing += int((steps >= end + ahead).sum())
+        max_ahead = max(max_ahead, ahead)
+    notes = [f"rows before the first target of their series, dropped: {n_leading}"] if n_leading else []
+    notes += [f"rows after the last target of their series, dropped: {n_trailing}"] if n_trailing else []
+    notes += [f"future covariates extend up to {max_ahead} steps after the last target"] if max_ahead else []
     return SeriesSet(
-        ids=tuple(rows.ids),
+        ids=tuple(rows.series_ids),
         freq=freq,
-        starts=tuple(starts if rows.dated else map(int, starts)),
+        starts=tuple(starts if rows.has_dates else map(int, starts)),
         y=tuple(targets),
         covariates={name: tuple(arrays) for name, arrays in covariates.items()},
         static=rows.static,
-        notes=(*rows.notes, *notes, *_missing_note(rows.ids, missing, [len(y) for y in targets])),
+        notes=(*rows.notes, *notes, *_missing_note(rows.series_ids, missing, [len(y) for y in targets])),
         future=roles.future,
     )
 
 
-def _to_grid(values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """``(at[-1] + 1,)`` with ``values`` at the places ``at`` and missing elsewhere."""
-    grid = np.full(int(at[-1]) + 1, None if values.dtype == object else np.nan, dtype=values.dtype)
-    grid[at] = values
+def _to_grid(values: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """``(steps[-1] + 1,)`` with ``values`` at ``steps`` and missing values elsewhere."""
+    grid = np.full(int(steps[-1]) + 1, None if values.dtype == object else np.nan, dtype=values.dtype)
+    grid[steps] = values
     return grid
 
 
 def _missing_note(ids: list[str], missing: list[int], lengths: list[int]) -> list[str]:
-    """One line on all missing steps, none where there are none."""
-    found = [i for i, count in enumerate(missing) if count]
-    if not found:
+    """One note on missing steps, empty if none are missing."""
+    affected = [i for i, count in enumerate(missing) if count]
+    if not affected:
         return []
-    most = max(found, key=lambda i: missing[i])
-    one = f"series {ids[most]!r}: {missing[most]} of {lengths[most]} steps missing"
-    many = (
-        f"{len(found)} of {len(ids)} series have missing steps, {sum(missing)} of {sum(lengths)} in all (most in {one})"
-    )
-    return [f"{one if len(found) == 1 else many}, marked as missing: the model is told so, they are never targets"]
+    worst = max(affected, key=lambda i: missing[i])
+    example = f"series {ids[worst]!r}: {missing[worst]} of {lengths[worst]} steps missing"
+    total = f"{sum(missing)} of {sum(lengths)} in total (most in {example})"
+    summary = f"{len(affected)} of {len(ids)} series have missing steps, {total}"
+    what = example if len(affected) == 1 else summary
+    return [f"{what}; the model receives a mask, missing values are never targets"]

@@ -1,1 +1,1 @@
-"""Tables of every format: reading, columns by name, zip archives."""
+"""Tables: read CSV, JSON lines and Parquet; parse columns as timestamps, numbers or categories."""

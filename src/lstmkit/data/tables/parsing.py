@@ -1,4 +1,4 @@
-"""The columns of a table: which is what, and their cells as stamps, numbers or categories. Nothing is made up."""
+"""Parse the columns of a table: column roles, timestamps, numbers and categories. Ambiguous cells raise an error."""
 
 from __future__ import annotations
 
@@ -17,53 +17,55 @@ import pandas as pd
 from lstmkit.data.tables.table import SeriesColumns, Table
 from lstmkit.errors import DataError, listing
 
-#: Dates that pandas reads without making up a part of them: the year first, a month's name, or month-year.
+#: Dates that pandas parses without guessing: year first, with the name of a month, or month-year.
 _UNAMBIGUOUS_DATE = r"(?i)\s*\d{4}|.*(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)|\s*\d{1,2}[-/]\d{4}\s*$"
-_DATE_HINT = "write stamps as 1949-01 or 1949-01-31"
-_RANGE = "(of the years 1678 to 2261)"
+_DATE_HINT = "write timestamps as 1949-01 or 1949-01-31"
+_DATE_RANGE = "from the years 1678 to 2261"
 
 
 def resolve_roles(table: Table, roles: SeriesColumns) -> SeriesColumns:
-    """The roles as this table has them.
+    """Check the column roles against a table and resolve the defaults.
 
     Raises:
-        DataError: A column is missing (with the options to give, where they can be guessed) or has two roles.
+        DataError: A column is missing or has two roles. If possible, the message names the options to give.
     """
     columns = list(table.frame.columns)
-    if len(columns) == 1:  # one plain series
+    if len(columns) == 1:  # a single series without ids or timestamps
         roles = replace(roles, id="unique_id", time=None, target=columns[0])
     if roles.id == "unique_id" and roles.id not in columns:
         roles = replace(roles, id=None)
     covariates = (*roles.past, *roles.future, *roles.static)
     absent = [name for name in (roles.time, roles.target) if name and name not in columns]
     if absent:
-        raise DataError(f"no column {absent[0]!r} in {table.name} (columns: {listing(columns)}){_guess(table, roles)}")
+        raise DataError(
+            f"no column {absent[0]!r} in {table.name} (columns: {listing(columns)}){_suggest_options(table, roles)}"
+        )
     used = [name for name in (roles.id, roles.time, roles.target, *covariates) if name]
     for name in used:
         table.column(name)
         if used.count(name) > 1:
             raise DataError(
-                f"column {name!r} is given two roles: give it one (id, time, target, past, future or static)"
+                f"column {name!r} has two roles: give it one role (id, time, target, past, future or static)"
             )
     for name in {"unique_id", "ds", "y"} & {*covariates}:
-        raise DataError(f"a covariate cannot be called {name!r}: give the column another name")
+        raise DataError(f"a covariate cannot be named {name!r}: rename the column")
     return roles
 
 
-def _guess(table: Table, roles: SeriesColumns) -> str:
-    """The options that name the columns of stamps and target, as far as the first rows show them."""
-    top = replace(table, frame=table.frame.head(100), notes=[])
-    once = [c for c, n in collections.Counter(top.frame.columns).items() if n == 1][:50]
-    columns = [c for c in once if c not in (roles.id, roles.time)]
-    dated = [c for c in columns if _is_dated(top, c)]
-    numeric = [c for c in columns if c not in dated and not parse_numbers(top, c)[1].any()]
+def _suggest_options(table: Table, roles: SeriesColumns) -> str:
+    """Suggest ``--time-col`` and ``--target-col`` from the types of the first 100 rows."""
+    sample = replace(table, frame=table.frame.head(100), notes=[])
+    unique_columns = [c for c, n in collections.Counter(sample.frame.columns).items() if n == 1][:50]
+    columns = [c for c in unique_columns if c not in (roles.id, roles.time)]
+    dated = [c for c in columns if _is_dated(sample, c)]
+    numeric = [c for c in columns if c not in dated and not parse_numbers(sample, c)[1].any()]
     options = []
     if roles.time not in (None, *table.frame.columns):
-        none = '--time-col NAME (or --time-col "" where the rows are the steps, in order)'
-        options.append(f"--time-col {shlex.quote(dated[0])}" if dated else none)
+        time_option = '--time-col NAME (or --time-col "" if the rows are the time steps, in order)'
+        options.append(f"--time-col {shlex.quote(dated[0])}" if dated else time_option)
     if roles.target not in table.frame and numeric:
-        one = f"--target-col {shlex.quote(numeric[0])}"
-        options.append(one if len(numeric) == 1 else f"--target-col NAME (one of {listing(numeric)})")
+        target_option = f"--target-col {shlex.quote(numeric[0])}"
+        options.append(target_option if len(numeric) == 1 else f"--target-col NAME (one of {listing(numeric)})")
     return f": give {' '.join(options)}" if options else ""
 
 
@@ -75,96 +77,101 @@ def _is_dated(table: Table, column: str) -> bool:
 
 
 def read_timestamps(table: Table, column: str) -> Any:
-    """``(N,)`` stamps, a pandas index: int64, or datetime64[ns] with the time zone they carry."""
-    table.refuse(column, table.missing(column), "is not a stamp: every row needs one")
+    """Timestamps ``(N,)`` as a pandas index: int64, or datetime64[ns] with their time zone if they have one.
+
+    Raises:
+        DataError: A cell is missing, not a whole number and not a date, or ambiguous.
+    """
+    table.raise_if_any(column, table.missing(column), "is not a timestamp: every row needs one")
     codes, unique = pd.factorize(table.column(column))
     unique: Any = pd.Index(unique, dtype=unique.dtype)
 
-    def refuse(wrong: Any, what: str) -> None:
-        table.refuse(column, np.asarray(wrong, dtype=bool)[codes], what)
+    def reject(invalid: Any, problem: str) -> None:
+        table.raise_if_any(column, np.asarray(invalid, dtype=bool)[codes], problem)
 
     kind = pd.api.types.infer_dtype(unique)
     if kind == "string":
         numbers = unique.str.fullmatch(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*")
         if numbers.mean() > 0.5:
-            refuse(~numbers, "is neither a whole number nor a date, as the others are numbers")
+            reject(~numbers, "is not a whole number, but most timestamps of the column are: write all of them alike")
             kind, unique = "floating", unique.astype(np.float64)
     if kind in ("integer", "floating", "mixed-integer-float"):
-        timestamps = _integer_timestamps(unique.to_numpy(dtype=np.float64), table, refuse)
+        timestamps = _integer_timestamps(unique.to_numpy(dtype=np.float64), table, reject)
     elif kind == "string":
-        timestamps = _date_timestamps(unique, table, refuse)
+        timestamps = _date_timestamps(unique, table, reject)
     elif kind in ("datetime64", "datetime", "date"):
         zones = [str(getattr(value, "tzinfo", None)) for value in unique]
-        refuse([(zone == "None") != (zones[0] == "None") for zone in zones], "differs in having a time zone or none")
-        timestamps = _to_dates(unique, _several(zones, table))
-        refuse(timestamps.isna(), f"is not a date {_RANGE}")
+        differs = [(zone == "None") != (zones[0] == "None") for zone in zones]
+        reject(differs, "has a time zone and the first timestamp has none, or vice versa: give all one, or none")
+        timestamps = _to_dates(unique, _has_mixed_time_zones(zones, table))
+        reject(timestamps.isna(), f"is not a date {_DATE_RANGE}")
     elif kind == "period":
         timestamps = pd.PeriodIndex(unique).to_timestamp()
     else:
         timestamps = unique
-        refuse(np.ones(len(unique)), "is neither a whole number nor a date")
+        reject(np.ones(len(unique)), "is neither a whole number nor a date")
     return timestamps.take(codes)
 
 
-def _integer_timestamps(numbers: np.ndarray, table: Table, refuse: Callable[[Any, str], None]) -> Any:
-    """Whole-number stamps; those written as 20200131 or 202001 are dates."""
-    refuse((numbers != np.floor(numbers)) | (np.abs(numbers) > 2**53), "is neither a whole number nor a date")
-    whole = pd.Index(numbers.astype(np.int64))
+def _integer_timestamps(numbers: np.ndarray, table: Table, reject: Callable[[Any, str], None]) -> Any:
+    """Whole-number timestamps; numbers such as 20200131 or 202001 are read as dates."""
+    reject((numbers != np.floor(numbers)) | (np.abs(numbers) > 2**53), "is neither a whole number nor a date")
+    integers = pd.Index(numbers.astype(np.int64))
     for low, high, form in ((19000101, 21001231, "%Y%m%d"), (190001, 210012, "%Y%m")):
         if low <= numbers.min() and numbers.max() <= high:
-            dates: Any = pd.to_datetime(whole.astype(str), format=form, errors="coerce")
+            dates: Any = pd.to_datetime(integers.astype(str), format=form, errors="coerce")
             if not dates.isna().any():
-                table.notes.append(f"stamps such as {whole[0]} read as dates ({dates[0].date()})")
+                table.notes.append(f"timestamps such as {integers[0]} read as dates ({dates[0].date()})")
                 return dates
-    return whole
+    return integers
 
 
-def _date_timestamps(texts: Any, table: Table, refuse: Callable[[Any, str], None]) -> Any:
-    """Dates from text, of which nothing is made up: no century, no order of day and month, no time zone."""
-    refuse(~texts.str.contains(r"\d{4}"), f"is not a date with a four-digit year: {_DATE_HINT}")
+def _date_timestamps(texts: Any, table: Table, reject: Callable[[Any, str], None]) -> Any:
+    """Dates from text. The century, the order of day and month, and the time zone are never guessed."""
+    reject(~texts.str.contains(r"\d{4}"), f"is not a date with a four-digit year: {_DATE_HINT}")
     zones = texts.str.extract(r":\d\d(?:\.\d+)?\s*(Z|UTC|[+-]\d\d(?::?\d\d)?)\s*$", expand=False)
     if zones.notna().any():
-        refuse(zones.isna(), "has no UTC offset where other stamps have one")
-    utc = _several(zones.dropna(), table)
+        reject(zones.isna(), "has no UTC offset, but other timestamps have one: give all of them an offset, or none")
+    utc = _has_mixed_time_zones(zones.dropna(), table)
     slashed = texts.str.match(r"\s*\d{1,2}[/.-]\d{1,2}[/.-]\d{4}")
     if slashed.any():
-        refuse(~slashed, f"is written otherwise than the other stamps: {_DATE_HINT}")
-        return _day_or_month_first(texts, utc, table, refuse)
-    refuse(~texts.str.match(_UNAMBIGUOUS_DATE), f"is not a date: {_DATE_HINT}")
+        reject(~slashed, f"has another format than the other timestamps: {_DATE_HINT}")
+        return _day_or_month_first(texts, utc, table, reject)
+    reject(~texts.str.match(_UNAMBIGUOUS_DATE), f"is not a date: {_DATE_HINT}")
     dates = _to_dates(texts, utc)
-    refuse(dates.isna(), f"is not a date {_RANGE}: {_DATE_HINT}")
+    reject(dates.isna(), f"is not a date {_DATE_RANGE}: {_DATE_HINT}")
     return dates
 
 
-def _several(zones: Sequence[str], table: Table) -> bool:
-    """Whether there are several time zones, so that stamps are read as UTC."""
+def _has_mixed_time_zones(zones: Sequence[str], table: Table) -> bool:
+    """Whether the timestamps have several time zones; they are then read as UTC, with a note."""
     if len(set(zones)) < 2:
         return False
-    table.notes.append("stamps with several UTC offsets, read as UTC")
+    table.notes.append("timestamps with several UTC offsets, read as UTC")
     return True
 
 
-def _day_or_month_first(texts: Any, utc: bool, table: Table, refuse: Callable[[Any, str], None]) -> Any:
-    """Dates like 31/01/2020: in the one order in which all of them are dates. 31.01.2020 is always day first."""
+def _day_or_month_first(texts: Any, utc: bool, table: Table, reject: Callable[[Any, str], None]) -> Any:
+    """Dates like 31/01/2020, read in the only order in which all are valid. 31.01.2020 is always day first."""
     orders = {"day first": r"\3-\2-\1", "month first": r"\3-\1-\2"}
     if texts.str.match(r"\s*\d+\.\d+\.").all():
         del orders["month first"]
     parts = r"^\s*(\d+)[/.-](\d+)[/.-](\d{4})"
-    read = {order: _to_dates(texts.str.replace(parts, form, regex=True), utc) for order, form in orders.items()}
-    able = {order: dates for order, dates in read.items() if not dates.isna().any()}
-    if not able:
-        refuse(np.logical_or.reduce([dates.isna() for dates in read.values()]), f"is not a date: {_DATE_HINT}")
-    order, dates = able.popitem()
-    for other in able.values():
-        refuse(dates != other, f"may be day first or month first, nothing tells which: {_DATE_HINT}")
-    table.notes.append(f"stamps such as {texts[0]!r} read {order}")
+    parsed = {order: _to_dates(texts.str.replace(parts, form, regex=True), utc) for order, form in orders.items()}
+    valid = {order: dates for order, dates in parsed.items() if not dates.isna().any()}
+    if not valid:
+        reject(np.logical_or.reduce([dates.isna() for dates in parsed.values()]), f"is not a date: {_DATE_HINT}")
+    order, dates = valid.popitem()
+    for other in valid.values():
+        reject(dates != other, f"is ambiguous (day first or month first): {_DATE_HINT}")
+    table.notes.append(f"timestamps such as {texts[0]!r} read {order}")
     return dates
 
 
 def _to_dates(values: Any, utc: bool = False) -> Any:
-    """Dates by pandas, NaT where it finds none."""
+    """Parse dates with pandas; NaT where a value is not a date."""
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # that pandas has to guess is no warning but a failure
+        warnings.simplefilter("error")  # pandas warns when it guesses a format; count that as a failure
         for form in ("ISO8601", "mixed"):
             with contextlib.suppress(ValueError, TypeError, OverflowError, FutureWarning):
                 return cast(Any, pd.to_datetime(values, utc=utc, format=form)).as_unit("ns")
@@ -176,14 +183,14 @@ def _to_dates(values: Any, utc: bool = False) -> Any:
 
 
 def parse_numbers(table: Table, column: str) -> tuple[np.ndarray, np.ndarray]:
-    """``(N,)`` float64 values of a column, NaN where missing, and ``(N,)`` bool where they are no numbers."""
+    """Values of a column ``(N,)`` float64, NaN where missing, and ``(N,)`` bool: True where a cell is not a number."""
     raw, missing = table.column(column), table.missing(column)
     if pd.api.types.is_numeric_dtype(raw.dtype) and raw.dtype.kind != "c":
         return raw.to_numpy(dtype=np.float64, na_value=np.nan), np.zeros(len(raw), dtype=bool)
     if raw.dtype != object:  # dates, complex numbers and the like
         return np.full(len(raw), np.nan), ~missing
     text = raw.mask(missing, None)
-    if table.comma and not missing.all():
+    if table.decimal_comma and not missing.all():
         plain = text.str.fullmatch(r"\s*[+-]?(?:\d+(?:,\d*)?|,\d+)(?:[eE][+-]?\d+)?\s*", na=False)
         text = text.where(plain, None).str.replace(",", ".", regex=False)
     values: Any = pd.to_numeric(text, errors="coerce")
@@ -191,58 +198,64 @@ def parse_numbers(table: Table, column: str) -> tuple[np.ndarray, np.ndarray]:
         return np.full(len(raw), np.nan), ~missing
     values = values.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
     good = ~np.isnan(values)
-    values[good] = text[good].astype(np.float64)  # to the last bit, which to_numeric is not
+    values[good] = text[good].astype(np.float64)  # exact to the last bit; to_numeric is not
     return values, ~good & ~missing
 
 
 def has_decimal_commas(table: Table, columns: Sequence[str]) -> bool:
-    """Whether numbers are written as 3,14; decided once for a file, so that no column is read by another rule.
+    """Whether numbers are written as 3,14. It is decided once per file, so that all columns follow one rule.
 
     Raises:
-        DataError: The numbers are all like 1,234, which may be a thousand or one and a bit.
+        DataError: All numbers look like 1,234, where the comma may be a decimal or a thousands separator.
     """
     number = re.compile(r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*")
     thousands = re.compile(r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*")
     commas = {name: table.column(name).str.fullmatch(number).to_numpy(dtype=bool) for name in columns}
-    found = [name for name in columns if commas[name].any()]
-    if not found:
+    with_comma = [name for name in columns if commas[name].any()]
+    if not with_comma:
         return False
-    if all(table.column(name)[commas[name]].str.fullmatch(thousands).all() for name in found):
-        what = "may have a decimal comma or a comma for thousands: write numbers with a decimal point"
-        table.refuse(found[0], commas[found[0]], what)
+    if all(table.column(name)[commas[name]].str.fullmatch(thousands).all() for name in with_comma):
+        problem = "may have a decimal comma or a comma for thousands: write numbers with a decimal point"
+        table.raise_if_any(with_comma[0], commas[with_comma[0]], problem)
     table.notes.append(f"{table.name}: numbers read with a decimal comma")
     return True
 
 
 def read_numbers(table: Table, column: str) -> np.ndarray:
-    """``(N,)`` float64, NaN where missing.
+    """Values of a numeric column, ``(N,)`` float64, NaN where missing.
 
     Raises:
-        DataError: Something is no number, or infinite.
+        DataError: A cell is not a number, or is infinite.
     """
     values, bad = parse_numbers(table, column)
-    form = "decimal comma and no points" if table.comma else "decimal point and no commas"
-    table.refuse(column, bad, f"is not a number (write numbers with a {form}, leave missing ones empty)")
-    table.refuse(column, np.isinf(values), "is infinite: leave the cell empty where the value is missing")
+    form = "decimal comma and no points" if table.decimal_comma else "decimal point and no commas"
+    table.raise_if_any(column, bad, f"is not a number: write numbers with a {form}, leave missing values empty")
+    table.raise_if_any(column, np.isinf(values), "is infinite: leave the cell empty if the value is missing")
     return values
 
 
-def rows_of(table: Table, column: str) -> tuple[list[str], list[np.ndarray]]:
-    """The different cells of a column that names sequences, as they come first, and the rows of each in their order.
+def group_rows(table: Table, column: str) -> tuple[list[str], list[np.ndarray]]:
+    """Group rows by an id column: the ids in order of appearance, and the row numbers of each in table order.
 
     Raises:
-        DataError: A row says of no sequence which it is.
+        DataError: A row has no id.
     """
-    table.refuse(column, table.missing(column), "says of no sequence which it is: fill it in")
+    table.raise_if_any(column, table.missing(column), "is not an id: every row needs one")
     codes, names = pd.factorize(table.column(column))
     ends = np.cumsum(np.bincount(codes))
     return [str(name) for name in names], np.split(np.argsort(codes, kind="stable"), ends[:-1])
 
 
 def read_covariate(table: Table, column: str) -> np.ndarray:
-    """``(N,)`` values of a covariate: float64 where numeric, object (str or None) where categorical."""
+    """Values of a covariate ``(N,)``: float64 if numeric, object (str or None) if categorical.
+
+    Text ``true`` and ``false`` become 1 and 0.
+
+    Raises:
+        DataError: Most cells are numbers, but not all.
+    """
     bad, missing = parse_numbers(table, column)[1], table.missing(column)
-    if 2 * bad.sum() < (~missing).sum() or not bad.any():  # if any are bad: numbers with slips, not categories
+    if 2 * bad.sum() < (~missing).sum() or not bad.any():  # a few bad cells: numbers with typos, not categories
         return read_numbers(table, column)
     text = table.column(column).map(str).astype(object)
     words = text.str.casefold()

@@ -1,4 +1,4 @@
-"""A table as it was given: from a file, a frame or a list, not yet understood."""
+"""Read a table from a file, a frame or a list; cells are not parsed yet."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.errors import DataError, listing, one_line
 
-#: Text that stands for a missing value: the words pandas takes by default.
+#: Text that marks a missing value: the defaults of pandas.
 _MISSING = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"}
 _MISSING |= {"<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
-#: A cell that no header has: a number or a date.
+#: A number or a date: a first row with only such cells is not a header.
 _NOT_A_HEADER = re.compile(
     r"\s*([+-]?[\d.,]+(e[+-]?\d+)?|\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4}([ T][\d:.]+\S*)?)?)\s*", re.I
 )
@@ -33,7 +34,16 @@ _NOT_A_HEADER = re.compile(
 
 @dataclass(frozen=True)
 class SeriesColumns:
-    """Which column is what. Without ``time``, rows are steps; without ``target``, the table only looks ahead."""
+    """Column roles of a table of time series.
+
+    Attributes:
+        id: Series id; ``None`` if the table holds one series.
+        time: Timestamps; ``None`` if the rows are the time steps.
+        target: Values to forecast; ``None`` for a table of future covariates.
+        past: Covariates known up to the present.
+        future: Covariates known in advance.
+        static: Columns with one value per series.
+    """
 
     id: str | None
     time: str | None
@@ -45,43 +55,69 @@ class SeriesColumns:
 
 @dataclass
 class Table:
-    """A table as it was given: text in every column where it comes from a csv file."""
+    """A table with unparsed cells. Every column of a CSV file is text.
+
+    Attributes:
+        frame: The cells.
+        name: Its name in messages.
+        series_name: Id of its only series, if there is no id column.
+        decimal_comma: Whether numbers may have a decimal comma.
+        has_header: Whether the file has a header row.
+        notes: What was done to read it.
+    """
 
     frame: pd.DataFrame
-    name: str  # what messages call it
-    plain: str = "series"  # the id of its one series, where no column tells series apart
-    comma: bool = False  # numbers may have a decimal comma
-    header: bool = False
+    name: str
+    series_name: str = "series"
+    decimal_comma: bool = False
+    has_header: bool = False
     notes: list[str] = field(default_factory=list)
 
     def column(self, name: str) -> Any:
-        """Column ``name``, ``(N,)``, text and categories as plain objects."""
+        """Column ``name`` as a pandas series ``(N,)``; text and categories have dtype object.
+
+        Raises:
+            DataError: No column has that name, or several have it.
+        """
         if name not in self.frame:
             raise DataError(f"no column {name!r} in {self.name} (columns: {listing(self.frame.columns)})")
-        found = self.frame.loc[:, self.frame.columns == name]
-        if found.shape[1] > 1:
-            raise DataError(f"{self.name}: {found.shape[1]} columns are called {name!r}: give each a name of its own")
-        column = found.iloc[:, 0]
-        plain = isinstance(column.dtype, np.dtype | pd.DatetimeTZDtype | pd.PeriodDtype)
-        return column if plain or pd.api.types.is_numeric_dtype(column.dtype) else column.astype(object)
+        matches = self.frame.loc[:, self.frame.columns == name]
+        if matches.shape[1] > 1:
+            raise DataError(
+                f"{self.name}: {matches.shape[1]} columns have the name {name!r}: give each column its own name"
+            )
+        column = matches.iloc[:, 0]
+        keep_dtype = isinstance(column.dtype, np.dtype | pd.DatetimeTZDtype | pd.PeriodDtype)
+        return column if keep_dtype or pd.api.types.is_numeric_dtype(column.dtype) else column.astype(object)
 
     def missing(self, name: str) -> np.ndarray:
-        """``(N,)`` bool: where column ``name`` has no value."""
+        """``(N,)`` bool: True where column ``name`` has no value."""
         column = self.column(name)
         return (column.isna() | (column.isin(_MISSING) if column.dtype == object else False)).to_numpy(dtype=bool)
 
-    def refuse(self, name: str, wrong: np.ndarray, what: str) -> None:
-        """Raise DataError about the first row of column ``name`` that is ``wrong``, if one is."""
-        if wrong.any():
-            row = int(wrong.argmax())
+    def raise_if_any(self, name: str, invalid: np.ndarray, problem: str) -> None:
+        """Raise DataError for the first row of column ``name`` where ``invalid (N,)`` is True.
+
+        Args:
+            name: The column.
+            invalid: ``(N,)`` bool.
+            problem: Continues the message after the cell: ``is not a number: …``.
+        """
+        if invalid.any():
+            row = int(invalid.argmax())
             value = self.column(name).iloc[row]
             cell = repr(value if len(value) <= 60 else value[:57] + "…") if isinstance(value, str) else one_line(value)
-            below = " below the header" if self.header else ""
-            raise DataError(f"{self.name}: column {name!r}, row {row + 1}{below}: {cell} {what}")
+            below = " below the header" if self.has_header else ""
+            raise DataError(f"{self.name}: column {name!r}, row {row + 1}{below}: {cell} {problem}")
 
 
 def open_table(data: object, roles: SeriesColumns) -> Table:
-    """The table that ``data`` is; an index that holds stamps or ids becomes a column."""
+    """Open a path, a frame, or one series of values as a table. An index of timestamps or ids becomes a column.
+
+    Raises:
+        DataError: The data have another type, cannot be read, or have no rows.
+    """
+    data = as_pandas(data)
     values = roles.target or ""
     if isinstance(data, str | os.PathLike):
         table = read_file(Path(data))
@@ -89,17 +125,19 @@ def open_table(data: object, roles: SeriesColumns) -> Table:
         table = Table(data.set_axis(data.columns.map(str), axis=1), "the frame")
     elif isinstance(data, pd.Series):
         name = "series" if data.name is None else str(data.name)
-        table = Table(data.to_frame(values), "the series", plain=name)
+        table = Table(data.to_frame(values), "the series", series_name=name)
     elif isinstance(data, list | tuple | np.ndarray):
         try:
             array = np.asarray(data)
         except ValueError:  # ragged
             array = np.empty((0, 0))
         if array.ndim != 1:
-            raise DataError("a list or array must be one plain series (T,): give many series as a frame")
+            raise DataError("a list or array must be one series of shape (T,): give several series as a frame")
         table = Table(pd.DataFrame({values: array}), "the list")
     else:
-        raise DataError(f"cannot read series from {type(data).__name__}: give a path, a frame, or one series of values")
+        raise DataError(
+            f"cannot read series from {type(data).__name__}: give a path, a frame, or one list or array of values"
+        )
     frame: Any = table.frame
     if frame.empty:
         raise DataError(f"{table.name} has no rows")
@@ -113,26 +151,25 @@ def open_table(data: object, roles: SeriesColumns) -> Table:
 
 
 def read_file(path: Path, *, strict: bool = False) -> Table:
-    """The table in a file: separated values or lines of JSON, as they are or gzipped, or parquet.
+    """Read a table from a CSV, TSV or JSON lines file, gzipped or not, or from a Parquet file.
 
     Args:
         path: The file.
-        strict: Whether text that is not UTF-8 is refused, rather than read as Latin-1 with a note.
+        strict: Raise an error for text that is not UTF-8. By default it is read as Latin-1, with a note.
 
     Raises:
-        DataError: There is no such file, or it is no such table.
+        DataError: The file does not exist, has another format, or is damaged.
     """
     zipped = path.suffix.lower() == ".gz"
-    ending = (path.with_suffix("") if zipped else path).suffix.lower()
+    suffix = (path.with_suffix("") if zipped else path).suffix.lower()
     if path.is_dir():
-        raise DataError(f"{path} is a folder: give one file")
-    if ending not in (".csv", ".tsv", ".txt", ".inter", ".jsonl", ".parquet") or (zipped and ending == ".parquet"):
+        raise DataError(f"{path} is a folder: give a file")
+    if suffix not in (".csv", ".tsv", ".txt", ".inter", ".jsonl", ".parquet") or (zipped and suffix == ".parquet"):
         raise DataError(
-            f"{path}: files of this kind are not read: give .csv, .tsv, .txt, .inter or .jsonl (also with .gz), or "
-            ".parquet"
+            f"{path}: unsupported file format: give .csv, .tsv, .txt, .inter or .jsonl (gzipped or not), or .parquet"
         )
     try:
-        if ending == ".parquet":
+        if suffix == ".parquet":
             frame: Any = pyarrow.parquet.read_table(path).to_pandas()
             return Table(frame.set_axis(frame.columns.map(str), axis=1), path.name)
         raw = gzip.decompress(path.read_bytes()) if zipped else path.read_bytes()
@@ -140,33 +177,33 @@ def read_file(path: Path, *, strict: bool = False) -> Table:
         raise DataError(f"no such file: {path}") from error
     except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read: {one_line(error)}") from error
-    wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    if b"\0" in raw and not wide:
-        raise DataError(f"{path} is not a text file: give a csv file (from a spreadsheet: save as csv)")
-    parse = _parse_json if ending == ".jsonl" else _parse_csv
+    utf16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if b"\0" in raw and not utf16:
+        raise DataError(f"{path} is not a text file: give a CSV file (save a spreadsheet as CSV)")
+    parse = _parse_json if suffix == ".jsonl" else _parse_csv
     try:
-        return parse(raw.decode("utf-16" if wide else "utf-8-sig"), path)
+        return parse(raw.decode("utf-16" if utf16 else "utf-8-sig"), path)
     except UnicodeDecodeError as error:
-        if wide:
+        if utf16:
             raise DataError(f"{path} is not a text file: {one_line(error)}") from error
         if strict:
-            raise DataError(f"{path} is not UTF-8 ({error.reason}): save the file as UTF-8") from error
+            raise DataError(f"{path} is not UTF-8 ({error.reason}): save it as UTF-8") from error
         table = parse(raw.decode("latin-1"), path)
-        table.notes.append(f"{path.name}: not in UTF-8, read as Latin-1")
+        table.notes.append(f"{path.name}: not UTF-8, read as Latin-1")
         return table
 
 
 def _parse_json(text: str, path: Path) -> Table:
-    """A table of JSON objects, one a line."""
+    """A table of JSON objects, one per line."""
     rows = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise DataError(f"{path}: line {number} is no JSON: {one_line(error)}") from error
+                raise DataError(f"{path}: line {number} is not JSON: {one_line(error)}") from error
             if not isinstance(row, dict):
-                raise DataError(f"{path}: line {number} is no JSON object: write each row as {{...}} on a line")
+                raise DataError(f"{path}: line {number} is not a JSON object: write each row as {{...}} on one line")
             rows.append(row)
     if not rows:
         raise DataError(f"{path} is empty")
@@ -174,27 +211,27 @@ def _parse_json(text: str, path: Path) -> Table:
 
 
 def _parse_csv(text: str, path: Path) -> Table:
-    """A table of text. Every row must have as many fields as the first."""
+    """A table of text from CSV. Every row must have as many fields as the first."""
     if not text.strip():
         raise DataError(f"{path} is empty")
     blank = len(text) - len(text.lstrip("\r\n"))
-    before, text = len(text[:blank].splitlines()), text.strip("\r\n")
+    n_blank_lines, text = len(text[:blank].splitlines()), text.strip("\r\n")
     if text.count('"') % 2:
-        raise DataError(f'{path}: a quotation mark (") is opened and never closed')
+        raise DataError(f'{path}: a quotation mark (") is never closed: close it, or remove it')
     try:
-        separator, names = _layout(text)
+        separator, names = _sniff_csv(text)
     except (csv.Error, IndexError) as error:
-        raise DataError(f"{path} cannot be read as csv: {one_line(error)}") from error
-    header = not all(_NOT_A_HEADER.fullmatch(name) for name in names)
-    if header and len(text.splitlines()) == 1:
-        raise DataError(f"{path} has no rows below its header")
+        raise DataError(f"{path} cannot be read as CSV: {one_line(error)}") from error
+    has_header = not all(_NOT_A_HEADER.fullmatch(name) for name in names)
+    if has_header and len(text.splitlines()) == 1:
+        raise DataError(f"{path} has no rows below the header")
     keys = [str(k + 1) for k in range(len(names))]
     ragged: list[Any] = []
     try:
         parsed = pyarrow.csv.read_csv(
             pa.BufferReader(text.encode()),
-            # One thread: only then are the rows that do not fit numbered.
-            pyarrow.csv.ReadOptions(use_threads=False, column_names=keys, skip_rows_after_names=int(header)),
+            # Arrow numbers invalid rows only when it reads with one thread.
+            pyarrow.csv.ReadOptions(use_threads=False, column_names=keys, skip_rows_after_names=int(has_header)),
             pyarrow.csv.ParseOptions(
                 delimiter=separator,
                 newlines_in_values='"' in text,
@@ -205,26 +242,27 @@ def _parse_csv(text: str, path: Path) -> Table:
         )
     except pa.ArrowException as error:
         if not ragged:
-            raise DataError(f"{path} cannot be read as csv: {one_line(error)}") from error
-        lines = [number for number, line in enumerate(text.splitlines(), 1 + before) if line or len(keys) == 1]
+            raise DataError(f"{path} cannot be read as CSV: {one_line(error)}") from error
+        lines = [number for number, line in enumerate(text.splitlines(), 1 + n_blank_lines) if line or len(keys) == 1]
         bad = ragged[0]
         raise DataError(
-            f"{path}: line {lines[bad.number - 1]} has {bad.actual_columns} fields where {bad.expected_columns} are "
-            f"expected: {bad.text[:60]!r} (fields are separated by {separator!r})"
+            f"{path}: line {lines[bad.number - 1]} has {bad.actual_columns} fields, expected {bad.expected_columns}: "
+            f"{bad.text[:60]!r} (fields are separated by {separator!r})"
         ) from error
-    table = Table(cast(pd.DataFrame, parsed.to_pandas()), path.name, comma=separator != ",", header=header)
-    if header:
+    frame = cast(pd.DataFrame, parsed.to_pandas())
+    table = Table(frame, path.name, decimal_comma=separator != ",", has_header=has_header)
+    if has_header:
         table.frame.columns = [name.strip() for name in names]
     else:
-        table.notes.append(f"{path.name}: no header row, its columns are called {', '.join(keys)}")
+        table.notes.append(f"{path.name}: no header row, columns are named {', '.join(keys)}")
     return table
 
 
-def _layout(text: str) -> tuple[str, list[str]]:
-    """The separator and the first row: the separator that splits the first lines into equally many fields."""
+def _sniff_csv(text: str) -> tuple[str, list[str]]:
+    """Separator and first row. The separator is the one that splits the first lines into equal numbers of fields."""
     head = text if len(text) < 200_000 else text[:200_000].rpartition("\n")[0]
-    rows = {s: list(filter(None, csv.reader(io.StringIO(head, newline=None), delimiter=s))) for s in "\t;|,"}
-    able = [s for s in rows if len(rows[s][0]) > 1]
-    even = [s for s in able if len({len(row) for row in rows[s]}) == 1]
-    separator = even[0] if even else max(able, key=lambda s: len(rows[s][0]), default=",")
+    rows = {sep: list(filter(None, csv.reader(io.StringIO(head, newline=None), delimiter=sep))) for sep in "\t;|,"}
+    candidates = [sep for sep in rows if len(rows[sep][0]) > 1]
+    consistent = [sep for sep in candidates if len({len(row) for row in rows[sep]}) == 1]
+    separator = consistent[0] if consistent else max(candidates, key=lambda sep: len(rows[sep][0]), default=",")
     return separator, rows[separator][0]

@@ -1,1 +1,1 @@
-"""Text: lines, tokenizers, token streams, parallel corpora, questions, tagged sentences."""
+"""Text: lines, tokenizers, token streams, text pairs, question answering, tagged sentences (CoNLL)."""

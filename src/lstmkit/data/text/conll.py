@@ -1,4 +1,4 @@
-"""Sentences whose every token has a tag: from files in columns, or lists."""
+"""Tagged sentences: files in CoNLL format, or lists."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Tokens = tuple[str, ...]
 
 @dataclass(frozen=True)
 class TaggedSentences:
-    """Sentences, and their tags.
+    """Sentences with a tag for each token.
 
     Attributes:
-        tokens: Of each sentence, at least one.
-        tags: As many for each; ``None`` where there are none.
-        name: What messages call it.
+        tokens: Tokens of each sentence, at least one.
+        tags: Tags of each sentence, one per token; ``None`` without tags.
+        name: Name of the data in messages.
     """
 
     tokens: tuple[Tokens, ...]
@@ -36,36 +36,36 @@ class TaggedSentences:
         return len(self.tokens)
 
     def part(self, rows: Sequence[int] | np.ndarray) -> TaggedSentences:
-        """These sentences."""
+        """The sentences ``rows``."""
         tags = None if self.tags is None else tuple(self.tags[i] for i in rows)
         return replace(self, tokens=tuple(self.tokens[i] for i in rows), tags=tags)
 
     def told(self) -> tuple[Tokens, ...]:
-        """The tags, which must be there.
+        """The tags.
 
         Raises:
-            DataError: There are none.
+            DataError: There are no tags.
         """
         if self.tags is None:
             raise DataError(f"{self.name} has no tags: give a token and its tag on each line, or (tokens, tags) pairs")
         return self.tags
 
     def digest(self) -> str:
-        """A fingerprint of all of it."""
+        """SHA-256 of tokens and tags."""
         return hashlib.sha256(repr((self.tokens, self.tags)).encode()).hexdigest()
 
 
 def read_tagged_sentences(data: Any, token_column: int = 0, tag_column: int = -1) -> TaggedSentences:
-    """A file in columns (CoNLL): a token a line with its tag, a blank line between sentences; or lists.
+    """Read a CoNLL file (one token and its tag per line, a blank line between sentences), or lists.
 
     Args:
-        data: The path of a file; or ``(tokens, tags)`` pairs; or without tags lists of tokens, or sentences as text
-            that is cut at spaces.
-        token_column: Which column of a file has the token, from 0; columns stand between tabs, else between spaces.
-        tag_column: Which has the tag; -1 for the last. Where there is only one column there are no tags.
+        data: The path of a file; ``(tokens, tags)`` pairs; or, without tags, lists of tokens or sentences as text,
+            split at spaces.
+        token_column: Column of the token, from 0. Columns are separated by tabs, or by spaces if a line has no tab.
+        tag_column: Column of the tag; -1 for the last. A file with one column has no tags.
 
     Raises:
-        DataError: No such file, nothing in it, a line with too few columns, or a token without a tag.
+        DataError: The file does not exist or is empty, a line has too few columns, or a token has no tag.
 
     >>> read_tagged_sentences([(["the", "cat"], ["DET", "NOUN"])]).tags
     (('DET', 'NOUN'),)
@@ -82,30 +82,30 @@ def read_tagged_sentences(data: Any, token_column: int = 0, tag_column: int = -1
 def _from_list(data: Sequence[Any]) -> TaggedSentences:
     pairs = [_is_pair(entry) for entry in data]
     if any(pairs) and not all(pairs):
-        raise DataError(f"entry {pairs.index(False) + 1} has no tags, others have: give all as (tokens, tags)")
+        raise DataError(f"entry {pairs.index(False) + 1} has no tags, but others have: give all as (tokens, tags)")
     if not all(pairs) or not data:
         tokens = [_tokens(entry, f"entry {i}") for i, entry in enumerate(data, 1)]
-        return _whole(tokens, None, "the list")
+        return _non_empty(tokens, None, "the list")
     tokens = [_tokens(entry[0], f"entry {i}") for i, entry in enumerate(data, 1)]
     tags = [_tokens(entry[1], f"the tags of entry {i}") for i, entry in enumerate(data, 1)]
-    for i, (words, told) in enumerate(zip(tokens, tags, strict=True), 1):
-        if len(words) != len(told):
-            raise DataError(f"entry {i} has {len(words)} tokens and {len(told)} tags: there must be one for each")
-    return _whole(tokens, tags, "the list")
+    for i, (words, word_tags) in enumerate(zip(tokens, tags, strict=True), 1):
+        if len(words) != len(word_tags):
+            raise DataError(f"entry {i} has {len(words)} tokens and {len(word_tags)} tags: give one tag per token")
+    return _non_empty(tokens, tags, "the list")
 
 
 def _is_pair(entry: Any) -> bool:
-    """Tokens and tags, not a sentence of two words."""
+    """Whether an entry is (tokens, tags), and not a sentence of two words."""
     one_word = (isinstance(part, str) and " " not in part for part in entry)
     return isinstance(entry, tuple) and len(entry) == 2 and not all(one_word)
 
 
 def _tokens(entry: Any, where: str) -> Tokens:
-    found = tuple(entry.split()) if isinstance(entry, str) else tuple(entry)
-    for token in found:
+    tokens = tuple(entry.split()) if isinstance(entry, str) else tuple(entry)
+    for token in tokens:
         if not isinstance(token, str) or not token or token.split() != [token]:
-            raise DataError(f"{where}: {token!r} is no token: tokens are text without spaces")
-    return found
+            raise DataError(f"{where}: {token!r} is not a token: give text without spaces")
+    return tokens
 
 
 def _from_columns(path: Path, token_column: int, tag_column: int) -> TaggedSentences:
@@ -113,24 +113,27 @@ def _from_columns(path: Path, token_column: int, tag_column: int) -> TaggedSente
     tags: list[Tokens] = []
     text = read_text(path)
     single = all(len(columns) == 1 for _, columns in _rows(text) if columns)
-    needed = 1 + max(token_column, tag_column, 0 if single else 1)
+    min_columns = 1 + max(token_column, tag_column, 0 if single else 1)
     words: list[str] = []
-    told: list[str] = []
+    word_tags: list[str] = []
     for number, columns in (*_rows(text), (0, [])):
         if columns:
-            if not single and len(columns) < needed:
-                raise DataError(f"{path.name}, line {number}: {len(columns)} columns, at least {needed} are needed")
+            if not single and len(columns) < min_columns:
+                raise DataError(
+                    f"{path.name}, line {number}: {len(columns)} columns, expected at least {min_columns}: "
+                    "add the tag, or correct --token-col and --tag-col"
+                )
             words.append(columns[token_column] if not single else columns[0])
-            told.append(columns[tag_column] if not single else "")
+            word_tags.append(columns[tag_column] if not single else "")
         elif words:
             tokens.append(tuple(words))
-            tags.append(tuple(told))
-            words, told = [], []
-    return _whole(tokens, None if single else tags, path.name)
+            tags.append(tuple(word_tags))
+            words, word_tags = [], []
+    return _non_empty(tokens, None if single else tags, path.name)
 
 
 def _rows(lines: Any) -> Iterator[tuple[int, list[str]]]:
-    """Each line's number and columns, none for a blank line; a comment of CoNLL-U is left out."""
+    """Number and columns of each line, no columns for a blank line; CoNLL-U comments are skipped."""
     for number, line in enumerate(lines, 1):
         if line.startswith("# ") and ("=" in line or len(line.split()) > 3) and "\t" not in line:
             continue
@@ -138,36 +141,38 @@ def _rows(lines: Any) -> Iterator[tuple[int, list[str]]]:
         yield number, columns if any(columns) else []
 
 
-def _whole(tokens: list[Tokens], tags: list[Tokens] | None, name: str) -> TaggedSentences:
+def _non_empty(tokens: list[Tokens], tags: list[Tokens] | None, name: str) -> TaggedSentences:
     kept = [i for i, words in enumerate(tokens) if words]
     if not kept:
-        raise DataError(f"{name} is empty: there is no sentence in it")
+        raise DataError(f"{name} has no sentence: give at least one")
     return TaggedSentences(tuple(tokens[i] for i in kept), None if tags is None else tuple(tags[i] for i in kept), name)
 
 
 class TaggedDataset:
-    """Sentences in numbers.
+    """Dataset of encoded tagged sentences.
 
     Args:
-        words: The word's number of each token, ``(T,)`` a sentence.
-        letters: Its letters' numbers from 1, 0 where it is over: ``(T, C)``.
-        tags: The tag's number of each, -1 where it is not known.
+        words: Word ids of each sentence, ``(T,)``.
+        letters: Character ids of each token, from 1, padded with 0: ``(T, C)``.
+        tags: Tag ids ``(T,)``, -1 if unknown.
     """
 
     def __init__(self, words: list[np.ndarray], letters: list[np.ndarray], tags: list[np.ndarray]) -> None:
         self.words, self.letters, self.tags = words, letters, tags
-        self.lengths = np.array([len(one) for one in words])
+        self.lengths = np.array([len(ids) for ids in words])
 
     def __len__(self) -> int:
         return len(self.words)
 
     def batch(self, rows: np.ndarray) -> Batch:
-        """Inputs ``(B, T, 1 + C)``: the word's number, then its letters'; targets ``(B, T)``, -1 past the end."""
-        wide = max(self.letters[row].shape[1] for row in rows)
-        letters = [np.pad(self.letters[row], ((0, 0), (0, wide - self.letters[row].shape[1]))) for row in rows]
-        both = [np.column_stack([self.words[row], some]) for row, some in zip(rows, letters, strict=True)]
+        """Inputs ``(B, T, 1 + C)``: word id, then character ids; targets ``(B, T)``, padded with -1."""
+        max_characters = max(self.letters[row].shape[1] for row in rows)
+        letters = [
+            np.pad(self.letters[row], ((0, 0), (0, max_characters - self.letters[row].shape[1]))) for row in rows
+        ]
+        inputs = [np.column_stack([self.words[row], characters]) for row, characters in zip(rows, letters, strict=True)]
         return Batch(
-            torch.from_numpy(beside(both, 0)),
+            torch.from_numpy(beside(inputs, 0)),
             torch.from_numpy(self.lengths[rows]),
             torch.from_numpy(beside([self.tags[row] for row in rows], -1)),
             rows=rows,

@@ -1,4 +1,4 @@
-"""Text by lines, read from its file as they are asked for: a corpus may be bigger than memory."""
+"""Lines of text, streamed from the file, so that a corpus may be larger than memory."""
 
 from __future__ import annotations
 
@@ -17,19 +17,22 @@ from lstmkit.errors import DataError
 
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+|\n+")
 
-MAX_LINE_LENGTH = 1_000_000  #: Characters; a longer line is read as several, so that memory holds it.
+MAX_LINE_LENGTH = 1_000_000  #: Maximum characters of a line; a longer line is split, so that it fits in memory.
 
 
 @dataclass(frozen=True)
 class Text:
-    """Lines ``first`` to ``last`` (excluded) of a text.
+    """Lines ``first .. last - 1`` of a text.
 
     Attributes:
-        source: Its file, as it is or gzipped; or its lines.
-        first: From 0.
-        last: The line after its last.
-        name: What messages call it.
-        whole: Whether a line is one line, however long: what stands beside it in another file must stay there.
+        source: The file, gzipped or not; or the lines.
+        first: First line, from 0.
+        last: Line after the last one.
+        name: Its name in messages.
+        whole: Whether long lines are kept whole, so that lines of parallel files stay aligned.
+
+    >>> len(Text(("to be", "or not"), 0, 2, "a play").part(0, 1))
+    1
     """
 
     source: Path | tuple[str, ...]
@@ -42,27 +45,31 @@ class Text:
         return self.last - self.first
 
     def __iter__(self) -> Iterator[str]:
-        """Line after line, without its end."""
+        """Iterate over the lines, without line breaks."""
         lines = _file_lines(self.source, self.whole) if isinstance(self.source, Path) else iter(self.source)
         return itertools.islice(lines, self.first, self.last)
 
     def part(self, first: int, last: int) -> Text:
-        """The lines ``first`` to ``last`` of these."""
+        """Lines ``first .. last - 1`` of this text."""
         return replace(self, first=self.first + first, last=self.first + min(last, len(self)))
 
     def digest(self) -> str:
-        """A fingerprint of the lines."""
-        found = hashlib.sha256()
+        """SHA-256 of the lines."""
+        digest = hashlib.sha256()
         for line in self:
-            found.update(line.encode() + b"\n")
-        return found.hexdigest()
+            digest.update(line.encode() + b"\n")
+        return digest.hexdigest()
 
 
 def read_text(data: object, *, whole: bool = False) -> Text:
-    """A text file (UTF-8, gzipped or not), or lines; ``whole``: with no line cut, however long.
+    """Read a text file (UTF-8, gzipped or not), or take lines of text.
+
+    Args:
+        data: The path of a file, or a list of lines.
+        whole: Whether to keep long lines whole; by default they are split, see :data:`MAX_LINE_LENGTH`.
 
     Raises:
-        DataError: There is no such file, it is empty or not UTF-8: the message names the line.
+        DataError: The file does not exist, is empty or not UTF-8. The message names the line.
 
     >>> list(read_text(["to be", "or not"]))
     ['to be', 'or not']
@@ -70,30 +77,32 @@ def read_text(data: object, *, whole: bool = False) -> Text:
     if isinstance(data, Text):
         return data
     if isinstance(data, Sequence) and not isinstance(data, str):
-        lines = [line for entry in data for line in _checked(entry).split("\n")]
+        lines = [line for entry in data for line in _validated_line(entry).split("\n")]
         return _not_empty(Text(tuple(lines), 0, len(lines), "the text"))
     if not isinstance(data, (str, Path)):
         raise DataError(f"give the path of a text file, or lines of text, not {type(data).__name__}")
     path = Path(data)
     if not path.is_file():
-        raise DataError(f"there is no file {path}")
+        raise DataError(f"no such file: {path}")
     return _not_empty(Text(path, 0, sum(1 for _ in _file_lines(path, whole)), path.name, whole))
 
 
-def _checked(entry: object) -> str:
+def _validated_line(entry: object) -> str:
     if not isinstance(entry, str):
-        raise DataError(f"a text is lines of text, but one of them is {type(entry).__name__} {entry!r}")
+        raise DataError(
+            f"a text must be a list of strings, but one entry is {type(entry).__name__} {entry!r}: give strings"
+        )
     return entry
 
 
 def _not_empty(text: Text) -> Text:
     if not any(line.strip() for line in text):
-        raise DataError(f"{text.name} is empty: there is no text in it")
+        raise DataError(f"{text.name} is empty: give a file with text")
     return text
 
 
 def _file_lines(path: Path, whole: bool = False) -> Iterator[str]:
-    """The lines of a file; the end of the last may be left out."""
+    """Lines of a file; the last one may lack a line break."""
     try:
         with _open(path) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as file:
             while line := file.readline(-1 if whole else MAX_LINE_LENGTH):
@@ -101,11 +110,11 @@ def _file_lines(path: Path, whole: bool = False) -> Iterator[str]:
     except UnicodeDecodeError:
         raise DataError(_not_utf8(path)) from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as err:
-        raise DataError(f"{path.name} is no whole gzip file: {err}") from err
+        raise DataError(f"{path.name} is not a complete gzip file ({err}): download or create it again") from err
 
 
 def _not_utf8(path: Path) -> str:
-    """Where a file is no text: the decoder reads ahead and cannot tell the line."""
+    """Message with the line of the first invalid byte; the decoder reads ahead and does not know the line."""
     with _open(path) as file:
         for number, line in enumerate(file, 1):
             if "\ufffd" in (text := line.decode("utf-8", errors="replace")) and text.encode() != line:
@@ -119,9 +128,9 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def sentences(text: str) -> list[str]:
-    """A text's lines, cut after ``.``, ``!`` and ``?``; blank ones left out.
+    """Split a text at line breaks and after ``.``, ``!`` and ``?``; blank sentences are dropped.
 
     >>> sentences("Mary left. Did she?\\nYes")
     ['Mary left.', 'Did she?', 'Yes']
     """
-    return [found for piece in _SENTENCE_ENDS.split(text) if (found := piece.strip())]
+    return [sentence for part in _SENTENCE_ENDS.split(text) if (sentence := part.strip())]

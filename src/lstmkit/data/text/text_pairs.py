@@ -1,4 +1,4 @@
-"""Pairs of texts, as sentences and their translations, from two files, a table, or pairs."""
+"""Text pairs, such as sentences and translations or texts and summaries: two files, a table, or a list of pairs."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ import pandas as pd
 import torch
 
 from lstmkit.data.batch import Batch, beside
+from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.table import read_file
 from lstmkit.data.text.lines import Text, read_text
 from lstmkit.errors import DataError, listing, one_line
 
-_TABLES = (".csv", ".tsv", ".jsonl", ".parquet")  # endings
+_TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 class MessageWording(NamedTuple):
-    """How messages speak of pairs.
+    """Words for text pairs in messages.
 
     Attributes:
-        verb: What is to be done with a source.
-        doing: The same, under way.
-        target: What a target is.
-        both: What both together are.
+        verb: What the job does with a source, as ``translate``.
+        doing: The verb's present participle, as ``translating``.
+        target: Name of a target, as ``translation``.
+        both: Name of the pairs, as ``a parallel text``.
     """
 
     verb: str
@@ -37,19 +38,19 @@ class MessageWording(NamedTuple):
     both: str
 
 
-SUMMARIES = MessageWording("summarise", "summarising", "summary", "texts and their summaries")
+SUMMARIES = MessageWording("summarize", "summarizing", "summary", "texts and their summaries")
 TRANSLATIONS = MessageWording("translate", "translating", "translation", "a parallel text")
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Texts and what was written for each: translations, summaries.
+    """Source texts and their target texts, such as translations or summaries.
 
     Attributes:
-        sources: ``N`` texts, none of them blank.
-        targets: What was written for each, not blank either.
-        name: What messages call them.
-        left_out: How many pairs were not taken, since one of their sides is blank.
+        sources: ``N`` source texts, not blank.
+        targets: ``N`` target texts, not blank.
+        name: Name of the data in messages.
+        left_out: Number of pairs dropped because one side is blank.
     """
 
     sources: tuple[str, ...]
@@ -61,61 +62,61 @@ class Pairs:
         return len(self.sources)
 
     def part(self, first: int, last: int) -> Pairs:
-        """The pairs ``first`` to ``last`` of these."""
+        """Pairs ``first .. last - 1``."""
         return replace(self, sources=self.sources[first:last], targets=self.targets[first:last], left_out=0)
 
     def digest(self) -> str:
-        """A fingerprint."""
-        found = hashlib.sha256()
+        """SHA-256 of the pairs."""
+        digest = hashlib.sha256()
         for pair in zip(self.sources, self.targets, strict=True):
-            found.update("\t".join(pair).encode("utf-8", "surrogatepass") + b"\n")
-        return found.hexdigest()
+            digest.update("\t".join(pair).encode("utf-8", "surrogatepass") + b"\n")
+        return digest.hexdigest()
 
 
 def read_text_pairs(
     data: object, source_col: str = "source", target_col: str = "target", wording: MessageWording = TRANSLATIONS
 ) -> Pairs:
-    """Pairs of texts.
-
-    Pairs with a blank side are left out and counted.
+    """Read text pairs. Pairs with a blank side are dropped and counted.
 
     Args:
-        data: ``"train.en,train.de"``: two files, line by line beside each other; a table with both as columns (.csv,
-            .tsv, .jsonl, .parquet, or a DataFrame); or a list of pairs. Files are UTF-8, gzipped or not.
+        data: ``"train.en,train.de"``: two line-aligned files; a table with both columns (.csv, .tsv, .jsonl, .parquet,
+            or a DataFrame); or a list of pairs. Files are UTF-8, gzipped or not.
         source_col, target_col: Columns of a table.
-        wording: Of messages.
+        wording: Words for messages.
 
     Raises:
-        DataError: No such file or column, files of different lengths, not UTF-8, or no pairs in it.
+        DataError: A file or column is missing, the files differ in length or are not UTF-8, or there are no pairs.
 
     >>> read_text_pairs([("a dog", "ein Hund"), ("", "leer")])
     Pairs(sources=('a dog',), targets=('ein Hund',), name='the pairs', left_out=1)
     """
+    data = as_pandas(data)
     if isinstance(data, Pairs):
         return data
     name, sources, targets = _columns(data, source_col, target_col, wording)
-    both = [(s, t) for s, t in zip(sources, targets, strict=True) if s.strip() and t.strip()]
-    if not both:
-        raise DataError(f"{name}: there is no pair of lines in it, both of which have text")
-    return Pairs(tuple(s for s, _ in both), tuple(t for _, t in both), name, len(sources) - len(both))
+    pairs = [(s, t) for s, t in zip(sources, targets, strict=True) if s.strip() and t.strip()]
+    if not pairs:
+        raise DataError(f"{name} has no pair with text on both sides: give at least one")
+    return Pairs(tuple(s for s, _ in pairs), tuple(t for _, t in pairs), name, len(sources) - len(pairs))
 
 
 def read_sources(data: object, source_col: str = "source", wording: MessageWording = TRANSLATIONS) -> list[str]:
-    """What is to be read: a text file's lines, lines, or the source side of pairs, blank ones too.
+    """Read source texts: the lines of a text file, a list of lines, or the source side of pairs. Blank lines are kept.
 
     Raises:
-        DataError: No such file, not UTF-8, or nothing in it.
+        DataError: The file does not exist, is not UTF-8, or is empty.
 
     >>> read_sources(["a dog", ""])
     ['a dog', '']
     """
+    data = as_pandas(data)
     if isinstance(data, Pairs):
         return list(data.sources)
     if isinstance(data, (list, tuple)) and not any(isinstance(entry, (list, tuple)) for entry in data):
         if not data:
-            raise DataError(f"there is nothing to {wording.verb}: the list of lines is empty")
+            raise DataError(f"nothing to {wording.verb}: the list of lines is empty: give at least one line")
         return [_text(entry, i, "the lines") for i, entry in enumerate(data)]
-    if isinstance(data, (str, os.PathLike)) and _two_files(data) is None and _ending(Path(data)) not in _TABLES:
+    if isinstance(data, (str, os.PathLike)) and _two_files(data) is None and _suffix(Path(data)) not in _TABLES:
         return list(read_text(Path(data), whole=True))
     return _columns(data, source_col, None, wording)[1]
 
@@ -123,29 +124,29 @@ def read_sources(data: object, source_col: str = "source", wording: MessageWordi
 def _columns(
     data: object, source_col: str, target_col: str | None, wording: MessageWording
 ) -> tuple[str, list[str], list[str]]:
-    """What messages call it, sources, and targets, which may not be asked for."""
+    """Name of the data in messages, sources, and targets. Without a target column, the targets repeat the sources."""
     if isinstance(data, pd.DataFrame):
-        return _of_frame(data, "the frame", source_col, target_col)
+        return _from_frame(data, "the frame", source_col, target_col)
     if isinstance(data, (str, os.PathLike)):
         files = _two_files(data)
         if files is not None:
-            return _of_files(*files, wording)
+            return _from_files(*files, wording)
         path = Path(data)
-        if _ending(path) in _TABLES and path.is_file():
-            return _of_frame(read_file(path, strict=True).frame, path.name, source_col, target_col)
+        if _suffix(path) in _TABLES and path.is_file():
+            return _from_frame(read_file(path, strict=True).frame, path.name, source_col, target_col)
         if not path.is_file():
-            raise DataError(f"there is no file {path}")
+            raise DataError(f"no such file: {path}")
         raise DataError(
-            f"{path.name} has one side of {wording.both}: give both files, as SOURCE,TARGET, or a .tsv, .csv or "
-            f".jsonl with columns {source_col} and {target_col}"
+            f"{path.name} is only one side of {wording.both}: give both files as SOURCE,TARGET, or a .tsv, .csv or "
+            f".jsonl file with the columns {source_col} and {target_col}"
         )
     if isinstance(data, Sequence):
-        return "the pairs", *_of_list(data)
+        return "the pairs", *_from_list(data)
     raise DataError(f"give two files as 'SOURCE,TARGET', a table, or pairs of lines, not {type(data).__name__}")
 
 
 def _two_files(data: str | os.PathLike[str]) -> tuple[str, str] | None:
-    """``"a,b"`` as two paths; a comma may be part of a path that is there."""
+    """Split ``"a,b"`` into two paths. A comma may be part of an existing path."""
     text = os.fspath(data)
     if "," not in text or Path(text).exists():
         return None
@@ -153,24 +154,24 @@ def _two_files(data: str | os.PathLike[str]) -> tuple[str, str] | None:
     return next((cut for cut in cuts if all(Path(p).is_file() for p in cut)), cuts[0])
 
 
-def _of_files(source: str, target: str, wording: MessageWording) -> tuple[str, list[str], list[str]]:
+def _from_files(source: str, target: str, wording: MessageWording) -> tuple[str, list[str], list[str]]:
     texts: list[Text] = [read_text(Path(path), whole=True) for path in (source, target)]
     (a, b), (first, second) = (len(t) for t in texts), (t.name for t in texts)
     if a != b:
         raise DataError(
-            f"{first} has {a:,} lines, {second} has {b:,}: line i of one must be the {wording.target} of line i of the "
-            "other"
+            f"{first} has {a:,} lines, {second} has {b:,}: line i of {second} must be the {wording.target} of line i "
+            f"of {first}"
         )
     sources, targets = (list(text) for text in texts)
     return f"{first} and {second}", sources, targets
 
 
-def _ending(path: Path) -> str:
-    """``.csv`` of ``a.csv`` and of ``a.csv.gz``."""
+def _suffix(path: Path) -> str:
+    """File suffix without ``.gz``."""
     return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
 
 
-def _of_frame(
+def _from_frame(
     frame: pd.DataFrame, name: str, source_col: str, target_col: str | None
 ) -> tuple[str, list[str], list[str]]:
     sides: list[list[str]] = []
@@ -182,25 +183,30 @@ def _of_frame(
     return name, sides[0], sides[1]
 
 
-def _of_list(data: Sequence[Any]) -> tuple[list[str], list[str]]:
+def _from_list(data: Sequence[Any]) -> tuple[list[str], list[str]]:
     for i, pair in enumerate(data):
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise DataError(f"pair {i + 1} is {one_line(repr(pair))}: give each as (source, target)")
+            raise DataError(f"pair {i + 1} is {one_line(repr(pair))}: give each pair as (source, target)")
     return tuple([_text(pair[k], i, "the pairs") for i, pair in enumerate(data)] for k in (0, 1))  # type: ignore[return-value]
 
 
 def _text(value: object, index: int, where: str) -> str:
     if not isinstance(value, str):
-        raise DataError(f"{where}: entry {index + 1} is {type(value).__name__} {one_line(repr(value))}, not text")
+        raise DataError(f"{where}: entry {index + 1} is {type(value).__name__} {one_line(repr(value))}: give text")
     return value
 
 
 class TextPairDataset:
-    """Pairs as numbers, for batches.
+    """Dataset of encoded text pairs.
 
     Args:
-        sources: Tokens of each source.
-        targets: Of each target, its end included; ``None`` where nothing is known of them.
+        sources: Ids of each source ``(S,)``.
+        targets: Ids of each target ``(T,)``, including ``<eos>``; ``None`` without targets.
+
+    >>> pairs = TextPairDataset([np.array([4, 5]), np.array([6])], [np.array([7]), np.array([8, 9])])
+    >>> batch = pairs.batch(np.array([0, 1]))
+    >>> batch.inputs.tolist(), batch.targets.tolist()
+    ([[4, 5], [6, 0]], [[7, -1], [8, 9]])
     """
 
     def __init__(self, sources: list[np.ndarray], targets: list[np.ndarray] | None = None) -> None:
@@ -212,24 +218,24 @@ class TextPairDataset:
 
     @property
     def lengths(self) -> np.ndarray:
-        """``(N,)`` tokens of each source."""
+        """Tokens of each source, ``(N,)``."""
         return self._lengths
 
     def batch(self, rows: np.ndarray) -> Batch:
-        """Sources ``(B, S)``, padded with 0, and targets ``(B, T)``, padded with -1."""
+        """Batch with inputs ``(B, S)``, padded with 0, and targets ``(B, T)``, padded with -1."""
         inputs, lengths = torch.from_numpy(beside([self.sources[r] for r in rows], 0)), self._lengths[rows]
         batch = Batch(inputs, torch.from_numpy(lengths), rows=rows)
         if self.targets is None:
             return batch
         targets = [self.targets[r] for r in rows]
-        ends = torch.tensor([len(t) for t in targets])
-        return replace(batch, targets=torch.from_numpy(beside(targets, -1)), target_lengths=ends)
+        target_lengths = torch.tensor([len(t) for t in targets])
+        return replace(batch, targets=torch.from_numpy(beside(targets, -1)), target_lengths=target_lengths)
 
 
 def fitting(
     pairs: Iterable[tuple[np.ndarray, np.ndarray]], max_source_tokens: int, max_target_tokens: int
 ) -> tuple[TextPairDataset, int]:
-    """The pairs, without those of more tokens on a side; and how many these are."""
-    both = list(pairs)
-    kept = [(s, t) for s, t in both if len(s) <= max_source_tokens and len(t) <= max_target_tokens]
-    return TextPairDataset([s for s, _ in kept], [t for _, t in kept]), len(both) - len(kept)
+    """Dataset of the pairs within the maximum lengths in tokens, and the number of pairs dropped."""
+    all_pairs = list(pairs)
+    kept = [(s, t) for s, t in all_pairs if len(s) <= max_source_tokens and len(t) <= max_target_tokens]
+    return TextPairDataset([s for s, _ in kept], [t for _, t in kept]), len(all_pairs) - len(kept)

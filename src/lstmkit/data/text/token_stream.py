@@ -1,4 +1,4 @@
-"""A long text as one stream of tokens on disk, and the windows in which truncated back-propagation reads it."""
+"""A text as one token stream on disk, and windows of it for truncated back-propagation through time."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ _TOKENS_PER_CHUNK = 100_000  # tokens
 
 
 def token_stream(text: Text, tokenizer: Tokenizer, progress: Progress | None = None) -> np.ndarray:
-    """All tokens of a text, line after line, as an array that lies in a file and is read from there as needed.
-
-    The file is a temporary one without a name and goes with the array.
-    """
+    """All tokens of a text ``(N,)``, memory-mapped from a temporary file. The file is deleted with the array."""
     dtype, count = np.uint16 if len(tokenizer) <= 2**16 else np.uint32, 0
     with tempfile.TemporaryFile() as file:  # the mapping outlives it
         with (progress or Progress()).task(f"reading {text.name}", len(text)) as task:
@@ -35,7 +32,7 @@ def token_stream(text: Text, tokenizer: Tokenizer, progress: Progress | None = N
 
 
 def token_counts(ids: np.ndarray, vocabulary: int) -> np.ndarray:
-    """``(V,)``: how often each token occurs in a stream, of which some is read at a time."""
+    """Count each token of a stream: ``(V,)``. The stream is read in chunks."""
     counts = np.zeros(vocabulary, np.int64)
     for start in range(0, len(ids), _TOKENS_PER_CHUNK):
         counts += np.bincount(ids[start : start + _TOKENS_PER_CHUNK], minlength=vocabulary)
@@ -43,15 +40,20 @@ def token_counts(ids: np.ndarray, vocabulary: int) -> np.ndarray:
 
 
 class TokenStreamLoader:
-    """Windows of a stream that is cut into rows side by side: each batch goes on where the one before ended.
+    """Batches of consecutive windows of a token stream; each batch continues the previous one.
+
+    The stream is split into ``batch_size`` rows of equal length.
 
     Args:
         ids: The stream, ``(N,)``.
-        batch_size: Rows.
-        window: Steps of a batch.
-        seed: Of where each epoch's first window ends, so that the cuts fall elsewhere in every epoch, and some
-            tokens at the rows' ends are left out; ``None`` for all of the stream, cut always alike.
-        n_batches: Batches in an epoch; the next epoch goes on from there, without the state. 0 for the whole stream.
+        batch_size: Rows per batch.
+        window: Steps per batch.
+        seed: Seed of the random length of each epoch's first window, which shifts the window bounds every epoch and
+            drops some tokens at the end of the rows. ``None`` for all tokens and the same windows in every epoch.
+        n_batches: Batches per epoch; the next epoch starts where it ended, with a new state. 0 for the whole stream.
+
+    >>> [batch.inputs.tolist() for batch in TokenStreamLoader(np.arange(7), batch_size=2, window=2).epoch()]
+    [[[0, 1], [3, 4]], [[2], [5]]]
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class TokenStreamLoader:
     ) -> None:
         self.ids, self.window, self.seed = ids, window, seed
         self.rows = max(1, min(batch_size, (len(ids) - 1) // 2))
-        self.steps = max(0, (len(ids) - 1) // self.rows)  # of a row
+        self.steps = max(0, (len(ids) - 1) // self.rows)  # per row
         shifted = seed is not None and self.steps > window
         self._windows = 1 + (self.steps - window) // window if shifted else -(-self.steps // window)
         self._count = min(n_batches, self._windows) if n_batches and seed is not None else self._windows
@@ -69,21 +71,21 @@ class TokenStreamLoader:
         return self._count
 
     def epoch(self, number: int = 0) -> Iterator[Batch]:
-        """The batches of epoch ``number``: ids ``(B, window)`` and as targets the ids that follow them."""
-        passes, first = divmod(number * self._count, max(1, self._windows))
+        """Batches of epoch ``number``: ids ``(B, window)``, and the next id at each step as targets."""
+        passes, offset = divmod(number * self._count, max(1, self._windows))
         ends = self._ends(passes)
         for i in range(self._count):
-            at = (first + i) % self._windows
-            if i and not at:
+            position = (offset + i) % self._windows
+            if i and not position:
                 ends = self._ends(passes + 1)
-            start, end = ends[at], ends[at + 1]
+            start, end = ends[position], ends[position + 1]
             rows = np.arange(self.rows) * self.steps
-            read = np.stack([self.ids[row + start : row + end + 1] for row in rows]).astype(np.int64)
-            ids = torch.from_numpy(read)
-            yield Batch(ids[:, :-1], targets=ids[:, 1:], continues=i > 0 and at > 0)
+            chunk = np.stack([self.ids[row + start : row + end + 1] for row in rows]).astype(np.int64)
+            ids = torch.from_numpy(chunk)
+            yield Batch(ids[:, :-1], targets=ids[:, 1:], continues=i > 0 and position > 0)
 
     def _ends(self, number: int) -> list[int]:
-        """Where the windows of the pass begin and end."""
+        """Bounds of the windows of pass ``number``."""
         first = self.window
         if self.seed is not None and self._windows > 1:
             first = int(np.random.default_rng((self.seed, number)).integers(1, self.window, endpoint=True))

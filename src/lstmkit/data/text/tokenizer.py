@@ -1,4 +1,4 @@
-"""From text to numbers and back. The tokenizers library does the work; the vocabulary is part of the model."""
+"""Tokenizers by whitespace, words, characters or BPE, on top of the ``tokenizers`` library."""
 
 from __future__ import annotations
 
@@ -13,33 +13,37 @@ from tokenizers import Tokenizer as Engine
 
 from lstmkit.progress import Progress, Task
 
-KINDS = ("spaces", "words", "chars", "bpe")
+KINDS = ("whitespace", "words", "chars", "bpe")
 UNKNOWN, END, BEGIN, PAD = "<unk>", "<eos>", "<bos>", "<pad>"
-_AT_ONCE = 1000  # lines that are encoded together
+_LINES_PER_CHUNK = 1000
 
 
 class Tokenizer:
-    """Tokens of a text, numbered.
+    """Tokenizer with a vocabulary.
 
-    Kinds: ``"spaces"``, what stands between spaces, for text that is cut up already; ``"words"``, words and
-    punctuation marks; ``"chars"``; ``"bpe"``, frequent pieces of bytes, which leave nothing unknown.
-    Make one with :meth:`fit`, or take one up with ``Tokenizer(kind, text)``.
+    Kinds: ``"spaces"``, whitespace-separated tokens, for text that is already tokenized; ``"words"``, words and
+    punctuation marks; ``"chars"``, characters; ``"bpe"``, byte-level BPE subword units without unknown tokens.
+    Create one with :meth:`fit`, or restore one from :meth:`to_json` with ``Tokenizer(kind, content)``.
 
     Args:
-        kind: One of the four.
-        content: What :meth:`to_json` gave.
+        kind: One of the four kinds.
+        content: Output of :meth:`to_json`.
 
     Raises:
-        ValueError: It is not that.
+        ValueError: ``content`` is not a vocabulary.
+
+    >>> tokenizer = Tokenizer.fit(["a dog sees a cat"], "words")
+    >>> next(tokenizer.encode(["a bird"]))
+    [1, 0]
     """
 
     def __init__(self, kind: str, content: str) -> None:
         self.kind = kind
         try:
             self._engine = Engine.from_str(content)
-        except Exception as err:  # the library raises nothing more special
-            raise ValueError(f"its vocabulary is none: {err}") from err
-        self._numbers: dict[str, int] = self._engine.get_vocab()
+        except Exception as err:  # the library raises no specific class
+            raise ValueError(f"its vocabulary is invalid: {err}") from err
+        self._ids: dict[str, int] = self._engine.get_vocab()
 
     @classmethod
     def fit(
@@ -54,17 +58,17 @@ class Tokenizer:
         progress: Progress | None = None,
         count: int = 0,
     ) -> Tokenizer:
-        """The tokens of a text: most frequent first, after the special ones.
+        """Fit a vocabulary: special tokens first, then by descending frequency.
 
         Args:
             lines: The text.
             kind: See the class.
-            size: Most tokens that are kept, special ones included; 0 for all (of bpe 8,000).
-            at_least: How often a token must occur.
-            lower: Whether to write all in lower case.
-            special: Tokens that are always there, first; ``<unk>`` is put before them where words may be unknown.
-            progress: Whom to tell.
-            count: How many lines there are, for that.
+            size: Maximum vocabulary size, special tokens included; 0 for all tokens (8,000 for BPE).
+            at_least: Minimum count of a token.
+            lower: Whether to convert text to lower case.
+            special: Special tokens. ``<unk>`` is put before them, except for BPE.
+            progress: Progress display.
+            count: Number of lines, for the progress display.
         """
         special = [*([] if kind == "bpe" or UNKNOWN in special else [UNKNOWN]), *special]
         engine = Engine(models.BPE() if kind == "bpe" else models.WordLevel(unk_token=UNKNOWN))
@@ -77,84 +81,84 @@ class Tokenizer:
             trainer = trainers.BpeTrainer(vocab_size=size or 8000, initial_alphabet=alphabet, **options)
         else:
             trainer = trainers.WordLevelTrainer(vocab_size=size or 2**31 - 1, **options)
-        with (progress or Progress()).task("collecting the vocabulary", count) as task:
-            engine.train_from_iterator(_told(lines, "\n" if kind in ("chars", "bpe") else "", task), trainer)
-        if kind != "bpe":  # a special token that stands in the text as well has left a gap
+        with (progress or Progress()).task("building the vocabulary", count) as task:
+            engine.train_from_iterator(_with_progress(lines, "\n" if kind in ("chars", "bpe") else "", task), trainer)
+        if kind != "bpe":  # a special token that also occurs in the text leaves a gap in the ids
             kept = sorted(engine.get_vocab(), key=engine.get_vocab().__getitem__)
             engine.model = models.WordLevel({token: i for i, token in enumerate(kept)}, UNKNOWN)
         return cls(kind, engine.to_str())
 
     def to_json(self) -> str:
-        """All of it, as text."""
+        """The tokenizer as JSON text."""
         return json.dumps(json.loads(self._engine.to_str()), ensure_ascii=False, sort_keys=True)
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._ids)
 
     def known(self) -> list[str]:
-        """All tokens, by their numbers."""
-        return sorted(self._numbers, key=self._numbers.__getitem__)
+        """All tokens, sorted by id."""
+        return sorted(self._ids, key=self._ids.__getitem__)
 
     def __getitem__(self, token: str) -> int:
-        """The number of a token that is there."""
-        return self._numbers[token]
+        """Id of a token; KeyError if it is not in the vocabulary."""
+        return self._ids[token]
 
     def number(self, token: str) -> int:
-        """The number of a token, -1 for one that is not there."""
-        return self._numbers.get(token, -1)
+        """Id of a token, -1 if it is not in the vocabulary."""
+        return self._ids.get(token, -1)
 
     def __contains__(self, token: str) -> bool:
-        return token in self._numbers
+        return token in self._ids
 
     @property
     def keeps_line_ends(self) -> bool:
-        """Whether the end of a line is a token of the text's own; else ``<eos>`` stands for it, if it is special."""
+        """Whether a line break is a token of the text; other kinds mark the end of a line with ``<eos>``."""
         return self.kind in ("chars", "bpe")
 
     def encode(self, lines: Iterable[str], *, ended: bool = False) -> Iterator[list[int]]:
-        """The tokens of each line, one after the other; ``ended``: with the line's end."""
-        end = [] if self.keeps_line_ends or not ended else [self._numbers[END]]
-        some = iter(lines)
-        while batch := list(itertools.islice(some, _AT_ONCE)):
+        """Encode lines as lists of ids. ``ended``: add the line break, or ``<eos>``."""
+        end = [] if self.keeps_line_ends or not ended else [self._ids[END]]
+        remaining = iter(lines)
+        while batch := list(itertools.islice(remaining, _LINES_PER_CHUNK)):
             if ended and self.keeps_line_ends:
                 batch = [line + "\n" for line in batch]
             for encoding in self._engine.encode_batch_fast(batch, add_special_tokens=False):
                 yield encoding.ids + end
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        """How each token is written; of bpe as far as its bytes are whole characters."""
+        """Tokens of ids as text. A BPE token with incomplete UTF-8 characters is shown as far as possible."""
         if self.kind == "bpe":
             return [self._engine.decode([i], skip_special_tokens=False) for i in ids]
         return [self._engine.id_to_token(i) or "" for i in ids]
 
     def pieces(self, text: str) -> list[str]:
-        """What of the text each of its tokens stands for, unknown ones too."""
+        """Tokenize a text into its substrings, out-of-vocabulary words included."""
         return [text[start:end] for start, end in self.spans(text)]
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """From where to where that stands in it, in characters, the end excluded."""
+        """Character offsets ``(start, stop)`` of each token of a text."""
         return self._engine.encode(text, add_special_tokens=False).offsets
 
     def spelled(self, lines: Iterable[str]) -> Iterator[tuple[list[int], list[str]]]:
-        """The tokens of each line, as :meth:`encode` has them, and what of it each stands for, as :meth:`pieces`."""
-        some = iter(lines)
-        while batch := list(itertools.islice(some, _AT_ONCE)):
+        """For each line its ids, as :meth:`encode`, and the substrings of its tokens, as :meth:`pieces`."""
+        remaining = iter(lines)
+        while batch := list(itertools.islice(remaining, _LINES_PER_CHUNK)):
             for line, encoding in zip(batch, self._engine.encode_batch(batch, add_special_tokens=False), strict=True):
                 yield encoding.ids, [line[start:end] for start, end in encoding.offsets]
 
     def normal(self, word: str) -> str:
-        """A word as the vocabulary would have it: in lower case, if all is."""
+        """Normalize a word as the vocabulary does: to lower case, if that is set."""
         normalizer = self._engine.normalizer
         return normalizer.normalize_str(word) if normalizer else word
 
     def unknown(self, text: str) -> list[str]:
-        """What of a text is not in the vocabulary, each once."""
-        normal = self._engine.normalizer
-        pieces = self._engine.pre_tokenizer.pre_tokenize_str(normal.normalize_str(text) if normal else text)  # type: ignore[union-attr]
-        return list(dict.fromkeys(piece for piece, _ in pieces if piece not in self._numbers))
+        """Out-of-vocabulary tokens of a text, without duplicates."""
+        normalizer = self._engine.normalizer
+        pieces = self._engine.pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text) if normalizer else text)  # type: ignore[union-attr]
+        return list(dict.fromkeys(piece for piece, _ in pieces if piece not in self._ids))
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text that the tokens make."""
+        """Decode ids to text."""
         if self.kind == "chars":
             return "".join(self.tokens(ids))
         return self._engine.decode(list(ids), skip_special_tokens=False)
@@ -166,7 +170,7 @@ _NO_SPACE_AROUND = re.compile(r"(?<=\w) ([-'’/]) (?=\w)")
 
 
 def joined(words: Sequence[str]) -> str:
-    """Words and punctuation marks as one writes them: the spaces that stand between tokens only are left out.
+    """Join words and punctuation marks to text, without spaces around punctuation where English has none.
 
     >>> joined(["a", "man", "'", "s", "t", "-", "shirt", "(", "red", ")", "."])
     "a man's t-shirt (red)."
@@ -176,16 +180,16 @@ def joined(words: Sequence[str]) -> str:
 
 
 def _pre_tokenizer(kind: str) -> tuple[Any, Any]:
-    """What cuts a text into tokens, and what joins them again if it takes more than spaces."""
+    """Pre-tokenizer and decoder of a kind; ``None`` if tokens are joined by spaces."""
     if kind == "chars":
         return pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated"), None
     if kind == "bpe":
         return pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    return (pre_tokenizers.WhitespaceSplit() if kind == "spaces" else pre_tokenizers.Whitespace()), None
+    return (pre_tokenizers.Whitespace() if kind == "words" else pre_tokenizers.WhitespaceSplit()), None
 
 
-def _told(lines: Iterable[str], end: str, task: Task) -> Iterator[str]:
+def _with_progress(lines: Iterable[str], end: str, task: Task) -> Iterator[str]:
     for done, line in enumerate(lines):
-        if done % _AT_ONCE == 0:
+        if done % _LINES_PER_CHUNK == 0:
             task.update(done)
         yield line + end

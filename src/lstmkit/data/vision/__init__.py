@@ -1,1 +1,1 @@
-"""Images and video: reading files, resizing, frames."""
+"""Images and video: reading files, resizing, frames, datasets."""

@@ -1,4 +1,4 @@
-"""IDX, the format of MNIST's files."""
+"""Reader of IDX, the file format of MNIST."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lstmkit.errors import DataError
 
 
 def read_idx(content: bytes) -> np.ndarray:
-    """The array of bytes in a file: two zeros, 8, the number of dimensions, each of them, then the bytes.
+    """Parse an IDX array of bytes: two zero bytes, type 8, the number of dimensions, the shape, then the values.
 
     >>> read_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9])).tolist()
     [7, 8, 9]
@@ -22,10 +22,10 @@ def read_idx(content: bytes) -> np.ndarray:
 
 
 def read_idx_file(path: Path) -> np.ndarray:
-    """What an IDX file holds, gzipped or not.
+    """Read an IDX file, gzipped or not.
 
     Raises:
-        DataError: There is no such file, or it is none.
+        DataError: The file does not exist, or is not an IDX file.
     """
     if not path.is_file():
         raise DataError(f"no such file: {path}")
@@ -33,4 +33,4 @@ def read_idx_file(path: Path) -> np.ndarray:
     try:
         return read_idx(gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content)
     except (OSError, EOFError, zlib.error, ValueError, IndexError) as err:
-        raise DataError(f"{path.name} is no IDX file that can be read: get it again") from err
+        raise DataError(f"{path.name} is not a readable IDX file: download it again") from err

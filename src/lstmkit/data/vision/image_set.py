@@ -1,4 +1,4 @@
-"""Pictures of one size, with or without labels: a folder, a zip, MNIST's files, or arrays."""
+"""Image sets of one size, with or without labels: a folder, a zip, IDX files (MNIST), or arrays."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from lstmkit.data import zip_archive as zips
+from lstmkit.data import zip_archive
 from lstmkit.data.batch import Batch
 from lstmkit.data.vision.idx import read_idx_file
 from lstmkit.data.vision.image_io import FILE_SUFFIXES, library, read_grayscale_image
 from lstmkit.errors import DataError, listing
 
-MAX_IMAGE_SIZE = 256  #: Dots of a side, as painted.
+MAX_IMAGE_SIZE = 256  #: Maximum height and width, in pixels.
 
 
 class Size(NamedTuple):
-    """To what pictures are brought.
+    """Target size of images.
 
     Attributes:
-        height, width: In dots.
-        inverted: Whether what is dark is the ink; else what is bright.
+        height, width: In pixels.
+        inverted: Whether dark pixels are the ink; by default bright pixels are.
     """
 
     height: int
@@ -36,13 +36,13 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Pictures.
+    """A set of grayscale images.
 
     Attributes:
         pictures: ``(N, height, width)`` float32, ink 1 and paper 0.
-        labels: Of which kind each is; ``None`` where that is not known.
-        ids: What each is called.
-        name: What messages call them all.
+        labels: Class of each image; ``None`` if unknown.
+        ids: Id of each image.
+        name: Name of the data in messages.
         notes: What was done to read them.
     """
 
@@ -56,37 +56,37 @@ class Images:
         return len(self.pictures)
 
     def part(self, rows: np.ndarray) -> Images:
-        """The pictures ``rows``."""
-        picked = (tuple(of[row] for row in rows) for of in (self.labels, self.ids))
+        """The images ``rows``."""
+        picked = (tuple(values[row] for row in rows) for values in (self.labels, self.ids))
         return replace(self, pictures=self.pictures[rows], **dict(zip(("labels", "ids"), picked, strict=True)))
 
     def require_labels(self) -> list[str]:
-        """The labels of all.
+        """The labels of all images.
 
         Raises:
-            DataError: One of them has none.
+            DataError: An image has no label.
         """
         for label, name in zip(self.labels, self.ids, strict=True):
             if label is None:
-                raise DataError(f"{self.name}: picture {name} has no label: put it into a folder named by its kind")
+                raise DataError(f"{self.name}: image {name} has no label: put it into a folder named after its class")
         return [label for label in self.labels if label is not None]
 
     def digest(self) -> str:
-        """A fingerprint."""
-        found = hashlib.sha256(f"{self.pictures.shape}{self.labels!r}".encode("utf-8", "replace"))
-        found.update(self.pictures.tobytes())
-        return found.hexdigest()
+        """SHA-256 of images and labels."""
+        digest = hashlib.sha256(f"{self.pictures.shape}{self.labels!r}".encode("utf-8", "replace"))
+        digest.update(self.pictures.tobytes())
+        return digest.hexdigest()
 
 
 def read_images(data: object, size: Size) -> Images:
-    """A picture, a folder or zip of pictures, IDX files, or arrays.
+    """Read images from a file, a folder, a zip, IDX files, or arrays, and resize them.
 
-    A label is the name of the folder that a picture lies in, a single one too; of IDX files the second one's byte,
-    as in ``"train-images-idx3-ubyte,train-labels-idx1-ubyte"``, gzipped or not; in Python ``(arrays, labels)``. Arrays
-    are ``(N, H, W)``: whole numbers from 0 to 255, others from 0 to 1. All are brought to ``size``.
+    The label of an image file is the name of its folder. IDX files are given as one path, or with their labels as
+    ``"train-images-idx3-ubyte,train-labels-idx1-ubyte"``, gzipped or not. Arrays ``(N, H, W)`` or ``(arrays, labels)``
+    hold integers from 0 to 255, or floats from 0 to 1.
 
     Raises:
-        DataError: What cannot be read, with place and remedy.
+        DataError: The data cannot be read.
 
     >>> images = read_images((np.eye(4)[None], ["a line"]), Size(4, 4))
     >>> images.labels, float(images.pictures.sum())
@@ -94,40 +94,40 @@ def read_images(data: object, size: Size) -> Images:
     """
     if isinstance(data, Images):
         return data
-    found = _from_path(data, size) if isinstance(data, (str, os.PathLike)) else _from_arrays(data, size)
-    if not len(found):
-        raise DataError(f"{found.name} has no pictures")
-    return found
+    images = _from_path(data, size) if isinstance(data, (str, os.PathLike)) else _from_arrays(data, size)
+    if not len(images):
+        raise DataError(f"{images.name} has no images: give at least one")
+    return images
 
 
 def _from_path(data: str | os.PathLike[str], size: Size) -> Images:
     text = os.fspath(data)
     path = Path(text)
     if "," in text and not path.exists():
-        pictures, labels = (Path(part) for part in text.split(",", 1))
-        return _idx(pictures, labels, size)
+        image_file, label_file = (Path(part) for part in text.split(",", 1))
+        return _idx(image_file, label_file, size)
     if "idx3" in path.name:
         return _idx(path, None, size)
     if path.is_dir():
         files = {PurePosixPath(file.relative_to(path).as_posix()): file for file in path.rglob("*") if file.is_file()}
-        names = [name for name in sorted(files) if _is_picture(name)]
+        names = [name for name in sorted(files) if _is_image(name)]
         return _read_all(path.name, names, len(files), lambda: (files[name] for name in names), size)
     if path.suffix.lower() == ".zip":
-        with zips.opened(path) as archive:
-            inside = [PurePosixPath(name) for name in zips.names(archive)]
-            names = [name for name in inside if _is_picture(name)]
+        with zip_archive.open_zip(path) as archive:
+            inside = [PurePosixPath(name) for name in zip_archive.file_names(archive)]
+            names = [name for name in inside if _is_image(name)]
 
             def contents() -> Iterator[bytes]:
                 for name in names:
-                    yield zips.content(archive, str(name), path.name)
+                    yield zip_archive.read_member(archive, str(name), path.name)
 
             return _read_all(path.name, names, len(inside), contents, size)
     name = PurePosixPath(path.absolute().parent.name, path.name)
     return _read_all(path.name, [name], 1, lambda: iter([path]), size)
 
 
-def _is_picture(name: PurePosixPath) -> bool:
-    return name.suffix.lower() in FILE_SUFFIXES and not zips.is_hidden_file(str(name))
+def _is_image(name: PurePosixPath) -> bool:
+    return name.suffix.lower() in FILE_SUFFIXES and not zip_archive.is_hidden_file(str(name))
 
 
 def _read_all(
@@ -138,20 +138,24 @@ def _read_all(
     size: Size,
 ) -> Images:
     if not names:
-        raise DataError(f"{where} has no picture ({', '.join(FILE_SUFFIXES)}) among its {files} files")
-    read = zip(names, contents(), strict=True)
-    found = np.stack(
-        [brought(read_grayscale_image(one, str(name)).astype(np.float32) / 255, size) for name, one in read]
-    )
-    notes = (f"{files - len(names)} files of {where} are no pictures and were passed over",)
+        raise DataError(f"{where} has no image ({', '.join(FILE_SUFFIXES)}) among its {files} files: give image files")
+    named = zip(names, contents(), strict=True)
+    images = [read_grayscale_image(source, str(name)).astype(np.float32) / 255 for name, source in named]
+    notes = (f"{files - len(names)} files of {where} are not images and were skipped",)
     labels = tuple(name.parent.name or None for name in names)
-    return Images(found, labels, tuple(map(str, names)), where, notes if files > len(names) else ())
+    return Images(
+        np.stack([brought(image, size) for image in images]),
+        labels,
+        tuple(map(str, names)),
+        where,
+        notes if files > len(names) else (),
+    )
 
 
-def _idx(pictures: Path, labels: Path | None, size: Size) -> Images:
-    arrays = [read_idx_file(path) for path in (pictures, labels) if path is not None]
-    given = arrays[1].tolist() if labels is not None else None
-    return _from_arrays(arrays[0] if given is None else (arrays[0], given), size, pictures.name)
+def _idx(image_file: Path, label_file: Path | None, size: Size) -> Images:
+    arrays = [read_idx_file(path) for path in (image_file, label_file) if path is not None]
+    classes = arrays[1].tolist() if label_file is not None else None
+    return _from_arrays(arrays[0] if classes is None else (arrays[0], classes), size, image_file.name)
 
 
 def _from_arrays(data: Any, size: Size, name: str = "the data") -> Images:
@@ -161,42 +165,42 @@ def _from_arrays(data: Any, size: Size, name: str = "the data") -> Images:
         values = np.asarray(arrays)
         values = values.astype(np.float32) / (255 if np.issubdtype(values.dtype, np.integer) else 1)
     except (ValueError, TypeError):
-        raise DataError(f"{name}: give a path, or pictures (N, H, W) of one size") from None
+        raise DataError(f"{name} is not an array: give a path, or images (N, H, W) of one size") from None
     values = values[None] if values.ndim == 2 else values
     if values.ndim != 3 or not values.size:
-        raise DataError(f"{name} has the shape {values.shape}: give pictures (N, H, W), with one shade a dot")
+        raise DataError(f"{name} has shape {values.shape}: give grayscale images (N, H, W)")
     if not (values >= 0).all() or not (values <= 1).all():  # NaN is neither
-        raise DataError(f"{name}: a shade is missing or none from 0 to 1: give whole numbers to 255, or shares")
+        raise DataError(f"{name}: a pixel is NaN or out of range: give integers from 0 to 255, or floats from 0 to 1")
     if labels is not None and len(labels) != len(values):
-        raise DataError(f"there are {len(values)} pictures and {len(labels)} labels: give one of each")
-    of_each = (None,) * len(values) if labels is None else tuple(str(label).strip() or None for label in labels)
+        raise DataError(f"{len(values)} images and {len(labels)} labels: give one label per image")
+    image_labels = (None,) * len(values) if labels is None else tuple(str(label).strip() or None for label in labels)
     ids = tuple(str(number) for number in range(1, len(values) + 1))
-    return Images(np.stack([brought(one, size) for one in values]), of_each, ids, name)
+    return Images(np.stack([brought(image, size) for image in values]), image_labels, ids, name)
 
 
 def brought(picture: np.ndarray, size: Size) -> np.ndarray:
-    """A picture ``(H, W)`` of shades from 0 to 1 at a size, its sides kept in proportion, paper around it."""
+    """Resize an image ``(H, W)`` of values from 0 to 1 with its aspect ratio kept, centered and padded with 0."""
     if size.inverted:
         picture = 1 - picture
     if picture.shape == (size.height, size.width):
         return picture.astype(np.float32)
     shape = picture.shape
     scale = min(size.height / shape[0], size.width / shape[1])
-    high, wide = (max(1, round(side * scale)) for side in shape)
+    new_height, new_width = (max(1, round(side * scale)) for side in shape)
     pillow: Any = library("PIL.Image")
-    scaled = pillow.fromarray(picture.astype(np.float32)).resize((wide, high), pillow.Resampling.BOX)
-    found = np.zeros((size.height, size.width), dtype=np.float32)
-    top, left = (size.height - high) // 2, (size.width - wide) // 2
-    found[top : top + high, left : left + wide] = np.asarray(scaled).clip(0, 1)
-    return found
+    scaled = pillow.fromarray(picture.astype(np.float32)).resize((new_width, new_height), pillow.Resampling.BOX)
+    padded = np.zeros((size.height, size.width), dtype=np.float32)
+    top, left = (size.height - new_height) // 2, (size.width - new_width) // 2
+    padded[top : top + new_height, left : left + new_width] = np.asarray(scaled).clip(0, 1)
+    return padded
 
 
 class ImageDataset:
-    """Pictures as a source of batches.
+    """Dataset of images, with optional classes.
 
     Args:
-        pictures: ``(N, height, width)``.
-        kinds: ``(N,)`` of which kind each is; ``None`` where none is told.
+        pictures: ``(N, height, width)`` float32.
+        kinds: Class of each image ``(N,)``, passed as ``extras["kind"]``; ``None`` without classes.
     """
 
     lengths = None
@@ -208,12 +212,13 @@ class ImageDataset:
         return len(self.pictures)
 
     def batch(self, rows: np.ndarray) -> Batch:
+        """Inputs ``(B, height, width)``."""
         extras = {} if self.kinds is None else {"kind": torch.from_numpy(self.kinds[rows])}
         return Batch(torch.from_numpy(self.pictures[rows]), rows=rows, extras=extras)
 
 
 def binarize(pictures: np.ndarray, seed: int) -> np.ndarray:
-    """Each dot ink with the probability that its shade is, drawn by a seed: of ``(N, H, W)`` float32 0 and 1.
+    """Stochastic binarization: each pixel is 1 with the probability of its shade; ``(N, H, W)`` float32.
 
     >>> binarize(np.array([[[0.0, 1.0]]], dtype=np.float32), 0).tolist()
     [[[0.0, 1.0]]]
@@ -223,13 +228,13 @@ def binarize(pictures: np.ndarray, seed: int) -> np.ndarray:
 
 
 def encode_labels(labels: Sequence[str], known: Sequence[str], name: str) -> np.ndarray:
-    """``(N,)`` int64.
+    """Encode labels as indices into ``known``, ``(N,)`` int64.
 
     Raises:
-        DataError: A label that is not known.
+        DataError: A label is not in ``known``.
     """
-    number = {label: i for i, label in enumerate(known)}
+    index = {label: i for i, label in enumerate(known)}
     for label in labels:
-        if label not in number:
-            raise DataError(f"{name}: there is no kind {label!r}: the model knows {listing(known)}")
-    return np.array([number[label] for label in labels], dtype=np.int64)
+        if label not in index:
+            raise DataError(f"{name}: unknown class {label!r}: give one of {listing(known)}")
+    return np.array([index[label] for label in labels], dtype=np.int64)

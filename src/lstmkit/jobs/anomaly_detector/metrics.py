@@ -1,81 +1,87 @@
-"""Scores of a detector of anomalies and of what stands beside it."""
+"""Scores of the anomaly detector and of its baselines."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lstmkit.data.series.sensor_series import filled
+from lstmkit.data.series.sensor_series import SensorSeriesSet, filled
 from lstmkit.evaluation.anomaly_metrics import event_counts, f1, range_precision_recall_f1, vus_pr
 from lstmkit.evaluation.anomaly_thresholds import merged
 from lstmkit.jobs.anomaly_detector.baselines import SubPCA, moving_z_score
+from lstmkit.jobs.anomaly_detector.predictor import AnomalyPredictor
 
-if TYPE_CHECKING:
-    from lstmkit.data.series.sensor_series import SensorSeriesSet
-    from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
+METRIC_DIRECTIONS = {"VUS-PR": "high", "range F1": "high", "overlap F1": "high", "false alarms per step": "low"}
+ScoresAndThresholds = list[tuple[np.ndarray, np.ndarray]]  #: Of each series ``(T,)`` and ``(T,)``.
 
-BEST = {"VUS-PR": "high", "range F1": "high", "overlap F1": "high", "false alarms a step": "low"}
-Judged = list[tuple[np.ndarray, np.ndarray]]  #: Of each recording scores and levels, ``(T,)`` each.
-
-_MOVING = 50  # steps that the moving z-score looks back
+_Z_SCORE_WINDOW = 50  # steps
 
 
-def scores(labels: Sequence[np.ndarray], of: Judged, job: AnomalyDetector) -> dict[str, float]:
-    """Means over the recordings that have an anomaly; counts of all together.
+def scores(
+    labels: Sequence[np.ndarray], scored: ScoresAndThresholds, *, merge_gap: int, vus_buffer: int
+) -> dict[str, float]:
+    """Means over the series that have an anomaly; event counts and false alarms over all series together.
 
-    A level of NaN says that there is none: what needs alarms is NaN too. Alarms at most ``job.gap`` steps apart are
-    one stretch, as in the tables; false alarms a step are counted as they are.
+    Args:
+        labels: Of each series ``(T,)`` bool.
+        scored: Of each series scores and thresholds. A threshold of NaN means that there is none; scores that need
+            alarms are NaN then.
+        merge_gap: Alarms at most this many steps apart are one event. False alarms per step are not merged.
+        vus_buffer: Largest buffer in steps around a labeled anomaly in VUS-PR.
     """
-    told = [(known, found, found > level) for known, (found, level) in zip(labels, of, strict=True)]
-    judged = not any(np.isnan(level).any() for _, level in of)
-    volumes = [vus_pr(known, found, job.margin) for known, found, _ in told if known.any()]
-    ranges = [range_precision_recall_f1(known, merged(alarms, job.gap))[2] for known, _, alarms in told if known.any()]
-    counts = np.sum([event_counts(known, merged(alarms, job.gap)) for known, _, alarms in told], axis=0)
-    normal = np.concatenate([alarms[~known] for known, _, alarms in told])
+    rows = [(true, of_series, of_series > t) for true, (of_series, t) in zip(labels, scored, strict=True)]
+    has_threshold = not any(np.isnan(threshold).any() for _, threshold in scored)
+    volumes = [vus_pr(true, of_series, vus_buffer) for true, of_series, _ in rows if true.any()]
+    ranges = [range_precision_recall_f1(true, merged(alarms, merge_gap))[2] for true, _, alarms in rows if true.any()]
+    counts = np.sum([event_counts(true, merged(alarms, merge_gap)) for true, _, alarms in rows], axis=0)
+    normal = np.concatenate([alarms[~true] for true, _, alarms in rows])
     return {
         "VUS-PR": float(np.mean(volumes)) if volumes else np.nan,
-        "range F1": float(np.mean(ranges)) if ranges and judged else np.nan,
-        "overlap F1": f1(*counts.tolist()) if judged else np.nan,
-        "false alarms a step": float(normal.mean()) if len(normal) and judged else np.nan,
+        "range F1": float(np.mean(ranges)) if ranges and has_threshold else np.nan,
+        "overlap F1": f1(*counts.tolist()) if has_threshold else np.nan,
+        "false alarms per step": float(normal.mean()) if len(normal) and has_threshold else np.nan,
     }
 
 
 def baselines(
-    job: AnomalyDetector, learnt: tuple[SensorSeriesSet, SensorSeriesSet] | None, test: SensorSeriesSet
-) -> dict[str, Judged]:
-    """By name. Their levels are set by the job's own rule, on their scores of the part that the job's were set by.
+    predictor: AnomalyPredictor, fitted_to: tuple[SensorSeriesSet, SensorSeriesSet] | None, test: SensorSeriesSet
+) -> dict[str, ScoresAndThresholds]:
+    """Scores and thresholds of each baseline. Thresholds follow the model's own method, on each baseline's own scores.
 
     Args:
-        job: Fitted.
-        learnt: What it was trained on and validated on; ``None`` where that is not known any more.
+        predictor: Fitted.
+        fitted_to: Its training and validation part; ``None`` if they are not known any more.
         test: What is scored.
     """
-    values = _scored_values(job, test)
-    train, normal = ([], []) if learnt is None else (_scored_values(job, part) for part in learnt)
-    found = {"moving z-score": _with_thresholds(job, lambda one: moving_z_score(one, _MOVING), values, normal, _MOVING)}
-    window = min([job.window, *(len(one) // 2 for one in train)])
+    values = _scored_values(predictor, test)
+    train, normal = ([], []) if fitted_to is None else (_scored_values(predictor, part) for part in fitted_to)
+    z_score = _with_thresholds(
+        predictor, lambda series: moving_z_score(series, _Z_SCORE_WINDOW), values, normal, _Z_SCORE_WINDOW
+    )
+    scored = {"moving z-score": z_score}
+    window = min([predictor.settings.window, *(len(series) // 2 for series in train)])
     if train and window > 1:
         pca = SubPCA(window).fit(max(train, key=len))
-        found["Sub-PCA"] = _with_thresholds(job, pca.score, values, normal, window)
-    return found
+        scored["Sub-PCA"] = _with_thresholds(predictor, pca.score, values, normal, window)
+    return scored
 
 
-def _scored_values(job: AnomalyDetector, recordings: SensorSeriesSet) -> list[np.ndarray]:
-    return [filled(job.encode(one.values)[1]).astype(np.float64) for one in recordings.items]
+def _scored_values(predictor: AnomalyPredictor, series: SensorSeriesSet) -> list[np.ndarray]:
+    return [filled(predictor.standardize(one.values)[1]).astype(np.float64) for one in series.items]
 
 
 def _with_thresholds(
-    job: AnomalyDetector,
+    predictor: AnomalyPredictor,
     score: Callable[[np.ndarray], np.ndarray],
     values: list[np.ndarray],
     normal: list[np.ndarray],
-    settled: int,
-) -> Judged:
-    """Scores of ``values``; their level by those of ``normal``, without its first steps."""
-    found = [score(one) for one in values]
-    known = np.concatenate([np.zeros(0), *(score(one)[min(settled, len(one) // 2) :] for one in normal)])
+    burn_in: int,
+) -> ScoresAndThresholds:
+    """Scores of ``values``, and thresholds fitted to scores of ``normal`` after the burn-in."""
+    scored = [score(series) for series in values]
+    known = np.concatenate([np.zeros(0), *(score(series)[min(burn_in, len(series) // 2) :] for series in normal)])
     if not len(known):
-        return [(one, np.full(len(one), np.nan)) for one in found]
-    return [(one, job.levels(one, job.level(known), known)) for one in found]
+        return [(of_series, np.full(len(of_series), np.nan)) for of_series in scored]
+    threshold = predictor.fit_threshold(known)
+    return [(of_series, predictor.thresholds(of_series, threshold, known)) for of_series in scored]

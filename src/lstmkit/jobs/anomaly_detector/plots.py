@@ -1,4 +1,4 @@
-"""A recording, how unusual each step is, when there was an alarm and because of which channel."""
+"""Figures of detected anomalies: the series, its scores and thresholds, alarms, and the channels that caused them."""
 
 from __future__ import annotations
 
@@ -27,44 +27,44 @@ from lstmkit.plots.style import (
 )
 
 _ALARM, _LABEL = PALETTE[1], "#bdbdbd"
-_MOST_LINES = 5  # channels drawn as lines, those that stand out most
-_MOST_ROWS = 12  # channels in the picture of causes
-_ROW = 0.17  # inches of a channel there
-_MOST_POINTS = 3000  # across the picture
+_MAX_LINES = 5  # channels drawn as lines: those with the highest scores
+_MAX_ROWS = 12  # channels in the heat map
+_ROW_INCHES = 0.17  # height of a channel in the heat map
+_MAX_POINTS = 3000  # across the figure
 
 
-def anomaly_figure(found: AnomalyResult) -> Figure:
-    """The channels that stand out most, the score under its level, and with several channels which it was."""
-    several = len(found.channels) > 1
-    rows = _ROW * min(len(found.channels), _MOST_ROWS) + 0.5 if several else 0.0  # inches
+def anomaly_figure(result: AnomalyResult) -> Figure:
+    """The channels with the highest scores, the score with its threshold, and the score of each channel."""
+    several = len(result.channels) > 1
+    rows = _ROW_INCHES * min(len(result.channels), _MAX_ROWS) + 0.5 if several else 0.0  # inches
     figure = new_figure(4.1 + rows)
     axes: Any = figure.subplots(3 if several else 2, 1, sharex=True, height_ratios=[1.9, 1.3, rows][: 2 + several])
-    steps = np.arange(len(found.scores))
-    by = np.argsort(-found.by_channel.max(axis=0, initial=0), kind="stable")
-    handles = _values(axes[0], found, np.sort(by[:_MOST_LINES]), steps)
-    handles |= _scores(axes[1], found, steps)
+    steps = np.arange(len(result.scores))
+    by = np.argsort(-result.channel_scores.max(axis=0, initial=0), kind="stable")
+    handles = _values(axes[0], result, np.sort(by[:_MAX_LINES]), steps)
+    handles |= _scores(axes[1], result, steps)
     if several:
-        _causes(axes[2], found, np.sort(by[:_MOST_ROWS]))
-    handles |= _marked(axes, found)
+        _channel_heat_map(axes[2], result, np.sort(by[:_MAX_ROWS]))
+    handles |= _mark_alarms(axes, result)
     axes[-1].set_xlim(0, max(1, len(steps) - 1))
-    _times(axes[-1], found)
-    legend(figure, handles, title=found.recording.name)
+    _time_ticks(axes[-1], result)
+    legend(figure, handles, title=result.series.name)
     return figure
 
 
-def _values(ax: Any, found: AnomalyResult, which: np.ndarray, steps: np.ndarray) -> dict[str, Artist]:
-    columns = found.values[:, which]
+def _values(ax: Any, result: AnomalyResult, which: np.ndarray, steps: np.ndarray) -> dict[str, Artist]:
+    columns = result.values[:, which]
     handles: dict[str, Artist] = {}
     one = len(which) == 1
     for i, column in enumerate(columns.T):
         mean, deviation = np.nanmean(column), np.nanstd(column)
         drawn = column if one else (column - mean) / (deviation or 1.0) + 4.0 * (len(which) - 1 - i)
-        (line,) = ax.plot(*_thinned(steps, drawn), linewidth=0.9, **line_style(i))
-        handles[found.channels[which[i]]] = line
+        (line,) = ax.plot(*_decimated(steps, drawn), linewidth=0.9, **line_style(i))
+        handles[result.channels[which[i]]] = line
     if not one:
-        few = f"the {len(which)} of {len(found.channels)} channels that stand out most"
-        what = few if len(which) < len(found.channels) else "the channels"
-        ax.set_title(f"{what}, each in its deviations", fontsize=SMALL, loc="left")
+        few = f"the {len(which)} of {len(result.channels)} channels with the highest scores"
+        what = few if len(which) < len(result.channels) else "channels"
+        ax.set_title(f"{what}, standardized", fontsize=SMALL, loc="left")
     ax.set_ylabel("value" if one else "", fontsize=SMALL)
     ax.margins(y=0.12)  # the bar of labels is above the highest peak
     style_axes(ax)
@@ -73,52 +73,52 @@ def _values(ax: Any, found: AnomalyResult, which: np.ndarray, steps: np.ndarray)
     return handles
 
 
-def _scores(ax: Any, found: AnomalyResult, steps: np.ndarray) -> dict[str, Artist]:
-    ax.plot(*_thinned(steps, found.scores), color=BLACK, linewidth=0.9)
-    ax.plot(*_thinned(steps, found.levels), color=GREY, linewidth=1.1, linestyle=(0, (4, 2)))
-    highest = max(float(found.scores.max(initial=1.0)), float(np.median(found.levels)) if len(steps) else 1.0)
+def _scores(ax: Any, result: AnomalyResult, steps: np.ndarray) -> dict[str, Artist]:
+    ax.plot(*_decimated(steps, result.scores), color=BLACK, linewidth=0.9)
+    ax.plot(*_decimated(steps, result.thresholds), color=GREY, linewidth=1.1, linestyle=(0, (4, 2)))
+    highest = max(float(result.scores.max(initial=1.0)), float(np.median(result.thresholds)) if len(steps) else 1.0)
     ax.set_ylim(0, 1.08 * highest)
     ax.set_ylabel("score", fontsize=SMALL)
     style_axes(ax)
     return {
         "score": Line2D([], [], color=BLACK, linewidth=0.9),
-        "level of alarm": Line2D([], [], color=GREY, linewidth=1.1, linestyle=(0, (4, 2))),
+        "threshold": Line2D([], [], color=GREY, linewidth=1.1, linestyle=(0, (4, 2))),
     }
 
 
-def _causes(ax: Any, found: AnomalyResult, which: np.ndarray) -> None:
-    """A row a channel, darker where it is more unusual."""
-    rows = found.by_channel[:, which].T
+def _channel_heat_map(ax: Any, result: AnomalyResult, which: np.ndarray) -> None:
+    """One row per channel, darker for higher scores."""
+    rows = result.channel_scores[:, which].T
     top = max(float(np.quantile(rows, 0.999)) if rows.size else 1.0, 1.0)
     extent = (-0.5, rows.shape[1] - 0.5, len(which) - 0.5, -0.5)
     ax.imshow(_coarse(rows), aspect="auto", cmap="Oranges", vmin=0, vmax=top, extent=extent, interpolation="nearest")
-    names = [shortened_in_the_middle(found.channels[i], 18) for i in which]
+    names = [shortened_in_the_middle(result.channels[i], 18) for i in which]
     ax.set_yticks(range(len(names)), names, fontsize=SMALL - 1.5, parse_math=False)
     ax.spines[["top", "right"]].set_visible(False)
-    which_ones = f"the {len(which)} highest of {len(found.channels)}" if len(which) < len(found.channels) else "each"
-    ax.set_title(f"score of channels, {which_ones}", fontsize=SMALL, loc="left")
+    which_ones = f", {len(which)} highest of {len(result.channels)}" if len(which) < len(result.channels) else ""
+    ax.set_title(f"score of each channel{which_ones}", fontsize=SMALL, loc="left")
 
 
-def _marked(axes: Any, found: AnomalyResult) -> dict[str, Artist]:
-    """Alarms as shades, labels as a bar above."""
+def _mark_alarms(axes: Any, result: AnomalyResult) -> dict[str, Artist]:
+    """Alarms as shaded spans, labels as a bar at the top."""
     handles: dict[str, Artist] = {}
-    least = len(found.scores) / 400  # else a short one would not be seen
-    for start, stop in stretches(found.alarms):
+    min_width = len(result.scores) / 400  # so that a short one is visible
+    for start, stop in stretches(result.alarms):
         for ax in axes[:2]:
-            ax.axvspan(start - 0.5, max(stop - 0.5, start + least), color=_ALARM, alpha=0.28, linewidth=0)
+            ax.axvspan(start - 0.5, max(stop - 0.5, start + min_width), color=_ALARM, alpha=0.28, linewidth=0)
         handles["alarm"] = Patch(facecolor=_ALARM, alpha=0.28)
-    if found.recording.labels is not None:
-        for start, stop in stretches(found.recording.labels):
+    if result.series.labels is not None:
+        for start, stop in stretches(result.series.labels):
             span = {"ymin": 0.96, "ymax": 1.0, "color": BLACK, "linewidth": 0}
-            axes[0].axvspan(start - 0.5, max(stop - 0.5, start + least), **span)
-            handles["labelled as an anomaly"] = Patch(facecolor=BLACK)
+            axes[0].axvspan(start - 0.5, max(stop - 0.5, start + min_width), **span)
+            handles["labeled as an anomaly"] = Patch(facecolor=BLACK)
     return handles
 
 
-def _times(ax: Any, found: AnomalyResult) -> None:
-    """Stamps at whole steps: of long recordings the day."""
-    at = np.unique(np.linspace(0, len(found.scores) - 1, 5).astype(int))
-    times = found.recording.times
+def _time_ticks(ax: Any, result: AnomalyResult) -> None:
+    """Timestamps at whole steps; for long series the date."""
+    at = np.unique(np.linspace(0, len(result.scores) - 1, 5).astype(int))
+    times = result.series.times
     if isinstance(times, pd.DatetimeIndex):
         days = (times[-1] - times[0]).days
         times = times.strftime("%Y-%m-%d" if days > 5 else "%m-%d %H:%M")
@@ -128,9 +128,9 @@ def _times(ax: Any, found: AnomalyResult) -> None:
         label.set_horizontalalignment(place)
 
 
-def _thinned(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least and largest of every few steps, so that no peak is lost."""
-    few = -(-len(steps) // (_MOST_POINTS // 2))
+def _decimated(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Minimum and maximum of every few steps, so that no peak is lost."""
+    few = -(-len(steps) // (_MAX_POINTS // 2))
     if few <= 2:
         return steps, values
     edges = np.arange(0, len(steps), few)
@@ -139,6 +139,6 @@ def _thinned(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _coarse(rows: np.ndarray) -> np.ndarray:
-    """The largest of every few columns."""
-    few = -(-rows.shape[1] // _MOST_POINTS)
+    """The maximum of every few columns."""
+    few = -(-rows.shape[1] // _MAX_POINTS)
     return rows if few == 1 else np.maximum.reduceat(rows, np.arange(0, rows.shape[1], few), axis=1)

@@ -1,44 +1,53 @@
-"""A detector with the verbs of PyOD, so that it can stand where one of PyOD's does."""
+"""An anomaly detector with the methods of PyOD's detectors."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from typing_extensions import Self
 
-if TYPE_CHECKING:
-    from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
+from lstmkit.jobs.anomaly_detector.predictor import AnomalyPredictor
+from lstmkit.jobs.anomaly_detector.results import AnomalyResult
+
+
+class Detector(Protocol):
+    """What is adapted: a job that detects anomalies."""
+
+    @property
+    def predictor(self) -> AnomalyPredictor: ...
+    def fit(self, data: Any) -> Any: ...
+    def predict(self, data: Any) -> list[AnomalyResult]: ...
 
 
 class PyODDetector:
     """``AnomalyDetector.pyod`` makes it. Rows are steps, in order.
 
     Attributes:
-        decision_scores_: ``(N,)`` scores of what it was fitted to.
-        labels_: ``(N,)`` of it, 1 for an alarm.
-        threshold_: Above which a score is an alarm; NaN where it hangs on the step.
+        decision_scores_: ``(N,)`` scores of the training data.
+        labels_: ``(N,)`` of the training data, 1 for an alarm.
+        threshold_: A score above it is an alarm; NaN if the threshold changes from step to step.
     """
 
     decision_scores_: np.ndarray
     labels_: np.ndarray
     threshold_: float
 
-    def __init__(self, job: AnomalyDetector) -> None:
-        self.job = job
+    def __init__(self, detector: Detector) -> None:
+        self.detector = detector
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """``X (N, C)``; ``y`` is not looked at."""
-        self.job.fit(X)
-        (found,) = self.job.predict(X)
-        self.decision_scores_, self.labels_ = found.scores, found.alarms.astype(int)
-        self.threshold_ = self.job.constant_threshold
+        """Fit to ``X (N, C)``; ``y`` is ignored."""
+        self.detector.fit(X)
+        (result,) = self.detector.predict(X)
+        self.decision_scores_, self.labels_ = result.scores, result.alarms.astype(int)
+        self.threshold_ = self.detector.predictor.constant_threshold
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """``(N,)``, higher for more unusual."""
-        return self.job.decision_function(X)
+        """Scores ``(N,)``, higher for more abnormal steps."""
+        return np.concatenate([result.scores for result in self.detector.predict(X)])
 
     def predict(self, X: Any) -> np.ndarray:
         """``(N,)``: 1 for an alarm, else 0."""
-        return np.concatenate([found.alarms for found in self.job.predict(X)]).astype(int)
+        return np.concatenate([result.alarms for result in self.detector.predict(X)]).astype(int)

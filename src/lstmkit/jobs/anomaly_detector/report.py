@@ -1,53 +1,57 @@
-"""What a detector's run shows: the table, recordings with their alarms, what it has learnt from."""
+"""The anomaly detector's part of the report: results, series with their alarms, the data."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 
+from lstmkit.data.series.sensor_series import SensorSeriesSet
 from lstmkit.jobs.anomaly_detector.plots import anomaly_figure
-from lstmkit.progress import default_progress
+from lstmkit.jobs.anomaly_detector.predictor import AnomalyPredictor
+from lstmkit.jobs.anomaly_detector.results import AnomalyResult
+from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.report import Section
 
-if TYPE_CHECKING:
-    from lstmkit.data.series.sensor_series import SensorSeriesSet
-    from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
-
-_DRAWN = 4
+_MAX_DRAWN = 4  # series
 
 
-def sections(job: AnomalyDetector, examples: SensorSeriesSet) -> list[Section]:
-    """The whole of the report that is about anomalies."""
-    found = []
-    if job.evaluation is None:
-        text = (
-            "The data have no labels, or nothing was held out: how well it detects is not known. Below is what it says."
+def sections(
+    predictor: AnomalyPredictor, evaluation: Evaluation | None, results: list[AnomalyResult], series: SensorSeriesSet
+) -> list[Section]:
+    """Results, the series with the most alarms, and the data.
+
+    Args:
+        predictor: Fitted.
+        evaluation: On the test part, if the data have labels.
+        results: Of the test part, or of all series if nothing was held out.
+        series: Everything that was read.
+    """
+    if evaluation is None:
+        first = Section(
+            "Results", "The data have no labels, or no test part was held out, so there are no scores to show."
         )
-        found.append(Section("Test", text=text))
     else:
-        said = "On the end of each recording, which nothing was fitted to. " + " ".join(job.evaluation.notes)
-        found.append(Section("How well it detects", said, job.evaluation.table, best=job.evaluation.best))
-    return [*found, *_drawn(job, examples), _data(job, examples)]
+        text = "Scores on the end of each series, to which nothing was fitted. " + " ".join(evaluation.notes)
+        first = Section("Results", text, evaluation.table, best=evaluation.directions)
+    return [first, *_detection_sections(predictor, results), _data_section(predictor, series)]
 
 
-def _drawn(job: AnomalyDetector, examples: SensorSeriesSet) -> list[Section]:
-    shown = job.tested or job.detect(examples, default_progress())
-    most = sorted(shown, key=lambda one: -int(one.alarms.sum()))[:_DRAWN]
-    found = []
-    for one in most:
-        rows = one.rows(job.gap)
-        title = f"Alarms in {one.recording.name}"
-        text = (
-            f"{len(rows):,} stretches of alarms, {int(one.alarms.sum()):,} of {len(one.scores):,} steps."
-            if rows
-            else "No alarm."
-        )
-        found.append(Section(title, text, pd.DataFrame(rows) if rows else None, anomaly_figure(one), caption=title))
-    return found
+def _detection_sections(predictor: AnomalyPredictor, results: list[AnomalyResult]) -> list[Section]:
+    sections = []
+    for result in sorted(results, key=lambda one: -int(one.alarms.sum()))[:_MAX_DRAWN]:
+        events = result.events(predictor.settings.merge_gap)
+        title = f"Alarms in {result.series.name}"
+        text = f"{len(events):,} events, {int(result.alarms.sum()):,} of {len(result.scores):,} steps are alarms."
+        table = pd.DataFrame(events) if events else None
+        sections.append(Section(title, text if events else "No alarm.", table, anomaly_figure(result), caption=title))
+    return sections
 
 
-def _data(job: AnomalyDetector, examples: SensorSeriesSet) -> Section:
-    counts = [len(examples), sum(map(len, examples.items)), len(job.names), len(job.watched)]
-    names = ["recordings", "steps", "channels", "of them watched"]
-    return Section("The data", " ".join(examples.notes), pd.DataFrame({"data": names, "count": counts}))
+def _data_section(predictor: AnomalyPredictor, series: SensorSeriesSet) -> Section:
+    counts = {
+        "series": len(series),
+        "steps": sum(map(len, series.items)),
+        "channels": len(predictor.channel_names),
+        "scored channels": len(predictor.scored_channels),
+    }
+    table = pd.DataFrame({"data": list(counts), "count": list(counts.values())})
+    return Section("The data", " ".join(series.notes), table)

@@ -1,4 +1,4 @@
-"""What a detector has found in a recording."""
+"""The result of anomaly detection in one series."""
 
 from __future__ import annotations
 
@@ -14,58 +14,57 @@ from lstmkit.evaluation.anomaly_thresholds import stretches
 
 @dataclass(frozen=True)
 class AnomalyResult:
-    """What was found in a recording.
+    """Scores, thresholds and alarms of one series.
 
     Attributes:
-        recording: It.
-        values: ``(T, C)`` of the watched channels, in their own units.
-        scores: ``(T,)``: 1 is what is usual, NaN never.
-        by_channel: ``(T, C)`` the same of each watched channel, not smoothed.
-        levels: ``(T,)``: a step is an alarm if its score is above.
-        channels: ``C`` names.
+        series: The series.
+        values: ``(T, C)`` of the scored channels, in their own units.
+        scores: ``(T,)``: 1 is the mean score of normal data; never NaN.
+        channel_scores: ``(T, C)``: the score of each channel, not smoothed.
+        thresholds: ``(T,)``: a step is an alarm if its score is above.
+        channels: Names of the ``C`` scored channels.
     """
 
-    recording: Recording
+    series: Recording
     values: np.ndarray
     scores: np.ndarray
-    by_channel: np.ndarray
-    levels: np.ndarray
+    channel_scores: np.ndarray
+    thresholds: np.ndarray
     channels: tuple[str, ...]
 
     @property
     def alarms(self) -> np.ndarray:
         """``(T,)`` bool."""
-        return self.scores > self.levels
+        return self.scores > self.thresholds
 
-    def rows(self, gap: int = 0) -> list[dict[str, Any]]:
-        """A row for each stretch of alarms: from when to when, how high, and the channel that stands out most.
+    def events(self, merge_gap: int = 0) -> list[dict[str, Any]]:
+        """One row per event: start, end, length, peak, score, threshold, and the channel with the highest score.
 
         Args:
-            gap: Steps without alarm that a stretch may have.
+            merge_gap: Alarms at most this many steps apart are one event.
         """
-        found = []
-        for start, stop in stretches(self.alarms, gap):
+        rows = []
+        times = self.series.times
+        for start, stop in stretches(self.alarms, merge_gap):
             peak = start + int(self.scores[start:stop].argmax())
-            cause = int(self.by_channel[start:stop].max(axis=0).argmax())
-            times = self.recording.times
-            found.append(
+            highest = int(self.channel_scores[start:stop].max(axis=0).argmax())
+            rows.append(
                 {
-                    "id": self.recording.name,
+                    "id": self.series.name,
                     "start": times[start],
                     "end": times[stop - 1],
                     "steps": stop - start,
                     "peak": times[peak],
                     "score": float(self.scores[peak]),
-                    "level": float(self.levels[peak]),
-                    "cause": self.channels[cause],
+                    "threshold": float(self.thresholds[peak]),
+                    "channel": self.channels[highest],
                 }
             )
-        return found
+        return rows
 
     def frame(self) -> pd.DataFrame:
-        """A row a step: score, level, alarm, and the score of each channel."""
-        of_steps = {"id": self.recording.name, "time": self.recording.times, "score": self.scores}
-        of_steps |= {"level": self.levels, "alarm": self.alarms.astype(int)}
-        return pd.DataFrame(
-            of_steps | {f"score of {c}": v for c, v in zip(self.channels, self.by_channel.T, strict=True)}
-        )
+        """One row per step: score, threshold, alarm, and the score of each channel."""
+        columns = {"id": self.series.name, "time": self.series.times, "score": self.scores}
+        columns |= {"threshold": self.thresholds, "alarm": self.alarms.astype(int)}
+        of_channels = zip(self.channels, self.channel_scores.T, strict=True)
+        return pd.DataFrame(columns | {f"score of {name}": scores for name, scores in of_channels})

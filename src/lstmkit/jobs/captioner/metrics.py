@@ -1,123 +1,93 @@
-"""How good captions are: BLEU of sacreBLEU against all sentences of each, beside what needs no network."""
+"""Scores of captions: sacreBLEU's BLEU against all references, beside the baselines."""
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from sacrebleu.metrics.bleu import BLEU
 
 from lstmkit.data.captioned_media import CaptionedMedia
-from lstmkit.data.vision.image_io import thumbnail
-from lstmkit.data.vision.video_io import VideoClip
-from lstmkit.jobs.base import Evaluation
-from lstmkit.jobs.common.classifier_baselines import resampled
+from lstmkit.jobs.captioner.baselines import NearestCaption, most_frequent_caption
+from lstmkit.jobs.captioner.generation import beam_search_options, caption_media
+from lstmkit.jobs.captioner.predictor import CaptionerPredictor
+from lstmkit.jobs.captioner.visual_input import INPUT_KINDS
+from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.progress import Progress
 
-if TYPE_CHECKING:
-    from lstmkit.jobs.captioner.job import Captioner
-
-NGRAM_ORDERS = (1, 2, 3, 4)  #: Words in a row that are counted.
-_NUM_RESAMPLED_FRAMES = 8  # of a clip or of features
-_NUM_TRAINING_EXAMPLES = 100  # of the training part
+NGRAM_ORDERS = (1, 2, 3, 4)  #: Longest n-grams of BLEU-1 to BLEU-4.
+_TRAINING_BLEU = "BLEU-4 on training data"
+_NUM_TRAINING_EXAMPLES = 100  # that this score is computed from
 
 
-def scores(told: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """BLEU-1 to BLEU-4 in lower case, 0 to 100, and, where each has one sentence, the share that is exactly it.
+def scores(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """BLEU-1 to BLEU-4 in lowercase, 0 to 100; with one reference each also the fraction of exact matches, 0 to 1.
 
     >>> scores(["a dog runs fast"], [["A dog runs fast .", "a dog runs fast"]])["BLEU-4"]
     100.0
     """
-    padded = _side_by_side(references)
+    transposed = _transpose_references(references)
     found: dict[str, float] = {}
     for order in NGRAM_ORDERS:
-        # Sentences as the data have them, tokenised or not: sacreBLEU cuts them all alike, and need not warn.
-        score = BLEU(lowercase=True, force=True, max_ngram_order=order).corpus_score(told, padded).score
+        # force: sacreBLEU tokenizes all captions alike and need not warn about tokenized ones.
+        score = BLEU(lowercase=True, force=True, max_ngram_order=order).corpus_score(captions, transposed).score
         found[f"BLEU-{order}"] = round(score, 2)
-    if all(len(of) == 1 for of in references):
-        same = [one.lower().split() == of[0].lower().split() for one, of in zip(told, references, strict=True)]
-        found = {"exact match": float(np.mean(same)), **found}
+    if all(len(texts) == 1 for texts in references):
+        pairs = zip(captions, references, strict=True)
+        matches = [caption.lower().split() == texts[0].lower().split() for caption, texts in pairs]
+        found = {"exact match": float(np.mean(matches)), **found}
     return found
 
 
 def signature(references: Sequence[Sequence[str]]) -> str:
-    """What the scores are exactly, as sacreBLEU writes it."""
+    """sacreBLEU's signature of the scores."""
     metric = BLEU(lowercase=True, force=True)
-    metric.corpus_score([""] * len(references), _side_by_side(references))
-    return f"BLEU: {metric.get_signature().format()}, BLEU-n with n words in a row at most."
+    metric.corpus_score([""] * len(references), _transpose_references(references))
+    return f"BLEU: {metric.get_signature().format()}; BLEU-n uses n-grams of at most n words."
 
 
-def _side_by_side(references: Sequence[Sequence[str]]) -> list[Any]:
-    """As sacreBLEU wants them, the first of each, the second of each, …; ``None`` where there is none."""
-    return [list(of) for of in zip_longest(*references)]
+def _transpose_references(references: Sequence[Sequence[str]]) -> list[Any]:
+    """References as sacreBLEU takes them: all first ones, all second ones, …; ``None`` if there is none."""
+    return [list(texts) for texts in zip_longest(*references)]
 
 
-def most_frequent(train: CaptionedMedia) -> str:
-    """The sentence that the training part has most often; of as many the one of the commonest words."""
-    sentences = Counter(text for texts in train.texts for text in texts)
-    words = Counter(word for text in sentences for word in text.lower().split())
-
-    def common(text: str) -> tuple[int, float]:
-        return sentences[text], float(np.mean([words[word] for word in text.lower().split()]))
-
-    return max(sentences, key=common)
-
-
-class NearestCaption:
-    """The first sentence of what looks most alike, dot by dot, at 8 by 8 dots; of clips at 8 moments.
+def evaluate(
+    predictor: CaptionerPredictor, test: CaptionedMedia, train: CaptionedMedia | None, progress: Progress
+) -> Evaluation:
+    """Score the captions of the model and of the baselines against all references.
 
     Args:
-        train: What is remembered.
+        predictor: With a trained network.
+        test: Held-out examples; each has a caption.
+        train: The training part, for the baselines; ``None`` for a loaded model.
+        progress: Where to report progress.
     """
-
-    def __init__(self, train: CaptionedMedia) -> None:
-        self._texts = train.texts
-        self._known = _thumbnails(train.seen)
-
-    def __call__(self, seen: Sequence[Any]) -> list[str]:
-        asked = _thumbnails(seen)
-        square = (self._known**2).sum(axis=1)
-        nearest = (square - 2 * asked @ self._known.T).argmin(axis=1)
-        return [self._texts[int(i)][0] for i in nearest]
-
-
-def _thumbnails(seen: Sequence[Any]) -> np.ndarray:
-    """``(N, F)`` float32."""
-
-    def thumb(dots: np.ndarray) -> np.ndarray:
-        return thumbnail(dots, colour=dots.shape[2] == 3)
-
-    def row(one: Any) -> np.ndarray:
-        if isinstance(one, VideoClip):
-            return resampled(np.stack([thumb(frame) for frame in one.frames]), _NUM_RESAMPLED_FRAMES)
-        return thumb(one) if one.ndim == 3 else resampled(one, _NUM_RESAMPLED_FRAMES)
-
-    return np.stack([row(one) for one in seen]).astype(np.float32)
-
-
-def evaluated(job: Captioner, test: CaptionedMedia, train: CaptionedMedia | None, progress: Progress) -> Evaluation:
-    """The model's sentences, and its baselines', against all that was said."""
-    name = job.cell.upper()
-    told = {name: [one.text for one in job.predict(test, progress=progress)]}
-    notes = [f"{len(test):,} {test.kind}, {sum(map(len, test.texts)):,} sentences. {signature(test.texts)}"]
+    options = beam_search_options(predictor.settings)
+    captions = {
+        predictor.settings.cell.upper(): [one.text for one in caption_media(predictor, test, options, progress)]
+    }
+    num_captions = sum(map(len, test.texts))
+    notes = [f"{len(test):,} {INPUT_KINDS[test.kind]}s, {num_captions:,} references. {signature(test.texts)}"]
     if train is None:
-        notes.append("A loaded model has not what it learnt from: there is nothing beside it.")
+        notes.append("A loaded model has no training data, so the baselines are left out.")
     else:
-        told["sentence of the most similar one in training"] = NearestCaption(train)(test.seen)
-        told["most frequent sentence"] = [most_frequent(train)] * len(test)
-    rows = [{"model": model, **scores(lines, test.texts)} for model, lines in told.items()]
+        captions["nearest-neighbor caption"] = NearestCaption(train)(test.seen)
+        captions["most frequent caption"] = [most_frequent_caption(train)] * len(test)
+    rows = [{"model": model, **scores(texts, test.texts)} for model, texts in captions.items()]
     table = pd.DataFrame(rows)
     if train is not None:
-        again = train.part(np.arange(min(_NUM_TRAINING_EXAMPLES, len(train))))
-        known = scores([one.text for one in job.predict(again, progress=progress)], again.texts)["BLEU-4"]
-        table["BLEU-4 in training"] = [known, *[float("nan")] * (len(rows) - 1)]
+        known = train.part(np.arange(min(_NUM_TRAINING_EXAMPLES, len(train))))
+        texts = [one.text for one in caption_media(predictor, known, options, progress)]
+        table[_TRAINING_BLEU] = [scores(texts, known.texts)["BLEU-4"], *[math.nan] * (len(rows) - 1)]
         notes.append(
-            f"BLEU-4 in training: of the first {len(again)} it learnt from; what is above the test is by heart."
+            f"{_TRAINING_BLEU} is computed from the first {len(known)} training examples. If it exceeds the test score "
+            "by far, the model has memorized captions."
         )
-    details = pd.DataFrame({"name": list(test.ids), "references": [" / ".join(of) for of in test.texts], **told})
-    best = dict.fromkeys(table.columns.drop("model"), "high")
-    return Evaluation(table, best, details, tuple(notes))
+    references = [" / ".join(texts) for texts in test.texts]
+    details = pd.DataFrame({"name": list(test.ids), "references": references, **captions})
+    directions = dict.fromkeys(table.columns.drop("model"), "high")
+    return Evaluation(table, directions, details, tuple(notes), outputs=test)

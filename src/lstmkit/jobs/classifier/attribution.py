@@ -1,10 +1,9 @@
-"""Into a classifier: what decided an answer, and an example to look at its network with."""
+"""Explain a classifier: occlusion attribution, accuracy by prefix, and example sequences for a look inside."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,78 +12,86 @@ from torch import Tensor
 
 from lstmkit.data.audio.audio_io import AudioClip
 from lstmkit.data.vision.video_io import VideoClip
+from lstmkit.jobs.classifier.predictor import ClassifierPredictor
 from lstmkit.jobs.common.token_labels import annotations, shown
 from lstmkit.look.traces import Answer, ExampleSequence
 from lstmkit.modules.audio_encoder import TIME_REDUCTION
 
-if TYPE_CHECKING:
-    from lstmkit.jobs.classifier.job import Classifier
+_MAX_PREFIX_EXAMPLES = 500
+_MAX_OCCLUSIONS = 200  # per example
 
-_MAX_PREFIX_EXAMPLES = 500  # examples that are seen in parts
-_PIECES = 200  # of an example that are erased one after the other
+Example = str | np.ndarray | AudioClip | VideoClip
 
 
-def decided(job: Classifier, encoded: np.ndarray, which: int) -> np.ndarray:
-    """``(T,)``: by how much the probability of class ``which`` falls as each step of an encoded example is erased.
+def occlusion_attribution(predictor: ClassifierPredictor, encoded: np.ndarray, class_index: int) -> np.ndarray:
+    """Occlude each step of an encoded example and measure the decrease of one class's probability.
 
-    Of a long example several steps are erased together, and share the change.
+    Examples of more than 200 steps are occluded several steps at a time; those steps share the change equally.
+
+    Returns:
+        ``(T,)`` changes of the probability; positive if the step supports the class.
     """
-    every = -(-len(encoded) // _PIECES)
-    starts = range(0, len(encoded), every)
-    variants = [job.front_end.without(encoded, start, start + every) for start in starts]
-    whole, *without = job.stated([encoded, *variants])[:, which]
+    width = -(-len(encoded) // _MAX_OCCLUSIONS)
+    starts = range(0, len(encoded), width)
+    occluded = [predictor.front_end.without(encoded, start, start + width) for start in starts]
+    whole, *without = predictor.predict_probabilities([encoded, *occluded])[:, class_index]
     changes = np.zeros(len(encoded))
-    for start, now in zip(starts, without, strict=True):
-        piece = changes[start : start + every]
-        piece[:] = (whole - now) / len(piece)
+    for start, probability in zip(starts, without, strict=True):
+        steps = changes[start : start + width]
+        steps[:] = (whole - probability) / len(steps)
     return changes
 
 
-def early(job: Classifier, encoded: Sequence[np.ndarray], targets: np.ndarray) -> pd.DataFrame:
-    """How often the answer is right when only the first part of each example was seen.
+def accuracy_by_prefix(
+    predictor: ClassifierPredictor, encoded: Sequence[np.ndarray], targets: np.ndarray
+) -> pd.DataFrame:
+    """Accuracy if only the first part of each example is read.
 
-    Of more than 500 examples every so many are taken.
+    Of more than 500 examples, 500 at equal distances are taken.
 
     Args:
+        predictor: The classifier.
         encoded: Examples.
-        targets: Their classes ``(N,)``.
+        targets: Their class indices ``(N,)``.
 
     Returns:
-        ``share seen, accuracy``, a row a tenth.
+        ``fraction of frames, accuracy``, in steps of a tenth.
     """
-    some = np.unique(np.linspace(0, len(encoded) - 1, min(_MAX_PREFIX_EXAMPLES, len(encoded))).astype(int))
-    rows = []
-    for tenth in range(1, 11):
-        begun = [encoded[i][: max(1, math.ceil(len(encoded[i]) * tenth / 10))] for i in some]
-        rows.append((tenth / 10, float((job.stated(begun).argmax(axis=1) == targets[some]).mean())))
-    return pd.DataFrame(rows, columns=pd.Index(["share seen", "accuracy"]))
+    rows = np.unique(np.linspace(0, len(encoded) - 1, min(_MAX_PREFIX_EXAMPLES, len(encoded))).astype(int))
+    table = []
+    for tenths in range(1, 11):
+        prefixes = [encoded[i][: max(1, math.ceil(len(encoded[i]) * tenths / 10))] for i in rows]
+        predicted = predictor.predict_probabilities(prefixes).argmax(axis=1)
+        table.append((tenths / 10, float((predicted == targets[rows]).mean())))
+    return pd.DataFrame(table, columns=pd.Index(["fraction of frames", "accuracy"]))
 
 
-def example_sequence(job: Classifier, example: str | np.ndarray | AudioClip | VideoClip, name: str) -> ExampleSequence:
-    """One example, with the logits of the two likeliest classes as what is asked of it."""
-    (encoded,) = job.front_end.encode([example])
-    labels = job.front_end.steps(example)
+def example_sequence(predictor: ClassifierPredictor, example: Example, name: str) -> ExampleSequence:
+    """One example for a look inside; its answers are the logits of the two most probable classes."""
+    (encoded,) = predictor.front_end.encode([example])
+    labels = predictor.front_end.steps(example)
     is_text = isinstance(example, str)
     values = example[:, 0] if isinstance(example, np.ndarray) else None
     if isinstance(example, AudioClip):
         labels, values = labels[::TIME_REDUCTION], encoded.mean(axis=1)  # as many as the trunk has steps
     if isinstance(example, VideoClip):
-        values = example.frames.mean(axis=(1, 2, 3))  # how bright each frame is
-    inputs = torch.from_numpy(encoded)[None].to(next(job.network.parameters()).device)
+        values = example.frames.mean(axis=(1, 2, 3))  # brightness
+    inputs = torch.from_numpy(encoded)[None].to(next(predictor.network.parameters()).device)
     with torch.no_grad():
-        first = job.network.eval()(inputs)[0][0].topk(min(2, len(job.classes))).indices.tolist()
+        logits = predictor.network.eval()(inputs)[0][0]
+    best = logits.topk(min(2, len(predictor.classes))).indices.tolist()
     return ExampleSequence(
         inputs,
         name=name,
         labels=[shown(label) for label in labels] if is_text else labels,
         values=values,
         annotations=annotations(labels) if is_text else {},
-        answers={f"logit of {job.classes[c]!r}": _logit(c) for c in first},
+        answers={f"logit of {predictor.classes[i]!r}": _logit(i) for i in best},
     )
 
 
-def _logit(which: int) -> Answer:
+def _logit(class_index: int) -> Answer:
     def answer(output: Tensor) -> Tensor:
-        return output[0, which]
+        return output[0, class_index]
 
     return answer

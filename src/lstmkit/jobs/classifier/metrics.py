@@ -1,94 +1,168 @@
-"""A classifier and what it is held against, scored on the same examples."""
+"""Scores of a classifier and of its baselines on the same examples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from sklearn.metrics import accuracy_score, f1_score, hamming_loss
 
+from lstmkit.data.labeled_examples import LabeledExamples
 from lstmkit.evaluation.calibration import confidences_and_outcomes, reliability
-from lstmkit.jobs.common.classifier_baselines import POINTS, by_share, nearest_neighbor, tfidf_logistic_regression
+from lstmkit.frontends.video import VideoFrontEnd
+from lstmkit.jobs.classifier.predictor import ClassifierPredictor, Probabilities
+from lstmkit.jobs.common.classifier_baselines import (
+    POINTS,
+    class_frequencies,
+    nearest_neighbor,
+    tfidf_logistic_regression,
+)
+from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.progress import Progress
 
-ONE = {"accuracy": "high", "macro F1": "high", "log loss": "low", "ECE": "low"}
+SINGLE_LABEL_METRICS = {"accuracy": "high", "macro F1": "high", "log loss": "low", "ECE": "low"}
 MULTI_LABEL_METRICS = {"micro F1": "high", "macro F1": "high", "Hamming loss": "low", "log loss": "low", "ECE": "low"}
 
 
-@dataclass(frozen=True)
-class LabeledData:
-    """A part of the data as the baselines read it: raw inputs, and targets ``(N,)`` or ``(N, C)``."""
+class ClassifierOutputs(NamedTuple):
+    """What an evaluation leaves for the report: the test examples and their probabilities."""
+
+    examples: LabeledExamples
+    probabilities: Probabilities
+
+
+class LabeledData(NamedTuple):
+    """Examples as the baselines read them: inputs, and targets ``(N,)`` or ``(N, C)``."""
 
     inputs: Sequence[Any]
     targets: np.ndarray
 
 
-def scores(stated: np.ndarray, targets: np.ndarray, threshold: float) -> dict[str, float]:
-    """A row of the table: probabilities ``(N, C)`` against targets; of a model that only names classes no log loss."""
-    several = targets.ndim == 2
-    said = (stated >= threshold).astype(int) if several else stated.argmax(axis=1)
+def evaluate_classifier(
+    predictor: ClassifierPredictor,
+    test: LabeledExamples,
+    train: LabeledExamples | None,
+    valid: LabeledExamples | None,
+    progress: Progress,
+) -> Evaluation:
+    """Score a classifier and its baselines.
+
+    Args:
+        predictor: The classifier.
+        test: Labeled examples that it was not fitted to.
+        train: Its training examples, for the baselines; ``None`` if the model was loaded.
+        valid: Its validation examples, if there are any.
+        progress: Where to report progress.
+    """
+    settings = predictor.settings
+    targets = predictor.targets(test)
+    encoded = predictor.front_end.encode(test.inputs)
+    probabilities = predictor.probabilities(encoded, progress)
+    models = {settings.cell.upper(): probabilities.calibrated}
+    models |= baselines(predictor, test, train, valid, progress)
+    rows = [{"model": name, **scores(of_model, targets, settings.threshold)} for name, of_model in models.items()]
+    labels = [settings.label_sep.join(own) for own in test.require_labels()]
+    details = pd.DataFrame({"id": list(test.ids), "label": labels})
+    details[[f"p_{label}" for label in predictor.classes]] = probabilities.calibrated
+    summary = calibration_summary(probabilities, targets, predictor.temperature)
+    notes = [f"{len(test)} examples. {summary}", *predictor.front_end.notes(encoded)]
+    if train is None:
+        notes.append("A loaded model has no training data: the majority class is the only baseline.")
+    directions = MULTI_LABEL_METRICS if predictor.multi_label else SINGLE_LABEL_METRICS
+    outputs = ClassifierOutputs(test, probabilities)
+    return Evaluation(pd.DataFrame(rows), dict(directions), details, tuple(notes), outputs)
+
+
+def scores(probabilities: np.ndarray, targets: np.ndarray, threshold: float) -> dict[str, float]:
+    """One row of the table.
+
+    Log loss and ECE are NaN if all probabilities are 0 or 1: such a model gives labels, no probabilities.
+
+    Args:
+        probabilities: ``(N, C)``.
+        targets: Class indices ``(N,)``, or 0 or 1 for each label ``(N, C)``.
+        threshold: Probability from which a label counts as predicted, for targets ``(N, C)``.
+    """
+    multi_label = targets.ndim == 2
+    predicted = (probabilities >= threshold).astype(int) if multi_label else probabilities.argmax(axis=1)
     f1 = {
-        way: float(f1_score(targets, said, average=way, zero_division=0))  # type: ignore[arg-type]
-        for way in ("micro", "macro")
+        average: float(f1_score(targets, predicted, average=average, zero_division=0))  # type: ignore[arg-type]
+        for average in ("micro", "macro")
     }
-    unsure = not np.isin(stated, (0, 1)).all()
-    rest = {
-        "log loss": probability_loss(stated, targets) if unsure else float("nan"),
-        "ECE": reliability(*confidences_and_outcomes(stated, targets)).error if unsure else float("nan"),
+    probabilistic = not np.isin(probabilities, (0, 1)).all()
+    confidence = {
+        "log loss": log_loss(probabilities, targets) if probabilistic else float("nan"),
+        "ECE": expected_calibration_error(probabilities, targets) if probabilistic else float("nan"),
     }
-    if several:
-        return {"micro F1": f1["micro"], "macro F1": f1["macro"], "Hamming loss": hamming_loss(targets, said), **rest}
-    return {"accuracy": float(accuracy_score(targets, said)), "macro F1": f1["macro"], **rest}
+    if multi_label:
+        hamming = float(hamming_loss(targets, predicted))
+        return {"micro F1": f1["micro"], "macro F1": f1["macro"], "Hamming loss": hamming, **confidence}
+    return {"accuracy": float(accuracy_score(targets, predicted)), "macro F1": f1["macro"], **confidence}
 
 
-def probability_loss(stated: np.ndarray, targets: np.ndarray) -> float:
-    """Log loss of probabilities; of none less than a millionth is taken, so that one zero is not all there is."""
-    safe = np.clip(stated, 1e-6, 1 - 1e-6)
+def log_loss(probabilities: np.ndarray, targets: np.ndarray) -> float:
+    """Mean log loss; probabilities are clipped to ``[1e-6, 1 - 1e-6]`` so that one zero does not make it infinite."""
+    clipped = np.clip(probabilities, 1e-6, 1 - 1e-6)
     if targets.ndim == 1:
-        return float(-np.log(safe[np.arange(len(targets)), targets]).mean())
-    return float(-np.where(targets > 0.5, np.log(safe), np.log(1 - safe)).mean())
+        return float(-np.log(clipped[np.arange(len(targets)), targets]).mean())
+    return float(-np.where(targets > 0.5, np.log(clipped), np.log(1 - clipped)).mean())
 
 
-def calibration(raw: np.ndarray, stated: np.ndarray, targets: np.ndarray, temperature: float) -> str:
-    """What calibrating did, in a sentence: probabilities ``(N, C)`` before and after."""
-    before, after = (reliability(*confidences_and_outcomes(of, targets)).error for of in (raw, stated))
+def expected_calibration_error(probabilities: np.ndarray, targets: np.ndarray) -> float:
+    """Mean difference between predicted probability and observed frequency, over bins (Naeini et al. 2015)."""
+    return reliability(*confidences_and_outcomes(probabilities, targets)).error
+
+
+def calibration_summary(probabilities: Probabilities, targets: np.ndarray, temperature: float) -> str:
+    """The calibration error with and without the temperature, in a sentence."""
+    calibrated = expected_calibration_error(probabilities.calibrated, targets)
     if temperature == 1:
-        return f"Probabilities are not calibrated: the expected calibration error (ECE) is {after:.3f}."
-    fitted = f"Temperature {temperature:.2f}, fitted on the validation part"
-    return f"{fitted}: the expected calibration error (ECE) is {before:.3f} before and {after:.3f} after."
+        return f"Probabilities are not calibrated: the expected calibration error (ECE) is {calibrated:.3f}."
+    uncalibrated = expected_calibration_error(probabilities.uncalibrated, targets)
+    return (
+        f"Calibrated with temperature {temperature:.2f}, fitted to the validation part: "
+        f"the expected calibration error (ECE) is {uncalibrated:.3f} before and {calibrated:.3f} after."
+    )
 
 
 def baselines(
-    kind: str,
-    train: LabeledData | None,
-    valid: LabeledData | None,
-    inputs: Sequence[Any],
-    counts: np.ndarray,
-    total: int,
-    *,
-    balanced: bool,
-    seed: int,
+    predictor: ClassifierPredictor,
+    test: LabeledExamples,
+    train: LabeledExamples | None,
+    valid: LabeledExamples | None,
     progress: Progress,
 ) -> dict[str, np.ndarray]:
-    """Probabilities ``(N, C)`` by name; what learns needs the training part."""
-    told = {"majority class": by_share(counts, total, len(inputs))}
+    """Probabilities ``(N, C)`` of each baseline, by name. All but the majority class need the training examples."""
+    counts, classes = predictor.class_counts, len(predictor.classes)
+    frequencies = {"majority class": class_frequencies(counts, predictor.num_examples, len(test))}
     if train is None:
-        return told
-    classes = len(counts)
-    if kind == "text":
+        return frequencies
+    seen, inputs = _labeled_data(predictor, train), _baseline_inputs(predictor, test)
+    if test.kind == "text":
         choice = None
-        if valid is not None and len(valid.inputs):
-            targets = valid.targets
-            choice = (valid.inputs, lambda stated: probability_loss(stated, targets))
-        learnt = (train.inputs, train.targets)
-        words = tfidf_logistic_regression(learnt, choice, inputs, classes=classes, balanced=balanced, progress=progress)
-        return {"TF-IDF, logistic regression": words, **told}
-    longest = max(map(len, train.inputs))
-    few = kind in ("sound", "video") or longest == 1  # of many bands, or of one step, no more points than there are
+        if valid is not None and len(valid):
+            held_out = _labeled_data(predictor, valid)
+            choice = (held_out.inputs, lambda probabilities: log_loss(probabilities, held_out.targets))
+        balanced = predictor.settings.class_weight == "balanced"
+        words = tfidf_logistic_regression(seen, choice, inputs, classes=classes, balanced=balanced, progress=progress)
+        return {"TF-IDF, logistic regression": words, **frequencies}
+    longest = max(map(len, seen.inputs))
+    few = (
+        test.kind in ("sound", "video") or longest == 1
+    )  # many features a step, or one step: no more points than steps
     points = min(POINTS, longest) if few else POINTS
-    options: dict[str, Any] = {"seed": seed, "progress": progress, "points": points}
-    nearest = nearest_neighbor((train.inputs, train.targets), inputs, **options)
-    certain = nearest if nearest.ndim == 2 else np.eye(classes)[nearest]
-    return {"1 nearest neighbour": certain, **told}
+    nearest = nearest_neighbor(seen, inputs, seed=predictor.settings.seed, progress=progress, points=points)
+    return {"1-nearest neighbor": nearest if nearest.ndim == 2 else np.eye(classes)[nearest], **frequencies}
+
+
+def _labeled_data(predictor: ClassifierPredictor, examples: LabeledExamples) -> LabeledData:
+    return LabeledData(_baseline_inputs(predictor, examples), predictor.targets(examples))
+
+
+def _baseline_inputs(predictor: ClassifierPredictor, examples: LabeledExamples) -> Sequence[Any]:
+    """Texts as they are, time series and audio as the network reads them, video clips as thumbnails."""
+    if isinstance(predictor.front_end, VideoFrontEnd):
+        return predictor.front_end.thumbnails(examples.inputs)
+    return examples.inputs if examples.kind == "text" else predictor.front_end.encode(examples.inputs)

@@ -1,9 +1,9 @@
-"""Confusion matrix, scores per class and reliability of probabilities, for every job that predicts classes."""
+"""Report sections of every job that predicts classes: confusion matrix, scores by class, calibration."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,52 +13,70 @@ from lstmkit.evaluation.calibration import confidences_and_outcomes, reliability
 from lstmkit.plots.classification import confusion_figure, reliability_figure
 from lstmkit.report import Section
 
-if TYPE_CHECKING:
-    pass
 
-
-def confusion_section(targets: Any, said: Any, classes: Sequence[str]) -> Section:
-    """What was taken for what: true and said classes, ``(N,)`` numbers each, by name."""
-    counts = confusion_matrix(targets, said, labels=range(len(classes)))
-    table = pd.DataFrame({"true": list(classes)} | dict(zip(classes, counts.T, strict=True)))
-    return Section(
-        "What it took for what",
-        "A row a true class, a column what was said of it; what is right stands on the diagonal.",
-        table,
-        confusion_figure(counts, classes),
-        caption="Confusion: true classes in rows, said ones in columns",
-    )
-
-
-def by_class(targets: Any, said: Any, classes: Sequence[Any], name: str) -> pd.DataFrame:
-    """Precision, recall, F1 and how many there are, a row a class.
+def confusion_section(targets: Any, predicted: Any, classes: Sequence[str]) -> Section:
+    """The confusion matrix.
 
     Args:
-        targets, said: True and said classes ``(N,)``, or which labels hold ``(N, C)``.
-        classes: As they stand there; of labels their names.
-        name: Of the column of classes.
+        targets, predicted: True and predicted class indices ``(N,)``.
+        classes: ``C`` names.
     """
-    several = np.ndim(targets) == 2
-    labels = range(len(classes)) if several else classes
-    each: Any = precision_recall_fscore_support(targets, said, labels=labels, zero_division=0)  # type: ignore[arg-type]
-    columns = dict(zip(("precision", "recall", "F1", "examples"), each, strict=True))
-    return pd.DataFrame({name: list(classes), **columns})
+    counts = confusion_matrix(targets, predicted, labels=range(len(classes)))
+    table = pd.DataFrame({"true": list(classes)} | dict(zip(classes, counts.T, strict=True)))
+    return Section(
+        "Confusion matrix",
+        "One row per true class, one column per predicted class. Correct predictions are on the diagonal.",
+        table,
+        confusion_figure(counts, classes),
+        caption="Confusion matrix: true classes in rows, predicted classes in columns",
+    )
 
 
-def calibration_section(stated: np.ndarray, raw: np.ndarray, targets: np.ndarray) -> Section:
-    """Whether probabilities ``(N, C)`` came true, calibrated and as they were before."""
+def scores_by_class(targets: Any, predicted: Any, classes: Sequence[Any], column: str) -> pd.DataFrame:
+    """Precision, recall, F1 and the number of examples, one row per class.
+
+    Args:
+        targets, predicted: True and predicted classes ``(N,)``, or 0 or 1 for each label ``(N, C)``.
+        classes: The classes as they are in ``targets``; of labels ``(N, C)`` their names.
+        column: Name of the column of classes.
+    """
+    multi_label = np.ndim(targets) == 2
+    labels = range(len(classes)) if multi_label else classes
+    scores: Any = precision_recall_fscore_support(targets, predicted, labels=labels, zero_division=0)  # type: ignore[arg-type]
+    columns = dict(zip(("precision", "recall", "F1", "examples"), scores, strict=True))
+    return pd.DataFrame({column: list(classes), **columns})
+
+
+def calibration_section(calibrated: np.ndarray, uncalibrated: np.ndarray, targets: np.ndarray) -> Section:
+    """Predicted probability against observed frequency.
+
+    Args:
+        calibrated, uncalibrated: Probabilities ``(N, C)`` with and without the fitted temperature.
+        targets: Class indices ``(N,)``, or 0 or 1 for each label ``(N, C)``.
+    """
     curves = {
-        "calibrated": reliability(*confidences_and_outcomes(stated, targets), bins=10),
-        "before": reliability(*confidences_and_outcomes(raw, targets), bins=10),
+        "calibrated": reliability(*confidences_and_outcomes(calibrated, targets), bins=10),
+        "uncalibrated": reliability(*confidences_and_outcomes(uncalibrated, targets), bins=10),
     }
-    numbers = [
-        pd.DataFrame({"probabilities": name, "stated": c.stated, "came true": c.observed, "answers": c.count})
-        for name, c in curves.items()
+    tables = [
+        pd.DataFrame(
+            {
+                "probabilities": name,
+                "predicted probability": curve.stated,
+                "observed frequency": curve.observed,
+                "count": curve.count,
+            }
+        )
+        for name, curve in curves.items()
     ]
     return Section(
-        "Can the probabilities be believed?",
-        "Of all answers stated with 80 %, 80 in a hundred should be right; drawn by tenths of the stated probability.",
-        pd.concat(numbers, ignore_index=True),
+        "Calibration",
+        "Of the predictions with a probability of 80 %, 80 % should be correct. One point per tenth of the predicted "
+        "probability.",
+        pd.concat(tables, ignore_index=True),
         reliability_figure({name: (curve.stated, curve.observed) for name, curve in curves.items()}),
-        caption="Stated probability and share that came true",
+        caption="Predicted probability and observed frequency",
     )
+
+
+by_class = scores_by_class  # the name that jobs outside this folder still use

@@ -1,6 +1,6 @@
-"""What classes are held against: shares of the training part, words counted (scikit-learn does the work), neighbours.
+"""Baselines of classifiers: class frequencies, TF-IDF with logistic regression, and the nearest neighbor.
 
-Targets are classes ``(N,)``, or, where several labels may hold, ``(N, C)``; answers are probabilities ``(N, C)``.
+Targets are class indices ``(N,)``, or 0 or 1 for each label ``(N, C)``. Results are probabilities ``(N, C)``.
 """
 
 from __future__ import annotations
@@ -18,69 +18,77 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from lstmkit.progress import Progress
 
-_STRENGTHS = (1.0, 10.0, 100.0)  # C of the logistic regression, chosen on the validation part
-POINTS = 100  # to which sequences are resampled for neighbours
+_REGULARIZATION = (1.0, 10.0, 100.0)  # C of the logistic regression, chosen on the validation part
+POINTS = 100  #: Points to which sequences are resampled for the nearest neighbor.
 _MAX_TRAIN_SEQUENCES = 10_000
 
-Choice = Callable[[np.ndarray], float]  #: Probabilities of the validation part to their loss.
+ValidationLoss = Callable[[np.ndarray], float]  #: From the probabilities of the validation part to their loss.
 
 
-def by_share(counts: np.ndarray, total: int, n: int) -> np.ndarray:
-    """Each class as probable as it is frequent, ``(n, C)``: its likeliest is the majority class."""
+def class_frequencies(counts: np.ndarray, total: int, n: int) -> np.ndarray:
+    """``(n, C)``: the training frequency of each class for every example. Its argmax is the majority class.
+
+    Args:
+        counts: ``(C,)`` training examples per class.
+        total: Training examples.
+        n: Examples to predict.
+    """
     return np.tile(counts / max(1, total), (n, 1))
 
 
 def tfidf_logistic_regression(
     train: tuple[Sequence[str], np.ndarray],
-    valid: tuple[Sequence[str], Choice] | None,
+    valid: tuple[Sequence[str], ValidationLoss] | None,
     texts: Sequence[str],
     *,
     classes: int,
     balanced: bool,
     progress: Progress,
 ) -> np.ndarray:
-    """A logistic regression on words and pairs of words, weighted by TF-IDF: the bag of words.
+    """Logistic regression on TF-IDF of words and word pairs (scikit-learn).
 
     Args:
         train: Texts and targets.
-        valid: Texts, and the loss of their probabilities, to choose the regression's strength by; ``None`` for 1.
-        texts: To answer.
-        classes: ``C``; one that the training part lacks gets 0.
-        balanced: Whether rare classes weigh more.
-        progress: Whom to tell.
+        valid: Texts, and the loss of their probabilities, to choose the regularization; ``None`` for ``C=1``.
+        texts: Texts to predict.
+        classes: Number of classes; one that is missing from the training part gets 0.
+        balanced: Whether classes are weighted inversely to their frequency.
+        progress: Where to report progress.
     """
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\w+|[^\w\s]")
-    seen, targets = words.fit_transform(train[0]), train[1]
-    asked = words.transform(texts)
-    best, answers = np.inf, np.empty((0, 0))
-    strengths = _STRENGTHS if valid is not None else _STRENGTHS[:1]
-    with progress.task("TF-IDF and logistic regression", len(strengths)) as task:
-        for done, strength in enumerate(strengths, 1):
-            model = _logistic(seen, targets, strength, balanced)
-            loss = 0.0 if valid is None else valid[1](_answers(model, words.transform(valid[0]), targets, classes))
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\w+|[^\w\s]")
+    features, targets = vectorizer.fit_transform(train[0]), train[1]
+    test_features = vectorizer.transform(texts)
+    best, probabilities = np.inf, np.empty((0, 0))
+    candidates = _REGULARIZATION if valid is not None else _REGULARIZATION[:1]
+    with progress.task("TF-IDF and logistic regression", len(candidates)) as task:
+        for done, c in enumerate(candidates, 1):
+            model = _logistic_regression(features, targets, c, balanced)
+            loss = 0.0
+            if valid is not None:
+                loss = valid[1](_probabilities(model, vectorizer.transform(valid[0]), targets, classes))
             if loss < best:
-                best, answers = loss, _answers(model, asked, targets, classes)
+                best, probabilities = loss, _probabilities(model, test_features, targets, classes)
             task.update(done)
-    return answers
+    return probabilities
 
 
-def _logistic(seen: Any, targets: np.ndarray, strength: float, balanced: bool) -> Any:
-    plain = LogisticRegression(C=strength, max_iter=1000, class_weight="balanced" if balanced else None)
-    model = plain if targets.ndim == 1 else OneVsRestClassifier(plain)
+def _logistic_regression(features: Any, targets: np.ndarray, c: float, balanced: bool) -> Any:
+    binary = LogisticRegression(C=c, max_iter=1000, class_weight="balanced" if balanced else None)
+    model = binary if targets.ndim == 1 else OneVsRestClassifier(binary)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "Label .* is present in all training examples")
         warnings.filterwarnings("ignore", "Label not .* is present in all training examples")
-        return model.fit(seen, targets)
+        return model.fit(features, targets)
 
 
-def _answers(model: Any, asked: Any, targets: np.ndarray, classes: int) -> np.ndarray:
-    told = model.predict_proba(asked)
+def _probabilities(model: Any, features: Any, targets: np.ndarray, classes: int) -> np.ndarray:
+    known = model.predict_proba(features)
     if targets.ndim == 2:
-        return told
-    answers = np.zeros((told.shape[0], classes))
-    answers[:, model.classes_] = told
-    return answers
+        return known
+    probabilities = np.zeros((known.shape[0], classes))
+    probabilities[:, model.classes_] = known
+    return probabilities
 
 
 def nearest_neighbor(
@@ -91,32 +99,32 @@ def nearest_neighbor(
     progress: Progress,
     points: int = POINTS,
 ) -> np.ndarray:
-    """The targets of the nearest training sequence, in Euclidean distance, all resampled to as many points.
+    """The targets of the nearest training sequence, by Euclidean distance after resampling to equal length.
 
     Args:
-        train: Sequences ``(T, F)`` on one scale, and targets; of more than 10,000 some at random.
-        sequences: To answer.
-        seed: Of that choice.
-        progress: Whom to tell.
-        points: How many.
+        train: Standardized sequences ``(T, F)``, and targets; of more than 10,000 a random sample is used.
+        sequences: Sequences to predict.
+        seed: Random seed of that sample.
+        progress: Where to report progress.
+        points: Length after resampling.
 
     Returns:
-        ``(N,)`` or ``(N, C)``, as targets are.
+        ``(N,)`` or ``(N, C)``, like the targets.
     """
     rows = np.random.default_rng(seed).permutation(len(train[0]))[:_MAX_TRAIN_SEQUENCES]
-    with progress.task("nearest neighbours", 1) as task:
+    with progress.task("nearest neighbor", 1) as task:
         known = np.stack([resampled(train[0][row], points) for row in rows])
         model = KNeighborsClassifier(1).fit(known, np.arange(len(rows)))
-        nearest = model.predict(np.stack([resampled(one, points) for one in sequences]))
+        nearest = model.predict(np.stack([resampled(sequence, points) for sequence in sequences]))
         task.update(1)
     return train[1][rows[nearest]]
 
 
-def resampled(steps: np.ndarray, points: int = POINTS) -> np.ndarray:
-    """``(T, F)`` at as many points evenly over its time, on straight lines between steps, as one vector.
+def resampled(sequence: np.ndarray, points: int = POINTS) -> np.ndarray:
+    """A sequence ``(T, F)`` resampled linearly to ``points`` steps, as one vector.
 
     >>> resampled(np.array([[0.0], [99.0]]))[[0, 1, 99]].tolist()
     [0.0, 1.0, 99.0]
     """
-    at = np.linspace(0, len(steps) - 1, points)
-    return np.concatenate([np.interp(at, np.arange(len(steps)), column) for column in steps.T])
+    positions = np.linspace(0, len(sequence) - 1, points)
+    return np.concatenate([np.interp(positions, np.arange(len(sequence)), column) for column in sequence.T])

@@ -1,4 +1,4 @@
-"""From texts to what is written for them: cut into pieces, searched side by side, put together again."""
+"""Decoding of segments: long texts are split, segments are decoded by beam search, and the outputs are joined."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from lstmkit.models.base import Model
 from lstmkit.models.encoder_decoder import attended, generated
 
 
-class Piece(NamedTuple):
-    """What is read at once: a line, or a part of a long one.
+class InputSegment(NamedTuple):
+    """What the encoder reads at once: a line, or a part of a long line.
 
     Attributes:
-        line: The line's number, from 0.
-        start: Its first token's place in the line.
-        ids: ``(S,)``, at least one; with copying unknown words are numbered from the vocabulary's size on.
-        words: What stands in the line at each.
+        line: Index of the line, from 0.
+        start: Position of the first token in the line.
+        ids: ``(S,)`` token ids, at least one; with the copy mechanism unknown words have ids from the vocabulary size
+            on.
+        words: The ``S`` tokens as the line has them.
     """
 
     line: int
@@ -33,134 +34,154 @@ class Piece(NamedTuple):
     words: tuple[str, ...]
 
 
-class Written(NamedTuple):
-    """What was written for a piece.
+Piece = InputSegment
+
+
+class DecodedText(NamedTuple):
+    """A text decoded for a segment.
 
     Attributes:
-        text: Of it.
-        tokens: Of it, unknown words replaced.
-        score: Logarithmic probability, normalised by length.
-        attention: ``(tokens, S)``; kept of a line's first piece alone, since of a very long line it would fill memory.
-        generated: With copying, how probable it was that each token is not a copy.
+        text: The text.
+        tokens: Its ``T`` tokens, unknown words replaced by words of the source.
+        score: Log probability, normalized by length.
+        attention: ``(T, S)`` attention weights. They are kept for a line's first segment only: those of a very long
+            line would fill the memory.
+        generation_probabilities: With the copy mechanism ``T`` probabilities that a token is generated, not copied.
     """
 
     text: str
     tokens: tuple[str, ...]
     score: float
     attention: np.ndarray
-    generated: tuple[float, ...]
+    generation_probabilities: tuple[float, ...]
 
 
 class BeamSearchOptions(NamedTuple):
-    """How to look for what to write.
+    """Options of the beam search.
 
     Attributes:
-        beam: Beginnings held at a time.
-        n_best: How many are wanted of each piece.
+        beam_size: Number of beam hypotheses.
+        n_best: Number of texts per segment.
         length_penalty: See :func:`lstmkit.decoding.generation.beam_search`.
-        no_repeat: So many tokens in a row are not written twice; 0 for no such rule.
-        longest: Most tokens that are written, their end included: of sources of so many tokens ``(B,)``.
-        known: Whether an unknown word is never written: where there is no source to take it from.
+        no_repeat_ngram_size: Length of n-grams that are generated at most once; 0 = no limit.
+        max_tokens: From source lengths ``(B,)`` to the maximum number of generated tokens ``(B,)``, the end included.
+        known: Whether ``<unk>`` is never generated; for sources without words to replace it.
     """
 
-    beam: int
+    beam_size: int
     n_best: int
     length_penalty: float
     no_repeat_ngram_size: int
-    longest: Callable[[Tensor], Tensor]
+    max_tokens: Callable[[Tensor], Tensor]
     known: bool = False
 
 
-def split_into_segments(lines: Sequence[str], reads: Tokenizer, longest: int, copying: bool = False) -> list[Piece]:
-    """The lines in pieces of at most ``longest`` tokens; of blank lines none."""
-    found = []
-    for number, (all_ids, all_words) in enumerate(reads.spelled(lines)):
-        for start in range(0, len(all_ids), longest):
-            ids, words = all_ids[start : start + longest], all_words[start : start + longest]
-            if copying:
-                ids, _ = numbered(reads, ids, words)
-            found.append(Piece(number, start, np.array(ids), tuple(words)))
-    return found
+def split_into_segments(
+    lines: Sequence[str], tokenizer: Tokenizer, max_tokens: int, copy_mechanism: bool = False
+) -> list[InputSegment]:
+    """Split lines into segments of at most ``max_tokens`` tokens; a blank line has none."""
+    segments = []
+    for line, (line_ids, line_words) in enumerate(tokenizer.spelled(lines)):
+        for start in range(0, len(line_ids), max_tokens):
+            ids, words = line_ids[start : start + max_tokens], line_words[start : start + max_tokens]
+            if copy_mechanism:
+                ids, _ = numbered(tokenizer, ids, words)
+            segments.append(InputSegment(line, start, np.array(ids), tuple(words)))
+    return segments
 
 
 def beam_search_batch(
-    model: Model, batch: Batch, pieces: Sequence[Piece], writes: Tokenizer, search: BeamSearchOptions
-) -> list[list[Written]]:
-    """What to write for each piece of a batch, the best first."""
+    model: Model, batch: Batch, segments: Sequence[InputSegment], tokenizer: Tokenizer, options: BeamSearchOptions
+) -> list[list[DecodedText]]:
+    """Decode a batch of segments.
+
+    Args:
+        model: An encoder-decoder.
+        batch: The encoder's inputs; ``batch.rows`` are indices of ``segments``.
+        segments: All segments.
+        tokenizer: Tokenizer of the target.
+        options: Options of the beam search.
+
+    Returns:
+        For each segment of the batch the decoded texts, best first.
+    """
     assert batch.lengths is not None
     assert batch.rows is not None
-    weights: list[Tensor] = []
-    switches: list[Tensor | None] = []
-    barred = [writes[PAD], writes[BEGIN], *([writes[UNKNOWN]] if search.known and UNKNOWN in writes else [])]
-    never = torch.tensor(barred, device=batch.inputs.device)
-    not_yet = torch.cat([never, never.new_tensor([writes[END]])])  # for what has a token something is written
+    attention: list[Tensor] = []
+    p_gen: list[Tensor | None] = []
+    unknown = [tokenizer[UNKNOWN]] if options.known and UNKNOWN in tokenizer else []
+    forbidden = torch.tensor([tokenizer[PAD], tokenizer[BEGIN], *unknown], device=batch.inputs.device)
+    # The first token is not the end: a source with a token gets a text with a token.
+    forbidden_first = torch.cat([forbidden, forbidden.new_tensor([tokenizer[END]])])
 
     def step(ids: Tensor, state: Any) -> tuple[Tensor, Any]:
         logits, state = model.step(ids, state)
-        weights.append(attended(state))
-        switches.append(generated(state))
-        return logits.index_fill(-1, never if len(weights) > 1 else not_yet, -torch.inf), state
+        attention.append(attended(state))
+        p_gen.append(generated(state))
+        return logits.index_fill(-1, forbidden if len(attention) > 1 else forbidden_first, -torch.inf), state
 
     _, state = model(batch.inputs, None, batch.lengths)
-    careful = step
-    if search.no_repeat_ngram_size:
-        careful, state = (
-            block_repeated_ngrams(step, search.no_repeat_ngram_size),
-            (state, never.new_zeros(len(batch), 0)),
-        )
-    found = beam_search(
-        careful,
-        never.new_full((len(batch),), writes[BEGIN]),
+    search_step = step
+    if options.no_repeat_ngram_size:
+        search_step = block_repeated_ngrams(step, options.no_repeat_ngram_size)
+        state = (state, forbidden.new_zeros(len(batch), 0))
+    hypotheses = beam_search(
+        search_step,
+        forbidden.new_full((len(batch),), tokenizer[BEGIN]),
         state,
-        search.beam,
-        search.longest(batch.lengths),
-        end=writes[END],
-        length_penalty=search.length_penalty,
-        n_best=search.n_best,
+        options.beam_size,
+        options.max_tokens(batch.lengths),
+        end=tokenizer[END],
+        length_penalty=options.length_penalty,
+        n_best=options.n_best,
     )
-    answers = []
-    for row, hypotheses in zip(batch.rows, found, strict=True):
-        piece = pieces[row]
-        told = []
-        for one in hypotheses:
-            steps = [weights[t][at, : len(piece.ids)] for t, at in enumerate(one.rows)]
-            made = [float(p[at]) for p, at in zip(switches, one.rows, strict=False) if p is not None]
-            attention = torch.stack(steps).float().cpu().numpy()
-            told.append(_written(one.ids, one.score, attention, piece, writes, tuple(made)))
-        answers.append(told)
-    return answers
+    texts = []
+    for row, row_hypotheses in zip(batch.rows, hypotheses, strict=True):
+        segment = segments[row]
+        row_texts = []
+        for hypothesis in row_hypotheses:
+            weights = [attention[t][beam, : len(segment.ids)] for t, beam in enumerate(hypothesis.rows)]
+            probabilities = [float(p[beam]) for p, beam in zip(p_gen, hypothesis.rows, strict=False) if p is not None]
+            alignment = torch.stack(weights).float().cpu().numpy()
+            row_texts.append(
+                decode_text(hypothesis.ids, hypothesis.score, alignment, segment, tokenizer, tuple(probabilities))
+            )
+        texts.append(row_texts)
+    return texts
 
 
-def _written(
+def decode_text(
     ids: tuple[int, ...],
     score: float,
     attention: np.ndarray,
-    piece: Piece,
-    writes: Tokenizer,
-    made: tuple[float, ...] = (),
-) -> Written:
-    """What is unknown is as the source has it: a word that was copied, or, where ``<unk>`` was written, the word that
-    was attended to most (Luong et al. 2015b, Jean et al. 2015).
+    segment: InputSegment,
+    tokenizer: Tokenizer,
+    generation_probabilities: tuple[float, ...] = (),
+) -> DecodedText:
+    """The text of generated ids, with words of the source for unknown words.
+
+    A copied word is taken from its position. ``<unk>`` is replaced by the most attended word (Luong et al. 2015b, Jean
+    et al. 2015).
     """
-    unknown = writes.number(UNKNOWN)
-    tokens = writes.tokens(ids)
-    for k, i in enumerate(ids):
-        if i == unknown:
-            tokens[k] = piece.words[int(attention[k].argmax())]
-        elif i >= len(writes):
-            tokens[k] = piece.words[int((piece.ids == i).argmax())]
-    if writes.kind == "words":
+    unknown = tokenizer.number(UNKNOWN)
+    tokens = tokenizer.tokens(ids)
+    for position, token_id in enumerate(ids):
+        if token_id == unknown:
+            tokens[position] = segment.words[int(attention[position].argmax())]
+        elif token_id >= len(tokenizer):
+            tokens[position] = segment.words[int((segment.ids == token_id).argmax())]
+    if tokenizer.kind == "words":
         text = joined(tokens)
-    elif writes.kind == "bpe":
-        text = writes.decode(ids)
+    elif tokenizer.kind == "bpe":
+        text = tokenizer.decode(ids)
     else:
-        text = ("" if writes.kind == "chars" else " ").join(tokens)
-    kept = np.zeros((0, 0), np.float32) if piece.start else attention
-    return Written(" ".join(text.split()), tuple(tokens), score, kept, made)
+        text = ("" if tokenizer.kind == "chars" else " ").join(tokens)
+    kept = np.zeros((0, 0), np.float32) if segment.start else attention
+    return DecodedText(" ".join(text.split()), tuple(tokens), score, kept, generation_probabilities)
 
 
-def join_segments(found: Sequence[Sequence[Written]]) -> list[tuple[str, float]]:
-    """Texts and scores written for a line, from those of its pieces: the k-th of each, or its last."""
-    count = max((len(each) for each in found), default=1)
-    kth = [[each[min(k, len(each) - 1)] for each in found] for k in range(count)]
-    return [(" ".join(w.text for w in each), sum(w.score for w in each)) for each in kth]
+def join_segments(segments: Sequence[Sequence[DecodedText]]) -> list[tuple[str, float]]:
+    """The n-best texts of a line and their scores: the k-th text of each segment, or its last, joined."""
+    count = max((len(texts) for texts in segments), default=1)
+    by_rank = [[texts[min(rank, len(texts) - 1)] for texts in segments] for rank in range(count)]
+    return [(" ".join(t.text for t in texts), sum(t.score for t in texts)) for texts in by_rank]

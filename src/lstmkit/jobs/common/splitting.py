@@ -1,4 +1,4 @@
-"""What jobs share that answer at every step: how examples are cut at random, and which are looked at."""
+"""Random splits, and the examples for a look inside: shared by several jobs."""
 
 from __future__ import annotations
 
@@ -15,44 +15,57 @@ from lstmkit.jobs.base import DataSplit
 from lstmkit.look.traces import Answer
 from lstmkit.models.base import Model
 
-_LOOKED_AT = 16  # examples
+_MAX_INSPECTED = 16  # examples
 
 
 def random_split(
-    examples: Any, validation: Any | None, unit: str, valid_share: float, test_share: float, seed: int
+    examples: Any, validation: Any | None, unit: str, valid_fraction: float, test_fraction: float, seed: int
 ) -> DataSplit:
-    """Training, validation (where none is given) and test, at random by the seed, each in the order of the examples.
+    """Random training, validation and test parts; each keeps the order of the examples.
+
+    Args:
+        examples: The data; ``part(rows)`` gives a part of them.
+        validation: Data for validation; ``None`` to hold out a part.
+        unit: What messages call an example: ``"sentence"``.
+        valid_fraction: Validation fraction, if ``validation`` is ``None``.
+        test_fraction: Test fraction.
+        seed: Random seed.
 
     Raises:
-        DataError: Nothing would be left to train on.
+        DataError: There are too few examples to train on.
     """
     rows = np.random.default_rng(seed).permutation(len(examples))
-    valid, test = holdout_sizes(len(rows), unit, examples.name, valid_share if validation is None else 0.0, test_share)
-    held_out = examples.part(np.sort(rows[test : test + valid])) if valid else validation
-    tested = examples.part(np.sort(rows[:test])) if test else None
-    return DataSplit(examples.part(np.sort(rows[test + valid :])), held_out, tested)
+    num_valid, num_test = holdout_sizes(
+        len(rows), unit, examples.name, valid_fraction if validation is None else 0.0, test_fraction
+    )
+    valid = examples.part(np.sort(rows[num_test : num_test + num_valid])) if num_valid else validation
+    test = examples.part(np.sort(rows[:num_test])) if num_test else None
+    return DataSplit(examples.part(np.sort(rows[num_test + num_valid :])), valid, test)
 
 
-def looked_at(number: int, examples: Any, unit: str) -> list[int]:
-    """Rows to look at, that of ``number`` (from 1) first.
+def inspection_rows(number: int, examples: Any, unit: str) -> list[int]:
+    """Rows of at most 16 examples for a look inside, example ``number`` (1 = the first) first.
 
     Raises:
-        DataError: There is no such one.
+        DataError: There is no such example.
     """
     if not 1 <= number <= len(examples):
         raise DataError(f"there is no {unit} {number}: {examples.name} has 1 to {len(examples)}")
-    return [number - 1, *(i for i in range(len(examples)) if i != number - 1)][:_LOOKED_AT]
+    return [number - 1, *(i for i in range(len(examples)) if i != number - 1)][:_MAX_INSPECTED]
 
 
 def most_likely_class(network: Model, inputs: Tensor, step: int, classes: Sequence[str]) -> tuple[str, Answer]:
-    """The likeliest class at a step of one example ``(1, T, …)``, and its logit as a number of the network's output.
+    """The most likely class at one step, and a function from the network's output to its logit.
 
     Args:
-        network: Of its outputs the first are the classes'.
-        inputs: The example.
-        step: From 0; -1 for the last.
-        classes: Their names.
+        network: Its first outputs are the logits of the classes.
+        inputs: One example ``(1, T, …)``.
+        step: From 0; -1 = the last.
+        classes: Names of the classes.
     """
     with torch.no_grad():
         best = int(network.eval()(inputs)[0][0, step, : len(classes)].argmax())
     return classes[best], lambda output: output[0, step, best]
+
+
+looked_at = inspection_rows  # the name that jobs outside this folder still use

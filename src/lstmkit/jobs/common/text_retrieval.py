@@ -1,4 +1,4 @@
-"""What is most similar: the translation of the nearest sentence seen in training, a passage's nearest sentence."""
+"""Text retrieval: the nearest training example by TF-IDF, and the sentence most similar to a question."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-_AT_ONCE = 100  # sentences compared with all of the memory
+_BATCH_SIZE = 100  # texts compared with the whole memory at once
 
 
 class TranslationMemory:
-    """A translation memory: the translation of the source that shares most of its rare words, by TF-IDF's cosine.
+    """A translation memory: returns the target of the most similar source, by the cosine of TF-IDF vectors.
 
-    scikit-learn does the work.
+    Args:
+        sources: ``N`` source texts.
+        targets: Their ``N`` targets.
 
     >>> TranslationMemory(["a dog", "a red cat"], ["ein Hund", "eine rote Katze"])(["the cat"])
     ['eine rote Katze']
@@ -24,26 +26,30 @@ class TranslationMemory:
 
     def __init__(self, sources: Sequence[str], targets: Sequence[str]) -> None:
         self.targets = list(targets)
-        self._words = TfidfVectorizer(token_pattern=r"\w+|[^\w\s]", sublinear_tf=True)
-        self._memory: Any = self._words.fit_transform(sources)  # sparse, (N, words)
+        self._vectorizer = TfidfVectorizer(token_pattern=r"\w+|[^\w\s]", sublinear_tf=True)
+        self._memory: Any = self._vectorizer.fit_transform(sources)  # sparse, (N, words)
 
     def __call__(self, lines: Sequence[str]) -> list[str]:
-        """One translation a line."""
-        found: list[str] = []
-        for start in range(0, len(lines), _AT_ONCE):
-            alike: Any = self._words.transform(lines[start : start + _AT_ONCE]) @ self._memory.T
-            found += [self.targets[int(i)] for i in np.asarray(alike.argmax(axis=1)).ravel()]
-        return found
+        """The target of the nearest source for each line."""
+        targets: list[str] = []
+        for start in range(0, len(lines), _BATCH_SIZE):
+            similarity: Any = self._vectorizer.transform(lines[start : start + _BATCH_SIZE]) @ self._memory.T
+            targets += [self.targets[int(i)] for i in np.asarray(similarity.argmax(axis=1)).ravel()]
+        return targets
 
 
 def nearest_sentence(question: str, sentences: Sequence[str]) -> str:
-    """The sentence that shares most of the question's words, the rarer a word among them the more it counts.
+    """The sentence that shares the most words with the question, weighted by inverse document frequency.
 
     >>> nearest_sentence("Who sleeps?", ["The dog barks.", "The cat sleeps."])
     'The cat sleeps.'
     """
-    words = [set(re.findall(r"\w+", sentence.lower())) for sentence in sentences]
-    asked = set(re.findall(r"\w+", question.lower()))
-    rarity = {word: math.log(1 + len(words) / sum(word in of for of in words)) for of in words for word in of}
-    shared = [sum(rarity[word] for word in of & asked) for of in words]
-    return sentences[int(np.argmax(shared))] if sentences else ""
+    sentence_words = [set(re.findall(r"\w+", sentence.lower())) for sentence in sentences]
+    question_words = set(re.findall(r"\w+", question.lower()))
+    idf = {
+        word: math.log(1 + len(sentence_words) / sum(word in other for other in sentence_words))
+        for words in sentence_words
+        for word in words
+    }
+    scores = [sum(idf[word] for word in words & question_words) for words in sentence_words]
+    return sentences[int(np.argmax(scores))] if sentences else ""

@@ -1,1 +1,1 @@
-"""Forecasts of time series, with prediction intervals."""
+"""Forecasting of time series, with prediction intervals."""

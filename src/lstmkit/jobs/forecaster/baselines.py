@@ -1,4 +1,4 @@
-"""Plain forecasts of series: the last season again, and exponential smoothing."""
+"""Baselines for forecasts: SeasonalNaive and AutoETS (exponential smoothing), from statsforecast."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lstmkit.progress import Progress
 
 FORECAST_BASELINES = ("SeasonalNaive", "AutoETS")
 
-#: AutoETS of longer histories takes minutes and forecasts no better; both baselines see at most this many steps.
+#: Steps of history that the baselines are fitted to. AutoETS takes minutes on more, and is no more accurate.
 MAX_HISTORY = 1500
 
 
@@ -25,27 +25,29 @@ def forecast_baselines(
     names: Sequence[str] = FORECAST_BASELINES,
     progress: Progress | None = None,
 ) -> tuple[pd.DataFrame, list[str]]:
-    """SeasonalNaive and AutoETS (statsforecast), fitted anew at every origin; without a season where none is complete.
+    """Fit SeasonalNaive and AutoETS at every origin and forecast.
+
+    A series shorter than a season is forecast without seasonality.
 
     Args:
-        histories: For each origin what was known then, ``unique_id, ds, y``, each series up to its own cutoff.
+        histories: For each origin the known values ``unique_id, ds, y``, each series up to its own cutoff.
         horizon: Steps to forecast.
-        freq: As pandas has it, or a whole number.
-        season: Steps in a season.
+        freq: A pandas frequency, or the step of whole-number timestamps.
+        season: Season length in steps.
         levels: Interval levels in percent.
-        names: Which of the two.
-        progress: Whom to tell.
+        names: Any of :data:`FORECAST_BASELINES`.
+        progress: Where to report progress.
 
     Returns:
-        ``unique_id, ds, cutoff``, and for each baseline ``name``, ``name-lo-80``, ``name-hi-80``, …; and what must be
-        said of them.
+        A frame ``unique_id, ds, cutoff`` with the columns ``name``, ``name-lo-80``, ``name-hi-80``, … of each
+        baseline, and notes on how they were fitted.
     """
     steps = pd.concat([history.groupby("unique_id").size() for history in histories])
-    notes = ["Baselines: missing values are interpolated for them, since they take none."]
+    notes = ["Baselines cannot take missing values: these are interpolated for them."]
     if steps.max() > MAX_HISTORY:
-        notes.append(f"The baselines see the last {MAX_HISTORY} steps of longer series.")
+        notes.append(f"Baselines are fitted to the last {MAX_HISTORY} steps of longer series.")
     if steps.min() < season:
-        notes.append(f"With less history than a season ({season} steps) the baselines go without one.")
+        notes.append(f"Baselines ignore the season of series that are shorter than a season ({season} steps).")
     frames = []
     with (progress or Progress()).task("baselines", len(histories)) as task:
         for i, history in enumerate(histories):
@@ -53,23 +55,23 @@ def forecast_baselines(
             filled = recent.assign(y=recent.groupby("unique_id", sort=False)["y"].transform(_interpolate))
             cutoffs = filled.groupby("unique_id", sort=False)["ds"].last().to_dict()
             lengths = filled["unique_id"].value_counts().to_dict()
-            seasonal = filled["unique_id"].map(lengths.get) >= season
-            for whole, part in filled.groupby(seasonal):
-                engine = _engine(names, freq, season if whole else 1)
-                frame = pd.DataFrame(engine.forecast(df=part, h=horizon, level=sorted(levels)))
+            has_season = filled["unique_id"].map(lengths.get) >= season
+            for seasonal, rows in filled.groupby(has_season):
+                engine = _statsforecast(names, freq, season if seasonal else 1)
+                frame = pd.DataFrame(engine.forecast(df=rows, h=horizon, level=sorted(levels)))
                 frames.append(frame.assign(cutoff=frame["unique_id"].map(cutoffs.get)))
             task.update(i + 1)
     return pd.concat(frames, ignore_index=True), notes
 
 
-def _engine(names: Sequence[str], freq: str | int, season: int) -> Any:
+def _statsforecast(names: Sequence[str], freq: str | int, season: int) -> Any:
     from statsforecast import StatsForecast
     from statsforecast.models import AutoETS, SeasonalNaive
 
-    # As in R's forecast::ets, a season of more than 24 steps is beyond ETS's seasonal states.
+    # As in R's forecast::ets, ETS has no seasonal states for seasons of more than 24 steps.
     ets = AutoETS(season_length=season if season <= 24 else 1)
-    known = {"SeasonalNaive": SeasonalNaive(season_length=season), "AutoETS": ets}
-    return StatsForecast([known[name] for name in names], freq=freq, fallback_model=SeasonalNaive(season_length=1))
+    models = {"SeasonalNaive": SeasonalNaive(season_length=season), "AutoETS": ets}
+    return StatsForecast([models[name] for name in names], freq=freq, fallback_model=SeasonalNaive(season_length=1))
 
 
 def _interpolate(y: pd.Series) -> pd.Series:

@@ -1,99 +1,98 @@
-"""A forecaster's windows, to look at what its network does on them."""
+"""Windows of a forecaster as example sequences, to inspect what its network does on them."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from lstmkit.data.series.series_set import SeriesSet
 from lstmkit.data.series.time_split import ForecastExamples
 from lstmkit.errors import format_timestamp
+from lstmkit.jobs.forecaster.predictor import ForecasterPredictor
 from lstmkit.look.traces import Answer, ExampleSequence
 
-if TYPE_CHECKING:
-    from lstmkit.data.series.series_set import SeriesSet
-    from lstmkit.jobs.forecaster.job import Forecaster
-
-MOST = 16  #: Windows that are searched.
+MAX_WINDOWS = 16  #: Windows that are searched.
 
 
-def inspection_inputs(job: Forecaster, series: SeriesSet, uid: str | None) -> list[ExampleSequence]:
-    """The last window of each series, that of ``uid`` (the first, unless named) first; then earlier ones.
+def example_windows(predictor: ForecasterPredictor, series: SeriesSet, series_id: str | None) -> list[ExampleSequence]:
+    """The last window of each series, that of ``series_id`` (by default the first) in front; then earlier windows.
 
     Raises:
-        DataError: There is no series of that name.
+        DataError: There is no series of that id.
     """
-    first = 0 if uid is None else series.index(uid)
+    first = 0 if series_id is None else series.index(series_id)
     order = [first, *(i for i in range(len(series)) if i != first)]
+    past = predictor.window_plan.past
     origins: list[tuple[int, int]] = []
-    back = 0
-    while len(origins) < MOST:
-        ends = [(i, int(series.lengths[i]) - back * job.plan.past) for i in order]
-        whole = [(i, end) for i, end in ends if end >= job.plan.past or not back]
-        if not whole:
+    windows_back = 0
+    while len(origins) < MAX_WINDOWS:
+        ends = [(i, int(series.lengths[i]) - windows_back * past) for i in order]
+        complete = [(i, end) for i, end in ends if end >= past or not windows_back]
+        if not complete:
             break
-        origins += whole
-        back += 1
-    return [_specimen(job, series, i, end) for i, end in origins[:MOST]]
+        origins += complete
+        windows_back += 1
+    return [_example(predictor, series, i, end) for i, end in origins[:MAX_WINDOWS]]
 
 
-def _specimen(job: Forecaster, series: SeriesSet, i: int, end: int) -> ExampleSequence:
-    """The window before step ``end`` of series ``i``, and its horizon where the trunk runs over it."""
-    batch = job.source(ForecastExamples(series, np.array([[i, end]]))).batch(np.array([0]))
-    inputs = batch.inputs.to(next(job.network.parameters()).device)
-    patch, past = job.plan.patch, job.plan.past
+def _example(predictor: ForecasterPredictor, series: SeriesSet, i: int, end: int) -> ExampleSequence:
+    """The window before step ``end`` of series ``i``, with its horizon if the recurrent layers run over it."""
+    batch = predictor.windows(ForecastExamples(series, np.array([[i, end]]))).batch(np.array([0]))
+    inputs = batch.inputs.to(next(predictor.network.parameters()).device)
+    patch, past = predictor.window_plan.patch, predictor.window_plan.past
     steps = inputs.shape[1] // patch
     known = series.y[i][max(0, end - past) : end]
-    before = past - len(known)  # a series shorter than the window
+    padding = past - len(known)  # of a series shorter than the window
     values = np.full(steps * patch, np.nan)
-    values[before:past] = known
+    values[padding:past] = known
     start = end - len(known)
-    timestamps = series.timestamps(i, start, start + steps * patch - before)
-    labels = [*("" for _ in range(before)), *map(format_timestamp, timestamps)][::patch]
-    which = (
-        "the last window" if end == series.lengths[i] else f"up to {format_timestamp(timestamps[past - before - 1])}"
-    )
+    timestamps = series.timestamps(i, start, start + steps * patch - padding)
+    labels = [*("" for _ in range(padding)), *map(format_timestamp, timestamps)][::patch]
+    if end == series.lengths[i]:
+        position = "the last window"
+    else:
+        position = f"up to {format_timestamp(timestamps[past - padding - 1])}"
     return ExampleSequence(
         inputs,
-        name=f"{series.ids[i]}, {which}",
+        name=f"{series.ids[i]}, {position}",
         labels=labels,
         values=values,
-        annotations=_annotations(timestamps, values, before, patch),
+        annotations=_annotations(timestamps, values, padding, patch),
         begins=past // patch if past // patch < steps else None,
-        answers=_answers(job),
+        answers=_outputs(predictor),
     )
 
 
-def _annotations(timestamps: pd.Index, values: np.ndarray, before: int, patch: int) -> dict[str, np.ndarray]:
-    """What is known of each step of the trunk: the mean value, and the calendar where it moves."""
-    folded = values.reshape(-1, patch)
-    known = ~np.isnan(folded).all(axis=1)
-    mean = np.full(len(folded), np.nan)
-    mean[known] = np.nanmean(folded[known], axis=1)
-    found: dict[str, np.ndarray] = {"value": mean}
+def _annotations(timestamps: pd.Index, values: np.ndarray, padding: int, patch: int) -> dict[str, np.ndarray]:
+    """For each step of the recurrent layers the mean value, and calendar fields that are not constant."""
+    patches = values.reshape(-1, patch)
+    known = ~np.isnan(patches).all(axis=1)
+    mean = np.full(len(patches), np.nan)
+    mean[known] = np.nanmean(patches[known], axis=1)
+    annotations: dict[str, np.ndarray] = {"value": mean}
     if timestamps.dtype.kind == "M":
         calendar = pd.Series(timestamps).dt
-        names = {"hour of day": calendar.hour, "day of week": calendar.day_name(), "month": calendar.month_name()}
-        for name, of_stamp in names.items():
-            texts = np.array([""] * before + of_stamp.astype(str).to_list())[::patch]
+        fields = {"hour of day": calendar.hour, "day of week": calendar.day_name(), "month": calendar.month_name()}
+        for name, field in fields.items():
+            texts = np.array([""] * padding + field.astype(str).to_list())[::patch]
             if len(set(texts) - {""}) > 1:
-                found[name] = texts
-    return found
+                annotations[name] = texts
+    return annotations
 
 
-def _answers(job: Forecaster) -> dict[str, Answer]:
-    """The forecast one step ahead and at the horizon's end, in the window's own unit."""
-    if job.method == "recursive":
+def _outputs(predictor: ForecasterPredictor) -> dict[str, Answer]:
+    """The forecasts of the first and the last step of the horizon, in scaled units."""
+    settings = predictor.settings
+    if settings.method == "recursive":
         return {"forecast of the next step (scaled)": lambda output: output[0, -1, 0]}
-    middle = len(job.levels)
+    median = len(settings.levels)
 
     def at(step: int) -> Answer:
-        def answer(output: Tensor) -> Tensor:
-            return output[0, step, middle]
+        def median_at_step(output: Tensor) -> Tensor:
+            return output[0, step, median]
 
-        return answer
+        return median_at_step
 
-    steps = sorted({0, job.horizon - 1})
+    steps = sorted({0, settings.horizon - 1})
     return {f"forecast {step + 1} step{'s' * (step > 0)} ahead (scaled)": at(step) for step in steps}

@@ -1,4 +1,4 @@
-"""Pictures of a run: how training went, forecasts beside what came, errors by step, coverage."""
+"""Figures of forecasts: forecasts and actual values, error by horizon step, interval coverage."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-_MOST_WINDOWS = 6  # of a backtest, in one panel
-_BAND_SHADES = (0.18, 0.34, 0.5)  # share of blue in a band, the widest first
+_MAX_WINDOWS = 6  # windows of a backtest in one panel
+_BAND_SHADES = (0.18, 0.34, 0.5)  # opacity of blue in a band, the widest band first
 
 
-def forecast(
+def forecast_figure(
     history: pd.DataFrame,
     forecasts: pd.DataFrame,
     levels: Sequence[int],
@@ -46,16 +46,17 @@ def forecast(
     baselines: Sequence[str] = (),
     n_series: int = 4,
 ) -> Figure:
-    """Forecasts with their interval bands after the end of what was known, a panel a series.
+    """Forecasts with interval bands after the history, one panel per series.
 
     Args:
-        history: ``unique_id, ds, y``. The last four horizons or so are drawn. ``ds`` are stamps or whole numbers.
-        forecasts: ``unique_id, ds, forecast``, ``forecast-lo-80``, ``forecast-hi-80``, …; where known ``y``, what came;
-            where there are several origins ``cutoff``: then the latest windows that do not overlap, up to six.
+        history: ``unique_id, ds, y``; ``ds`` holds timestamps or whole numbers. The last four horizons are drawn.
+        forecasts: ``unique_id, ds, forecast``, ``forecast-lo-80``, ``forecast-hi-80``, …; ``y`` if the actual values
+            are known; ``cutoff`` if there are several origins. Then the latest windows that do not overlap are drawn,
+            up to six.
         levels: Interval levels in percent.
-        title: Over the whole.
+        title: Title of the figure.
         baselines: Further columns of ``forecasts`` to draw as lines.
-        n_series: The first so many series in ``forecasts`` are drawn.
+        n_series: Number of series to draw, the first ones of ``forecasts``.
     """
     names = list(dict.fromkeys(forecasts["unique_id"]))[:n_series]
     rows = max(len(names), 1)
@@ -65,8 +66,8 @@ def forecast(
         draw_message(axes[0], "no forecasts")
         return figure
     for ax, name in zip(axes, names, strict=True):
-        past, ahead = (frame.loc[frame["unique_id"] == name] for frame in (history, forecasts))
-        _draw_series(ax, past, ahead, levels, baselines)
+        known, predicted = (frame.loc[frame["unique_id"] == name] for frame in (history, forecasts))
+        _draw_series(ax, known, predicted, levels, baselines)
         ax.set_title(shown(name), loc="left", fontsize=SMALL + 1, parse_math=False)
         ax.set_ylabel("value", fontsize=SMALL)
     _label_shared_axis_once(axes)
@@ -76,26 +77,26 @@ def forecast(
         "forecast": Line2D([], [], color=BLUE, linewidth=1.8),
     }
     handles: dict[str, Artist] = {**lines}
-    handles |= {f"{level} % interval": Patch(color=colour) for level, colour in reversed(_bands(levels).items())}
+    handles |= {f"{level} % interval": Patch(color=color) for level, color in reversed(_bands(levels).items())}
     handles |= {name: Line2D([], [], linewidth=1.2, **line_style(i + 1)) for i, name in enumerate(baselines)}
     legend(figure, handles, title)
     return figure
 
 
-def error_by_step(forecasts: pd.DataFrame, models: Sequence[str]) -> Figure:
-    """Mean absolute error at each step ahead, a line a model.
+def error_by_step_figure(forecasts: pd.DataFrame, models: Sequence[str]) -> Figure:
+    """Mean absolute error at each horizon step, one line per model.
 
     Args:
-        forecasts: ``unique_id, ds, y``, a column for each model and, with several origins, ``cutoff``.
-        models: Columns, the main one first.
+        forecasts: ``unique_id, ds, y``, a column per model and, with several origins, ``cutoff``.
+        models: Columns of the models, the main one first.
     """
     figure = new_figure(3.1)
     ax = figure.subplots()
-    ax.set_xlabel("steps ahead", fontsize=SMALL)
+    ax.set_xlabel("horizon step", fontsize=SMALL)
     ax.set_ylabel("mean absolute error", fontsize=SMALL)
     errors = step_errors(forecasts, models)
     if errors.empty:
-        draw_message(ax, "nothing to compare with yet")
+        draw_message(ax, "no actual values to compare with")
         return figure
     handles: dict[str, Artist] = {}
     for i, model in enumerate(models):
@@ -110,7 +111,7 @@ def error_by_step(forecasts: pd.DataFrame, models: Sequence[str]) -> Figure:
 
 
 def step_errors(forecasts: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
-    """The numbers of :func:`error_by_step`: ``step`` (from 1) and a column of errors for each model.
+    """The numbers of :func:`error_by_step_figure`: ``step`` (from 1) and a column of errors per model.
 
     >>> import pandas as pd
     >>> frame = pd.DataFrame({"unique_id": ["a", "a"], "ds": [7, 8], "y": [1.0, 2.0], "m": [1.5, 4.0]})
@@ -124,41 +125,35 @@ def step_errors(forecasts: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
     return errors.groupby("step").mean().reset_index()
 
 
-def calibration(forecasts: pd.DataFrame, model: str, levels: Sequence[int]) -> Figure:
-    """How often the intervals covered what came, against how often they say they do.
+def interval_coverage_figure(forecasts: pd.DataFrame, model: str, levels: Sequence[int]) -> Figure:
+    """Observed against nominal coverage of the prediction intervals.
 
     Args:
         forecasts: ``y`` and ``model-lo-80``, ``model-hi-80``, …
-        model: Name of the point forecast's column.
+        model: Column of the point forecast.
         levels: Interval levels in percent.
     """
     figure = new_figure(3.5, width=5)
     ax = figure.subplots()
     ax.plot([0, 100], [0, 100], color=GREY, linestyle=DASHES[1], linewidth=1)
-    ax.text(4, 34, "wider than\nneeded", color=DIM, fontsize=SMALL)
-    ax.text(96, 10, "narrower than\nthey say", color=DIM, fontsize=SMALL, ha="right")
+    ax.text(4, 34, "intervals\ntoo wide", color=DIM, fontsize=SMALL)
+    ax.text(96, 10, "intervals\ntoo narrow", color=DIM, fontsize=SMALL, ha="right")
     covered = observed_coverage(forecasts, model, levels)
     ax.plot(list(covered), list(covered.values()), color=BLUE, marker="o", linewidth=1.6)
-    told = [f"{n} % held " + ("–" if np.isnan(share) else f"{share:.1f} %") for n, share in covered.items()]
-    ax.text(1.06, 1, "\n".join(told), fontsize=SMALL + 1, linespacing=1.6, va="top", transform=ax.transAxes)
+    lines = [f"{n} %: observed " + ("–" if np.isnan(share) else f"{share:.1f} %") for n, share in covered.items()]
+    ax.text(1.06, 1, "\n".join(lines), fontsize=SMALL + 1, linespacing=1.6, va="top", transform=ax.transAxes)
     ax.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
-    ax.set_xlabel("stated coverage, %", fontsize=SMALL)
+    ax.set_xlabel("nominal coverage, %", fontsize=SMALL)
     ax.set_ylabel("observed coverage, %", fontsize=SMALL)
     style_axes(ax)
     return figure
 
 
 def observed_coverage(forecasts: pd.DataFrame, model: str, levels: Sequence[int]) -> dict[int, float]:
-    """The numbers of :func:`calibration`: for each level the percentage of known ``y`` inside, NaN if none is known."""
+    """By interval level the percentage of known ``y`` inside the interval; NaN if no ``y`` is known."""
     known = forecasts.loc[forecasts["y"].notna()]
     inside = {n: known["y"].between(known[f"{model}-lo-{n}"], known[f"{model}-hi-{n}"]) for n in sorted(levels)}
     return {level: 100 * float(hits.mean()) if len(hits) else float("nan") for level, hits in inside.items()}
-
-
-# ---- training ------------------------------------------------------------------------------------------------------
-
-
-# ---- forecasts -----------------------------------------------------------------------------------------------------
 
 
 def _draw_series(
@@ -187,7 +182,7 @@ def _draw_series(
 
 
 def _label_shared_axis_once(axes: Sequence[Axes]) -> None:
-    """Panels above one with the same range need no tick labels of their own."""
+    """Remove the tick labels of panels above the last one that have its range."""
     for ax in axes[:-1]:
         if ax.get_xlim() == axes[-1].get_xlim():
             ax.tick_params(labelbottom=False)
@@ -197,18 +192,18 @@ def _label_shared_axis_once(axes: Sequence[Axes]) -> None:
 def _draw_window(
     ax: Axes, window: pd.DataFrame, origin: pd.DataFrame, levels: Sequence[int], baselines: Sequence[str]
 ) -> None:
-    """One forecast, fanning out from the last observation."""
+    """One forecast, as bands and lines from the last observation on."""
     origin = origin.dropna()
     start = origin["y"].to_numpy(dtype=float)
     x = np.concatenate([_x(origin.ds), _x(window.ds)])
-    alone = len(x) == 1  # a lone step has no line to draw: a mark and a bar instead
+    alone = len(x) == 1  # one step alone makes no line: it is drawn as a marker and a bar
 
     def with_start(column: str) -> np.ndarray:
         return np.concatenate([start, window[column].to_numpy(dtype=float)])
 
-    for level, colour in _bands(levels).items():
+    for level, color in _bands(levels).items():
         low, high = with_start(f"forecast-lo-{level}"), with_start(f"forecast-hi-{level}")
-        ax.fill_between(x, low, high, color=colour, linewidth=4 if alone else 0, zorder=1.5)
+        ax.fill_between(x, low, high, color=color, linewidth=4 if alone else 0, zorder=1.5)
     for i, name in enumerate(baselines):
         ax.plot(x, with_start(name), linewidth=1.2, marker="o" if alone else "", zorder=2, **line_style(i + 1))
     ax.plot(x, with_start("forecast"), color=BLUE, linewidth=1.8, marker="o" if alone else "", zorder=4)
@@ -222,31 +217,31 @@ def _windows(forecasts: pd.DataFrame) -> list[pd.DataFrame]:
     kept: list[pd.DataFrame] = []
     for cutoff in sorted(ordered["cutoff"].unique(), reverse=True):
         window = ordered.loc[ordered["cutoff"] == cutoff]
-        if len(kept) < _MOST_WINDOWS and (not kept or window["ds"].iloc[-1] < kept[-1]["ds"].iloc[0]):
+        if len(kept) < _MAX_WINDOWS and (not kept or window["ds"].iloc[-1] < kept[-1]["ds"].iloc[0]):
             kept.append(window)
     return kept[::-1]
 
 
 def _observed(history: pd.DataFrame, forecasts: pd.DataFrame) -> pd.DataFrame:
-    """``ds, y`` of all that came, sorted, each stamp once and known rather than missing."""
+    """``ds, y`` of all observed values, sorted, each timestamp once and known rather than missing."""
     import pandas as pd
 
     both = [frame.loc[:, ["ds", "y"]] for frame in (history, forecasts) if "y" in frame]
-    frames = [frame for frame in both if frame["y"].notna().to_numpy().any()]  # concat minds those without any number
+    frames = [frame for frame in both if frame["y"].notna().to_numpy().any()]  # concat warns of frames without a number
     if not frames:
         return both[0]
     return pd.concat(frames).sort_values(["ds", "y"]).drop_duplicates("ds")
 
 
 def _bands(levels: Sequence[int]) -> dict[int, tuple[float, float, float]]:
-    """The widest level first, each with its shade of blue on white, darker inwards."""
+    """The color of each interval level, the widest level first; narrower bands are darker."""
     shades = np.interp(np.linspace(0, 1, max(len(levels), 2)), np.linspace(0, 1, 3), _BAND_SHADES)
     wide_first = zip(sorted(levels, reverse=True), shades, strict=False)
     return {level: (1 - s, 1 - s * (1 - 0x72 / 255), 1 - s * (1 - 0xB2 / 255)) for level, s in wide_first}
 
 
 def _x(ds: pd.Series) -> np.ndarray:
-    """Positions on the axis: wall-clock stamps, or numbers."""
+    """Positions on the axis: local timestamps, or numbers."""
     if ds.dtype.kind != "M":
         return ds.to_numpy(dtype=float)
     return ds.dt.tz_localize(None).to_numpy()

@@ -1,86 +1,101 @@
-"""What a forecasting run shows: the table, the pictures, the gates, and what was done to the data."""
+"""The report of a forecasting run: forecast, backtest, gates and data."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from lstmkit.data.series.series_set import SeriesSet
 from lstmkit.errors import DataError
-from lstmkit.jobs.forecaster import plots as pictures
-from lstmkit.jobs.forecaster.example_sequences import inspection_inputs
+from lstmkit.jobs.evaluation import Evaluation
+from lstmkit.jobs.forecaster.example_sequences import example_windows
+from lstmkit.jobs.forecaster.plots import (
+    error_by_step_figure,
+    forecast_figure,
+    interval_coverage_figure,
+    step_errors,
+)
+from lstmkit.jobs.forecaster.predictor import ForecasterPredictor
 from lstmkit.look import trace_layers
 from lstmkit.look.inspection_page import gate_sections
 from lstmkit.report import Section
 
-if TYPE_CHECKING:
-    from lstmkit.data.series.series_set import SeriesSet
-    from lstmkit.jobs.forecaster.job import Forecaster
 
-
-def sections(job: Forecaster, series: SeriesSet) -> list[Section]:
-    """The whole of the report that is about forecasting."""
-    found = [_forecast_section(job, series), *_evaluation_sections(job, series), *_gate_sections(job, series)]
-    return [*found, _data_section(job, series)]
-
-
-def _forecast_section(job: Forecaster, series: SeriesSet) -> Section:
-    try:
-        forecast = job.forecast(series)
-    except DataError as err:  # covariates that do not reach past the end of the data: no forecast, but a report
-        return Section("Forecast", text=f"No forecast past the end of the data: {err}.")
-    text = f"The next {job.horizon} steps after the end of the data, with intervals calibrated on the validation part."
-    figure = pictures.forecast(series.to_frame(), forecast, job.levels)
-    return Section("Forecast", text, forecast, figure, caption=f"Forecast of the next {job.horizon} steps")
-
-
-def _evaluation_sections(job: Forecaster, series: SeriesSet) -> list[Section]:
-    evaluation = job.evaluation
+def forecast_sections(
+    predictor: ForecasterPredictor, series: SeriesSet, evaluation: Evaluation | None
+) -> list[Section]:
+    """The sections on forecasts; ``evaluation`` is ``None`` without a test part."""
+    sections = [_forecast_section(predictor, series)]
     if evaluation is None:
-        return [Section("Test", text="No part of the data was held out (test_windows=0), so there is no test.")]
+        sections.append(Section("Test", text="There is no test: test_windows=0 holds out no data."))
+    else:
+        sections += _evaluation_sections(predictor, series, evaluation)
+    return [*sections, *_gate_sections(predictor, series), _data_section(predictor, series)]
+
+
+def _forecast_section(predictor: ForecasterPredictor, series: SeriesSet) -> Section:
+    horizon = predictor.settings.horizon
+    try:
+        forecast = predictor.forecast(series)
+    except DataError as err:  # future covariates end with the data: there is no forecast, but a report
+        return Section("Forecast", text=f"There is no forecast after the end of the data: {err}.")
+    text = f"The next {horizon} steps after the end of the data. The intervals are calibrated on the validation part."
+    if predictor.interval_widths is None:
+        text = f"The next {horizon} steps after the end of the data. The intervals are not calibrated."
+    figure = forecast_figure(series.to_frame(), forecast, predictor.settings.levels)
+    return Section("Forecast", text, forecast, figure, caption=f"Forecast of the next {horizon} steps")
+
+
+def _evaluation_sections(predictor: ForecasterPredictor, series: SeriesSet, evaluation: Evaluation) -> list[Section]:
     models = evaluation.table["model"].tolist()
     ours, baselines = models[0], models[1:]
-    levels, details = sorted(job.levels), evaluation.details
-    drawn = details.rename(columns=lambda c: c.replace(ours, "forecast", 1) if c.startswith(ours) else c)
-    windows = pictures.forecast(series.to_frame(), drawn, levels, baselines=baselines)
+    levels, details = sorted(predictor.settings.levels), evaluation.details
+    renamed = details.rename(columns=lambda c: c.replace(ours, "forecast", 1) if c.startswith(ours) else c)
     return [
-        Section("Test", " ".join(evaluation.notes), evaluation.table, best=evaluation.best),
-        Section("Forecasts and what came", figure=windows, caption="Forecasts from rolling origins, and what came"),
+        Section("Test", " ".join(evaluation.notes), evaluation.table, best=evaluation.directions),
         Section(
-            "Error by step",
-            table=pictures.step_errors(details, models),
-            figure=pictures.error_by_step(details, models),
+            "Forecasts and actuals",
+            figure=forecast_figure(series.to_frame(), renamed, levels, baselines=baselines),
+            caption="Forecasts from rolling origins, and actual values",
+        ),
+        Section(
+            "Error by horizon step",
+            table=step_errors(details, models),
+            figure=error_by_step_figure(details, models),
             caption="Mean absolute error at each step of the horizon",
         ),
         Section(
-            "Can the intervals be believed?",
-            "An interval stated as 80 % should hold what came in 80 % of the cases.",
-            figure=pictures.calibration(details, ours, levels),
-            caption="Stated and observed coverage of the intervals",
+            "Interval calibration",
+            "An 80 % interval should contain 80 % of the actual values.",
+            figure=interval_coverage_figure(details, ours, levels),
+            caption="Nominal and observed coverage of the intervals",
         ),
     ]
 
 
-def _gate_sections(job: Forecaster, series: SeriesSet) -> list[Section]:
+def _gate_sections(predictor: ForecasterPredictor, series: SeriesSet) -> list[Section]:
     """The gates of the last layer over the first series' last window; ``lstmkit look`` shows more."""
-    example_sequence = inspection_inputs(job, series, None)[0]
-    *_, last = trace_layers(job.network, example_sequence).values()
-    return gate_sections(example_sequence, last)
+    example = example_windows(predictor, series, None)[0]
+    *_, last_layer = trace_layers(predictor.network, example).values()
+    return gate_sections(example, last_layer)
 
 
-def _data_section(job: Forecaster, series: SeriesSet) -> Section:
-    plan, lengths = job.plan, series.lengths
+def _data_section(predictor: ForecasterPredictor, series: SeriesSet) -> Section:
+    plan, settings, lengths = predictor.window_plan, predictor.settings, series.lengths
     missing = sum(int(np.isnan(y).sum()) for y in series.y)
+    covariates = [*settings.past_covariates, *settings.future_covariates, *settings.static_covariates]
     rows = {
         "series": str(len(series)),
-        "steps a series": f"{lengths.min()} to {lengths.max()}" if lengths.min() < lengths.max() else f"{lengths[0]}",
+        "steps per series": f"{lengths.min()} to {lengths.max()}" if lengths.min() < lengths.max() else f"{lengths[0]}",
         "frequency": str(plan.freq),
-        "season": f"{plan.season} steps" + (", each much like the last" if plan.regular else ""),
-        "window": f"{plan.past} steps, {plan.patch} folded into one" if plan.patch > 1 else f"{plan.past} steps",
+        "season length": f"{plan.season} steps" + (", and seasons are nearly alike" if plan.regular else ""),
+        "window": f"{plan.past} steps" + (f" in patches of {plan.patch}" if plan.patch > 1 else ""),
         "missing values": str(missing),
-        "covariates": ", ".join([*job.past, *job.future, *job.static]) or "none",
+        "covariates": ", ".join(covariates) or "none",
     }
-    text = "Missing values are told to the model as missing; they are never a target, part of a scale, or scored."
-    table = pd.DataFrame({"what": list(rows), "found": list(rows.values())})
+    text = (
+        "The model receives a mask of missing values. They are never imputed, used as a target, used for scaling, or "
+        "scored."
+    )
+    table = pd.DataFrame({"property": list(rows), "value": list(rows.values())})
     return Section("Data", " ".join([text, *(f"{note.rstrip('.')}." for note in series.notes)]), table)

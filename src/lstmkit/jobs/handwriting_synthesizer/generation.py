@@ -1,13 +1,9 @@
-"""What a model tells of the points of drawings, how likely it finds them, and new ones drawn from it."""
+"""Likelihood of drawings, and new points sampled from a model."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,255 +11,190 @@ import torch
 from torch import Tensor
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.ink.strokes import MAX_POINTS, Ink, InkDataset, numbered, offsets_to_strokes, scaled
-from lstmkit.data.ink.svg import render_svg
+from lstmkit.data.ink.strokes import MAX_POINTS, InkDataset, numbered, scaled
 from lstmkit.errors import SettingError
+from lstmkit.jobs.handwriting_synthesizer.results import Handwriting, PointScores
 from lstmkit.models.base import Ensemble, Model, State
-from lstmkit.models.sequence import SequenceModel
 from lstmkit.models.soft_window import SoftWindowModel, reached_end_of_text
 from lstmkit.modules.mixture_density import NOISE_SIZE, MixtureDensityHead, PenMixture, together
 from lstmkit.progress import Progress
 from lstmkit.training.predict import predict
 
-_TOGETHER = 64  # drawings that are scored side by side
 MAX_BIAS = 20.0
-GIVEN = "#999999"  # the colour of what was not written but given
+_BATCH_SIZE = 64  # drawings that are scored together
+_MIN_POINTS = 2  # points of a drawing
 
 
-@dataclass(frozen=True, eq=False)
-class Handwriting:
-    """What was written.
+class GenerationOptions(NamedTuple):
+    """How to generate; see :meth:`lstmkit.HandwritingSynthesizer.generate`."""
 
-    Attributes:
-        text: Of all of it; ``""`` without one.
-        strokes: ``(T, 3)``: how far each point is from the one before, to the right and down, and whether the pen is
-            lifted after it.
-        given: So many of the points were not written but given, the first ones.
-        window: ``(T, U)``, how much of each character was read at each point; ``None`` without a text.
-        nats: How unlikely the model found each point that it wrote, in the data's unit.
-        ended: Whether it came to its end; else it was stopped at the most points.
-        name: What pictures call it.
-    """
-
-    text: str
-    strokes: np.ndarray
-    given: int
-    window: np.ndarray | None
-    nats: tuple[float, ...]
-    ended: bool
-    name: str
-
-    @property
-    def ink(self) -> Ink:
-        """As a drawing: to be written on, scored, or kept beside those that were read."""
-        return Ink(self.strokes, self.name, self.text)
-
-    def svg(self) -> str:
-        """The drawing as an SVG page."""
-        return page([self])
-
-
-def page(written: Sequence[Handwriting]) -> str:
-    """All of it as one SVG page, one below the other; what was given is grey."""
-    drawings = [
-        [
-            (line, GIVEN if end <= one.given else "")
-            for line, end in zip(offsets_to_strokes(one.strokes), ends(one), strict=True)
-        ]
-        for one in written
-    ]
-    return render_svg(drawings, [one.text or one.name for one in written])
-
-
-def ends(written: Handwriting) -> list[int]:
-    """How many points there are up to the end of each line."""
-    return [*(np.flatnonzero(written.strokes[:-1, 2] > 0) + 1).tolist(), len(written.strokes)]
-
-
-def table_of(written: Sequence[Handwriting]) -> str:
-    """A line a point: ``id, x, y, pen, text``, which can be read again."""
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(["id", "x", "y", "pen", "text"])
-    for number, one in enumerate(written, 1):
-        x, y = np.cumsum(one.strokes[:, :2].astype(np.float64), axis=0).T
-        if one.strokes[0, :2].any():
-            rows.writerow([number, 0, 0, 0, one.text])
-        pens = one.strokes[:, 2].astype(int)
-        rows.writerows([number, f"{a:.6g}", f"{b:.6g}", pen, one.text] for a, b, pen in zip(x, y, pens, strict=True))
-    return out.getvalue().rstrip("\n")
-
-
-def write_file(written: Sequence[Handwriting], path: Path) -> None:
-    """An SVG page (``.svg``), arrays (``.npz``), or with any other ending the points as a table."""
-    ending = path.suffix.lower()
-    if ending == ".npz":
-        offsets = np.cumsum([0, *(len(one.strokes) for one in written)]).astype(np.int32)
-        texts = np.array([one.text for one in written])
-        with path.open("wb") as file:
-            np.savez_compressed(
-                file, strokes=np.concatenate([one.strokes for one in written]), offsets=offsets, texts=texts
-            )
-    else:
-        path.write_text((page(written) if ending == ".svg" else table_of(written)) + "\n", encoding="utf-8")
-
-
-class Wish(NamedTuple):
-    """How to write, see :meth:`lstmkit.HandwritingSynthesizer.handwrite`."""
-
-    bias: float
-    seed: int
-    length: int
-    first: int
+    bias: float = 0.0
+    seed: int = 0
+    max_new_points: int = 0
+    prime_points: int = -1
 
     def check(self) -> None:
-        """Raise a SettingError for a number out of its range."""
+        """Raise SettingError if a value is out of range."""
         if not 0 <= self.bias <= MAX_BIAS or not 0 <= self.seed < 2**32:
             raise SettingError(f"bias must be within 0…{MAX_BIAS:g}, seed within 0…2³²; got {self.bias:g}, {self.seed}")
-        if not 0 <= self.length <= MAX_POINTS or self.first < -1:
+        if not 0 <= self.max_new_points <= MAX_POINTS or self.prime_points < -1:
             raise SettingError(
-                f"length must be at most {MAX_POINTS:,} points (0: as the model has it), first at least 0 (or -1 for "
-                f"all); got {self.length}, {self.first}"
+                f"max_new_points must be 1 to {MAX_POINTS:,} (or 0 for the model's own limit), prime_points at least 0 "
+                f"(or -1 for all); got {self.max_new_points}, {self.prime_points}"
             )
 
 
-class Task(NamedTuple):
-    """One drawing to write.
+class HandwritingTask(NamedTuple):
+    """One drawing to generate.
 
     Attributes:
-        text: What; ``""`` without one.
-        given: ``(T, 3)`` points to go on from, in the data's unit.
-        longest: Points to write at most.
-        name: What it is called.
+        text: What to write, the prime's text included; ``""`` without a text.
+        prime: ``(T, 3)`` points to continue from, in the data's unit.
+        max_points: Maximum number of new points.
+        name: Name of the drawing.
     """
 
     text: str
-    given: np.ndarray
-    longest: int
+    prime: np.ndarray
+    max_points: int
     name: str
 
 
-class _Told:
-    """What a model tells of points: one, or an ensemble, whose mixtures are put together.
+class _PenPredictions:
+    """A model's predictions of the next points; an ensemble's mixtures are merged.
 
     Args:
-        model: The model.
-        batch: Inputs ``(B, T, 3)``, scaled; perhaps a text.
-        state: What the model carries; ``None`` to begin.
+        model: A network or an ensemble.
+        batch: Scaled inputs ``(B, T, 3)``; with texts also ``extras["text"]``.
+        state: The state to continue from; ``None`` at the start.
 
     Attributes:
-        mixture: Of all points of the batch.
-        state: To go on from.
+        mixture: Distribution of the next point, at every point of the batch.
+        state: The state after the last point.
     """
 
     def __init__(self, model: Model, batch: Batch, state: State | None = None) -> None:
         members = list(model.members) if isinstance(model, Ensemble) else [model]
         states = state or [m.begin(batch.extras["text"]) if isinstance(m, SoftWindowModel) else None for m in members]
-        found = [m(batch.inputs, s, batch.lengths) for m, s in zip(members, states, strict=True)]
-        mixtures = [head_of(member).mixture(outputs) for member, (outputs, _) in zip(members, found, strict=True)]
+        results = [m(batch.inputs, s, batch.lengths) for m, s in zip(members, states, strict=True)]
+        mixtures = [head_of(member).mixture(outputs) for member, (outputs, _) in zip(members, results, strict=True)]
         self.mixture: PenMixture = mixtures[0] if len(mixtures) == 1 else together(mixtures)
-        self.state: State = tuple(state for _, state in found)
+        self.state: State = tuple(state for _, state in results)
+
+    def last_mixture(self) -> PenMixture:
+        """The mixture of the first example, at the last point."""
+        return PenMixture(*(None if t is None else t[0, -1] for t in self.mixture))  # type: ignore[arg-type]
 
     def window(self) -> np.ndarray:
-        """``(T, U + 1)``: what the first of the batch read, the mean of the members."""
+        """``(T, U + 1)`` attention weights of the first example, averaged over the members."""
         return torch.stack([state.weights[0] for state in self.state]).mean(0).float().cpu().numpy()
 
     def is_at_text_end(self) -> bool:
-        """Whether most of the members have come to the end of the text."""
+        """Whether most members have reached the end of the text."""
         return 2 * sum(map(reached_end_of_text, self.state)) > len(self.state)
 
 
 def head_of(model: Model | torch.nn.Module) -> MixtureDensityHead:
     """The head of one network."""
-    assert isinstance(model, (SequenceModel, SoftWindowModel))
-    assert isinstance(model.head, MixtureDensityHead)
-    return model.head
+    head = model.head
+    if not isinstance(head, MixtureDensityHead):
+        raise TypeError(f"{type(head).__name__} does not predict pen offsets")
+    return head
 
 
 def score_drawings(
-    model: Model, source: InkDataset, scale: float, device: torch.device, progress: Progress | None = None
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of each drawing ``(T, 3)`` nats of its points' offsets, of the pen, of the end; and ``(T,)`` chances of lifting.
+    model: Model, source: InkDataset, offset_scale: float, device: torch.device, progress: Progress | None = None
+) -> list[PointScores]:
+    """Scores of each drawing; ``nll (T, 3)`` has the offset, the pen and the end.
 
-    Densities are in the data's unit: an offset in it is ``scale`` times the scaled one, in both directions, so that its
-    density is the scaled one's divided by ``scale²``.
+    Densities are in the data's unit. An offset is ``offset_scale`` times the scaled one in both directions, so its
+    density is the scaled one's divided by ``offset_scale²``.
     """
-    unit = torch.tensor([2 * math.log(scale), 0.0, 0.0])
+    unit = torch.tensor([2 * math.log(offset_scale), 0.0, 0.0])
 
-    def decode(model: Model, batch: Batch) -> list[tuple[np.ndarray, np.ndarray]]:
-        assert batch.targets is not None
-        assert batch.lengths is not None
-        mixture = _Told(model, batch).mixture
-        nats = (mixture.nats(batch.targets) + unit.to(batch.targets.device)).double().cpu().numpy()
-        chances = mixture.pen.sigmoid().double().cpu().numpy()
-        return [(nats[i, :n], chances[i, :n]) for i, n in enumerate(batch.lengths.tolist())]
+    def decode(model: Model, batch: Batch) -> list[PointScores]:
+        if batch.targets is None or batch.lengths is None:
+            raise ValueError("a batch of drawings has targets and lengths")
+        mixture = _PenPredictions(model, batch).mixture
+        nll = (mixture.nats(batch.targets) + unit.to(batch.targets.device)).double().cpu().numpy()
+        pen_up = mixture.pen.sigmoid().double().cpu().numpy()
+        return [PointScores(nll[i, :n], pen_up[i, :n]) for i, n in enumerate(batch.lengths.tolist())]
 
-    return predict(model, Loader(source, _TOGETHER), decode, device=device, progress=progress)
+    return predict(model, Loader(source, _BATCH_SIZE), decode, device=device, progress=progress)
 
 
-def write(
+def generate_handwriting(
     model: Model,
-    tasks: Sequence[Task],
-    wish: Wish,
-    scale: float,
+    tasks: Sequence[HandwritingTask],
+    options: GenerationOptions,
+    offset_scale: float,
     characters: Sequence[str] | None,
     device: torch.device,
     progress: Progress | None = None,
 ) -> list[Handwriting]:
-    """One for each task. What is given is read first (section 5.5); then each point is drawn and fed back."""
+    """One drawing per task. The model reads the prime (Graves 2013, section 5.5), then samples point by point.
+
+    Args:
+        model: A network or an ensemble.
+        tasks: What to generate.
+        options: Bias and seed; task ``i`` has the seed ``options.seed + i``.
+        offset_scale: The network's offsets are the data's divided by this.
+        characters: The known characters; ``None`` without texts.
+        device: Where to compute.
+        progress: Where to report progress.
+    """
 
     def decode(model: Model, batch: Batch) -> list[Handwriting]:
-        assert batch.rows is not None
-        row = int(batch.rows[0])
+        row = 0 if batch.rows is None else int(batch.rows[0])
         task = tasks[row]
-        generator = torch.Generator().manual_seed(wish.seed + row)
-        told = _Told(model, batch)
-        windows = [told.window()] if characters is not None else []
+        generator = torch.Generator().manual_seed(options.seed + row)
+        predictions = _PenPredictions(model, batch)
+        windows = [predictions.window()] if characters is not None else []
         points: list[Tensor] = []
-        nats: list[float] = []
+        nll: list[float] = []
         ended = False
         while True:
             noise = torch.rand(NOISE_SIZE, generator=generator).to(batch.inputs)
-            mixture = PenMixture(*(None if t is None else t[0, -1] for t in told.mixture))  # type: ignore[arg-type]
-            point = mixture.draw(noise, wish.bias)
+            mixture = predictions.last_mixture()
+            point = mixture.draw(noise, options.bias)
             points.append(point)
-            nats.append(float(mixture.nats(point)[:2].sum()) + 2 * math.log(scale))
-            enough = len(task.given) + len(points) >= 2  # points, as every drawing has
-            ended = enough and bool(point[3] > 0)
-            if ended or (enough and len(points) >= task.longest):
+            nll.append(float(mixture.nats(point)[:2].sum()) + 2 * math.log(offset_scale))
+            may_end = len(task.prime) + len(points) >= _MIN_POINTS
+            ended = may_end and bool(point[3] > 0)
+            if ended or (may_end and len(points) >= task.max_points):
                 break
-            told = _Told(model, Batch(point[None, None, :3]), told.state)
+            predictions = _PenPredictions(model, Batch(point[None, None, :3]), predictions.state)
             if characters is not None:
-                ended = enough and told.is_at_text_end()
-                if ended:  # what this step tells is no longer written
+                ended = may_end and predictions.is_at_text_end()
+                if ended:  # the prediction of this step is not written any more
                     break
-                windows.append(told.window())
-        drawn = scaled(torch.stack(points)[:, :3].cpu().numpy(), 1 / scale)
-        drawn[-1, 2] = 1.0
-        strokes = np.concatenate([task.given, drawn]).astype(np.float32)
+                windows.append(predictions.window())
+        sampled = scaled(torch.stack(points)[:, :3].cpu().numpy(), 1 / offset_scale)
+        sampled[-1, 2] = 1.0
+        strokes = np.concatenate([task.prime, sampled]).astype(np.float32)
         window = np.concatenate(windows)[:, : len(task.text)] if characters is not None else None
-        return [Handwriting(task.text, strokes, len(task.given), window, tuple(nats), ended, task.name)]
+        return [Handwriting(task.text, strokes, len(task.prime), window, tuple(nll), ended, task.name)]
 
-    # One drawing at a time, so that what is written hangs on no other.
-    source = _PrimedDrawings(tasks, scale, characters)
-    return predict(model, Loader(source, 1), decode, device=device, progress=progress, title="writing")
+    # One drawing per batch, so that no drawing depends on another.
+    source = _PrimedDrawings(tasks, offset_scale, characters)
+    return predict(model, Loader(source, 1), decode, device=device, progress=progress, title="generating")
 
 
 class _PrimedDrawings:
-    """What is given of drawings, after nothing, as a source of batches."""
+    """The primes after a zero point, as a source of batches."""
 
     lengths = None
 
-    def __init__(self, tasks: Sequence[Task], scale: float, characters: Sequence[str] | None) -> None:
-        self.tasks, self.scale, self.characters = tasks, scale, characters
+    def __init__(self, tasks: Sequence[HandwritingTask], offset_scale: float, characters: Sequence[str] | None) -> None:
+        self.tasks, self.offset_scale, self.characters = tasks, offset_scale, characters
 
     def __len__(self) -> int:
         return len(self.tasks)
 
     def batch(self, rows: np.ndarray) -> Batch:
         (task,) = (self.tasks[row] for row in rows)
-        read = np.concatenate([np.zeros((1, 3), dtype=np.float32), scaled(task.given, self.scale)])
+        inputs = np.concatenate([np.zeros((1, 3), dtype=np.float32), scaled(task.prime, self.offset_scale)])
         extras = {}
         if self.characters is not None:
             extras = {"text": torch.from_numpy(numbered(task.text, self.characters)).unsqueeze(0)}
-        return Batch(torch.from_numpy(read).unsqueeze(0), rows=rows, extras=extras)
+        return Batch(torch.from_numpy(inputs).unsqueeze(0), rows=rows, extras=extras)

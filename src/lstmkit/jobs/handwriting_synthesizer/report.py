@@ -1,119 +1,131 @@
-"""What a writer's run shows: its table, where it is surprised, what it writes, what was done to the data."""
+"""The report of the handwriting synthesizer: results, likelihood by point, generated drawings, the data."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.ink.strokes import Ink, InkSet
-from lstmkit.jobs.handwriting_synthesizer.plots import ink_figure, soft_window_figure, surprisal_figure
+from lstmkit.data.ink.strokes import InkSet
+from lstmkit.jobs.evaluation import Evaluation
+from lstmkit.jobs.handwriting_synthesizer.generation import GenerationOptions
+from lstmkit.jobs.handwriting_synthesizer.plots import ink_figure, nll_figure, soft_window_figure
+from lstmkit.jobs.handwriting_synthesizer.predictor import HandwritingPredictor
 from lstmkit.report import Section
 
-if TYPE_CHECKING:
-    from lstmkit.jobs.base import Evaluation
-    from lstmkit.jobs.handwriting_synthesizer.job import HandwritingSynthesizer
-
-_DRAWN = 18  # drawings side by side
-_BIASES = (0.0, 0.5, 1.0, 2.0)  # with which a text is written
+_NUM_DRAWINGS = 18
+_BIASES = (0.0, 0.5, 1.0, 2.0)
 
 
-def sections(job: HandwritingSynthesizer, examples: InkSet) -> list[Section]:
-    """The whole of the report that is about handwriting."""
-    told = examples.given("test") or examples
-    found = []
-    if job.evaluation is not None:
-        found = [_evidence(job.evaluation), _surprise(job.evaluation)]
-    written = _texts(job, told) if job.characters is not None else _drawings(job, told)
-    return [*found, *written, _data(job, examples)]
+def sections(predictor: HandwritingPredictor, evaluation: Evaluation | None, examples: InkSet) -> list[Section]:
+    """The job's part of the report.
+
+    Args:
+        predictor: Fitted.
+        evaluation: On the test part, if one was held out.
+        examples: Everything that was read.
+    """
+    test = examples.given("test") or examples
+    results = [] if evaluation is None else [_results_section(evaluation), _nll_section(evaluation)]
+    of_kind = _generated_drawings_sections if predictor.characters is None else _generated_text_sections
+    return [*results, *of_kind(predictor, test), _data_section(predictor, examples)]
 
 
-def _evidence(evaluation: Evaluation) -> Section:
+def _results_section(evaluation: Evaluation) -> Section:
     text = (
-        "Negative log-likelihood (NLL) of drawings that fit had held out: of where each point is, and of the pen. Lift "
-        "F1: how well it was foreseen after which points the pen is lifted. " + " ".join(evaluation.notes)
+        "Negative log-likelihood (NLL) of held-out drawings: of each point's offset and pen, and of the pen alone. "
+        "Pen-lift F1: prediction of the points after which the pen is lifted. " + " ".join(evaluation.notes)
     )
-    return Section("How well it knows what comes", text, evaluation.table, best=evaluation.best)
+    return Section("Results", text, evaluation.table, best=evaluation.directions)
 
 
-def _surprise(evaluation: Evaluation) -> Section:
-    details = evaluation.details
+def _nll_section(evaluation: Evaluation) -> Section:
+    details, model = evaluation.details, str(evaluation.table["model"].iloc[0])
     name = str(details["drawing"].iloc[0])
-    begins = np.flatnonzero(details["point"] == 0)
-    first = details.iloc[: begins[1] if len(begins) > 1 else len(details)]
-    points = first[["right", "down", "lifted"]].to_numpy()
-    nats = np.asarray(first[details.columns[5]])
+    end = [*np.flatnonzero(details["point"] == 0), len(details)][1]
+    first = details.head(int(end))
     return Section(
-        "Where it is surprised",
-        f"{name}, the first drawing of the test, point by point. Nats of a density may be below 0.",
+        "Negative log-likelihood by point",
+        f"{name}, the first test drawing. The NLL of a density may be negative.",
         first.drop(columns="drawing"),
-        surprisal_figure(points, nats, name),
-        caption="Nats of each point",
+        nll_figure(first[["dx", "dy", "pen_up"]].to_numpy(), np.asarray(first[model]), name),
+        caption="Nats per point",
     )
 
 
-def _drawings(job: HandwritingSynthesizer, examples: InkSet) -> list[Section]:
-    some = examples.inks[:_DRAWN]
-    written = job.handwrite(_DRAWN, seed=job.seed)
-    half = [Ink(ink.points[: max(1, len(ink.points) // 2)], ink.name) for ink in some]
-    gone_on = [job.handwrite(1, seed=job.seed + i, prime=ink)[0] for i, ink in enumerate(half[: _DRAWN // 3])]
+def _generated_drawings_sections(predictor: HandwritingPredictor, examples: InkSet) -> list[Section]:
+    inks, seed = examples.inks[:_NUM_DRAWINGS], predictor.settings.seed
+    generated = predictor.generate_drawings(_NUM_DRAWINGS, GenerationOptions(seed=seed))
+    continued = [
+        predictor.continue_drawings([ink], GenerationOptions(seed=seed + i, prime_points=max(1, len(ink.points) // 2)))[
+            0
+        ]
+        for i, ink in enumerate(inks[: _NUM_DRAWINGS // 3])
+    ]
+    num_prime = [drawing.num_prime_points for drawing in continued]
     return [
-        _side_by_side("Drawings of the data", "For comparison.", [ink.points for ink in some]),
-        _side_by_side("Drawings it made", "Drawn point by point from nothing.", [one.strokes for one in written]),
+        _drawings_section("Drawings of the data", "For comparison.", [ink.points for ink in inks]),
+        _drawings_section(
+            "Generated drawings", "Sampled point by point, without a prime.", [drawing.strokes for drawing in generated]
+        ),
         Section(
-            "Drawings it went on with",
-            "The first half of drawings was given.",
-            figure=ink_figure([one.strokes for one in gone_on], [""] * len(gone_on), [o.given for o in gone_on]),
-            caption="Drawings it went on with",
+            "Continued drawings",
+            "The prime is the first half of a drawing.",
+            figure=ink_figure([drawing.strokes for drawing in continued], [""] * len(continued), num_prime),
+            caption="Continued drawings",
         ),
     ]
 
 
-def _side_by_side(title: str, text: str, drawings: list[np.ndarray]) -> Section:
+def _drawings_section(title: str, text: str, drawings: list[np.ndarray]) -> Section:
     return Section(title, text, figure=ink_figure(drawings, [""] * len(drawings)), caption=title)
 
 
-def _texts(job: HandwritingSynthesizer, examples: InkSet) -> list[Section]:
-    known = [ink for ink in examples.inks if not set(ink.text) - set(job.characters or "")]
+def _generated_text_sections(predictor: HandwritingPredictor, examples: InkSet) -> list[Section]:
+    known = [ink for ink in examples.inks if not set(ink.text) - set(predictor.characters or "")]
     if not known:
         return []
-    ink = known[0]
-    written = [job.handwrite([ink.text], bias=bias, seed=job.seed)[0] for bias in _BIASES]
+    ink, seed = known[0], predictor.settings.seed
+    generated = [predictor.generate_texts([ink.text], GenerationOptions(bias, seed))[0] for bias in _BIASES]
     names = [f"bias {bias:g}" for bias in _BIASES]
-    steady = written[-1]
-    assert steady.window is not None
-    return [
+    neatest = generated[-1]
+    sections = [
         Section(
-            "A text it wrote",
-            f"“{ink.text}”, as the data have it, and with several biases towards what is most likely.",
-            figure=ink_figure([ink.points, *(one.strokes for one in written)], ["as in the data", *names]),
-            caption="A text it wrote",
-        ),
-        Section(
-            "Where in the text it was",
-            "How much of each character was read at each point, the darker the more; what is read most is coloured.",
-            figure=soft_window_figure(steady.strokes, steady.window, steady.text, names[-1]),
-            caption="The window's path over the text",
-        ),
+            "Handwriting with several biases",
+            f"“{ink.text}” as in the data, and generated. A higher bias gives neater writing.",
+            figure=ink_figure([ink.points, *(drawing.strokes for drawing in generated)], ["as in the data", *names]),
+            caption="Handwriting with several biases",
+        )
     ]
+    if neatest.window is not None:
+        sections.append(
+            Section(
+                "Attention window",
+                "Weight of each character at each point, darker for more. The color shows the character with the "
+                "highest weight.",
+                figure=soft_window_figure(neatest.strokes, neatest.window, neatest.text, names[-1]),
+                caption="Attention window over the text",
+            )
+        )
+    return sections
 
 
-def _data(job: HandwritingSynthesizer, examples: InkSet) -> Section:
+def _data_section(predictor: HandwritingPredictor, examples: InkSet) -> Section:
     points = np.concatenate([ink.points for ink in examples.inks])
-    scale, floor = job.units
     rows = {
         "drawings": len(examples),
         "points": examples.points,
         "points of the longest drawing": max(len(ink.points) for ink in examples.inks),
-        "share of points after which the pen is lifted, %": round(100 * float(points[:, 2].mean()), 2),
+        "points after which the pen is lifted, %": round(100 * float(points[:, 2].mean()), 2),
         "longest offset": round(float(np.hypot(*points[:, :2].T).max()), 3),
     }
-    if job.characters is not None:
-        rows |= {"different characters": len(job.characters), "points a character": round(job.pace, 2)}
+    if predictor.characters is not None:
+        rows |= {
+            "different characters": len(predictor.characters),
+            "points per character": round(predictor.points_per_character, 2),
+        }
     text = (
-        f"Offsets are divided by {scale:.4g}, their deviation in the training part. No deviation below {floor:.3g} is "
-        "told: what is rounded to whole numbers could else be told with ever narrower Gaussians. "
-        + " ".join(examples.remarks)
+        f"Offsets are divided by {predictor.offset_scale:.4g}, their standard deviation in the training part. No model "
+        f"predicts a standard deviation below {predictor.min_std:.3g}: on rounded data, ever narrower Gaussians would "
+        "otherwise have ever higher densities. " + " ".join(examples.remarks)
     )
     return Section("The data", text, pd.DataFrame({"all data": list(rows), "count": list(rows.values())}))

@@ -1,4 +1,4 @@
-"""What a painter gives: pictures, stroke by stroke; as text, as a sheet, as a film."""
+"""Generated images, and how they are written: as text, as an image grid, as an animation."""
 
 from __future__ import annotations
 
@@ -8,83 +8,73 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from lstmkit.data.vision.image_io import library
-from lstmkit.models.base import Ensemble, Model
-from lstmkit.models.draw import DrawModel
 
 _ASCII_SHADES = " .:-=+*#%@"
-_SHOWN = 4  # dots of a sheet or film for each dot of a picture
-_COLUMNS = 10  # of a sheet
-_FRAME_MS, _LAST = 120, 1500  # milliseconds of a film's picture, and of its last
+_PIXEL_SCALE = 4  # file pixels per image pixel
+_GRID_COLUMNS = 10
+_FRAME_MS, _LAST_FRAME_MS = 120, 1500  # of an animation
 
 
 @dataclass(frozen=True, eq=False)
 class GeneratedImage:
-    """A picture that was painted.
+    """A generated or reconstructed image.
 
     Attributes:
-        name: What it is called.
-        kind: Of which kind it was to be; ``""`` without one.
-        canvases: ``(T, height, width)`` after each step: the probability of ink.
-        windows: ``(T, 5)``: of each step the middle across and down and the distance of filters in dots, the first dot
-            at 1, the variance of each filter, and the strength.
-        given: ``(height, width)`` what it was to look like; ``None`` where nothing was given.
+        name: A number, or the name of the original.
+        label: The class that was asked for; ``""`` without one.
+        canvases: ``(T, height, width)`` after each glimpse: the probability of ink per pixel.
+        windows: ``(T, 5)`` the write window of each glimpse: center x, center y and stride in pixels (the first pixel
+            is at 1), variance of the filters, and intensity.
+        original: ``(height, width)`` the image that was reconstructed; ``None`` for a new image.
     """
 
     name: str
-    kind: str
+    label: str
     canvases: np.ndarray
     windows: np.ndarray
-    given: np.ndarray | None = None
+    original: np.ndarray | None = None
 
     @property
-    def picture(self) -> np.ndarray:
-        """``(height, width)`` the probability of ink after the last step."""
+    def image(self) -> np.ndarray:
+        """``(height, width)`` the probability of ink after the last glimpse."""
         return self.canvases[-1]
 
 
-def text_of(painting: GeneratedImage) -> str:
-    """A picture in signs, the more ink the darker: two of them for a dot, which makes it about square.
+def ascii_art(generated: GeneratedImage) -> str:
+    """An image as text, darker characters for more ink; two characters per pixel make it about square.
 
-    >>> text_of(GeneratedImage("", "", np.array([[[0.0, 1.0]]]), np.zeros((1, 5))))
+    >>> ascii_art(GeneratedImage("", "", np.array([[[0.0, 1.0]]]), np.zeros((1, 5))))
     '  @@'
     """
-    shade = (painting.picture * len(_ASCII_SHADES)).astype(int).clip(0, len(_ASCII_SHADES) - 1)
-    return "\n".join("".join(2 * _ASCII_SHADES[i] for i in row) for row in shade)
+    shades = (generated.image * len(_ASCII_SHADES)).astype(int).clip(0, len(_ASCII_SHADES) - 1)
+    return "\n".join("".join(2 * _ASCII_SHADES[i] for i in row) for row in shades)
 
 
-def write_image_grid(painted: Sequence[GeneratedImage], path: Path, inverted: bool) -> None:
-    """All pictures on one sheet; as a ``.gif`` how they are painted."""
-    frames = [_image_grid(painted, step, inverted) for step in range(len(painted[0].canvases))]
+def write_image_grid(generated: Sequence[GeneratedImage], path: Path, invert: bool) -> None:
+    """Write all images as one grid; a ``.gif`` shows how they are drawn.
+
+    Args:
+        generated: Images of one size.
+        path: The file; its ending gives the format.
+        invert: Draw dark ink on light paper; else light ink on dark paper.
+    """
+    frames = [_image_grid(generated, step, invert) for step in range(len(generated[0].canvases))]
     if path.suffix.lower() != ".gif":
         frames[-1].save(path)
         return
-    times = [*([_FRAME_MS] * (len(frames) - 1)), _LAST]
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=times, loop=0)
+    durations = [*([_FRAME_MS] * (len(frames) - 1)), _LAST_FRAME_MS]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 
-def _image_grid(painted: Sequence[GeneratedImage], step: int, inverted: bool) -> Any:
-    height, width = painted[0].picture.shape
-    columns = min(_COLUMNS, len(painted))
-    rows = -(-len(painted) // columns)
-    sheet = np.zeros((rows * (height + 1) + 1, columns * (width + 1) + 1))
-    for i, one in enumerate(painted):
+def _image_grid(generated: Sequence[GeneratedImage], step: int, invert: bool) -> Any:
+    height, width = generated[0].image.shape
+    columns = min(_GRID_COLUMNS, len(generated))
+    rows = -(-len(generated) // columns)
+    grid = np.zeros((rows * (height + 1) + 1, columns * (width + 1) + 1))
+    for i, one in enumerate(generated):
         top, left = (i // columns) * (height + 1) + 1, (i % columns) * (width + 1) + 1
-        sheet[top : top + height, left : left + width] = one.canvases[step]
-    shades = (255 * (1 - sheet if inverted else sheet)).round().astype(np.uint8)
-    return library("PIL.Image").fromarray(shades.repeat(_SHOWN, 0).repeat(_SHOWN, 1))
-
-
-def draw_networks(model: Model) -> list[DrawModel]:
-    """The one network, or those of an ensemble."""
-    members = model.members if isinstance(model, Ensemble) else [model]
-    return [one for one in members if isinstance(one, DrawModel)]
-
-
-@torch.inference_mode()
-def sample_images(model: DrawModel, noise: torch.Tensor, kinds: torch.Tensor | None) -> tuple[np.ndarray, np.ndarray]:
-    """Canvases ``(B, T, height, width)`` and windows ``(B, T, 5)`` of latent variables ``(B, T, Z)``."""
-    canvases, windows = model.dream(noise, model.begin(len(noise), kinds))
-    return canvases.sigmoid().float().cpu().numpy(), windows.float().cpu().numpy()
+        grid[top : top + height, left : left + width] = one.canvases[step]
+    pixels = (255 * (1 - grid if invert else grid)).round().astype(np.uint8)
+    return library("PIL.Image").fromarray(pixels.repeat(_PIXEL_SCALE, 0).repeat(_PIXEL_SCALE, 1))

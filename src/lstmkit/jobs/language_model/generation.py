@@ -1,4 +1,4 @@
-"""Writing on after a prompt, token by token, each drawn from what a language model tells."""
+"""Text generation: tokens sampled one by one from a language model, after a prompt."""
 
 from __future__ import annotations
 
@@ -11,36 +11,37 @@ import numpy as np
 import torch
 
 from lstmkit.data.batch import Batch, Loader, beside
-from lstmkit.data.text.tokenizer import UNKNOWN, Tokenizer
+from lstmkit.data.text.tokenizer import END, UNKNOWN, Tokenizer
 from lstmkit.decoding.generation import sample
 from lstmkit.errors import SettingError
+from lstmkit.jobs.language_model.predictor import LanguageModelPredictor
 from lstmkit.models.base import Model
 from lstmkit.training.predict import predict
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """What a model wrote.
+    """A prompt and the text that a language model generated after it.
 
     Attributes:
-        prompt: What it was given.
-        text: What it added.
-        tokens: That, token by token.
-        surprise: Of each, in bits.
-        unknown: Tokens of the prompt that the model does not know; it read them as ``<unk>``.
+        prompt: The prompt.
+        text: The generated text, without the prompt.
+        tokens: The generated tokens.
+        surprisal: Surprisal of each generated token in bits.
+        unknown: Out-of-vocabulary tokens of the prompt; the model read them as ``<unk>``.
     """
 
     prompt: str
     text: str
     tokens: tuple[str, ...]
-    surprise: tuple[float, ...]
+    surprisal: tuple[float, ...]
     unknown: tuple[str, ...] = ()
 
 
 class SamplingOptions(NamedTuple):
-    """How tokens are drawn, see :meth:`lstmkit.LanguageModel.generate`."""
+    """How tokens are sampled, see :meth:`lstmkit.LanguageModel.generate`."""
 
-    length: int
+    max_tokens: int
     temperature: float
     top_k: int
     top_p: float
@@ -48,23 +49,27 @@ class SamplingOptions(NamedTuple):
     stop: str
 
     def check(self) -> None:
-        """Raise a SettingError for a number out of its range."""
-        if self.length < 1 or self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise SettingError(
-                "length must be at least 1, temperature and top_k at least 0, top_p in 0…1 and above 0; got "
-                f"{self.length}, {self.temperature:g}, {self.top_k}, {self.top_p:g}"
-            )
+        """Raise a SettingError for an option out of range."""
+        ranges = {
+            "max_tokens": (self.max_tokens >= 1, "at least 1"),
+            "temperature": (self.temperature >= 0, "at least 0"),
+            "top_k": (self.top_k >= 0, "at least 0"),
+            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
+        }
+        for name, (in_range, expected) in ranges.items():
+            if not in_range:
+                raise SettingError(f"{name} must be {expected}, got {getattr(self, name):g}")
 
 
 def generate_continuations(
-    model: Model, tokenizer: Tokenizer, end: int, prompts: Sequence[str], drawing: SamplingOptions, device: torch.device
+    predictor: LanguageModelPredictor, prompts: Sequence[str], options: SamplingOptions
 ) -> list[Continuation]:
-    """One for each prompt, which stands after ``end``, the token of a line's end. ``<unk>`` is never written."""
-    never = [tokenizer[UNKNOWN]] if UNKNOWN in tokenizer else []
-    read = [[end, *found] for found in tokenizer.encode(prompts)]
-    stop = drawing.stop
+    """One continuation per prompt. A line end stands before each prompt; ``<unk>`` is never generated."""
+    tokenizer, stop = predictor.tokenizer, options.stop
+    forbidden = [tokenizer[UNKNOWN]] if UNKNOWN in tokenizer else []
+    prompt_ids = [[predictor.end_id, *ids] for ids in tokenizer.encode(prompts)]
 
-    def is_over(ids: torch.Tensor) -> bool:
+    def is_finished(ids: torch.Tensor) -> bool:
         return all(stop in tokenizer.decode(row.tolist()) for row in ids)
 
     def decode(model: Model, batch: Batch) -> list[Continuation]:
@@ -72,38 +77,46 @@ def generate_continuations(
         assert batch.rows is not None
         logits, state = model(batch.inputs, None, batch.lengths)
         last = logits[torch.arange(len(batch)), batch.lengths - 1]
-        written = sample(
-            lambda chosen, carried: _known(model.step(chosen, carried), never),
-            _known((last, None), never)[0],
+        ids, nats = sample(  # (B, n) each
+            lambda previous, carried: _forbid(model.step(previous, carried), forbidden),
+            _forbid((last, None), forbidden)[0],
             state,
-            drawing.length,
-            temperature=drawing.temperature,
-            top_k=drawing.top_k,
-            top_p=drawing.top_p,
-            seed=drawing.seed + int(batch.rows[0]),
-            stop=is_over if stop else None,
+            options.max_tokens,
+            temperature=options.temperature,
+            top_k=options.top_k,
+            top_p=options.top_p,
+            seed=options.seed + int(batch.rows[0]),
+            stop=is_finished if stop else None,
         )
-        rows = zip(batch.rows, written.ids.tolist(), written.surprise.tolist(), strict=True)
-        return [continuation(row, ids, nats) for row, ids, nats in rows]
+        return [continuation(*row) for row in zip(batch.rows, ids.tolist(), nats.tolist(), strict=True)]
 
     def continuation(row: int, ids: list[int], nats: list[float]) -> Continuation:
         text = tokenizer.decode(ids)
         if stop and stop in text:
             text = text[: text.index(stop) + len(stop)]
-        unknown = tokenizer.unknown(prompts[row]) if never and never[0] in read[row] else []
+        unknown = tokenizer.unknown(prompts[row]) if forbidden and forbidden[0] in prompt_ids[row] else []
         bits = tuple(n / math.log(2) for n in nats)
         return Continuation(prompts[row], text, tuple(tokenizer.tokens(ids)), bits, tuple(unknown))
 
-    # One prompt at a time, so that what is written hangs on no other prompt.
-    return predict(model, Loader(_Prompts(read), 1), decode, device=device)
+    # One prompt per batch, so that a continuation does not depend on other prompts.
+    return predict(predictor.model, Loader(_Prompts(prompt_ids), 1), decode, device=predictor.device)
+
+
+def full_text(continuation: Continuation, tokenizer: Tokenizer) -> str:
+    """Prompt and generated text, with line ends as line breaks."""
+    if tokenizer.keeps_line_ends:
+        text = continuation.prompt + continuation.text
+    else:
+        text = f"{continuation.prompt} {continuation.text}".strip()
+    return text.replace(f" {END} ", "\n").replace(END, "\n")
 
 
 class _Prompts:
-    """Prompts' tokens, as a source of batches."""
+    """Token ids of prompts, as a source of batches."""
 
     def __init__(self, ids: list[list[int]]) -> None:
         self.ids = ids
-        self.lengths = np.array([len(one) for one in ids])
+        self.lengths = np.array([len(row) for row in ids])
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -113,7 +126,9 @@ class _Prompts:
         return Batch(torch.from_numpy(ids), torch.from_numpy(self.lengths[rows]), rows=rows)
 
 
-def _known(told: tuple[torch.Tensor, Any], never: list[int]) -> tuple[torch.Tensor, Any]:
-    """Logits and state, what is never to be written made impossible."""
-    logits, state = told
-    return (logits.index_fill(-1, torch.tensor(never, device=logits.device), -torch.inf) if never else logits), state
+def _forbid(output: tuple[torch.Tensor, Any], forbidden: list[int]) -> tuple[torch.Tensor, Any]:
+    """Logits and state, with the logits of forbidden tokens at minus infinity."""
+    logits, state = output
+    if forbidden:
+        logits = logits.index_fill(-1, torch.tensor(forbidden, device=logits.device), -torch.inf)
+    return logits, state

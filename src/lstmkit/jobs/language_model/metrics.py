@@ -1,137 +1,199 @@
-"""How surprised a language model is by a text, token by token: as it is, with a cache, or learning as it reads."""
+"""Surprisal, perplexity and bits per character of a text: plain, with a neural cache, and with dynamic evaluation."""
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lstmkit.data.text.lines import Text
 from lstmkit.data.text.token_stream import TokenStreamLoader
+from lstmkit.data.text.tokenizer import UNKNOWN
+from lstmkit.jobs.evaluation import Evaluation
+from lstmkit.jobs.language_model.baselines import KneserNey
+from lstmkit.jobs.language_model.predictor import CacheSettings, LanguageModelPredictor, TokenStream
 from lstmkit.models.base import Model, map_state
 from lstmkit.models.sequence import NextTokenModel
 from lstmkit.progress import Progress
 from lstmkit.training.train import online_sgd
 
-_WINDOW = 200  # steps computed together; what they are makes no difference
-_CACHE_WEIGHTS = (0.05, 0.1, 0.15, 0.2, 0.3)  # of the cache, tried on the validation part
+_WINDOW = 200  # steps computed at once; the results do not depend on it
+_CACHE_WEIGHTS = (0.05, 0.1, 0.15, 0.2, 0.3)  # grid for the validation part
 _THETAS = (0.2, 0.4, 0.7, 1.0)
+_MAX_NGRAM_TOKENS = 5_000_000  # training tokens of the n-gram baseline, which is held in memory
 
 
-class CacheSettings(NamedTuple):
-    """The neural cache of Grave, Joulin and Usunier 2017, "Improving Neural Language Models with a Continuous Cache".
+def evaluate_text(
+    predictor: LanguageModelPredictor, test: Text, train_stream: TokenStream | None, progress: Progress
+) -> Evaluation:
+    """Perplexity and bits per character of the model and of the n-gram baselines.
 
-    Attributes:
-        size: Steps of the past that it looks back on.
-        share: Its part in the probability.
-        flatness: How sharply it prefers the most similar features (their theta, of features of length 1).
+    Args:
+        predictor: The model.
+        test: A text that the model was not fitted to.
+        train_stream: The training part, for the n-grams; without it only unigrams are compared.
+        progress: Where to report progress.
     """
+    settings, device = predictor.settings, predictor.device
+    stream = predictor.read_stream(test, progress)
+    ids = predictor.with_line_start(stream.ids)
+    label = settings.cell.upper()
+    nats = {label: token_surprisal(predictor.model, ids, device, progress)}
+    notes = [
+        f"{len(stream.ids):,} tokens, {stream.characters:,} characters; the state is carried through the text. "
+        f"Out-of-vocabulary tokens: {_unknown_fraction(predictor, stream):.2%}; they are scored as <unk>."
+    ]
+    if predictor.cache is not None:
+        name = f"{label} + cache ({predictor.cache.size})"
+        nats[name] = cache_surprisal(predictor.network, ids, predictor.cache, device, progress)
+    if settings.dynamic_eval_lr:
+        lr, steps = settings.dynamic_eval_lr, settings.bptt_steps
+        name = f"{label} + dynamic evaluation"
+        nats[name] = dynamic_eval_surprisal(predictor.network, ids, lr, steps, device, progress)
+    if len(nats) > 1:
+        notes.append("The cache and dynamic evaluation use the test text up to each token.")
+    nats |= _baseline_surprisal(predictor, ids, train_stream)
+    rows = [
+        {
+            "model": name,
+            "perplexity": float(np.exp(values.mean())),
+            "bits per character": float(values.sum() / math.log(2) / stream.characters),
+        }
+        for name, values in nats.items()
+    ]
+    details = pd.DataFrame({"token": predictor.tokenizer.tokens(ids[1:]), **nats})
+    return Evaluation(pd.DataFrame(rows), {"perplexity": "low", "bits per character": "low"}, details, tuple(notes))
 
-    size: int
-    share: float
-    theta: float
+
+def _unknown_fraction(predictor: LanguageModelPredictor, stream: TokenStream) -> float:
+    if UNKNOWN not in predictor.tokenizer:
+        return 0.0
+    return float((stream.ids == predictor.tokenizer[UNKNOWN]).mean())
+
+
+def _baseline_surprisal(
+    predictor: LanguageModelPredictor, ids: np.ndarray, train_stream: TokenStream | None
+) -> dict[str, np.ndarray]:
+    """``(N - 1,)`` nats of each token after the first: Kneser-Ney n-grams, then add-one unigrams."""
+    counts, size = predictor.unigram_counts, predictor.vocab_size
+    unigrams = (counts + 1) / (counts.sum() + size)
+    nats = {"unigram": -np.log(unigrams[ids[1:]])}
+    if train_stream is None:
+        return nats
+    order = predictor.settings.ngram_order or (7 if predictor.settings.tokenization == "chars" else 5)
+    ngrams = KneserNey(predictor.with_line_start(train_stream.ids[-_MAX_NGRAM_TOKENS:]), order, size)
+    part = f" of the last {_MAX_NGRAM_TOKENS:,} tokens" if len(train_stream.ids) > _MAX_NGRAM_TOKENS else ""
+    return {f"Kneser-Ney, {order}-grams{part}": -np.log(ngrams.probabilities(ids)[1:]), **nats}
 
 
 @torch.no_grad()
-def surprise(model: Model, ids: np.ndarray, device: torch.device, progress: Progress) -> np.ndarray:
-    """``(N - 1,)`` nats of each token of ``ids (N,)`` after the first, the state carried through the whole text."""
-    told = []
+def token_surprisal(model: Model, ids: np.ndarray, device: torch.device, progress: Progress) -> np.ndarray:
+    """``(N - 1,)`` nats of each token of ``ids (N,)`` after the first; the state is carried through the whole text."""
+    nats = []
     for batch, state in _windows(model, ids, device, progress):
         logits, state[0] = model(batch.inputs, state[0])
-        told.append(F.cross_entropy(logits[0], batch.targets[0], reduction="none"))
-    return torch.cat(told).double().cpu().numpy()
+        nats.append(F.cross_entropy(logits[0], batch.targets[0], reduction="none"))
+    return torch.cat(nats).double().cpu().numpy()
 
 
 @torch.no_grad()
 def cache_surprisal(
     model: NextTokenModel, ids: np.ndarray, cache: CacheSettings, device: torch.device, progress: Progress
 ) -> np.ndarray:
-    """As :func:`surprise`, each probability mixed with the cache's."""
-    plain, found = [], []
+    """As :func:`token_surprisal`, with each probability interpolated with the cache's."""
+    model_log_p, cache_p = [], []
     for log_p, matches in _cache_matches(model, ids, cache.size, (cache.theta,), device, progress):
-        plain.append(log_p)
-        found.append(matches[0])
-    return -_mixed(torch.cat(plain), torch.cat(found), cache.share).cpu().numpy()
+        model_log_p.append(log_p)
+        cache_p.append(matches[0])
+    return -_interpolate(torch.cat(model_log_p), torch.cat(cache_p), cache.weight).cpu().numpy()
 
 
 @torch.no_grad()
 def choose_cache(
     model: NextTokenModel, ids: np.ndarray, size: int, device: torch.device, progress: Progress
 ) -> CacheSettings:
-    """Share and flatness under which a text, the validation part, surprises least."""
-    plain, found = zip(*_cache_matches(model, ids, size, _THETAS, device, progress), strict=True)
-    log_p, matches = torch.cat(plain), torch.cat(found, dim=1)
-    tried = {
-        (share, theta): float(_mixed(log_p, matches[i], share).mean())
+    """The cache weight and theta of the lowest surprisal on a text, the validation part."""
+    windows = _cache_matches(model, ids, size, _THETAS, device, progress)
+    model_log_p, cache_p = zip(*windows, strict=True)
+    log_p, matches = torch.cat(model_log_p), torch.cat(cache_p, dim=1)
+    mean_log_p = {
+        (weight, theta): float(_interpolate(log_p, matches[i], weight).mean())
         for i, theta in enumerate(_THETAS)
-        for share in _CACHE_WEIGHTS
+        for weight in _CACHE_WEIGHTS
     }
-    return CacheSettings(size, *max(tried, key=tried.__getitem__))
+    return CacheSettings(size, *max(mean_log_p, key=mean_log_p.__getitem__))
 
 
 def dynamic_eval_surprisal(
     model: NextTokenModel, ids: np.ndarray, lr: float, window: int, device: torch.device, progress: Progress
 ) -> np.ndarray:
-    """As :func:`surprise`, of a copy of the model that takes a step of SGD after each window it was scored on.
+    """As :func:`token_surprisal`, of a copy of the model that takes an SGD step after each scored window.
 
-    Dynamic evaluation (Krause et al. 2018), in its plain form: every token is scored before it is learnt.
+    Dynamic evaluation (Krause et al. 2018) in its plain form: every token is scored before the model learns it.
     """
-    reader = copy.deepcopy(model)
-    learn = online_sgd(reader, lr, clip=1.0)
-    told = []
-    for batch, state in _windows(reader, ids, device, progress, window):
-        logits, state[0] = reader(batch.inputs, map_state(state[0], Tensor.detach))
+    learner = copy.deepcopy(model)
+    learn = online_sgd(learner, lr, clip=1.0)
+    nats = []
+    for batch, state in _windows(learner, ids, device, progress, window):
+        logits, state[0] = learner(batch.inputs, map_state(state[0], Tensor.detach))
         losses = F.cross_entropy(logits[0], batch.targets[0], reduction="none")
         learn(losses.mean())
-        told.append(losses.detach())
-    return torch.cat(told).double().cpu().numpy()
+        nats.append(losses.detach())
+    return torch.cat(nats).double().cpu().numpy()
 
 
-class _Chunk(NamedTuple):
+class _Window(NamedTuple):
     inputs: Tensor
     targets: Tensor
 
 
 def _windows(
     model: Model, ids: np.ndarray, device: torch.device, progress: Progress, window: int = _WINDOW
-) -> Iterator[tuple[_Chunk, list]]:
-    """The text in pieces, and a place for the state, which is carried."""
+) -> Iterator[tuple[_Window, list]]:
+    """The windows of a text, and a list that holds the carried state."""
     model.to(device).eval()
     loader, state = TokenStreamLoader(ids, 1, window), [None]
     with progress.task("scoring", len(loader)) as task:
         for i, batch in enumerate(loader.epoch()):
             assert batch.targets is not None
-            yield _Chunk(batch.inputs.to(device), batch.targets.to(device)), state
+            yield _Window(batch.inputs.to(device), batch.targets.to(device)), state
             task.update(i + 1)
 
 
 def _cache_matches(
-    model: NextTokenModel, ids: np.ndarray, size: int, flatnesses: tuple[float, ...], device: torch.device,
+    model: NextTokenModel,
+    ids: np.ndarray,
+    size: int,
+    thetas: tuple[float, ...],
+    device: torch.device,
     progress: Progress,
-) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
-    """Window by window the log-probability of each token, ``(T,)``, and the cache's probability, ``(flatness, T)``."""
-    past = torch.zeros(0, 1, device=device)
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """By window: the model's log-probability of each token, ``(T,)``, and the cache's probability, ``(thetas, T)``."""
+    keys = torch.zeros(0, 1, device=device)
     words = torch.zeros(0, dtype=torch.long, device=device)
     for batch, state in _windows(model, ids, device, progress):
         features, state[0] = model.features(batch.inputs, state[0])
-        logits, here = model.head(features)[0], F.normalize(features[0], dim=-1)
-        past = torch.cat([past, here])[-size - len(here) :] if len(past) else here
-        words = torch.cat([words, batch.targets[0]])[-size - len(here) :]
-        steps = torch.arange(len(past) - len(here), len(past), device=device).unsqueeze(1)
-        entries = torch.arange(len(past), device=device)
-        seen = (entries < steps) & (entries >= steps - size)
-        same = words == batch.targets[0].unsqueeze(1)
-        alike = (here @ past.t()) * here.shape[1] ** 0.5
-        matches = [
-            torch.where(same, (theta * alike).masked_fill(~seen, -torch.inf).softmax(-1).nan_to_num(), 0.0).sum(-1)
-            for theta in flatnesses
-        ]
+        logits, queries = model.head(features)[0], F.normalize(features[0], dim=-1)
+        keys = torch.cat([keys, queries])[-size - len(queries) :] if len(keys) else queries
+        words = torch.cat([words, batch.targets[0]])[-size - len(queries) :]
+        steps = torch.arange(len(keys) - len(queries), len(keys), device=device).unsqueeze(1)
+        entries = torch.arange(len(keys), device=device)
+        in_cache = (entries < steps) & (entries >= steps - size)
+        same_word = words == batch.targets[0].unsqueeze(1)
+        similarity = (queries @ keys.t()) * queries.shape[1] ** 0.5
+        matches = []
+        for theta in thetas:
+            weights = (theta * similarity).masked_fill(~in_cache, -torch.inf).softmax(-1).nan_to_num()
+            matches.append(torch.where(same_word, weights, 0.0).sum(-1))
         yield -F.cross_entropy(logits, batch.targets[0], reduction="none"), torch.stack(matches)
 
 
-def _mixed(log_p: Tensor, match: Tensor, share: float) -> Tensor:
-    return ((1 - share) * log_p.double().exp() + share * match.double()).log()
+def _interpolate(log_p: Tensor, cache_p: Tensor, weight: float) -> Tensor:
+    return ((1 - weight) * log_p.double().exp() + weight * cache_p.double()).log()

@@ -1,58 +1,69 @@
-"""What a language model's run shows: its table, where it is surprised, what it writes."""
+"""The report of a language model: results, surprisal by token, generated text, training text."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from lstmkit.jobs.common.token_labels import shown
+from lstmkit.jobs.evaluation import Evaluation
+from lstmkit.jobs.language_model.generation import SamplingOptions, full_text, generate_continuations
+from lstmkit.jobs.language_model.predictor import LanguageModelPredictor, TokenStream
 from lstmkit.plots.text import surprisal_figure
 from lstmkit.report import Section
 
-if TYPE_CHECKING:
-    from lstmkit.jobs.base import Evaluation
-    from lstmkit.jobs.language_model.job import LanguageModel
-
-_SHOWN = 300  # tokens whose surprise is drawn
+_MAX_SURPRISAL_TOKENS = 300  # in the figure
+_TEMPERATURES = (0.5, 0.8, 1.0)
 
 
-def sections(job: LanguageModel) -> list[Section]:
-    """The whole of the report that is about language."""
-    found = [] if job.evaluation is None else [_evidence(job.evaluation), _surprisal_section(job.evaluation)]
-    return [*found, _written(job), _text(job)]
+def report_sections(
+    predictor: LanguageModelPredictor, evaluation: Evaluation | None, train_stream: TokenStream | None
+) -> list[Section]:
+    """The job's part of the report.
+
+    Args:
+        predictor: The model.
+        evaluation: Scores on the test part, if there is one.
+        train_stream: The training part, if it is at hand.
+    """
+    sections = [] if evaluation is None else [_results_section(evaluation), _surprisal_section(evaluation)]
+    sections.append(_generation_section(predictor))
+    if train_stream is not None:
+        sections.append(_data_section(predictor, train_stream))
+    return sections
 
 
-def _evidence(evaluation: Evaluation) -> Section:
-    text = "Perplexity and bits per character of text at the end of the data, which fit had held out. "
-    title = "How well it knows the language"
-    return Section(title, text + " ".join(evaluation.notes), evaluation.table, best=evaluation.best)
+def _results_section(evaluation: Evaluation) -> Section:
+    text = "Perplexity and bits per character on the held-out end of the text. " + " ".join(evaluation.notes)
+    return Section("Results", text, evaluation.table, best=evaluation.directions)
 
 
 def _surprisal_section(evaluation: Evaluation) -> Section:
-    details = evaluation.details.head(_SHOWN)
-    tokens = [shown(t) for t in details["token"]]
+    details = evaluation.details.head(_MAX_SURPRISAL_TOKENS)
+    tokens = [shown(token) for token in details["token"]]
     bits = (details.iloc[:, 1] / math.log(2)).tolist()
     return Section(
-        "Where it is surprised",
-        "The first tokens of the test, and how many bits each took: 0 was certain, 10 was one in a thousand.",
+        "Surprisal by token",
+        "The first tokens of the test part and their surprisal: 0 bits = certain, 10 bits = one in a thousand.",
         pd.DataFrame({"token": tokens, "bits": bits}),
         surprisal_figure(tokens, bits),
-        caption="Surprise token by token",
+        caption="Surprisal by token",
     )
 
 
-def _written(job: LanguageModel) -> Section:
-    rows = [
-        {"temperature": t, "written": job.text([job.generate(length=60, temperature=t, seed=job.seed)])}
-        for t in (0.5, 0.8, 1.0)
-    ]
-    return Section("What it writes", "From the end of a line on, at three temperatures.", pd.DataFrame(rows))
+def _generation_section(predictor: LanguageModelPredictor) -> Section:
+    rows = []
+    for temperature in _TEMPERATURES:
+        options = SamplingOptions(
+            max_tokens=60, temperature=temperature, top_k=0, top_p=1.0, seed=predictor.settings.seed, stop=""
+        )
+        (continuation,) = generate_continuations(predictor, [""], options)
+        rows.append({"temperature": temperature, "text": full_text(continuation, predictor.tokenizer)})
+    return Section("Generated text", "Text from the start of a line, at three temperatures.", pd.DataFrame(rows))
 
 
-def _text(job: LanguageModel) -> Section:
-    assert job.learnt is not None
-    counts = [len(job.learnt.ids), job.learnt.characters, len(job.tokenizer)]
-    names = ["tokens", "characters", "different tokens kept"]
-    return Section("The text", f"Tokens are {job.tokens}.", pd.DataFrame({"training text": names, "count": counts}))
+def _data_section(predictor: LanguageModelPredictor, train_stream: TokenStream) -> Section:
+    counts = [len(train_stream.ids), train_stream.characters, predictor.vocab_size]
+    table = pd.DataFrame({"training text": ["tokens", "characters", "vocabulary"], "count": counts})
+    return Section("Data", f"Tokenization: {predictor.settings.tokenization}.", table)

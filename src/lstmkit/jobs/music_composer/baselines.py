@@ -1,4 +1,4 @@
-"""What piano rolls stand beside: how often each key sounds, and whether it goes on or sets in."""
+"""Baselines for piano rolls: key frequencies, and a Markov chain per key."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_WEIGHT = 1.0  # steps that the whole piano's share counts as, at each key
+_WEIGHT = 1.0  # pseudo-count of the frequency over all keys, in steps
 
 
 def key_transition_counts(rolls: Sequence[np.ndarray]) -> np.ndarray:
@@ -26,22 +26,22 @@ def key_transition_counts(rolls: Sequence[np.ndarray]) -> np.ndarray:
     return counts
 
 
-def by_share(counts: np.ndarray, roll: np.ndarray) -> np.ndarray:
-    """Each key by how often it sounds, whatever was before: ``(T,)`` nats of the steps of ``roll (T, K)``."""
-    return _nats(np.broadcast_to(chances(counts.sum(axis=0)), roll.shape), roll)
+def frequency_nll(counts: np.ndarray, roll: np.ndarray) -> np.ndarray:
+    """Negative log-likelihood ``(T,)`` in nats of ``roll (T, K)`` if each key sounds independently of the past."""
+    return _nats(np.broadcast_to(key_probabilities(counts.sum(axis=0)), roll.shape), roll)
 
 
 def markov_nll(counts: np.ndarray, roll: np.ndarray) -> np.ndarray:
-    """Each key by whether it sounded at the step before, a Markov chain of its own: ``(T,)`` nats."""
+    """Negative log-likelihood ``(T,)`` in nats of a Markov chain per key: on or off, given the step before."""
     before = np.concatenate([np.zeros_like(roll[:1]), roll[:-1]])
-    return _nats(np.where(before == 1, chances(counts[1]), chances(counts[0])), roll)
+    return _nats(np.where(before == 1, key_probabilities(counts[1]), key_probabilities(counts[0])), roll)
 
 
-def chances(counts: np.ndarray) -> np.ndarray:
-    """``(2, K)`` counts of off and on to the chance that a key is on, drawn a little to that of all keys together."""
+def key_probabilities(counts: np.ndarray) -> np.ndarray:
+    """Counts of off and on ``(2, K)`` to the probability that a key is on, smoothed by the frequency over all keys."""
     whole = (counts[1].sum() + 1) / (counts.sum() + 2)
     return (counts[1] + _WEIGHT * whole) / (counts.sum(axis=0) + _WEIGHT)
 
 
-def _nats(chances: np.ndarray, roll: np.ndarray) -> np.ndarray:
-    return -np.log(np.where(roll == 1, chances, 1 - chances)).sum(axis=1)
+def _nats(probabilities: np.ndarray, roll: np.ndarray) -> np.ndarray:
+    return -np.log(np.where(roll == 1, probabilities, 1 - probabilities)).sum(axis=1)

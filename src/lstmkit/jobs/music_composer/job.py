@@ -1,10 +1,9 @@
-"""Music: piano rolls, how likely a piece is, how it goes on, and what goes with a melody."""
+"""Music: model piano rolls, score pieces, continue a prompt, harmonize a melody."""
 
 from __future__ import annotations
 
-from dataclasses import field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,121 +14,70 @@ from lstmkit.data.batch import Batches, Loader
 from lstmkit.data.music.midi import N_KEYS, note_name
 from lstmkit.data.music.piano_rolls import PianoRollDataset, PianoRolls, Piece, highest, read_piano_rolls, shift_right
 from lstmkit.errors import DataError
-from lstmkit.jobs.base import DataSplit, Evaluation, Job
+from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.splitting import random_split
-from lstmkit.jobs.music_composer import baselines as plain
-from lstmkit.jobs.music_composer import report
-from lstmkit.jobs.music_composer.generation import Composition, Wish, compose, head_of, negative_log_likelihoods
+from lstmkit.jobs.evaluation import Evaluation
+from lstmkit.jobs.music_composer import baselines, report
+from lstmkit.jobs.music_composer.generation import CompositionOptions, head_of
 from lstmkit.jobs.music_composer.plots import piano_roll_figure
-from lstmkit.look import ExampleSequence
-from lstmkit.models.base import Model
-from lstmkit.models.sequence import SequenceModel
-from lstmkit.modules.encoders import PatchEncoder
-from lstmkit.modules.heads import MultilabelHead, NADEHead
-from lstmkit.modules.trunk import build_trunk
+from lstmkit.jobs.music_composer.predictor import ComposerPredictor
+from lstmkit.jobs.music_composer.results import Composition
+from lstmkit.jobs.music_composer.settings import ComposerSettings
+from lstmkit.look.traces import ExampleSequence
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
-from lstmkit.settings import setting, settings_class
 
-_LOOKED_AT, _MOST_LOOKS = 200, 8  # steps of a piece that is looked at, and pieces
-_SCORES = ("NLL per step", "NLL after the first step")
+_MAX_INSPECTED, _MAX_INSPECTED_STEPS = 8, 200
+_METRICS = ("NLL per step", "NLL without first step")
 
 
-@settings_class
-class MusicComposer(Job):
-    """Learn pieces for the piano; tell how likely a piece is, go on with one, put voices under a melody.
+class MusicComposer(ComposerSettings, Job[ComposerPredictor]):
+    """Model piano music: score pieces, continue one, harmonize a melody.
 
-    Data: MIDI files, one, a folder or a list; a ``.npz`` or ``.json`` of piano rolls in parts; or lists of chords.
-    A piece is steps on a grid, each with the keys that sound, of 88.
+    Data: MIDI files (one, a folder or a list), a ``.npz`` or ``.json`` of piano rolls in splits, or lists of chords. A
+    piece is a sequence of equal time steps, each with the keys that sound, of 88.
 
     >>> pieces = [[[60, 64, 67], [59, 62, 67]] * 8] * 20
-    >>> composer = MusicComposer(epochs=40, hidden_size=16, lr=0.03, batch_size=8, transpose=0, dropout=0).fit(pieces)
-    >>> composer.compose([[60, 64, 67]], length=3, temperature=0).chords
+    >>> composer = MusicComposer(epochs=40, hidden_size=16, lr=0.03, batch_size=8, max_transposition=0, dropout=0)
+    >>> composer.fit(pieces).compose([[60, 64, 67]], length=3, temperature=0).chords
     [[60, 64, 67], [59, 62, 67], [60, 64, 67], [59, 62, 67]]
     """
 
-    name: ClassVar[str] = "music_composer"
-    summary: ClassVar[str] = "Learn pieces for the piano (MIDI); score them, go on with one, harmonise a melody."
+    predictor_class = ComposerPredictor
 
-    step: float = setting("of the grid that MIDI files are put on, in quarter notes", default=0.5, low=0.03125, high=16)
-    output: str = setting(
-        "keys of a step: each given those above it (nade), or each for itself",
-        default="nade",
-        choices=("nade", "independent"),
-    )
-    embed_size: int = setting("width of what a step's keys are mapped to", default=100, low=1)
-    nade_size: int = setting("width of what is known of the keys above", default=100, low=1)
-    hidden_size: int = setting("units in a layer", default=200, low=1)
-    dropout: float = setting("share of features hidden between parts in training", default=0.3, low=0, high=0.95)
-    window: int = setting("steps through which gradients flow back; 0 for whole pieces", default=200, low=0)
-    transpose: int = setting(
-        "semitones up and down by which training pieces are moved as well", default=5, low=0, high=N_KEYS
-    )
-    batch_size: int = setting("windows in a step", default=16, low=1)
-    lr: float = setting("peak learning rate", default=1e-2, low=0)
-    valid_share: float = setting("share of the pieces to validate on", default=0.1, low=0, high=0.5)
-    test_share: float = setting("share held out for the test", default=0.1, low=0, high=0.5)
-
-    _counts: np.ndarray | None = field(default=None, init=False, repr=False)  # of the training part, for the baselines
-
-    # ---- from file to numbers ------------------------------------------------------------------------------------
+    # ---- from file to predictor ----------------------------------------------------------------------------------
 
     def read(self, data: Any) -> PianoRolls:
-        return read_piano_rolls(data, self.step)
+        return read_piano_rolls(data, self.quarters_per_step)
 
     def split(self, examples: PianoRolls, validation: PianoRolls | None) -> DataSplit:
-        """As the data have it, else at random by the seed."""
+        """By the splits of the data, else at random by the seed."""
         if examples.parts is not None:
             train = examples.given("train")
             if train is None:
-                raise DataError(f"{examples.name} has no piece to train on: none stands under train")
-            held_out = examples.given("valid") if validation is None else validation
-            return DataSplit(train, held_out, examples.given("test"))
-        return random_split(examples, validation, "piece", self.valid_share, self.test_share, self.seed)
+                raise DataError(f"{examples.name} has no training pieces: none in the split 'train'")
+            valid = examples.given("valid") if validation is None else validation
+            return DataSplit(train, valid, examples.given("test"))
+        return random_split(examples, validation, "piece", self.valid_fraction, self.test_fraction, self.seed)
 
-    def prepare(self, train: PianoRolls) -> None:
-        """How often each key of the training part sounds, after itself and after its silence: for the baselines."""
-        self._counts = plain.key_transition_counts([piece.roll for piece in train.pieces])
+    def prepare(self, train: PianoRolls) -> ComposerPredictor:
+        counts = baselines.key_transition_counts([piece.roll for piece in train.pieces])
+        return ComposerPredictor(self.snapshot(), counts)
 
     def source(self, examples: PianoRolls) -> PianoRolls:
         return examples
 
     def batches(self, source: PianoRolls, seed: int | None) -> Batches:
-        """Windows; those to train on in other keys too."""
+        """Excerpts; those for training are transposed at random."""
         if seed is None:
-            return Loader(PianoRollDataset(source, self.window), 4 * self.batch_size)
-        moved = PianoRollDataset(source, self.window, self.transpose)
-        return Loader(moved, self.batch_size, seed, self.steps_per_epoch)
-
-    @property
-    def counts(self) -> np.ndarray:
-        """``(2, 2, 88)``, see :func:`lstmkit.jobs.music_composer.baselines.key_transition_counts`."""
-        assert self._counts is not None
-        return self._counts
-
-    # ---- the network ---------------------------------------------------------------------------------------------
-
-    def build(self) -> Model:
-        encoder = PatchEncoder(N_KEYS, 1, self.embed_size, self.dropout)
-        trunk = build_trunk(
-            self.cell, self.embed_size, self.hidden_size, num_layers=self.num_layers, dropout=self.dropout,
-            variational=True,
-        )  # fmt: skip
-        if self.output == "nade":
-            head = NADEHead(trunk.output_size, N_KEYS, self.nade_size, self.dropout)
-        else:
-            head = MultilabelHead(trunk.output_size, N_KEYS, self.dropout)
-        shares = torch.from_numpy(plain.chances(self.counts.sum(axis=0)))
-        with torch.no_grad():
-            head.linear.bias[:N_KEYS] = (
-                shares.logit()
-            )  # begin with what the training part has, not with half of the keys
-        return SequenceModel(encoder, trunk, head)
+            return Loader(PianoRollDataset(source, self.max_steps), 4 * self.batch_size)
+        transposed = PianoRollDataset(source, self.max_steps, self.max_transposition)
+        return Loader(transposed, self.batch_size, seed, self.steps_per_epoch)
 
     def calibrate(self, valid: PianoRolls | None) -> None:
-        """Nothing: probabilities are the network's own."""
+        """Nothing to calibrate: probabilities are the network's own."""
 
-    # ---- composing -----------------------------------------------------------------------------------------------
+    # ---- answers -------------------------------------------------------------------------------------------------
 
     def compose(
         self,
@@ -141,35 +89,35 @@ class MusicComposer(Job):
         seed: int = 0,
         tempo: float = 0.0,
     ) -> Composition:
-        """Go on with a piece, begin one, or put voices under a melody.
+        """Continue a piece, start a new one, or harmonize a melody.
 
         Args:
-            prompt: The start of a piece: a MIDI file or a list of chords; ``None`` for none.
-            length: Steps to compose.
-            melody: In place of both: a piece of which the highest key at each step is kept, and below it is composed.
-            temperature: Of the probabilities: below 1 more usual, 0 whatever is the more probable, key by key.
-            seed: Of the drawing.
-            tempo: Quarter notes a minute; 0 for the piece's own.
+            prompt: The start of a piece: a MIDI file or a list of chords; ``None`` for a new piece.
+            length: Number of steps to compose.
+            melody: Instead of a prompt: a piece whose highest key at each step is kept; the keys below are composed.
+            temperature: Softmax temperature: below 1 is more conservative; 0 takes the more probable, key by key.
+            seed: Random seed.
+            tempo: Quarter notes per minute; 0 for the piece's own.
 
         Raises:
-            DataError: No such file, or not a piece.
-            SettingError: A number out of its range.
+            DataError: No such file, or it is not a piece.
+            SettingError: A value is out of range.
         """
-        given = "start" if melody is None else "melody"
-        told = prompt if melody is None else melody
-        data = told if isinstance(told, (str, Path, PianoRolls)) else [told]
-        if told is None:
-            data = PianoRolls((Piece(np.zeros((0, N_KEYS), dtype=np.uint8), "a new piece"),), "no piece")
-        (found,) = self.predict(data, length=length, given=given, temperature=temperature, seed=seed, tempo=tempo)[:1]
-        return found
+        options = {"length": length, "temperature": temperature, "seed": seed, "tempo": tempo}
+        if melody is not None:
+            return self.predict(_as_pieces(melody), condition="melody", **options)[0]
+        if prompt is not None:
+            return self.predict(_as_pieces(prompt), **options)[0]
+        silence = PianoRolls((Piece(np.zeros((0, N_KEYS), dtype=np.uint8), "a new piece"),), "no piece")
+        return self.predict(silence, **options)[0]
 
     def predict(
         self,
         data: Any,
         *,
         length: int = 64,
-        given: str = "start",
-        first: int = -1,
+        condition: str = "start",
+        prompt_steps: int = -1,
         temperature: float = 1.0,
         seed: int = 0,
         tempo: float = 0.0,
@@ -178,119 +126,117 @@ class MusicComposer(Job):
 
         Args:
             data: What :meth:`read` takes.
-            length: Steps to compose after a start.
-            given: What of each piece: its ``"start"``, or its ``"melody"``.
-            first: How many steps of the start; -1 for all.
-            temperature, seed, tempo: As of :meth:`compose`.
+            length: Number of steps to compose after a prompt.
+            condition: What is kept of each piece: its ``"start"`` or its ``"melody"``.
+            prompt_steps: Number of steps of the start; -1 for all.
+            temperature, seed, tempo: See :meth:`compose`.
         """
-        self.model  # noqa: B018  (says so if there is none)
-        wish = Wish(length, given, first, temperature, seed, tempo)
-        wish.check()
-        return compose(self.model, self.read(data).pieces, wish, self.step, self._device())
+        self.check_fitted()
+        options = CompositionOptions(length, condition, prompt_steps, temperature, seed, tempo)
+        options.check()
+        return self.predictor.compose(self.read(data).pieces, options)
 
-    def text(self, answer: list[Composition]) -> str:
-        """A line a step, a blank line between pieces."""
-        return "\n\n".join(one.text() for one in answer)
+    def to_text(self, predictions: list[Composition]) -> str:
+        """One line per step, an empty line between pieces."""
+        return "\n\n".join(composition.text() for composition in predictions)
 
-    def write(self, answer: list[Composition], path: Path) -> None:
-        """MIDI (``.mid``), sound (``.wav``) or text; several pieces as files of their own, ``NAME-1.mid`` and so on."""
-        for i, one in enumerate(answer, 1):
-            one.write(path if len(answer) == 1 else path.with_stem(f"{path.stem}-{i}"))
+    def write(self, predictions: list[Composition], path: Path) -> None:
+        """MIDI (``.mid``), sound (``.wav``) or text; several pieces as ``NAME-1.mid``, ``NAME-2.mid`` and so on."""
+        for i, composition in enumerate(predictions, 1):
+            composition.write(path if len(predictions) == 1 else path.with_stem(f"{path.stem}-{i}"))
 
-    def records(self, answer: list[Composition]) -> list[dict[str, Any]]:
+    def to_records(self, predictions: list[Composition]) -> list[dict[str, Any]]:
         return [
             {
-                "name": one.name,
-                "step": one.step,
-                "tempo": one.tempo,
-                "chords": one.chords,
-                "composed": len(one.nats),
-                "nats": list(one.nats),
+                "name": composition.name,
+                "quarters_per_step": composition.quarters_per_step,
+                "tempo": composition.tempo,
+                "chords": composition.chords,
+                "composed": len(composition.nll_per_step),
+                "nll_per_step": list(composition.nll_per_step),
             }
-            for one in answer
+            for composition in predictions
         ]
 
-    def picture(self, data: Any, answer: list[Composition]) -> Figure:
-        first = answer[0]
-        return piano_roll_figure(first.roll, first.given, first.name)
+    def plot(self, data: Any, predictions: list[Composition]) -> Figure:
+        """The piano roll of the first composition."""
+        first = predictions[0]
+        return piano_roll_figure(first.roll, first.is_given, first.name)
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 
     def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
-        """Negative log-likelihood per time step, beside chains of single keys; of data in parts the test part."""
-        self.model  # noqa: B018
-        read = self.read(data)
-        return self.score(read.given("test") or read, progress or default_progress())
+        """Negative log-likelihood per step, beside baselines; if the data have splits, of the test split."""
+        self.check_fitted()
+        rolls = self.read(data)
+        return self.evaluate_examples(rolls.given("test") or rolls, progress or default_progress())
 
-    def score(self, test: PianoRolls, progress: Progress) -> Evaluation:
-        keys = "keys given those above" if self.output == "nade" else "independent keys"
+    def evaluate_examples(self, test: PianoRolls, progress: Progress) -> Evaluation:
+        predictor = self.predictor
+        distribution = "NADE" if self.distribution == "nade" else "independent keys"
         pieces = [piece.roll for piece in test.pieces]
-        told = {
-            f"{self.cell.upper()}, {keys}": negative_log_likelihoods(self.model, test, self._device(), progress),
-            "each key by its step before": [plain.markov_nll(self.counts, roll) for roll in pieces],
-            "each key by its share": [plain.by_share(self.counts, roll) for roll in pieces],
+        nll = {
+            f"{self.cell.upper()}, {distribution}": predictor.negative_log_likelihoods(test, progress),
+            "Markov chain per key": [baselines.markov_nll(predictor.key_counts, roll) for roll in pieces],
+            "independent key frequencies": [baselines.frequency_nll(predictor.key_counts, roll) for roll in pieces],
         }
         lengths = [len(roll) for roll in pieces]
         details = pd.DataFrame(
             {
                 "piece": np.repeat([piece.name for piece in test.pieces], lengths),
                 "step": np.concatenate([np.arange(n) for n in lengths]),
-                **{name: np.concatenate(nats) for name, nats in told.items()},
+                **{name: np.concatenate(of_model) for name, of_model in nll.items()},
             }
         )
         later = details[details["step"] > 0]
-        rows = [{"model": n, _SCORES[0]: details[n].mean(), _SCORES[1]: later[n].mean()} for n in told]
+        rows = [{"model": n, _METRICS[0]: details[n].mean(), _METRICS[1]: later[n].mean()} for n in nll]
         notes = (
             f"{len(details):,} steps of {len(test):,} pieces. Nats: the sum over the 88 keys, the mean over all steps. "
-            "A piece's first step is told from silence; the last column leaves it out.",
+            "The first step of a piece is predicted from silence; the last column leaves it out.",
         )
-        return Evaluation(pd.DataFrame(rows), dict.fromkeys(_SCORES, "low"), details, notes)
+        return Evaluation(pd.DataFrame(rows), dict.fromkeys(_METRICS, "low"), details, notes)
 
-    def sections(self, examples: PianoRolls) -> list[Section]:
-        return report.sections(self, examples)
+    def report_sections(self, examples: PianoRolls) -> list[Section]:
+        return report.sections(self.predictor, self.evaluation, examples)
 
     def example_sequences(self, data: Any, piece: int = 1) -> list[ExampleSequence]:
-        """Pieces, that of number ``piece`` (from 1) first; of each the first 200 steps."""
-        self.model  # noqa: B018
-        read = self.read(data)
-        if not 1 <= piece <= len(read):
-            raise DataError(f"there is no piece {piece}: {read.name} has 1 to {len(read)}")
-        rows = [piece - 1, *(i for i in range(len(read)) if i != piece - 1)][:_MOST_LOOKS]
-        return [self._specimen(read.pieces[row]) for row in rows]
+        """Pieces, number ``piece`` (from 1) first; the first 200 steps of each."""
+        self.check_fitted()
+        rolls = self.read(data)
+        if not 1 <= piece <= len(rolls):
+            raise DataError(f"there is no piece {piece}: {rolls.name} has 1 to {len(rolls)}")
+        rows = [piece - 1, *(i for i in range(len(rolls)) if i != piece - 1)][:_MAX_INSPECTED]
+        return [_example_sequence(self.predictor, rolls.pieces[row]) for row in rows]
 
-    def _specimen(self, piece: Piece) -> ExampleSequence:
-        roll = piece.roll[:_LOOKED_AT]
-        before = shift_right(roll)
-        device = next(self.network.parameters()).device
-        inputs = torch.from_numpy(before).float().unsqueeze(0).to(device)
-        head, silence = head_of(self.network), torch.zeros(1, 1, N_KEYS, device=device)
-        with torch.no_grad():
-            outputs, _ = self.network.eval()(inputs)
-            likely = int(head.logits(outputs[:, -1:], silence)[0, 0].argmax())
-        tops = [note_name(int(row.argmax())) if row.any() else "" for row in highest(before)]
-        return ExampleSequence(
-            inputs,
-            name=piece.name,
-            labels=[top or "-" for top in tops],
-            annotations={
-                "keys that sound": before.sum(axis=1).astype(float),
-                "keys that set in": np.maximum(0, np.diff(before.astype(float), axis=0, prepend=0)).sum(axis=1),
-                "top note": [top.rstrip("0123456789") for top in tops],
-            },
-            answers={
-                f"logit of {note_name(likely)} at the last step": lambda output: head.logits(output[:, -1:], silence)[
-                    0, 0, likely
-                ]
-            },
-        )
 
-    # ---- saved ---------------------------------------------------------------------------------------------------
+def _as_pieces(piece: Any) -> Any:
+    """One piece as what ``read`` takes."""
+    return piece if isinstance(piece, (str, Path, PianoRolls)) else [piece]
 
-    def state(self) -> dict[str, Any]:
-        return {"counts": " ".join(map(str, self.counts.ravel().tolist()))}
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        counts = np.array([int(count) for count in state["counts"].split()], dtype=np.int64)
-        if counts.size != 4 * N_KEYS or (counts < 0).any():
-            raise ValueError("its counts are not of 88 keys")
-        self._counts = counts.reshape(2, 2, N_KEYS)
+def _example_sequence(predictor: ComposerPredictor, piece: Piece) -> ExampleSequence:
+    network = predictor.network
+    before = shift_right(piece.roll[:_MAX_INSPECTED_STEPS])
+    device = next(network.parameters()).device
+    inputs = torch.from_numpy(before).float().unsqueeze(0).to(device)
+    head, silence = head_of(network), torch.zeros(1, 1, N_KEYS, device=device)
+    with torch.no_grad():
+        outputs, _ = network.eval()(inputs)
+        likely = int(head.logits(outputs[:, -1:], silence)[0, 0].argmax())
+    top_notes = [note_name(int(row.argmax())) if row.any() else "" for row in highest(before)]
+    onsets = np.maximum(0, np.diff(before.astype(float), axis=0, prepend=0))
+    return ExampleSequence(
+        inputs,
+        name=piece.name,
+        labels=[note or "-" for note in top_notes],
+        annotations={
+            "sounding keys": before.sum(axis=1).astype(float),
+            "onsets": onsets.sum(axis=1),
+            "top note": [note.rstrip("0123456789") for note in top_notes],
+        },
+        answers={
+            f"logit of {note_name(likely)} at the last step": lambda output: head.logits(output[:, -1:], silence)[
+                0, 0, likely
+            ]
+        },
+    )

@@ -1,95 +1,103 @@
-"""What a composer's run shows: its table, where in a piece it is surprised, what it composes, which keys it uses."""
+"""The report of the music composer: results, likelihood by step, compositions, key usage, the data."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from lstmkit.data.music.midi import N_KEYS, note_name
 from lstmkit.data.music.piano_rolls import PianoRolls
-from lstmkit.jobs.music_composer.generation import Composition
+from lstmkit.jobs.evaluation import Evaluation
+from lstmkit.jobs.music_composer.generation import CompositionOptions
 from lstmkit.jobs.music_composer.plots import key_frequency_figure, likelihood_figure, piano_roll_figure
+from lstmkit.jobs.music_composer.predictor import ComposerPredictor
+from lstmkit.jobs.music_composer.results import Composition
 from lstmkit.report import Section
 
-if TYPE_CHECKING:
-    from lstmkit.jobs.base import Evaluation
-    from lstmkit.jobs.music_composer.job import MusicComposer
-
-_SHOWN = 200  # steps of a piece whose likelihood is drawn
-_PROMPT_STEPS, _GENERATED_STEPS = 16, 64  # steps that are given and composed
+_MAX_PLOTTED_STEPS = 200
+_PROMPT_STEPS, _GENERATED_STEPS = 16, 64
 _NUM_PIECES = 8  # pieces that are composed to count their keys
 
 
-def sections(job: MusicComposer, examples: PianoRolls) -> list[Section]:
-    """The whole of the report that is about music."""
-    found = [] if job.evaluation is None else [_evidence(job.evaluation), _by_step(job.evaluation)]
-    return [*found, *_generated_sections(job, examples), _keys(job), _data(job, examples)]
+def sections(predictor: ComposerPredictor, evaluation: Evaluation | None, examples: PianoRolls) -> list[Section]:
+    """The job's part of the report.
+
+    Args:
+        predictor: Fitted.
+        evaluation: On the test part, if one was held out.
+        examples: Everything that was read.
+    """
+    results = [] if evaluation is None else [_results_section(evaluation), _likelihood_section(evaluation)]
+    generated = _generated_sections(predictor, examples)
+    return [*results, *generated, _key_section(predictor), _data_section(predictor, examples)]
 
 
-def _evidence(evaluation: Evaluation) -> Section:
-    text = "Negative log-likelihood (NLL) of pieces that fit had held out. " + " ".join(evaluation.notes)
-    return Section("How well it knows what comes", text, evaluation.table, best=evaluation.best)
+def _results_section(evaluation: Evaluation) -> Section:
+    text = "Negative log-likelihood (NLL) of pieces that were held out. " + " ".join(evaluation.notes)
+    return Section("Results", text, evaluation.table, best=evaluation.directions)
 
 
-def _by_step(evaluation: Evaluation) -> Section:
+def _likelihood_section(evaluation: Evaluation) -> Section:
     details = evaluation.details
     name = str(details["piece"].iloc[0])
-    ends = [*np.flatnonzero(details["step"] == 0), len(details)][1]
-    first = details.head(min(int(ends), _SHOWN))
-    ours, before = details.columns[2:4]
+    end = [*np.flatnonzero(details["step"] == 0), len(details)][1]
+    first = details.head(min(int(end), _MAX_PLOTTED_STEPS))
+    ours, markov = details.columns[2:4]
     return Section(
-        "Where it is surprised",
-        "The first piece of the test, step by step: nats are 0 where the keys were certain.",
+        "Negative log-likelihood by step",
+        "The first test piece. 0 nats mean that the model was certain of the keys.",
         first.drop(columns="piece").reset_index(drop=True),
-        likelihood_figure({n: np.asarray(first[n]) for n in (ours, before)}, name),
-        caption="Nats of each step",
+        likelihood_figure({n: np.asarray(first[n]) for n in (ours, markov)}, name),
+        caption="Nats per step",
     )
 
 
-def _generated_sections(job: MusicComposer, examples: PianoRolls) -> list[Section]:
-    (piece,) = (examples.given("test") or examples).pieces[:1]
-    one = PianoRolls((piece,), piece.name)
-    (gone_on,) = job.predict(one, first=_PROMPT_STEPS, length=_GENERATED_STEPS, seed=job.seed)
-    (under,) = job.predict(one, given="melody", seed=job.seed)
+def _generated_sections(predictor: ComposerPredictor, examples: PianoRolls) -> list[Section]:
+    pieces = (examples.given("test") or examples).pieces[:1]
+    name, seed = pieces[0].name, predictor.settings.seed
+    (continued,) = predictor.compose(
+        pieces, CompositionOptions(_GENERATED_STEPS, "start", _PROMPT_STEPS, 1.0, seed, 0.0)
+    )
+    (harmonized,) = predictor.compose(pieces, CompositionOptions(_GENERATED_STEPS, "melody", -1, 1.0, seed, 0.0))
     return [
-        _drawn(gone_on, "A piece it went on with", f"The first {_PROMPT_STEPS} steps of {piece.name} were given."),
-        _drawn(under, "A melody it harmonised", f"The highest key at each step of {piece.name} was given."),
+        _composition_section(continued, "Continuation", f"The first {_PROMPT_STEPS} steps of {name} are the prompt."),
+        _composition_section(harmonized, "Harmonization", f"The highest key of each step of {name} is the melody."),
     ]
 
 
-def _drawn(found: Composition, title: str, text: str) -> Section:
-    figure = piano_roll_figure(found.roll, found.given, found.name)
+def _composition_section(composition: Composition, title: str, text: str) -> Section:
+    figure = piano_roll_figure(composition.roll, composition.is_given, composition.name)
     return Section(title, text, figure=figure, caption=title)
 
 
-def _keys(job: MusicComposer) -> Section:
-    composed = [job.compose(length=_GENERATED_STEPS, seed=job.seed + i).roll for i in range(_NUM_PIECES)]
-    sounding = job.counts[:, 1].sum(axis=0) / job.counts.sum(axis=(0, 1))
-    shares = {"training pieces": sounding, "composed": np.concatenate(composed).mean(axis=0)}
+def _key_section(predictor: ComposerPredictor) -> Section:
+    seed = predictor.settings.seed
+    composed = [predictor.compose_from_silence(_GENERATED_STEPS, seed + i).roll for i in range(_NUM_PIECES)]
+    sounding = predictor.key_counts[:, 1].sum(axis=0) / predictor.key_counts.sum(axis=(0, 1))
+    frequencies = {"training pieces": sounding, "composed": np.concatenate(composed).mean(axis=0)}
     return Section(
-        "Which keys it uses",
-        f"How often each key sounds in the pieces it learnt from, and in {_NUM_PIECES} of {_GENERATED_STEPS} steps that it composed "
-        "from silence.",
-        pd.DataFrame({"key": [note_name(k) for k in range(N_KEYS)], **shares}),
-        key_frequency_figure(shares),
-        caption="Share of the steps at which each key sounds",
+        "Key usage",
+        "How often each key sounds in the training pieces, and in "
+        f"{_NUM_PIECES} pieces of {_GENERATED_STEPS} steps composed from silence.",
+        pd.DataFrame({"key": [note_name(k) for k in range(N_KEYS)], **frequencies}),
+        key_frequency_figure(frequencies),
+        caption="Fraction of the steps at which each key sounds",
     )
 
 
-def _data(job: MusicComposer, examples: PianoRolls) -> Section:
+def _data_section(predictor: ComposerPredictor, examples: PianoRolls) -> Section:
     sounding = np.concatenate([piece.roll.sum(axis=1) for piece in examples.pieces])
     rows = {
         "pieces": len(examples),
         "steps": examples.steps,
         "steps of the longest piece": max(len(piece.roll) for piece in examples.pieces),
-        "keys that sound at a step, mean": round(float(sounding.mean()), 2),
-        "keys that sound at a step, most": int(sounding.max()),
+        "sounding keys per step, mean": round(float(sounding.mean()), 2),
+        "sounding keys per step, maximum": int(sounding.max()),
         "silent steps, %": round(100 * float((sounding == 0).mean()), 2),
     }
     text = (
-        f"MIDI files are put on a grid of {job.step:g} quarter notes, all tracks together, without the drums. A key "
-        "that sounds in steps on end is held: rolls do not say where it is struck again. " + " ".join(examples.remarks)
+        f"MIDI files are sampled on a grid of {predictor.settings.quarters_per_step:g} quarter notes, all tracks "
+        "together, without drums. A key that sounds in consecutive steps is held; piano rolls do not record repeated "
+        "strokes. " + " ".join(examples.remarks)
     )
     return Section("The data", text, pd.DataFrame({"all data": list(rows), "count": list(rows.values())}))

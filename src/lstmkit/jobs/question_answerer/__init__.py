@@ -1,1 +1,1 @@
-"""Answers to questions about a passage or a story."""
+"""Question answering over stories and passages."""

@@ -1,26 +1,26 @@
-"""Two ways to answer a question over a story: one of the answers that training has seen, or words of the story.
+"""Two answer models: classification among the training answers, and extraction of a span of the story.
 
-Both read, build a network, and make an answer of what it says; all else is one job (``answerer.py``).
+An answer model encodes questions, builds the network and decodes its outputs.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from scipy.special import softmax
 from torch import Tensor
+from typing_extensions import Self
 
 from lstmkit.data.batch import Batch, Source
 from lstmkit.data.sequence_dataset import Sequences
 from lstmkit.data.text.question_answering import Question, StoryDataset
 from lstmkit.data.text.tokenizer import PAD, UNKNOWN, Tokenizer
-from lstmkit.jobs.common.token_labels import shown
+from lstmkit.jobs.question_answerer.settings import QuestionAnswererSettings
 from lstmkit.layers.recurrent import RecurrentLayer
 from lstmkit.models.base import Model
 from lstmkit.models.sequence import SequenceClassifier, SpanModel
@@ -28,298 +28,324 @@ from lstmkit.modules.classification_head import ClassificationHead
 from lstmkit.modules.encoders import QuestionPassageEncoder, StoryEncoder
 from lstmkit.modules.pooling import AttentionPool, MultiHopPool
 from lstmkit.modules.trunk import build_trunk
-from lstmkit.plots.text import shaded_text, story_figure
 from lstmkit.progress import Progress
 
-if TYPE_CHECKING:
-    from lstmkit.jobs.question_answerer.job import QuestionAnswerer
 
+class AnswerPrediction(NamedTuple):
+    """A predicted answer.
 
-class Found(NamedTuple):
-    """An answer: its text, its probability, and where in the story it stands, in characters, -1 for nowhere."""
+    Attributes:
+        text: The answer.
+        probability: Its calibrated probability.
+        start: The character of the story at which it starts; -1 if it is not a span.
+    """
 
     text: str
     probability: float
     start: int = -1
 
 
-class Way(Protocol):
-    """What the job asks of a way to answer."""
+class TrainingData(NamedTuple):
+    """Questions with an answer that the model can learn.
+
+    Attributes:
+        source: The encoded questions with their targets.
+        targets: ``(N, K)``: the right one of ``C`` classes or steps, for each of ``K`` outputs.
+        num_left_out: How many other questions there are.
+    """
+
+    source: Source
+    targets: np.ndarray
+    num_left_out: int
+
+
+class AnswerModel(ABC):
+    """Encodes questions, builds the network and decodes its outputs.
+
+    Args:
+        settings: The job's.
+        tokenizer: Splits stories and questions into tokens.
+    """
 
     name: ClassVar[str]
 
-    def fit(self, train: Sequence[Question], job: QuestionAnswerer, progress: Progress) -> None:
-        """Learn vocabulary and answers from the training part."""
-        ...
+    def __init__(self, settings: QuestionAnswererSettings, tokenizer: Tokenizer) -> None:
+        self.settings = settings
+        self.tokenizer = tokenizer
 
-    def source(self, questions: Sequence[Question], job: QuestionAnswerer) -> tuple[Source, np.ndarray, int]:
-        """Those that can be learnt from, their targets, and how many cannot."""
-        ...
+    @classmethod
+    @abstractmethod
+    def fitted(cls, settings: QuestionAnswererSettings, train: Sequence[Question], progress: Progress) -> Self:
+        """The model with vocabulary and classes of the training part."""
 
-    def inputs(self, questions: Sequence[Question], job: QuestionAnswerer) -> Source:
-        """All of them, to be answered."""
-        ...
+    @abstractmethod
+    def training_data(self, questions: Sequence[Question]) -> TrainingData:
+        """Encode the questions whose answer can be learned."""
 
-    def build(self, job: QuestionAnswerer) -> Model:
-        """A fresh network."""
-        ...
+    @abstractmethod
+    def source(self, questions: Sequence[Question]) -> Source:
+        """Encode all questions, without targets."""
 
+    @abstractmethod
+    def build(self) -> Model:
+        """Create an untrained network."""
+
+    @abstractmethod
     def logits(self, output: Tensor, batch: Batch) -> list[np.ndarray]:
-        """What the network says of each question, ``(K, C)``: ``K`` choices between ``C``."""
-        ...
+        """The network's output as logits ``(K, C)`` for each question: ``K`` outputs with ``C`` classes or steps."""
 
-    def found(self, question: Question, logits: np.ndarray, job: QuestionAnswerer) -> Found:
-        """The answer that this amounts to."""
-        ...
+    @abstractmethod
+    def to_prediction(self, question: Question, logits: np.ndarray, temperature: float) -> AnswerPrediction:
+        """The most probable answer."""
 
-    def picture(self, question: Question, logits: np.ndarray, job: QuestionAnswerer) -> Figure:
-        """Where it looked."""
-        ...
+    @abstractmethod
+    def step_labels(self, question: Question) -> list[str]:
+        """The text at each time step of the recurrent layers."""
 
-    def steps(self, question: Question, job: QuestionAnswerer) -> list[str]:
-        """What stands at each step of the recurrent layers."""
-        ...
-
+    @abstractmethod
     def state(self) -> dict[str, Any]:
-        """What was learnt, ready for JSON."""
-        ...
+        """What was fitted, ready for JSON."""
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`state` gave; ``ValueError`` where it does not fit together."""
-        ...
+    @classmethod
+    @abstractmethod
+    def from_state(cls, settings: QuestionAnswererSettings, state: Mapping[str, Any]) -> Self:
+        """The model that :meth:`state` describes. Raises ValueError if the state is damaged."""
+
+    def _unknown(self) -> list[int]:
+        """Token ids that stand for an empty text."""
+        return [self.tokenizer[UNKNOWN]]
 
 
-def said(question: Question, found: Found) -> str:
-    """A question and its answer, in a line."""
-    return f"{question.question} {found.text or '(nothing)'} ({found.probability:.2f})"
-
-
-def vocabulary(texts: Sequence[str], job: QuestionAnswerer, progress: Progress) -> Tokenizer:
-    """Words and punctuation of the training part; 0 is none."""
+def build_tokenizer(texts: Sequence[str], settings: QuestionAnswererSettings, progress: Progress) -> Tokenizer:
+    """The vocabulary of words and punctuation of the training part; id 0 is padding."""
     return Tokenizer.fit(
         texts,
         "words",
-        at_least=job.at_least,
-        lower=job.lower,
+        at_least=settings.min_count,
+        lower=settings.lowercase,
         special=(PAD, UNKNOWN),
         progress=progress,
         count=len(texts),
     )
 
 
-def reader(job: QuestionAnswerer, input_size: int) -> RecurrentLayer:
-    """The layer that reads the story, both ways."""
+def load_tokenizer(content: str) -> Tokenizer:
+    """A saved tokenizer.
+
+    Raises:
+        ValueError: The vocabulary has no padding token with id 0.
+    """
+    tokenizer = Tokenizer("words", content)
+    if PAD not in tokenizer or tokenizer[PAD] != 0:
+        raise ValueError("the vocabulary has no padding token")
+    return tokenizer
+
+
+def build_story_encoder(settings: QuestionAnswererSettings, input_size: int) -> RecurrentLayer:
+    """The bidirectional recurrent layers that read the story."""
     return build_trunk(
-        job.cell,
+        settings.cell,
         input_size,
-        job.hidden_size,
-        num_layers=job.num_layers,
-        dropout=job.dropout,
+        settings.hidden_size,
+        num_layers=settings.num_layers,
+        dropout=settings.dropout,
         variational=True,
         bidirectional=True,
     )
 
 
-def load_tokenizer(content: str) -> Tokenizer:
-    """A saved one.
+class AnswerClassifier(AnswerModel):
+    """Classifies a question into one of the training answers.
 
-    Raises:
-        ValueError: It is none.
+    The network encodes each sentence, then attends to the sentences in several hops, starting from the question.
+
+    Args:
+        settings, tokenizer: As of :class:`AnswerModel`.
+        answers: The classes.
     """
-    words = Tokenizer("words", content)
-    if PAD not in words or words[PAD] != 0:
-        raise ValueError("its vocabulary has no padding")
-    return words
 
+    name: ClassVar[str] = "classification"
 
-@dataclass
-class Choice:
-    """One of the answers that training has seen: sentences are read one by one, then the question asks them."""
+    def __init__(self, settings: QuestionAnswererSettings, tokenizer: Tokenizer, answers: Sequence[str]) -> None:
+        super().__init__(settings, tokenizer)
+        self.answers = tuple(answers)
 
-    name: ClassVar[str] = "choice"
-    _words: Tokenizer | None = field(default=None, init=False)
-    _answers: tuple[str, ...] = field(default=(), init=False)
-
-    def fit(self, train: Sequence[Question], job: QuestionAnswerer, progress: Progress) -> None:
-        self._words = vocabulary([text for one in train for text in (one.question, one.story)], job, progress)
+    @classmethod
+    def fitted(cls, settings: QuestionAnswererSettings, train: Sequence[Question], progress: Progress) -> Self:
+        texts = [text for one in train for text in (one.question, one.story)]
         counts = Counter(one.answer for one in train)
-        self._answers = tuple(sorted(counts, key=lambda answer: (-counts[answer], answer)))
+        answers = sorted(counts, key=lambda answer: (-counts[answer], answer))
+        return cls(settings, build_tokenizer(texts, settings, progress), answers)
 
-    def source(self, questions: Sequence[Question], job: QuestionAnswerer) -> tuple[Source, np.ndarray, int]:
-        number = {answer: i for i, answer in enumerate(self._answers)}
-        kept = [one for one in questions if one.answer in number]
-        targets = np.array([number[one.answer] for one in kept], dtype=np.int64)
-        return StoryDataset(self._encoded(kept, job), targets), targets[:, None], len(questions) - len(kept)
+    def training_data(self, questions: Sequence[Question]) -> TrainingData:
+        class_ids = {answer: i for i, answer in enumerate(self.answers)}
+        known = [one for one in questions if one.answer in class_ids]
+        targets = np.array([class_ids[one.answer] for one in known], dtype=np.int64)
+        source = StoryDataset(self._encode(known), targets)
+        return TrainingData(source, targets[:, None], len(questions) - len(known))
 
-    def inputs(self, questions: Sequence[Question], job: QuestionAnswerer) -> Source:
-        return StoryDataset(self._encoded(questions, job))
+    def source(self, questions: Sequence[Question]) -> Source:
+        return StoryDataset(self._encode(questions))
 
-    def _encoded(self, questions: Sequence[Question], job: QuestionAnswerer) -> list[list[np.ndarray]]:
-        """Of each its sentences by their words' numbers, the question first."""
-        assert self._words is not None
-        read = [self.steps(one, job) for one in questions]
-        texts = list(dict.fromkeys(text for of_one in read for text in of_one))
-        blank = [self._words[UNKNOWN]]
-        words = zip(texts, self._words.encode(texts), strict=True)
-        # A sentence without end would fill up all others of its batch.
-        ids = {text: np.array(found[: job.most_words] or blank) for text, found in words}
-        return [[ids[text] for text in of_one] for of_one in read]
+    def _encode(self, questions: Sequence[Question]) -> list[list[np.ndarray]]:
+        """The token ids of every sentence, for each question; the question is the first sentence."""
+        stories = [self.step_labels(one) for one in questions]
+        texts = list(dict.fromkeys(text for story in stories for text in story))
+        encoded = zip(texts, self.tokenizer.encode(texts), strict=True)
+        # One sentence of any length would pad all others of its batch.
+        ids = {text: np.array(tokens[: self.settings.max_tokens] or self._unknown()) for text, tokens in encoded}
+        return [[ids[text] for text in story] for story in stories]
 
-    def build(self, job: QuestionAnswerer) -> Model:
-        assert self._words is not None
-        width = job.hidden_size + job.hidden_size % 2
-        encoder = StoryEncoder(len(self._words), job.embed_size or width, width, job.input_dropout)
-        trunk = reader(job, encoder.output_size)
-        pool = MultiHopPool(trunk.output_size, job.hops)
-        return SequenceClassifier(
-            encoder, trunk, pool, ClassificationHead(pool.output_size, len(self._answers), dropout=job.dropout)
-        )
+    def build(self) -> Model:
+        settings = self.settings
+        width = settings.hidden_size + settings.hidden_size % 2
+        encoder = StoryEncoder(len(self.tokenizer), settings.embedding_size or width, width, settings.input_dropout)
+        trunk = build_story_encoder(settings, encoder.output_size)
+        pool = MultiHopPool(trunk.output_size, settings.hops)
+        head = ClassificationHead(pool.output_size, len(self.answers), dropout=settings.dropout)
+        return SequenceClassifier(encoder, trunk, pool, head)
 
     def logits(self, output: Tensor, batch: Batch) -> list[np.ndarray]:
         return list(output.float().cpu().numpy()[:, None])
 
-    def found(self, question: Question, logits: np.ndarray, job: QuestionAnswerer) -> Found:
-        stated = softmax(logits[0] / job.temperature)
-        return Found(self._answers[int(stated.argmax())], float(stated.max()))
+    def to_prediction(self, question: Question, logits: np.ndarray, temperature: float) -> AnswerPrediction:
+        probabilities = softmax(logits[0] / temperature)
+        return AnswerPrediction(self.answers[int(probabilities.argmax())], float(probabilities.max()))
 
-    def picture(self, question: Question, logits: np.ndarray, job: QuestionAnswerer) -> Figure:
-        """The story's sentences, and what each hop of the first network attended to."""
-        network = job.network.eval()
+    def hop_weights(self, network: Model, question: Question) -> np.ndarray:
+        """``(hops, N)``: the attention of each hop to each sentence of the story."""
+        network.eval()
         assert isinstance(network, SequenceClassifier)
         assert isinstance(network.pool, MultiHopPool)
-        batch = self.inputs([question], job).batch(np.array([0])).to(next(network.parameters()).device)
+        batch = self.source([question]).batch(np.array([0])).to(next(network.parameters()).device)
         with torch.no_grad():
             steps, _ = network.trunk(network.encoder(batch.inputs), None, batch.lengths)
-            weights = network.pool.asked(steps, batch.lengths)[1][0]
-        title = said(question, self.found(question, logits, job))
-        return story_figure(self.steps(question, job)[1:], weights.float().cpu().numpy(), title)
+            return network.pool.asked(steps, batch.lengths)[1][0].float().cpu().numpy()
 
-    def steps(self, question: Question, job: QuestionAnswerer) -> list[str]:
-        """The question, and the last sentences of its story."""
-        return [question.question, *question.sentences[-job.most_sentences :]]
+    def step_labels(self, question: Question) -> list[str]:
+        """The question, then the last sentences of its story."""
+        return [question.question, *question.sentences[-self.settings.max_sentences :]]
 
     def state(self) -> dict[str, Any]:
-        assert self._words is not None
-        return {"words": self._words.to_json(), "answers": list(self._answers)}
+        return {"words": self.tokenizer.to_json(), "answers": list(self.answers)}
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        self._words, names = load_tokenizer(state["words"]), state["answers"]
-        if not names or not all(isinstance(name, str) for name in names):
-            raise ValueError("its answers are none")
-        self._answers = tuple(names)
+    @classmethod
+    def from_state(cls, settings: QuestionAnswererSettings, state: Mapping[str, Any]) -> Self:
+        tokenizer, answers = load_tokenizer(state["words"]), state["answers"]
+        if not answers or not all(isinstance(answer, str) for answer in answers):
+            raise ValueError("the answers are not a list of texts")
+        return cls(settings, tokenizer, answers)
 
 
-@dataclass
-class Span:
-    """Words of the story: question and passage are read as one, then two steps are pointed at."""
+class SpanExtractor(AnswerModel):
+    """Extracts a span of the passage.
+
+    The network reads question and passage as one sequence and points at the first and the last token of the answer.
+    """
 
     name: ClassVar[str] = "span"
-    _words: Tokenizer | None = field(default=None, init=False)
 
-    def fit(self, train: Sequence[Question], job: QuestionAnswerer, progress: Progress) -> None:
-        self._words = vocabulary([*dict.fromkeys(one.story for one in train), *(one.question for one in train)],
-                                 job, progress)  # fmt: skip
+    @classmethod
+    def fitted(cls, settings: QuestionAnswererSettings, train: Sequence[Question], progress: Progress) -> Self:
+        texts = [*dict.fromkeys(one.story for one in train), *(one.question for one in train)]
+        return cls(settings, build_tokenizer(texts, settings, progress))
 
-    def source(self, questions: Sequence[Question], job: QuestionAnswerer) -> tuple[Source, np.ndarray, int]:
-        read = [self._encoded(one, job) for one in questions]
-        ends = [self._ends(one, job) for one in questions]
-        kept = [(steps, where) for steps, where in zip(read, ends, strict=True) if where is not None]
-        targets = np.array([where for _, where in kept], dtype=np.int64).reshape(-1, 2)
-        return Sequences([steps for steps, _ in kept], targets), targets, len(questions) - len(kept)
+    def training_data(self, questions: Sequence[Question]) -> TrainingData:
+        steps = [self._answer_steps(one) for one in questions]
+        known = [(self._encode(one), ends) for one, ends in zip(questions, steps, strict=True) if ends is not None]
+        targets = np.array([ends for _, ends in known], dtype=np.int64).reshape(-1, 2)
+        source = Sequences([inputs for inputs, _ in known], targets)
+        return TrainingData(source, targets, len(questions) - len(known))
 
-    def inputs(self, questions: Sequence[Question], job: QuestionAnswerer) -> Source:
-        return Sequences([self._encoded(one, job) for one in questions])
+    def source(self, questions: Sequence[Question]) -> Source:
+        return Sequences([self._encode(one) for one in questions])
 
-    @property
-    def words(self) -> Tokenizer:
-        """What cuts texts into words."""
-        assert self._words is not None
-        return self._words
+    def _encode(self, question: Question) -> np.ndarray:
+        """``(T, 3)``: token id, whether the token is of the passage, and whether the question has the same token."""
+        longest = self.settings.max_tokens
+        both = self.tokenizer.encode([question.question, question.story])
+        question_ids, story_ids = (ids[:longest] or self._unknown() for ids in both)
+        question_tokens = {token.lower() for token in self.tokenizer.pieces(question.question)}
+        matches = [token.lower() in question_tokens for token in self.tokenizer.pieces(question.story)[:longest]]
+        is_passage = np.repeat([0, 1], [len(question_ids), len(story_ids)])
+        columns = [[*question_ids, *story_ids], is_passage, [*[0] * len(question_ids), *(matches or [False])]]
+        return np.stack(columns, 1).astype(np.int64)
 
-    def _encoded(self, one: Question, job: QuestionAnswerer) -> np.ndarray:
-        """``(T, 3)``: word, whether it is the passage's, and whether the question has it too."""
-        blank = [self.words[UNKNOWN]]
-        both = self.words.encode([one.question, one.story])
-        asked, read = (ids[: job.most_words] or blank for ids in both)
-        known = {piece.lower() for piece in self.words.pieces(one.question)}
-        same = [piece.lower() in known for piece in self.words.pieces(one.story)[: job.most_words]] or [False]
-        passage = np.repeat([0, 1], [len(asked), len(read)])
-        return np.stack([[*asked, *read], passage, [*[0] * len(asked), *same]], 1).astype(np.int64)
+    def _token_spans(self, question: Question) -> list[tuple[int, int]]:
+        """First and last character of each token of the passage that is read."""
+        return self.tokenizer.spans(question.story)[: self.settings.max_tokens]
 
-    def _spans(self, one: Question, job: QuestionAnswerer) -> list[tuple[int, int]]:
-        """From where to where each word of the passage that is read stands in it."""
-        return self.words.spans(one.story)[: job.most_words]
-
-    def _ends(self, one: Question, job: QuestionAnswerer) -> tuple[int, int] | None:
-        """The steps at which the answer begins and ends; None if it does not stand in what is read."""
-        start = one.start if one.start >= 0 else one.story.lower().find(one.answer.lower())
-        if start < 0 or not one.answer:
+    def _answer_steps(self, question: Question) -> tuple[int, int] | None:
+        """The first and last time step of the answer; ``None`` if it does not occur in what is read."""
+        answer = question.answer
+        start = question.start if question.start >= 0 else question.story.lower().find(answer.lower())
+        if start < 0 or not answer:
             return None
-        spans = self._spans(one, job)
-        inside = [i for i, (a, b) in enumerate(spans) if b > start and a < start + len(one.answer)]
-        if not inside or spans[-1][1] < start + len(one.answer):
+        spans = self._token_spans(question)
+        inside = [i for i, (first, end) in enumerate(spans) if end > start and first < start + len(answer)]
+        if not inside or spans[-1][1] < start + len(answer):
             return None
-        before = self._asked(one, job)
-        return before + inside[0], before + inside[-1]
+        offset = self.question_length(question)
+        return offset + inside[0], offset + inside[-1]
 
-    def _asked(self, one: Question, job: QuestionAnswerer) -> int:
-        """How many steps the question takes."""
-        return max(1, len(self.words.pieces(one.question)[: job.most_words]))
+    def question_length(self, question: Question) -> int:
+        """The number of time steps before the passage."""
+        return max(1, len(self.tokenizer.pieces(question.question)[: self.settings.max_tokens]))
 
-    def build(self, job: QuestionAnswerer) -> Model:
-        encoder = QuestionPassageEncoder(len(self.words), job.embed_size or job.hidden_size, job.input_dropout)
-        trunk = reader(job, encoder.output_size)
-        return SpanModel(encoder, trunk, AttentionPool(trunk.output_size), job.dropout)
+    def build(self) -> Model:
+        settings = self.settings
+        encoder = QuestionPassageEncoder(
+            len(self.tokenizer), settings.embedding_size or settings.hidden_size, settings.input_dropout
+        )
+        trunk = build_story_encoder(settings, encoder.output_size)
+        return SpanModel(encoder, trunk, AttentionPool(trunk.output_size), settings.dropout)
 
     def logits(self, output: Tensor, batch: Batch) -> list[np.ndarray]:
         assert batch.lengths is not None
-        told = output.double().cpu().numpy()  # the lowest number of single precision can be divided in double
-        return [one[:n].T for one, n in zip(told, batch.lengths.tolist(), strict=True)]
+        logits = output.double().cpu().numpy()  # the lowest number of single precision can be divided in double
+        return [one[:n].T for one, n in zip(logits, batch.lengths.tolist(), strict=True)]
 
-    def found(self, question: Question, logits: np.ndarray, job: QuestionAnswerer) -> Found:
-        """The most probable span."""
-        spans = self._spans(question, job)
+    def to_prediction(self, question: Question, logits: np.ndarray, temperature: float) -> AnswerPrediction:
+        spans = self._token_spans(question)
         if not spans:
-            return Found("", 1.0)
-        stated = self._span_probabilities(question, logits, job)
-        first, last = np.unravel_index(stated.argmax(), stated.shape)
+            return AnswerPrediction("", 1.0)
+        probabilities = self.span_probabilities(question, logits, temperature)
+        first, last = np.unravel_index(probabilities.argmax(), probabilities.shape)
         start, end = spans[first][0], spans[last][1]
-        return Found(question.story[start:end], float(stated[first, last]), start)
+        return AnswerPrediction(question.story[start:end], float(probabilities[first, last]), start)
 
-    def _span_probabilities(self, question: Question, logits: np.ndarray, job: QuestionAnswerer) -> np.ndarray:
-        """``(n, n)``: how probable it is that the answer goes from one word to another, of at most ``longest``."""
-        begins, ends = (logits / job.temperature)[:, self._asked(question, job) :]
-        pairs = np.ones((len(begins), len(ends)), dtype=bool)
-        allowed = np.triu(pairs) & ~np.triu(pairs, job.longest)
-        return softmax(np.where(allowed, begins[:, None] + ends[None, :], -np.inf))
+    def span_probabilities(self, question: Question, logits: np.ndarray, temperature: float) -> np.ndarray:
+        """``(N, N)``: the probability of every span of at most ``max_answer_tokens``, by its first and last token."""
+        starts, ends = (logits / temperature)[:, self.question_length(question) :]
+        pairs = np.ones((len(starts), len(ends)), dtype=bool)
+        allowed = np.triu(pairs) & ~np.triu(pairs, self.settings.max_answer_tokens)
+        return softmax(np.where(allowed, starts[:, None] + ends[None, :], -np.inf))
 
-    def picture(self, question: Question, logits: np.ndarray, job: QuestionAnswerer) -> Figure:
-        """The passage; dark is what the answer probably covers."""
-        stated = self._span_probabilities(question, logits, job)
-        until = stated.cumsum(0)[:, ::-1].cumsum(1)[:, ::-1]  # begins at a word or before it, ends at another or later
-        words = [shown(word) for word in self.steps(question, job)[self._asked(question, job) :]]
-        covers = until.diagonal().tolist()
-        title = said(question, self.found(question, logits, job))
-        return shaded_text(words, covers, "probability that the answer covers it", max(covers), title)
+    def token_probabilities(self, question: Question, logits: np.ndarray, temperature: float) -> np.ndarray:
+        """``(N,)``: the probability that the answer covers each token of the passage."""
+        spans = self.span_probabilities(question, logits, temperature)
+        return spans.cumsum(0)[:, ::-1].cumsum(1)[:, ::-1].diagonal()  # starts there or before, ends there or later
 
-    def steps(self, question: Question, job: QuestionAnswerer) -> list[str]:
-        """The question's words, and the passage's."""
-        asked, read = (self.words.pieces(text)[: job.most_words] for text in (question.question, question.story))
-        return [*(asked or ["∅"]), *(read or ["∅"])]
+    def step_labels(self, question: Question) -> list[str]:
+        """The tokens of the question, then those of the passage."""
+        texts = (question.question, question.story)
+        of_question, of_story = (self.tokenizer.pieces(text)[: self.settings.max_tokens] for text in texts)
+        return [*(of_question or ["∅"]), *(of_story or ["∅"])]
 
     def state(self) -> dict[str, Any]:
-        return {"words": self.words.to_json()}
+        return {"words": self.tokenizer.to_json()}
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        self._words = load_tokenizer(state["words"])
-
-
-WAYS: dict[str, type[Choice] | type[Span]] = {Choice.name: Choice, Span.name: Span}
+    @classmethod
+    def from_state(cls, settings: QuestionAnswererSettings, state: Mapping[str, Any]) -> Self:
+        return cls(settings, load_tokenizer(state["words"]))
 
 
-def choose_answer_model(train: Sequence[Question]) -> Way:
-    """A span where most answers stand in their story and are not given again, else a choice."""
+ANSWER_MODELS: dict[str, type[AnswerModel]] = {cls.name: cls for cls in (AnswerClassifier, SpanExtractor)}
+
+
+def choose_answer_model(train: Sequence[Question]) -> type[AnswerModel]:
+    """Span extraction if most answers occur in their story and only once in the data, else classification."""
     counts = Counter(one.answer.lower() for one in train)
-    once = sum(counts[one.answer.lower()] == 1 for one in train)
-    inside = sum(one.answer.lower() in one.story.lower() for one in train)
-    return Span() if 2 * once > len(train) and 2 * inside > len(train) else Choice()
+    num_unique = sum(counts[one.answer.lower()] == 1 for one in train)
+    num_in_story = sum(one.answer.lower() in one.story.lower() for one in train)
+    return SpanExtractor if 2 * num_unique > len(train) and 2 * num_in_story > len(train) else AnswerClassifier

@@ -1,1 +1,1 @@
-"""The next item in a session."""
+"""Session-based recommendation: the next item in a session."""

@@ -1,62 +1,111 @@
-"""What a recommender stands beside: each baseline as strong as the validation part can make it."""
+"""Evaluation of a recommender: Recall@k and MRR@k among all items, beside the baselines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from lstmkit.jobs.recommender.baselines import ItemKNN, MarkovChain, MostPopular
-from lstmkit.jobs.recommender.metrics import Questions, ranks_from_scores, recall
+from lstmkit.data.sessions import Sessions
+from lstmkit.jobs.evaluation import Evaluation
+from lstmkit.jobs.recommender.baselines import Histories, build_baselines
+from lstmkit.jobs.recommender.metrics import (
+    UNRANKED,
+    RankingQueries,
+    ranking_queries,
+    ranks_from_model,
+    ranks_from_scores,
+    recall,
+    score_table,
+)
+from lstmkit.jobs.recommender.predictor import RecommenderPredictor
 from lstmkit.progress import Progress
 
-ItemScorer = Callable[[list[np.ndarray]], np.ndarray]
 
-_KNN_HISTORY_LENGTHS = (1, 2, 5, 10, 1000)  # of item-kNN, tried on the validation part
-_STRENGTHS = (1.0, 10.0, 100.0, 1000.0)  # of the Markov chain's backing off
-_MAX_TUNING_QUERIES = 2000  # questions of the validation part
+class EvaluatedSessions(NamedTuple):
+    """The outputs of an evaluation: the test sessions, and what was asked of them."""
+
+    sessions: Sessions
+    queries: RankingQueries
 
 
-def beside(
-    counts: np.ndarray,
-    learnt: Sequence[np.ndarray] | None,
-    valid: Questions | None,
-    drop: bool,
-    k: int,
+def evaluate_recommender(
+    predictor: RecommenderPredictor,
+    test: Sessions,
+    train_sessions: Histories | None,
+    valid: RankingQueries | None,
     progress: Progress,
-) -> tuple[dict[str, ItemScorer], tuple[str, ...]]:
-    """The baselines by name, and what was chosen for them.
+) -> Evaluation:
+    """Rank the next items of the test sessions among all items of the catalog.
 
     Args:
-        counts: ``(V,)`` how often each item was chosen in training.
-        learnt: The training sessions; ``None`` for the most popular items alone.
-        valid: The validation part; ``None`` to choose nothing.
-        drop: Whether items of the session itself are left out.
-        k: Length of the list whose recall decides.
-        progress: Whom to tell.
+        predictor: The fitted recommender.
+        test: Sessions that it was not fitted to.
+        train_sessions: Item indices of the training sessions, for the baselines; ``None`` if they are not known.
+        valid: Queries of the validation part, to tune the baselines.
+        progress: Where to report progress.
     """
-    found: dict[str, ItemScorer] = {"most popular": MostPopular(counts)}
-    if learnt is None:
-        return found, ("A loaded model does not have the sessions that item-kNN and a Markov chain are counted in.",)
-    neighbours, chain = ItemKNN(learnt, len(counts)), MarkovChain(learnt, counts)
-    found |= {"item-kNN": neighbours, "Markov chain": chain}
-    if valid is None or not len(valid.row):
-        return found, ()
-    asked = valid.some(_MAX_TUNING_QUERIES)
-    told: dict[tuple[str, float], float] = {}
-    with progress.task("baselines", len(_KNN_HISTORY_LENGTHS) + len(_STRENGTHS)) as task:
-        for reach in _KNN_HISTORY_LENGTHS:
-            neighbours.reach = reach
-            told["reach", reach] = recall(ranks_from_scores(neighbours, asked, len(counts), drop), k)
-            task.update(len(told))
-        for strength in _STRENGTHS:
-            chain.strength = strength
-            told["strength", strength] = recall(ranks_from_scores(chain, asked, len(counts), drop), k)
-            task.update(len(told))
-    neighbours.reach = max(_KNN_HISTORY_LENGTHS, key=lambda reach: told["reach", reach])
-    chain.strength = max(_STRENGTHS, key=lambda strength: told["strength", strength])
-    last = "item" if neighbours.reach == 1 else f"{neighbours.reach} items"
-    return found, (
-        f"Chosen on the validation part: item-kNN goes by the last {last}, the Markov chain backs off with a strength "
-        f"of {chain.strength:g}.",
+    settings, exclude_seen, n_items = predictor.settings, predictor.excludes_seen, len(predictor.catalog)
+    queries = ranking_queries(predictor.item_indices(test), test.given)
+    model_ranks = ranks_from_model(
+        predictor.model,
+        queries,
+        exclude_seen,
+        batch_size=4 * settings.batch_size,
+        device=predictor.device,
+        progress=progress,
+    )
+    baselines, baseline_notes = build_baselines(
+        predictor.counts, train_sessions, valid, exclude_seen, settings.eval_k, progress
+    )
+    ranks = {settings.cell.upper(): model_ranks} | {
+        name: ranks_from_scores(scorer, queries, n_items, exclude_seen) for name, scorer in baselines.items()
+    }
+    table = score_table(ranks, settings.eval_k)
+    notes = (*_notes(queries, model_ranks, n_items, settings.eval_k, exclude_seen), *baseline_notes)
+    return Evaluation(
+        table,
+        dict.fromkeys(list(table)[1:], "high"),
+        _details(test, queries, predictor.counts, ranks),
+        notes,
+        EvaluatedSessions(test, queries),
+    )
+
+
+def _details(
+    test: Sessions, queries: RankingQueries, counts: np.ndarray, ranks: Mapping[str, np.ndarray]
+) -> pd.DataFrame:
+    """A row per query: the next item, its count in training, and its rank by each model (0: it is not ranked)."""
+    lengths = np.bincount(queries.session_index, minlength=len(test))
+    step = np.concatenate([np.arange(n) for n in lengths]) + np.repeat(test.given, lengths)
+    next_items = [test.items[row][t] for row, t in zip(queries.session_index, step, strict=True)]
+    frame = pd.DataFrame(
+        {
+            "session": np.array(test.names, dtype=object)[queries.session_index],
+            "history length": step,
+            "next item": next_items,
+            "training count": np.where(queries.target >= 0, counts[queries.target], 0),
+        }
+    )
+    return frame.assign(**{name: np.where(of_model == UNRANKED, 0, of_model) for name, of_model in ranks.items()})
+
+
+def _notes(
+    queries: RankingQueries, model_ranks: np.ndarray, n_items: int, k: int, exclude_seen: bool
+) -> tuple[str, str]:
+    """What a reader must know to read the table."""
+    count, unknown = len(queries.session_index), int((queries.target < 0).sum())
+    sessions = len(set(queries.session_index.tolist()))
+    value = recall(model_ranks, k)
+    margin = 1.96 * math.sqrt(value * (1 - value) / count)
+    seen = "are not recommended" if exclude_seen else "may be recommended"
+    return (
+        f"{count:,} next items in {sessions:,} sessions are ranked among all {n_items:,} items. Ties count against "
+        f"each model. Items already in the session {seen}. The 95 % margin of this model's Recall@{k} is "
+        f"±{margin:.3f}.",
+        f"{unknown:,} of the next items ({unknown / count:.1%}) are not in the catalog. No model can recommend them; "
+        "they count as misses.",
     )

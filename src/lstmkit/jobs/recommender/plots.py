@@ -1,4 +1,4 @@
-"""Pictures of recommendations: recall by the length of the list, and the lists themselves."""
+"""Figures of recommendations: recall by list length, and recommended items."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from lstmkit.plots.style import (
 
 
 def recall_figure(lengths: Sequence[int], curves: Mapping[str, np.ndarray]) -> Figure:
-    """The share of next items in a list, against the list's length.
+    """Recall against the number of recommended items, one line per model.
 
     Args:
-        lengths: ``K`` of them.
-        curves: Of each model ``(K,)``.
+        lengths: ``K`` list lengths.
+        curves: For each model ``(K,)`` recalls.
     """
     figure = new_figure(3.5)
     ax = figure.subplots()
@@ -43,11 +43,11 @@ def recall_figure(lengths: Sequence[int], curves: Mapping[str, np.ndarray]) -> F
 
 
 def recommendations_figure(lists: Mapping[str, tuple[Sequence[str], Sequence[float]]], label: str) -> Figure:
-    """What is recommended to some sessions, a panel each, the best on top.
+    """Recommended items, one panel per session, the best on top.
 
     Args:
-        lists: By the panel's title items and how good they are.
-        label: Of that.
+        lists: By the title of the panel the items and their scores.
+        label: Label of the scores.
     """
     rows = [max(1, len(items)) for items, _ in lists.values()]
     figure = new_figure(0.3 + sum(0.75 + 0.21 * n for n in rows))
@@ -56,12 +56,12 @@ def recommendations_figure(lists: Mapping[str, tuple[Sequence[str], Sequence[flo
     ):
         ax.set_title(shortened_in_the_middle(title, 80), fontsize=SMALL, loc="left", parse_math=False)
         if not items:
-            draw_message(ax, "no item of this session is known")
+            draw_message(ax, "no item of this session is in the catalog")
             continue
-        places = np.arange(len(items))
-        ax.barh(places, values, color=BLUE, height=0.7)
+        positions = np.arange(len(items))
+        ax.barh(positions, values, color=BLUE, height=0.7)
         style_axes(ax)
-        ax.set_yticks(places, [shortened_in_the_middle(item, 24) for item in items], parse_math=False)
+        ax.set_yticks(positions, [shortened_in_the_middle(item, 24) for item in items], parse_math=False)
         ax.invert_yaxis()
         ax.set_xlabel(label, fontsize=SMALL)
     return figure

@@ -1,143 +1,135 @@
-"""What a recommender's run shows: its table, recall by the list's length and by popularity, what came next."""
+"""The report of a recommender: results, recall by list length and by popularity, examples, training data."""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lstmkit.jobs.recommender.metrics import UNRANKED, Questions, recall
+from lstmkit.data.sessions import Sessions
+from lstmkit.jobs.evaluation import Evaluation
+from lstmkit.jobs.recommender.metrics import UNRANKED, recall
 from lstmkit.jobs.recommender.plots import recall_figure, recommendations_figure
+from lstmkit.jobs.recommender.predictor import RecommenderPredictor
+from lstmkit.jobs.recommender.results import Recommendation
 from lstmkit.report import Section
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from lstmkit.data.sessions import Sessions
-    from lstmkit.jobs.recommender.job import Recommender
-    from lstmkit.jobs.recommender.results import Recommendation
-
-_LONGEST = 50  # of a list whose recall is drawn
-_GROUPS = 4  # of items by popularity
-_SHOWN, _ITEMS = 8, 5  # examples, and items of each
-_DRAWN = 4  # sessions of a picture
+_MAX_LIST_LENGTH = 50  # of the drawn recall curve
+_NUM_POPULARITY_GROUPS = 4
+_NUM_EXAMPLES, _NUM_ITEMS = 8, 5  # examples, and items of each
+_NUM_DRAWN = 4  # sessions in a figure
 
 
-def details(test: Sessions, asked: Questions, counts: np.ndarray, found: dict[str, np.ndarray]) -> pd.DataFrame:
-    """A row a question: what came next, how often it stood in training, its rank by each model (0: never)."""
-    lengths = np.bincount(asked.row, minlength=len(test))
-    step = np.concatenate([np.arange(n) for n in lengths]) + np.repeat(test.given, lengths)
-    came = [test.items[row][t] for row, t in zip(asked.row, step, strict=True)]
-    known = np.where(asked.target >= 0, counts[asked.target], 0)
-    frame = pd.DataFrame({"session": np.array(test.names, dtype=object)[asked.row], "items before": step, "came": came})
-    frame["times in training"] = known
-    return frame.assign(**{name: np.where(ranks == UNRANKED, 0, ranks) for name, ranks in found.items()})
+def recommender_sections(
+    predictor: RecommenderPredictor, evaluation: Evaluation | None, notes: Sequence[str]
+) -> list[Section]:
+    """The sections on recommendation.
 
-
-def notes(asked: Questions, found: dict[str, np.ndarray], items: int, k: int, drop: bool) -> list[str]:
-    """What must be known to read the table."""
-    count, unseen = len(asked.row), int((asked.target < 0).sum())
-    ours = recall(next(iter(found.values())), k)
-    margin = 1.96 * math.sqrt(ours * (1 - ours) / count)
-    again = "are not recommended again" if drop else "may be recommended again"
+    Args:
+        predictor: The fitted recommender.
+        evaluation: Scores on the test part; ``None`` without one.
+        notes: What was done to read the data.
+    """
+    data = _data_section(predictor, notes)
+    if evaluation is None:
+        return [Section("Test", "There is no test: test_fraction=0 holds out no data."), data]
     return [
-        f"{count:,} next items in {len(set(asked.row.tolist())):,} sessions, ranked among all {items:,}; ties count "
-        f"against each model; items of the session {again}. Our recall is uncertain by ±{margin:.3f} (95 %).",
-        f"{unseen:,} of them ({unseen / count:.1%}) training has not seen: nobody can recommend them, and they count "
-        "as misses.",
+        _results_section(predictor, evaluation),
+        _list_length_section(predictor, evaluation),
+        _popularity_section(predictor, evaluation),
+        _examples_section(predictor, evaluation),
+        data,
     ]
 
 
-def sections(job: Recommender) -> list[Section]:
-    """The whole of the report that is about items."""
-    if job.evaluation is None or job.tested is None:
-        return [Section("Test", "No part of the data was held out (test_share=0), so there is no test."), _read(job)]
-    return [_evidence(job), _by_length(job), _by_popularity(job), _examples(job), _read(job)]
+def _results_section(predictor: RecommenderPredictor, evaluation: Evaluation) -> Section:
+    k = predictor.settings.eval_k
+    text = (
+        f"Recall@{k} is the fraction of next items among the first {k} recommendations. MRR@{k} is the mean of 1 / "
+        f"rank, 0 beyond rank {k}. Nothing was fitted to the test part. "
+    )
+    return Section("Results", text + " ".join(evaluation.notes), evaluation.table, best=evaluation.directions)
 
 
-def _evidence(job: Recommender) -> Section:
-    assert job.evaluation is not None
-    text = f"How often what came next stands among the first {job.top} recommended (Recall), and the mean of 1 / rank "
-    text += "there (MRR), on the test part, which nothing was fitted to. " + " ".join(job.evaluation.notes)
-    return Section("How well it recommends", text, job.evaluation.table, best=job.evaluation.best)
+def _ranks(evaluation: Evaluation) -> dict[str, np.ndarray]:
+    details = evaluation.details
+    return {name: details[name].replace(0, UNRANKED).to_numpy() for name in evaluation.table["model"]}
 
 
-def _ranks(job: Recommender) -> dict[str, np.ndarray]:
-    assert job.evaluation is not None
-    frame, models = job.evaluation.details, job.evaluation.table["model"]
-    return {name: frame[name].replace(0, UNRANKED).to_numpy() for name in models}
-
-
-def _by_length(job: Recommender) -> Section:
-    lengths = list(range(1, min(_LONGEST, len(job.catalogue)) + 1))
-    curves = {name: np.array([recall(of, k) for k in lengths]) for name, of in _ranks(job).items()}
+def _list_length_section(predictor: RecommenderPredictor, evaluation: Evaluation) -> Section:
+    lengths = list(range(1, min(_MAX_LIST_LENGTH, len(predictor.catalog)) + 1))
+    curves = {name: np.array([recall(ranks, k) for k in lengths]) for name, ranks in _ranks(evaluation).items()}
     return Section(
-        "The longer the list",
-        "The share of next items that a list of so many items has.",
+        "Recall by list length",
+        "The fraction of next items in a list of that length.",
         pd.DataFrame({"length": lengths, **curves}),
         recall_figure(lengths, curves),
-        caption="Recall by the length of the list",
+        caption="Recall by list length",
     )
 
 
-def _by_popularity(job: Recommender) -> Section:
-    assert job.evaluation is not None
-    times = job.evaluation.details["times in training"].to_numpy()
-    known = times[times > 0]
-    bounds = np.unique(np.quantile(known, np.linspace(0, 1, _GROUPS + 1))[1:].astype(int)) if len(known) else []
+def _popularity_section(predictor: RecommenderPredictor, evaluation: Evaluation) -> Section:
+    k, ranks = predictor.settings.eval_k, _ranks(evaluation)
+    counts = evaluation.details["training count"].to_numpy()
+    known = counts[counts > 0]
+    quantiles = np.linspace(0, 1, _NUM_POPULARITY_GROUPS + 1)[1:]
+    bounds = np.unique(np.quantile(known, quantiles).astype(int)) if len(known) else []
     rows, low = [], 1
     for high in bounds:
-        among = (times >= low) & (times <= high)
-        if among.any():
-            found = {name: recall(of[among], job.top) for name, of in _ranks(job).items()}
-            rows.append({"times in training": f"{low:,} to {high:,}", "next items": int(among.sum()), **found})
+        in_group = (counts >= low) & (counts <= high)
+        if in_group.any():
+            recalls = {name: recall(of_model[in_group], k) for name, of_model in ranks.items()}
+            rows.append({"training count": f"{low:,} to {high:,}", "next items": int(in_group.sum()), **recalls})
         low = int(high) + 1
     return Section(
-        "Rare items and popular ones",
-        f"Recall@{job.top} by how often the item that came stood in training. What recommends the popular alone finds "
-        "nothing else.",
+        "Recall by item popularity",
+        f"Recall@{k} by how often the next item occurs in the training part.",
         pd.DataFrame(rows),
-        best=dict.fromkeys(_ranks(job), "high") if rows else {},
+        best=dict.fromkeys(ranks, "high") if rows else {},
     )
 
 
-def _examples(job: Recommender) -> Section:
-    assert job.evaluation is not None
-    assert job.tested is not None
-    test, asked = job.tested
-    frame = job.evaluation.details
-    shown = np.unique(np.linspace(0, len(frame) - 1, min(_SHOWN, len(frame))).astype(int))
-    picked = frame.iloc[shown]
-    before = test.part(asked.row[shown]).shorter(picked["items before"].to_numpy())
-    told = job.predict(before, k=_ITEMS)
+def _examples_section(predictor: RecommenderPredictor, evaluation: Evaluation) -> Section:
+    test, queries = evaluation.outputs
+    details, model = evaluation.details, evaluation.table["model"][0]
+    chosen = np.unique(np.linspace(0, len(details) - 1, min(_NUM_EXAMPLES, len(details))).astype(int))
+    rows = details.iloc[chosen]
+    histories = test.part(queries.session_index[chosen]).shorter(rows["history length"].to_numpy())
+    recommendations = predictor.recommend(histories, predictor.top_k_options(_NUM_ITEMS))
     table = pd.DataFrame(
         {
-            "session": picked["session"].tolist(),
-            "the last items": [" ".join(items[-_ITEMS:]) for items in before.items],
-            "recommended": [" ".join(one.items) for one in told],
-            "came": picked["came"].tolist(),
-            "rank of what came": [str(rank or "never") for rank in picked.iloc[:, 4]],
+            "session": rows["session"].tolist(),
+            "last items": [" ".join(items[-_NUM_ITEMS:]) for items in histories.items],
+            "recommended": [" ".join(recommendation.items) for recommendation in recommendations],
+            "next item": rows["next item"].tolist(),
+            "rank of next item": [str(rank or "not ranked") for rank in rows[model]],
         }
     )
-    return Section("What came next", "From the test part, evenly spread; the best recommendation first.", table)
+    text = "Queries from the test part, evenly spaced. The best recommendation comes first."
+    return Section("Example recommendations", text, table)
 
 
-def _read(job: Recommender) -> Section:
-    text = " ".join([*job.train_notes, "Items are known from the training part alone."])
-    counts = [len(job.catalogue), int(job.counts.sum()), int(np.median(job.counts)), int(job.counts.max())]
-    names = ["items known", "choices of them", "of an item, median", "of the most popular"]
-    return Section("What was read", text, pd.DataFrame({"training part": names, "count": counts}))
+def _data_section(predictor: RecommenderPredictor, notes: Sequence[str]) -> Section:
+    counts = predictor.counts
+    rows = {
+        "items in the catalog": len(predictor.catalog),
+        "occurrences of these items": int(counts.sum()),
+        "median occurrences per item": int(np.median(counts)),
+        "occurrences of the most popular item": int(counts.max()),
+    }
+    text = " ".join([*(f"{note.rstrip('.')}." for note in notes), "The catalog holds items of the training part only."])
+    return Section("Training data", text, pd.DataFrame({"training part": list(rows), "count": list(rows.values())}))
 
 
-def recommended_figure(sessions: Sessions, answer: Sequence[Recommendation]) -> Figure:
-    """The first sessions, and what is recommended to each."""
-    lists = {}
-    for items, one in list(zip(sessions.items, answer, strict=True))[:_DRAWN]:
-        values = one.scores if one.probabilities is None else one.probabilities
-        before = "… " if len(items) > _ITEMS else ""
-        lists[f"{one.session}: {before}{', '.join(items[-_ITEMS:])}"] = (one.items[:10], values[:10])
-    stated = bool(answer) and answer[0].probabilities is not None
-    return recommendations_figure(lists, "probability" if stated else "score")
+def session_figure(sessions: Sessions, recommendations: Sequence[Recommendation]) -> Figure:
+    """The first sessions and their recommendations."""
+    panels = {}
+    for items, recommendation in list(zip(sessions.items, recommendations, strict=True))[:_NUM_DRAWN]:
+        values = recommendation.scores if recommendation.probabilities is None else recommendation.probabilities
+        ellipsis = "… " if len(items) > _NUM_ITEMS else ""
+        title = f"{recommendation.session}: {ellipsis}{', '.join(items[-_NUM_ITEMS:])}"
+        panels[title] = (recommendation.items[:10], values[:10])
+    has_probabilities = bool(recommendations) and recommendations[0].probabilities is not None
+    return recommendations_figure(panels, "probability" if has_probabilities else "score")

@@ -1,6 +1,6 @@
-"""What states of residues are held against: the most frequent, and a regression on a window of residues.
+"""Baselines: the most frequent state, and a logistic regression on a window of residues.
 
-Residues are numbered from 1, chain by chain ``(T,)``; states from 0.
+Residue ids count from 1, ``(T,)`` per chain; states count from 0.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from sklearn.linear_model import LogisticRegression
 
 from lstmkit.progress import Progress
 
-WINDOW_SIZE = 17  #: Residues, the one in question in the middle.
-_MOST = 100_000  # residues that are learnt from
+WINDOW_SIZE = 17  #: Residues; the predicted one is in the middle.
+_MAX_RESIDUES = 100_000  # training residues of the regression
 
 
 def most_frequent_states(
     chains: Sequence[np.ndarray], states: Sequence[np.ndarray], letters: int, kinds: int
 ) -> np.ndarray:
-    """The most frequent state of each residue ``(letters,)``; of one that does not occur the most frequent of all.
+    """The most frequent state of each residue id ``(letters,)``; that of all residues for an id that does not occur.
 
     >>> most_frequent_states([np.array([1, 1, 2])], [np.array([0, 0, 1])], letters=4, kinds=2).tolist()
     [0, 0, 1, 0]
     """
     counts = np.zeros((letters, kinds))
-    for residues, told in zip(chains, states, strict=True):
-        np.add.at(counts, (residues, told), 1)
+    for residues, of_chain in zip(chains, states, strict=True):
+        np.add.at(counts, (residues, of_chain), 1)
     return np.where(counts.any(axis=1), counts.argmax(axis=1), counts.sum(axis=0).argmax())
 
 
@@ -41,28 +41,28 @@ def windowed_logistic_regression(
     seed: int,
     progress: Progress,
 ) -> list[np.ndarray]:
-    """A logistic regression on which residue stands where in a window of :data:`WINDOW_SIZE`.
+    """A logistic regression on the one-hot residues of a window of :data:`WINDOW_SIZE`.
 
     Args:
-        train: Chains and their states; of more than 100,000 residues some at random.
-        chains: To answer.
-        letters: How many numbers of residues there are; 0 stands past a chain's end.
-        seed: Of that choice.
-        progress: Whom to tell.
+        train: Chains and their states; at most 100,000 random residues are used.
+        chains: The chains to predict.
+        letters: Number of residue ids; 0 is padding.
+        seed: Seed of the random choice.
+        progress: Where to report progress.
 
     Returns:
-        Of each chain its states ``(T,)``.
+        States ``(T,)`` of each chain.
     """
-    seen, told = np.concatenate([_windows(one) for one in train[0]]), np.concatenate(train[1])
-    rows = np.random.default_rng(seed).permutation(len(seen))[:_MOST]
+    windows, states = np.concatenate([_windows(ids) for ids in train[0]]), np.concatenate(train[1])
+    rows = np.random.default_rng(seed).permutation(len(windows))[:_MAX_RESIDUES]
     with progress.task(f"logistic regression on {WINDOW_SIZE} residues", 1) as task, warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        if len(kinds := np.unique(told[rows])) == 1:  # there is nothing to regress
-            return [np.full(len(one), kinds[0]) for one in chains]
-        model = LogisticRegression(max_iter=100).fit(_one_hot(seen[rows], letters), told[rows])
-        said = [model.predict(_one_hot(_windows(one), letters)) for one in chains]
+        if len(kinds := np.unique(states[rows])) == 1:  # a regression needs two classes
+            return [np.full(len(ids), kinds[0]) for ids in chains]
+        model = LogisticRegression(max_iter=100).fit(_one_hot(windows[rows], letters), states[rows])
+        predictions = [model.predict(_one_hot(_windows(ids), letters)) for ids in chains]
         task.update(1)
-    return said
+    return predictions
 
 
 def _windows(residues: np.ndarray) -> np.ndarray:

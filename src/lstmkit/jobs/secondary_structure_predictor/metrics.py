@@ -1,131 +1,95 @@
-"""A predictor of structure and what it is held against, scored on the same residues."""
+"""Scores of the predicted structure and of the baselines, on the same residues."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from lstmkit.data.proteins.chains import STATES, ProteinChains
 from lstmkit.data.proteins.residue_windows import N_RESIDUE_IDS, numbered
-from lstmkit.jobs.secondary_structure_predictor.baselines import (
-    WINDOW_SIZE,
-    most_frequent_states,
-    windowed_logistic_regression,
+from lstmkit.jobs.secondary_structure_predictor.baselines import WINDOW_SIZE, windowed_logistic_regression
+from lstmkit.jobs.secondary_structure_predictor.results import (
+    StateProbabilities,
+    StateStrings,
+    indices_to_states,
+    states_to_indices,
 )
 from lstmkit.jobs.secondary_structure_predictor.segment_overlap import mean_segment_overlap
 from lstmkit.progress import Progress
 
-Said = dict[str, tuple[str, ...]]  #: By kind of states, of each chain a letter a residue.
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a model says of chains: by kind of states, of each chain probabilities ``(T, C)``.
-
-    Attributes:
-        stated: Calibrated.
-        raw: As they were before.
-    """
-
-    stated: dict[str, list[np.ndarray]]
-    raw: dict[str, list[np.ndarray]]
-
-    def part(self, rows: Sequence[int]) -> Found:
-        """Of these chains."""
-        both = ({kind: [of[i] for i in rows] for kind, of in each.items()} for each in (self.stated, self.raw))
-        return Found(*both)
-
-    def said(self) -> Said:
-        """The likeliest states."""
-        return {kind: indices_to_states([p.argmax(axis=1) for p in of], kind) for kind, of in self.stated.items()}
-
-
-def states_to_indices(of_each: Sequence[str], kind: str) -> list[np.ndarray]:
-    """Letters as their places in :data:`STATES`."""
-    numbers = {letter: i for i, letter in enumerate(STATES[kind])}
-    return [np.array([numbers[letter] for letter in one]) for one in of_each]
-
-
-def indices_to_states(of_each: Sequence[np.ndarray], kind: str) -> tuple[str, ...]:
-    """The other way round."""
-    return tuple("".join(STATES[kind][i] for i in one.tolist()) for one in of_each)
-
-
-def usual(train: ProteinChains, kind: str) -> str:
-    """Each residue's most frequent state: a letter for each of the numbers of residues."""
-    letters = [numbered(sequence) for sequence in train.sequences]
-    told = states_to_indices(train.told()[kind], kind)
-    return indices_to_states([most_frequent_states(letters, told, N_RESIDUE_IDS, len(STATES[kind]))], kind)[0]
-
 
 def baselines(
-    train: ProteinChains | None, usually: dict[str, str], test: ProteinChains, seed: int, progress: Progress
-) -> dict[str, Said]:
-    """By name what each says of the test chains; the one that looks at neighbours needs the training part.
+    train: ProteinChains | None, most_frequent: dict[str, str], test: ProteinChains, seed: int, progress: Progress
+) -> dict[str, StateStrings]:
+    """States of the test chains by each baseline.
 
     Args:
-        train: What it learns from; ``None`` where it is not at hand.
-        usually: By kind each residue's most frequent state.
+        train: The training part, for the regression; ``None`` if it is not known any more.
+        most_frequent: By alphabet the most frequent state of each residue id.
         test: The chains.
-        seed: Of the residues that are learnt from.
-        progress: Whom to tell.
+        seed: Seed of the choice of training residues.
+        progress: Where to report progress.
     """
-    letters = [numbered(sequence) for sequence in test.sequences]
-    said: dict[str, Said] = {}
+    ids = [numbered(sequence) for sequence in test.sequences]
+    predicted: dict[str, StateStrings] = {}
     if train is not None:
-        learnt = [numbered(sequence) for sequence in train.sequences]
-        said[f"logistic regression, {WINDOW_SIZE} residues"] = {
-            kind: indices_to_states(
+        train_ids = [numbered(sequence) for sequence in train.sequences]
+        predicted[f"logistic regression, {WINDOW_SIZE} residues"] = {
+            alphabet: indices_to_states(
                 windowed_logistic_regression(
-                    (learnt, states_to_indices(train.told()[kind], kind)),
-                    letters,
+                    (train_ids, states_to_indices(train.told()[alphabet], alphabet)),
+                    ids,
                     letters=N_RESIDUE_IDS,
                     seed=seed,
                     progress=progress,
                 ),
-                kind,
+                alphabet,
             )
-            for kind in usually
+            for alphabet in most_frequent
         }
-    of_each = {kind: np.array([*states]) for kind, states in usually.items()}
-    said["usual state of each residue"] = {
-        kind: tuple("".join(states[ids]) for ids in letters) for kind, states in of_each.items()
+    letters = {alphabet: np.array([*states]) for alphabet, states in most_frequent.items()}
+    predicted["most frequent state per residue"] = {
+        alphabet: tuple("".join(states[of_chain]) for of_chain in ids) for alphabet, states in letters.items()
     }
-    said["most frequent state"] = {kind: tuple(s[0] * len(ids) for ids in letters) for kind, s in usually.items()}
-    return said
+    predicted["most frequent state"] = {
+        alphabet: tuple(states[0] * len(of_chain) for of_chain in ids) for alphabet, states in most_frequent.items()
+    }
+    return predicted
 
 
-def scores(test: ProteinChains, said: Said) -> dict[str, float]:
-    """A row of the table, in percent: residues that are right, and segments that lie over each other (SOV)."""
+def scores(test: ProteinChains, predicted: StateStrings) -> dict[str, float]:
+    """A row of the table, in percent: accuracy (Q3, Q8) and segment overlap (SOV)."""
     masks = scored_residues(test)
     row = {}
-    for kind, of_each in said.items():
-        true = test.told()[kind]
-        n = len(STATES[kind])
-        same = [np.array([*a]) == np.array([*b]) for a, b in zip(true, of_each, strict=True)]
-        row[f"Q{n}"] = 100 * float(np.concatenate([s[m] for s, m in zip(same, masks, strict=True)]).mean())
-        row[f"SOV{n}"] = mean_segment_overlap(true, of_each, masks)
+    for alphabet, chains in predicted.items():
+        true = test.told()[alphabet]
+        n = len(STATES[alphabet])
+        correct = [np.array([*a]) == np.array([*b]) for a, b in zip(true, chains, strict=True)]
+        row[f"Q{n}"] = 100 * float(np.concatenate([c[m] for c, m in zip(correct, masks, strict=True)]).mean())
+        row[f"SOV{n}"] = mean_segment_overlap(true, chains, masks)
     return row
 
 
 def scored_residues(test: ProteinChains) -> list[np.ndarray]:
-    """Of each chain ``(T,)`` bool."""
+    """The evaluation mask of each chain, ``(T,)`` bool."""
     return [np.ones(len(s), dtype=bool) for s in test.sequences] if test.scored is None else [*test.scored]
 
 
-def details(test: ProteinChains, found: Found, kinds: Sequence[str]) -> pd.DataFrame:
-    """A row a residue: chain, position from 1, residue, whether it is scored, and by kind what is true and was said."""
-    said = found.said()
+def details(test: ProteinChains, predicted: StateProbabilities, alphabets: Sequence[str]) -> pd.DataFrame:
+    """One row per residue: chain, position from 1, residue, mask, and by alphabet true and predicted state."""
+    states = predicted.most_likely()
     columns = {
         "id": np.repeat(np.array(test.ids, dtype=object), [len(s) for s in test.sequences]),
         "position": np.concatenate([np.arange(1, len(s) + 1) for s in test.sequences]),
         "residue": [*"".join(test.sequences)],
         "scored": np.concatenate(scored_residues(test)),
     }
-    for kind in kinds:
-        columns |= {kind: [*"".join(test.told()[kind])], f"{kind} said": [*"".join(said[kind])]}
-        columns[f"{kind} probability"] = np.concatenate([p.max(axis=1) for p in found.stated[kind]])
+    for alphabet in alphabets:
+        columns |= {
+            alphabet: [*"".join(test.told()[alphabet])],
+            f"{alphabet} predicted": [*"".join(states[alphabet])],
+            f"{alphabet} probability": np.concatenate([p.max(axis=1) for p in predicted.calibrated[alphabet]]),
+        }
     return pd.DataFrame(columns)

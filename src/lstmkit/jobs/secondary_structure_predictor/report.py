@@ -1,22 +1,21 @@
-"""What the report of a predictor of structure shows: the table, state by state, a chain drawn, chain by chain."""
+"""The report of the secondary structure predictor: results, results by state and by chain, a chain drawn, the data."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from lstmkit.data.proteins.chains import STATES, ProteinChains
 from lstmkit.jobs.common.classification_report import by_class, calibration_section, confusion_section
-from lstmkit.jobs.secondary_structure_predictor import metrics as scoring
+from lstmkit.jobs.evaluation import Evaluation
+from lstmkit.jobs.secondary_structure_predictor import metrics
 from lstmkit.jobs.secondary_structure_predictor.plots import chain_figure
+from lstmkit.jobs.secondary_structure_predictor.predictor import StructurePredictor
+from lstmkit.jobs.secondary_structure_predictor.results import StateProbabilities, states_to_indices
 from lstmkit.jobs.secondary_structure_predictor.segment_overlap import segment_overlap
 from lstmkit.report import Section
-
-if TYPE_CHECKING:
-    from lstmkit.jobs.secondary_structure_predictor.job import SecondaryStructurePredictor
 
 _NAMES = {
     "ss3": {"H": "helix", "E": "strand", "C": "coil"},
@@ -27,80 +26,90 @@ _NAMES = {
 }  # fmt: skip
 
 
-def sections(job: SecondaryStructurePredictor, examples: ProteinChains) -> list[Section]:
-    """The whole of the report that is about chains."""
-    if job.evaluation is None or job.tested is None:
-        text = "No part of the data was held out (test_share=0), so there is no test."
-        return [Section("Test", text), _data(examples)]
-    test, found = job.tested
-    kinds = [kind for kind in job.kinds if kind in test.states]
-    said = " ".join(job.evaluation.notes)
-    told = "In percent, of the test part, which nothing was fitted to."
+def sections(predictor: StructurePredictor, evaluation: Evaluation | None, examples: ProteinChains) -> list[Section]:
+    """The job's part of the report.
+
+    Args:
+        predictor: Fitted.
+        evaluation: On the test part; its ``outputs`` are the test chains and their probabilities.
+        examples: Everything that was read.
+    """
+    if evaluation is None:
+        return [Section("Test", "No test part was held out (test_fraction=0)."), _data_section(examples)]
+    test, predicted = evaluation.outputs
+    alphabets = [alphabet for alphabet in predictor.state_alphabets if alphabet in test.states]
+    text = "In percent, on the test part, to which nothing was fitted. " + " ".join(evaluation.notes)
     return [
-        Section("How well it tells structure", f"{told} {said}", job.evaluation.table, best=job.evaluation.best),
-        *(section for kind in kinds for section in _by_state(test, found, kind)),
-        _chain(job, test, found, kinds),
-        _chain_table_section(test, found, kinds[0]),
-        _data(examples),
+        Section("Results", text, evaluation.table, best=evaluation.directions),
+        *(section for alphabet in alphabets for section in _state_sections(test, predicted, alphabet)),
+        _chain_section(predictor, test, predicted, alphabets),
+        _chain_table_section(test, predicted, alphabets[0]),
+        _data_section(examples),
     ]
 
 
-def _by_state(test: ProteinChains, found: scoring.Found, kind: str) -> list[Section]:
-    """Of one kind: state by state, what was taken for what, whether probabilities came true."""
-    scored = np.concatenate(scoring.scored_residues(test))
-    true = np.concatenate(scoring.states_to_indices(test.states[kind], kind))[scored]
-    stated, raw = (np.concatenate(of[kind])[scored] for of in (found.stated, found.raw))
-    names = [f"{letter} {_NAMES[kind][letter]}" for letter in STATES[kind]]
-    table = by_class(true, stated.argmax(axis=1), range(len(names)), "state").assign(state=names)
-    of_kind = f"{len(names)} states"
-    each = (confusion_section(true, stated.argmax(axis=1), names), calibration_section(stated, raw, true))
+def _state_sections(test: ProteinChains, predicted: StateProbabilities, alphabet: str) -> list[Section]:
+    """For one alphabet: scores by state, confusion matrix, calibration."""
+    scored = np.concatenate(metrics.scored_residues(test))
+    true = np.concatenate(states_to_indices(test.states[alphabet], alphabet))[scored]
+    calibrated, uncalibrated = (
+        np.concatenate(of[alphabet])[scored] for of in (predicted.calibrated, predicted.uncalibrated)
+    )
+    names = [f"{letter} {_NAMES[alphabet][letter]}" for letter in STATES[alphabet]]
+    states = f"{len(names)} states"
+    table = by_class(true, calibrated.argmax(axis=1), range(len(names)), "state").assign(state=names)
+    further = (
+        confusion_section(true, calibrated.argmax(axis=1), names),
+        calibration_section(calibrated, uncalibrated, true),
+    )
     return [
-        Section(f"{of_kind}, one by one", "Of the residues that are scored.", table),
-        *(Section(f"{of_kind}: {s.title}", s.text, s.table, s.figure, s.caption) for s in each),
+        Section(f"Results by state ({states})", "On the scored residues.", table),
+        *(Section(f"{s.title} ({states})", s.text, s.table, s.figure, s.caption) for s in further),
     ]
 
 
-def _chain(
-    job: SecondaryStructurePredictor, test: ProteinChains, found: scoring.Found, kinds: Sequence[str]
+def _chain_section(
+    predictor: StructurePredictor, test: ProteinChains, predicted: StateProbabilities, alphabets: Sequence[str]
 ) -> Section:
-    (one,) = job.structures(test.part([0]), found.part([0]))
-    states = {**one.states, **{f"true {kind}": test.states[kind][0] for kind in kinds}}
+    (structure,) = predictor.to_structures(test.part([0]), predicted.subset([0]))
+    states = {**structure.states, **{f"true {alphabet}": test.states[alphabet][0] for alphabet in alphabets}}
+    confidence = structure.confidence(predictor.state_alphabets[0])
     return Section(
-        "The first chain of the test part",
-        "Drawn is what was said; below it in letters what is true. Bars say how sure it was.",
-        figure=chain_figure(one.sequence, states, one.sure(job.kinds[0]), one.id),
-        caption=f"Structure of chain {one.id} along its residues",
+        "The first test chain",
+        "The drawing shows the predicted structure; the letters below show the true one. Bars show the confidence.",
+        figure=chain_figure(structure.sequence, states, confidence, structure.id),
+        caption=f"Structure of chain {structure.id}",
     )
 
 
-def _chain_table_section(test: ProteinChains, found: scoring.Found, kind: str) -> Section:
-    """A row a chain, the worst first."""
-    said, masks = found.said()[kind], scoring.scored_residues(test)
+def _chain_table_section(test: ProteinChains, predicted: StateProbabilities, alphabet: str) -> Section:
+    """One row per chain, the worst first."""
+    states, masks = predicted.most_likely()[alphabet], metrics.scored_residues(test)
+    accuracy = f"Q{len(STATES[alphabet])}"
     rows = [
         {
             "chain": test.ids[i],
             "residues scored": int(mask.sum()),
-            f"Q{len(STATES[kind])}": 100 * float((np.array([*true]) == np.array([*said[i]]))[mask].mean()),
-            "SOV": segment_overlap(true, said[i], mask),
-            "mean probability": float(found.stated[kind][i].max(axis=1)[mask].mean()),
+            accuracy: 100 * float((np.array([*true]) == np.array([*states[i]]))[mask].mean()),
+            "SOV": segment_overlap(true, states[i], mask),
+            "mean probability": float(predicted.calibrated[alphabet][i].max(axis=1)[mask].mean()),
         }
-        for i, (true, mask) in enumerate(zip(test.states[kind], masks, strict=True))
+        for i, (true, mask) in enumerate(zip(test.states[alphabet], masks, strict=True))
         if mask.any()
     ]
-    table = pd.DataFrame(rows).sort_values(f"Q{len(STATES[kind])}", kind="stable")
-    return Section("Chain by chain", "The worst first.", table)
+    return Section("Results by chain", "The worst first.", pd.DataFrame(rows).sort_values(accuracy, kind="stable"))
 
 
-def _data(examples: ProteinChains) -> Section:
-    text = f"{len(examples):,} chains, {examples.residues:,} residues in all. " + " ".join(examples.notes)
+def _data_section(examples: ProteinChains) -> Section:
+    text = f"{len(examples):,} chains, {examples.residues:,} residues. " + " ".join(examples.notes)
     rows = [
         {
-            "kind": kind,
-            "state": f"{letter} {_NAMES[kind][letter]}",
-            "residues": sum(one.count(letter) for one in of_each),
+            "alphabet": alphabet,
+            "state": f"{letter} {_NAMES[alphabet][letter]}",
+            "residues": sum(states.count(letter) for states in chains),
         }
-        for kind, of_each in examples.states.items()
-        for letter in STATES[kind]
+        for alphabet, chains in examples.states.items()
+        for letter in STATES[alphabet]
     ]
     table = pd.DataFrame(rows)
-    return Section("The data", text, table.assign(share=table["residues"] / examples.residues))
+    return Section("The data", text, table.assign(fraction=table["residues"] / examples.residues))

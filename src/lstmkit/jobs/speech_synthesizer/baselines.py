@@ -1,4 +1,4 @@
-"""Speech from recordings as they are: another take of the text, or takes of its words one after the other."""
+"""Baseline: another recording of the text, or recordings of its words one after the other."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from collections.abc import Sequence
 import numpy as np
 
 
-class Takes:
-    """Recordings by what is said in them; of several that which is of middling length.
+class RecordedWords:
+    """Recordings by their text; of several the one of median length.
 
     Args:
-        texts: ``N``.
-        frames: ``(T, F)`` of each recording.
+        texts: The text of each recording.
+        frames: The frames ``(T, F)`` of each recording.
     """
 
     def __init__(self, texts: Sequence[str], frames: Sequence[np.ndarray]) -> None:
-        takes: dict[str, list[np.ndarray]] = {}
-        for text, one in zip(texts, frames, strict=True):
-            takes.setdefault(_plain(text), []).append(one)
-        self._takes = {text: sorted(ones, key=len)[len(ones) // 2] for text, ones in takes.items()}
+        recordings: dict[str, list[np.ndarray]] = {}
+        for text, of_recording in zip(texts, frames, strict=True):
+            recordings.setdefault(_normalized(text), []).append(of_recording)
+        self._recordings = {text: sorted(ones, key=len)[len(ones) // 2] for text, ones in recordings.items()}
 
     def __call__(self, text: str) -> np.ndarray | None:
-        """``(T, F)``; ``None`` where neither the text nor all of its words were recorded by themselves.
+        """Frames ``(T, F)``; ``None`` if neither the text nor each of its words was recorded separately.
 
-        >>> takes = Takes(["one", "two"], [np.ones((2, 1)), np.zeros((1, 1))])
-        >>> takes("Two one").ravel().tolist()
+        >>> recorded = RecordedWords(["one", "two"], [np.ones((2, 1)), np.zeros((1, 1))])
+        >>> recorded("Two one").ravel().tolist()
         [0.0, 1.0, 1.0]
-        >>> takes("three")
+        >>> recorded("three")
         """
-        if _plain(text) in self._takes:
-            return self._takes[_plain(text)]
-        words = [self._takes.get(word) for word in _plain(text).split()]
-        found = [word for word in words if word is not None]
-        return np.concatenate(found) if found and len(found) == len(words) else None
+        if _normalized(text) in self._recordings:
+            return self._recordings[_normalized(text)]
+        words = [self._recordings.get(word) for word in _normalized(text).split()]
+        known = [word for word in words if word is not None]
+        return np.concatenate(known) if known and len(known) == len(words) else None
 
 
-def _plain(text: str) -> str:
+def _normalized(text: str) -> str:
     return " ".join(text.lower().split())

@@ -1,9 +1,9 @@
-"""How near what is said is to a recording of it, and how the attention went."""
+"""Scores of synthesized speech against recordings, and of its attention."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,162 +11,188 @@ import pandas as pd
 from lstmkit.data.audio.audio_io import AudioClip
 from lstmkit.data.audio.tts_corpus import SpeechCorpus
 from lstmkit.errors import DataError, UserError
-from lstmkit.jobs.base import Evaluation
-from lstmkit.jobs.speech_synthesizer.baselines import Takes
+from lstmkit.jobs.evaluation import Evaluation
+from lstmkit.jobs.speech_synthesizer.baselines import RecordedWords
+from lstmkit.jobs.speech_synthesizer.predictor import SpeechPredictor
+from lstmkit.jobs.speech_synthesizer.results import Speech
 from lstmkit.jobs.speech_synthesizer.synthesis import NATS_TO_DB, pad_to_decoder_steps
 from lstmkit.progress import Progress
 
-if TYPE_CHECKING:
-    from lstmkit.jobs.speech_synthesizer.job import SpeechSynthesizer
-
 _NUM_CEPSTRA = 13
-BEST = {"MCD": "low", "length error": "low", "mel error": "low", "diagonality": "high", "focus": "high"}
-NOTES = (
-    "MCD: what is said freely against a recording, in dB: mel cepstra 1 to 13, frames paired by dynamic time warping. "
-    "Length error: by how much it is shorter or longer, as a share of the recording.",
-    "Mel error: in dB, the mean over frames and bands, where the true frames before each step are heard.",
-    "Diagonality: the correlation of time with the place that is attended to. Focus: the mean of each step's largest "
-    "weight.",
+METRIC_DIRECTIONS = {
+    "MCD": "low",
+    "duration error": "low",
+    "mel error": "low",
+    "diagonality": "high",
+    "focus rate": "high",
+}
+_WORDS, _MEAN, _PREVIOUS = "recorded-word concatenation", "mean-frame baseline", "previous-frame baseline"
+_NOTES = (
+    "MCD: mel cepstral distortion in dB of synthesized speech against the recording: mel cepstra 1 to 13, frames "
+    "paired by dynamic time warping. Duration error: relative to the recording.",
+    "Mel error: mean absolute error in dB over frames and bands, predicted from the true frames before each step.",
+    "Diagonality: correlation of time with the attended position. Focus rate: mean of the largest attention weight of "
+    "each step.",
 )
 
 
-def mel_cepstral_distortion(said: np.ndarray, recorded: np.ndarray) -> float:
+def mel_cepstral_distortion(synthesized: np.ndarray, recorded: np.ndarray) -> float:
     """Mel cepstral distortion (Kubichek 1993) in dB, the mean over the pairs of frames that dynamic time warping finds.
 
     It is the root mean square difference in dB of the two log spectra, smoothed to 13 cosines over the mel scale, and
     without loudness: ``10 √2 / ln 10 · √Σ (c - c')²`` with ``ln|H(ω)| = Σ c_d cos(d ω)``.
 
     Args:
-        said, recorded: ``(T, F)``, natural logarithms of power.
+        synthesized, recorded: ``(T, F)``, natural logarithm of power.
     """
     from librosa.sequence import dtw
 
-    ours, theirs = mel_cepstra(said), mel_cepstra(recorded)
+    ours, theirs = mel_cepstra(synthesized), mel_cepstra(recorded)
     _, path = dtw(X=ours.T, Y=theirs.T)
-    apart = np.linalg.norm(ours[path[:, 0]] - theirs[path[:, 1]], axis=1)
-    return float(np.sqrt(2) * NATS_TO_DB * apart.mean())
+    distances = np.linalg.norm(ours[path[:, 0]] - theirs[path[:, 1]], axis=1)
+    return float(np.sqrt(2) * NATS_TO_DB * distances.mean())
 
 
 def mel_cepstra(frames: np.ndarray) -> np.ndarray:
-    """``(T, F) -> (T, 13)``: cosines of the log amplitudes over the bands, without their mean; of few bands fewer."""
+    """``(T, F) -> (T, 13)``: cosine transform of the log amplitudes over the bands, without coefficient 0."""
     from scipy.fft import dct
 
     bands = frames.shape[1]
-    found = dct(frames.astype(np.float64) / 2, norm="ortho", axis=1) * np.sqrt(2 / bands)
-    return np.asarray(found)[:, 1 : 1 + _NUM_CEPSTRA]
+    cepstra = dct(frames.astype(np.float64) / 2, norm="ortho", axis=1) * np.sqrt(2 / bands)
+    return np.asarray(cepstra)[:, 1 : 1 + _NUM_CEPSTRA]
 
 
-def mel_error(said: np.ndarray, recorded: np.ndarray) -> float:
-    """Mean absolute difference in dB of frames ``(T, F)`` that stand beside each other."""
-    return float(NATS_TO_DB * np.abs(said.astype(np.float64) - recorded).mean())
+def mel_error(predicted: np.ndarray, recorded: np.ndarray) -> float:
+    """Mean absolute difference in dB of aligned frames ``(T, F)``."""
+    return float(NATS_TO_DB * np.abs(predicted.astype(np.float64) - recorded).mean())
 
 
 def diagonality(attention: np.ndarray) -> float:
-    """The correlation of time with the mean place attended to, ``(T, S)``: 1 where it goes evenly from left to right.
+    """Correlation of time with the mean attended position, ``(T, S)``: 1 if it moves evenly from left to right.
 
-    0 where it stays in one place, or there is but one step.
+    0 if it stays in one place, or if there is only one step.
 
     >>> diagonality(np.eye(4)), diagonality(np.eye(4)[::-1])
     (1.0, -1.0)
     """
-    places = attention @ np.arange(attention.shape[1])
-    if len(places) < 2 or places.std() < 1e-9:
+    positions = attention @ np.arange(attention.shape[1])
+    if len(positions) < 2 or positions.std() < 1e-9:
         return 0.0
-    return round(float(np.corrcoef(np.arange(len(places)), places)[0, 1]), 12)
+    return round(float(np.corrcoef(np.arange(len(positions)), positions)[0, 1]), 12)
 
 
-def focus(attention: np.ndarray) -> float:
-    """The mean of each step's largest weight (the focus rate of Ren et al. 2019, FastSpeech)."""
+def focus_rate(attention: np.ndarray) -> float:
+    """Mean of the largest weight of each step (focus rate of Ren et al. 2019, FastSpeech)."""
     return float(attention.max(1).mean())
 
 
-def evaluated(job: SpeechSynthesizer, test: SpeechCorpus, takes: Takes | None, progress: Progress) -> Evaluation:
+def evaluate(
+    predictor: SpeechPredictor, test: SpeechCorpus, words: RecordedWords | None, progress: Progress
+) -> Evaluation:
     """The model and its baselines on held-out recordings.
 
     Args:
-        job: The model.
+        predictor: Fitted.
         test: The recordings.
-        takes: Those that were trained on, by what is said in them; ``None`` where they are not known any more.
-        progress: Whom to tell.
+        words: Training recordings by their text; ``None`` if they are not known any more.
+        progress: Where to report progress.
+
+    Raises:
+        DataError: No text has a known character.
     """
-    ours, joined, mean, before = job.cell.upper(), "recordings of its words", "the mean frame", "the frame before"
-    known = [i for i, text in enumerate(test.texts) if job.has_known_character(text)]
+    ours = predictor.settings.cell.upper()
+    known = [i for i, text in enumerate(test.texts) if predictor.has_known_character(text)]
     if not known:
-        raise DataError(f"{test.name}: no text has a character that was heard in training")
+        raise DataError(f"{test.name}: no text has a character of the training data")
     left_out, test = len(test) - len(known), test.part(known)
-    source = job.source(test)
-    assert source.targets is not None
-    said, heard = job.predict(test, progress=progress), job.teacher_forced(source, progress)
-    rows: list[dict[str, Any]] = []
-    for one, scaled, told in zip(said, source.targets, heard, strict=True):
-        true = job.scale.unscale(scaled)
-        length = max(1, round(job.pace[0] * len(one.tokens)))
-        average = job.scale.unscale(np.zeros((max(length, len(true)), job.bands)))
-        free = {ours: one.frames, mean: average[:length]}
-        take = None if takes is None else takes(one.text)
-        if take is not None:
-            free[joined] = pad_to_decoder_steps(take, job.together, job.scale.floor)
-        guessed = {ours: told, mean: scaled * 0, before: _held(scaled, job.together)}
-        row = {"text": one.text, "stopped": one.stopped}
-        for name, frames in free.items():
-            row[f"{name}: MCD"] = mel_cepstral_distortion(frames, true)
-            row[f"{name}: length error"] = abs(len(frames) - len(true)) / len(true)
-        for name, frames in guessed.items():
-            row[f"{name}: mel error"] = mel_error(job.scale.unscale(frames), true)
-        row[f"{ours}: diagonality"], row[f"{ours}: focus"] = diagonality(one.attention), focus(one.attention)
-        rows.append(row)
-    details = pd.DataFrame(rows)
-    table = pd.DataFrame(_means(details, name) for name in (ours, joined, mean, before))
-    cut = len(said) - sum(one.stopped for one in said)
-    notes = [f"{len(test):,} recordings, {test.seconds:,.0f} s; {cut:,} of the texts did not end by themselves."]
+    source = predictor.dataset(test)
+    targets = source.targets or []
+    speech, forced = predictor.synthesize(test.texts, progress), predictor.teacher_forced(source, progress)
+    details = pd.DataFrame(
+        _row(predictor, words, ours, one, scaled, predicted)
+        for one, scaled, predicted in zip(speech, targets, forced, strict=True)
+    )
+    table = pd.DataFrame(_means(details, name) for name in (ours, _WORDS, _MEAN, _PREVIOUS))
+    cut_off = sum(not one.ended for one in speech)
+    notes = [f"{len(test):,} recordings, {test.seconds:,.0f} s; {cut_off:,} of the texts were cut off."]
     if left_out:
-        notes.append(f"{left_out:,} are left out: their texts have no character that was heard in training.")
-    spoken = details[f"{joined}: MCD"].notna().sum() if f"{joined}: MCD" in details else 0
-    if spoken < len(details):
-        notes.append(f"Words recorded by themselves make up {spoken:,} of the texts; the others do not count there.")
-    return Evaluation(table, BEST, details, (*notes, *NOTES))
+        notes.append(f"{left_out:,} recordings are left out: their texts have no known character.")
+    joined = details[f"{_WORDS}: MCD"].notna().sum() if f"{_WORDS}: MCD" in details else 0
+    if joined < len(details):
+        notes.append(f"The {_WORDS} covers {joined:,} of the texts, those whose words were recorded separately.")
+    return Evaluation(table, METRIC_DIRECTIONS, details, (*notes, *_NOTES))
 
 
-def _held(scaled: np.ndarray, together: int) -> np.ndarray:
-    """``(T, F)``: the last frame before each step, all through the step; before the first the mean frame, 0."""
-    last = scaled[together - 1 : -1 : together]
-    return np.concatenate([0 * scaled[:1], last]).repeat(together, axis=0)
+def _row(
+    predictor: SpeechPredictor,
+    words: RecordedWords | None,
+    ours: str,
+    speech: Speech,
+    scaled: np.ndarray,
+    predicted: np.ndarray,
+) -> dict[str, Any]:
+    """The scores of one recording, ``model: score``."""
+    scaler, factor = predictor.scaler, predictor.settings.reduction_factor
+    true = scaler.unscale(scaled)
+    length = max(1, round(predictor.frames_per_token[0] * len(speech.tokens)))
+    mean_frames = scaler.unscale(np.zeros((max(length, len(true)), predictor.settings.n_mels)))
+    free = {ours: speech.frames, _MEAN: mean_frames[:length]}
+    recording = None if words is None else words(speech.text)
+    if recording is not None:
+        free[_WORDS] = pad_to_decoder_steps(recording, factor, scaler.floor)
+    forced = {ours: predicted, _MEAN: scaled * 0, _PREVIOUS: _repeat_last_frame(scaled, factor)}
+    row: dict[str, Any] = {"text": speech.text, "ended": speech.ended}
+    for name, frames in free.items():
+        row[f"{name}: MCD"] = mel_cepstral_distortion(frames, true)
+        row[f"{name}: duration error"] = abs(len(frames) - len(true)) / len(true)
+    for name, frames in forced.items():
+        row[f"{name}: mel error"] = mel_error(scaler.unscale(frames), true)
+    row[f"{ours}: diagonality"] = diagonality(speech.attention)
+    row[f"{ours}: focus rate"] = focus_rate(speech.attention)
+    return row
+
+
+def _repeat_last_frame(scaled: np.ndarray, reduction_factor: int) -> np.ndarray:
+    """``(T, F)``: the last frame before each step, repeated through the step; before the first the mean frame, 0."""
+    last = scaled[reduction_factor - 1 : -1 : reduction_factor]
+    return np.concatenate([0 * scaled[:1], last]).repeat(reduction_factor, axis=0)
 
 
 def _means(details: pd.DataFrame, name: str) -> dict[str, Any]:
-    """A model's row: the means of its columns, ``name: score``."""
+    """A model's row of the table: the means of its columns."""
+    columns = {score: f"{name}: {score}" for score in METRIC_DIRECTIONS}
     return {"model": name} | {
-        score: details[f"{name}: {score}"].mean() if f"{name}: {score}" in details else np.nan for score in BEST
+        score: details[column].mean() if column in details else np.nan for score, column in columns.items()
     }
 
 
-def round_trip(job: SpeechSynthesizer, data: Any, transcriber: Any, progress: Progress | None) -> Evaluation:
-    """See :meth:`lstmkit.SpeechSynthesizer.round_trip`."""
-    read = job.read(data) if job.has_recordings(data) else None
-    said = job.predict(data if read is None else read, progress=progress)
-    texts = [one.text for one in said]
-    sounds = {"said": [one.sound for one in said]}
-    if read is not None:
-        sounds["recorded"] = list(read.sounds)
-    heard = {name: understood(ones, texts, transcriber) for name, ones in sounds.items()}
-    table = pd.DataFrame([{"model": name, "CER": 100 * error} for name, (_, error) in heard.items()])
-    details = pd.DataFrame({"text": texts, **{name: lines for name, (lines, _) in heard.items()}})
-    note = f"{len(texts):,} texts; CER: character errors of the transcriber, in per cent of the texts' characters."
+def round_trip_cer(speech: Sequence[Speech], recorded: Sequence[AudioClip] | None, transcriber: Any) -> Evaluation:
+    """The transcriber's character error rate on synthesized speech and, if given, on recordings of the same texts."""
+    texts = [one.text for one in speech]
+    sounds = {"synthesized": [one.sound for one in speech]}
+    if recorded is not None:
+        sounds["recorded"] = list(recorded)
+    results = {name: transcription_error(clips, texts, transcriber) for name, clips in sounds.items()}
+    table = pd.DataFrame([{"model": name, "CER": 100 * error} for name, (_, error) in results.items()])
+    details = pd.DataFrame({"text": texts, **{name: lines for name, (lines, _) in results.items()}})
+    note = f"{len(texts):,} texts; CER: character error rate of the transcriber, in percent."
     return Evaluation(table, {"CER": "low"}, details, (note,))
 
 
-def understood(sounds: Sequence[AudioClip], texts: Sequence[str], transcriber: Any) -> tuple[list[str], float]:
-    """What a transcriber makes of sounds, and its character error rate (jiwer).
+def transcription_error(sounds: Sequence[AudioClip], texts: Sequence[str], transcriber: Any) -> tuple[list[str], float]:
+    """Transcripts, and their character error rate (jiwer).
 
     Args:
-        sounds: They.
-        texts: What is said in them.
-        transcriber: With ``predict(sounds)``, which gives for each something with a ``text``.
+        sounds: Audio clips.
+        texts: Their texts.
+        transcriber: An object whose ``predict(sounds)`` gives for each clip something with a ``text``.
     """
     import jiwer
 
-    heard = [str(one.text) for one in transcriber.predict(list(sounds))]
-    if len(heard) != len(sounds):
-        raise UserError(f"the transcriber answered {len(heard)} times to {len(sounds)} sounds: it must once to each")
-    plain = [[" ".join(text.lower().split()) for text in side] for side in (texts, heard)]
-    return heard, float(jiwer.cer(plain[0], plain[1]))
+    transcripts = [str(one.text) for one in transcriber.predict(list(sounds))]
+    if len(transcripts) != len(sounds):
+        raise UserError(
+            f"the transcriber gave {len(transcripts)} texts for {len(sounds)} sounds: it must give one each"
+        )
+    plain = [[" ".join(text.lower().split()) for text in side] for side in (texts, transcripts)]
+    return transcripts, float(jiwer.cer(plain[0], plain[1]))

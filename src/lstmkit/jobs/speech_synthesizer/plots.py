@@ -1,4 +1,4 @@
-"""Pictures of speech: what it is made of over time, and where in the text it was."""
+"""Figures of speech: spectrograms and attention."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from matplotlib.figure import Figure
 
 from lstmkit.plots.style import SMALL, new_figure, shown
 
-_MOST_TOKENS = 45  # that are named
+_MAX_LABELED_TOKENS = 45
 
 
 def speech_figure(
     spectra: Mapping[str, np.ndarray], hop: float, tokens: Sequence[str], attention: np.ndarray, title: str
 ) -> Figure:
-    """Spectra above each other, and below them what each step of the last one attended to.
+    """Spectrograms, and below them the attention of the last one.
 
     Args:
-        spectra: By name ``(T, F)``, natural logarithms of power.
-        hop: Seconds from one frame to the next.
-        tokens: ``S``, as they are to be shown.
-        attention: ``(steps, S)``, of the last of the spectra.
-        title: Over it.
+        spectra: By name log-mel frames ``(T, F)``, natural logarithm of power.
+        hop: Seconds between frames.
+        tokens: ``S`` labels.
+        attention: ``(steps, S)``, of the last spectrogram.
+        title: Title of the figure.
     """
-    named = len(tokens) <= _MOST_TOKENS
+    named = len(tokens) <= _MAX_LABELED_TOKENS
     low = 2.0 if not named else max(1.4, 0.17 * len(tokens))
     figure = new_figure(0.6 + 1.5 * len(spectra) + low)
     figure.suptitle(shown(title, 90), x=0.01, ha="left", fontsize=1.1 * SMALL, parse_math=False)
@@ -45,7 +45,7 @@ def speech_figure(
         ax.set_ylabel(f"{name}\nmel band", fontsize=SMALL)
         ax.tick_params(labelsize=SMALL)
     assert image is not None
-    figure.colorbar(image, ax=axes[:-1, 0], fraction=0.04, aspect=20).set_label("dB below the loudest", fontsize=SMALL)
+    figure.colorbar(image, ax=axes[:-1, 0], fraction=0.04, aspect=20).set_label("dB relative to peak", fontsize=SMALL)
     last = list(spectra.values())[-1]
     ax = axes[-1, 0]
     place = (0, len(last) * hop, len(tokens), 0)

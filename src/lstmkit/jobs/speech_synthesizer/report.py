@@ -1,75 +1,83 @@
-"""What a speaker's run shows: its table, a text that it says beside its recording, what it learnt from."""
+"""The report of the speech synthesizer: results, the worst texts, an example, the data."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from lstmkit.data.audio.tts_corpus import SpeechCorpus
+from lstmkit.jobs.evaluation import Evaluation
+from lstmkit.jobs.speech_synthesizer.predictor import SpeechPredictor
 from lstmkit.report import Section
 
-if TYPE_CHECKING:
-    from lstmkit.jobs.base import Evaluation
-    from lstmkit.jobs.speech_synthesizer.job import SpeechSynthesizer
-
-_EXAMPLES = 12  # in the report
+_MAX_TEXTS = 12
 
 
-def sections(job: SpeechSynthesizer, examples: SpeechCorpus) -> list[Section]:
-    """The whole of the report that is about speech."""
-    found = [] if job.evaluation is None else [_evidence(job.evaluation), _each(job.evaluation)]
-    return [*found, _said(job, examples), _data(job, examples)]
+def sections(
+    predictor: SpeechPredictor, evaluation: Evaluation | None, examples: SpeechCorpus, num_too_long: int
+) -> list[Section]:
+    """The job's part of the report.
+
+    Args:
+        predictor: Fitted.
+        evaluation: On the test part, if one was held out.
+        examples: Everything that was read.
+        num_too_long: Training recordings that were left out as too long.
+    """
+    results = [] if evaluation is None else [_results_section(evaluation), _worst_texts_section(evaluation)]
+    example = _example_section(predictor, evaluation, examples)
+    return [*results, example, _data_section(predictor, examples, num_too_long)]
 
 
-def _evidence(evaluation: Evaluation) -> Section:
-    text = "Of recordings that fit had held out. " + " ".join(evaluation.notes)
-    return Section("How well it speaks", text, evaluation.table, best=evaluation.best)
+def _results_section(evaluation: Evaluation) -> Section:
+    text = "On recordings that were held out. " + " ".join(evaluation.notes)
+    return Section("Results", text, evaluation.table, best=evaluation.directions)
 
 
-def _each(evaluation: Evaluation) -> Section:
+def _worst_texts_section(evaluation: Evaluation) -> Section:
     details = evaluation.details
     ours = str(evaluation.table["model"].iloc[0])
-    scores = {name: details[f"{ours}: {name}"].round(3) for name in evaluation.best}
-    table = pd.DataFrame({"text": details["text"], **scores, "stopped": np.where(details["stopped"], "yes", "no")})
-    worst = table.sort_values("MCD", ascending=False, kind="stable").head(_EXAMPLES).reset_index(drop=True)
-    return Section("Its worst texts", "Those of the held-out test with the greatest distortion.", worst)
+    scores = {name: details[f"{ours}: {name}"].round(3) for name in evaluation.directions}
+    table = pd.DataFrame({"text": details["text"], **scores, "ended": np.where(details["ended"], "yes", "no")})
+    worst = table.sort_values("MCD", ascending=False, kind="stable").head(_MAX_TEXTS).reset_index(drop=True)
+    return Section("Texts with the highest MCD", "Of the test part.", worst)
 
 
-def _said(job: SpeechSynthesizer, examples: SpeechCorpus) -> Section:
+def _example_section(predictor: SpeechPredictor, evaluation: Evaluation | None, examples: SpeechCorpus) -> Section:
     row = 0
-    if job.evaluation is not None:
-        details = job.evaluation.details
-        ours = str(job.evaluation.table["model"].iloc[0])
-        middling = int(details[f"{ours}: MCD"].argsort(kind="stable").iloc[len(details) // 2])
-        row = examples.texts.index(str(details["text"].iloc[middling]))
-    (one,) = job.predict([examples.texts[row]])
-    recorded = job.scale.clipped(job.mel.frames(examples.sounds[row]))
+    if evaluation is not None:  # the text of median distortion
+        details = evaluation.details
+        ours = str(evaluation.table["model"].iloc[0])
+        median = int(details[f"{ours}: MCD"].argsort(kind="stable").iloc[len(details) // 2])
+        row = examples.texts.index(str(details["text"].iloc[median]))
+    (speech,) = predictor.synthesize([examples.texts[row]])
+    recorded = predictor.scaler.clip(predictor.mel.frames(examples.sounds[row]))
     return Section(
-        "A text that it says",
-        f"“{one.text}”: above a recording, below what it says. The characters that each step attended to should go "
-        "from left to right, top to bottom, without a leap.",
-        figure=job.plot_speech(one, recorded),
-        caption="Spectra of a recording and of what is said, and the attention",
+        "Example",
+        f"“{speech.text}”: above the recording, below the synthesized speech. The attention should move from the first "
+        "character to the last without a jump.",
+        figure=predictor.plot(speech, recorded),
+        caption="Spectrograms of a recording and of synthesized speech, and the attention",
     )
 
 
-def _data(job: SpeechSynthesizer, examples: SpeechCorpus) -> Section:
+def _data_section(predictor: SpeechPredictor, examples: SpeechCorpus, num_too_long: int) -> Section:
+    settings = predictor.settings
     seconds = np.array([sound.seconds for sound in examples.sounds])
     rows = {
         "recordings": len(examples),
         "minutes": round(float(seconds.sum()) / 60, 2),
         "seconds of the longest": round(float(seconds.max()), 2),
-        "not trained on: too long": job.too_long,
-        "different characters": len(job.tokens) - 3,
-        "samples a second": job.rate,
-        "frames a second": round(job.rate / job.mel.step, 1),
-        "frames a step": job.together,
+        "too long for training": num_too_long,
+        "different characters": len(predictor.tokenizer) - 3,
+        "sample rate, Hz": settings.sample_rate,
+        "frames per second": round(settings.sample_rate / predictor.mel.step, 1),
+        "frames per decoder step": settings.reduction_factor,
     }
     remarks = "; ".join(examples.remarks)
     text = (
-        f"Recordings are brought to one channel and {job.rate:,} samples a second; their mean is taken off, and what "
-        f"is {job.trim:g} dB below the loudest moment at their ends." + (f" Of them: {remarks}." if remarks else "")
+        f"Recordings are mixed to one channel, resampled to {settings.sample_rate:,} Hz and centered; audio "
+        f"{settings.trim_db:g} dB below the peak is trimmed at both ends."
+        + (f" Remarks: {remarks}." if remarks else "")
     )
     return Section("The data", text, pd.DataFrame({"all data": list(rows), "count": list(rows.values())}))

@@ -1,1 +1,1 @@
-"""Abstractive summaries of texts."""
+"""Abstractive summarization with a pointer-generator."""

@@ -1,4 +1,4 @@
-"""How good summaries are: ROUGE (Lin 2004) of Google's rouge-score."""
+"""ROUGE (Lin 2004) of summaries, computed by Google's rouge-score."""
 
 from __future__ import annotations
 
@@ -6,10 +6,52 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 import numpy as np
+import pandas as pd
 from rouge_score.rouge_scorer import RougeScorer
 
-_KINDS = {"ROUGE-1": "rouge1", "ROUGE-2": "rouge2", "ROUGE-L": "rougeL"}
-BEST = dict.fromkeys(_KINDS, "high")
+from lstmkit.data.text.lines import sentences
+from lstmkit.data.text.text_pairs import Pairs
+from lstmkit.jobs.common.seq2seq_predictor import BEAM_SIZE
+from lstmkit.jobs.common.text_retrieval import TranslationMemory
+from lstmkit.jobs.evaluation import Evaluation
+from lstmkit.jobs.summarizer.baselines import lead, leading_words
+from lstmkit.jobs.summarizer.predictor import SummarizerPredictor
+from lstmkit.progress import Progress
+
+_ROUGE_TYPES = {"ROUGE-1": "rouge1", "ROUGE-2": "rouge2", "ROUGE-L": "rougeL"}
+DIRECTIONS = dict.fromkeys(_ROUGE_TYPES, "high")
+
+
+def evaluate_summaries(
+    predictor: SummarizerPredictor, test: Pairs, train: Pairs | None, progress: Progress
+) -> Evaluation:
+    """Scores of the model and of the baselines.
+
+    Args:
+        predictor: The model.
+        test: Pairs that the model was not fitted to.
+        train: The training part, for the nearest-neighbor baseline; ``None`` leaves that baseline out.
+        progress: Where to report progress.
+    """
+    settings, words = predictor.settings, predictor.median_summary_words
+    sources = test.sources
+    summaries: dict[str, Sequence[str]] = {
+        settings.cell.upper(): [result.text for result in predictor.generate(sources, progress=progress)],
+        f"first {words} words": leading_words(sources, words),
+        "Lead-1": lead([sentences(text) for text in sources], settings.max_summary_tokens),
+    }
+    if train is not None:
+        summaries["nearest-neighbor summary"] = TranslationMemory(train.sources, train.targets)(sources)
+    rows = [{"model": name, **scores(texts, test.targets)} for name, texts in summaries.items()]
+    details = pd.DataFrame({"source": sources, "reference": test.targets, **summaries})
+    notes = [
+        f"{len(test):,} texts; beam size {BEAM_SIZE}, length penalty {settings.length_penalty:g}.",
+        f"{predictor.count_truncated(sources):,} texts have more than {settings.max_tokens} tokens; only their first "
+        f"{settings.max_tokens} are read.",
+        f"The median summary of the training part has {words} words.",
+        signature(),
+    ]
+    return Evaluation(pd.DataFrame(rows), DIRECTIONS, details, tuple(notes))
 
 
 def scores(summaries: Sequence[str], references: Sequence[str]) -> dict[str, float]:
@@ -18,16 +60,15 @@ def scores(summaries: Sequence[str], references: Sequence[str]) -> dict[str, flo
     >>> scores(["the red dogs"], ["a red dog"])
     {'ROUGE-1': 66.67, 'ROUGE-2': 50.0, 'ROUGE-L': 66.67}
     """
-    scorer = RougeScorer(list(_KINDS.values()), use_stemmer=True)
-    found = [scorer.score(wanted, told) for told, wanted in zip(summaries, references, strict=True)]
-    return {
-        name: round(100 * float(np.mean([each[kind].fmeasure for each in found])), 2) for name, kind in _KINDS.items()
-    }
+    scorer = RougeScorer(list(_ROUGE_TYPES.values()), use_stemmer=True)
+    by_summary = [scorer.score(reference, text) for text, reference in zip(summaries, references, strict=True)]
+    means = {name: np.mean([score[kind].fmeasure for score in by_summary]) for name, kind in _ROUGE_TYPES.items()}
+    return {name: round(100 * float(mean), 2) for name, mean in means.items()}
 
 
 def signature() -> str:
-    """What the scores are exactly."""
+    """Library, version and options of the scores."""
     return (
-        f"ROUGE: mean F1, one reference each; rouge-score {version('rouge-score')}, lower-cased letters and digits, "
-        "Porter's stemmer."
+        f"ROUGE: mean F1, one reference each; rouge-score {version('rouge-score')}, lowercased letters and digits, "
+        "Porter stemmer."
     )

@@ -1,4 +1,4 @@
-"""Training that begins with the weights of an earlier run."""
+"""Fine-tuning: training starts from the weights of an earlier run."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from lstmkit.errors import SettingError
 
 @dataclass(frozen=True)
 class PretrainedWeights:
-    """The weights of another model, whose classes are the first of the new one's.
+    """The weights of another model, whose classes come first in the new one.
 
     Attributes:
-        name: Where they are from.
-        weights: By name.
+        name: The run that they come from.
+        weights: Tensors by name.
     """
 
     name: str
     weights: dict[str, Tensor]
 
     def check(self, model: nn.Module) -> None:
-        """Raise SettingError where the model is of another shape, but for further classes."""
+        """Raise SettingError if shapes differ, apart from additional classes."""
         own = model.state_dict()
-        odd = sorted(own.keys() ^ self.weights.keys())
-        odd += [n for n, t in self.weights.items() if n in own and not _fits(n, t, own[n])]
-        if odd:
+        different = sorted(own.keys() ^ self.weights.keys())
+        different += [n for n, t in self.weights.items() if n in own and not _shapes_match(n, t, own[n])]
+        if different:
             raise SettingError(
-                f"the model in {self.name} has another shape ({odd[0]}): give the sizes that it was fitted with"
+                f"the model in {self.name} has another shape ({different[0]}): give the sizes that it was fitted with"
             )
 
     @torch.no_grad()
     def load_into(self, model: nn.Module) -> None:
-        """Take over all weights; those of new classes stay as they are."""
+        """Copy all weights; those of new classes keep their initial values."""
         own = model.state_dict()
         for name, weight in self.weights.items():
-            if name in own and _fits(name, weight, own[name]):
+            if name in own and _shapes_match(name, weight, own[name]):
                 own[name][: len(weight)].copy_(weight)
 
 
-def _fits(name: str, weight: Tensor, own: Tensor) -> bool:
-    """The same shape, or, of the head, as many rows at least."""
+def _shapes_match(name: str, weight: Tensor, own: Tensor) -> bool:
+    """Same shape; in the head the new model may have more rows."""
     if name.startswith("head."):
         return weight.shape[1:] == own.shape[1:] and len(weight) <= len(own)
     return weight.shape == own.shape

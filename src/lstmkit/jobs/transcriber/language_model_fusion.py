@@ -1,4 +1,4 @@
-"""A language model of characters, as a beam search asks it."""
+"""Shallow fusion: a character language model scores the hypotheses of the beam search."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ import torch
 from lstmkit.data.text.tokenizer import UNKNOWN
 from lstmkit.decoding.ctc import BLANK, LanguageModelScore
 from lstmkit.errors import SettingError
-from lstmkit.jobs.language_model.job import LanguageModel
+from lstmkit.jobs.language_model.predictor import LanguageModelPredictor
 from lstmkit.models.base import State, map_state
 
 
-def character_lm_scorer(model: LanguageModel, alphabet: str) -> LanguageModelScore:
-    """What a language model says comes next; all texts of a call go through it together.
+def character_lm_scorer(model: LanguageModelPredictor, alphabet: str) -> LanguageModelScore:
+    """Log-probabilities of the next character; all hypotheses of a call go through the model in one batch.
 
-    A character that it does not know is read as ``<unk>``. A text is a line: it begins after one, and ends with it.
+    An unknown character is read as ``<unk>``. A text is a line: it starts after a line end and ends with one.
 
     Args:
-        model: Of characters.
-        alphabet: The characters that are written, in the order of their classes from 1 on.
+        model: A character language model.
+        alphabet: The characters of the transcriber, in the order of their classes, from 1.
 
     Raises:
-        SettingError: It is not one of characters.
+        SettingError: The model is not a character language model.
     """
-    if model.tokens != "chars":
-        raise SettingError(f"the language model is of {model.tokens}: fit one with --tokens chars")
+    tokenization = model.settings.tokenization
+    if tokenization != "chars":
+        raise SettingError(f"the language model has {tokenization} tokens: fit one with --tokenization chars")
     tokens, network = model.tokenizer, model.network.eval()
     unknown = tokens[UNKNOWN]
     end = next(tokens.encode([""], ended=True))[0]
@@ -39,15 +40,15 @@ def character_lm_scorer(model: LanguageModel, alphabet: str) -> LanguageModelSco
     @torch.inference_mode()
     def score(states: Sequence[Any], ids: Sequence[int]) -> tuple[np.ndarray, Sequence[Any]]:
         begins = list(ids) == [BLANK]
-        logits, state = network.step(columns[list(ids)].to(device), None if begins else _beside(states))
+        logits, state = network.step(columns[list(ids)].to(device), None if begins else _stack_states(states))
         log_p = logits.float().log_softmax(-1).cpu()[:, columns]
         return log_p.numpy(), [map_state(state, lambda part, i=i: part[:, i : i + 1]) for i in range(len(ids))]
 
     return score
 
 
-def _beside(states: Sequence[State]) -> State:
-    """States of single texts, ``(L, 1, H)`` each, as one of all."""
+def _stack_states(states: Sequence[State]) -> State:
+    """States of single texts ``(L, 1, H)`` as one batch."""
     if isinstance(states[0], torch.Tensor):
         return torch.cat(list(states), 1)
-    return tuple(_beside(parts) for parts in zip(*states, strict=True))
+    return tuple(_stack_states(parts) for parts in zip(*states, strict=True))

@@ -1,4 +1,4 @@
-"""How good transcripts are: character and word error rates by jiwer, and what was taken for what."""
+"""Character and word error rates by jiwer, and confusions of characters."""
 
 from __future__ import annotations
 
@@ -8,46 +8,46 @@ from importlib.metadata import version
 
 import jiwer
 
-BEST = {"CER": "low", "WER": "low", "wrong": "low"}
-EPSILON = "∅"  #: Stands for a character that is not there.
+METRIC_DIRECTIONS = {"CER": "low", "WER": "low", "sentence error rate": "low"}
+EPSILON = "∅"  #: Marks a character that is missing.
 
 
-def scores(found: Sequence[str], wanted: Sequence[str]) -> dict[str, float]:
-    """Per cent: characters and words replaced, left out or put in, of all there are; and texts not quite right.
+def scores(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+    """Character, word and sentence error rates in percent.
 
-    Where there is no character at all to find, each that was written counts as a whole error.
+    If the references have no character at all, each character of a hypothesis counts as one error.
 
     >>> scores(["a dog ran", "b"], ["a dog ran", "a"])
-    {'CER': 10.0, 'WER': 25.0, 'wrong': 50.0}
+    {'CER': 10.0, 'WER': 25.0, 'sentence error rate': 50.0}
     """
-    wrong = sum(a != b for a, b in zip(found, wanted, strict=True))
-    characters = jiwer.process_characters(list(wanted), list(found))
-    words = jiwer.process_words(list(wanted), list(found))
+    wrong = sum(a != b for a, b in zip(hypotheses, references, strict=True))
+    characters = jiwer.process_characters(list(references), list(hypotheses))
+    words = jiwer.process_words(list(references), list(hypotheses))
     return {
         "CER": 100 * characters.cer,
         "WER": 100 * words.wer,
-        "wrong": 100 * wrong / len(wanted),
+        "sentence error rate": 100 * wrong / len(references),
     }
 
 
-def edit_distance(found: str, wanted: str) -> int:
-    """Characters to be replaced, put in or left out."""
-    of = jiwer.process_characters([wanted], [found])
-    return of.substitutions + of.insertions + of.deletions
+def edit_distance(hypothesis: str, reference: str) -> int:
+    """Substituted, inserted and deleted characters."""
+    edits = jiwer.process_characters([reference], [hypothesis])
+    return edits.substitutions + edits.insertions + edits.deletions
 
 
-def confusions(found: Sequence[str], wanted: Sequence[str]) -> Counter[tuple[str, str]]:
-    """How often a character, or nothing, was taken for another, or for nothing.
+def confusions(hypotheses: Sequence[str], references: Sequence[str]) -> Counter[tuple[str, str]]:
+    """How often a character of the reference was predicted as another; :data:`EPSILON` for a missing one.
 
     >>> confusions(["dags", "cats"], ["dogs", "cat"])
     Counter({('o', 'a'): 1, ('∅', 's'): 1})
     """
     counts: Counter[tuple[str, str]] = Counter()
-    aligned = jiwer.process_characters(list(wanted), list(found))
-    for reference, told, chunks in zip(aligned.references, aligned.hypotheses, aligned.alignments, strict=True):
+    aligned = jiwer.process_characters(list(references), list(hypotheses))
+    for reference, hypothesis, chunks in zip(aligned.references, aligned.hypotheses, aligned.alignments, strict=True):
         for chunk in chunks:
             of = reference[chunk.ref_start_idx : chunk.ref_end_idx]
-            by = told[chunk.hyp_start_idx : chunk.hyp_end_idx]
+            by = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx]
             if chunk.type == "substitute":
                 counts.update(zip(of, by, strict=True))
             elif chunk.type == "delete":
@@ -58,9 +58,9 @@ def confusions(found: Sequence[str], wanted: Sequence[str]) -> Counter[tuple[str
 
 
 def signature() -> str:
-    """What the scores are exactly."""
+    """Exact definition of the scores."""
     return (
-        f"CER, WER: edits of characters and words over those that should stand there, in per cent; jiwer "
-        f"{version('jiwer')}; case and punctuation count, Unicode's NFC, one space between words. "
-        "Wrong: texts not quite right."
+        "CER, WER: character and word error rate in percent, by jiwer "
+        f"{version('jiwer')}; case and punctuation count, Unicode NFC, one space between words. "
+        "Sentence error rate: texts with any error."
     )

@@ -1,114 +1,122 @@
-"""What a transcriber's run shows: the table, what it took for what, its worst texts, where it read each character."""
+"""The report of the transcriber: results, confusions, the worst texts, alignments, the data."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lstmkit.data.transcripts import Transcripts
 from lstmkit.jobs.common.token_labels import shown as shown_token
+from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.transcriber.metrics import EPSILON, confusions, edit_distance
 from lstmkit.jobs.transcriber.plots import aligned_transcript_figure, ink_transcript_figure
+from lstmkit.jobs.transcriber.predictor import TranscriberPredictor
 from lstmkit.jobs.transcriber.results import Transcription
 from lstmkit.plots.style import shown
 from lstmkit.report import Section
 
-if TYPE_CHECKING:
-    from lstmkit.data.transcripts import Transcripts
-    from lstmkit.jobs.transcriber.job import Transcriber
-
-_MOST = 20  # rows of mistakes
-_DRAWN = 3  # examples
+_MAX_ROWS = 20
+_MAX_DRAWN = 3  # examples
 
 
-def sections(job: Transcriber, examples: Transcripts) -> list[Section]:
-    """The whole of the report that is about transcripts."""
-    found = [] if job.evaluation is not None else [Section("Test", "No part of the data was held out for a test.")]
-    if job.evaluation is not None and job.tested is not None:
-        test, told = job.tested
-        text = " ".join(["Scores on the test part, which nothing was fitted to.", *job.evaluation.notes])
-        found = [
-            Section("How well it transcribes", text, job.evaluation.table, best=job.evaluation.best),
-            _confusions_section(test, told),
-            _worst(test, told),
-            *(_drawn(job, test, told, i) for i in range(min(_DRAWN, len(test)))),
-        ]
-    return [*found, _data(job, examples)]
+def sections(predictor: TranscriberPredictor, evaluation: Evaluation | None, examples: Transcripts) -> list[Section]:
+    """The job's part of the report.
+
+    Args:
+        predictor: Fitted.
+        evaluation: On the test part; its ``outputs`` are the test examples and their transcriptions.
+        examples: Everything that was read.
+    """
+    if evaluation is None:
+        return [Section("Test", "No test part was held out (test_fraction=0)."), _data_section(predictor, examples)]
+    test, transcriptions = evaluation.outputs
+    text = " ".join(["Scores on the test part, to which nothing was fitted.", *evaluation.notes])
+    alignments = (_alignment_section(predictor, test, transcriptions[i], i) for i in range(min(_MAX_DRAWN, len(test))))
+    return [
+        Section("Results", text, evaluation.table, best=evaluation.directions),
+        _confusions_section(test, transcriptions),
+        _worst_texts_section(test, transcriptions),
+        *alignments,
+        _data_section(predictor, examples),
+    ]
 
 
-def _confusions_section(test: Transcripts, told: list[Transcription]) -> Section:
-    often = confusions([one.text for one in told], test.told()).most_common(_MOST)
+def _confusions_section(test: Transcripts, transcriptions: list[Transcription]) -> Section:
+    most_common = confusions([one.text for one in transcriptions], test.told()).most_common(_MAX_ROWS)
     table = pd.DataFrame(
         {
-            "is": [_name(a) for (a, _), _ in often],
-            "was read as": [_name(b) for (_, b), _ in often],
-            "how often": [n for _, n in often],
+            "true": [_label(a) for (a, _), _ in most_common],
+            "predicted": [_label(b) for (_, b), _ in most_common],
+            "count": [n for _, n in most_common],
         }
     )
-    text = f"On the test part, most frequent first. {EPSILON} is nothing: a character left out, or put in."
-    return Section("What it takes for what", text, table if often else None)
+    text = f"On the test part, most frequent first. {EPSILON} marks a deleted or inserted character."
+    return Section("Confusions", text, table if most_common else None)
 
 
-def _name(character: str) -> str:
+def _label(character: str) -> str:
     return character if character == EPSILON else shown_token(character)
 
 
-def _worst(test: Transcripts, told: list[Transcription]) -> Section:
-    errors = [edit_distance(one.text, text) for one, text in zip(told, test.told(), strict=True)]
-    order = [i for i in np.argsort(errors, kind="stable")[::-1] if errors[i]][:_MOST]
+def _worst_texts_section(test: Transcripts, transcriptions: list[Transcription]) -> Section:
+    references = test.told()
+    errors = [edit_distance(one.text, text) for one, text in zip(transcriptions, references, strict=True)]
+    order = [i for i in np.argsort(errors, kind="stable")[::-1] if errors[i]][:_MAX_ROWS]
     rows = [
         {
             "example": test.ids[i],
-            "text": shown(test.told()[i], 100),
-            "was read as": shown(told[i].text, 100),
+            "text": shown(references[i], 100),
+            "predicted": shown(transcriptions[i].text, 100),
             "errors": errors[i],
-            "confidence": told[i].confidence,
+            "confidence": transcriptions[i].confidence,
         }
         for i in order
     ]
+    title = "Texts with the most errors"
     if not rows:
-        return Section("The worst texts", "There is no mistake in the test part.")
-    wrong = sum(map(bool, errors))
-    return Section("The worst texts", f"{wrong} of {len(test)} have mistakes; most of them first.", pd.DataFrame(rows))
+        return Section(title, "The test part has no error.")
+    return Section(title, f"{sum(map(bool, errors))} of {len(test)} texts have errors.", pd.DataFrame(rows))
 
 
-def _drawn(job: Transcriber, test: Transcripts, told: list[Transcription], i: int) -> Section:
-    title = f"Where it read {shown(test.ids[i], 50)}"
-    text = (
-        "Each character over the place where the network is surest of it; pale where it is not sure." if not i else ""
-    )
-    table = pd.DataFrame([piece._asdict() for piece in told[i].characters])
-    return Section(title, text, table if len(table) else None, drawn(job, test, told[i], i), caption=title)
+def _alignment_section(
+    predictor: TranscriberPredictor, test: Transcripts, transcription: Transcription, i: int
+) -> Section:
+    title = f"Alignment of {shown(test.ids[i], 50)}"
+    text = "Each character is drawn where the network is most certain of it, paler if it is less certain." * (not i)
+    table = pd.DataFrame([character._asdict() for character in transcription.characters])
+    figure = alignment_figure(predictor, test, transcription, i)
+    return Section(title, text, table if len(table) else None, figure, caption=title)
 
 
-def drawn(job: Transcriber, examples: Transcripts, told: Transcription, i: int) -> Figure:
-    """An example, and over it where each character was read."""
-    example, title = examples.inputs[i], told.text
+def alignment_figure(
+    predictor: TranscriberPredictor, examples: Transcripts, transcription: Transcription, i: int
+) -> Figure:
+    """Example ``i`` and, above it, the position of each character."""
+    example, title, characters = examples.inputs[i], transcription.text, transcription.characters
     if examples.kind == "strokes":
-        return ink_transcript_figure(example, told.characters, title)
+        return ink_transcript_figure(example, characters, title)
     if examples.kind == "lines":
-        return aligned_transcript_figure(example[::-1], example.shape[1], told.characters, "dot", title, cmap="gray")
-    (encoded,) = job.front_end.encode([example], [examples.ids[i]])
-    ends = float(job.front_end.places(example, np.array([len(encoded)]))[0])
+        return aligned_transcript_figure(example[::-1], example.shape[1], characters, "pixel", title, cmap="gray")
+    (encoded,) = predictor.front_end.encode([example], [examples.ids[i]])
+    end = float(predictor.front_end.places(example, np.array([len(encoded)]))[0])
     up = "mel band" if examples.kind == "sounds" else "feature"
-    return aligned_transcript_figure(encoded.T, ends, told.characters, unit_label(told.unit), title, up=up)
+    return aligned_transcript_figure(encoded.T, end, characters, unit_label(transcription.unit), title, up=up)
 
 
 def unit_label(unit: str) -> str:
-    """As an axis says it."""
+    """A unit as an axis label."""
     return {"second": "seconds"}.get(unit, unit)
 
 
-def _data(job: Transcriber, examples: Transcripts) -> Section:
+def _data_section(predictor: TranscriberPredictor, examples: Transcripts) -> Section:
     texts = [text for text in examples.texts if text is not None]
-    characters = sum(map(len, texts))
-    text = (
-        f"{len(examples):,} examples ({examples.kind}), {characters:,} characters, {len(set(''.join(texts)))} "
-        f"different ones; the model writes {len(job.alphabet)}."
-    )
     counts = Counter("".join(texts)).most_common()
-    table = pd.DataFrame({"character": [shown_token(one) for one, _ in counts], "how often": [n for _, n in counts]})
+    text = (
+        f"{len(examples):,} examples ({examples.kind}), {sum(map(len, texts)):,} characters, {len(counts)} different "
+        f"ones; the model's alphabet has {len(predictor.alphabet)}."
+    )
+    table = pd.DataFrame({"character": [shown_token(one) for one, _ in counts], "count": [n for _, n in counts]})
     return Section("The data", text, table)

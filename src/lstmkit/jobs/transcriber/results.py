@@ -1,4 +1,4 @@
-"""What was written down, and where each word and character was read."""
+"""Transcriptions: a text with the position of each word and character."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from lstmkit.progress import Progress
 from lstmkit.training.predict import predict
 
 
-class Piece(NamedTuple):
-    """A word or a character.
+class AlignedText(NamedTuple):
+    """A word or a character with its position.
 
     Attributes:
-        text: Itself.
-        start, end: Where it was read, in the transcription's unit.
-        confidence: Of a character the highest probability that the network gives it where it was read; of a word the
+        text: The word or character.
+        start, end: Position in the transcription's unit.
+        confidence: For a character the highest probability that the network gives it at its position; for a word the
             mean over its characters.
     """
 
@@ -37,29 +37,29 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Transcription:
-    """A text, and where it was read.
+    """The text of one example, with positions.
 
     Attributes:
-        name: Of the example.
-        text: What it says.
-        unit: Of places: ``"second"``, ``"dot"`` of a picture from its left, ``"point"`` of the pen, or ``"step"``.
-        words: What stands between spaces.
-        characters: Each character, spaces too.
+        name: The example's name.
+        text: The transcribed text.
+        unit: Unit of positions: ``"second"``, ``"pixel"`` from the left, ``"point"`` of the pen, or ``"step"``.
+        words: Separated by spaces.
+        characters: Each character, also spaces.
     """
 
     name: str
     text: str
     unit: str
-    words: tuple[Piece, ...]
-    characters: tuple[Piece, ...]
+    words: tuple[AlignedText, ...]
+    characters: tuple[AlignedText, ...]
 
     @property
     def confidence(self) -> float | None:
-        """The mean over the characters; ``None`` where there are none. It is no probability that the text is right."""
+        """Mean over the characters; ``None`` without characters. It is not the probability that the text is right."""
         return float(np.mean([one.confidence for one in self.characters])) if self.characters else None
 
-    def moved(self, by: float) -> Transcription:
-        """The same, so much later."""
+    def shifted(self, by: float) -> Transcription:
+        """The same with all positions increased by ``by``."""
         words, characters = (
             tuple(one._replace(start=one.start + by, end=one.end + by) for one in of)
             for of in (self.words, self.characters)
@@ -68,56 +68,58 @@ class Transcription:
 
 
 class CTCDecoder(NamedTuple):
-    """How texts are found.
+    """Decodes CTC outputs: greedily, or by beam search with an optional language model.
 
     Attributes:
-        beam: Beginnings that are held; 1 takes the most probable character of each step.
-        score: Of a language model, if there is one.
-        weight, bonus: As of :func:`prefix_beam_search`.
+        beam_size: Hypotheses that are kept; 1 takes the most probable character of each step.
+        lm_score: Scores of a language model, if there is one.
+        lm_weight, insertion_bonus: See :func:`prefix_beam_search`.
     """
 
-    beam: int = 1
-    score: LanguageModelScore | None = None
-    weight: float = 0.0
+    beam_size: int = 1
+    lm_score: LanguageModelScore | None = None
+    lm_weight: float = 0.0
     insertion_bonus: float = 0.0
 
     def check(self) -> None:
-        """Raise a SettingError where the parts do not fit together."""
-        if self.score is not None and self.beam == 1:
-            raise SettingError("a language model ranks texts of a beam: give --beam 8 or more, or no --lm")
-        if not 1 <= self.beam <= 1000 or self.weight < 0:
-            raise SettingError(f"beam must be 1 to 1,000 and lm_weight at least 0, got {self.beam}, {self.weight:g}")
+        """Raise SettingError if the options do not fit together."""
+        if self.lm_score is not None and self.beam_size == 1:
+            raise SettingError("a language model needs a beam search: give --beam-size 8 or more, or no --lm")
+        if not 1 <= self.beam_size <= 1000 or self.lm_weight < 0:
+            raise SettingError(
+                f"beam_size must be 1 to 1,000 and lm_weight at least 0, got {self.beam_size}, {self.lm_weight:g}"
+            )
 
     def __call__(self, log_p: np.ndarray) -> list[Written]:
-        if self.beam == 1:
+        if self.beam_size == 1:
             return greedy(log_p)
-        best, *_ = prefix_beam_search(log_p, self.beam, self.score, self.weight, self.insertion_bonus)
+        best, *_ = prefix_beam_search(log_p, *self)
         return forced_align(log_p, best.ids)
 
-    def named(self, model: str) -> str:
-        """What the table calls a model that is decoded so."""
-        language = ", language model" if self.score is not None else ""
-        return f"{model}, beam {self.beam}{language}" if self.beam > 1 else model
+    def row_name(self, model: str) -> str:
+        """The name of a model with this decoder in a table."""
+        language = ", language model" if self.lm_score is not None else ""
+        return f"{model}, beam {self.beam_size}{language}" if self.beam_size > 1 else model
 
 
-def transcribed(
+def to_transcription(
     written: Sequence[Written], alphabet: str, name: str, unit: str, places: Callable[[np.ndarray], np.ndarray]
 ) -> Transcription:
-    """Characters and words of what was written, spaces at the ends and second ones left out.
+    """Characters and words with positions; leading, trailing and repeated spaces are left out.
 
     Args:
-        written: Where characters stand, in steps of the trunk; class 1 is the first of the alphabet.
-        alphabet: All characters.
+        written: Characters with their positions in encoder steps; class 1 is the first of the alphabet.
+        alphabet: The characters, in the order of their classes.
         name, unit: Of the transcription.
-        places: Where such steps begin.
+        places: Converts encoder steps to positions.
     """
     starts = places(np.array([one.start for one in written], dtype=np.float64))
     ends = places(np.array([one.end for one in written], dtype=np.float64))
-    pieces: list[Piece] = []
+    pieces: list[AlignedText] = []
     for one, start, end in zip(written, starts.tolist(), ends.tolist(), strict=True):
         character = alphabet[one.id - 1]
         if character != " " or (pieces and pieces[-1].text != " "):
-            pieces.append(Piece(character, start, end, one.p))
+            pieces.append(AlignedText(character, start, end, one.p))
     if pieces and pieces[-1].text == " ":
         pieces.pop()
     words = []
@@ -125,7 +127,7 @@ def transcribed(
         if not is_space:
             of = list(some)
             confidence = float(np.mean([piece.confidence for piece in of]))
-            words.append(Piece("".join(piece.text for piece in of), of[0].start, of[-1].end, confidence))
+            words.append(AlignedText("".join(piece.text for piece in of), of[0].start, of[-1].end, confidence))
     return Transcription(name, "".join(piece.text for piece in pieces), unit, tuple(words), tuple(pieces))
 
 
@@ -133,52 +135,54 @@ def transcribe_batches(
     model: Model,
     encoded: Sequence[np.ndarray],
     stride: int,
-    decoding: CTCDecoder,
+    decoder: CTCDecoder,
     *,
-    at_once: int,
+    batch_size: int,
     device: torch.device,
     progress: Progress | None = None,
 ) -> list[list[Written]]:
-    """Of each encoded example ``(T, F)`` what it says, in steps of the trunk.
+    """Characters of each encoded example ``(T, F)``, with positions in encoder steps.
 
     Args:
-        model: Gives ``(B, ceil(T / stride), 1 + V)``.
+        model: Returns ``(B, ceil(T / stride), 1 + V)``.
         encoded: The examples.
-        stride: Steps that become one.
-        decoding: How.
-        at_once: Examples in a batch.
-        device, progress: As of :func:`predict`.
+        stride: Input steps per encoder step.
+        decoder: How outputs become texts.
+        batch_size: Examples per batch.
+        device, progress: See :func:`predict`.
     """
 
     def decode(model: Model, batch: Batch) -> list[list[Written]]:
-        assert batch.lengths is not None
-        outputs, _ = model(batch.inputs, None, batch.lengths)
-        log_p = normal(outputs)
-        counts = (-(-batch.lengths // stride)).tolist()
-        return [decoding(steps[:count]) for steps, count in zip(log_p, counts, strict=True)]
+        lengths = batch.lengths
+        if lengths is None:
+            raise ValueError("a batch of examples has lengths")
+        outputs, _ = model(batch.inputs, None, lengths)
+        log_p = log_probabilities(outputs)
+        counts = (-(-lengths // stride)).tolist()
+        return [decoder(steps[:count]) for steps, count in zip(log_p, counts, strict=True)]
 
-    loader = Loader(TextPairDataset(list(encoded)), at_once)
+    loader = Loader(TextPairDataset(list(encoded)), batch_size)
     return predict(model, loader, decode, device=device, progress=progress, title="transcribing")
 
 
-def normal(outputs: torch.Tensor) -> np.ndarray:
-    """Logarithmic probabilities, also of an ensemble, whose mean adds up to less than 1."""
+def log_probabilities(outputs: torch.Tensor) -> np.ndarray:
+    """Log-probabilities ``(B, S, 1 + V)``; the mean over an ensemble is normalized again."""
     return outputs.float().log_softmax(-1).cpu().numpy()
 
 
-def joined(pieces: Sequence[Transcription], name: str, unit: str) -> Transcription:
-    """Parts of a recording as one, a space between those that say something."""
-    words: tuple[Piece, ...] = ()
-    characters: tuple[Piece, ...] = ()
+def join_transcriptions(pieces: Sequence[Transcription], name: str, unit: str) -> Transcription:
+    """Segments of a recording as one transcription, with spaces between segments."""
+    words: tuple[AlignedText, ...] = ()
+    characters: tuple[AlignedText, ...] = ()
     for one in pieces:
         if one.characters and characters:
-            characters += (Piece(" ", characters[-1].end, one.characters[0].start, 1.0),)
+            characters += (AlignedText(" ", characters[-1].end, one.characters[0].start, 1.0),)
         words, characters = words + one.words, characters + one.characters
     return Transcription(name, "".join(piece.text for piece in characters), unit, words, characters)
 
 
-def record(one: Transcription) -> dict[str, Any]:
-    """Ready for JSON."""
+def to_record(one: Transcription) -> dict[str, Any]:
+    """A transcription, ready for JSON."""
     return {
         "name": one.name,
         "text": one.text,

@@ -1,1 +1,1 @@
-"""Translation with attention."""
+"""Machine translation with attention."""

@@ -1,4 +1,4 @@
-"""How good translations are: BLEU and chrF of sacreBLEU, of all sentences and by their length."""
+"""BLEU and chrF of translations, computed by sacreBLEU, overall and by source length."""
 
 from __future__ import annotations
 
@@ -8,11 +8,46 @@ import pandas as pd
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-_LENGTHS = (8, 12, 16, 24)  # words of a source, at most, in a row of the table by length
+from lstmkit.data.text.text_pairs import Pairs
+from lstmkit.jobs.common.seq2seq_predictor import BEAM_SIZE
+from lstmkit.jobs.common.text_retrieval import TranslationMemory
+from lstmkit.jobs.evaluation import Evaluation
+from lstmkit.jobs.translator.predictor import TranslatorPredictor
+from lstmkit.progress import Progress
 
-#: Scores by name. Published figures of tokenised, lower-cased text are near the last.
+_LENGTHS = (8, 12, 16, 24)  # upper limits, in words of the source, of the rows by length
+
+#: Metrics by name. Published scores of tokenized, lowercased text are close to the last one.
 _METRICS = {"BLEU": BLEU, "chrF": CHRF, "BLEU, lower-cased": lambda: BLEU(lowercase=True)}
-BEST = dict.fromkeys(_METRICS, "high")
+DIRECTIONS = dict.fromkeys(_METRICS, "high")
+
+
+def evaluate_translations(
+    predictor: TranslatorPredictor, test: Pairs, train: Pairs | None, progress: Progress
+) -> Evaluation:
+    """Scores of the model and of the baselines.
+
+    Args:
+        predictor: The model.
+        test: Pairs that the model was not fitted to.
+        train: The training part, for the translation memory; ``None`` leaves that baseline out.
+        progress: Where to report progress.
+    """
+    settings = predictor.settings
+    translations: dict[str, Sequence[str]] = {
+        settings.cell.upper(): [result.text for result in predictor.generate(test.sources, progress=progress)]
+    }
+    if train is not None:
+        translations["translation memory"] = TranslationMemory(train.sources, train.targets)(test.sources)
+    translations["copy of the source"] = test.sources
+    rows = [{"model": name, **scores(texts, test.targets)} for name, texts in translations.items()]
+    details = pd.DataFrame({"source": test.sources, "reference": test.targets, **translations})
+    notes = [
+        f"{len(test):,} sentences, one reference each; beam size {BEAM_SIZE}, length penalty "
+        f"{settings.length_penalty:g}.",
+        *signatures(),
+    ]
+    return Evaluation(pd.DataFrame(rows), DIRECTIONS, details, tuple(notes))
 
 
 def scores(translations: Sequence[str], references: Sequence[str]) -> dict[str, float]:
@@ -21,31 +56,33 @@ def scores(translations: Sequence[str], references: Sequence[str]) -> dict[str, 
     >>> scores(["ein Hund läuft im Park"], ["Ein Hund läuft im Park"])["BLEU, lower-cased"]
     100.0
     """
-    found = {name: make().corpus_score(translations, [references]).score for name, make in _METRICS.items()}
-    return {name: round(score, 2) for name, score in found.items()}
+    by_metric = {name: make().corpus_score(translations, [references]).score for name, make in _METRICS.items()}
+    return {name: round(score, 2) for name, score in by_metric.items()}
 
 
 def signatures() -> list[str]:
-    """What each score is exactly, as sacreBLEU writes it."""
-    found = []
+    """sacreBLEU's signature of each metric."""
+    lines = []
     for name, make in _METRICS.items():
         metric = make()
         metric.corpus_score(["a"], [["a"]])
-        found.append(f"{name}: {metric.get_signature().format()}")
-    return found
+        lines.append(f"{name}: {metric.get_signature().format()}")
+    return lines
 
 
-def by_length(sources: Sequence[str], references: Sequence[str], told: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """BLEU of each model, sentences of like length together."""
-    words = [len(source.split()) for source in sources]
+def bleu_by_length(
+    sources: Sequence[str], references: Sequence[str], translations: Mapping[str, Sequence[str]]
+) -> pd.DataFrame:
+    """BLEU of each model for sentences grouped by source length."""
+    lengths = [len(source.split()) for source in sources]
     rows = []
     for low, high in zip((0, *_LENGTHS), (*_LENGTHS, None), strict=True):
-        here = [i for i, n in enumerate(words) if n > low and (high is None or n <= high)]
-        if not here:
+        group = [i for i, length in enumerate(lengths) if length > low and (high is None or length <= high)]
+        if not group:
             continue
-        name = f"over {low}" if high is None else f"{low + 1} to {high}"
-        row: dict[str, object] = {"words of the source": name, "sentences": len(here)}
-        for model, lines in told.items():
-            row[model] = scores([lines[i] for i in here], [references[i] for i in here])["BLEU"]
+        label = f"over {low}" if high is None else f"{low + 1} to {high}"
+        row: dict[str, object] = {"source words": label, "sentences": len(group)}
+        for model, texts in translations.items():
+            row[model] = scores([texts[i] for i in group], [references[i] for i in group])["BLEU"]
         rows.append(row)
     return pd.DataFrame(rows)

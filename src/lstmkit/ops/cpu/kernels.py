@@ -1,4 +1,7 @@
-"""The C++ extension as Python functions of tensors: forward and all gradients of one layer."""
+"""The C++ extension as Python functions of tensors: forward and gradients of one layer.
+
+Dimensions: ``T`` steps, ``B`` batch, ``F`` input features, ``P`` output size, ``D`` passes (directions).
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ from lstmkit.ops import reference
 from lstmkit.ops.call import Call, Pass
 
 extension: ModuleType | None = None
-missing = ""
+import_error = ""
 try:
     from lstmkit import _native
-except ImportError as error:  # no compiler when it was installed, or one without vector extensions
-    missing = f"the C++ extension is missing ({error})"
+except ImportError as error:  # installed without a compiler, or with one that lacks vector extensions
+    import_error = f"the C++ extension is missing ({error})"
 else:
     extension = _native
     _STORED = (torch.float32, torch.float64, torch.bfloat16, torch.int64)  # the order of Type in csrc/tensor.h
@@ -30,7 +33,7 @@ else:
         _STORED,
         lambda t, dtype: t.to("cpu", dtype).resolve_neg().clone(memory_format=torch.contiguous_format),
     )
-    # torch's threads rather than more of them: on Linux its wheels bring their own OpenMP.
+    # Use the threads of torch instead of starting more: its Linux wheels contain their own OpenMP.
     for _runtime in Path(torch.__file__).parent.glob("lib/libgomp*"):
         _native.share_openmp(str(_runtime))
 
@@ -41,15 +44,15 @@ _WEIGHTS = (
     "weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr",
     "weight_peep", "weight_ln_ih", "weight_ln_hh", "weight_ln_c", "bias_ln_c",
 )  # fmt: skip
-#: Numbers from which on memory comes from the extension: fewer lie in pages that the process has anyway.
+#: Elements from which on a buffer comes from the pool of the extension; smaller ones fit in pages that the process has.
 _BUFFER_POOL_MIN_SIZE = 1 << 18
 
 
 # ---- layers ----------------------------------------------------------------------------------------------------------
 
 
-class Layer:
-    """One layer as the extension knows it: cell, directions, dtype."""
+class NativeLayer:
+    """A layer of the extension: cell, directions, dtype."""
 
     def __init__(self, spec: CellSpec, reverse: tuple[bool, ...], recompute: bool, dtype: torch.dtype) -> None:
         assert extension is not None
@@ -57,7 +60,7 @@ class Layer:
         self.passes = len(reverse)
         self.states = len(CELLS[spec.kind].states)
         self.output_size, self.state_sizes = spec.output_size, spec.state_sizes
-        #: Weights of a pass in the order in which they are handed around.
+        #: The weights of a pass, in the order in which they are passed.
         self.names = tuple(spec.parameter_shapes())
         self.native = extension.Layer(
             KINDS.index(spec.kind), STORAGE[dtype], spec.input_size, spec.hidden_size, spec.proj_size,
@@ -65,35 +68,35 @@ class Layer:
             [_WEIGHTS.index(name) for name in self.names],
         )  # fmt: skip
         self.accumulation_dtype = torch.float64 if dtype == torch.float64 else torch.float32
-        self._saved = [self.native.saved(zones) for zones in (False, True)]
+        self._saved = [self.native.saved(zones_cell) for zones_cell in (False, True)]
 
     def saved_size(self, steps: Any, batch: Any, zones_cell: bool) -> Any:
-        """Numbers that forward leaves for backward, a pass."""
+        """Elements per pass that forward saves for backward; ``zones_cell`` says whether the cell state has zoneout."""
         head, row = self._saved[zones_cell]
-        kept = -(-steps // max(1, math.ceil(math.sqrt(steps)))) if self.recompute else steps
-        return head + row * kept * batch
+        saved_steps = -(-steps // max(1, math.ceil(math.sqrt(steps)))) if self.recompute else steps
+        return head + row * saved_steps * batch
 
 
 @functools.lru_cache(maxsize=1024)
-def _cached(spec: CellSpec, reverse: tuple[bool, ...], recompute: bool, dtype: torch.dtype, isa: str) -> Layer:
-    return Layer(spec, reverse, recompute, dtype)
+def _cached(spec: CellSpec, reverse: tuple[bool, ...], recompute: bool, dtype: torch.dtype, isa: str) -> NativeLayer:
+    return NativeLayer(spec, reverse, recompute, dtype)
 
 
-def layer_for(spec: CellSpec, reverse: tuple[bool, ...], recompute: bool, dtype: torch.dtype) -> Layer:
+def layer_for(spec: CellSpec, reverse: tuple[bool, ...], recompute: bool, dtype: torch.dtype) -> NativeLayer:
     assert extension is not None
     return _cached(spec, reverse, recompute, dtype, extension.name())
 
 
 class Inputs(NamedTuple):
-    """Everything a layer is computed from.
+    """All inputs of a layer. The extension reads the tuple by position.
 
     Attributes:
         x: ``(T, B, F)``, any strides.
-        weights: Pass after pass, in the order of :attr:`Layer.names`.
-        states: Pass after pass, ``(B, size)`` each; empty for zero.
-        noise: Three of each pass: the recurrent mask, the zoneout masks of hidden and cell state.
+        weights: Pass after pass, in the order of :attr:`NativeLayer.names`.
+        states: Pass after pass, ``(B, size)`` each; empty for zeros.
+        noise: Three per pass: the recurrent mask, the zoneout masks of hidden and cell state.
         lengths: ``(B,)`` or ``None``.
-        shares: Two of each pass: zoneout by one number, of hidden and cell state; 0 for none.
+        zoneout_probabilities: Two per pass, of hidden and cell state; 0 for none.
     """
 
     x: Tensor
@@ -101,11 +104,11 @@ class Inputs(NamedTuple):
     states: Sequence[Tensor]
     noise: Sequence[Tensor | None]
     lengths: Tensor | None
-    shares: Sequence[float]
+    zoneout_probabilities: Sequence[float]
 
 
 class Outputs(NamedTuple):
-    """Output ``(T, B, D·P)``, final states ``(D, B, size)``, what backward needs; ``None`` where there is none."""
+    """Output ``(T, B, D·P)``, final states ``(D, B, size)``, and what backward needs; ``None`` if there is none."""
 
     output: Tensor
     h: Tensor
@@ -116,27 +119,29 @@ class Outputs(NamedTuple):
 # ---- forward ---------------------------------------------------------------------------------------------------------
 
 
-def forward(layer: Layer, inputs: Inputs, saves: bool) -> Outputs:
-    outputs = empty_outputs(layer, inputs, saves)
+def forward(layer: NativeLayer, inputs: Inputs, save: bool) -> Outputs:
+    """Run the layer; ``save`` says whether to save what backward needs."""
+    outputs = empty_outputs(layer, inputs, save)
     layer.native.forward(inputs, torch.get_num_threads(), *outputs)
     return outputs
 
 
-def empty_outputs(layer: Layer, inputs: Inputs, saves: bool) -> Outputs:
+def empty_outputs(layer: NativeLayer, inputs: Inputs, save: bool) -> Outputs:
+    """Uninitialized outputs."""
     x = inputs.x
     steps, batch, _ = x.shape
     output = x.new_empty(steps, batch, layer.passes * layer.output_size)
     h = x.new_empty(layer.passes, batch, layer.output_size)
     c = x.new_empty(layer.passes, batch, layer.state_sizes[1]) if layer.states == 2 else None
-    if not saves:
+    if not save:
         return Outputs(output, h, c, None)
-    zones_cell = any(inputs.shares[1::2]) or any(mask is not None for mask in inputs.noise[2::3])
+    zones_cell = any(inputs.zoneout_probabilities[1::2]) or any(mask is not None for mask in inputs.noise[2::3])
     size = layer.saved_size(steps, batch, zones_cell)
     return Outputs(output, h, c, _saved_buffer(x, layer.passes, size, layer.accumulation_dtype))
 
 
 def _saved_buffer(x: Tensor, passes: int, size: Any, dtype: torch.dtype) -> Tensor:
-    """What is only kept from forward to backward: where it is much, in memory that is used again and again."""
+    """An uninitialized buffer that lives from forward to backward; a large one comes from a pool that reuses memory."""
     if is_plain(x) and passes * size >= _BUFFER_POOL_MIN_SIZE:
         assert extension is not None
         return extension.borrowed(passes, size, dtype == torch.float64)
@@ -144,7 +149,7 @@ def _saved_buffer(x: Tensor, passes: int, size: Any, dtype: torch.dtype) -> Tens
 
 
 def is_plain(x: Tensor) -> bool:
-    """Whether ``x`` is numbers in memory rather than what torch.compile and the like put in its place."""
+    """Whether ``x`` is a real tensor in memory, not a subclass or a stand-in of ``torch.compile``."""
     return type(x) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling()
 
 
@@ -152,22 +157,34 @@ def is_plain(x: Tensor) -> bool:
 
 
 def gradients(
-    layer: Layer, inputs: Inputs, output: Tensor, saved: Tensor, given: Sequence[Tensor | None], wanted: Sequence[bool]
+    layer: NativeLayer,
+    inputs: Inputs,
+    output: Tensor,
+    saved: Tensor,
+    output_grads: Sequence[Tensor | None],
+    wanted: Sequence[bool],
 ) -> list[Tensor]:
     """Gradients of ``x``, each weight and each state; an empty tensor for one that is not wanted.
 
-    ``given``: the gradients of output, ``h`` and ``c``; ``None`` for zero.
+    Args:
+        layer: The layer.
+        inputs: Inputs of its forward.
+        output: Output of its forward.
+        saved: What its forward saved.
+        output_grads: Gradients of output, ``h`` and ``c``; ``None`` for zero.
+        wanted: For each input, whether its gradient is needed.
     """
-    found = empty_gradients(inputs, wanted)
-    count = 1 + len(inputs.weights)
-    dxs = [found[0] if i == 0 else torch.empty_like(found[0]) for i in range(layer.passes if wanted[0] else 0)]
-    layer.native.gradients(inputs, torch.get_num_threads(), output, saved, given, dxs, found[1:count], found[count:])
+    grads = empty_gradients(inputs, wanted)
+    n = 1 + len(inputs.weights)
+    dxs = [grads[0] if i == 0 else torch.empty_like(grads[0]) for i in range(layer.passes if wanted[0] else 0)]
+    layer.native.gradients(inputs, torch.get_num_threads(), output, saved, output_grads, dxs, grads[1:n], grads[n:])
     if len(dxs) == 2:
         dxs[0].add_(dxs[1])
-    return found
+    return grads
 
 
 def empty_gradients(inputs: Inputs, wanted: Sequence[bool]) -> list[Tensor]:
+    """Uninitialized gradients; empty if not wanted."""
     x = inputs.x
     others = zip((*inputs.weights, *inputs.states), wanted[1:], strict=True)
     return [
@@ -177,25 +194,25 @@ def empty_gradients(inputs: Inputs, wanted: Sequence[bool]) -> list[Tensor]:
 
 
 def gradients_by_reference(
-    layer: Layer, inputs: Inputs, given: Sequence[Tensor | None], wanted: Sequence[bool]
+    layer: NativeLayer, inputs: Inputs, output_grads: Sequence[Tensor | None], wanted: Sequence[bool]
 ) -> list[Tensor | None]:
-    """The same gradients as functions of everything, so that they have derivatives themselves."""
-    count = len(inputs.weights)
+    """The same gradients through the reference, which can be differentiated again."""
+    n_weights = len(inputs.weights)
 
-    def run(leaves: list[Tensor]) -> Sequence[Tensor]:
-        own = inputs._replace(x=leaves[0], weights=leaves[1 : 1 + count], states=leaves[1 + count :])
-        result = reference.run(_as_call(layer, own))
+    def run(tensors: list[Tensor]) -> Sequence[Tensor]:
+        weights, states = tensors[1 : 1 + n_weights], tensors[1 + n_weights :]
+        result = reference.run(_as_call(layer, inputs._replace(x=tensors[0], weights=weights, states=states)))
         return result.output, *result.state
 
-    return reference.gradients(run, (inputs.x, *inputs.weights, *inputs.states), given, wanted)
+    return reference.gradients(run, (inputs.x, *inputs.weights, *inputs.states), output_grads, wanted)
 
 
-def _as_call(layer: Layer, inputs: Inputs) -> Call:
+def _as_call(layer: NativeLayer, inputs: Inputs) -> Call:
     count, states, passes = len(layer.names), layer.states, []
     for i, reverse in enumerate(layer.reverse):
         params = dict(zip(layer.names, inputs.weights[i * count : (i + 1) * count], strict=True))
-        mask, *zones = inputs.noise[3 * i : 3 * i + 3]
-        pairs = zip(zones, inputs.shares[2 * i : 2 * i + 2], strict=True)
-        zoneout = tuple(share if zone is None else zone for zone, share in pairs)[:states]
+        mask, *zoneout_masks = inputs.noise[3 * i : 3 * i + 3]
+        pairs = zip(zoneout_masks, inputs.zoneout_probabilities[2 * i : 2 * i + 2], strict=True)
+        zoneout = tuple(probability if z is None else z for z, probability in pairs)[:states]
         passes.append(Pass(params, tuple(inputs.states[i * states : (i + 1) * states]), reverse, mask, zoneout))
     return Call(layer.spec, inputs.x, tuple(passes), inputs.lengths)

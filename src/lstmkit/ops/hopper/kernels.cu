@@ -1,18 +1,18 @@
-// The recurrence of an LSTM and of a GRU in half precision on a Hopper GPU, all steps in one launch, forward or
-// backward.
+// The recurrence of an LSTM or a GRU in half precision on a Hopper GPU: all steps in one launch, forward or backward.
 //
-// A cluster of blocks has a few sequences, and each of its blocks some of the units, whose recurrent weights stay in
-// its registers and its shared memory from the first step to the last. After each step blocks send each other what they
-// made, straight into shared memory: forward the new hidden state, backward each block's share of its gradient.
+// A cluster of thread blocks has a few sequences. Each of its blocks has some of the units, whose recurrent weights
+// stay in registers and shared memory from the first step to the last. After each step the blocks send each other their
+// results, directly into shared memory: forward the new hidden state, backward partial sums of its gradient.
 //
-// Units and sequences go in groups of eight, as the tensor cores have them. Weights come as `pieces` of 16 x 16
-// numbers, 16 bytes a lane of a warp, in the order in which a warp multiplies by them: see launch.py. What they
-// multiply, the `operand`, stands in `slots` of 16 bytes: eight numbers of a sequence.
+// Units and sequences come in groups of eight, as the tensor cores need them. Weights come as fragments of 16 x 16
+// values, 16 bytes per lane of a warp, in the order in which a warp multiplies by them; launch.py packs them. The other
+// operand is stored in slots of 16 bytes: eight values of a sequence.
 //
-// Names are those of gpu_kernels.py, and so is what the buffers hold. What is known of a pass when it is laid out are
-// constants of the compiler: KIND, H, FP16, REVERSE, RAGGED, BACKWARD, and forward BIAS and SAVES; CLUSTER (blocks),
-// UNITS and WARPS of a block, SEQUENCES of a cluster; SPLIT, the warps that share sums of the same units; IN_REGISTERS
-// and IN_SHARED, where how many pieces of a warp stand, and AHEAD, how many others are under way; SHARED_BYTES;
+// Names and tensors are those of triton/kernels.py. Dimensions: T steps, B batch, H units, GATES gates.
+//
+// Macros: KIND, H, FP16, REVERSE, RAGGED, BACKWARD, and forward BIAS and SAVES; CLUSTER (blocks), UNITS and WARPS per
+// block, SEQUENCES per cluster; SPLIT, the warps that send_gradients the sums of the same units; IN_REGISTERS and
+// IN_SHARED, the fragments of a warp that stay there, and AHEAD, the number of other fragments in flight; SHARED_BYTES;
 // COUNTED, whether a block waits for the bytes sent to it rather than for all other blocks.
 #include "passes.cuh"
 
@@ -30,32 +30,33 @@ struct State {
     }
 };
 
-// One unit, of the state's and the input's shares of its gates.
-DEVICE void step(float4 a, const float (&x)[GATES], float& h, float& c, float (&kept)[KEPT]) {
+// One step of a unit, from the recurrent projections `a` and the input projections `x` of its gates.
+DEVICE void step(float4 a, const float (&x)[GATES], float& h, float& c, float (&kept)[SAVED]) {
     if constexpr (KIND == LSTM) {
-        const float i = sigmoid(x[0] + a.x), f = sigmoid(x[1] + a.y), g = squash(x[2] + a.z), o = sigmoid(x[3] + a.w);
+        const float i = sigmoid(x[0] + a.x), f = sigmoid(x[1] + a.y), g = fast_tanh(x[2] + a.z),
+                    o = sigmoid(x[3] + a.w);
         kept[0] = i, kept[1] = f, kept[2] = g, kept[3] = o;
         c = f * c + i * g;
-        h = o * squash(c);
+        h = o * fast_tanh(c);
     } else {
-        const float r = sigmoid(x[0] + a.x), z = sigmoid(x[1] + a.y), n = squash(x[2] + r * a.z);
+        const float r = sigmoid(x[0] + a.x), z = sigmoid(x[1] + a.y), n = fast_tanh(x[2] + r * a.z);
         kept[0] = r, kept[1] = z, kept[2] = n, kept[3] = a.z;
         h = n + z * (h - n);
     }
 }
 
-// Where a unit's sums stand in a square, so that neither those who write at the same time nor those who read meet in a
-// bank.
+// The index of the sums of a unit in a square, without bank conflicts of writes or reads.
 DEVICE int sum_at(int sequence, int unit) { return sequence * 8 + (unit ^ sequence); }
 
-// A warp's sums for all to read. Lane 4r + c has unit r of each group, and sequences 2c and 2c + 1 of each column.
-DEVICE void tell(const Sums& sums, float4 (*squares)[64], int lane) {
+// Stores the sums of a warp in shared memory. Lane 4r + c has unit r of each group, and sequences 2c and 2c + 1 of each
+// column.
+DEVICE void store_sums(const Sums& sums, float4 (*squares)[64], int lane) {
     UNROLL for (int group = 0; group < WARP_GROUPS; ++group) {
         UNROLL for (int n = 0; n < COLUMNS; ++n) {
             UNROLL for (int s = 0; s < 2; ++s) {
                 float of[4] = {};
                 UNROLL for (int gate = 0; gate < GATES; ++gate) {
-                    const int rows = group * GATES + gate;  // the eight, of which a tile has two
+                    const int rows = group * GATES + gate;  // a group of eight rows; a tile has two
                     of[gate] = sums[rows / 2][n][rows % 2 * 2 + s];
                 }
                 squares[group * COLUMNS + n][sum_at(lane % 4 * 2 + s, lane / 4)] = {of[0], of[1], of[2], of[3]};
@@ -64,7 +65,7 @@ DEVICE void tell(const Sums& sums, float4 (*squares)[64], int lane) {
     }
 }
 
-// The state's share of a unit's gates.
+// The recurrent projections of a unit: partial sums of all warps, plus the bias.
 DEVICE float4 total(const Shared& shared, const Pair& pair, int which, const Numbers<GATES>& bias) {
     float4 sum = {bias.get(0, which), bias.get(1, which), bias.get(2, which), bias.get(GATES - 1, which)};
     UNROLL for (int i = 0; i < SPLIT; ++i) {
@@ -74,7 +75,7 @@ DEVICE float4 total(const Shared& shared, const Pair& pair, int which, const Num
     return sum;
 }
 
-// The hidden state of all units before the first step, and 0 where there is none.
+// Fills the operand with the initial hidden state of all units, padded with zeros.
 DEVICE void fill(Shared& shared, const Half* first, int B) {
     const long long row0 = static_cast<long long>(blockIdx.x / CLUSTER) * SEQUENCES;
     for (int i = threadIdx.x; i < SLOTS; i += THREADS) {
@@ -86,14 +87,14 @@ DEVICE void fill(Shared& shared, const Half* first, int B) {
     }
 }
 
-// A group's new hidden state to all blocks. Each of its four threads gathers it and sends it to every fourth block, no
-// two blocks to the same one at the same time.
-DEVICE void send_group(const Exchange& exchange, int lot, const Pair& pair, unsigned h, Shared& shared, int rank) {
+// Sends the new hidden state of a group to all blocks. Each of its four threads gathers it and sends it to every fourth
+// block; no two blocks send to the same one at the same time.
+DEVICE void send_group(const Exchange& exchange, int round, const Pair& pair, unsigned h, Shared& shared, int rank) {
     const int lane = threadIdx.x % 32, part = lane % 4, start = lane - part;
     const uint4 all = {shuffle(h, start), shuffle(h, start + 1), shuffle(h, start + 2), shuffle(h, start + 3)};
-    uint4* to = &shared.operand[lot & 1][slot(rank * GROUPS + pair.group, pair.sequence)];
+    uint4* to = &shared.operand[round & 1][slot(rank * GROUPS + pair.group, pair.sequence)];
     UNROLL for (int i = 0; i < CLUSTER; i += 4) {
-        if (i + part < CLUSTER) exchange.put(lot, to, (rank + i + part) % CLUSTER, all);
+        if (i + part < CLUSTER) exchange.put(round, to, (rank + i + part) % CLUSTER, all);
     }
 }
 
@@ -125,18 +126,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         if (k > 0) exchange.wait(k);
         Sums sums = {};
         UNROLL for (int chunk = 0; chunk < CHUNKS; ++chunk) {
-            uint4 seen[COLUMNS];
-            see(seen, shared.operand[k & 1], part * CHUNKS + chunk, lane);
-            multiply(sums, weights, chunk * TILES * 2, seen);
+            uint4 chunk_values[COLUMNS];
+            load_chunk(chunk_values, shared.operand[k & 1], part * CHUNKS + chunk, lane);
+            multiply(sums, weights, chunk * TILES * 2, chunk_values);
         }
-        tell(sums, shared.sums[part] + first_square, lane);
+        store_sums(sums, shared.sums[part] + first_square, lane);
         __syncthreads();
 
         unsigned h[PAIRS] = {};
-        Numbers<KEPT> kept[PAIRS];
+        Numbers<SAVED> kept[PAIRS];
         UNROLL for (int i = 0; i < PAIRS; ++i) {
             if (!pairs[i].mine) continue;
-            float of_unit[2][KEPT];
+            float of_unit[2][SAVED];
             UNROLL for (int which = 0; which < 2; ++which) {
                 float input[GATES];
                 UNROLL for (int gate = 0; gate < GATES; ++gate) input[gate] = x[i].get(gate, which);
@@ -150,12 +151,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         }
         if (!last) exchange.sent();
 
-        // While that is under way: what goes to memory, and what the next step needs from there.
+        // Meanwhile: store the results of this step, and load what the next step needs.
         UNROLL for (int i = 0; i < PAIRS; ++i) {
             const Pair& p = pairs[i];
             if (!p.there) continue;
             write(hs + p.at(after, B, H), h[i]);
-            if (SAVES) kept[i].store(saved + p.at(t, B, KEPT * H));
+            if (SAVES) kept[i].store(saved + p.at(t, B, SAVED * H));
             if (KIND == LSTM && (SAVES || last)) {
                 write(cs + p.at(SAVES ? after : 0, B, H), float2{states[i].c[0], states[i].c[1]});
             }
@@ -163,36 +164,37 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         }
     }
     weights.finish();
-    exchange.meet();
+    exchange.synchronize();
 }
 
 #else
 // ---- backward -------------------------------------------------------------------------------------------------------
 
-// What a step needs from memory.
+// What a backward step reads from memory.
 struct Known {
     Numbers<1> given;
-    Numbers<KEPT> kept;
-    float2 before;  // the cell state before the step, of a GRU the hidden one
+    Numbers<SAVED> kept;
+    float2 before;  // the cell state before the step; of a GRU the hidden state
 
     DEVICE void load(const Pair& p, const Half* d_output, const Half* saved, const Half* hs, const float* cs, int t,
                      int B) {
         if (!p.there) return;
         given.load(d_output + p.at(t, B, H), true);
-        kept.load(saved + p.at(t, B, KEPT * H), true);
+        kept.load(saved + p.at(t, B, SAVED * H), true);
         const long long at = p.at(REVERSE ? t + 1 : t, B, H);
         before = KIND == LSTM ? read<float2>(cs + at) : unpack(read<unsigned>(hs + at));
     }
 };
 
-// One unit: gradients of the input's and the state's shares of its gates. `d_h` and `d_c` come in as those of the
-// states after the step, and go out as those of the states before, without what goes through the state's shares.
+// One step of a unit backward: gradients of the input and recurrent projections of its gates. `d_h` and `d_c` are
+// gradients of the states after the step; they become those of the states before it, without the part through the
+// recurrent projections.
 DEVICE void step_back(const Known& known, int which, float& d_h, float& d_c, float (&x)[GATES], float (&a)[GATES]) {
-    const Numbers<KEPT>& kept = known.kept;
+    const Numbers<SAVED>& kept = known.kept;
     const float before = which ? known.before.y : known.before.x, d = d_h + known.given.get(0, which);
     if constexpr (KIND == LSTM) {
         const float i = kept.get(0, which), f = kept.get(1, which), g = kept.get(2, which), o = kept.get(3, which);
-        const float shown = squash(f * before + i * g);
+        const float shown = fast_tanh(f * before + i * g);
         d_c += d * o * (1 - shown * shown);
         a[0] = x[0] = d_c * g * i * (1 - i);
         a[1] = x[1] = d_c * before * f * (1 - f);
@@ -210,7 +212,7 @@ DEVICE void step_back(const Known& known, int which, float& d_h, float& d_c, flo
     }
 }
 
-// Gradients of the state's shares, as what weights are multiplied by.
+// Stores the gradients of the recurrent projections as the operand of the product.
 DEVICE void tell(uint4* operand, const Pair& p, const Numbers<GATES>& d) {
     UNROLL for (int gate = 0; gate < GATES; ++gate) {
         unsigned* to = reinterpret_cast<unsigned*>(operand + slot(p.group * GATES + gate, p.sequence));
@@ -218,49 +220,50 @@ DEVICE void tell(uint4* operand, const Pair& p, const Numbers<GATES>& d) {
     }
 }
 
-// Where a number stands in a square that is sent. A warp sends even sequences, then odd ones, and fills whole lines
-// each time. It reads all units of four sequences at the same time, all from different banks.
+// The index of a value in a square that is sent. A warp sends even sequences, then odd ones, and fills full lines each
+// time. It reads all units of four sequences at the same time, without bank conflicts.
 DEVICE int sent_at(int sequence, int unit) {
     const int odd = sequence & 1, in_line = ((sequence & 6) | unit >> 2) ^ odd << 2;
     return (odd * 8 + in_line) * 4 + (unit & 3);
 }
 
-// Shares of the gradients of 32 units, to the blocks that have them. Lane 4r + c has units 4r to 4r + 3, and sequences
-// 2c and 2c + 1 of each column.
-DEVICE void send_shares(const Exchange& exchange, int lot, const Sums& sums, int units, Shared& shared, int rank,
-                        int lane) {
+// Sends partial sums of the gradients of 32 units to the blocks that have these units. Lane 4r + c has units 4r to
+// 4r + 3, and sequences 2c and 2c + 1 of each column.
+DEVICE void send_partial_sums(const Exchange& exchange, int round, const Sums& sums, int units, Shared& shared,
+                              int rank, int lane) {
     const int group = units * 4 + lane / 8, to = group / GROUPS;
     if (to >= CLUSTER) return;
     UNROLL for (int n = 0; n < COLUMNS; ++n) {
-        float* square = shared.sent[lot & 1][rank][group % GROUPS * COLUMNS + n];
+        float* square = shared.sent[round & 1][rank][group % GROUPS * COLUMNS + n];
         UNROLL for (int s = 0; s < 2; ++s) {
             const uint4 four = {__float_as_uint(sums[0][n][s]), __float_as_uint(sums[0][n][2 + s]),
                                 __float_as_uint(sums[1][n][s]), __float_as_uint(sums[1][n][2 + s])};
-            exchange.put(lot, square + sent_at(lane % 4 * 2 + s, lane / 4 % 2 * 4), to, four);
+            exchange.put(round, square + sent_at(lane % 4 * 2 + s, lane / 4 % 2 * 4), to, four);
         }
     }
 }
 
-// All shares of a warp, 32 units after the other: some are under way while the next ones are made.
-DEVICE void share(const Exchange& exchange, int lot, const Weights& weights, Shared& shared, int rank, int warp,
-                  int lane) {
-    constexpr int rounds = TILES / TOGETHER;
-    uint4 seen[CHUNKS][COLUMNS];
-    UNROLL for (int chunk = 0; chunk < CHUNKS; ++chunk) see(seen[chunk], shared.operand[lot & 1], chunk, lane);
+// Computes and sends all partial sums of a warp, 32 units at a time: they travel while the next ones are computed.
+DEVICE void send_gradients(const Exchange& exchange, int round, const Weights& weights, Shared& shared, int rank,
+                           int warp, int lane) {
+    constexpr int rounds = TILES / TILES_AT_ONCE;
+    uint4 chunk_values[CHUNKS][COLUMNS];
+    UNROLL for (int chunk = 0; chunk < CHUNKS; ++chunk)
+        load_chunk(chunk_values[chunk], shared.operand[round & 1], chunk, lane);
     UNROLL for (int i = 0; i < rounds; ++i) {
         Sums sums = {};
         UNROLL for (int chunk = 0; chunk < CHUNKS; ++chunk) {
-            multiply(sums, weights, (i * CHUNKS + chunk) * TOGETHER * 2, seen[chunk]);
+            multiply(sums, weights, (i * CHUNKS + chunk) * TILES_AT_ONCE * 2, chunk_values[chunk]);
         }
-        send_shares(exchange, lot, sums, warp * rounds + i, shared, rank, lane);
+        send_partial_sums(exchange, round, sums, warp * rounds + i, shared, rank, lane);
     }
 }
 
-// Adds what all blocks have sent.
-DEVICE void gather(float (&d_h)[2], const Shared& shared, int lot, const Pair& p) {
+// Adds the partial sums of all blocks.
+DEVICE void gather(float (&d_h)[2], const Shared& shared, int round, const Pair& p) {
     const int at = sent_at(p.sequence % 8, p.unit % 8);
     UNROLL for (int from = 0; from < CLUSTER; ++from) {
-        const float2 part = read<float2>(&shared.sent[lot & 1][from][p.square][at]);
+        const float2 part = read<float2>(&shared.sent[round & 1][from][p.square][at]);
         d_h[0] += part.x, d_h[1] += part.y;
     }
 }
@@ -287,13 +290,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     }
     const Exchange exchange(shared.barriers);
 
-    for (int lot = 1; lot <= T; ++lot) {  // what this step sends
-        const int t = REVERSE ? lot - 1 : T - lot, next = REVERSE ? t + 1 : t - 1;
-        if (lot > 1) exchange.wait(lot - 1);
+    for (int round = 1; round <= T; ++round) {  // the round of this step
+        const int t = REVERSE ? round - 1 : T - round, next = REVERSE ? t + 1 : t - 1;
+        if (round > 1) exchange.wait(round - 1);
         Numbers<GATES> of_input[PAIRS], of_state[PAIRS];
         UNROLL for (int i = 0; i < PAIRS; ++i) {
             if (!pairs[i].mine) continue;
-            if (lot > 1) gather(d_h[i], shared, lot - 1, pairs[i]);
+            if (round > 1) gather(d_h[i], shared, round - 1, pairs[i]);
             float x[2][GATES] = {}, a[2][GATES] = {};
             if (pairs[i].active(t)) {
                 UNROLL for (int which = 0; which < 2; ++which) {
@@ -302,19 +305,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             }
             of_input[i].set(x);
             of_state[i].set(a);
-            tell(shared.operand[lot & 1], pairs[i], of_state[i]);
+            tell(shared.operand[round & 1], pairs[i], of_state[i]);
         }
         __syncthreads();
-        share(exchange, lot, weights, shared, rank, warp, lane);
+        send_gradients(exchange, round, weights, shared, rank, warp, lane);
         exchange.sent();
 
-        // While that is under way: what goes to memory, and what the next step needs from there.
+        // Meanwhile: store the results of this step, and load what the next step needs.
         UNROLL for (int i = 0; i < PAIRS; ++i) {
             const Pair& p = pairs[i];
             if (!p.there) continue;
             of_input[i].store(dgx + p.at(t, B, GATES * H));
             if (KIND == GRU) of_state[i].store(dgh + p.at(t, B, GATES * H));
-            if (lot < T) known[i].load(p, d_output, saved, hs, cs, next, B);
+            if (round < T) known[i].load(p, d_output, saved, hs, cs, next, B);
         }
     }
 
@@ -327,6 +330,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         if (KIND == LSTM) write(dc + p.at(0, B, H), float2{d_c[i][0], d_c[i][1]});
     }
     weights.finish();
-    exchange.meet();
+    exchange.synchronize();
 }
 #endif

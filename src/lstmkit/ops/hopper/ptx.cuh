@@ -1,19 +1,19 @@
-// What the kernels of kernels.cu need of a Hopper GPU, in PTX: no header of the CUDA toolkit is read, since NVRTC
-// on a user's machine may have none. tests/emulated_hopper.h has the same functions for a processor.
+// The hardware features of Hopper GPUs that kernels.cu uses, in PTX. No header of the CUDA toolkit is included, because
+// NVRTC on a user's machine may have none. tests/emulated_hopper.h implements the same functions on a CPU.
 #pragma once
 
 #define DEVICE __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
 
-using Half = unsigned short;  // the bits of a number in half precision, of the type that FP16 says
-using Barrier = unsigned long long;  // an mbarrier: its phase ends when all bytes that it waits for have come
+using Half = unsigned short;         // the bits of a half-precision number: float16 with FP16, else bfloat16
+using Barrier = unsigned long long;  // an mbarrier: its phase ends when all expected bytes have arrived
 
 DEVICE char* shared_memory() {
     extern __shared__ __align__(128) char memory[];
     return memory;
 }
 
-// Where PTX finds what stands in shared memory.
+// The address of shared memory in PTX.
 DEVICE unsigned place_of(const void* shared) { return static_cast<unsigned>(__cvta_generic_to_shared(shared)); }
 
 // ---- numbers --------------------------------------------------------------------------------------------------------
@@ -30,7 +30,7 @@ DEVICE float fast_reciprocal(float x) {
     return y;
 }
 
-// Two numbers in half precision; the first stands in the lower bits.
+// Packs two values in half precision; the first is in the lower bits.
 DEVICE unsigned pack(float low, float high) {
     unsigned pair;
 #if FP16
@@ -55,17 +55,17 @@ DEVICE float2 unpack(unsigned pair) {
 
 // ---- from memory to shared memory, past registers -------------------------------------------------------------------
 
-// 16 bytes, for this thread only; it waits until all but so many of those that it started are there.
+// Copies 16 bytes, visible to this thread only; the wait returns when at most PENDING of its copies are in flight.
 DEVICE void cp_async(uint4* shared, const uint4* from) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16; cp.async.commit_group;" ::"r"(place_of(shared)), "l"(from));
 }
 
-template <int BUT>
+template <int PENDING>
 DEVICE void cp_async_wait() {
-    asm volatile("cp.async.wait_group %0;" ::"n"(BUT));
+    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING));
 }
 
-// Not moved before the wait, which the compiler does not take for a change of memory: other reads may pass it.
+// Volatile, so that it stays behind the wait, which has no memory clobber: other reads may pass the wait.
 DEVICE uint4 read_fetched(const uint4* shared) {
     uint4 found;
     asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
@@ -76,11 +76,11 @@ DEVICE uint4 read_fetched(const uint4* shared) {
 
 // ---- a warp ---------------------------------------------------------------------------------------------------------
 
-// What another lane has.
+// The value of another lane.
 DEVICE unsigned shuffle(unsigned value, int lane) { return __shfl_sync(0xffffffffu, value, lane); }
 
-// Adds the product of 16 x 16 and 16 x 8 numbers: mma.m16n8k16. Lane 4r + c has rows r and r + 8 in turns of the left,
-// both and both of the sums, and column r of the right.
+// Adds the product of 16 x 16 and 16 x 8 values: mma.m16n8k16. Lane 4r + c has rows r and r + 8 of the left operand and
+// of the sums, and column r of the right operand.
 DEVICE void mma(float (&sums)[4], uint4 left, uint2 right) {
     asm volatile(
 #if FP16
@@ -101,7 +101,7 @@ DEVICE int rank_in_cluster() {
     return rank;
 }
 
-// All threads of the cluster come, and wait for each other: what was written before the one is seen after the other.
+// Barrier of all threads of the cluster: writes before the arrival are visible after the wait.
 DEVICE void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
 DEVICE void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 
@@ -110,14 +110,14 @@ DEVICE void init_barrier(Barrier* barrier) {
                  : "memory");
 }
 
-// The barrier's phase ends once so many bytes have come, those counted that came before.
+// The phase of the barrier ends after so many bytes, including those that have arrived already.
 DEVICE void expect_bytes(Barrier* barrier, int bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(place_of(barrier)), "r"(bytes)
                  : "memory");
 }
 
-// Until the barrier's phase of that parity, the first one's being 0, has ended. What was sent stands in shared memory:
-// with .acquire.cluster the compiler would also empty the cache of what is read from memory.
+// Waits until the phase with this parity (0 for the first) has ended. The data are in shared memory; .acquire.cluster
+// would also invalidate the L1 cache.
 DEVICE void wait_parity(Barrier* barrier, int parity) {
     asm volatile(
         "{ .reg .pred complete;\n"
@@ -127,8 +127,8 @@ DEVICE void wait_parity(Barrier* barrier, int parity) {
         : "memory");
 }
 
-// Writes to a block's shared memory what stands at the same place as `to` in this one's. The compiler may move this
-// block's own reads past it: what is sent is in registers.
+// Writes to the address of `to` in the shared memory of another block. The compiler may move reads of this block past
+// it: what is sent is in registers.
 DEVICE void store_remote(void* to, int rank, uint4 what) {
     asm volatile(
         "{ .reg .b32 there;\n"
@@ -137,12 +137,13 @@ DEVICE void store_remote(void* to, int rank, uint4 what) {
         "r"(rank), "r"(what.x), "r"(what.y), "r"(what.z), "r"(what.w));
 }
 
-// The same, counted by that block's barrier.
+// The same, counted by the barrier of that block.
 DEVICE void store_async(void* to, int rank, uint4 what, Barrier* barrier) {
     asm volatile(
         "{ .reg .b32 there, its_barrier;\n"
         "mapa.shared::cluster.u32 there, %0, %2;\n"
         "mapa.shared::cluster.u32 its_barrier, %1, %2;\n"
-        "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [there], {%3, %4, %5, %6}, [its_barrier]; }"
-        ::"r"(place_of(to)), "r"(place_of(barrier)), "r"(rank), "r"(what.x), "r"(what.y), "r"(what.z), "r"(what.w));
+        "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [there], {%3, %4, %5, %6}, [its_barrier]; "
+        "}" ::"r"(place_of(to)),
+        "r"(place_of(barrier)), "r"(rank), "r"(what.x), "r"(what.y), "r"(what.z), "r"(what.w));
 }

@@ -1,7 +1,10 @@
-"""Each cell's own equations in Triton, a step and its gradients: ``cells.py`` for the numbers of a block.
+"""The equations of each cell in Triton, one step forward and backward, for a tile of ``(ROWS, UNITS)`` values.
 
-``s`` are the gates' shares, of the input and of the state together; ``d`` stands for gradients, ``e`` for those that
-the gates get from elsewhere than their cell.
+``lstmkit/cells.py`` has the same equations in torch. ``s`` are the pre-activations of the gates; ``x`` and ``a`` are
+their input projections and recurrent projections. ``d`` stands for gradients, ``e`` for gradients that gates receive
+from a trace or from later gates.
+
+Dimensions: ``H`` hidden units, ``ACC`` the type of sums.
 """
 
 # pyright: reportPossiblyUnboundVariable=false
@@ -20,7 +23,7 @@ def lstm(
     s0, s1, s2, s3, c, w_peep, units,
     H: tl.constexpr, ACC: tl.constexpr, COUPLED: tl.constexpr, PEEP: tl.constexpr, LINEAR_IN: tl.constexpr,
 ):  # fmt: skip
-    """Gates ``i f g o`` and the new cell state."""
+    """Gates ``i, f, g, o`` and the new cell state."""
     if COUPLED:
         s_i, s_f, s_g, s_o = s0, s0, s1, s2
     else:
@@ -39,16 +42,18 @@ def lstm(
 
 @triton.jit
 def lstm_backward(
-    d_cell, d_o, past, i, f, g, o, c, e_i, e_f, e_g, w_peep, units,
+    d_cell, d_o, d_kept, i, f, g, o, c, e_i, e_f, e_g, w_peep, units,
     H: tl.constexpr, ACC: tl.constexpr, COUPLED: tl.constexpr, PEEP: tl.constexpr, LINEAR_IN: tl.constexpr,
 ):  # fmt: skip
-    """Of the shares, and of the cell state before.
+    """Gradients of the pre-activations, and of the cell state before the step.
 
     Args:
-        d_cell: Of the new cell state, but for what the output gate's peephole gives.
-        d_o: Of the output gate.
-        past: What of the cell state's gradient goes past the step.
-        i, f, g, o, c: Gates, and the cell state before.
+        d_cell: Gradient of the new cell state without the peephole of the output gate.
+        d_o: Gradient of the output gate.
+        d_kept: Part of the gradient of the cell state that zoneout passes to the state before the step.
+        i, f, g, o: Gates.
+        c: Cell state before the step.
+        e_i, e_f, e_g: Further gradients of gates.
     """
     d_o *= o * (1 - o)
     if PEEP:
@@ -57,7 +62,7 @@ def lstm_backward(
     if not LINEAR_IN:
         d_g *= 1 - g * g
     d_f = (d_cell * ((c - g) if COUPLED else c) + e_f) * f * (1 - f)
-    d_c = past + d_cell * f
+    d_c = d_kept + d_cell * f
     if PEEP:
         d_c += d_f * load_units(w_peep + (1 - COUPLED) * H, units, H, ACC)
     if COUPLED:
@@ -70,7 +75,7 @@ def lstm_backward(
 
 @triton.jit
 def gru(x0, x1, x2, a0, a1, a2, h):
-    """Gates ``r z n`` and the new hidden state, of both shares: ``r`` multiplies the state's of ``n``."""
+    """Gates ``r, z, n`` and the new hidden state; ``r`` multiplies the recurrent projection of ``n``."""
     r, z = sigmoid(x0 + a0), sigmoid(x1 + a1)
     n = tanh(x2 + r * a2)
     return r, z, n, n + z * (h - n)
@@ -78,7 +83,7 @@ def gru(x0, x1, x2, a0, a1, a2, h):
 
 @triton.jit
 def gru_backward(d, r, z, n, gh_n, h, e_r, e_z, e_n):
-    """Of the input's shares; that of the state is ``r`` times as much for the candidate."""
+    """Gradients of the input projections; for the candidate, that of the recurrent projection is ``r`` times it."""
     d_z = (d * (h - n) + e_z) * z * (1 - z)
     d_n = (d * (1 - z) + e_n) * (1 - n * n)
     return (d_n * gh_n + e_r) * r * (1 - r), d_z, d_n

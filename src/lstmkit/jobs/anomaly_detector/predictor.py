@@ -1,0 +1,222 @@
+"""What the anomaly detector's ``fit`` leaves: scaling, network, error scale and threshold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from typing_extensions import Self
+
+from lstmkit.data.batch import Source
+from lstmkit.data.series.sensor_series import SensorSeriesSet, filled
+from lstmkit.errors import DataError
+from lstmkit.evaluation.anomaly_thresholds import (
+    dynamic_thresholds,
+    extreme_value_threshold,
+    moving_average_thresholds,
+    quantile_threshold,
+)
+from lstmkit.jobs.anomaly_detector.results import AnomalyResult
+from lstmkit.jobs.anomaly_detector.scorers import SCORERS, Scorer
+from lstmkit.jobs.anomaly_detector.settings import ADAPTIVE, AnomalySettings
+from lstmkit.jobs.predictor import Predictor
+from lstmkit.models.base import Model
+from lstmkit.progress import Progress
+
+_MAX_INPUT_STD = 10.0  # standard deviations at which the model's inputs are clipped; its targets are not
+_MAX_ERROR_STD = 1e9  # standard deviations at which targets are clipped
+_MIN_ERROR = 0.01  # smallest mean error of a channel, in its standard deviations
+_ROUNDING = 1e-4  # relative; a threshold lies that far above the score it came from
+
+
+class AnomalyPredictor(Predictor[AnomalySettings]):
+    """Scores sensor series and compares the scores with a threshold.
+
+    Attributes:
+        channel_names: Every channel that the model reads, ``F``.
+        mean: ``(F,)`` of the training part.
+        std: ``(F,)`` of the training part; 1 for a constant channel.
+        mean_errors: ``(C,)`` mean error of each scored channel on the validation part: the unit of scores.
+        validation_scores: The last scores of the validation part, where an adaptive threshold begins.
+        constant_threshold: The threshold; NaN if it changes from step to step.
+        num_above: How many validation scores exceed the threshold, and how many there are.
+    """
+
+    def __init__(self, settings: AnomalySettings, channel_names: tuple[str, ...], mean: Any, std: Any) -> None:
+        super().__init__(settings)
+        self.channel_names = channel_names
+        self.mean, self.std = np.asarray(mean, dtype=np.float64), np.asarray(std, dtype=np.float64)
+        self.mean_errors = np.ones(len(self.scored_channels))
+        self.validation_scores = np.zeros(0)
+        self.constant_threshold = math.nan
+        self.num_above = (0, 0)
+
+    @classmethod
+    def fitted(cls, settings: AnomalySettings, train: SensorSeriesSet) -> Self:
+        """Fit the scaling of each channel to the training part.
+
+        Raises:
+            DataError: A channel has no value there.
+        """
+        values = np.concatenate([series.values for series in train.items])
+        missing = np.isnan(values).all(axis=0)
+        if missing.any():
+            name = train.channels[int(missing.argmax())]
+            raise DataError(f"{train.name}: channel {name!r} has no value in the training part: leave it out")
+        mean, std = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+        constant = std <= 1e-9 * np.maximum(1.0, np.abs(mean))
+        return cls(settings, train.channels, mean, np.where(constant, 1.0, std))
+
+    @property
+    def scored_channels(self) -> tuple[str, ...]:
+        """Channels that are scored, ``C``: all but the covariates."""
+        return tuple(self.channel_names[i] for i in self.scored_columns)
+
+    @property
+    def scored_columns(self) -> list[int]:
+        """Their places among the channels."""
+        return [i for i, name in enumerate(self.channel_names) if name not in self.settings.covariates]
+
+    @property
+    def scorer(self) -> Scorer:
+        return SCORERS[self.settings.method]
+
+    def build(self) -> Model:
+        return self.scorer.build(self.settings, len(self.channel_names), len(self.scored_channels))
+
+    # ---- encode --------------------------------------------------------------------------------------------------
+
+    def standardize(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Values ``(T, F)`` in their own units to inputs ``(T, F)`` and targets ``(T, C)``.
+
+        Inputs repeat the last value where one is missing; targets are NaN there.
+        """
+        values = np.clip((values - self.mean) / self.std, -_MAX_ERROR_STD, _MAX_ERROR_STD).astype(np.float32)
+        return np.clip(filled(values), -_MAX_INPUT_STD, _MAX_INPUT_STD), values[:, self.scored_columns]
+
+    def encode(self, series: SensorSeriesSet) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Inputs and targets of every series."""
+        pairs = [self.standardize(one.values) for one in series.items]
+        return [inputs for inputs, _ in pairs], [targets for _, targets in pairs]
+
+    def source(self, series: SensorSeriesSet) -> Source:
+        """Training windows of encoded series."""
+        return self.scorer.source(self.settings, *self.encode(series))
+
+    # ---- scores and thresholds -----------------------------------------------------------------------------------
+
+    def errors(self, series: SensorSeriesSet, progress: Progress) -> list[np.ndarray]:
+        """Absolute errors of every series, ``(T, C)`` each, in standard deviations."""
+        return self.scorer.errors(self.settings, self.model, *self.encode(series), self.device, progress)
+
+    def channel_scores(self, errors: np.ndarray) -> np.ndarray:
+        """Errors in units of the channel's mean error; 0 where nothing is known."""
+        return np.nan_to_num(errors / self.mean_errors)
+
+    def aggregate(self, channel_scores: np.ndarray, before: float | None) -> float:
+        """The score of one step: its channels' scores ``(C,)`` aggregated, then smoothed with the score before."""
+        now = float(channel_scores.mean() if self.settings.score_aggregation == "mean" else channel_scores.max())
+        half_life = self.settings.smoothing_half_life
+        kept = 0.5 ** (1 / half_life) if half_life else 0.0
+        return now if before is None else kept * before + (1 - kept) * now
+
+    def smoothed_scores(self, channel_scores: np.ndarray) -> np.ndarray:
+        """Scores ``(T,)``; 0 during the burn-in."""
+        scores, last = np.zeros(len(channel_scores)), None
+        for t in range(self.settings.burn_in, len(channel_scores)):
+            scores[t] = last = self.aggregate(channel_scores[t], last)
+        return scores
+
+    def calibrate(self, normal: SensorSeriesSet, progress: Progress) -> None:
+        """Fit the error scale and the threshold to series without anomalies."""
+        burn_in = self.settings.burn_in
+        errors = self.errors(normal, progress)
+        settled = np.concatenate([of_series[burn_in:] for of_series in errors])
+        counts = np.isfinite(settled).sum(axis=0)
+        self.mean_errors = np.maximum(np.nansum(settled, axis=0) / np.maximum(1, counts), _MIN_ERROR)
+        scores = np.concatenate(
+            [self.smoothed_scores(self.channel_scores(of_series))[burn_in:] for of_series in errors]
+        )
+        self.validation_scores = scores[-self.settings.threshold_window :]
+        self.constant_threshold = self.fit_threshold(scores)
+        self.num_above = (int((scores > self.constant_threshold).sum()), len(scores))
+
+    def fit_threshold(self, normal: np.ndarray) -> float:
+        """The threshold for scores ``(N,)`` of normal data; NaN if the method is adaptive.
+
+        It lies a little above the score that it came from, so that rounding does not make an alarm of it, and is at
+        least 1, the mean error.
+        """
+        method = self.settings.threshold_method
+        if method in ADAPTIVE:
+            return math.nan
+        fit = quantile_threshold if method == "quantile" else extreme_value_threshold
+        return max(1.0, fit(normal, self.settings.false_alarm_rate) * (1 + _ROUNDING))
+
+    def thresholds(
+        self, scores: np.ndarray, constant: float | None = None, before: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The threshold at each of the scores ``(T,)``.
+
+        Args:
+            scores: This model's, or a baseline's.
+            constant: A baseline's own threshold; by default this model's.
+            before: Scores before the first one, for adaptive methods; by default this model's validation scores.
+        """
+        settings, before = self.settings, self.validation_scores if before is None else before
+        if settings.threshold_method == "dynamic":
+            return dynamic_thresholds(scores, settings.threshold_window, settings.pruning, before)
+        if settings.threshold_method == "rolling":
+            return moving_average_thresholds(scores, settings.threshold_window, settings.false_alarm_rate, before)
+        return np.full(len(scores), self.constant_threshold if constant is None else constant)
+
+    def detect(self, series: SensorSeriesSet, progress: Progress) -> list[AnomalyResult]:
+        """Scores, thresholds and alarms of every series."""
+        results = []
+        for one, errors in zip(series.items, self.errors(series, progress), strict=True):
+            channel_scores = self.channel_scores(errors)
+            scores, values = self.smoothed_scores(channel_scores), one.values[:, self.scored_columns]
+            results.append(
+                AnomalyResult(one, values, scores, channel_scores, self.thresholds(scores), self.scored_channels)
+            )
+        return results
+
+    # ---- saved ---------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        past = self.validation_scores if self.settings.threshold_method in ADAPTIVE else self.validation_scores[:0]
+        level = None if math.isnan(self.constant_threshold) else self.constant_threshold
+        return {
+            "channels": list(self.channel_names),
+            "level": level,
+            "above": list(self.num_above),
+            "scores": len(past),
+            "mean": self.mean.tolist(),
+            "std": self.std.tolist(),
+            "scale": self.mean_errors.tolist(),
+            "past": past.tolist(),
+        }
+
+    @classmethod
+    def from_state(cls, settings: AnomalySettings, state: Mapping[str, Any]) -> Self:
+        predictor = cls(settings, tuple(state["channels"]), state["mean"], state["std"])
+        predictor.mean_errors = np.array(state["scale"], dtype=np.float64)
+        predictor.validation_scores = np.array(state["past"], dtype=np.float64)
+        predictor.constant_threshold = math.nan if state["level"] is None else float(state["level"])
+        above, count = state["above"]
+        predictor.num_above = (int(above), int(count))
+        predictor._check(state["scores"])
+        return predictor
+
+    def _check(self, num_scores: int) -> None:
+        names, wide = self.channel_names, len(self.channel_names)
+        if not all(isinstance(name, str) for name in names) or len(set(names)) < wide:
+            raise ValueError("channel names are not distinct texts")
+        if not wide or self.mean.shape != (wide,) or self.std.shape != (wide,) or not (self.std > 0).all():
+            raise ValueError("mean and std do not fit the channels")
+        if self.mean_errors.shape != (len(self.scored_channels),) or not (self.mean_errors > 0).all():
+            raise ValueError("mean errors do not fit the scored channels")
+        if self.validation_scores.shape != (num_scores,):
+            raise ValueError("validation scores are incomplete")

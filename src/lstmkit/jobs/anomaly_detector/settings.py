@@ -1,0 +1,113 @@
+"""Settings of the anomaly detector."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from lstmkit.jobs.settings import JobSettings
+from lstmkit.settings import setting, settings_class
+
+ADAPTIVE = ("rolling", "dynamic")  #: Threshold methods whose threshold changes from step to step.
+
+
+@settings_class
+class AnomalySettings(JobSettings):
+    """Settings of :class:`lstmkit.AnomalyDetector`."""
+
+    name: ClassVar[str] = "anomaly_detector"
+    summary: ClassVar[str] = "Detect anomalies in sensor series; compare with a moving z-score and Sub-PCA."
+    extra: ClassVar[str] = "text"
+    old_settings: ClassVar = {
+        "channels": "value_cols",
+        "context": "covariates",
+        "ahead": "horizon",
+        "code_size": "latent_size",
+        "combine": "score_aggregation",
+        "smooth": "smoothing_half_life",
+        "warm_up": "burn_in",
+        "threshold": "threshold_method",
+        "rate": "false_alarm_rate",
+        "history": "threshold_window",
+        "gap": "merge_gap",
+        "margin": "vus_buffer",
+    }
+    old_choices: ClassVar = {
+        "method": {"predict": "prediction", "reconstruct": "reconstruction"},
+        "threshold_method": {"extreme": "pot", "recent": "rolling"},
+    }
+
+    time_col: str = setting(
+        "column of the timestamps; without one, rows are equally spaced steps", default="time", group="data"
+    )
+    id_col: str = setting("column of the series id; optional", default="id", group="data")
+    value_cols: tuple[str, ...] = setting(
+        "columns to score for anomalies; empty = all numeric columns", default=(), group="data"
+    )
+    covariates: tuple[str, ...] = setting(
+        "columns the model reads but does not score, such as commands", default=(), group="data"
+    )
+    valid_fraction: float = setting(
+        "validation fraction of each series, also used for calibration", default=0.2, group="data", low=0, high=0.5
+    )
+    test_fraction: float = setting(
+        "test fraction at the end of each series, if the data have labels", default=0.3, group="data", low=0, high=0.8
+    )
+    method: str = setting(
+        "anomaly score: prediction error, or reconstruction error of an autoencoder",
+        default="prediction",
+        choices=("prediction", "reconstruction"),
+    )
+    horizon: int = setting("steps predicted at each step (method prediction)", default=3, low=1, high=500)
+    latent_size: int = setting("size of the autoencoder's latent code (method reconstruction)", default=8, low=1)
+    window: int = setting(
+        "training window in steps; with method reconstruction also the reconstructed window", default=100, low=2
+    )
+    batch_size: int = setting("windows per batch", default=32, group="training", low=1)
+    steps_per_epoch: int = setting(
+        "training steps per epoch; 0 = one pass over all windows", default=50, group="training", low=0
+    )
+    lr: float = setting("peak learning rate", default=3e-3, group="training", low=0)
+    score_aggregation: str = setting(
+        "aggregation of channel scores into one score per step",
+        default="mean",
+        group="decoding",
+        choices=("mean", "max"),
+    )
+    smoothing_half_life: float = setting(
+        "half-life in steps of the exponential smoothing of scores; 0 = no smoothing",
+        default=2.0,
+        group="decoding",
+        low=0,
+    )
+    burn_in: int = setting(
+        "steps at the start of a series without alarms, while the state settles", default=20, group="decoding", low=0
+    )
+    threshold_method: str = setting(
+        "threshold: quantile of validation scores (quantile), peaks over threshold with a generalized Pareto fit "
+        "(pot), rolling mean plus standard deviations (rolling), or nonparametric dynamic thresholding (dynamic)",
+        default="quantile",
+        group="decoding",
+        choices=("quantile", "pot", *ADAPTIVE),
+    )
+    false_alarm_rate: float = setting(
+        "target false alarms per step (all methods but dynamic)", default=0.005, group="decoding", low=1e-9, high=0.09
+    )
+    threshold_window: int = setting(
+        "steps of past scores that a rolling or dynamic threshold uses", default=2000, group="decoding", low=50
+    )
+    pruning: float = setting(
+        "minimum relative decrease between peak scores (dynamic; Hundman et al. 2018)",
+        default=0.13,
+        group="decoding",
+        low=0,
+        high=1,
+    )
+    merge_gap: int = setting(
+        "maximum gap in steps between alarms merged into one event", default=5, group="decoding", low=0
+    )
+    label_col: str = setting(
+        "column with 1 for anomalous steps; read by evaluate only", default="label", group="evaluation"
+    )
+    vus_buffer: int = setting(
+        "maximum buffer in steps around a labeled anomaly in VUS-PR", default=100, group="evaluation", low=0
+    )

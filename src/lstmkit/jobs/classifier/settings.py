@@ -1,0 +1,144 @@
+"""Settings of the classifier."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from lstmkit.jobs.settings import JobSettings
+from lstmkit.settings import setting, settings_class
+
+
+@settings_class
+class ClassifierSettings(JobSettings):
+    """Settings of :class:`lstmkit.Classifier`."""
+
+    name: ClassVar[str] = "classifier"
+    summary: ClassVar[str] = "Classify texts, time series, audio or video clips; compare with simple baselines."
+    extra: ClassVar[str] = "text"
+    old_settings: ClassVar = {
+        "tokens": "tokenization",
+        "vocabulary": "vocab_size",
+        "at_least": "min_count",
+        "lower": "lowercase",
+        "longest": "max_tokens",
+        "embed_size": "embedding_size",
+        "pool": "pooling",
+        "layer_dropout": "hidden_dropout",
+        "sound_col": "path_col",
+        "name_label": "label_pattern",
+        "rate": "sample_rate",
+        "bands": "n_mels",
+        "channels": "conv_channels",
+        "shift": "max_time_shift",
+        "noise": "min_snr_db",
+        "speed": "speed_perturbation",
+        "masks": "spec_augment_masks",
+        "colour": "color",
+        "frame_size": "feature_size",
+        "frame_shift": "max_translation",
+        "class_weights": "class_weight",
+    }
+    old_choices: ClassVar = {"tokenization": {"spaces": "whitespace"}}
+
+    text_col: str = setting("column of the texts", default="text", group="data")
+    label_col: str = setting("column of the labels", default="label", group="data")
+    id_col: str = setting("column of the example id", default="id", group="data")
+    value_cols: tuple[str, ...] = setting(
+        "numeric columns of time series in long form; rows with one id form one example", default=(), group="data"
+    )
+    path_col: str = setting(
+        "column of audio or video paths, relative to the table's folder", default="path", group="data"
+    )
+    label_sep: str = setting(
+        "separator between the labels of an example (multi-label); empty = one label per example",
+        default="",
+        group="data",
+    )
+    label_pattern: str = setting(
+        "regular expression whose one group is the label in a file name; empty = folder name is the label",
+        default="",
+        group="data",
+    )
+    valid_fraction: float = setting(
+        "validation fraction of the examples, also used for calibration", default=0.1, group="data", low=0, high=0.5
+    )
+    test_fraction: float = setting("test fraction of the examples", default=0.1, group="data", low=0, high=0.5)
+    tokenization: str = setting(
+        "tokenization: words and punctuation (words), split at spaces (whitespace), characters (chars) or subword "
+        "units (bpe)",
+        default="words",
+        group="text",
+        choices=("words", "whitespace", "chars", "bpe"),
+    )
+    vocab_size: int = setting(
+        "maximum number of tokens in the vocabulary; 0 = all (8,000 with bpe)", default=0, group="text", low=0
+    )
+    min_count: int = setting(
+        "minimum occurrences of a token in the training data to enter the vocabulary", default=2, group="text", low=1
+    )
+    lowercase: bool = setting("convert text to lowercase", default=True, group="text")
+    max_tokens: int = setting("maximum number of tokens read from a text; 0 = all", default=0, group="text", low=0)
+    sample_rate: int = setting(
+        "sample rate in Hz after resampling; 0 = lowest of the training clips, at most 16,000",
+        default=0,
+        group="audio",
+        low=0,
+        high=48_000,
+    )
+    n_mels: int = setting("number of mel bands", default=40, group="audio", low=4, high=256)
+    conv_channels: int = setting("channels of each convolution over log-mel frames", default=32, group="audio", low=1)
+    max_time_shift: float = setting(
+        "maximum seconds of silence added before and after a clip in training", default=0.1, group="audio", low=0
+    )
+    min_snr_db: float = setting(
+        "minimum signal-to-noise ratio in dB of noise added in training; 0 = no noise",
+        default=25.0,
+        group="audio",
+        low=0,
+    )
+    speed_perturbation: float = setting(
+        "maximum relative change of speed and of pitch in training", default=0.1, group="audio", low=0, high=0.5
+    )
+    spec_augment_masks: int = setting(
+        "SpecAugment time masks and frequency masks per clip, of each kind", default=1, group="audio", low=0
+    )
+    height: int = setting("frame height in pixels", default=64, group="video", low=16, high=512)
+    width: int = setting("frame width in pixels", default=64, group="video", low=16, high=512)
+    color: bool = setting("read color frames; otherwise grayscale", default=True, group="video")
+    frame_rate: float = setting(
+        "maximum frames per second read from a clip; 0 = all", default=10.0, group="video", low=0
+    )
+    feature_size: int = setting("size of the feature vector per frame", default=128, group="video", low=1)
+    max_translation: float = setting(
+        "maximum random translation in training, as a fraction of the frame side",
+        default=0.1,
+        group="video",
+        low=0,
+        high=0.5,
+    )
+    embedding_size: int = setting("size of token embeddings; 0 = hidden_size", default=0, low=0)
+    hidden_size: int = setting("hidden units per layer and direction", default=128, low=1)
+    bidirectional: bool = setting("read the sequence in both directions", default=True)
+    pooling: str = setting(
+        "pooling over time: last state per direction, mean, maximum, or attention",
+        default="max",
+        choices=("last", "mean", "max", "attention"),
+    )
+    dropout: float = setting("dropout probability before the output layer", default=0.5, low=0, high=0.95)
+    hidden_dropout: float = setting("dropout probability between recurrent layers", default=0.3, low=0, high=0.95)
+    input_dropout: float = setting(
+        "dropout probability on token embeddings, audio features or frame features", default=0.3, low=0, high=0.95
+    )
+    word_dropout: float = setting(
+        "dropout probability of whole vocabulary entries per batch (embedding dropout)", default=0.1, low=0, high=0.95
+    )
+    class_weight: str = setting(
+        "class weights in the loss: none, or inversely proportional to class frequency (balanced)",
+        default="none",
+        group="training",
+        choices=("none", "balanced"),
+    )
+    batch_size: int = setting("examples per batch", default=32, group="training", low=1)
+    threshold: float = setting(
+        "probability threshold for each label (multi-label)", default=0.5, group="decoding", low=0, high=1
+    )

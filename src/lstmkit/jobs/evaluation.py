@@ -1,0 +1,58 @@
+"""The result of an evaluation: the model beside the baselines, in one table."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from lstmkit.report import format_table, number, table_html
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of the model and of the baselines on the same held-out examples.
+
+    Attributes:
+        table: One row per model: column ``model``, then one column per score. This model comes first.
+        directions: For each score ``"low"`` or ``"high"``, whichever is better, or a target (``"near:80"``).
+        details: The outputs that the scores were computed from.
+        notes: What a reader must know to read the table.
+        outputs: The predictions on the test examples, as the job's report takes them; not written to JSON.
+    """
+
+    table: pd.DataFrame
+    directions: dict[str, str]
+    details: pd.DataFrame
+    notes: tuple[str, ...] = ()
+    outputs: Any = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return "\n".join([format_table(self.table, self.directions), *self.notes])
+
+    def _repr_html_(self) -> str:
+        """The table for a notebook, the best of each score in bold."""
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return f"{table_html(self.table, self.directions)}{notes}"
+
+    @property
+    def headline(self) -> str:
+        """The first score in a sentence: this model's, and the best baseline's."""
+        score, direction = next(iter(self.directions.items()))
+        (ours, value), *others = self.table[["model", score]].itertuples(index=False)
+        sentence = f"{score[:1].upper()}{score[1:]} of {ours} on the held-out test: {number(value)}."
+        known = [(name, v) for name, v in others if pd.notna(v)]
+        if not known or pd.isna(value):
+            return sentence
+        name, baseline = (min if direction == "low" else max)(known, key=lambda row: row[1])
+        worse = value > baseline if direction == "low" else value < baseline
+        return f"{sentence} The best baseline, {name}, has {number(baseline)}{': use that one' if worse else ''}."
+
+    def to_json(self) -> dict[str, Any]:
+        """Table and notes, ready for JSON. A score that is not a finite number becomes ``None``."""
+        finite = self.table.replace([math.inf, -math.inf], math.nan)
+        rows = finite.astype(object).where(finite.notna(), None).to_dict("records")
+        return {"table": rows, "notes": list(self.notes)}

@@ -1,0 +1,99 @@
+"""Backtest of a forecaster: rolling origins, scored beside SeasonalNaive and AutoETS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lstmkit.data.series.forecast_frames import forecast_frame, histories_by_origin, training_frame
+from lstmkit.data.series.forecast_windows import rolling_origins
+from lstmkit.data.series.series_set import SeriesSet
+from lstmkit.data.series.time_split import ForecastExamples
+from lstmkit.errors import DataError, SettingError
+from lstmkit.evaluation.forecast_metrics import forecast_scores
+from lstmkit.jobs.evaluation import Evaluation
+from lstmkit.jobs.forecaster.baselines import FORECAST_BASELINES, forecast_baselines
+from lstmkit.jobs.forecaster.predictor import ForecasterPredictor
+from lstmkit.progress import Progress
+from lstmkit.settings import unknown
+
+
+def backtest(
+    predictor: ForecasterPredictor, examples: ForecastExamples, baselines: Sequence[str], progress: Progress
+) -> Evaluation:
+    """Score the forecaster, fitted once, and the baselines, fitted again at every origin.
+
+    Args:
+        predictor: The fitted forecaster.
+        examples: Windows that it was not fitted to.
+        baselines: Any of :data:`FORECAST_BASELINES`.
+        progress: Where to report progress.
+
+    Raises:
+        SettingError: A baseline is unknown.
+    """
+    for name in baselines:
+        if name not in FORECAST_BASELINES:
+            raise SettingError(unknown(name, FORECAST_BASELINES, what="baseline"))
+    settings, season = predictor.settings, predictor.window_plan.season
+    series, origins, levels = examples.series, examples.origins, sorted(settings.levels)
+    label = f"{settings.cell.upper()} ({settings.method})"
+    forecasts = forecast_frame(series, origins, predictor.quantiles(series, origins, progress), levels, label)
+    notes = [
+        f"The test has {len(origins)} windows of {settings.horizon} steps in {len(np.unique(origins[:, 0]))} series, "
+        "all after the training and validation data. Scores are means over windows, then over series.",
+        "Missing values are not scored. sMAPE and coverage are in percent. A MASE below 1 beats the in-sample seasonal "
+        "naive forecast.",
+    ]
+    if baselines:
+        baseline_forecasts, baseline_notes = forecast_baselines(
+            histories_by_origin(series, origins),
+            settings.horizon,
+            freq=series.freq,
+            season=season,
+            levels=levels,
+            names=baselines,
+            progress=progress,
+        )
+        forecasts = forecasts.merge(baseline_forecasts, on=["unique_id", "cutoff", "ds"], how="left", validate="1:1")
+        notes += baseline_notes
+    first_origins = series.lengths.copy()
+    np.minimum.at(first_origins, origins[:, 0], origins[:, 1])
+    history = training_frame(series, first_origins)
+    table = forecast_scores(forecasts, history, [label, *baselines], season=season, levels=levels)
+    directions = dict.fromkeys(("MASE", "sMAPE", "MAE", "RMSE", "CRPS"), "low")
+    directions |= {f"coverage-{level}": f"near:{level}" for level in levels}
+    return Evaluation(table, directions, forecasts, tuple(notes))
+
+
+def unseen_windows(predictor: ForecasterPredictor, series: SeriesSet) -> ForecastExamples:
+    """Every window of series that lies after the training and validation data.
+
+    Raises:
+        DataError: There is none.
+    """
+    horizon = predictor.settings.horizon
+    first = np.array([_first_unseen_step(predictor, series, i) for i in range(len(series))])
+    origins = rolling_origins(series, first, series.lengths - horizon, stride=horizon)
+    if not len(origins):
+        raise DataError(
+            f"no series has {horizon} steps after the training and validation data: give newer data, or fit with "
+            "--test-windows 1 or more"
+        )
+    return ForecastExamples(series, origins)
+
+
+def _first_unseen_step(predictor: ForecasterPredictor, series: SeriesSet, i: int) -> int:
+    """The first step of series ``i`` after the training data; a new series starts after two windows, if it has them."""
+    trained_until = predictor.last_trained_timestamps.get(series.ids[i])
+    if trained_until is None:
+        enough_past = min(2 * predictor.window_plan.past, int(series.lengths[i]) - predictor.settings.horizon)
+        return max(1, enough_past)
+    timestamps = series.timestamps(i, 0, int(series.lengths[i]))
+    try:
+        return max(1, int((timestamps <= predictor.parse_timestamp(trained_until)).sum()))
+    except TypeError as err:
+        raise DataError(
+            f"series {series.ids[i]!r} and the training data must both have a time zone, or neither"
+        ) from err

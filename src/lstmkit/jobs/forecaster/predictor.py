@@ -1,0 +1,296 @@
+"""What a forecaster leaves after ``fit``: windows, network, quantiles and calibrated intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from lstmkit.data.batch import Batch, Loader
+from lstmkit.data.series.covariates import CovariateEncoder
+from lstmkit.data.series.forecast_frames import forecast_frame
+from lstmkit.data.series.forecast_windows import Origins, Windows, WindowScaler
+from lstmkit.data.series.series_set import SeriesSet, check_future_covariates
+from lstmkit.data.series.time_split import (
+    REGULAR_SEASON_THRESHOLD,
+    ForecastExamples,
+    Plan,
+    last_timestamps,
+    plan_windows,
+    seasonal_change,
+)
+from lstmkit.evaluation.calibration import conformal_widths
+from lstmkit.evaluation.forecast_metrics import quantile_columns
+from lstmkit.jobs.forecaster.generation import sample_paths
+from lstmkit.jobs.forecaster.reading import read_forecast_series
+from lstmkit.jobs.forecaster.settings import ForecasterSettings
+from lstmkit.jobs.predictor import Predictor
+from lstmkit.models.base import Model
+from lstmkit.models.sequence import SequenceModel
+from lstmkit.modules.encoders import PatchEncoder
+from lstmkit.modules.heads import DistributionHead, QuantileHead
+from lstmkit.modules.linear_experts import LinearExperts
+from lstmkit.modules.trunk import build_trunk
+from lstmkit.progress import Progress
+from lstmkit.training.predict import predict
+from lstmkit.training.train import seeded
+
+MAX_CALIBRATION_WINDOWS = 300  #: The recursive method samples many paths per window, so it calibrates on fewer.
+
+#: The names of :class:`WindowScaler` for values of the settings ``centering`` and ``scaling``.
+_SCALER_NAMES = {"seasonal_naive": "season", "seasonal_difference": "difference"}
+
+
+class WindowForecast(NamedTuple):
+    """The forecast of one window in scaled units: quantiles ``(H, Q)``, and what turns them back into values.
+
+    Attributes:
+        quantiles: ``(H, Q)`` quantiles, ascending.
+        base: ``(H,)`` the value that was subtracted at each step.
+        scale: ``(1,)`` the value that was divided by.
+        target: ``(H,)`` scaled actual values; NaN if unknown.
+    """
+
+    quantiles: np.ndarray
+    base: np.ndarray
+    scale: np.ndarray
+    target: np.ndarray
+
+
+class ForecasterPredictor(Predictor[ForecasterSettings]):
+    """Forecasts quantiles for windows of time series.
+
+    Args:
+        settings: The settings that it was fitted with.
+        window_plan: Frequency, season length, window and patch, chosen from the training part.
+        covariates: Encodes covariates and the calendar as numbers.
+        last_trained_timestamps: By series id the last timestamp of training and validation, as text.
+        interval_widths: ``(H, K)`` conformal widths in scaled units, one per step and interval; ``None`` without a
+            validation part: then the intervals are the network's own quantiles.
+    """
+
+    def __init__(
+        self,
+        settings: ForecasterSettings,
+        window_plan: Plan,
+        covariates: CovariateEncoder,
+        last_trained_timestamps: Mapping[str, str],
+        interval_widths: np.ndarray | None = None,
+    ) -> None:
+        super().__init__(settings)
+        self.window_plan = window_plan
+        self.covariates = covariates
+        self.last_trained_timestamps = dict(last_trained_timestamps)
+        self.interval_widths = interval_widths
+
+    # ---- the front end -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def fitted(cls, settings: ForecasterSettings, train: ForecastExamples) -> Self:
+        """A predictor whose window plan and covariates are fitted to the training windows."""
+        series = train.series
+        plan = plan_for(settings, series, series.lengths)
+        modeled = replace(series, y=tuple(map(np.log, series.y))) if settings.log_transform else series
+        change = seasonal_change(modeled, series.lengths, plan.season, plan.past)
+        covariates = CovariateEncoder.fit(
+            series,
+            past=settings.past_covariates,
+            future=settings.future_covariates,
+            static=settings.static_covariates,
+            calendar=settings.calendar_features,
+        )
+        regular = replace(plan, regular=change < REGULAR_SEASON_THRESHOLD)
+        return cls(settings, regular, covariates, last_timestamps(series, series.lengths))
+
+    def read(self, data: Any, future_data: Any | None = None) -> SeriesSet:
+        """A file or object as series of the frequency that was fitted. Raises DataError."""
+        return read_forecast_series(self.settings, data, self.window_plan.freq, future_data)
+
+    def windows(self, examples: ForecastExamples) -> Windows:
+        """Encoded windows with targets, ready to be batched."""
+        settings, plan = self.settings, self.window_plan
+        patches = -(-settings.horizon // plan.patch)
+        return Windows(
+            examples.series,
+            self.covariates,
+            self.scaler,
+            examples.origins,
+            past=plan.past,
+            horizon=settings.horizon,
+            ahead=patches * plan.patch if self.reads_horizon_states else 0,
+            fed=settings.method == "recursive",
+            counts=self.is_count_data,
+        )
+
+    def parse_timestamp(self, text: str) -> Any:
+        """A timestamp of :attr:`last_trained_timestamps`: a date, or a whole number."""
+        return int(text) if isinstance(self.window_plan.freq, int) else pd.Timestamp(text)
+
+    @property
+    def quantile_levels(self) -> list[float]:
+        """The ``Q`` quantiles of the intervals and the median, ascending, in (0, 1)."""
+        return list(quantile_columns(self.settings.levels))
+
+    @property
+    def is_count_data(self) -> bool:
+        """Whether the values are modeled as counts."""
+        return self.settings.method == "recursive" and self.settings.distribution == "negative_binomial"
+
+    @property
+    def reads_horizon_states(self) -> bool:
+        """Whether the recurrent layers run over the horizon, where they read future covariates."""
+        if self.settings.method == "recursive" or self.settings.readout == "horizon_states":
+            return True
+        return self.settings.readout == "auto" and bool(self.settings.future_covariates)
+
+    @property
+    def scaler(self) -> WindowScaler:
+        """What is subtracted from each window, and what it is divided by."""
+        # Forecasts of a regular series correct its last season, forecasts of others start at the last value.
+        centering, scaling = ("season", "difference") if self.window_plan.regular else ("last", "std")
+        if self.is_count_data:  # the network reads counts in units of their mean
+            centering, scaling = "none", "mean"
+        elif self.settings.method == "recursive":
+            centering, scaling = "mean", "std"
+        if self.settings.centering != "auto":
+            centering = _SCALER_NAMES.get(self.settings.centering, self.settings.centering)
+        if self.settings.scaling != "auto":
+            scaling = _SCALER_NAMES.get(self.settings.scaling, self.settings.scaling)
+        return WindowScaler(self.settings.log_transform, centering, scaling, self.window_plan.season)
+
+    # ---- the network and its outputs -----------------------------------------------------------------------------
+
+    def build(self) -> Model:
+        s, plan = self.settings, self.window_plan
+        width = s.hidden_size
+        encoder = PatchEncoder(Windows.N_VALUE_FEATURES + self.covariates.width, plan.patch, width, s.dropout)
+        trunk = build_trunk(s.cell, width, width, num_layers=s.num_layers, dropout=s.dropout, residual=s.residual)
+        if s.method == "recursive":
+            return SequenceModel(encoder, trunk, DistributionHead(trunk.output_size, s.distribution))
+        # The last state forecasts the whole horizon; states over the horizon forecast one patch each.
+        steps_per_state = plan.patch if self.reads_horizon_states else s.horizon
+        head = QuantileHead(trunk.output_size, self.quantile_levels, s.horizon, steps_per_state, s.dropout)
+        experts = LinearExperts(plan.past, s.horizon, trunk.output_size, s.linear_experts) if s.linear_experts else None
+        return SequenceModel(encoder, trunk, head, experts)
+
+    def predict_windows(self, examples: ForecastExamples, progress: Progress | None = None) -> WindowForecast:
+        """Forecasts of ``N`` windows before calibration, stacked: ``(N, H, Q)``, ``(N, H)``, ``(N, 1)``, ``(N, H)``."""
+        with seeded(self.settings.seed):
+            # Paths are sampled for one window at a time: a forecast must not depend on the other windows of a batch.
+            loader = Loader(self.windows(examples), 256 if self.settings.method == "direct" else 1)
+            forecasts = predict(
+                self.model, loader, self._decode, device=self.device, progress=progress, title="forecasting"
+            )
+        return WindowForecast(*(np.stack(parts) for parts in zip(*forecasts, strict=True)))
+
+    def _decode(self, model: Model, batch: Batch) -> list[WindowForecast]:
+        assert batch.targets is not None
+        if self.settings.method == "direct":
+            quantiles = model(batch.inputs)[0].sort(dim=-1).values  # quantiles that cross are put in order
+            targets = batch.targets[:, -self.settings.horizon :]
+        else:
+            levels = torch.tensor(self.quantile_levels, device=batch.inputs.device)
+            quantiles = torch.quantile(self.sample_paths(model, batch), levels, dim=1).movedim(0, -1)
+            targets = batch.targets[:, self.window_plan.past :]
+        if self.is_count_data:
+            targets = targets / batch.extras["scale"]
+        parts = (quantiles, batch.extras["base"], batch.extras["scale"], targets)
+        return [WindowForecast(*row) for row in zip(*(p.double().cpu().numpy() for p in parts), strict=True)]
+
+    def sample_paths(self, model: Model, batch: Batch) -> Tensor:
+        """Sampled futures in scaled units, ``(B, num_samples, H)``."""
+        settings = self.settings
+        return sample_paths(
+            model,
+            batch,
+            past=self.window_plan.past,
+            horizon=settings.horizon,
+            num_samples=settings.num_samples,
+            seed=settings.seed,
+            counts=self.is_count_data,
+        )
+
+    # ---- calibrated forecasts in the unit of the series ----------------------------------------------------------
+
+    def calibrate(self, valid: ForecastExamples) -> None:
+        """Fit the conformal widths of the intervals to validation windows; their series then count as seen."""
+        for series_id, end in last_timestamps(valid.series, valid.series.lengths).items():
+            known = self.last_trained_timestamps.get(series_id, end)
+            self.last_trained_timestamps[series_id] = max(end, known, key=self.parse_timestamp)
+        if self.settings.method == "recursive":
+            stride = -(-len(valid.origins) // MAX_CALIBRATION_WINDOWS)
+            valid = ForecastExamples(valid.series, valid.origins[::stride])
+        forecast, k = self.predict_windows(valid), len(self.settings.levels)
+        lower, upper = forecast.quantiles[..., :k][..., ::-1], forecast.quantiles[..., k + 1 :]
+        self.interval_widths = conformal_widths(forecast.target, lower, upper, np.sort(self.settings.levels) / 100)
+
+    def quantiles(self, series: SeriesSet, origins: Origins, progress: Progress | None = None) -> np.ndarray:
+        """Calibrated quantiles ``(N, H, Q)`` of the windows at ``origins (N, 2)``, in the unit of the series.
+
+        ``Q`` holds the lower bounds from the widest interval inwards, the median, and the upper bounds outwards.
+        """
+        forecast, k = self.predict_windows(ForecastExamples(series, origins), progress), len(self.settings.levels)
+        scaled = forecast.quantiles
+        if self.interval_widths is not None:
+            median = scaled[..., k : k + 1]
+            lower = np.minimum(scaled[..., :k] - self.interval_widths[:, ::-1], median)
+            upper = np.maximum(scaled[..., k + 1 :] + self.interval_widths, median)
+            # Widths may be negative: a wider interval must still contain the narrower ones.
+            scaled[..., :k] = np.minimum.accumulate(lower[..., ::-1], axis=-1)[..., ::-1]
+            scaled[..., k + 1 :] = np.maximum.accumulate(upper, axis=-1)
+        values = self.scaler.inverse(scaled, forecast.base[..., None], forecast.scale[..., None])
+        return np.maximum(values, 0.0) if self.is_count_data else values
+
+    def forecast(self, series: SeriesSet) -> pd.DataFrame:
+        """The ``horizon`` steps after the end of each series: ``unique_id, ds, forecast, forecast-lo-80, …``.
+
+        Raises:
+            DataError: A future covariate does not reach the end of the horizon.
+        """
+        check_future_covariates(series, self.settings.future_covariates, self.settings.horizon)
+        origins = np.stack([np.arange(len(series)), series.lengths], axis=1)
+        quantiles = self.quantiles(series, origins)
+        return forecast_frame(series, origins, quantiles, self.settings.levels, "forecast").drop(
+            columns=["cutoff", "y"]
+        )
+
+    # ---- the saved state -----------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "plan": asdict(self.window_plan),
+            "features": self.covariates.to_json(),
+            "trained_until": self.last_trained_timestamps,
+            "widths": None if self.interval_widths is None else self.interval_widths.tolist(),
+        }
+
+    @classmethod
+    def from_state(cls, settings: ForecasterSettings, state: Mapping[str, Any]) -> Self:
+        plan = Plan(**state["plan"])
+        if not all(isinstance(n, int) and 0 < n < 2**31 for n in (plan.season, plan.past, plan.patch)):
+            raise ValueError("season, window and patch must be whole numbers above 0")
+        widths = None
+        if state["widths"] is not None:
+            widths = np.array(state["widths"], dtype=float).reshape(settings.horizon, len(settings.levels))
+            if not np.isfinite(widths).all():
+                raise ValueError("interval widths must be finite numbers")
+        return cls(settings, plan, CovariateEncoder.from_json(state["features"]), state["trained_until"], widths)
+
+
+def plan_for(settings: ForecasterSettings, series: SeriesSet, ends: np.ndarray) -> Plan:
+    """Window, patch and season length for series whose training part ends at steps ``ends (N,)``."""
+    return plan_windows(
+        series.freq,
+        int(ends.max()),
+        settings.horizon,
+        season=settings.season_length,
+        window=settings.window,
+        patch=settings.patch_length,
+        autoregressive=settings.method == "recursive",
+    )

@@ -1,0 +1,43 @@
+"""Settings of the handwriting synthesizer."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from lstmkit.jobs.settings import JobSettings
+from lstmkit.settings import setting, settings_class
+
+
+@settings_class
+class HandwritingSettings(JobSettings):
+    """Settings of :class:`lstmkit.HandwritingSynthesizer`."""
+
+    name: ClassVar[str] = "handwriting_synthesizer"
+    summary: ClassVar[str] = "Model handwriting as pen strokes: score drawings, continue one, write texts by hand."
+    extra: ClassVar[str] = "writing"
+    old_names: ClassVar = ("writer",)
+    old_settings: ClassVar = {
+        "mixtures": "mixture_components",
+        "window_mixtures": "window_components",
+        "longest": "max_points",
+    }
+
+    valid_fraction: float = setting("validation fraction of the drawings", default=0.1, group="data", low=0, high=0.5)
+    test_fraction: float = setting("test fraction of the drawings", default=0.1, group="data", low=0, high=0.5)
+    mixture_components: int = setting("Gaussian components of the pen-offset mixture", default=20, low=1, high=500)
+    window_components: int = setting(
+        "Gaussian components of the attention window over the text", default=10, low=1, high=500
+    )
+    hidden_size: int = setting("hidden units per layer", default=200, low=1)
+    num_layers: int = setting(
+        "number of recurrent layers; with texts the first moves the attention window", default=2, low=1
+    )
+    max_points: int = setting(
+        "maximum number of points in a training window; 0 = whole drawings, as always with texts",
+        default=400,
+        group="training",
+        low=0,
+    )
+    batch_size: int = setting("drawings per batch", default=32, group="training", low=1)
+    lr: float = setting("peak learning rate", default=0.003, group="training", low=0)
+    weight_decay: float = setting("weight decay", default=0.0001, group="training", low=0)

@@ -1,0 +1,84 @@
+"""The image generator's part of the report: results, generated images, reconstructions, the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lstmkit.data.vision.image_set import Images
+from lstmkit.jobs.evaluation import Evaluation
+from lstmkit.jobs.image_generator.generation import generate, reconstruct
+from lstmkit.jobs.image_generator.plots import drawing_steps_figure, image_grid_figure
+from lstmkit.jobs.image_generator.predictor import ImageGeneratorPredictor
+from lstmkit.jobs.image_generator.results import GeneratedImage
+from lstmkit.report import Section
+
+_NUM_STEP_FIGURES = 5  # images drawn step by step
+_NUM_GENERATED, _MAX_GENERATED = 40, 100
+
+
+def steps_figure(predictor: ImageGeneratorPredictor, generated: Sequence[GeneratedImage]) -> Figure:
+    """The first images, glimpse by glimpse."""
+    first = generated[:_NUM_STEP_FIGURES]
+    return drawing_steps_figure(
+        [one.label or one.name for one in first],
+        [one.canvases for one in first],
+        [one.windows for one in first],
+        [one.original for one in first],
+        predictor.settings.write_size,
+    )
+
+
+def sections(predictor: ImageGeneratorPredictor, evaluation: Evaluation | None, images: Images) -> list[Section]:
+    """Results, generated images, reconstructions of test images, and the data.
+
+    Args:
+        predictor: With a trained network.
+        evaluation: On the test part, if there is one.
+        images: Everything that was read.
+    """
+    results = []
+    if evaluation is not None:
+        text = "Scores on the test part, to which nothing was fitted. " + " ".join(evaluation.notes)
+        results.append(Section("Results", text, evaluation.table, best=evaluation.directions))
+    return [*results, *_generated(predictor), *_reconstructed(predictor, evaluation), _data(predictor, images)]
+
+
+def _generated(predictor: ImageGeneratorPredictor) -> list[Section]:
+    num_labels = len(predictor.labels)
+    count = num_labels * max(1, _NUM_GENERATED // num_labels) if num_labels else _NUM_GENERATED
+    generated = generate(predictor, min(count, _MAX_GENERATED), "", predictor.settings.seed)
+    grid = image_grid_figure([one.image for one in generated], [one.label for one in generated])
+    return [
+        Section("Generated images", "Random samples, not selected.", figure=grid, caption="Images sampled at random"),
+        Section(
+            "Generation step by step",
+            "The frame is the write window; a thick line means wide filters.",
+            figure=steps_figure(predictor, generated),
+            caption="The canvas after some of the glimpses",
+        ),
+    ]
+
+
+def _reconstructed(predictor: ImageGeneratorPredictor, evaluation: Evaluation | None) -> list[Section]:
+    if evaluation is None:
+        return []
+    test: Images = evaluation.outputs
+    reconstructed = reconstruct(predictor, test.part(np.arange(min(_NUM_STEP_FIGURES, len(test)))))
+    return [
+        Section(
+            "Reconstructions",
+            "The first images of the test part.",
+            figure=steps_figure(predictor, reconstructed),
+            caption="The original, and the canvas after some of the glimpses",
+        )
+    ]
+
+
+def _data(predictor: ImageGeneratorPredictor, images: Images) -> Section:
+    counts = {"images": len(images), "labels": len(predictor.labels)}
+    table = pd.DataFrame({"data": list(counts), "count": list(counts.values())})
+    return Section("The data", " ".join(f"{note}." for note in images.notes), table)

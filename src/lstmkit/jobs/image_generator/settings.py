@@ -1,0 +1,63 @@
+"""Settings of the image generator."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from lstmkit.jobs.settings import JobSettings
+from lstmkit.settings import setting, settings_class
+
+MAX_IMAGE_SIZE = 256  # pixels of a side; as lstmkit.data.vision.image_set has it, which imports torch
+
+
+@settings_class
+class ImageGeneratorSettings(JobSettings):
+    """Settings of :class:`lstmkit.ImageGenerator`."""
+
+    name: ClassVar[str] = "image_generator"
+    summary: ClassVar[str] = "Generate images with attention (DRAW); compare with a Bernoulli mixture."
+    extra: ClassVar[str] = "pictures"
+    old_names: ClassVar[tuple[str, ...]] = ("painter",)
+    old_settings: ClassVar = {
+        "inverted": "invert",
+        "shades": "binarization",
+        "kinds": "class_conditional",
+        "steps": "glimpses",
+        "latent": "latent_size",
+    }
+    old_choices: ClassVar = {"binarization": {"drawn": "stochastic", "halved": "threshold", "kept": "none"}}
+
+    height: int = setting("image height in pixels", default=28, group="image", low=2, high=MAX_IMAGE_SIZE)
+    width: int = setting("image width in pixels", default=28, group="image", low=2, high=MAX_IMAGE_SIZE)
+    invert: bool = setting("invert pixel values: dark pixels are ink", default=False, group="image")
+    binarization: str = setting(
+        "binarization of gray values: sampled in every epoch (stochastic), at 0.5 (threshold), or none",
+        default="stochastic",
+        group="image",
+        choices=("stochastic", "threshold", "none"),
+    )
+    class_conditional: bool = setting("condition the model on image labels", default=False)
+    glimpses: int = setting("number of glimpses (time steps) per image", default=32, low=1, high=1000)
+    latent_size: int = setting("size of the latent variable per glimpse", default=32, low=1)
+    read_size: int = setting(
+        "side of the read attention grid in filters; 0 = read the whole image", default=5, low=0, high=MAX_IMAGE_SIZE
+    )
+    write_size: int = setting(
+        "side of the write attention grid in filters; 0 = write to the whole canvas",
+        default=5,
+        low=0,
+        high=MAX_IMAGE_SIZE,
+    )
+    hidden_size: int = setting("hidden units per layer, of encoder and decoder", default=256, low=1)
+    dropout: float = setting("dropout probability between layers", default=0.0, low=0, high=0.95)
+    batch_size: int = setting("images per batch", default=100, group="training", low=1)
+    ema_decay: float = setting(
+        "decay of the exponential moving average of weights; 0 = no averaging",
+        default=0.999,
+        group="training",
+        low=0,
+        high=1,
+    )
+    max_grad_norm: float = setting("maximum gradient norm; 0 = no clipping", default=5.0, group="training", low=0)
+    valid_fraction: float = setting("validation fraction of the images", default=0.05, group="data", low=0, high=0.5)
+    test_fraction: float = setting("test fraction of the images", default=0.1, group="data", low=0, high=0.5)

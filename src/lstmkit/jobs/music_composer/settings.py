@@ -1,0 +1,53 @@
+"""Settings of the music composer."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from lstmkit.jobs.settings import JobSettings
+from lstmkit.settings import setting, settings_class
+
+
+@settings_class
+class ComposerSettings(JobSettings):
+    """Settings of :class:`lstmkit.MusicComposer`."""
+
+    name: ClassVar[str] = "music_composer"
+    summary: ClassVar[str] = "Model piano music (MIDI): score pieces, continue one, harmonize a melody."
+    extra: ClassVar[str] = "music"
+    old_names: ClassVar = ("composer",)
+    old_settings: ClassVar = {
+        "step": "quarters_per_step",
+        "output": "distribution",
+        "embed_size": "embedding_size",
+        "nade_size": "nade_hidden_size",
+        "window": "max_steps",
+        "transpose": "max_transposition",
+    }
+
+    quarters_per_step: float = setting(
+        "time step of the piano roll in quarter notes, for MIDI files", default=0.5, group="data", low=0.03125, high=16
+    )
+    max_transposition: int = setting(
+        "transposition augmentation: all keys up to this many semitones up and down",
+        default=5,
+        group="data",
+        low=0,
+        high=88,
+    )
+    valid_fraction: float = setting("validation fraction of the pieces", default=0.1, group="data", low=0, high=0.5)
+    test_fraction: float = setting("test fraction of the pieces", default=0.1, group="data", low=0, high=0.5)
+    distribution: str = setting(
+        "output distribution over the 88 keys: autoregressive from the highest key down (nade), or independent",
+        default="nade",
+        choices=("nade", "independent"),
+    )
+    embedding_size: int = setting("size of the linear embedding of a step's 88 keys", default=100, low=1)
+    nade_hidden_size: int = setting("hidden units of the NADE", default=100, low=1)
+    hidden_size: int = setting("hidden units per layer", default=200, low=1)
+    dropout: float = setting("dropout probability between layers", default=0.3, low=0, high=0.95)
+    max_steps: int = setting(
+        "maximum number of steps in a training excerpt; 0 = whole pieces", default=200, group="training", low=0
+    )
+    batch_size: int = setting("excerpts per batch", default=16, group="training", low=1)
+    lr: float = setting("peak learning rate", default=0.01, group="training", low=0)

@@ -1,0 +1,29 @@
+"""The attention behind an answer, drawn over the story."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from lstmkit.data.text.question_answering import Question
+from lstmkit.jobs.common.token_labels import shown
+from lstmkit.jobs.question_answerer.methods import AnswerClassifier, AnswerPrediction, SpanExtractor
+from lstmkit.jobs.question_answerer.predictor import QuestionAnswererPredictor
+from lstmkit.plots.text import shaded_text, story_figure
+
+
+def attention_figure(predictor: QuestionAnswererPredictor, question: Question) -> Figure:
+    """Attention of each hop to the sentences of the story; for spans, the passage shaded by answer probability."""
+    (logits,) = predictor.logits([question])
+    title = _question_and_answer(question, predictor.to_prediction(question, logits))
+    model = predictor.answer_model
+    if isinstance(model, AnswerClassifier):
+        return story_figure(model.step_labels(question)[1:], model.hop_weights(predictor.network, question), title)
+    assert isinstance(model, SpanExtractor)
+    tokens = [shown(token) for token in model.step_labels(question)[model.question_length(question) :]]
+    probabilities = model.token_probabilities(question, logits, predictor.temperature).tolist()
+    return shaded_text(tokens, probabilities, "probability of being in the answer", max(probabilities), title)
+
+
+def _question_and_answer(question: Question, answer: AnswerPrediction) -> str:
+    """The title of a figure."""
+    return f"{question.question} {answer.text or '(empty)'} ({answer.probability:.2f})"

@@ -1,0 +1,66 @@
+"""The question answerer's part of the report: results, examples, attention, the data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from lstmkit.data.text.question_answering import Questions
+from lstmkit.jobs.evaluation import Evaluation
+from lstmkit.jobs.question_answerer.metrics import scores_by_question_type
+from lstmkit.jobs.question_answerer.plots import attention_figure
+from lstmkit.jobs.question_answerer.predictor import QuestionAnswererPredictor
+from lstmkit.report import Section
+
+_NUM_EXAMPLES = 12
+_NUM_FIGURES = 3
+
+
+def sections(
+    predictor: QuestionAnswererPredictor, evaluation: Evaluation | None, questions: Questions, num_left_out: int
+) -> list[Section]:
+    """Results, attention on a few questions, and the data.
+
+    Args:
+        predictor: With a trained network.
+        evaluation: On the test part, if there is one.
+        questions: Everything that was read.
+        num_left_out: Training questions whose answer could not be learned.
+    """
+    results = [] if evaluation is None else _evaluation_sections(evaluation)
+    return [*results, *_attention_sections(predictor, evaluation, questions), _data(predictor, questions, num_left_out)]
+
+
+def _evaluation_sections(evaluation: Evaluation) -> list[Section]:
+    details, models = evaluation.details, evaluation.table["model"].tolist()
+    text = "Scores on questions about held-out stories. " + " ".join(evaluation.notes)
+    sections = [Section("Results", text, evaluation.table, best=evaluation.directions)]
+    if details["question type"].nunique() > 1:
+        by_type = scores_by_question_type(details, models)
+        best = dict.fromkeys(models, "high")
+        sections.append(Section("Results by question type", "Accuracy of each model.", by_type, best=best))
+    examples = details.loc[: _NUM_EXAMPLES - 1, ["question", "correct answer", models[0]]]
+    return [*sections, Section("Examples", "The first questions of the test part.", examples)]
+
+
+def _attention_sections(
+    predictor: QuestionAnswererPredictor, evaluation: Evaluation | None, questions: Questions
+) -> list[Section]:
+    inspected, part = (questions, "the data") if evaluation is None else (evaluation.outputs, "the test part")
+    sections = []
+    for i in np.linspace(0, len(inspected) - 1, min(_NUM_FIGURES, len(inspected))).astype(int):
+        question = inspected.items[i]
+        title = f"Attention: {question.question}"
+        text = f"A question of {part}. Correct answer: {question.answer}"
+        sections.append(Section(title, text, figure=attention_figure(predictor, question), caption=title))
+    return sections
+
+
+def _data(predictor: QuestionAnswererPredictor, questions: Questions, num_left_out: int) -> Section:
+    counts = {
+        "questions": len(questions),
+        "training questions left out: the answer is not in the text that is read": num_left_out,
+        "question types": len({one.kind for one in questions}),
+    }
+    table = pd.DataFrame({"data": list(counts), "count": list(counts.values())})
+    return Section("The data", f"Answer type: {predictor.answer_type}.", table)

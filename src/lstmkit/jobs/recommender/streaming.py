@@ -1,0 +1,54 @@
+"""Recommendations for a session that goes on, item by item."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lstmkit.data.sessions import item_id
+from lstmkit.jobs.recommender.predictor import RecommenderPredictor
+from lstmkit.jobs.recommender.results import Recommendation
+
+
+class StreamingSession:
+    """A session that goes on: it keeps the state of the network, so each item costs one step.
+
+    Args:
+        predictor: The fitted recommender.
+        k: The number of items to recommend.
+        seen_items: ``"allow"`` or ``"exclude"`` items of the session; by default as in the settings.
+
+    Raises:
+        SettingError: ``k`` or ``seen_items`` is out of range.
+    """
+
+    def __init__(self, predictor: RecommenderPredictor, k: int = 20, seen_items: str = "") -> None:
+        self._predictor, self._options = predictor, predictor.top_k_options(k, seen_items)
+        self._model = predictor.model.to(predictor.device).eval()
+        self._state: Any = None
+        self._scores: Tensor | None = None
+        self._history: list[int] = []
+        self._unknown: tuple[str, ...] = ()
+
+    @torch.inference_mode()
+    def add_item(self, item: str | int) -> Recommendation:
+        """Add the next item to the session and recommend what follows.
+
+        Raises:
+            DataError: The item id is neither text nor a whole number.
+        """
+        name = item_id(item, f"item {1 + len(self._history) + len(self._unknown)} of the session")
+        index = self._predictor.item_index.get(name)
+        if index is None:
+            self._unknown = (*self._unknown, name)
+        else:
+            self._history.append(index)
+            inputs = torch.tensor([index], device=self._predictor.device)
+            scores, self._state = self._model.step(inputs, self._state)
+            self._scores = scores[0]
+        if self._scores is None:
+            return self._options.empty("live", self._unknown)
+        return self._options.top_k("live", self._scores, np.array(self._history), self._unknown)

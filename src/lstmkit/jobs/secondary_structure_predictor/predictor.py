@@ -1,0 +1,198 @@
+"""What the secondary structure predictor's ``fit`` leaves: state statistics, profile scale, network, temperatures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from typing_extensions import Self
+
+from lstmkit.data.batch import Batch, Loader
+from lstmkit.data.proteins.chains import STATES, ProteinChains
+from lstmkit.data.proteins.residue_windows import N_RESIDUE_IDS, ResidueDataset, numbered
+from lstmkit.errors import DataError, listing
+from lstmkit.evaluation.calibration import fit_temperature, probabilities
+from lstmkit.frontends.standardized import StandardizedFrontEnd
+from lstmkit.jobs.predictor import Predictor
+from lstmkit.jobs.secondary_structure_predictor.baselines import most_frequent_states
+from lstmkit.jobs.secondary_structure_predictor.results import (
+    SecondaryStructure,
+    StateProbabilities,
+    indices_to_states,
+    states_to_indices,
+)
+from lstmkit.jobs.secondary_structure_predictor.settings import SecondaryStructureSettings
+from lstmkit.models.base import Model
+from lstmkit.models.sequence import SequenceModel
+from lstmkit.modules.encoders import ResidueEncoder
+from lstmkit.modules.heads import MultiTaskTagHead
+from lstmkit.modules.trunk import build_trunk
+from lstmkit.progress import Progress
+from lstmkit.training.predict import predict
+
+
+class StructurePredictor(Predictor[SecondaryStructureSettings]):
+    """Predicts the states of every residue, for one or both alphabets.
+
+    Attributes:
+        most_frequent: By alphabet (``"ss3"``, ``"ss8"``) the most frequent state of each residue id, one letter each.
+        profile: Scale of the profile columns; ``None`` if the model reads none.
+        temperatures: By alphabet.
+    """
+
+    def __init__(
+        self,
+        settings: SecondaryStructureSettings,
+        most_frequent: dict[str, str],
+        profile: StandardizedFrontEnd | None,
+    ) -> None:
+        super().__init__(settings)
+        self.most_frequent, self.profile = most_frequent, profile
+        self.temperatures = dict.fromkeys(most_frequent, 1.0)
+
+    @property
+    def state_alphabets(self) -> tuple[str, ...]:
+        """The alphabets that it predicts: ``"ss3"``, ``"ss8"`` or both."""
+        return tuple(self.most_frequent)
+
+    def build(self) -> Model:
+        settings = self.settings
+        encoder = ResidueEncoder(
+            N_RESIDUE_IDS,
+            settings.embedding_size,
+            len(settings.profile_cols),
+            settings.kernel_sizes,
+            settings.conv_channels,
+            settings.dropout,
+        )
+        trunk = build_trunk(
+            settings.cell,
+            encoder.output_size,
+            settings.hidden_size,
+            num_layers=settings.num_layers,
+            dropout=settings.dropout,
+            variational=True,
+            bidirectional=settings.bidirectional,
+        )
+        sizes = [len(STATES[alphabet]) for alphabet in self.state_alphabets]
+        return SequenceModel(encoder, trunk, MultiTaskTagHead(trunk.output_size, sizes, settings.dropout))
+
+    # ---- encode and decode ---------------------------------------------------------------------------------------
+
+    def dataset(self, chains: ProteinChains, max_residues: int | None = None) -> ResidueDataset:
+        """Windows of encoded chains, with states as targets if they are known.
+
+        Args:
+            chains: Protein chains.
+            max_residues: Longest window; by default that of the settings.
+
+        Raises:
+            DataError: The model reads a profile and the chains have none.
+        """
+        targets = None
+        if all(alphabet in chains.states for alphabet in self.state_alphabets):
+            each = [states_to_indices(chains.states[alphabet], alphabet) for alphabet in self.state_alphabets]
+            targets = [np.stack(of_chain, 1) for of_chain in zip(*each, strict=True)]
+        profile = None
+        if self.profile is not None:
+            if chains.profile is None:
+                names = listing(self.settings.profile_cols)
+                raise DataError(
+                    f"{chains.name} has no profile: this model also reads {names}, from a table with a row per residue"
+                )
+            profile = self.profile.encode(chains.profile)
+        ids = [numbered(sequence) for sequence in chains.sequences]
+        return ResidueDataset(ids, profile, targets, max_residues or self.settings.max_residues)
+
+    def logits(self, chains: ProteinChains, progress: Progress | None = None) -> dict[str, list[np.ndarray]]:
+        """By alphabet, for each chain ``(T, C)``."""
+        dataset = self.dataset(chains)
+
+        def decode(model: Model, batch: Batch) -> list[np.ndarray]:
+            rows = [] if batch.rows is None else batch.rows
+            outputs = model(batch.inputs, None, batch.lengths)[0].float().cpu().numpy()
+            windows = [dataset.windows[row][1] for row in rows]
+            return [of[w.first - w.start : w.last - w.start] for of, w in zip(outputs, windows, strict=True)]
+
+        loader = Loader(dataset, 4 * self.settings.batch_size)
+        residues = np.concatenate(predict(self.model, loader, decode, device=self.device, progress=progress))
+        ends = np.cumsum([len(STATES[alphabet]) for alphabet in self.state_alphabets])[:-1]
+        cuts = np.cumsum([len(sequence) for sequence in chains.sequences])[:-1]
+        columns = zip(self.state_alphabets, np.split(residues, ends, axis=1), strict=True)
+        return {alphabet: np.split(of_alphabet, cuts) for alphabet, of_alphabet in columns}
+
+    def calibrate(self, valid: ProteinChains, progress: Progress) -> None:
+        """Fit a temperature for each alphabet."""
+        logits = self.logits(valid, progress)
+        for alphabet in self.state_alphabets:
+            true = states_to_indices(valid.told()[alphabet], alphabet)
+            self.temperatures[alphabet] = fit_temperature(np.concatenate(logits[alphabet]), np.concatenate(true))
+
+    def probabilities(self, chains: ProteinChains, progress: Progress | None = None) -> StateProbabilities:
+        """Probabilities of every state of every residue, calibrated and uncalibrated."""
+        logits = self.logits(chains, progress)
+        calibrated = {
+            alphabet: [probabilities(of_chain, False, self.temperatures[alphabet]) for of_chain in logits[alphabet]]
+            for alphabet in self.state_alphabets
+        }
+        uncalibrated = {
+            alphabet: [probabilities(of_chain, False) for of_chain in logits[alphabet]]
+            for alphabet in self.state_alphabets
+        }
+        return StateProbabilities(calibrated, uncalibrated)
+
+    def to_structures(
+        self, chains: ProteinChains, predicted: StateProbabilities | None = None
+    ) -> list[SecondaryStructure]:
+        """The predicted structure of each chain."""
+        predicted = predicted or self.probabilities(chains)
+        states = predicted.most_likely()
+        return [
+            SecondaryStructure(
+                chains.ids[i],
+                chains.sequences[i],
+                {alphabet: states[alphabet][i] for alphabet in self.state_alphabets},
+                {alphabet: predicted.calibrated[alphabet][i] for alphabet in self.state_alphabets},
+            )
+            for i in range(len(chains))
+        ]
+
+    # ---- saved ---------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        states = {
+            alphabet: {"usual": self.most_frequent[alphabet], "temperature": self.temperatures[alphabet]}
+            for alphabet in self.state_alphabets
+        }
+        return {"states": states, "profile": None if self.profile is None else self.profile.state()}
+
+    @classmethod
+    def from_state(cls, settings: SecondaryStructureSettings, state: Mapping[str, Any]) -> Self:
+        states = {alphabet: state["states"][alphabet] for alphabet in STATES if alphabet in state["states"]}
+        if not states or len(states) < len(state["states"]):
+            raise ValueError("unknown alphabets of states")
+        profile = None
+        if (state["profile"] is None) == bool(settings.profile_cols):
+            raise ValueError("the profile does not fit profile_cols")
+        if state["profile"] is not None:
+            profile = StandardizedFrontEnd()
+            profile.load_state(state["profile"])
+            if profile.width != len(settings.profile_cols):
+                raise ValueError("the profile does not fit profile_cols")
+        predictor = cls(settings, {alphabet: of["usual"] for alphabet, of in states.items()}, profile)
+        predictor.temperatures = {alphabet: float(of["temperature"]) for alphabet, of in states.items()}
+        for alphabet, usual in predictor.most_frequent.items():
+            if len(usual) != N_RESIDUE_IDS or set(usual) - set(STATES[alphabet]):
+                raise ValueError("most frequent states do not fit the residues")
+            temperature = predictor.temperatures[alphabet]
+            if not np.isfinite(temperature) or temperature <= 0:
+                raise ValueError("a temperature is not positive")
+        return predictor
+
+
+def fit_most_frequent(train: ProteinChains, alphabet: str) -> str:
+    """The most frequent state of each residue id, one letter each."""
+    ids = [numbered(sequence) for sequence in train.sequences]
+    states = states_to_indices(train.told()[alphabet], alphabet)
+    return indices_to_states([most_frequent_states(ids, states, N_RESIDUE_IDS, len(STATES[alphabet]))], alphabet)[0]

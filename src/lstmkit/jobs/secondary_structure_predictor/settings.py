@@ -1,0 +1,60 @@
+"""Settings of the secondary structure predictor."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from lstmkit.jobs.settings import JobSettings
+from lstmkit.settings import setting, settings_class
+
+
+@settings_class
+class SecondaryStructureSettings(JobSettings):
+    """Settings of :class:`lstmkit.SecondaryStructurePredictor`."""
+
+    name: ClassVar[str] = "secondary_structure_predictor"
+    summary: ClassVar[str] = "Predict the secondary structure of proteins; compare with a windowed regression."
+    extra: ClassVar[str] = "proteins"
+    old_names: ClassVar = ("structure_predictor",)
+    old_settings: ClassVar = {
+        "vector_size": "embedding_size",
+        "widths": "kernel_sizes",
+        "channels": "conv_channels",
+        "longest": "max_residues",
+    }
+
+    id_col: str = setting("column of the chain id", default="id", group="data")
+    sequence_col: str = setting("column of the amino-acid sequences", default="sequence", group="data")
+    residue_col: str = setting(
+        "column of the residue letter, in a table with one row per residue", default="residue", group="data"
+    )
+    ss3_col: str = setting("column of the 3-state structure; empty = do not predict it", default="ss3", group="data")
+    ss8_col: str = setting("column of the 8-state structure; empty = do not predict it", default="ss8", group="data")
+    profile_cols: tuple[str, ...] = setting(
+        "numeric columns of the sequence profile, in a table with one row per residue", default=(), group="data"
+    )
+    max_residues: int = setting(
+        "maximum number of residues read at once; longer chains are read in overlapping windows",
+        default=1000,
+        group="data",
+        low=1,
+    )
+    valid_fraction: float = setting(
+        "validation fraction of the chains, also used for calibration", default=0.1, group="data", low=0, high=0.5
+    )
+    test_fraction: float = setting("test fraction of the chains", default=0.1, group="data", low=0, high=0.5)
+    embedding_size: int = setting("size of residue embeddings", default=32, low=1)
+    kernel_sizes: tuple[int, ...] = setting(
+        "kernel sizes of the convolutions in residues, odd; empty = no convolutions", default=(3, 7, 11), low=1, high=99
+    )
+    conv_channels: int = setting("channels of each convolution", default=48, low=1)
+    hidden_size: int = setting("hidden units per layer and direction", default=160, low=1)
+    num_layers: int = setting("number of recurrent layers", default=2, low=1)
+    bidirectional: bool = setting("read the sequence in both directions", default=True)
+    dropout: float = setting("dropout probability between layers", default=0.4, low=0, high=0.95)
+    epochs: int = setting("maximum number of epochs", default=20, group="training", low=1)
+    batch_size: int = setting("chains, or windows of long chains, per batch", default=32, group="training", low=1)
+    lr: float = setting("peak learning rate", default=0.002, group="training", low=0)
+    mask_col: str = setting(
+        "column of the evaluation mask: 1 for residues that are scored", default="eval_mask", group="evaluation"
+    )

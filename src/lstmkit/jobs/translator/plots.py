@@ -1,0 +1,15 @@
+"""The figure of a translation: its attention."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from lstmkit.jobs.common.seq2seq_predictor import GeneratedText
+from lstmkit.jobs.common.token_labels import shown
+from lstmkit.plots.text import attention_figure
+
+
+def plot_attention(translation: GeneratedText) -> Figure:
+    """Attention of each generated token over the source tokens."""
+    source_tokens, tokens = ([shown(t) for t in side] for side in (translation.source_tokens, translation.tokens))
+    return attention_figure(source_tokens, tokens, translation.attention)

@@ -1,0 +1,48 @@
+"""The scripts in ``examples/`` run, print their result, and write only to the folder that they are given."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+#: By script: what it must print, and the files that it leaves in its folder.
+EXPECTED = {
+    "forecast_csv.py": (r"SeasonalNaive(.|\n)*forecast-lo-80(.|\n)*2014-09-01 18:00", {"forecast.csv", "run"}),
+    "replace_torch_lstm.py": (r"output \(184, 24, 64\)\nlargest difference: \d\.\de-0[678]\n", set()),
+    "look_inside.py": (r"forget +0\.\d\d\n(.|\n)*half-life of the units, in steps: \[ *\d", {"inside.html"}),
+    "live_stream.py": (r"hour 6\d: score (.|\n)*alarms in 168 hours", {"model"}),
+    "custom_cell.py": (r"lstm +1216 weights, test error 0\.\d\d .*\none_gate +1196 weights, test error 0\.\d\d", set()),
+}
+
+
+def test_every_example_is_tested():
+    assert {path.name for path in EXAMPLES.glob("*.py")} == EXPECTED.keys()
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_an_example_is_short(name):
+    assert len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) < 40
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_an_example_runs(name, tmp_path):
+    pattern, written = EXPECTED[name]
+    folder, elsewhere = tmp_path / "out", tmp_path / "cwd"
+    folder.mkdir()
+    elsewhere.mkdir()
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name, *([folder] if written else [])],
+        cwd=elsewhere,
+        env=os.environ | {"TRITON_INTERPRET": "0", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(pattern, done.stdout), done.stdout
+    assert {path.name for path in folder.iterdir()} == written
+    assert not list(elsewhere.iterdir())

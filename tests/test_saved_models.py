@@ -1,0 +1,128 @@
+"""Models saved by version 0.1 load as today's jobs and give the same answers; so do models saved today.
+
+``data/saved_0_1/JOB`` or ``JOB_KIND`` holds ``model.json``, ``weights.safetensors``, ``run.json`` and ``answer.json``:
+the records of the predictions of version 0.1 on the data of the job's case.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lstmkit
+from job_cases import CASES, answer, make
+from lstmkit import settings
+from lstmkit.errors import ModelFileError
+from lstmkit.jobs import class_name, job_names
+
+SAVED = Path(__file__).parent / "data" / "saved_0_1"
+FOLDERS = sorted(path.name for path in SAVED.iterdir())
+
+every_saved_model = pytest.mark.parametrize("name", FOLDERS)
+
+
+def job_of(folder: str) -> str:
+    """The job of a folder: ``classifier_sound`` has a model of the classifier."""
+    return next(job for job in job_names() if folder == job or folder.startswith(f"{job}_"))
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """All numbers and texts in order, without the keys."""
+    if isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from leaves(inner)
+    else:
+        yield value
+
+
+def as_json(records: Any) -> list[Any]:
+    return list(leaves(json.loads(json.dumps(records, default=str))))
+
+
+def assert_same(found: list[Any], expected: list[Any]) -> None:
+    """Numbers to 1e-5, since another CPU may round otherwise; everything else exactly."""
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        exact = isinstance(b, (str, bool)) or b is None
+        assert a == (b if exact else pytest.approx(b, rel=1e-5, abs=1e-5))
+
+
+def test_every_job_of_version_0_1_has_a_saved_model():
+    """All jobs of today existed in 0.1."""
+    assert {job_of(folder) for folder in FOLDERS} == set(job_names())
+
+
+@every_saved_model
+def test_a_model_of_version_0_1_gives_the_same_answers(name: str):
+    """Under the job's name of today, whatever the names of the job and its settings were."""
+    description = json.loads((SAVED / name / "model.json").read_text(encoding="utf-8"))
+    assert description["lstmkit"] == "0.1.0"
+    job = lstmkit.load(SAVED / name)
+    assert type(job) is getattr(lstmkit, class_name(job_of(name)))
+    expected = json.loads((SAVED / name / "answer.json").read_text(encoding="utf-8"))
+    assert_same(as_json(answer(job)), list(leaves(expected)))
+
+
+@every_saved_model
+def test_settings_of_version_0_1_keep_their_values(name: str):
+    """Every saved value is a setting of today; every other setting has its default."""
+    description = json.loads((SAVED / name / "model.json").read_text(encoding="utf-8"))
+    job = lstmkit.load(SAVED / name)
+    saved = type(job).current(description["settings"])
+    assert len(saved) == len(description["settings"])
+    current = settings.values(job)
+    assert saved.keys() <= current.keys()
+    for key, value in current.items():
+        default = settings.declared(type(job))[key].default
+        assert value == saved.get(key, list(default) if isinstance(default, tuple) else default), key
+
+
+@every_saved_model
+def test_a_model_of_version_0_1_is_saved_under_names_of_today(name: str, tmp_path: Path):
+    """Saved again, it has today's job and settings, and still gives the same answers."""
+    job = lstmkit.load(SAVED / name)
+    again = lstmkit.load(job.save(tmp_path / "model"))
+    description = json.loads((tmp_path / "model" / "model.json").read_text(encoding="utf-8"))
+    assert description["job"] == job_of(name)
+    assert description["settings"] == settings.values(job)
+    assert as_json(answer(again)) == as_json(answer(job))
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_settings_of_today_are_saved_and_loaded(name: str, tmp_path: Path):
+    """Each setting has the value it had, of the same type; defaults and others."""
+    changed = make(name, **(CASES[name].options[0] if CASES[name].options else {}), lr=0.002, cell="gru")
+    job = changed.fit(CASES[name].data())
+    loaded = lstmkit.load(job.save(tmp_path / "model"))
+    assert type(loaded) is type(job)
+    assert loaded.get_params() == job.get_params() == changed.get_params()
+    assert {key: type(value) for key, value in loaded.get_params().items()} == {
+        key: type(value) for key, value in job.get_params().items()
+    }
+
+
+@every_saved_model
+def test_an_unknown_setting_in_an_old_model_is_refused(name: str, tmp_path: Path):
+    """The folder, the job and the setting are named."""
+    shutil.copytree(SAVED / name, tmp_path / "model")
+    path = tmp_path / "model" / "model.json"
+    description = json.loads(path.read_text(encoding="utf-8"))
+    description["settings"]["hidden_sise"] = 4
+    path.write_text(json.dumps(description), encoding="utf-8")
+    with pytest.raises(ModelFileError, match=r"model is not a valid .* model \(unknown setting 'hidden_sise'"):
+        lstmkit.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("job", ["forecast_2", "writers", "", None, ["writer"]])
+def test_an_unknown_job_in_an_old_model_is_refused(job: Any, tmp_path: Path):
+    """Only the names of 0.1 and of today are known."""
+    shutil.copytree(SAVED / "forecaster", tmp_path / "model")
+    path = tmp_path / "model" / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "job": job}), encoding="utf-8")
+    with pytest.raises(ModelFileError, match="which this lstmkit does not have"):
+        lstmkit.load(tmp_path / "model")
