@@ -73,6 +73,7 @@ docs: $(READY)
 bench: $(READY)
 	@$(BIN)/python $(PIP) install --constraint constraints.txt onnx onnxruntime
 	@$(BIN)/python benchmarks/run.py $(BENCH)
+	@$(BIN)/python benchmarks/startup.py
 	@$(BIN)/python benchmarks/text.py
 	@$(BIN)/python benchmarks/structure.py
 	@$(BIN)/python benchmarks/composer.py

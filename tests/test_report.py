@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from lstmkit import AnomalyDetector
+from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.report import Section, format_table, number, save_figure, write_report
 
 HOSTILE = '<script>alert("1")</script>&amp;\'"><img src=http://evil.example/x>'
@@ -223,3 +225,17 @@ def test_characters_missing_from_the_font_become_boxes():
     save_figure(figure, io.BytesIO(), format="png")
     assert figure.get_suptitle() == "a▯b\nc"
     assert figure.axes[0].get_xlabel() == "▯"
+
+
+def test_an_evaluation_and_a_job_in_a_notebook():
+    """The table as HTML, the best in bold, names escaped; the job with the settings that were changed."""
+    table = pd.DataFrame({"model": ["LSTM", "<naive>"], "MASE": [0.8, 1.2]})
+    evaluation = Evaluation(table, {"MASE": "low"}, pd.DataFrame(), ("12 series.",))
+    assert "<b>0.800</b>" in evaluation._repr_html_()
+    assert "&lt;naive&gt;" in evaluation._repr_html_()
+    assert evaluation._repr_html_().endswith("<p>12 series.</p>")
+    job = AnomalyDetector(window=50)
+    assert repr(job) == "AnomalyDetector(window=50)"
+    assert job._repr_html_() == "<code>AnomalyDetector(window=50)</code>"
+    job.evaluation = evaluation
+    assert job._repr_html_().startswith("<code>AnomalyDetector(window=50)</code><table>")

@@ -1,7 +1,8 @@
-"""The classifier inside scikit-learn: arrays in and out, clone, pipelines, searches, and scikit-learn's own checks."""
+"""Jobs inside scikit-learn: arrays in and out, clone, pipelines, searches, and scikit-learn's own checks."""
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from lstmkit.errors import DataError, UserError
-from lstmkit.jobs import load
+from lstmkit.jobs import job_class, job_names, load
+from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
 from lstmkit.jobs.classifier.job import Classifier
 
 TINY: dict[str, Any] = {"hidden_size": 6, "epochs": 4, "batch_size": 8, "lr": 0.02, "dropout": 0.1}
@@ -234,3 +236,49 @@ def test_scikit_learns_own_checks(estimator: Any, check: Any):
 
 def test_every_check_that_does_not_apply_is_one_of_scikit_learns():
     assert NOT_APPLICABLE.keys() <= {param.values[1].func.__name__ for param in _checks()}
+
+
+# ---- other jobs ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", job_names())
+def test_clone_and_parameters_of_every_job(name: str):
+    """``clone`` gives an unfitted job with the same settings; ``set_params`` changes them and refuses the unknown."""
+    job = job_class(name)(epochs=3) if name != "forecaster" else job_class(name)(epochs=3, horizon=2)
+    copy = clone(job)
+    assert type(copy) is type(job)
+    assert copy is not job
+    assert copy.get_params() == job.get_params()
+    assert copy.set_params(epochs=5).epochs == 5
+    assert job.epochs == 3
+    with pytest.raises(UserError, match="unknown setting 'epoch': did you mean 'epochs'"):
+        copy.set_params(epoch=1)
+
+
+def test_a_search_over_the_settings_of_an_anomaly_detector():
+    """Labels reach ``score`` alone; the detector stands at the end of a pipeline."""
+    rng = np.random.default_rng(0)
+    values = np.sin(np.arange(400) / 4)[:, None] + 0.05 * rng.standard_normal((400, 1))
+    labels = np.zeros(400, dtype=int)
+    for start in (60, 160, 260, 360):
+        values[start : start + 3] += 2
+        labels[start : start + 3] = 1
+    detector = AnomalyDetector(window=20, burn_in=5, epochs=2, hidden_size=4, steps_per_epoch=5)
+    pipeline = Pipeline([("scale", FunctionTransformer()), ("detector", detector)])
+    search = GridSearchCV(pipeline, {"detector__hidden_size": [2, 6]}, cv=2).fit(values, labels)
+    assert search.best_params_["detector__hidden_size"] in (2, 6)
+    assert 0 < search.best_score_ <= 1
+    assert not detector.is_fitted
+
+
+def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch):
+    really = importlib.import_module
+
+    def without_mido(module: str) -> Any:
+        if module.endswith(".job"):
+            raise ModuleNotFoundError("No module named 'mido'", name="mido")
+        return really(module)
+
+    monkeypatch.setattr("lstmkit.jobs.importlib.import_module", without_mido)
+    with pytest.raises(ImportError, match=r"MusicComposer needs mido: pip install 'lstmkit\[music\]'"):
+        job_class("music_composer")

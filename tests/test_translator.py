@@ -143,7 +143,11 @@ def test_what_is_no_parallel_text(data: Any, says: str):
 
 def test_nothing_to_translate(tmp_path: Path):
     (tmp_path / "empty.txt").write_text("")
-    for data, says in (([], "nothing to translate"), (tmp_path / "empty.txt", "is empty"), ([3], "is int 3: give text")):
+    for data, says in (
+        ([], "nothing to translate"),
+        (tmp_path / "empty.txt", "is empty"),
+        ([3], "is int 3: give text"),
+    ):
         with pytest.raises(DataError, match=says):
             read_sources(data)
 

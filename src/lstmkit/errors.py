@@ -21,6 +21,10 @@ class ModelFileError(UserError):
     """A saved model or run is damaged, incomplete, or from a newer version."""
 
 
+class MissingLibraryError(UserError, ImportError):
+    """A library of the job is not installed."""
+
+
 class TrainingError(UserError):
     """Training cannot continue, for example because the loss is NaN."""
 

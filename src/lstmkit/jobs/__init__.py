@@ -10,7 +10,7 @@ import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lstmkit.errors import ModelFileError, UserError
+from lstmkit.errors import MissingLibraryError, ModelFileError, UserError
 from lstmkit.settings import unknown
 
 if TYPE_CHECKING:
@@ -36,10 +36,20 @@ def job_class(name: str) -> type[Job]:
 
     Raises:
         UserError: There is no such job.
+        MissingLibraryError: A library that the job needs is not installed; the message names the extra that has it.
     """
     if name not in job_names():
         raise UserError(unknown(name, job_names(), what="job"))
-    return getattr(importlib.import_module(f"{__name__}.{name}.job"), class_name(name))
+    try:
+        module = importlib.import_module(f"{__name__}.{name}.job")
+    except ModuleNotFoundError as err:
+        from lstmkit.jobs.settings import settings_of
+
+        if (err.name or "").split(".")[0] == "lstmkit":
+            raise  # a mistake of ours
+        extra = settings_of(name).extra
+        raise MissingLibraryError(f"{class_name(name)} needs {err.name}: pip install 'lstmkit[{extra}]'") from err
+    return getattr(module, class_name(name))
 
 
 def load(path: str | Path) -> Job:

@@ -148,6 +148,18 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
 
         return float(average_precision_score(np.asarray(y).astype(int), self.decision_function(X)))
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return self.is_fitted
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type="outlier_detector",
+            target_tags=TargetTags(required=False),
+            input_tags=InputTags(allow_nan=True),
+        )
+
     def stream(self) -> StreamingDetector:
         """A detector for steps as they arrive: the same scores as for a whole series, up to rounding."""
         return StreamingDetector(self.predictor)
