@@ -1,4 +1,4 @@
-"""Time to start: the package, one layer, the command line. Medians of alternating runs, each in a process of its own."""
+"""Start-up times of the package and the command line: medians of alternating runs, each in its own process."""
 
 from __future__ import annotations
 
