@@ -67,7 +67,7 @@ lint: $(READY) docs
 
 # Strict: a broken link or reference is an error. Search needs a web server, which needs no network.
 docs: $(READY)
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --clean
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
 	@echo "documentation: $(PYTHON) -m http.server --directory build/site"
 
 bench: $(READY)
