@@ -9,6 +9,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parent.parent
+_OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(?:src|tests|csrc|benchmarks|README\.md|CHANGELOG\.md)[^)]*\)")
 
 
 def on_files(files: Files, config: Any) -> Files:
