@@ -723,7 +723,7 @@ def test_a_table_in_a_zip_names_all_that_is_missing(tmp_path: Path):
         read_captioned_media(tmp_path / "x.zip", LAYOUT)
 
 
-def test_a_licence_beside_the_captions_changes_nothing(tmp_path: Path):
+def test_a_license_beside_the_captions_changes_nothing(tmp_path: Path):
     (name,) = _files(tmp_path, [square("red", "left", 1)])
     (tmp_path / "LICENSE.txt").write_text("all of it\nis mine\n")
     (tmp_path / "captions.csv").write_text(f"image,caption\n{name},a\n")

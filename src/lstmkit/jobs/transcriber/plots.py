@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lstmkit.jobs.transcriber.results import AlignedText
 from lstmkit.plots.style import BLUE, GREY, SMALL, new_figure, shown
 
 _MOST = 70  # characters that are drawn
 _TALLEST = 2.6  # inches of the picture itself
 
 
-class TimedCharacter(NamedTuple):
-    """A character and where it was read."""
-
-    text: str
-    start: float
-    end: float
-    confidence: float
-
-
 def aligned_transcript_figure(
     values: np.ndarray,
     ends: float,
-    placed: Sequence[Any],
+    placed: Sequence[AlignedText],
     along: str,
     title: str,
     *,
@@ -39,10 +30,10 @@ def aligned_transcript_figure(
     Args:
         values: ``(H, W)``, the lowest row first.
         ends: Where the last column ends; the first begins at 0.
-        placed: Of each character ``text, start, end, confidence``; the first 70.
+        placed: The characters with their positions; the first 70 are drawn.
         along, up: What the axes are; without ``up`` the image keeps its own proportions.
         title: The text.
-        cmap: Colours, from low to high.
+        cmap: Colors, from low to high.
     """
     last = placed[_MOST].start if len(placed) > _MOST else ends
     values = values[:, : max(1, int(np.ceil(values.shape[1] * last / ends)))]
@@ -62,7 +53,7 @@ def aligned_transcript_figure(
     return figure
 
 
-def _letters(ax: Axes, placed: Sequence[Any]) -> None:
+def _letters(ax: Axes, placed: Sequence[AlignedText]) -> None:
     """Above the axes; a mark from each down to the place."""
     small = SMALL if len(placed) <= 45 else 0.75 * SMALL
     for one in placed:
@@ -75,12 +66,12 @@ def _letters(ax: Axes, placed: Sequence[Any]) -> None:
         )  # fmt: skip
 
 
-def ink_transcript_figure(points: np.ndarray, placed: Sequence[Any], title: str) -> Figure:
+def ink_transcript_figure(points: np.ndarray, placed: Sequence[AlignedText], title: str) -> Figure:
     """What a pen wrote, and each character under the points where it was read.
 
     Args:
         points: ``(N, 3)`` strokes.
-        placed: Of each character ``text, start, end, confidence``, places as numbers of points; the first 70.
+        placed: The characters, their positions as numbers of points; the first 70 are drawn.
         title: The text.
     """
     places = np.cumsum(points[:, :2], axis=0)
