@@ -194,6 +194,18 @@ def on_gpu(row: dict, name: str, design: dict) -> str:
     return f"| {' | '.join([*about, *cells, max(floor, key=floor.__getitem__)])} |"
 
 
+def startup(found: dict) -> str:
+    """Seconds until a process has done its imports or printed its help: a line a case."""
+    lines = [
+        f"Measured {found['date']}: {found['cpu']} ({found['level']}), torch {found['torch']}; medians of "
+        f"{found['rounds']} alternating runs, each in a process of its own.",
+        "",
+        "| case | seconds |",
+        "|---|--:|",
+    ]
+    return "\n".join(lines + [f"| `{name}` | {seconds:.2f} |" for name, seconds in found["seconds"].items()])
+
+
 def main() -> None:
     """Rewrite the parts of docs/speed.md between the marks."""
     page, folder = ROOT / "docs/speed.md", "results/speed"
@@ -201,6 +213,7 @@ def main() -> None:
     fill(page, "speed", layers(found.pop("cpu")), f"{folder}/cpu.json")
     fill(page, "text", text_models(found.pop("text")), f"{folder}/text.json")
     fill(page, "gpu", gpu(found.pop("gpu", None)), f"{folder}/gpu.json")
+    fill(page, "startup", startup(found.pop("startup")), f"{folder}/startup.json")
     fill(page, "jobs", jobs(found), folder)
 
 
