@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from lstmkit import command_options as options
 from lstmkit import settings
@@ -28,13 +29,26 @@ from lstmkit.version import __version__
 if TYPE_CHECKING:
     from lstmkit.jobs.base import Job
 
+
+class _JobGroup(TyperGroup):
+    """A group of jobs whose options may also come before the job's name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0].startswith("-"):
+            first = next((k for k, word in enumerate(args) if word in self.commands), 0)
+            args = [args[first], *args[:first], *args[first + 1 :]]
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Long short-term memory networks, from raw file to answer.",
 )
 fit_app = typer.Typer(
-    no_args_is_help=True, help="Train a job on DATA and test it beside simple baselines: lstmkit fit JOB DATA -o RUN"
+    cls=_JobGroup,
+    no_args_is_help=True,
+    help="Train a job on DATA and test it beside simple baselines: lstmkit fit JOB DATA -o RUN",
 )
 app.add_typer(fit_app, name="fit")
 

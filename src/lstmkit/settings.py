@@ -51,7 +51,20 @@ def setting(
     return dataclasses.field(default=default, metadata=rules)
 
 
-@dataclass_transform(kw_only_default=True, field_specifiers=(setting,))
+def inherited(base: type, name: str, *, default: Any, help: str = "") -> Any:
+    """Declare a setting of ``base`` again with another default; its group, choices and range stay.
+
+    Args:
+        base: The settings class that has it.
+        name: Its name.
+        default: The new default.
+        help: Another line for ``--help``, if its meaning is narrower.
+    """
+    rules = declared(base)[name].metadata
+    return dataclasses.field(default=default, metadata={**rules, "help": help or rules["help"]})
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(setting, inherited))
 def settings_class(cls: C) -> C:
     """Make ``cls`` a keyword-only dataclass whose constructor refuses unknown names and values out of range.
 

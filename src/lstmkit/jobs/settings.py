@@ -19,15 +19,22 @@ class JobSettings(Settings):
         summary: What it does, in one line.
         extra: Which of pip's extras installs its libraries: ``pip install 'lstmkit[EXTRA]'``.
         old_names: Names of the job in earlier versions.
-        old_settings: Old names of settings: ``{"bands": "n_mels"}``.
-        old_choices: By today's name of a setting, old values: ``{"method": {"predict": "prediction"}}``.
+        old_settings: Old names of the settings declared here: ``{"bands": "n_mels"}``.
+        old_choices: By today's name of a setting declared here, old values: ``{"method": {"predict": "prediction"}}``.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     extra: ClassVar[str]
     old_names: ClassVar[tuple[str, ...]] = ()
-    old_settings: ClassVar[Mapping[str, str]] = {}
+    old_settings: ClassVar[Mapping[str, str]] = {
+        "decay": "lr_schedule",
+        "clip": "max_grad_norm",
+        "average": "ema_decay",
+        "seeds": "ensemble_size",
+        "valid_share": "valid_fraction",
+        "test_share": "test_fraction",
+    }
     old_choices: ClassVar[Mapping[str, Mapping[str, str]]] = {}
 
     cell: str = setting("recurrent cell", default="lstm", choices=("lstm", "gru", "rnn"))
@@ -88,18 +95,12 @@ class JobSettings(Settings):
     @classmethod
     def current(cls, saved: Mapping[str, Any]) -> dict[str, Any]:
         """Saved settings under today's names and values; those of version 0.1 are understood."""
-        names = {**_OLD_SHARED, **cls.old_settings}
-        return renamed(saved, names, cls.old_choices)
-
-
-_OLD_SHARED = {
-    "decay": "lr_schedule",
-    "clip": "max_grad_norm",
-    "average": "ema_decay",
-    "seeds": "ensemble_size",
-    "valid_share": "valid_fraction",
-    "test_share": "test_fraction",
-}
+        names: dict[str, str] = {}
+        choices: dict[str, Mapping[str, str]] = {}
+        for base in reversed(cls.__mro__):
+            names |= vars(base).get("old_settings", {})
+            choices |= vars(base).get("old_choices", {})
+        return renamed(saved, names, choices)
 
 
 def settings_of(job: str) -> type[JobSettings]:

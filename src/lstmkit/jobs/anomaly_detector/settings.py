@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from lstmkit.jobs.settings import JobSettings
-from lstmkit.settings import setting, settings_class
+from lstmkit.settings import inherited, setting, settings_class
 
 ADAPTIVE = ("rolling", "dynamic")  #: Threshold methods whose threshold changes from step to step.
 
@@ -62,11 +62,11 @@ class AnomalySettings(JobSettings):
     window: int = setting(
         "training window in steps; with method reconstruction also the reconstructed window", default=100, low=2
     )
-    batch_size: int = setting("windows per batch", default=32, group="training", low=1)
-    steps_per_epoch: int = setting(
-        "training steps per epoch; 0 = one pass over all windows", default=50, group="training", low=0
+    batch_size: int = inherited(JobSettings, "batch_size", default=32, help="windows per batch")
+    steps_per_epoch: int = inherited(
+        JobSettings, "steps_per_epoch", default=50, help="training steps per epoch; 0 = one pass over all windows"
     )
-    lr: float = setting("peak learning rate", default=3e-3, group="training", low=0)
+    lr: float = inherited(JobSettings, "lr", default=3e-3)
     score_aggregation: str = setting(
         "aggregation of channel scores into one score per step",
         default="mean",

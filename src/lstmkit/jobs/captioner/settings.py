@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from lstmkit.jobs.settings import JobSettings
-from lstmkit.settings import setting, settings_class
+from lstmkit.jobs.common.text_settings import TextSettings
+from lstmkit.settings import inherited, setting, settings_class
 
 
 @settings_class
-class CaptionerSettings(JobSettings):
+class CaptionerSettings(TextSettings):
     """Settings of :class:`lstmkit.Captioner`."""
 
     name: ClassVar[str] = "captioner"
@@ -21,15 +21,9 @@ class CaptionerSettings(JobSettings):
         "stages": "conv_stages",
         "shift": "max_translation",
         "flip": "horizontal_flip",
-        "tokens": "tokenization",
-        "vocabulary": "vocab_size",
-        "at_least": "min_count",
-        "lower": "lowercase",
         "longest": "max_tokens",
-        "embed_size": "embedding_size",
         "smoothing": "label_smoothing",
     }
-    old_choices: ClassVar = {"tokenization": {"spaces": "whitespace"}}
 
     path_col: str = setting(
         "column of image or video paths, relative to the table's folder", default="image", group="data"
@@ -56,36 +50,23 @@ class CaptionerSettings(JobSettings):
     horizontal_flip: bool = setting(
         "flip images horizontally with probability 0.5 in training", default=False, group="image"
     )
-    tokenization: str = setting(
-        "tokenization: words and punctuation (words), split at spaces (whitespace), characters (chars) or subword "
-        "units (bpe)",
-        default="words",
-        group="text",
-        choices=("words", "whitespace", "chars", "bpe"),
-    )
-    vocab_size: int = setting(
-        "maximum number of tokens in the vocabulary; 0 = all (8,000 with bpe)", default=0, group="text", low=0
-    )
-    min_count: int = setting(
-        "minimum occurrences of a token in the training captions to enter the vocabulary",
-        default=1,
-        group="text",
-        low=1,
-    )
-    lowercase: bool = setting("convert captions to lowercase", default=True, group="text")
+    lowercase: bool = inherited(TextSettings, "lowercase", default=True)
     max_tokens: int = setting(
         "maximum number of tokens in a caption, in training and decoding", default=30, group="text", low=1, high=1000
     )
-    embedding_size: int = setting("size of token embeddings; 0 = hidden_size", default=0, low=0)
-    hidden_size: int = setting("hidden units per layer; in the clip encoder per direction", default=128, low=1)
+    hidden_size: int = inherited(
+        TextSettings, "hidden_size", default=128, help="hidden units per layer; in the clip encoder per direction"
+    )
     attention: str = setting("attention score function", default="additive", choices=("additive", "general"))
     label_smoothing: float = setting("label smoothing", default=0.0, group="training", low=0, high=0.9)
     length_penalty: float = setting(
         "exponent of the length normalization of beam scores; 0 = none", default=1.0, group="decoding", low=0, high=5
     )
-    dropout: float = setting("dropout probability before attention and output layer", default=0.3, low=0, high=0.95)
+    dropout: float = inherited(
+        TextSettings, "dropout", default=0.3, help="dropout probability before attention and output layer"
+    )
     input_dropout: float = setting("dropout probability on token embeddings", default=0.3, low=0, high=0.95)
-    lr: float = setting("peak learning rate", default=2e-3, group="training", low=0)
+    lr: float = inherited(TextSettings, "lr", default=2e-3)
     valid_fraction: float = setting(
         "validation fraction of the images or clips", default=0.1, group="data", low=0, high=0.5
     )

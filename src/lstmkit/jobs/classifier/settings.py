@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from lstmkit.jobs.settings import JobSettings
-from lstmkit.settings import setting, settings_class
+from lstmkit.jobs.common.text_settings import TextSettings
+from lstmkit.settings import inherited, setting, settings_class
 
 
 @settings_class
-class ClassifierSettings(JobSettings):
+class ClassifierSettings(TextSettings):
     """Settings of :class:`lstmkit.Classifier`."""
 
     name: ClassVar[str] = "classifier"
     summary: ClassVar[str] = "Classify texts, time series, audio or video clips; compare with simple baselines."
     extra: ClassVar[str] = "text"
     old_settings: ClassVar = {
-        "tokens": "tokenization",
-        "vocabulary": "vocab_size",
-        "at_least": "min_count",
-        "lower": "lowercase",
         "longest": "max_tokens",
-        "embed_size": "embedding_size",
         "pool": "pooling",
         "layer_dropout": "hidden_dropout",
         "sound_col": "path_col",
@@ -38,7 +33,6 @@ class ClassifierSettings(JobSettings):
         "frame_shift": "max_translation",
         "class_weights": "class_weight",
     }
-    old_choices: ClassVar = {"tokenization": {"spaces": "whitespace"}}
 
     text_col: str = setting("column of the texts", default="text", group="data")
     label_col: str = setting("column of the labels", default="label", group="data")
@@ -63,20 +57,8 @@ class ClassifierSettings(JobSettings):
         "validation fraction of the examples, also used for calibration", default=0.1, group="data", low=0, high=0.5
     )
     test_fraction: float = setting("test fraction of the examples", default=0.1, group="data", low=0, high=0.5)
-    tokenization: str = setting(
-        "tokenization: words and punctuation (words), split at spaces (whitespace), characters (chars) or subword "
-        "units (bpe)",
-        default="words",
-        group="text",
-        choices=("words", "whitespace", "chars", "bpe"),
-    )
-    vocab_size: int = setting(
-        "maximum number of tokens in the vocabulary; 0 = all (8,000 with bpe)", default=0, group="text", low=0
-    )
-    min_count: int = setting(
-        "minimum occurrences of a token in the training data to enter the vocabulary", default=2, group="text", low=1
-    )
-    lowercase: bool = setting("convert text to lowercase", default=True, group="text")
+    min_count: int = inherited(TextSettings, "min_count", default=2)
+    lowercase: bool = inherited(TextSettings, "lowercase", default=True)
     max_tokens: int = setting("maximum number of tokens read from a text; 0 = all", default=0, group="text", low=0)
     sample_rate: int = setting(
         "sample rate in Hz after resampling; 0 = lowest of the training clips, at most 16,000",
@@ -116,15 +98,14 @@ class ClassifierSettings(JobSettings):
         low=0,
         high=0.5,
     )
-    embedding_size: int = setting("size of token embeddings; 0 = hidden_size", default=0, low=0)
-    hidden_size: int = setting("hidden units per layer and direction", default=128, low=1)
+    hidden_size: int = inherited(TextSettings, "hidden_size", default=128, help="hidden units per layer and direction")
     bidirectional: bool = setting("read the sequence in both directions", default=True)
     pooling: str = setting(
         "pooling over time: last state per direction, mean, maximum, or attention",
         default="max",
         choices=("last", "mean", "max", "attention"),
     )
-    dropout: float = setting("dropout probability before the output layer", default=0.5, low=0, high=0.95)
+    dropout: float = inherited(TextSettings, "dropout", default=0.5, help="dropout probability before the output layer")
     hidden_dropout: float = setting("dropout probability between recurrent layers", default=0.3, low=0, high=0.95)
     input_dropout: float = setting(
         "dropout probability on token embeddings, audio features or frame features", default=0.3, low=0, high=0.95
@@ -138,7 +119,7 @@ class ClassifierSettings(JobSettings):
         group="training",
         choices=("none", "balanced"),
     )
-    batch_size: int = setting("examples per batch", default=32, group="training", low=1)
+    batch_size: int = inherited(TextSettings, "batch_size", default=32)
     threshold: float = setting(
         "probability threshold for each label (multi-label)", default=0.5, group="decoding", low=0, high=1
     )

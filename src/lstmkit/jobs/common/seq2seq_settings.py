@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from lstmkit.jobs.settings import JobSettings
-from lstmkit.settings import setting, settings_class
+from lstmkit.jobs.common.text_settings import TextSettings
+from lstmkit.settings import inherited, setting, settings_class
 
 
 @settings_class
-class Seq2SeqSettings(JobSettings):
+class Seq2SeqSettings(TextSettings):
     """Settings of jobs that read one text and generate another one with an encoder-decoder."""
 
     extra: ClassVar[str] = "text"
     old_settings: ClassVar = {
-        "tokens": "tokenization",
-        "vocabulary": "vocab_size",
-        "at_least": "min_count",
-        "lower": "lowercase",
         "joint": "share_vocab",
         "copying": "copy_mechanism",
         "upper_layers": "post_attention_layers",
-        "embed_size": "embedding_size",
         "coverage": "coverage_weight",
         "sampling": "scheduled_sampling",
         "sampling_rise": "scheduled_sampling_steps",
@@ -31,22 +26,11 @@ class Seq2SeqSettings(JobSettings):
         "longest": "max_tokens",
         "longest_summary": "max_summary_tokens",
     }
-    old_choices: ClassVar = {"tokenization": {"spaces": "whitespace"}}
 
-    tokenization: str = setting(
-        "tokenization: words and punctuation (words), split at spaces (whitespace), characters (chars) or subword "
-        "units (bpe)",
-        default="bpe",
-        group="text",
-        choices=("whitespace", "words", "chars", "bpe"),
+    tokenization: str = inherited(TextSettings, "tokenization", default="bpe")
+    vocab_size: int = inherited(
+        TextSettings, "vocab_size", default=0, help="maximum number of tokens per vocabulary; 0 = all (8,000 with bpe)"
     )
-    vocab_size: int = setting(
-        "maximum number of tokens per vocabulary; 0 = all (8,000 with bpe)", default=0, group="text", low=0
-    )
-    min_count: int = setting(
-        "minimum occurrences of a token in the training data to enter the vocabulary", default=1, group="text", low=1
-    )
-    lowercase: bool = setting("convert source and target text to lowercase", default=False, group="text")
     share_vocab: bool = setting(
         "one vocabulary and one embedding table for source and target", default=False, group="text"
     )
@@ -55,14 +39,18 @@ class Seq2SeqSettings(JobSettings):
         "vocabulary",
         default=False,
     )
-    hidden_size: int = setting("hidden units per layer; in the encoder per direction", default=256, low=1)
-    num_layers: int = setting(
-        "recurrent layers of the encoder, and of the decoder below the attention", default=1, low=1
+    hidden_size: int = inherited(
+        TextSettings, "hidden_size", default=256, help="hidden units per layer; in the encoder per direction"
+    )
+    num_layers: int = inherited(
+        TextSettings,
+        "num_layers",
+        default=1,
+        help="recurrent layers of the encoder, and of the decoder below the attention",
     )
     post_attention_layers: int = setting(
         "recurrent layers of the decoder above the attention", default=1, low=0, high=8
     )
-    embedding_size: int = setting("size of token embeddings; 0 = hidden_size", default=0, low=0)
     attention: str = setting("attention score function", default="additive", choices=("additive", "general", "dot"))
     input_feeding: bool = setting(
         "feed the attention vector to the decoder at the next step (Luong et al. 2015)", default=False
@@ -93,8 +81,11 @@ class Seq2SeqSettings(JobSettings):
     length_penalty: float = setting(
         "exponent of the length normalization of beam scores; 0 = none", default=1.0, group="decoding", low=0, high=5
     )
-    dropout: float = setting(
-        "dropout probability between layers and before attention and output layer", default=0.3, low=0, high=0.95
+    dropout: float = inherited(
+        TextSettings,
+        "dropout",
+        default=0.3,
+        help="dropout probability between layers and before attention and output layer",
     )
     input_dropout: float = setting("dropout probability on token embeddings", default=0.3, low=0, high=0.95)
     word_dropout: float = setting(
@@ -103,15 +94,9 @@ class Seq2SeqSettings(JobSettings):
     recurrent_dropout: float = setting(
         "dropout probability on the recurrent hidden state", default=0.0, low=0, high=0.95
     )
-    epochs: int = setting("maximum number of epochs", default=20, group="training", low=1)
-    lr: float = setting("peak learning rate", default=2e-3, group="training", low=0)
-    ema_decay: float = setting(
-        "decay of the exponential moving average of weights; 0 = no averaging",
-        default=0.999,
-        group="training",
-        low=0,
-        high=1,
-    )
+    epochs: int = inherited(TextSettings, "epochs", default=20)
+    lr: float = inherited(TextSettings, "lr", default=2e-3)
+    ema_decay: float = inherited(TextSettings, "ema_decay", default=0.999)
     valid_fraction: float = setting(
         "validation fraction of the pairs, before the test part", default=0.05, group="data", low=0, high=0.5
     )

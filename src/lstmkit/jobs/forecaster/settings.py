@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from lstmkit.jobs.settings import JobSettings
-from lstmkit.settings import setting, settings_class
+from lstmkit.settings import inherited, setting, settings_class
 
 
 @settings_class
@@ -99,8 +99,8 @@ class ForecasterSettings(JobSettings):
         low=0,
     )
     residual: bool = setting("residual connections around recurrent layers after the first", default=True)
-    steps_per_epoch: int = setting(
-        "training steps per epoch; 0 = one pass over all windows", default=50, group="training", low=0
+    steps_per_epoch: int = inherited(
+        JobSettings, "steps_per_epoch", default=50, help="training steps per epoch; 0 = one pass over all windows"
     )
     num_samples: int = setting("number of sampled paths (method recursive)", default=200, group="decoding", low=2)
     levels: tuple[int, ...] = setting(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from lstmkit.jobs.settings import JobSettings
-from lstmkit.settings import setting, settings_class
+from lstmkit.settings import inherited, setting, settings_class
 
 
 @settings_class
@@ -28,9 +28,12 @@ class HandwritingSettings(JobSettings):
     window_components: int = setting(
         "Gaussian components of the attention window over the text", default=10, low=1, high=500
     )
-    hidden_size: int = setting("hidden units per layer", default=200, low=1)
-    num_layers: int = setting(
-        "number of recurrent layers; with texts the first moves the attention window", default=2, low=1
+    hidden_size: int = inherited(JobSettings, "hidden_size", default=200)
+    num_layers: int = inherited(
+        JobSettings,
+        "num_layers",
+        default=2,
+        help="number of recurrent layers; with texts the first moves the attention window",
     )
     max_points: int = setting(
         "maximum number of points in a training window; 0 = whole drawings, as always with texts",
@@ -38,6 +41,6 @@ class HandwritingSettings(JobSettings):
         group="training",
         low=0,
     )
-    batch_size: int = setting("drawings per batch", default=32, group="training", low=1)
-    lr: float = setting("peak learning rate", default=0.003, group="training", low=0)
-    weight_decay: float = setting("weight decay", default=0.0001, group="training", low=0)
+    batch_size: int = inherited(JobSettings, "batch_size", default=32, help="drawings per batch")
+    lr: float = inherited(JobSettings, "lr", default=0.003)
+    weight_decay: float = inherited(JobSettings, "weight_decay", default=0.0001)

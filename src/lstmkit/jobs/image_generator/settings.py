@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from lstmkit.jobs.settings import JobSettings
-from lstmkit.settings import setting, settings_class
+from lstmkit.settings import inherited, setting, settings_class
 
 MAX_IMAGE_SIZE = 256  # pixels of a side; as lstmkit.data.vision.image_set has it, which imports torch
 
@@ -48,16 +48,12 @@ class ImageGeneratorSettings(JobSettings):
         low=0,
         high=MAX_IMAGE_SIZE,
     )
-    hidden_size: int = setting("hidden units per layer, of encoder and decoder", default=256, low=1)
-    dropout: float = setting("dropout probability between layers", default=0.0, low=0, high=0.95)
-    batch_size: int = setting("images per batch", default=100, group="training", low=1)
-    ema_decay: float = setting(
-        "decay of the exponential moving average of weights; 0 = no averaging",
-        default=0.999,
-        group="training",
-        low=0,
-        high=1,
+    hidden_size: int = inherited(
+        JobSettings, "hidden_size", default=256, help="hidden units per layer, of encoder and decoder"
     )
-    max_grad_norm: float = setting("maximum gradient norm; 0 = no clipping", default=5.0, group="training", low=0)
+    dropout: float = inherited(JobSettings, "dropout", default=0.0)
+    batch_size: int = inherited(JobSettings, "batch_size", default=100, help="images per batch")
+    ema_decay: float = inherited(JobSettings, "ema_decay", default=0.999)
+    max_grad_norm: float = inherited(JobSettings, "max_grad_norm", default=5.0)
     valid_fraction: float = setting("validation fraction of the images", default=0.05, group="data", low=0, high=0.5)
     test_fraction: float = setting("test fraction of the images", default=0.1, group="data", low=0, high=0.5)

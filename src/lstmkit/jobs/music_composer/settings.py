@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from lstmkit.jobs.settings import JobSettings
-from lstmkit.settings import setting, settings_class
+from lstmkit.settings import inherited, setting, settings_class
 
 
 @settings_class
@@ -44,10 +44,10 @@ class ComposerSettings(JobSettings):
     )
     embedding_size: int = setting("size of the linear embedding of a step's 88 keys", default=100, low=1)
     nade_hidden_size: int = setting("hidden units of the NADE", default=100, low=1)
-    hidden_size: int = setting("hidden units per layer", default=200, low=1)
-    dropout: float = setting("dropout probability between layers", default=0.3, low=0, high=0.95)
+    hidden_size: int = inherited(JobSettings, "hidden_size", default=200)
+    dropout: float = inherited(JobSettings, "dropout", default=0.3)
     max_steps: int = setting(
         "maximum number of steps in a training excerpt; 0 = whole pieces", default=200, group="training", low=0
     )
-    batch_size: int = setting("excerpts per batch", default=16, group="training", low=1)
-    lr: float = setting("peak learning rate", default=0.01, group="training", low=0)
+    batch_size: int = inherited(JobSettings, "batch_size", default=16, help="excerpts per batch")
+    lr: float = inherited(JobSettings, "lr", default=0.01)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from lstmkit.jobs.settings import JobSettings
-from lstmkit.settings import setting, settings_class
+from lstmkit.settings import inherited, setting, settings_class
 
 ANSWER_TYPES = ("classification", "span")
 
@@ -57,18 +57,13 @@ class QuestionAnswererSettings(JobSettings):
         "maximum number of tokens in an answer (answer type span)", default=15, group="decoding", low=1
     )
     hops: int = setting("attention hops over the story (answer type classification)", default=3, low=1, high=20)
-    hidden_size: int = setting("hidden units per layer and direction", default=64, low=1)
+    hidden_size: int = inherited(JobSettings, "hidden_size", default=64, help="hidden units per layer and direction")
     embedding_size: int = setting("size of token embeddings; 0 = hidden_size", default=0, low=0)
     input_dropout: float = setting("dropout probability on token embeddings", default=0.1, low=0, high=0.95)
-    epochs: int = setting("maximum number of epochs", default=40, group="training", low=1)
-    batch_size: int = setting("questions per batch", default=16, group="training", low=1)
-    lr: float = setting("peak learning rate", default=3e-3, group="training", low=0)
-    patience: int = setting(
-        "epochs without improvement of the validation loss before early stopping; 0 = no early stopping",
-        default=12,
-        group="training",
-        low=0,
-    )
+    epochs: int = inherited(JobSettings, "epochs", default=40)
+    batch_size: int = inherited(JobSettings, "batch_size", default=16, help="questions per batch")
+    lr: float = inherited(JobSettings, "lr", default=3e-3)
+    patience: int = inherited(JobSettings, "patience", default=12)
     valid_fraction: float = setting(
         "validation fraction of the stories, also used for calibration", default=0.1, group="data", low=0, high=0.5
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from lstmkit.jobs.settings import JobSettings
-from lstmkit.settings import setting, settings_class
+from lstmkit.settings import inherited, setting, settings_class
 
 SEEN_ITEMS = ("allow", "exclude")  #: Values of the setting ``seen_items``.
 
@@ -52,15 +52,15 @@ class RecommenderSettings(JobSettings):
     test_fraction: float = setting(
         "test fraction of the sessions; 0 = none", default=0.1, group="data", low=0, high=0.5
     )
-    hidden_size: int = setting("hidden units per layer", default=100, low=1)
+    hidden_size: int = inherited(JobSettings, "hidden_size", default=100)
     embedding_size: int = setting("size of item embeddings; 0 = hidden_size", default=0, low=0)
     tie_weights: bool = setting("share weights between item embeddings and output layer", default=True)
-    dropout: float = setting("dropout probability before the item scores", default=0.2, low=0, high=0.95)
+    dropout: float = inherited(JobSettings, "dropout", default=0.2, help="dropout probability before the item scores")
     hidden_dropout: float = setting("dropout probability between recurrent layers", default=0.2, low=0, high=0.95)
     input_dropout: float = setting("dropout probability on item embeddings", default=0.2, low=0, high=0.95)
     item_dropout: float = setting("dropout probability of whole catalog items per batch", default=0.0, low=0, high=0.95)
-    batch_size: int = setting("sessions per batch", default=64, group="training", low=1)
-    lr: float = setting("peak learning rate", default=3e-3, group="training", low=0)
+    batch_size: int = inherited(JobSettings, "batch_size", default=64, help="sessions per batch")
+    lr: float = inherited(JobSettings, "lr", default=3e-3)
     max_items: int = setting(
         "maximum number of target items in a training window; longer sessions are split",
         default=50,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from lstmkit.jobs.settings import JobSettings
-from lstmkit.settings import setting, settings_class
+from lstmkit.settings import inherited, setting, settings_class
 
 
 @settings_class
@@ -48,13 +48,15 @@ class SecondaryStructureSettings(JobSettings):
         "kernel sizes of the convolutions in residues, odd; empty = no convolutions", default=(3, 7, 11), low=1, high=99
     )
     conv_channels: int = setting("channels of each convolution", default=48, low=1)
-    hidden_size: int = setting("hidden units per layer and direction", default=160, low=1)
-    num_layers: int = setting("number of recurrent layers", default=2, low=1)
+    hidden_size: int = inherited(JobSettings, "hidden_size", default=160, help="hidden units per layer and direction")
+    num_layers: int = inherited(JobSettings, "num_layers", default=2)
     bidirectional: bool = setting("read the sequence in both directions", default=True)
-    dropout: float = setting("dropout probability between layers", default=0.4, low=0, high=0.95)
-    epochs: int = setting("maximum number of epochs", default=20, group="training", low=1)
-    batch_size: int = setting("chains, or windows of long chains, per batch", default=32, group="training", low=1)
-    lr: float = setting("peak learning rate", default=0.002, group="training", low=0)
+    dropout: float = inherited(JobSettings, "dropout", default=0.4)
+    epochs: int = inherited(JobSettings, "epochs", default=20)
+    batch_size: int = inherited(
+        JobSettings, "batch_size", default=32, help="chains, or windows of long chains, per batch"
+    )
+    lr: float = inherited(JobSettings, "lr", default=0.002)
     mask_col: str = setting(
         "column of the evaluation mask: 1 for residues that are scored", default="eval_mask", group="evaluation"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from lstmkit.jobs.settings import JobSettings
-from lstmkit.settings import setting, settings_class
+from lstmkit.settings import inherited, setting, settings_class
 
 
 @settings_class
@@ -64,7 +64,9 @@ class SpeechSettings(JobSettings):
         "mel frames per decoder step (Tacotron's reduction factor)", default=3, low=1, high=20
     )
     embedding_size: int = setting("size of character embeddings; 0 = hidden_size", default=0, low=0)
-    hidden_size: int = setting("hidden units per layer; in the text encoder per direction", default=128, low=1)
+    hidden_size: int = inherited(
+        JobSettings, "hidden_size", default=128, help="hidden units per layer; in the text encoder per direction"
+    )
     prenet_size: int = setting("hidden units of the two prenet layers", default=64, low=1)
     prenet_dropout: float = setting("dropout probability in the prenet", default=0.5, low=0, high=0.95)
     attention_size: int = setting("hidden units of the attention", default=64, low=1)
@@ -81,19 +83,8 @@ class SpeechSettings(JobSettings):
         low=0.01,
         high=10,
     )
-    epochs: int = setting("maximum number of epochs", default=200, group="training", low=1)
-    batch_size: int = setting("recordings per batch", default=32, group="training", low=1)
-    lr: float = setting("peak learning rate", default=0.002, group="training", low=0)
-    ema_decay: float = setting(
-        "decay of the exponential moving average of weights; 0 = no averaging",
-        default=0.999,
-        group="training",
-        low=0,
-        high=1,
-    )
-    patience: int = setting(
-        "epochs without improvement of the validation loss before early stopping; 0 = no early stopping",
-        default=20,
-        group="training",
-        low=0,
-    )
+    epochs: int = inherited(JobSettings, "epochs", default=200)
+    batch_size: int = inherited(JobSettings, "batch_size", default=32, help="recordings per batch")
+    lr: float = inherited(JobSettings, "lr", default=0.002)
+    ema_decay: float = inherited(JobSettings, "ema_decay", default=0.999)
+    patience: int = inherited(JobSettings, "patience", default=20)

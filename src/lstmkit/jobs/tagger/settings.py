@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from lstmkit.jobs.settings import JobSettings
-from lstmkit.settings import setting, settings_class
+from lstmkit.settings import inherited, setting, settings_class
 
 
 @settings_class
@@ -38,11 +38,11 @@ class TaggerSettings(JobSettings):
     char_feature_size: int = setting(
         "size of the character-LSTM features of a word, both directions together; 0 = none", default=50, low=0
     )
-    hidden_size: int = setting("hidden units per layer and direction", default=100, low=1)
+    hidden_size: int = inherited(JobSettings, "hidden_size", default=100, help="hidden units per layer and direction")
     bidirectional: bool = setting("read the sequence in both directions", default=True)
     crf: bool = setting("conditional random field (CRF) output layer", default=False)
-    dropout: float = setting(
-        "dropout probability of words, of features and between layers", default=0.3, low=0, high=0.95
+    dropout: float = inherited(
+        JobSettings, "dropout", default=0.3, help="dropout probability of words, of features and between layers"
     )
-    batch_size: int = setting("sentences per batch", default=32, group="training", low=1)
-    lr: float = setting("peak learning rate", default=5e-3, group="training", low=0)
+    batch_size: int = inherited(JobSettings, "batch_size", default=32, help="sentences per batch")
+    lr: float = inherited(JobSettings, "lr", default=5e-3)

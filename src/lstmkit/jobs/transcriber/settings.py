@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from lstmkit.jobs.settings import JobSettings
-from lstmkit.settings import setting, settings_class
+from lstmkit.settings import inherited, setting, settings_class
 
 
 @settings_class
@@ -81,21 +81,16 @@ class TranscriberSettings(JobSettings):
     strides: tuple[int, ...] = setting(
         "time stride of each convolution; always 2,2 for images", default=(2, 2), low=1, high=8
     )
-    hidden_size: int = setting("hidden units per layer and direction", default=128, low=1)
-    num_layers: int = setting("number of recurrent layers", default=2, low=1)
+    hidden_size: int = inherited(JobSettings, "hidden_size", default=128, help="hidden units per layer and direction")
+    num_layers: int = inherited(JobSettings, "num_layers", default=2)
     bidirectional: bool = setting(
         "read the sequence in both directions; streaming needs --no-bidirectional", default=True
     )
-    dropout: float = setting("dropout probability between layers", default=0.3, low=0, high=0.95)
+    dropout: float = inherited(JobSettings, "dropout", default=0.3)
     init_from: str = setting("run folder whose weights initialize training; empty = none", default="", group="training")
-    batch_size: int = setting("examples per batch", default=16, group="training", low=1)
-    lr: float = setting("peak learning rate", default=0.003, group="training", low=0)
-    patience: int = setting(
-        "epochs without improvement of the validation loss before early stopping; 0 = no early stopping",
-        default=10,
-        group="training",
-        low=0,
-    )
+    batch_size: int = inherited(JobSettings, "batch_size", default=16)
+    lr: float = inherited(JobSettings, "lr", default=0.003)
+    patience: int = inherited(JobSettings, "patience", default=10)
     beam_size: int = setting("beam size of the CTC decoder; 1 = greedy", default=1, group="decoding", low=1, high=1000)
     lm: str = setting(
         "run folder of a character language model for shallow fusion; empty = none", default="", group="decoding"
