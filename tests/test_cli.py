@@ -33,13 +33,13 @@ TINY += ["--batch-size", "8", "--test-windows", "1"]
 COLUMNS = ["--id-col", "shop", "--time-col", "day", "--target-col", "sold"]
 
 
-class Said(NamedTuple):
+class Result(NamedTuple):
     code: int
     out: str
     err: str
 
 
-Cli = Callable[..., Said]
+Cli = Callable[..., Result]
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     """``cli("fit", "forecaster", …)`` in an empty folder: exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*args: str | Path) -> Said:
+    def run(*args: str | Path) -> Result:
         monkeypatch.setattr(sys, "argv", ["lstmkit", *map(str, args)])
         capsys.readouterr()
         code: int | str | None = 0
@@ -56,43 +56,43 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         except SystemExit as stop:
             code = stop.code
         assert isinstance(code, int)
-        return Said(code, *capsys.readouterr())
+        return Result(code, *capsys.readouterr())
 
     return run
 
 
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run without its page, which takes longer than all the rest."""
+    """Runs write no report page; it takes longer than everything else."""
     monkeypatch.setattr(Job, "write_report", lambda self, path, examples: path.write_text("report"))
 
 
 @pytest.fixture
 def mistake(cli: Cli, tmp_path: Path) -> Callable[..., str]:
-    """What a mistake is answered with: code 2, one line on stderr, nothing on stdout, no file new or changed."""
+    """Run a command that fails: exit code 2, one line on stderr, nothing on stdout, no file new or changed."""
 
     def run(*args: str | Path) -> str:
         before = contents(tmp_path)
-        said = cli(*args)
-        assert said.code == 2, said
-        assert said.out == ""
-        assert said.err.startswith("error: ")
-        assert said.err.count("\n") == 1
-        assert len(said.err) < 2000
+        result = cli(*args)
+        assert result.code == 2, result
+        assert result.out == ""
+        assert result.err.startswith("error: ")
+        assert result.err.count("\n") == 1
+        assert len(result.err) < 2000
         assert contents(tmp_path) == before
-        return said.err
+        return result.err
 
     return run
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
-    """Every file and folder below it."""
+    """All files and folders below ``folder``, with the bytes of files."""
     paths = sorted(folder.rglob("*"))
     return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in paths}
 
 
 def sales(n: int = 40, ahead: int = 3) -> pd.DataFrame:
-    """Two shops, day by day, with a price that is known for ``ahead`` further days."""
+    """Daily sales of two shops, with a price that is known for ``ahead`` further days."""
     frames = []
     for k, shop in enumerate(("north", "south")):
         sold = 10 + 3 * np.sin(np.arange(n) * np.pi / 2) + 0.3 * np.random.default_rng(k).standard_normal(n)
@@ -104,7 +104,7 @@ def sales(n: int = 40, ahead: int = 3) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run and the file it was fitted to, to be copied."""
+    """A folder with a run and the file that it was fitted to; tests copy it."""
     folder = tmp_path_factory.mktemp("fitted")
     sales().to_csv(folder / "sales.csv", index=False)
     options = dict(zip([o[2:].replace("-", "_") for o in TINY[::2]], map(int, TINY[1::2]), strict=True))
@@ -134,31 +134,31 @@ VERBS = ("jobs", "fit", "predict", "evaluate", "look", "data", "reproduce", "lab
 
 def test_help_lists_the_verbs_and_each_has_its_own(cli: Cli):
     """``--help`` is a result: stdout, exit code 0."""
-    said = cli("--help")
-    assert (said.code, said.err) == (0, "")
-    assert all(verb in said.out for verb in VERBS)
+    result = cli("--help")
+    assert (result.code, result.err) == (0, "")
+    assert all(verb in result.out for verb in VERBS)
     for verb in VERBS:
-        said = cli(verb, "--help")
-        assert (said.code, said.err) == (0, "")
-        assert f"lstmkit {verb}" in said.out
+        result = cli(verb, "--help")
+        assert (result.code, result.err) == (0, "")
+        assert f"lstmkit {verb}" in result.out
 
 
 def test_options_may_come_before_the_job(cli: Cli, data: Path):
     """``lstmkit fit --epochs 1 forecaster …`` means the same as with the options last."""
-    said = cli("fit", *TINY, "-o", "run", "forecaster", "sales.csv", *COLUMNS)
-    assert said.code == 0, said
+    result = cli("fit", *TINY, "-o", "run", "forecaster", "sales.csv", *COLUMNS)
+    assert result.code == 0, result
     assert (data / "run" / "model.json").is_file()
-    said = cli("fit", "--help", "forecaster")
-    assert said.code == 0
-    assert "lstmkit fit forecaster" in said.out
+    result = cli("fit", "--help", "forecaster")
+    assert result.code == 0
+    assert "lstmkit fit forecaster" in result.out
 
 
 def test_without_a_verb_it_helps(cli: Cli):
-    """The help on stdout, and on stderr what is missing."""
-    said = cli()
-    assert said.code == 2
-    assert "Usage" in said.out
-    assert said.err == "error: give a command (see lstmkit --help)\n"
+    """The help goes to stdout, the missing argument to stderr."""
+    result = cli()
+    assert result.code == 2
+    assert "Usage" in result.out
+    assert result.err == "error: give a command (see lstmkit --help)\n"
 
 
 @pytest.mark.parametrize("job", job_names())
@@ -166,11 +166,11 @@ def test_help_of_a_job_shows_its_settings_by_group(job: str, cli: Cli, monkeypat
     """Each setting with its meaning, default, choices and range, in the panel of its group."""
     monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 250)
     monkeypatch.setattr("typer.rich_utils.FORCE_TERMINAL", False)
-    said = cli("fit", job, "--help")
-    assert (said.code, said.err) == (0, "")
-    assert f"lstmkit fit {job} [OPTIONS] " in said.out
-    assert job_class(job).summary in " ".join(said.out.split())
-    panels = dict(re.findall(r"╭─ ([\w ]+?) ─+╮\n(.*?)╰", said.out, re.DOTALL))
+    result = cli("fit", job, "--help")
+    assert (result.code, result.err) == (0, "")
+    assert f"lstmkit fit {job} [OPTIONS] " in result.out
+    assert job_class(job).summary in " ".join(result.out.split())
+    panels = dict(re.findall(r"╭─ ([\w ]+?) ─+╮\n(.*?)╰", result.out, re.DOTALL))
     assert {"Arguments", "Options"} < panels.keys()
     assert all(option in panels["Options"] for option in ("--run", "-o", "--validation", "--resume", "--json"))
     titles = [title for title in panels if title not in ("Arguments", "Options")]
@@ -189,7 +189,7 @@ def test_help_of_a_job_shows_its_settings_by_group(job: str, cli: Cli, monkeypat
 
 
 def test_version(cli: Cli):
-    """As a result: on stdout."""
+    """It goes to stdout."""
     assert cli("--version") == (0, f"{lstmkit.__version__}\n", "")
 
 
@@ -209,10 +209,10 @@ def test_completion(cli: Cli, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_jobs_and_their_settings(cli: Cli):
-    """Every job with what it does; every setting of one with its default, as the command line takes it."""
-    said = cli("jobs")
-    assert (said.code, said.err) == (0, "")
-    assert {line.split()[0] for line in said.out.splitlines()} == set(job_names())
+    """All jobs with a summary; all settings of a job with their defaults, as the command line takes them."""
+    result = cli("jobs")
+    assert (result.code, result.err) == (0, "")
+    assert {line.split()[0] for line in result.out.splitlines()} == set(job_names())
     for job in job_names():
         rows = json.loads(cli("jobs", job, "--json").out)
         declared = settings.declared(job_class(job))
@@ -226,8 +226,8 @@ def test_jobs_and_their_settings(cli: Cli):
             assert settings.parse(job_class(job), name, row["default"]) == declared[name].default
 
 
-def test_data_sets_are_listed_and_found(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """All of the catalog with their licenses; one by name gives its folder, on stdout."""
+def test_data_sets_are_listed_and_located(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """The catalog with licenses; the folder of a data set given by name, on stdout."""
     rows = json.loads(cli("data", "--json").out)
     assert [row["name"] for row in rows] == catalog.names()
     assert all(row["license"] for row in rows)
@@ -237,7 +237,7 @@ def test_data_sets_are_listed_and_found(cli: Cli, monkeypatch: pytest.MonkeyPatc
 
 
 def test_recipes_are_listed(cli: Cli):
-    """With what they reproduce."""
+    """Each has a title."""
     rows = json.loads(cli("reproduce", "--json").out)
     assert [row["recipe"] for row in rows] == [r.name for r in recipes.all_recipes()]
     assert all(r.title in cli("reproduce").out for r in recipes.all_recipes())
@@ -248,12 +248,12 @@ def test_recipes_are_listed(cli: Cli):
 
 def test_fit_shows_the_test_and_where_things_are(cli: Cli, data: Path):
     """The table of scores with its notes, the model's folder and the report on stdout; progress on stderr."""
-    said = cli("fit", "forecaster", "sales.csv", *COLUMNS, *TINY, "-o", "run")
-    assert said.code == 0, said
-    assert [line.split()[0] for line in said.out.splitlines()[1:4]] == ["LSTM", "SeasonalNaive", "AutoETS"]
-    assert said.out.splitlines()[-2:] == ["model   run", "report  run/report.html"]
-    assert "training …" in said.err
-    assert "…" not in said.out
+    result = cli("fit", "forecaster", "sales.csv", *COLUMNS, *TINY, "-o", "run")
+    assert result.code == 0, result
+    assert [line.split()[0] for line in result.out.splitlines()[1:4]] == ["LSTM", "SeasonalNaive", "AutoETS"]
+    assert result.out.splitlines()[-2:] == ["model   run", "report  run/report.html"]
+    assert "training …" in result.err
+    assert "…" not in result.out
     assert load(data / "run").horizon == 3  # type: ignore[attr-defined]
 
 
@@ -267,24 +267,24 @@ def test_quiet_and_verbose(cli: Cli, data: Path):
     assert cli("-q", *fit, "quiet").err == (
         "error: quiet holds a run already: --resume it, --overwrite it, or give another folder\n"
     )
-    said = cli("--verbose", *fit, "quiet")
-    assert (said.code, said.out) == (2, "")
-    assert said.err.startswith("Traceback")
-    assert said.err.splitlines()[-1].startswith("error: quiet holds a run already")
+    result = cli("--verbose", *fit, "quiet")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("Traceback")
+    assert result.err.splitlines()[-1].startswith("error: quiet holds a run already")
 
 
 def test_a_setting_of_another_kind_of_data(mistake: Callable[..., str], tmp_path: Path):
-    """It is named, with the kind that it is for and the kind that the data are."""
+    """The message names the setting, its kind of data and the kind at hand."""
     rows = "".join(f"the {animal} sat,{animal}\n" for animal in ["cat", "dog"] * 20)
     (tmp_path / "texts.csv").write_text(f"text,label\n{rows}")
-    said = mistake("fit", "classifier", "texts.csv", "-o", "new", "--n-mels", "20")
-    assert said == "error: n_mels is a setting for audio, but the data are texts: leave --n-mels out\n"
+    result = mistake("fit", "classifier", "texts.csv", "-o", "new", "--n-mels", "20")
+    assert result == "error: n_mels is a setting for audio, but the data are texts: leave --n-mels out\n"
 
 
 @pytest.mark.usefixtures("no_report")
 def test_fit_prints_json(cli: Cli, data: Path):
-    """``--json``: what is in ``metrics.json``, and where the run is."""
-    said = cli(
+    """``--json`` prints the content of ``metrics.json`` and the run's folder."""
+    result = cli(
         "fit",
         "forecaster",
         "sales.csv",
@@ -298,10 +298,10 @@ def test_fit_prints_json(cli: Cli, data: Path):
         "--ensemble-size",
         "2",
     )
-    found = json.loads(said.out)
-    assert found == {"run": "run", **json.loads((data / "run/metrics.json").read_text())}
-    assert found["test"]["table"][0]["model"] == "GRU (direct)"
-    assert found["training"] == ["all epochs done"] * 2
+    metrics = json.loads(result.out)
+    assert metrics == {"run": "run", **json.loads((data / "run/metrics.json").read_text())}
+    assert metrics["test"]["table"][0]["model"] == "GRU (direct)"
+    assert metrics["training"] == ["all epochs done"] * 2
 
 
 @pytest.mark.parametrize(
@@ -316,10 +316,10 @@ def test_fit_prints_json(cli: Cli, data: Path):
     ids=range(5),
 )
 @pytest.mark.usefixtures("no_report")
-def test_options_may_stand_anywhere(args: list[str], cli: Cli, data: Path):
+def test_options_in_any_position(args: list[str], cli: Cli, data: Path):
     """Before or after the data, as ``--name value``, ``--name=value``, ``--flag``, ``--no-flag``; the last counts."""
-    said = cli("fit", *args, "--test-windows", "0")
-    assert said.code == 0, said
+    result = cli("fit", *args, "--test-windows", "0")
+    assert result.code == 0, result
     about = json.loads((data / "run/run.json").read_text())["settings"]
     assert about["horizon"] == 3
     assert about["calendar_features"] == ("--no-calendar-features" not in args)
@@ -330,13 +330,13 @@ def test_options_may_stand_anywhere(args: list[str], cli: Cli, data: Path):
 def test_fit_validates_on_another_file(cli: Cli, data: Path):
     """``--validation FILE``."""
     sales(30).replace({"north": "east", "south": "west"}).to_csv("other.csv", index=False)
-    said = cli("fit", "forecaster", "sales.csv", *COLUMNS, *TINY, "-o", "run", "--validation", "other.csv")
-    assert said.code == 0, said
+    result = cli("fit", "forecaster", "sales.csv", *COLUMNS, *TINY, "-o", "run", "--validation", "other.csv")
+    assert result.code == 0, result
     assert "east" in json.loads((data / "run/model.json").read_text())["state"]["trained_until"]
 
 
 class StopAt(Progress):
-    """Ctrl-C as soon as that many steps of the training are done."""
+    """Raise KeyboardInterrupt after that many training steps."""
 
     done = 0
 
@@ -350,17 +350,17 @@ class StopAt(Progress):
 
 
 @pytest.mark.usefixtures("no_report")
-def test_ctrl_c_keeps_the_model_and_says_how_to_go_on(cli: Cli, data: Path, monkeypatch: pytest.MonkeyPatch):
-    """The command it prints goes on to the weights that the run would have come to, settings and all."""
+def test_ctrl_c_keeps_the_model_and_prints_how_to_resume(cli: Cli, data: Path, monkeypatch: pytest.MonkeyPatch):
+    """The printed command resumes with all settings; the weights equal those of an uninterrupted run."""
     sales(30).to_csv("my other.csv", index=False)
     monkeypatch.setattr(StopAt, "done", 2)
     fit = ["fit", "forecaster", "sales.csv", *COLUMNS, *TINY, "--test-windows", "0", "--validation", "my other.csv"]
     with monkeypatch.context() as patch:
         patch.setattr(lstmkit.cli, "TerminalProgress", StopAt)
-        said = cli(*fit, "-o", "run")
-    assert said.code == 0
-    assert "Training was interrupted; the model is usable." in said.out
-    command = shlex.split(said.out.split("Resume with: ")[1])
+        result = cli(*fit, "-o", "run")
+    assert result.code == 0
+    assert "Training was interrupted; the model is usable." in result.out
+    command = shlex.split(result.out.split("Resume with: ")[1])
     assert command[:2] == ["lstmkit", "fit"]
     resumed = cli(*command[1:])
     assert resumed.code == 0, resumed
@@ -371,12 +371,12 @@ def test_ctrl_c_keeps_the_model_and_says_how_to_go_on(cli: Cli, data: Path, monk
 
 
 def test_ctrl_c_in_the_first_epoch_stops(cli: Cli, data: Path, monkeypatch: pytest.MonkeyPatch):
-    """There is no model yet: exit code 130 and one word, and the run can be resumed."""
+    """No model is saved yet: exit code 130 and one word on stderr; the run can be resumed."""
     monkeypatch.setattr(lstmkit.cli, "TerminalProgress", StopAt)
-    said = cli("fit", "forecaster", "sales.csv", *COLUMNS, *TINY, "-o", "run")
-    assert (said.code, said.out, said.err) == (130, "", "stopped\n")
-    said = cli("predict", "run", "sales.csv")
-    assert (said.code, said.err) == (
+    result = cli("fit", "forecaster", "sales.csv", *COLUMNS, *TINY, "-o", "run")
+    assert (result.code, result.out, result.err) == (130, "", "stopped\n")
+    result = cli("predict", "run", "sales.csv")
+    assert (result.code, result.err) == (
         2,
         "error: run holds a run that was stopped before its model was saved: go on with --resume\n",
     )
@@ -386,10 +386,10 @@ def test_ctrl_c_in_the_first_epoch_stops(cli: Cli, data: Path, monkeypatch: pyte
 
 
 def test_predict_prints_a_table(cli: Cli, here: Path):
-    """CSV on stdout and nothing else, anywhere."""
-    said = cli("predict", "run", "sales.csv")
-    assert (said.code, said.err) == (0, "")
-    table = pd.read_csv(io.StringIO(said.out))
+    """CSV on stdout; nothing on stderr, no file."""
+    result = cli("predict", "run", "sales.csv")
+    assert (result.code, result.err) == (0, "")
+    table = pd.read_csv(io.StringIO(result.out))
     assert table["unique_id"].tolist() == ["north"] * 3 + ["south"] * 3
     assert table["ds"].tolist()[:3] == ["2020-02-10", "2020-02-11", "2020-02-12"]
     assert table.notna().all(axis=None)
@@ -404,56 +404,56 @@ def test_predict_prints_json(cli: Cli, here: Path):
 
 
 def test_predict_writes_files(cli: Cli, here: Path):
-    """``-o`` takes what stdout would have got; ``--picture`` a picture of the kind that its name ends in."""
-    said = cli("predict", "run", "sales.csv")
+    """``-o`` writes the text of stdout; ``--picture`` a figure in the format of its suffix."""
+    result = cli("predict", "run", "sales.csv")
     quiet = cli("predict", "run", "sales.csv", "-o", "out.csv", "--picture", "out.png")
     assert quiet == (0, "", "")
-    assert (here / "out.csv").read_text() == said.out
+    assert (here / "out.csv").read_text() == result.out
     assert (here / "out.png").read_bytes().startswith(b"\x89PNG")
     assert cli("predict", "run", "sales.csv", "--json", "-o", "out.json", "--picture", "out.svg") == (0, "", "")
     assert len(json.loads((here / "out.json").read_text())) == 6
     assert b"<svg" in (here / "out.svg").read_bytes()
 
 
-def test_predict_looks_ahead_in_another_file(cli: Cli, here: Path):
+def test_predict_with_future_data(cli: Cli, here: Path):
     """``--future-data FILE``, before or after the data."""
     table = sales()
     table[table["sold"].notna()].to_csv("known.csv", index=False)
     table.loc[table["sold"].isna(), ["shop", "day", "price"]].to_csv("ahead.csv", index=False)
-    said = cli("predict", "run", "sales.csv")
-    assert cli("predict", "run", "known.csv", "--future-data", "ahead.csv") == said
-    assert cli("predict", "run", "--future-data", "ahead.csv", "known.csv") == said
-    assert cli("predict", "--future-data", "ahead.csv", "run", "known.csv") == said
-    assert cli("predict", "--future-data=ahead.csv", "run", "known.csv") == said
+    result = cli("predict", "run", "sales.csv")
+    assert cli("predict", "run", "known.csv", "--future-data", "ahead.csv") == result
+    assert cli("predict", "run", "--future-data", "ahead.csv", "known.csv") == result
+    assert cli("predict", "--future-data", "ahead.csv", "run", "known.csv") == result
+    assert cli("predict", "--future-data=ahead.csv", "run", "known.csv") == result
     records = cli("predict", "run", "known.csv", "--future-data", "ahead.csv", "--json")
     assert cli("predict", "--json", "run", "known.csv", "--future-data", "ahead.csv") == records
     shutil.copytree("run", "ahead")  # a value may be the folder of another run
-    said = cli("predict", "--future-data", "ahead", "run", "known.csv")
-    assert said.err == "error: ahead is a folder: give a file\n"
+    result = cli("predict", "--future-data", "ahead", "run", "known.csv")
+    assert result.err == "error: ahead is a folder: give a file\n"
 
 
 def test_evaluate_prints_the_table(cli: Cli, here: Path):
-    """The model beside its baselines on stdout, as text and as JSON."""
-    said = cli("evaluate", "run", "sales.csv")
-    assert (said.code, said.err) == (0, "")
-    assert said.out.splitlines()[1].startswith("LSTM (direct)")
-    found = json.loads(cli("evaluate", "run", "sales.csv", "--json").out)
+    """Model and baselines on stdout, as text and as JSON."""
+    result = cli("evaluate", "run", "sales.csv")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.splitlines()[1].startswith("LSTM (direct)")
+    evaluation = json.loads(cli("evaluate", "run", "sales.csv", "--json").out)
     metrics = json.loads((here / "run/metrics.json").read_text())["test"]
-    assert [row["model"] for row in found["table"]] == [row["model"] for row in metrics["table"]]
-    assert found["table"][0] == pytest.approx(metrics["table"][0])
+    assert [row["model"] for row in evaluation["table"]] == [row["model"] for row in metrics["table"]]
+    assert evaluation["table"][0] == pytest.approx(metrics["table"][0])
 
 
 def test_look_draws_a_page(cli: Cli, here: Path):
-    """Into the run's folder or where it is told to; the gates' statistics on stdout."""
-    said = cli("look", "run", "sales.csv", "--series", "south")
-    assert (said.code, said.err) == (0, "")
-    assert said.out.splitlines()[-1] == "page    run/look.html"
-    assert "Saturation\n" in said.out
-    assert "forget" in said.out
+    """It writes into the run's folder or to --output, and prints gate statistics."""
+    result = cli("look", "run", "sales.csv", "--series", "south")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.splitlines()[-1] == "page    run/look.html"
+    assert "Saturation\n" in result.out
+    assert "forget" in result.out
     assert "south" not in (here / "run/report.html").read_text()[:100]
     assert "img" in (here / "run/look.html").read_text()
-    assert cli("look", "run", "sales.csv", "-o", "mine.html").out.splitlines()[-1] == "page    mine.html"
-    assert (here / "mine.html").exists()
+    assert cli("look", "run", "sales.csv", "-o", "page.html").out.splitlines()[-1] == "page    page.html"
+    assert (here / "page.html").exists()
 
 
 @pytest.mark.parametrize(
@@ -466,22 +466,22 @@ def test_look_draws_a_page(cli: Cli, here: Path):
     ],
 )
 def test_help_of_a_run_or_lab_shows_its_options(args: str, shown: list[str], cli: Cli, here: Path):
-    """Those of the verb and those that the job or lab has, with what the method's docstring says of them."""
-    said = cli(*args.split())
-    assert (said.code, said.err) == (0, "")
-    assert all(text in " ".join(said.out.replace("│", " ").split()) for text in map(str.strip, shown))
+    """Options of the verb, the job and the lab are listed, with the help of the method's docstring."""
+    result = cli(*args.split())
+    assert (result.code, result.err) == (0, "")
+    assert all(text in " ".join(result.out.replace("│", " ").split()) for text in map(str.strip, shown))
 
 
 def test_a_run_that_was_moved_still_works(cli: Cli, here: Path):
-    """Nothing in the folder knows where it lies."""
-    said = cli("predict", "run", "sales.csv")
+    """No file in the folder stores its path."""
+    result = cli("predict", "run", "sales.csv")
     (here / "deep").mkdir()
     shutil.move("run", "deep/a run")
-    assert cli("predict", "deep/a run", "sales.csv") == said
+    assert cli("predict", "deep/a run", "sales.csv") == result
 
 
-def test_a_terminal_without_the_signs(cli: Cli, monkeypatch: pytest.MonkeyPatch):
-    """Where stdout cannot write a "…" it writes something else rather than fail."""
+def test_a_terminal_that_cannot_encode_a_character(cli: Cli, monkeypatch: pytest.MonkeyPatch):
+    """A "…" that stdout cannot encode is replaced."""
     raw = io.BytesIO()
     plain = io.TextIOWrapper(raw, encoding="ascii")
     monkeypatch.setattr(sys, "stdout", plain)
@@ -490,8 +490,8 @@ def test_a_terminal_without_the_signs(cli: Cli, monkeypatch: pytest.MonkeyPatch)
     assert b"--horizon" in raw.getvalue()
 
 
-def test_in_a_process_of_its_own(here: Path):
-    """Stdout has the answer and stderr nothing, warnings being errors; a mistake exits with 2 and no traceback."""
+def test_in_a_separate_process(here: Path):
+    """Warnings are errors: stderr stays empty; a mistake exits with 2 and without traceback."""
     twice = "from lstmkit.cli import main\ntry: main()\nfinally: sys.argv[3] = 'nowhere.csv'; main()"
     command = [sys.executable, "-W", "error", "-c", f"import sys; {twice}", "predict", "run", "sales.csv"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=here, timeout=120)
@@ -532,7 +532,7 @@ BAD_DATA: dict[str, tuple[str | bytes, str]] = {
 }
 
 
-#: What is too short to learn from is enough for some verbs, and refused by others for a reason of their own.
+#: Data too short for training are enough for some verbs; others refuse them with another message.
 ENOUGH = [("predict", "too short"), ("look", "too short"), ("validate", "too short")]
 ENOUGH += [("predict", "one row"), ("look", "one row")]
 NOTHING_NEW = "no series has 3 steps after the training and validation data"
@@ -549,7 +549,7 @@ OTHERWISE = {("evaluate", what): NOTHING_NEW for what in ("too short", "one row"
     ],
 )
 def test_bad_data(verb: str, what: str, mistake: Callable[..., str], tmp_path: Path, plain: Path):
-    """Named in one line by every verb that reads data, and no run is begun."""
+    """Every verb that reads data names the fault in one line; no run is started."""
     content, phrase = BAD_DATA[what]
     (tmp_path / "bad.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     (tmp_path / "good.csv").write_text(table(STEADY))
@@ -565,7 +565,7 @@ def test_bad_data(verb: str, what: str, mistake: Callable[..., str], tmp_path: P
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of one plain series of days."""
+    """A run fitted to one daily series."""
     frame = pd.read_csv(io.StringIO(table(STEADY)))
     options = {"time_col": "day", "target_col": "sold", "horizon": 3, "epochs": 1, "steps_per_epoch": 1}
     return job_class("forecaster")(**options, hidden_size=2).fit(frame).save(tmp_path_factory.mktemp("plain") / "model")
@@ -664,7 +664,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_mistakes(args: str, phrase: str, mistake: Callable[..., str], here: Path):
-    """Each is said in one line that names it; nothing is written or overwritten."""
+    """One line names the mistake; nothing is written or overwritten."""
     table = sales()
     table[table["sold"].notna()].to_csv("known.csv", index=False)
     table[table["day"] <= "2020-02-06"].to_csv("seen.csv", index=False)
@@ -674,10 +674,10 @@ def test_mistakes(args: str, phrase: str, mistake: Callable[..., str], here: Pat
 
 
 def test_a_demo_does_not_overwrite_other_files(cli: Cli, data: Path):
-    """It says what it is about, then that the folder is not free."""
+    """The error says that the folder is not empty."""
     before = contents(data)
-    said = cli("demo", "-o", ".")
-    assert (said.code, said.err) == (2, "error: . holds other files: give a new folder\n")
+    result = cli("demo", "-o", ".")
+    assert (result.code, result.err) == (2, "error: . holds other files: give a new folder\n")
     assert contents(data) == before
 
 
@@ -697,21 +697,21 @@ def test_a_demo_does_not_overwrite_other_files(cli: Cli, data: Path):
 def test_a_damaged_model(
     verb: str, damage: Callable[[Path], object], phrase: str, mistake: Callable[..., str], here: Path
 ):
-    """Every verb that loads one says what is wrong with it."""
+    """Every verb that loads a model says what is wrong with it."""
     damage(here / "run")
     assert phrase in mistake(verb, "run", "sales.csv")
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"settings": {"horizn": 3}, "job": "forecaster", "data": ""}'])
 def test_a_damaged_run_to_resume(content: str, mistake: Callable[..., str], here: Path):
-    """So does fit, of the run that it is to go on with."""
+    """``fit --resume`` says what is wrong with the run."""
     (here / "run/run.json").write_text(content)
     mistake("fit", "forecaster", "sales.csv", "-o", "run", "--resume")
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_may_not_be_written(mistake: Callable[..., str], data: Path):
-    """The system's own reason, with the path."""
+    """The operating system's message, with the path."""
     (data / "locked").mkdir()
     (data / "locked").chmod(0o500)
     assert "Permission denied" in mistake("fit", "forecaster", "sales.csv", "-o", "locked/run", *COLUMNS, *TINY)
@@ -719,24 +719,24 @@ def test_a_folder_that_may_not_be_written(mistake: Callable[..., str], data: Pat
 
 @pytest.mark.usefixtures("no_report")
 def test_a_constant_series_works(cli: Cli, tmp_path: Path):
-    """Fit, forecast, evaluate and look, with numbers; the forecast is the constant."""
+    """Fit, predict, evaluate and look succeed; the forecast is the constant."""
     (tmp_path / "flat.csv").write_text(table(["7"] * 30))
-    said = cli(
+    result = cli(
         "fit", "forecaster", "flat.csv", "-o", "run", "--time-col", "day", "--target-col", "sold", *TINY, "--json"
     )
-    assert said.code == 0, said
-    json.loads(said.out)
-    found = pd.read_csv(io.StringIO(cli("predict", "run", "flat.csv").out))
-    assert found["forecast"].to_numpy() == pytest.approx(7, abs=0.01)
+    assert result.code == 0, result
+    json.loads(result.out)
+    forecasts = pd.read_csv(io.StringIO(cli("predict", "run", "flat.csv").out))
+    assert forecasts["forecast"].to_numpy() == pytest.approx(7, abs=0.01)
     assert json.loads(cli("evaluate", "run", "flat.csv", "--json").out)["table"][0]["MAE"] < 0.1
     assert cli("look", "run", "flat.csv").code == 0
 
 
 @pytest.mark.usefixtures("no_report")
-def test_overwrite_does(cli: Cli, here: Path):
-    """``--overwrite`` puts the new run in the old one's place."""
+def test_overwrite_replaces_a_run(cli: Cli, here: Path):
+    """``--overwrite`` replaces the old run."""
     before = (here / "run/model.json").read_bytes()
-    said = cli("fit", "forecaster", "sales.csv", *COLUMNS, *TINY, "-o", "run", "--overwrite", "--test-windows", "0")
-    assert said.code == 0, said
+    result = cli("fit", "forecaster", "sales.csv", *COLUMNS, *TINY, "-o", "run", "--overwrite", "--test-windows", "0")
+    assert result.code == 0, result
     assert (here / "run/model.json").read_bytes() != before
     assert "test" in json.loads((here / "run/metrics.json").read_text())
