@@ -47,7 +47,7 @@ def test_a_recipe_is_whole(recipe: recipes.Recipe):
     assert named
     for name in named:  # or the end of the names of several
         assert any(file.removesuffix(".gz").endswith(name) for file in files)
-    assert recipe.protocol in importlib.import_module(f"lstmkit.recipes.{recipe.job}").PROTOCOLS
+    assert recipe.protocol in recipes.protocols(recipe.job)
     assert recipe.title
 
 
@@ -170,6 +170,14 @@ def test_translations_of_given_parts(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 # ---- what comes out --------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_protocol_gets_the_nearest_name(monkeypatch: pytest.MonkeyPatch):
+    """Before any data are located."""
+    recipe = recipes.Recipe("toy", "A toy", "tagger", "toys", "hold_out", {"file": "data.conll"}, {}, [], [])
+    monkeypatch.setattr(recipes, "all_recipes", lambda: [recipe])
+    with pytest.raises(UserError, match="recipe 'toy': unknown protocol 'hold_out': did you mean 'held_out'"):
+        recipes.reproduce("toy", SILENT)
 
 
 def test_reproducing_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

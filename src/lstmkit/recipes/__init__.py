@@ -1,12 +1,13 @@
 """Recipes: benchmarks with a data set, settings, a protocol and published figures with their sources.
 
 A recipe is a ``.toml`` file in this package. Its protocol splits and scores the data set as in the literature; it is a
-function in the module of the job, ``recipes/<job>.py``.
+function in the module of the job, ``recipes/<job>.py``, or one in ``_protocols.py``, which most jobs can use.
 """
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ class Recipe:
         title: One line.
         job: Name of the job.
         data: Name of the data set in the catalog.
-        protocol: Name of the protocol in ``recipes/<job>.py``.
+        protocol: Name of the protocol, one of :func:`protocols`.
         options: Options of the protocol.
         settings: Settings of the job.
         published: Published figures with ``name``, ``metric``, ``value`` and ``source``.
@@ -126,6 +127,14 @@ def recipe(name: str) -> Recipe:
     return recipes[name]
 
 
+def protocols(job: str) -> dict[str, Protocol]:
+    """The protocols of a job by name: those of ``_protocols.py``, and those of ``recipes/<job>.py`` if there is one."""
+    found: dict[str, Protocol] = dict(importlib.import_module(f"{__name__}._protocols").PROTOCOLS)
+    if job in (module.name for module in pkgutil.iter_modules(__path__)):
+        found |= importlib.import_module(f"{__name__}.{job}").PROTOCOLS
+    return found
+
+
 def reproduce(
     name: str, progress: Progress, run: Path | None = None, resume: bool = False, overwrite: bool = False
 ) -> Outcome:
@@ -139,16 +148,19 @@ def reproduce(
         overwrite: Delete the run in the folder first.
 
     Raises:
-        UserError: The recipe does not exist, its data cannot be found or downloaded, or the run folder cannot be used.
+        UserError: The recipe or its protocol does not exist, its data cannot be found or downloaded, or the run folder
+            cannot be used.
     """
     selected = recipe(name)
     if run is not None and not resume:
         RunFolder.check_available(run, overwrite)  # fails before the data are prepared
+    known = protocols(selected.job)
+    if selected.protocol not in known:
+        raise UserError(f"recipe {name!r}: {unknown(selected.protocol, known, what='protocol')}")
     folder = catalog.locate(selected.data, download=True)
-    protocols: dict[str, Protocol] = importlib.import_module(f"{__name__}.{selected.job}").PROTOCOLS
     job = job_class(selected.job)(**selected.settings)
     fit = _RunFits(job, run, resume, overwrite, progress)
-    table = protocols[selected.protocol](job, fit, folder, selected.options, progress)
+    table = known[selected.protocol](job, fit, folder, selected.options, progress)
     return Outcome(selected, table, fit.seconds / 60)
 
 

@@ -1,4 +1,4 @@
-"""Protocols shared by several jobs."""
+"""Protocols that every job has; one of the same name in ``recipes/<job>.py`` replaces it."""
 
 from __future__ import annotations
 
@@ -26,3 +26,6 @@ def held_out(job: Any, fit: Fit, folder: Path, options: dict[str, Any], progress
     test = job.split(examples, None).test
     assert test is not None
     return job.evaluate_examples(test, progress).table
+
+
+PROTOCOLS = {"given_parts": given_parts, "held_out": held_out}

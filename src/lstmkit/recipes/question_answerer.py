@@ -15,7 +15,6 @@ from lstmkit.jobs.question_answerer.job import QuestionAnswerer
 from lstmkit.jobs.question_answerer.metrics import scores_by_question_type
 from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
-from lstmkit.recipes._protocols import held_out
 
 _PASSED = 0.95  # accuracy at which a task counts as solved (Weston et al. 2015, section 3)
 
@@ -40,4 +39,4 @@ def _all_tasks(job: QuestionAnswerer, folder: Path, options: dict[str, Any], par
     return functools.reduce(operator.add, (job.read(catalog.locate(folder.name, name)) for name in names))
 
 
-PROTOCOLS = {"tasks": tasks, "held_out": held_out}
+PROTOCOLS = {"tasks": tasks}

@@ -16,7 +16,6 @@ from lstmkit.errors import DataError
 from lstmkit.jobs.recommender.job import Recommender
 from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
-from lstmkit.recipes._protocols import held_out
 
 
 def last_days(job: Recommender, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
@@ -84,4 +83,4 @@ def _only(sessions: Sessions, kept: set[str]) -> Sessions:
     return replace(sessions, items=items)
 
 
-PROTOCOLS = {"held_out": held_out, "last_days": last_days}
+PROTOCOLS = {"last_days": last_days}
