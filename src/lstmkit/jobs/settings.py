@@ -104,7 +104,14 @@ class JobSettings(Settings):
 
 
 def settings_of(job: str) -> type[JobSettings]:
-    """The settings class of a job, by the name of its folder; nothing else of the job is imported."""
+    """The settings class of a job, by the name of its folder; nothing else of the job is imported.
+
+    Raises:
+        TypeError: The ``settings.py`` of the folder has no class with that name.
+    """
     module = importlib.import_module(f"lstmkit.jobs.{job}.settings")
     classes = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, JobSettings)]
-    return next(c for c in classes if c.__module__ == module.__name__ and vars(c).get("name") == job)
+    found = next((c for c in classes if c.__module__ == module.__name__ and vars(c).get("name") == job), None)
+    if found is None:
+        raise TypeError(f"{module.__file__} has no class of settings with the folder's name: give one name = {job!r}")
+    return found
