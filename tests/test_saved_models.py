@@ -23,12 +23,20 @@ from lstmkit.jobs import class_name, job_names
 SAVED = Path(__file__).parent / "data" / "saved_0_1"
 FOLDERS = sorted(path.name for path in SAVED.iterdir())
 
+#: The jobs of version 0.1, by their names of today.
+JOBS_OF_0_1 = {
+    "anomaly_detector", "captioner", "classifier", "forecaster",
+    "handwriting_synthesizer", "image_generator", "language_model", "music_composer",
+    "question_answerer", "recommender", "secondary_structure_predictor", "speech_synthesizer",
+    "summarizer", "tagger", "transcriber", "translator",
+}  # fmt: skip
+
 every_saved_model = pytest.mark.parametrize("name", FOLDERS)
 
 
 def job_of(folder: str) -> str:
     """The job of a folder: ``classifier_sound`` has a model of the classifier."""
-    return next(job for job in job_names() if folder == job or folder.startswith(f"{job}_"))
+    return max((job for job in job_names() if folder == job or folder.startswith(f"{job}_")), key=len)
 
 
 def leaves(value: Any) -> Iterator[Any]:
@@ -53,8 +61,8 @@ def assert_same(found: list[Any], expected: list[Any]) -> None:
 
 
 def test_every_job_of_version_0_1_has_a_saved_model():
-    """All jobs of today existed in 0.1."""
-    assert {job_of(folder) for folder in FOLDERS} == set(job_names())
+    """Under today's names; a job that was added later has none."""
+    assert {job_of(folder) for folder in FOLDERS} == JOBS_OF_0_1
 
 
 @every_saved_model
