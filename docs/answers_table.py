@@ -1,4 +1,4 @@
-"""Write the table of bAbI's tasks into docs/answers.md, from results/babi.json. With --check, only say if it is so."""
+"""Write the table of bAbI tasks in docs/answers.md from results/babi.json. With --check, only compare it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def table() -> str:
-    """A row a task, a column a model and the published LSTM: percent."""
+    """One row per task, one column per model and for the published LSTM; accuracy in percent."""
     result = json.loads((ROOT / "results/babi.json").read_text(encoding="utf-8"))
     models = {row["model"]: row for row in result["scores"]}
     models["LSTM, published"] = {p["metric"]: p["value"] for p in result["published"]}

@@ -1,4 +1,4 @@
-"""The part of a page between two marks, which a script writes."""
+"""The generated section of a page, between two comments."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import sys
 from pathlib import Path
 
 
-def fill(page: Path, mark: str, text: str, source: str) -> None:
-    """Put ``text`` between ``<!-- mark -->`` and ``<!-- /mark -->``; with --check only say if it is there already.
+def fill(page: Path, section: str, text: str, source: str) -> None:
+    """Write ``text`` between ``<!-- section -->`` and ``<!-- /section -->``; with --check, exit if it differs.
 
     Args:
         page: The page.
-        mark: What the marks are called.
-        text: What belongs between them.
-        source: What it was made from.
+        section: Name of the section, as in the comments.
+        text: The new content.
+        source: The file or folder that it was generated from.
     """
-    begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    begin, end = f"<!-- {section} -->", f"<!-- /{section} -->"
     old = page.read_text(encoding="utf-8")
     before, rest = old.split(begin)
     _, after = rest.split(end)
@@ -23,4 +23,4 @@ def fill(page: Path, mark: str, text: str, source: str) -> None:
     if "--check" not in sys.argv:
         page.write_text(new, encoding="utf-8")
     elif new != old:
-        sys.exit(f"{page.name} is behind {source}: run make readme")
+        sys.exit(f"{page.name} does not match {source}: run make readme")

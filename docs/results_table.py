@@ -11,17 +11,17 @@ ROOT = Path(__file__).parent.parent
 
 
 def table() -> str:
-    """One row per recipe: this model, the baselines, and published figures."""
+    """One row per recipe: the model, the baselines, and published figures."""
     lines = ["| recipe | score | lstmkit | baselines, same data and machine | published |", "|---|---|---|---|---|"]
     for path in sorted((ROOT / "results").glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
-        ours, *others = result["scores"]
-        score = next(name for name in ours if name != "model")
-        baselines = ", ".join(f"{row['model']} {row[score]:.3f}" for row in others if row[score] is not None)
+        model, *baselines = result["scores"]
+        score = next(name for name in model if name != "model")
+        measured = ", ".join(f"{row['model']} {row[score]:.3f}" for row in baselines if row[score] is not None)
         published = ", ".join(f"{p['name']} {p['value']:.3f}" for p in result["published"] if p["metric"] == score)
         lines.append(
-            f"| `{result['recipe']}`: {result['title']} | {score} | **{ours[score]:.3f}** "
-            f"| {baselines} | {published or '–'} |"
+            f"| `{result['recipe']}`: {result['title']} | {score} | **{model[score]:.3f}** "
+            f"| {measured} | {published or '–'} |"
         )
     return "\n".join(lines)
 

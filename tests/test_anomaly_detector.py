@@ -589,8 +589,8 @@ def test_protocol_of_nab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert known is not None
     assert stretches(known) == [(200, 220)]
     table = by(protocols.nab, AnomalyDetector(**TINY), tmp_path, {"windows": "windows.json"})
-    assert (table["NAB, best level"] >= table["NAB"] - 1e-9).all()
-    assert (table["NAB, best level"] <= 100).all()
+    assert (table["NAB, best threshold"] >= table["NAB"] - 1e-9).all()
+    assert (table["NAB, best threshold"] <= 100).all()
 
 
 def test_protocol_of_skab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -119,7 +119,7 @@ def test_every_window_scores_every_window(tmp_path: Path):
     options = {"file": "data.csv", "train": 60, "valid": 20, "test": 18, "naive_lags": [1, 4]}
     job = tiny(valid_fraction=0.25)
     table = by(protocols.every_window, job, tmp_path, options)
-    names = ["LSTM (direct)", "last value", "value 4 steps before", f"AutoETS (every {H}th window)"]
+    names = ["LSTM (direct)", "last value", "seasonal naive (4 steps)", f"AutoETS (every {H}th window)"]
     assert table["model"].tolist() == names
     values = data[["a", "b"]].to_numpy()
     values = (values - values[:60].mean(0)) / values[:60].std(0)

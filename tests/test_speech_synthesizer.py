@@ -640,7 +640,7 @@ def test_a_recipe_with_a_transcriber():
     table = protocols._with_round_trip_cer(
         job, test, job.evaluate(test, progress=Progress()).table, FakeTranscriber(["ah", "oh"]), Progress()
     )  # type: ignore[arg-type]
-    assert table["model"].tolist()[-1] == "the recordings themselves"
+    assert table["model"].tolist()[-1] == "original recordings"
     assert table["CER"].iloc[[0, -1]].tolist() == pytest.approx([300 / 7, 300 / 7])
     assert table["CER"].notna().sum() == 2
 

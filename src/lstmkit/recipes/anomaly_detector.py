@@ -29,8 +29,9 @@ _PROBATION, _MAX_PROBATION = 0.15, 750  # fraction and steps of a NAB series tha
 def nab(job: AnomalyDetector, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """The Numenta anomaly benchmark, standard profile. The start of each series trains and does not count.
 
-    ``NAB`` uses thresholds fitted without labels. ``NAB, best level`` uses the one factor on all thresholds that is
-    best for all series, as the benchmark chooses it. A run of alarms is one detection, at its first step.
+    ``NAB`` uses thresholds fitted without labels. ``NAB, best threshold`` uses one factor on all
+    thresholds, the best one for all series, as the benchmark chooses it. A run of alarms is one detection, at its
+    first step.
     """
     pairs, windows = list(_nab(folder, options)), _windows(folder, options)
     labels, found = _with_thresholds(job, fit, iter(pairs), progress)
@@ -46,7 +47,7 @@ def nab(job: AnomalyDetector, fit: Fit, folder: Path, options: dict[str, Any], p
         counted = [
             (scores[-len(known) :], level[-len(known) :]) for known, (scores, level) in zip(after, judged, strict=True)
         ]
-        rows.append({"model": name, "NAB": own, "NAB, best level": best} | _scores(after, counted, job))
+        rows.append({"model": name, "NAB": own, "NAB, best threshold": best} | _scores(after, counted, job))
     return pd.DataFrame(rows)
 
 

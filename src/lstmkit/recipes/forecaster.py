@@ -74,7 +74,7 @@ def every_window(job: Forecaster, fit: Fit, folder: Path, options: dict[str, Any
     forecasts = {_label(job): median.reshape(len(series), -1, job.horizon)}
     y = np.stack(series.y)
     forecasts |= {
-        f"value {lag} steps before" if lag > 1 else "last value": _repeat(y, n_train + n_valid, job.horizon, lag)
+        f"seasonal naive ({lag} steps)" if lag > 1 else "last value": _repeat(y, n_train + n_valid, job.horizon, lag)
         for lag in options["naive_lags"]
     }
     truth = np.lib.stride_tricks.sliding_window_view(y[:, n_train + n_valid :], job.horizon, axis=1)

@@ -26,10 +26,10 @@ _MIN_PAUSE, _MAX_PAUSE = 0.05, 0.15  # seconds between two digits
 def fsdd_voice(
     job: SpeechSynthesizer, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress
 ) -> pd.DataFrame:
-    """One speaker's digits as words and as strings of 2 to 4. Takes 0 to 4 are the test, as in the data's README.
+    """One speaker's digits as words and as strings of 2 to 4. Recordings 0 to 4 are the test set (official split).
 
-    Strings are joined from takes of their own part, with short pauses. If ``listener`` names the run folder of a digit
-    transcriber, the table also has its character error rate.
+    Strings are joined from recordings of their own split, with short pauses. If ``listener`` names the run folder
+    of a digit transcriber, the table also has its character error rate.
     """
     listener = _listener(options["listener"]["run"])
     takes = digit_takes(
@@ -125,7 +125,7 @@ def _with_round_trip_cer(
     if transcriber is None:
         return table
     errors = job.round_trip_cer(test, transcriber, progress=progress).table["CER"]
-    recorded = pd.DataFrame([{"model": "the recordings themselves"}])
+    recorded = pd.DataFrame([{"model": "original recordings"}])
     return pd.concat([table, recorded], ignore_index=True).assign(
         CER=[errors[0], *[None] * (len(table) - 1), errors[1]]
     )

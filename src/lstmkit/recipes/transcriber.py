@@ -195,10 +195,10 @@ def one_page(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], 
         job.init_from = kept
         fit(train, valid)
     table = job.evaluate(test, progress=progress).table
-    table.loc[0, "model"] = f"{table['model'][0]}, begun with print"
+    table.loc[0, "model"] = f"{table['model'][0]}, pretrained on prints"
     alone_job = Transcriber(**own).fit(train, validation=valid, progress=progress)
     alone = alone_job.evaluate(test, progress=progress).table
-    alone.loc[0, "model"] = f"{alone['model'][0]}, these lines alone"
+    alone.loc[0, "model"] = f"{alone['model'][0]}, trained from scratch"
     return pd.concat([table.head(1), alone], ignore_index=True)
 
 
