@@ -1,4 +1,4 @@
-"""Write what the labs found into docs/lab.md, from results/lab/*.json. With --check, only say if it is up to date."""
+"""Write the results of docs/lab.md from results/lab/*.json. With --check, only report whether they are up to date."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ ROOT = Path(__file__).parent.parent
 
 
 def sections() -> str:
-    """A section a lab: what it asks, its picture, its table, how it came about."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "results/lab").glob("*.json"))]
-    return "\n\n".join(map(section, found))
+    """One section per experiment: its question, figure, table and settings."""
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "results/lab").glob("*.json"))]
+    return "\n\n".join(map(section, results))
 
 
-def section(found: dict) -> str:
-    name = found["lab"]
-    machine = found["machine"]
+def section(result: dict) -> str:
+    name = result["lab"]
+    machine = result["machine"]
     threads = f"{machine['threads']} thread" + "s" * (machine["threads"] > 1)
-    settings = ", ".join(f"{key} {value}" for key, value in found["settings"].items() if key != "lines")
-    sources = sorted({p["source"] for p in found["published"]})
+    settings = ", ".join(f"{key} {value}" for key, value in result["settings"].items() if key != "lines")
+    sources = sorted({p["source"] for p in result["published"]})
     lines = [
         f"### {name}",
-        f"{found['title']}. {found['question']}",
-        f"![{found['title']}](../results/lab/{name}.png)",
-        table(found["table"]),
-        f"`lstmkit lab {name}`: {found['minutes']:.0f} minutes on {threads} of an "
-        f"{machine['processor']}, {found['date']}, torch {found['versions']['torch']}. Settings: {settings}. "
-        f"Every run: [results/lab/{name}.json](../results/lab/{name}.json).",
+        f"{result['title']}. {result['question']}",
+        f"![{result['title']}](../results/lab/{name}.png)",
+        table(result["table"]),
+        f"`lstmkit lab {name}`: {result['minutes']:.0f} minutes on {threads} of an "
+        f"{machine['processor']}, {result['date']}, torch {result['versions']['torch']}. Settings: {settings}. "
+        f"All runs: [results/lab/{name}.json](../results/lab/{name}.json).",
     ]
     if sources:
         lines.append("Published: " + "; ".join(sources) + ".")
@@ -39,7 +39,7 @@ def section(found: dict) -> str:
 
 
 def table(rows: list[dict]) -> str:
-    """Markdown; a column of numbers has as many decimals as it needs."""
+    """A Markdown table; the numbers of a column have the same number of decimals."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {name: column([row.get(name) for row in rows]) for name in names}
     lines = [

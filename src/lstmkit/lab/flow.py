@@ -94,11 +94,11 @@ def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
         table.append(
             {
                 "network": name,
-                "left before training": _remaining_gradient(group["before"].to_numpy()),
-                "left after training": _remaining_gradient(group["after"].to_numpy()),
+                "remaining gradient before training": _remaining_gradient(group["before"].to_numpy()),
+                "remaining gradient after training": _remaining_gradient(group["after"].to_numpy()),
                 "training": last["ended"],
                 "sequences": int(last["sequences"]),
-                "wrong": int(last["wrong"]),
+                "test errors": int(last["wrong"]),
             }
         )
     return pd.DataFrame(table)

@@ -180,14 +180,14 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
                 "cell": first["kind"],
                 "layers": int(first["layers"]),
                 "directions": int(first["directions"]),
-                "share of data": float(first["share"]),
+                "fraction of data": float(first["share"]),
                 "units": int(first["units"]),
                 "parameters": int(first["parameters"]),
                 "test": float(test.mean()),
                 "from": float(test.mean() - half),
                 "to": float(test.mean() + half),
                 "valid": float(group["valid"].mean()),
-                **({"right, %": 100 * float(group["right"].mean())} if "right" in group else {}),
+                **({"accuracy, %": 100 * float(group["right"].mean())} if "right" in group else {}),
                 "seeds": n,
             }
         )
@@ -201,7 +201,7 @@ def figure(table: pd.DataFrame, unit: str) -> Figure:
         table: From :func:`summary`.
         unit: Unit of the loss.
     """
-    x_column = next((name for name in ("layers", "directions", "share of data") if table[name].nunique() > 1), None)
+    x_column = next((name for name in ("layers", "directions", "fraction of data") if table[name].nunique() > 1), None)
     return _points(table, unit) if x_column is None else _lines(table, x_column, unit)
 
 
@@ -215,7 +215,8 @@ def _points(table: pd.DataFrame, unit: str) -> Figure:
     style_axes(ax)
     ax.set_yticks(y, table["cell"])
     ax.invert_yaxis()
-    ax.set_xlabel(f"test loss, {unit} (lower is better); 95 % confidence interval over seeds", fontsize=SMALL)
+    spread = "95 % confidence interval" if table["seeds"].max() > 2 else "range over seeds"
+    ax.set_xlabel(f"test loss, {unit}; lower is better; {spread}", fontsize=SMALL)
     return figure_
 
 
@@ -228,7 +229,7 @@ def _lines(table: pd.DataFrame, x_column: str, unit: str) -> Figure:
         bars = ax.errorbar(group[x_column], group["test"], yerr=half, marker=MARKERS[i], capsize=3, **line_style(i))
         handles[str(cell)] = bars.lines[0]
     style_axes(ax)
-    if x_column == "share of data":
+    if x_column == "fraction of data":
         ax.set_xscale("log")
         ax.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
     ax.set_xticks(sorted(set(table[x_column])), [f"{v:g}" for v in sorted(set(table[x_column]))])

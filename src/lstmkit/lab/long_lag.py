@@ -223,12 +223,12 @@ def summary(rows: pd.DataFrame, published: Sequence[Mapping[str, Any]]) -> pd.Da
                 "lr": float(first["lr"]),
                 "solved": f"{len(solved)} of {len(group)}",
                 "sequences needed": float(solved["sequences"].median()) if len(solved) else math.nan,
-                "wrong at the test": float(group["wrong"].median()),
+                "test errors": float(group["wrong"].median()),
             }
         )
     for other in published:
         row = {"T": other["length"], "cell": other["name"], "sequences needed": other["sequences"]}
-        table.append(row | {"wrong at the test": other.get("wrong", math.nan)})
+        table.append(row | {"test errors": other.get("wrong", math.nan)})
     return pd.DataFrame(table)
 
 
@@ -264,10 +264,20 @@ def _over_lengths(rows: pd.DataFrame, settings: LongLagSettings, published: Sequ
     for ax in (left, right):
         style_axes(ax)
         ax.set_xlabel("T, steps", fontsize=SMALL)
-        ax.set_xticks(sorted({*rows["length"], *(p["length"] for p in published)}))
+        ax.set_xticks(_length_ticks({*rows["length"]}, {p["length"] for p in published}))
     left.set_xlim(right.get_xlim())
     legend(figure_, handles)
     return figure_
+
+
+def _length_ticks(lengths: set[int], published: set[int]) -> list[int]:
+    """All lengths that were run, and the published ones whose labels do not overlap them.
+
+    >>> _length_ticks({100, 400, 1000}, {100, 500, 1000})
+    [100, 400, 1000]
+    """
+    gap = 0.15 * (max(lengths | published) - min(lengths | published))
+    return sorted(lengths | {n for n in published if all(abs(n - other) > gap for other in lengths)})
 
 
 def _bars(rows: pd.DataFrame, settings: LongLagSettings, published: Sequence[Mapping[str, Any]]) -> Figure:
