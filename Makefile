@@ -72,19 +72,19 @@ docs: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python $(PIP) install --constraint constraints.txt onnx onnxruntime
-	@$(BIN)/python benchmarks/run.py $(BENCH)
+	@$(BIN)/python benchmarks/cpu_layers.py $(BENCH)
 	@$(BIN)/python benchmarks/startup.py
-	@$(BIN)/python benchmarks/text.py
-	@$(BIN)/python benchmarks/structure.py
-	@$(BIN)/python benchmarks/composer.py
+	@$(BIN)/python benchmarks/language_model.py
+	@$(BIN)/python benchmarks/secondary_structure_predictor.py
+	@$(BIN)/python benchmarks/music_composer.py
 	@$(BIN)/python benchmarks/transcriber.py
-	@$(BIN)/python benchmarks/anomalies.py
+	@$(BIN)/python benchmarks/anomaly_detector.py
 	@$(BIN)/python benchmarks/recommender.py
-	@$(BIN)/python benchmarks/writer.py
-	@$(BIN)/python benchmarks/painter.py
-	@$(BIN)/python benchmarks/pictures.py
-	@$(BIN)/python benchmarks/speaker.py
-	@$(BIN)/python benchmarks/commands.py
+	@$(BIN)/python benchmarks/handwriting_synthesizer.py
+	@$(BIN)/python benchmarks/image_generator.py
+	@$(BIN)/python benchmarks/images_and_video.py
+	@$(BIN)/python benchmarks/speech_synthesizer.py
+	@$(BIN)/python benchmarks/spoken_commands.py
 
 readme: $(READY)
 	@$(BIN)/python docs/results_table.py

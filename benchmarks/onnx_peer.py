@@ -8,9 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from cases import ORT, Case
-from check import Numbers, as_tensor
-from sides import Data, Side, Unavailable
+from implementation import Data, Side, Unavailable
+from layer_cases import ORT, Case
+from numerical_check import Numbers, as_tensor
 
 _HOW_TO_GET = "not installed: .venv/bin/pip install onnx onnxruntime"
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+import jax_peers
 import lstmkit
-import more_peers
-from cases import COMPILED, EAGER, ORT, PACKED, TORCH, Case
-from check import Numbers
+from implementation import Data, Side, Unavailable
+from layer_cases import COMPILED, EAGER, ORT, PACKED, TORCH, Case
+from numerical_check import Numbers
 from onnx_peer import onnx_runtime
-from sides import Data, Side, Unavailable
 
 OURS = {"lstm": lstmkit.LSTM, "gru": lstmkit.GRU, "rnn": lstmkit.RNN}
 THEIRS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
@@ -65,7 +65,7 @@ def peer(name: str, case: Case, layer: nn.Module, data: Data) -> Side:
     if name == ORT:
         return onnx_runtime(case, layer, data)
     if name in ("JAX", "Keras"):
-        return more_peers.peer(name, case, layer, data)
+        return jax_peers.peer(name, case, layer, data)
     return {TORCH: _torch, PACKED: _packed, EAGER: _eager, COMPILED: _compiled}[name](case, layer, data)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cases import Case
+from layer_cases import Case
 
 try:
     from lstmkit import _native

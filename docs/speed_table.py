@@ -210,9 +210,9 @@ def main() -> None:
     """Rewrite the parts of docs/speed.md between the marks."""
     page, folder = ROOT / "docs/speed.md", "results/speed"
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / folder).glob("*.json"))}
-    fill(page, "speed", layers(found.pop("cpu")), f"{folder}/cpu.json")
-    fill(page, "text", text_models(found.pop("text")), f"{folder}/text.json")
-    fill(page, "gpu", gpu(found.pop("gpu", None)), f"{folder}/gpu.json")
+    fill(page, "speed", layers(found.pop("cpu_layers")), f"{folder}/cpu_layers.json")
+    fill(page, "text", text_models(found.pop("language_model")), f"{folder}/language_model.json")
+    fill(page, "gpu", gpu(found.pop("gpu_layers", None)), f"{folder}/gpu_layers.json")
     fill(page, "startup", startup(found.pop("startup")), f"{folder}/startup.json")
     fill(page, "jobs", jobs(found), folder)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-#: Where a peer's times are in tables and JSON; the peers themselves are in peers.py and more_peers.py.
+#: Where a peer's times are in tables and JSON; the peers themselves are in peers.py and jax_peers.py.
 TORCH, PACKED, ORT = "torch.nn", "torch packed", "ONNX Runtime"
 EAGER, COMPILED = "eager loop", "compiled loop"
 

@@ -198,4 +198,4 @@ def speaker(step: Any, begin: Any, case: Case) -> Any:
 
 
 if __name__ == "__main__":
-    main(__doc__, CASES, measure, "speaker", "frames", threads=(1, 2))
+    main(__doc__, CASES, measure, "speech_synthesizer", "frames", threads=(1, 2))

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from torch import nn
 
-from cases import Case
-from check import Numbers, as_tensor
-from sides import Data, Side, Unavailable
+from implementation import Data, Side, Unavailable
+from layer_cases import Case
+from numerical_check import Numbers, as_tensor
 
 NAMES = {"jax": "JAX", "keras": "Keras"}
 _PACKAGES = {"JAX": "jax", "Keras": "keras jax"}

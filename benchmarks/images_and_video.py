@@ -284,4 +284,4 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main(__doc__, CASES, measure, "pictures", "pictures")
+    main(__doc__, CASES, measure, "images_and_video", "pictures")

@@ -147,4 +147,4 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main(__doc__, CASES, measure, "painter", "pictures")
+    main(__doc__, CASES, measure, "image_generator", "pictures")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cases import Case
+from layer_cases import Case
 
 Numbers = dict[str, Tensor]
 

@@ -1,6 +1,7 @@
 """How much memory one training step takes beyond the weights and the input: each side in a process of its own.
 
-Run as a program, it measures one side: ``memory.py SIDE BACKEND THREADS CASE``, CASE an index into :data:`CASES`.
+Run as a program, it measures one side: ``training_memory.py SIDE BACKEND THREADS CASE``, CASE an index into
+:data:`CASES`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cases import TORCH, Case
+from layer_cases import TORCH, Case
 
 CASES = (
     Case("lstm", "train", 32, 100, 64, 128),

@@ -117,4 +117,4 @@ def predictor(model: Any, batch: Batch) -> Any:
 
 
 if __name__ == "__main__":
-    main(__doc__, CASES, measure, "commands", "frames")
+    main(__doc__, CASES, measure, "spoken_commands", "frames")

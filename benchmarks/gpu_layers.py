@@ -32,7 +32,7 @@ from lstmkit.ops.triton import launch as gpu_plan
 
 #: Our back ends for GPUs.
 DESIGNS = ("triton", "cluster")
-RECORD = Path(__file__).parent.parent / "results/speed/gpu.json"
+RECORD = Path(__file__).parent.parent / "results/speed/gpu_layers.json"
 Work = Callable[[], Any]
 
 
@@ -329,7 +329,9 @@ def main() -> None:
     parser.add_argument("--rehearse", action="store_true", help="on the processor, tiny")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=math.inf, help="no case is begun after so many")
-    parser.add_argument("--record", type=Path, nargs="?", const=RECORD, help="write the rows; gpu.json, or there")
+    parser.add_argument(
+        "--record", type=Path, nargs="?", const=RECORD, help="write the rows; gpu_layers.json, or there"
+    )
     args = parser.parse_args()
     if args.rehearse:
         os.environ["TRITON_INTERPRET"] = "1"

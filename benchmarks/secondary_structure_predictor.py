@@ -130,4 +130,4 @@ def predictor(model: nn.Module, batch: Batch) -> Any:
 
 
 if __name__ == "__main__":
-    main(__doc__, CASES, measure, "structure", "residues")
+    main(__doc__, CASES, measure, "secondary_structure_predictor", "residues")

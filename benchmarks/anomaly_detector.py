@@ -96,4 +96,4 @@ def predictor(answer: Any) -> Any:
 
 
 if __name__ == "__main__":
-    main(__doc__, CASES, measure, "anomalies", "steps")
+    main(__doc__, CASES, measure, "anomaly_detector", "steps")

@@ -1,7 +1,7 @@
 """Our layers beside the others, alternating in one process: medians and their ratios, once the numbers were compared.
 
 A ratio above 1 means that ours is faster. Times are of this machine, now; the ratios and the share of the FMA peak say
-more. cases.py has what is measured and the targets, docs/speed.md what came out and how it was measured.
+more. layer_cases.py has what is measured and the targets, docs/speed.md what came out and how it was measured.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-import check
+import jax_peers
 import lstmkit
 import machine
-import more_peers
+import numerical_check
 import peers
 import roofline
-import show
-from cases import COMPILED, GROUPS, PEAK_TARGETS, Case, Group, geometric_mean, is_large
-from sides import Data, Side, Unavailable
+import terminal_tables
+from implementation import Data, Side, Unavailable
+from layer_cases import COMPILED, GROUPS, PEAK_TARGETS, Case, Group, geometric_mean, is_large
 from timing import Times, in_turns
 
-RECORD = Path(__file__).parent.parent / "results/speed/cpu.json"
+RECORD = Path(__file__).parent.parent / "results/speed/cpu_layers.json"
 #: Calls in one turn of streaming, whose steps are too short to be timed alone.
 STREAM_CALLS = 100
 
@@ -42,21 +42,21 @@ def main() -> None:
     limits = roofline.measure(threads)
     head = machine.describe(threads, args.seed)
     console = Console() if sys.stdout.isatty() else Console(width=180)
-    console.print(show.machine(head, limits))
+    console.print(terminal_tables.machine(head, limits))
 
     groups = []
     for group in GROUPS:
         rows = [measure(group, case, args, limits) for case in group.cases if wanted(group, case, args.only)]
         if rows:
             groups.append(result(group, rows))
-            console.print(show.group(groups[-1]))
+            console.print(terminal_tables.group(groups[-1]))
     memory = []
     if args.only is None or args.only in "memory":
         say("memory")
-        import memory as of_memory
+        import training_memory
 
-        memory = of_memory.rows(args.backend, threads)
-        console.print(show.memory(memory))
+        memory = training_memory.rows(args.backend, threads)
+        console.print(terminal_tables.memory(memory))
 
     after = roofline.measure(threads)
     found = {
@@ -70,7 +70,7 @@ def main() -> None:
         "memory": memory,
     }
     if groups:
-        console.print(show.summary(found))
+        console.print(terminal_tables.summary(found))
     for path in [args.json, RECORD if args.record else None]:
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,10 +88,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--backend", default="auto", help="the back end of ours (default auto)")
     parser.add_argument(
-        "--peer", action="append", default=[], choices=sorted(more_peers.NAMES), help="one more to compare with"
+        "--peer", action="append", default=[], choices=sorted(jax_peers.NAMES), help="one more to compare with"
     )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything there")
-    parser.add_argument("--record", action="store_true", help="write results/speed/cpu.json, for docs/speed.md")
+    parser.add_argument("--record", action="store_true", help="write results/speed/cpu_layers.json, for docs/speed.md")
     args = parser.parse_args()
     if args.record and args.only:
         parser.error("--record is for the whole suite, without --only")
@@ -122,9 +122,9 @@ def measure(group: Group, case: Case, args: argparse.Namespace, limits: roofline
     row["backend"] = str(lstmkit.explain_backend(layer, data.x, data.lengths).chosen)
     wanted_numbers = peers.reference(case, layer, data)
     ours = peers.ours(case, layer, data)
-    by_name = check.errors(ours.numbers(), wanted_numbers)
-    row["error"] = dict([check.worst(by_name)])
-    if complaint := check.differ(by_name, case):
+    by_name = numerical_check.errors(ours.numbers(), wanted_numbers)
+    row["error"] = dict([numerical_check.worst(by_name)])
+    if complaint := numerical_check.differ(by_name, case):
         return row | {"refused": complaint}
 
     sides, columns = [ours], {}
@@ -151,14 +151,14 @@ def measure(group: Group, case: Case, args: argparse.Namespace, limits: roofline
 
 
 def checked_peer(
-    name: str, case: Case, layer: torch.nn.Module, data: Data, wanted_numbers: check.Numbers
+    name: str, case: Case, layer: torch.nn.Module, data: Data, wanted_numbers: numerical_check.Numbers
 ) -> tuple[Side | None, dict[str, object]]:
     """The peer, if it runs here and its numbers are right, and what there is to say of it."""
     try:
         side = peers.peer(name, case, layer, data)
     except Unavailable as reason:
         return None, {"refused": str(reason)}
-    if complaint := check.differ(check.errors(side.numbers(), wanted_numbers), case):
+    if complaint := numerical_check.differ(numerical_check.errors(side.numbers(), wanted_numbers), case):
         return None, {"refused": complaint}
     return side, dict(side.notes)
 
@@ -166,7 +166,7 @@ def checked_peer(
 def names_of_peers(group: Group, args: argparse.Namespace) -> list[str]:
     names = [*group.judged, *group.shown]
     if group.name in ("lstm-train", "lstm-infer"):
-        names += [more_peers.NAMES[name] for name in args.peer]
+        names += [jax_peers.NAMES[name] for name in args.peer]
     return [name for name in names if not (args.quick and name == COMPILED)]
 
 

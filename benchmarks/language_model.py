@@ -120,4 +120,4 @@ def decoder(step: Any, case: Case) -> Any:
 
 
 if __name__ == "__main__":
-    main(__doc__, CASES, measure, "text", "tokens")
+    main(__doc__, CASES, measure, "language_model", "tokens")

@@ -157,4 +157,4 @@ def composer(step: Any, draw: Any, noise: Tensor) -> Any:
 
 
 if __name__ == "__main__":
-    main(__doc__, CASES, measure, "composer", "steps")
+    main(__doc__, CASES, measure, "music_composer", "steps")

@@ -204,4 +204,4 @@ def generator(step: Any, draw: Any, initial_state: Any, noise: Tensor) -> Any:
 
 
 if __name__ == "__main__":
-    main(__doc__, CASES, measure, "writer", "points")
+    main(__doc__, CASES, measure, "handwriting_synthesizer", "points")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from check import Numbers
+from numerical_check import Numbers
 
 
 class Unavailable(Exception):
@@ -33,7 +33,7 @@ class Side:
     """One of those compared.
 
     Attributes:
-        name: Ours, or a name from cases.py.
+        name: Ours, or a name from layer_cases.py.
         work: What is timed.
         numbers: The same once more, its results by name: ``output``, ``h``, ``c``, ``grad x``, ``grad weight_…``.
         notes: What else there is to say: seconds of compilation, the way of calling that was taken.
