@@ -1,4 +1,4 @@
-"""A protein's chain drawn: its residues, helices, strands and coils, and how sure each is."""
+"""Figure of a protein chain: residues, helices, strands and coils, and the confidence of each."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ _TURN = 3.6  # residues
 _TINY = 6.4  # points
 
 
-def chain_figure(sequence: str, states: Mapping[str, str], sure: Sequence[float] | np.ndarray, title: str) -> Figure:
+def chain_figure(
+    sequence: str, states: Mapping[str, str], confidences: Sequence[float] | np.ndarray, title: str
+) -> Figure:
     """Lines of 60 residues: letters, a wave for a helix, an arrow for a strand, a line for a coil, bars below.
 
     Args:
         sequence: A letter a residue; more than fill 10 lines are left out, and the title says so.
         states: By name a letter a residue. The first are drawn; those that are not ``"ss3"`` are written as well.
-        sure: A probability for each residue: the height of its bar.
+        confidences: A probability for each residue: the height of its bar.
         title: Over it.
     """
     drawn = sequence[: LINE * _MOST_LINES]
@@ -44,7 +46,7 @@ def chain_figure(sequence: str, states: Mapping[str, str], sure: Sequence[float]
         _draw_states(ax, symbols, start, stop, top + 0.75)
         for i, (name, row) in enumerate(written.items()):
             _write(ax, row[start:stop], top + 1.3 + 0.45 * i, name)
-        _draw_bars(ax, np.asarray(sure)[start:stop], top + height - 0.3)
+        _draw_bars(ax, np.asarray(confidences)[start:stop], top + height - 0.3)
     ax.set(xlim=(-5, LINE + 0.5), ylim=(len(lines) * height, -0.2))
     ax.set_axis_off()
     rest = f", the first {len(drawn):,} of {len(sequence):,} residues" if len(drawn) < len(sequence) else ""
@@ -88,10 +90,10 @@ def _arrow(left: float, right: float, y: float, goes_on: bool) -> Polygon:
     return Polygon(corners, closed=True, facecolor=_GREEN, linewidth=0)
 
 
-def _draw_bars(ax: Axes, sure: np.ndarray, y: float) -> None:
-    ax.bar(np.arange(len(sure)) + 0.5, -0.5 * sure, width=0.8, bottom=y, color=PALETTE[5], linewidth=0)
+def _draw_bars(ax: Axes, confidences: np.ndarray, y: float) -> None:
+    ax.bar(np.arange(len(confidences)) + 0.5, -0.5 * confidences, width=0.8, bottom=y, color=PALETTE[5], linewidth=0)
     for level, width in ((y, 0.6), (y - 0.5, 0.3)):
-        ax.plot([0, len(sure)], [level, level], color=GREY, linewidth=width)
+        ax.plot([0, len(confidences)], [level, level], color=GREY, linewidth=width)
 
 
 def _keys() -> dict[str, Artist]:
@@ -99,5 +101,5 @@ def _keys() -> dict[str, Artist]:
         "helix": Line2D([], [], color=_RED, linewidth=1.8),
         "strand": Patch(facecolor=_GREEN),
         "coil": Line2D([], [], color=GREY, linewidth=1.2),
-        "how sure (up to the line: 1)": Patch(facecolor=PALETTE[5]),
+        "confidence (line: 1)": Patch(facecolor=PALETTE[5]),
     }
