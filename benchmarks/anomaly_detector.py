@@ -1,7 +1,7 @@
-"""Anomaly detection end to end beside a plain model of torch.nn: same weights, same numbers, steps a second.
+"""Anomaly detection end to end, compared with plain torch.nn: same weights, same outputs, steps per second.
 
-A training step is all of it: forward, loss, backward, clipping, AdamW. Prediction foretells the next values at every
-step of one long recording, as scoring does.
+A training step is forward, loss, backward, gradient clipping and AdamW. Prediction forecasts the next values at every
+step of one long series, as the prediction-error scorer does.
 """
 
 from __future__ import annotations
@@ -24,75 +24,77 @@ from timing import in_turns
 
 @dataclass(frozen=True)
 class Case:
-    """A model, its batch of windows, and how long a recording it scores."""
+    """A model, its batch of windows, and the length of the series that it scores."""
 
     name: str
     channels: int
     hidden: int
     layers: int
-    ahead: int
+    horizon: int
     batch: int
     window: int
     steps: int = 5000
 
 
 CASES = (
-    Case("one channel, as the recipe nab has it", 1, 32, 1, 3, 8, 64),
-    Case("25 channels, as the recipe smap has it", 25, 64, 1, 10, 16, 100),
+    Case("1 channel (recipe nab)", 1, 32, 1, 3, 8, 64),
+    Case("25 channels (recipe smap)", 25, 64, 1, 10, 16, 100),
     Case("38 channels, two layers", 38, 128, 2, 5, 32, 100),
 )
 
 
-class Plain(nn.Module):
-    """As one writes it with torch.nn."""
+class Peer(nn.Module):
+    """The peer: the usual model in plain torch.nn."""
 
     def __init__(self, case: Case) -> None:
         super().__init__()
         self.lstm = nn.LSTM(case.channels, case.hidden, case.layers, batch_first=True)
-        self.linear = nn.Linear(case.hidden, case.ahead * case.channels)
+        self.linear = nn.Linear(case.hidden, case.horizon * case.channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(self.lstm(x)[0])
 
 
-def ours(case: Case, plain: Plain) -> SequenceModel:
-    """Our model, with the peer's weights."""
+def lstmkit_model(case: Case, peer: Peer) -> SequenceModel:
+    """The model of lstmkit with the weights of the peer."""
     trunk = LSTM(case.channels, case.hidden, case.layers, batch_first=True)
-    head = StepRegressionHead(case.hidden, case.ahead * case.channels)
-    trunk.load_state_dict(plain.lstm.state_dict())
-    head.linear.load_state_dict(plain.linear.state_dict())
+    head = StepRegressionHead(case.hidden, case.horizon * case.channels)
+    trunk.load_state_dict(peer.lstm.state_dict())
+    head.linear.load_state_dict(peer.linear.state_dict())
     return SequenceModel(nn.Identity(), trunk, head)
 
 
 def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
-    """A row for training, and one for prediction."""
+    """One row for training, one for prediction."""
     torch.manual_seed(0)
-    plain = Plain(case)
-    model = ours(case, plain)
+    peer = Peer(case)
+    model = lstmkit_model(case, peer)
     x = torch.randn(case.batch, case.window, case.channels)
-    targets = torch.randn(case.batch, case.window, case.ahead * case.channels)
+    targets = torch.randn(case.batch, case.window, case.horizon * case.channels)
     batch = Batch(x, targets=targets)
-    both = (
+    steppers = (
         stepper(model, optimizer_for(model, AS_TRAINED), lambda: model.loss(batch)[0]),
-        stepper(plain, torch.optim.AdamW(plain.parameters(), lr=AS_TRAINED.lr), lambda: F.mse_loss(plain(x), targets)),
+        stepper(peer, torch.optim.AdamW(peer.parameters(), lr=AS_TRAINED.lr), lambda: F.mse_loss(peer(x), targets)),
     )
-    for _ in range(3):  # the losses of three steps hang on all gradients
-        torch.testing.assert_close(*(step() for step in both), rtol=1e-4, atol=1e-5)
-    training = row(case, "training", x.shape[0] * x.shape[1], in_turns(both, seconds))
+    for _ in range(3):  # the losses of three steps depend on all gradients
+        torch.testing.assert_close(*(step() for step in steppers), rtol=1e-4, atol=1e-5)
+    training = row(case, "training", x.shape[0] * x.shape[1], in_turns(steppers, seconds))
 
-    model.load_state_dict(ours(case, plain).state_dict())
-    recording = torch.randn(1, case.steps, case.channels)
-    answers = predictor(lambda: model(recording)[0]), predictor(lambda: plain(recording))
-    torch.testing.assert_close(*(answer() for answer in answers), rtol=1e-4, atol=1e-5)
-    return [training, row(case, "prediction", case.steps, in_turns(answers, seconds))]
+    model.load_state_dict(lstmkit_model(case, peer).state_dict())
+    series = torch.randn(1, case.steps, case.channels)
+    predictors = predictor(lambda: model(series)[0]), predictor(lambda: peer(series))
+    torch.testing.assert_close(*(predict() for predict in predictors), rtol=1e-4, atol=1e-5)
+    return [training, row(case, "prediction", case.steps, in_turns(predictors, seconds))]
 
 
-def predictor(answer: Any) -> Any:
+def predictor(forward: Any) -> Any:
+    """``forward`` in inference mode."""
+
     @torch.inference_mode()
-    def run() -> Tensor:
-        return answer()
+    def predict() -> Tensor:
+        return forward()
 
-    return run
+    return predict
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmarks of whole jobs share: a training step, a row of the table, and going through the cases."""
+"""Shared code of the end-to-end benchmarks: a training step, a row of results, and the loop over the cases."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from timing import Times
 
 RECORDS = Path(__file__).parent.parent / "results/speed"
 TARGET = 1.3
-SOUND = "seconds of sound"  #: A unit: what is done of it in a second is the inverse of the real-time factor.
+AUDIO = "seconds of audio"  #: A unit; seconds of audio per second are the inverse of the real-time factor.
 
 AS_TRAINED = TrainSettings(
     epochs=1, lr=1e-4, weight_decay=1e-2, warmup=0, lr_schedule="none", max_grad_norm=0.5, ema_decay=0,
@@ -30,7 +30,7 @@ AS_TRAINED = TrainSettings(
 
 
 def stepper(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """One whole training step."""
+    """A function that does one training step."""
 
     def step() -> Tensor:
         optimizer.zero_grad()
@@ -44,15 +44,23 @@ def stepper(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[[
 
 
 def row(case: Any, work: str, count: float, times: list[Times], unit: str = "") -> dict[str, Any]:
-    """What was measured of one case at one kind of work: ``count`` a call, in a unit of its own if it has one."""
-    mine, theirs = times
-    ratio, low, high = mine.ratio(theirs)
+    """Results of one case at one kind of work.
+
+    Args:
+        case: The case.
+        work: Kind of work.
+        count: Units processed per call.
+        times: Of lstmkit and of the peer.
+        unit: Unit of this row, if it is not that of the benchmark.
+    """
+    lstmkit, peer = times
+    ratio, low, high = lstmkit.ratio(peer)
     return {
         **asdict(case),
         "work": work,
         **({"unit": unit} if unit else {}),
-        "tokens_s": count / mine.median,
-        "torch_tokens_s": count / theirs.median,
+        "tokens_s": count / lstmkit.median,
+        "torch_tokens_s": count / peer.median,
         "ratio": ratio,
         "low": low,
         "high": high,
@@ -70,26 +78,28 @@ def main(
     """Measure every case.
 
     Args:
-        doc: Of the script.
+        doc: Docstring of the script.
         cases: Dataclasses with a ``name``.
-        measure: A case and seconds for each side to rows as of :func:`row`.
+        measure: Takes a case and the seconds per model, returns rows of :func:`row`.
         record: Name of the file in ``results/speed``.
-        unit: Of rows that have none of their own.
-        threads: Of both sides, one after the other; as torch has it where none are given.
+        unit: Unit of rows that have none of their own.
+        threads: Numbers of threads to measure with; default: torch's.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, nargs="+", default=threads or [torch.get_num_threads()], help="of both")
-    parser.add_argument("--seconds", type=float, default=6.0, help="for each side of a case")
-    parser.add_argument("--record", action="store_true", help=f"write {record}.json")
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=threads or [torch.get_num_threads()], help="numbers of threads"
+    )
+    parser.add_argument("--seconds", type=float, default=6.0, help="time per model of a case")
+    parser.add_argument("--record", action="store_true", help=f"write results/speed/{record}.json")
     args = parser.parse_args()
     rows = []
     for count in args.threads:
         torch.set_num_threads(count)
         for case in cases:
             print(f"{case.name}, {count} threads", file=sys.stderr, flush=True)
-            found = [{**one, "threads": count} for one in measure(case, args.seconds)]
-            print("\n".join(_line(one, unit) for one in found), flush=True)
-            rows += found
+            measured = [{**result, "threads": count} for result in measure(case, args.seconds)]
+            print("\n".join(_line(result, unit) for result in measured), flush=True)
+            rows += measured
     means = {
         work: _mean([r["ratio"] for r in rows if r["work"] == work]) for work in dict.fromkeys(r["work"] for r in rows)
     }
@@ -102,9 +112,9 @@ def main(
 
 def _line(r: dict[str, Any], unit: str) -> str:
     unit = r.get("unit", unit)
-    factor = f", real-time factor {1 / r['tokens_s']:.4f}" if unit == SOUND else ""
+    factor = f", real-time factor {1 / r['tokens_s']:.4f}" if unit == AUDIO else ""
     return (
-        f"{r['name']:32} {r['threads']} threads {r['work']:10} {r['tokens_s']:9,.1f} {unit}/s, torch.nn "
+        f"{r['name']:36} {r['threads']} threads {r['work']:15} {r['tokens_s']:9,.1f} {unit}/s, torch.nn "
         f"{r['torch_tokens_s']:9,.1f}: {r['ratio']:.2f} ({r['low']:.2f} to {r['high']:.2f}){factor}"
     )
 

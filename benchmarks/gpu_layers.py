@@ -1,8 +1,9 @@
-"""Our Triton kernels beside cuDNN and a compiled loop, on a GPU: CUDA events, medians, sides in turns, checked first.
+"""Speed of the layers on a GPU, compared with cuDNN and a compiled loop: alternating runs after a numerical check.
 
-The floor of a case is what cannot be less: bytes at the memory's speed and products at the chip's, both measured here,
-and for units over several blocks a meeting a step, measured with blocks that do nothing else. --quick has few cases;
---rehearse runs all of it on the processor in Triton's interpreter, with tiny cases, and says nothing of speed.
+Times are medians of CUDA events. The floor is a lower bound on the time: bytes at the memory bandwidth, and matrix
+products at the peak rate of the chip, both measured here. If the units are spread over several blocks, one
+synchronization per step is added, measured with blocks that do nothing else. --quick runs few cases. --rehearse runs
+tiny cases on the CPU in the interpreter of Triton, without a measurement of speed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from lstmkit.layers.recurrent import RecurrentLayer
 from lstmkit.ops import dispatch
 from lstmkit.ops.triton import launch as gpu_plan
 
-#: Our back ends for GPUs.
+#: Back ends of lstmkit for GPUs.
 DESIGNS = ("triton", "cluster")
 RECORD = Path(__file__).parent.parent / "results/speed/gpu_layers.json"
 Work = Callable[[], Any]
@@ -42,10 +43,10 @@ class Case:
 
     Attributes:
         kind: ``"LSTM"`` or ``"GRU"``.
-        units, batch, steps: Of it; as many inputs as units.
+        units, batch, steps: Sizes; there are as many inputs as units.
         dtype: ``"bfloat16"`` or ``"float32"``.
-        options: Of the layer; those that cuDNN lacks make a compiled loop the peer.
-        ragged: Lengths from a quarter of the steps to all of them; cuDNN is given them packed.
+        options: Options of the layer. If cuDNN lacks one, the peer is a compiled loop.
+        ragged: Lengths from a quarter of the steps to all of them; packed for cuDNN.
     """
 
     kind: str
@@ -58,40 +59,40 @@ class Case:
 
     @property
     def variant(self) -> bool:
-        """Whether cuDNN does not have it."""
+        """Whether cuDNN lacks this layer."""
         return any(name != "bidirectional" for name, _ in self.options)
 
 
 def cases(quick: bool) -> list[Case]:
-    """One thing is changed at a time, what matters most first; variants with few steps: the loop is long to compile."""
+    """One property changes at a time, the most important first; variants have few steps, since compilation is slow."""
     plain = Case("LSTM", 256, 16, 512, "bfloat16")
     small, large = replace(plain, units=64), Case("LSTM", 768, 16, 1024, "bfloat16")
-    found = [large, plain, small, replace(small, ragged=True), replace(plain, ragged=True)]
-    found += [replace(each, options=(("bidirectional", True),)) for each in (small, plain)]
+    selected = [large, plain, small, replace(small, ragged=True), replace(plain, ragged=True)]
+    selected += [replace(each, options=(("bidirectional", True),)) for each in (small, plain)]
     if not quick:
-        found += [replace(plain, units=units) for units in (128, 512, 1024)]
-        found += [replace(plain, kind="GRU", units=units) for units in (64, 256, 768)]
-        found += [replace(plain, units=units, dtype="float32") for units in (64, 128, 256, 512)]
-        found += [replace(plain, units=units, batch=batch) for units in (64, 512) for batch in (1, 64, 256)]
-        found += [replace(plain, steps=steps) for steps in (128, 2048)]
+        selected += [replace(plain, units=units) for units in (128, 512, 1024)]
+        selected += [replace(plain, kind="GRU", units=units) for units in (64, 256, 768)]
+        selected += [replace(plain, units=units, dtype="float32") for units in (64, 128, 256, 512)]
+        selected += [replace(plain, units=units, batch=batch) for units in (64, 512) for batch in (1, 64, 256)]
+        selected += [replace(plain, steps=steps) for steps in (128, 2048)]
     options: list[dict[str, Any]] = [{"peephole": True}, {"layer_norm": True}, {"zoneout": 0.1}]
     if not quick:
         options += [{"coupled": True}, {"recurrent_dropout": 0.2}]
-    return found + [replace(small, steps=32, options=tuple(each.items())) for each in options]
+    return selected + [replace(small, steps=32, options=tuple(each.items())) for each in options]
 
 
-# ---- the sides -------------------------------------------------------------------------------------------------------
+# ---- implementations -------------------------------------------------------------------------------------------------
 
 
-class Sides:
-    """Our designs and the peer, with the same weights and numbers."""
+class Implementations:
+    """The back ends of lstmkit and the peer, with the same weights and inputs."""
 
     def __init__(self, case: Case, device: torch.device) -> None:
         torch.manual_seed(0)
         dtype = getattr(torch, case.dtype)
         options = {**dict(case.options), "device": device, "dtype": dtype, "batch_first": False}
         make = functools.partial(getattr(layers, case.kind), case.units, case.units, **options)
-        self.ours: dict[str, RecurrentLayer] = {name: make(backend=name) for name in DESIGNS}
+        self.lstmkit: dict[str, RecurrentLayer] = {name: make(backend=name) for name in DESIGNS}
         self.x = torch.randn(case.steps, case.batch, case.units, device=device, dtype=dtype)
         self.lengths = _lengths(case) if case.ragged else None
         self.case = case
@@ -101,12 +102,12 @@ class Sides:
         else:
             self.peer = getattr(torch.nn, case.kind)(case.units, case.units, bidirectional=both).to(device, dtype)
         weights = self.peer.state_dict()
-        for layer in self.ours.values():
+        for layer in self.lstmkit.values():
             layer.load_state_dict(weights)
         self._loop = torch.compile(self.peer, dynamic=False) if case.variant and device.type == "cuda" else self.peer
 
-    def run_ours(self, name: str, x: Tensor) -> Tensor:
-        return self.ours[name](x, lengths=self.lengths)[0]
+    def run_lstmkit(self, name: str, x: Tensor) -> Tensor:
+        return self.lstmkit[name](x, lengths=self.lengths)[0]
 
     def run_peer(self, x: Tensor) -> Tensor:
         if self.case.variant:
@@ -117,16 +118,16 @@ class Sides:
         return pad_packed_sequence(self.peer(packed)[0], total_length=len(x))[0]
 
     def works(self, name: str) -> dict[str, Work]:
-        """Forward alone, and with all gradients, of one of ours or of the ``"peer"``."""
-        layer = self.peer if name == "peer" else self.ours[name]
-        run = self.run_peer if name == "peer" else functools.partial(self.run_ours, name)
-        asking = self.x.detach().requires_grad_()
-        given = torch.randn_like(run(self.x).detach())
+        """Forward pass, and training step with all gradients, of a back end or of the ``"peer"``."""
+        layer = self.peer if name == "peer" else self.lstmkit[name]
+        run = self.run_peer if name == "peer" else functools.partial(self.run_lstmkit, name)
+        x = self.x.detach().requires_grad_()
+        output_gradient = torch.randn_like(run(self.x).detach())
 
         def train() -> None:
             layer.zero_grad(set_to_none=True)
-            asking.grad = None
-            run(asking).backward(given)
+            x.grad = None
+            run(x).backward(output_gradient)
 
         return {"forward": torch.no_grad()(lambda: run(self.x)), "training": train}
 
@@ -137,37 +138,39 @@ def _lengths(case: Case) -> Tensor:
 
 
 def worst(case: Case, name: str, device: torch.device) -> float:
-    """How far outputs and gradients are from float64 on the same numbers: the largest of ``|ours - its| / |its|``.
+    """The largest relative error of outputs and gradients against float64, ``|a - b| / |b|``.
 
-    Of noise, the same seed draws other numbers in another precision: such a case is checked without it.
+    Zoneout and recurrent dropout are left out, because the same seed gives other masks in another precision.
     """
-    quiet = {option: value for option, value in case.options if option not in ("zoneout", "recurrent_dropout")}
-    sides = Sides(replace(case, steps=min(case.steps, 64), options=tuple(quiet.items())), device)
+    deterministic = {option: value for option, value in case.options if option not in ("zoneout", "recurrent_dropout")}
+    implementations = Implementations(
+        replace(case, steps=min(case.steps, 64), options=tuple(deterministic.items())), device
+    )
     make, options = getattr(layers, case.kind), {"device": device, "dtype": torch.float64, "batch_first": False}
-    exact = make(case.units, case.units, backend="reference", **options, **quiet)
-    exact.load_state_dict(sides.ours[name].state_dict())
-    found = []
-    for layer, x in ((sides.ours[name], sides.x), (exact, sides.x.double())):
-        asking = x.detach().requires_grad_()
-        output = layer(asking, lengths=sides.lengths)[0]
+    exact = make(case.units, case.units, backend="reference", **options, **deterministic)
+    exact.load_state_dict(implementations.lstmkit[name].state_dict())
+    results = []
+    for layer, x in ((implementations.lstmkit[name], implementations.x), (exact, implementations.x.double())):
+        leaf = x.detach().requires_grad_()
+        output = layer(leaf, lengths=implementations.lengths)[0]
         torch.manual_seed(1)
         output.backward(torch.randn(output.shape, device=device, dtype=torch.float64).to(output.dtype))
-        found.append([output.detach(), asking.grad, *(p.grad for p in layer.parameters())])
-    return max(float((a.double() - b).norm() / b.norm()) for a, b in zip(*found, strict=True))
+        results.append([output.detach(), leaf.grad, *(p.grad for p in layer.parameters())])
+    return max(float((a.double() - b).norm() / b.norm()) for a, b in zip(*results, strict=True))
 
 
 # ---- time ------------------------------------------------------------------------------------------------------------
 
 
 def median_ms(works: list[Work], device: torch.device, rounds: int) -> list[float]:
-    """Milliseconds of each, in turns."""
-    found: list[list[float]] = [[] for _ in works]
+    """Median milliseconds of each function, measured in turns."""
+    milliseconds: list[list[float]] = [[] for _ in works]
     for turn in range(rounds + 2):
-        for work, times in zip(works, found, strict=True):
-            taken = _once(work, device)
-            if turn > 1:  # two to warm up
-                times.append(taken)
-    return [statistics.median(times) for times in found]
+        for work, times in zip(works, milliseconds, strict=True):
+            elapsed = _once(work, device)
+            if turn > 1:  # two rounds of warm-up
+                times.append(elapsed)
+    return [statistics.median(times) for times in milliseconds]
 
 
 def _once(work: Work, device: torch.device) -> float:
@@ -185,11 +188,11 @@ def _once(work: Work, device: torch.device) -> float:
 
 @dataclass(frozen=True)
 class Chip:
-    """What a chip can do: bytes a second, products and sums a second by type, seconds of a meeting by blocks."""
+    """Limits of a chip: bytes per second, operations per second by dtype, seconds of a synchronization by blocks."""
 
     bandwidth: float
     flops: dict[str, float]
-    meeting: dict[int, float]
+    synchronization: dict[int, float]
 
     @classmethod
     def measured(cls, device: torch.device) -> Chip:
@@ -203,101 +206,112 @@ class Chip:
             a = torch.randn(4096, 4096, device=device, dtype=getattr(torch, name))
             ms = median_ms([lambda a=a: a @ a], device, 10)[0]
             flops[name] = 2 * 4096**3 / (ms / 1000)
-        return cls(bandwidth, flops, {blocks: _meeting(blocks, device) for blocks in (8, 16, 32, 48, 64)})
+        return cls(
+            bandwidth, flops, {blocks: _synchronization_seconds(blocks, device) for blocks in (8, 16, 32, 48, 64)}
+        )
 
     def floor_ms(self, case: Case, work: str, blocks: int) -> dict[str, float]:
-        """Least milliseconds of a work, by what takes them: what is read and written once, and multiplied."""
+        """Lower bound in milliseconds: memory traffic, matrix products, and synchronization of blocks."""
         gates = {"LSTM": 4, "GRU": 3}[case.kind]
         size, cell = getattr(torch, case.dtype).itemsize, {"LSTM": 4, "GRU": 0}[case.kind]
         directions = 2 if dict(case.options).get("bidirectional") else 1
         numbers = case.steps * case.batch * case.units * directions
-        told = numbers * size * (2 * gates + 2)  # x, the input's share to and fro, the output
+        traffic = numbers * size * (2 * gates + 2)  # x, the input projection written and read, the output
         passes = 1
-        if work == "training":  # gates and cell states to and fro; gradients of shares thrice, of output, x, weights
-            told += numbers * (size * (2 * 4 + 4 * gates + 5) + 2 * cell)
+        if work == "training":  # gates and cell states written and read; gradients of projections, output, x, weights
+            traffic += numbers * (size * (2 * 4 + 4 * gates + 5) + 2 * cell)
             passes = 3
-        meets = 0.0 if blocks < 2 else self.meeting.get(blocks, max(self.meeting.values(), default=0.0))
+        synchronization = (
+            0.0 if blocks < 2 else self.synchronization.get(blocks, max(self.synchronization.values(), default=0.0))
+        )
         return {
-            "bytes": 1000 * told / self.bandwidth,
+            "bytes": 1000 * traffic / self.bandwidth,
             "products": 1000 * passes * 2 * 2 * gates * numbers * case.units / self.flops[case.dtype],
-            "meetings": 1000 * (2 if passes > 1 else 1) * case.steps * meets,  # of both directions at once
+            "synchronization": 1000
+            * (2 if passes > 1 else 1)
+            * case.steps
+            * synchronization,  # both directions at once
         }
 
 
-def _meeting(blocks: int, device: torch.device, times: int = 2000) -> float:
-    """Seconds that so many blocks take to wait for each other."""
+def _synchronization_seconds(blocks: int, device: torch.device, times: int = 2000) -> float:
+    """Seconds of one synchronization of this many blocks."""
     import triton
     import triton.language as tl
 
     from lstmkit.ops.triton.primitives import meet
 
     @triton.jit
-    def meetings(counter, times, BLOCKS: tl.constexpr):
+    def synchronize(counter, times, BLOCKS: tl.constexpr):
         for k in range(times):
             meet(counter, (k + 1) * BLOCKS)
 
     def run() -> None:
         counter = torch.zeros(1, dtype=torch.int32, device=device)
-        meetings[(blocks,)](counter, times, blocks, launch_cooperative_grid=True)  # type: ignore[call-arg]
+        synchronize[(blocks,)](counter, times, blocks, launch_cooperative_grid=True)  # type: ignore[call-arg]
 
     return median_ms([run], device, 5)[0] / 1000 / times
 
 
-# ---- all of it -------------------------------------------------------------------------------------------------------
+# ---- the benchmark ---------------------------------------------------------------------------------------------------
 
 
 def measure(case: Case, chip: Chip, device: torch.device, rounds: int) -> dict[str, Any]:
-    """A row: what each design is worth beside the peer, or why nothing is said of it."""
+    """One row: the times of each back end and of the peer, or why a back end was not timed."""
     row: dict[str, Any] = {**asdict(case), "options": dict(case.options)}
-    sides = Sides(case, device)
-    row["designs"] = {name: checked(case, name, sides, device) for name in DESIGNS}
-    right = [name for name, found in row["designs"].items() if "error" in found and "wrong" not in found]
-    works = {name: sides.works(name) for name in (*right, "peer")}
+    implementations = Implementations(case, device)
+    row["designs"] = {name: checked(case, name, implementations, device) for name in DESIGNS}
+    passed = [name for name, result in row["designs"].items() if "error" in result and "wrong" not in result]
+    works = {name: implementations.works(name) for name in (*passed, "peer")}
     for work in ("forward", "training"):
-        *ours, peer = median_ms([each[work] for each in works.values()], device, rounds)
+        *times, peer = median_ms([each[work] for each in works.values()], device, rounds)
         row[f"peer_{work}_ms"] = peer
-        for name, ms in zip(right, ours, strict=True):
-            found = row["designs"][name]
-            found[work] = {"ms": ms, "ratio": peer / ms, "floor_ms": chip.floor_ms(case, work, found["blocks"])}
+        for name, ms in zip(passed, times, strict=True):
+            result = row["designs"][name]
+            result[work] = {"ms": ms, "ratio": peer / ms, "floor_ms": chip.floor_ms(case, work, result["blocks"])}
     return row
 
 
-def checked(case: Case, name: str, sides: Sides, device: torch.device) -> dict[str, Any]:
-    """How exact a design is; whoever refuses, fails or is wrong gets no speed."""
-    call = sides.ours[name].call_for(sides.x, sides.lengths)
+def checked(case: Case, name: str, implementations: Implementations, device: torch.device) -> dict[str, Any]:
+    """The error of a back end. One that is unsupported, fails or exceeds the tolerance is not timed."""
+    call = implementations.lstmkit[name].call_for(implementations.x, implementations.lengths)
     unsupported_reason = dispatch.BACKENDS[name].unsupported_reason(call)
     if unsupported_reason is not None:
         return {"refused": unsupported_reason}
     try:
-        found: dict[str, Any] = {"error": worst(case, name, device)}
-    except Exception as error:  # a kernel that does not run here must not end the run of the others
+        result: dict[str, Any] = {"error": worst(case, name, device)}
+    except Exception as error:  # one failing kernel must not stop the benchmark
         return {"failed": f"{type(error).__name__}: {error}"[:500]}
-    allowed = 0.05 if case.dtype == "bfloat16" else 1e-4
-    if not found["error"] < allowed:
-        found["wrong"] = f"{found['error']:.2g} from float64, above {allowed:g}"
-    # What a meeting of a cluster takes is not measured: its floor has none.
-    return {**found, "blocks": gpu_plan.Plan.of(call.spec, (False,), sides.x.dtype).tiles if name == "triton" else 1}
+    tolerance = 0.05 if case.dtype == "bfloat16" else 1e-4
+    if not result["error"] < tolerance:
+        result["wrong"] = f"error {result['error']:.2g} against float64, tolerance {tolerance:g}"
+    # Synchronization of a cluster is not measured, so its floor does not include it.
+    return {
+        **result,
+        "blocks": gpu_plan.Plan.of(call.spec, (False,), implementations.x.dtype).tiles if name == "triton" else 1,
+    }
 
 
 def line(row: dict[str, Any]) -> str:
     about = f"{row['kind']:4} H={row['units']:<5} B={row['batch']:<4} T={row['steps']:<5} {row['dtype']:9}"
     about += (" ragged" if row["ragged"] else "") + "".join(f" {name}" for name in row["options"])
-    return "\n".join([about, *(f"  {name:8} {said(found)}" for name, found in row["designs"].items())])
+    return "\n".join([about, *(f"  {name:8} {summary(result)}" for name, result in row["designs"].items())])
 
 
-def said(found: dict[str, Any]) -> str:
-    """Of one design."""
-    if "forward" not in found:
-        return next(found[why] for why in ("refused", "failed", "wrong") if why in found)
+def summary(result: dict[str, Any]) -> str:
+    """The results of one back end."""
+    if "forward" not in result:
+        return next(result[why] for why in ("refused", "failed", "wrong") if why in result)
     parts = []
     for work in ("forward", "training"):
-        one = found[work]
-        parts.append(f"{work} {one['ms']:.3f} ms, {one['ratio']:.2f}× (floor {sum(one['floor_ms'].values()):.3f})")
-    return f"{', '.join(parts)}; error {found['error']:.1e}"
+        times = result[work]
+        floor = sum(times["floor_ms"].values())
+        parts.append(f"{work} {times['ms']:.3f} ms, {times['ratio']:.2f}× (floor {floor:.3f})")
+    return f"{', '.join(parts)}; error {result['error']:.1e}"
 
 
 def means(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Geometric means of both kinds of work and the least of them, by group and of the better design."""
+    """Geometric mean and minimum over both kinds of work by group, for the faster back end."""
     groups = {
         "plain, bfloat16": lambda r: not r["options"] and not r["ragged"] and r["dtype"] == "bfloat16",
         "plain, float32": lambda r: not r["options"] and not r["ragged"] and r["dtype"] == "float32",
@@ -305,30 +319,30 @@ def means(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
         "ragged": lambda r: r["ragged"],
         "variants": lambda r: bool(set(r["options"]) - {"bidirectional"}),
     }
-    found = {}
+    means_by_group = {}
     for name, belongs in groups.items():
         ratios = [ratio for row in rows if belongs(row) for ratio in best(row).values()]
         if ratios:
-            found[name] = {"mean": statistics.geometric_mean(ratios), "least": min(ratios)}
-    return found
+            means_by_group[name] = {"mean": statistics.geometric_mean(ratios), "least": min(ratios)}
+    return means_by_group
 
 
 def best(row: dict[str, Any]) -> dict[str, float]:
-    """The ratio of each work, of the better design."""
-    found: dict[str, float] = {}
+    """The ratio of the faster back end, by kind of work."""
+    ratios: dict[str, float] = {}
     for design in row["designs"].values():
         for work in ("forward", "training"):
             if work in design:
-                found[work] = max(found.get(work, 0.0), design[work]["ratio"])
-    return found
+                ratios[work] = max(ratios.get(work, 0.0), design[work]["ratio"])
+    return ratios
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few cases")
-    parser.add_argument("--rehearse", action="store_true", help="on the processor, tiny")
+    parser.add_argument("--rehearse", action="store_true", help="tiny cases on the CPU")
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--minutes", type=float, default=math.inf, help="no case is begun after so many")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="start no case after this many minutes")
     parser.add_argument(
         "--record", type=Path, nargs="?", const=RECORD, help="write the rows; gpu_layers.json, or there"
     )
@@ -336,7 +350,7 @@ def main() -> None:
     if args.rehearse:
         os.environ["TRITON_INTERPRET"] = "1"
     elif not torch.cuda.is_available():
-        sys.exit("there is no GPU: --rehearse runs this on the processor, and says nothing of speed")
+        sys.exit("no GPU: --rehearse runs tiny cases on the CPU, without a measurement of speed")
     device, start = torch.device("cpu" if args.rehearse else "cuda"), time.monotonic()
     chip = Chip.measured(device)
     rows, left_out = [], 0
@@ -348,16 +362,25 @@ def main() -> None:
         row = measure(small if args.rehearse else case, chip, device, 1 if args.rehearse else args.rounds)
         print(line(row), flush=True)
         rows.append(row)
-    found = means(rows)
+    means_by_group = means(rows)
     if left_out:
-        print(f"{left_out} cases were left out: the time was over")
+        print(f"{left_out} cases were left out: time limit reached")
     if args.rehearse:
-        print("a rehearsal: nothing is said of speed")
+        print("rehearsal: the times say nothing about speed")
     else:
-        print(", ".join(f"{name} {group['mean']:.2f}×" for name, group in found.items()), "(theirs over ours)")
+        print(
+            ", ".join(f"{name} {group['mean']:.2f}×" for name, group in means_by_group.items()),
+            "(time of the peer / time of lstmkit)",
+        )
     if args.record:
         about = {**machine.describe(1, 0), "gpu": torch.cuda.get_device_name() if device.type == "cuda" else "none"}
-        about |= {"cuda": torch.version.cuda, "chip": asdict(chip), "left_out": left_out, "means": found, "rows": rows}
+        about |= {
+            "cuda": torch.version.cuda,
+            "chip": asdict(chip),
+            "left_out": left_out,
+            "means": means_by_group,
+            "rows": rows,
+        }
         args.record.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 

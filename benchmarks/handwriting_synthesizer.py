@@ -1,8 +1,8 @@
 """Handwriting models end to end, compared with plain torch.nn: same weights, same outputs, points per second.
 
 A training step is forward, loss, backward, clipping and AdamW. Generation samples every point from the same noise.
-The peer is the usual code: nn.LSTM, or with a text nn.LSTMCell and the window step by step. Its density is that of
-torch.distributions' multivariate normal, with deviations and correlations bounded like ours.
+The peer is the usual code: nn.LSTM, or with a text nn.LSTMCell and the soft window step by step. Its density is that of
+torch.distributions' multivariate normal, with the bounds of lstmkit on standard deviations and correlations.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class Case:
 CASES = (
     Case("Omniglot", 256, 2, 20, 64, 32, 0),
     Case("long drawings", 200, 3, 20, 16, 400, 0),
-    Case("lines of a font, with a text", 160, 2, 10, 32, 240, 12),
+    Case("lines of a font, conditioned on text", 160, 2, 10, 32, 240, 12),
 )
 
 
-class Plain(nn.Module):
-    """Graves's equations in plain torch.nn, one after another."""
+class Peer(nn.Module):
+    """The peer: the equations of Graves (2013) in plain torch.nn."""
 
     def __init__(self, case: Case) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Plain(nn.Module):
         return self.linear(torch.cat([lower, upper_features], -1)), (h, c, kappa, window, upper)
 
     def residual(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Layer by layer: nn.LSTM has no residual connections, which our stack has from the second layer on."""
+        """Layer by layer, with residual connections from the second layer on, which nn.LSTM does not have."""
         features, states = x, []
         for k in range(self.lstm.num_layers):
             weights = [getattr(self.lstm, f"{name}_l{k}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
@@ -97,19 +97,19 @@ class Plain(nn.Module):
             states.append((h, c))
         return features, states
 
-    def nats(self, outputs: Tensor, points: Tensor) -> Tensor:
+    def nll(self, outputs: Tensor, points: Tensor) -> Tensor:
         logits, means, deviations, rho, rest = self.distribution(outputs)
         z = (points[..., None, :2] - means) / deviations
         distance = (z**2).sum(-1) - 2 * rho * z[..., 0] * z[..., 1]
         normal = torch.exp(-distance / (2 * (1 - rho**2))) / (
             2 * math.pi * deviations[..., 0] * deviations[..., 1] * torch.sqrt(1 - rho**2)
         )
-        nats = -torch.log((logits.softmax(-1) * normal).sum(-1))
-        nats = nats + F.binary_cross_entropy_with_logits(rest[..., 0], points[..., 2], reduction="none")
+        nll = -torch.log((logits.softmax(-1) * normal).sum(-1))
+        nll = nll + F.binary_cross_entropy_with_logits(rest[..., 0], points[..., 2], reduction="none")
         if rest.shape[-1] > 1:
             end = F.binary_cross_entropy_with_logits(rest[..., 1], points[..., 3], reduction="none")
-            nats = nats + points[..., 2] * end
-        return nats
+            nll = nll + points[..., 2] * end
+        return nll
 
     def distribution(self, outputs: Tensor) -> tuple[Tensor, ...]:
         k = self.case.mixtures
@@ -118,7 +118,7 @@ class Plain(nn.Module):
             logits, means.unflatten(-1, (k, 2)), spread.unflatten(-1, (k, 2)).exp() + FLOOR, 0.999 * rho.tanh(), rest,
         )  # fmt: skip
 
-    def draw(self, outputs: Tensor, noise: Tensor) -> Tensor:
+    def sample(self, outputs: Tensor, noise: Tensor) -> Tensor:
         logits, means, deviations, rho, rest = self.distribution(outputs)
         k = int((logits.softmax(-1).cumsum(-1) < noise[0]).sum())
         first, second = torch.special.ndtri(noise[1:3])
@@ -132,55 +132,55 @@ class Plain(nn.Module):
         )
 
 
-def ours(case: Case, plain: Plain) -> SequenceModel | SoftWindowModel:
-    """Our model with the peer's weights."""
-    head = MixtureDensityHead(plain.linear.in_features, case.mixtures, FLOOR, not case.text)
-    stack = LSTM(plain.lstm.input_size, case.hidden, plain.lstm.num_layers, batch_first=True, residual=True)
+def lstmkit_model(case: Case, peer: Peer) -> SequenceModel | SoftWindowModel:
+    """The model of lstmkit with the weights of the peer."""
+    head = MixtureDensityHead(peer.linear.in_features, case.mixtures, FLOOR, not case.text)
+    stack = LSTM(peer.lstm.input_size, case.hidden, peer.lstm.num_layers, batch_first=True, residual=True)
     if case.text:
         lower = LSTM(3 + CHARACTERS, case.hidden, batch_first=True)
-        lower.load_state_dict({f"{name}_l0": weight for name, weight in plain.cell.state_dict().items()})
+        lower.load_state_dict({f"{name}_l0": weight for name, weight in peer.cell.state_dict().items()})
         window = SoftWindow(case.hidden, 5)
-        window.linear.load_state_dict(plain.window.state_dict())
+        window.linear.load_state_dict(peer.window.state_dict())
         model: SequenceModel | SoftWindowModel = SoftWindowModel(CHARACTERS, lower, window, stack, head)
     else:
         model = SequenceModel(nn.Identity(), stack, head)
-    stack.load_state_dict(plain.lstm.state_dict())
-    head.linear.load_state_dict(plain.linear.state_dict())
+    stack.load_state_dict(peer.lstm.state_dict())
+    head.linear.load_state_dict(peer.linear.state_dict())
     return model
 
 
 def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
-    """One row for training and one for generation."""
+    """One row for training, one for generation."""
     torch.manual_seed(0)
-    plain = Plain(case)
-    model = ours(case, plain)
+    peer = Peer(case)
+    model = lstmkit_model(case, peer)
     inputs, targets = torch.randn(case.batch, case.points, 3), torch.randn(case.batch, case.points, 4)
     targets[..., 2:] = (targets[..., 2:] > 1).float()
     ids = torch.randint(1, CHARACTERS + 1, (case.batch, case.text))
     text = F.one_hot(F.pad(ids, (0, 1)), CHARACTERS + 1)[..., 1:].float() if case.text else None
     batch = Batch(inputs, targets=targets, extras={"text": ids} if case.text else {})
 
-    def plain_loss() -> Tensor:
-        return plain.nats(plain(inputs, text=text)[0], targets).mean()
+    def peer_loss() -> Tensor:
+        return peer.nll(peer(inputs, text=text)[0], targets).mean()
 
     steppers = (
         stepper(model, optimizer_for(model, AS_TRAINED), lambda: model.loss(batch)[0]),
-        stepper(plain, torch.optim.AdamW(plain.parameters(), lr=AS_TRAINED.lr), plain_loss),
+        stepper(peer, torch.optim.AdamW(peer.parameters(), lr=AS_TRAINED.lr), peer_loss),
     )
     for _ in range(3):  # the losses of three steps depend on all gradients
         torch.testing.assert_close(*(step() for step in steppers), rtol=1e-4, atol=1e-4)
     training = row(case, "training", case.batch * case.points, in_turns(steppers, seconds))
 
-    model.load_state_dict(ours(case, plain).state_dict())
+    model.load_state_dict(lstmkit_model(case, peer).state_dict())
     noise, head = torch.rand(GENERATED_POINTS, NOISE_SIZE), model.eval().head
     initial_state = model.begin(ids[:1]) if isinstance(model, SoftWindowModel) else None
     first_text = None if text is None else text[:1]
     generators = (
         generator(model.step, lambda outputs, u: head.mixture(outputs).draw(u)[:3], initial_state, noise),
-        generator(lambda x, state: first_step(plain(x.unsqueeze(1), state, first_text)), plain.draw, None, noise),
+        generator(lambda x, state: first_step(peer(x.unsqueeze(1), state, first_text)), peer.sample, None, noise),
     )
     torch.testing.assert_close(*(generate() for generate in generators), rtol=1e-3, atol=1e-3)
-    return [training, row(case, "writing", GENERATED_POINTS, in_turns(generators, seconds))]
+    return [training, row(case, "generation", GENERATED_POINTS, in_turns(generators, seconds))]
 
 
 def first_step(result: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
@@ -188,7 +188,7 @@ def first_step(result: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
     return result[0][:, 0], result[1]
 
 
-def generator(step: Any, draw: Any, initial_state: Any, noise: Tensor) -> Any:
+def generator(step: Any, sample: Any, initial_state: Any, noise: Tensor) -> Any:
     """A function that samples one drawing point by point."""
 
     @torch.inference_mode()
@@ -196,7 +196,7 @@ def generator(step: Any, draw: Any, initial_state: Any, noise: Tensor) -> Any:
         point, state, points = torch.zeros(3), initial_state, []
         for u in noise:
             outputs, state = step(point.unsqueeze(0), state)
-            point = draw(outputs[0], u)
+            point = sample(outputs[0], u)
             points.append(point)
         return torch.stack(points)
 

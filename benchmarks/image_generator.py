@@ -1,7 +1,7 @@
-"""Image generation (DRAW) end to end beside plain torch.nn: same weights, same outputs, images per second.
+"""Image generation (DRAW) end to end, compared with plain torch.nn: same weights, same outputs, images per second.
 
-A training step has forward, bound, backward, gradient clipping and AdamW. Generation samples new images from the same
-noise. The peer is what a user would write: nn.LSTMCell, and the paper's equations one after another.
+A training step is forward, ELBO, backward, gradient clipping and AdamW. Generation samples new images from the same
+noise. The peer is the usual code: nn.LSTMCell and the equations of the paper.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ class Case:
 
 
 CASES = (
-    Case("16 strokes", 128, 24, 16, 5, 100),
-    Case("64 strokes, of the paper", 256, 100, 64, 5, 100),
+    Case("16 glimpses", 128, 24, 16, 5, 100),
+    Case("64 glimpses (as in the paper)", 256, 100, 64, 5, 100),
 )
 
 
-class Plain(nn.Module):
-    """DRAW in plain torch.nn."""
+class Peer(nn.Module):
+    """The peer: DRAW in plain torch.nn."""
 
     def __init__(self, case: Case) -> None:
         super().__init__()
         self.case, n = case, case.window
         self.encoder = nn.LSTMCell(2 * n * n + case.hidden, case.hidden)
         self.decoder = nn.LSTMCell(case.latent, case.hidden)
-        self.look, self.place = nn.Linear(case.hidden, 5), nn.Linear(case.hidden, 5)
-        self.guess, self.patch = nn.Linear(case.hidden, 2 * case.latent), nn.Linear(case.hidden, n * n)
+        self.read_parameters, self.write_parameters = nn.Linear(case.hidden, 5), nn.Linear(case.hidden, 5)
+        self.posterior, self.patch = nn.Linear(case.hidden, 2 * case.latent), nn.Linear(case.hidden, n * n)
         self.blank, self.start = nn.Parameter(torch.zeros(SIDE, SIDE)), nn.Parameter(torch.zeros(case.hidden))
 
     def window(self, linear: nn.Linear, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -69,82 +69,82 @@ class Plain(nn.Module):
     def begin(self, count: int) -> tuple[Tensor, Tensor, Any, Any]:
         return self.blank.expand(count, SIDE, SIDE), self.start.expand(count, -1), None, None
 
-    def paint(self, latent: Tensor, canvas: Tensor, decoder: Any) -> tuple[Tensor, Any]:
+    def write(self, latent: Tensor, canvas: Tensor, decoder: Any) -> tuple[Tensor, Any]:
         decoder = self.decoder(latent, decoder)
-        fy, fx, gamma = self.window(self.place, decoder[0])
+        fy, fx, gamma = self.window(self.write_parameters, decoder[0])
         patch = self.patch(decoder[0]).view(-1, self.case.window, self.case.window)
         return canvas + fy.transpose(1, 2) @ patch @ fx / gamma[..., None], decoder
 
     def bound(self, x: Tensor, noise: Tensor) -> Tensor:
         canvas, hidden, encoder, decoder = self.begin(len(x))
         cost = x.new_zeros(len(x))
-        for drawn in noise.unbind(1):
-            fy, fx, gamma = self.window(self.look, hidden)
-            seen = [(fy @ picture @ fx.transpose(1, 2)).flatten(1) * gamma for picture in (x, x - canvas.sigmoid())]
-            encoder = self.encoder(torch.cat([*seen, hidden], 1), encoder)
-            mean, log = self.guess(encoder[0]).chunk(2, 1)
-            cost = cost + 0.5 * (mean**2 + (2 * log).exp() - 2 * log - 1).sum(1)
-            canvas, decoder = self.paint(mean + log.exp() * drawn, canvas, decoder)
+        for epsilon in noise.unbind(1):
+            fy, fx, gamma = self.window(self.read_parameters, hidden)
+            glimpses = [(fy @ image @ fx.transpose(1, 2)).flatten(1) * gamma for image in (x, x - canvas.sigmoid())]
+            encoder = self.encoder(torch.cat([*glimpses, hidden], 1), encoder)
+            mean, log_std = self.posterior(encoder[0]).chunk(2, 1)
+            cost = cost + 0.5 * (mean**2 + (2 * log_std).exp() - 2 * log_std - 1).sum(1)
+            canvas, decoder = self.write(mean + log_std.exp() * epsilon, canvas, decoder)
             hidden = decoder[0]
         return (F.binary_cross_entropy_with_logits(canvas, x, reduction="none").sum((1, 2)) + cost).mean()
 
-    def dream(self, noise: Tensor) -> Tensor:
+    def generate(self, noise: Tensor) -> Tensor:
         canvas, _, _, decoder = self.begin(len(noise))
         for latent in noise.unbind(1):
-            canvas, decoder = self.paint(latent, canvas, decoder)
+            canvas, decoder = self.write(latent, canvas, decoder)
         return canvas
 
 
-def ours(case: Case, plain: Plain) -> DrawModel:
-    """Our model, with the peer's weights."""
+def lstmkit_model(case: Case, peer: Peer) -> DrawModel:
+    """The model of lstmkit with the weights of the peer."""
     n, hidden = case.window, case.hidden
     encoder = LSTM(2 * n * n + hidden, hidden, batch_first=True)
     decoder = LSTM(case.latent, hidden, batch_first=True)
     reader, writer = DrawReader(hidden, SIDE, SIDE, n), DrawWriter(hidden, SIDE, SIDE, n)
     model = DrawModel(reader, encoder, decoder, writer, (SIDE, SIDE), case.latent, case.steps, sampled=False)
-    for layer, cell in ((encoder, plain.encoder), (decoder, plain.decoder)):
+    for layer, cell in ((encoder, peer.encoder), (decoder, peer.decoder)):
         layer.load_state_dict({f"{name}_l0": weight for name, weight in cell.state_dict().items()})
-    for mine, theirs in (
-        (reader.tell, plain.look),
-        (writer.tell, plain.place),
-        (writer.patch, plain.patch),
-        (model.guess, plain.guess),
+    for module, peer_module in (
+        (reader.tell, peer.read_parameters),
+        (writer.tell, peer.write_parameters),
+        (writer.patch, peer.patch),
+        (model.guess, peer.posterior),
     ):
-        mine.load_state_dict(theirs.state_dict())
-    model.blank.data.copy_(plain.blank.data)
-    model.start.data.copy_(plain.start.data)
+        module.load_state_dict(peer_module.state_dict())
+    model.blank.data.copy_(peer.blank.data)
+    model.start.data.copy_(peer.start.data)
     return model
 
 
 def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
     """One row for training, one for generation."""
     torch.manual_seed(0)
-    plain = Plain(case)
-    model = ours(case, plain)
-    pictures = torch.rand(case.batch, SIDE, SIDE).round()
+    peer = Peer(case)
+    model = lstmkit_model(case, peer)
+    images = torch.rand(case.batch, SIDE, SIDE).round()
     noise = torch.randn(case.batch, case.steps, case.latent)
 
     def bound() -> Tensor:
-        return torch.stack(model.bound(pictures, model.begin(case.batch), noise)).sum(0).mean()
+        return torch.stack(model.bound(images, model.begin(case.batch), noise)).sum(0).mean()
 
-    both = (
+    steppers = (
         stepper(model, optimizer_for(model, AS_TRAINED), bound),
-        stepper(plain, torch.optim.AdamW(plain.parameters(), lr=AS_TRAINED.lr), lambda: plain.bound(pictures, noise)),
+        stepper(peer, torch.optim.AdamW(peer.parameters(), lr=AS_TRAINED.lr), lambda: peer.bound(images, noise)),
     )
     for _ in range(3):  # the losses of three steps depend on all gradients
-        torch.testing.assert_close(*(step() for step in both), rtol=1e-4, atol=1e-2)
-    training = row(case, "training", case.batch, in_turns(both, seconds))
-    model.load_state_dict(ours(case, plain).state_dict())
-    assert model.loss(Batch(pictures))[0].isfinite()
+        torch.testing.assert_close(*(step() for step in steppers), rtol=1e-4, atol=1e-2)
+    training = row(case, "training", case.batch, in_turns(steppers, seconds))
+    model.load_state_dict(lstmkit_model(case, peer).state_dict())
+    assert model.loss(Batch(images))[0].isfinite()
 
     @torch.inference_mode()
-    def dream() -> Tensor:
+    def generate() -> Tensor:
         return model.eval().dream(noise, model.begin(len(noise)))[0][:, -1]
 
-    generators = (dream, torch.inference_mode()(lambda: plain.dream(noise)))
-    torch.testing.assert_close(*(generate() for generate in generators), rtol=1e-3, atol=1e-3)
-    return [training, row(case, "painting", case.batch, in_turns(generators, seconds))]
+    generators = (generate, torch.inference_mode()(lambda: peer.generate(noise)))
+    torch.testing.assert_close(*(run() for run in generators), rtol=1e-3, atol=1e-3)
+    return [training, row(case, "generation", case.batch, in_turns(generators, seconds))]
 
 
 if __name__ == "__main__":
-    main(__doc__, CASES, measure, "image_generator", "pictures")
+    main(__doc__, CASES, measure, "image_generator", "images")

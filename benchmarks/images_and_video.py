@@ -1,7 +1,7 @@
-"""Images and video end to end beside plain torch.nn: same weights, same outputs, frames or images per second.
+"""Images and video end to end, compared with plain torch.nn: same weights, same outputs, frames or images per second.
 
-A training step goes from pixels to loss, backward, gradient clipping and AdamW. Prediction is a class, or a caption by
-greedy search. The peer is what a user would write: nn.Conv2d with standardized weights, nn.GroupNorm, nn.LSTM and
+A training step is forward from pixels, loss, backward, gradient clipping and AdamW. Prediction is a class, or a caption
+by greedy search. The peer is the usual code: nn.Conv2d with standardized weights, nn.GroupNorm, nn.LSTM and
 nn.LSTMCell.
 """
 
@@ -62,9 +62,9 @@ class Case:
 
 
 CASES = (
-    Case("clips of 20 frames, classes", False, 20, 64, (16, 32, 64), 128, 128, 16),
-    Case("pictures, captions", True, 0, 96, (16, 32, 64, 128), 128, 256, 32),
-    Case("clips of 10 frames, captions", True, 10, 64, (16, 32, 64, 128), 128, 128, 16),
+    Case("classification, clips of 20 frames", False, 20, 64, (16, 32, 64), 128, 128, 16),
+    Case("captioning, images", True, 0, 96, (16, 32, 64, 128), 128, 256, 32),
+    Case("captioning, clips of 10 frames", True, 10, 64, (16, 32, 64, 128), 128, 128, 16),
 )
 
 
@@ -75,13 +75,13 @@ class Convolution(nn.Conv2d):
         super().__init__(size, output_size, 3, stride, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        centred = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
-        scale = torch.sqrt(centred.square().sum((1, 2, 3), keepdim=True) + 1e-6)
-        return F.conv2d(x, centred / scale, None, self.stride, self.padding)
+        centered = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        scale = torch.sqrt(centered.square().sum((1, 2, 3), keepdim=True) + 1e-6)
+        return F.conv2d(x, centered / scale, None, self.stride, self.padding)
 
 
 class Residual(nn.Module):
-    """A residual block; named like ours, so that weights can be copied."""
+    """A residual block, with the parameter names of lstmkit, so that weights can be copied."""
 
     def __init__(self, size: int, output_size: int, stride: int) -> None:
         super().__init__()
@@ -95,8 +95,8 @@ class Residual(nn.Module):
         return F.relu(self.second_norm(self.second(y)) + self.around(x))
 
 
-class Plain(nn.Module):
-    """A residual network over pixels ``(N, H, W, 3)``."""
+class PeerImageEncoder(nn.Module):
+    """The peer's image encoder: a residual network over pixels ``(N, H, W, 3)``."""
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -105,34 +105,34 @@ class Plain(nn.Module):
         sizes = zip((widths[0], *widths), widths, strict=False)
         self.stages = nn.Sequential(*(Residual(a, b, 1 + (i > 0)) for i, (a, b) in enumerate(sizes)))
 
-    def forward(self, dots: Tensor) -> Tensor:
-        x = (dots.permute(0, 3, 1, 2).float() - MEAN) / STD
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = (pixels.permute(0, 3, 1, 2).float() - MEAN) / STD
         return self.stages(F.relu(self.stem_norm(self.stem(x.contiguous()))))
 
 
-class PlainClips(nn.Module):
-    """Clips to classes."""
+class PeerClassifier(nn.Module):
+    """The peer for classification: clips to classes."""
 
     def __init__(self, case: Case) -> None:
         super().__init__()
-        self.pictures = Plain(case.widths)
+        self.pictures = PeerImageEncoder(case.widths)
         self.narrow, self.norm = nn.Linear(17 * case.widths[-1], case.features), nn.LayerNorm(case.features)
         self.trunk = nn.LSTM(case.features, case.hidden, batch_first=True, bidirectional=True)
-        self.answer = nn.Linear(2 * case.hidden, 10)
+        self.output = nn.Linear(2 * case.hidden, 10)
 
     def forward(self, clips: Tensor) -> Tensor:
         grid = self.pictures(clips.flatten(0, 1))
         cells = torch.cat([F.adaptive_avg_pool2d(grid, 4).flatten(1), grid.amax((2, 3))], 1)
         features = F.relu(self.norm(self.narrow(cells))).unflatten(0, clips.shape[:2])
-        return self.answer(self.trunk(features)[0].amax(1))
+        return self.output(self.trunk(features)[0].amax(1))
 
 
-class PlainCaptions(nn.Module):
-    """Images or clips to captions, with soft attention; an LSTM reads each cell of a clip over the frames."""
+class PeerCaptioner(nn.Module):
+    """The peer for captioning, with soft attention; an LSTM reads each grid cell of a clip over the frames."""
 
     def __init__(self, case: Case) -> None:
         super().__init__()
-        self.pictures, size = Plain(case.widths), case.features
+        self.pictures, size = PeerImageEncoder(case.widths), case.features
         self.narrow, self.norm = nn.Linear(case.widths[-1], size), nn.LayerNorm(size)
         self.places = nn.Parameter(torch.zeros(case.cells, size))
         self.trunk = nn.LSTM(size, case.hidden, batch_first=True, bidirectional=True) if case.frames else None
@@ -145,143 +145,143 @@ class PlainCaptions(nn.Module):
         self.combine = nn.Linear(case.hidden + size, case.hidden)
         self.bias = nn.Parameter(torch.zeros(VOCABULARY))
 
-    def looked(self, dots: Tensor) -> Tensor:
-        cells = self.norm(self.narrow(self.pictures(dots).flatten(2).transpose(1, 2)))
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        cells = self.norm(self.narrow(self.pictures(pixels).flatten(2).transpose(1, 2)))
         return F.relu(cells + self.places)
 
-    def read(self, dots: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         if self.trunk is None:
-            cells = self.looked(dots)
+            cells = self.encode_images(pixels)
         else:
-            seen = self.looked(dots.flatten(0, 1)).unflatten(0, dots.shape[:2])  # (B, T, cells, size)
-            followed = self.trunk(seen.transpose(1, 2).flatten(0, 1))[0].unflatten(0, (len(dots), -1)).transpose(1, 2)
-            cells = torch.cat([seen, followed], -1).flatten(1, 2)
+            grids = self.encode_images(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])  # (B, T, cells, size)
+            traced = self.trunk(grids.transpose(1, 2).flatten(0, 1))[0].unflatten(0, (len(pixels), -1)).transpose(1, 2)
+            cells = torch.cat([grids, traced], -1).flatten(1, 2)
         hidden, memory = torch.tanh(self.begin(cells.mean(1))).chunk(2, 1)
         return cells, self.key(cells), (hidden, memory)
 
-    def told(self, hidden: Tensor, cells: Tensor, keys: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor, cells: Tensor, keys: Tensor) -> Tensor:
         weights = self.value(torch.tanh(self.query(hidden).unsqueeze(1) + keys)).softmax(1)
-        found = torch.tanh(self.combine(torch.cat([hidden, (weights * cells).sum(1)], 1)))
-        return found @ self.words.weight.T + self.bias
+        combined = torch.tanh(self.combine(torch.cat([hidden, (weights * cells).sum(1)], 1)))
+        return combined @ self.words.weight.T + self.bias
 
-    def loss(self, dots: Tensor, targets: Tensor) -> Tensor:
-        cells, keys, state = self.read(dots)
+    def loss(self, pixels: Tensor, targets: Tensor) -> Tensor:
+        cells, keys, state = self.encode(pixels)
         before = F.pad(targets[:, :-1], (1, 0), value=BEGIN)
-        logits = []
+        steps = []
         for word in self.words(before).unbind(1):
             state = self.cell(word, state)
-            logits.append(self.told(state[0], cells, keys))
-        return F.cross_entropy(torch.stack(logits, 1).flatten(0, 1), targets.flatten())
+            steps.append(self.logits(state[0], cells, keys))
+        return F.cross_entropy(torch.stack(steps, 1).flatten(0, 1), targets.flatten())
 
-    def write(self, dots: Tensor) -> Tensor:
-        cells, keys, state = self.read(dots)
-        word, found = torch.full((len(dots),), BEGIN), []
+    def caption(self, pixels: Tensor) -> Tensor:
+        cells, keys, state = self.encode(pixels)
+        word, words = torch.full((len(pixels),), BEGIN), []
         for _ in range(WORDS):
             state = self.cell(self.words(word), state)
-            word = self.told(state[0], cells, keys).argmax(1)
-            found.append(word)
-        return torch.stack(found, 1)
+            word = self.logits(state[0], cells, keys).argmax(1)
+            words.append(word)
+        return torch.stack(words, 1)
 
 
-def over(mine: nn.Module, theirs: nn.Module) -> None:
-    """Copy the peer's weights into ours; those of an LSTM cell become a layer's."""
-    weights = theirs.state_dict()
-    if isinstance(theirs, nn.LSTMCell):
+def copy_weights(module: nn.Module, peer: nn.Module) -> None:
+    """Copy the weights of the peer into a module of lstmkit; those of an LSTM cell become a layer's."""
+    weights = peer.state_dict()
+    if isinstance(peer, nn.LSTMCell):
         weights = {f"{name}_l0": weight for name, weight in weights.items()}
-    mine.load_state_dict(weights)
+    module.load_state_dict(weights)
 
 
-def clips(case: Case, plain: PlainClips) -> SequenceClassifier:
-    """Ours, with the peer's weights."""
+def lstmkit_classifier(case: Case, peer: PeerClassifier) -> SequenceClassifier:
+    """The model of lstmkit with the weights of the peer."""
     encoder = VideoEncoder(PixelNormalizer([MEAN] * 3, [STD] * 3), ImageEncoder(3, case.widths), case.features)
     trunk = LSTM(case.features, case.hidden, batch_first=True, bidirectional=True)
     head = ClassificationHead(2 * case.hidden, 10, False, None, 0.0)
     for name in ("pictures", "narrow", "norm"):
-        over(getattr(encoder, name), getattr(plain, name))
-    over(trunk, plain.trunk)
-    over(head.linear, plain.answer)
+        copy_weights(getattr(encoder, name), getattr(peer, name))
+    copy_weights(trunk, peer.trunk)
+    copy_weights(head.linear, peer.output)
     return SequenceClassifier(encoder, trunk, build_pool("max", trunk.output_size, 2), head)
 
 
-def captions(case: Case, plain: PlainCaptions) -> EncoderDecoder:
-    """Ours, with the peer's weights."""
+def lstmkit_captioner(case: Case, peer: PeerCaptioner) -> EncoderDecoder:
+    """The model of lstmkit with the weights of the peer."""
     hidden = case.hidden
     grid = ImageGridEncoder(
         PixelNormalizer([MEAN] * 3, [STD] * 3), ImageEncoder(3, case.widths), case.features, case.cells
     )
     encoder: nn.Module = grid
-    if plain.trunk is not None:
+    if peer.trunk is not None:
         trunk = LSTM(case.features, hidden, batch_first=True, bidirectional=True)
-        over(trunk, plain.trunk)
+        copy_weights(trunk, peer.trunk)
         encoder = VideoGridEncoder(grid, trunk)
     words, lower = TokenEncoder(VOCABULARY, hidden), LSTM(hidden, hidden, batch_first=True)
     attention = AdditiveAttention(hidden, case.keys, hidden)
     decoder = Decoder(words, lower, attention, None, case.keys, hidden)
     head = TokenHead(hidden, VOCABULARY, words.embedding)
     for name in ("pictures", "narrow", "norm"):
-        over(getattr(grid, name), getattr(plain, name))
+        copy_weights(getattr(grid, name), getattr(peer, name))
     for name in ("query", "key", "value"):
-        over(getattr(attention, name), getattr(plain, name))
-    for ours, theirs in (
-        (words.embedding, plain.words),
-        (lower, plain.cell),
-        (decoder.lower_bridge.linear, plain.begin),
-        (decoder.combine, plain.combine),
+        copy_weights(getattr(attention, name), getattr(peer, name))
+    for module, peer_module in (
+        (words.embedding, peer.words),
+        (lower, peer.cell),
+        (decoder.lower_bridge.linear, peer.begin),
+        (decoder.combine, peer.combine),
     ):
-        over(ours, theirs)
-    head.bias.data.copy_(plain.bias.data)
+        copy_weights(module, peer_module)
+    head.bias.data.copy_(peer.bias.data)
     return EncoderDecoder(encoder, None, decoder, head, BEGIN)
 
 
-def written(model: EncoderDecoder, dots: Tensor) -> Tensor:
+def greedy_captions(model: EncoderDecoder, pixels: Tensor) -> Tensor:
     """Greedy captions, ``(B, WORDS)``."""
-    _, state = model(dots)
-    word, found = torch.full((len(dots),), BEGIN), []
+    _, state = model(pixels)
+    word, words = torch.full((len(pixels),), BEGIN), []
     for _ in range(WORDS):
         logits, state = model.step(word, state)
         word = logits.argmax(1)
-        found.append(word)
-    return torch.stack(found, 1)
+        words.append(word)
+    return torch.stack(words, 1)
 
 
-def in_classes(case: Case, dots: Tensor) -> tuple[Models, Calls, Calls]:
-    """Models, losses and predictions of ours and the peer, for clip classification."""
-    peer, classes = PlainClips(case), torch.randint(10, (case.batch,))
-    model, lengths = clips(case, peer), torch.full((case.batch,), case.frames)
-    batch = Batch(dots, lengths, classes)
-    losses = (lambda: model.loss(batch)[0], lambda: F.cross_entropy(peer(dots), classes))
-    return (model, peer), losses, (lambda: model(dots, None, lengths)[0], lambda: peer(dots))
+def classification(case: Case, pixels: Tensor) -> tuple[Models, Calls, Calls]:
+    """Models, losses and predictions of lstmkit and the peer, for clip classification."""
+    peer, classes = PeerClassifier(case), torch.randint(10, (case.batch,))
+    model, lengths = lstmkit_classifier(case, peer), torch.full((case.batch,), case.frames)
+    batch = Batch(pixels, lengths, classes)
+    losses = (lambda: model.loss(batch)[0], lambda: F.cross_entropy(peer(pixels), classes))
+    return (model, peer), losses, (lambda: model(pixels, None, lengths)[0], lambda: peer(pixels))
 
 
-def in_captions(case: Case, dots: Tensor) -> tuple[Models, Calls, Calls]:
-    """The same for captions."""
-    peer, targets = PlainCaptions(case), torch.randint(2, VOCABULARY, (case.batch, WORDS))
-    model, batch = captions(case, peer), Batch(dots, targets=targets)
-    losses = (lambda: model.loss(batch)[0], lambda: peer.loss(dots, targets))
-    return (model, peer), losses, (lambda: written(model, dots), lambda: peer.write(dots))
+def captioning(case: Case, pixels: Tensor) -> tuple[Models, Calls, Calls]:
+    """Models, losses and predictions of lstmkit and the peer, for captioning."""
+    peer, targets = PeerCaptioner(case), torch.randint(2, VOCABULARY, (case.batch, WORDS))
+    model, batch = lstmkit_captioner(case, peer), Batch(pixels, targets=targets)
+    losses = (lambda: model.loss(batch)[0], lambda: peer.loss(pixels, targets))
+    return (model, peer), losses, (lambda: greedy_captions(model, pixels), lambda: peer.caption(pixels))
 
 
 def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
     """One row for training, one for prediction."""
     torch.manual_seed(0)
     shape = (case.batch, *([case.frames] if case.frames else []), case.side, case.side, 3)
-    dots = torch.randint(0, 256, shape, dtype=torch.uint8)
-    sides = in_captions(case, dots) if case.captions else in_classes(case, dots)
-    (model, peer), losses, ask = sides
-    count, unit = case.batch * max(1, case.frames), "frames" if case.frames else "pictures"
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8)
+    prepare = captioning if case.captions else classification
+    (model, peer), losses, forward = prepare(case, pixels)
+    count, unit = case.batch * max(1, case.frames), "frames" if case.frames else "images"
     model.eval(), peer.eval()
-    predictors = tuple(torch.inference_mode()(one) for one in ask)
-    torch.testing.assert_close(*(one() for one in predictors), rtol=1e-3, atol=1e-3)
-    predicting = row(case, "predicting", count, in_turns(predictors, seconds), unit)
+    predictors = tuple(torch.inference_mode()(call) for call in forward)
+    torch.testing.assert_close(*(predict() for predict in predictors), rtol=1e-3, atol=1e-3)
+    prediction = row(case, "prediction", count, in_turns(predictors, seconds), unit)
     model.train(), peer.train()
-    both = (
+    steppers = (
         stepper(model, optimizer_for(model, AS_TRAINED), losses[0]),
         stepper(peer, torch.optim.AdamW(peer.parameters(), lr=AS_TRAINED.lr), losses[1]),
     )
     for _ in range(3):  # the losses of three steps depend on all gradients
-        torch.testing.assert_close(*(step() for step in both), rtol=1e-3, atol=1e-3)
-    return [row(case, "training", count, in_turns(both, seconds), unit), predicting]
+        torch.testing.assert_close(*(step() for step in steppers), rtol=1e-3, atol=1e-3)
+    return [row(case, "training", count, in_turns(steppers, seconds), unit), prediction]
 
 
 if __name__ == "__main__":
-    main(__doc__, CASES, measure, "images_and_video", "pictures")
+    main(__doc__, CASES, measure, "images_and_video", "images")

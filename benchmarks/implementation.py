@@ -1,4 +1,4 @@
-"""What is compared: one input, and ways to do the same work on it."""
+"""Types of the layer benchmarks: the inputs, and an implementation whose work is timed on them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,23 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from numerical_check import Numbers
+from numerical_check import Tensors
 
 
 class Unavailable(Exception):
-    """A peer that cannot run here, or not this case; the message says why."""
+    """The peer cannot run on this machine, or not this case; the message says why."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """What goes in: time first. ``weighting`` makes the loss, a sum of the outputs so weighted."""
+    """Inputs of a layer.
+
+    Attributes:
+        x: ``(T, B, I)``.
+        weighting: Weights of the outputs in the loss, which is their weighted sum.
+        lengths: ``(B,)``; ``None`` if all sequences have ``T`` steps.
+        seed: Seed of the random numbers.
+    """
 
     x: Tensor
     weighting: Tensor
@@ -29,17 +36,17 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Side:
-    """One of those compared.
+class Implementation:
+    """One of the implementations that are compared.
 
     Attributes:
-        name: Ours, or a name from layer_cases.py.
-        work: What is timed.
-        numbers: The same once more, its results by name: ``output``, ``h``, ``c``, ``grad x``, ``grad weight_…``.
-        notes: What else there is to say: seconds of compilation, the way of calling that was taken.
+        name: ``lstmkit`` or the name of a peer from layer_cases.py.
+        work: The timed function.
+        tensors: Does the same work and returns its results: ``output``, ``h``, ``c``, ``grad x``, ``grad weight_…``.
+        notes: Further facts: seconds of compilation, the calling convention.
     """
 
     name: str
     work: Callable[[], object]
-    numbers: Callable[[], Numbers]
+    tensors: Callable[[], Tensors]
     notes: dict[str, object] = field(default_factory=dict)

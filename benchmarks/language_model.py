@@ -1,7 +1,7 @@
-"""Language models end to end beside a plain one of torch.nn: the same weights, the same numbers, tokens a second.
+"""Language models end to end, compared with plain torch.nn: same weights, same outputs, tokens per second.
 
-A training step is all of it: forward, loss, backward, clipping, AdamW. A decoding step gives the next token's logits
-and takes the most probable. The peer is what one would write with torch.nn.Embedding, LSTM, Linear and cross_entropy.
+A training step is forward, loss, backward, gradient clipping and AdamW. Decoding is greedy: each step feeds back the
+most probable token. The peer is the usual model of torch.nn.Embedding, LSTM, Linear and cross_entropy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lstmkit.modules.heads import TokenHead
 from lstmkit.training.train import optimizer_for
 from timing import in_turns
 
-DECODED = 50  # tokens of a turn
+DECODED_TOKENS = 50  # per repetition
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ CASES = (
 )
 
 
-class Plain(nn.Module):
-    """As one writes it with torch.nn."""
+class Peer(nn.Module):
+    """The peer: the usual model in plain torch.nn."""
 
     def __init__(self, case: Case) -> None:
         super().__init__()
@@ -60,61 +60,61 @@ class Plain(nn.Module):
         return self.linear(features), state
 
 
-def ours(case: Case, plain: Plain) -> NextTokenModel:
-    """Our model, with the peer's weights."""
+def lstmkit_model(case: Case, peer: Peer) -> NextTokenModel:
+    """The model of lstmkit with the weights of the peer."""
     encoder = TokenEncoder(case.vocabulary, case.hidden)
     trunk = LSTM(case.hidden, case.hidden, case.layers, batch_first=True)
     model = NextTokenModel(encoder, trunk, TokenHead(case.hidden, case.vocabulary))
-    trunk.load_state_dict(plain.lstm.state_dict())
+    trunk.load_state_dict(peer.lstm.state_dict())
     with torch.no_grad():
-        encoder.embedding.weight.copy_(plain.embedding.weight)
-        model.head.weight.copy_(plain.linear.weight)
-        model.head.bias.copy_(plain.linear.bias)
+        encoder.embedding.weight.copy_(peer.embedding.weight)
+        model.head.weight.copy_(peer.linear.weight)
+        model.head.bias.copy_(peer.linear.bias)
     return model
 
 
 def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
-    """A row for training, and one for decoding."""
+    """One row for training, one for decoding."""
     torch.manual_seed(0)
-    plain = Plain(case)
-    model = ours(case, plain)
+    peer = Peer(case)
+    model = lstmkit_model(case, peer)
     ids = torch.randint(case.vocabulary, (case.batch, case.window + 1))
     batch = Batch(ids[:, :-1], targets=ids[:, 1:])
 
-    def plain_loss() -> Tensor:
-        logits, _ = plain(ids[:, :-1])
+    def peer_loss() -> Tensor:
+        logits, _ = peer(ids[:, :-1])
         return F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
 
-    both = (
+    steppers = (
         stepper(model, optimizer_for(model, AS_TRAINED), lambda: model.loss(batch)[0]),
-        stepper(plain, torch.optim.AdamW(plain.parameters(), lr=AS_TRAINED.lr), plain_loss),
+        stepper(peer, torch.optim.AdamW(peer.parameters(), lr=AS_TRAINED.lr), peer_loss),
     )
-    for _ in range(3):  # the losses of three steps hang on all gradients
-        torch.testing.assert_close(*(step() for step in both), rtol=1e-4, atol=1e-5)
-    training = row(case, "training", case.batch * case.window, in_turns(both, seconds))
+    for _ in range(3):  # the losses of three steps depend on all gradients
+        torch.testing.assert_close(*(step() for step in steppers), rtol=1e-4, atol=1e-5)
+    training = row(case, "training", case.batch * case.window, in_turns(steppers, seconds))
 
-    model.load_state_dict(ours(case, plain).eval().state_dict())
-    decoders = decoder(model.eval().step, case), decoder(lambda i, s: one_step(plain, i, s), case)
+    model.load_state_dict(lstmkit_model(case, peer).eval().state_dict())
+    decoders = decoder(model.eval().step, case), decoder(lambda i, s: one_step(peer, i, s), case)
     assert torch.equal(*(decode() for decode in decoders))
-    return [training, row(case, "decoding", case.batch * DECODED, in_turns(decoders, seconds))]
+    return [training, row(case, "decoding", case.batch * DECODED_TOKENS, in_turns(decoders, seconds))]
 
 
-def one_step(plain: Plain, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
-    logits, state = plain(ids.unsqueeze(1), state)
+def one_step(peer: Peer, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
+    logits, state = peer(ids.unsqueeze(1), state)
     return logits[:, 0], state
 
 
 def decoder(step: Any, case: Case) -> Any:
-    """The most probable tokens, one after another."""
+    """A function that decodes greedily."""
 
     @torch.inference_mode()
     def decode() -> Tensor:
-        ids, state, found = torch.zeros(case.batch, dtype=torch.long), None, []
-        for _ in range(DECODED):
+        ids, state, tokens = torch.zeros(case.batch, dtype=torch.long), None, []
+        for _ in range(DECODED_TOKENS):
             logits, state = step(ids, state)
             ids = logits.argmax(-1)
-            found.append(ids)
-        return torch.stack(found)
+            tokens.append(ids)
+        return torch.stack(tokens)
 
     return decode
 

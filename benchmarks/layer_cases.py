@@ -1,11 +1,12 @@
-"""What is measured: shapes, options, whom each group is held against, and what it should reach."""
+"""Cases of the layer benchmarks: shapes, options, peers and targets."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
 
-#: Where a peer's times are in tables and JSON; the peers themselves are in peers.py and jax_peers.py.
+#: Names of lstmkit and of the peers in tables and JSON; peers.py and jax_peers.py have the peers.
+LSTMKIT = "lstmkit"
 TORCH, PACKED, ORT = "torch.nn", "torch packed", "ONNX Runtime"
 EAGER, COMPILED = "eager loop", "compiled loop"
 
@@ -17,8 +18,8 @@ class Case:
     Attributes:
         kind: ``"lstm"``, ``"gru"`` or ``"rnn"``.
         mode: ``"train"``, ``"infer"`` or ``"stream"``.
-        options: Keyword arguments of our layer beyond ``torch.nn``'s, and ``proj_size``.
-        ragged: Lengths are drawn uniformly from 1…T.
+        options: Keyword arguments of the lstmkit layer that ``torch.nn`` does not have, and ``proj_size``.
+        ragged: Whether lengths are sampled uniformly from 1…T.
     """
 
     kind: str
@@ -35,9 +36,9 @@ class Case:
 
     @property
     def shape(self) -> str:
-        """B×T×I×H and what else the layer is; in a projection, H→P."""
+        """B×T×I×H and further properties of the layer; H→P for a projection."""
         hidden = f"{self.hidden}→{self.options['proj_size']}" if "proj_size" in self.options else str(self.hidden)
-        more = (" two layers" if self.layers == 2 else "") + (" both ways" if self.bidirectional else "")
+        more = (" two layers" if self.layers == 2 else "") + (" bidirectional" if self.bidirectional else "")
         return f"{self.batch}×{self.steps}×{self.inputs}×{hidden}{more}"
 
     @property
@@ -50,10 +51,10 @@ class Group:
     """Cases with one target.
 
     Attributes:
-        judged: The target is against the fastest of these.
-        shown: Measured beside them, and not judged.
-        target: The least geometric mean of the ratios theirs / ours.
-        floor: The least single ratio.
+        judged: Peers; the target is for the ratio to the fastest of them.
+        shown: Further peers, without a target.
+        target: Minimum geometric mean of the ratios, the time of the peer divided by that of lstmkit.
+        floor: Minimum of every single ratio.
     """
 
     name: str
@@ -80,7 +81,7 @@ LSTM_SHAPES = (
 SOME_SHAPES = ((8, 50, 64, 64), (32, 100, 64, 128), (64, 100, 256, 512), (16, 1000, 16, 128), (256, 100, 8, 32))
 RAGGED_SHAPES = ((32, 100, 64, 128), (64, 100, 256, 512), (256, 100, 8, 32))
 RAGGED_LONG_SHAPES = ((16, 1000, 16, 128), (32, 1000, 32, 64), (64, 1000, 16, 128))
-# Short, because the compiler unrolls the loop: a training step takes it one and a half seconds a time step.
+# Short, because the compiler unrolls the loop: compiling a training step takes 1.5 seconds per time step.
 VARIANT_SHAPES = ((8, 20, 64, 64), (32, 20, 64, 128), (256, 20, 8, 32))
 PROJECTIONS = ((32, 100, 64, 128, 64), (64, 100, 256, 512, 128), (8, 50, 64, 64, 32))
 BF16_SHAPES = ((32, 100, 64, 128), (64, 100, 256, 512), (20, 35, 650, 650, 2))
@@ -128,7 +129,7 @@ GROUPS = (
     ),
     _variant("peephole", "peephole", peephole=True),
     _variant("coupled", "coupled gates", coupled=True),
-    _variant("layer-norm", "layer normalisation", layer_norm=True),
+    _variant("layer-norm", "layer normalization", layer_norm=True),
     _variant("zoneout", "zoneout 0.1", zoneout=0.1),
     Group(
         "stream",
@@ -141,12 +142,12 @@ GROUPS = (
     Group("bf16", "LSTM training step, bf16", _cases("lstm", "train", BF16_SHAPES, dtype="bfloat16"), (TORCH,), 1.3),
 )
 
-#: Share of the FMA peak by mode, over the float32 LSTM cases that :func:`is_large` picks.
+#: Targets for the fraction of the FMA peak by group, over the float32 LSTM cases for which :func:`is_large` holds.
 PEAK_TARGETS = {"lstm-infer": 0.75, "lstm-train": 0.70}
 
 
 def is_large(case: Case) -> bool:
-    """Whether the matrix products are large enough that the arithmetic should set the time."""
+    """Whether the matrix products are large enough that arithmetic should limit the speed."""
     return case.hidden >= 128 and case.batch >= 16
 
 

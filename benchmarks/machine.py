@@ -1,4 +1,4 @@
-"""What the numbers were measured on, and with what."""
+"""Description of the machine and of the software."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEVELS = (
 
 
 def _field(*names: str) -> str:
-    """The first line of /proc/cpuinfo under one of these names."""
+    """The first value in /proc/cpuinfo with one of these names."""
     if not _CPUINFO.exists():
         return ""
     for line in _CPUINFO.read_text(encoding="utf-8").splitlines():
@@ -29,18 +29,18 @@ def _field(*names: str) -> str:
 
 
 def flags() -> frozenset[str]:
-    """The CPU's flags, as Linux names them."""
+    """The flags of the CPU, with the names of Linux."""
     return frozenset(_field("flags", "Features").split())
 
 
 def level() -> str:
-    """The x86-64 level, or the architecture elsewhere."""
-    have = flags()
-    return next((name for name, needed in _LEVELS if needed <= have), platform.machine())
+    """The x86-64 level; the architecture on other machines."""
+    available = flags()
+    return next((name for name, needed in _LEVELS if needed <= available), platform.machine())
 
 
 def has_bf16() -> bool:
-    """Whether the CPU multiplies bf16 itself."""
+    """Whether the CPU has bf16 instructions."""
     return bool(flags() & {"avx512_bf16", "amx_bf16"})
 
 
@@ -52,7 +52,7 @@ def version(package: str) -> str | None:
 
 
 def describe(threads: int, seed: int) -> dict[str, object]:
-    """The head of a result."""
+    """Date, machine and versions, for the record of a benchmark."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
         "cpu": _field("model name") or platform.processor() or platform.machine(),

@@ -1,4 +1,4 @@
-"""Whether the numbers are right, before anything is timed: everything against the plain loop in float64."""
+"""Numerical check before timing: all outputs and gradients against the reference loop in float64."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from torch import Tensor
 
 from layer_cases import Case
 
-Numbers = dict[str, Tensor]
+Tensors = dict[str, Tensor]
 
-#: Largest error of a tensor, over the largest value of that tensor in the reference: outputs and states, gradients.
-#: float32 sums of thousands of terms lose two to three of its seven digits; bf16 has only two or three.
+#: Largest error of a tensor relative to its largest reference value, for outputs and states, and for gradients.
+#: Sums of thousands of terms lose two to three of the seven digits of float32; bf16 has only two or three.
 TOLERANCES = {"float32": (2e-5, 1e-4), "bfloat16": (3e-2, 8e-2)}
-#: Normalisation divides by the spread of the gates' shares, small while the state is: it multiplies rounding errors.
-LAYER_NORM = 5
+#: Layer normalization divides by a standard deviation that is small for small states, which amplifies rounding errors.
+LAYER_NORM_FACTOR = 5
 
 
 def tolerance(name: str, case: Case) -> float:
-    """What is allowed for the tensor ``name``; those of gradients begin with ``grad``."""
+    """Tolerance for the tensor ``name``; names of gradients start with ``grad``."""
     of_values, of_gradients = TOLERANCES[case.dtype]
     return (of_gradients if name.startswith("grad") else of_values) * (
-        LAYER_NORM if "layer_norm" in case.options else 1
+        LAYER_NORM_FACTOR if "layer_norm" in case.options else 1
     )
 
 
-def errors(found: Numbers, wanted: Numbers) -> dict[str, float]:
-    """The error of each tensor of ``found``, over the largest value of the wanted one; NaN is infinite."""
+def errors(tensors: Tensors, references: Tensors) -> dict[str, float]:
+    """The error of each tensor relative to the largest value of its reference; infinite if it is NaN."""
     result = {}
-    for name, value in found.items():
-        target = wanted[name]
+    for name, value in tensors.items():
+        target = references[name]
         if value.shape != target.shape:
             raise ValueError(f"{name} has shape {tuple(value.shape)}, the reference {tuple(target.shape)}")
         scale = target.abs().max().clamp(min=1e-30)
@@ -38,17 +38,17 @@ def errors(found: Numbers, wanted: Numbers) -> dict[str, float]:
 
 
 def worst(by_name: dict[str, float]) -> tuple[str, float]:
-    """The tensor furthest off, and how far."""
+    """The tensor with the largest error, and the error."""
     return max(by_name.items(), key=lambda item: item[1])
 
 
-def differ(by_name: dict[str, float], case: Case) -> str | None:
-    """The complaint, if one of the errors is above its tolerance."""
-    bad = {name: error for name, error in by_name.items() if error > tolerance(name, case)}
-    if not bad:
+def complaint(by_name: dict[str, float], case: Case) -> str | None:
+    """A message if an error exceeds its tolerance, otherwise ``None``."""
+    exceeding = {name: error for name, error in by_name.items() if error > tolerance(name, case)}
+    if not exceeding:
         return None
-    name, error = max(bad.items(), key=lambda item: item[1] / tolerance(item[0], case))
-    return f"numbers differ: {name} by {error:.1e}, allowed {tolerance(name, case):.0e}"
+    name, error = max(exceeding.items(), key=lambda item: item[1] / tolerance(item[0], case))
+    return f"results differ: {name} by {error:.1e}, tolerance {tolerance(name, case):.0e}"
 
 
 def as_tensor(array: object) -> Tensor:

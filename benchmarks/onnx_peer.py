@@ -1,4 +1,4 @@
-"""ONNX Runtime, from an ONNX model built by hand: LSTM nodes with the layer's weights."""
+"""The peer ONNX Runtime, on a hand-built ONNX model of LSTM nodes with the weights of the layer."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from implementation import Data, Side, Unavailable
+from implementation import Data, Implementation, Unavailable
 from layer_cases import ORT, Case
-from numerical_check import Numbers, as_tensor
+from numerical_check import Tensors, as_tensor
 
-_HOW_TO_GET = "not installed: .venv/bin/pip install onnx onnxruntime"
+_NOT_INSTALLED = "not installed: .venv/bin/pip install onnx onnxruntime"
 
 
-def onnx_runtime(case: Case, layer: nn.Module, data: Data) -> Side:
-    """The faster of its two ways to be called: ``run`` on arrays, or with inputs and outputs bound once."""
+def onnx_runtime(case: Case, layer: nn.Module, data: Data) -> Implementation:
+    """The faster of two calling conventions: ``run`` on arrays, or inputs and outputs bound in advance."""
     if case.kind != "lstm" or case.options or case.ragged or case.mode == "train":
-        raise Unavailable("only inference with a plain LSTM is built here")
+        raise Unavailable("only for inference with a plain LSTM")
     session = _session(case, layer)
-    sides = [make(case, session, data) for make in (_by_run, _by_binding)]
-    seconds = [_seconds(side.work) for side in sides]
-    return sides[seconds.index(min(seconds))]
+    conventions = [make(case, session, data) for make in (_by_run, _by_binding)]
+    return min(conventions, key=lambda implementation: _seconds(implementation.work))
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """The least time of one call among some tenth of a second's."""
+    """The shortest of the calls within a tenth of a second."""
     work()
     best, end = float("inf"), time.perf_counter() + 0.1
     while time.perf_counter() < end or best == float("inf"):
@@ -43,12 +42,12 @@ def _session(case: Case, layer: nn.Module):
     try:
         import onnxruntime
     except ImportError as error:
-        raise Unavailable(_HOW_TO_GET) from error
+        raise Unavailable(_NOT_INSTALLED) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Its threads still spin within a run, not after it, where they would take the cores from the next one's turn.
+    # Threads spin during a run but not after it, when they would take the cores from the next implementation.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(_model(case, layer), options, providers=["CPUExecutionProvider"])
 
@@ -58,9 +57,9 @@ def _model(case: Case, layer: nn.Module) -> bytes:
     try:
         from onnx import TensorProto, helper, numpy_helper
     except ImportError as error:
-        raise Unavailable(_HOW_TO_GET) from error
+        raise Unavailable(_NOT_INSTALLED) from error
 
-    # One layer or one direction gets no nodes that only join or split: in streaming each would be felt.
+    # One layer or direction has no nodes to join or split states: in streaming each would cost measurable time.
     directions, rows = case.directions, case.layers * case.directions
     states = {s: [s] if case.layers == 1 else [f"{s}_{k}" for k in range(case.layers)] for s in ("h0", "c0", "h", "c")}
     constants = {"directions": torch.tensor([1]), "join": torch.tensor([0, 0, directions * case.hidden])}
@@ -88,9 +87,9 @@ def _model(case: Case, layer: nn.Module) -> bytes:
             nodes.append(helper.make_node("Reshape", [f"Yt{k}", "join"], [inputs]))
     if case.layers > 1:
         nodes += [helper.make_node("Concat", states[s], [s], axis=0) for s in "hc"]
-    used = {name for node in nodes for name in node.input}
+    used_names = {name for node in nodes for name in node.input}
 
-    def described(name: str, *shape: int):
+    def tensor_info(name: str, *shape: int):
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
     steps = 1 if case.mode == "stream" else case.steps
@@ -98,19 +97,19 @@ def _model(case: Case, layer: nn.Module) -> bytes:
     graph = helper.make_graph(
         nodes,
         "lstm",
-        [described("x", steps, case.batch, case.inputs), described("h0", *state), described("c0", *state)],
+        [tensor_info("x", steps, case.batch, case.inputs), tensor_info("h0", *state), tensor_info("c0", *state)],
         [
-            described("output", steps, case.batch, directions * case.hidden),
-            described("h", *state),
-            described("c", *state),
+            tensor_info("output", steps, case.batch, directions * case.hidden),
+            tensor_info("h", *state),
+            tensor_info("c", *state),
         ],
-        [numpy_helper.from_array(value.numpy(), name) for name, value in constants.items() if name in used],
+        [numpy_helper.from_array(value.numpy(), name) for name, value in constants.items() if name in used_names],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
 
 
 def _weights(layer: nn.Module, k: int, directions: int, hidden: int) -> dict[str, Tensor]:
-    """ONNX's ``W (D, 4H, I)``, ``R (D, 4H, H)`` and ``B (D, 8H)`` = [input's, state's], the gates as i, o, f, c."""
+    """``W (D, 4H, I)``, ``R (D, 4H, H)`` and ``B (D, 8H)`` (input biases, then state biases); gates in order iofc."""
 
     def reordered(name: str, d: int) -> Tensor:
         i, f, c, o = getattr(layer, f"{name}_l{k}{'_reverse' if d else ''}").detach().split(hidden)
@@ -122,14 +121,14 @@ def _weights(layer: nn.Module, k: int, directions: int, hidden: int) -> dict[str
     return {f"W{k}": stacked("weight_ih"), f"R{k}": stacked("weight_hh"), f"B{k}": stacked("bias_ih", "bias_hh")}
 
 
-# ---- two ways to call it -----------------------------------------------------------------------------------------
+# ---- two calling conventions -------------------------------------------------------------------------------------
 
 
 def _zero_state(case: Case):
     return torch.zeros(case.layers * case.directions, case.batch, case.hidden).numpy()
 
 
-def _by_run(case: Case, session, data: Data) -> Side:
+def _by_run(case: Case, session, data: Data) -> Implementation:
     x, zero = data.x.numpy(), _zero_state(case)
     if case.mode == "stream":
         state = [zero, zero]
@@ -138,22 +137,22 @@ def _by_run(case: Case, session, data: Data) -> Side:
             output, *state[:] = session.run(None, {"x": now, "h0": state[0], "c0": state[1]})
             return output
 
-        def streamed() -> Numbers:
+        def streamed() -> Tensors:
             state[:] = [zero, zero]
             return {"output": torch.cat([as_tensor(step(x[t : t + 1])) for t in range(len(x))])}
 
-        return Side(ORT, step, streamed, {"called": "run"})
+        return Implementation(ORT, step, streamed, {"called": "run"})
 
     def infer():
         return session.run(None, {"x": x, "h0": zero, "c0": zero})
 
-    def numbers() -> Numbers:
+    def tensors() -> Tensors:
         return {name: as_tensor(value) for name, value in zip(("output", "h", "c"), infer(), strict=True)}
 
-    return Side(ORT, infer, numbers, {"called": "run"})
+    return Implementation(ORT, infer, tensors, {"called": "run"})
 
 
-def _by_binding(case: Case, session, data: Data) -> Side:
+def _by_binding(case: Case, session, data: Data) -> Implementation:
     from onnxruntime import OrtValue
 
     value = OrtValue.ortvalue_from_numpy
@@ -164,21 +163,21 @@ def _by_binding(case: Case, session, data: Data) -> Side:
 
     def bound(before: dict, after: dict):
         binding = session.io_binding()
-        for name, given in (("x", x_in), ("h0", before["h"]), ("c0", before["c"])):
-            binding.bind_ortvalue_input(name, given)
-        for name, taken in (("output", out), ("h", after["h"]), ("c", after["c"])):
-            binding.bind_ortvalue_output(name, taken)
+        for name, value_in in (("x", x_in), ("h0", before["h"]), ("c0", before["c"])):
+            binding.bind_ortvalue_input(name, value_in)
+        for name, value_out in (("output", out), ("h", after["h"]), ("c", after["c"])):
+            binding.bind_ortvalue_output(name, value_out)
         return binding
 
     if case.mode == "stream":
-        # Two pairs of states, turn about: what one step writes the next one reads. The input is not copied in either.
+        # Two alternating pairs of states: each step reads what the last one wrote. The input is not copied.
         bindings = [bound(states[0], states[1]), bound(states[1], states[0])]
 
         def step() -> None:
             session.run_with_iobinding(bindings[0])
             bindings.reverse()
 
-        def streamed() -> Numbers:
+        def streamed() -> Tensors:
             outputs = []
             for name in "hc":
                 states[0][name].update_inplace(zero)
@@ -189,16 +188,16 @@ def _by_binding(case: Case, session, data: Data) -> Side:
                 outputs.append(as_tensor(out.numpy()))
             return {"output": torch.cat(outputs)}
 
-        return Side(ORT, step, streamed, {"called": "io_binding"})
+        return Implementation(ORT, step, streamed, {"called": "io_binding"})
 
     binding = bound(states[0], states[1])
 
     def infer() -> None:
         session.run_with_iobinding(binding)
 
-    def numbers() -> Numbers:
+    def tensors() -> Tensors:
         infer()
-        found = {"output": out, "h": states[1]["h"], "c": states[1]["c"]}
-        return {name: as_tensor(v.numpy()) for name, v in found.items()}
+        outputs = {"output": out, "h": states[1]["h"], "c": states[1]["c"]}
+        return {name: as_tensor(v.numpy()) for name, v in outputs.items()}
 
-    return Side(ORT, infer, numbers, {"called": "io_binding"})
+    return Implementation(ORT, infer, tensors, {"called": "io_binding"})

@@ -1,8 +1,8 @@
-"""Recommenders beside a plain one of torch.nn: the same weights, the same numbers, samples a second.
+"""Recommendation end to end, compared with plain torch.nn: same weights, same outputs, samples per second.
 
-The catalogue has 10^5 generated items. A training step is all of it: forward, loss, backward, clipping, AdamW; a
-sample is one next item. Ranking reads sessions and gives the rank of what came next among all items. The peer is what
-one would write with torch.nn.Embedding, LSTM or GRU, Linear and cross_entropy; it is given the same negatives.
+The catalog has 10^5 generated items. A training step is forward, loss, backward, gradient clipping and AdamW; a sample
+is one next item. Ranking reads sessions and returns the rank of the next item among all items. The peer is the usual
+model of torch.nn.Embedding, LSTM or GRU, Linear and cross_entropy, with the same negatives.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ CASES = (
 )
 
 
-class Plain(nn.Module):
-    """As one writes it with torch.nn."""
+class Peer(nn.Module):
+    """The peer: the usual model in plain torch.nn."""
 
     def __init__(self, case: Case) -> None:
         super().__init__()
@@ -62,79 +62,81 @@ class Plain(nn.Module):
     def features(self, ids: Tensor) -> Tensor:
         return self.trunk(self.embedding(ids))[0]
 
-    def loss(self, ids: Tensor, targets: Tensor, drawn: Tensor | None) -> Tensor:
-        features, wanted = self.features(ids).flatten(0, 1), targets.flatten()
-        if drawn is None:
-            return F.cross_entropy(self.linear(features), wanted)
+    def loss(self, ids: Tensor, targets: Tensor, negatives: Tensor | None) -> Tensor:
+        features, target_ids = self.features(ids).flatten(0, 1), targets.flatten()
+        if negatives is None:
+            return F.cross_entropy(self.linear(features), target_ids)
         weight, bias = self.linear.weight, self.linear.bias
-        target = (features * weight[wanted]).sum(1, keepdim=True) + bias[wanted].unsqueeze(1)
-        others = F.linear(features, weight[drawn], bias[drawn]) - math.log(len(drawn) / ITEMS)
-        others = others.masked_fill(drawn == wanted.unsqueeze(1), torch.finfo(torch.float32).min)
-        return F.cross_entropy(torch.cat([target, others], 1), torch.zeros_like(wanted))
+        target = (features * weight[target_ids]).sum(1, keepdim=True) + bias[target_ids].unsqueeze(1)
+        others = F.linear(features, weight[negatives], bias[negatives]) - math.log(len(negatives) / ITEMS)
+        others = others.masked_fill(negatives == target_ids.unsqueeze(1), torch.finfo(torch.float32).min)
+        return F.cross_entropy(torch.cat([target, others], 1), torch.zeros_like(target_ids))
 
 
-class Given(ItemHead):
-    """Draws what the peer is given: the benchmark compares numbers."""
+class FixedNegativesHead(ItemHead):
+    """An item head with the negatives of the peer, so that outputs can be compared."""
 
-    drawn_items: Tensor
+    negatives_of_peer: Tensor
 
     def draw(self) -> Tensor:
-        return self.drawn_items
+        return self.negatives_of_peer
 
 
-def ours(case: Case, plain: Plain, drawn: Tensor | None) -> NextTokenModel:
-    """Our model, with the peer's weights."""
+def lstmkit_model(case: Case, peer: Peer, negatives: Tensor | None) -> NextTokenModel:
+    """The model of lstmkit with the weights of the peer."""
     encoder = TokenEncoder(ITEMS, case.hidden)
     trunk = TRUNKS[case.cell](case.hidden, case.hidden, batch_first=True)
-    head = Given(case.hidden, ITEMS, negatives=case.negatives, weights=[1.0] * ITEMS if case.negatives else ())
-    if drawn is not None:
-        head.drawn_items = drawn
-    trunk.load_state_dict(plain.trunk.state_dict())
+    head = FixedNegativesHead(
+        case.hidden, ITEMS, negatives=case.negatives, weights=[1.0] * ITEMS if case.negatives else ()
+    )
+    if negatives is not None:
+        head.negatives_of_peer = negatives
+    trunk.load_state_dict(peer.trunk.state_dict())
     with torch.no_grad():
-        encoder.embedding.weight.copy_(plain.embedding.weight)
-        head.scores.weight.copy_(plain.linear.weight)
-        head.scores.bias.copy_(plain.linear.bias)
+        encoder.embedding.weight.copy_(peer.embedding.weight)
+        head.scores.weight.copy_(peer.linear.weight)
+        head.scores.bias.copy_(peer.linear.bias)
     return NextTokenModel(encoder, trunk, head)
 
 
 def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
-    """A row for training, and one for ranking."""
+    """One row for training, one for ranking."""
     torch.manual_seed(0)
-    plain = Plain(case)
-    drawn = torch.randint(ITEMS, (case.negatives,)) if case.negatives else None
-    model = ours(case, plain, drawn)
+    peer = Peer(case)
+    negatives = torch.randint(ITEMS, (case.negatives,)) if case.negatives else None
+    model = lstmkit_model(case, peer, negatives)
     ids = torch.randint(ITEMS, (case.batch, case.steps + 1))
     inputs, targets = ids[:, :-1], ids[:, 1:]
     batch = Batch(inputs, torch.full((case.batch,), case.steps), targets)
-    both = (
+    steppers = (
         stepper(model.train(), optimizer_for(model, AS_TRAINED), lambda: model.loss(batch)[0]),
         stepper(
-            plain, torch.optim.AdamW(plain.parameters(), lr=AS_TRAINED.lr), lambda: plain.loss(inputs, targets, drawn)
+            peer, torch.optim.AdamW(peer.parameters(), lr=AS_TRAINED.lr), lambda: peer.loss(inputs, targets, negatives)
         ),
     )
-    for _ in range(3):  # the losses of three steps hang on all gradients
-        torch.testing.assert_close(*(step() for step in both), rtol=1e-4, atol=1e-5)
+    for _ in range(3):  # the losses of three steps depend on all gradients
+        torch.testing.assert_close(*(step() for step in steppers), rtol=1e-4, atol=1e-5)
     samples = case.batch * case.steps
-    training = row(case, "training", samples, in_turns(both, seconds))
+    training = row(case, "training", samples, in_turns(steppers, seconds))
 
-    model.load_state_dict(ours(case, plain, drawn).state_dict())
-    rankers = lambda: our_ranks(model.eval(), batch), lambda: plain_ranks(plain, inputs, targets)
-    near = (rankers[0]() - rankers[1]()).abs()
-    assert near.max() <= 10, "scores that differ by rounding change places with their neighbours alone"
+    model.load_state_dict(lstmkit_model(case, peer, negatives).state_dict())
+    rankers = lambda: lstmkit_ranks(model.eval(), batch), lambda: peer_ranks(peer, inputs, targets)
+    difference = (rankers[0]() - rankers[1]()).abs()
+    assert difference.max() <= 10, "ranks differ by more than rounding errors of the scores explain"
     return [training, row(case, "ranking", samples, in_turns(rankers, seconds))]
 
 
 @torch.inference_mode()
-def our_ranks(model: NextTokenModel, batch: Batch) -> Tensor:
+def lstmkit_ranks(model: NextTokenModel, batch: Batch) -> Tensor:
     assert batch.targets is not None
     steps = [np.arange(batch.inputs.shape[1])] * len(batch)
     return ranks_at_steps(model, batch, steps, batch.targets.flatten())
 
 
 @torch.inference_mode()
-def plain_ranks(plain: Plain, inputs: Tensor, targets: Tensor) -> Tensor:
-    scores, wanted = plain.linear(plain.features(inputs).flatten(0, 1)), targets.reshape(-1, 1)
-    return (scores >= scores.gather(1, wanted)).sum(1)
+def peer_ranks(peer: Peer, inputs: Tensor, targets: Tensor) -> Tensor:
+    scores, target_ids = peer.linear(peer.features(inputs).flatten(0, 1)), targets.reshape(-1, 1)
+    return (scores >= scores.gather(1, target_ids)).sum(1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The two limits of a case: the arithmetic it needs, the bytes it must move, and how fast this machine does either."""
+"""Roofline of a case: its arithmetic, the bytes it must move, and the speed of this machine for both."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 @dataclass(frozen=True)
 class Machine:
-    """What the machine reached at its best.
+    """The measured limits of the machine.
 
     Attributes:
-        flops: Multiplications and additions a second, all threads.
-        source: How that was measured.
-        bandwidth: Bytes a second read and written by a copy too large for the caches.
+        flops: Multiplications and additions per second, all threads.
+        source: How ``flops`` was measured.
+        bandwidth: Bytes per second, read and written, of a copy too large for the caches.
     """
 
     flops: float
@@ -36,43 +36,43 @@ class Machine:
 
 @dataclass(frozen=True)
 class Work:
-    """What a case needs at least: ``flops`` of its matrix products; ``bytes``, each needed tensor moved once."""
+    """The minimum work of a case: ``flops`` of its matrix products; ``bytes``, each tensor moved once."""
 
     flops: float
     bytes: float
 
     def limits_ms(self, machine: Machine) -> tuple[float, float]:
-        """The time the arithmetic alone takes, and the bytes alone out of memory (less where they stay in a cache)."""
+        """Time for the arithmetic alone, and for moving the bytes from memory (less if they stay in a cache)."""
         return 1e3 * self.flops / machine.flops, 1e3 * self.bytes / machine.bandwidth
 
 
 def measure(threads: int, seconds: float = 1.5) -> Machine:
-    """This machine, now. The best of several tries: others on the machine can only take away."""
+    """Measure this machine: the best of several tries, because other processes can only slow it down."""
     if _native is None:
-        peak, source = _matmul_flops(seconds), "2048³ torch.matmul, for want of the native extension"
+        peak, source = _matmul_flops(seconds), "2048³ torch.matmul, without the native extension"
     else:
         peak, source = max(fma_peak(threads, seconds / 5) for _ in range(5)), FMA_LOOP
     return Machine(peak, source, _copy_bandwidth(seconds))
 
 
 def fma_peak(threads: int, seconds: float = 0.03) -> float:
-    """Operations a second of a loop that does nothing but multiply and add; needs the native extension."""
+    """Operations per second of a loop of multiply-adds; needs the native extension."""
     return _native.fma_peak(threads, seconds)
 
 
 def _matmul_flops(seconds: float, size: int = 2048) -> float:
     a, b = torch.randn(size, size), torch.randn(size, size)
-    return 2 * size**3 / _least_seconds(lambda: torch.mm(a, b), seconds)
+    return 2 * size**3 / _quartile_seconds(lambda: torch.mm(a, b), seconds)
 
 
 def _copy_bandwidth(seconds: float) -> float:
     source = torch.ones(1 << 26)  # 256 MB
     target = torch.empty_like(source)
-    return 2 * source.nbytes / _least_seconds(lambda: target.copy_(source), seconds)
+    return 2 * source.nbytes / _quartile_seconds(lambda: target.copy_(source), seconds)
 
 
-def _least_seconds(work, seconds: float) -> float:
-    """The lower quartile: steadier than the least, and blind to what disturbed the rest."""
+def _quartile_seconds(work, seconds: float) -> float:
+    """The lower quartile of the times: more stable than the minimum, and robust to disturbances."""
     work()
     times, end = [], time.perf_counter() + seconds
     while len(times) < 5 or time.perf_counter() < end:
@@ -83,16 +83,16 @@ def _least_seconds(work, seconds: float) -> float:
 
 
 def work(case: Case, active_steps: int | None = None) -> Work:
-    """What ``case`` needs.
+    """The work of ``case``.
 
-    Training takes three times the products of the forward pass: itself, the gradient of the data, the gradient of the
-    weights. The bytes of inference are weights, input and output; training adds what is kept for the backward
-    pass (the gates and, in an LSTM, the cell state) written and read, output and input read again, the gradients of
-    weights, input and output.
+    Training takes three times the products of the forward pass: the forward pass, the gradients of the data and the
+    gradients of the weights. The bytes of inference are weights, input and output. Training adds the tensors saved for
+    the backward pass (the gates and, in an LSTM, the cell state), written and read, output and input read again, and
+    the gradients of weights, input and output.
 
     Args:
         case: The case.
-        active_steps: Steps of all sequences together, where lengths differ; ``B·T`` otherwise.
+        active_steps: Total number of steps of all sequences, if lengths differ; otherwise ``B·T``.
     """
     rows = active_steps or case.batch * case.steps
     gates = GATES[case.kind] - ("coupled" in case.options)

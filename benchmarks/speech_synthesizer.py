@@ -1,9 +1,9 @@
-"""Speech synthesis end to end beside a plain model of torch.nn: the same weights, the same frames, how fast it speaks.
+"""Speech synthesis end to end, compared with plain torch.nn: same weights, same frames, seconds of audio per second.
 
-A training step is all of it: forward, loss, backward, clipping, AdamW. Speaking is from a text to samples, one step of
-frames after another, then Griffin-Lim; its unit is seconds of sound a second, the inverse of the real-time factor. The
-peer is what one writes with torch.nn: LSTMCell in the decoder, one step after another in training too, and the
-attention as its paper has it. Griffin-Lim is the same for both: "frames" is without it.
+A training step is forward, loss, backward, gradient clipping and AdamW. Synthesis goes from a text to mel frames, one
+decoder step after another, then to audio by Griffin-Lim, which is the same for both. The unit is seconds of audio per
+second, the inverse of the real-time factor. The peer is the usual code: nn.LSTMCell in the decoder, also in training,
+and the attention of the paper.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from end_to_end import AS_TRAINED, SOUND, main, row, stepper
+from end_to_end import AS_TRAINED, AUDIO, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.audio.griffin_lim import mel_to_audio
 from lstmkit.data.audio.log_mel import LogMelSpectrogram
@@ -27,7 +27,7 @@ from lstmkit.modules.encoders import PreNet, TokenEncoder
 from lstmkit.training.train import optimizer_for
 from timing import in_turns
 
-TOKENS, WIDTH = 30, 15  # characters there are; those that the attention sees around each
+TOKENS, WIDTH = 30, 15  # vocabulary size; kernel size of the location-sensitive attention
 
 
 @dataclass(frozen=True)
@@ -35,23 +35,23 @@ class Case:
     """A model and its batch."""
 
     name: str
-    rate: int
+    sample_rate: int
     hidden: int
-    prenet: int
-    attention: int
-    together: int
+    prenet_size: int
+    attention_size: int
+    reduction_factor: int
     batch: int
-    read: int
+    text_length: int
     steps: int
 
     @property
     def mel(self) -> LogMelSpectrogram:
-        return LogMelSpectrogram(self.rate, 80, 0.05, 0.0125)
+        return LogMelSpectrogram(self.sample_rate, 80, 0.05, 0.0125)
 
     @property
     def seconds(self) -> float:
-        """Of sound, a text."""
-        return self.steps * self.together * self.mel.step / self.rate
+        """Seconds of audio per text."""
+        return self.steps * self.reduction_factor * self.mel.step / self.sample_rate
 
 
 CASES = (
@@ -60,8 +60,8 @@ CASES = (
 )
 
 
-class Plain(nn.Module):
-    """As one writes it with torch.nn."""
+class Peer(nn.Module):
+    """The peer: the usual model in plain torch.nn."""
 
     def __init__(self, case: Case) -> None:
         super().__init__()
@@ -69,13 +69,13 @@ class Plain(nn.Module):
         self.case = case
         self.embedding = nn.Embedding(TOKENS, h)
         self.reader = nn.LSTM(h, h, batch_first=True, bidirectional=True)
-        self.first, self.second = nn.Linear(bands, case.prenet), nn.Linear(case.prenet, case.prenet)
-        self.lower, self.upper = nn.LSTMCell(case.prenet, h), nn.LSTMCell(h + keys, h)
+        self.first, self.second = nn.Linear(bands, case.prenet_size), nn.Linear(case.prenet_size, case.prenet_size)
+        self.lower, self.upper = nn.LSTMCell(case.prenet_size, h), nn.LSTMCell(h + keys, h)
         self.lower_start, self.upper_start = nn.Linear(keys, 2 * h), nn.Linear(keys, 2 * h)
-        self.query, self.key = nn.Linear(h, case.attention), nn.Linear(keys, case.attention, bias=False)
-        self.around = nn.Conv1d(1, case.attention, WIDTH, padding=WIDTH // 2, bias=False)
-        self.value = nn.Linear(case.attention, 1, bias=False)
-        self.tell = nn.Linear(h + keys, case.together * bands + 1)
+        self.query, self.key = nn.Linear(h, case.attention_size), nn.Linear(keys, case.attention_size, bias=False)
+        self.location = nn.Conv1d(1, case.attention_size, WIDTH, padding=WIDTH // 2, bias=False)
+        self.value = nn.Linear(case.attention_size, 1, bias=False)
+        self.output = nn.Linear(h + keys, case.reduction_factor * bands + 1)
 
     def begin(self, ids: Tensor) -> tuple[Any, ...]:
         keys, _ = self.reader(self.embedding(ids))
@@ -86,115 +86,115 @@ class Plain(nn.Module):
 
     def step(self, frame: Tensor, state: tuple[Any, ...]) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
         keys, prepared, lower, upper, covered = state
-        heard = F.relu(self.second(F.relu(self.first(frame))))
-        lower = self.lower(heard, lower)
-        seen = self.around(covered.unsqueeze(1)).transpose(1, 2)
-        inside = self.query(lower[0]).unsqueeze(1) + prepared + seen
-        weights = self.value(torch.tanh(inside)).squeeze(-1).softmax(-1)
-        found = torch.bmm(weights.unsqueeze(1), keys).squeeze(1)
-        upper = self.upper(torch.cat([lower[0], found], -1), upper)
-        outputs = self.tell(torch.cat([upper[0], found], -1))
+        features = F.relu(self.second(F.relu(self.first(frame))))
+        lower = self.lower(features, lower)
+        location = self.location(covered.unsqueeze(1)).transpose(1, 2)
+        energies = self.query(lower[0]).unsqueeze(1) + prepared + location
+        weights = self.value(torch.tanh(energies)).squeeze(-1).softmax(-1)
+        context = torch.bmm(weights.unsqueeze(1), keys).squeeze(1)
+        upper = self.upper(torch.cat([lower[0], context], -1), upper)
+        outputs = self.output(torch.cat([upper[0], context], -1))
         return outputs, weights, (keys, prepared, lower, upper, covered + weights)
 
     def loss(self, ids: Tensor, frames: Tensor) -> Tensor:
-        """Of recordings that are all as long."""
-        r, bands = self.case.together, frames.shape[2]
-        state, told, attended = self.begin(ids), [], []
+        """The loss of recordings of equal length."""
+        r, bands = self.case.reduction_factor, frames.shape[2]
+        state, predicted, attended = self.begin(ids), [], []
         for t in range(frames.shape[1] // r):
-            heard = frames[:, t * r - 1] if t else torch.zeros_like(frames[:, 0])
-            outputs, weights, state = self.step(heard, state)
-            told.append(outputs)
+            previous = frames[:, t * r - 1] if t else torch.zeros_like(frames[:, 0])
+            outputs, weights, state = self.step(previous, state)
+            predicted.append(outputs)
             attended.append(weights)
-        outputs, weights = torch.stack(told, 1), torch.stack(attended, 1)
+        outputs, weights = torch.stack(predicted, 1), torch.stack(attended, 1)
         error = outputs[..., :-1].reshape(frames.shape[0], -1, bands) - frames
         last = torch.zeros_like(outputs[..., -1])
         last[:, -1] = 1
         stop = F.binary_cross_entropy_with_logits(outputs[..., -1], last, pos_weight=torch.tensor(5.0))
-        read, steps = (torch.full((len(ids),), n) for n in (ids.shape[1], outputs.shape[1]))
-        off = guided_attention_penalty(weights, read, steps, 0.2).mean()
-        return (error.abs().mean() + error.square().mean()) / 2 + stop + off
+        text_lengths, steps = (torch.full((len(ids),), n) for n in (ids.shape[1], outputs.shape[1]))
+        penalty = guided_attention_penalty(weights, text_lengths, steps, 0.2).mean()
+        return (error.abs().mean() + error.square().mean()) / 2 + stop + penalty
 
 
-def ours(case: Case, plain: Plain) -> Tacotron:
-    """Our model, with the peer's weights."""
+def lstmkit_model(case: Case, peer: Peer) -> Tacotron:
+    """The model of lstmkit with the weights of the peer."""
     h, keys, bands = case.hidden, 2 * case.hidden, case.mel.bands
     trunk = LSTM(h, h, batch_first=True, bidirectional=True)
     decoder = TacotronDecoder(
-        PreNet(bands, case.prenet, 0.0),
-        LSTM(case.prenet, h, batch_first=True),
-        LocationAttention(h, keys, case.attention, WIDTH),
+        PreNet(bands, case.prenet_size, 0.0),
+        LSTM(case.prenet_size, h, batch_first=True),
+        LocationAttention(h, keys, case.attention_size, WIDTH),
         LSTM(h + keys, h, batch_first=True),
         keys,
         bands,
-        case.together,
+        case.reduction_factor,
     )
     model = Tacotron(TokenEncoder(TOKENS, h), trunk, decoder)
-    model.encoder.embedding.load_state_dict(plain.embedding.state_dict())
-    trunk.load_state_dict(plain.reader.state_dict())
+    model.encoder.embedding.load_state_dict(peer.embedding.state_dict())
+    trunk.load_state_dict(peer.reader.state_dict())
     pairs = [
-        (decoder.prenet.first, plain.first), (decoder.prenet.second, plain.second), (decoder.tell, plain.tell),
-        (decoder.lower_bridge.linear, plain.lower_start), (decoder.upper_bridge.linear, plain.upper_start),
-        (decoder.attention.query, plain.query), (decoder.attention.key, plain.key),
-        (decoder.attention.value, plain.value),
+        (decoder.prenet.first, peer.first), (decoder.prenet.second, peer.second), (decoder.tell, peer.output),
+        (decoder.lower_bridge.linear, peer.lower_start), (decoder.upper_bridge.linear, peer.upper_start),
+        (decoder.attention.query, peer.query), (decoder.attention.key, peer.key),
+        (decoder.attention.value, peer.value),
     ]  # fmt: skip
-    for mine, theirs in pairs:
-        mine.load_state_dict(theirs.state_dict())
-    for mine, theirs in ((decoder.lower, plain.lower), (decoder.upper, plain.upper)):
-        mine.load_state_dict({f"{name}_l0": weight for name, weight in theirs.state_dict().items()})
+    for module, peer_module in pairs:
+        module.load_state_dict(peer_module.state_dict())
+    for layer, cell in ((decoder.lower, peer.lower), (decoder.upper, peer.upper)):
+        layer.load_state_dict({f"{name}_l0": weight for name, weight in cell.state_dict().items()})
     with torch.no_grad():
-        decoder.attention.around.weight.copy_(plain.around.weight[:, 0])
+        decoder.attention.around.weight.copy_(peer.location.weight[:, 0])
     return model
 
 
 def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
-    """A row for training, in frames a second; one for speaking, in seconds of sound a second."""
+    """One row for training in frames per second, two for synthesis in seconds of audio per second."""
     torch.manual_seed(0)
-    plain = Plain(case)
-    model = ours(case, plain)
-    ids = torch.randint(TOKENS, (case.batch, case.read))
-    frames = torch.randn(case.batch, case.steps * case.together, case.mel.bands)
-    batch = Batch(ids, torch.full((case.batch,), case.read), frames, torch.full((case.batch,), frames.shape[1]))
-    both = (
+    peer = Peer(case)
+    model = lstmkit_model(case, peer)
+    ids = torch.randint(TOKENS, (case.batch, case.text_length))
+    frames = torch.randn(case.batch, case.steps * case.reduction_factor, case.mel.bands)
+    batch = Batch(ids, torch.full((case.batch,), case.text_length), frames, torch.full((case.batch,), frames.shape[1]))
+    steppers = (
         stepper(model, optimizer_for(model, AS_TRAINED), lambda: model.loss(batch)[0]),
-        stepper(plain, torch.optim.AdamW(plain.parameters(), lr=AS_TRAINED.lr), lambda: plain.loss(ids, frames)),
+        stepper(peer, torch.optim.AdamW(peer.parameters(), lr=AS_TRAINED.lr), lambda: peer.loss(ids, frames)),
     )
-    for _ in range(3):  # the losses of three steps hang on all gradients
-        torch.testing.assert_close(*(step() for step in both), rtol=1e-4, atol=1e-4)
-    training = row(case, "training", frames.shape[0] * frames.shape[1], in_turns(both, seconds))
+    for _ in range(3):  # the losses of three steps depend on all gradients
+        torch.testing.assert_close(*(step() for step in steppers), rtol=1e-4, atol=1e-4)
+    training = row(case, "training", frames.shape[0] * frames.shape[1], in_turns(steppers, seconds))
 
-    model.load_state_dict(ours(case, plain).state_dict())
+    model.load_state_dict(lstmkit_model(case, peer).state_dict())
     model.eval()
-    speakers = (
-        speaker(
-            lambda heard, live: (live(heard)[0], live), lambda: StreamingDecoder(model.decoder, model(ids[:1])[1]), case
+    synthesizers = (
+        synthesizer(
+            lambda frame, live: (live(frame)[0], live), lambda: StreamingDecoder(model.decoder, model(ids[:1])[1]), case
         ),
-        speaker(lambda heard, state: plain.step(heard, state)[::2], lambda: plain.begin(ids[:1]), case),
+        synthesizer(lambda frame, state: peer.step(frame, state)[::2], lambda: peer.begin(ids[:1]), case),
     )
-    torch.testing.assert_close(*(speak() for speak in speakers), rtol=1e-3, atol=1e-3)
-    frames_s = row(case, "frames", case.seconds, in_turns(speakers, seconds), SOUND)
-    sounding = [lambda speak=speak: heard(case, speak()) for speak in speakers]
-    return [training, frames_s, row(case, "speaking", case.seconds, in_turns(sounding, seconds), SOUND)]
+    torch.testing.assert_close(*(synthesize() for synthesize in synthesizers), rtol=1e-3, atol=1e-3)
+    mel_frames = row(case, "mel synthesis", case.seconds, in_turns(synthesizers, seconds), AUDIO)
+    with_audio = [lambda synthesize=synthesize: to_audio(case, synthesize()) for synthesize in synthesizers]
+    return [training, mel_frames, row(case, "audio synthesis", case.seconds, in_turns(with_audio, seconds), AUDIO)]
 
 
-def heard(case: Case, told: Tensor) -> np.ndarray:
-    """Samples, by Griffin-Lim; the frames of a model that has learnt nothing are no louder than sound is."""
-    return mel_to_audio(case.mel, told.reshape(-1, case.mel.bands).numpy().clip(-20, 5))
+def to_audio(case: Case, frames: Tensor) -> np.ndarray:
+    """Samples by Griffin-Lim; frames are clipped, because those of an untrained model have no natural range."""
+    return mel_to_audio(case.mel, frames.reshape(-1, case.mel.bands).numpy().clip(-20, 5))
 
 
-def speaker(step: Any, begin: Any, case: Case) -> Any:
-    """One text, step by step."""
+def synthesizer(step: Any, begin: Any, case: Case) -> Any:
+    """A function that synthesizes the frames of one text, step by step."""
     bands = case.mel.bands
 
     @torch.inference_mode()
-    def speak() -> Tensor:
-        state, heard, found = begin(), torch.zeros(1, bands), []
+    def synthesize() -> Tensor:
+        state, frame, steps = begin(), torch.zeros(1, bands), []
         for _ in range(case.steps):
-            outputs, state = step(heard, state)
-            heard = outputs[:, -bands - 1 : -1]
-            found.append(outputs[:, :-1])
-        return torch.stack(found, 1)
+            outputs, state = step(frame, state)
+            frame = outputs[:, -bands - 1 : -1]
+            steps.append(outputs[:, :-1])
+        return torch.stack(steps, 1)
 
-    return speak
+    return synthesize
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Spoken commands end to end beside a torch.nn model with the same weights and the same outputs, in frames per second.
+"""Spoken commands end to end, compared with plain torch.nn: same weights, same outputs, frames per second.
 
 A training step is forward, loss, backward, clipping and AdamW, without augmentation. The peer masks padding and packs
 its sequences, as is usual with torch.nn.
@@ -32,8 +32,8 @@ class Case:
     """A model and its batch; clips have from half of the frames to all of them."""
 
     name: str
-    bands: int
-    channels: int
+    n_mels: int
+    conv_channels: int
     hidden: int
     batch: int
     frames: int
@@ -41,19 +41,19 @@ class Case:
 
 CASES = (
     Case("digits (FSDD)", 40, 32, 64, 32, 60),
-    Case("commands of a second", 40, 32, 128, 64, 98),
-    Case("one command, live", 40, 32, 64, 1, 60),
+    Case("commands of 1 s", 40, 32, 128, 64, 98),
+    Case("one command, streaming", 40, 32, 64, 1, 60),
 )
 
 
-class Plain(nn.Module):
-    """The model as it is usually written with torch.nn."""
+class Peer(nn.Module):
+    """The peer: the usual model in plain torch.nn."""
 
     def __init__(self, case: Case) -> None:
         super().__init__()
-        self.first = nn.Conv2d(1, case.channels, 5, stride=2, padding=2)
-        self.second = nn.Conv2d(case.channels, case.channels, 3, stride=2, padding=1)
-        width = case.channels * -(-case.bands // 4)
+        self.first = nn.Conv2d(1, case.conv_channels, 5, stride=2, padding=2)
+        self.second = nn.Conv2d(case.conv_channels, case.conv_channels, 3, stride=2, padding=1)
+        width = case.conv_channels * -(-case.n_mels // 4)
         self.lstm = nn.LSTM(width, case.hidden, batch_first=True, bidirectional=True)
         self.linear = nn.Linear(2 * case.hidden, CLASSES)
 
@@ -68,42 +68,42 @@ class Plain(nn.Module):
         return self.linear(steps.amax(1))
 
 
-def ours(case: Case, plain: Plain) -> SequenceClassifier:
-    """The model of lstmkit with the peer's weights."""
-    encoder = AudioEncoder(case.bands, case.channels)
+def lstmkit_model(case: Case, peer: Peer) -> SequenceClassifier:
+    """The model of lstmkit with the weights of the peer."""
+    encoder = AudioEncoder(case.n_mels, case.conv_channels)
     trunk = LSTM(encoder.output_size, case.hidden, batch_first=True, bidirectional=True)
     head = ClassificationHead(2 * case.hidden, CLASSES)
-    encoder.first.load_state_dict(plain.first.state_dict())
-    encoder.second.load_state_dict(plain.second.state_dict())
-    trunk.load_state_dict(plain.lstm.state_dict())
-    head.linear.load_state_dict(plain.linear.state_dict())
+    encoder.first.load_state_dict(peer.first.state_dict())
+    encoder.second.load_state_dict(peer.second.state_dict())
+    trunk.load_state_dict(peer.lstm.state_dict())
+    head.linear.load_state_dict(peer.linear.state_dict())
     return SequenceClassifier(encoder, trunk, MaxPool(), head)
 
 
 def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
     """One row for training and one for prediction."""
     torch.manual_seed(0)
-    plain = Plain(case)
-    model = ours(case, plain)
+    peer = Peer(case)
+    model = lstmkit_model(case, peer)
     lengths = torch.linspace(case.frames, case.frames // 2, case.batch).long()
-    batch = Batch(torch.randn(case.batch, case.frames, case.bands), lengths, torch.randint(CLASSES, (case.batch,)))
+    batch = Batch(torch.randn(case.batch, case.frames, case.n_mels), lengths, torch.randint(CLASSES, (case.batch,)))
     assert batch.targets is not None
 
-    def plain_loss() -> Tensor:
-        return F.cross_entropy(plain(batch.inputs, lengths), batch.targets)
+    def peer_loss() -> Tensor:
+        return F.cross_entropy(peer(batch.inputs, lengths), batch.targets)
 
-    both = (
+    steppers = (
         stepper(model, optimizer_for(model, AS_TRAINED), lambda: model.loss(batch)[0]),
-        stepper(plain, torch.optim.AdamW(plain.parameters(), lr=AS_TRAINED.lr), plain_loss),
+        stepper(peer, torch.optim.AdamW(peer.parameters(), lr=AS_TRAINED.lr), peer_loss),
     )
     for _ in range(3):  # the losses of three steps depend on all gradients
-        torch.testing.assert_close(*(step() for step in both), rtol=1e-4, atol=1e-5)
-    training = row(case, "training", int(lengths.sum()), in_turns(both, seconds))
+        torch.testing.assert_close(*(step() for step in steppers), rtol=1e-4, atol=1e-5)
+    training = row(case, "training", int(lengths.sum()), in_turns(steppers, seconds))
 
-    model.load_state_dict(ours(case, plain.eval()).state_dict())
-    predictors = predictor(model.eval(), batch), predictor(lambda x, _, n: (plain(x, n), None), batch)
+    model.load_state_dict(lstmkit_model(case, peer.eval()).state_dict())
+    predictors = predictor(model.eval(), batch), predictor(lambda x, _, n: (peer(x, n), None), batch)
     torch.testing.assert_close(*(predict() for predict in predictors), rtol=1e-4, atol=1e-5)
-    return [training, row(case, "predicting", int(lengths.sum()), in_turns(predictors, seconds))]
+    return [training, row(case, "prediction", int(lengths.sum()), in_turns(predictors, seconds))]
 
 
 def predictor(model: Any, batch: Batch) -> Any:

@@ -1,4 +1,4 @@
-"""The results as tables on a terminal."""
+"""Results as tables in a terminal."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from rich.table import Table
 from rich.text import Text
 
 import roofline
+from layer_cases import LSTMKIT, TORCH
 
 Row = dict
 
 
-#: A load at the start above this means that others are at work: no time is to be trusted.
-BUSY = 0.5
+#: A load above this at the start means that other processes are running: times are unreliable.
+BUSY_LOAD = 0.5
 
 
 def machine(head: Row, limits: roofline.Machine) -> str:
-    busy = f"others are using this machine: load {head['load']} before the start\n" if head["load"] > BUSY else ""
+    busy = (
+        f"other processes use this machine: load {head['load']} before the start\n" if head["load"] > BUSY_LOAD else ""
+    )
     return (
         f"{head['cpu']}, {head['level']}, {head['threads']} threads; Python {head['python']}, torch {head['torch']}, "
         f"ONNX Runtime {head['onnxruntime'] or 'not installed'}, lstmkit {head['lstmkit']}\n"
@@ -24,91 +27,91 @@ def machine(head: Row, limits: roofline.Machine) -> str:
     )
 
 
-def group(found: Row) -> Group:
-    """One line for each case and peer: times, ratio with the quartiles of the rounds, the two limits."""
-    streaming = found["group"] == "stream"
+def group(result: Row) -> Group:
+    """One line per case and peer: times, ratio with its quartiles, and the two limits."""
+    streaming = result["group"] == "stream"
     unit, scale = ("µs", 1e3) if streaming else ("ms", 1.0)
-    table = Table(title=f"{found['title']}, {unit}", title_justify="left", title_style="bold")
+    table = Table(title=f"{result['title']}, {unit}", title_justify="left", title_style="bold")
     for name in ("B×T×I×H", "back end"):
         table.add_column(name, no_wrap=True)
-    table.add_column("ours", justify="right", no_wrap=True)
-    table.add_column("against", no_wrap=True)
-    for name in ("theirs", "ratio", "quartiles", "FMA limit", "memory limit", "of peak"):
+    table.add_column("lstmkit", justify="right", no_wrap=True)
+    table.add_column("peer", no_wrap=True)
+    for name in ("peer's time", "ratio", "quartiles", "FMA limit", "memory limit", "of peak"):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in found["rows"]:
+    for row in result["rows"]:
         start = [row["case"], row.get("backend", "–")]
         if "refused" in row:
             table.add_row(*start, "–")
             continue
         limits = row["roofline"]
-        start.append(milliseconds(scale * row["sides"]["ours"]["ms"]))
+        start.append(milliseconds(scale * row["implementations"][LSTMKIT]["ms"]))
         end = [*(milliseconds(scale * limits[key]) for key in ("fma_ms", "memory_ms")), f"{limits['of_peak']:.0%}"]
-        peers = [(name, side) for name, side in row["sides"].items() if name != "ours"]
-        for k, (name, side) in enumerate(peers):
-            table.add_row(*(["", "", ""] if k else start), name, *peer(side, scale), *([] if k else end))
-    return Group(table, *notes(found), Text(verdict(found)), Text())
+        peers = [(name, times) for name, times in row["implementations"].items() if name != LSTMKIT]
+        for k, (name, times) in enumerate(peers):
+            table.add_row(*(["", "", ""] if k else start), name, *peer(times, scale), *([] if k else end))
+    return Group(table, *notes(result), Text(verdict(result)), Text())
 
 
-def peer(side: Row, scale: float) -> list[str]:
+def peer(times: Row, scale: float) -> list[str]:
     """Time, ratio, quartiles of the ratio."""
-    if "ratio" not in side:
+    if "ratio" not in times:
         return ["–"] * 3
-    low, high = side["quartiles"]
-    return [milliseconds(scale * side["ms"]), f"{side['ratio']:.2f}", f"{low:.2f}–{high:.2f}"]
+    low, high = times["quartiles"]
+    return [milliseconds(scale * times["ms"]), f"{times['ratio']:.2f}", f"{low:.2f}–{high:.2f}"]
 
 
 def milliseconds(value: float) -> str:
-    """Three digits: 0.00512, 5.12, 512."""
+    """Three significant digits: 0.00512, 5.12, 512."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.001 else f"{value:.0e}"
 
 
-def notes(found: Row) -> list[Text]:
-    """Whatever was not measured, and why; how long compiling took."""
+def notes(result: Row) -> list[Text]:
+    """What was not measured and why, and the compilation times."""
     lines = []
-    for row in found["rows"]:
+    for row in result["rows"]:
         if "refused" in row:
             lines.append(f"{row['case']}: {row['refused']}")
-        for name, side in row["sides"].items():
-            if "refused" in side:
-                lines.append(f"{row['case']}, {name}: {side['refused']}")
-            if "compile_s" in side:
-                lines.append(f"{row['case']}: compiling took {side['compile_s']} s")
+        for name, times in row["implementations"].items():
+            if "refused" in times:
+                lines.append(f"{row['case']}, {name}: {times['refused']}")
+            if "compile_s" in times:
+                lines.append(f"{row['case']}: compilation took {times['compile_s']} s")
     return [Text(line, style="dim") for line in lines]
 
 
-def verdict(found: Row) -> str:
-    """The group's mean beside its target."""
-    if "mean" not in found:
+def verdict(result: Row) -> str:
+    """The mean of the group and its target."""
+    if "mean" not in result:
         return "nothing measured"
-    least = f", never under {found['floor']:.2f}" if found["floor"] else ""
+    least = f", minimum {result['floor']:.2f}" if result["floor"] else ""
     return (
-        f"geometric mean {found['mean']:.2f}, least {found['least']:.2f} against {' / '.join(found['against'])}; "
-        f"target {found['target']:.2f}{least}: {met(found)}"
+        f"geometric mean {result['mean']:.2f}, minimum {result['least']:.2f} against {' / '.join(result['against'])}; "
+        f"target {result['target']:.2f}{least}: {met(result)}"
     )
 
 
 def memory(rows: list[Row]) -> Table:
     table = Table(title="Memory of an LSTM training step, MB", title_justify="left", title_style="bold")
     table.add_column("B×T×I×H", no_wrap=True)
-    for name in ("kept for backward, ours", "torch.nn", "ratio", "peak, ours", "torch.nn", "ratio"):
+    for name in ("saved for backward, lstmkit", "torch.nn", "ratio", "peak, lstmkit", "torch.nn", "ratio"):
         table.add_column(name, justify="right")
     for row in rows:
         cells = []
         for what in ("saved", "peak"):
-            ours, theirs = (row["sides"][side][what] for side in ("ours", "torch.nn"))
-            cells += [f"{ours:.1f}", f"{theirs:.1f}", f"{theirs / ours:.2f}" if ours > 0 else "–"]
+            lstmkit, torch = (row["implementations"][name][what] for name in (LSTMKIT, TORCH))
+            cells += [f"{lstmkit:.1f}", f"{torch:.1f}", f"{torch / lstmkit:.2f}" if lstmkit > 0 else "–"]
         table.add_row(row["case"], *cells)
     return table
 
 
-def summary(found: Row) -> Group:
-    """Everything beside its target."""
+def summary(record: Row) -> Group:
+    """All results with their targets."""
     table = Table(title="Summary", title_justify="left", title_style="bold")
-    for name in ("case", "against"):
+    for name in ("case", "peer"):
         table.add_column(name)
-    for name in ("mean", "least", "target", "never under", ""):
+    for name in ("mean", "minimum", "target", "minimum target", ""):
         table.add_column(name, justify="right")
-    for group in found["groups"]:
+    for group in record["groups"]:
         target, floor = f"{group['target']:.2f}", f"{group['floor']:.2f}" if group["floor"] else ""
         if "mean" in group:
             mean, least = f"{group['mean']:.2f}", f"{group['least']:.2f}"
@@ -116,21 +119,29 @@ def summary(found: Row) -> Group:
         else:
             refusals = {row.get("refused", "no peer") for row in group["rows"]}
             table.add_row(group["title"], ", ".join(sorted(refusals)), "–", "–", target, floor, "–")
-    for share in found["of_peak"]:
-        kind = "forward" if share["group"] == "lstm-infer" else "training"
-        mean, least, target = (f"{share[key]:.0%}" for key in ("mean", "least", "target"))
+    for fraction in record["of_peak"]:
+        kind = "forward" if fraction["group"] == "lstm-infer" else "training"
+        mean, least, target = (f"{fraction[key]:.0%}" for key in ("mean", "least", "target"))
         table.add_row(
-            f"of the FMA peak, {kind}, H≥128, B≥16", found["peak"]["source"], mean, least, "", target, met(share)
+            f"fraction of the FMA peak, {kind}, H≥128, B≥16",
+            record["peak"]["source"],
+            mean,
+            least,
+            "",
+            target,
+            met(fraction),
         )
-    before, after = found["peak"]["flops"], found["peak"]["flops_after"]
+    before, after = record["peak"]["flops"], record["peak"]["flops_after"]
     lines = [f"peak at the end {after / 1e9:.0f} GFLOP/s, at the start {before / 1e9:.0f}"]
     if abs(after / before - 1) > 0.1:
-        lines.append("the machine's speed changed on the way: the shares of the peak are as uncertain")
-    if found["load"] > BUSY:
-        lines.append("others were using this machine, which slows some peers far more than others: trust no ratio here")
+        lines.append("the speed of the machine changed during the run: the fractions of the peak are uncertain")
+    if record["load"] > BUSY_LOAD:
+        lines.append(
+            "other processes used this machine, which slows some peers more than others: the ratios are unreliable"
+        )
     return Group(table, *(Text(line, style="dim") for line in lines))
 
 
 def met(result: Row) -> str:
-    """Whether the target was met; nothing is judged by part of the cases or of the peers."""
+    """Whether the target was met; not judged if cases or peers are missing."""
     return {True: "met", False: "not met", None: f"not judged, {result.get('partly')}"}[result["met"]]

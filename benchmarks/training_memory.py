@@ -1,6 +1,6 @@
-"""How much memory one training step takes beyond the weights and the input: each side in a process of its own.
+"""Memory of one training step beyond weights and input; each implementation is measured in its own process.
 
-Run as a program, it measures one side: ``training_memory.py SIDE BACKEND THREADS CASE``, CASE an index into
+As a script it measures one implementation: ``training_memory.py NAME BACKEND THREADS CASE``; CASE is an index into
 :data:`CASES`.
 """
 
@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from layer_cases import TORCH, Case
+from layer_cases import LSTMKIT, TORCH, Case
 
 CASES = (
     Case("lstm", "train", 32, 100, 64, 128),
@@ -22,16 +22,16 @@ CASES = (
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def measure(side: str, case: Case, backend: str, threads: int) -> dict[str, float]:
-    """Megabytes by name: ``saved``, what is held between forward and backward; ``peak``, the most at any time."""
+def measure(name: str, case: Case, backend: str, threads: int) -> dict[str, float]:
+    """Megabytes: ``saved`` between forward and backward pass, and ``peak``."""
     if not _RESET.exists():
         return {}
-    # Freed memory goes back at once, so that what is left over is not counted as what is needed.
+    # Freed memory is returned to the system at once, so that it is not counted.
     settings = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-    command = [sys.executable, __file__, side, backend, str(threads), str(CASES.index(case))]
+    command = [sys.executable, __file__, name, backend, str(threads), str(CASES.index(case))]
     done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"measuring the memory of {side} failed:\n{done.stderr}")
+        raise RuntimeError(f"measuring the memory of {name} failed:\n{done.stderr}")
     return json.loads(done.stdout)
 
 
@@ -40,19 +40,21 @@ def _megabytes(name: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def _measure_here(side: str, case: Case, backend: str) -> dict[str, float]:
+def _measure_here(name: str, case: Case, backend: str) -> dict[str, float]:
     import dataclasses
 
     import peers
 
-    # A few steps load the libraries, start the threads, and leave the gradients of the weights allocated.
+    # A few steps first load the libraries, start the threads and allocate the gradients of the weights.
     layer, data = peers.prepare(dataclasses.replace(case, steps=4), 0, backend)
-    module = layer if side == "ours" else peers._with_weights_of(layer, peers._layer(peers.THEIRS[case.kind], case))
+    module = (
+        layer if name == LSTMKIT else peers._with_weights_of(layer, peers._layer(peers.TORCH_LAYERS[case.kind], case))
+    )
     for _ in range(2):
         module(data.x.requires_grad_())[0].backward(data.weighting)
     _, data = peers.prepare(case, 0, backend)
     x = data.x.requires_grad_()
-    _RESET.write_text("5", encoding="ascii")  # the high-water mark begins anew here
+    _RESET.write_text("5", encoding="ascii")  # resets the high-water mark
     before = _megabytes("VmRSS")
     output, _ = module(x)
     saved = _megabytes("VmRSS") - before
@@ -61,21 +63,21 @@ def _measure_here(side: str, case: Case, backend: str) -> dict[str, float]:
 
 
 def _main() -> None:
-    side, backend, threads, index = sys.argv[1:]
+    name, backend, threads, index = sys.argv[1:]
     import torch
 
     torch.set_num_threads(int(threads))
-    print(json.dumps(_measure_here(side, CASES[int(index)], backend)))
+    print(json.dumps(_measure_here(name, CASES[int(index)], backend)))
 
 
 def rows(backend: str, threads: int) -> list[dict[str, object]]:
-    """One row a case: ours and torch's megabytes; nothing where the system cannot say."""
-    found = []
+    """One row per case with the megabytes of lstmkit and torch.nn; none if the system does not report them."""
+    measured_rows = []
     for case in CASES:
-        sides = {side: measure(side, case, backend, threads) for side in ("ours", TORCH)}
-        if all(sides.values()):
-            found.append({"case": case.shape, "sides": sides})
-    return found
+        megabytes = {name: measure(name, case, backend, threads) for name in (LSTMKIT, TORCH)}
+        if all(megabytes.values()):
+            measured_rows.append({"case": case.shape, "implementations": megabytes})
+    return measured_rows
 
 
 if __name__ == "__main__":
