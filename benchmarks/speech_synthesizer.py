@@ -51,7 +51,7 @@ class Case:
     @property
     def seconds(self) -> float:
         """Seconds of audio per text."""
-        return self.steps * self.reduction_factor * self.mel.step / self.sample_rate
+        return self.steps * self.reduction_factor * self.mel.hop_length / self.sample_rate
 
 
 CASES = (
@@ -65,7 +65,7 @@ class Peer(nn.Module):
 
     def __init__(self, case: Case) -> None:
         super().__init__()
-        h, keys, bands = case.hidden, 2 * case.hidden, case.mel.bands
+        h, keys, bands = case.hidden, 2 * case.hidden, case.mel.n_mels
         self.case = case
         self.embedding = nn.Embedding(TOKENS, h)
         self.reader = nn.LSTM(h, h, batch_first=True, bidirectional=True)
@@ -117,7 +117,7 @@ class Peer(nn.Module):
 
 def lstmkit_model(case: Case, peer: Peer) -> Tacotron:
     """The model of lstmkit with the weights of the peer."""
-    h, keys, bands = case.hidden, 2 * case.hidden, case.mel.bands
+    h, keys, bands = case.hidden, 2 * case.hidden, case.mel.n_mels
     trunk = LSTM(h, h, batch_first=True, bidirectional=True)
     decoder = TacotronDecoder(
         PreNet(bands, case.prenet_size, 0.0),
@@ -152,7 +152,7 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
     peer = Peer(case)
     model = lstmkit_model(case, peer)
     ids = torch.randint(TOKENS, (case.batch, case.text_length))
-    frames = torch.randn(case.batch, case.steps * case.reduction_factor, case.mel.bands)
+    frames = torch.randn(case.batch, case.steps * case.reduction_factor, case.mel.n_mels)
     batch = Batch(ids, torch.full((case.batch,), case.text_length), frames, torch.full((case.batch,), frames.shape[1]))
     steppers = (
         stepper(model, optimizer_for(model, AS_TRAINED), lambda: model.loss(batch)[0]),
@@ -178,12 +178,12 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
 
 def to_audio(case: Case, frames: Tensor) -> np.ndarray:
     """Samples by Griffin-Lim; frames are clipped, because those of an untrained model have no natural range."""
-    return mel_to_audio(case.mel, frames.reshape(-1, case.mel.bands).numpy().clip(-20, 5))
+    return mel_to_audio(case.mel, frames.reshape(-1, case.mel.n_mels).numpy().clip(-20, 5))
 
 
 def synthesizer(step: Any, begin: Any, case: Case) -> Any:
     """A function that synthesizes the frames of one text, step by step."""
-    bands = case.mel.bands
+    bands = case.mel.n_mels
 
     @torch.inference_mode()
     def synthesize() -> Tensor:

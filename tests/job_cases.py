@@ -264,7 +264,7 @@ CASES = {
             {"pooling": "mean", "label_sep": "|", "threshold": 0.3, "class_weight": "balanced"},
         ),
     ),
-    "classifier:sound": Case(
+    "classifier:audio": Case(
         settings={"n_mels": 8, "conv_channels": 2},
         data=lambda: _tones(0),
         other=lambda: _tones(1),

@@ -18,11 +18,11 @@ from scipy.stats import genpareto
 from lstmkit.data import catalog
 from lstmkit.data.series.sensor_series import (
     Columns,
-    Recording,
+    SensorSeries,
     SensorSeriesSet,
-    filled,
-    places,
+    forward_fill,
     read_sensor_series,
+    sliding_windows,
     trailing_windows,
 )
 from lstmkit.errors import DataError
@@ -268,9 +268,9 @@ def test_what_was_foretold_of_a_step_is_compared_with_it():
 
 
 def test_windows():
-    assert places([7], 3, 2).tolist() == [[0, 0, 3], [0, 2, 5], [0, 4, 7]]
+    assert sliding_windows([7], 3, 2).tolist() == [[0, 0, 3], [0, 2, 5], [0, 4, 7]]
     assert trailing_windows([3, 1], 2).tolist() == [[0, 0, 1], [0, 0, 2], [0, 1, 3], [1, 0, 1]]
-    assert filled(np.array([[np.nan], [2.0], [np.nan]])).tolist() == [[0.0], [2.0], [2.0]]
+    assert forward_fill(np.array([[np.nan], [2.0], [np.nan]])).tolist() == [[0.0], [2.0], [2.0]]
 
 
 def test_an_autoencoder_does_not_see_padding():
@@ -584,7 +584,7 @@ def test_protocol_of_nab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "windows.json").write_text(json.dumps(windows))
     monkeypatch.setattr(catalog, "locate", lambda name, file: tmp_path / file)
     ((train, test),) = protocols._nab(tmp_path, {"windows": "windows.json"})
-    assert (len(train.items[0]), train.labelled) == (60, False)
+    assert (len(train.items[0]), train.has_labels) == (60, False)
     known = test.items[0].labels
     assert known is not None
     assert stretches(known) == [(200, 220)]
@@ -603,13 +603,13 @@ def test_protocol_of_skab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(catalog, "locate", lambda name, file: tmp_path / file)
     options = {"without": "else__1.csv", "train": 100}
     ((train, test),) = protocols._skab(tmp_path, options)
-    assert (len(train.items[0]), len(test.items[0]), train.labelled, test.labelled) == (100, 60, False, True)
+    assert (len(train.items[0]), len(test.items[0]), train.has_labels, test.has_labels) == (100, 60, False, True)
     assert test.channels == ("p", "q")
     assert len(by(protocols.skab, AnomalyDetector(**TINY), tmp_path, options)) == 3
 
 
 def test_recordings_are_told_apart():
-    one = SensorSeriesSet((Recording("a", waves(0), np.arange(160)),), ("1", "2"), "x")
-    other = SensorSeriesSet((Recording("a", waves(1), np.arange(160)),), ("1", "2"), "x")
+    one = SensorSeriesSet((SensorSeries("a", waves(0), np.arange(160)),), ("1", "2"), "x")
+    other = SensorSeriesSet((SensorSeries("a", waves(1), np.arange(160)),), ("1", "2"), "x")
     assert one.digest() != other.digest()
     assert one.digest() == SensorSeriesSet(one.items, one.channels, "y").digest()

@@ -21,7 +21,7 @@ from sacrebleu.metrics.bleu import BLEU
 
 from lstmkit import Captioner, load
 from lstmkit.data.captioned_media import CaptionColumns, CaptionedMedia, read_captioned_media
-from lstmkit.data.media_files import MediaItem, Takes, video
+from lstmkit.data.media_files import MediaItem, MediaItems, video_type
 from lstmkit.data.vision.video_io import ClipFormat, TimedFrame, read_video, write_video
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs.captioner import report
@@ -38,8 +38,8 @@ from lstmkit.progress import Progress
 from lstmkit.recipes import captioner as recipe
 from lstmkit.recipes._moving_mnist import is_held_out_combination
 
-SHAPE = ClipFormat(16, 16, rate=0.0)
-LAYOUT = CaptionColumns(shape=SHAPE)
+SHAPE = ClipFormat(16, 16, frame_rate=0.0)
+LAYOUT = CaptionColumns(clip_format=SHAPE)
 COLOURS = {"red": 0, "green": 1, "blue": 2}
 
 
@@ -170,8 +170,8 @@ def test_every_way_to_give_captions_says_the_same(tmp_path: Path):
     for way in ways:
         found = read_captioned_media(way, LAYOUT)
         assert found.texts == wanted, way
-        assert found.kind == "pictures"
-        np.testing.assert_array_equal(np.stack(found.seen), np.stack(pictures))
+        assert found.kind == "images"
+        np.testing.assert_array_equal(np.stack(found.inputs), np.stack(pictures))
 
 
 def test_pictures_without_sentences(tmp_path: Path):
@@ -180,7 +180,7 @@ def test_pictures_without_sentences(tmp_path: Path):
     assert read_captioned_media(tmp_path / names[0], LAYOUT).ids == [names[0]]
     with pytest.raises(DataError, match="has no captions"):
         Captioner().fit(tmp_path)
-    some = read_captioned_media(([np.zeros((16, 16, 3))] * 3, ["a", "", ["b", " "]]), LAYOUT).said()
+    some = read_captioned_media(([np.zeros((16, 16, 3))] * 3, ["a", "", ["b", " "]]), LAYOUT).with_captions()
     assert some.texts == [("a",), ("b",)]
     assert some.notes == ("1 of the data have no caption and are dropped",)
 
@@ -216,7 +216,7 @@ def test_alpha_and_sixteen_bits(tmp_path: Path):
     clear = np.zeros((16, 16, 4), dtype=np.uint8)
     Image.fromarray(clear).save(tmp_path / "alpha.png")
     Image.fromarray(np.full((16, 16), 128 * 256, dtype=np.uint16)).save(tmp_path / "deep.png")
-    white, grey = (read_captioned_media(tmp_path / name, LAYOUT).seen[0] for name in ("alpha.png", "deep.png"))
+    white, grey = (read_captioned_media(tmp_path / name, LAYOUT).inputs[0] for name in ("alpha.png", "deep.png"))
     assert (white == 255).all()
     assert (grey == 128).all()
 
@@ -224,8 +224,8 @@ def test_alpha_and_sixteen_bits(tmp_path: Path):
 @pytest.mark.parametrize(
     ("shape", "kind", "seen"),
     [
-        ((20, 12, 3), "pictures", (16, 16, 3)),
-        ((20, 12, 1), "pictures", (16, 16, 3)),
+        ((20, 12, 3), "images", (16, 16, 3)),
+        ((20, 12, 1), "images", (16, 16, 3)),
         ((5, 20, 12), "clips", (5, 16, 16, 3)),
         ((5, 20, 12, 3), "clips", (5, 16, 16, 3)),
         ((5, 7), "features", (5, 7)),
@@ -234,7 +234,7 @@ def test_alpha_and_sixteen_bits(tmp_path: Path):
 def test_arrays_are_told_apart_by_their_shape(shape: tuple[int, ...], kind: str, seen: tuple[int, ...]):
     found = read_captioned_media(([np.ones(shape)] * 2, ["a", "b"]), LAYOUT)
     assert found.kind == kind
-    assert [getattr(one, "frames", one).shape for one in found.seen] == [seen] * 2
+    assert [getattr(one, "frames", one).shape for one in found.inputs] == [seen] * 2
 
 
 def test_a_picture_without_a_sentence_is_left_out_with_a_note():
@@ -349,7 +349,7 @@ def test_features_beside_longer_ones_are_told_as_by_themselves():
 @given(st.integers(16, 50), st.integers(16, 50), st.integers(1, 5))
 @settings(max_examples=20, deadline=None)
 def test_the_grid_is_that_of_the_network(height: int, width: int, stages: int):
-    visual_input = VisualInput("pictures", ClipFormat(height, width), stages, 0, (0.0,) * 3, (1.0,) * 3)
+    visual_input = VisualInput("images", ClipFormat(height, width), stages, 0, (0.0,) * 3, (1.0,) * 3)
     pixels = np.zeros((height, width, 3), dtype=np.uint8)
     encoder = visual_input.build(2, 3, lambda size: LSTM(size, 2, batch_first=True), 0.0, False)
     cells, lengths = encoder(torch.from_numpy(pixels[None]), None)
@@ -416,8 +416,8 @@ def test_segments_have_every_frame_once_and_in_order(gaps: list[float], seconds:
     frames = [TimedFrame(float(time), np.full((2, 2, 1), i, dtype=np.uint8)) for i, time in enumerate(times)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(segments, "iter_frames", lambda *_: iter(frames))
-        take = MediaItem("a", Path("a.mp4"), None, video(SHAPE))
-        found = list(segments.video_segments(Takes("a", lambda: iter([take])), SHAPE, seconds))
+        take = MediaItem("a", Path("a.mp4"), None, video_type(SHAPE))
+        found = list(segments.video_segments(MediaItems("a", lambda: iter([take])), SHAPE, seconds))
     shown = np.concatenate([part.clip.frames[:, 0, 0, 0] for part in found])
     assert shown.tolist() == list(range(len(times)))
     for part in found:
@@ -558,13 +558,13 @@ def test_what_needs_no_network():
     train = read_captioned_media((pictures, [["one", "two"]] * 3 + [["a b"]] * 5 + [["c"]] * 4), LAYOUT)
     assert most_frequent_caption(train) == "a b"
     nearest = NearestCaption(train)
-    assert nearest(train.seen) == [texts[0] for texts in train.texts]
+    assert nearest(train.inputs) == [texts[0] for texts in train.texts]
     clips = CaptionedMedia([read_clip_of(way) for way in ("left", "right")], [("l",), ("r",)], ["1", "2"], "clips")
-    assert NearestCaption(clips)(clips.seen) == ["l", "r"]
+    assert NearestCaption(clips)(clips.inputs) == ["l", "r"]
 
 
 def read_clip_of(way: str) -> Any:
-    return read_captioned_media([moving(way, 3)], LAYOUT).seen[0]
+    return read_captioned_media([moving(way, 3)], LAYOUT).inputs[0]
 
 
 # ---- looking inside ------------------------------------------------------------------------------------------------
@@ -583,11 +583,11 @@ def test_the_decoder_is_looked_into_word_by_word(learnt: Captioner, watching: Ca
 @pytest.mark.parametrize("shape", [(16, 24, 3), (16, 24, 1)])
 def test_pictures_of_pictures_and_clips(tmp_path: Path, shape: tuple[int, ...]):
     """Words as they are: a dollar is no formula."""
-    layout = CaptionColumns(shape=ClipFormat(*shape[:2], colour=shape[2] == 3))
+    layout = CaptionColumns(clip_format=ClipFormat(*shape[:2], color=shape[2] == 3))
     rng = np.random.default_rng(0)
     tokens, many = ["$x_1", "^{", "$", "a"], np.full((4, 2, 3), 1 / 6)
-    clips = read_captioned_media([rng.random((frames, 8, 12)) for frames in (1, 2, 30, 9)], layout).seen
-    pictures = read_captioned_media(list(rng.random((4, 8, 12, 3))), layout).seen
+    clips = read_captioned_media([rng.random((frames, 8, 12)) for frames in (1, 2, 30, 9)], layout).inputs
+    pictures = read_captioned_media(list(rng.random((4, 8, 12, 3))), layout).inputs
     figures = [
         captions_figure(clips, ["$ a_ $" * 40] * 4),
         captions_figure(pictures, [""] * 4),
@@ -680,7 +680,7 @@ def test_photographs_by_name_or_list(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_clip_of_a_file_is_that_of_its_array(tmp_path: Path):
     write_video(moving("left", 4), tmp_path / "a.mp4")
     from_file = read_video(tmp_path / "a.mp4", SHAPE)
-    (from_array,) = read_captioned_media([moving("left", 4)], LAYOUT).seen
+    (from_array,) = read_captioned_media([moving("left", 4)], LAYOUT).inputs
     assert np.abs(from_file.frames.astype(int) - from_array.frames).mean() < 4
     np.testing.assert_allclose(from_file.times, from_array.times, atol=1e-6)
 

@@ -536,7 +536,7 @@ def test_split_by_time(lengths: list[int], options: dict, train: list[int], seen
 def test_parts_do_not_overlap():
     """No horizon of a training window reaches into validation, none of a validation window into the test."""
     series = read_series(two(60))
-    train_end, seen_end = split_by_time(series, H, valid_share=0.2, test_windows=2)
+    train_end, seen_end = split_by_time(series, H, valid_fraction=0.2, test_windows=2)
     plan = plan_windows("D", 60, H, season=4, window=0, patch=0, autoregressive=False)
     train = training_windows(series, train_end, H, plan)
     valid = validation_windows(series, train_end, seen_end, H)

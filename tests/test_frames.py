@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from lstmkit import AnomalyDetector, Classifier, Forecaster, QuestionAnswerer, Translator
-from lstmkit.data.tables.native_frames import as_given, as_pandas
+from lstmkit.data.tables.native_frames import as_pandas, to_native
 
 KINDS = pytest.mark.parametrize("kind", ["polars", "arrow", "lazy"])
 
@@ -57,4 +57,4 @@ def test_pandas_arrays_and_lists_pass_unchanged():
     assert as_pandas(frame) is frame
     assert as_pandas(array) is array
     assert as_pandas(rows) is rows
-    assert as_given(frame, rows) is frame
+    assert to_native(frame, rows) is frame

@@ -260,7 +260,7 @@ def test_a_batch_does_not_change_scores():
     together = score_drawings(writer.model, source, 1.0, CPU)
     for i in range(6):
         (alone,) = score_drawings(
-            writer.model, InkDataset(inks.part([i]), 1.0, 0, writer.predictor.characters), 1.0, CPU
+            writer.model, InkDataset(inks.subset([i]), 1.0, 0, writer.predictor.characters), 1.0, CPU
         )
         np.testing.assert_allclose(alone[0], together[i][0], rtol=1e-4, atol=1e-5)
 
@@ -281,13 +281,13 @@ def test_parts_of_arrays(tmp_path: Path):
     both = {"train_strokes": points, "train_offsets": [0, 2, 4], "test_strokes": points, "test_offsets": [0, 4]}
     np.savez(tmp_path / "a.npz", **both, train_texts=["a", "b"], test_texts=["ü c"])
     read = read_strokes(tmp_path / "a.npz")
-    assert read.parts == ("train", "train", "test")
+    assert read.splits == ("train", "train", "test")
     assert [ink.text for ink in read.inks] == ["a", "b", "ü c"]
-    assert read.given("valid") is None
+    assert read.predefined_split("valid") is None
     assert read.inks[0].points.tolist() == [[1, 0, 0], [0, 1, 1]]  # after the last point the pen is lifted
     np.savez(tmp_path / "b.npz", strokes=points, offsets=np.array([0, 4]))
     plain = read_strokes(str(tmp_path / "b.npz"))
-    assert (plain.parts, plain.has_texts, plain.points) == (None, False, 4)
+    assert (plain.splits, plain.has_texts, plain.points) == (None, False, 4)
 
 
 def test_a_table_of_points(tmp_path: Path):
@@ -414,7 +414,7 @@ def test_a_drawing_with_an_absurd_jump_is_left_out():
     assert len(read) == 9
     assert (
         "1 drawings with a jump of over 1,000 times the usual offset (1) were dropped, the first is drawing 10"
-        in read.remarks[0]
+        in read.notes[0]
     )
     with pytest.raises(DataError, match="every drawing has a jump"):
         read_strokes([[[1, 0, 0], [1, 0, 0], [9 * MAX_JUMP_RATIO, 0, 1]]])
@@ -446,7 +446,7 @@ def test_batches_hold_every_point_once(some: list[list[tuple[int, int, int]]]):
         assert batch.lengths is not None
         assert batch.targets is not None
         for i, row in enumerate(batch.rows):
-            number, start, _ = source.cuts[row]
+            number, start, _ = source.windows[row]
             n = int(batch.lengths[i])
             before = [0.0, 0.0, 0.0] if start == 0 else source.points[number][start - 1].tolist()
             assert batch.inputs[i, 0].tolist() == before
@@ -757,7 +757,7 @@ def test_splits_of_font_lines_share_no_words(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "text.txt").write_text(" ".join(words))
     options = {"file": "text.txt", "seed": 1, "train": 30, "valid": 5, "test": 6, "longest": 6}
     inks = protocols.make_font_lines(tmp_path / "text.txt", options)
-    parts = {part: inks.given(part) for part in ("train", "valid", "test")}
+    parts = {part: inks.predefined_split(part) for part in ("train", "valid", "test")}
     assert {part: len(some) for part, some in parts.items() if some} == {"train": 30, "valid": 5, "test": 6}
     told = {part: {word for ink in some.inks for word in ink.text.split()} for part, some in parts.items() if some}
     assert not told["train"] & (told["test"] | told["valid"])
@@ -778,10 +778,10 @@ def test_the_recipes_data():
     except DataError as err:
         pytest.skip(str(err))
     read = read_strokes(path)
-    train = read.given("train")
+    train = read.predefined_split("train")
     assert train is not None
     assert (len(train), train.points) == (10_000, 406_111)
-    assert not read.remarks
+    assert not read.notes
 
 
 def test_a_damaged_state_is_refused(drawer: HandwritingSynthesizer):

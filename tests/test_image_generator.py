@@ -13,7 +13,7 @@ from PIL import Image
 
 import lstmkit
 from lstmkit.data.batch import Batch
-from lstmkit.data.vision.image_set import Images, Size, binarize, brought, read_images
+from lstmkit.data.vision.image_set import Images, Size, binarize, fit_to_size, read_images
 from lstmkit.errors import DataError, SettingError, UserError
 from lstmkit.jobs.image_generator.baselines import bernoulli_mixture, independent_bernoulli
 from lstmkit.jobs.image_generator.job import ImageGenerator
@@ -192,15 +192,15 @@ def test_a_folder_and_a_zip_of_any_pictures(tmp_path: Path):
     (folder / "b" / "notes.txt").write_text("no picture")
     found = read_images(folder, Size(6, 5))
     assert found.labels == ("a", "a", "b")
-    assert found.pictures.shape == (3, 6, 5)
-    assert (found.pictures[1] == 1).all()
-    assert found.pictures[2, 0].max() == 0  # a wide picture lies in the middle
+    assert found.pixels.shape == (3, 6, 5)
+    assert (found.pixels[1] == 1).all()
+    assert found.pixels[2, 0].max() == 0  # a wide picture lies in the middle
     assert "1 files of shapes are not images" in found.notes[0]
     with zipfile.ZipFile(tmp_path / "shapes.zip", "w") as archive:
         for path in folder.rglob("*.png"):
             archive.write(path, path.relative_to(folder).as_posix())
     zipped = read_images(tmp_path / "shapes.zip", Size(6, 5))
-    np.testing.assert_array_equal(zipped.pictures, found.pictures)
+    np.testing.assert_array_equal(zipped.pixels, found.pixels)
     assert zipped.labels == found.labels
 
 
@@ -211,7 +211,7 @@ def test_idx_files_with_and_without_labels(tmp_path: Path):
     labels.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 1]))
     found = read_images(f"{images},{labels}", Size(3, 4))
     assert found.labels == ("7", "1")
-    np.testing.assert_allclose(found.pictures, shades / 255, rtol=1e-6)
+    np.testing.assert_allclose(found.pixels, shades / 255, rtol=1e-6)
     assert read_images(str(images), Size(3, 4)).labels == (None, None)
     images.write_bytes(b"\x1f\x8bbroken")
     with pytest.raises(DataError, match="not a readable IDX file"):
@@ -247,7 +247,7 @@ def test_a_folder_without_pictures_and_a_file_that_is_none(tmp_path: Path):
 def test_dark_ink_and_sides_in_proportion():
     picture = np.ones((4, 8))
     picture[:, 0] = 0
-    found = brought(picture, Size(4, 4, inverted=True))
+    found = fit_to_size(picture, Size(4, 4, invert=True))
     assert found[0].sum() == 0
     np.testing.assert_allclose(found[1:3, 0], 0.5)
     assert found[1:3, 1:].sum() == 0

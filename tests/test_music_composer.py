@@ -21,8 +21,8 @@ from lstmkit import MusicComposer, load
 from lstmkit.cli import main
 from lstmkit.data import catalog
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.music.midi import LOWEST_PITCH, N_KEYS, read_midi, roll_to_midi, sound
-from lstmkit.data.music.piano_rolls import PianoRollDataset, PianoRolls, highest, read_piano_rolls, shift_right
+from lstmkit.data.music.midi import LOWEST_PITCH, N_KEYS, read_midi, roll_to_midi, synthesize
+from lstmkit.data.music.piano_rolls import PianoRollDataset, PianoRolls, read_piano_rolls, shift_right, skyline
 from lstmkit.decoding.generation import sample_labels
 from lstmkit.errors import DataError, SettingError, UserError
 from lstmkit.jobs.music_composer import baselines
@@ -99,7 +99,7 @@ def test_tracks_are_merged_without_drums_and_other_keys(tmp_path: Path):
     read = read_midi(midi_file(tmp_path / "a.mid", *tracks), 1.0)
     assert (sounding(read.roll), read.dropped, read.drums) == ([[60, 64]], 2, 1)
     told = read_piano_rolls(tmp_path)
-    assert told.remarks == ("2 notes outside the 88 keys were dropped.", "1 drum notes were dropped.")
+    assert told.notes == ("2 notes outside the 88 keys were dropped.", "1 drum notes were dropped.")
 
 
 def test_notes_without_note_off(tmp_path: Path):
@@ -220,7 +220,7 @@ def test_files_in_parts(tmp_path: Path):
     chords = {"train": pieces(6)[:3], "valid": pieces(6)[3:5], "test": pieces(6)[5:]}
     (tmp_path / "a.json").write_text(json.dumps(chords))
     for read in (read_piano_rolls(path), read_piano_rolls(tmp_path / "a.json")):
-        assert read.parts == ("train",) * 3 + ("valid",) * 2 + ("test",)
+        assert read.splits == ("train",) * 3 + ("valid",) * 2 + ("test",)
         assert all(np.array_equal(piece.roll, roll) for piece, roll in zip(read.pieces, rolls, strict=True))
     job = tiny().fit(path)
     parts = job.split(job.read(path), None)
@@ -299,7 +299,7 @@ def test_excerpts_cover_the_piece():
 
 def test_transposition_keeps_all_keys_on_the_piano():
     read = read_piano_rolls([[[21, 30]], [[60], [108]], [[50]]])
-    source = PianoRollDataset(read, transpose=2)
+    source = PianoRollDataset(read, max_transposition=2)
     moved = [sounding(source.batch(np.array([i])).targets[0].numpy()) for i in range(len(source))]
     assert moved[:3] == [[[21, 30]], [[22, 31]], [[23, 32]]]
     assert moved[3:6] == [[[58], [106]], [[59], [107]], [[60], [108]]]
@@ -548,7 +548,7 @@ def test_a_melody_stays_on_top(output: str):
 
 def test_the_highest_key_of_each_step():
     roll = read_piano_rolls([[[60, 64], [], [50]]]).pieces[0].roll
-    assert sounding(highest(roll)) == [[64], [], [50]]
+    assert sounding(skyline(roll)) == [[64], [], [50]]
 
 
 @pytest.mark.parametrize(
@@ -600,7 +600,7 @@ def test_written_as_midi_sound_and_text(fitted: MusicComposer, tmp_path: Path):
 def test_silence_becomes_midi_and_sound():
     silent = roll_to_midi(np.zeros((4, N_KEYS), dtype=np.uint8), 1.0, 60.0)
     assert silent.instruments[0].notes == []
-    assert np.abs(sound(silent)).max(initial=0.0) == 0
+    assert np.abs(synthesize(silent)).max(initial=0.0) == 0
 
 
 def test_from_the_command_line(fitted: MusicComposer, tmp_path: Path, capsys, monkeypatch):
@@ -688,6 +688,10 @@ def _there() -> bool:
 def test_the_chorales_are_those_of_the_field():
     read = read_piano_rolls(catalog.locate("piano_rolls", "jsb_chorales.npz"))
     assert isinstance(read, PianoRolls)
-    counts = {part: (len(given_), given_.steps) for part in ("train", "valid", "test") if (given_ := read.given(part))}
+    counts = {
+        part: (len(given_), given_.steps)
+        for part in ("train", "valid", "test")
+        if (given_ := read.predefined_split(part))
+    }
     assert counts == {"train": (229, 13807), "valid": (76, 4602), "test": (77, 4725)}
     assert len(Loader(PianoRollDataset(read), 32)) == 12

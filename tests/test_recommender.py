@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from lstmkit import LSTM, Recommender, load
 from lstmkit.data.batch import Batch
-from lstmkit.data.sessions import Columns, Sessions, read_sessions, windows
+from lstmkit.data.sessions import Columns, Sessions, read_sessions, training_windows
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.recommender import metrics as ranking
@@ -66,8 +66,8 @@ def write(path: Path, text: str) -> Path:
 def test_events_become_sessions_in_order_of_time(name: str, text: str, tmp_path: Path):
     found = read_sessions(write(tmp_path / name, text), COLUMNS)
     assert dict(zip(found.names, found.items, strict=True)) == {"u": ("9", "7", "7"), "v": ("8",)}
-    assert found.begins is not None
-    assert found.begins[0] >= found.begins[1]
+    assert found.start_times is not None
+    assert found.start_times[0] >= found.start_times[1]
 
 
 def test_columns_of_time_in_their_order_and_ties_in_the_order_of_rows():
@@ -147,7 +147,7 @@ def test_windows_ask_for_every_item_once(length: int, first: int, longest: int):
     """Each target once, after the item before it, and never one that was only given."""
     ids = np.arange(length)
     asked = []
-    for inputs, targets in windows(ids, min(first, length), longest):
+    for inputs, targets in training_windows(ids, min(first, length), longest):
         assert len(inputs) == len(targets)
         assert (targets[targets >= 0] == inputs[targets >= 0] + 1).all()
         assert 1 <= (targets >= 0).sum() <= longest
@@ -163,9 +163,9 @@ def test_the_last_items_are_held_out():
     parts = tiny(split_strategy="leave_one_out").split(read_sessions(data, COLUMNS), None)
     assert parts.train.items == (("a", "b"), ("e", "f"), ("a",))
     assert parts.valid.items == (("a", "b", "c"), ("a", "b"))
-    assert parts.valid.given.tolist() == [2, 1]
+    assert parts.valid.n_context.tolist() == [2, 1]
     assert parts.test.items == (("a", "b", "c", "d"), ("a", "b", "c"))
-    assert parts.test.given.tolist() == [3, 2]
+    assert parts.test.n_context.tolist() == [3, 2]
     alone = tiny(split_strategy="leave_one_out", valid_fraction=0, test_fraction=0).split(
         read_sessions(data, COLUMNS), None
     )
@@ -281,7 +281,7 @@ def test_ranks_from_the_model_are_those_of_each_history_alone(monkeypatch: pytes
     """For any batch and block size; also for an ensemble."""
     job = tiny(ensemble_size=2, epochs=1).fit(sessions(30))
     data = read_sessions([["a", "x", "new", "y", "z"], ["new", "b", "x"], ["c", "C"], ["new", "newer"]], COLUMNS)
-    queries = ranking.ranking_queries(job.predictor.item_indices(data), data.given)
+    queries = ranking.ranking_queries(job.predictor.item_indices(data), data.n_context)
     options: Any = {"batch_size": 3, "device": torch.device("cpu"), "progress": Progress()}
     wanted = []
     for n, row, target in zip(queries.history_length, queries.session_index, queries.target, strict=True):

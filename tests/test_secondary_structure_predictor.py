@@ -24,7 +24,7 @@ from lstmkit.data.proteins.chains import (
     read_protein_chains,
     without_shared_kmers,
 )
-from lstmkit.data.proteins.residue_windows import N_RESIDUE_IDS, ResidueDataset, numbered, windows
+from lstmkit.data.proteins.residue_windows import N_RESIDUE_IDS, ResidueDataset, encode_residues, split_into_windows
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs import load
 from lstmkit.jobs.secondary_structure_predictor.baselines import most_frequent_states, windowed_logistic_regression
@@ -126,8 +126,8 @@ def test_objects_that_do_not_do(data: object, says: str):
 
 
 def test_unknown_letters_are_one_and_the_same():
-    assert set(numbered(UNKNOWN).tolist()) == {N_RESIDUE_IDS - 1}
-    assert numbered(AMINO_ACIDS).tolist() == list(range(1, 21))
+    assert set(encode_residues(UNKNOWN).tolist()) == {N_RESIDUE_IDS - 1}
+    assert encode_residues(AMINO_ACIDS).tolist() == list(range(1, 21))
 
 
 def test_chains_that_are_alike():
@@ -140,7 +140,7 @@ def test_chains_that_are_alike():
 
 @given(st.integers(1, 400), st.integers(1, 60))
 def test_every_residue_is_answered_for_once(length: int, longest: int):
-    found = windows(length, longest)
+    found = split_into_windows(length, longest)
     assert [i for w in found for i in range(w.first, w.last)] == list(range(length))
     for w in found:
         assert 0 <= w.start <= w.first < w.last <= w.stop <= length
@@ -150,7 +150,7 @@ def test_every_residue_is_answered_for_once(length: int, longest: int):
 
 def test_windows_have_the_targets_that_they_answer_for():
     states = np.arange(12)[:, None]
-    source = ResidueDataset([np.arange(1, 13)], [np.arange(24.0).reshape(12, 2)], [states], longest=8)
+    source = ResidueDataset([np.arange(1, 13)], [np.arange(24.0).reshape(12, 2)], [states], max_residues=8)
     batch = source.batch(np.arange(2))
     assert batch.inputs.shape == (2, 7, 3)
     assert batch.inputs[1, :, 0].tolist() == [6, 7, 8, 9, 10, 11, 12]

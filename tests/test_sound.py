@@ -16,7 +16,7 @@ from lstmkit.data.audio.audio_io import (
     encode_audio,
     read_audio,
     read_audio_blocks,
-    resampled,
+    resample,
 )
 from lstmkit.data.audio.log_mel import LogMelSpectrogram
 from lstmkit.errors import DataError, UserError
@@ -47,7 +47,7 @@ def written(samples: np.ndarray, rate: int, **options: str) -> bytes:
 )
 def test_any_format_gives_the_same_samples(kind: dict[str, str], coarse: float):
     found = read_audio(written(tone(), 8000, **kind))
-    assert found.rate == 8000
+    assert found.sample_rate == 8000
     assert found.samples.dtype == np.float32
     np.testing.assert_allclose(found.samples, tone(), atol=coarse)
 
@@ -55,7 +55,7 @@ def test_any_format_gives_the_same_samples(kind: dict[str, str], coarse: float):
 def test_channels_are_averaged_and_another_rate_is_brought_to_the_wanted():
     """8 bits, stereo, 96 kHz."""
     both = np.stack([tone(1.0, 96_000), np.zeros(96_000)], axis=1)
-    found = read_audio(written(both, 96_000, subtype="PCM_U8"), rate=8000)
+    found = read_audio(written(both, 96_000, subtype="PCM_U8"), sample_rate=8000)
     assert abs(len(found.samples) - 8000) <= 1
     middle = slice(1000, 7000)
     np.testing.assert_allclose(found.samples[middle], tone(1.0)[middle] / 2, atol=0.02)
@@ -89,7 +89,7 @@ def test_what_is_no_sound(tmp_path: Path):
     with pytest.raises(DataError, match="has no samples"):
         list(read_audio_blocks(tmp_path / "short.wav", 8000))
     with pytest.raises(DataError, match="sample rate"):
-        resampled(AudioClip("a", np.zeros(5, np.float32), 8000), 12)
+        resample(AudioClip("a", np.zeros(5, np.float32), 8000), 12)
 
 
 def test_an_hour_is_the_most(monkeypatch: pytest.MonkeyPatch):
@@ -112,7 +112,7 @@ def test_samples_of_any_type():
 def test_written_and_read_again_it_is_the_same():
     sound = AudioClip("a", np.array([0.25, -0.5, 2.0], np.float32), 22_050)
     again = read_audio(encode_audio(sound))
-    assert again.rate == 22_050
+    assert again.sample_rate == 22_050
     np.testing.assert_allclose(again.samples, [0.25, -0.5, 1.0], atol=1e-4)
 
 
@@ -123,7 +123,7 @@ def test_frames_are_those_of_librosa():
     from librosa.feature import melspectrogram
 
     samples = np.random.default_rng(1).standard_normal(4000).astype(np.float32)
-    mel = LogMelSpectrogram(rate=8000, bands=24, window=0.032)
+    mel = LogMelSpectrogram(sample_rate=8000, n_mels=24, window_seconds=0.032)
     wanted = melspectrogram(y=samples, sr=8000, n_fft=256, hop_length=80, n_mels=24, center=False)
     np.testing.assert_allclose(mel.frames(AudioClip("a", samples, 8000)), np.log(wanted.T), rtol=1e-4, atol=1e-4)
 
@@ -132,14 +132,14 @@ def test_frames_are_those_of_librosa():
 @given(st.lists(st.integers(0, 700), max_size=8))
 def test_frames_as_samples_come_in_are_those_of_the_whole(cuts: list[int]):
     samples = np.random.default_rng(2).standard_normal(1500).astype(np.float32)
-    mel = LogMelSpectrogram(rate=8000, bands=16)
-    live = mel.live()
+    mel = LogMelSpectrogram(sample_rate=8000, n_mels=16)
+    live = mel.stream()
     found = np.concatenate([live.push(part) for part in np.split(samples, np.minimum(np.cumsum(cuts), 1500))])
     np.testing.assert_allclose(found, mel.from_samples(samples), rtol=1e-5, atol=1e-5)
 
 
 def test_short_and_silent_sounds_have_frames():
-    mel = LogMelSpectrogram(rate=8000, bands=16)
+    mel = LogMelSpectrogram(sample_rate=8000, n_mels=16)
     assert mel.frames(AudioClip("click", np.ones(1, np.float32), 8000)).shape == (1, 16)
     silent = mel.frames(AudioClip("none", np.zeros(8000, np.float32), 8000))
     assert np.isfinite(silent).all()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import lstmkit
 from lstmkit.data.audio.audio_io import AudioClip, encode_audio, read_audio
-from lstmkit.data.audio.griffin_lim import mel_to_audio, powers
+from lstmkit.data.audio.griffin_lim import mel_to_audio, mel_to_power
 from lstmkit.data.audio.log_mel import LogMelSpectrogram
 from lstmkit.data.audio.tts_corpus import SpeechCorpus, read_speech_corpus, trim_silence
 from lstmkit.data.batch import Batch
@@ -281,7 +281,7 @@ def test_griffin_lim_reconstructs_tones(mel: LogMelSpectrogram):
     samples = tone(1.0, 8000, 440.0) + 0.6 * tone(1.0, 8000, 1250.0)
     frames = mel.from_samples(samples)
     again = mel_to_audio(mel, frames)
-    assert again.shape == ((len(frames) - 1) * mel.step + mel.length,)
+    assert again.shape == ((len(frames) - 1) * mel.hop_length + mel.window_length,)
     spectrum = np.abs(np.fft.rfft(again[1000:7000]))
     pitches = np.fft.rfftfreq(6000, 1 / 8000)
     for low, high, pitch in ((300, 700, 440), (1000, 1500, 1250)):
@@ -295,7 +295,7 @@ def test_griffin_lim_reconstructs_tones(mel: LogMelSpectrogram):
 def test_powers_are_nonnegative_and_have_the_given_mel_bands():
     mel = LogMelSpectrogram(8000, 40, 0.032, 0.008)
     frames = mel.from_samples(np.random.default_rng(0).standard_normal(4000).astype(np.float32))
-    found = powers(mel, frames)
+    found = mel_to_power(mel, frames)
     assert (found >= 0).all()
     apart = np.abs(np.log(found @ mel.filters.numpy()) - frames)
     assert apart.mean() < 0.01
@@ -305,7 +305,7 @@ def test_powers_are_nonnegative_and_have_the_given_mel_bands():
 @pytest.mark.parametrize("count", [1, 2, 30])
 def test_few_or_silent_frames_become_audio(count: int):
     mel = LogMelSpectrogram(8000, 20, 0.05, 0.0125)
-    quiet = mel_to_audio(mel, np.full((count, 20), -20, np.float32), rounds=2)
+    quiet = mel_to_audio(mel, np.full((count, 20), -20, np.float32), iterations=2)
     assert len(mel.from_samples(quiet)) == count
     assert np.abs(quiet).max() < 1e-3
 
@@ -419,15 +419,15 @@ def test_offset_silence_and_clipping():
     assert len(whole.samples) == 4000
     found = read_speech_corpus(([np.clip(9 * tone(), -1, 1), quiet, tone()], ["loud", "none", " "]), 4000)
     assert found.texts == ("loud",)
-    assert found.remarks == ("1 without a transcript", "1 silent", "1 clipped (kept)")
+    assert found.notes == ("1 without a transcript", "1 silent", "1 clipped (kept)")
 
 
 def test_eight_bits_two_channels_96_khz(tmp_path: Path):
     both = np.stack([tone(0.5, 96_000), np.zeros(48_000)], axis=1)
     (tmp_path / "a.wav").write_bytes(wav(both, 96_000, subtype="PCM_U8"))
     (tmp_path / "a.txt").write_text("ah")
-    (sound,) = read_speech_corpus(tmp_path, 4000).sounds
-    assert sound.rate == 4000
+    (sound,) = read_speech_corpus(tmp_path, 4000).clips
+    assert sound.sample_rate == 4000
     assert sound.seconds == pytest.approx(0.5, abs=0.03)
 
 
@@ -526,7 +526,7 @@ def test_the_ending_of_the_file_selects_the_format(synthesizer: SpeechSynthesize
     one, other = synthesizer.predict(["oh", "ah no"])
     synthesizer.write([one], tmp_path / "a.wav")
     read = read_audio(tmp_path / "a.wav")
-    assert read.rate == 4000
+    assert read.sample_rate == 4000
     np.testing.assert_allclose(read.samples, np.clip(one.samples, -1, 1), atol=1e-4)
     synthesizer.write([one, other], tmp_path / "b.WAV")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "b-1.WAV", "b-2.WAV"]
@@ -537,7 +537,7 @@ def test_the_ending_of_the_file_selects_the_format(synthesizer: SpeechSynthesize
     for ending, exact in ((".flac", 1e-4), (".ogg", 0.1)):
         synthesizer.write([one], tmp_path / f"c{ending}")
         again = read_audio(tmp_path / f"c{ending}")
-        assert (again.rate, len(again.samples)) == (one.sound.rate, len(one.sound.samples))
+        assert (again.sample_rate, len(again.samples)) == (one.sound.sample_rate, len(one.sound.samples))
         np.testing.assert_allclose(again.samples, one.sound.samples.clip(-1, 1), atol=exact)
     synthesizer.write([one, other], tmp_path / "c.zip")
     with zipfile.ZipFile(tmp_path / "c.zip") as archive:
@@ -622,10 +622,10 @@ def test_digit_strings_use_takes_of_their_part_only(tmp_path: Path):
     assert len(takes) == 150
     test = protocols.digit_strings(takes, range(5), 20, 0, "test")
     assert len(test) == 35
-    assert {*"".join(sound.name for sound in test.sounds).replace(".wav", " ").split()} <= {
+    assert {*"".join(sound.name for sound in test.clips).replace(".wav", " ").split()} <= {
         f"{digit}_eve_{take}" for digit in range(3) for take in range(5)
     }
-    for sound, text in zip(test.sounds[15:], test.texts[15:], strict=True):
+    for sound, text in zip(test.clips[15:], test.texts[15:], strict=True):
         names = sound.name.replace(".wav", "").split()
         assert text == " ".join(protocols.DIGITS[int(name[0])] for name in names)
         assert 2 <= len(names) <= 4

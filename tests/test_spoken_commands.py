@@ -98,12 +98,12 @@ def test_every_way_to_give_sounds_says_the_same(tmp_path: Path):
     rows = [f"{label}/{label}_1.wav" for label in SOUNDS]
     (folder / "list.csv").write_text("path,label\n" + "".join(f"{p},{p.split('/')[0]}\n" for p in rows))
     table = "path,label\nyes_1.wav,yes\nno_1.wav,no\n"
-    named = Columns(name_label=r"^([a-z]+)_\d")
+    named = Columns(label_pattern=r"^([a-z]+)_\d")
     paths = [folder / row for row in rows]
     ways: list[tuple[Any, Columns]] = [
         (folder, Columns()),
         (folder / "list.csv", Columns()),
-        (pd.DataFrame({"file": map(str, paths), "label": list(SOUNDS)}), Columns(recording="file")),
+        (pd.DataFrame({"file": map(str, paths), "label": list(SOUNDS)}), Columns(path="file")),
         (_zip(tmp_path / "a.zip", {**{f"{k.split('_')[0]}/{k}": v for k, v in _wavs().items()}}), Columns()),
         (_zip(tmp_path / "b.zip", _wavs("all/")), named),
         (_zip(tmp_path / "c.zip", {**_wavs("d/"), "d/list.csv": table}), Columns()),
@@ -111,7 +111,7 @@ def test_every_way_to_give_sounds_says_the_same(tmp_path: Path):
     ]
     for data, columns in ways:
         found = read_labeled_examples(data, columns)
-        assert found.kind == "sound"
+        assert found.kind == "audio"
         by_label = {label: sound for (label,), sound in zip(found.require_labels(), found.inputs, strict=True)}
         assert set(by_label) == set(SOUNDS)
         for label, sound in SOUNDS.items():
@@ -132,14 +132,14 @@ def test_what_is_read_as_what_is_a_rule(tmp_path: Path):
     """Strings are texts, arrays without a rate numbers, a text column comes before paths."""
     assert read_labeled_examples(["a.wav"], Columns()).kind == "text"
     assert read_labeled_examples([np.zeros(9)], Columns()).kind == "numbers"
-    assert read_labeled_examples(([np.zeros(9)], None, RATE), Columns()).kind == "sound"
+    assert read_labeled_examples(([np.zeros(9)], None, RATE), Columns()).kind == "audio"
     assert read_labeled_examples(SOUNDS["yes"], Columns()).labels == [None]
     frame = pd.DataFrame({"path": ["a.wav"], "text": ["a"], "x": [1.0], "id": ["u"]})
     assert read_labeled_examples(frame, Columns()).kind == "text"
     assert read_labeled_examples(frame, Columns(values=("x",))).kind == "numbers"
     (tmp_path / "a.wav").write_bytes(encode_audio(SOUNDS["no"]))
     found = read_labeled_examples(str(tmp_path / "a.wav"), Columns())
-    assert (found.kind, found.ids) == ("sound", ["a.wav"])
+    assert (found.kind, found.ids) == ("audio", ["a.wav"])
 
 
 def test_the_print_of_sounds_hangs_on_samples_and_rate():
@@ -187,7 +187,7 @@ def test_files_that_do_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         assert "\n" not in str(caught.value)
     for pattern, says in (("(", "not a regular expression"), ("a", "has 0 groups"), ("(a)(b)", "has 2 groups")):
         with pytest.raises(SettingError, match=says):
-            read_labeled_examples(tmp_path, Columns(name_label=pattern))
+            read_labeled_examples(tmp_path, Columns(label_pattern=pattern))
     monkeypatch.setattr("lstmkit.data.media_files.MAX_SECONDS", 0.1)
     with pytest.raises(
         DataError, match=r"input 1 has 1 s, the maximum of an example is 0 s: .* --keyword-threshold 0.5"
@@ -241,7 +241,7 @@ def test_the_rate_is_that_of_the_slowest():
     for sounds, rate in (([fast], 16_000), ([fast, slow], 11_025), ([AudioClip("", slow.samples, 1000)], 4000)):
         made = AugmentedLogMelFrontEnd(0, 12, 4, 0.0, 0.0, 0.0, 0, 0.0)
         made.fit(sounds, Progress())
-        assert made.mel.rate == rate
+        assert made.mel.sample_rate == rate
         again = AugmentedLogMelFrontEnd(0, 12, 4, 0.0, 0.0, 0.0, 0, 0.0)
         again.load_state(json.loads(json.dumps(made.state())))
         assert all((a == b).all() for a, b in zip(made.encode(sounds), again.encode(sounds), strict=True))
@@ -251,7 +251,7 @@ def test_the_rate_is_that_of_the_slowest():
 
 def test_an_offset_is_taken_out_frame_by_frame():
     samples = hum(500).samples
-    mel = LogMelSpectrogram(RATE, 12, centred=True)
+    mel = LogMelSpectrogram(RATE, 12, remove_dc_offset=True)
     np.testing.assert_allclose(mel.from_samples(samples + 5), mel.from_samples(samples), atol=0.05)
     assert np.abs(LogMelSpectrogram(RATE, 12).from_samples(samples + 5) - mel.from_samples(samples)).max() > 3
 
@@ -575,7 +575,7 @@ def test_protocols_take_the_parts_from_the_names(tmp_path: Path, monkeypatch: py
 
 def test_pictures():
     """Whatever the labels hold; of the shortest sound too."""
-    pitches = LogMelSpectrogram(RATE, 12).pitches
+    pitches = LogMelSpectrogram(RATE, 12).center_frequencies
     for frames in (1, 9):
         decibels = np.random.default_rng(0).normal(-30, 10, (frames, 12))
         figure = audio_attribution_figure(np.ones(3), decibels, pitches, 0.1, [0.1] * frames, "$a: 0.8")

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from lstmkit.data import catalog
 from lstmkit.data.batch import Batch
-from lstmkit.data.text.copy_vocabulary import encode_with_extended_vocabulary, numbered
-from lstmkit.data.text.lines import sentences
+from lstmkit.data.text.copy_vocabulary import encode_source, encode_target
+from lstmkit.data.text.lines import split_sentences
 from lstmkit.data.text.text_pairs import SUMMARIES, read_sources, read_text_pairs
 from lstmkit.data.text.tokenizer import Tokenizer
 from lstmkit.decoding.generation import beam_search, block_repeated_ngrams
@@ -219,20 +219,20 @@ def test_a_search_copies_in_any_batch_and_with_any_ensemble():
 
 def test_unknown_words_have_numbers_of_their_own_text():
     """The same word the same number, whatever its case where all is lower-cased; a summary has the text's numbers."""
-    tokens = Tokenizer.fit(["send the report"], "words", lower=True, special=("<unk>",))
+    tokens = Tokenizer.fit(["send the report"], "words", lowercase=True, special_tokens=("<unk>",))
     size = len(tokens)
-    (ids, words), (told, said) = tokens.spelled(["Send Zoë the ZOË files", "zoë files by Ann"])
-    found, beyond = numbered(tokens, ids, words)
+    (ids, words), (told, said) = tokens.encode_with_tokens(["Send Zoë the ZOË files", "zoë files by Ann"])
+    found, beyond = encode_source(tokens, ids, words)
     assert found == [tokens["send"], size, tokens["the"], size, size + 1]
     assert beyond == {"zoë": size, "files": size + 1}
-    assert encode_with_extended_vocabulary(tokens, told, said, beyond) == [
+    assert encode_target(tokens, told, said, beyond) == [
         size,
         size + 1,
         tokens["<unk>"],
         tokens["<unk>"],
     ]
     assert list(tokens.encode(["Send Zoë"])) == [ids[:2]]
-    assert words == tokens.pieces("Send Zoë the ZOË files")
+    assert words == tokens.tokenize("Send Zoë the ZOË files")
 
 
 # ---- nothing twice ---------------------------------------------------------------------------------------------------
@@ -275,8 +275,8 @@ def test_rouge_is_that_of_the_library():
 
 def test_the_beginning_of_a_text():
     texts = ["Hi Ann,\nplease send it. Thanks!", "One sentence", "Is it 3.5? No."]
-    assert lead([sentences(text) for text in texts], 9) == ["Hi Ann,", "One sentence", "Is it 3.5?"]
-    assert lead([sentences(text) for text in texts], 2) == ["Hi Ann,", "One sentence", "Is it"]
+    assert lead([split_sentences(text) for text in texts], 9) == ["Hi Ann,", "One sentence", "Is it 3.5?"]
+    assert lead([split_sentences(text) for text in texts], 2) == ["Hi Ann,", "One sentence", "Is it"]
     assert leading_words(texts, 3) == ["Hi Ann, please", "One sentence", "Is it 3.5?"]
 
 

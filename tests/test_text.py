@@ -54,9 +54,9 @@ def test_a_file_is_read_line_by_line(tmp_path: Path):
     for name in ("a.txt", "b.gz"):
         text = read_text(tmp_path / name)
         assert list(text) == ["one", "two", "", "four"]
-        assert list(text.part(1, 3)) == ["two", ""]
-        assert list(text.part(1, 3).part(1, 99)) == [""]
-        assert len(text.part(2, 99)) == 2
+        assert list(text.slice(1, 3)) == ["two", ""]
+        assert list(text.slice(1, 3).slice(1, 99)) == [""]
+        assert len(text.slice(2, 99)) == 2
         assert text.digest() == read_text(["one", "two", "", "four"]).digest()
     assert read_text(["one\ntwo"]).digest() != text.digest()
 
@@ -96,17 +96,17 @@ def test_what_is_no_text(tmp_path: Path):
 
 
 def test_words_and_what_is_unknown():
-    tokenizer = Tokenizer.fit(["to be, or not to be"], "words", special=(END,))
+    tokenizer = Tokenizer.fit(["to be, or not to be"], "words", special_tokens=(END,))
     assert sorted(tokenizer.tokens(range(len(tokenizer)))) == sorted([UNKNOWN, END, "to", "be", ",", "or", "not"])
-    (ids,) = tokenizer.encode(["be nice, be"], ended=True)
+    (ids,) = tokenizer.encode(["be nice, be"], add_line_end=True)
     assert tokenizer.tokens(ids) == ["be", UNKNOWN, ",", "be", END]
-    assert tokenizer.unknown("be nice, nice") == ["nice"]
+    assert tokenizer.out_of_vocabulary("be nice, nice") == ["nice"]
     assert tokenizer.decode(ids[2:4]) == ", be"
 
 
 def test_an_unknown_sign_in_the_text_is_the_vocabularys_own():
     """As in the Penn Treebank, whose rare words are written <unk>: no number is left without a token."""
-    tokenizer = Tokenizer.fit(["a <unk> b <unk>", "b a a"], "whitespace", special=(END,))
+    tokenizer = Tokenizer.fit(["a <unk> b <unk>", "b a a"], "whitespace", special_tokens=(END,))
     assert len(tokenizer) == 4
     assert sorted(tokenizer[t] for t in ("a", "b", UNKNOWN, END)) == [0, 1, 2, 3]
     (ids,) = tokenizer.encode(["a <unk> c"])
@@ -115,9 +115,9 @@ def test_an_unknown_sign_in_the_text_is_the_vocabularys_own():
 
 def test_rare_words_case_and_size():
     lines = ["A a b B b c"]
-    assert "c" not in Tokenizer.fit(lines, "words", at_least=2)
-    assert "A" not in Tokenizer.fit(lines, "words", lower=True)
-    assert len(Tokenizer.fit(lines, "words", size=3)) == 3
+    assert "c" not in Tokenizer.fit(lines, "words", min_count=2)
+    assert "A" not in Tokenizer.fit(lines, "words", lowercase=True)
+    assert len(Tokenizer.fit(lines, "words", vocab_size=3)) == 3
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), min_size=1), min_size=1))
@@ -125,12 +125,12 @@ def test_characters_and_bytes_come_back(lines: list[str]):
     """Of what it was fitted to every character, of bytes any text at all."""
     whole = "".join(line + "\n" for line in lines)
     for kind in ("chars", "bpe"):
-        tokenizer = Tokenizer.fit(lines, kind, size=300 if kind == "bpe" else 0)
-        ids = [i for line in tokenizer.encode(lines, ended=True) for i in line]
+        tokenizer = Tokenizer.fit(lines, kind, vocab_size=300 if kind == "bpe" else 0)
+        ids = [i for line in tokenizer.encode(lines, add_line_end=True) for i in line]
         assert tokenizer.decode(ids) == whole
         again = Tokenizer(kind, tokenizer.to_json())
         assert again.to_json() == tokenizer.to_json()
-        assert [i for line in again.encode(lines, ended=True) for i in line] == ids
+        assert [i for line in again.encode(lines, add_line_end=True) for i in line] == ids
     (ids,) = tokenizer.encode(["⁂ none of it was there"])
     assert tokenizer.decode(ids) == "⁂ none of it was there"
 
@@ -148,9 +148,9 @@ def test_a_vocabulary_that_is_none():
 
 
 def test_a_stream_is_the_whole_text():
-    tokenizer = Tokenizer.fit(PROSE, "words", special=(END,))
+    tokenizer = Tokenizer.fit(PROSE, "words", special_tokens=(END,))
     ids = token_stream(read_text(PROSE), tokenizer)
-    assert ids.tolist() == [i for line in tokenizer.encode(PROSE, ended=True) for i in line]
+    assert ids.tolist() == [i for line in tokenizer.encode(PROSE, add_line_end=True) for i in line]
     assert isinstance(ids, np.memmap)
     assert ids.dtype == np.uint16
 
@@ -161,7 +161,7 @@ def test_a_stream_is_not_held_in_memory(tmp_path: Path):
     with (tmp_path / "large.txt").open("w") as file:
         for _ in range(20_000):
             file.write(" ".join(map(str, rng.integers(100, 1000, 50))) + "\n")
-    tokenizer = Tokenizer.fit([str(i) for i in range(100, 1000)], "whitespace", special=(END,))
+    tokenizer = Tokenizer.fit([str(i) for i in range(100, 1000)], "whitespace", special_tokens=(END,))
     text = read_text(tmp_path / "large.txt")
     tracemalloc.start()
     ids = token_stream(text, tokenizer)
@@ -411,7 +411,7 @@ def test_bits_per_character_and_perplexity_are_one_number(fitted: LanguageModel)
     """Perplexity counts by tokens, bits by characters, line ends included."""
     lines = PROSE[:7]
     found = fitted.evaluate(lines)
-    tokens = sum(len(ids) for ids in fitted.tokenizer.encode(lines, ended=True))
+    tokens = sum(len(ids) for ids in fitted.tokenizer.encode(lines, add_line_end=True))
     characters = sum(len(line) + 1 for line in lines)
     assert f"{tokens:,} tokens, {characters:,} characters" in found.notes[0]
     for _, row in found.table.iterrows():
@@ -472,7 +472,7 @@ def _there(name: str) -> bool:
 @pytest.mark.skipif(not _there("ptb"), reason="ptb is not here: set LSTMKIT_DATA")
 def test_n_grams_of_the_penn_treebank():
     """Published: 141.2 (T. Mikolov and G. Zweig 2012: 5-grams with modified Kneser-Ney smoothing, no cache)."""
-    tokenizer = Tokenizer.fit(read_text(locate("ptb", "ptb.train.txt")), "whitespace", special=(END,))
+    tokenizer = Tokenizer.fit(read_text(locate("ptb", "ptb.train.txt")), "whitespace", special_tokens=(END,))
     assert len(tokenizer) == 10_000
     train, test = (token_stream(read_text(locate("ptb", f"ptb.{part}.txt")), tokenizer) for part in ("train", "test"))
     assert (len(train), len(test)) == (929_589, 82_430)

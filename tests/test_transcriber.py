@@ -18,8 +18,8 @@ from lstmkit import LanguageModel, Transcriber, load
 from lstmkit.data.audio.audio_io import AudioClip, encode_audio
 from lstmkit.data.batch import Batch
 from lstmkit.data.ink.resampling import resample_ink, validate_strokes
-from lstmkit.data.transcripts import Columns, read_transcripts, written
-from lstmkit.data.vision.image_io import ink, read_grayscale_image
+from lstmkit.data.transcripts import Columns, normalize_text, read_transcripts
+from lstmkit.data.vision.image_io import normalize_text_line, read_grayscale_image
 from lstmkit.decoding.ctc import Written
 from lstmkit.errors import DataError, SettingError, UserError
 from lstmkit.jobs.transcriber.metrics import confusions, edit_distance, scores
@@ -93,7 +93,7 @@ def test_a_folder_a_zip_and_a_table_are_the_same(tmp_path: Path):
     (tmp_path / "book" / "c.png").write_bytes(png(line("c")))
     (tmp_path / "book" / "notes.md").write_text("no")
     found = read_transcripts(tmp_path / "book", Columns())
-    assert (found.kind, found.ids) == ("lines", ["a.nrm.png", "b.nrm.png", "c.png"])
+    assert (found.kind, found.ids) == ("images", ["a.nrm.png", "b.nrm.png", "c.png"])
     assert found.texts == ["ab", "Café x", None]
     with zipfile.ZipFile(tmp_path / "book.zip", "w") as archive:
         for path in (tmp_path / "book").iterdir():
@@ -104,7 +104,7 @@ def test_a_folder_a_zip_and_a_table_are_the_same(tmp_path: Path):
     again = read_transcripts(tmp_path / "lines.csv", Columns("path", "says"))
     assert again.digest() == found.digest()
     with pytest.raises(DataError, match=r"c\.png has no transcript: give it one"):
-        found.told()
+        found.require_texts()
 
 
 def test_one_sound_with_its_text_beside(tmp_path: Path):
@@ -137,12 +137,12 @@ def test_features_in_an_npz_with_their_texts(tmp_path: Path):
 
 def test_the_kind_of_arrays_is_inferred():
     def kind(one: Any, reads: str = "auto") -> str:
-        return read_transcripts([one], Columns(reads=reads)).kind
+        return read_transcripts([one], Columns(input_type=reads)).kind
 
     assert kind(np.zeros((3, 2))) == "features"
-    assert kind(line("a")) == "lines"
-    assert kind(image.fromarray(line("a"))) == "lines"
-    assert kind((np.zeros(400, np.int16), 8000)) == "sounds"
+    assert kind(line("a")) == "images"
+    assert kind(image.fromarray(line("a"))) == "images"
+    assert kind((np.zeros(400, np.int16), 8000)) == "audio"
     assert kind([[0, 0, 0], [1, 2, 1]], "strokes") == "strokes"
     assert kind(line("a"), "features") == "features"
 
@@ -174,7 +174,7 @@ def test_unreadable_files_are_named(tmp_path: Path):
         assert "\n" not in str(caught.value)
     for data, phrase in (
         ([], "no examples"),
-        ([np.zeros((2, 2)), line("a")], "features and lines: give inputs of one kind"),
+        ([np.zeros((2, 2)), line("a")], "features and images: give inputs of one kind"),
         ([np.zeros(3)], "give features as numbers"),
         ([np.array([[np.nan]])], "step 1: a value is NaN"),
         (([np.zeros((2, 2))], ["a", "b"]), "1 inputs and 2 texts"),
@@ -193,7 +193,7 @@ def test_a_text_that_is_not_utf8(tmp_path: Path):
 
 @given(st.text(max_size=30))
 def test_text_normalization_is_idempotent(text: str):
-    assert written(written(text)) == written(text)
+    assert normalize_text(normalize_text(text)) == normalize_text(text)
 
 
 # ---- pictures and strokes --------------------------------------------------------------------------------------------
@@ -201,27 +201,27 @@ def test_text_normalization_is_idempotent(text: str):
 
 def test_ink_is_the_rarer_shade():
     """Inverted, pale, on another paper, or larger: nearly the same columns."""
-    plain = ink(line("abca"), 20, "it")
+    plain = normalize_text_line(line("abca"), 20, "it")
     assert plain.shape == (44, 20)
     assert plain.min() == 0
     assert plain.max() == 1
     for other in (255 - line("abca"), line("abca") // 4 + 150):
-        np.testing.assert_allclose(ink(other, 20, "it"), plain, atol=0.02)
-    larger = ink(line("abca").repeat(3, 0).repeat(3, 1), 20, "it")
+        np.testing.assert_allclose(normalize_text_line(other, 20, "it"), plain, atol=0.02)
+    larger = normalize_text_line(line("abca").repeat(3, 0).repeat(3, 1), 20, "it")
     np.testing.assert_allclose(larger, plain, atol=0.3)  # edges are smoothed
-    upside_down = ink(line("abca")[::-1, ::-1], 20, "it")  # is read as it stands
+    upside_down = normalize_text_line(line("abca")[::-1, ::-1], 20, "it")  # is read as it stands
     np.testing.assert_allclose(upside_down, plain[::-1, ::-1], atol=1e-6)
 
 
 def test_an_image_without_a_line():
     for shade in (0, 128, 255):
         with pytest.raises(DataError, match=r"it shows no text line \(no contrast\)"):
-            ink(np.full((20, 50), shade, dtype=np.uint8), 16, "it")
+            normalize_text_line(np.full((20, 50), shade, dtype=np.uint8), 16, "it")
     with pytest.raises(DataError, match="split it into lines"):
-        ink(np.tile(line("abc"), (1, 1000)), 48, "it")
+        normalize_text_line(np.tile(line("abc"), (1, 1000)), 48, "it")
     thin = np.full((30, 4000), 255, dtype=np.uint8)
     thin[10:20, 7] = 0  # one stroke in a thousand columns
-    assert ink(thin, 30, "it").max() == 1
+    assert normalize_text_line(thin, 30, "it").max() == 1
 
 
 def test_examples_without_a_line_or_with_other_features_are_named():
@@ -407,7 +407,7 @@ def test_scores_by_hand():
 
 @given(st.lists(st.tuples(st.text("ab c", max_size=6), st.text("ab c", max_size=6)), min_size=1, max_size=4))
 def test_the_error_is_zero_only_without_mistakes(pairs: list[tuple[str, str]]):
-    wanted, found = ([written(pair[i]) for pair in pairs] for i in (0, 1))
+    wanted, found = ([normalize_text(pair[i]) for pair in pairs] for i in (0, 1))
     assert scores(wanted, wanted) == {"CER": 0, "WER": 0, "sentence error rate": 0} or not any(wanted)
     if any(wanted):
         assert (scores(found, wanted)["CER"] == 0) == (found == wanted)
@@ -459,7 +459,7 @@ def test_a_stream_keeps_no_audio(unidirectional: Transcriber):
     for _ in range(20):
         stream.push(np.zeros(RATE, dtype=np.float32))
     assert len(stream._frames) < unidirectional.predictor.stride
-    assert len(stream._mel._rest) < 2 * unidirectional.predictor.front_end.mel.length  # type: ignore[attr-defined]
+    assert len(stream._mel._rest) < 2 * unidirectional.predictor.front_end.mel.window_length  # type: ignore[attr-defined]
 
 
 def test_mean_normalization_removes_a_constant():
@@ -532,7 +532,7 @@ def test_unusual_audio_has_a_transcript(unidirectional: Transcriber):
         AudioClip("short", np.ones(3, np.float32), RATE),
     ]
     for one in unidirectional.predict(odd):
-        assert one.text == written(one.text)
+        assert one.text == normalize_text(one.text)
         assert all(np.isfinite([piece.start, piece.end, piece.confidence]).all() for piece in one.characters)
 
 
@@ -551,7 +551,7 @@ def test_images_and_strokes_are_fitted_saved_and_plotted(tmp_path: Path):
         assert again.predict(inputs[:4]) == job.predict(inputs[:4])
         assert job.predict(inputs[:1])[0].unit == unit
         assert job.plot(inputs, job.predict(inputs)).axes
-        with pytest.raises(DataError, match=f"but this model reads {'lines' if unit == 'pixel' else 'strokes'}"):
+        with pytest.raises(DataError, match=f"but this model reads {'images' if unit == 'pixel' else 'strokes'}"):
             again.predict([(np.zeros(500), 8000)])
 
 
@@ -622,7 +622,7 @@ def test_fine_tuning_starts_from_the_earlier_weights(sounds: tuple[list[AudioCli
         Transcriber(**{**gone, "hidden_size": 7}).fit(more)
     with pytest.raises(SettingError, match="was fitted with mean_normalization=False: give the same"):
         Transcriber(**{**gone, "mean_normalization": True}).fit(more)
-    with pytest.raises(SettingError, match="is not a transcriber of lines"):
+    with pytest.raises(SettingError, match="is not a transcriber of images"):
         Transcriber(**{**IMAGES, "init_from": gone["init_from"]}).fit(([line("ab")] * 20, ["ab"] * 20))
     with pytest.raises(UserError):
         Transcriber(**start).fit(more)

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lstmkit.data.batch import Batch
-from lstmkit.data.text.text_pairs import TextPairDataset, fitting, read_sources, read_text_pairs
-from lstmkit.data.text.tokenizer import Tokenizer, joined
+from lstmkit.data.text.text_pairs import TextPairDataset, filter_by_length, read_sources, read_text_pairs
+from lstmkit.data.text.tokenizer import Tokenizer, detokenize
 from lstmkit.decoding.generation import beam_search
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs import load
@@ -67,7 +67,7 @@ def test_parallel_text_in_every_form(tmp_path: Path):
     ]
     for data in forms:
         pairs = read_text_pairs(data)
-        assert (list(pairs.sources), list(pairs.targets), pairs.left_out) == (EN, DE, 2)
+        assert (list(pairs.sources), list(pairs.targets), pairs.num_blank) == (EN, DE, 2)
         assert pairs.digest() == read_text_pairs(list(zip(EN, DE, strict=True))).digest()
         assert read_sources(data) == en
     renamed = frame.rename(columns={"source": "en", "target": "de"})
@@ -75,7 +75,7 @@ def test_parallel_text_in_every_form(tmp_path: Path):
     assert read_sources(tmp_path / "x.en") == en
     assert read_sources(["a\nb", ""]) == ["a\nb", ""]
     assert read_text_pairs(pairs) is pairs
-    assert pairs.part(1, 3).targets == tuple(DE[1:])
+    assert pairs.slice(1, 3).targets == tuple(DE[1:])
 
 
 def test_a_comma_may_be_part_of_a_path(tmp_path: Path):
@@ -155,7 +155,7 @@ def test_nothing_to_translate(tmp_path: Path):
 def test_pairs_as_numbers():
     """Sources are padded with 0, targets with what is not scored; what is too long is counted."""
     both = [(np.arange(n) + 5, np.arange(m) + 5) for n, m in ((2, 1), (1, 3), (4, 1), (1, 4))]
-    source, too_long = fitting(both, 3, 3)
+    source, too_long = filter_by_length(both, 3, 3)
     assert too_long == 2
     assert source.lengths.tolist() == [2, 1]
     batch = source.batch(np.array([1, 0]))
@@ -170,7 +170,7 @@ def test_words_are_joined_as_one_writes_them():
     for text in ("a man (in red), running.", "it's a t-shirt!", "one; two: three?", "5% of 1/2 …"):
         tokenizer = Tokenizer.fit([text], "words")
         (ids,) = tokenizer.encode([text])
-        assert joined(tokenizer.tokens(ids)).replace(" …", "…") == text.replace(" …", "…")
+        assert detokenize(tokenizer.tokens(ids)).replace(" …", "…") == text.replace(" …", "…")
 
 
 # ---- attention -------------------------------------------------------------------------------------------------------
@@ -573,7 +573,7 @@ def test_saved_it_has_no_memory(reversing: Translator, tmp_path: Path):
 
 def test_unknown_words_are_copied():
     """What the vocabulary has not is the source's word that was attended to most, as it is written there."""
-    tokenizer = Tokenizer.fit(["x y"], "words", lower=True, special=("<pad>", "<bos>", "<eos>", "<unk>"))
+    tokenizer = Tokenizer.fit(["x y"], "words", lowercase=True, special_tokens=("<pad>", "<bos>", "<eos>", "<unk>"))
     (piece,) = split_into_segments(["Der alte Zürcher"], tokenizer, 9)
     assert piece.words == ("Der", "alte", "Zürcher")
     ids = (tokenizer["x"], tokenizer["<unk>"], tokenizer["<unk>"])
@@ -619,7 +619,7 @@ def test_a_translation_memory():
 
 
 def test_pieces_of_words_leave_nothing_unknown():
-    tokenizer = Tokenizer.fit(["Ein Hund."], "bpe", size=270, special=("<pad>", "<bos>", "<eos>"))
+    tokenizer = Tokenizer.fit(["Ein Hund."], "bpe", vocab_size=270, special_tokens=("<pad>", "<bos>", "<eos>"))
     (piece,) = split_into_segments(["Zürich!"], tokenizer, 99)
     assert isinstance(piece, InputSegment)
     found = decode_text(tuple(piece.ids.tolist()), 0.0, np.eye(len(piece.ids)), piece, tokenizer)

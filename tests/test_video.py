@@ -45,7 +45,7 @@ from scored import by
 av: Any = importlib.import_module("av")
 pillow: Any = importlib.import_module("PIL.Image")
 
-SMALL = ClipFormat(16, 16, colour=False, rate=0)
+SMALL = ClipFormat(16, 16, color=False, frame_rate=0)
 TINY: dict[str, Any] = {
     "height": 16, "width": 16, "color": False, "feature_size": 8, "hidden_size": 6, "epochs": 2, "batch_size": 8,
 }  # fmt: skip
@@ -90,8 +90,8 @@ def test_frames_come_back(tmp_path: Path):
     """All of them, in grey and in colour, with their times."""
     given_frames = square("right", side=64)
     write_video(given_frames, tmp_path / "a.mp4")
-    found = read_video(tmp_path / "a.mp4", ClipFormat(64, 64, colour=False, rate=0))
-    assert (found.name, found.frames.shape, found.rate, found.seconds) == (
+    found = read_video(tmp_path / "a.mp4", ClipFormat(64, 64, color=False, frame_rate=0))
+    assert (found.name, found.frames.shape, found.frame_rate, found.seconds) == (
         "a.mp4",
         (8, 64, 64, 1),
         10.0,
@@ -99,7 +99,7 @@ def test_frames_come_back(tmp_path: Path):
     )
     assert np.abs(found.frames[..., 0].astype(int) - given_frames).mean() < 3
     np.testing.assert_allclose(found.times, np.arange(8) / 10)
-    again = read_video((tmp_path / "a.mp4").read_bytes(), ClipFormat(64, 64, colour=False, rate=0))
+    again = read_video((tmp_path / "a.mp4").read_bytes(), ClipFormat(64, 64, color=False, frame_rate=0))
     assert again.name == "the video"
     np.testing.assert_array_equal(again.frames, found.frames)
     red_and_blue = np.zeros((3, 32, 32, 3), dtype=np.uint8)
@@ -110,14 +110,14 @@ def test_frames_come_back(tmp_path: Path):
     assert read_video(tmp_path / "b.mp4", SMALL).frames.shape == (3, 16, 16, 1)
     write_video(given_frames[:1], tmp_path / "one.mp4")
     one = read_video(tmp_path / "one.mp4", ClipFormat())
-    assert (len(one), one.rate, one.seconds) == (1, 10, 0.1)
+    assert (len(one), one.frame_rate, one.seconds) == (1, 10, 0.1)
 
 
 def test_no_more_frames_a_second_than_are_wanted(tmp_path: Path):
     """Evenly over the clip; a clip that has fewer is read whole."""
     write_video(np.zeros((20, 16, 16), np.uint8), tmp_path / "a.mp4")
     for rate in (1, 3, 4, 7, 10, 30):
-        found = read_video(tmp_path / "a.mp4", SMALL._replace(rate=rate))
+        found = read_video(tmp_path / "a.mp4", SMALL._replace(frame_rate=rate))
         expected = np.arange(min(20, math.floor(1.9 * rate) + 1)) / min(rate, 10)
         assert len(found) == len(expected)
         assert ((found.times - expected > -1e-6) & (found.times - expected < 0.1)).all()
@@ -139,7 +139,7 @@ def test_any_kind_of_file(name: str, codec: str, tmp_path: Path):
     """The square is where it was at every time."""
     path = encoded(tmp_path / name, codec, square("right", side=64), "rgb8" if codec == "gif" else "yuv420p")
     for rate in (0, 10):
-        found = read_video(path, ClipFormat(64, 64, colour=False, rate=rate))
+        found = read_video(path, ClipFormat(64, 64, color=False, frame_rate=rate))
         np.testing.assert_allclose(found.times, np.arange(8) / 10, atol=1e-3)
         np.testing.assert_allclose(_left(found), range(0, 32, 4), atol=2)
 
@@ -160,7 +160,7 @@ def test_a_pause_is_not_made_up_for(tmp_path: Path):
             frame.pts, frame.time_base = now, Fraction(1, 100)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    times = read_video(tmp_path / "a.mp4", SMALL._replace(rate=10)).times
+    times = read_video(tmp_path / "a.mp4", SMALL._replace(frame_rate=10)).times
     np.testing.assert_allclose(times, (0, 0.1, 1.0, 1.1), atol=1e-6)
 
 
@@ -186,7 +186,7 @@ def test_a_large_film_of_a_telephone(tmp_path: Path):
     turned = struct.pack(">9i", 0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000)
     at = content.index(as_it_is, content.index(b"tkhd"))
     tracemalloc.start()
-    found = read_video(content[:at] + turned + content[at + len(turned) :], ClipFormat(64, 64, colour=False))
+    found = read_video(content[:at] + turned + content[at + len(turned) :], ClipFormat(64, 64, color=False))
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 500_000  # one grey frame has 8 MB
@@ -205,7 +205,7 @@ def test_frames_are_decoded_one_by_one(tmp_path: Path):
         list(frames)
     write_video(np.zeros((1000, 64, 64), np.uint8), tmp_path / "long.mp4")
     tracemalloc.start()
-    assert sum(1 for _ in iter_frames(tmp_path / "long.mp4", ClipFormat(64, 64, rate=0))) == 1000
+    assert sum(1 for _ in iter_frames(tmp_path / "long.mp4", ClipFormat(64, 64, frame_rate=0))) == 1000
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 500_000  # all frames have 12 MB
@@ -256,7 +256,7 @@ def test_arrays_as_clips():
     found = video_from_array(whole, SMALL, "x")
     np.testing.assert_array_equal(found.frames[..., 0], whole)
     np.testing.assert_array_equal(video_from_array(whole / 255, SMALL, "x").frames, found.frames)
-    assert (found.rate, found.seconds, len(found)) == (10, 0.2, 2)
+    assert (found.frame_rate, found.seconds, len(found)) == (10, 0.2, 2)
     assert video_from_array(np.ones((3, 40, 20, 3)), ClipFormat(16, 24), "x").frames.shape == (3, 16, 24, 3)
     for array, says in (
         (np.full((2, 8, 8), np.nan), "x: a pixel is NaN or out of range"),
@@ -303,7 +303,7 @@ def test_any_kind_of_picture():
         found = read_image(content, 8, 8)
         assert found.shape == (8, 8, 3)
         np.testing.assert_allclose(found[0, [0, 7]], ends, atol=1)
-        assert read_image(content, 8, 8, colour=False).shape == (8, 8, 1)
+        assert read_image(content, 8, 8, color=False).shape == (8, 8, 1)
     with pytest.raises(DataError, match="x is not a readable image"):
         read_image(b"none", 8, 8, name="x")
 
@@ -314,7 +314,7 @@ def test_a_picture_is_turned_as_its_flag_says():
     picture.paste((250, 250, 250), (0, 0, 32, 8))
     flag[0x112] = 6
     for content in (_file(picture, exif=flag), _file(picture, "JPEG", exif=flag, quality=95)):
-        found = read_image(content, 32, 16, colour=False)[..., 0] > 120
+        found = read_image(content, 32, 16, color=False)[..., 0] > 120
         assert not found[:, :7].any()
         assert found[:, 9:].all()
         whole = read_grayscale_image(content) > 120
@@ -327,13 +327,13 @@ def test_a_picture_is_turned_as_its_flag_says():
     sides=st.tuples(st.integers(1, 60), st.integers(1, 60)),
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     channels=st.sampled_from((1, 3)),
-    colour=st.booleans(),
+    color=st.booleans(),
 )
 @settings(deadline=None)
-def test_a_picture_of_any_size_fits(sides: tuple[int, int], size: tuple[int, int], channels: int, colour: bool):
+def test_a_picture_of_any_size_fits(sides: tuple[int, int], size: tuple[int, int], channels: int, color: bool):
     """It fills one side, has the other in proportion, and lies in the middle."""
-    found = resize_with_pad(np.full((*sides, channels), 255, dtype=np.uint8), *size, colour)
-    assert found.shape == (*size, 3 if colour else 1)
+    found = resize_with_pad(np.full((*sides, channels), 255, dtype=np.uint8), *size, color)
+    assert found.shape == (*size, 3 if color else 1)
     lit = found.max(axis=2) == 255
     rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
     assert lit.sum() == len(rows) * len(columns) == (found.max(axis=2) > 0).sum()
@@ -462,7 +462,7 @@ def test_the_scale_is_that_of_training():
 # ---- data ------------------------------------------------------------------------------------------------------------
 
 CLIPS = {"left": square("left", side=32), "right": square("right", side=32)}
-SHAPED = Columns(shape=ClipFormat(32, 32, colour=False))
+SHAPED = Columns(clip_format=ClipFormat(32, 32, color=False))
 
 
 def _folder(path: Path) -> Path:
@@ -488,13 +488,13 @@ def test_every_way_to_give_clips_says_the_same(tmp_path: Path):
     inside = {row: (folder / row).read_bytes() for row in rows}
     bare = {row.split("/")[1]: content for row, content in inside.items()}
     table = b"path,label\nleft_1.mp4,left\nright_1.mp4,right\n"
-    clips = [video_from_array(frames, SHAPED.shape, label) for label, frames in CLIPS.items()]
+    clips = [video_from_array(frames, SHAPED.clip_format, label) for label, frames in CLIPS.items()]
     ways: list[tuple[Any, Columns]] = [
         (folder, SHAPED),
         (folder / "list.csv", SHAPED),
-        (pd.DataFrame({"file": map(str, paths), "label": labels}), SHAPED._replace(recording="file")),
+        (pd.DataFrame({"file": map(str, paths), "label": labels}), SHAPED._replace(path="file")),
         (_zip(tmp_path / "a.zip", inside), SHAPED),
-        (_zip(tmp_path / "b.zip", bare), SHAPED._replace(name_label=r"^([a-z]+)_\d")),
+        (_zip(tmp_path / "b.zip", bare), SHAPED._replace(label_pattern=r"^([a-z]+)_\d")),
         (_zip(tmp_path / "c.zip", {**bare, "list.csv": table}), SHAPED),
         ((paths, labels), SHAPED),
         ((clips, labels), SHAPED),
@@ -507,7 +507,7 @@ def test_every_way_to_give_clips_says_the_same(tmp_path: Path):
         assert found.kind == "video"
         assert sorted(found.require_labels()) == [("left",), ("right",)]
         for (label,), clip in zip(found.require_labels(), found.inputs, strict=True):
-            assert clip.rate == 10
+            assert clip.frame_rate == 10
             np.testing.assert_allclose(clip.frames[..., 0].astype(int), CLIPS[label], atol=20)
     assert read_labeled_examples(folder, SHAPED).notes == (
         "1 files of clips are not video files and were skipped, such as list.csv",
@@ -523,7 +523,7 @@ def test_what_is_read_as_what_is_a_rule(tmp_path: Path):
     assert found.notes == ("1 files of clips are not video files and were skipped, such as left/left_1.wav",)
     for name in ("2.wav", "3.wav"):
         (folder / "right" / name).write_bytes(wav)
-    assert read_labeled_examples(folder, SHAPED).kind == "sound"
+    assert read_labeled_examples(folder, SHAPED).kind == "audio"
     one = folder / "left" / "left_1.mp4"
     assert read_labeled_examples(one, SHAPED).ids == ["left_1.mp4"]
     assert read_labeled_examples(video_from_array(CLIPS["left"], SMALL, "x"), SHAPED).labels == [None]
@@ -682,8 +682,8 @@ def test_every_motion_in_turn_as_a_file(tmp_path: Path):
     assert len(found) == 20
     for number in range(20):
         motion = digits.MOTIONS[number % 10]
-        clip = read_video(tmp_path / motion / f"{number}.mp4", ClipFormat(64, 64, colour=False, rate=0))
-        assert (len(clip), clip.rate) == (digits.FRAMES, digits.RATE)
+        clip = read_video(tmp_path / motion / f"{number}.mp4", ClipFormat(64, 64, color=False, frame_rate=0))
+        assert (len(clip), clip.frame_rate) == (digits.FRAMES, digits.RATE)
         lit = clip.frames[..., 0] > 128
         rows, columns = ((lit * at).sum(axis=(1, 2)) / lit.sum(axis=(1, 2)) for at in np.ogrid[:64, :64])
         right, down, grown = columns[-1] - columns[0], rows[-1] - rows[0], lit[-1].sum() / lit[0].sum()

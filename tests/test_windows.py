@@ -153,7 +153,7 @@ def test_values_are_scaled_and_the_base_goes_on_over_the_horizon():
 
 def test_the_fed_layout_shows_the_value_before():
     """Fed its own values, step t has the value of step t - 1 and answers for all steps, of which the first is blind."""
-    inputs, targets, *_ = window(many([1, 2, NAN, 4, 5, 6]), (0, 4), past=4, fed=True)
+    inputs, targets, *_ = window(many([1, 2, NAN, 4, 5, 6]), (0, 4), past=4, autoregressive=True)
     assert inputs.tolist() == [[0, 0, 0], [1, 1, 0], [2, 1, 0], [0, 0, 0], [4, 1, 1], [5, 1, 1]]
     assert targets.tolist()[:2] == [1, 2]
     assert np.isnan(targets[2])
@@ -239,7 +239,7 @@ def test_nothing_leaks_from_the_future(leak, scaling: WindowScaler, fed: bool):
     """Changing any value at or after the origin changes no input, base or scale, nor what past covariates show."""
     y, origin, other = leak
     scaling = replace(scaling, log=False)
-    options = {"past": 5, "horizon": 4, "ahead": 4, "fed": fed}
+    options = {"past": 5, "horizon": 4, "ahead": 4, "autoregressive": fed}
     features = CovariateEncoder(past=(CovariateColumn("x", has_missing=True),))
     before, after = (
         window(many(v, covariates={"x": (np.array(v),)}), (0, origin), scaling, features, **options) for v in (y, other)

@@ -47,10 +47,10 @@ class Batch:
         return replace(self, **moved, extras={name: t.to(device) for name, t in self.extras.items()})
 
 
-def beside(arrays: Sequence[np.ndarray], fill: float) -> np.ndarray:
+def pad_sequences(arrays: Sequence[np.ndarray], fill: float) -> np.ndarray:
     """Stack arrays ``(T_i, …)`` into ``(B, max T_i, …)``, padded at the end with ``fill``; scalars into ``(B,)``.
 
-    >>> beside([np.array([1, 2]), np.array([3])], fill=-1).tolist()
+    >>> pad_sequences([np.array([1, 2]), np.array([3])], fill=-1).tolist()
     [[1, 2], [3, -1]]
     """
     if arrays[0].ndim == 0:
@@ -121,11 +121,11 @@ class Loader:
     def epoch(self, number: int = 0) -> Iterator[Batch]:
         """The batches of epoch ``number``."""
         passes = -(-self._n_batches // max(1, self._batches_per_pass))
-        batches = (rows for i in range(passes) for rows in self._one_order(number * passes + i))
+        batches = (rows for i in range(passes) for rows in self._batches_of_pass(number * passes + i))
         for rows in itertools.islice(batches, self._n_batches):
             yield self.source.batch(rows)
 
-    def _one_order(self, number: int) -> list[np.ndarray]:
+    def _batches_of_pass(self, number: int) -> list[np.ndarray]:
         lengths = self.source.lengths
         if self.seed is None:
             rows = np.arange(len(self.source)) if lengths is None else np.argsort(lengths, kind="stable")

@@ -15,14 +15,14 @@ import pandas as pd
 from lstmkit.data import zip_archive
 from lstmkit.data.media_files import (
     MediaColumns,
+    MediaItems,
     MediaType,
-    Takes,
     from_file,
     image_type,
     is_media_path,
     media_from_table,
     read_zipped_table,
-    video,
+    video_type,
 )
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.table import Table, read_file
@@ -41,17 +41,17 @@ class CaptionColumns(NamedTuple):
     Attributes:
         path: Path of an image or video, relative to the table's folder.
         text: Its caption.
-        shape: Format to which images and frames are converted.
+        clip_format: Format to which images and frames are converted.
     """
 
     path: str = "image"
     text: str = "caption"
-    shape: ClipFormat = ClipFormat()
+    clip_format: ClipFormat = ClipFormat()
 
     @property
-    def kinds(self) -> tuple[MediaType, MediaType]:
+    def media_types(self) -> tuple[MediaType, MediaType]:
         """Media types that are read."""
-        return image_type(self.shape), video(self.shape)
+        return image_type(self.clip_format), video_type(self.clip_format)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,34 +59,34 @@ class CaptionedMedia:
     """Images or video clips with captions.
 
     Attributes:
-        seen: Images ``(H, W, C)`` uint8, video clips, or features ``(S, F)`` float32 of another network.
+        inputs: Images ``(H, W, C)`` uint8, video clips, or features ``(S, F)`` float32 of another network.
         texts: Captions of each input; empty if unknown.
         ids: Id of each input.
         name: Name of the data in messages.
         notes: What was done to read them.
     """
 
-    seen: Sequence[Any]
+    inputs: Sequence[Any]
     texts: Sequence[tuple[str, ...]]
     ids: Sequence[str]
     name: str
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.seen)
+        return len(self.inputs)
 
     @property
     def kind(self) -> str:
-        """``"pictures"``, ``"clips"`` or ``"features"``."""
-        first = self.seen[0]
-        return "clips" if isinstance(first, VideoClip) else "pictures" if first.ndim == 3 else "features"
+        """``"images"``, ``"clips"`` or ``"features"``."""
+        first = self.inputs[0]
+        return "clips" if isinstance(first, VideoClip) else "images" if first.ndim == 3 else "features"
 
-    def part(self, rows: Sequence[int] | np.ndarray) -> CaptionedMedia:
+    def subset(self, rows: Sequence[int] | np.ndarray) -> CaptionedMedia:
         """The examples ``rows``."""
-        picked = ([values[i] for i in rows] for values in (self.seen, self.texts, self.ids))
-        return replace(self, **dict(zip(("seen", "texts", "ids"), picked, strict=True)))
+        picked = ([values[i] for i in rows] for values in (self.inputs, self.texts, self.ids))
+        return replace(self, **dict(zip(("inputs", "texts", "ids"), picked, strict=True)))
 
-    def said(self) -> CaptionedMedia:
+    def with_captions(self) -> CaptionedMedia:
         """The examples with captions; the number of the others is noted.
 
         Raises:
@@ -98,12 +98,12 @@ class CaptionedMedia:
         if len(rows) == len(self):
             return self
         note = f"{len(self) - len(rows)} of {self.name} have no caption and are dropped"
-        return replace(self.part(rows), notes=(*self.notes, note))
+        return replace(self.subset(rows), notes=(*self.notes, note))
 
     def digest(self) -> str:
         """SHA-256 of inputs and captions."""
         digest = hashlib.sha256()
-        for example, texts in zip(self.seen, self.texts, strict=True):
+        for example, texts in zip(self.inputs, self.texts, strict=True):
             array = example.frames if isinstance(example, VideoClip) else example
             digest.update(f"{array.shape}{texts!r}".encode("utf-8", "replace") + array.tobytes())
         return digest.hexdigest()
@@ -127,14 +127,14 @@ def read_captioned_media(data: object, layout: CaptionColumns) -> CaptionedMedia
     data = as_pandas(data)
     if isinstance(data, CaptionedMedia):
         return data
-    items = opened(data, layout)
+    items = open_media(data, layout)
     media = _from_lists(data, layout) if items is None else _read(items)
     if not len(media):
         raise DataError(f"{media.name} has no images or videos: give at least one")
     return media
 
 
-def opened(data: object, layout: CaptionColumns) -> Takes | None:
+def open_media(data: object, layout: CaptionColumns) -> MediaItems | None:
     """Unread images or videos of files and frames; ``None`` for lists."""
     data = as_pandas(data)
     if isinstance(data, pd.DataFrame):
@@ -144,9 +144,9 @@ def opened(data: object, layout: CaptionColumns) -> Takes | None:
     text = os.fspath(data)
     path = Path(text)
     if "," in text and not path.exists():
-        where, table = (Path(part.strip()) for part in text.split(",", 1))
+        where, table = (Path(name.strip()) for name in text.split(",", 1))
         return _from_table(read_file(table), layout, where)
-    if not is_media_path(path, layout.kinds):
+    if not is_media_path(path, layout.media_types):
         return _from_table(read_file(path), layout, path.parent)
     if path.is_dir():
         table = _find_table(path.name, [file.name for file in sorted(path.iterdir()) if file.is_file()])
@@ -159,9 +159,9 @@ def opened(data: object, layout: CaptionColumns) -> Takes | None:
                 table_path = PurePosixPath(table)
                 zipped = read_zipped_table(archive, table_path, path.name)
                 return _from_table(zipped, layout, path, str(table_path.parent))
-    items = from_file(path, MediaColumns(), layout.kinds)
+    items = from_file(path, MediaColumns(), layout.media_types)
     # The label of a file is its folder name, which is not a caption.
-    return items._replace(each=lambda: (item._replace(label=None) for item in items.each()))
+    return items._replace(iterate=lambda: (item._replace(label=None) for item in items.iterate()))
 
 
 def _find_table(where: str, names: Sequence[str]) -> str:
@@ -181,8 +181,8 @@ def _find_table(where: str, names: Sequence[str]) -> str:
     return ""
 
 
-def _from_table(table: Table, layout: CaptionColumns, where: Path, below: str = "") -> Takes:
-    """Media items of a table. ``where``: their folder or zip; ``below``: their folder in the zip.
+def _from_table(table: Table, layout: CaptionColumns, where: Path, subfolder: str = "") -> MediaItems:
+    """Media items of a table. ``where``: their folder or zip; ``subfolder``: their folder in the zip.
 
     Raises:
         DataError: A column or file is missing.
@@ -192,7 +192,7 @@ def _from_table(table: Table, layout: CaptionColumns, where: Path, below: str = 
         known = listing(table.frame.columns)
         raise DataError(f"no column {layout.path!r} in {table.name} (columns: {known}): give --path-col NAME")
     table.raise_if_any(layout.path, table.missing(layout.path), "is not a path: give one, or remove the row")
-    files = [str(PurePosixPath(below, str(cell).strip())) for cell in table.column(layout.path)]
+    files = [str(PurePosixPath(subfolder, str(cell).strip())) for cell in table.column(layout.path)]
     table = replace(table, frame=table.frame.assign(**{layout.path: files}))
     if where.suffix.lower() == ".zip":
         with zip_archive.open_zip(where) as archive:
@@ -205,7 +205,7 @@ def _from_table(table: Table, layout: CaptionColumns, where: Path, below: str = 
             f"{table.name} names {len(missing)} files that are not in {where.name or 'this folder'}: "
             f"{listing(missing)}: add them, or remove their rows"
         )
-    return media_from_table(table, MediaColumns(layout.path, layout.text, id=layout.path), where, layout.kinds)
+    return media_from_table(table, MediaColumns(layout.path, layout.text, id=layout.path), where, layout.media_types)
 
 
 def _with_header(table: Table, layout: CaptionColumns) -> Table:
@@ -221,12 +221,12 @@ def _with_header(table: Table, layout: CaptionColumns) -> Table:
     return replace(table, frame=rows, has_header=False)
 
 
-def _read(items: Takes) -> CaptionedMedia:
+def _read(items: MediaItems) -> CaptionedMedia:
     """Read each input once, with all its captions."""
     index: dict[str, int] = {}
     inputs: list[Any] = []
     texts: list[tuple[str, ...]] = []
-    for item in items.each():
+    for item in items.iterate():
         if item.id not in index:
             index[item.id] = len(inputs)
             inputs.append(item.read())
@@ -267,9 +267,13 @@ def _check_input(entry: Any, number: int, layout: CaptionColumns) -> np.ndarray 
     if isinstance(entry, VideoClip):
         return entry
     if isinstance(entry, (str, os.PathLike)):
-        if Path(entry).is_dir() or not is_media_path(Path(entry), layout.kinds) or Path(entry).suffix.lower() == ".zip":
+        if (
+            Path(entry).is_dir()
+            or not is_media_path(Path(entry), layout.media_types)
+            or Path(entry).suffix.lower() == ".zip"
+        ):
             raise DataError(f"input {number}, {entry}, is not an image or video: give image or video files")
-        (item,) = from_file(Path(entry), MediaColumns(), layout.kinds).each()
+        (item,) = from_file(Path(entry), MediaColumns(), layout.media_types).iterate()
         media = item.read()
         assert isinstance(media, (np.ndarray, VideoClip))
         return media
@@ -280,10 +284,10 @@ def _check_input(entry: Any, number: int, layout: CaptionColumns) -> np.ndarray 
     except (ValueError, TypeError):
         raise DataError(f"{name} is not an array of numbers: give an image, a clip, or features (S, F)") from None
     if values.ndim == 4 or (values.ndim == 3 and values.shape[2] not in (1, 3)):
-        return video_from_array(values, layout.shape, name)
+        return video_from_array(values, layout.clip_format, name)
     if values.ndim == 3:
-        image = video_from_array(values[None], layout.shape, name).frames[0]
-        return resize_with_pad(image, layout.shape.height, layout.shape.width, layout.shape.colour)
+        image = video_from_array(values[None], layout.clip_format, name).frames[0]
+        return resize_with_pad(image, layout.clip_format.height, layout.clip_format.width, layout.clip_format.color)
     if values.ndim != 2 or not values.size or not np.isfinite(numbers).all():
         raise DataError(
             f"{name} has shape {values.shape}, or a NaN: give an image (H, W, 3), a clip (T, H, W, 3), or features "

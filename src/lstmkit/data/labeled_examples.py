@@ -16,13 +16,13 @@ from lstmkit.data.audio.audio_io import AudioClip
 from lstmkit.data.media_files import (
     AUDIO_TYPE,
     MediaColumns,
+    MediaItems,
     MediaType,
-    Takes,
     from_file,
     is_media_path,
     media_from_objects,
     media_from_table,
-    video,
+    video_type,
 )
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import group_rows, has_decimal_commas, read_numbers
@@ -42,9 +42,9 @@ class Columns(NamedTuple):
         id: Example id. For numeric sequences, rows with the same id are one sequence.
         values: Numeric columns, one time step per row.
         separator: Separator of several labels; empty if an example has one label.
-        recording: Paths of audio or video files; ignored if there are ``values`` or texts.
-        name_label: Label in file names, see :attr:`MediaColumns.pattern`.
-        shape: Format to which video clips are converted.
+        path: Paths of audio or video files; ignored if there are ``values`` or texts.
+        label_pattern: Label in file names, see :attr:`MediaColumns.pattern`.
+        clip_format: Format to which video clips are converted.
     """
 
     text: str = "text"
@@ -52,19 +52,19 @@ class Columns(NamedTuple):
     id: str = "id"
     values: tuple[str, ...] = ()
     separator: str = ""
-    recording: str = "path"
-    name_label: str = ""
-    shape: ClipFormat = ClipFormat()
+    path: str = "path"
+    label_pattern: str = ""
+    clip_format: ClipFormat = ClipFormat()
 
     @property
     def media_columns(self) -> MediaColumns:
         """Columns for media files."""
-        return MediaColumns(self.recording, self.label, self.id, self.name_label)
+        return MediaColumns(self.path, self.label, self.id, self.label_pattern)
 
     @property
-    def kinds(self) -> tuple[MediaType, MediaType]:
+    def media_types(self) -> tuple[MediaType, MediaType]:
         """Media types that are read."""
-        return AUDIO_TYPE, video(self.shape)
+        return AUDIO_TYPE, video_type(self.clip_format)
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ class LabeledExamples:
 
     @property
     def kind(self) -> str:
-        """``"text"``, ``"numbers"``, ``"sound"`` or ``"video"``."""
-        named = {str: "text", AudioClip: "sound", VideoClip: "video"}
+        """``"text"``, ``"numbers"``, ``"audio"`` or ``"video"``."""
+        named = {str: "text", AudioClip: "audio", VideoClip: "video"}
         return next((name for cls, name in named.items() if isinstance(self.inputs[0], cls)), "numbers")
 
-    def part(self, rows: Sequence[int] | np.ndarray) -> LabeledExamples:
+    def subset(self, rows: Sequence[int] | np.ndarray) -> LabeledExamples:
         """The examples ``rows``."""
         picked = ([values[i] for i in rows] for values in (self.inputs, self.labels, self.ids))
         return replace(self, **dict(zip(("inputs", "labels", "ids"), picked, strict=True)))
@@ -131,8 +131,8 @@ class LabeledExamples:
 def _values(example: Any) -> tuple[np.ndarray, str]:
     """Array of an example that is not text, and its rate, which distinguishes clips with equal samples."""
     if isinstance(example, AudioClip):
-        return example.samples, f"{example.rate} "
-    return (example.frames, f"{example.rate:.4f} ") if isinstance(example, VideoClip) else (example, "")
+        return example.samples, f"{example.sample_rate} "
+    return (example.frames, f"{example.frame_rate:.4f} ") if isinstance(example, VideoClip) else (example, "")
 
 
 def read_labeled_examples(data: object, columns: Columns) -> LabeledExamples:
@@ -157,8 +157,8 @@ def read_labeled_examples(data: object, columns: Columns) -> LabeledExamples:
     data = as_pandas(data)
     if isinstance(data, LabeledExamples):
         return data
-    source = opened(data, columns)
-    if isinstance(source, Takes):
+    source = open_media(data, columns)
+    if isinstance(source, MediaItems):
         examples = _from_media(source, columns.separator)
     elif isinstance(source, Table):
         examples = _from_table(source, columns)
@@ -169,27 +169,29 @@ def read_labeled_examples(data: object, columns: Columns) -> LabeledExamples:
     return examples
 
 
-def opened(data: object, columns: Columns) -> Takes | Table | None:
+def open_media(data: object, columns: Columns) -> MediaItems | Table | None:
     """Unread media items, a table without media, or ``None`` for lists; see :func:`read_labeled_examples`."""
     data = as_pandas(data)
-    if isinstance(data, (str, os.PathLike)) and is_media_path(Path(data), columns.kinds):
-        return from_file(Path(data), columns.media_columns, columns.kinds)
+    if isinstance(data, (str, os.PathLike)) and is_media_path(Path(data), columns.media_types):
+        return from_file(Path(data), columns.media_columns, columns.media_types)
     if not isinstance(data, (str, os.PathLike, pd.DataFrame)):
-        return media_from_objects(data, columns.kinds)
+        return media_from_objects(data, columns.media_types)
     is_frame = isinstance(data, pd.DataFrame)
     table = Table(data.set_axis(data.columns.map(str), axis=1), "the frame") if is_frame else read_file(Path(data))
-    if columns.values or columns.text in table.frame or columns.recording not in table.frame:
+    if columns.values or columns.text in table.frame or columns.path not in table.frame:
         return table
-    return media_from_table(table, columns.media_columns, Path() if is_frame else Path(data).parent, columns.kinds)
+    return media_from_table(
+        table, columns.media_columns, Path() if is_frame else Path(data).parent, columns.media_types
+    )
 
 
-def _from_media(takes: Takes, separator: str) -> LabeledExamples:
+def _from_media(items: MediaItems, separator: str) -> LabeledExamples:
     inputs, labels, ids = [], [], []
-    for take in takes.each():
-        inputs.append(take.read())
-        labels.append(None if take.label is None else _labels(take.label, separator))
-        ids.append(take.id)
-    return LabeledExamples(inputs, labels, ids, takes.name, takes.notes)
+    for item in items.iterate():
+        inputs.append(item.read())
+        labels.append(None if item.label is None else _labels(item.label, separator))
+        ids.append(item.id)
+    return LabeledExamples(inputs, labels, ids, items.name, items.notes)
 
 
 # ---- tables --------------------------------------------------------------------------------------------------------
@@ -248,7 +250,7 @@ def _labels(cell: Any, separator: str) -> Labels | None:
     text = "" if cell is None or pd.isna(cell) else _label_text(cell)
     if not separator:
         return (text,) if text else None
-    return tuple(sorted({part.strip() for part in text.split(separator)} - {""}))
+    return tuple(sorted({label.strip() for label in text.split(separator)} - {""}))
 
 
 def _label_text(value: Any) -> str:
@@ -268,7 +270,7 @@ def _from_lists(data: Any, columns: Columns) -> LabeledExamples:
     for values in (inputs, () if labels is None else labels):
         if not isinstance(values, (Sequence, np.ndarray, pd.Series)):
             raise DataError(f"give a path, a frame, or (inputs, labels), not {type(values).__name__}")
-    examples = [_check_input(entry, number, columns.shape) for number, entry in enumerate(inputs, 1)]
+    examples = [_check_input(entry, number, columns.clip_format) for number, entry in enumerate(inputs, 1)]
     if len({type(entry) for entry in examples}) > 1:
         raise DataError("the inputs are of several types, such as texts and numbers: give one type")
     example_labels: list[Labels | None] = [None] * len(examples)
@@ -279,7 +281,7 @@ def _from_lists(data: Any, columns: Columns) -> LabeledExamples:
     return LabeledExamples(examples, example_labels, [str(i) for i in range(1, len(examples) + 1)], "the data")
 
 
-def _check_input(entry: Any, number: int, shape: ClipFormat) -> str | np.ndarray | VideoClip:
+def _check_input(entry: Any, number: int, clip_format: ClipFormat) -> str | np.ndarray | VideoClip:
     if isinstance(entry, str):
         return entry
     try:
@@ -289,7 +291,7 @@ def _check_input(entry: Any, number: int, shape: ClipFormat) -> str | np.ndarray
             f"input {number} is neither text nor an array of numbers: give text, or numbers (T, F)"
         ) from None
     if steps.ndim in (3, 4):
-        return video_from_array(np.asarray(entry), shape, f"input {number}")
+        return video_from_array(np.asarray(entry), clip_format, f"input {number}")
     steps = steps[:, None] if steps.ndim == 1 else steps
     if steps.ndim != 2 or not steps.size:
         raise DataError(

@@ -56,18 +56,18 @@ AUDIO_TYPE = MediaType(
 )
 
 
-def video(shape: ClipFormat) -> MediaType:
+def video_type(clip_format: ClipFormat) -> MediaType:
     """Video files, converted to a format."""
     return MediaType(
-        "video", VIDEO_SUFFIXES, lambda source, name: read_video(source, shape, name), "split it into clips"
+        "video", VIDEO_SUFFIXES, lambda source, name: read_video(source, clip_format, name), "split it into clips"
     )
 
 
-def image_type(shape: ClipFormat) -> MediaType:
+def image_type(clip_format: ClipFormat) -> MediaType:
     """Image files, resized to the format: ``(H, W, C)`` uint8."""
 
     def read(source: Path | bytes, name: str) -> np.ndarray:
-        return read_image(source, shape.height, shape.width, shape.colour, name)
+        return read_image(source, clip_format.height, clip_format.width, clip_format.color, name)
 
     return MediaType("image", IMAGE_SUFFIXES, read, "")
 
@@ -95,13 +95,13 @@ class MediaItem(NamedTuple):
         id: Its id.
         source: Path, file content, or the media object.
         label: Its raw label; ``None`` if unknown.
-        kind: Its media type.
+        media_type: Its media type.
     """
 
     id: str
     source: Path | bytes | Media
     label: Any
-    kind: MediaType = AUDIO_TYPE
+    media_type: MediaType = AUDIO_TYPE
 
     def read(self) -> Media:
         """Read the item.
@@ -110,78 +110,78 @@ class MediaItem(NamedTuple):
             DataError: It cannot be read, or is longer than :data:`MAX_SECONDS`.
         """
         source = self.source
-        media = self.kind.read(source, self.id) if isinstance(source, (Path, bytes)) else source
+        media = self.media_type.read(source, self.id) if isinstance(source, (Path, bytes)) else source
         if isinstance(media, (AudioClip, VideoClip)) and media.seconds > MAX_SECONDS:
             raise DataError(
                 f"{media.name} has {media.seconds:,.0f} s, the maximum of an example is {MAX_SECONDS:.0f} s: "
-                f"{self.kind.remedy}"
+                f"{self.media_type.remedy}"
             )
         return media
 
 
-class Takes(NamedTuple):
+class MediaItems(NamedTuple):
     """Media items that are not read yet.
 
     Attributes:
         name: Name of the data in messages.
-        each: Returns an iterator over the items.
+        iterate: Returns an iterator over the items.
         notes: What was done to find them.
     """
 
     name: str
-    each: Callable[[], Iterator[MediaItem]]
+    iterate: Callable[[], Iterator[MediaItem]]
     notes: tuple[str, ...] = ()
 
 
-def from_file(path: Path, naming: MediaColumns, kinds: Sequence[MediaType] = (AUDIO_TYPE,)) -> Takes:
+def from_file(path: Path, columns: MediaColumns, media_types: Sequence[MediaType] = (AUDIO_TYPE,)) -> MediaItems:
     """Find media in a file, a folder (searched recursively), or a zip with or without a table.
 
-    Without a table, a label is the folder name of a file, or the group of ``naming.pattern`` in its file name. Only the
-    most common type of ``kinds`` is read; other files and hidden files are skipped.
+    Without a table, a label is the folder name of a file, or the group of ``columns.pattern`` in its file name. Only
+    the most common type of ``media_types`` is read; other files and hidden files are skipped.
 
     Raises:
         DataError: The path does not exist, has no media files, or its table cannot be read.
     """
-    label = _label_reader(naming.pattern)
+    label = _label_reader(columns.pattern)
     if path.is_dir():
         files = {PurePosixPath(file.relative_to(path).as_posix()): file for file in path.rglob("*") if file.is_file()}
-        kind, media_names, notes = _select_type(path.name, sorted(files), kinds)
-        items = [MediaItem(str(name), files[name], label(name), kind) for name in media_names]
-        return Takes(path.name, lambda: iter(items), notes)
+        media_type, media_names, notes = _select_type(path.name, sorted(files), media_types)
+        items = [MediaItem(str(name), files[name], label(name), media_type) for name in media_names]
+        return MediaItems(path.name, lambda: iter(items), notes)
     if path.suffix.lower() == ".zip":
-        return _from_zip(path, naming, kinds)
+        return _from_zip(path, columns, media_types)
     item = MediaItem(
-        path.name, path, label(PurePosixPath(path.name)), _most_common_type([PurePosixPath(path.name)], kinds)
+        path.name, path, label(PurePosixPath(path.name)), _most_common_type([PurePosixPath(path.name)], media_types)
     )
-    return Takes(path.name, lambda: iter([item]))
+    return MediaItems(path.name, lambda: iter([item]))
 
 
 def media_from_table(
-    table: Table, naming: MediaColumns, where: Path, kinds: Sequence[MediaType] = (AUDIO_TYPE,)
-) -> Takes:
+    table: Table, columns: MediaColumns, where: Path, media_types: Sequence[MediaType] = (AUDIO_TYPE,)
+) -> MediaItems:
     """Media items listed in a table, with paths relative to ``where``, a folder or a zip.
 
     Raises:
         DataError: A row has no path, or the zip does not exist.
     """
-    rows = _rows(table, naming)
-    kind = _most_common_type([PurePosixPath(path) for _, path, _ in rows], kinds)
+    rows = _rows(table, columns)
+    media_type = _most_common_type([PurePosixPath(path) for _, path, _ in rows], media_types)
     if where.suffix.lower() == ".zip":
-        return _items_of_zip(where, rows, kind, tuple(table.notes))
-    items = [MediaItem(name, where / path, label, kind) for name, path, label in rows]
-    return Takes(table.name, lambda: iter(items), tuple(table.notes))
+        return _items_of_zip(where, rows, media_type, tuple(table.notes))
+    items = [MediaItem(name, where / path, label, media_type) for name, path, label in rows]
+    return MediaItems(table.name, lambda: iter(items), tuple(table.notes))
 
 
-def _rows(table: Table, naming: MediaColumns) -> list[tuple[str, str, Any]]:
+def _rows(table: Table, columns: MediaColumns) -> list[tuple[str, str, Any]]:
     """Id, path and label of each row."""
-    table.raise_if_any(naming.path, table.missing(naming.path), "is not a path: give one, or remove the row")
-    paths = [str(cell).strip() for cell in table.column(naming.path)]
-    names = [str(cell) for cell in table.column(naming.id)] if naming.id in table.frame else paths
-    labels = table.column(naming.label).tolist() if naming.label in table.frame else [None] * len(paths)
+    table.raise_if_any(columns.path, table.missing(columns.path), "is not a path: give one, or remove the row")
+    paths = [str(cell).strip() for cell in table.column(columns.path)]
+    names = [str(cell) for cell in table.column(columns.id)] if columns.id in table.frame else paths
+    labels = table.column(columns.label).tolist() if columns.label in table.frame else [None] * len(paths)
     return list(zip(names, paths, labels, strict=True))
 
 
-def media_from_objects(data: Any, kinds: Sequence[MediaType] = (AUDIO_TYPE,)) -> Takes | None:
+def media_from_objects(data: Any, media_types: Sequence[MediaType] = (AUDIO_TYPE,)) -> MediaItems | None:
     """Media items of Python objects; ``None`` if ``data`` holds no media.
 
     Supported are one clip; a list of clips or paths, optionally as ``(list, labels)``; and ``(arrays, labels, rate)``
@@ -189,41 +189,48 @@ def media_from_objects(data: Any, kinds: Sequence[MediaType] = (AUDIO_TYPE,)) ->
     """
     if isinstance(data, (AudioClip, VideoClip)):
         data = [data]
-    rate, labels = 0, None
+    sample_rate, labels = 0, None
     if isinstance(data, tuple) and len(data) == 3 and _is_rate(data[2]):
-        data, labels, rate = data
+        data, labels, sample_rate = data
     elif (
         isinstance(data, tuple) and len(data) == 2 and not isinstance(data[0], (str, os.PathLike, AudioClip, VideoClip))
     ):
         data, labels = data
     if isinstance(data, str) or not isinstance(data, (Sequence, np.ndarray, pd.Series)):
         return None
-    if not rate and not any(isinstance(entry, (AudioClip, VideoClip, os.PathLike)) for entry in data):
+    if not sample_rate and not any(isinstance(entry, (AudioClip, VideoClip, os.PathLike)) for entry in data):
         return None
     item_labels: Any = [None] * len(data) if labels is None else labels
     if len(item_labels) != len(data):
         raise DataError(f"{len(data)} inputs and {len(item_labels)} labels: give one label per input")
-    kind = _most_common_type([PurePosixPath(entry) for entry in data if isinstance(entry, os.PathLike)], kinds)
+    media_type = _most_common_type(
+        [PurePosixPath(entry) for entry in data if isinstance(entry, os.PathLike)], media_types
+    )
     numbered = enumerate(zip(data, item_labels, strict=True), 1)
-    items = [MediaItem(str(i), _media_object(entry, i, rate), label, kind) for i, (entry, label) in numbered]
-    return Takes("the data", lambda: iter(items))
+    items = [
+        MediaItem(str(i), _media_object(entry, i, sample_rate), label, media_type) for i, (entry, label) in numbered
+    ]
+    return MediaItems("the data", lambda: iter(items))
 
 
-def is_media_path(path: Path, kinds: Sequence[MediaType] = (AUDIO_TYPE,)) -> bool:
+def is_media_path(path: Path, media_types: Sequence[MediaType] = (AUDIO_TYPE,)) -> bool:
     """Whether a path is read as media: a folder, a zip, or a file with a media suffix."""
-    return path.is_dir() or path.suffix.lower() in (".zip", *(suffix for kind in kinds for suffix in kind.suffixes))
+    return path.is_dir() or path.suffix.lower() in (
+        ".zip",
+        *(suffix for kind in media_types for suffix in kind.suffixes),
+    )
 
 
-def _media_object(entry: Any, number: int, rate: int) -> Path | Media:
+def _media_object(entry: Any, number: int, sample_rate: int) -> Path | Media:
     if isinstance(entry, (AudioClip, VideoClip)):
         return entry
     if isinstance(entry, os.PathLike):
         return Path(entry)
-    if not rate or isinstance(entry, str):
+    if not sample_rate or isinstance(entry, str):
         raise DataError(
             f"input {number} is not media: give paths, AudioClip or VideoClip objects, or (arrays, labels, sample rate)"
         )
-    return audio_from_array(entry, rate, f"input {number}")
+    return audio_from_array(entry, sample_rate, f"input {number}")
 
 
 def _is_rate(value: Any) -> bool:
@@ -250,40 +257,40 @@ def _label_reader(pattern: str) -> Callable[[PurePosixPath], str | None]:
     return label
 
 
-def _most_common_type(files: Sequence[PurePosixPath], kinds: Sequence[MediaType]) -> MediaType:
+def _most_common_type(files: Sequence[PurePosixPath], media_types: Sequence[MediaType]) -> MediaType:
     """The most common media type among files; the first one in a tie."""
-    return max(kinds, key=lambda kind: sum(map(kind.matches, files)))
+    return max(media_types, key=lambda kind: sum(map(kind.matches, files)))
 
 
 def _select_type(
-    name: str, files: Sequence[PurePosixPath], kinds: Sequence[MediaType]
+    name: str, files: Sequence[PurePosixPath], media_types: Sequence[MediaType]
 ) -> tuple[MediaType, list[PurePosixPath], tuple[str, ...]]:
     """Most common media type, its files, and a note on skipped files.
 
     Raises:
         DataError: No file is media.
     """
-    kind = _most_common_type(files, kinds)
+    media_type = _most_common_type(files, media_types)
     matching, others = (
-        [file for file in files if kind.matches(file)],
-        [file for file in files if not kind.matches(file)],
+        [file for file in files if media_type.matches(file)],
+        [file for file in files if not media_type.matches(file)],
     )
     if not matching:
-        expected = " or ".join(f"{kind.noun} file ({', '.join(kind.suffixes)})" for kind in kinds)
+        expected = " or ".join(f"{kind.noun} file ({', '.join(kind.suffixes)})" for kind in media_types)
         raise DataError(f"{name} has no {expected} among its {len(files)} files: give at least one")
     if not others:
-        return kind, matching, ()
+        return media_type, matching, ()
     return (
-        kind,
+        media_type,
         matching,
-        (f"{len(others)} files of {name} are not {kind.noun} files and were skipped, such as {others[0]}",),
+        (f"{len(others)} files of {name} are not {media_type.noun} files and were skipped, such as {others[0]}",),
     )
 
 
 # ---- zips ----------------------------------------------------------------------------------------------------------
 
 
-def _from_zip(path: Path, naming: MediaColumns, kinds: Sequence[MediaType]) -> Takes:
+def _from_zip(path: Path, columns: MediaColumns, media_types: Sequence[MediaType]) -> MediaItems:
     with zip_archive.open_zip(path) as archive:
         files = sorted(PurePosixPath(info.filename) for info in archive.infolist() if not info.is_dir())
         tables = [
@@ -295,25 +302,30 @@ def _from_zip(path: Path, naming: MediaColumns, kinds: Sequence[MediaType]) -> T
             )
         if tables:
             table = read_zipped_table(archive, tables[0], path.name)
-            rows = [(name, str(tables[0].parent / member), label) for name, member, label in _rows(table, naming)]
-            notes, kind = tuple(table.notes), _most_common_type([PurePosixPath(member) for _, member, _ in rows], kinds)
+            rows = [(name, str(tables[0].parent / member), label) for name, member, label in _rows(table, columns)]
+            notes, media_type = (
+                tuple(table.notes),
+                _most_common_type([PurePosixPath(member) for _, member, _ in rows], media_types),
+            )
         else:
-            label = _label_reader(naming.pattern)
-            kind, matching, notes = _select_type(path.name, files, kinds)
+            label = _label_reader(columns.pattern)
+            media_type, matching, notes = _select_type(path.name, files, media_types)
             rows = [(str(file), str(file), label(file)) for file in matching]
 
-    return _items_of_zip(path, rows, kind, notes)
+    return _items_of_zip(path, rows, media_type, notes)
 
 
-def _items_of_zip(path: Path, rows: Sequence[tuple[str, str, Any]], kind: MediaType, notes: tuple[str, ...]) -> Takes:
+def _items_of_zip(
+    path: Path, rows: Sequence[tuple[str, str, Any]], media_type: MediaType, notes: tuple[str, ...]
+) -> MediaItems:
     """Media items of a zip, from id, path in the zip, and label of each."""
 
-    def each() -> Iterator[MediaItem]:
+    def iterate() -> Iterator[MediaItem]:
         with zip_archive.open_zip(path) as archive:
             for name, member, label in rows:
-                yield MediaItem(name, zip_archive.read_member(archive, member, path.name), label, kind)
+                yield MediaItem(name, zip_archive.read_member(archive, member, path.name), label, media_type)
 
-    return Takes(path.name, each, notes)
+    return MediaItems(path.name, iterate, notes)
 
 
 def read_zipped_table(archive: zipfile.ZipFile, file: PurePosixPath, where: str) -> Table:

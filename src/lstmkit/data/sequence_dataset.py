@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lstmkit.data.batch import Batch, beside
+from lstmkit.data.batch import Batch, pad_sequences
 
 
 class Sequences:
     """Dataset of sequences of ids ``(T,)`` or features ``(T, F)``. Batches are padded with 0.
 
     Args:
-        steps: The sequences.
+        sequences: The sequences.
         targets: Classes ``(N,)``, label indicators ``(N, C)``, or a list with the targets of each step ``(T,)``, where
             -1 is ignored. ``None`` without targets.
 
@@ -24,15 +24,17 @@ class Sequences:
     [[3, 1], [2, 0]]
     """
 
-    def __init__(self, steps: Sequence[np.ndarray], targets: np.ndarray | Sequence[np.ndarray] | None = None) -> None:
-        self.steps, self.targets = steps, targets
-        self.lengths = np.array([len(sequence) for sequence in steps])
+    def __init__(
+        self, sequences: Sequence[np.ndarray], targets: np.ndarray | Sequence[np.ndarray] | None = None
+    ) -> None:
+        self.sequences, self.targets = sequences, targets
+        self.lengths = np.array([len(sequence) for sequence in sequences])
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return len(self.sequences)
 
     def batch(self, rows: np.ndarray) -> Batch:
-        inputs = torch.from_numpy(beside([self.steps[row] for row in rows], 0))
+        inputs = torch.from_numpy(pad_sequences([self.sequences[row] for row in rows], 0))
         return Batch(inputs, torch.from_numpy(self.lengths[rows]), self._targets(rows), rows=rows)
 
     def _targets(self, rows: np.ndarray) -> Tensor | None:
@@ -40,13 +42,13 @@ class Sequences:
             return None
         if isinstance(self.targets, np.ndarray):
             return torch.from_numpy(self.targets[rows])
-        return torch.from_numpy(beside([self.targets[row] for row in rows], -1))
+        return torch.from_numpy(pad_sequences([self.targets[row] for row in rows], -1))
 
 
 def stratified_split(
-    labels: Sequence[tuple[str, ...]], shares: Sequence[float], seed: int
+    labels: Sequence[tuple[str, ...]], fractions: Sequence[float], seed: int
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Random stratified split: indices for training, and for each fraction in ``shares``.
+    """Random stratified split: indices for training, and for each fraction in ``fractions``.
 
     Training keeps one example of every label, so a class with a single example is never held out. An example with
     several labels counts for the rarest of them.
@@ -66,7 +68,7 @@ def stratified_split(
     available = [int(i) for i in shuffled if int(i) not in required]
     available.sort(key=lambda i: min(((counts[label], label) for label in labels[i]), default=(0, "")))
     splits = []
-    for fraction in shares:
+    for fraction in fractions:
         count = min(round(fraction * len(labels)), len(available))
         positions = {int(position) for position in (np.arange(count) + 0.5) * len(available) / max(1, count)}
         splits.append(np.array(sorted(available[position] for position in positions), dtype=int))

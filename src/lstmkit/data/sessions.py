@@ -45,16 +45,16 @@ class Sessions:
     Attributes:
         names: Id of each session.
         items: Items of each session, at least one.
-        given: ``(N,)`` number of context items at the start of each session; all later items are targets.
-        begins: ``(N,)`` start times, dates or numbers; ``None`` if unknown.
+        n_context: ``(N,)`` number of context items at the start of each session; all later items are targets.
+        start_times: ``(N,)`` start times, dates or numbers; ``None`` if unknown.
         name: Name of the data in messages.
         notes: What was done to read them.
     """
 
     names: tuple[str, ...]
     items: tuple[Items, ...]
-    given: np.ndarray
-    begins: np.ndarray | None
+    n_context: np.ndarray
+    start_times: np.ndarray | None
     name: str
     notes: tuple[str, ...] = ()
 
@@ -66,34 +66,34 @@ class Sessions:
         """Number of items of each session, ``(N,)``."""
         return np.array([len(items) for items in self.items], dtype=np.int64)
 
-    def part(self, rows: np.ndarray) -> Sessions:
+    def subset(self, rows: np.ndarray) -> Sessions:
         """The sessions ``rows``."""
         names, items = (tuple(values[i] for i in rows) for values in (self.names, self.items))
-        begins = None if self.begins is None else self.begins[rows]
-        return replace(self, names=names, items=items, given=self.given[rows], begins=begins)
+        start_times = None if self.start_times is None else self.start_times[rows]
+        return replace(self, names=names, items=items, n_context=self.n_context[rows], start_times=start_times)
 
-    def shorter(self, lengths: np.ndarray) -> Sessions:
+    def truncate(self, lengths: np.ndarray) -> Sessions:
         """Truncate each session to its first ``lengths[i]`` items."""
         return replace(self, items=tuple(items[:n] for items, n in zip(self.items, lengths, strict=True)))
 
-    def followed(self) -> Sessions:
+    def with_targets(self) -> Sessions:
         """Drop sessions with one item, which have no target."""
-        return self.part(np.flatnonzero(self.lengths > 1))
+        return self.subset(np.flatnonzero(self.lengths > 1))
 
     def leave_one_out(self) -> Sessions:
         """Leave-one-out: the last item of each session is the only target."""
-        return replace(self, given=self.lengths - 1)
+        return replace(self, n_context=self.lengths - 1)
 
-    def in_order(self) -> Sessions:
+    def sort_by_time(self) -> Sessions:
         """Sort sessions by start time, if known."""
-        return self if self.begins is None else self.part(np.argsort(self.begins, kind="stable"))
+        return self if self.start_times is None else self.subset(np.argsort(self.start_times, kind="stable"))
 
     def digest(self) -> str:
         """SHA-256 of the sessions."""
         digest = hashlib.sha256()
         for name, items in zip(self.names, self.items, strict=True):
             digest.update(repr((name, items)).encode("utf-8", "replace"))
-        digest.update(b"" if self.begins is None else self.begins.tobytes())
+        digest.update(b"" if self.start_times is None else self.start_times.tobytes())
         return digest.hexdigest()
 
 
@@ -145,8 +145,8 @@ def _from_table(table: Table, columns: Columns) -> Sessions:
     first_rows = np.flatnonzero(np.diff(session_index[order], prepend=-1))
     sorted_items = np.array(ids, dtype=object)[item_index[order]]
     items = tuple(tuple(session_items) for session_items in np.split(sorted_items, first_rows[1:]))
-    begins = times[0][order][first_rows] if times else None
-    return Sessions(tuple(names), items, np.ones(len(items), np.int64), begins, table.name, tuple(notes))
+    start_times = times[0][order][first_rows] if times else None
+    return Sessions(tuple(names), items, np.ones(len(items), np.int64), start_times, table.name, tuple(notes))
 
 
 def _check_columns(table: Table, columns: Columns) -> None:
@@ -210,21 +210,21 @@ def item_id(item: object, where: str) -> str:
 # ---- windows -------------------------------------------------------------------------------------------------------
 
 
-def windows(ids: np.ndarray, given: int, longest: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def training_windows(ids: np.ndarray, n_context: int, max_targets: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Training windows of a session: inputs and targets ``(T,)``; the target of a step is the next item.
 
     The first window starts at the first item, each later one at the item before its first target.
 
     Args:
         ids: Item ids ``(T,)``.
-        given: Number of context items at the start, at least 1; as targets they are -1.
-        longest: Maximum targets per window.
+        n_context: Number of context items at the start, at least 1; as targets they are -1.
+        max_targets: Maximum targets per window.
 
-    >>> [(inputs.tolist(), targets.tolist()) for inputs, targets in windows(np.array([5, 6, 7, 8]), 1, 2)]
+    >>> [(inputs.tolist(), targets.tolist()) for inputs, targets in training_windows(np.array([5, 6, 7, 8]), 1, 2)]
     [([5, 6], [6, 7]), ([7], [8])]
     """
-    for start in range(given, len(ids), longest):
-        begin, end = (0 if start == given else start - 1), min(start + longest, len(ids))
+    for start in range(n_context, len(ids), max_targets):
+        begin, end = (0 if start == n_context else start - 1), min(start + max_targets, len(ids))
         targets = ids[begin + 1 : end].copy()
         targets[: start - begin - 1] = -1
         yield ids[begin : end - 1], targets

@@ -7,14 +7,14 @@ import math
 from lstmkit.errors import DataError
 
 
-def holdout_sizes(count: int, unit: str, name: str, valid_share: float, test_share: float) -> tuple[int, int]:
+def holdout_sizes(count: int, unit: str, name: str, valid_fraction: float, test_fraction: float) -> tuple[int, int]:
     """Numbers of validation and test examples, each rounded up, so that a fraction above 0 gives at least one.
 
     Args:
         count: Examples in total.
         unit: Name of one example in messages.
         name: Name of the data in messages.
-        valid_share, test_share: Fractions for validation and test.
+        valid_fraction, test_fraction: Fractions for validation and test.
 
     Raises:
         DataError: No example is left for training.
@@ -22,7 +22,7 @@ def holdout_sizes(count: int, unit: str, name: str, valid_share: float, test_sha
     >>> holdout_sizes(40, "line", "notes.txt", 0.05, 0.1)
     (2, 4)
     """
-    valid, test = (math.ceil(share * count) for share in (valid_share, test_share))
+    valid, test = (math.ceil(fraction * count) for fraction in (valid_fraction, test_fraction))
     if count - test - valid < 1:
         raise DataError(
             f"{name} has {count} {unit}{'s' * (count > 1)}, too few for a training, a validation and a test split: "

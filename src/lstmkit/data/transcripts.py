@@ -23,17 +23,17 @@ from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.vision import image_io
 from lstmkit.errors import DataError, one_line
 
-KINDS = ("sounds", "features", "lines", "strokes")
+KINDS = ("audio", "features", "images", "strokes")
 _TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".gz")
 _TEXTS = (".gt.txt", ".txt")  # suffixes of the transcript of a clip or image
 
 
 class Columns(NamedTuple):
-    """Columns of a table; ``reads`` is the kind of arrays: ``"auto"`` or one of :data:`KINDS`."""
+    """Columns of a table; ``input_type`` is the kind of arrays: ``"auto"`` or one of :data:`KINDS`."""
 
-    file: str = "file"
+    path: str = "file"
     text: str = "text"
-    reads: str = "auto"
+    input_type: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Transcripts:
 
     Attributes:
         inputs: Audio (:class:`AudioClip`), features ``(T, F)`` float32, images ``(H, W)`` uint8, or strokes ``(N, 3)``.
-        texts: Transcript of each input, normalized by :func:`written`; ``None`` if unknown.
+        texts: Transcript of each input, normalized by :func:`normalize_text`; ``None`` if unknown.
         ids: Id of each input.
         kind: One of :data:`KINDS`.
         name: Name of the data in messages.
@@ -57,12 +57,12 @@ class Transcripts:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def part(self, rows: Sequence[int] | np.ndarray) -> Transcripts:
+    def subset(self, rows: Sequence[int] | np.ndarray) -> Transcripts:
         """The examples ``rows``."""
         picked = ([values[i] for i in rows] for values in (self.inputs, self.texts, self.ids))
         return replace(self, **dict(zip(("inputs", "texts", "ids"), picked, strict=True)))
 
-    def told(self) -> list[str]:
+    def require_texts(self) -> list[str]:
         """The transcripts of all examples.
 
         Raises:
@@ -78,16 +78,16 @@ class Transcripts:
         digest = hashlib.sha256()
         for example, text in zip(self.inputs, self.texts, strict=True):
             values = example.samples if isinstance(example, audio_io.AudioClip) else example
-            rate = example.rate if isinstance(example, audio_io.AudioClip) else 0
+            rate = example.sample_rate if isinstance(example, audio_io.AudioClip) else 0
             digest.update(repr((values.shape, values.dtype.str, rate, text)).encode("utf-8", "replace"))
             digest.update(np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()
 
 
-def written(text: str) -> str:
+def normalize_text(text: str) -> str:
     """Normalize a text for training and scoring: Unicode NFC, single spaces, none at the ends.
 
-    >>> written("  Za\\u0308hne   zeigen ")
+    >>> normalize_text("  Za\\u0308hne   zeigen ")
     'Zähne zeigen'
     """
     return " ".join(unicodedata.normalize("NFC", text).split())
@@ -102,7 +102,7 @@ def read_transcripts(data: object, columns: Columns) -> Transcripts:
             and transcripts; an ``.npz`` with ``feats`` (or ``strokes``) and ``offsets``, and transcripts in the last
             column of the ``.tsv`` with the same name; ``(inputs, texts)``, or inputs alone: audio clips,
             ``(samples, rate)``, Pillow images, paths, arrays. A uint8 array is an image, any other array is features,
-            unless ``columns.reads`` says otherwise.
+            unless ``columns.input_type`` is set.
         columns: Columns of a table.
 
     Raises:
@@ -118,7 +118,7 @@ def read_transcripts(data: object, columns: Columns) -> Transcripts:
         frame = Table(data.set_axis(data.columns.map(str), axis=1), "the frame")
         transcripts = _from_table(frame, Path(), columns)
     else:
-        transcripts = _from_lists(data, columns.reads)
+        transcripts = _from_lists(data, columns.input_type)
     if not len(transcripts):
         raise DataError(f"{transcripts.name} has no examples: give at least one")
     return transcripts
@@ -190,7 +190,7 @@ def _text_file_names(name: str) -> list[str]:
 
 def _decode_text(content: bytes, name: str) -> str:
     try:
-        return written(content.decode("utf-8-sig"))
+        return normalize_text(content.decode("utf-8-sig"))
     except UnicodeDecodeError as err:
         raise DataError(f"{name} is not UTF-8 ({err.reason}): save it as UTF-8") from err
 
@@ -228,7 +228,7 @@ def _from_npz(path: Path) -> Transcripts:
                 f"{text_file.name} has {len(rows)} lines, but {path.name} has {len(examples)} examples: "
                 "give one line per example"
             )
-        texts = [written(row[-1]) for row in rows]
+        texts = [normalize_text(row[-1]) for row in rows]
         names = [row[0] if len(row) > 1 else name for row, name in zip(rows, names, strict=True)]
     inputs = [validate(example, name) for example, name in zip(examples, names, strict=True)]
     return Transcripts(inputs, texts, names, "strokes" if kind == "strokes" else "features", path.name)
@@ -242,10 +242,10 @@ def _lines(path: Path) -> list[str]:
 
 
 def _from_table(table: Table, folder: Path, columns: Columns) -> Transcripts:
-    paths = [str(cell) for cell in table.column(columns.file)]
+    paths = [str(cell) for cell in table.column(columns.path)]
     texts: list[str | None] = [None] * len(paths)
     if columns.text in table.frame:
-        cells = ["" if pd.isna(cell) else written(str(cell)) for cell in table.column(columns.text)]
+        cells = ["" if pd.isna(cell) else normalize_text(str(cell)) for cell in table.column(columns.text)]
         texts = [cell or None for cell in cells]  # an empty cell is an unknown transcript
     inputs = [_read_media(folder / path) for path in paths]
     return _same_kind(inputs, texts, paths, table.name)
@@ -262,21 +262,21 @@ def _read_media(path: Path) -> Any:
 # ---- lists -----------------------------------------------------------------------------------------------------------
 
 
-def _from_lists(data: Any, reads: str) -> Transcripts:
+def _from_lists(data: Any, input_type: str) -> Transcripts:
     pair = isinstance(data, tuple) and len(data) == 2 and _is_list(data[0]) and _are_texts(data[1])
     inputs, texts = data if pair else (data, None)
     if not _is_list(inputs):
         raise DataError(f"give a path, a frame, or (inputs, texts), not {type(data).__name__}")
-    examples = [_from_entry(entry, f"example {i}", reads) for i, entry in enumerate(inputs, 1)]
+    examples = [_from_entry(entry, f"example {i}", input_type) for i, entry in enumerate(inputs, 1)]
     transcripts: list[str | None] = [None] * len(examples)
     if texts is not None:
-        transcripts = [None if text is None else written(text) for text in texts]
+        transcripts = [None if text is None else normalize_text(text) for text in texts]
         if len(transcripts) != len(examples):
             raise DataError(f"{len(examples)} inputs and {len(transcripts)} texts: give one text per input")
     names = [f"example {i}" for i in range(1, len(examples) + 1)]
     if not examples:
         raise DataError("the data have no examples: give at least one")
-    return _same_kind(examples, transcripts, names, "the data", reads)
+    return _same_kind(examples, transcripts, names, "the data", input_type)
 
 
 def _is_list(value: Any) -> bool:
@@ -288,7 +288,7 @@ def _are_texts(value: Any) -> bool:
     return listed and all(text is None or isinstance(text, str) for text in value)
 
 
-def _from_entry(entry: Any, name: str, reads: str) -> Any:
+def _from_entry(entry: Any, name: str, input_type: str) -> Any:
     if isinstance(entry, audio_io.AudioClip):
         return entry
     if isinstance(entry, (str, os.PathLike)):
@@ -301,14 +301,14 @@ def _from_entry(entry: Any, name: str, reads: str) -> Any:
         values = np.asarray(entry)
     except ValueError as err:
         raise DataError(f"{name} is not an array, as its rows differ in length: give all rows the same length") from err
-    if reads == "strokes":
+    if input_type == "strokes":
         return validate_strokes(values, name)
-    if values.dtype == np.uint8 and reads != "features":
+    if values.dtype == np.uint8 and input_type != "features":
         if values.ndim != 2 or not values.size:
             raise DataError(f"{name} has shape {values.shape}: give a grayscale image (H, W)")
         return values
-    if reads in ("sounds", "lines"):
-        expected = "(samples, rate)" if reads == "sounds" else "a Pillow image or a grayscale image (H, W) as uint8"
+    if input_type in ("audio", "images"):
+        expected = "(samples, rate)" if input_type == "audio" else "a Pillow image or a grayscale image (H, W) as uint8"
         raise DataError(f"{name} is {one_line(type(entry).__name__)}: give {expected}")
     return _features(values, name)
 
@@ -324,15 +324,15 @@ def _features(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def _same_kind(
-    inputs: list[Any], texts: list[str | None], names: list[str], where: str, reads: str = "auto"
+    inputs: list[Any], texts: list[str | None], names: list[str], where: str, input_type: str = "auto"
 ) -> Transcripts:
-    kinds = sorted({_kind(entry, reads) for entry in inputs})
+    kinds = sorted({_kind(entry, input_type) for entry in inputs})
     if len(kinds) > 1:
         raise DataError(f"{where} has {' and '.join(kinds)}: give inputs of one kind")
     return Transcripts(inputs, texts, names, kinds[0] if kinds else "features", where)
 
 
-def _kind(entry: Any, reads: str) -> str:
+def _kind(entry: Any, input_type: str) -> str:
     if isinstance(entry, audio_io.AudioClip):
-        return "sounds"
-    return "strokes" if reads == "strokes" else "lines" if entry.dtype == np.uint8 else "features"
+        return "audio"
+    return "strokes" if input_type == "strokes" else "images" if entry.dtype == np.uint8 else "features"

@@ -42,7 +42,7 @@ class AugmentedLogMelFrontEnd:
         dropout: See :class:`AudioEncoder`.
     """
 
-    kind: ClassVar[str] = "sound"
+    kind: ClassVar[str] = "audio"
 
     rate: int
     bands: int
@@ -57,7 +57,7 @@ class AugmentedLogMelFrontEnd:
     _scaler: StandardizedFrontEnd = field(default_factory=StandardizedFrontEnd, init=False, repr=False)
 
     def fit(self, inputs: Sequence[AudioClip], progress: Progress) -> None:
-        min_rate = min(clip.rate for clip in inputs)
+        min_rate = min(clip.sample_rate for clip in inputs)
         rate = self.rate or min(MAX_SAMPLE_RATE, max(MIN_SAMPLE_RATE, min_rate))
         self._set_up(rate, max(clip.seconds for clip in inputs))
         frames = []
@@ -68,7 +68,7 @@ class AugmentedLogMelFrontEnd:
         self._scaler.fit(frames, progress)
 
     def _set_up(self, rate: int, seconds: float) -> None:
-        self.mel, self.seconds = LogMelSpectrogram(rate, self.bands, centred=True), seconds
+        self.mel, self.seconds = LogMelSpectrogram(rate, self.bands, remove_dc_offset=True), seconds
 
     def loudness(self, frames: np.ndarray) -> np.ndarray:
         """Loudness of frames ``(T, F)`` in dB of full scale, ``(T,)``."""
@@ -108,9 +108,9 @@ class AugmentedLogMelFrontEnd:
         augmentation = AudioAugmentation(
             torch.tensor(state["mean"]),
             torch.tensor(state["std"]),
-            torch.from_numpy(self.mel.pitches),
+            torch.from_numpy(self.mel.center_frequencies),
             -_DYNAMIC_RANGE * _NATS_PER_DECIBEL,
-            shift=round(self.shift / self.mel.hop),
+            shift=round(self.shift / self.mel.hop_seconds),
             noise=self.noise,
             speed=self.speed,
             masks=self.masks,
@@ -131,7 +131,7 @@ class AugmentedLogMelFrontEnd:
         return []
 
     def state(self) -> dict[str, Any]:
-        return {"rate": self.mel.rate, "seconds": self.seconds, **self._scaler.state()}
+        return {"rate": self.mel.sample_rate, "seconds": self.seconds, **self._scaler.state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         rate, seconds = state["rate"], float(state["seconds"])

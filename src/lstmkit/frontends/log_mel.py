@@ -24,7 +24,7 @@ class LogMelFrontEnd:
         frames: Front end for the frames.
     """
 
-    kind: ClassVar[str] = "sounds"
+    kind: ClassVar[str] = "audio"
     unit: ClassVar[str] = "second"
 
     mel: LogMelSpectrogram
@@ -51,7 +51,7 @@ class LogMelFrontEnd:
 
     def seconds(self, steps: np.ndarray) -> np.ndarray:
         """Start time of frames in seconds; a frame represents the hop at its center."""
-        return (steps * self.mel.step + (self.mel.length - self.mel.step) / 2) / self.mel.rate
+        return (steps * self.mel.hop_length + (self.mel.window_length - self.mel.hop_length) / 2) / self.mel.sample_rate
 
     def state(self) -> dict[str, Any]:
         return self.frames.state()

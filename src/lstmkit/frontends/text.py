@@ -44,11 +44,11 @@ class TextFrontEnd:
         self._tokenizer = Tokenizer.fit(
             inputs,
             self.tokens,
-            size=self.vocabulary,
-            at_least=self.at_least,
-            lower=self.lower,
+            vocab_size=self.vocabulary,
+            min_count=self.at_least,
+            lowercase=self.lower,
             progress=progress,
-            count=len(inputs),
+            num_lines=len(inputs),
         )
 
     @property
@@ -71,7 +71,7 @@ class TextFrontEnd:
 
     def steps(self, example: str) -> list[str]:
         """Tokens as they are written in the text, out-of-vocabulary words included."""
-        return self.tokenizer.pieces(example)[: self.longest or None] or [""]
+        return self.tokenizer.tokenize(example)[: self.longest or None] or [""]
 
     def without(self, encoded: np.ndarray, start: int, end: int) -> np.ndarray:
         """Delete the tokens; one unknown token remains if all are deleted."""

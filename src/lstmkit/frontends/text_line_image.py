@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lstmkit.data.vision.image_io import ink
+from lstmkit.data.vision.image_io import normalize_text_line
 from lstmkit.modules.augmentation import TextLineAugmentation
 from lstmkit.modules.sequence_convolutions import TextLineEncoder
 from lstmkit.progress import Progress
@@ -24,7 +24,7 @@ class TextLineImageFrontEnd:
         noise: Strength of the distortion in training, see :class:`TextLineAugmentation`.
     """
 
-    kind: ClassVar[str] = "lines"
+    kind: ClassVar[str] = "images"
     unit: ClassVar[str] = "pixel"
 
     height: int
@@ -38,7 +38,7 @@ class TextLineImageFrontEnd:
 
     def encode(self, inputs: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
         """Columns ``(W, height)`` float32 of each image."""
-        return [ink(image, self.height, name) for image, name in zip(inputs, names, strict=True)]
+        return [normalize_text_line(image, self.height, name) for image, name in zip(inputs, names, strict=True)]
 
     def build(self) -> TextLineEncoder:
         noise = TextLineAugmentation(self.noise) if self.noise else None

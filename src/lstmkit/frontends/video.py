@@ -51,7 +51,7 @@ class VideoFrontEnd:
 
     @property
     def _channels(self) -> int:
-        return 3 if self.shape.colour else 1
+        return 3 if self.shape.color else 1
 
     def encode(self, inputs: Sequence[VideoClip]) -> list[np.ndarray]:
         """Frames ``(T, H, W, C)`` uint8 of each clip, unchanged."""
@@ -60,7 +60,7 @@ class VideoFrontEnd:
 
     def thumbnails(self, inputs: Sequence[VideoClip]) -> list[np.ndarray]:
         """Grayscale thumbnails of 8 × 8 pixels of each clip, ``(T, 64)`` float32, for nearest-neighbor baselines."""
-        return [np.stack([thumbnail(frame, colour=False) for frame in clip.frames]) for clip in inputs]
+        return [np.stack([thumbnail(frame, color=False) for frame in clip.frames]) for clip in inputs]
 
     def build(self) -> tuple[nn.Module, int]:
         normalizer = PixelNormalizer(self._mean.tolist(), self._std.tolist())

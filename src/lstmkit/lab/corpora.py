@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from lstmkit.data import catalog
-from lstmkit.data.batch import Batch, beside
+from lstmkit.data.batch import Batch, pad_sequences
 from lstmkit.data.music.midi import N_KEYS
-from lstmkit.data.music.piano_rolls import highest, read_piano_rolls, shift_right
+from lstmkit.data.music.piano_rolls import read_piano_rolls, shift_right, skyline
 from lstmkit.data.vision.idx import read_idx
 from lstmkit.modules.heads import MultilabelHead, StepClassificationHead, last_step
 
@@ -52,9 +52,9 @@ class Sequences:
         inputs, targets = [self.inputs[row] for row in rows], [self.targets[row] for row in rows]
         classes = targets[0].ndim < 2
         return Batch(
-            torch.from_numpy(beside(inputs, 0)),
+            torch.from_numpy(pad_sequences(inputs, 0)),
             torch.from_numpy(self.lengths[rows]),
-            torch.from_numpy(beside(targets, -1 if classes else 0)),
+            torch.from_numpy(pad_sequences(targets, -1 if classes else 0)),
             rows=rows,
         )
 
@@ -89,7 +89,7 @@ def chorales() -> Corpus:
     pieces = read_piano_rolls(catalog.locate("jsb_chorales", "jsb-chorales-quarter.json", download=True))
 
     def part(name: str) -> Sequences:
-        split = pieces.given(name)
+        split = pieces.predefined_split(name)
         assert split is not None
         rolls = [piece.roll.astype(np.float32) for piece in split.pieces]
         return Sequences([shift_right(roll) for roll in rolls], rolls)
@@ -115,7 +115,7 @@ def harmony() -> Corpus:
     corpus = chorales()
 
     def part(sequences: Sequences) -> Sequences:
-        melodies = [highest(roll) for roll in sequences.targets]
+        melodies = [skyline(roll) for roll in sequences.targets]
         harmonies = [roll - melody for roll, melody in zip(sequences.targets, melodies, strict=True)]
         return Sequences(melodies, harmonies)
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lstmkit.data.batch import Batch, beside
+from lstmkit.data.batch import Batch, pad_sequences
 from lstmkit.modules.heads import LastStepRegressionHead, StepClassificationHead, last_step
 
 
@@ -322,12 +322,12 @@ class GeneratedSequences:
         """A padded batch of the examples ``rows``."""
         examples = [self.task.sample(np.random.default_rng((self.seed, int(row)))) for row in rows]
         lengths = [len(example.steps) for example in examples]
-        targets = torch.from_numpy(beside([np.asarray(e.target) for e in examples], fill=-1))
+        targets = torch.from_numpy(pad_sequences([np.asarray(e.target) for e in examples], fill=-1))
         allowed = [e.allowed for e in examples if e.allowed is not None]
         return Batch(
-            torch.from_numpy(beside([e.steps for e in examples], fill=0)),
+            torch.from_numpy(pad_sequences([e.steps for e in examples], fill=0)),
             torch.tensor(lengths),
             targets.float() if targets.is_floating_point() else targets,
             rows=rows,
-            extras={"allowed": torch.from_numpy(beside(allowed, fill=0))} if allowed else {},
+            extras={"allowed": torch.from_numpy(pad_sequences(allowed, fill=0))} if allowed else {},
         )

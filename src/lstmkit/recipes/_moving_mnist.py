@@ -11,7 +11,7 @@ import numpy as np
 
 from lstmkit.data import catalog
 from lstmkit.data.vision.idx import read_idx_file
-from lstmkit.data.vision.image_io import library
+from lstmkit.data.vision.image_io import import_pillow
 from lstmkit.data.vision.video_io import write_video
 
 SIDE, FRAMES, RATE = 64, 20, 10.0  #: Height and width in pixels, frames per clip, frames per second.
@@ -97,7 +97,7 @@ def two_trajectories(motions: tuple[str, str], rng: np.random.Generator) -> list
 
 def drawn(images: Sequence[np.ndarray], trajectories: Sequence[Sequence[Pose]]) -> np.ndarray:
     """Render images ``(28, 28)`` on their trajectories to ``(T, 64, 64)`` uint8; overlaps take the brighter pixel."""
-    pillow = library("PIL.Image")
+    pillow = import_pillow("PIL.Image")
     frames = np.zeros((FRAMES, SIDE, SIDE), dtype=np.uint8)
     for pixels, trajectory in zip(images, trajectories, strict=True):
         image = pillow.fromarray(pixels)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data import catalog
-from lstmkit.data.series.sensor_series import Recording, SensorSeriesSet
+from lstmkit.data.series.sensor_series import SensorSeries, SensorSeriesSet
 from lstmkit.data.tables.table import read_file
 from lstmkit.evaluation.anomaly_metrics import nab_raw_score, nab_score
 from lstmkit.jobs.anomaly_detector import metrics
@@ -70,15 +70,15 @@ def _nab(folder: Path, options: dict[str, Any]) -> Pairs:
     for name in sorted(windows):
         frame = read_file(catalog.locate(folder.name, name)).frame
         times = pd.DatetimeIndex(frame["timestamp"])
-        one = Recording(name, frame["value"].to_numpy(dtype=np.float64)[:, None], times)
+        one = SensorSeries(name, frame["value"].to_numpy(dtype=np.float64)[:, None], times)
         labels = np.zeros(len(one), dtype=bool)
         for start, stop in _steps(one, windows[name]):
             labels[start:stop] = True
-        whole = Recording(name, one.values, times, labels)
-        yield _set([one.part(0, _probation(len(one)))]), _set([whole])
+        whole = SensorSeries(name, one.values, times, labels)
+        yield _set([one.slice(0, _probation(len(one)))]), _set([whole])
 
 
-def _steps(one: Recording, windows: list[tuple[str, str]]) -> list[tuple[int, int]]:
+def _steps(one: SensorSeries, windows: list[tuple[str, str]]) -> list[tuple[int, int]]:
     """First step and the step after the last of each window of timestamps."""
     ends = ((pd.Timestamp(first), pd.Timestamp(last)) for first, last in windows)
     return [(int(one.times.searchsorted(a)), int(one.times.searchsorted(b, "right"))) for a, b in ends]
@@ -105,8 +105,8 @@ def _smap(folder: Path, options: dict[str, Any]) -> Pairs:
                 labels[start : last + 1] = True
             names = ("telemetry", *(f"command {i}" for i in range(1, train.shape[1])))
             yield (
-                _set([Recording(channel, train, np.arange(1, len(train) + 1))], names),
-                _set([Recording(channel, test, np.arange(1, len(test) + 1), labels)], names),
+                _set([SensorSeries(channel, train, np.arange(1, len(train) + 1))], names),
+                _set([SensorSeries(channel, test, np.arange(1, len(test) + 1), labels)], names),
             )
 
 
@@ -119,17 +119,17 @@ def _skab(folder: Path, options: dict[str, Any]) -> Pairs:
     for file in catalog.entry(folder.name).files:
         if file.name != options["without"]:
             whole, sensors = _experiment(catalog.locate(folder.name, file.name))
-            parts = (whole.part(0, options["train"]), whole.part(options["train"], len(whole)))
+            parts = (whole.slice(0, options["train"]), whole.slice(options["train"], len(whole)))
             train, test = (_set([part], sensors) for part in parts)
-            yield train.cut([(0, options["train"])], labels=False), test
+            yield train.slice([(0, options["train"])], labels=False), test
 
 
-def _experiment(path: Path) -> tuple[Recording, tuple[str, ...]]:
+def _experiment(path: Path) -> tuple[SensorSeries, tuple[str, ...]]:
     frame = read_file(path).frame
     labels = frame["anomaly"].to_numpy(dtype=np.float64) > 0
     sensors = frame.drop(columns=["datetime", "anomaly", "changepoint"])
     times = pd.DatetimeIndex(frame["datetime"])
-    return Recording(path.name, sensors.to_numpy(dtype=np.float64), times, labels), tuple(sensors.columns)
+    return SensorSeries(path.name, sensors.to_numpy(dtype=np.float64), times, labels), tuple(sensors.columns)
 
 
 def _with_thresholds(
@@ -157,7 +157,7 @@ def _scores(labels: list[np.ndarray], scored: metrics.ScoresAndThresholds, job: 
     return metrics.scores(labels, scored, merge_gap=job.merge_gap, vus_buffer=job.vus_buffer)
 
 
-def _set(items: list[Recording], channels: tuple[str, ...] = ("value",)) -> SensorSeriesSet:
+def _set(items: list[SensorSeries], channels: tuple[str, ...] = ("value",)) -> SensorSeriesSet:
     return SensorSeriesSet(tuple(items), channels, items[0].name)
 
 

@@ -22,7 +22,7 @@ def photographs(job: Captioner, fit: Fit, folder: Path, options: dict[str, Any],
     examples = job.read(f"{pictures},{captions}")
     order = np.argsort(list(examples.ids))
     ends = np.cumsum([options["train"], options["valid"], options["test"]])
-    train, valid, test = (examples.part(rows) for rows in np.split(order, ends)[:3])
+    train, valid, test = (examples.subset(rows) for rows in np.split(order, ends)[:3])
     fit(train, valid)
     return job.evaluate(test, progress=progress).table
 
@@ -33,7 +33,7 @@ def listed_splits(job: Captioner, fit: Fit, folder: Path, options: dict[str, Any
     examples = job.read(f"{pictures},{captions}")
     number = {name: row for row, name in enumerate(examples.ids)}
     train, valid, test = (
-        examples.part([number[name] for name in catalog.locate(folder.name, options[part]).read_text().split()])
+        examples.subset([number[name] for name in catalog.locate(folder.name, options[part]).read_text().split()])
         for part in ("train", "valid", "test")
     )
     fit(train, valid)

@@ -183,7 +183,7 @@ def _rows(of: list[str], folds: int, fold: int, held: int) -> list[str]:
 def _recordings(path: Path) -> list[_SpokenDigit]:
     """The recordings of a zip file; their names say label, speaker and number."""
     found = []
-    for take in from_file(path, MediaColumns()).each():
+    for take in from_file(path, MediaColumns()).iterate():
         label, speaker, number = PurePosixPath(take.id).stem.split("_")
         sound = take.read()
         assert isinstance(sound, AudioClip)

@@ -45,7 +45,7 @@ def k_core(sessions: Sessions, min_count: int) -> Sessions:
     Raises:
         DataError: No session is left.
     """
-    while len(sessions := sessions.followed()):
+    while len(sessions := sessions.with_targets()):
         counts = Counter(item for items in sessions.items for item in items)
         if min(counts.values()) >= min_count:
             return sessions
@@ -62,20 +62,20 @@ def split_last_days(sessions: Sessions, days: int) -> tuple[Sessions, Sessions]:
     Raises:
         DataError: Sessions have no dates, or all start in those days.
     """
-    if sessions.begins is None or not np.issubdtype(sessions.begins.dtype, np.datetime64):
+    if sessions.start_times is None or not np.issubdtype(sessions.start_times.dtype, np.datetime64):
         raise DataError(
             f"{sessions.name}: a split by days needs sessions with dates: name the date column first in --time-cols"
         )
-    day = sessions.begins.astype("datetime64[D]")
+    day = sessions.start_times.astype("datetime64[D]")
     late = day > day.max() - np.timedelta64(days, "D")
     if late.all():
         raise DataError(f"{sessions.name} has no session before the last {days} days: nothing is left to train on")
-    return sessions.part(np.flatnonzero(~late)), sessions.part(np.flatnonzero(late))
+    return sessions.subset(np.flatnonzero(~late)), sessions.subset(np.flatnonzero(late))
 
 
 def drop_unseen_items(train: Sessions, sessions: Sessions) -> Sessions:
     """Sessions without items that are not in the training part."""
-    return _only(sessions, {item for items in train.items for item in items}).followed()
+    return _only(sessions, {item for items in train.items for item in items}).with_targets()
 
 
 def _only(sessions: Sessions, kept: set[str]) -> Sessions:

@@ -22,11 +22,11 @@ def homology_reduced(
     Of the others every ``valid_every``-th validates: a file may be in order of length.
     """
     given, test = (job.read(catalog.locate(folder.name, options[part])) for part in ("train", "test"))
-    kept = given.part(without_shared_kmers(given, test, options["shared"]))
+    kept = given.subset(without_shared_kmers(given, test, options["shared"]))
     progress.say(f"{len(given) - len(kept)} of {len(given)} training chains are like one of the test: left out")
     last = options["valid_every"] - 1
     valid = range(last, len(kept), options["valid_every"])
-    fit(kept.part([i for i in range(len(kept)) if i not in valid]), kept.part(valid))
+    fit(kept.subset([i for i in range(len(kept)) if i not in valid]), kept.subset(valid))
     return job.evaluate(test, progress=progress).table
 
 

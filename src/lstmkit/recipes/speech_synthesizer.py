@@ -87,7 +87,7 @@ def digit_strings(
 
 def joined(sounds: list[AudioClip], rng: np.random.Generator) -> AudioClip:
     """Clips one after the other, with 50 to 150 ms of silence between them."""
-    rate = sounds[0].rate
+    rate = sounds[0].sample_rate
     pieces = [sounds[0].samples]
     for sound in sounds[1:]:
         pieces += [np.zeros(round(rng.uniform(_MIN_PAUSE, _MAX_PAUSE) * rate), np.float32), sound.samples]

@@ -18,7 +18,7 @@ import pandas as pd
 from lstmkit import settings
 from lstmkit.data import catalog
 from lstmkit.data.audio.audio_io import AudioClip, read_audio
-from lstmkit.data.transcripts import Transcripts, written
+from lstmkit.data.transcripts import Transcripts, normalize_text
 from lstmkit.data.vision.idx import read_idx
 from lstmkit.data.vision.image_io import read_grayscale_image
 from lstmkit.jobs.language_model.job import LanguageModel
@@ -74,7 +74,7 @@ def _joined(
             samples += [one, gap]
         sounds.append(AudioClip(f"string {i + 1}", np.concatenate(samples), rate))
         texts.append("".join(map(str, digits)))
-    return Transcripts(sounds, texts, [one.name for one in sounds], "sounds", "the strings of digits")
+    return Transcripts(sounds, texts, [one.name for one in sounds], "audio", "the strings of digits")
 
 
 def features(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
@@ -87,11 +87,13 @@ def features(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], 
     parts = _speakers_apart(train, **options["speakers"])
     fit(*parts)
     table = job.evaluate(test, progress=progress).table
-    language = LanguageModel(**options["language"]).fit(parts[0].told(), validation=parts[1].told(), progress=progress)
+    language = LanguageModel(**options["language"]).fit(
+        parts[0].require_texts(), validation=parts[1].require_texts(), progress=progress
+    )
     job.predictor.settings.insertion_bonus = options["lm_bonus"]
     transcriptions = job.predict(test, beam_size=options["beam"], lm=language, lm_weight=options["lm_weight"])
     name = f"{table['model'][0]}, beam {options['beam']}, language model"
-    first = {"model": name, **scores([one.text for one in transcriptions], test.told())}
+    first = {"model": name, **scores([one.text for one in transcriptions], test.require_texts())}
     return pd.concat([pd.DataFrame([first]), table], ignore_index=True)
 
 
@@ -101,7 +103,7 @@ def _speakers_apart(examples: Transcripts, pattern: str, valid: int) -> tuple[Tr
     speakers = [match[1] if match else "" for match in found]
     held_out = sorted({*speakers})[::valid]
     apart = np.array([speaker in held_out for speaker in speakers])
-    return examples.part(np.flatnonzero(~apart)), examples.part(np.flatnonzero(apart))
+    return examples.subset(np.flatnonzero(~apart)), examples.subset(np.flatnonzero(apart))
 
 
 def books(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
@@ -175,7 +177,7 @@ def _numbers(pixels: np.ndarray, labels: np.ndarray, count: int, options: dict[s
             at += 28 + int(rng.integers(-8, 9))
         inputs.append(line[:, : at + int(rng.integers(0, 8))])
         texts.append("".join(str(label) for label in labels[chosen]))
-    return Transcripts(inputs, texts, [f"number {i}" for i in range(1, count + 1)], "lines", "the numbers")
+    return Transcripts(inputs, texts, [f"number {i}" for i in range(1, count + 1)], "images", "the numbers")
 
 
 def one_page(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
@@ -207,13 +209,15 @@ def _page(folder: Path, options: dict[str, Any]) -> Transcripts:
     rows = list(csv.reader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE))
     with zipfile.ZipFile(catalog.locate(folder.name, options["images"])) as archive:
         inputs = [read_grayscale_image(archive.read(name), name) for name, _ in rows]
-    return Transcripts(inputs, [written(text) for _, text in rows], [name for name, _ in rows], "lines", "the page")
+    return Transcripts(
+        inputs, [normalize_text(text) for _, text in rows], [name for name, _ in rows], "images", "the page"
+    )
 
 
 def _every(examples: Transcripts, nth: int) -> tuple[Transcripts, Transcripts]:
     """The other examples, and every ``nth`` from the first on."""
     rows = np.arange(len(examples))
-    return examples.part(rows[rows % nth > 0]), examples.part(rows[rows % nth == 0])
+    return examples.subset(rows[rows % nth > 0]), examples.subset(rows[rows % nth == 0])
 
 
 def _together(parts: Sequence[Transcripts]) -> Transcripts:

@@ -29,7 +29,7 @@ FILE_SUFFIXES = (
     ".rf64",
 )
 #: Format and sample type of the file suffixes that can be written.
-WRITTEN = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
+WRITABLE_FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
 MAX_SECONDS = 3600.0  #: Maximum duration of a clip that is read into memory.
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000  #: Plausible sample rates, in Hz.
 
@@ -41,7 +41,7 @@ class AudioClip:
     Attributes:
         name: Its name in messages.
         samples: ``(N,)`` float32, full scale is -1…1. Several channels are averaged.
-        rate: Sample rate in Hz.
+        sample_rate: Sample rate in Hz.
 
     >>> AudioClip("silence", np.zeros(8000, np.float32), 16_000).seconds
     0.5
@@ -49,20 +49,20 @@ class AudioClip:
 
     name: str
     samples: np.ndarray
-    rate: int
+    sample_rate: int
 
     @property
     def seconds(self) -> float:
         """Duration."""
-        return len(self.samples) / self.rate
+        return len(self.samples) / self.sample_rate
 
 
-def read_audio(source: Path | str | bytes, rate: int = 0, name: str = "") -> AudioClip:
+def read_audio(source: Path | str | bytes, sample_rate: int = 0, name: str = "") -> AudioClip:
     """Read a whole audio file.
 
     Args:
         source: The path, or the content of the file.
-        rate: Target sample rate in Hz; 0 keeps that of the file.
+        sample_rate: Target sample rate in Hz; 0 keeps that of the file.
         name: Name in messages; by default the file name.
 
     Raises:
@@ -80,10 +80,14 @@ def read_audio(source: Path | str | bytes, rate: int = 0, name: str = "") -> Aud
         source_rate = file.samplerate
     if not len(samples):
         raise DataError(f"{name} has no samples: record or export it again")
-    return resampled(AudioClip(name, samples, source_rate), rate) if rate else AudioClip(name, samples, source_rate)
+    return (
+        resample(AudioClip(name, samples, source_rate), sample_rate)
+        if sample_rate
+        else AudioClip(name, samples, source_rate)
+    )
 
 
-def audio_from_array(samples: Any, rate: int, name: str = "the audio") -> AudioClip:
+def audio_from_array(samples: Any, sample_rate: int, name: str = "the audio") -> AudioClip:
     """Audio clip of samples ``(N,)`` or ``(N, channels)``. Integers are scaled by the range of their dtype.
 
     Raises:
@@ -92,32 +96,34 @@ def audio_from_array(samples: Any, rate: int, name: str = "the audio") -> AudioC
     array = np.asarray(samples)
     if array.ndim not in (1, 2) or not array.size or array.dtype.kind not in "iuf":
         raise DataError(f"{name} has shape {array.shape}: give at least one number as (N,) or (N, channels)")
-    if not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
-        raise DataError(f"{name}: sample rate {rate:,} Hz: give {MIN_SAMPLE_RATE:,} to {MAX_SAMPLE_RATE:,}")
+    if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
+        raise DataError(f"{name}: sample rate {sample_rate:,} Hz: give {MIN_SAMPLE_RATE:,} to {MAX_SAMPLE_RATE:,}")
     if array.dtype.kind in "iu":
         limits = np.iinfo(array.dtype)
         middle, half = (0.0, -float(limits.min)) if limits.min else ((limits.max + 1) / 2, (limits.max + 1) / 2)
         array = (array - middle) / half
     mono = array.astype(np.float32) if array.ndim == 1 else array.mean(axis=1, dtype=np.float32)
-    return AudioClip(name, _require_finite(mono, name), rate)
+    return AudioClip(name, _require_finite(mono, name), sample_rate)
 
 
-def resampled(sound: AudioClip, rate: int) -> AudioClip:
-    """Resample a clip to ``rate`` Hz; a clip with that rate is returned unchanged.
+def resample(clip: AudioClip, sample_rate: int) -> AudioClip:
+    """Resample a clip to ``sample_rate`` Hz; a clip with that rate is returned unchanged.
 
     Raises:
         DataError: The sample rate is invalid, or the clip is too short.
     """
-    if not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
-        raise DataError(f"sample rate {rate:,} Hz: give {MIN_SAMPLE_RATE:,} to {MAX_SAMPLE_RATE:,}")
-    if sound.rate == rate:
-        return sound
-    samples = np.ascontiguousarray(_import("soxr").resample(sound.samples, sound.rate, rate), dtype=np.float32)
+    if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
+        raise DataError(f"sample rate {sample_rate:,} Hz: give {MIN_SAMPLE_RATE:,} to {MAX_SAMPLE_RATE:,}")
+    if clip.sample_rate == sample_rate:
+        return clip
+    samples = np.ascontiguousarray(
+        _import("soxr").resample(clip.samples, clip.sample_rate, sample_rate), dtype=np.float32
+    )
     if not len(samples):
         raise DataError(
-            f"{sound.name} is too short: {len(sound.samples)} samples at {sound.rate:,} Hz: give a longer clip"
+            f"{clip.name} is too short: {len(clip.samples)} samples at {clip.sample_rate:,} Hz: give a longer clip"
         )
-    return AudioClip(sound.name, samples, rate)
+    return AudioClip(clip.name, samples, sample_rate)
 
 
 class Resampler:
@@ -154,13 +160,13 @@ class Resampler:
 
 
 def read_audio_blocks(
-    source: Path | str | bytes, rate: int, seconds: float = 10.0, name: str = ""
+    source: Path | str | bytes, sample_rate: int, seconds: float = 10.0, name: str = ""
 ) -> Iterator[np.ndarray]:
     """Read an audio file of any length in blocks; all blocks together equal :func:`read_audio`.
 
     Args:
         source: The path, or the content of the file.
-        rate: Sample rate of the blocks, in Hz.
+        sample_rate: Sample rate of the blocks, in Hz.
         seconds: Duration of a block.
         name: Name in messages; by default the file name.
 
@@ -173,7 +179,7 @@ def read_audio_blocks(
     name = name or ("the audio" if isinstance(source, bytes) else Path(source).name)
     has_samples = False
     with _open_audio(source, name) as file:
-        resampler = Resampler(file.samplerate, rate)
+        resampler = Resampler(file.samplerate, sample_rate)
         while True:
             block = _read(file, max(1, int(seconds * file.samplerate)), name)
             is_end = not len(block)
@@ -187,19 +193,19 @@ def read_audio_blocks(
         raise DataError(f"{name} has no samples: record or export it again")
 
 
-def encode_audio(sound: AudioClip, ending: str = ".wav") -> bytes:
+def encode_audio(clip: AudioClip, suffix: str = ".wav") -> bytes:
     """Encode a clip as a file with a suffix of :data:`WRITTEN`. Samples beyond full scale are clipped."""
-    file, (kind, samples) = io.BytesIO(), WRITTEN[ending]
-    _import("soundfile").write(file, np.clip(sound.samples, -1, 1), sound.rate, format=kind, subtype=samples)
+    file, (kind, samples) = io.BytesIO(), WRITABLE_FORMATS[suffix]
+    _import("soundfile").write(file, np.clip(clip.samples, -1, 1), clip.sample_rate, format=kind, subtype=samples)
     return file.getvalue()
 
 
-def check_writable(path: Path, written: Iterable[str] = tuple(WRITTEN)) -> None:
+def check_writable(path: Path, suffixes: Iterable[str] = tuple(WRITABLE_FORMATS)) -> None:
     """Raise UserError if the suffix of a path is an audio format that cannot be written."""
     suffix = path.suffix.lower()
-    if suffix in (*FILE_SUFFIXES, ".m4a", ".aac") and suffix not in written:
+    if suffix in (*FILE_SUFFIXES, ".m4a", ".aac") and suffix not in suffixes:
         raise UserError(
-            f"{path.name}: this audio format cannot be written: give a file name that ends in {', '.join(written)}"
+            f"{path.name}: this audio format cannot be written: give a file name that ends in {', '.join(suffixes)}"
         )
 
 

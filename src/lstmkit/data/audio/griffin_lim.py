@@ -10,7 +10,7 @@ from lstmkit.data.audio.log_mel import LogMelSpectrogram
 _NNLS_ITERATIONS = 40  # multiplicative updates; more hardly lower the error
 
 
-def mel_to_audio(mel: LogMelSpectrogram, frames: np.ndarray, rounds: int = 60) -> np.ndarray:
+def mel_to_audio(mel: LogMelSpectrogram, frames: np.ndarray, iterations: int = 60) -> np.ndarray:
     """Reconstruct a waveform whose log-mel spectrogram approximates ``frames``.
 
     The power spectrum is the non-negative least-squares solution for the mel bands. Phases start at random with a fixed
@@ -20,32 +20,37 @@ def mel_to_audio(mel: LogMelSpectrogram, frames: np.ndarray, rounds: int = 60) -
     Args:
         mel: Parameters of the spectrogram.
         frames: ``(T, F)``, natural logarithm of power.
-        rounds: Griffin-Lim iterations.
+        iterations: Griffin-Lim iterations.
 
     Returns:
-        Samples ``((T - 1) * step + length,)`` float32 at the rate of ``mel``.
+        Samples ``((T - 1) * hop_length + window_length,)`` float32 at the sample rate of ``mel``.
 
-    >>> mel = LogMelSpectrogram(rate=8000, bands=40, window=0.032, hop=0.008)
-    >>> mel_to_audio(mel, np.zeros((10, 40), np.float32), rounds=2).shape
+    >>> mel = LogMelSpectrogram(sample_rate=8000, n_mels=40, window_seconds=0.032, hop_seconds=0.008)
+    >>> mel_to_audio(mel, np.zeros((10, 40), np.float32), iterations=2).shape
     (832,)
     """
     from librosa import griffinlim
 
     # librosa needs at least one FFT window; pad with silence.
-    min_frames = mel.size // mel.step + 2
+    min_frames = mel.n_fft // mel.hop_length + 2
     padded = np.pad(frames, ((0, max(0, min_frames - len(frames))), (0, 0)), constant_values=frames.min())
-    magnitudes = np.sqrt(powers(mel, padded)).T
-    count = (len(frames) - 1) * mel.step + mel.length
+    magnitudes = np.sqrt(mel_to_power(mel, padded)).T
+    count = (len(frames) - 1) * mel.hop_length + mel.window_length
     samples = griffinlim(
-        magnitudes, n_iter=rounds, hop_length=mel.step, win_length=mel.length, n_fft=mel.size, random_state=0
+        magnitudes,
+        n_iter=iterations,
+        hop_length=mel.hop_length,
+        win_length=mel.window_length,
+        n_fft=mel.n_fft,
+        random_state=0,
     )
     # librosa centers the first frame at sample 0; here the first frame begins at sample 0.
-    offset = mel.length // 2
+    offset = mel.window_length // 2
     return np.pad(samples, (offset, max(0, count - offset - len(samples))))[:count].astype(np.float32)
 
 
-def powers(mel: LogMelSpectrogram, frames: np.ndarray) -> np.ndarray:
-    """Non-negative power spectrum ``(T, size / 2 + 1)`` whose mel bands approximate ``frames (T, F)``.
+def mel_to_power(mel: LogMelSpectrogram, frames: np.ndarray) -> np.ndarray:
+    """Non-negative power spectrum ``(T, n_fft / 2 + 1)`` whose mel bands approximate ``frames (T, F)``.
 
     Multiplicative updates (Lee and Seung 2001, "Algorithms for Non-negative Matrix Factorization"), initialized by the
     pseudo-inverse.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lstmkit.data import zip_archive
-from lstmkit.data.audio.audio_io import FILE_SUFFIXES, AudioClip, audio_from_array, read_audio, resampled
+from lstmkit.data.audio.audio_io import FILE_SUFFIXES, AudioClip, audio_from_array, read_audio, resample
 from lstmkit.errors import DataError, listing, one_line
 
 METADATA_FILE = "metadata.csv"  #: LJSpeech's table: ``id|text|normalized text``, without a header.
@@ -34,40 +34,40 @@ class SpeechCorpus:
     """Audio clips with transcripts.
 
     Attributes:
-        sounds: Clips with the same sample rate, trimmed.
+        clips: Clips with the same sample rate, trimmed.
         texts: Transcript of each clip, not blank.
         name: Name of the data in messages.
-        remarks: What was dropped, or looks wrong.
+        notes: What was dropped, or looks wrong.
     """
 
-    sounds: tuple[AudioClip, ...]
+    clips: tuple[AudioClip, ...]
     texts: tuple[str, ...]
     name: str
-    remarks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.sounds)
+        return len(self.clips)
 
     @property
     def seconds(self) -> float:
         """Total duration."""
-        return sum(sound.seconds for sound in self.sounds)
+        return sum(clip.seconds for clip in self.clips)
 
-    def part(self, rows: Sequence[int] | np.ndarray) -> SpeechCorpus:
+    def subset(self, rows: Sequence[int] | np.ndarray) -> SpeechCorpus:
         """The clips ``rows``."""
-        sounds, texts = (tuple(values[i] for i in rows) for values in (self.sounds, self.texts))
-        return replace(self, sounds=sounds, texts=texts, remarks=())
+        clips, texts = (tuple(values[i] for i in rows) for values in (self.clips, self.texts))
+        return replace(self, clips=clips, texts=texts, notes=())
 
     def digest(self) -> str:
         """SHA-256 of clips and transcripts."""
         digest = hashlib.sha256()
-        for clip, text in zip(self.sounds, self.texts, strict=True):
-            digest.update(f"{clip.rate} {len(clip.samples)} {text}\n".encode("utf-8", "surrogatepass"))
+        for clip, text in zip(self.clips, self.texts, strict=True):
+            digest.update(f"{clip.sample_rate} {len(clip.samples)} {text}\n".encode("utf-8", "surrogatepass"))
             digest.update(clip.samples.tobytes())
         return digest.hexdigest()
 
 
-def read_speech_corpus(data: Any, rate: int, trim: float = 40.0) -> SpeechCorpus:
+def read_speech_corpus(data: Any, sample_rate: int, trim_db: float = 40.0) -> SpeechCorpus:
     """Read audio clips with transcripts.
 
     Clips are mixed to mono and resampled, their mean is subtracted, and both ends are trimmed. Silent clips and clips
@@ -78,14 +78,14 @@ def read_speech_corpus(data: Any, rate: int, trim: float = 40.0) -> SpeechCorpus
             where a clip is an :class:`AudioClip`, a file, or ``(samples, rate)``. Transcripts of files are in
             ``metadata.csv``, ``id|text|normalized text`` as in LJSpeech; in another ``.csv`` or ``.tsv`` with the
             columns ``path`` and ``text``; or, for ``a.wav``, in ``a.txt``. All are UTF-8.
-        rate: Sample rate in Hz.
-        trim: Trim what is this many dB below the peak at both ends; 0 to disable.
+        sample_rate: Sample rate in Hz.
+        trim_db: Trim what is this many dB below the peak at both ends; 0 to disable.
 
     Raises:
         DataError: The data cannot be read. The message names the file and line.
 
     >>> hum = 0.5 * np.sin(np.arange(4000) / 5)
-    >>> read_speech_corpus(([(hum, 8000), (0 * hum, 8000)], ["mm", "nothing"]), 8000).remarks
+    >>> read_speech_corpus(([(hum, 8000), (0 * hum, 8000)], ["mm", "nothing"]), 8000).notes
     ('1 silent',)
     """
     if isinstance(data, SpeechCorpus):
@@ -93,7 +93,7 @@ def read_speech_corpus(data: Any, rate: int, trim: float = 40.0) -> SpeechCorpus
     if isinstance(data, (str, os.PathLike)):
         name, (texts, load) = Path(data).name, _from_files(Path(data))
     else:
-        name, (texts, load) = "the recordings", _from_lists(data, rate)
+        name, (texts, load) = "the recordings", _from_lists(data, sample_rate)
     clips, transcripts, blank, silent, clipped = [], [], 0, 0, 0
     for i, text in enumerate(texts):
         if not text.strip():
@@ -103,7 +103,7 @@ def read_speech_corpus(data: Any, rate: int, trim: float = 40.0) -> SpeechCorpus
         if (peak := float(np.abs(clip.samples).max())) > _MAX_AMPLITUDE:
             raise DataError(f"{clip.name}: peak is {peak:.3g} times full scale: save it with 16 bits")
         clipped += float((np.abs(clip.samples) >= _FULL_SCALE).mean()) > _MAX_CLIPPED_FRACTION
-        trimmed = trim_silence(resampled(clip, rate), trim)
+        trimmed = trim_silence(resample(clip, sample_rate), trim_db)
         if trimmed is None:
             silent += 1
             continue
@@ -114,29 +114,29 @@ def read_speech_corpus(data: Any, rate: int, trim: float = 40.0) -> SpeechCorpus
             f"{name} has no clip with sound and a transcript ({len(texts)} clips in total): give at least one"
         )
     counts = {"without a transcript": blank, "silent": silent, "clipped (kept)": clipped}
-    remarks = tuple(f"{count:,} {what}" for what, count in counts.items() if count)
-    return SpeechCorpus(tuple(clips), tuple(transcripts), name, remarks)
+    notes = tuple(f"{count:,} {what}" for what, count in counts.items() if count)
+    return SpeechCorpus(tuple(clips), tuple(transcripts), name, notes)
 
 
-def trim_silence(sound: AudioClip, decibels: float) -> AudioClip | None:
-    """Subtract the mean of a clip and trim what is ``decibels`` below its peak at both ends; ``None`` if silent."""
+def trim_silence(clip: AudioClip, top_db: float) -> AudioClip | None:
+    """Subtract the mean of a clip and trim what is ``top_db`` below its peak at both ends; ``None`` if silent."""
     from librosa.effects import trim
 
-    samples = sound.samples - sound.samples.mean(dtype=np.float64).astype(np.float32)
+    samples = clip.samples - clip.samples.mean(dtype=np.float64).astype(np.float32)
     if np.abs(samples).max() < 2**-15:  # half a quantization step of 16 bits
         return None
-    if decibels:
-        length = max(2, round(_TRIM_FRAME * sound.rate))
-        samples, _ = trim(samples, top_db=decibels, frame_length=length, hop_length=length // 2)
-    return replace(sound, samples=samples)
+    if top_db:
+        length = max(2, round(_TRIM_FRAME * clip.sample_rate))
+        samples, _ = trim(samples, top_db=top_db, frame_length=length, hop_length=length // 2)
+    return replace(clip, samples=samples)
 
 
-def read_zipped_audio(path: Path, rate: int, wanted: Callable[[str], bool]) -> Iterator[tuple[str, AudioClip]]:
+def read_zipped_audio(path: Path, sample_rate: int, wanted: Callable[[str], bool]) -> Iterator[tuple[str, AudioClip]]:
     """Read the audio files of a zip, without transcripts.
 
     Args:
         path: The zip.
-        rate: Sample rate in Hz.
+        sample_rate: Sample rate in Hz.
         wanted: Whether to read the file with this name.
 
     Yields:
@@ -147,13 +147,13 @@ def read_zipped_audio(path: Path, rate: int, wanted: Callable[[str], bool]) -> I
     """
     for name, load in _in_zip(path).items():
         if name.lower().endswith(FILE_SUFFIXES) and wanted(name):
-            yield name, read_audio(load(), rate, name)
+            yield name, read_audio(load(), sample_rate, name)
 
 
 # ---- lists -----------------------------------------------------------------------------------------------------------
 
 
-def _from_lists(data: Any, rate: int) -> tuple[list[str], Callable[[int], AudioClip]]:
+def _from_lists(data: Any, sample_rate: int) -> tuple[list[str], Callable[[int], AudioClip]]:
     if not isinstance(data, tuple) or len(data) != 2 or any(not isinstance(side, (list, tuple)) for side in data):
         raise DataError(f"give a folder, a .zip, a table, or (clips, texts), not {type(data).__name__}")
     clips, texts = data
@@ -162,15 +162,15 @@ def _from_lists(data: Any, rate: int) -> tuple[list[str], Callable[[int], AudioC
     for i, text in enumerate(texts, 1):
         if not isinstance(text, str):
             raise DataError(f"text {i} is {type(text).__name__} {one_line(repr(text))}: give text")
-    return list(texts), lambda i: _clip(clips[i], f"clip {i + 1}", rate)
+    return list(texts), lambda i: _clip(clips[i], f"clip {i + 1}", sample_rate)
 
 
-def _clip(clip: Any, name: str, rate: int) -> AudioClip:
+def _clip(clip: Any, name: str, sample_rate: int) -> AudioClip:
     if isinstance(clip, AudioClip):
         return clip
     if isinstance(clip, (str, os.PathLike)):
         return read_audio(Path(clip))
-    samples, clip_rate = clip if isinstance(clip, tuple) and len(clip) == 2 else (clip, rate)
+    samples, clip_rate = clip if isinstance(clip, tuple) and len(clip) == 2 else (clip, sample_rate)
     if isinstance(clip_rate, bool) or not isinstance(clip_rate, (int, np.integer)):
         raise DataError(f"{name}: give a file, an AudioClip, or (samples, rate) with an integer sample rate in Hz")
     try:

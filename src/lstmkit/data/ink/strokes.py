@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lstmkit.data.batch import Batch, beside
+from lstmkit.data.batch import Batch, pad_sequences
 from lstmkit.data.ink.svg import read_svg
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import group_rows, read_numbers
@@ -93,14 +93,14 @@ class InkSet:
     Attributes:
         inks: The drawings.
         name: Name of the data in messages.
-        parts: Predefined split of each drawing, ``train``, ``valid`` or ``test``; ``None`` without predefined splits.
-        remarks: What was dropped while reading.
+        splits: Predefined split of each drawing, ``train``, ``valid`` or ``test``; ``None`` without predefined splits.
+        notes: What was dropped while reading.
     """
 
     inks: tuple[Ink, ...]
     name: str
-    parts: tuple[str, ...] | None = None
-    remarks: tuple[str, ...] = ()
+    splits: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.inks)
@@ -124,18 +124,18 @@ class InkSet:
             )
         return not missing
 
-    def part(self, rows: Sequence[int] | np.ndarray) -> InkSet:
+    def subset(self, rows: Sequence[int] | np.ndarray) -> InkSet:
         """The drawings ``rows``, without predefined splits."""
-        return replace(self, inks=tuple(self.inks[i] for i in rows), parts=None)
+        return replace(self, inks=tuple(self.inks[i] for i in rows), splits=None)
 
-    def given(self, part: str) -> InkSet | None:
+    def predefined_split(self, name: str) -> InkSet | None:
         """Drawings of a predefined split; ``None`` if it has none."""
-        rows = [i for i, split in enumerate(self.parts or ()) if split == part]
-        return self.part(rows) if rows else None
+        rows = [i for i, split in enumerate(self.splits or ()) if split == name]
+        return self.subset(rows) if rows else None
 
     def digest(self) -> str:
         """SHA-256 of the drawings."""
-        digest = hashlib.sha256(repr(self.parts).encode())
+        digest = hashlib.sha256(repr(self.splits).encode())
         for ink in self.inks:
             digest.update(f"{ink.points.shape} {ink.text!r} ".encode() + ink.points.tobytes())
         return digest.hexdigest()
@@ -199,17 +199,17 @@ def _from_npz(path: Path) -> InkSet:
             arrays = dict(file)
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as err:
         raise DataError(f"{path.name} is not a readable .npz of strokes: create it with numpy.savez") from err
-    parts = [part for part in SPLITS if f"{part}_strokes" in arrays]
-    if not parts and "strokes" not in arrays:
+    names = [split for split in SPLITS if f"{split}_strokes" in arrays]
+    if not names and "strokes" not in arrays:
         raise DataError(
             f"{path.name} has no strokes: give the arrays strokes and offsets, or train_strokes, train_offsets, …"
         )
     inks, splits = [], []
-    for part in parts or [""]:
-        drawings = _drawings(arrays, f"{part}_" if part else "", path.name, part or "drawing")
+    for split in names or [""]:
+        drawings = _drawings(arrays, f"{split}_" if split else "", path.name, split or "drawing")
         inks += drawings
-        splits += [part] * len(drawings)
-    return InkSet(tuple(inks), path.name, tuple(splits) if parts else None)
+        splits += [split] * len(drawings)
+    return InkSet(tuple(inks), path.name, tuple(splits) if names else None)
 
 
 def _drawings(arrays: dict[str, np.ndarray], prefix: str, where: str, unit: str) -> list[Ink]:
@@ -245,7 +245,7 @@ def _from_table(table: Table) -> InkSet:
         if len({texts[row] for row in drawing_rows}) > 1:
             raise DataError(f"{table.name}: the rows of {name} have different texts: give one text per drawing")
         inks.append(_validated_ink(_offsets(positions[drawing_rows]), name, texts[drawing_rows[0]], table.name))
-    return InkSet(tuple(inks), table.name, remarks=tuple(table.notes))
+    return InkSet(tuple(inks), table.name, notes=tuple(table.notes))
 
 
 def _offsets(positions: np.ndarray) -> np.ndarray:
@@ -298,11 +298,9 @@ def _drop_outliers(drawings: InkSet) -> InkSet:
     problem = f"a jump of over {MAX_JUMP_RATIO:,} times the usual offset ({limit / MAX_JUMP_RATIO:.3g})"
     if not rows:
         raise DataError(f"{drawings.name}: every drawing has {problem}, such as {first}: correct them")
-    remark = f"{len(drawings) - len(rows):,} drawings with {problem} were dropped, the first is {first}."
-    parts = None if drawings.parts is None else tuple(drawings.parts[i] for i in rows)
-    return replace(
-        drawings, inks=tuple(drawings.inks[i] for i in rows), parts=parts, remarks=(*drawings.remarks, remark)
-    )
+    note = f"{len(drawings) - len(rows):,} drawings with {problem} were dropped, the first is {first}."
+    splits = None if drawings.splits is None else tuple(drawings.splits[i] for i in rows)
+    return replace(drawings, inks=tuple(drawings.inks[i] for i in rows), splits=splits, notes=(*drawings.notes, note))
 
 
 # ---- batches -------------------------------------------------------------------------------------------------------
@@ -321,36 +319,36 @@ class InkDataset:
     """
 
     def __init__(self, inks: InkSet, scale: float, window: int = 0, characters: Sequence[str] | None = None) -> None:
-        self.points = [scaled(ink.points, scale) for ink in inks.inks]
-        self.cuts = [
+        self.points = [scale_offsets(ink.points, scale) for ink in inks.inks]
+        self.windows = [
             (number, start, min(start + (window or len(points)), len(points)))
             for number, points in enumerate(self.points)
             for start in range(0, len(points), window or len(points))
         ]
-        self.lengths = np.array([end - start for _, start, end in self.cuts])
-        self.texts = None if characters is None else [numbered(ink.text, characters) for ink in inks.inks]
+        self.lengths = np.array([end - start for _, start, end in self.windows])
+        self.texts = None if characters is None else [encode_text(ink.text, characters) for ink in inks.inks]
 
     def __len__(self) -> int:
-        return len(self.cuts)
+        return len(self.windows)
 
     def batch(self, rows: np.ndarray) -> Batch:
         """Inputs ``(B, T, 3)``: the previous point; targets ``(B, T, 4)``: the point, and whether it is the last.
 
         With texts, ``extras["text"] (B, U)`` are character ids and ``extras["characters"] (B,)`` their number.
         """
-        windows = [self._window(*self.cuts[row]) for row in rows]
+        windows = [self._window(*self.windows[row]) for row in rows]
         inputs, targets = ([pair[side] for pair in windows] for side in (0, 1))
         extras = {}
         if self.texts is not None:
-            texts = [self.texts[self.cuts[row][0]] for row in rows]
+            texts = [self.texts[self.windows[row][0]] for row in rows]
             extras = {
-                "text": torch.from_numpy(beside(texts, 0)),
+                "text": torch.from_numpy(pad_sequences(texts, 0)),
                 "characters": torch.tensor([len(text) for text in texts]),
             }
         return Batch(
-            torch.from_numpy(beside(inputs, 0)),
+            torch.from_numpy(pad_sequences(inputs, 0)),
             torch.from_numpy(self.lengths[rows]),
-            torch.from_numpy(beside(targets, 0)),
+            torch.from_numpy(pad_sequences(targets, 0)),
             rows=rows,
             extras=extras,
         )
@@ -361,7 +359,7 @@ class InkDataset:
         return shift_right(points)[start:end], np.column_stack([points[start:end], last])
 
 
-def scaled(points: np.ndarray, scale: float) -> np.ndarray:
+def scale_offsets(points: np.ndarray, scale: float) -> np.ndarray:
     """Divide the offsets of ``(T, 3)`` by ``scale``; the pen is unchanged."""
     return points / np.array([scale, scale, 1.0], dtype=np.float32)
 
@@ -371,7 +369,7 @@ def shift_right(points: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros_like(points[:1]), points[:-1]])
 
 
-def numbered(text: str, characters: Sequence[str]) -> np.ndarray:
+def encode_text(text: str, characters: Sequence[str]) -> np.ndarray:
     """Character ids ``(U,)`` from 1; 0 for an unknown character."""
     ids = {character: i for i, character in enumerate(characters, 1)}
     return np.array([ids.get(character, 0) for character in text], dtype=np.int64)

@@ -72,7 +72,7 @@ def _path_lines(d: str, where: str) -> list[np.ndarray]:
             position = lines[-1][0]
             lines[-1].append(position)
             continue
-        for i, point in enumerate(_places(kind, numbers, where)):
+        for i, point in enumerate(_positions(kind, numbers, where)):
             point = np.where(np.isnan(point), 0.0 if relative else position, point)
             position = position + point if relative else point
             if kind == "M" and i == 0:
@@ -83,7 +83,7 @@ def _path_lines(d: str, where: str) -> list[np.ndarray]:
     return [np.stack(line) for line in lines]
 
 
-def _places(kind: str, numbers: str, where: str) -> Iterator[np.ndarray]:
+def _positions(kind: str, numbers: str, where: str) -> Iterator[np.ndarray]:
     """Positions of a path command; NaN where a coordinate does not change (H, V)."""
     if kind in "HV":
         values = _pairs(f"{numbers} {numbers}", where)
@@ -108,8 +108,8 @@ def render_svg(drawings: Sequence[Sequence[tuple[np.ndarray, str]]], names: Sequ
     body, top = [], margin
     for drawing, box, height, name in zip(drawings, boxes, heights, names, strict=True):
         shift = np.array([margin, top]) - box.min(axis=0)
-        paths = "".join(f'<path d="{_d(line + shift)}"{_stroke(color)}/>' for line, color in drawing)
-        body.append(f"<g><title>{_escaped(name)}</title>{paths}</g>")
+        paths = "".join(f'<path d="{_path_data(line + shift)}"{_stroke_attribute(color)}/>' for line, color in drawing)
+        body.append(f"<g><title>{_escape(name)}</title>{paths}</g>")
         top += height + 2 * margin
     size = f"{width + 2 * margin:.6g} {top:.6g}"
     width_text, height_text = size.split()
@@ -128,18 +128,18 @@ def _pixels(width: str, height: str) -> int:
     return round(min(900.0, max(120.0, 700.0 * float(width) / float(height))))
 
 
-def _d(line: np.ndarray) -> str:
+def _path_data(line: np.ndarray) -> str:
     """Path attribute ``d`` of a line. A dot becomes a line to itself, which round caps make visible."""
     line = line if len(line) > 1 else np.repeat(line, 2, axis=0)
     first, *rest = (f"{x:.6g} {y:.6g}" for x, y in line)
     return f"M{first}L{' '.join(rest)}"
 
 
-def _stroke(color: str) -> str:
+def _stroke_attribute(color: str) -> str:
     return f' stroke="{color}"' if color else ""
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     """Escape text for XML; unprintable characters are dropped."""
     printable = "".join(c for c in text if c.isprintable())
     return printable.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -13,7 +13,7 @@ from lstmkit.errors import DataError, UserError, one_line
 
 LOWEST_PITCH, N_KEYS = 21, 88  #: MIDI number of a piano's lowest key, A0; number of keys, up to C8.
 MAX_STEPS = 100_000  #: Maximum steps of a piece.
-SLOWEST, FASTEST = 5.0, 1000.0  #: Range of tempos, in quarter notes per minute.
+MIN_TEMPO, MAX_TEMPO = 5.0, 1000.0  #: Range of tempos, in quarter notes per minute.
 FILE_SUFFIXES = (".mid", ".midi")
 _MAX_BYTES = 20_000_000  # of a file; a symphony has some 100 kB
 _DRUM_CHANNEL = 9  # counted from 0
@@ -105,7 +105,7 @@ def _notes(file: Any) -> tuple[list[tuple[int, int, int]], int, float]:
                 held[key] = time
         notes += [(pitch, start, time) for (_, pitch), start in held.items()]
     quarter = min(tempos, key=lambda event: event[0])[1] if tempos else _DEFAULT_TEMPO
-    return notes, drums, min(max(60e6 / max(1, quarter), SLOWEST), FASTEST)
+    return notes, drums, min(max(60e6 / max(1, quarter), MIN_TEMPO), MAX_TEMPO)
 
 
 def _quantize(notes: list[tuple[int, int, int]], ticks: float, name: str) -> np.ndarray:
@@ -144,12 +144,12 @@ def roll_to_midi(roll: np.ndarray, step: float, tempo: float) -> Any:
     return piece
 
 
-def sound(midi: Any, rate: int = 44_100) -> np.ndarray:
+def synthesize(midi: Any, sample_rate: int = 44_100) -> np.ndarray:
     """Render MIDI as samples ``(N,)`` with peak 0.9: a sampled piano if pyfluidsynth is installed, else sine tones."""
     if not any(instrument.notes for instrument in midi.instruments):
-        return np.zeros(rate)
+        return np.zeros(sample_rate)
     has_fluidsynth = find_spec("fluidsynth") is not None
-    samples = midi.fluidsynth(fs=rate) if has_fluidsynth else midi.synthesize(fs=rate)
+    samples = midi.fluidsynth(fs=sample_rate) if has_fluidsynth else midi.synthesize(fs=sample_rate)
     return 0.9 * samples / np.abs(samples).max()
 
 

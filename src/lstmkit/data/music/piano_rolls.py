@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lstmkit.data.batch import Batch, beside
+from lstmkit.data.batch import Batch, pad_sequences
 from lstmkit.data.music.midi import FILE_SUFFIXES, LOWEST_PITCH, MAX_STEPS, N_KEYS, read_midi
 from lstmkit.errors import DataError, one_line
 
@@ -44,14 +44,14 @@ class PianoRolls:
     Attributes:
         pieces: The pieces.
         name: Name of the data in messages.
-        parts: Predefined split of each piece, ``train``, ``valid`` or ``test``; ``None`` without predefined splits.
-        remarks: What was dropped while reading.
+        splits: Predefined split of each piece, ``train``, ``valid`` or ``test``; ``None`` without predefined splits.
+        notes: What was dropped while reading.
     """
 
     pieces: tuple[Piece, ...]
     name: str
-    parts: tuple[str, ...] | None = None
-    remarks: tuple[str, ...] = ()
+    splits: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pieces)
@@ -61,18 +61,18 @@ class PianoRolls:
         """Total number of steps."""
         return sum(len(piece.roll) for piece in self.pieces)
 
-    def part(self, rows: Sequence[int] | np.ndarray) -> PianoRolls:
+    def subset(self, rows: Sequence[int] | np.ndarray) -> PianoRolls:
         """The pieces ``rows``, without predefined splits."""
-        return replace(self, pieces=tuple(self.pieces[i] for i in rows), parts=None)
+        return replace(self, pieces=tuple(self.pieces[i] for i in rows), splits=None)
 
-    def given(self, part: str) -> PianoRolls | None:
+    def predefined_split(self, name: str) -> PianoRolls | None:
         """Pieces of a predefined split; ``None`` if it has none."""
-        rows = [i for i, split in enumerate(self.parts or ()) if split == part]
-        return self.part(rows) if rows else None
+        rows = [i for i, split in enumerate(self.splits or ()) if split == name]
+        return self.subset(rows) if rows else None
 
     def digest(self) -> str:
         """SHA-256 of the pieces."""
-        digest = hashlib.sha256(repr(self.parts).encode())
+        digest = hashlib.sha256(repr(self.splits).encode())
         for piece in self.pieces:
             digest.update(repr(piece.roll.shape).encode() + np.packbits(piece.roll).tobytes())
         return digest.hexdigest()
@@ -132,17 +132,17 @@ def _from_files(paths: list[Path], step: float, name: str) -> PianoRolls:
         pieces.append(Piece(midi.roll, path.stem, midi.tempo))
         dropped, drums = dropped + midi.dropped, drums + midi.drums
     counts = {"notes outside the 88 keys": dropped, "drum notes": drums}
-    remarks = tuple(f"{count:,} {what} were dropped." for what, count in counts.items() if count)
-    return PianoRolls(tuple(pieces), name, remarks=remarks)
+    notes = tuple(f"{count:,} {what} were dropped." for what, count in counts.items() if count)
+    return PianoRolls(tuple(pieces), name, notes=notes)
 
 
-def _with_splits(path: Path, parts: dict[str, list[np.ndarray]]) -> PianoRolls:
+def _with_splits(path: Path, splits: dict[str, list[np.ndarray]]) -> PianoRolls:
     """Concatenate the splits of a file."""
-    rolls = [(part, i, roll) for part in SPLITS for i, roll in enumerate(parts.get(part, []), 1)]
+    rolls = [(split, i, roll) for split in SPLITS for i, roll in enumerate(splits.get(split, []), 1)]
     if not rolls:
         raise DataError(f"{path.name} has no piece in {', '.join(SPLITS)}: give at least one")
-    pieces = tuple(Piece(_validated(roll, f"{path.name}, {part} {i}"), f"{part} {i}") for part, i, roll in rolls)
-    return PianoRolls(pieces, path.name, tuple(part for part, _, _ in rolls))
+    pieces = tuple(Piece(_validated(roll, f"{path.name}, {split} {i}"), f"{split} {i}") for split, i, roll in rolls)
+    return PianoRolls(pieces, path.name, tuple(split for split, _, _ in rolls))
 
 
 def _from_npz(path: Path) -> dict[str, list[np.ndarray]]:
@@ -151,9 +151,11 @@ def _from_npz(path: Path) -> dict[str, list[np.ndarray]]:
         with path.open("rb") as raw, np.load(raw) as file:
             arrays = dict(file)
         return {
-            part: np.split(np.unpackbits(arrays[f"{part}_rolls"], axis=1)[:, :N_KEYS], arrays[f"{part}_offsets"][1:-1])
-            for part in SPLITS
-            if f"{part}_rolls" in arrays
+            split: np.split(
+                np.unpackbits(arrays[f"{split}_rolls"], axis=1)[:, :N_KEYS], arrays[f"{split}_offsets"][1:-1]
+            )
+            for split in SPLITS
+            if f"{split}_rolls" in arrays
         }
     except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile) as err:
         raise DataError(f"{path.name} is not a readable .npz of piano rolls: create it with numpy.savez") from err
@@ -166,11 +168,11 @@ def _from_json(path: Path) -> dict[str, list[np.ndarray]]:
         pieces = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
     except (OSError, ValueError, EOFError) as err:
         raise DataError(f"{path.name} is not readable JSON ({one_line(err)}): correct it") from err
-    if not isinstance(pieces, dict) or not all(isinstance(pieces.get(part, []), list) for part in SPLITS):
+    if not isinstance(pieces, dict) or not all(isinstance(pieces.get(split, []), list) for split in SPLITS):
         raise DataError(f"{path.name} must be an object with lists of pieces under {', '.join(SPLITS)}")
     return {
-        part: [_roll(piece, f"{path.name}, {part} {i}") for i, piece in enumerate(pieces.get(part, []), 1)]
-        for part in SPLITS
+        split: [_roll(piece, f"{path.name}, {split} {i}") for i, piece in enumerate(pieces.get(split, []), 1)]
+        for split in SPLITS
     }
 
 
@@ -207,10 +209,10 @@ def shift_right(roll: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros_like(roll[:1]), roll[:-1]])
 
 
-def highest(roll: np.ndarray) -> np.ndarray:
+def skyline(roll: np.ndarray) -> np.ndarray:
     """Skyline melody ``(T, 88)``: only the highest key of each step.
 
-    >>> highest(np.array([[0, 1, 1, 0], [0, 0, 0, 0]])).tolist()
+    >>> skyline(np.array([[0, 1, 1, 0], [0, 0, 0, 0]])).tolist()
     [[0, 0, 1, 0], [0, 0, 0, 0]]
     """
     above = np.cumsum(roll[:, ::-1], axis=1)[:, ::-1]
@@ -225,31 +227,31 @@ class PianoRollDataset:
     Args:
         rolls: The pieces.
         window: Maximum steps per window; 0 for whole pieces.
-        transpose: Maximum transposition in semitones, up and down, as long as all keys stay on the piano. Every
+        max_transposition: Maximum transposition in semitones, up and down, as long as all keys stay on the piano. Every
             transposition is an example of its own.
     """
 
-    def __init__(self, rolls: PianoRolls, window: int = 0, transpose: int = 0) -> None:
+    def __init__(self, rolls: PianoRolls, window: int = 0, max_transposition: int = 0) -> None:
         self.rolls = [piece.roll for piece in rolls.pieces]
-        self.cuts = [
+        self.windows = [
             (number, start, min(start + (window or len(roll)), len(roll)), shift)
             for number, roll in enumerate(self.rolls)
-            for shift in _transpositions(roll, transpose)
+            for shift in _transpositions(roll, max_transposition)
             for start in range(0, len(roll), window or len(roll))
         ]
-        self.lengths = np.array([end - start for _, start, end, _ in self.cuts])
+        self.lengths = np.array([end - start for _, start, end, _ in self.windows])
 
     def __len__(self) -> int:
-        return len(self.cuts)
+        return len(self.windows)
 
     def batch(self, rows: np.ndarray) -> Batch:
         """Inputs ``(B, T, 88)``: the previous step; targets ``(B, T, 88)``: the step."""
-        windows = [self._window(*self.cuts[row]) for row in rows]
+        windows = [self._window(*self.windows[row]) for row in rows]
         inputs, targets = ([pair[side] for pair in windows] for side in (0, 1))
         return Batch(
-            torch.from_numpy(beside(inputs, 0)).float(),
+            torch.from_numpy(pad_sequences(inputs, 0)).float(),
             torch.from_numpy(self.lengths[rows]),
-            torch.from_numpy(beside(targets, 0)).float(),
+            torch.from_numpy(pad_sequences(targets, 0)).float(),
             rows=rows,
         )
 

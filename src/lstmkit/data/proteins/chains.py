@@ -94,7 +94,7 @@ class ProteinChains:
         """Total number of residues."""
         return sum(map(len, self.sequences))
 
-    def part(self, rows: Sequence[int] | np.ndarray) -> ProteinChains:
+    def subset(self, rows: Sequence[int] | np.ndarray) -> ProteinChains:
         """The chains ``rows``."""
 
         def select(values: Sequence[Any]) -> tuple[Any, ...]:
@@ -109,7 +109,7 @@ class ProteinChains:
             profile=None if self.profile is None else select(self.profile),
         )
 
-    def told(self) -> Mapping[str, tuple[str, ...]]:
+    def require_states(self) -> Mapping[str, tuple[str, ...]]:
         """The states by alphabet.
 
         Raises:
@@ -161,16 +161,16 @@ def read_protein_chains(data: object, columns: Columns | None = None) -> Protein
     return _validated([str(i) for i in range(1, len(data) + 1)], [*data], "the list")
 
 
-def without_shared_kmers(chains: ProteinChains, others: ProteinChains, shared: int) -> list[int]:
-    """Indices of the chains that share no ``k``-mer with any of the other chains, ``k`` being ``shared``.
+def without_shared_kmers(chains: ProteinChains, others: ProteinChains, k: int) -> list[int]:
+    """Indices of the chains that share no ``k``-mer with any of the other chains, ``k`` being ``k``.
 
     K-mers with unknown residues never match. A shared 10-mer is a sign of homology; distant homologs may have none.
 
     >>> without_shared_kmers(read_protein_chains(["MKVAY", "MKVGG"]), read_protein_chains(["GGMKVA"]), 4)
     [1]
     """
-    other_kmers = set().union(*(_kmers(sequence, shared) for sequence in others.sequences))
-    return [i for i, sequence in enumerate(chains.sequences) if not other_kmers & _kmers(sequence, shared)]
+    other_kmers = set().union(*(_kmers(sequence, k) for sequence in others.sequences))
+    return [i for i, sequence in enumerate(chains.sequences) if not other_kmers & _kmers(sequence, k)]
 
 
 def _kmers(sequence: str, length: int) -> set[str]:

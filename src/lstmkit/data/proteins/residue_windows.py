@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from lstmkit.data.batch import Batch, beside
+from lstmkit.data.batch import Batch, pad_sequences
 from lstmkit.data.proteins.chains import AMINO_ACIDS
 
 N_RESIDUE_IDS = 2 + len(AMINO_ACIDS)  #: Number of residue ids: padding, the twenty amino acids, unknown.
@@ -33,30 +33,30 @@ class ChainWindow(NamedTuple):
     last: int
 
 
-def numbered(sequence: str) -> np.ndarray:
+def encode_residues(sequence: str) -> np.ndarray:
     """Residue ids ``(T,)``: amino acids from 1 in alphabetical order, then unknown; 0 is padding.
 
-    >>> numbered("ACYX").tolist()
+    >>> encode_residues("ACYX").tolist()
     [1, 2, 20, 21]
     """
     return _RESIDUE_IDS[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)]
 
 
-def windows(length: int, longest: int) -> list[ChainWindow]:
-    """Split a chain of ``length`` residues into windows of at most ``longest``; one of them predicts each residue.
+def split_into_windows(length: int, max_residues: int) -> list[ChainWindow]:
+    """Split a chain of ``length`` residues into windows of at most ``max_residues``; one of them predicts each residue.
 
-    A chain that is not longer is one window. Otherwise windows overlap: each has a margin of an eighth of ``longest``
-    on both sides as context.
+    A chain that is not longer is one window. Otherwise windows overlap: each has a margin of an eighth of
+    ``max_residues`` on both sides as context.
 
-    >>> windows(10, 10)
+    >>> split_into_windows(10, 10)
     [ChainWindow(start=0, stop=10, first=0, last=10)]
-    >>> [tuple(window) for window in windows(12, 8)]
+    >>> [tuple(window) for window in split_into_windows(12, 8)]
     [(0, 7, 0, 6), (5, 12, 6, 12)]
     """
-    if length <= longest:
+    if length <= max_residues:
         return [ChainWindow(0, length, 0, length)]
-    margin = longest // 8
-    count = math.ceil(length / (longest - 2 * margin))
+    margin = max_residues // 8
+    count = math.ceil(length / (max_residues - 2 * margin))
     bounds = [length * k // count for k in range(count + 1)]
     return [
         ChainWindow(max(0, first - margin), min(length, last + margin), first, last)
@@ -68,25 +68,27 @@ class ResidueDataset:
     """Dataset of windows of protein chains.
 
     Args:
-        letters: Residue ids of each chain, ``(T,)``.
+        residue_ids: Residue ids of each chain, ``(T,)``.
         profile: Profile of each chain, ``(T, F)`` float32; ``None`` without profiles.
         states: State ids of each chain in ``K`` alphabets, ``(T, K)``; ``None`` if unknown.
-        longest: Maximum residues per window.
+        max_residues: Maximum residues per window.
     """
 
     def __init__(
         self,
-        letters: Sequence[np.ndarray],
+        residue_ids: Sequence[np.ndarray],
         profile: Sequence[np.ndarray] | None,
         states: Sequence[np.ndarray] | None,
-        longest: int,
+        max_residues: int,
     ) -> None:
-        self.inputs = letters
+        self.inputs = residue_ids
         if profile is not None:
-            pairs = zip(letters, profile, strict=True)
+            pairs = zip(residue_ids, profile, strict=True)
             self.inputs = [np.column_stack([ids, numbers]).astype(np.float32) for ids, numbers in pairs]
         self.states = states
-        self.windows = [(chain, w) for chain, ids in enumerate(letters) for w in windows(len(ids), longest)]
+        self.windows = [
+            (chain, w) for chain, ids in enumerate(residue_ids) for w in split_into_windows(len(ids), max_residues)
+        ]
         self.lengths = np.array([w.stop - w.start for _, w in self.windows])
 
     def __len__(self) -> int:
@@ -95,10 +97,12 @@ class ResidueDataset:
     def batch(self, rows: np.ndarray) -> Batch:
         """Ids ``(B, T)``, with profiles ``(B, T, 1 + F)``; targets ``(B, T, K)``, -1 for context and padding."""
         picked = [self.windows[row] for row in rows]
-        inputs = beside([self.inputs[chain][w.start : w.stop] for chain, w in picked], 0)
+        inputs = pad_sequences([self.inputs[chain][w.start : w.stop] for chain, w in picked], 0)
         targets = None
         if self.states is not None:
-            targets = torch.from_numpy(beside([self._mask_margins(self.states[chain], w) for chain, w in picked], -1))
+            targets = torch.from_numpy(
+                pad_sequences([self._mask_margins(self.states[chain], w) for chain, w in picked], -1)
+            )
         return Batch(torch.from_numpy(inputs), torch.from_numpy(self.lengths[rows]), targets, rows=rows)
 
     @staticmethod

@@ -128,7 +128,7 @@ class CovariateEncoder:
 
     def to_json(self) -> dict[str, Any]:
         """The fitted encoder as JSON values."""
-        columns = {part: [vars(c) for c in getattr(self, part)] for part in ("past", "future", "static")}
+        columns = {role: [vars(c) for c in getattr(self, role)] for role in ("past", "future", "static")}
         return {**columns, "calendar": list(self.calendar)}
 
     @classmethod
@@ -138,8 +138,8 @@ class CovariateEncoder:
         def column(c: dict[str, Any]) -> CovariateColumn:
             return CovariateColumn(**{**c, "categories": None if c["categories"] is None else tuple(c["categories"])})
 
-        parts = {part: tuple(column(c) for c in state[part]) for part in ("past", "future", "static")}
-        return cls(**parts, calendar=tuple(state["calendar"]))
+        columns = {role: tuple(column(c) for c in state[role]) for role in ("past", "future", "static")}
+        return cls(**columns, calendar=tuple(state["calendar"]))
 
 
 def _cyclical(position: Any, period: float) -> list[np.ndarray]:

@@ -112,7 +112,8 @@ class Windows:
     """Dataset of the forecast windows at given origins.
 
     A batch has ``inputs (B, L + A, N_VALUE_FEATURES + features.width)``, ``extras["base"] (B, H)`` and
-    ``extras["scale"] (B, 1)``. Its ``targets`` are ``(B, H)``, or ``(B, L + H)`` if ``fed``; NaN marks missing values.
+    ``extras["scale"] (B, 1)``. Its ``targets`` are ``(B, H)``, or ``(B, L + H)`` if ``autoregressive``; NaN marks
+    missing values.
 
     Args:
         series: The data.
@@ -122,7 +123,7 @@ class Windows:
         past: Steps before the horizon, ``L``. If a series has fewer, the others are missing.
         horizon: Steps to forecast, ``H``.
         ahead: Steps of the horizon in the inputs, ``A``: 0, or ``H`` rounded up to whole patches.
-        fed: Inputs for an autoregressive model: step ``t`` has the value of ``t - 1``.
+        autoregressive: Inputs for an autoregressive model: step ``t`` has the value of ``t - 1``.
         counts: Whether targets are unscaled values.
 
     Raises:
@@ -143,11 +144,11 @@ class Windows:
         past: int,
         horizon: int,
         ahead: int,
-        fed: bool = False,
+        autoregressive: bool = False,
         counts: bool = False,
     ) -> None:
         self.scaling, self.origins, self.past, self.horizon = scaling, origins, past, horizon
-        self.fed, self.counts, self.n_past_features = fed, counts, features.n_past
+        self.autoregressive, self.counts, self.n_past_features = autoregressive, counts, features.n_past
         self.ahead = ahead
         if len(origins) and ((origins[:, 1] < 0) | (origins[:, 1] > series.lengths[origins[:, 0]])).any():
             raise ValueError("an origin is outside its series")
@@ -176,7 +177,7 @@ class Windows:
             [self._value_features(z[:, input_steps]), self._features[steps[:, input_steps]]], axis=2
         )
         inputs[:, self.past :, self.N_VALUE_FEATURES : self.N_VALUE_FEATURES + self.n_past_features] = 0.0
-        target_steps = slice(0 if self.fed else self.past, self.past + self.horizon)
+        target_steps = slice(0 if self.autoregressive else self.past, self.past + self.horizon)
         past_missing = np.isnan(y[:, : self.past]).all(axis=1, keepdims=True)
         targets = np.where(past_missing, np.nan, y if self.counts else z)[:, target_steps]
         return Batch(
@@ -192,7 +193,7 @@ class Windows:
     def _value_features(self, z: np.ndarray) -> np.ndarray:
         """The features ``(B, L + A, 3)`` value, observed, in the horizon."""
         values = np.full_like(z, np.nan)
-        if self.fed:
+        if self.autoregressive:
             values[:, 1:] = z[:, :-1]
         else:
             values[:, : self.past] = z[:, : self.past]

@@ -170,7 +170,7 @@ def append_future_rows(rows: SeriesRows, future: SeriesRows, roles: SeriesColumn
     covariates: dict[str, np.ndarray] = {}
     for name, values in rows.covariates.items():
         added = future.covariates.get(name, np.full(len(future.series_index), np.nan))
-        kinds = {part.dtype == object for part in (values, added) if not pd.isna(part).all()}
+        kinds = {column.dtype == object for column in (values, added) if not pd.isna(column).all()}
         if len(kinds) > 1:
             raise DataError(f"covariate {name!r} is text in one table and numbers in the other: use one type")
         dtype = object if kinds == {True} else np.float64

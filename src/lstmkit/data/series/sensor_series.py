@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lstmkit.data.batch import Batch, beside
+from lstmkit.data.batch import Batch, pad_sequences
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import has_decimal_commas, parse_numbers, read_numbers, read_timestamps
 from lstmkit.data.tables.table import Table, read_file
@@ -30,18 +30,18 @@ class Columns(NamedTuple):
         id: Series id. If there is no such column, the table is one series.
         label: Anomaly label of each step, 0 or 1; optional.
         channels: Columns of numbers; empty for all other columns.
-        context: Channels that are inputs but not scored.
+        covariates: Channels that are inputs but not scored.
     """
 
     time: str = "time"
     id: str = "id"
     label: str = "label"
     channels: tuple[str, ...] = ()
-    context: tuple[str, ...] = ()
+    covariates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Recording:
+class SensorSeries:
     """One sensor series.
 
     Attributes:
@@ -50,7 +50,7 @@ class Recording:
         times: ``(T,)`` timestamps, or step numbers from 1.
         labels: ``(T,)`` bool, True for an anomaly; ``None`` without labels.
 
-    >>> len(Recording("pump", np.zeros((5, 2)), np.arange(1, 6)).part(1, 3))
+    >>> len(SensorSeries("pump", np.zeros((5, 2)), np.arange(1, 6)).slice(1, 3))
     2
     """
 
@@ -62,10 +62,10 @@ class Recording:
     def __len__(self) -> int:
         return len(self.values)
 
-    def part(self, start: int, stop: int) -> Recording:
+    def slice(self, start: int, stop: int) -> SensorSeries:
         """Steps ``start .. stop - 1``."""
         labels = None if self.labels is None else self.labels[start:stop]
-        return Recording(self.name, self.values[start:stop], self.times[start:stop], labels)
+        return SensorSeries(self.name, self.values[start:stop], self.times[start:stop], labels)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class SensorSeriesSet:
         notes: What was done to read them.
     """
 
-    items: tuple[Recording, ...]
+    items: tuple[SensorSeries, ...]
     channels: tuple[str, ...]
     name: str
     notes: tuple[str, ...] = ()
@@ -88,31 +88,31 @@ class SensorSeriesSet:
         return len(self.items)
 
     @property
-    def labelled(self) -> bool:
+    def has_labels(self) -> bool:
         """Whether every series has labels."""
         return all(series.labels is not None for series in self.items)
 
-    def cut(self, bounds: Sequence[tuple[int, int]], labels: bool) -> SensorSeriesSet:
+    def slice(self, bounds: Sequence[tuple[int, int]], labels: bool) -> SensorSeriesSet:
         """Slice each series to its ``(start, stop)``; empty slices are dropped. ``labels``: whether to keep labels."""
-        slices = [series.part(*bound) for series, bound in zip(self.items, bounds, strict=True)]
+        slices = [series.slice(*bound) for series, bound in zip(self.items, bounds, strict=True)]
         kept = [series if labels else replace(series, labels=None) for series in slices if len(series)]
         return replace(self, items=tuple(kept))
 
-    def like(self, others: SensorSeriesSet) -> SensorSeriesSet:
+    def with_channels_of(self, other: SensorSeriesSet) -> SensorSeriesSet:
         """Reorder the channels to those of another set.
 
         Raises:
             DataError: The channels differ.
         """
-        if {*self.channels} != {*others.channels}:
-            odd = sorted({*self.channels} ^ {*others.channels})
+        if {*self.channels} != {*other.channels}:
+            unmatched = sorted({*self.channels} ^ {*other.channels})
             raise DataError(
-                f"{self.name} and {others.name} have different channels (only one of them has {listing(odd)}): "
+                f"{self.name} and {other.name} have different channels (only one of them has {listing(unmatched)}): "
                 "give both the same channels"
             )
-        order = [self.channels.index(name) for name in others.channels]
+        order = [self.channels.index(name) for name in other.channels]
         items = tuple(replace(series, values=series.values[:, order]) for series in self.items)
-        return replace(self, items=items, channels=others.channels)
+        return replace(self, items=items, channels=other.channels)
 
     def check_values(self) -> None:
         """Raise DataError if a channel of a series has no value at all."""
@@ -145,7 +145,7 @@ def read_sensor_series(data: object, columns: Columns) -> SensorSeriesSet:
     data = as_pandas(data)
     if isinstance(data, SensorSeriesSet):
         return data
-    if isinstance(data, Recording):
+    if isinstance(data, SensorSeries):
         return SensorSeriesSet((data,), tuple(str(i + 1) for i in range(data.values.shape[1])), data.name)
     if isinstance(data, (str, os.PathLike)):
         return _from_table(read_file(Path(data)), columns)
@@ -169,7 +169,7 @@ def _from_array(data: Any) -> SensorSeriesSet:
             "use NaN if it is missing"
         )
     channels = tuple(str(i + 1) for i in range(values.shape[1]))
-    return SensorSeriesSet((Recording("the array", values, np.arange(1, len(values) + 1)),), channels, "the array")
+    return SensorSeriesSet((SensorSeries("the array", values, np.arange(1, len(values) + 1)),), channels, "the array")
 
 
 def _from_table(table: Table, columns: Columns) -> SensorSeriesSet:
@@ -205,20 +205,20 @@ def _from_table(table: Table, columns: Columns) -> SensorSeriesSet:
                 where = table.name if name == table.name else f"{table.name}: {name}"
                 raise DataError(f"{where} has the timestamp {timestamp} twice: give each step its own{hint}")
         series_times = times[rows] if has_time else np.arange(1, len(rows) + 1)
-        series.append(Recording(str(name), values[rows], series_times, None if labels is None else labels[rows]))
+        series.append(SensorSeries(str(name), values[rows], series_times, None if labels is None else labels[rows]))
     return SensorSeriesSet(tuple(series), channels, table.name, tuple(table.notes))
 
 
 def _channels(table: Table, columns: Columns) -> tuple[str, ...]:
     """The named channels; by default all numeric columns except time, id and label. Text columns are noted."""
-    absent = [name for name in (*columns.channels, *columns.context) if name not in table.frame]
+    absent = [name for name in (*columns.channels, *columns.covariates) if name not in table.frame]
     if absent:
         known = listing(table.frame.columns)
         raise DataError(
             f"no column {absent[0]!r} in {table.name} (columns: {known}): correct --value-cols or --covariates"
         )
     others = {columns.time, columns.id, columns.label}
-    requested = (*columns.channels, *columns.context)
+    requested = (*columns.channels, *columns.covariates)
     invalid = [name for name in requested if requested.count(name) > 1 or name in others]
     if invalid:
         raise DataError(
@@ -226,8 +226,8 @@ def _channels(table: Table, columns: Columns) -> tuple[str, ...]:
             "it cannot be time, id or label"
         )
     named = columns.channels or _numeric_columns(table, [name for name in table.frame if name not in others])
-    channels = (*named, *(name for name in columns.context if name not in named))
-    if not set(channels) - set(columns.context):
+    channels = (*named, *(name for name in columns.covariates if name not in named))
+    if not set(channels) - set(columns.covariates):
         raise DataError(
             f"{table.name} has no numeric column to score (columns: {listing(table.frame.columns)}): "
             "give one with --value-cols"
@@ -251,7 +251,7 @@ def _labels(table: Table, column: str) -> np.ndarray:
     return numbers == 1
 
 
-def filled(values: np.ndarray) -> np.ndarray:
+def forward_fill(values: np.ndarray) -> np.ndarray:
     """Forward-fill missing values of ``(T, C)``; 0 before the first value."""
     return pd.DataFrame(values).ffill().fillna(0.0).to_numpy(dtype=values.dtype)
 
@@ -266,34 +266,34 @@ class Windows:
     Attributes:
         inputs: Sequences ``(T, F)``.
         targets: Targets ``(T, K)`` of each sequence.
-        places: ``(N, 3)`` windows: index of the sequence, start, stop (exclusive).
+        bounds: ``(N, 3)`` windows: index of the sequence, start, stop (exclusive).
     """
 
     inputs: Sequence[np.ndarray]
     targets: Sequence[np.ndarray]
-    places: np.ndarray
+    bounds: np.ndarray
 
     @property
     def lengths(self) -> np.ndarray:
-        return self.places[:, 2] - self.places[:, 1]
+        return self.bounds[:, 2] - self.bounds[:, 1]
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.bounds)
 
     def batch(self, rows: np.ndarray) -> Batch:
         """Batch of the windows ``rows``, padded with 0; the targets of padding are NaN."""
-        places = self.places[rows]
+        bounds = self.bounds[rows]
         inputs, targets = (
-            torch.from_numpy(beside([sequences[k][start:stop] for k, start, stop in places], fill))
+            torch.from_numpy(pad_sequences([sequences[k][start:stop] for k, start, stop in bounds], fill))
             for sequences, fill in ((self.inputs, 0.0), (self.targets, np.nan))
         )
         return Batch(inputs, torch.from_numpy(self.lengths[rows]), targets, rows=rows)
 
 
-def places(lengths: Sequence[int], window: int, stride: int) -> np.ndarray:
+def sliding_windows(lengths: Sequence[int], window: int, stride: int) -> np.ndarray:
     """Sliding windows ``(N, 3)`` every ``stride`` steps, plus the last one. A shorter sequence is one window.
 
-    >>> places([5, 2], window=3, stride=3).tolist()
+    >>> sliding_windows([5, 2], window=3, stride=3).tolist()
     [[0, 0, 3], [0, 2, 5], [1, 0, 2]]
     """
     windows = []

@@ -43,7 +43,7 @@ class Plan:
 
 
 def plan_windows(
-    freq: str | int, longest: int, horizon: int, *, season: int, window: int, patch: int, autoregressive: bool
+    freq: str | int, max_length: int, horizon: int, *, season: int, window: int, patch: int, autoregressive: bool
 ) -> Plan:
     """Choose season, window and patch length if they are 0.
 
@@ -52,7 +52,7 @@ def plan_windows(
 
     Args:
         freq: Frequency of the series.
-        longest: Steps of the longest training series, the maximum window.
+        max_length: Steps of the longest training series, the maximum window.
         horizon: Steps to forecast.
         season: Steps per season; 0 for the default of the frequency.
         window: Past steps per window, rounded up to whole patches; 0 to choose.
@@ -66,7 +66,7 @@ def plan_windows(
         raise SettingError(f"patch_length={patch}: method=recursive forecasts step by step: give patch_length=1")
     season = season or default_season_length(freq)
     has_daily_season = season >= 24 and (isinstance(freq, int) or _is_short(freq))
-    past = window or min(max(2 * horizon, (7 if has_daily_season else 3) * season, 24), longest)
+    past = window or min(max(2 * horizon, (7 if has_daily_season else 3) * season, 24), max_length)
     patch = patch or (season if has_daily_season and past >= 7 * season and not autoregressive else 1)
     return Plan(freq, season, past=-(-past // patch) * patch, patch=patch, regular=False)
 
@@ -93,14 +93,14 @@ def seasonal_change(series: SeriesSet, ends: np.ndarray, season: int, past: int)
 
 
 def split_by_time(
-    series: SeriesSet, horizon: int, *, valid_share: float, test_windows: int
+    series: SeriesSet, horizon: int, *, valid_fraction: float, test_windows: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """End of training and end of validation in each series, ``(N,)`` each. The test split is the rest.
 
     Args:
         series: The data.
         horizon: Steps to forecast.
-        valid_share: Fraction of the steps before the test for validation, at least one horizon; 0 for none.
+        valid_fraction: Fraction of the steps before the test for validation, at least one horizon; 0 for none.
         test_windows: Horizons in the test split; -1 for as many as fit in a fifth of the shortest series, from 1 to 5.
 
     Raises:
@@ -109,7 +109,7 @@ def split_by_time(
     n = series.lengths
     n_windows = test_windows if test_windows >= 0 else max(1, min(5, int(n.min()) // 5 // horizon))
     valid_end = n - horizon * n_windows
-    n_valid = np.maximum(horizon, (valid_share * valid_end).astype(int)) if valid_share else np.zeros_like(n)
+    n_valid = np.maximum(horizon, (valid_fraction * valid_end).astype(int)) if valid_fraction else np.zeros_like(n)
     train = valid_end - n_valid
     min_train = horizon + 2
     short = np.flatnonzero(train < min_train)

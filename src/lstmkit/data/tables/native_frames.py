@@ -1,4 +1,4 @@
-"""Data frames of other libraries (Polars, Arrow, Modin, …): read as pandas, returned in the kind that was given."""
+"""Data frames of other libraries (Polars, Arrow, Modin, …), converted to pandas and back."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def as_pandas(data: Any) -> Any:
     return data if frame is None else frame.to_pandas()
 
 
-def as_given(answer: pd.DataFrame, data: Any) -> Any:
-    """A pandas frame in the kind of ``data``: Polars for Polars, Arrow for Arrow; else the pandas frame itself.
+def to_native(frame: pd.DataFrame, like: Any) -> Any:
+    """Convert a pandas frame to the library of the frame ``like``; returned unchanged if ``like`` is no such frame.
 
     >>> import pyarrow as pa
-    >>> as_given(pd.DataFrame({"y": [1]}), pa.table({"x": [0]})).column_names
+    >>> to_native(pd.DataFrame({"y": [1]}), pa.table({"x": [0]})).column_names
     ['y']
     """
     import narwhals as nw
 
-    frame = _narwhals_frame(data)
-    if frame is None:
-        return answer
-    table = nw.from_native(answer, eager_only=True).to_arrow()
-    return nw.from_arrow(table, backend=frame.implementation).to_native()
+    native = _narwhals_frame(like)
+    if native is None:
+        return frame
+    table = nw.from_native(frame, eager_only=True).to_arrow()
+    return nw.from_arrow(table, backend=native.implementation).to_native()
 
 
 def _narwhals_frame(data: Any) -> Any | None:

@@ -156,8 +156,10 @@ def _day_or_month_first(texts: Any, utc: bool, table: Table, reject: Callable[[A
     orders = {"day first": r"\3-\2-\1", "month first": r"\3-\1-\2"}
     if texts.str.match(r"\s*\d+\.\d+\.").all():
         del orders["month first"]
-    parts = r"^\s*(\d+)[/.-](\d+)[/.-](\d{4})"
-    parsed = {order: _to_dates(texts.str.replace(parts, form, regex=True), utc) for order, form in orders.items()}
+    day_month_year = r"^\s*(\d+)[/.-](\d+)[/.-](\d{4})"
+    parsed = {
+        order: _to_dates(texts.str.replace(day_month_year, form, regex=True), utc) for order, form in orders.items()
+    }
     valid = {order: dates for order, dates in parsed.items() if not dates.isna().any()}
     if not valid:
         reject(np.logical_or.reduce([dates.isna() for dates in parsed.values()]), f"is not a date: {_DATE_HINT}")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lstmkit.data.batch import Batch, beside
+from lstmkit.data.batch import Batch, pad_sequences
 from lstmkit.data.text.lines import read_text
 from lstmkit.errors import DataError
 
@@ -35,12 +35,12 @@ class TaggedSentences:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def part(self, rows: Sequence[int] | np.ndarray) -> TaggedSentences:
+    def subset(self, rows: Sequence[int] | np.ndarray) -> TaggedSentences:
         """The sentences ``rows``."""
         tags = None if self.tags is None else tuple(self.tags[i] for i in rows)
         return replace(self, tokens=tuple(self.tokens[i] for i in rows), tags=tags)
 
-    def told(self) -> tuple[Tokens, ...]:
+    def require_tags(self) -> tuple[Tokens, ...]:
         """The tags.
 
         Raises:
@@ -96,7 +96,7 @@ def _from_list(data: Sequence[Any]) -> TaggedSentences:
 
 def _is_pair(entry: Any) -> bool:
     """Whether an entry is (tokens, tags), and not a sentence of two words."""
-    one_word = (isinstance(part, str) and " " not in part for part in entry)
+    one_word = (isinstance(side, str) and " " not in side for side in entry)
     return isinstance(entry, tuple) and len(entry) == 2 and not all(one_word)
 
 
@@ -153,12 +153,12 @@ class TaggedDataset:
 
     Args:
         words: Word ids of each sentence, ``(T,)``.
-        letters: Character ids of each token, from 1, padded with 0: ``(T, C)``.
+        characters: Character ids of each token, from 1, padded with 0: ``(T, C)``.
         tags: Tag ids ``(T,)``, -1 if unknown.
     """
 
-    def __init__(self, words: list[np.ndarray], letters: list[np.ndarray], tags: list[np.ndarray]) -> None:
-        self.words, self.letters, self.tags = words, letters, tags
+    def __init__(self, words: list[np.ndarray], characters: list[np.ndarray], tags: list[np.ndarray]) -> None:
+        self.words, self.characters, self.tags = words, characters, tags
         self.lengths = np.array([len(ids) for ids in words])
 
     def __len__(self) -> int:
@@ -166,14 +166,14 @@ class TaggedDataset:
 
     def batch(self, rows: np.ndarray) -> Batch:
         """Inputs ``(B, T, 1 + C)``: word id, then character ids; targets ``(B, T)``, padded with -1."""
-        max_characters = max(self.letters[row].shape[1] for row in rows)
-        letters = [
-            np.pad(self.letters[row], ((0, 0), (0, max_characters - self.letters[row].shape[1]))) for row in rows
+        max_characters = max(self.characters[row].shape[1] for row in rows)
+        characters = [
+            np.pad(self.characters[row], ((0, 0), (0, max_characters - self.characters[row].shape[1]))) for row in rows
         ]
-        inputs = [np.column_stack([self.words[row], characters]) for row, characters in zip(rows, letters, strict=True)]
+        inputs = [np.column_stack([self.words[row], ids]) for row, ids in zip(rows, characters, strict=True)]
         return Batch(
-            torch.from_numpy(beside(inputs, 0)),
+            torch.from_numpy(pad_sequences(inputs, 0)),
             torch.from_numpy(self.lengths[rows]),
-            torch.from_numpy(beside([self.tags[row] for row in rows], -1)),
+            torch.from_numpy(pad_sequences([self.tags[row] for row in rows], -1)),
             rows=rows,
         )

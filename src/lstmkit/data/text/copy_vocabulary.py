@@ -7,31 +7,34 @@ from collections.abc import Mapping, Sequence
 from lstmkit.data.text.tokenizer import UNKNOWN, Tokenizer
 
 
-def numbered(tokens: Tokenizer, ids: Sequence[int], words: Sequence[str]) -> tuple[list[int], dict[str, int]]:
+def encode_source(tokenizer: Tokenizer, ids: Sequence[int], words: Sequence[str]) -> tuple[list[int], dict[str, int]]:
     """Encode a source text; out-of-vocabulary words get the ids ``V``, ``V + 1``, … in order of appearance.
 
     Args:
-        tokens: Tokenizer with ``V`` tokens.
-        ids, words: Ids and words of the text from :meth:`Tokenizer.spelled`, or a part of them.
+        tokenizer: Tokenizer with ``V`` tokens.
+        ids, words: Ids and words of the text from :meth:`Tokenizer.encode_with_tokens`, or a slice of them.
 
     Returns:
         The ids, and the ids of out-of-vocabulary words by word.
 
-    >>> tokens = Tokenizer.fit(["a dog"], "words", special=["<unk>"])
-    >>> numbered(tokens, *next(tokens.spelled(["a cat , a dog and a cat"])))
+    >>> tokenizer = Tokenizer.fit(["a dog"], "words", special_tokens=["<unk>"])
+    >>> encode_source(tokenizer, *next(tokenizer.encode_with_tokens(["a cat , a dog and a cat"])))
     ([1, 3, 4, 1, 2, 5, 1, 3], {'cat': 3, ',': 4, 'and': 5})
     """
-    unknown, beyond = tokens.number(UNKNOWN), dict[str, int]()
+    unknown, oov_ids = tokenizer.token_to_id(UNKNOWN), dict[str, int]()
     extended_ids = [
-        beyond.setdefault(tokens.normal(word), len(tokens) + len(beyond)) if i == unknown else i
+        oov_ids.setdefault(tokenizer.normalize(word), len(tokenizer) + len(oov_ids)) if i == unknown else i
         for i, word in zip(ids, words, strict=True)
     ]
-    return extended_ids, beyond
+    return extended_ids, oov_ids
 
 
-def encode_with_extended_vocabulary(
-    tokens: Tokenizer, ids: Sequence[int], words: Sequence[str], beyond: Mapping[str, int]
+def encode_target(
+    tokenizer: Tokenizer, ids: Sequence[int], words: Sequence[str], oov_ids: Mapping[str, int]
 ) -> list[int]:
-    """Encode a target text; out-of-vocabulary words of the source get their ids in ``beyond``."""
-    unknown = tokens.number(UNKNOWN)
-    return [beyond.get(tokens.normal(word), unknown) if i == unknown else i for i, word in zip(ids, words, strict=True)]
+    """Encode a target text; out-of-vocabulary words of the source get their ids in ``oov_ids``."""
+    unknown = tokenizer.token_to_id(UNKNOWN)
+    return [
+        oov_ids.get(tokenizer.normalize(word), unknown) if i == unknown else i
+        for i, word in zip(ids, words, strict=True)
+    ]

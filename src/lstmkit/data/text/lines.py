@@ -31,7 +31,7 @@ class Text:
         name: Its name in messages.
         whole: Whether long lines are kept whole, so that lines of parallel files stay aligned.
 
-    >>> len(Text(("to be", "or not"), 0, 2, "a play").part(0, 1))
+    >>> len(Text(("to be", "or not"), 0, 2, "a play").slice(0, 1))
     1
     """
 
@@ -49,7 +49,7 @@ class Text:
         lines = _file_lines(self.source, self.whole) if isinstance(self.source, Path) else iter(self.source)
         return itertools.islice(lines, self.first, self.last)
 
-    def part(self, first: int, last: int) -> Text:
+    def slice(self, first: int, last: int) -> Text:
         """Lines ``first .. last - 1`` of this text."""
         return replace(self, first=self.first + first, last=self.first + min(last, len(self)))
 
@@ -127,10 +127,10 @@ def _open(path: Path) -> IO[bytes]:
     return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
-def sentences(text: str) -> list[str]:
+def split_sentences(text: str) -> list[str]:
     """Split a text at line breaks and after ``.``, ``!`` and ``?``; blank sentences are dropped.
 
-    >>> sentences("Mary left. Did she?\\nYes")
+    >>> split_sentences("Mary left. Did she?\\nYes")
     ['Mary left.', 'Did she?', 'Yes']
     """
-    return [sentence for part in _SENTENCE_ENDS.split(text) if (sentence := part.strip())]
+    return [sentence.strip() for sentence in _SENTENCE_ENDS.split(text) if sentence.strip()]

@@ -18,7 +18,7 @@ import torch
 from lstmkit.data.batch import Batch
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.table import Table, read_file
-from lstmkit.data.text.lines import read_text, sentences
+from lstmkit.data.text.lines import read_text, split_sentences
 from lstmkit.errors import DataError, listing, one_line
 
 _NUMBERED = re.compile(r"\s*(\d+) (.*)")
@@ -64,7 +64,7 @@ class Question:
     @property
     def sentences(self) -> list[str]:
         """Sentences of the text."""
-        return sentences(self.story)
+        return split_sentences(self.story)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Questions:
     def __add__(self, other: Questions) -> Questions:
         return Questions(self.items + other.items, f"{self.name} and {other.name}")
 
-    def part(self, rows: Sequence[int] | np.ndarray) -> Questions:
+    def subset(self, rows: Sequence[int] | np.ndarray) -> Questions:
         """The questions ``rows``."""
         return replace(self, items=tuple(self.items[i] for i in rows))
 

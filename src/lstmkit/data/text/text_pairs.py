@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lstmkit.data.batch import Batch, beside
+from lstmkit.data.batch import Batch, pad_sequences
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.table import read_file
 from lstmkit.data.text.lines import Text, read_text
@@ -43,27 +43,27 @@ TRANSLATIONS = MessageWording("translate", "translating", "translation", "a para
 
 
 @dataclass(frozen=True)
-class Pairs:
+class TextPairs:
     """Source texts and their target texts, such as translations or summaries.
 
     Attributes:
         sources: ``N`` source texts, not blank.
         targets: ``N`` target texts, not blank.
         name: Name of the data in messages.
-        left_out: Number of pairs dropped because one side is blank.
+        num_blank: Number of pairs dropped because one side is blank.
     """
 
     sources: tuple[str, ...]
     targets: tuple[str, ...]
     name: str
-    left_out: int = 0
+    num_blank: int = 0
 
     def __len__(self) -> int:
         return len(self.sources)
 
-    def part(self, first: int, last: int) -> Pairs:
+    def slice(self, first: int, last: int) -> TextPairs:
         """Pairs ``first .. last - 1``."""
-        return replace(self, sources=self.sources[first:last], targets=self.targets[first:last], left_out=0)
+        return replace(self, sources=self.sources[first:last], targets=self.targets[first:last], num_blank=0)
 
     def digest(self) -> str:
         """SHA-256 of the pairs."""
@@ -75,7 +75,7 @@ class Pairs:
 
 def read_text_pairs(
     data: object, source_col: str = "source", target_col: str = "target", wording: MessageWording = TRANSLATIONS
-) -> Pairs:
+) -> TextPairs:
     """Read text pairs. Pairs with a blank side are dropped and counted.
 
     Args:
@@ -88,16 +88,16 @@ def read_text_pairs(
         DataError: A file or column is missing, the files differ in length or are not UTF-8, or there are no pairs.
 
     >>> read_text_pairs([("a dog", "ein Hund"), ("", "leer")])
-    Pairs(sources=('a dog',), targets=('ein Hund',), name='the pairs', left_out=1)
+    TextPairs(sources=('a dog',), targets=('ein Hund',), name='the pairs', num_blank=1)
     """
     data = as_pandas(data)
-    if isinstance(data, Pairs):
+    if isinstance(data, TextPairs):
         return data
     name, sources, targets = _columns(data, source_col, target_col, wording)
     pairs = [(s, t) for s, t in zip(sources, targets, strict=True) if s.strip() and t.strip()]
     if not pairs:
         raise DataError(f"{name} has no pair with text on both sides: give at least one")
-    return Pairs(tuple(s for s, _ in pairs), tuple(t for _, t in pairs), name, len(sources) - len(pairs))
+    return TextPairs(tuple(s for s, _ in pairs), tuple(t for _, t in pairs), name, len(sources) - len(pairs))
 
 
 def read_sources(data: object, source_col: str = "source", wording: MessageWording = TRANSLATIONS) -> list[str]:
@@ -110,7 +110,7 @@ def read_sources(data: object, source_col: str = "source", wording: MessageWordi
     ['a dog', '']
     """
     data = as_pandas(data)
-    if isinstance(data, Pairs):
+    if isinstance(data, TextPairs):
         return list(data.sources)
     if isinstance(data, (list, tuple)) and not any(isinstance(entry, (list, tuple)) for entry in data):
         if not data:
@@ -223,16 +223,16 @@ class TextPairDataset:
 
     def batch(self, rows: np.ndarray) -> Batch:
         """Batch with inputs ``(B, S)``, padded with 0, and targets ``(B, T)``, padded with -1."""
-        inputs, lengths = torch.from_numpy(beside([self.sources[r] for r in rows], 0)), self._lengths[rows]
+        inputs, lengths = torch.from_numpy(pad_sequences([self.sources[r] for r in rows], 0)), self._lengths[rows]
         batch = Batch(inputs, torch.from_numpy(lengths), rows=rows)
         if self.targets is None:
             return batch
         targets = [self.targets[r] for r in rows]
         target_lengths = torch.tensor([len(t) for t in targets])
-        return replace(batch, targets=torch.from_numpy(beside(targets, -1)), target_lengths=target_lengths)
+        return replace(batch, targets=torch.from_numpy(pad_sequences(targets, -1)), target_lengths=target_lengths)
 
 
-def fitting(
+def filter_by_length(
     pairs: Iterable[tuple[np.ndarray, np.ndarray]], max_source_tokens: int, max_target_tokens: int
 ) -> tuple[TextPairDataset, int]:
     """Dataset of the pairs within the maximum lengths in tokens, and the number of pairs dropped."""

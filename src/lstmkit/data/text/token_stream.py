@@ -22,7 +22,7 @@ def token_stream(text: Text, tokenizer: Tokenizer, progress: Progress | None = N
     dtype, count = np.uint16 if len(tokenizer) <= 2**16 else np.uint32, 0
     with tempfile.TemporaryFile() as file:  # the mapping outlives it
         with (progress or Progress()).task(f"reading {text.name}", len(text)) as task:
-            for done, ids in enumerate(tokenizer.encode(text, ended=True)):
+            for done, ids in enumerate(tokenizer.encode(text, add_line_end=True)):
                 np.array(ids, dtype).tofile(file)
                 count += len(ids)
                 if done % _PROGRESS_INTERVAL == 0:
@@ -31,11 +31,11 @@ def token_stream(text: Text, tokenizer: Tokenizer, progress: Progress | None = N
         return np.memmap(file, dtype, mode="r", shape=(count,)) if count else np.zeros(0, dtype)
 
 
-def token_counts(ids: np.ndarray, vocabulary: int) -> np.ndarray:
+def token_counts(ids: np.ndarray, vocab_size: int) -> np.ndarray:
     """Count each token of a stream: ``(V,)``. The stream is read in chunks."""
-    counts = np.zeros(vocabulary, np.int64)
+    counts = np.zeros(vocab_size, np.int64)
     for start in range(0, len(ids), _TOKENS_PER_CHUNK):
-        counts += np.bincount(ids[start : start + _TOKENS_PER_CHUNK], minlength=vocabulary)
+        counts += np.bincount(ids[start : start + _TOKENS_PER_CHUNK], minlength=vocab_size)
     return counts
 
 

@@ -21,7 +21,7 @@ _LINES_PER_CHUNK = 1000
 class Tokenizer:
     """Tokenizer with a vocabulary.
 
-    Kinds: ``"spaces"``, whitespace-separated tokens, for text that is already tokenized; ``"words"``, words and
+    Kinds: ``"whitespace"``, whitespace-separated tokens, for text that is already tokenized; ``"words"``, words and
     punctuation marks; ``"chars"``, characters; ``"bpe"``, byte-level BPE subword units without unknown tokens.
     Create one with :meth:`fit`, or restore one from :meth:`to_json` with ``Tokenizer(kind, content)``.
 
@@ -51,37 +51,37 @@ class Tokenizer:
         lines: Iterable[str],
         kind: str,
         *,
-        size: int = 0,
-        at_least: int = 1,
-        lower: bool = False,
-        special: Sequence[str] = (),
+        vocab_size: int = 0,
+        min_count: int = 1,
+        lowercase: bool = False,
+        special_tokens: Sequence[str] = (),
         progress: Progress | None = None,
-        count: int = 0,
+        num_lines: int = 0,
     ) -> Tokenizer:
         """Fit a vocabulary: special tokens first, then by descending frequency.
 
         Args:
             lines: The text.
             kind: See the class.
-            size: Maximum vocabulary size, special tokens included; 0 for all tokens (8,000 for BPE).
-            at_least: Minimum count of a token.
-            lower: Whether to convert text to lower case.
-            special: Special tokens. ``<unk>`` is put before them, except for BPE.
+            vocab_size: Maximum vocabulary size, special tokens included; 0 for all tokens (8,000 for BPE).
+            min_count: Minimum count of a token.
+            lowercase: Whether to convert text to lower case.
+            special_tokens: Special tokens. ``<unk>`` is put before them, except for BPE.
             progress: Progress display.
-            count: Number of lines, for the progress display.
+            num_lines: Number of lines, for the progress display.
         """
-        special = [*([] if kind == "bpe" or UNKNOWN in special else [UNKNOWN]), *special]
+        special_tokens = [*([] if kind == "bpe" or UNKNOWN in special_tokens else [UNKNOWN]), *special_tokens]
         engine = Engine(models.BPE() if kind == "bpe" else models.WordLevel(unk_token=UNKNOWN))
-        if lower:
+        if lowercase:
             engine.normalizer = normalizers.Lowercase()
         engine.pre_tokenizer, engine.decoder = _pre_tokenizer(kind)
-        options = {"min_frequency": at_least, "special_tokens": special, "show_progress": False}
+        options = {"min_frequency": min_count, "special_tokens": special_tokens, "show_progress": False}
         if kind == "bpe":
             alphabet = pre_tokenizers.ByteLevel.alphabet()
-            trainer = trainers.BpeTrainer(vocab_size=size or 8000, initial_alphabet=alphabet, **options)
+            trainer = trainers.BpeTrainer(vocab_size=vocab_size or 8000, initial_alphabet=alphabet, **options)
         else:
-            trainer = trainers.WordLevelTrainer(vocab_size=size or 2**31 - 1, **options)
-        with (progress or Progress()).task("building the vocabulary", count) as task:
+            trainer = trainers.WordLevelTrainer(vocab_size=vocab_size or 2**31 - 1, **options)
+        with (progress or Progress()).task("building the vocabulary", num_lines) as task:
             engine.train_from_iterator(_with_progress(lines, "\n" if kind in ("chars", "bpe") else "", task), trainer)
         if kind != "bpe":  # a special token that also occurs in the text leaves a gap in the ids
             kept = sorted(engine.get_vocab(), key=engine.get_vocab().__getitem__)
@@ -95,7 +95,7 @@ class Tokenizer:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def known(self) -> list[str]:
+    def vocabulary(self) -> list[str]:
         """All tokens, sorted by id."""
         return sorted(self._ids, key=self._ids.__getitem__)
 
@@ -103,7 +103,7 @@ class Tokenizer:
         """Id of a token; KeyError if it is not in the vocabulary."""
         return self._ids[token]
 
-    def number(self, token: str) -> int:
+    def token_to_id(self, token: str) -> int:
         """Id of a token, -1 if it is not in the vocabulary."""
         return self._ids.get(token, -1)
 
@@ -115,12 +115,12 @@ class Tokenizer:
         """Whether a line break is a token of the text; other kinds mark the end of a line with ``<eos>``."""
         return self.kind in ("chars", "bpe")
 
-    def encode(self, lines: Iterable[str], *, ended: bool = False) -> Iterator[list[int]]:
-        """Encode lines as lists of ids. ``ended``: add the line break, or ``<eos>``."""
-        end = [] if self.keeps_line_ends or not ended else [self._ids[END]]
+    def encode(self, lines: Iterable[str], *, add_line_end: bool = False) -> Iterator[list[int]]:
+        """Encode lines as lists of ids. ``add_line_end``: add the line break, or ``<eos>``."""
+        end = [] if self.keeps_line_ends or not add_line_end else [self._ids[END]]
         remaining = iter(lines)
         while batch := list(itertools.islice(remaining, _LINES_PER_CHUNK)):
-            if ended and self.keeps_line_ends:
+            if add_line_end and self.keeps_line_ends:
                 batch = [line + "\n" for line in batch]
             for encoding in self._engine.encode_batch_fast(batch, add_special_tokens=False):
                 yield encoding.ids + end
@@ -131,7 +131,7 @@ class Tokenizer:
             return [self._engine.decode([i], skip_special_tokens=False) for i in ids]
         return [self._engine.id_to_token(i) or "" for i in ids]
 
-    def pieces(self, text: str) -> list[str]:
+    def tokenize(self, text: str) -> list[str]:
         """Tokenize a text into its substrings, out-of-vocabulary words included."""
         return [text[start:end] for start, end in self.spans(text)]
 
@@ -139,19 +139,19 @@ class Tokenizer:
         """Character offsets ``(start, stop)`` of each token of a text."""
         return self._engine.encode(text, add_special_tokens=False).offsets
 
-    def spelled(self, lines: Iterable[str]) -> Iterator[tuple[list[int], list[str]]]:
-        """For each line its ids, as :meth:`encode`, and the substrings of its tokens, as :meth:`pieces`."""
+    def encode_with_tokens(self, lines: Iterable[str]) -> Iterator[tuple[list[int], list[str]]]:
+        """For each line its ids, as :meth:`encode`, and the substrings of its tokens, as :meth:`tokenize`."""
         remaining = iter(lines)
         while batch := list(itertools.islice(remaining, _LINES_PER_CHUNK)):
             for line, encoding in zip(batch, self._engine.encode_batch(batch, add_special_tokens=False), strict=True):
                 yield encoding.ids, [line[start:end] for start, end in encoding.offsets]
 
-    def normal(self, word: str) -> str:
+    def normalize(self, word: str) -> str:
         """Normalize a word as the vocabulary does: to lower case, if that is set."""
         normalizer = self._engine.normalizer
         return normalizer.normalize_str(word) if normalizer else word
 
-    def unknown(self, text: str) -> list[str]:
+    def out_of_vocabulary(self, text: str) -> list[str]:
         """Out-of-vocabulary tokens of a text, without duplicates."""
         normalizer = self._engine.normalizer
         pieces = self._engine.pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text) if normalizer else text)  # type: ignore[union-attr]
@@ -169,10 +169,10 @@ _NO_SPACE_AFTER = re.compile(r"([(\[{]) ")
 _NO_SPACE_AROUND = re.compile(r"(?<=\w) ([-'’/]) (?=\w)")
 
 
-def joined(words: Sequence[str]) -> str:
+def detokenize(words: Sequence[str]) -> str:
     """Join words and punctuation marks to text, without spaces around punctuation where English has none.
 
-    >>> joined(["a", "man", "'", "s", "t", "-", "shirt", "(", "red", ")", "."])
+    >>> detokenize(["a", "man", "'", "s", "t", "-", "shirt", "(", "red", ")", "."])
     "a man's t-shirt (red)."
     """
     text = _NO_SPACE_AROUND.sub(r"\1", " ".join(words))

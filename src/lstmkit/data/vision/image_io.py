@@ -25,21 +25,21 @@ def read_grayscale_image(source: Path | bytes, name: str = "") -> np.ndarray:
         DataError: The file is not an image, or is damaged.
         UserError: The file does not exist, or Pillow is not installed.
     """
-    rotate = library("PIL.ImageOps").exif_transpose
+    rotate = import_pillow("PIL.ImageOps").exif_transpose
     return _read(source, name, lambda image: to_grayscale(rotate(image)))
 
 
-def read_image(source: Path | bytes, height: int, width: int, colour: bool = True, name: str = "") -> np.ndarray:
+def read_image(source: Path | bytes, height: int, width: int, color: bool = True, name: str = "") -> np.ndarray:
     """Read an image, apply EXIF rotation, and resize it with :func:`resize_with_pad` to ``(height, width, C)`` uint8.
 
     Raises:
         DataError, UserError: As :func:`read_grayscale_image`.
     """
-    rotate = library("PIL.ImageOps").exif_transpose
+    rotate = import_pillow("PIL.ImageOps").exif_transpose
 
     def convert(image: Any) -> np.ndarray:
         image.draft("RGB", (2 * width, 2 * height))  # decodes a JPEG only at the resolution needed
-        return resize_with_pad(to_rgb(rotate(image)), height, width, colour)
+        return resize_with_pad(to_rgb(rotate(image)), height, width, color)
 
     return _read(source, name, convert)
 
@@ -47,7 +47,7 @@ def read_image(source: Path | bytes, height: int, width: int, colour: bool = Tru
 def _read(source: Path | bytes, name: str, convert: Callable[[Any], np.ndarray]) -> np.ndarray:
     """Open an image with Pillow and convert it to an array."""
     name = name or (source.name if isinstance(source, Path) else "the image")
-    pillow: Any = library("PIL.Image")
+    pillow: Any = import_pillow("PIL.Image")
     if isinstance(source, Path):
         if not source.is_file():
             raise UserError(f"no such file: {source}")
@@ -84,36 +84,36 @@ def _on_white(image: Any, opaque: tuple[str, ...]) -> Any:
     if image.mode in opaque:
         return image
     rgba = image.convert("RGBA")
-    white = library("PIL.Image").new("RGBA", rgba.size, "white")
-    return library("PIL.Image").alpha_composite(white, rgba)
+    white = import_pillow("PIL.Image").new("RGBA", rgba.size, "white")
+    return import_pillow("PIL.Image").alpha_composite(white, rgba)
 
 
-def resize_with_pad(pixels: np.ndarray, height: int, width: int, colour: bool = True) -> np.ndarray:
+def resize_with_pad(pixels: np.ndarray, height: int, width: int, color: bool = True) -> np.ndarray:
     """Resize an image ``(H, W, C)`` uint8 with its aspect ratio kept, centered and padded with black.
 
     >>> resize_with_pad(np.full((2, 4, 1), 9, dtype=np.uint8), 4, 4)[:, 0, 0].tolist()
     [0, 9, 9, 0]
     """
-    if colour and pixels.shape[2] == 1:
+    if color and pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
-    pillow: Any = library("PIL.Image")
+    pillow: Any = import_pillow("PIL.Image")
     scale = min(height / pixels.shape[0], width / pixels.shape[1])
     new_height, new_width = (max(1, round(side * scale)) for side in pixels.shape[:2])
     image = pillow.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
-    image = image if colour else image.convert("L")
+    image = image if color else image.convert("L")
     if image.size != (new_width, new_height):
         image = image.resize(
             (new_width, new_height), pillow.Resampling.BOX if scale < 1 else pillow.Resampling.BILINEAR
         )
-    padded = np.zeros((height, width, 3 if colour else 1), dtype=np.uint8)
+    padded = np.zeros((height, width, 3 if color else 1), dtype=np.uint8)
     top, left = (height - new_height) // 2, (width - new_width) // 2
     padded[top : top + new_height, left : left + new_width] = np.asarray(image).reshape(new_height, new_width, -1)
     return padded
 
 
-def thumbnail(pixels: np.ndarray, colour: bool = True) -> np.ndarray:
+def thumbnail(pixels: np.ndarray, color: bool = True) -> np.ndarray:
     """Downscale an image ``(H, W, C)`` uint8 to 8 × 8 pixels: ``(64 C,)`` float32 from 0 to 1."""
-    return resize_with_pad(pixels, _THUMBNAIL_SIZE, _THUMBNAIL_SIZE, colour).reshape(-1).astype(np.float32) / 255
+    return resize_with_pad(pixels, _THUMBNAIL_SIZE, _THUMBNAIL_SIZE, color).reshape(-1).astype(np.float32) / 255
 
 
 def channel_mean_std(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -128,38 +128,38 @@ def channel_mean_std(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarr
     return mean, np.sqrt(np.maximum(square - mean**2, 1.0))
 
 
-def ink(picture: np.ndarray, height: int, name: str) -> np.ndarray:
+def normalize_text_line(image: np.ndarray, height: int, name: str) -> np.ndarray:
     """Normalize an image of a text line to columns ``(W, height)`` float32: ink about 1, paper 0.
 
     Paper is the median shade, and ink the shade farthest from it, so dark-on-light and light-on-dark text look alike.
 
     Args:
-        picture: Grayscale ``(H, W)``.
+        image: Grayscale ``(H, W)``.
         height: Target height in pixels; the aspect ratio is kept.
         name: Name in messages.
 
     Raises:
         DataError: The image has no contrast, or is too wide.
     """
-    values = picture.astype(np.float32) / 255
+    values = image.astype(np.float32) / 255
     dark, paper, light = np.percentile(values, (0.5, 50, 99.5))
     ink_shade = dark if paper - dark >= light - paper else light
     if abs(paper - ink_shade) < _MIN_CONTRAST:  # thin strokes may cover less than 0.5 %
         ink_shade = min((values.min(), values.max()), key=lambda end: -abs(end - paper))
     if abs(paper - ink_shade) < _MIN_CONTRAST:
         raise DataError(f"{name} shows no text line (no contrast): leave it out")
-    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
+    width = max(1, round(image.shape[1] * height / image.shape[0]))
     if width > MAX_LINE_WIDTH:
         raise DataError(
-            f"{name} is {picture.shape[1]} by {picture.shape[0]} pixels, too wide for a text line: split it into lines"
+            f"{name} is {image.shape[1]} by {image.shape[0]} pixels, too wide for a text line: split it into lines"
         )
-    pillow = library("PIL.Image")
+    pillow = import_pillow("PIL.Image")
     darkness = ((paper - values) / (paper - ink_shade)).clip(0, 1)
     scaled = pillow.fromarray(darkness.astype(np.float32)).resize((width, height), pillow.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(scaled, dtype=np.float32).T)
 
 
-def library(name: str) -> Any:
+def import_pillow(name: str) -> Any:
     """Import a module of Pillow.
 
     Raises:

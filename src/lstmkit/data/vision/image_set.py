@@ -15,7 +15,7 @@ import torch
 from lstmkit.data import zip_archive
 from lstmkit.data.batch import Batch
 from lstmkit.data.vision.idx import read_idx_file
-from lstmkit.data.vision.image_io import FILE_SUFFIXES, library, read_grayscale_image
+from lstmkit.data.vision.image_io import FILE_SUFFIXES, import_pillow, read_grayscale_image
 from lstmkit.errors import DataError, listing
 
 MAX_IMAGE_SIZE = 256  #: Maximum height and width, in pixels.
@@ -26,12 +26,12 @@ class Size(NamedTuple):
 
     Attributes:
         height, width: In pixels.
-        inverted: Whether dark pixels are the ink; by default bright pixels are.
+        invert: Whether dark pixels are the ink; by default bright pixels are.
     """
 
     height: int
     width: int
-    inverted: bool = False
+    invert: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,26 +39,26 @@ class Images:
     """A set of grayscale images.
 
     Attributes:
-        pictures: ``(N, height, width)`` float32, ink 1 and paper 0.
+        pixels: ``(N, height, width)`` float32, ink 1 and paper 0.
         labels: Class of each image; ``None`` if unknown.
         ids: Id of each image.
         name: Name of the data in messages.
         notes: What was done to read them.
     """
 
-    pictures: np.ndarray
+    pixels: np.ndarray
     labels: tuple[str | None, ...]
     ids: tuple[str, ...]
     name: str
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.pixels)
 
-    def part(self, rows: np.ndarray) -> Images:
+    def subset(self, rows: np.ndarray) -> Images:
         """The images ``rows``."""
         picked = (tuple(values[row] for row in rows) for values in (self.labels, self.ids))
-        return replace(self, pictures=self.pictures[rows], **dict(zip(("labels", "ids"), picked, strict=True)))
+        return replace(self, pixels=self.pixels[rows], **dict(zip(("labels", "ids"), picked, strict=True)))
 
     def require_labels(self) -> list[str]:
         """The labels of all images.
@@ -73,8 +73,8 @@ class Images:
 
     def digest(self) -> str:
         """SHA-256 of images and labels."""
-        digest = hashlib.sha256(f"{self.pictures.shape}{self.labels!r}".encode("utf-8", "replace"))
-        digest.update(self.pictures.tobytes())
+        digest = hashlib.sha256(f"{self.pixels.shape}{self.labels!r}".encode("utf-8", "replace"))
+        digest.update(self.pixels.tobytes())
         return digest.hexdigest()
 
 
@@ -89,7 +89,7 @@ def read_images(data: object, size: Size) -> Images:
         DataError: The data cannot be read.
 
     >>> images = read_images((np.eye(4)[None], ["a line"]), Size(4, 4))
-    >>> images.labels, float(images.pictures.sum())
+    >>> images.labels, float(images.pixels.sum())
     (('a line',), 4.0)
     """
     if isinstance(data, Images):
@@ -144,7 +144,7 @@ def _read_all(
     notes = (f"{files - len(names)} files of {where} are not images and were skipped",)
     labels = tuple(name.parent.name or None for name in names)
     return Images(
-        np.stack([brought(image, size) for image in images]),
+        np.stack([fit_to_size(image, size) for image in images]),
         labels,
         tuple(map(str, names)),
         where,
@@ -175,20 +175,20 @@ def _from_arrays(data: Any, size: Size, name: str = "the data") -> Images:
         raise DataError(f"{len(values)} images and {len(labels)} labels: give one label per image")
     image_labels = (None,) * len(values) if labels is None else tuple(str(label).strip() or None for label in labels)
     ids = tuple(str(number) for number in range(1, len(values) + 1))
-    return Images(np.stack([brought(image, size) for image in values]), image_labels, ids, name)
+    return Images(np.stack([fit_to_size(image, size) for image in values]), image_labels, ids, name)
 
 
-def brought(picture: np.ndarray, size: Size) -> np.ndarray:
+def fit_to_size(image: np.ndarray, size: Size) -> np.ndarray:
     """Resize an image ``(H, W)`` of values from 0 to 1 with its aspect ratio kept, centered and padded with 0."""
-    if size.inverted:
-        picture = 1 - picture
-    if picture.shape == (size.height, size.width):
-        return picture.astype(np.float32)
-    shape = picture.shape
+    if size.invert:
+        image = 1 - image
+    if image.shape == (size.height, size.width):
+        return image.astype(np.float32)
+    shape = image.shape
     scale = min(size.height / shape[0], size.width / shape[1])
     new_height, new_width = (max(1, round(side * scale)) for side in shape)
-    pillow: Any = library("PIL.Image")
-    scaled = pillow.fromarray(picture.astype(np.float32)).resize((new_width, new_height), pillow.Resampling.BOX)
+    pillow: Any = import_pillow("PIL.Image")
+    scaled = pillow.fromarray(image.astype(np.float32)).resize((new_width, new_height), pillow.Resampling.BOX)
     padded = np.zeros((size.height, size.width), dtype=np.float32)
     top, left = (size.height - new_height) // 2, (size.width - new_width) // 2
     padded[top : top + new_height, left : left + new_width] = np.asarray(scaled).clip(0, 1)
@@ -199,32 +199,32 @@ class ImageDataset:
     """Dataset of images, with optional classes.
 
     Args:
-        pictures: ``(N, height, width)`` float32.
-        kinds: Class of each image ``(N,)``, passed as ``extras["kind"]``; ``None`` without classes.
+        images: ``(N, height, width)`` float32.
+        classes: Class of each image ``(N,)``, passed as ``extras["kind"]``; ``None`` without classes.
     """
 
     lengths = None
 
-    def __init__(self, pictures: np.ndarray, kinds: np.ndarray | None = None) -> None:
-        self.pictures, self.kinds = pictures, kinds
+    def __init__(self, images: np.ndarray, classes: np.ndarray | None = None) -> None:
+        self.images, self.classes = images, classes
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def batch(self, rows: np.ndarray) -> Batch:
         """Inputs ``(B, height, width)``."""
-        extras = {} if self.kinds is None else {"kind": torch.from_numpy(self.kinds[rows])}
-        return Batch(torch.from_numpy(self.pictures[rows]), rows=rows, extras=extras)
+        extras = {} if self.classes is None else {"kind": torch.from_numpy(self.classes[rows])}
+        return Batch(torch.from_numpy(self.images[rows]), rows=rows, extras=extras)
 
 
-def binarize(pictures: np.ndarray, seed: int) -> np.ndarray:
+def binarize(images: np.ndarray, seed: int) -> np.ndarray:
     """Stochastic binarization: each pixel is 1 with the probability of its shade; ``(N, H, W)`` float32.
 
     >>> binarize(np.array([[[0.0, 1.0]]], dtype=np.float32), 0).tolist()
     [[[0.0, 1.0]]]
     """
-    noise = np.random.default_rng(seed).random(pictures.shape, dtype=np.float32)
-    return (noise < pictures).astype(np.float32)
+    noise = np.random.default_rng(seed).random(images.shape, dtype=np.float32)
+    return (noise < images).astype(np.float32)
 
 
 def encode_labels(labels: Sequence[str], known: Sequence[str], name: str) -> np.ndarray:

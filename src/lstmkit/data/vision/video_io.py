@@ -40,14 +40,14 @@ class ClipFormat(NamedTuple):
 
     Attributes:
         height, width: In pixels. Frames with another aspect ratio are padded with black.
-        colour: Whether frames have three channels (RGB), or one (grayscale).
-        rate: Maximum frames per second; 0 keeps all frames.
+        color: Whether frames have three channels (RGB), or one (grayscale).
+        frame_rate: Maximum frames per second; 0 keeps all frames.
     """
 
     height: int = 64
     width: int = 64
-    colour: bool = True
-    rate: float = 10.0
+    color: bool = True
+    frame_rate: float = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class VideoClip:
         name: Its name in messages.
         frames: ``(T, H, W, C)`` uint8, grayscale or RGB.
         times: ``(T,)`` seconds from the start.
-        rate: Frames per second.
+        frame_rate: Frames per second.
 
     >>> VideoClip("a clip", np.zeros((4, 8, 8, 3), np.uint8), np.arange(4) / 2, 2.0).seconds
     2.0
@@ -67,7 +67,7 @@ class VideoClip:
     name: str
     frames: np.ndarray
     times: np.ndarray
-    rate: float
+    frame_rate: float
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -75,22 +75,22 @@ class VideoClip:
     @property
     def seconds(self) -> float:
         """Duration."""
-        return float(self.times[-1]) + 1 / self.rate
+        return float(self.times[-1]) + 1 / self.frame_rate
 
 
 class TimedFrame(NamedTuple):
     """A frame: seconds from the start, and pixels ``(H, W, C)`` uint8."""
 
     time: float
-    dots: np.ndarray
+    pixels: np.ndarray
 
 
-def read_video(source: Path | bytes, shape: ClipFormat, name: str = "") -> VideoClip:
+def read_video(source: Path | bytes, clip_format: ClipFormat, name: str = "") -> VideoClip:
     """Read a whole video file.
 
     Args:
         source: The path, or the content of the file.
-        shape: Target format.
+        clip_format: Target format.
         name: Name in messages; by default the file name.
 
     Raises:
@@ -99,26 +99,28 @@ def read_video(source: Path | bytes, shape: ClipFormat, name: str = "") -> Video
     """
     name = name or _source_name(source)
     frames: list[TimedFrame] = []
-    for frame in iter_frames(source, shape, name):
+    for frame in iter_frames(source, clip_format, name):
         if len(frames) == _MAX_FRAMES:
             raise DataError(f"{name} has more than {_MAX_FRAMES:,} frames to read: split it into clips")
         frames.append(frame)
-    return video_from_frames(name, frames, shape)
+    return video_from_frames(name, frames, clip_format)
 
 
-def video_from_frames(name: str, frames: Sequence[TimedFrame], shape: ClipFormat) -> VideoClip:
+def video_from_frames(name: str, frames: Sequence[TimedFrame], clip_format: ClipFormat) -> VideoClip:
     """Clip of successive frames; its times start at 0."""
     times = np.array([frame.time for frame in frames])
-    return VideoClip(name, np.stack([frame.dots for frame in frames]), times - times[0], _rate(times, shape))
+    return VideoClip(
+        name, np.stack([frame.pixels for frame in frames]), times - times[0], _frame_rate(times, clip_format)
+    )
 
 
-def _rate(times: np.ndarray, shape: ClipFormat) -> float:
+def _frame_rate(times: np.ndarray, clip_format: ClipFormat) -> float:
     """Frames per second; that of the format if the frames have no duration."""
     duration = float(times[-1] - times[0])
-    return (len(times) - 1) / duration if duration > 0 else shape.rate or _DEFAULT_FRAME_RATE
+    return (len(times) - 1) / duration if duration > 0 else clip_format.frame_rate or _DEFAULT_FRAME_RATE
 
 
-def iter_frames(source: Path | bytes, shape: ClipFormat, name: str = "") -> Iterator[TimedFrame]:
+def iter_frames(source: Path | bytes, clip_format: ClipFormat, name: str = "") -> Iterator[TimedFrame]:
     """Iterate over the frames of a video of any length, decoded one at a time.
 
     The rotation flag of the file is applied. Frames are resized in the pixel format of the codec.
@@ -147,10 +149,10 @@ def iter_frames(source: Path | bytes, shape: ClipFormat, name: str = "") -> Iter
                 start = (frame.time or 0.0) if start is None else start
                 time = float(number / constant_rate) if constant_rate else (frame.time or 0.0) - start
                 end = max(end, time + float((frame.duration or 0) * (frame.time_base or 0)))
-                if not shape.rate or time >= next_time - 1e-6:
-                    next_time = _next_due(next_time, time, shape.rate)
+                if not clip_format.frame_rate or time >= next_time - 1e-6:
+                    next_time = _next_due(next_time, time, clip_format.frame_rate)
                     count += 1
-                    yield TimedFrame(time, _resize_frame(frame, shape, scaler))
+                    yield TimedFrame(time, _resize_frame(frame, clip_format, scaler))
             expected = _seconds(stream, container)
     except UserError:
         raise
@@ -165,13 +167,13 @@ def iter_frames(source: Path | bytes, shape: ClipFormat, name: str = "") -> Iter
         raise DataError(f"{name} is truncated: it has {end:.1f} of {expected:.1f} s: download it again")
 
 
-def video_from_array(array: Any, shape: ClipFormat, name: str) -> VideoClip:
+def video_from_array(array: Any, clip_format: ClipFormat, name: str) -> VideoClip:
     """Clip of an array ``(T, H, W)`` or ``(T, H, W, C)``: integers from 0 to 255, or floats from 0 to 1.
 
     Raises:
         DataError: The shape is another one, or a value is out of range.
 
-    >>> video_from_array(np.zeros((5, 8, 8)), ClipFormat(4, 4, colour=False), "a clip").frames.shape
+    >>> video_from_array(np.zeros((5, 8, 8)), ClipFormat(4, 4, color=False), "a clip").frames.shape
     (5, 4, 4, 1)
     """
     values = np.asarray(array)
@@ -182,11 +184,13 @@ def video_from_array(array: Any, shape: ClipFormat, name: str) -> VideoClip:
     if not (values >= 0).all() or not (values <= max_value).all():  # NaN is neither
         raise DataError(f"{name}: a pixel is NaN or out of range: give integers from 0 to 255, or floats from 0 to 1")
     pixels = values.astype(np.uint8) if max_value == 255 else (values * 255).round().astype(np.uint8)
-    frames = np.stack([resize_with_pad(frame, shape.height, shape.width, shape.colour) for frame in pixels])
+    frames = np.stack(
+        [resize_with_pad(frame, clip_format.height, clip_format.width, clip_format.color) for frame in pixels]
+    )
     return VideoClip(name, frames, np.arange(len(frames)) / _DEFAULT_FRAME_RATE, _DEFAULT_FRAME_RATE)
 
 
-def write_video(frames: Sequence[np.ndarray] | np.ndarray, path: Path, rate: float = _DEFAULT_FRAME_RATE) -> None:
+def write_video(frames: Sequence[np.ndarray] | np.ndarray, path: Path, frame_rate: float = _DEFAULT_FRAME_RATE) -> None:
     """Write frames ``(T, H, W)`` or ``(T, H, W, 3)`` uint8 with even height and width as H.264 in an MP4 file.
 
     Raises:
@@ -196,7 +200,7 @@ def write_video(frames: Sequence[np.ndarray] | np.ndarray, path: Path, rate: flo
         raise DataError(f"{path.name}: give at least one frame with even height and width")
     av: Any = _import_av()
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=round(rate))
+        stream = container.add_stream("libx264", rate=round(frame_rate))
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt, stream.options = "yuv420p", {"crf": "18", "preset": "veryfast"}
         if stream.height * stream.width < _MULTITHREADED_PIXELS:
@@ -207,25 +211,25 @@ def write_video(frames: Sequence[np.ndarray] | np.ndarray, path: Path, rate: flo
         container.mux(stream.encode())
 
 
-def _next_due(due: float, now: float, rate: float) -> float:
-    step = 1 / rate if rate else 0.0
+def _next_due(due: float, now: float, frame_rate: float) -> float:
+    step = 1 / frame_rate if frame_rate else 0.0
     return due + step if due + step > now else now + step
 
 
-def _resize_frame(frame: Any, shape: ClipFormat, scaler: Any) -> np.ndarray:
+def _resize_frame(frame: Any, clip_format: ClipFormat, scaler: Any) -> np.ndarray:
     """Resize a decoded frame to ``(H, W, C)`` with its aspect ratio kept, centered and padded with black."""
     quarter_turns = round(frame.rotation / 90) % 4  # counter-clockwise, as numpy turns too
     new_height, new_width = (frame.width, frame.height) if quarter_turns % 2 else (frame.height, frame.width)
-    scale = min(shape.height / new_height, shape.width / new_width)
+    scale = min(clip_format.height / new_height, clip_format.width / new_width)
     new_height, new_width = max(1, round(new_height * scale)), max(1, round(new_width * scale))
     size = (
         {"width": new_height, "height": new_width} if quarter_turns % 2 else {"width": new_width, "height": new_height}
     )
-    pixel_format = "rgb24" if shape.colour else "gray"
+    pixel_format = "rgb24" if clip_format.color else "gray"
     pixels = scaler.reformat(frame, **size, format=pixel_format, interpolation="AREA", threads=1).to_ndarray()
-    pixels = np.rot90(pixels if shape.colour else pixels[..., None], quarter_turns)
-    padded = np.zeros((shape.height, shape.width, 3 if shape.colour else 1), dtype=np.uint8)
-    top, left = (shape.height - new_height) // 2, (shape.width - new_width) // 2
+    pixels = np.rot90(pixels if clip_format.color else pixels[..., None], quarter_turns)
+    padded = np.zeros((clip_format.height, clip_format.width, 3 if clip_format.color else 1), dtype=np.uint8)
+    top, left = (clip_format.height - new_height) // 2, (clip_format.width - new_width) // 2
     padded[top : top + new_height, left : left + new_width] = pixels
     return padded
 

@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from lstmkit.data.batch import Source
-from lstmkit.data.series.sensor_series import Columns, Recording, SensorSeriesSet, read_sensor_series
+from lstmkit.data.series.sensor_series import Columns, SensorSeries, SensorSeriesSet, read_sensor_series
 from lstmkit.errors import DataError
 from lstmkit.evaluation.anomaly_thresholds import TAIL
 from lstmkit.jobs.anomaly_detector import metrics, report
@@ -78,16 +78,16 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
 
     def split(self, examples: SensorSeriesSet, validation: SensorSeriesSet | None) -> DataSplit:
         """By time, within each series. Training and validation part have no labels."""
-        if self.label_col not in ("", Columns().label) and not examples.labelled:
+        if self.label_col not in ("", Columns().label) and not examples.has_labels:
             raise DataError(f"{examples.name} has no column {self.label_col!r}: correct --label-col")
         if validation is not None:
             _check_not_labels(validation)
-            validation = validation.like(examples)
-        test_fraction = self.test_fraction if examples.labelled else 0.0
+            validation = validation.with_channels_of(examples)
+        test_fraction = self.test_fraction if examples.has_labels else 0.0
         valid_fraction = self.valid_fraction if validation is None else 0.0
         points = [_split_points(len(one), valid_fraction, test_fraction) for one in examples.items]
         edges = [[0, *of_series, len(one)] for of_series, one in zip(points, examples.items, strict=True)]
-        train, valid, test = (examples.cut([(e[k], e[k + 1]) for e in edges], labels=k == 2) for k in range(3))
+        train, valid, test = (examples.slice([(e[k], e[k + 1]) for e in edges], labels=k == 2) for k in range(3))
         longest = max((len(one) for one in train.items), default=0)
         if longest < 2 * self.burn_in + 10:
             raise DataError(
@@ -95,7 +95,7 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
                 "are needed: give more data, or a smaller --burn-in, --valid-fraction or --test-fraction"
             )
         if validation is not None:
-            valid = validation.cut([(0, len(one)) for one in validation.items], False)
+            valid = validation.slice([(0, len(one)) for one in validation.items], False)
         if len(valid):
             self._check_burn_in(valid)
         return DataSplit(train, valid if len(valid) else None, test if len(test) else None)
@@ -197,7 +197,7 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
     def evaluate(self, data: Any) -> Evaluation:
         predictor = self.predictor
         series = self.read(data)
-        if not series.labelled:
+        if not series.has_labels:
             raise DataError(f"{series.name} has no labels to evaluate with: name their column with --label-col")
         predictor.model.eval()
         return self.evaluate_examples(series, default_progress())
@@ -256,7 +256,7 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
         return [_example_sequence(predictor, read.items[row], inputs[row][:_MAX_INSPECTED_STEPS]) for row in rows]
 
 
-def _example_sequence(predictor: AnomalyPredictor, series: Recording, inputs: np.ndarray) -> ExampleSequence:
+def _example_sequence(predictor: AnomalyPredictor, series: SensorSeries, inputs: np.ndarray) -> ExampleSequence:
     steps = len(inputs)
     labels = {} if series.labels is None else {"labeled as an anomaly": series.labels[:steps]}
     channels = {name: inputs[:, i] for i, name in enumerate(predictor.channel_names)}

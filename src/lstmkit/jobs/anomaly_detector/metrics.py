@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lstmkit.data.series.sensor_series import SensorSeriesSet, filled
+from lstmkit.data.series.sensor_series import SensorSeriesSet, forward_fill
 from lstmkit.evaluation.anomaly_metrics import event_counts, f1, range_precision_recall_f1, vus_pr
 from lstmkit.evaluation.anomaly_thresholds import merged
 from lstmkit.jobs.anomaly_detector.baselines import SubPCA, moving_z_score
@@ -68,7 +68,7 @@ def baselines(
 
 
 def _scored_values(predictor: AnomalyPredictor, series: SensorSeriesSet) -> list[np.ndarray]:
-    return [filled(predictor.standardize(one.values)[1]).astype(np.float64) for one in series.items]
+    return [forward_fill(predictor.standardize(one.values)[1]).astype(np.float64) for one in series.items]
 
 
 def _with_thresholds(

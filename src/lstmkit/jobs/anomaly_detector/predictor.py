@@ -10,7 +10,7 @@ import numpy as np
 from typing_extensions import Self
 
 from lstmkit.data.batch import Source
-from lstmkit.data.series.sensor_series import SensorSeriesSet, filled
+from lstmkit.data.series.sensor_series import SensorSeriesSet, forward_fill
 from lstmkit.errors import DataError
 from lstmkit.evaluation.anomaly_thresholds import (
     dynamic_thresholds,
@@ -94,7 +94,7 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
         Inputs repeat the last value where one is missing; targets are NaN there.
         """
         values = np.clip((values - self.mean) / self.std, -_MAX_ERROR_STD, _MAX_ERROR_STD).astype(np.float32)
-        return np.clip(filled(values), -_MAX_INPUT_STD, _MAX_INPUT_STD), values[:, self.scored_columns]
+        return np.clip(forward_fill(values), -_MAX_INPUT_STD, _MAX_INPUT_STD), values[:, self.scored_columns]
 
     def encode(self, series: SensorSeriesSet) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Inputs and targets of every series."""

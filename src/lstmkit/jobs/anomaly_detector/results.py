@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.series.sensor_series import Recording
+from lstmkit.data.series.sensor_series import SensorSeries
 from lstmkit.evaluation.anomaly_thresholds import stretches
 
 
@@ -25,7 +25,7 @@ class AnomalyResult:
         channels: Names of the ``C`` scored channels.
     """
 
-    series: Recording
+    series: SensorSeries
     values: np.ndarray
     scores: np.ndarray
     channel_scores: np.ndarray

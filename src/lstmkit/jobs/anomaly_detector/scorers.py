@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.series.sensor_series import Windows, places, trailing_windows
+from lstmkit.data.series.sensor_series import Windows, sliding_windows, trailing_windows
 from lstmkit.jobs.anomaly_detector.settings import AnomalySettings
 from lstmkit.models.autoencoder import Autoencoder
 from lstmkit.models.base import Model
@@ -96,7 +96,7 @@ class PredictionErrorScorer:
         progress: Progress,
     ) -> list[np.ndarray]:
         lengths = [len(sequence) for sequence in inputs]
-        source = Windows(inputs, targets, places(lengths, max(lengths), 1))
+        source = Windows(inputs, targets, sliding_windows(lengths, max(lengths), 1))
 
         def decode(model: Model, batch: Batch) -> list[np.ndarray]:
             outputs, state = [], None
@@ -210,7 +210,7 @@ def prediction_errors(values: np.ndarray, predictions: np.ndarray, horizon: int)
 
 
 def _training_places(inputs: Sequences, window: int) -> np.ndarray:
-    return places([len(sequence) for sequence in inputs], window, max(1, window // 4))
+    return sliding_windows([len(sequence) for sequence in inputs], window, max(1, window // 4))
 
 
 def _last_step(model: Model, inputs: Tensor, lengths: Tensor | None) -> np.ndarray:

@@ -38,7 +38,7 @@ class NearestCaption:
 
     def __init__(self, train: CaptionedMedia) -> None:
         self._captions = train.texts
-        self._train = _thumbnails(train.seen)
+        self._train = _thumbnails(train.inputs)
 
     def __call__(self, inputs: Sequence[Any]) -> list[str]:
         queries = _thumbnails(inputs)
@@ -51,7 +51,7 @@ def _thumbnails(inputs: Sequence[Any]) -> np.ndarray:
     """``(N, F)`` float32."""
 
     def small(pixels: np.ndarray) -> np.ndarray:
-        return thumbnail(pixels, colour=pixels.shape[2] == 3)
+        return thumbnail(pixels, color=pixels.shape[2] == 3)
 
     def row(one: Any) -> np.ndarray:
         if isinstance(one, VideoClip):

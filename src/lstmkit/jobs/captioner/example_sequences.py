@@ -21,7 +21,7 @@ def example_sequence(predictor: CaptionerPredictor, one: Any, caption: Caption) 
     batch = TextPairDataset(predictor.visual_input.encode([one])).batch([0]).to(device)  # type: ignore[arg-type]
     with torch.no_grad():
         _, begun = network.eval()(batch.inputs, None, batch.lengths)
-    ids = [tokenizer[BEGIN], *(tokenizer.number(token) for token in caption.tokens)]
+    ids = [tokenizer[BEGIN], *(tokenizer.token_to_id(token) for token in caption.tokens)]
     return ExampleSequence(
         (torch.tensor([ids], device=device), begun),
         name=caption.name,

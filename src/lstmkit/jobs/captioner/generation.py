@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.captioned_media import CaptionedMedia
-from lstmkit.data.media_files import Takes
+from lstmkit.data.media_files import MediaItems
 from lstmkit.data.text.text_pairs import TextPairDataset
 from lstmkit.data.vision.video_io import VideoClip
 from lstmkit.errors import SettingError
@@ -56,12 +56,12 @@ def caption_media(
     Raises:
         DataError: An input has another size than the model reads.
     """
-    times = [(0.0, one.seconds) if isinstance(one, VideoClip) else (0.0, 0.0) for one in media.seen]
-    return _generate(predictor, media.seen, media.ids, times, options, progress)
+    times = [(0.0, one.seconds) if isinstance(one, VideoClip) else (0.0, 0.0) for one in media.inputs]
+    return _generate(predictor, media.inputs, media.ids, times, options, progress)
 
 
 def caption_segments(
-    predictor: CaptionerPredictor, media: Takes, segment_seconds: float, options: BeamSearchOptions
+    predictor: CaptionerPredictor, media: MediaItems, segment_seconds: float, options: BeamSearchOptions
 ) -> Iterator[Caption]:
     """Captions of video segments, while the videos are read.
 

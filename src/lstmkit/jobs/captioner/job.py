@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from matplotlib.figure import Figure
 
-from lstmkit.data.captioned_media import CaptionedMedia, opened, read_captioned_media
+from lstmkit.data.captioned_media import CaptionedMedia, open_media, read_captioned_media
 from lstmkit.data.text.text_pairs import TextPairDataset
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs.base import DataSplit, Job
@@ -29,7 +29,7 @@ from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 
 _SUBTITLE_SUFFIXES = (".srt", ".vtt")
-_SETTING_GROUPS = {"pictures": ("text", "image"), "clips": ("text", "image", "video"), "features": ("text",)}
+_SETTING_GROUPS = {"images": ("text", "image"), "clips": ("text", "image", "video"), "features": ("text",)}
 
 
 class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
@@ -72,14 +72,14 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
             raise SettingError(
                 "horizontal_flip is a setting for images, but the data are clips: leave --horizontal-flip out"
             )
-        captioned = None if validation is None else validation.said()
+        captioned = None if validation is None else validation.with_captions()
         if captioned is not None and captioned.kind != kind:
             expected, found = INPUT_KINDS[kind], INPUT_KINDS[captioned.kind]
             raise DataError(
                 f"{captioned.name}: these are {found}s, but the training data are {expected}s: validate on {expected}s"
             )
         fractions = (self.valid_fraction, self.test_fraction)
-        return random_split(examples.said(), captioned, INPUT_KINDS[kind], *fractions, self.seed)
+        return random_split(examples.with_captions(), captioned, INPUT_KINDS[kind], *fractions, self.seed)
 
     def prepare(self, train: CaptionedMedia) -> CaptionerPredictor:
         self._training_part = train
@@ -143,7 +143,7 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
             raise SettingError(f"segment_seconds is an option for videos, but this model reads {kind}s: leave it out")
         if segment_seconds <= 0:
             raise SettingError(f"segment_seconds must be above 0, got {segment_seconds:g}")
-        media = opened(data, caption_columns(self))
+        media = open_media(data, caption_columns(self))
         if media is None:
             raise DataError("segment_seconds needs video files, but the data are arrays: give the path of a video")
         options = beam_search_options(predictor.settings, beam_size, n_best)
@@ -176,14 +176,14 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
 
     def plot(self, data: Any, predictions: list[Caption]) -> Figure:
         """Attention of each token of the first caption."""
-        media, caption = opened(data, caption_columns(self)), predictions[0]
+        media, caption = open_media(data, caption_columns(self)), predictions[0]
         if media is None:
-            first = self.read(data).seen[0]
+            first = self.read(data).inputs[0]
         elif self.predictor.visual_input.kind == "clips":  # read no more of the video than was captioned
             format = self.predictor.visual_input.format
             first = next(video_segments(media, format, caption.end - caption.start)).clip
         else:
-            first = next(media.each()).read()
+            first = next(media.iterate()).read()
         return caption_attention_figure(first, caption.tokens, caption.attention, caption.text)
 
     # ---- evaluation ----------------------------------------------------------------------------------------------
@@ -193,11 +193,11 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
 
         The baselines need the training data: for a loaded model they are left out.
         """
-        predictor, test = self.predictor, self.read(data).said()
+        predictor, test = self.predictor, self.read(data).with_captions()
         return metrics.evaluate(predictor, test, self._training_part, progress or default_progress())
 
     def evaluate_examples(self, test: CaptionedMedia, progress: Progress) -> Evaluation:
-        return metrics.evaluate(self.predictor, test.said(), self._training_part, progress)
+        return metrics.evaluate(self.predictor, test.with_captions(), self._training_part, progress)
 
     def report_sections(self, examples: CaptionedMedia) -> list[Section]:
         return report.sections(self.predictor, self.evaluation, examples)
@@ -206,5 +206,5 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
         """Inputs with their captions, token by token, starting with number ``example`` (from 1)."""
         predictor, examples = self.predictor, self.read(data)
         rows = looked_at(example, examples, INPUT_KINDS[examples.kind])
-        captions = caption_media(predictor, examples.part(rows), beam_search_options(predictor.settings))
-        return [example_sequence(predictor, examples.seen[row], one) for row, one in zip(rows, captions, strict=True)]
+        captions = caption_media(predictor, examples.subset(rows), beam_search_options(predictor.settings))
+        return [example_sequence(predictor, examples.inputs[row], one) for row, one in zip(rows, captions, strict=True)]

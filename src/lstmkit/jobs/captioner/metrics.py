@@ -75,12 +75,12 @@ def evaluate(
     if train is None:
         notes.append("A loaded model has no training data, so the baselines are left out.")
     else:
-        captions["nearest-neighbor caption"] = NearestCaption(train)(test.seen)
+        captions["nearest-neighbor caption"] = NearestCaption(train)(test.inputs)
         captions["most frequent caption"] = [most_frequent_caption(train)] * len(test)
     rows = [{"model": model, **scores(texts, test.texts)} for model, texts in captions.items()]
     table = pd.DataFrame(rows)
     if train is not None:
-        known = train.part(np.arange(min(_NUM_TRAINING_EXAMPLES, len(train))))
+        known = train.subset(np.arange(min(_NUM_TRAINING_EXAMPLES, len(train))))
         texts = [one.text for one in caption_media(predictor, known, options, progress)]
         table[_TRAINING_BLEU] = [scores(texts, known.texts)["BLEU-4"], *[math.nan] * (len(rows) - 1)]
         notes.append(

@@ -10,7 +10,7 @@ from typing_extensions import Self
 
 from lstmkit.data.captioned_media import CaptionColumns, CaptionedMedia
 from lstmkit.data.text.text_pairs import TextPairDataset
-from lstmkit.data.text.tokenizer import BEGIN, END, KINDS, PAD, UNKNOWN, Tokenizer
+from lstmkit.data.text.tokenizer import BEGIN, END, PAD, UNKNOWN, Tokenizer
 from lstmkit.data.vision.video_io import ClipFormat
 from lstmkit.jobs.captioner.settings import CaptionerSettings
 from lstmkit.jobs.captioner.visual_input import VisualInput
@@ -45,16 +45,15 @@ class CaptionerPredictor(Predictor[CaptionerSettings]):
     def fitted(cls, settings: CaptionerSettings, train: CaptionedMedia, progress: Progress) -> Self:
         """Fit the vocabulary and the normalization of the inputs to the training part."""
         captions = [text for texts in train.texts for text in texts]
-        kind = _tokenizer_kind(settings.tokenization)
         tokenizer = Tokenizer.fit(
             captions,
-            kind,
-            size=settings.vocab_size,
-            at_least=settings.min_count,
-            lower=settings.lowercase,
-            special=[PAD, BEGIN, END, *([UNKNOWN] if kind != "bpe" else [])],
+            settings.tokenization,
+            vocab_size=settings.vocab_size,
+            min_count=settings.min_count,
+            lowercase=settings.lowercase,
+            special_tokens=[PAD, BEGIN, END, *([UNKNOWN] if settings.tokenization != "bpe" else [])],
             progress=progress,
-            count=len(captions),
+            num_lines=len(captions),
         )
         return cls(settings, tokenizer, VisualInput.fit(train, clip_format(settings), settings.conv_stages))
 
@@ -84,7 +83,7 @@ class CaptionerPredictor(Predictor[CaptionerSettings]):
     def training_pairs(self, examples: CaptionedMedia) -> TextPairDataset:
         """Each input once with each of its captions."""
         inputs, targets = [], []
-        for encoded, captions in zip(self.visual_input.encode(examples.seen), examples.texts, strict=True):
+        for encoded, captions in zip(self.visual_input.encode(examples.inputs), examples.texts, strict=True):
             for ids in self.tokenizer.encode(captions):
                 inputs.append(encoded)
                 targets.append(np.array([*ids[: self.settings.max_tokens], self.tokenizer[END]]))
@@ -97,7 +96,7 @@ class CaptionerPredictor(Predictor[CaptionerSettings]):
 
     @classmethod
     def from_state(cls, settings: CaptionerSettings, state: Mapping[str, Any]) -> Self:
-        tokenizer = Tokenizer(_tokenizer_kind(settings.tokenization), state["tokens"])
+        tokenizer = Tokenizer(settings.tokenization, state["tokens"])
         if any(token not in tokenizer for token in (PAD, BEGIN, END)):
             raise ValueError("the vocabulary has no begin, end or padding token")
         visual_input = VisualInput.from_state(state, clip_format(settings), settings.conv_stages)
@@ -112,8 +111,3 @@ def clip_format(settings: CaptionerSettings) -> ClipFormat:
 def caption_columns(settings: CaptionerSettings) -> CaptionColumns:
     """How to read tables and files."""
     return CaptionColumns(settings.path_col, settings.text_col, clip_format(settings))
-
-
-def _tokenizer_kind(tokenization: str) -> str:
-    """The tokenizer's name of a tokenization."""
-    return tokenization if tokenization in KINDS else {"whitespace": "spaces"}[tokenization]

@@ -33,15 +33,15 @@ def sections(predictor: CaptionerPredictor, evaluation: Evaluation | None, examp
 
 
 def _example_sections(predictor: CaptionerPredictor, examples: CaptionedMedia, part: str) -> list[Section]:
-    first = examples.part(range(min(_NUM_EXAMPLES, len(examples))))
+    first = examples.subset(range(min(_NUM_EXAMPLES, len(examples))))
     captions = caption_media(predictor, first, beam_search_options(predictor.settings))
     pairs = zip(captions, first.texts, strict=True)
     rows = [(one.name, one.text, " / ".join(references)) for one, references in pairs]
     table = pd.DataFrame(rows, columns=pd.Index(["input", "caption", "reference captions"]))
-    figure = None if first.kind == "features" else captions_figure(first.seen, [one.text for one in captions])
+    figure = None if first.kind == "features" else captions_figure(first.inputs, [one.text for one in captions])
     text = f"The first examples of the {part}, not selected."
     sections = [Section("Example captions", text, table, figure=figure, caption="Captions of the model")]
-    for one, caption in list(zip(first.seen, captions, strict=True))[:_NUM_ATTENTION_FIGURES]:
+    for one, caption in list(zip(first.inputs, captions, strict=True))[:_NUM_ATTENTION_FIGURES]:
         figure = caption_attention_figure(one, caption.tokens, caption.attention, caption.text)
         alt = f"Attention of each token of “{caption.text}”"
         sections.append(Section(f"Attention: {caption.name}", figure=figure, caption=alt))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from lstmkit.data.media_files import Takes
+from lstmkit.data.media_files import MediaItems
 from lstmkit.data.vision.video_io import ClipFormat, TimedFrame, VideoClip, iter_frames, video_from_frames
 from lstmkit.errors import DataError
 
@@ -26,7 +26,7 @@ class VideoSegment(NamedTuple):
     clip: VideoClip
 
 
-def video_segments(media: Takes, format: ClipFormat, segment_seconds: float) -> Iterator[VideoSegment]:
+def video_segments(media: MediaItems, format: ClipFormat, segment_seconds: float) -> Iterator[VideoSegment]:
     """Segments of videos, in order; only one segment is in memory at a time.
 
     Args:
@@ -37,8 +37,8 @@ def video_segments(media: Takes, format: ClipFormat, segment_seconds: float) -> 
     Raises:
         DataError: A file is not a video, or cannot be read.
     """
-    for item in media.each():
-        if item.kind.noun != "video" or not isinstance(item.source, (Path, bytes)):
+    for item in media.iterate():
+        if item.media_type.noun != "video" or not isinstance(item.source, (Path, bytes)):
             raise DataError(f"{item.id} is not a video file: give video files")
         frames: list[TimedFrame] = []
         number = 0

@@ -18,7 +18,7 @@ from lstmkit.modules.image_encoder import FeatureEncoder, ImageEncoder, ImageGri
 from lstmkit.modules.video_encoder import VideoGridEncoder
 
 #: Kinds of input, as :attr:`CaptionedMedia.kind` names them, and the word for one of them in messages.
-INPUT_KINDS = {"pictures": "image", "clips": "clip", "features": "feature array"}
+INPUT_KINDS = {"images": "image", "clips": "clip", "features": "feature array"}
 
 
 class VisualInput(NamedTuple):
@@ -43,10 +43,10 @@ class VisualInput(NamedTuple):
     def fit(cls, train: CaptionedMedia, format: ClipFormat, num_stages: int) -> Self:
         """Take kind, mean and standard deviation from the training part."""
         if train.kind == "features":
-            fitted = cls(train.kind, format, num_stages, train.seen[0].shape[1], (), ())
-            fitted.encode(train.seen)
+            fitted = cls(train.kind, format, num_stages, train.inputs[0].shape[1], (), ())
+            fitted.encode(train.inputs)
             return fitted
-        mean, std = channel_mean_std([_as_array(one) for one in train.seen])
+        mean, std = channel_mean_std([_as_array(one) for one in train.inputs])
         return cls(train.kind, format, num_stages, 0, tuple(mean.tolist()), tuple(std.tolist()))
 
     def encode(self, inputs: Sequence[Any]) -> list[np.ndarray]:
@@ -56,7 +56,7 @@ class VisualInput(NamedTuple):
             DataError: An input has another size or number of channels, or another feature size.
         """
         arrays = [_as_array(one) for one in inputs]
-        channels = 3 if self.format.colour else 1
+        channels = 3 if self.format.color else 1
         expected = (self.feature_size,) if self.feature_size else (self.format.height, self.format.width, channels)
         for number, array in enumerate(arrays, 1):
             if array.shape[-len(expected) :] != expected:
@@ -70,7 +70,7 @@ class VisualInput(NamedTuple):
         """
         if self.kind == "features":
             return (len(encoded),)
-        return self._grid_size if self.kind == "pictures" else (len(encoded), *self._grid_size)
+        return self._grid_size if self.kind == "images" else (len(encoded), *self._grid_size)
 
     @property
     def _grid_size(self) -> tuple[int, int]:
@@ -99,7 +99,7 @@ class VisualInput(NamedTuple):
         widths = [conv_channels * 2**stage for stage in range(self.num_stages)]
         normalizer, encoder = PixelNormalizer(self.mean, self.std), ImageEncoder(len(self.mean), widths)
         cells = math.prod(self._grid_size)
-        if self.kind == "pictures":
+        if self.kind == "images":
             return ImageGridEncoder(normalizer, encoder, output_size, cells, max_translation, horizontal_flip)
         grid = ImageGridEncoder(normalizer, encoder, output_size, cells)
         return VideoGridEncoder(grid, temporal_layer(output_size), max_translation)
@@ -112,8 +112,9 @@ class VisualInput(NamedTuple):
     def from_state(cls, state: Mapping[str, Any], format: ClipFormat, num_stages: int) -> Self:
         """What :meth:`state` described. Raises ValueError if the state is damaged."""
         mean, std = tuple(state["mean"]), tuple(state["std"])
-        loaded = cls(state["reads"], format, num_stages, int(state["width"]), mean, std)
-        channels = 0 if loaded.kind == "features" else 3 if format.colour else 1
+        kind = "images" if state["reads"] == "pictures" else state["reads"]  # "pictures" in models saved by 0.1
+        loaded = cls(kind, format, num_stages, int(state["width"]), mean, std)
+        channels = 0 if loaded.kind == "features" else 3 if format.color else 1
         if loaded.kind not in INPUT_KINDS or bool(loaded.feature_size) != (loaded.kind == "features"):
             raise ValueError("the kind of input is unknown, or does not fit the feature size")
         if len(mean) != channels or len(std) != channels or not all(s > 0 for s in std):

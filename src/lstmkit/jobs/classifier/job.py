@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lstmkit.data.labeled_examples import Columns, LabeledExamples, opened, read_labeled_examples
+from lstmkit.data.labeled_examples import Columns, LabeledExamples, open_media, read_labeled_examples
 from lstmkit.data.sequence_dataset import Sequences, stratified_split
-from lstmkit.data.tables.native_frames import as_given, as_pandas
+from lstmkit.data.tables.native_frames import as_pandas, to_native
 from lstmkit.errors import DataError, listing
 from lstmkit.frontends.augmented_log_mel import AugmentedLogMelFrontEnd
 from lstmkit.jobs.base import DataSplit, Job
@@ -135,8 +135,8 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
                 )
         if validation is not None:
             check_known_labels(validation, classes)
-        held_out = examples.part(valid) if len(valid) else validation
-        return DataSplit(examples.part(train), held_out, examples.part(test) if len(test) else None)
+        held_out = examples.subset(valid) if len(valid) else validation
+        return DataSplit(examples.subset(train), held_out, examples.subset(test) if len(test) else None)
 
     def prepare(self, train: LabeledExamples) -> ClassifierPredictor:
         """Classes, and a front end fitted to the training part."""
@@ -191,7 +191,7 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
             if predictor.multi_label:
                 return (probabilities >= self.threshold).astype(np.int64)
             return predictor.class_values[probabilities.argmax(axis=1)]
-        return as_given(predictor.frame(examples, probabilities), data)
+        return to_native(predictor.frame(examples, probabilities), data)
 
     def _read_and_predict(self, data: Any) -> tuple[LabeledExamples, np.ndarray]:
         predictor = self.predictor
@@ -212,7 +212,9 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
             UserError: The model was not trained on audio clips with one label each, or ``data`` are not recordings.
         """
         check_keyword_spotting(self.predictor, min_probability, min_silence_seconds)
-        detections = spot_keywords_in(self.predictor, opened(data, self._columns), min_probability, min_silence_seconds)
+        detections = spot_keywords_in(
+            self.predictor, open_media(data, self._columns), min_probability, min_silence_seconds
+        )
         return pd.DataFrame(detections, columns=pd.Index(["id", *KeywordDetection._fields]))
 
     def stream(
@@ -225,7 +227,7 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
             min_probability, min_silence_seconds: As in :meth:`spot_keywords`.
         """
         check_keyword_spotting(self.predictor, min_probability, min_silence_seconds)
-        rate = sample_rate or self.predictor.audio_front_end.mel.rate
+        rate = sample_rate or self.predictor.audio_front_end.mel.sample_rate
         return KeywordSpotter(self.predictor, rate, min_probability, min_silence_seconds)
 
     def occlusion_attribution(self, example: Example, label: str) -> tuple[list[str], np.ndarray]:
@@ -261,7 +263,7 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
     def plot(self, data: Any, predictions: Any) -> Figure:
         """The attribution of the first example; or the keywords detected in the first recording."""
         if "start" in _as_frame(predictions):
-            return classifier_report.keyword_figure(self.predictor, opened(data, self._columns), predictions)
+            return classifier_report.keyword_figure(self.predictor, open_media(data, self._columns), predictions)
         example = self.read(data).inputs[0]
         (probabilities,) = self.predictor.predict_probabilities(self.predictor.front_end.encode([example]))
         return classifier_report.attribution_figure(self.predictor, example, probabilities)

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstmkit.data.audio.audio_io import AudioClip, Resampler, read_audio_blocks, resampled
+from lstmkit.data.audio.audio_io import AudioClip, Resampler, read_audio_blocks, resample
 from lstmkit.data.labeled_examples import LabeledExamples
-from lstmkit.data.media_files import MediaItem, Takes
+from lstmkit.data.media_files import MediaItem, MediaItems
 from lstmkit.errors import DataError, SettingError, UserError
 from lstmkit.frontends.augmented_log_mel import AugmentedLogMelFrontEnd
 from lstmkit.jobs.classifier.predictor import KINDS, ClassifierPredictor
@@ -89,10 +89,10 @@ class KeywordSpotter:
     ) -> None:
         front_end = predictor.audio_front_end
         self._predictor, self._front_end, self._min_probability = predictor, front_end, min_probability
-        self._mel, self._mel_stream = front_end.mel, front_end.mel.live()
-        self._resampler = Resampler(sample_rate, front_end.mel.rate)
+        self._mel, self._mel_stream = front_end.mel, front_end.mel.stream()
+        self._resampler = Resampler(sample_rate, front_end.mel.sample_rate)
         self._samples = np.zeros(0, dtype=np.float32)
-        self._frames = np.zeros((0, front_end.mel.bands), dtype=np.float32)
+        self._frames = np.zeros((0, front_end.mel.n_mels), dtype=np.float32)
         self._loudness, self._steady_loudness = np.zeros(0), np.zeros(0)  # of the same frames
         self._first = 0  # index of the first of these frames
         self._next = 0  # the first frame that is not classified as speech or silence yet
@@ -104,7 +104,7 @@ class KeywordSpotter:
         self._max_length = max(self._num_frames(front_end.seconds), 2 * self._min_silence)
 
     def _num_frames(self, seconds: float) -> int:
-        return max(1, round(seconds / self._mel.hop))
+        return max(1, round(seconds / self._mel.hop_seconds))
 
     def push(self, samples: np.ndarray) -> list[KeywordDetection]:
         """Take ``(N,)`` samples, full scale -1…1, and return the keywords that are complete by now.
@@ -115,7 +115,7 @@ class KeywordSpotter:
         array = np.asarray(samples, dtype=np.float32)
         if array.ndim != 1 or not np.isfinite(array).all():
             raise DataError(f"samples must be finite numbers of shape (N,), got the shape {array.shape}")
-        return self._take(self._resampler.push(array), self._mel.step * _FRAMES_PER_CHUNK)
+        return self._take(self._resampler.push(array), self._mel.hop_length * _FRAMES_PER_CHUNK)
 
     def finish(self) -> list[KeywordDetection]:
         """End the recording and return the remaining keywords."""
@@ -130,7 +130,7 @@ class KeywordSpotter:
         self._samples = np.concatenate([self._samples, samples])
         detections: list[KeywordDetection] = []
         while len(self._samples) >= min_samples:
-            chunk, self._samples = np.split(self._samples, [self._mel.step * _FRAMES_PER_CHUNK])
+            chunk, self._samples = np.split(self._samples, [self._mel.hop_length * _FRAMES_PER_CHUNK])
             self._append_frames(self._mel_stream.push(chunk))
             detections += self._detect_until(self._first + len(self._frames) - self._num_frames(_NOISE_WINDOW_AFTER))
             self._drop_frames()
@@ -183,7 +183,9 @@ class KeywordSpotter:
         if probability < self._min_probability:
             return []
         mel = self._mel
-        return [KeywordDetection(start * mel.hop, last * mel.hop + mel.window, label, probability)]
+        return [
+            KeywordDetection(start * mel.hop_seconds, last * mel.hop_seconds + mel.window_seconds, label, probability)
+        ]
 
     def _drop_frames(self) -> None:
         """Drop the frames that are no longer needed."""
@@ -200,7 +202,7 @@ def spot_keywords(
     predictor: ClassifierPredictor, recording: MediaItem, min_probability: float, min_silence_seconds: float
 ) -> list[KeywordDetection]:
     """The keywords in a recording of any length, read block by block."""
-    rate = predictor.audio_front_end.mel.rate
+    rate = predictor.audio_front_end.mel.sample_rate
     spotter = KeywordSpotter(predictor, rate, min_probability, min_silence_seconds)
     detections = [detection for block in audio_blocks(recording, rate) for detection in spotter.push(block)]
     return detections + spotter.finish()
@@ -214,11 +216,11 @@ def spot_keywords_in(
     Raises:
         DataError: ``recordings`` are not recordings.
     """
-    if not isinstance(recordings, Takes):
+    if not isinstance(recordings, MediaItems):
         raise DataError("the data are not recordings: give audio files, or (arrays, None, sample_rate)")
     return [
         (recording.id, *detection)
-        for recording in recordings.each()
+        for recording in recordings.iterate()
         for detection in spot_keywords(predictor, recording, min_probability, min_silence_seconds)
     ]
 
@@ -226,7 +228,7 @@ def spot_keywords_in(
 def audio_blocks(recording: MediaItem, sample_rate: int) -> Iterator[np.ndarray]:
     """A recording as blocks ``(N,)`` of samples, resampled."""
     if isinstance(recording.source, AudioClip):
-        return iter([resampled(recording.source, sample_rate).samples])
+        return iter([resample(recording.source, sample_rate).samples])
     if not isinstance(recording.source, (Path, bytes)):
         raise DataError(f"{recording.id} is not audio, but this model reads audio clips: give audio files")
     return read_audio_blocks(recording.source, sample_rate, name=recording.id)
@@ -277,7 +279,7 @@ def concatenate_with_pauses(
     position = 0
     for i in map(int, rng.permutation(len(clips))):
         pause = round(rng.uniform(*_PAUSE_RANGE) * sample_rate)
-        samples = resampled(clips[i], sample_rate).samples
+        samples = resample(clips[i], sample_rate).samples
         parts += [np.zeros(pause, dtype=np.float32), samples]
         start, position = position + pause, position + pause + len(samples)
         keywords.append(KeywordDetection(start / sample_rate, position / sample_rate, labels[i], 1.0))
@@ -291,7 +293,7 @@ def keyword_spotting_test(
 ) -> tuple[ConcatenatedRecording, list[KeywordDetection], KeywordSpottingScores]:
     """Join at most 300 examples to one recording, spot keywords in it and score the detections."""
     labels = [label for (label,) in examples.require_labels()][:_MAX_TEST_KEYWORDS]
-    rate = predictor.audio_front_end.mel.rate
+    rate = predictor.audio_front_end.mel.sample_rate
     recording = concatenate_with_pauses(examples.inputs[:_MAX_TEST_KEYWORDS], labels, rate, predictor.settings.seed)
     detections = spot_keywords(predictor, MediaItem("", recording.audio, None), 0.5, 0.2)
     return recording, detections, match_detections(detections, recording.keywords)

@@ -150,7 +150,7 @@ def baselines(
         return {"TF-IDF, logistic regression": words, **frequencies}
     longest = max(map(len, seen.inputs))
     few = (
-        test.kind in ("sound", "video") or longest == 1
+        test.kind in ("audio", "video") or longest == 1
     )  # many features a step, or one step: no more points than steps
     points = min(POINTS, longest) if few else POINTS
     nearest = nearest_neighbor(seen, inputs, seed=predictor.settings.seed, progress=progress, points=points)

@@ -34,7 +34,7 @@ from lstmkit.training.predict import predict
 KINDS = {
     "text": ("texts", "text"),
     "numbers": ("time series", ""),
-    "sound": ("audio clips", "audio"),
+    "audio": ("audio clips", "audio"),
     "video": ("video clips", "video"),
 }
 _LABEL_TYPES = (str, int, float, bool)
@@ -209,9 +209,10 @@ class ClassifierPredictor(Predictor[ClassifierSettings]):
             raise ValueError("its counts do not match its classes")
         if not np.isfinite(temperature) or temperature <= 0:
             raise ValueError("its temperature is not a positive number")
-        if state["reads"] not in KINDS:
-            raise ValueError(f"it reads {state['reads']!r}, which is not a kind of example")
-        front_end = build_front_end(settings, state["reads"])
+        kind = "audio" if state["reads"] == "sound" else state["reads"]  # "sound" in models saved by 0.1
+        if kind not in KINDS:
+            raise ValueError(f"it reads {kind!r}, which is not a kind of example")
+        front_end = build_front_end(settings, kind)
         front_end.load_state(state["front"])
         return cls(settings, front_end, classes, counts[:-1], int(counts[-1]), np.array(values), temperature)
 
@@ -231,7 +232,7 @@ def build_front_end(settings: ClassifierSettings, kind: str) -> FrontEnd:
     """An unfitted front end for one of :data:`KINDS`."""
     if kind == "numbers":
         return StandardizedFrontEnd()
-    if kind == "sound":
+    if kind == "audio":
         return AugmentedLogMelFrontEnd(
             rate=settings.sample_rate,
             bands=settings.n_mels,
@@ -247,7 +248,7 @@ def build_front_end(settings: ClassifierSettings, kind: str) -> FrontEnd:
             clip_format(settings), settings.feature_size, settings.input_dropout, settings.max_translation
         )
     return TextFrontEnd(
-        tokens="spaces" if settings.tokenization == "whitespace" else settings.tokenization,
+        tokens=settings.tokenization,
         vocabulary=settings.vocab_size,
         at_least=settings.min_count,
         lower=settings.lowercase,

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from lstmkit.data.audio.audio_io import AudioClip
 from lstmkit.data.labeled_examples import LabeledExamples
-from lstmkit.data.media_files import Takes
+from lstmkit.data.media_files import MediaItems
 from lstmkit.data.vision.video_io import VideoClip
 from lstmkit.jobs.classifier import plots
 from lstmkit.jobs.classifier.attribution import Example, accuracy_by_prefix, occlusion_attribution
@@ -53,7 +53,7 @@ def _evaluation_sections(predictor: ClassifierPredictor, evaluation: Evaluation 
         sections.append(confusion_section(targets, calibrated.argmax(axis=1), predictor.classes))
     sections.append(calibration_section(calibrated, probabilities.uncalibrated, targets))
     sections.append(_worst_errors_section(predictor, test, calibrated, targets))
-    if test.kind == "sound" and not predictor.multi_label:
+    if test.kind == "audio" and not predictor.multi_label:
         sections.append(_keyword_spotting_section(predictor, test))
     if test.kind == "video" and not predictor.multi_label:
         sections.append(_early_classification_section(predictor, test, targets))
@@ -134,13 +134,13 @@ def keyword_figure(predictor: ClassifierPredictor, recordings: Any, predictions:
         recordings: Recordings that are not read yet.
         predictions: The keywords in all of them: ``id, start, end, label, probability``.
     """
-    assert isinstance(recordings, Takes)
-    recording = next(recordings.each())
+    assert isinstance(recordings, MediaItems)
+    recording = next(recordings.iterate())
     rows = predictions.loc[predictions["id"] == recording.id, list(KeywordDetection._fields)]
     detections = [KeywordDetection(*row) for row in rows.itertuples(index=False)]
     late = bool(detections) and detections[0].start > _FIGURE_SECONDS / 2
     begin = max(0.0, math.floor(detections[0].start - 1)) if late else 0.0
-    blocks = audio_blocks(recording, predictor.audio_front_end.mel.rate)
+    blocks = audio_blocks(recording, predictor.audio_front_end.mel.sample_rate)
     return _keyword_spectrogram(predictor, (begin, begin + _FIGURE_SECONDS), blocks, detections, (), recording.id)
 
 
@@ -155,7 +155,7 @@ def _keyword_spectrogram(
     """The part of ``blocks``, samples at the model's rate, that lies in a ``span`` of seconds."""
     mel = predictor.audio_front_end.mel
     parts, position = [], 0
-    first, last = (round(seconds * mel.rate) for seconds in span)
+    first, last = (round(seconds * mel.sample_rate) for seconds in span)
     for block in blocks:
         parts.append(block[max(0, first - position) : max(0, last - position)])
         position += len(block)
@@ -163,9 +163,9 @@ def _keyword_spectrogram(
             break
     samples = np.concatenate([np.zeros(0, dtype=np.float32), *parts])
     decibels = predictor.audio_front_end.decibels(mel.from_samples(samples))
-    begin, end = span[0], span[0] + len(samples) / mel.rate
+    begin, end = span[0], span[0] + len(samples) / mel.sample_rate
     drawn = [(one.start, one.end, one.label) for one in detections if begin <= one.start < end]
-    return plots.keyword_detections_figure(decibels, mel.pitches, (begin, end), drawn, keywords, title)
+    return plots.keyword_detections_figure(decibels, mel.center_frequencies, (begin, end), drawn, keywords, title)
 
 
 def attribution_figure(predictor: ClassifierPredictor, example: Example, probabilities: np.ndarray) -> Figure:
@@ -184,7 +184,7 @@ def attribution_figure(predictor: ClassifierPredictor, example: Example, probabi
         mel = predictor.audio_front_end.mel
         decibels = predictor.audio_front_end.decibels(mel.frames(example))
         return plots.audio_attribution_figure(
-            example.samples, decibels, mel.pitches, example.seconds, changes.tolist(), title
+            example.samples, decibels, mel.center_frequencies, example.seconds, changes.tolist(), title
         )
     if isinstance(example, VideoClip):
         return video_attribution_figure(example.frames, example.times, changes, title)

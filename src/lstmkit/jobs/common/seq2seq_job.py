@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 
 from lstmkit.data.splits import holdout_sizes
-from lstmkit.data.text.text_pairs import MessageWording, Pairs, TextPairDataset, read_sources, read_text_pairs
+from lstmkit.data.text.text_pairs import MessageWording, TextPairDataset, TextPairs, read_sources, read_text_pairs
 from lstmkit.errors import DataError
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.seq2seq_predictor import BEAM_SIZE, GeneratedText, Seq2SeqPredictor
@@ -33,7 +33,7 @@ class Seq2SeqJob(Seq2SeqSettings, Job[P]):
 
     wording: ClassVar[MessageWording]  #: How messages and records name source and target.
 
-    _train_part: Pairs | None = None  # for the translation memory; not saved
+    _train_part: TextPairs | None = None  # for the translation memory; not saved
     _num_too_long: int = 0
 
     @property
@@ -42,24 +42,24 @@ class Seq2SeqJob(Seq2SeqSettings, Job[P]):
         """Columns of a table: source and target."""
 
     @abstractmethod
-    def source(self, examples: Pairs) -> TextPairDataset:
+    def source(self, examples: TextPairs) -> TextPairDataset:
         """Token ids of the pairs that are not too long. Raises DataError if there are none."""
 
     # ---- fit -----------------------------------------------------------------------------------------------------
 
-    def read(self, data: Any) -> Pairs:
+    def read(self, data: Any) -> TextPairs:
         return read_text_pairs(data, *self.columns, wording=self.wording)
 
-    def split(self, examples: Pairs, validation: Pairs | None) -> DataSplit:
+    def split(self, examples: TextPairs, validation: TextPairs | None) -> DataSplit:
         """Training, validation and test part, in the order of the pairs."""
         count = len(examples)
         valid_fraction = self.valid_fraction if validation is None else 0.0
         valid, test = holdout_sizes(count, "pair", examples.name, valid_fraction, self.test_fraction)
-        valid_part = examples.part(count - test - valid, count - test) if valid else validation
-        test_part = examples.part(count - test, count) if test else None
-        return DataSplit(examples.part(0, count - test - valid), valid_part, test_part)
+        valid_part = examples.slice(count - test - valid, count - test) if valid else validation
+        test_part = examples.slice(count - test, count) if test else None
+        return DataSplit(examples.slice(0, count - test - valid), valid_part, test_part)
 
-    def calibrate(self, valid: Pairs | None) -> None:
+    def calibrate(self, valid: TextPairs | None) -> None:
         """Do nothing: the scores are not probabilities of a correct text."""
 
     # ---- predictions ---------------------------------------------------------------------------------------------

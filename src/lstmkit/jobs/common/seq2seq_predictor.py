@@ -12,8 +12,8 @@ from torch import Tensor
 from typing_extensions import Self
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.text.copy_vocabulary import encode_with_extended_vocabulary, numbered
-from lstmkit.data.text.text_pairs import Pairs, TextPairDataset
+from lstmkit.data.text.copy_vocabulary import encode_source, encode_target
+from lstmkit.data.text.text_pairs import TextPairDataset, TextPairs
 from lstmkit.data.text.tokenizer import BEGIN, END, PAD, UNKNOWN, Tokenizer
 from lstmkit.errors import SettingError
 from lstmkit.jobs.common.seq2seq_search import (
@@ -85,7 +85,7 @@ class Seq2SeqPredictor(Predictor[S]):
         self.target_tokenizer = target_tokenizer
 
     @classmethod
-    def fitted(cls, settings: S, train: Pairs, progress: Progress) -> Self:
+    def fitted(cls, settings: S, train: TextPairs, progress: Progress) -> Self:
         """A predictor with the vocabularies of the training part."""
         return cls(settings, *fit_tokenizers(settings, train, progress))
 
@@ -164,12 +164,14 @@ class Seq2SeqPredictor(Predictor[S]):
             max_source_tokens: Cut sources off after so many tokens.
         """
         source_tokenizer, target_tokenizer = self.source_tokenizer, self.target_tokenizer
-        pairs = zip(source_tokenizer.spelled(sources), target_tokenizer.spelled(targets), strict=True)
+        pairs = zip(
+            source_tokenizer.encode_with_tokens(sources), target_tokenizer.encode_with_tokens(targets), strict=True
+        )
         for (source_ids, source_words), (target_ids, target_words) in pairs:
             ids, words = source_ids[:max_source_tokens], source_words[:max_source_tokens]
             if self.settings.copy_mechanism:
-                ids, extended = numbered(source_tokenizer, ids, words)
-                target_ids = encode_with_extended_vocabulary(target_tokenizer, target_ids, target_words, extended)
+                ids, extended = encode_source(source_tokenizer, ids, words)
+                target_ids = encode_target(target_tokenizer, target_ids, target_words, extended)
             yield np.array(ids or [source_tokenizer[PAD]]), np.array([*target_ids, target_tokenizer[END]])
 
     def generate(
@@ -239,19 +241,19 @@ class Seq2SeqPredictor(Predictor[S]):
         return cls(settings, *load_tokenizers(settings, state))
 
 
-def fit_tokenizers(settings: Seq2SeqSettings, train: Pairs, progress: Progress) -> tuple[Tokenizer, Tokenizer]:
+def fit_tokenizers(settings: Seq2SeqSettings, train: TextPairs, progress: Progress) -> tuple[Tokenizer, Tokenizer]:
     """The tokenizers of source and target; the same one twice with a shared vocabulary."""
 
     def fit(lines: Sequence[str]) -> Tokenizer:
         return Tokenizer.fit(
             lines,
             settings.tokenization,
-            size=settings.vocab_size,
-            at_least=settings.min_count,
-            lower=settings.lowercase,
-            special=[token for token in _SPECIAL_TOKENS if token != UNKNOWN or settings.tokenization != "bpe"],
+            vocab_size=settings.vocab_size,
+            min_count=settings.min_count,
+            lowercase=settings.lowercase,
+            special_tokens=[token for token in _SPECIAL_TOKENS if token != UNKNOWN or settings.tokenization != "bpe"],
             progress=progress,
-            count=len(lines),
+            num_lines=len(lines),
         )
 
     if settings.has_shared_vocab:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lstmkit.data.batch import Batch
-from lstmkit.data.text.copy_vocabulary import numbered
-from lstmkit.data.text.tokenizer import BEGIN, END, PAD, UNKNOWN, Tokenizer, joined
+from lstmkit.data.text.copy_vocabulary import encode_source
+from lstmkit.data.text.tokenizer import BEGIN, END, PAD, UNKNOWN, Tokenizer, detokenize
 from lstmkit.decoding.generation import beam_search, block_repeated_ngrams
 from lstmkit.models.base import Model
 from lstmkit.models.encoder_decoder import attended, generated
@@ -81,11 +81,11 @@ def split_into_segments(
 ) -> list[InputSegment]:
     """Split lines into segments of at most ``max_tokens`` tokens; a blank line has none."""
     segments = []
-    for line, (line_ids, line_words) in enumerate(tokenizer.spelled(lines)):
+    for line, (line_ids, line_words) in enumerate(tokenizer.encode_with_tokens(lines)):
         for start in range(0, len(line_ids), max_tokens):
             ids, words = line_ids[start : start + max_tokens], line_words[start : start + max_tokens]
             if copy_mechanism:
-                ids, _ = numbered(tokenizer, ids, words)
+                ids, _ = encode_source(tokenizer, ids, words)
             segments.append(InputSegment(line, start, np.array(ids), tuple(words)))
     return segments
 
@@ -163,7 +163,7 @@ def decode_text(
     A copied word is taken from its position. ``<unk>`` is replaced by the most attended word (Luong et al. 2015b, Jean
     et al. 2015).
     """
-    unknown = tokenizer.number(UNKNOWN)
+    unknown = tokenizer.token_to_id(UNKNOWN)
     tokens = tokenizer.tokens(ids)
     for position, token_id in enumerate(ids):
         if token_id == unknown:
@@ -171,7 +171,7 @@ def decode_text(
         elif token_id >= len(tokenizer):
             tokens[position] = segment.words[int((segment.ids == token_id).argmax())]
     if tokenizer.kind == "words":
-        text = joined(tokens)
+        text = detokenize(tokens)
     elif tokenizer.kind == "bpe":
         text = tokenizer.decode(ids)
     else:

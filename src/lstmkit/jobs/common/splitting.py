@@ -21,11 +21,11 @@ _MAX_INSPECTED = 16  # examples
 def random_split(
     examples: Any, validation: Any | None, unit: str, valid_fraction: float, test_fraction: float, seed: int
 ) -> DataSplit:
-    """Random training, validation and test parts; each keeps the order of the examples.
+    """Random training, validation and test splits; each keeps the order of the examples.
 
     Args:
-        examples: The data; ``part(rows)`` gives a part of them.
-        validation: Data for validation; ``None`` to hold out a part.
+        examples: The data; ``subset(rows)`` selects examples.
+        validation: Data for validation; ``None`` to hold out a fraction.
         unit: What messages call an example: ``"sentence"``.
         valid_fraction: Validation fraction, if ``validation`` is ``None``.
         test_fraction: Test fraction.
@@ -38,9 +38,9 @@ def random_split(
     num_valid, num_test = holdout_sizes(
         len(rows), unit, examples.name, valid_fraction if validation is None else 0.0, test_fraction
     )
-    valid = examples.part(np.sort(rows[num_test : num_test + num_valid])) if num_valid else validation
-    test = examples.part(np.sort(rows[:num_test])) if num_test else None
-    return DataSplit(examples.part(np.sort(rows[num_test + num_valid :])), valid, test)
+    valid = examples.subset(np.sort(rows[num_test : num_test + num_valid])) if num_valid else validation
+    test = examples.subset(np.sort(rows[:num_test])) if num_test else None
+    return DataSplit(examples.subset(np.sort(rows[num_test + num_valid :])), valid, test)
 
 
 def inspection_rows(number: int, examples: Any, unit: str) -> list[int]:

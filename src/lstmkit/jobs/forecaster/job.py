@@ -19,7 +19,7 @@ from lstmkit.data.series.time_split import (
     training_windows,
     validation_windows,
 )
-from lstmkit.data.tables.native_frames import as_given, as_pandas
+from lstmkit.data.tables.native_frames import as_pandas, to_native
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.forecaster.baselines import FORECAST_BASELINES
@@ -69,7 +69,7 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
         series, horizon = examples, self.horizon
         valid_fraction = self.valid_fraction if validation is None else 0.0
         train_ends, test_starts = split_by_time(
-            series, horizon, valid_share=valid_fraction, test_windows=self.test_windows
+            series, horizon, valid_fraction=valid_fraction, test_windows=self.test_windows
         )
         train = training_windows(series, train_ends, horizon, plan_for(self, series, train_ends))
         valid = validation_windows(series, train_ends, test_starts, horizon) if valid_fraction else None
@@ -118,7 +118,7 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
             DataError: The data cannot be read, or a future covariate does not reach the end of the horizon.
         """
         predictor = self.predictor
-        return as_given(predictor.forecast(predictor.read(data, future_data)), data)
+        return to_native(predictor.forecast(predictor.read(data, future_data)), data)
 
     def to_text(self, predictions: Any) -> str:
         """The forecasts as CSV, with six significant digits."""

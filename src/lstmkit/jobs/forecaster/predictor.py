@@ -124,7 +124,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
             past=plan.past,
             horizon=settings.horizon,
             ahead=patches * plan.patch if self.reads_horizon_states else 0,
-            fed=settings.method == "recursive",
+            autoregressive=settings.method == "recursive",
             counts=self.is_count_data,
         )
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.ink.strokes import MAX_POINTS, InkDataset, numbered, scaled
+from lstmkit.data.ink.strokes import MAX_POINTS, InkDataset, encode_text, scale_offsets
 from lstmkit.errors import SettingError
 from lstmkit.jobs.handwriting_synthesizer.results import Handwriting, PointScores
 from lstmkit.models.base import Ensemble, Model, State
@@ -169,7 +169,7 @@ def generate_handwriting(
                 if ended:  # the prediction of this step is not written any more
                     break
                 windows.append(predictions.window())
-        sampled = scaled(torch.stack(points)[:, :3].cpu().numpy(), 1 / offset_scale)
+        sampled = scale_offsets(torch.stack(points)[:, :3].cpu().numpy(), 1 / offset_scale)
         sampled[-1, 2] = 1.0
         strokes = np.concatenate([task.prime, sampled]).astype(np.float32)
         window = np.concatenate(windows)[:, : len(task.text)] if characters is not None else None
@@ -193,8 +193,8 @@ class _PrimedDrawings:
 
     def batch(self, rows: np.ndarray) -> Batch:
         (task,) = (self.tasks[row] for row in rows)
-        inputs = np.concatenate([np.zeros((1, 3), dtype=np.float32), scaled(task.prime, self.offset_scale)])
+        inputs = np.concatenate([np.zeros((1, 3), dtype=np.float32), scale_offsets(task.prime, self.offset_scale)])
         extras = {}
         if self.characters is not None:
-            extras = {"text": torch.from_numpy(numbered(task.text, self.characters)).unsqueeze(0)}
+            extras = {"text": torch.from_numpy(encode_text(task.text, self.characters)).unsqueeze(0)}
         return Batch(torch.from_numpy(inputs).unsqueeze(0), rows=rows, extras=extras)

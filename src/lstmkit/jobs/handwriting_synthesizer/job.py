@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 from lstmkit.data.batch import Batches, Loader
-from lstmkit.data.ink.strokes import Ink, InkSet, numbered, read_strokes, scaled, shift_right
+from lstmkit.data.ink.strokes import Ink, InkSet, encode_text, read_strokes, scale_offsets, shift_right
 from lstmkit.data.text.lines import read_text
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs.base import DataSplit, Job
@@ -52,12 +52,12 @@ class HandwritingSynthesizer(HandwritingSettings, Job[HandwritingPredictor]):
 
     def split(self, examples: InkSet, validation: InkSet | None) -> DataSplit:
         """By the splits of the data, else at random by the seed."""
-        if examples.parts is not None:
-            train = examples.given("train")
+        if examples.splits is not None:
+            train = examples.predefined_split("train")
             if train is None:
                 raise DataError(f"{examples.name} has no training drawings: none in the split 'train'")
-            valid = examples.given("valid") if validation is None else validation
-            return DataSplit(train, valid, examples.given("test"))
+            valid = examples.predefined_split("valid") if validation is None else validation
+            return DataSplit(train, valid, examples.predefined_split("test"))
         return random_split(examples, validation, "drawing", self.valid_fraction, self.test_fraction, self.seed)
 
     def prepare(self, train: InkSet) -> HandwritingPredictor:
@@ -186,7 +186,7 @@ class HandwritingSynthesizer(HandwritingSettings, Job[HandwritingPredictor]):
         """Negative log-likelihood per point, beside baselines; if the data have splits, of the test split."""
         self.check_fitted()
         examples = self.read(data)
-        return self.evaluate_examples(examples.given("test") or examples, progress or default_progress())
+        return self.evaluate_examples(examples.predefined_split("test") or examples, progress or default_progress())
 
     def evaluate_examples(self, test: InkSet, progress: Progress) -> Evaluation:
         return metrics.evaluate(self.predictor, test, progress)
@@ -206,9 +206,9 @@ def _example_sequence(predictor: HandwritingPredictor, ink: Ink) -> ExampleSeque
     network = predictor.network
     device = next(network.parameters()).device
     before = shift_right(ink.points)
-    inputs: Any = torch.from_numpy(scaled(before, predictor.offset_scale)).unsqueeze(0).to(device)
+    inputs: Any = torch.from_numpy(scale_offsets(before, predictor.offset_scale)).unsqueeze(0).to(device)
     if isinstance(network, SoftWindowModel) and predictor.characters is not None:
-        text = torch.from_numpy(numbered(ink.text, predictor.characters)).unsqueeze(0).to(device)
+        text = torch.from_numpy(encode_text(ink.text, predictor.characters)).unsqueeze(0).to(device)
         inputs = (inputs, network.begin(text))
     head = head_of(network)
     return ExampleSequence(

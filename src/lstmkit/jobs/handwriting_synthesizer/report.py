@@ -24,7 +24,7 @@ def sections(predictor: HandwritingPredictor, evaluation: Evaluation | None, exa
         evaluation: On the test part, if one was held out.
         examples: Everything that was read.
     """
-    test = examples.given("test") or examples
+    test = examples.predefined_split("test") or examples
     results = [] if evaluation is None else [_results_section(evaluation), _nll_section(evaluation)]
     of_kind = _generated_drawings_sections if predictor.characters is None else _generated_text_sections
     return [*results, *of_kind(predictor, test), _data_section(predictor, examples)]
@@ -126,6 +126,6 @@ def _data_section(predictor: HandwritingPredictor, examples: InkSet) -> Section:
     text = (
         f"Offsets are divided by {predictor.offset_scale:.4g}, their standard deviation in the training part. No model "
         f"predicts a standard deviation below {predictor.min_std:.3g}: on rounded data, ever narrower Gaussians would "
-        "otherwise have ever higher densities. " + " ".join(examples.remarks)
+        "otherwise have ever higher densities. " + " ".join(examples.notes)
     )
     return Section("The data", text, pd.DataFrame({"all data": list(rows), "count": list(rows.values())}))

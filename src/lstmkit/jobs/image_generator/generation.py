@@ -80,5 +80,5 @@ def reconstruct(
     labels = images.labels if predictor.labels else [""] * len(images)
     return [
         GeneratedImage(name, label or "", canvases, windows, original)
-        for name, label, (canvases, windows), original in zip(images.ids, labels, drawn, dataset.pictures, strict=True)
+        for name, label, (canvases, windows), original in zip(images.ids, labels, drawn, dataset.images, strict=True)
     ]

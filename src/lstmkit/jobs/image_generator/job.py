@@ -49,7 +49,7 @@ class ImageGenerator(ImageGeneratorSettings, Job[ImageGeneratorPredictor]):
     def split(self, examples: Images, validation: Images | None) -> DataSplit:
         """Split at random. Raises DataError if all pixels of all images are equal."""
         for images in (examples, validation):
-            if images is not None and not np.ptp(images.pictures):
+            if images is not None and not np.ptp(images.pixels):
                 raise DataError(f"{images.name}: all pixels of all images are equal: there is nothing to learn")
         return random_split(examples, validation, "image", self.valid_fraction, self.test_fraction, self.seed)
 

@@ -60,14 +60,14 @@ def evaluate(predictor: ImageGeneratorPredictor, test: Images, train: Images | N
     terms = elbo_terms(predictor, test, progress)
     reconstruction, divergence = terms.mean(axis=0).tolist()
     rows = [(f"{settings.cell.upper()} (upper bound)", reconstruction + divergence, reconstruction, divergence)]
-    pixels = predictor.binarized(test.pictures).reshape(len(test), -1)
+    pixels = predictor.binarized(test.pixels).reshape(len(test), -1)
     notes = [
         f"{len(test):,} images of {settings.height} by {settings.width} pixels. {_binarization_note(settings)}",
         "NLL is the negative log-likelihood. This model has an upper bound of it, the negative ELBO, which is the sum "
         "of reconstruction and KL divergence; the baselines' NLL is exact.",
     ]
     if train is not None:
-        known = predictor.binarized(train.pictures).reshape(len(train), -1)
+        known = predictor.binarized(train.pixels).reshape(len(train), -1)
         mixture = bernoulli_mixture(known, pixels, _MIXTURE_COMPONENTS, settings.seed, progress)
         components = min(_MIXTURE_COMPONENTS, len(known))
         rows.append((f"Bernoulli mixture ({components} components)", float(mixture.mean()), nan, nan))

@@ -40,7 +40,7 @@ class ImageGeneratorPredictor(Predictor[ImageGeneratorSettings]):
             DataError: The model is class-conditional and an image has no label.
         """
         labels = sorted(set(train.require_labels())) if settings.class_conditional else ()
-        return cls(settings, labels, train.pictures.mean(axis=0))
+        return cls(settings, labels, train.pixels.mean(axis=0))
 
     def build(self) -> Model:
         settings, num_labels = self.settings, len(self.labels)
@@ -86,7 +86,7 @@ class ImageGeneratorPredictor(Predictor[ImageGeneratorSettings]):
         """
         labels = self.encode_labels(images.require_labels(), images.name) if self.labels else None
         keep_gray = training and self.settings.binarization == "stochastic"
-        return ImageDataset(images.pictures if keep_gray else self.binarized(images.pictures), labels)
+        return ImageDataset(images.pixels if keep_gray else self.binarized(images.pixels), labels)
 
     def encode_labels(self, labels: Sequence[str], name: str) -> np.ndarray:
         """``(N,)`` class ids. Raises DataError if a label is unknown."""

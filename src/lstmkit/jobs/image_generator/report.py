@@ -67,7 +67,7 @@ def _reconstructed(predictor: ImageGeneratorPredictor, evaluation: Evaluation | 
     if evaluation is None:
         return []
     test: Images = evaluation.outputs
-    reconstructed = reconstruct(predictor, test.part(np.arange(min(_NUM_STEP_FIGURES, len(test)))))
+    reconstructed = reconstruct(predictor, test.subset(np.arange(min(_NUM_STEP_FIGURES, len(test)))))
     return [
         Section(
             "Reconstructions",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmkit.data.vision.image_io import library
+from lstmkit.data.vision.image_io import import_pillow
 
 _ASCII_SHADES = " .:-=+*#%@"
 _PIXEL_SCALE = 4  # file pixels per image pixel
@@ -77,4 +77,4 @@ def _image_grid(generated: Sequence[GeneratedImage], step: int, invert: bool) ->
         top, left = (i // columns) * (height + 1) + 1, (i % columns) * (width + 1) + 1
         grid[top : top + height, left : left + width] = one.canvases[step]
     pixels = (255 * (1 - grid if invert else grid)).round().astype(np.uint8)
-    return library("PIL.Image").fromarray(pixels.repeat(_PIXEL_SCALE, 0).repeat(_PIXEL_SCALE, 1))
+    return import_pillow("PIL.Image").fromarray(pixels.repeat(_PIXEL_SCALE, 0).repeat(_PIXEL_SCALE, 1))

@@ -29,7 +29,7 @@ def example_sequences(predictor: LanguageModelPredictor, text: Text, line: int) 
     if not 1 <= line <= len(text):
         raise DataError(f"there is no line {line}: {text.name} has lines 1 to {len(text)}")
     ids: list[int] = []
-    for line_ids in predictor.tokenizer.encode(text.part(line - 1, len(text)), ended=True):
+    for line_ids in predictor.tokenizer.encode(text.slice(line - 1, len(text)), add_line_end=True):
         ids += line_ids
         if len(ids) >= _SEQUENCE_TOKENS * _MAX_SEQUENCES:
             break

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from lstmkit.data.batch import Batch, Loader, beside
+from lstmkit.data.batch import Batch, Loader, pad_sequences
 from lstmkit.data.text.tokenizer import END, UNKNOWN, Tokenizer
 from lstmkit.decoding.generation import sample
 from lstmkit.errors import SettingError
@@ -94,7 +94,7 @@ def generate_continuations(
         text = tokenizer.decode(ids)
         if stop and stop in text:
             text = text[: text.index(stop) + len(stop)]
-        unknown = tokenizer.unknown(prompts[row]) if forbidden and forbidden[0] in prompt_ids[row] else []
+        unknown = tokenizer.out_of_vocabulary(prompts[row]) if forbidden and forbidden[0] in prompt_ids[row] else []
         bits = tuple(n / math.log(2) for n in nats)
         return Continuation(prompts[row], text, tuple(tokenizer.tokens(ids)), bits, tuple(unknown))
 
@@ -122,7 +122,7 @@ class _Prompts:
         return len(self.ids)
 
     def batch(self, rows: np.ndarray) -> Batch:
-        ids = beside([np.array(self.ids[row]) for row in rows], 0)
+        ids = pad_sequences([np.array(self.ids[row]) for row in rows], 0)
         return Batch(torch.from_numpy(ids), torch.from_numpy(self.lengths[rows]), rows=rows)
 
 

@@ -70,21 +70,21 @@ class LanguageModel(LanguageModelSettings, Job[LanguageModelPredictor]):
         count = len(examples)
         valid_fraction = self.valid_fraction if validation is None else 0.0
         valid, test = holdout_sizes(count, "line", examples.name, valid_fraction, self.test_fraction)
-        valid_part = examples.part(count - test - valid, count - test) if valid else validation
-        test_part = examples.part(count - test, count) if test else None
-        return DataSplit(examples.part(0, count - test - valid), valid_part, test_part)
+        valid_part = examples.slice(count - test - valid, count - test) if valid else validation
+        test_part = examples.slice(count - test, count) if test else None
+        return DataSplit(examples.slice(0, count - test - valid), valid_part, test_part)
 
     def prepare(self, train: Text) -> LanguageModelPredictor:
         """A predictor with the vocabulary and the unigram counts of the training part."""
         tokenizer = Tokenizer.fit(
             train,
             self.tokenization,
-            size=self.vocab_size,
-            at_least=self.min_count,
-            lower=self.lowercase,
-            special=() if self.tokenization in ("chars", "bpe") else (END,),
+            vocab_size=self.vocab_size,
+            min_count=self.min_count,
+            lowercase=self.lowercase,
+            special_tokens=() if self.tokenization in ("chars", "bpe") else (END,),
             progress=self.progress,
-            count=len(train),
+            num_lines=len(train),
         )
         cutoffs = list(self.cutoffs)
         if cutoffs and (sorted(set(cutoffs)) != cutoffs or cutoffs[-1] >= len(tokenizer)):

@@ -91,7 +91,7 @@ class LanguageModelPredictor(Predictor[LanguageModelSettings]):
         """The token id of a line's end."""
         if not self.tokenizer.keeps_line_ends:
             return self.tokenizer[END]
-        return next(self.tokenizer.encode([""], ended=True))[0]
+        return next(self.tokenizer.encode([""], add_line_end=True))[0]
 
     @property
     def network(self) -> NextTokenModel:

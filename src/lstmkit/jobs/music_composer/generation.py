@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.music.midi import FASTEST, MAX_STEPS, N_KEYS, SLOWEST
-from lstmkit.data.music.piano_rolls import PianoRollDataset, PianoRolls, Piece, highest
+from lstmkit.data.music.midi import MAX_STEPS, MAX_TEMPO, MIN_TEMPO, N_KEYS
+from lstmkit.data.music.piano_rolls import PianoRollDataset, PianoRolls, Piece, skyline
 from lstmkit.decoding.generation import roll_out, sample_labels
 from lstmkit.errors import SettingError
 from lstmkit.jobs.music_composer.results import Composition
@@ -46,10 +46,10 @@ class CompositionOptions(NamedTuple):
                 f"length must be 1 to {MAX_STEPS:,} steps, prompt_steps at least 0 (or -1 for all), seed within 0…2³², "
                 f"whole numbers; got {self.length}, {self.prompt_steps}, {self.seed}"
             )
-        if not 0 <= self.temperature < np.inf or not (self.tempo == 0 or SLOWEST <= self.tempo <= FASTEST):
+        if not 0 <= self.temperature < np.inf or not (self.tempo == 0 or MIN_TEMPO <= self.tempo <= MAX_TEMPO):
             raise SettingError(
-                f"temperature must be at least 0, tempo {SLOWEST:g} to {FASTEST:g} quarter notes per minute (or 0 for "
-                f"the piece's own); got {self.temperature:g}, {self.tempo:g}"
+                f"temperature must be at least 0, tempo {MIN_TEMPO:g} to {MAX_TEMPO:g} quarter notes per minute (or 0 "
+                f"for the piece's own); got {self.temperature:g}, {self.tempo:g}"
             )
 
 
@@ -155,7 +155,7 @@ def compose(
 
 def _melody_mask(roll: np.ndarray) -> np.ndarray:
     """``(T, 88)``: 1 for the melody's key, 0 for those above it, NaN for those that are to be sampled."""
-    melody = highest(roll).astype(np.float32)
+    melody = skyline(roll).astype(np.float32)
     at_or_above = np.cumsum(melody, axis=1) > 0
     return np.where(at_or_above, melody, np.float32(np.nan))
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from lstmkit.data.batch import Batches, Loader
 from lstmkit.data.music.midi import N_KEYS, note_name
-from lstmkit.data.music.piano_rolls import PianoRollDataset, PianoRolls, Piece, highest, read_piano_rolls, shift_right
+from lstmkit.data.music.piano_rolls import PianoRollDataset, PianoRolls, Piece, read_piano_rolls, shift_right, skyline
 from lstmkit.errors import DataError
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.splitting import random_split
@@ -52,12 +52,12 @@ class MusicComposer(ComposerSettings, Job[ComposerPredictor]):
 
     def split(self, examples: PianoRolls, validation: PianoRolls | None) -> DataSplit:
         """By the splits of the data, else at random by the seed."""
-        if examples.parts is not None:
-            train = examples.given("train")
+        if examples.splits is not None:
+            train = examples.predefined_split("train")
             if train is None:
                 raise DataError(f"{examples.name} has no training pieces: none in the split 'train'")
-            valid = examples.given("valid") if validation is None else validation
-            return DataSplit(train, valid, examples.given("test"))
+            valid = examples.predefined_split("valid") if validation is None else validation
+            return DataSplit(train, valid, examples.predefined_split("test"))
         return random_split(examples, validation, "piece", self.valid_fraction, self.test_fraction, self.seed)
 
     def prepare(self, train: PianoRolls) -> ComposerPredictor:
@@ -169,7 +169,7 @@ class MusicComposer(ComposerSettings, Job[ComposerPredictor]):
         """Negative log-likelihood per step, beside baselines; if the data have splits, of the test split."""
         self.check_fitted()
         rolls = self.read(data)
-        return self.evaluate_examples(rolls.given("test") or rolls, progress or default_progress())
+        return self.evaluate_examples(rolls.predefined_split("test") or rolls, progress or default_progress())
 
     def evaluate_examples(self, test: PianoRolls, progress: Progress) -> Evaluation:
         predictor = self.predictor
@@ -223,7 +223,7 @@ def _example_sequence(predictor: ComposerPredictor, piece: Piece) -> ExampleSequ
     with torch.no_grad():
         outputs, _ = network.eval()(inputs)
         likely = int(head.logits(outputs[:, -1:], silence)[0, 0].argmax())
-    top_notes = [note_name(int(row.argmax())) if row.any() else "" for row in highest(before)]
+    top_notes = [note_name(int(row.argmax())) if row.any() else "" for row in skyline(before)]
     onsets = np.maximum(0, np.diff(before.astype(float), axis=0, prepend=0))
     return ExampleSequence(
         inputs,

@@ -42,18 +42,18 @@ def _likelihood_section(evaluation: Evaluation) -> Section:
     name = str(details["piece"].iloc[0])
     end = [*np.flatnonzero(details["step"] == 0), len(details)][1]
     first = details.head(min(int(end), _MAX_PLOTTED_STEPS))
-    ours, markov = details.columns[2:4]
+    model, markov = details.columns[2:4]
     return Section(
         "Negative log-likelihood by step",
         "The first test piece. 0 nats mean that the model was certain of the keys.",
         first.drop(columns="piece").reset_index(drop=True),
-        likelihood_figure({n: np.asarray(first[n]) for n in (ours, markov)}, name),
+        likelihood_figure({n: np.asarray(first[n]) for n in (model, markov)}, name),
         caption="Nats per step",
     )
 
 
 def _generated_sections(predictor: ComposerPredictor, examples: PianoRolls) -> list[Section]:
-    pieces = (examples.given("test") or examples).pieces[:1]
+    pieces = (examples.predefined_split("test") or examples).pieces[:1]
     name, seed = pieces[0].name, predictor.settings.seed
     (continued,) = predictor.compose(
         pieces, CompositionOptions(_GENERATED_STEPS, "start", _PROMPT_STEPS, 1.0, seed, 0.0)
@@ -98,6 +98,6 @@ def _data_section(predictor: ComposerPredictor, examples: PianoRolls) -> Section
     text = (
         f"MIDI files are sampled on a grid of {predictor.settings.quarters_per_step:g} quarter notes, all tracks "
         "together, without drums. A key that sounds in consecutive steps is held; piano rolls do not record repeated "
-        "strokes. " + " ".join(examples.remarks)
+        "strokes. " + " ".join(examples.notes)
     )
     return Section("The data", text, pd.DataFrame({"all data": list(rows), "count": list(rows.values())}))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lstmkit.data.audio.audio_io import check_writable
-from lstmkit.data.music.midi import FILE_SUFFIXES, LOWEST_PITCH, note_name, roll_to_midi, sound
+from lstmkit.data.music.midi import FILE_SUFFIXES, LOWEST_PITCH, note_name, roll_to_midi, synthesize
 from lstmkit.errors import UserError
 
 _SAMPLE_RATE = 44_100  # Hz, of WAV files
@@ -59,7 +59,7 @@ class Composition:
         if path.suffix.lower() in FILE_SUFFIXES:
             self.midi().write(str(path))
         elif path.suffix.lower() == ".wav":
-            _write_wav(path, sound(self.midi(), _SAMPLE_RATE))
+            _write_wav(path, synthesize(self.midi(), _SAMPLE_RATE))
         else:
             path.write_text(self.text() + "\n", encoding="utf-8")
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from lstmkit.data.batch import Source
 from lstmkit.data.sequence_dataset import stratified_split
-from lstmkit.data.tables.native_frames import as_given, as_pandas
+from lstmkit.data.tables.native_frames import as_pandas, to_native
 from lstmkit.data.text.question_answering import Columns, Question, Questions, read_questions
 from lstmkit.errors import DataError
 from lstmkit.jobs.base import DataSplit, Job
@@ -72,9 +72,9 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
                     "parts: give more, or set --valid-fraction 0 --test-fraction 0"
                 )
         return DataSplit(
-            examples.part(train),
-            examples.part(valid) if valid else validation,
-            examples.part(test) if test else None,
+            examples.subset(train),
+            examples.subset(valid) if valid else validation,
+            examples.subset(test) if test else None,
         )
 
     def prepare(self, train: Questions) -> QuestionAnswererPredictor:
@@ -119,7 +119,7 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
         frame["probability"] = [one.probability for one in answers]
         if predictor.answer_type == "span":
             frame["start"] = [one.start for one in answers]
-        return as_given(frame, data)
+        return to_native(frame, data)
 
     def to_text(self, predictions: Any) -> str:
         return as_pandas(predictions).to_csv(index=False).rstrip("\n")

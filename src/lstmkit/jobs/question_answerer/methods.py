@@ -121,11 +121,11 @@ def build_tokenizer(texts: Sequence[str], settings: QuestionAnswererSettings, pr
     return Tokenizer.fit(
         texts,
         "words",
-        at_least=settings.min_count,
-        lower=settings.lowercase,
-        special=(PAD, UNKNOWN),
+        min_count=settings.min_count,
+        lowercase=settings.lowercase,
+        special_tokens=(PAD, UNKNOWN),
         progress=progress,
-        count=len(texts),
+        num_lines=len(texts),
     )
 
 
@@ -265,8 +265,8 @@ class SpanExtractor(AnswerModel):
         longest = self.settings.max_tokens
         both = self.tokenizer.encode([question.question, question.story])
         question_ids, story_ids = (ids[:longest] or self._unknown() for ids in both)
-        question_tokens = {token.lower() for token in self.tokenizer.pieces(question.question)}
-        matches = [token.lower() in question_tokens for token in self.tokenizer.pieces(question.story)[:longest]]
+        question_tokens = {token.lower() for token in self.tokenizer.tokenize(question.question)}
+        matches = [token.lower() in question_tokens for token in self.tokenizer.tokenize(question.story)[:longest]]
         is_passage = np.repeat([0, 1], [len(question_ids), len(story_ids)])
         columns = [[*question_ids, *story_ids], is_passage, [*[0] * len(question_ids), *(matches or [False])]]
         return np.stack(columns, 1).astype(np.int64)
@@ -290,7 +290,7 @@ class SpanExtractor(AnswerModel):
 
     def question_length(self, question: Question) -> int:
         """The number of time steps before the passage."""
-        return max(1, len(self.tokenizer.pieces(question.question)[: self.settings.max_tokens]))
+        return max(1, len(self.tokenizer.tokenize(question.question)[: self.settings.max_tokens]))
 
     def build(self) -> Model:
         settings = self.settings
@@ -329,7 +329,7 @@ class SpanExtractor(AnswerModel):
     def step_labels(self, question: Question) -> list[str]:
         """The tokens of the question, then those of the passage."""
         texts = (question.question, question.story)
-        of_question, of_story = (self.tokenizer.pieces(text)[: self.settings.max_tokens] for text in texts)
+        of_question, of_story = (self.tokenizer.tokenize(text)[: self.settings.max_tokens] for text in texts)
         return [*(of_question or ["∅"]), *(of_story or ["∅"])]
 
     def state(self) -> dict[str, Any]:

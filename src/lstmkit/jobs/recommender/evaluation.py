@@ -49,7 +49,7 @@ def evaluate_recommender(
         progress: Where to report progress.
     """
     settings, exclude_seen, n_items = predictor.settings, predictor.excludes_seen, len(predictor.catalog)
-    queries = ranking_queries(predictor.item_indices(test), test.given)
+    queries = ranking_queries(predictor.item_indices(test), test.n_context)
     model_ranks = ranks_from_model(
         predictor.model,
         queries,
@@ -80,7 +80,7 @@ def _details(
 ) -> pd.DataFrame:
     """A row per query: the next item, its count in training, and its rank by each model (0: it is not ranked)."""
     lengths = np.bincount(queries.session_index, minlength=len(test))
-    step = np.concatenate([np.arange(n) for n in lengths]) + np.repeat(test.given, lengths)
+    step = np.concatenate([np.arange(n) for n in lengths]) + np.repeat(test.n_context, lengths)
     next_items = [test.items[row][t] for row, t in zip(queries.session_index, step, strict=True)]
     frame = pd.DataFrame(
         {

@@ -24,7 +24,7 @@ def example_sessions(predictor: RecommenderPredictor, sessions: Sessions, sessio
         raise DataError(f"there is no session {session_number} in {sessions.name}: it has 1 to {len(sessions)}")
     first = session_number - 1
     rows = [first, *(i for i in range(len(sessions)) if i != first)]
-    indices = predictor.item_indices(sessions.part(np.array(rows)))
+    indices = predictor.item_indices(sessions.subset(np.array(rows)))
     known = [(i, items[items >= 0][-_MAX_STEPS:]) for i, items in zip(rows, indices, strict=True)]
     if not len(known[0][1]):
         raise DataError(

@@ -56,13 +56,13 @@ class Recommender(RecommenderSettings, Job[RecommenderPredictor]):
     def split(self, examples: Sessions, validation: Sessions | None) -> DataSplit:
         """Hold out the latest sessions, or the last items of each session, as ``split_strategy`` says."""
         held_out = None if validation is None else self._evaluation_sessions(validation)
-        sessions = _with_next_item(examples).in_order()
+        sessions = _with_next_item(examples).sort_by_time()
         valid_fraction = self.valid_fraction if validation is None else 0.0
         if self.split_strategy == "leave_one_out":
             return self._split_last_items(sessions, held_out, valid_fraction)
         n_valid, n_test = holdout_sizes(len(sessions), "session", examples.name, valid_fraction, self.test_fraction)
         bounds = [len(sessions) - n_valid - n_test, len(sessions) - n_test]
-        train, valid, test = (sessions.part(rows) for rows in np.split(np.arange(len(sessions)), bounds))
+        train, valid, test = (sessions.subset(rows) for rows in np.split(np.arange(len(sessions)), bounds))
         return DataSplit(train, valid if n_valid else held_out, test if n_test else None)
 
     def _split_last_items(self, sessions: Sessions, validation: Sessions | None, valid_fraction: float) -> DataSplit:
@@ -80,9 +80,9 @@ class Recommender(RecommenderSettings, Job[RecommenderPredictor]):
             )
         train_lengths = lengths.copy()
         train_lengths[long] -= n_test + n_valid
-        split = sessions.part(long)
-        valid = split.shorter(lengths[long] - n_test).leave_one_out() if n_valid else validation
-        return DataSplit(sessions.shorter(train_lengths), valid, split.leave_one_out() if n_test else None)
+        split = sessions.subset(long)
+        valid = split.truncate(lengths[long] - n_test).leave_one_out() if n_valid else validation
+        return DataSplit(sessions.truncate(train_lengths), valid, split.leave_one_out() if n_test else None)
 
     def _evaluation_sessions(self, sessions: Sessions) -> Sessions:
         """Sessions with the items to predict: all but the first, or the last one."""
@@ -101,7 +101,7 @@ class Recommender(RecommenderSettings, Job[RecommenderPredictor]):
     def calibrate(self, valid: Sessions | None) -> None:
         """Keep the validation part to tune the baselines; the network needs no calibration."""
         if valid is not None:
-            self._valid_queries = ranking_queries(self.predictor.item_indices(valid), valid.given)
+            self._valid_queries = ranking_queries(self.predictor.item_indices(valid), valid.n_context)
 
     # ---- recommendations -----------------------------------------------------------------------------------------
 
@@ -165,7 +165,7 @@ class Recommender(RecommenderSettings, Job[RecommenderPredictor]):
 
 def _with_next_item(sessions: Sessions) -> Sessions:
     """The sessions of at least two items. Raises DataError if there is none."""
-    kept = sessions.followed()
+    kept = sessions.with_targets()
     if not len(kept):
         raise DataError(f"{sessions.name}: every session has one item only: give sessions of two items or more")
     return kept

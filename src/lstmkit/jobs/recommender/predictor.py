@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.sequence_dataset import Sequences
-from lstmkit.data.sessions import Columns, Sessions, read_sessions, windows
+from lstmkit.data.sessions import Columns, Sessions, read_sessions, training_windows
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs.predictor import Predictor
 from lstmkit.jobs.recommender.item_scores import scores_at_steps
@@ -76,9 +76,9 @@ class RecommenderPredictor(Predictor[RecommenderSettings]):
             DataError: There is no window.
         """
         pairs: list[tuple[np.ndarray, np.ndarray]] = []
-        for items, n_context in zip(self.item_indices(sessions), sessions.given, strict=True):
+        for items, n_context in zip(self.item_indices(sessions), sessions.n_context, strict=True):
             known = items >= 0
-            pairs += windows(items[known], max(1, int(known[:n_context].sum())), self.settings.max_items)
+            pairs += training_windows(items[known], max(1, int(known[:n_context].sum())), self.settings.max_items)
         if not pairs:
             raise DataError(
                 f"{sessions.name}: no session has two items of the catalog in a row: give more sessions, or a lower "

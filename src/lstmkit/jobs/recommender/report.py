@@ -96,7 +96,7 @@ def _examples_section(predictor: RecommenderPredictor, evaluation: Evaluation) -
     details, model = evaluation.details, evaluation.table["model"][0]
     chosen = np.unique(np.linspace(0, len(details) - 1, min(_NUM_EXAMPLES, len(details))).astype(int))
     rows = details.iloc[chosen]
-    histories = test.part(queries.session_index[chosen]).shorter(rows["history length"].to_numpy())
+    histories = test.subset(queries.session_index[chosen]).truncate(rows["history length"].to_numpy())
     recommendations = predictor.recommend(histories, predictor.top_k_options(_NUM_ITEMS))
     table = pd.DataFrame(
         {

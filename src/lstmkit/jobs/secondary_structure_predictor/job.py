@@ -71,13 +71,13 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
 
     def split(self, examples: ProteinChains, validation: ProteinChains | None) -> DataSplit:
         """At random, by the seed."""
-        known = examples.told()
+        known = examples.require_states()
         for column, alphabet in ((self.ss3_col, "ss3"), (self.ss8_col, "ss8")):
             if column not in ("", alphabet) and alphabet not in known:
                 raise DataError(f"{examples.name} has no column {column!r}: correct --{alphabet}-col")
         if self.mask_col not in ("", Columns().mask) and examples.scored is None:
             raise DataError(f"{examples.name} has no column {self.mask_col!r}: correct --mask-col")
-        if validation is not None and not known.keys() <= validation.told().keys():
+        if validation is not None and not known.keys() <= validation.require_states().keys():
             raise DataError(
                 f"{examples.name} has {listing(known)}, {validation.name} does not have all of them: give both the same"
             )
@@ -89,7 +89,7 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
         if train.profile is not None:
             profile = StandardizedFrontEnd()
             profile.fit(train.profile, self.progress)
-        known = train.told()
+        known = train.require_states()
         most_frequent = {alphabet: fit_most_frequent(train, alphabet) for alphabet in STATES if alphabet in known}
         return StructurePredictor(self.snapshot(), most_frequent, profile)
 
@@ -156,7 +156,7 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
 
     def evaluate_examples(self, test: ProteinChains, progress: Progress) -> Evaluation:
         predictor = self.predictor
-        alphabets = [alphabet for alphabet in predictor.state_alphabets if alphabet in test.told()]
+        alphabets = [alphabet for alphabet in predictor.state_alphabets if alphabet in test.require_states()]
         if not alphabets:
             missing = " and no ".join(predictor.state_alphabets)
             raise DataError(f"{test.name} has no {missing}, which this model predicts")
@@ -196,7 +196,7 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
         """Whole chains, number ``chain`` (from 1) first."""
         predictor = self.predictor
         read = self.read(data)
-        return [_example_sequence(predictor, read.part([row])) for row in looked_at(chain, read, "chain")]
+        return [_example_sequence(predictor, read.subset([row])) for row in looked_at(chain, read, "chain")]
 
 
 def _example_sequence(predictor: StructurePredictor, chain: ProteinChains) -> ExampleSequence:

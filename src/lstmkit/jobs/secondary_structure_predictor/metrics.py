@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data.proteins.chains import STATES, ProteinChains
-from lstmkit.data.proteins.residue_windows import N_RESIDUE_IDS, numbered
+from lstmkit.data.proteins.residue_windows import N_RESIDUE_IDS, encode_residues
 from lstmkit.jobs.secondary_structure_predictor.baselines import WINDOW_SIZE, windowed_logistic_regression
 from lstmkit.jobs.secondary_structure_predictor.results import (
     StateProbabilities,
@@ -32,14 +32,14 @@ def baselines(
         seed: Seed of the choice of training residues.
         progress: Where to report progress.
     """
-    ids = [numbered(sequence) for sequence in test.sequences]
+    ids = [encode_residues(sequence) for sequence in test.sequences]
     predicted: dict[str, StateStrings] = {}
     if train is not None:
-        train_ids = [numbered(sequence) for sequence in train.sequences]
+        train_ids = [encode_residues(sequence) for sequence in train.sequences]
         predicted[f"logistic regression, {WINDOW_SIZE} residues"] = {
             alphabet: indices_to_states(
                 windowed_logistic_regression(
-                    (train_ids, states_to_indices(train.told()[alphabet], alphabet)),
+                    (train_ids, states_to_indices(train.require_states()[alphabet], alphabet)),
                     ids,
                     letters=N_RESIDUE_IDS,
                     seed=seed,
@@ -64,7 +64,7 @@ def scores(test: ProteinChains, predicted: StateStrings) -> dict[str, float]:
     masks = scored_residues(test)
     row = {}
     for alphabet, chains in predicted.items():
-        true = test.told()[alphabet]
+        true = test.require_states()[alphabet]
         n = len(STATES[alphabet])
         correct = [np.array([*a]) == np.array([*b]) for a, b in zip(true, chains, strict=True)]
         row[f"Q{n}"] = 100 * float(np.concatenate([c[m] for c, m in zip(correct, masks, strict=True)]).mean())
@@ -88,7 +88,7 @@ def details(test: ProteinChains, predicted: StateProbabilities, alphabets: Seque
     }
     for alphabet in alphabets:
         columns |= {
-            alphabet: [*"".join(test.told()[alphabet])],
+            alphabet: [*"".join(test.require_states()[alphabet])],
             f"{alphabet} predicted": [*"".join(states[alphabet])],
             f"{alphabet} probability": np.concatenate([p.max(axis=1) for p in predicted.calibrated[alphabet]]),
         }

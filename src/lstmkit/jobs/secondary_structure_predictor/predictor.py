@@ -10,7 +10,7 @@ from typing_extensions import Self
 
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.proteins.chains import STATES, ProteinChains
-from lstmkit.data.proteins.residue_windows import N_RESIDUE_IDS, ResidueDataset, numbered
+from lstmkit.data.proteins.residue_windows import N_RESIDUE_IDS, ResidueDataset, encode_residues
 from lstmkit.errors import DataError, listing
 from lstmkit.evaluation.calibration import fit_temperature, probabilities
 from lstmkit.frontends.standardized import StandardizedFrontEnd
@@ -102,7 +102,7 @@ class StructurePredictor(Predictor[SecondaryStructureSettings]):
                     f"{chains.name} has no profile: this model also reads {names}, from a table with a row per residue"
                 )
             profile = self.profile.encode(chains.profile)
-        ids = [numbered(sequence) for sequence in chains.sequences]
+        ids = [encode_residues(sequence) for sequence in chains.sequences]
         return ResidueDataset(ids, profile, targets, max_residues or self.settings.max_residues)
 
     def logits(self, chains: ProteinChains, progress: Progress | None = None) -> dict[str, list[np.ndarray]]:
@@ -126,7 +126,7 @@ class StructurePredictor(Predictor[SecondaryStructureSettings]):
         """Fit a temperature for each alphabet."""
         logits = self.logits(valid, progress)
         for alphabet in self.state_alphabets:
-            true = states_to_indices(valid.told()[alphabet], alphabet)
+            true = states_to_indices(valid.require_states()[alphabet], alphabet)
             self.temperatures[alphabet] = fit_temperature(np.concatenate(logits[alphabet]), np.concatenate(true))
 
     def probabilities(self, chains: ProteinChains, progress: Progress | None = None) -> StateProbabilities:
@@ -193,6 +193,6 @@ class StructurePredictor(Predictor[SecondaryStructureSettings]):
 
 def fit_most_frequent(train: ProteinChains, alphabet: str) -> str:
     """The most frequent state of each residue id, one letter each."""
-    ids = [numbered(sequence) for sequence in train.sequences]
-    states = states_to_indices(train.told()[alphabet], alphabet)
+    ids = [encode_residues(sequence) for sequence in train.sequences]
+    states = states_to_indices(train.require_states()[alphabet], alphabet)
     return indices_to_states([most_frequent_states(ids, states, N_RESIDUE_IDS, len(STATES[alphabet]))], alphabet)[0]

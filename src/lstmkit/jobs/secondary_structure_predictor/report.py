@@ -71,7 +71,7 @@ def _state_sections(test: ProteinChains, predicted: StateProbabilities, alphabet
 def _chain_section(
     predictor: StructurePredictor, test: ProteinChains, predicted: StateProbabilities, alphabets: Sequence[str]
 ) -> Section:
-    (structure,) = predictor.to_structures(test.part([0]), predicted.subset([0]))
+    (structure,) = predictor.to_structures(test.subset([0]), predicted.subset([0]))
     states = {**structure.states, **{f"true {alphabet}": test.states[alphabet][0] for alphabet in alphabets}}
     confidence = structure.confidence(predictor.state_alphabets[0])
     return Section(

@@ -68,14 +68,14 @@ class SpeechSynthesizer(SpeechSettings, Job[SpeechPredictor]):
 
     def prepare(self, train: SpeechCorpus) -> SpeechPredictor:
         predictor = SpeechPredictor.fitted(self.snapshot(), train)
-        frames = [predictor.scaler.clip(predictor.mel.frames(sound)) for sound in train.sounds]
+        frames = [predictor.scaler.clip(predictor.mel.frames(sound)) for sound in train.clips]
         self._training_part, self._words = train, RecordedWords(train.texts, frames)
         return predictor
 
     def source(self, examples: SpeechCorpus) -> TextPairDataset:
         """Texts and frames; recordings of the training part longer than ``max_seconds`` are left out."""
         if examples is self._training_part:
-            rows = [i for i, sound in enumerate(examples.sounds) if sound.seconds <= self.max_seconds]
+            rows = [i for i, sound in enumerate(examples.clips) if sound.seconds <= self.max_seconds]
             self.num_too_long = len(examples) - len(rows)
             if not rows:
                 raise DataError(
@@ -83,7 +83,7 @@ class SpeechSynthesizer(SpeechSettings, Job[SpeechPredictor]):
                 )
             if self.num_too_long:
                 self.progress.say(f"{self.num_too_long:,} recordings of more than {self.max_seconds:g} s are left out")
-            examples = examples.part(rows)
+            examples = examples.subset(rows)
         return self.predictor.dataset(examples)
 
     def calibrate(self, valid: SpeechCorpus | None) -> None:
@@ -186,7 +186,7 @@ class SpeechSynthesizer(SpeechSettings, Job[SpeechPredictor]):
         """
         corpus = self.read(data) if self.has_recordings(data) else None
         speech = self.predict(data if corpus is None else corpus, progress=progress)
-        return metrics.round_trip_cer(speech, None if corpus is None else corpus.sounds, _loaded(transcriber))
+        return metrics.round_trip_cer(speech, None if corpus is None else corpus.clips, _loaded(transcriber))
 
     def report_sections(self, examples: SpeechCorpus) -> list[Section]:
         return report.sections(self.predictor, self.evaluation, examples, self.num_too_long)

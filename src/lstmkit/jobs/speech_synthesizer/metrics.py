@@ -104,7 +104,7 @@ def evaluate(
     known = [i for i, text in enumerate(test.texts) if predictor.has_known_character(text)]
     if not known:
         raise DataError(f"{test.name}: no text has a character of the training data")
-    left_out, test = len(test) - len(known), test.part(known)
+    left_out, test = len(test) - len(known), test.subset(known)
     source = predictor.dataset(test)
     targets = source.targets or []
     speech, forced = predictor.synthesize(test.texts, progress), predictor.teacher_forced(source, progress)

@@ -59,9 +59,9 @@ class SpeechPredictor(Predictor[SpeechSettings]):
     @classmethod
     def fitted(cls, settings: SpeechSettings, train: SpeechCorpus) -> Self:
         """Fit tokenizer, scale and speaking rate to the training part."""
-        tokenizer = Tokenizer.fit(train.texts, "chars", lower=settings.lowercase, special=(PAD, END))
+        tokenizer = Tokenizer.fit(train.texts, "chars", lowercase=settings.lowercase, special_tokens=(PAD, END))
         mel = mel_of(settings)
-        frames = [mel.frames(sound) for sound in train.sounds]
+        frames = [mel.frames(sound) for sound in train.clips]
         predictor = cls(settings, tokenizer, SpectrogramScaler.fit(frames), (0.0, 0.0))
         rates = [len(of) / len(ids) for of, ids in zip(frames, predictor.encode(train.texts), strict=True)]
         predictor.frames_per_token = float(np.mean(rates)), float(max(rates))
@@ -107,7 +107,7 @@ class SpeechPredictor(Predictor[SpeechSettings]):
         settings, mel = self.settings, self.mel
         frames = [
             pad_to_decoder_steps(mel.frames(sound), settings.reduction_factor, self.scaler.floor)
-            for sound in corpus.sounds
+            for sound in corpus.clips
         ]
         return TextPairDataset(self.encode(corpus.texts), [self.scaler.scale(of_sound) for of_sound in frames])
 
@@ -125,11 +125,11 @@ class SpeechPredictor(Predictor[SpeechSettings]):
         """
         for i, text in enumerate(texts, 1):
             if not self.has_known_character(text):
-                characters = (token for token in self.tokenizer.known() if len(token) == 1 and token.strip())
+                characters = (token for token in self.tokenizer.vocabulary() if len(token) == 1 and token.strip())
                 raise DataError(f"text {i} has no known character: use some of {''.join(sorted(characters))}")
         settings, mel = self.settings, self.mel
         ids = self.encode(texts)
-        max_frames = settings.max_seconds * settings.sample_rate / mel.step
+        max_frames = settings.max_seconds * settings.sample_rate / mel.hop_length
         limits = max_decoder_steps(ids, self.frames_per_token[1], max_frames, settings.reduction_factor)
         outputs = synthesize(self.model, ids, limits, settings.batch_size, self.device, progress)
         return [
@@ -141,7 +141,7 @@ class SpeechPredictor(Predictor[SpeechSettings]):
         settings, frames = self.settings, self.scaler.unscale(scaled)
         tokens = tuple("∎" if token == END else token for token in self.tokenizer.tokens(ids.tolist()))
         samples = mel_to_audio(self.mel, frames, settings.griffin_lim_iterations)
-        unknown = tuple(self.tokenizer.unknown(text))
+        unknown = tuple(self.tokenizer.out_of_vocabulary(text))
         return Speech(text, samples, settings.sample_rate, frames, tokens, attention, ended, unknown)
 
     def teacher_forced(self, source: TextPairDataset, progress: Progress) -> list[np.ndarray]:
@@ -151,7 +151,7 @@ class SpeechPredictor(Predictor[SpeechSettings]):
     def plot(self, speech: Speech, recorded: np.ndarray | None = None) -> Figure:
         """Spectrogram and attention of speech; above it a recording of the same text, ``(T, F)``, if given."""
         spectra = {} if recorded is None else {"recorded": recorded}
-        seconds = self.mel.step / self.settings.sample_rate
+        seconds = self.mel.hop_length / self.settings.sample_rate
         labels = [shown(token) for token in speech.tokens]
         return speech_figure({**spectra, "synthesized": speech.frames}, seconds, labels, speech.attention, speech.text)
 

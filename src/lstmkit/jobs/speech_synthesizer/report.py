@@ -51,7 +51,7 @@ def _example_section(predictor: SpeechPredictor, evaluation: Evaluation | None, 
         median = int(details[f"{ours}: MCD"].argsort(kind="stable").iloc[len(details) // 2])
         row = examples.texts.index(str(details["text"].iloc[median]))
     (speech,) = predictor.synthesize([examples.texts[row]])
-    recorded = predictor.scaler.clip(predictor.mel.frames(examples.sounds[row]))
+    recorded = predictor.scaler.clip(predictor.mel.frames(examples.clips[row]))
     return Section(
         "Example",
         f"“{speech.text}”: above the recording, below the synthesized speech. The attention should move from the first "
@@ -63,7 +63,7 @@ def _example_section(predictor: SpeechPredictor, evaluation: Evaluation | None, 
 
 def _data_section(predictor: SpeechPredictor, examples: SpeechCorpus, num_too_long: int) -> Section:
     settings = predictor.settings
-    seconds = np.array([sound.seconds for sound in examples.sounds])
+    seconds = np.array([sound.seconds for sound in examples.clips])
     rows = {
         "recordings": len(examples),
         "minutes": round(float(seconds.sum()) / 60, 2),
@@ -71,10 +71,10 @@ def _data_section(predictor: SpeechPredictor, examples: SpeechCorpus, num_too_lo
         "too long for training": num_too_long,
         "different characters": len(predictor.tokenizer) - 3,
         "sample rate, Hz": settings.sample_rate,
-        "frames per second": round(settings.sample_rate / predictor.mel.step, 1),
+        "frames per second": round(settings.sample_rate / predictor.mel.hop_length, 1),
         "frames per decoder step": settings.reduction_factor,
     }
-    remarks = "; ".join(examples.remarks)
+    remarks = "; ".join(examples.notes)
     text = (
         f"Recordings are mixed to one channel, resampled to {settings.sample_rate:,} Hz and centered; audio "
         f"{settings.trim_db:g} dB below the peak is trimmed at both ends."

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lstmkit.data.audio.audio_io import WRITTEN, AudioClip, check_writable, encode_audio
+from lstmkit.data.audio.audio_io import WRITABLE_FORMATS, AudioClip, check_writable, encode_audio
 from lstmkit.jobs.common.token_labels import shown
 
 _ZIP_TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # of files in a zip, so that the same speech makes the same file
@@ -65,7 +65,7 @@ def write_speech(predictions: Sequence[Speech], path: Path) -> bool:
     """
     check_writable(path)
     ending = path.suffix.lower()
-    if ending in WRITTEN:
+    if ending in WRITABLE_FORMATS:
         for i, speech in enumerate(predictions, 1):
             file = path if len(predictions) == 1 else path.with_stem(f"{path.stem}-{i}")
             file.write_bytes(encode_audio(speech.sound, ending))
@@ -73,4 +73,4 @@ def write_speech(predictions: Sequence[Speech], path: Path) -> bool:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for i, speech in enumerate(predictions, 1):
                 archive.writestr(zipfile.ZipInfo(f"{i}.wav", _ZIP_TIMESTAMP), encode_audio(speech.sound))
-    return ending in (*WRITTEN, ".zip")
+    return ending in (*WRITABLE_FORMATS, ".zip")

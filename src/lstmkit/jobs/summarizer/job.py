@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from lstmkit.data.text.text_pairs import SUMMARIES, Pairs, TextPairDataset, fitting
+from lstmkit.data.text.text_pairs import SUMMARIES, TextPairDataset, TextPairs, filter_by_length
 from lstmkit.errors import DataError
 from lstmkit.jobs.common.seq2seq_job import Seq2SeqJob, first_with_tokens
 from lstmkit.jobs.common.seq2seq_predictor import GeneratedText
@@ -45,17 +45,17 @@ class Summarizer(SummarizerSettings, Seq2SeqJob[SummarizerPredictor]):
     def columns(self) -> tuple[str, str]:
         return self.text_col, self.summary_col
 
-    def prepare(self, train: Pairs) -> SummarizerPredictor:
+    def prepare(self, train: TextPairs) -> SummarizerPredictor:
         """A predictor with the vocabularies of the training part."""
         self._train_part = train
         return SummarizerPredictor.fitted(self.snapshot(), train, self.progress)
 
-    def source(self, examples: Pairs) -> TextPairDataset:
+    def source(self, examples: TextPairs) -> TextPairDataset:
         predictor, limit = self.predictor, self.max_summary_tokens
         # Line breaks are read as spaces, as in predict.
         texts, summaries = ([" ".join(text.split()) for text in side] for side in (examples.sources, examples.targets))
         encoded = predictor.encode_pairs(texts, summaries, self.max_tokens)
-        dataset, num_too_long = fitting(encoded, self.max_tokens, limit + 1)
+        dataset, num_too_long = filter_by_length(encoded, self.max_tokens, limit + 1)
         if examples is self._train_part:
             self._num_truncated, self._num_too_long = predictor.count_truncated(examples.sources), num_too_long
         if not len(dataset):
@@ -66,10 +66,10 @@ class Summarizer(SummarizerSettings, Seq2SeqJob[SummarizerPredictor]):
             )
         return dataset
 
-    def evaluate_examples(self, test: Pairs, progress: Progress) -> Evaluation:
+    def evaluate_examples(self, test: TextPairs, progress: Progress) -> Evaluation:
         return evaluate_summaries(self.predictor, test, self._train_part, progress)
 
-    def report_sections(self, examples: Pairs) -> list[Section]:
+    def report_sections(self, examples: TextPairs) -> list[Section]:
         return report.report_sections(
             self.predictor, self.evaluation, examples, self._num_too_long, self._num_truncated
         )

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from rouge_score.rouge_scorer import RougeScorer
 
-from lstmkit.data.text.lines import sentences
-from lstmkit.data.text.text_pairs import Pairs
+from lstmkit.data.text.lines import split_sentences
+from lstmkit.data.text.text_pairs import TextPairs
 from lstmkit.jobs.common.seq2seq_predictor import BEAM_SIZE
 from lstmkit.jobs.common.text_retrieval import TranslationMemory
 from lstmkit.jobs.evaluation import Evaluation
@@ -23,7 +23,7 @@ DIRECTIONS = dict.fromkeys(_ROUGE_TYPES, "high")
 
 
 def evaluate_summaries(
-    predictor: SummarizerPredictor, test: Pairs, train: Pairs | None, progress: Progress
+    predictor: SummarizerPredictor, test: TextPairs, train: TextPairs | None, progress: Progress
 ) -> Evaluation:
     """Scores of the model and of the baselines.
 
@@ -38,7 +38,7 @@ def evaluate_summaries(
     summaries: dict[str, Sequence[str]] = {
         settings.cell.upper(): [result.text for result in predictor.generate(sources, progress=progress)],
         f"first {words} words": leading_words(sources, words),
-        "Lead-1": lead([sentences(text) for text in sources], settings.max_summary_tokens),
+        "Lead-1": lead([split_sentences(text) for text in sources], settings.max_summary_tokens),
     }
     if train is not None:
         summaries["nearest-neighbor summary"] = TranslationMemory(train.sources, train.targets)(sources)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from lstmkit.data.text.text_pairs import SUMMARIES, Pairs
+from lstmkit.data.text.text_pairs import SUMMARIES, TextPairs
 from lstmkit.data.text.tokenizer import Tokenizer
 from lstmkit.jobs.common.seq2seq_predictor import (
     GeneratedText,
@@ -50,7 +50,7 @@ class SummarizerPredictor(Seq2SeqPredictor[SummarizerSettings]):
         self.median_summary_words = median_summary_words
 
     @classmethod
-    def fitted(cls, settings: SummarizerSettings, train: Pairs, progress: Progress) -> Self:
+    def fitted(cls, settings: SummarizerSettings, train: TextPairs, progress: Progress) -> Self:
         words = round(statistics.median(len(summary.split()) for summary in train.targets))
         return cls(settings, *fit_tokenizers(settings, train, progress), words)
 

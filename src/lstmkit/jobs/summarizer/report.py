@@ -6,7 +6,7 @@ import statistics
 
 import pandas as pd
 
-from lstmkit.data.text.text_pairs import Pairs
+from lstmkit.data.text.text_pairs import TextPairs
 from lstmkit.jobs.common.seq2seq_predictor import GeneratedText
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.summarizer.plots import MAX_ATTENTION_COLUMNS, plot_attention
@@ -20,7 +20,7 @@ _MAX_CHARACTERS = 200  # of a text
 def report_sections(
     predictor: SummarizerPredictor,
     evaluation: Evaluation | None,
-    examples: Pairs,
+    examples: TextPairs,
     num_too_long: int,
     num_truncated: int,
 ) -> list[Section]:
@@ -74,11 +74,13 @@ def attention_section(predictor: SummarizerPredictor, source: str) -> Section:
     )
 
 
-def _data_section(predictor: SummarizerPredictor, examples: Pairs, num_too_long: int, num_truncated: int) -> Section:
+def _data_section(
+    predictor: SummarizerPredictor, examples: TextPairs, num_too_long: int, num_truncated: int
+) -> Section:
     settings = predictor.settings
     counts = {
         "pairs": len(examples),
-        "left out: a side is blank": examples.left_out,
+        "left out: a side is blank": examples.num_blank,
         "left out of training: the summary is too long": num_too_long,
         "cut off for training: the text is too long": num_truncated,
         "vocabulary": len(predictor.source_tokenizer),

@@ -48,9 +48,9 @@ class Tagger(TaggerSettings, Job[TaggerPredictor]):
 
     def split(self, examples: TaggedSentences, validation: TaggedSentences | None) -> DataSplit:
         """Random training, validation and test parts."""
-        examples.told()
+        examples.require_tags()
         if validation is not None:
-            validation.told()
+            validation.require_tags()
         return random_split(examples, validation, "sentence", self.valid_fraction, self.test_fraction, self.seed)
 
     def prepare(self, train: TaggedSentences) -> TaggerPredictor:

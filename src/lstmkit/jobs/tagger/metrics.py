@@ -29,7 +29,7 @@ def evaluate_tagger(predictor: TaggerPredictor, test: TaggedSentences, progress:
     Raises:
         DataError: The sentences have no tags, or a tag that is not in the training data.
     """
-    true_tags = test.told()
+    true_tags = test.require_tags()
     unknown = sorted({tag for tags in true_tags for tag in tags} - set(predictor.tags))
     if unknown:
         raise DataError(

@@ -67,9 +67,9 @@ class TaggerPredictor(Predictor[TaggerSettings]):
     def fitted(cls, settings: TaggerSettings, train: TaggedSentences) -> Self:
         """Collect words, characters, tags and each word's most frequent tag from the training part."""
         sentences = [" ".join(tokens) for tokens in train.tokens]
-        words = Tokenizer.fit(sentences, "spaces", at_least=settings.min_count, lower=settings.lowercase)
+        words = Tokenizer.fit(sentences, "whitespace", min_count=settings.min_count, lowercase=settings.lowercase)
         characters = Tokenizer.fit((token for tokens in train.tokens for token in tokens), "chars")
-        tags = sorted({tag for own in train.told() for tag in own})
+        tags = sorted({tag for own in train.require_tags() for tag in own})
         predictor = cls(settings, words, characters, tags, np.zeros(len(words), dtype=np.int64))
         counts = np.zeros((len(words), len(tags)))
         source = predictor.source(train)
@@ -149,7 +149,7 @@ class TaggerPredictor(Predictor[TaggerSettings]):
 
     @classmethod
     def from_state(cls, settings: TaggerSettings, state: Mapping[str, Any]) -> Self:
-        words, characters = Tokenizer("spaces", state["words"]), Tokenizer("chars", state["letters"])
+        words, characters = Tokenizer("whitespace", state["words"]), Tokenizer("chars", state["letters"])
         tags, most_frequent = tuple(state["tags"]), np.array(state["usual"], dtype=np.int64)
         if not tags or len(set(tags)) < len(tags) or not all(isinstance(tag, str) for tag in tags):
             raise ValueError("its tags are not distinct texts")

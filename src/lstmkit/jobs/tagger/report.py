@@ -27,7 +27,7 @@ def tagger_sections(
         return [Section("Results", "No test part was held out (test_fraction=0), so there is no test."), vocabulary]
     table = evaluation.details
     true, predicted = table["tag"].tolist(), table[table.columns[2]].tolist()
-    first = predictor.tag(examples.part(range(min(_NUM_SENTENCES, len(examples)))))
+    first = predictor.tag(examples.subset(range(min(_NUM_SENTENCES, len(examples)))))
     tokens = pd.DataFrame([asdict(sentence) for sentence in first]).explode(["tokens", "tags", "probabilities"])
     return [
         Section("Results", " ".join(evaluation.notes), evaluation.table, best=evaluation.directions),

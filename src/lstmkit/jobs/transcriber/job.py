@@ -34,8 +34,7 @@ from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 from lstmkit.training.train import seeded
 
-_KINDS = {"audio": "sounds", "images": "lines"}  #: Settings by which the data's kinds have another name.
-_GROUPS = {"sounds": "audio", "features": "audio", "strokes": "audio", "lines": "image"}
+_GROUPS = {"audio": "audio", "features": "audio", "strokes": "audio", "images": "image"}
 
 
 class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
@@ -64,8 +63,7 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
             raise SettingError(
                 "mean_normalization needs the whole example, which a unidirectional model does not have: leave one out"
             )
-        kind = _KINDS.get(self.input_type, self.input_type)
-        examples = read_transcripts(data, Columns(self.path_col, self.text_col, kind))
+        examples = read_transcripts(data, Columns(self.path_col, self.text_col, self.input_type))
         if self.is_fitted and examples.kind != self.predictor.front_end.kind:
             raise DataError(
                 f"{examples.name} has {examples.kind}, but this model reads {self.predictor.front_end.kind}: give that"
@@ -76,7 +74,7 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
         """At random, by the seed."""
         self.check_group((_GROUPS[examples.kind],), examples.kind)
         for part in (examples, validation):
-            if part is not None and not any(part.told()):
+            if part is not None and not any(part.require_texts()):
                 raise DataError(f"{part.name}: every text is empty: there is nothing to learn")
         if validation is not None and validation.kind != examples.kind:
             raise DataError(f"{validation.name} has {validation.kind}, {examples.name} {examples.kind}: give one kind")
@@ -85,7 +83,7 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
     def prepare(self, train: Transcripts) -> TranscriberPredictor:
         """Alphabet and front end of the training part, or those of the run in ``init_from``."""
         front_end = build_front_end(self, train.kind)
-        texts = train.told()
+        texts = train.require_texts()
         characters = {character for text in texts for character in text}
         usual = Counter(texts).most_common(1)[0][0]
         if self.init_from:
@@ -195,7 +193,7 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
         return self.evaluate_examples(self.read(data), progress or default_progress())
 
     def evaluate_examples(self, test: Transcripts, progress: Progress) -> Evaluation:
-        references = test.told()
+        references = test.require_texts()
         if not any(references):
             raise DataError(f"{test.name}: every text is empty: there is nothing to score")
         predictor, decoder, name = self.predictor, self._ctc_decoder(), self.cell.upper()

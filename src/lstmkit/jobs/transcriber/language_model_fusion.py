@@ -32,8 +32,8 @@ def character_lm_scorer(model: LanguageModelPredictor, alphabet: str) -> Languag
         raise SettingError(f"the language model has {tokenization} tokens: fit one with --tokenization chars")
     tokens, network = model.tokenizer, model.network.eval()
     unknown = tokens[UNKNOWN]
-    end = next(tokens.encode([""], ended=True))[0]
-    known = [tokens.number(tokens.normal(character)) for character in alphabet]
+    end = next(tokens.encode([""], add_line_end=True))[0]
+    known = [tokens.token_to_id(tokens.normalize(character)) for character in alphabet]
     columns = torch.tensor([end, *(unknown if number < 0 else number for number in known)])
     device = next(network.parameters()).device
 

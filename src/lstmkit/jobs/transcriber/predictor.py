@@ -64,7 +64,7 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
     @property
     def stride(self) -> int:
         """Input steps per encoder step."""
-        return TextLineEncoder.stride if self.front_end.kind == "lines" else int(np.prod(self.settings.strides))
+        return TextLineEncoder.stride if self.front_end.kind == "images" else int(np.prod(self.settings.strides))
 
     def build(self) -> Model:
         settings = self.settings
@@ -91,7 +91,9 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
         """
         encoded = self.front_end.encode(examples.inputs, examples.ids)
         number = {character: i for i, character in enumerate(self.alphabet, 1)}
-        targets = [np.array([number[c] for c in text if c in number], dtype=np.int64) for text in examples.told()]
+        targets = [
+            np.array([number[c] for c in text if c in number], dtype=np.int64) for text in examples.require_texts()
+        ]
         for name, features, ids in zip(examples.ids, encoded, targets, strict=True):
             steps, needed = -(-len(features) // self.stride), min_steps(ids.tolist())
             if needed > steps:
@@ -110,10 +112,10 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
         inputs, longest = examples.inputs, self.settings.max_seconds
         long = [isinstance(one, AudioClip) and one.seconds > longest for one in inputs]
         short = [i for i, is_long in enumerate(long) if not is_long]
-        results = dict(zip(short, self._transcribe_batch(examples.part(short), decoder, progress), strict=True))
+        results = dict(zip(short, self._transcribe_batch(examples.subset(short), decoder, progress), strict=True))
         for i, clip in enumerate(inputs):
             if long[i]:
-                results[i] = self._transcribe_long([clip.samples], clip.rate, examples.ids[i], decoder)
+                results[i] = self._transcribe_long([clip.samples], clip.sample_rate, examples.ids[i], decoder)
         return [results[i] for i in range(len(examples))]
 
     def transcribe_file(self, path: Path, decoder: CTCDecoder) -> Transcription:
@@ -157,7 +159,7 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
             return stream.finish()
         segments = []
         for start, segment in split_at_pauses(blocks, sample_rate, self.settings.max_seconds):
-            examples = Transcripts([segment], [None], [name], "sounds", name)
+            examples = Transcripts([segment], [None], [name], "audio", name)
             (transcription,) = self._transcribe_batch(examples, decoder)
             segments.append(transcription.shifted(start))
         return join_transcriptions(segments, name, self.front_end.unit)
@@ -187,21 +189,22 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
 
     @classmethod
     def from_state(cls, settings: TranscriberSettings, state: Mapping[str, Any]) -> Self:
-        if state["reads"] not in KINDS:
-            raise ValueError(f"unknown input type {state['reads']!r}")
+        kind = settings.old_choices["input_type"].get(state["reads"], state["reads"])
+        if kind not in KINDS:
+            raise ValueError(f"unknown input type {kind!r}")
         alphabet, usual = state["alphabet"], state["usual"]
         if not isinstance(alphabet, str) or len({*alphabet}) != len(alphabet) or not alphabet:
             raise ValueError("the alphabet is empty or has repeated characters")
         if not isinstance(usual, str):
             raise ValueError("the most frequent text is not a text")
-        front_end = build_front_end(settings, state["reads"])
+        front_end = build_front_end(settings, kind)
         front_end.load_state(state["front"])
         return cls(settings, front_end, alphabet, usual)
 
 
 def build_front_end(settings: TranscriberSettings, kind: str) -> AlignedFrontEnd:
     """The front end for one kind of examples, not fitted yet."""
-    if kind == "lines":
+    if kind == "images":
         return TextLineImageFrontEnd(
             settings.height,
             settings.conv_channels,
@@ -217,6 +220,6 @@ def build_front_end(settings: TranscriberSettings, kind: str) -> AlignedFrontEnd
         settings.speed_perturbation,
         settings.mean_normalization and kind != "strokes",
     )
-    if kind == "sounds":
-        return LogMelFrontEnd(LogMelSpectrogram(settings.sample_rate, settings.n_mels, centred=True), steps)
+    if kind == "audio":
+        return LogMelFrontEnd(LogMelSpectrogram(settings.sample_rate, settings.n_mels, remove_dc_offset=True), steps)
     return StrokeFrontEnd(steps) if kind == "strokes" else steps

@@ -45,7 +45,7 @@ def sections(predictor: TranscriberPredictor, evaluation: Evaluation | None, exa
 
 
 def _confusions_section(test: Transcripts, transcriptions: list[Transcription]) -> Section:
-    most_common = confusions([one.text for one in transcriptions], test.told()).most_common(_MAX_ROWS)
+    most_common = confusions([one.text for one in transcriptions], test.require_texts()).most_common(_MAX_ROWS)
     table = pd.DataFrame(
         {
             "true": [_label(a) for (a, _), _ in most_common],
@@ -62,7 +62,7 @@ def _label(character: str) -> str:
 
 
 def _worst_texts_section(test: Transcripts, transcriptions: list[Transcription]) -> Section:
-    references = test.told()
+    references = test.require_texts()
     errors = [edit_distance(one.text, text) for one, text in zip(transcriptions, references, strict=True)]
     order = [i for i in np.argsort(errors, kind="stable")[::-1] if errors[i]][:_MAX_ROWS]
     rows = [
@@ -98,12 +98,12 @@ def alignment_figure(
     example, title, characters = examples.inputs[i], transcription.text, transcription.characters
     if examples.kind == "strokes":
         return ink_transcript_figure(example, characters, title)
-    if examples.kind == "lines":
+    if examples.kind == "images":
         return aligned_transcript_figure(example[::-1], example.shape[1], characters, "pixel", title, cmap="gray")
     (encoded,) = predictor.front_end.encode([example], [examples.ids[i]])
     end = float(predictor.front_end.places(example, np.array([len(encoded)]))[0])
-    up = "mel band" if examples.kind == "sounds" else "feature"
-    return aligned_transcript_figure(encoded.T, end, characters, unit_label(transcription.unit), title, up=up)
+    y_label = "mel band" if examples.kind == "audio" else "feature"
+    return aligned_transcript_figure(encoded.T, end, characters, unit_label(transcription.unit), title, up=y_label)
 
 
 def unit_label(unit: str) -> str:

@@ -38,9 +38,9 @@ class StreamingTranscript:
     ) -> None:
         self._model, self._front_end, self._name = model.eval(), front_end, name
         self._alphabet, self._stride = alphabet, stride
-        self._resampler = Resampler(sample_rate or front_end.mel.rate, front_end.mel.rate)
-        self._mel, self._greedy = front_end.mel.live(), GreedyDecoder()
-        self._frames = np.zeros((0, front_end.mel.bands), dtype=np.float32)
+        self._resampler = Resampler(sample_rate or front_end.mel.sample_rate, front_end.mel.sample_rate)
+        self._mel, self._greedy = front_end.mel.stream(), GreedyDecoder()
+        self._frames = np.zeros((0, front_end.mel.n_mels), dtype=np.float32)
         self._samples, self._num_frames, self._num_read = 0, 0, 0
         self._text = ""
         self._state: Any = None
@@ -72,7 +72,7 @@ class StreamingTranscript:
         if not self._finished:
             self._finished = True
             self._take(self._resampler.finish(), last=True)
-        stride, ends = self._stride, self._samples / self._front_end.mel.rate
+        stride, ends = self._stride, self._samples / self._front_end.mel.sample_rate
         return to_transcription(
             self._greedy.written,
             self._alphabet,
@@ -88,7 +88,7 @@ class StreamingTranscript:
         if (
             last and self._samples and not self._num_frames
         ):  # shorter than a frame: padded with silence, as a whole clip is
-            frames = self._mel.push(np.zeros(self._front_end.mel.length, dtype=np.float32))[:1]
+            frames = self._mel.push(np.zeros(self._front_end.mel.window_length, dtype=np.float32))[:1]
         if len(frames):
             self._frames = np.concatenate([self._frames, *self._front_end.frames.encode([frames], [self._name])])
         whole = len(self._frames) if last else len(self._frames) // self._stride * self._stride

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from lstmkit.data.text.text_pairs import TRANSLATIONS, Pairs, TextPairDataset, fitting
+from lstmkit.data.text.text_pairs import TRANSLATIONS, TextPairDataset, TextPairs, filter_by_length
 from lstmkit.errors import DataError
 from lstmkit.jobs.common.seq2seq_job import Seq2SeqJob, first_with_tokens
 from lstmkit.jobs.common.seq2seq_predictor import GeneratedText
@@ -40,15 +40,15 @@ class Translator(TranslatorSettings, Seq2SeqJob[TranslatorPredictor]):
     def columns(self) -> tuple[str, str]:
         return self.source_col, self.target_col
 
-    def prepare(self, train: Pairs) -> TranslatorPredictor:
+    def prepare(self, train: TextPairs) -> TranslatorPredictor:
         """A predictor with the vocabularies of the training part."""
         self._train_part = train
         return TranslatorPredictor.fitted(self.snapshot(), train, self.progress)
 
-    def source(self, examples: Pairs) -> TextPairDataset:
+    def source(self, examples: TextPairs) -> TextPairDataset:
         limit = self.max_tokens
         encoded = self.predictor.encode_pairs(examples.sources, examples.targets)
-        dataset, num_too_long = fitting(encoded, limit, limit)
+        dataset, num_too_long = filter_by_length(encoded, limit, limit)
         if examples is self._train_part:
             self._num_too_long = num_too_long
         if not len(dataset):
@@ -57,10 +57,10 @@ class Translator(TranslatorSettings, Seq2SeqJob[TranslatorPredictor]):
             self.progress.say(f"{examples.name}: {num_too_long:,} pairs with a side above {limit} tokens are left out")
         return dataset
 
-    def evaluate_examples(self, test: Pairs, progress: Progress) -> Evaluation:
+    def evaluate_examples(self, test: TextPairs, progress: Progress) -> Evaluation:
         return evaluate_translations(self.predictor, test, self._train_part, progress)
 
-    def report_sections(self, examples: Pairs) -> list[Section]:
+    def report_sections(self, examples: TextPairs) -> list[Section]:
         return report.report_sections(self.predictor, self.evaluation, examples, self._num_too_long)
 
     def plot(self, data: Any, predictions: Sequence[GeneratedText]) -> Figure:

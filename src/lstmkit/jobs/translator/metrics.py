@@ -8,7 +8,7 @@ import pandas as pd
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from lstmkit.data.text.text_pairs import Pairs
+from lstmkit.data.text.text_pairs import TextPairs
 from lstmkit.jobs.common.seq2seq_predictor import BEAM_SIZE
 from lstmkit.jobs.common.text_retrieval import TranslationMemory
 from lstmkit.jobs.evaluation import Evaluation
@@ -23,7 +23,7 @@ DIRECTIONS = dict.fromkeys(_METRICS, "high")
 
 
 def evaluate_translations(
-    predictor: TranslatorPredictor, test: Pairs, train: Pairs | None, progress: Progress
+    predictor: TranslatorPredictor, test: TextPairs, train: TextPairs | None, progress: Progress
 ) -> Evaluation:
     """Scores of the model and of the baselines.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lstmkit.data.text.text_pairs import Pairs
+from lstmkit.data.text.text_pairs import TextPairs
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.translator.metrics import bleu_by_length
 from lstmkit.jobs.translator.plots import plot_attention
@@ -15,7 +15,7 @@ _NUM_EXAMPLES = 8
 
 
 def report_sections(
-    predictor: TranslatorPredictor, evaluation: Evaluation | None, examples: Pairs, num_too_long: int
+    predictor: TranslatorPredictor, evaluation: Evaluation | None, examples: TextPairs, num_too_long: int
 ) -> list[Section]:
     """The job's part of the report.
 
@@ -72,11 +72,11 @@ def attention_section(predictor: TranslatorPredictor, source: str) -> Section:
     )
 
 
-def _data_section(predictor: TranslatorPredictor, examples: Pairs, num_too_long: int) -> Section:
+def _data_section(predictor: TranslatorPredictor, examples: TextPairs, num_too_long: int) -> Section:
     settings = predictor.settings
     counts = {
         "pairs": len(examples),
-        "left out: a side is blank": examples.left_out,
+        "left out: a side is blank": examples.num_blank,
         "left out of training: a side is too long": num_too_long,
         "source vocabulary": len(predictor.source_tokenizer),
         "target vocabulary": len(predictor.target_tokenizer),
