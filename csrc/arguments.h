@@ -32,8 +32,8 @@ protected:
     struct Shape {
         int dims;
         int64_t sizes[3];
-        Shape(std::initializer_list<int64_t> given) : dims(static_cast<int>(given.size())), sizes{1, 1, 1} {
-            std::copy(given.begin(), given.end(), sizes);
+        Shape(std::initializer_list<int64_t> extents) : dims(static_cast<int>(extents.size())), sizes{1, 1, 1} {
+            std::copy(extents.begin(), extents.end(), sizes);
         }
     };
 
@@ -47,8 +47,8 @@ protected:
         throw std::invalid_argument(std::string("expected ") + what + " " + shape + ", " + name_of(type) + "; got " +
                                     t.text());
     }
-    Tensor checked(nb::handle given, const char* what, const Shape& shape, Type wanted) const {
-        const Tensor t = read_tensor(given);
+    Tensor checked(nb::handle tensor, const char* what, const Shape& shape, Type wanted) const {
+        const Tensor t = read_tensor(tensor);
         if (!fits(t, shape) || t.type != wanted || !t.in_memory) refuse(what, text(shape), wanted, t);
         return t;
     }
@@ -57,28 +57,28 @@ protected:
     }
 
     // A copy in the form that the kernels need. It lives as long as this object.
-    Tensor copy(nb::handle given, Type wanted) {
-        copies_.push_back(tidy_copy(given, wanted));
+    Tensor copy(nb::handle tensor, Type wanted) {
+        copies_.push_back(tidy_copy(tensor, wanted));
         return read_tensor(copies_.back());
     }
 
     // The address of contiguous data: of the tensor, or of a copy.
-    const void* whole(nb::handle given, const char* what, const Shape& shape, Type wanted) {
-        const Tensor t = checked(given, what, shape, wanted);
-        return t.is_contiguous() && t.is_aligned() && !is_negated(given) ? t.data : copy(given, wanted).data;
+    const void* whole(nb::handle tensor, const char* what, const Shape& shape, Type wanted) {
+        const Tensor t = checked(tensor, what, shape, wanted);
+        return t.is_contiguous() && t.is_aligned() && !is_negated(tensor) ? t.data : copy(tensor, wanted).data;
     }
     // The same, from any dtype and device.
-    const void* converted(nb::handle given, const char* what, const Shape& shape, Type wanted) {
-        const Tensor t = read_tensor(given);
+    const void* converted(nb::handle tensor, const char* what, const Shape& shape, Type wanted) {
+        const Tensor t = read_tensor(tensor);
         if (!fits(t, shape)) refuse(what, text(shape), wanted, t);
-        return t.type == wanted && t.in_memory ? whole(given, what, shape, wanted) : copy(given, wanted).data;
+        return t.type == wanted && t.in_memory ? whole(tensor, what, shape, wanted) : copy(tensor, wanted).data;
     }
     static bool is_wanted(nb::handle t) { return !t.is_none() && read_tensor(t).count() != 0; }
 
     // The address of a result.
-    void* result(nb::handle given, const Shape& shape, Type wanted) const {
-        if (!is_wanted(given)) return nullptr;
-        const Tensor t = checked(given, "a result", shape, wanted);
+    void* result(nb::handle tensor, const Shape& shape, Type wanted) const {
+        if (!is_wanted(tensor)) return nullptr;
+        const Tensor t = checked(tensor, "a result", shape, wanted);
         if (!t.is_contiguous() || !t.is_aligned())
             throw std::invalid_argument("lstmkit._native: a result must be contiguous");
         return t.data;
@@ -167,24 +167,26 @@ public:
             problem.pass[i].saved = static_cast<char*>(t.data) + i * t.shape[1] * size_of(t.type);
     }
 
-    // `given`: gradients of output, h and c, or None for zero. Results: dx (one per pass, or none), and d_weights and
-    // d_states in the order of weights and states; an empty tensor is not wanted.
-    void read_gradients(const std::vector<Weight>& named, Items given, Items dx, Items d_weights, Items d_states) {
-        count("gradients given", given, 3);
+    // `output_grads`: gradients of output, h and c, or None for zero. Results: dx (one per pass, or none), and
+    // d_weights and d_states in the order of weights and states; an empty tensor is not wanted.
+    void read_gradients(const std::vector<Weight>& named, Items output_grads, Items dx, Items d_weights,
+                        Items d_states) {
+        count("gradients given", output_grads, 3);
         count("gradients of weights", d_weights, named.size() * problem.passes);
         const std::size_t own_states = problem.pass[0].state[0] ? state_count() : 0;
         count("gradients of states", d_states, own_states * problem.passes);
         Steps d_output;
-        if (!given[0].is_none())
-            d_output = rows(given[0], checked(given[0], "the gradient of output", output_shape(), type()), true);
+        if (!output_grads[0].is_none())
+            d_output =
+                rows(output_grads[0], checked(output_grads[0], "the gradient of output", output_shape(), type()), true);
         const void* d_final[2] = {};
         for (std::size_t k = 0; k < state_count(); ++k)
-            if (is_wanted(given[1 + k]))
-                d_final[k] = whole(given[1 + k], "the gradient of a state",
+            if (is_wanted(output_grads[1 + k]))
+                d_final[k] = whole(output_grads[1 + k], "the gradient of a state",
                                    {problem.passes, problem.batch, state_size(k)}, type());
         for (int i = 0; i < problem.passes; ++i) {
             Pass& pass = problem.pass[i];
-            pass.d_output = beside(d_output, i);
+            pass.d_output = of_pass(d_output, i);
             for (std::size_t k = 0; k < state_count(); ++k)
                 pass.d_final[k] = part(const_cast<void*>(d_final[k]), i, state_size(k));
             if (dx.count > 0)
@@ -216,19 +218,19 @@ private:
         }
     }
 
-    static void count(const char* what, Items given, std::size_t wanted) {
-        if (given.count != wanted)
+    static void count(const char* what, Items items, std::size_t wanted) {
+        if (items.count != wanted)
             throw std::invalid_argument("expected " + std::to_string(wanted) + " " + what + ", got " +
-                                        std::to_string(given.count));
+                                        std::to_string(items.count));
     }
 
-    const void* weight(nb::handle given, Weight which) { return whole(given, "a weight", shape_of(which), type()); }
+    const void* weight(nb::handle tensor, Weight which) { return whole(tensor, "a weight", shape_of(which), type()); }
 
     // Rows whose last dimension is contiguous; of a copy if necessary.
-    Steps rows(nb::handle given, Tensor t, bool may_be_copied) {
-        if ((t.stride[2] != 1 && t.shape[2] > 1) || !t.is_aligned() || is_negated(given)) {
+    Steps rows(nb::handle tensor, Tensor t, bool may_be_copied) {
+        if ((t.stride[2] != 1 && t.shape[2] > 1) || !t.is_aligned() || is_negated(tensor)) {
             if (!may_be_copied) throw std::invalid_argument("lstmkit._native: a result must have contiguous rows");
-            t = copy(given, t.type);
+            t = copy(tensor, t.type);
         }
         return {t.data, t.stride[0], t.stride[1]};
     }
@@ -236,11 +238,11 @@ private:
     Shape output_shape() const { return {problem.steps, problem.batch, problem.passes * problem.outputs}; }
     void read_output(nb::handle output, bool may_be_copied) {
         const Steps all = rows(output, checked(output, "output", output_shape(), type()), may_be_copied);
-        for (int i = 0; i < problem.passes; ++i) problem.pass[i].output = beside(all, i);
+        for (int i = 0; i < problem.passes; ++i) problem.pass[i].output = of_pass(all, i);
     }
 
     // The part of pass `i` of (T, B, passes * P), and of (passes, B, size).
-    Steps beside(Steps all, int i) const {
+    Steps of_pass(Steps all, int i) const {
         if (all.data) all.data = static_cast<char*>(all.data) + i * problem.outputs * size_of(type());
         return all;
     }

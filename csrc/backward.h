@@ -26,10 +26,11 @@ struct Backward : Layer<T, S> {
 
     // Scratch memory of one shard. Fields of a chunk have a row for each of its rows, the others one for each sequence.
     struct Scratch {
-        Blocks<T> x{}, before{}, seen{}, d_gates{}, d_recurrent{}, dx{}, shown{}, d_projected{};      // of a chunk
-        Blocks<T> d_hidden{}, d_cell{}, first_cell{}, d_shown{}, direct{}, direct_cell{}, product{};  // of a step
+        Blocks<T> x{}, before{}, gate_input{}, d_gates{}, d_recurrent{}, dx{}, unprojected{},
+            d_projected{};  // of a chunk
+        Blocks<T> d_hidden{}, d_cell{}, first_cell{}, d_unprojected{}, direct{}, direct_cell{}, product{};  // of a step
         Blocks<T> tanh_cell{}, d_cell_out{}, normal{};
-        typename Forward<T, S>::Scratch again;  // recompute
+        typename Forward<T, S>::Scratch recomputed;  // recompute
     };
 
     // The gradients of one pass that are sums over rows.
@@ -66,15 +67,15 @@ struct Backward : Layer<T, S> {
         const auto chunk = [&](int64_t blocks) { return this->take(arena, blocks, chunk_rows); };
         scratch.x = chunk(input_blocks);
         scratch.before = chunk(output_blocks);
-        scratch.seen = pass.mask ? chunk(output_blocks) : scratch.before;
+        scratch.gate_input = pass.mask ? chunk(output_blocks) : scratch.before;
         scratch.d_gates = chunk(gate_blocks);
         scratch.d_recurrent = split ? chunk(gate_blocks) : scratch.d_gates;
         if (pass.dx.data) scratch.dx = chunk(input_blocks);
         scratch.d_hidden = step(output_blocks);
         if (problem.projected) {
-            scratch.shown = chunk(unit_blocks);
+            scratch.unprojected = chunk(unit_blocks);
             scratch.d_projected = chunk(output_blocks);
-            scratch.d_shown = step(unit_blocks);
+            scratch.d_unprojected = step(unit_blocks);
         }
         if (lstm) {
             scratch.d_cell = step(unit_blocks);
@@ -88,7 +89,7 @@ struct Backward : Layer<T, S> {
             scratch.d_cell_out = step(unit_blocks);
             scratch.normal = step(unit_blocks);
         }
-        if (problem.recompute) scratch.again = forward.take_scratch(pass, shard, arena, chunk_rows, true);
+        if (problem.recompute) scratch.recomputed = forward.take_scratch(pass, shard, arena, chunk_rows, true);
         return scratch;
     }
 
@@ -143,11 +144,11 @@ struct Backward : Layer<T, S> {
         const Shard& shard = plan.shards[shard_number];
         const Range chunk = shard.chunks[number];
         const int64_t rows = shard.rows_in(chunk);
-        const Record<T> record = problem.recompute ? this->scratch_record(pass, scratch.again.record, shard, chunk)
+        const Record<T> record = problem.recompute ? this->scratch_record(pass, scratch.recomputed.record, shard, chunk)
                                                    : this->saved_record(pass, shard, chunk);
         if (problem.recompute) {
-            if (member.rank == 0) load_snapshot(pass, shard, number, scratch.again);
-            forward.run_chunk(pass, w, shard, chunk, scratch.again, record, true, false, member);
+            if (member.rank == 0) load_snapshot(pass, shard, number, scratch.recomputed);
+            forward.run_chunk(pass, w, shard, chunk, scratch.recomputed, record, true, false, member);
         }
         if (g.ih.data) this->gather_inputs(scratch.x, shard, chunk, member);
         gather_before(pass, shard, chunk, scratch, member);
@@ -166,9 +167,9 @@ struct Backward : Layer<T, S> {
             outer_product<T>(to, as_const(left), depth, right, rows, blocks);
         };
         gradient(g.ih, scratch.x, problem.inputs, d_gates, gates);
-        gradient(g.hh, scratch.seen, problem.outputs, d_recurrent, gates);
+        gradient(g.hh, scratch.gate_input, problem.outputs, d_recurrent, gates);
         if (problem.projected)
-            gradient(g.hr, scratch.shown, problem.units, as_const(scratch.d_projected), {0, output_blocks});
+            gradient(g.hr, scratch.unprojected, problem.units, as_const(scratch.d_projected), {0, output_blocks});
         if (!norm) {  // else done before the backward of the normalization
             add_columns(g.bias_i.of(shard_number), scratch.d_gates, 0, rows, gates);
             if (split) add_columns(g.bias_h.of(shard_number), scratch.d_recurrent, 0, rows, gates);
@@ -183,13 +184,13 @@ struct Backward : Layer<T, S> {
     }
 
     void load_snapshot(const Pass& pass, const Shard& shard, int64_t number,
-                       typename Forward<T, S>::Scratch& again) const {
+                       typename Forward<T, S>::Scratch& recomputed) const {
         const State<T> from = this->snapshot(pass, shard, number);
         for (int version = 0; version < 2; ++version) {
-            forward.copy(again.state.hidden[version], from.hidden[0], shard.rows(), {0, output_blocks});
-            forward.apply_dropout(pass, shard, again.state, version, shard.rows(), {0, output_blocks});
+            forward.copy(recomputed.state.hidden[version], from.hidden[0], shard.rows(), {0, output_blocks});
+            forward.apply_dropout(pass, shard, recomputed.state, version, shard.rows(), {0, output_blocks});
         }
-        if (lstm) forward.copy(again.state.cell, from.cell, shard.rows(), {0, unit_blocks});
+        if (lstm) forward.copy(recomputed.state.cell, from.cell, shard.rows(), {0, unit_blocks});
     }
 
     // Gathers the hidden state before each step: the output of the step before, or the initial state.
@@ -208,8 +209,9 @@ struct Backward : Layer<T, S> {
                 }
                 if (!pass.mask) continue;
                 for (int64_t block = 0; block < output_blocks; ++block)
-                    store(scratch.seen.at(block, first + row), load(scratch.before.at(block, first + row)) *
-                                                                   this->dropout_mask(pass, shard.batch[row], block));
+                    store(scratch.gate_input.at(block, first + row),
+                          load(scratch.before.at(block, first + row)) *
+                              this->dropout_mask(pass, shard.batch[row], block));
             }
         }
     }
@@ -230,7 +232,8 @@ struct Backward : Layer<T, S> {
             split_zoneout(zones_hidden, shard, t, scratch.d_hidden, scratch.direct, rows, outputs, problem.outputs);
         if (problem.projected) {
             forward.copy(scratch.d_projected.from_row(first), scratch.d_hidden, rows, outputs);
-            product<T>(scratch.d_shown, as_const(scratch.d_hidden), rows, w.hr_back, {0, w.hr_back.panels()}, w.zeros);
+            product<T>(scratch.d_unprojected, as_const(scratch.d_hidden), rows, w.hr_back, {0, w.hr_back.panels()},
+                       w.zeros);
         }
         if (lstm && zones_cell.on)
             split_zoneout(zones_cell, shard, t, scratch.d_cell, scratch.direct_cell, rows, units, problem.units);
@@ -247,7 +250,7 @@ struct Backward : Layer<T, S> {
         s.before = as_const(scratch.before.from_row(first));
         s.tanh_cell = as_const(scratch.tanh_cell);
         s.d_cell_out = as_const(scratch.d_cell_out);
-        s.d_hidden = problem.projected ? scratch.d_shown : scratch.d_hidden;
+        s.d_hidden = problem.projected ? scratch.d_unprojected : scratch.d_hidden;
         s.d_cell = scratch.d_cell;
         s.d_gates = scratch.d_gates.from_row(first);
         s.d_recurrent = scratch.d_recurrent.from_row(first);
@@ -336,16 +339,16 @@ struct Backward : Layer<T, S> {
             normalize_rows<T, R>(scratch.normal, row, unit_order, scale);
             for (int64_t u = 0; u < unit_blocks; ++u) {
                 const Vec<T> gain = load(w.gain_c + u * L), bias = load(w.bias_c + u * L);
-                Vec<T> found = load(d_bias + u * L);
+                Vec<T> bias_gradient = load(d_bias + u * L);
                 for (int r = 0; r < R; ++r) {
-                    const Vec<T> shown = tanh<T>(load(scratch.normal.at(u, row + r)) * gain + bias);
+                    const Vec<T> tanh_c = tanh<T>(load(scratch.normal.at(u, row + r)) * gain + bias);
                     const Vec<T> out = load(s.gates.at(u * order.gates + output_gate, row + r));
-                    const Vec<T> d = load(s.d_hidden.at(u, row + r)) * out * (T(1) - shown * shown);
-                    store(scratch.tanh_cell.at(u, row + r), shown);
+                    const Vec<T> d = load(s.d_hidden.at(u, row + r)) * out * (T(1) - tanh_c * tanh_c);
+                    store(scratch.tanh_cell.at(u, row + r), tanh_c);
                     store(scratch.d_cell_out.at(u, row + r), d);
-                    found += d;
+                    bias_gradient += d;
                 }
-                store(d_bias + u * L, found);
+                store(d_bias + u * L, bias_gradient);
             }
             normalize_rows_backward<T, R>(scratch.d_cell_out, as_const(scratch.normal), row, scale, w.gain_c, d_gain,
                                           unit_order);
@@ -356,8 +359,9 @@ struct Backward : Layer<T, S> {
     void show(const StepBackward<T>& s, Scratch& scratch, int64_t first) const {
         for (int64_t u = 0; u < unit_blocks; ++u) {
             for (int64_t row = 0; row < s.rows; ++row) {
-                const Vec<T> shown = norm ? load(s.tanh_cell.at(u, row)) : tanh<T>(load(s.cell.at(u, row)));
-                store(scratch.shown.at(u, first + row), load(s.gates.at((u + 1) * order.gates - 1, row)) * shown);
+                const Vec<T> tanh_c = norm ? load(s.tanh_cell.at(u, row)) : tanh<T>(load(s.cell.at(u, row)));
+                store(scratch.unprojected.at(u, first + row),
+                      load(s.gates.at((u + 1) * order.gates - 1, row)) * tanh_c);
             }
         }
     }

@@ -111,10 +111,10 @@ struct Lstm {
                 const Vec<T> f = gate(F), g = gate(C), o = gate(O), i = Coupled ? T(1) - f : gate(I);
                 const Vec<T> c = load(s.cell.at(u, row)), before = load(s.cell_before.at(u, row));
                 const Vec<T> dh = load(s.d_hidden.at(u, row));
-                const Vec<T> shown = Split ? load(s.tanh_cell.at(u, row)) : tanh<T>(c);
-                const Vec<T> d_o = give(O, dh * shown * o * (T(1) - o));
+                const Vec<T> tanh_c = Split ? load(s.tanh_cell.at(u, row)) : tanh<T>(c);
+                const Vec<T> d_o = give(O, dh * tanh_c * o * (T(1) - o));
                 Vec<T> dc = load(s.d_cell.at(u, row));
-                dc += Split ? load(s.d_cell_out.at(u, row)) : dh * o * (T(1) - shown * shown);
+                dc += Split ? load(s.d_cell_out.at(u, row)) : dh * o * (T(1) - tanh_c * tanh_c);
                 if constexpr (Peephole) {
                     dc += d_o * load(s.peephole + peep_O * s.padded_units + at);
                     d_peep_o += d_o * c;

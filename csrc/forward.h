@@ -14,7 +14,7 @@ struct Forward : Layer<T, S> {
 
     // Scratch memory of one shard.
     struct Scratch {
-        Blocks<T> x{}, recurrent{}, shown{}, old_cell{};
+        Blocks<T> x{}, recurrent{}, unprojected{}, old_cell{};
         State<T> state;
         T* record = nullptr;  // for a chunk, if nothing is saved
         T* panels = nullptr;  // one panel per member, if weights are used only once
@@ -83,11 +83,11 @@ struct Forward : Layer<T, S> {
         const int64_t rows = shard.rows();
         scratch.x = this->take(arena, input_blocks, chunk_rows);
         if (split) scratch.recurrent = this->take(arena, gate_blocks, rows);
-        if (problem.projected || (norm && lstm)) scratch.shown = this->take(arena, 2 * unit_blocks, rows);
+        if (problem.projected || (norm && lstm)) scratch.unprojected = this->take(arena, 2 * unit_blocks, rows);
         if (lstm && pass.zoneout[1].on) scratch.old_cell = this->take(arena, unit_blocks, rows);
         for (int v = 0; v < 2; ++v) {
             scratch.state.hidden[v] = this->take(arena, output_blocks, rows);
-            scratch.state.seen[v] = pass.mask ? this->take(arena, output_blocks, rows) : scratch.state.hidden[v];
+            scratch.state.gate_input[v] = pass.mask ? this->take(arena, output_blocks, rows) : scratch.state.hidden[v];
         }
         if (lstm) scratch.state.cell = this->take(arena, unit_blocks, rows);
         if (needs_record) scratch.record = arena.take<T>(chunk_rows * Base::record_row(problem, pass.zoneout[1].on));
@@ -102,10 +102,10 @@ struct Forward : Layer<T, S> {
         if (w.data) return product<T>(c, a, rows, w, panels, bias);
         for (int64_t p = panels.begin; p < panels.end; ++p) {
             const int64_t block = p * w.panel_width;
-            Packed<T> here = w;
-            here.data = scratch - Packed<T>::size(w.depth, block);  // so that panel p starts at `scratch`
-            pack_forward(here, weights, order, Range{block, block + w.width(p)});
-            product<T>(c, a, rows, here, Range{p, p + 1}, bias);
+            Packed<T> panel = w;
+            panel.data = scratch - Packed<T>::size(w.depth, block);  // so that panel p starts at `scratch`
+            pack_forward(panel, weights, order, Range{block, block + w.width(p)});
+            product<T>(c, a, rows, panel, Range{p, p + 1}, bias);
         }
     }
 
@@ -115,7 +115,7 @@ struct Forward : Layer<T, S> {
         if (!pass.mask) return;
         for (int64_t block = blocks.begin; block < blocks.end; ++block)
             for (int64_t row = 0; row < rows; ++row)
-                store(state.seen[version].at(block, row),
+                store(state.gate_input[version].at(block, row),
                       load(state.hidden[version].at(block, row)) * this->dropout_mask(pass, shard.batch[row], block));
     }
 
@@ -135,22 +135,23 @@ struct Forward : Layer<T, S> {
         member.wait();
         const Range groups = member.part(this->groups());
         const Range panels = this->gate_panels(groups);
-        T* own = scratch.panels ? scratch.panels + member.rank * panel_size() : nullptr;
+        T* panel_memory = scratch.panels ? scratch.panels + member.rank * panel_size() : nullptr;
         multiply(record.gates, as_const(scratch.x), rows, w.ih, this->weight(pass, weight_ih), panels,
-                 norm ? w.zeros : w.bias_i, own);
+                 norm ? w.zeros : w.bias_i, panel_memory);
         if (norm) {
             normalize(record.gates, {0, rows}, keeps ? record.normal_i : Blocks<T>{}, keeps ? record.rstd_i : nullptr,
                       0, w.gain_i, w.bias_i);
         }
         this->for_steps(chunk, pass.reverse, [&](int64_t t) {
             step(pass, w, shard, t, shard.start[t] - shard.start[chunk.begin], scratch, record, keeps, writes_output,
-                 groups, own);
+                 groups, panel_memory);
             member.wait();
         });
     }
 
     void step(const Pass& pass, const PackedWeights<T>& w, const Shard& shard, int64_t t, int64_t first,
-              Scratch& scratch, const Record<T>& record, bool keeps, bool writes_output, Range groups, T* own) const {
+              Scratch& scratch, const Record<T>& record, bool keeps, bool writes_output, Range groups,
+              T* panel_memory) const {
         const int64_t rows = shard.active(t);
         const int turn = this->turn(pass, shard, t);
         State<T>& state = scratch.state;
@@ -168,13 +169,14 @@ struct Forward : Layer<T, S> {
         if (keeps && lstm) s.saved_cell = record.cell.from_row(first);
         if (keeps && gru) s.saved_candidate = record.candidate.from_row(first);
         s.before = as_const(state.hidden[turn]);
-        s.hidden = problem.projected ? scratch.shown : state.hidden[1 - turn];
+        s.hidden = problem.projected ? scratch.unprojected : state.hidden[1 - turn];
 
         const S* weights = this->weight(pass, weight_hh);
         const Blocks<T> sums = split ? scratch.recurrent : s.gates;
         const T* bias = !split ? nullptr : norm ? w.zeros : w.bias_h;
         if (norm) {
-            multiply(sums, as_const(state.seen[turn]), rows, w.hh, weights, this->gate_panels(groups), bias, own);
+            multiply(sums, as_const(state.gate_input[turn]), rows, w.hh, weights, this->gate_panels(groups), bias,
+                     panel_memory);
             normalize(sums, {0, rows}, keeps ? record.normal_h : Blocks<T>{}, keeps ? record.rstd_h : nullptr, first,
                       w.gain_h, w.bias_h);
             cell.forward(s, units);
@@ -182,8 +184,8 @@ struct Forward : Layer<T, S> {
         } else {
             // The gates of a group are still in the cache when its units are computed.
             for (int64_t group = groups.begin; group < groups.end; ++group) {
-                multiply(sums, as_const(state.seen[turn]), rows, w.hh, weights, this->gate_panels({group, group + 1}),
-                         bias, own);
+                multiply(sums, as_const(state.gate_input[turn]), rows, w.hh, weights,
+                         this->gate_panels({group, group + 1}), bias, panel_memory);
                 cell.forward(s, this->unit_range({group, group + 1}));
             }
         }
@@ -227,7 +229,7 @@ struct Forward : Layer<T, S> {
 
     // h = o tanh(norm(c)).
     void cell_output(const PackedWeights<T>& w, const StepForward<T>& s, Scratch& scratch) const {
-        const Blocks<T> normal{scratch.shown.at(unit_blocks), scratch.shown.stride};
+        const Blocks<T> normal{scratch.unprojected.at(unit_blocks), scratch.unprojected.stride};
         const int64_t output_gate = order.gates - 1;
         in_tiles({0, s.rows}, [&](int64_t row, auto count) {
             constexpr int R = decltype(count)::value;

@@ -40,7 +40,7 @@ struct PackedWeights {
     const T *bias_i = nullptr, *bias_h = nullptr;  // of input projection and recurrent projection
     const T *gain_i = nullptr, *gain_h = nullptr, *gain_c = nullptr, *bias_c = nullptr;
     const T* peephole = nullptr;
-    const T* zeros = nullptr;  // as many as the max_blocks matrix has columns; stands for a missing bias
+    const T* zeros = nullptr;  // as many as the widest matrix has columns, in place of a missing bias
 };
 
 // What forward saves for backward, for one chunk of one shard; or scratch of that shape.
@@ -58,7 +58,8 @@ struct Record {
 // other.
 template <class T>
 struct State {
-    Blocks<T> hidden[2]{}, seen[2]{};  // `seen` is what the gates read: the hidden state after recurrent dropout
+    Blocks<T> hidden[2]{},
+        gate_input[2]{};  // `gate_input` is what the gates read: the hidden state after recurrent dropout
     Blocks<T> cell{};
 };
 
@@ -102,7 +103,7 @@ struct Layer {
     }
     const S* weight(const Pass& pass, Weight which) const { return static_cast<const S*>(pass.weights[which]); }
 
-    // Members split_zoneout the units in groups that are full panels of every product.
+    // Members split the units in groups that are full panels of every product.
     int64_t groups() const { return ceil_div(unit_blocks, plan.panel_width); }
     Range unit_range(Range groups) const {
         return {groups.begin * plan.panel_width, std::min(groups.end * plan.panel_width, unit_blocks)};

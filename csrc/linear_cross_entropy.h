@@ -8,7 +8,7 @@
 //
 // A panel processes the rows in slices, whose W, x and gradients stay in the L2 cache.
 //
-// Threads split_zoneout the words, and so the weights and their gradient: one thread reads or writes each of them,
+// Threads split the words, and so the weights and their gradient: one thread reads or writes each of them,
 // once.
 //
 // Dimensions: rows N, width E (input features), words V (vocabulary).
@@ -83,19 +83,19 @@ struct VocabularyLayer {
         const Blocks<T> x = v.gathered(arena, nullptr, rows);
         const int team = v.team();
         std::vector<Scratch> scratches;
-        std::vector<Blocks<T>> found;
+        std::vector<Blocks<T>> products;
         for (int i = 0; i < team; ++i) {
             scratches.push_back(v.take_scratch(arena));
-            found.push_back(v.take(arena, v.panel_blocks, rows));
+            products.push_back(v.take(arena, v.panel_blocks, rows));
         }
         run_together(team, [&](int id) {
             const Range panels = Member{id, team}.part(v.panels());
             for (int64_t p = panels.begin; p < panels.end; ++p) {
                 const int64_t first = p * v.panel_words(), count = v.words_in(first);
                 const Packed<T> w = v.pack(first, rows, scratches[id]);
-                product<T>(found[id], as_const(x), rows, w, Range{0, w.panels()}, scratches[id].bias);
+                product<T>(products[id], as_const(x), rows, w, Range{0, w.panels()}, scratches[id].bias);
                 for (int64_t row = 0; row < rows; ++row)
-                    scatter_row(static_cast<T*>(problem.logits) + row * v.words + first, as_const(found[id]), row,
+                    scatter_row(static_cast<T*>(problem.logits) + row * v.words + first, as_const(products[id]), row,
                                 count);
             }
         });
@@ -141,7 +141,7 @@ struct CrossEntropy : VocabularyLayer<T> {
     int threads = 1;
     Blocks<T> x{}, panel_logits{};  // all panels if there are gradients, else one per thread
     T* tops = nullptr;              // (panels, rows): subtracted from the logits of a panel before their exponentials
-    T *wanted = nullptr, *total = nullptr,
+    T *target_logits = nullptr, *total = nullptr,
       *norm = nullptr;  // per row: logit of the target, sum of logits, log of the sum of exponentials
     std::vector<Scratch> scratches{};
     std::vector<Sums> sums{};
@@ -160,7 +160,7 @@ struct CrossEntropy : VocabularyLayer<T> {
         x = this->gathered(arena, which, rows);
         panel_logits = this->take(arena, (has_gradients ? panels : threads) * this->panel_blocks, rows);
         tops = arena.take<T>(panels * scratch);
-        wanted = arena.take<T>(scratch);
+        target_logits = arena.take<T>(scratch);
         total = arena.take<T>(threads * scratch);
         norm = arena.take<T>(scratch);
         for (int i = 0; i < threads; ++i) {
@@ -211,7 +211,7 @@ struct CrossEntropy : VocabularyLayer<T> {
         const int64_t count = this->words_in(first), blocks = blocks_of<T>(count);
         for (int64_t row = part.begin; row < part.end; ++row) {
             const int64_t at = target(row) - first;
-            if (at >= 0 && at < count) wanted[row] = l.at(at / L, row)[at % L];
+            if (at >= 0 && at < count) target_logits[row] = l.at(at / L, row)[at % L];
             Vec<T> most = load(l.at(0, row));
             for (int64_t block = 1; block < blocks; ++block) {
                 const Vec<T> v = load(l.at(block, row));
@@ -261,7 +261,7 @@ struct CrossEntropy : VocabularyLayer<T> {
         const double smoothing = problem.smoothing;
         double all = 0;
         for (int64_t row = 0; row < rows; ++row) {
-            all += norm[row] - (1 - smoothing) * wanted[row];
+            all += norm[row] - (1 - smoothing) * target_logits[row];
             if (smoothing != 0) all -= smoothing * total[row] / static_cast<double>(words);
         }
         return all;

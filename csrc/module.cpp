@@ -36,22 +36,22 @@ namespace {
 
 // The kernels that this CPU can run, the fastest first.
 std::vector<const Kernels*> able() {
-    std::vector<const Kernels*> found;
+    std::vector<const Kernels*> supported;
 #if defined(LSTMKIT_HAS_V3) || defined(LSTMKIT_HAS_V4)
     __builtin_cpu_init();
 #endif
 #ifdef LSTMKIT_HAS_V4
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        found.push_back(&x86_64_v4::kernels);
+        supported.push_back(&x86_64_v4::kernels);
 #endif
 #ifdef LSTMKIT_HAS_V3
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
         __builtin_cpu_supports("bmi2"))
-        found.push_back(&x86_64_v3::kernels);
+        supported.push_back(&x86_64_v3::kernels);
 #endif
-    found.push_back(&portable::kernels);
-    return found;
+    supported.push_back(&portable::kernels);
+    return supported;
 }
 
 const Kernels* kernels = able().front();
@@ -96,12 +96,12 @@ public:
         kernels->forward(arguments.problem);
     }
 
-    void gradients(nb::handle inputs, int threads, nb::handle output, nb::handle saved, nb::handle given, nb::handle dx,
-                   nb::handle d_weights, nb::handle d_states) const {
+    void gradients(nb::handle inputs, int threads, nb::handle output, nb::handle saved, nb::handle output_grads,
+                   nb::handle dx, nb::handle d_weights, nb::handle d_states) const {
         Arguments arguments = read(inputs, threads);
         arguments.read_output(output);
         arguments.read_saved(saved);
-        arguments.read_gradients(named_, Items(given), Items(dx), Items(d_weights), Items(d_states));
+        arguments.read_gradients(named_, Items(output_grads), Items(dx), Items(d_weights), Items(d_states));
         nb::gil_scoped_release release;
         kernels->backward(arguments.problem);
     }
@@ -170,9 +170,9 @@ private:
 };
 
 std::vector<std::string> names() {
-    std::vector<std::string> found;
-    for (const Kernels* k : able()) found.emplace_back(k->name);
-    return found;
+    std::vector<std::string> supported;
+    for (const Kernels* k : able()) supported.emplace_back(k->name);
+    return supported;
 }
 
 void use(const std::string& name) {
@@ -185,9 +185,9 @@ void use(const std::string& name) {
     throw std::invalid_argument("lstmkit._native: this CPU has no kernels named " + name);
 }
 
-void logits(nb::handle x, nb::handle weight, nb::handle bias, int threads, nb::handle found) {
+void logits(nb::handle x, nb::handle weight, nb::handle bias, int threads, nb::handle result) {
     VocabularyArguments arguments(x, weight, bias, threads);
-    arguments.read_logits(found);
+    arguments.read_logits(result);
     nb::gil_scoped_release release;
     kernels->logits(arguments.problem);
 }

@@ -73,14 +73,14 @@ void normalize_rows_backward(Blocks<T> d, Blocks<const T> normal, int64_t row, c
     over_row<T>(order, [&](int64_t b, auto n) {
         T* to = d_gain + b * lanes<T>;
         const Vec<T> by = load(gain + b * lanes<T>);
-        Vec<T> found = load(to);
+        Vec<T> gain_gradient = load(to);
         for (int r = 0; r < R; ++r) {
             const Vec<T> d_out = load(d.at(b, row + r)), at = load(normal.at(b, row + r));
-            found += d_out * at;
+            gain_gradient += d_out * at;
             sum[r] += true_lanes<T>(d_out * by, n);
             sum_along[r] += true_lanes<T>(d_out * by * at, n);
         }
-        store(to, found);
+        store(to, gain_gradient);
     });
     for (int r = 0; r < R; ++r) {
         mean[r] = sum_of_lanes<T>(sum[r]) / count;

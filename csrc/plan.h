@@ -58,11 +58,11 @@ struct Split {
     int shards, team;
 };
 
-// The number of threads for a pass, and whether they split_zoneout its sequences or its units.
+// The number of threads for a pass, and whether they split its sequences or its units.
 //
-// Threads that split_zoneout the sequences never wait for each other. With few sequences the execution units would be
+// Threads that split the sequences never wait for each other. With few sequences the execution units would be
 // idle most of the time, and every thread would read all weights at every step for little work; then the threads
-// split_zoneout the units. They also do so in a single step, where packing the weights takes longest.
+// split the units. They also do so in a single step, where packing the weights takes longest.
 template <class T>
 Split split_threads(const Problem& p) {
     const int64_t threads = std::max(1, p.threads / p.passes);

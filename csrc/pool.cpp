@@ -141,16 +141,16 @@ Pool& the_pool() {
 bool share_openmp(const char* library) {
     void* handle = dlopen(library, RTLD_NOW | RTLD_NOLOAD);
     if (!handle) return false;
-    OpenMP found;
+    OpenMP runtime;
     const auto find = [&](auto& function, const char* name) {
         function = reinterpret_cast<std::decay_t<decltype(function)>>(dlsym(handle, name));
         return function != nullptr;
     };
-    if (!find(found.parallel, "GOMP_parallel") || !find(found.thread, "omp_get_thread_num") ||
-        !find(found.threads, "omp_get_num_threads"))
+    if (!find(runtime.parallel, "GOMP_parallel") || !find(runtime.thread, "omp_get_thread_num") ||
+        !find(runtime.threads, "omp_get_num_threads"))
         return false;
     the_pool();  // registers the fork handler
-    openmp = found;
+    openmp = runtime;
     return true;
 }
 

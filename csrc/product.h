@@ -158,7 +158,8 @@ void for_tiles(int64_t rows, int tallest, F&& f) {
     }
 }
 
-// The depth of a panel of W that is multiplied at a time: it stays in the L1 cache, beside A, while all tiles use it.
+// The depth of a panel of W that is multiplied at a time: it stays in the L1 cache, together with A, while all tiles
+// use it.
 template <class T>
 int64_t depth_at_once(int64_t depth, int width) {
     const int64_t most = 12288 / (width * LSTMKIT_VECTOR_BYTES);

@@ -10,7 +10,7 @@ class StackStepper : public Stepper {
 public:
     StackStepper(const std::vector<Problem>& layers, bool residual) : residual_(residual) {
         for (const Problem& p : layers) stages_.push_back(std::make_unique<Stage>(p, arena_));
-        // Threads can only split_zoneout the units of a step, and only if all layers are large enough.
+        // Threads can only split the units of a step, and only if all layers are large enough.
         team_ = stages_.front()->plan.team;
         for (const auto& stage : stages_) team_ = std::min(team_, stage->plan.team);
         barrier_ = std::make_unique<Barrier>(team_);
@@ -60,7 +60,7 @@ private:
         // The next step reads what this step wrote.
         void swap_buffers() {
             std::swap(scratch.state.hidden[0], scratch.state.hidden[1]);
-            std::swap(scratch.state.seen[0], scratch.state.seen[1]);
+            std::swap(scratch.state.gate_input[0], scratch.state.gate_input[1]);
         }
 
         void add(const S* x, S* to) const {

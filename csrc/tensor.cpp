@@ -12,7 +12,7 @@ struct ExchangeAPI {
     uint32_t major, minor;
     void* older;
     void *allocate, *export_managed, *import_managed;
-    int (*describe)(void* object, nb::dlpack::dltensor* found);  // borrows; nothing to release
+    int (*describe)(void* object, nb::dlpack::dltensor* result);  // borrows; nothing to release
 };
 
 // Never destroyed, because the interpreter may be gone by then.
@@ -35,19 +35,19 @@ Type type_of(nb::dlpack::dtype t) {
 }
 
 Tensor by_attributes(nb::handle t) {
-    Tensor found;
+    Tensor result;
     const nb::tuple shape(t.attr("shape")), stride(t.attr("stride")());
-    found.dims = static_cast<int>(nb::len(shape));
-    for (int i = 0; i < std::min(found.dims, 3); ++i) {
-        found.shape[i] = nb::cast<int64_t>(shape[i]);
-        found.stride[i] = nb::cast<int64_t>(stride[i]);
+    result.dims = static_cast<int>(nb::len(shape));
+    for (int i = 0; i < std::min(result.dims, 3); ++i) {
+        result.shape[i] = nb::cast<int64_t>(shape[i]);
+        result.stride[i] = nb::cast<int64_t>(stride[i]);
     }
-    found.data = reinterpret_cast<void*>(nb::cast<uintptr_t>(t.attr("data_ptr")()));
-    found.in_memory = nb::cast<bool>(t.attr("is_cpu"));
+    result.data = reinterpret_cast<void*>(nb::cast<uintptr_t>(t.attr("data_ptr")()));
+    result.in_memory = nb::cast<bool>(t.attr("is_cpu"));
     const nb::object dtype = t.attr("dtype");
     for (std::size_t i = 0; i < nb::len(known->dtypes); ++i)
-        if (dtype.is(known->dtypes[i])) found.type = static_cast<Type>(i);
-    return found;
+        if (dtype.is(known->dtypes[i])) result.type = static_cast<Type>(i);
+    return result;
 }
 
 Tensor by_exchange(nb::handle t) {
@@ -56,16 +56,16 @@ Tensor by_exchange(nb::handle t) {
         PyErr_Clear();
         return by_attributes(t);
     }
-    Tensor found;
-    found.data = static_cast<char*>(d.data) + d.byte_offset;
-    found.type = type_of(d.dtype);
-    found.in_memory = d.device.device_type == nb::device::cpu::value;
-    found.dims = d.ndim;
+    Tensor result;
+    result.data = static_cast<char*>(d.data) + d.byte_offset;
+    result.type = type_of(d.dtype);
+    result.in_memory = d.device.device_type == nb::device::cpu::value;
+    result.dims = d.ndim;
     for (int i = 0; i < std::min(d.ndim, 3); ++i) {
-        found.shape[i] = d.shape[i];
-        found.stride[i] = d.strides[i];
+        result.shape[i] = d.shape[i];
+        result.stride[i] = d.strides[i];
     }
-    return found;
+    return result;
 }
 
 }  // namespace
@@ -124,19 +124,19 @@ Tensor read_tensor(nb::handle t) {
     const auto* tensor = reinterpret_cast<PyTypeObject*>(known->tensor.ptr());
     if (!PyType_IsSubtype(Py_TYPE(t.ptr()), const_cast<PyTypeObject*>(tensor)))
         throw nb::type_error("lstmkit._native: expected a torch.Tensor");
-    Tensor found = known->exchange ? by_exchange(t) : by_attributes(t);
-    if (!found.data && found.count() != 0) found.in_memory = false;  // a tensor subclass without data
-    return found;
+    Tensor result = known->exchange ? by_exchange(t) : by_attributes(t);
+    if (!result.data && result.count() != 0) result.in_memory = false;  // a tensor subclass without data
+    return result;
 }
 
 bool is_plain(nb::handle t) { return reinterpret_cast<PyObject*>(Py_TYPE(t.ptr())) == known->tensor.ptr(); }
 
 bool is_negated(nb::handle t) {
     static PyObject* const name = PyUnicode_InternFromString("is_neg");
-    PyObject* found = PyObject_CallMethodNoArgs(t.ptr(), name);
-    if (!found) throw nb::python_error();
-    Py_DECREF(found);
-    return found == Py_True;
+    PyObject* result = PyObject_CallMethodNoArgs(t.ptr(), name);
+    if (!result) throw nb::python_error();
+    Py_DECREF(result);
+    return result == Py_True;
 }
 
 nb::object tidy_copy(nb::handle t, Type type) { return known->tidy(t, known->dtypes[static_cast<std::size_t>(type)]); }

@@ -11,7 +11,7 @@
 // Names and tensors are those of triton/kernels.py. Dimensions: T steps, B batch, H units, GATES gates.
 //
 // Macros: KIND, H, FP16, REVERSE, RAGGED, BACKWARD, and forward BIAS and SAVES; CLUSTER (blocks), UNITS and WARPS per
-// block, SEQUENCES per cluster; SPLIT, the warps that send_gradients the sums of the same units; IN_REGISTERS and
+// block, SEQUENCES per cluster; SPLIT, the warps that share the sums of the same units; IN_REGISTERS and
 // IN_SHARED, the fragments of a warp that stay there, and AHEAD, the number of other fragments in flight; SHARED_BYTES;
 // COUNTED, whether a block waits for the bytes sent to it rather than for all other blocks.
 #include "passes.cuh"
@@ -23,24 +23,24 @@ struct State {
     float h[2], c[2];
 
     DEVICE void load(const Pair& pair, const Half* hs, const float* cs, int first, int B) {
-        const float2 old_h = unpack(pair.there ? read<unsigned>(hs + pair.at(first, B, H)) : 0);
+        const float2 old_h = unpack(pair.exists ? read<unsigned>(hs + pair.at(first, B, H)) : 0);
         float2 old_c = {0, 0};
-        if (KIND == LSTM && pair.there) old_c = read<float2>(cs + pair.at(SAVES ? first : 0, B, H));
+        if (KIND == LSTM && pair.exists) old_c = read<float2>(cs + pair.at(SAVES ? first : 0, B, H));
         h[0] = old_h.x, h[1] = old_h.y, c[0] = old_c.x, c[1] = old_c.y;
     }
 };
 
 // One step of a unit, from the recurrent projections `a` and the input projections `x` of its gates.
-DEVICE void step(float4 a, const float (&x)[GATES], float& h, float& c, float (&kept)[SAVED]) {
+DEVICE void step(float4 a, const float (&x)[GATES], float& h, float& c, float (&saved_values)[SAVED]) {
     if constexpr (KIND == LSTM) {
         const float i = sigmoid(x[0] + a.x), f = sigmoid(x[1] + a.y), g = fast_tanh(x[2] + a.z),
                     o = sigmoid(x[3] + a.w);
-        kept[0] = i, kept[1] = f, kept[2] = g, kept[3] = o;
+        saved_values[0] = i, saved_values[1] = f, saved_values[2] = g, saved_values[3] = o;
         c = f * c + i * g;
         h = o * fast_tanh(c);
     } else {
         const float r = sigmoid(x[0] + a.x), z = sigmoid(x[1] + a.y), n = fast_tanh(x[2] + r * a.z);
-        kept[0] = r, kept[1] = z, kept[2] = n, kept[3] = a.z;
+        saved_values[0] = r, saved_values[1] = z, saved_values[2] = n, saved_values[3] = a.z;
         h = n + z * (h - n);
     }
 }
@@ -115,8 +115,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         const Pair& p = pairs[i];
         pairs[i].find(i, rank, lengths, T, B);
         states[i].load(p, hs, cs, first, B);
-        x[i].load(gx + p.at(REVERSE ? T - 1 : 0, B, GATES * H), p.there);
-        bias[i].load(b_hh + p.unit, BIAS && p.there);
+        x[i].load(gx + p.at(REVERSE ? T - 1 : 0, B, GATES * H), p.exists);
+        bias[i].load(b_hh + p.unit, BIAS && p.exists);
     }
     const Exchange exchange(shared.barriers);
 
@@ -134,9 +134,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         __syncthreads();
 
         unsigned h[PAIRS] = {};
-        Numbers<SAVED> kept[PAIRS];
+        Numbers<SAVED> saved_values[PAIRS];
         UNROLL for (int i = 0; i < PAIRS; ++i) {
-            if (!pairs[i].mine) continue;
+            if (!pairs[i].active) continue;
             float of_unit[2][SAVED];
             UNROLL for (int which = 0; which < 2; ++which) {
                 float input[GATES];
@@ -145,7 +145,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 step(total(shared, pairs[i], which, bias[i]), input, new_h, new_c, of_unit[which]);
                 if (pairs[i].active(t)) states[i].h[which] = new_h, states[i].c[which] = new_c;
             }
-            kept[i].set(of_unit);
+            saved_values[i].set(of_unit);
             h[i] = pack(states[i].h[0], states[i].h[1]);
             if (!last) send_group(exchange, k + 1, pairs[i], h[i], shared, rank);
         }
@@ -154,9 +154,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         // Meanwhile: store the results of this step, and load what the next step needs.
         UNROLL for (int i = 0; i < PAIRS; ++i) {
             const Pair& p = pairs[i];
-            if (!p.there) continue;
+            if (!p.exists) continue;
             write(hs + p.at(after, B, H), h[i]);
-            if (SAVES) kept[i].store(saved + p.at(t, B, SAVED * H));
+            if (SAVES) saved_values[i].store(saved + p.at(t, B, SAVED * H));
             if (KIND == LSTM && (SAVES || last)) {
                 write(cs + p.at(SAVES ? after : 0, B, H), float2{states[i].c[0], states[i].c[1]});
             }
@@ -172,15 +172,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 
 // What a backward step reads from memory.
 struct Known {
-    Numbers<1> given;
-    Numbers<SAVED> kept;
+    Numbers<1> d_out;
+    Numbers<SAVED> saved_values;
     float2 before;  // the cell state before the step; of a GRU the hidden state
 
     DEVICE void load(const Pair& p, const Half* d_output, const Half* saved, const Half* hs, const float* cs, int t,
                      int B) {
-        if (!p.there) return;
-        given.load(d_output + p.at(t, B, H), true);
-        kept.load(saved + p.at(t, B, SAVED * H), true);
+        if (!p.exists) return;
+        d_out.load(d_output + p.at(t, B, H), true);
+        saved_values.load(saved + p.at(t, B, SAVED * H), true);
         const long long at = p.at(REVERSE ? t + 1 : t, B, H);
         before = KIND == LSTM ? read<float2>(cs + at) : unpack(read<unsigned>(hs + at));
     }
@@ -190,20 +190,22 @@ struct Known {
 // gradients of the states after the step; they become those of the states before it, without the part through the
 // recurrent projections.
 DEVICE void step_back(const Known& known, int which, float& d_h, float& d_c, float (&x)[GATES], float (&a)[GATES]) {
-    const Numbers<SAVED>& kept = known.kept;
-    const float before = which ? known.before.y : known.before.x, d = d_h + known.given.get(0, which);
+    const Numbers<SAVED>& saved_values = known.saved_values;
+    const float before = which ? known.before.y : known.before.x, d = d_h + known.d_out.get(0, which);
     if constexpr (KIND == LSTM) {
-        const float i = kept.get(0, which), f = kept.get(1, which), g = kept.get(2, which), o = kept.get(3, which);
-        const float shown = fast_tanh(f * before + i * g);
-        d_c += d * o * (1 - shown * shown);
+        const float i = saved_values.get(0, which), f = saved_values.get(1, which), g = saved_values.get(2, which),
+                    o = saved_values.get(3, which);
+        const float tanh_c = fast_tanh(f * before + i * g);
+        d_c += d * o * (1 - tanh_c * tanh_c);
         a[0] = x[0] = d_c * g * i * (1 - i);
         a[1] = x[1] = d_c * before * f * (1 - f);
         a[2] = x[2] = d_c * i * (1 - g * g);
-        a[3] = x[3] = d * shown * o * (1 - o);
+        a[3] = x[3] = d * tanh_c * o * (1 - o);
         d_c *= f;
         d_h = 0;
     } else {
-        const float r = kept.get(0, which), z = kept.get(1, which), n = kept.get(2, which), gh_n = kept.get(3, which);
+        const float r = saved_values.get(0, which), z = saved_values.get(1, which), n = saved_values.get(2, which),
+                    gh_n = saved_values.get(3, which);
         x[2] = d * (1 - z) * (1 - n * n);
         a[0] = x[0] = x[2] * gh_n * r * (1 - r);
         a[1] = x[1] = d * (before - n) * z * (1 - z);
@@ -213,7 +215,7 @@ DEVICE void step_back(const Known& known, int which, float& d_h, float& d_c, flo
 }
 
 // Stores the gradients of the recurrent projections as the operand of the product.
-DEVICE void tell(uint4* operand, const Pair& p, const Numbers<GATES>& d) {
+DEVICE void store_gradients(uint4* operand, const Pair& p, const Numbers<GATES>& d) {
     UNROLL for (int gate = 0; gate < GATES; ++gate) {
         unsigned* to = reinterpret_cast<unsigned*>(operand + slot(p.group * GATES + gate, p.sequence));
         to[threadIdx.x % 4] = d.of[gate];
@@ -284,8 +286,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         pairs[i].find(i, rank, lengths, T, B);
         known[i].load(p, d_output, saved, hs, cs, REVERSE ? 0 : T - 1, B);
         UNROLL for (int which = 0; which < 2; ++which) {
-            if (p.there) d_h[i][which] = dh[p.at(0, B, H) + which];
-            if (p.there && KIND == LSTM) d_c[i][which] = dc[p.at(0, B, H) + which];
+            if (p.exists) d_h[i][which] = dh[p.at(0, B, H) + which];
+            if (p.exists && KIND == LSTM) d_c[i][which] = dc[p.at(0, B, H) + which];
         }
     }
     const Exchange exchange(shared.barriers);
@@ -295,7 +297,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         if (round > 1) exchange.wait(round - 1);
         Numbers<GATES> of_input[PAIRS], of_state[PAIRS];
         UNROLL for (int i = 0; i < PAIRS; ++i) {
-            if (!pairs[i].mine) continue;
+            if (!pairs[i].active) continue;
             if (round > 1) gather(d_h[i], shared, round - 1, pairs[i]);
             float x[2][GATES] = {}, a[2][GATES] = {};
             if (pairs[i].active(t)) {
@@ -305,7 +307,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             }
             of_input[i].set(x);
             of_state[i].set(a);
-            tell(shared.operand[round & 1], pairs[i], of_state[i]);
+            store_gradients(shared.operand[round & 1], pairs[i], of_state[i]);
         }
         __syncthreads();
         send_gradients(exchange, round, weights, shared, rank, warp, lane);
@@ -314,7 +316,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         // Meanwhile: store the results of this step, and load what the next step needs.
         UNROLL for (int i = 0; i < PAIRS; ++i) {
             const Pair& p = pairs[i];
-            if (!p.there) continue;
+            if (!p.exists) continue;
             of_input[i].store(dgx + p.at(t, B, GATES * H));
             if (KIND == GRU) of_state[i].store(dgh + p.at(t, B, GATES * H));
             if (round < T) known[i].load(p, d_output, saved, hs, cs, next, B);
@@ -324,7 +326,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     exchange.wait(T);
     UNROLL for (int i = 0; i < PAIRS; ++i) {
         const Pair& p = pairs[i];
-        if (!p.there) continue;
+        if (!p.exists) continue;
         gather(d_h[i], shared, T, p);
         write(dh + p.at(0, B, H), float2{d_h[i][0], d_h[i][1]});
         if (KIND == LSTM) write(dc + p.at(0, B, H), float2{d_c[i][0], d_c[i][1]});

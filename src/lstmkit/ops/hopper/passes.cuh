@@ -74,9 +74,9 @@ public:
         if (in_registers(i)) return kept_[registers_before(i)];
         if (!is_fetched(i)) return shared_[shared_before(i) * 32];
         cp_async_wait<turns - 1>();
-        const uint4 found = read_fetched(fetched(fetched_before(i)));
+        const uint4 fragment = read_fetched(fetched(fetched_before(i)));
         fetch(fetched_before(i) + AHEAD);
-        return found;
+        return fragment;
     }
 
     // Waits for all fetches in flight.
@@ -113,8 +113,8 @@ using Sums = float[TILES_AT_ONCE][COLUMNS][4];
 
 // Loads the part of this lane in a chunk of an operand.
 DEVICE void load_chunk(uint4 (&chunk_values)[COLUMNS], const uint4* operand, int chunk, int lane) {
-    const uint4* mine = operand + chunk * 4 * SEQUENCES + slot(lane % 4, lane / 4);
-    UNROLL for (int n = 0; n < COLUMNS; ++n) chunk_values[n] = mine[n * 8];
+    const uint4* lane_operand = operand + chunk * 4 * SEQUENCES + slot(lane % 4, lane / 4);
+    UNROLL for (int n = 0; n < COLUMNS; ++n) chunk_values[n] = lane_operand[n * 8];
 }
 
 // Adds the products of a chunk, whose fragments start at `fragment` and are in the order of their use.
@@ -201,20 +201,20 @@ struct Pair {
     int square, group, sequence;  // within the block
     int unit;                     // index of the first of the two
     long long row;                // index in the batch
-    bool mine;                    // whether the warp has the square
-    bool there;                   // whether the units and the sequence exist
+    bool active;                  // whether the warp has the square
+    bool exists;                  // whether the units and the sequence exist
     int end;                      // length of the sequence
 
     DEVICE void find(int number, int rank, const long long* lengths, int T, int B) {
         const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
         square = warp + WARPS * number;
-        mine = square < SQUARES;
+        active = square < SQUARES;
         group = square / COLUMNS;
         sequence = square % COLUMNS * 8 + lane / 4;
         unit = rank * UNITS + group * 8 + lane % 4 * 2;
         row = static_cast<long long>(blockIdx.x / CLUSTER) * SEQUENCES + sequence;
-        there = mine && row < B && unit < H;
-        end = RAGGED && there ? static_cast<int>(lengths[row]) : T;
+        exists = active && row < B && unit < H;
+        end = RAGGED && exists ? static_cast<int>(lengths[row]) : T;
     }
 
     // Its offset in an array of `size` values for each sequence and step.
@@ -229,8 +229,8 @@ template <int COUNT>
 struct Numbers {
     unsigned of[COUNT];
 
-    DEVICE void load(const Half* from, bool there) {
-        UNROLL for (int i = 0; i < COUNT; ++i) of[i] = there ? read<unsigned>(from + i * H) : 0;
+    DEVICE void load(const Half* from, bool exists) {
+        UNROLL for (int i = 0; i < COUNT; ++i) of[i] = exists ? read<unsigned>(from + i * H) : 0;
     }
     DEVICE void store(Half* to) const { UNROLL for (int i = 0; i < COUNT; ++i) write(to + i * H, of[i]); }
     DEVICE void set(const float (&units)[2][COUNT]) {

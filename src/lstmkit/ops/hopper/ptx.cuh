@@ -67,11 +67,11 @@ DEVICE void cp_async_wait() {
 
 // Volatile, so that it stays behind the wait, which has no memory clobber: other reads may pass the wait.
 DEVICE uint4 read_fetched(const uint4* shared) {
-    uint4 found;
+    uint4 value;
     asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(found.x), "=r"(found.y), "=r"(found.z), "=r"(found.w)
+                 : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
                  : "r"(place_of(shared)));
-    return found;
+    return value;
 }
 
 // ---- a warp ---------------------------------------------------------------------------------------------------------
