@@ -136,7 +136,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         unsigned h[PAIRS] = {};
         Numbers<SAVED> saved_values[PAIRS];
         UNROLL for (int i = 0; i < PAIRS; ++i) {
-            if (!pairs[i].active) continue;
+            if (!pairs[i].has_square) continue;
             float of_unit[2][SAVED];
             UNROLL for (int which = 0; which < 2; ++which) {
                 float input[GATES];
@@ -297,7 +297,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         if (round > 1) exchange.wait(round - 1);
         Numbers<GATES> of_input[PAIRS], of_state[PAIRS];
         UNROLL for (int i = 0; i < PAIRS; ++i) {
-            if (!pairs[i].active) continue;
+            if (!pairs[i].has_square) continue;
             if (round > 1) gather(d_h[i], shared, round - 1, pairs[i]);
             float x[2][GATES] = {}, a[2][GATES] = {};
             if (pairs[i].active(t)) {

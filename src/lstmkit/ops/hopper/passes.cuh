@@ -128,10 +128,10 @@ DEVICE void multiply(Sums& sums, const Weights& weights, int fragment, const uin
     }
 }
 
-// ---- what blocks send each other ------------------------------------------------------------------------------------
+// ---- the exchange between blocks ------------------------------------------------------------------------------------
 
 // Rounds are counted from 1; in each, every block sends the same number of bytes to every block. With COUNTED a block
-// waits until all bytes for it have arrived, else until all threads of the cluster have sent theirs.
+// waits until all bytes for it have arrived, else until all threads of the cluster have sent their bytes.
 class Exchange {
 public:
     static constexpr int bytes = SEQUENCES * CLUSTER * UNITS * (BACKWARD ? sizeof(float) : sizeof(Half));
@@ -201,19 +201,19 @@ struct Pair {
     int square, group, sequence;  // within the block
     int unit;                     // index of the first of the two
     long long row;                // index in the batch
-    bool active;                  // whether the warp has the square
+    bool has_square;              // whether the warp has the square
     bool exists;                  // whether the units and the sequence exist
     int end;                      // length of the sequence
 
     DEVICE void find(int number, int rank, const long long* lengths, int T, int B) {
         const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
         square = warp + WARPS * number;
-        active = square < SQUARES;
+        has_square = square < SQUARES;
         group = square / COLUMNS;
         sequence = square % COLUMNS * 8 + lane / 4;
         unit = rank * UNITS + group * 8 + lane % 4 * 2;
         row = static_cast<long long>(blockIdx.x / CLUSTER) * SEQUENCES + sequence;
-        exists = active && row < B && unit < H;
+        exists = has_square && row < B && unit < H;
         end = RAGGED && exists ? static_cast<int>(lengths[row]) : T;
     }
 
