@@ -173,7 +173,7 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
 
     model.load_state_dict(lstmkit_model(case, peer).state_dict())
     noise, head = torch.rand(GENERATED_POINTS, NOISE_SIZE), model.eval().head
-    initial_state = model.begin(ids[:1]) if isinstance(model, SoftWindowModel) else None
+    initial_state = model.initial_state(ids[:1]) if isinstance(model, SoftWindowModel) else None
     first_text = None if text is None else text[:1]
     generators = (
         generator(model.step, lambda outputs, u: head.mixture(outputs).draw(u)[:3], initial_state, noise),

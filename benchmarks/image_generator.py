@@ -101,12 +101,12 @@ def lstmkit_model(case: Case, peer: Peer) -> DrawModel:
     encoder = LSTM(2 * n * n + hidden, hidden, batch_first=True)
     decoder = LSTM(case.latent, hidden, batch_first=True)
     reader, writer = DrawReader(hidden, SIDE, SIDE, n), DrawWriter(hidden, SIDE, SIDE, n)
-    model = DrawModel(reader, encoder, decoder, writer, (SIDE, SIDE), case.latent, case.steps, sampled=False)
+    model = DrawModel(reader, encoder, decoder, writer, (SIDE, SIDE), case.latent, case.steps, binarize=False)
     for layer, cell in ((encoder, peer.encoder), (decoder, peer.decoder)):
         layer.load_state_dict({f"{name}_l0": weight for name, weight in cell.state_dict().items()})
     for module, peer_module in (
-        (reader.tell, peer.read_parameters),
-        (writer.tell, peer.write_parameters),
+        (reader.linear, peer.read_parameters),
+        (writer.linear, peer.write_parameters),
         (writer.patch, peer.patch),
         (model.guess, peer.posterior),
     ):
@@ -125,7 +125,7 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
     noise = torch.randn(case.batch, case.steps, case.latent)
 
     def bound() -> Tensor:
-        return torch.stack(model.bound(images, model.begin(case.batch), noise)).sum(0).mean()
+        return torch.stack(model.elbo_terms(images, model.initial_state(case.batch), noise)).sum(0).mean()
 
     steppers = (
         stepper(model, optimizer_for(model, AS_TRAINED), bound),
@@ -139,7 +139,7 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
 
     @torch.inference_mode()
     def generate() -> Tensor:
-        return model.eval().dream(noise, model.begin(len(noise)))[0][:, -1]
+        return model.eval().generate(noise, model.initial_state(len(noise)))[0][:, -1]
 
     generators = (generate, torch.inference_mode()(lambda: peer.generate(noise)))
     torch.testing.assert_close(*(run() for run in generators), rtol=1e-3, atol=1e-3)

@@ -103,8 +103,8 @@ def lstmkit_model(case: Case, peer: Peer) -> SequenceModel:
     head.linear.load_state_dict(peer.linear.state_dict())
     if case.nade_hidden_size:
         with torch.no_grad():
-            head.given.weight[1:] = peer.w
-            head.told.weight.copy_(peer.v)
+            head.label_embedding.weight[1:] = peer.w
+            head.output_layer.weight.copy_(peer.v)
     return model
 
 

@@ -87,7 +87,7 @@ def lstmkit_model(case: Case, peer: Peer, negatives: Tensor | None) -> NextToken
     encoder = TokenEncoder(ITEMS, case.hidden)
     trunk = TRUNKS[case.cell](case.hidden, case.hidden, batch_first=True)
     head = FixedNegativesHead(
-        case.hidden, ITEMS, negatives=case.negatives, weights=[1.0] * ITEMS if case.negatives else ()
+        case.hidden, ITEMS, num_negatives=case.negatives, weights=[1.0] * ITEMS if case.negatives else ()
     )
     if negatives is not None:
         head.negatives_of_peer = negatives

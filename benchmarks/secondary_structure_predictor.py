@@ -80,7 +80,7 @@ def lstmkit_model(case: Case, peer: Peer) -> SequenceModel:
     encoder.residues.embedding.load_state_dict(peer.embedding.state_dict())
     encoder.around.load_state_dict(peer.convolutions.state_dict())
     trunk.load_state_dict(peer.lstm.state_dict())
-    for output, peer_output in zip(head.kinds, peer.heads, strict=True):
+    for output, peer_output in zip(head.heads, peer.heads, strict=True):
         output.linear.load_state_dict(peer_output.state_dict())
     return SequenceModel(encoder, trunk, head)
 

@@ -132,7 +132,7 @@ def lstmkit_model(case: Case, peer: Peer) -> Tacotron:
     model.encoder.embedding.load_state_dict(peer.embedding.state_dict())
     trunk.load_state_dict(peer.reader.state_dict())
     pairs = [
-        (decoder.prenet.first, peer.first), (decoder.prenet.second, peer.second), (decoder.tell, peer.output),
+        (decoder.prenet.first, peer.first), (decoder.prenet.second, peer.second), (decoder.linear, peer.output),
         (decoder.lower_bridge.linear, peer.lower_start), (decoder.upper_bridge.linear, peer.upper_start),
         (decoder.attention.query, peer.query), (decoder.attention.key, peer.key),
         (decoder.attention.value, peer.value),

@@ -37,10 +37,10 @@ from lstmkit.evaluation.anomaly_metrics import (
 from lstmkit.evaluation.anomaly_thresholds import (
     dynamic_thresholds,
     extreme_value_threshold,
-    merged,
+    merge_gaps,
     moving_average_thresholds,
     quantile_threshold,
-    stretches,
+    true_runs,
 )
 from lstmkit.jobs import load
 from lstmkit.jobs.anomaly_detector.baselines import SubPCA, moving_z_score
@@ -243,11 +243,11 @@ def test_a_stretch_of_alarms_is_one_detection_of_nab():
 
 def test_stretches_with_gaps():
     alarms = np.array([1, 0, 1, 0, 0, 1], bool)
-    assert stretches(alarms) == [(0, 1), (2, 3), (5, 6)]
-    assert stretches(alarms, 1) == [(0, 3), (5, 6)]
-    assert stretches(alarms, 2) == [(0, 6)]
-    assert stretches(np.zeros(3, bool)) == []
-    assert merged(alarms, 1).tolist() == [True, True, True, False, False, True]
+    assert true_runs(alarms) == [(0, 1), (2, 3), (5, 6)]
+    assert true_runs(alarms, 1) == [(0, 3), (5, 6)]
+    assert true_runs(alarms, 2) == [(0, 6)]
+    assert true_runs(np.zeros(3, bool)) == []
+    assert merge_gaps(alarms, 1).tolist() == [True, True, True, False, False, True]
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------
@@ -587,7 +587,7 @@ def test_protocol_of_nab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert (len(train.items[0]), train.has_labels) == (60, False)
     known = test.items[0].labels
     assert known is not None
-    assert stretches(known) == [(200, 220)]
+    assert true_runs(known) == [(200, 220)]
     table = by(protocols.nab, AnomalyDetector(**TINY), tmp_path, {"windows": "windows.json"})
     assert (table["NAB, best threshold"] >= table["NAB"] - 1e-9).all()
     assert (table["NAB, best threshold"] <= 100).all()

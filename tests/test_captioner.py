@@ -317,7 +317,7 @@ def test_the_table_and_the_page(learnt: Captioner):
     assert sum(title.startswith("Attention: ") for title in titles) == 3
     sections = report.sections(learnt.predictor, evaluation, learnt.read(squares()))
     assert [section.title for section in sections[:2]] == ["Results", "Example captions"]
-    assert "of the test part" in sections[1].text
+    assert "of the test split" in sections[1].text
 
 
 def test_features_of_another_network():

@@ -132,7 +132,7 @@ def test_padding_changes_no_answer(kind: str, cell: str):
 
 def test_class_weights_weigh_the_true_class():
     outputs, targets = torch.randn(4, 3), torch.tensor([0, 1, 1, 2])
-    head = ClassificationHead(5, 3, weights=[1.0, 2.0, 0.5])
+    head = ClassificationHead(5, 3, class_weights=[1.0, 2.0, 0.5])
     each = F.cross_entropy(outputs, targets, reduction="none")
     expected = (each[0] + 2 * each[1] + 2 * each[2] + 0.5 * each[3]) / 4
     torch.testing.assert_close(head.loss(outputs, Batch(outputs, targets=targets)), expected)
@@ -141,7 +141,7 @@ def test_class_weights_weigh_the_true_class():
 
 def test_several_labels_weigh_where_they_hold():
     outputs, holds = torch.randn(2, 2), torch.tensor([[1.0, 0.0], [1.0, 1.0]])
-    head = ClassificationHead(5, 2, several=True, weights=[3.0, 1.0])
+    head = ClassificationHead(5, 2, multi_label=True, class_weights=[3.0, 1.0])
     p = outputs.sigmoid()
     each = -torch.log(torch.stack([p[0, 0] ** 3, 1 - p[0, 1], p[1, 0] ** 3, p[1, 1]]))
     torch.testing.assert_close(head.loss(outputs, Batch(outputs, targets=holds)), each.sum() / 2)
@@ -177,7 +177,7 @@ def test_the_temperature_is_found_again(factor: float, several: bool):
     rng = np.random.default_rng(0)
     true = rng.normal(0, 1.5, (8000, 3))
     if several:
-        targets = (rng.random(true.shape) < probabilities(true, several=True)).astype(np.float32)
+        targets = (rng.random(true.shape) < probabilities(true, multi_label=True)).astype(np.float32)
     else:
         targets = np.array([rng.choice(3, p=p) for p in softmax(true, axis=1)])
     found = fit_temperature(factor * true, targets)
@@ -348,16 +348,23 @@ def test_sequences_from_a_long_table(tmp_path: Path):
 
 
 def _texts(**options: Any) -> TextFrontEnd:
-    plain = {"tokens": "words", "vocabulary": 0, "at_least": 1, "lower": True, "longest": 0, "width": 3}
+    plain = {
+        "tokenization": "words",
+        "vocab_size": 0,
+        "min_count": 1,
+        "lowercase": True,
+        "max_tokens": 0,
+        "embedding_size": 3,
+    }
     front_end = TextFrontEnd(**{**plain, "word_dropout": 0.0, "dropout": 0.0, **options})
     front_end.fit(["the Cat sat", "the dog"], SILENT)
     return front_end
 
 
-@pytest.mark.parametrize("tokens", ["words", "spaces", "chars", "bpe"])
+@pytest.mark.parametrize("tokens", ["words", "whitespace", "chars", "bpe"])
 def test_every_text_has_a_step(tokens: str):
     """Empty ones are read as one unknown token; erasing the last one leaves one."""
-    front_end = _texts(tokens=tokens)
+    front_end = _texts(tokenization=tokens)
     encoded = front_end.encode(["", "the cat", "\n"])
     assert [len(one) > 0 for one in encoded] == [True] * 3
     for text, ids in zip(
@@ -365,12 +372,12 @@ def test_every_text_has_a_step(tokens: str):
     ):
         assert len(front_end.steps(text)) == len(ids)
     assert "Cat" in "".join(front_end.steps("a Cat"))
-    assert len(front_end.without(encoded[0], 0, 1)) == 1
-    assert front_end.without(encoded[1], 0, 1).tolist() == encoded[1][1:].tolist()
+    assert len(front_end.occlude(encoded[0], 0, 1)) == 1
+    assert front_end.occlude(encoded[1], 0, 1).tolist() == encoded[1][1:].tolist()
 
 
 def test_long_texts_are_cut_and_it_is_said():
-    front_end = _texts(longest=2)
+    front_end = _texts(max_tokens=2)
     encoded = front_end.encode(["the cat sat", "the", "a dog"])
     assert [len(one) for one in encoded] == [2, 1, 2]
     unknown, cut = front_end.notes(encoded)
@@ -391,7 +398,7 @@ def test_numbers_are_in_the_training_parts_unit():
     again.load_state(json.loads(json.dumps(front_end.state())))
     assert all((a == b).all() for a, b in zip(front_end.encode(inputs), again.encode(inputs), strict=True))
     (one,) = front_end.encode(inputs[:1])
-    erased = front_end.without(one, 3, 5)
+    erased = front_end.occlude(one, 3, 5)
     assert (erased[3:5] == 0).all()
     assert (np.delete(erased, [3, 4], 0) == np.delete(one, [3, 4], 0)).all()
     with pytest.raises(DataError, match="sequence 1 has 2 columns, expected 3"):
@@ -522,7 +529,7 @@ def test_a_class_with_one_example_is_trained_on():
 
 def test_it_says_whether_its_probabilities_are_calibrated():
     """Without a validation part no temperature can be fitted."""
-    for share, says in ((0.0, "Probabilities are not calibrated"), (0.2, "fitted to the validation part")):
+    for share, says in ((0.0, "Probabilities are not calibrated"), (0.2, "fitted to the validation split")):
         job = Classifier(valid_fraction=share, **TINY).fit(_order(80, 0))
         assert says in job.evaluate(_order(40, 1)).notes[0]
 

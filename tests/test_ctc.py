@@ -145,7 +145,7 @@ def test_greedy_text_has_its_own_best_alignment_also_in_chunks(case: tuple[int, 
     live = GreedyDecoder()
     for start in range(0, len(log_p), piece):
         live.push(log_p[start : start + piece])
-    assert live.written == whole
+    assert live.characters == whole
 
 
 def test_min_steps():

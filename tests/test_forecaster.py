@@ -522,14 +522,14 @@ def test_logarithms_need_values_above_zero(value: float):
         ([100], {}, [73], [85]),  # a fifth is 20 steps: five windows of 3; then .15 of the other 85
         ([100, 30], {}, [80, 21], [94, 24]),  # as many windows as the shortest has room for; a horizon at least
         ([100], {"test_windows": 0}, [85], [100]),
-        ([100], {"valid_share": 0.0}, [85], [85]),
+        ([100], {"valid_fraction": 0.0}, [85], [85]),
         ([11], {}, [5], [8]),
     ],
 )
 def test_split_by_time(lengths: list[int], options: dict, train: list[int], seen: list[int]):
     """Test at the end, before it validation, at least a horizon of each, and the rest to train on."""
     series = read_series(long(**{f"s{i}": wave(n) for i, n in enumerate(lengths)}))
-    found = split_by_time(series, H, **{"valid_share": 0.15, "test_windows": -1, **options})
+    found = split_by_time(series, H, **{"valid_fraction": 0.15, "test_windows": -1, **options})
     assert [part.tolist() for part in found] == [train, seen]
 
 

@@ -30,7 +30,7 @@ from lstmkit.jobs.handwriting_synthesizer.metrics import pen_lift_f1
 from lstmkit.jobs.handwriting_synthesizer.plots import ink_figure, nll_figure, soft_window_figure
 from lstmkit.jobs.handwriting_synthesizer.predictor import HandwritingPredictor
 from lstmkit.models.soft_window import SoftWindowModel, reached_end_of_text
-from lstmkit.modules.mixture_density import MixtureDensityHead, PenMixture, together
+from lstmkit.modules.mixture_density import MixtureDensityHead, PenMixture, mean_mixture
 from lstmkit.modules.soft_window import SoftWindow
 from lstmkit.progress import Progress
 from lstmkit.recipes import handwriting_synthesizer as protocols
@@ -95,7 +95,7 @@ def test_the_density_is_scipys():
     head, outputs = mixture(shape=(2, 3))
     points = torch.randn(2, 3, 4, dtype=torch.float64)
     points[..., 2:] = (points[..., 2:] > 0).double()
-    found = head.mixture(outputs).nats(points)
+    found = head.mixture(outputs).nll(points)
     for b in range(2):
         for t in range(3):
             raw, (x, y, pen, last) = outputs[b, t].numpy(), points[b, t].tolist()
@@ -119,7 +119,7 @@ def test_gradients_match_finite_differences():
     head, outputs = mixture(shape=(2, 2))
     points = torch.randn(2, 2, 4, dtype=torch.float64)
     points[..., 2:] = (points[..., 2:] > 0).double()
-    assert torch.autograd.gradcheck(lambda o: head.mixture(o).nats(points), outputs.requires_grad_())
+    assert torch.autograd.gradcheck(lambda o: head.mixture(o).nll(points), outputs.requires_grad_())
 
 
 def test_the_density_sums_to_one():
@@ -129,7 +129,7 @@ def test_the_density_sums_to_one():
     grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1)
     points = torch.cat([grid, torch.zeros_like(grid)], -1)
     told = head.mixture(outputs.expand(401, 401, -1))
-    density = (-told.nats(points)[..., 0]).exp().sum() * 0.1**2
+    density = (-told.nll(points)[..., 0]).exp().sum() * 0.1**2
     assert density.item() == pytest.approx(1.0, abs=1e-3)
 
 
@@ -140,7 +140,7 @@ def test_extreme_outputs_have_finite_nats_and_gradients(size: float):
     torch.manual_seed(0)
     outputs = (size * torch.randn(50, head.output_size)).requires_grad_()
     points = torch.cat([10 * torch.randn(50, 2), torch.ones(50, 2)], 1)
-    nats = head.mixture(outputs).nats(points)
+    nats = head.mixture(outputs).nll(points)
     nats.sum().backward()
     assert torch.isfinite(nats).all()
     assert outputs.grad is not None
@@ -154,7 +154,7 @@ def test_no_deviation_is_below_the_floor():
     outputs[1:3], outputs[5] = 0.0, 0.0
     told = head.mixture(outputs)
     assert told.log_deviations.exp().tolist() == [[pytest.approx(0.5)] * 2]
-    assert told.nats(torch.zeros(4, dtype=torch.float64))[0].item() == pytest.approx(math.log(2 * math.pi * 0.25))
+    assert told.nll(torch.zeros(4, dtype=torch.float64))[0].item() == pytest.approx(math.log(2 * math.pi * 0.25))
 
 
 def test_an_ensemble_predicts_the_mean_density():
@@ -162,8 +162,8 @@ def test_an_ensemble_predicts_the_mean_density():
     told = [head.mixture(outputs) for head, outputs in (mixture(1), mixture(2))]
     for pen in (0.0, 1.0):
         points = torch.tensor([0.3, -0.2, pen, pen], dtype=torch.float64).expand(4, 4)
-        mean = torch.stack([(-each.nats(points)).exp() for each in told]).mean(0)
-        torch.testing.assert_close((-together(told).nats(points)).exp(), mean)
+        mean = torch.stack([(-each.nll(points)).exp() for each in told]).mean(0)
+        torch.testing.assert_close((-mean_mixture(told).nll(points)).exp(), mean)
 
 
 def test_sampled_points_follow_the_mixture():
@@ -173,7 +173,7 @@ def test_sampled_points_follow_the_mixture():
     told = head.mixture(outputs)
     wide = PenMixture(*(t.expand(40_000, *t.shape) for t in told if t is not None))
     noise = torch.rand(40_000, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    drawn = wide.draw(noise)
+    drawn = wide.sample(noise)
     weights = told.logits.softmax(-1)
     mean = (weights[:, None] * told.means).sum(0)
     assert drawn[:, :2].mean(0).tolist() == pytest.approx(mean.tolist(), abs=0.05)
@@ -188,7 +188,7 @@ def test_sampled_points_follow_the_mixture():
     assert told.last is not None
     assert lifted[:, 3].mean().item() == pytest.approx(told.last.sigmoid().item(), abs=0.02)
     assert not drawn[drawn[:, 2] == 0, 3].any()
-    neat = wide.draw(noise, bias=20.0)[:, :2]
+    neat = wide.sample(noise, bias=20.0)[:, :2]
     torch.testing.assert_close(neat, told.means[told.logits.argmax()].expand_as(neat), rtol=0, atol=1e-5)
 
 
@@ -222,15 +222,15 @@ def window_model(layers: int = 2) -> SoftWindowModel:
 def test_steps_and_chunks_match_the_whole_sequence(layers: int):
     """As all at once: outputs, where in the text it is, and the state."""
     model, x, text = window_model(layers), torch.randn(2, 9, 3), torch.tensor([[1, 2, 0, 4], [3, 3, 1, 0]])
-    whole, end = model(x, model.begin(text))
-    state: Any = model.begin(text)
+    whole, end = model(x, model.initial_state(text))
+    state: Any = model.initial_state(text)
     steps = []
     for t in range(9):
         output, state = model.step(x[:, t], state)
         steps.append(output)
     torch.testing.assert_close(torch.stack(steps, 1), whole)
     torch.testing.assert_close(state.window, end.window)
-    first, state = model(x[:, :4], model.begin(text))
+    first, state = model(x[:, :4], model.initial_state(text))
     second, _ = model(x[:, 4:], state)
     torch.testing.assert_close(torch.cat([first, second], 1), whole)
 
@@ -243,7 +243,7 @@ def test_the_fused_pass_matches_the_stepwise_pass(layers: int):
     found = []
     for training in (True, False):
         model.train(training).zero_grad()
-        _, state = model(x, model.begin(text))
+        _, state = model(x, model.initial_state(text))
         outputs, state = model(more, state)
         tensors = [outputs, state.window, state.middles, state.weights, *state.lower]
         (outputs.sin().sum() + sum(t.square().sum() for t in (state.window, state.middles, *state.lower))).backward()
@@ -267,7 +267,7 @@ def test_a_batch_does_not_change_scores():
 
 def test_the_end_of_the_text_is_detected():
     """By the window's weights at the last step."""
-    state = window_model().begin(torch.tensor([[1, 2]]))
+    state = window_model().initial_state(torch.tensor([[1, 2]]))
     for last, ended in (([0.2, 0.5, 0.4], False), ([0.1, 0.2, 0.3], True)):
         assert reached_end_of_text(state._replace(weights=torch.tensor([[[9.0, 0, 0], last]]))) is ended
 
@@ -542,7 +542,7 @@ def test_the_test_part_is_what_evaluate_scores(tmp_path: Path):
     assert found.table["model"].tolist() == [
         "LSTM, 2 Gaussians", "AR(2)", "Gaussian mixture without memory", "single Gaussian",
     ]  # fmt: skip
-    assert "6 characters are not in the training part" in found.notes[-1]
+    assert "6 characters are not in the training split" in found.notes[-1]
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
@@ -628,7 +628,7 @@ def test_generation_stops_at_the_end_of_the_text(scribe: HandwritingSynthesizer,
 @pytest.mark.parametrize(
     ("ask", "phrase"),
     [
-        (lambda w: w.generate(["né"]), "characters that the training part lacks, 'n', 'é': remove them"),
+        (lambda w: w.generate(["né"]), "characters that the training split lacks, 'n', 'é': remove them"),
         (lambda w: w.generate([" "]), "a text to write must have 1 to 10,000 characters, got 0"),
         (lambda w: w.generate(3), "this model writes texts: give texts, not a number"),
         (lambda w: w.generate(["a"], prime=drawings(1)), "the prime drawing 1 has no text"),

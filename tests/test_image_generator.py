@@ -69,8 +69,8 @@ def test_filters_are_the_papers(seed: int, size: int):
 def test_a_sharp_window_reads_the_dots_themselves():
     reader = DrawReader(1, 5, 5, 5).double()
     with torch.no_grad():
-        reader.tell.weight.zero_()
-        reader.tell.bias.copy_(torch.tensor([0.0, 0.0, -8.0, 0.0, 0.0]))  # the middle, all of it, sharp
+        reader.linear.weight.zero_()
+        reader.linear.bias.copy_(torch.tensor([0.0, 0.0, -8.0, 0.0, 0.0]))  # the middle, all of it, sharp
     pictures = torch.rand(3, 1, 5, 5, dtype=torch.float64)
     torch.testing.assert_close(reader(pictures, torch.zeros(3, 1, dtype=torch.float64)), pictures.flatten(1))
 
@@ -78,7 +78,7 @@ def test_a_sharp_window_reads_the_dots_themselves():
 def test_a_window_far_outside_sees_nothing_and_is_no_nan():
     reader = DrawReader(1, 5, 5, 2)
     with torch.no_grad():
-        reader.tell.bias.copy_(torch.tensor([1e4, -1e4, -5.0, 0.0, 0.0]))
+        reader.linear.bias.copy_(torch.tensor([1e4, -1e4, -5.0, 0.0, 0.0]))
     seen = reader(torch.ones(1, 1, 5, 5), torch.zeros(1, 1))
     assert torch.isfinite(seen).all()
     assert float(seen.abs().detach().max()) == 0
@@ -92,8 +92,8 @@ def test_gradients_of_the_bound_are_right(cell: str, attention: bool):
     noise = torch.randn(1, 3, 2, dtype=torch.float64)
 
     def bound(start: torch.Tensor, blank: torch.Tensor) -> torch.Tensor:
-        begun = drawn.begin(1)._replace(hidden=start, logits=blank)
-        return torch.stack(drawn.bound(picture, begun, noise)).sum()
+        begun = drawn.initial_state(1)._replace(hidden=start, logits=blank)
+        return torch.stack(drawn.elbo_terms(picture, begun, noise)).sum()
 
     inputs = (torch.randn(1, 7, dtype=torch.float64), torch.randn(1, 6, 5, dtype=torch.float64))
     assert torch.autograd.gradcheck(bound, tuple(x.requires_grad_() for x in inputs))
@@ -122,9 +122,9 @@ def test_the_bound_is_written_out_plainly():
         cost = cost + torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).sum(1)
         decoder = cells[1](mean + log.exp() * noise[:, t], decoder)
         hidden = decoder[0]
-        canvas = canvas + drawn.writer.paint(hidden).view(4, 6, 5)
+        canvas = canvas + drawn.writer.linear(hidden).view(4, 6, 5)
     said = -torch.distributions.Bernoulli(logits=canvas).log_prob(pictures).sum((1, 2))
-    found = drawn.bound(pictures, drawn.begin(4), noise)
+    found = drawn.elbo_terms(pictures, drawn.initial_state(4), noise)
     torch.testing.assert_close(found, (said, cost))
 
 
@@ -155,12 +155,12 @@ def test_forward_loss_and_step_are_the_same_model():
     drawn = model(kinds=2).eval()
     kinds = torch.tensor([0, 1])
     pictures = torch.rand(2, 6, 5).double().round()
-    told, _ = drawn.read(pictures, drawn.begin(2, kinds))
-    state = drawn.begin(2, kinds)
+    told, _ = drawn.read(pictures, drawn.initial_state(2, kinds))
+    state = drawn.initial_state(2, kinds)
     for t in range(3):
         logits, state = drawn.step(told.means[:, t], state)
         torch.testing.assert_close(logits.unflatten(1, (6, 5)), told.canvases[:, t])
-    canvases, windows = drawn.dream(told.means, drawn.begin(2, kinds))
+    canvases, windows = drawn.generate(told.means, drawn.initial_state(2, kinds))
     torch.testing.assert_close(canvases, told.canvases)
     torch.testing.assert_close(windows, told.windows)
     loss, _ = drawn.loss(Batch(pictures.round(), extras={"kind": kinds}))

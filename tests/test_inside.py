@@ -227,7 +227,7 @@ def test_traces_are_in_evaluation_mode():
 
 def test_forecast_horizon_is_not_averaged():
     layer, x = layer_of("lstm"), sequence(20)
-    trace = trace_layers(layer, ExampleSequence(x, begins=12))[LayerKey("LSTM", 0, 0)]
+    trace = trace_layers(layer, ExampleSequence(x, forecast_start=12))[LayerKey("LSTM", 0, 0)]
     forget = layer.trace(x).gates[0, 0]["forget"][0].detach().numpy()
     assert trace.gates["forget"] == pytest.approx(forget, abs=1e-5)
     assert trace.openness["forget"].mean == pytest.approx(forget[:12].mean(0), abs=1e-5)

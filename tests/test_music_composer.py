@@ -312,7 +312,7 @@ def test_transposition_keeps_all_keys_on_the_piano():
 def head_and_outputs(labels: int = 5, steps: int = 3) -> tuple[NADEHead, torch.Tensor]:
     torch.manual_seed(0)
     head = NADEHead(4, labels, 3).double()
-    torch.nn.init.normal_(head.given.weight[1:])
+    torch.nn.init.normal_(head.label_embedding.weight[1:])
     return head, head(torch.randn(1, steps, 4, dtype=torch.float64))
 
 
@@ -321,10 +321,10 @@ def one_by_one(head: NADEHead, outputs: torch.Tensor, keys: tuple[int, ...]) -> 
     bias, activation = outputs[: head.labels], outputs[head.labels :].clone()
     nats = 0.0
     for k in reversed(range(head.labels)):
-        p = torch.sigmoid(bias[k] + head.told.weight[k] @ torch.sigmoid(activation)).item()
+        p = torch.sigmoid(bias[k] + head.output_layer.weight[k] @ torch.sigmoid(activation)).item()
         nats -= math.log(p if keys[k] else 1 - p)
         if keys[k]:
-            activation = activation + head.given.weight[k + 1]
+            activation = activation + head.label_embedding.weight[k + 1]
     return nats
 
 
@@ -370,7 +370,7 @@ def test_gradients_of_the_head():
     held = torch.tensor([[[0, 1, 0, 1, 1], [0, 0, 0, 0, 0.0]]], dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda o: head.logits(o, held), outputs.detach().requires_grad_(True))
     head.logits(outputs, held).sum().backward()
-    assert (head.given.weight.grad[0] == 0).all()
+    assert (head.label_embedding.weight.grad[0] == 0).all()
 
 
 def test_drawn_as_often_as_likely():

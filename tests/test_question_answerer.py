@@ -184,7 +184,7 @@ def test_hops_do_not_see_past_the_end():
     torch.manual_seed(0)
     pool = MultiHopPool(4, 3).double()
     steps, lengths = torch.randn(2, 6, 4).double(), torch.tensor([6, 3])
-    found, weights = pool.asked(steps, lengths)
+    found, weights = pool.attend(steps, lengths)
     changed = steps.clone()
     changed[1, 3:] = 7
     torch.testing.assert_close(pool(changed, lengths), found)
@@ -347,7 +347,7 @@ def test_it_learns_to_look_where_the_answer_stands(chooser: QuestionAnswerer):
 def test_the_report_looks_into_questions_of_the_test(tmp_path: Path):
     """Not into training questions; if nothing was held out, the report says so."""
     stories = _stories(60)
-    for share, says in ((0.2, "A question of the test part."), (0.0, "A question of the data.")):
+    for share, says in ((0.2, "A question of the test split."), (0.0, "A question of the data.")):
         job = QuestionAnswerer(hidden_size=4, epochs=1, test_fraction=share).fit(stories, run=tmp_path / str(share))
         sections = [s for s in job.report_sections(job.read(stories)) if s.title.startswith("Attention")]
         assert sections

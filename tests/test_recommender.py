@@ -311,8 +311,10 @@ def test_ties_count_against_the_model(monkeypatch: pytest.MonkeyPatch):
         for left_out in (None, histories):
             with torch.inference_mode():
                 found = ranking.ranks_at_steps(model, batch, steps, targets, left_out)
-                up = head.own(model.features(batch.inputs)[0].flatten(0, 1), torch.full((21,), 39))[0]
-                down = head.own(model.features(batch.inputs)[0].flatten(0, 1), torch.zeros(21, dtype=torch.long))[0]
+                up = head.score_targets(model.features(batch.inputs)[0].flatten(0, 1), torch.full((21,), 39))[0]
+                down = head.score_targets(
+                    model.features(batch.inputs)[0].flatten(0, 1), torch.zeros(21, dtype=torch.long)
+                )[0]
             for i, (target, rank) in enumerate(zip(targets.tolist(), found.tolist(), strict=True)):
                 gone = set() if left_out is None else set(left_out[i].tolist())
                 better = range(10 * (target // 10), 40) if up[i] > down[i] else range(10 * (target // 10) + 10)
@@ -373,7 +375,7 @@ def test_losses_of_huge_scores_are_finite():
 def test_a_sample_estimates_the_sum_over_all():
     """Of many draws the softmax's sum is that over all items, whichever are drawn more often."""
     torch.manual_seed(0)
-    head = ItemHead(3, 5, negatives=200_000, weights=[1.0, 2.0, 3.0, 4.0, 10.0]).train()
+    head = ItemHead(3, 5, num_negatives=200_000, weights=[1.0, 2.0, 3.0, 4.0, 10.0]).train()
     with torch.no_grad():
         head.scores.weight.copy_(torch.randn(5, 3))
     features, targets = torch.randn(2, 4, 3), torch.tensor([[0, 1, 2, -1], [3, 4, -1, -1]])
@@ -383,7 +385,7 @@ def test_a_sample_estimates_the_sum_over_all():
     assert head.loss(features, Batch(targets, targets=targets)).item() == pytest.approx(
         F.cross_entropy(head(features)[kept], targets[kept]).item()
     )
-    shares = torch.bincount(head.draw(), minlength=5) / 200_000
+    shares = torch.bincount(head.sample_negatives(), minlength=5) / 200_000
     torch.testing.assert_close(shares, torch.tensor([0.05, 0.1, 0.15, 0.2, 0.5]), atol=0.01, rtol=0)
 
 
@@ -391,7 +393,7 @@ def test_a_sample_estimates_the_sum_over_all():
 def test_in_validation_all_others_are_negatives(loss: str, monkeypatch: pytest.MonkeyPatch):
     """The same number each time, however few scores are held at a time."""
     torch.manual_seed(0)
-    head = ItemHead(3, 5, loss=loss, negatives=2, weights=[1.0] * 5, penalty=0.5).eval()
+    head = ItemHead(3, 5, loss=loss, num_negatives=2, weights=[1.0] * 5, bpr_reg=0.5).eval()
     features, targets = torch.randn(1, 4, 3), torch.tensor([[0, 4, 2, -1]])
     scores, wanted = head(features)[0, :3], targets[0, :3]
     rest = torch.stack([torch.cat([row[:t], row[t + 1 :]]) for row, t in zip(scores, wanted.tolist(), strict=True)])

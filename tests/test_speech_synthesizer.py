@@ -34,7 +34,7 @@ from lstmkit.jobs.speech_synthesizer.synthesis import (
 )
 from lstmkit.layers.rnn import LSTM
 from lstmkit.models.base import Ensemble
-from lstmkit.models.tacotron import StreamingDecoder, Tacotron, TacotronDecoder, Weights, guided_attention_penalty
+from lstmkit.models.tacotron import LossWeights, StreamingDecoder, Tacotron, TacotronDecoder, guided_attention_penalty
 from lstmkit.modules.attention import LocationAttention
 from lstmkit.modules.encoders import PreNet, TokenEncoder
 from lstmkit.progress import Progress
@@ -70,7 +70,7 @@ def network(dtype: torch.dtype = torch.float64, together: int = 2, **weights: fl
         6, 3, together,
     )  # fmt: skip
     trunk = LSTM(3, 3, batch_first=True, bidirectional=True)
-    return Tacotron(TokenEncoder(5, 3), trunk, decoder, weights=Weights(**weights)).to(dtype)
+    return Tacotron(TokenEncoder(5, 3), trunk, decoder, weights=LossWeights(**weights)).to(dtype)
 
 
 def batch(dtype: torch.dtype = torch.float64) -> Batch:
@@ -240,7 +240,7 @@ def test_synthesis_ends_by_stop_token_or_is_cut_off(bias: float, steps: list[int
     """The stop token comes always or never; each text has its own limit."""
     model = network(torch.float32)
     with torch.no_grad():
-        model.decoder.tell.bias[-1] = bias
+        model.decoder.linear.bias[-1] = bias
     found = synthesize(model, [np.array([1, 2]), np.array([3])], np.array([3, 5]), 8, torch.device("cpu"))
     assert [one.ended for one in found] == [ended] * 2
     assert [one.frames.shape for one in found] == [(2 * n, 3) for n in steps]
@@ -257,7 +257,7 @@ def test_a_text_does_not_depend_on_its_batch():
 def test_an_ensemble_is_the_mean_of_its_members():
     one, other = network(torch.float32), network(torch.float32)
     with torch.no_grad():
-        other.decoder.tell.bias += 1.0
+        other.decoder.linear.bias += 1.0
     ids, limit, cpu = [np.array([1, 2])], np.array([1]), torch.device("cpu")
     each = [synthesize(model, ids, limit, 1, cpu)[0] for model in (one, other)]
     (both,) = synthesize(Ensemble([one, other]), ids, limit, 1, cpu)
@@ -537,12 +537,12 @@ def test_the_ending_of_the_file_selects_the_format(synthesizer: SpeechSynthesize
     for ending, exact in ((".flac", 1e-4), (".ogg", 0.1)):
         synthesizer.write([one], tmp_path / f"c{ending}")
         again = read_audio(tmp_path / f"c{ending}")
-        assert (again.sample_rate, len(again.samples)) == (one.sound.sample_rate, len(one.sound.samples))
-        np.testing.assert_allclose(again.samples, one.sound.samples.clip(-1, 1), atol=exact)
+        assert (again.sample_rate, len(again.samples)) == (one.clip.sample_rate, len(one.clip.samples))
+        np.testing.assert_allclose(again.samples, one.clip.samples.clip(-1, 1), atol=exact)
     synthesizer.write([one, other], tmp_path / "c.zip")
     with zipfile.ZipFile(tmp_path / "c.zip") as archive:
         assert archive.namelist() == ["1.wav", "2.wav"]
-        assert archive.read("2.wav") == encode_audio(other.sound)
+        assert archive.read("2.wav") == encode_audio(other.clip)
     synthesizer.write([one, other], tmp_path / "d.txt")
     assert (tmp_path / "d.txt").read_text().count("\n") == 2
 
@@ -571,7 +571,7 @@ def test_a_round_trip_counts_character_errors(synthesizer: SpeechSynthesizer):
     both = synthesizer.round_trip_cer(voice(2), FakeTranscriber(["ah", "oh no"]))
     assert both.table["CER"].tolist() == [0.0, 0.0]
     assert synthesizer.predict(["oh"], transcriber=FakeTranscriber(["ah"]))[0].transcript == "ah"
-    with pytest.raises(UserError, match="gave 1 texts for 2 sounds"):
+    with pytest.raises(UserError, match="gave 1 texts for 2 clips"):
         synthesizer.round_trip_cer(["oh", "ah"], FakeTranscriber(["oh"]))
     with pytest.raises(UserError, match="nowhere"):
         synthesizer.predict(["oh"], transcriber="nowhere")

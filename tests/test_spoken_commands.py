@@ -199,7 +199,15 @@ def test_files_that_do_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def front_end(**options: Any) -> AugmentedLogMelFrontEnd:
-    plain = {"rate": 0, "bands": 12, "channels": 4, "shift": 0.0, "noise": 0.0, "speed": 0.0, "masks": 0}
+    plain = {
+        "sample_rate": 0,
+        "n_mels": 12,
+        "conv_channels": 4,
+        "max_time_shift": 0.0,
+        "min_snr_db": 0.0,
+        "speed_perturbation": 0.0,
+        "spec_augment_masks": 0,
+    }
     made = AugmentedLogMelFrontEnd(**{**plain, "dropout": 0.0, **options})
     made.fit(hums(12, 0)[0], Progress())
     return made
@@ -231,7 +239,7 @@ def test_silence_is_not_made_loud():
 
 def test_loudness_is_in_decibels_of_full_scale():
     noise = np.random.default_rng(0).standard_normal(40_000).astype(np.float32)
-    heard = front_end(bands=20)
+    heard = front_end(n_mels=20)
     for gain, expected in ((1.0, 0.0), (0.1, -20.0)):
         assert heard.loudness(heard.mel.from_samples(gain * noise)).mean() == pytest.approx(expected, abs=0.7)
 
@@ -266,7 +274,7 @@ def disturbance(bands: int = 6, **options: Any) -> AudioAugmentation:
 
 def test_only_training_disturbs():
     x, lengths = torch.randn(3, 20, 6), torch.tensor([20, 1, 7])
-    made = disturbance(shift=3, noise=20, speed=0.2, masks=2)
+    made = disturbance(max_time_shift=3, min_snr_db=20, speed_perturbation=0.2, spec_augment_masks=2)
     assert made.eval()(x, lengths)[0] is x
     torch.manual_seed(0)
     once, own = made.train()(x, lengths)
@@ -279,7 +287,7 @@ def test_only_training_disturbs():
 
 def test_a_shift_is_silence_around_the_same_frames():
     x, lengths = torch.randn(8, 10, 6), torch.full((8,), 10)
-    found, own = disturbance(shift=4).train()(x, lengths)
+    found, own = disturbance(max_time_shift=4).train()(x, lengths)
     silence = (-14.0 + 3.0) / 2.0
     for row, given_row, length in zip(found, x, own.tolist(), strict=True):
         spoken = [t for t in range(length) if not torch.allclose(row[t], torch.full((6,), silence))]
@@ -294,14 +302,14 @@ def test_tempo_and_pitch_change_by_at_most_their_share():
     """A ramp over time stays one from end to end; a peak over the bands moves by no more than the factor."""
     torch.manual_seed(1)
     ramp = torch.linspace(0, 1, 40)[None, :, None].repeat(16, 1, 6)
-    found, own = disturbance(speed=0.2).train()(ramp, torch.full((16,), 40))
+    found, own = disturbance(speed_perturbation=0.2).train()(ramp, torch.full((16,), 40))
     assert own.min() >= round(40 / 1.2)
     assert own.max() <= 40 / 0.8
     for row, length in zip(found[:, :, 0], own.tolist(), strict=True):
         np.testing.assert_allclose(row[:length], np.linspace(0, 1, length), atol=1e-5)
     peak = torch.zeros(64, 5, 30)
     peak[:, :, 14] = 5.0
-    made = disturbance(30, speed=0.2).train()
+    made = disturbance(30, speed_perturbation=0.2).train()
     where = made._shift_pitch(peak)[:, 0].argmax(1)
     assert where.min() >= 11
     assert where.max() <= 18
@@ -313,7 +321,7 @@ def test_noise_is_at_least_so_far_below():
     torch.manual_seed(0)
     power = torch.full((200, 10, 6), -14.0)
     power[:, :5] = 0.0
-    found = disturbance(noise=20.0)._add_noise(power)
+    found = disturbance(min_snr_db=20.0)._add_noise(power)
     decibels = found * 10 / math.log(10)
     assert decibels[:, 5:].mean(dim=(1, 2)).max() < -14
     assert decibels[:, 5:].mean(dim=(1, 2)).std() > 5
@@ -324,7 +332,7 @@ def test_noise_is_at_least_so_far_below():
 def test_masks_hide_a_stretch_of_time_and_of_bands():
     torch.manual_seed(0)
     x = torch.ones(50, 40, 30)
-    found, _ = disturbance(30, masks=1).train()(x, torch.full((50,), 40))
+    found, _ = disturbance(30, spec_augment_masks=1).train()(x, torch.full((50,), 40))
     hidden = found == 0
     times, bands = hidden.all(2).sum(1), hidden.all(1).sum(1)
     assert times.max() <= 9

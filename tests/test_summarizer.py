@@ -29,11 +29,11 @@ from lstmkit.jobs.summarizer import metrics as scoring
 from lstmkit.jobs.summarizer.baselines import lead, leading_words
 from lstmkit.jobs.summarizer.job import Summarizer
 from lstmkit.models.base import Ensemble
-from lstmkit.models.encoder_decoder import Decoder, EncoderDecoder, attended, generated
+from lstmkit.models.encoder_decoder import Decoder, EncoderDecoder, attention_weights, generation_probabilities
 from lstmkit.modules.attention import build_attention
 from lstmkit.modules.encoders import TokenEncoder
 from lstmkit.modules.heads import TokenHead
-from lstmkit.modules.pointer_generator import log_likelihood, mixed, pointer_generator_loss
+from lstmkit.modules.pointer_generator import final_log_probabilities, log_likelihood, pointer_generator_loss
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress
 from lstmkit.recipes import protocols
@@ -67,7 +67,7 @@ def _slowly(logits: Tensor, switch: float, weights: Tensor, ids: Tensor) -> list
 
 def test_the_final_distribution_is_the_papers():
     logits, switch, weights, ids = _numbers()
-    found = mixed(logits, switch, weights, ids)
+    found = final_log_probabilities(logits, switch, weights, ids)
     assert found.shape == (5, V + S)
     for row in range(5):
         wanted = _slowly(logits[row], float(switch[row]), weights[row], ids[row])
@@ -120,8 +120,8 @@ def _model(kind: str = "additive", upper: int = 0, feeding: bool = False, covera
     lower = build_trunk("lstm", 3 + (5 if feeding else 0), 4, num_layers=1)
     above = build_trunk("lstm", 8, 4, num_layers=1) if upper else None
     attention = build_attention(kind, 4, 4, coverage=coverage > 0)
-    decoder = Decoder(embedding, lower, attention, above, 4, 5, feeding, copying=True)
-    model = EncoderDecoder(embedding, trunk, decoder, TokenHead(5, V), BEGIN, coverage=coverage).double()
+    decoder = Decoder(embedding, lower, attention, above, 4, 5, feeding, copy_mechanism=True)
+    model = EncoderDecoder(embedding, trunk, decoder, TokenHead(5, V), BEGIN, coverage_weight=coverage).double()
     for weight in model.parameters():
         weight.data.mul_(3)  # so that words differ
     return model
@@ -159,9 +159,9 @@ def _stepwise(model: EncoderDecoder, batch: Batch) -> list[float]:
 @torch.no_grad()
 def test_the_loss_is_that_of_what_steps_tell(options: dict[str, Any]):
     model, batch = _model(**options), _batch()
-    weight, model.coverage = model.coverage, 0.0
+    weight, model.coverage_weight = model.coverage_weight, 0.0
     assert float(model.loss(batch)[0]) == pytest.approx(np.mean(_stepwise(model, batch)), rel=1e-5)
-    model.coverage = weight
+    model.coverage_weight = weight
     assert (float(model.loss(batch)[0]) > np.mean(_stepwise(model, batch)) + 1e-3) == bool(weight)
 
 
@@ -208,10 +208,10 @@ def test_a_search_copies_in_any_batch_and_with_any_ensemble():
             assert found[row][0].score == pytest.approx(alone[0].score, rel=1e-4)
             assert all(i < V or i in inputs[row] for i in alone[0].ids)
     _, state = model.step(torch.zeros(1, dtype=torch.long), state)
-    p_gen = generated(state)
+    p_gen = generation_probabilities(state)
     assert p_gen is not None
     assert 0 < float(p_gen) < 1
-    assert attended(state).sum() == pytest.approx(1)
+    assert attention_weights(state).sum() == pytest.approx(1)
 
 
 # ---- numbers of unknown words ----------------------------------------------------------------------------------------

@@ -153,7 +153,7 @@ def test_gradients_of_the_field():
 def test_words_are_spelled_whatever_stands_beside_them():
     """More room for letters, or more words beside it, change no word's vector; other letters do."""
     torch.manual_seed(0)
-    encoder = WordEncoder(9, 9, word_size=3, letter_size=4, dropout=0.5).eval()
+    encoder = WordEncoder(9, 9, embedding_size=3, char_feature_size=4, dropout=0.5).eval()
     word = torch.tensor([[[5, 1, 2, 3]]])
     wide = torch.tensor([[[5, 1, 2, 3, 0, 0], [6, 4, 4, 4, 4, 4]]])
     with torch.no_grad():
@@ -168,7 +168,7 @@ def test_a_head_without_a_field_is_a_softmax():
     torch.manual_seed(0)
     head = TagHead(4, 3)
     outputs = head(torch.randn(2, 5, 4))
-    tags, shares = head.answer(outputs, torch.tensor([5, 2]))
+    tags, shares = head.decode(outputs, torch.tensor([5, 2]))
     assert [len(t) for t in tags] == [5, 2]
     torch.testing.assert_close(shares, outputs.softmax(-1))
 

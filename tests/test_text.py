@@ -313,7 +313,7 @@ def test_penalties_act_in_training_alone():
     batch = next(loader.epoch())
     features, _ = plain.features(batch.inputs)
     loss = plain.loss(batch)[0].item()
-    plain.activation, plain.slowness = 2.0, 3.0
+    plain.activation_reg, plain.temporal_activation_reg = 2.0, 3.0
     extra = 2 * features.square().mean() + 3 * (features[:, 1:] - features[:, :-1]).square().mean()
     assert plain.loss(batch)[0].item() == pytest.approx(loss + extra.item(), rel=1e-5)
     assert plain.eval().loss(batch)[0].item() == pytest.approx(loss, rel=1e-5)

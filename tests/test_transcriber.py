@@ -20,7 +20,7 @@ from lstmkit.data.batch import Batch
 from lstmkit.data.ink.resampling import resample_ink, validate_strokes
 from lstmkit.data.transcripts import Columns, normalize_text, read_transcripts
 from lstmkit.data.vision.image_io import normalize_text_line, read_grayscale_image
-from lstmkit.decoding.ctc import Written
+from lstmkit.decoding.ctc import AlignedCharacter
 from lstmkit.errors import DataError, SettingError, UserError
 from lstmkit.jobs.transcriber.metrics import confusions, edit_distance, scores
 from lstmkit.jobs.transcriber.results import join_transcriptions, to_transcription
@@ -382,7 +382,11 @@ def test_words_and_characters_have_positions():
     """Leading, trailing and repeated spaces are left out."""
     steps = [(1, 0), (2, 2), (3, 3), (1, 5), (1, 6), (3, 8), (1, 9)]
     found = to_transcription(
-        [Written(which, at, at + 1, 0.5 + at / 20) for which, at in steps], " ab", "it", "second", lambda s: s / 10
+        [AlignedCharacter(which, at, at + 1, 0.5 + at / 20) for which, at in steps],
+        " ab",
+        "it",
+        "second",
+        lambda s: s / 10,
     )
     assert found.text == "ab b"
     assert [(w.text, w.start, w.end) for w in found.words] == [("ab", 0.2, 0.4), ("b", 0.8, 0.9)]

@@ -26,7 +26,7 @@ from lstmkit.jobs.common.text_retrieval import TranslationMemory
 from lstmkit.jobs.translator import metrics as scoring
 from lstmkit.jobs.translator.job import Translator
 from lstmkit.models.base import Ensemble
-from lstmkit.models.encoder_decoder import Decoder, DecoderState, EncoderDecoder, attended
+from lstmkit.models.encoder_decoder import Decoder, DecoderState, EncoderDecoder, attention_weights
 from lstmkit.modules import attention as attending
 from lstmkit.modules.attention import ATTENTIONS, Attention, build_attention
 from lstmkit.modules.encoders import TokenEncoder
@@ -311,7 +311,7 @@ OPTIONS = [
 def test_the_loss_is_that_of_one_token_after_the_other(options: dict[str, Any]):
     """All steps at once, or in a loop where they must be: cross-entropy and gradient of what ``step`` tells."""
     model, batch = _model(**options), _batch()
-    model.coverage = 0.0  # its penalty has a test of its own
+    model.coverage_weight = 0.0  # its penalty has a test of its own
     assert batch.targets is not None
     wanted = F.cross_entropy(_stepwise(model, batch).flatten(0, 1), batch.targets.flatten(), ignore_index=-1)
     loss, _ = model.loss(batch)
@@ -358,14 +358,14 @@ def test_the_coverage_penalty_is_the_papers():
     covered = torch.zeros(3, 5).double()
     for t in range(6):
         (_, weights, _), state = model.decoder(before, state)
-        torch.testing.assert_close(state.covered, covered + weights[:, 0])
+        torch.testing.assert_close(state.coverage, covered + weights[:, 0])
         for b in range(3):
             if batch.targets[b, t] >= 0:
                 penalty += sum(min(float(weights[b, 0, s]), float(covered[b, s])) for s in range(5))
         covered = covered + weights[:, 0]
         before = batch.targets[:, t : t + 1].clamp(min=0)
     whole, _ = model.loss(batch)
-    model.coverage = 0.0
+    model.coverage_weight = 0.0
     plain, _ = model.loss(batch)
     assert float(whole - plain) == pytest.approx(0.7 * float(penalty) / 12)
 
@@ -592,7 +592,7 @@ def test_an_ensemble_attends_as_its_members_do_on_the_mean():
         _, state = model(torch.tensor([[1, 2, 3]]))
         _, state = model.step(torch.tensor([BEGIN]), state)
     assert isinstance(state[0], DecoderState)
-    torch.testing.assert_close(attended(state), (state[0].weights + state[1].weights) / 2)
+    torch.testing.assert_close(attention_weights(state), (state[0].weights + state[1].weights) / 2)
 
 
 def test_the_longest_reach_the_picture_in_part():

@@ -34,7 +34,7 @@ from lstmkit.jobs.classifier.job import Classifier
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.layers.rnn import LSTM
 from lstmkit.modules import video_encoder as parts
-from lstmkit.modules.image_encoder import ImageEncoder, ImageGridEncoder, PixelNormalizer, moved
+from lstmkit.modules.image_encoder import ImageEncoder, ImageGridEncoder, PixelNormalizer, random_translation
 from lstmkit.modules.video_encoder import VideoEncoder, VideoGridEncoder
 from lstmkit.plots.video import video_attribution_figure
 from lstmkit.progress import Progress
@@ -354,7 +354,7 @@ def encoder(**options: Any) -> VideoEncoder:
 
 def grid_encoder(**options: Any) -> VideoGridEncoder:
     torch.manual_seed(0)
-    grid = ImageGridEncoder(PixelNormalizer([100.0], [50.0]), ImageEncoder(1, (4, 8)), 5, cells=16)
+    grid = ImageGridEncoder(PixelNormalizer([100.0], [50.0]), ImageEncoder(1, (4, 8)), 5, num_cells=16)
     return VideoGridEncoder(grid, LSTM(5, 3, bidirectional=True, batch_first=True), **options)
 
 
@@ -419,16 +419,16 @@ def test_a_clip_is_moved_as_a_whole():
     clips[:, :, 6:10, 8:12] = torch.arange(1, 4, dtype=torch.uint8).view(1, 3, 1, 1, 1)
     torch.manual_seed(0)
     offsets = set()
-    for clip in moved(clips, 0.2):
+    for clip in random_translation(clips, 0.2):
         down, right = (int(at.min()) - start for at, start in zip(torch.where(clip[0, ..., 0]), (6, 8), strict=True))
         offsets.add((down, right))
         torch.testing.assert_close(clip, clips[0].roll((down, right), (1, 2)))
     downs, rights = map(set, zip(*offsets, strict=True))
     assert downs == set(range(-3, 4))
     assert rights == set(range(-4, 5))
-    torch.testing.assert_close(moved(clips, 0.0), clips)
+    torch.testing.assert_close(random_translation(clips, 0.0), clips)
     for make in (encoder, grid_encoder):
-        made = make(shift=0.5).eval()
+        made = make(max_translation=0.5).eval()
         torch.testing.assert_close(made(dots(), None)[0], make().eval()(dots(), None)[0])
     assert not torch.allclose(made.train()(dots(), None)[0], made.eval()(dots(), None)[0])
 
@@ -447,10 +447,10 @@ def test_the_scale_is_that_of_training():
     built, width = again.build()
     assert isinstance(built, VideoEncoder)
     assert width == 4
-    scaled = built.dots(torch.from_numpy(np.concatenate(again.encode(clips))))
+    scaled = built.normalizer(torch.from_numpy(np.concatenate(again.encode(clips))))
     torch.testing.assert_close(scaled.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(scaled.std(dim=(0, 2, 3)), torch.ones(3), atol=1e-3, rtol=0)
-    assert not scaled.new_tensor(front_end.without(clips[0].frames, 1, 3)[1:3].std(axis=(0, 1, 2))).any()
+    assert not scaled.new_tensor(front_end.occlude(clips[0].frames, 1, 3)[1:3].std(axis=(0, 1, 2))).any()
     with pytest.raises(DataError, match=r"x has frames of shape \(16, 16, 1\), the model expects \(16, 16, 3\)"):
         front_end.encode([video_from_array(square("left"), SMALL, "x")])
     with pytest.raises(ValueError, match="means or deviations are invalid"):

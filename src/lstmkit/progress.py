@@ -12,7 +12,7 @@ class Task(Protocol):
     """One task of a progress display."""
 
     def update(self, done: int, note: str = "") -> None:
-        """Set the number of finished units and a short note shown beside the bar."""
+        """Set the number of finished units and a short note shown next to the bar."""
         ...
 
 

@@ -16,7 +16,7 @@ BLANK = 0  #: Class of the blank.
 LanguageModelScore = Callable[[Sequence[Any], Sequence[int]], tuple[np.ndarray, Sequence[Any]]]
 
 
-class Written(NamedTuple):
+class AlignedCharacter(NamedTuple):
     """A decoded character and its position.
 
     Attributes:
@@ -38,12 +38,12 @@ class GreedyDecoder:
     >>> greedy = GreedyDecoder()
     >>> greedy.push(log_p[:1]), greedy.push(log_p[1:])
     (None, None)
-    >>> [(character.start, character.end) for character in greedy.written]
+    >>> [(character.start, character.end) for character in greedy.characters]
     [(0, 2), (3, 4)]
     """
 
     def __init__(self) -> None:
-        self.written: list[Written] = []
+        self.characters: list[AlignedCharacter] = []
         self._last, self._steps = BLANK, 0
 
     def push(self, log_p: np.ndarray) -> None:
@@ -53,22 +53,22 @@ class GreedyDecoder:
         ):
             p = min(1.0, float(np.exp(p)))
             if best != BLANK and best == self._last:
-                previous = self.written[-1]
-                self.written[-1] = previous._replace(end=step + 1, p=max(p, previous.p))
+                previous = self.characters[-1]
+                self.characters[-1] = previous._replace(end=step + 1, p=max(p, previous.p))
             elif best != BLANK:
-                self.written.append(Written(best, step, step + 1, p))
+                self.characters.append(AlignedCharacter(best, step, step + 1, p))
             self._last = best
         self._steps += len(log_p)
 
 
-def greedy(log_p: np.ndarray) -> list[Written]:
+def greedy(log_p: np.ndarray) -> list[AlignedCharacter]:
     """Greedy decoding of all steps ``(S, V)`` at once; see :class:`GreedyDecoder`."""
     decoder = GreedyDecoder()
     decoder.push(log_p)
-    return decoder.written
+    return decoder.characters
 
 
-def forced_align(log_p: np.ndarray, ids: Sequence[int]) -> list[Written]:
+def forced_align(log_p: np.ndarray, ids: Sequence[int]) -> list[AlignedCharacter]:
     """Forced alignment: the most probable position of each character of a known text (Viterbi).
 
     Args:
@@ -105,7 +105,7 @@ def forced_align(log_p: np.ndarray, ids: Sequence[int]) -> list[Written]:
     for i, character in enumerate(ids):
         (steps,) = np.nonzero(path == 2 * i + 1)
         p = min(1.0, float(np.exp(log_p[steps, character].max())))
-        aligned.append(Written(int(character), int(steps[0]), int(steps[-1]) + 1, p))
+        aligned.append(AlignedCharacter(int(character), int(steps[0]), int(steps[-1]) + 1, p))
     return aligned
 
 

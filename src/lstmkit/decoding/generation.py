@@ -116,20 +116,21 @@ def filter_logits(logits: Tensor, temperature: float, top_k: int, top_p: float) 
 
 
 def sample_labels(
-    tell: Callable[[Tensor], Tensor],
+    logits_below: Callable[[Tensor], Tensor],
     noise: Tensor,
     temperature: float = 1.0,
-    given: Tensor | None = None,
+    known: Tensor | None = None,
     autoregressive: bool = True,
 ) -> Tensor:
     """Sample binary labels from the last to the first, each conditioned on those already sampled.
 
     Args:
-        tell: ``tell(labels (B, K)) -> logits (B, K)``: logits of the labels below the lowest active one of ``labels``.
+        logits_below: ``logits_below(labels (B, K)) -> logits (B, K)``: logits of the labels below the lowest active one
+            of ``labels``.
         noise: ``(B, K)`` uniform in 0…1: a label is active if its noise is below its probability.
         temperature: Temperature of the probabilities; 0 takes the more probable value.
-        given: ``(B, K)`` known labels: 1 or 0, and NaN for those to sample; ``None`` for none.
-        autoregressive: Whether ``tell`` depends on the labels; if not, one call samples all.
+        known: ``(B, K)`` known labels: 1 or 0, and NaN for those to sample; ``None`` for none.
+        autoregressive: Whether ``logits_below`` depends on the labels; if not, one call samples all.
 
     Returns:
         ``(B, K)`` of 0 and 1, in the dtype of ``noise``.
@@ -142,10 +143,10 @@ def sample_labels(
     limit = torch.full((len(noise), 1), noise.shape[1], device=noise.device)
     while True:
         # The logits only change at the next active label, so all labels down to it are sampled at once.
-        logits = tell(labels)
+        logits = logits_below(labels)
         probabilities = (logits / temperature).sigmoid() if temperature else (logits > 0).to(noise.dtype)
-        if given is not None:
-            probabilities = torch.where(given.isnan(), probabilities, given)
+        if known is not None:
+            probabilities = torch.where(known.isnan(), probabilities, known)
         active = (noise < probabilities) & (numbers < limit)
         if not autoregressive:
             return active.to(noise.dtype)

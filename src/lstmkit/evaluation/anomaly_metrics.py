@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmkit.evaluation.anomaly_thresholds import stretches
+from lstmkit.evaluation.anomaly_thresholds import true_runs
 
 _N_THRESHOLDS = 250  # thresholds of a precision-recall curve
 
@@ -38,16 +38,16 @@ def vus_pr(labels: np.ndarray, scores: np.ndarray, window: int) -> float:
     """
     if not labels.any():
         return math.nan
-    ranges = stretches(labels)
+    ranges = true_runs(labels)
     ranked = -np.sort(-scores)
     thresholds = ranked[np.linspace(0, len(scores) - 1, _N_THRESHOLDS).astype(int)]
     order = np.argsort(-scores, kind="stable")
     counts = np.searchsorted(-ranked, -thresholds, side="right")  # scores at or above each threshold
     hard_labels = labels.astype(np.float64)
-    buffered = _range_mask(_widened(ranges, window, len(labels)), len(labels))
+    buffered = _range_mask(_widen(ranges, window, len(labels)), len(labels))
     areas = []
     for width in range(window + 1):
-        peaks = np.array([scores[start:stop].max() for start, stop in _widened(ranges, width, len(labels))])
+        peaks = np.array([scores[start:stop].max() for start, stop in _widen(ranges, width, len(labels))])
         existence = (peaks >= thresholds[:, None]).mean(axis=1)
         soft_labels = _soft_labels(hard_labels, ranges, width)
         areas.append(_pr_area(hard_labels, soft_labels, buffered, order, counts, existence))
@@ -65,7 +65,7 @@ def _soft_labels(labels: np.ndarray, ranges: Sequence[tuple[int, int]], width: i
     return np.minimum(soft, 1)
 
 
-def _widened(ranges: Sequence[tuple[int, int]], width: int, length: int) -> list[tuple[int, int]]:
+def _widen(ranges: Sequence[tuple[int, int]], width: int, length: int) -> list[tuple[int, int]]:
     """The ranges extended by half of ``width`` on either side; ranges that touch are merged."""
     half = width // 2
     widened = [(max(0, ranges[0][0] - half), ranges[0][1] + half)]
@@ -130,9 +130,9 @@ def range_precision_recall_f1(labels: np.ndarray, alarms: np.ndarray) -> tuple[f
 def _mean_coverage(ranges: np.ndarray, cover: np.ndarray) -> float:
     """Mean over the ranges: the fraction that ``cover`` covers, divided by the number of covering ranges."""
     coverages = []
-    for start, stop in stretches(ranges):
+    for start, stop in true_runs(ranges):
         overlap = cover[start:stop]
-        count = len(stretches(overlap))
+        count = len(true_runs(overlap))
         coverages.append(overlap.mean() / count if count else 0.0)
     return float(np.mean(coverages)) if coverages else 0.0
 
@@ -142,8 +142,8 @@ def event_counts(labels: np.ndarray, alarms: np.ndarray) -> tuple[int, int, int]
 
     As in Hundman et al. 2018, section 4.2, and Orion's benchmark; add the counts up over series.
     """
-    detected = [bool(alarms[start:stop].any()) for start, stop in stretches(labels)]
-    false_alarms = [not labels[start:stop].any() for start, stop in stretches(alarms)]
+    detected = [bool(alarms[start:stop].any()) for start, stop in true_runs(labels)]
+    false_alarms = [not labels[start:stop].any() for start, stop in true_runs(alarms)]
     return sum(detected), sum(false_alarms), len(detected) - sum(detected)
 
 
@@ -178,7 +178,7 @@ def nab_raw_score(windows: Sequence[tuple[int, int]], alarms: np.ndarray, probat
         probation: Leading steps that are ignored.
         gap: Alarms at most this many steps apart are merged into one.
     """
-    steps = np.array([start for start, _ in stretches(alarms, gap)], dtype=np.int64)
+    steps = np.array([start for start, _ in true_runs(alarms, gap)], dtype=np.int64)
     steps = steps[steps >= probation]
     score = 0.0
     outside = np.ones(len(steps), dtype=bool)

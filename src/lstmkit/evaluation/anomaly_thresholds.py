@@ -53,9 +53,9 @@ def extreme_value_threshold(scores: np.ndarray, rate: float) -> float:
 
 
 def moving_average_thresholds(
-    scores: np.ndarray, history: int, rate: float, before: np.ndarray | None = None
+    scores: np.ndarray, window: int, rate: float, before: np.ndarray | None = None
 ) -> np.ndarray:
-    """Thresholds ``(T,)`` from the mean and standard deviation of the previous ``history`` scores.
+    """Thresholds ``(T,)`` from the mean and standard deviation of the previous ``window`` scores.
 
     The number of standard deviations is that of a normal distribution at the given rate: the anomaly likelihood of
     Lavin and Ahmad 2015, "Evaluating real-time anomaly detection algorithms", section IV. The thresholds adapt, so that
@@ -64,21 +64,19 @@ def moving_average_thresholds(
 
     Args:
         scores: ``(T,)``.
-        history: Number of previous scores, without the step's own.
+        window: Number of previous scores, without the step's own.
         rate: Alarms per step.
         before: ``(N,)`` scores before the first step; without them the first step has no alarm.
     """
-    earlier = np.zeros(0) if before is None else before[-history:]
-    past = pd.Series(np.concatenate([earlier, scores])).shift(1).rolling(history, min_periods=1)
+    earlier = np.zeros(0) if before is None else before[-window:]
+    past = pd.Series(np.concatenate([earlier, scores])).shift(1).rolling(window, min_periods=1)
     mean, deviation = (np.asarray(statistic) for statistic in (past.mean(), past.std(ddof=0)))
     thresholds = mean + float(norm.isf(rate)) * np.maximum(deviation, _MIN_RELATIVE_DEVIATION * np.abs(mean))
     return np.nan_to_num(thresholds[len(earlier) :], nan=np.inf)
 
 
-def dynamic_thresholds(
-    scores: np.ndarray, history: int, pruning: float, before: np.ndarray | None = None
-) -> np.ndarray:
-    """Nonparametric dynamic thresholds ``(T,)``, each from the last ``history`` scores up to the step.
+def dynamic_thresholds(scores: np.ndarray, window: int, pruning: float, before: np.ndarray | None = None) -> np.ndarray:
+    """Nonparametric dynamic thresholds ``(T,)``, each from the last ``window`` scores up to the step.
 
     Hundman et al. 2018, "Detecting spacecraft anomalies using LSTMs and nonparametric dynamic thresholding". Section
     3.2: among the thresholds mean + z standard deviations, the one whose exceedances, if removed, reduce mean and
@@ -87,19 +85,19 @@ def dynamic_thresholds(
 
     Args:
         scores: ``(T,)``.
-        history: Number of scores, including the step's own.
+        window: Number of scores, including the step's own.
         pruning: Minimum relative decrease; 0 for no pruning.
         before: ``(N,)`` scores before the first step.
 
     Returns:
         ``(T,)``: a step is an alarm if its score exceeds its threshold.
     """
-    earlier = np.zeros(0) if before is None else before[-history:]
+    earlier = np.zeros(0) if before is None else before[-window:]
     all_scores = np.concatenate([earlier, scores])
     thresholds = np.empty(len(scores))
     for t in range(len(scores)):
         end = len(earlier) + t + 1
-        thresholds[t] = _dynamic_threshold(all_scores[max(0, end - history) : end], pruning)
+        thresholds[t] = _dynamic_threshold(all_scores[max(0, end - window) : end], pruning)
     return thresholds
 
 
@@ -142,10 +140,10 @@ def _survives_pruning(window: np.ndarray, threshold: float, pruning: float) -> b
     return bool(len(kept)) and last_maximum >= ranked[kept[-1]]
 
 
-def stretches(alarms: np.ndarray, gap: int = 0) -> list[tuple[int, int]]:
+def true_runs(alarms: np.ndarray, gap: int = 0) -> list[tuple[int, int]]:
     """Start and end (excluded) of every run of ``True`` in ``(T,)``; runs at most ``gap`` steps apart are merged.
 
-    >>> stretches(np.array([True, False, True, True]))
+    >>> true_runs(np.array([True, False, True, True]))
     [(0, 1), (2, 4)]
     """
     edges = np.flatnonzero(np.diff(np.concatenate([[0], np.asarray(alarms, dtype=np.int8), [0]])))
@@ -158,13 +156,13 @@ def stretches(alarms: np.ndarray, gap: int = 0) -> list[tuple[int, int]]:
     return ranges
 
 
-def merged(alarms: np.ndarray, gap: int) -> np.ndarray:
+def merge_gaps(alarms: np.ndarray, gap: int) -> np.ndarray:
     """The alarms ``(T,)`` with gaps of at most ``gap`` steps filled.
 
-    >>> merged(np.array([True, False, True, False, False]), gap=1).tolist()
+    >>> merge_gaps(np.array([True, False, True, False, False]), gap=1).tolist()
     [True, True, True, False, False]
     """
     filled = np.zeros(len(alarms), dtype=bool)
-    for start, stop in stretches(alarms, gap):
+    for start, stop in true_runs(alarms, gap):
         filled[start:stop] = True
     return filled

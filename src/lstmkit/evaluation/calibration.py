@@ -44,14 +44,14 @@ def conformal_widths(y: np.ndarray, low: np.ndarray, high: np.ndarray, coverage:
     return widths
 
 
-def probabilities(logits: np.ndarray, several: bool, temperature: float = 1.0) -> np.ndarray:
+def probabilities(logits: np.ndarray, multi_label: bool, temperature: float = 1.0) -> np.ndarray:
     """Convert logits ``(N, C)`` to probabilities: softmax, or sigmoid if an example may have several labels.
 
-    >>> probabilities(np.log([[1.0, 3.0]]), several=False)
+    >>> probabilities(np.log([[1.0, 3.0]]), multi_label=False)
     array([[0.25, 0.75]])
     """
     scaled = np.asarray(logits, dtype=np.float64) / temperature
-    return expit(scaled) if several else softmax(scaled, axis=1)
+    return expit(scaled) if multi_label else softmax(scaled, axis=1)
 
 
 def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
@@ -115,18 +115,18 @@ class ReliabilityCurve:
         return float(np.sum(self.count * np.abs(self.stated - self.observed)) / self.count.sum())
 
 
-def reliability(stated: np.ndarray, outcomes: np.ndarray, bins: int = 15) -> ReliabilityCurve:
+def reliability(predicted: np.ndarray, outcomes: np.ndarray, bins: int = 15) -> ReliabilityCurve:
     """Compute the reliability curve of predicted probabilities and outcomes, ``(N,)`` each, in equal-width bins.
 
     >>> reliability(np.array([0.9, 0.9, 0.1]), np.array([True, False, False])).error.__round__(3)
     0.3
     """
-    indices = np.minimum((stated * bins).astype(int), bins - 1)
+    indices = np.minimum((predicted * bins).astype(int), bins - 1)
     count = np.bincount(indices, minlength=bins)
     nonempty = count > 0
     predicted, observed = (
         np.bincount(indices, weights=values, minlength=bins)[nonempty] / count[nonempty]
-        for values in (stated, outcomes)
+        for values in (predicted, outcomes)
     )
     return ReliabilityCurve(predicted, observed, count[nonempty])
 

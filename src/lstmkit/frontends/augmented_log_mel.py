@@ -34,23 +34,23 @@ class AugmentedLogMelFrontEnd:
     -70 dB of full scale are not amplified further. Then each band is standardized on the training split.
 
     Attributes:
-        rate: Sample rate in Hz; 0 for the lowest rate of the training clips, at most 16,000.
-        bands: Number of mel bands.
-        channels: Convolution channels.
-        shift: Maximum time shift in training, in seconds.
-        noise, speed, masks: See :class:`AudioAugmentation`.
+        sample_rate: Sample rate in Hz; 0 for the lowest rate of the training clips, at most 16,000.
+        n_mels: Number of mel bands.
+        conv_channels: Convolution channels.
+        max_time_shift: Maximum time shift in training, in seconds.
+        min_snr_db, speed_perturbation, spec_augment_masks: See :class:`AudioAugmentation`.
         dropout: See :class:`AudioEncoder`.
     """
 
     kind: ClassVar[str] = "audio"
 
-    rate: int
-    bands: int
-    channels: int
-    shift: float
-    noise: float
-    speed: float
-    masks: int
+    sample_rate: int
+    n_mels: int
+    conv_channels: int
+    max_time_shift: float
+    min_snr_db: float
+    speed_perturbation: float
+    spec_augment_masks: int
     dropout: float
     seconds: float = field(default=0.0, init=False)  #: Duration of the longest training clip.
     mel: LogMelSpectrogram = field(default_factory=LogMelSpectrogram, init=False)
@@ -58,7 +58,7 @@ class AugmentedLogMelFrontEnd:
 
     def fit(self, inputs: Sequence[AudioClip], progress: Progress) -> None:
         min_rate = min(clip.sample_rate for clip in inputs)
-        rate = self.rate or min(MAX_SAMPLE_RATE, max(MIN_SAMPLE_RATE, min_rate))
+        rate = self.sample_rate or min(MAX_SAMPLE_RATE, max(MIN_SAMPLE_RATE, min_rate))
         self._set_up(rate, max(clip.seconds for clip in inputs))
         frames = []
         with progress.task("computing spectrograms", len(inputs)) as task:
@@ -67,8 +67,8 @@ class AugmentedLogMelFrontEnd:
                 task.update(done)
         self._scaler.fit(frames, progress)
 
-    def _set_up(self, rate: int, seconds: float) -> None:
-        self.mel, self.seconds = LogMelSpectrogram(rate, self.bands, remove_dc_offset=True), seconds
+    def _set_up(self, sample_rate: int, seconds: float) -> None:
+        self.mel, self.seconds = LogMelSpectrogram(sample_rate, self.n_mels, remove_dc_offset=True), seconds
 
     def loudness(self, frames: np.ndarray) -> np.ndarray:
         """Loudness of frames ``(T, F)`` in dB of full scale, ``(T,)``."""
@@ -88,9 +88,9 @@ class AugmentedLogMelFrontEnd:
 
     def encode(self, inputs: Sequence[AudioClip]) -> list[np.ndarray]:
         """Normalized frames ``(T, F)`` float32 of each clip."""
-        return [self.heard(self.mel.frames(clip)) for clip in inputs]
+        return [self.normalize(self.mel.frames(clip)) for clip in inputs]
 
-    def heard(self, frames: np.ndarray) -> np.ndarray:
+    def normalize(self, frames: np.ndarray) -> np.ndarray:
         """Normalize the frames ``(T, F)`` of one clip for the network."""
         return self._scaler.encode([self.normalize_loudness(frames)])[0]
 
@@ -110,12 +110,12 @@ class AugmentedLogMelFrontEnd:
             torch.tensor(state["std"]),
             torch.from_numpy(self.mel.center_frequencies),
             -_DYNAMIC_RANGE * _NATS_PER_DECIBEL,
-            shift=round(self.shift / self.mel.hop_seconds),
-            noise=self.noise,
-            speed=self.speed,
-            masks=self.masks,
+            max_time_shift=round(self.max_time_shift / self.mel.hop_seconds),
+            min_snr_db=self.min_snr_db,
+            speed_perturbation=self.speed_perturbation,
+            spec_augment_masks=self.spec_augment_masks,
         )
-        encoder = AudioEncoder(self.bands, self.channels, self.dropout, augmentation)
+        encoder = AudioEncoder(self.n_mels, self.conv_channels, self.dropout, augmentation)
         return encoder, encoder.output_size
 
     def steps(self, example: AudioClip) -> list[str]:
@@ -123,9 +123,9 @@ class AugmentedLogMelFrontEnd:
         count = len(self.mel.frames(example))
         return [f"{time:.2f} s" for time in self.mel.times(count)]
 
-    def without(self, encoded: np.ndarray, start: int, end: int) -> np.ndarray:
+    def occlude(self, encoded: np.ndarray, start: int, end: int) -> np.ndarray:
         """Set frames to the training mean, as SpecAugment masks do."""
-        return self._scaler.without(encoded, start, end)
+        return self._scaler.occlude(encoded, start, end)
 
     def notes(self, encoded: Sequence[np.ndarray]) -> list[str]:
         return []
@@ -139,5 +139,5 @@ class AugmentedLogMelFrontEnd:
             raise ValueError("its sample rate or maximum duration is invalid")
         self._set_up(rate, seconds)
         self._scaler.load_state(state)
-        if self._scaler.width != self.bands:
+        if self._scaler.width != self.n_mels:
             raise ValueError("its means and deviations do not match its number of mel bands")

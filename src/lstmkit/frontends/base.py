@@ -36,7 +36,7 @@ class FrontEnd(Protocol):
         """Label of each step of an example, for figures."""
         ...
 
-    def without(self, encoded: np.ndarray, start: int, end: int) -> np.ndarray:
+    def occlude(self, encoded: np.ndarray, start: int, end: int) -> np.ndarray:
         """Occlude the steps from ``start`` to ``end`` (exclusive) of an encoded example."""
         ...
 
@@ -71,7 +71,7 @@ class AlignedFrontEnd(Protocol):
         """Build the encoder network, which shortens sequences by its ``stride``."""
         ...
 
-    def places(self, example: Any, steps: np.ndarray) -> np.ndarray:
+    def positions(self, example: Any, steps: np.ndarray) -> np.ndarray:
         """Position in the original example where each encoded step begins, ``(N,)``."""
         ...
 

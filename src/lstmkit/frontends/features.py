@@ -21,10 +21,10 @@ class FeatureFrontEnd:
 
     Attributes:
         channels, strides, dropout: See :class:`CausalConvEncoder`.
-        masks: Number of SpecAugment masks in time, and as many in frequency; 0 for none.
-        speed: Maximum relative speed perturbation in training.
-        centred: Whether to subtract the mean of each example, which removes constant effects of speaker and microphone
-            (cepstral mean normalization, Atal 1974).
+        spec_augment_masks: Number of SpecAugment masks in time, and as many in frequency; 0 for none.
+        speed_perturbation: Maximum relative speed perturbation in training.
+        mean_normalization: Whether to subtract the mean of each example, which removes constant effects of speaker and
+            microphone (cepstral mean normalization, Atal 1974).
     """
 
     kind: ClassVar[str] = "features"
@@ -33,9 +33,9 @@ class FeatureFrontEnd:
     channels: int
     strides: tuple[int, ...]
     dropout: float
-    masks: int
-    speed: float = 0.0
-    centred: bool = False
+    spec_augment_masks: int
+    speed_perturbation: float = 0.0
+    mean_normalization: bool = False
     _scaler: StandardizedFrontEnd = field(default_factory=StandardizedFrontEnd, init=False, repr=False)
 
     def fit(self, inputs: Sequence[np.ndarray], progress: Progress) -> None:
@@ -55,15 +55,21 @@ class FeatureFrontEnd:
         return self._scaler.encode(self._center(inputs))
 
     def _center(self, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        return [example - example.mean(axis=0) for example in inputs] if self.centred else inputs
+        return [example - example.mean(axis=0) for example in inputs] if self.mean_normalization else inputs
 
     def build(self) -> CausalConvEncoder:
-        width = self._scaler.width
-        masks = SpecAugment(self.masks, 25, self.masks, max(1, width // 5)) if self.masks else None
-        tempo = SpeedPerturbation(self.speed) if self.speed else None
-        return CausalConvEncoder(width, self.channels, self.strides, dropout=self.dropout, masks=masks, tempo=tempo)
+        feature_size = self._scaler.width
+        masks = (
+            SpecAugment(self.spec_augment_masks, 25, self.spec_augment_masks, max(1, feature_size // 5))
+            if self.spec_augment_masks
+            else None
+        )
+        tempo = SpeedPerturbation(self.speed_perturbation) if self.speed_perturbation else None
+        return CausalConvEncoder(
+            feature_size, self.channels, self.strides, dropout=self.dropout, masks=masks, tempo=tempo
+        )
 
-    def places(self, example: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    def positions(self, example: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """Index of the original step, which is that of the encoded step."""
         return np.minimum(steps, len(example))
 

@@ -37,7 +37,7 @@ class StrokeFrontEnd:
     def build(self) -> CausalConvEncoder:
         return self.points.build()
 
-    def places(self, example: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    def positions(self, example: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """Index of the original point, from 0."""
         points = resample_ink(example).points
         return points[np.minimum(steps.astype(int), len(points) - 1)]

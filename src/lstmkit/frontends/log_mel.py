@@ -45,7 +45,7 @@ class LogMelFrontEnd:
     def build(self) -> CausalConvEncoder:
         return self.frames.build()
 
-    def places(self, example: AudioClip, steps: np.ndarray) -> np.ndarray:
+    def positions(self, example: AudioClip, steps: np.ndarray) -> np.ndarray:
         """Seconds from the start of the clip."""
         return np.minimum(self.seconds(steps), example.seconds)
 

@@ -55,7 +55,7 @@ class StandardizedFrontEnd:
     def steps(self, example: np.ndarray) -> list[str]:
         return [str(step) for step in range(1, len(example) + 1)]
 
-    def without(self, encoded: np.ndarray, start: int, end: int) -> np.ndarray:
+    def occlude(self, encoded: np.ndarray, start: int, end: int) -> np.ndarray:
         """Set the steps to the training mean, which is 0 after scaling."""
         occluded = encoded.copy()
         occluded[start:end] = 0

@@ -20,18 +20,18 @@ class TextLineImageFrontEnd:
 
     Attributes:
         height: In pixels, a multiple of 4.
-        channels, width, dropout: See :class:`TextLineEncoder`; its output size is ``width``.
-        noise: Strength of the distortion in training, see :class:`TextLineAugmentation`.
+        conv_channels, feature_size, dropout: See :class:`TextLineEncoder`; its output size is ``feature_size``.
+        image_augmentation: Strength of the distortion in training, see :class:`TextLineAugmentation`.
     """
 
     kind: ClassVar[str] = "images"
     unit: ClassVar[str] = "pixel"
 
     height: int
-    channels: int
-    width: int
+    conv_channels: int
+    feature_size: int
     dropout: float
-    noise: float
+    image_augmentation: float
 
     def fit(self, inputs: Sequence[np.ndarray], progress: Progress) -> None:
         """Nothing is fitted."""
@@ -41,10 +41,10 @@ class TextLineImageFrontEnd:
         return [normalize_text_line(image, self.height, name) for image, name in zip(inputs, names, strict=True)]
 
     def build(self) -> TextLineEncoder:
-        noise = TextLineAugmentation(self.noise) if self.noise else None
-        return TextLineEncoder(self.height, self.channels, self.width, self.dropout, noise)
+        noise = TextLineAugmentation(self.image_augmentation) if self.image_augmentation else None
+        return TextLineEncoder(self.height, self.conv_channels, self.feature_size, self.dropout, noise)
 
-    def places(self, example: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    def positions(self, example: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """Pixels from the left of the image."""
         return np.minimum(steps * example.shape[0] / self.height, example.shape[1])
 

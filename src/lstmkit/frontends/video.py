@@ -22,17 +22,17 @@ class VideoFrontEnd:
     """Video clips as frames of one format, normalized on the training split and encoded by a residual network.
 
     Attributes:
-        shape: Format of the frames.
-        output_size: Features per frame.
-        dropout, shift: See :class:`VideoEncoder`.
+        clip_format: Format of the frames.
+        feature_size: Features per frame.
+        dropout, max_translation: See :class:`VideoEncoder`.
     """
 
     kind: ClassVar[str] = "video"
 
-    shape: ClipFormat
-    output_size: int
+    clip_format: ClipFormat
+    feature_size: int
     dropout: float
-    shift: float
+    max_translation: float
     _mean: np.ndarray = field(default_factory=lambda: np.zeros(0), init=False, repr=False)
     _std: np.ndarray = field(default_factory=lambda: np.zeros(0), init=False, repr=False)
 
@@ -41,7 +41,7 @@ class VideoFrontEnd:
         self._mean, self._std = channel_mean_std([clip.frames for clip in inputs])
 
     def _check(self, inputs: Sequence[VideoClip]) -> None:
-        expected = (self.shape.height, self.shape.width, self._channels)
+        expected = (self.clip_format.height, self.clip_format.width, self._channels)
         for clip in inputs:
             if clip.frames.shape[1:] != expected:
                 raise DataError(
@@ -51,7 +51,7 @@ class VideoFrontEnd:
 
     @property
     def _channels(self) -> int:
-        return 3 if self.shape.color else 1
+        return 3 if self.clip_format.color else 1
 
     def encode(self, inputs: Sequence[VideoClip]) -> list[np.ndarray]:
         """Frames ``(T, H, W, C)`` uint8 of each clip, unchanged."""
@@ -65,7 +65,11 @@ class VideoFrontEnd:
     def build(self) -> tuple[nn.Module, int]:
         normalizer = PixelNormalizer(self._mean.tolist(), self._std.tolist())
         encoder = VideoEncoder(
-            normalizer, ImageEncoder(self._channels, WIDTHS), self.output_size, self.dropout, shift=self.shift
+            normalizer,
+            ImageEncoder(self._channels, WIDTHS),
+            self.feature_size,
+            self.dropout,
+            max_translation=self.max_translation,
         )
         return encoder, encoder.output_size
 
@@ -73,7 +77,7 @@ class VideoFrontEnd:
         """The time of each frame."""
         return [f"{time:.2f} s" for time in example.times]
 
-    def without(self, encoded: np.ndarray, start: int, end: int) -> np.ndarray:
+    def occlude(self, encoded: np.ndarray, start: int, end: int) -> np.ndarray:
         """Set frames to the mean color of the training split."""
         occluded = encoded.copy()
         occluded[start:end] = self._mean.round()

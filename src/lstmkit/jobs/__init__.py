@@ -46,7 +46,7 @@ def job_class(name: str) -> type[Job]:
         from lstmkit.jobs.settings import settings_of
 
         if (err.name or "").split(".")[0] == "lstmkit":
-            raise  # a mistake of ours
+            raise  # a bug in the package
         extra = settings_of(name).extra
         raise MissingLibraryError(f"{class_name(name)} needs {err.name}: pip install 'lstmkit[{extra}]'") from err
     return getattr(module, class_name(name))

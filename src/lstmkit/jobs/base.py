@@ -34,7 +34,7 @@ P = TypeVar("P", bound=Predictor[Any])
 
 @dataclass(frozen=True)
 class DataSplit:
-    """A job's examples in three parts; ``None`` if a part is empty.
+    """A job's examples in three splits; ``None`` if a split is empty.
 
     Attributes:
         train: What the network and everything else is fitted to.
@@ -52,7 +52,7 @@ class Job(JobSettings, ABC, Generic[P]):
 
     Attributes:
         predictor_class: The class of :attr:`predictor`.
-        evaluation: Scores on the test part, if ``fit`` had a run folder.
+        evaluation: Scores on the test split, if ``fit`` had a run folder.
         progress: Where ``fit`` reports its progress.
     """
 
@@ -71,11 +71,11 @@ class Job(JobSettings, ABC, Generic[P]):
 
     @abstractmethod
     def split(self, examples: Any, validation: Any | None) -> DataSplit:
-        """The parts for training, validation and test. Raises DataError if there are too few examples."""
+        """The splits for training, validation and test. Raises DataError if there are too few examples."""
 
     @abstractmethod
     def prepare(self, train: Any) -> P:
-        """A predictor whose front end is fitted to the training part; it has no network yet."""
+        """A predictor whose front end is fitted to the training split; it has no network yet."""
 
     @abstractmethod
     def source(self, examples: Any) -> Any:
@@ -83,7 +83,7 @@ class Job(JobSettings, ABC, Generic[P]):
 
     @abstractmethod
     def calibrate(self, valid: Any | None) -> None:
-        """Calibrate the predictor on the validation part: temperatures, thresholds, interval widths."""
+        """Calibrate the predictor on the validation split: temperatures, thresholds, interval widths."""
 
     @abstractmethod
     def evaluate_examples(self, test: Any, progress: Progress) -> Evaluation:
@@ -99,7 +99,7 @@ class Job(JobSettings, ABC, Generic[P]):
 
     @abstractmethod
     def evaluate(self, data: Any) -> Evaluation:
-        """Score the model beside the field's baselines on data that it was not fitted to."""
+        """Score the model and the field's baselines on data that it was not fitted to."""
 
     @abstractmethod
     def to_text(self, predictions: Any) -> str:
@@ -162,7 +162,7 @@ class Job(JobSettings, ABC, Generic[P]):
         Args:
             data: What the job reads: a path, a frame, arrays or lists.
             y: Labels, if they are apart from the data, as scikit-learn passes them.
-            validation: Data for validation; by default a part of ``data`` is held out.
+            validation: Data for validation; by default a fraction of ``data`` is held out.
             run: Folder for model, checkpoints, history, metrics and report.
             resume: Resume the run in that folder.
             overwrite: Delete the run in that folder first.
@@ -177,13 +177,13 @@ class Job(JobSettings, ABC, Generic[P]):
         self.progress = progress
         examples = self.read(data if y is None else self.with_labels(data, y))
         held_out = None if validation is None else self.read(validation)
-        parts = self.split(examples, held_out)
-        self._predictor = self.prepare(parts.train)
-        train_source = self.source(parts.train)
-        valid_source = None if parts.valid is None else self.source(parts.valid)
+        splits = self.split(examples, held_out)
+        self._predictor = self.prepare(splits.train)
+        train_source = self.source(splits.train)
+        valid_source = None if splits.valid is None else self.source(splits.valid)
         folder = None
         if run is not None:
-            digests = [self.data_digest(part) for part in (examples, held_out) if part is not None]
+            digests = [self.data_digest(data) for data in (examples, held_out) if data is not None]
             metadata = {"job": self.name, "settings": settings.values(self), "data": digests}
             folder = RunFolder.start(Path(run), metadata, resume=resume, overwrite=overwrite, old_names=self.old_names)
         try:
@@ -192,9 +192,9 @@ class Job(JobSettings, ABC, Generic[P]):
             if folder is not None:
                 folder.delete_if_empty()
             raise
-        self.calibrate(parts.valid)
+        self.calibrate(splits.valid)
         if folder is not None:
-            self._save_and_report(folder, examples, parts)
+            self._save_and_report(folder, examples, splits)
         return self
 
     @property
@@ -240,10 +240,10 @@ class Job(JobSettings, ABC, Generic[P]):
         shared = {name: getattr(self, name) for name in TrainSettings.__dataclass_fields__ if hasattr(self, name)}
         return TrainSettings(**{**shared, "seed": seed, "device": device})
 
-    def _save_and_report(self, folder: RunFolder, examples: Any, parts: DataSplit) -> None:
+    def _save_and_report(self, folder: RunFolder, examples: Any, splits: DataSplit) -> None:
         self.save(folder.path)
         folder.write_history([h.rows for h in self._histories])
-        self.evaluation = None if parts.test is None else self.evaluate_examples(parts.test, self.progress)
+        self.evaluation = None if splits.test is None else self.evaluate_examples(splits.test, self.progress)
         endings = [h.ended for h in self._histories]
         folder.write_metrics({"test": self.evaluation and self.evaluation.to_json(), "training": endings})
         self.write_report(folder.report, examples)

@@ -1,4 +1,4 @@
-"""The result of an evaluation: the model beside the baselines, in one table."""
+"""The result of an evaluation: model and baselines in one table."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Evaluation:
     def headline(self) -> str:
         """The first score in a sentence: this model's, and the best baseline's."""
         score, direction = next(iter(self.directions.items()))
-        (ours, value), *others = self.table[["model", score]].itertuples(index=False)
-        sentence = f"{score[:1].upper()}{score[1:]} of {ours} on the held-out test: {number(value)}."
+        (model, value), *others = self.table[["model", score]].itertuples(index=False)
+        sentence = f"{score[:1].upper()}{score[1:]} of {model} on the held-out test: {number(value)}."
         known = [(name, v) for name, v in others if pd.notna(v)]
         if not known or pd.isna(value):
             return sentence

@@ -41,7 +41,7 @@ class Predictor(ABC, Generic[S]):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Everything that was fitted beside the network's weights, ready for JSON."""
+        """Everything that was fitted except the network's weights, ready for JSON."""
 
     @classmethod
     @abstractmethod

@@ -88,16 +88,16 @@ def chorales() -> Corpus:
     """
     pieces = read_piano_rolls(catalog.locate("jsb_chorales", "jsb-chorales-quarter.json", download=True))
 
-    def part(name: str) -> Sequences:
+    def read_split(name: str) -> Sequences:
         split = pieces.predefined_split(name)
         assert split is not None
         rolls = [piece.roll.astype(np.float32) for piece in split.pieces]
         return Sequences([shift_right(roll) for roll in rolls], rolls)
 
     return Corpus(
-        part("train"),
-        part("valid"),
-        part("test"),
+        read_split("train"),
+        read_split("valid"),
+        read_split("test"),
         N_KEYS,
         lambda width: MultilabelHead(width, N_KEYS),
         "nats per time step",
@@ -114,12 +114,12 @@ def harmony() -> Corpus:
     """
     corpus = chorales()
 
-    def part(sequences: Sequences) -> Sequences:
+    def harmonize(sequences: Sequences) -> Sequences:
         melodies = [skyline(roll) for roll in sequences.targets]
         harmonies = [roll - melody for roll, melody in zip(sequences.targets, melodies, strict=True)]
         return Sequences(melodies, harmonies)
 
-    return corpus._replace(train=part(corpus.train), valid=part(corpus.valid), test=part(corpus.test))
+    return corpus._replace(train=harmonize(corpus.train), valid=harmonize(corpus.valid), test=harmonize(corpus.test))
 
 
 def shakespeare() -> Corpus:
@@ -137,11 +137,11 @@ def shakespeare() -> Corpus:
     sequences = ids[: count * _SEQUENCE_LENGTH].reshape(count, _SEQUENCE_LENGTH)
     one_hot = np.eye(len(characters), dtype=np.float32)
 
-    def part(rows: np.ndarray) -> Sequences:
+    def select(rows: np.ndarray) -> Sequences:
         return Sequences([one_hot[row[:-1]] for row in rows], [row[1:] for row in rows])
 
     ends = [round(0.9 * count), round(0.95 * count)]
-    train, valid, test = (part(rows) for rows in np.split(sequences, ends))
+    train, valid, test = (select(rows) for rows in np.split(sequences, ends))
     n_classes = len(characters)
     return Corpus(
         train, valid, test, n_classes, lambda width: StepClassificationHead(width, n_classes), "nats per character"
@@ -162,7 +162,7 @@ def digits() -> Corpus:
         DataError: The data set cannot be found or downloaded.
     """
 
-    def part(name: str, rows: slice) -> Sequences:
+    def read_images(name: str, rows: slice) -> Sequences:
         pixels = _read_mnist(f"{name}-images-idx3-ubyte")[rows].astype(np.float32) / 255
         labels = _read_mnist(f"{name}-labels-idx1-ubyte")[rows].astype(np.int64)
         return Sequences(list(pixels.reshape(len(pixels), -1, 1)), list(map(np.asarray, labels)))
@@ -170,7 +170,11 @@ def digits() -> Corpus:
     def is_correct(outputs: Tensor, batch: Batch) -> Tensor:
         return last_step(outputs, batch.lengths).argmax(-1) == batch.targets
 
-    train, valid, test = part("train", slice(-5000)), part("train", slice(-5000, None)), part("t10k", slice(None))
+    train, valid, test = (
+        read_images("train", slice(-5000)),
+        read_images("train", slice(-5000, None)),
+        read_images("t10k", slice(None)),
+    )
     return Corpus(train, valid, test, 1, lambda width: StepClassificationHead(width, 10), "nats per image", is_correct)
 
 

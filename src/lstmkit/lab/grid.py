@@ -22,7 +22,7 @@ from lstmkit.lab import ExperimentResult, Lab, build_settings
 from lstmkit.lab.cell_variants import KINDS, count_parameters, hidden_size_for_budget, initialize_gate_biases
 from lstmkit.lab.corpora import CORPORA, Corpus
 from lstmkit.models.sequence import SequenceModel
-from lstmkit.plots.style import BLUE, GREY, MARKERS, SMALL, legend, line_style, new_figure, style_axes
+from lstmkit.plots.style import BLUE, GRAY, MARKERS, SMALL, legend, line_style, new_figure, style_axes
 from lstmkit.progress import Progress
 from lstmkit.settings import unknown
 from lstmkit.training.train import TrainSettings, mean_loss, seeded, train
@@ -209,7 +209,7 @@ def _points(table: pd.DataFrame, unit: str) -> Figure:
     figure_ = new_figure(1.0 + 0.3 * len(table))
     ax = figure_.subplots()
     y = np.arange(len(table))
-    ax.axvline(table["test"].iloc[0], color=GREY, linewidth=0.8)
+    ax.axvline(table["test"].iloc[0], color=GRAY, linewidth=0.8)
     half = table["to"] - table["test"]
     ax.errorbar(table["test"], y, xerr=half.fillna(0), fmt="o", color=BLUE, capsize=3, linewidth=1.4)
     style_axes(ax)

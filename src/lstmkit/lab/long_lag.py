@@ -20,7 +20,7 @@ from lstmkit.lab.cell_variants import KINDS, count_parameters, hidden_size_for_b
 from lstmkit.lab.synthetic_tasks import TASKS, GeneratedSequences, Task
 from lstmkit.models.base import Model
 from lstmkit.models.sequence import SequenceModel
-from lstmkit.plots.style import BLUE, GREY, MARKERS, SMALL, legend, line_style, new_figure, style_axes
+from lstmkit.plots.style import BLUE, GRAY, MARKERS, SMALL, legend, line_style, new_figure, style_axes
 from lstmkit.progress import Progress
 from lstmkit.settings import unknown
 from lstmkit.training.train import TrainSettings, seeded, train
@@ -294,8 +294,8 @@ def _bars(rows: pd.DataFrame, settings: LongLagSettings, published: Sequence[Map
             right.text(0, y, f" not solved within {settings.sequences:,}", va="center", fontsize=SMALL)
     for y, other in enumerate(published, len(settings.kinds)):
         if "wrong" in other:
-            _bar(left, y, other["wrong"] / settings.tested * 100, "{:.3g} %", GREY)
-        _bar(right, y, other["sequences"], "{:,.0f}", GREY)
+            _bar(left, y, other["wrong"] / settings.tested * 100, "{:.3g} %", GRAY)
+        _bar(right, y, other["sequences"], "{:,.0f}", GRAY)
     for ax, title in ((left, "test error"), (right, "sequences until solved")):
         style_axes(ax)
         ax.set_title(title, loc="left", fontsize=SMALL + 1)

@@ -16,8 +16,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from lstmkit.errors import UserError
 from lstmkit.look.gates import label_time
-from lstmkit.look.traces import ExampleSequence, captured_calls, evaluating, recurrent_modules, run_model
-from lstmkit.plots.style import BLACK, DASHES, SMALL, legend, line_style, new_figure, shown, style_axes
+from lstmkit.look.traces import ExampleSequence, captured_calls, evaluation_mode, recurrent_modules, run_model
+from lstmkit.plots.style import BLACK, DASHES, SMALL, legend, line_style, new_figure, style_axes, truncated
 
 MAX_STEPS = 10_000  #: Longest sequence that is attributed: the gradient needs the gates of all steps at once.
 _MAX_OCCLUSIONS = 200  # model runs per sequence; longer sequences are occluded several steps at a time
@@ -79,7 +79,7 @@ def input_attributions(model: nn.Module, example_sequence: ExampleSequence) -> d
             output = run_model(model, example_sequence)
         return [select(output) for select in outputs.values()]
 
-    with evaluating(model):
+    with evaluation_mode(model):
         gradients = _gradients(compute_outputs, x)
         values, changes = _occlusion(compute_outputs, x, time)
     norms = [g.double().norm(dim=-1).flatten().cpu().numpy() for g in gradients]
@@ -167,7 +167,7 @@ def attribution_figure(
         (handles["gradient norm"],) = ax.plot(
             steps, attribution.gradient, linewidth=1.4, marker="." if len(steps) == 1 else "", **line_style(1)
         )
-        ax.set_title(f"{shown(name)}: {attribution.value:.4g}", loc="left", fontsize=SMALL + 1, parse_math=False)
+        ax.set_title(f"{truncated(name)}: {attribution.value:.4g}", loc="left", fontsize=SMALL + 1, parse_math=False)
         style_axes(ax)
         if forecast_start is not None:
             ax.axvline(forecast_start - 0.5, color=BLACK, linestyle=DASHES[1], linewidth=1.2)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
 from lstmkit.look.cell_step import CellStep, Equation
-from lstmkit.plots.style import BLACK, BLUE, DIM, SMALL, new_figure, shown
+from lstmkit.plots.style import BLACK, BLUE, DIM, SMALL, new_figure, truncated
 
 Point = tuple[float, float]
 
@@ -26,14 +26,14 @@ def cell_figure(step: CellStep, *, read: str = "") -> Figure:
     """
     diagram_height, line_height = 3.9, 0.3  # inches
     figure = new_figure(diagram_height + 0.4 + line_height * len(step.equations))
-    figure.suptitle(shown(step.where, 90), x=0.01, ha="left", fontsize=SMALL + 2, fontweight="bold")
+    figure.suptitle(truncated(step.where, 90), x=0.01, ha="left", fontsize=SMALL + 2, fontweight="bold")
     top, below = figure.subplots(2, 1, height_ratios=[diagram_height, line_height * len(step.equations)])
     for ax in (top, below):
         ax.set_axis_off()
     top.set(xlim=(0, _WIDTH), ylim=(0, _HEIGHT), aspect="equal")
     diagram = _Diagram(top, step.values)
     {"lstm": _draw_lstm, "gru": _draw_gru}.get(step.kind, _draw_rnn)(diagram, step)
-    diagram.text((_LEFT + 6, 1.5), rf"$x_t$  {shown(read, 24)}".rstrip() if "$" not in read else "$x_t$", ha="left")
+    diagram.text((_LEFT + 6, 1.5), rf"$x_t$  {truncated(read, 24)}".rstrip() if "$" not in read else "$x_t$", ha="left")
     _write_equations(below, step.equations)
     return figure
 
@@ -88,7 +88,7 @@ class _Diagram:
         self.ax.text(*at, text, ha=ha, va="center", fontsize=SMALL, fontweight=weight, zorder=zorder)
 
     def value(self, at: Point, symbol: str, name: str, *, ha: str = "left") -> None:
-        """A value beside a wire; its background hides the wire behind it."""
+        """A value next to a wire; its background hides the wire behind it."""
         number = self.number(symbol)
         if number:
             self.ax.text(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lstmkit.cells import CellSpec, Params, State, project_input, project_state
 from lstmkit.errors import UserError
 from lstmkit.layers.recurrent import RecurrentLayer, TraceWindow
-from lstmkit.look.traces import ExampleSequence, LayerKey, captured_calls, evaluating
+from lstmkit.look.traces import ExampleSequence, LayerKey, captured_calls, evaluation_mode
 
 
 class Equation(NamedTuple):
@@ -83,7 +83,7 @@ def cell_step(model: nn.Module, example_sequence: ExampleSequence, key: LayerKey
     if not 0 <= unit < spec.hidden_size:
         raise UserError(f"unit {unit} does not exist in {key}: choose 0 to {spec.hidden_size - 1}")
     time, offset = 1 if layer.batch_first else 0, 0
-    with torch.no_grad(), evaluating(layer):
+    with torch.no_grad(), evaluation_mode(layer):
         for call in calls:
             for window in layer.trace_windows(call.x, call.state):
                 t = step - offset - window.start

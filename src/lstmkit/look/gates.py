@@ -29,8 +29,8 @@ from lstmkit.plots.style import (
     draw_message,
     integer_ticks,
     new_figure,
-    shown,
     style_axes,
+    truncated,
 )
 
 Gates = Mapping[str, Tensor | np.ndarray]
@@ -94,7 +94,7 @@ def gate_figure(
     n_maps, top = len(maps), values is not None
     figure = new_figure(0.9 + 1.2 * n_maps + 1.1 * top + 0.3 * bool(title))
     if title:
-        figure.suptitle(shown(title), x=0.01, ha="left", fontsize=SMALL + 2, fontweight="bold", parse_math=False)
+        figure.suptitle(truncated(title), x=0.01, ha="left", fontsize=SMALL + 2, fontweight="bold", parse_math=False)
     axes = list(figure.subplots(n_maps + top, 1, squeeze=False, sharex=True)[:, 0])
     if values is not None:
         _draw_values(axes[0], np.asarray(values, dtype=float), steps)
@@ -283,7 +283,7 @@ def _draw_group(
             interpolation="nearest" if len(gate) <= 200 else "antialiased",
             interpolation_stage="data",
         )
-        ax.set_title(_GATE_DESCRIPTIONS.get(name, shown(name)), loc="left", fontsize=SMALL + 1, parse_math=False)
+        ax.set_title(_GATE_DESCRIPTIONS.get(name, truncated(name)), loc="left", fontsize=SMALL + 1, parse_math=False)
         of_total = f" of {gate.shape[1]}" if len(order) < gate.shape[1] else ""
         ax.set_ylabel(f"{len(order)}{of_total} unit{'s' * (gate.shape[1] > 1)}", fontsize=SMALL)
         ax.set_yticks(range(len(order)), map(str, order)) if len(order) <= _MAX_NUMBERED_UNITS else ax.set_yticks([])
@@ -323,7 +323,7 @@ def label_time(ax: Axes, steps: int, labels: Sequence[str] | None) -> None:
     if labels is None:
         integer_ticks(ax)
         return
-    texts = [shown(label, 20) or "␣" for label in labels]
+    texts = [truncated(label, 20) or "␣" for label in labels]
     max_labels = max(1, int(5.5 / (0.085 * max(map(len, texts)) + 0.08)))  # inches: axis, character, gap
     spacing = math.ceil(steps / max_labels)
     ax.set_xticks(range(0, steps, spacing), texts[::spacing], parse_math=False)

@@ -146,11 +146,13 @@ def gate_sections(
         title=example_sequence.name,
         units=[unit for unit in options.units if unit < trace.units] or 64,  # a narrower layer may have none of them
         sort_by=options.sort_by,
-        forecast_start=example_sequence.begins,
+        forecast_start=example_sequence.forecast_start,
         steps=trace.steps,
     )
     horizon = (
-        " Steps of the forecast horizon are drawn but not averaged." if example_sequence.begins is not None else ""
+        " Steps of the forecast horizon are drawn but not averaged."
+        if example_sequence.forecast_start is not None
+        else ""
     )
     text = f"Gates and states of each unit at each step. The table has means over time.{columns}{horizon}"
     page = [Section(f"Gates{where}", text, _unit_table(trace), figure, caption=f"Gates and states{where}")]
@@ -249,7 +251,9 @@ def _attribution_section(model: nn.Module, example_sequence: ExampleSequence, st
         "Occlusion: the change of the output if the input of a step is replaced by its mean over time. Gradient: the "
         "norm of the output's gradient with respect to the input. Paths that bypass the recurrent layers are excluded."
     )
-    figure = attribution_figure(attributions, labels=example_sequence.labels, forecast_start=example_sequence.begins)
+    figure = attribution_figure(
+        attributions, labels=example_sequence.labels, forecast_start=example_sequence.forecast_start
+    )
     return Section(title, text, table, figure, caption="Attribution of the output to the input of each step")
 
 
@@ -257,7 +261,7 @@ def _cell_section(
     model: nn.Module, example_sequence: ExampleSequence, trace: LayerTrace, options: InspectionOptions
 ) -> Section:
     unit = options.units[0] if options.units else most_variable_units(trace, 1)[0]
-    start = example_sequence.begins
+    start = example_sequence.forecast_start
     last = (trace.steps if start is None else max(1, min(start, trace.steps))) - 1
     step = last if options.step is None else options.step
     result = cell_step(model, example_sequence, trace.key, step, unit)

@@ -55,7 +55,7 @@ class ExampleSequence:
         values: ``(T',)`` a series drawn above the gates over the same time span.
         annotations: By name ``(T,)`` annotations of the steps: booleans, numbers, or categories as text. NaN and ``""``
             mean unknown.
-        begins: First step of a forecast's horizon. Gates from there on are drawn but not averaged.
+        forecast_start: First step of a forecast's horizon. Gates from there on are drawn but not averaged.
         answers: By name a function of the model's output (its first tensor if it returns several) to the scalar that is
             attributed to the inputs. By default the norm of the output at the last step.
 
@@ -68,7 +68,7 @@ class ExampleSequence:
     labels: Sequence[str] | None = None
     values: np.ndarray | None = None
     annotations: Mapping[str, np.ndarray | Sequence[Any]] = field(default_factory=dict)
-    begins: int | None = None
+    forecast_start: int | None = None
     answers: Mapping[str, Answer] = field(default_factory=dict)
 
 
@@ -147,7 +147,7 @@ def trace_layers(model: nn.Module, example_sequence: ExampleSequence | Tensor) -
     )
     traces: dict[LayerKey, LayerTrace] = {}
     for name, (layer, calls) in captured_calls(model, example_sequence).items():
-        traces |= _trace_layer(name, layer, calls, example_sequence.begins)
+        traces |= _trace_layer(name, layer, calls, example_sequence.forecast_start)
     return traces
 
 
@@ -170,7 +170,7 @@ def captured_calls(
 
     hooks = [m.register_forward_pre_hook(capture(name), with_kwargs=True) for name, m in layers.items()]
     try:
-        with torch.no_grad(), evaluating(model):
+        with torch.no_grad(), evaluation_mode(model):
             run_model(model, example_sequence)
     finally:
         for hook in hooks:
@@ -209,7 +209,7 @@ def recurrent_modules(model: nn.Module) -> dict[str, nn.Module]:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Context in evaluation mode; afterwards every module gets its previous mode back."""
     before = {module: module.training for module in model.modules()}
     model.eval()
@@ -281,7 +281,7 @@ def _trace_layer(
     counted = total if forecast_start is None else forecast_start
     accumulators: dict[tuple[int, int], _TraceAccumulator] = {}
     offset = 0
-    with evaluating(layer):
+    with evaluation_mode(layer):
         for call in calls:
             for window in layer.trace_windows(call.x, call.state, _WINDOW):
                 accumulator = accumulators.setdefault(window.place, _TraceAccumulator(total, counted))

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from lstmkit.errors import UserError
 from lstmkit.look.gates import label_time
 from lstmkit.look.traces import ExampleSequence, LayerTrace
-from lstmkit.plots.style import BLACK, BLUE, DASHES, GREY, SMALL, new_figure, shown, style_axes
+from lstmkit.plots.style import BLACK, BLUE, DASHES, GRAY, SMALL, new_figure, style_axes, truncated
 
 TracedExample = tuple[ExampleSequence, LayerTrace]
 
@@ -67,7 +67,7 @@ def peak_activations(examples: Sequence[TracedExample], units: Sequence[int], n_
     return pd.DataFrame(
         [
             {"unit": unit, "activation": activation}
-            | ({"example": shown(example_sequence.name, 30)} if several else {})
+            | ({"example": truncated(example_sequence.name, 30)} if several else {})
             | {"step": step, "label": _label(example_sequence, step), "context": _context(example_sequence, step)}
             for unit, _, example_sequence, step, activation in selected
         ]
@@ -85,7 +85,7 @@ def _label(example_sequence: ExampleSequence, step: int) -> str:
     return (
         ""
         if example_sequence.labels is None or step >= len(example_sequence.labels)
-        else shown(example_sequence.labels[step], 20) or "␣"
+        else truncated(example_sequence.labels[step], 20) or "␣"
     )
 
 
@@ -198,11 +198,11 @@ def state_figure(example: TracedExample, units: Sequence[int]) -> Figure:
     figure = new_figure(0.6 + 0.95 * len(units))
     axes = figure.subplots(len(units), 1, squeeze=False, sharex=True)[:, 0]
     for ax, unit in zip(axes, units, strict=True):
-        ax.axhline(0, color=GREY, linewidth=0.8)
+        ax.axhline(0, color=GRAY, linewidth=0.8)
         ax.plot(trace.state[:, unit], color=BLUE, linewidth=1.3, marker="." if trace.steps == 1 else "")
         ax.set_ylabel(f"unit {unit}", fontsize=SMALL)
         style_axes(ax)
-        if example_sequence.begins is not None:
-            ax.axvline(example_sequence.begins - 0.5, color=BLACK, linestyle=DASHES[1], linewidth=1.2)
+        if example_sequence.forecast_start is not None:
+            ax.axvline(example_sequence.forecast_start - 0.5, color=BLACK, linestyle=DASHES[1], linewidth=1.2)
     label_time(axes[-1], trace.steps, example_sequence.labels)
     return figure

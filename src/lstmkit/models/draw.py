@@ -60,13 +60,13 @@ class DrawModel(Model):
     Args:
         reader: Maps images ``(B, 2, height, width)`` and the decoder's output ``(B, H)`` to a glimpse ``(B, R)``.
         encoder: Recurrent layer, batch first, of ``R + H + K`` features.
-        decoder: Recurrent layer, batch first, of ``latent + K`` features.
+        decoder: Recurrent layer, batch first, of ``latent_size + K`` features.
         writer: Maps ``(B, H)`` to a write ``(B, height, width)`` and its window.
         shape: Height and width of the images in pixels.
-        latent: Size of the latent variable of a step, ``Z``.
-        steps: Number of steps, ``T``.
-        kinds: Number of classes to condition on, ``K``; 0 for an unconditional model.
-        sampled: Whether training samples binary pixels from the gray values at each use.
+        latent_size: Size of the latent variable of a step, ``Z``.
+        num_steps: Number of steps, ``T``.
+        num_classes: Number of classes to condition on, ``K``; 0 for an unconditional model.
+        binarize: Whether training samples binary pixels from the gray values at each use.
     """
 
     def __init__(
@@ -76,35 +76,43 @@ class DrawModel(Model):
         decoder: RecurrentLayer,
         writer: DrawWriter | FullImageWriter,
         shape: tuple[int, int],
-        latent: int,
-        steps: int,
-        kinds: int = 0,
-        sampled: bool = True,
+        latent_size: int,
+        num_steps: int,
+        num_classes: int = 0,
+        binarize: bool = True,
     ) -> None:
         super().__init__()
         self.reader, self.encoder, self.decoder, self.writer = reader, encoder, decoder, writer
-        self.shape, self.latent, self.steps, self.kinds, self.sampled = shape, latent, steps, kinds, sampled
-        self.guess = nn.Linear(encoder.output_size, 2 * latent)
+        self.shape, self.latent_size, self.num_steps, self.num_classes, self.binarize = (
+            shape,
+            latent_size,
+            num_steps,
+            num_classes,
+            binarize,
+        )
+        self.guess = nn.Linear(encoder.output_size, 2 * latent_size)
         self.blank = nn.Parameter(torch.zeros(shape))
         self.start = nn.Parameter(torch.zeros(decoder.output_size))
 
-    def begin(self, count: int, kinds: Tensor | None = None) -> DrawState:
-        """The initial state of ``count`` images, optionally with their classes ``kinds (count,)``."""
+    def initial_state(self, count: int, classes: Tensor | None = None) -> DrawState:
+        """The initial state of ``count`` images, optionally with their classes ``classes (count,)``."""
         blank = self.blank
-        one_hot = blank.new_zeros(count, 0) if kinds is None else F.one_hot(kinds, self.kinds).to(blank.dtype)
+        one_hot = blank.new_zeros(count, 0) if classes is None else F.one_hot(classes, self.num_classes).to(blank.dtype)
         return DrawState(blank.expand(count, *self.shape), self.start.expand(count, -1), None, None, one_hot, None)
 
     def forward(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """Reconstruct images ``(B, height, width)`` in 0…1: canvases ``(B, T, height, width)``, logits of each step."""
-        reconstruction, state = self.read(inputs, self.begin(len(inputs)) if state is None else DrawState(*state))
+        reconstruction, state = self.read(
+            inputs, self.initial_state(len(inputs)) if state is None else DrawState(*state)
+        )
         return reconstruction.canvases, state
 
     def read(self, images: Tensor, state: DrawState) -> tuple[Reconstruction, DrawState]:
         """Reconstruct the images from the posterior means, without sampling."""
         canvases, means, windows = [], [], []
-        for _ in range(self.steps):
+        for _ in range(self.num_steps):
             mean, _, state = self._encode(images, state)
             state = self._decode(mean, state)
             assert state.window is not None
@@ -126,7 +134,7 @@ class DrawModel(Model):
         write, window = self.writer(hidden[:, 0])
         return state._replace(logits=state.logits + write, hidden=hidden[:, 0], decoder=decoder, window=Window(*window))
 
-    def dream(self, latents: Tensor, state: DrawState) -> tuple[Tensor, Tensor]:
+    def generate(self, latents: Tensor, state: DrawState) -> tuple[Tensor, Tensor]:
         """Generate images from latent variables ``(B, T, Z)``.
 
         All steps take one call of the decoder, because it does not read the canvas.
@@ -141,7 +149,7 @@ class DrawModel(Model):
         canvases = state.logits.unsqueeze(1) + writes.unflatten(0, shape).cumsum(1)
         return canvases, torch.cat(window, 1).unflatten(0, shape)
 
-    def bound(self, images: Tensor, state: DrawState, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def elbo_terms(self, images: Tensor, state: DrawState, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction loss and KL divergence, ``(B,)`` each, in nats (equations 9 to 11).
 
         In expectation over the standard normal ``noise (B, T, Z)`` their sum is an upper bound of
@@ -162,16 +170,18 @@ class DrawModel(Model):
         same in every call, so that epochs are comparable.
         """
         images = batch.inputs
-        shape = len(images), self.steps, self.latent
+        shape = len(images), self.num_steps, self.latent_size
         if self.training:
-            images = torch.bernoulli(images) if self.sampled else images
+            images = torch.bernoulli(images) if self.binarize else images
             noise = torch.randn(shape, device=images.device)
         else:
             noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(images.device)
-        pixel_loss, divergence = self.bound(images, self.begin(len(images), batch.extras.get("kind")), noise)
+        pixel_loss, divergence = self.elbo_terms(
+            images, self.initial_state(len(images), batch.extras.get("kind")), noise
+        )
         return (pixel_loss + divergence).mean(), None
 
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Decode latent variables ``(B, Z)`` to the canvas's logits ``(B, height · width)``, and the new state."""
-        state = self._decode(inputs, self.begin(len(inputs)) if state is None else DrawState(*state))
+        state = self._decode(inputs, self.initial_state(len(inputs)) if state is None else DrawState(*state))
         return state.logits.flatten(1), state

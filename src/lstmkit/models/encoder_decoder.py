@@ -14,7 +14,7 @@ from lstmkit.modules.attention import Attention
 from lstmkit.modules.decoder_init import Bridge
 from lstmkit.modules.dropout import variational_dropout
 from lstmkit.modules.heads import TokenHead
-from lstmkit.modules.pointer_generator import mixed, pointer_generator_loss
+from lstmkit.modules.pointer_generator import final_log_probabilities, pointer_generator_loss
 
 
 class Memory(NamedTuple):
@@ -39,8 +39,8 @@ class DecoderState(NamedTuple):
     Attributes:
         memory: The encoded input.
         lower, upper: States of the recurrent layers below and above the attention, ``(B, L, size)``.
-        fed: ``(B, P)`` features of the previous step, with input feeding.
-        covered: ``(B, S)`` coverage: the sum of the attention weights so far.
+        fed_features: ``(B, P)`` features of the previous step, with input feeding.
+        coverage: ``(B, S)`` coverage: the sum of the attention weights so far.
         generated: ``(B,)`` with copying: the probability ``p_gen`` that the last token came from the vocabulary.
         weights: ``(B, S)`` attention weights of the last step.
     """
@@ -48,8 +48,8 @@ class DecoderState(NamedTuple):
     memory: Memory
     lower: State
     upper: State
-    fed: Tensor | None
-    covered: Tensor | None
+    fed_features: Tensor | None
+    coverage: Tensor | None
     generated: Tensor | None
     weights: Tensor
 
@@ -81,9 +81,9 @@ class Decoder(nn.Module):
         upper: Recurrent layer of ``lower.output_size + K`` features; ``None`` for none.
         key_size: Width of the memory, ``K``.
         output_size: Width of the features, ``P``.
-        feeding: Whether the features are an input of the next step (input feeding, Luong et al. 2015).
-        copying: Whether to compute the generation probability ``p_gen`` from context, layer output and layer input
-            (See et al. 2017, equation 8).
+        input_feeding: Whether the features are an input of the next step (input feeding, Luong et al. 2015).
+        copy_mechanism: Whether to compute the generation probability ``p_gen`` from context, layer output and layer
+            input (See et al. 2017, equation 8).
     """
 
     def __init__(
@@ -94,31 +94,31 @@ class Decoder(nn.Module):
         upper: RecurrentLayer | None,
         key_size: int,
         output_size: int,
-        feeding: bool = False,
-        copying: bool = False,
+        input_feeding: bool = False,
+        copy_mechanism: bool = False,
     ) -> None:
         super().__init__()
         self.encoder, self.lower, self.attention, self.upper = encoder, lower, attention, upper
-        self.output_size, self.feeding = output_size, feeding
+        self.output_size, self.input_feeding = output_size, input_feeding
         self.lower_bridge = Bridge(key_size, lower)
         self.upper_bridge = None if upper is None else Bridge(key_size, upper)
         width = lower.output_size if upper is None else upper.output_size
         self.combine = nn.Linear(width + key_size, output_size)
-        self.switch = nn.Linear(key_size + width + lower.input_size, 1) if copying else None
+        self.switch = nn.Linear(key_size + width + lower.input_size, 1) if copy_mechanism else None
 
     @property
     def is_sequential(self) -> bool:
         """Whether a step depends on the attention of the previous step, so that steps cannot run in parallel."""
-        return self.feeding or self.attention.coverage is not None
+        return self.input_feeding or self.attention.coverage is not None
 
-    def begin(self, keys: Tensor, mask: Tensor, ids: Tensor) -> DecoderState:
+    def initial_state(self, keys: Tensor, mask: Tensor, ids: Tensor) -> DecoderState:
         """The initial state, from ``keys (B, S, K)``, ``mask (B, S)`` and the input ids ``(B, S)``."""
         zeros = keys.new_zeros(keys.shape[:2])
         return DecoderState(
             Memory(keys, self.attention.prepare(keys), mask, None if self.switch is None else ids),
             self.lower_bridge(keys, mask),
             None if self.upper_bridge is None else self.upper_bridge(keys, mask),
-            keys.new_zeros(len(keys), self.output_size) if self.feeding else None,
+            keys.new_zeros(len(keys), self.output_size) if self.input_feeding else None,
             zeros if self.attention.coverage is not None else None,
             None if self.switch is None else keys.new_ones(len(keys)),
             zeros,
@@ -130,11 +130,11 @@ class Decoder(nn.Module):
         All steps run in one call of each layer. If the decoder :attr:`is_sequential`, ``T`` must be 1.
         """
         x = self.encoder(ids)
-        if state.fed is not None:
-            x = torch.cat([x, state.fed.unsqueeze(1)], -1)
+        if state.fed_features is not None:
+            x = torch.cat([x, state.fed_features.unsqueeze(1)], -1)
         hidden, lower = self.lower(x, swap_layers_and_batch(state.lower))
         memory = Memory(*state.memory)
-        covered = None if state.covered is None else state.covered.unsqueeze(1)
+        covered = None if state.coverage is None else state.coverage.unsqueeze(1)
         contexts, weights = self.attention(hidden, memory.keys, memory.mask, memory.prepared, covered)
         upper = None
         if self.upper is not None:
@@ -145,8 +145,8 @@ class Decoder(nn.Module):
             memory,
             swap_layers_and_batch(lower),
             swap_layers_and_batch(upper),
-            None if state.fed is None else features[:, -1],
-            None if state.covered is None else state.covered + weights[:, -1],
+            None if state.fed_features is None else features[:, -1],
+            None if state.coverage is None else state.coverage + weights[:, -1],
             None if switch is None else switch[:, -1].sigmoid(),
             weights[:, -1],
         )
@@ -168,12 +168,12 @@ class EncoderDecoder(Model):
         trunk: The recurrent layer of the encoder, batch first; ``None`` to attend to the encoder's output directly.
         decoder: The decoder.
         head: Maps features to logits; its loss takes features.
-        begin: Id of the token before the first one.
+        begin_id: Id of the token before the first one.
         dropout: Dropout probability on the features before attention and head, with one mask for all steps.
-        coverage: Weight of the coverage loss (See et al. 2017), which penalizes repeated attention.
-        sampling: Scheduled sampling (Bengio et al. 2015): final probability of feeding the model's own token instead
-            of the target's.
-        rise: Batches over which that probability rises linearly from 0.
+        coverage_weight: Weight of the coverage loss (See et al. 2017), which penalizes repeated attention.
+        scheduled_sampling: Scheduled sampling (Bengio et al. 2015): final probability of feeding the model's own token
+            instead of the target's.
+        scheduled_sampling_steps: Batches over which that probability rises linearly from 0.
     """
 
     batches: Tensor
@@ -184,16 +184,22 @@ class EncoderDecoder(Model):
         trunk: RecurrentLayer | None,
         decoder: Decoder,
         head: TokenHead,
-        begin: int,
+        begin_id: int,
         dropout: float = 0.0,
-        coverage: float = 0.0,
-        sampling: float = 0.0,
-        rise: int = 0,
+        coverage_weight: float = 0.0,
+        scheduled_sampling: float = 0.0,
+        scheduled_sampling_steps: int = 0,
     ) -> None:
         super().__init__()
         self.encoder, self.trunk, self.decoder, self.head = encoder, trunk, decoder, head
-        self.begin, self.dropout, self.coverage, self.sampling, self.rise = begin, dropout, coverage, sampling, rise
-        if sampling:
+        self.begin_id, self.dropout, self.coverage_weight, self.scheduled_sampling, self.scheduled_sampling_steps = (
+            begin_id,
+            dropout,
+            coverage_weight,
+            scheduled_sampling,
+            scheduled_sampling_steps,
+        )
+        if scheduled_sampling:
             self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
 
     def forward(
@@ -216,7 +222,7 @@ class EncoderDecoder(Model):
         steps = torch.arange(features.shape[1], device=features.device)
         counts = torch.full((len(features),), len(steps), device=features.device) if lengths is None else lengths
         mask = steps < counts.unsqueeze(1)
-        return features, self.decoder.begin(features, mask, inputs)
+        return features, self.decoder.initial_state(features, mask, inputs)
 
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Decode one token: ids ``(B,)`` to logits ``(B, V)``, with copying ``(B, V + S)``, and the new state."""
@@ -228,7 +234,7 @@ class EncoderDecoder(Model):
         """Mean cross-entropy of ``batch.targets (B, T)`` with teacher forcing; targets of -1 are ignored."""
         assert batch.targets is not None
         _, start = self(batch.inputs, None, batch.lengths)
-        previous = torch.cat([batch.targets.new_full((len(batch), 1), self.begin), batch.targets[:, :-1]], 1)
+        previous = torch.cat([batch.targets.new_full((len(batch), 1), self.begin_id), batch.targets[:, :-1]], 1)
         previous = previous.clamp(min=0)
         probability = self._sampling_probability()
         if probability or self.decoder.is_sequential:
@@ -237,14 +243,16 @@ class EncoderDecoder(Model):
             output, coverage = self.decoder(previous, start)[0], None
         output = output._replace(features=variational_dropout(output.features, self.dropout, self.training))
         loss = self._loss(output, start.memory.ids, batch)
-        return (loss if coverage is None else loss + self.coverage * coverage), None
+        return (loss if coverage is None else loss + self.coverage_weight * coverage), None
 
     def _logits(self, output: DecoderOutput, state: DecoderState) -> Tensor:
         """Logits ``(B, T, V)``; with copying log-probabilities ``(B, T, V + S)``."""
         logits, ids = self.head(output.features), state.memory.ids
         if output.switch is None or ids is None:
             return logits
-        return mixed(logits, output.switch, output.weights, ids.unsqueeze(1).expand_as(output.weights))
+        return final_log_probabilities(
+            logits, output.switch, output.weights, ids.unsqueeze(1).expand_as(output.weights)
+        )
 
     def _loss(self, output: DecoderOutput, ids: Tensor | None, batch: Batch) -> Tensor:
         if output.switch is None or ids is None:
@@ -260,11 +268,13 @@ class EncoderDecoder(Model):
 
     def _sampling_probability(self) -> float:
         """Scheduled-sampling probability of the current batch; advances the batch counter."""
-        if not self.training or not self.sampling:
+        if not self.training or not self.scheduled_sampling:
             return 0.0
         done = int(self.batches)
         self.batches += 1
-        return self.sampling * (min(1.0, done / self.rise) if self.rise else 1.0)
+        return self.scheduled_sampling * (
+            min(1.0, done / self.scheduled_sampling_steps) if self.scheduled_sampling_steps else 1.0
+        )
 
     def _decode_stepwise(
         self, ids: Tensor, state: DecoderState, scored: Tensor, probability: float
@@ -281,14 +291,14 @@ class EncoderDecoder(Model):
             The output of all steps, and with coverage the mean coverage loss.
         """
         outputs: list[DecoderOutput] = []
-        coverage_loss = state.weights.new_zeros(()) if state.covered is not None else None
+        coverage_loss = state.weights.new_zeros(()) if state.coverage is not None else None
         for t in range(ids.shape[1]):
             token = ids[:, t]
             if t and probability:
                 with torch.no_grad():
                     predicted = self._logits(outputs[-1], state)[:, 0].argmax(-1)
                 token = torch.where(torch.rand(len(ids), device=ids.device) < probability, predicted, token)
-            covered = state.covered
+            covered = state.coverage
             output, state = self.decoder(token.unsqueeze(1), state)
             outputs.append(output)
             if covered is not None and coverage_loss is not None:
@@ -306,12 +316,12 @@ def _concatenate_steps(outputs: list[DecoderOutput]) -> DecoderOutput:
     return DecoderOutput(features, weights, torch.cat(switches, 1) if switches else None)
 
 
-def attended(state: State) -> Tensor:
+def attention_weights(state: State) -> Tensor:
     """Attention weights of the last step ``(B, S)``, averaged over the members of an ensemble."""
     return torch.stack([member.weights for member in _decoder_states(state)]).mean(0)
 
 
-def generated(state: State) -> Tensor | None:
+def generation_probabilities(state: State) -> Tensor | None:
     """Probability ``(B,)`` that the last token came from the vocabulary; ``None`` without copying."""
     probabilities = [member.generated for member in _decoder_states(state) if member.generated is not None]
     return torch.stack(probabilities).mean(0) if probabilities else None

@@ -197,10 +197,10 @@ class NextTokenModel(Model):
         trunk: The recurrent layer, batch first.
         head: Maps features to logits; its loss takes features.
         dropout: Dropout probability on the trunk's features, with one mask for all steps.
-        activation: Weight of activation regularization: the mean square of the head's inputs (Merity et al. 2018,
+        activation_reg: Weight of activation regularization: the mean square of the head's inputs (Merity et al. 2018,
             section 4.4).
-        slowness: Weight of temporal activation regularization: the mean square of the features' change between steps
-            (same section).
+        temporal_activation_reg: Weight of temporal activation regularization: the mean square of the features' change
+            between steps (same section).
     """
 
     def __init__(
@@ -209,12 +209,16 @@ class NextTokenModel(Model):
         trunk: RecurrentLayer,
         head: TokenHead | ItemHead,
         dropout: float = 0.0,
-        activation: float = 0.0,
-        slowness: float = 0.0,
+        activation_reg: float = 0.0,
+        temporal_activation_reg: float = 0.0,
     ) -> None:
         super().__init__()
         self.encoder, self.trunk, self.head = encoder, trunk, head
-        self.dropout, self.activation, self.slowness = dropout, activation, slowness
+        self.dropout, self.activation_reg, self.temporal_activation_reg = (
+            dropout,
+            activation_reg,
+            temporal_activation_reg,
+        )
 
     def features(self, ids: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
         """Features of the trunk ``(B, T, P)``, before dropout, and its final state."""
@@ -231,10 +235,10 @@ class NextTokenModel(Model):
         features, state = self.features(batch.inputs, state, batch.lengths)
         dropped = variational_dropout(features, self.dropout, self.training)
         loss = self.head.loss(dropped, batch)
-        if self.training and self.activation:
-            loss = loss + self.activation * dropped.square().mean()
-        if self.training and self.slowness and features.shape[1] > 1:
-            loss = loss + self.slowness * features.diff(dim=1).square().mean()
+        if self.training and self.activation_reg:
+            loss = loss + self.activation_reg * dropped.square().mean()
+        if self.training and self.temporal_activation_reg and features.shape[1] > 1:
+            loss = loss + self.temporal_activation_reg * features.diff(dim=1).square().mean()
         return loss, state
 
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:

@@ -56,7 +56,7 @@ class SoftWindowModel(Model):
         self.characters, self.lower, self.window, self.upper = characters, lower, window, upper
         self.head: Head = head
 
-    def begin(self, text: Tensor) -> SoftWindowState:
+    def initial_state(self, text: Tensor) -> SoftWindowState:
         """The initial state for ``text (B, U)``, character ids padded with 0."""
         weight = next(self.parameters())
         one_hot = F.one_hot(F.pad(text, (0, 1)), self.characters + 1)[..., 1:].to(weight.dtype)
@@ -67,7 +67,7 @@ class SoftWindowModel(Model):
     def forward(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """Inputs ``(B, T, F)`` and a state, initially from :meth:`begin`, to the head's outputs and the new state."""
+        """Inputs ``(B, T, F)`` and a state, at first :meth:`initial_state`, to the head's outputs and the new state."""
         assert state is not None
         fused = self.training and can_scan(self.lower) and autocast_dtype(inputs) is None
         run_lower = self._run_fused if fused else self._run_stepwise
@@ -100,7 +100,7 @@ class SoftWindowModel(Model):
 
     def loss(self, batch: Batch, state: State | None = None) -> tuple[Tensor, State]:
         """Mean loss of the head; ``batch.extras["text"] (B, U)`` has the character ids of the text."""
-        outputs, state = self(batch.inputs, state or self.begin(batch.extras["text"]), batch.lengths)
+        outputs, state = self(batch.inputs, state or self.initial_state(batch.extras["text"]), batch.lengths)
         return self.head.loss(outputs, batch), state
 
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:

@@ -6,7 +6,7 @@ frames per step (reduction factor), stop token.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,8 @@ from lstmkit.modules.attention import LocationAttention
 from lstmkit.modules.decoder_init import Bridge
 from lstmkit.modules.dropout import variational_dropout
 from lstmkit.modules.encoders import PreNet
-from lstmkit.modules.pooling import within
+from lstmkit.modules.pooling import length_mask
+from lstmkit.modules.renamed_weights import RenamedWeights
 
 
 class TacotronState(NamedTuple):
@@ -30,7 +31,7 @@ class TacotronState(NamedTuple):
         prepared: ``(B, S, A)`` the attention's projection of the keys.
         mask: ``(B, S)``, true at the steps of the text.
         lower, upper: States of the recurrent layers below and above the attention, ``(B, L, size)``.
-        covered: ``(B, S)`` sum of the attention weights so far.
+        coverage: ``(B, S)`` sum of the attention weights so far.
         weights: ``(B, S)`` attention weights of the last step.
     """
 
@@ -39,7 +40,7 @@ class TacotronState(NamedTuple):
     mask: Tensor
     lower: State
     upper: State
-    covered: Tensor
+    coverage: Tensor
     weights: Tensor
 
 
@@ -57,7 +58,7 @@ class TacotronOutput(NamedTuple):
     weights: Tensor
 
 
-class TacotronDecoder(nn.Module):
+class TacotronDecoder(RenamedWeights):
     """The decoder: previous frames and an encoded text to the next frames.
 
     The layer below the attention reads the frames and gives the query. The layer above it reads query and context.
@@ -71,8 +72,10 @@ class TacotronDecoder(nn.Module):
         upper: Recurrent layer of ``lower.output_size + K`` features.
         key_size: Width of the keys, ``K``.
         frame_size: Mel bands per frame, ``F``.
-        together: Frames per step, the reduction factor ``r``.
+        reduction_factor: Frames per step, the reduction factor ``r``.
     """
+
+    old_names: ClassVar = {"tell": "linear"}  # in version 0.1
 
     def __init__(
         self,
@@ -82,15 +85,15 @@ class TacotronDecoder(nn.Module):
         upper: RecurrentLayer,
         key_size: int,
         frame_size: int,
-        together: int,
+        reduction_factor: int,
     ) -> None:
         super().__init__()
         self.prenet, self.lower, self.attention, self.upper = prenet, lower, attention, upper
-        self.frame_size, self.together = frame_size, together
+        self.frame_size, self.reduction_factor = frame_size, reduction_factor
         self.lower_bridge, self.upper_bridge = Bridge(key_size, lower), Bridge(key_size, upper)
-        self.tell = nn.Linear(upper.output_size + key_size, together * frame_size + 1)
+        self.linear = nn.Linear(upper.output_size + key_size, reduction_factor * frame_size + 1)
 
-    def begin(self, keys: Tensor, mask: Tensor) -> TacotronState:
+    def initial_state(self, keys: Tensor, mask: Tensor) -> TacotronState:
         """The initial state, from ``keys (B, S, K)`` and ``mask (B, S)``."""
         zeros = keys.new_zeros(keys.shape[:2])
         states = self.lower_bridge(keys, mask), self.upper_bridge(keys, mask)
@@ -107,16 +110,16 @@ class TacotronDecoder(nn.Module):
             dropout: Dropout probability on the upper layer's features, with one mask for all steps.
         """
         queries, lower = self.lower(self.prenet(frames), swap_layers_and_batch(state.lower))
-        weights, covered = self.attention.walk(queries, state.prepared, state.mask, state.covered)
+        weights, covered = self.attention.walk(queries, state.prepared, state.mask, state.coverage)
         contexts = weights @ state.keys
         hidden, upper = self.upper(torch.cat([queries, contexts], -1), swap_layers_and_batch(state.upper))
         hidden = variational_dropout(hidden, dropout, self.training)
-        outputs = self.tell(torch.cat([hidden, contexts], -1))
-        predicted = outputs[..., :-1].unflatten(-1, (self.together, self.frame_size))
+        outputs = self.linear(torch.cat([hidden, contexts], -1))
+        predicted = outputs[..., :-1].unflatten(-1, (self.reduction_factor, self.frame_size))
         after = state._replace(
             lower=swap_layers_and_batch(lower),
             upper=swap_layers_and_batch(upper),
-            covered=covered,
+            coverage=covered,
             weights=weights[:, -1],
         )
         return TacotronOutput(predicted, outputs[..., -1], weights), after
@@ -129,26 +132,26 @@ class StreamingDecoder:
 
     Args:
         decoder: The decoder, in ``eval`` mode.
-        begun: The initial state.
+        initial_state: The initial state.
     """
 
-    def __init__(self, decoder: TacotronDecoder, begun: TacotronState) -> None:
-        self.decoder, self.state = decoder, begun
-        self.lower = decoder.lower.stream(swap_layers_and_batch(begun.lower))
-        self.upper = decoder.upper.stream(swap_layers_and_batch(begun.upper))
+    def __init__(self, decoder: TacotronDecoder, initial_state: TacotronState) -> None:
+        self.decoder, self.state = decoder, initial_state
+        self.lower = decoder.lower.stream(swap_layers_and_batch(initial_state.lower))
+        self.upper = decoder.upper.stream(swap_layers_and_batch(initial_state.upper))
 
     def __call__(self, frame: Tensor) -> tuple[Tensor, Tensor]:
         """A frame ``(B, F)`` to frames and stop logit ``(B, r·F + 1)``, and attention weights ``(B, S)``."""
         decoder, state = self.decoder, self.state
         query = self.lower(decoder.prenet(frame))
-        weights, covered = decoder.attention.walk(query.unsqueeze(1), state.prepared, state.mask, state.covered)
+        weights, covered = decoder.attention.walk(query.unsqueeze(1), state.prepared, state.mask, state.coverage)
         context = (weights @ state.keys)[:, 0]
         hidden = self.upper(torch.cat([query, context], -1))
-        self.state = state._replace(covered=covered)
-        return decoder.tell(torch.cat([hidden, context], -1)), weights[:, 0]
+        self.state = state._replace(coverage=covered)
+        return decoder.linear(torch.cat([hidden, context], -1)), weights[:, 0]
 
 
-class Weights(NamedTuple):
+class LossWeights(NamedTuple):
     """Weights of the loss terms, relative to the error of the frames.
 
     Attributes:
@@ -183,7 +186,7 @@ class Tacotron(Model):
         trunk: RecurrentLayer,
         decoder: TacotronDecoder,
         dropout: float = 0.0,
-        weights: Weights = Weights(),  # noqa: B008  (immutable)
+        weights: LossWeights = LossWeights(),  # noqa: B008  (immutable)
     ) -> None:
         super().__init__()
         self.encoder, self.trunk, self.decoder = encoder, trunk, decoder
@@ -195,7 +198,7 @@ class Tacotron(Model):
         """Encode ids ``(B, S)``: keys ``(B, S, K)``, and the decoder's initial state."""
         keys, _ = self.trunk(self.encoder(inputs), None, lengths)
         keys = variational_dropout(keys, self.dropout, self.training)
-        return keys, self.decoder.begin(keys, within(keys, lengths))
+        return keys, self.decoder.initial_state(keys, length_mask(keys, lengths))
 
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Decode a frame ``(B, F)`` to the next frames and the stop logit ``(B, r·F + 1)``, and the new state."""
@@ -207,7 +210,7 @@ class Tacotron(Model):
         """The output for ``batch.targets (B, T·r, F)`` with teacher forcing: every step reads the true last frame."""
         assert batch.targets is not None
         _, start = self(batch.inputs, None, batch.lengths)
-        frames_per_step = self.decoder.together
+        frames_per_step = self.decoder.reduction_factor
         previous = F.pad(batch.targets[:, frames_per_step - 1 : -1 : frames_per_step], (0, 0, 1, 0))
         return self.decoder(previous, start, self.dropout)[0]
 
@@ -221,9 +224,9 @@ class Tacotron(Model):
         assert batch.target_lengths is not None
         output, weights = self.teacher_forced(batch), self.weights
         frames = output.frames.flatten(1, 2)
-        error = (frames - batch.targets)[within(frames, batch.target_lengths)]
-        steps = batch.target_lengths // self.decoder.together
-        mask = within(output.stop, steps)
+        error = (frames - batch.targets)[length_mask(frames, batch.target_lengths)]
+        steps = batch.target_lengths // self.decoder.reduction_factor
+        mask = length_mask(output.stop, steps)
         last = torch.zeros_like(output.stop).scatter(1, steps.unsqueeze(1) - 1, 1.0)
         positive = output.stop.new_tensor(weights.stopping)
         stop = F.binary_cross_entropy_with_logits(output.stop[mask], last[mask], pos_weight=positive)

@@ -11,27 +11,34 @@ class SpecAugment(nn.Module):
     """SpecAugment (Park et al. 2019) without time warping: random time and frequency masks, set to 0, the mean.
 
     Args:
-        times: Time masks per example.
-        longest: Maximum steps of a time mask; at most a fifth of the example.
-        bands: Frequency masks per example.
-        widest: Maximum features of a frequency mask.
+        num_time_masks: Time masks per example.
+        max_time_width: Maximum steps of a time mask; at most a fifth of the example.
+        num_frequency_masks: Frequency masks per example.
+        max_frequency_width: Maximum features of a frequency mask.
     """
 
-    def __init__(self, times: int, longest: int, bands: int, widest: int) -> None:
+    def __init__(
+        self, num_time_masks: int, max_time_width: int, num_frequency_masks: int, max_frequency_width: int
+    ) -> None:
         super().__init__()
-        self.times, self.longest, self.bands, self.widest = times, longest, bands, widest
+        self.num_time_masks, self.max_time_width, self.num_frequency_masks, self.max_frequency_width = (
+            num_time_masks,
+            max_time_width,
+            num_frequency_masks,
+            max_frequency_width,
+        )
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Mask ``(B, T, F)`` in training."""
         if not self.training:
             return x
         steps = torch.full((len(x),), x.shape[1], device=x.device) if lengths is None else lengths
-        max_steps = torch.minimum(steps / 5, torch.full_like(steps, self.longest))
-        for _ in range(self.times):
+        max_steps = torch.minimum(steps / 5, torch.full_like(steps, self.max_time_width))
+        for _ in range(self.num_time_masks):
             x = x.masked_fill(_random_interval(steps, max_steps, x.shape[1]).unsqueeze(2), 0.0)
         sizes = torch.full_like(steps, x.shape[2])
-        max_features = torch.full_like(sizes, self.widest)
-        for _ in range(self.bands):
+        max_features = torch.full_like(sizes, self.max_frequency_width)
+        for _ in range(self.num_frequency_masks):
             x = x.masked_fill(_random_interval(sizes, max_features, x.shape[2]).unsqueeze(1), 0.0)
         return x
 
@@ -66,15 +73,16 @@ class SpeedPerturbation(nn.Module):
         new_steps = (steps / factor).round().long().clamp(min=1)
         spacing = ((steps - 1) / (new_steps - 1).clamp(min=1)).unsqueeze(1)
         positions = torch.arange(int(new_steps.max()), device=x.device) * spacing
-        return between(x, positions, steps), new_steps
+        return interpolate(x, positions, steps), new_steps
 
 
-def between(x: Tensor, positions: Tensor, lengths: Tensor) -> Tensor:
+def interpolate(x: Tensor, positions: Tensor, lengths: Tensor) -> Tensor:
     """Interpolate ``x (B, T, F)`` linearly at fractional steps ``positions (B, S)``: ``(B, S, F)``.
 
     Positions before the first and after the last step (of ``lengths (B,)``) are clamped.
 
-    >>> between(torch.tensor([[[0.0], [1.0], [9.0]]]), torch.tensor([[-1.0, 0.25, 1.5]]), torch.tensor([2])).flatten()
+    >>> x, positions = torch.tensor([[[0.0], [1.0], [9.0]]]), torch.tensor([[-1.0, 0.25, 1.5]])
+    >>> interpolate(x, positions, torch.tensor([2])).flatten()
     tensor([0.0000, 0.2500, 1.0000])
     """
     last = (lengths - 1).clamp(min=0).unsqueeze(1)

@@ -17,28 +17,28 @@ class ClassificationHead(nn.Module):
     Args:
         input_size: Width of the pooled features, ``P``.
         classes: Number of classes or labels, ``C``.
-        several: Whether a sequence may have several labels.
-        weights: ``(C,)`` weight of each class in the loss; ``None`` for equal weights.
+        multi_label: Whether a sequence may have several labels.
+        class_weights: ``(C,)`` weight of each class in the loss; ``None`` for equal weights.
         dropout: Dropout probability on the features.
 
     >>> ClassificationHead(4, classes=3)(torch.zeros(2, 4)).shape
     torch.Size([2, 3])
     """
 
-    weights: Tensor
+    class_weights: Tensor
 
     def __init__(
         self,
         input_size: int,
         classes: int,
-        several: bool = False,
-        weights: Sequence[float] | None = None,
+        multi_label: bool = False,
+        class_weights: Sequence[float] | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.output_size, self.several = classes, several
-        class_weights = torch.ones(classes) if weights is None else torch.tensor(weights, dtype=torch.float32)
-        self.register_buffer("weights", class_weights, persistent=False)
+        self.output_size, self.multi_label = classes, multi_label
+        weights = torch.ones(classes) if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self.register_buffer("class_weights", weights, persistent=False)
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(input_size, classes)
 
@@ -52,10 +52,10 @@ class ClassificationHead(nn.Module):
         A loss is multiplied by the weight of the true class; for labels, the positive term by the label's weight.
         """
         assert batch.targets is not None
-        if self.several:
+        if self.multi_label:
             losses = F.binary_cross_entropy_with_logits(
-                outputs, batch.targets, pos_weight=self.weights.to(outputs.dtype), reduction="none"
+                outputs, batch.targets, pos_weight=self.class_weights.to(outputs.dtype), reduction="none"
             )
             return losses.sum(1).mean()
         losses = F.cross_entropy(outputs, batch.targets, reduction="none")
-        return (losses * self.weights[batch.targets]).mean()
+        return (losses * self.class_weights[batch.targets]).mean()

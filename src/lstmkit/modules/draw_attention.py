@@ -6,11 +6,13 @@ Generation", arXiv:1502.04623, section 3.2.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from lstmkit.modules.renamed_weights import RenamedWeights
 
 N_WINDOW_PARAMETERS = 5  #: Parameters of a window.
 _MIN_WEIGHT_SUM = 1e-8  # lower bound in the normalization of filters that lie outside the image
@@ -33,7 +35,7 @@ class Window(NamedTuple):
     strength: Tensor
 
 
-class DrawAttention(nn.Module):
+class DrawAttention(RenamedWeights):
     """Window parameters from the decoder's state (equations 21 to 24), and the window's filters (19, 20, 25, 26).
 
     Args:
@@ -42,14 +44,16 @@ class DrawAttention(nn.Module):
         size: Filters along a side, ``N``.
     """
 
+    old_names: ClassVar = {"tell": "linear"}  # in version 0.1
+
     def __init__(self, state_size: int, height: int, width: int, size: int) -> None:
         super().__init__()
         self.height, self.width, self.size = height, width, size
-        self.tell = nn.Linear(state_size, N_WINDOW_PARAMETERS)
+        self.linear = nn.Linear(state_size, N_WINDOW_PARAMETERS)
 
     def window(self, state: Tensor) -> Window:
         """Window parameters of the states ``(B, H)``."""
-        across, down, variance, stride, strength = self.tell(state).split(1, dim=1)
+        across, down, variance, stride, strength = self.linear(state).split(1, dim=1)
         step = (max(self.height, self.width) - 1) / max(1, self.size - 1)
         return Window(
             (self.width + 1) / 2 * (across + 1),
@@ -118,7 +122,7 @@ class FullImageReader(nn.Module):
         return images.flatten(1)
 
 
-class FullImageWriter(nn.Module):
+class FullImageWriter(RenamedWeights):
     """Writes the whole canvas, without attention (equation 18).
 
     Args:
@@ -126,13 +130,15 @@ class FullImageWriter(nn.Module):
         height, width: Size of the image in pixels.
     """
 
+    old_names: ClassVar = {"paint": "linear"}  # in version 0.1
+
     def __init__(self, state_size: int, height: int, width: int) -> None:
         super().__init__()
         self.height, self.width = height, width
-        self.paint = nn.Linear(state_size, height * width)
+        self.linear = nn.Linear(state_size, height * width)
 
     def forward(self, state: Tensor) -> tuple[Tensor, Window]:
         """States ``(B, H)`` to writes ``(B, height, width)``, and a window at the image's center."""
         zero = F.pad(state[:, :0], (0, 1))
         window = Window(zero + (self.width + 1) / 2, zero + (self.height + 1) / 2, zero + 1.0, zero + 1.0, zero + 1.0)
-        return self.paint(state).unflatten(1, (self.height, self.width)), window
+        return self.linear(state).unflatten(1, (self.height, self.width)), window

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from lstmkit.layers.rnn import LSTM
 from lstmkit.modules.dropout import variational_dropout
+from lstmkit.modules.renamed_weights import RenamedWeights
 
 
 class PatchEncoder(nn.Module):
@@ -63,15 +65,15 @@ class TokenEncoder(nn.Module):
     """Token embeddings.
 
     Args:
-        vocabulary: Number of tokens.
+        vocab_size: Number of tokens.
         output_size: Size of an embedding.
         word_dropout: Dropout probability on token embeddings: a dropped token is 0 in the whole batch (Gal and
             Ghahramani 2016).
         dropout: Dropout probability on the output's features, with one mask for all steps.
         padding: Id of the padding token, whose embedding is 0; ``None`` for none.
-        unknown: Id whose embedding is used for out-of-vocabulary ids (``vocabulary`` and above); ``None`` if there are
+        unknown: Id whose embedding is used for out-of-vocabulary ids (``vocab_size`` and above); ``None`` if there are
             none.
-        spread: Embeddings are initialized uniformly in ``-spread`` to ``spread``.
+        init_std: Embeddings are initialized uniformly in ``-spread`` to ``init_std``.
 
     >>> TokenEncoder(100, 8)(torch.tensor([[1, 2, 3]])).shape
     torch.Size([1, 3, 8])
@@ -79,19 +81,19 @@ class TokenEncoder(nn.Module):
 
     def __init__(
         self,
-        vocabulary: int,
+        vocab_size: int,
         output_size: int,
         word_dropout: float = 0.0,
         dropout: float = 0.0,
         padding: int | None = None,
         unknown: int | None = None,
-        spread: float = 0.1,
+        init_std: float = 0.1,
     ) -> None:
         super().__init__()
         self.output_size, self.word_dropout, self.dropout = output_size, word_dropout, dropout
         self.unknown = unknown
-        self.embedding = nn.Embedding(vocabulary, output_size, padding_idx=padding)
-        nn.init.uniform_(self.embedding.weight, -spread, spread)
+        self.embedding = nn.Embedding(vocab_size, output_size, padding_idx=padding)
+        nn.init.uniform_(self.embedding.weight, -init_std, init_std)
         if padding is not None:
             nn.init.zeros_(self.embedding.weight[padding])
 
@@ -106,37 +108,41 @@ class TokenEncoder(nn.Module):
         return variational_dropout(vectors, self.dropout, self.training)
 
 
-class WordEncoder(nn.Module):
+class WordEncoder(RenamedWeights):
     """Word embeddings combined with a character-level bidirectional LSTM.
 
     Lample et al. 2016, "Neural Architectures for Named Entity Recognition", section 4.1. The characters represent words
     that are not in the vocabulary.
 
     Args:
-        vocabulary: Number of words.
-        letters: Number of characters; id 0 is padding.
-        word_size: Size of a word embedding.
-        letter_size: Size of the character-level representation, a multiple of 2; 0 to use no characters.
+        vocab_size: Number of words.
+        num_characters: Number of characters; id 0 is padding.
+        embedding_size: Size of a word embedding.
+        char_feature_size: Size of the character-level representation, a multiple of 2; 0 to use no characters.
         dropout: Dropout probability on the output's features, with one mask for all steps.
     """
 
+    old_names: ClassVar = {"letters": "characters", "spelling": "character_lstm"}  # in version 0.1
+
     excluded_from_inspection = True  # inspection shows the layer that reads the sentence, not that of a word's letters
 
-    def __init__(self, vocabulary: int, letters: int, word_size: int, letter_size: int, dropout: float) -> None:
+    def __init__(
+        self, vocab_size: int, num_characters: int, embedding_size: int, char_feature_size: int, dropout: float
+    ) -> None:
         super().__init__()
-        self.words = TokenEncoder(vocabulary, word_size)
-        self.letters, self.spelling = None, None
-        if letter_size:
-            self.letters = TokenEncoder(letters, letter_size, padding=0)
-            self.spelling = LSTM(letter_size, letter_size // 2, batch_first=True, bidirectional=True)
-        self.output_size, self.dropout = word_size + letter_size, dropout
+        self.words = TokenEncoder(vocab_size, embedding_size)
+        self.characters, self.character_lstm = None, None
+        if char_feature_size:
+            self.characters = TokenEncoder(num_characters, char_feature_size, padding=0)
+            self.character_lstm = LSTM(char_feature_size, char_feature_size // 2, batch_first=True, bidirectional=True)
+        self.output_size, self.dropout = embedding_size + char_feature_size, dropout
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Word id and character ids ``(B, T, 1 + C)`` to ``(B, T, output_size)``."""
         vectors = self.words(inputs[..., 0])
-        if self.letters is not None and self.spelling is not None:
-            letters = inputs[..., 1:].flatten(0, 1)
-            _, (last, _) = self.spelling(self.letters(letters), lengths=(letters > 0).sum(1))
+        if self.characters is not None and self.character_lstm is not None:
+            character_ids = inputs[..., 1:].flatten(0, 1)
+            _, (last, _) = self.character_lstm(self.characters(character_ids), lengths=(character_ids > 0).sum(1))
             vectors = torch.cat([vectors, last.transpose(0, 1).flatten(1).unflatten(0, inputs.shape[:2])], -1)
         return variational_dropout(vectors, self.dropout, self.training)
 
@@ -148,22 +154,28 @@ class ResidueEncoder(nn.Module):
     Networks". Inputs past a chain's end are 0, so that padding does not change the output.
 
     Args:
-        letters: Number of residue types; id 0 is padding.
-        vector_size: Size of a residue embedding.
+        num_residue_ids: Number of residue types; id 0 is padding.
+        embedding_size: Size of a residue embedding.
         profile: Number of profile values per residue.
-        widths: Kernel sizes of the convolutions in residues, odd numbers.
-        channels: Channels of each convolution.
+        kernel_sizes: Kernel sizes of the convolutions in residues, odd numbers.
+        conv_channels: Channels of each convolution.
         dropout: Dropout probability on the output's features, with one mask for all residues.
     """
 
     def __init__(
-        self, letters: int, vector_size: int, profile: int, widths: Sequence[int], channels: int, dropout: float = 0.0
+        self,
+        num_residue_ids: int,
+        embedding_size: int,
+        profile: int,
+        kernel_sizes: Sequence[int],
+        conv_channels: int,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.residues = TokenEncoder(letters, vector_size, padding=0)
-        size = vector_size + profile
-        self.around = nn.ModuleList(nn.Conv1d(size, channels, width, padding=width // 2) for width in widths)
-        self.output_size, self.dropout = size + channels * len(widths), dropout
+        self.residues = TokenEncoder(num_residue_ids, embedding_size, padding=0)
+        size = embedding_size + profile
+        self.around = nn.ModuleList(nn.Conv1d(size, conv_channels, width, padding=width // 2) for width in kernel_sizes)
+        self.output_size, self.dropout = size + conv_channels * len(kernel_sizes), dropout
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Ids ``(B, T)``, or with a profile ``(B, T, 1 + F)``, to ``(B, T, output_size)``."""
@@ -183,19 +195,19 @@ class StoryEncoder(nn.Module):
     Question Answering".
 
     Args:
-        vocabulary: Number of words; id 0 is padding.
-        word_size: Size of a word embedding.
+        vocab_size: Number of words; id 0 is padding.
+        embedding_size: Size of a word embedding.
         sentence_size: Size of a sentence vector, a multiple of 2.
         dropout: Dropout probability on the word embeddings' features, with one mask for all words.
     """
 
     excluded_from_inspection = True  # inspection shows the layer that reads the story, not that of a sentence's words
 
-    def __init__(self, vocabulary: int, word_size: int, sentence_size: int, dropout: float = 0.0) -> None:
+    def __init__(self, vocab_size: int, embedding_size: int, sentence_size: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.output_size = 3 * sentence_size
-        self.words = TokenEncoder(vocabulary, word_size, dropout=dropout, padding=0)
-        self.reader = LSTM(word_size, sentence_size // 2, batch_first=True, bidirectional=True)
+        self.words = TokenEncoder(vocab_size, embedding_size, dropout=dropout, padding=0)
+        self.reader = LSTM(embedding_size, sentence_size // 2, batch_first=True, bidirectional=True)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Word ids ``(B, N, W)``, padded with 0, the question first, to ``(B, N, output_size)``."""
@@ -213,16 +225,16 @@ class QuestionPassageEncoder(nn.Module):
     Chen, Fisch, Weston, Bordes 2017, "Reading Wikipedia to Answer Open-Domain Questions", section 3.2.
 
     Args:
-        vocabulary: Number of words; id 0 is padding.
-        word_size: Size of a word embedding.
+        vocab_size: Number of words; id 0 is padding.
+        embedding_size: Size of a word embedding.
         dropout: Dropout probability on the output's features, with one mask for all words.
     """
 
-    def __init__(self, vocabulary: int, word_size: int, dropout: float = 0.0) -> None:
+    def __init__(self, vocab_size: int, embedding_size: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.output_size, self.dropout = 2 * word_size + 2, dropout
-        self.words = TokenEncoder(vocabulary, word_size, padding=0)
-        self.compare = nn.Linear(word_size, word_size)
+        self.output_size, self.dropout = 2 * embedding_size + 2, dropout
+        self.words = TokenEncoder(vocab_size, embedding_size, padding=0)
+        self.compare = nn.Linear(embedding_size, embedding_size)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Word id, passage flag and exact-match flag ``(B, T, 3)`` to ``(B, T, output_size)``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from lstmkit.data.batch import Batch
 from lstmkit.modules.crf import CRF
 from lstmkit.modules.cross_entropy import linear_cross_entropy
 from lstmkit.modules.dropout import variational_dropout
+from lstmkit.modules.renamed_weights import RenamedWeights
 from lstmkit.ops.cpu import linear_cross_entropy as cpu_kernel
 
 _MAX_ROWS = 4096  # steps whose labels are evaluated together, to bound memory
@@ -208,7 +210,7 @@ class MultilabelHead(nn.Module):
         return _multilabel_loss(self, outputs, batch)
 
 
-class NADEHead(nn.Module):
+class NADEHead(RenamedWeights):
     """Dependent binary labels at every step: a neural autoregressive distribution estimator (NADE).
 
     NADE (Larochelle and Murray 2011, eqs. 6 and 7) with biases from the trunk at each step, as in RNN-NADE
@@ -227,6 +229,8 @@ class NADEHead(nn.Module):
         dropout: Dropout probability on the features, with one mask for all steps.
     """
 
+    old_names: ClassVar = {"given": "label_embedding", "told": "output_layer"}  # in version 0.1
+
     autoregressive = True
 
     def __init__(self, input_size: int, labels: int, hidden_size: int, dropout: float = 0.0) -> None:
@@ -234,10 +238,10 @@ class NADEHead(nn.Module):
         self.labels, self.dropout = labels, dropout
         self.output_size = labels + hidden_size
         self.linear = nn.Linear(input_size, self.output_size)
-        self.given = nn.Embedding(labels + 1, hidden_size, padding_idx=0)  # W; index 0 is padding
-        self.told = nn.Linear(hidden_size, labels, bias=False)  # V
-        nn.init.normal_(self.given.weight, std=0.1)
-        nn.init.zeros_(self.given.weight[0])
+        self.label_embedding = nn.Embedding(labels + 1, hidden_size, padding_idx=0)  # W; index 0 is padding
+        self.output_layer = nn.Linear(hidden_size, labels, bias=False)  # V
+        nn.init.normal_(self.label_embedding.weight, std=0.1)
+        nn.init.zeros_(self.label_embedding.weight[0])
 
     def forward(self, features: Tensor) -> Tensor:
         """Features ``(B, S, P)`` to the biases ``b`` and ``a`` of each step, ``(B, S, K + H)``."""
@@ -251,7 +255,7 @@ class NADEHead(nn.Module):
     def below(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """:meth:`logits` of the labels below all active ones, ``(..., K)``; cheaper, for sampling label by label."""
         bias, first = outputs.split([self.labels, self.output_size - self.labels], dim=-1)
-        return bias + self.told((first + labels @ self.given.weight[1:]).sigmoid())
+        return bias + self.output_layer((first + labels @ self.label_embedding.weight[1:]).sigmoid())
 
     def _logits(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """``(N, K + H)`` and ``(N, K)`` to ``(N, K)``."""
@@ -259,8 +263,8 @@ class NADEHead(nn.Module):
         max_active = int(labels.sum(-1).max())
         numbers = torch.arange(1, self.labels + 1, device=labels.device)
         active = (labels.long() * numbers).topk(max_active).values  # (N, max_active), highest first, 0 for none
-        states = torch.cat([first.unsqueeze(1), self.given(active)], 1).cumsum(1).sigmoid()
-        logits = self.told(states)  # (N, max_active + 1, K)
+        states = torch.cat([first.unsqueeze(1), self.label_embedding(active)], 1).cumsum(1).sigmoid()
+        logits = self.output_layer(states)  # (N, max_active + 1, K)
         n_above = labels.flip(-1).cumsum(-1).flip(-1) - labels
         return bias + logits.gather(1, n_above.long().unsqueeze(1))[:, 0]
 
@@ -310,7 +314,7 @@ class TagHead(nn.Module):
         assert batch.lengths is not None
         return self.crf.loss(outputs, batch.targets, batch.lengths)
 
-    def answer(self, outputs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
+    def decode(self, outputs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """The best tags of each sequence, ``(T_b,)``, and the probability of every tag at every step, ``(B, S, K)``."""
         if self.crf is not None:
             return self.crf.decode(outputs, lengths), self.crf.marginals(outputs, lengths)
@@ -318,7 +322,7 @@ class TagHead(nn.Module):
         return [row[:n] for row, n in zip(best, lengths.tolist(), strict=True)], outputs.softmax(-1)
 
 
-class MultiTaskTagHead(nn.Module):
+class MultiTaskTagHead(RenamedWeights):
     """Multi-task tagging: several tag sets at every step, for example coarse and fine. The losses are added.
 
     Args:
@@ -327,19 +331,21 @@ class MultiTaskTagHead(nn.Module):
         dropout: Dropout probability on the features, with a separate mask for each tag set.
     """
 
+    old_names: ClassVar = {"kinds": "heads"}  # in version 0.1
+
     def __init__(self, input_size: int, tags: Sequence[int], dropout: float = 0.0) -> None:
         super().__init__()
         self.tags, self.output_size = tuple(tags), sum(tags)
-        self.kinds = nn.ModuleList(TagHead(input_size, count, dropout=dropout) for count in tags)
+        self.heads = nn.ModuleList(TagHead(input_size, count, dropout=dropout) for count in tags)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features ``(B, S, P)`` to the concatenated logits of all tag sets ``(B, S, sum(tags))``."""
-        return torch.cat([head(features) for head in self.kinds], -1)
+        return torch.cat([head(features) for head in self.heads], -1)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """The sum of the losses against ``batch.targets (B, S, tag sets)``; -1 is ignored."""
         assert batch.targets is not None
-        tasks = zip(self.kinds, outputs.split(self.tags, -1), batch.targets.unbind(-1), strict=True)
+        tasks = zip(self.heads, outputs.split(self.tags, -1), batch.targets.unbind(-1), strict=True)
         losses = [head.loss(logits, replace(batch, targets=targets)) for head, logits, targets in tasks]  # type: ignore[operator]
         return torch.stack(losses).sum()
 
@@ -349,34 +355,36 @@ class TokenHead(nn.Module):
 
     Args:
         input_size: Width of the features, ``P``.
-        vocabulary: Number of tokens, ``V``.
-        tied: Embedding that shares its weights with the output layer (Press and Wolf 2017, Inan et al. 2017). A linear
-            layer adapts features of another width.
+        vocab_size: Number of tokens, ``V``.
+        tied_embedding: Embedding that shares its weights with the output layer (Press and Wolf 2017, Inan et al. 2017).
+            A linear layer adapts features of another width.
         cutoffs: For a large vocabulary in order of frequency: first ids of the rarer clusters, which get narrower
-            weights (adaptive softmax, Grave et al. 2017); not together with ``tied``.
+            weights (adaptive softmax, Grave et al. 2017); not together with ``tied_embedding``.
         smoothing: Label smoothing.
 
-    >>> TokenHead(4, vocabulary=100)(torch.zeros(2, 7, 4)).shape
+    >>> TokenHead(4, vocab_size=100)(torch.zeros(2, 7, 4)).shape
     torch.Size([2, 7, 100])
     """
 
     def __init__(
         self,
         input_size: int,
-        vocabulary: int,
-        tied: nn.Embedding | None = None,
+        vocab_size: int,
+        tied_embedding: nn.Embedding | None = None,
         cutoffs: Sequence[int] = (),
         smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        self.output_size, self.smoothing = vocabulary, smoothing
-        width = input_size if tied is None else tied.embedding_dim
+        self.output_size, self.smoothing = vocab_size, smoothing
+        width = input_size if tied_embedding is None else tied_embedding.embedding_dim
         self.narrow = nn.Identity() if width == input_size else nn.Linear(input_size, width)
-        self.adaptive = nn.AdaptiveLogSoftmaxWithLoss(width, vocabulary, list(cutoffs)) if cutoffs else None
+        self.adaptive = nn.AdaptiveLogSoftmaxWithLoss(width, vocab_size, list(cutoffs)) if cutoffs else None
         if self.adaptive is None:
-            self.weight = nn.Parameter(torch.empty(vocabulary, width)) if tied is None else tied.weight
-            self.bias = nn.Parameter(torch.zeros(vocabulary))
-            if tied is None:
+            self.weight = (
+                nn.Parameter(torch.empty(vocab_size, width)) if tied_embedding is None else tied_embedding.weight
+            )
+            self.bias = nn.Parameter(torch.zeros(vocab_size))
+            if tied_embedding is None:
                 nn.init.uniform_(self.weight, -0.1, 0.1)
 
     def forward(self, features: Tensor) -> Tensor:

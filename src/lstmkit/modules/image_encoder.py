@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from lstmkit.modules.renamed_weights import RenamedWeights
 
 WIDTHS = (16, 32, 64)  #: Default channels of the stages, small enough to train on a CPU.
 _EPSILON = 1e-6  # added to the sum of squared weights
@@ -99,46 +102,58 @@ class PixelNormalizer(nn.Module):
         return (pixels.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
 
 
-class ImageGridEncoder(nn.Module):
+class ImageGridEncoder(RenamedWeights):
     """Images ``(B, H, W, C)`` uint8 to a sequence of grid features ``(B, h * w, output_size)``, row by row.
 
     A learned position embedding is added to each cell, because attention ignores order. All images have the same
     number of cells, so it returns no lengths.
 
     Args:
-        dots: Standardization of the pixels.
-        pictures: Image encoder that returns a grid of features.
+        normalizer: Standardization of the pixels.
+        image_encoder: Image encoder that returns a grid of features.
         output_size: Width of a cell's features.
-        cells: Number of cells, ``h * w``.
-        shift: Maximum random shift in training, as a fraction of height and width.
-        flip: Whether to flip images horizontally with probability 0.5 in training.
+        num_cells: Number of cells, ``h * w``.
+        max_translation: Maximum random shift in training, as a fraction of height and width.
+        horizontal_flip: Whether to flip images horizontally with probability 0.5 in training.
     """
+
+    old_names: ClassVar = {  # in version 0.1
+        "dots": "normalizer",
+        "pictures": "image_encoder",
+        "narrow": "linear",
+        "places": "position_embedding",
+    }
 
     reads_lengths = True
 
     def __init__(
         self,
-        dots: PixelNormalizer,
-        pictures: ImageEncoder,
+        normalizer: PixelNormalizer,
+        image_encoder: ImageEncoder,
         output_size: int,
-        cells: int,
-        shift: float = 0.0,
-        flip: bool = False,
+        num_cells: int,
+        max_translation: float = 0.0,
+        horizontal_flip: bool = False,
     ) -> None:
         super().__init__()
-        self.dots, self.pictures, self.shift, self.flip = dots, pictures, shift, flip
-        self.narrow, self.norm = nn.Linear(pictures.output_size, output_size), nn.LayerNorm(output_size)
-        self.places = nn.Parameter(torch.zeros(cells, output_size))
+        self.normalizer, self.image_encoder, self.max_translation, self.horizontal_flip = (
+            normalizer,
+            image_encoder,
+            max_translation,
+            horizontal_flip,
+        )
+        self.linear, self.norm = nn.Linear(image_encoder.output_size, output_size), nn.LayerNorm(output_size)
+        self.position_embedding = nn.Parameter(torch.zeros(num_cells, output_size))
         self.output_size = output_size
 
     def forward(self, pixels: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, None]:
-        if self.training and self.flip:
+        if self.training and self.horizontal_flip:
             flipped = torch.rand(len(pixels), 1, 1, 1, device=pixels.device) < 0.5
             pixels = torch.where(flipped, pixels.flip(2), pixels)
-        if self.training and self.shift:
-            pixels = moved(pixels.unsqueeze(1), self.shift).squeeze(1)
-        cells = self.pictures(self.dots(pixels)).flatten(2).transpose(1, 2)
-        return F.relu(self.norm(self.narrow(cells)) + self.places), None
+        if self.training and self.max_translation:
+            pixels = random_translation(pixels.unsqueeze(1), self.max_translation).squeeze(1)
+        cells = self.image_encoder(self.normalizer(pixels)).flatten(2).transpose(1, 2)
+        return F.relu(self.norm(self.linear(cells)) + self.position_embedding), None
 
 
 class FeatureEncoder(nn.Module):
@@ -158,7 +173,7 @@ class FeatureEncoder(nn.Module):
         return F.relu(self.narrow(self.norm(features)))
 
 
-def moved(clips: Tensor, max_shift: float) -> Tensor:
+def random_translation(clips: Tensor, max_shift: float) -> Tensor:
     """Shift each clip ``(B, T, H, W, C)`` randomly by up to a fraction of height and width; the border is black."""
     shifted = torch.zeros_like(clips)
     sides = torch.tensor(clips.shape[2:4])

@@ -26,13 +26,13 @@ class ItemHead(nn.Module):
     Args:
         input_size: Width of the features, ``P``.
         items: Number of items, ``V``.
-        tied: Embedding that shares its weights with the output layer ("constrained embedding").
+        tied_embedding: Embedding that shares its weights with the output layer ("constrained embedding").
         loss: One of :data:`LOSSES`.
-        negatives: Negatives sampled per training batch, ``M``; 0 uses all items. Validation always uses all.
-        weights: ``(V,)`` sampling weights, needed if ``negatives`` is above 0.
-        penalty: Weight of the score regularization in BPR-max (the paper's lambda).
+        num_negatives: Negatives sampled per training batch, ``M``; 0 uses all items. Validation always uses all.
+        weights: ``(V,)`` sampling weights, needed if ``num_negatives`` is above 0.
+        bpr_reg: Weight of the score regularization in BPR-max (the paper's lambda).
 
-    >>> head = ItemHead(4, items=10, loss="bpr-max", negatives=3, weights=[1.0] * 10)
+    >>> head = ItemHead(4, items=10, loss="bpr-max", num_negatives=3, weights=[1.0] * 10)
     >>> head(torch.zeros(2, 5, 4)).shape
     torch.Size([2, 5, 10])
     """
@@ -43,16 +43,16 @@ class ItemHead(nn.Module):
         self,
         input_size: int,
         items: int,
-        tied: nn.Embedding | None = None,
+        tied_embedding: nn.Embedding | None = None,
         loss: str = "cross-entropy",
-        negatives: int = 0,
+        num_negatives: int = 0,
         weights: Sequence[float] = (),
-        penalty: float = 0.0,
+        bpr_reg: float = 0.0,
     ) -> None:
         super().__init__()
-        self.kind, self.negatives, self.penalty = loss, negatives, penalty
+        self.kind, self.num_negatives, self.bpr_reg = loss, num_negatives, bpr_reg
         self.output_size = items
-        self.scores = TokenHead(input_size, items, tied)
+        self.scores = TokenHead(input_size, items, tied_embedding)
         unnormalized = torch.tensor(weights, dtype=torch.float64)
         self.register_buffer("drawn", unnormalized / unnormalized.sum(), persistent=False)
 
@@ -60,11 +60,11 @@ class ItemHead(nn.Module):
         """Features ``(B, S, P)`` to scores ``(B, S, V)``; logits if the loss is cross-entropy."""
         return self.scores(features)
 
-    def some(self, x: Tensor, items: slice) -> Tensor:
+    def score_slice(self, x: Tensor, items: slice) -> Tensor:
         """Scores ``(N, n)`` of a slice of items, for features ``x (N, E)`` of the item vectors' width."""
         return F.linear(x, self.scores.weight[items], self.scores.bias[items])
 
-    def own(self, x: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+    def score_targets(self, x: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """Scores ``(N,)`` of one item per row, ``items (N,)``, and sums of absolute terms, which bound rounding."""
         terms, bias = x * self.scores.weight[items], self.scores.bias[items]
         return terms.sum(-1) + bias, terms.abs().sum(-1) + bias.abs()
@@ -72,34 +72,34 @@ class ItemHead(nn.Module):
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Mean loss of the features ``outputs (B, S, P)`` against ``batch.targets (B, S)``; -1 is ignored."""
         assert batch.targets is not None
-        sampling = self.training and self.negatives > 0
+        sampling = self.training and self.num_negatives > 0
         scored = batch.targets >= 0
         x, targets = outputs[scored], batch.targets[scored]
         if self.kind == "cross-entropy" and not sampling:
             return self.scores.loss(x.unsqueeze(0), replace(batch, targets=targets))
         x = self.scores.narrow(x)
-        negatives = self.draw() if sampling else None
-        rows = max(1, _MAX_SCORES // (self.negatives if sampling else self.output_size))
+        negatives = self.sample_negatives() if sampling else None
+        rows = max(1, _MAX_SCORES // (self.num_negatives if sampling else self.output_size))
         chunks = zip(x.split(rows), targets.split(rows), strict=True)
         return torch.stack([self._loss_sum(*chunk, negatives) for chunk in chunks]).sum() / max(1, len(targets))
 
     @torch.no_grad()
-    def draw(self) -> Tensor:
+    def sample_negatives(self) -> Tensor:
         """Sample ``M`` negative item ids with replacement."""
         cumulative = self.drawn.cumsum(0)
-        uniform = torch.rand(self.negatives, dtype=cumulative.dtype, device=cumulative.device)
+        uniform = torch.rand(self.num_negatives, dtype=cumulative.dtype, device=cumulative.device)
         ids = torch.searchsorted(cumulative, uniform * cumulative[-1], right=True)
         return ids.clamp(max=self.output_size - 1)
 
     def _loss_sum(self, x: Tensor, targets: Tensor, negatives: Tensor | None) -> Tensor:
         """Summed loss of features ``(N, P)`` for ``targets (N,)`` and ``negatives (M,)``, or ``None`` for all items."""
         weight, bias = self.scores.weight, self.scores.bias
-        target, _ = self.own(x, targets)
+        target, _ = self.score_targets(x, targets)
         ids = torch.arange(len(weight), device=x.device) if negatives is None else negatives
         others = F.linear(x, weight, bias) if negatives is None else F.linear(x, weight[ids], bias[ids])
         hit = ids == targets.unsqueeze(1)
         if self.kind == "bpr-max":
-            return bpr_max(target, others, hit, self.penalty)
+            return bpr_max(target, others, hit, self.bpr_reg)
         if self.kind == "top1-max":
             return top1_max(target, others, hit)
         assert negatives is not None

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lstmkit.data.batch import Batch
 from lstmkit.modules.dropout import variational_dropout
-from lstmkit.modules.pooling import within
+from lstmkit.modules.pooling import length_mask
 
 _MAX_CORRELATION = 0.999  # largest correlation of the two directions
 _MAX_LOG_DEVIATION = 10.0  # logarithm of the largest standard deviation
@@ -41,7 +41,7 @@ class PenMixture(NamedTuple):
     pen: Tensor
     last: Tensor | None
 
-    def nats(self, points: Tensor) -> Tensor:
+    def nll(self, points: Tensor) -> Tensor:
         """Negative log-likelihood in nats of ``points (..., 4)``: ``(..., 3)`` for offset (a density), pen and end.
 
         Equations 23 to 26. The end counts only at points with a lifted pen, and if the model has an end.
@@ -57,7 +57,7 @@ class PenMixture(NamedTuple):
         end = F.binary_cross_entropy_with_logits(self.last, points[..., 3], reduction="none")
         return torch.stack([offset, pen, end * points[..., 2]], -1)
 
-    def draw(self, noise: Tensor, bias: float = 0.0) -> Tensor:
+    def sample(self, noise: Tensor, bias: float = 0.0) -> Tensor:
         """Sample a point ``(..., 4)``.
 
         Args:
@@ -80,7 +80,7 @@ class PenMixture(NamedTuple):
         return torch.cat([offset, pen.unsqueeze(-1), last.unsqueeze(-1)], -1)
 
 
-def together(mixtures: Sequence[PenMixture]) -> PenMixture:
+def mean_mixture(mixtures: Sequence[PenMixture]) -> PenMixture:
     """The equally weighted mixture of several models' mixtures, with mean pen and end probabilities."""
     logits, means, deviations, correlations, pens, lasts = zip(*mixtures, strict=True)
     return PenMixture(
@@ -105,17 +105,17 @@ class MixtureDensityHead(nn.Module):
     Args:
         input_size: Width of the trunk's features, ``P``.
         components: Number of Gaussians, ``K``.
-        floor: Smallest standard deviation, in the targets' unit; without it rounded data would give unbounded
+        min_std: Smallest standard deviation, in the targets' unit; without it rounded data would give unbounded
             likelihoods.
         ending: Whether to predict the end of a drawing.
         dropout: Dropout probability on the features, with one mask for all steps.
     """
 
     def __init__(
-        self, input_size: int, components: int, floor: float, ending: bool = True, dropout: float = 0.0
+        self, input_size: int, components: int, min_std: float, ending: bool = True, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        self.components, self.floor, self.ending, self.dropout = components, floor, ending, dropout
+        self.components, self.min_std, self.ending, self.dropout = components, min_std, ending, dropout
         self.output_size = 6 * components + 1 + ending
         self.linear = nn.Linear(input_size, self.output_size)
 
@@ -128,7 +128,7 @@ class MixtureDensityHead(nn.Module):
         k, outputs = self.components, outputs.float() if outputs.dtype == torch.bfloat16 else outputs
         logits, means, spread, correlations, rest = outputs.split([k, 2 * k, 2 * k, k, 1 + self.ending], -1)
         # Equation 21's exponential plus the floor.
-        floor = math.log(self.floor)
+        floor = math.log(self.min_std)
         log_deviations = torch.logaddexp(spread.clamp(max=_MAX_LOG_DEVIATION), torch.full_like(spread, floor))
         return PenMixture(
             logits,
@@ -142,6 +142,6 @@ class MixtureDensityHead(nn.Module):
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Mean negative log-likelihood of ``batch.targets (B, S, 4)``, in nats per point."""
         assert batch.targets is not None
-        nats = self.mixture(outputs).nats(batch.targets).sum(-1)
-        mask = within(nats, batch.lengths)
+        nats = self.mixture(outputs).nll(batch.targets).sum(-1)
+        mask = length_mask(nats, batch.lengths)
         return (nats * mask).sum() / mask.sum().clamp(min=1)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def mixed(logits: Tensor, switch: Tensor, weights: Tensor, ids: Tensor) -> Tensor:
+def final_log_probabilities(logits: Tensor, switch: Tensor, weights: Tensor, ids: Tensor) -> Tensor:
     """Log-probabilities of the final distribution ``p_gen · softmax + (1 - p_gen) · attention`` (equation 9).
 
     For decoding. Use :func:`log_likelihood` for training, since ids of probability 0 have no gradient here.
@@ -26,7 +26,7 @@ def mixed(logits: Tensor, switch: Tensor, weights: Tensor, ids: Tensor) -> Tenso
         ``(..., V + S)``; minus infinity for ids that are neither in the vocabulary nor in the input.
 
     >>> weights, ids = torch.tensor([[0.75, 0.25]]), torch.tensor([[1, 2]])  # V is 2, so id 2 is out of vocabulary
-    >>> mixed(torch.zeros(1, 2), torch.zeros(1), weights, ids).exp()
+    >>> final_log_probabilities(torch.zeros(1, 2), torch.zeros(1), weights, ids).exp()
     tensor([[0.2500, 0.6250, 0.1250, 0.0000]])
     """
     log_p, weights, switch = (
@@ -41,9 +41,10 @@ def mixed(logits: Tensor, switch: Tensor, weights: Tensor, ids: Tensor) -> Tenso
 
 
 def log_likelihood(logits: Tensor, switch: Tensor, weights: Tensor, ids: Tensor, targets: Tensor) -> Tensor:
-    """Log-probabilities of the ``targets (...)`` under :func:`mixed`, differentiable and without the full distribution.
+    """Log-probabilities of the ``targets (...)``, as :func:`final_log_probabilities` of them.
 
-    A target that is neither in the vocabulary nor attended to has the logarithm of the smallest positive float.
+    Differentiable, without the full distribution in memory. A target that is neither in the vocabulary nor attended to
+    has the logarithm of the smallest positive float.
 
     >>> weights, ids = torch.tensor([[0.75, 0.25]]), torch.tensor([[1, 2]])
     >>> log_likelihood(torch.zeros(1, 2), torch.zeros(1), weights, ids, torch.tensor([2])).exp()
@@ -67,7 +68,7 @@ def pointer_generator_loss(
     """Mean negative log-likelihood of the targets ``(N,)``; 0 if there are none.
 
     Args:
-        logits, switch, weights, ids: See :func:`mixed`, for ``N`` tokens.
+        logits, switch, weights, ids: See :func:`final_log_probabilities`, for ``N`` tokens.
         targets: Ids below ``V + S``.
         smoothing: Label smoothing of the vocabulary's distribution; the attention is not smoothed.
     """

@@ -36,7 +36,7 @@ class MeanPool(nn.Module):
 
     def forward(self, steps: Tensor, lengths: Tensor | None = None) -> Tensor:
         """``(B, T, P) -> (B, P)``."""
-        mask = within(steps, lengths).unsqueeze(2)
+        mask = length_mask(steps, lengths).unsqueeze(2)
         return steps.masked_fill(~mask, 0.0).sum(1) / mask.sum(1)
 
 
@@ -45,7 +45,7 @@ class MaxPool(nn.Module):
 
     def forward(self, steps: Tensor, lengths: Tensor | None = None) -> Tensor:
         """``(B, T, P) -> (B, P)``."""
-        return steps.masked_fill(~within(steps, lengths).unsqueeze(2), -torch.inf).amax(1)
+        return steps.masked_fill(~length_mask(steps, lengths).unsqueeze(2), -torch.inf).amax(1)
 
 
 class AttentionPool(nn.Module):
@@ -63,13 +63,13 @@ class AttentionPool(nn.Module):
     def weights(self, steps: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Attention weights ``(B, T)`` of steps ``(B, T, P)``; they sum to 1 and are 0 past a sequence's end."""
         scores = self.query(torch.tanh(self.keys(steps)))[:, :, 0]
-        return scores.masked_fill(~within(steps, lengths), -torch.inf).softmax(1)
+        return scores.masked_fill(~length_mask(steps, lengths), -torch.inf).softmax(1)
 
     def forward(self, steps: Tensor, lengths: Tensor | None = None) -> Tensor:
         """``(B, T, P) -> (B, P)``."""
         weights = self.weights(steps, lengths).unsqueeze(1)
         # Past the end a weight is 0, but 0 times NaN or infinity is not.
-        return (weights @ steps.masked_fill(~within(steps, lengths).unsqueeze(2), 0.0))[:, 0]
+        return (weights @ steps.masked_fill(~length_mask(steps, lengths).unsqueeze(2), 0.0))[:, 0]
 
 
 class MultiHopPool(nn.Module):
@@ -89,10 +89,10 @@ class MultiHopPool(nn.Module):
         self.attentions = nn.ModuleList(AdditiveAttention(size, size, size) for _ in range(hops))
         self.update = nn.GRUCell(size, size)
 
-    def asked(self, steps: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def attend(self, steps: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Steps ``(B, T, P)`` to final question and context ``(B, 2 P)``, and weights ``(B, hops, T - 1)``."""
         question, memory = steps[:, 0], steps[:, 1:]
-        context, mask, weights = torch.zeros_like(question), within(steps, lengths)[:, 1:], []
+        context, mask, weights = torch.zeros_like(question), length_mask(steps, lengths)[:, 1:], []
         for attention in self.attentions:
             contexts, hop_weights = attention(question.unsqueeze(1), memory, mask)
             context, weights = contexts[:, 0], [*weights, hop_weights]
@@ -101,7 +101,7 @@ class MultiHopPool(nn.Module):
 
     def forward(self, steps: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Steps ``(B, T, P)`` to ``(B, 2 P)``; the context is 0 if there is only the first step."""
-        return self.asked(steps, lengths)[0]
+        return self.attend(steps, lengths)[0]
 
 
 def build_pool(kind: str, size: int, directions: int) -> nn.Module:
@@ -119,7 +119,7 @@ def build_pool(kind: str, size: int, directions: int) -> nn.Module:
     return AttentionPool(size) if kind == "attention" else builders[kind]()
 
 
-def within(steps: Tensor, lengths: Tensor | None) -> Tensor:
+def length_mask(steps: Tensor, lengths: Tensor | None) -> Tensor:
     """The mask ``(B, T)`` of valid steps: true up to each sequence's length."""
     if lengths is None:
         return steps.new_ones(steps.shape[:2], dtype=torch.bool)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lstmkit.modules.augmentation import SpecAugment, SpeedPerturbation, TextLineAugmentation
 from lstmkit.modules.dropout import variational_dropout
-from lstmkit.modules.pooling import within
+from lstmkit.modules.pooling import length_mask
 
 ConvolutionState = tuple[Tensor, ...] | None  #: Last inputs of each convolution, to continue a sequence.
 
@@ -82,7 +82,7 @@ class CausalConvEncoder(nn.Module):
             after.append(extended[:, extended.shape[1] - self.reach :])
             x = F.relu(norm(convolution(extended.transpose(1, 2)).transpose(1, 2)))
             lengths = strided_lengths(lengths, stride)
-            x = x * within(x, lengths).unsqueeze(2)
+            x = x * length_mask(x, lengths).unsqueeze(2)
         return variational_dropout(x, self.dropout, self.training), lengths, tuple(after)
 
 
@@ -129,10 +129,10 @@ class TextLineEncoder(nn.Module):
             lengths = torch.full((len(x),), x.shape[1], device=x.device)
         x = F.pad(x, (0, 0, 0, -x.shape[1] % self.stride)).unsqueeze(1)
         for convolution in (self.first, self.second):
-            x = x * within(x[:, 0], lengths)[:, None, :, None]
+            x = x * length_mask(x[:, 0], lengths)[:, None, :, None]
             x = F.relu(convolution(x))
-            x = F.max_pool2d(x * within(x[:, 0], lengths)[:, None, :, None], 2)
+            x = F.max_pool2d(x * length_mask(x[:, 0], lengths)[:, None, :, None], 2)
             lengths = strided_lengths(lengths, 2)
         x = F.relu(self.linear(x.transpose(1, 2).flatten(2)))
-        x = x * within(x, lengths).unsqueeze(2)
+        x = x * length_mask(x, lengths).unsqueeze(2)
         return variational_dropout(x, self.dropout, self.training), lengths, None

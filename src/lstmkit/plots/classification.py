@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from lstmkit.plots.style import BLUE, DASHES, GREY, MARKERS, PALETTE, SMALL, legend, new_figure, shown, style_axes
+from lstmkit.plots.style import BLUE, DASHES, GRAY, MARKERS, PALETTE, SMALL, legend, new_figure, style_axes, truncated
 from lstmkit.plots.text import COLUMNS, LINE, lay_out_tokens
 
 _ORANGE = PALETTE[4]
@@ -41,7 +41,7 @@ def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> Figure:
                 column, row, f"{count:,}", ha="center", va="center", fontsize=SMALL,
                 color="white" if row_fractions[row, column] > 0.55 else "black",
             )  # fmt: skip
-        names = [shown(name, 16) for name in classes]
+        names = [truncated(name, 16) for name in classes]
         ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
         ax.set_yticks(range(len(names)), names, parse_math=False)
     ax.set_xlabel("predicted", fontsize=SMALL)
@@ -58,7 +58,7 @@ def reliability_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> F
     """
     figure = new_figure(3.7, width=5)
     ax = figure.subplots()
-    ax.plot([0, 1], [0, 1], color=GREY, linestyle=DASHES[1], linewidth=1)
+    ax.plot([0, 1], [0, 1], color=GRAY, linestyle=DASHES[1], linewidth=1)
     handles: dict[str, Artist] = {}
     for i, (name, (predicted, observed)) in enumerate(curves.items()):
         (handles[name],) = ax.plot(
@@ -83,7 +83,7 @@ def early_accuracy_figure(fractions: Sequence[float], accuracy: Sequence[float],
     figure = new_figure(3.0)
     ax = figure.subplots()
     (line,) = ax.plot(fractions, accuracy, color=BLUE, marker="o", markersize=4.5, linewidth=1.5)
-    baseline = ax.axhline(majority_accuracy, color=GREY, linestyle=DASHES[1], linewidth=1)
+    baseline = ax.axhline(majority_accuracy, color=GRAY, linestyle=DASHES[1], linewidth=1)
     ax.set(xlim=(0, 1.03), ylim=(0, 1.03))
     ax.set_xlabel("fraction of the sequence read", fontsize=SMALL)
     ax.set_ylabel("accuracy", fontsize=SMALL)

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-BLUE, BLACK, GREY, DIM = "#0072B2", "#000000", "#767676", "#595959"
+BLUE, BLACK, GRAY, DIM = "#0072B2", "#000000", "#767676", "#595959"
 PALETTE = (BLUE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", BLACK)
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (10, 3)), (0, (3, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -34,20 +34,20 @@ def line_style(i: int) -> dict[str, Any]:
     return {"color": PALETTE[i % len(PALETTE)], "linestyle": DASHES[i % len(DASHES)]}
 
 
-def shown(text: object, max_length: int = 70) -> str:
+def truncated(text: object, max_length: int = 70) -> str:
     """The text on one line, truncated to ``max_length`` characters.
 
-    >>> shown("shop 1\\nback room", max_length=10)
+    >>> truncated("shop 1\\nback room", max_length=10)
     'shop 1 ba…'
     """
     line = " ".join(str(text).split())
     return line if len(line) <= max_length else line[: max_length - 1] + "…"
 
 
-def shortened_in_the_middle(text: object, max_length: int) -> str:
+def truncated_in_the_middle(text: object, max_length: int) -> str:
     """The text on one line, truncated in the middle, so that names that differ only at the end stay distinct.
 
-    >>> shortened_in_the_middle("a sensor with a long name 13", 12)
+    >>> truncated_in_the_middle("a sensor with a long name 13", 12)
     'a sen…ame 13'
     """
     line = " ".join(str(text).split())
@@ -56,7 +56,7 @@ def shortened_in_the_middle(text: object, max_length: int) -> str:
 
 def legend(figure: Figure, handles: Mapping[str, Artist], title: str = "") -> None:
     """Add one legend above all panels, under the figure's title."""
-    labels = [shown(label, 40) for label in handles]
+    labels = [truncated(label, 40) for label in handles]
     rows = math.ceil(len(labels) / max(1, 86 // (max(map(len, labels)) + 7)))
     # Labels are set afterwards: matplotlib drops those that begin with "_" and would parse "$" as math text.
     layout: Any = {"loc": "outside upper left", "ncols": math.ceil(len(labels) / rows), "alignment": "left"}
@@ -65,7 +65,7 @@ def legend(figure: Figure, handles: Mapping[str, Artist], title: str = "") -> No
     for text, label in zip(box.get_texts(), labels, strict=True):
         text.set(text=label, parse_math=False)
     if title:
-        box.set_title(shown(title))
+        box.set_title(truncated(title))
         box.get_title().set(fontsize=SMALL + 2, fontweight="bold", parse_math=False)
 
 

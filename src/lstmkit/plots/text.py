@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from lstmkit.plots.style import SMALL, WIDTH, draw_message, new_figure, shown
+from lstmkit.plots.style import SMALL, WIDTH, draw_message, new_figure, truncated
 
 COLUMNS = 84  #: Characters per line.
 LINE = 0.25  #: Line height in inches.
@@ -68,7 +68,7 @@ def attention_figure(input_tokens: Sequence[str], output_tokens: Sequence[str], 
         output_tokens: ``T`` output tokens; the first 60 are drawn.
         weights: ``(T, S)`` attention weights; each row sums to 1.
     """
-    columns, rows = ([shown(token, 14) for token in side[:_MAX_TOKENS]] for side in (input_tokens, output_tokens))
+    columns, rows = ([truncated(token, 14) for token in side[:_MAX_TOKENS]] for side in (input_tokens, output_tokens))
     figure = new_figure(1.4 + max(1.2, min(WIDTH / max(1, len(columns)), 0.32) * len(rows)))
     ax = figure.subplots()
     if not weights.size:
@@ -103,7 +103,9 @@ def story_figure(sentences: Sequence[str], weights: np.ndarray, title: str) -> F
         return figure
     image = ax.imshow(weights[:, kept].T, cmap="Blues", vmin=0, vmax=1, aspect="auto", extent=(0, hops, len(kept), 0))
     ax.set_xticks(np.arange(hops) + 0.5, [f"hop {k + 1}" for k in range(hops)], fontsize=SMALL)
-    ax.set_yticks(np.arange(len(kept)) + 0.5, [shown(sentences[i], 60) for i in kept], fontsize=SMALL, parse_math=False)
+    ax.set_yticks(
+        np.arange(len(kept)) + 0.5, [truncated(sentences[i], 60) for i in kept], fontsize=SMALL, parse_math=False
+    )
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
     ax.spines[:].set_color("#cccccc")
@@ -112,7 +114,7 @@ def story_figure(sentences: Sequence[str], weights: np.ndarray, title: str) -> F
 
 
 def _set_title(figure: Figure, title: str) -> None:
-    figure.suptitle(shown(title, 90), x=0.01, ha="left", fontsize=1.1 * SMALL, parse_math=False)
+    figure.suptitle(truncated(title, 90), x=0.01, ha="left", fontsize=1.1 * SMALL, parse_math=False)
 
 
 def lay_out_tokens(tokens: Sequence[str]) -> tuple[list[tuple[int, int]], int]:

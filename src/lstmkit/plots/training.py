@@ -15,7 +15,7 @@ from lstmkit.plots.style import (
     BLACK,
     BLUE,
     DASHES,
-    GREY,
+    GRAY,
     MARKERS,
     PALETTE,
     SMALL,
@@ -86,7 +86,7 @@ def _mark_best(ax: Axes, rows: Sequence[Mapping[str, float]], best_epoch: int, c
 def _training_keys(histories: Mapping[str, LossHistory]) -> dict[str, Artist]:
     """Legend entries of the line styles and markers in use."""
     single_run, best = len(histories) == 1, [epoch for _, epoch in histories.values() if epoch >= 1]
-    color = BLUE if single_run else GREY
+    color = BLUE if single_run else GRAY
     keys: dict[str, Artist] = {"training": Line2D([], [], color=color, linestyle=DASHES[1], linewidth=1.1)}
     if any("valid_loss" in row for rows, _ in histories.values() for row in rows):
         keys["validation"] = Line2D([], [], color=color, linewidth=1.7)

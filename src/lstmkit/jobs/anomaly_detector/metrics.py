@@ -8,7 +8,7 @@ import numpy as np
 
 from lstmkit.data.series.sensor_series import SensorSeriesSet, forward_fill
 from lstmkit.evaluation.anomaly_metrics import event_counts, f1, range_precision_recall_f1, vus_pr
-from lstmkit.evaluation.anomaly_thresholds import merged
+from lstmkit.evaluation.anomaly_thresholds import merge_gaps
 from lstmkit.jobs.anomaly_detector.baselines import SubPCA, moving_z_score
 from lstmkit.jobs.anomaly_detector.predictor import AnomalyPredictor
 
@@ -33,8 +33,10 @@ def scores(
     rows = [(true, of_series, of_series > t) for true, (of_series, t) in zip(labels, scored, strict=True)]
     has_threshold = not any(np.isnan(threshold).any() for _, threshold in scored)
     volumes = [vus_pr(true, of_series, vus_buffer) for true, of_series, _ in rows if true.any()]
-    ranges = [range_precision_recall_f1(true, merged(alarms, merge_gap))[2] for true, _, alarms in rows if true.any()]
-    counts = np.sum([event_counts(true, merged(alarms, merge_gap)) for true, _, alarms in rows], axis=0)
+    ranges = [
+        range_precision_recall_f1(true, merge_gaps(alarms, merge_gap))[2] for true, _, alarms in rows if true.any()
+    ]
+    counts = np.sum([event_counts(true, merge_gaps(alarms, merge_gap)) for true, _, alarms in rows], axis=0)
     normal = np.concatenate([alarms[~true] for true, _, alarms in rows])
     return {
         "VUS-PR": float(np.mean(volumes)) if volumes else np.nan,
@@ -51,7 +53,7 @@ def baselines(
 
     Args:
         predictor: Fitted.
-        fitted_to: Its training and validation part; ``None`` if they are not known any more.
+        fitted_to: Its training and validation split; ``None`` if they are not known any more.
         test: What is scored.
     """
     values = _scored_values(predictor, test)
@@ -68,7 +70,7 @@ def baselines(
 
 
 def _scored_values(predictor: AnomalyPredictor, series: SensorSeriesSet) -> list[np.ndarray]:
-    return [forward_fill(predictor.standardize(one.values)[1]).astype(np.float64) for one in series.items]
+    return [forward_fill(predictor.standardize(item.values)[1]).astype(np.float64) for item in series.items]
 
 
 def _with_thresholds(

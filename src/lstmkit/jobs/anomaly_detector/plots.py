@@ -11,19 +11,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from lstmkit.evaluation.anomaly_thresholds import stretches
+from lstmkit.evaluation.anomaly_thresholds import true_runs
 from lstmkit.jobs.anomaly_detector.results import AnomalyResult
 from lstmkit.plots.style import (
     BLACK,
-    GREY,
+    GRAY,
     PALETTE,
     SMALL,
     legend,
     line_style,
     new_figure,
-    shortened_in_the_middle,
-    shown,
     style_axes,
+    truncated,
+    truncated_in_the_middle,
 )
 
 _ALARM, _LABEL = PALETTE[1], "#bdbdbd"
@@ -55,34 +55,34 @@ def anomaly_figure(result: AnomalyResult) -> Figure:
 def _values(ax: Any, result: AnomalyResult, which: np.ndarray, steps: np.ndarray) -> dict[str, Artist]:
     columns = result.values[:, which]
     handles: dict[str, Artist] = {}
-    one = len(which) == 1
+    is_single = len(which) == 1
     for i, column in enumerate(columns.T):
         mean, deviation = np.nanmean(column), np.nanstd(column)
-        drawn = column if one else (column - mean) / (deviation or 1.0) + 4.0 * (len(which) - 1 - i)
+        drawn = column if is_single else (column - mean) / (deviation or 1.0) + 4.0 * (len(which) - 1 - i)
         (line,) = ax.plot(*_decimated(steps, drawn), linewidth=0.9, **line_style(i))
         handles[result.channels[which[i]]] = line
-    if not one:
+    if not is_single:
         few = f"the {len(which)} of {len(result.channels)} channels with the highest scores"
         what = few if len(which) < len(result.channels) else "channels"
         ax.set_title(f"{what}, standardized", fontsize=SMALL, loc="left")
-    ax.set_ylabel("value" if one else "", fontsize=SMALL)
+    ax.set_ylabel("value" if is_single else "", fontsize=SMALL)
     ax.margins(y=0.12)  # the bar of labels is above the highest peak
     style_axes(ax)
-    if not one:
+    if not is_single:
         ax.set_yticks([])
     return handles
 
 
 def _scores(ax: Any, result: AnomalyResult, steps: np.ndarray) -> dict[str, Artist]:
     ax.plot(*_decimated(steps, result.scores), color=BLACK, linewidth=0.9)
-    ax.plot(*_decimated(steps, result.thresholds), color=GREY, linewidth=1.1, linestyle=(0, (4, 2)))
+    ax.plot(*_decimated(steps, result.thresholds), color=GRAY, linewidth=1.1, linestyle=(0, (4, 2)))
     highest = max(float(result.scores.max(initial=1.0)), float(np.median(result.thresholds)) if len(steps) else 1.0)
     ax.set_ylim(0, 1.08 * highest)
     ax.set_ylabel("score", fontsize=SMALL)
     style_axes(ax)
     return {
         "score": Line2D([], [], color=BLACK, linewidth=0.9),
-        "threshold": Line2D([], [], color=GREY, linewidth=1.1, linestyle=(0, (4, 2))),
+        "threshold": Line2D([], [], color=GRAY, linewidth=1.1, linestyle=(0, (4, 2))),
     }
 
 
@@ -92,7 +92,7 @@ def _channel_heat_map(ax: Any, result: AnomalyResult, which: np.ndarray) -> None
     top = max(float(np.quantile(rows, 0.999)) if rows.size else 1.0, 1.0)
     extent = (-0.5, rows.shape[1] - 0.5, len(which) - 0.5, -0.5)
     ax.imshow(_coarse(rows), aspect="auto", cmap="Oranges", vmin=0, vmax=top, extent=extent, interpolation="nearest")
-    names = [shortened_in_the_middle(result.channels[i], 18) for i in which]
+    names = [truncated_in_the_middle(result.channels[i], 18) for i in which]
     ax.set_yticks(range(len(names)), names, fontsize=SMALL - 1.5, parse_math=False)
     ax.spines[["top", "right"]].set_visible(False)
     which_ones = f", {len(which)} highest of {len(result.channels)}" if len(which) < len(result.channels) else ""
@@ -103,12 +103,12 @@ def _mark_alarms(axes: Any, result: AnomalyResult) -> dict[str, Artist]:
     """Alarms as shaded spans, labels as a bar at the top."""
     handles: dict[str, Artist] = {}
     min_width = len(result.scores) / 400  # so that a short one is visible
-    for start, stop in stretches(result.alarms):
+    for start, stop in true_runs(result.alarms):
         for ax in axes[:2]:
             ax.axvspan(start - 0.5, max(stop - 0.5, start + min_width), color=_ALARM, alpha=0.28, linewidth=0)
         handles["alarm"] = Patch(facecolor=_ALARM, alpha=0.28)
     if result.series.labels is not None:
-        for start, stop in stretches(result.series.labels):
+        for start, stop in true_runs(result.series.labels):
             span = {"ymin": 0.96, "ymax": 1.0, "color": BLACK, "linewidth": 0}
             axes[0].axvspan(start - 0.5, max(stop - 0.5, start + min_width), **span)
             handles["labeled as an anomaly"] = Patch(facecolor=BLACK)
@@ -122,7 +122,7 @@ def _time_ticks(ax: Any, result: AnomalyResult) -> None:
     if isinstance(times, pd.DatetimeIndex):
         days = (times[-1] - times[0]).days
         times = times.strftime("%Y-%m-%d" if days > 5 else "%m-%d %H:%M")
-    labels = [shown(times[i], 16) for i in at]
+    labels = [truncated(times[i], 16) for i in at]
     ax.set_xticks(at, labels, fontsize=SMALL - 1, parse_math=False)
     for label, place in zip(ax.get_xticklabels(), ("left", *["center"] * (len(at) - 2), "right"), strict=False):
         label.set_horizontalalignment(place)

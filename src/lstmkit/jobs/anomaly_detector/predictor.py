@@ -36,10 +36,10 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
 
     Attributes:
         channel_names: Every channel that the model reads, ``F``.
-        mean: ``(F,)`` of the training part.
-        std: ``(F,)`` of the training part; 1 for a constant channel.
-        mean_errors: ``(C,)`` mean error of each scored channel on the validation part: the unit of scores.
-        validation_scores: The last scores of the validation part, where an adaptive threshold begins.
+        mean: ``(F,)`` of the training split.
+        std: ``(F,)`` of the training split; 1 for a constant channel.
+        mean_errors: ``(C,)`` mean error of each scored channel on the validation split: the unit of scores.
+        validation_scores: The last scores of the validation split, where an adaptive threshold begins.
         constant_threshold: The threshold; NaN if it changes from step to step.
         num_above: How many validation scores exceed the threshold, and how many there are.
     """
@@ -55,7 +55,7 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
 
     @classmethod
     def fitted(cls, settings: AnomalySettings, train: SensorSeriesSet) -> Self:
-        """Fit the scaling of each channel to the training part.
+        """Fit the scaling of each channel to the training split.
 
         Raises:
             DataError: A channel has no value there.
@@ -64,7 +64,7 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
         missing = np.isnan(values).all(axis=0)
         if missing.any():
             name = train.channels[int(missing.argmax())]
-            raise DataError(f"{train.name}: channel {name!r} has no value in the training part: leave it out")
+            raise DataError(f"{train.name}: channel {name!r} has no value in the training split: leave it out")
         mean, std = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
         constant = std <= 1e-9 * np.maximum(1.0, np.abs(mean))
         return cls(settings, train.channels, mean, np.where(constant, 1.0, std))
@@ -98,7 +98,7 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
 
     def encode(self, series: SensorSeriesSet) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Inputs and targets of every series."""
-        pairs = [self.standardize(one.values) for one in series.items]
+        pairs = [self.standardize(item.values) for item in series.items]
         return [inputs for inputs, _ in pairs], [targets for _, targets in pairs]
 
     def source(self, series: SensorSeriesSet) -> Source:
@@ -175,11 +175,11 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
     def detect(self, series: SensorSeriesSet, progress: Progress) -> list[AnomalyResult]:
         """Scores, thresholds and alarms of every series."""
         results = []
-        for one, errors in zip(series.items, self.errors(series, progress), strict=True):
+        for item, errors in zip(series.items, self.errors(series, progress), strict=True):
             channel_scores = self.channel_scores(errors)
-            scores, values = self.smoothed_scores(channel_scores), one.values[:, self.scored_columns]
+            scores, values = self.smoothed_scores(channel_scores), item.values[:, self.scored_columns]
             results.append(
-                AnomalyResult(one, values, scores, channel_scores, self.thresholds(scores), self.scored_channels)
+                AnomalyResult(item, values, scores, channel_scores, self.thresholds(scores), self.scored_channels)
             )
         return results
 

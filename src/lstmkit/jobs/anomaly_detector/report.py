@@ -21,13 +21,13 @@ def sections(
 
     Args:
         predictor: Fitted.
-        evaluation: On the test part, if the data have labels.
-        results: Of the test part, or of all series if nothing was held out.
+        evaluation: On the test split, if the data have labels.
+        results: Of the test split, or of all series if nothing was held out.
         series: Everything that was read.
     """
     if evaluation is None:
         first = Section(
-            "Results", "The data have no labels, or no test part was held out, so there are no scores to show."
+            "Results", "The data have no labels, or no test split was held out, so there are no scores to show."
         )
     else:
         text = "Scores on the end of each series, to which nothing was fitted. " + " ".join(evaluation.notes)
@@ -37,7 +37,7 @@ def sections(
 
 def _detection_sections(predictor: AnomalyPredictor, results: list[AnomalyResult]) -> list[Section]:
     sections = []
-    for result in sorted(results, key=lambda one: -int(one.alarms.sum()))[:_MAX_DRAWN]:
+    for result in sorted(results, key=lambda r: -int(r.alarms.sum()))[:_MAX_DRAWN]:
         events = result.events(predictor.settings.merge_gap)
         title = f"Alarms in {result.series.name}"
         text = f"{len(events):,} events, {int(result.alarms.sum()):,} of {len(result.scores):,} steps are alarms."

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data.series.sensor_series import SensorSeries
-from lstmkit.evaluation.anomaly_thresholds import stretches
+from lstmkit.evaluation.anomaly_thresholds import true_runs
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class AnomalyResult:
         """
         rows = []
         times = self.series.times
-        for start, stop in stretches(self.alarms, merge_gap):
+        for start, stop in true_runs(self.alarms, merge_gap):
             peak = start + int(self.scores[start:stop].argmax())
             highest = int(self.channel_scores[start:stop].max(axis=0).argmax())
             rows.append(

@@ -33,7 +33,7 @@ class NearestCaption:
     Images are compared at 8 by 8 pixels, clips at 8 frames.
 
     Args:
-        train: The training part.
+        train: The training split.
     """
 
     def __init__(self, train: CaptionedMedia) -> None:
@@ -53,9 +53,9 @@ def _thumbnails(inputs: Sequence[Any]) -> np.ndarray:
     def small(pixels: np.ndarray) -> np.ndarray:
         return thumbnail(pixels, color=pixels.shape[2] == 3)
 
-    def row(one: Any) -> np.ndarray:
-        if isinstance(one, VideoClip):
-            return resampled(np.stack([small(frame) for frame in one.frames]), _NUM_RESAMPLED_FRAMES)
-        return small(one) if one.ndim == 3 else resampled(one, _NUM_RESAMPLED_FRAMES)
+    def row(item: Any) -> np.ndarray:
+        if isinstance(item, VideoClip):
+            return resampled(np.stack([small(frame) for frame in item.frames]), _NUM_RESAMPLED_FRAMES)
+        return small(item) if item.ndim == 3 else resampled(item, _NUM_RESAMPLED_FRAMES)
 
-    return np.stack([row(one) for one in inputs]).astype(np.float32)
+    return np.stack([row(item) for item in inputs]).astype(np.float32)

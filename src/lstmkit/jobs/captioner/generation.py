@@ -56,7 +56,7 @@ def caption_media(
     Raises:
         DataError: An input has another size than the model reads.
     """
-    times = [(0.0, one.seconds) if isinstance(one, VideoClip) else (0.0, 0.0) for one in media.inputs]
+    times = [(0.0, item.seconds) if isinstance(item, VideoClip) else (0.0, 0.0) for item in media.inputs]
     return _generate(predictor, media.inputs, media.ids, times, options, progress)
 
 
@@ -84,7 +84,7 @@ def _generate(
     progress: Progress | None,
 ) -> list[Caption]:
     encoded = predictor.visual_input.encode(inputs)
-    grids = [predictor.visual_input.grid_shape(one) for one in encoded]
+    grids = [predictor.visual_input.grid_shape(item) for item in encoded]
     pieces = [Piece(i, 0, np.arange(np.prod(grid)), ()) for i, grid in enumerate(grids)]
 
     def decode(model: Model, batch: Batch) -> list[Any]:

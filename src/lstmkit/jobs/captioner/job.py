@@ -53,7 +53,7 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
 
     predictor_class: ClassVar = CaptionerPredictor
 
-    _training_part: CaptionedMedia | None = None  # for the baselines; not saved
+    _train_split: CaptionedMedia | None = None  # for the baselines; not saved
 
     # ---- data ----------------------------------------------------------------------------------------------------
 
@@ -74,15 +74,15 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
             )
         captioned = None if validation is None else validation.with_captions()
         if captioned is not None and captioned.kind != kind:
-            expected, found = INPUT_KINDS[kind], INPUT_KINDS[captioned.kind]
+            expected, actual = INPUT_KINDS[kind], INPUT_KINDS[captioned.kind]
             raise DataError(
-                f"{captioned.name}: these are {found}s, but the training data are {expected}s: validate on {expected}s"
+                f"{captioned.name}: these are {actual}s, but the training data are {expected}s: validate on {expected}s"
             )
         fractions = (self.valid_fraction, self.test_fraction)
         return random_split(examples.with_captions(), captioned, INPUT_KINDS[kind], *fractions, self.seed)
 
     def prepare(self, train: CaptionedMedia) -> CaptionerPredictor:
-        self._training_part = train
+        self._train_split = train
         return CaptionerPredictor.fitted(self.snapshot(), train, self.progress)
 
     def source(self, examples: CaptionedMedia) -> TextPairDataset:
@@ -163,15 +163,15 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
     def to_records(self, predictions: list[Caption]) -> list[dict[str, Any]]:
         return [
             {
-                "name": one.name,
-                "caption": one.text,
-                "score": one.score,
-                **({"start": round(one.start, 3), "end": round(one.end, 3)} if one.end else {}),
-                "n_best": [{"caption": text, "score": score} for text, score in one.n_best],
-                "tokens": list(one.tokens),
-                "attention": np.round(one.attention.astype(float), 4).tolist(),
+                "name": caption.name,
+                "caption": caption.text,
+                "score": caption.score,
+                **({"start": round(caption.start, 3), "end": round(caption.end, 3)} if caption.end else {}),
+                "n_best": [{"caption": text, "score": score} for text, score in caption.n_best],
+                "tokens": list(caption.tokens),
+                "attention": np.round(caption.attention.astype(float), 4).tolist(),
             }
-            for one in predictions
+            for caption in predictions
         ]
 
     def plot(self, data: Any, predictions: list[Caption]) -> Figure:
@@ -189,15 +189,15 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
     # ---- evaluation ----------------------------------------------------------------------------------------------
 
     def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
-        """BLEU on held-out examples, beside the nearest-neighbor caption and the most frequent caption.
+        """BLEU on held-out examples, compared with the nearest-neighbor caption and the most frequent caption.
 
         The baselines need the training data: for a loaded model they are left out.
         """
         predictor, test = self.predictor, self.read(data).with_captions()
-        return metrics.evaluate(predictor, test, self._training_part, progress or default_progress())
+        return metrics.evaluate(predictor, test, self._train_split, progress or default_progress())
 
     def evaluate_examples(self, test: CaptionedMedia, progress: Progress) -> Evaluation:
-        return metrics.evaluate(self.predictor, test.with_captions(), self._training_part, progress)
+        return metrics.evaluate(self.predictor, test.with_captions(), self._train_split, progress)
 
     def report_sections(self, examples: CaptionedMedia) -> list[Section]:
         return report.sections(self.predictor, self.evaluation, examples)
@@ -207,4 +207,7 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
         predictor, examples = self.predictor, self.read(data)
         rows = looked_at(example, examples, INPUT_KINDS[examples.kind])
         captions = caption_media(predictor, examples.subset(rows), beam_search_options(predictor.settings))
-        return [example_sequence(predictor, examples.inputs[row], one) for row, one in zip(rows, captions, strict=True)]
+        return [
+            example_sequence(predictor, examples.inputs[row], caption)
+            for row, caption in zip(rows, captions, strict=True)
+        ]

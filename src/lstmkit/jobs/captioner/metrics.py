@@ -1,4 +1,4 @@
-"""Scores of captions: sacreBLEU's BLEU against all references, beside the baselines."""
+"""Scores of captions: sacreBLEU's BLEU against all references, of the model and the baselines."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def scores(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict
     100.0
     """
     transposed = _transpose_references(references)
-    found: dict[str, float] = {}
+    scores_by_metric: dict[str, float] = {}
     for order in NGRAM_ORDERS:
         # force: sacreBLEU tokenizes all captions alike and need not warn about tokenized ones.
         score = BLEU(lowercase=True, force=True, max_ngram_order=order).corpus_score(captions, transposed).score
-        found[f"BLEU-{order}"] = round(score, 2)
+        scores_by_metric[f"BLEU-{order}"] = round(score, 2)
     if all(len(texts) == 1 for texts in references):
         pairs = zip(captions, references, strict=True)
         matches = [caption.lower().split() == texts[0].lower().split() for caption, texts in pairs]
-        found = {"exact match": float(np.mean(matches)), **found}
-    return found
+        scores_by_metric = {"exact match": float(np.mean(matches)), **scores_by_metric}
+    return scores_by_metric
 
 
 def signature(references: Sequence[Sequence[str]]) -> str:
@@ -63,12 +63,12 @@ def evaluate(
     Args:
         predictor: With a trained network.
         test: Held-out examples; each has a caption.
-        train: The training part, for the baselines; ``None`` for a loaded model.
+        train: The training split, for the baselines; ``None`` for a loaded model.
         progress: Where to report progress.
     """
     options = beam_search_options(predictor.settings)
     captions = {
-        predictor.settings.cell.upper(): [one.text for one in caption_media(predictor, test, options, progress)]
+        predictor.settings.cell.upper(): [caption.text for caption in caption_media(predictor, test, options, progress)]
     }
     num_captions = sum(map(len, test.texts))
     notes = [f"{len(test):,} {INPUT_KINDS[test.kind]}s, {num_captions:,} references. {signature(test.texts)}"]
@@ -81,7 +81,7 @@ def evaluate(
     table = pd.DataFrame(rows)
     if train is not None:
         known = train.subset(np.arange(min(_NUM_TRAINING_EXAMPLES, len(train))))
-        texts = [one.text for one in caption_media(predictor, known, options, progress)]
+        texts = [caption.text for caption in caption_media(predictor, known, options, progress)]
         table[_TRAINING_BLEU] = [scores(texts, known.texts)["BLEU-4"], *[math.nan] * (len(rows) - 1)]
         notes.append(
             f"{_TRAINING_BLEU} is computed from the first {len(known)} training examples. If it exceeds the test score "

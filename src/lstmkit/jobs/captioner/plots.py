@@ -20,7 +20,7 @@ _MAX_TOKENS = 30  # that are drawn
 
 def captions_figure(inputs: Sequence[Any], captions: Sequence[str]) -> Figure:
     """Images, or the middle frames of clips, each above its caption."""
-    images = [_representative_frame(one) for one in inputs]
+    images = [_representative_frame(item) for item in inputs]
     rows = -(-len(images) // _CAPTION_COLUMNS)
     side = WIDTH / _CAPTION_COLUMNS
     figure = new_figure(rows * (side * images[0].shape[0] / images[0].shape[1] + 0.55))
@@ -34,7 +34,7 @@ def captions_figure(inputs: Sequence[Any], captions: Sequence[str]) -> Figure:
     return figure
 
 
-def caption_attention_figure(one: Any, tokens: Sequence[str], attention: np.ndarray, caption: str) -> Figure:
+def caption_attention_figure(item: Any, tokens: Sequence[str], attention: np.ndarray, caption: str) -> Figure:
     """The attention of each token, drawn over the image or a frame of the clip; for features, as a heat map.
 
     Args:
@@ -47,10 +47,10 @@ def caption_attention_figure(one: Any, tokens: Sequence[str], attention: np.ndar
     attention = attention[: len(tokens)]
     if attention.ndim == 2:
         return attention_figure([str(i) for i in range(1, attention.shape[1] + 1)], tokens, attention)
-    if isinstance(one, np.ndarray):
-        highlighted = [_highlighted(one, weights) for weights in attention]
-        return _image_rows([[one, *highlighted]], [["", *tokens]])
-    return _clip_attention_figure(one, tokens, attention, caption)
+    if isinstance(item, np.ndarray):
+        highlighted = [_highlighted(item, weights) for weights in attention]
+        return _image_rows([[item, *highlighted]], [["", *tokens]])
+    return _clip_attention_figure(item, tokens, attention, caption)
 
 
 def _highlighted(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -100,6 +100,6 @@ def _image_rows(groups: Sequence[Sequence[np.ndarray]], titles: Sequence[Sequenc
     return figure
 
 
-def _representative_frame(one: Any) -> np.ndarray:
+def _representative_frame(item: Any) -> np.ndarray:
     """An image itself; the middle frame of a clip."""
-    return one if isinstance(one, np.ndarray) else one.frames[len(one.frames) // 2]
+    return item if isinstance(item, np.ndarray) else item.frames[len(item.frames) // 2]

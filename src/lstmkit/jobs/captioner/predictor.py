@@ -43,7 +43,7 @@ class CaptionerPredictor(Predictor[CaptionerSettings]):
 
     @classmethod
     def fitted(cls, settings: CaptionerSettings, train: CaptionedMedia, progress: Progress) -> Self:
-        """Fit the vocabulary and the normalization of the inputs to the training part."""
+        """Fit the vocabulary and the normalization of the inputs to the training split."""
         captions = [text for texts in train.texts for text in texts]
         tokenizer = Tokenizer.fit(
             captions,
@@ -73,7 +73,7 @@ class CaptionerPredictor(Predictor[CaptionerSettings]):
         )
         keys, num_tokens = encoder.output_size, len(self.tokenizer)
         width = settings.embedding_size or settings.hidden_size
-        embedding = TokenEncoder(num_tokens, width, dropout=settings.input_dropout, spread=_INITIAL_EMBEDDING_STD)
+        embedding = TokenEncoder(num_tokens, width, dropout=settings.input_dropout, init_std=_INITIAL_EMBEDDING_STD)
         lower = build_trunk(settings.cell, width, settings.hidden_size, **stack)
         attention = build_attention(settings.attention, lower.output_size, keys)
         decoder = Decoder(embedding, lower, attention, None, keys, width)

@@ -21,14 +21,14 @@ def sections(predictor: CaptionerPredictor, evaluation: Evaluation | None, examp
 
     Args:
         predictor: With a trained network.
-        evaluation: On the test part, if there is one.
+        evaluation: On the test split, if there is one.
         examples: Everything that was read.
     """
     results, shown, part = [], examples, "data"
     if evaluation is not None:
-        text = "Scores on the test part, to which nothing was fitted. " + " ".join(evaluation.notes)
+        text = "Scores on the test split, to which nothing was fitted. " + " ".join(evaluation.notes)
         results.append(Section("Results", text, evaluation.table, best=evaluation.directions))
-        shown, part = evaluation.outputs, "test part"
+        shown, part = evaluation.outputs, "test split"
     return [*results, *_example_sections(predictor, shown, part), _data(predictor, examples)]
 
 
@@ -36,13 +36,13 @@ def _example_sections(predictor: CaptionerPredictor, examples: CaptionedMedia, p
     first = examples.subset(range(min(_NUM_EXAMPLES, len(examples))))
     captions = caption_media(predictor, first, beam_search_options(predictor.settings))
     pairs = zip(captions, first.texts, strict=True)
-    rows = [(one.name, one.text, " / ".join(references)) for one, references in pairs]
+    rows = [(caption.name, caption.text, " / ".join(references)) for caption, references in pairs]
     table = pd.DataFrame(rows, columns=pd.Index(["input", "caption", "reference captions"]))
-    figure = None if first.kind == "features" else captions_figure(first.inputs, [one.text for one in captions])
+    figure = None if first.kind == "features" else captions_figure(first.inputs, [caption.text for caption in captions])
     text = f"The first examples of the {part}, not selected."
     sections = [Section("Example captions", text, table, figure=figure, caption="Captions of the model")]
-    for one, caption in list(zip(first.inputs, captions, strict=True))[:_NUM_ATTENTION_FIGURES]:
-        figure = caption_attention_figure(one, caption.tokens, caption.attention, caption.text)
+    for item, caption in list(zip(first.inputs, captions, strict=True))[:_NUM_ATTENTION_FIGURES]:
+        figure = caption_attention_figure(item, caption.tokens, caption.attention, caption.text)
         alt = f"Attention of each token of “{caption.text}”"
         sections.append(Section(f"Attention: {caption.name}", figure=figure, caption=alt))
     return sections

@@ -39,12 +39,13 @@ def captions_as_text(captions: Sequence[Caption]) -> str:
     """One line per caption, with the input's name if there are several, and the times if there are segments."""
     if len(captions) == 1:
         return captions[0].text
-    several = len({one.name for one in captions}) > 1
-    timed = any(one.start for one in captions)
+    several = len({caption.name for caption in captions}) > 1
+    timed = any(caption.start for caption in captions)
     lines = []
-    for one in captions:
-        name, times = (f"{one.name}\t" if several else ""), f"{one.start:.1f}–{one.end:.1f} s\t" if timed else ""
-        lines.append(f"{name}{times}{one.text}")
+    for caption in captions:
+        name = f"{caption.name}\t" if several else ""
+        times = f"{caption.start:.1f}–{caption.end:.1f} s\t" if timed else ""
+        lines.append(f"{name}{times}{caption.text}")
     return "\n".join(lines)
 
 
@@ -59,16 +60,16 @@ def subtitles(captions: Sequence[Caption], suffix: str) -> str:
     00:00:00,000 --> 00:00:02,500
     a dog runs
     """
-    names = {one.name for one in captions}
-    if len(names) != 1 or not all(one.end for one in captions):
+    names = {caption.name for caption in captions}
+    if len(names) != 1 or not all(caption.end for caption in captions):
         raise DataError(
             f"subtitles need the captions of one video, but these are of {len(names)} inputs: give one video file, or "
             "write a .txt file"
         )
     decimal_mark = "," if suffix == ".srt" else "."
     cues = [
-        f"{number}\n{_timestamp(one.start, decimal_mark)} --> {_timestamp(one.end, decimal_mark)}\n{one.text}\n"
-        for number, one in enumerate(captions, 1)
+        f"{number}\n{_timestamp(cue.start, decimal_mark)} --> {_timestamp(cue.end, decimal_mark)}\n{cue.text}\n"
+        for number, cue in enumerate(captions, 1)
     ]
     return ("" if suffix == ".srt" else "WEBVTT\n\n") + "\n".join(cues)
 

@@ -29,7 +29,7 @@ class VisualInput(NamedTuple):
         format: Size and channels of images and frames.
         num_stages: Convolution stages; each halves height and width.
         feature_size: Size of each feature vector, if the inputs are features; else 0.
-        mean, std: Of each channel in the training part.
+        mean, std: Of each channel in the training split.
     """
 
     kind: str
@@ -41,12 +41,12 @@ class VisualInput(NamedTuple):
 
     @classmethod
     def fit(cls, train: CaptionedMedia, format: ClipFormat, num_stages: int) -> Self:
-        """Take kind, mean and standard deviation from the training part."""
+        """Take kind, mean and standard deviation from the training split."""
         if train.kind == "features":
             fitted = cls(train.kind, format, num_stages, train.inputs[0].shape[1], (), ())
             fitted.encode(train.inputs)
             return fitted
-        mean, std = channel_mean_std([_as_array(one) for one in train.inputs])
+        mean, std = channel_mean_std([_as_array(item) for item in train.inputs])
         return cls(train.kind, format, num_stages, 0, tuple(mean.tolist()), tuple(std.tolist()))
 
     def encode(self, inputs: Sequence[Any]) -> list[np.ndarray]:
@@ -55,7 +55,7 @@ class VisualInput(NamedTuple):
         Raises:
             DataError: An input has another size or number of channels, or another feature size.
         """
-        arrays = [_as_array(one) for one in inputs]
+        arrays = [_as_array(item) for item in inputs]
         channels = 3 if self.format.color else 1
         expected = (self.feature_size,) if self.feature_size else (self.format.height, self.format.width, channels)
         for number, array in enumerate(arrays, 1):
@@ -122,6 +122,6 @@ class VisualInput(NamedTuple):
         return loaded
 
 
-def _as_array(one: Any) -> np.ndarray:
+def _as_array(item: Any) -> np.ndarray:
     """A clip's frames, or the array itself."""
-    return one.frames if isinstance(one, VideoClip) else one
+    return item.frames if isinstance(item, VideoClip) else item

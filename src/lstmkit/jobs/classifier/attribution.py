@@ -13,7 +13,7 @@ from torch import Tensor
 from lstmkit.data.audio.audio_io import AudioClip
 from lstmkit.data.vision.video_io import VideoClip
 from lstmkit.jobs.classifier.predictor import ClassifierPredictor
-from lstmkit.jobs.common.token_labels import annotations, shown
+from lstmkit.jobs.common.token_labels import annotations, visible_token
 from lstmkit.look.traces import Answer, ExampleSequence
 from lstmkit.modules.audio_encoder import TIME_REDUCTION
 
@@ -33,7 +33,7 @@ def occlusion_attribution(predictor: ClassifierPredictor, encoded: np.ndarray, c
     """
     width = -(-len(encoded) // _MAX_OCCLUSIONS)
     starts = range(0, len(encoded), width)
-    occluded = [predictor.front_end.without(encoded, start, start + width) for start in starts]
+    occluded = [predictor.front_end.occlude(encoded, start, start + width) for start in starts]
     whole, *without = predictor.predict_probabilities([encoded, *occluded])[:, class_index]
     changes = np.zeros(len(encoded))
     for start, probability in zip(starts, without, strict=True):
@@ -83,7 +83,7 @@ def example_sequence(predictor: ClassifierPredictor, example: Example, name: str
     return ExampleSequence(
         inputs,
         name=name,
-        labels=[shown(label) for label in labels] if is_text else labels,
+        labels=[visible_token(label) for label in labels] if is_text else labels,
         values=values,
         annotations=annotations(labels) if is_text else {},
         answers={f"logit of {predictor.classes[i]!r}": _logit(i) for i in best},

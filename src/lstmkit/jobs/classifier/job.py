@@ -65,8 +65,8 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
     _estimator_type: ClassVar[str] = "classifier"
 
     _label_values: dict[str, Any] = {}  # noqa: RUF012  (never changed in place)
-    _training_part: LabeledExamples | None = None  # not saved, nor the next
-    _validation_part: LabeledExamples | None = None
+    _train_split: LabeledExamples | None = None  # not saved, nor the next
+    _valid_split: LabeledExamples | None = None
 
     # ---- from file to sequences ----------------------------------------------------------------------------------
 
@@ -145,7 +145,7 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
         classes = sorted(counts, key=int if all(map(_is_integer, counts)) else str)
         front_end = build_front_end(self, train.kind)
         front_end.fit(train.inputs, self.progress)
-        self._training_part = train
+        self._train_split = train
         class_counts = np.array([counts[label] for label in classes])
         values = np.array([self._label_values.get(label, label) for label in classes])
         return ClassifierPredictor(self.snapshot(), front_end, classes, class_counts, len(labels), values)
@@ -155,7 +155,7 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
 
     def calibrate(self, valid: LabeledExamples | None) -> None:
         """Fit the temperature to the validation part."""
-        self._validation_part = valid
+        self._valid_split = valid
         if valid is not None:
             self.predictor.calibrate(valid, self.progress)
 
@@ -282,7 +282,7 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
         return self.evaluate_examples(examples, progress or default_progress())
 
     def evaluate_examples(self, test: LabeledExamples, progress: Progress) -> Evaluation:
-        return evaluate_classifier(self.predictor, test, self._training_part, self._validation_part, progress)
+        return evaluate_classifier(self.predictor, test, self._train_split, self._valid_split, progress)
 
     def report_sections(self, examples: LabeledExamples) -> list[Section]:
         return classifier_report.classifier_sections(self.predictor, examples, self.evaluation)

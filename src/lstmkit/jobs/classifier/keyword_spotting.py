@@ -34,7 +34,7 @@ class KeywordDetection(NamedTuple):
     Attributes:
         start, end: Seconds from the start of the recording.
         label: The keyword.
-        probability: Probability of the label, given that one of the labels was said.
+        probability: Probability of the label, given that one of the labels was spoken.
     """
 
     start: float
@@ -179,7 +179,7 @@ class KeywordSpotter:
         if last + 1 - start < self._num_frames(_MIN_KEYWORD_SECONDS):
             return []
         frames = self._frames[max(0, begin - self._first) : end - self._first]
-        label, probability = self._predictor.top_label(self._front_end.heard(frames))
+        label, probability = self._predictor.top_label(self._front_end.normalize(frames))
         if probability < self._min_probability:
             return []
         mel = self._mel
@@ -238,17 +238,17 @@ def audio_blocks(recording: MediaItem, sample_rate: int) -> Iterator[np.ndarray]
 
 
 class ConcatenatedRecording(NamedTuple):
-    """Clips joined with pauses: the recording, and when each keyword was said, with its label."""
+    """Clips joined with pauses: the recording, and when each keyword was spoken, with its label."""
 
     audio: AudioClip
     keywords: list[KeywordDetection]
 
 
 class KeywordSpottingScores(NamedTuple):
-    """Detections compared with the keywords that were said.
+    """Detections compared with the keywords that were spoken.
 
     Attributes:
-        num_keywords: Keywords that were said.
+        num_keywords: Keywords that were spoken.
         hits: Detected in their place with their label.
         misses: Not detected, or with another label.
         false_alarms: Detections that are not hits.
@@ -307,9 +307,10 @@ def match_detections(
     for keyword in keywords:
         hit = next(
             (
-                one
-                for one in unmatched
-                if one.label == keyword.label and keyword.start <= (one.start + one.end) / 2 <= keyword.end
+                detection
+                for detection in unmatched
+                if detection.label == keyword.label
+                and keyword.start <= (detection.start + detection.end) / 2 <= keyword.end
             ),
             None,
         )

@@ -122,7 +122,7 @@ def calibration_summary(probabilities: Probabilities, targets: np.ndarray, tempe
         return f"Probabilities are not calibrated: the expected calibration error (ECE) is {calibrated:.3f}."
     uncalibrated = expected_calibration_error(probabilities.uncalibrated, targets)
     return (
-        f"Calibrated with temperature {temperature:.2f}, fitted to the validation part: "
+        f"Calibrated with temperature {temperature:.2f}, fitted to the validation split: "
         f"the expected calibration error (ECE) is {uncalibrated:.3f} before and {calibrated:.3f} after."
     )
 
@@ -139,21 +139,23 @@ def baselines(
     frequencies = {"majority class": class_frequencies(counts, predictor.num_examples, len(test))}
     if train is None:
         return frequencies
-    seen, inputs = _labeled_data(predictor, train), _baseline_inputs(predictor, test)
+    train_data, inputs = _labeled_data(predictor, train), _baseline_inputs(predictor, test)
     if test.kind == "text":
         choice = None
         if valid is not None and len(valid):
             held_out = _labeled_data(predictor, valid)
             choice = (held_out.inputs, lambda probabilities: log_loss(probabilities, held_out.targets))
         balanced = predictor.settings.class_weight == "balanced"
-        words = tfidf_logistic_regression(seen, choice, inputs, classes=classes, balanced=balanced, progress=progress)
+        words = tfidf_logistic_regression(
+            train_data, choice, inputs, classes=classes, balanced=balanced, progress=progress
+        )
         return {"TF-IDF, logistic regression": words, **frequencies}
-    longest = max(map(len, seen.inputs))
+    longest = max(map(len, train_data.inputs))
     few = (
         test.kind in ("audio", "video") or longest == 1
     )  # many features a step, or one step: no more points than steps
     points = min(POINTS, longest) if few else POINTS
-    nearest = nearest_neighbor(seen, inputs, seed=predictor.settings.seed, progress=progress, points=points)
+    nearest = nearest_neighbor(train_data, inputs, seed=predictor.settings.seed, progress=progress, points=points)
     return {"1-nearest neighbor": nearest if nearest.ndim == 2 else np.eye(classes)[nearest], **frequencies}
 
 

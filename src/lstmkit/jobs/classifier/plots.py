@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from lstmkit.plots.classification import attribution_legend, draw_attribution
-from lstmkit.plots.style import BLUE, PALETTE, SMALL, draw_message, legend, new_figure, shown, style_axes
+from lstmkit.plots.style import BLUE, PALETTE, SMALL, draw_message, legend, new_figure, style_axes, truncated
 
 _DYNAMIC_RANGE_DB = 60.0  # of the shades, below the loudest frame
 _TICKS_HZ = (250, 1000, 4000, 16_000)
@@ -60,7 +60,7 @@ def keyword_detections_figure(
         pitches: ``(F,)`` center of each mel band in Hz.
         span: Start and end of these frames in seconds.
         detections: Start, end and label of each detection.
-        keywords: The same of the keywords that were said.
+        keywords: The same of the keywords that were spoken.
         title: Title of the figure.
     """
     begin, end = span
@@ -75,8 +75,8 @@ def keyword_detections_figure(
         left = begin + row * width
         _draw_spectrogram(ax, decibels, pitches, span)
         ax.set_xlim(left, left + width)
-        _draw_spans(ax, [one for one in detections if left <= one[0] < left + width], above=True)
-        _draw_spans(ax, [one for one in keywords if left <= one[0] < left + width], above=False)
+        _draw_spans(ax, [d for d in detections if left <= d[0] < left + width], above=True)
+        _draw_spans(ax, [k for k in keywords if left <= k[0] < left + width], above=False)
     axes[-1].set_xlabel("seconds", fontsize=SMALL)
     handles: dict[str, Artist] = {"detected": Patch(facecolor=_DETECTION_COLOR, alpha=0.8)}
     if keywords:
@@ -93,7 +93,7 @@ def _draw_spans(ax: Axes, spans: Sequence[tuple[float, float, str]], *, above: b
         if above:
             ax.axvspan(start, end, color=color, alpha=0.15, linewidth=0)
         ax.annotate(
-            shown(label, 10), ((start + end) / 2, 1.0 if above else 0.07), xycoords=("data", "axes fraction"),
+            truncated(label, 10), ((start + end) / 2, 1.0 if above else 0.07), xycoords=("data", "axes fraction"),
             ha="center", va="bottom", fontsize=SMALL - 2, parse_math=False, annotation_clip=False,
             color="black" if above else "white",
         )  # fmt: skip

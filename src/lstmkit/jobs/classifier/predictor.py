@@ -117,8 +117,10 @@ class ClassifierPredictor(Predictor[ClassifierSettings]):
     def check_kind(self, examples: LabeledExamples) -> None:
         """Raise DataError if the examples are of another kind than the training data."""
         if examples.kind != self.front_end.kind:
-            wanted, found = KINDS[self.front_end.kind][0], KINDS[examples.kind][0]
-            raise DataError(f"{examples.name} contains {found}, but this model was trained on {wanted}: give {wanted}")
+            expected, actual = KINDS[self.front_end.kind][0], KINDS[examples.kind][0]
+            raise DataError(
+                f"{examples.name} contains {actual}, but this model was trained on {expected}: give {expected}"
+            )
 
     def targets(self, examples: LabeledExamples) -> np.ndarray:
         """Class indices ``(N,)`` int64; with several labels per example 0 or 1 for each, ``(N, C)`` float32."""
@@ -234,13 +236,13 @@ def build_front_end(settings: ClassifierSettings, kind: str) -> FrontEnd:
         return StandardizedFrontEnd()
     if kind == "audio":
         return AugmentedLogMelFrontEnd(
-            rate=settings.sample_rate,
-            bands=settings.n_mels,
-            channels=settings.conv_channels,
-            shift=settings.max_time_shift,
-            noise=settings.min_snr_db,
-            speed=settings.speed_perturbation,
-            masks=settings.spec_augment_masks,
+            sample_rate=settings.sample_rate,
+            n_mels=settings.n_mels,
+            conv_channels=settings.conv_channels,
+            max_time_shift=settings.max_time_shift,
+            min_snr_db=settings.min_snr_db,
+            speed_perturbation=settings.speed_perturbation,
+            spec_augment_masks=settings.spec_augment_masks,
             dropout=settings.input_dropout,
         )
     if kind == "video":
@@ -248,12 +250,12 @@ def build_front_end(settings: ClassifierSettings, kind: str) -> FrontEnd:
             clip_format(settings), settings.feature_size, settings.input_dropout, settings.max_translation
         )
     return TextFrontEnd(
-        tokens=settings.tokenization,
-        vocabulary=settings.vocab_size,
-        at_least=settings.min_count,
-        lower=settings.lowercase,
-        longest=settings.max_tokens,
-        width=settings.embedding_size or settings.hidden_size,
+        tokenization=settings.tokenization,
+        vocab_size=settings.vocab_size,
+        min_count=settings.min_count,
+        lowercase=settings.lowercase,
+        max_tokens=settings.max_tokens,
+        embedding_size=settings.embedding_size or settings.hidden_size,
         word_dropout=settings.word_dropout,
         dropout=settings.input_dropout,
     )

@@ -20,10 +20,10 @@ from lstmkit.jobs.classifier.keyword_spotting import KeywordDetection, audio_blo
 from lstmkit.jobs.classifier.metrics import ClassifierOutputs
 from lstmkit.jobs.classifier.predictor import ClassifierPredictor
 from lstmkit.jobs.common.classification_report import calibration_section, confusion_section, scores_by_class
-from lstmkit.jobs.common.token_labels import shown as shown_token
+from lstmkit.jobs.common.token_labels import visible_token as shown_token
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.plots.classification import early_accuracy_figure, series_attribution_figure, text_attribution_figure
-from lstmkit.plots.style import shown
+from lstmkit.plots.style import truncated
 from lstmkit.plots.video import video_attribution_figure
 from lstmkit.report import Section
 
@@ -41,11 +41,11 @@ def classifier_sections(
 
 def _evaluation_sections(predictor: ClassifierPredictor, evaluation: Evaluation | None) -> list[Section]:
     if evaluation is None:
-        return [Section("Results", text="No test part was held out (test_fraction=0), so there is no test.")]
+        return [Section("Results", text="No test split was held out (test_fraction=0), so there is no test.")]
     outputs: ClassifierOutputs = evaluation.outputs
     test, probabilities = outputs
     calibrated, targets = probabilities.calibrated, predictor.targets(test)
-    text = "Scores on the test part. Nothing was fitted to it. " + " ".join(evaluation.notes)
+    text = "Scores on the test split. Nothing was fitted to it. " + " ".join(evaluation.notes)
     sections = [Section("Results", text, evaluation.table, best=evaluation.directions)]
     if predictor.multi_label:
         sections.append(_scores_by_label_section(predictor, calibrated, targets))
@@ -84,7 +84,7 @@ def _worst_errors_section(
     rows = [
         {
             "example": test.ids[i],
-            **({"text": shown(test.inputs[i], 160)} if test.kind == "text" else {}),
+            **({"text": truncated(test.inputs[i], 160)} if test.kind == "text" else {}),
             "true": ", ".join(test.labels[i] or ()),
             "predicted": ", ".join(predicted[i]),
             "probability of the true label": float(of_truth[i]),
@@ -92,7 +92,7 @@ def _worst_errors_section(
         for i in errors[:_NUM_WORST]
     ]
     if not rows:
-        return Section("Largest errors", "There are no errors in the test part.")
+        return Section("Largest errors", "There are no errors in the test split.")
     text = f"{len(errors)} of {len(test)} examples are wrong. The most confident errors come first."
     return Section("Largest errors", text, pd.DataFrame(rows))
 
@@ -105,7 +105,7 @@ def _early_classification_section(
     fractions, accuracy = table["fraction of frames"].tolist(), table["accuracy"].tolist()
     return Section(
         "Early classification",
-        "Accuracy on clips of the test part if only the first part of each clip is read.",
+        "Accuracy on clips of the test split if only the first part of each clip is read.",
         table,
         early_accuracy_figure(fractions, accuracy, majority),
         caption="Accuracy by fraction of frames",
@@ -116,7 +116,7 @@ def _keyword_spotting_section(predictor: ClassifierPredictor, test: LabeledExamp
     """Test clips joined to one recording, and the keywords spotted in it."""
     recording, detections, scores = keyword_spotting_test(predictor, test)
     end = min(_FIGURE_SECONDS, recording.audio.seconds)
-    keywords = [(one.start, one.end, one.label) for one in recording.keywords if one.end <= end]
+    keywords = [(keyword.start, keyword.end, keyword.label) for keyword in recording.keywords if keyword.end <= end]
     title = "Keywords and detections"
     figure = _keyword_spectrogram(predictor, (0.0, end), [recording.audio.samples], detections, keywords, title)
     text = (
@@ -164,7 +164,7 @@ def _keyword_spectrogram(
     samples = np.concatenate([np.zeros(0, dtype=np.float32), *parts])
     decibels = predictor.audio_front_end.decibels(mel.from_samples(samples))
     begin, end = span[0], span[0] + len(samples) / mel.sample_rate
-    drawn = [(one.start, one.end, one.label) for one in detections if begin <= one.start < end]
+    drawn = [(keyword.start, keyword.end, keyword.label) for keyword in detections if begin <= keyword.start < end]
     return plots.keyword_detections_figure(decibels, mel.center_frequencies, (begin, end), drawn, keywords, title)
 
 

@@ -1,1 +1,1 @@
-"""The plain methods that every result stands beside; the field's own libraries do the work where there are any."""
+"""Code that several jobs share: baselines, splits, sequence-to-sequence models, report sections."""

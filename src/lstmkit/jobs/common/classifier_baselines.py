@@ -18,11 +18,11 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from lstmkit.progress import Progress
 
-_REGULARIZATION = (1.0, 10.0, 100.0)  # C of the logistic regression, chosen on the validation part
+_REGULARIZATION = (1.0, 10.0, 100.0)  # C of the logistic regression, chosen on the validation split
 POINTS = 100  #: Points to which sequences are resampled for the nearest neighbor.
 _MAX_TRAIN_SEQUENCES = 10_000
 
-ValidationLoss = Callable[[np.ndarray], float]  #: From the probabilities of the validation part to their loss.
+ValidationLoss = Callable[[np.ndarray], float]  #: From the probabilities of the validation split to their loss.
 
 
 def class_frequencies(counts: np.ndarray, total: int, n: int) -> np.ndarray:
@@ -51,7 +51,7 @@ def tfidf_logistic_regression(
         train: Texts and targets.
         valid: Texts, and the loss of their probabilities, to choose the regularization; ``None`` for ``C=1``.
         texts: Texts to predict.
-        classes: Number of classes; one that is missing from the training part gets 0.
+        classes: Number of classes; one that is missing from the training split gets 0.
         balanced: Whether classes are weighted inversely to their frequency.
         progress: Where to report progress.
     """

@@ -14,7 +14,7 @@ from lstmkit.errors import DataError
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.seq2seq_predictor import BEAM_SIZE, GeneratedText, Seq2SeqPredictor
 from lstmkit.jobs.common.seq2seq_settings import Seq2SeqSettings
-from lstmkit.jobs.common.token_labels import annotations, shown
+from lstmkit.jobs.common.token_labels import annotations, visible_token
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.look import ExampleSequence
 from lstmkit.progress import Progress, default_progress
@@ -33,7 +33,7 @@ class Seq2SeqJob(Seq2SeqSettings, Job[P]):
 
     wording: ClassVar[MessageWording]  #: How messages and records name source and target.
 
-    _train_part: TextPairs | None = None  # for the translation memory; not saved
+    _train_split: TextPairs | None = None  # for the translation memory; not saved
     _num_too_long: int = 0
 
     @property
@@ -51,7 +51,7 @@ class Seq2SeqJob(Seq2SeqSettings, Job[P]):
         return read_text_pairs(data, *self.columns, wording=self.wording)
 
     def split(self, examples: TextPairs, validation: TextPairs | None) -> DataSplit:
-        """Training, validation and test part, in the order of the pairs."""
+        """Training, validation and test splits, in the order of the pairs."""
         count = len(examples)
         valid_fraction = self.valid_fraction if validation is None else 0.0
         valid, test = holdout_sizes(count, "pair", examples.name, valid_fraction, self.test_fraction)
@@ -115,7 +115,7 @@ class Seq2SeqJob(Seq2SeqSettings, Job[P]):
     def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
         """Score generated texts of pairs that the model was not fitted to, next to baselines.
 
-        A nearest-neighbor baseline needs the training part: a loaded model does not have it.
+        A nearest-neighbor baseline needs the training split: a loaded model does not have it.
         """
         return self.evaluate_examples(self.read(data), progress or default_progress())
 
@@ -133,7 +133,7 @@ class Seq2SeqJob(Seq2SeqSettings, Job[P]):
             ExampleSequence(
                 torch.from_numpy(segment.ids).unsqueeze(0).to(device),
                 name=f"line {line + segment.line}",
-                labels=[shown(word) for word in segment.words],
+                labels=[visible_token(word) for word in segment.words],
                 annotations=annotations(segment.words),
             )
             for segment in segments

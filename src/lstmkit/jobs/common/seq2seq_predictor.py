@@ -86,7 +86,7 @@ class Seq2SeqPredictor(Predictor[S]):
 
     @classmethod
     def fitted(cls, settings: S, train: TextPairs, progress: Progress) -> Self:
-        """A predictor with the vocabularies of the training part."""
+        """A predictor with the vocabularies of the training split."""
         return cls(settings, *fit_tokenizers(settings, train, progress))
 
     @abstractmethod

@@ -14,7 +14,7 @@ from lstmkit.data.text.copy_vocabulary import encode_source
 from lstmkit.data.text.tokenizer import BEGIN, END, PAD, UNKNOWN, Tokenizer, detokenize
 from lstmkit.decoding.generation import beam_search, block_repeated_ngrams
 from lstmkit.models.base import Model
-from lstmkit.models.encoder_decoder import attended, generated
+from lstmkit.models.encoder_decoder import attention_weights, generation_probabilities
 
 
 class InputSegment(NamedTuple):
@@ -116,8 +116,8 @@ def beam_search_batch(
 
     def step(ids: Tensor, state: Any) -> tuple[Tensor, Any]:
         logits, state = model.step(ids, state)
-        attention.append(attended(state))
-        p_gen.append(generated(state))
+        attention.append(attention_weights(state))
+        p_gen.append(generation_probabilities(state))
         return logits.index_fill(-1, forbidden if len(attention) > 1 else forbidden_first, -torch.inf), state
 
     _, state = model(batch.inputs, None, batch.lengths)

@@ -98,7 +98,7 @@ class Seq2SeqSettings(TextSettings):
     lr: float = inherited(TextSettings, "lr", default=2e-3)
     ema_decay: float = inherited(TextSettings, "ema_decay", default=0.999)
     valid_fraction: float = setting(
-        "validation fraction of the pairs, before the test part", default=0.05, group="data", low=0, high=0.5
+        "validation fraction of the pairs, before the test split", default=0.05, group="data", low=0, high=0.5
     )
     test_fraction: float = setting(
         "test fraction of the pairs, at the end of the data", default=0.05, group="data", low=0, high=0.5

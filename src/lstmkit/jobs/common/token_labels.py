@@ -8,10 +8,10 @@ import numpy as np
 _OPENING, _CLOSING, _QUOTES = "([{", ")]}", '"“”'
 
 
-def shown(token: str) -> str:
+def visible_token(token: str) -> str:
     """A token with visible spaces and line ends; private-use characters are shown by their code.
 
-    >>> shown("a\uf158 b")
+    >>> visible_token("a\uf158 b")
     'aU+F158␣b'
     """
     token = "".join(f"U+{ord(c):04X}" if unicodedata.category(c) == "Co" else c for c in token)

@@ -59,7 +59,7 @@ def _example(predictor: ForecasterPredictor, series: SeriesSet, i: int, end: int
         labels=labels,
         values=values,
         annotations=_annotations(timestamps, values, padding, patch),
-        begins=past // patch if past // patch < steps else None,
+        forecast_start=past // patch if past // patch < steps else None,
         answers=_outputs(predictor),
     )
 

@@ -86,7 +86,7 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
         return self.predictor.windows(examples)
 
     def calibrate(self, valid: ForecastExamples | None) -> None:
-        """Fit the widths of the intervals, in scaled units, to the validation part."""
+        """Fit the widths of the intervals, in scaled units, to the validation split."""
         if valid is not None:
             self.predictor.calibrate(valid)
 

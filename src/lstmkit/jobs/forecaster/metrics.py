@@ -1,4 +1,4 @@
-"""Backtest of a forecaster: rolling origins, scored beside SeasonalNaive and AutoETS."""
+"""Backtest of a forecaster: rolling origins, compared with SeasonalNaive and AutoETS."""
 
 from __future__ import annotations
 

@@ -18,15 +18,15 @@ from lstmkit.plots.style import (
     BLUE,
     DASHES,
     DIM,
-    GREY,
+    GRAY,
     SMALL,
     draw_message,
     integer_ticks,
     legend,
     line_style,
     new_figure,
-    shown,
     style_axes,
+    truncated,
 )
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def forecast_figure(
     for ax, name in zip(axes, names, strict=True):
         known, predicted = (frame.loc[frame["unique_id"] == name] for frame in (history, forecasts))
         _draw_series(ax, known, predicted, levels, baselines)
-        ax.set_title(shown(name), loc="left", fontsize=SMALL + 1, parse_math=False)
+        ax.set_title(truncated(name), loc="left", fontsize=SMALL + 1, parse_math=False)
         ax.set_ylabel("value", fontsize=SMALL)
     _label_shared_axis_once(axes)
     axes[-1].set_xlabel("time" if forecasts["ds"].dtype.kind == "M" else "step", fontsize=SMALL)
@@ -135,7 +135,7 @@ def interval_coverage_figure(forecasts: pd.DataFrame, model: str, levels: Sequen
     """
     figure = new_figure(3.5, width=5)
     ax = figure.subplots()
-    ax.plot([0, 100], [0, 100], color=GREY, linestyle=DASHES[1], linewidth=1)
+    ax.plot([0, 100], [0, 100], color=GRAY, linestyle=DASHES[1], linewidth=1)
     ax.text(4, 34, "intervals\ntoo wide", color=DIM, fontsize=SMALL)
     ax.text(96, 10, "intervals\ntoo narrow", color=DIM, fontsize=SMALL, ha="right")
     covered = observed_coverage(forecasts, model, levels)
@@ -168,7 +168,7 @@ def _draw_series(
     for window in windows:
         origin = observed.loc[observed["ds"] < window["ds"].iloc[0]].tail(1)
         if len(origin):
-            ax.axvline(_x(origin["ds"])[0], color=GREY, linewidth=0.8, linestyle=DASHES[2])
+            ax.axvline(_x(origin["ds"])[0], color=GRAY, linewidth=0.8, linestyle=DASHES[2])
         _draw_window(ax, window, origin, levels, baselines)
     style_axes(ax)
     ax.margins(x=0.01)

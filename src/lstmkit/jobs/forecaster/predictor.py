@@ -68,11 +68,11 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
 
     Args:
         settings: The settings that it was fitted with.
-        window_plan: Frequency, season length, window and patch, chosen from the training part.
+        window_plan: Frequency, season length, window and patch, chosen from the training split.
         covariates: Encodes covariates and the calendar as numbers.
         last_trained_timestamps: By series id the last timestamp of training and validation, as text.
         interval_widths: ``(H, K)`` conformal widths in scaled units, one per step and interval; ``None`` without a
-            validation part: then the intervals are the network's own quantiles.
+            validation split: then the intervals are the network's own quantiles.
     """
 
     def __init__(
@@ -284,7 +284,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
 
 
 def plan_for(settings: ForecasterSettings, series: SeriesSet, ends: np.ndarray) -> Plan:
-    """Window, patch and season length for series whose training part ends at steps ``ends (N,)``."""
+    """Window, patch and season length for series whose training split ends at steps ``ends (N,)``."""
     return plan_windows(
         series.freq,
         int(ends.max()),

@@ -24,7 +24,7 @@ from lstmkit.report import Section
 def forecast_sections(
     predictor: ForecasterPredictor, series: SeriesSet, evaluation: Evaluation | None
 ) -> list[Section]:
-    """The sections on forecasts; ``evaluation`` is ``None`` without a test part."""
+    """The sections on forecasts; ``evaluation`` is ``None`` without a test split."""
     sections = [_forecast_section(predictor, series)]
     if evaluation is None:
         sections.append(Section("Test", text="There is no test: test_windows=0 holds out no data."))
@@ -39,7 +39,7 @@ def _forecast_section(predictor: ForecasterPredictor, series: SeriesSet) -> Sect
         forecast = predictor.forecast(series)
     except DataError as err:  # future covariates end with the data: there is no forecast, but a report
         return Section("Forecast", text=f"There is no forecast after the end of the data: {err}.")
-    text = f"The next {horizon} steps after the end of the data. The intervals are calibrated on the validation part."
+    text = f"The next {horizon} steps after the end of the data. The intervals are calibrated on the validation split."
     if predictor.interval_widths is None:
         text = f"The next {horizon} steps after the end of the data. The intervals are not calibrated."
     figure = forecast_figure(series.to_frame(), forecast, predictor.settings.levels)
@@ -48,9 +48,9 @@ def _forecast_section(predictor: ForecasterPredictor, series: SeriesSet) -> Sect
 
 def _evaluation_sections(predictor: ForecasterPredictor, series: SeriesSet, evaluation: Evaluation) -> list[Section]:
     models = evaluation.table["model"].tolist()
-    ours, baselines = models[0], models[1:]
+    model_name, baselines = models[0], models[1:]
     levels, details = sorted(predictor.settings.levels), evaluation.details
-    renamed = details.rename(columns=lambda c: c.replace(ours, "forecast", 1) if c.startswith(ours) else c)
+    renamed = details.rename(columns=lambda c: c.replace(model_name, "forecast", 1) if c.startswith(model_name) else c)
     return [
         Section("Test", " ".join(evaluation.notes), evaluation.table, best=evaluation.directions),
         Section(
@@ -67,7 +67,7 @@ def _evaluation_sections(predictor: ForecasterPredictor, series: SeriesSet, eval
         Section(
             "Interval calibration",
             "An 80 % interval should contain 80 % of the actual values.",
-            figure=interval_coverage_figure(details, ours, levels),
+            figure=interval_coverage_figure(details, model_name, levels),
             caption="Nominal and observed coverage of the intervals",
         ),
     ]

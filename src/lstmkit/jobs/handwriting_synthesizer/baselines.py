@@ -91,7 +91,7 @@ def fit_handwriting_baselines(drawings: Sequence[np.ndarray], min_std: float, se
     """Fit the baselines to drawings ``(T, 3)``.
 
     Args:
-        drawings: The training part.
+        drawings: The training split.
         min_std: Smallest standard deviation that a baseline predicts, in the data's unit.
         seed: Random seed of the mixture: of its training points and its initial means.
     """

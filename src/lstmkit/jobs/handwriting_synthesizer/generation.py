@@ -16,7 +16,7 @@ from lstmkit.errors import SettingError
 from lstmkit.jobs.handwriting_synthesizer.results import Handwriting, PointScores
 from lstmkit.models.base import Ensemble, Model, State
 from lstmkit.models.soft_window import SoftWindowModel, reached_end_of_text
-from lstmkit.modules.mixture_density import NOISE_SIZE, MixtureDensityHead, PenMixture, together
+from lstmkit.modules.mixture_density import NOISE_SIZE, MixtureDensityHead, PenMixture, mean_mixture
 from lstmkit.progress import Progress
 from lstmkit.training.predict import predict
 
@@ -75,10 +75,12 @@ class _PenPredictions:
 
     def __init__(self, model: Model, batch: Batch, state: State | None = None) -> None:
         members = list(model.members) if isinstance(model, Ensemble) else [model]
-        states = state or [m.begin(batch.extras["text"]) if isinstance(m, SoftWindowModel) else None for m in members]
+        states = state or [
+            m.initial_state(batch.extras["text"]) if isinstance(m, SoftWindowModel) else None for m in members
+        ]
         results = [m(batch.inputs, s, batch.lengths) for m, s in zip(members, states, strict=True)]
         mixtures = [head_of(member).mixture(outputs) for member, (outputs, _) in zip(members, results, strict=True)]
-        self.mixture: PenMixture = mixtures[0] if len(mixtures) == 1 else together(mixtures)
+        self.mixture: PenMixture = mixtures[0] if len(mixtures) == 1 else mean_mixture(mixtures)
         self.state: State = tuple(state for _, state in results)
 
     def last_mixture(self) -> PenMixture:
@@ -116,7 +118,7 @@ def score_drawings(
         if batch.targets is None or batch.lengths is None:
             raise ValueError("a batch of drawings has targets and lengths")
         mixture = _PenPredictions(model, batch).mixture
-        nll = (mixture.nats(batch.targets) + unit.to(batch.targets.device)).double().cpu().numpy()
+        nll = (mixture.nll(batch.targets) + unit.to(batch.targets.device)).double().cpu().numpy()
         pen_up = mixture.pen.sigmoid().double().cpu().numpy()
         return [PointScores(nll[i, :n], pen_up[i, :n]) for i, n in enumerate(batch.lengths.tolist())]
 
@@ -156,9 +158,9 @@ def generate_handwriting(
         while True:
             noise = torch.rand(NOISE_SIZE, generator=generator).to(batch.inputs)
             mixture = predictions.last_mixture()
-            point = mixture.draw(noise, options.bias)
+            point = mixture.sample(noise, options.bias)
             points.append(point)
-            nll.append(float(mixture.nats(point)[:2].sum()) + 2 * math.log(offset_scale))
+            nll.append(float(mixture.nll(point)[:2].sum()) + 2 * math.log(offset_scale))
             may_end = len(task.prime) + len(points) >= _MIN_POINTS
             ended = may_end and bool(point[3] > 0)
             if ended or (may_end and len(points) >= task.max_points):

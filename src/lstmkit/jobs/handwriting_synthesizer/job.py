@@ -183,7 +183,7 @@ class HandwritingSynthesizer(HandwritingSettings, Job[HandwritingPredictor]):
     # ---- evidence ------------------------------------------------------------------------------------------------
 
     def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
-        """Negative log-likelihood per point, beside baselines; if the data have splits, of the test split."""
+        """Negative log-likelihood per point, compared with baselines; if the data have splits, of the test split."""
         self.check_fitted()
         examples = self.read(data)
         return self.evaluate_examples(examples.predefined_split("test") or examples, progress or default_progress())
@@ -209,7 +209,7 @@ def _example_sequence(predictor: HandwritingPredictor, ink: Ink) -> ExampleSeque
     inputs: Any = torch.from_numpy(scale_offsets(before, predictor.offset_scale)).unsqueeze(0).to(device)
     if isinstance(network, SoftWindowModel) and predictor.characters is not None:
         text = torch.from_numpy(encode_text(ink.text, predictor.characters)).unsqueeze(0).to(device)
-        inputs = (inputs, network.begin(text))
+        inputs = (inputs, network.initial_state(text))
     head = head_of(network)
     return ExampleSequence(
         inputs,

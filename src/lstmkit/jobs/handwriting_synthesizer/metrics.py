@@ -73,4 +73,4 @@ def _notes(predictor: HandwritingPredictor, test: InkSet, scores: Sequence[Point
         ends = np.mean([of_drawing.nll[:, 2].sum() for of_drawing in scores])
         return (unit, f"The end of a drawing costs another {ends:.3f} nats per drawing; the table does not count it.")
     unknown = sum(c not in predictor.characters for ink in test.inks for c in ink.text)
-    return (unit, f"{unknown:,} characters are not in the training part and were ignored.") if unknown else (unit,)
+    return (unit, f"{unknown:,} characters are not in the training split and were ignored.") if unknown else (unit,)

@@ -15,15 +15,15 @@ from matplotlib.lines import Line2D
 from lstmkit.plots.style import (
     BLACK,
     BLUE,
-    GREY,
+    GRAY,
     PALETTE,
     SMALL,
     WIDTH,
     integer_ticks,
     legend,
     new_figure,
-    shown,
     style_axes,
+    truncated,
 )
 
 _WIDE_RATIO = 4.0  # width to height; wider drawings have a row each
@@ -54,10 +54,10 @@ def ink_figure(
     for ax in axes[len(drawings) :]:
         ax.set_axis_off()
     for ax, points, name, num_prime in zip(axes, drawings, names, num_prime_points, strict=False):
-        _draw_strokes(ax, points, [GREY if i < num_prime else BLACK for i in range(len(points))])
-        ax.set_title(shown(name, 60), fontsize=SMALL, loc="left", parse_math=False)
+        _draw_strokes(ax, points, [GRAY if i < num_prime else BLACK for i in range(len(points))])
+        ax.set_title(truncated(name, 60), fontsize=SMALL, loc="left", parse_math=False)
     if any(num_prime_points):
-        legend(figure, {"prime": Line2D([], [], color=GREY), "generated": Line2D([], [], color=BLACK)})
+        legend(figure, {"prime": Line2D([], [], color=GRAY), "generated": Line2D([], [], color=BLACK)})
     return figure
 
 
@@ -101,7 +101,7 @@ def nll_figure(points: np.ndarray, nll: np.ndarray, title: str) -> Figure:
     """
     figure = new_figure(4.4)
     ink_ax, nll_ax = figure.subplots(2, 1, height_ratios=[2.2, 1.0])
-    _draw_strokes(ink_ax, points, [GREY] * len(points))
+    _draw_strokes(ink_ax, points, [GRAY] * len(points))
     x, y = np.cumsum(points[:, :2], axis=0).T
     relative = np.clip((nll - np.quantile(nll, 0.1)) / max(1e-9, float(np.ptp(nll))), 0, 1)
     ink_ax.scatter(x, y, c=relative, s=6 + 50 * relative, cmap="Reds", vmin=-0.3, vmax=1, zorder=3, linewidths=0)

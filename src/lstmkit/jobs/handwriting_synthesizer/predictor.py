@@ -48,9 +48,9 @@ class HandwritingPredictor(Predictor[HandwritingSettings]):
         offset_scale: Standard deviation of the training offsets; the network reads offsets divided by it.
         min_std: Smallest standard deviation that any model predicts, in the data's unit.
         characters: The characters of the training texts; ``None`` if the drawings have no texts.
-        points_per_character: Mean points per character in the training part; without texts, per drawing.
+        points_per_character: Mean points per character in the training split; without texts, per drawing.
         max_training_points: Points of the longest training drawing.
-        baselines: Fitted to the training part.
+        baselines: Fitted to the training split.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class HandwritingPredictor(Predictor[HandwritingSettings]):
         offsets = np.concatenate(drawings)[:, :2].astype(np.float64)
         scale = float(offsets.std())
         if not _SCALE_RANGE[0] <= scale:
-            raise DataError(f"{train.name}: all offsets of the training part are equal, so nothing is drawn")
+            raise DataError(f"{train.name}: all offsets of the training split are equal, so nothing is drawn")
         is_whole = bool((offsets == np.round(offsets)).all())
         min_std = min(_ROUNDING_STD, scale) if is_whole else _MIN_RELATIVE_STD * scale
         characters = "".join(sorted({c for ink in train.inks for c in ink.text})) if train.has_texts else None
@@ -187,7 +187,7 @@ class HandwritingPredictor(Predictor[HandwritingSettings]):
         unknown = sorted(set(whole) - set(characters))
         if unknown:
             raise DataError(
-                f"{text[:40]!r} has characters that the training part lacks, {listing(map(repr, unknown))}: "
+                f"{text[:40]!r} has characters that the training split lacks, {listing(map(repr, unknown))}: "
                 f"remove them (known characters: {characters})"
             )
         points = np.zeros((0, 3), dtype=np.float32) if prime is None else prime.points

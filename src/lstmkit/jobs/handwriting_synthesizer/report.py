@@ -21,7 +21,7 @@ def sections(predictor: HandwritingPredictor, evaluation: Evaluation | None, exa
 
     Args:
         predictor: Fitted.
-        evaluation: On the test part, if one was held out.
+        evaluation: On the test split, if one was held out.
         examples: Everything that was read.
     """
     test = examples.predefined_split("test") or examples
@@ -124,8 +124,8 @@ def _data_section(predictor: HandwritingPredictor, examples: InkSet) -> Section:
             "points per character": round(predictor.points_per_character, 2),
         }
     text = (
-        f"Offsets are divided by {predictor.offset_scale:.4g}, their standard deviation in the training part. No model "
-        f"predicts a standard deviation below {predictor.min_std:.3g}: on rounded data, ever narrower Gaussians would "
-        "otherwise have ever higher densities. " + " ".join(examples.notes)
+        f"Offsets are divided by {predictor.offset_scale:.4g}, their standard deviation in the training split. No "
+        f"model predicts a standard deviation below {predictor.min_std:.3g}: on rounded data, ever narrower "
+        "Gaussians would otherwise have ever higher densities. " + " ".join(examples.notes)
     )
     return Section("The data", text, pd.DataFrame({"all data": list(rows), "count": list(rows.values())}))

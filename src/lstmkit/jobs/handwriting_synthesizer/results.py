@@ -63,7 +63,7 @@ class Handwriting:
 
 
 def to_svg(drawings: Sequence[Handwriting]) -> str:
-    """All drawings on one SVG page, one below the other; primes are grey."""
+    """All drawings on one SVG page, one below the other; primes are gray."""
     lines = [
         [
             (line, PRIME_COLOR if end <= drawing.num_prime_points else "")

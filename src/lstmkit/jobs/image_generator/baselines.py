@@ -16,7 +16,7 @@ _MIN_PROBABILITY = 1e-3  # of a pixel: none is certain
 
 
 def independent_bernoulli(train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Each pixel is ink with its frequency in the training part.
+    """Each pixel is ink with its frequency in the training split.
 
     >>> independent_bernoulli(np.array([[1.0], [0.0]]), np.array([[1.0]])).round(3).tolist()
     [0.693]

@@ -55,7 +55,7 @@ def generate(predictor: ImageGeneratorPredictor, count: int, label: str, seed: i
 @torch.inference_mode()
 def _sample(network: DrawModel, noise: Tensor, class_ids: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
     """Canvases ``(B, T, height, width)`` and windows ``(B, T, 5)`` of latent variables ``(B, T, Z)``."""
-    canvases, windows = network.dream(noise, network.begin(len(noise), class_ids))
+    canvases, windows = network.generate(noise, network.initial_state(len(noise), class_ids))
     return canvases.sigmoid().float().cpu().numpy(), windows.float().cpu().numpy()
 
 
@@ -71,7 +71,7 @@ def reconstruct(
 
     def decode(model: Model, batch: Batch) -> list[tuple[np.ndarray, np.ndarray]]:
         network = draw_networks(model)[0]
-        output, _ = network.read(batch.inputs, network.begin(len(batch), batch.extras.get("kind")))
+        output, _ = network.read(batch.inputs, network.initial_state(len(batch), batch.extras.get("kind")))
         arrays = (output.canvases.sigmoid(), output.windows)
         return list(zip(*(array.float().cpu().numpy() for array in arrays), strict=True))
 

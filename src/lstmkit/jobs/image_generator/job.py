@@ -39,7 +39,7 @@ class ImageGenerator(ImageGeneratorSettings, Job[ImageGeneratorPredictor]):
 
     predictor_class: ClassVar = ImageGeneratorPredictor
 
-    _training_part: Images | None = None  # for the mixture; not saved
+    _train_split: Images | None = None  # for the mixture; not saved
 
     # ---- data ----------------------------------------------------------------------------------------------------
 
@@ -54,11 +54,11 @@ class ImageGenerator(ImageGeneratorSettings, Job[ImageGeneratorPredictor]):
         return random_split(examples, validation, "image", self.valid_fraction, self.test_fraction, self.seed)
 
     def prepare(self, train: Images) -> ImageGeneratorPredictor:
-        self._training_part = train
+        self._train_split = train
         return ImageGeneratorPredictor.fitted(self.snapshot(), train)
 
     def source(self, examples: Images) -> ImageDataset:
-        return self.predictor.dataset(examples, training=examples is self._training_part)
+        return self.predictor.dataset(examples, training=examples is self._train_split)
 
     def calibrate(self, valid: Images | None) -> None:
         """Nothing to calibrate: the likelihood bound scores the probabilities themselves."""
@@ -85,7 +85,7 @@ class ImageGenerator(ImageGeneratorSettings, Job[ImageGeneratorPredictor]):
 
     def to_text(self, predictions: list[GeneratedImage]) -> str:
         """Each image as ASCII art, separated by blank lines."""
-        return "\n\n".join(ascii_art(one) for one in predictions)
+        return "\n\n".join(ascii_art(generated) for generated in predictions)
 
     def write(self, predictions: list[GeneratedImage], path: Path) -> None:
         """Write an image grid (``.png`` and other image formats), an animation (``.gif``), or text."""
@@ -97,8 +97,12 @@ class ImageGenerator(ImageGeneratorSettings, Job[ImageGeneratorPredictor]):
     def to_records(self, predictions: list[GeneratedImage]) -> list[dict[str, Any]]:
         """Name, label, and the probability of ink in percent, row by row."""
         return [
-            {"name": one.name, "label": one.label, "ink": (100 * one.image).round().astype(int).tolist()}
-            for one in predictions
+            {
+                "name": generated.name,
+                "label": generated.label,
+                "ink": (100 * generated.image).round().astype(int).tolist(),
+            }
+            for generated in predictions
         ]
 
     def plot(self, data: Any, predictions: list[GeneratedImage]) -> Figure:
@@ -108,15 +112,15 @@ class ImageGenerator(ImageGeneratorSettings, Job[ImageGeneratorPredictor]):
     # ---- evaluation ----------------------------------------------------------------------------------------------
 
     def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
-        """Score held-out images: the model's variational bound beside independent pixels and a Bernoulli mixture.
+        """Score held-out images: the model's variational bound, independent pixels and a Bernoulli mixture.
 
         The mixture needs the training data: for a loaded model it is left out.
         """
         predictor = self.predictor
-        return metrics.evaluate(predictor, self.read(data), self._training_part, progress or default_progress())
+        return metrics.evaluate(predictor, self.read(data), self._train_split, progress or default_progress())
 
     def evaluate_examples(self, test: Images, progress: Progress) -> Evaluation:
-        return metrics.evaluate(self.predictor, test, self._training_part, progress)
+        return metrics.evaluate(self.predictor, test, self._train_split, progress)
 
     def report_sections(self, examples: Images) -> list[Section]:
         return report.sections(self.predictor, self.evaluation, examples)
@@ -133,7 +137,7 @@ class ImageGenerator(ImageGeneratorSettings, Job[ImageGeneratorPredictor]):
             batch = dataset.batch(np.array([row])).to(device)
             sequences.append(
                 ExampleSequence(
-                    (batch.inputs, network.begin(1, batch.extras.get("kind"))),
+                    (batch.inputs, network.initial_state(1, batch.extras.get("kind"))),
                     name=f"image {images.ids[row]}",
                     answers={"total ink": lambda output: output[0, -1].sigmoid().sum()},
                 )

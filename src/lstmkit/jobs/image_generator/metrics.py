@@ -1,4 +1,4 @@
-"""Negative log-likelihood of images in nats: the model's upper bound beside the baselines."""
+"""Negative log-likelihood of images in nats: the model's upper bound, and the baselines."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def elbo_terms(predictor: ImageGeneratorPredictor, images: Images, progress: Pro
         noise = torch.from_numpy(np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in generators]))
         terms = []
         for network in draw_networks(model):
-            begun = network.begin(len(batch), batch.extras.get("kind"))
-            terms.append(torch.stack(network.bound(batch.inputs, begun, noise.to(begun.logits)), 1))
+            begun = network.initial_state(len(batch), batch.extras.get("kind"))
+            terms.append(torch.stack(network.elbo_terms(batch.inputs, begun, noise.to(begun.logits)), 1))
         return torch.stack(terms).mean(0).float().cpu().numpy()
 
     loader = Loader(predictor.dataset(images), 4 * settings.batch_size)
@@ -53,7 +53,7 @@ def evaluate(predictor: ImageGeneratorPredictor, test: Images, train: Images | N
     Args:
         predictor: With a trained network.
         test: Held-out images.
-        train: The training part, for the mixture; ``None`` for a loaded model.
+        train: The training split, for the mixture; ``None`` for a loaded model.
         progress: Where to report progress.
     """
     settings, nan = predictor.settings, math.nan
@@ -82,7 +82,7 @@ def evaluate(predictor: ImageGeneratorPredictor, test: Images, train: Images | N
 
 def _binarization_note(settings: ImageGeneratorSettings) -> str:
     return {
-        "stochastic": f"Pixels of the test part were sampled once from their gray values, with seed {settings.seed}.",
+        "stochastic": f"Pixels of the test split were sampled once from their gray values, with seed {settings.seed}.",
         "threshold": "Pixels were binarized at 0.5.",
         "none": "Gray values were not binarized; they count as the probability of ink, so this is not a likelihood.",
     }[settings.binarization]

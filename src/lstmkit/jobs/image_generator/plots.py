@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from lstmkit.plots.style import PALETTE, SMALL, WIDTH, new_figure, shown
+from lstmkit.plots.style import PALETTE, SMALL, WIDTH, new_figure, truncated
 
 _MAX_STEPS = 9  # glimpses that are drawn per image
 _WINDOW_COLOR = PALETTE[1]
@@ -49,7 +49,7 @@ def drawing_steps_figure(
             _draw_image(ax, canvas[step])
             if size:
                 _draw_window(ax, window[step], size)
-        axes[row, 0].set_ylabel(shown(name, 14), fontsize=SMALL, parse_math=False)
+        axes[row, 0].set_ylabel(truncated(name, 14), fontsize=SMALL, parse_math=False)
     titles = [*(["original"] * has_original), *(f"glimpse {step + 1}" for step in chosen)]
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title, fontsize=SMALL)
@@ -70,7 +70,7 @@ def image_grid_figure(images: Sequence[np.ndarray], names: Sequence[str], column
     for ax, image, name in zip(axes.flat, images, names, strict=False):
         _draw_image(ax, image)
         if name:
-            ax.set_title(shown(name, 12), fontsize=SMALL, parse_math=False, pad=2)
+            ax.set_title(truncated(name, 12), fontsize=SMALL, parse_math=False, pad=2)
     return figure
 
 

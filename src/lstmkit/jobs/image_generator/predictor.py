@@ -34,7 +34,7 @@ class ImageGeneratorPredictor(Predictor[ImageGeneratorSettings]):
 
     @classmethod
     def fitted(cls, settings: ImageGeneratorSettings, train: Images) -> Self:
-        """Take labels and mean image from the training part.
+        """Take labels and mean image from the training split.
 
         Raises:
             DataError: The model is class-conditional and an image has no label.
@@ -65,7 +65,7 @@ class ImageGeneratorPredictor(Predictor[ImageGeneratorSettings]):
             settings.latent_size,
             settings.glimpses,
             num_labels,
-            sampled=settings.binarization == "stochastic",
+            binarize=settings.binarization == "stochastic",
         )
         # The canvas starts as the mean image.
         model.blank.data.copy_(torch.from_numpy(self.mean_image).clamp(0.01, 0.99).logit())

@@ -24,10 +24,10 @@ def steps_figure(predictor: ImageGeneratorPredictor, generated: Sequence[Generat
     """The first images, glimpse by glimpse."""
     first = generated[:_NUM_STEP_FIGURES]
     return drawing_steps_figure(
-        [one.label or one.name for one in first],
-        [one.canvases for one in first],
-        [one.windows for one in first],
-        [one.original for one in first],
+        [generated_image.label or generated_image.name for generated_image in first],
+        [generated_image.canvases for generated_image in first],
+        [generated_image.windows for generated_image in first],
+        [generated_image.original for generated_image in first],
         predictor.settings.write_size,
     )
 
@@ -37,12 +37,12 @@ def sections(predictor: ImageGeneratorPredictor, evaluation: Evaluation | None, 
 
     Args:
         predictor: With a trained network.
-        evaluation: On the test part, if there is one.
+        evaluation: On the test split, if there is one.
         images: Everything that was read.
     """
     results = []
     if evaluation is not None:
-        text = "Scores on the test part, to which nothing was fitted. " + " ".join(evaluation.notes)
+        text = "Scores on the test split, to which nothing was fitted. " + " ".join(evaluation.notes)
         results.append(Section("Results", text, evaluation.table, best=evaluation.directions))
     return [*results, *_generated(predictor), *_reconstructed(predictor, evaluation), _data(predictor, images)]
 
@@ -51,7 +51,10 @@ def _generated(predictor: ImageGeneratorPredictor) -> list[Section]:
     num_labels = len(predictor.labels)
     count = num_labels * max(1, _NUM_GENERATED // num_labels) if num_labels else _NUM_GENERATED
     generated = generate(predictor, min(count, _MAX_GENERATED), "", predictor.settings.seed)
-    grid = image_grid_figure([one.image for one in generated], [one.label for one in generated])
+    grid = image_grid_figure(
+        [generated_image.image for generated_image in generated],
+        [generated_image.label for generated_image in generated],
+    )
     return [
         Section("Generated images", "Random samples, not selected.", figure=grid, caption="Images sampled at random"),
         Section(
@@ -71,7 +74,7 @@ def _reconstructed(predictor: ImageGeneratorPredictor, evaluation: Evaluation | 
     return [
         Section(
             "Reconstructions",
-            "The first images of the test part.",
+            "The first images of the test split.",
             figure=steps_figure(predictor, reconstructed),
             caption="The original, and the canvas after some of the glimpses",
         )

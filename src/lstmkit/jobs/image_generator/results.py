@@ -73,8 +73,8 @@ def _image_grid(generated: Sequence[GeneratedImage], step: int, invert: bool) ->
     columns = min(_GRID_COLUMNS, len(generated))
     rows = -(-len(generated) // columns)
     grid = np.zeros((rows * (height + 1) + 1, columns * (width + 1) + 1))
-    for i, one in enumerate(generated):
+    for i, image in enumerate(generated):
         top, left = (i // columns) * (height + 1) + 1, (i % columns) * (width + 1) + 1
-        grid[top : top + height, left : left + width] = one.canvases[step]
+        grid[top : top + height, left : left + width] = image.canvases[step]
     pixels = (255 * (1 - grid if invert else grid)).round().astype(np.uint8)
     return import_pillow("PIL.Image").fromarray(pixels.repeat(_PIXEL_SCALE, 0).repeat(_PIXEL_SCALE, 1))

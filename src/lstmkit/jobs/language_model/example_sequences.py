@@ -8,7 +8,7 @@ import torch
 
 from lstmkit.data.text.lines import Text
 from lstmkit.errors import DataError
-from lstmkit.jobs.common.token_labels import annotations, shown
+from lstmkit.jobs.common.token_labels import annotations, visible_token
 from lstmkit.jobs.language_model.predictor import LanguageModelPredictor
 from lstmkit.look import ExampleSequence
 
@@ -44,11 +44,11 @@ def _example_sequence(predictor: LanguageModelPredictor, ids: Sequence[int], nam
     inputs = torch.tensor([list(ids)], device=next(network.parameters()).device)
     with torch.no_grad():
         most_probable = int(network(inputs)[0][0, -1].argmax())
-    next_token = shown(predictor.tokenizer.tokens([most_probable])[0])
+    next_token = visible_token(predictor.tokenizer.tokens([most_probable])[0])
     return ExampleSequence(
         inputs,
         name=name,
-        labels=[shown(token) for token in tokens],
+        labels=[visible_token(token) for token in tokens],
         annotations=annotations(tokens),
         answers={f"logit of the most probable next token, {next_token!r}": lambda output: output[0, -1, most_probable]},
     )

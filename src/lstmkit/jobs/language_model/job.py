@@ -14,7 +14,7 @@ from lstmkit.data.text.token_stream import TokenStreamLoader, token_counts
 from lstmkit.data.text.tokenizer import END, Tokenizer
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs.base import DataSplit, Job
-from lstmkit.jobs.common.token_labels import shown
+from lstmkit.jobs.common.token_labels import visible_token
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.language_model import example_sequences, metrics, report
 from lstmkit.jobs.language_model.generation import Continuation, SamplingOptions, full_text, generate_continuations
@@ -43,7 +43,7 @@ class LanguageModel(LanguageModelSettings, Job[LanguageModelPredictor]):
 
     predictor_class = LanguageModelPredictor
 
-    _train_part: Text | None = None  # neither this nor its stream is saved
+    _train_split: Text | None = None  # neither this nor its stream is saved
     _train_stream: TokenStream | None = None
 
     @property
@@ -66,7 +66,7 @@ class LanguageModel(LanguageModelSettings, Job[LanguageModelPredictor]):
         return read_text(data)
 
     def split(self, examples: Text, validation: Text | None) -> DataSplit:
-        """Training, validation and test part, in the order of the text."""
+        """Training, validation and test splits, in the order of the text."""
         count = len(examples)
         valid_fraction = self.valid_fraction if validation is None else 0.0
         valid, test = holdout_sizes(count, "line", examples.name, valid_fraction, self.test_fraction)
@@ -75,7 +75,7 @@ class LanguageModel(LanguageModelSettings, Job[LanguageModelPredictor]):
         return DataSplit(examples.slice(0, count - test - valid), valid_part, test_part)
 
     def prepare(self, train: Text) -> LanguageModelPredictor:
-        """A predictor with the vocabulary and the unigram counts of the training part."""
+        """A predictor with the vocabulary and the unigram counts of the training split."""
         tokenizer = Tokenizer.fit(
             train,
             self.tokenization,
@@ -91,12 +91,12 @@ class LanguageModel(LanguageModelSettings, Job[LanguageModelPredictor]):
             raise SettingError(
                 f"cutoffs must rise and stay below the vocabulary size of {len(tokenizer)}, got {self.cutoffs}"
             )
-        self._train_part, self._train_stream = train, TokenStream.read(train, tokenizer, self.progress)
+        self._train_split, self._train_stream = train, TokenStream.read(train, tokenizer, self.progress)
         counts = token_counts(self._train_stream.ids, len(tokenizer))
         return LanguageModelPredictor(self.snapshot(), tokenizer, counts)
 
     def source(self, examples: Text) -> TokenStream:
-        if self._train_stream is not None and examples is self._train_part:
+        if self._train_stream is not None and examples is self._train_split:
             return self._train_stream
         return self.predictor.read_stream(examples, self.progress)
 
@@ -105,7 +105,7 @@ class LanguageModel(LanguageModelSettings, Job[LanguageModelPredictor]):
         return TokenStreamLoader(source.ids, self.batch_size, self.bptt_steps, seed, steps)
 
     def calibrate(self, valid: Text | None) -> None:
-        """Choose weight and theta of the neural cache on the validation part."""
+        """Choose weight and theta of the neural cache on the validation split."""
         if self.cache_size and valid is not None:
             predictor = self.predictor
             ids = predictor.with_line_start(self.source(valid).ids)
@@ -177,14 +177,14 @@ class LanguageModel(LanguageModelSettings, Job[LanguageModelPredictor]):
     def plot(self, data: Any, predictions: list[Continuation]) -> Figure:
         """The first generated text, each token shaded by its surprisal."""
         first = predictions[0]
-        return surprisal_figure([shown(token) for token in first.tokens], first.surprisal)
+        return surprisal_figure([visible_token(token) for token in first.tokens], first.surprisal)
 
     # ---- evaluation ----------------------------------------------------------------------------------------------
 
     def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
         """Perplexity and bits per character of a text that the model was not fitted to, next to n-gram baselines.
 
-        The n-grams are counted in the training part. They are not saved: a loaded model is compared with unigrams only.
+        The n-grams are counted in the training split. They are not saved: a loaded model is compared with unigrams.
         """
         predictor = self.predictor
         return metrics.evaluate_text(predictor, self.read(data), self._train_stream, progress or default_progress())

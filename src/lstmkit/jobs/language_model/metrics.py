@@ -25,7 +25,7 @@ from lstmkit.progress import Progress
 from lstmkit.training.train import online_sgd
 
 _WINDOW = 200  # steps computed at once; the results do not depend on it
-_CACHE_WEIGHTS = (0.05, 0.1, 0.15, 0.2, 0.3)  # grid for the validation part
+_CACHE_WEIGHTS = (0.05, 0.1, 0.15, 0.2, 0.3)  # grid for the validation split
 _THETAS = (0.2, 0.4, 0.7, 1.0)
 _MAX_NGRAM_TOKENS = 5_000_000  # training tokens of the n-gram baseline, which is held in memory
 
@@ -38,7 +38,7 @@ def evaluate_text(
     Args:
         predictor: The model.
         test: A text that the model was not fitted to.
-        train_stream: The training part, for the n-grams; without it only unigrams are compared.
+        train_stream: The training split, for the n-grams; without it only unigrams are compared.
         progress: Where to report progress.
     """
     settings, device = predictor.settings, predictor.device
@@ -119,7 +119,7 @@ def cache_surprisal(
 def choose_cache(
     model: NextTokenModel, ids: np.ndarray, size: int, device: torch.device, progress: Progress
 ) -> CacheSettings:
-    """The cache weight and theta of the lowest surprisal on a text, the validation part."""
+    """The cache weight and theta of the lowest surprisal on a text, the validation split."""
     windows = _cache_matches(model, ids, size, _THETAS, device, progress)
     model_log_p, cache_p = zip(*windows, strict=True)
     log_p, matches = torch.cat(model_log_p), torch.cat(cache_p, dim=1)

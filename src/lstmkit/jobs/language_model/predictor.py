@@ -65,8 +65,8 @@ class LanguageModelPredictor(Predictor[LanguageModelSettings]):
 
     Attributes:
         tokenizer: Splits text into tokens.
-        unigram_counts: ``(V,)`` occurrences of each token in the training part.
-        cache: The neural cache, tuned on the validation part; ``None`` without one.
+        unigram_counts: ``(V,)`` occurrences of each token in the training split.
+        cache: The neural cache, tuned on the validation split; ``None`` without one.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from lstmkit.jobs.common.token_labels import shown
+from lstmkit.jobs.common.token_labels import visible_token
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.language_model.generation import SamplingOptions, full_text, generate_continuations
 from lstmkit.jobs.language_model.predictor import LanguageModelPredictor, TokenStream
@@ -24,8 +24,8 @@ def report_sections(
 
     Args:
         predictor: The model.
-        evaluation: Scores on the test part, if there is one.
-        train_stream: The training part, if it is at hand.
+        evaluation: Scores on the test split, if there is one.
+        train_stream: The training split, if it is at hand.
     """
     sections = [] if evaluation is None else [_results_section(evaluation), _surprisal_section(evaluation)]
     sections.append(_generation_section(predictor))
@@ -41,11 +41,11 @@ def _results_section(evaluation: Evaluation) -> Section:
 
 def _surprisal_section(evaluation: Evaluation) -> Section:
     details = evaluation.details.head(_MAX_SURPRISAL_TOKENS)
-    tokens = [shown(token) for token in details["token"]]
+    tokens = [visible_token(token) for token in details["token"]]
     bits = (details.iloc[:, 1] / math.log(2)).tolist()
     return Section(
         "Surprisal by token",
-        "The first tokens of the test part and their surprisal: 0 bits = certain, 10 bits = one in a thousand.",
+        "The first tokens of the test split and their surprisal: 0 bits = certain, 10 bits = one in a thousand.",
         pd.DataFrame({"token": tokens, "bits": bits}),
         surprisal_figure(tokens, bits),
         caption="Surprisal by token",

@@ -166,7 +166,7 @@ class MusicComposer(ComposerSettings, Job[ComposerPredictor]):
     # ---- evidence ------------------------------------------------------------------------------------------------
 
     def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
-        """Negative log-likelihood per step, beside baselines; if the data have splits, of the test split."""
+        """Negative log-likelihood per step, compared with baselines; if the data have splits, of the test split."""
         self.check_fitted()
         rolls = self.read(data)
         return self.evaluate_examples(rolls.predefined_split("test") or rolls, progress or default_progress())

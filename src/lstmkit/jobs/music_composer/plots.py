@@ -1,4 +1,4 @@
-"""Pictures of music: piano rolls, what was given told from what was composed; keys counted; likelihood step by step."""
+"""Figures of music: piano rolls with prompt and composition, key frequencies, likelihood by step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from lstmkit.plots.style import (
     BLUE,
-    GREY,
+    GRAY,
     MARKERS,
     PALETTE,
     SMALL,
@@ -24,53 +24,53 @@ from lstmkit.plots.style import (
     style_axes,
 )
 
-_MOST_STEPS = 160  # that are drawn
+_MAX_STEPS = 160  # that are drawn
 _MIDDLE_C, _OCTAVE = 39, 12  # keys, from 0
-_SPAN = 30  # keys shown at least
-_BLACK = (1, 3, 6, 8, 10)  # of an octave from C
+_MIN_KEYS = 30  # that are shown
+_BLACK_KEYS = (1, 3, 6, 8, 10)  # of an octave from C
 
 
-def piano_roll_figure(roll: np.ndarray, given: np.ndarray, title: str) -> Figure:
-    """A piano roll: what was given in grey, what was composed in blue.
+def piano_roll_figure(roll: np.ndarray, is_given: np.ndarray, title: str) -> Figure:
+    """Draw a piano roll: given notes in gray, composed notes in blue.
 
     Args:
-        roll: ``(T, 88)`` of 0 and 1; of more than 160 steps those around where what was composed begins.
-        given: ``(T, 88)`` true where that was given.
-        title: Over it.
+        roll: ``(T, 88)`` of 0 and 1. At most 160 steps are drawn, around the first composed step.
+        is_given: ``(T, 88)`` bool: the entries given by the prompt or melody.
+        title: Title of the figure.
     """
-    composed = np.flatnonzero(~given.all(axis=1))
-    begins = int(composed[0]) if len(composed) else 0
-    start = max(0, min(begins - _MOST_STEPS // 2, len(roll) - _MOST_STEPS))
-    drawn = slice(start, start + _MOST_STEPS)
-    low, high = _span(roll[drawn])
+    composed_steps = np.flatnonzero(~is_given.all(axis=1))
+    first = int(composed_steps[0]) if len(composed_steps) else 0
+    start = max(0, min(first - _MAX_STEPS // 2, len(roll) - _MAX_STEPS))
+    drawn = slice(start, start + _MAX_STEPS)
+    low, high = _key_range(roll[drawn])
     figure = new_figure(1.2 + 0.055 * (high - low))
     ax = figure.subplots()
-    _keyboard(ax, low, high)
-    both = {"given": (roll * given, GREY), "composed": (roll * ~given, BLUE)}
-    for part, colour in both.values():
+    _draw_keyboard(ax, low, high)
+    layers = {"given": (roll * is_given, GRAY), "composed": (roll * ~is_given, BLUE)}
+    for notes, color in layers.values():
         ax.add_collection(
-            PatchCollection(_bars(part[drawn], start), facecolor=colour, edgecolor="white", linewidth=0.6)
+            PatchCollection(_bars(notes[drawn], start), facecolor=color, edgecolor="white", linewidth=0.6)
         )
-    if begins > 0 and given[:begins].all():
-        ax.axvline(begins, color="black", linewidth=0.8, linestyle=":")
+    if first > 0 and is_given[:first].all():
+        ax.axvline(first, color="black", linewidth=0.8, linestyle=":")
     ax.set(xlim=(start, start + max(1, len(roll[drawn]))), ylim=(low, high + 1))
     ax.set_xlabel("step", fontsize=SMALL)
     integer_ticks(ax)
-    shown: dict[str, Artist] = {name: Patch(facecolor=colour) for name, (part, colour) in both.items() if part.any()}
-    legend(figure, shown or {"silence": Patch(facecolor="white")}, title)
+    handles: dict[str, Artist] = {name: Patch(facecolor=c) for name, (notes, c) in layers.items() if notes.any()}
+    legend(figure, handles or {"silence": Patch(facecolor="white")}, title)
     return figure
 
 
-def _span(roll: np.ndarray) -> tuple[int, int]:
+def _key_range(roll: np.ndarray) -> tuple[int, int]:
     """The lowest and the highest key to show."""
     keys = np.flatnonzero(roll.any(axis=0))
     low, high = (int(keys[0]), int(keys[-1])) if len(keys) else (_MIDDLE_C, _MIDDLE_C)
-    more = max(4, _SPAN - (high - low))
-    return max(0, low - more // 2), min(roll.shape[1] - 1, high + more - more // 2)
+    extra = max(4, _MIN_KEYS - (high - low))
+    return max(0, low - extra // 2), min(roll.shape[1] - 1, high + extra - extra // 2)
 
 
 def _bars(roll: np.ndarray, start: int) -> list[Rectangle]:
-    """A bar for each key and the steps on end at which it sounds."""
+    """One bar for each run of consecutive steps at which a key sounds."""
     edges = np.diff(np.pad(roll.astype(np.int8), ((1, 1), (0, 0))), axis=0)
     return [
         Rectangle((start + begin, key + 0.1), end - begin, 0.8)
@@ -79,10 +79,10 @@ def _bars(roll: np.ndarray, start: int) -> list[Rectangle]:
     ]
 
 
-def _keyboard(ax: Axes, low: int, high: int) -> None:
-    """The black keys' rows shaded, the C of each octave named."""
+def _draw_keyboard(ax: Axes, low: int, high: int) -> None:
+    """Shade the rows of the black keys and label the C of each octave."""
     for key in range(low, high + 1):
-        if (key - _MIDDLE_C) % _OCTAVE in _BLACK:
+        if (key - _MIDDLE_C) % _OCTAVE in _BLACK_KEYS:
             ax.axhspan(key, key + 1, color="#f0f0f0", linewidth=0)
     octaves = [key for key in range(low, high + 1) if (key - _MIDDLE_C) % _OCTAVE == 0]
     ax.set_yticks([key + 0.5 for key in octaves], [f"C{4 + (key - _MIDDLE_C) // _OCTAVE}" for key in octaves])
@@ -90,19 +90,19 @@ def _keyboard(ax: Axes, low: int, high: int) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def key_frequency_figure(shares: Mapping[str, np.ndarray]) -> Figure:
-    """How often each key sounds, of several sources.
+def key_frequency_figure(frequencies: Mapping[str, np.ndarray]) -> Figure:
+    """Draw how often each key sounds, one line per source.
 
     Args:
-        shares: For each ``(88,)``: the share of the steps at which each key sounds.
+        frequencies: For each source ``(88,)``: the fraction of the steps at which each key sounds.
     """
     figure = new_figure(3.0)
     ax = figure.subplots()
-    low, high = _span(np.stack(list(shares.values())) > 0)
+    low, high = _key_range(np.stack(list(frequencies.values())) > 0)
     handles: dict[str, Artist] = {}
-    for i, (name, share) in enumerate(shares.items()):
+    for i, (name, frequency) in enumerate(frequencies.items()):
         style = {**line_style(i), "marker": MARKERS[i], "markersize": 3, "linewidth": 1.2}
-        (handles[name],) = ax.plot(np.arange(len(share)), 100 * share, **style)
+        (handles[name],) = ax.plot(np.arange(len(frequency)), 100 * frequency, **style)
     octaves = [key for key in range(low, high + 1) if (key - _MIDDLE_C) % _OCTAVE == 0]
     ax.set_xlim(low - 0.5, high + 0.5)
     ax.set_ylim(bottom=0)
@@ -114,18 +114,18 @@ def key_frequency_figure(shares: Mapping[str, np.ndarray]) -> Figure:
 
 
 def likelihood_figure(nats: Mapping[str, np.ndarray], title: str) -> Figure:
-    """How unlikely each model found each step of a piece.
+    """Draw the negative log-likelihood of each step of a piece, one line per model.
 
     Args:
         nats: For each model ``(T,)``.
-        title: Over it.
+        title: Title of the figure.
     """
     figure = new_figure(3.0)
     ax = figure.subplots()
     handles: dict[str, Artist] = {}
     for i, (name, values) in enumerate(nats.items()):
-        colour = {"color": PALETTE[i] if i == 0 else GREY}
-        (handles[name],) = ax.plot(np.arange(len(values)), values, **{**line_style(i), **colour}, linewidth=1.3)
+        color = {"color": PALETTE[i] if i == 0 else GRAY}
+        (handles[name],) = ax.plot(np.arange(len(values)), values, **{**line_style(i), **color}, linewidth=1.3)
     ax.set_ylim(bottom=0)
     ax.set_xlabel("step", fontsize=SMALL)
     ax.set_ylabel("nats", fontsize=SMALL)

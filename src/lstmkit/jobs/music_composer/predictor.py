@@ -1,4 +1,4 @@
-"""What the music composer's ``fit`` leaves: key counts of the training part, and the network."""
+"""What the music composer's ``fit`` leaves: key counts of the training split, and the network."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ComposerPredictor(Predictor[ComposerSettings]):
         else:
             head = MultilabelHead(trunk.output_size, N_KEYS, settings.dropout)
         frequencies = torch.from_numpy(key_probabilities(self.key_counts.sum(axis=0)))
-        with torch.no_grad():  # start from the key frequencies of the training part, not from one half
+        with torch.no_grad():  # start from the key frequencies of the training split, not from one half
             head.linear.bias[:N_KEYS] = frequencies.logit()
         return SequenceModel(encoder, trunk, head)
 

@@ -24,7 +24,7 @@ def sections(predictor: ComposerPredictor, evaluation: Evaluation | None, exampl
 
     Args:
         predictor: Fitted.
-        evaluation: On the test part, if one was held out.
+        evaluation: On the test split, if one was held out.
         examples: Everything that was read.
     """
     results = [] if evaluation is None else [_results_section(evaluation), _likelihood_section(evaluation)]

@@ -15,7 +15,7 @@ from lstmkit.progress import Progress
 
 def most_frequent_answer(train: Sequence[Question]) -> str:
     """The most frequent training answer."""
-    return Counter(one.answer for one in train).most_common(1)[0][0]
+    return Counter(question.answer for question in train).most_common(1)[0][0]
 
 
 def baseline_answers(
@@ -25,26 +25,26 @@ def baseline_answers(
 
     Args:
         answer_type: ``"classification"`` or ``"span"``.
-        train: The training part; empty for a loaded model, which leaves out the baselines that learn.
+        train: The training split; empty for a loaded model, which leaves out the baselines that learn.
         questions: What to answer.
         most_frequent: The most frequent training answer.
         progress: Where to report progress.
     """
     if answer_type == "span":
-        return {"most similar sentence": [nearest_sentence(one.question, one.sentences) for one in questions]}
+        return {"most similar sentence": [nearest_sentence(q.question, q.sentences) for q in questions]}
     constant = {"most frequent answer": [most_frequent] * len(questions)}
     if not train:
         return constant
     by_question = _MostFrequentByQuestion(train, most_frequent)
-    names = sorted({one.answer for one in train})
+    names = sorted({question.answer for question in train})
     class_ids = {name: i for i, name in enumerate(names)}
-    targets = np.array([class_ids[one.answer] for one in train])
-    answers = {"most frequent answer per question": [by_question(one.question) for one in questions]}
+    targets = np.array([class_ids[question.answer] for question in train])
+    answers = {"most frequent answer per question": [by_question(question.question) for question in questions]}
     if len(names) > 1:
         probabilities = tfidf_logistic_regression(
-            ([_question_and_story(one) for one in train], targets),
+            ([_question_and_story(question) for question in train], targets),
             None,
-            [_question_and_story(one) for one in questions],
+            [_question_and_story(question) for question in questions],
             classes=len(names),
             balanced=False,
             progress=progress,
@@ -61,16 +61,16 @@ class _MostFrequentByQuestion:
     """The most frequent training answer to the same question; for a new question, to its first word.
 
     Args:
-        train: The training part.
+        train: The training split.
         most_frequent: The answer if training has neither.
     """
 
     def __init__(self, train: Sequence[Question], most_frequent: str) -> None:
         self._counts: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
         self._most_frequent = most_frequent
-        for one in train:
-            for key in self._keys(one.question):
-                self._counts[key][one.answer] += 1
+        for question in train:
+            for key in self._keys(question.question):
+                self._counts[key][question.answer] += 1
 
     @staticmethod
     def _keys(question: str) -> list[tuple[str, ...]]:

@@ -14,7 +14,7 @@ from lstmkit.data.tables.native_frames import as_pandas, to_native
 from lstmkit.data.text.question_answering import Columns, Question, Questions, read_questions
 from lstmkit.errors import DataError
 from lstmkit.jobs.base import DataSplit, Job
-from lstmkit.jobs.common.token_labels import annotations, shown
+from lstmkit.jobs.common.token_labels import annotations, visible_token
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.question_answerer import metrics, report
 from lstmkit.jobs.question_answerer.baselines import most_frequent_answer
@@ -43,7 +43,7 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
 
     predictor_class: ClassVar = QuestionAnswererPredictor
 
-    _training_part: Questions | None = None  # for baselines; not saved
+    _train_split: Questions | None = None  # for baselines; not saved
     _num_left_out: int = 0  # training questions whose answer cannot be learned
 
     # ---- data ----------------------------------------------------------------------------------------------------
@@ -78,13 +78,13 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
         )
 
     def prepare(self, train: Questions) -> QuestionAnswererPredictor:
-        self._training_part = train
+        self._train_split = train
         most_frequent = most_frequent_answer(train.items)
         return QuestionAnswererPredictor.fitted(self.snapshot(), train.items, most_frequent, self.progress)
 
     def source(self, examples: Questions) -> Source:
         source, _, num_left_out = self.predictor.training_data(examples.items)
-        if examples is self._training_part:
+        if examples is self._train_split:
             self._num_left_out = num_left_out
             if not len(source):
                 raise DataError(
@@ -115,10 +115,12 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
         predictor = self.predictor
         questions = self.read(data)
         answers = predictor.answers(questions.items, progress)
-        frame = pd.DataFrame({"question": [one.question for one in questions], "answer": [one.text for one in answers]})
-        frame["probability"] = [one.probability for one in answers]
+        frame = pd.DataFrame(
+            {"question": [question.question for question in questions], "answer": [answer.text for answer in answers]}
+        )
+        frame["probability"] = [answer.probability for answer in answers]
         if predictor.answer_type == "span":
-            frame["start"] = [one.start for one in answers]
+            frame["start"] = [answer.start for answer in answers]
         return to_native(frame, data)
 
     def to_text(self, predictions: Any) -> str:
@@ -134,7 +136,7 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
     # ---- evaluation ----------------------------------------------------------------------------------------------
 
     def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
-        """Score the model beside baselines that ignore the story or only count its words.
+        """Score the model and baselines that ignore the story or only count its words.
 
         Baselines that learn need the training data: for a loaded model they are left out.
         """
@@ -147,7 +149,7 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
 
     @property
     def _training_questions(self) -> tuple[Question, ...]:
-        return () if self._training_part is None else self._training_part.items
+        return () if self._train_split is None else self._train_split.items
 
     def report_sections(self, examples: Questions) -> list[Section]:
         return report.sections(self.predictor, self.evaluation, examples, self._num_left_out)
@@ -163,7 +165,7 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
         device = next(predictor.network.parameters()).device
         sequences = []
         for i, question in enumerate(inspected):
-            labels = [shown(step) for step in predictor.answer_model.step_labels(question)]
+            labels = [visible_token(step) for step in predictor.answer_model.step_labels(question)]
             inputs = source.batch(np.array([i])).inputs.to(device)
             name = f"question {example + i}"
             sequences.append(ExampleSequence(inputs, name=name, labels=labels, annotations=annotations(labels)))

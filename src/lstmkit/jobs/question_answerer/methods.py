@@ -76,7 +76,7 @@ class AnswerModel(ABC):
     @classmethod
     @abstractmethod
     def fitted(cls, settings: QuestionAnswererSettings, train: Sequence[Question], progress: Progress) -> Self:
-        """The model with vocabulary and classes of the training part."""
+        """The model with vocabulary and classes of the training split."""
 
     @abstractmethod
     def training_data(self, questions: Sequence[Question]) -> TrainingData:
@@ -117,7 +117,7 @@ class AnswerModel(ABC):
 
 
 def build_tokenizer(texts: Sequence[str], settings: QuestionAnswererSettings, progress: Progress) -> Tokenizer:
-    """The vocabulary of words and punctuation of the training part; id 0 is padding."""
+    """The vocabulary of words and punctuation of the training split; id 0 is padding."""
     return Tokenizer.fit(
         texts,
         "words",
@@ -172,15 +172,15 @@ class AnswerClassifier(AnswerModel):
 
     @classmethod
     def fitted(cls, settings: QuestionAnswererSettings, train: Sequence[Question], progress: Progress) -> Self:
-        texts = [text for one in train for text in (one.question, one.story)]
-        counts = Counter(one.answer for one in train)
+        texts = [text for question in train for text in (question.question, question.story)]
+        counts = Counter(question.answer for question in train)
         answers = sorted(counts, key=lambda answer: (-counts[answer], answer))
         return cls(settings, build_tokenizer(texts, settings, progress), answers)
 
     def training_data(self, questions: Sequence[Question]) -> TrainingData:
         class_ids = {answer: i for i, answer in enumerate(self.answers)}
-        known = [one for one in questions if one.answer in class_ids]
-        targets = np.array([class_ids[one.answer] for one in known], dtype=np.int64)
+        known = [question for question in questions if question.answer in class_ids]
+        targets = np.array([class_ids[question.answer] for question in known], dtype=np.int64)
         source = StoryDataset(self._encode(known), targets)
         return TrainingData(source, targets[:, None], len(questions) - len(known))
 
@@ -189,7 +189,7 @@ class AnswerClassifier(AnswerModel):
 
     def _encode(self, questions: Sequence[Question]) -> list[list[np.ndarray]]:
         """The token ids of every sentence, for each question; the question is the first sentence."""
-        stories = [self.step_labels(one) for one in questions]
+        stories = [self.step_labels(question) for question in questions]
         texts = list(dict.fromkeys(text for story in stories for text in story))
         encoded = zip(texts, self.tokenizer.encode(texts), strict=True)
         # One sentence of any length would pad all others of its batch.
@@ -220,7 +220,7 @@ class AnswerClassifier(AnswerModel):
         batch = self.source([question]).batch(np.array([0])).to(next(network.parameters()).device)
         with torch.no_grad():
             steps, _ = network.trunk(network.encoder(batch.inputs), None, batch.lengths)
-            return network.pool.asked(steps, batch.lengths)[1][0].float().cpu().numpy()
+            return network.pool.attend(steps, batch.lengths)[1][0].float().cpu().numpy()
 
     def step_labels(self, question: Question) -> list[str]:
         """The question, then the last sentences of its story."""
@@ -247,18 +247,20 @@ class SpanExtractor(AnswerModel):
 
     @classmethod
     def fitted(cls, settings: QuestionAnswererSettings, train: Sequence[Question], progress: Progress) -> Self:
-        texts = [*dict.fromkeys(one.story for one in train), *(one.question for one in train)]
+        texts = [*dict.fromkeys(question.story for question in train), *(question.question for question in train)]
         return cls(settings, build_tokenizer(texts, settings, progress))
 
     def training_data(self, questions: Sequence[Question]) -> TrainingData:
-        steps = [self._answer_steps(one) for one in questions]
-        known = [(self._encode(one), ends) for one, ends in zip(questions, steps, strict=True) if ends is not None]
+        steps = [self._answer_steps(question) for question in questions]
+        known = [
+            (self._encode(question), ends) for question, ends in zip(questions, steps, strict=True) if ends is not None
+        ]
         targets = np.array([ends for _, ends in known], dtype=np.int64).reshape(-1, 2)
         source = Sequences([inputs for inputs, _ in known], targets)
         return TrainingData(source, targets, len(questions) - len(known))
 
     def source(self, questions: Sequence[Question]) -> Source:
-        return Sequences([self._encode(one) for one in questions])
+        return Sequences([self._encode(question) for question in questions])
 
     def _encode(self, question: Question) -> np.ndarray:
         """``(T, 3)``: token id, whether the token is of the passage, and whether the question has the same token."""
@@ -303,7 +305,7 @@ class SpanExtractor(AnswerModel):
     def logits(self, output: Tensor, batch: Batch) -> list[np.ndarray]:
         assert batch.lengths is not None
         logits = output.double().cpu().numpy()  # the lowest number of single precision can be divided in double
-        return [one[:n].T for one, n in zip(logits, batch.lengths.tolist(), strict=True)]
+        return [question[:n].T for question, n in zip(logits, batch.lengths.tolist(), strict=True)]
 
     def to_prediction(self, question: Question, logits: np.ndarray, temperature: float) -> AnswerPrediction:
         spans = self._token_spans(question)
@@ -345,7 +347,7 @@ ANSWER_MODELS: dict[str, type[AnswerModel]] = {cls.name: cls for cls in (AnswerC
 
 def choose_answer_model(train: Sequence[Question]) -> type[AnswerModel]:
     """Span extraction if most answers occur in their story and only once in the data, else classification."""
-    counts = Counter(one.answer.lower() for one in train)
-    num_unique = sum(counts[one.answer.lower()] == 1 for one in train)
-    num_in_story = sum(one.answer.lower() in one.story.lower() for one in train)
+    counts = Counter(question.answer.lower() for question in train)
+    num_unique = sum(counts[question.answer.lower()] == 1 for question in train)
+    num_in_story = sum(question.answer.lower() in question.story.lower() for question in train)
     return SpanExtractor if 2 * num_unique > len(train) and 2 * num_in_story > len(train) else AnswerClassifier

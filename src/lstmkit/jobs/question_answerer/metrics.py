@@ -1,4 +1,4 @@
-"""Scores of answers: accuracy, or exact match and F1 as SQuAD defines them, beside the baselines."""
+"""Scores of answers: accuracy, or exact match and F1 as SQuAD defines them, of model and baselines."""
 
 from __future__ import annotations
 
@@ -76,18 +76,18 @@ def evaluate(
     Args:
         predictor: With a trained network.
         test: Questions with answers.
-        train: The training part, for baselines that learn; empty for a loaded model.
+        train: The training split, for baselines that learn; empty for a loaded model.
         progress: Where to report progress.
     """
     answer_type = predictor.answer_type
-    answers = {predictor.settings.cell.upper(): [one.text for one in predictor.answers(test.items, progress)]}
+    answers = {predictor.settings.cell.upper(): [answer.text for answer in predictor.answers(test.items, progress)]}
     answers |= baseline_answers(answer_type, train, test.items, predictor.most_frequent_answer, progress)
     rows = [{"model": name, **scores(answer_type, texts, test.items)} for name, texts in answers.items()]
     details = pd.DataFrame(
         {
-            "question type": [one.kind for one in test],
-            "question": [one.question for one in test],
-            "correct answer": [one.answer for one in test],
+            "question type": [question.kind for question in test],
+            "question": [question.question for question in test],
+            "correct answer": [question.answer for question in test],
             **answers,
         }
     )

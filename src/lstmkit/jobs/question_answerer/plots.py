@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from lstmkit.data.text.question_answering import Question
-from lstmkit.jobs.common.token_labels import shown
+from lstmkit.jobs.common.token_labels import visible_token
 from lstmkit.jobs.question_answerer.methods import AnswerClassifier, AnswerPrediction, SpanExtractor
 from lstmkit.jobs.question_answerer.predictor import QuestionAnswererPredictor
 from lstmkit.plots.text import shaded_text, story_figure
@@ -19,7 +19,7 @@ def attention_figure(predictor: QuestionAnswererPredictor, question: Question) -
     if isinstance(model, AnswerClassifier):
         return story_figure(model.step_labels(question)[1:], model.hop_weights(predictor.network, question), title)
     assert isinstance(model, SpanExtractor)
-    tokens = [shown(token) for token in model.step_labels(question)[model.question_length(question) :]]
+    tokens = [visible_token(token) for token in model.step_labels(question)[model.question_length(question) :]]
     probabilities = model.token_probabilities(question, logits, predictor.temperature).tolist()
     return shaded_text(tokens, probabilities, "probability of being in the answer", max(probabilities), title)
 

@@ -34,7 +34,7 @@ class QuestionAnswererPredictor(Predictor[QuestionAnswererSettings]):
     Args:
         settings: The settings that it is fitted with.
         answer_model: Encodes questions and decodes answers.
-        most_frequent_answer: Of the training part; a baseline.
+        most_frequent_answer: Of the training split; a baseline.
 
     Attributes:
         temperature: Divides the logits; 1 leaves probabilities as they are.
@@ -56,7 +56,7 @@ class QuestionAnswererPredictor(Predictor[QuestionAnswererSettings]):
         most_frequent_answer: str,
         progress: Progress,
     ) -> Self:
-        """Choose the answer model and fit vocabulary and answers to the training part."""
+        """Choose the answer model and fit vocabulary and answers to the training split."""
         chosen = settings.answer_type
         model_class = choose_answer_model(train) if chosen == "auto" else ANSWER_MODELS[chosen]
         return cls(settings, model_class.fitted(settings, train, progress), most_frequent_answer)
@@ -94,13 +94,13 @@ class QuestionAnswererPredictor(Predictor[QuestionAnswererSettings]):
         return [self.to_prediction(question, logits) for question, logits in pairs]
 
     def calibrate(self, valid: Sequence[Question], progress: Progress) -> None:
-        """Fit the temperature to the validation part; it stays 1 if no answer of it can be learned."""
+        """Fit the temperature to the validation split; it stays 1 if no answer of it can be learned."""
         source, targets, _ = self.training_data(valid)
         if len(targets):
             logits = self._logits(source, progress)
-            width = max(one.shape[1] for one in logits)
+            width = max(array.shape[1] for array in logits)
             lowest = float(np.finfo(np.float32).min)
-            padded = [np.pad(one, ((0, 0), (0, width - one.shape[1])), constant_values=lowest) for one in logits]
+            padded = [np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=lowest) for array in logits]
             self.temperature = fit_temperature(np.concatenate(padded), targets.reshape(-1))
 
     def state(self) -> dict[str, Any]:

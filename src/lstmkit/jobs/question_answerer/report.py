@@ -23,7 +23,7 @@ def sections(
 
     Args:
         predictor: With a trained network.
-        evaluation: On the test part, if there is one.
+        evaluation: On the test split, if there is one.
         questions: Everything that was read.
         num_left_out: Training questions whose answer could not be learned.
     """
@@ -40,13 +40,13 @@ def _evaluation_sections(evaluation: Evaluation) -> list[Section]:
         best = dict.fromkeys(models, "high")
         sections.append(Section("Results by question type", "Accuracy of each model.", by_type, best=best))
     examples = details.loc[: _NUM_EXAMPLES - 1, ["question", "correct answer", models[0]]]
-    return [*sections, Section("Examples", "The first questions of the test part.", examples)]
+    return [*sections, Section("Examples", "The first questions of the test split.", examples)]
 
 
 def _attention_sections(
     predictor: QuestionAnswererPredictor, evaluation: Evaluation | None, questions: Questions
 ) -> list[Section]:
-    inspected, part = (questions, "the data") if evaluation is None else (evaluation.outputs, "the test part")
+    inspected, part = (questions, "the data") if evaluation is None else (evaluation.outputs, "the test split")
     sections = []
     for i in np.linspace(0, len(inspected) - 1, min(_NUM_FIGURES, len(inspected))).astype(int):
         question = inspected.items[i]
@@ -60,7 +60,7 @@ def _data(predictor: QuestionAnswererPredictor, questions: Questions, num_left_o
     counts = {
         "questions": len(questions),
         "training questions left out: the answer is not in the text that is read": num_left_out,
-        "question types": len({one.kind for one in questions}),
+        "question types": len({question.kind for question in questions}),
     }
     table = pd.DataFrame({"data": list(counts), "count": list(counts.values())})
     return Section("The data", f"Answer type: {predictor.answer_type}.", table)

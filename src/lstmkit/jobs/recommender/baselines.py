@@ -19,9 +19,9 @@ ItemScorer = Callable[[list[np.ndarray]], np.ndarray]
 
 _MAX_NEIGHBORS = 100  # neighbors kept per item
 _ROWS = 1000  # items compared with all others at a time
-_KNN_HISTORY_LENGTHS = (1, 2, 5, 10, 1000)  # tried on the validation part
-_BACKOFF_STRENGTHS = (1.0, 10.0, 100.0, 1000.0)  # tried on the validation part
-_MAX_TUNING_QUERIES = 2000  # queries of the validation part to choose by
+_KNN_HISTORY_LENGTHS = (1, 2, 5, 10, 1000)  # tried on the validation split
+_BACKOFF_STRENGTHS = (1.0, 10.0, 100.0, 1000.0)  # tried on the validation split
+_MAX_TUNING_QUERIES = 2000  # queries of the validation split to choose by
 
 
 class MostPopular:
@@ -127,13 +127,13 @@ def build_baselines(
     k: int,
     progress: Progress,
 ) -> tuple[dict[str, ItemScorer], tuple[str, ...]]:
-    """The baselines by name, tuned on the validation part, and notes on them.
+    """The baselines by name, tuned on the validation split, and notes on them.
 
     Args:
-        counts: ``(V,)`` occurrences of each item in the training part.
+        counts: ``(V,)`` occurrences of each item in the training split.
         train_sessions: Item indices of the training sessions; ``None`` if they are not known. Then the most popular
             items are the only baseline.
-        valid: Queries of the validation part; ``None`` to keep the first of the options.
+        valid: Queries of the validation split; ``None`` to keep the first of the options.
         exclude_seen: Whether items of the session itself are excluded.
         k: Options are chosen by Recall@k.
         progress: Where to report progress.
@@ -166,6 +166,6 @@ def build_baselines(
     chain.backoff_strength = max(_BACKOFF_STRENGTHS, key=lambda strength: by_strength[strength])
     last = "item" if knn.history_length == 1 else f"{knn.history_length} items"
     return baselines, (
-        f"Chosen on the validation part: item-kNN uses the last {last}; the Markov chain has a backoff strength of "
+        f"Chosen on the validation split: item-kNN uses the last {last}; the Markov chain has a backoff strength of "
         f"{chain.backoff_strength:g}.",
     )

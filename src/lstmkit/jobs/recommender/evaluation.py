@@ -1,4 +1,4 @@
-"""Evaluation of a recommender: Recall@k and MRR@k among all items, beside the baselines."""
+"""Evaluation of a recommender: Recall@k and MRR@k among all items, of model and baselines."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def evaluate_recommender(
         predictor: The fitted recommender.
         test: Sessions that it was not fitted to.
         train_sessions: Item indices of the training sessions, for the baselines; ``None`` if they are not known.
-        valid: Queries of the validation part, to tune the baselines.
+        valid: Queries of the validation split, to tune the baselines.
         progress: Where to report progress.
     """
     settings, exclude_seen, n_items = predictor.settings, predictor.excludes_seen, len(predictor.catalog)
@@ -101,10 +101,10 @@ def _notes(
     sessions = len(set(queries.session_index.tolist()))
     value = recall(model_ranks, k)
     margin = 1.96 * math.sqrt(value * (1 - value) / count)
-    seen = "are not recommended" if exclude_seen else "may be recommended"
+    seen_items = "are not recommended" if exclude_seen else "may be recommended"
     return (
         f"{count:,} next items in {sessions:,} sessions are ranked among all {n_items:,} items. Ties count against "
-        f"each model. Items already in the session {seen}. The 95 % margin of this model's Recall@{k} is "
+        f"each model. Items already in the session {seen_items}. The 95 % margin of this model's Recall@{k} is "
         f"±{margin:.3f}.",
         f"{unknown:,} of the next items ({unknown / count:.1%}) are not in the catalog. No model can recommend them; "
         "they count as misses.",

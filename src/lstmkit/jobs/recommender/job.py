@@ -99,7 +99,7 @@ class Recommender(RecommenderSettings, Job[RecommenderPredictor]):
         return self.predictor.training_windows(examples)
 
     def calibrate(self, valid: Sessions | None) -> None:
-        """Keep the validation part to tune the baselines; the network needs no calibration."""
+        """Keep the validation split to tune the baselines; the network needs no calibration."""
         if valid is not None:
             self._valid_queries = ranking_queries(self.predictor.item_indices(valid), valid.n_context)
 
@@ -126,7 +126,7 @@ class Recommender(RecommenderSettings, Job[RecommenderPredictor]):
 
     @property
     def catalog(self) -> tuple[str, ...]:
-        """The ids of the items, the most popular of the training part first."""
+        """The ids of the items, the most popular of the training split first."""
         return self.predictor.catalog
 
     def to_text(self, predictions: list[Recommendation]) -> str:
@@ -143,7 +143,7 @@ class Recommender(RecommenderSettings, Job[RecommenderPredictor]):
     # ---- evaluation and report -----------------------------------------------------------------------------------
 
     def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
-        """Recall@k and MRR@k of the next items among all items, beside the baselines. Ties count against the model.
+        """Recall@k and MRR@k of the next items among all items, of model and baselines. Ties count against the model.
 
         Item-kNN and the Markov chain need the training sessions, which are not saved. A loaded model is compared with
         the most popular items only.

@@ -190,11 +190,11 @@ def ranks_from_model(
         batch_ranks = ranks_at_steps(model, batch, steps, targets, histories).cpu().numpy()
         return np.split(batch_ranks, np.cumsum([len(rows) for rows in by_session])[:-1])
 
-    found = np.full(len(queries.session_index), UNRANKED)
+    ranks_of_queries = np.full(len(queries.session_index), UNRANKED)
     loader = Loader(Sequences([queries.item_ids[row] for row in readable]), batch_size)
     by_session = predict(model, loader, decode, device=device, progress=progress, title="ranking")
-    found[queries.history_length > 0] = np.concatenate([np.zeros(0, np.int64), *by_session])
-    return found
+    ranks_of_queries[queries.history_length > 0] = np.concatenate([np.zeros(0, np.int64), *by_session])
+    return ranks_of_queries
 
 
 def ranks_at_steps(
@@ -214,13 +214,13 @@ def ranks_at_steps(
         histories: As for :func:`ranks`.
     """
     members = [(head, head.scores.narrow(features)) for head, features in features_at_steps(model, batch, steps)]
-    both = [head.own(features, targets.clamp(min=0)) for head, features in members]
+    both = [head.score_targets(features, targets.clamp(min=0)) for head, features in members]
     target_scores, size = (torch.stack(parts).mean(0) for parts in zip(*both, strict=True))
     # The score of one item differs by rounding between two ways to compute it.
     target_scores = target_scores - _TIE_ULPS * torch.finfo(target_scores.dtype).eps * size
 
     def score_block(items: slice) -> Tensor:
-        scores = [head.some(features, items) for head, features in members]
+        scores = [head.score_slice(features, items) for head, features in members]
         return torch.stack(scores).mean(0) if len(scores) > 1 else scores[0]
 
     return _count_ranks(score_block, target_scores.unsqueeze(1), targets, members[0][0].output_size, histories)

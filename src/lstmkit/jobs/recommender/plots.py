@@ -16,8 +16,8 @@ from lstmkit.plots.style import (
     legend,
     line_style,
     new_figure,
-    shortened_in_the_middle,
     style_axes,
+    truncated_in_the_middle,
 )
 
 
@@ -54,14 +54,14 @@ def recommendations_figure(lists: Mapping[str, tuple[Sequence[str], Sequence[flo
     for ax, (title, (items, values)) in zip(
         np.ravel(figure.subplots(len(lists), height_ratios=[3 + n for n in rows])), lists.items(), strict=True
     ):
-        ax.set_title(shortened_in_the_middle(title, 80), fontsize=SMALL, loc="left", parse_math=False)
+        ax.set_title(truncated_in_the_middle(title, 80), fontsize=SMALL, loc="left", parse_math=False)
         if not items:
             draw_message(ax, "no item of this session is in the catalog")
             continue
         positions = np.arange(len(items))
         ax.barh(positions, values, color=BLUE, height=0.7)
         style_axes(ax)
-        ax.set_yticks(positions, [shortened_in_the_middle(item, 24) for item in items], parse_math=False)
+        ax.set_yticks(positions, [truncated_in_the_middle(item, 24) for item in items], parse_math=False)
         ax.invert_yaxis()
         ax.set_xlabel(label, fontsize=SMALL)
     return figure

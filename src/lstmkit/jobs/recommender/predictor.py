@@ -30,8 +30,8 @@ class RecommenderPredictor(Predictor[RecommenderSettings]):
 
     Args:
         settings: The settings that it was fitted with.
-        catalog: The ids of the ``V`` items, the most popular of the training part first.
-        counts: ``(V,)`` how often each item occurs in the training part.
+        catalog: The ids of the ``V`` items, the most popular of the training split first.
+        counts: ``(V,)`` how often each item occurs in the training split.
 
     Attributes:
         item_index: The index of each item in the catalog.
@@ -56,7 +56,7 @@ class RecommenderPredictor(Predictor[RecommenderSettings]):
         if len(frequent) < 2:
             times = f" that occur at least {settings.min_count} times" if settings.min_count > 1 else ""
             raise DataError(
-                f"{train.name}: the training part has {len(frequent)} different items{times}: give at least two"
+                f"{train.name}: the training split has {len(frequent)} different items{times}: give at least two"
             )
         catalog = tuple(sorted(frequent, key=lambda item: (-counts[item], item)))
         return cls(settings, catalog, np.array([counts[item] for item in catalog]))

@@ -29,7 +29,7 @@ def recommender_sections(
 
     Args:
         predictor: The fitted recommender.
-        evaluation: Scores on the test part; ``None`` without one.
+        evaluation: Scores on the test split; ``None`` without one.
         notes: What was done to read the data.
     """
     data = _data_section(predictor, notes)
@@ -48,7 +48,7 @@ def _results_section(predictor: RecommenderPredictor, evaluation: Evaluation) ->
     k = predictor.settings.eval_k
     text = (
         f"Recall@{k} is the fraction of next items among the first {k} recommendations. MRR@{k} is the mean of 1 / "
-        f"rank, 0 beyond rank {k}. Nothing was fitted to the test part. "
+        f"rank, 0 beyond rank {k}. Nothing was fitted to the test split. "
     )
     return Section("Results", text + " ".join(evaluation.notes), evaluation.table, best=evaluation.directions)
 
@@ -85,7 +85,7 @@ def _popularity_section(predictor: RecommenderPredictor, evaluation: Evaluation)
         low = int(high) + 1
     return Section(
         "Recall by item popularity",
-        f"Recall@{k} by how often the next item occurs in the training part.",
+        f"Recall@{k} by how often the next item occurs in the training split.",
         pd.DataFrame(rows),
         best=dict.fromkeys(ranks, "high") if rows else {},
     )
@@ -107,7 +107,7 @@ def _examples_section(predictor: RecommenderPredictor, evaluation: Evaluation) -
             "rank of next item": [str(rank or "not ranked") for rank in rows[model]],
         }
     )
-    text = "Queries from the test part, evenly spaced. The best recommendation comes first."
+    text = "Queries from the test split, evenly spaced. The best recommendation comes first."
     return Section("Example recommendations", text, table)
 
 
@@ -119,8 +119,8 @@ def _data_section(predictor: RecommenderPredictor, notes: Sequence[str]) -> Sect
         "median occurrences per item": int(np.median(counts)),
         "occurrences of the most popular item": int(counts.max()),
     }
-    text = " ".join([*(f"{note.rstrip('.')}." for note in notes), "The catalog holds items of the training part only."])
-    return Section("Training data", text, pd.DataFrame({"training part": list(rows), "count": list(rows.values())}))
+    text = " ".join([*(f"{note.rstrip('.')}." for note in notes), "The catalog has only items of the training split."])
+    return Section("Training data", text, pd.DataFrame({"training split": list(rows), "count": list(rows.values())}))
 
 
 def session_figure(sessions: Sessions, recommendations: Sequence[Recommendation]) -> Figure:

@@ -42,7 +42,7 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
 
     predictor_class = StructurePredictor
 
-    _training_part: ProteinChains | None = None  # for the regression; not saved
+    _train_split: ProteinChains | None = None  # for the regression; not saved
 
     # ---- from file to predictor ----------------------------------------------------------------------------------
 
@@ -84,7 +84,7 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
         return random_split(examples, validation, "chain", self.valid_fraction, self.test_fraction, self.seed)
 
     def prepare(self, train: ProteinChains) -> StructurePredictor:
-        self._training_part = train
+        self._train_split = train
         profile = None
         if train.profile is not None:
             profile = StandardizedFrontEnd()
@@ -97,7 +97,7 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
         return self.predictor.dataset(examples)
 
     def calibrate(self, valid: ProteinChains | None) -> None:
-        """A temperature for each alphabet, if there is a validation part."""
+        """A temperature for each alphabet, if there is a validation split."""
         if valid is not None:
             self.predictor.calibrate(valid, self.progress)
 
@@ -110,7 +110,7 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
 
     def to_text(self, predictions: list[SecondaryStructure]) -> str:
         """Sequence, states and confidence in lines: one digit per residue, the tenths of its probability, at most 9."""
-        return "\n\n".join("\n".join([f">{one.id}", *self._lines(one)]) for one in predictions)
+        return "\n\n".join("\n".join([f">{structure.id}", *self._lines(structure)]) for structure in predictions)
 
     def _lines(self, structure: SecondaryStructure) -> list[str]:
         rows = {"residue": structure.sequence, **structure.states}
@@ -144,7 +144,7 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
     # ---- evidence ------------------------------------------------------------------------------------------------
 
     def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
-        """Q3, Q8 and segment overlap in percent on the scored residues, beside the baselines.
+        """Q3, Q8 and segment overlap in percent on the scored residues, of model and baselines.
 
         The windowed regression learns from the chains that this object was fitted to; a loaded model lacks them.
 
@@ -166,7 +166,7 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
         most_frequent = {alphabet: predictor.most_frequent[alphabet] for alphabet in alphabets}
         states = predicted.most_likely()
         models = {self.cell.upper(): {alphabet: states[alphabet] for alphabet in alphabets}}
-        models |= metrics.baselines(self._training_part, most_frequent, test, self.seed, progress)
+        models |= metrics.baselines(self._train_split, most_frequent, test, self.seed, progress)
         rows = [{"model": name, **metrics.scores(test, of_model)} for name, of_model in models.items()]
         return Evaluation(
             pd.DataFrame(rows),
@@ -183,7 +183,7 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
         long = sum(len(sequence) > longest for sequence in test.sequences)
         if long:
             notes.append(f"Chains of more than {longest:,} residues are read in windows ({long} chains).")
-        if self._training_part is None:
+        if self._train_split is None:
             notes.append("A loaded model does not have its training chains: the windowed regression is missing.")
         elif self.predictor.profile is not None:
             notes.append("The baselines read the letters alone.")

@@ -26,7 +26,7 @@ def baselines(
     """States of the test chains by each baseline.
 
     Args:
-        train: The training part, for the regression; ``None`` if it is not known any more.
+        train: The training split, for the regression; ``None`` if it is not known any more.
         most_frequent: By alphabet the most frequent state of each residue id.
         test: The chains.
         seed: Seed of the choice of training residues.

@@ -16,7 +16,7 @@ from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs import load
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.splitting import random_split
-from lstmkit.jobs.common.token_labels import annotations, shown
+from lstmkit.jobs.common.token_labels import annotations, visible_token
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.speech_synthesizer import metrics, report
 from lstmkit.jobs.speech_synthesizer.baselines import RecordedWords
@@ -34,9 +34,9 @@ _WORDING = MessageWording("speak", "speaking", "recording", "texts and their rec
 class SpeechSynthesizer(SpeechSettings, Job[SpeechPredictor]):
     """Learn a voice from recordings and their texts, and synthesize other texts as WAV.
 
-    Data to fit or evaluate: a folder or .zip of sounds (any format and sample rate) with ``metadata.csv`` as in
-    LJSpeech (``id|text|normalized text``), a table with the columns ``path`` and ``text``, or ``a.txt`` beside
-    ``a.wav``; in Python ``(sounds, texts)``. To predict: a text file, one text per line, or a list of texts.
+    Data to fit or evaluate: a folder or .zip of audio clips (any format and sample rate) with ``metadata.csv`` as in
+    LJSpeech (``id|text|normalized text``), a table with the columns ``path`` and ``text``, or ``a.txt`` next to
+    ``a.wav``; in Python ``(clips, texts)``. To predict: a text file, one text per line, or a list of texts.
 
     >>> import numpy as np
     >>> hum = [0.5 * np.sin(np.arange(1600) / k) for k in (3, 5)] * 10
@@ -50,7 +50,7 @@ class SpeechSynthesizer(SpeechSettings, Job[SpeechPredictor]):
 
     num_too_long: int = 0  # training recordings that were left out
     _words: RecordedWords | None = None  # training recordings by text; not saved
-    _training_part: SpeechCorpus | None = None
+    _train_split: SpeechCorpus | None = None
 
     # ---- from file to predictor ----------------------------------------------------------------------------------
 
@@ -68,14 +68,14 @@ class SpeechSynthesizer(SpeechSettings, Job[SpeechPredictor]):
 
     def prepare(self, train: SpeechCorpus) -> SpeechPredictor:
         predictor = SpeechPredictor.fitted(self.snapshot(), train)
-        frames = [predictor.scaler.clip(predictor.mel.frames(sound)) for sound in train.clips]
-        self._training_part, self._words = train, RecordedWords(train.texts, frames)
+        frames = [predictor.scaler.clip(predictor.mel.frames(clip)) for clip in train.clips]
+        self._train_split, self._words = train, RecordedWords(train.texts, frames)
         return predictor
 
     def source(self, examples: SpeechCorpus) -> TextPairDataset:
-        """Texts and frames; recordings of the training part longer than ``max_seconds`` are left out."""
-        if examples is self._training_part:
-            rows = [i for i, sound in enumerate(examples.clips) if sound.seconds <= self.max_seconds]
+        """Texts and frames; recordings of the training split longer than ``max_seconds`` are left out."""
+        if examples is self._train_split:
+            rows = [i for i, clip in enumerate(examples.clips) if clip.seconds <= self.max_seconds]
             self.num_too_long = len(examples) - len(rows)
             if not rows:
                 raise DataError(
@@ -99,7 +99,7 @@ class SpeechSynthesizer(SpeechSettings, Job[SpeechPredictor]):
 
         Args:
             data: A text file, a list of texts, or what :meth:`read` takes.
-            transcriber: Transcribes the speech: a run folder, or an object with ``predict(sounds)``.
+            transcriber: Transcribes the speech: a run folder, or an object with ``predict(clips)``.
             progress: Where to report progress.
 
         Raises:
@@ -110,9 +110,9 @@ class SpeechSynthesizer(SpeechSettings, Job[SpeechPredictor]):
         if not transcriber:
             return speech
         transcripts, _ = metrics.transcription_error(
-            [one.sound for one in speech], [one.text for one in speech], _loaded(transcriber)
+            [utterance.clip for utterance in speech], [utterance.text for utterance in speech], _loaded(transcriber)
         )
-        return [replace(one, transcript=text) for one, text in zip(speech, transcripts, strict=True)]
+        return [replace(utterance, transcript=text) for utterance, text in zip(speech, transcripts, strict=True)]
 
     def _texts(self, data: Any) -> list[str]:
         """The texts to synthesize."""
@@ -165,7 +165,7 @@ class SpeechSynthesizer(SpeechSettings, Job[SpeechPredictor]):
     # ---- evidence ------------------------------------------------------------------------------------------------
 
     def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
-        """Distance of synthesized speech from held-out recordings, beside the baselines.
+        """Distance of synthesized speech from held-out recordings, of model and baselines.
 
         Concatenated word recordings need the training recordings; a loaded model lacks them.
         """
@@ -180,7 +180,7 @@ class SpeechSynthesizer(SpeechSettings, Job[SpeechPredictor]):
 
         Args:
             data: See :meth:`predict`.
-            transcriber: A run folder, or an object whose ``predict(sounds)`` gives for each :class:`AudioClip`
+            transcriber: A run folder, or an object whose ``predict(clips)`` gives for each :class:`AudioClip`
                 something with a ``text``.
             progress: Where to report progress.
         """
@@ -207,7 +207,7 @@ def _example_sequence(predictor: SpeechPredictor, text: str) -> ExampleSequence:
     return ExampleSequence(
         torch.from_numpy(ids).unsqueeze(0).to(device),
         name=text,
-        labels=[shown(token) for token in tokens],
+        labels=[visible_token(token) for token in tokens],
         annotations=annotations(tokens),
     )
 

@@ -47,9 +47,9 @@ def mel_cepstral_distortion(synthesized: np.ndarray, recorded: np.ndarray) -> fl
     """
     from librosa.sequence import dtw
 
-    ours, theirs = mel_cepstra(synthesized), mel_cepstra(recorded)
-    _, path = dtw(X=ours.T, Y=theirs.T)
-    distances = np.linalg.norm(ours[path[:, 0]] - theirs[path[:, 1]], axis=1)
+    synthesized_cepstra, recorded_cepstra = mel_cepstra(synthesized), mel_cepstra(recorded)
+    _, path = dtw(X=synthesized_cepstra.T, Y=recorded_cepstra.T)
+    distances = np.linalg.norm(synthesized_cepstra[path[:, 0]] - recorded_cepstra[path[:, 1]], axis=1)
     return float(np.sqrt(2) * NATS_TO_DB * distances.mean())
 
 
@@ -100,7 +100,7 @@ def evaluate(
     Raises:
         DataError: No text has a known character.
     """
-    ours = predictor.settings.cell.upper()
+    model_name = predictor.settings.cell.upper()
     known = [i for i, text in enumerate(test.texts) if predictor.has_known_character(text)]
     if not known:
         raise DataError(f"{test.name}: no text has a character of the training data")
@@ -109,11 +109,11 @@ def evaluate(
     targets = source.targets or []
     speech, forced = predictor.synthesize(test.texts, progress), predictor.teacher_forced(source, progress)
     details = pd.DataFrame(
-        _row(predictor, words, ours, one, scaled, predicted)
-        for one, scaled, predicted in zip(speech, targets, forced, strict=True)
+        _row(predictor, words, model_name, utterance, scaled, predicted)
+        for utterance, scaled, predicted in zip(speech, targets, forced, strict=True)
     )
-    table = pd.DataFrame(_means(details, name) for name in (ours, _WORDS, _MEAN, _PREVIOUS))
-    cut_off = sum(not one.ended for one in speech)
+    table = pd.DataFrame(_means(details, name) for name in (model_name, _WORDS, _MEAN, _PREVIOUS))
+    cut_off = sum(not utterance.ended for utterance in speech)
     notes = [f"{len(test):,} recordings, {test.seconds:,.0f} s; {cut_off:,} of the texts were cut off."]
     if left_out:
         notes.append(f"{left_out:,} recordings are left out: their texts have no known character.")
@@ -126,7 +126,7 @@ def evaluate(
 def _row(
     predictor: SpeechPredictor,
     words: RecordedWords | None,
-    ours: str,
+    model_name: str,
     speech: Speech,
     scaled: np.ndarray,
     predicted: np.ndarray,
@@ -136,19 +136,19 @@ def _row(
     true = scaler.unscale(scaled)
     length = max(1, round(predictor.frames_per_token[0] * len(speech.tokens)))
     mean_frames = scaler.unscale(np.zeros((max(length, len(true)), predictor.settings.n_mels)))
-    free = {ours: speech.frames, _MEAN: mean_frames[:length]}
+    free = {model_name: speech.frames, _MEAN: mean_frames[:length]}
     recording = None if words is None else words(speech.text)
     if recording is not None:
         free[_WORDS] = pad_to_decoder_steps(recording, factor, scaler.floor)
-    forced = {ours: predicted, _MEAN: scaled * 0, _PREVIOUS: _repeat_last_frame(scaled, factor)}
+    forced = {model_name: predicted, _MEAN: scaled * 0, _PREVIOUS: _repeat_last_frame(scaled, factor)}
     row: dict[str, Any] = {"text": speech.text, "ended": speech.ended}
     for name, frames in free.items():
         row[f"{name}: MCD"] = mel_cepstral_distortion(frames, true)
         row[f"{name}: duration error"] = abs(len(frames) - len(true)) / len(true)
     for name, frames in forced.items():
         row[f"{name}: mel error"] = mel_error(scaler.unscale(frames), true)
-    row[f"{ours}: diagonality"] = diagonality(speech.attention)
-    row[f"{ours}: focus rate"] = focus_rate(speech.attention)
+    row[f"{model_name}: diagonality"] = diagonality(speech.attention)
+    row[f"{model_name}: focus rate"] = focus_rate(speech.attention)
     return row
 
 
@@ -168,31 +168,29 @@ def _means(details: pd.DataFrame, name: str) -> dict[str, Any]:
 
 def round_trip_cer(speech: Sequence[Speech], recorded: Sequence[AudioClip] | None, transcriber: Any) -> Evaluation:
     """The transcriber's character error rate on synthesized speech and, if given, on recordings of the same texts."""
-    texts = [one.text for one in speech]
-    sounds = {"synthesized": [one.sound for one in speech]}
+    texts = [utterance.text for utterance in speech]
+    clips_by_name = {"synthesized": [utterance.clip for utterance in speech]}
     if recorded is not None:
-        sounds["recorded"] = list(recorded)
-    results = {name: transcription_error(clips, texts, transcriber) for name, clips in sounds.items()}
+        clips_by_name["recorded"] = list(recorded)
+    results = {name: transcription_error(clips, texts, transcriber) for name, clips in clips_by_name.items()}
     table = pd.DataFrame([{"model": name, "CER": 100 * error} for name, (_, error) in results.items()])
     details = pd.DataFrame({"text": texts, **{name: lines for name, (lines, _) in results.items()}})
     note = f"{len(texts):,} texts; CER: character error rate of the transcriber, in percent."
     return Evaluation(table, {"CER": "low"}, details, (note,))
 
 
-def transcription_error(sounds: Sequence[AudioClip], texts: Sequence[str], transcriber: Any) -> tuple[list[str], float]:
+def transcription_error(clips: Sequence[AudioClip], texts: Sequence[str], transcriber: Any) -> tuple[list[str], float]:
     """Transcripts, and their character error rate (jiwer).
 
     Args:
-        sounds: Audio clips.
+        clips: Audio clips.
         texts: Their texts.
-        transcriber: An object whose ``predict(sounds)`` gives for each clip something with a ``text``.
+        transcriber: An object whose ``predict(clips)`` gives for each clip something with a ``text``.
     """
     import jiwer
 
-    transcripts = [str(one.text) for one in transcriber.predict(list(sounds))]
-    if len(transcripts) != len(sounds):
-        raise UserError(
-            f"the transcriber gave {len(transcripts)} texts for {len(sounds)} sounds: it must give one each"
-        )
+    transcripts = [str(transcription.text) for transcription in transcriber.predict(list(clips))]
+    if len(transcripts) != len(clips):
+        raise UserError(f"the transcriber gave {len(transcripts)} texts for {len(clips)} clips: it must give one each")
     plain = [[" ".join(text.lower().split()) for text in side] for side in (texts, transcripts)]
     return transcripts, float(jiwer.cer(plain[0], plain[1]))

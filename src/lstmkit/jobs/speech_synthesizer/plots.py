@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from lstmkit.plots.style import SMALL, new_figure, shown
+from lstmkit.plots.style import SMALL, new_figure, truncated
 
 _MAX_LABELED_TOKENS = 45
 
@@ -27,14 +27,14 @@ def speech_figure(
     named = len(tokens) <= _MAX_LABELED_TOKENS
     low = 2.0 if not named else max(1.4, 0.17 * len(tokens))
     figure = new_figure(0.6 + 1.5 * len(spectra) + low)
-    figure.suptitle(shown(title, 90), x=0.01, ha="left", fontsize=1.1 * SMALL, parse_math=False)
+    figure.suptitle(truncated(title, 90), x=0.01, ha="left", fontsize=1.1 * SMALL, parse_math=False)
     axes = figure.subplots(len(spectra) + 1, 1, sharex=True, height_ratios=[1.5] * len(spectra) + [low], squeeze=False)
-    most = max(float(one.max()) for one in spectra.values())
+    most = max(float(spectrum.max()) for spectrum in spectra.values())
     image = None
-    for ax, (name, one) in zip(axes[:, 0], spectra.items(), strict=False):
-        place = (0, len(one) * hop, 0, one.shape[1])
+    for ax, (name, spectrum) in zip(axes[:, 0], spectra.items(), strict=False):
+        place = (0, len(spectrum) * hop, 0, spectrum.shape[1])
         image = ax.imshow(
-            10 / np.log(10) * (one.T - most),
+            10 / np.log(10) * (spectrum.T - most),
             cmap="magma",
             origin="lower",
             aspect="auto",
@@ -55,7 +55,7 @@ def speech_figure(
         ax.tick_params(axis="y", length=0)
     else:
         ax.set_ylabel("character", fontsize=SMALL)
-    ax.set_xlim(0, max(len(one) for one in spectra.values()) * hop)
+    ax.set_xlim(0, max(len(spectrum) for spectrum in spectra.values()) * hop)
     ax.tick_params(axis="x", labelsize=SMALL)
     ax.set_xlabel("seconds", fontsize=SMALL)
     figure.colorbar(weights, ax=ax, fraction=0.04, aspect=20).set_label("attention", fontsize=SMALL)

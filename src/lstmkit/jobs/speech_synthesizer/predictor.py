@@ -15,7 +15,7 @@ from lstmkit.data.audio.tts_corpus import SpeechCorpus
 from lstmkit.data.text.text_pairs import TextPairDataset
 from lstmkit.data.text.tokenizer import END, PAD, UNKNOWN, Tokenizer
 from lstmkit.errors import DataError, SettingError
-from lstmkit.jobs.common.token_labels import shown
+from lstmkit.jobs.common.token_labels import visible_token
 from lstmkit.jobs.predictor import Predictor
 from lstmkit.jobs.speech_synthesizer.plots import speech_figure
 from lstmkit.jobs.speech_synthesizer.results import Speech
@@ -28,13 +28,13 @@ from lstmkit.jobs.speech_synthesizer.synthesis import (
     teacher_forced,
 )
 from lstmkit.models.base import Model
-from lstmkit.models.tacotron import Tacotron, TacotronDecoder, Weights
+from lstmkit.models.tacotron import LossWeights, Tacotron, TacotronDecoder
 from lstmkit.modules.attention import LocationAttention
 from lstmkit.modules.encoders import PreNet, TokenEncoder
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress
 
-_MAX_LOG_POWER = 100.0  # of power, or its deviation: far beyond any sound
+_MAX_LOG_POWER = 100.0  # of power, or its deviation: far beyond any audio
 
 
 class SpeechPredictor(Predictor[SpeechSettings]):
@@ -43,7 +43,7 @@ class SpeechPredictor(Predictor[SpeechSettings]):
     Attributes:
         tokenizer: Splits texts into characters.
         scaler: Standardizes log-mel frames.
-        frames_per_token: Frames per character in the training part: the mean over its recordings, and the maximum.
+        frames_per_token: Frames per character in the training split: the mean over its recordings, and the maximum.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class SpeechPredictor(Predictor[SpeechSettings]):
 
     @classmethod
     def fitted(cls, settings: SpeechSettings, train: SpeechCorpus) -> Self:
-        """Fit tokenizer, scale and speaking rate to the training part."""
+        """Fit tokenizer, scale and speaking rate to the training split."""
         tokenizer = Tokenizer.fit(train.texts, "chars", lowercase=settings.lowercase, special_tokens=(PAD, END))
         mel = mel_of(settings)
-        frames = [mel.frames(sound) for sound in train.clips]
+        frames = [mel.frames(clip) for clip in train.clips]
         predictor = cls(settings, tokenizer, SpectrogramScaler.fit(frames), (0.0, 0.0))
         rates = [len(of) / len(ids) for of, ids in zip(frames, predictor.encode(train.texts), strict=True)]
         predictor.frames_per_token = float(np.mean(rates)), float(max(rates))
@@ -69,7 +69,7 @@ class SpeechPredictor(Predictor[SpeechSettings]):
 
     @property
     def mel(self) -> LogMelSpectrogram:
-        """Converts sounds to log-mel frames."""
+        """Converts clips to log-mel frames."""
         return mel_of(self.settings)
 
     def build(self) -> Model:
@@ -92,7 +92,7 @@ class SpeechPredictor(Predictor[SpeechSettings]):
             settings.n_mels,
             settings.reduction_factor,
         )
-        weights = Weights(guided=settings.guided_attention_weight, guide=settings.guided_attention_sigma)
+        weights = LossWeights(guided=settings.guided_attention_weight, guide=settings.guided_attention_sigma)
         return Tacotron(encoder, trunk, decoder, settings.dropout, weights)
 
     # ---- encode --------------------------------------------------------------------------------------------------
@@ -106,10 +106,10 @@ class SpeechPredictor(Predictor[SpeechSettings]):
         """Texts and standardized frames, padded with silence to whole decoder steps."""
         settings, mel = self.settings, self.mel
         frames = [
-            pad_to_decoder_steps(mel.frames(sound), settings.reduction_factor, self.scaler.floor)
-            for sound in corpus.clips
+            pad_to_decoder_steps(mel.frames(clip), settings.reduction_factor, self.scaler.floor)
+            for clip in corpus.clips
         ]
-        return TextPairDataset(self.encode(corpus.texts), [self.scaler.scale(of_sound) for of_sound in frames])
+        return TextPairDataset(self.encode(corpus.texts), [self.scaler.scale(clip_frames) for clip_frames in frames])
 
     def has_known_character(self, text: str) -> bool:
         """Whether a character of the text is in the training data."""
@@ -152,7 +152,7 @@ class SpeechPredictor(Predictor[SpeechSettings]):
         """Spectrogram and attention of speech; above it a recording of the same text, ``(T, F)``, if given."""
         spectra = {} if recorded is None else {"recorded": recorded}
         seconds = self.mel.hop_length / self.settings.sample_rate
-        labels = [shown(token) for token in speech.tokens]
+        labels = [visible_token(token) for token in speech.tokens]
         return speech_figure({**spectra, "synthesized": speech.frames}, seconds, labels, speech.attention, speech.text)
 
     # ---- saved ---------------------------------------------------------------------------------------------------
@@ -179,5 +179,5 @@ class SpeechPredictor(Predictor[SpeechSettings]):
 
 
 def mel_of(settings: SpeechSettings) -> LogMelSpectrogram:
-    """The conversion of sounds to log-mel frames."""
+    """The log-mel spectrogram with the settings."""
     return LogMelSpectrogram(settings.sample_rate, settings.n_mels, settings.window_seconds, settings.hop_seconds)

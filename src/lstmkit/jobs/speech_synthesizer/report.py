@@ -20,7 +20,7 @@ def sections(
 
     Args:
         predictor: Fitted.
-        evaluation: On the test part, if one was held out.
+        evaluation: On the test split, if one was held out.
         examples: Everything that was read.
         num_too_long: Training recordings that were left out as too long.
     """
@@ -36,19 +36,19 @@ def _results_section(evaluation: Evaluation) -> Section:
 
 def _worst_texts_section(evaluation: Evaluation) -> Section:
     details = evaluation.details
-    ours = str(evaluation.table["model"].iloc[0])
-    scores = {name: details[f"{ours}: {name}"].round(3) for name in evaluation.directions}
+    model_name = str(evaluation.table["model"].iloc[0])
+    scores = {name: details[f"{model_name}: {name}"].round(3) for name in evaluation.directions}
     table = pd.DataFrame({"text": details["text"], **scores, "ended": np.where(details["ended"], "yes", "no")})
     worst = table.sort_values("MCD", ascending=False, kind="stable").head(_MAX_TEXTS).reset_index(drop=True)
-    return Section("Texts with the highest MCD", "Of the test part.", worst)
+    return Section("Texts with the highest MCD", "Of the test split.", worst)
 
 
 def _example_section(predictor: SpeechPredictor, evaluation: Evaluation | None, examples: SpeechCorpus) -> Section:
     row = 0
     if evaluation is not None:  # the text of median distortion
         details = evaluation.details
-        ours = str(evaluation.table["model"].iloc[0])
-        median = int(details[f"{ours}: MCD"].argsort(kind="stable").iloc[len(details) // 2])
+        model_name = str(evaluation.table["model"].iloc[0])
+        median = int(details[f"{model_name}: MCD"].argsort(kind="stable").iloc[len(details) // 2])
         row = examples.texts.index(str(details["text"].iloc[median]))
     (speech,) = predictor.synthesize([examples.texts[row]])
     recorded = predictor.scaler.clip(predictor.mel.frames(examples.clips[row]))
@@ -63,7 +63,7 @@ def _example_section(predictor: SpeechPredictor, evaluation: Evaluation | None, 
 
 def _data_section(predictor: SpeechPredictor, examples: SpeechCorpus, num_too_long: int) -> Section:
     settings = predictor.settings
-    seconds = np.array([sound.seconds for sound in examples.clips])
+    seconds = np.array([clip.seconds for clip in examples.clips])
     rows = {
         "recordings": len(examples),
         "minutes": round(float(seconds.sum()) / 60, 2),

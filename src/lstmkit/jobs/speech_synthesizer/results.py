@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lstmkit.data.audio.audio_io import WRITABLE_FORMATS, AudioClip, check_writable, encode_audio
-from lstmkit.jobs.common.token_labels import shown
+from lstmkit.jobs.common.token_labels import visible_token
 
 _ZIP_TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # of files in a zip, so that the same speech makes the same file
 
@@ -42,7 +42,7 @@ class Speech:
     transcript: str | None = None
 
     @property
-    def sound(self) -> AudioClip:
+    def clip(self) -> AudioClip:
         return AudioClip(self.text, self.samples, self.sample_rate)
 
     @property
@@ -52,7 +52,7 @@ class Speech:
     def line(self) -> str:
         """Duration, text and notes, separated by tabs."""
         notes = [] if self.ended else ["cut off"]
-        notes += [f"left out: {' '.join(map(shown, self.unknown))}"] if self.unknown else []
+        notes += [f"left out: {' '.join(map(visible_token, self.unknown))}"] if self.unknown else []
         notes += [f"transcript: {self.transcript}"] if self.transcript is not None else []
         return "\t".join([f"{self.seconds:.2f} s", self.text, *notes])
 
@@ -61,16 +61,16 @@ def write_speech(predictions: Sequence[Speech], path: Path) -> bool:
     """Write ``NAME.wav`` (or ``.flac``, ``.ogg``), several texts as ``NAME-1.wav`` …; a ``.zip`` holds ``1.wav``, …
 
     Returns:
-        Whether the file's ending is that of a sound.
+        Whether the suffix is that of audio or a zip.
     """
     check_writable(path)
     ending = path.suffix.lower()
     if ending in WRITABLE_FORMATS:
         for i, speech in enumerate(predictions, 1):
             file = path if len(predictions) == 1 else path.with_stem(f"{path.stem}-{i}")
-            file.write_bytes(encode_audio(speech.sound, ending))
+            file.write_bytes(encode_audio(speech.clip, ending))
     elif ending == ".zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for i, speech in enumerate(predictions, 1):
-                archive.writestr(zipfile.ZipInfo(f"{i}.wav", _ZIP_TIMESTAMP), encode_audio(speech.sound))
+                archive.writestr(zipfile.ZipInfo(f"{i}.wav", _ZIP_TIMESTAMP), encode_audio(speech.clip))
     return ending in (*WRITABLE_FORMATS, ".zip")

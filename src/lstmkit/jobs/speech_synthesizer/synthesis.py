@@ -24,7 +24,7 @@ _MAX_SLOWDOWN = 2.0  # relative to the slowest training recording: then the text
 
 
 class SpectrogramScaler(NamedTuple):
-    """Standardizes log-mel frames: each band has mean 0 and standard deviation 1 over the training part.
+    """Standardizes log-mel frames: each band has mean 0 and standard deviation 1 over the training split.
 
     Attributes:
         means, stds: ``(F,)``.
@@ -123,7 +123,7 @@ def synthesize(
             StreamingDecoder(network.decoder, TacotronState(*state))
             for network, state in zip(networks, states, strict=True)
         ]
-        width = networks[0].decoder.together * bands + 1
+        width = networks[0].decoder.reduction_factor * bands + 1
         silence = batch.inputs.new_zeros((len(batch), width), dtype=torch.float32)
         outputs = roll_out(step, silence, decoders, int(max_steps.max()), finished).float().cpu()
         weights = torch.stack(attention, 1).float().cpu().numpy()

@@ -46,8 +46,8 @@ class Summarizer(SummarizerSettings, Seq2SeqJob[SummarizerPredictor]):
         return self.text_col, self.summary_col
 
     def prepare(self, train: TextPairs) -> SummarizerPredictor:
-        """A predictor with the vocabularies of the training part."""
-        self._train_part = train
+        """A predictor with the vocabularies of the training split."""
+        self._train_split = train
         return SummarizerPredictor.fitted(self.snapshot(), train, self.progress)
 
     def source(self, examples: TextPairs) -> TextPairDataset:
@@ -56,7 +56,7 @@ class Summarizer(SummarizerSettings, Seq2SeqJob[SummarizerPredictor]):
         texts, summaries = ([" ".join(text.split()) for text in side] for side in (examples.sources, examples.targets))
         encoded = predictor.encode_pairs(texts, summaries, self.max_tokens)
         dataset, num_too_long = filter_by_length(encoded, self.max_tokens, limit + 1)
-        if examples is self._train_part:
+        if examples is self._train_split:
             self._num_truncated, self._num_too_long = predictor.count_truncated(examples.sources), num_too_long
         if not len(dataset):
             raise DataError(f"{examples.name}: every summary is above {limit} tokens: raise --max-summary-tokens")
@@ -67,7 +67,7 @@ class Summarizer(SummarizerSettings, Seq2SeqJob[SummarizerPredictor]):
         return dataset
 
     def evaluate_examples(self, test: TextPairs, progress: Progress) -> Evaluation:
-        return evaluate_summaries(self.predictor, test, self._train_part, progress)
+        return evaluate_summaries(self.predictor, test, self._train_split, progress)
 
     def report_sections(self, examples: TextPairs) -> list[Section]:
         return report.report_sections(

@@ -30,7 +30,7 @@ def evaluate_summaries(
     Args:
         predictor: The model.
         test: Pairs that the model was not fitted to.
-        train: The training part, for the nearest-neighbor baseline; ``None`` leaves that baseline out.
+        train: The training split, for the nearest-neighbor baseline; ``None`` leaves that baseline out.
         progress: Where to report progress.
     """
     settings, words = predictor.settings, predictor.median_summary_words
@@ -48,7 +48,7 @@ def evaluate_summaries(
         f"{len(test):,} texts; beam size {BEAM_SIZE}, length penalty {settings.length_penalty:g}.",
         f"{predictor.count_truncated(sources):,} texts have more than {settings.max_tokens} tokens; only their first "
         f"{settings.max_tokens} are read.",
-        f"The median summary of the training part has {words} words.",
+        f"The median summary of the training split has {words} words.",
         signature(),
     ]
     return Evaluation(pd.DataFrame(rows), DIRECTIONS, details, tuple(notes))

@@ -33,7 +33,7 @@ class SummarizerPredictor(Seq2SeqPredictor[SummarizerSettings]):
     """Tokenizers and encoder-decoder of a summarizer. Only the first ``max_tokens`` tokens of a text are read.
 
     Attributes:
-        median_summary_words: Median number of words in a summary of the training part.
+        median_summary_words: Median number of words in a summary of the training split.
     """
 
     result_class = Summary

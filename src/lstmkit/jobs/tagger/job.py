@@ -47,14 +47,14 @@ class Tagger(TaggerSettings, Job[TaggerPredictor]):
         return read_tagged_sentences(data, self.token_col, self.tag_col)
 
     def split(self, examples: TaggedSentences, validation: TaggedSentences | None) -> DataSplit:
-        """Random training, validation and test parts."""
+        """Random training, validation and test splits."""
         examples.require_tags()
         if validation is not None:
             validation.require_tags()
         return random_split(examples, validation, "sentence", self.valid_fraction, self.test_fraction, self.seed)
 
     def prepare(self, train: TaggedSentences) -> TaggerPredictor:
-        """Vocabularies, tags and each word's most frequent tag, from the training part."""
+        """Vocabularies, tags and each word's most frequent tag, from the training split."""
         return TaggerPredictor.fitted(self.snapshot(), train)
 
     def source(self, examples: TaggedSentences) -> TaggedDataset:
@@ -76,7 +76,7 @@ class Tagger(TaggerSettings, Job[TaggerPredictor]):
 
     def to_text(self, predictions: list[TaggedSentence]) -> str:
         """CoNLL format: one token and its tag per line, a blank line between sentences."""
-        sentences = (zip(one.tokens, one.tags, strict=True) for one in predictions)
+        sentences = (zip(prediction.tokens, prediction.tags, strict=True) for prediction in predictions)
         return "\n\n".join("\n".join(f"{token}\t{tag}" for token, tag in sentence) for sentence in sentences)
 
     def to_records(self, predictions: list[TaggedSentence]) -> list[dict[str, Any]]:

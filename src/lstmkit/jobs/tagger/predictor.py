@@ -45,7 +45,7 @@ class TaggerPredictor(Predictor[TaggerSettings]):
 
     Attributes:
         word_vocab: Words with an embedding.
-        char_vocab: Characters of the training part.
+        char_vocab: Characters of the training split.
         tags: All tags, in the order of the network's outputs.
         most_frequent_tags: ``(V,)`` index of the most frequent tag of each word, for the baseline.
     """
@@ -65,7 +65,7 @@ class TaggerPredictor(Predictor[TaggerSettings]):
 
     @classmethod
     def fitted(cls, settings: TaggerSettings, train: TaggedSentences) -> Self:
-        """Collect words, characters, tags and each word's most frequent tag from the training part."""
+        """Collect words, characters, tags and each word's most frequent tag from the training split."""
         sentences = [" ".join(tokens) for tokens in train.tokens]
         words = Tokenizer.fit(sentences, "whitespace", min_count=settings.min_count, lowercase=settings.lowercase)
         characters = Tokenizer.fit((token for tokens in train.tokens for token in tokens), "chars")
@@ -124,7 +124,7 @@ class TaggerPredictor(Predictor[TaggerSettings]):
             assert batch.lengths is not None
             assert batch.rows is not None
             outputs, _ = model(batch.inputs, None, batch.lengths)
-            best, probabilities = _tag_head(model).answer(outputs, batch.lengths)
+            best, probabilities = _tag_head(model).decode(outputs, batch.lengths)
             return [
                 TaggedSentence(
                     sentences.tokens[row],

@@ -24,9 +24,9 @@ class PretrainedWeights:
 
     def check(self, model: nn.Module) -> None:
         """Raise SettingError if shapes differ, apart from additional classes."""
-        own = model.state_dict()
-        different = sorted(own.keys() ^ self.weights.keys())
-        different += [n for n, t in self.weights.items() if n in own and not _shapes_match(n, t, own[n])]
+        current = model.state_dict()
+        different = sorted(current.keys() ^ self.weights.keys())
+        different += [n for n, t in self.weights.items() if n in current and not _shapes_match(n, t, current[n])]
         if different:
             raise SettingError(
                 f"the model in {self.name} has another shape ({different[0]}): give the sizes that it was fitted with"
@@ -35,10 +35,10 @@ class PretrainedWeights:
     @torch.no_grad()
     def load_into(self, model: nn.Module) -> None:
         """Copy all weights; those of new classes keep their initial values."""
-        own = model.state_dict()
+        current = model.state_dict()
         for name, weight in self.weights.items():
-            if name in own and _shapes_match(name, weight, own[name]):
-                own[name][: len(weight)].copy_(weight)
+            if name in current and _shapes_match(name, weight, current[name]):
+                current[name][: len(weight)].copy_(weight)
 
 
 def _shapes_match(name: str, weight: Tensor, own: Tensor) -> bool:

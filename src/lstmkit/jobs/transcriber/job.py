@@ -19,7 +19,7 @@ from lstmkit.frontends.log_mel import LogMelFrontEnd
 from lstmkit.jobs import load
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.splitting import looked_at, random_split
-from lstmkit.jobs.common.token_labels import shown as shown_token
+from lstmkit.jobs.common.token_labels import visible_token as shown_token
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.language_model.predictor import LanguageModelPredictor
 from lstmkit.jobs.transcriber import metrics, report
@@ -40,8 +40,8 @@ _GROUPS = {"audio": "audio", "features": "audio", "strokes": "audio", "images": 
 class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
     """Transcribe audio, images of text lines, feature sequences or pen strokes.
 
-    Data: a folder or ``.zip`` of sounds or images with their texts beside them, a table of paths and texts, an
-    ``.npz`` of features or strokes, or ``(inputs, texts)``; see ``read_transcripts``.
+    Data: a folder or ``.zip`` of audio files or images, each with a text file of the same name, a table of paths and
+    texts, an ``.npz`` of features or strokes, or ``(inputs, texts)``; see ``read_transcripts``.
 
     >>> rng = np.random.default_rng(0)
     >>> texts = ["".join(rng.choice(list("ab "), 4)).strip() + "a" for _ in range(60)]
@@ -81,31 +81,33 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
         return random_split(examples, validation, "example", self.valid_fraction, self.test_fraction, self.seed)
 
     def prepare(self, train: Transcripts) -> TranscriberPredictor:
-        """Alphabet and front end of the training part, or those of the run in ``init_from``."""
+        """Alphabet and front end of the training split, or those of the run in ``init_from``."""
         front_end = build_front_end(self, train.kind)
         texts = train.require_texts()
         characters = {character for text in texts for character in text}
-        usual = Counter(texts).most_common(1)[0][0]
+        most_frequent_text = Counter(texts).most_common(1)[0][0]
         if self.init_from:
             with seeded(self.seed):  # models are built; the caller's random state stays as it was
                 before = load(self.init_from).predictor
-                return self._initialized_from(before, train.kind, characters, usual)
+                return self._initialized_from(before, train.kind, characters, most_frequent_text)
         front_end.fit(train.inputs, self.progress)
-        return TranscriberPredictor(self.snapshot(), front_end, "".join(sorted(characters)), usual)
+        return TranscriberPredictor(self.snapshot(), front_end, "".join(sorted(characters)), most_frequent_text)
 
-    def _initialized_from(self, before: Any, kind: str, characters: set[str], usual: str) -> TranscriberPredictor:
+    def _initialized_from(
+        self, pretrained_predictor: Any, kind: str, characters: set[str], most_frequent_text: str
+    ) -> TranscriberPredictor:
         """A predictor with the front end, weights and alphabet of an earlier run; new characters come last."""
-        if not isinstance(before, TranscriberPredictor) or before.front_end.kind != kind:
+        if not isinstance(pretrained_predictor, TranscriberPredictor) or pretrained_predictor.front_end.kind != kind:
             raise SettingError(f"{self.init_from} is not a transcriber of {kind}: give one")
         for name in ("sample_rate", "n_mels", "mean_normalization"):
-            value = getattr(before.settings, name)
+            value = getattr(pretrained_predictor.settings, name)
             if value != getattr(self, name):
                 raise SettingError(f"{self.init_from} was fitted with {name}={value}: give the same")
         front_end = build_front_end(self, kind)
-        front_end.load_state(before.front_end.state())
-        alphabet = before.alphabet + "".join(sorted(characters - {*before.alphabet}))
-        predictor = TranscriberPredictor(self.snapshot(), front_end, alphabet, usual)
-        pretrained = PretrainedWeights(self.init_from, dict(before.network.state_dict()))
+        front_end.load_state(pretrained_predictor.front_end.state())
+        alphabet = pretrained_predictor.alphabet + "".join(sorted(characters - {*pretrained_predictor.alphabet}))
+        predictor = TranscriberPredictor(self.snapshot(), front_end, alphabet, most_frequent_text)
+        pretrained = PretrainedWeights(self.init_from, dict(pretrained_predictor.network.state_dict()))
         pretrained.check(predictor.build())
         predictor.pretrained = pretrained
         return predictor
@@ -172,10 +174,10 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
         """One line per example; with several, the name comes first."""
         if len(predictions) == 1:
             return predictions[0].text
-        return "\n".join(f"{one.name}\t{one.text}" for one in predictions)
+        return "\n".join(f"{transcription.name}\t{transcription.text}" for transcription in predictions)
 
     def to_records(self, predictions: list[Transcription]) -> list[dict[str, Any]]:
-        return [to_record(one) for one in predictions]
+        return [to_record(transcription) for transcription in predictions]
 
     def plot(self, data: Any, predictions: list[Transcription]) -> Figure:
         """The first example and the position of each character."""
@@ -184,7 +186,7 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
     # ---- evidence ------------------------------------------------------------------------------------------------
 
     def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
-        """Character and word error rates, beside the most frequent training text and the empty text.
+        """Character and word error rates, compared with the most frequent training text and the empty text.
 
         Raises:
             DataError: A text is missing, or all are empty.
@@ -198,10 +200,10 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
             raise DataError(f"{test.name}: every text is empty: there is nothing to score")
         predictor, decoder, name = self.predictor, self._ctc_decoder(), self.cell.upper()
         transcriptions = predictor.transcribe(test, decoder, progress)
-        texts = {decoder.row_name(name): [one.text for one in transcriptions]}
+        texts = {decoder.row_name(name): [transcription.text for transcription in transcriptions]}
         if decoder.beam_size > 1:
             greedy = predictor.transcribe(test, CTCDecoder(), progress)
-            texts[f"{name}, greedy"] = [one.text for one in greedy]
+            texts[f"{name}, greedy"] = [transcription.text for transcription in greedy]
         texts |= {"most frequent text": [predictor.most_frequent_text] * len(test), "empty text": [""] * len(test)}
         rows = [{"model": model, **metrics.scores(of_model, references)} for model, of_model in texts.items()]
         unknown = Counter(c for text in references for c in text if c not in predictor.alphabet)

@@ -51,9 +51,9 @@ def confusions(hypotheses: Sequence[str], references: Sequence[str]) -> Counter[
             if chunk.type == "substitute":
                 counts.update(zip(of, by, strict=True))
             elif chunk.type == "delete":
-                counts.update((one, EPSILON) for one in of)
+                counts.update((character, EPSILON) for character in of)
             elif chunk.type == "insert":
-                counts.update((EPSILON, one) for one in by)
+                counts.update((EPSILON, character) for character in by)
     return counts
 
 

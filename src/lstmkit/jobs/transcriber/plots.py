@@ -1,4 +1,4 @@
-"""Pictures of what was transcribed, each character over the place where it was read."""
+"""Figures of transcriptions: the input with each character at its position."""
 
 from __future__ import annotations
 
@@ -9,92 +9,98 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lstmkit.jobs.transcriber.results import AlignedText
-from lstmkit.plots.style import BLUE, GREY, SMALL, new_figure, shown
+from lstmkit.plots.style import BLUE, GRAY, SMALL, new_figure, truncated
 
-_MOST = 70  # characters that are drawn
-_TALLEST = 2.6  # inches of the picture itself
+_MAX_CHARACTERS = 70  # that are drawn
+_MAX_IMAGE_HEIGHT = 2.6  # inches
 
 
 def aligned_transcript_figure(
     values: np.ndarray,
-    ends: float,
-    placed: Sequence[AlignedText],
-    along: str,
+    end: float,
+    characters: Sequence[AlignedText],
+    x_label: str,
     title: str,
     *,
-    up: str = "",
+    y_label: str = "",
     cmap: str = "magma",
 ) -> Figure:
-    """An image over time or along a line, and over it what was read where.
+    """Draw a spectrogram, features or an image of a text line, and above it each character at its position.
 
     Args:
         values: ``(H, W)``, the lowest row first.
-        ends: Where the last column ends; the first begins at 0.
-        placed: The characters with their positions; the first 70 are drawn.
-        along, up: What the axes are; without ``up`` the image keeps its own proportions.
-        title: The text.
-        cmap: Colors, from low to high.
+        end: Position at which the last column ends; the first begins at 0.
+        characters: The characters with their positions; the first 70 are drawn.
+        x_label, y_label: Axis labels; without ``y_label`` the image keeps its aspect ratio.
+        title: The transcribed text.
+        cmap: Matplotlib color map.
     """
-    last = placed[_MOST].start if len(placed) > _MOST else ends
-    values = values[:, : max(1, int(np.ceil(values.shape[1] * last / ends)))]
-    own = 6.2 * values.shape[0] / values.shape[1]
-    figure = new_figure(0.95 + (1.9 if up else min(_TALLEST, max(0.25, own))))
+    last = characters[_MAX_CHARACTERS].start if len(characters) > _MAX_CHARACTERS else end
+    values = values[:, : max(1, int(np.ceil(values.shape[1] * last / end)))]
+    image_height = 6.2 * values.shape[0] / values.shape[1]
+    figure = new_figure(0.95 + (1.9 if y_label else min(_MAX_IMAGE_HEIGHT, max(0.25, image_height))))
     ax = figure.subplots()
     ax.imshow(values, origin="lower", extent=(0, last, 0, values.shape[0]), aspect="auto", cmap=cmap)
     ax.set(xlim=(0, last), ylim=(0, values.shape[0]))
-    ax.set_xlabel(along, fontsize=SMALL)
+    ax.set_xlabel(x_label, fontsize=SMALL)
     ax.tick_params(labelsize=SMALL)
-    if up:
-        ax.set_ylabel(up, fontsize=SMALL)
+    if y_label:
+        ax.set_ylabel(y_label, fontsize=SMALL)
     else:
         ax.set_yticks([])
-    _letters(ax, placed[:_MOST])
-    _entitle(figure, title)
+    _draw_characters(ax, characters[:_MAX_CHARACTERS])
+    _set_title(figure, title)
     return figure
 
 
-def _letters(ax: Axes, placed: Sequence[AlignedText]) -> None:
-    """Above the axes; a mark from each down to the place."""
-    small = SMALL if len(placed) <= 45 else 0.75 * SMALL
-    for one in placed:
-        middle = (one.start + one.end) / 2
-        strength = 0.35 + 0.65 * min(1.0, one.confidence)
-        ax.axvline(middle, color=BLUE, linewidth=0.7, alpha=0.6 * strength)
+def _draw_characters(ax: Axes, characters: Sequence[AlignedText]) -> None:
+    """Write the characters above the axes, each with a vertical line at its position."""
+    font_size = SMALL if len(characters) <= 45 else 0.75 * SMALL
+    for character in characters:
+        middle = (character.start + character.end) / 2
+        alpha = 0.35 + 0.65 * min(1.0, character.confidence)
+        ax.axvline(middle, color=BLUE, linewidth=0.7, alpha=0.6 * alpha)
         ax.text(
-            middle, 1.02, "␣" if one.text == " " else one.text, transform=ax.get_xaxis_transform(), ha="center",
-            va="bottom", fontsize=small, color=BLUE, alpha=strength, parse_math=False,
+            middle, 1.02, _visible(character), transform=ax.get_xaxis_transform(), ha="center", va="bottom",
+            fontsize=font_size, color=BLUE, alpha=alpha, parse_math=False,
         )  # fmt: skip
 
 
-def ink_transcript_figure(points: np.ndarray, placed: Sequence[AlignedText], title: str) -> Figure:
-    """What a pen wrote, and each character under the points where it was read.
+def _visible(character: AlignedText) -> str:
+    return "␣" if character.text == " " else character.text
+
+
+def ink_transcript_figure(points: np.ndarray, characters: Sequence[AlignedText], title: str) -> Figure:
+    """Draw pen strokes, and below them each character at its position.
 
     Args:
         points: ``(N, 3)`` strokes.
-        placed: The characters, their positions as numbers of points; the first 70 are drawn.
-        title: The text.
+        characters: The characters, with positions as point numbers; the first 70 are drawn.
+        title: The transcribed text.
     """
-    places = np.cumsum(points[:, :2], axis=0)
+    positions = np.cumsum(points[:, :2], axis=0)
     figure = new_figure(2.2)
     ax = figure.subplots()
-    for stroke in np.split(places, np.flatnonzero(points[:, 2] > 0) + 1):
-        ax.plot(stroke[:, 0], stroke[:, 1], color=GREY, linewidth=1.2)
-    foot = places[:, 1].max() + 0.12 * max(1e-6, np.ptp(places[:, 1]))
-    for one in placed[:_MOST]:
-        first = min(int(one.start), len(places) - 1)
-        across = places[first : max(first + 1, int(np.ceil(one.end))), 0].mean()
-        strength = 0.35 + 0.65 * min(1.0, one.confidence)
+    for stroke in np.split(positions, np.flatnonzero(points[:, 2] > 0) + 1):
+        ax.plot(stroke[:, 0], stroke[:, 1], color=GRAY, linewidth=1.2)
+    text_y = positions[:, 1].max() + 0.12 * max(1e-6, np.ptp(positions[:, 1]))
+    for character in characters[:_MAX_CHARACTERS]:
+        first = min(int(character.start), len(positions) - 1)
+        x = positions[first : max(first + 1, int(np.ceil(character.end))), 0].mean()
+        alpha = 0.35 + 0.65 * min(1.0, character.confidence)
         ax.text(
-            across, foot, "␣" if one.text == " " else one.text, ha="center", va="top", fontsize=SMALL, color=BLUE,
-            alpha=strength, parse_math=False,
+            x, text_y, _visible(character), ha="center", va="top", fontsize=SMALL, color=BLUE, alpha=alpha,
+            parse_math=False,
         )  # fmt: skip
     ax.invert_yaxis()
-    ax.set_ylim(foot + 0.25 * max(1e-6, np.ptp(places[:, 1])), None)
+    ax.set_ylim(text_y + 0.25 * max(1e-6, np.ptp(positions[:, 1])), None)
     ax.set_aspect("equal", adjustable="datalim")
     ax.set_axis_off()
-    _entitle(figure, title)
+    _set_title(figure, title)
     return figure
 
 
-def _entitle(figure: Figure, title: str) -> None:
-    figure.suptitle(shown(title, 80) or "nothing was read", x=0.01, ha="left", fontsize=SMALL + 1, parse_math=False)
+def _set_title(figure: Figure, title: str) -> None:
+    figure.suptitle(
+        truncated(title, 80) or "no text recognized", x=0.01, ha="left", fontsize=SMALL + 1, parse_math=False
+    )

@@ -45,7 +45,7 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
     Attributes:
         front_end: Converts examples to features.
         alphabet: The characters that it can write, in the order of their classes.
-        most_frequent_text: Of the training part, for a baseline.
+        most_frequent_text: Of the training split, for a baseline.
         pretrained: Weights that training starts from; not saved.
     """
 
@@ -110,7 +110,7 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
     ) -> list[Transcription]:
         """The transcription of each example; audio longer than ``max_seconds`` is cut at pauses."""
         inputs, longest = examples.inputs, self.settings.max_seconds
-        long = [isinstance(one, AudioClip) and one.seconds > longest for one in inputs]
+        long = [isinstance(example, AudioClip) and example.seconds > longest for example in inputs]
         short = [i for i, is_long in enumerate(long) if not is_long]
         results = dict(zip(short, self._transcribe_batch(examples.subset(short), decoder, progress), strict=True))
         for i, clip in enumerate(inputs):
@@ -143,7 +143,7 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
                 self.alphabet,
                 name,
                 front_end.unit,
-                lambda steps, example=example: front_end.places(example, steps * self.stride),
+                lambda steps, example=example: front_end.positions(example, steps * self.stride),
             )
             for characters, name, example in zip(written, examples.ids, examples.inputs, strict=True)
         ]
@@ -192,14 +192,14 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
         kind = settings.old_choices["input_type"].get(state["reads"], state["reads"])
         if kind not in KINDS:
             raise ValueError(f"unknown input type {kind!r}")
-        alphabet, usual = state["alphabet"], state["usual"]
+        alphabet, most_frequent_text = state["alphabet"], state["usual"]
         if not isinstance(alphabet, str) or len({*alphabet}) != len(alphabet) or not alphabet:
             raise ValueError("the alphabet is empty or has repeated characters")
-        if not isinstance(usual, str):
+        if not isinstance(most_frequent_text, str):
             raise ValueError("the most frequent text is not a text")
         front_end = build_front_end(settings, kind)
         front_end.load_state(state["front"])
-        return cls(settings, front_end, alphabet, usual)
+        return cls(settings, front_end, alphabet, most_frequent_text)
 
 
 def build_front_end(settings: TranscriberSettings, kind: str) -> AlignedFrontEnd:

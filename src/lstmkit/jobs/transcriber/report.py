@@ -9,13 +9,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lstmkit.data.transcripts import Transcripts
-from lstmkit.jobs.common.token_labels import shown as shown_token
+from lstmkit.jobs.common.token_labels import visible_token as shown_token
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.transcriber.metrics import EPSILON, confusions, edit_distance
 from lstmkit.jobs.transcriber.plots import aligned_transcript_figure, ink_transcript_figure
 from lstmkit.jobs.transcriber.predictor import TranscriberPredictor
 from lstmkit.jobs.transcriber.results import Transcription
-from lstmkit.plots.style import shown
+from lstmkit.plots.style import truncated
 from lstmkit.report import Section
 
 _MAX_ROWS = 20
@@ -27,13 +27,13 @@ def sections(predictor: TranscriberPredictor, evaluation: Evaluation | None, exa
 
     Args:
         predictor: Fitted.
-        evaluation: On the test part; its ``outputs`` are the test examples and their transcriptions.
+        evaluation: On the test split; its ``outputs`` are the test examples and their transcriptions.
         examples: Everything that was read.
     """
     if evaluation is None:
-        return [Section("Test", "No test part was held out (test_fraction=0)."), _data_section(predictor, examples)]
+        return [Section("Test", "No test split was held out (test_fraction=0)."), _data_section(predictor, examples)]
     test, transcriptions = evaluation.outputs
-    text = " ".join(["Scores on the test part, to which nothing was fitted.", *evaluation.notes])
+    text = " ".join(["Scores on the test split, to which nothing was fitted.", *evaluation.notes])
     alignments = (_alignment_section(predictor, test, transcriptions[i], i) for i in range(min(_MAX_DRAWN, len(test))))
     return [
         Section("Results", text, evaluation.table, best=evaluation.directions),
@@ -45,7 +45,9 @@ def sections(predictor: TranscriberPredictor, evaluation: Evaluation | None, exa
 
 
 def _confusions_section(test: Transcripts, transcriptions: list[Transcription]) -> Section:
-    most_common = confusions([one.text for one in transcriptions], test.require_texts()).most_common(_MAX_ROWS)
+    most_common = confusions(
+        [transcription.text for transcription in transcriptions], test.require_texts()
+    ).most_common(_MAX_ROWS)
     table = pd.DataFrame(
         {
             "true": [_label(a) for (a, _), _ in most_common],
@@ -53,7 +55,7 @@ def _confusions_section(test: Transcripts, transcriptions: list[Transcription]) 
             "count": [n for _, n in most_common],
         }
     )
-    text = f"On the test part, most frequent first. {EPSILON} marks a deleted or inserted character."
+    text = f"On the test split, most frequent first. {EPSILON} marks a deleted or inserted character."
     return Section("Confusions", text, table if most_common else None)
 
 
@@ -63,13 +65,15 @@ def _label(character: str) -> str:
 
 def _worst_texts_section(test: Transcripts, transcriptions: list[Transcription]) -> Section:
     references = test.require_texts()
-    errors = [edit_distance(one.text, text) for one, text in zip(transcriptions, references, strict=True)]
+    errors = [
+        edit_distance(transcription.text, text) for transcription, text in zip(transcriptions, references, strict=True)
+    ]
     order = [i for i in np.argsort(errors, kind="stable")[::-1] if errors[i]][:_MAX_ROWS]
     rows = [
         {
             "example": test.ids[i],
-            "text": shown(references[i], 100),
-            "predicted": shown(transcriptions[i].text, 100),
+            "text": truncated(references[i], 100),
+            "predicted": truncated(transcriptions[i].text, 100),
             "errors": errors[i],
             "confidence": transcriptions[i].confidence,
         }
@@ -77,14 +81,14 @@ def _worst_texts_section(test: Transcripts, transcriptions: list[Transcription])
     ]
     title = "Texts with the most errors"
     if not rows:
-        return Section(title, "The test part has no error.")
+        return Section(title, "The test split has no error.")
     return Section(title, f"{sum(map(bool, errors))} of {len(test)} texts have errors.", pd.DataFrame(rows))
 
 
 def _alignment_section(
     predictor: TranscriberPredictor, test: Transcripts, transcription: Transcription, i: int
 ) -> Section:
-    title = f"Alignment of {shown(test.ids[i], 50)}"
+    title = f"Alignment of {truncated(test.ids[i], 50)}"
     text = "Each character is drawn where the network is most certain of it, paler if it is less certain." * (not i)
     table = pd.DataFrame([character._asdict() for character in transcription.characters])
     figure = alignment_figure(predictor, test, transcription, i)
@@ -101,9 +105,9 @@ def alignment_figure(
     if examples.kind == "images":
         return aligned_transcript_figure(example[::-1], example.shape[1], characters, "pixel", title, cmap="gray")
     (encoded,) = predictor.front_end.encode([example], [examples.ids[i]])
-    end = float(predictor.front_end.places(example, np.array([len(encoded)]))[0])
+    end = float(predictor.front_end.positions(example, np.array([len(encoded)]))[0])
     y_label = "mel band" if examples.kind == "audio" else "feature"
-    return aligned_transcript_figure(encoded.T, end, characters, unit_label(transcription.unit), title, up=y_label)
+    return aligned_transcript_figure(encoded.T, end, characters, unit_label(transcription.unit), title, y_label=y_label)
 
 
 def unit_label(unit: str) -> str:
@@ -118,5 +122,7 @@ def _data_section(predictor: TranscriberPredictor, examples: Transcripts) -> Sec
         f"{len(examples):,} examples ({examples.kind}), {sum(map(len, texts)):,} characters, {len(counts)} different "
         f"ones; the model's alphabet has {len(predictor.alphabet)}."
     )
-    table = pd.DataFrame({"character": [shown_token(one) for one, _ in counts], "count": [n for _, n in counts]})
+    table = pd.DataFrame(
+        {"character": [shown_token(transcription) for transcription, _ in counts], "count": [n for _, n in counts]}
+    )
     return Section("The data", text, table)

@@ -12,7 +12,7 @@ import torch
 
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.text.text_pairs import TextPairDataset
-from lstmkit.decoding.ctc import LanguageModelScore, Written, forced_align, greedy, prefix_beam_search
+from lstmkit.decoding.ctc import AlignedCharacter, LanguageModelScore, forced_align, greedy, prefix_beam_search
 from lstmkit.errors import SettingError
 from lstmkit.models.base import Model
 from lstmkit.progress import Progress
@@ -56,13 +56,13 @@ class Transcription:
     @property
     def confidence(self) -> float | None:
         """Mean over the characters; ``None`` without characters. It is not the probability that the text is right."""
-        return float(np.mean([one.confidence for one in self.characters])) if self.characters else None
+        return float(np.mean([character.confidence for character in self.characters])) if self.characters else None
 
     def shifted(self, by: float) -> Transcription:
         """The same with all positions increased by ``by``."""
         words, characters = (
-            tuple(one._replace(start=one.start + by, end=one.end + by) for one in of)
-            for of in (self.words, self.characters)
+            tuple(part._replace(start=part.start + by, end=part.end + by) for part in parts)
+            for parts in (self.words, self.characters)
         )
         return Transcription(self.name, self.text, self.unit, words, characters)
 
@@ -90,7 +90,7 @@ class CTCDecoder(NamedTuple):
                 f"beam_size must be 1 to 1,000 and lm_weight at least 0, got {self.beam_size}, {self.lm_weight:g}"
             )
 
-    def __call__(self, log_p: np.ndarray) -> list[Written]:
+    def __call__(self, log_p: np.ndarray) -> list[AlignedCharacter]:
         if self.beam_size == 1:
             return greedy(log_p)
         best, *_ = prefix_beam_search(log_p, *self)
@@ -103,32 +103,38 @@ class CTCDecoder(NamedTuple):
 
 
 def to_transcription(
-    written: Sequence[Written], alphabet: str, name: str, unit: str, places: Callable[[np.ndarray], np.ndarray]
+    decoded: Sequence[AlignedCharacter],
+    alphabet: str,
+    name: str,
+    unit: str,
+    to_positions: Callable[[np.ndarray], np.ndarray],
 ) -> Transcription:
     """Characters and words with positions; leading, trailing and repeated spaces are left out.
 
     Args:
-        written: Characters with their positions in encoder steps; class 1 is the first of the alphabet.
+        decoded: Characters with their positions in encoder steps; class 1 is the first of the alphabet.
         alphabet: The characters, in the order of their classes.
         name, unit: Of the transcription.
-        places: Converts encoder steps to positions.
+        to_positions: Converts encoder steps to positions.
     """
-    starts = places(np.array([one.start for one in written], dtype=np.float64))
-    ends = places(np.array([one.end for one in written], dtype=np.float64))
-    pieces: list[AlignedText] = []
-    for one, start, end in zip(written, starts.tolist(), ends.tolist(), strict=True):
-        character = alphabet[one.id - 1]
-        if character != " " or (pieces and pieces[-1].text != " "):
-            pieces.append(AlignedText(character, start, end, one.p))
-    if pieces and pieces[-1].text == " ":
-        pieces.pop()
+    starts = to_positions(np.array([character.start for character in decoded], dtype=np.float64))
+    ends = to_positions(np.array([character.end for character in decoded], dtype=np.float64))
+    characters: list[AlignedText] = []
+    for character, start, end in zip(decoded, starts.tolist(), ends.tolist(), strict=True):
+        text = alphabet[character.id - 1]
+        if text != " " or (characters and characters[-1].text != " "):
+            characters.append(AlignedText(text, start, end, character.p))
+    if characters and characters[-1].text == " ":
+        characters.pop()
     words = []
-    for is_space, some in groupby(pieces, lambda piece: piece.text == " "):
+    for is_space, group in groupby(characters, lambda character: character.text == " "):
         if not is_space:
-            of = list(some)
-            confidence = float(np.mean([piece.confidence for piece in of]))
-            words.append(AlignedText("".join(piece.text for piece in of), of[0].start, of[-1].end, confidence))
-    return Transcription(name, "".join(piece.text for piece in pieces), unit, tuple(words), tuple(pieces))
+            letters = list(group)
+            word = "".join(letter.text for letter in letters)
+            confidence = float(np.mean([letter.confidence for letter in letters]))
+            words.append(AlignedText(word, letters[0].start, letters[-1].end, confidence))
+    text = "".join(character.text for character in characters)
+    return Transcription(name, text, unit, tuple(words), tuple(characters))
 
 
 def transcribe_batches(
@@ -140,7 +146,7 @@ def transcribe_batches(
     batch_size: int,
     device: torch.device,
     progress: Progress | None = None,
-) -> list[list[Written]]:
+) -> list[list[AlignedCharacter]]:
     """Characters of each encoded example ``(T, F)``, with positions in encoder steps.
 
     Args:
@@ -152,7 +158,7 @@ def transcribe_batches(
         device, progress: See :func:`predict`.
     """
 
-    def decode(model: Model, batch: Batch) -> list[list[Written]]:
+    def decode(model: Model, batch: Batch) -> list[list[AlignedCharacter]]:
         lengths = batch.lengths
         if lengths is None:
             raise ValueError("a batch of examples has lengths")
@@ -170,24 +176,24 @@ def log_probabilities(outputs: torch.Tensor) -> np.ndarray:
     return outputs.float().log_softmax(-1).cpu().numpy()
 
 
-def join_transcriptions(pieces: Sequence[Transcription], name: str, unit: str) -> Transcription:
+def join_transcriptions(segments: Sequence[Transcription], name: str, unit: str) -> Transcription:
     """Segments of a recording as one transcription, with spaces between segments."""
     words: tuple[AlignedText, ...] = ()
     characters: tuple[AlignedText, ...] = ()
-    for one in pieces:
-        if one.characters and characters:
-            characters += (AlignedText(" ", characters[-1].end, one.characters[0].start, 1.0),)
-        words, characters = words + one.words, characters + one.characters
-    return Transcription(name, "".join(piece.text for piece in characters), unit, words, characters)
+    for segment in segments:
+        if segment.characters and characters:
+            characters += (AlignedText(" ", characters[-1].end, segment.characters[0].start, 1.0),)
+        words, characters = words + segment.words, characters + segment.characters
+    return Transcription(name, "".join(character.text for character in characters), unit, words, characters)
 
 
-def to_record(one: Transcription) -> dict[str, Any]:
+def to_record(transcription: Transcription) -> dict[str, Any]:
     """A transcription, ready for JSON."""
     return {
-        "name": one.name,
-        "text": one.text,
-        "confidence": one.confidence,
-        "unit": one.unit,
-        "words": [piece._asdict() for piece in one.words],
-        "characters": [piece._asdict() for piece in one.characters],
+        "name": transcription.name,
+        "text": transcription.text,
+        "confidence": transcription.confidence,
+        "unit": transcription.unit,
+        "words": [word._asdict() for word in transcription.words],
+        "characters": [character._asdict() for character in transcription.characters],
     }

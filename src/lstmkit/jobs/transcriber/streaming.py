@@ -60,11 +60,11 @@ class StreamingTranscript:
         if given.dtype.kind != "f":
             raise DataError("samples must be from -1 to 1: divide integers by the range of their type")
         self._take(self._resampler.push(given.astype(np.float32)), last=False)
-        for one in self._greedy.written[self._num_read :]:
-            character = self._alphabet[one.id - 1]
+        for decoded in self._greedy.characters[self._num_read :]:
+            character = self._alphabet[decoded.id - 1]
             if character != " " or (self._text and not self._text.endswith(" ")):
                 self._text += character
-        self._num_read = len(self._greedy.written)
+        self._num_read = len(self._greedy.characters)
         return self._text.rstrip(" ")
 
     def finish(self) -> Transcription:
@@ -74,7 +74,7 @@ class StreamingTranscript:
             self._take(self._resampler.finish(), last=True)
         stride, ends = self._stride, self._samples / self._front_end.mel.sample_rate
         return to_transcription(
-            self._greedy.written,
+            self._greedy.characters,
             self._alphabet,
             self._name,
             self._front_end.unit,

@@ -41,15 +41,15 @@ class Translator(TranslatorSettings, Seq2SeqJob[TranslatorPredictor]):
         return self.source_col, self.target_col
 
     def prepare(self, train: TextPairs) -> TranslatorPredictor:
-        """A predictor with the vocabularies of the training part."""
-        self._train_part = train
+        """A predictor with the vocabularies of the training split."""
+        self._train_split = train
         return TranslatorPredictor.fitted(self.snapshot(), train, self.progress)
 
     def source(self, examples: TextPairs) -> TextPairDataset:
         limit = self.max_tokens
         encoded = self.predictor.encode_pairs(examples.sources, examples.targets)
         dataset, num_too_long = filter_by_length(encoded, limit, limit)
-        if examples is self._train_part:
+        if examples is self._train_split:
             self._num_too_long = num_too_long
         if not len(dataset):
             raise DataError(f"{examples.name}: every pair has a side above {limit} tokens: raise --max-tokens")
@@ -58,7 +58,7 @@ class Translator(TranslatorSettings, Seq2SeqJob[TranslatorPredictor]):
         return dataset
 
     def evaluate_examples(self, test: TextPairs, progress: Progress) -> Evaluation:
-        return evaluate_translations(self.predictor, test, self._train_part, progress)
+        return evaluate_translations(self.predictor, test, self._train_split, progress)
 
     def report_sections(self, examples: TextPairs) -> list[Section]:
         return report.report_sections(self.predictor, self.evaluation, examples, self._num_too_long)

@@ -30,7 +30,7 @@ def evaluate_translations(
     Args:
         predictor: The model.
         test: Pairs that the model was not fitted to.
-        train: The training part, for the translation memory; ``None`` leaves that baseline out.
+        train: The training split, for the translation memory; ``None`` leaves that baseline out.
         progress: Where to report progress.
     """
     settings = predictor.settings

@@ -21,7 +21,7 @@ def report_sections(
 
     Args:
         predictor: The model.
-        evaluation: Scores on the test part, if there is one.
+        evaluation: Scores on the test split, if there is one.
         examples: All pairs of the data.
         num_too_long: Number of training pairs left out because a side is too long.
     """
