@@ -1,4 +1,4 @@
-"""Forecast the temperature of the next day from a CSV, and test the forecast beside simple baselines.
+"""Forecast the temperature of the next day from a CSV, and compare it with simple baselines.
 
 Run: python examples/forecast_csv.py [FOLDER]. The folder receives the run (model, report.html) and forecast.csv.
 """

@@ -17,14 +17,14 @@ days = torch.from_numpy(hours[: len(hours) // 24 * 24]).reshape(-1, 24, 4)
 days = (days - days.mean((0, 1))) / days.std((0, 1))
 lengths = torch.arange(len(days)) % 24 + 1
 
-theirs = torch.nn.LSTM(4, 32, num_layers=2, batch_first=True, bidirectional=True)
-packed, _ = theirs(pack_padded_sequence(days, lengths, batch_first=True, enforce_sorted=False))
+torch_lstm = torch.nn.LSTM(4, 32, num_layers=2, batch_first=True, bidirectional=True)
+packed, _ = torch_lstm(pack_padded_sequence(days, lengths, batch_first=True, enforce_sorted=False))
 expected, _ = pad_packed_sequence(packed, batch_first=True, total_length=24)
 
-ours = lstmkit.LSTM(4, 32, num_layers=2, batch_first=True, bidirectional=True)  # the same arguments
-ours.load_state_dict(theirs.state_dict())  # the same weights, either way
-output, (h, c) = ours(days, lengths=lengths)
+lstm = lstmkit.LSTM(4, 32, num_layers=2, batch_first=True, bidirectional=True)  # the same arguments
+lstm.load_state_dict(torch_lstm.state_dict())  # the same weights, either way
+output, (h, c) = lstm(days, lengths=lengths)
 
 print(f"{len(days)} days, lengths {lengths.min()} to {lengths.max()}, output {tuple(output.shape)}")
 print(f"largest difference: {(output - expected).abs().max():.1e}")
-print(lstmkit.explain_backend(ours, days, lengths))
+print(lstmkit.explain_backend(lstm, days, lengths))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html.parser
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -298,6 +299,16 @@ def test_the_report_needs_nothing_else(finished: tuple[Job, Path]):
     assert job.evaluation is not None
     for phrase in (*job.evaluation.table["model"], "hidden_size"):
         assert phrase in page.text
+
+
+def test_the_report_lists_the_settings_that_count(finished: tuple[Job, Path]):
+    """Run details have every setting of the job except those of other kinds of data."""
+    job, run = finished
+    details = (run / "report.html").read_text(encoding="utf-8").split("<footer>")[1]
+    names = set(re.findall("<dt>(.*?)</dt>", details)) - {"job", "lstmkit", "torch"}
+    declared = settings.declared(type(job))
+    others = {group for group in settings.DATA_KINDS if group not in job.predictor.data_kinds}
+    assert names == {name for name, field in declared.items() if field.metadata["group"] not in others}
 
 
 def test_resuming_a_finished_run_changes_nothing(copied: tuple[Job, Path]):

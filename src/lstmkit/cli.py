@@ -48,7 +48,7 @@ app = typer.Typer(
 fit_app = typer.Typer(
     cls=_JobGroup,
     no_args_is_help=True,
-    help="Train a job on DATA and test it beside simple baselines: lstmkit fit JOB DATA -o RUN",
+    help="Train a job on DATA and compare it with simple baselines: lstmkit fit JOB DATA -o RUN",
 )
 app.add_typer(fit_app, name="fit")
 
@@ -237,7 +237,7 @@ def predict(context: typer.Context, arguments: RunAndRest = None) -> None:
 
 @app.command()
 def evaluate(run: RunArg, data: DataArg, as_json: Json = False) -> None:
-    """Score the model in RUN beside simple baselines, on DATA that it was not fitted to."""
+    """Score the model in RUN and simple baselines on DATA that it was not fitted to."""
     evaluation = load(run).evaluate(data)
     _print_json(evaluation.to_json()) if as_json else print(evaluation)
 

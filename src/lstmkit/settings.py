@@ -105,7 +105,7 @@ class Settings:
     __settings_class__: typing.ClassVar[type]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Every setting by name, as scikit-learn's estimators give theirs.
+        """Every setting by name, like scikit-learn's estimators.
 
         Args:
             deep: Has no effect; no setting is an estimator.
@@ -146,9 +146,10 @@ class Settings:
         Raises:
             SettingError: A setting of another kind was changed from its default.
         """
-        for name, field in declared(type(self)).items():
-            group = field.metadata["group"]
-            if group in DATA_KINDS and group not in used and getattr(self, name) != field.default:
+        known = declared(type(self))
+        for name in sorted(known.keys() - counted(type(self), used).keys()):
+            group = known[name].metadata["group"]
+            if getattr(self, name) != known[name].default:
                 raise SettingError(
                     f"{name} is a setting for {group}, but the data are {data}: leave --{name.replace('_', '-')} out"
                 )
@@ -157,6 +158,12 @@ class Settings:
 def declared(cls: type) -> dict[str, dataclasses.Field[Any]]:
     """The settings of ``cls`` by name, in the order of declaration."""
     return {f.name: f for f in dataclasses.fields(cls) if "help" in f.metadata}
+
+
+def counted(cls: type, kinds: Collection[str]) -> dict[str, dataclasses.Field[Any]]:
+    """The settings of ``cls`` that count for data of these kinds, some of :data:`DATA_KINDS`."""
+    left_out = set(DATA_KINDS).difference(kinds)
+    return {name: field for name, field in declared(cls).items() if field.metadata["group"] not in left_out}
 
 
 def grouped(cls: type) -> dict[str, dict[str, dataclasses.Field[Any]]]:

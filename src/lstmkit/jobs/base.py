@@ -257,7 +257,8 @@ class Job(JobSettings, ABC, Generic[P]):
             text = f"Loss by epoch. Training ended: {ended}. The weights of the best epoch are kept."
             sections.append(Section("Training", text=text, figure=training_curve(curves), caption="Loss by epoch"))
         facts = {"job": self.name, "lstmkit": __version__, "torch": torch.__version__}
-        facts |= {name: str(value) for name, value in settings.values(self).items()}
+        counted = settings.counted(type(self), self.predictor.data_kinds)
+        facts |= {name: str(value) for name, value in settings.values(self).items() if name in counted}
         lead = [self.summary] if self.evaluation is None else [self.evaluation.headline]
         write_report(path, f"lstmkit {self.name}", lead, sections, facts)
 

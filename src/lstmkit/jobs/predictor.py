@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -75,6 +75,11 @@ class Predictor(ABC, Generic[S]):
     def set_members(self, members: Sequence[Model]) -> None:
         """Take trained networks: one as it is, several as an ensemble."""
         self.model = members[0] if len(members) == 1 else Ensemble(members)
+
+    @property
+    def data_kinds(self) -> Collection[str]:
+        """Those of :data:`lstmkit.settings.DATA_KINDS` whose settings count for the fitted data."""
+        return settings_module.DATA_KINDS
 
     @property
     def device(self) -> torch.device:

@@ -24,12 +24,12 @@ def m4(job: Forecaster, fit: Fit, folder: Path, options: dict[str, Any], progres
     train, test = (_m4_long(folder / options[part]) for part in ("train", "test"))
     test["ds"] += test["unique_id"].map(train.groupby("unique_id")["ds"].max().to_dict().get)
     fit(train)
-    ours = job.predict(train).rename(columns={"forecast": _label(job)})
+    forecasts = job.predict(train).rename(columns={"forecast": _label(job)})
     baselines, _ = forecast_baselines(
         [train], job.horizon, freq=1, season=job.predictor.window_plan.season, levels=[80], progress=progress
     )
     models = [_label(job), *FORECAST_BASELINES]
-    scored = test.merge(ours, on=["unique_id", "ds"]).merge(baselines, on=["unique_id", "ds"])
+    scored = test.merge(forecasts, on=["unique_id", "ds"]).merge(baselines, on=["unique_id", "ds"])
     assert len(scored) == len(test)
     scores = evaluate(
         scored[["unique_id", "ds", "y", *models]],

@@ -238,8 +238,8 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
         self, test: SensorSeriesSet, results: list[AnomalyResult]
     ) -> dict[str, metrics.ScoresAndThresholds]:
         """Scores and thresholds of every series, by this model and by each baseline."""
-        ours = {self.cell.upper(): [(result.scores, result.thresholds) for result in results]}
-        return ours | metrics.baselines(self.predictor, self._fitted_to, test)
+        model = {self.cell.upper(): [(result.scores, result.thresholds) for result in results]}
+        return model | metrics.baselines(self.predictor, self._fitted_to, test)
 
     def report_sections(self, examples: SensorSeriesSet) -> list[Section]:
         results = self.evaluation.outputs if self.evaluation else self.predictor.detect(examples, default_progress())

@@ -21,7 +21,7 @@ from lstmkit.jobs.captioner.predictor import CaptionerPredictor, caption_columns
 from lstmkit.jobs.captioner.results import Caption, captions_as_text, subtitles
 from lstmkit.jobs.captioner.settings import CaptionerSettings
 from lstmkit.jobs.captioner.video_segments import video_segments
-from lstmkit.jobs.captioner.visual_input import INPUT_KINDS
+from lstmkit.jobs.captioner.visual_input import INPUT_KINDS, SETTING_GROUPS
 from lstmkit.jobs.common.splitting import looked_at, random_split
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.look import ExampleSequence
@@ -29,7 +29,6 @@ from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 
 _SUBTITLE_SUFFIXES = (".srt", ".vtt")
-_SETTING_GROUPS = {"images": ("text", "image"), "clips": ("text", "image", "video"), "features": ("text",)}
 
 
 class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
@@ -67,7 +66,7 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
     def split(self, examples: CaptionedMedia, validation: CaptionedMedia | None) -> DataSplit:
         """Split at random the examples that have a caption."""
         kind = examples.kind
-        self.check_group(_SETTING_GROUPS[kind], f"{INPUT_KINDS[kind]}s")
+        self.check_group(SETTING_GROUPS[kind], f"{INPUT_KINDS[kind]}s")
         if kind == "clips" and self.horizontal_flip:
             raise SettingError(
                 "horizontal_flip is a setting for images, but the data are clips: leave --horizontal-flip out"

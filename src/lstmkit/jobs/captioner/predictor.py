@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from lstmkit.data.text.text_pairs import TextPairDataset
 from lstmkit.data.text.tokenizer import BEGIN, END, PAD, UNKNOWN, Tokenizer
 from lstmkit.data.vision.video_io import ClipFormat
 from lstmkit.jobs.captioner.settings import CaptionerSettings
-from lstmkit.jobs.captioner.visual_input import VisualInput
+from lstmkit.jobs.captioner.visual_input import SETTING_GROUPS, VisualInput
 from lstmkit.jobs.predictor import Predictor
 from lstmkit.layers.recurrent import RecurrentLayer
 from lstmkit.models.base import Model
@@ -40,6 +40,10 @@ class CaptionerPredictor(Predictor[CaptionerSettings]):
         super().__init__(settings)
         self.tokenizer = tokenizer
         self.visual_input = visual_input
+
+    @property
+    def data_kinds(self) -> Collection[str]:
+        return SETTING_GROUPS[self.visual_input.kind]
 
     @classmethod
     def fitted(cls, settings: CaptionerSettings, train: CaptionedMedia, progress: Progress) -> Self:

@@ -20,6 +20,9 @@ from lstmkit.modules.video_encoder import VideoGridEncoder
 #: Kinds of input, as :attr:`CaptionedMedia.kind` names them, and the word for one of them in messages.
 INPUT_KINDS = {"images": "image", "clips": "clip", "features": "feature array"}
 
+#: Kinds of settings that count for each kind of input.
+SETTING_GROUPS = {"images": ("text", "image"), "clips": ("text", "image", "video"), "features": ("text",)}
+
 
 class VisualInput(NamedTuple):
     """Encodes images, clips or features for the network.

@@ -114,6 +114,10 @@ class ClassifierPredictor(Predictor[ClassifierSettings]):
         assert isinstance(self.front_end, AugmentedLogMelFrontEnd)
         return self.front_end
 
+    @property
+    def data_kinds(self) -> Collection[str]:
+        return (KINDS[self.front_end.kind][1],)
+
     def check_kind(self, examples: LabeledExamples) -> None:
         """Raise DataError if the examples are of another kind than the training data."""
         if examples.kind != self.front_end.kind:

@@ -40,7 +40,7 @@ def ink_figure(
     Args:
         drawings: Points ``(T, 3)`` of each: offset and pen.
         names: Title of each; ``""`` for none.
-        num_prime_points: Number of points at the start of each that are the prime and drawn grey.
+        num_prime_points: Number of points at the start of each that are the prime and drawn gray.
     """
     drawings = drawings[:_MAX_DRAWINGS]
     num_prime_points = [0] * len(drawings) if num_prime_points is None else num_prime_points

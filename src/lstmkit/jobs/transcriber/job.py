@@ -25,7 +25,7 @@ from lstmkit.jobs.language_model.predictor import LanguageModelPredictor
 from lstmkit.jobs.transcriber import metrics, report
 from lstmkit.jobs.transcriber.fine_tuning import PretrainedWeights
 from lstmkit.jobs.transcriber.language_model_fusion import character_lm_scorer
-from lstmkit.jobs.transcriber.predictor import TranscriberPredictor, build_front_end
+from lstmkit.jobs.transcriber.predictor import SETTING_GROUPS, TranscriberPredictor, build_front_end
 from lstmkit.jobs.transcriber.results import CTCDecoder, Transcription, to_record
 from lstmkit.jobs.transcriber.settings import TranscriberSettings
 from lstmkit.jobs.transcriber.streaming import StreamingTranscript
@@ -33,8 +33,6 @@ from lstmkit.look.traces import ExampleSequence
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 from lstmkit.training.train import seeded
-
-_GROUPS = {"audio": "audio", "features": "audio", "strokes": "audio", "images": "image"}
 
 
 class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
@@ -72,7 +70,7 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
 
     def split(self, examples: Transcripts, validation: Transcripts | None) -> DataSplit:
         """At random, by the seed."""
-        self.check_group((_GROUPS[examples.kind],), examples.kind)
+        self.check_group((SETTING_GROUPS[examples.kind],), examples.kind)
         for part in (examples, validation):
             if part is not None and not any(part.require_texts()):
                 raise DataError(f"{part.name}: every text is empty: there is nothing to learn")

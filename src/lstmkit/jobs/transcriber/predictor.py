@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,9 @@ from lstmkit.modules.sequence_convolutions import TextLineEncoder
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress
 
+#: The group of settings that counts for each kind of examples.
+SETTING_GROUPS = {"audio": "audio", "features": "audio", "strokes": "audio", "images": "image"}
+
 
 class TranscriberPredictor(Predictor[TranscriberSettings]):
     """Transcribes audio, images of text lines, pen strokes or feature sequences.
@@ -60,6 +63,10 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
         super().__init__(settings)
         self.front_end, self.alphabet, self.most_frequent_text = front_end, alphabet, most_frequent_text
         self.pretrained = pretrained
+
+    @property
+    def data_kinds(self) -> Collection[str]:
+        return (SETTING_GROUPS[self.front_end.kind],)
 
     @property
     def stride(self) -> int:
