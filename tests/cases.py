@@ -1,7 +1,7 @@
-"""What there is to test: every cell, option, back end and layer, found in the package's own registries.
+"""Test cases for every cell, option, back end and layer in the registries of the package.
 
-A cell in ``CELLS``, a field of ``CellSpec``, a back end in ``BACKENDS``, a keyword of a layer: being there means being
-tested, with no list to keep up here. The tensors are float64 and come from a seed.
+A new cell in ``CELLS``, field of ``CellSpec``, back end in ``BACKENDS`` or keyword of a layer is tested automatically.
+The tensors are float64 and come from a seed.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from lstmkit.layers.recurrent import _MERGES, RecurrentLayer
 from lstmkit.ops import dispatch
 from lstmkit.ops.call import Call, Pass, PassResult, Result, Zoneout
 
-# Tensors of a few numbers: a second thread only waits for the first, ten times as long where the cores are busy.
+# The tensors are tiny: a second thread only waits for the first one, ten times as long if the cores are busy.
 torch.set_num_threads(1)
 
 #: Names of the back ends; a layer also takes ``"auto"``.
 BACKENDS = tuple(dispatch.BACKENDS)
 
-#: Which directions one call runs: ``True`` is reversed.
+#: Directions of a call; ``True`` is reversed.
 DIRECTIONS = {"forward": (False,), "reversed": (True,), "both": (False, True)}
 
-#: ``(T, B, lengths)``: what a back end must get right whatever the cell.
+#: ``(T, B, lengths)`` that every back end must handle, with every cell.
 SHAPES: dict[str, tuple[int, int, list[int] | None]] = {
     "full": (4, 3, None),
     "ragged": (5, 4, [3, 0, 4, 1]),
@@ -39,7 +39,7 @@ SHAPES: dict[str, tuple[int, int, list[int] | None]] = {
 }
 
 
-#: Sums of a few dozen products in another order: the last digits of float64 may differ, no more.
+#: Tolerances for sums of a few dozen float64 products in another order: only the last digits may differ.
 LAST_DIGITS = {"rtol": 1e-10, "atol": 1e-12}
 
 
@@ -49,18 +49,18 @@ LAST_DIGITS = {"rtol": 1e-10, "atol": 1e-12}
 def cell_specs(input_size: int = 3, hidden_size: int = 5) -> list[CellSpec]:
     """Every cell with every combination of its options."""
     fields = [f for f in dataclasses.fields(CellSpec) if f.default is not dataclasses.MISSING]
-    of_some_cell = frozenset().union(*(cell.options for cell in CELLS.values()))
+    cell_options = frozenset().union(*(cell.options for cell in CELLS.values()))
     specs = []
     for kind, cell in CELLS.items():
-        own = [f for f in fields if f.name in cell.options or f.name not in of_some_cell]
-        for values in itertools.product(*((f.default, _switched(f.default)) for f in own)):
-            options = dict(zip((f.name for f in own), values, strict=True))
+        applicable = [f for f in fields if f.name in cell.options or f.name not in cell_options]
+        for values in itertools.product(*((f.default, _switched(f.default)) for f in applicable)):
+            options = dict(zip((f.name for f in applicable), values, strict=True))
             specs.append(CellSpec(kind, input_size, hidden_size, **options))
     return specs
 
 
 def spec_id(spec: CellSpec) -> str:
-    """``lstm-peephole``: the kind and what is not at its default."""
+    """Test id such as ``lstm-peephole``: the kind and the options that differ from their defaults."""
     fields = [f for f in dataclasses.fields(CellSpec) if f.default is not dataclasses.MISSING]
     changed = [
         f.name if getattr(spec, f.name) else f"no_{f.name}" for f in fields if getattr(spec, f.name) != f.default
@@ -69,7 +69,7 @@ def spec_id(spec: CellSpec) -> str:
 
 
 def _switched(default: Any) -> Any:
-    """A value other than the default: a flag the other way, a size of 2, a share of 0.3."""
+    """A value other than the default: the opposite flag, a size of 2, a probability of 0.3."""
     return {bool: lambda: not default, int: lambda: 2, float: lambda: 0.3}[type(default)]()
 
 
@@ -77,7 +77,7 @@ def _switched(default: Any) -> Any:
 
 
 def numbers(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Normal numbers that ask for a gradient."""
+    """Normal random numbers that require a gradient."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype).requires_grad_()
 
 
@@ -104,7 +104,7 @@ def make_call(
 
 
 def cast(call: Call, dtype: torch.dtype, device: str = "cpu") -> Call:
-    """The same numbers, leaves again."""
+    """The call with its tensors cast, as new leaves."""
 
     def leaf(t: Tensor) -> Tensor:
         return t.detach().to(device, dtype).requires_grad_()
@@ -116,7 +116,8 @@ def cast(call: Call, dtype: torch.dtype, device: str = "cpu") -> Call:
     return call._replace(x=leaf(call.x), passes=passes)
 
 
-def changed(call: Call, change: Callable[[Pass], Pass]) -> Call:
+def map_passes(call: Call, change: Callable[[Pass], Pass]) -> Call:
+    """The call with ``change`` applied to each pass."""
     return call._replace(passes=tuple(change(p) for p in call.passes))
 
 
@@ -131,11 +132,11 @@ def noisy(call: Call) -> Call:
         zoneout = tuple(mask(call.x.shape[0], *s.shape) for s in p.state)
         return p._replace(recurrent_mask=2 * mask(*p.state[0].shape), zoneout=zoneout)
 
-    return changed(call, noise)
+    return map_passes(call, noise)
 
 
 def leaves(call: Call) -> dict[str, Tensor]:
-    """Every tensor of a call that has a gradient, by name."""
+    """Tensors of a call that require a gradient, by name."""
     named = {"x": call.x}
     for i, p in enumerate(call.passes):
         named |= {f"{i}.{name}": weight for name, weight in p.params.items()}
@@ -145,12 +146,12 @@ def leaves(call: Call) -> dict[str, Tensor]:
 
 
 def values(call: Call, result: Result) -> dict[str, Tensor]:
-    """Outputs, final states and traces by name."""
+    """Outputs, final states and traces, by name."""
     named: dict[str, Tensor] = {}
-    for i, one in enumerate(result.passes()):
-        named[f"{i}.output"] = one.output
-        named |= {f"{i}.final {name}": s for name, s in zip(call.spec.cell.states, one.state, strict=True)}
-        named |= {f"{i}.trace {name}": gate for name, gate in (one.trace or {}).items()}
+    for i, pass_result in enumerate(result.passes()):
+        named[f"{i}.output"] = pass_result.output
+        named |= {f"{i}.final {name}": s for name, s in zip(call.spec.cell.states, pass_result.state, strict=True)}
+        named |= {f"{i}.trace {name}": gate for name, gate in (pass_result.trace or {}).items()}
     return named
 
 
@@ -163,17 +164,17 @@ def with_gradients(call: Call, result: Result) -> dict[str, Tensor]:
 
 
 def uneven_sum(tensors: Any) -> Tensor:
-    """A number to differentiate in which every element weighs differently."""
+    """A scalar to differentiate: a weighted sum in which every element has another weight."""
     return torch.stack(
         [(t * torch.cos(torch.arange(t.numel()) + 1.0).reshape(t.shape).to(t)).sum() for t in tensors]
     ).sum()
 
 
-def alone(call: Call) -> Result:
-    """What a call means, said without lengths and without a reversed direction.
+def run_unbatched(call: Call) -> Result:
+    """Compute a call with the reference back end, without lengths and without a reversed direction.
 
-    Every sequence is cut to its length and run by itself, forwards, by the reference; for a reversed pass the cut
-    sequence is flipped before, and what comes out is flipped back.
+    Each sequence is cut to its length and runs alone, forward. For a reversed pass the cut sequence is flipped before
+    the run and the results are flipped back.
     """
     n_steps, batch = call.x.shape[:2]
     lengths = [n_steps] * batch if call.lengths is None else call.lengths.tolist()
@@ -200,14 +201,14 @@ def _one_row(call: Call, p: Pass, b: int, length: int) -> PassResult:
     zoneout: Zoneout | None = None
     if p.zoneout is not None:
         zoneout = tuple(cut(z) if isinstance(z, Tensor) else z for z in p.zoneout)
-    one = Pass(p.params, tuple(s[b : b + 1] for s in p.state), False, mask, zoneout)
-    (result,) = dispatch.run(Call(call.spec, cut(call.x), (one,), None, call.trace), "reference").passes()
+    single_pass = Pass(p.params, tuple(s[b : b + 1] for s in p.state), False, mask, zoneout)
+    (result,) = dispatch.run(Call(call.spec, cut(call.x), (single_pass,), None, call.trace), "reference").passes()
     trace = {name: pad(gate) for name, gate in result.trace.items()} if result.trace is not None else None
     return PassResult(pad(result.output), result.state, trace)
 
 
-def able() -> tuple[str, ...]:
-    """The back ends that run a plain LSTM on this machine: those that need other hardware are out."""
+def available_backends() -> tuple[str, ...]:
+    """Back ends that run a plain LSTM on this machine; those that need other hardware are left out."""
     call = make_call(CellSpec("lstm", 3, 5), lengths=[3, 0, 5], directions=(False, True))
     return tuple(name for name, backend in dispatch.BACKENDS.items() if backend.unsupported_reason(call) is None)
 
@@ -216,23 +217,23 @@ def able() -> tuple[str, ...]:
 
 LAYERS: dict[str, type[RecurrentLayer]] = {cls.__name__: cls for cls in RecurrentLayer.__subclasses__()}
 
-#: Values to try where the type does not say, and what an option needs to have an effect; the others are switched.
-_TRIED = {"merge": list(_MERGES), "forget_bias": [1.0], "nonlinearity": ["relu"]}
-_NEEDS = {"merge": {"bidirectional": True}, "dropout": {"num_layers": 2}, "residual": {"num_layers": 2}}
-_NO_CHANGE = {"input_size", "hidden_size", "backend", "device", "dtype"}
+#: Values of options for which :func:`_switched` does not apply, and other options that an option needs.
+_VALUES = {"merge": list(_MERGES), "forget_bias": [1.0], "nonlinearity": ["relu"]}
+_REQUIRED_OPTIONS = {"merge": {"bidirectional": True}, "dropout": {"num_layers": 2}, "residual": {"num_layers": 2}}
+_FIXED = {"input_size", "hidden_size", "backend", "device", "dtype"}
 
 
 def layer_options(cls: type[RecurrentLayer]) -> Iterator[dict[str, Any]]:
-    """No option, each option by itself, all of them together."""
+    """No option, each option alone, and all options together."""
     yield {}
-    together: dict[str, Any] = {}
+    all_options: dict[str, Any] = {}
     for p in inspect.signature(cls).parameters.values():
-        if p.name in _NO_CHANGE:
+        if p.name in _FIXED:
             continue
-        for value in _TRIED.get(p.name) or [_switched(p.default)]:
-            yield _NEEDS.get(p.name, {}) | {p.name: value}
-            together[p.name] = value
-    yield together | {"bias": True}
+        for value in _VALUES.get(p.name) or [_switched(p.default)]:
+            yield _REQUIRED_OPTIONS.get(p.name, {}) | {p.name: value}
+            all_options[p.name] = value
+    yield all_options | {"bias": True}
 
 
 def layer_cases() -> list[tuple[str, dict[str, Any]]]:
@@ -241,21 +242,21 @@ def layer_cases() -> list[tuple[str, dict[str, Any]]]:
 
 
 def case_id(case: Any) -> str:
-    """``LSTM-peephole=True``."""
+    """Test id such as ``LSTM-peephole=True``."""
     name, options = case
     return "-".join([name, *(f"{k}={v}" for k, v in options.items())] if len(options) < 3 else [name, "everything"])
 
 
-def make_layer(name: str, options: dict[str, Any], seed: int = 0, **more: Any) -> RecurrentLayer:
+def make_layer(name: str, options: dict[str, Any], seed: int = 0, **overrides: Any) -> RecurrentLayer:
     """A float64 layer of 3 features and 5 units, with weights from a seed."""
     torch.manual_seed(seed)
-    return LAYERS[name](3, 5, **({"dtype": torch.float64} | options | more))  # type: ignore[call-arg]
+    return LAYERS[name](3, 5, **({"dtype": torch.float64} | options | overrides))  # type: ignore[call-arg]
 
 
-def trained(layer: nn.Module, step: Any, x: Tensor, lengths: Tensor | None) -> dict[str, Tensor]:
-    """Outputs and gradients of a training step through ``step``, which is ``layer`` or made of it."""
+def training_step(layer: nn.Module, step: Any, x: Tensor, lengths: Tensor | None) -> dict[str, Tensor]:
+    """Outputs and gradients of a training step through ``step``, which is ``layer`` or a function that calls it."""
     x = x.clone().requires_grad_()
     output, final = step(x, None, lengths)
     total = uneven_sum([output, *(final if isinstance(final, tuple) else (final,))])
-    found = torch.autograd.grad(total, [x, *layer.parameters()])
-    return {"output": output.detach(), **{str(i): g for i, g in enumerate(found)}}
+    gradients = torch.autograd.grad(total, [x, *layer.parameters()])
+    return {"output": output.detach(), **{str(i): g for i, g in enumerate(gradients)}}

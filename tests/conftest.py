@@ -1,4 +1,4 @@
-"""For all tests."""
+"""Settings and fixtures for all tests."""
 
 import importlib
 import os
@@ -9,14 +9,14 @@ import torch
 
 from lstmkit.ops.cpu.kernels import extension
 
-# Without a GPU Triton's kernels run in its interpreter, which it asks for when it is loaded. Only tests/test_triton.py
-# lets the dispatch know.
+# Without a GPU the Triton kernels run in Triton's interpreter. Triton reads the variable when it is imported. Only
+# tests/test_triton.py makes the dispatch use them.
 if not torch.cuda.is_available():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
         importlib.import_module("lstmkit.ops.triton.kernels")
 
-# Models of a few numbers: a second thread only waits for the first. And checkpoints promise the same bits for the same
+# The models are tiny: a second thread only waits for the first one. Checkpoints give the same bits only for the same
 # number of threads.
 torch.set_num_threads(1)
 
@@ -32,7 +32,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(params=extension.names() if extension else [])
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The kernels of one instruction set after the other."""
+    """Run the test with the kernels of each instruction set."""
     assert extension is not None
     before = extension.name()
     extension.use(request.param)

@@ -1,4 +1,4 @@
-"""Tiny data and settings for every job. A new job brings its own in ``CASES``."""
+"""Tiny data and settings for every job. Add those of a new job to ``CASES``."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lstmkit.jobs.base import Job
 
 @dataclass(frozen=True)
 class Case:
-    """What a job is tested with.
+    """Data and settings for the tests of a job.
 
     Attributes:
-        settings: That make it tiny; all that a constructor of the job needs.
-        data: Tiny data, the same each time.
-        other: Data of the same form that say something else.
+        settings: Settings of a tiny model, with all that the constructor requires.
+        data: Tiny data, the same at each call.
+        other: Data of the same form with other content.
         bad: Data that the job must refuse.
-        options: A setting with another value than the default's, of each kind worth a run of its own.
-        asks: Options of predict that make it short.
+        options: Settings other than the defaults, each tested in a separate run.
+        predict_options: Options that make predict fast.
     """
 
     settings: dict[str, Any]
@@ -31,16 +31,16 @@ class Case:
     other: Callable[[], Any]
     bad: Callable[[], Any]
     options: tuple[dict[str, Any], ...] = ()
-    asks: dict[str, Any] = field(default_factory=dict)
+    predict_options: dict[str, Any] = field(default_factory=dict)
 
 
-def _crosses(seed: int, n: int = 40) -> tuple[np.ndarray, list[str]]:
-    """Upright and lying strokes, and which each is."""
+def _stroke_images(seed: int, n: int = 40) -> tuple[np.ndarray, list[str]]:
+    """Images of a vertical or a horizontal stroke, and their labels."""
     rng = np.random.default_rng(seed)
-    pictures = np.zeros((n, 5, 4), dtype=np.float32)
-    for i, picture in enumerate(pictures):
-        picture[(slice(None), rng.integers(4)) if i % 2 else (rng.integers(5), slice(None))] = rng.uniform(0.6, 1)
-    return pictures, ["up" if i % 2 else "along" for i in range(n)]
+    images = np.zeros((n, 5, 4), dtype=np.float32)
+    for i, image in enumerate(images):
+        image[(slice(None), rng.integers(4)) if i % 2 else (rng.integers(5), slice(None))] = rng.uniform(0.6, 1)
+    return images, ["up" if i % 2 else "along" for i in range(n)]
 
 
 def _series(seed: int, n: int = 40) -> pd.DataFrame:
@@ -62,50 +62,50 @@ def _sentences(seed: int, n: int = 40) -> list[tuple[list[str], list[str]]]:
     rng = np.random.default_rng(seed)
     kinds = {"D": ["the", "a"], "N": ["cat", "mat"], "V": ["sat", "is"]}
     tags = [[str(tag) for tag in rng.choice(list(kinds), int(rng.integers(1, 6)))] for _ in range(n)]
-    return [([str(rng.choice(kinds[tag])) for tag in some], some) for some in tags]
+    return [([str(rng.choice(kinds[tag])) for tag in sentence_tags], sentence_tags) for sentence_tags in tags]
 
 
-def _labelled(seed: int, n: int = 40) -> tuple[list[str], list[str]]:
+def _labeled(seed: int, n: int = 40) -> tuple[list[str], list[str]]:
     texts = _lines(seed, n)
     return texts, ["cat" if "cat" in text else "none" for text in texts]
 
 
 def _pairs(seed: int, n: int = 40) -> list[tuple[str, str]]:
-    """Words in the other order and the other case."""
+    """Lower-case sentences, and their upper-case words in reverse order."""
     return [(line, " ".join(reversed(line.upper().split()))) for line in _lines(seed, n)]
 
 
 def _questions(seed: int, n: int = 40) -> list[tuple[str, str, str]]:
-    """Two move, one is asked for."""
+    """Stories in which two people move, and a question about one of them."""
     rng = np.random.default_rng(seed)
-    found = []
+    questions = []
     for _ in range(n):
-        where = {who: str(rng.choice(["garden", "kitchen", "hall"])) for who in ("Mary", "John")}
-        who = str(rng.choice(list(where)))
-        story = "\n".join(f"{each} went to the {place}." for each, place in where.items())
-        found.append((story, f"Where is {who}?", where[who]))
-    return found
+        places = {person: str(rng.choice(["garden", "kitchen", "hall"])) for person in ("Mary", "John")}
+        person = str(rng.choice(list(places)))
+        story = "\n".join(f"{name} went to the {place}." for name, place in places.items())
+        questions.append((story, f"Where is {person}?", places[person]))
+    return questions
 
 
-def _chains(seed: int, n: int = 40) -> pd.DataFrame:
-    """A helix of alanines, a strand of valines, and coils of anything."""
+def _proteins(seed: int, n: int = 40) -> pd.DataFrame:
+    """Chains with helices of alanine, strands of valine and coils of other residues."""
     rng = np.random.default_rng(seed)
     parts = [[("A" * 4, "H"), ("V" * 3, "E"), ("".join(rng.choice(list("GPX"), 2)), "C")] for _ in range(n)]
     picked = [[part[i] for i in rng.integers(0, 3, int(rng.integers(1, 4)))] for part in parts]
-    sequences = ["".join(residues for residues, _ in one) for one in picked]
-    states = ["".join(len(residues) * state for residues, state in one) for one in picked]
-    eight = [one.replace("HH", "HG") for one in states]
-    return pd.DataFrame({"id": [f"c{i}" for i in range(n)], "sequence": sequences, "ss3": states, "ss8": eight})
+    sequences = ["".join(residues for residues, _ in chain) for chain in picked]
+    states = ["".join(len(residues) * state for residues, state in chain) for chain in picked]
+    states8 = [chain.replace("HH", "HG") for chain in states]
+    return pd.DataFrame({"id": [f"c{i}" for i in range(n)], "sequence": sequences, "ss3": states, "ss8": states8})
 
 
 def _pieces(seed: int, n: int = 12) -> list[list[list[int]]]:
-    """A key that climbs, with another above it every second step."""
+    """A rising note, with a higher note at every second step."""
     rng = np.random.default_rng(seed)
     starts = rng.integers(0, 7, n).tolist()
     return [[[60 + (start + t) % 7, *([72] if t % 2 else [])] for t in range(6)] for start in starts]
 
 
-def _recordings(seed: int, n: int = 200) -> pd.DataFrame:
+def _sensor_series(seed: int, n: int = 200) -> pd.DataFrame:
     t, rng = np.arange(n), np.random.default_rng(seed)
     frame = pd.DataFrame({"a": np.sin(t / 3), "b": np.cos(t / 4)}) + 0.05 * rng.standard_normal((n, 2))
     frame.loc[180:185, "a"] += 2
@@ -113,7 +113,7 @@ def _recordings(seed: int, n: int = 200) -> pd.DataFrame:
 
 
 def _sessions(seed: int, n: int = 40) -> list[list[str]]:
-    """Each letter is mostly followed by the next."""
+    """Sessions in which the next item is the next letter."""
     rng = np.random.default_rng(seed)
     letters = "abcdef"
     return [[letters[(start + k) % 6] for k in range(int(rng.integers(1, 7)))] for start in rng.integers(0, 6, n)]
@@ -122,17 +122,17 @@ def _sessions(seed: int, n: int = 40) -> list[list[str]]:
 def _drawings(seed: int, n: int = 20) -> list[list[list[float]]]:
     """Zigzags of one or two strokes."""
     rng = np.random.default_rng(seed)
-    down = rng.normal(2, 0.2, n)
-    return [[[1, d, 0], [1, -d, k % 2], [1, d, 0], [1, -d, 1]] for k, d in enumerate(down.tolist())]
+    heights = rng.normal(2, 0.2, n)
+    return [[[1, d, 0], [1, -d, k % 2], [1, d, 0], [1, -d, 1]] for k, d in enumerate(heights.tolist())]
 
 
-def _lettered(seed: int) -> list[tuple[list[list[float]], str]]:
-    """The same, each with a text."""
+def _labeled_drawings(seed: int) -> list[tuple[list[list[float]], str]]:
+    """Zigzags with a text each."""
     return [(points, "ab" if points[1][2] else "a") for points in _drawings(seed)]
 
 
-def _voice(seed: int, n: int = 10) -> tuple[list[tuple[np.ndarray, int]], list[str]]:
-    """A hum for each letter, the one after the other."""
+def _speech(seed: int, n: int = 10) -> tuple[list[tuple[np.ndarray, int]], list[str]]:
+    """Audio with a tone for each letter of a text, and the texts."""
     rng = np.random.default_rng(seed)
     texts = ["".join(rng.choice(list("aou"), int(rng.integers(1, 4)))) for _ in range(n)]
     hums = {letter: np.sin(np.arange(320) * pitch) for letter, pitch in zip("aou", (0.3, 0.8, 1.5), strict=True)}
@@ -140,7 +140,7 @@ def _voice(seed: int, n: int = 10) -> tuple[list[tuple[np.ndarray, int]], list[s
 
 
 def _tones(seed: int, n: int = 40) -> tuple[list[np.ndarray], list[str], int]:
-    """Low and high ones, an eighth of a second, at 8,000 samples a second."""
+    """Low and high tones of an eighth of a second, with a sample rate of 8,000 Hz."""
     rng = np.random.default_rng(seed)
     hertz = [(300, 1500)[i % 2] * rng.uniform(0.9, 1.1) for i in range(n)]
     waves = [0.3 * np.sin(2 * np.pi * f * np.arange(1000) / 8000).astype(np.float32) for f in hertz]
@@ -149,53 +149,53 @@ def _tones(seed: int, n: int = 40) -> tuple[list[np.ndarray], list[str], int]:
 
 
 def _clips(seed: int, n: int = 40) -> tuple[list[np.ndarray], list[str]]:
-    """A bright square that goes left or right, four to six frames of 16 by 16 dots."""
+    """Clips of a bright square that moves left or right: four to six frames of 16 by 16 pixels."""
     rng = np.random.default_rng(seed)
     clips = [np.zeros((int(rng.integers(4, 7)), 16, 16), dtype=np.uint8) for _ in range(n)]
     for i, frames in enumerate(clips):
-        top = int(rng.integers(0, 12))
+        row = int(rng.integers(0, 12))
         for t, frame in enumerate(frames):
-            left = 2 * t if i % 2 else 12 - 2 * t
-            frame[top : top + 4, left : left + 4] = 200
+            column = 2 * t if i % 2 else 12 - 2 * t
+            frame[row : row + 4, column : column + 4] = 200
     return clips, [("left", "right")[i % 2] for i in range(n)]
 
 
-def _told(seed: int) -> tuple[list[np.ndarray], list[str]]:
-    """The same with a sentence each."""
-    clips, ways = _clips(seed)
-    return clips, [f"a square goes {way}" for way in ways]
+def _captioned_clips(seed: int) -> tuple[list[np.ndarray], list[str]]:
+    """Clips with a sentence each."""
+    clips, directions = _clips(seed)
+    return clips, [f"a square goes {direction}" for direction in directions]
 
 
-def _seen(seed: int, n: int = 40) -> tuple[np.ndarray, list[list[str]]]:
-    """A red or blue square somewhere, with one sentence or two."""
+def _captioned_images(seed: int, n: int = 40) -> tuple[np.ndarray, list[list[str]]]:
+    """Images of a red or blue square, with one or two sentences each."""
     rng = np.random.default_rng(seed)
-    pictures = np.zeros((n, 16, 16, 3), dtype=np.uint8)
+    images = np.zeros((n, 16, 16, 3), dtype=np.uint8)
     sentences = []
-    for i, picture in enumerate(pictures):
-        down, right = rng.integers(0, 11, 2)
-        picture[down : down + 5, right : right + 5, 2 * (i % 2)] = rng.integers(150, 256)
-        name = ("red", "blue")[i % 2]
-        sentences.append([f"a {name} square", f"one square is {name}"][: 1 + i % 3 // 2])
-    return pictures, sentences
+    for i, image in enumerate(images):
+        row, column = rng.integers(0, 11, 2)
+        image[row : row + 5, column : column + 5, 2 * (i % 2)] = rng.integers(150, 256)
+        color = ("red", "blue")[i % 2]
+        sentences.append([f"a {color} square", f"one square is {color}"][: 1 + i % 3 // 2])
+    return images, sentences
 
 
-def _signs(seed: int, n: int = 40) -> tuple[list[np.ndarray], list[str]]:
-    """Features of characters, four steps each, and what they say."""
+def _transcribed(seed: int, n: int = 40) -> tuple[list[np.ndarray], list[str]]:
+    """Sequences of features, four steps for each character of a text, and the texts."""
     rng = np.random.default_rng(seed)
     texts = ["".join(rng.choice(list("abé "), int(rng.integers(1, 5)))).strip() + "é" for _ in range(n)]
-    inputs = [np.repeat(np.eye(4)["abé ".index(c)][None], 4, axis=0) for text in texts for c in text]
+    steps = [np.repeat(np.eye(4)["abé ".index(c)][None], 4, axis=0) for text in texts for c in text]
     ends = np.cumsum([len(text) for text in texts])
-    drawn = [np.concatenate(inputs[end - len(text) : end]) for text, end in zip(texts, ends, strict=True)]
-    return [one + 0.1 * rng.standard_normal(one.shape) for one in drawn], texts
+    sequences = [np.concatenate(steps[end - len(text) : end]) for text, end in zip(texts, ends, strict=True)]
+    return [features + 0.1 * rng.standard_normal(features.shape) for features in sequences], texts
 
 
-#: A job that reads several kinds of data has a case for each: ``job:kind``, as its state calls the kind.
+#: A job that reads several kinds of data has a case for each, ``job:kind``; the kind is the name in the job's state.
 CASES = {
     "anomaly_detector": Case(
         settings={"window": 12, "burn_in": 4, "vus_buffer": 4},
-        data=lambda: _recordings(0),
-        other=lambda: _recordings(1),
-        bad=lambda: _recordings(0)[["label"]],
+        data=lambda: _sensor_series(0),
+        other=lambda: _sensor_series(1),
+        bad=lambda: _sensor_series(0)[["label"]],
         options=(
             {"method": "reconstruction", "latent_size": 2, "smoothing_half_life": 0.0},
             {"threshold_method": "dynamic", "threshold_window": 60, "covariates": ("b",), "score_aggregation": "max"},
@@ -222,8 +222,8 @@ CASES = {
             "max_tokens": 6,
             "lr": 0.01,
         },
-        data=lambda: _seen(0),
-        other=lambda: _seen(1),
+        data=lambda: _captioned_images(0),
+        other=lambda: _captioned_images(1),
         bad=lambda: ([np.full((16, 16, 3), np.nan)], ["a square"]),
         options=(
             {"color": False, "tokenization": "bpe", "vocab_size": 270, "horizontal_flip": True, "attention": "general"},
@@ -247,16 +247,16 @@ CASES = {
             "feature_size": 4,
             "lr": 0.01,
         },
-        data=lambda: _told(0),
-        other=lambda: _told(1),
+        data=lambda: _captioned_clips(0),
+        other=lambda: _captioned_clips(1),
         bad=lambda: ([np.full((4, 16, 16), np.nan)], ["a square"]),
         options=({"color": True, "frame_rate": 0.0, "max_translation": 0.0, "input_dropout": 0.0}, {"num_layers": 2}),
-        asks={"beam_size": 1},
+        predict_options={"beam_size": 1},
     ),
     "classifier": Case(
         settings={},
-        data=lambda: _labelled(0),
-        other=lambda: _labelled(1),
+        data=lambda: _labeled(0),
+        other=lambda: _labeled(1),
         bad=lambda: (["", " "], ["a", "b"]),
         options=(
             {"pooling": "attention", "tokenization": "bpe", "vocab_size": 270, "class_weight": "balanced"},
@@ -303,8 +303,8 @@ CASES = {
     ),
     "image_generator": Case(
         settings={"height": 5, "width": 4, "glimpses": 2, "latent_size": 2, "read_size": 2, "write_size": 2},
-        data=lambda: _crosses(0),
-        other=lambda: _crosses(1),
+        data=lambda: _stroke_images(0),
+        other=lambda: _stroke_images(1),
         bad=lambda: np.zeros((20, 5, 4)),
         options=(
             {"class_conditional": True, "binarization": "threshold", "num_layers": 2},
@@ -334,8 +334,8 @@ CASES = {
             "griffin_lim_iterations": 1,
             "max_seconds": 0.5,
         },
-        data=lambda: _voice(0),
-        other=lambda: _voice(1),
+        data=lambda: _speech(0),
+        other=lambda: _speech(1),
         bad=lambda: ([(np.zeros(900), 4000)], ["a"]),
         options=(
             {"reduction_factor": 1, "embedding_size": 3, "guided_attention_weight": 0.0, "lowercase": False},
@@ -353,7 +353,7 @@ CASES = {
         settings={"bptt_steps": 5, "batch_size": 4},
         data=lambda: _lines(0),
         other=lambda: _lines(1),
-        asks={"max_tokens": 5},
+        predict_options={"max_tokens": 5},
         bad=lambda: ["", " "],
         options=(
             {"tokenization": "chars", "cache_size": 9, "dynamic_eval_lr": 0.1},
@@ -370,9 +370,9 @@ CASES = {
     ),
     "secondary_structure_predictor": Case(
         settings={"embedding_size": 4, "conv_channels": 2, "kernel_sizes": (3,)},
-        data=lambda: _chains(0),
-        other=lambda: _chains(1),
-        bad=lambda: _chains(0).assign(ss3="H"),
+        data=lambda: _proteins(0),
+        other=lambda: _proteins(1),
+        bad=lambda: _proteins(0).assign(ss3="H"),
         options=({"kernel_sizes": (), "bidirectional": False}, {"max_residues": 3, "num_layers": 2}, {"ss3_col": ""}),
     ),
     "summarizer": Case(
@@ -395,9 +395,9 @@ CASES = {
     ),
     "transcriber": Case(
         settings={"feature_size": 5, "strides": (2,), "num_layers": 1},
-        data=lambda: _signs(0),
-        other=lambda: _signs(1),
-        bad=lambda: (_signs(0)[0], [""] * 40),
+        data=lambda: _transcribed(0),
+        other=lambda: _transcribed(1),
+        bad=lambda: (_transcribed(0)[0], [""] * 40),
         options=(
             {"beam_size": 3, "spec_augment_masks": 0, "lm_weight": 0.0},
             {"strides": (1, 2), "bidirectional": False, "dropout": 0.0, "ema_decay": 0.0},
@@ -437,8 +437,8 @@ CASES = {
     ),
     "handwriting_synthesizer": Case(
         settings={"mixture_components": 2, "window_components": 2},
-        data=lambda: _lettered(0),
-        other=lambda: _lettered(1),
+        data=lambda: _labeled_drawings(0),
+        other=lambda: _labeled_drawings(1),
         bad=lambda: [([[1, 1, 1]], "a")],
         options=(
             {"num_layers": 1, "ensemble_size": 2},
@@ -454,11 +454,12 @@ def make(name: str, **options: Any) -> Job:
 
 
 def case_name(job: Job) -> str:
-    """What a fitted job's case is called."""
-    of_kind = f"{job.name}:{job.predictor.state().get('reads')}"
-    return of_kind if of_kind in CASES else job.name
+    """The key in ``CASES`` of a fitted job."""
+    name = f"{job.name}:{job.predictor.state().get('reads')}"
+    return name if name in CASES else job.name
 
 
-def answer(job: Job, data: Any = None) -> list[dict[str, Any]]:
+def predict_records(job: Job, data: Any = None) -> list[dict[str, Any]]:
+    """Predictions of a fitted job as records, by default for the data of its case."""
     case = CASES[case_name(job)]
-    return job.to_records(job.predict(case.data() if data is None else data, **case.asks))
+    return job.to_records(job.predict(case.data() if data is None else data, **case.predict_options))

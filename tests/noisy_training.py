@@ -1,6 +1,6 @@
-"""A small model with every kind of dropout and its training, which can be stopped.
+"""A small model with every kind of dropout, and a training run that can be interrupted.
 
-Run as a script with a folder, it trains into the third epoch, says so, and waits to be killed.
+As a script with a folder as its argument, it trains into the third epoch, prints a line, and waits to be killed.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ PLAIN = TrainSettings(
     seed=0,
     device=CPU,
 )
-#: Losses that are computed in an epoch: 3 steps of training and 2 batches of validation.
+#: Loss computations per epoch: 3 training steps and 2 validation batches.
 PER_EPOCH = 5
 
 
 class Sums:
-    """``N`` sequences of 4 steps; the targets are the running sums of their last three. Some are not known."""
+    """``N`` sequences of 4 steps; the targets are the running sums at the last three steps. Some are missing."""
 
     lengths: np.ndarray | None = None
 
@@ -66,7 +66,7 @@ class Sums:
 
 
 def noisy_model() -> Model:
-    """A model with every kind of dropout, so that a training that loses its place in the random numbers shows."""
+    """A model with every kind of dropout, which shows if training resumes with another random state."""
     trunk = build_trunk("lstm", 5, 5, num_layers=2, dropout=0.3, recurrent_dropout=0.2, residual=True)
     return SequenceModel(PatchEncoder(2, 2, 5, dropout=0.2), trunk, QuantileHead(5, [0.1, 0.5, 0.9], 3, 2, dropout=0.2))
 
@@ -84,20 +84,20 @@ def fit_noisy(
     progress: Progress | None = None,
     stop: Callable[[], None] = interrupt,
 ) -> tuple[dict[str, Tensor], History]:
-    """Weights and history of :func:`noisy_model` after 4 epochs of 3 steps; ``stop()`` is called at loss ``stop_at``.
+    """Train :func:`noisy_model` for 4 epochs of 3 steps; return its weights and history.
 
-    With a folder it goes on from what is there.
+    ``stop()`` is called at the loss computation ``stop_at``. With a folder, training resumes from its checkpoint.
     """
     with seeded(settings.seed):
         model = noisy_model()
         calls = itertools.count(1)
 
-        def counted(batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
+        def counted_loss(batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
             if next(calls) == stop_at:
                 stop()
             return type(model).loss(model, batch, state)
 
-        model.loss = counted  # type: ignore[method-assign]
+        model.loss = counted_loss  # type: ignore[method-assign]
         history = train(
             model,
             Loader(Sums(20), 8, settings.seed),
@@ -111,7 +111,7 @@ def fit_noisy(
 
 
 def wait_to_be_killed(folder: Path) -> None:
-    """Train into the third epoch, say so, and wait."""
+    """Train into the third epoch, print a line, and wait."""
 
     def wait() -> None:
         print("in the third epoch", flush=True)

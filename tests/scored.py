@@ -1,4 +1,4 @@
-"""Scores by a recipe's protocol, the run not kept."""
+"""Run the protocol of a recipe on tiny data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ import pandas as pd
 from lstmkit.progress import Progress
 
 
-def by(protocol: Callable[..., pd.DataFrame], job: Any, folder: Path, options: dict[str, Any]) -> pd.DataFrame:
+def run_protocol(
+    protocol: Callable[..., pd.DataFrame], job: Any, folder: Path, options: dict[str, Any]
+) -> pd.DataFrame:
+    """The table of scores of a job by ``protocol``; the run is not saved."""
+
     def fit(data: Any, validation: Any | None = None) -> None:
         job.fit(data, validation=validation)
 

@@ -50,7 +50,7 @@ from lstmkit.layers.rnn import LSTM
 from lstmkit.models.autoencoder import Autoencoder
 from lstmkit.modules.heads import StepRegressionHead
 from lstmkit.recipes import anomaly_detector as protocols
-from scored import by
+from scored import run_protocol
 
 TINY: dict[str, Any] = {
     "hidden_size": 5,
@@ -569,7 +569,7 @@ def test_protocol_of_smap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     labels = [test.items[0].labels for _, test in pairs]
     assert [int(one.sum()) for one in labels if one is not None] == [20, 2]
     job = AnomalyDetector(**TINY, covariates=("command 1", "command 2"))
-    table = by(protocols.smap, job, tmp_path, options).set_index("model")
+    table = run_protocol(protocols.smap, job, tmp_path, options).set_index("model")
     assert list(table.index) == ["LSTM", "moving z-score", "Sub-PCA"]
     assert job.predictor.scored_channels == ("telemetry",)
 
@@ -588,7 +588,7 @@ def test_protocol_of_nab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     known = test.items[0].labels
     assert known is not None
     assert true_runs(known) == [(200, 220)]
-    table = by(protocols.nab, AnomalyDetector(**TINY), tmp_path, {"windows": "windows.json"})
+    table = run_protocol(protocols.nab, AnomalyDetector(**TINY), tmp_path, {"windows": "windows.json"})
     assert (table["NAB, best threshold"] >= table["NAB"] - 1e-9).all()
     assert (table["NAB, best threshold"] <= 100).all()
 
@@ -605,7 +605,7 @@ def test_protocol_of_skab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ((train, test),) = protocols._skab(tmp_path, options)
     assert (len(train.items[0]), len(test.items[0]), train.has_labels, test.has_labels) == (100, 60, False, True)
     assert test.channels == ("p", "q")
-    assert len(by(protocols.skab, AnomalyDetector(**TINY), tmp_path, options)) == 3
+    assert len(run_protocol(protocols.skab, AnomalyDetector(**TINY), tmp_path, options)) == 3
 
 
 def test_recordings_are_told_apart():

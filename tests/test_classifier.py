@@ -46,7 +46,7 @@ from lstmkit.plots.classification import (
 )
 from lstmkit.progress import Progress
 from lstmkit.recipes import classifier as protocols
-from scored import by
+from scored import run_protocol
 
 SILENT = Progress()
 TINY: dict[str, Any] = {"hidden_size": 6, "epochs": 2, "batch_size": 8}
@@ -678,12 +678,12 @@ def test_protocols_score_the_parts_as_given(tmp_path: Path):
     (tmp_path / "train.gz").write_bytes(gzip.compress("\n".join(questions).encode("latin-1")))
     (tmp_path / "test").write_bytes("\n".join(questions[:10]).encode("latin-1"))
     job = Classifier(**TINY)
-    table = by(protocols.questions, job, tmp_path, {"train": "train", "test": "test"})
+    table = run_protocol(protocols.questions, job, tmp_path, {"train": "train", "test": "test"})
     assert job.classes == ("HUM", "LOC")
     assert table["model"].tolist() == ["LSTM", "TF-IDF, logistic regression", "majority class"]
     parts = {"train": "train", "valid": "test", "test": "test"}
-    assert by(protocols.sentences, Classifier(**TINY), tmp_path, parts)["accuracy"].between(0, 1).all()
-    table = by(protocols.cross_validation, Classifier(**TINY), tmp_path, {"file": "train", "folds": 3})
+    assert run_protocol(protocols.sentences, Classifier(**TINY), tmp_path, parts)["accuracy"].between(0, 1).all()
+    table = run_protocol(protocols.cross_validation, Classifier(**TINY), tmp_path, {"file": "train", "folds": 3})
     assert table["accuracy"].between(0, 1).all()
     assert len(table) == 3
 
@@ -696,7 +696,7 @@ def _idx(array: np.ndarray) -> bytes:
 def test_reviews_are_lines_of_four_columns(tmp_path: Path):
     lines = [f"{i % 2}\t{1 + 9 * (i % 2)}\t{i}\ta {'good' if i % 2 else 'bad'} film\t{i}" for i in range(30)]
     (tmp_path / "x.tsv.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
-    table = by(protocols.reviews, Classifier(**TINY), tmp_path, {"train": "x.tsv", "test": "x.tsv"})
+    table = run_protocol(protocols.reviews, Classifier(**TINY), tmp_path, {"train": "x.tsv", "test": "x.tsv"})
     assert table["accuracy"].between(0, 1).all()
 
 
@@ -710,7 +710,7 @@ def test_protocols_of_numbers(tmp_path: Path):
         (tmp_path / f"{part}-labels").write_bytes(_idx(labels))
     names = {f"{part}_{what}": f"{part}-{what}" for part in ("train", "test") for what in ("images", "labels")}
     job = Classifier(**TINY)
-    table = by(protocols.images, job, tmp_path, {**names, "pixels": False})
+    table = run_protocol(protocols.images, job, tmp_path, {**names, "pixels": False})
     assert table["model"].tolist() == ["LSTM", "1-nearest neighbor", "majority class"]
     assert table["accuracy"][1] == 1.0
     cases = "\n".join(f"1,2,{i}:4,5,6:{'a' if i % 2 else 'b'}" for i in range(20))
@@ -718,4 +718,4 @@ def test_protocols_of_numbers(tmp_path: Path):
     sequences, classes = protocols._ts(tmp_path, "s.ts")
     assert sequences[3].tolist() == [[1, 4], [2, 5], [3, 6]]
     assert classes[:2] == ["b", "a"]
-    assert len(by(protocols.series, Classifier(**TINY), tmp_path, {"train": "s.ts", "test": "s.ts"})) == 3
+    assert len(run_protocol(protocols.series, Classifier(**TINY), tmp_path, {"train": "s.ts", "test": "s.ts"})) == 3

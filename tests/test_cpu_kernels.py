@@ -35,7 +35,7 @@ from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
 import cases
-from cases import noisy, trained
+from cases import noisy, training_step
 from lstmkit import GRU, LSTM, RNN
 from lstmkit.cells import CELLS, CellSpec
 from lstmkit.layers.recurrent import RecurrentLayer
@@ -982,7 +982,9 @@ def test_compiled_training_step(name: str) -> None:
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
     for n_steps in (4, 6):
         x, lengths = torch.randn(n_steps, 3, 3), torch.tensor([3, 4, 1]) if name == "GRU" else None
-        assert_close(trained(layer, compiled, x, lengths), trained(layer, layer, x, lengths), rtol=1e-5, atol=1e-6)
+        assert_close(
+            training_step(layer, compiled, x, lengths), training_step(layer, layer, x, lengths), rtol=1e-5, atol=1e-6
+        )
 
 
 @TORCHSCRIPT
@@ -998,7 +1000,7 @@ def test_compiled_by_inductor() -> None:
         return output.tanh(), final
 
     compiled = torch.compile(step, fullgraph=True)
-    assert_close(trained(layer, compiled, x, None), trained(layer, step, x, None), rtol=1e-5, atol=1e-6)
+    assert_close(training_step(layer, compiled, x, None), training_step(layer, step, x, None), rtol=1e-5, atol=1e-6)
 
 
 def test_functional_call_and_checkpoint() -> None:
@@ -1012,7 +1014,7 @@ def test_functional_call_and_checkpoint() -> None:
     def checkpointed(*arguments: Any) -> Any:
         return checkpoint(layer, *arguments, use_reentrant=False)
 
-    assert_close(trained(layer, checkpointed, x, None), trained(layer, layer, x, None), rtol=0, atol=0)
+    assert_close(training_step(layer, checkpointed, x, None), training_step(layer, layer, x, None), rtol=0, atol=0)
 
 
 @TORCHSCRIPT

@@ -35,7 +35,7 @@ from lstmkit.modules.soft_window import SoftWindow
 from lstmkit.progress import Progress
 from lstmkit.recipes import handwriting_synthesizer as protocols
 from lstmkit.recipes import recipe
-from scored import by
+from scored import run_protocol
 
 CPU = torch.device("cpu")
 RNG = np.random.default_rng
@@ -765,7 +765,7 @@ def test_splits_of_font_lines_share_no_words(tmp_path: Path, monkeypatch: pytest
     assert max(len(ink.text) for ink in inks.inks) <= 6
     monkeypatch.setattr(catalog, "locate", lambda name, file: tmp_path / file)
     job = tiny(epochs=1, steps_per_epoch=1)
-    table = by(protocols.font_line_splits, job, tmp_path, options)
+    table = run_protocol(protocols.font_line_splits, job, tmp_path, options)
     test = parts["test"]
     assert test is not None
     pd.testing.assert_frame_equal(table, job.evaluate_examples(test, Progress()).table)

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
-from job_cases import CASES, answer, case_name, make
+from job_cases import CASES, case_name, make, predict_records
 from lstmkit import look, settings
 from lstmkit.errors import DataError, ModelFileError, SettingError, UserError
 from lstmkit.jobs import job_class, job_names, load
@@ -187,7 +187,7 @@ def test_saved_and_loaded_it_predicts_the_same(name: str, options: dict[str, Any
     assert settings.values(again) == settings.values(job)
     assert isinstance(again.model, Ensemble) == (job.ensemble_size == 2)
     for data in (case.data(), case.other()):
-        assert answer(again, data) == answer(job, data)
+        assert predict_records(again, data) == predict_records(job, data)
     again.save(tmp_path / "again")
     assert contents(tmp_path / "again") == contents(tmp_path / "model")
 
@@ -200,7 +200,7 @@ def test_a_jobs_own_settings_are_saved_too(name: str, options: dict[str, Any], t
     data = CASES[name].data()
     data = data.assign(x=np.arange(len(data)) % 5) if "past_covariates" in options else data
     job = make(name, **options).fit(data)
-    assert answer(load(job.save(tmp_path)), data) == answer(job, data)
+    assert predict_records(load(job.save(tmp_path)), data) == predict_records(job, data)
 
 
 @every_case
@@ -255,7 +255,7 @@ def test_a_run_leaves_everything(finished: tuple[Job, Path]):
     metrics = json.loads((run / "metrics.json").read_text())
     assert job.evaluation is not None
     assert metrics == {"test": job.evaluation.to_json(), "training": ["all epochs done"]}
-    assert answer(load(run)) == answer(job)
+    assert predict_records(load(run)) == predict_records(job)
 
 
 class _Page(html.parser.HTMLParser):
@@ -317,7 +317,7 @@ def test_resuming_a_finished_run_changes_nothing(copied: tuple[Job, Path]):
     before = contents(run)
     again = make(case_name(job)).fit(CASES[case_name(job)].data(), run=run, resume=True)
     assert same(again, job)
-    assert answer(again) == answer(job)
+    assert predict_records(again) == predict_records(job)
     assert contents(run) == before
 
 
@@ -365,7 +365,7 @@ def test_a_seed_stopped_in_its_first_epoch_is_left_out(name: str, tmp_path: Path
     data = CASES[name].data()
     stopped = make(name, ensemble_size=2).fit(data, run=tmp_path / "run", progress=StopAt("training 2/2", 1))
     assert same(stopped, make(name).fit(data))
-    assert answer(load(tmp_path / "run")) == answer(stopped)
+    assert predict_records(load(tmp_path / "run")) == predict_records(stopped)
     assert json.loads((tmp_path / "run/metrics.json").read_text())["training"] == ["all epochs done", "interrupted"]
 
 
@@ -415,8 +415,8 @@ def test_a_run_that_is_there_is_not_lost(copied: tuple[Job, Path]):
         make(case_name(job)).fit(case.bad(), run=run, overwrite=True)
     assert contents(run) == before
     fresh = make(case_name(job)).fit(case.other(), run=run, overwrite=True)
-    assert answer(load(run)) == answer(fresh)
-    assert answer(fresh) != answer(job)
+    assert predict_records(load(run)) == predict_records(fresh)
+    assert predict_records(fresh) != predict_records(job)
 
 
 @every_case

@@ -25,8 +25,8 @@ from lstmkit.ops.dispatch import BackendUnavailable
 
 LAYERS = pytest.mark.parametrize("name", cases.LAYERS)
 CASES = pytest.mark.parametrize("case", cases.layer_cases(), ids=cases.case_id)
-BACKENDS = pytest.mark.parametrize("backend", cases.able())
-AND_AUTO = pytest.mark.parametrize("backend", ["auto", *cases.able()])
+BACKENDS = pytest.mark.parametrize("backend", cases.available_backends())
+AND_AUTO = pytest.mark.parametrize("backend", ["auto", *cases.available_backends()])
 
 EXACTLY = {"rtol": 0.0, "atol": 0.0}
 
@@ -227,7 +227,7 @@ def test_float32_is_torchs(name: str) -> None:
     torch.manual_seed(0)
     theirs = getattr(nn, name)(7, 9, num_layers=2, bidirectional=True)
     x = torch.randn(6, 4, 7)
-    for backend in cases.able():
+    for backend in cases.available_backends():
         ours = cases.LAYERS[name](7, 9, num_layers=2, bidirectional=True, backend=backend)  # type: ignore[call-arg]
         ours.load_state_dict(theirs.state_dict())
         if explain_backend(ours, x).chosen is not None:

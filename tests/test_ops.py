@@ -1,7 +1,7 @@
 """The contract of a back end, over every cell, option and direction; and the choosing point.
 
-What a call means is said once more in ``cases.alone``: each sequence cut to its length, flipped where the pass is
-reversed, and run by itself through the plain forward loop, which ``test_cells.py`` holds against the equations.
+``cases.run_unbatched`` computes a call independently: it cuts each sequence to its length, flips it if the pass is
+reversed, and runs it alone through the plain forward loop, which ``test_cells.py`` compares with the equations.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import cases
-from cases import LAST_DIGITS, changed, noisy
+from cases import LAST_DIGITS, map_passes, noisy
 from lstmkit.cells import CellSpec
 from lstmkit.ops import dispatch
 from lstmkit.ops.call import Call, Pass, Zoneout
@@ -27,7 +27,7 @@ from lstmkit.ops.dispatch import BackendUnavailable
 
 SPECS = pytest.mark.parametrize("spec", cases.cell_specs(), ids=cases.spec_id)
 BACKENDS = pytest.mark.parametrize("backend", cases.BACKENDS)
-ABLE = pytest.mark.parametrize("backend", cases.able())
+ABLE = pytest.mark.parametrize("backend", cases.available_backends())
 DIRECTIONS = pytest.mark.parametrize("directions", cases.DIRECTIONS.values(), ids=cases.DIRECTIONS)
 
 
@@ -54,7 +54,7 @@ def test_contract(spec: CellSpec, backend: str, directions: tuple[bool, ...]) ->
     calls = [cases.make_call(spec, *shape, directions) for shape in cases.SHAPES.values()]
     for call in accepted(backend, *calls):
         got = cases.with_gradients(call, dispatch.run(call, backend))
-        wanted = cases.with_gradients(call, cases.alone(call))
+        wanted = cases.with_gradients(call, cases.run_unbatched(call))
         shape = f"x {tuple(call.x.shape)}, lengths {call.lengths}"
         assert_close(got, wanted, **LAST_DIGITS, msg=lambda text, shape=shape: f"{shape}: {text}")
 
@@ -225,7 +225,7 @@ def test_contract_with_noise(spec: CellSpec, backend: str, directions: tuple[boo
     call = noisy(cases.make_call(spec, 5, 4, [3, 0, 5, 1], directions))
     accepted(backend, call)
     got = cases.with_gradients(call, dispatch.run(call, backend))
-    assert_close(got, cases.with_gradients(call, cases.alone(call)), **LAST_DIGITS)
+    assert_close(got, cases.with_gradients(call, cases.run_unbatched(call)), **LAST_DIGITS)
 
 
 @DIRECTIONS
@@ -247,14 +247,14 @@ def test_recurrent_mask_hides_columns_of_the_recurrent_weight(spec: CellSpec, ba
     """``U (m ⊙ h) = (U diag(m)) h``: a mask is the same as weights whose columns are scaled by it, at every step."""
     call = cases.make_call(spec, 4, 2, directions=(False, True))
     mask = cases.numbers(spec.output_size, seed=99)
-    masked = changed(call, lambda p: p._replace(recurrent_mask=mask.expand(2, -1)))
-    scaled = changed(call, lambda p: p._replace(params={**p.params, "weight_hh": p.params["weight_hh"] * mask}))
+    masked = map_passes(call, lambda p: p._replace(recurrent_mask=mask.expand(2, -1)))
+    scaled = map_passes(call, lambda p: p._replace(params={**p.params, "weight_hh": p.params["weight_hh"] * mask}))
     accepted(backend, masked)
     assert_close(states_and_outputs(masked, backend), states_and_outputs(scaled, "reference"), **LAST_DIGITS)
 
 
 def with_zoneout(call: Call, zoneout: Callable[[Pass], Zoneout]) -> Call:
-    return changed(call, lambda p: p._replace(zoneout=zoneout(p)))
+    return map_passes(call, lambda p: p._replace(zoneout=zoneout(p)))
 
 
 @BACKENDS
@@ -293,7 +293,11 @@ def test_contract_of_traces(spec: CellSpec, backend: str, directions: tuple[bool
     call = noisy(cases.make_call(spec, 5, 4, [3, 0, 5, 1], directions, trace=True))
     accepted(backend, call)
     together = dispatch.run(call, backend)
-    assert_close(cases.with_gradients(call, together), cases.with_gradients(call, cases.alone(call)), **LAST_DIGITS)
+    assert_close(
+        cases.with_gradients(call, together),
+        cases.with_gradients(call, cases.run_unbatched(call)),
+        **LAST_DIGITS,
+    )
     for result in together.passes():
         assert result.trace is not None
         assert list(result.trace) == list(dict.fromkeys([*spec.cell.gates, *spec.cell.states]))
@@ -355,7 +359,7 @@ REFUSED_BY_TORCH: dict[str, tuple[Call, str]] = {
         "torch has no zoneout",
     ),
     "recurrent mask": (
-        changed(cases.make_call(CellSpec("gru", 3, 5)), lambda p: p._replace(recurrent_mask=torch.ones(3, 5))),
+        map_passes(cases.make_call(CellSpec("gru", 3, 5)), lambda p: p._replace(recurrent_mask=torch.ones(3, 5))),
         "torch has no recurrent dropout",
     ),
     "reversed": (

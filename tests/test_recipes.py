@@ -19,7 +19,7 @@ from lstmkit.jobs.forecaster.job import Forecaster
 from lstmkit.jobs.translator.job import Translator
 from lstmkit.progress import Progress
 from lstmkit.recipes import forecaster as protocols
-from scored import by
+from scored import run_protocol
 
 H = 4
 SILENT = Progress()
@@ -83,7 +83,7 @@ def m4_files(folder: Path, last: float = 0.0) -> dict[str, object]:
 
 def test_m4_scores_by_the_competitions_rules(tmp_path: Path):
     """sMAPE and MASE of the seasonal naive forecast by hand, and OWA as their mean over Naive2's."""
-    table = by(protocols.m4, tiny(), tmp_path, m4_files(tmp_path)).set_index("model")
+    table = run_protocol(protocols.m4, tiny(), tmp_path, m4_files(tmp_path)).set_index("model")
     assert table.index.tolist() == ["LSTM (direct)", "SeasonalNaive", "AutoETS"]
     smape, mase = [], []
     for y in (wave(44, 1), 50 + wave(33, 2)):
@@ -103,7 +103,7 @@ def test_m4_does_not_show_the_test_part_to_the_model(tmp_path: Path):
     for last in (0.0, 100.0):
         options = m4_files(tmp_path, last)
         jobs.append(tiny())
-        by(protocols.m4, jobs[-1], tmp_path, options)
+        run_protocol(protocols.m4, jobs[-1], tmp_path, options)
     one, other = (job.predict(protocols._m4_long(tmp_path / "train.csv")) for job in jobs)
     pd.testing.assert_frame_equal(one, other)
 
@@ -118,7 +118,7 @@ def test_every_window_scores_every_window(tmp_path: Path):
     data.to_csv(tmp_path / "data.csv", index=False)
     options = {"file": "data.csv", "train": 60, "valid": 20, "test": 18, "naive_lags": [1, 4]}
     job = tiny(valid_fraction=0.25)
-    table = by(protocols.every_window, job, tmp_path, options)
+    table = run_protocol(protocols.every_window, job, tmp_path, options)
     names = ["LSTM (direct)", "last value", "seasonal naive (4 steps)", f"AutoETS (every {H}th window)"]
     assert table["model"].tolist() == names
     values = data[["a", "b"]].to_numpy()
@@ -137,7 +137,7 @@ def test_every_window_takes_files_without_stamps(tmp_path: Path):
     """A file without a header and dates has variables 0, 1, … over steps 0, 1, …"""
     two_variables()[["a", "b"]].to_csv(tmp_path / "data.txt", index=False, header=False)
     options = {"file": "data.txt", "headless": True, "train": 60, "valid": 20, "test": 20, "naive_lags": [1]}
-    table = by(protocols.every_window, tiny(), tmp_path, options)
+    table = run_protocol(protocols.every_window, tiny(), tmp_path, options)
     assert table["windows"].tolist()[:2] == [20 - H + 1] * 2
     assert table.notna().all(axis=None)
 
@@ -146,7 +146,7 @@ def test_held_out_is_the_jobs_own_backtest(tmp_path: Path):
     """What fit held out at the end of the file, scored once."""
     two_variables()[["date", "a"]].to_csv(tmp_path / "data.csv", index=False)
     job = tiny(time_col="date", target_col="a", test_windows=2)
-    table = by(protocols.held_out, job, tmp_path, {"file": "data.csv"})
+    table = run_protocol(protocols.held_out, job, tmp_path, {"file": "data.csv"})
     pd.testing.assert_frame_equal(table, job.evaluate(tmp_path / "data.csv").table)
 
 
@@ -162,7 +162,7 @@ def test_translations_of_given_parts(tmp_path: Path, monkeypatch: pytest.MonkeyP
         for side, ending in (("source", "en"), ("target", "de"))
     }
     job = Translator(tokenization="words", epochs=1, hidden_size=2, test_fraction=0.0)
-    table = by(importlib.import_module("lstmkit.recipes.translator").given_parts, job, tmp_path, options)
+    table = run_protocol(importlib.import_module("lstmkit.recipes.translator").given_parts, job, tmp_path, options)
     assert table["model"].tolist() == ["LSTM", "translation memory", "copy of the source"]
     assert "a" in job.predictor.source_tokenizer
     assert "d" not in job.predictor.source_tokenizer

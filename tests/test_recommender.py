@@ -27,7 +27,7 @@ from lstmkit.modules.encoders import TokenEncoder
 from lstmkit.modules.item_head import ItemHead, bpr_max, sampled_cross_entropy, top1_max
 from lstmkit.progress import Progress
 from lstmkit.recipes import recommender as protocols
-from scored import by
+from scored import run_protocol
 
 COLUMNS = Columns("session_id", "item_id", ("timestamp",))
 
@@ -587,7 +587,7 @@ def test_the_last_days_are_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     original = Recommender.evaluate_examples
     monkeypatch.setattr(Recommender, "evaluate_examples", evaluate_examples)
     job = tiny(time_cols=("eventdate", "timeframe"), test_fraction=0.0)
-    table = by(protocols.last_days, job, tmp_path, {"file": "views.csv", "days": 2, "at_least": 2})
+    table = run_protocol(protocols.last_days, job, tmp_path, {"file": "views.csv", "days": 2, "at_least": 2})
     assert table["model"].tolist() == ["LSTM", "most popular", "item-kNN", "Markov chain"]
     assert table["Recall@20"].tolist()[:2] == [1, 1]  # four items in all, and a list of twenty
     assert set(job.catalog) == set("abcd")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import lstmkit
-from job_cases import CASES, answer, make
+from job_cases import CASES, make, predict_records
 from lstmkit import settings
 from lstmkit.errors import ModelFileError
 from lstmkit.jobs import class_name, job_names
@@ -73,7 +73,7 @@ def test_a_model_of_version_0_1_gives_the_same_answers(name: str):
     job = lstmkit.load(SAVED / name)
     assert type(job) is getattr(lstmkit, class_name(job_of(name)))
     expected = json.loads((SAVED / name / "answer.json").read_text(encoding="utf-8"))
-    assert_same(as_json(answer(job)), list(leaves(expected)))
+    assert_same(as_json(predict_records(job)), list(leaves(expected)))
 
 
 @every_saved_model
@@ -98,7 +98,7 @@ def test_a_model_of_version_0_1_is_saved_under_names_of_today(name: str, tmp_pat
     description = json.loads((tmp_path / "model" / "model.json").read_text(encoding="utf-8"))
     assert description["job"] == job_of(name)
     assert description["settings"] == settings.values(job)
-    assert as_json(answer(again)) == as_json(answer(job))
+    assert as_json(predict_records(again)) == as_json(predict_records(job))
 
 
 @pytest.mark.parametrize("name", list(CASES))

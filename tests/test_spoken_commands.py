@@ -35,7 +35,7 @@ from lstmkit.modules.pooling import build_pool
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress
 from lstmkit.recipes import classifier as protocols
-from scored import by
+from scored import run_protocol
 
 soundfile = pytest.importorskip("soundfile")
 
@@ -571,10 +571,10 @@ def test_protocols_take_the_parts_from_the_names(tmp_path: Path, monkeypatch: py
         return evaluation
 
     monkeypatch.setattr(Classifier, "evaluate", counted)
-    table = by(protocols.takes, job, tmp_path, {"file": "r.zip", "tested": 2})
+    table = run_protocol(protocols.takes, job, tmp_path, {"file": "r.zip", "tested": 2})
     assert sizes == [12]
     assert table["model"].tolist() == ["LSTM", "1-nearest neighbor", "majority class"]
-    table = by(protocols.speakers, job, tmp_path, {"file": "r.zip"})
+    table = run_protocol(protocols.speakers, job, tmp_path, {"file": "r.zip"})
     assert sizes[1:] == [16, 16, 16]
     each = [f"accuracy, {who}" for who in "abc"]
     assert table.columns.tolist() == ["model", "accuracy", "macro F1", "log loss", "ECE", *each]

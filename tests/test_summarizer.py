@@ -37,7 +37,7 @@ from lstmkit.modules.pointer_generator import final_log_probabilities, log_likel
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress
 from lstmkit.recipes import protocols
-from scored import by
+from scored import run_protocol
 
 V, S, BEGIN, END, UNKNOWN = 6, 4, 0, 1, 2
 
@@ -403,7 +403,7 @@ def test_summaries_of_given_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(catalog, "locate", lambda name, file: tmp_path / f"{file}.gz")
     options = {"train": "train.jsonl", "valid": "dev.jsonl", "test": "test.jsonl"}
     job = Summarizer(epochs=1, hidden_size=2, test_fraction=0.0, text_col="body", summary_col="subject")
-    table = by(protocols("summarizer")["given_parts"], job, tmp_path, options)
+    table = run_protocol(protocols("summarizer")["given_parts"], job, tmp_path, options)
     assert len(table) == 4
     assert "gas" in job.predictor.source_tokenizer
     assert "oil" not in job.predictor.source_tokenizer

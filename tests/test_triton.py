@@ -23,7 +23,7 @@ from torch.testing import assert_close
 
 import blocks_at_once
 import cases
-from cases import LAST_DIGITS, noisy, trained
+from cases import LAST_DIGITS, noisy, training_step
 from lstmkit import GRU, LSTM
 from lstmkit.cells import CellSpec
 from lstmkit.ops import dispatch, spec_encoding
@@ -59,7 +59,7 @@ def turn_id(value: Any) -> str:
 def _let_the_dispatch_know(monkeypatch: pytest.MonkeyPatch) -> None:
     if INTERPRETED:
         monkeypatch.setenv("TRITON_INTERPRET", "1")
-        blocks_at_once.hasten(monkeypatch)
+        blocks_at_once.patch_interpreter_once(monkeypatch)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch.Plan, "of", lambda *args: replace(plain(*args), units=units))
     if INTERPRETED:
         monkeypatch.setattr(launch, "_ROWS", 2)
-        blocks_at_once.use(monkeypatch)
+        blocks_at_once.install(monkeypatch)
         monkeypatch.setattr(torch.Tensor, "new_empty", _poisoned(torch.Tensor.new_empty))
         monkeypatch.setattr(torch, "empty", _poisoned(torch.empty))
 
@@ -82,7 +82,7 @@ def _poisoned(empty: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
     return made
 
 
-def both(call: Call, by: Callable[[Call], Any] = cases.alone) -> tuple[dict[str, Any], dict[str, Any]]:
+def both(call: Call, by: Callable[[Call], Any] = cases.run_unbatched) -> tuple[dict[str, Any], dict[str, Any]]:
     """Values and gradients of the kernels, and what they are to be."""
     got = cases.with_gradients(call, dispatch.run(call, "triton"))
     return got, cases.with_gradients(call, by(call))
@@ -214,7 +214,7 @@ def test_without_gradients_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
     call = make_call(CellSpec("lstm", 3, 5, layer_norm=True), 4, 3)
     with torch.no_grad():
         result = dispatch.run(call, "triton")
-        assert_close(cases.values(call, result), cases.values(call, cases.alone(call)), **LAST_DIGITS)
+        assert_close(cases.values(call, result), cases.values(call, cases.run_unbatched(call)), **LAST_DIGITS)
     (kept,) = seen
     assert len(kept.cs) == 1
     assert not kept.saved.numel() + kept.normalized.numel() + kept.unprojected.numel()
@@ -252,7 +252,7 @@ def test_compiled_training_step(layer: type[LSTM], options: dict[str, Any]) -> N
     compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
     for n_steps, lengths in ((2, None), (3, torch.tensor([3, 1]))):
         x = torch.randn(n_steps, 2, 3, device=DEVICE)
-        found = (trained(module, step, x, lengths) for step in (compiled, module))
+        found = (training_step(module, step, x, lengths) for step in (compiled, module))
         assert_close(*found, rtol=1e-5, atol=1e-6)
 
 

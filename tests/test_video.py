@@ -40,7 +40,7 @@ from lstmkit.plots.video import video_attribution_figure
 from lstmkit.progress import Progress
 from lstmkit.recipes import _moving_mnist as digits
 from lstmkit.recipes import classifier as protocols
-from scored import by
+from scored import run_protocol
 
 av: Any = importlib.import_module("av")
 pillow: Any = importlib.import_module("PIL.Image")
@@ -743,7 +743,7 @@ def test_the_protocol_reads_what_it_wrote(tmp_path: Path, monkeypatch: pytest.Mo
         return evaluation
 
     monkeypatch.setattr(Classifier, "evaluate", recorded)
-    table = by(protocols.motions, job, tmp_path, options)
+    table = run_protocol(protocols.motions, job, tmp_path, options)
     assert table["model"].tolist() == ["LSTM", "1-nearest neighbor", "majority class"]
     assert job.classes == tuple(sorted(digits.MOTIONS))
     assert sorted(labels) == sorted((motion,) for motion in digits.MOTIONS)
