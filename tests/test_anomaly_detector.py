@@ -1,4 +1,4 @@
-"""Anomaly detection: recordings read, scored as they come in, levels set without labels, alarms judged."""
+"""Anomaly detection: reading sensor series, streaming scores, thresholds without labels, and metrics."""
 
 from __future__ import annotations
 
@@ -68,62 +68,62 @@ def waves(seed: int, n: int = 160) -> np.ndarray:
     return np.stack([np.sin(t / 3), 5 + np.cos(t / 4)], axis=1) + 0.05 * rng.standard_normal((n, 2))
 
 
-def labelled(seed: int = 0, n: int = 200) -> pd.DataFrame:
+def labeled(seed: int = 0, n: int = 200) -> pd.DataFrame:
     values = waves(seed, n)
     values[180:190] += 2
-    marks = (np.arange(n) >= 180) & (np.arange(n) < 190)
-    return pd.DataFrame({"a": values[:, 0], "b": values[:, 1], "label": marks.astype(int)})
+    labels = (np.arange(n) >= 180) & (np.arange(n) < 190)
+    return pd.DataFrame({"a": values[:, 0], "b": values[:, 1], "label": labels.astype(int)})
 
 
-#: By ``RangeAUC_volume_opt`` of the package vus 0.0.6, for margins of 0, 10 and 25 steps.
+#: Values of ``RangeAUC_volume_opt`` of the package vus 0.0.6 for margins of 0, 10 and 25 steps.
 VUS = [(0, 0.34374405393577123), (10, 0.5165200906495245), (25, 0.6376080186226131)]
-#: Precision and recall by the package prts 1.0.0.3.
+#: Precision and recall of the package prts 1.0.0.3.
 PRTS = (0.6041666666666666, 0.2333333333333333)
 
 
-# ---- how alarms are judged -------------------------------------------------------------------------------------------
+# ---- metrics ---------------------------------------------------------------------------------------------------------
 
 STEPS = np.arange(300)
-MARKED = ((STEPS >= 40) & (STEPS < 60)) | ((STEPS >= 66) & (STEPS < 70)) | (STEPS >= 290)
+LABELS = ((STEPS >= 40) & (STEPS < 60)) | ((STEPS >= 66) & (STEPS < 70)) | (STEPS >= 290)
 SCORES = np.abs(np.sin(STEPS * 0.37)) + 0.8 * ((STEPS >= 45) & (STEPS < 75))
 
 
-@pytest.mark.parametrize(("window", "wanted"), VUS)
-def test_the_volume_under_the_surface_is_that_of_its_authors(window: int, wanted: float):
-    """By ``RangeAUC_volume_opt`` of their package vus, version 0.0.6."""
-    assert vus_pr(MARKED, SCORES, window) == pytest.approx(wanted, rel=1e-12)
+@pytest.mark.parametrize(("window", "expected"), VUS)
+def test_vus_pr_matches_the_reference_implementation(window: int, expected: float):
+    """VUS-PR equals ``RangeAUC_volume_opt`` of the package vus 0.0.6."""
+    assert vus_pr(LABELS, SCORES, window) == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_volume_without_a_margin_is_one_for_perfect_scores_and_nothing_without_labels():
-    assert vus_pr(MARKED, MARKED.astype(float), 0) == pytest.approx(1.0)
+def test_vus_pr_is_one_for_perfect_scores_and_nan_without_labels():
+    assert vus_pr(LABELS, LABELS.astype(float), 0) == pytest.approx(1.0)
     assert math.isnan(vus_pr(np.zeros(9, bool), np.arange(9.0), 2))
 
 
 @given(st.integers(0, 10**6), st.floats(0.1, 9), st.floats(-5, 5))
-def test_only_the_order_of_scores_counts(seed: int, scale: float, shift: float):
+def test_vus_pr_depends_only_on_the_ranking_of_scores(seed: int, scale: float, shift: float):
     rng = np.random.default_rng(seed)
     labels, scores = rng.random(60) < 0.2, rng.permutation(60).astype(float)
     labels[7] = True
     assert vus_pr(labels, scale * scores + shift, 6) == pytest.approx(vus_pr(labels, scores, 6), rel=1e-9)
 
 
-def test_range_scores_are_those_of_the_package_prts():
-    """Version 1.0.0.3, flat bias, reciprocal cardinality."""
-    precision, recall, harmonic = range_precision_recall_f1(MARKED, SCORES > 1)
+def test_range_metrics_match_prts():
+    """Range precision and recall equal those of prts 1.0.0.3 with flat bias and reciprocal cardinality."""
+    precision, recall, harmonic = range_precision_recall_f1(LABELS, SCORES > 1)
     assert (precision, recall) == pytest.approx(PRTS, rel=1e-12)
     assert harmonic == pytest.approx(2 * precision * recall / (precision + recall))
 
 
-def test_range_scores_by_hand():
+def test_range_metrics_by_hand():
     labels = np.array([0, 1, 1, 1, 1, 0, 0, 1, 1, 0], bool)
     alarms = np.array([0, 1, 0, 0, 1, 1, 0, 0, 0, 1], bool)
-    # Alarms: 1 of 1, 1 of 2, 0 of 1. Labels: 2 of 4 in two pieces, 0 of 2.
+    # Alarms: 1 of 1, 1 of 2, 0 of 1. Labels: 2 of 4 in two segments, 0 of 2.
     assert range_precision_recall_f1(labels, alarms)[:2] == pytest.approx((0.5, 0.125))
     assert range_precision_recall_f1(labels, np.zeros(10, bool)) == (0.0, 0.0, 0.0)
     assert range_precision_recall_f1(labels, labels) == (1.0, 1.0, 1.0)
 
 
-def test_overlaps_by_hand():
+def test_event_counts_by_hand():
     labels = np.array([0, 1, 1, 0, 0, 1, 0, 0], bool)
     alarms = np.array([1, 0, 1, 1, 0, 0, 0, 1], bool)
     assert event_counts(labels, alarms) == (1, 2, 1)
@@ -131,8 +131,8 @@ def test_overlaps_by_hand():
     assert math.isnan(f1(0, 0, 0))
 
 
-def test_points_of_the_numenta_benchmark_by_hand():
-    """One window of ten steps: its first step earns one, its last nearly none; alarms far behind cost .11."""
+def test_nab_scores_by_hand():
+    """In a window of ten steps the first step scores 1 and the last almost 0; an alarm far after it costs 0.11."""
     windows, none = [(20, 30)], np.zeros(100, bool)
 
     def at(*steps: int) -> float:
@@ -148,80 +148,80 @@ def test_points_of_the_numenta_benchmark_by_hand():
     assert at(25, 29) == pytest.approx(sigmoid(-0.5) / sigmoid(-1))
     assert at(20, 34) == pytest.approx(1 + 0.11 * sigmoid(5 / 9))
     assert at(20, 90) == at(20, 12) == pytest.approx(1 - 0.11)
-    assert at(3) == -1  # in the probation
+    assert at(3) == -1  # during probation
     assert (nab_score(-2, 2), nab_score(2, 2), nab_score(0, 2)) == (0, 100, 50)
 
 
-# ---- levels ----------------------------------------------------------------------------------------------------------
+# ---- thresholds ------------------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=300), st.floats(0.001, 0.09))
-def test_a_quantile_keeps_its_rate(scores: list[float], rate: float):
-    level = quantile_threshold(np.array(scores), rate)
-    assert (np.array(scores) > level).mean() <= rate
-    assert level in scores
+def test_quantile_threshold_keeps_the_false_alarm_rate(scores: list[float], rate: float):
+    threshold = quantile_threshold(np.array(scores), rate)
+    assert (np.array(scores) > threshold).mean() <= rate
+    assert threshold in scores
 
 
-def test_an_extreme_level_is_that_of_the_distribution_it_came_from():
-    """Of scores whose tail is known the level for one in 10,000, from 5,000 of them."""
+def test_extreme_value_threshold_matches_the_distribution():
+    """The 1-in-10,000 threshold from 5,000 scores approximates the quantile of their distribution."""
     scores = genpareto.rvs(0.1, scale=2.0, size=5000, random_state=1)
-    wanted = genpareto.isf(1e-4, 0.1, scale=2.0)
-    assert extreme_value_threshold(scores, 1e-4) == pytest.approx(wanted, rel=0.25)
+    expected = genpareto.isf(1e-4, 0.1, scale=2.0)
+    assert extreme_value_threshold(scores, 1e-4) == pytest.approx(expected, rel=0.25)
     assert extreme_value_threshold(np.ones(500), 1e-4) == 1.0
     assert extreme_value_threshold(np.arange(5.0), 0.01) == 4.0
 
 
-def test_a_dynamic_level_finds_what_sticks_out_and_nothing_in_noise():
+def test_dynamic_threshold_finds_peaks_and_ignores_noise():
     rng = np.random.default_rng(0)
     scores = 1 + 0.1 * rng.standard_normal(400)
-    quiet = scores > dynamic_thresholds(scores, 200, 0.13)
-    assert not quiet[100:].any()
+    noise_alarms = scores > dynamic_thresholds(scores, 200, 0.13)
+    assert not noise_alarms[100:].any()
     scores[300:304] = 4.0
-    found = scores > dynamic_thresholds(scores, 200, 0.13)
-    assert found[300:304].all()
-    assert not found[100:300].any()
+    alarms = scores > dynamic_thresholds(scores, 200, 0.13)
+    assert alarms[300:304].all()
+    assert not alarms[100:300].any()
 
 
-def test_a_threshold_depends_on_no_later_score():
+def test_dynamic_thresholds_do_not_depend_on_later_scores():
     rng = np.random.default_rng(1)
     scores = rng.exponential(size=120)
     whole = dynamic_thresholds(scores, 50, 0.1, before=rng.exponential(size=30))
     rng = np.random.default_rng(1)
     rng.exponential(size=120)
-    part = dynamic_thresholds(scores[:70], 50, 0.1, before=rng.exponential(size=30))
-    assert np.array_equal(whole[:70], part)
+    prefix = dynamic_thresholds(scores[:70], 50, 0.1, before=rng.exponential(size=30))
+    assert np.array_equal(whole[:70], prefix)
 
 
-def test_a_recent_level_is_exceeded_at_its_rate_and_follows_a_drift():
-    """Of normal scores the rate is kept; a step up is an alarm at once and not for ever."""
+def test_moving_average_threshold_keeps_its_rate_and_follows_drift():
+    """Normal scores exceed the threshold at the requested rate; a level shift raises an alarm only for a time."""
     rng = np.random.default_rng(0)
     scores = 5 + rng.standard_normal(20_000)
     before = 5 + rng.standard_normal(400)
     assert (scores > moving_average_thresholds(scores, 400, 0.01, before)).mean() == pytest.approx(0.01, rel=0.3)
     scores[10_000:] += 20
-    found = scores > moving_average_thresholds(scores, 400, 1e-4, before)
-    assert found[10_000:10_003].all()
-    assert found[10_400:].mean() < 0.01
+    alarms = scores > moving_average_thresholds(scores, 400, 1e-4, before)
+    assert alarms[10_000:10_003].all()
+    assert alarms[10_400:].mean() < 0.01
 
 
-def test_a_recent_level_against_a_plain_loop():
+def test_moving_average_threshold_matches_a_plain_loop():
     rng = np.random.default_rng(3)
     scores, before = rng.exponential(size=60), rng.exponential(size=7)
-    found = moving_average_thresholds(scores, 10, 0.05, before)
+    thresholds = moving_average_thresholds(scores, 10, 0.05, before)
     whole = np.concatenate([before, scores])
     for t in range(len(scores)):
         past = whole[max(0, t + 7 - 10) : t + 7]
-        assert found[t] == pytest.approx(past.mean() + 1.6448536 * past.std(), rel=1e-6)
-    assert np.array_equal(found[:30], moving_average_thresholds(scores[:30], 10, 0.05, before)), (
-        "it hangs on no later score"
+        assert thresholds[t] == pytest.approx(past.mean() + 1.6448536 * past.std(), rel=1e-6)
+    assert np.array_equal(thresholds[:30], moving_average_thresholds(scores[:30], 10, 0.05, before)), (
+        "the threshold depends on later scores"
     )
-    still = moving_average_thresholds(np.ones(50), 10, 0.05)
-    assert still[0] == np.inf
-    assert still[1:] == pytest.approx(1 + 1.6448536 * 0.01), "what never varies is no alarm by rounding"
+    constant = moving_average_thresholds(np.ones(50), 10, 0.05)
+    assert constant[0] == np.inf
+    assert constant[1:] == pytest.approx(1 + 1.6448536 * 0.01), "a constant score raises an alarm because of rounding"
 
 
-def test_what_does_not_stand_out_is_pruned():
-    """Two tops that are hardly above the rest are none; with a fall of a half to the rest both are."""
+def test_dynamic_threshold_prunes_low_peaks():
+    """A peak barely above the other scores raises no alarm unless pruning is off; a high peak does."""
     base = np.tile([1.0, 1.02, 0.98, 1.01], 60)
     low, high = base.copy(), base.copy()
     low[-1], high[-1] = 1.15, 3.0
@@ -230,8 +230,8 @@ def test_what_does_not_stand_out_is_pruned():
     assert (high > dynamic_thresholds(high, 200, 0.2))[-1]
 
 
-def test_a_stretch_of_alarms_is_one_detection_of_nab():
-    """With a gap a run of false alarms costs as its first; without, each of its pieces costs."""
+def test_nab_counts_a_run_of_alarms_once():
+    """With a gap, a run of false alarms costs as much as its first step; without a gap, each segment costs."""
     run = np.zeros(100, bool)
     run[[40, 41, 43]] = True
     first = np.zeros(100, bool)
@@ -241,7 +241,7 @@ def test_a_stretch_of_alarms_is_one_detection_of_nab():
     assert nab_raw_score([(80, 90)], first, 10) == nab_raw_score([(80, 90)], first, 10, gap=1)
 
 
-def test_stretches_with_gaps():
+def test_true_runs_with_gaps():
     alarms = np.array([1, 0, 1, 0, 0, 1], bool)
     assert true_runs(alarms) == [(0, 1), (2, 3), (5, 6)]
     assert true_runs(alarms, 1) == [(0, 3), (5, 6)]
@@ -253,16 +253,20 @@ def test_stretches_with_gaps():
 # ---- errors ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_was_foretold_of_a_step_is_compared_with_it():
-    """Against a plain loop; what is missing stays missing."""
+def test_prediction_errors_match_a_plain_loop():
+    """Prediction errors equal those of a plain loop; errors of missing values stay missing."""
     rng = np.random.default_rng(0)
-    values, said = rng.standard_normal((9, 2)), rng.standard_normal((9, 3 * 2))
+    values, predictions = rng.standard_normal((9, 2)), rng.standard_normal((9, 3 * 2))
     values[4, 1] = np.nan
-    found = prediction_errors(values, said, 3)
+    errors = prediction_errors(values, predictions, 3)
     for t in range(9):
-        about = [said.reshape(9, 3, 2)[t - k, k - 1] for k in (1, 2, 3) if t - k >= 0]
-        wanted = np.mean([np.abs(values[t] - one) for one in about], axis=0) if about else np.full(2, np.nan)
-        np.testing.assert_allclose(found[t], wanted, rtol=1e-12)
+        of_step = [predictions.reshape(9, 3, 2)[t - k, k - 1] for k in (1, 2, 3) if t - k >= 0]
+        expected = (
+            np.mean([np.abs(values[t] - prediction) for prediction in of_step], axis=0)
+            if of_step
+            else np.full(2, np.nan)
+        )
+        np.testing.assert_allclose(errors[t], expected, rtol=1e-12)
     assert future_values(values, 2).reshape(9, 2, 2)[3, 1] == pytest.approx(values[5])
     assert np.isnan(future_values(values[:1], 2)).all()
 
@@ -273,7 +277,7 @@ def test_windows():
     assert forward_fill(np.array([[np.nan], [2.0], [np.nan]])).tolist() == [[0.0], [2.0], [2.0]]
 
 
-def test_an_autoencoder_does_not_see_padding():
+def test_padding_does_not_change_the_autoencoder():
     torch.manual_seed(0)
     model = Autoencoder(LSTM(2, 4, batch_first=True), 3, LSTM(3, 4, batch_first=True), StepRegressionHead(4, 2)).eval()
     x = torch.randn(2, 6, 2)
@@ -283,7 +287,7 @@ def test_an_autoencoder_does_not_see_padding():
     torch.testing.assert_close(together[1:, :4], alone)
 
 
-def test_an_autoencoder_learns_to_tell_again():
+def test_autoencoder_learns_to_reconstruct():
     torch.manual_seed(0)
     data = np.stack([np.sin(np.arange(120) / k) for k in (3, 5)], axis=1)
     job = AnomalyDetector(method="reconstruction", hidden_size=16, epochs=10, window=10, lr=0.01, burn_in=5).fit(data)
@@ -296,8 +300,8 @@ def test_an_autoencoder_learns_to_tell_again():
 
 @pytest.mark.parametrize("method", ["prediction", "reconstruction"])
 @pytest.mark.parametrize("threshold", ["quantile", "rolling", "dynamic"])
-def test_live_gives_the_numbers_of_a_whole_recording(method: str, threshold: str):
-    """Values are missing here and there; one of three columns is context."""
+def test_streaming_matches_batch_prediction(method: str, threshold: str):
+    """Streaming gives the scores of a batch prediction, with missing values and a covariate."""
     values = np.concatenate([waves(0), (np.arange(160) % 7 > 3)[:, None]], axis=1)
     values[30:33, 0] = values[90, 2] = values[0, 1] = np.nan
     options = {
@@ -310,16 +314,16 @@ def test_live_gives_the_numbers_of_a_whole_recording(method: str, threshold: str
     job = AnomalyDetector(method=method, **TINY, **options)
     frame = pd.DataFrame(values, columns=["1", "2", "3"])
     (whole,) = job.fit(frame).predict(frame)
-    live = job.stream()
-    moments = [live.step(row) for row in values]
-    np.testing.assert_allclose([m.score for m in moments], whole.scores, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose([m.threshold for m in moments], whole.thresholds, rtol=1e-4)
-    np.testing.assert_allclose([m.channel_scores for m in moments], whole.channel_scores, rtol=1e-4, atol=1e-4)
+    stream = job.stream()
+    steps = [stream.step(row) for row in values]
+    np.testing.assert_allclose([step.score for step in steps], whole.scores, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose([step.threshold for step in steps], whole.thresholds, rtol=1e-4)
+    np.testing.assert_allclose([step.channel_scores for step in steps], whole.channel_scores, rtol=1e-4, atol=1e-4)
     assert whole.channels == ("1", "2")
 
 
 @pytest.mark.parametrize("method", ["prediction", "reconstruction"])
-def test_no_score_hangs_on_what_comes_later(method: str):
+def test_scores_do_not_depend_on_later_values(method: str):
     job = AnomalyDetector(method=method, **TINY).fit(waves(0))
     values = waves(1)
     (before,) = job.predict(values)
@@ -329,55 +333,55 @@ def test_no_score_hangs_on_what_comes_later(method: str):
     assert after.scores[100] > before.scores[100]
 
 
-def test_fit_sees_no_label(tmp_path: Path):
-    """With other labels the same model comes out, but for the test part."""
+def test_labels_do_not_change_training(tmp_path: Path):
+    """Training with inverted labels gives the same weights."""
     weights = []
-    for turn in (False, True):
-        frame = labelled()
-        frame["label"] = 1 - frame["label"] if turn else frame["label"]
-        job = AnomalyDetector(**TINY).fit(frame, run=tmp_path / str(turn))
-        weights.append(((tmp_path / str(turn)) / "weights.safetensors").read_bytes())
+    for inverted in (False, True):
+        frame = labeled()
+        frame["label"] = 1 - frame["label"] if inverted else frame["label"]
+        job = AnomalyDetector(**TINY).fit(frame, run=tmp_path / str(inverted))
+        weights.append(((tmp_path / str(inverted)) / "weights.safetensors").read_bytes())
         assert job.evaluation is not None
     assert weights[0] == weights[1]
 
 
-def test_a_fault_is_found_and_its_channel_named():
+def test_event_names_the_anomalous_channel():
     frame = pd.DataFrame(waves(0, 600), columns=["left", "right"])
     job = AnomalyDetector(hidden_size=16, epochs=12, window=40, lr=0.01).fit(frame)
     other = pd.DataFrame(waves(1, 300), columns=["left", "right"])
     other.loc[200:206, "right"] += 3
-    rows = [row for found in job.predict(other) for row in found.events()]
+    rows = [row for result in job.predict(other) for row in result.events()]
     assert any(row["start"] <= 202 <= row["end"] + 1 and row["channel"] == "right" for row in rows)
     assert job.decision_function(other).shape == (300,)
 
 
-def test_what_stands_beside_needs_the_data_it_learnt_from(tmp_path: Path):
-    job = AnomalyDetector(**TINY).fit(labelled(), run=tmp_path / "run")
-    table = job.evaluate(labelled(1)).table.set_index("model")
+def test_sub_pca_baseline_needs_the_training_data(tmp_path: Path):
+    job = AnomalyDetector(**TINY).fit(labeled(), run=tmp_path / "run")
+    table = job.evaluate(labeled(1)).table.set_index("model")
     assert list(table.index) == ["LSTM", "moving z-score", "Sub-PCA"]
     assert np.isfinite(table.to_numpy(dtype=float)).all()
-    found = load(tmp_path / "run").evaluate(labelled(1))
-    assert list(found.table["model"]) == ["LSTM", "moving z-score"]
-    assert np.isnan(found.table.loc[1, "range F1"])
-    assert found.table.loc[0, "VUS-PR"] == pytest.approx(table.loc["LSTM", "VUS-PR"])
-    assert "does not have its training data" in found.notes[-1]
+    evaluation = load(tmp_path / "run").evaluate(labeled(1))
+    assert list(evaluation.table["model"]) == ["LSTM", "moving z-score"]
+    assert np.isnan(evaluation.table.loc[1, "range F1"])
+    assert evaluation.table.loc[0, "VUS-PR"] == pytest.approx(table.loc["LSTM", "VUS-PR"])
+    assert "does not have its training data" in evaluation.notes[-1]
 
 
-def test_a_channel_that_never_changed_and_does():
-    """It is in its own unit then."""
+def test_change_of_a_constant_channel_is_scored():
+    """A change of a channel that is constant in training is scored in the unit of the channel."""
     values = waves(0)
     values[:, 1] = 5.0
     job = AnomalyDetector(**TINY, score_aggregation="max").fit(values)
     values[120, 1] = 6.0
-    (found,) = job.predict(values)
-    assert found.channel_scores[120, 1] > 5
-    assert found.scores[120:124].argmax() == 0
+    (result,) = job.predict(values)
+    assert result.channel_scores[120, 1] > 5
+    assert result.scores[120:124].argmax() == 0
 
 
-def test_a_channel_that_is_not_there_any_more_is_named():
-    """A sensor that has died is no sensor that is as usual."""
-    job = AnomalyDetector(**TINY, value_cols=("a", "b")).fit(labelled())
-    frame = labelled(1)
+def test_channel_without_values_is_an_error():
+    """A channel without any value is an error, not a normal sensor."""
+    job = AnomalyDetector(**TINY, value_cols=("a", "b")).fit(labeled())
+    frame = labeled(1)
     frame.loc[frame.index > 0, "b"] = np.nan
     assert len(job.predict(frame)[0].scores) == len(frame)
     frame["b"] = np.nan
@@ -398,25 +402,25 @@ def test_a_channel_that_is_not_there_any_more_is_named():
         ({"valid_fraction": 0.02}, {}, "1 steps after the burn-in"),
     ],
 )
-def test_what_a_user_mistypes_is_not_passed_over(options: dict[str, Any], change: dict[str, Any], message: str):
-    """A column that is named and not there would else be learnt from, labels among them."""
-    frame = labelled(0, 400).astype(object if "hello" in change.values() else float)
+def test_bad_columns_and_values_are_errors(options: dict[str, Any], change: dict[str, Any], message: str):
+    """A misspelled column is an error; otherwise the model would train on all columns, labels included."""
+    frame = labeled(0, 400).astype(object if "hello" in change.values() else float)
     for name, value in change.items():
         frame.loc[3, name] = value
     with pytest.raises(DataError, match=message):
         AnomalyDetector(**{**TINY, "burn_in": 4, **options}).fit(frame)
 
 
-def test_a_column_of_words_is_left_out_and_said():
-    frame = labelled().assign(state="on")
+def test_text_column_is_dropped_with_a_note():
+    frame = labeled().assign(state="on")
     job = AnomalyDetector(**TINY)
     assert job.read(frame).notes == ("text columns, not used as channels: state",)
     assert job.fit(frame).predictor.channel_names == ("a", "b")
 
 
-def test_what_validates_has_the_channels_of_what_is_learnt():
-    """In whatever order; labels as PyOD takes them are no recording."""
-    frame, other = labelled(), labelled(1)
+def test_validation_data_need_the_training_channels():
+    """Validation data need the channels of the training data, in any order; an array of labels is refused."""
+    frame, other = labeled(), labeled(1)
     job = AnomalyDetector(**TINY).fit(frame, validation=other[["b", "a", "label"]])
     same = AnomalyDetector(**TINY).fit(frame, validation=other)
     np.testing.assert_array_equal(job.predictor.mean_errors, same.predictor.mean_errors)
@@ -428,46 +432,46 @@ def test_what_validates_has_the_channels_of_what_is_learnt():
             AnomalyDetector(**TINY).fit(waves(0)[:, :1], validation=labels)
 
 
-def test_the_score_that_a_level_came_from_is_no_alarm():
-    """Whatever way it is rounded; and nothing is an alarm that is below the usual error."""
+def test_highest_training_score_raises_no_alarm():
+    """The threshold is just above the highest training score; a constant series raises no alarm."""
     job = AnomalyDetector(**TINY).fit(waves(0))
     scores = np.array([3.0, 1.0, 2.0])
     assert job.predictor.fit_threshold(scores) > 3.0 * (1 + 1e-5)
     assert job.predictor.fit_threshold(scores) == pytest.approx(3.0, rel=1e-3)
-    still = AnomalyDetector(**TINY).fit(np.ones((300, 2)))
-    assert not still.predict(np.ones((300, 2)))[0].alarms.any()
+    constant = AnomalyDetector(**TINY).fit(np.ones((300, 2)))
+    assert not constant.predict(np.ones((300, 2)))[0].alarms.any()
 
 
-def test_few_steps_promise_no_small_rate():
-    job = AnomalyDetector(**{**TINY, "false_alarm_rate": 1e-6}).fit(labelled())
+def test_note_about_too_few_steps_for_the_false_alarm_rate():
+    job = AnomalyDetector(**{**TINY, "false_alarm_rate": 1e-6}).fit(labeled())
     assert job.evaluation is None
-    assert any("cannot guarantee a rate under" in note for note in job.evaluate(labelled(1)).notes)
+    assert any("cannot guarantee a rate under" in note for note in job.evaluate(labeled(1)).notes)
 
 
-@pytest.mark.parametrize(("label", "said"), [(1, "labeled an anomaly"), (0, "labeled normal")])
-def test_labels_that_are_all_alike_judge_nothing(label: int, said: str):
-    frame = labelled(1)
+@pytest.mark.parametrize(("label", "message"), [(1, "labeled an anomaly"), (0, "labeled normal")])
+def test_note_about_labels_of_one_class(label: int, message: str):
+    frame = labeled(1)
     frame["label"] = label
-    notes = AnomalyDetector(**TINY, value_cols=("a", "b")).fit(labelled()).evaluate(frame).notes
-    assert any(said in note and "cannot tell models apart" in note for note in notes)
+    notes = AnomalyDetector(**TINY, value_cols=("a", "b")).fit(labeled()).evaluate(frame).notes
+    assert any(message in note and "cannot tell models apart" in note for note in notes)
 
 
-def test_pyod_can_use_it():
+def test_pyod_adapter():
     detector = AnomalyDetector(**TINY).pyod()
     values = waves(0)
     assert detector.fit(values) is detector
     scores = detector.decision_function(values)
     assert scores.shape == detector.decision_scores_.shape == (160,)
-    found = detector.predict(values)
-    assert set(np.unique(found)) <= {0, 1}
-    assert np.array_equal(found, (scores > detector.threshold_).astype(int))
-    assert np.array_equal(found, detector.labels_)
+    predictions = detector.predict(values)
+    assert set(np.unique(predictions)) <= {0, 1}
+    assert np.array_equal(predictions, (scores > detector.threshold_).astype(int))
+    assert np.array_equal(predictions, detector.labels_)
 
 
-# ---- what is read ----------------------------------------------------------------------------------------------------
+# ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-def test_several_recordings_in_order_of_time():
+def test_rows_are_grouped_by_id_and_sorted_by_time():
     frame = pd.DataFrame(
         {
             "id": ["x", "y", "x"],
@@ -476,19 +480,19 @@ def test_several_recordings_in_order_of_time():
             "label": [1, 0, 0],
         }
     )
-    found = read_sensor_series(frame, Columns())
-    assert [one.name for one in found.items] == ["x", "y"]
-    assert found.items[0].values[:, 0].tolist() == [1, 2]
-    assert found.items[0].labels is not None
-    assert found.items[0].labels.tolist() == [False, True]
-    assert found.channels == ("v",)
+    series_set = read_sensor_series(frame, Columns())
+    assert [series.name for series in series_set.items] == ["x", "y"]
+    assert series_set.items[0].values[:, 0].tolist() == [1, 2]
+    assert series_set.items[0].labels is not None
+    assert series_set.items[0].labels.tolist() == [False, True]
+    assert series_set.channels == ("v",)
 
 
-def test_columns_of_words_are_not_watched(tmp_path: Path):
+def test_text_columns_are_not_channels(tmp_path: Path):
     (tmp_path / "a.csv").write_text("time,v,note\n1,1.5,fine\n2,2.5,\n3,,bad\n")
-    found = read_sensor_series(tmp_path / "a.csv", Columns())
-    assert found.channels == ("v",)
-    assert np.isnan(found.items[0].values[2, 0])
+    series_set = read_sensor_series(tmp_path / "a.csv", Columns())
+    assert series_set.channels == ("v",)
+    assert np.isnan(series_set.items[0].values[2, 0])
 
 
 @pytest.mark.parametrize(
@@ -501,13 +505,13 @@ def test_columns_of_words_are_not_watched(tmp_path: Path):
         ("time,v\nx,1\n", "column 'time'"),
     ],
 )
-def test_files_that_do_not_do(tmp_path: Path, text: str, message: str):
+def test_bad_files_are_errors(tmp_path: Path, text: str, message: str):
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         read_sensor_series(tmp_path / "a.csv", Columns())
 
 
-def test_data_that_do_not_do():
+def test_bad_data_are_errors():
     job = AnomalyDetector(**TINY)
     for data, message in (
         (np.zeros((3, 2, 2)), r"has shape \(3, 2, 2\)"),
@@ -519,7 +523,7 @@ def test_data_that_do_not_do():
         with pytest.raises(DataError, match=message):
             job.fit(data)
     with pytest.raises(DataError, match="no column 'z'"):
-        AnomalyDetector(**TINY, value_cols=("z",)).fit(labelled())
+        AnomalyDetector(**TINY, value_cols=("z",)).fit(labeled())
     fitted = AnomalyDetector(**TINY).fit(waves(0))
     with pytest.raises(DataError, match="has no labels to evaluate with"):
         fitted.evaluate(waves(1))
@@ -529,7 +533,7 @@ def test_data_that_do_not_do():
         fitted.stream().step([1.0])
 
 
-def test_baselines_look_at_the_past_alone():
+def test_baselines_are_causal():
     values = waves(0)
     pca = SubPCA(8).fit(values)
     later = values.copy()
@@ -540,21 +544,21 @@ def test_baselines_look_at_the_past_alone():
     assert pca.score(values[:3]).tolist() == [0, 0, 0]
 
 
-def test_baselines_know_what_never_changed():
-    """Scores are numbers where the training part is constant, and a change stands out."""
-    still = np.zeros((60, 2))
-    pca = SubPCA(8).fit(still)
-    still[40] = 1
-    for found in (pca.score(still), moving_z_score(still, 10)):
-        assert np.isfinite(found).all()
-        assert found[40] > 100 * (1 + found[:40].max())
+def test_baselines_handle_constant_training_data():
+    """Scores are finite if the training data are constant, and a change gets a high score."""
+    constant = np.zeros((60, 2))
+    pca = SubPCA(8).fit(constant)
+    constant[40] = 1
+    for scores in (pca.score(constant), moving_z_score(constant, 10)):
+        assert np.isfinite(scores).all()
+        assert scores[40] > 100 * (1 + scores[:40].max())
 
 
 # ---- recipes ---------------------------------------------------------------------------------------------------------
 
 
 def test_protocol_of_smap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A channel in two rows has the ranges of both; each channel is a model."""
+    """Label ranges of a channel with two rows are merged; each channel is a separate model."""
     arrays = {}
     for name in ("A-1", "B-2"):
         for part in ("train", "test"):
@@ -567,7 +571,7 @@ def test_protocol_of_smap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     options = {"values": "values.npz", "labels": "labels.csv"}
     pairs = list(protocols._smap(tmp_path, options))
     labels = [test.items[0].labels for _, test in pairs]
-    assert [int(one.sum()) for one in labels if one is not None] == [20, 2]
+    assert [int(mask.sum()) for mask in labels if mask is not None] == [20, 2]
     job = AnomalyDetector(**TINY, covariates=("command 1", "command 2"))
     table = run_protocol(protocols.smap, job, tmp_path, options).set_index("model")
     assert list(table.index) == ["LSTM", "moving z-score", "Sub-PCA"]
@@ -575,7 +579,7 @@ def test_protocol_of_smap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_protocol_of_nab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Windows by their stamps, both ends within; no alarm at all gives 0."""
+    """Label windows are given by timestamps, both ends included; no alarm gives 0."""
     timestamps = pd.date_range("2020", periods=400, freq="h")
     pd.DataFrame({"timestamp": timestamps, "value": np.tile(waves(0)[:, 0], 3)[:400]}).to_csv(
         tmp_path / "g__a.csv", index=False
@@ -585,9 +589,9 @@ def test_protocol_of_nab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(catalog, "locate", lambda name, file: tmp_path / file)
     ((train, test),) = protocols._nab(tmp_path, {"windows": "windows.json"})
     assert (len(train.items[0]), train.has_labels) == (60, False)
-    known = test.items[0].labels
-    assert known is not None
-    assert true_runs(known) == [(200, 220)]
+    labels = test.items[0].labels
+    assert labels is not None
+    assert true_runs(labels) == [(200, 220)]
     table = run_protocol(protocols.nab, AnomalyDetector(**TINY), tmp_path, {"windows": "windows.json"})
     assert (table["NAB, best threshold"] >= table["NAB"] - 1e-9).all()
     assert (table["NAB, best threshold"] <= 100).all()
@@ -608,8 +612,8 @@ def test_protocol_of_skab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert len(run_protocol(protocols.skab, AnomalyDetector(**TINY), tmp_path, options)) == 3
 
 
-def test_recordings_are_told_apart():
-    one = SensorSeriesSet((SensorSeries("a", waves(0), np.arange(160)),), ("1", "2"), "x")
+def test_digest_depends_on_the_values():
+    series_set = SensorSeriesSet((SensorSeries("a", waves(0), np.arange(160)),), ("1", "2"), "x")
     other = SensorSeriesSet((SensorSeries("a", waves(1), np.arange(160)),), ("1", "2"), "x")
-    assert one.digest() != other.digest()
-    assert one.digest() == SensorSeriesSet(one.items, one.channels, "y").digest()
+    assert series_set.digest() != other.digest()
+    assert series_set.digest() == SensorSeriesSet(series_set.items, series_set.channels, "y").digest()

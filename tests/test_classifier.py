@@ -1,4 +1,4 @@
-"""Classification: read, split, pooled, weighed, calibrated, learnt, explained, reported."""
+"""Classification: reading, splitting, pooling, class weights, calibration, training, attribution, reports."""
 
 from __future__ import annotations
 
@@ -55,40 +55,40 @@ TINY: dict[str, Any] = {"hidden_size": 6, "epochs": 2, "batch_size": 8}
 # ---- pooling ---------------------------------------------------------------------------------------------------------
 
 
-def _by_hand(kind: str, own: torch.Tensor, pool: Any) -> torch.Tensor:
-    """One sequence's own steps ``(T, 6)`` pooled in a plain loop."""
+def _by_hand(kind: str, steps: torch.Tensor, pool: Any) -> torch.Tensor:
+    """Pool one sequence without padding, ``(T, 6)``, in a plain loop."""
     if kind == "last":
-        return torch.cat([own[-1, :3], own[0, 3:]])
+        return torch.cat([steps[-1, :3], steps[0, 3:]])
     if kind == "mean":
-        return torch.stack([sum(own[t, i] for t in range(len(own))) / len(own) for i in range(6)])
+        return torch.stack([sum(steps[t, i] for t in range(len(steps))) / len(steps) for i in range(6)])
     if kind == "max":
-        return torch.stack([max(own[t, i] for t in range(len(own))) for i in range(6)])
-    scores = [torch.exp(pool.query(torch.tanh(pool.keys(step)))) for step in own]
-    return sum(score * step for score, step in zip(scores, own, strict=True)) / sum(scores)
+        return torch.stack([max(steps[t, i] for t in range(len(steps))) for i in range(6)])
+    scores = [torch.exp(pool.query(torch.tanh(pool.keys(step)))) for step in steps]
+    return sum(score * step for score, step in zip(scores, steps, strict=True)) / sum(scores)
 
 
 @pytest.mark.parametrize("kind", POOLS)
-def test_pooling_is_what_a_plain_loop_gives(kind: str):
-    """Each sequence over its own steps; whatever stands past its end, be it no number, changes nothing."""
+def test_pooling_matches_a_plain_loop(kind: str):
+    """Each sequence is pooled over its own steps; NaN in the padding changes nothing."""
     torch.manual_seed(0)
     pool = build_pool(kind, 6, directions=2)
     steps, lengths = torch.randn(4, 5, 6), torch.tensor([5, 1, 3, 2])
-    poisoned = steps.clone()
+    padded = steps.clone()
     for row, length in enumerate(lengths.tolist()):
-        poisoned[row, length:] = torch.nan
+        padded[row, length:] = torch.nan
     with torch.no_grad():
-        found = pool(poisoned, lengths)
+        pooled = pool(padded, lengths)
         for row, length in enumerate(lengths.tolist()):
-            torch.testing.assert_close(found[row], _by_hand(kind, steps[row, :length], pool))
+            torch.testing.assert_close(pooled[row], _by_hand(kind, steps[row, :length], pool))
         torch.testing.assert_close(pool(steps), pool(steps, torch.full((4,), 5)))
 
 
-def test_one_direction_has_one_last_step():
+def test_last_pooling_of_a_unidirectional_layer():
     steps = torch.randn(2, 3, 4)
     assert torch.equal(build_pool("last", 4, 1)(steps, torch.tensor([3, 2])), torch.stack([steps[0, 2], steps[1, 1]]))
 
 
-def test_attention_weights_are_a_mean():
+def test_attention_weights_sum_to_one():
     weights = (
         AttentionPool(4)(torch.randn(2, 3, 4)),
         AttentionPool(4).weights(torch.randn(2, 3, 4), torch.tensor([3, 1])),
@@ -100,8 +100,8 @@ def test_attention_weights_are_a_mean():
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 @pytest.mark.parametrize("kind", POOLS)
-def test_padding_changes_no_answer(kind: str, cell: str):
-    """Alone or beside longer ones, whatever the padding is: the same answer, and the same gradients."""
+def test_padding_does_not_change_outputs_or_gradients(kind: str, cell: str):
+    """A padded batch gives the outputs and gradients of single sequences, whatever the padding contains."""
     torch.manual_seed(0)
     trunk = build_trunk(cell, 3, 4, num_layers=2, bidirectional=True)
     model = (
@@ -112,9 +112,9 @@ def test_padding_changes_no_answer(kind: str, cell: str):
     for fill in (0, 8):
         for row, length in enumerate(lengths.tolist()):
             ids[row, length:] = fill
-        found, _ = model(ids, None, lengths)
+        outputs, _ = model(ids, None, lengths)
         for row, length in enumerate(lengths.tolist()):
-            torch.testing.assert_close(found[row], model(ids[row : row + 1, :length])[0][0])
+            torch.testing.assert_close(outputs[row], model(ids[row : row + 1, :length])[0][0])
     together = torch.autograd.grad(model.loss(Batch(ids, lengths, targets))[0], list(model.parameters()))
     alone = [
         model.loss(Batch(ids[row : row + 1, :length], None, targets[row : row + 1]))[0]
@@ -122,15 +122,15 @@ def test_padding_changes_no_answer(kind: str, cell: str):
     ]
     for a, b in zip(together, torch.autograd.grad(sum(alone) / 3, list(model.parameters())), strict=True):
         torch.testing.assert_close(a, b)
-    one_step, state = model.step(ids[:, 0])
-    assert one_step.shape == (3, 3)
+    output, state = model.step(ids[:, 0])
+    assert output.shape == (3, 3)
     assert state is not None
 
 
 # ---- loss and weights ------------------------------------------------------------------------------------------------
 
 
-def test_class_weights_weigh_the_true_class():
+def test_class_weights_scale_the_loss_of_the_true_class():
     outputs, targets = torch.randn(4, 3), torch.tensor([0, 1, 1, 2])
     head = ClassificationHead(5, 3, class_weights=[1.0, 2.0, 0.5])
     each = F.cross_entropy(outputs, targets, reduction="none")
@@ -139,15 +139,15 @@ def test_class_weights_weigh_the_true_class():
     assert "weights" not in head.state_dict()
 
 
-def test_several_labels_weigh_where_they_hold():
-    outputs, holds = torch.randn(2, 2), torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+def test_class_weights_scale_positive_labels():
+    outputs, labels = torch.randn(2, 2), torch.tensor([[1.0, 0.0], [1.0, 1.0]])
     head = ClassificationHead(5, 2, multi_label=True, class_weights=[3.0, 1.0])
     p = outputs.sigmoid()
     each = -torch.log(torch.stack([p[0, 0] ** 3, 1 - p[0, 1], p[1, 0] ** 3, p[1, 1]]))
-    torch.testing.assert_close(head.loss(outputs, Batch(outputs, targets=holds)), each.sum() / 2)
+    torch.testing.assert_close(head.loss(outputs, Batch(outputs, targets=labels)), each.sum() / 2)
 
 
-def test_balanced_classes_cost_the_same_together():
+def test_balanced_class_weights():
     data = (["a b", "a c", "a d", "b c"] * 10, ["x", "x", "x", "y"] * 10)
     job = Classifier(class_weight="balanced", **TINY)
     assert job.prepare(job.read(data)).balanced_class_weights() == pytest.approx([40 / 60, 40 / 20])
@@ -155,61 +155,61 @@ def test_balanced_classes_cost_the_same_together():
     assert job.prepare(job.read(data)).balanced_class_weights() == pytest.approx([1 / 3, 3.0])
 
 
-def test_weights_help_the_rare_class():
-    """Where words hardly tell, the rare class is said more often when mistakes in it cost more."""
+def test_class_weights_help_the_rare_class():
+    """If words do not predict the class, class weights make the model predict the rare class more often."""
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(list("abc"), 4)) for _ in range(200)]
     data = (texts, ["rare" if i % 5 == 0 else "usual" for i in range(200)])
-    said = {}
+    rare_predictions = {}
     for weights in ("none", "balanced"):
         job = Classifier(class_weight=weights, pooling="mean", lr=0.02, min_count=1, **TINY).fit(data)
-        said[weights] = (job.predict(data)["label"] == "rare").sum()
-    assert said["balanced"] > said["none"]
+        rare_predictions[weights] = (job.predict(data)["label"] == "rare").sum()
+    assert rare_predictions["balanced"] > rare_predictions["none"]
 
 
 # ---- calibration -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize("factor", [0.3, 1.0, 4.0])
-def test_the_temperature_is_found_again(factor: float, several: bool):
-    """Logits that were sharpened by a factor are divided by it; the log loss falls, what is likeliest stays."""
+def test_fitted_temperature_recovers_the_factor(factor: float, multi_label: bool):
+    """The temperature of logits sharpened by a factor is that factor; log loss and calibration error fall."""
     rng = np.random.default_rng(0)
     true = rng.normal(0, 1.5, (8000, 3))
-    if several:
+    if multi_label:
         targets = (rng.random(true.shape) < probabilities(true, multi_label=True)).astype(np.float32)
     else:
         targets = np.array([rng.choice(3, p=p) for p in softmax(true, axis=1)])
-    found = fit_temperature(factor * true, targets)
-    assert found == pytest.approx(factor, rel=0.1)
-    assert log_loss(factor * true / found, targets) <= log_loss(factor * true, targets)
+    temperature = fit_temperature(factor * true, targets)
+    assert temperature == pytest.approx(factor, rel=0.1)
+    assert log_loss(factor * true / temperature, targets) <= log_loss(factor * true, targets)
     before, after = (
-        reliability(*confidences_and_outcomes(probabilities(factor * true, several, t), targets)).error
-        for t in (1.0, found)
+        reliability(*confidences_and_outcomes(probabilities(factor * true, multi_label, t), targets)).error
+        for t in (1.0, temperature)
     )
     assert after < 0.02
     assert factor == 1.0 or after < before
 
 
-def test_a_sure_validation_part_does_not_make_certain():
-    """All right: the temperature stops at its bound, so that no probability is 1 to the last bit of all classes."""
+def test_temperature_has_a_lower_bound():
+    """The temperature stays above its lower bound if all validation predictions are right."""
     assert fit_temperature(np.array([[3.0, 0.0], [0.0, 3.0]]), np.array([0, 1])) >= 0.05
 
 
 def test_calibration_error_by_hand():
-    found = reliability(np.array([0.95, 0.95, 0.65, 0.6, 1.0]), np.array([1, 0, 1, 1, 1]), bins=10)
-    assert found.count.tolist() == [2, 3]
-    assert found.error == pytest.approx((2 * abs(0.625 - 1) + 3 * abs((0.95 * 2 + 1) / 3 - 2 / 3)) / 5)
+    result = reliability(np.array([0.95, 0.95, 0.65, 0.6, 1.0]), np.array([1, 0, 1, 1, 1]), bins=10)
+    assert result.count.tolist() == [2, 3]
+    assert result.error == pytest.approx((2 * abs(0.625 - 1) + 3 * abs((0.95 * 2 + 1) / 3 - 2 / 3)) / 5)
 
 
 def test_scores_by_hand():
-    stated = np.array([[0.8, 0.2], [0.4, 0.6], [0.9, 0.1], [0.3, 0.7]])
-    row = scoring.scores(stated, np.array([0, 0, 0, 1]), 0.5)
+    predicted = np.array([[0.8, 0.2], [0.4, 0.6], [0.9, 0.1], [0.3, 0.7]])
+    row = scoring.scores(predicted, np.array([0, 0, 0, 1]), 0.5)
     assert row["accuracy"] == 0.75
     assert row["macro F1"] == pytest.approx((2 * 2 / 5 + 2 / 3) / 2)
     assert row["log loss"] == pytest.approx(-np.log([0.8, 0.4, 0.9, 0.7]).mean())
-    holds = np.array([[1, 0], [1, 1], [1, 0], [0, 0]], dtype=np.float32)
-    row = scoring.scores(stated, holds, 0.5)
+    labels = np.array([[1, 0], [1, 1], [1, 0], [0, 0]], dtype=np.float32)
+    row = scoring.scores(predicted, labels, 0.5)
     assert row["Hamming loss"] == pytest.approx(2 / 8)
     assert row["micro F1"] == pytest.approx(2 * 3 / (2 * 3 + 1 + 1))
     hard = scoring.scores(np.eye(2)[[0, 0, 1, 1]], np.array([0, 0, 0, 1]), 0.5)
@@ -219,25 +219,27 @@ def test_scores_by_hand():
 
 # ---- splitting -------------------------------------------------------------------------------------------------------
 
-some_labels = st.lists(st.lists(st.sampled_from("abcde"), max_size=3, unique=True).map(tuple), min_size=3, max_size=60)
+label_sets = st.lists(st.lists(st.sampled_from("abcde"), max_size=3, unique=True).map(tuple), min_size=3, max_size=60)
 
 
-@given(some_labels, st.floats(0, 0.5), st.floats(0, 0.5), st.integers(0, 9))
-def test_no_example_is_lost_and_every_label_is_trained_on(labels: Any, one: float, two: float, seed: int):
-    train, (test, valid) = stratified_split(labels, (one, two), seed)
+@given(label_sets, st.floats(0, 0.5), st.floats(0, 0.5), st.integers(0, 9))
+def test_split_is_a_partition_with_every_label_in_training(
+    labels: Any, test_fraction: float, valid_fraction: float, seed: int
+):
+    train, (test, valid) = stratified_split(labels, (test_fraction, valid_fraction), seed)
     assert sorted([*train, *test, *valid]) == list(range(len(labels)))
-    assert {x for i in train for x in labels[i]} == {x for of in labels for x in of}
-    again, _ = stratified_split(labels, (one, two), seed)
+    assert {label for i in train for label in labels[i]} == {label for label_set in labels for label in label_set}
+    again, _ = stratified_split(labels, (test_fraction, valid_fraction), seed)
     assert (again == train).all()
 
 
-def test_classes_are_held_out_in_proportion():
+def test_split_is_stratified():
     labels = [("a",)] * 600 + [("b",)] * 300 + [("c",)] * 100
     train, parts = stratified_split(labels, (0.1, 0.2), 0)
     assert [len(train), *map(len, parts)] == [700, 100, 200]
-    for rows, share in ((parts[0], 0.1), (parts[1], 0.2)):
+    for rows, fraction in ((parts[0], 0.1), (parts[1], 0.2)):
         for name, count in (("a", 600), ("b", 300), ("c", 100)):
-            assert abs(sum(labels[i] == (name,) for i in rows) - share * count) <= 2
+            assert abs(sum(labels[i] == (name,) for i in rows) - fraction * count) <= 2
     assert (stratified_split(labels, (0.1, 0.2), 1)[0] != train).any()
 
 
@@ -247,7 +249,7 @@ TEXTS, LABELS = ["good, very", "bad\nindeed", "naïve"], ["1", "0", "1"]
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz", "a.jsonl", "a.jsonl.gz", "a.parquet"])
-def test_every_kind_of_file_says_the_same(name: str, tmp_path: Path):
+def test_all_file_formats_give_the_same_examples(name: str, tmp_path: Path):
     frame, path = pd.DataFrame({"text": TEXTS, "label": [1, 0, 1]}), tmp_path / name
     if "csv" in name or "tsv" in name:
         frame.to_csv(path, index=False, sep="\t" if "tsv" in name else ",")
@@ -256,33 +258,33 @@ def test_every_kind_of_file_says_the_same(name: str, tmp_path: Path):
     else:
         frame.to_parquet(path)
     for data in (path, str(path), frame, (TEXTS, [1, 0, 1])):
-        found = read_labeled_examples(data, Columns())
-        assert (found.inputs, found.labels, found.kind) == (TEXTS, [(x,) for x in LABELS], "text")
-        assert found.ids == ["1", "2", "3"]
-        assert found.digest() == read_labeled_examples((TEXTS, LABELS), Columns()).digest()
+        examples = read_labeled_examples(data, Columns())
+        assert (examples.inputs, examples.labels, examples.kind) == (TEXTS, [(x,) for x in LABELS], "text")
+        assert examples.ids == ["1", "2", "3"]
+        assert examples.digest() == read_labeled_examples((TEXTS, LABELS), Columns()).digest()
 
 
-def test_labels_in_many_guises():
-    """Numbers, truth values and blanks around are written out plainly; what is empty is not known."""
-    found = read_labeled_examples((["t"] * 6, [1.0, np.int64(2), True, " a ", None, float("nan")]), Columns())
-    assert found.labels == [("1",), ("2",), ("True",), ("a",), None, None]
+def test_label_types():
+    """Labels become text without surrounding spaces; missing labels are None."""
+    examples = read_labeled_examples((["t"] * 6, [1.0, np.int64(2), True, " a ", None, float("nan")]), Columns())
+    assert examples.labels == [("1",), ("2",), ("True",), ("a",), None, None]
     with pytest.raises(DataError, match="the data: example 5 has no label: give it one"):
-        found.require_labels()
-    several = Columns(separator="|")
-    found = read_labeled_examples((["t"] * 4, ["b|a", "", "a | |b", ["b", "c"]]), several)
-    assert found.labels == [("a", "b"), (), ("a", "b"), ("b", "c")]
+        examples.require_labels()
+    columns = Columns(separator="|")
+    examples = read_labeled_examples((["t"] * 4, ["b|a", "", "a | |b", ["b", "c"]]), columns)
+    assert examples.labels == [("a", "b"), (), ("a", "b"), ("b", "c")]
     assert read_labeled_examples(["t", "u"], Columns()).labels == [None, None]
 
 
-def test_a_file_that_is_not_utf8_is_read_as_latin_1_and_says_so(tmp_path: Path):
+def test_latin_1_file_is_read_with_a_note(tmp_path: Path):
     (tmp_path / "a.csv").write_bytes("text,label\nna\xefve,a\n".encode("latin-1"))
-    found = read_labeled_examples(tmp_path / "a.csv", Columns())
-    assert found.inputs == ["naïve"]
-    assert found.notes == ("a.csv: not UTF-8, read as Latin-1",)
+    examples = read_labeled_examples(tmp_path / "a.csv", Columns())
+    assert examples.inputs == ["naïve"]
+    assert examples.notes == ("a.csv: not UTF-8, read as Latin-1",)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says"),
+    ("name", "content", "message"),
     [
         ("a.csv", "", "is empty"),
         ("a.csv", "text,label\n", "no rows below the header"),
@@ -295,15 +297,15 @@ def test_a_file_that_is_not_utf8_is_read_as_latin_1_and_says_so(tmp_path: Path):
         ("a.docx", "x", "unsupported file format"),
     ],
 )
-def test_files_that_do_not_do(name: str, content: str, says: str, tmp_path: Path):
+def test_bad_files_are_errors(name: str, content: str, message: str, tmp_path: Path):
     (tmp_path / name).write_text(content)
-    with pytest.raises(DataError, match=says) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         read_labeled_examples(tmp_path / name, Columns())
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
+    ("data", "message"),
     [
         (3, "give a path, a frame, or"),
         ((["a"], 3), "give a path, a frame, or .* not int"),
@@ -317,28 +319,31 @@ def test_files_that_do_not_do(name: str, content: str, says: str, tmp_path: Path
         ((["a"], [["x", "y"]]), r"an example has several labels \(x, y\): give --label-sep"),
     ],
 )
-def test_lists_that_do_not_do(data: Any, says: str):
-    with pytest.raises(DataError, match=says):
+def test_bad_lists_are_errors(data: Any, message: str):
+    with pytest.raises(DataError, match=message):
         read_labeled_examples(data, Columns())
 
 
 def test_sequences_from_a_long_table(tmp_path: Path):
-    """Rows of one id are one sequence, wherever they stand."""
+    """Rows with the same id form one sequence, even if they are not adjacent."""
     frame = pd.DataFrame({"id": ["b", "a", "b", "a", "a"], "x": [1, 2, 3, 4, 5], "y": 0.5, "label": list("vuvuu")})
     frame.to_csv(tmp_path / "a.csv", index=False)
     columns = Columns(values=("x", "y"))
     for data in (frame, tmp_path / "a.csv"):
-        found = read_labeled_examples(data, columns)
-        assert [one.tolist() for one in found.inputs] == [[[1, 0.5], [3, 0.5]], [[2, 0.5], [4, 0.5], [5, 0.5]]]
-        assert (found.ids, found.labels, found.kind) == (["b", "a"], [("v",), ("u",)], "numbers")
-    for change, says in (
+        examples = read_labeled_examples(data, columns)
+        assert [sequence.tolist() for sequence in examples.inputs] == [
+            [[1, 0.5], [3, 0.5]],
+            [[2, 0.5], [4, 0.5], [5, 0.5]],
+        ]
+        assert (examples.ids, examples.labels, examples.kind) == (["b", "a"], [("v",), ("u",)], "numbers")
+    for change, message in (
         ({"label": list("vuvuw")}, "column 'label', row 5: 'w' differs from earlier rows with the same id"),
         ({"x": [1, 2, None, 4, 5]}, "column 'x', row 3: nan is a missing value"),
         ({"x": [1, 2, "three", 4, 5]}, "column 'x', row 3: 'three' is not a number"),
         ({"x": [1, 2, float("inf"), 4, 5]}, "is infinite"),
         ({"id": ["b", "a", None, "a", "a"]}, "column 'id', row 3: None is not an id"),
     ):
-        with pytest.raises(DataError, match=says):
+        with pytest.raises(DataError, match=message):
             read_labeled_examples(frame.assign(**change), columns)
     with pytest.raises(DataError, match=r"no column 'z' in the frame .*: give --value-cols A,B"):
         read_labeled_examples(frame, Columns(values=("z",)))
@@ -347,7 +352,7 @@ def test_sequences_from_a_long_table(tmp_path: Path):
 # ---- front ends ------------------------------------------------------------------------------------------------------
 
 
-def _texts(**options: Any) -> TextFrontEnd:
+def _text_front_end(**options: Any) -> TextFrontEnd:
     plain = {
         "tokenization": "words",
         "vocab_size": 0,
@@ -362,11 +367,11 @@ def _texts(**options: Any) -> TextFrontEnd:
 
 
 @pytest.mark.parametrize("tokens", ["words", "whitespace", "chars", "bpe"])
-def test_every_text_has_a_step(tokens: str):
-    """Empty ones are read as one unknown token; erasing the last one leaves one."""
-    front_end = _texts(tokenization=tokens)
+def test_every_text_has_at_least_one_token(tokens: str):
+    """An empty text is one unknown token; occlusion of the only token leaves one token."""
+    front_end = _text_front_end(tokenization=tokens)
     encoded = front_end.encode(["", "the cat", "\n"])
-    assert [len(one) > 0 for one in encoded] == [True] * 3
+    assert [len(ids) > 0 for ids in encoded] == [True] * 3
     for text, ids in zip(
         ("", "the cat", "a Cat and a café!"), front_end.encode(["", "the cat", "a Cat and a café!"]), strict=True
     ):
@@ -376,40 +381,40 @@ def test_every_text_has_a_step(tokens: str):
     assert front_end.occlude(encoded[1], 0, 1).tolist() == encoded[1][1:].tolist()
 
 
-def test_long_texts_are_cut_and_it_is_said():
-    front_end = _texts(max_tokens=2)
+def test_long_texts_are_truncated_with_a_note():
+    front_end = _text_front_end(max_tokens=2)
     encoded = front_end.encode(["the cat sat", "the", "a dog"])
-    assert [len(one) for one in encoded] == [2, 1, 2]
+    assert [len(ids) for ids in encoded] == [2, 1, 2]
     unknown, cut = front_end.notes(encoded)
     assert unknown == "Unknown tokens: 20.0%."
     assert cut.startswith("Texts were truncated to 2 tokens")
 
 
-def test_numbers_are_in_the_training_parts_unit():
+def test_series_are_standardized_by_the_training_data():
     rng = np.random.default_rng(0)
     inputs = [rng.normal((5, -3), (2, 0.1), (t, 2)).astype(np.float32) for t in (30, 50)]
-    inputs = [np.column_stack([one, np.full(len(one), 7.0)]).astype(np.float32) for one in inputs]
+    inputs = [np.column_stack([sequence, np.full(len(sequence), 7.0)]).astype(np.float32) for sequence in inputs]
     front_end = StandardizedFrontEnd()
     front_end.fit(inputs, SILENT)
     whole = np.concatenate(front_end.encode(inputs))
     np.testing.assert_allclose(whole.mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(whole.std(axis=0), [1, 1, 0], atol=1e-4)
-    again = StandardizedFrontEnd()
-    again.load_state(json.loads(json.dumps(front_end.state())))
-    assert all((a == b).all() for a, b in zip(front_end.encode(inputs), again.encode(inputs), strict=True))
-    (one,) = front_end.encode(inputs[:1])
-    erased = front_end.occlude(one, 3, 5)
-    assert (erased[3:5] == 0).all()
-    assert (np.delete(erased, [3, 4], 0) == np.delete(one, [3, 4], 0)).all()
+    loaded = StandardizedFrontEnd()
+    loaded.load_state(json.loads(json.dumps(front_end.state())))
+    assert all((a == b).all() for a, b in zip(front_end.encode(inputs), loaded.encode(inputs), strict=True))
+    (sequence,) = front_end.encode(inputs[:1])
+    occluded = front_end.occlude(sequence, 3, 5)
+    assert (occluded[3:5] == 0).all()
+    assert (np.delete(occluded, [3, 4], 0) == np.delete(sequence, [3, 4], 0)).all()
     with pytest.raises(DataError, match="sequence 1 has 2 columns, expected 3"):
         front_end.encode([np.zeros((4, 2), dtype=np.float32)])
 
 
-# ---- learnt ----------------------------------------------------------------------------------------------------------
+# ---- training --------------------------------------------------------------------------------------------------------
 
 
-def _order(n: int, seed: int) -> tuple[list[str], list[str]]:
-    """Which of two words comes first, others between them: a bag of words, or of pairs of words, cannot tell."""
+def _ordered_texts(n: int, seed: int) -> tuple[list[str], list[str]]:
+    """Texts labeled by which of two words comes first, with other words between: n-gram counts cannot separate them."""
     rng = np.random.default_rng(seed)
     texts, labels = [], []
     for i in range(n):
@@ -423,61 +428,63 @@ def _order(n: int, seed: int) -> tuple[list[str], list[str]]:
 @pytest.fixture(scope="module")
 def ordered() -> Classifier:
     settings = {"hidden_size": 16, "epochs": 25, "batch_size": 16, "lr": 0.02, "pooling": "last", "patience": 0}
-    return Classifier(dropout=0.1, input_dropout=0.0, word_dropout=0.0, **settings).fit(_order(300, 0))
+    return Classifier(dropout=0.1, input_dropout=0.0, word_dropout=0.0, **settings).fit(_ordered_texts(300, 0))
 
 
-def test_it_learns_an_order_that_a_bag_of_words_cannot(ordered: Classifier):
-    found = ordered.evaluate(_order(100, 1))
-    accuracy = found.table.set_index("model")["accuracy"]
+def test_it_learns_word_order(ordered: Classifier):
+    evaluation = ordered.evaluate(_ordered_texts(100, 1))
+    accuracy = evaluation.table.set_index("model")["accuracy"]
     assert accuracy["LSTM"] > 0.95
     assert accuracy["TF-IDF, logistic regression"] < 0.75
     assert accuracy["majority class"] == 0.5
-    assert found.headline.startswith("Accuracy of LSTM")
+    assert evaluation.headline.startswith("Accuracy of LSTM")
 
 
-def test_the_words_that_decided(ordered: Classifier):
-    """What the answer rests on are the two words, not those between them; changes are what erasing does."""
+def test_attribution_finds_the_deciding_words(ordered: Classifier):
+    """The attribution of a word is the change of the probability without it; the two deciding words rank highest."""
     text = "it sun and then was moon so"
-    (stated,) = ordered.predict([text])[["p_moon", "p_sun"]].to_numpy()
-    assert stated[1] > 0.9
+    (predicted,) = ordered.predict([text])[["p_moon", "p_sun"]].to_numpy()
+    assert predicted[1] > 0.9
     tokens, changes = ordered.occlusion_attribution(text, "sun")
     assert tokens == text.split()
     assert {tokens[i] for i in np.argsort(-np.abs(changes))[:2]} <= {"sun", "moon"}
     for i, word in enumerate(text.split()):
         without = " ".join(w for k, w in enumerate(text.split()) if k != i)
-        assert changes[i] == pytest.approx(stated[1] - ordered.predict([without])["p_sun"][0], abs=1e-5), word
+        assert changes[i] == pytest.approx(predicted[1] - ordered.predict([without])["p_sun"][0], abs=1e-5), word
     assert ordered.plot([text], ordered.predict([text])).axes
 
 
-def test_a_long_example_is_erased_in_pieces(ordered: Classifier):
+def test_long_example_is_occluded_in_chunks(ordered: Classifier):
     words, changes = ordered.occlusion_attribution("sun " * 450, "sun")
     assert len(words) == len(changes) == 450
     assert len(np.unique(changes)) <= 150
 
 
-def test_a_loaded_model_says_what_stands_beside(ordered: Classifier, tmp_path: Path):
-    """The training examples are not saved: the majority class alone, and a note."""
-    again = load(ordered.save(tmp_path))
-    found = again.evaluate(_order(20, 1))
-    assert found.table["model"].tolist() == ["LSTM", "majority class"]
-    assert "the majority class is the only baseline" in str(found)
+def test_baselines_of_a_loaded_model(ordered: Classifier, tmp_path: Path):
+    """A loaded model has no training examples: its only baseline is the majority class, as a note says."""
+    loaded = load(ordered.save(tmp_path))
+    evaluation = loaded.evaluate(_ordered_texts(20, 1))
+    assert evaluation.table["model"].tolist() == ["LSTM", "majority class"]
+    assert "the majority class is the only baseline" in str(evaluation)
 
 
-def test_every_row_gets_an_answer_in_its_place(ordered: Classifier, tmp_path: Path):
-    """Empty ones too; labels need not be there; a file's ids and other labels are kept out of the way."""
+def test_every_row_gets_a_prediction(ordered: Classifier, tmp_path: Path):
+    """Each row gets a prediction, empty texts too; the data need no labels, and ids are kept."""
     frame = pd.DataFrame({"id": ["x", "y", "z"], "text": ["sun then moon", None, "moon so sun " * 30]})
     frame.to_csv(tmp_path / "new.csv", index=False)
     for data in (frame, tmp_path / "new.csv"):
-        found = ordered.predict(data)
-        assert found.columns.tolist() == ["id", "text", "label", "probability", "p_moon", "p_sun"]
-        assert found["id"].tolist() == ["x", "y", "z"]
-        assert found["probability"].tolist() == pytest.approx(found[["p_moon", "p_sun"]].max(axis=1).tolist())
-        np.testing.assert_allclose(found[["p_moon", "p_sun"]].sum(axis=1), 1)
+        predictions = ordered.predict(data)
+        assert predictions.columns.tolist() == ["id", "text", "label", "probability", "p_moon", "p_sun"]
+        assert predictions["id"].tolist() == ["x", "y", "z"]
+        assert predictions["probability"].tolist() == pytest.approx(
+            predictions[["p_moon", "p_sun"]].max(axis=1).tolist()
+        )
+        np.testing.assert_allclose(predictions[["p_moon", "p_sun"]].sum(axis=1), 1)
     alone = [ordered.predict([text])["p_sun"][0] for text in ("sun then moon", "", "moon so sun " * 30)]
-    assert found["p_sun"].tolist() == pytest.approx(alone, abs=1e-5)
+    assert predictions["p_sun"].tolist() == pytest.approx(alone, abs=1e-5)
 
 
-def test_a_label_that_training_has_not_seen(ordered: Classifier):
+def test_unknown_or_missing_label_is_an_error(ordered: Classifier):
     with pytest.raises(
         DataError,
         match=r"example 2 has the label 'stars', which is not in the training data \(its labels: moon, sun\)",
@@ -486,10 +493,10 @@ def test_a_label_that_training_has_not_seen(ordered: Classifier):
     with pytest.raises(DataError, match="example 1 has no label"):
         ordered.evaluate(["sun"])
     with pytest.raises(DataError, match="example 1 has the label 'stars'"):
-        Classifier(**TINY).fit(_order(40, 0), validation=(["sun"], ["stars"]))
+        Classifier(**TINY).fit(_ordered_texts(40, 0), validation=(["sun"], ["stars"]))
 
 
-def test_another_kind_of_data(ordered: Classifier):
+def test_wrong_kind_of_data_is_an_error(ordered: Classifier):
     with pytest.raises(
         DataError, match="the data contains time series, but this model was trained on texts: give texts"
     ):
@@ -501,7 +508,7 @@ def test_another_kind_of_data(ordered: Classifier):
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
+    ("data", "message"),
     [
         ((["", " "] * 9, ["x", "y"] * 9), "every text is empty: name the column"),
         ((["a b"] * 9, ["x"] * 9), "all examples have one class, 'x': give examples of at least two classes"),
@@ -512,13 +519,13 @@ def test_another_kind_of_data(ordered: Classifier):
         ((["a", "b"], ["x", None]), "example 2 has no label"),
     ],
 )
-def test_data_that_teach_nothing(data: Any, says: str):
-    with pytest.raises(DataError, match=says):
+def test_unusable_training_data_are_errors(data: Any, message: str):
+    with pytest.raises(DataError, match=message):
         Classifier(**TINY).fit(data)
 
 
-def test_a_class_with_one_example_is_trained_on():
-    """It is never held out, so it is not tested, and is there to be said."""
+def test_class_with_one_example_is_in_training():
+    """A class with one example is never held out, and the model can predict it."""
     data = (["a b c"] * 20 + ["d"], ["x", "y"] * 10 + ["z"])
     job = Classifier(min_count=1, **TINY)
     parts = job.split(job.read(data), None)
@@ -527,23 +534,23 @@ def test_a_class_with_one_example_is_trained_on():
     assert job.fit(data).classes == ("x", "y", "z")
 
 
-def test_it_says_whether_its_probabilities_are_calibrated():
-    """Without a validation part no temperature can be fitted."""
-    for share, says in ((0.0, "Probabilities are not calibrated"), (0.2, "fitted to the validation split")):
-        job = Classifier(valid_fraction=share, **TINY).fit(_order(80, 0))
-        assert says in job.evaluate(_order(40, 1)).notes[0]
+def test_note_about_calibration():
+    """A note says whether probabilities are calibrated; calibration needs a validation split."""
+    for valid_fraction, message in ((0.0, "Probabilities are not calibrated"), (0.2, "fitted to the validation split")):
+        job = Classifier(valid_fraction=valid_fraction, **TINY).fit(_ordered_texts(80, 0))
+        assert message in job.evaluate(_ordered_texts(40, 1)).notes[0]
 
 
-def test_numbers_are_sorted_as_numbers():
+def test_numeric_classes_are_sorted_as_numbers():
     job = Classifier(**TINY)
     assert job.prepare(job.read((["a"] * 3, [10, 9, -1]))).classes == ("-1", "9", "10")
 
 
-# ---- numbers ---------------------------------------------------------------------------------------------------------
+# ---- time series -----------------------------------------------------------------------------------------------------
 
 
 def _pulses(n: int, seed: int) -> tuple[list[np.ndarray], list[str]]:
-    """Up and then down, or down and then up, at any place, in sequences of any length."""
+    """Series of any length with a positive and a negative pulse; the label is the sign of the first."""
     rng = np.random.default_rng(seed)
     sequences, labels = [], []
     for i in range(n):
@@ -557,8 +564,8 @@ def _pulses(n: int, seed: int) -> tuple[list[np.ndarray], list[str]]:
     return sequences, labels
 
 
-def test_sequences_of_numbers_are_learnt(tmp_path: Path):
-    """Of any length; evaluated beside neighbours, reported, saved and loaded, looked into."""
+def test_it_learns_time_series(tmp_path: Path):
+    """Series of any length are learned, compared with nearest neighbors, saved, loaded and explained."""
     job = Classifier(hidden_size=12, epochs=20, batch_size=16, lr=0.02, dropout=0.1, pooling="last", ema_decay=0.9)
     job.fit(_pulses(200, 0))
     test = _pulses(60, 1)
@@ -566,8 +573,8 @@ def test_sequences_of_numbers_are_learnt(tmp_path: Path):
     table = job.evaluation.table.set_index("model")
     assert table["accuracy"]["LSTM"] > 0.9
     assert table.index.tolist() == ["LSTM", "1-nearest neighbor", "majority class"]
-    again = load(job.save(tmp_path))
-    pd.testing.assert_frame_equal(again.predict(test[0]), job.predict(test[0]))
+    loaded = load(job.save(tmp_path))
+    pd.testing.assert_frame_equal(loaded.predict(test[0]), job.predict(test[0]))
     assert "text" not in job.predict(test[0])
     assert job.plot(test, job.predict(test)).axes
     (example_sequence, *_) = job.example_sequences(test)
@@ -576,86 +583,88 @@ def test_sequences_of_numbers_are_learnt(tmp_path: Path):
     assert "Attribution for example 1" in [section.title for section in job.report_sections(job.read(test))]
 
 
-# ---- several labels --------------------------------------------------------------------------------------------------
+# ---- multi-label -----------------------------------------------------------------------------------------------------
 
 
-def _several(n: int, seed: int) -> pd.DataFrame:
+def _multi_label_texts(n: int, seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
-    holds = rng.random((n, 3)) < 0.4
+    present = rng.random((n, 3)) < 0.4
     texts = [
-        " ".join(["on", *(w if h else "no" for w, h in zip(("red", "big", "old"), row, strict=True))]) for row in holds
+        " ".join(["on", *(w if is_present else "no" for w, is_present in zip(("red", "big", "old"), row, strict=True))])
+        for row in present
     ]
-    labels = ["|".join(x for x, h in zip("RBO", row, strict=True) if h) for row in holds]
+    labels = ["|".join(x for x, is_present in zip("RBO", row, strict=True) if is_present) for row in present]
     return pd.DataFrame({"text": texts, "label": labels})
 
 
-def test_several_labels_may_hold(tmp_path: Path):
+def test_multi_label_classification(tmp_path: Path):
     job = Classifier(label_sep="|", hidden_size=12, epochs=20, batch_size=16, lr=0.02, input_dropout=0.0, dropout=0.1)
-    job.fit(_several(160, 0))
+    job.fit(_multi_label_texts(160, 0))
     assert job.classes == ("B", "O", "R")
-    found = job.predict(pd.DataFrame({"text": ["on red big no", "on no no no"]}))
-    assert found.columns.tolist() == ["id", "text", "label", "p_B", "p_O", "p_R"]
-    assert found["label"].tolist() == ["B|R", ""]
-    job.evaluation = job.evaluate(_several(60, 1))
+    predictions = job.predict(pd.DataFrame({"text": ["on red big no", "on no no no"]}))
+    assert predictions.columns.tolist() == ["id", "text", "label", "p_B", "p_O", "p_R"]
+    assert predictions["label"].tolist() == ["B|R", ""]
+    job.evaluation = job.evaluate(_multi_label_texts(60, 1))
     table = job.evaluation.table
     assert table.columns.tolist() == ["model", "micro F1", "macro F1", "Hamming loss", "log loss", "ECE"]
     assert table["model"].tolist() == ["LSTM", "TF-IDF, logistic regression", "majority class"]
     assert table["micro F1"][0] > 0.9
-    assert "Results by label" in [section.title for section in job.report_sections(job.read(_several(60, 1)))]
-    again = load(job.save(tmp_path))
-    pd.testing.assert_frame_equal(again.predict(_several(9, 1)), job.predict(_several(9, 1)))
+    assert "Results by label" in [section.title for section in job.report_sections(job.read(_multi_label_texts(60, 1)))]
+    loaded = load(job.save(tmp_path))
+    pd.testing.assert_frame_equal(loaded.predict(_multi_label_texts(9, 1)), job.predict(_multi_label_texts(9, 1)))
 
 
-# ---- baselines and pictures ------------------------------------------------------------------------------------------
+# ---- baselines and figures -------------------------------------------------------------------------------------------
 
 
 def test_baselines():
-    """Words counted, its strength chosen on the validation part; a class that is not there gets 0; neighbours."""
+    """TF-IDF regression selects its regularization on validation data and gives an absent class 0; 1-NN works."""
     train = (["good film", "bad film"] * 5, np.array([0, 2] * 5))
-    asked: list[np.ndarray] = []
+    candidates: list[np.ndarray] = []
 
-    def choice(stated: np.ndarray) -> float:
-        asked.append(stated)
-        return [3.0, 1.0, 2.0][len(asked) - 1]
+    def validation_loss(predicted: np.ndarray) -> float:
+        candidates.append(predicted)
+        return [3.0, 1.0, 2.0][len(candidates) - 1]
 
     options: dict[str, Any] = {"classes": 3, "balanced": False, "progress": SILENT}
-    told = tfidf_logistic_regression(train, (["good"], choice), ["good", "bad"], **options)
-    assert told.argmax(axis=1).tolist() == [0, 2]
-    assert (told[:, 1] == 0).all()
-    assert len(asked) == 3
-    assert told[0] == pytest.approx(asked[1][0])
-    holds = np.array([[1, 0, 1], [0, 0, 1]] * 5, dtype=np.float32)  # one label never holds, one always
-    several = tfidf_logistic_regression((train[0], holds), None, ["good", "bad"], **options)
-    assert (several[:, 0] > 0.5).tolist() == [True, False]
-    np.testing.assert_allclose(several[:, 1:], [[0, 1], [0, 1]])
+    predictions = tfidf_logistic_regression(train, (["good"], validation_loss), ["good", "bad"], **options)
+    assert predictions.argmax(axis=1).tolist() == [0, 2]
+    assert (predictions[:, 1] == 0).all()
+    assert len(candidates) == 3
+    assert predictions[0] == pytest.approx(candidates[1][0])
+    labels = np.array([[1, 0, 1], [0, 0, 1]] * 5, dtype=np.float32)  # one label is never true, one always
+    multi_label = tfidf_logistic_regression((train[0], labels), None, ["good", "bad"], **options)
+    assert (multi_label[:, 0] > 0.5).tolist() == [True, False]
+    np.testing.assert_allclose(multi_label[:, 1:], [[0, 1], [0, 1]])
     assert class_frequencies(np.array([1, 3]), 4, 2).tolist() == [[0.25, 0.75]] * 2
     sequences = [np.zeros((3, 1)), np.ones((9, 1))]
     nearest = nearest_neighbor((sequences, np.array([4, 5])), [np.full((5, 1), 0.8)], seed=0, progress=SILENT)
     assert nearest.tolist() == [5]
 
 
-def test_pictures():
-    """With the numbers in them, whatever names and texts hold."""
+def test_figures():
+    """Figures show counts and tokens literally, special characters included."""
     figure = confusion_figure(np.array([[3, 1], [0, 1234]]), ["$a$", "_b" * 40])
     assert {"3", "1", "0", "1,234"} <= {text.get_text() for text in figure.axes[0].texts}
     assert not confusion_figure(np.ones((30, 30), dtype=int), [str(i) for i in range(30)]).axes[0].texts
-    stated = np.array([0.1, 0.9])
-    assert len(reliability_figure({"calibrated": (stated, stated), "before": (stated, stated / 2)}).axes[0].lines) == 3
+    confidences = np.array([0.1, 0.9])
+    curves = {"calibrated": (confidences, confidences), "before": (confidences, confidences / 2)}
+    assert len(reliability_figure(curves).axes[0].lines) == 3
     figure = text_attribution_figure(["good", "$not", "film"], [0.4, -0.5, 0.0], "praise: 0.9")
     assert [text.get_text() for text in figure.axes[0].texts] == ["good", "$not", "film"]
-    assert len(figure.axes[0].lines) == 1  # what speaks against is underlined too
-    colours = [patch.get_facecolor() for patch in figure.axes[0].patches]
-    assert colours[0][2] > colours[0][0]  # for: blue
-    assert colours[1][0] > colours[1][2]  # against: orange
+    assert len(figure.axes[0].lines) == 1  # negative attribution is underlined too
+    colors = [patch.get_facecolor() for patch in figure.axes[0].patches]
+    assert colors[0][2] > colors[0][0]  # positive: blue
+    assert colors[1][0] > colors[1][2]  # negative: orange
     for columns in (1, 20):
         series_attribution_figure(
             np.random.default_rng(0).random((9, columns)), [0.1] * 9, "up: 0.8"
         ).draw_without_rendering()
-    for each in (figure, confusion_figure(np.eye(2, dtype=int), ["a", "b"])):
-        each.draw_without_rendering()
+    for figure_to_draw in (figure, confusion_figure(np.eye(2, dtype=int), ["a", "b"])):
+        figure_to_draw.draw_without_rendering()
 
 
-def test_sequences_side_by_side():
+def test_batch_pads_the_requested_rows():
     source = Sequences([np.array([1, 2, 3]), np.array([4])], np.array([0, 1]))
     batch = source.batch(np.array([1, 0]))
     assert batch.inputs.tolist() == [[4, 0, 0], [1, 2, 3]]
@@ -672,8 +681,8 @@ def test_settings_out_of_range():
 # ---- recipes ---------------------------------------------------------------------------------------------------------
 
 
-def test_protocols_score_the_parts_as_given(tmp_path: Path):
-    """Questions by their coarse class, sentences in three parts, folds by line number; lines end at newlines only."""
+def test_text_protocols(tmp_path: Path):
+    """Questions use the coarse class, sentences have three splits, folds go by line number; only newlines end lines."""
     questions = [f"{'LOC:city' if i % 2 else 'HUM:ind'} {'where' if i % 2 else 'who'} is\x85 it {i}" for i in range(40)]
     (tmp_path / "train.gz").write_bytes(gzip.compress("\n".join(questions).encode("latin-1")))
     (tmp_path / "test").write_bytes("\n".join(questions[:10]).encode("latin-1"))
@@ -689,19 +698,19 @@ def test_protocols_score_the_parts_as_given(tmp_path: Path):
 
 
 def _idx(array: np.ndarray) -> bytes:
-    """As MNIST's files have it."""
+    """An array in the IDX format of MNIST."""
     return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.tobytes()
 
 
-def test_reviews_are_lines_of_four_columns(tmp_path: Path):
+def test_review_protocol(tmp_path: Path):
     lines = [f"{i % 2}\t{1 + 9 * (i % 2)}\t{i}\ta {'good' if i % 2 else 'bad'} film\t{i}" for i in range(30)]
     (tmp_path / "x.tsv.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
     table = run_protocol(protocols.reviews, Classifier(**TINY), tmp_path, {"train": "x.tsv", "test": "x.tsv"})
     assert table["accuracy"].between(0, 1).all()
 
 
-def test_protocols_of_numbers(tmp_path: Path):
-    """An image row by row or pixel by pixel; a series file's dimensions and classes."""
+def test_image_and_series_protocols(tmp_path: Path):
+    """Images are read as sequences of rows or pixels; a .ts file gives dimensions and classes."""
     rng = np.random.default_rng(0)
     labels = np.arange(30, dtype=np.uint8) % 2
     pixels = (labels[:, None] * 100 + rng.integers(0, 50, (30, 784))).astype(np.uint8)
