@@ -1,4 +1,4 @@
-"""The numeric tests again, in processes that use fewer of the CPU's instructions, as on an older CPU.
+"""Run the numeric tests in processes limited to the instructions of an older CPU.
 
 torch, its libraries for matrix products, NumPy's, and the extension choose their kernels by the CPU. Other kernels
 round differently. A normal run takes a small sample of the tests; ``--complete`` takes all.
@@ -33,10 +33,10 @@ NUMERIC = (
     "test_linear_cross_entropy.py",
     "test_windows.py",
 )
-#: The sample is taken from these, which import little.
+#: The sample is taken from these files, which import few modules.
 SAMPLED = ("test_cells.py", "test_layers.py", "test_ops.py", "test_linear_cross_entropy.py")
 
-#: torch, MKL, oneDNN and OpenBLAS read these.
+#: Environment variables that torch, MKL, oneDNN and OpenBLAS read.
 LIBRARIES = ("ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "OPENBLAS_CORETYPE")
 #: Their values for each of torch's capabilities.
 CAPABILITIES = {
@@ -48,12 +48,12 @@ INSTRUCTION_SETS = {"avx2": "x86_64_v3", "default": "portable"}
 
 
 def cpus() -> list[tuple[str | None, str | None]]:
-    """Pairs of a capability of torch and an instruction set of the extension; each occurs, but for the best."""
+    """Pairs of a torch capability and an instruction set of the extension: every one but the best."""
     names = [] if extension is None else extension.names()
     pairs: list[tuple[str | None, str | None]] = [
         (capability, isa if isa in names else None) for capability, isa in INSTRUCTION_SETS.items()
     ]
-    best = names[:1]  # every other test runs on it
+    best = names[:1]  # all other tests use it
     return pairs + [(None, name) for name in names if name not in (*INSTRUCTION_SETS.values(), *best)]
 
 
@@ -64,11 +64,11 @@ def run_again(capability: str | None, isa: str | None, folder: Path, *arguments:
     """Run pytest in a process that is limited to these instructions; skip if this CPU lacks them."""
     if capability == "avx2" and torch.backends.cpu.get_cpu_capability() == "DEFAULT":
         pytest.skip("torch finds no AVX2 in this CPU")
-    chosen_here = ("PYTEST_", "LSTMKIT_ISA", *LIBRARIES)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(chosen_here)}
+    prefixes = ("PYTEST_", "LSTMKIT_ISA", *LIBRARIES)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
     # Inductor takes a graph from its cache that was compiled for wider vectors, and computes half of it.
     environment["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
-    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # others than pytest's own take a second to import
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # other plugins take a second to import
     if capability is not None:
         environment |= dict(zip(LIBRARIES, CAPABILITIES[capability], strict=True))
     if isa is not None:
@@ -82,12 +82,12 @@ def run_again(capability: str | None, isa: str | None, folder: Path, *arguments:
 
 
 @CPUS
-def test_a_sample_of_numbers(capability: str | None, isa: str | None, tmp_path: Path) -> None:
+def test_sample_of_numeric_tests(capability: str | None, isa: str | None, tmp_path: Path) -> None:
     run_again(capability, isa, tmp_path, "--one-in", "50", *SAMPLED)
 
 
 @pytest.mark.complete
 @CPUS
 @pytest.mark.parametrize("module", NUMERIC)
-def test_all_numbers(module: str, capability: str | None, isa: str | None, tmp_path: Path) -> None:
+def test_all_numeric_tests(module: str, capability: str | None, isa: str | None, tmp_path: Path) -> None:
     run_again(capability, isa, tmp_path, "--complete", module)

@@ -1,4 +1,4 @@
-"""The equations: ``cells.py`` against loops over single numbers, and against numbers worked out by hand."""
+"""The equations of ``cells.py``, compared with loops over scalars and with numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lstmkit.cells import CELLS, CellSpec, Gates, State, project_input
 
 SPECS = pytest.mark.parametrize("spec", cases.cell_specs(), ids=cases.spec_id)
 
-# ---- the equations again, in numpy, one gate and one sequence at a time ----------------------------------------------
+# ---- independent equations in NumPy, one gate and one sequence at a time ---------------------------------------------
 
 Vector = np.ndarray
 Weights = dict[str, np.ndarray]
@@ -28,16 +28,16 @@ def sigmoid(a: Vector) -> Vector:
     return 1 / (1 + np.exp(-a))
 
 
-def normalised(a: Vector) -> Vector:
-    """Ba et al. 2016, eq. 3-4: mean 0 and variance 1 over the vector."""
+def normalize(a: Vector) -> Vector:
+    """Layer normalization without gain and bias (Ba et al. 2016, eq. 3-4)."""
     return (a - a.sum() / a.size) / np.sqrt(((a - a.sum() / a.size) ** 2).sum() / a.size + 1e-5)
 
 
-def share(spec: CellSpec, w: Weights, which: str, seen: Vector) -> Vector:
-    """What the input (``ih``) or the previous output (``hh``) adds to every gate, all blocks of rows in one vector."""
-    a = np.array([sum(row[k] * seen[k] for k in range(len(seen))) for row in w[f"weight_{which}"]])
+def pre_activation(spec: CellSpec, w: Weights, which: str, inputs: Vector) -> Vector:
+    """Pre-activations of all gates from the input (``ih``) or the previous output (``hh``), as one vector."""
+    a = np.array([sum(row[k] * inputs[k] for k in range(len(inputs))) for row in w[f"weight_{which}"]])
     if spec.layer_norm:
-        a = normalised(a) * w[f"weight_ln_{which}"]
+        a = normalize(a) * w[f"weight_ln_{which}"]
     return a + w[f"bias_{which}"] if spec.bias else a
 
 
@@ -45,8 +45,8 @@ def lstm(spec: CellSpec, w: Weights, x: Vector, state: tuple[Vector, ...]) -> tu
     h, c = state
     units = spec.hidden_size
     blocks = ["forget", "candidate", "output"] if spec.coupled else ["input", "forget", "candidate", "output"]
-    both = share(spec, w, "ih", x) + share(spec, w, "hh", h)
-    a = {name: both[k * units : (k + 1) * units] for k, name in enumerate(blocks)}
+    pre_activations = pre_activation(spec, w, "ih", x) + pre_activation(spec, w, "hh", h)
+    a = {name: pre_activations[k * units : (k + 1) * units] for k, name in enumerate(blocks)}
     peepholes = [name for name in blocks if name != "candidate"]
 
     def peep(name: str, cell: Vector) -> Vector:
@@ -57,8 +57,8 @@ def lstm(spec: CellSpec, w: Weights, x: Vector, state: tuple[Vector, ...]) -> tu
     g = np.tanh(a["candidate"])
     c_new = np.array([f[k] * c[k] + i[k] * g[k] for k in range(units)])
     o = sigmoid(a["output"] + peep("output", c_new))
-    shown = normalised(c_new) * w["weight_ln_c"] + w["bias_ln_c"] if spec.layer_norm else c_new
-    h_new = np.array([o[k] * math.tanh(shown[k]) for k in range(units)])
+    normalized_c = normalize(c_new) * w["weight_ln_c"] + w["bias_ln_c"] if spec.layer_norm else c_new
+    h_new = np.array([o[k] * math.tanh(normalized_c[k]) for k in range(units)])
     if spec.proj_size:
         h_new = np.array([sum(row[k] * h_new[k] for k in range(units)) for row in w["weight_hr"]])
     return (h_new, c_new), {"input": i, "forget": f, "candidate": g, "output": o}
@@ -66,7 +66,7 @@ def lstm(spec: CellSpec, w: Weights, x: Vector, state: tuple[Vector, ...]) -> tu
 
 def gru(spec: CellSpec, w: Weights, x: Vector, state: tuple[Vector, ...]) -> tuple[tuple[Vector, ...], dict]:
     (h,), units = state, spec.hidden_size
-    from_x, from_h = share(spec, w, "ih", x), share(spec, w, "hh", h)
+    from_x, from_h = pre_activation(spec, w, "ih", x), pre_activation(spec, w, "hh", h)
     r = sigmoid(from_x[:units] + from_h[:units])
     z = sigmoid(from_x[units : 2 * units] + from_h[units : 2 * units])
     n = np.tanh(from_x[2 * units :] + r * from_h[2 * units :])
@@ -74,30 +74,33 @@ def gru(spec: CellSpec, w: Weights, x: Vector, state: tuple[Vector, ...]) -> tup
 
 
 def rnn_tanh(spec: CellSpec, w: Weights, x: Vector, state: tuple[Vector, ...]) -> tuple[tuple[Vector, ...], dict]:
-    return (np.tanh(share(spec, w, "ih", x) + share(spec, w, "hh", state[0])),), {}
+    return (np.tanh(pre_activation(spec, w, "ih", x) + pre_activation(spec, w, "hh", state[0])),), {}
 
 
 def rnn_relu(spec: CellSpec, w: Weights, x: Vector, state: tuple[Vector, ...]) -> tuple[tuple[Vector, ...], dict]:
-    a = share(spec, w, "ih", x) + share(spec, w, "hh", state[0])
+    a = pre_activation(spec, w, "ih", x) + pre_activation(spec, w, "hh", state[0])
     return (np.array([max(0.0, value) for value in a]),), {}
 
 
-def ablated(without: str = "", candidate: Any = np.tanh, shown: Any = np.tanh) -> Callable[..., Any]:
-    """Greff et al. 2017, appendix: an LSTM without one gate (always 1) or one squashing."""
+def ablated(
+    without: str = "", candidate_activation: Any = np.tanh, output_activation: Any = np.tanh
+) -> Callable[..., Any]:
+    """LSTM without one gate (always 1) or one activation function (Greff et al. 2017, appendix)."""
 
     def step(spec: CellSpec, w: Weights, x: Vector, state: tuple[Vector, ...]) -> tuple[tuple[Vector, ...], dict]:
         h, c = state
         names = [name for name in ("input", "forget", "candidate", "output") if name != without]
-        a = dict(zip(names, np.split(share(spec, w, "ih", x) + share(spec, w, "hh", h), len(names)), strict=True))
-        return _pointwise(spec, w, a, c, candidate, shown)
+        both = pre_activation(spec, w, "ih", x) + pre_activation(spec, w, "hh", h)
+        a = dict(zip(names, np.split(both, len(names)), strict=True))
+        return _pointwise(spec, w, a, c, candidate_activation, output_activation)
 
     return step
 
 
 def _pointwise(
-    spec: CellSpec, w: Weights, a: dict[str, Vector], c: Vector, candidate: Any, shown: Any
+    spec: CellSpec, w: Weights, a: dict[str, Vector], c: Vector, candidate_activation: Any, output_activation: Any
 ) -> tuple[tuple[Vector, ...], dict]:
-    gates = {"candidate": candidate(a["candidate"])}
+    gates = {"candidate": candidate_activation(a["candidate"])}
     rows = iter(w["weight_peep"]) if spec.peephole else iter(())
     new = c
     for name in ("input", "forget", "output"):
@@ -106,16 +109,16 @@ def _pointwise(
         if name in a:
             peep = next(rows) * (new if name == "output" else c) if spec.peephole else 0
             gates[name] = sigmoid(a[name] + peep)
-    return (gates.get("output", 1) * shown(new), new), gates
+    return (gates.get("output", 1) * output_activation(new), new), gates
 
 
 def full_gates(spec: CellSpec, w: Weights, x: Vector, state: tuple[Vector, ...]) -> tuple[tuple[Vector, ...], dict]:
-    h, c, *past = state
-    both = np.split(share(spec, w, "ih", x) + share(spec, w, "hh", h), 4)
-    a = dict(zip(("input", "forget", "candidate", "output"), both, strict=True))
+    h, c, *previous_gates = state
+    blocks_of_rows = np.split(pre_activation(spec, w, "ih", x) + pre_activation(spec, w, "hh", h), 4)
+    a = dict(zip(("input", "forget", "candidate", "output"), blocks_of_rows, strict=True))
     blocks = [np.split(rows, 3, axis=1) for rows in np.split(w["weight_gates"], 3)]
     for name, row in zip(("input", "forget", "output"), blocks, strict=True):
-        a[name] = a[name] + sum(block @ gate for block, gate in zip(row, past, strict=True))
+        a[name] = a[name] + sum(block @ gate for block, gate in zip(row, previous_gates, strict=True))
     (h, c), gates = _pointwise(spec, w, a, c, np.tanh, np.tanh)
     return (h, c, gates["input"], gates["forget"], gates["output"]), gates
 
@@ -128,8 +131,8 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "lstm_no_input_gate": ablated("input"),
     "lstm_no_forget_gate": ablated("forget"),
     "lstm_no_output_gate": ablated("output"),
-    "lstm_linear_input": ablated(candidate=lambda a: a),
-    "lstm_linear_output": ablated(shown=lambda c: c),
+    "lstm_linear_input": ablated(candidate_activation=lambda a: a),
+    "lstm_linear_output": ablated(output_activation=lambda c: c),
     "lstm_full_gates": full_gates,
 }
 
@@ -141,31 +144,31 @@ def test_every_cell_has_its_equation_here() -> None:
 
 @SPECS
 def test_steps_follow_the_equations(spec: CellSpec) -> None:
-    """Four steps of two sequences: every state and every gate, to the last digits of float64."""
+    """States and gates of four steps of two sequences equal the NumPy equations up to float64 rounding."""
     call = cases.make_call(spec, n_steps=4, batch=2)
     (p,) = call.passes
     w = {name: weight.detach().numpy() for name, weight in p.params.items()}
     state, gx = p.state, project_input(spec, p.params, call.x)
-    plain = [tuple(s[b].detach().numpy() for s in p.state) for b in range(2)]
+    numpy_states = [tuple(s[b].detach().numpy() for s in p.state) for b in range(2)]
     for t in range(4):
         state, gates = spec.cell.step(spec, p.params, gx[t], state[0], state)
         for b in range(2):
-            plain[b], plain_gates = NUMPY[spec.kind](spec, w, call.x[t, b].detach().numpy(), plain[b])
-            got = [*(s[b] for s in state), *(gates[name][b] for name in plain_gates)]
-            for value, wanted in zip(got, [*plain[b], *plain_gates.values()], strict=True):
-                np.testing.assert_allclose(value.detach().numpy(), wanted, rtol=1e-12, atol=1e-13)
-            assert gates.keys() == plain_gates.keys()
+            numpy_states[b], numpy_gates = NUMPY[spec.kind](spec, w, call.x[t, b].detach().numpy(), numpy_states[b])
+            actual = [*(s[b] for s in state), *(gates[name][b] for name in numpy_gates)]
+            for value, expected in zip(actual, [*numpy_states[b], *numpy_gates.values()], strict=True):
+                np.testing.assert_allclose(value.detach().numpy(), expected, rtol=1e-12, atol=1e-13)
+            assert gates.keys() == numpy_gates.keys()
 
 
 # ---- numbers worked out by hand --------------------------------------------------------------------------------------
-# ln 3 and its like make the gates round: sigmoid(ln 3) = 3/4, sigmoid(0) = 1/2, sigmoid(ln 4) = 4/5,
+# Logarithms make the gates round numbers: sigmoid(ln 3) = 3/4, sigmoid(0) = 1/2, sigmoid(ln 4) = 4/5,
 # tanh(ln 3 / 2) = 1/2, tanh(ln 2) = 3/5.
 
 LN2, LN3, LN4 = math.log(2), math.log(3), math.log(4)
 
 
 def one_step(spec: CellSpec, weights: dict[str, list], x: list[float], *state: list[float]) -> tuple[State, Gates]:
-    """One step of one sequence; weights not given are zero."""
+    """One step of one sequence; all other weights are zero."""
     params = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in spec.parameter_shapes().items()}
     for name, rows in weights.items():
         params[name] = tensor(rows).reshape(params[name].shape)
@@ -177,8 +180,8 @@ def tensor(numbers: Any) -> Tensor:
     return torch.tensor(numbers, dtype=torch.float64)
 
 
-def close(value: Tensor, wanted: float | list[float]) -> None:
-    np.testing.assert_allclose(value.flatten().numpy(), np.atleast_1d(wanted), rtol=0, atol=1e-14)
+def close(value: Tensor, expected: float | list[float]) -> None:
+    np.testing.assert_allclose(value.flatten().numpy(), np.atleast_1d(expected), rtol=0, atol=1e-14)
 
 
 def test_lstm_by_hand() -> None:
@@ -187,14 +190,14 @@ def test_lstm_by_hand() -> None:
     weights = {"weight_ih": [1, 0, 0, 0], "weight_hh": [2, 0, 0, 0]}
     weights |= {"bias_ih": [LN3 - 3, 0, LN3, LN4 - 1], "bias_hh": [1, 0, -LN3 / 2, 1]}
     (h, c), gates = one_step(CellSpec("lstm", 1, 1), weights, [1], [0.5], [2 * LN2 - 0.75])
-    for name, wanted in {"input": 0.75, "forget": 0.5, "candidate": 0.5, "output": 0.8}.items():
-        close(gates[name], wanted)
+    for name, expected in {"input": 0.75, "forget": 0.5, "candidate": 0.5, "output": 0.8}.items():
+        close(gates[name], expected)
     close(c, LN2)
     close(h, 0.48)
 
 
 def test_peepholes_by_hand() -> None:
-    """Input and forget gate see the old cell state, 1; the output gate the new one, 1/2·1 + 3/4·1/2 = 7/8."""
+    """Input and forget gates read the old cell state, 1; the output gate the new one, 1/2·1 + 3/4·1/2 = 7/8."""
     weights = {"bias_ih": [0, 0, LN3 / 2, 0], "weight_peep": [LN3, 0, LN4 / 0.875]}
     (_, c), gates = one_step(CellSpec("lstm", 1, 1, peephole=True), weights, [1], [1], [1])
     close(gates["input"], 0.75)
@@ -210,8 +213,8 @@ def test_coupled_gates_by_hand() -> None:
     """f = 3/4, so i = 1/4; ĉ = 1/2; c = 3/4·2 + 1/4·1/2. The blocks are forget, candidate, output."""
     weights = {"bias_ih": [LN3, LN3 / 2, LN4]}
     (_, c), gates = one_step(CellSpec("lstm", 1, 1, coupled=True), weights, [1], [1], [2])
-    for name, wanted in {"input": 0.25, "forget": 0.75, "candidate": 0.5, "output": 0.8}.items():
-        close(gates[name], wanted)
+    for name, expected in {"input": 0.25, "forget": 0.75, "candidate": 0.5, "output": 0.8}.items():
+        close(gates[name], expected)
     close(c, 1.625)
 
 
@@ -229,8 +232,8 @@ def test_gru_by_hand() -> None:
     """r = 3/4, z = 1/4, n = tanh(ln 3 - 3/4·(ln 3·2/3)) = 1/2; h = 3/4·1/2 + 1/4·2. The reset gate scales b_hh too."""
     weights = {"bias_ih": [LN3, -LN3, LN3], "bias_hh": [0, 0, LN3 / 3], "weight_hh": [0, 0, -LN3 / 2]}
     (h,), gates = one_step(CellSpec("gru", 1, 1), weights, [1], [2])
-    for name, wanted in {"reset": 0.75, "update": 0.25, "candidate": 0.5}.items():
-        close(gates[name], wanted)
+    for name, expected in {"reset": 0.75, "update": 0.25, "candidate": 0.5}.items():
+        close(gates[name], expected)
     close(h, 0.875)
 
 
@@ -273,7 +276,7 @@ def test_layer_norm_by_hand() -> None:
     ],
 )
 def test_spec_refuses(settings: dict[str, Any], message: str) -> None:
-    """A size or a name that cannot be is refused at once, in words that say what can be."""
+    """An invalid size or name is an error that says which values are valid."""
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         CellSpec(**({"kind": "lstm", "input_size": 3, "hidden_size": 4} | settings))
 
@@ -281,14 +284,14 @@ def test_spec_refuses(settings: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize("kind", CELLS)
 def test_spec_refuses_options_of_other_cells(kind: str) -> None:
     """An option that the cell does not have is refused by name."""
-    everything = frozenset().union(*(cell.options for cell in CELLS.values()))
-    for option in everything - CELLS[kind].options:
+    all_options = frozenset().union(*(cell.options for cell in CELLS.values()))
+    for option in all_options - CELLS[kind].options:
         with pytest.raises(ValueError, match=f"^the {kind} cell has no option '{option}'$"):
             CellSpec(kind, 3, 4, **{option: 2 if option == "proj_size" else True})
 
 
 def test_options_are_fields_of_the_spec() -> None:
-    """Every option a cell claims can be asked for."""
+    """Every option of a cell is a field of ``CellSpec``."""
     fields = {f.name for f in dataclasses.fields(CellSpec)}
     for cell in CELLS.values():
         assert cell.options <= fields
@@ -327,7 +330,7 @@ def test_parameter_shapes(settings: tuple[Any, ...], shapes: dict[str, tuple[int
 
 
 @SPECS
-def test_spec_describes_what_a_step_gives(spec: CellSpec) -> None:
+def test_spec_matches_the_shapes_of_a_step(spec: CellSpec) -> None:
     """The states have the widths of ``state_sizes``, the output's first; the gates are ``H`` wide."""
     call = cases.make_call(spec, n_steps=1, batch=2)
     p = call.passes[0]

@@ -23,24 +23,24 @@ def log_probabilities(steps: int, classes: int, seed: int) -> np.ndarray:
 
 
 def ctc_loss(log_p: torch.Tensor, targets: torch.Tensor, target_length: int) -> torch.Tensor:
-    """The head's loss of one text."""
+    """The loss of ``CTCHead`` for one text."""
     lengths = torch.tensor([log_p.shape[1]])
     return CTCHead.loss(log_p, Batch(log_p, lengths, targets, torch.tensor([target_length])))
 
 
-def spelled(path: Sequence[int]) -> tuple[int, ...]:
+def collapse(path: Sequence[int]) -> tuple[int, ...]:
     """The text of an alignment: repeats merged, blanks removed."""
     return tuple(label for label, _ in itertools.groupby(path) if label != BLANK)
 
 
-def by_alignments(log_p: np.ndarray) -> tuple[dict[tuple[int, ...], float], dict[tuple[int, ...], float]]:
-    """The probability of every text, summed over all alignments, and that of its best alignment."""
+def enumerate_alignments(log_p: np.ndarray) -> tuple[dict[tuple[int, ...], float], dict[tuple[int, ...], float]]:
+    """For every text: its probability, summed over all alignments, and the probability of its best alignment."""
     total: dict[tuple[int, ...], float] = defaultdict(float)
     best: dict[tuple[int, ...], float] = defaultdict(float)
     for path in itertools.product(range(log_p.shape[1]), repeat=len(log_p)):
         p = float(np.exp(sum(log_p[step, label] for step, label in enumerate(path))))
-        total[spelled(path)] += p
-        best[spelled(path)] = max(best[spelled(path)], p)
+        total[collapse(path)] += p
+        best[collapse(path)] = max(best[collapse(path)], p)
     return total, best
 
 
@@ -50,10 +50,10 @@ small = st.tuples(st.integers(1, 5), st.integers(2, 4), st.integers(0, 10**6))
 @settings(max_examples=60, deadline=None)
 @given(small)
 def test_loss_is_the_negative_log_of_the_sum_over_alignments(case: tuple[int, int, int]):
-    """Per character, for every possible text."""
+    """The loss of each possible text is the negative log of its summed probability, per character."""
     log_p = log_probabilities(*case)
-    for text, p in by_alignments(log_p)[0].items():
-        targets = torch.tensor([[*text, -1]])  # what is past the end is not read
+    for text, p in enumerate_alignments(log_p)[0].items():
+        targets = torch.tensor([[*text, -1]])  # targets past the end are not read
         loss = ctc_loss(torch.from_numpy(log_p).unsqueeze(0), targets, len(text))
         assert float(loss) == pytest.approx(-np.log(p) / max(1, len(text)), rel=1e-6, abs=1e-9)
 
@@ -72,7 +72,7 @@ def test_text_that_does_not_fit_has_no_gradient():
 @given(small)
 def test_wide_beam_finds_every_text_with_its_probability(case: tuple[int, int, int]):
     log_p = log_probabilities(*case)
-    total, _ = by_alignments(log_p)
+    total, _ = enumerate_alignments(log_p)
     beams = prefix_beam_search(log_p, 4**6)
     assert len(beams) == len(total)
     assert [beam.log_p for beam in beams] == sorted((beam.log_p for beam in beams), reverse=True)
@@ -85,22 +85,22 @@ def test_wide_beam_finds_every_text_with_its_probability(case: tuple[int, int, i
 def test_language_model_and_bonus_enter_the_ranking(case: tuple[int, int, int], weight: float, insertion_bonus: float):
     """A bigram model of characters, including the end of the text."""
     log_p = log_probabilities(*case)
-    after = log_probabilities(case[1], case[1], case[2] + 1)
-    asked: list[int] = []
+    bigrams = log_probabilities(case[1], case[1], case[2] + 1)
+    batch_sizes: list[int] = []
 
     def score(states: Sequence[list[int] | None], ids: Sequence[int]) -> tuple[np.ndarray, list[list[int]]]:
-        asked.append(len(ids))
-        return after[list(ids)], [[*(state or []), one] for state, one in zip(states, ids, strict=True)]
+        batch_sizes.append(len(ids))
+        return bigrams[list(ids)], [[*(state or []), token] for state, token in zip(states, ids, strict=True)]
 
     def prior(text: tuple[int, ...]) -> float:
         pairs = zip((BLANK, *text), (*text, BLANK), strict=True)
-        return weight * sum(after[a, b] for a, b in pairs) + insertion_bonus * len(text)
+        return weight * sum(bigrams[a, b] for a, b in pairs) + insertion_bonus * len(text)
 
-    total, _ = by_alignments(log_p)
+    total, _ = enumerate_alignments(log_p)
     best = max(total, key=lambda text: np.log(total[text]) + prior(text))
     beams = prefix_beam_search(log_p, 4**6, score, weight, insertion_bonus)
     assert beams[0].score == pytest.approx(np.log(total[best]) + prior(best))
-    assert len(asked) <= 1 + len(log_p)  # one call a step
+    assert len(batch_sizes) <= 1 + len(log_p)  # one call per step
     for beam in beams:
         assert beam.score == pytest.approx(np.log(total[beam.ids]) + prior(beam.ids))
 
@@ -120,32 +120,32 @@ def test_narrow_beam_never_overestimates_probabilities(case: tuple[int, int, int
 @settings(max_examples=60, deadline=None)
 @given(small)
 def test_forced_alignment_is_optimal(case: tuple[int, int, int]):
-    """And each character has its steps."""
+    """The aligned path is the most probable one, and each character spans at least one step."""
     log_p = log_probabilities(*case)
-    for text, p in by_alignments(log_p)[1].items():
-        found = forced_align(log_p, text)
-        assert tuple(one.id for one in found) == text
+    for text, p in enumerate_alignments(log_p)[1].items():
+        alignment = forced_align(log_p, text)
+        assert tuple(character.id for character in alignment) == text
         path = np.full(len(log_p), BLANK)
-        for one in found:
-            assert 0 <= one.start < one.end
-            assert (path[one.start : one.end] == BLANK).all()
-            path[one.start : one.end] = one.id
-            assert one.p == pytest.approx(np.exp(log_p[one.start : one.end, one.id].max()))
-        assert spelled(path) == text
+        for character in alignment:
+            assert 0 <= character.start < character.end
+            assert (path[character.start : character.end] == BLANK).all()
+            path[character.start : character.end] = character.id
+            assert character.p == pytest.approx(np.exp(log_p[character.start : character.end, character.id].max()))
+        assert collapse(path) == text
         assert np.exp(log_p[np.arange(len(path)), path].sum()) == pytest.approx(p)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.tuples(st.integers(1, 40), st.integers(2, 6), st.integers(0, 10**6)), st.integers(1, 7))
-def test_greedy_text_has_its_own_best_alignment_also_in_chunks(case: tuple[int, int, int], piece: int):
+def test_greedy_decoding_in_chunks_matches_forced_alignment(case: tuple[int, int, int], chunk_size: int):
     log_p = log_probabilities(*case)
     whole = greedy(log_p)
-    assert tuple(one.id for one in whole) == spelled(log_p.argmax(axis=1).tolist())
-    assert forced_align(log_p, [one.id for one in whole]) == whole
-    live = GreedyDecoder()
-    for start in range(0, len(log_p), piece):
-        live.push(log_p[start : start + piece])
-    assert live.characters == whole
+    assert tuple(character.id for character in whole) == collapse(log_p.argmax(axis=1).tolist())
+    assert forced_align(log_p, [character.id for character in whole]) == whole
+    decoder = GreedyDecoder()
+    for start in range(0, len(log_p), chunk_size):
+        decoder.push(log_p[start : start + chunk_size])
+    assert decoder.characters == whole
 
 
 def test_min_steps():
@@ -156,9 +156,9 @@ def test_min_steps():
 
 
 def test_zero_probabilities():
-    """Log-probabilities of minus infinity."""
+    """Log-probabilities of minus infinity are allowed."""
     log_p = np.full((3, 3), -np.inf)
     log_p[[0, 1, 2], [1, 0, 2]] = 0.0
     beams = prefix_beam_search(log_p, 5)
     assert [(beam.ids, beam.log_p) for beam in beams] == [((1, 2), 0.0)]
-    assert [one.start for one in forced_align(log_p, (1, 2))] == [0, 2]
+    assert [character.start for character in forced_align(log_p, (1, 2))] == [0, 2]
