@@ -1,4 +1,4 @@
-"""Handwriting: densities against scipy's, the window against its equations, files, generation, bad input."""
+"""Handwriting synthesis: mixture density, soft window, files, baselines, metrics, generation and invalid input."""
 
 from __future__ import annotations
 
@@ -54,34 +54,34 @@ def tiny(**options) -> HandwritingSynthesizer:
 
 
 def drawings(n: int = 20, seed: int = 0) -> list[np.ndarray]:
-    """Walks of 5 to 9 points."""
+    """Random drawings of 5 to 9 points."""
     rng = RNG(seed)
-    found = []
+    samples = []
     for count in rng.integers(5, 10, n):
         points = np.column_stack([rng.normal(0, [3, 1], (count, 2)), rng.random(count) < 0.3])
         points[-1, 2] = 1
-        found.append(points)
-    return found
+        samples.append(points)
+    return samples
 
 
-def lettered(n: int = 20, seed: int = 0) -> list[tuple[np.ndarray, str]]:
+def drawings_with_texts(n: int = 20, seed: int = 0) -> list[tuple[np.ndarray, str]]:
     return [(points, "ab c"[: 1 + i % 4].strip()) for i, points in enumerate(drawings(n, seed))]
 
 
 @pytest.fixture(scope="module")
-def drawer() -> HandwritingSynthesizer:
+def unconditional_job() -> HandwritingSynthesizer:
     return tiny().fit(drawings())
 
 
 @pytest.fixture(scope="module")
-def scribe() -> HandwritingSynthesizer:
-    return tiny().fit(lettered())
+def text_job() -> HandwritingSynthesizer:
+    return tiny().fit(drawings_with_texts())
 
 
 def mixture(
     seed: int = 0, shape: tuple[int, ...] = (4,), components: int = 3
 ) -> tuple[MixtureDensityHead, torch.Tensor]:
-    """A head, and outputs of it in float64."""
+    """A mixture density head and random outputs of it, in float64."""
     torch.manual_seed(seed)
     head = MixtureDensityHead(5, components, 0.05).double()
     return head, torch.randn(*shape, head.output_size, dtype=torch.float64)
@@ -90,12 +90,12 @@ def mixture(
 # ---- the density -----------------------------------------------------------------------------------------------------
 
 
-def test_the_density_is_scipys():
-    """Components, weights, pen and end by their equations, one point at a time; and the loss is the mean of the sum."""
+def test_density_matches_scipy():
+    """Density, pen and end probabilities match scipy point by point; the loss is the mean NLL per point."""
     head, outputs = mixture(shape=(2, 3))
     points = torch.randn(2, 3, 4, dtype=torch.float64)
     points[..., 2:] = (points[..., 2:] > 0).double()
-    found = head.mixture(outputs).nll(points)
+    nll = head.mixture(outputs).nll(points)
     for b in range(2):
         for t in range(3):
             raw, (x, y, pen, last) = outputs[b, t].numpy(), points[b, t].tolist()
@@ -107,35 +107,35 @@ def test_the_density_is_scipys():
                 covariance = [[spread[0] ** 2, cross], [cross, spread[1] ** 2]]
                 density += weights[k] * multivariate_normal(mean, covariance).pdf([x, y])
             lifted, ended = (1 / (1 + math.exp(-raw[k])) for k in (18, 19))
-            assert found[b, t, 0].item() == pytest.approx(-math.log(density))
-            assert found[b, t, 1].item() == pytest.approx(-math.log(lifted if pen else 1 - lifted))
-            assert found[b, t, 2].item() == pytest.approx(-math.log(ended if last else 1 - ended) if pen else 0.0)
+            assert nll[b, t, 0].item() == pytest.approx(-math.log(density))
+            assert nll[b, t, 1].item() == pytest.approx(-math.log(lifted if pen else 1 - lifted))
+            assert nll[b, t, 2].item() == pytest.approx(-math.log(ended if last else 1 - ended) if pen else 0.0)
     loss = head.loss(outputs, Batch(points, torch.tensor([3, 1]), points))
-    assert loss.item() == pytest.approx((found[0].sum() + found[1, 0].sum()).item() / 4)
+    assert loss.item() == pytest.approx((nll[0].sum() + nll[1, 0].sum()).item() / 4)
 
 
 def test_gradients_match_finite_differences():
-    """By differences, in float64."""
+    """Gradients of the NLL match finite differences in float64."""
     head, outputs = mixture(shape=(2, 2))
     points = torch.randn(2, 2, 4, dtype=torch.float64)
     points[..., 2:] = (points[..., 2:] > 0).double()
     assert torch.autograd.gradcheck(lambda o: head.mixture(o).nll(points), outputs.requires_grad_())
 
 
-def test_the_density_sums_to_one():
-    """Over the plane, by a fine grid."""
+def test_density_sums_to_one():
+    """The density sums to 1 over a fine grid of the plane."""
     head, outputs = mixture(seed=3, shape=())
     axis = torch.linspace(-20, 20, 401, dtype=torch.float64)
     grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1)
     points = torch.cat([grid, torch.zeros_like(grid)], -1)
-    told = head.mixture(outputs.expand(401, 401, -1))
-    density = (-told.nll(points)[..., 0]).exp().sum() * 0.1**2
+    mixtures = head.mixture(outputs.expand(401, 401, -1))
+    density = (-mixtures.nll(points)[..., 0]).exp().sum() * 0.1**2
     assert density.item() == pytest.approx(1.0, abs=1e-3)
 
 
 @pytest.mark.parametrize("size", [0.0, 1e3, 1e6])
 def test_extreme_outputs_have_finite_nats_and_gradients(size: float):
-    """However sure or far off: float32, any sign."""
+    """NLL and gradients are finite for outputs of any magnitude and sign in float32."""
     head = MixtureDensityHead(5, 4, 1e-3)
     torch.manual_seed(0)
     outputs = (size * torch.randn(50, head.output_size)).requires_grad_()
@@ -147,68 +147,74 @@ def test_extreme_outputs_have_finite_nats_and_gradients(size: float):
     assert torch.isfinite(outputs.grad).all()
 
 
-def test_no_deviation_is_below_the_floor():
-    """So that a point told exactly is never told for less than the floor's density."""
+def test_deviations_have_a_floor():
+    """The standard deviation has a floor, so the density of an exact prediction is bounded."""
     head = MixtureDensityHead(5, 1, 0.5, ending=False).double()
     outputs = torch.full((7,), -50.0, dtype=torch.float64)
     outputs[1:3], outputs[5] = 0.0, 0.0
-    told = head.mixture(outputs)
-    assert told.log_deviations.exp().tolist() == [[pytest.approx(0.5)] * 2]
-    assert told.nll(torch.zeros(4, dtype=torch.float64))[0].item() == pytest.approx(math.log(2 * math.pi * 0.25))
+    distribution = head.mixture(outputs)
+    assert distribution.log_deviations.exp().tolist() == [[pytest.approx(0.5)] * 2]
+    assert distribution.nll(torch.zeros(4, dtype=torch.float64))[0].item() == pytest.approx(
+        math.log(2 * math.pi * 0.25)
+    )
 
 
-def test_an_ensemble_predicts_the_mean_density():
-    """Of offsets, of the pen and of the end."""
-    told = [head.mixture(outputs) for head, outputs in (mixture(1), mixture(2))]
+def test_ensemble_predicts_the_mean_density():
+    """An ensemble averages the probabilities of offsets, pen and end."""
+    mixtures = [head.mixture(outputs) for head, outputs in (mixture(1), mixture(2))]
     for pen in (0.0, 1.0):
         points = torch.tensor([0.3, -0.2, pen, pen], dtype=torch.float64).expand(4, 4)
-        mean = torch.stack([(-each.nll(points)).exp() for each in told]).mean(0)
-        torch.testing.assert_close((-mean_mixture(told).nll(points)).exp(), mean)
+        mean = torch.stack([(-component.nll(points)).exp() for component in mixtures]).mean(0)
+        torch.testing.assert_close((-mean_mixture(mixtures).nll(points)).exp(), mean)
 
 
 def test_sampled_points_follow_the_mixture():
-    """Mean, covariance, pen and end of 40,000; a bias draws them together, to the likeliest component's mean."""
+    """40,000 samples have the moments of the mixture; a high bias gives the mean of the likeliest component."""
     head, outputs = mixture(4, shape=(), components=2)
     outputs[:2] = torch.tensor([1.0, 0.0])
-    told = head.mixture(outputs)
-    wide = PenMixture(*(t.expand(40_000, *t.shape) for t in told if t is not None))
+    distribution = head.mixture(outputs)
+    wide = PenMixture(*(t.expand(40_000, *t.shape) for t in distribution if t is not None))
     noise = torch.rand(40_000, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    drawn = wide.sample(noise)
-    weights = told.logits.softmax(-1)
-    mean = (weights[:, None] * told.means).sum(0)
-    assert drawn[:, :2].mean(0).tolist() == pytest.approx(mean.tolist(), abs=0.05)
-    spread = told.log_deviations.exp()
+    samples = wide.sample(noise)
+    weights = distribution.logits.softmax(-1)
+    mean = (weights[:, None] * distribution.means).sum(0)
+    assert samples[:, :2].mean(0).tolist() == pytest.approx(mean.tolist(), abs=0.05)
+    spread = distribution.log_deviations.exp()
     inside = torch.diag_embed(spread.square())
-    inside[:, 0, 1] = inside[:, 1, 0] = told.correlations * spread.prod(-1)
-    away = told.means - mean
-    covariance = (weights[:, None, None] * (inside + away[:, :, None] * away[:, None])).sum(0)
-    torch.testing.assert_close(drawn[:, :2].T.cov(), covariance, rtol=0.05, atol=0.05)
-    assert drawn[:, 2].mean().item() == pytest.approx(told.pen.sigmoid().item(), abs=0.01)
-    lifted = drawn[drawn[:, 2] > 0]
-    assert told.last is not None
-    assert lifted[:, 3].mean().item() == pytest.approx(told.last.sigmoid().item(), abs=0.02)
-    assert not drawn[drawn[:, 2] == 0, 3].any()
-    neat = wide.sample(noise, bias=20.0)[:, :2]
-    torch.testing.assert_close(neat, told.means[told.logits.argmax()].expand_as(neat), rtol=0, atol=1e-5)
+    inside[:, 0, 1] = inside[:, 1, 0] = distribution.correlations * spread.prod(-1)
+    offsets = distribution.means - mean
+    covariance = (weights[:, None, None] * (inside + offsets[:, :, None] * offsets[:, None])).sum(0)
+    torch.testing.assert_close(samples[:, :2].T.cov(), covariance, rtol=0.05, atol=0.05)
+    assert samples[:, 2].mean().item() == pytest.approx(distribution.pen.sigmoid().item(), abs=0.01)
+    lifted = samples[samples[:, 2] > 0]
+    assert distribution.last is not None
+    assert lifted[:, 3].mean().item() == pytest.approx(distribution.last.sigmoid().item(), abs=0.02)
+    assert not samples[samples[:, 2] == 0, 3].any()
+    biased = wide.sample(noise, bias=20.0)[:, :2]
+    torch.testing.assert_close(
+        biased, distribution.means[distribution.logits.argmax()].expand_as(biased), rtol=0, atol=1e-5
+    )
 
 
 # ---- the window ------------------------------------------------------------------------------------------------------
 
 
-def test_the_window_follows_its_equations():
-    """Graves 2013, equations 46 to 51, sum by sum; its middles only move on."""
+def test_window_follows_the_equations():
+    """The window follows equations 46 to 51 of Graves 2013; its centers only move forward."""
     torch.manual_seed(0)
-    part, hidden, before = SoftWindow(4, 3).double(), torch.randn(1, 4).double(), torch.rand(1, 3).double()
+    soft_window, hidden, before = SoftWindow(4, 3).double(), torch.randn(1, 4).double(), torch.rand(1, 3).double()
     text = torch.randn(1, 5, 2).double()
-    window, middles, weights = part(hidden, before, text)
-    height, narrow, move = np.exp(part.linear(hidden).detach().numpy()[0]).reshape(3, 3)
-    kappa = before.numpy()[0] + move
+    window, centers, weights = soft_window(hidden, before, text)
+    height, narrow, step = np.exp(soft_window.linear(hidden).detach().numpy()[0]).reshape(3, 3)
+    kappa = before.numpy()[0] + step
     for u in range(1, 6):
         phi = sum(height[k] * math.exp(-narrow[k] * (kappa[k] - u) ** 2) for k in range(3))
         assert weights[0, u - 1].item() == pytest.approx(phi)
     torch.testing.assert_close(window[0], (weights[0, :, None] * text[0]).sum(0))
-    assert (middles > before).all()
-    assert torch.autograd.gradcheck(part, (hidden.requires_grad_(), before.requires_grad_(), text.requires_grad_()))
+    assert (centers > before).all()
+    assert torch.autograd.gradcheck(
+        soft_window, (hidden.requires_grad_(), before.requires_grad_(), text.requires_grad_())
+    )
 
 
 def window_model(layers: int = 2) -> SoftWindowModel:
@@ -220,7 +226,7 @@ def window_model(layers: int = 2) -> SoftWindowModel:
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_steps_and_chunks_match_the_whole_sequence(layers: int):
-    """As all at once: outputs, where in the text it is, and the state."""
+    """Single steps and chunks give the outputs and the state of the whole sequence."""
     model, x, text = window_model(layers), torch.randn(2, 9, 3), torch.tensor([[1, 2, 0, 4], [3, 3, 1, 0]])
     whole, end = model(x, model.initial_state(text))
     state: Any = model.initial_state(text)
@@ -236,25 +242,25 @@ def test_steps_and_chunks_match_the_whole_sequence(layers: int):
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_the_fused_pass_matches_the_stepwise_pass(layers: int):
-    """Loss, state and every gradient as step by step, in float64, also from a given state on."""
+def test_fused_pass_matches_the_stepwise_pass(layers: int):
+    """The fused pass of training gives outputs, states and gradients of the stepwise pass, from any state."""
     model, text = window_model(layers).double(), torch.tensor([[1, 2, 0, 4], [3, 3, 1, 0]])
     x, more = torch.randn(2, 2, 7, 3).double()
-    found = []
+    results = []
     for training in (True, False):
         model.train(training).zero_grad()
         _, state = model(x, model.initial_state(text))
         outputs, state = model(more, state)
         tensors = [outputs, state.window, state.middles, state.weights, *state.lower]
         (outputs.sin().sum() + sum(t.square().sum() for t in (state.window, state.middles, *state.lower))).backward()
-        found.append(tensors + [p.grad for p in model.parameters()])
-    for scanned, stepped in zip(*found, strict=True):
-        torch.testing.assert_close(scanned, stepped)
+        results.append(tensors + [p.grad for p in model.parameters()])
+    for fused, stepped in zip(*results, strict=True):
+        torch.testing.assert_close(fused, stepped)
 
 
-def test_a_batch_does_not_change_scores():
-    """A drawing alone and in a batch with a longer one and a longer text: the same NLL."""
-    inks = read_strokes(lettered(6))
+def test_batching_does_not_change_scores():
+    """The NLL of a drawing does not depend on the other drawings and texts of the batch."""
+    inks = read_strokes(drawings_with_texts(6))
     writer = tiny().fit(inks)
     source = InkDataset(inks, 1.0, 0, writer.predictor.characters)
     together = score_drawings(writer.model, source, 1.0, CPU)
@@ -265,8 +271,8 @@ def test_a_batch_does_not_change_scores():
         np.testing.assert_allclose(alone[0], together[i][0], rtol=1e-4, atol=1e-5)
 
 
-def test_the_end_of_the_text_is_detected():
-    """By the window's weights at the last step."""
+def test_end_of_the_text_is_detected():
+    """The text ends if the last window weight exceeds all others."""
     state = window_model().initial_state(torch.tensor([[1, 2]]))
     for last, ended in (([0.2, 0.5, 0.4], False), ([0.1, 0.2, 0.3], True)):
         assert reached_end_of_text(state._replace(weights=torch.tensor([[[9.0, 0, 0], last]]))) is ended
@@ -275,8 +281,8 @@ def test_the_end_of_the_text_is_detected():
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-def test_parts_of_arrays(tmp_path: Path):
-    """As the data set has them, with and without texts; and without parts."""
+def test_arrays_with_predefined_splits(tmp_path: Path):
+    """Files of arrays may have predefined splits and texts, or neither."""
     points = np.array([[1, 0, 0], [0, 1, 0], [2, 2, 0], [3, 3, 1]], dtype=np.int16)
     both = {"train_strokes": points, "train_offsets": [0, 2, 4], "test_strokes": points, "test_offsets": [0, 4]}
     np.savez(tmp_path / "a.npz", **both, train_texts=["a", "b"], test_texts=["ü c"])
@@ -284,14 +290,14 @@ def test_parts_of_arrays(tmp_path: Path):
     assert read.splits == ("train", "train", "test")
     assert [ink.text for ink in read.inks] == ["a", "b", "ü c"]
     assert read.predefined_split("valid") is None
-    assert read.inks[0].points.tolist() == [[1, 0, 0], [0, 1, 1]]  # after the last point the pen is lifted
+    assert read.inks[0].points.tolist() == [[1, 0, 0], [0, 1, 1]]  # the pen is lifted after the last point
     np.savez(tmp_path / "b.npz", strokes=points, offsets=np.array([0, 4]))
     plain = read_strokes(str(tmp_path / "b.npz"))
     assert (plain.splits, plain.has_texts, plain.points) == (None, False, 4)
 
 
-def test_a_table_of_points(tmp_path: Path):
-    """Positions; the first of each drawing is its origin; rows of several drawings may be mixed."""
+def test_table_of_points(tmp_path: Path):
+    """Tables hold positions relative to the first point of a drawing; rows of drawings may be interleaved."""
     frame = pd.DataFrame(
         {"id": ["a", "b", "a", "b"], "x": [5, 0, 8, 1], "y": [5, 0, 9, 1], "pen": [0, 0, 1, 1], "text": list("uvuv")}
     )
@@ -302,8 +308,8 @@ def test_a_table_of_points(tmp_path: Path):
         assert [(ink.name, ink.text) for ink in read.inks] == [("a", "u"), ("b", "v")]
 
 
-def test_lines_of_svg(tmp_path: Path):
-    """Paths absolute and relative, polylines, lines and polygons, in their order; a folder of files."""
+def test_svg_shapes(tmp_path: Path):
+    """SVG files may have absolute and relative paths, polylines, lines and polygons; a folder is read too."""
     body = (
         '<path d="M1,2 3 4l1-1e0H9v2zm1 1L0 0"/><g><polyline points="0,0 1,1 2,0"/></g>'
         '<line x1="1" y1="1" x2="4" y2="5"/><polygon points="0 0 1 0 1 1"/>'
@@ -349,8 +355,8 @@ def svg(body: str) -> dict[str, str]:
     ],
     ids=str,
 )
-def test_a_bad_file_is_refused(files: dict[str, str], phrase: str, tmp_path: Path):
-    """In one line that says what and where."""
+def test_bad_files_are_refused(files: dict[str, str], phrase: str, tmp_path: Path):
+    """The error is one line that says what is wrong and where."""
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=phrase) as caught:
@@ -379,7 +385,7 @@ def test_a_bad_file_is_refused(files: dict[str, str], phrase: str, tmp_path: Pat
     ids=str,
 )
 def test_bad_arrays_are_refused(arrays: dict[str, np.ndarray], phrase: str, tmp_path: Path):
-    """Pickled ones too: nothing in them is run."""
+    """Invalid arrays are errors, pickled ones too: no code in them runs."""
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(DataError, match=phrase):
         read_strokes(tmp_path / "a.npz")
@@ -407,8 +413,8 @@ def test_bad_lists_are_refused(data: Any, phrase: str):
         read_strokes(data)
 
 
-def test_a_drawing_with_an_absurd_jump_is_left_out():
-    """And counted; where each has one, they are refused."""
+def test_drawing_with_a_huge_jump_is_dropped():
+    """A note counts the dropped drawings; it is an error if all drawings have a jump."""
     usual, far = [[1, 0, 0], [0, 1, 1]], [[1, 0, 0], [2 * MAX_JUMP_RATIO, 0, 1]]
     read = read_strokes([usual] * 9 + [far])
     assert len(read) == 9
@@ -420,11 +426,11 @@ def test_a_drawing_with_an_absurd_jump_is_left_out():
         read_strokes([[[1, 0, 0], [1, 0, 0], [9 * MAX_JUMP_RATIO, 0, 1]]])
 
 
-def test_texts_are_of_all_or_of_none():
+def test_all_drawings_or_none_have_texts():
     with pytest.raises(DataError, match="drawing 10 has no text, but others have"):
-        tiny().fit([*lettered(9), drawings(1)[0]])
+        tiny().fit([*drawings_with_texts(9), drawings(1)[0]])
     with pytest.raises(DataError, match="has no texts, but the model was trained on drawings with texts"):
-        tiny().fit(lettered(), validation=drawings())
+        tiny().fit(drawings_with_texts(), validation=drawings())
     with pytest.raises(DataError, match="nothing is drawn"):
         tiny().fit([[[0, 0, 0], [0, 0, 1]]] * 9)
 
@@ -436,11 +442,11 @@ points_of_drawings = st.lists(
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(points_of_drawings, min_size=1, max_size=4))
-def test_batches_hold_every_point_once(some: list[list[tuple[int, int, int]]]):
-    """In windows of 4, each beside the point before it; the last of a drawing is marked."""
-    inks = InkSet(tuple(Ink(np.array(one, dtype=np.float32), "i") for one in some), "i")
+def test_batches_contain_every_point_once(all_points: list[list[tuple[int, int, int]]]):
+    """Windows of 4 contain each point once, with the previous point as input and a mark at the last point."""
+    inks = InkSet(tuple(Ink(np.array(points, dtype=np.float32), "i") for points in all_points), "i")
     source = InkDataset(inks, 2.0, 4)
-    found: dict[int, list[list[float]]] = {}
+    rows_by_drawing: dict[int, list[list[float]]] = {}
     for batch in Loader(source, 3).epoch():
         assert batch.rows is not None
         assert batch.lengths is not None
@@ -451,178 +457,180 @@ def test_batches_hold_every_point_once(some: list[list[tuple[int, int, int]]]):
             before = [0.0, 0.0, 0.0] if start == 0 else source.points[number][start - 1].tolist()
             assert batch.inputs[i, 0].tolist() == before
             assert batch.inputs[i, 1:n].tolist() == batch.targets[i, : n - 1, :3].tolist()
-            found.setdefault(number, []).extend((start + t, *batch.targets[i, t].tolist()) for t in range(n))
-    for number, one in enumerate(some):
-        halved = [[float(k), x / 2, y / 2, float(p), float(k == len(one) - 1)] for k, (x, y, p) in enumerate(one)]
-        assert sorted(map(list, found[number])) == halved
+            rows_by_drawing.setdefault(number, []).extend((start + t, *batch.targets[i, t].tolist()) for t in range(n))
+    for number, points in enumerate(all_points):
+        expected = [
+            [float(k), x / 2, y / 2, float(p), float(k == len(points) - 1)] for k, (x, y, p) in enumerate(points)
+        ]
+        assert sorted(map(list, rows_by_drawing[number])) == expected
 
 
 # ---- baselines -------------------------------------------------------------------------------------------------------
 
 
-def test_the_baselines_by_hand():
-    """Single Gaussian and AR(2) fitted independently; the mixture from its own parameters."""
-    some = drawings(40)
-    points, floor = np.concatenate(some), 0.1
-    plain = fit_handwriting_baselines(some, floor, 0)
+def test_baselines_by_hand():
+    """Gaussian and AR(2) baselines match independent fits; the mixture matches its parameters."""
+    data = drawings(40)
+    points, floor = np.concatenate(data), 0.1
+    baselines = fit_handwriting_baselines(data, floor, 0)
     extra = floor**2 * np.eye(2)
     gaussian = multivariate_normal(points[:, :2].mean(0), np.cov(points[:, :2].T, bias=True) + extra)
-    one = some[0]
-    nats, chance = plain.single_gaussian(one)
-    np.testing.assert_allclose(nats[:, 0], -gaussian.logpdf(one[:, :2]))
+    drawing = data[0]
+    nats, chance = baselines.single_gaussian(drawing)
+    np.testing.assert_allclose(nats[:, 0], -gaussian.logpdf(drawing[:, :2]))
     np.testing.assert_allclose(chance, (points[:, 2].sum() + 0.5) / (len(points) + 1))
-    np.testing.assert_allclose(nats[:, 1], -np.log(np.where(one[:, 2] == 1, chance, 1 - chance)))
+    np.testing.assert_allclose(nats[:, 1], -np.log(np.where(drawing[:, 2] == 1, chance, 1 - chance)))
 
-    seen = [
+    features = [
         np.concatenate([d[t - 1] if t else np.zeros(3), d[t - 2] if t > 1 else np.zeros(3), [1]])
-        for d in some
+        for d in data
         for t in range(len(d))
     ]
-    linear = np.linalg.pinv(np.array(seen)) @ points[:, :2]
-    left = points[:, :2] - np.array(seen) @ linear
-    noise = multivariate_normal([0, 0], left.T @ left / len(left) + extra)
-    nats, chance = plain.autoregression(one)
-    np.testing.assert_allclose(nats[:, 0], -noise.logpdf(left[: len(one)]))
-    pens = [(s[2], s[5], p[2]) for s, p in zip(seen, points, strict=True)]
-    like = [p for a, b, p in pens if (a, b) == (0, 0)]
-    share = (points[:, 2].sum() + 0.5) / (len(points) + 1)
-    assert chance[0] == pytest.approx((sum(like) + share) / (len(like) + 1))
+    linear = np.linalg.pinv(np.array(features)) @ points[:, :2]
+    residuals = points[:, :2] - np.array(features) @ linear
+    noise = multivariate_normal([0, 0], residuals.T @ residuals / len(residuals) + extra)
+    nats, chance = baselines.autoregression(drawing)
+    np.testing.assert_allclose(nats[:, 0], -noise.logpdf(residuals[: len(drawing)]))
+    pens = [(s[2], s[5], p[2]) for s, p in zip(features, points, strict=True)]
+    same_pens = [p for a, b, p in pens if (a, b) == (0, 0)]
+    base_rate = (points[:, 2].sum() + 0.5) / (len(points) + 1)
+    assert chance[0] == pytest.approx((sum(same_pens) + base_rate) / (len(same_pens) + 1))
 
-    nats, _ = plain.mixture(one)
-    parts = zip(plain.weights, plain.means, plain.covariances, strict=True)
-    density = sum(w * multivariate_normal(m, c).pdf(one[:, :2]) for w, m, c in parts)
+    nats, _ = baselines.mixture(drawing)
+    parts = zip(baselines.weights, baselines.means, baselines.covariances, strict=True)
+    density = sum(w * multivariate_normal(m, c).pdf(drawing[:, :2]) for w, m, c in parts)
     np.testing.assert_allclose(nats[:, 0], -np.log(density))
-    again = baselines_from_text(plain.to_text())
-    for told in ("single_gaussian", "mixture", "autoregression"):
-        np.testing.assert_array_equal(getattr(again, told)(one)[0], getattr(plain, told)(one)[0])
+    loaded = baselines_from_text(baselines.to_text())
+    for name in ("single_gaussian", "mixture", "autoregression"):
+        np.testing.assert_array_equal(getattr(loaded, name)(drawing)[0], getattr(baselines, name)(drawing)[0])
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=30))
-def test_pen_lift_f1_is_scikit_learns(pairs: list[tuple[bool, bool]]):
+def test_pen_lift_f1_matches_scikit_learn(pairs: list[tuple[bool, bool]]):
     predicted, lifted = np.array(pairs).T
     assert pen_lift_f1(predicted, lifted) == pytest.approx(f1_score(lifted, predicted, zero_division=0.0))
 
 
-# ---- scores ----------------------------------------------------------------------------------------------------------
+# ---- metrics ---------------------------------------------------------------------------------------------------------
 
 
-def test_scores_are_in_the_unit_of_the_data(drawer: HandwritingSynthesizer):
-    """The same drawings in thousandths cost 2 ln 1000 nats a point more, exactly the change of variable."""
+def test_nll_is_in_the_unit_of_the_data(unconditional_job: HandwritingSynthesizer):
+    """Drawings scaled by 1000 have an NLL that is higher by 2 ln 1000 nats per point."""
     small = tiny().fit(drawings())
-    large = tiny().fit([one * [1000, 1000, 1] for one in drawings()])
+    large = tiny().fit([points * [1000, 1000, 1] for points in drawings()])
     tables = [writer.evaluate(data).table for writer, data in (
-        (small, drawings(5, 1)), (large, [one * [1000, 1000, 1] for one in drawings(5, 1)]))]  # fmt: skip
+        (small, drawings(5, 1)), (large, [points * [1000, 1000, 1] for points in drawings(5, 1)]))]  # fmt: skip
     gap = tables[1]["NLL per point"] - tables[0]["NLL per point"]
     assert gap.tolist() == pytest.approx([2 * math.log(1000)] * 4, abs=2e-3)
     assert tables[0]["pen NLL"].tolist() == pytest.approx(tables[1]["pen NLL"].tolist(), abs=1e-4)
 
 
-def test_the_smallest_deviation_on_whole_numbers_is_that_of_rounding():
-    """For other data it is a thousandth of the offsets' standard deviation."""
-    writer = tiny().fit([np.round(one) for one in drawings()])
+def test_deviation_floor_depends_on_the_data():
+    """The floor is the rounding error of whole numbers, or 0.001 of the offsets' standard deviation."""
+    writer = tiny().fit([np.round(points) for points in drawings()])
     assert writer.predictor.min_std == pytest.approx(1 / math.sqrt(12))
-    plain = tiny().fit(drawings())
-    assert plain.predictor.min_std == pytest.approx(1e-3 * plain.predictor.offset_scale)
+    other = tiny().fit(drawings())
+    assert other.predictor.min_std == pytest.approx(1e-3 * other.predictor.offset_scale)
 
 
-def test_the_test_part_is_what_evaluate_scores(tmp_path: Path):
-    """With splits in the file: the model's row first, then three baselines; unknown characters are counted."""
+def test_evaluate_scores_the_test_split(tmp_path: Path):
+    """``evaluate`` scores the predefined test split, lists three baselines, and counts unknown characters."""
     arrays: dict[str, Any] = {}
     for i, (part, letter) in enumerate((("train", "a"), ("valid", "a"), ("test", "z"))):
-        some = drawings(6, i)
+        split = drawings(6, i)
         arrays |= {
-            f"{part}_strokes": np.concatenate(some),
-            f"{part}_offsets": np.cumsum([0, *map(len, some)]),
+            f"{part}_strokes": np.concatenate(split),
+            f"{part}_offsets": np.cumsum([0, *map(len, split)]),
             f"{part}_texts": np.array([letter] * 6),
         }
     np.savez(tmp_path / "p.npz", **arrays)
-    found = tiny().fit(tmp_path / "p.npz").evaluate(tmp_path / "p.npz")
-    assert len(found.details) == sum(map(len, drawings(6, 2)))
-    assert found.table["model"].tolist() == [
+    evaluation = tiny().fit(tmp_path / "p.npz").evaluate(tmp_path / "p.npz")
+    assert len(evaluation.details) == sum(map(len, drawings(6, 2)))
+    assert evaluation.table["model"].tolist() == [
         "LSTM, 2 Gaussians", "AR(2)", "Gaussian mixture without memory", "single Gaussian",
     ]  # fmt: skip
-    assert "6 characters are not in the training split" in found.notes[-1]
+    assert "6 characters are not in the training split" in evaluation.notes[-1]
 
 
-# ---- writing ---------------------------------------------------------------------------------------------------------
+# ---- generation ------------------------------------------------------------------------------------------------------
 
 
 def same_lines(a: list[np.ndarray], b: list[np.ndarray], tolerance: float) -> bool:
-    """Up to where they stand."""
+    """Whether two drawings are equal up to a translation."""
     shifted = [[line - lines[0][0] for line in lines] for lines in (a, b)]
     return len(a) == len(b) and all(
         x.shape == y.shape and np.allclose(x, y, atol=tolerance) for x, y in zip(*shifted, strict=True)
     )
 
 
-def test_generated_files_can_be_read_again(drawer: HandwritingSynthesizer, tmp_path: Path):
-    """As SVG, table and arrays: the same lines."""
-    written = drawer.generate(3, seed=2)
-    for ending, tolerance in ((".csv", 1e-3), (".npz", 0.0), (".svg", 0.05)):
-        drawer.write(written[:1] if ending == ".svg" else written, tmp_path / f"w{ending}")
-        again = read_strokes(tmp_path / f"w{ending}")
-        assert len(again) == (1 if ending == ".svg" else 3)
-        for one, ink in zip(written, again.inks, strict=False):
-            assert same_lines(offsets_to_strokes(one.strokes), ink.strokes, tolerance), ending
+def test_generated_files_can_be_read(unconditional_job: HandwritingSynthesizer, tmp_path: Path):
+    """Files in SVG, CSV and NPZ format are read back as the same strokes."""
+    written = unconditional_job.generate(3, seed=2)
+    for suffix, tolerance in ((".csv", 1e-3), (".npz", 0.0), (".svg", 0.05)):
+        unconditional_job.write(written[:1] if suffix == ".svg" else written, tmp_path / f"w{suffix}")
+        loaded = read_strokes(tmp_path / f"w{suffix}")
+        assert len(loaded) == (1 if suffix == ".svg" else 3)
+        for drawing, ink in zip(written, loaded.inks, strict=False):
+            assert same_lines(offsets_to_strokes(drawing.strokes), ink.strokes, tolerance), suffix
 
 
-def test_the_seed_determines_the_drawing(drawer: HandwritingSynthesizer):
-    """The same seed repeats it; the second drawing is the first of the next seed; the last point lifts the pen."""
-    one, two = drawer.generate(2, seed=5)
-    (again,), (other,) = drawer.generate(1, seed=5), drawer.generate(1, seed=6)
-    np.testing.assert_array_equal(one.strokes, again.strokes)
-    np.testing.assert_array_equal(two.strokes, other.strokes)
-    assert one.strokes.shape != two.strokes.shape or (one.strokes != two.strokes).any()
-    assert one.strokes[-1, 2] == 1
-    assert one.window is None
+def test_seed_determines_the_drawing(unconditional_job: HandwritingSynthesizer):
+    """A seed repeats a drawing; the second drawing is the first of the next seed; the last point lifts the pen."""
+    first, second = unconditional_job.generate(2, seed=5)
+    (again,), (next_seed,) = unconditional_job.generate(1, seed=5), unconditional_job.generate(1, seed=6)
+    np.testing.assert_array_equal(first.strokes, again.strokes)
+    np.testing.assert_array_equal(second.strokes, next_seed.strokes)
+    assert first.strokes.shape != second.strokes.shape or (first.strokes != second.strokes).any()
+    assert first.strokes[-1, 2] == 1
+    assert first.window is None
 
 
-def test_a_drawing_is_continued(drawer: HandwritingSynthesizer):
-    """The prime stays bit for bit; ``prime_points`` shortens it; ``max_new_points`` limits the new points."""
+def test_drawing_is_continued(unconditional_job: HandwritingSynthesizer):
+    """The prime is kept bit for bit; ``prime_points`` shortens it; ``max_new_points`` limits the new points."""
     data = drawings(2, 9)
-    for one, points in zip(drawer.predict(data, max_new_points=3), data, strict=True):
-        np.testing.assert_array_equal(one.strokes[: len(points)], points.astype(np.float32))
-        assert one.num_prime_points == len(points)
-        assert 1 <= len(one.strokes) - one.num_prime_points <= 3
-        assert len(one.nll_per_point) == len(one.strokes) - one.num_prime_points
-    (short,) = drawer.generate(1, prime=data[:1], prime_points=2, max_new_points=1)
+    for drawing, points in zip(unconditional_job.predict(data, max_new_points=3), data, strict=True):
+        np.testing.assert_array_equal(drawing.strokes[: len(points)], points.astype(np.float32))
+        assert drawing.num_prime_points == len(points)
+        assert 1 <= len(drawing.strokes) - drawing.num_prime_points <= 3
+        assert len(drawing.nll_per_point) == len(drawing.strokes) - drawing.num_prime_points
+    (short,) = unconditional_job.generate(1, prime=data[:1], prime_points=2, max_new_points=1)
     assert (short.num_prime_points, len(short.strokes)) == (2, 3)
 
 
-def test_nll_of_generated_points_matches_scoring(scribe: HandwritingSynthesizer):
-    """Generated points, scored as a drawing with its text: the same NLL, except at the last pen lift."""
-    (one,) = scribe.generate(["ab"], seed=1, max_new_points=6)
-    source = InkDataset(read_strokes(one.ink), scribe.predictor.offset_scale, 0, scribe.predictor.characters)
-    ((nats, _),) = score_drawings(scribe.model, source, scribe.predictor.offset_scale, CPU)
-    np.testing.assert_allclose(np.array(one.nll_per_point)[:-1], nats[:-1, :2].sum(1), rtol=1e-3, atol=1e-3)
+def test_nll_of_generated_points_matches_scoring(text_job: HandwritingSynthesizer):
+    """The NLL of generated points equals their score as a drawing, except at the last pen lift."""
+    (drawing,) = text_job.generate(["ab"], seed=1, max_new_points=6)
+    source = InkDataset(read_strokes(drawing.ink), text_job.predictor.offset_scale, 0, text_job.predictor.characters)
+    ((nats, _),) = score_drawings(text_job.model, source, text_job.predictor.offset_scale, CPU)
+    np.testing.assert_allclose(np.array(drawing.nll_per_point)[:-1], nats[:-1, :2].sum(1), rtol=1e-3, atol=1e-3)
 
 
-def test_a_text_is_written(scribe: HandwritingSynthesizer):
-    """With the attention window, also after a prime with a text."""
-    (one,) = scribe.generate(["ab  c"], bias=1.0, max_new_points=7)
-    assert one.text == "ab c"
-    assert one.window is not None
-    assert one.window.shape == (len(one.strokes), 4)
-    assert len(one.strokes) <= 7
+def test_text_is_written(text_job: HandwritingSynthesizer):
+    """A text is written with the soft window, also after a prime with a text."""
+    (drawing,) = text_job.generate(["ab  c"], bias=1.0, max_new_points=7)
+    assert drawing.text == "ab c"
+    assert drawing.window is not None
+    assert drawing.window.shape == (len(drawing.strokes), 4)
+    assert len(drawing.strokes) <= 7
     prime = Ink(drawings(1)[0].astype(np.float32), "p", "ab")
-    (after,) = scribe.generate("c", prime=prime, max_new_points=4)
-    assert (after.text, after.num_prime_points) == ("ab c", len(prime.points))
-    assert after.window is not None
-    assert len(after.window) == len(after.strokes)
-    np.testing.assert_array_equal(after.strokes[: after.num_prime_points], prime.points)
+    (continued,) = text_job.generate("c", prime=prime, max_new_points=4)
+    assert (continued.text, continued.num_prime_points) == ("ab c", len(prime.points))
+    assert continued.window is not None
+    assert len(continued.window) == len(continued.strokes)
+    np.testing.assert_array_equal(continued.strokes[: continued.num_prime_points], prime.points)
 
 
-def test_generation_stops_at_the_end_of_the_text(scribe: HandwritingSynthesizer, monkeypatch: pytest.MonkeyPatch):
-    """By Graves's rule, from the second point on; the prediction of that step is not written."""
-    asked = iter([False, True])
+def test_generation_stops_at_the_end_of_the_text(text_job: HandwritingSynthesizer, monkeypatch: pytest.MonkeyPatch):
+    """Generation stops by the rule of Graves, from the second point on, without the prediction of that step."""
+    answers = iter([False, True])
     monkeypatch.setattr(
-        "lstmkit.jobs.handwriting_synthesizer.generation.reached_end_of_text", lambda state: next(asked)
+        "lstmkit.jobs.handwriting_synthesizer.generation.reached_end_of_text", lambda state: next(answers)
     )
-    (one,) = scribe.generate(["a"])
-    assert (len(one.strokes), one.ended, one.strokes[-1, 2]) == (3, True, 1)
-    assert one.window is not None
-    assert len(one.window) == 3
+    (drawing,) = text_job.generate(["a"])
+    assert (len(drawing.strokes), drawing.ended, drawing.strokes[-1, 2]) == (3, True, 1)
+    assert drawing.window is not None
+    assert len(drawing.window) == 3
 
 
 @pytest.mark.parametrize(
@@ -641,9 +649,9 @@ def test_generation_stops_at_the_end_of_the_text(scribe: HandwritingSynthesizer,
         (lambda w: w.predict(drawings(1)), "has no texts, but the model was trained on drawings with texts"),
     ],
 )
-def test_bad_options_with_texts_are_refused(ask: Any, phrase: str, scribe: HandwritingSynthesizer):
+def test_bad_options_with_texts_are_refused(ask: Any, phrase: str, text_job: HandwritingSynthesizer):
     with pytest.raises(UserError, match=phrase):
-        ask(scribe)
+        ask(text_job)
 
 
 @pytest.mark.parametrize(
@@ -656,13 +664,13 @@ def test_bad_options_with_texts_are_refused(ask: Any, phrase: str, scribe: Handw
         (lambda w: w.predict(drawings(1), prime=drawings(1)), "prime goes with a number of drawings"),
     ],
 )
-def test_bad_options_without_texts_are_refused(ask: Any, phrase: str, drawer: HandwritingSynthesizer):
+def test_bad_options_without_texts_are_refused(ask: Any, phrase: str, unconditional_job: HandwritingSynthesizer):
     with pytest.raises(UserError, match=phrase):
-        ask(drawer)
+        ask(unconditional_job)
 
 
 def test_it_learns_a_square():
-    """A noisy square: better than the baselines, generated accurately, and ended by the model."""
+    """The model learns a noisy square: it beats the baselines, generates it accurately, and ends it."""
     square = np.array([[1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 1]], dtype=np.float64)
     rng = RNG(0)
     data = [square + np.column_stack([rng.normal(0, 0.02, (4, 2)), np.zeros(4)]) for _ in range(60)]
@@ -672,16 +680,16 @@ def test_it_learns_a_square():
     table = writer.evaluate(data).table
     assert table["NLL per point"][0] < table["NLL per point"][1:].min()
     assert table["pen-lift F1"][0] == 1.0
-    (one,) = writer.generate(1, bias=3)
-    assert one.ended
-    np.testing.assert_allclose(one.strokes[:4, :2], square[:, :2], atol=0.2)
+    (drawing,) = writer.generate(1, bias=3)
+    assert drawing.ended
+    np.testing.assert_allclose(drawing.strokes[:4, :2], square[:, :2], atol=0.2)
 
 
-def test_from_the_command_line(scribe: HandwritingSynthesizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A file of texts to a page, with a picture; the page is sound XML and names its texts."""
-    scribe.save(tmp_path / "run")
+def test_command_line(text_job: HandwritingSynthesizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The command line writes a file of texts as an SVG page with titles, and a picture."""
+    text_job.save(tmp_path / "run")
     (tmp_path / "texts.txt").write_text("ab\n\nc\n")
-    words = [
+    arguments = [
         "lstmkit",
         "predict",
         "run",
@@ -695,7 +703,7 @@ def test_from_the_command_line(scribe: HandwritingSynthesizer, tmp_path: Path, m
         "--picture",
     ]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", [*words, "p.png"])
+    monkeypatch.setattr("sys.argv", [*arguments, "p.png"])
     with pytest.raises(SystemExit) as done:
         main()
     assert done.value.code == 0
@@ -705,18 +713,18 @@ def test_from_the_command_line(scribe: HandwritingSynthesizer, tmp_path: Path, m
     assert isinstance(load(tmp_path / "run"), HandwritingSynthesizer)
 
 
-def test_a_page_has_any_text():
-    """Signs of XML and signs that it cannot hold; dots; nothing at all."""
+def test_svg_page_escapes_texts():
+    """An SVG page escapes XML characters and drops invalid ones; drawings may be single points or empty."""
     dot = np.array([[3.0, 3.0]])
     root = xml.fromstring(render_svg([[(dot, "")], [(dot, "#999999")]], ['<&>"\x00', "\u202e"]))
     assert next(e.text for e in root.iter() if e.tag.endswith("title")) == '<&>"'
 
 
-def test_pictures_of_anything():
-    """A dot, a line of no height, many; texts of signs that fonts may lack are drawn as they stand."""
+def test_figures_of_edge_cases():
+    """Figures of points, flat lines and many drawings work; texts are shown literally."""
     flat, dot = np.array([[1.0, 0, 0], [5, 0, 1]]), np.array([[0.0, 0, 0], [0, 0, 1]])
-    for some in ([flat], [dot], [dot] * 40, [flat, dot]):
-        assert ink_figure(some, ["$x_1"] * len(some), [1] * len(some)).axes
+    for drawn in ([flat], [dot], [dot] * 40, [flat, dot]):
+        assert ink_figure(drawn, ["$x_1"] * len(drawn), [1] * len(drawn)).axes
     figure = soft_window_figure(flat, np.eye(2), "$ ", "$")
     figure.savefig("/dev/null", format="png")
     nll_figure(flat, np.zeros(2), "a")
@@ -726,13 +734,13 @@ def test_pictures_of_anything():
 
 
 @pytest.mark.parametrize("font", HERSHEY_FONTS)
-def test_every_font_writes_all_that_can_be_typed(font: str):
-    """The same by the same seed, another by another; without jitter a letter is the same wherever it stands."""
+def test_every_font_writes_all_ascii_characters(font: str):
+    """A seed determines the strokes; without jitter a letter is the same at each position."""
     text = "".join(map(chr, range(33, 127)))
-    one, again, other = (font_lines([text], seed, font).inks[0] for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one.points, again.points)
-    assert one.points.shape != other.points.shape or (one.points != other.points).any()
-    assert np.hypot(*one.points[one.points[:, 2] == 0, :2].T).max() < 60
+    ink, again, other = (font_lines([text], seed, font).inks[0] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(ink.points, again.points)
+    assert ink.points.shape != other.points.shape or (ink.points != other.points).any()
+    assert np.hypot(*ink.points[ink.points[:, 2] == 0, :2].T).max() < 60
     (plain,) = font_lines(["oo"], font=font, jitter=0).inks
     first, second = np.array_split(plain.points, 2)
     np.testing.assert_allclose(first[1:], second[1:], atol=1e-5)
@@ -746,22 +754,24 @@ def test_every_font_writes_all_that_can_be_typed(font: str):
         (["a"], "comic", "unknown font 'comic'"),
     ],
 )
-def test_texts_that_the_font_lacks_are_refused(texts: list[str], font: str, phrase: str):
+def test_characters_missing_from_the_font_are_refused(texts: list[str], font: str, phrase: str):
     with pytest.raises(DataError, match=phrase):
         font_lines(texts, font=font)
 
 
 def test_splits_of_font_lines_share_no_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """No word of the test part is in training; the protocol scores the test part."""
+    """The splits share no words; the protocol scores the test split."""
     words = [chr(97 + i) + chr(97 + j) for i in range(10) for j in range(10)]
     (tmp_path / "text.txt").write_text(" ".join(words))
     options = {"file": "text.txt", "seed": 1, "train": 30, "valid": 5, "test": 6, "longest": 6}
     inks = protocols.make_font_lines(tmp_path / "text.txt", options)
     parts = {part: inks.predefined_split(part) for part in ("train", "valid", "test")}
-    assert {part: len(some) for part, some in parts.items() if some} == {"train": 30, "valid": 5, "test": 6}
-    told = {part: {word for ink in some.inks for word in ink.text.split()} for part, some in parts.items() if some}
-    assert not told["train"] & (told["test"] | told["valid"])
-    assert not told["valid"] & told["test"]
+    assert {part: len(split) for part, split in parts.items() if split} == {"train": 30, "valid": 5, "test": 6}
+    vocabularies = {
+        part: {word for ink in split.inks for word in ink.text.split()} for part, split in parts.items() if split
+    }
+    assert not vocabularies["train"] & (vocabularies["test"] | vocabularies["valid"])
+    assert not vocabularies["valid"] & vocabularies["test"]
     assert max(len(ink.text) for ink in inks.inks) <= 6
     monkeypatch.setattr(catalog, "locate", lambda name, file: tmp_path / file)
     job = tiny(epochs=1, steps_per_epoch=1)
@@ -771,8 +781,8 @@ def test_splits_of_font_lines_share_no_words(tmp_path: Path, monkeypatch: pytest
     pd.testing.assert_frame_equal(table, job.evaluate_examples(test, Progress()).table)
 
 
-def test_the_recipes_data():
-    """As their README counts them."""
+def test_recipe_data():
+    """The data of the recipe have the documented number of drawings and points."""
     try:
         path = catalog.locate("online_strokes", recipe("kanji_strokes").options["file"])
     except DataError as err:
@@ -784,10 +794,10 @@ def test_the_recipes_data():
     assert not read.notes
 
 
-def test_a_damaged_state_is_refused(drawer: HandwritingSynthesizer):
-    """Each number of its state is checked on loading."""
+def test_damaged_state_is_refused(unconditional_job: HandwritingSynthesizer):
+    """Invalid values in a saved state are errors."""
     for change in ({"scale": 0.0}, {"floor": 99.0}, {"pace": -1}, {"longest": 10**9}, {"characters": "aa"}):
         with pytest.raises(ValueError):
-            HandwritingPredictor.from_state(tiny(), {**drawer.predictor.state(), **change})
+            HandwritingPredictor.from_state(tiny(), {**unconditional_job.predictor.state(), **change})
     with pytest.raises(SettingError):
         tiny(mixture_components=0)
