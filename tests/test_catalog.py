@@ -1,4 +1,4 @@
-"""The catalogue: a set is found, checked, fetched when asked for, and every failure says what to do."""
+"""The catalog finds, checks and downloads data sets; every error says what to do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TWO_GZ = gzip.compress(TWO, mtime=0)
 
 @pytest.fixture
 def toy(tmp_path, monkeypatch) -> catalog.CatalogEntry:
-    """A catalogue of one set of two files, an empty data folder and an empty cache; the network must not be used."""
+    """A catalog of one data set with two files, an empty data folder and an empty cache; network access fails."""
     files = (
         catalog.DataFile("one.csv", "https://example.org/c0/one.csv", sha256(ONE)),
         catalog.DataFile("two.csv", "https://example.org/c0/two.csv", sha256(TWO), sha256(TWO_GZ)),
@@ -62,48 +62,48 @@ def test_every_entry_is_complete():
         assert entry.license
         assert entry.citation
         for file in entry.files:
-            if not file.sha256:  # handed out by its makers: nothing to fetch, nothing to check it by
+            if not file.sha256:  # distributed by its authors on request: no URL and no checksum
                 assert not file.url
-                assert re.search(r"[\w-]+\.(org|edu)/\S+", file.made_from)  # where to ask for it
+                assert re.search(r"[\w-]+\.(org|edu)/\S+", file.made_from)  # where to request it
                 continue
             assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in file.hashes().values())
             if not file.url:
                 assert re.search(r"[\w.-]+/[\w.-]+, commit [0-9a-f]{40}", file.made_from)
                 continue
-            # The address is at a commit, which never changes, and ends in the file's own name, after its folder's.
+            # The URL names a commit, which never changes, and ends with the name of the file after that of its folder.
             assert re.fullmatch(r"https://raw\.githubusercontent\.com/[\w.-]+/[\w.-]+/[0-9a-f]{40}/\S+", file.url)
             assert unquote(file.url).endswith("/" + file.name.replace("__", "/"))
     assert len(catalog.entry("classic_series").files) == 8
 
 
-def test_a_set_is_found_in_the_data_folder_under_either_name(toy, tmp_path):
+def test_data_folder_may_hold_plain_or_gzipped_files(toy, tmp_path):
     folder = put(tmp_path / "data" / "toy", one__csv=ONE, two__csv__gz=TWO_GZ)
     assert catalog.locate("toy") == folder
     assert catalog.locate("toy", "two.csv") == catalog.locate("toy", "two.csv.gz") == folder / "two.csv.gz"
     assert catalog.locate("toy", "one.csv") == folder / "one.csv"
 
 
-def test_a_file_alone_is_enough_where_only_it_is_asked_for(toy, tmp_path):
+def test_one_file_of_a_data_set_can_be_located(toy, tmp_path):
     folder = put(tmp_path / "data" / "toy", one__csv=ONE)
     assert catalog.locate("toy", "one.csv") == folder / "one.csv"
     assert "two.csv is not on this machine" in message("toy", "two.csv")
 
 
-def test_the_cache_comes_after_the_data_folder(toy, tmp_path):
+def test_data_folder_has_priority_over_the_cache(toy, tmp_path):
     cache = put(tmp_path / "cache" / "toy", one__csv=ONE, two__csv=TWO)
     assert catalog.locate("toy") == cache
     data = put(tmp_path / "data" / "toy", one__csv=ONE, two__csv=TWO)
     assert catalog.locate("toy") == data
 
 
-def test_without_settings_the_cache_is_the_users_own(toy, monkeypatch):
+def test_default_cache_is_the_users_cache_folder(toy, monkeypatch):
     monkeypatch.delenv("LSTMKIT_DATA")
     monkeypatch.delenv("LSTMKIT_CACHE")
     monkeypatch.setattr(pooch, "os_cache", lambda project: Path("/nowhere") / project)
     assert "at /nowhere/lstmkit/toy/one.csv" in message("toy", "one.csv")
 
 
-def test_what_is_not_here_is_not_fetched_unasked(toy, tmp_path):
+def test_missing_files_are_not_downloaded_without_a_request(toy, tmp_path):
     text = message("toy")
     assert "one.csv is not on this machine" in text
     assert "lstmkit data toy" in text
@@ -112,23 +112,23 @@ def test_what_is_not_here_is_not_fetched_unasked(toy, tmp_path):
     assert str(tmp_path / "cache" / "toy" / "one.csv") in text
 
 
-def test_fetching_puts_what_is_missing_into_the_cache(toy, tmp_path, monkeypatch):
+def test_download_puts_missing_files_into_the_cache(toy, tmp_path, monkeypatch):
     put(tmp_path / "cache" / "toy", one__csv=ONE)
-    asked = []
+    downloads = []
 
     def retrieve(url, known_hash, fname, path):
-        asked.append((url, known_hash))
+        downloads.append((url, known_hash))
         return str(put(Path(path), two__csv=TWO) / fname)
 
     monkeypatch.setattr(pooch, "retrieve", retrieve)
     assert catalog.locate("toy", download=True) == tmp_path / "cache" / "toy"
-    assert asked == [("https://example.org/c0/two.csv", f"sha256:{sha256(TWO)}")]
+    assert downloads == [("https://example.org/c0/two.csv", f"sha256:{sha256(TWO)}")]
     assert catalog.locate("toy", download=True) == tmp_path / "cache" / "toy"
-    assert len(asked) == 1  # the second time it is there
+    assert len(downloads) == 1  # the second call finds it in the cache
 
 
-def test_a_real_download_is_checked(toy, tmp_path, monkeypatch):
-    """Pooch itself, over a local address: the right content is kept, the wrong one is not."""
+def test_checksum_of_a_download_is_verified(toy, tmp_path, monkeypatch):
+    """Pooch with a local URL keeps a file with the right checksum and deletes one with a wrong checksum."""
     monkeypatch.undo()
     source = put(tmp_path / "source", one__csv=ONE, two__csv=b"something else")
     files = tuple(
@@ -149,7 +149,7 @@ def test_a_real_download_is_checked(toy, tmp_path, monkeypatch):
     assert not (tmp_path / "cache" / "toy" / "two.csv").exists()
 
 
-def test_without_a_network_it_says_which_file_to_put_where(toy, tmp_path, monkeypatch):
+def test_message_without_a_network_says_where_to_put_the_file(toy, tmp_path, monkeypatch):
     def no_network(*_, **__):
         raise ConnectionError("Max retries exceeded\nwith url")
 
@@ -161,8 +161,8 @@ def test_without_a_network_it_says_which_file_to_put_where(toy, tmp_path, monkey
 
 
 @pytest.mark.parametrize("download", [False, True])
-def test_a_file_without_an_address_is_not_fetched(toy, tmp_path, monkeypatch, download):
-    """The message says what to put where, and what it is made from; the network is not asked."""
+def test_file_without_a_url_is_not_downloaded(toy, tmp_path, monkeypatch, download):
+    """The message says what to put where, and what the file is made from; the network is not used."""
     file = catalog.DataFile("one.csv", "", sha256(ONE), made_from="the mails of some/where, one a line")
     monkeypatch.setattr(catalog, "_catalog", lambda: {"toy": catalog.CatalogEntry("toy", "", "", "", (file,))})
     text = message("toy", download=download)
@@ -177,7 +177,7 @@ def test_a_file_without_an_address_is_not_fetched(toy, tmp_path, monkeypatch, do
 
 @pytest.mark.parametrize("where", ["data", "cache"])
 @pytest.mark.parametrize("name", ["one__csv", "two__csv", "two__csv__gz"])
-def test_a_file_with_another_content_is_refused(toy, tmp_path, where, name):
+def test_file_with_a_wrong_checksum_is_refused(toy, tmp_path, where, name):
     folder = put(tmp_path / where / "toy", **{name: b"a,b\n9,9\n"})
     file = name.replace("__", ".")
     text = message("toy", file)
@@ -186,7 +186,7 @@ def test_a_file_with_another_content_is_refused(toy, tmp_path, where, name):
     assert f"https://example.org/c0/{file.removesuffix('.gz')}" in text
 
 
-def test_unknown_names_get_the_nearest(toy):
+def test_unknown_name_suggests_the_nearest(toy):
     assert "unknown data set 'tow': did you mean 'toy'?" in message("tow")
     assert "unknown data set 'elephants' (known: toy)" in message("elephants")
     assert "data set 'toy' has no file 'ones.csv': did you mean 'one.csv'?" in message("toy", "ones.csv")
@@ -195,7 +195,7 @@ def test_unknown_names_get_the_nearest(toy):
 
 
 @pytest.mark.parametrize("name", catalog.names())
-def test_the_sets_on_this_machine_are_those_of_the_catalogue(name):
+def test_local_data_sets_match_the_catalog(name):
     root = os.environ.get("LSTMKIT_DATA")
     if not root or not (Path(root) / name).is_dir():
         pytest.skip(f"needs the data set {name} in $LSTMKIT_DATA")
@@ -203,5 +203,5 @@ def test_the_sets_on_this_machine_are_those_of_the_catalogue(name):
     assert folder == Path(root) / name
     for file in catalog.entry(name).files:
         path = catalog.locate(name, file.name)
-        if path.name != file.name:  # the gzip holds the very file of the source
+        if path.name != file.name:  # the gzip file contains the original file
             assert sha256(gzip.decompress(path.read_bytes())) == file.sha256

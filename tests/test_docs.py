@@ -1,4 +1,4 @@
-"""What the README says runs. The pages in docs are run as doctests."""
+"""The README and the architecture page match the code. The other pages in docs run as doctests."""
 
 import json
 import re
@@ -30,13 +30,13 @@ def sales(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     days = pd.date_range("2024-01-01", periods=224, freq="D")
     price = 3.0 + (np.arange(224) % 11 == 0)
-    sold = 80 + 20 * (days.dayofweek >= 5) - 5 * price
-    frame = pd.DataFrame({"date": days.strftime("%Y-%m-%d"), "sales": sold, "price": price})
+    units = 80 + 20 * (days.dayofweek >= 5) - 5 * price
+    frame = pd.DataFrame({"date": days.strftime("%Y-%m-%d"), "sales": units, "price": price})
     frame.iloc[:200].to_csv("sales.csv", index=False)
     frame.iloc[200:][["date", "price"]].to_csv("prices.csv", index=False)
 
 
-def test_the_readme_s_python_runs(sales):
+def test_readme_python_runs(sales):
     forecast, layers = python_blocks()
     names = {"x": torch.randn(3, 100, 32), "torch": torch}
     exec(forecast, names)
@@ -45,21 +45,21 @@ def test_the_readme_s_python_runs(sales):
     exec(layers, names)
 
 
-def test_the_readme_s_table_of_jobs_is_complete():
+def test_readme_lists_all_jobs():
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", README, flags=re.MULTILINE)
     assert dict(rows) == {name: class_name(name) for name in job_names()}
 
 
-def test_the_readme_s_links_lead_somewhere():
+def test_readme_links_exist():
     links = re.findall(r"\]\(([^):]+)\)", README)
     assert len(links) > 30
     assert not [link for link in links if not (ROOT / link).exists()]
 
 
-def test_the_readme_s_figures_are_those_recorded():
+def test_readme_figures_match_results():
     rows = re.findall(r"\| \*\*([\d.]+)(×?)\*\* \| (.+?) \| \[.+?\]\((.+?)\) \|$", README, flags=re.MULTILINE)
     assert len(rows) == 5
-    for value, unit, others, source in rows:
+    for value, unit, baselines, source in rows:
         text = (ROOT / source).read_text(encoding="utf-8")
         if unit:
             assert f"**{value}{unit}**" in text, value
@@ -67,12 +67,12 @@ def test_the_readme_s_figures_are_those_recorded():
         result = json.loads(text)
         recorded = [v for row in result["scores"] for v in row.values() if isinstance(v, float)]
         recorded += [published["value"] for published in result["published"]]
-        for number in (value, *re.findall(r"\d\.\d+", others)):
+        for number in (value, *re.findall(r"\d\.\d+", baselines)):
             assert number in {f"{v:.3f}" for v in recorded}, number
 
 
-def an_example():
-    """An example runs in an empty folder, so that the files it writes are not left in the tree.
+def example_in_a_docstring():
+    """Docstring examples run in an empty folder, so that their files are not left in the repository.
 
     >>> list(Path().iterdir())
     []
@@ -80,26 +80,26 @@ def an_example():
 
 
 def _find(name: str) -> Path | None:
-    """The file or folder that a page names: from the root of the repository, or of the package."""
+    """A file or folder named on a page, relative to the repository or to the package."""
     return next((path for path in (ROOT / name, PACKAGE / name) if path.exists()), None)
 
 
-def test_every_path_in_the_tree_exists():
+def test_architecture_tree_exists():
     blocks = re.findall(r"```\n(.*?)```", ARCHITECTURE.split("## The tree")[1].split("\n## ")[0], flags=re.DOTALL)
     named = [line.split()[0] for block in blocks for line in block.strip().splitlines()]
     assert len(named) > 30
     assert not [name for name in named if _find(name) is None]
 
 
-def test_every_file_that_the_architecture_names_exists():
+def test_files_named_in_the_architecture_exist():
     spans = re.findall(r"`([\w./-]+(?:/|\.(?:py|md|toml|yml|json|h)))`", ARCHITECTURE)
     folder = PACKAGE / "jobs/recommender"  # a job with all of the files that jobs have
-    made = {"report.html", "backend.py", "results/my_recipe.json"}  # by the reader
+    created_by_readers = {"report.html", "backend.py", "results/my_recipe.json"}
     missing = [name for name in spans if _find(name) is None and not (folder / name).exists()]
-    assert set(missing) <= {*made, "generation.py", "$LSTMKIT_DATA/my_set/"}
+    assert set(missing) <= {*created_by_readers, "generation.py", "$LSTMKIT_DATA/my_set/"}
 
 
-def test_every_function_is_in_the_file_that_the_architecture_names():
+def test_functions_named_in_the_architecture_exist():
     rows = re.findall(r"^\| [^|]+ \| `([\w.]+)` \| `([\w./]+)` \|$", ARCHITECTURE, flags=re.MULTILINE)
     assert len(rows) > 30
     for name, file in rows:
@@ -110,8 +110,8 @@ def test_every_function_is_in_the_file_that_the_architecture_names():
             assert re.search(declared, path.read_text(encoding="utf-8")), f"{name} in {file}"
 
 
-def test_the_order_of_imports_in_the_architecture():
-    """A module imports only what stands to its left. Imports for types count."""
+def test_import_order_matches_the_architecture():
+    """A module imports only modules to its left in the list, type imports included."""
     order = re.sub(r"[>\s]", "", ARCHITECTURE.split("stands to its left:")[1].split("`tests/")[0]).split(",")
     for path in sorted(PACKAGE.rglob("*.py")):
         here = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
@@ -122,7 +122,7 @@ def test_the_order_of_imports_in_the_architecture():
         assert imported <= set(order[: order.index(here)]), path
 
 
-def test_the_names_for_editors_are_those_of_the_folders():
+def test_type_checking_imports_list_all_jobs():
     text = (PACKAGE / "__init__.py").read_text(encoding="utf-8")
     listed = dict(re.findall(r"from lstmkit\.jobs\.(\w+)\.job import (\w+)", text))
     assert listed == {name: class_name(name) for name in job_names()}
@@ -132,6 +132,6 @@ def test_the_names_for_editors_are_those_of_the_folders():
     "script",
     ["docs/results_table.py", "docs/lab_page.py", "docs/answers_table.py", "docs/speed_table.py"],
 )
-def test_the_tables_are_those_in_results(script):
+def test_generated_tables_match_results(script):
     done = subprocess.run([sys.executable, ROOT / script, "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The scripts in ``examples/`` run, print their result, and write only to the folder that they are given."""
+"""The scripts in ``examples/`` run, print their result, and write only to their output folder."""
 
 import os
 import re
@@ -10,7 +10,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
-#: By script: what it must print, and the files that it leaves in its folder.
+#: For each script: a pattern of its output, and the files in its output folder.
 EXPECTED = {
     "forecast_csv.py": (r"SeasonalNaive(.|\n)*forecast-lo-80(.|\n)*2014-09-01 18:00", {"forecast.csv", "run"}),
     "replace_torch_lstm.py": (r"output \(184, 24, 64\)\nlargest difference: \d\.\de-0[678]\n", set()),
@@ -20,17 +20,17 @@ EXPECTED = {
 }
 
 
-def test_every_example_is_tested():
+def test_all_examples_are_tested():
     assert {path.name for path in EXAMPLES.glob("*.py")} == EXPECTED.keys()
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_an_example_is_short(name):
+def test_examples_are_short(name):
     assert len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) < 40
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_an_example_runs(name, tmp_path):
+def test_examples_run(name, tmp_path):
     pattern, written = EXPECTED[name]
     folder, elsewhere = tmp_path / "out", tmp_path / "cwd"
     folder.mkdir()

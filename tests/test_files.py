@@ -1,4 +1,4 @@
-"""Files of models, checkpoints and runs: whole or not there, and a damaged one is an error that says what and where."""
+"""Files of models, checkpoints and runs are written atomically; a damaged file is an error that names it."""
 
 from __future__ import annotations
 
@@ -39,27 +39,27 @@ WEIGHTS = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.ones(3)}
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
-    """What a folder holds, hidden files too, down to the last folder."""
+    """Contents of all files below a folder, hidden files included."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def says(error: Any) -> str:
-    """The message of a caught mistake, which must be one line."""
+def one_line_message(error: Any) -> str:
+    """The message of an error, which must be one line."""
     assert "\n" not in str(error.value)
     return str(error.value)
 
 
 @pytest.fixture
 def crash_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """``crash_at(function of os, call number, error)``: that call raises and does nothing, others go on."""
+    """``crash_at(function of os, call number, error)``: that call raises the error and does nothing else."""
 
     def arm(name: str, number: int, error: BaseException) -> None:
-        real, calls = getattr(os, name), itertools.count(1)
+        original, calls = getattr(os, name), itertools.count(1)
 
         def crashing(*args: Any, **options: Any) -> Any:
             if next(calls) == number:
                 raise error
-            return real(*args, **options)
+            return original(*args, **options)
 
         monkeypatch.setattr(os, name, crashing)
 
@@ -70,8 +70,8 @@ def crash_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_tensors_of_every_dtype_and_shape_come_back_bit_for_bit(dtype: torch.dtype, tmp_path: Path) -> None:
-    """0-d, empty, transposed, parts of a larger one, needing a gradient, with a name that is none of a module's."""
+def test_tensors_are_restored_bit_for_bit(dtype: torch.dtype, tmp_path: Path) -> None:
+    """Tensors that are 0-d, empty, transposed, views or parameters are restored exactly, with any name."""
     base = (torch.randn(4, 6) * 50).to(dtype)
     tensors = {
         "a.b.c": base,
@@ -98,8 +98,8 @@ def bits(tensor: Tensor) -> bytes:
     return bytes(tensor.contiguous().flatten().view(torch.uint8).tolist()) if tensor.numel() else b""
 
 
-def test_tensors_that_share_memory_are_kept_each_for_itself(tmp_path: Path) -> None:
-    """As where an output layer is tied to an embedding; the model ties them again when it is built."""
+def test_tensors_that_share_memory_are_saved_separately(tmp_path: Path) -> None:
+    """Tensors that share memory, such as tied weights, are saved separately; the model ties them when it is built."""
     weight = torch.randn(3, 2)
     checkpoint.write_tensors(tmp_path / "t", {"embedding": weight, "output": weight, "row": weight[0]})
     back, _ = checkpoint.read_tensors(tmp_path / "t")
@@ -108,20 +108,20 @@ def test_tensors_that_share_memory_are_kept_each_for_itself(tmp_path: Path) -> N
     assert torch.equal(back["row"], weight[0])
 
 
-def test_the_note_comes_back_with_every_bit_of_its_numbers(tmp_path: Path) -> None:
+def test_metadata_are_restored_exactly(tmp_path: Path) -> None:
     note = {"rows": [{"loss": 0.1 + 0.2, "none": None}], "ä": "ü\n", "inf": math.inf, "n": 2**60}
     checkpoint.write_tensors(tmp_path / "t", WEIGHTS, note)
     assert checkpoint.read_tensors(tmp_path / "t")[1] == note
 
 
-def test_other_programs_can_read_the_weights(tmp_path: Path) -> None:
-    """It is a plain safetensors file."""
+def test_weights_are_a_safetensors_file(tmp_path: Path) -> None:
+    """The weights are a plain safetensors file."""
     checkpoint.write_tensors(tmp_path / "t", WEIGHTS)
     back = safetensors.torch.load_file(tmp_path / "t")
     assert all(torch.equal(back[name], t) for name, t in WEIGHTS.items())
 
 
-def test_the_sum_that_is_returned_is_the_files(tmp_path: Path) -> None:
+def test_checksum_of_written_tensors(tmp_path: Path) -> None:
     sha256 = checkpoint.write_tensors(tmp_path / "t", WEIGHTS)
     checkpoint.read_tensors(tmp_path / "t", sha256)
     with pytest.raises(ModelFileError, match=r"is not the file that model\.json describes"):
@@ -132,7 +132,7 @@ def test_the_sum_that_is_returned_is_the_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), SystemExit()], ids=repr
 )
-def test_a_crash_while_writing_leaves_the_file_as_it_was_and_no_other(
+def test_crash_while_writing_keeps_the_old_file(
     where: str, error: BaseException, tmp_path: Path, crash_at: Callable[..., None]
 ) -> None:
     path = tmp_path / "file.json"
@@ -146,30 +146,30 @@ def test_a_crash_while_writing_leaves_the_file_as_it_was_and_no_other(
     assert checkpoint.read_json(path) == {"n": 3}
 
 
-def test_a_crash_while_a_new_file_is_written_leaves_none(tmp_path: Path, crash_at: Callable[..., None]) -> None:
+def test_crash_while_writing_leaves_no_new_file(tmp_path: Path, crash_at: Callable[..., None]) -> None:
     crash_at("replace", 1, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         checkpoint.write_tensors(tmp_path / "t", WEIGHTS)
     assert files_in(tmp_path) == {}
 
 
-def test_nobody_ever_sees_half_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Up to the very last operation the name holds the old content, and the new one is already whole beside it."""
-    path, real, seen = tmp_path / "t", os.replace, []
+def test_files_are_replaced_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the final rename the file has its old content, and the temporary file is complete."""
+    path, original_replace, contents = tmp_path / "t", os.replace, []
 
-    def looking(source: Any, target: Any) -> None:
-        seen.append((path.read_bytes(), Path(source).read_bytes()))
-        real(source, target)
+    def recording_replace(source: Any, target: Any) -> None:
+        contents.append((path.read_bytes(), Path(source).read_bytes()))
+        original_replace(source, target)
 
     checkpoint.write_bytes(path, b"old")
-    monkeypatch.setattr(os, "replace", looking)
+    monkeypatch.setattr(os, "replace", recording_replace)
     checkpoint.write_bytes(path, b"new" * 100_000)
-    assert seen == [(b"old", b"new" * 100_000)]
+    assert contents == [(b"old", b"new" * 100_000)]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no umask")
 @pytest.mark.parametrize("umask", [0o022, 0o077])
-def test_files_are_readable_by_whom_the_user_lets(umask: int, tmp_path: Path) -> None:
+def test_file_mode_follows_the_umask(umask: int, tmp_path: Path) -> None:
     before = os.umask(umask)
     try:
         checkpoint.write_bytes(tmp_path / "file", b"content")
@@ -178,7 +178,7 @@ def test_files_are_readable_by_whom_the_user_lets(umask: int, tmp_path: Path) ->
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~umask
 
 
-def test_a_number_that_json_has_not_is_never_written(tmp_path: Path) -> None:
+def test_nan_is_not_written_to_json(tmp_path: Path) -> None:
     checkpoint.write_json(tmp_path / "file.json", {"n": 1})
     with pytest.raises(ValueError, match="JSON"):
         checkpoint.write_json(tmp_path / "file.json", {"n": math.nan})
@@ -186,7 +186,7 @@ def test_a_number_that_json_has_not_is_never_written(tmp_path: Path) -> None:
     assert checkpoint.read_json(tmp_path / "file.json") == {"n": 1}
 
 
-def test_a_tensor_file_cut_anywhere_is_damaged(tmp_path: Path) -> None:
+def test_truncated_tensor_file_is_damaged(tmp_path: Path) -> None:
     checkpoint.write_tensors(tmp_path / "whole", WEIGHTS, {"a": 1})
     content = (tmp_path / "whole").read_bytes()
     for length in range(len(content)):
@@ -195,8 +195,8 @@ def test_a_tensor_file_cut_anywhere_is_damaged(tmp_path: Path) -> None:
             checkpoint.read_tensors(tmp_path / "cut")
 
 
-def test_a_tensor_file_with_any_byte_changed_is_refused(tmp_path: Path) -> None:
-    """Header or numbers, it does not go unnoticed."""
+def test_changed_byte_in_a_tensor_file_is_detected(tmp_path: Path) -> None:
+    """A changed byte in the header or the data is detected."""
     sha256 = checkpoint.write_tensors(tmp_path / "t", WEIGHTS, {"a": 1})
     content = (tmp_path / "t").read_bytes()
     for at in range(len(content)):
@@ -207,7 +207,7 @@ def test_a_tensor_file_with_any_byte_changed_is_refused(tmp_path: Path) -> None:
             checkpoint.read_tensors(tmp_path / "t", sha256)
 
 
-def test_what_is_no_tensor_file_is_named(tmp_path: Path) -> None:
+def test_invalid_tensor_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="t is missing"):
         checkpoint.read_tensors(tmp_path / "t")
     (tmp_path / "t").mkdir()
@@ -217,23 +217,23 @@ def test_what_is_no_tensor_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "u").write_bytes(foreign)
     with pytest.raises(ModelFileError, match="u is damaged"):
         checkpoint.read_tensors(tmp_path / "u")
-    (tmp_path / "v").write_bytes(safetensors.torch.save(WEIGHTS))  # another program's, without a note
+    (tmp_path / "v").write_bytes(safetensors.torch.save(WEIGHTS))  # from another program, without metadata
     assert checkpoint.read_tensors(tmp_path / "v")[1] == {}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"not json", b"\xff\xfe\x00", b'{"a": 1} {'])
-def test_what_is_no_json_is_named(content: bytes, tmp_path: Path) -> None:
+def test_invalid_json_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "file.json").write_bytes(content)
     with pytest.raises(ModelFileError, match=r"file\.json is damaged") as err:
         checkpoint.read_json(tmp_path / "file.json")
-    says(err)
+    one_line_message(err)
 
 
 # ---- the saved model -------------------------------------------------------------------------------------------------
 
 
-def test_a_saved_model_comes_back(tmp_path: Path) -> None:
-    """Also into a folder that is not there yet, and over another model."""
+def test_saved_model_is_restored(tmp_path: Path) -> None:
+    """A model can be saved into a new folder and over another model."""
     folder = tmp_path / "new" / "folder"
     for settings in ({"a": 1}, {"ä": [1.5, None]}):
         checkpoint.save_model(folder, WEIGHTS, {"job": "x", "settings": settings})
@@ -246,10 +246,10 @@ def test_a_saved_model_comes_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("before", [True, False])
-def test_a_save_cut_off_between_its_files_does_not_load(
+def test_interrupted_save_does_not_load(
     number: int, before: bool, tmp_path: Path, crash_at: Callable[..., None]
 ) -> None:
-    """Neither half a model nor new weights under an old description."""
+    """An interrupted save leaves no partial model and no new weights with an old description."""
     if before:
         checkpoint.save_model(tmp_path, {"weight": torch.zeros(2)}, {"job": "x"})
     crash_at("replace", number, KeyboardInterrupt())
@@ -262,7 +262,7 @@ def test_a_save_cut_off_between_its_files_does_not_load(
 
 
 @pytest.mark.parametrize(
-    ("content", "says_what"),
+    ("content", "message"),
     [
         ("[1, 2]", "no format version"),
         ('"text"', "no format version"),
@@ -275,22 +275,22 @@ def test_a_save_cut_off_between_its_files_does_not_load(
         ("{", "is damaged"),
     ],
 )
-def test_a_description_that_does_not_do_is_named(content: str, says_what: str, tmp_path: Path) -> None:
+def test_invalid_model_json_is_named(content: str, message: str, tmp_path: Path) -> None:
     checkpoint.save_model(tmp_path, WEIGHTS, {"job": "x"})
     (tmp_path / "model.json").write_text(content)
-    with pytest.raises(ModelFileError, match=says_what) as err:
+    with pytest.raises(ModelFileError, match=message) as err:
         checkpoint.load_model(tmp_path)
-    assert str(tmp_path) in says(err)
+    assert str(tmp_path) in one_line_message(err)
 
 
-def test_a_model_without_its_weights_is_named(tmp_path: Path) -> None:
+def test_missing_weights_are_named(tmp_path: Path) -> None:
     checkpoint.save_model(tmp_path, WEIGHTS, {"job": "x"})
     (tmp_path / "weights.safetensors").unlink()
     with pytest.raises(ModelFileError, match=r"weights\.safetensors is missing"):
         checkpoint.load_model(tmp_path)
 
 
-def test_what_is_no_model_folder_is_named(tmp_path: Path) -> None:
+def test_invalid_model_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "not there"):
         with pytest.raises(ModelFileError, match="is not a folder"):
@@ -324,7 +324,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def paths_into(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The way to every value, nested as they are; of a long list the first is enough."""
+    """The path to every value of nested data; of a list, only to the first item."""
     if path:
         yield path
     inner = (
@@ -334,34 +334,34 @@ def paths_into(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, 
         yield from paths_into(value, (*path, key))
 
 
-def test_a_model_whose_description_was_tampered_with_loads_or_says_why_not(saved: Path, tmp_path: Path) -> None:
-    """Every value of model.json in turn left out, or made another: an error of one line that names the folder."""
+def test_tampered_model_json_loads_or_is_an_error(saved: Path, tmp_path: Path) -> None:
+    """If any value of model.json is deleted or changed, the model loads or a one-line error names the folder."""
     description = json.loads((saved / "model.json").read_text())
     (tmp_path / "weights.safetensors").write_bytes((saved / "weights.safetensors").read_bytes())
-    refused, escaped = [], []
-    for path, other in itertools.product(paths_into(description), ("left out", None, "x", -3, [], {"a": [None]})):
+    refused, unexpected = [], []
+    for path, new_value in itertools.product(paths_into(description), ("left out", None, "x", -3, [], {"a": [None]})):
         changed = json.loads(json.dumps(description))
         inner = changed
         for key in path[:-1]:
             inner = inner[key]
-        if other == "left out":
+        if new_value == "left out":
             del inner[path[-1]]
         else:
-            inner[path[-1]] = other
+            inner[path[-1]] = new_value
         (tmp_path / "model.json").write_text(json.dumps(changed))
         try:
             lstmkit.load(tmp_path)
         except ModelFileError as err:
             refused.append(str(err))
         except Exception as err:
-            escaped.append((path, other, err))
-    assert escaped == []
+            unexpected.append((path, new_value, err))
+    assert unexpected == []
     assert len(refused) > 100
     assert [message for message in refused if "\n" in message or str(tmp_path) not in message] == []
 
 
 def test_weights_of_another_model_are_refused(saved: Path, tmp_path: Path) -> None:
-    """Exchanged in place by their sum, and where the sum was made to fit by what they are."""
+    """Weights of another model fail the checksum; with a matching checksum they do not fit the model."""
     description = json.loads((saved / "model.json").read_text())
     sha256 = checkpoint.write_tensors(tmp_path / "weights.safetensors", WEIGHTS)
     (tmp_path / "model.json").write_text(json.dumps(description))
@@ -370,10 +370,10 @@ def test_weights_of_another_model_are_refused(saved: Path, tmp_path: Path) -> No
     (tmp_path / "model.json").write_text(json.dumps({**description, "weights_sha256": sha256}))
     with pytest.raises(ModelFileError, match="is not a valid forecaster model") as err:
         lstmkit.load(tmp_path)
-    says(err)
+    one_line_message(err)
 
 
-def test_a_model_of_a_job_that_is_not_there_is_named(saved: Path, tmp_path: Path) -> None:
+def test_unknown_job_is_named(saved: Path, tmp_path: Path) -> None:
     description = json.loads((saved / "model.json").read_text())
     (tmp_path / "weights.safetensors").write_bytes((saved / "weights.safetensors").read_bytes())
     for job in ("base", "../forecaster", "os", None, ["forecaster"]):
@@ -382,8 +382,8 @@ def test_a_model_of_a_job_that_is_not_there_is_named(saved: Path, tmp_path: Path
             lstmkit.load(tmp_path)
 
 
-def test_nothing_is_pickled_and_no_code_is_run_from_a_file() -> None:
-    """By the words in the package's own source: whoever needs one of them finds this test first."""
+def test_no_pickle_and_no_code_from_files() -> None:
+    """The source of the package contains no function that could run code from a file."""
     forbidden = re.compile(
         r"\b(c?pickle|dill|joblib|marshal|shelve|allow_pickle|torch\.(load|save|jit\.load)|read_pickle|to_pickle)\b"
         r"|(?<![\w.])(eval|exec)\("
@@ -391,38 +391,40 @@ def test_nothing_is_pickled_and_no_code_is_run_from_a_file() -> None:
     package = Path(lstmkit.__file__).parent
     sources = sorted(package.rglob("*.py"))
     assert len(sources) > 20
-    found = [
+    matches = [
         f"{source.relative_to(package)}:{n}: {line.strip()}"
         for source in sources
         for n, line in enumerate(source.read_text(encoding="utf-8").splitlines(), start=1)
         if forbidden.search(line)
     ]
-    assert found == []
+    assert matches == []
 
 
 # ---- the run folder --------------------------------------------------------------------------------------------------
 
-ABOUT: dict[str, Any] = {
+METADATA: dict[str, Any] = {
     "job": "forecaster",
     "settings": {"epochs": 3, "levels": [50, 80], "freq": None},
     "data": ["abc"],
 }
 
 
-def start(path: Path, about: dict[str, Any] = ABOUT, *, resume: bool = False, overwrite: bool = False) -> RunFolder:
-    return RunFolder.start(path, about, resume=resume, overwrite=overwrite)
+def start(
+    path: Path, metadata: dict[str, Any] = METADATA, *, resume: bool = False, overwrite: bool = False
+) -> RunFolder:
+    return RunFolder.start(path, metadata, resume=resume, overwrite=overwrite)
 
 
-def test_a_run_folder_is_made_where_nothing_is(tmp_path: Path) -> None:
-    """Not there at all, or an empty folder."""
+def test_run_starts_in_a_new_or_empty_folder(tmp_path: Path) -> None:
+    """A run may start in a new or an empty folder."""
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "deep" / "new", tmp_path / "empty"):
         start(path)
-        assert RunFolder.read_run_metadata(path) == ABOUT
+        assert RunFolder.read_run_metadata(path) == METADATA
         assert is_unfinished(path)
 
 
-def test_a_run_folder_is_not_made_over_other_files(tmp_path: Path) -> None:
+def test_run_does_not_start_among_other_files(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     before = files_in(tmp_path)
     for overwrite in (True, False):
@@ -433,7 +435,7 @@ def test_a_run_folder_is_not_made_over_other_files(tmp_path: Path) -> None:
     assert files_in(tmp_path) == before
 
 
-def test_a_run_is_not_replaced_unasked(tmp_path: Path) -> None:
+def test_existing_run_is_not_overwritten_by_default(tmp_path: Path) -> None:
     start(tmp_path).write_metrics({"n": 1})
     before = files_in(tmp_path)
     with pytest.raises(UserError, match="holds a run already: --resume it, --overwrite it, or give another folder"):
@@ -441,8 +443,8 @@ def test_a_run_is_not_replaced_unasked(tmp_path: Path) -> None:
     assert files_in(tmp_path) == before
 
 
-def test_overwriting_deletes_the_run_and_nothing_else(tmp_path: Path) -> None:
-    """All that a fit leaves behind goes, what the user put beside it stays."""
+def test_overwrite_deletes_only_the_run(tmp_path: Path) -> None:
+    """All files of the previous run are deleted; files of the user stay."""
     run = start(tmp_path)
     checkpoint.save_model(tmp_path, WEIGHTS, {"job": "x"})
     checkpoint.write_tensors(run.checkpoints(0) / "last.safetensors", WEIGHTS)
@@ -453,13 +455,13 @@ def test_overwriting_deletes_the_run_and_nothing_else(tmp_path: Path) -> None:
     (run.tensorboard(0) / "events").touch()
     (tmp_path / "sales.csv").write_text("years of work")
     (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "model.json").write_text("mine")
-    start(tmp_path, {**ABOUT, "data": ["new"]}, overwrite=True)
+    (tmp_path / "notes" / "model.json").write_text("a note")
+    start(tmp_path, {**METADATA, "data": ["new"]}, overwrite=True)
     assert sorted(files_in(tmp_path)) == ["notes/model.json", "run.json", "sales.csv"]
     assert RunFolder.read_run_metadata(tmp_path)["data"] == ["new"]
 
 
-def test_overwriting_nothing_is_starting(tmp_path: Path) -> None:
+def test_overwrite_of_a_new_folder_starts_a_run(tmp_path: Path) -> None:
     start(tmp_path / "new", overwrite=True)
     assert is_unfinished(tmp_path / "new")
 
@@ -472,44 +474,44 @@ def test_only_a_run_can_be_resumed(tmp_path: Path) -> None:
     assert list(files_in(tmp_path)) == ["file"]
 
 
-def test_a_run_is_resumed_with_the_same_settings_and_data(tmp_path: Path) -> None:
+def test_run_resumes_with_the_same_settings_and_data(tmp_path: Path) -> None:
     start(tmp_path)
     start(tmp_path, resume=True)
-    newer = {**ABOUT, "settings": {**ABOUT["settings"], "made_later": 1}}
+    newer = {**METADATA, "settings": {**METADATA["settings"], "made_later": 1}}
     start(tmp_path, newer, resume=True)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"settings": {**ABOUT["settings"], "epochs": 5}}, "was started with epochs=3, not 5"),
-        ({"settings": {**ABOUT["settings"], "levels": [50]}}, r"was started with levels=\[50, 80\], not \[50\]"),
-        ({"settings": {**ABOUT["settings"], "freq": "h"}}, "was started with freq=None, not h"),
+        ({"settings": {**METADATA["settings"], "epochs": 5}}, "was started with epochs=3, not 5"),
+        ({"settings": {**METADATA["settings"], "levels": [50]}}, r"was started with levels=\[50, 80\], not \[50\]"),
+        ({"settings": {**METADATA["settings"], "freq": "h"}}, "was started with freq=None, not h"),
         ({"data": ["other"]}, "was started on other data: resume it with the same, or start a new run"),
         ({"data": ["abc", "validation"]}, "was started on other data"),
         ({"job": "translate"}, "is a run of the job 'forecaster', not 'translate'"),
     ],
 )
-def test_a_run_is_not_resumed_with_anything_else(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_run_does_not_resume_with_other_settings_or_data(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     start(tmp_path)
     before = files_in(tmp_path)
     with pytest.raises(UserError, match=message) as err:
-        start(tmp_path, {**ABOUT, **change}, resume=True)
-    says(err)
+        start(tmp_path, {**METADATA, **change}, resume=True)
+    one_line_message(err)
     assert files_in(tmp_path) == before
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"settings": 1, "data": [], "job": "x"}', '{"settings": {}}'])
-def test_a_damaged_run_is_named(content: str, tmp_path: Path) -> None:
+def test_damaged_run_is_named(content: str, tmp_path: Path) -> None:
     start(tmp_path)
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(ModelFileError, match=r"run\.json is damaged") as err:
         start(tmp_path, resume=True)
-    says(err)
+    one_line_message(err)
 
 
-def test_the_history_is_a_table_with_a_row_for_each_seed_and_epoch(tmp_path: Path) -> None:
-    """A run without validation has an empty column; numbers keep all their digits."""
+def test_history_has_a_row_for_each_seed_and_epoch(tmp_path: Path) -> None:
+    """The history has a row for each seed and epoch; missing losses are empty; numbers keep all digits."""
     rows = [
         {"epoch": 1, "train_loss": 0.1 + 0.2, "lr": 1e-3, "valid_loss": 2.0},
         {"epoch": 2, "train_loss": 1.0, "lr": 0.0},
@@ -523,11 +525,11 @@ def test_the_history_is_a_table_with_a_row_for_each_seed_and_epoch(tmp_path: Pat
     assert table[1]["valid_loss"] == ""
 
 
-# ---- a whole fit in its folder ---------------------------------------------------------------------------------------
+# ---- interrupted and resumed runs ------------------------------------------------------------------------------------
 
 
 class Stopping(Progress):
-    """Raises ``error`` at the end of the second epoch of the training of that title."""
+    """Raises ``error`` at the end of the second epoch of the task with this title."""
 
     def __init__(self, title: str, error: type[BaseException]) -> None:
         self.title, self.error, self.now = title, error, ""
@@ -544,7 +546,7 @@ class Stopping(Progress):
 
 @pytest.fixture(scope="module")
 def no_clock() -> Iterator[None]:
-    """Every epoch takes no time: the same files can then be asked of two runs."""
+    """Make all durations zero, so that two runs write the same files."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lstmkit.training.train.time", SimpleNamespace(perf_counter=lambda: 0.0))
         yield
@@ -559,10 +561,10 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory, no_clock: None) -> dict[
 
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
-def test_a_run_stopped_in_any_seed_resumes_to_the_same_files(
+def test_resumed_run_writes_the_same_files(
     seed: int, error: type[BaseException], tmp_path: Path, whole_run: dict[str, bytes]
 ) -> None:
-    """After Ctrl-C there is a model already, of what was learnt so far; after a crash there is none: load says so."""
+    """A resumed run writes the files of an uninterrupted run. Ctrl-C saves a model; after a crash there is none."""
     run, progress = tmp_path / "run", Stopping(f"training {seed}/2", error)
     if error is KeyboardInterrupt:
         Forecaster(**SMALL, ensemble_size=2).fit(SERIES, run=run, progress=progress)
@@ -580,8 +582,8 @@ def test_a_run_stopped_in_any_seed_resumes_to_the_same_files(
         assert files[name] == whole_run[name], name
 
 
-def test_a_run_is_resumed_with_the_same_validation_data(tmp_path: Path) -> None:
-    """They decide which weights are kept, so others would make it another run."""
+def test_run_resumes_with_the_same_validation_data(tmp_path: Path) -> None:
+    """A run is resumed only with the same validation data, which decide which weights are kept."""
     job, run = Forecaster(**{**SMALL, "epochs": 1}), tmp_path / "run"
     job.fit(SERIES, validation=SERIES[:30], run=run)
     for validation in (None, SERIES[:40]):
@@ -590,7 +592,7 @@ def test_a_run_is_resumed_with_the_same_validation_data(tmp_path: Path) -> None:
     job.fit(SERIES, validation=SERIES[:30], run=run, resume=True)
 
 
-def test_a_mistake_in_data_settings_or_device_leaves_no_folder_behind(tmp_path: Path) -> None:
+def test_failed_fit_leaves_no_folder(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(UserError):
         Forecaster(**SMALL).fit(tmp_path / "not there.csv", run=run)
@@ -601,7 +603,7 @@ def test_a_mistake_in_data_settings_or_device_leaves_no_folder_behind(tmp_path: 
     assert not run.exists()
 
 
-def test_a_job_without_a_model_says_so(tmp_path: Path) -> None:
+def test_save_before_fit_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not fitted: call fit first"):
         Forecaster().save(tmp_path)
     assert files_in(tmp_path) == {}

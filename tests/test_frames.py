@@ -1,4 +1,4 @@
-"""Frames of every kind are read, and answers come back in the kind that was given."""
+"""Data frames of every library are read, and predictions are returned in the same kind of frame."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def converted(kind: str, frame: pd.DataFrame) -> Any:
 
 
 @KINDS
-def test_forecasts_come_back_in_the_kind_of_the_data(kind: str):
+def test_forecasts_have_the_kind_of_the_data(kind: str):
     days = pd.date_range("2024-01-01", periods=60)
     frame = pd.DataFrame({"unique_id": "a", "ds": days, "y": np.sin(np.arange(60.0))})
     job = Forecaster(horizon=3, window=8, epochs=1, hidden_size=4, test_windows=0).fit(converted(kind, frame))
-    answer = job.predict(converted(kind, frame))
-    assert isinstance(answer, pa.Table if kind == "arrow" else pl.DataFrame)
+    forecast = job.predict(converted(kind, frame))
+    assert isinstance(forecast, pa.Table if kind == "arrow" else pl.DataFrame)
     expected = job.predict(frame)
     assert isinstance(expected, pd.DataFrame)
-    assert as_pandas(answer)["forecast"].tolist() == expected["forecast"].tolist()
-    assert job.to_text(answer) == job.to_text(expected)
-    assert job.to_records(answer)[0]["unique_id"] == "a"
+    assert as_pandas(forecast)["forecast"].tolist() == expected["forecast"].tolist()
+    assert job.to_text(forecast) == job.to_text(expected)
+    assert job.to_records(forecast)[0]["unique_id"] == "a"
 
 
 @KINDS
-def test_tables_of_other_jobs_are_read(kind: str):
-    """The same examples as of the pandas frame."""
+def test_other_jobs_read_all_kinds_of_frames(kind: str):
+    """Other frames give the same examples as a pandas frame."""
     texts = pd.DataFrame({"text": ["a b", "b c"] * 3, "label": ["x", "y"] * 3})
     stories = pd.DataFrame({"story": ["a is b"] * 2, "question": ["what is a"] * 2, "answer": ["b"] * 2})
     pairs = pd.DataFrame({"source": ["a b", "c"], "target": ["b a", "c"]})
