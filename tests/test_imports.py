@@ -1,4 +1,4 @@
-"""Who may import whom: downwards only, as the design has it."""
+"""The import rules: each part of the package imports only parts below it."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ import lstmkit
 
 SOURCE = Path(lstmkit.__file__).parent
 
-#: Each room may import the rooms named here, itself, and nothing else of the package.
+#: Each part may import the parts named here, itself, and nothing else of the package.
 BASE = {"errors", "progress"}
 ALLOWED = {
     "errors": set(),
@@ -52,14 +52,14 @@ ALLOWED = {
 }  # fmt: skip
 
 
-def room(path: Path) -> str:
-    """The room a file is in: its folder or name under the package; the package itself is ``""``."""
+def part_of(path: Path) -> str:
+    """The part a file belongs to: its top-level folder or module; the package itself is ``""``."""
     first = path.relative_to(SOURCE).parts[0].removesuffix(".py")
     return "" if first == "__init__" else first
 
 
-def imported(path: Path) -> set[str]:
-    """Modules of the package that a file imports, in functions and under ``TYPE_CHECKING`` too."""
+def imported_modules(path: Path) -> set[str]:
+    """Modules of the package that a file imports, also in functions and under ``TYPE_CHECKING``."""
     names = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -70,66 +70,66 @@ def imported(path: Path) -> set[str]:
     return {name for name in names if name.split(".")[0] == "lstmkit"}
 
 
-def rooms(names: set[str]) -> set[str]:
-    """The rooms of modules: a name directly in the package is that of the package itself."""
-    found = set()
+def parts_of(names: set[str]) -> set[str]:
+    """The parts of modules; a name directly in the package belongs to the package itself."""
+    parts = set()
     for name in names:
         first = name.split(".")[1] if "." in name else ""
-        found.add(first if first in ALLOWED or (SOURCE / f"{first}.py").exists() or (SOURCE / first).is_dir() else "")
-    return found
+        parts.add(first if first in ALLOWED or (SOURCE / f"{first}.py").exists() or (SOURCE / first).is_dir() else "")
+    return parts
 
 
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
-def test_imports_go_downwards(path):
-    here = room(path)
-    assert here in ALLOWED, "a new room: say in ALLOWED what it may import"
-    assert rooms(imported(path) - {"lstmkit"}) - {here} <= ALLOWED[here]
+def test_imports_follow_the_rules(path):
+    part = part_of(path)
+    assert part in ALLOWED, "a new part: list in ALLOWED what it may import"
+    assert parts_of(imported_modules(path) - {"lstmkit"}) - {part} <= ALLOWED[part]
 
 
-def test_the_rule_has_no_circle():
-    """Rooms can be put in an order in which each imports only earlier ones."""
-    left = dict(ALLOWED)
-    while left:
-        free = [name for name, rooms in left.items() if not rooms & left.keys()]
-        assert free, f"a circle among {sorted(left)}"
+def test_the_allowed_imports_have_no_cycle():
+    """The parts have an order in which each imports only earlier ones."""
+    remaining = dict(ALLOWED)
+    while remaining:
+        free = [name for name, allowed in remaining.items() if not allowed & remaining.keys()]
+        assert free, f"a cycle among {sorted(remaining)}"
         for name in free:
-            del left[name]
+            del remaining[name]
 
 
-def test_no_file_imports_itself_by_way_of_others():
-    """File by file, imports for types and in functions counted; the ``__init__`` of a package is not counted."""
+def test_modules_have_no_import_cycle():
+    """No module imports itself through others, in functions and for types too; ``__init__`` files do not count."""
     modules = {".".join(["lstmkit", *p.relative_to(SOURCE).with_suffix("").parts]): p for p in FILES}
     modules = {name: p for name, p in modules.items() if p.name != "__init__.py"}
-    left = {name: (imported(p) & modules.keys()) - {name} for name, p in modules.items()}
-    while left:
-        free = [name for name, needs in left.items() if not needs & left.keys()]
-        assert free, f"a circle among {sorted(left)}"
+    remaining = {name: (imported_modules(p) & modules.keys()) - {name} for name, p in modules.items()}
+    while remaining:
+        free = [name for name, needs in remaining.items() if not needs & remaining.keys()]
+        assert free, f"a cycle among {sorted(remaining)}"
         for name in free:
-            del left[name]
+            del remaining[name]
 
 
-def test_nobody_imports_a_job_but_the_face_and_its_callers():
-    """``job.py`` is settings, fit and a predictor; what lies below it never imports it."""
+def test_modules_of_jobs_do_not_import_job_modules():
+    """``job.py`` holds settings, fit and a predictor; no module in ``jobs`` imports it."""
     for path in FILES:
-        if room(path) == "jobs":
-            names = {name for name in imported(path) if re.fullmatch(r"lstmkit\.jobs\.\w+\.job(\..*)?", name)}
+        if part_of(path) == "jobs":
+            names = {name for name in imported_modules(path) if re.fullmatch(r"lstmkit\.jobs\.\w+\.job(\..*)?", name)}
             assert not names, f"{path.relative_to(SOURCE)} imports {sorted(names)}"
 
 
-def test_the_loop_lives_once():
-    """Only train.py differentiates and steps an optimiser."""
+def test_only_train_py_has_a_training_loop():
+    """Only train.py computes gradients and steps an optimizer."""
     loops = [p for p in FILES if ".backward(" in p.read_text(encoding="utf-8")]
     assert [p.name for p in loops] == ["train.py"]
 
 
-def test_the_layers_need_no_job_s_libraries():
+def test_layers_do_not_import_the_libraries_of_jobs():
     heavy = ["pandas", "matplotlib", "typer", "rich", "statsforecast", "jinja2"]
     code = f"import sys, lstmkit; lstmkit.LSTM(1, 1); print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(
@@ -143,8 +143,8 @@ def test_the_layers_need_no_job_s_libraries():
     ],
     ids=str,
 )  # fmt: skip
-def test_what_answers_at_once_imports_no_heavy_library(code, heavy):
-    """The package itself, and the command line for help, versions and settings."""
+def test_fast_commands_import_no_heavy_library(code, heavy):
+    """The package, and help, versions and settings on the command line, import no heavy library."""
     setup = """
 import contextlib, io, sys
 def run(args):
@@ -155,8 +155,8 @@ def run(args):
     assert out.getvalue()
 """
     code = f"{setup}\n{code}\nprint([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[]"
 
 
 def test_every_public_name_exists():
@@ -179,8 +179,8 @@ def _imports(node: ast.AST) -> list[str]:
     return [node.module or ""] if isinstance(node, ast.ImportFrom) else []
 
 
-def test_editors_see_the_names_that_the_package_finds():
-    """The imports for type checkers in ``__init__.py`` are the public names; jobs are found by their folders."""
+def test_imports_for_type_checkers_are_the_public_names():
+    """The type-checking imports in ``__init__.py`` are the public names; jobs are found by their folders."""
     tree = ast.parse((SOURCE / "__init__.py").read_text(encoding="utf-8"))
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
     names = {alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}

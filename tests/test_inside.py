@@ -130,18 +130,18 @@ def test_windows_and_columns_do_not_change_the_trace(monkeypatch: pytest.MonkeyP
 )
 def test_torch_layers(kind: Any, options: dict[str, Any]):
     torch.manual_seed(3)
-    theirs, x = kind(3, 5, batch_first=True, **options), sequence().to(options.get("dtype", torch.float32))
-    traces = trace_layers(theirs, x)
-    output = theirs(x)[0][0].detach().numpy()
+    torch_layer, x = kind(3, 5, batch_first=True, **options), sequence().to(options.get("dtype", torch.float32))
+    traces = trace_layers(torch_layer, x)
+    output = torch_layer(x)[0][0].detach().numpy()
     last = max(key.layer for key in traces)
     both = [trace.gates["hidden"] for key, trace in traces.items() if key.layer == last]
     assert np.concatenate(both, axis=1) == pytest.approx(output, abs=1e-5)
 
 
 def test_relu_of_torchs_rnn():
-    theirs, x = nn.RNN(3, 5, batch_first=True, nonlinearity="relu"), sequence()
-    assert trace_layers(theirs, x)[LayerKey("RNN", 0, 0)].state == pytest.approx(
-        theirs(x)[0][0].detach().numpy(), abs=1e-5
+    torch_layer, x = nn.RNN(3, 5, batch_first=True, nonlinearity="relu"), sequence()
+    assert trace_layers(torch_layer, x)[LayerKey("RNN", 0, 0)].state == pytest.approx(
+        torch_layer(x)[0][0].detach().numpy(), abs=1e-5
     )
 
 
@@ -178,11 +178,11 @@ def test_padding_and_packed_input_are_truncated():
     class Ragged(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.ours, self.theirs = layer_of("lstm"), nn.LSTM(6, 4, batch_first=True)
+            self.lstmkit_layer, self.torch_layer = layer_of("lstm"), nn.LSTM(6, 4, batch_first=True)
 
         def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-            output, _ = self.ours(x, lengths=lengths)
-            packed, _ = self.theirs(pack_padded_sequence(output, lengths, batch_first=True))
+            output, _ = self.lstmkit_layer(x, lengths=lengths)
+            packed, _ = self.torch_layer(pack_padded_sequence(output, lengths, batch_first=True))
             return pad_packed_sequence(packed, batch_first=True)[0]
 
     model, x = Ragged(), sequence(20)
@@ -235,7 +235,7 @@ def test_forecast_horizon_is_not_averaged():
 
 
 def test_a_hundred_thousand_steps_stay_within_the_stated_memory():
-    """One float per step for each input, output and unit of the layer, and a constant."""
+    """Memory stays below one float per step for each input, output and unit of the layer, and a constant."""
     steps, features, units = 100_000, 4, 16
     script = f"""
 import resource, torch
@@ -248,24 +248,24 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 assert trace.state.shape == ({steps}, {units}) and len(trace.gates["forget"]) == 1000
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     floats = steps * (2 * features + 2 * units + units)
-    assert int(ran.stdout) * 1024 < 4 * floats + 40e6, "kilobytes: " + ran.stdout
+    assert int(process.stdout) * 1024 < 4 * floats + 40e6, "kilobytes: " + process.stdout
 
 
 # ---- invalid input -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("model", "inputs", "says"),
+    ("model", "inputs", "message"),
     [
         (nn.Linear(3, 2), sequence(), "Linear has no recurrent layer"),
         (Tagger(), sequence().expand(2, -1, -1), "inspection takes one sequence at a time, the batch has 2"),
         (LSTM(3, 4, batch_first=True), sequence(0), "the sequence has no steps"),
     ],
 )
-def test_models_and_inputs_that_cannot_be_inspected(model: nn.Module, inputs: Tensor, says: str):
-    with pytest.raises(UserError, match=re.escape(says)):
+def test_models_and_inputs_that_cannot_be_inspected(model: nn.Module, inputs: Tensor, message: str):
+    with pytest.raises(UserError, match=re.escape(message)):
         trace_layers(model, inputs)
 
 
@@ -329,7 +329,7 @@ def evaluated(numbers: str) -> float:
 
 
 def test_attribution_of_a_linear_network():
-    """h_t = w x_t + u h_{t-1} while all is positive: the answer rises with x_s by w uᵀ⁻¹⁻ˢ, which erasing takes."""
+    """With h_t = w x_t + u h_{t-1}, the gradient by x_s is w uᵀ⁻¹⁻ˢ, and occlusion removes that contribution."""
     w, u, steps = 0.7, 0.8, 6
     layer = RNN(1, 1, nonlinearity="relu", bias=False, batch_first=True)
     with torch.no_grad():
@@ -381,10 +381,10 @@ def example(steps: int = 60, seed: int = 0, **annotations: np.ndarray) -> tuple[
 def test_peaks_are_the_highest_and_lowest_states():
     pair = example()
     table = peak_activations([pair], [3], n_peaks=2)
-    held = pair[1].state[:, 3]
-    assert table["step"].iloc[0] == held.argmax()
-    assert table["activation"].iloc[0] == pytest.approx(held.max())
-    assert table["step"].iloc[2] == held.argmin()
+    state = pair[1].state[:, 3]
+    assert table["step"].iloc[0] == state.argmax()
+    assert table["activation"].iloc[0] == pytest.approx(state.max())
+    assert table["step"].iloc[2] == state.argmin()
     step = int(table["step"].iloc[0])
     assert table["label"].iloc[0] == f"w{step}"
     assert f"w{step}" in table["context"].iloc[0].split()
@@ -488,9 +488,9 @@ def test_options_select_units_layer_and_step():
     model, example_sequence = Tagger(), ExampleSequence(sequence())
     shown = sections(model, [example_sequence], InspectionOptions(units=(3, 1), layer=1, sort_by="output", step=7))
     assert "unit 3, step 7" in shown[-1].text
-    fired = next(s.table for s in shown if s.title == "Unit activations")
-    assert fired is not None
-    assert set(fired["unit"]) == {1, 3}
+    activations = next(s.table for s in shown if s.title == "Unit activations")
+    assert activations is not None
+    assert set(activations["unit"]) == {1, 3}
     heat = next(s.figure for s in shown if s.title.startswith("Gates, above"))
     assert heat is not None
     assert any(ax.get_ylabel() == "2 of 5 units" for ax in heat.axes)

@@ -36,7 +36,7 @@ from lstmkit.modules.heads import MultilabelHead, StepClassificationHead
 from lstmkit.progress import Progress
 
 
-def drawn(task: Task, count: int = 200) -> list[tuple[np.ndarray, object]]:
+def samples(task: Task, count: int = 200) -> list[tuple[np.ndarray, object]]:
     return [tuple(task.sample(np.random.default_rng((7, i)))[:2]) for i in range(count)]
 
 
@@ -46,7 +46,7 @@ def drawn(task: Task, count: int = 200) -> list[tuple[np.ndarray, object]]:
 @pytest.mark.parametrize("task", [Adding(50), Multiplication(50)])
 def test_marked_values_determine_the_target(task: Task):
     answers = []
-    for steps, answer in drawn(task):
+    for steps, answer in samples(task):
         assert 50 <= len(steps) <= 55
         marks = steps[:, 1]
         assert marks[0] == marks[-1] == -1
@@ -68,8 +68,8 @@ def test_marked_values_determine_the_target(task: Task):
 
 @pytest.mark.parametrize(("task", "windows"), [(TemporalOrder(100), 2), (TemporalOrder3(100), 3)])
 def test_order_of_the_symbols_is_the_class(task: TemporalOrder, windows: int):
-    seen = set()
-    for steps, answer in drawn(task):
+    classes = set()
+    for steps, answer in samples(task):
         symbols = steps.argmax(1)
         assert 100 <= len(symbols) <= 110
         assert (steps.sum(1) == 1).all()
@@ -80,13 +80,13 @@ def test_order_of_the_symbols_is_the_class(task: TemporalOrder, windows: int):
         for t, (low, high) in zip(at, task.windows, strict=True):
             assert low <= t <= high
         assert answer == int("".join(str(symbols[t] - 2) for t in at), 2)
-        seen.add(answer)
-    assert len(seen) == task.classes
+        classes.add(answer)
+    assert len(classes) == task.classes
 
 
 def test_noisy_lag_has_signal_then_noise():
     noise = []
-    for steps, answer in drawn(NoisyLag(100)):
+    for steps, answer in samples(NoisyLag(100)):
         assert (steps[:3, 0] == (1.0 if answer else -1.0)).all()
         noise.append(steps[3:, 0])
     assert np.concatenate(noise).var() == pytest.approx(0.2, rel=0.05)
@@ -95,7 +95,7 @@ def test_noisy_lag_has_signal_then_noise():
 
 def test_lag_has_at_least_its_length():
     waits = []
-    for steps, answer in drawn(LongLag(30)):
+    for steps, answer in samples(LongLag(30)):
         symbols = steps.argmax(1)
         assert symbols[0] == 100
         assert symbols[1] == 101 + answer
@@ -121,12 +121,12 @@ def test_strings_follow_the_reber_grammar():
         assert all(legal[t, target[t]] for t in range(len(target)))
         assert legal[-2].sum() == 1, "only the second symbol is allowed at the last position but one"
         strings.append(inner)
-    assert {"BTXSE", "BPVVE", "BTSXSE"} <= set(strings), "the grammar's min_length"
+    assert {"BTXSE", "BPVVE", "BTSXSE"} <= set(strings), "the grammar's shortest strings"
     assert np.mean([len(s) for s in strings]) == pytest.approx(8, abs=1)
 
 
 def test_copy_memory_repeats_the_symbols():
-    for steps, answer in drawn(CopyMemory(20), 20):
+    for steps, answer in samples(CopyMemory(20), 20):
         symbols = steps.argmax(1)
         assert isinstance(answer, np.ndarray)
         assert len(symbols) == len(answer) == 40
@@ -140,17 +140,17 @@ def test_copy_memory_repeats_the_symbols():
 @pytest.mark.parametrize("name", TASKS)
 def test_examples_are_determined_by_seed_and_number(name: str):
     task = TASKS[name](40)
-    one, two = (GeneratedSequences(task, 50, 3).batch(np.array([4, 9])) for _ in range(2))
+    first, second = (GeneratedSequences(task, 50, 3).batch(np.array([4, 9])) for _ in range(2))
     other = GeneratedSequences(task, 50, 3).batch(np.array([9]))
-    assert one.lengths is not None
-    assert one.targets is not None
-    assert two.targets is not None
-    assert torch.equal(one.inputs, two.inputs)
-    assert torch.equal(one.targets, two.targets)
-    length = int(one.lengths[1])
-    assert torch.equal(one.inputs[1, :length], other.inputs[0, :length])
+    assert first.lengths is not None
+    assert first.targets is not None
+    assert second.targets is not None
+    assert torch.equal(first.inputs, second.inputs)
+    assert torch.equal(first.targets, second.targets)
+    length = int(first.lengths[1])
+    assert torch.equal(first.inputs[1, :length], other.inputs[0, :length])
     assert not torch.equal(
-        GeneratedSequences(task, 50, 4).batch(np.array([9])).inputs[0, :5], one.inputs[1, :5]
+        GeneratedSequences(task, 50, 4).batch(np.array([9])).inputs[0, :5], first.inputs[1, :5]
     ) or name in ("reber",)
 
 
@@ -181,7 +181,7 @@ def perfect(batch: Batch, width: int) -> Tensor:
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_too_short(name: str):
+def test_lengths_below_the_minimum_are_refused(name: str):
     with pytest.raises(ValueError, match="length must be at least"):
         TASKS[name](TASKS[name].min_length - 1)
 
@@ -194,8 +194,8 @@ def test_too_short(name: str):
 def test_parameter_budget_is_matched(name: str, units: int):
     budget = count_parameters(LSTM(8, units))
     width = hidden_size_for_budget(KINDS[name], 8, budget)
-    had = {w: count_parameters(KINDS[name].build(8, w)) for w in (width - 1, width, width + 1) if w}
-    assert min(had, key=lambda w: abs(had[w] - budget)) == width
+    counts = {w: count_parameters(KINDS[name].build(8, w)) for w in (width - 1, width, width + 1) if w}
+    assert min(counts, key=lambda w: abs(counts[w] - budget)) == width
 
 
 def test_gate_bias_initialization():
@@ -317,7 +317,7 @@ def test_every_lab_runs(lab_: lab.Lab, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "error", "says"),
+    ("name", "changes", "error", "message"),
     [
         ("addin", {}, UserError, "did you mean 'adding'"),
         ("adding", {"unit": 3}, SettingError, "did you mean 'units'"),
@@ -327,8 +327,8 @@ def test_every_lab_runs(lab_: lab.Lab, tmp_path: Path, monkeypatch: pytest.Monke
         ("adding", {"task": "summing"}, SettingError, "unknown task 'summing'"),
     ],
 )
-def test_unknown_labs_and_settings(name: str, changes: dict[str, object], error: type[Exception], says: str):
-    with pytest.raises(error, match=says):
+def test_unknown_labs_and_settings(name: str, changes: dict[str, object], error: type[Exception], message: str):
+    with pytest.raises(error, match=message):
         lab.run(lab.find_lab(name, changes), Progress())
 
 

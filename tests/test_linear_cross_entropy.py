@@ -1,4 +1,4 @@
-"""The linear layer over many words on the C++ kernels: every instruction set, any size, any number of threads."""
+"""Linear cross-entropy on the C++ kernels: every instruction set, any size, any number of threads."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ from lstmkit.ops.cpu.linear_cross_entropy import is_supported, logits
 
 kernels = pytest.importorskip("lstmkit._native", reason="lstmkit was installed without its extension")
 
-NEAR = {torch.float64: 1e-12, torch.float32: 2e-5}
-#: (rows, width, words): one of everything; ends inside vectors and tiles; several panels, slices and pieces of rows.
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5}
+#: (rows, width, vocab_size): size 1; sizes that end inside vectors and tiles; several panels, slices and row blocks.
 SIZES = [(1, 1, 1), (7, 3, 5), (33, 17, 77), (150, 300, 1000), (1100, 20, 600), (40, 8, 20_000)]
 
 
-def numbers(rows: int, width: int, words: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> list[Tensor]:
-    """x, weight, bias, targets; some of these are not scored."""
-    draw = torch.Generator().manual_seed(seed)
-    x, weight, bias = (torch.randn(s, generator=draw, dtype=dtype) for s in ((rows, width), (words, width), (words,)))
-    targets = torch.randint(-1, words, (rows,), generator=draw)
-    targets[0] = words - 1
+def numbers(rows: int, width: int, vocab_size: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> list[Tensor]:
+    """Inputs, weight, bias and targets; some targets are -1, which is not scored."""
+    generator = torch.Generator().manual_seed(seed)
+    x, weight, bias = (
+        torch.randn(s, generator=generator, dtype=dtype) for s in ((rows, width), (vocab_size, width), (vocab_size,))
+    )
+    targets = torch.randint(-1, vocab_size, (rows,), generator=generator)
+    targets[0] = vocab_size - 1
     return [x, weight / width**0.5, bias, targets]
 
 
-def by_kernels(given: list[Tensor], smoothing: float, threads: int) -> tuple[float, list[Tensor]]:
-    x, weight, bias, targets = given
-    found = [torch.full_like(t, torch.nan) for t in (x, weight, bias)]  # what is not written would be seen
-    return kernels.cross_entropy(x, weight, bias, targets, smoothing, threads, *found), found
+def by_kernels(inputs: list[Tensor], smoothing: float, threads: int) -> tuple[float, list[Tensor]]:
+    x, weight, bias, targets = inputs
+    gradients = [torch.full_like(t, torch.nan) for t in (x, weight, bias)]  # NaN shows what is not written
+    return kernels.cross_entropy(x, weight, bias, targets, smoothing, threads, *gradients), gradients
 
 
-def by_torch(given: list[Tensor], smoothing: float) -> tuple[float, list[Tensor]]:
-    """In float64."""
-    *leaves, targets = given
+def by_torch(inputs: list[Tensor], smoothing: float) -> tuple[float, list[Tensor]]:
+    """Loss and gradients of torch in float64."""
+    *leaves, targets = inputs
     leaves = [t.double().requires_grad_() for t in leaves]
     x, weight, bias = leaves
     scored = targets >= 0
@@ -45,22 +47,22 @@ def by_torch(given: list[Tensor], smoothing: float) -> tuple[float, list[Tensor]
     return float(loss.detach()), list(torch.autograd.grad(loss, leaves))
 
 
-def assert_near(found: tuple[float, list[Tensor]], wanted: tuple[float, list[Tensor]], near: float) -> None:
-    assert found[0] == pytest.approx(wanted[0], rel=near, abs=near)
-    for a, b in zip(found[1], wanted[1], strict=True):
-        assert_close(a.double(), b, rtol=near, atol=near * max(0.1, float(b.abs().max())))
+def assert_near(actual: tuple[float, list[Tensor]], expected: tuple[float, list[Tensor]], tolerance: float) -> None:
+    assert actual[0] == pytest.approx(expected[0], rel=tolerance, abs=tolerance)
+    for a, b in zip(actual[1], expected[1], strict=True):
+        assert_close(a.double(), b, rtol=tolerance, atol=tolerance * max(0.1, float(b.abs().max())))
 
 
-@pytest.mark.parametrize("dtype", list(NEAR), ids=str)
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_loss_gradients_and_logits_are_torchs(isa: str, size: tuple[int, int, int], dtype: torch.dtype):
-    given = numbers(*size, dtype=dtype)
-    x, weight, bias, targets = given
+def test_loss_gradients_and_logits_equal_torch(isa: str, size: tuple[int, int, int], dtype: torch.dtype):
+    inputs = numbers(*size, dtype=dtype)
+    x, weight, bias, targets = inputs
     for smoothing, threads in ((0.0, 1), (0.1, 2)):
-        found = by_kernels(given, smoothing, threads)
-        assert_near(found, by_torch(given, smoothing), NEAR[dtype])
-        alone = kernels.cross_entropy(x, weight, bias, targets, smoothing, threads, None, None, None)
-        assert alone == pytest.approx(found[0], rel=NEAR[dtype])
+        actual = by_kernels(inputs, smoothing, threads)
+        assert_near(actual, by_torch(inputs, smoothing), TOLERANCE[dtype])
+        loss_only = kernels.cross_entropy(x, weight, bias, targets, smoothing, threads, None, None, None)
+        assert loss_only == pytest.approx(actual[0], rel=TOLERANCE[dtype])
         logits = torch.empty(len(x), len(weight), dtype=dtype)
         kernels.logits(x, weight, bias, threads, logits)
         assert_close(logits.double(), F.linear(x.double(), weight.double(), bias.double()), rtol=1e-4, atol=1e-4)
@@ -70,25 +72,27 @@ def test_loss_gradients_and_logits_are_torchs(isa: str, size: tuple[int, int, in
 @given(
     rows=st.integers(1, 120),
     width=st.integers(1, 70),
-    words=st.integers(1, 400),
+    vocab_size=st.integers(1, 400),
     threads=st.integers(1, 5),
     smoothing=st.sampled_from([0.0, 0.2]),
     seed=st.integers(0, 9),
 )
-def test_any_size_and_number_of_threads(rows: int, width: int, words: int, threads: int, smoothing: float, seed: int):
-    given = numbers(rows, width, words, seed=seed)
-    assert_near(by_kernels(given, smoothing, threads), by_torch(given, smoothing), NEAR[torch.float64])
+def test_any_size_and_number_of_threads(
+    rows: int, width: int, vocab_size: int, threads: int, smoothing: float, seed: int
+):
+    inputs = numbers(rows, width, vocab_size, seed=seed)
+    assert_near(by_kernels(inputs, smoothing, threads), by_torch(inputs, smoothing), TOLERANCE[torch.float64])
 
 
 def test_logits_far_apart():
-    """The largest comes first, last, and in the middle; what is 1,000 below it has no probability left."""
+    """The largest logit may be first, last or in the middle; logits 1,000 below it have probability 0."""
     for shift in ([0.0, -1000.0, -2000.0], [-2000.0, 0.0, -1000.0], [-2000.0, -1000.0, 0.0]):
-        given = numbers(5, 4, 900)
-        given[2] = given[2] + torch.tensor(shift, dtype=torch.float64).repeat_interleave(300)
-        assert_near(by_kernels(given, 0.0, 2), by_torch(given, 0.0), 1e-12)
+        inputs = numbers(5, 4, 900)
+        inputs[2] = inputs[2] + torch.tensor(shift, dtype=torch.float64).repeat_interleave(300)
+        assert_near(by_kernels(inputs, 0.0, 2), by_torch(inputs, 0.0), 1e-12)
 
 
-def test_what_is_not_a_number_comes_through():
+def test_nan_inputs_propagate():
     x, weight, bias, targets = numbers(6, 4, 300)
     x[2, 1] = torch.nan
     targets[:] = 7
@@ -98,29 +102,29 @@ def test_what_is_not_a_number_comes_through():
     assert not dx[[0, 1, 3, 4, 5]].isnan().any()
 
 
-def test_gradients_may_be_asked_for_twice_and_of_a_part():
+def test_gradients_may_be_computed_twice_and_for_one_input():
     x, weight, bias, targets = numbers(9, 4, 300)
     weight.requires_grad_()
     loss = linear_cross_entropy(x[:, :4].t().contiguous().t(), weight, bias, targets)
     (first,) = torch.autograd.grad(loss, weight, retain_graph=True)
-    (again,) = torch.autograd.grad(2 * loss, weight)
-    assert_close(again, 2 * first)
+    (second,) = torch.autograd.grad(2 * loss, weight)
+    assert_close(second, 2 * first)
     assert_close(first, by_torch([x, weight.detach(), bias, targets], 0.0)[1][1])
 
 
-def test_what_goes_to_torch():
-    """Another dtype, a transform, gradients of logits: the same answer by another way."""
+def test_unsupported_inputs_fall_back_to_torch():
+    """Other dtypes, function transforms and gradients of logits use torch and give the same result."""
     x, weight, bias, targets = numbers(6, 300, 400, torch.float32)
     assert logits(x, weight, bias) is not None
     assert logits(x, weight.requires_grad_(), bias) is None
     assert not is_supported(x.bfloat16(), weight.bfloat16(), bias.bfloat16())
-    found = torch.func.grad(lambda w: linear_cross_entropy(x, w, bias, targets))(weight.detach())
-    assert_close(found.double(), by_torch([x, weight.detach(), bias, targets], 0.0)[1][1], rtol=1e-4, atol=1e-5)
+    gradient = torch.func.grad(lambda w: linear_cross_entropy(x, w, bias, targets))(weight.detach())
+    assert_close(gradient.double(), by_torch([x, weight.detach(), bias, targets], 0.0)[1][1], rtol=1e-4, atol=1e-5)
 
 
-def test_what_does_not_fit_is_refused():
+def test_mismatched_inputs_are_refused():
     x, weight, bias, targets = numbers(6, 4, 30)
-    for bad, message in (
+    for inputs, message in (
         ((x, weight, bias, targets + 30), r"targets must be in 0\.\.29, or -1"),
         ((x, weight[:, :3], bias, targets), r"expected the weight \(30, 4\)"),
         ((x, weight, bias[:9], targets), r"expected the bias \(30,\)"),
@@ -129,4 +133,4 @@ def test_what_does_not_fit_is_refused():
         ((x, weight[:0], bias[:0], targets), "at least one each"),
     ):
         with pytest.raises(ValueError, match=message):
-            kernels.cross_entropy(*bad, 0.0, 1, None, None, None)
+            kernels.cross_entropy(*inputs, 0.0, 1, None, None, None)
