@@ -1,4 +1,4 @@
-"""The layers: drop-in for ``torch.nn``'s, and each thing that those lack."""
+"""The layers: drop-in replacements for ``torch.nn``'s, with additional options."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ EXACTLY = {"rtol": 0.0, "atol": 0.0}
 
 
 def batch_of(layer: RecurrentLayer, n_steps: int = 6, batch: int = 4, seed: int = 1) -> Tensor:
-    """Random input laid out as the layer wants it."""
+    """Random input in the layer's layout."""
     shape = (batch, n_steps) if layer.batch_first else (n_steps, batch)
     return cases.numbers(*shape, layer.input_size, seed=seed)
 
 
 def state_of(layer: RecurrentLayer, batch: int = 4, seed: int = 2) -> LayerState:
-    """Random initial state, shaped as the layer wants it."""
+    """Random initial state in the shape that the layer expects."""
     rows = layer.num_layers * layer.num_directions
     parts = tuple(cases.numbers(rows, batch, size, seed=seed + k) for k, size in enumerate(layer.specs[0].state_sizes))
     return parts if len(parts) > 1 else parts[0]
@@ -52,26 +52,26 @@ def parts_of(state: LayerState) -> tuple[Tensor, ...]:
 
 
 def time_first(layer: RecurrentLayer, x: Tensor) -> Tensor:
-    """``(T, B, F)`` of what is laid out as the layer has it, and the other way."""
+    """``(T, B, F)`` from the layer's layout, and the reverse."""
     return x.transpose(0, 1) if layer.batch_first else x
 
 
 def gradients(layer: nn.Module, output: Tensor, state: LayerState, *inputs: Tensor) -> dict[str, Tensor]:
-    """Of an uneven sum of all that comes out, by every weight and by ``inputs``."""
+    """Gradients of an uneven sum of all results by every weight and by ``inputs``."""
     weights = dict(layer.named_parameters())
     named = weights | {f"input {k}": tensor for k, tensor in enumerate(inputs)}
     total = cases.uneven_sum([output, *parts_of(state)])
-    found = torch.autograd.grad(total, list(named.values()), allow_unused=True, materialize_grads=True)
-    return dict(zip(named, found, strict=True))
+    grads = torch.autograd.grad(total, list(named.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(named, grads, strict=True))
 
 
 def skip_if_refused(layer: RecurrentLayer, x: Tensor) -> None:
-    """A back end asked for by name may refuse a cell or what is beside the plain case: ``test_ops.py`` tests that."""
+    """Skip the test if the back end refuses the call; ``test_ops.py`` tests refusals."""
     if (report := explain_backend(layer, x)).chosen is None:
         pytest.skip(str(report))
 
 
-def quiet(layer: RecurrentLayer) -> RecurrentLayer:
+def in_eval_mode(layer: RecurrentLayer) -> RecurrentLayer:
     return layer.eval()  # type: ignore[return-value]
 
 
@@ -79,19 +79,19 @@ def weight(layer: RecurrentLayer, name: str) -> Tensor:
     return layer.get_parameter(name)
 
 
-# ---- the same as torch.nn --------------------------------------------------------------------------------------------
+# ---- equality with torch.nn ------------------------------------------------------------------------------------------
 
 
 def torch_cases() -> list[tuple[str, dict[str, Any]]]:
-    """Every combination of what ``torch.nn``'s constructors take."""
+    """Every combination of the constructor arguments of ``torch.nn``."""
     common = {"num_layers": [1, 2, 3], "bidirectional": [False, True], "bias": [True, False]}
     common |= {"batch_first": [False, True]}
-    own = {"LSTM": {"proj_size": [0, 2]}, "GRU": {}, "RNN": {"nonlinearity": ["tanh", "relu"]}}
-    found = []
-    for name, more in own.items():
-        choices = common | more
-        found += [(name, dict(zip(choices, v, strict=True))) for v in itertools.product(*choices.values())]
-    return found
+    specific = {"LSTM": {"proj_size": [0, 2]}, "GRU": {}, "RNN": {"nonlinearity": ["tanh", "relu"]}}
+    combinations = []
+    for name, arguments in specific.items():
+        choices = common | arguments
+        combinations += [(name, dict(zip(choices, v, strict=True))) for v in itertools.product(*choices.values())]
+    return combinations
 
 
 TORCH_CASES = pytest.mark.parametrize(
@@ -100,82 +100,84 @@ TORCH_CASES = pytest.mark.parametrize(
 
 
 def pair(case: tuple[str, dict[str, Any]], **more: Any) -> tuple[RecurrentLayer, nn.RNNBase]:
-    """Our layer and torch's, made from the same seed."""
+    """An lstmkit layer and a torch layer, made from the same seed."""
     name, options = case
-    ours = cases.make_layer(name, options, **more)
-    skip_if_refused(ours, batch_of(ours))
+    lstmkit_layer = cases.make_layer(name, options, **more)
+    skip_if_refused(lstmkit_layer, batch_of(lstmkit_layer))
     torch.manual_seed(0)
-    return ours, getattr(nn, name)(3, 5, **options, dtype=torch.float64)
+    return lstmkit_layer, getattr(nn, name)(3, 5, **options, dtype=torch.float64)
 
 
 @TORCH_CASES
-def test_weights_are_torchs(case: tuple[str, dict[str, Any]]) -> None:
-    """The same names in the same order, the same initial values from the same seed; each loads into the other."""
-    ours, theirs = pair(case)
-    assert list(ours.state_dict()) == list(theirs.state_dict())
-    assert_close(ours.state_dict(), theirs.state_dict(), **EXACTLY)
-    flat = [w for ws in theirs.all_weights for w in ws]
-    assert_close([w for ws in ours.all_weights for w in ws], flat, **EXACTLY)
-    assert [len(ws) for ws in ours.all_weights] == [len(ws) for ws in theirs.all_weights]
-    for loaded, source in ((ours, theirs), (theirs, ours)):
+def test_weights_equal_torchs(case: tuple[str, dict[str, Any]]) -> None:
+    """Names, order and initial values from the same seed are equal; each state dict loads into the other layer."""
+    lstmkit_layer, torch_layer = pair(case)
+    assert list(lstmkit_layer.state_dict()) == list(torch_layer.state_dict())
+    assert_close(lstmkit_layer.state_dict(), torch_layer.state_dict(), **EXACTLY)
+    flat = [w for ws in torch_layer.all_weights for w in ws]
+    assert_close([w for ws in lstmkit_layer.all_weights for w in ws], flat, **EXACTLY)
+    assert [len(ws) for ws in lstmkit_layer.all_weights] == [len(ws) for ws in torch_layer.all_weights]
+    for loaded, source in ((lstmkit_layer, torch_layer), (torch_layer, lstmkit_layer)):
         with torch.no_grad():
             for w in source.parameters():
                 w.add_(1)
         loaded.load_state_dict(source.state_dict(), strict=True)
         assert_close(loaded.state_dict(), source.state_dict(), **EXACTLY)
     for size in ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "proj_size"):
-        assert getattr(ours, size) == getattr(theirs, size)
+        assert getattr(lstmkit_layer, size) == getattr(torch_layer, size)
 
 
 @BACKENDS
 @TORCH_CASES
-def test_outputs_are_torchs(case: tuple[str, dict[str, Any]], backend: str) -> None:
-    """Outputs, final states and all gradients, with a given initial state and with none."""
-    ours, theirs = pair(case, backend=backend)
-    x = batch_of(ours)
-    for state in (None, state_of(ours)):
-        output, final = ours(x, state)
-        wanted, wanted_final = theirs(x, state)
-        assert_close((output, final), (wanted, wanted_final), **LAST_DIGITS)
+def test_outputs_and_gradients_equal_torchs(case: tuple[str, dict[str, Any]], backend: str) -> None:
+    """Outputs, final states and all gradients are equal, with and without an initial state."""
+    lstmkit_layer, torch_layer = pair(case, backend=backend)
+    x = batch_of(lstmkit_layer)
+    for state in (None, state_of(lstmkit_layer)):
+        output, final = lstmkit_layer(x, state)
+        expected, expected_final = torch_layer(x, state)
+        assert_close((output, final), (expected, expected_final), **LAST_DIGITS)
         inputs = (x, *parts_of(state)) if state is not None else (x,)
         assert_close(
-            gradients(ours, output, final, *inputs), gradients(theirs, wanted, wanted_final, *inputs), **LAST_DIGITS
+            gradients(lstmkit_layer, output, final, *inputs),
+            gradients(torch_layer, expected, expected_final, *inputs),
+            **LAST_DIGITS,
         )
 
 
 @BACKENDS
 @TORCH_CASES
-def test_lengths_are_torchs_packing(case: tuple[str, dict[str, Any]], backend: str) -> None:
-    """``lengths`` gives what torch gives for the packed sequence, and so does a packed sequence itself."""
-    ours, theirs = pair(case, backend=backend)
-    x, state, lengths = batch_of(ours), state_of(ours), [3, 6, 1, 6]
+def test_lengths_equal_torchs_packing(case: tuple[str, dict[str, Any]], backend: str) -> None:
+    """``lengths`` and a packed sequence give what torch gives for the packed sequence."""
+    lstmkit_layer, torch_layer = pair(case, backend=backend)
+    x, state, lengths = batch_of(lstmkit_layer), state_of(lstmkit_layer), [3, 6, 1, 6]
     inputs = (x, *parts_of(state))
-    packed = pack_padded_sequence(x, torch.tensor(lengths), ours.batch_first, enforce_sorted=False)
-    wanted_packed, wanted_final = theirs(packed, state)
-    wanted, _ = pad_packed_sequence(wanted_packed, ours.batch_first, total_length=6)
-    wanted_gradients = gradients(theirs, wanted, wanted_final, *inputs)
+    packed = pack_padded_sequence(x, torch.tensor(lengths), lstmkit_layer.batch_first, enforce_sorted=False)
+    expected_packed, expected_final = torch_layer(packed, state)
+    expected, _ = pad_packed_sequence(expected_packed, lstmkit_layer.batch_first, total_length=6)
+    expected_gradients = gradients(torch_layer, expected, expected_final, *inputs)
 
-    output, final = ours(x, state, lengths)
-    assert_close((output, final), (wanted, wanted_final), **LAST_DIGITS)
-    assert_close(gradients(ours, output, final, *inputs), wanted_gradients, **LAST_DIGITS)
+    output, final = lstmkit_layer(x, state, lengths)
+    assert_close((output, final), (expected, expected_final), **LAST_DIGITS)
+    assert_close(gradients(lstmkit_layer, output, final, *inputs), expected_gradients, **LAST_DIGITS)
 
-    from_packed, final = ours(packed, state)
+    from_packed, final = lstmkit_layer(packed, state)
     assert isinstance(from_packed, PackedSequence)
-    for part, wanted_part in zip(from_packed, wanted_packed, strict=True):
-        assert_close(part, wanted_part, **LAST_DIGITS)
-    assert_close(final, wanted_final, **LAST_DIGITS)
+    for part, expected_part in zip(from_packed, expected_packed, strict=True):
+        assert_close(part, expected_part, **LAST_DIGITS)
+    assert_close(final, expected_final, **LAST_DIGITS)
 
 
 @BACKENDS
 @LAYERS
 def test_packed_in_order(name: str, backend: str) -> None:
-    """Sequences packed with ``enforce_sorted=True`` come back packed the same way, without a permutation."""
-    ours, theirs = pair((name, {"bidirectional": True}), backend=backend)
+    """Sequences packed with ``enforce_sorted=True`` are returned packed the same way, without a permutation."""
+    lstmkit_layer, torch_layer = pair((name, {"bidirectional": True}), backend=backend)
     packed = pack_sequence([cases.numbers(n, 3, seed=n) for n in (5, 3, 3, 1)])
-    (output, final), (wanted, wanted_final) = ours(packed), theirs(packed)
-    assert_close(final, wanted_final, **LAST_DIGITS)
-    assert_close(output.data, wanted.data, **LAST_DIGITS)
-    assert_close(output.batch_sizes, wanted.batch_sizes)
+    (output, final), (expected, expected_final) = lstmkit_layer(packed), torch_layer(packed)
+    assert_close(final, expected_final, **LAST_DIGITS)
+    assert_close(output.data, expected.data, **LAST_DIGITS)
+    assert_close(output.batch_sizes, expected.batch_sizes)
     assert output.sorted_indices is None
     assert output.unsorted_indices is None
 
@@ -184,36 +186,38 @@ def test_packed_in_order(name: str, backend: str) -> None:
 @pytest.mark.parametrize("batch_first", [False, True])
 @LAYERS
 def test_one_sequence_without_a_batch(name: str, batch_first: bool, backend: str) -> None:
-    """``(T, F)`` in, ``(T, D·P)`` out, and states without ``B``, as torch has it; a length may be one number."""
-    ours, theirs = pair((name, {"bidirectional": True, "batch_first": batch_first, "num_layers": 2}), backend=backend)
-    x, state = cases.numbers(6, 3, seed=1), state_of(ours, batch=1)
-    one = tuple(s.squeeze(1) for s in parts_of(state))
-    given_state = one if len(one) > 1 else one[0]
-    assert_close(ours(x, given_state), theirs(x, given_state), **LAST_DIGITS)
-    assert_close(ours(x), theirs(x), **LAST_DIGITS)
-    short, final = ours(x, given_state, lengths=4)
-    wanted, wanted_final = theirs(x[:4], given_state)
-    assert_close(short[:4], wanted, **LAST_DIGITS)
-    assert_close(final, wanted_final, **LAST_DIGITS)
+    """``(T, F)`` gives ``(T, D·P)`` and states without ``B``, as in torch; a length may be a single number."""
+    lstmkit_layer, torch_layer = pair(
+        (name, {"bidirectional": True, "batch_first": batch_first, "num_layers": 2}), backend=backend
+    )
+    x, state = cases.numbers(6, 3, seed=1), state_of(lstmkit_layer, batch=1)
+    unbatched = tuple(s.squeeze(1) for s in parts_of(state))
+    initial_state = unbatched if len(unbatched) > 1 else unbatched[0]
+    assert_close(lstmkit_layer(x, initial_state), torch_layer(x, initial_state), **LAST_DIGITS)
+    assert_close(lstmkit_layer(x), torch_layer(x), **LAST_DIGITS)
+    short, final = lstmkit_layer(x, initial_state, lengths=4)
+    expected, expected_final = torch_layer(x[:4], initial_state)
+    assert_close(short[:4], expected, **LAST_DIGITS)
+    assert_close(final, expected_final, **LAST_DIGITS)
     assert (short[4:] == 0).all()
 
 
 @LAYERS
 def test_dropout_between_layers(name: str) -> None:
-    """In training the values that torch drops from the same seed; out of training none; never after the last layer."""
-    ours, theirs = pair((name, {"num_layers": 3, "bidirectional": True, "dropout": 0.4}))
-    x = batch_of(ours)
+    """Dropout drops the values that torch drops from the same seed, only in training, never after the last layer."""
+    lstmkit_layer, torch_layer = pair((name, {"num_layers": 3, "bidirectional": True, "dropout": 0.4}))
+    x = batch_of(lstmkit_layer)
     torch.manual_seed(3)
-    output = ours(x)
+    output = lstmkit_layer(x)
     torch.manual_seed(3)
-    assert_close(output, theirs(x), **LAST_DIGITS)
-    assert not torch.equal(output[0], ours(x)[0])
-    assert_close(ours.eval()(x), theirs.eval()(x), **LAST_DIGITS)
+    assert_close(output, torch_layer(x), **LAST_DIGITS)
+    assert not torch.equal(output[0], lstmkit_layer(x)[0])
+    assert_close(lstmkit_layer.eval()(x), torch_layer.eval()(x), **LAST_DIGITS)
 
 
 @LAYERS
 def test_dropout_of_a_single_layer(name: str) -> None:
-    """It cannot do anything: said with a warning that points at the caller's line, as torch says it."""
+    """Dropout in a single layer does nothing; as in torch, a warning points at the caller's line."""
     with pytest.warns(UserWarning, match="dropout acts between layers; with num_layers=1 it does nothing") as caught:
         layer = cases.LAYERS[name](3, 5, dropout=0.5)  # type: ignore[call-arg]
     assert caught[0].filename == __file__
@@ -222,24 +226,26 @@ def test_dropout_of_a_single_layer(name: str) -> None:
 
 
 @LAYERS
-def test_float32_is_torchs(name: str) -> None:
-    """The default type, where torch has kernels of its own: the same but for the rounding of float32."""
+def test_float32_outputs_equal_torchs(name: str) -> None:
+    """In the default dtype, outputs equal torch's up to float32 rounding."""
     torch.manual_seed(0)
-    theirs = getattr(nn, name)(7, 9, num_layers=2, bidirectional=True)
+    torch_layer = getattr(nn, name)(7, 9, num_layers=2, bidirectional=True)
     x = torch.randn(6, 4, 7)
-    for backend in cases.available_backends():
-        ours = cases.LAYERS[name](7, 9, num_layers=2, bidirectional=True, backend=backend)  # type: ignore[call-arg]
-        ours.load_state_dict(theirs.state_dict())
-        if explain_backend(ours, x).chosen is not None:
-            assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-6)
+    for backend in cases.able():
+        lstmkit_layer = cases.LAYERS[name](7, 9, num_layers=2, bidirectional=True, backend=backend)  # type: ignore[call-arg]
+        lstmkit_layer.load_state_dict(torch_layer.state_dict())
+        if explain_backend(lstmkit_layer, x).chosen is not None:
+            assert_close(lstmkit_layer(x), torch_layer(x), rtol=1e-5, atol=1e-6)
 
 
 def test_constructors_take_torchs_arguments_by_position() -> None:
-    """In torch's order, up to ``proj_size``."""
-    ours = LSTM(3, 5, 2, False, True, 0.5, True, 2)
-    theirs = nn.LSTM(3, 5, 2, False, True, 0.5, True, 2)
-    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
-    assert (ours.batch_first, ours.dropout) == (theirs.batch_first, theirs.dropout)
+    """Positional arguments have torch's order, up to ``proj_size``."""
+    lstmkit_layer = LSTM(3, 5, 2, False, True, 0.5, True, 2)
+    torch_layer = nn.LSTM(3, 5, 2, False, True, 0.5, True, 2)
+    assert {k: v.shape for k, v in lstmkit_layer.state_dict().items()} == {
+        k: v.shape for k, v in torch_layer.state_dict().items()
+    }
+    assert (lstmkit_layer.batch_first, lstmkit_layer.dropout) == (torch_layer.batch_first, torch_layer.dropout)
     rnn = RNN(3, 5, 2, "relu", False, True, 0.5, True)
     assert (rnn.specs[0].kind, rnn.bias, rnn.batch_first, rnn.dropout) == ("rnn_relu", False, True, 0.5)
     assert rnn.nonlinearity == "relu"
@@ -247,13 +253,13 @@ def test_constructors_take_torchs_arguments_by_position() -> None:
     assert (gru.bias, gru.batch_first, gru.dropout, gru.bidirectional) == (False, True, 0.5, True)
 
 
-# ---- what every layer keeps, whatever its options --------------------------------------------------------------------
+# ---- invariants of every layer and option ----------------------------------------------------------------------------
 
 
 @CASES
-def test_padding_changes_nothing(case: tuple[str, dict[str, Any]]) -> None:
-    """Each sequence of a batch comes out as it does alone and without padding; what lies in the padding is not seen."""
-    layer = quiet(cases.make_layer(*case))
+def test_padding_does_not_change_the_outputs(case: tuple[str, dict[str, Any]]) -> None:
+    """Each sequence of a batch gives the same results as alone; NaN in the padding has no effect."""
+    layer = in_eval_mode(cases.make_layer(*case))
     x, state, lengths = batch_of(layer), state_of(layer), [3, 6, 0, 1]
     poisoned = time_first(layer, x).detach().clone()
     for b, n in enumerate(lengths):
@@ -262,16 +268,16 @@ def test_padding_changes_nothing(case: tuple[str, dict[str, Any]]) -> None:
     for b, n in enumerate(lengths):
         row_state = tuple(s[:, b : b + 1] for s in parts_of(state))
         alone = time_first(layer, time_first(layer, x)[:n, b : b + 1])
-        wanted, wanted_final = layer(alone, row_state if len(row_state) > 1 else row_state[0])
-        got = time_first(layer, output)[:, b : b + 1]
-        assert_close(got[:n], time_first(layer, wanted), **LAST_DIGITS)
-        assert (got[n:] == 0).all()
-        assert_close(tuple(s[:, b : b + 1] for s in parts_of(final)), parts_of(wanted_final), **LAST_DIGITS)
+        expected, expected_final = layer(alone, row_state if len(row_state) > 1 else row_state[0])
+        actual = time_first(layer, output)[:, b : b + 1]
+        assert_close(actual[:n], time_first(layer, expected), **LAST_DIGITS)
+        assert (actual[n:] == 0).all()
+        assert_close(tuple(s[:, b : b + 1] for s in parts_of(final)), parts_of(expected_final), **LAST_DIGITS)
 
 
 @CASES
-def test_a_layer_trains(case: tuple[str, dict[str, Any]]) -> None:
-    """In training mode, with padding, every weight and the input get a gradient, and none of it is NaN."""
+def test_every_weight_gets_a_finite_gradient(case: tuple[str, dict[str, Any]]) -> None:
+    """In training mode, with padding, every weight and the input get a nonzero gradient without NaN."""
     layer = cases.make_layer(*case)
     x = batch_of(layer, batch=8)
     lengths = torch.tensor([6, 3, 6, 1, 2, 6, 5, 4])
@@ -284,8 +290,8 @@ def test_a_layer_trains(case: tuple[str, dict[str, Any]]) -> None:
 
 
 @CASES
-def test_reference_is_what_auto_gives(case: tuple[str, dict[str, Any]]) -> None:
-    """In training, noise and all, from the same seed: the back end must not change what is computed."""
+def test_auto_equals_the_reference(case: tuple[str, dict[str, Any]]) -> None:
+    """From the same seed, noise included, the back end does not change the results."""
     x, results = None, []
     for backend in ("auto", "reference"):
         layer = cases.make_layer(*case, backend=backend)
@@ -298,9 +304,9 @@ def test_reference_is_what_auto_gives(case: tuple[str, dict[str, Any]]) -> None:
 
 
 @CASES
-def test_trace_is_forward(case: tuple[str, dict[str, Any]]) -> None:
-    """The same output and state; every layer and direction has every gate, batch first, zero past the end."""
-    layer = quiet(cases.make_layer(*case))
+def test_trace_equals_forward(case: tuple[str, dict[str, Any]]) -> None:
+    """Output and state are equal; every layer and direction has every gate, batch first, zero past the end."""
+    layer = in_eval_mode(cases.make_layer(*case))
     x, state, lengths = batch_of(layer), state_of(layer), [3, 6, 0, 1]
     output, final = layer(x, state, lengths)
     trace = layer.trace(x, state, lengths)
@@ -324,7 +330,7 @@ def test_trace_is_forward(case: tuple[str, dict[str, Any]]) -> None:
 @pytest.mark.parametrize("batch_first", [False, True])
 @LAYERS
 def test_trace_of_one_sequence(name: str, batch_first: bool) -> None:
-    """``(T, F)`` is traced as a batch of one; the state comes as from ``forward``."""
+    """``(T, F)`` is traced as a batch of one; the state equals that of ``forward``."""
     layer = cases.make_layer(name, {"batch_first": batch_first})
     x = cases.numbers(6, 3, seed=1)
     output, final = layer(x)
@@ -335,9 +341,9 @@ def test_trace_of_one_sequence(name: str, batch_first: bool) -> None:
 
 
 @CASES
-def test_chunks_and_stream_are_the_whole(case: tuple[str, dict[str, Any]]) -> None:
-    """A run cut in pieces with its state carried, and one fed step by step, is the run in one piece."""
-    layer = quiet(cases.make_layer(*case))
+def test_chunks_and_stream_equal_the_whole_sequence(case: tuple[str, dict[str, Any]]) -> None:
+    """A sequence in chunks with the state carried, or step by step, gives the same results as in one call."""
+    layer = in_eval_mode(cases.make_layer(*case))
     x, state = batch_of(layer), state_of(layer)
     if layer.bidirectional:
         with pytest.raises(ValueError, match=r"^a bidirectional layer cannot stream: its reversed direction needs"):
@@ -351,36 +357,36 @@ def test_chunks_and_stream_are_the_whole(case: tuple[str, dict[str, Any]]) -> No
         chunks.append(part)
     assert_close((torch.cat(chunks, time), carried), (output, final), **LAST_DIGITS)
 
-    live = layer.stream(state)
-    assert isinstance(live, Stream)
-    steps = [live(x.select(time, t)) for t in range(4)]
+    stream = layer.stream(state)
+    assert isinstance(stream, Stream)
+    steps = [stream(x.select(time, t)) for t in range(4)]
     assert_close(torch.stack(steps, time), output.narrow(time, 0, 4), **LAST_DIGITS)
-    assert_close(live(x.narrow(time, 4, 2)), output.narrow(time, 4, 2), **LAST_DIGITS)
-    assert_close(live.state, final, **LAST_DIGITS)
-    live.reset()
-    assert_close(live(x.select(time, 0)), layer(x.narrow(time, 0, 1))[0].squeeze(time), **LAST_DIGITS)
+    assert_close(stream(x.narrow(time, 4, 2)), output.narrow(time, 4, 2), **LAST_DIGITS)
+    assert_close(stream.state, final, **LAST_DIGITS)
+    stream.reset()
+    assert_close(stream(x.select(time, 0)), layer(x.narrow(time, 0, 1))[0].squeeze(time), **LAST_DIGITS)
 
 
 @CASES
 def test_copies_and_saved_weights(case: tuple[str, dict[str, Any]]) -> None:
     """A deep copy and a layer with the same ``state_dict`` compute the same, and share no weights."""
-    layer = quiet(cases.make_layer(*case))
+    layer = in_eval_mode(cases.make_layer(*case))
     x = batch_of(layer)
-    wanted = layer(x)
-    twin = copy.deepcopy(layer)
-    loaded = quiet(cases.make_layer(*case, seed=9))
-    assert not torch.equal(loaded(x)[0], wanted[0])
+    expected = layer(x)
+    copied = copy.deepcopy(layer)
+    loaded = in_eval_mode(cases.make_layer(*case, seed=9))
+    assert not torch.equal(loaded(x)[0], expected[0])
     loaded.load_state_dict(layer.state_dict(), strict=True)
     with torch.no_grad():
         for w in layer.parameters():
             w.zero_()
-    assert_close(twin(x), wanted, **EXACTLY)
-    assert_close(loaded(x), wanted, **EXACTLY)
+    assert_close(copied(x), expected, **EXACTLY)
+    assert_close(loaded(x), expected, **EXACTLY)
 
 
 @CASES
-def test_nothing_to_do(case: tuple[str, dict[str, Any]]) -> None:
-    """No steps or no sequences: an empty output; without steps the state is the one given."""
+def test_empty_batches_and_sequences(case: tuple[str, dict[str, Any]]) -> None:
+    """No steps or no sequences give an empty output; without steps the final state is the initial one."""
     layer = cases.make_layer(*case)
     for n_steps, batch in ((0, 0), (0, 3), (2, 0)):
         x, state = batch_of(layer, n_steps, batch), state_of(layer, batch)
@@ -402,8 +408,8 @@ LENGTHS = {
 
 @BACKENDS
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
-def test_lengths_of_any_kind(lengths: Any, backend: str) -> None:
-    """A list, a tuple, an array, a tensor of any whole-number type."""
+def test_lengths_of_any_type(lengths: Any, backend: str) -> None:
+    """Lengths may be a list, a tuple, an array, or a tensor of any integer dtype."""
     layer = cases.make_layer("LSTM", {"bidirectional": True}, backend=backend)
     x = batch_of(layer)
     assert_close(layer(x, lengths=lengths), layer(x, lengths=LENGTHS["int64"]), **EXACTLY)
@@ -420,18 +426,20 @@ def test_input_of_any_strides(name: str, backend: str) -> None:
     skip_if_refused(layer, batch_of(layer))
     wide, state = cases.numbers(6, 4, 6, seed=1), state_of(layer)
     view = wide[..., ::2]
-    spread = tuple(s.repeat(1, 2, 1)[:, :4] for s in parts_of(state))
+    strided_state = tuple(s.repeat(1, 2, 1)[:, :4] for s in parts_of(state))
     assert not view.is_contiguous()
     for lengths in (None, [3, 6, 0, 1]):
-        wanted = layer(view.contiguous(), state, lengths)
-        assert_close(layer(view, spread if len(spread) > 1 else spread[0], lengths), wanted, **LAST_DIGITS)
+        expected = layer(view.contiguous(), state, lengths)
+        assert_close(
+            layer(view, strided_state if len(strided_state) > 1 else strided_state[0], lengths), expected, **LAST_DIGITS
+        )
 
 
 # ---- each option -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("merge", "meet"),
+    ("merge", "combine"),
     [
         ("concat", lambda a, b: torch.cat([a, b], -1)),
         ("sum", lambda a, b: a + b),
@@ -440,27 +448,27 @@ def test_input_of_any_strides(name: str, backend: str) -> None:
     ],
 )
 @LAYERS
-def test_merge(name: str, merge: str, meet: Any) -> None:
-    """The output is made of the two directions' hidden states; the next layer is as wide as that."""
+def test_merge(name: str, merge: str, combine: Any) -> None:
+    """The output combines the hidden states of both directions; the next layer's input has its width."""
     layer = cases.make_layer(name, {"merge": merge, "bidirectional": True, "num_layers": 2, "batch_first": True})
     trace = layer.trace(batch_of(layer), lengths=[3, 6, 0, 1])
-    wanted = meet(trace.gates[1, 0]["hidden"], trace.gates[1, 1]["hidden"])
-    assert_close(trace.output, wanted, **LAST_DIGITS)
-    assert layer.output_size == wanted.shape[-1]
-    assert weight(layer, "weight_ih_l1").shape[1] == wanted.shape[-1]
+    expected = combine(trace.gates[1, 0]["hidden"], trace.gates[1, 1]["hidden"])
+    assert_close(trace.output, expected, **LAST_DIGITS)
+    assert layer.output_size == expected.shape[-1]
+    assert weight(layer, "weight_ih_l1").shape[1] == expected.shape[-1]
 
 
 @pytest.mark.parametrize("more", [{}, {"bidirectional": True}, {"bidirectional": True, "merge": "sum"}], ids=str)
 @LAYERS
 def test_residual(name: str, more: dict[str, Any]) -> None:
-    """Every layer but the first adds its input: taken apart into single layers, the sum is theirs."""
+    """Every layer but the first adds its input: the output equals that of single layers with added inputs."""
     layer = cases.make_layer(name, {"residual": True, "num_layers": 3} | more)
     x = batch_of(layer)
     steps = x
     for k in range(3):
         single = LAYER_OF[name](steps.shape[-1], 5, dtype=torch.float64, **more)
-        mine = {key: w for key, w in layer.state_dict().items() if f"_l{k}" in key}
-        single.load_state_dict({key.replace(f"_l{k}", "_l0"): w for key, w in mine.items()})
+        layer_weights = {key: w for key, w in layer.state_dict().items() if f"_l{k}" in key}
+        single.load_state_dict({key.replace(f"_l{k}", "_l0"): w for key, w in layer_weights.items()})
         output, _ = single(steps, lengths=[3, 6, 0, 1])
         steps = output + steps if k else output
     assert_close(layer(x, lengths=[3, 6, 0, 1])[0], steps, **LAST_DIGITS)
@@ -470,7 +478,7 @@ LAYER_OF: dict[str, Any] = dict(cases.LAYERS)
 
 
 def counting_rnn(**options: Any) -> RecurrentLayer:
-    """A ReLU network of 8 units without input and biases, whose every step is ``h → h``, unless there is noise."""
+    """A ReLU network of 8 units without input and biases; each step is ``h → h`` unless there is noise."""
     layer = RNN(1, 8, nonlinearity="relu", dtype=torch.float64, **options)
     with torch.no_grad():
         for w in layer.parameters():
@@ -480,7 +488,7 @@ def counting_rnn(**options: Any) -> RecurrentLayer:
 
 
 def test_recurrent_dropout() -> None:
-    """In training each sequence has units that are hidden at all of its steps; out of training nothing is hidden.
+    """In training each sequence has units that are dropped at all of its steps; in evaluation none is dropped.
 
     With ``h_t = m ⊙ h_{t-1}`` from ones, ``h_t`` is ``m^t``: 0 or 2^t, so the mask is the same at all steps.
     """
@@ -493,13 +501,13 @@ def test_recurrent_dropout() -> None:
     for t in range(4):
         assert_close(output[t], mask ** (t + 1), **EXACTLY)
     assert 120 < (mask == 2).sum() < 280  # of 400: half of them but for 8 standard deviations
-    assert not torch.equal(mask, mask[:1].expand_as(mask))  # every sequence has its own
-    assert not torch.equal(layer(x, ones)[0], output)  # and every forward
-    assert_close(quiet(layer)(x, ones)[0], torch.ones_like(output), **EXACTLY)
+    assert not torch.equal(mask, mask[:1].expand_as(mask))  # masks differ between sequences
+    assert not torch.equal(layer(x, ones)[0], output)  # and between calls
+    assert_close(in_eval_mode(layer)(x, ones)[0], torch.ones_like(output), **EXACTLY)
 
 
-def test_recurrent_dropout_by_its_rate() -> None:
-    """What is kept is scaled by ``1 / (1 - p)``, so that the expectation stays."""
+def test_recurrent_dropout_is_scaled_by_its_rate() -> None:
+    """Kept units are scaled by ``1 / (1 - p)``, which preserves the expectation."""
     layer = counting_rnn(recurrent_dropout=0.2)
     torch.manual_seed(0)
     output, _ = layer(torch.zeros(1, 200, 1, dtype=torch.float64), torch.ones(1, 200, 8, dtype=torch.float64))
@@ -508,9 +516,9 @@ def test_recurrent_dropout_by_its_rate() -> None:
 
 
 def test_zoneout() -> None:
-    """In training a unit keeps its old value at a step, or not; out of training it moves by the expected share.
+    """In training a unit keeps its old value at random steps; in evaluation it moves by the expected fraction.
 
-    A bias of 1 makes every step ``h → h + 1``: so a unit counts the steps at which it was not kept.
+    A bias of 1 makes every step ``h → h + 1``, so a unit counts the steps at which it was not kept.
     """
     layer = counting_rnn(zoneout=0.3)
     with torch.no_grad():
@@ -525,18 +533,18 @@ def test_zoneout() -> None:
     assert not torch.equal(layer(x)[0], output)
     assert_close(final, output[-1:], **EXACTLY)
 
-    output, _ = quiet(layer)(x)
+    output, _ = in_eval_mode(layer)(x)
     steps = torch.arange(1, 21, dtype=torch.float64)[:, None, None]
     assert_close(output, (0.7 * steps).expand_as(output), **LAST_DIGITS)
     assert_close(layer(x)[0], output, **EXACTLY)
 
 
 def test_zoneout_of_an_lstm_mixes_both_states() -> None:
-    """Out of training one step with share ``k`` is ``k·old + (1 - k)·new``, for the hidden and for the cell state."""
-    with_it, without = (quiet(cases.make_layer("LSTM", {"zoneout": z})) for z in (0.3, 0.0))
-    x, state = batch_of(with_it, n_steps=1), state_of(with_it)
-    _, mixed = with_it(x, state)
-    _, new = without(x, state)
+    """In evaluation a step with zoneout ``k`` gives ``k·old + (1 - k)·new``, for the hidden and the cell state."""
+    with_zoneout, without_zoneout = (in_eval_mode(cases.make_layer("LSTM", {"zoneout": z})) for z in (0.3, 0.0))
+    x, state = batch_of(with_zoneout, n_steps=1), state_of(with_zoneout)
+    _, mixed = with_zoneout(x, state)
+    _, new = without_zoneout(x, state)
     for m, n, old in zip(mixed, new, parts_of(state), strict=True):
         assert_close(m, 0.3 * old + 0.7 * n, **LAST_DIGITS)
 
@@ -561,14 +569,14 @@ def test_weight_drop(backend: str) -> None:
     assert_close(output[0], kept.expand(3, 8), **EXACTLY)
     output.sum().backward()
     assert recurrent.grad is not None
-    assert 0 < int((recurrent.grad == 0).sum()) < 64  # a dropped weight learns nothing
+    assert 0 < int((recurrent.grad == 0).sum()) < 64  # a dropped weight has no gradient
     assert (recurrent == 1).all()
-    assert_close(quiet(layer)(x, ones)[0][0], torch.full((3, 8), 8.0, dtype=torch.float64), **EXACTLY)
+    assert_close(in_eval_mode(layer)(x, ones)[0][0], torch.full((3, 8), 8.0, dtype=torch.float64), **EXACTLY)
 
 
 @LAYERS
-def test_weight_drop_leaves_the_other_weights(name: str) -> None:
-    """Only ``weight_hh`` is dropped from, on average by its share."""
+def test_weight_drop_changes_only_recurrent_weights(name: str) -> None:
+    """Only ``weight_hh`` is dropped, and kept weights are scaled."""
     layer = cases.make_layer(name, {"weight_drop": 0.3})
     torch.manual_seed(0)
     passes = layer.call_for(batch_of(layer)).passes
@@ -583,7 +591,7 @@ def test_weight_drop_leaves_the_other_weights(name: str) -> None:
 
 @pytest.mark.parametrize("coupled", [False, True])
 def test_forget_bias(coupled: bool) -> None:
-    """The forget gate's two biases add up to it, in every layer and direction; all else is as it was."""
+    """The forget gate's two biases add up to it in every layer and direction; other weights are unchanged."""
     options = {"num_layers": 2, "bidirectional": True, "coupled": coupled, "peephole": True}
     plain = cases.make_layer("LSTM", options).state_dict()
     weights = cases.make_layer("LSTM", options | {"forget_bias": 1.5}).state_dict()
@@ -597,8 +605,8 @@ def test_forget_bias(coupled: bool) -> None:
     assert (sums["bias_ih_l0"][forget] + sums["bias_hh_l0"][forget] == 0).all()
 
 
-def test_layer_norm_starts_as_plain_normalisation() -> None:
-    """Gains start at 1, the cell state's shift at 0."""
+def test_layer_norm_starts_as_plain_normalization() -> None:
+    """Gains start at 1, and the cell state's shift starts at 0."""
     weights = cases.make_layer("LSTM", {"layer_norm": True, "num_layers": 2}).state_dict()
     gains = [w for key, w in weights.items() if key.startswith("weight_ln")]
     shifts = [w for key, w in weights.items() if key.startswith("bias_ln")]
@@ -609,7 +617,7 @@ def test_layer_norm_starts_as_plain_normalisation() -> None:
 
 
 def test_repr() -> None:
-    """Sizes and whatever is not at its default."""
+    """``repr`` shows the sizes and every option that is not at its default."""
     layer = LSTM(3, 5, 2, bidirectional=True, proj_size=2, peephole=True, merge="sum", zoneout=0.1)
     shown = "num_layers=2, bidirectional=True, batch_first=False, proj_size=2, peephole=True, zoneout=0.1, merge=sum"
     assert repr(layer) == f"LSTM(3, 5, {shown})"
@@ -623,7 +631,7 @@ PROPERTY = settings(deadline=None, max_examples=60, database=None, derandomize=T
 
 @st.composite
 def batches(draw: st.DrawFn) -> tuple[RecurrentLayer, Tensor, list[int]]:
-    """A layer of any size and options out of training, an input for it, lengths."""
+    """A layer of any size and options in evaluation mode, an input for it, and lengths."""
     name = draw(st.sampled_from(sorted(cases.LAYERS)))
     hidden = draw(st.integers(1, 5))
     options: dict[str, Any] = {
@@ -650,22 +658,22 @@ def batches(draw: st.DrawFn) -> tuple[RecurrentLayer, Tensor, list[int]]:
 
 @PROPERTY
 @given(batches())
-def test_any_batch_is_its_sequences(drawn: tuple[RecurrentLayer, Tensor, list[int]]) -> None:
-    """A row of a batch is the sequence alone, whatever the layer."""
-    layer, x, lengths = drawn
+def test_any_batch_equals_its_sequences(example: tuple[RecurrentLayer, Tensor, list[int]]) -> None:
+    """A row of a batch gives the same results as the sequence alone, for any layer."""
+    layer, x, lengths = example
     output, final = layer(x, lengths=lengths)
     for b, n in enumerate(lengths):
-        wanted, wanted_final = layer(time_first(layer, time_first(layer, x)[:n, b : b + 1]))
-        assert_close(time_first(layer, output)[:n, b : b + 1], time_first(layer, wanted), **LAST_DIGITS)
+        expected, expected_final = layer(time_first(layer, time_first(layer, x)[:n, b : b + 1]))
+        assert_close(time_first(layer, output)[:n, b : b + 1], time_first(layer, expected), **LAST_DIGITS)
         assert (time_first(layer, output)[n:, b] == 0).all()
-        assert_close(tuple(s[:, b : b + 1] for s in parts_of(final)), parts_of(wanted_final), **LAST_DIGITS)
+        assert_close(tuple(s[:, b : b + 1] for s in parts_of(final)), parts_of(expected_final), **LAST_DIGITS)
 
 
 @PROPERTY
 @given(batches(), st.integers(1, 4), st.randoms(use_true_random=False))
-def test_any_padding_and_order(drawn: tuple[RecurrentLayer, Tensor, list[int]], more: int, random: Any) -> None:
-    """More padding changes nothing; rows in another order come out in that order."""
-    layer, x, lengths = drawn
+def test_any_padding_and_order(example: tuple[RecurrentLayer, Tensor, list[int]], more: int, random: Any) -> None:
+    """More padding changes nothing, and reordered rows give reordered results."""
+    layer, x, lengths = example
     output, final = layer(x, lengths=lengths)
     time, rows = (1, 0) if layer.batch_first else (0, 1)
     shape = list(x.shape)
@@ -682,23 +690,23 @@ def test_any_padding_and_order(drawn: tuple[RecurrentLayer, Tensor, list[int]], 
 
 @PROPERTY
 @given(batches())
-def test_any_back_end(drawn: tuple[RecurrentLayer, Tensor, list[int]]) -> None:
-    """Where a back end runs, values and gradients are the reference's; where it does not, it says why."""
-    layer, x, lengths = drawn
+def test_any_back_end_equals_the_reference(example: tuple[RecurrentLayer, Tensor, list[int]]) -> None:
+    """A back end gives the reference's values and gradients, or refuses with its reason."""
+    layer, x, lengths = example
     layer.backend = "reference"
     output, final = layer(x, lengths=lengths)
-    wanted = (output, final, gradients(layer, output, final, x))
+    expected = (output, final, gradients(layer, output, final, x))
     for candidate in explain_backend(layer, x, lengths).candidates:
         layer.backend = candidate.backend
         if candidate.unsupported_reason is None:
             output, final = layer(x, lengths=lengths)
-            assert_close((output, final, gradients(layer, output, final, x)), wanted, **LAST_DIGITS)
+            assert_close((output, final, gradients(layer, output, final, x)), expected, **LAST_DIGITS)
         else:
             with pytest.raises(BackendUnavailable, match=re.escape(candidate.unsupported_reason)):
                 layer(x, lengths=lengths)
 
 
-# ---- what is refused, and how it is said -----------------------------------------------------------------------------
+# ---- invalid arguments and inputs ------------------------------------------------------------------------------------
 
 REFUSED_ARGUMENTS = {
     "num_layers must be at least 1, got 0": {"num_layers": 0},
@@ -716,13 +724,13 @@ REFUSED_ARGUMENTS = {
 
 @pytest.mark.parametrize(("message", "arguments"), REFUSED_ARGUMENTS.items(), ids=REFUSED_ARGUMENTS)
 def test_arguments_out_of_range(message: str, arguments: dict[str, Any]) -> None:
-    """The constructor says what may be and what was given."""
+    """The message names the allowed range and the value."""
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         LSTM(**({"input_size": 3, "hidden_size": 5} | arguments))
 
 
 def test_unknown_nonlinearity() -> None:
-    """The two that there are, by name."""
+    """The message lists the known nonlinearities."""
     with pytest.raises(ValueError, match=r"^unknown nonlinearity 'gelu'; known: tanh, relu$"):
         RNN(3, 5, nonlinearity="gelu")
 
@@ -766,24 +774,24 @@ REFUSED_INPUTS: dict[str, tuple[dict[str, Any], str]] = {
 
 @AND_AUTO
 @pytest.mark.parametrize(("arguments", "message"), REFUSED_INPUTS.values(), ids=REFUSED_INPUTS)
-def test_input_that_does_not_fit(arguments: dict[str, Any], message: str, backend: str) -> None:
-    """Said before anything runs, whatever the back end: what was expected and what came."""
+def test_invalid_inputs_are_refused(arguments: dict[str, Any], message: str, backend: str) -> None:
+    """Every back end refuses invalid input before it runs, and names what was expected and what it got."""
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         LSTM(3, 5, backend=backend)(**arguments)
 
 
-def test_state_of_a_projected_layer_that_does_not_fit() -> None:
+def test_an_invalid_state_of_a_projected_layer_is_refused() -> None:
     """Hidden and cell state differ in width; the message has both."""
     message = "expected the state hidden (4, 2, 3), cell (4, 2, 5); got (4, 2, 5), (4, 2, 5)"
     with pytest.raises(ValueError, match=re.escape(message)):
         LSTM(3, 5, 2, bidirectional=True, proj_size=3)(torch.zeros(6, 2, 3), (torch.zeros(4, 2, 5),) * 2)
 
 
-# ---- which back end --------------------------------------------------------------------------------------------------
+# ---- choice of the back end ------------------------------------------------------------------------------------------
 
 
 def test_explain_backend() -> None:
-    """One line a back end: which would run, which could, why the others cannot."""
+    """The report has one line per back end: which runs, which could run, and why the others cannot."""
     report = explain_backend(LSTM(3, 5, backend="torch"), X)
     assert report.chosen == "torch"
     lines = str(report).splitlines()
@@ -800,16 +808,16 @@ def test_explain_backend() -> None:
 
 
 @CASES
-def test_explaining_is_true_and_changes_nothing(case: tuple[str, dict[str, Any]]) -> None:
-    """A back end that says it can, runs; ``"auto"`` always has one; random numbers are as if not asked."""
+def test_explain_backend_is_correct_and_has_no_side_effect(case: tuple[str, dict[str, Any]]) -> None:
+    """A back end listed as able runs; ``"auto"`` always has one; the random state does not change."""
     layer = cases.make_layer(*case)
     x = batch_of(layer)
     torch.manual_seed(4)
-    wanted = layer(x)
+    expected = layer(x)
     torch.manual_seed(4)
     report = explain_backend(layer, x)
     assert report.chosen is not None
-    assert_close(layer(x), wanted, **EXACTLY)
+    assert_close(layer(x), expected, **EXACTLY)
     for candidate in report.candidates:
         layer.backend = candidate.backend
         if candidate.unsupported_reason is None:
@@ -819,21 +827,21 @@ def test_explaining_is_true_and_changes_nothing(case: tuple[str, dict[str, Any]]
                 layer(x)
 
 
-def test_trace_asks_for_a_back_end_that_can() -> None:
-    """``"auto"`` finds one; a back end asked for by name says that it hands out no gates."""
+def test_trace_needs_a_back_end_that_returns_gates() -> None:
+    """``"auto"`` chooses one; a back end requested by name that returns no gates raises an error."""
     assert LSTM(3, 5).trace(X).gates[0, 0]["input"].shape == (4, 6, 5)
     with pytest.raises(BackendUnavailable, match="torch does not return gates"):
         LSTM(3, 5, backend="torch").trace(X)
 
 
-# ---- other number types, and torch's own tools -----------------------------------------------------------------------
+# ---- other dtypes, and torch's tools ---------------------------------------------------------------------------------
 
 
 @BACKENDS
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 @LAYERS
-def test_layers_of_other_precision(name: str, dtype: torch.dtype, backend: str) -> None:
-    """All that comes out has the layer's type, and is near the float32 layer by what that type can hold."""
+def test_layers_of_other_dtypes(name: str, dtype: torch.dtype, backend: str) -> None:
+    """All results have the layer's dtype and are near the float32 layer's within its precision."""
     single = cases.make_layer(name, {"bidirectional": True, "dtype": torch.float32})
     layer = cases.make_layer(name, {"bidirectional": True, "dtype": dtype}, backend=backend)
     layer.load_state_dict(single.state_dict())
@@ -841,8 +849,8 @@ def test_layers_of_other_precision(name: str, dtype: torch.dtype, backend: str) 
     skip_if_refused(layer, x.to(dtype))
     output, final = layer(x.to(dtype), lengths=[3, 6, 0, 1])
     assert {output.dtype, *(s.dtype for s in parts_of(final))} == {dtype}
-    wanted, _ = single(x, lengths=[3, 6, 0, 1])
-    assert_close(output.float(), wanted, rtol=0, atol=2e-2 if dtype == torch.bfloat16 else 1e-6)
+    expected, _ = single(x, lengths=[3, 6, 0, 1])
+    assert_close(output.float(), expected, rtol=0, atol=2e-2 if dtype == torch.bfloat16 else 1e-6)
     assert all(g.isfinite().all() and g.dtype == dtype for g in gradients(layer, output, final).values())
 
 
@@ -854,39 +862,39 @@ def test_autocast(name: str, options: dict[str, Any], backend: str) -> None:
     layer = cases.make_layer(name, options | {"dtype": torch.float32}, backend=backend)
     x, state = batch_of(layer).detach().float(), state_of(layer)
     state = tuple(s.detach().float() for s in parts_of(state))
-    given_state = state if len(state) > 1 else state[0]
+    initial_state = state if len(state) > 1 else state[0]
     skip_if_refused(layer, x)
     for lengths in (None, [3, 6, 0, 1]):
-        wanted, wanted_final = layer(x, given_state, lengths)
-        wanted_gradients = gradients(layer, wanted, wanted_final)
+        expected, expected_final = layer(x, initial_state, lengths)
+        expected_gradients = gradients(layer, expected, expected_final)
         with torch.autocast("cpu", torch.bfloat16):
             skip_if_refused(layer, x)
-            output, final = layer(x, given_state, lengths)
+            output, final = layer(x, initial_state, lengths)
         assert {output.dtype, *(s.dtype for s in parts_of(final))} == {torch.bfloat16}
-        assert_close(output.float(), wanted, rtol=0, atol=3e-2)
+        assert_close(output.float(), expected, rtol=0, atol=3e-2)
         for key, gradient in gradients(layer, output.float(), final).items():
             assert gradient.dtype == torch.float32
-            error = (gradient - wanted_gradients[key]).norm() / wanted_gradients[key].norm()
+            error = (gradient - expected_gradients[key]).norm() / expected_gradients[key].norm()
             assert error < 0.05, key
 
 
 @CASES
 def test_autocast_of_every_option(case: tuple[str, dict[str, Any]]) -> None:
-    """Every option runs under autocast, forward and backward, traced too."""
+    """Every option runs under autocast: forward, backward and traced."""
     layer = cases.make_layer(*case, dtype=torch.float32)
     x = batch_of(layer).detach().float()
     with torch.autocast("cpu", torch.bfloat16):
         output, final = layer(x, lengths=[3, 6, 0, 1])
         trace = layer.trace(x, lengths=[3, 6, 0, 1])
-        handed = cases.leaves(layer.call_for(x))
+        leaves = cases.leaves(layer.call_for(x))
     assert output.dtype == trace.output.dtype == torch.bfloat16
-    assert {tensor.dtype for tensor in handed.values()} == {torch.bfloat16}  # a back end need not know of autocast
+    assert {tensor.dtype for tensor in leaves.values()} == {torch.bfloat16}  # a back end need not know of autocast
     assert all(g.isfinite().all() for g in gradients(layer, output.float(), final).values())
 
 
 @LAYERS
-def test_whole_layers_are_pickled(name: str) -> None:
-    """As ``torch.nn``'s can be: for a process that is handed a layer."""
+def test_layers_can_be_pickled(name: str) -> None:
+    """A pickled layer computes the same, as for ``torch.nn``."""
     layer = cases.make_layer(name, {"bidirectional": True})
     x = batch_of(layer)
     assert_close(pickle.loads(pickle.dumps(layer))(x), layer(x), **EXACTLY)
@@ -902,20 +910,20 @@ COMPILED: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("case", COMPILED.values(), ids=COMPILED)
 def test_compile(case: tuple[str, dict[str, Any]]) -> None:
-    """``torch.compile`` takes a layer whole, without a graph break, and computes the same, with lengths and without."""
+    """``torch.compile`` compiles a layer without a graph break and computes the same, with and without lengths."""
     torch.compiler.reset()
-    layer = quiet(cases.make_layer(*case))
+    layer = in_eval_mode(cases.make_layer(*case))
     compiled = torch.compile(layer, backend="eager", fullgraph=True)
     x, state = batch_of(layer, n_steps=3), state_of(layer)
     for lengths in (None, torch.tensor([2, 3, 0, 1])):
         output, final = compiled(x, state, lengths)
-        wanted, wanted_final = layer(x, state, lengths)
-        assert_close((output, final), (wanted, wanted_final), **LAST_DIGITS)
-        assert_close(gradients(layer, output, final, x), gradients(layer, wanted, wanted_final, x), **LAST_DIGITS)
+        expected, expected_final = layer(x, state, lengths)
+        assert_close((output, final), (expected, expected_final), **LAST_DIGITS)
+        assert_close(gradients(layer, output, final, x), gradients(layer, expected, expected_final, x), **LAST_DIGITS)
 
 
 def test_compile_in_training() -> None:
-    """With all noise: no graph break, and other numbers each time."""
+    """With all noise there is no graph break, and each call gives other numbers."""
     torch.compiler.reset()
     noise = {"zoneout": 0.3, "recurrent_dropout": 0.3, "dropout": 0.3, "weight_drop": 0.3}
     layer = cases.make_layer("LSTM", {"num_layers": 2, **noise})
@@ -924,14 +932,14 @@ def test_compile_in_training() -> None:
     first, second = (compiled(x)[0] for _ in range(2))
     assert first.isfinite().all()
     assert not torch.equal(first, second)
-    coins = torch.compile(_bernoulli_mask, backend="eager", fullgraph=True)(0.3, (400, 500), x)
-    assert abs(float(coins.mean()) - 0.3) < 0.006  # six standard deviations
+    mask = torch.compile(_bernoulli_mask, backend="eager", fullgraph=True)(0.3, (400, 500), x)
+    assert abs(float(mask.mean()) - 0.3) < 0.006  # six standard deviations
 
 
 @LAYERS
 def test_export(name: str) -> None:
-    """``torch.export`` takes a layer with lengths, for batches of another size than the one it was shown."""
-    layer = quiet(cases.make_layer(name, {"bidirectional": True, "batch_first": True}))
+    """``torch.export`` exports a layer with lengths, for batches of other sizes than the example."""
+    layer = in_eval_mode(cases.make_layer(name, {"bidirectional": True, "batch_first": True}))
     batch = torch.export.Dim("batch", min=1, max=64)
     example = (batch_of(layer, n_steps=3).detach(), None, torch.tensor([2, 3, 0, 1]))
     program = torch.export.export(layer, example, dynamic_shapes=({0: batch}, None, {0: batch})).module()
@@ -942,7 +950,7 @@ def test_export(name: str) -> None:
 @pytest.mark.parametrize("backend", ["auto", "reference"])
 @LAYERS
 def test_functional_weights(name: str, backend: str) -> None:
-    """``torch.func``: weights handed in from outside, gradients of each sample at once, several models at once."""
+    """``torch.func`` works: weights as arguments, per-sample gradients, and stacked models."""
     layer = cases.make_layer(name, {"num_layers": 2, "bidirectional": True}, backend=backend)
     x = batch_of(layer).detach()
     weights = {key: w.detach() for key, w in layer.named_parameters()}
@@ -952,47 +960,47 @@ def test_functional_weights(name: str, backend: str) -> None:
         return cases.uneven_sum([output, *parts_of(final)])
 
     other = cases.make_layer(name, {"num_layers": 2, "bidirectional": True}, seed=8)
-    given_weights = {key: w.detach() for key, w in other.named_parameters()}
+    other_weights = {key: w.detach() for key, w in other.named_parameters()}
     output, final = other(x)
-    assert_close(loss(given_weights, x), cases.uneven_sum([output, *parts_of(final)]), **LAST_DIGITS)
+    assert_close(loss(other_weights, x), cases.uneven_sum([output, *parts_of(final)]), **LAST_DIGITS)
 
-    every = vmap(grad(loss), in_dims=(None, 1))(weights, x)
+    per_sample = vmap(grad(loss), in_dims=(None, 1))(weights, x)
     for b in range(4):
         output, final = layer(x[:, b])
-        assert_close({key: g[b] for key, g in every.items()}, gradients(layer, output, final), **LAST_DIGITS)
+        assert_close({key: g[b] for key, g in per_sample.items()}, gradients(layer, output, final), **LAST_DIGITS)
 
     stacked, _ = stack_module_state([layer, other])
-    both = vmap(lambda w: functional_call(layer, w, (x,))[0])(stacked)
-    assert_close(both, torch.stack([layer(x)[0], other(x)[0]]), **LAST_DIGITS)
+    stacked_outputs = vmap(lambda w: functional_call(layer, w, (x,))[0])(stacked)
+    assert_close(stacked_outputs, torch.stack([layer(x)[0], other(x)[0]]), **LAST_DIGITS)
 
 
 @BACKENDS
 def test_second_derivatives(backend: str) -> None:
-    """A gradient can be differentiated again, as for a gradient penalty, and comes to the same on every back end."""
+    """A gradient can be differentiated again, as for a gradient penalty, with the same result on every back end."""
     layer = cases.make_layer("LSTM", {}, backend=backend)
     x = batch_of(layer)
-    (slope,) = torch.autograd.grad(layer(x)[0].square().sum(), x, create_graph=True)
+    (first,) = torch.autograd.grad(layer(x)[0].square().sum(), x, create_graph=True)
     reference = cases.make_layer("LSTM", {}, backend="reference")
-    (wanted,) = torch.autograd.grad(reference(x)[0].square().sum(), x, create_graph=True)
-    second = torch.autograd.grad(slope.square().sum(), list(layer.parameters()))
-    assert_close(second, torch.autograd.grad(wanted.square().sum(), list(reference.parameters())), **LAST_DIGITS)
+    (expected,) = torch.autograd.grad(reference(x)[0].square().sum(), x, create_graph=True)
+    second = torch.autograd.grad(first.square().sum(), list(layer.parameters()))
+    assert_close(second, torch.autograd.grad(expected.square().sum(), list(reference.parameters())), **LAST_DIGITS)
 
 
 @BACKENDS
 def test_parametrized_weights(backend: str) -> None:
-    """torch's parametrizations put a computed tensor where the weight was: it is used, and learns through."""
+    """torch's parametrizations replace a weight by a computed tensor: it is used and gets gradients."""
     layer = cases.make_layer("LSTM", {}, backend=backend)
     x = batch_of(layer)
-    wanted = layer(x)[0]
+    expected = layer(x)[0]
     nn.utils.parametrizations.weight_norm(layer, "weight_hh_l0")
-    assert_close(layer(x)[0], wanted, **LAST_DIGITS)
+    assert_close(layer(x)[0], expected, **LAST_DIGITS)
     layer.parametrizations.weight_hh_l0.original0.data.mul_(2)  # type: ignore[union-attr]
-    assert not torch.allclose(layer(x)[0], wanted)
+    assert not torch.allclose(layer(x)[0], expected)
     assert all((g != 0).any() for g in gradients(layer, *layer(x)).values())
 
 
 @AND_AUTO
-def test_shapes_only(backend: str) -> None:
+def test_meta_device_gives_shapes(backend: str) -> None:
     """On the meta device a layer is made and run without memory, for its shapes."""
     layer = LSTM(3, 5, bidirectional=True, device="meta", backend=backend)
     x = torch.zeros(6, 4, 3, device="meta")
@@ -1004,7 +1012,7 @@ def test_shapes_only(backend: str) -> None:
 
 @LAYERS
 def test_flatten_parameters_does_nothing(name: str) -> None:
-    """It is there for code written for ``torch.nn``."""
+    """The method exists for code written for ``torch.nn``."""
     layer = cases.make_layer(name, {})
     before = copy.deepcopy(layer.state_dict())
     layer.flatten_parameters()
@@ -1016,7 +1024,7 @@ def test_flatten_parameters_does_nothing(name: str) -> None:
 @BACKENDS
 @LAYERS
 def test_on_a_gpu(name: str, backend: str) -> None:
-    """The CPU's values and gradients, in training and out of it, with lengths on either device."""
+    """Values and gradients equal the CPU's, in training and evaluation, with lengths on either device."""
     cpu = cases.make_layer(name, {"num_layers": 2, "bidirectional": True}, backend="reference")
     layer = copy.deepcopy(cpu).cuda()
     layer.backend = backend
@@ -1024,17 +1032,17 @@ def test_on_a_gpu(name: str, backend: str) -> None:
     for device, training in itertools.product(("cpu", "cuda"), (True, False)):
         lengths = torch.tensor([3, 6, 0, 1], device=device)
         output, final = layer.train(training)(x.cuda(), lengths=lengths)
-        wanted, wanted_final = cpu(x, lengths=lengths.cpu())
-        assert_close(output.cpu(), wanted, rtol=1e-8, atol=1e-10)
-        got = {key: g.cpu() for key, g in gradients(layer, output, final).items()}
-        assert_close(got, gradients(cpu, wanted, wanted_final), rtol=1e-8, atol=1e-10)
+        expected, expected_final = cpu(x, lengths=lengths.cpu())
+        assert_close(output.cpu(), expected, rtol=1e-8, atol=1e-10)
+        actual = {key: g.cpu() for key, g in gradients(layer, output, final).items()}
+        assert_close(actual, gradients(cpu, expected, expected_final), rtol=1e-8, atol=1e-10)
 
 
 def test_state_after_no_steps_is_a_copy() -> None:
-    """What is handed out can be changed without changing what was handed in."""
-    layer, given = LSTM(3, 5), (torch.zeros(1, 2, 5), torch.zeros(1, 2, 5))
+    """Changing the final state does not change the initial state."""
+    layer, initial_state = LSTM(3, 5), (torch.zeros(1, 2, 5), torch.zeros(1, 2, 5))
     with torch.no_grad():
-        _, final = layer(torch.zeros(0, 2, 3), given)
+        _, final = layer(torch.zeros(0, 2, 3), initial_state)
         for state in final:
             state.add_(1)
-    assert not any(state.any() for state in given)
+    assert not any(state.any() for state in initial_state)

@@ -23,8 +23,8 @@ from lstmkit.plots.style import line_style
 from lstmkit.plots.training import training_curve
 
 
-def drawn(figure: Figure) -> bytes:
-    """The rendered figure; warnings while drawing are errors here."""
+def render(figure: Figure) -> bytes:
+    """Render the figure as PNG; warnings while drawing are errors here."""
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=40)
     return out.getvalue()
@@ -75,38 +75,38 @@ def test_half_life_edges():
 
 
 @pytest.mark.parametrize(
-    ("half_lives", "says"),
+    ("half_lives", "message"),
     [
         ([3.0], "3 steps"),
         ([1e-3, 5, 1e6], "5 steps"),
         ([2, 4, np.inf, 0, np.nan], "infinite: 1, zero: 1"),
     ],
 )
-def test_half_life_figure(half_lives: list[float], says: str):
+def test_half_life_figure(half_lives: list[float], message: str):
     figure = gates.half_life_figure(np.array(half_lives))
     ax = figure.axes[0]
-    assert says in ax.get_title(loc="left") + ax.get_title(loc="right")
+    assert message in ax.get_title(loc="left") + ax.get_title(loc="right")
     finite = [h for h in half_lives if 0 < h < np.inf]
     assert sum(bar.get_height() for bar in ax.patches) == len(finite)  # type: ignore[attr-defined]
-    drawn(figure)
+    render(figure)
 
 
 @pytest.mark.parametrize("half_lives", [[], [np.inf, np.inf], [0.0], [np.nan]])
 def test_half_life_figure_without_finite_values_has_a_message(half_lives: list[float]):
     figure = gates.half_life_figure(np.array(half_lives))
     assert figure.axes[0].texts[0].get_text()
-    drawn(figure)
+    render(figure)
 
 
 def test_saturation_figure_has_one_point_per_unit():
-    shares = (np.full(3, 0.5), np.array([0.1, 0.0, 0.9]), np.array([0.2, 1.0, 0.1]))
-    figure = gates.saturation_figure({"forget": shares, "output": shares})
+    fractions = (np.full(3, 0.5), np.array([0.1, 0.0, 0.9]), np.array([0.2, 1.0, 0.1]))
+    figure = gates.saturation_figure({"forget": fractions, "output": fractions})
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["forget gate", "output gate"]
     x, y = (np.asarray(data, dtype=float) for data in figure.axes[0].lines[1].get_data())
     assert x.tolist() == [0.1, 0.0, 0.9]
     assert y.tolist() == [0.2, 1.0, 0.1]
-    drawn(figure)
-    drawn(gates.saturation_figure({}))
+    render(figure)
+    render(gates.saturation_figure({}))
 
 
 # ---- gate heat maps -----------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def test_gate_figure_of_each_cell(layer: LSTM | GRU | RNN, titles: str):
         assert ax.lines[0].get_xdata()[0] == 3.5  # type: ignore[index]
     x = np.asarray(figure.axes[0].lines[0].get_xdata())
     assert x == pytest.approx(np.arange(12) / 2 - 0.25)  # twelve values over six steps
-    drawn(figure)
+    render(figure)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
@@ -197,7 +197,7 @@ def test_labels_are_thinned():
 
 @pytest.mark.parametrize("gate", [np.zeros((1, 1)), np.full((3, 2), np.nan), np.full((3, 2), np.inf)])
 def test_gate_figure_of_odd_values(gate: np.ndarray):
-    drawn(gates.gate_figure({"forget": gate, "cell": gate, "hidden": gate}, values=gate[:, 0]))
+    render(gates.gate_figure({"forget": gate, "cell": gate, "hidden": gate}, values=gate[:, 0]))
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_forecast_draws_history_actuals_and_intervals(timestamps: pd.Index | Non
     assert [len(np.asarray(line.get_xdata())) for line in ax.lines] == [24 + 6, 2, 7, 7]  # observed, origin, 2 models
     wide, narrow = (path.get_extents() for c in ax.collections for path in c.get_paths())
     assert wide.height > narrow.height
-    drawn(figure)
+    render(figure)
 
 
 def test_forecast_draws_the_latest_windows_that_do_not_overlap():
@@ -262,7 +262,7 @@ def test_forecast_of_odd_frames(change: str, horizon: int):
     ahead = {"no y": ahead.drop(columns="y"), "all y missing": ahead.assign(y=np.nan), "nothing": ahead[:0]}.get(
         change, ahead
     )
-    drawn(forecast_plots.forecast_figure(history, ahead, [] if change == "no levels" else [80]))
+    render(forecast_plots.forecast_figure(history, ahead, [] if change == "no levels" else [80]))
 
 
 def test_forecast_draws_the_first_series_with_literal_names():
@@ -272,7 +272,7 @@ def test_forecast_draws_the_first_series_with_literal_names():
     both = [frame.astype({"unique_id": "category"}) for frame in both]
     figure = forecast_plots.forecast_figure(*both, levels=[80], n_series=3)
     assert [ax.get_title(loc="left") for ax in figure.axes] == ids[:3]
-    drawn(figure)
+    render(figure)
 
 
 def test_error_by_step():
@@ -285,9 +285,9 @@ def test_error_by_step():
     assert errors["naive"].tolist() == pytest.approx([0.5] * 3)
     figure = forecast_plots.error_by_step_figure(both, ["forecast", "naive"])
     assert labels_of(figure) == ["forecast", "naive"]
-    drawn(figure)
-    drawn(forecast_plots.error_by_step_figure(ahead[:1], ["forecast"]))
-    drawn(forecast_plots.error_by_step_figure(ahead.assign(y=np.nan), ["forecast"]))
+    render(figure)
+    render(forecast_plots.error_by_step_figure(ahead[:1], ["forecast"]))
+    render(forecast_plots.error_by_step_figure(ahead.assign(y=np.nan), ["forecast"]))
 
 
 def test_steps_count_from_the_origin_if_actuals_are_missing():
@@ -303,8 +303,8 @@ def test_calibration():
     assert forecast_plots.observed_coverage(frame, "m", [95, 80]) == {80: 75.0, 95: 100.0}
     figure = forecast_plots.interval_coverage_figure(frame, "m", [80, 95])
     assert "80 %: observed 75.0 %" in figure.axes[0].texts[-1].get_text()
-    drawn(figure)
-    drawn(forecast_plots.interval_coverage_figure(frame.assign(y=np.nan), "m", [80]))
+    render(figure)
+    render(forecast_plots.interval_coverage_figure(frame.assign(y=np.nan), "m", [80]))
 
 
 def rows(epochs: int, **more: float) -> list[dict[str, float]]:
@@ -316,20 +316,20 @@ def test_training_curve():
     assert labels_of(figure) == ["training", "validation", "best epoch (3)"]
     assert [ax.get_ylabel() for ax in figure.axes] == ["loss", "learning\nrate"]
     assert figure.axes[0].lines[-1].get_xydata().tolist() == [[3, 0.4]]  # type: ignore[union-attr]
-    drawn(figure)
+    render(figure)
 
 
 def test_training_curve_of_several_runs():
     figure = training_curve({"_1": (rows(3), -1), "$2^{": (rows(2), -1)})
     assert labels_of(figure) == ["_1", "$2^{", "training"]
-    drawn(figure)
+    render(figure)
 
 
 @pytest.mark.parametrize(
     "history", [[], rows(1), [{"epoch": e, "train_loss": v} for e, v in ((1, np.nan), (2, np.inf))]]
 )
 def test_training_curve_of_few_epochs(history: list[dict[str, float]]):
-    drawn(training_curve({"": (history, 1)}))
+    render(training_curve({"": (history, 1)}))
 
 
 # ---- style ---------------------------------------------------------------------------------------------------------
@@ -344,7 +344,7 @@ def test_neighboring_lines_differ_in_color_and_line_style():
 def test_figures_are_the_same_from_threads():
     history, ahead = frames(3)
     with ThreadPoolExecutor(4) as pool:
-        pages = list(pool.map(lambda _: drawn(forecast_plots.forecast_figure(history, ahead, [80])), range(4)))
+        pages = list(pool.map(lambda _: render(forecast_plots.forecast_figure(history, ahead, [80])), range(4)))
     assert len(set(pages)) == 1
 
 
@@ -362,18 +362,18 @@ def test_selected_units_are_drawn_with_their_numbers():
     maps = heat_maps(figure)
     assert [label.get_text() for label in maps["forget gate"].get_yticklabels()] == ["7", "2"]
     assert [label.get_text() for label in maps["hidden state"].get_yticklabels()] == ["2"]
-    drawn(figure)
+    render(figure)
     assert "hidden state" not in heat_maps(gates.gate_figure({"forget": forget, "hidden": forget[:, :3]}, units=[7]))
-    for units_, says in (
+    for units, message in (
         ([10], "unit 10 does not exist: choose 0 to 9"),
         ([-1], "unit -1 does not exist"),
         ([], "no units to draw"),
     ):
-        with pytest.raises(ValueError, match=says):
-            gates.gate_figure({"forget": forget}, units=units_)
+        with pytest.raises(ValueError, match=message):
+            gates.gate_figure({"forget": forget}, units=units)
 
 
 def test_columns_may_represent_several_steps():
     figure = gates.gate_figure({"forget": np.full((4, 2), 0.5)}, steps=37, labels=[str(t) for t in range(37)])
     assert heat_maps(figure)["forget gate"].images[0].get_extent() == [-0.5, 36.5, 1.5, -0.5]
-    drawn(figure)
+    render(figure)

@@ -1,4 +1,4 @@
-"""Models saved by version 0.1 load as today's jobs and give the same answers; so do models saved today.
+"""Models saved by version 0.1 load as current jobs and predict the same; so do models saved today.
 
 ``data/saved_0_1/JOB`` or ``JOB_KIND`` holds ``model.json``, ``weights.safetensors``, ``run.json`` and ``answer.json``:
 the records of the predictions of version 0.1 on the data of the job's case.
@@ -23,7 +23,7 @@ from lstmkit.jobs import class_name, job_names
 SAVED = Path(__file__).parent / "data" / "saved_0_1"
 FOLDERS = sorted(path.name for path in SAVED.iterdir())
 
-#: The jobs of version 0.1, by their names of today.
+#: The jobs of version 0.1, by their current names.
 JOBS_OF_0_1 = {
     "anomaly_detector", "captioner", "classifier", "forecaster",
     "handwriting_synthesizer", "image_generator", "language_model", "music_composer",
@@ -52,22 +52,22 @@ def as_json(records: Any) -> list[Any]:
     return list(leaves(json.loads(json.dumps(records, default=str))))
 
 
-def assert_same(found: list[Any], expected: list[Any]) -> None:
+def assert_same(actual: list[Any], expected: list[Any]) -> None:
     """Numbers to 1e-5, since another CPU may round otherwise; everything else exactly."""
-    assert len(found) == len(expected)
-    for a, b in zip(found, expected, strict=True):
+    assert len(actual) == len(expected)
+    for a, b in zip(actual, expected, strict=True):
         exact = isinstance(b, (str, bool)) or b is None
         assert a == (b if exact else pytest.approx(b, rel=1e-5, abs=1e-5))
 
 
 def test_every_job_of_version_0_1_has_a_saved_model():
-    """Under today's names; a job that was added later has none."""
+    """The jobs have their current names; a job that was added later has no saved model."""
     assert {job_of(folder) for folder in FOLDERS} == JOBS_OF_0_1
 
 
 @every_saved_model
-def test_a_model_of_version_0_1_gives_the_same_answers(name: str):
-    """Under the job's name of today, whatever the names of the job and its settings were."""
+def test_a_model_of_version_0_1_predicts_the_same(name: str):
+    """It loads as the current job, even if the job or its settings had other names."""
     description = json.loads((SAVED / name / "model.json").read_text(encoding="utf-8"))
     assert description["lstmkit"] == "0.1.0"
     job = lstmkit.load(SAVED / name)
@@ -78,7 +78,7 @@ def test_a_model_of_version_0_1_gives_the_same_answers(name: str):
 
 @every_saved_model
 def test_settings_of_version_0_1_keep_their_values(name: str):
-    """Every saved value is a setting of today; every other setting has its default."""
+    """Every saved value is that of a current setting; every other setting has its default."""
     description = json.loads((SAVED / name / "model.json").read_text(encoding="utf-8"))
     job = lstmkit.load(SAVED / name)
     saved = type(job).current(description["settings"])
@@ -91,19 +91,19 @@ def test_settings_of_version_0_1_keep_their_values(name: str):
 
 
 @every_saved_model
-def test_a_model_of_version_0_1_is_saved_under_names_of_today(name: str, tmp_path: Path):
-    """Saved again, it has today's job and settings, and still gives the same answers."""
+def test_a_model_of_version_0_1_is_saved_under_current_names(name: str, tmp_path: Path):
+    """Saved again, it has the current job and settings, and still predicts the same."""
     job = lstmkit.load(SAVED / name)
-    again = lstmkit.load(job.save(tmp_path / "model"))
+    reloaded = lstmkit.load(job.save(tmp_path / "model"))
     description = json.loads((tmp_path / "model" / "model.json").read_text(encoding="utf-8"))
     assert description["job"] == job_of(name)
     assert description["settings"] == settings.values(job)
-    assert as_json(predict_records(again)) == as_json(predict_records(job))
+    assert as_json(answer(reloaded)) == as_json(answer(job))
 
 
 @pytest.mark.parametrize("name", list(CASES))
-def test_settings_of_today_are_saved_and_loaded(name: str, tmp_path: Path):
-    """Each setting has the value it had, of the same type; defaults and others."""
+def test_current_settings_are_saved_and_loaded(name: str, tmp_path: Path):
+    """Each setting keeps its value and its type, whether default or not."""
     changed = make(name, **(CASES[name].options[0] if CASES[name].options else {}), lr=0.002, cell="gru")
     job = changed.fit(CASES[name].data())
     loaded = lstmkit.load(job.save(tmp_path / "model"))
@@ -116,7 +116,7 @@ def test_settings_of_today_are_saved_and_loaded(name: str, tmp_path: Path):
 
 @every_saved_model
 def test_an_unknown_setting_in_an_old_model_is_refused(name: str, tmp_path: Path):
-    """The folder, the job and the setting are named."""
+    """The message names the folder, the job and the setting."""
     shutil.copytree(SAVED / name, tmp_path / "model")
     path = tmp_path / "model" / "model.json"
     description = json.loads(path.read_text(encoding="utf-8"))
@@ -128,7 +128,7 @@ def test_an_unknown_setting_in_an_old_model_is_refused(name: str, tmp_path: Path
 
 @pytest.mark.parametrize("job", ["forecast_2", "writers", "", None, ["writer"]])
 def test_an_unknown_job_in_an_old_model_is_refused(job: Any, tmp_path: Path):
-    """Only the names of 0.1 and of today are known."""
+    """Only the names of version 0.1 and the current names are known."""
     shutil.copytree(SAVED / "forecaster", tmp_path / "model")
     path = tmp_path / "model" / "model.json"
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "job": job}), encoding="utf-8")
