@@ -46,7 +46,7 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-# ---- encoders and ways around ----------------------------------------------------------------------------------------
+# ---- encoders and shortcuts ------------------------------------------------------------------------------------------
 
 
 def test_patch_has_its_steps_in_order() -> None:
@@ -65,25 +65,27 @@ def test_encoder_dropout_in_training_only() -> None:
     encoder, x = PatchEncoder(2, 1, 50, dropout=0.5), torch.randn(4, 5, 2)
     assert 300 < int((encoder(x) == 0).sum()) < 700
     encoder.eval()
-    torch.testing.assert_close(encoder(x), encoder.linear(x))  # no bits: the layout of the folded input may differ
+    torch.testing.assert_close(
+        encoder(x), encoder.linear(x)
+    )  # not bit for bit: the layout of the folded input may differ
 
 
 def test_linear_experts_are_mixed_by_the_last_features() -> None:
     """Other features, future steps and earlier states have no effect."""
     experts = LinearExperts(4, 3, 5, 2)
     inputs, features = torch.randn(2, 6, 3), torch.randn(2, 7, 5)
-    assert torch.equal(experts(inputs, features), torch.zeros(2, 3, 1))  # it starts as nothing
+    assert torch.equal(experts(inputs, features), torch.zeros(2, 3, 1))  # the initial output is 0
     nn.init.normal_(experts.maps.weight)
     nn.init.normal_(experts.maps.bias)
-    answer = experts(inputs, features)
+    output = experts(inputs, features)
     weight, bias = experts.maps.weight.reshape(3, 2, 4), experts.maps.bias.reshape(3, 2)
     for b in range(2):
         share = torch.softmax(experts.choice(features[b, -1]), 0)
         for h in range(3):
             forecasts = [weight[h, k] @ inputs[b, :4, 0] + bias[h, k] for k in range(2)]
-            torch.testing.assert_close(answer[b, h, 0], share[0] * forecasts[0] + share[1] * forecasts[1])
+            torch.testing.assert_close(output[b, h, 0], share[0] * forecasts[0] + share[1] * forecasts[1])
     inputs[:, :, 1:] = inputs[:, 4:] = features[:, :-1] = math.nan
-    torch.testing.assert_close(experts(inputs, features), answer)
+    torch.testing.assert_close(experts(inputs, features), output)
 
 
 @pytest.mark.parametrize("cell", TRUNKS)
@@ -109,10 +111,10 @@ def test_quantile_head_reads_the_last_patches() -> None:
     """Horizon 3 in patches of 2: the last two of four vectors, truncated to three steps."""
     head = QuantileHead(5, [0.1, 0.9], horizon=3, patch=2)
     features = torch.randn(2, 4, 5)
-    answer, each = head(features), head.linear(features)
-    assert answer.shape == (2, 3, 2)
+    output, each = head(features), head.linear(features)
+    assert output.shape == (2, 3, 2)
     for h, q in itertools.product(range(3), range(2)):
-        torch.testing.assert_close(answer[:, h, q], each[:, 2 + h // 2, 2 * (h % 2) + q])
+        torch.testing.assert_close(output[:, h, q], each[:, 2 + h // 2, 2 * (h % 2) + q])
 
 
 def test_pinball_loss_equals_the_formula() -> None:
@@ -162,13 +164,13 @@ def test_unknown_targets_are_ignored(kind: str) -> None:
     assert (gradient[~torch.isnan(targets)] != 0).any(-1).all()
     assert (gradient[torch.isnan(targets)] == 0).all()
 
-    def of_one(b: int, h: int) -> float:
-        one = Batch(
+    def single_loss(b: int, h: int) -> float:
+        single = Batch(
             targets[b : b + 1, h : h + 1], targets=targets[b : b + 1, h : h + 1], extras={"scale": extras["scale"][b]}
         )
-        return float(head.loss(outputs[b : b + 1, h : h + 1].detach(), one))
+        return float(head.loss(outputs[b : b + 1, h : h + 1].detach(), single))
 
-    assert loss.item() == pytest.approx((of_one(0, 0) + of_one(1, 0) + of_one(1, 1)) / 3, rel=1e-5)
+    assert loss.item() == pytest.approx((single_loss(0, 0) + single_loss(1, 0) + single_loss(1, 1)) / 3, rel=1e-5)
     outputs.grad = None
     nothing = torch.full((3, 2), math.nan)
     loss = head.loss(outputs, Batch(nothing, targets=nothing, extras=extras))
@@ -194,7 +196,7 @@ def scipy_distribution(family: str, outputs: np.ndarray, scale: np.ndarray) -> A
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_likelihoods_equal_scipy(family: str) -> None:
-    """Over a wide range of parameters, in float64 and in float32."""
+    """The log-likelihood equals SciPy's over a wide range of parameters, in float64 and in float32."""
     head = DistributionHead(4, family)
     outputs = torch.randn(60, 7, head.output_size, dtype=torch.float64) * 3
     scale = torch.rand(60, 1, dtype=torch.float64) * 20 + 0.1
@@ -204,10 +206,10 @@ def test_likelihoods_equal_scipy(family: str) -> None:
     expected_distribution = scipy_distribution(family, outputs.numpy(), scale.numpy())
     score = expected_distribution.logpmf if family == "negative_binomial" else expected_distribution.logpdf
     expected = score(targets.numpy())
-    found = head.distribution(outputs, scale).log_prob(targets).numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-7)
-    small = head.distribution(outputs.float(), scale.float()).log_prob(targets.float()).numpy()
-    np.testing.assert_allclose(small, expected, rtol=2e-3, atol=2e-2)
+    actual = head.distribution(outputs, scale).log_prob(targets).numpy()
+    np.testing.assert_allclose(actual, expected, rtol=1e-7, atol=1e-7)
+    in_float32 = head.distribution(outputs.float(), scale.float()).log_prob(targets.float()).numpy()
+    np.testing.assert_allclose(in_float32, expected, rtol=2e-3, atol=2e-2)
     mean = head.loss(outputs.float(), Batch(targets, targets=targets.float(), extras={"scale": scale})).item()
     assert mean == pytest.approx(-expected.mean(), rel=1e-3)
 
@@ -217,7 +219,7 @@ def test_samples_have_the_expected_mean_and_variance(family: str) -> None:
     """The counts' mean is in units of the scale: m = softplus · scale, variance m + a m² (Salinas et al. 2020)."""
     head = DistributionHead(4, family)
     outputs = torch.tensor([0.7, -0.5, 3.0])[: head.output_size]
-    drawn = head.distribution(outputs.expand(200_000, -1), torch.full((200_000,), 6.0)).sample()
+    samples = head.distribution(outputs.expand(200_000, -1), torch.full((200_000,), 6.0)).sample()
     spread = math.log1p(math.exp(-0.5)) + 1e-4
     mean, variance = 0.7, spread**2
     if family == "student_t":
@@ -226,10 +228,10 @@ def test_samples_have_the_expected_mean_and_variance(family: str) -> None:
     if family == "negative_binomial":
         mean = 6.0 * (math.log1p(math.exp(0.7)) + 1e-6)
         variance = mean + spread * mean**2
-        assert torch.equal(drawn, drawn.round())
-        assert (drawn >= 0).all()
-    assert drawn.mean().item() == pytest.approx(mean, abs=5 * math.sqrt(variance / 200_000))
-    assert drawn.var().item() == pytest.approx(variance, rel=0.05)
+        assert torch.equal(samples, samples.round())
+        assert (samples >= 0).all()
+    assert samples.mean().item() == pytest.approx(mean, abs=5 * math.sqrt(variance / 200_000))
+    assert samples.var().item() == pytest.approx(variance, rel=0.05)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -273,15 +275,15 @@ def sequence_model(cell: str = "lstm", *, shortcut: nn.Module | None = None) -> 
 
 
 def models() -> dict[str, Model]:
-    found: dict[str, Model] = {cell: sequence_model(cell) for cell in TRUNKS}
-    found["ensemble"] = Ensemble([sequence_model(), sequence_model()])
-    found["ensemble of ensembles"] = Ensemble([Ensemble([sequence_model("gru")]), sequence_model()])
-    return found
+    by_name: dict[str, Model] = {cell: sequence_model(cell) for cell in TRUNKS}
+    by_name["ensemble"] = Ensemble([sequence_model(), sequence_model()])
+    by_name["ensemble of ensembles"] = Ensemble([Ensemble([sequence_model("gru")]), sequence_model()])
+    return by_name
 
 
 @pytest.mark.parametrize("kind", models())
 def test_single_steps_equal_forward(kind: str) -> None:
-    """Outputs and final state, from the start and from a given state."""
+    """Outputs and final state are equal, from the start and from a later state."""
     model, x = models()[kind], torch.randn(2, 6, 3, dtype=torch.float64)
     whole, end = model(x)
     for first in (0, 3):
@@ -319,10 +321,10 @@ def test_a_shortcut_is_added_to_the_outputs() -> None:
             return 100 * inputs[..., :1] + features.shape[-1]
 
     model, x = sequence_model(shortcut=NonDifferentiableInputs()), torch.randn(2, 4, 3, dtype=torch.float64)
-    with_it, state = model(x)
+    with_shortcut, state = model(x)
     model.shortcut = None
-    without, same = model(x)
-    torch.testing.assert_close(with_it, without + 100 * x[..., :1] + 5)
+    without_shortcut, same = model(x)
+    torch.testing.assert_close(with_shortcut, without_shortcut + 100 * x[..., :1] + 5)
     torch.testing.assert_close(state, same)
 
 
@@ -331,28 +333,28 @@ def test_ensemble_is_the_mean_of_its_members() -> None:
     ensemble, x = Ensemble(members), torch.randn(2, 4, 3, dtype=torch.float64)
     batch = Batch(x, targets=torch.randn(2, 4, dtype=torch.float64))
     state: Any = None
-    own: list[Any] = [None] * 3
+    member_states: list[Any] = [None] * 3
     for _ in range(2):  # the second time with the states of the first
-        answers = [m(x, s) for m, s in zip(members, own, strict=True)]
-        losses = [m.loss(batch, s)[0] for m, s in zip(members, own, strict=True)]
-        steps = [m.step(x[:, 0], s)[0] for m, s in zip(members, own, strict=True)]
+        answers = [m(x, s) for m, s in zip(members, member_states, strict=True)]
+        losses = [m.loss(batch, s)[0] for m, s in zip(members, member_states, strict=True)]
+        steps = [m.step(x[:, 0], s)[0] for m, s in zip(members, member_states, strict=True)]
         torch.testing.assert_close(ensemble.loss(batch, state)[0], (losses[0] + losses[1] + losses[2]) / 3)
         torch.testing.assert_close(ensemble.step(x[:, 0], state)[0], (steps[0] + steps[1] + steps[2]) / 3)
         outputs, state = ensemble(x, state)
         torch.testing.assert_close(outputs, (answers[0][0] + answers[1][0] + answers[2][0]) / 3)
-        own = [end for _, end in answers]
-        torch.testing.assert_close(state, tuple(own))
+        member_states = [end for _, end in answers]
+        torch.testing.assert_close(state, tuple(member_states))
     with pytest.raises(ValueError, match="zip"):
         ensemble(x, state[:2])
 
 
 def test_map_state_keeps_the_nesting() -> None:
-    one, two, three = torch.ones(1), torch.ones(2), torch.ones(3)
-    mapped = map_state((one, (two, None), ((three,),)), lambda t: t * 2)
+    first, second, third = torch.ones(1), torch.ones(2), torch.ones(3)
+    mapped = map_state((first, (second, None), ((third,),)), lambda t: t * 2)
     assert mapped[1][1] is None
     assert [t.tolist() for t in (mapped[0], mapped[1][0], mapped[2][0][0])] == [[2], [2, 2], [2, 2, 2]]
     assert map_state(None, torch.neg) is None
-    assert torch.equal(map_state(one, torch.neg), -one)
+    assert torch.equal(map_state(first, torch.neg), -first)
 
 
 def test_roll_out_feeds_back_value_and_state() -> None:
@@ -371,7 +373,7 @@ def test_roll_out_feeds_back_value_and_state() -> None:
 
 
 def test_conformal_widths_are_scores_of_the_right_rank() -> None:
-    """99 windows with scores 1 … 99: the ⌈100 · level⌉-th score, separately at two steps."""
+    """For 99 windows with scores 1 … 99, the width is the ⌈100 · level⌉-th score, separately at two steps."""
     scores = np.stack([np.random.default_rng(0).permutation(99) + 1.0, 1000 + np.arange(99)], axis=1)
     levels = np.array([0.5, 0.55, 0.57, 0.905, 0.95])
     zero = np.zeros((99, 2, 5))
@@ -381,7 +383,7 @@ def test_conformal_widths_are_scores_of_the_right_rank() -> None:
 
 
 def test_conformal_score_is_the_distance_outside_the_interval() -> None:
-    """Inside it is negative, so that too wide intervals are narrowed."""
+    """The score is negative inside the interval, so that too wide intervals are narrowed."""
     y = np.array([[5.0], [-5.0], [1.0]] * MIN_VALUES_PER_STEP)
     low, high = np.full((len(y), 1, 1), -2.0), np.full((len(y), 1, 1), 3.0)
     assert conformal_widths(y, low, high, np.array([0.99])).tolist() == [[3.0]]  # -5 is 3 below -2
@@ -410,7 +412,7 @@ def test_unknown_values_have_no_conformal_score() -> None:
 
 @pytest.mark.parametrize("level", [0.5, 0.8, 0.95])
 def test_calibrated_intervals_have_nominal_coverage(level: float) -> None:
-    """The theorem, by simulation: in exchangeable windows the coverage is at least the level, and at most 1/(n+1) more.
+    """In exchangeable windows the coverage is at least the level, and at most 1/(n+1) more (by simulation).
 
     The intervals are wrong on purpose: at one step too narrow, at the other too wide.
     """
@@ -432,9 +434,9 @@ def test_calibrated_intervals_have_nominal_coverage(level: float) -> None:
 @hypothesis_settings(max_examples=30, deadline=None)
 def test_quantile_levels_are_sorted_and_symmetric(levels: set[int]) -> None:
     columns = quantile_columns(sorted(levels))
-    found = list(columns)
-    assert found == sorted(set(found))
-    assert found == [round(1 - q, 6) for q in reversed(found)]
+    quantiles = list(columns)
+    assert quantiles == sorted(set(quantiles))
+    assert quantiles == [round(1 - q, 6) for q in reversed(quantiles)]
     assert columns[0.5] == ""
     for level in levels:
         low, high = (next(q for q, name in columns.items() if name == f"-{side}-{level}") for side in ("lo", "hi"))
@@ -489,11 +491,11 @@ def scores_by_hand(forecasts: pd.DataFrame, history: pd.DataFrame, model: str, s
 
 
 def test_forecast_scores_equal_the_formulas() -> None:
-    """In any order of rows; unknown values are not scored and do not shift the seasons of MASE."""
+    """The order of rows does not matter; unknown values are not scored and do not shift the seasons of MASE."""
     forecasts, history = forecast_case()
     shuffled = forecasts.sample(frac=1, random_state=1), history.sample(frac=1, random_state=1)
-    for given_forecasts, given_history in ((forecasts, history), shuffled):
-        table = forecast_scores(given_forecasts, given_history, ["other", "m"], season=3, levels=[90, 50])
+    for case_forecasts, case_history in ((forecasts, history), shuffled):
+        table = forecast_scores(case_forecasts, case_history, ["other", "m"], season=3, levels=[90, 50])
         assert table["model"].tolist() == ["other", "m"]
         for _, row in table.iterrows():
             expected = scores_by_hand(forecasts, history, row["model"], season=3)
@@ -542,21 +544,21 @@ def naive_of(histories: Sequence[pd.DataFrame], horizon: int = 5, season: int = 
 
 
 def test_the_seasonal_naive_baseline_repeats_each_series_last_season() -> None:
-    """At each origin from its own history, in the order of the stamps after its own cutoff."""
+    """Each origin uses its own history; the timestamps follow its own cutoff."""
     origins = [
         pd.concat([history_of("a", [9, 9, 9, 1, 2, 3]), history_of("b", [8, 8, 8, 4, 5, 6, 7], "2024-03-01")]),
         history_of("a", [9, 9, 9, 1, 2, 3, 4]),
     ]
     frame = naive_of(origins)
-    found = {key: rows.sort_values("ds") for key, rows in frame.groupby(["unique_id", "cutoff"])}
+    by_origin = {key: rows.sort_values("ds") for key, rows in frame.groupby(["unique_id", "cutoff"])}
     expected = {
         ("a", "2024-01-06"): [1, 2, 3, 1, 2],
         ("b", "2024-03-07"): [5, 6, 7, 5, 6],
         ("a", "2024-01-07"): [2, 3, 4, 2, 3],
     }
-    assert {(uid, str(cutoff.date())) for uid, cutoff in found} == expected.keys()
+    assert {(uid, str(cutoff.date())) for uid, cutoff in by_origin} == expected.keys()
     for (uid, cutoff), season in expected.items():
-        rows = found[uid, pd.Timestamp(cutoff)]
+        rows = by_origin[uid, pd.Timestamp(cutoff)]
         assert rows["SeasonalNaive"].tolist() == season
         assert rows["ds"].tolist() == list(pd.date_range(cutoff, periods=6, freq="D")[1:])
         assert (rows["SeasonalNaive-lo-80"] <= rows["SeasonalNaive"]).all()
@@ -564,7 +566,7 @@ def test_the_seasonal_naive_baseline_repeats_each_series_last_season() -> None:
 
 
 def test_missing_values_are_interpolated_within_a_series() -> None:
-    """Linearly inside, from the nearest at an edge; not across to the next series."""
+    """Missing values are linear inside, the nearest value at an edge, and never taken from another series."""
     nan = math.nan
     series = {"a": [1, 2, 3, 4, nan, 8], "b": [nan, 5, 5, 7, nan, nan], "c": [nan, 5, 6]}
     frame = naive_of([pd.concat([history_of(uid, y) for uid, y in series.items()])])
@@ -573,12 +575,12 @@ def test_missing_values_are_interpolated_within_a_series() -> None:
 
 
 def test_history_shorter_than_a_season_uses_the_last_value() -> None:
-    """And a note says so; a series beside it that has a season is forecast by that."""
+    """A note names it; other series with a full season still repeat their season."""
     both = pd.concat([history_of("short", [5, 6]), history_of("long", [1, 2, 3, 4])])
-    with warnings.catch_warnings(record=True) as told:  # not as errors: statsforecast would take those for its own
+    with warnings.catch_warnings(record=True) as caught:  # not as errors: statsforecast would catch those
         warnings.simplefilter("always")
         frame, notes = forecast_baselines([both], 4, freq="D", season=3, levels=[80])
-    assert [str(w.message) for w in told if issubclass(w.category, UserWarning)] == []
+    assert [str(w.message) for w in caught if issubclass(w.category, UserWarning)] == []
     by_series = {uid: rows.sort_values("ds") for uid, rows in frame.groupby("unique_id")}
     assert by_series["short"]["SeasonalNaive"].tolist() == [6, 6, 6, 6]
     assert by_series["long"]["SeasonalNaive"].tolist() == [2, 3, 4, 2]
@@ -668,7 +670,7 @@ def test_examples_of_similar_length_share_a_batch() -> None:
     lengths = np.random.default_rng(0).integers(1, 101, 1000)
     batches = order(Loader(Rows(1000, lengths), 10, seed=0))
     longest = np.array([lengths[batch].max() for batch in batches])
-    steps = sum(len(batch) * most for batch, most in zip(batches, longest, strict=True))
+    steps = sum(len(batch) * length for batch, length in zip(batches, longest, strict=True))
     assert lengths.sum() / steps > 0.9
     assert abs(np.corrcoef(np.arange(len(longest)), longest)[0, 1]) < 0.3
 
@@ -687,7 +689,7 @@ def test_epoch_of_n_batches_repeats_the_source(n: int, size: int, n_batches: int
 
 
 def test_every_pass_has_a_different_order() -> None:
-    loader = Loader(Rows(40), 8, 0, 10)  # two passes an epoch
+    loader = Loader(Rows(40), 8, 0, 10)  # two passes per epoch
     passes = [order(loader, epoch)[start : start + 5] for epoch in range(3) for start in (0, 5)]
     assert all(a != b for a, b in itertools.combinations(passes, 2))
 
@@ -733,7 +735,7 @@ class Base:
     epochs: int = setting("passes", default=10, low=1)
     rate: float = setting("learning rate", default=0.1, low=0, high=1)
 
-    learnt: list[int] = dataclasses.field(default_factory=list, init=False, repr=False)
+    learned: list[int] = dataclasses.field(default_factory=list, init=False, repr=False)
 
 
 @settings_class
@@ -756,17 +758,17 @@ def test_settings_have_defaults_and_accept_values() -> None:
     assert values(recipe) == texts | numbers
     assert values(Recipe(**values(recipe))) == values(recipe)
     assert list(declared(Recipe)) == list(values(recipe))
-    assert recipe.learnt == []
+    assert recipe.learned == []
     assert recipe != Recipe(epochs=3)
 
 
 @pytest.mark.parametrize(
-    ("given_settings", "message"),
+    ("invalid_settings", "message"),
     [
         ({"epoch": 3}, "unknown setting 'epoch': did you mean 'epochs'?"),
         ({"learning_rate": 3}, "unknown setting 'learning_rate'"),
         ({"zzz": 3}, "unknown setting 'zzz': known are epochs, rate, name, flag, levels"),
-        ({"learnt": [1]}, "unknown setting 'learnt'"),
+        ({"learned": [1]}, "unknown setting 'learned'"),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"epochs": 2.0}, "epochs must be a whole number, got 2.0"),
         ({"epochs": "3"}, "epochs must be a whole number, got '3'"),
@@ -793,9 +795,9 @@ def test_settings_have_defaults_and_accept_values() -> None:
         ({"limit": -1}, "limit must be at least 0, got -1"),
     ],
 )
-def test_invalid_settings_are_refused_by_name(given_settings: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused_by_name(invalid_settings: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message) as err:
-        Recipe(**given_settings)
+        Recipe(**invalid_settings)
     assert "\n" not in str(err.value)
 
 
@@ -805,7 +807,7 @@ def test_settings_are_keyword_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "given_value", "taken"),
+    ("name", "value", "expected"),
     [
         ("epochs", np.int64(3), 3),
         ("epochs", np.uint8(3), 3),
@@ -827,17 +829,17 @@ def test_settings_are_keyword_only() -> None:
         ("limit", np.int64(5), 5),
     ],
 )
-def test_numpy_scalars_become_python_values(name: str, given_value: Any, taken: Any) -> None:
-    """Python values can be written as JSON."""
-    found = getattr(Recipe(**{name: given_value}), name)
-    assert found == taken == checked(Recipe, name, given_value)
-    parts, expected = (found, taken) if isinstance(taken, tuple) else ((found,), (taken,))
+def test_numpy_scalars_become_python_values(name: str, value: Any, expected: Any) -> None:
+    """The values can be written as JSON."""
+    stored = getattr(Recipe(**{name: value}), name)
+    assert stored == expected == checked(Recipe, name, value)
+    parts, expected_parts = (stored, expected) if isinstance(expected, tuple) else ((stored,), (expected,))
     if name not in ("name", "words"):  # numpy's text is a str
-        assert [type(part) for part in parts] == [type(part) for part in expected]
+        assert [type(part) for part in parts] == [type(part) for part in expected_parts]
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "taken"),
+    ("name", "text", "expected"),
     [
         ("epochs", "3", 3),
         ("rate", "1e-2", 0.01),
@@ -859,10 +861,10 @@ def test_numpy_scalars_become_python_values(name: str, given_value: Any, taken: 
         ("limit", "7", 7),
     ],
 )
-def test_settings_are_read_from_text(name: str, text: str, taken: Any) -> None:
-    found = parse(Recipe, name, text)
-    assert found == taken
-    assert type(found) is type(taken)
+def test_settings_are_read_from_text(name: str, text: str, expected: Any) -> None:
+    parsed = parse(Recipe, name, text)
+    assert parsed == expected
+    assert type(parsed) is type(expected)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ CPU = torch.device("cpu")
 
 
 def tiny(**options) -> MusicComposer:
-    plain_ones = {
+    defaults = {
         "hidden_size": 8,
         "embedding_size": 6,
         "nade_hidden_size": 4,
@@ -43,7 +43,7 @@ def tiny(**options) -> MusicComposer:
         "batch_size": 4,
         "max_transposition": 1,
     }
-    return MusicComposer(**{**plain_ones, **options})
+    return MusicComposer(**{**defaults, **options})
 
 
 def pieces(n: int = 10, steps: int = 8, seed: int = 0) -> list[list[list[int]]]:
@@ -64,7 +64,7 @@ def midi_file(path: Path, *tracks: list[mido.Message | mido.MetaMessage], **head
 
 
 def note(pitch: int, length: int, wait: int = 0, channel: int = 0) -> list[mido.Message]:
-    """One note in ticks of 96 a quarter."""
+    """One note; lengths in ticks, 96 per quarter."""
     on = mido.Message("note_on", note=pitch, velocity=64, time=wait, channel=channel)
     return [on, mido.Message("note_off", note=pitch, time=length, channel=channel)]
 
@@ -76,8 +76,8 @@ def sounding(roll: np.ndarray) -> list[list[int]]:
 # ---- reading MIDI ----------------------------------------------------------------------------------------------------
 
 
-def test_a_file_on_its_grid(tmp_path: Path):
-    """Steps are fractions of a quarter in the file's own beat, at any tempo, without the silence around."""
+def test_midi_files_are_read_on_a_grid(tmp_path: Path):
+    """Steps are fractions of a quarter in the file's beat, at any tempo, without silence at the ends."""
     slow = [mido.MetaMessage("set_tempo", tempo=1_000_000, time=0)]
     fast = [mido.MetaMessage("set_tempo", tempo=250_000, time=96)]
     path = midi_file(tmp_path / "a.mid", slow + fast, note(60, 96, wait=192) + note(64, 48))
@@ -89,7 +89,7 @@ def test_a_file_on_its_grid(tmp_path: Path):
 
 
 def test_played_notes_fall_on_the_nearest_step(tmp_path: Path):
-    """A little early or late makes no difference; every note has at least one step."""
+    """Small timing differences have no effect, and every note has at least one step."""
     path = midi_file(tmp_path / "a.mid", note(60, 90, wait=3) + note(62, 1, wait=5) + note(64, 0, wait=94))
     assert sounding(read_midi(path, 1.0).roll) == [[60], [62], [64]]
 
@@ -98,16 +98,16 @@ def test_tracks_are_merged_without_drums_and_other_keys(tmp_path: Path):
     tracks = [note(60, 96), note(64, 96, channel=3), note(38, 96, channel=9), note(12, 96), note(127, 96)]
     read = read_midi(midi_file(tmp_path / "a.mid", *tracks), 1.0)
     assert (sounding(read.roll), read.dropped, read.drums) == ([[60, 64]], 2, 1)
-    told = read_piano_rolls(tmp_path)
-    assert told.notes == ("2 notes outside the 88 keys were dropped.", "1 drum notes were dropped.")
+    rolls = read_piano_rolls(tmp_path)
+    assert rolls.notes == ("2 notes outside the 88 keys were dropped.", "1 drum notes were dropped.")
 
 
 def test_notes_without_note_off(tmp_path: Path):
     """A second note_on starts the note again; without note_off it ends with its track; velocity 0 is note_off."""
     on = mido.Message("note_on", note=60, velocity=9, time=0)
-    again = mido.Message("note_on", note=60, velocity=9, time=96)
+    second_on = mido.Message("note_on", note=60, velocity=9, time=96)
     off = mido.Message("note_on", note=60, velocity=0, time=96)
-    assert sounding(read_midi(midi_file(tmp_path / "a.mid", [on, again, off]), 1.0).roll) == [[60], [60]]
+    assert sounding(read_midi(midi_file(tmp_path / "a.mid", [on, second_on, off]), 1.0).roll) == [[60], [60]]
     end = mido.MetaMessage("end_of_track", time=288)
     assert sounding(read_midi(midi_file(tmp_path / "b.mid", [on, end]), 1.0).roll) == [[60]] * 3
 
@@ -118,7 +118,7 @@ def test_a_thousand_tracks_and_all_keys_at_once(tmp_path: Path):
 
 
 def test_written_files_read_back_the_same(tmp_path: Path):
-    """At any step and tempo; a key in consecutive steps is one note."""
+    """The roll reads back at any step and tempo; a key in consecutive steps is one note."""
     rng = np.random.default_rng(0)
     for step, tempo in itertools.product((0.25, 0.5, 1.0), (37.0, 100.0, 240.0)):
         roll = (rng.random((50, N_KEYS)) < 0.1).astype(np.uint8)
@@ -127,24 +127,24 @@ def test_written_files_read_back_the_same(tmp_path: Path):
         read = read_midi(tmp_path / "a.mid", step)
         assert np.array_equal(read.roll, roll)
         assert read.tempo == pytest.approx(tempo, rel=1e-4)
-    held = np.zeros((4, N_KEYS), dtype=np.uint8)
-    held[:3, 39] = 1
-    (one,) = roll_to_midi(held, 1.0, 60.0).instruments[0].notes
-    assert (one.pitch, one.start, one.end) == (60, 0.0, 3.0)
+    sustained = np.zeros((4, N_KEYS), dtype=np.uint8)
+    sustained[:3, 39] = 1
+    (merged_note,) = roll_to_midi(sustained, 1.0, 60.0).instruments[0].notes
+    assert (merged_note.pitch, merged_note.start, merged_note.end) == (60, 0.0, 3.0)
 
 
 def test_pretty_midi_reads_the_same_notes(tmp_path: Path):
-    """The peer's own piano roll, sampled in the middle of each step."""
+    """pretty_midi's piano roll, sampled in the middle of each step, is the same."""
     roll = read_piano_rolls(pieces(1)).pieces[0].roll
     roll_to_midi(roll, 1.0, 60.0).write(str(tmp_path / "a.mid"))
-    heard = pretty_midi.PrettyMIDI(str(tmp_path / "a.mid")).get_piano_roll(fs=2)[
+    pretty_midi_roll = pretty_midi.PrettyMIDI(str(tmp_path / "a.mid")).get_piano_roll(fs=2)[
         LOWEST_PITCH : LOWEST_PITCH + N_KEYS, 1::2
     ]
-    assert np.array_equal(heard.T[: len(roll)] > 0, roll > 0)
+    assert np.array_equal(pretty_midi_roll.T[: len(roll)] > 0, roll > 0)
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         (b"", "is not a MIDI file"),
         (b"RIFFxxxxWAVE" * 9, "is not a MIDI file"),
@@ -157,32 +157,32 @@ def test_pretty_midi_reads_the_same_notes(tmp_path: Path):
         (np.random.default_rng(0).bytes(500), "is not a MIDI file"),
     ],
 )
-def test_files_that_are_not_midi(content: bytes, says: str, tmp_path: Path):
+def test_files_that_are_not_midi(content: bytes, message: str, tmp_path: Path):
     (tmp_path / "a.mid").write_bytes(content)
-    with pytest.raises(DataError, match=says) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         read_piano_rolls(tmp_path / "a.mid")
     assert "a.mid" in str(caught.value)
 
 
-def test_a_file_cut_or_changed_anywhere_is_read_or_refused(tmp_path: Path):
+def test_a_truncated_or_changed_file_is_read_or_refused(tmp_path: Path):
     """The result is a roll or a one-line DataError."""
     path = midi_file(tmp_path / "a.mid", note(60, 96) + note(64, 96))
     content = path.read_bytes()
     rng = np.random.default_rng(0)
-    spoilt = [content[:n] for n in range(len(content))]
+    damaged = [content[:n] for n in range(len(content))]
     for _ in range(300):
         changed = bytearray(content)
         changed[rng.integers(len(content))] = rng.integers(256)
-        spoilt.append(bytes(changed))
-    said = set()
-    for one in spoilt:
-        path.write_bytes(one)
+        damaged.append(bytes(changed))
+    messages = set()
+    for damaged_content in damaged:
+        path.write_bytes(damaged_content)
         try:
             assert read_piano_rolls(path).pieces[0].roll.any()
         except DataError as err:
-            said.add(str(err))
-    assert len(said) > 3
-    assert not any("\n" in line for line in said)
+            messages.add(str(err))
+    assert len(messages) > 3
+    assert not any("\n" in line for line in messages)
 
 
 def test_files_without_piano_notes_or_too_long(tmp_path: Path):
@@ -212,10 +212,10 @@ def packed(path: Path, **parts: list[np.ndarray]) -> Path:
     return path
 
 
-def test_files_in_parts(tmp_path: Path):
-    """Rolls packed into bits, or chords in JSON: the parts are kept, and evaluate takes the test part alone."""
-    told = read_piano_rolls(pieces(6))
-    rolls = [piece.roll for piece in told.pieces]
+def test_files_with_predefined_splits(tmp_path: Path):
+    """Rolls packed into bits and chords in JSON keep their splits, and evaluate takes the test split alone."""
+    unsplit = read_piano_rolls(pieces(6))
+    rolls = [piece.roll for piece in unsplit.pieces]
     path = packed(tmp_path / "a.npz", train=rolls[:3], valid=rolls[3:5], test=rolls[5:])
     chords = {"train": pieces(6)[:3], "valid": pieces(6)[3:5], "test": pieces(6)[5:]}
     (tmp_path / "a.json").write_text(json.dumps(chords))
@@ -225,13 +225,13 @@ def test_files_in_parts(tmp_path: Path):
     job = tiny().fit(path)
     parts = job.split(job.read(path), None)
     assert [len(part) for part in (parts.train, parts.valid, parts.test)] == [3, 2, 1]
-    found = job.evaluate(path)
-    assert found.details["piece"].unique().tolist() == ["test 1"]
-    assert found.table.equals(job.evaluate(pieces(6)[5:]).table)
+    evaluation = job.evaluate(path)
+    assert evaluation.details["piece"].unique().tolist() == ["test 1"]
+    assert evaluation.table.equals(job.evaluate(pieces(6)[5:]).table)
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
+    ("data", "message"),
     [
         ([], "the list is empty"),
         ("nowhere.mid", "no such file or folder"),
@@ -249,15 +249,15 @@ def test_files_in_parts(tmp_path: Path):
         ([np.ones((100_001, 88), dtype=np.uint8)], "the maximum is 100,000"),
     ],
 )
-def test_bad_data_are_refused(data, says: str):
-    with pytest.raises(DataError, match=says):
+def test_bad_data_are_refused(data, message: str):
+    with pytest.raises(DataError, match=message):
         read_piano_rolls(data)
 
 
 def test_bad_files_are_refused(tmp_path: Path):
     with pytest.raises(DataError, match="has no MIDI files"):
         read_piano_rolls(tmp_path)
-    for name, content, says in (
+    for name, content, message in (
         ("a.npz", b"PK\x03\x04 nothing", "is not a readable .npz of piano rolls"),
         ("b.json", b'{"train": [[[60]', "is not readable JSON"),
         ("c.json", b"[[60]]", "must be an object with lists of pieces"),
@@ -266,7 +266,7 @@ def test_bad_files_are_refused(tmp_path: Path):
         ("f.json", b'{"test": [[[60]]]}', "has no training pieces"),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(DataError, match=says):
+        with pytest.raises(DataError, match=message):
             tiny().fit(tmp_path / name)
     np.savez(tmp_path / "g.npz", train_rolls=np.zeros((3, 11), dtype=np.uint8))
     with pytest.raises(DataError, match=r"is not a readable .npz of piano rolls"):
@@ -291,10 +291,10 @@ def test_excerpts_cover_the_piece():
     assert source.lengths.tolist() == [3, 3, 1] * 2
     batch = source.batch(np.arange(3))
     assert batch.targets is not None
-    kept = [rows[:n].numpy() for rows, n in zip(batch.targets, source.lengths[:3], strict=True)]
-    read_in = [rows[:n].numpy() for rows, n in zip(batch.inputs, source.lengths[:3], strict=True)]
-    assert np.array_equal(np.concatenate(kept), read.pieces[0].roll)
-    assert np.array_equal(np.concatenate(read_in), shift_right(read.pieces[0].roll))
+    targets = [rows[:n].numpy() for rows, n in zip(batch.targets, source.lengths[:3], strict=True)]
+    inputs = [rows[:n].numpy() for rows, n in zip(batch.inputs, source.lengths[:3], strict=True)]
+    assert np.array_equal(np.concatenate(targets), read.pieces[0].roll)
+    assert np.array_equal(np.concatenate(inputs), shift_right(read.pieces[0].roll))
 
 
 def test_transposition_keeps_all_keys_on_the_piano():
@@ -316,8 +316,8 @@ def head_and_outputs(labels: int = 5, steps: int = 3) -> tuple[NADEHead, torch.T
     return head, head(torch.randn(1, steps, 4, dtype=torch.float64))
 
 
-def one_by_one(head: NADEHead, outputs: torch.Tensor, keys: tuple[int, ...]) -> float:
-    """The equations of the docstring, label by label, for one step's outputs."""
+def key_by_key_nll(head: NADEHead, outputs: torch.Tensor, keys: tuple[int, ...]) -> float:
+    """The equations of the docstring, key by key, for one step's outputs."""
     bias, activation = outputs[: head.labels], outputs[head.labels :].clone()
     nats = 0.0
     for k in reversed(range(head.labels)):
@@ -328,8 +328,8 @@ def one_by_one(head: NADEHead, outputs: torch.Tensor, keys: tuple[int, ...]) -> 
     return nats
 
 
-def test_the_likelihood_is_that_of_the_equations_and_sums_to_one():
-    """Every chord of five keys, by hand."""
+def test_the_likelihood_equals_the_equations_and_sums_to_one():
+    """The likelihood of every chord of five keys equals a computation by hand."""
     head, outputs = head_and_outputs()
     chords = list(itertools.product((0, 1), repeat=5))
     for t in range(3):
@@ -337,7 +337,7 @@ def test_the_likelihood_is_that_of_the_equations_and_sums_to_one():
         for keys in chords:
             target = torch.tensor(keys, dtype=torch.float64).view(1, 1, 5)
             nats = head.loss(outputs[:, t : t + 1], Batch(target, targets=target)).item()
-            assert nats == pytest.approx(one_by_one(head, outputs[0, t], keys))
+            assert nats == pytest.approx(key_by_key_nll(head, outputs[0, t], keys))
             total += math.exp(-nats)
         assert total == pytest.approx(1)
 
@@ -345,46 +345,46 @@ def test_the_likelihood_is_that_of_the_equations_and_sums_to_one():
 def test_logits_of_the_keys_below_are_the_same():
     head, outputs = head_and_outputs()
     for keys in itertools.product((0, 1), repeat=5):
-        held = torch.tensor(keys, dtype=torch.float64).expand(1, 3, 5)
+        labels = torch.tensor(keys, dtype=torch.float64).expand(1, 3, 5)
         lowest = next((k for k in range(5) if keys[k]), 5)
-        both = head.logits(outputs, held), head.below(outputs, held)
+        both = head.logits(outputs, labels), head.below(outputs, labels)
         torch.testing.assert_close(*(logits[..., :lowest] for logits in both))
 
 
 def test_chunked_logits_and_padding(monkeypatch: pytest.MonkeyPatch):
     """Logits do not depend on the chunk size; padding does not change the loss."""
     head, outputs = head_and_outputs(steps=6)
-    held = (torch.rand(1, 6, 5, dtype=torch.float64) < 0.5).double()
-    whole = head.logits(outputs, held)
+    labels = (torch.rand(1, 6, 5, dtype=torch.float64) < 0.5).double()
+    whole = head.logits(outputs, labels)
     monkeypatch.setattr("lstmkit.modules.heads._MAX_ROWS", 2)
-    torch.testing.assert_close(head.logits(outputs, held), whole)
-    for which in (head, MultilabelHead(4, 5).double()):
-        some = outputs if which is head else outputs[..., :5]
-        short = which.loss(some[:, :4], Batch(held, targets=held[:, :4]))
-        padded = which.loss(some, Batch(held, torch.tensor([4]), held))
+    torch.testing.assert_close(head.logits(outputs, labels), whole)
+    for loss_head in (head, MultilabelHead(4, 5).double()):
+        head_outputs = outputs if loss_head is head else outputs[..., :5]
+        short = loss_head.loss(head_outputs[:, :4], Batch(labels, targets=labels[:, :4]))
+        padded = loss_head.loss(head_outputs, Batch(labels, torch.tensor([4]), labels))
         torch.testing.assert_close(short, padded)
 
 
 def test_gradients_of_the_head():
     head, outputs = head_and_outputs(steps=2)
-    held = torch.tensor([[[0, 1, 0, 1, 1], [0, 0, 0, 0, 0.0]]], dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda o: head.logits(o, held), outputs.detach().requires_grad_(True))
-    head.logits(outputs, held).sum().backward()
+    labels = torch.tensor([[[0, 1, 0, 1, 1], [0, 0, 0, 0, 0.0]]], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda o: head.logits(o, labels), outputs.detach().requires_grad_(True))
+    head.logits(outputs, labels).sum().backward()
     assert (head.label_embedding.weight.grad[0] == 0).all()
 
 
-def test_drawn_as_often_as_likely():
-    """Of 20,000 chords each comes as often as its likelihood says, within five standard deviations."""
+def test_samples_follow_the_likelihood():
+    """Of 20,000 samples each chord is as frequent as its likelihood, within five standard deviations."""
     head, outputs = head_and_outputs(labels=3, steps=1)
     n = 20_000
     rows = outputs[0].expand(n, -1)
     noise = torch.rand(n, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        drawn = sample_labels(lambda labels: head.below(rows, labels), noise)
+        samples = sample_labels(lambda labels: head.below(rows, labels), noise)
     for keys in itertools.product((0, 1), repeat=3):
-        p = math.exp(-one_by_one(head, outputs[0, 0], keys))
-        seen = (drawn == torch.tensor(keys)).all(1).double().mean().item()
-        assert abs(seen - p) < 5 * math.sqrt(p * (1 - p) / n)
+        p = math.exp(-key_by_key_nll(head, outputs[0, 0], keys))
+        frequency = (samples == torch.tensor(keys)).all(1).double().mean().item()
+        assert abs(frequency - p) < 5 * math.sqrt(p * (1 - p) / n)
 
 
 @settings(max_examples=40, deadline=None)
@@ -396,18 +396,18 @@ def test_sampling_equals_sampling_key_by_key(seed: int, temperature: float):
     outputs = head(torch.randn(1, 4))
     known = torch.where(torch.rand(1, 6) < 0.3, torch.randint(2, (1, 6)).float(), torch.nan)
     with torch.no_grad():
-        drawn = sample_labels(lambda labels: head.below(outputs, labels), noise, temperature, known)
-        held = torch.zeros(1, 6)
+        sampled = sample_labels(lambda labels: head.below(outputs, labels), noise, temperature, known)
+        expected_keys = torch.zeros(1, 6)
         for k in reversed(range(6)):
-            logit = head.logits(outputs, held)[0, k]
-            chance = (logit / temperature).sigmoid() if temperature else (logit > 0).float()
-            chance = chance if known[0, k].isnan() else known[0, k]
-            held[0, k] = float(noise[0, k] < chance)
-    assert torch.equal(drawn, held)
+            logit = head.logits(outputs, expected_keys)[0, k]
+            probability = (logit / temperature).sigmoid() if temperature else (logit > 0).float()
+            probability = probability if known[0, k].isnan() else known[0, k]
+            expected_keys[0, k] = float(noise[0, k] < probability)
+    assert torch.equal(sampled, expected_keys)
 
 
 def test_independent_keys_are_sampled_in_parallel():
-    """The result is the same as one key after another, also with known keys."""
+    """The result is the same as key by key, with known keys too."""
     outputs, noise = torch.randn(2, 6), torch.rand(2, 6)
     known = torch.full((2, 6), torch.nan)
     known[0, 2], known[1, 4] = 1, 0
@@ -423,17 +423,19 @@ def test_independent_keys_are_sampled_in_parallel():
 def test_the_baselines_by_hand():
     """Two keys: counts after off and after on, each smoothed toward all keys with the weight of one step."""
     counts = baselines.key_transition_counts([np.array([[1, 0], [1, 0], [0, 1]]), np.array([[1, 1]])])
-    assert counts[:, 1].tolist() == [[2, 2], [1, 0]]  # set in, go on
+    assert counts[:, 1].tolist() == [[2, 2], [1, 0]]  # start, continue
     assert counts[:, 0].tolist() == [[0, 2], [1, 0]]  # stay off, end
-    whole_off, whole_on = (4 + 1) / (6 + 2), (1 + 1) / (2 + 2)
-    set_in = [(2 + whole_off) / 3, (2 + whole_off) / 5]
-    go_on = (1 + whole_on) / 3
+    smoothing_off, smoothing_on = (4 + 1) / (6 + 2), (1 + 1) / (2 + 2)
+    p_start = [(2 + smoothing_off) / 3, (2 + smoothing_off) / 5]
+    p_continue = (1 + smoothing_on) / 3
     roll = np.array([[1, 0], [1, 0]])
-    expected = [-math.log(set_in[0] * (1 - set_in[1])), -math.log(go_on * (1 - set_in[1]))]
+    expected = [-math.log(p_start[0] * (1 - p_start[1])), -math.log(p_continue * (1 - p_start[1]))]
     assert baselines.markov_nll(counts, roll).tolist() == pytest.approx(expected)
-    whole = (5 + 1) / (8 + 2)
-    share = [(3 + whole) / 5, (2 + whole) / 5]
-    assert baselines.frequency_nll(counts, roll).tolist() == pytest.approx([-math.log(share[0] * (1 - share[1]))] * 2)
+    smoothing = (5 + 1) / (8 + 2)
+    probabilities = [(3 + smoothing) / 5, (2 + smoothing) / 5]
+    assert baselines.frequency_nll(counts, roll).tolist() == pytest.approx(
+        [-math.log(probabilities[0] * (1 - probabilities[1]))] * 2
+    )
 
 
 def test_a_key_without_training_data_has_a_finite_likelihood():
@@ -447,20 +449,22 @@ def test_a_key_without_training_data_has_a_finite_likelihood():
 
 
 def test_scores_are_the_mean_over_all_steps():
-    """Pieces of different lengths: nats of the model called on each piece alone, the first step from silence."""
+    """The score is the mean NLL of the model on each piece alone; the first step follows silence."""
     data = [piece[: 3 + i] for i, piece in enumerate(pieces(5))]
-    for output in ("nade", "independent"):
-        job = tiny(distribution=output, max_steps=2).fit(pieces())
-        found = job.evaluate(data)
+    for distribution in ("nade", "independent"):
+        job = tiny(distribution=distribution, max_steps=2).fit(pieces())
+        evaluation = job.evaluate(data)
         nats = []
         for piece in read_piano_rolls(data).pieces:
             roll = torch.from_numpy(piece.roll).float().unsqueeze(0)
             outputs, _ = job.network(torch.from_numpy(shift_right(piece.roll)).float().unsqueeze(0))
             p = job.network.head.logits(outputs, roll).sigmoid()
             nats.append(-torch.where(roll == 1, p, 1 - p).log().sum(-1)[0].detach().numpy())
-        ours = found.table.iloc[0]
-        assert ours["NLL per step"] == pytest.approx(np.concatenate(nats).mean(), rel=1e-5)
-        assert ours["NLL without first step"] == pytest.approx(np.concatenate([n[1:] for n in nats]).mean(), rel=1e-5)
+        model_row = evaluation.table.iloc[0]
+        assert model_row["NLL per step"] == pytest.approx(np.concatenate(nats).mean(), rel=1e-5)
+        assert model_row["NLL without first step"] == pytest.approx(
+            np.concatenate([n[1:] for n in nats]).mean(), rel=1e-5
+        )
 
 
 def test_an_ensemble_averages_logits():
@@ -474,8 +478,8 @@ def test_an_ensemble_averages_logits():
 
 
 @pytest.fixture(scope="module", params=["nade", "independent"])
-def of_two_chords(request: pytest.FixtureRequest) -> tuple[MusicComposer, list[list[list[int]]]]:
-    """Fitted to one of two chords at random at each step, which share no key."""
+def two_chord_model(request: pytest.FixtureRequest) -> tuple[MusicComposer, list[list[list[int]]]]:
+    """A model fitted to one of two chords at random at each step; the chords share no key."""
     rng = np.random.default_rng(0)
     data = [[[[60, 64, 67], [59, 62, 66]][int(rng.integers(2))] for _ in range(10)] for _ in range(40)]
     job = MusicComposer(
@@ -485,46 +489,46 @@ def of_two_chords(request: pytest.FixtureRequest) -> tuple[MusicComposer, list[l
     return job.fit(data), data
 
 
-def test_it_learns_chords_that_independent_keys_cannot(of_two_chords: tuple[MusicComposer, list[list[list[int]]]]):
+def test_nade_learns_chords_that_independent_keys_cannot(two_chord_model: tuple[MusicComposer, list[list[list[int]]]]):
     """One bit per step with NADE, one bit for each of the six keys if they are independent."""
-    job, data = of_two_chords
+    job, data = two_chord_model
     score = job.evaluate(data).table["NLL per step"][0]
     assert score == pytest.approx(math.log(2) * (1 if job.distribution == "nade" else 6), abs=0.25)
 
 
 def test_harmonization_is_conditioned_on_the_melody(
-    of_two_chords: tuple[MusicComposer, list[list[list[int]]]],
+    two_chord_model: tuple[MusicComposer, list[list[list[int]]]],
 ):
     """With NADE the top note of a chord determines the others."""
-    job, _ = of_two_chords
-    found = [job.compose(melody=[[67], [66], [66], [67]], seed=seed).chords for seed in range(5)]
-    whole = sum(chord in ([60, 64, 67], [59, 62, 66]) for chords in found for chord in chords)
-    assert (whole > 16) == (job.distribution == "nade")
+    job, _ = two_chord_model
+    compositions = [job.compose(melody=[[67], [66], [66], [67]], seed=seed).chords for seed in range(5)]
+    num_true_chords = sum(chord in ([60, 64, 67], [59, 62, 66]) for chords in compositions for chord in chords)
+    assert (num_true_chords > 16) == (job.distribution == "nade")
 
 
 # ---- composition -----------------------------------------------------------------------------------------------------
 
 
 def test_a_prompt_is_kept_and_continued(fitted: MusicComposer):
-    found = fitted.compose(CADENCE, length=5, seed=3)
-    assert found.chords[:4] == CADENCE
-    assert len(found.chords) == 9
-    assert found.is_given[:4].all()
-    assert not found.is_given[4:].any()
-    assert found.chords == fitted.compose(CADENCE, length=5, seed=3).chords
-    assert found.chords != fitted.compose(CADENCE, length=5, seed=4).chords
-    (two,) = fitted.predict([CADENCE], prompt_steps=2, length=5)
-    assert two.chords[:2] == CADENCE[:2]
-    assert len(two.chords) == 7
-    (none,) = fitted.predict([CADENCE], prompt_steps=0, length=5)
-    assert none.chords == fitted.compose(length=5).chords
+    composition = fitted.compose(CADENCE, length=5, seed=3)
+    assert composition.chords[:4] == CADENCE
+    assert len(composition.chords) == 9
+    assert composition.is_given[:4].all()
+    assert not composition.is_given[4:].any()
+    assert composition.chords == fitted.compose(CADENCE, length=5, seed=3).chords
+    assert composition.chords != fitted.compose(CADENCE, length=5, seed=4).chords
+    (short_prompt,) = fitted.predict([CADENCE], prompt_steps=2, length=5)
+    assert short_prompt.chords[:2] == CADENCE[:2]
+    assert len(short_prompt.chords) == 7
+    (no_prompt,) = fitted.predict([CADENCE], prompt_steps=0, length=5)
+    assert no_prompt.chords == fitted.compose(length=5).chords
 
 
-def test_nll_per_step_is_that_of_the_whole_piece(fitted: MusicComposer):
-    """Step by step with a state, or in one pass."""
-    found = fitted.compose(CADENCE, length=6)
-    whole = negative_log_likelihoods(fitted.model, read_piano_rolls([found.roll]), CPU)[0]
-    assert list(found.nll_per_step) == pytest.approx(whole[4:].tolist(), rel=1e-4)
+def test_nll_per_step_equals_that_of_the_whole_piece(fitted: MusicComposer):
+    """Step by step with a state, and in one pass, the NLL is the same."""
+    composition = fitted.compose(CADENCE, length=6)
+    expected = negative_log_likelihoods(fitted.model, read_piano_rolls([composition.roll]), CPU)[0]
+    assert list(composition.nll_per_step) == pytest.approx(expected[4:].tolist(), rel=1e-4)
 
 
 def test_a_composition_does_not_depend_on_other_pieces(fitted: MusicComposer):
@@ -534,16 +538,16 @@ def test_a_composition_does_not_depend_on_other_pieces(fitted: MusicComposer):
     assert both[0].chords[4:] != fitted.predict([CADENCE[:2], CADENCE], length=4)[1].chords[4:]
 
 
-@pytest.mark.parametrize("output", ["nade", "independent"])
-def test_a_melody_stays_on_top(output: str):
-    """Its keys are kept and those above are silent; a pause gives no key."""
-    job = tiny(distribution=output).fit(pieces())
+@pytest.mark.parametrize("distribution", ["nade", "independent"])
+def test_a_melody_stays_on_top(distribution: str):
+    """The melody's keys are kept and those above are silent; a rest gives no key."""
+    job = tiny(distribution=distribution).fit(pieces())
     melody = [[72], [71], [], [50, 67]]
-    found = job.compose(melody=melody, temperature=3.0)
-    assert len(found.chords) == 4
-    assert [max(found.chords[t]) for t in (0, 1, 3)] == [72, 71, 67]
-    assert found.is_given.sum(axis=1).tolist() == [108 - 71, 108 - 70, 0, 108 - 66]
-    assert sum(map(len, found.chords)) > 4
+    composition = job.compose(melody=melody, temperature=3.0)
+    assert len(composition.chords) == 4
+    assert [max(composition.chords[t]) for t in (0, 1, 3)] == [72, 71, 67]
+    assert composition.is_given.sum(axis=1).tolist() == [108 - 71, 108 - 70, 0, 108 - 66]
+    assert sum(map(len, composition.chords)) > 4
 
 
 def test_the_highest_key_of_each_step():
@@ -552,7 +556,7 @@ def test_the_highest_key_of_each_step():
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ({"length": 0}, "length must be 1 to 100,000"),
         ({"temperature": -1.0}, "temperature must be at least 0"),
@@ -563,8 +567,8 @@ def test_the_highest_key_of_each_step():
         ({"condition": "bass"}, "condition must be one of start, melody"),
     ],
 )
-def test_options_out_of_range(fitted: MusicComposer, options: dict, says: str):
-    with pytest.raises(SettingError, match=says):
+def test_options_out_of_range(fitted: MusicComposer, options: dict, message: str):
+    with pytest.raises(SettingError, match=message):
         fitted.predict([CADENCE], **options)
 
 
@@ -577,23 +581,23 @@ def test_very_high_and_very_low_temperatures(fitted: MusicComposer):
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
-def test_written_as_midi_sound_and_text(fitted: MusicComposer, tmp_path: Path):
-    found = fitted.compose(CADENCE, length=4, tempo=120.0)
-    found.write(tmp_path / "a.MID")
+def test_compositions_are_written_as_midi_audio_and_text(fitted: MusicComposer, tmp_path: Path):
+    composition = fitted.compose(CADENCE, length=4, tempo=120.0)
+    composition.write(tmp_path / "a.MID")
     read = read_midi(tmp_path / "a.MID", fitted.quarters_per_step)
     assert sounding(read.roll)[:4] == CADENCE
     assert read.tempo == pytest.approx(120)
     with pytest.raises(
         UserError, match=r"a.mp3: this audio format cannot be written: give a file name that ends in .wav"
     ):
-        found.write(tmp_path / "a.mp3")
+        composition.write(tmp_path / "a.mp3")
     with pytest.raises(UserError, match="there is no folder"):
-        found.write(tmp_path / "none/a.mid")
-    found.write(tmp_path / "a.wav")
+        composition.write(tmp_path / "none/a.mid")
+    composition.write(tmp_path / "a.wav")
     with wave.open(str(tmp_path / "a.wav")) as file:
         seconds = file.getnframes() / file.getframerate()
-    assert seconds == pytest.approx(len(read.roll) * 0.25 + 1, abs=0.01)  # a second to die away
-    found.write(tmp_path / "a.txt")
+    assert seconds == pytest.approx(len(read.roll) * 0.25 + 1, abs=0.01)  # a second of decay
+    composition.write(tmp_path / "a.txt")
     assert (tmp_path / "a.txt").read_text().splitlines()[0] == "C4 E4 G4"
 
 
@@ -603,7 +607,7 @@ def test_silence_becomes_midi_and_sound():
     assert np.abs(synthesize(silent)).max(initial=0.0) == 0
 
 
-def test_from_the_command_line(fitted: MusicComposer, tmp_path: Path, capsys, monkeypatch):
+def test_command_line(fitted: MusicComposer, tmp_path: Path, capsys, monkeypatch):
     """One piece becomes one file, several become several; a melody is harmonized; JSON on request."""
     monkeypatch.chdir(tmp_path)
     fitted.save("run")
@@ -625,22 +629,22 @@ def test_from_the_command_line(fitted: MusicComposer, tmp_path: Path, capsys, mo
     run("in", "-o", "many.mid", "--condition", "melody")
     assert sorted(path.name for path in Path().glob("many*")) == ["many-1.mid", "many-2.mid"]
     run("in/a.mid", "--length", "2", "-o", "a.json", "--json")
-    (told,) = json.loads(Path("a.json").read_text())
-    assert told["chords"][:4] == CADENCE
-    assert (told["tempo"], told["composed"]) == (pytest.approx(90, rel=1e-4), 2)
+    (record,) = json.loads(Path("a.json").read_text())
+    assert record["chords"][:4] == CADENCE
+    assert (record["tempo"], record["composed"]) == (pytest.approx(90, rel=1e-4), 2)
     capsys.readouterr()
     run("in/a.mid", "--length", "2")
     assert capsys.readouterr().out.splitlines()[:1] == ["C4 E4 G4"]
 
 
-def test_saved_counts_must_be_of_88_keys(fitted: MusicComposer, tmp_path: Path):
-    """A loaded model composes and scores the same, baselines included."""
-    again = load(fitted.save(tmp_path / "run"))
-    assert isinstance(again, MusicComposer)
-    assert again.compose(CADENCE).chords == fitted.compose(CADENCE).chords
-    assert again.evaluate(pieces(2)).table.equals(fitted.evaluate(pieces(2)).table)
+def test_a_loaded_model_composes_and_scores_the_same(fitted: MusicComposer, tmp_path: Path):
+    """A loaded model composes and scores the same, with its baselines; invalid counts are refused."""
+    loaded = load(fitted.save(tmp_path / "run"))
+    assert isinstance(loaded, MusicComposer)
+    assert loaded.compose(CADENCE).chords == fitted.compose(CADENCE).chords
+    assert loaded.evaluate(pieces(2)).table.equals(fitted.evaluate(pieces(2)).table)
     with pytest.raises(ValueError, match="88 keys"):
-        type(again.predictor).from_state(again.predictor.settings, {"counts": "1 2 3"})
+        type(loaded.predictor).from_state(loaded.predictor.settings, {"counts": "1 2 3"})
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -654,29 +658,33 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_figures_of_unusual_rolls():
-    """Silence, one key at either end, all keys, longer than the figure; with and without a prompt."""
+    """Silence, one key at either end, all keys, and rolls longer than the figure are drawn."""
     roll = np.zeros((300, N_KEYS), dtype=np.uint8)
-    nothing = np.zeros(roll.shape, dtype=bool)
+    no_steps = np.zeros(roll.shape, dtype=bool)
     for keys in ([], [0], [87], range(N_KEYS)):
         roll[:, list(keys)] = 1
-        for given_part in (nothing, ~nothing):
-            assert piano_roll_figure(roll, given_part, "a $piece_").axes
+        for is_given in (no_steps, ~no_steps):
+            assert piano_roll_figure(roll, is_given, "a $piece_").axes
         roll[:] = 0
-    assert piano_roll_figure(roll[:0], nothing[:0], "").axes
+    assert piano_roll_figure(roll[:0], no_steps[:0], "").axes
     assert key_frequency_figure({"one": np.zeros(N_KEYS), "other": np.ones(N_KEYS)}).axes
     assert likelihood_figure({"one": np.ones(1)}, "").axes
 
 
-def test_there_is_no_such_piece(fitted: MusicComposer):
-    assert [one.name for one in fitted.example_sequences(pieces(3), piece=2)] == ["piece 2", "piece 1", "piece 3"]
+def test_example_sequences_refuse_an_unknown_piece(fitted: MusicComposer):
+    assert [example.name for example in fitted.example_sequences(pieces(3), piece=2)] == [
+        "piece 2",
+        "piece 1",
+        "piece 3",
+    ]
     with pytest.raises(DataError, match="there is no piece 4: the list has 1 to 3"):
         fitted.example_sequences(pieces(3), piece=4)
 
 
-# ---- the data of the field -------------------------------------------------------------------------------------------
+# ---- published data --------------------------------------------------------------------------------------------------
 
 
-def _there() -> bool:
+def _is_installed() -> bool:
     try:
         catalog.locate("piano_rolls")
     except DataError:
@@ -684,14 +692,12 @@ def _there() -> bool:
     return True
 
 
-@pytest.mark.skipif(not _there(), reason="piano_rolls is not here: set LSTMKIT_DATA")
-def test_the_chorales_are_those_of_the_field():
+@pytest.mark.skipif(not _is_installed(), reason="piano_rolls is not installed: set LSTMKIT_DATA")
+def test_the_chorales_have_the_published_sizes():
     read = read_piano_rolls(catalog.locate("piano_rolls", "jsb_chorales.npz"))
     assert isinstance(read, PianoRolls)
     counts = {
-        part: (len(given_), given_.steps)
-        for part in ("train", "valid", "test")
-        if (given_ := read.predefined_split(part))
+        part: (len(split), split.steps) for part in ("train", "valid", "test") if (split := read.predefined_split(part))
     }
     assert counts == {"train": (229, 13807), "valid": (76, 4602), "test": (77, 4725)}
     assert len(Loader(PianoRollDataset(read), 32)) == 12

@@ -62,19 +62,19 @@ def voice(n: int = 10) -> tuple[list[tuple[np.ndarray, int]], list[str]]:
     return [(tone(0.1 + 0.01 * i, pitch=300 + 100 * (i % 2)), 4000) for i in range(n)], ["ah", "oh no"] * (n // 2)
 
 
-def network(dtype: torch.dtype = torch.float64, together: int = 2, **weights: float) -> Tacotron:
-    """Frames of 3 bands from 5 tokens."""
+def network(dtype: torch.dtype = torch.float64, reduction_factor: int = 2, **weights: float) -> Tacotron:
+    """A model of 3 mel bands and 5 tokens."""
     torch.manual_seed(0)
     decoder = TacotronDecoder(
         PreNet(3, 4, 0.0), LSTM(4, 4, batch_first=True), LocationAttention(4, 6, 5, 3), LSTM(10, 4, batch_first=True),
-        6, 3, together,
+        6, 3, reduction_factor,
     )  # fmt: skip
     trunk = LSTM(3, 3, batch_first=True, bidirectional=True)
     return Tacotron(TokenEncoder(5, 3), trunk, decoder, weights=LossWeights(**weights)).to(dtype)
 
 
 def batch(dtype: torch.dtype = torch.float64) -> Batch:
-    """Texts of 4 and 2 tokens, recordings of 6 and 4 frames, padded."""
+    """Texts of 4 and 2 tokens, audio clips of 6 and 4 frames, padded."""
     frames = torch.randn(2, 6, 3, dtype=dtype, generator=torch.Generator().manual_seed(1))
     ids = torch.tensor([[1, 2, 3, 4], [4, 1, 0, 0]])
     return Batch(ids, torch.tensor([4, 2]), frames, torch.tensor([6, 4]), np.arange(2))
@@ -83,8 +83,8 @@ def batch(dtype: torch.dtype = torch.float64) -> Batch:
 # ---- attention -------------------------------------------------------------------------------------------------------
 
 
-def test_location_attention_is_its_equation_in_a_plain_loop():
-    """Step by step and key by key: query, key, and the cumulative weights around the key."""
+def test_location_attention_equals_a_plain_loop():
+    """The weights equal the equation of query, key and the cumulative weights around the key, in a plain loop."""
     torch.manual_seed(0)
     attention = LocationAttention(3, 4, 5, 3).double()
     queries, keys = torch.randn(2, 6, 3).double(), torch.randn(2, 7, 4).double()
@@ -102,15 +102,15 @@ def test_location_attention_is_its_equation_in_a_plain_loop():
                 ).double()
                 inside = q @ queries[b, t] + attention.query.bias + k @ keys[b, s] + f @ around
                 scores[s] = (v @ torch.tanh(inside))[0]
-            wanted = scores.exp() / scores.exp().sum()
-            torch.testing.assert_close(weights[b, t, :count], wanted)
+            expected = scores.exp() / scores.exp().sum()
+            torch.testing.assert_close(weights[b, t, :count], expected)
             assert (weights[b, t, count:] == 0).all()
-            sums[:count] += wanted
+            sums[:count] += expected
         torch.testing.assert_close(covered[b], sums)
 
 
 def test_location_attention_called_with_coverage_is_a_step_of_walk():
-    """The general call with the coverage so far."""
+    """A call with the coverage so far gives the weights and contexts of ``walk``."""
     torch.manual_seed(0)
     attention = LocationAttention(3, 4, 5, 5)
     query, keys, covered = torch.randn(2, 1, 3), torch.randn(2, 7, 4), torch.rand(2, 7)
@@ -142,12 +142,12 @@ def test_gradients_of_location_attention():
 
 
 def test_gradients_of_the_loss():
-    model, given = network(), batch()
+    model, example = network(), batch()
     names = [name for name, _ in model.named_parameters()]
 
     def loss(*weights: torch.Tensor) -> torch.Tensor:
         return torch.func.functional_call(
-            _Loss(model), {f"model.{n}": w for n, w in zip(names, weights, strict=True)}, (given,)
+            _Loss(model), {f"model.{n}": w for n, w in zip(names, weights, strict=True)}, (example,)
         )
 
     assert torch.autograd.gradcheck(loss, tuple(model.parameters()), atol=1e-4, fast_mode=True)
@@ -158,76 +158,78 @@ class _Loss(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, given: Batch) -> torch.Tensor:
-        return self.model.loss(given)[0]
+    def forward(self, example: Batch) -> torch.Tensor:
+        return self.model.loss(example)[0]
 
 
 def test_the_loss_by_hand():
-    """Absolute and squared error, stop cross-entropy and guided attention, each without padding."""
-    model, given = network(stop=0.7, stopping=3.0, guided=0.5, guide=0.3), batch()
+    """The loss has absolute and squared error, stop cross-entropy and guided attention, each without padding."""
+    model, example = network(stop=0.7, stopping=3.0, guided=0.5, guide=0.3), batch()
     with torch.no_grad():
-        told = model.teacher_forced(given)
+        outputs = model.teacher_forced(example)
     frames, stop, guide = [], [], []
     for b, (length, read) in enumerate(((6, 4), (4, 2))):
         steps = length // 2
-        error = (told.frames[b].reshape(6, 3)[:length] - given.targets[b, :length]).flatten().tolist()
+        error = (outputs.frames[b].reshape(6, 3)[:length] - example.targets[b, :length]).flatten().tolist()
         frames += [(abs(e) + e * e) / 2 for e in error]
         for t in range(steps):
-            p = 1 / (1 + math.exp(-float(told.stop[b, t])))
+            p = 1 / (1 + math.exp(-float(outputs.stop[b, t])))
             stop.append(-3 * math.log(p) if t == steps - 1 else -math.log(1 - p))
-            weights = told.weights[b, t].tolist()
+            weights = outputs.weights[b, t].tolist()
             guide.append(
                 sum(weights[s] * (1 - math.exp(-((s / read - t / steps) ** 2) / (2 * 0.3**2))) for s in range(read))
             )
-    wanted = np.mean(frames) + 0.7 * np.mean(stop) + 0.5 * np.mean(guide)
-    assert float(model.loss(given)[0].detach()) == pytest.approx(wanted)
+    expected = np.mean(frames) + 0.7 * np.mean(stop) + 0.5 * np.mean(guide)
+    assert float(model.loss(example)[0].detach()) == pytest.approx(expected)
 
 
 def test_padding_does_not_change_the_loss():
-    model, given = network(), batch()
+    model, example = network(), batch()
     other = batch()
     assert other.targets is not None
     other.targets[1, 4:] = 1e6
     other.inputs[1, 2:] = 3
-    torch.testing.assert_close(model.loss(given)[0], model.loss(other)[0])
+    torch.testing.assert_close(model.loss(example)[0], model.loss(other)[0])
 
 
 def test_step_by_step_equals_teacher_forcing():
     """With true frames as inputs, ``step`` gives the outputs of the loss."""
-    model, given = network(), batch()
-    told = model.teacher_forced(given)
-    assert given.targets is not None
-    heard = torch.nn.functional.pad(given.targets[:, 1:-1:2], (0, 0, 1, 0))
-    _, state = model(given.inputs, None, given.lengths)
+    model, example = network(), batch()
+    forced = model.teacher_forced(example)
+    assert example.targets is not None
+    previous_frames = torch.nn.functional.pad(example.targets[:, 1:-1:2], (0, 0, 1, 0))
+    _, state = model(example.inputs, None, example.lengths)
     for t in range(3):
-        outputs, state = model.step(heard[:, t], state)
-        torch.testing.assert_close(outputs[:, :-1].unflatten(1, (2, 3)), told.frames[:, t])
-        torch.testing.assert_close(outputs[:, -1], told.stop[:, t])
-        torch.testing.assert_close(state.weights, told.weights[:, t])
+        outputs, state = model.step(previous_frames[:, t], state)
+        torch.testing.assert_close(outputs[:, :-1].unflatten(1, (2, 3)), forced.frames[:, t])
+        torch.testing.assert_close(outputs[:, -1], forced.stop[:, t])
+        torch.testing.assert_close(state.weights, forced.weights[:, t])
 
 
 def test_streaming_decoder_equals_step():
-    """The same numbers from the layers' streams."""
-    model, given = network(torch.float32).eval(), batch(torch.float32)
-    assert given.targets is not None
+    """The layers' streams give the same outputs and weights."""
+    model, example = network(torch.float32).eval(), batch(torch.float32)
+    assert example.targets is not None
     with torch.inference_mode():
-        _, state = model(given.inputs, None, given.lengths)
-        live = StreamingDecoder(model.decoder, state)
+        _, state = model(example.inputs, None, example.lengths)
+        stream = StreamingDecoder(model.decoder, state)
         for t in range(4):
-            outputs, weights = live(given.targets[:, t])
-            wanted, state = model.step(given.targets[:, t], state)
-            torch.testing.assert_close(outputs, wanted)
+            outputs, weights = stream(example.targets[:, t])
+            expected, state = model.step(example.targets[:, t], state)
+            torch.testing.assert_close(outputs, expected)
             torch.testing.assert_close(weights, state.weights)
 
 
 def test_guided_attention_penalty_is_zero_on_the_diagonal():
-    even, read, told = torch.eye(5).unsqueeze(0), torch.tensor([5]), torch.tensor([5])
-    on, off = (float(guided_attention_penalty(w, read, told, 0.2).mean()) for w in (even, even.flip(1)))
-    assert on == 0.0
-    assert off > 0.5
+    diagonal, n_tokens, n_steps = torch.eye(5).unsqueeze(0), torch.tensor([5]), torch.tensor([5])
+    on_diagonal, off_diagonal = (
+        float(guided_attention_penalty(w, n_tokens, n_steps, 0.2).mean()) for w in (diagonal, diagonal.flip(1))
+    )
+    assert on_diagonal == 0.0
+    assert off_diagonal > 0.5
 
 
-# ---- the stop --------------------------------------------------------------------------------------------------------
+# ---- the stop token --------------------------------------------------------------------------------------------------
 
 
 def test_a_roll_out_stops_when_finished():
@@ -237,36 +239,36 @@ def test_a_roll_out_stops_when_finished():
 
 @pytest.mark.parametrize(("bias", "steps", "ended"), [(20.0, [1, 1], True), (-20.0, [3, 5], False)])
 def test_synthesis_ends_by_stop_token_or_is_cut_off(bias: float, steps: list[int], ended: bool):
-    """The stop token comes always or never; each text has its own limit."""
+    """If the stop token never comes, each text has its own limit."""
     model = network(torch.float32)
     with torch.no_grad():
         model.decoder.linear.bias[-1] = bias
-    found = synthesize(model, [np.array([1, 2]), np.array([3])], np.array([3, 5]), 8, torch.device("cpu"))
-    assert [one.ended for one in found] == [ended] * 2
-    assert [one.frames.shape for one in found] == [(2 * n, 3) for n in steps]
-    assert [one.attention.shape for one in found] == [(steps[0], 2), (steps[1], 1)]
+    speeches = synthesize(model, [np.array([1, 2]), np.array([3])], np.array([3, 5]), 8, torch.device("cpu"))
+    assert [speech.ended for speech in speeches] == [ended] * 2
+    assert [speech.frames.shape for speech in speeches] == [(2 * n, 3) for n in steps]
+    assert [speech.attention.shape for speech in speeches] == [(steps[0], 2), (steps[1], 1)]
 
 
 def test_a_text_does_not_depend_on_its_batch():
     model, ids = network(torch.float32), [np.array([1, 2, 3, 4]), np.array([3, 1])]
-    both, alone = (synthesize(model, ids, np.array([4, 4]), size, torch.device("cpu")) for size in (2, 1))
-    for one, other in zip(both, alone, strict=True):
-        np.testing.assert_allclose(one.frames, other.frames, atol=1e-5)
+    batched, single = (synthesize(model, ids, np.array([4, 4]), size, torch.device("cpu")) for size in (2, 1))
+    for first, second in zip(batched, single, strict=True):
+        np.testing.assert_allclose(first.frames, second.frames, atol=1e-5)
 
 
 def test_an_ensemble_is_the_mean_of_its_members():
-    one, other = network(torch.float32), network(torch.float32)
+    first, second = network(torch.float32), network(torch.float32)
     with torch.no_grad():
-        other.decoder.linear.bias += 1.0
+        second.decoder.linear.bias += 1.0
     ids, limit, cpu = [np.array([1, 2])], np.array([1]), torch.device("cpu")
-    each = [synthesize(model, ids, limit, 1, cpu)[0] for model in (one, other)]
-    (both,) = synthesize(Ensemble([one, other]), ids, limit, 1, cpu)
-    np.testing.assert_allclose(both.frames, (each[0].frames + each[1].frames) / 2, atol=1e-6)
-    np.testing.assert_allclose(both.attention, each[0].attention, atol=1e-6)
+    members = [synthesize(model, ids, limit, 1, cpu)[0] for model in (first, second)]
+    (ensemble,) = synthesize(Ensemble([first, second]), ids, limit, 1, cpu)
+    np.testing.assert_allclose(ensemble.frames, (members[0].frames + members[1].frames) / 2, atol=1e-6)
+    np.testing.assert_allclose(ensemble.attention, members[0].attention, atol=1e-6)
 
 
 def test_maximum_decoder_steps():
-    """Twice the slowest recording, or ``max_frames``; at least one step."""
+    """The maximum is twice the slowest recording or ``max_frames``, and at least one step."""
     ids = [np.zeros(4), np.zeros(40), np.zeros(1)]
     assert max_decoder_steps(ids, frames_per_token=5.0, max_frames=60.0, reduction_factor=3).tolist() == [14, 20, 4]
     assert max_decoder_steps(ids, frames_per_token=1e-9, max_frames=60.0, reduction_factor=3).tolist() == [1, 1, 1]
@@ -280,26 +282,26 @@ def test_griffin_lim_reconstructs_tones(mel: LogMelSpectrogram):
     """Two tones are the loudest frequencies of the reconstructed audio, and its frames are the same."""
     samples = tone(1.0, 8000, 440.0) + 0.6 * tone(1.0, 8000, 1250.0)
     frames = mel.from_samples(samples)
-    again = mel_to_audio(mel, frames)
-    assert again.shape == ((len(frames) - 1) * mel.hop_length + mel.window_length,)
-    spectrum = np.abs(np.fft.rfft(again[1000:7000]))
+    reconstructed = mel_to_audio(mel, frames)
+    assert reconstructed.shape == ((len(frames) - 1) * mel.hop_length + mel.window_length,)
+    spectrum = np.abs(np.fft.rfft(reconstructed[1000:7000]))
     pitches = np.fft.rfftfreq(6000, 1 / 8000)
     for low, high, pitch in ((300, 700, 440), (1000, 1500, 1250)):
         inside = (pitches > low) & (pitches < high)
         assert abs(pitches[inside][spectrum[inside].argmax()] - pitch) < 15
     loud = frames > frames.max() - 4
-    assert np.abs(mel.from_samples(again)[: len(frames)] - frames)[loud].mean() < 0.5
-    assert np.array_equal(again, mel_to_audio(mel, frames))
+    assert np.abs(mel.from_samples(reconstructed)[: len(frames)] - frames)[loud].mean() < 0.5
+    assert np.array_equal(reconstructed, mel_to_audio(mel, frames))
 
 
 def test_powers_are_nonnegative_and_have_the_given_mel_bands():
     mel = LogMelSpectrogram(8000, 40, 0.032, 0.008)
     frames = mel.from_samples(np.random.default_rng(0).standard_normal(4000).astype(np.float32))
-    found = mel_to_power(mel, frames)
-    assert (found >= 0).all()
-    apart = np.abs(np.log(found @ mel.filters.numpy()) - frames)
-    assert apart.mean() < 0.01
-    assert apart.max() < 0.5
+    power = mel_to_power(mel, frames)
+    assert (power >= 0).all()
+    difference = np.abs(np.log(power @ mel.filters.numpy()) - frames)
+    assert difference.mean() < 0.01
+    assert difference.max() < 0.5
 
 
 @pytest.mark.parametrize("count", [1, 2, 30])
@@ -310,11 +312,11 @@ def test_few_or_silent_frames_become_audio(count: int):
     assert np.abs(quiet).max() < 1e-3
 
 
-# ---- recordings ------------------------------------------------------------------------------------------------------
+# ---- corpora ---------------------------------------------------------------------------------------------------------
 
 
 def test_all_layouts_of_a_corpus_are_read_alike(tmp_path: Path):
-    """A folder with text files, with LJSpeech's table or a .csv; a zip of it; a zip of audio beside the table."""
+    """Folders with text files, LJSpeech's table or a .csv, zip files of them, and lists give the same corpus."""
     sounds = {"x-1": tone(0.2), "x-2": tone(0.1)}
     texts = {"x-1": "Ah.", "x-2": "oh, né"}
     folders = {name: tmp_path / name for name in ("beside", "lj", "csv", "zipped")}
@@ -335,15 +337,15 @@ def test_all_layouts_of_a_corpus_are_read_alike(tmp_path: Path):
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         for path in sorted(folders["lj"].rglob("*.*")):
             archive.write(path, path.relative_to(tmp_path).as_posix())
-    ways = [*folders.values(), folders["csv"] / "all.csv", tmp_path / "all.zip"]
-    found = [read_speech_corpus(way, 4000) for way in ways]
-    assert {read.texts for read in found} == {("Ah.", "oh, né")}
-    assert len({read.digest() for read in found}) == 1
-    given = read_speech_corpus(
+    sources = [*folders.values(), folders["csv"] / "all.csv", tmp_path / "all.zip"]
+    corpora = [read_speech_corpus(source, 4000) for source in sources]
+    assert {corpus.texts for corpus in corpora} == {("Ah.", "oh, né")}
+    assert len({corpus.digest() for corpus in corpora}) == 1
+    from_lists = read_speech_corpus(
         ([folders["csv"] / "wavs/x-1.wav", AudioClip("b", tone(0.1), 4000)], list(texts.values())), 4000
     )
-    assert given.texts == ("Ah.", "oh, né")
-    assert given.seconds == pytest.approx(0.3, abs=0.02)
+    assert from_lists.texts == ("Ah.", "oh, né")
+    assert from_lists.seconds == pytest.approx(0.3, abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -391,7 +393,7 @@ def test_corpora_that_cannot_be_read(files: dict[str, Any], phrase: str, tmp_pat
         ("nowhere", "no such file or folder"),
     ],
 )
-def test_lists_that_are_not_recordings(data: Any, phrase: str):
+def test_invalid_lists_are_refused(data: Any, phrase: str):
     with pytest.raises(UserError, match=phrase):
         read_speech_corpus(data, 4000)
 
@@ -409,33 +411,33 @@ def test_a_damaged_zip_names_the_file(tmp_path: Path):
 def test_offset_silence_and_clipping():
     """A constant offset is removed, silence trimmed, clipped audio kept and counted, silent audio left out."""
     quiet = np.zeros(2000, np.float32)
-    heard = trim_silence(AudioClip("a", np.concatenate([quiet, tone(0.5), quiet]) + 0.3, 4000), 40.0)
-    assert heard is not None
-    assert heard.seconds == pytest.approx(0.5, abs=0.03)
-    assert abs(heard.samples.mean()) < 1e-3
+    trimmed = trim_silence(AudioClip("a", np.concatenate([quiet, tone(0.5), quiet]) + 0.3, 4000), 40.0)
+    assert trimmed is not None
+    assert trimmed.seconds == pytest.approx(0.5, abs=0.03)
+    assert abs(trimmed.samples.mean()) < 1e-3
     assert trim_silence(AudioClip("a", quiet + 0.3, 4000), 40.0) is None
-    whole = trim_silence(AudioClip("a", np.concatenate([quiet, tone(0.5)]), 4000), 0.0)
-    assert whole is not None
-    assert len(whole.samples) == 4000
-    found = read_speech_corpus(([np.clip(9 * tone(), -1, 1), quiet, tone()], ["loud", "none", " "]), 4000)
-    assert found.texts == ("loud",)
-    assert found.notes == ("1 without a transcript", "1 silent", "1 clipped (kept)")
+    untrimmed = trim_silence(AudioClip("a", np.concatenate([quiet, tone(0.5)]), 4000), 0.0)
+    assert untrimmed is not None
+    assert len(untrimmed.samples) == 4000
+    corpus = read_speech_corpus(([np.clip(9 * tone(), -1, 1), quiet, tone()], ["loud", "none", " "]), 4000)
+    assert corpus.texts == ("loud",)
+    assert corpus.notes == ("1 without a transcript", "1 silent", "1 clipped (kept)")
 
 
 def test_eight_bits_two_channels_96_khz(tmp_path: Path):
-    both = np.stack([tone(0.5, 96_000), np.zeros(48_000)], axis=1)
-    (tmp_path / "a.wav").write_bytes(wav(both, 96_000, subtype="PCM_U8"))
+    stereo = np.stack([tone(0.5, 96_000), np.zeros(48_000)], axis=1)
+    (tmp_path / "a.wav").write_bytes(wav(stereo, 96_000, subtype="PCM_U8"))
     (tmp_path / "a.txt").write_text("ah")
-    (sound,) = read_speech_corpus(tmp_path, 4000).clips
-    assert sound.sample_rate == 4000
-    assert sound.seconds == pytest.approx(0.5, abs=0.03)
+    (clip,) = read_speech_corpus(tmp_path, 4000).clips
+    assert clip.sample_rate == 4000
+    assert clip.seconds == pytest.approx(0.5, abs=0.03)
 
 
 # ---- scores ----------------------------------------------------------------------------------------------------------
 
 
 def test_mel_cepstral_distortion_of_a_cosine():
-    """A cosine of amplitude a in ln|H| adds 10 √2 / ln 10 · a dB; loudness and tempo do not count."""
+    """A cosine of amplitude a in ln|H| adds 10 √2 / ln 10 · a dB; loudness and tempo have no effect."""
     bands = (np.arange(20) + 0.5) * np.pi / 20
     plain = np.zeros((5, 20))
     raised = plain + 2 * 0.3 * np.cos(2 * bands) + 1.0  # frames are of power: twice the logarithm of the amplitude
@@ -465,11 +467,11 @@ def test_the_last_decoder_step_is_padded_with_silence():
 
 
 def test_recorded_words():
-    takes = RecordedWords(["one", "one", "one", "Two  three"], [np.full((n, 1), n) for n in (3, 1, 2, 4)])
-    assert takes("one ONE").ravel().tolist() == [2.0] * 4  # type: ignore[union-attr]
-    assert takes("two three") is not None
-    assert takes("two") is None
-    assert takes("") is None
+    recorded_words = RecordedWords(["one", "one", "one", "Two  three"], [np.full((n, 1), n) for n in (3, 1, 2, 4)])
+    assert recorded_words("one ONE").ravel().tolist() == [2.0] * 4  # type: ignore[union-attr]
+    assert recorded_words("two three") is not None
+    assert recorded_words("two") is None
+    assert recorded_words("") is None
 
 
 # ---- the job ---------------------------------------------------------------------------------------------------------
@@ -518,32 +520,32 @@ def test_unknown_characters(synthesizer: SpeechSynthesizer):
 
 def test_texts_of_a_file_or_of_recordings(synthesizer: SpeechSynthesizer, tmp_path: Path):
     (tmp_path / "texts.txt").write_text("oh\n\nah  no\n", encoding="utf-8")
-    assert [one.text for one in synthesizer.predict(tmp_path / "texts.txt")] == ["oh", "ah no"]
-    assert [one.text for one in synthesizer.predict(voice(2))] == ["ah", "oh no"]
+    assert [speech.text for speech in synthesizer.predict(tmp_path / "texts.txt")] == ["oh", "ah no"]
+    assert [speech.text for speech in synthesizer.predict(voice(2))] == ["ah", "oh no"]
 
 
 def test_the_ending_of_the_file_selects_the_format(synthesizer: SpeechSynthesizer, tmp_path: Path):
-    one, other = synthesizer.predict(["oh", "ah no"])
-    synthesizer.write([one], tmp_path / "a.wav")
-    read = read_audio(tmp_path / "a.wav")
-    assert read.sample_rate == 4000
-    np.testing.assert_allclose(read.samples, np.clip(one.samples, -1, 1), atol=1e-4)
-    synthesizer.write([one, other], tmp_path / "b.WAV")
+    first, second = synthesizer.predict(["oh", "ah no"])
+    synthesizer.write([first], tmp_path / "a.wav")
+    clip = read_audio(tmp_path / "a.wav")
+    assert clip.sample_rate == 4000
+    np.testing.assert_allclose(clip.samples, np.clip(first.samples, -1, 1), atol=1e-4)
+    synthesizer.write([first, second], tmp_path / "b.WAV")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "b-1.WAV", "b-2.WAV"]
     assert (tmp_path / "b-1.WAV").read_bytes() == (tmp_path / "a.wav").read_bytes()
     with pytest.raises(UserError, match=r"give a file name that ends in .wav, .flac, .ogg"):
-        synthesizer.write([one], tmp_path / "c.mp3")
+        synthesizer.write([first], tmp_path / "c.mp3")
     assert not (tmp_path / "c.mp3").exists()
-    for ending, exact in ((".flac", 1e-4), (".ogg", 0.1)):
-        synthesizer.write([one], tmp_path / f"c{ending}")
-        again = read_audio(tmp_path / f"c{ending}")
-        assert (again.sample_rate, len(again.samples)) == (one.clip.sample_rate, len(one.clip.samples))
-        np.testing.assert_allclose(again.samples, one.clip.samples.clip(-1, 1), atol=exact)
-    synthesizer.write([one, other], tmp_path / "c.zip")
+    for ending, tolerance in ((".flac", 1e-4), (".ogg", 0.1)):
+        synthesizer.write([first], tmp_path / f"c{ending}")
+        decoded = read_audio(tmp_path / f"c{ending}")
+        assert (decoded.sample_rate, len(decoded.samples)) == (first.clip.sample_rate, len(first.clip.samples))
+        np.testing.assert_allclose(decoded.samples, first.clip.samples.clip(-1, 1), atol=tolerance)
+    synthesizer.write([first, second], tmp_path / "c.zip")
     with zipfile.ZipFile(tmp_path / "c.zip") as archive:
         assert archive.namelist() == ["1.wav", "2.wav"]
-        assert archive.read("2.wav") == encode_audio(other.clip)
-    synthesizer.write([one, other], tmp_path / "d.txt")
+        assert archive.read("2.wav") == encode_audio(second.clip)
+    synthesizer.write([first, second], tmp_path / "d.txt")
     assert (tmp_path / "d.txt").read_text().count("\n") == 2
 
 
@@ -558,18 +560,18 @@ class FakeTranscriber:
     def __init__(self, texts: list[str]) -> None:
         self.texts = texts
 
-    def predict(self, sounds: list[AudioClip]) -> list[Transcript]:
-        assert all(isinstance(sound, AudioClip) for sound in sounds)
-        return [Transcript(one) if isinstance(one, str) else one for one in self.texts]
+    def predict(self, clips: list[AudioClip]) -> list[Transcript]:
+        assert all(isinstance(clip, AudioClip) for clip in clips)
+        return [Transcript(text) if isinstance(text, str) else text for text in self.texts]
 
 
 def test_a_round_trip_counts_character_errors(synthesizer: SpeechSynthesizer):
     """Of 7 characters one is substituted and three are missing; case does not matter."""
-    found = synthesizer.round_trip_cer(["oh", "ah no"], FakeTranscriber(["Oh", "eh "]))
-    assert found.table["model"].tolist() == ["synthesized"]
-    assert found.table["CER"][0] == pytest.approx(400 / 7)
-    both = synthesizer.round_trip_cer(voice(2), FakeTranscriber(["ah", "oh no"]))
-    assert both.table["CER"].tolist() == [0.0, 0.0]
+    evaluation = synthesizer.round_trip_cer(["oh", "ah no"], FakeTranscriber(["Oh", "eh "]))
+    assert evaluation.table["model"].tolist() == ["synthesized"]
+    assert evaluation.table["CER"][0] == pytest.approx(400 / 7)
+    perfect = synthesizer.round_trip_cer(voice(2), FakeTranscriber(["ah", "oh no"]))
+    assert perfect.table["CER"].tolist() == [0.0, 0.0]
     assert synthesizer.predict(["oh"], transcriber=FakeTranscriber(["ah"]))[0].transcript == "ah"
     with pytest.raises(UserError, match="gave 1 texts for 2 clips"):
         synthesizer.round_trip_cer(["oh", "ah"], FakeTranscriber(["oh"]))
@@ -578,12 +580,12 @@ def test_a_round_trip_counts_character_errors(synthesizer: SpeechSynthesizer):
 
 
 def test_texts_without_known_characters_are_not_scored(synthesizer: SpeechSynthesizer):
-    sounds, texts = voice(4)
-    found = synthesizer.evaluate((sounds, ["123", *texts[1:]]))
-    assert "1 recordings are left out" in str(found)
-    assert len(found.details) == 3
+    clips, texts = voice(4)
+    evaluation = synthesizer.evaluate((clips, ["123", *texts[1:]]))
+    assert "1 recordings are left out" in str(evaluation)
+    assert len(evaluation.details) == 3
     with pytest.raises(DataError, match="no text has a character"):
-        synthesizer.evaluate((sounds[:1], ["123"]))
+        synthesizer.evaluate((clips[:1], ["123"]))
 
 
 def test_the_previous_frame_baseline_repeats_the_last_frame():
@@ -591,42 +593,42 @@ def test_the_previous_frame_baseline_repeats_the_last_frame():
     assert metrics._repeat_last_frame(scaled, 2).ravel().tolist() == [0, 0, 2, 2, 4, 4]
 
 
-def test_it_learns_two_words():
-    """Two tones of different length and pitch: each text gets its own, and ends with a stop token."""
-    sounds = [(tone(0.2, pitch=300), 4000), (tone(0.4, pitch=900), 4000)]
+def test_the_model_learns_two_words():
+    """Two tones differ in length and pitch: each text gets its own, and ends with a stop token."""
+    clips = [(tone(0.2, pitch=300), 4000), (tone(0.4, pitch=900), 4000)]
     options = {**TINY, "hidden_size": 24, "prenet_size": 16, "attention_size": 16, "epochs": 60, "lr": 0.01,
                "valid_fraction": 0.0, "test_fraction": 0.0, "griffin_lim_iterations": 20, "dropout": 0.0,
                "ema_decay": 0.9}  # fmt: skip
-    job = SpeechSynthesizer(**options).fit((sounds * 8, ["ah", "oh"] * 8))
+    job = SpeechSynthesizer(**options).fit((clips * 8, ["ah", "oh"] * 8))
     short, long = job.predict(["ah", "oh"])
     assert short.ended
     assert long.ended
     assert abs(short.seconds - 0.2) < 0.06
     assert abs(long.seconds - 0.4) < 0.06
-    for one, pitch in ((short, 300), (long, 900)):
-        spectrum = np.abs(np.fft.rfft(one.samples, 4000))
+    for speech, pitch in ((short, 300), (long, 900)):
+        spectrum = np.abs(np.fft.rfft(speech.samples, 4000))
         assert abs(int(spectrum.argmax()) - pitch) < 100
 
 
 # ---- recipes ---------------------------------------------------------------------------------------------------------
 
 
-def test_digit_strings_use_takes_of_their_part_only(tmp_path: Path):
-    """Strings have only takes of their part; the text has the digits in order."""
+def test_digit_strings_use_clips_of_their_split_only(tmp_path: Path):
+    """Each string has only clips of its split, and its text has the digits in order."""
     with zipfile.ZipFile(tmp_path / "recordings.zip", "w") as archive:
         for digit in range(3):
             for take in range(50):
                 archive.writestr(f"{digit}_eve_{take}.wav", wav(tone(0.1 + 0.1 * digit, 8000), 8000))
         archive.writestr("0_adam_0.wav", b"not read")
-    takes = protocols.digit_takes(tmp_path / "recordings.zip", "eve", 8000, 40.0)
-    assert len(takes) == 150
-    test = protocols.digit_strings(takes, range(5), 20, 0, "test")
+    clips = protocols.digit_takes(tmp_path / "recordings.zip", "eve", 8000, 40.0)
+    assert len(clips) == 150
+    test = protocols.digit_strings(clips, range(5), 20, 0, "test")
     assert len(test) == 35
-    assert {*"".join(sound.name for sound in test.clips).replace(".wav", " ").split()} <= {
+    assert {*"".join(clip.name for clip in test.clips).replace(".wav", " ").split()} <= {
         f"{digit}_eve_{take}" for digit in range(3) for take in range(5)
     }
-    for sound, text in zip(test.clips[15:], test.texts[15:], strict=True):
-        names = sound.name.replace(".wav", "").split()
+    for clip, text in zip(test.clips[15:], test.texts[15:], strict=True):
+        names = clip.name.replace(".wav", "").split()
         assert text == " ".join(protocols.DIGITS[int(name[0])] for name in names)
         assert 2 <= len(names) <= 4
     with pytest.raises(DataError, match="no recordings of lilith"):
@@ -654,9 +656,9 @@ def test_transcripts_of_digits_are_spelled_out(tmp_path: Path):
         words: tuple[str, ...] = ("42",)
         characters: tuple[str, ...] = ("4", "2")
 
-    told = protocols.DigitsAsWords(FakeTranscriber([Digits("42"), Digits("7"), Digits("")])).predict([])  # type: ignore[list-item]
-    assert [one.text for one in told] == ["four two", "seven", ""]
-    assert told[0].words == ()
+    transcripts = protocols.DigitsAsWords(FakeTranscriber([Digits("42"), Digits("7"), Digits("")])).predict([])  # type: ignore[list-item]
+    assert [transcript.text for transcript in transcripts] == ["four two", "seven", ""]
+    assert transcripts[0].words == ()
     assert protocols._listener("") is None
     with pytest.raises(UserError, match="lstmkit reproduce fsdd_strings --run"):
         protocols._listener(str(tmp_path / "none"))
