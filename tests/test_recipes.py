@@ -1,4 +1,4 @@
-"""Recipes: each can be run, and each protocol scores what it says, in the way the field does."""
+"""Recipes: each can be run, and each protocol scores as published."""
 
 from __future__ import annotations
 
@@ -28,8 +28,15 @@ every_recipe = pytest.mark.parametrize("recipe", recipes.all_recipes(), ids=lamb
 
 
 def tiny(**options) -> Forecaster:
-    plain = {"horizon": H, "season_length": 4, "epochs": 1, "steps_per_epoch": 2, "hidden_size": 4, "test_windows": 0}
-    return Forecaster(**{**plain, **options})
+    defaults = {
+        "horizon": H,
+        "season_length": 4,
+        "epochs": 1,
+        "steps_per_epoch": 2,
+        "hidden_size": 4,
+        "test_windows": 0,
+    }
+    return Forecaster(**{**defaults, **options})
 
 
 def wave(n: int, seed: int) -> np.ndarray:
@@ -37,8 +44,8 @@ def wave(n: int, seed: int) -> np.ndarray:
 
 
 @every_recipe
-def test_a_recipe_is_whole(recipe: recipes.Recipe):
-    """Its job takes its settings, its data are in the catalogue, its protocol exists and its options name its files."""
+def test_every_recipe_is_valid(recipe: recipes.Recipe):
+    """The job takes the settings, the data are in the catalog, and protocol and files exist."""
     job = job_class(recipe.job)(**recipe.settings)
     for name, value in recipe.settings.items():
         assert settings.values(job)[name] == value
@@ -52,8 +59,8 @@ def test_a_recipe_is_whole(recipe: recipes.Recipe):
 
 
 @every_recipe
-def test_what_it_is_held_against_has_a_source(recipe: recipes.Recipe):
-    """A published figure comes with who, what, how much and where it stands."""
+def test_published_figures_have_a_source(recipe: recipes.Recipe):
+    """A published figure has a name, a metric, a value and a source."""
     for published in recipe.published:
         assert published.keys() == {"name", "metric", "value", "source"}
         assert isinstance(published["value"], float)
@@ -61,7 +68,7 @@ def test_what_it_is_held_against_has_a_source(recipe: recipes.Recipe):
 
 
 def test_an_unknown_recipe_gets_the_nearest_name():
-    """As everywhere else."""
+    """The message suggests the nearest name."""
     with pytest.raises(UserError, match="unknown recipe 'airlin': did you mean 'airline'"):
         recipes.recipe("airlin")
 
@@ -70,7 +77,7 @@ def test_an_unknown_recipe_gets_the_nearest_name():
 
 
 def m4_files(folder: Path, last: float = 0.0) -> dict[str, object]:
-    """Two series of different lengths as the competition has them, one a row; ``last`` is added to the test part."""
+    """Two series of different lengths in M4's format, one per row; ``last`` is added to the test part."""
     values = {"H1": wave(44, 1), "H2": 50 + wave(33, 2)}
     cut = {name: len(v) - H for name, v in values.items()}
     train = pd.DataFrame({k: pd.Series(v[: cut[k]]) for k, v in values.items()}).T
@@ -82,8 +89,8 @@ def m4_files(folder: Path, last: float = 0.0) -> dict[str, object]:
 
 
 def test_m4_scores_by_the_competitions_rules(tmp_path: Path):
-    """sMAPE and MASE of the seasonal naive forecast by hand, and OWA as their mean over Naive2's."""
-    table = run_protocol(protocols.m4, tiny(), tmp_path, m4_files(tmp_path)).set_index("model")
+    """sMAPE and MASE of the seasonal naive forecast equal a computation by hand; OWA is their mean over Naive2's."""
+    table = by(protocols.m4, tiny(), tmp_path, m4_files(tmp_path)).set_index("model")
     assert table.index.tolist() == ["LSTM (direct)", "SeasonalNaive", "AutoETS"]
     smape, mase = [], []
     for y in (wave(44, 1), 50 + wave(33, 2)):
@@ -98,14 +105,14 @@ def test_m4_scores_by_the_competitions_rules(tmp_path: Path):
 
 
 def test_m4_does_not_show_the_test_part_to_the_model(tmp_path: Path):
-    """The forecast is the same whatever the test part: only the scores change."""
+    """The forecast does not depend on the test part; only the scores do."""
     jobs = []
     for last in (0.0, 100.0):
         options = m4_files(tmp_path, last)
         jobs.append(tiny())
-        run_protocol(protocols.m4, jobs[-1], tmp_path, options)
-    one, other = (job.predict(protocols._m4_long(tmp_path / "train.csv")) for job in jobs)
-    pd.testing.assert_frame_equal(one, other)
+        by(protocols.m4, jobs[-1], tmp_path, options)
+    first, second = (job.predict(protocols._m4_long(tmp_path / "train.csv")) for job in jobs)
+    pd.testing.assert_frame_equal(first, second)
 
 
 def two_variables(n: int = 100) -> pd.DataFrame:
@@ -113,7 +120,7 @@ def two_variables(n: int = 100) -> pd.DataFrame:
 
 
 def test_every_window_scores_every_window(tmp_path: Path):
-    """The naive rows by hand: each origin of the test part, in units of the training part's deviation."""
+    """The naive scores equal a computation by hand: every origin of the test part, in training deviations."""
     data = two_variables()
     data.to_csv(tmp_path / "data.csv", index=False)
     options = {"file": "data.csv", "train": 60, "valid": 20, "test": 18, "naive_lags": [1, 4]}
@@ -129,11 +136,11 @@ def test_every_window_scores_every_window(tmp_path: Path):
         assert table["MSE"][row] == pytest.approx(np.mean(np.square(errors)))
         assert table["MAE"][row] == pytest.approx(np.mean(np.abs(errors)))
         assert table["windows"][row] == len(origins)
-    # Fitted to training and validation only, so that nothing of the test part stands in the model.
+    # Fitted to training and validation only, so that the model knows nothing of the test part.
     assert set(job.predictor.last_trained_timestamps.values()) == {str(data["date"][79])}
 
 
-def test_every_window_takes_files_without_stamps(tmp_path: Path):
+def test_every_window_reads_files_without_timestamps(tmp_path: Path):
     """A file without a header and dates has variables 0, 1, … over steps 0, 1, …"""
     two_variables()[["a", "b"]].to_csv(tmp_path / "data.txt", index=False, header=False)
     options = {"file": "data.txt", "headless": True, "train": 60, "valid": 20, "test": 20, "naive_lags": [1]}
@@ -142,23 +149,23 @@ def test_every_window_takes_files_without_stamps(tmp_path: Path):
     assert table.notna().all(axis=None)
 
 
-def test_held_out_is_the_jobs_own_backtest(tmp_path: Path):
-    """What fit held out at the end of the file, scored once."""
+def test_held_out_equals_the_jobs_backtest(tmp_path: Path):
+    """The windows that fit held out at the end of the file are scored once."""
     two_variables()[["date", "a"]].to_csv(tmp_path / "data.csv", index=False)
     job = tiny(time_col="date", target_col="a", test_windows=2)
     table = run_protocol(protocols.held_out, job, tmp_path, {"file": "data.csv"})
     pd.testing.assert_frame_equal(table, job.evaluate(tmp_path / "data.csv").table)
 
 
-def test_translations_of_given_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The set's own parts, each of two files; the test part trains nothing and validates nothing."""
+def test_translations_with_predefined_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each split has two files; the test split is used neither for training nor for validation."""
     for part, words in (("train", "abc"), ("val", "abd"), ("test", "xyz")):
         (tmp_path / f"{part}.en").write_text("\n".join(words), encoding="utf-8")
         (tmp_path / f"{part}.de").write_text("\n".join(words.upper()), encoding="utf-8")
     monkeypatch.setattr(catalog, "locate", lambda name, file: tmp_path / file)
     options = {
-        f"{ours}_{side}": f"{part}.{ending}"
-        for ours, part in (("train", "train"), ("valid", "val"), ("test", "test"))
+        f"{split}_{side}": f"{part}.{ending}"
+        for split, part in (("train", "train"), ("valid", "val"), ("test", "test"))
         for side, ending in (("source", "en"), ("target", "de"))
     }
     job = Translator(tokenization="words", epochs=1, hidden_size=2, test_fraction=0.0)
@@ -169,11 +176,11 @@ def test_translations_of_given_parts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "x" not in job.predictor.source_tokenizer
 
 
-# ---- what comes out --------------------------------------------------------------------------------------------------
+# ---- results ---------------------------------------------------------------------------------------------------------
 
 
 def test_an_unknown_protocol_gets_the_nearest_name(monkeypatch: pytest.MonkeyPatch):
-    """Before any data are located."""
+    """The protocol is checked before any data are located."""
     recipe = recipes.Recipe("toy", "A toy", "tagger", "toys", "hold_out", {"file": "data.conll"}, {}, [], [])
     monkeypatch.setattr(recipes, "all_recipes", lambda: [recipe])
     with pytest.raises(UserError, match="recipe 'toy': unknown protocol 'hold_out': did you mean 'held_out'"):
@@ -181,7 +188,7 @@ def test_an_unknown_protocol_gets_the_nearest_name(monkeypatch: pytest.MonkeyPat
 
 
 def test_reproducing_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Data are located, the job fitted with the recipe's settings, and the result written with all it takes to redo."""
+    """The job is fitted with the recipe's settings, and the result file has all that is needed to repeat it."""
     two_variables()[["date", "a"]].to_csv(tmp_path / "data.csv", index=False)
     small = {"horizon": H, "epochs": 1, "steps_per_epoch": 1, "hidden_size": 2, "time_col": "date", "target_col": "a"}
     published = [{"name": "A. N. Other", "metric": "MASE", "value": 0.5, "source": "Other 1999, table 1"}]
@@ -192,20 +199,20 @@ def test_reproducing_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(catalog, "locate", lambda name, download: tmp_path if (name, download) == ("toys", True) else 0)
     outcome = recipes.reproduce("toy", SILENT)
     path = outcome.write(tmp_path / "new" / "results")
-    found = json.loads(path.read_text())
+    result = json.loads(path.read_text())
     assert path.name == "toy.json"
-    assert found["settings"] == small
-    assert found["scores"][0]["model"] == "LSTM (direct)"
-    assert found["published"] == published
-    assert {"date", "versions", "machine", "remarks", "training_minutes"} <= found.keys()
-    assert {"lstmkit", "torch", "python"} <= found["versions"].keys()
-    shown = str(outcome)
+    assert result["settings"] == small
+    assert result["scores"][0]["model"] == "LSTM (direct)"
+    assert result["published"] == published
+    assert {"date", "versions", "machine", "remarks", "training_minutes"} <= result.keys()
+    assert {"lstmkit", "torch", "python"} <= result["versions"].keys()
+    text = str(outcome)
     for phrase in ("A toy", "LSTM (direct)", "SeasonalNaive", "A. N. Other: MASE 0.5 (Other 1999, table 1)"):
-        assert phrase in shown
+        assert phrase in text
 
 
 def test_a_recipe_that_was_stopped_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Fits of a cross-validation that are done are not done again; without resume a run is not written over."""
+    """Finished fits of a cross-validation are not repeated; without resume a run is not overwritten."""
     rng = np.random.default_rng(0)
     lines = [f"{label} {' '.join(rng.choice([label * 3, 'and', 'the'], 5))}" for label in "01" * 30]
     (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n")
@@ -214,35 +221,35 @@ def test_a_recipe_that_was_stopped_is_resumed(tmp_path: Path, monkeypatch: pytes
     recipe = recipes.Recipe("toy", "A toy", "classifier", "toys", "cross_validation", options, small, [], [])
     monkeypatch.setattr(recipes, "all_recipes", lambda: [recipe])
     monkeypatch.setattr(catalog, "locate", lambda name, download: tmp_path)
-    kept = tmp_path / "run"
-    once = recipes.reproduce("toy", SILENT, kept)
-    assert len(list(kept.rglob("last.safetensors"))) == 3
-    shutil.rmtree(kept / "fit-3")  # stopped before the last
-    before = {path: path.stat().st_mtime_ns for path in kept.rglob("last.safetensors")}
-    again = recipes.reproduce("toy", SILENT, kept, resume=True)
+    run = tmp_path / "run"
+    first = recipes.reproduce("toy", SILENT, run)
+    assert len(list(run.rglob("last.safetensors"))) == 3
+    shutil.rmtree(run / "fit-3")  # stopped before the last
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("last.safetensors")}
+    resumed = recipes.reproduce("toy", SILENT, run, resume=True)
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert len(list(kept.rglob("last.safetensors"))) == 3
-    pd.testing.assert_frame_equal(once.table, again.table)
+    assert len(list(run.rglob("last.safetensors"))) == 3
+    pd.testing.assert_frame_equal(first.table, resumed.table)
     with monkeypatch.context() as patch:
-        patch.setattr(catalog, "locate", None)  # said before anything is done
+        patch.setattr(catalog, "locate", None)  # refused before anything is done
         with pytest.raises(UserError, match="holds a run already"):
-            recipes.reproduce("toy", SILENT, kept)
-    pd.testing.assert_frame_equal(once.table, recipes.reproduce("toy", SILENT, kept, overwrite=True).table)
+            recipes.reproduce("toy", SILENT, run)
+    pd.testing.assert_frame_equal(first.table, recipes.reproduce("toy", SILENT, run, overwrite=True).table)
     assert {path.stat().st_mtime_ns for path in before}.isdisjoint(before.values())
     with pytest.raises(UserError, match="no run to resume"):
         recipes.reproduce("toy", SILENT, tmp_path / "none", resume=True)
 
 
 def test_a_real_recipe_on_its_real_data(monkeypatch: pytest.MonkeyPatch):
-    """The airline recipe runs on the catalogue's file as it stands; here with hardly any training."""
+    """The airline recipe runs on the catalog's file, here with hardly any training."""
     try:
         folder = catalog.locate("classic_series", download=False)
     except UserError as err:
         pytest.skip(f"needs the data set: {err}")
-    whole = recipes.recipe("airline")
-    small = {**whole.settings, "epochs": 1, "steps_per_epoch": 1, "hidden_size": 2, "ensemble_size": 1}
-    known = [recipes.Recipe(**{**vars(whole), "settings": small})]
-    monkeypatch.setattr(recipes, "all_recipes", lambda: known)
+    recipe = recipes.recipe("airline")
+    small = {**recipe.settings, "epochs": 1, "steps_per_epoch": 1, "hidden_size": 2, "ensemble_size": 1}
+    known_recipes = [recipes.Recipe(**{**vars(recipe), "settings": small})]
+    monkeypatch.setattr(recipes, "all_recipes", lambda: known_recipes)
     outcome = recipes.reproduce("airline", SILENT)
     y = pd.read_csv(folder / "airline-passengers.csv")["Passengers"]
     last_year = (y - y.shift(12)).abs().iloc[-48:].mean()  # the test is four years

@@ -33,7 +33,7 @@ COLUMNS = Columns("session_id", "item_id", ("timestamp",))
 
 
 def sessions(n: int, seed: int = 0) -> list[list[str]]:
-    """What comes last hangs on the first item, not on the one before it."""
+    """The last item depends on the first item, not on the one before it."""
     rng = np.random.default_rng(seed)
     return [[key, "x", "y", key.upper()] for key in rng.choice(list("abc"), n)]
 
@@ -45,7 +45,7 @@ def tiny(**options: Any) -> Recommender:
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-#: To learn fast.
+#: Settings for fast learning.
 QUICK = {"hidden_size": 12, "lr": 0.04, "ema_decay": 0.8, "dropout": 0.0, "input_dropout": 0.0, "eval_k": 1}
 
 
@@ -64,13 +64,13 @@ def write(path: Path, text: str) -> Path:
     ],
 )
 def test_events_become_sessions_in_order_of_time(name: str, text: str, tmp_path: Path):
-    found = read_sessions(write(tmp_path / name, text), COLUMNS)
-    assert dict(zip(found.names, found.items, strict=True)) == {"u": ("9", "7", "7"), "v": ("8",)}
-    assert found.start_times is not None
-    assert found.start_times[0] >= found.start_times[1]
+    data = read_sessions(write(tmp_path / name, text), COLUMNS)
+    assert dict(zip(data.names, data.items, strict=True)) == {"u": ("9", "7", "7"), "v": ("8",)}
+    assert data.start_times is not None
+    assert data.start_times[0] >= data.start_times[1]
 
 
-def test_columns_of_time_in_their_order_and_ties_in_the_order_of_rows():
+def test_time_columns_sort_events_and_ties_keep_row_order():
     frame = pd.DataFrame(
         {
             "session_id": [1, 1, 1, 1],
@@ -85,10 +85,12 @@ def test_columns_of_time_in_their_order_and_ties_in_the_order_of_rows():
 
 def test_duplicate_events_are_read_once():
     frame = pd.DataFrame({"session_id": 1, "item_id": ["a", "a", "b", "a"], "timestamp": [1, 1, 1, 2]})
-    found = read_sessions(frame, COLUMNS)
-    assert found.items == (("a", "b", "a"),)
-    assert found.notes == ("1 duplicate events were dropped",)
-    assert len(read_sessions(frame, Columns("session_id", "item_id")).items[0]) == 4  # nothing tells them apart
+    data = read_sessions(frame, COLUMNS)
+    assert data.items == (("a", "b", "a"),)
+    assert data.notes == ("1 duplicate events were dropped",)
+    assert (
+        len(read_sessions(frame, Columns("session_id", "item_id")).items[0]) == 4
+    )  # without a time column no event is a duplicate
 
 
 def test_lists_of_ids():
@@ -98,7 +100,7 @@ def test_lists_of_ids():
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
+    ("data", "message"),
     [
         ([], "the list is empty"),
         ([["a"], []], "session 2 has no items"),
@@ -111,13 +113,13 @@ def test_lists_of_ids():
         ({"a": 1}, "not dict"),
     ],
 )
-def test_bad_lists_are_refused(data: object, says: str):
-    with pytest.raises(DataError, match=says):
+def test_bad_lists_are_refused(data: object, message: str):
+    with pytest.raises(DataError, match=message):
         read_sessions(data, COLUMNS)
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("", "is empty"),
         ("session_id,item_id,timestamp\n", "has no rows below the header"),
@@ -132,8 +134,8 @@ def test_bad_lists_are_refused(data: object, says: str):
         ("session_id:token,session_id:float,item_id,timestamp\n1,2,3,4\n", "2 columns have the name 'session_id'"),
     ],
 )
-def test_bad_files_are_refused(text: str, says: str, tmp_path: Path):
-    with pytest.raises(DataError, match=says):
+def test_bad_files_are_refused(text: str, message: str, tmp_path: Path):
+    with pytest.raises(DataError, match=message):
         read_sessions(write(tmp_path / "e.csv", text), COLUMNS)
 
 
@@ -143,16 +145,16 @@ def test_missing_file(tmp_path: Path):
 
 
 @given(st.integers(2, 30), st.integers(1, 29), st.integers(1, 9))
-def test_windows_ask_for_every_item_once(length: int, first: int, longest: int):
-    """Each target once, after the item before it, and never one that was only given."""
+def test_windows_have_every_item_as_target_once(length: int, first: int, max_targets: int):
+    """Each item after the context is a target once, after the item before it."""
     ids = np.arange(length)
-    asked = []
-    for inputs, targets in training_windows(ids, min(first, length), longest):
+    all_targets = []
+    for inputs, targets in training_windows(ids, min(first, length), max_targets):
         assert len(inputs) == len(targets)
         assert (targets[targets >= 0] == inputs[targets >= 0] + 1).all()
-        assert 1 <= (targets >= 0).sum() <= longest
-        asked += targets[targets >= 0].tolist()
-    assert asked == list(range(min(first, length), length))
+        assert 1 <= (targets >= 0).sum() <= max_targets
+        all_targets += targets[targets >= 0].tolist()
+    assert all_targets == list(range(min(first, length), length))
 
 
 # ---- splits ----------------------------------------------------------------------------------------------------------
@@ -166,11 +168,11 @@ def test_the_last_items_are_held_out():
     assert parts.valid.n_context.tolist() == [2, 1]
     assert parts.test.items == (("a", "b", "c", "d"), ("a", "b", "c"))
     assert parts.test.n_context.tolist() == [3, 2]
-    alone = tiny(split_strategy="leave_one_out", valid_fraction=0, test_fraction=0).split(
+    unsplit = tiny(split_strategy="leave_one_out", valid_fraction=0, test_fraction=0).split(
         read_sessions(data, COLUMNS), None
     )
-    assert alone.train.items == (("a", "b", "c", "d"), ("e", "f"), ("a", "b", "c"))
-    assert alone.valid is alone.test is None
+    assert unsplit.train.items == (("a", "b", "c", "d"), ("e", "f"), ("a", "b", "c"))
+    assert unsplit.valid is unsplit.test is None
 
 
 def test_the_latest_sessions_are_held_out():
@@ -184,15 +186,15 @@ def test_the_latest_sessions_are_held_out():
     assert parts.train.names == tuple(str(u) for u in range(9, 1, -1))
 
 
-def test_the_catalog_is_of_the_training_part():
-    """Neither items nor counts of the test part are in it."""
+def test_the_catalog_comes_from_the_training_split():
+    """Items and counts of the test split are not in the catalog."""
     job = tiny(split_strategy="leave_one_out", epochs=1).fit([["a", "b", "b", "a", "t"]] * 10)
     assert job.catalog == ("b", "a")
     assert job.predictor.counts.tolist() == [20, 10]
 
 
 @pytest.mark.parametrize(
-    ("options", "data", "error", "says"),
+    ("options", "data", "error", "message"),
     [
         ({}, [["a"], ["b"]], DataError, "every session has one item only"),
         ({}, [["a", "b"], ["a", "b"]], DataError, "has 2 sessions, too few"),
@@ -225,8 +227,10 @@ def test_the_catalog_is_of_the_training_part():
         ({"loss": "hinge"}, sessions(9), SettingError, "loss must be one of cross-entropy"),
     ],
 )
-def test_unusable_data_and_settings_are_refused(options: dict[str, Any], data: Any, error: type[Exception], says: str):
-    with pytest.raises(error, match=says):
+def test_unusable_data_and_settings_are_refused(
+    options: dict[str, Any], data: Any, error: type[Exception], message: str
+):
+    with pytest.raises(error, match=message):
         tiny(**options).fit(data)
 
 
@@ -235,31 +239,31 @@ def test_unusable_data_and_settings_are_refused(options: dict[str, Any], data: A
 
 @settings(max_examples=50)
 @given(st.lists(st.lists(st.integers(-2, 2), min_size=4, max_size=4), min_size=1, max_size=5), st.data())
-def test_ranks_by_sorting_with_the_target_last_of_its_equals(rows: list[list[int]], data: st.DataObject):
+def test_ranks_equal_sorting_with_the_target_last_among_ties(rows: list[list[int]], data: st.DataObject):
     targets = [data.draw(st.integers(-1, 3)) for _ in rows]
     histories = [np.array(data.draw(st.lists(st.integers(0, 3), max_size=3)), dtype=np.int64) for _ in rows]
-    found = ranking.ranks(torch.tensor(rows, dtype=torch.float32), torch.tensor(targets), histories)
-    for row, target, history, rank in zip(rows, targets, histories, found.tolist(), strict=True):
-        able = [i for i in range(4) if i not in history]
-        if target not in able:
+    ranks = ranking.ranks(torch.tensor(rows, dtype=torch.float32), torch.tensor(targets), histories)
+    for row, target, history, rank in zip(rows, targets, histories, ranks.tolist(), strict=True):
+        candidates = [i for i in range(4) if i not in history]
+        if target not in candidates:
             assert rank == ranking.UNRANKED
         else:
-            assert sorted(able, key=lambda i: (-row[i], i == target)).index(target) + 1 == rank
+            assert sorted(candidates, key=lambda i: (-row[i], i == target)).index(target) + 1 == rank
 
 
 def test_scores_by_hand():
-    found = np.array([1, 2, 21, ranking.UNRANKED])
-    assert ranking.recall(found, 20) == 0.5
-    assert ranking.recall(found, 1) == 0.25
-    assert ranking.mean_reciprocal_rank(found, 20) == pytest.approx((1 + 0.5) / 4)
+    ranks = np.array([1, 2, 21, ranking.UNRANKED])
+    assert ranking.recall(ranks, 20) == 0.5
+    assert ranking.recall(ranks, 1) == 0.25
+    assert ranking.mean_reciprocal_rank(ranks, 20) == pytest.approx((1 + 0.5) / 4)
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=20))
-def test_longer_lists_find_no_less(found: list[int]):
-    by_length = [ranking.recall(np.array(found), k) for k in range(1, 41)]
+def test_recall_does_not_decrease_with_k(ranks: list[int]):
+    by_length = [ranking.recall(np.array(ranks), k) for k in range(1, 41)]
     assert by_length == sorted(by_length)
     assert by_length[-1] == 1
-    assert all(ranking.mean_reciprocal_rank(np.array(found), k) <= r for k, r in enumerate(by_length, 1))
+    assert all(ranking.mean_reciprocal_rank(np.array(ranks), k) <= r for k, r in enumerate(by_length, 1))
 
 
 def test_ranking_queries_skip_unknown_items():
@@ -277,27 +281,27 @@ def test_nan_scores_count_against_the_model():
     assert ranking.ranks(scores, torch.tensor([2, 0])).tolist() == [2, 3]
 
 
-def test_ranks_from_the_model_are_those_of_each_history_alone(monkeypatch: pytest.MonkeyPatch):
-    """For any batch and block size; also for an ensemble."""
+def test_batched_ranks_equal_those_of_each_history_alone(monkeypatch: pytest.MonkeyPatch):
+    """Ranks do not depend on batch and block size, for an ensemble too."""
     job = tiny(ensemble_size=2, epochs=1).fit(sessions(30))
     data = read_sessions([["a", "x", "new", "y", "z"], ["new", "b", "x"], ["c", "C"], ["new", "newer"]], COLUMNS)
     queries = ranking.ranking_queries(job.predictor.item_indices(data), data.n_context)
     options: Any = {"batch_size": 3, "device": torch.device("cpu"), "progress": Progress()}
-    wanted = []
+    expected = []
     for n, row, target in zip(queries.history_length, queries.session_index, queries.target, strict=True):
         if n == 0 or target < 0:
-            wanted.append(ranking.UNRANKED)
+            expected.append(ranking.UNRANKED)
             continue
         scores, _ = job.model(torch.from_numpy(queries.item_ids[row][:n]).unsqueeze(0))
-        wanted.append(int((scores[0, -1] >= scores[0, -1, target]).sum()))
-    assert ranking.UNRANKED in wanted
-    for held in (1 << 20, 1):
-        monkeypatch.setattr(ranking, "_SCORE_BLOCK", held)
-        assert ranking.ranks_from_model(job.model, queries, False, **options).tolist() == wanted
+        expected.append(int((scores[0, -1] >= scores[0, -1, target]).sum()))
+    assert ranking.UNRANKED in expected
+    for block_size in (1 << 20, 1):
+        monkeypatch.setattr(ranking, "_SCORE_BLOCK", block_size)
+        assert ranking.ranks_from_model(job.model, queries, False, **options).tolist() == expected
 
 
 def test_ties_count_against_the_model(monkeypatch: pytest.MonkeyPatch):
-    """Items with the same vector have the same score, however it was computed; what was chosen before is left out."""
+    """Items with equal vectors have equal scores however they are computed; items of the history are excluded."""
     torch.manual_seed(0)
     encoder, head = TokenEncoder(40, 24), ItemHead(24, 40)
     model = NextTokenModel(encoder, LSTM(24, 24, batch_first=True), head).eval()
@@ -305,21 +309,23 @@ def test_ties_count_against_the_model(monkeypatch: pytest.MonkeyPatch):
         head.scores.weight[:] = head.scores.weight[0] + torch.arange(40.0).unsqueeze(1) // 10  # four groups of ten
     batch, steps = Batch(torch.randint(40, (3, 7))), [np.arange(7)] * 3
     targets = torch.randint(-1, 40, (21,))
-    histories = [np.unique(one[: t + 1].numpy()) for one in batch.inputs for t in range(7)]
+    histories = [np.unique(sequence[: t + 1].numpy()) for sequence in batch.inputs for t in range(7)]
     for block in (1 << 20, 64, 1):
         monkeypatch.setattr(ranking, "_SCORE_BLOCK", block)
-        for left_out in (None, histories):
+        for excluded in (None, histories):
             with torch.inference_mode():
-                found = ranking.ranks_at_steps(model, batch, steps, targets, left_out)
+                ranks = ranking.ranks_at_steps(model, batch, steps, targets, excluded)
                 up = head.score_targets(model.features(batch.inputs)[0].flatten(0, 1), torch.full((21,), 39))[0]
                 down = head.score_targets(
                     model.features(batch.inputs)[0].flatten(0, 1), torch.zeros(21, dtype=torch.long)
                 )[0]
-            for i, (target, rank) in enumerate(zip(targets.tolist(), found.tolist(), strict=True)):
-                gone = set() if left_out is None else set(left_out[i].tolist())
+            for i, (target, rank) in enumerate(zip(targets.tolist(), ranks.tolist(), strict=True)):
+                excluded_items = set() if excluded is None else set(excluded[i].tolist())
                 better = range(10 * (target // 10), 40) if up[i] > down[i] else range(10 * (target // 10) + 10)
-                wanted = ranking.UNRANKED if target < 0 or target in gone else len(set(better) - gone)
-                assert rank == wanted
+                expected = (
+                    ranking.UNRANKED if target < 0 or target in excluded_items else len(set(better) - excluded_items)
+                )
+                assert rank == expected
 
 
 # ---- losses ----------------------------------------------------------------------------------------------------------
@@ -338,28 +344,28 @@ def sigmoid(x: float) -> float:
 
 
 def test_losses_by_hand():
-    """The equations of Hidasi and Karatzoglou, number by number; a negative that is the target does not count."""
+    """The losses equal the equations of Hidasi and Karatzoglou; a negative that is the target does not count."""
     target, others, hit = some_scores()
     bpr, top1 = 0.0, 0.0
     for i in range(3):
         r = [float(others[i, j]) for j in range(4) if not hit[i, j]]
         total = sum(math.exp(x) for x in r)
         s = [math.exp(x) / total for x in r]
-        own = float(target[i])
-        bpr += -math.log(sum(a * sigmoid(own - x) for a, x in zip(s, r, strict=True)))
+        target_score = float(target[i])
+        bpr += -math.log(sum(a * sigmoid(target_score - x) for a, x in zip(s, r, strict=True)))
         bpr += 0.7 * sum(a * x * x for a, x in zip(s, r, strict=True))
-        top1 += sum(a * (sigmoid(x - own) + sigmoid(x * x)) for a, x in zip(s, r, strict=True))
+        top1 += sum(a * (sigmoid(x - target_score) + sigmoid(x * x)) for a, x in zip(s, r, strict=True))
     assert bpr_max(target, others, hit, 0.7).item() == pytest.approx(bpr)
     assert top1_max(target, others, hit).item() == pytest.approx(top1)
 
 
 def test_gradients_of_the_losses():
     target, others, hit = some_scores()
-    drawn = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+    sampling_probabilities = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
     for loss in (
         lambda t, o: bpr_max(t, o, hit, 0.7),
         lambda t, o: top1_max(t, o, hit),
-        lambda t, o: sampled_cross_entropy(t, o, hit, drawn),
+        lambda t, o: sampled_cross_entropy(t, o, hit, sampling_probabilities),
     ):
         assert torch.autograd.gradcheck(loss, (target.requires_grad_(True), others.requires_grad_(True)))
 
@@ -372,8 +378,8 @@ def test_losses_of_huge_scores_are_finite():
     assert sampled_cross_entropy(target, others, hit, torch.tensor([0.5, 0.5])).isfinite()
 
 
-def test_a_sample_estimates_the_sum_over_all():
-    """Of many draws the softmax's sum is that over all items, whichever are drawn more often."""
+def test_the_sampled_softmax_estimates_the_full_softmax():
+    """With many samples the loss equals that over all items, however often each is sampled."""
     torch.manual_seed(0)
     head = ItemHead(3, 5, num_negatives=200_000, weights=[1.0, 2.0, 3.0, 4.0, 10.0]).train()
     with torch.no_grad():
@@ -381,25 +387,31 @@ def test_a_sample_estimates_the_sum_over_all():
     features, targets = torch.randn(2, 4, 3), torch.tensor([[0, 1, 2, -1], [3, 4, -1, -1]])
     sampled = head.loss(features, Batch(targets, targets=targets)).item()
     assert sampled == pytest.approx(head.eval().loss(features, Batch(targets, targets=targets)).item(), abs=0.01)
-    kept = targets >= 0
+    scored = targets >= 0
     assert head.loss(features, Batch(targets, targets=targets)).item() == pytest.approx(
-        F.cross_entropy(head(features)[kept], targets[kept]).item()
+        F.cross_entropy(head(features)[scored], targets[scored]).item()
     )
-    shares = torch.bincount(head.sample_negatives(), minlength=5) / 200_000
-    torch.testing.assert_close(shares, torch.tensor([0.05, 0.1, 0.15, 0.2, 0.5]), atol=0.01, rtol=0)
+    frequencies = torch.bincount(head.sample_negatives(), minlength=5) / 200_000
+    torch.testing.assert_close(frequencies, torch.tensor([0.05, 0.1, 0.15, 0.2, 0.5]), atol=0.01, rtol=0)
 
 
 @pytest.mark.parametrize("loss", ["bpr-max", "top1-max"])
-def test_in_validation_all_others_are_negatives(loss: str, monkeypatch: pytest.MonkeyPatch):
-    """The same number each time, however few scores are held at a time."""
+def test_in_validation_all_other_items_are_negatives(loss: str, monkeypatch: pytest.MonkeyPatch):
+    """The validation loss is deterministic and does not depend on the chunk size."""
     torch.manual_seed(0)
     head = ItemHead(3, 5, loss=loss, num_negatives=2, weights=[1.0] * 5, bpr_reg=0.5).eval()
     features, targets = torch.randn(1, 4, 3), torch.tensor([[0, 4, 2, -1]])
-    scores, wanted = head(features)[0, :3], targets[0, :3]
-    rest = torch.stack([torch.cat([row[:t], row[t + 1 :]]) for row, t in zip(scores, wanted.tolist(), strict=True)])
-    none = torch.zeros_like(rest, dtype=torch.bool)
-    own = scores[range(3), wanted]
-    by_hand = bpr_max(own, rest, none, 0.5) if loss == "bpr-max" else top1_max(own, rest, none)
+    scores, expected = head(features)[0, :3], targets[0, :3]
+    other_scores = torch.stack(
+        [torch.cat([row[:t], row[t + 1 :]]) for row, t in zip(scores, expected.tolist(), strict=True)]
+    )
+    no_hits = torch.zeros_like(other_scores, dtype=torch.bool)
+    target_scores = scores[range(3), expected]
+    by_hand = (
+        bpr_max(target_scores, other_scores, no_hits, 0.5)
+        if loss == "bpr-max"
+        else top1_max(target_scores, other_scores, no_hits)
+    )
     assert head.loss(features, Batch(targets, targets=targets)).item() == pytest.approx(by_hand.item() / 3, rel=1e-5)
     monkeypatch.setattr("lstmkit.modules.item_head._MAX_SCORES", 1)
     assert head.loss(features, Batch(targets, targets=targets)).item() == pytest.approx(by_hand.item() / 3, rel=1e-5)
@@ -411,10 +423,10 @@ def test_in_validation_all_others_are_negatives(loss: str, monkeypatch: pytest.M
 TRAIN_SESSIONS = [np.array([0, 1, 2]), np.array([0, 1]), np.array([1, 1, 3]), np.array([3])]
 
 
-def test_neighbours_by_hand():
-    """Cosines of the sessions that two items are in; the item itself is none of its neighbours."""
-    held = np.array([[sum(a in s and b in s for s in TRAIN_SESSIONS) for b in range(4)] for a in range(4)])
-    cosine = held / np.sqrt(np.outer(np.diag(held), np.diag(held)))
+def test_item_knn_by_hand():
+    """Scores are cosines of the sessions that two items share; an item is not its own neighbor."""
+    shared = np.array([[sum(a in s and b in s for s in TRAIN_SESSIONS) for b in range(4)] for a in range(4)])
+    cosine = shared / np.sqrt(np.outer(np.diag(shared), np.diag(shared)))
     np.fill_diagonal(cosine, 0)
     knn = ItemKNN(TRAIN_SESSIONS, 4)
     np.testing.assert_allclose(knn([np.array([0, 1]), np.array([], dtype=int)]), [cosine[1], np.zeros(4)], rtol=1e-6)
@@ -422,19 +434,19 @@ def test_neighbours_by_hand():
     np.testing.assert_allclose(knn([np.array([3, 0, 1])]), [cosine[0] + cosine[1]], rtol=1e-6)
 
 
-def test_of_many_neighbours_the_nearest_are_kept(monkeypatch: pytest.MonkeyPatch):
+def test_item_knn_keeps_the_nearest_neighbors(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("lstmkit.jobs.recommender.baselines._MAX_NEIGHBORS", 1)
     monkeypatch.setattr("lstmkit.jobs.recommender.baselines._ROWS", 3)
     assert (ItemKNN(TRAIN_SESSIONS, 4)([np.array([k]) for k in range(4)]) > 0).sum(1).tolist() == [1, 1, 1, 1]
 
 
-def test_a_chain_by_hand():
+def test_the_markov_chain_by_hand():
     counts = np.array([2, 4, 1, 2])
     chain = MarkovChain(TRAIN_SESSIONS, counts)
     chain.backoff_strength = 0.9
-    back = 0.9 * counts / 9
-    wanted = back + np.array([[0, 1, 1, 1], [0, 2, 0, 0], [0, 0, 0, 0]])
-    np.testing.assert_allclose(chain([np.array([3, 1]), np.array([0]), np.array([], dtype=int)]), wanted, rtol=1e-6)
+    backoff = 0.9 * counts / 9
+    expected = backoff + np.array([[0, 1, 1, 1], [0, 2, 0, 0], [0, 0, 0, 0]])
+    np.testing.assert_allclose(chain([np.array([3, 1]), np.array([0]), np.array([], dtype=int)]), expected, rtol=1e-6)
     assert MostPopular(counts)([np.array([0])] * 2).tolist() == [[2, 4, 1, 2]] * 2
 
 
@@ -447,7 +459,7 @@ def fitted() -> Recommender:
 
 
 def test_the_network_uses_the_first_item(fitted: Recommender):
-    """After x and y only the first item tells what comes; Recall@1 of the baselines is bounded by that."""
+    """After x and y only the first item determines the next item, which limits the baselines' Recall@1."""
     table = fitted.evaluate(sessions(60, seed=1)).table.set_index("model")
     assert table.index.tolist() == ["LSTM", "most popular", "item-kNN", "Markov chain"]
     assert table.loc["LSTM", "Recall@1"] > 0.85
@@ -458,34 +470,34 @@ def test_the_network_uses_the_first_item(fitted: Recommender):
 @pytest.mark.parametrize("loss", ["cross-entropy", "bpr-max", "top1-max"])
 @pytest.mark.parametrize("negatives", [0, 6])
 def test_every_loss_learns(loss: str, negatives: int):
-    """What follows what, of six items in a circle."""
+    """Each loss learns the successor of six items in a circle."""
     circle = [list(("abcdef" * 2)[k : k + 5]) for k in range(6)] * 8
     job = tiny(**QUICK, epochs=8, loss=loss, num_negatives=negatives, bpr_reg=0.1).fit(circle)
     assert job.evaluate(circle[:6]).table["Recall@1"][0] > 0.9
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_item_by_item_is_the_whole_session_at_once(cell: str):
+def test_streaming_equals_predicting_the_whole_session(cell: str):
     """After every item, a streaming session gives the same as predict on all items so far."""
     job = tiny(cell=cell, num_layers=2, ensemble_size=2).fit(sessions(40))
-    for seen in ("allow", "exclude"):
-        stream, history = job.start_session(k=4, seen_items=seen), []
+    for seen_items in ("allow", "exclude"):
+        stream, history = job.start_session(k=4, seen_items=seen_items), []
         for item in ("a", "x", "never seen", "y", "a", "Z!", "z"):
             history.append(item)
-            (whole,) = job.predict([history], k=4, seen_items=seen)
-            now = stream.add_item(item)
-            assert now.items == whole.items
-            assert now.scores == pytest.approx(whole.scores, abs=1e-5)
-            assert now.probabilities == pytest.approx(whole.probabilities, abs=1e-5)
-            assert now.unknown == whole.unknown
-            assert seen == "allow" or not set(now.items) & set(history)
+            (whole,) = job.predict([history], k=4, seen_items=seen_items)
+            streamed = stream.add_item(item)
+            assert streamed.items == whole.items
+            assert streamed.scores == pytest.approx(whole.scores, abs=1e-5)
+            assert streamed.probabilities == pytest.approx(whole.probabilities, abs=1e-5)
+            assert streamed.unknown == whole.unknown
+            assert seen_items == "allow" or not set(streamed.items) & set(history)
 
 
-def test_unknown_items_are_passed_over(fitted: Recommender):
-    with_new, without, nothing = fitted.predict([["a", "new", "x"], ["a", "x"], ["new"]], k=3)
+def test_unknown_items_are_skipped(fitted: Recommender):
+    with_new, without, only_new = fitted.predict([["a", "new", "x"], ["a", "x"], ["new"]], k=3)
     assert with_new.items == without.items
     assert (with_new.unknown, without.unknown) == (("new",), ())
-    assert nothing.items == nothing.scores == nothing.probabilities == ()
+    assert only_new.items == only_new.scores == only_new.probabilities == ()
     stream = fitted.start_session(k=3)
     assert stream.add_item("new").items == ()
     assert stream.add_item("a").items == fitted.predict(["a"], k=3)[0].items
@@ -502,28 +514,28 @@ def test_recommendations_as_text(fitted: Recommender):
     assert fitted.to_text(fitted.predict([["new"]])) == "session,rank,item,score,probability"
 
 
-def test_scores_of_a_ranking_loss_are_no_probabilities():
+def test_scores_of_a_ranking_loss_are_not_probabilities():
     job = tiny(loss="bpr-max").fit(sessions(30))
     assert job.predict(["a"])[0].probabilities is None
     assert job.to_text(job.predict(["a"])).startswith("session,rank,item,score\n")
 
 
 def test_a_loaded_model_is_compared_with_the_most_popular(fitted: Recommender, tmp_path: Path):
-    again = load(fitted.save(tmp_path / "model"))
-    found = again.evaluate(sessions(20, seed=1))
-    assert found.table["model"].tolist() == ["LSTM", "most popular"]
-    assert "A loaded model does not have the training sessions" in found.notes[-1]
+    loaded = load(fitted.save(tmp_path / "model"))
+    evaluation = loaded.evaluate(sessions(20, seed=1))
+    assert evaluation.table["model"].tolist() == ["LSTM", "most popular"]
+    assert "A loaded model does not have the training sessions" in evaluation.notes[-1]
 
 
 def test_unknown_next_items_are_misses_for_all(fitted: Recommender):
-    found = fitted.evaluate([["a", "x"], ["a", "new"]])
-    assert (found.table["Recall@1"] <= 0.5).all()
-    assert "1 of the next items (50.0%) are not in the catalog" in found.notes[1]
-    assert found.details["LSTM"].tolist() == [1, 0]
+    evaluation = fitted.evaluate([["a", "x"], ["a", "new"]])
+    assert (evaluation.table["Recall@1"] <= 0.5).all()
+    assert "1 of the next items (50.0%) are not in the catalog" in evaluation.notes[1]
+    assert evaluation.details["LSTM"].tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(
-    ("ask", "error", "says"),
+    ("ask", "error", "message"),
     [
         (lambda job: job.evaluate([["a"], ["b"]]), DataError, "every session has one item only"),
         (lambda job: job.predict(["a"], k=0), SettingError, "k must be a whole number of at least 1, got 0"),
@@ -541,8 +553,8 @@ def test_unknown_next_items_are_misses_for_all(fitted: Recommender):
         (lambda job: job.example_sequences(["new"]), DataError, "has no item of the catalog"),
     ],
 )
-def test_bad_requests_are_refused(fitted: Recommender, ask: Any, error: type[Exception], says: str):
-    with pytest.raises(error, match=says):
+def test_bad_requests_are_refused(fitted: Recommender, ask: Any, error: type[Exception], message: str):
+    with pytest.raises(error, match=message):
         ask(fitted)
 
 
@@ -575,7 +587,7 @@ def views(days: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["session_id", "item_id", "timeframe", "eventdate"])
 
 
-def test_the_last_days_are_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_last_days_are_the_test_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     views(6).to_csv(tmp_path / "views.csv", sep=";", index=False)
     monkeypatch.setattr("lstmkit.data.catalog.locate", lambda name, file: tmp_path / file)
     evaluations = []

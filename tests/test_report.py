@@ -95,7 +95,7 @@ def test_figures_are_embedded_with_alternative_text(tmp_path: Path):
     assert kind == "data:image/png;base64"
     assert base64.b64decode(content)[16:24] == (400).to_bytes(4, "big") + (200).to_bytes(
         4, "big"
-    )  # at 200 dots per inch
+    )  # at 200 pixels per inch
 
 
 def test_figure_data_is_in_a_collapsed_table(tmp_path: Path):

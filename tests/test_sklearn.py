@@ -1,4 +1,4 @@
-"""Jobs inside scikit-learn: arrays in and out, clone, pipelines, searches, and scikit-learn's own checks."""
+"""Jobs inside scikit-learn: arrays in and out, clone, pipelines, searches, and scikit-learn's checks."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_every_form_of_inputs(kind: str):
     series, y = bumps(40, 0)
     texts, labels = sentences(40)
     ragged = np.empty(40, dtype=object)
-    ragged[:] = [one[: 4 + i % 3] for i, one in enumerate(series)]
+    ragged[:] = [row[: 4 + i % 3] for i, row in enumerate(series)]
     inputs, targets = {
         "array": (series, y),
         "series": (series[..., 0], y),
@@ -75,7 +75,7 @@ def test_every_form_of_inputs(kind: str):
 
 @pytest.mark.parametrize("values", [(0, 1), (-1, 5), (10, 9), (False, True), ("a", "b"), (1.0, 2.0)], ids=str)
 def test_labels_keep_their_type(values: tuple[Any, Any], tmp_path: Path):
-    """Also in a saved model."""
+    """Labels keep their type, in a saved model too."""
     series, y = bumps(30, 0)
     labels = np.array(values)[y]
     job = Classifier(**TINY).fit(series, labels)
@@ -87,7 +87,7 @@ def test_labels_keep_their_type(values: tuple[Any, Any], tmp_path: Path):
         assert fitted.score(series, labels) == np.mean(fitted.predict(series) == labels)
 
 
-def test_a_frame_and_its_labels_apart():
+def test_a_frame_with_separate_labels():
     texts, labels = sentences(40)
     frame = pd.DataFrame({"text": texts})
     job = Classifier(**{**TINY, "epochs": 15}).fit(frame, labels)
@@ -109,7 +109,7 @@ def test_several_labels_are_an_indicator_matrix():
     assert job.score(texts[:2], [("R", "B"), ("B",)]) == 0.5
 
 
-def test_predictions_of_an_array_have_a_text_records_and_a_picture():
+def test_predictions_of_an_array_have_text_records_and_a_figure():
     series, y = bumps(30, 0)
     job = Classifier(**TINY).fit(series, y)
     predicted = job.predict(series[:2])
@@ -118,14 +118,14 @@ def test_predictions_of_an_array_have_a_text_records_and_a_picture():
     assert job.plot(series[:2], predicted).axes
 
 
-def test_a_label_that_only_the_test_has_counts_as_wrong():
+def test_a_label_unknown_to_the_model_counts_as_wrong():
     series, y = bumps(30, 0)
     job = Classifier(**TINY).fit(series, y)
     assert job.score(series[:4], [7] * 4) == 0
 
 
 @pytest.mark.parametrize(
-    ("data", "y", "says"),
+    ("data", "y", "message"),
     [
         (bumps(20, 0)[0], np.linspace(0, 1, 20), "y cannot be used as labels: Unknown label type: continuous"),
         (bumps(20, 0)[0], [0.0, np.nan] * 10, "label 2 of y is NaN"),
@@ -138,8 +138,8 @@ def test_a_label_that_only_the_test_has_counts_as_wrong():
         ("file.csv", [0, 1], "X must be an array, a list or a frame if labels are apart, not str"),
     ],
 )
-def test_inputs_and_labels_that_are_refused(data: Any, y: Any, says: str):
-    with pytest.raises(DataError, match=says) as caught:
+def test_inputs_and_labels_that_are_refused(data: Any, y: Any, message: str):
+    with pytest.raises(DataError, match=message) as caught:
         Classifier(**TINY).fit(data, y)
     assert "\n" not in str(caught.value)
 
@@ -150,11 +150,11 @@ def test_inputs_and_labels_that_are_refused(data: Any, y: Any, says: str):
 def test_a_clone_has_the_settings_and_nothing_else():
     series, y = bumps(30, 0)
     job = Classifier(value_cols=("a", "b"), **TINY).fit(series, y)
-    copy = clone(job)
-    assert copy.get_params() == job.get_params()
-    assert not copy.is_fitted
+    cloned = clone(job)
+    assert cloned.get_params() == job.get_params()
+    assert not cloned.is_fitted
     with pytest.raises(UserError, match="is not fitted"):
-        copy.predict(series)
+        cloned.predict(series)
     assert is_classifier(job)
 
 
@@ -183,7 +183,7 @@ def test_a_grid_search_finds_the_better_setting():
 
 
 def test_a_pipeline():
-    """Its last step is searched and predicts."""
+    """A classifier as the last step of a pipeline is cross-validated and predicts."""
     series, y = bumps(45, 0)
     scale = FunctionTransformer(lambda x: x / 100)
     pipeline = Pipeline([("scale", scale), ("classifier", Classifier(**TINY, test_fraction=0))])
@@ -193,7 +193,7 @@ def test_a_pipeline():
     assert is_classifier(fitted)
 
 
-# ---- scikit-learn's own checks ---------------------------------------------------------------------------------------
+# ---- scikit-learn's checks -------------------------------------------------------------------------------------------
 
 _NUM_FEATURES = "a row is a time series of any length, so the number of columns is not fixed by fit"
 
@@ -223,10 +223,10 @@ def _checks() -> list[Any]:
 
 
 @pytest.mark.sampled(3)
-@pytest.mark.filterwarnings("ignore")  # the checks provoke warnings of scikit-learn's own
+@pytest.mark.filterwarnings("ignore")  # the checks provoke warnings of scikit-learn
 @pytest.mark.parametrize(("estimator", "check"), _checks())
-def test_scikit_learns_own_checks(estimator: Any, check: Any):
-    """All pass but those that do not apply; these fail, else they would be taken from the list."""
+def test_scikit_learns_checks(estimator: Any, check: Any):
+    """All applicable checks pass; a check that does not apply must fail, else it is removed from the list."""
     if check.func.__name__ not in NOT_APPLICABLE:
         check(estimator)
         return
@@ -256,7 +256,7 @@ def test_clone_and_parameters_of_every_job(name: str):
 
 
 def test_a_search_over_the_settings_of_an_anomaly_detector():
-    """Labels reach ``score`` alone; the detector stands at the end of a pipeline."""
+    """Labels reach only ``score``; the detector is the last step of a pipeline."""
     rng = np.random.default_rng(0)
     values = np.sin(np.arange(400) / 4)[:, None] + 0.05 * rng.standard_normal((400, 1))
     labels = np.zeros(400, dtype=int)
@@ -272,12 +272,12 @@ def test_a_search_over_the_settings_of_an_anomaly_detector():
 
 
 def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch):
-    really = importlib.import_module
+    import_module = importlib.import_module
 
     def without_mido(module: str) -> Any:
         if module.endswith(".job"):
             raise ModuleNotFoundError("No module named 'mido'", name="mido")
-        return really(module)
+        return import_module(module)
 
     monkeypatch.setattr("lstmkit.jobs.importlib.import_module", without_mido)
     with pytest.raises(ImportError, match=r"MusicComposer needs mido: pip install 'lstmkit\[music\]'"):

@@ -1,4 +1,4 @@
-"""Tagging: sentences in columns, tags that hang on each other, letters of unseen words."""
+"""Tagging: column files, the conditional random field, character features, and the job."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from lstmkit.modules.heads import TagHead
         ("# text = the cat\nthe\tDET\ncat\tNOUN\n\na\tDET\n", {}),
     ],
 )
-def test_a_file_in_columns(content: str, columns: dict[str, int], tmp_path: Path):
+def test_column_files_are_read(content: str, columns: dict[str, int], tmp_path: Path):
     (tmp_path / "tagged.txt").write_text(content)
-    found = read_tagged_sentences(tmp_path / "tagged.txt", **columns)
-    assert found.tokens == (("the", "cat"), ("a",))
-    assert found.tags == (("DET", "NOUN"), ("DET",))
-    assert found.digest() == read_tagged_sentences([(["the", "cat"], ["DET", "NOUN"]), (["a"], ["DET"])]).digest()
+    sentences = read_tagged_sentences(tmp_path / "tagged.txt", **columns)
+    assert sentences.tokens == (("the", "cat"), ("a",))
+    assert sentences.tags == (("DET", "NOUN"), ("DET",))
+    assert sentences.digest() == read_tagged_sentences([(["the", "cat"], ["DET", "NOUN"]), (["a"], ["DET"])]).digest()
 
 
 def test_a_file_without_tags(tmp_path: Path):
@@ -46,21 +46,21 @@ def test_a_file_without_tags(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         ("the DET\ncat\n", r"bad.txt, line 2: 1 columns, expected at least 2"),
         ("\n \n", "bad.txt is empty"),
         (" \n", "bad.txt is empty"),
     ],
 )
-def test_files_that_do_not_do(content: str, says: str, tmp_path: Path):
+def test_invalid_files_are_refused(content: str, message: str, tmp_path: Path):
     (tmp_path / "bad.txt").write_text(content)
-    with pytest.raises(DataError, match=says):
+    with pytest.raises(DataError, match=message):
         read_tagged_sentences(tmp_path / "bad.txt")
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
+    ("data", "message"),
     [
         ([(["a", "b"], ["X"])], "entry 1 has 2 tokens and 1 tags"),
         ([(["a"], ["X"]), ["b"]], "entry 2 has no tags, but others have"),
@@ -71,15 +71,15 @@ def test_files_that_do_not_do(content: str, says: str, tmp_path: Path):
         (3, "not int"),
     ],
 )
-def test_lists_that_do_not_do(data: object, says: str):
-    with pytest.raises(DataError, match=says):
+def test_invalid_lists_are_refused(data: object, message: str):
+    with pytest.raises(DataError, match=message):
         read_tagged_sentences(data)
 
 
-# ---- the random field ------------------------------------------------------------------------------------------------
+# ---- the conditional random field ------------------------------------------------------------------------------------
 
 
-def field_and_scores(steps: int = 4, tags: int = 3) -> tuple[CRF, torch.Tensor]:
+def crf_and_emissions(steps: int = 4, tags: int = 3) -> tuple[CRF, torch.Tensor]:
     torch.manual_seed(0)
     crf = CRF(tags).double()
     for weight in crf.parameters():
@@ -88,30 +88,30 @@ def field_and_scores(steps: int = 4, tags: int = 3) -> tuple[CRF, torch.Tensor]:
 
 
 @torch.no_grad()
-def by_hand(crf: CRF, emissions: torch.Tensor) -> dict[tuple[int, ...], float]:
-    """The score of every sequence of tags, as the docstring has it."""
+def sequence_scores(crf: CRF, emissions: torch.Tensor) -> dict[tuple[int, ...], float]:
+    """The score of every tag sequence, from the definition."""
     steps, tags = emissions.shape
-    found = {}
+    scores = {}
     for y in itertools.product(range(tags), repeat=steps):
         score = float(crf.first[y[0]] + crf.last[y[-1]]) + sum(float(emissions[t, k]) for t, k in enumerate(y))
-        found[y] = score + sum(float(crf.transitions[a, b]) for a, b in itertools.pairwise(y))
-    return found
+        scores[y] = score + sum(float(crf.transitions[a, b]) for a, b in itertools.pairwise(y))
+    return scores
 
 
-def test_the_field_against_all_sequences():
-    """Partition, score, the best one and every marginal, of sequences of other lengths side by side."""
-    crf, emissions = field_and_scores()
+def test_the_crf_equals_enumeration():
+    """Partition function, scores, best sequence and marginals equal an enumeration, for two lengths in a batch."""
+    crf, emissions = crf_and_emissions()
     lengths = torch.tensor([4, 2])
     for row, n in enumerate(lengths.tolist()):
-        scores = by_hand(crf, emissions[row, :n])
+        scores = sequence_scores(crf, emissions[row, :n])
         total = sum(math.exp(s) for s in scores.values())
         assert crf.log_partition(emissions, lengths)[row].item() == pytest.approx(math.log(total))
         best = max(scores, key=scores.__getitem__)
         assert tuple(crf.decode(emissions, lengths)[row].tolist()) == best
         marginals = crf.marginals(emissions, lengths)[row]
         for t, k in itertools.product(range(n), range(3)):
-            share = sum(math.exp(s) for y, s in scores.items() if y[t] == k) / total
-            assert marginals[t, k].item() == pytest.approx(share)
+            probability = sum(math.exp(s) for y, s in scores.items() if y[t] == k) / total
+            assert marginals[t, k].item() == pytest.approx(probability)
         assert (marginals[n:] == 0).all()
         y = torch.full((2, 4), -1)
         y[row, :n] = torch.tensor(best)
@@ -119,15 +119,15 @@ def test_the_field_against_all_sequences():
 
 
 def test_marginals_under_inference_mode():
-    crf, emissions = field_and_scores()
+    crf, emissions = crf_and_emissions()
     with torch.inference_mode():
-        found = crf.marginals(emissions.clone(), torch.tensor([4, 4]))
-    assert found.sum(-1).flatten().tolist() == pytest.approx([1] * 8)
+        marginals = crf.marginals(emissions.clone(), torch.tensor([4, 4]))
+    assert marginals.sum(-1).flatten().tolist() == pytest.approx([1] * 8)
 
 
-def test_the_loss_is_a_probability_of_the_whole():
-    """Summed over all sequences it is one, so a network can be trained on it; padding changes nothing."""
-    crf, emissions = field_and_scores(3)
+def test_sequence_probabilities_sum_to_one():
+    """exp(-loss) summed over all sequences is 1; padding does not change the loss."""
+    crf, emissions = crf_and_emissions(3)
     total = 0.0
     for y in itertools.product(range(3), repeat=3):
         nats = 3 * crf.loss(emissions[:1], torch.tensor([y]), torch.tensor([3])).item()
@@ -141,17 +141,17 @@ def test_the_loss_is_a_probability_of_the_whole():
     assert torch.equal(crf.decode(padded, lengths)[0], crf.decode(emissions[:1], lengths)[0])
 
 
-def test_gradients_of_the_field():
-    crf, emissions = field_and_scores(3)
+def test_gradients_of_the_crf():
+    crf, emissions = crf_and_emissions(3)
     y, lengths = torch.tensor([[0, 2, 1], [1, 1, -1]]), torch.tensor([3, 2])
     assert torch.autograd.gradcheck(lambda e: crf.loss(e, y, lengths), emissions[:, :3].clone().requires_grad_(True))
 
 
-# ---- words and letters -----------------------------------------------------------------------------------------------
+# ---- words and characters --------------------------------------------------------------------------------------------
 
 
-def test_words_are_spelled_whatever_stands_beside_them():
-    """More room for letters, or more words beside it, change no word's vector; other letters do."""
+def test_a_word_vector_does_not_depend_on_padding_or_other_words():
+    """Padding and other words do not change a word's vector; other characters do."""
     torch.manual_seed(0)
     encoder = WordEncoder(9, 9, embedding_size=3, char_feature_size=4, dropout=0.5).eval()
     word = torch.tensor([[[5, 1, 2, 3]]])
@@ -161,37 +161,37 @@ def test_words_are_spelled_whatever_stands_beside_them():
         other = encoder(torch.tensor([[[5, 3, 2, 1]]]))
         assert torch.equal(other[..., :3], encoder(word)[..., :3])
         assert not torch.allclose(other[..., 3:], encoder(word)[..., 3:])
-        assert encoder(torch.zeros(1, 2, 5, dtype=torch.long)).isfinite().all()  # padding: a word without letters
+        assert encoder(torch.zeros(1, 2, 5, dtype=torch.long)).isfinite().all()  # padding: a word without characters
 
 
-def test_a_head_without_a_field_is_a_softmax():
+def test_a_head_without_a_crf_is_a_softmax():
     torch.manual_seed(0)
     head = TagHead(4, 3)
     outputs = head(torch.randn(2, 5, 4))
-    tags, shares = head.decode(outputs, torch.tensor([5, 2]))
+    tags, probabilities = head.decode(outputs, torch.tensor([5, 2]))
     assert [len(t) for t in tags] == [5, 2]
-    torch.testing.assert_close(shares, outputs.softmax(-1))
+    torch.testing.assert_close(probabilities, outputs.softmax(-1))
 
 
 # ---- the job ---------------------------------------------------------------------------------------------------------
 
 
 def flags(n: int, seed: int) -> list[tuple[list[str], list[str]]]:
-    """A word's tag hangs on a flag at the sentence's other end, and on its own ending."""
+    """Each tag depends on a flag at the end of the sentence and on the ending of its word."""
     rng = np.random.default_rng(seed)
-    found = []
+    sentences = []
     for _ in range(n):
         flag = str(rng.choice(["left", "right"]))
         stems = ["".join(rng.choice(list("bdfgk"), 4)) for _ in range(4)]
         endings = [str(rng.choice(["ing", "ed"])) for _ in stems]
         tokens = [stem + ending for stem, ending in zip(stems, endings, strict=True)]
         tags = [f"{flag[0]}{ending[0]}".upper() for ending in endings]
-        found.append(([*tokens, flag], [*tags, "FLAG"]))
-    return found
+        sentences.append(([*tokens, flag], [*tags, "FLAG"]))
+    return sentences
 
 
 @pytest.mark.parametrize("crf", [False, True])
-def test_it_reads_both_ways_and_the_letters_of_words_it_never_saw(crf: bool):
+def test_the_model_uses_both_directions_and_characters_of_unseen_words(crf: bool):
     tagger = Tagger(
         hidden_size=16,
         char_feature_size=16,
@@ -204,14 +204,14 @@ def test_it_reads_both_ways_and_the_letters_of_words_it_never_saw(crf: bool):
         ema_decay=0.9,
     ).fit(flags(300, 0))
     table = tagger.evaluate(flags(40, 1)).table.set_index("model")
-    ours = "LSTM and CRF" if crf else "LSTM"
-    assert table.loc[ours, "accuracy"] > 0.97
-    assert table.loc[ours, "accuracy, out-of-vocabulary words"] > 0.97
+    model_name = "LSTM and CRF" if crf else "LSTM"
+    assert table.loc[model_name, "accuracy"] > 0.97
+    assert table.loc[model_name, "accuracy, out-of-vocabulary words"] > 0.97
     assert table.loc["most frequent tag per word", "accuracy"] < 0.6
 
 
-def test_a_field_learns_which_tag_follows_which():
-    """Names begin before they go on: no I- comes of nothing, even where the words say little."""
+def test_the_crf_learns_tag_transitions():
+    """I- tags follow only B- or I- tags, even if the words are ambiguous."""
     rng = np.random.default_rng(0)
     data = []
     for _ in range(200):
@@ -221,23 +221,23 @@ def test_a_field_learns_which_tag_follows_which():
     tagger = Tagger(
         hidden_size=8, embedding_size=4, char_feature_size=0, epochs=10, batch_size=16, lr=0.02, crf=True
     ).fit(data)
-    found = tagger.predict([words for words, _ in data])
-    follows = {pair for one in found for pair in itertools.pairwise(("O", *one.tags))}
-    assert ("O", "I-X") not in follows
-    assert ("B-X", "I-X") in follows
+    predictions = tagger.predict([words for words, _ in data])
+    transitions = {pair for prediction in predictions for pair in itertools.pairwise(("O", *prediction.tags))}
+    assert ("O", "I-X") not in transitions
+    assert ("B-X", "I-X") in transitions
     assert "span F1" in tagger.evaluate(data[:50]).table
 
 
-def test_probabilities_are_those_of_the_tags():
+def test_every_tag_has_a_probability():
     tagger = Tagger(hidden_size=8, epochs=3, lr=0.02, batch_size=8).fit(flags(40, 0))
-    for one in tagger.predict(flags(5, 1)):
-        assert len(one.tokens) == len(one.tags) == len(one.probabilities)
-        assert all(1 / 5 <= p <= 1 for p in one.probabilities)
+    for prediction in tagger.predict(flags(5, 1)):
+        assert len(prediction.tokens) == len(prediction.tags) == len(prediction.probabilities)
+        assert all(1 / 5 <= p <= 1 for p in prediction.probabilities)
     assert tagger.to_text(tagger.predict(["bding left"])).splitlines()[1].split("\t")[0] == "left"
 
 
 @pytest.mark.parametrize(
-    ("settings", "data", "error", "says"),
+    ("settings", "data", "error", "message"),
     [
         ({"crf": True, "ensemble_size": 2}, flags(9, 0), SettingError, "give --ensemble-size 1 or --no-crf"),
         ({"char_feature_size": 3}, flags(9, 0), SettingError, "char_feature_size must be even"),
@@ -245,12 +245,14 @@ def test_probabilities_are_those_of_the_tags():
         ({}, ["no tags here"] * 9, DataError, "the list has no tags"),
     ],
 )
-def test_what_does_not_do(settings: dict[str, object], data: object, error: type[Exception], says: str):
-    with pytest.raises(error, match=says):
+def test_invalid_settings_and_data_are_refused(
+    settings: dict[str, object], data: object, error: type[Exception], message: str
+):
+    with pytest.raises(error, match=message):
         Tagger(epochs=1, hidden_size=4, **settings).fit(data)  # type: ignore[arg-type]
 
 
-def test_a_tag_that_training_has_not_seen():
+def test_unknown_tags_and_sentences_are_refused():
     tagger = Tagger(hidden_size=4, epochs=1).fit(flags(20, 0))
     with pytest.raises(
         DataError, match=r"tags that are not in the training data: NEW \(its tags: FLAG, LE, LI, RE, RI\)"
@@ -266,7 +268,7 @@ def test_a_tag_that_training_has_not_seen():
 def test_spans_by_hand():
     assert iob_spans(["O", "O"]) == set()
     assert iob_spans(["I-A", "I-A", "I-B", "B-B", "I-B"]) == {(0, 2, "A"), (2, 3, "B"), (3, 5, "B")}
-    told, found = [["B-A", "I-A", "O", "B-B"]], [["B-A", "O", "O", "B-B"]]
-    assert span_f1(told, found) == pytest.approx(0.5)  # one of two, both ways
-    assert span_f1(told, told) == 1
+    actual, predicted = [["B-A", "I-A", "O", "B-B"]], [["B-A", "O", "O", "B-B"]]
+    assert span_f1(actual, predicted) == pytest.approx(0.5)  # one of two, in precision and recall
+    assert span_f1(actual, actual) == 1
     assert span_f1([["O"]], [["O"]]) == 0
