@@ -1,4 +1,4 @@
-"""Structure of proteins: chains from files, windows, segments that overlap, what stands beside."""
+"""Secondary structure: reading chains, windows, segment overlap, baselines, and the job."""
 
 from __future__ import annotations
 
@@ -50,19 +50,19 @@ LONG = pd.DataFrame(
 )
 
 
-def test_a_chain_a_row_and_a_residue_a_row_are_the_same(tmp_path: Path):
+def test_wide_and_long_tables_are_read_alike(tmp_path: Path):
     WIDE.to_csv(tmp_path / "wide.csv.gz", index=False)
     LONG.to_csv(tmp_path / "long.tsv", index=False, sep="\t")
     for data in (WIDE, LONG, tmp_path / "wide.csv.gz", str(tmp_path / "long.tsv")):
-        found = read_protein_chains(data)
-        assert (found.ids, found.sequences) == (("a", "b"), ("MKV", "GX"))
-        assert found.states == {"ss3": ("HHC", "EC")}
-        assert found.scored is not None
-        assert [one.tolist() for one in found.scored] == [[True, False, True], [False, True]]
-        assert found.digest() == read_protein_chains(WIDE).digest()
+        chains = read_protein_chains(data)
+        assert (chains.ids, chains.sequences) == (("a", "b"), ("MKV", "GX"))
+        assert chains.states == {"ss3": ("HHC", "EC")}
+        assert chains.scored is not None
+        assert [values.tolist() for values in chains.scored] == [[True, False, True], [False, True]]
+        assert chains.digest() == read_protein_chains(WIDE).digest()
     profile = read_protein_chains(LONG, Columns(profile=("p",))).profile
     assert profile is not None
-    assert [one.ravel().tolist() for one in profile] == [[1, 2, 3], [4, 5]]
+    assert [values.ravel().tolist() for values in profile] == [[1, 2, 3], [4, 5]]
 
 
 def test_fasta(tmp_path: Path):
@@ -70,13 +70,13 @@ def test_fasta(tmp_path: Path):
     (tmp_path / "chains.fa").write_text(text)
     (tmp_path / "chains.fasta.gz").write_bytes(gzip.compress(text.encode()))
     for name in ("chains.fa", "chains.fasta.gz"):
-        found = read_protein_chains(tmp_path / name)
-        assert (found.ids, found.sequences) == (("one", "two", "3"), ("MKVAY", "G", "AA"))
-        assert found.states == {}
+        chains = read_protein_chains(tmp_path / name)
+        assert (chains.ids, chains.sequences) == (("one", "two", "3"), ("MKVAY", "G", "AA"))
+        assert chains.states == {}
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says"),
+    ("name", "content", "message"),
     [
         ("a.fasta", "MKV\n", r"a.fasta is not a FASTA file: it begins with 'MKV'"),
         ("a.fasta", ">x\n>y\nMK\n", "a.fasta: chain 'x' has no residues"),
@@ -96,22 +96,22 @@ def test_fasta(tmp_path: Path):
         ("missing.fasta", None, "no such file"),
     ],
 )
-def test_files_that_do_not_do(name: str, content: str | None, says: str, tmp_path: Path):
+def test_invalid_files_are_refused(name: str, content: str | None, message: str, tmp_path: Path):
     if content is not None:
         (tmp_path / name).write_text(content)
-    with pytest.raises(DataError, match=says):
+    with pytest.raises(DataError, match=message):
         read_protein_chains(tmp_path / name)
 
 
 @pytest.mark.parametrize("letter", ["-", "1", "é", "ß", "\u212a", " ", "\n"])
-def test_letters_that_are_no_residue(letter: str):
-    """The Kelvin sign is no lysine, though its lower case is."""
+def test_invalid_residues_are_refused(letter: str):
+    """The Kelvin sign is not lysine, although its lower case is k."""
     with pytest.raises(DataError, match=r"the list: chain '2', position 3: .* is not a residue"):
         read_protein_chains(["MK", f"AC{letter}D"])
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
+    ("data", "message"),
     [
         ([], "the list has no chains"),
         ([3], r"a list of strings, not \[3\]"),
@@ -120,17 +120,17 @@ def test_letters_that_are_no_residue(letter: str):
         (WIDE.iloc[:0], "the frame has no chains"),
     ],
 )
-def test_objects_that_do_not_do(data: object, says: str):
-    with pytest.raises(DataError, match=says):
+def test_invalid_objects_are_refused(data: object, message: str):
+    with pytest.raises(DataError, match=message):
         read_protein_chains(data)
 
 
-def test_unknown_letters_are_one_and_the_same():
+def test_unknown_residues_share_one_id():
     assert set(encode_residues(UNKNOWN).tolist()) == {N_RESIDUE_IDS - 1}
     assert encode_residues(AMINO_ACIDS).tolist() == list(range(1, 21))
 
 
-def test_chains_that_are_alike():
+def test_chains_with_shared_kmers_are_dropped():
     test = read_protein_chains(["MKVAYGGG", "XXXXX"])
     assert without_shared_kmers(read_protein_chains(["AAMKVAYAA", "MKVA", "XXXXX", "GGG"]), test, 5) == [1, 2, 3]
 
@@ -139,16 +139,16 @@ def test_chains_that_are_alike():
 
 
 @given(st.integers(1, 400), st.integers(1, 60))
-def test_every_residue_is_answered_for_once(length: int, longest: int):
-    found = split_into_windows(length, longest)
-    assert [i for w in found for i in range(w.first, w.last)] == list(range(length))
-    for w in found:
-        assert 0 <= w.start <= w.first < w.last <= w.stop <= length
-        assert w.stop - w.start <= longest
-        assert w.first - w.start == min(w.first, longest // 8 if length > longest else 0)
+def test_windows_predict_every_residue_once(length: int, max_residues: int):
+    windows = split_into_windows(length, max_residues)
+    assert [i for window in windows for i in range(window.first, window.last)] == list(range(length))
+    for window in windows:
+        assert 0 <= window.start <= window.first < window.last <= window.stop <= length
+        assert window.stop - window.start <= max_residues
+        assert window.first - window.start == min(window.first, max_residues // 8 if length > max_residues else 0)
 
 
-def test_windows_have_the_targets_that_they_answer_for():
+def test_windows_have_only_the_targets_that_they_predict():
     states = np.arange(12)[:, None]
     source = ResidueDataset([np.arange(1, 13)], [np.arange(24.0).reshape(12, 2)], [states], max_residues=8)
     batch = source.batch(np.arange(2))
@@ -163,7 +163,7 @@ def test_windows_have_the_targets_that_they_answer_for():
 
 
 @pytest.mark.parametrize("profile", [0, 2])
-def test_padding_changes_nothing_around_a_residue(profile: int):
+def test_padding_does_not_change_the_encoding(profile: int):
     torch.manual_seed(0)
     encoder = ResidueEncoder(N_RESIDUE_IDS, 4, profile, (3, 7), 5, dropout=0.5).eval()
     ids = torch.randint(1, N_RESIDUE_IDS, (1, 6))
@@ -174,7 +174,7 @@ def test_padding_changes_nothing_around_a_residue(profile: int):
         assert encoder(inputs).shape == (1, 6, encoder.output_size)
 
 
-def test_the_losses_of_two_kinds_are_added():
+def test_the_losses_of_two_tasks_are_added():
     torch.manual_seed(0)
     head = MultiTaskTagHead(4, (3, 8))
     outputs = head(torch.randn(2, 5, 4))
@@ -191,17 +191,17 @@ def test_the_losses_of_two_kinds_are_added():
 
 
 def test_segment_overlap_by_hand():
-    """From the definition, on paper."""
+    """The segment overlap equals the definition, computed on paper."""
     # H: shared 3, either 4, slack min(1, 3, 2, 1) = 1: whole. First C: shared 1, either 2, slack 0: half.
     assert segment_overlap("CHHHHC", "CCHHHC") == pytest.approx(100 * (0.5 * 1 + 1 * 4 + 1 * 1) / 6)
-    # A helix found as two: (3 + 1) / 8 and (4 + 2) / 8, each of 8 residues; both of E are found nowhere.
+    # A helix found as two: (3 + 1) / 8 and (4 + 2) / 8, each of 8 residues; both E residues are missed.
     assert segment_overlap("HHHHHHHHEE", "HHHCHHHHCC") == pytest.approx(100 * (4 / 8 * 8 + 6 / 8 * 8) / 18)
     # Slack is at most half of the shorter: shared 2, either 10, slack min(8, 2, 5, 1) = 1.
     assert segment_overlap("H" * 10, "HH" + "C" * 8) == pytest.approx(100 * 3 / 10)
     assert segment_overlap("HHH", "CCC") == 0
 
 
-def test_residues_that_are_not_scored_part_segments():
+def test_residues_that_are_not_scored_split_segments():
     scored = np.array([True, True, False, True])
     assert [(s.start, s.stop) for s in segments("HHHH", scored)] == [(0, 2), (3, 4)]
     assert segment_overlap("HHHH", "HHCH", scored) == 100
@@ -209,26 +209,26 @@ def test_residues_that_are_not_scored_part_segments():
     assert mean_segment_overlap(["HH", "HH", "HH"], ["HH", "CC", "HH"], [None, None, np.zeros(2, dtype=bool)]) == 50
 
 
-def by_sets(true: str, said: str) -> float:
-    """SOV once more, from sets of positions."""
+def segment_overlap_by_sets(true: str, predicted: str) -> float:
+    """The segment overlap, computed again from sets of positions."""
 
     def runs(states: str) -> list[tuple[str, set[int]]]:
-        found: list[tuple[str, set[int]]] = []
+        segment_sets: list[tuple[str, set[int]]] = []
         for i, state in enumerate(states):
-            if found and found[-1][0] == state and i - 1 in found[-1][1]:
-                found[-1][1].add(i)
+            if segment_sets and segment_sets[-1][0] == state and i - 1 in segment_sets[-1][1]:
+                segment_sets[-1][1].add(i)
             else:
-                found.append((state, {i}))
-        return found
+                segment_sets.append((state, {i}))
+        return segment_sets
 
     total = weight = 0.0
-    for (a, s1), (b, s2) in itertools.product(runs(true), runs(said)):
+    for (a, s1), (b, s2) in itertools.product(runs(true), runs(predicted)):
         if a == b and s1 & s2:
             shared, either = len(s1 & s2), len(s1 | s2)
             slack = min(either - shared, shared, int(0.5 * len(s1)), int(0.5 * len(s2)))
             total += (shared + slack) / either * len(s1)
             weight += len(s1)
-    weight += sum(len(s) for a, s in runs(true) if not any(a == b and s & o for b, o in runs(said)))
+    weight += sum(len(s) for a, s in runs(true) if not any(a == b and s & o for b, o in runs(predicted)))
     return 100 * total / weight
 
 
@@ -236,34 +236,36 @@ same_length = st.integers(1, 40).flatmap(lambda n: st.tuples(*[st.text("HEC", mi
 
 
 @given(same_length)
-def test_segment_overlap_is_what_the_paper_says(pair: tuple[str, str]):
-    true, said = pair
-    found = segment_overlap(true, said)
-    assert found == pytest.approx(by_sets(true, said))
-    assert 0 <= found <= 100 + 1e-9
+def test_segment_overlap_equals_the_papers_definition(pair: tuple[str, str]):
+    true, predicted = pair
+    actual = segment_overlap(true, predicted)
+    assert actual == pytest.approx(segment_overlap_by_sets(true, predicted))
+    assert 0 <= actual <= 100 + 1e-9
     assert segment_overlap(true, true) == pytest.approx(100)
-    assert segment_overlap(true[::-1], said[::-1]) == pytest.approx(found)
+    assert segment_overlap(true[::-1], predicted[::-1]) == pytest.approx(actual)
 
 
-# ---- what stands beside ----------------------------------------------------------------------------------------------
+# ---- baselines -------------------------------------------------------------------------------------------------------
 
 
-def test_a_residues_usual_state():
-    found = most_frequent_states([np.array([1, 2, 2, 1])], [np.array([0, 1, 1, 1])], 4, 2)
-    assert found.tolist() == [1, 0, 1, 1]  # of residue 1 both are as frequent: the first; 0 and 3 never occur
+def test_most_frequent_state_per_residue():
+    predicted = most_frequent_states([np.array([1, 2, 2, 1])], [np.array([0, 1, 1, 1])], 4, 2)
+    assert predicted.tolist() == [1, 0, 1, 1]  # of residue 1 both are as frequent: the first; 0 and 3 never occur
 
 
-def test_the_regression_sees_neighbours():
-    """The state of a residue is which residue stands three before it."""
+def test_logistic_regression_uses_neighboring_residues():
+    """The state of a residue is determined by the residue three positions before it."""
     rng = np.random.default_rng(0)
     chains = [rng.integers(1, 4, 60) for _ in range(12)]
-    states = [np.concatenate([[0] * 3, one[:-3] - 1]) for one in chains]
-    said = windowed_logistic_regression((chains[:10], states[:10]), chains[10:], letters=4, seed=0, progress=Progress())
-    assert np.mean(np.concatenate(said) == np.concatenate(states[10:])) > 0.97
-    alone = windowed_logistic_regression(
+    states = [np.concatenate([[0] * 3, chain[:-3] - 1]) for chain in chains]
+    predicted = windowed_logistic_regression(
+        (chains[:10], states[:10]), chains[10:], letters=4, seed=0, progress=Progress()
+    )
+    assert np.mean(np.concatenate(predicted) == np.concatenate(states[10:])) > 0.97
+    single_state = windowed_logistic_regression(
         (chains[:1], [np.full(60, 2)]), chains[:1], letters=4, seed=0, progress=Progress()
     )
-    assert alone[0].tolist() == [2] * 60
+    assert single_state[0].tolist() == [2] * 60
 
 
 # ---- the job ---------------------------------------------------------------------------------------------------------
@@ -275,7 +277,7 @@ TINY: dict[str, Any] = {
 
 
 def shifted(n: int, seed: int) -> pd.DataFrame:
-    """The state of a residue hangs on the residue two after it: none tells its own."""
+    """The state of a residue depends on the residue two positions after it, not on itself."""
     rng = np.random.default_rng(seed)
     rows = []
     for i in range(n):
@@ -292,7 +294,7 @@ def fitted() -> SecondaryStructurePredictor:
     return SecondaryStructurePredictor(epochs=6, num_layers=1, **TINY).fit(shifted(150, 0))
 
 
-def test_it_reads_ahead_and_tells_both_kinds(fitted: SecondaryStructurePredictor):
+def test_the_model_uses_later_residues_for_both_tasks(fitted: SecondaryStructurePredictor):
     table = fitted.evaluate(shifted(40, 1)).table.set_index("model")
     assert list(table.columns) == ["Q3", "SOV3", "Q8", "SOV8"]
     assert (table.loc["LSTM"] > 95).all()
@@ -302,70 +304,70 @@ def test_it_reads_ahead_and_tells_both_kinds(fitted: SecondaryStructurePredictor
     assert "chains" in str(fitted.evaluate(shifted(2, 1)))
 
 
-def test_only_what_the_mask_says_is_scored(fitted: SecondaryStructurePredictor):
+def test_only_residues_of_the_eval_mask_are_scored(fitted: SecondaryStructurePredictor):
     data = shifted(20, 2)
-    found = fitted.predict(data)
-    right = [np.array([*f.states["ss3"]]) == np.array([*t]) for f, t in zip(found, data["ss3"], strict=True)]
-    wrong = [f.states["ss3"].translate(str.maketrans("HEC", "ECH")) for f in found]
-    spoilt = [bad[:3] + good[3:] for bad, good in zip(wrong, data["ss3"], strict=True)]
+    predictions = fitted.predict(data)
+    correct = [np.array([*f.states["ss3"]]) == np.array([*t]) for f, t in zip(predictions, data["ss3"], strict=True)]
+    wrong_states = [f.states["ss3"].translate(str.maketrans("HEC", "ECH")) for f in predictions]
+    labels = [bad[:3] + good[3:] for bad, good in zip(wrong_states, data["ss3"], strict=True)]
     masks = ["000" + "1" * (len(s) - 3) for s in data["sequence"]]
-    score = fitted.evaluate(data.assign(ss3=spoilt, eval_mask=masks)).table["Q3"][0]
-    assert score == pytest.approx(100 * np.concatenate([r[3:] for r in right]).mean())
-    assert fitted.evaluate(data.assign(ss3=spoilt)).table["Q3"][0] < score
+    score = fitted.evaluate(data.assign(ss3=labels, eval_mask=masks)).table["Q3"][0]
+    assert score == pytest.approx(100 * np.concatenate([r[3:] for r in correct]).mean())
+    assert fitted.evaluate(data.assign(ss3=labels)).table["Q3"][0] < score
     with pytest.raises(DataError, match="no residue to score: its eval_mask is 0 everywhere"):
         fitted.evaluate(data.assign(eval_mask=["0" * len(s) for s in data["sequence"]]))
 
 
-def test_answers(fitted: SecondaryStructurePredictor, tmp_path: Path):
-    """Aligned text, probabilities that add up, the file's own letters, whatever the case and however rare."""
+def test_predictions_and_their_text(fitted: SecondaryStructurePredictor, tmp_path: Path):
+    """Text is aligned, probabilities add up to 1, and residues of either case and rare residues are kept."""
     (tmp_path / "new.fasta").write_text(f">one long\n{'agvu' * 20}\n>two\nA\n")
-    one, two = fitted.predict(tmp_path / "new.fasta")
-    assert (one.id, one.sequence, two.sequence) == ("one", "AGVU" * 20, "A")
+    first, second = fitted.predict(tmp_path / "new.fasta")
+    assert (first.id, first.sequence, second.sequence) == ("one", "AGVU" * 20, "A")
     for kind, letters in STATES.items():
-        stated = one.probabilities[kind]
-        assert stated.shape == (80, len(letters))
-        assert stated.sum(axis=1) == pytest.approx(np.ones(80))
-        assert one.states[kind] == "".join(letters[i] for i in stated.argmax(axis=1))
-    lines = fitted.to_text([one, two]).splitlines()
+        probabilities = first.probabilities[kind]
+        assert probabilities.shape == (80, len(letters))
+        assert probabilities.sum(axis=1) == pytest.approx(np.ones(80))
+        assert first.states[kind] == "".join(letters[i] for i in probabilities.argmax(axis=1))
+    lines = fitted.to_text([first, second]).splitlines()
     assert lines[0] == ">one"
-    assert lines[1] == "residue    " + one.sequence[:60]
-    assert lines[2] == "ss3        " + one.states["ss3"][:60]
-    assert lines[5] == "residue    " + one.sequence[60:]
+    assert lines[1] == "residue    " + first.sequence[:60]
+    assert lines[2] == "ss3        " + first.states["ss3"][:60]
+    assert lines[5] == "residue    " + first.sequence[60:]
     assert lines[9:11] == ["", ">two"]
-    record = fitted.to_records([two])[0]
+    record = fitted.to_records([second])[0]
     assert sum(record["p_ss3"][letter][0] for letter in "HEC") == pytest.approx(1, abs=1e-5)
 
 
-def test_windows_change_little_and_batches_nothing(fitted: SecondaryStructurePredictor, tmp_path: Path):
+def test_predictions_depend_little_on_windows_and_not_on_batches(fitted: SecondaryStructurePredictor, tmp_path: Path):
     long = "".join(np.random.default_rng(3).choice([*"AGV"], 300))
     whole = fitted.predict([long])[0].probabilities["ss3"]
-    together = fitted.predict([long, "AGV", long[:50]])[0].probabilities["ss3"]
-    np.testing.assert_allclose(together, whole, atol=1e-5)
-    again = load(fitted.save(tmp_path))
-    assert isinstance(again, SecondaryStructurePredictor)
-    again.predictor.settings.max_residues = 120
-    cut = again.predict([long])[0]
-    assert len(cut.states["ss3"]) == 300
-    assert np.mean(cut.probabilities["ss3"].argmax(1) == whole.argmax(1)) > 0.8
+    batched = fitted.predict([long, "AGV", long[:50]])[0].probabilities["ss3"]
+    np.testing.assert_allclose(batched, whole, atol=1e-5)
+    loaded = load(fitted.save(tmp_path))
+    assert isinstance(loaded, SecondaryStructurePredictor)
+    loaded.predictor.settings.max_residues = 120
+    windowed = loaded.predict([long])[0]
+    assert len(windowed.states["ss3"]) == 300
+    assert np.mean(windowed.probabilities["ss3"].argmax(1) == whole.argmax(1)) > 0.8
     assert (
         "Chains of more than 120 residues are read in windows (1 chains)."
-        in again.evaluate(pd.DataFrame({"sequence": [long], "ss3": ["H" * 300]})).notes
+        in loaded.evaluate(pd.DataFrame({"sequence": [long], "ss3": ["H" * 300]})).notes
     )
 
 
-def test_one_kind_alone_and_a_loaded_model(tmp_path: Path):
+def test_one_task_alone_and_a_loaded_model(tmp_path: Path):
     predictor = SecondaryStructurePredictor(epochs=2, **TINY).fit(shifted(30, 0).drop(columns="ss8"))
-    again = load(predictor.save(tmp_path))
-    table = again.evaluate(shifted(9, 1)).table
+    loaded = load(predictor.save(tmp_path))
+    table = loaded.evaluate(shifted(9, 1)).table
     assert list(table.columns) == ["model", "Q3", "SOV3"]
     assert table["model"].tolist() == ["LSTM", "most frequent state per residue", "most frequent state"]
     with pytest.raises(DataError, match="has no ss3, which this model predicts"):
-        again.evaluate(shifted(9, 1).drop(columns="ss3"))
+        loaded.evaluate(shifted(9, 1).drop(columns="ss3"))
     with pytest.raises(DataError, match="has no secondary structure"):
-        again.evaluate(["AGV"])
+        loaded.evaluate(["AGV"])
 
 
-def test_profiles_say_what_letters_do_not(tmp_path: Path):
+def test_profiles_add_information_to_residues(tmp_path: Path):
     rng = np.random.default_rng(0)
 
     def data(n: int) -> pd.DataFrame:
@@ -378,35 +380,37 @@ def test_profiles_say_what_letters_do_not(tmp_path: Path):
     test = data(10)
     assert predictor.evaluate(test).table["Q3"][0] > 95
     assert "The baselines read the letters alone." in predictor.evaluate(test).notes
-    again = load(predictor.save(tmp_path))
-    assert again.to_records(again.predict(test)) == predictor.to_records(predictor.predict(test))
+    loaded = load(predictor.save(tmp_path))
+    assert loaded.to_records(loaded.predict(test)) == predictor.to_records(predictor.predict(test))
     with pytest.raises(DataError, match="has no profile: this model also reads p, still"):
-        again.predict(["AAA"])
+        loaded.predict(["AAA"])
     with pytest.raises(DataError, match="'p', row 1: nan is a missing value"):
-        again.predict(test.assign(p=np.nan))
+        loaded.predict(test.assign(p=np.nan))
     with pytest.raises(DataError, match="has one chain per row: profile columns"):
-        again.predict(shifted(3, 0))
+        loaded.predict(shifted(3, 0))
 
 
 @pytest.mark.parametrize(
-    ("settings", "data", "error", "says"),
+    ("settings", "data", "error", "message"),
     [
         ({"kernel_sizes": (3, 4)}, shifted(9, 0), SettingError, "kernel_sizes must be odd"),
         ({}, shifted(2, 0), DataError, "has 2 chains, too few"),
         ({}, ["AGV"] * 9, DataError, "has no secondary structure"),
     ],
 )
-def test_what_does_not_do(settings: dict[str, Any], data: object, error: type[Exception], says: str):
-    with pytest.raises(error, match=says):
+def test_invalid_settings_and_data_are_refused(
+    settings: dict[str, Any], data: object, error: type[Exception], message: str
+):
+    with pytest.raises(error, match=message):
         SecondaryStructurePredictor(epochs=1, hidden_size=4, **settings).fit(data)
 
 
-def test_validation_must_tell_the_same():
+def test_validation_data_need_the_same_columns():
     with pytest.raises(DataError, match="the frame has ss3, ss8, the frame does not have all of them"):
         SecondaryStructurePredictor(epochs=1).fit(shifted(9, 0), validation=shifted(9, 1).drop(columns="ss8"))
 
 
-def test_a_chain_to_look_at(fitted: SecondaryStructurePredictor):
+def test_example_sequences_are_chains(fitted: SecondaryStructurePredictor):
     first = fitted.example_sequences(shifted(3, 0), chain=2)[0]
     assert first.name == "chain c1"
     assert first.labels is not None
@@ -415,8 +419,8 @@ def test_a_chain_to_look_at(fitted: SecondaryStructurePredictor):
         fitted.example_sequences(shifted(3, 0), chain=4)
 
 
-def test_pictures_of_any_chain():
-    """One residue, strands over a line's end, a chain too long to draw whole, names that mean something elsewhere."""
+def test_figures_of_any_chain():
+    """One residue, strands across a line end, a chain too long to draw whole, and names with markup are drawn."""
     for n in (1, 61):
         figure = chain_figure("A" * n, {"ss3": "E" * n, "ss8": "B" * n}, np.full(n, 0.5), r"$\alpha$ <b>")
         figure.canvas.draw()  # type: ignore[attr-defined]
@@ -424,30 +428,30 @@ def test_pictures_of_any_chain():
     assert long.legends[0].get_title().get_text() == "long, the first 600 of 700 residues"
 
 
-def test_the_recipe_leaves_likes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_recipe_drops_similar_chains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     train, test = shifted(60, 0), shifted(5, 9)
     train.loc[7, ["sequence", "ss3", "ss8"]] = test.loc[0, ["sequence", "ss3", "ss8"]]
     for name, frame in (("train.csv", train), ("test.csv", test)):
         frame.to_csv(tmp_path / name, index=False)
     monkeypatch.setattr("lstmkit.data.catalog.locate", lambda _, name: tmp_path / name)
     job = SecondaryStructurePredictor(epochs=1, test_fraction=0.0, **TINY)
-    seen: list[ProteinChains] = []
+    splits: list[ProteinChains] = []
 
     def fit(data: ProteinChains, validation: ProteinChains) -> None:
-        seen.extend([data, validation])
+        splits.extend([data, validation])
         job.fit(data, validation=validation)
 
     options = {"train": "train.csv", "test": "test.csv", "shared": 6, "valid_every": 10}
     table = homology_reduced(job, fit, tmp_path, options, Progress())
     assert table["model"][0] == "LSTM"
-    kept = sorted([*seen[0].ids, *seen[1].ids], key=lambda name: int(name[1:]))
+    kept = sorted([*splits[0].ids, *splits[1].ids], key=lambda name: int(name[1:]))
     assert "c7" not in kept
-    assert list(seen[1].ids) == kept[9::10]
+    assert list(splits[1].ids) == kept[9::10]
     assert len(set(kept)) == len(kept) > 20
 
 
-def test_columns_that_are_named_must_be_there():
+def test_named_columns_must_exist():
     frame = pd.DataFrame({"sequence": ["AAAA", "GGGG"] * 10, "ss3": ["HHHH", "CCCC"] * 10})
-    for wrong in ({"ss8_col": "nope"}, {"ss3_col": "nope"}, {"mask_col": "nope"}):
+    for settings in ({"ss8_col": "nope"}, {"ss3_col": "nope"}, {"mask_col": "nope"}):
         with pytest.raises(DataError, match=r"'nope'|has no secondary structure"):
-            SecondaryStructurePredictor(hidden_size=4, conv_channels=2, epochs=1, **wrong).fit(frame)
+            SecondaryStructurePredictor(hidden_size=4, conv_channels=2, epochs=1, **settings).fit(frame)

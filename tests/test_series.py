@@ -1,4 +1,4 @@
-"""Reading time series: what is read is what was given, and every mistake is named in one line."""
+"""Reading time series: values are read unchanged, and every error is named in one line."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def write(tmp_path):
 
 
 def message(data, **options) -> str:
-    """What the reader says to data that cannot be read: one line, always."""
+    """The one-line error message of the reader."""
     with pytest.raises(DataError) as caught:
         read_series(data, **options)
     text = str(caught.value)
@@ -51,11 +51,11 @@ def message(data, **options) -> str:
     return text
 
 
-def noted(series: SeriesSet, phrase: str) -> bool:
+def has_note(series: SeriesSet, phrase: str) -> bool:
     return any(phrase in note for note in series.notes)
 
 
-# ---- what is read -------------------------------------------------------------------------------------------------
+# ---- valid data ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("data", [[1, 2.5, 3], np.array([1, 2.5, 3]), pd.Series([1, 2.5, 3]), (1, 2.5, 3)])
@@ -70,7 +70,7 @@ def test_one_plain_series(data):
     assert series.notes == ()
 
 
-def test_a_pandas_series_keeps_its_name_and_stamps():
+def test_a_pandas_series_keeps_its_name_and_timestamps():
     months = pd.date_range("1949-01", periods=3, freq="MS")
     series = read_series(pd.Series([112, 118, 132], index=months, name="air"))
     assert series.ids == ("air",)
@@ -84,7 +84,7 @@ def test_a_file_of_one_column_is_one_plain_series(write, text):
     series = read_series(write(text))
     assert np.array_equal(series.y[0], [1, NAN, 3], equal_nan=True)
     assert series.starts == (0,)
-    assert noted(series, "no header row") == (text[0] == "1")
+    assert has_note(series, "no header row") == (text[0] == "1")
 
 
 def test_many_series_in_the_order_they_appear():
@@ -98,7 +98,7 @@ def test_many_series_in_the_order_they_appear():
     assert series.index("a") == 1
     with pytest.raises(DataError, match=r"no series 'c' in the data \(series: b, a\)"):
         series.index("c")
-    assert not noted(series, "sorted")
+    assert not has_note(series, "sorted")
 
 
 @pytest.mark.parametrize("ids", [[1, 1, 2], [1.0, 1.0, 2.0], ["1", "1", "2"], pd.Categorical(["1", "1", "2"])])
@@ -106,7 +106,7 @@ def test_ids_become_text(ids):
     assert read_series(pd.DataFrame({"unique_id": ids, "ds": [1, 2, 1], "y": 1.0})).ids == ("1", "2")
 
 
-def test_an_index_that_holds_stamps_or_ids_is_a_column():
+def test_an_index_of_timestamps_or_ids_is_a_column():
     long = pd.DataFrame({"unique_id": ["a", "a"], "ds": [1, 2], "y": [3, 4]})
     for index in (["unique_id"], ["ds"], ["unique_id", "ds"]):
         series = read_series(long.set_index(index))
@@ -116,7 +116,7 @@ def test_an_index_that_holds_stamps_or_ids_is_a_column():
     assert read_series(dated).starts == (pd.Timestamp("2020-01-01"),)
 
 
-def test_rows_may_be_the_steps():
+def test_without_a_time_column_rows_are_steps():
     data = pd.DataFrame({"unique_id": ["a", "b", "a"], "y": [1, 2, 3]})
     for time_col in (None, ""):
         series = read_series(data, time_col=time_col)
@@ -138,7 +138,7 @@ def test_rows_may_be_the_steps():
         pd.date_range("2020-01-01", periods=3, unit="s"),
     ],
 )
-def test_forms_of_dates(timestamps):
+def test_date_formats(timestamps):
     series = read_series(frame(timestamps))
     assert series.freq == "D"
     assert series.timestamps(0, 0, 3).equals(pd.date_range("2020-01-01", periods=3))
@@ -157,24 +157,24 @@ def test_forms_of_dates(timestamps):
         (["30/01/2020 10:00", "30/01/2020 11:00"], "h", "2020-01-30 10:00"),
     ],
 )
-def test_other_forms_of_dates(timestamps, freq, start):
+def test_other_date_formats(timestamps, freq, start):
     series = read_series(frame(timestamps))
     assert (series.freq, series.starts[0]) == (freq, pd.Timestamp(start))
 
 
 @pytest.mark.parametrize("timestamps", [["0", "1", "2"], [0.0, 1.0, 2.0], ["0.0", "1.0", "2.0"], [0, 1, 2]])
-def test_whole_number_stamps(timestamps):
+def test_integer_timestamps(timestamps):
     series = read_series(frame(timestamps))
     assert (series.freq, series.starts) == (1, (0,))
     assert isinstance(series.starts[0], int)
 
 
-def test_years_and_clock_seconds_are_whole_numbers():
+def test_years_and_unix_seconds_are_integers():
     assert read_series(frame([1949, 1950, 1951])).freq == 1
     assert read_series(frame([1577836800, 1577840400])).freq == 3600
 
 
-def test_time_zones_are_kept_where_uniform():
+def test_time_zones_are_kept_if_uniform():
     zoned = pd.date_range("2020-03-28", periods=5, tz="Europe/Berlin")  # 29 March has 23 hours
     series = read_series(frame(zoned))
     assert series.freq == "D"
@@ -185,11 +185,11 @@ def test_time_zones_are_kept_where_uniform():
     assert text.starts[0] == pd.Timestamp("2020-01-01T00:00+01:00")
     several = read_series(frame(["2020-03-29T01:00+01:00", "2020-03-29T03:00+02:00"]))
     assert str(several.starts[0]) == "2020-03-29 00:00:00+00:00"
-    assert noted(several, "several UTC offsets, read as UTC")
+    assert has_note(several, "several UTC offsets, read as UTC")
 
 
 @pytest.mark.parametrize("freq", FREQUENCIES)
-def test_frequencies_are_found_in_spite_of_gaps(freq):
+def test_frequencies_are_inferred_despite_gaps(freq):
     timestamps = pd.date_range("2020-02-03", periods=30, freq=freq)
     series = read_series(frame(timestamps).drop([3, 4, 9]))
     assert series.freq == freq
@@ -197,29 +197,29 @@ def test_frequencies_are_found_in_spite_of_gaps(freq):
     assert np.flatnonzero(np.isnan(series.y[0])).tolist() == [3, 4, 9]
 
 
-def test_the_frequency_is_found_over_all_series():
-    one = days(1, unique_id="one")
-    assert read_series(pd.concat([one, days(3, unique_id="many")])).lengths.tolist() == [1, 3]
+def test_the_frequency_is_inferred_from_all_series():
+    single = days(1, unique_id="one")
+    assert read_series(pd.concat([single, days(3, unique_id="many")])).lengths.tolist() == [1, 3]
     ends = [pd.date_range("2020-01-01", periods=4, freq=f) for f in ("W-SUN", "W-MON")]
     both = pd.concat([frame(timestamps, unique_id=str(k)) for k, timestamps in enumerate(ends)])
-    assert read_series(both).freq == "7D"  # no weekday that all share
+    assert read_series(both).freq == "7D"  # the series share no weekday
 
 
-def test_business_days_need_a_weekend_passed_over():
-    assert read_series(days(5, "2020-01-06")).freq == "D"  # Monday to Friday: nothing tells
+def test_business_days_are_inferred_only_across_a_weekend():
+    assert read_series(days(5, "2020-01-06")).freq == "D"  # Monday to Friday is ambiguous
     assert read_series(frame(pd.bdate_range("2020-01-06", periods=6))).freq == "B"
 
 
 @pytest.mark.parametrize(("freq", "expected"), [("H", "h"), ("60min", "60min"), ("h", "h")])
-def test_a_given_frequency_takes_the_form_of_pandas(freq, expected):
+def test_frequency_aliases_are_those_of_pandas(freq, expected):
     assert read_series(frame(pd.date_range("2020", periods=3, freq="h")), freq=freq).freq == expected
 
 
-def test_one_row_is_read_where_the_frequency_is_known():
+def test_one_row_is_read_if_the_frequency_is_known():
     assert read_series(days(1), freq="D").lengths.tolist() == [1]
     assert read_series(frame([5]), freq="2").freq == 2
     assert read_series([4.0]).y[0].tolist() == [4]
-    assert read_series([4.0, 4.0]).y[0].tolist() == [4, 4]  # a constant series is for the job to judge
+    assert read_series([4.0, 4.0]).y[0].tolist() == [4, 4]  # the job checks for constant series
 
 
 def test_gaps_are_missing_and_counted():
@@ -238,22 +238,22 @@ def test_gaps_are_missing_and_counted():
     )
 
 
-def test_missing_ends_are_cut_off():
+def test_missing_values_at_the_ends_are_dropped():
     series = read_series(frame([1, 2, 3, 4, 5], y=[NAN, 1, 2, NAN, NAN], p=range(5)), past=["p"])
     assert series.starts == (2,)
     assert series.y[0].tolist() == [1, 2]
     assert series.covariates["p"][0].tolist() == [1, 2]
-    assert noted(series, "rows before the first target of their series, dropped: 1")
-    assert noted(series, "rows after the last target of their series, dropped: 2")
+    assert has_note(series, "rows before the first target of their series, dropped: 1")
+    assert has_note(series, "rows after the last target of their series, dropped: 2")
 
 
 def test_rows_out_of_order_are_sorted():
     series = read_series(frame([3, 1, 2], y=[30, 10, 20]))
     assert series.y[0].tolist() == [10, 20, 30]
-    assert noted(series, "rows sorted by timestamp")
+    assert has_note(series, "rows sorted by timestamp")
 
 
-def test_kinds_of_covariates():
+def test_types_of_covariates():
     data = frame(
         [1, 2, 3, 4],
         number=["1", "", "3.5", "NA"],
@@ -286,14 +286,14 @@ def test_static_columns():
     assert read_series(data, static=["size", "town"]).static == {"size": (3.0, 4.0), "town": ("x", None)}
 
 
-def test_rows_after_the_last_target_look_ahead():
+def test_rows_after_the_last_target_extend_future_covariates():
     series = read_series(frame([1, 2, 3, 4, 5], y=[1, 2, 3, NAN, NAN], p=[1, 2, 3, 4, NAN]), future=["p"])
     assert series.lengths.tolist() == [3]
-    assert series.covariates["p"][0].tolist() == [1, 2, 3, 4]  # the last row gives nothing
-    assert noted(series, "extend up to 1 steps after")
+    assert series.covariates["p"][0].tolist() == [1, 2, 3, 4]  # the last row has no value
+    assert has_note(series, "extend up to 1 steps after")
 
 
-def test_a_second_table_looks_ahead(write):
+def test_a_future_table_extends_future_covariates(write):
     data = pd.concat([frame([1, 2], unique_id="a", p=[1, 2], q=0), frame([1, 2, 3], unique_id="b", p=[5, 6, 7], q=0)])
     ahead = write("unique_id,ds,p\nb,5,50\na,3,30\na,2,99\na,4,\n", "ahead.csv")
     series = read_series(data, past=["q"], future=["p"], ahead=ahead)
@@ -301,16 +301,16 @@ def test_a_second_table_looks_ahead(write):
     assert series.covariates["p"][0].tolist() == [1, 2, 30]
     assert np.array_equal(series.covariates["p"][1], [5, 6, 7, NAN, 50], equal_nan=True)
     assert [len(q) for q in series.covariates["q"]] == [2, 3]
-    assert noted(series, "rows of the future table dropped, not after the last target of their series: 1")
+    assert has_note(series, "rows of the future table dropped, not after the last target of their series: 1")
 
 
-def test_what_is_given_ahead_wins_over_the_row_without_a_target():
+def test_a_future_table_overrides_rows_without_a_target():
     data = frame([1, 2, 3], y=[1, 2, NAN], p=["a", "b", "c"])
     series = read_series(data, future=["p"], ahead=pd.DataFrame({"ds": [3, 4], "p": ["x", "y"]}))
     assert series.covariates["p"][0].tolist() == ["a", "b", "x", "y"]
 
 
-def test_until_cuts_what_is_observed_but_not_what_is_known_ahead():
+def test_until_cuts_observed_values_but_not_future_covariates():
     data = frame([1, 2, 3, 4], y=[1, 2, 3, NAN], p=[1, 2, 3, 4], q=[1, 2, 3, 4])
     cut = read_series(data, past=["q"], future=["p"]).until([2])
     assert cut.y[0].tolist() == [1, 2]
@@ -336,48 +336,48 @@ def test_until_cuts_what_is_observed_but_not_what_is_known_ahead():
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_forms_of_csv(write, text, name, encoding):
+def test_csv_dialects(write, text, name, encoding):
     series = read_series(write(text, name, encoding), past=["k"])
     assert series.starts == (1,)
     assert series.y[0].tolist() == [2.5, 3]
     assert series.covariates["k"][0].tolist() == ["a", "b"]
 
 
-def test_text_that_is_not_utf8_is_read_as_latin1_and_said(write):
+def test_text_that_is_not_utf8_is_read_as_latin1_with_a_note(write):
     series = read_series(write("ds,y,größe\n1,2,ä\n2,3,ö\n", encoding="latin-1"), past=["größe"])
     assert series.covariates["größe"][0].tolist() == ["ä", "ö"]
-    assert noted(series, "sales.csv: not UTF-8, read as Latin-1")
+    assert has_note(series, "sales.csv: not UTF-8, read as Latin-1")
 
 
-def test_decimal_commas_are_read_and_said(write):
+def test_decimal_commas_are_read_with_a_note(write):
     path = write("ds;y;p\n2020-01-01;3,5;-1\n2020-01-02;4,25;2e3\n2020-01-03;;0,5\n2020-01-04;1200;3\n")
     series = read_series(path, past=["p"])
     assert np.array_equal(series.y[0], [3.5, 4.25, NAN, 1200], equal_nan=True)
     assert series.covariates["p"][0].tolist() == [-1, 2000, 0.5, 3]
-    assert noted(series, "numbers read with a decimal comma")
-    assert read_series(write("ds;y\n1;1,500\n2;0,250\n")).y[0].tolist() == [1.5, 0.25]  # 0,250 is no thousand
+    assert has_note(series, "numbers read with a decimal comma")
+    assert read_series(write("ds;y\n1;1,500\n2;0,250\n")).y[0].tolist() == [1.5, 0.25]  # 0,250 has no thousands
 
 
 def test_a_file_without_a_header(write):
     series = read_series(write("2020-01-01,3\n2020-01-02,4\n"), time_col="1", target_col="2")
     assert series.y[0].tolist() == [3, 4]
-    assert noted(series, "no header row, columns are named 1, 2")
+    assert has_note(series, "no header row, columns are named 1, 2")
 
 
-def test_parquet_as_csv(tmp_path):
+def test_parquet_equals_csv(tmp_path):
     data = days(3, k=["a", None, "b"], unique_id=["s"] * 3)
     data.to_parquet(tmp_path / "sales.parquet")
     data.to_csv(tmp_path / "sales.csv", index=False)
-    one, other = (read_series(tmp_path / f"sales.{e}", past=["k"]).to_frame() for e in ("parquet", "csv"))
-    pd.testing.assert_frame_equal(one, other)
-    arrow = read_series(data.convert_dtypes(dtype_backend="pyarrow"), past=["k"])
-    pd.testing.assert_frame_equal(arrow.to_frame(), one)
+    from_parquet, from_csv = (read_series(tmp_path / f"sales.{e}", past=["k"]).to_frame() for e in ("parquet", "csv"))
+    pd.testing.assert_frame_equal(from_parquet, from_csv)
+    from_arrow = read_series(data.convert_dtypes(dtype_backend="pyarrow"), past=["k"])
+    pd.testing.assert_frame_equal(from_arrow.to_frame(), from_parquet)
 
 
-# ---- what cannot be read ------------------------------------------------------------------------------------------
+# ---- invalid data -------------------------------------------------------------------------------------------------
 
 
-def test_a_missing_column_gets_the_options_to_give(write):
+def test_the_error_for_a_missing_column_names_the_options(write):
     path = write("Month,Passengers\n1949-01,112\n1949-02,118\n")
     assert message(path) == (
         "no column 'ds' in sales.csv (columns: Month, Passengers): give --time-col Month --target-col Passengers"
@@ -390,17 +390,17 @@ def test_a_missing_column_gets_the_options_to_give(write):
 
 
 @pytest.mark.parametrize("option", ["id_col", "past", "future", "static"])
-def test_a_column_asked_for_must_be_there(option):
+def test_a_requested_column_must_exist(option):
     assert "no column 'price' in the frame (columns: ds, y)" in message(days(3), **{option: "price"})
 
 
-def test_long_lists_of_columns_are_cut():
+def test_long_lists_of_columns_are_truncated():
     text = message(pd.DataFrame({f"c{k}": [1, 2] for k in range(500)}))
     assert "… (500 in total)" in text
     assert len(text) < 400
 
 
-def test_a_column_has_one_role_and_a_name_of_its_own(write):
+def test_a_column_has_one_role_and_a_unique_name(write):
     assert "column 'p' has two roles" in message(days(3, p=1), past=["p"], static=["p"])
     assert "column 'y' has two roles" in message(days(3), past=["y"])
     assert "2 columns have the name 'y'" in message(write("ds,y,y\n1,2,3\n2,3,4\n"))
@@ -408,7 +408,7 @@ def test_a_column_has_one_role_and_a_name_of_its_own(write):
     assert "a covariate cannot be named 'y'" in message(taken, time_col="t", target_col="v", past=["y"])
 
 
-def test_files_that_are_no_tables(write, tmp_path):
+def test_files_that_are_not_tables(write, tmp_path):
     assert "no such file: " in message(tmp_path / "none.csv")
     assert "is a folder: give a file" in message(str(tmp_path))
     assert "sales.csv is empty" in message(write(""))
@@ -441,7 +441,7 @@ def test_rows_of_another_length_are_named(write, text, phrase):
 
 
 @pytest.mark.parametrize("data", [{"y": [1]}, 7, None, np.ones((2, 2)), [[1, 2], [3]], np.array(5.0)])
-def test_what_is_no_series(data):
+def test_invalid_objects_are_refused(data):
     assert "give" in message(data)
 
 
@@ -455,13 +455,13 @@ def test_text_among_numbers_is_named(write):
     assert "sales.csv: column 'y', row 2 below the header: 'oops' is not a number" in text
     assert "the frame: column 'y', row 3: '?' is not a number" in message(frame([1, 2, 3], y=["1", "2", "?"]))
     assert "'1,234' is not a number: write numbers with a decimal point" in message(write('ds,y\n1,"1,234"\n2,3\n'))
-    slip = frame([1, 2, 3], p=["1", "2", "3x"])
-    assert "column 'p', row 3: '3x' is not a number" in message(slip, past=["p"])
+    typo = frame([1, 2, 3], p=["1", "2", "3x"])
+    assert "column 'p', row 3: '3x' is not a number" in message(typo, past=["p"])
     assert "is not a number" in message(frame([1, 2], y=pd.date_range("2020", periods=2)))
     assert "…' is not a number" in message(frame([1, 2], y=["1", "long\n" * 99]))
 
 
-def test_numbers_that_may_be_either_are_refused(write):
+def test_ambiguous_numbers_are_refused(write):
     assert "may have a decimal comma or a comma for thousands" in message(write("ds;y\n1;3,500\n2;4,250\n"))
     text = message(write("ds;y\n1;1.234\n2;4,2\n"))
     assert "'1.234' is not a number: write numbers with a decimal comma and no points" in text
@@ -483,7 +483,7 @@ def test_infinite_values_are_named(write, value):
         (["31/13/2020", "30/12/2020"], "row 1: '31/13/2020' is not a date"),
         (["2020-01-01", "01/02/2020"], "has another format than the other timestamps"),
         (["2020-01-31", "2020-02-30"], "row 2: '2020-02-30' is not a date"),
-        (["10:00 2020", "11:00 2020"], "is not a date"),  # pandas would take today's
+        (["10:00 2020", "11:00 2020"], "is not a date"),  # pandas would use today's date
         (["hello 2020", "hello 2021"], "is not a date"),
         (["3000-01-01", "3000-01-02"], "is not a date from the years 1678 to 2261"),
         ([datetime.date(3000, 1, 1), datetime.date(3000, 1, 2)], "is not a date from the years 1678 to 2261"),
@@ -505,7 +505,7 @@ def test_infinite_values_are_named(write, value):
         ([1, np.inf], "row 2: inf is neither a whole number"),
     ],
 )
-def test_stamps_that_cannot_be_read(timestamps, phrase):
+def test_unreadable_timestamps(timestamps, phrase):
     assert phrase in message(frame(timestamps))
 
 
@@ -539,7 +539,7 @@ def test_steps_off_the_grid_are_named():
     assert "irregular timestamps: 2020-03-01 06:00:00" in message(times)
 
 
-def test_a_frequency_that_cannot_be_found_or_used():
+def test_a_frequency_that_cannot_be_inferred_or_used():
     assert "series 'series' has one row, so the frequency cannot be inferred: give it with --freq" in message(days(1))
     for freq in ("fortnightly", "", "-1D", "0D", 0, -1, [1]):
         assert f"freq {freq!r} is not a frequency: give one such as h, 15min" in message(days(3), freq=freq)
@@ -572,23 +572,23 @@ def test_static_columns_must_not_change():
         ({"ds": [], "p": []}, "has no rows"),
     ],
 )
-def test_a_second_table_that_does_not_fit(ahead, phrase):
+def test_invalid_future_tables(ahead, phrase):
     assert phrase in message(frame([1, 2, 3], p=[1, 2, 3]), future=["p"], ahead=pd.DataFrame(ahead))
 
 
-def test_a_second_table_needs_its_place(tmp_path):
+def test_requirements_of_a_future_table(tmp_path):
     ahead = pd.DataFrame({"ds": [4], "p": [1.0], "unique_id": "z"})
     assert "a table of future covariates (--future-data) needs" in message(frame([1, 2, 3]), ahead=ahead)
     assert "a table of future covariates (--future-data) needs" in message(
         frame([1, 2], p=1), time_col=None, future=["p"], ahead=ahead
     )
-    one = frame([1, 2, 3], p=1, unique_id="a")
-    assert "series 'z' of the future table is not in the data" in message(one, future=["p"], ahead=ahead)
-    assert "no column 'unique_id' in the frame" in message(one, future=["p"], ahead=ahead[["ds", "p"]])
-    assert "no such file" in message(one, future=["p"], ahead=tmp_path / "none.csv")
+    data = frame([1, 2, 3], p=1, unique_id="a")
+    assert "series 'z' of the future table is not in the data" in message(data, future=["p"], ahead=ahead)
+    assert "no column 'unique_id' in the frame" in message(data, future=["p"], ahead=ahead[["ds", "p"]])
+    assert "no such file" in message(data, future=["p"], ahead=tmp_path / "none.csv")
 
 
-def test_the_reach_of_what_is_known_ahead():
+def test_future_covariates_must_cover_the_horizon():
     timestamps = pd.date_range("2020-02-01", periods=52)
     y = [1.0] * 28 + [NAN] * 24  # the last target is of 28 February
     price = [1.0] * 28 + [NAN] * 12 + [1.0] * 12
@@ -614,12 +614,12 @@ def test_the_reach_of_what_is_known_ahead():
 
 
 @st.composite
-def long_frames(draw, freqs=FREQUENCIES, most: int = 40):
-    """A frequency, a full long frame of regular series, and the rows of it that are given."""
+def long_frames(draw, freqs=FREQUENCIES, max_steps: int = 40):
+    """A frequency, a full long frame of regular series, and its kept rows in random order."""
     freq = draw(st.sampled_from(freqs))
     parts, kept = [], []
     for name in draw(st.lists(st.sampled_from(["a", "b", "7", "Ä x"]), min_size=1, max_size=3, unique=True)):
-        n = draw(st.integers(26, most))
+        n = draw(st.integers(26, max_steps))
         start = draw(st.integers(0, 5))
         if freq == 1:
             timestamps = pd.Index(np.arange(start, start + n))
@@ -633,8 +633,8 @@ def long_frames(draw, freqs=FREQUENCIES, most: int = 40):
             y[k], kind[k] = NAN, None
         parts.append(pd.DataFrame({"unique_id": name, "ds": timestamps, "y": y, "kind": pd.Series(kind, dtype=object)}))
     whole = pd.concat(parts, ignore_index=True)
-    given_rows = draw(st.permutations(list(np.flatnonzero(kept))))
-    return freq, whole, whole.iloc[given_rows]
+    kept_rows = draw(st.permutations(list(np.flatnonzero(kept))))
+    return freq, whole, whole.iloc[kept_rows]
 
 
 def in_order(data: pd.DataFrame) -> pd.DataFrame:
@@ -643,31 +643,33 @@ def in_order(data: pd.DataFrame) -> pd.DataFrame:
 
 @settings(max_examples=60, deadline=None)
 @given(long_frames(freqs=(*FREQUENCIES, 1)), st.booleans())
-def test_what_is_read_is_what_was_given(example, tell):
+def test_reading_keeps_all_values(example, give_frequency):
     freq, whole, rows = example
-    series = read_series(rows, past=["kind"] if rows["kind"].notna().any() else [], freq=freq if tell else None)
+    series = read_series(
+        rows, past=["kind"] if rows["kind"].notna().any() else [], freq=freq if give_frequency else None
+    )
     assert series.freq == freq
     assert series.ids == tuple(rows["unique_id"].unique())
     back = in_order(series.to_frame())
     pd.testing.assert_frame_equal(back, in_order(whole)[list(back)], check_dtype=False)
-    again = read_series(series.to_frame(), freq=series.freq)
-    assert [y.tobytes() for y in again.y] == [y.tobytes() for y in series.y]
+    reread = read_series(series.to_frame(), freq=series.freq)
+    assert [y.tobytes() for y in reread.y] == [y.tobytes() for y in series.y]
 
 
 @settings(max_examples=25, deadline=None)
-@given(long_frames(freqs=("h", "D", "MS", 1), most=30), st.sampled_from([",", ";", "\t"]))
-def test_a_file_is_read_as_the_frame_it_came_from(tmp_path_factory, example, separator):
+@given(long_frames(freqs=("h", "D", "MS", 1), max_steps=30), st.sampled_from([",", ";", "\t"]))
+def test_a_csv_file_is_read_like_its_frame(tmp_path_factory, example, separator):
     _, _, rows = example
     path = tmp_path_factory.mktemp("csv") / "long.csv"
     rows.to_csv(path, index=False, sep=separator, decimal="," if separator == ";" else ".")
-    one, other = read_series(rows), read_series(path)
-    assert (one.ids, one.freq, one.starts) == (other.ids, other.freq, other.starts)
-    for y, z in zip(one.y, other.y, strict=True):
+    from_frame, from_file = read_series(rows), read_series(path)
+    assert (from_frame.ids, from_frame.freq, from_frame.starts) == (from_file.ids, from_file.freq, from_file.starts)
+    for y, z in zip(from_frame.y, from_file.y, strict=True):
         assert np.array_equal(y, z, equal_nan=True)  # to the last bit
 
 
 @settings(max_examples=25, deadline=None)
-@given(long_frames(freqs=("h", "B", "ME", 1), most=30), st.data())
+@given(long_frames(freqs=("h", "B", "ME", 1), max_steps=30), st.data())
 def test_until_is_a_prefix(example, data):
     _, _, rows = example
     series = read_series(rows)
@@ -721,4 +723,4 @@ def test_other_real_files():
     air = read_series(real("classic_series/pollution.csv.gz"), time_col="No", target_col="pm2.5", past=["TEMP", "cbwd"])
     assert air.lengths.tolist() == [43800]
     assert set(air.covariates["cbwd"][0]) == {"NW", "NE", "SE", "cv"}
-    assert noted(air, "2043 of 43800 steps missing")
+    assert has_note(air, "2043 of 43800 steps missing")
