@@ -231,7 +231,7 @@ def test_float32_outputs_equal_torchs(name: str) -> None:
     torch.manual_seed(0)
     torch_layer = getattr(nn, name)(7, 9, num_layers=2, bidirectional=True)
     x = torch.randn(6, 4, 7)
-    for backend in cases.able():
+    for backend in cases.available_backends():
         lstmkit_layer = cases.LAYERS[name](7, 9, num_layers=2, bidirectional=True, backend=backend)  # type: ignore[call-arg]
         lstmkit_layer.load_state_dict(torch_layer.state_dict())
         if explain_backend(lstmkit_layer, x).chosen is not None:

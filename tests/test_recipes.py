@@ -90,7 +90,7 @@ def m4_files(folder: Path, last: float = 0.0) -> dict[str, object]:
 
 def test_m4_scores_by_the_competitions_rules(tmp_path: Path):
     """sMAPE and MASE of the seasonal naive forecast equal a computation by hand; OWA is their mean over Naive2's."""
-    table = by(protocols.m4, tiny(), tmp_path, m4_files(tmp_path)).set_index("model")
+    table = run_protocol(protocols.m4, tiny(), tmp_path, m4_files(tmp_path)).set_index("model")
     assert table.index.tolist() == ["LSTM (direct)", "SeasonalNaive", "AutoETS"]
     smape, mase = [], []
     for y in (wave(44, 1), 50 + wave(33, 2)):
@@ -110,7 +110,7 @@ def test_m4_does_not_show_the_test_part_to_the_model(tmp_path: Path):
     for last in (0.0, 100.0):
         options = m4_files(tmp_path, last)
         jobs.append(tiny())
-        by(protocols.m4, jobs[-1], tmp_path, options)
+        run_protocol(protocols.m4, jobs[-1], tmp_path, options)
     first, second = (job.predict(protocols._m4_long(tmp_path / "train.csv")) for job in jobs)
     pd.testing.assert_frame_equal(first, second)
 

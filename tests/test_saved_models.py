@@ -98,7 +98,7 @@ def test_a_model_of_version_0_1_is_saved_under_current_names(name: str, tmp_path
     description = json.loads((tmp_path / "model" / "model.json").read_text(encoding="utf-8"))
     assert description["job"] == job_of(name)
     assert description["settings"] == settings.values(job)
-    assert as_json(answer(reloaded)) == as_json(answer(job))
+    assert as_json(predict_records(reloaded)) == as_json(predict_records(job))
 
 
 @pytest.mark.parametrize("name", list(CASES))
