@@ -18,6 +18,7 @@ from lstmkit.layers.state import LayerState, autocast_dtype
 from lstmkit.layers.stream import Stream
 from lstmkit.ops import dispatch
 from lstmkit.ops.call import Call, Pass, Result, Stepper
+from lstmkit.ops.recording import is_recorded
 
 #: How the outputs of the two directions, concatenated in the last dimension, are merged.
 _MERGES = {
@@ -301,7 +302,7 @@ class RecurrentLayer(nn.Module):
 
         Returns:
             ``None`` if a step is random, computes its weights (``torch.nn.utils.parametrize``) or runs under autocast
-            or ``torch.compile``, or if the back end has no stepper.
+            or ``torch.compile`` or another recorder, or if the back end has no stepper.
 
         Raises:
             ValueError: A shape, dtype or state does not fit.
@@ -309,7 +310,7 @@ class RecurrentLayer(nn.Module):
         has_computed_weights = len(self._modules) > 0
         if has_computed_weights or (self.training and self._has_noise):
             return None
-        if autocast_dtype(x) is not None or torch.compiler.is_compiling():
+        if autocast_dtype(x) is not None or is_recorded():
             return None
         steps, _, _ = self._check_input(x.unsqueeze(1 if self.batch_first else 0), None)
         initial = self._initial_state(state, steps, unbatched=False)
@@ -435,7 +436,7 @@ class RecurrentLayer(nn.Module):
             raise ValueError(f"lengths must have shape ({batch},), got {tuple(lengths.shape)}")
         if batch and (lengths.is_floating_point() or lengths.dtype == torch.bool):  # an empty list becomes float
             raise ValueError(f"lengths must be integers, got {lengths.dtype}")
-        if not torch.compiler.is_compiling() and batch and not bool(((lengths >= 0) & (lengths <= n_steps)).all()):
+        if not is_recorded() and batch and not bool(((lengths >= 0) & (lengths <= n_steps)).all()):
             raise ValueError(f"lengths must be in 0..{n_steps}, got {int(lengths.min())}..{int(lengths.max())}")
         return steps, lengths, unbatched
 

@@ -6,11 +6,14 @@ import torch
 from torch import Tensor
 
 from lstmkit.ops.call import Call
+from lstmkit.ops.recording import is_jit_traced
 
 
 def kernel_limit_reason(call: Call, name: str) -> str | None:
     """Why the ``name`` kernels cannot run a call whose input and cell they support, or ``None``."""
     x = call.x
+    if is_jit_traced():
+        return f"torch.jit.trace cannot record the {name} kernels; torch.export can"
     if x.shape[0] == 0 or x.shape[1] == 0:
         return "there is nothing to compute: the input has no steps or no sequences"
     if torch._C._are_functorch_transforms_active():

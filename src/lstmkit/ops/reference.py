@@ -46,10 +46,10 @@ def scan(spec: CellSpec, p: Pass, gx: Tensor, lengths: Tensor | None, trace: boo
     active = None if lengths is None else active_steps(n_steps, lengths, gx.device)
     outputs: list[Tensor] = [gx] * n_steps
     traces: list[dict[str, Tensor]] = [{}] * n_steps
-    state = p.state
+    state, steps = p.state, gx.unbind()  # a record of this loop refuses other numbers of steps
     for t in _order(n_steps, p.reverse):
         h = state[0] if p.recurrent_mask is None else state[0] * p.recurrent_mask
-        new, gates = spec.cell.step(spec, p.params, gx[t], h, state)
+        new, gates = spec.cell.step(spec, p.params, steps[t], h, state)
         if p.zoneout is not None:
             new = _apply_zoneout(p, t, state, new)
         if active is not None:

@@ -8,6 +8,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lstmkit.cells import State
 from lstmkit.ops.call import Call, Result
+from lstmkit.ops.recording import is_jit_traced, is_recorded
 
 NAME: str = "torch"
 
@@ -44,7 +45,8 @@ def run(call: Call) -> Result:
     weights = [p.params[name] for p in call.passes for name in _TORCH_WEIGHTS if name in p.params]
     state = tuple(torch.stack(parts) for parts in zip(*(call.state_of(p) for p in call.passes), strict=True))
     # One layer, no dropout. The training flag only saves what backward needs; cuDNN has no gradients without it.
-    settings = (weights, call.spec.bias, 1, 0.0, torch.is_grad_enabled(), len(call.passes) == 2)
+    training = torch.is_grad_enabled() or is_jit_traced()
+    settings = (weights, call.spec.bias, 1, 0.0, training, len(call.passes) == 2)
     if call.lengths is None:
         output, *final = layer(x, _as_torch(state), *settings, False)
         return Result(output, tuple(final))
@@ -52,7 +54,7 @@ def run(call: Call) -> Result:
     # Packing needs lengths of at least one, on the CPU. An empty sequence runs one step over zeros (NaN in
     # its padding would reach every gradient), and its results are replaced at the end.
     lengths = call.lengths.cpu()
-    empty_rows = int(lengths.min()) == 0
+    empty_rows = is_recorded() or int(lengths.min()) == 0  # a record must hold for other lengths, too
     not_empty = (lengths > 0).to(x.device).unsqueeze(-1)
     if empty_rows:
         x = torch.where(not_empty, x, x.new_zeros(()))

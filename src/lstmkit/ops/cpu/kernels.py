@@ -18,6 +18,7 @@ from torch import Tensor
 from lstmkit.cells import CELLS, CellSpec
 from lstmkit.ops import reference
 from lstmkit.ops.call import Call, Pass
+from lstmkit.ops.recording import is_recorded
 
 extension: ModuleType | None = None
 import_error = ""
@@ -149,8 +150,8 @@ def _saved_buffer(x: Tensor, passes: int, size: Any, dtype: torch.dtype) -> Tens
 
 
 def is_plain(x: Tensor) -> bool:
-    """Whether ``x`` is a real tensor in memory, not a subclass or a stand-in of ``torch.compile``."""
-    return type(x) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling()
+    """Whether ``x`` is a real tensor in memory, not a subclass, and nothing records what is done with it."""
+    return type(x) in (Tensor, torch.nn.Parameter) and not is_recorded()
 
 
 # ---- backward --------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from lstmkit.ops import reference
 from lstmkit.ops.ablations import full_gates, open_gate
 from lstmkit.ops.call import Call, Pass, PassResult, Result, Zoneout
 from lstmkit.ops.kernel_limits import kernel_limit_reason
+from lstmkit.ops.recording import is_recorded
 from lstmkit.ops.triton import autograd, launch, torch_library
 from lstmkit.ops.triton.autograd import WEIGHTS, SavePolicy
 from lstmkit.ops.triton.launch import NonDifferentiableInputs, Plan
@@ -77,7 +78,7 @@ def _run(call: Call, passes: tuple[Pass, ...], x: Tensor, gates: Sequence[str], 
     tensors = (inputs.gx, *inputs.weights, *inputs.state)
     needs_gradients = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     policy = SavePolicy(needs_gradients or call.trace, call.recompute and not call.trace)
-    scan = torch_library.scan if torch.compiler.is_compiling() else autograd.scan
+    scan = torch_library.scan if is_recorded() else autograd.scan
     results = scan(plan, fixed, policy, inputs, call.trace)
     outputs, rest = results[: len(passes)], results[len(passes) :]
     states, rest = rest[: len(plan.state_widths)], rest[len(plan.state_widths) :]
