@@ -180,6 +180,26 @@ class RecurrentLayer(nn.Module):
     def flatten_parameters(self) -> None:
         """Do nothing; code written for ``torch.nn`` may call it."""
 
+    @property
+    def qconfig(self) -> Any:
+        """What ``torch.ao.quantization`` sets on every module of a model; there is none otherwise."""
+        if "_qconfig" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__} has no attribute 'qconfig'")
+        return self._qconfig
+
+    @qconfig.setter
+    def qconfig(self, qconfig: Any) -> None:
+        warnings.warn(
+            f"torch.ao.quantization does not quantize lstmkit.{type(self).__name__}: it stays as it is. To quantize "
+            f"it, load its state_dict into torch.nn.{type(self).__name__} first",
+            stacklevel=2,
+        )
+        self.__dict__["_qconfig"] = qconfig
+
+    @qconfig.deleter
+    def qconfig(self) -> None:
+        self.__dict__.pop("_qconfig", None)
+
     def reset_parameters(self) -> None:
         """Initialize uniformly in ±1/√H with the random numbers that ``torch.nn`` draws; gains with 1."""
         bound = 1 / math.sqrt(self.hidden_size)

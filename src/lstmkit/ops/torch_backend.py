@@ -37,6 +37,8 @@ def unsupported_reason(call: Call) -> str | None:
         return "torch.compile cannot trace torch's recurrent layers"
     if torch._C._are_functorch_transforms_active():
         return "torch's recurrent layers do not support torch.func (vmap, jvp, ...)"
+    if torch.autograd.forward_ad._current_level >= 0:
+        return "torch's recurrent layers have no forward-mode derivatives"
     return None
 
 
