@@ -12,6 +12,7 @@ import pandas as pd
 from sacrebleu.metrics.bleu import BLEU
 
 from lstmkit.data.captioned_media import CaptionedMedia
+from lstmkit.evaluation.text_metrics import bleu_tokenizer
 from lstmkit.jobs.captioner.baselines import NearestCaption, most_frequent_caption
 from lstmkit.jobs.captioner.generation import beam_search_options, caption_media
 from lstmkit.jobs.captioner.predictor import CaptionerPredictor
@@ -33,8 +34,7 @@ def scores(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict
     transposed = _transpose_references(references)
     scores_by_metric: dict[str, float] = {}
     for order in NGRAM_ORDERS:
-        # force: sacreBLEU tokenizes all captions alike and need not warn about tokenized ones.
-        score = BLEU(lowercase=True, force=True, max_ngram_order=order).corpus_score(captions, transposed).score
+        score = _bleu(references, order).corpus_score(captions, transposed).score
         scores_by_metric[f"BLEU-{order}"] = round(score, 2)
     if all(len(texts) == 1 for texts in references):
         pairs = zip(captions, references, strict=True)
@@ -45,9 +45,15 @@ def scores(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict
 
 def signature(references: Sequence[Sequence[str]]) -> str:
     """sacreBLEU's signature of the scores."""
-    metric = BLEU(lowercase=True, force=True)
+    metric = _bleu(references, max(NGRAM_ORDERS))
     metric.corpus_score([""] * len(references), _transpose_references(references))
     return f"BLEU: {metric.get_signature().format()}; BLEU-n uses n-grams of at most n words."
+
+
+def _bleu(references: Sequence[Sequence[str]], order: int) -> BLEU:
+    tokenizer = bleu_tokenizer(text for texts in references for text in texts)
+    # force: sacreBLEU tokenizes all captions alike and need not warn about tokenized ones.
+    return BLEU(lowercase=True, force=True, max_ngram_order=order, tokenize=tokenizer)
 
 
 def _transpose_references(references: Sequence[Sequence[str]]) -> list[Any]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data.text.question_answering import Question, Questions
+from lstmkit.evaluation.text_metrics import has_unspaced_script, words
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.question_answerer.baselines import baseline_answers
 from lstmkit.jobs.question_answerer.predictor import QuestionAnswererPredictor
@@ -26,10 +27,13 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 def normalize_answer(answer: str) -> list[str]:
     """The words of an answer as SQuAD compares them (Rajpurkar et al. 2016): no case, punctuation or articles.
 
+    Characters of scripts without spaces are words of their own.
+
     >>> normalize_answer("The Normans.")
     ['normans']
     """
-    return _ARTICLES.sub(" ", answer.lower().translate(_NO_PUNCTUATION)).split()
+    plain = _ARTICLES.sub(" ", answer.lower().translate(_NO_PUNCTUATION))
+    return words(plain) if has_unspaced_script(plain) else plain.split()
 
 
 def token_f1(prediction: str, reference: str) -> float:

@@ -8,9 +8,11 @@ from importlib.metadata import version
 import numpy as np
 import pandas as pd
 from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenizers import Tokenizer
 
 from lstmkit.data.text.lines import split_sentences
 from lstmkit.data.text.text_pairs import TextPairs
+from lstmkit.evaluation.text_metrics import is_ascii_text, words
 from lstmkit.jobs.common.seq2seq_predictor import BEAM_SIZE
 from lstmkit.jobs.common.text_retrieval import TranslationMemory
 from lstmkit.jobs.evaluation import Evaluation
@@ -49,7 +51,7 @@ def evaluate_summaries(
         f"{predictor.count_truncated(sources):,} texts have more than {settings.max_tokens} tokens; only their first "
         f"{settings.max_tokens} are read.",
         f"The median summary of the training split has {words} words.",
-        signature(),
+        signature(test.targets),
     ]
     return Evaluation(pd.DataFrame(rows), DIRECTIONS, details, tuple(notes))
 
@@ -57,18 +59,28 @@ def evaluate_summaries(
 def scores(summaries: Sequence[str], references: Sequence[str]) -> dict[str, float]:
     """Mean F1 over all summaries, 0 to 100.
 
+    English is tokenized and stemmed as published scores are. For other languages all letters count, without stemming.
+
     >>> scores(["the red dogs"], ["a red dog"])
     {'ROUGE-1': 66.67, 'ROUGE-2': 50.0, 'ROUGE-L': 66.67}
     """
-    scorer = RougeScorer(list(_ROUGE_TYPES.values()), use_stemmer=True)
+    if is_ascii_text(references):
+        scorer = RougeScorer(list(_ROUGE_TYPES.values()), use_stemmer=True)
+    else:
+        scorer = RougeScorer(list(_ROUGE_TYPES.values()), tokenizer=_UnicodeTokenizer())
     by_summary = [scorer.score(reference, text) for text, reference in zip(summaries, references, strict=True)]
     means = {name: np.mean([score[kind].fmeasure for score in by_summary]) for name, kind in _ROUGE_TYPES.items()}
     return {name: round(100 * float(mean), 2) for name, mean in means.items()}
 
 
-def signature() -> str:
+def signature(references: Sequence[str]) -> str:
     """Library, version and options of the scores."""
-    return (
-        f"ROUGE: mean F1, one reference each; rouge-score {version('rouge-score')}, lowercased letters and digits, "
-        "Porter stemmer."
-    )
+    tokens = "lowercased letters and digits, Porter stemmer"
+    if not is_ascii_text(references):
+        tokens = "lowercased words of any script, without stemming; scripts without spaces by characters"
+    return f"ROUGE: mean F1, one reference each; rouge-score {version('rouge-score')}, {tokens}."
+
+
+class _UnicodeTokenizer(Tokenizer):
+    def tokenize(self, text: str) -> list[str]:
+        return words(text)

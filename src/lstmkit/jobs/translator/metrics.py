@@ -9,6 +9,7 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from lstmkit.data.text.text_pairs import TextPairs
+from lstmkit.evaluation.text_metrics import bleu_tokenizer
 from lstmkit.jobs.common.seq2seq_predictor import BEAM_SIZE
 from lstmkit.jobs.common.text_retrieval import TranslationMemory
 from lstmkit.jobs.evaluation import Evaluation
@@ -17,9 +18,8 @@ from lstmkit.progress import Progress
 
 _LENGTHS = (8, 12, 16, 24)  # upper limits, in words of the source, of the rows by length
 
-#: Metrics by name. Published scores of tokenized, lowercased text are close to the last one.
-_METRICS = {"BLEU": BLEU, "chrF": CHRF, "BLEU, lower-cased": lambda: BLEU(lowercase=True)}
-DIRECTIONS = dict.fromkeys(_METRICS, "high")
+#: By metric. Published scores of tokenized, lowercased text are close to the last one.
+DIRECTIONS = dict.fromkeys(("BLEU", "chrF", "BLEU, lower-cased"), "high")
 
 
 def evaluate_translations(
@@ -45,7 +45,7 @@ def evaluate_translations(
     notes = [
         f"{len(test):,} sentences, one reference each; beam size {BEAM_SIZE}, length penalty "
         f"{settings.length_penalty:g}.",
-        *signatures(),
+        *signatures(test.targets),
     ]
     return Evaluation(pd.DataFrame(rows), DIRECTIONS, details, tuple(notes))
 
@@ -56,15 +56,20 @@ def scores(translations: Sequence[str], references: Sequence[str]) -> dict[str, 
     >>> scores(["ein Hund läuft im Park"], ["Ein Hund läuft im Park"])["BLEU, lower-cased"]
     100.0
     """
-    by_metric = {name: make().corpus_score(translations, [references]).score for name, make in _METRICS.items()}
-    return {name: round(score, 2) for name, score in by_metric.items()}
+    metrics = _metrics(references)
+    return {name: round(m.corpus_score(translations, [references]).score, 2) for name, m in metrics.items()}
 
 
-def signatures() -> list[str]:
-    """sacreBLEU's signature of each metric."""
+def _metrics(references: Sequence[str]) -> dict[str, BLEU | CHRF]:
+    tokenizer = bleu_tokenizer(references)
+    bleu, lowercased = BLEU(tokenize=tokenizer), BLEU(tokenize=tokenizer, lowercase=True)
+    return dict(zip(DIRECTIONS, (bleu, CHRF(), lowercased), strict=True))
+
+
+def signatures(references: Sequence[str]) -> list[str]:
+    """sacreBLEU's signature of each metric; BLEU's tokenizer fits the script of the references."""
     lines = []
-    for name, make in _METRICS.items():
-        metric = make()
+    for name, metric in _metrics(references).items():
         metric.corpus_score(["a"], [["a"]])
         lines.append(f"{name}: {metric.get_signature().format()}")
     return lines

@@ -1,0 +1,65 @@
+"""The tokens that text metrics compare, by the script of the references.
+
+ROUGE and BLEU were defined for scripts with spaces between words; rouge-score even drops everything but ASCII letters.
+Han, kana, Thai, Lao, Khmer and Burmese have no spaces: there each character is a token, as in sacreBLEU's ``zh`` and
+``char`` tokenizers.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_OTHERS_WITHOUT_SPACES = "\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+_is_han = re.compile(f"[{_HAN}]").match
+_has_no_spaces = re.compile(f"[{_HAN}{_OTHERS_WITHOUT_SPACES}]").search
+#: Fraction of letters outside ASCII up to which a text counts as English with a few foreign words.
+_MAX_FOREIGN = 0.001
+_MIN_UNSPACED = 0.2  # fraction of letters of scripts without spaces from which on a text is tokenized by characters
+
+
+def is_ascii_text(texts: Iterable[str]) -> bool:
+    """Whether nearly all letters are ASCII, so that metrics made for English apply.
+
+    >>> is_ascii_text(["A red dog."]), is_ascii_text(["Красная собака."])
+    (True, False)
+    """
+    letters = [c for text in texts for c in text if c.isalpha()]
+    return sum(not c.isascii() for c in letters) <= _MAX_FOREIGN * len(letters)
+
+
+def has_unspaced_script(text: str) -> bool:
+    """Whether a text has characters of a script without spaces between words."""
+    return _has_no_spaces(text) is not None
+
+
+def words(text: str) -> list[str]:
+    """Case-folded words of letters, marks and digits; characters of scripts without spaces are words of their own.
+
+    >>> words("Der Hund, 2 हिन्दी 狗 跑了")
+    ['der', 'hund', '2', 'हिन्दी', '狗', '跑', '了']
+    """
+    tokens = [""]
+    for c in unicodedata.normalize("NFKC", text).casefold():
+        if has_unspaced_script(c):
+            tokens += [c, ""]
+        elif unicodedata.category(c)[0] in "LMN":
+            tokens[-1] += c
+        else:
+            tokens.append("")
+    return [token for token in tokens if token]
+
+
+def bleu_tokenizer(texts: Iterable[str]) -> str:
+    """sacreBLEU's tokenizer for these references: ``"13a"``, or ``"zh"`` or ``"char"`` for scripts without spaces.
+
+    >>> bleu_tokenizer(["Ein Hund läuft."]), bleu_tokenizer(["一只狗在跑。"]), bleu_tokenizer(["犬が走っています。"])
+    ('13a', 'zh', 'char')
+    """
+    letters = [c for text in texts for c in text if c.isalpha()]
+    unspaced = [c for c in letters if has_unspaced_script(c)]
+    if len(unspaced) < _MIN_UNSPACED * len(letters) or not unspaced:
+        return "13a"
+    return "zh" if all(map(_is_han, unspaced)) else "char"
