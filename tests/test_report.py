@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -183,6 +184,7 @@ def test_best_rules_are_validated():
         ([np.nan, 2.0, 3.0], "low", [1]),
         ([np.nan, 2.0, np.nan], "low", []),  # a single value is not marked
         ([None, 2, 3], "low", [1]),
+        ([0.5, 0.5, np.nan], "high", []),  # all equal: none is better
         ([np.inf, -np.inf, 0.0], "low", [1]),
     ],
 )
@@ -239,3 +241,13 @@ def test_an_evaluation_and_a_job_in_a_notebook():
     assert job._repr_html_() == "<code>AnomalyDetector(window=50)</code>"
     job.evaluation = evaluation
     assert job._repr_html_().startswith("<code>AnomalyDetector(window=50)</code><table>")
+
+
+def test_the_best_model_of_each_row(tmp_path: Path):
+    """In a table with a column per model, the best model of each row is shaded, not the easiest row."""
+    scores = pd.DataFrame({"group": ["rare", "frequent"], "LSTM": [0.3, 0.8], "item-kNN": [0.2, 0.9]})
+    section = Section("By group", table=scores, best={"LSTM": "high", "item-kNN": "high"}, best_in_rows=True)
+    write_report(tmp_path / "report.html", "Groups", [], [section], {})
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r'class="n best">([\d.]+)', page) == ["0.300", "0.900"]
+    assert "The best value of a row is shaded." in page

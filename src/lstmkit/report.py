@@ -39,7 +39,9 @@ class Section:
             hold the figure's data. The whole table can be downloaded as CSV.
         figure: Rendered at 200 dots per inch and displayed at 100.
         caption: Caption of the figure if there is one, else of the table. It is also the figure's alternative text.
-        best: By column name, which row to highlight: ``"low"``, ``"high"`` or ``"near:80"`` (closest to 80).
+        best: By column name, which row to highlight: ``"low"``, ``"high"`` or ``"near:80"`` (closest to 80). If all
+            values are equal, none is.
+        best_in_rows: The columns of ``best`` are models: highlight the best of them in each row.
 
     Raises:
         ValueError: ``best`` names a column that the table lacks, or an unknown rule.
@@ -55,6 +57,7 @@ class Section:
     figure: Figure | None = None
     caption: str = ""
     best: Mapping[str, str] = field(default_factory=dict)
+    best_in_rows: bool = False
 
     def __post_init__(self) -> None:
         _check_best(self.table if self.table is not None else pd.DataFrame(), self.best)
@@ -179,14 +182,17 @@ class _FormattedTable:
     rows: list[tuple[_Cell, ...]]
 
 
-def _format_cells(table: pd.DataFrame, best: Mapping[str, str]) -> _FormattedTable:
+def _format_cells(table: pd.DataFrame, best: Mapping[str, str], in_rows: bool = False) -> _FormattedTable:
     _check_best(table, best)
+    best_of_rows = _best_columns(table, best) if in_rows else {}
     columns, column_cells = [], []
     for name, column in table.items():
         numeric = pd.api.types.infer_dtype(column) in _NUMERIC_KINDS
         values = [float("nan") if pd.isna(v) else v for v in column] if numeric else list(column)
         texts = numbers(values) if numeric else _format_values(values)
-        best_rows = _best_rows(values, best[str(name)]) if str(name) in best and numeric else set()
+        best_rows = best_of_rows.get(str(name), set())
+        if str(name) in best and numeric and not in_rows:
+            best_rows = _best_rows(values, best[str(name)])
         columns.append((str(name), numeric))
         column_cells.append([_Cell(text, i in best_rows) for i, text in enumerate(texts)])
     return _FormattedTable(columns, list(zip(*column_cells, strict=True)))
@@ -218,7 +224,18 @@ def _best_rows(values: Sequence[float], rule: str) -> set[int]:
     if len(known) < 2:
         return set()  # with one value there is nothing to compare
     texts = numbers(scores)
-    return {i for i, score in enumerate(scores) if score == min(known) or texts[i] == texts[scores.index(min(known))]}
+    rows = {i for i, score in enumerate(scores) if score == min(known) or texts[i] == texts[scores.index(min(known))]}
+    return rows if len(rows) < len(known) else set()  # equal values: none is better
+
+
+def _best_columns(table: pd.DataFrame, best: Mapping[str, str]) -> dict[str, set[int]]:
+    """For each column of ``best``, the rows in which it is the best of them."""
+    names = list(best)
+    rows_of: dict[str, set[int]] = {name: set() for name in names}
+    for row, values in enumerate(table.set_axis(table.columns.map(str), axis=1)[names].itertuples(index=False)):
+        for column in _best_rows([float("nan") if pd.isna(v) else float(v) for v in values], best[names[0]]):
+            rows_of[names[column]].add(row)
+    return rows_of
 
 
 def _check_best(table: pd.DataFrame, best: Mapping[str, str]) -> None:
@@ -238,13 +255,14 @@ def _check_best(table: pd.DataFrame, best: Mapping[str, str]) -> None:
 def _template_context(section: Section) -> dict[str, Any]:
     """A section's variables in the template; figures and CSV files become data URIs."""
     context: dict[str, Any] = {"title": section.title, "caption": section.caption, "figure": None, "table": None}
+    context["best_in_rows"] = section.best_in_rows
     context["paragraphs"] = [p for p in re.split(r"\n\s*\n", section.text.strip()) if p]
     if section.figure is not None:
         width, height = (round(100 * side) for side in section.figure.get_size_inches())
         context["figure"] = {"src": _png(section.figure), "width": width, "height": height}
     if section.table is not None:
         csv = section.table.to_csv(index=False).encode("utf-8", "replace")
-        context["table"] = _format_cells(section.table, section.best)
+        context["table"] = _format_cells(section.table, section.best, section.best_in_rows)
         context["has_best"] = any(cell.best for row in context["table"].rows for cell in row)
         context["rows"] = context["table"].rows[:_MAX_TABLE_ROWS]
         context["csv"] = _data_uri("text/csv;charset=utf-8", csv)

@@ -38,7 +38,8 @@ def _evaluation_sections(evaluation: Evaluation) -> list[Section]:
     if details["question type"].nunique() > 1:
         by_type = scores_by_question_type(details, models)
         best = dict.fromkeys(models, "high")
-        sections.append(Section("Results by question type", "Accuracy of each model.", by_type, best=best))
+        text = "Accuracy of each model."
+        sections.append(Section("Results by question type", text, by_type, best=best, best_in_rows=True))
     examples = details.loc[: _NUM_EXAMPLES - 1, ["question", "correct answer", models[0]]]
     return [*sections, Section("Examples", "The first questions of the test split.", examples)]
 

@@ -88,6 +88,7 @@ def _popularity_section(predictor: RecommenderPredictor, evaluation: Evaluation)
         f"Recall@{k} by how often the next item occurs in the training split.",
         pd.DataFrame(rows),
         best=dict.fromkeys(ranks, "high") if rows else {},
+        best_in_rows=True,
     )
 
 

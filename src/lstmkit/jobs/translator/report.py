@@ -56,6 +56,7 @@ def _evaluation_sections(evaluation: Evaluation) -> list[Section]:
             "Sentences grouped by the number of words of the source.",
             by_length,
             best=dict.fromkeys(translations, "high"),
+            best_in_rows=True,
         ),
     ]
 
