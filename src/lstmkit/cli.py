@@ -236,9 +236,17 @@ def predict(context: typer.Context, arguments: RunAndRest = None) -> None:
 
 
 @app.command()
-def evaluate(run: RunArg, data: DataArg, as_json: Json = False) -> None:
+def evaluate(
+    run: RunArg,
+    data: DataArg,
+    train: Annotated[
+        str | None, typer.Option(help="file or folder that the run was fitted to, for the baselines that learn from it")
+    ] = None,
+    validation: Annotated[str | None, typer.Option(help="validation file of the run, if 'fit' had one")] = None,
+    as_json: Json = False,
+) -> None:
     """Score the model in RUN and simple baselines on DATA that it was not fitted to."""
-    evaluation = load(run).evaluate(data)
+    evaluation = load(run, train=train, validation=validation).evaluate(data)
     _print_json(evaluation.to_json()) if as_json else print(evaluation)
 
 

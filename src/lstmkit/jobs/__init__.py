@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lstmkit.errors import MissingLibraryError, ModelFileError, UserError
 from lstmkit.settings import unknown
@@ -52,17 +52,20 @@ def job_class(name: str) -> type[Job]:
     return getattr(module, class_name(name))
 
 
-def load(path: str | Path) -> Job:
+def load(path: str | Path, *, train: Any = None, validation: Any = None) -> Job:
     """Load a saved model as the job that it is.
 
     Args:
         path: The folder that ``save`` or ``fit`` wrote. No code is run from it.
+        train: The data that the model was fitted to. With them ``evaluate`` lists all baselines that ``fit`` listed.
+        validation: The validation data that ``fit`` got, if any.
 
     Raises:
         ModelFileError: The folder holds no model, or one that is damaged, unfinished, or of a newer version.
+        DataError: ``train`` are not the data that the run was fitted to.
     """
     from lstmkit.training import checkpoint
-    from lstmkit.training.run_folder import is_unfinished
+    from lstmkit.training.run_folder import RunFolder, is_unfinished
 
     folder = Path(path)
     if is_unfinished(folder):
@@ -72,7 +75,11 @@ def load(path: str | Path) -> Job:
     if name is None:
         job = description.get("job")
         raise ModelFileError(f"{folder} is a model of the job {job!r}, which this lstmkit does not have")
-    return job_class(name).from_saved(weights, description, folder)
+    job = job_class(name).from_saved(weights, description, folder)
+    if train is None:
+        return job
+    digests = RunFolder.read_run_metadata(folder)["data"] if (folder / "run.json").is_file() else None
+    return job.restore_training_data(train, validation, digests=digests)
 
 
 def current_name(name: object) -> str | None:

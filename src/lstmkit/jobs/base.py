@@ -197,6 +197,34 @@ class Job(JobSettings, ABC, Generic[P]):
             self._save_and_report(folder, examples, splits)
         return self
 
+    def restore_training_data(self, train: Any, validation: Any | None = None, *, digests: Any = None) -> Self:
+        """Give a loaded job the data that it was fitted to: what its baselines are fitted to. The model stays as it is.
+
+        Args:
+            train: The data that ``fit`` got.
+            validation: The validation data that ``fit`` got, if any.
+            digests: Digests of the data that the run was fitted to, as ``run.json`` has them; ``None`` = unknown.
+
+        Raises:
+            DataError: They are other data.
+        """
+        predictor = self.predictor
+        examples = self.read(train)
+        held_out = None if validation is None else self.read(validation)
+        current = [self.data_digest(part) for part in (examples, held_out) if part is not None]
+        if digests is not None and current != list(digests):
+            name = getattr(examples, "name", "the data")
+            raise DataError(
+                f"{name}: not the data that the run was fitted to: give the same data, and the validation data if fit "
+                "had them"
+            )
+        parts = self.split(examples, held_out)
+        self._predictor = self.prepare(parts.train)
+        self._predictor.model = predictor.model
+        self.calibrate(parts.valid)  # keeps the validation split for the baselines
+        self._predictor = predictor
+        return self
+
     @property
     def training_seconds(self) -> float:
         """Training time in seconds, over all parts of a resumed run."""

@@ -22,6 +22,8 @@ class Evaluation:
         details: The outputs that the scores were computed from.
         notes: What a reader must know to read the table.
         outputs: The predictions on the test examples, as the job's report takes them; not written to JSON.
+        missing_baselines: Baselines that need the training data, if a loaded model does not have them. Without them no
+            row is marked as the best, for the table cannot tell.
     """
 
     table: pd.DataFrame
@@ -29,14 +31,27 @@ class Evaluation:
     details: pd.DataFrame
     notes: tuple[str, ...] = ()
     outputs: Any = field(default=None, repr=False)
+    missing_baselines: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.missing_baselines:
+            note = (
+                f"Missing baselines: {', '.join(self.missing_baselines)}. A loaded model does not have its training "
+                "data: give them with --train FILE, or lstmkit.load(run, train=...)."
+            )
+            object.__setattr__(self, "notes", (*self.notes, note))
 
     def __str__(self) -> str:
-        return "\n".join([format_table(self.table, self.directions), *self.notes])
+        return "\n".join([format_table(self.table, self._marks), *self.notes])
 
     def _repr_html_(self) -> str:
         """The table for a notebook, the best of each score in bold."""
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
-        return f"{table_html(self.table, self.directions)}{notes}"
+        return f"{table_html(self.table, self._marks)}{notes}"
+
+    @property
+    def _marks(self) -> dict[str, str]:
+        return {} if self.missing_baselines else self.directions
 
     @property
     def headline(self) -> str:
@@ -45,7 +60,7 @@ class Evaluation:
         (model, value), *others = self.table[["model", score]].itertuples(index=False)
         sentence = f"{score[:1].upper()}{score[1:]} of {model} on the held-out test: {number(value)}."
         known = [(name, v) for name, v in others if pd.notna(v)]
-        if not known or pd.isna(value):
+        if not known or pd.isna(value) or self.missing_baselines:
             return sentence
         name, baseline = (min if direction == "low" else max)(known, key=lambda row: row[1])
         worse = value > baseline if direction == "low" else value < baseline

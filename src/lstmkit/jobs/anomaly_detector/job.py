@@ -212,7 +212,12 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
         steps = pd.concat([result.frame() for result in results], ignore_index=True)
         steps.insert(2, "label", np.concatenate(labels).astype(int))
         return Evaluation(
-            pd.DataFrame(rows), metrics.METRIC_DIRECTIONS, steps, tuple(self._notes(labels)), outputs=results
+            pd.DataFrame(rows),
+            metrics.METRIC_DIRECTIONS,
+            steps,
+            tuple(self._notes(labels)),
+            results,
+            ("Sub-PCA",) if self._fitted_to is None else (),
         )
 
     def _notes(self, labels: list[np.ndarray]) -> list[str]:
@@ -230,8 +235,6 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
             needed = TAIL if self.threshold_method == "pot" else 1 / self.false_alarm_rate - 1
             if count < needed and self.false_alarm_rate * (count + 1) < 1:
                 notes.append(f"So few steps cannot guarantee a rate under {1 / (count + 1):.2g}, whatever is set.")
-        if self._fitted_to is None:
-            notes.append("A loaded model does not have its training data: only baselines that need none are listed.")
         return notes
 
     def score_all_models(

@@ -190,7 +190,7 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
     def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
         """BLEU on held-out examples, compared with the nearest-neighbor caption and the most frequent caption.
 
-        The baselines need the training data: for a loaded model they are left out.
+        The baselines need the training data: load the model with ``train``.
         """
         predictor, test = self.predictor, self.read(data).with_captions()
         return metrics.evaluate(predictor, test, self._train_split, progress or default_progress())

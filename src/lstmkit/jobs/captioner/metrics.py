@@ -78,8 +78,9 @@ def evaluate(
     }
     num_captions = sum(map(len, test.texts))
     notes = [f"{len(test):,} {INPUT_KINDS[test.kind]}s, {num_captions:,} references. {signature(test.texts)}"]
+    missing: tuple[str, ...] = ()
     if train is None:
-        notes.append("A loaded model has no training data, so the baselines are left out.")
+        missing = ("nearest-neighbor caption", "most frequent caption")
     else:
         captions["nearest-neighbor caption"] = NearestCaption(train)(test.inputs)
         captions["most frequent caption"] = [most_frequent_caption(train)] * len(test)
@@ -96,4 +97,4 @@ def evaluate(
     references = [" / ".join(texts) for texts in test.texts]
     details = pd.DataFrame({"name": list(test.ids), "references": references, **captions})
     directions = dict.fromkeys(table.columns.drop("model"), "high")
-    return Evaluation(table, directions, details, tuple(notes), outputs=test)
+    return Evaluation(table, directions, details, tuple(notes), test, missing)

@@ -274,7 +274,7 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
         """Score the model and its baselines on labeled examples that it was not fitted to.
 
         The baselines are the majority class, and TF-IDF with logistic regression (texts) or the nearest neighbor. They
-        are fitted to the training examples of this object; a loaded model has the majority class only.
+        are fitted to the training examples of this object; load a model with ``train`` to have them.
         """
         predictor = self.predictor
         examples = self.read(data)

@@ -68,11 +68,10 @@ def evaluate_classifier(
     details[[f"p_{label}" for label in predictor.classes]] = probabilities.calibrated
     summary = calibration_summary(probabilities, targets, predictor.temperature)
     notes = [f"{len(test)} examples. {summary}", *predictor.front_end.notes(encoded)]
-    if train is None:
-        notes.append("A loaded model has no training data: the majority class is the only baseline.")
+    missing = () if train is not None else ("TF-IDF with logistic regression, or the nearest neighbor",)
     directions = MULTI_LABEL_METRICS if predictor.multi_label else SINGLE_LABEL_METRICS
     outputs = ClassifierOutputs(test, probabilities)
-    return Evaluation(pd.DataFrame(rows), dict(directions), details, tuple(notes), outputs)
+    return Evaluation(pd.DataFrame(rows), dict(directions), details, tuple(notes), outputs, missing)
 
 
 def scores(probabilities: np.ndarray, targets: np.ndarray, threshold: float) -> dict[str, float]:

@@ -115,7 +115,7 @@ class Seq2SeqJob(Seq2SeqSettings, Job[P]):
     def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
         """Score generated texts of pairs that the model was not fitted to, next to baselines.
 
-        A nearest-neighbor baseline needs the training split: a loaded model does not have it.
+        A nearest-neighbor baseline needs the training split: load the model with ``train``.
         """
         return self.evaluate_examples(self.read(data), progress or default_progress())
 

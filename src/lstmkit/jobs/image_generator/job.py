@@ -114,7 +114,7 @@ class ImageGenerator(ImageGeneratorSettings, Job[ImageGeneratorPredictor]):
     def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
         """Score held-out images: the model's variational bound, independent pixels and a Bernoulli mixture.
 
-        The mixture needs the training data: for a loaded model it is left out.
+        The mixture needs the training data: load the model with ``train``.
         """
         predictor = self.predictor
         return metrics.evaluate(predictor, self.read(data), self._train_split, progress or default_progress())

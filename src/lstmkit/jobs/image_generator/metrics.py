@@ -71,13 +71,12 @@ def evaluate(predictor: ImageGeneratorPredictor, test: Images, train: Images | N
         mixture = bernoulli_mixture(known, pixels, _MIXTURE_COMPONENTS, settings.seed, progress)
         components = min(_MIXTURE_COMPONENTS, len(known))
         rows.append((f"Bernoulli mixture ({components} components)", float(mixture.mean()), nan, nan))
-    else:
-        notes.append("A loaded model has no training data, so the mixture is left out.")
     independent = independent_bernoulli(predictor.mean_image.reshape(1, -1), pixels)
     rows.append(("independent pixels", float(independent.mean()), nan, nan))
     table = pd.DataFrame(rows, columns=pd.Index(["model", *_DIRECTIONS]))
     details = pd.DataFrame({"image": list(test.ids), NLL: terms.sum(axis=1)})
-    return Evaluation(table, dict(_DIRECTIONS), details, tuple(notes), outputs=test)
+    missing = ("Bernoulli mixture",) if train is None else ()
+    return Evaluation(table, dict(_DIRECTIONS), details, tuple(notes), test, missing)
 
 
 def _binarization_note(settings: ImageGeneratorSettings) -> str:

@@ -184,7 +184,7 @@ class LanguageModel(LanguageModelSettings, Job[LanguageModelPredictor]):
     def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
         """Perplexity and bits per character of a text that the model was not fitted to, next to n-gram baselines.
 
-        The n-grams are counted in the training split. They are not saved: a loaded model is compared with unigrams.
+        The n-grams are counted in the training split. They are not saved: load the model with ``train``.
         """
         predictor = self.predictor
         return metrics.evaluate_text(predictor, self.read(data), self._train_stream, progress or default_progress())

@@ -60,6 +60,7 @@ def evaluate_text(
     if len(nats) > 1:
         notes.append("The cache and dynamic evaluation use the test text up to each token.")
     nats |= _baseline_surprisal(predictor, ids, train_stream)
+    missing = ("Kneser-Ney n-grams",) if train_stream is None else ()
     rows = [
         {
             "model": name,
@@ -69,7 +70,13 @@ def evaluate_text(
         for name, values in nats.items()
     ]
     details = pd.DataFrame({"token": predictor.tokenizer.tokens(ids[1:]), **nats})
-    return Evaluation(pd.DataFrame(rows), {"perplexity": "low", "bits per character": "low"}, details, tuple(notes))
+    return Evaluation(
+        pd.DataFrame(rows),
+        {"perplexity": "low", "bits per character": "low"},
+        details,
+        tuple(notes),
+        missing_baselines=missing,
+    )
 
 
 def _unknown_fraction(predictor: LanguageModelPredictor, stream: TokenStream) -> float:

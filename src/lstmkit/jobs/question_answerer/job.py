@@ -138,7 +138,7 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
     def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
         """Score the model and baselines that ignore the story or only count its words.
 
-        Baselines that learn need the training data: for a loaded model they are left out.
+        Baselines that learn need the training data: load the model with ``train``.
         """
         predictor, questions = self.predictor, self.read(data)
         questions.require_answers()

@@ -99,6 +99,6 @@ def evaluate(
         f"{len(test):,} questions. Probabilities are calibrated with temperature {predictor.temperature:.2f} "
         "(1 = unchanged)."
     ]
-    if not train:
-        notes.append("A loaded model has no training data, so baselines that learn are left out.")
-    return Evaluation(pd.DataFrame(rows), METRIC_DIRECTIONS[answer_type], details, tuple(notes), outputs=test)
+    learned = ("most frequent answer per question", "TF-IDF, logistic regression")
+    missing = learned if answer_type == "classification" and not train else ()
+    return Evaluation(pd.DataFrame(rows), METRIC_DIRECTIONS[answer_type], details, tuple(notes), test, missing)

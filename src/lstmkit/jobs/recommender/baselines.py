@@ -140,9 +140,7 @@ def build_baselines(
     """
     baselines: dict[str, ItemScorer] = {"most popular": MostPopular(counts)}
     if train_sessions is None:
-        return baselines, (
-            "A loaded model does not have the training sessions, which item-kNN and the Markov chain are fitted to.",
-        )
+        return baselines, ()
     knn, chain = ItemKNN(train_sessions, len(counts)), MarkovChain(train_sessions, counts)
     baselines |= {"item-kNN": knn, "Markov chain": chain}
     if valid is None or not len(valid.session_index):

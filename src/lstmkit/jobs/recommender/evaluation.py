@@ -72,6 +72,7 @@ def evaluate_recommender(
         _details(test, queries, predictor.counts, ranks),
         notes,
         EvaluatedSessions(test, queries),
+        ("item-kNN", "Markov chain") if train_sessions is None else (),
     )
 
 

@@ -146,7 +146,7 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
     def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
         """Q3, Q8 and segment overlap in percent on the scored residues, of model and baselines.
 
-        The windowed regression learns from the chains that this object was fitted to; a loaded model lacks them.
+        The windowed regression learns from the chains that this object was fitted to: load a model with ``train``.
 
         Raises:
             DataError: The states are unknown, or no residue is scored.
@@ -174,6 +174,7 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
             metrics.details(test, predicted, alphabets),
             self._notes(test),
             outputs=(test, predicted),
+            missing_baselines=("windowed logistic regression",) if self._train_split is None else (),
         )
 
     def _notes(self, test: ProteinChains) -> tuple[str, ...]:
@@ -183,9 +184,7 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
         long = sum(len(sequence) > longest for sequence in test.sequences)
         if long:
             notes.append(f"Chains of more than {longest:,} residues are read in windows ({long} chains).")
-        if self._train_split is None:
-            notes.append("A loaded model does not have its training chains: the windowed regression is missing.")
-        elif self.predictor.profile is not None:
+        if self.predictor.profile is not None:
             notes.append("The baselines read the letters alone.")
         return tuple(notes)
 

@@ -167,7 +167,7 @@ class SpeechSynthesizer(SpeechSettings, Job[SpeechPredictor]):
     def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
         """Distance of synthesized speech from held-out recordings, of model and baselines.
 
-        Concatenated word recordings need the training recordings; a loaded model lacks them.
+        Concatenated word recordings need the training recordings: load the model with ``train``.
         """
         self.check_fitted()
         return self.evaluate_examples(self.read(data), progress or default_progress())

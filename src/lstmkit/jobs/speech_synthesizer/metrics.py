@@ -120,7 +120,8 @@ def evaluate(
     joined = details[f"{_WORDS}: MCD"].notna().sum() if f"{_WORDS}: MCD" in details else 0
     if joined < len(details):
         notes.append(f"The {_WORDS} covers {joined:,} of the texts, those whose words were recorded separately.")
-    return Evaluation(table, METRIC_DIRECTIONS, details, (*notes, *_NOTES))
+    missing = (_WORDS,) if words is None else ()
+    return Evaluation(table, METRIC_DIRECTIONS, details, (*notes, *_NOTES), missing_baselines=missing)
 
 
 def _row(

@@ -44,6 +44,7 @@ def evaluate_summaries(
     }
     if train is not None:
         summaries["nearest-neighbor summary"] = TranslationMemory(train.sources, train.targets)(sources)
+    missing = ("nearest-neighbor summary",) if train is None else ()
     rows = [{"model": name, **scores(texts, test.targets)} for name, texts in summaries.items()]
     details = pd.DataFrame({"source": sources, "reference": test.targets, **summaries})
     notes = [
@@ -53,7 +54,7 @@ def evaluate_summaries(
         f"The median summary of the training split has {words} words.",
         signature(test.targets),
     ]
-    return Evaluation(pd.DataFrame(rows), DIRECTIONS, details, tuple(notes))
+    return Evaluation(pd.DataFrame(rows), DIRECTIONS, details, tuple(notes), missing_baselines=missing)
 
 
 def scores(summaries: Sequence[str], references: Sequence[str]) -> dict[str, float]:

@@ -40,6 +40,7 @@ def evaluate_translations(
     if train is not None:
         translations["translation memory"] = TranslationMemory(train.sources, train.targets)(test.sources)
     translations["copy of the source"] = test.sources
+    missing = ("translation memory",) if train is None else ()
     rows = [{"model": name, **scores(texts, test.targets)} for name, texts in translations.items()]
     details = pd.DataFrame({"source": test.sources, "reference": test.targets, **translations})
     notes = [
@@ -47,7 +48,7 @@ def evaluate_translations(
         f"{settings.length_penalty:g}.",
         *signatures(test.targets),
     ]
-    return Evaluation(pd.DataFrame(rows), DIRECTIONS, details, tuple(notes))
+    return Evaluation(pd.DataFrame(rows), DIRECTIONS, details, tuple(notes), missing_baselines=missing)
 
 
 def scores(translations: Sequence[str], references: Sequence[str]) -> dict[str, float]:
