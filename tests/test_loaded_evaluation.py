@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from job_cases import CASES, answer, make
+from job_cases import CASES, make, predict_records
 from lstmkit.errors import DataError
 from lstmkit.jobs import load
 from lstmkit.jobs.base import Job
@@ -36,7 +36,7 @@ def test_with_its_training_data_a_loaded_model_has_the_same_table(name: str, run
     assert expected.missing_baselines == ()
     loaded = load(run, train=CASES[name].data())
     pd.testing.assert_frame_equal(evaluated(loaded, name).table, expected.table, rtol=1e-6)
-    assert answer(loaded) == answer(fitted)
+    assert predict_records(loaded) == predict_records(fitted)
 
 
 @every_case
