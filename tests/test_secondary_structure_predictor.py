@@ -91,7 +91,7 @@ def test_fasta(tmp_path: Path):
         ("a.csv", "id,chain\nx,MK\n", r"neither a column 'sequence' .* nor 'residue' .*give --sequence-col NAME"),
         ("a.csv", "name,residue\nx,M\n", "no column 'id' in a.csv"),
         ("a.csv", "id,residue\nx,MK\n", "column 'residue', row 1 below the header: 'MK' is not one letter"),
-        ("a.csv", "id,residue\n,M\n", "column 'id', row 1 below the header: '' is not an id: every row needs one"),
+        ("a.csv", "id,residue\n,M\n", "column 'id', row 1 below the header: '' is not a valid id: every row needs one"),
         ("a.pdb", "x", "unsupported file format"),
         ("missing.fasta", None, "no such file"),
     ],

@@ -187,7 +187,7 @@ def test_unreadable_files_are_named(tmp_path: Path):
 def test_a_text_that_is_not_utf8(tmp_path: Path):
     (tmp_path / "a.png").write_bytes(png(line("a")))
     (tmp_path / "a.txt").write_bytes("café".encode("latin-1"))
-    with pytest.raises(DataError, match=r"a\.txt is not UTF-8"):
+    with pytest.raises(DataError, match=r"a\.txt, line 1: byte 0xE9 is not UTF-8"):
         read_transcripts(tmp_path, Columns())
 
 

@@ -25,7 +25,7 @@ from lstmkit.data.media_files import (
     video_type,
 )
 from lstmkit.data.tables.native_frames import as_pandas
-from lstmkit.data.tables.parsing import group_rows, has_decimal_commas, read_numbers
+from lstmkit.data.tables.parsing import group_rows, read_numbers
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.vision.video_io import ClipFormat, VideoClip, video_from_array
 from lstmkit.errors import DataError, listing
@@ -219,7 +219,6 @@ def _from_table(table: Table, columns: Columns) -> LabeledExamples:
 def _sequences(table: Table, columns: Columns, labels: Sequence[Labels | None]) -> LabeledExamples:
     """Rows with the same id are one sequence, in table order."""
     names, rows = group_rows(table, columns.id)
-    table.decimal_comma = table.decimal_comma and has_decimal_commas(table, columns.values)
     steps = [read_numbers(table, name) for name in columns.values]
     for name, values in zip(columns.values, steps, strict=True):
         table.raise_if_any(name, np.isnan(values), "is a missing value: fill it in, or remove the sequence")

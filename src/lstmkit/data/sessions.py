@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.series.long_format import read_ids
 from lstmkit.data.tables.native_frames import as_pandas
-from lstmkit.data.tables.parsing import has_decimal_commas, parse_numbers, read_timestamps
+from lstmkit.data.tables.parsing import parse_numbers, read_ids, read_timestamps
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.errors import DataError, listing
 
@@ -129,7 +128,6 @@ def _from_table(table: Table, columns: Columns) -> Sessions:
     _check_columns(table, columns)
     session_index, names = read_ids(table, columns.session, "session id")
     item_index, ids = read_ids(table, columns.item, "item id")
-    table.decimal_comma = table.decimal_comma and has_decimal_commas(table, columns.time)
     times = [_times(table, column) for column in columns.time]
     notes = list(table.notes)
     if times:

@@ -18,8 +18,10 @@ import pandas as pd
 from lstmkit.data import zip_archive
 from lstmkit.data.audio import audio_io
 from lstmkit.data.ink.resampling import validate_strokes
+from lstmkit.data.tables.delimited import parse_delimited
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.table import Table, read_file
+from lstmkit.data.text_files import decode_text
 from lstmkit.data.vision import image_io
 from lstmkit.errors import DataError, one_line
 
@@ -176,7 +178,7 @@ def _pairs(names: list[str], read: Callable[[str], bytes], where: str) -> Transc
     for name in media:
         text_file = next((text for text in _text_file_names(name) if text in existing), None)
         inputs.append(_decode_media(read(name), name))
-        texts.append(None if text_file is None else _decode_text(read(text_file), text_file))
+        texts.append(None if text_file is None else normalize_text(decode_text(read(text_file), text_file)))
     return _same_kind(inputs, texts, media, where)
 
 
@@ -186,13 +188,6 @@ def _text_file_names(name: str) -> list[str]:
     while Path(stems[-1]).suffix:
         stems.append(stems[-1][: -len(Path(stems[-1]).suffix)])
     return [stem + suffix for stem in stems for suffix in _TEXTS]
-
-
-def _decode_text(content: bytes, name: str) -> str:
-    try:
-        return normalize_text(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as err:
-        raise DataError(f"{name} is not UTF-8 ({err.reason}): save it as UTF-8") from err
 
 
 def _decode_media(content: bytes, name: str) -> Any:
@@ -222,7 +217,8 @@ def _from_npz(path: Path) -> Transcripts:
     texts: list[str | None] = [None] * len(examples)
     text_file = path.with_suffix(".tsv")
     if text_file.is_file():
-        rows = [line.split("\t") for line in _lines(text_file)]
+        text = decode_text(text_file.read_bytes(), text_file.name)
+        rows = parse_delimited(text, text_file.name, "\t", has_header=False).frame.to_numpy().tolist()
         if len(rows) != len(examples):
             raise DataError(
                 f"{text_file.name} has {len(rows)} lines, but {path.name} has {len(examples)} examples: "
@@ -232,13 +228,6 @@ def _from_npz(path: Path) -> Transcripts:
         names = [row[0] if len(row) > 1 else name for row, name in zip(rows, names, strict=True)]
     inputs = [validate(example, name) for example, name in zip(examples, names, strict=True)]
     return Transcripts(inputs, texts, names, "strokes" if kind == "strokes" else "features", path.name)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
-    except UnicodeDecodeError as err:
-        raise DataError(f"{path.name} is not UTF-8 ({err.reason}): save it as UTF-8") from err
 
 
 def _from_table(table: Table, folder: Path, columns: Columns) -> Transcripts:

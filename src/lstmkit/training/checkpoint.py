@@ -52,7 +52,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelFileError(f"{path} is missing: the folder {path.parent} holds no complete model or run") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as err:
+    except (ValueError, RecursionError, OSError) as err:
         raise ModelFileError(f"{path} is damaged ({err}): restore it from a copy, or fit anew") from err
 
 
@@ -84,7 +84,7 @@ def read_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
         tensors = load_tensors_bytes(content)
     except FileNotFoundError:
         raise ModelFileError(f"{path} is missing: restore it from a copy, or fit anew") from None
-    except (SafetensorError, OSError, json.JSONDecodeError) as err:
+    except (SafetensorError, OSError, ValueError, RecursionError) as err:
         raise ModelFileError(f"{path} is damaged ({err}): restore it from a copy, or fit anew") from err
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise ModelFileError(f"{path} is not the file that {DESCRIPTION} describes: restore both from one copy")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +11,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from lstmkit.data import zip_archive
 from lstmkit.data.audio.audio_io import FILE_SUFFIXES, AudioClip, audio_from_array, read_audio, resample
+from lstmkit.data.tables.delimited import parse_delimited
+from lstmkit.data.tables.table import Table, parse_table
+from lstmkit.data.text_files import decode_text
 from lstmkit.errors import DataError, listing, one_line
 
 METADATA_FILE = "metadata.csv"  #: LJSpeech's table: ``id|text|normalized text``, without a header.
@@ -238,7 +240,7 @@ def _rows(files: _Files, clips: list[str], table: str | None, name: str) -> list
     """Audio file and transcript of each clip."""
     if table is None:
         texts = {str(PurePosixPath(clip).with_suffix(".txt")): clip for clip in clips}
-        rows = [(clip, _text(files[text](), text)) for text, clip in texts.items() if text in files]
+        rows = [(clip, decode_text(files[text](), text)) for text, clip in texts.items() if text in files]
         if not rows:
             raise DataError(
                 f"{name} has no transcripts: give a {METADATA_FILE} (id|text), a .csv with columns path and text, or "
@@ -252,44 +254,29 @@ def _rows(files: _Files, clips: list[str], table: str | None, name: str) -> list
             suffix = "/".join(parts[start:])
             for key in {suffix, str(PurePosixPath(suffix).with_suffix(""))}:
                 clips_by_key.setdefault(key, []).append(clip)
+    cells = _table_of_clips(files[table](), table)
     rows = []
-    for line, clip, text in _cells(_text(files[table](), table), table):
-        key = PurePosixPath(clip.replace("\\", "/")).as_posix().removeprefix("./")
+    for row, (clip, text) in enumerate(zip(cells.column("path"), cells.column("text"), strict=True)):
+        key = PurePosixPath(clip.strip().replace("\\", "/")).as_posix().removeprefix("./")
         matches = clips_by_key.get(key, [])
         if len(matches) != 1:
-            what = "no audio file" if not matches else f"several audio files ({listing(matches)}) for"
-            raise DataError(f"{table}, line {line}: {what} {one_line(clip)!r}: correct the path")
+            what = "no audio file" if not matches else f"several audio files ({listing(matches)})"
+            cells.raise_if_any("path", np.arange(len(cells.frame)) == row, f"names {what}: correct the path")
         rows.append((matches[0], text))
-    if not rows:
-        raise DataError(f"{table} has no rows")
     return rows
 
 
-def _cells(text: str, table: str) -> Iterator[tuple[int, str, str]]:
-    """Line number, audio file and transcript of each row of a table."""
-    first = text.split("\n", 1)[0]
-    if "|" in first:
-        for line, row in enumerate(text.split("\n"), 1):
-            cells = row.split("|")
-            if len(cells) < 2 and row.strip():
-                raise DataError(f"{table}, line {line}: {one_line(row)!r} is not id|text: write one line per clip")
-            if row.strip():
-                yield line, cells[0].strip(), next((cell for cell in cells[2:3] if cell.strip()), cells[1])
-        return
-    rows = csv.DictReader(io.StringIO(text), delimiter="\t" if "\t" in first else ",")
-    names = [name.strip().lower() for name in rows.fieldnames or []]
-    if not {"path", "text"} <= {*names}:
-        raise DataError(f"{table} has the columns {listing(names)}: give path and text, or id|text without a header")
-    rows.fieldnames = names
-    try:
-        for row in rows:
-            yield rows.line_num, row["path"] or "", row["text"] or ""
-    except csv.Error as err:
-        raise DataError(f"{table}, line {rows.line_num}: {one_line(err)}") from err
-
-
-def _text(content: bytes, name: str) -> str:
-    try:
-        return content.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as err:
-        raise DataError(f"{name} is not UTF-8: save it as UTF-8") from err
+def _table_of_clips(content: bytes, name: str) -> Table:
+    """Table with the columns ``path`` and ``text``. LJSpeech's is ``id|text|normalized text``, without a header."""
+    text = decode_text(content, name)
+    if "|" in text.partition("\n")[0]:
+        frame = parse_delimited(text, name, "|", has_header=False).frame
+        texts = frame["2"].mask(frame["3"].str.strip() != "", frame["3"]) if "3" in frame else frame["2"]
+        return Table(pd.DataFrame({"path": frame["1"], "text": texts}), name)
+    table = parse_table(content, name, strict=True)
+    table.frame.columns = table.frame.columns.str.lower()
+    if not {"path", "text"} <= {*table.frame.columns}:
+        raise DataError(
+            f"{name} has the columns {listing(table.frame.columns)}: give path and text, or id|text without a header"
+        )
+    return table

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 
 from lstmkit.data.batch import Batch, pad_sequences
 from lstmkit.data.music.midi import FILE_SUFFIXES, LOWEST_PITCH, MAX_STEPS, N_KEYS, read_midi
+from lstmkit.data.text_files import decode_text, open_bytes
 from lstmkit.errors import DataError, one_line
 
 SPLITS = ("train", "valid", "test")
@@ -164,9 +165,11 @@ def _from_npz(path: Path) -> dict[str, list[np.ndarray]]:
 def _from_json(path: Path) -> dict[str, list[np.ndarray]]:
     """Read JSON ``{split: [piece, …]}``; a piece is a list of chords, a chord a list of MIDI numbers."""
     try:
-        content = path.read_bytes()
-        pieces = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
-    except (OSError, ValueError, EOFError) as err:
+        with open_bytes(path) as file:
+            pieces = json.loads(decode_text(file.read(), path.name))
+    except DataError:
+        raise
+    except (OSError, ValueError, EOFError, zlib.error, RecursionError) as err:
         raise DataError(f"{path.name} is not readable JSON ({one_line(err)}): correct it") from err
     if not isinstance(pieces, dict) or not all(isinstance(pieces.get(split, []), list) for split in SPLITS):
         raise DataError(f"{path.name} must be an object with lists of pieces under {', '.join(SPLITS)}")

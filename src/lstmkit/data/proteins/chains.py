@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data.tables.native_frames import as_pandas
-from lstmkit.data.tables.parsing import group_rows, has_decimal_commas, read_numbers
+from lstmkit.data.tables.parsing import group_rows, read_numbers
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.text.lines import read_text
+from lstmkit.data.text_files import text_suffix
 from lstmkit.errors import DataError, listing, one_line
 
 #: Secondary-structure states: helix, strand, coil; and DSSP's eight states, with ``C`` for a blank.
@@ -151,7 +152,7 @@ def read_protein_chains(data: object, columns: Columns | None = None) -> Protein
         return data
     if isinstance(data, (str, os.PathLike)):
         path = Path(data)
-        if path.with_suffix("" if path.suffix == ".gz" else path.suffix).suffix.lower() in _FASTA:
+        if text_suffix(path) in _FASTA:
             return _from_fasta(path)
         return _from_table(read_file(path), columns)
     if isinstance(data, pd.DataFrame):
@@ -238,7 +239,6 @@ def _from_residue_rows(table: Table, columns: Columns) -> ProteinChains:
     mask = joined_letters(columns.mask) if columns.mask in table.frame else None
     profile = None
     if columns.profile:
-        table.decimal_comma = table.decimal_comma and has_decimal_commas(table, columns.profile)
         numbers = [read_numbers(table, name) for name in columns.profile]
         for name, values in zip(columns.profile, numbers, strict=True):
             table.raise_if_any(name, np.isnan(values), "is a missing value: fill it in, or remove the chain")

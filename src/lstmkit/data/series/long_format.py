@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.tables.parsing import has_decimal_commas, read_covariate, read_numbers, read_timestamps
+from lstmkit.data.tables.parsing import read_covariate, read_ids, read_numbers, read_timestamps
 from lstmkit.data.tables.table import SeriesColumns, Table
 from lstmkit.errors import DataError, format_timestamp
 
@@ -77,9 +77,6 @@ def read_rows(table: Table, roles: SeriesColumns) -> SeriesRows:
     """
     series_index, ids = read_ids(table, roles.id, "series id")
     names = (*roles.past, *roles.future, *roles.static)
-    table.decimal_comma = table.decimal_comma and has_decimal_commas(
-        table, (*([roles.target] if roles.target else []), *names)
-    )
     timestamps = (
         read_timestamps(table, roles.time)
         if roles.time
@@ -100,28 +97,6 @@ def read_rows(table: Table, roles: SeriesColumns) -> SeriesRows:
             f"keep one row per timestamp{id_option}"
         )
     return rows
-
-
-def read_ids(table: Table, column: str | None, what: str) -> tuple[np.ndarray, list[str]]:
-    """Index of each row's id ``(N,)`` int64, and the ids in order of appearance. 1 and "1" are the same id.
-
-    Args:
-        table: The table.
-        column: The id column; ``None`` if all rows have the same id.
-        what: Name of the id in messages.
-
-    Raises:
-        DataError: A row has no id.
-    """
-    if column is None:
-        return np.zeros(len(table.frame), dtype=np.int64), [table.series_name]
-    cells = table.column(column)
-    empty = (cells.isna() | (cells == "")).to_numpy(dtype=bool)
-    table.raise_if_any(column, empty, f"is not a valid {what}: every row needs one")
-    codes, unique = pd.factorize(cells)
-    names = [str(int(u)) if isinstance(u, float) and u.is_integer() else str(u) for u in unique]
-    merged, ids = pd.factorize(np.array(names, dtype=object))
-    return merged[codes].astype(np.int64), list(ids)
 
 
 def _static_values(

@@ -15,7 +15,7 @@ import torch
 
 from lstmkit.data.batch import Batch, pad_sequences
 from lstmkit.data.tables.native_frames import as_pandas
-from lstmkit.data.tables.parsing import has_decimal_commas, parse_numbers, read_numbers, read_timestamps
+from lstmkit.data.tables.parsing import parse_numbers, read_ids, read_numbers, read_timestamps
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.errors import DataError, listing
 
@@ -184,7 +184,6 @@ def _from_table(table: Table, columns: Columns) -> SensorSeriesSet:
                 f"no column {name!r} in {table.name} (columns: {listing(frame.columns)}): correct --{role}-col"
             )
     channels = _channels(table, columns)
-    table.decimal_comma = table.decimal_comma and has_decimal_commas(table, channels)
     values = np.stack([read_numbers(table, name) for name in channels], axis=1)
     for name, column in zip(channels, values.T, strict=True):
         table.raise_if_any(
@@ -192,7 +191,8 @@ def _from_table(table: Table, columns: Columns) -> SensorSeriesSet:
         )
     times: Any = read_timestamps(table, columns.time) if has_time else np.arange(1, len(frame) + 1)
     labels = _labels(table, columns.label) if has_label else None
-    names = table.column(columns.id).map(str) if has_id else pd.Series([table.name] * len(frame))
+    codes, ids = read_ids(table, columns.id) if has_id else (np.zeros(len(frame), np.int64), [table.name])
+    names = pd.Series(np.array(ids, dtype=object)[codes])
     series = []
     for name, rows in names.groupby(names, sort=False).indices.items():
         rows = np.sort(rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import re
 import shlex
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,11 +13,16 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.tables.table import SeriesColumns, Table
+from lstmkit.data.tables.table import MISSING, SeriesColumns, Table
 from lstmkit.errors import DataError, listing
 
 #: Dates that pandas parses without guessing: year first, with the name of a month, or month-year.
 _UNAMBIGUOUS_DATE = r"(?i)\s*\d{4}|.*(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)|\s*\d{1,2}[-/]\d{4}\s*$"
+#: Numbers: with a comma; with a comma that may separate thousands; with a decimal point; of any form.
+_COMMA_NUMBER = r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*"
+_THOUSANDS = r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*"
+_DECIMAL_POINT = r"\s*[+-]?(?:\d*\.(?:\d{1,2}|\d{4,})|0?\.\d+|\d{4,}\.\d+)(?:[eE][+-]?\d+)?\s*"
+_NUMBER = r"\s*[+-]?[\d.,]*\d[\d.,]*(?:[eE][+-]?\d+)?\s*"
 _DATE_HINT = "write timestamps as 1949-01 or 1949-01-31"
 _DATE_RANGE = "from the years 1678 to 2261"
 
@@ -58,7 +62,7 @@ def _suggest_options(table: Table, roles: SeriesColumns) -> str:
     unique_columns = [c for c, n in collections.Counter(sample.frame.columns).items() if n == 1][:50]
     columns = [c for c in unique_columns if c not in (roles.id, roles.time)]
     dated = [c for c in columns if _is_dated(sample, c)]
-    numeric = [c for c in columns if c not in dated and not parse_numbers(sample, c)[1].any()]
+    numeric = [c for c in columns if c not in dated and _is_numeric(sample, c)]
     options = []
     if roles.time not in (None, *table.frame.columns):
         time_option = '--time-col NAME (or --time-col "" if the rows are the time steps, in order)'
@@ -74,6 +78,13 @@ def _is_dated(table: Table, column: str) -> bool:
         return isinstance(read_timestamps(table, column), pd.DatetimeIndex)
     except DataError:
         return False
+
+
+def _is_numeric(table: Table, column: str) -> bool:
+    try:
+        return not parse_numbers(table, column)[1].any()
+    except DataError:  # with a comma that may be a decimal comma
+        return True
 
 
 def read_timestamps(table: Table, column: str) -> Any:
@@ -192,7 +203,7 @@ def parse_numbers(table: Table, column: str) -> tuple[np.ndarray, np.ndarray]:
     if raw.dtype != object:  # dates, complex numbers and the like
         return np.full(len(raw), np.nan), ~missing
     text = raw.mask(missing, None)
-    if table.decimal_comma and not missing.all():
+    if not missing.all() and has_decimal_comma(table, column):
         plain = text.str.fullmatch(r"\s*[+-]?(?:\d+(?:,\d*)?|,\d+)(?:[eE][+-]?\d+)?\s*", na=False)
         text = text.where(plain, None).str.replace(",", ".", regex=False)
     values: Any = pd.to_numeric(text, errors="coerce")
@@ -204,23 +215,50 @@ def parse_numbers(table: Table, column: str) -> tuple[np.ndarray, np.ndarray]:
     return values, ~good & ~missing
 
 
-def has_decimal_commas(table: Table, columns: Sequence[str]) -> bool:
-    """Whether numbers are written as 3,14. It is decided once per file, so that all columns follow one rule.
+def has_decimal_comma(table: Table, column: str) -> bool:
+    """Whether the numbers of a column are written as 3,14.
+
+    All columns of a file follow one rule, decided when the first number is read. Only a column that has decimal points
+    and no commas is an exception.
 
     Raises:
-        DataError: All numbers look like 1,234, where the comma may be a decimal or a thousands separator.
+        DataError: The numbers look like 1,234, and no column shows whether the comma is a decimal or a thousands
+            separator.
     """
-    number = re.compile(r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*")
-    thousands = re.compile(r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*")
-    commas = {name: table.column(name).str.fullmatch(number).to_numpy(dtype=bool) for name in columns}
-    with_comma = [name for name in columns if commas[name].any()]
-    if not with_comma:
+    if table.separator == "," or table.column(column).dtype != object:
         return False
-    if all(table.column(name)[commas[name]].str.fullmatch(thousands).all() for name in with_comma):
-        problem = "may have a decimal comma or a comma for thousands: write numbers with a decimal point"
-        table.raise_if_any(with_comma[0], commas[with_comma[0]], problem)
-    table.notes.append(f"{table.name}: numbers read with a decimal comma")
-    return True
+    if table.decimal_comma is None:
+        indices = [i for i, dtype in enumerate(table.frame.dtypes) if not pd.api.types.is_numeric_dtype(dtype)]
+        table.decimal_comma = any(_shows_decimal_comma(table.frame.iloc[:, i].astype(object)) for i in indices)
+    cells = table.column(column)
+    commas = _cells_with_comma(cells)
+    if table.decimal_comma:
+        note = f"{table.name}: numbers read with a decimal comma"
+        if commas.any() and note not in table.notes:
+            table.notes.append(note)
+        return bool(commas.any()) or not _matches(cells, _DECIMAL_POINT).any()
+    problem = "may have a decimal comma or a comma for thousands: write numbers with a decimal point"
+    table.raise_if_any(column, commas, problem)
+    return False
+
+
+def _shows_decimal_comma(cells: pd.Series) -> bool:
+    """Whether a column has numbers with a comma that does not separate thousands."""
+    commas = _cells_with_comma(cells)
+    return bool(commas.any()) and not _matches(cells[commas], _THOUSANDS).all()
+
+
+def _cells_with_comma(cells: pd.Series) -> np.ndarray:
+    """``(N,)`` bool: numbers with a comma. A column is text if most of its cells are not numbers."""
+    commas = _matches(cells, _COMMA_NUMBER)
+    if commas.any() and 2 * _matches(cells, _NUMBER).sum() < (~cells.isna() & ~cells.isin(MISSING)).sum():
+        commas[:] = False
+    return commas
+
+
+def _matches(cells: pd.Series, pattern: str) -> np.ndarray:
+    """``(N,)`` bool: True where a cell is text that matches a pattern."""
+    return cells.str.fullmatch(pattern, na=False).to_numpy(dtype=bool)
 
 
 def read_numbers(table: Table, column: str) -> np.ndarray:
@@ -230,10 +268,33 @@ def read_numbers(table: Table, column: str) -> np.ndarray:
         DataError: A cell is not a number, or is infinite.
     """
     values, bad = parse_numbers(table, column)
-    form = "decimal comma and no points" if table.decimal_comma else "decimal point and no commas"
+    with_comma = bool(bad.any()) and has_decimal_comma(table, column)
+    form = "decimal comma and no points" if with_comma else "decimal point and no commas"
     table.raise_if_any(column, bad, f"is not a number: write numbers with a {form}, leave missing values empty")
     table.raise_if_any(column, np.isinf(values), "is infinite: leave the cell empty if the value is missing")
     return values
+
+
+def read_ids(table: Table, column: str | None, what: str = "id") -> tuple[np.ndarray, list[str]]:
+    """Index of each row's id ``(N,)`` int64, and the ids in order of appearance.
+
+    Ids are text: ``NA`` is an id, and 1 and "1" are the same id.
+
+    Args:
+        table: The table.
+        column: The id column; ``None`` if all rows have the same id.
+        what: Name of the id in messages.
+
+    Raises:
+        DataError: A row has no id.
+    """
+    if column is None:
+        return np.zeros(len(table.frame), dtype=np.int64), [table.series_name]
+    table.raise_if_any(column, table.empty(column), f"is not a valid {what}: every row needs one")
+    codes, unique = pd.factorize(table.column(column))
+    names = [str(int(u)) if isinstance(u, float) and u.is_integer() else str(u) for u in unique]
+    merged, ids = pd.factorize(np.array(names, dtype=object))
+    return merged[codes].astype(np.int64), list(ids)
 
 
 def group_rows(table: Table, column: str) -> tuple[list[str], list[np.ndarray]]:
@@ -242,10 +303,9 @@ def group_rows(table: Table, column: str) -> tuple[list[str], list[np.ndarray]]:
     Raises:
         DataError: A row has no id.
     """
-    table.raise_if_any(column, table.missing(column), "is not an id: every row needs one")
-    codes, names = pd.factorize(table.column(column))
+    codes, ids = read_ids(table, column)
     ends = np.cumsum(np.bincount(codes))
-    return [str(name) for name in names], np.split(np.argsort(codes, kind="stable"), ends[:-1])
+    return ids, np.split(np.argsort(codes, kind="stable"), ends[:-1])
 
 
 def read_covariate(table: Table, column: str) -> np.ndarray:

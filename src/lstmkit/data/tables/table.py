@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
-import gzip
-import io
 import json
 import os
-import re
 import zlib
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, cast
+from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet
 
+from lstmkit.data.tables.delimited import parse_delimited
 from lstmkit.data.tables.native_frames import as_pandas
+from lstmkit.data.text_files import decode_text, encoding_of, open_bytes, text_suffix
 from lstmkit.errors import DataError, listing, one_line
 
-#: Text that marks a missing value: the defaults of pandas.
-_MISSING = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"}
-_MISSING |= {"<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
-#: A number or a date: a first row with only such cells is not a header.
-_NOT_A_HEADER = re.compile(
-    r"\s*([+-]?[\d.,]+(e[+-]?\d+)?|\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4}([ T][\d:.]+\S*)?)?)\s*", re.I
-)
+#: Text that marks a missing number, date or category: the defaults of pandas.
+MISSING = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"}
+MISSING |= {"<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
+#: Suffixes of tables in text files; each may be gzipped.
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".inter", ".jsonl")
 
 
 @dataclass(frozen=True)
@@ -61,16 +55,18 @@ class Table:
         frame: The cells.
         name: Its name in messages.
         series_name: Id of its only series, if there is no id column.
-        decimal_comma: Whether numbers may have a decimal comma.
+        separator: What separates fields in its file. Only a comma rules out numbers with a decimal comma.
         has_header: Whether the file has a header row.
+        decimal_comma: Whether numbers in its file have a decimal comma; ``None`` until a number is read.
         notes: What was done to read it.
     """
 
     frame: pd.DataFrame
     name: str
     series_name: str = "series"
-    decimal_comma: bool = False
+    separator: str = ","
     has_header: bool = False
+    decimal_comma: bool | None = None
     notes: list[str] = field(default_factory=list)
 
     def column(self, name: str) -> Any:
@@ -90,10 +86,15 @@ class Table:
         keep_dtype = isinstance(column.dtype, np.dtype | pd.DatetimeTZDtype | pd.PeriodDtype)
         return column if keep_dtype or pd.api.types.is_numeric_dtype(column.dtype) else column.astype(object)
 
-    def missing(self, name: str) -> np.ndarray:
-        """``(N,)`` bool: True where column ``name`` has no value."""
+    def empty(self, name: str) -> np.ndarray:
+        """``(N,)`` bool: True where a cell of text, such as an id, is empty. ``NA`` is text."""
         column = self.column(name)
-        return (column.isna() | (column.isin(_MISSING) if column.dtype == object else False)).to_numpy(dtype=bool)
+        return (column.isna() | (column == "" if column.dtype == object else False)).to_numpy(dtype=bool)
+
+    def missing(self, name: str) -> np.ndarray:
+        """``(N,)`` bool: True where column ``name``, of numbers, dates or categories, has no value."""
+        column = self.column(name)
+        return (column.isna() | (column.isin(MISSING) if column.dtype == object else False)).to_numpy(dtype=bool)
 
     def raise_if_any(self, name: str, invalid: np.ndarray, problem: str) -> None:
         """Raise DataError for the first row of column ``name`` where ``invalid (N,)`` is True.
@@ -160,11 +161,11 @@ def read_file(path: Path, *, strict: bool = False) -> Table:
     Raises:
         DataError: The file does not exist, has another format, or is damaged.
     """
-    zipped = path.suffix.lower() == ".gz"
-    suffix = (path.with_suffix("") if zipped else path).suffix.lower()
     if path.is_dir():
         raise DataError(f"{path} is a folder: give a file")
-    if suffix not in (".csv", ".tsv", ".txt", ".inter", ".jsonl", ".parquet") or (zipped and suffix == ".parquet"):
+    is_gzipped = path.suffix.lower() == ".gz"
+    suffix = text_suffix(path)
+    if suffix not in TEXT_SUFFIXES and (suffix != ".parquet" or is_gzipped):
         raise DataError(
             f"{path}: unsupported file format: give .csv, .tsv, .txt, .inter or .jsonl (gzipped or not), or .parquet"
         )
@@ -172,97 +173,60 @@ def read_file(path: Path, *, strict: bool = False) -> Table:
         if suffix == ".parquet":
             frame: Any = pyarrow.parquet.read_table(path).to_pandas()
             return Table(frame.set_axis(frame.columns.map(str), axis=1), path.name)
-        raw = gzip.decompress(path.read_bytes()) if zipped else path.read_bytes()
+        with open_bytes(path) as file:
+            content = file.read()
     except FileNotFoundError as error:
         raise DataError(f"no such file: {path}") from error
     except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read: {one_line(error)}") from error
-    utf16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    if b"\0" in raw and not utf16:
+    return parse_table(content, str(path), strict=strict)
+
+
+def parse_table(content: bytes, path: str, *, strict: bool = False, has_header: bool | None = None) -> Table:
+    """Parse the content of a CSV, TSV or JSON lines file.
+
+    Args:
+        content: Its bytes, not compressed.
+        path: Its path; the suffix is the format.
+        strict: Raise an error for text that is not UTF-8. By default it is read as Latin-1, with a note.
+        has_header: Whether the first row is a header; by default it is, unless it has only numbers and dates.
+
+    Raises:
+        DataError: The content is not a table.
+    """
+    name = PurePath(path).name
+    notes: list[str] = []
+    if b"\0" in content and encoding_of(content) != "utf-16":
         raise DataError(f"{path} is not a text file: give a CSV file (save a spreadsheet as CSV)")
-    parse = _parse_json if suffix == ".jsonl" else _parse_csv
     try:
-        return parse(raw.decode("utf-16" if utf16 else "utf-8-sig"), path)
-    except UnicodeDecodeError as error:
-        if utf16:
-            raise DataError(f"{path} is not a text file: {one_line(error)}") from error
-        if strict:
-            raise DataError(f"{path} is not UTF-8 ({error.reason}): save it as UTF-8") from error
-        table = parse(raw.decode("latin-1"), path)
-        table.notes.append(f"{path.name}: not UTF-8, read as Latin-1")
-        return table
+        text = decode_text(content, path)
+    except DataError:
+        if strict or encoding_of(content) == "utf-16":
+            raise
+        text = content.decode("latin-1")
+        notes.append(f"{name}: not UTF-8, read as Latin-1")
+    suffix = text_suffix(path)
+    if suffix == ".jsonl":
+        return Table(_parse_json(text, path), name, notes=notes)
+    is_tsv = suffix == ".tsv" and "\t" in text.lstrip().partition("\n")[0]
+    frame, separator, has_header = parse_delimited(text, path, "\t" if is_tsv else "", has_header)
+    if not has_header:
+        notes.append(f"{name}: no header row, columns are named {', '.join(frame.columns)}")
+    return Table(frame, name, separator=separator, has_header=has_header, notes=notes)
 
 
-def _parse_json(text: str, path: Path) -> Table:
+def _parse_json(text: str, path: str) -> pd.DataFrame:
     """A table of JSON objects, one per line."""
     rows = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}: line {number} is not JSON: {one_line(error)}") from error
             if not isinstance(row, dict):
                 raise DataError(f"{path}: line {number} is not a JSON object: write each row as {{...}} on one line")
             rows.append(row)
     if not rows:
         raise DataError(f"{path} is empty")
-    return Table(pd.DataFrame(rows), path.name)
-
-
-def _parse_csv(text: str, path: Path) -> Table:
-    """A table of text from CSV. Every row must have as many fields as the first."""
-    if not text.strip():
-        raise DataError(f"{path} is empty")
-    blank = len(text) - len(text.lstrip("\r\n"))
-    n_blank_lines, text = len(text[:blank].splitlines()), text.strip("\r\n")
-    if text.count('"') % 2:
-        raise DataError(f'{path}: a quotation mark (") is never closed: close it, or remove it')
-    try:
-        separator, names = _sniff_csv(text)
-    except (csv.Error, IndexError) as error:
-        raise DataError(f"{path} cannot be read as CSV: {one_line(error)}") from error
-    has_header = not all(_NOT_A_HEADER.fullmatch(name) for name in names)
-    if has_header and len(text.splitlines()) == 1:
-        raise DataError(f"{path} has no rows below the header")
-    keys = [str(k + 1) for k in range(len(names))]
-    ragged: list[Any] = []
-    try:
-        parsed = pyarrow.csv.read_csv(
-            pa.BufferReader(text.encode()),
-            # Arrow numbers invalid rows only when it reads with one thread.
-            pyarrow.csv.ReadOptions(use_threads=False, column_names=keys, skip_rows_after_names=int(has_header)),
-            pyarrow.csv.ParseOptions(
-                delimiter=separator,
-                newlines_in_values='"' in text,
-                ignore_empty_lines=len(keys) > 1,  # in a single column an empty line is a missing value
-                invalid_row_handler=lambda row: ragged.append(row) or "error",
-            ),
-            pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(keys, pa.string()), strings_can_be_null=False),
-        )
-    except pa.ArrowException as error:
-        if not ragged:
-            raise DataError(f"{path} cannot be read as CSV: {one_line(error)}") from error
-        lines = [number for number, line in enumerate(text.splitlines(), 1 + n_blank_lines) if line or len(keys) == 1]
-        bad = ragged[0]
-        raise DataError(
-            f"{path}: line {lines[bad.number - 1]} has {bad.actual_columns} fields, expected {bad.expected_columns}: "
-            f"{bad.text[:60]!r} (fields are separated by {separator!r})"
-        ) from error
-    frame = cast(pd.DataFrame, parsed.to_pandas())
-    table = Table(frame, path.name, decimal_comma=separator != ",", has_header=has_header)
-    if has_header:
-        table.frame.columns = [name.strip() for name in names]
-    else:
-        table.notes.append(f"{path.name}: no header row, columns are named {', '.join(keys)}")
-    return table
-
-
-def _sniff_csv(text: str) -> tuple[str, list[str]]:
-    """Separator and first row. The separator is the one that splits the first lines into equal numbers of fields."""
-    head = text if len(text) < 200_000 else text[:200_000].rpartition("\n")[0]
-    rows = {sep: list(filter(None, csv.reader(io.StringIO(head, newline=None), delimiter=sep))) for sep in "\t;|,"}
-    candidates = [sep for sep in rows if len(rows[sep][0]) > 1]
-    consistent = [sep for sep in candidates if len({len(row) for row in rows[sep]}) == 1]
-    separator = consistent[0] if consistent else max(candidates, key=lambda sep: len(rows[sep][0]), default=",")
-    return separator, rows[separator][0]
+    return pd.DataFrame(rows)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import itertools
 import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
 
+from lstmkit.data.text_files import open_bytes, open_text
 from lstmkit.errors import DataError
 
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+|\n+")
@@ -62,7 +61,7 @@ class Text:
 
 
 def read_text(data: object, *, whole: bool = False) -> Text:
-    """Read a text file (UTF-8, gzipped or not), or take lines of text.
+    """Read a text file (UTF-8, or UTF-16 with a byte order mark; gzipped or not), or take lines of text.
 
     Args:
         data: The path of a file, or a list of lines.
@@ -104,7 +103,7 @@ def _not_empty(text: Text) -> Text:
 def _file_lines(path: Path, whole: bool = False) -> Iterator[str]:
     """Lines of a file; the last one may lack a line break."""
     try:
-        with _open(path) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as file:
+        with open_text(path) as file:
             while line := file.readline(-1 if whole else MAX_LINE_LENGTH):
                 yield line.removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
@@ -115,16 +114,12 @@ def _file_lines(path: Path, whole: bool = False) -> Iterator[str]:
 
 def _not_utf8(path: Path) -> str:
     """Message with the line of the first invalid byte; the decoder reads ahead and does not know the line."""
-    with _open(path) as file:
+    with open_bytes(path) as file:
         for number, line in enumerate(file, 1):
             if "\ufffd" in (text := line.decode("utf-8", errors="replace")) and text.encode() != line:
                 bad = line[len(text[: text.index("\ufffd")].encode())]
                 return f"{path.name}, line {number}: byte 0x{bad:02X} is not UTF-8: save the file as UTF-8"
     return f"{path.name} is not UTF-8: save the file as UTF-8"
-
-
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
 def split_sentences(text: str) -> list[str]:

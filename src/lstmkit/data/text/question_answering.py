@@ -19,6 +19,7 @@ from lstmkit.data.batch import Batch
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.text.lines import read_text, split_sentences
+from lstmkit.data.text_files import text_suffix
 from lstmkit.errors import DataError, listing, one_line
 
 _NUMBERED = re.compile(r"\s*(\d+) (.*)")
@@ -135,7 +136,7 @@ def read_questions(data: object, columns: Columns | None = None) -> Questions:
 
 
 def _from_file(path: Path, columns: Columns) -> Questions:
-    suffix = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
+    suffix = text_suffix(path)
     readers: dict[str, Callable[[Path], list[Question]]] = {".txt": _babi, ".json": _squad}
     if suffix in readers:
         return Questions(tuple(readers[suffix](path)), path.name)
@@ -190,7 +191,7 @@ def _squad(path: Path) -> list[Question]:
         return [item for i, article in enumerate(articles) for item in _from_article(article, i, path.name)]
     except DataError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as err:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
         raise DataError(
             f"{path.name} is not SQuAD JSON ({type(err).__name__}: {one_line(err)}): give a .json file in "
             "SQuAD format, or a table"

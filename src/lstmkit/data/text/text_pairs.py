@@ -15,9 +15,10 @@ import torch
 
 from lstmkit.data.batch import Batch, pad_sequences
 from lstmkit.data.tables.native_frames import as_pandas
-from lstmkit.data.tables.table import read_file
+from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.text.lines import Text, read_text
-from lstmkit.errors import DataError, listing, one_line
+from lstmkit.data.text_files import text_suffix
+from lstmkit.errors import DataError, one_line
 
 _TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -116,7 +117,7 @@ def read_sources(data: object, source_col: str = "source", wording: MessageWordi
         if not data:
             raise DataError(f"nothing to {wording.verb}: the list of lines is empty: give at least one line")
         return [_text(entry, i, "the lines") for i, entry in enumerate(data)]
-    if isinstance(data, (str, os.PathLike)) and _two_files(data) is None and _suffix(Path(data)) not in _TABLES:
+    if isinstance(data, (str, os.PathLike)) and _two_files(data) is None and text_suffix(data) not in _TABLES:
         return list(read_text(Path(data), whole=True))
     return _columns(data, source_col, None, wording)[1]
 
@@ -126,14 +127,15 @@ def _columns(
 ) -> tuple[str, list[str], list[str]]:
     """Name of the data in messages, sources, and targets. Without a target column, the targets repeat the sources."""
     if isinstance(data, pd.DataFrame):
-        return _from_frame(data, "the frame", source_col, target_col)
+        table = Table(data.set_axis(data.columns.map(str), axis=1), "the frame")
+        return _from_table(table, source_col, target_col)
     if isinstance(data, (str, os.PathLike)):
         files = _two_files(data)
         if files is not None:
             return _from_files(*files, wording)
         path = Path(data)
-        if _suffix(path) in _TABLES and path.is_file():
-            return _from_frame(read_file(path, strict=True).frame, path.name, source_col, target_col)
+        if text_suffix(path) in _TABLES and path.is_file():
+            return _from_table(read_file(path, strict=True), source_col, target_col)
         if not path.is_file():
             raise DataError(f"no such file: {path}")
         raise DataError(
@@ -166,21 +168,12 @@ def _from_files(source: str, target: str, wording: MessageWording) -> tuple[str,
     return f"{first} and {second}", sources, targets
 
 
-def _suffix(path: Path) -> str:
-    """File suffix without ``.gz``."""
-    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-
-
-def _from_frame(
-    frame: pd.DataFrame, name: str, source_col: str, target_col: str | None
-) -> tuple[str, list[str], list[str]]:
+def _from_table(table: Table, source_col: str, target_col: str | None) -> tuple[str, list[str], list[str]]:
     sides: list[list[str]] = []
     for column in (source_col, target_col or source_col):
-        if column not in frame.columns:
-            raise DataError(f"no column {column!r} in {name} (columns: {listing(frame.columns)})")
-        values: list[Any] = frame[column].tolist()
-        sides.append([_text(value, i, f"{name}, column {column!r}") for i, value in enumerate(values)])
-    return name, sides[0], sides[1]
+        values: list[Any] = table.column(column).tolist()
+        sides.append([_text(value, i, f"{table.name}, column {column!r}") for i, value in enumerate(values)])
+    return table.name, sides[0], sides[1]
 
 
 def _from_list(data: Sequence[Any]) -> tuple[list[str], list[str]]:

@@ -122,7 +122,7 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
 
     def to_text(self, predictions: Any) -> str:
         """The forecasts as CSV, with six significant digits."""
-        return as_pandas(predictions).to_csv(index=False, float_format="%.6g").rstrip()
+        return as_pandas(predictions).to_csv(index=False).rstrip()
 
     def to_records(self, predictions: Any) -> list[dict[str, Any]]:
         frame = as_pandas(predictions)

@@ -83,8 +83,8 @@ def to_csv(drawings: Sequence[Handwriting]) -> str:
         x, y = np.cumsum(drawing.strokes[:, :2].astype(np.float64), axis=0).T
         if drawing.strokes[0, :2].any():
             rows.writerow([number, 0, 0, 0, drawing.text])
-        points = zip(x, y, drawing.strokes[:, 2].astype(int), strict=True)
-        rows.writerows([number, f"{a:.6g}", f"{b:.6g}", pen, drawing.text] for a, b, pen in points)
+        points = zip(x.tolist(), y.tolist(), drawing.strokes[:, 2].astype(int), strict=True)
+        rows.writerows([number, a, b, pen, drawing.text] for a, b, pen in points)
     return out.getvalue().rstrip("\n")
 
 
