@@ -5,13 +5,14 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import os
 from pathlib import Path, PurePath
 from typing import IO
 
 from lstmkit.errors import DataError
 
 
-def text_suffix(path: str | PurePath) -> str:
+def text_suffix(path: str | os.PathLike[str]) -> str:
     """Suffix in lower case, without ``.gz``.
 
     >>> text_suffix("corpus/Pairs.TSV.gz")

@@ -242,13 +242,13 @@ def has_decimal_comma(table: Table, column: str) -> bool:
     return False
 
 
-def _shows_decimal_comma(cells: pd.Series) -> bool:
+def _shows_decimal_comma(cells: Any) -> bool:
     """Whether a column has numbers with a comma that does not separate thousands."""
     commas = _cells_with_comma(cells)
     return bool(commas.any()) and not _matches(cells[commas], _THOUSANDS).all()
 
 
-def _cells_with_comma(cells: pd.Series) -> np.ndarray:
+def _cells_with_comma(cells: Any) -> np.ndarray:
     """``(N,)`` bool: numbers with a comma. A column is text if most of its cells are not numbers."""
     commas = _matches(cells, _COMMA_NUMBER)
     if commas.any() and 2 * _matches(cells, _NUMBER).sum() < (~cells.isna() & ~cells.isin(MISSING)).sum():
@@ -256,7 +256,7 @@ def _cells_with_comma(cells: pd.Series) -> np.ndarray:
     return commas
 
 
-def _matches(cells: pd.Series, pattern: str) -> np.ndarray:
+def _matches(cells: Any, pattern: str) -> np.ndarray:
     """``(N,)`` bool: True where a cell is text that matches a pattern."""
     return cells.str.fullmatch(pattern, na=False).to_numpy(dtype=bool)
 

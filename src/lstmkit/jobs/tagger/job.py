@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from matplotlib.figure import Figure
 
-from lstmkit.data.text.conll import TaggedDataset, TaggedSentences, read_tagged_sentences
+from lstmkit.data.text.conll import TaggedDataset, TaggedSentences, read_sentences, read_tagged_sentences
 from lstmkit.errors import SettingError
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.splitting import inspection_rows, most_likely_class, random_split
@@ -66,13 +66,14 @@ class Tagger(TaggerSettings, Job[TaggerPredictor]):
     # ---- predictions ---------------------------------------------------------------------------------------------
 
     def predict(self, data: Any) -> list[TaggedSentence]:
-        """The tags of sentences.
+        """The tags of sentences. A sentence without tokens gets an answer without tags.
 
         Args:
-            data: A file in CoNLL format (tags may be missing), lists of tokens, or texts that are split at spaces.
+            data: A file in CoNLL format (tags may be missing) or plain text with a sentence per line, lists of tokens,
+                or texts. Texts are split at spaces.
         """
         predictor = self.predictor
-        return predictor.tag(self.read(data))
+        return predictor.tag(read_sentences(data, predictor.tags, self.token_col, self.tag_col))
 
     def to_text(self, predictions: list[TaggedSentence]) -> str:
         """CoNLL format: one token and its tag per line, a blank line between sentences."""
@@ -106,7 +107,8 @@ class Tagger(TaggerSettings, Job[TaggerPredictor]):
     def example_sequences(self, data: Any, sentence: int = 1) -> list[ExampleSequence]:
         """Sentences of ``data``, number ``sentence`` (1 = the first) first."""
         predictor = self.predictor
-        sentences = self.read(data)
+        sentences = read_sentences(data, predictor.tags, self.token_col, self.tag_col)
+        sentences = sentences.subset([row for row, tokens in enumerate(sentences.tokens) if tokens])
         source = predictor.source(sentences)
         rows = inspection_rows(sentence, sentences, "sentence")
         return [_example_sequence(predictor, sentences, source, row) for row in rows]

@@ -118,7 +118,18 @@ class TaggerPredictor(Predictor[TaggerSettings]):
         return characters
 
     def tag(self, sentences: TaggedSentences, progress: Progress | None = None) -> list[TaggedSentence]:
-        """Predict the tags of sentences; with a CRF the best sequence of tags, and its marginal probabilities."""
+        """Predict the tags of sentences; with a CRF the best sequence of tags, and its marginal probabilities.
+
+        A sentence without tokens gets an answer without tags.
+        """
+        rows = [row for row, tokens in enumerate(sentences.tokens) if tokens]
+        answers = [TaggedSentence((), (), ())] * len(sentences)
+        for row, answer in zip(rows, self._tag(sentences.subset(rows), progress), strict=True):
+            answers[row] = answer
+        return answers
+
+    def _tag(self, sentences: TaggedSentences, progress: Progress | None) -> list[TaggedSentence]:
+        """Tags of sentences with tokens."""
 
         def decode(model: Model, batch: Batch) -> list[TaggedSentence]:
             assert batch.lengths is not None
