@@ -64,6 +64,7 @@ class CaptionedMedia:
         ids: Id of each input.
         name: Name of the data in messages.
         notes: What was done to read them.
+        absence: Says which column is missing, if the data are a table without captions.
     """
 
     inputs: Sequence[Any]
@@ -71,6 +72,7 @@ class CaptionedMedia:
     ids: Sequence[str]
     name: str
     notes: tuple[str, ...] = ()
+    absence: str = ""
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -93,6 +95,8 @@ class CaptionedMedia:
             DataError: No example has a caption.
         """
         rows = [i for i, texts in enumerate(self.texts) if texts]
+        if not rows and self.absence:
+            raise DataError(f"{self.absence}: name the column of the captions with --text-col")
         if not rows:
             raise DataError(f"{self.name} has no captions: give a table with a path and a caption in each row")
         if len(rows) == len(self):
@@ -191,7 +195,7 @@ def _from_table(table: Table, layout: CaptionColumns, where: Path, subfolder: st
     if layout.path not in table.frame:
         known = listing(table.frame.columns)
         raise DataError(f"no column {layout.path!r} in {table.name} (columns: {known}): give --path-col NAME")
-    table.raise_if_any(layout.path, table.missing(layout.path), "is not a path: give one, or remove the row")
+    table.raise_if_any(layout.path, table.empty(layout.path), "is not a path: give one, or remove the row")
     files = [str(PurePosixPath(subfolder, str(cell).strip())) for cell in table.column(layout.path)]
     table = replace(table, frame=table.frame.assign(**{layout.path: files}))
     if where.suffix.lower() == ".zip":
@@ -232,7 +236,7 @@ def _read(items: MediaItems) -> CaptionedMedia:
             inputs.append(item.read())
             texts.append(())
         texts[index[item.id]] += _captions(item.label)
-    return CaptionedMedia(inputs, texts, list(index), items.name, items.notes)
+    return CaptionedMedia(inputs, texts, list(index), items.name, items.notes, items.absence)
 
 
 def _captions(cell: Any) -> tuple[str, ...]:

@@ -77,6 +77,7 @@ class LabeledExamples:
         ids: Id of each input; by default its number, from 1.
         name: Name of the data in messages.
         notes: What was done to read them.
+        absence: Says which column is missing, if the data are a table without labels.
     """
 
     inputs: Sequence[Any]
@@ -84,6 +85,7 @@ class LabeledExamples:
     ids: Sequence[str]
     name: str
     notes: tuple[str, ...] = ()
+    absence: str = ""
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -106,6 +108,8 @@ class LabeledExamples:
             DataError: An example has no label.
         """
         for i, labels in enumerate(self.labels):
+            if labels is None and self.absence:
+                raise DataError(f"{self.absence}: name the column of the labels with --label-col")
             if labels is None:
                 raise DataError(f"{self.name}: example {self.ids[i]} has no label: give it one, or leave it out")
         return [labels for labels in self.labels if labels is not None]
@@ -191,7 +195,7 @@ def _from_media(items: MediaItems, separator: str) -> LabeledExamples:
         inputs.append(item.read())
         labels.append(None if item.label is None else _labels(item.label, separator))
         ids.append(item.id)
-    return LabeledExamples(inputs, labels, ids, items.name, items.notes)
+    return LabeledExamples(inputs, labels, ids, items.name, items.notes, items.absence)
 
 
 # ---- tables --------------------------------------------------------------------------------------------------------
@@ -213,7 +217,7 @@ def _from_table(table: Table, columns: Columns) -> LabeledExamples:
     ids = [str(i) for i in range(1, len(texts) + 1)]
     if columns.id in table.frame:
         ids = [str(cell) for cell in table.column(columns.id)]
-    return LabeledExamples(texts, labels, ids, table.name, tuple(table.notes))
+    return LabeledExamples(texts, labels, ids, table.name, tuple(table.notes), table.absence(columns.label))
 
 
 def _sequences(table: Table, columns: Columns, labels: Sequence[Labels | None]) -> LabeledExamples:
@@ -236,6 +240,7 @@ def _sequences(table: Table, columns: Columns, labels: Sequence[Labels | None]) 
         names,
         table.name,
         tuple(table.notes),
+        table.absence(columns.label),
     )
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from lstmkit.data import zip_archive
 from lstmkit.data.audio.audio_io import FILE_SUFFIXES, AudioClip, audio_from_array, read_audio
+from lstmkit.data.folders import visible_files
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.vision.image_io import FILE_SUFFIXES as IMAGE_SUFFIXES
 from lstmkit.data.vision.image_io import read_image
@@ -126,11 +127,13 @@ class MediaItems(NamedTuple):
         name: Name of the data in messages.
         iterate: Returns an iterator over the items.
         notes: What was done to find them.
+        absence: Says which column is missing, if the data are a table without labels.
     """
 
     name: str
     iterate: Callable[[], Iterator[MediaItem]]
     notes: tuple[str, ...] = ()
+    absence: str = ""
 
 
 def from_file(path: Path, columns: MediaColumns, media_types: Sequence[MediaType] = (AUDIO_TYPE,)) -> MediaItems:
@@ -144,7 +147,7 @@ def from_file(path: Path, columns: MediaColumns, media_types: Sequence[MediaType
     """
     label = _label_reader(columns.pattern)
     if path.is_dir():
-        files = {PurePosixPath(file.relative_to(path).as_posix()): file for file in path.rglob("*") if file.is_file()}
+        files = {PurePosixPath(file.relative_to(path).as_posix()): file for file in visible_files(path)}
         media_type, media_names, notes = _select_type(path.name, sorted(files), media_types)
         items = [MediaItem(str(name), files[name], label(name), media_type) for name in media_names]
         return MediaItems(path.name, lambda: iter(items), notes)
@@ -167,14 +170,14 @@ def media_from_table(
     rows = _rows(table, columns)
     media_type = _most_common_type([PurePosixPath(path) for _, path, _ in rows], media_types)
     if where.suffix.lower() == ".zip":
-        return _items_of_zip(where, rows, media_type, tuple(table.notes))
+        return _items_of_zip(where, rows, media_type, tuple(table.notes), table.absence(columns.label))
     items = [MediaItem(name, where / path, label, media_type) for name, path, label in rows]
-    return MediaItems(table.name, lambda: iter(items), tuple(table.notes))
+    return MediaItems(table.name, lambda: iter(items), tuple(table.notes), table.absence(columns.label))
 
 
 def _rows(table: Table, columns: MediaColumns) -> list[tuple[str, str, Any]]:
     """Id, path and label of each row."""
-    table.raise_if_any(columns.path, table.missing(columns.path), "is not a path: give one, or remove the row")
+    table.raise_if_any(columns.path, table.empty(columns.path), "is not a path: give one, or remove the row")
     paths = [str(cell).strip() for cell in table.column(columns.path)]
     names = [str(cell) for cell in table.column(columns.id)] if columns.id in table.frame else paths
     labels = table.column(columns.label).tolist() if columns.label in table.frame else [None] * len(paths)
@@ -292,16 +295,16 @@ def _select_type(
 
 def _from_zip(path: Path, columns: MediaColumns, media_types: Sequence[MediaType]) -> MediaItems:
     with zip_archive.open_zip(path) as archive:
-        files = sorted(PurePosixPath(info.filename) for info in archive.infolist() if not info.is_dir())
-        tables = [
-            file for file in files if file.suffix.lower() in _TABLES and not zip_archive.is_hidden_file(str(file))
-        ]
+        files = [PurePosixPath(name) for name in zip_archive.file_names(archive)]
+        tables = [file for file in files if file.suffix.lower() in _TABLES]
         if len(tables) > 1:
             raise DataError(
                 f"{path.name} has {len(tables)} tables ({listing(tables)}): unpack it, and give the path of one table"
             )
+        absence = ""
         if tables:
             table = read_zipped_table(archive, tables[0], path.name)
+            absence = table.absence(columns.label)
             rows = [(name, str(tables[0].parent / member), label) for name, member, label in _rows(table, columns)]
             notes, media_type = (
                 tuple(table.notes),
@@ -312,11 +315,15 @@ def _from_zip(path: Path, columns: MediaColumns, media_types: Sequence[MediaType
             media_type, matching, notes = _select_type(path.name, files, media_types)
             rows = [(str(file), str(file), label(file)) for file in matching]
 
-    return _items_of_zip(path, rows, media_type, notes)
+    return _items_of_zip(path, rows, media_type, notes, absence)
 
 
 def _items_of_zip(
-    path: Path, rows: Sequence[tuple[str, str, Any]], media_type: MediaType, notes: tuple[str, ...]
+    path: Path,
+    rows: Sequence[tuple[str, str, Any]],
+    media_type: MediaType,
+    notes: tuple[str, ...],
+    absence: str = "",
 ) -> MediaItems:
     """Media items of a zip, from id, path in the zip, and label of each."""
 
@@ -325,7 +332,7 @@ def _items_of_zip(
             for name, member, label in rows:
                 yield MediaItem(name, zip_archive.read_member(archive, member, path.name), label, media_type)
 
-    return MediaItems(path.name, iterate, notes)
+    return MediaItems(path.name, iterate, notes, absence)
 
 
 def read_zipped_table(archive: zipfile.ZipFile, file: PurePosixPath, where: str) -> Table:

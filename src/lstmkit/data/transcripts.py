@@ -17,6 +17,7 @@ import pandas as pd
 
 from lstmkit.data import zip_archive
 from lstmkit.data.audio import audio_io
+from lstmkit.data.folders import visible_files
 from lstmkit.data.ink.resampling import validate_strokes
 from lstmkit.data.tables.delimited import parse_delimited
 from lstmkit.data.tables.native_frames import as_pandas
@@ -48,6 +49,7 @@ class Transcripts:
         ids: Id of each input.
         kind: One of :data:`KINDS`.
         name: Name of the data in messages.
+        absence: Says which column is missing, if the data are a table without transcripts.
     """
 
     inputs: Sequence[Any]
@@ -55,6 +57,7 @@ class Transcripts:
     ids: Sequence[str]
     kind: str
     name: str
+    absence: str = ""
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -71,6 +74,8 @@ class Transcripts:
             DataError: An example has no transcript.
         """
         for name, text in zip(self.ids, self.texts, strict=True):
+            if text is None and self.absence:
+                raise DataError(f"{self.absence}: name the column of the transcripts with --text-col")
             if text is None:
                 raise DataError(f"{self.name}: {name} has no transcript: give it one, or leave it out")
         return [text for text in self.texts if text is not None]
@@ -137,7 +142,7 @@ def is_audio_path(data: object) -> bool:
 def _from_path(path: Path, columns: Columns) -> Transcripts:
     suffix = path.suffix.lower()
     if path.is_dir():
-        names = sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
+        names = [str(file.relative_to(path)) for file in visible_files(path)]
         return _pairs(names, lambda name: (path / name).read_bytes(), str(path))
     if not path.exists():
         raise DataError(f"no such file: {path}")
@@ -237,7 +242,7 @@ def _from_table(table: Table, folder: Path, columns: Columns) -> Transcripts:
         cells = ["" if pd.isna(cell) else normalize_text(str(cell)) for cell in table.column(columns.text)]
         texts = [cell or None for cell in cells]  # an empty cell is an unknown transcript
     inputs = [_read_media(folder / path) for path in paths]
-    return _same_kind(inputs, texts, paths, table.name)
+    return replace(_same_kind(inputs, texts, paths, table.name), absence=table.absence(columns.text))
 
 
 def _read_media(path: Path) -> Any:

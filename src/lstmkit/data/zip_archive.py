@@ -59,4 +59,4 @@ def read_member(archive: zipfile.ZipFile, name: str, where: str) -> bytes:
 
 def is_hidden_file(name: str) -> bool:
     """Whether a file or one of its folders is hidden: its name begins with a dot or is ``__MACOSX``."""
-    return any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
+    return any(part.startswith((".", "__MACOSX")) and part != ".." for part in PurePosixPath(name).parts)

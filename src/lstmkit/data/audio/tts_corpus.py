@@ -15,6 +15,7 @@ import pandas as pd
 
 from lstmkit.data import zip_archive
 from lstmkit.data.audio.audio_io import FILE_SUFFIXES, AudioClip, audio_from_array, read_audio, resample
+from lstmkit.data.folders import visible_files
 from lstmkit.data.tables.delimited import parse_delimited
 from lstmkit.data.tables.table import Table, parse_table
 from lstmkit.data.text_files import decode_text
@@ -209,10 +210,10 @@ def _from_files(path: Path) -> tuple[list[str], Callable[[int], AudioClip]]:
 def _in_folder(folder: Path) -> _Files:
     """All files of a folder by relative path. Zips are treated as folders."""
     files: _Files = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() == ".zip" and path.is_file():
+    for path in visible_files(folder):
+        if path.suffix.lower() == ".zip":
             files |= _in_zip(path)
-        elif path.is_file():
+        else:
             files[path.relative_to(folder).as_posix()] = path.read_bytes
     return files
 

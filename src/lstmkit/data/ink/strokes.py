@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from lstmkit.data.batch import Batch, pad_sequences
+from lstmkit.data.folders import visible_files
 from lstmkit.data.ink.svg import read_svg
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import group_rows, read_numbers
@@ -182,7 +183,7 @@ def read_strokes(data: Any) -> InkSet:
 
 def _from_path(path: Path) -> InkSet:
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() == ".svg" and file.is_file())
+        files = [file for file in visible_files(path) if file.suffix.lower() == ".svg"]
         if not files:
             raise DataError(f"{path} has no SVG files: give a folder with .svg files")
         return _from_svg(files, path.name)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from lstmkit.data.batch import Batch, pad_sequences
+from lstmkit.data.folders import visible_files
 from lstmkit.data.music.midi import FILE_SUFFIXES, LOWEST_PITCH, MAX_STEPS, N_KEYS, read_midi
 from lstmkit.data.text_files import decode_text, open_bytes
 from lstmkit.errors import DataError, one_line
@@ -110,7 +111,7 @@ def read_piano_rolls(data: Any, step: float = 0.5) -> PianoRolls:
 
 def _from_path(path: Path, step: float) -> PianoRolls:
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in FILE_SUFFIXES and file.is_file())
+        files = [file for file in visible_files(path) if file.suffix.lower() in FILE_SUFFIXES]
         if not files:
             raise DataError(f"{path} has no MIDI files ({', '.join(FILE_SUFFIXES)}): give a folder with some")
         return _from_files(files, step, path.name)

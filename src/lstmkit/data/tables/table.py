@@ -69,14 +69,20 @@ class Table:
     decimal_comma: bool | None = None
     notes: list[str] = field(default_factory=list)
 
+    def absence(self, name: str) -> str:
+        """Says that no column has a name, for messages; empty if one has it."""
+        return (
+            "" if name in self.frame else f"no column {name!r} in {self.name} (columns: {listing(self.frame.columns)})"
+        )
+
     def column(self, name: str) -> Any:
         """Column ``name`` as a pandas series ``(N,)``; text and categories have dtype object.
 
         Raises:
             DataError: No column has that name, or several have it.
         """
-        if name not in self.frame:
-            raise DataError(f"no column {name!r} in {self.name} (columns: {listing(self.frame.columns)})")
+        if absence := self.absence(name):
+            raise DataError(absence)
         matches = self.frame.loc[:, self.frame.columns == name]
         if matches.shape[1] > 1:
             raise DataError(

@@ -70,10 +70,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Questions:
-    """Questions, and the name of the data in messages."""
+    """Questions, the name of the data in messages, and which column is missing if a table has no answers."""
 
     items: tuple[Question, ...]
     name: str
+    absence: str = ""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -91,6 +92,8 @@ class Questions:
     def require_answers(self) -> None:
         """Raise DataError if a question has no answer."""
         for number, item in enumerate(self.items, 1):
+            if not item.answer and self.absence:
+                raise DataError(f"{self.absence}: name the column of the answers with --answer-col")
             if not item.answer:
                 where = f"{self.name}: question {number} ({one_line(item.question)})"
                 raise DataError(f"{where} has no answer: give it one")
@@ -234,6 +237,7 @@ def _from_table(table: Table, columns: Columns) -> Questions:
             for story, question, answer, kind in zip(stories, questions, answers, kinds, strict=True)
         ),
         table.name,
+        table.absence(columns.answer),
     )
 
 

@@ -14,6 +14,7 @@ import torch
 
 from lstmkit.data import zip_archive
 from lstmkit.data.batch import Batch
+from lstmkit.data.folders import visible_files
 from lstmkit.data.vision.idx import read_idx_file
 from lstmkit.data.vision.image_io import FILE_SUFFIXES, import_pillow, read_grayscale_image
 from lstmkit.errors import DataError, listing
@@ -109,7 +110,7 @@ def _from_path(data: str | os.PathLike[str], size: Size) -> Images:
     if "idx3" in path.name:
         return _idx(path, None, size)
     if path.is_dir():
-        files = {PurePosixPath(file.relative_to(path).as_posix()): file for file in path.rglob("*") if file.is_file()}
+        files = {PurePosixPath(file.relative_to(path).as_posix()): file for file in visible_files(path)}
         names = [name for name in sorted(files) if _is_image(name)]
         return _read_all(path.name, names, len(files), lambda: (files[name] for name in names), size)
     if path.suffix.lower() == ".zip":

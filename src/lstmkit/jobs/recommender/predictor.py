@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +25,8 @@ from lstmkit.modules.item_head import ItemHead
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.training.predict import predict
 
+_WHOLE_NUMBER = re.compile(r"(-?\d+)(?:\.0+)?")
+
 
 class RecommenderPredictor(Predictor[RecommenderSettings]):
     """Scores all items of the catalog as the next item of a session.
@@ -41,6 +44,8 @@ class RecommenderPredictor(Predictor[RecommenderSettings]):
         super().__init__(settings)
         self.catalog, self.counts = catalog, counts
         self.item_index = {item: i for i, item in enumerate(catalog)}
+        whole = ((_WHOLE_NUMBER.fullmatch(item), i) for item, i in self.item_index.items())
+        self._whole_numbers = {match[1]: i for match, i in whole if match}
 
     # ---- the front end -------------------------------------------------------------------------------------------
 
@@ -67,7 +72,14 @@ class RecommenderPredictor(Predictor[RecommenderSettings]):
 
     def item_indices(self, sessions: Sessions) -> list[np.ndarray]:
         """For each session the indices of its items, -1 if an item is not in the catalog."""
-        return [np.array([self.item_index.get(item, -1) for item in items], dtype=np.int64) for items in sessions.items]
+        return [np.array([self.index_of(item) for item in items], dtype=np.int64) for items in sessions.items]
+
+    def index_of(self, item: str) -> int:
+        """The index of an item, -1 if it is not in the catalog. ``2.0``, as tables have it, is also the item ``2``."""
+        index = self.item_index.get(item, -1)
+        if index < 0 and (whole := _WHOLE_NUMBER.fullmatch(item)):
+            return self._whole_numbers.get(whole[1], -1)
+        return index
 
     def training_windows(self, sessions: Sessions) -> Sequences:
         """Windows over the known items of each session, with the next item as the target at each step.

@@ -41,8 +41,8 @@ class StreamingSession:
             DataError: The item id is neither text nor a whole number.
         """
         name = item_id(item, f"item {1 + len(self._history) + len(self._unknown)} of the session")
-        index = self._predictor.item_index.get(name)
-        if index is None:
+        index = self._predictor.index_of(name)
+        if index < 0:
             self._unknown = (*self._unknown, name)
         else:
             self._history.append(index)
