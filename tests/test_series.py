@@ -417,7 +417,7 @@ def test_files_that_are_not_tables(write, tmp_path):
     assert "is not a text file" in message(write(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"))
     assert "unsupported file format: give .csv" in message(write(b"PK", "sales.xlsx"))
     assert "unsupported file format" in message(write(b"PK", "sales"))
-    assert "sales.csv.gz cannot be read: Not a gzipped file" in message(
+    assert "sales.csv.gz cannot be read (Not a gzipped file" in message(
         write(b"hello").rename(tmp_path / "sales.csv.gz")
     )
     (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"ds,y\n1,2\n" * 99)[:-9])

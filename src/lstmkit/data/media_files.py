@@ -6,7 +6,8 @@ import os
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -18,12 +19,13 @@ from lstmkit.data.audio.audio_io import FILE_SUFFIXES, AudioClip, audio_from_arr
 from lstmkit.data.folders import visible_files
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.vision.image_io import FILE_SUFFIXES as IMAGE_SUFFIXES
-from lstmkit.data.vision.image_io import read_image
+from lstmkit.data.vision.image_io import is_animated, read_image
 from lstmkit.data.vision.video_io import FILE_SUFFIXES as VIDEO_SUFFIXES
 from lstmkit.data.vision.video_io import ClipFormat, VideoClip, read_video
 from lstmkit.errors import DataError, SettingError, listing, one_line
 
 MAX_SECONDS = 60.0  #: Maximum duration of one example.
+_MAYBE_ANIMATED = (".gif", ".png", ".apng", ".webp")
 _TABLES = (".csv", ".tsv", ".jsonl")
 
 Media = AudioClip | VideoClip | np.ndarray
@@ -136,6 +138,26 @@ class MediaItems(NamedTuple):
     absence: str = ""
 
 
+def media_type_of(
+    file: PurePosixPath, media_types: Sequence[MediaType], animated: Callable[[], bool]
+) -> MediaType | None:
+    """The media type of a file; ``None`` if it is none of ``media_types``.
+
+    The suffix decides, except for GIF, PNG and WebP: an animated one is a video, a still one an image. A still GIF is
+    a video of one frame if images are not read.
+
+    Args:
+        file: Name of the file.
+        media_types: Media types that are read.
+        animated: Whether the file is animated, by its content; called only if it matters.
+    """
+    matching = [kind for kind in media_types if kind.matches(file)]
+    videos = [kind for kind in media_types if kind.noun == "video"]
+    if videos and file.suffix.lower() in _MAYBE_ANIMATED and not zip_archive.is_hidden_file(str(file)) and animated():
+        return videos[0]
+    return matching[0] if matching else None
+
+
 def from_file(path: Path, columns: MediaColumns, media_types: Sequence[MediaType] = (AUDIO_TYPE,)) -> MediaItems:
     """Find media in a file, a folder (searched recursively), or a zip with or without a table.
 
@@ -148,14 +170,14 @@ def from_file(path: Path, columns: MediaColumns, media_types: Sequence[MediaType
     label = _label_reader(columns.pattern)
     if path.is_dir():
         files = {PurePosixPath(file.relative_to(path).as_posix()): file for file in visible_files(path)}
-        media_type, media_names, notes = _select_type(path.name, sorted(files), media_types)
+        types = {name: media_type_of(name, media_types, partial(is_animated, files[name])) for name in sorted(files)}
+        media_type, media_names, notes = _select_type(path.name, types, media_types)
         items = [MediaItem(str(name), files[name], label(name), media_type) for name in media_names]
         return MediaItems(path.name, lambda: iter(items), notes)
     if path.suffix.lower() == ".zip":
         return _from_zip(path, columns, media_types)
-    item = MediaItem(
-        path.name, path, label(PurePosixPath(path.name)), _most_common_type([PurePosixPath(path.name)], media_types)
-    )
+    media_type = _most_common_type(_types_of_paths([path], media_types), media_types)
+    item = MediaItem(path.name, path, label(PurePosixPath(path.name)), media_type)
     return MediaItems(path.name, lambda: iter([item]))
 
 
@@ -168,9 +190,12 @@ def media_from_table(
         DataError: A row has no path, or the zip does not exist.
     """
     rows = _rows(table, columns)
-    media_type = _most_common_type([PurePosixPath(path) for _, path, _ in rows], media_types)
     if where.suffix.lower() == ".zip":
-        return _items_of_zip(where, rows, media_type, tuple(table.notes), table.absence(columns.label))
+        with zip_archive.open_zip(where) as archive:
+            types = _types_in_zip(archive, [PurePosixPath(path) for _, path, _ in rows], media_types, where.name)
+        media_type, notes = _most_common_type(types, media_types), tuple(table.notes)
+        return _items_of_zip(where, rows, media_type, notes, table.absence(columns.label))
+    media_type = _most_common_type(_types_of_paths([where / path for _, path, _ in rows], media_types), media_types)
     items = [MediaItem(name, where / path, label, media_type) for name, path, label in rows]
     return MediaItems(table.name, lambda: iter(items), tuple(table.notes), table.absence(columns.label))
 
@@ -206,9 +231,8 @@ def media_from_objects(data: Any, media_types: Sequence[MediaType] = (AUDIO_TYPE
     item_labels: Any = [None] * len(data) if labels is None else labels
     if len(item_labels) != len(data):
         raise DataError(f"{len(data)} inputs and {len(item_labels)} labels: give one label per input")
-    media_type = _most_common_type(
-        [PurePosixPath(entry) for entry in data if isinstance(entry, os.PathLike)], media_types
-    )
+    paths = [Path(entry) for entry in data if isinstance(entry, os.PathLike)]
+    media_type = _most_common_type(_types_of_paths(paths, media_types), media_types)
     numbered = enumerate(zip(data, item_labels, strict=True), 1)
     items = [
         MediaItem(str(i), _media_object(entry, i, sample_rate), label, media_type) for i, (entry, label) in numbered
@@ -218,10 +242,7 @@ def media_from_objects(data: Any, media_types: Sequence[MediaType] = (AUDIO_TYPE
 
 def is_media_path(path: Path, media_types: Sequence[MediaType] = (AUDIO_TYPE,)) -> bool:
     """Whether a path is read as media: a folder, a zip, or a file with a media suffix."""
-    return path.is_dir() or path.suffix.lower() in (
-        ".zip",
-        *(suffix for kind in media_types for suffix in kind.suffixes),
-    )
+    return path.is_dir() or path.suffix.lower() == ".zip" or _types_of_paths([path], media_types) != [None]
 
 
 def _media_object(entry: Any, number: int, sample_rate: int) -> Path | Media:
@@ -260,27 +281,38 @@ def _label_reader(pattern: str) -> Callable[[PurePosixPath], str | None]:
     return label
 
 
-def _most_common_type(files: Sequence[PurePosixPath], media_types: Sequence[MediaType]) -> MediaType:
-    """The most common media type among files; the first one in a tie."""
-    return max(media_types, key=lambda kind: sum(map(kind.matches, files)))
+def _types_of_paths(paths: Sequence[Path], media_types: Sequence[MediaType]) -> list[MediaType | None]:
+    return [media_type_of(PurePosixPath(path.name), media_types, partial(is_animated, path)) for path in paths]
+
+
+def _types_in_zip(
+    archive: zipfile.ZipFile, files: Sequence[PurePosixPath], media_types: Sequence[MediaType], where: str
+) -> list[MediaType | None]:
+    def animated(file: PurePosixPath) -> bool:
+        return is_animated(zip_archive.read_member(archive, str(file), where))
+
+    return [media_type_of(file, media_types, partial(animated, file)) for file in files]
+
+
+def _most_common_type(types: Sequence[MediaType | None], media_types: Sequence[MediaType]) -> MediaType:
+    """The most common media type; the first one in a tie."""
+    return max(media_types, key=types.count)
 
 
 def _select_type(
-    name: str, files: Sequence[PurePosixPath], media_types: Sequence[MediaType]
+    name: str, types: Mapping[PurePosixPath, MediaType | None], media_types: Sequence[MediaType]
 ) -> tuple[MediaType, list[PurePosixPath], tuple[str, ...]]:
     """Most common media type, its files, and a note on skipped files.
 
     Raises:
         DataError: No file is media.
     """
-    media_type = _most_common_type(files, media_types)
-    matching, others = (
-        [file for file in files if media_type.matches(file)],
-        [file for file in files if not media_type.matches(file)],
-    )
+    media_type = _most_common_type([*types.values()], media_types)
+    matching = [file for file, kind in types.items() if kind == media_type]
+    others = [file for file, kind in types.items() if kind != media_type]
     if not matching:
         expected = " or ".join(f"{kind.noun} file ({', '.join(kind.suffixes)})" for kind in media_types)
-        raise DataError(f"{name} has no {expected} among its {len(files)} files: give at least one")
+        raise DataError(f"{name} has no {expected} among its {len(types)} files: give at least one")
     if not others:
         return media_type, matching, ()
     return (
@@ -306,13 +338,12 @@ def _from_zip(path: Path, columns: MediaColumns, media_types: Sequence[MediaType
             table = read_zipped_table(archive, tables[0], path.name)
             absence = table.absence(columns.label)
             rows = [(name, str(tables[0].parent / member), label) for name, member, label in _rows(table, columns)]
-            notes, media_type = (
-                tuple(table.notes),
-                _most_common_type([PurePosixPath(member) for _, member, _ in rows], media_types),
-            )
+            types = _types_in_zip(archive, [PurePosixPath(member) for _, member, _ in rows], media_types, path.name)
+            notes, media_type = tuple(table.notes), _most_common_type(types, media_types)
         else:
             label = _label_reader(columns.pattern)
-            media_type, matching, notes = _select_type(path.name, files, media_types)
+            types = _types_in_zip(archive, files, media_types, path.name)
+            media_type, matching, notes = _select_type(path.name, dict(zip(files, types, strict=True)), media_types)
             rows = [(str(file), str(file), label(file)) for file in matching]
 
     return _items_of_zip(path, rows, media_type, notes, absence)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import codecs
-import gzip
 import io
 import os
 from pathlib import Path, PurePath
 from typing import IO
 
+from lstmkit.data.files import open_file
 from lstmkit.errors import DataError
 
 
@@ -22,9 +22,9 @@ def text_suffix(path: str | os.PathLike[str]) -> str:
     return PurePath(file.stem if file.suffix.lower() == ".gz" else file.name).suffix.lower()
 
 
-def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for reading; a file with the suffix ``.gz`` is decompressed."""
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
+def open_bytes(path: Path, *, copies: int = 1) -> IO[bytes]:
+    """Open a file, see :func:`lstmkit.data.files.open_file`; one with the suffix ``.gz`` is decompressed."""
+    return open_file(path, gzipped=path.suffix.lower() == ".gz", copies=copies)
 
 
 def open_text(path: Path) -> io.TextIOWrapper:

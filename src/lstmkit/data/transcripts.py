@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import os
 import unicodedata
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import pandas as pd
 
 from lstmkit.data import zip_archive
 from lstmkit.data.audio import audio_io
+from lstmkit.data.files import check_regular_file, load_npz, read_bytes
 from lstmkit.data.folders import visible_files
 from lstmkit.data.ink.resampling import validate_strokes
 from lstmkit.data.tables.delimited import parse_delimited
@@ -24,7 +24,7 @@ from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.text_files import decode_text
 from lstmkit.data.vision import image_io
-from lstmkit.errors import DataError, one_line
+from lstmkit.errors import DataError, listing, one_line
 
 KINDS = ("audio", "features", "images", "strokes")
 _TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".gz")
@@ -143,9 +143,8 @@ def _from_path(path: Path, columns: Columns) -> Transcripts:
     suffix = path.suffix.lower()
     if path.is_dir():
         names = [str(file.relative_to(path)) for file in visible_files(path)]
-        return _pairs(names, lambda name: (path / name).read_bytes(), str(path))
-    if not path.exists():
-        raise DataError(f"no such file: {path}")
+        return _pairs(names, lambda name: read_bytes(path / name), str(path))
+    check_regular_file(path)
     if suffix == ".zip":
         return _from_zip(path)
     if suffix == ".npz":
@@ -153,7 +152,7 @@ def _from_path(path: Path, columns: Columns) -> Transcripts:
     if suffix in (*audio_io.FILE_SUFFIXES, *image_io.FILE_SUFFIXES):
         siblings = {p.name for p in path.parent.iterdir()}
         names = [path.name, *(name for name in _text_file_names(path.name) if name in siblings)]
-        return _pairs(names, lambda name: (path.parent / name).read_bytes(), path.name)
+        return _pairs(names, lambda name: read_bytes(path.parent / name), path.name)
     if suffix in _TABLES:
         return _from_table(read_file(path, strict=True), path.parent, columns)
     raise DataError(
@@ -203,19 +202,14 @@ def _decode_media(content: bytes, name: str) -> Any:
 
 def _from_npz(path: Path) -> Transcripts:
     """Concatenated features or strokes, and the offset of each example."""
-    try:
-        with np.load(path) as arrays:
-            kind = next((k for k in ("feats", "strokes") if k in arrays), "")
-            if not kind or "offsets" not in arrays:
-                raise DataError(f"{path.name} has the arrays {', '.join(arrays)}: give feats (or strokes) and offsets")
-            values, offsets = arrays[kind], arrays["offsets"]
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as err:
-        if isinstance(err, DataError):
-            raise
-        raise DataError(f"{path.name} is not a readable .npz ({one_line(err)}): create it with numpy.savez") from err
-    is_valid = offsets.ndim == 1 and len(offsets) > 1 and offsets.dtype.kind in "iu"
-    if not is_valid or offsets[0] != 0 or offsets[-1] != len(values) or (np.diff(offsets) < 1).any():
-        raise DataError(f"{path.name}: offsets must increase from 0 to the number of steps, {len(values)}")
+    arrays = load_npz(path, "features or strokes")
+    kind = next((k for k in ("feats", "strokes") if k in arrays), "")
+    if not kind or "offsets" not in arrays:
+        raise DataError(f"{path.name} has the arrays {listing(arrays)}: give feats (or strokes) and offsets")
+    values, offsets = arrays[kind], arrays["offsets"]
+    is_valid = values.ndim > 0 and offsets.ndim == 1 and len(offsets) > 1 and offsets.dtype.kind in "iu"
+    if not is_valid or offsets[0] != 0 or offsets[-1] != len(values) or (np.diff(offsets.astype(np.int64)) < 1).any():
+        raise DataError(f"{path.name}: offsets must increase from 0 to the number of steps")
     examples = [values[a:b] for a, b in itertools.pairwise(offsets.tolist())]
     names = [f"{path.stem} {i}" for i in range(1, len(examples) + 1)]
     validate = validate_strokes if kind == "strokes" else _features
@@ -248,9 +242,7 @@ def _from_table(table: Table, folder: Path, columns: Columns) -> Transcripts:
 def _read_media(path: Path) -> Any:
     if path.suffix.lower() not in (*audio_io.FILE_SUFFIXES, *image_io.FILE_SUFFIXES):
         raise DataError(f"{path} has no suffix of an audio file or an image: give one of these")
-    if not path.is_file():
-        raise DataError(f"no such file: {path}")
-    return _decode_media(path.read_bytes(), path.name)
+    return _decode_media(read_bytes(path), path.name)
 
 
 # ---- lists -----------------------------------------------------------------------------------------------------------

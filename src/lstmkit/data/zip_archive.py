@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 
-from lstmkit.errors import DataError, one_line
-
-_MAX_MEMBER_BYTES = 500_000_000  # uncompressed size of one file
+from lstmkit.data.files import check_decoded_size, check_regular_file, reading
+from lstmkit.errors import DataError
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
@@ -17,14 +15,9 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     Raises:
         DataError: The file does not exist, or is damaged.
     """
-    try:
+    check_regular_file(path)
+    with reading(path.name, "is not a readable zip archive", "download or create it again"):
         return zipfile.ZipFile(path)
-    except FileNotFoundError as err:
-        raise DataError(f"no such file: {path}") from err
-    except (OSError, zipfile.BadZipFile) as err:
-        raise DataError(
-            f"{path.name} is not a readable zip archive ({one_line(err)}): download or create it again"
-        ) from err
 
 
 def file_names(archive: zipfile.ZipFile) -> list[str]:
@@ -43,18 +36,13 @@ def read_member(archive: zipfile.ZipFile, name: str, where: str) -> bytes:
         where: Name of the archive in messages.
 
     Raises:
-        DataError: The file is missing, damaged, encrypted, or larger than 500 MB.
+        DataError: The file is missing, damaged, encrypted, or larger than :func:`lstmkit.data.files.max_decoded_bytes`.
     """
-    try:
-        if archive.getinfo(name).file_size > _MAX_MEMBER_BYTES:
-            raise DataError(f"{name} in {where} has more than {_MAX_MEMBER_BYTES:,} bytes: unpack it first")
+    if name not in archive.NameToInfo:
+        raise DataError(f"{where} has no file {name!r}, but its table names it: add the file, or remove the row")
+    check_decoded_size(archive.getinfo(name).file_size, f"{name} in {where}")
+    with reading(f"{name} in {where}", advice="unpack it first"):
         return archive.read(name)
-    except KeyError as err:
-        raise DataError(
-            f"{where} has no file {name!r}, but its table names it: add the file, or remove the row"
-        ) from err
-    except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError) as err:
-        raise DataError(f"{name} in {where} cannot be read ({one_line(err)}): unpack it first") from err
 
 
 def is_hidden_file(name: str) -> bool:

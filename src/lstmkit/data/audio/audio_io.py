@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from lstmkit.data.files import check_decoded_size, check_regular_file, reading
 from lstmkit.errors import DataError, UserError, one_line
 
 FILE_SUFFIXES = (
@@ -31,6 +33,9 @@ FILE_SUFFIXES = (
 #: Format and sample type of the file suffixes that can be written.
 WRITABLE_FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
 MAX_SECONDS = 3600.0  #: Maximum duration of a clip that is read into memory.
+_BLOCK = 1 << 20  # samples that are decoded at once
+_MAX_CHANNELS = 8  # of an array
+_MAX_AMPLITUDE = 10.0  # times full scale; larger samples are not relative to full scale
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000  #: Plausible sample rates, in Hz.
 
 
@@ -76,10 +81,12 @@ def read_audio(source: Path | str | bytes, sample_rate: int = 0, name: str = "")
                 f"{name} has {file.frames / file.samplerate / 60:,.0f} minutes, the maximum is {MAX_SECONDS / 60:.0f}: "
                 "split it, or stream it"
             )
-        samples = _read(file, -1, name)
+        check_decoded_size(4 * file.frames, name)
         source_rate = file.samplerate
-    if not len(samples):
+        blocks = list(itertools.takewhile(len, (_read(file, _BLOCK, name) for _ in itertools.count())))
+    if not blocks:
         raise DataError(f"{name} has no samples: record or export it again")
+    samples = np.concatenate(blocks)
     return (
         resample(AudioClip(name, samples, source_rate), sample_rate)
         if sample_rate
@@ -88,22 +95,61 @@ def read_audio(source: Path | str | bytes, sample_rate: int = 0, name: str = "")
 
 
 def audio_from_array(samples: Any, sample_rate: int, name: str = "the audio") -> AudioClip:
-    """Audio clip of samples ``(N,)`` or ``(N, channels)``. Integers are scaled by the range of their dtype.
+    """Audio clip of samples ``(N,)``, ``(N, channels)`` or ``(channels, N)`` with at most 8 channels.
+
+    Floats are relative to full scale, -1…1. Integers of 8 and 16 bits are scaled by the range of their dtype. Wider
+    ones often hold 16-bit samples: they are scaled by the range that their values show.
 
     Raises:
-        DataError: The shape, a value or the sample rate is invalid.
+        DataError: The shape, a value or the sample rate is invalid, or the full scale of integers is ambiguous.
+
+    >>> audio_from_array(np.array([[0, 16384, -32768]]), 8000).samples.tolist()
+    [0.0, 0.5, -1.0]
     """
-    array = np.asarray(samples)
+    try:
+        array = np.asarray(samples)
+    except ValueError as err:  # ragged
+        raise DataError(f"{name} is not an array ({one_line(err)}): give numbers (N,) or (N, channels)") from err
     if array.ndim not in (1, 2) or not array.size or array.dtype.kind not in "iuf":
-        raise DataError(f"{name} has shape {array.shape}: give at least one number as (N,) or (N, channels)")
+        raise DataError(
+            f"{name} has shape {array.shape} and dtype {array.dtype}: give at least one number as (N,) or (N, channels)"
+        )
+    array = array[:, None] if array.ndim == 1 else array.T if array.shape[0] < array.shape[1] else array
+    if array.shape[1] > _MAX_CHANNELS:
+        raise DataError(
+            f"{name} has shape {np.shape(samples)}: give samples (N,), or (N, channels) with at most {_MAX_CHANNELS} "
+            "channels; features of sound are not samples"
+        )
     if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
         raise DataError(f"{name}: sample rate {sample_rate:,} Hz: give {MIN_SAMPLE_RATE:,} to {MAX_SAMPLE_RATE:,}")
     if array.dtype.kind in "iu":
-        limits = np.iinfo(array.dtype)
-        middle, half = (0.0, -float(limits.min)) if limits.min else ((limits.max + 1) / 2, (limits.max + 1) / 2)
-        array = (array - middle) / half
-    mono = array.astype(np.float32) if array.ndim == 1 else array.mean(axis=1, dtype=np.float32)
-    return AudioClip(name, _require_finite(mono, name), sample_rate)
+        array = _scale_integers(array, name)
+    return AudioClip(name, _mono(array, name), sample_rate)
+
+
+def _scale_integers(array: np.ndarray, name: str) -> np.ndarray:
+    """Scale integer samples to -1…1; unsigned ones have silence in the middle of their range."""
+    bits = 8 * array.dtype.itemsize
+    if array.dtype.kind == "u":
+        middle = 2.0 ** (bits - 1)
+        if bits > 8 and array.max() < middle:  # values of a smaller range
+            raise DataError(
+                f"{name} has dtype {array.dtype}, but values up to {array.max()} only: convert it to the type of its "
+                "samples, such as uint8"
+            )
+        return (array - middle) / middle
+    if bits > 16:
+        # 24-bit samples in 32 bits are usually shifted to the upper bits.
+        peak = max(abs(int(array.min())), abs(int(array.max())))
+        shifted = bits == 32 and not (array & 0xFF).any()
+        ranges = ((2**7, 0), (2**15, 16), (2**23, 0), (2**31, 32))
+        bits = 32 if shifted or not peak else next((bits for limit, bits in ranges if peak <= limit), 0)
+        if not bits:
+            raise DataError(
+                f"{name} has dtype {array.dtype} and a peak of {peak:,}, so its full scale is unknown: divide by the "
+                "full scale (32768 for 16-bit samples), or convert it to the type of its samples, such as int16"
+            )
+    return array / 2.0 ** (bits - 1)
 
 
 def resample(clip: AudioClip, sample_rate: int) -> AudioClip:
@@ -213,17 +259,13 @@ def _open_audio(source: Path | str | bytes, name: str) -> Any:
     """Open a ``soundfile.SoundFile``."""
     soundfile = _import("soundfile")
     if not isinstance(source, bytes):
-        path = Path(source)
-        if not path.is_file():
-            raise UserError(f"no such file: {path}")
+        path = check_regular_file(Path(source))
         if not path.stat().st_size:
             raise DataError(f"{name} is empty: record or export it again")
     elif not source:
         raise DataError(f"{name} is empty: record or export it again")
-    try:
+    with reading(name, "is not a readable audio file", "save it as WAV or FLAC"):
         file = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else str(source))
-    except (soundfile.SoundFileError, TypeError) as err:  # TypeError: a headerless format needs a rate
-        raise DataError(f"{name} is not a readable audio file ({one_line(err)}): save it as WAV or FLAC") from err
     if not MIN_SAMPLE_RATE <= file.samplerate <= MAX_SAMPLE_RATE:
         with file:
             raise DataError(
@@ -233,18 +275,23 @@ def _open_audio(source: Path | str | bytes, name: str) -> Any:
 
 
 def _read(file: Any, frames: int, name: str) -> np.ndarray:
-    """The next samples, averaged to mono."""
-    try:
+    """The next samples, averaged to mono; none at the end."""
+    with reading(name, "is damaged"):
         samples = file.read(frames, dtype="float32", always_2d=True)
-    except _import("soundfile").SoundFileError as err:
-        raise DataError(f"{name} is damaged ({one_line(err)}): download or export it again") from err
-    return _require_finite(cast(np.ndarray, samples).mean(axis=1, dtype=np.float32), name)
+    return _mono(cast(np.ndarray, samples), name)
 
 
-def _require_finite(samples: np.ndarray, name: str) -> np.ndarray:
-    if not np.isfinite(samples).all():
+def _mono(samples: np.ndarray, name: str) -> np.ndarray:
+    """The mean ``(N,)`` float32 of channels ``(N, channels)``, full scale being -1…1."""
+    peak = float(np.abs(samples).max(initial=0.0))
+    if not np.isfinite(peak):
         raise DataError(f"{name} has samples that are NaN or infinite: export it again")
-    return samples
+    if peak > _MAX_AMPLITUDE:
+        raise DataError(
+            f"{name} has a peak of {peak:.3g} times full scale (floats from -1 to 1): divide 16-bit samples by 32768, "
+            "or save them as integers"
+        )
+    return samples.mean(axis=1, dtype=np.float32)
 
 
 def _import(name: str) -> Any:

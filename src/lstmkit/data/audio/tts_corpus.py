@@ -15,6 +15,7 @@ import pandas as pd
 
 from lstmkit.data import zip_archive
 from lstmkit.data.audio.audio_io import FILE_SUFFIXES, AudioClip, audio_from_array, read_audio, resample
+from lstmkit.data.files import check_regular_file, read_bytes
 from lstmkit.data.folders import visible_files
 from lstmkit.data.tables.delimited import parse_delimited
 from lstmkit.data.tables.table import Table, parse_table
@@ -26,7 +27,6 @@ _TABLES = (".csv", ".tsv")
 CORPUS_SUFFIXES = (".zip", *_TABLES)  #: Suffixes of files that are read as a corpus.
 _FULL_SCALE = 0.999  # amplitude at which a sample counts as clipped
 _MAX_CLIPPED_FRACTION = 0.001  # a clip with more such samples is reported as clipped
-_MAX_AMPLITUDE = 100.0  # times full scale; larger values are not audio
 _TRIM_FRAME = 0.02  # seconds per loudness frame
 
 _Files = dict[str, Callable[[], bytes]]
@@ -103,8 +103,6 @@ def read_speech_corpus(data: Any, sample_rate: int, trim_db: float = 40.0) -> Sp
             blank += 1
             continue
         clip = load(i)
-        if (peak := float(np.abs(clip.samples).max())) > _MAX_AMPLITUDE:
-            raise DataError(f"{clip.name}: peak is {peak:.3g} times full scale: save it with 16 bits")
         clipped += float((np.abs(clip.samples) >= _FULL_SCALE).mean()) > _MAX_CLIPPED_FRACTION
         trimmed = trim_silence(resample(clip, sample_rate), trim_db)
         if trimmed is None:
@@ -188,6 +186,8 @@ def _clip(clip: Any, name: str, sample_rate: int) -> AudioClip:
 def _from_files(path: Path) -> tuple[list[str], Callable[[int], AudioClip]]:
     if not path.exists():
         raise DataError(f"no such file or folder: {path}")
+    if not path.is_dir():
+        check_regular_file(path)
     table = path.name if path.is_file() and path.suffix.lower() in _TABLES else None
     if path.is_file() and table is None and path.suffix.lower() != ".zip":
         raise DataError(
@@ -214,7 +214,7 @@ def _in_folder(folder: Path) -> _Files:
         if path.suffix.lower() == ".zip":
             files |= _in_zip(path)
         else:
-            files[path.relative_to(folder).as_posix()] = path.read_bytes
+            files[path.relative_to(folder).as_posix()] = partial(read_bytes, path)
     return files
 
 

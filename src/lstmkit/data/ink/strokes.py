@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 import torch
 
 from lstmkit.data.batch import Batch, pad_sequences
+from lstmkit.data.files import load_npz
 from lstmkit.data.folders import visible_files
 from lstmkit.data.ink.svg import read_svg
 from lstmkit.data.tables.native_frames import as_pandas
@@ -187,19 +187,13 @@ def _from_path(path: Path) -> InkSet:
         if not files:
             raise DataError(f"{path} has no SVG files: give a folder with .svg files")
         return _from_svg(files, path.name)
-    if not path.is_file():
-        raise DataError(f"no such file or folder: {path}")
     if path.suffix.lower() == ".svg":
         return _from_svg([path], path.name)
     return _from_npz(path) if path.suffix.lower() == ".npz" else _from_table(read_file(path))
 
 
 def _from_npz(path: Path) -> InkSet:
-    try:
-        with path.open("rb") as raw, np.load(raw) as file:
-            arrays = dict(file)
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as err:
-        raise DataError(f"{path.name} is not a readable .npz of strokes: create it with numpy.savez") from err
+    arrays = load_npz(path, "strokes")
     names = [split for split in SPLITS if f"{split}_strokes" in arrays]
     if not names and "strokes" not in arrays:
         raise DataError(
@@ -217,7 +211,12 @@ def _drawings(arrays: dict[str, np.ndarray], prefix: str, where: str, unit: str)
     """Split the concatenated drawings of a split."""
     points, offsets = arrays[f"{prefix}strokes"], arrays.get(f"{prefix}offsets", np.zeros(0))
     has_valid_shape = points.ndim == 2 and offsets.ndim == 1 and len(offsets) > 0 and offsets.dtype.kind in "iu"
-    if not has_valid_shape or offsets[0] != 0 or offsets[-1] != len(points) or (np.diff(offsets) < 0).any():
+    if (
+        not has_valid_shape
+        or offsets[0] != 0
+        or offsets[-1] != len(points)
+        or (np.diff(offsets.astype(np.int64)) < 0).any()
+    ):
         raise DataError(f"{where}: {prefix}offsets must increase from 0 to the number of rows of {prefix}strokes")
     texts = arrays.get(f"{prefix}texts", np.full(len(offsets) - 1, ""))
     if texts.shape != (len(offsets) - 1,):

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstmkit.errors import DataError, UserError, one_line
+from lstmkit.data.files import check_regular_file, reading
+from lstmkit.errors import DataError, UserError
 
 LOWEST_PITCH, N_KEYS = 21, 88  #: MIDI number of a piano's lowest key, A0; number of keys, up to C8.
 MAX_STEPS = 100_000  #: Maximum steps of a piece.
@@ -51,21 +52,16 @@ def read_midi(path: Path, step: float) -> MidiRoll:
         DataError: The file is not MIDI, is damaged, too long, has no notes, or has no beats (SMPTE time).
     """
     mido = _import("mido")
-    if path.stat().st_size > _MAX_BYTES:
+    if check_regular_file(path).stat().st_size > _MAX_BYTES:
         raise DataError(f"{path.name} has more than {_MAX_BYTES // 1_000_000} MB, too much for MIDI: give a MIDI file")
     with path.open("rb") as raw:
         if raw.read(4) != b"MThd":
             raise DataError(f"{path.name} is not a MIDI file (no MThd header): give a .mid file")
-    try:
-        file = mido.MidiFile(str(path))
-    except EOFError as err:
-        raise DataError(f"{path.name} is truncated: download or export it again") from err
-    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, mido.KeySignatureError) as err:
-        if isinstance(err, PermissionError):
-            raise
-        raise DataError(
-            f"{path.name} is not a readable MIDI file ({one_line(err) or type(err).__name__}): export it again"
-        ) from err
+    with reading(path.name, "is not a readable MIDI file", "export it again"):
+        try:
+            file = mido.MidiFile(str(path))
+        except EOFError as err:
+            raise DataError(f"{path.name} is truncated: download or export it again") from err
     if file.ticks_per_beat < 1:
         raise DataError(f"{path.name} has SMPTE time instead of beats: export it with ticks per beat")
     if file.type == 2:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,12 +13,14 @@ import numpy as np
 import torch
 
 from lstmkit.data.batch import Batch, pad_sequences
+from lstmkit.data.files import load_npz, reading
 from lstmkit.data.folders import visible_files
 from lstmkit.data.music.midi import FILE_SUFFIXES, LOWEST_PITCH, MAX_STEPS, N_KEYS, read_midi
 from lstmkit.data.text_files import decode_text, open_bytes
-from lstmkit.errors import DataError, one_line
+from lstmkit.errors import DataError
 
 SPLITS = ("train", "valid", "test")
+_MEMORY_PER_BYTE = 5  # bytes that the pieces take in memory per byte of JSON
 _TEMPO = 100.0  # quarter notes per minute, if unknown
 
 
@@ -115,8 +115,6 @@ def _from_path(path: Path, step: float) -> PianoRolls:
         if not files:
             raise DataError(f"{path} has no MIDI files ({', '.join(FILE_SUFFIXES)}): give a folder with some")
         return _from_files(files, step, path.name)
-    if not path.is_file():
-        raise DataError(f"no such file or folder: {path}")
     name = path.name.lower()
     if name.endswith(".npz"):
         return _with_splits(path, _from_npz(path))
@@ -128,8 +126,6 @@ def _from_path(path: Path, step: float) -> PianoRolls:
 def _from_files(paths: list[Path], step: float, name: str) -> PianoRolls:
     pieces, dropped, drums = [], 0, 0
     for path in paths:
-        if not path.is_file():
-            raise DataError(f"no such file: {path}")
         midi = read_midi(path, step)
         pieces.append(Piece(midi.roll, path.stem, midi.tempo))
         dropped, drums = dropped + midi.dropped, drums + midi.drums
@@ -149,9 +145,8 @@ def _with_splits(path: Path, splits: dict[str, list[np.ndarray]]) -> PianoRolls:
 
 def _from_npz(path: Path) -> dict[str, list[np.ndarray]]:
     """Read arrays ``SPLIT_rolls (steps, 11)``, keys packed into bits, and ``SPLIT_offsets``, bounds of the pieces."""
-    try:
-        with path.open("rb") as raw, np.load(raw) as file:
-            arrays = dict(file)
+    arrays = load_npz(path, "piano rolls")
+    with reading(path.name, "is not a readable .npz of piano rolls", "create it with numpy.savez"):
         return {
             split: np.split(
                 np.unpackbits(arrays[f"{split}_rolls"], axis=1)[:, :N_KEYS], arrays[f"{split}_offsets"][1:-1]
@@ -159,19 +154,12 @@ def _from_npz(path: Path) -> dict[str, list[np.ndarray]]:
             for split in SPLITS
             if f"{split}_rolls" in arrays
         }
-    except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile) as err:
-        raise DataError(f"{path.name} is not a readable .npz of piano rolls: create it with numpy.savez") from err
 
 
 def _from_json(path: Path) -> dict[str, list[np.ndarray]]:
     """Read JSON ``{split: [piece, …]}``; a piece is a list of chords, a chord a list of MIDI numbers."""
-    try:
-        with open_bytes(path) as file:
-            pieces = json.loads(decode_text(file.read(), path.name))
-    except DataError:
-        raise
-    except (OSError, ValueError, EOFError, zlib.error, RecursionError) as err:
-        raise DataError(f"{path.name} is not readable JSON ({one_line(err)}): correct it") from err
+    with reading(path.name, "is not readable JSON", "correct it"), open_bytes(path, copies=_MEMORY_PER_BYTE) as file:
+        pieces = json.loads(decode_text(file.read(), path.name))
     if not isinstance(pieces, dict) or not all(isinstance(pieces.get(split, []), list) for split in SPLITS):
         raise DataError(f"{path.name} must be an object with lists of pieces under {', '.join(SPLITS)}")
     return {

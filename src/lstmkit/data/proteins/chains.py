@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from lstmkit.data.files import reading
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import group_rows, read_numbers
 from lstmkit.data.tables.table import Table, read_file
@@ -188,7 +189,8 @@ def _from_fasta(path: Path) -> ProteinChains:
         raise DataError(
             f"{path.name} is not a FASTA file: it begins with {first[:40]!r}: begin each chain with a line '>name'"
         )
-    records = list(SimpleFastaParser(io.StringIO("\n".join(lines))))
+    with reading(path.name, "is not a readable FASTA file", "begin each chain with a line '>name'"):
+        records = list(SimpleFastaParser(io.StringIO("\n".join(lines))))
     ids = [title.split()[0] if title.split() else str(i) for i, (title, _) in enumerate(records, 1)]
     return _validated(ids, [sequence for _, sequence in records], path.name)
 

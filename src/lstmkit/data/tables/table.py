@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet
 
+from lstmkit.data.files import check_decoded_size, check_regular_file, reading
 from lstmkit.data.tables.delimited import parse_delimited
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.text_files import decode_text, encoding_of, open_bytes, text_suffix
@@ -24,6 +23,9 @@ MISSING = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan",
 MISSING |= {"<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
 #: Suffixes of tables in text files; each may be gzipped.
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".inter", ".jsonl")
+
+
+_MEMORY_PER_BYTE = 5  # bytes that a table takes in memory per byte of its text
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,11 @@ def read_file(path: Path, *, strict: bool = False) -> Table:
     Raises:
         DataError: The file does not exist, has another format, or is damaged.
     """
+    with reading(path, advice="correct it, or export it again"):
+        return _read_file(path, strict)
+
+
+def _read_file(path: Path, strict: bool) -> Table:
     if path.is_dir():
         raise DataError(f"{path} is a folder: give a file")
     is_gzipped = path.suffix.lower() == ".gz"
@@ -175,16 +182,10 @@ def read_file(path: Path, *, strict: bool = False) -> Table:
         raise DataError(
             f"{path}: unsupported file format: give .csv, .tsv, .txt, .inter or .jsonl (gzipped or not), or .parquet"
         )
-    try:
-        if suffix == ".parquet":
-            frame: Any = pyarrow.parquet.read_table(path).to_pandas()
-            return Table(frame.set_axis(frame.columns.map(str), axis=1), path.name)
-        with open_bytes(path) as file:
-            content = file.read()
-    except FileNotFoundError as error:
-        raise DataError(f"no such file: {path}") from error
-    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
-        raise DataError(f"{path} cannot be read: {one_line(error)}") from error
+    if suffix == ".parquet":
+        return _read_parquet(check_regular_file(path))
+    with open_bytes(path, copies=_MEMORY_PER_BYTE) as file:
+        content = file.read()
     return parse_table(content, str(path), strict=strict)
 
 
@@ -219,6 +220,15 @@ def parse_table(content: bytes, path: str, *, strict: bool = False, has_header: 
     if not has_header:
         notes.append(f"{name}: no header row, columns are named {', '.join(frame.columns)}")
     return Table(frame, name, separator=separator, has_header=has_header, notes=notes)
+
+
+def _read_parquet(path: Path) -> Table:
+    with pyarrow.parquet.ParquetFile(path) as file:
+        groups = [file.metadata.row_group(k) for k in range(file.metadata.num_row_groups)]
+        cells = file.metadata.num_rows * file.metadata.num_columns
+        check_decoded_size(max(sum(group.total_byte_size for group in groups), 8 * cells), path.name)
+        frame: Any = file.read().to_pandas()
+    return Table(frame.set_axis(frame.columns.map(str), axis=1), path.name)
 
 
 def _parse_json(text: str, path: str) -> pd.DataFrame:

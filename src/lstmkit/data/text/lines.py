@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import itertools
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lstmkit.data.files import check_regular_file, reading
 from lstmkit.data.text_files import open_bytes, open_text
 from lstmkit.errors import DataError
 
@@ -80,9 +79,7 @@ def read_text(data: object, *, whole: bool = False) -> Text:
         return _not_empty(Text(tuple(lines), 0, len(lines), "the text"))
     if not isinstance(data, (str, Path)):
         raise DataError(f"give the path of a text file, or lines of text, not {type(data).__name__}")
-    path = Path(data)
-    if not path.is_file():
-        raise DataError(f"no such file: {path}")
+    path = check_regular_file(Path(data))
     return _not_empty(Text(path, 0, sum(1 for _ in _file_lines(path, whole)), path.name, whole))
 
 
@@ -102,14 +99,13 @@ def _not_empty(text: Text) -> Text:
 
 def _file_lines(path: Path, whole: bool = False) -> Iterator[str]:
     """Lines of a file; the last one may lack a line break."""
-    try:
-        with open_text(path) as file:
-            while line := file.readline(-1 if whole else MAX_LINE_LENGTH):
-                yield line.removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError:
-        raise DataError(_not_utf8(path)) from None
-    except (EOFError, gzip.BadGzipFile, zlib.error) as err:
-        raise DataError(f"{path.name} is not a complete gzip file ({err}): download or create it again") from err
+    with reading(path.name, advice="download or create it again"):
+        try:
+            with open_text(path) as file:
+                while line := file.readline(-1 if whole else MAX_LINE_LENGTH):
+                    yield line.removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError:
+            raise DataError(_not_utf8(path)) from None
 
 
 def _not_utf8(path: Path) -> str:

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from lstmkit.data.batch import Batch
+from lstmkit.data.files import reading
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.text.lines import read_text, split_sentences
@@ -189,16 +190,9 @@ def _task(path: Path) -> str:
 def _squad(path: Path) -> list[Question]:
     """SQuAD (Rajpurkar et al. 2016); unanswerable questions of SQuAD 2 have no answers."""
     text = "\n".join(read_text(path, whole=True))
-    try:
+    with reading(path.name, "is not SQuAD JSON", "give a .json file in SQuAD format, or a table"):
         articles = json.loads(text)["data"]
         return [item for i, article in enumerate(articles) for item in _from_article(article, i, path.name)]
-    except DataError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
-        raise DataError(
-            f"{path.name} is not SQuAD JSON ({type(err).__name__}: {one_line(err)}): give a .json file in "
-            "SQuAD format, or a table"
-        ) from err
 
 
 def _from_article(article: dict[str, Any], number: int, name: str) -> Iterator[Question]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from lstmkit.errors import DataError
+from lstmkit.data.files import open_file, read_bytes, reading
 
 
 def read_idx(content: bytes) -> np.ndarray:
@@ -27,10 +25,7 @@ def read_idx_file(path: Path) -> np.ndarray:
     Raises:
         DataError: The file does not exist, or is not an IDX file.
     """
-    if not path.is_file():
-        raise DataError(f"no such file: {path}")
-    content = path.read_bytes()
-    try:
-        return read_idx(gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content)
-    except (OSError, EOFError, zlib.error, ValueError, IndexError) as err:
-        raise DataError(f"{path.name} is not a readable IDX file: download it again") from err
+    with open_file(path) as file:
+        gzipped = file.read(2) == b"\x1f\x8b"
+    with reading(path.name, "is not a readable IDX file", "download it again"):
+        return read_idx(read_bytes(path, gzipped=gzipped))

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import importlib
 import io
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lstmkit.errors import DataError, UserError, one_line
+from lstmkit.data.files import check_decoded_size, open_file, read_bytes, reading
+from lstmkit.errors import DataError, UserError
 
 FILE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".pbm", ".ppm")
 MAX_LINE_WIDTH = 20_000  #: Maximum width in pixels of a text line at its normalized height.
+_MEMORY_PER_PIXEL = 16  # bytes, while an image is converted
+_MIN_FRAME_SECONDS, _DEFAULT_FRAME_SECONDS = 0.02, 0.1  # of an animation
 _THUMBNAIL_SIZE = 8  # pixels
 _MIN_CONTRAST = 0.05  # between ink and paper, of the range from black to white
 
@@ -47,18 +52,91 @@ def read_image(source: Path | bytes, height: int, width: int, color: bool = True
 def _read(source: Path | bytes, name: str, convert: Callable[[Any], np.ndarray]) -> np.ndarray:
     """Open an image with Pillow and convert it to an array."""
     name = name or (source.name if isinstance(source, Path) else "the image")
+    with _open(source, name) as image:
+        if _frames_in_time(image):
+            raise DataError(f"{name} is animated, but a still image is needed: save one of its frames as PNG")
+        return convert(image)
+
+
+@contextmanager
+def _open(source: Path | bytes, name: str) -> Iterator[Any]:
+    """Open an image of bounded size with Pillow; its pixels are decoded on first use, at the latest in the block."""
     pillow: Any = import_pillow("PIL.Image")
-    if isinstance(source, Path):
-        if not source.is_file():
-            raise UserError(f"no such file: {source}")
-        source = source.read_bytes()
+    content = read_bytes(source) if isinstance(source, Path) else source
+    with reading(name, "is not a readable image", "save it as PNG"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", pillow.DecompressionBombWarning)  # checked below
+        with pillow.open(io.BytesIO(content)) as image:
+            check_decoded_size(_MEMORY_PER_PIXEL * image.width * image.height, name)
+            yield image
+
+
+def _frames_in_time(image: Any) -> bool:
+    """Whether a Pillow image is animated. The pages of a TIFF file are not frames in time."""
+    return image.format in ("GIF", "PNG", "WEBP") and getattr(image, "is_animated", False)
+
+
+def is_animated(source: Path | bytes) -> bool:
+    """Whether a file is an animated GIF, PNG or WebP, by its content; False if it cannot be read."""
     try:
-        with pillow.open(io.BytesIO(source)) as image:
-            return convert(image)
-    except pillow.UnidentifiedImageError as err:
-        raise DataError(f"{name} is not a readable image: save it as PNG") from err
-    except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as err:
-        raise DataError(f"{name} is not a readable image ({one_line(err)}): save it as PNG") from err
+        if isinstance(source, Path):
+            with open_file(source) as file:
+                head = file.read(12)
+        else:
+            head = source[:12]
+        if not head.startswith((b"GIF8", b"\x89PNG")) and head[:4] + head[8:] != b"RIFFWEBP":
+            return False
+        with _open(source, "") as image:
+            return _frames_in_time(image)
+    except DataError:
+        return False
+
+
+def read_animation(source: Path | bytes, name: str) -> Iterator[tuple[float, float, np.ndarray]]:
+    """Frames of an animated GIF, PNG or WebP: start and end in seconds, and pixels ``(H, W, 3)`` uint8 on white.
+
+    A frame that states less than 0.02 s lasts 0.1 s, as in browsers.
+
+    Raises:
+        DataError, UserError: As :func:`read_grayscale_image`.
+    """
+    frames = import_pillow("PIL.ImageSequence").Iterator
+    with _open(source, name) as image:
+        start = 0.0
+        for frame in frames(image):
+            pixels = to_rgb(frame)  # before the duration, which WebP states only then
+            stated = float(frame.info.get("duration") or 0) / 1000
+            end = start + (stated if stated >= _MIN_FRAME_SECONDS else _DEFAULT_FRAME_SECONDS)
+            yield start, end, pixels
+            start = end
+
+
+def is_color_image(shape: Sequence[int]) -> bool:
+    """Whether a shape is that of one image ``(H, W, 3)`` or ``(H, W, 4)``, and not of images 3 or 4 pixels wide."""
+    return len(shape) == 3 and shape[2] in (3, 4) and min(shape[:2]) > 4
+
+
+def scale_pixels(array: Any, name: str) -> np.ndarray:
+    """Scale pixels, integers from 0 to 255 or floats from 0 to 1, to float32 from 0 to 1.
+
+    Raises:
+        DataError: A value is out of range, or the integers are 0 and 1 only, which may mean black and white.
+
+    >>> scale_pixels(np.array([0, 51, 255]), "the image").round(2).tolist()
+    [0.0, 0.20000000298023224, 1.0]
+    """
+    try:
+        values = np.asarray(array)
+        pixels = values.astype(np.float32)
+    except (ValueError, TypeError):
+        raise DataError(f"{name} is not an array: give a path, or images of numbers of one size") from None
+    is_integer = values.dtype.kind in "iu"
+    if not (pixels >= 0).all() or not (pixels <= (255 if is_integer else 1)).all():  # NaN is neither
+        raise DataError(f"{name}: a pixel is NaN or out of range: give integers from 0 to 255, or floats from 0 to 1")
+    if is_integer and pixels.max(initial=0) == 1:
+        raise DataError(
+            f"{name} has the integers 0 and 1 only, where 255 is white: give bool or float for black and white"
+        )
+    return pixels / 255 if is_integer else pixels
 
 
 def to_grayscale(image: Any) -> np.ndarray:

@@ -16,7 +16,13 @@ from lstmkit.data import zip_archive
 from lstmkit.data.batch import Batch
 from lstmkit.data.folders import visible_files
 from lstmkit.data.vision.idx import read_idx_file
-from lstmkit.data.vision.image_io import FILE_SUFFIXES, import_pillow, read_grayscale_image
+from lstmkit.data.vision.image_io import (
+    FILE_SUFFIXES,
+    import_pillow,
+    is_color_image,
+    read_grayscale_image,
+    scale_pixels,
+)
 from lstmkit.errors import DataError, listing
 
 MAX_IMAGE_SIZE = 256  #: Maximum height and width, in pixels.
@@ -162,16 +168,10 @@ def _idx(image_file: Path, label_file: Path | None, size: Size) -> Images:
 def _from_arrays(data: Any, size: Size, name: str = "the data") -> Images:
     pair = isinstance(data, tuple) and len(data) == 2
     arrays, labels = data if pair else (data, None)
-    try:
-        values = np.asarray(arrays)
-        values = values.astype(np.float32) / (255 if np.issubdtype(values.dtype, np.integer) else 1)
-    except (ValueError, TypeError):
-        raise DataError(f"{name} is not an array: give a path, or images (N, H, W) of one size") from None
+    values = scale_pixels(arrays, name)
     values = values[None] if values.ndim == 2 else values
-    if values.ndim != 3 or not values.size:
-        raise DataError(f"{name} has shape {values.shape}: give grayscale images (N, H, W)")
-    if not (values >= 0).all() or not (values <= 1).all():  # NaN is neither
-        raise DataError(f"{name}: a pixel is NaN or out of range: give integers from 0 to 255, or floats from 0 to 1")
+    if values.ndim != 3 or not values.size or is_color_image(values.shape):
+        raise DataError(f"{name} has shape {values.shape}: give grayscale images (N, H, W) of one size")
     if labels is not None and len(labels) != len(values):
         raise DataError(f"{len(values)} images and {len(labels)} labels: give one label per image")
     image_labels = (None,) * len(values) if labels is None else tuple(str(label).strip() or None for label in labels)

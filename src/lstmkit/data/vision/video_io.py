@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from lstmkit.data.vision.image_io import resize_with_pad
+from lstmkit.data.files import check_decoded_size, open_file, reading
+from lstmkit.data.vision.image_io import is_animated, is_color_image, read_animation, resize_with_pad, scale_pixels
 from lstmkit.errors import DataError, UserError, one_line
 
 FILE_SUFFIXES = (
@@ -28,7 +30,10 @@ FILE_SUFFIXES = (
     ".wmv",
     ".flv",
     ".gif",
+    ".apng",
 )
+_MEMORY_PER_PIXEL = 16  # bytes of a frame, with those that a codec keeps
+_NO_PROTOCOLS = {"protocol_whitelist": "none"}  # for files that a video refers to
 _MAX_FRAMES = 20_000  # of a clip that is read into memory
 _DEFAULT_FRAME_RATE = 10.0  # frames per second of arrays
 _MULTITHREADED_PIXELS = 640 * 480  # larger frames are decoded with several threads
@@ -128,43 +133,85 @@ def iter_frames(source: Path | bytes, clip_format: ClipFormat, name: str = "") -
     Raises:
         DataError, UserError: As :func:`read_video`, at the frame with the error.
     """
-    av, name = _import_av(), name or _source_name(source)
-    if isinstance(source, Path) and not source.is_file():
-        raise UserError(f"no such file: {source}")
-    count, end, next_time = 0, 0.0, 0.0
-    try:
-        with av.open(str(source) if isinstance(source, Path) else io.BytesIO(source)) as container:
-            if not container.streams.video:
-                raise DataError(f"{name} has no video stream: give a video file")
-            stream = container.streams.video[0]
-            codec, scaler = stream.codec_context, av.video.reformatter.VideoReformatter()
-            if codec.width * codec.height < _MULTITHREADED_PIXELS:
-                codec.thread_count = 1  # more threads cost more than they save
-            else:
-                codec.thread_type = "AUTO"
-            start = None
-            # AVI stores decoding times, not presentation times.
-            constant_rate = container.format.name == "avi" and stream.average_rate
-            for number, frame in enumerate(container.decode(stream)):
-                start = (frame.time or 0.0) if start is None else start
-                time = float(number / constant_rate) if constant_rate else (frame.time or 0.0) - start
-                end = max(end, time + float((frame.duration or 0) * (frame.time_base or 0)))
-                if not clip_format.frame_rate or time >= next_time - 1e-6:
-                    next_time = _next_due(next_time, time, clip_format.frame_rate)
-                    count += 1
-                    yield TimedFrame(time, _resize_frame(frame, clip_format, scaler))
-            expected = _seconds(stream, container)
-    except UserError:
-        raise
-    except (av.FFmpegError, ValueError, OverflowError) as err:
-        reason = getattr(err, "strerror", None) or one_line(err)
-        if not count:
-            raise DataError(f"{name} is not a readable video ({reason}): download it again, or leave it out") from err
-        raise DataError(f"{name} is damaged after {end:.1f} s ({reason}): download it again, or cut it there") from err
+    name = name or _source_name(source)
+    decoded = (
+        _decode_animation(source, clip_format, name) if is_animated(source) else _decode(source, clip_format, name)
+    )
+    end, next_time = 0.0, 0.0
+    while True:
+        problem, advice = "is not a readable video", "download it again, or leave it out"
+        if end:
+            problem, advice = f"is damaged after {end:.1f} s", "download it again, or cut it there"
+        with reading(name, problem, advice):
+            frame = next(decoded, None)
+            if frame is None:
+                break
+            end = max(end, frame.end)
+            is_due = not clip_format.frame_rate or frame.start >= next_time - 1e-6
+            pixels = frame.resize() if is_due else None
+        if pixels is not None:
+            next_time = _next_due(next_time, frame.start, clip_format.frame_rate)
+            yield TimedFrame(frame.start, pixels)
+
+
+class _DecodedFrame(NamedTuple):
+    """A frame: start and end in seconds, and a function that resizes it to ``(H, W, C)`` uint8."""
+
+    start: float
+    end: float
+    resize: Callable[[], np.ndarray]
+
+
+def _decode_animation(source: Path | bytes, clip_format: ClipFormat, name: str) -> Iterator[_DecodedFrame]:
+    """Frames of an animated image."""
+    for start, end, pixels in read_animation(source, name):
+        height, width, color, _ = clip_format
+        yield _DecodedFrame(start, end, partial(resize_with_pad, pixels, height, width, color))
+
+
+def _decode(source: Path | bytes, clip_format: ClipFormat, name: str) -> Iterator[_DecodedFrame]:
+    """Frames of a video.
+
+    FFmpeg reads from an open file, so that it takes no name for a URL, and opens no file that the video refers to.
+
+    Raises:
+        DataError: The file has no video or no frame, is truncated, or has frames that are too large.
+    """
+    av, count, end = _import_av(), 0, 0.0
+    with (
+        open_file(source) if isinstance(source, Path) else io.BytesIO(source) as file,
+        av.open(file, io_open=_refuse_reference, container_options=_NO_PROTOCOLS) as container,
+    ):
+        if not container.streams.video:
+            raise DataError(f"{name} has no video stream: give a video file")
+        stream = container.streams.video[0]
+        codec, scaler = stream.codec_context, av.video.reformatter.VideoReformatter()
+        if codec is None:
+            raise DataError(f"{name} has a video codec that cannot be decoded here: convert it to H.264 in MP4")
+        check_decoded_size(_MEMORY_PER_PIXEL * codec.width * codec.height, name)
+        if codec.width * codec.height < _MULTITHREADED_PIXELS:
+            codec.thread_count = 1  # more threads cost more than they save
+        else:
+            codec.thread_type = "AUTO"
+        start = None
+        # AVI stores decoding times, not presentation times.
+        constant_rate = container.format.name == "avi" and stream.average_rate
+        for number, frame in enumerate(container.decode(stream)):
+            start = (frame.time or 0.0) if start is None else start
+            time = float(number / constant_rate) if constant_rate else (frame.time or 0.0) - start
+            count, frame_end = number + 1, time + float((frame.duration or 0) * (frame.time_base or 0))
+            end = max(end, frame_end)
+            check_decoded_size(_MEMORY_PER_PIXEL * frame.width * frame.height, name)
+            yield _DecodedFrame(time, frame_end, partial(_resize_frame, frame, clip_format, scaler))
+        expected = _seconds(stream, container)
     if not count:
         raise DataError(f"{name} has no frame: download it again, or leave it out")
     if end < _MIN_DURATION_RATIO * expected - 0.1:
         raise DataError(f"{name} is truncated: it has {end:.1f} of {expected:.1f} s: download it again")
+
+
+def _refuse_reference(url: str, flags: int, options: dict[str, str]) -> NoReturn:
+    raise DataError(f"the video refers to another file, {one_line(url)}: give a video that holds its frames")
 
 
 def video_from_array(array: Any, clip_format: ClipFormat, name: str) -> VideoClip:
@@ -176,14 +223,16 @@ def video_from_array(array: Any, clip_format: ClipFormat, name: str) -> VideoCli
     >>> video_from_array(np.zeros((5, 8, 8)), ClipFormat(4, 4, color=False), "a clip").frames.shape
     (5, 4, 4, 1)
     """
-    values = np.asarray(array)
-    values = values[..., None] if values.ndim == 3 else values
-    if values.ndim != 4 or values.shape[3] not in (1, 3) or not values.size:
-        raise DataError(f"{name} has shape {np.shape(array)}: give a clip as (T, H, W), or (T, H, W, 3) for RGB")
-    max_value = 255 if np.issubdtype(values.dtype, np.integer) else 1
-    if not (values >= 0).all() or not (values <= max_value).all():  # NaN is neither
-        raise DataError(f"{name}: a pixel is NaN or out of range: give integers from 0 to 255, or floats from 0 to 1")
-    pixels = values.astype(np.uint8) if max_value == 255 else (values * 255).round().astype(np.uint8)
+    shape = np.shape(array)
+    advice = "give a clip as (T, H, W), or (T, H, W, 3) for RGB"
+    if len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3):
+        raise DataError(f"{name} has shape {shape}, its channels first: {advice}, as array.transpose(0, 2, 3, 1)")
+    if is_color_image(shape):
+        raise DataError(f"{name} has shape {shape}, which is one image (H, W, C) and not a clip: {advice}")
+    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)) or 0 in shape:
+        raise DataError(f"{name} has shape {shape}: {advice}")
+    values = scale_pixels(array, name)
+    pixels = (255 * (values[..., None] if values.ndim == 3 else values)).round().astype(np.uint8)
     frames = np.stack(
         [resize_with_pad(frame, clip_format.height, clip_format.width, clip_format.color) for frame in pixels]
     )
