@@ -341,7 +341,7 @@ def svg(body: str) -> dict[str, str]:
         (svg('<path d="L0 0 1 1"/>'), "a path must begin with M"),
         (svg('<path d="M0 0 1"/>'), "is not a list of x,y positions"),
         (svg('<polyline points="a b"/>'), "is not a list of x,y positions"),
-        (svg('<g transform="scale(2)"><path d="M0 0L1 1"/></g>'), "transform"),
+        (svg('<g transform="turn(2)"><path d="M0 0L1 1"/></g>'), "transform"),
         (svg('<path d="M1 1"/>'), "has 1 point: give at least 2"),
         ({"a.csv": "id,x,y\n1,2,3\n"}, "no column 'pen'"),
         ({"a.csv": "id,x,y,pen\n1,2,?,0\n1,2,3,1\n"}, r"column 'y', row 1 below the header: '\?' is not a number"),

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import xml.etree.ElementTree as xml
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+from xml.parsers import expat
 
 import numpy as np
 
-from lstmkit.errors import DataError, one_line
+from lstmkit.data.files import read_bytes, reading
+from lstmkit.errors import DataError, MissingLibraryError, one_line
 
 _PATH_COMMAND = re.compile(r"([A-Za-z])([^A-Za-z]*(?:[eE][-+]?\d[^A-Za-z]*)*)")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_TRANSFORM = re.compile(r"(\s*,?\s*(matrix|translate|scale|rotate|skew)[XY]?\s*\([^()%]*\))+\s*")
+_MOVES_OR_HIDES = re.compile(r"[{;\s](transform|display|visibility|rotate|scale|translate|offset)\b[-\w]*\s*:")
+_NOT_DRAWN = {
+    "clipPath", "defs", "desc", "filter", "foreignObject", "linearGradient", "marker", "mask", "metadata", "pattern",
+    "radialGradient", "script", "style", "symbol", "title",
+}  # fmt: skip
+_MAX_ELEMENTS = 100_000  # that a file draws, with those drawn again by "use"
 _MARGIN = 0.06  # around the page, relative to its height
 _INK = "#202020"
 
@@ -20,40 +31,150 @@ _INK = "#202020"
 def read_svg(path: Path) -> list[np.ndarray]:
     """Read the lines of an SVG file in file order, positions ``(n, 2)`` each.
 
-    Supported elements are ``line``, ``polyline``, ``polygon`` and ``path`` with straight segments.
+    Read are ``line``, ``polyline``, ``polygon`` and ``path`` with straight segments, wherever they are drawn: ``use``,
+    ``transform`` (attribute or style) and the offset of a nested ``svg`` are applied. What only defines (``defs``,
+    ``symbol``, ``marker``, ``mask``, ``clipPath``, ``pattern``) or is hidden is not read. The ``viewBox`` of the file
+    is ignored.
 
     Raises:
-        DataError: The file does not exist, is not SVG, or has no lines, curves, or a transformation.
+        DataError: The file does not exist, is not SVG, has no lines, has curves, entities or references to other files,
+            or moves lines in another way.
     """
-    try:
-        root = xml.fromstring(path.read_bytes())
-    except FileNotFoundError as err:
-        raise DataError(f"no such file: {path}") from err
-    except (OSError, xml.ParseError, ValueError, LookupError) as err:
-        raise DataError(f"{path.name} is not a readable SVG file ({one_line(err)}): export it again") from err
-    lines: list[np.ndarray] = []
-    for element in root.iter():
-        if element.get("transform"):
-            raise DataError(
-                f"{path.name} has a transform attribute: apply it in the drawing program, and save the file again"
-            )
-        kind = str(element.tag).rpartition("}")[2]
-        if kind == "path":
-            lines += _path_lines(element.get("d", ""), path.name)
-        elif kind in ("polyline", "polygon"):
-            positions = _pairs(element.get("points", ""), path.name)
-            lines.append(np.concatenate([positions, positions[:1]]) if kind == "polygon" else positions)
-        elif kind == "line":
-            lines.append(_pairs(" ".join(element.get(end, "0") for end in ("x1", "y1", "x2", "y2")), path.name))
-    lines = [line for line in lines if len(line)]
+    content = read_bytes(path)
+    with reading(path.name, "is not a readable SVG file", "export it again"):
+        lines = _Reader(_parse(content, path.name), path.name).lines
     if not lines:
         raise DataError(f"{path.name} has no lines: give polylines or straight paths")
     return lines
 
 
+def _parse(content: bytes, where: str) -> xml.Element:
+    """Parse XML without entities, which could fill the memory."""
+
+    def refuse(*_: object) -> None:
+        raise DataError(f"{where} declares XML entities, which are not read: save it without them")
+
+    declarations = expat.ParserCreate()
+    declarations.EntityDeclHandler = refuse
+    declarations.Parse(content, True)
+    return xml.fromstring(content)
+
+
+class _Reader:
+    """Collects the lines of an SVG tree.
+
+    Attributes:
+        lines: Positions ``(n, 2)`` of each line, in the coordinates of the root.
+    """
+
+    def __init__(self, root: xml.Element, where: str) -> None:
+        self.lines: list[np.ndarray] = []
+        self._where, self._n_elements = where, 0
+        self._by_id = {element.get("id"): element for element in root.iter()}
+        for sheet in root.iter():
+            if _tag(sheet) == "style" and _MOVES_OR_HIDES.search(sheet.text or ""):
+                raise DataError(f"{where} moves or hides lines in a style sheet: save it as plain SVG")
+        self._draw(root, np.eye(3), is_root=True)
+
+    def _draw(self, element: xml.Element, matrix: np.ndarray, visible: bool = True, is_root: bool = False) -> None:
+        """Add the lines of an element and all below it, transformed by ``matrix (3, 3)``."""
+        self._n_elements += 1
+        if self._n_elements > _MAX_ELEMENTS:
+            raise DataError(f"{self._where} draws more than {_MAX_ELEMENTS:,} elements: split it")
+        tag, style = _tag(element), _style(element)
+        if style.get("display") == "none" or tag in _NOT_DRAWN:
+            return
+        visible = {"visible": True, "hidden": False, "collapse": False}.get(style.get("visibility", ""), visible)
+        matrix = matrix @ self._transform(style)
+        if tag in ("use", "svg") and not is_root:
+            matrix = matrix @ self._offset(element)
+        if tag == "use":
+            target = self._target(element)
+            if _tag(target) == "symbol":
+                self._refuse_viewport(target)
+                for child in target:
+                    self._draw(child, matrix, visible)
+            else:
+                self._draw(target, matrix, visible)
+        elif visible:
+            self.lines += [_apply(matrix, line) for line in self._lines_of(tag, element) if len(line)]
+        for child in element:
+            self._draw(child, matrix, visible)
+
+    def _lines_of(self, tag: str, element: xml.Element) -> list[np.ndarray]:
+        if tag == "path":
+            return _path_lines(element.get("d", ""), self._where)
+        if tag in ("polyline", "polygon"):
+            positions = _pairs(element.get("points", ""), self._where)
+            return [np.concatenate([positions, positions[:1]]) if tag == "polygon" else positions]
+        if tag == "line":
+            return [_pairs(" ".join(element.get(end, "0") for end in ("x1", "y1", "x2", "y2")), self._where)]
+        return []
+
+    def _transform(self, style: dict[str, str]) -> np.ndarray:
+        """Matrix ``(3, 3)`` of the transform of an element."""
+        text = style.get("transform", "none")
+        if text in ("", "none"):
+            return np.eye(3)
+        moved = [name for name in ("transform-origin", "rotate", "scale", "translate", "offset-path") if name in style]
+        if moved or not _TRANSFORM.fullmatch(text):
+            problem = f"transform {one_line(text)[:60]!r}" + (f" with {moved[0]}" if moved else "")
+            raise DataError(f"{self._where} has a {problem}, which is not read: apply it in the drawing program")
+        matrix = _import_svgelements().Matrix(text)
+        return np.array([[matrix.a, matrix.c, matrix.e], [matrix.b, matrix.d, matrix.f], [0, 0, 1]], dtype=np.float64)
+
+    def _offset(self, element: xml.Element) -> np.ndarray:
+        """Matrix ``(3, 3)`` of the position of a ``use`` or of a nested ``svg``."""
+        self._refuse_viewport(element)
+        matrix = np.eye(3)
+        matrix[:2, 2] = _pairs(f"{element.get('x', '0')} {element.get('y', '0')}", self._where)
+        return matrix
+
+    def _refuse_viewport(self, element: xml.Element) -> None:
+        if element.get("viewBox"):
+            raise DataError(
+                f"{self._where} has a viewBox inside the drawing, which is not read: apply it in the drawing program"
+            )
+
+    def _target(self, element: xml.Element) -> xml.Element:
+        """The element that a ``use`` draws."""
+        reference = element.get("href") or element.get("{http://www.w3.org/1999/xlink}href") or ""
+        target = self._by_id.get(reference.removeprefix("#")) if reference.startswith("#") else None
+        if target is None:
+            raise DataError(
+                f"{self._where} uses {one_line(reference)[:60]!r}, which is not in the file: save it as plain SVG"
+            )
+        return target
+
+
+def _import_svgelements() -> Any:
+    try:
+        return importlib.import_module("svgelements")
+    except ModuleNotFoundError as err:
+        raise MissingLibraryError("transforms in SVG files need svgelements: pip install 'lstmkit[writing]'") from err
+
+
+def _tag(element: xml.Element) -> str:
+    return str(element.tag).rpartition("}")[2]
+
+
+def _style(element: xml.Element) -> dict[str, str]:
+    """Attributes of an element and its style, which has priority; stripped."""
+    pairs = (entry.partition(":") for entry in element.get("style", "").split(";"))
+    styled = {name.strip().lower(): value.partition("!")[0].strip() for name, _, value in pairs}
+    return {name: value.strip() for name, value in element.attrib.items()} | styled
+
+
+def _apply(matrix: np.ndarray, line: np.ndarray) -> np.ndarray:
+    """Transform positions ``(n, 2)``."""
+    if np.array_equal(matrix, np.eye(3)):
+        return line
+    return line @ matrix[:2, :2].T + matrix[:2, 2]
+
+
 def _pairs(text: str, where: str) -> np.ndarray:
     numbers = [float(number) for number in _NUMBER.findall(text)]
-    if len(numbers) % 2 or _NUMBER.sub("", text).strip(" ,\t\r\n"):
+    if len(numbers) % 2 or _NUMBER.sub("", text).strip(" ,\t\r\n") or not np.isfinite(numbers).all():
         raise DataError(f"{where}: {one_line(text)[:60]!r} is not a list of x,y positions: export the file again")
     return np.array(numbers).reshape(-1, 2)
 
@@ -68,6 +189,8 @@ def _path_lines(d: str, where: str) -> list[np.ndarray]:
         kind, relative = command.upper(), command.islower()
         if kind not in "MLHVZ":
             raise DataError(f"{where} has curves ({command}): flatten them to straight lines")
+        if kind != "M" and not lines:
+            raise DataError(f"{where}: a path must begin with M and a position, not with {d.strip()[:20]!r}")
         if kind == "Z":
             position = lines[-1][0]
             lines[-1].append(position)
@@ -77,8 +200,6 @@ def _path_lines(d: str, where: str) -> list[np.ndarray]:
             position = position + point if relative else point
             if kind == "M" and i == 0:
                 lines.append([])
-            elif not lines[-1]:
-                raise DataError(f"{where}: a path must begin with M")
             lines[-1].append(position)
     return [np.stack(line) for line in lines]
 
