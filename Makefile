@@ -17,12 +17,13 @@ ifneq ($(shell command -v $${CXX:-c++}),)
 export LSTMKIT_NEED_NATIVE ?= 1
 endif
 
-.PHONY: help demo test test-all lint docs bench readme native sanitize clean
+.PHONY: help demo test test-all fuzz lint docs bench readme native sanitize clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   fit, backtest and forecast a real series (under two minutes after set-up)"
 	@echo "make test   the test suite, with a fixed sample of the slowest cases"
+	@echo "make fuzz   the readers on damaged files, FUZZ=100000 of them or as many as you say"
 	@echo "make test-all  every case, and the numeric tests again as on older CPUs"
 	@echo "make lint   ruff, clang-format, pyright and the documentation"
 	@echo "make docs   the documentation site in build/site"
@@ -58,6 +59,12 @@ test: $(READY)
 
 test-all: $(READY)
 	@$(BIN)/pytest -n 2 --durations 8 --complete
+
+# A file that fails is kept in build/fuzz.
+FUZZ ?= 100000
+fuzz: $(READY)
+	@mkdir -p build/fuzz
+	@FUZZ=$(FUZZ) FUZZ_FOLDER=build/fuzz $(BIN)/pytest -n 2 tests/test_hostile_files.py
 
 lint: $(READY) docs
 	@$(BIN)/ruff check .

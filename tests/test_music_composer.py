@@ -234,7 +234,7 @@ def test_files_with_predefined_splits(tmp_path: Path):
     ("data", "message"),
     [
         ([], "the list is empty"),
-        ("nowhere.mid", "no such file or folder"),
+        ("nowhere.mid", "no such file"),
         (["nowhere.mid"], "no such file"),
         (3, "give a path, or a list"),
         ([[]], "piece 1 has no note"),

@@ -255,6 +255,16 @@ def check_writable(path: Path, suffixes: Iterable[str] = tuple(WRITABLE_FORMATS)
         )
 
 
+class _Buffer(io.BytesIO):
+    """Bytes in which a damaged file may seek to a negative position: it stays where it is."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return self.tell()
+
+
 def _open_audio(source: Path | str | bytes, name: str) -> Any:
     """Open a ``soundfile.SoundFile``."""
     soundfile = _import("soundfile")
@@ -265,7 +275,7 @@ def _open_audio(source: Path | str | bytes, name: str) -> Any:
     elif not source:
         raise DataError(f"{name} is empty: record or export it again")
     with reading(name, "is not a readable audio file", "save it as WAV or FLAC"):
-        file = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else str(source))
+        file = soundfile.SoundFile(_Buffer(source) if isinstance(source, bytes) else str(source))
     if not MIN_SAMPLE_RATE <= file.samplerate <= MAX_SAMPLE_RATE:
         with file:
             raise DataError(

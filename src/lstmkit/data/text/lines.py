@@ -99,7 +99,8 @@ def _not_empty(text: Text) -> Text:
 
 def _file_lines(path: Path, whole: bool = False) -> Iterator[str]:
     """Lines of a file; the last one may lack a line break."""
-    with reading(path.name, advice="download or create it again"):
+    problem = "is not a complete gzip file" if path.suffix == ".gz" else "cannot be read"
+    with reading(path.name, problem, "download or create it again"):
         try:
             with open_text(path) as file:
                 while line := file.readline(-1 if whole else MAX_LINE_LENGTH):

@@ -55,7 +55,9 @@ def _read(source: Path | bytes, name: str, convert: Callable[[Any], np.ndarray])
     with _open(source, name) as image:
         if _frames_in_time(image):
             raise DataError(f"{name} is animated, but a still image is needed: save one of its frames as PNG")
-        return convert(image)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of metadata that is damaged and not used
+            return convert(image)
 
 
 @contextmanager
@@ -63,9 +65,11 @@ def _open(source: Path | bytes, name: str) -> Iterator[Any]:
     """Open an image of bounded size with Pillow; its pixels are decoded on first use, at the latest in the block."""
     pillow: Any = import_pillow("PIL.Image")
     content = read_bytes(source) if isinstance(source, Path) else source
-    with reading(name, "is not a readable image", "save it as PNG"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", pillow.DecompressionBombWarning)  # checked below
-        with pillow.open(io.BytesIO(content)) as image:
+    with reading(name, "is not a readable image", "save it as PNG"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a large image, whose size is checked next
+            opened = pillow.open(io.BytesIO(content))
+        with opened as image:
             check_decoded_size(_MEMORY_PER_PIXEL * image.width * image.height, name)
             yield image
 
