@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -22,7 +22,7 @@ from lstmkit import settings
 from lstmkit.errors import SettingError, UserError
 from lstmkit.jobs import job_class, job_names, load
 from lstmkit.jobs.settings import settings_of
-from lstmkit.progress import Progress, TerminalProgress
+from lstmkit.progress import Progress, TerminalProgress, printable
 from lstmkit.settings import unknown
 from lstmkit.version import __version__
 
@@ -85,8 +85,22 @@ def main_options(
 ) -> None:
     """Set how much is printed to stderr."""
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
-    logging.basicConfig(stream=sys.stderr, format="%(message)s", force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_LogFormatter("%(message)s"))
+    logging.basicConfig(handlers=[handler], force=True)
     logging.getLogger("lstmkit").setLevel(level)
+
+
+class _LogFormatter(logging.Formatter):
+    """Formats the log without control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def _print(text: object, file: TextIO | None = None) -> None:
+    """Print text in which names and cells of the data cannot control the terminal."""
+    print(printable(str(text)), file=file)
 
 
 def _progress() -> Progress:
@@ -158,12 +172,12 @@ def _fit(
         _print_json({"run": str(run), **metrics})
         return
     if fitted.evaluation is not None:
-        print(fitted.evaluation)
-    print(f"model   {run}\nreport  {run / 'report.html'}")
+        _print(fitted.evaluation)
+    _print(f"model   {run}\nreport  {run / 'report.html'}")
     if "interrupted" in metrics["training"]:
         words = ["lstmkit", "fit", job, data, "-o", str(run), "--resume"]
         words += ["--validation", validation] if validation is not None else []
-        print(f"Training was interrupted; the model is usable. Resume with: {shlex.join(words)}")
+        _print(f"Training was interrupted; the model is usable. Resume with: {shlex.join(words)}")
 
 
 for _job in job_names():
@@ -216,7 +230,7 @@ def predict(context: typer.Context, arguments: RunAndRest = None) -> None:
             return
         text = json.dumps(job.to_records(predictions), indent=2, default=str) if as_json else job.to_text(predictions)
         if output is None:
-            print(text)
+            _print(text)
         else:
             output.write_text(text + "\n", encoding="utf-8")
 
@@ -247,7 +261,7 @@ def evaluate(
 ) -> None:
     """Score the model in RUN and simple baselines on DATA that it was not fitted to."""
     evaluation = load(run, train=train, validation=validation).evaluate(data)
-    _print_json(evaluation.to_json()) if as_json else print(evaluation)
+    _print_json(evaluation.to_json()) if as_json else _print(evaluation)
 
 
 @app.command(context_settings=_PASS_ON)
@@ -273,8 +287,8 @@ def look(context: typer.Context, arguments: RunAndRest = None) -> None:
         page = output or run / "look.html"
         for section in inspection.write_inspection_page(page, job.network, sequences, view):
             if section.table is not None and len(section.table) <= _MAX_PRINTED_ROWS:
-                print(f"{section.title}\n{format_table(section.table, section.best)}\n")
-        print(f"page    {page}")
+                _print(f"{section.title}\n{format_table(section.table, section.best)}\n")
+        _print(f"page    {page}")
 
     own = [
         options.parameter(
@@ -358,7 +372,7 @@ def data(
     from lstmkit.data import catalog
 
     if name is not None:
-        print(catalog.locate(name, download=True))
+        _print(catalog.locate(name, download=True))
         return
     rows = [{"name": n, "what": catalog.entry(n).title, "license": catalog.entry(n).license} for n in catalog.names()]
     _print_rows(rows, as_json)
@@ -384,7 +398,7 @@ def reproduce(
         raise UserError(f"--{'resume' if resume else 'overwrite'} needs the folder of the run: --run DIR")
     result = recipes.reproduce(recipe, _progress(), run, resume, overwrite)
     path = result.write(output)
-    _print_json(result.to_json()) if as_json else print(f"{result}\nresult  {path}")
+    _print_json(result.to_json()) if as_json else _print(f"{result}\nresult  {path}")
 
 
 @app.command(context_settings=_PASS_ON)
@@ -411,7 +425,7 @@ def lab(
         changes = {key: _parse_like(key, text, chosen.settings[key]) for key, text in given.items() if text is not None}
         outcome = laboratory.run(laboratory.find(chosen.name, changes), _progress())
         numbers, picture = outcome.write(output)
-        _print_json(outcome.to_json()) if as_json else print(f"{outcome}\nnumbers {numbers}\npicture {picture}")
+        _print_json(outcome.to_json()) if as_json else _print(f"{outcome}\nnumbers {numbers}\npicture {picture}")
 
     own = [
         options.parameter(
@@ -454,7 +468,7 @@ def main() -> None:
     except _USAGE_ERROR as err:
         _fail(_usage_message(err))
     if code == 130:
-        print("stopped", file=sys.stderr)
+        _print("stopped", file=sys.stderr)
     sys.exit(code or 0)
 
 
@@ -471,8 +485,8 @@ def _usage_message(err: Any) -> str:
 
 def _fail(message: str) -> NoReturn:
     if logging.getLogger("lstmkit").isEnabledFor(logging.DEBUG):
-        traceback.print_exc()
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        _print(traceback.format_exc(), file=sys.stderr)
+    _print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -502,11 +516,11 @@ def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
         return
     widths = {name: max(len(row[name]) for row in rows) for name in rows[0]}
     for row in rows:
-        print("  ".join(text.ljust(widths[name]) for name, text in row.items()).rstrip())
+        _print("  ".join(text.ljust(widths[name]) for name, text in row.items()).rstrip())
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    _print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def _as_option(value: Any) -> str:
