@@ -1,0 +1,158 @@
+"""Limits on what a file takes when decoded, and what is not a regular file: refused before it is decoded or opened."""
+
+import gzip
+import io
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from PIL import Image
+
+from lstmkit.data import files
+from lstmkit.data.audio.audio_io import read_audio
+from lstmkit.data.captioned_media import CaptionColumns, read_captioned_media
+from lstmkit.data.ink.strokes import read_strokes
+from lstmkit.data.labeled_examples import Columns as LabelColumns
+from lstmkit.data.labeled_examples import read_labeled_examples
+from lstmkit.data.music.piano_rolls import read_piano_rolls
+from lstmkit.data.tables.table import read_file
+from lstmkit.data.text.lines import read_text
+from lstmkit.data.transcripts import Columns, read_transcripts
+from lstmkit.data.vision.image_io import read_grayscale_image
+from lstmkit.data.vision.image_set import Size, read_images
+from lstmkit.data.vision.video_io import ClipFormat, read_video, write_video
+from lstmkit.errors import DataError, SettingError
+
+Reader = Callable[[Path], object]
+
+
+def _npz(**arrays: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in arrays.items():
+            archive.writestr(f"{name}.npy", content)
+    return file.getvalue()
+
+
+def _claim(shape: tuple[int, ...], values: int) -> bytes:
+    """An array that claims a shape, and has fewer values."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return header.getvalue() + bytes(4 * values)
+
+
+def _image(size: tuple[int, int]) -> bytes:
+    file = io.BytesIO()
+    Image.new("1", size).save(file, "PNG")
+    return file.getvalue()
+
+
+def _flac(samples: int) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(samples, np.int16), 8000, format="FLAC")
+    return file.getvalue()
+
+
+def _zip(name: str, content: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+    return file.getvalue()
+
+
+def _parquet(rows: int) -> bytes:
+    return pd.DataFrame({"value": np.zeros(rows)}).to_parquet()
+
+
+MB = 1_000_000
+ROWS = b"id,value\n" + MB * b"a,1\n"
+BOMBS: list[tuple[str, Reader, bytes]] = [
+    ("a.csv.gz", read_file, gzip.compress(ROWS)),
+    ("a.jsonl.gz", read_file, gzip.compress(b'{"a": 1}\n' * MB)),
+    ("a.parquet", read_file, _parquet(MB)),
+    ("a.txt.gz", read_text, gzip.compress(bytes([97]) * 6 * MB)),
+    ("b.txt.gz", lambda path: read_text(path, whole=True), gzip.compress(bytes([97]) * 6 * MB)),
+    ("a.json.gz", read_piano_rolls, gzip.compress(b'{"train": [' + b"[]," * MB + b"[]]}")),
+    ("a-idx3-ubyte.gz", lambda path: read_images(path, Size(8, 8)), gzip.compress(bytes(6 * MB))),
+    ("a.npz", read_strokes, _npz(strokes=_claim((MB, 3), 3 * MB))),
+    ("a.png", read_grayscale_image, _image((3000, 3000))),
+    ("b.png", lambda path: read_captioned_media(path, CaptionColumns()), _image((30_000, 30_000))),
+    ("a.flac", read_audio, _flac(2 * MB)),
+    ("a.zip", lambda path: read_labeled_examples(path, LabelColumns()), _zip("x/a.wav", bytes(6 * MB))),
+]
+
+
+@pytest.mark.parametrize(("name", "read", "content"), BOMBS, ids=[name for name, _, _ in BOMBS])
+def test_a_file_that_grows_too_large_is_refused(
+    name: str, read: Reader, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(files.DECODED_MB_VARIABLE, "5")
+    assert len(content) < MB
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"takes more than 5 MB when decoded|exceeds limit of"):
+        read(path)
+
+
+def test_the_limit_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(ROWS))
+    assert len(read_file(path).frame) == MB
+    for text in ("", "much", "0", "-1", "1.5", "²"):
+        monkeypatch.setenv(files.DECODED_MB_VARIABLE, text)
+        with pytest.raises(SettingError, match="is not a whole number of megabytes above 0"):
+            read_file(path)
+
+
+@pytest.mark.parametrize("shape", [(10**12, 3), (10**7, 3), (34, 3)])
+def test_arrays_that_claim_more_than_they_have(shape: tuple[int, ...], tmp_path: Path):
+    content = _claim(shape, 99)
+    (tmp_path / "a.npz").write_bytes(_npz(strokes=content, feats=content, offsets=content, train_rolls=content))
+    for read in (read_strokes, lambda path: read_transcripts(path, Columns()), read_piano_rolls):
+        with pytest.raises(DataError, match=r"a\.npz, array \w+ claims the shape .*, but its file is smaller"):
+            read(tmp_path / "a.npz")
+
+
+READERS: list[tuple[str, Reader]] = [
+    *((f"a{suffix}", read_file) for suffix in (".csv", ".csv.gz", ".jsonl", ".parquet")),
+    *((f"a{suffix}", read_text) for suffix in (".txt", ".txt.gz")),
+    *((f"a{suffix}", read_strokes) for suffix in (".npz", ".svg", ".csv")),
+    *((f"a{suffix}", read_piano_rolls) for suffix in (".npz", ".json", ".mid")),
+    *((f"a{suffix}", lambda path: read_transcripts(path, Columns())) for suffix in (".npz", ".zip", ".wav", ".png")),
+    *((f"a{suffix}", lambda path: read_labeled_examples(path, LabelColumns())) for suffix in (".zip", ".wav", ".mp4")),
+    *((f"a{suffix}", lambda path: read_captioned_media(path, CaptionColumns())) for suffix in (".zip", ".png", ".gif")),
+    *((name, lambda path: read_images(path, Size(8, 8))) for name in ("a.zip", "a.png", "a-idx3-ubyte")),
+]
+
+
+@pytest.mark.parametrize(("name", "read"), READERS, ids=[f"{i}-{name}" for i, (name, _) in enumerate(READERS)])
+def test_pipes_devices_and_folders_are_not_opened(name: str, read: Reader, tmp_path: Path):
+    """Opening a pipe would wait for ever; reading /dev/zero would fill the memory."""
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match="is a pipe or a device"):
+        read(tmp_path / name)
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / name).symlink_to("/dev/zero")
+    with pytest.raises(DataError, match="is a pipe or a device"):
+        read(tmp_path / "links" / name)
+
+
+def test_names_with_a_colon_are_files_and_videos_open_no_other_file(tmp_path: Path):
+    write_video(np.full((6, 16, 16), 90, np.uint8), tmp_path / "a:b.mp4")
+    write_video(np.full((6, 16, 16), 90, np.uint8), tmp_path / "a.mp4")
+    assert len(read_video(tmp_path / "a:b.mp4", ClipFormat(8, 8))) == 6
+    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:1,\n{tmp_path}/a.mp4\n#EXT-X-ENDLIST\n"
+    for name, text in (
+        ("list.m3u8", playlist),
+        ("list.mp4", playlist),
+        ("concat.mp4", "ffconcat version 1.0\nfile a.mp4\n"),
+        ("concat.mkv", f"ffconcat version 1.0\nfile {tmp_path}/a.mp4\n"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(DataError, match=r"refers to another file|is not a readable video"):
+            read_video(tmp_path / name, ClipFormat(8, 8))
