@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data.tables.native_frames import as_pandas
-from lstmkit.data.tables.parsing import parse_numbers, read_ids, read_timestamps
+from lstmkit.data.tables.parsing import parse_numbers, read_ids
 from lstmkit.data.tables.table import Table, read_file
+from lstmkit.data.tables.timestamps import read_timestamps
 from lstmkit.errors import DataError, listing
 
 Items = tuple[str, ...]  #: Items of one session, in order of time.

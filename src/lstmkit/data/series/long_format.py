@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.tables.parsing import read_covariate, read_ids, read_numbers, read_timestamps
+from lstmkit.data.tables.parsing import read_covariate, read_ids, read_numbers
 from lstmkit.data.tables.table import SeriesColumns, Table
+from lstmkit.data.tables.timestamps import read_timestamps
 from lstmkit.errors import DataError, format_timestamp
 
 
@@ -69,8 +70,8 @@ class SeriesRows:
         )
 
 
-def read_rows(table: Table, roles: SeriesColumns) -> SeriesRows:
-    """Parse the rows of a table, in table order.
+def read_rows(table: Table, roles: SeriesColumns, whole_numbers: bool = False) -> SeriesRows:
+    """Parse the rows of a table, in table order; ``whole_numbers`` as in :func:`read_timestamps`.
 
     Raises:
         DataError: A cell cannot be parsed, or two rows of a series have the same timestamp.
@@ -78,7 +79,7 @@ def read_rows(table: Table, roles: SeriesColumns) -> SeriesRows:
     series_index, ids = read_ids(table, roles.id, "series id")
     names = (*roles.past, *roles.future, *roles.static)
     timestamps = (
-        read_timestamps(table, roles.time)
+        read_timestamps(table, roles.time, whole_numbers=whole_numbers)
         if roles.time
         else pd.Index(pd.Series(series_index).groupby(series_index).cumcount())
     )

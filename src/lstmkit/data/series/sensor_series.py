@@ -15,8 +15,9 @@ import torch
 
 from lstmkit.data.batch import Batch, pad_sequences
 from lstmkit.data.tables.native_frames import as_pandas
-from lstmkit.data.tables.parsing import parse_numbers, read_ids, read_numbers, read_timestamps
+from lstmkit.data.tables.parsing import parse_numbers, read_ids, read_numbers
 from lstmkit.data.tables.table import Table, read_file
+from lstmkit.data.tables.timestamps import read_timestamps
 from lstmkit.errors import DataError, listing
 
 MAX_VALUE = 1e100  #: Largest absolute value; larger ones are treated as errors in the data.

@@ -152,7 +152,9 @@ def read_series(
     roles = SeriesColumns(id_col, time_col or None, target_col, past, future, static)
     table = open_table(data, roles)
     roles = resolve_roles(table, roles)
-    rows = read_rows(table, roles)
+    # A whole-number frequency counts Unix times, too: they stay numbers then.
+    whole_numbers = isinstance(freq, int) or (isinstance(freq, str) and freq.strip().isdecimal())
+    rows = read_rows(table, roles, whole_numbers)
     if ahead is not None:
         if not future or roles.time is None:
             raise DataError(
@@ -160,7 +162,7 @@ def read_series(
                 "and timestamps (--time-col): give both"
             )
         future_roles = replace(roles, target=None, past=(), static=())
-        rows = append_future_rows(rows, read_rows(open_table(ahead, future_roles), future_roles), roles)
+        rows = append_future_rows(rows, read_rows(open_table(ahead, future_roles), future_roles, whole_numbers), roles)
     rows = sort_rows(rows)
     step = infer_freq(rows, is_unindexed=roles.time is None) if freq is None else check_freq(freq, rows.has_dates)
     positions = grid_positions(rows, step, "inferred from the data" if freq is None else "given")

@@ -1,30 +1,25 @@
-"""Parse the columns of a table: column roles, timestamps, numbers and categories. Ambiguous cells raise an error."""
+"""Parse the columns of a table: column roles, numbers and categories. Ambiguous cells raise an error."""
 
 from __future__ import annotations
 
 import collections
-import contextlib
 import shlex
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lstmkit.data.tables.table import MISSING, SeriesColumns, Table
+from lstmkit.data.tables.timestamps import read_timestamps
 from lstmkit.errors import DataError, listing
 
-#: Dates that pandas parses without guessing: year first, with the name of a month, or month-year.
-_UNAMBIGUOUS_DATE = r"(?i)\s*\d{4}|.*(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)|\s*\d{1,2}[-/]\d{4}\s*$"
 #: Numbers: with a comma; with a comma that may separate thousands; with a decimal point; of any form.
 _COMMA_NUMBER = r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*"
 _THOUSANDS = r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*"
 _DECIMAL_POINT = r"\s*[+-]?(?:\d*\.(?:\d{1,2}|\d{4,})|0?\.\d+|\d{4,}\.\d+)(?:[eE][+-]?\d+)?\s*"
 _NUMBER = r"\s*[+-]?[\d.,]*\d[\d.,]*(?:[eE][+-]?\d+)?\s*"
-_DATE_HINT = "write timestamps as 1949-01 or 1949-01-31"
-_DATE_RANGE = "from the years 1678 to 2261"
 
 
 def resolve_roles(table: Table, roles: SeriesColumns) -> SeriesColumns:
@@ -85,114 +80,6 @@ def _is_numeric(table: Table, column: str) -> bool:
         return not parse_numbers(table, column)[1].any()
     except DataError:  # with a comma that may be a decimal comma
         return True
-
-
-def read_timestamps(table: Table, column: str) -> Any:
-    """Timestamps ``(N,)`` as a pandas index: int64, or datetime64[ns] with their time zone if they have one.
-
-    Raises:
-        DataError: A cell is missing, not a whole number and not a date, or ambiguous.
-    """
-    table.raise_if_any(column, table.missing(column), "is not a timestamp: every row needs one")
-    codes, unique = pd.factorize(table.column(column))
-    unique: Any = pd.Index(unique, dtype=unique.dtype)
-
-    def reject(invalid: Any, problem: str) -> None:
-        table.raise_if_any(column, np.asarray(invalid, dtype=bool)[codes], problem)
-
-    kind = pd.api.types.infer_dtype(unique)
-    if kind == "string":
-        numbers = unique.str.fullmatch(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*")
-        if numbers.mean() > 0.5:
-            reject(~numbers, "is not a whole number, but most timestamps of the column are: write all of them alike")
-            kind, unique = "floating", unique.astype(np.float64)
-    if kind in ("integer", "floating", "mixed-integer-float"):
-        timestamps = _integer_timestamps(unique.to_numpy(dtype=np.float64), table, reject)
-    elif kind == "string":
-        timestamps = _date_timestamps(unique, table, reject)
-    elif kind in ("datetime64", "datetime", "date"):
-        zones = [str(getattr(value, "tzinfo", None)) for value in unique]
-        differs = [(zone == "None") != (zones[0] == "None") for zone in zones]
-        reject(differs, "has a time zone and the first timestamp has none, or vice versa: give all one, or none")
-        timestamps = _to_dates(unique, _has_mixed_time_zones(zones, table))
-        reject(timestamps.isna(), f"is not a date {_DATE_RANGE}")
-    elif kind == "period":
-        timestamps = pd.PeriodIndex(unique).to_timestamp()
-    else:
-        timestamps = unique
-        reject(np.ones(len(unique)), "is neither a whole number nor a date")
-    return timestamps.take(codes)
-
-
-def _integer_timestamps(numbers: np.ndarray, table: Table, reject: Callable[[Any, str], None]) -> Any:
-    """Whole-number timestamps; numbers such as 20200131 or 202001 are read as dates."""
-    reject((numbers != np.floor(numbers)) | (np.abs(numbers) > 2**53), "is neither a whole number nor a date")
-    integers = pd.Index(numbers.astype(np.int64))
-    for low, high, form in ((19000101, 21001231, "%Y%m%d"), (190001, 210012, "%Y%m")):
-        if low <= numbers.min() and numbers.max() <= high:
-            dates: Any = pd.to_datetime(integers.astype(str), format=form, errors="coerce")
-            if not dates.isna().any():
-                table.notes.append(f"timestamps such as {integers[0]} read as dates ({dates[0].date()})")
-                return dates
-    return integers
-
-
-def _date_timestamps(texts: Any, table: Table, reject: Callable[[Any, str], None]) -> Any:
-    """Dates from text. The century, the order of day and month, and the time zone are never guessed."""
-    reject(~texts.str.contains(r"\d{4}"), f"is not a date with a four-digit year: {_DATE_HINT}")
-    zones = texts.str.extract(r":\d\d(?:\.\d+)?\s*(Z|UTC|[+-]\d\d(?::?\d\d)?)\s*$", expand=False)
-    if zones.notna().any():
-        reject(zones.isna(), "has no UTC offset, but other timestamps have one: give all of them an offset, or none")
-    utc = _has_mixed_time_zones(zones.dropna(), table)
-    slashed = texts.str.match(r"\s*\d{1,2}[/.-]\d{1,2}[/.-]\d{4}")
-    if slashed.any():
-        reject(~slashed, f"has another format than the other timestamps: {_DATE_HINT}")
-        return _day_or_month_first(texts, utc, table, reject)
-    reject(~texts.str.match(_UNAMBIGUOUS_DATE), f"is not a date: {_DATE_HINT}")
-    dates = _to_dates(texts, utc)
-    reject(dates.isna(), f"is not a date {_DATE_RANGE}: {_DATE_HINT}")
-    return dates
-
-
-def _has_mixed_time_zones(zones: Sequence[str], table: Table) -> bool:
-    """Whether the timestamps have several time zones; they are then read as UTC, with a note."""
-    if len(set(zones)) < 2:
-        return False
-    table.notes.append("timestamps with several UTC offsets, read as UTC")
-    return True
-
-
-def _day_or_month_first(texts: Any, utc: bool, table: Table, reject: Callable[[Any, str], None]) -> Any:
-    """Dates like 31/01/2020, read in the only order in which all are valid. 31.01.2020 is always day first."""
-    orders = {"day first": r"\3-\2-\1", "month first": r"\3-\1-\2"}
-    if texts.str.match(r"\s*\d+\.\d+\.").all():
-        del orders["month first"]
-    day_month_year = r"^\s*(\d+)[/.-](\d+)[/.-](\d{4})"
-    parsed = {
-        order: _to_dates(texts.str.replace(day_month_year, form, regex=True), utc) for order, form in orders.items()
-    }
-    valid = {order: dates for order, dates in parsed.items() if not dates.isna().any()}
-    if not valid:
-        reject(np.logical_or.reduce([dates.isna() for dates in parsed.values()]), f"is not a date: {_DATE_HINT}")
-    order, dates = valid.popitem()
-    for other in valid.values():
-        reject(dates != other, f"is ambiguous (day first or month first): {_DATE_HINT}")
-    table.notes.append(f"timestamps such as {texts[0]!r} read {order}")
-    return dates
-
-
-def _to_dates(values: Any, utc: bool = False) -> Any:
-    """Parse dates with pandas; NaT where a value is not a date."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # pandas warns when it guesses a format; count that as a failure
-        for form in ("ISO8601", "mixed"):
-            with contextlib.suppress(ValueError, TypeError, OverflowError, FutureWarning):
-                return cast(Any, pd.to_datetime(values, utc=utc, format=form)).as_unit("ns")
-        warnings.simplefilter("ignore")
-        dates: Any = pd.to_datetime(values.astype(object), format="mixed", errors="coerce", utc=True)
-        return dates.where(
-            (dates > pd.Timestamp.min.tz_localize("UTC")) & (dates < pd.Timestamp.max.tz_localize("UTC"))
-        )
 
 
 def parse_numbers(table: Table, column: str) -> tuple[np.ndarray, np.ndarray]:
