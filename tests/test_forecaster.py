@@ -276,6 +276,7 @@ def test_forecast_of_a_constant_series_is_constant(value: float, method: str):
     last=st.integers(1, 9),
 )
 @settings(max_examples=25, deadline=None)
+@pytest.mark.filterwarnings("ignore:.*give more history")
 def test_intervals_are_nested(fitted_forecasters, data: list[list[float]], last: int):
     """For any data the intervals are finite, nested, and contain the median."""
     frame = long_frame(**{f"s{i}": [*y, float(last)] for i, y in enumerate(data)})

@@ -10,6 +10,7 @@ import re
 import shlex
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
@@ -457,6 +458,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal or a pipe may have no glyph for a "…"
+    warnings.formatwarning = lambda message, *_args, **_options: f"warning: {message}\n"
     try:
         code = app(standalone_mode=False, prog_name="lstmkit")  # a number if typer itself stopped it: 130 at Ctrl-C
     except (typer.Abort, KeyboardInterrupt):

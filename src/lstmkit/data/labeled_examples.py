@@ -72,7 +72,7 @@ class LabeledExamples:
     """Inputs with labels.
 
     Attributes:
-        inputs: Texts, sequences ``(T, F)`` float32, audio clips or video clips.
+        inputs: Texts, sequences ``(T, F)`` of numbers, audio clips or video clips.
         labels: Labels of each input; ``None`` if unknown.
         ids: Id of each input; by default its number, from 1.
         name: Name of the data in messages.
@@ -226,7 +226,7 @@ def _sequences(table: Table, columns: Columns, labels: Sequence[Labels | None]) 
     steps = [read_numbers(table, name) for name in columns.values]
     for name, values in zip(columns.values, steps, strict=True):
         table.raise_if_any(name, np.isnan(values), "is a missing value: fill it in, or remove the sequence")
-    values_of_rows = np.stack(steps, 1).astype(np.float32)
+    values_of_rows = np.stack(steps, 1)
     differs = np.zeros(len(labels), dtype=bool)
     for sequence_rows in rows:
         differs[sequence_rows] = [labels[row] != labels[sequence_rows[0]] for row in sequence_rows]
@@ -289,7 +289,8 @@ def _check_input(entry: Any, number: int, clip_format: ClipFormat) -> str | np.n
     if isinstance(entry, str):
         return entry
     try:
-        steps = np.asarray(entry, dtype=np.float32)
+        steps = np.asarray(entry)
+        steps = steps if steps.dtype == np.float32 else steps.astype(np.float64)
     except (ValueError, TypeError):
         raise DataError(
             f"input {number} is neither text nor an array of numbers: give text, or numbers (T, F)"

@@ -36,7 +36,7 @@ def forecast_scores(
     metrics = {"MASE": mase, "sMAPE": losses.smape, "MAE": losses.mae, "RMSE": losses.rmse}
     scores = {name: _by_series(scored, metric, models, history) for name, metric in metrics.items()}
     # A series whose history is exactly periodic, up to rounding, has no MASE; it counts in the other metrics.
-    rounding = history.assign(y=1e-9 * history["y"].abs()).groupby("unique_id")["y"].mean()
+    rounding = history.assign(y=1e-13 * history["y"].abs()).groupby("unique_id")["y"].mean()
     scores["MASE"] = scores["MASE"].mask((scores["MAE"] / scores["MASE"]).le(rounding, axis=0))
     scores["sMAPE"] *= 200
     table = {name: by_series.mean() for name, by_series in scores.items()}

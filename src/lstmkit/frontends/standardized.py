@@ -12,10 +12,18 @@ from torch import nn
 from lstmkit.errors import DataError
 from lstmkit.progress import Progress
 
+_MIN_STD = 1e-13  # relative to the largest value: what varies less is constant, up to rounding
+_FLOAT32_ROUNDING = 2.0**-24  # relative
+_MAX_ROUNDING = 1e-3  # in standard deviations; columns that float32 resolves less well are standardized as float64
+_FLOAT32_STDS = 1e-30, 1e30  # deviations well within the range of float32
+
 
 @dataclass
 class StandardizedFrontEnd:
-    """Standardize sequences ``(T, F)`` with the mean and deviation of each column in the training split."""
+    """Standardize sequences ``(T, F)`` with the mean and deviation of each column in the training split.
+
+    Levels are subtracted in float64, so that a small swing at a high level is kept.
+    """
 
     kind: ClassVar[str] = "numbers"
 
@@ -26,10 +34,26 @@ class StandardizedFrontEnd:
         width = inputs[0].shape[1]
         self._mean, self._std = np.zeros(width), np.ones(width)
         self._check(inputs)
+        self._mean, self._std = self._statistics(inputs)
+        self._mean, self._std = self._statistics([self._round(sequence) for sequence in inputs])
+
+    def _statistics(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation ``(F,)`` of each column; the deviation of a constant column is 1."""
         count = sum(len(sequence) for sequence in inputs)
-        self._mean = np.sum([sequence.sum(axis=0, dtype=np.float64) for sequence in inputs], axis=0) / count
-        square = np.sum([np.square(sequence - self._mean).sum(axis=0) for sequence in inputs], axis=0) / count
-        self._std = np.where(square > 0, np.sqrt(square), 1.0)  # a constant column is not scaled
+        mean = np.sum([sequence.sum(axis=0, dtype=np.float64) for sequence in inputs], axis=0) / count
+        square = np.sum([np.square(sequence - mean).sum(axis=0) for sequence in inputs], axis=0) / count
+        largest = np.max([np.abs(sequence).max(axis=0) for sequence in inputs], axis=0)
+        return mean, np.where(np.sqrt(square) > _MIN_STD * largest, np.sqrt(square), 1.0)
+
+    def _round(self, sequence: np.ndarray) -> np.ndarray:
+        """Values ``(T, F)`` rounded to float32, but for columns whose level is far above their deviation."""
+        if sequence.dtype == np.float32:
+            return sequence
+        smallest, largest = _FLOAT32_STDS
+        fine = np.abs(self._mean) * _FLOAT32_ROUNDING > _MAX_ROUNDING * self._std
+        fine |= (self._std < smallest) | (self._std > largest)
+        limit = float(np.finfo(np.float32).max)
+        return np.where(fine, sequence, np.clip(sequence, -limit, limit).astype(np.float32))
 
     def _check(self, inputs: Sequence[np.ndarray]) -> None:
         for number, sequence in enumerate(inputs, 1):
@@ -42,7 +66,7 @@ class StandardizedFrontEnd:
     def encode(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Standardized sequences ``(T, F)`` float32."""
         self._check(inputs)
-        return [((sequence - self._mean) / self._std).astype(np.float32) for sequence in inputs]
+        return [((self._round(sequence) - self._mean) / self._std).astype(np.float32) for sequence in inputs]
 
     @property
     def width(self) -> int:

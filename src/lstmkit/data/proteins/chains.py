@@ -76,7 +76,7 @@ class ProteinChains:
         name: Name of the data in messages.
         states: By alphabet (:data:`STATES`): for each chain one letter per residue.
         scored: For each chain ``(T,)`` bool, the residues that are scored; ``None`` for all.
-        profile: For each chain ``(T, F)`` float32; ``None`` without profiles.
+        profile: For each chain ``(T, F)``; ``None`` without profiles.
         notes: What was done to read them.
     """
 
@@ -244,7 +244,7 @@ def _from_residue_rows(table: Table, columns: Columns) -> ProteinChains:
         numbers = [read_numbers(table, name) for name in columns.profile]
         for name, values in zip(columns.profile, numbers, strict=True):
             table.raise_if_any(name, np.isnan(values), "is a missing value: fill it in, or remove the chain")
-        values = np.stack(numbers, 1).astype(np.float32)
+        values = np.stack(numbers, 1)
         profile = tuple(values[chain_rows] for chain_rows in rows)
     return _validated(ids, joined_letters(columns.residue), table.name, states, mask, profile, table.notes)
 

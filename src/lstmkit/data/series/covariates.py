@@ -52,7 +52,7 @@ class CovariateColumn:
         if values.dtype == object:
             return cls(name, categories=tuple(sorted(map(_category, set(known)))))
         std = float(known.std())
-        constant = std <= 1e-9 * float(np.abs(known).max())  # up to rounding
+        constant = std <= 1e-13 * float(np.abs(known).max())  # up to rounding
         return cls(name, float(known.mean()), 1.0 if constant else std, has_missing=known.size < values.size)
 
     def transform(self, values: np.ndarray) -> np.ndarray:

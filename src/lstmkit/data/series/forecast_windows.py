@@ -22,6 +22,9 @@ from lstmkit.data.series.series_set import SeriesSet
 SeriesSteps = Sequence[int] | np.ndarray  #: One step per series.
 Origins = np.ndarray  #: ``(N, 2)`` integers: index of the series, first step of the horizon.
 
+_MIN_SPREAD = 1e-4  # relative to the usual scale of the series; a window that varies less counts as constant
+_ROUNDING = 1e-13  # relative to the largest value: differences below it are rounding errors of float64
+
 
 @dataclass(frozen=True)
 class WindowScaler:
@@ -56,12 +59,21 @@ class WindowScaler:
         y = z * scale + base
         return np.exp(y) if self.log else y
 
-    def fit(self, past: np.ndarray, horizon: int) -> tuple[np.ndarray, np.ndarray]:
-        """Compute ``base (B, L + horizon)`` and ``scale (B, 1)`` from transformed values ``past (B, L)`` with NaN."""
+    def fit(
+        self, past: np.ndarray, horizon: int, usual_scale: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Compute ``base (B, L + horizon)`` and ``scale (B, 1)``.
+
+        Args:
+            past: Transformed values ``(B, L)``, NaN where missing.
+            horizon: Steps over which the base is extended.
+            usual_scale: ``(B, 1)`` the scale of a window that has none of its own, because it is constant or too short,
+                see :func:`usual_scales`; 0 if unknown. ``None``, as in models of version 0.1: 0.0001 of the level.
+        """
         n_past = past.shape[1]
         phase = (np.arange(n_past + horizon) - n_past) % self.season  # 0 at the first step of the horizon
         base = self._level(past)[:, phase if self.level == "season" else np.zeros_like(phase)]
-        return base, self._scale(past, base[:, :n_past])
+        return base, self._scale(past, base[:, :n_past], usual_scale)
 
     def _level(self, past: np.ndarray) -> np.ndarray:
         """Level ``(B, 1)``, or ``(B, season)`` for each step of the season."""
@@ -75,18 +87,65 @@ class WindowScaler:
         latest = np.moveaxis(cycles, 1, 2)
         return np.where(np.isnan(latest).all(-1), _nan_mean(past), _last_known(latest))
 
-    def _scale(self, past: np.ndarray, base: np.ndarray) -> np.ndarray:
+    def _scale(self, past: np.ndarray, base: np.ndarray, usual_scale: np.ndarray | None) -> np.ndarray:
         if self.scale == "none":
             return np.ones((len(past), 1))
+        scale, fraction_of_level = self._own_scale(past, base), 1e-4 * np.abs(base).max(axis=1, keepdims=True)
+        if usual_scale is None:
+            return np.where(scale > fraction_of_level, scale, _first_positive(fraction_of_level))
+        rounding = _rounding(past)
+        deviation = 1e-4 * np.sqrt(_nan_mean((past - _nan_mean(past)) ** 2))
+        instead = _first_positive(usual_scale, np.where(deviation > rounding, deviation, 0.0), fraction_of_level)
+        has_spread = scale > np.maximum(_MIN_SPREAD * usual_scale, rounding)
+        return np.where(has_spread, scale, np.maximum(instead, rounding))
+
+    def _own_scale(self, past: np.ndarray, base: np.ndarray) -> np.ndarray:
+        """Scale ``(B, 1)`` of the values alone; 0 for constant or periodic values, up to rounding."""
         if self.scale == "mean":
-            scale = _nan_mean(np.abs(past))
-        elif self.scale == "std":
-            scale = np.sqrt(_nan_mean((past - base) ** 2))
-        else:
-            scale = _nan_mean(np.abs(past[:, self.season :] - past[:, : -self.season]))
-        # A constant window has no deviation; a floor relative to its level avoids amplifying rounding noise.
-        floor = 1e-4 * np.abs(base).max(axis=1, keepdims=True)
-        return np.where(scale > floor, scale, np.where(floor > 0, floor, 1.0))
+            return _nan_mean(np.abs(past))
+        if self.scale == "std":
+            return np.sqrt(_nan_mean((past - base) ** 2))
+        return _nan_mean(np.abs(past[:, self.season :] - past[:, : -self.season]))
+
+
+def usual_scales(series: SeriesSet, scaling: WindowScaler, past: int) -> np.ndarray:
+    """The median scale ``(N,)`` of 20 windows of each series, for windows without a scale of their own.
+
+    A constant series has the median of the other series, but at most 0.0001 of its level, unless that is 0; 0 if no
+    series varies.
+
+    Args:
+        series: The training data.
+        scaling: Normalization of each window.
+        past: Steps per window.
+    """
+    medians, levels = np.zeros(len(series)), np.zeros(len(series))
+    for i, values in enumerate(series.y):
+        y = np.concatenate([np.full(past, np.nan), scaling.transform(values)])
+        ends = np.unique(np.linspace(min(past, len(values)), len(values), 20).astype(int))
+        windows = y[ends[:, None] + np.arange(past)]
+        base, _ = scaling.fit(windows, 0, np.zeros((len(windows), 1)))
+        scales = scaling._own_scale(windows, base)
+        scales = scales[scales > _rounding(windows)]
+        medians[i] = np.median(scales) if scales.size else 0.0
+        levels[i] = 1e-4 * np.abs(base).max()
+    if not medians.any():
+        return medians
+    of_others = np.median(medians[medians > 0])
+    return np.where(medians > 0, medians, np.where(levels > 0, np.minimum(levels, of_others), of_others))
+
+
+def _first_positive(*candidates: np.ndarray) -> np.ndarray:
+    """Element by element the first candidate above 0, else 1."""
+    result = np.ones_like(candidates[0])
+    for values in reversed(candidates):
+        result = np.where(values > 0, values, result)
+    return result
+
+
+def _rounding(past: np.ndarray) -> np.ndarray:
+    """``(B, 1)`` size of the rounding errors of ``past (B, L)``."""
+    return _ROUNDING * np.nan_to_num(np.abs(past)).max(axis=1, keepdims=True)
 
 
 def _nan_mean(values: np.ndarray) -> np.ndarray:
@@ -125,6 +184,7 @@ class Windows:
         ahead: Steps of the horizon in the inputs, ``A``: 0, or ``H`` rounded up to whole patches.
         autoregressive: Inputs for an autoregressive model: step ``t`` has the value of ``t - 1``.
         counts: Whether targets are unscaled values.
+        usual_scales: ``(N,)`` see :func:`usual_scales`; ``None`` as in :meth:`WindowScaler.fit`.
 
     Raises:
         ValueError: An origin is outside its series, ``0 .. T_i``.
@@ -146,7 +206,9 @@ class Windows:
         ahead: int,
         autoregressive: bool = False,
         counts: bool = False,
+        usual_scales: np.ndarray | None = None,
     ) -> None:
+        self.usual_scales = usual_scales
         self.scaling, self.origins, self.past, self.horizon = scaling, origins, past, horizon
         self.autoregressive, self.counts, self.n_past_features = autoregressive, counts, features.n_past
         self.ahead = ahead
@@ -170,7 +232,8 @@ class Windows:
         series, first = self.origins[rows].T
         steps = (self._starts[series] + first)[:, None] + np.arange(self.past + self._reach)
         y = self._y[steps]
-        base, scale = self.scaling.fit(y[:, : self.past], self._reach)
+        usual_scale = None if self.usual_scales is None else self.usual_scales[series][:, None]
+        base, scale = self.scaling.fit(y[:, : self.past], self._reach, usual_scale)
         z = ((y - base) / scale).astype(np.float32)
         input_steps = slice(0, self.past + self.ahead)
         inputs = np.concatenate(

@@ -84,7 +84,8 @@ def seasonal_change(series: SeriesSet, ends: np.ndarray, season: int, past: int)
     """
     ratios = []
     for i in range(0, len(series), -(-len(series) // 200)):
-        y = pd.Series(series.y[i][: ends[i]])
+        values = series.y[i][: ends[i]]
+        y = pd.Series(values - np.nanmean(values))  # a high level costs digits in rolling deviations
         deviation = y.rolling(past, min_periods=min(past, season + 1)).std().mean()
         change = y.diff(season).abs().mean()
         if season > 1 and np.isfinite(change) and deviation > 0:

@@ -28,6 +28,7 @@ from lstmkit.progress import Progress
 _MAX_INPUT_STD = 10.0  # standard deviations at which the model's inputs are clipped; its targets are not
 _MAX_ERROR_STD = 1e9  # standard deviations at which targets are clipped
 _MIN_ERROR = 0.01  # smallest mean error of a channel, in its standard deviations
+_VALUE_ROUNDING = 1e-13  # relative to the largest value: a channel that varies less is constant, up to rounding
 _ROUNDING = 1e-4  # relative; a threshold lies that far above the score it came from
 
 
@@ -66,8 +67,8 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
             name = train.channels[int(missing.argmax())]
             raise DataError(f"{train.name}: channel {name!r} has no value in the training split: leave it out")
         mean, std = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
-        constant = std <= 1e-9 * np.maximum(1.0, np.abs(mean))
-        return cls(settings, train.channels, mean, np.where(constant, 1.0, std))
+        rounding = _VALUE_ROUNDING * np.nanmax(np.abs(values), axis=0)
+        return cls(settings, train.channels, mean, np.where(std > rounding, std, np.maximum(1.0, rounding)))
 
     @property
     def scored_channels(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -112,16 +113,21 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
         Returns:
             A frame of the same kind as ``data`` (pandas, Polars, Arrow; pandas for a file), a row per step:
             ``unique_id, ds, forecast``, the median, and for each level the bounds
-            ``forecast-lo-80, forecast-hi-80``.
+            ``forecast-lo-80, forecast-hi-80``. A series with a history too short for the model gets intervals of the
+            width that is usual in training, and a warning.
 
         Raises:
             DataError: The data cannot be read, or a future covariate does not reach the end of the horizon.
         """
         predictor = self.predictor
-        return to_native(predictor.forecast(predictor.read(data, future_data)), data)
+        series = predictor.read(data, future_data)
+        warning = predictor.short_history(series)
+        if warning:
+            warnings.warn(warning, stacklevel=2)
+        return to_native(predictor.forecast(series), data)
 
     def to_text(self, predictions: Any) -> str:
-        """The forecasts as CSV, with six significant digits."""
+        """The forecasts as CSV; numbers read back equal."""
         return as_pandas(predictions).to_csv(index=False).rstrip()
 
     def to_records(self, predictions: Any) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing_extensions import Self
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.series.covariates import CovariateEncoder
 from lstmkit.data.series.forecast_frames import forecast_frame
-from lstmkit.data.series.forecast_windows import Origins, Windows, WindowScaler
+from lstmkit.data.series.forecast_windows import Origins, Windows, WindowScaler, usual_scales
 from lstmkit.data.series.series_set import SeriesSet, check_future_covariates
 from lstmkit.data.series.time_split import (
     REGULAR_SEASON_THRESHOLD,
@@ -73,6 +73,8 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         last_trained_timestamps: By series id the last timestamp of training and validation, as text.
         interval_widths: ``(H, K)`` conformal widths in scaled units, one per step and interval; ``None`` without a
             validation split: then the intervals are the network's own quantiles.
+        usual_scales: By series id the scale of windows without a scale of their own, see
+            :func:`~lstmkit.data.series.forecast_windows.usual_scales`; ``None`` in models of version 0.1.
     """
 
     def __init__(
@@ -82,12 +84,14 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         covariates: CovariateEncoder,
         last_trained_timestamps: Mapping[str, str],
         interval_widths: np.ndarray | None = None,
+        usual_scales: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(settings)
         self.window_plan = window_plan
         self.covariates = covariates
         self.last_trained_timestamps = dict(last_trained_timestamps)
         self.interval_widths = interval_widths
+        self.usual_scales = None if usual_scales is None else dict(usual_scales)
 
     # ---- the front end -------------------------------------------------------------------------------------------
 
@@ -106,7 +110,10 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
             calendar=settings.calendar_features,
         )
         regular = replace(plan, regular=change < REGULAR_SEASON_THRESHOLD)
-        return cls(settings, regular, covariates, last_timestamps(series, series.lengths))
+        predictor = cls(settings, regular, covariates, last_timestamps(series, series.lengths))
+        scales = usual_scales(series, predictor.scaler, regular.past)
+        predictor.usual_scales = dict(zip(series.ids, scales.tolist(), strict=True))
+        return predictor
 
     def read(self, data: Any, future_data: Any | None = None) -> SeriesSet:
         """A file or object as series of the frequency that was fitted. Raises DataError."""
@@ -126,6 +133,33 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
             ahead=patches * plan.patch if self.reads_horizon_states else 0,
             autoregressive=settings.method == "recursive",
             counts=self.is_count_data,
+            usual_scales=self._usual_scales_of(examples.series),
+        )
+
+    def _usual_scales_of(self, series: SeriesSet) -> np.ndarray | None:
+        """``(N,)``; a series that the model was not fitted to has the median of all that it was fitted to."""
+        if self.usual_scales is None:
+            return None
+        known = np.array(list(self.usual_scales.values()))
+        typical = float(np.median(known[known > 0])) if known.any() else 0.0
+        return np.array([self.usual_scales.get(name, typical) for name in series.ids])
+
+    def short_history(self, series: SeriesSet) -> str:
+        """A warning if series have less history than the model needs: a season, or two in a series new to it."""
+        season, two_seasons = self.window_plan.season, min(self.window_plan.past, 2 * self.window_plan.season)
+        needed = [
+            min(two_seasons, season + 1) if n in self.last_trained_timestamps else two_seasons for n in series.ids
+        ]
+        steps = [int((~np.isnan(y[-self.window_plan.past :])).sum()) for y in series.y]
+        short = [i for i, (has, need) in enumerate(zip(steps, needed, strict=True)) if has < need]
+        if not short:
+            return ""
+        i = min(short, key=lambda i: steps[i])
+        others = f" (and {len(short) - 1} more)" if len(short) > 1 else ""
+        return (
+            f"series {series.ids[i]!r}{others} has {steps[i]} values in its last {self.window_plan.past} steps, the "
+            f"model needs {needed[i]} (season: {season} steps): its forecasts are rough and its intervals, as wide as is "
+            "usual in training, may be too narrow: give more history"
         )
 
     def parse_timestamp(self, text: str) -> Any:
@@ -268,6 +302,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
             "features": self.covariates.to_json(),
             "trained_until": self.last_trained_timestamps,
             "widths": None if self.interval_widths is None else self.interval_widths.tolist(),
+            "usual_scales": self.usual_scales,
         }
 
     @classmethod
@@ -280,7 +315,11 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
             widths = np.array(state["widths"], dtype=float).reshape(settings.horizon, len(settings.levels))
             if not np.isfinite(widths).all():
                 raise ValueError("interval widths must be finite numbers")
-        return cls(settings, plan, CovariateEncoder.from_json(state["features"]), state["trained_until"], widths)
+        scales = state.get("usual_scales")  # models of version 0.1 have none
+        if scales is not None and not all(0 <= scale < np.inf for scale in scales.values()):
+            raise ValueError("usual scales must be finite numbers from 0 up")
+        covariates = CovariateEncoder.from_json(state["features"])
+        return cls(settings, plan, covariates, state["trained_until"], widths, scales)
 
 
 def plan_for(settings: ForecasterSettings, series: SeriesSet, ends: np.ndarray) -> Plan:
