@@ -499,7 +499,6 @@ def test_text_columns_are_not_channels(tmp_path: Path):
     ("text", "message"),
     [
         ("time,note\n1,a\n", "has no numeric column to score"),
-        ("time,v\n1,1\n1,2\n", "the timestamp 1 twice"),
         ("time,v,label\n1,1,2\n", "is not a label: write 1"),
         ("time,v,label\n1,1,\n", "is not a label"),
         ("time,v\nx,1\n", "column 'time'"),

@@ -14,11 +14,12 @@ import pandas as pd
 import torch
 
 from lstmkit.data.batch import Batch, pad_sequences
+from lstmkit.data.tables.column_kinds import NotASignal, described, first_time, non_signals
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import parse_numbers, read_ids, read_numbers
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.tables.timestamps import read_timestamps
-from lstmkit.errors import DataError, listing
+from lstmkit.errors import DataError, format_timestamp, listing
 
 MAX_VALUE = 1e100  #: Largest absolute value; larger ones are treated as errors in the data.
 
@@ -27,10 +28,10 @@ class Columns(NamedTuple):
     """Column roles of a table of sensor series.
 
     Attributes:
-        time: Timestamps. If there is no such column, rows are steps.
+        time: Timestamps. If there is no such column, the first one that is recognized as times, else rows are steps.
         id: Series id. If there is no such column, the table is one series.
         label: Anomaly label of each step, 0 or 1; optional.
-        channels: Columns of numbers; empty for all other columns.
+        channels: Columns of numbers; empty for all other columns but times, row numbers and labels.
         covariates: Channels that are inputs but not scored.
     """
 
@@ -135,7 +136,7 @@ class SensorSeriesSet:
 def read_sensor_series(data: object, columns: Columns) -> SensorSeriesSet:
     """Read sensor series from a file or frame with one row per step, or from an array ``(T,)`` or ``(T, C)``.
 
-    Rows of a series are sorted by timestamp. Missing values stay NaN.
+    Rows of a series are sorted by timestamp; rows with the same timestamp keep their order. Missing values stay NaN.
 
     Raises:
         DataError: The data cannot be read.
@@ -177,41 +178,53 @@ def _from_table(table: Table, columns: Columns) -> SensorSeriesSet:
     frame = table.frame
     if frame.empty:
         raise DataError(f"{table.name} has no rows")
-    has_time, has_id, has_label = (name in frame for name in (columns.time, columns.id, columns.label))
+    has_time, has_id, has_label = (bool(name) and name in frame for name in (columns.time, columns.id, columns.label))
     for role in ("time", "id"):
         name, default = getattr(columns, role), Columns._field_defaults[role]
         if name not in (default, "") and name not in frame:
             raise DataError(
                 f"no column {name!r} in {table.name} (columns: {listing(frame.columns)}): correct --{role}-col"
             )
-    channels = _channels(table, columns)
+    codes, ids = read_ids(table, columns.id) if has_id else (np.zeros(len(frame), np.int64), [table.name])
+    groups = {name: np.flatnonzero(codes == i) for i, name in enumerate(ids)}
+    kinds = _non_signals(table, columns, list(groups.values()))
+    channels = _channels(table, columns, kinds)
     values = np.stack([read_numbers(table, name) for name in channels], axis=1)
     for name, column in zip(channels, values.T, strict=True):
         table.raise_if_any(
             name, np.abs(column) > MAX_VALUE, f"is above {MAX_VALUE:g}: leave the cell empty if it is missing"
         )
-    times: Any = read_timestamps(table, columns.time) if has_time else np.arange(1, len(frame) + 1)
+    time, times = (None, None) if has_time or not columns.time else first_time(table, kinds)
+    if has_time:
+        times = read_timestamps(table, columns.time)
+    elif time is not None:
+        table.notes.append(f"{described(time)} {kinds[time].reason}: used as timestamps (to choose, give --time-col)")
     labels = _labels(table, columns.label) if has_label else None
-    codes, ids = read_ids(table, columns.id) if has_id else (np.zeros(len(frame), np.int64), [table.name])
-    names = pd.Series(np.array(ids, dtype=object)[codes])
-    series = []
-    for name, rows in names.groupby(names, sort=False).indices.items():
-        rows = np.sort(rows)
-        if has_time:
+    series, repeated = [], []
+    for name, rows in groups.items():
+        if times is not None:
             rows = rows[np.argsort(times[rows], kind="stable")]
-            duplicated = np.asarray(times[rows])[1:] == np.asarray(times[rows])[:-1]
-            if duplicated.any():
-                timestamp = times[rows][1:][duplicated][0]
-                hint = "" if has_id else " (if the table has several series, give --id-col NAME)"
-                where = table.name if name == table.name else f"{table.name}: {name}"
-                raise DataError(f"{where} has the timestamp {timestamp} twice: give each step its own{hint}")
-        series_times = times[rows] if has_time else np.arange(1, len(rows) + 1)
-        series.append(SensorSeries(str(name), values[rows], series_times, None if labels is None else labels[rows]))
+            repeated += times[rows][1:][times[rows][1:] == times[rows][:-1]].tolist()
+        series_times = np.arange(1, len(rows) + 1) if times is None else times[rows]
+        series.append(SensorSeries(name, values[rows], series_times, None if labels is None else labels[rows]))
+    if repeated:
+        hint = "" if has_id else "; if the table has several series, give --id-col NAME"
+        table.notes.append(
+            f"{len(repeated):,} rows have the timestamp of another row of their series, such as "
+            f"{format_timestamp(repeated[0])}: each row is a step, rows with the same timestamp keep their order{hint}"
+        )
     return SensorSeriesSet(tuple(series), channels, table.name, tuple(table.notes))
 
 
-def _channels(table: Table, columns: Columns) -> tuple[str, ...]:
-    """The named channels; by default all numeric columns except time, id and label. Text columns are noted."""
+def _non_signals(table: Table, columns: Columns, groups: list[np.ndarray]) -> dict[str, NotASignal]:
+    """Columns without a role that are times, row numbers or labels."""
+    with_role = {columns.time, columns.id, columns.label, *columns.channels, *columns.covariates}
+    counts = table.frame.columns.value_counts()
+    return non_signals(table, [name for name in table.frame if name not in with_role and counts[name] == 1], groups)
+
+
+def _channels(table: Table, columns: Columns, kinds: dict[str, NotASignal]) -> tuple[str, ...]:
+    """The named channels; by default all numeric columns except time, id, label and those of ``kinds``, with notes."""
     absent = [name for name in (*columns.channels, *columns.covariates) if name not in table.frame]
     if absent:
         known = listing(table.frame.columns)
@@ -226,7 +239,16 @@ def _channels(table: Table, columns: Columns) -> tuple[str, ...]:
             f"column {invalid[0]!r} is named twice, or has two roles: give each channel once; "
             "it cannot be time, id or label"
         )
-    named = columns.channels or _numeric_columns(table, [name for name in table.frame if name not in others])
+    named = columns.channels
+    if not named:
+        named = _numeric_columns(table, [name for name in table.frame if name not in {*others, *kinds}])
+        for name, (kind, reason) in kinds.items():
+            advice = (
+                f"--value-cols {name}, or --label-col {name} if it marks the anomalies"
+                if kind == "label"
+                else ("--value-cols" + (f" {name}" if name else ""))
+            )
+            table.notes.append(f"{described(name)} {reason}: not used as a channel (to use it, give {advice})")
     channels = (*named, *(name for name in columns.covariates if name not in named))
     if not set(channels) - set(columns.covariates):
         raise DataError(

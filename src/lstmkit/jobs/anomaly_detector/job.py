@@ -39,7 +39,7 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
 
     Data: a file or frame with one row per step and numeric columns, optionally with timestamps (``time_col``), several
     series (``id_col``) and labels (``label_col``, 0 or 1), which only :meth:`evaluate` reads; or an array ``(T,)`` or
-    ``(T, F)``.
+    ``(T, F)``. If the data have labels, ``fit`` holds out the last ``test_fraction`` of each series to test the model.
 
     >>> import numpy as np
     >>> wave = np.sin(np.arange(600) / 5) + 0.05 * np.random.default_rng(0).standard_normal(600)
@@ -77,12 +77,18 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
         return data
 
     def split(self, examples: SensorSeriesSet, validation: SensorSeriesSet | None) -> DataSplit:
-        """By time, within each series. Training and validation part have no labels."""
+        """By time, within each series. Training and validation part have no labels.
+
+        If the data have labels, the last ``test_fraction`` of each series is the test part, which is said and reported.
+        """
         if self.label_col not in ("", Columns().label) and not examples.has_labels:
             raise DataError(f"{examples.name} has no column {self.label_col!r}: correct --label-col")
         if validation is not None:
             _check_not_labels(validation)
             validation = validation.with_channels_of(examples)
+        for note in examples.notes:
+            self.progress.say(f"{examples.name}: {note}")
+        self.progress.say(report.split_note(self, examples))
         test_fraction = self.test_fraction if examples.has_labels else 0.0
         valid_fraction = self.valid_fraction if validation is None else 0.0
         points = [_split_points(len(one), valid_fraction, test_fraction) for one in examples.items]
@@ -284,5 +290,5 @@ def _check_not_labels(validation: SensorSeriesSet) -> None:
 
 def _split_points(length: int, valid_fraction: float, test_fraction: float) -> tuple[int, int]:
     """Where the validation part and the test part begin."""
-    test = length - math.floor(test_fraction * length)
+    test = length - report.num_test_steps(length, test_fraction)
     return test - math.floor(valid_fraction * test), test

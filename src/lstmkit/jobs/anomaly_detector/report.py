@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 
 from lstmkit.data.series.sensor_series import SensorSeriesSet
 from lstmkit.jobs.anomaly_detector.plots import anomaly_figure
 from lstmkit.jobs.anomaly_detector.predictor import AnomalyPredictor
 from lstmkit.jobs.anomaly_detector.results import AnomalyResult
+from lstmkit.jobs.anomaly_detector.settings import AnomalySettings
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.report import Section
 
@@ -35,6 +38,26 @@ def sections(
     return [first, *_detection_sections(predictor, results), _data_section(predictor, series)]
 
 
+def split_note(settings: AnomalySettings, series: SensorSeriesSet) -> str:
+    """Which part of the data trains and which tests, and how to change it."""
+    total = sum(map(len, series.items))
+    if not series.has_labels:
+        return f"{series.name} has no labels: all {total:,} steps train the model and calibrate its threshold."
+    held_out = sum(num_test_steps(len(one), settings.test_fraction) for one in series.items)
+    if not held_out:
+        return f"{series.name} has labels, which fit does not read: all {total:,} steps train and calibrate the model."
+    return (
+        f"{series.name} has labels: the last {settings.test_fraction:.0%} of each series, {held_out:,} of {total:,} "
+        f"steps, test the model; the {total - held_out:,} steps before train it and calibrate its threshold "
+        "(--test-fraction 0 trains on all)."
+    )
+
+
+def num_test_steps(length: int, test_fraction: float) -> int:
+    """Steps of the test part of a series of ``length`` steps."""
+    return math.floor(test_fraction * length)
+
+
 def _detection_sections(predictor: AnomalyPredictor, results: list[AnomalyResult]) -> list[Section]:
     sections = []
     for result in sorted(results, key=lambda r: -int(r.alarms.sum()))[:_MAX_DRAWN]:
@@ -54,4 +77,8 @@ def _data_section(predictor: AnomalyPredictor, series: SensorSeriesSet) -> Secti
         "scored channels": len(predictor.scored_channels),
     }
     table = pd.DataFrame({"data": list(counts), "count": list(counts.values())})
-    return Section("The data", " ".join(series.notes), table)
+    notes = [
+        split_note(predictor.settings, series),
+        *(f"{note[0].upper()}{note[1:].rstrip('.')}." for note in series.notes),
+    ]
+    return Section("The data", " ".join(notes), table)

@@ -158,8 +158,8 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         others = f" (and {len(short) - 1} more)" if len(short) > 1 else ""
         return (
             f"series {series.ids[i]!r}{others} has {steps[i]} values in its last {self.window_plan.past} steps, the "
-            f"model needs {needed[i]} (season: {season} steps): its forecasts are rough and its intervals, as wide as is "
-            "usual in training, may be too narrow: give more history"
+            f"model needs {needed[i]} (season: {season} steps): its forecasts are rough and its intervals, as wide "
+            "as is usual in training, may be too narrow: give more history"
         )
 
     def parse_timestamp(self, text: str) -> Any:
