@@ -8,6 +8,7 @@ import numpy as np
 
 from lstmkit.data.series.forecast_frames import forecast_frame, histories_by_origin, training_frame
 from lstmkit.data.series.forecast_windows import rolling_origins
+from lstmkit.data.series.history import continued
 from lstmkit.data.series.series_set import SeriesSet
 from lstmkit.data.series.time_split import ForecastExamples
 from lstmkit.errors import DataError, SettingError
@@ -70,10 +71,13 @@ def backtest(
 def unseen_windows(predictor: ForecasterPredictor, series: SeriesSet) -> ForecastExamples:
     """Every window of series that lies after the training and validation data.
 
+    Series that continue the training data, without these, have the history that the model keeps before them: windows,
+    baselines and MASE then see the same past as in the test of ``fit``.
+
     Raises:
         DataError: There is none.
     """
-    horizon = predictor.settings.horizon
+    horizon, series = predictor.settings.horizon, continued(series, predictor.histories)
     first = np.array([_first_unseen_step(predictor, series, i) for i in range(len(series))])
     origins = rolling_origins(series, first, series.lengths - horizon, stride=horizon)
     if not len(origins):

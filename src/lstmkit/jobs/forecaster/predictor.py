@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.series.covariates import CovariateEncoder
 from lstmkit.data.series.forecast_frames import forecast_frame
 from lstmkit.data.series.forecast_windows import Origins, Windows, WindowScaler, usual_scales
+from lstmkit.data.series.history import History
 from lstmkit.data.series.series_set import SeriesSet, check_future_covariates
 from lstmkit.data.series.time_split import (
     REGULAR_SEASON_THRESHOLD,
@@ -42,6 +43,9 @@ from lstmkit.training.predict import predict
 from lstmkit.training.train import seeded
 
 MAX_CALIBRATION_WINDOWS = 300  #: The recursive method samples many paths per window, so it calibrates on fewer.
+
+MAX_HISTORY_STEPS = 1500  #: Of each series kept with the model; as many as the baselines are fitted to.
+MAX_HISTORY_VALUES = 100_000  #: Of all series together, unless a window and two seasons of each are more.
 
 #: The names of :class:`WindowScaler` for values of the settings ``centering`` and ``scaling``.
 _SCALER_NAMES = {"seasonal_naive": "season", "seasonal_difference": "difference"}
@@ -75,6 +79,8 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
             validation split: then the intervals are the network's own quantiles.
         usual_scales: By series id the scale of windows without a scale of their own, see
             :func:`~lstmkit.data.series.forecast_windows.usual_scales`; ``None`` in models of version 0.1.
+        histories: By series id the last steps of training and validation, for the evaluation of data that continue
+            them; empty in models of version 0.1.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         last_trained_timestamps: Mapping[str, str],
         interval_widths: np.ndarray | None = None,
         usual_scales: Mapping[str, float] | None = None,
+        histories: Mapping[str, History] | None = None,
     ) -> None:
         super().__init__(settings)
         self.window_plan = window_plan
@@ -92,6 +99,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         self.last_trained_timestamps = dict(last_trained_timestamps)
         self.interval_widths = interval_widths
         self.usual_scales = None if usual_scales is None else dict(usual_scales)
+        self.histories = dict(histories or {})
 
     # ---- the front end -------------------------------------------------------------------------------------------
 
@@ -113,6 +121,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         predictor = cls(settings, regular, covariates, last_timestamps(series, series.lengths))
         scales = usual_scales(series, predictor.scaler, regular.past)
         predictor.usual_scales = dict(zip(series.ids, scales.tolist(), strict=True))
+        predictor._keep_history(series, range(len(series)))
         return predictor
 
     def read(self, data: Any, future_data: Any | None = None) -> SeriesSet:
@@ -135,6 +144,13 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
             counts=self.is_count_data,
             usual_scales=self._usual_scales_of(examples.series),
         )
+
+    def _keep_history(self, series: SeriesSet, rows: Iterable[int]) -> None:
+        """Keep the last steps of the series ``rows``: a window and two seasons, or more if they are few."""
+        plan = self.window_plan
+        needed = max(plan.past, 2 * plan.season)
+        steps = max(needed, min(MAX_HISTORY_STEPS, MAX_HISTORY_VALUES // len(series)))
+        self.histories |= {series.ids[i]: History.of(series, i, steps) for i in rows}
 
     def _usual_scales_of(self, series: SeriesSet) -> np.ndarray | None:
         """``(N,)``; a series that the model was not fitted to has the median of all that it was fitted to."""
@@ -254,9 +270,11 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
 
     def calibrate(self, valid: ForecastExamples) -> None:
         """Fit the conformal widths of the intervals to validation windows; their series then count as seen."""
-        for series_id, end in last_timestamps(valid.series, valid.series.lengths).items():
+        for i, (series_id, end) in enumerate(last_timestamps(valid.series, valid.series.lengths).items()):
             known = self.last_trained_timestamps.get(series_id, end)
             self.last_trained_timestamps[series_id] = max(end, known, key=self.parse_timestamp)
+            if end == self.last_trained_timestamps[series_id]:
+                self._keep_history(valid.series, [i])
         if self.settings.method == "recursive":
             stride = -(-len(valid.origins) // MAX_CALIBRATION_WINDOWS)
             valid = ForecastExamples(valid.series, valid.origins[::stride])
@@ -303,6 +321,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
             "trained_until": self.last_trained_timestamps,
             "widths": None if self.interval_widths is None else self.interval_widths.tolist(),
             "usual_scales": self.usual_scales,
+            "histories": {name: history.to_json() for name, history in self.histories.items()},
         }
 
     @classmethod
@@ -319,7 +338,12 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         if scales is not None and not all(0 <= scale < np.inf for scale in scales.values()):
             raise ValueError("usual scales must be finite numbers from 0 up")
         covariates = CovariateEncoder.from_json(state["features"])
-        return cls(settings, plan, covariates, state["trained_until"], widths, scales)
+        predictor = cls(settings, plan, covariates, state["trained_until"], widths, scales)
+        predictor.histories = {
+            name: History.from_json(history, predictor.parse_timestamp(history["start"]))
+            for name, history in state.get("histories", {}).items()
+        }
+        return predictor
 
 
 def plan_for(settings: ForecasterSettings, series: SeriesSet, ends: np.ndarray) -> Plan:
