@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -463,3 +465,10 @@ def predict_records(job: Job, data: Any = None) -> list[dict[str, Any]]:
     """Predictions of a fitted job as records, by default for the data of its case."""
     case = CASES[case_name(job)]
     return job.to_records(job.predict(case.data() if data is None else data, **case.predict_options))
+
+
+def without_sum(path: Path) -> dict[str, Any]:
+    """The content of a model.json or run.json as version 0.1 wrote it, without a SHA-256; to change it and write it."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["sha256"]
+    return {**content, "format": 1}

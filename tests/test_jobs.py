@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
-from job_cases import CASES, case_name, make, predict_records
+from job_cases import CASES, case_name, make, predict_records, without_sum
 from lstmkit import look, settings
 from lstmkit.errors import DataError, ModelFileError, SettingError, UserError
 from lstmkit.jobs import job_class, job_names, load
@@ -375,13 +375,13 @@ def test_a_crash_while_the_model_is_saved_leaves_no_model(name: str, tmp_path: P
     """Weights without their description do not load; resumed, the model is there."""
     data, run = CASES[name].data(), tmp_path / "run"
 
-    def full(path: Path, content: Any, write: Callable[..., None] = checkpoint.write_json) -> None:
+    def full(path: Path, content: Any, write: Callable[..., None] = checkpoint.write_summed_json) -> None:
         if path.name == "model.json":
             raise OSError(28, "No space left on device", str(path))
         write(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "write_json", full)
+        patch.setattr(checkpoint, "write_summed_json", full)
         with pytest.raises(OSError, match="No space left"):
             make(name).fit(data, run=run)
     with pytest.raises(ModelFileError, match="go on with --resume"):
@@ -512,9 +512,9 @@ def test_a_description_of_nothing(content: str, copied: tuple[Job, Path]):
 def test_a_newer_or_another_model(copied: tuple[Job, Path]):
     """A format or a job that this version does not know asks for an upgrade or says so."""
     path = copied[1] / "model.json"
-    description = json.loads(path.read_text())
+    description = without_sum(path)
     path.write_text(json.dumps({**description, "format": 99}))
-    assert "has format 99, this lstmkit reads up to 1: upgrade lstmkit" in refused(copied[1])
+    assert "has format 99, this lstmkit reads up to 2: upgrade lstmkit" in refused(copied[1])
     for job in ("astrology", None, ["forecaster"], "../base", "base"):
         path.write_text(json.dumps({**description, "job": job}))
         assert "which this lstmkit does not have" in refused(copied[1])
@@ -552,7 +552,7 @@ def _dispensable(place: tuple[Any, ...]) -> bool:
 def test_a_description_with_something_missing(copied: tuple[Job, Path]):
     """Whatever is taken out of what was prepared, or of what makes it a model, is found out on loading."""
     path = copied[1] / "model.json"
-    description = json.loads(path.read_text())
+    description = without_sum(path)
     for place in _places(description):
         if _dispensable(place):
             continue
@@ -566,7 +566,7 @@ def test_a_description_with_garbage_in_it(garbage: Any, copied: tuple[Job, Path]
     """In any place: it is refused in one line on loading, or at the latest on predicting, or does not matter."""
     job, run = copied
     path = run / "model.json"
-    description = json.loads(path.read_text())
+    description = without_sum(path)
     data = CASES[case_name(job)].data()
     data = data[:3] if isinstance(data, list) else data  # it is read and answered some hundred times
 
@@ -574,8 +574,6 @@ def test_a_description_with_garbage_in_it(garbage: Any, copied: tuple[Job, Path]
         inner[key] = garbage
 
     for place in _places(description):
-        if place in (("settings", "hidden_size"), ("settings", "num_layers"), ("members",)) and garbage == 10**30:
-            continue  # would be built at that size
         path.write_text(json.dumps(_changed(description, place, put)))
         try:
             load(run).predict(data)

@@ -336,7 +336,7 @@ class Job(JobSettings, ABC, Generic[P]):
         try:
             job = cls(**cls.current(description["settings"]))
             job._predictor = cls.predictor_class.from_saved(job.snapshot(), weights, description)  # type: ignore[assignment]
-        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as err:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, MemoryError) as err:
             reason = str(err).splitlines()[0] if str(err) else type(err).__name__
             raise ModelFileError(
                 f"{path} is not a valid {cls.name} model ({reason}): restore the file, or fit again"

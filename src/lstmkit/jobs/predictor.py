@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from typing_extensions import Self
 
 from lstmkit import settings as settings_module
@@ -108,10 +109,46 @@ class Predictor(ABC, Generic[S]):
                 do not make a model.
         """
         predictor = cls.from_state(settings, description["state"])
-        predictor.set_members([predictor.build() for _ in range(description["members"])])
+        members = description["members"]
+        check_size(predictor.build, members, sum(t.numel() for t in weights.values()))
+        predictor.set_members([predictor.build() for _ in range(members)])
         predictor.model.load_state_dict(weights)
         predictor.model.eval()
         return predictor
+
+
+def check_size(build: Callable[[], Model], members: int, saved: int) -> None:
+    """Check that an ensemble has no more weights than its file, before memory and time are spent on it.
+
+    The network is built once on torch's meta device, whose tensors have a shape but no memory. Building stops as soon as
+    it has many more weights than the file, so a million layers take no longer than the layers that the file has.
+
+    Args:
+        build: Builds one member.
+        members: Number of members.
+        saved: Number of weights, of all members, in the file.
+
+    Raises:
+        ValueError: The ensemble has more weights than the file.
+    """
+    limit = 2 * saved + 10_000  # weights may be registered and then replaced by others
+    registered = 0
+
+    def count(module: nn.Module, name: str, weight: nn.Parameter | None) -> None:
+        nonlocal registered
+        registered += 0 if weight is None else max(weight.numel(), 1)
+        if registered > limit:
+            raise ValueError(f"its settings make a network of more than {limit} weights, its file has {saved}")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            network = build()
+    finally:
+        hook.remove()
+    size = sum(t.numel() for t in network.state_dict().values() if isinstance(t, Tensor))
+    if members * size > saved:
+        raise ValueError(f"its settings make {members * size} weights in {members} networks, its file has {saved}")
 
 
 def device_named(name: str) -> torch.device:

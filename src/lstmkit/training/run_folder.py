@@ -76,7 +76,7 @@ class RunFolder:
         cls.check_available(path, overwrite)
         folder._delete()
         path.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_json(path / _RUN, dict(about))
+        checkpoint.write_summed_json(path / _RUN, about)
         return folder
 
     @staticmethod
@@ -104,11 +104,10 @@ class RunFolder:
         """
         if not (path / _RUN).exists():
             raise UserError(f"{path} holds no run to resume: start one without --resume")
-        metadata = checkpoint.read_json(path / _RUN)
-        has_settings = isinstance(metadata, dict) and isinstance(metadata.get("settings"), dict)
-        if not has_settings or not {"job", "data"} <= metadata.keys():
+        metadata = checkpoint.read_summed_json(path / _RUN)
+        if not isinstance(metadata.get("settings"), dict) or not {"job", "data"} <= metadata.keys():
             raise ModelFileError(f"{path / _RUN} is damaged (job, settings or data is missing): start a new run")
-        return metadata
+        return {name: metadata[name] for name in ("job", "settings", "data")}
 
     def _check_matches(self, about: Mapping[str, Any], old_names: Sequence[str]) -> None:
         metadata = self.read_run_metadata(self.path)
