@@ -414,7 +414,8 @@ METADATA: dict[str, Any] = {
 def start(
     path: Path, metadata: dict[str, Any] = METADATA, *, resume: bool = False, overwrite: bool = False
 ) -> RunFolder:
-    return RunFolder.start(path, metadata, resume=resume, overwrite=overwrite)
+    with RunFolder.start(path, metadata, resume=resume, overwrite=overwrite) as run:
+        return run
 
 
 def test_run_starts_in_a_new_or_empty_folder(tmp_path: Path) -> None:
@@ -486,7 +487,7 @@ def test_run_resumes_with_the_same_settings_and_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"settings": {**METADATA["settings"], "epochs": 5}}, "was started with epochs=3, not 5"),
+        ({"settings": {**METADATA["settings"], "epochs": 2}}, "was started with epochs=3, not 2"),
         ({"settings": {**METADATA["settings"], "levels": [50]}}, r"was started with levels=\[50, 80\], not \[50\]"),
         ({"settings": {**METADATA["settings"], "freq": "h"}}, "was started with freq=None, not h"),
         ({"data": ["other"]}, "was started on other data: resume it with the same, or start a new run"),

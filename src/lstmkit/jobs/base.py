@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -164,7 +166,9 @@ class Job(JobSettings, ABC, Generic[P]):
             y: Labels, if they are apart from the data, as scikit-learn passes them.
             validation: Data for validation; by default a fraction of ``data`` is held out.
             run: Folder for model, checkpoints, history, metrics and report.
-            resume: Resume the run in that folder.
+            resume: Resume the run in that folder. All settings must be those that it was started with; only ``epochs``
+                may be greater. Training then goes on from its last state, and the learning rate is that of the schedule
+                for the new number of epochs: after a finished cosine or linear decay it rises again.
             overwrite: Delete the run in that folder first.
             progress: Where to report progress; by default bars on a terminal.
 
@@ -181,20 +185,16 @@ class Job(JobSettings, ABC, Generic[P]):
         self._predictor = self.prepare(splits.train)
         train_source = self.source(splits.train)
         valid_source = None if splits.valid is None else self.source(splits.valid)
-        folder = None
-        if run is not None:
-            digests = [self.data_digest(data) for data in (examples, held_out) if data is not None]
-            metadata = {"job": self.name, "settings": settings.values(self), "data": digests}
-            folder = RunFolder.start(Path(run), metadata, resume=resume, overwrite=overwrite, old_names=self.old_names)
-        try:
-            self._train(train_source, valid_source, device, folder, resume)
-        except TrainingError:
+        with nullcontext() if run is None else self._run_folder(run, [examples, held_out], resume, overwrite) as folder:
+            try:
+                self._train(train_source, valid_source, device, folder, resume)
+            except TrainingError:
+                if folder is not None:
+                    folder.delete_if_empty()
+                raise
+            self.calibrate(splits.valid)
             if folder is not None:
-                folder.delete_if_empty()
-            raise
-        self.calibrate(splits.valid)
-        if folder is not None:
-            self._save_and_report(folder, examples, splits)
+                self._save_and_report(folder, examples, splits)
         return self
 
     def restore_training_data(self, train: Any, validation: Any | None = None, *, digests: Any = None) -> Self:
@@ -235,6 +235,17 @@ class Job(JobSettings, ABC, Generic[P]):
         for name in set(vars(self)) - settings.declared(type(self)).keys():
             delattr(self, name)
 
+    def _run_folder(self, path: str | Path, data: Sequence[Any | None], resume: bool, overwrite: bool) -> RunFolder:
+        digests = [self.data_digest(examples) for examples in data if examples is not None]
+        about = {"job": self.name, "settings": settings.values(self), "data": digests}
+        folder = RunFolder.start(Path(path), about, resume=resume, overwrite=overwrite, old_names=self.old_names)
+        for name, before in folder.started_with.items():
+            self.progress.say(
+                f"resuming with {name}={getattr(self, name)} instead of {before}: from here on the learning rate "
+                f"follows the schedule for {self.epochs} epochs; training that has stopped early stays as it is"
+            )
+        return folder
+
     def _train(
         self, train_source: Any, valid_source: Any, device: torch.device, folder: RunFolder | None, resume: bool
     ) -> None:
@@ -253,6 +264,7 @@ class Job(JobSettings, ABC, Generic[P]):
                     tensorboard=folder.tensorboard(member) if folder is not None and self.tensorboard else None,
                     progress=self.progress,
                     title="training" if self.ensemble_size == 1 else f"training {member + 1}/{self.ensemble_size}",
+                    after_epoch=None if folder is None else partial(self._write_history, folder),
                 )
             self._histories = (*self._histories, history)
             if history.rows:  # else it was stopped in its first epoch and has learned nothing
@@ -267,6 +279,9 @@ class Job(JobSettings, ABC, Generic[P]):
     def _train_settings(self, device: torch.device, seed: int) -> TrainSettings:
         shared = {name: getattr(self, name) for name in TrainSettings.__dataclass_fields__ if hasattr(self, name)}
         return TrainSettings(**{**shared, "seed": seed, "device": device})
+
+    def _write_history(self, folder: RunFolder, rows: Sequence[Mapping[str, float]]) -> None:
+        folder.write_history([*(history.rows for history in self._histories), rows])
 
     def _save_and_report(self, folder: RunFolder, examples: Any, splits: DataSplit) -> None:
         self.save(folder.path)

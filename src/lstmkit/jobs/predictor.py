@@ -120,8 +120,8 @@ class Predictor(ABC, Generic[S]):
 def check_size(build: Callable[[], Model], members: int, saved: int) -> None:
     """Check that an ensemble has no more weights than its file, before memory and time are spent on it.
 
-    The network is built once on torch's meta device, whose tensors have a shape but no memory. Building stops as soon as
-    it has many more weights than the file, so a million layers take no longer than the layers that the file has.
+    The network is built once on torch's meta device, whose tensors have a shape but no memory. Building stops as soon
+    as it has many more weights than the file, so a million layers take no longer than the layers that the file has.
 
     Args:
         build: Builds one member.

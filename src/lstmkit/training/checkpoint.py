@@ -1,6 +1,6 @@
 """Models and training states on disk, as safetensors and JSON. Files are written atomically; nothing is pickled.
 
-Every file that is loaded again holds a SHA-256 of its own content, so a changed bit is an error and never another answer.
+Every file that is loaded again holds a SHA-256 of its own content: a changed bit is an error and never another answer.
 Files of version 0.1 have none and are loaded without the check.
 """
 
@@ -12,7 +12,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from lstmkit.errors import ModelFileError, listing, one_line
 #: Version of the saved files' format; newer versions are refused. Format 1, of version 0.1, has no SHA-256 inside.
 FORMAT = 2
 
-WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
+WEIGHTS, DESCRIPTION, TRAINING_STATE = "weights.safetensors", "model.json", "last.safetensors"
 
 _SUM = "sha256"
 _NO_SUM = "0" * 64  # in place of the SHA-256 while it is computed
@@ -56,12 +56,15 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
-def remove_temporary_files(folder: Path, names: Iterable[str]) -> None:
-    """Delete what :func:`write_bytes` left of a process that was killed while it wrote one of the named files."""
-    left = re.compile(rf"\.({'|'.join(map(re.escape, names))})\.[0-9a-f]{{8}}")
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if left.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+def is_temporary(path: Path, names: Iterable[str]) -> bool:
+    """Whether :func:`write_bytes` made the file for one of the named ones: ``.model.json.0123abcd``."""
+    return re.fullmatch(rf"\.({'|'.join(map(re.escape, names))})\.[0-9a-f]{{8}}", path.name) is not None
+
+
+def remove_temporary_files(folder: Path, names: Sequence[str]) -> None:
+    """Delete what a process left that was killed while it wrote one of the named files."""
+    for path in [path for path in folder.iterdir() if is_temporary(path, names)]:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -168,7 +171,7 @@ def _checked_note(content: bytes, check: bool) -> dict[str, Any]:
     """The note in the header of a safetensors file.
 
     Raises:
-        ValueError, LookupError, TypeError: The header is damaged, or with ``check`` the file does not match its SHA-256.
+        ValueError, LookupError, TypeError: The header is damaged, or the file does not match its SHA-256.
     """
     metadata = json.loads(_header(content)).get("__metadata__", {})
     if _METADATA not in metadata:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, SoftFileLock, Timeout
+from typing_extensions import Self
 
 from lstmkit.errors import ModelFileError, SettingError, UserError
 from lstmkit.training import checkpoint
 
 _RUN, _HISTORY, _METRICS, REPORT = "run.json", "history.csv", "metrics.json", "report.html"
 _LOOK, _CHECKPOINTS, _TENSORBOARD = "look.html", "checkpoints", "tensorboard"
+_LOCK = ".lock"  # held by the process that fits; the system frees it when the process ends, however it ends
+
+#: Settings that may be greater when a run is resumed.
+_MAY_GROW = ("epochs",)
 
 #: Files of a run in the order of deletion: the model first, ``run.json``, which marks the folder as a run, last.
 _RUN_FILES = (
@@ -32,18 +41,25 @@ def is_unfinished(path: Path) -> bool:
 class RunFolder:
     """The folder of a fit: ``run.json`` from the start, checkpoints during training, model and report at the end.
 
+    One process at a time fits in a folder; others may read it. Leave the context, or call :meth:`close`, to let another
+    process fit.
+
     Attributes:
         path: The folder.
+        lock: What keeps other fits out.
+        started_with: The settings that the run was started with, if it is resumed with greater ones; else empty.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as parent:
     ...     metadata = {"job": "forecaster", "settings": {}, "data": []}
-    ...     run = RunFolder.start(Path(parent) / "run", metadata, resume=False, overwrite=False)
-    ...     is_unfinished(run.path)
+    ...     with RunFolder.start(Path(parent) / "run", metadata, resume=False, overwrite=False) as run:
+    ...         is_unfinished(run.path)
     True
     """
 
     path: Path
+    lock: Any = field(repr=False, compare=False)
+    started_with: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def start(
@@ -55,44 +71,68 @@ class RunFolder:
         overwrite: bool,
         old_names: Sequence[str] = (),
     ) -> RunFolder:
-        """Create the folder of a new run, or reopen that of an unfinished one.
+        """Create the folder of a new run, or reopen that of an earlier one.
 
         Args:
             path: The folder.
-            about: Job, settings and fingerprint of the data; a run can only be resumed with the same.
+            about: Job, settings and fingerprint of the data; a run can only be resumed with the same. Only ``epochs``
+                may be greater; ``run.json`` then has the new value.
             resume: Resume the run in the folder.
             overwrite: Delete the files of the run in the folder; other files stay.
             old_names: Names of the job in earlier versions, under which a run may have been started.
 
         Raises:
-            UserError: The folder holds a run and neither ``resume`` nor ``overwrite`` is set; it holds other files; or
-                it holds no run to resume, or one of other data.
+            UserError: The folder holds a run and neither ``resume`` nor ``overwrite`` is set; it holds other files; it
+                holds no run to resume, or one of other data; it cannot be written; or another process fits in it.
             SettingError: The run was started with another job or other settings.
         """
-        folder = cls(path)
+        is_new = not path.exists()
         if resume:
-            folder._check_matches(about, old_names)
-            return folder
-        cls.check_available(path, overwrite)
-        folder._delete()
-        path.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_summed_json(path / _RUN, about)
+            cls.read_run_metadata(path)
+        else:
+            cls.check_available(path, overwrite)
+            path.mkdir(parents=True, exist_ok=True)
+        folder = cls(path, _acquire(path))
+        try:
+            if resume:
+                return folder._reopened(about, old_names)
+            _check_content(path, overwrite)
+            folder._remove_temporary_files()
+            folder._delete(_RUN_FILES[:-1])
+            checkpoint.write_summed_json(path / _RUN, about)
+        except BaseException:
+            folder.close()
+            if is_new:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+            raise
         return folder
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes fit in the folder."""
+        if self.lock.is_locked:
+            with contextlib.suppress(OSError):  # some systems delete no open file
+                (self.path / _LOCK).unlink()
+            self.lock.release()
 
     @staticmethod
     def check_available(path: Path, overwrite: bool = False) -> None:
         """Check that a run can start in the folder.
 
         Raises:
-            UserError: The path is a file, or the folder holds other files, or a run that must not be overwritten.
+            UserError: The path is a file, or the folder holds other files, or a run that must not be overwritten; or
+                another process fits in it.
         """
-        if path.exists() and not path.is_dir():
-            raise UserError(f"{path} is a file: give another folder")
-        if path.exists() and any(path.iterdir()):
-            if not (path / _RUN).exists():
-                raise UserError(f"{path} holds other files: give a new folder")
-            if not overwrite:
-                raise UserError(f"{path} holds a run already: --resume it, --overwrite it, or give another folder")
+        _check_content(path, overwrite=True)
+        if (path / _LOCK).exists():
+            _acquire(path).release()
+        _check_content(path, overwrite)
 
     @staticmethod
     def read_run_metadata(path: Path) -> dict[str, Any]:
@@ -109,31 +149,46 @@ class RunFolder:
             raise ModelFileError(f"{path / _RUN} is damaged (job, settings or data is missing): start a new run")
         return {name: metadata[name] for name in ("job", "settings", "data")}
 
-    def _check_matches(self, about: Mapping[str, Any], old_names: Sequence[str]) -> None:
+    def _reopened(self, about: Mapping[str, Any], old_names: Sequence[str]) -> RunFolder:
         metadata = self.read_run_metadata(self.path)
         if metadata["job"] not in (about["job"], *old_names):
             raise SettingError(f"{self.path} is a run of the job {metadata['job']!r}, not {about['job']!r}")
+        grown = {}
         for name, value in about["settings"].items():
-            if metadata["settings"].get(name, value) != value:
+            before = metadata["settings"].get(name, value)
+            if name in _MAY_GROW and isinstance(before, int) and before < value:
+                grown[name] = before
+            elif before != value:
                 raise SettingError(
-                    f"{self.path} was started with {name}={metadata['settings'][name]}, not {value}: "
-                    f"resume it with the same settings, or start a new run"
+                    f"{self.path} was started with {name}={before}, not {value}: "
+                    f"resume it with the same settings (only epochs may be greater), or start a new run"
                 )
         if metadata["data"] != about["data"]:
             raise UserError(f"{self.path} was started on other data: resume it with the same, or start a new run")
+        self._remove_temporary_files()
+        if grown:
+            checkpoint.write_summed_json(self.path / _RUN, about)
+        return replace(self, started_with=grown)
 
-    def _delete(self) -> None:
-        for name in _RUN_FILES:
+    def _delete(self, names: Sequence[str]) -> None:
+        for name in names:
             path = self.path / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
 
+    def _remove_temporary_files(self) -> None:
+        """Delete what earlier fits left that were killed while they wrote a file."""
+        checkpoint.remove_temporary_files(self.path, _RUN_FILES)
+        for folder in (self.path / _CHECKPOINTS).glob("seed-*"):
+            checkpoint.remove_temporary_files(folder, [checkpoint.TRAINING_STATE])
+
     def delete_if_empty(self) -> None:
         """Delete the run if it has no checkpoint and so cannot be resumed."""
         if not any(self.path.rglob("*.safetensors")):
-            self._delete()
+            self._delete(_RUN_FILES)
+            self.close()
             if not any(self.path.iterdir()):
                 self.path.rmdir()
 
@@ -164,3 +219,55 @@ class RunFolder:
     def report(self) -> Path:
         """Path of the HTML report."""
         return self.path / REPORT
+
+
+def _check_content(path: Path, overwrite: bool) -> None:
+    """Raise UserError if the path is a file, or a folder of other files or of a run that must not be overwritten."""
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file: give another folder")
+    if not path.exists():
+        return
+    if (path / _RUN).exists():
+        if not overwrite:
+            raise UserError(f"{path} holds a run already: --resume it, --overwrite it, or give another folder")
+    elif any(not _is_left_over(file) for file in path.iterdir()):
+        raise UserError(f"{path} holds other files: give a new folder")
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether a fit left the file that was killed before it had written ``run.json``."""
+    return path.name == _LOCK or checkpoint.is_temporary(path, [_RUN])
+
+
+def _acquire(folder: Path) -> FileLock:
+    """The lock of the folder, held by this process.
+
+    Raises:
+        UserError: Another process holds it, or the folder cannot be written.
+    """
+    path = folder / _LOCK
+    process = _process_in(path)
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"{folder} is in use by another fit{process}: wait until it ends, or give another folder"
+        ) from None
+    except OSError as err:
+        raise UserError(
+            f"{folder} cannot be written ({err.strerror or err}): give a folder that you may write to"
+        ) from err
+    if not isinstance(lock, SoftFileLock):  # that one, for disks without locks, has the process in its file
+        with contextlib.suppress(OSError):  # some systems do not let a locked file be written
+            path.write_text(str(os.getpid()))
+    return lock
+
+
+def _process_in(lock: Path) -> str:
+    """`` (process 123)`` if the lock's file names the process that holds it, else nothing."""
+    try:
+        first_line = lock.read_text().partition("\n")[0]
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return f" (process {first_line})" if first_line.isdigit() else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +19,6 @@ from lstmkit.errors import ModelFileError, TrainingError, one_line
 from lstmkit.models.base import Model, map_state
 from lstmkit.progress import Progress, Task
 from lstmkit.training import checkpoint
-
-_LAST = "last.safetensors"
 
 OPTIMIZERS = ("adamw", "sgd", "asgd")
 _NON_MONOTONE_INTERVAL = 5  # epochs without improvement after which NT-ASGD starts averaging (Merity et al. 2018)
@@ -99,6 +97,7 @@ def train(
     progress: Progress | None = None,
     title: str = "training",
     until: Callable[[Model], bool] | None = None,
+    after_epoch: Callable[[Sequence[Mapping[str, float]]], None] | None = None,
 ) -> History:
     """Train a model in place and load the weights of the best epoch; without ``valid``, those of the last epoch.
 
@@ -114,6 +113,7 @@ def train(
         progress: Receives the progress.
         title: Title of the progress bar.
         until: Called after every epoch with the weights that are kept; training ends if it returns true.
+        after_epoch: Called after every epoch, once its checkpoint is written, with the rows of the history so far.
 
     Returns:
         The history of the training.
@@ -136,6 +136,8 @@ def train(
                 row = run.run_epoch(task)
                 for name, value in row.items():
                     log(name, value, run.epoch)
+                if after_epoch is not None:
+                    after_epoch(run.history.rows)
                 reached = until is not None and until(run.averaged.eval())
             if run.out_of_patience():
                 run.history.ended = f"stopped early: no improvement for {settings.patience} epochs"
@@ -250,7 +252,7 @@ class _TrainingState:
             self.best = {name: t.detach().clone() for name, t in self.averaged.state_dict().items()}
             self.history.best_loss, self.history.best_epoch = loss, self.epoch
         if self.folder is not None:
-            self._save(self.folder / _LAST)
+            self._save(self.folder / checkpoint.TRAINING_STATE)
 
     def out_of_patience(self) -> bool:
         patience = self.settings.patience
@@ -284,9 +286,9 @@ class _TrainingState:
 
     def restore(self) -> None:
         """Load the last checkpoint of the folder, if it has one."""
-        if self.folder is None or not (self.folder / _LAST).exists():
+        if self.folder is None or not (self.folder / checkpoint.TRAINING_STATE).exists():
             return
-        path = self.folder / _LAST
+        path = self.folder / checkpoint.TRAINING_STATE
         tensors, note = checkpoint.read_tensors(path)
         try:
             self._restore_state(tensors, note)

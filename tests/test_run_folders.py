@@ -1,0 +1,316 @@
+"""Run folders: one fit at a time, what a killed fit leaves, more epochs, a full disk."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import lstmkit
+from lstmkit.errors import SettingError, UserError
+from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
+from lstmkit.jobs.base import Job
+from lstmkit.progress import Progress, Task
+from lstmkit.training import checkpoint
+from lstmkit.training.run_folder import RunFolder
+from lstmkit.training.train import learning_rate
+
+WAVE = np.stack([np.sin(np.arange(200) / 3), np.cos(np.arange(200) / 4)], axis=1)
+SETTINGS: dict[str, Any] = {"hidden_size": 2, "window": 10, "steps_per_epoch": 2, "batch_size": 4, "patience": 0}
+ABOUT: dict[str, Any] = {"job": "x", "settings": {"epochs": 3}, "data": []}
+
+#: Fits in the folder of its argument until it is killed.
+HOLD = """
+import sys, time
+from pathlib import Path
+from lstmkit.training.run_folder import RunFolder
+about = {"job": "x", "settings": {"epochs": 3}, "data": []}
+run = RunFolder.start(Path(sys.argv[1]), about, resume=False, overwrite=False)
+print("started", flush=True)
+time.sleep(600)
+"""
+
+
+class Killed(BaseException):
+    """What nothing catches, as if the process were killed."""
+
+
+class Recorder(Progress):
+    """Records lines, and calls ``at(done)`` at every update of the training."""
+
+    def __init__(self, at: Callable[[int], None] = lambda done: None) -> None:
+        self.at, self.lines = at, []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Task]:
+        yield _Updates(self.at if title == "training" else lambda done: None)
+
+
+class _Updates:
+    def __init__(self, at: Callable[[int], None]) -> None:
+        self.at = at
+
+    def update(self, done: int, note: str = "") -> None:
+        self.at(done)
+
+
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs write no report page, which takes longer than everything else."""
+    monkeypatch.setattr(Job, "write_report", lambda self, path, examples: path.write_text("report"))
+
+
+def fit(run: Path, epochs: int = 3, progress: Progress | None = None, **how: bool) -> AnomalyDetector:
+    return AnomalyDetector(**SETTINGS, epochs=epochs).fit(WAVE, run=run, progress=progress, **how)
+
+
+def start(path: Path, *, resume: bool = False, overwrite: bool = False) -> RunFolder:
+    return RunFolder.start(path, ABOUT, resume=resume, overwrite=overwrite)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def weights_of(job: Job) -> dict[str, list[Any]]:
+    return {name: t.tolist() for name, t in job.model.state_dict().items()}
+
+
+# ---- one fit at a time -----------------------------------------------------------------------------------------------
+
+
+def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
+    """Whatever it was asked to do; the process is named and nothing is changed. A killed process holds nothing."""
+    run = tmp_path / "run"
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(run)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        before = contents(run)
+        for how in ({}, {"resume": True}, {"overwrite": True}):
+            with pytest.raises(UserError, match=f"is in use by another fit \\(process {process.pid}\\): wait") as err:
+                start(run, **how)
+            assert "\n" not in str(err.value)
+        assert contents(run) == before
+        assert RunFolder.read_run_metadata(run) == ABOUT
+    finally:
+        process.kill()
+        process.communicate()
+    with start(run, resume=True):
+        pass
+    assert list(contents(run)) == ["run.json"]
+
+
+def test_a_fit_that_runs_keeps_others_out_and_lets_them_read(tmp_path: Path) -> None:
+    """A finished run that trains on can be loaded meanwhile; afterwards nothing keeps others out."""
+    run, messages = tmp_path / "run", []
+    before = weights_of(fit(run))
+
+    def meanwhile(done: int) -> None:
+        assert weights_of(lstmkit.load(run)) == before
+        for how in ({}, {"resume": True}, {"overwrite": True}):
+            with pytest.raises(UserError) as err:
+                fit(run, **how)
+            messages.append(str(err.value))
+
+    fit(run, epochs=4, progress=Recorder(meanwhile), resume=True)
+    assert len(messages) >= 3
+    assert all(f"is in use by another fit (process {os.getpid()})" in message for message in messages)
+    fit(run, overwrite=True)
+    assert not (run / ".lock").exists()
+
+
+@pytest.mark.parametrize("error", [Killed(), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+def test_a_fit_that_ends_with_an_error_keeps_nobody_out(error: BaseException, tmp_path: Path) -> None:
+    def fail(done: int) -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        fit(tmp_path / "run", progress=Recorder(fail))
+    fit(tmp_path / "run", resume=True)
+
+
+# ---- what a killed fit leaves ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [{"resume": True}, {"overwrite": True}], ids=str)
+def test_temporary_files_of_a_killed_fit_are_removed(how: dict[str, bool], tmp_path: Path) -> None:
+    """Those of the run's own files; other files of the user stay."""
+    run = tmp_path / "run"
+    fit(run)
+    left = [".weights.safetensors.deadbeef", ".model.json.01234567", "checkpoints/seed-0/.last.safetensors.deadbeef"]
+    mine = [".notes.txt.deadbeef", ".model.json.bak", "model.json.deadbeef"]
+    for name in [*left, *mine]:
+        (run / name).write_bytes(b"\0" * 50)
+    fit(run, **how)
+    assert [name for name in left if (run / name).exists()] == []
+    assert [name for name in mine if not (run / name).exists()] == []
+
+
+@pytest.mark.parametrize("how", [{}, {"overwrite": True}], ids=str)
+def test_a_folder_killed_before_its_run_was_written_is_used_again(how: dict[str, bool], tmp_path: Path) -> None:
+    (tmp_path / ".run.json.deadbeef").write_bytes(b"")
+    (tmp_path / ".lock").write_text("1")
+    start(tmp_path, **how).close()
+    assert list(contents(tmp_path)) == ["run.json"]
+
+
+def test_overwriting_is_never_without_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while the old run is deleted or the new one is written, the folder still is one of a run."""
+    run = tmp_path / "run"
+    fit(run)
+    (run / "notes.txt").write_text("mine")
+
+    def killed(*args: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_summed_json", killed)
+        with pytest.raises(Killed):
+            fit(run, overwrite=True)
+    fit(run, overwrite=True)
+    assert (run / "notes.txt").read_text() == "mine"
+
+
+# ---- more epochs -----------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_goes_on_with_more_epochs(tmp_path: Path) -> None:
+    """From its last state; earlier rows stay, the learning rate is that of the new schedule, and it says so."""
+    run, recorder = tmp_path / "run", Recorder()
+    fit(run)
+    rows = pd.read_csv(run / "history.csv")
+    longer = fit(run, epochs=6, progress=recorder, resume=True)
+    assert [line for line in recorder.lines if "resuming with epochs=6 instead of 3" in line and "schedule" in line]
+    more = pd.read_csv(run / "history.csv")
+    assert more["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
+    pd.testing.assert_frame_equal(more[:3], rows)
+    settings = longer._train_settings(torch.device("cpu"), 0)
+    expected = [learning_rate(settings, 2 * epoch - 1, 12) for epoch in (4, 5, 6)]
+    assert more["lr"][3:].tolist() == pytest.approx(expected)
+    assert expected[0] > rows["lr"].iloc[-1]
+    assert json.loads((run / "run.json").read_text())["settings"]["epochs"] == 6
+    assert lstmkit.load(run).get_params()["epochs"] == 6
+    assert weights_of(lstmkit.load(run)) == weights_of(longer)
+
+
+def test_more_epochs_are_kept_by_a_run_that_is_resumed_again(tmp_path: Path) -> None:
+    """Killed while it goes on and resumed, the weights are those of one that was not killed."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for run in (whole, killed):
+        fit(run)
+    expected = weights_of(fit(whole, epochs=6, resume=True))
+
+    def kill(done: int) -> None:
+        if done >= 10:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit(killed, epochs=6, progress=Recorder(kill), resume=True)
+    with pytest.raises(SettingError, match="was started with epochs=6, not 3"):
+        fit(killed, resume=True)
+    recorder = Recorder()
+    assert weights_of(fit(killed, epochs=6, progress=recorder, resume=True)) == expected
+    assert not [line for line in recorder.lines if "instead of" in line]
+
+
+def test_other_settings_are_refused_with_more_epochs_too(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    fit(run)
+    before = contents(run)
+    with pytest.raises(SettingError, match=r"was started with lr=0\.003, not 0\.1: .*only epochs may be greater"):
+        AnomalyDetector(**SETTINGS, epochs=6, lr=0.1).fit(WAVE, run=run, resume=True)
+    assert contents(run) == before
+
+
+# ---- the history -----------------------------------------------------------------------------------------------------
+
+
+def test_the_history_grows_by_a_row_an_epoch(tmp_path: Path) -> None:
+    """A kill loses none of its rows and resuming repeats none."""
+    run, seen = tmp_path / "run", []
+
+    def look(done: int) -> None:
+        path = run / "history.csv"
+        seen.append(len(pd.read_csv(path)) if path.exists() else 0)
+        if len(seen) == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit(run, epochs=4, progress=Recorder(look))
+    assert seen == sorted(seen)
+    assert seen[-1] >= 1
+    resumed = fit(run, epochs=4, resume=True)
+    assert pd.read_csv(run / "history.csv")["epoch"].tolist() == [1, 2, 3, 4]
+    assert weights_of(resumed) == weights_of(fit(tmp_path / "other", epochs=4))
+
+
+# ---- a full disk, folders that are gone or must not be written -------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", range(1, 12))
+def test_a_full_disk_names_the_file_and_loses_nothing(
+    call: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At whichever file it happens: the error names it, no file is half, and the run can be resumed or begun anew."""
+    run, calls, real = tmp_path / "run", [0], os.fsync
+
+    def full(descriptor: int) -> None:
+        calls[0] += 1
+        if calls[0] == call:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left on device") as err:
+            fit(run)
+    assert Path(err.value.filename).is_relative_to(run)
+    assert not run.exists() or [p.name for p in run.rglob(".*")] == []
+    resumed = fit(run, resume=(run / "run.json").exists())
+    assert weights_of(resumed) == weights_of(fit(tmp_path / "other"))
+
+
+def test_a_folder_deleted_during_training_is_named(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+
+    def delete(done: int) -> None:
+        for path in sorted(run.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        run.rmdir()
+
+    with pytest.raises(OSError, match=r"No such file or directory: '.*last\.safetensors'"):
+        fit(run, progress=Recorder(delete))
+
+
+def test_a_read_only_folder_is_named_and_keeps_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulated, since root may write everywhere: the lock is the first file that is written."""
+    run = tmp_path / "run"
+    fit(run)
+    before, real = contents(run), os.open
+
+    def read_only(path: Any, flags: int, *args: Any, **options: Any) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, "Read-only file system", os.fspath(path))
+        return real(path, flags, *args, **options)
+
+    for how in ({"resume": True}, {"overwrite": True}):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", read_only)
+            with pytest.raises(UserError, match=r"run cannot be written \(Read-only file system\): give a folder"):
+                fit(run, **how)
+    assert contents(run) == before
