@@ -139,10 +139,12 @@ class RecurrentLayer(nn.Module):
 
         self.output_size = spec.output_size * (2 if bidirectional and merge == "concat" else 1)
         deeper = replace(spec, input_size=self.output_size)
-        self.specs = (spec, *(deeper for _ in range(num_layers - 1)))
+        self.specs: tuple[CellSpec, ...] = ()
         #: For each (layer, direction): pairs of the name in the cell and the name in the module.
         self._names: dict[tuple[int, int], list[tuple[str, str]]] = {}
-        for layer, layer_spec in enumerate(self.specs):
+        for layer in range(num_layers):
+            layer_spec = deeper if layer else spec
+            self.specs = (*self.specs, layer_spec)
             for direction in range(self.num_directions):
                 names = self._names[layer, direction] = []
                 for name, shape in layer_spec.parameter_shapes().items():
