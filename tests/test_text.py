@@ -1,4 +1,4 @@
-"""Text: read, cut into tokens, streamed, modelled, scored, written on."""
+"""Text: reading, tokenization, token streams, language models, scores and generation."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PROSE = ["The cat sat on the mat.", 'It said "purr" (twice).', "Then it slept.",
 
 
 def test_a_file_is_read_line_by_line(tmp_path: Path):
-    """Plain or gzipped, with either end of line, the last with or without one; parts know their lines."""
+    """Files may be gzipped and have either line end, the last with or without one; slices know their lines."""
     content = b"one\r\ntwo\n\nfour"
     (tmp_path / "a.txt").write_bytes(content)
     (tmp_path / "b.gz").write_bytes(gzip.compress(content))
@@ -62,14 +62,14 @@ def test_a_file_is_read_line_by_line(tmp_path: Path):
 
 
 def test_a_very_long_line_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """So that memory holds it; nothing of it is lost, and no letter is cut."""
+    """Long lines are split to bound memory; no character is lost or cut."""
     monkeypatch.setattr(text_module, "MAX_LINE_LENGTH", 7)
     (tmp_path / "long.txt").write_text("äöüß" * 5 + "\nshort\n", encoding="utf-8")
     assert list(read_text(tmp_path / "long.txt")) == ["äöüßäöü", "ßäöüßäö", "üßäöüß", "short"]
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says"),
+    ("name", "content", "message"),
     [
         ("empty.txt", b"", "empty.txt is empty"),
         ("blank.txt", b" \n\n", "blank.txt is empty"),
@@ -80,22 +80,22 @@ def test_a_very_long_line_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.
         ("not.gz", b"text", "not.gz is not a complete gzip file"),
     ],
 )
-def test_files_that_are_no_text(name: str, content: bytes, says: str, tmp_path: Path):
+def test_files_that_are_not_text_are_refused(name: str, content: bytes, message: str, tmp_path: Path):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=says):
+    with pytest.raises(DataError, match=message):
         read_text(tmp_path / name)
 
 
-def test_what_is_no_text(tmp_path: Path):
-    for data, says in ((tmp_path / "no.txt", "no such file"), (3, "not int"), (["a", 3], "one entry is int 3")):
-        with pytest.raises(DataError, match=says):
+def test_invalid_objects_are_refused(tmp_path: Path):
+    for data, message in ((tmp_path / "no.txt", "no such file"), (3, "not int"), (["a", 3], "one entry is int 3")):
+        with pytest.raises(DataError, match=message):
             read_text(data)
 
 
 # ---- tokens ----------------------------------------------------------------------------------------------------------
 
 
-def test_words_and_what_is_unknown():
+def test_words_and_unknown_words():
     tokenizer = Tokenizer.fit(["to be, or not to be"], "words", special_tokens=(END,))
     assert sorted(tokenizer.tokens(range(len(tokenizer)))) == sorted([UNKNOWN, END, "to", "be", ",", "or", "not"])
     (ids,) = tokenizer.encode(["be nice, be"], add_line_end=True)
@@ -104,8 +104,8 @@ def test_words_and_what_is_unknown():
     assert tokenizer.decode(ids[2:4]) == ", be"
 
 
-def test_an_unknown_sign_in_the_text_is_the_vocabularys_own():
-    """As in the Penn Treebank, whose rare words are written <unk>: no number is left without a token."""
+def test_unk_in_the_text_is_the_unknown_token():
+    """As in the Penn Treebank, rare words are written <unk>; every id has a token."""
     tokenizer = Tokenizer.fit(["a <unk> b <unk>", "b a a"], "whitespace", special_tokens=(END,))
     assert len(tokenizer) == 4
     assert sorted(tokenizer[t] for t in ("a", "b", UNKNOWN, END)) == [0, 1, 2, 3]
@@ -121,25 +121,25 @@ def test_rare_words_case_and_size():
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), min_size=1), min_size=1))
-def test_characters_and_bytes_come_back(lines: list[str]):
-    """Of what it was fitted to every character, of bytes any text at all."""
+def test_characters_and_bytes_round_trip(lines: list[str]):
+    """Characters restore the fitted text, byte-level BPE restores any text."""
     whole = "".join(line + "\n" for line in lines)
     for kind in ("chars", "bpe"):
         tokenizer = Tokenizer.fit(lines, kind, vocab_size=300 if kind == "bpe" else 0)
         ids = [i for line in tokenizer.encode(lines, add_line_end=True) for i in line]
         assert tokenizer.decode(ids) == whole
-        again = Tokenizer(kind, tokenizer.to_json())
-        assert again.to_json() == tokenizer.to_json()
-        assert [i for line in again.encode(lines, add_line_end=True) for i in line] == ids
+        restored = Tokenizer(kind, tokenizer.to_json())
+        assert restored.to_json() == tokenizer.to_json()
+        assert [i for line in restored.encode(lines, add_line_end=True) for i in line] == ids
     (ids,) = tokenizer.encode(["⁂ none of it was there"])
     assert tokenizer.decode(ids) == "⁂ none of it was there"
 
 
-def test_the_same_text_gives_the_same_numbers():
+def test_fitting_a_tokenizer_is_deterministic():
     assert Tokenizer.fit(PROSE, "words").to_json() == Tokenizer.fit(PROSE, "words").to_json()
 
 
-def test_a_vocabulary_that_is_none():
+def test_an_invalid_vocabulary_is_refused():
     with pytest.raises(ValueError, match="its vocabulary is invalid"):
         Tokenizer("words", "{}")
 
@@ -147,7 +147,7 @@ def test_a_vocabulary_that_is_none():
 # ---- streams ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_stream_is_the_whole_text():
+def test_a_stream_has_all_tokens_of_the_text():
     tokenizer = Tokenizer.fit(PROSE, "words", special_tokens=(END,))
     ids = token_stream(read_text(PROSE), tokenizer)
     assert ids.tolist() == [i for line in tokenizer.encode(PROSE, add_line_end=True) for i in line]
@@ -156,7 +156,7 @@ def test_a_stream_is_the_whole_text():
 
 
 def test_a_stream_is_not_held_in_memory(tmp_path: Path):
-    """Neither the text nor its tokens: of 4 MB of words less than a megabyte at a time."""
+    """Of 4 MB of text and its tokens, at most 1.5 MB are in memory at a time."""
     rng = np.random.default_rng(0)
     with (tmp_path / "large.txt").open("w") as file:
         for _ in range(20_000):
@@ -176,7 +176,7 @@ def test_a_stream_is_not_held_in_memory(tmp_path: Path):
 
 @given(st.integers(2, 200), st.integers(1, 9), st.integers(1, 12), st.integers(0, 3))
 def test_unshuffled_windows_cover_the_stream(n: int, rows: int, window: int, number: int):
-    """Each row is its own stretch, each window goes on where the one before ended, targets are one ahead."""
+    """Each row is a contiguous part, each window continues the one before, and targets are one step ahead."""
     loader = TokenStreamLoader(np.arange(n), rows, window)
     batches = list(loader.epoch(number))
     assert len(batches) == len(loader)
@@ -189,46 +189,46 @@ def test_unshuffled_windows_cover_the_stream(n: int, rows: int, window: int, num
 
 
 @given(st.integers(2, 200), st.integers(1, 9), st.integers(1, 12), st.integers(0, 5), st.integers(0, 4))
-def test_shuffled_windows_are_cut_elsewhere_in_every_epoch(n: int, rows: int, window: int, number: int, some: int):
-    """No step is read twice in a pass, no window is empty or too long; an epoch is always the same."""
-    loader = TokenStreamLoader(np.arange(n), rows, window, seed=1, n_batches=some)
+def test_shuffled_windows_differ_in_every_epoch(n: int, rows: int, window: int, number: int, n_batches: int):
+    """No step is read twice in a pass, no window is empty or too long, and an epoch is reproducible."""
+    loader = TokenStreamLoader(np.arange(n), rows, window, seed=1, n_batches=n_batches)
     batches = list(loader.epoch(number))
     assert len(batches) == len(loader)
     assert not batches[0].continues
     assert all(1 <= b.inputs.shape[1] <= window for b in batches)
     for before, after in itertools.pairwise(batches):
         assert after.continues == (after.inputs[0, 0] == before.inputs[0, -1] + 1)
-    again = list(TokenStreamLoader(np.arange(n), rows, window, seed=1, n_batches=some).epoch(number))
-    assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(batches, again, strict=True))
+    repeated = list(TokenStreamLoader(np.arange(n), rows, window, seed=1, n_batches=n_batches).epoch(number))
+    assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(batches, repeated, strict=True))
 
 
-def test_short_epochs_go_through_the_whole_stream():
+def test_short_epochs_cover_the_whole_stream():
     loader = TokenStreamLoader(np.arange(401), 4, 10, seed=0, n_batches=3)
-    seen = {int(i) for e in range(6) for b in loader.epoch(e) for i in b.inputs.flatten()}
-    assert len(seen) > 350
+    tokens = {int(i) for e in range(6) for b in loader.epoch(e) for i in b.inputs.flatten()}
+    assert len(tokens) > 350
 
 
-# ---- parts -----------------------------------------------------------------------------------------------------------
+# ---- modules ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_the_loss_of_a_vocabulary_is_torchs(smoothing: float, dtype: torch.dtype):
-    """Loss and all gradients, some targets not scored; by the kernels, and where they do not go."""
+def test_linear_cross_entropy_equals_torchs(smoothing: float, dtype: torch.dtype):
+    """Loss and all gradients are equal with unscored targets, on the kernels and without them."""
     torch.manual_seed(0)
     x, weight, bias = (torch.randn(s, dtype=dtype, requires_grad=True) for s in ((11, 3), (7, 3), (7,)))
     targets = torch.tensor([0, 6, -1, 3, 3, -1, 2, 1, 5, 4, 0])
     scored = targets >= 0
-    wanted = F.cross_entropy(F.linear(x, weight, bias)[scored], targets[scored], label_smoothing=smoothing)
-    found = linear_cross_entropy(x, weight, bias, targets, smoothing)
-    torch.testing.assert_close(found, wanted)
-    for a, b in zip(*(torch.autograd.grad(3 * t, (x, weight, bias)) for t in (found, wanted)), strict=True):
+    expected = F.cross_entropy(F.linear(x, weight, bias)[scored], targets[scored], label_smoothing=smoothing)
+    actual = linear_cross_entropy(x, weight, bias, targets, smoothing)
+    torch.testing.assert_close(actual, expected)
+    for a, b in zip(*(torch.autograd.grad(3 * t, (x, weight, bias)) for t in (actual, expected)), strict=True):
         torch.testing.assert_close(a, b, **({} if dtype == torch.float64 else {"rtol": 0.05, "atol": 0.02}))
     with torch.no_grad():
-        torch.testing.assert_close(linear_cross_entropy(x, weight, bias, targets, smoothing), wanted)
+        torch.testing.assert_close(linear_cross_entropy(x, weight, bias, targets, smoothing), expected)
 
 
-def test_the_loss_of_large_logits_and_of_none():
+def test_linear_cross_entropy_of_large_logits_and_of_no_targets():
     x, weight = torch.tensor([[1e4]], requires_grad=True), torch.tensor([[1.0], [-1.0]], requires_grad=True)
     assert linear_cross_entropy(x, weight, torch.zeros(2), torch.tensor([0])).item() == 0
     loss = linear_cross_entropy(x, weight, torch.zeros(2), torch.tensor([-1]))
@@ -240,8 +240,8 @@ def test_the_loss_of_large_logits_and_of_none():
     assert not weight.grad.any()
 
 
-def test_a_head_says_the_same_of_few_rows_and_of_many():
-    """A step of decoding goes by the kernels, a whole text by torch."""
+def test_a_head_gives_the_same_logits_for_few_and_many_rows():
+    """A decoding step uses the kernels, a whole text uses torch."""
     torch.manual_seed(0)
     head = TokenHead(24, 5000)
     features = torch.randn(300, 2, 24)
@@ -250,48 +250,48 @@ def test_a_head_says_the_same_of_few_rows_and_of_many():
         torch.testing.assert_close(steps, head(features), rtol=1e-5, atol=1e-5)
 
 
-def test_variational_dropout_hides_the_same_features_at_all_steps():
+def test_variational_dropout_drops_the_same_features_at_all_steps():
     torch.manual_seed(0)
-    hidden = variational_dropout(torch.ones(50, 9, 20), 0.25, training=True)
-    assert torch.equal(hidden, hidden[:, :1].expand_as(hidden))
-    assert set(hidden.unique().tolist()) == {0.0, float(torch.tensor(1.0) / 0.75)}
-    assert 0.2 < float((hidden == 0).float().mean()) < 0.3
-    assert torch.equal(variational_dropout(hidden, 0.25, training=False), hidden)
+    dropped = variational_dropout(torch.ones(50, 9, 20), 0.25, training=True)
+    assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
+    assert set(dropped.unique().tolist()) == {0.0, float(torch.tensor(1.0) / 0.75)}
+    assert 0.2 < float((dropped == 0).float().mean()) < 0.3
+    assert torch.equal(variational_dropout(dropped, 0.25, training=False), dropped)
 
 
 def test_variational_dropout_between_layers():
-    """What the second layer reads is hidden for whole sequences; out of training nothing is."""
+    """The inputs of the second layer are dropped for whole sequences; in evaluation nothing is dropped."""
     torch.manual_seed(0)
     layer = LSTM(2, 40, 2, batch_first=True, dropout=0.5, variational=True)
     x = torch.randn(3, 6, 2)
     first = LSTM(2, 40, batch_first=True)
     first.load_state_dict({k: v for k, v in layer.state_dict().items() if k.endswith("l0")})
     with torch.no_grad():
-        seen: list[torch.Tensor] = []
+        dropped_steps: list[torch.Tensor] = []
         dropped = layer._dropped
-        layer._dropped = lambda steps: seen.append(dropped(steps)) or seen[-1]  # type: ignore[method-assign]
+        layer._dropped = lambda steps: dropped_steps.append(dropped(steps)) or dropped_steps[-1]  # type: ignore[method-assign]
         layer(x)
-        zero = seen[0].transpose(0, 1) == 0
+        zero = dropped_steps[0].transpose(0, 1) == 0
         assert torch.equal(zero, zero[:, :1].expand_as(zero))
-        kept = torch.where(zero, 0.0, first(x)[0] * 2)
-        torch.testing.assert_close(seen[0].transpose(0, 1), kept)
+        expected = torch.where(zero, 0.0, first(x)[0] * 2)
+        torch.testing.assert_close(dropped_steps[0].transpose(0, 1), expected)
         layer.eval()(x)
-    assert len(seen) == 1
+    assert len(dropped_steps) == 1
 
 
-def test_whole_words_are_hidden():
+def test_word_dropout_drops_whole_words():
     torch.manual_seed(0)
     encoder = TokenEncoder(50, 8, word_dropout=0.5)
     vectors = encoder(torch.arange(50).repeat(4, 1))
-    hidden = (vectors == 0).all(-1)
-    assert 0.2 < float(hidden.float().mean()) < 0.8
-    assert torch.equal(hidden, hidden[:1].expand_as(hidden))
+    dropped = (vectors == 0).all(-1)
+    assert 0.2 < float(dropped.float().mean()) < 0.8
+    assert torch.equal(dropped, dropped[:1].expand_as(dropped))
     padded = TokenEncoder(5, 3, padding=0)
     assert (padded(torch.tensor([[0, 1]]))[0, 0] == 0).all()
 
 
 @pytest.mark.parametrize("kind", ["plain", "tied", "narrow", "adaptive"])
-def test_heads_say_one_thing_in_loss_and_logits(kind: str):
+def test_loss_and_logits_of_a_head_agree(kind: str):
     torch.manual_seed(0)
     embedding = torch.nn.Embedding(20, 6 if kind == "narrow" else 16)
     tied = embedding if kind in ("tied", "narrow") else None
@@ -300,12 +300,12 @@ def test_heads_say_one_thing_in_loss_and_logits(kind: str):
     targets[0, 1] = -1
     logits = head(features)
     assert logits.shape == (3, 4, 20)
-    wanted = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
-    torch.testing.assert_close(head.loss(features, Batch(targets, targets=targets)), wanted)
+    expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
+    torch.testing.assert_close(head.loss(features, Batch(targets, targets=targets)), expected)
     assert (head.weight is embedding.weight) if tied is not None else True
 
 
-def test_penalties_act_in_training_alone():
+def test_activation_penalties_act_only_in_training():
     torch.manual_seed(0)
     encoder = TokenEncoder(9, 4)
     plain = NextTokenModel(encoder, LSTM(4, 4, batch_first=True), TokenHead(4, 9))
@@ -322,14 +322,14 @@ def test_penalties_act_in_training_alone():
 # ---- training --------------------------------------------------------------------------------------------------------
 
 
-def test_averaged_sgd_begins_once_validation_is_no_better():
+def test_averaged_sgd_starts_when_validation_stops_improving():
     """Merity et al. 2018, algorithm 1: worse than the best of all but the last five epochs; then the plain mean."""
-    how = TrainSettings(
+    train_settings = TrainSettings(
         epochs=1, lr=0.1, weight_decay=0, warmup=0, lr_schedule="none", max_grad_norm=0, ema_decay=0.9, patience=0,
         precision="float32", seed=0, device=CPU, optimizer="asgd",
     )  # fmt: skip
     model = NextTokenModel(TokenEncoder(9, 4), LSTM(4, 4, batch_first=True), TokenHead(4, 9))
-    run = _TrainingState(model, TokenStreamLoader(np.arange(40) % 9, 2, 10), None, how, None)
+    run = _TrainingState(model, TokenStreamLoader(np.arange(40) % 9, 2, 10), None, train_settings, None)
     falling = [{"valid_loss": 10.0 - e} for e in range(6)]
     run.history = History(rows=falling)
     assert run.averaging_start_epoch is None
@@ -362,19 +362,19 @@ def fitted() -> LanguageModel:
     ).fit(PROSE * 3)
 
 
-def test_the_surprise_is_that_of_one_long_run(fitted: LanguageModel, monkeypatch: pytest.MonkeyPatch):
-    """In windows of any size the state is carried: the numbers are those of the whole text at once."""
+def test_surprisal_does_not_depend_on_the_window(fitted: LanguageModel, monkeypatch: pytest.MonkeyPatch):
+    """The state is carried between windows, so the surprisal equals that of the whole text at once."""
     ids = np.array(list(range(10)) * 7) % len(fitted.tokenizer)
     whole = torch.from_numpy(ids)[None]
     with torch.no_grad():
         logits, _ = fitted.network.eval()(whole[:, :-1])
-    wanted = F.cross_entropy(logits[0], whole[0, 1:], reduction="none").numpy()
+    expected = F.cross_entropy(logits[0], whole[0, 1:], reduction="none").numpy()
     for window in (1, 13, 200):
         monkeypatch.setattr(scoring, "_WINDOW", window)
-        assert scoring.token_surprisal(fitted.model, ids, CPU, Progress()) == pytest.approx(wanted, rel=1e-4)
+        assert scoring.token_surprisal(fitted.model, ids, CPU, Progress()) == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_cache_against_a_plain_loop(fitted: LanguageModel, monkeypatch: pytest.MonkeyPatch):
+def test_the_cache_equals_a_plain_loop(fitted: LanguageModel, monkeypatch: pytest.MonkeyPatch):
     """Grave et al. 2017, equation 2, written out."""
     ids = np.array([1, 2, 3, 1, 2, 4, 1, 2, 3, 3, 1, 2, 4, 4, 1, 2])
     model, cache = fitted.predictor.network, CacheSettings(size=5, weight=0.3, theta=0.7)
@@ -382,46 +382,46 @@ def test_the_cache_against_a_plain_loop(fitted: LanguageModel, monkeypatch: pyte
         features, _ = model.eval().features(torch.from_numpy(ids)[None, :-1])
         log_p = model.head(features)[0].log_softmax(-1).double().numpy()
     h = F.normalize(features[0], dim=-1).double().numpy()
-    wanted = []
+    expected = []
     for t, word in enumerate(ids[1:]):
         past = range(max(0, t - 5), t)
         similar = [math.exp(0.7 * math.sqrt(h.shape[1]) * float(h[t] @ h[i])) for i in past]
         match = sum(s for s, i in zip(similar, past, strict=True) if ids[i + 1] == word) / (sum(similar) or 1)
-        wanted.append(-math.log(0.7 * math.exp(log_p[t, word]) + 0.3 * match))
+        expected.append(-math.log(0.7 * math.exp(log_p[t, word]) + 0.3 * match))
     for window in (1, 4, 200):
         monkeypatch.setattr(scoring, "_WINDOW", window)
-        found = scoring.cache_surprisal(model, ids, cache, CPU, Progress())
-        assert found == pytest.approx(wanted, rel=1e-4)
+        actual = scoring.cache_surprisal(model, ids, cache, CPU, Progress())
+        assert actual == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_text_that_repeats_is_learnt_while_it_is_read(fitted: LanguageModel):
-    """Dynamic evaluation and the cache help there; the model itself stays as it was."""
+def test_dynamic_evaluation_and_the_cache_learn_repetitions(fitted: LanguageModel):
+    """Both lower the surprisal of a repetitive text; the model itself does not change."""
     ids = np.array([3, 1, 4, 1, 5, 9, 2, 6] * 60) % len(fitted.tokenizer)
     before = {k: v.clone() for k, v in fitted.model.state_dict().items()}
     plain = scoring.token_surprisal(fitted.model, ids, CPU, Progress())
-    learnt = scoring.dynamic_eval_surprisal(fitted.predictor.network, ids, 0.5, 8, CPU, Progress())
+    dynamic = scoring.dynamic_eval_surprisal(fitted.predictor.network, ids, 0.5, 8, CPU, Progress())
     cached = scoring.cache_surprisal(fitted.predictor.network, ids, CacheSettings(50, 0.3, 1.0), CPU, Progress())
-    assert learnt[:8] == pytest.approx(plain[:8], rel=1e-4)
-    assert learnt[-80:].mean() < 0.5 * plain[-80:].mean()
+    assert dynamic[:8] == pytest.approx(plain[:8], rel=1e-4)
+    assert dynamic[-80:].mean() < 0.5 * plain[-80:].mean()
     assert cached[-80:].mean() < plain[-80:].mean()
     assert all(torch.equal(v, before[k]) for k, v in fitted.model.state_dict().items())
 
 
-def test_bits_per_character_and_perplexity_are_one_number(fitted: LanguageModel):
-    """Perplexity counts by tokens, bits by characters, line ends included."""
+def test_bits_per_character_and_perplexity_agree(fitted: LanguageModel):
+    """Perplexity is per token, bits are per character, line ends included."""
     lines = PROSE[:7]
-    found = fitted.evaluate(lines)
+    evaluation = fitted.evaluate(lines)
     tokens = sum(len(ids) for ids in fitted.tokenizer.encode(lines, add_line_end=True))
     characters = sum(len(line) + 1 for line in lines)
-    assert f"{tokens:,} tokens, {characters:,} characters" in found.notes[0]
-    for _, row in found.table.iterrows():
+    assert f"{tokens:,} tokens, {characters:,} characters" in evaluation.notes[0]
+    for _, row in evaluation.table.iterrows():
         assert row["bits per character"] * characters == pytest.approx(math.log2(row["perplexity"]) * tokens)
-    names = found.table["model"].tolist()
+    names = evaluation.table["model"].tolist()
     assert names == ["LSTM", "LSTM + cache (7)", "LSTM + dynamic evaluation", "Kneser-Ney, 5-grams", "unigram"]
 
 
-def test_the_memory_learns_what_n_grams_cannot():
-    """A bracket that must be closed with the letter that opened it, ten steps before."""
+def test_the_lstm_learns_what_n_grams_cannot():
+    """Each line ends with the letter that opened it, ten steps before."""
     rng = np.random.default_rng(0)
     lines = [(a := "AB"[int(rng.integers(2))]) + "".join(rng.choice(list("xyz"), 9)) + a for _ in range(600)]
     model = LanguageModel(
@@ -436,12 +436,12 @@ def test_the_memory_learns_what_n_grams_cannot():
 
 
 def test_n_grams_by_hand():
-    """Order 1 is the discounted count beside the uniform distribution: a b a a of three tokens."""
+    """Order 1 interpolates the discounted counts of a b a a with the uniform distribution over three tokens."""
     model = KneserNey(np.array([0, 1, 0, 0]), order=1, vocab_size=3)
-    # No counts of three kinds to estimate discounts from: 1/2 of each kind, and the rest for all alike.
-    left = 2 * 0.5 / 4
-    wanted = [(3 - 0.5) / 4 + left / 3, (1 - 0.5) / 4 + left / 3, left / 3]
-    assert model.probabilities(np.array([0, 1, 2])) == pytest.approx(wanted)
+    # Too few counts to estimate discounts: 1/2 per type, and the rest is uniform.
+    uniform_mass = 2 * 0.5 / 4
+    expected = [(3 - 0.5) / 4 + uniform_mass / 3, (1 - 0.5) / 4 + uniform_mass / 3, uniform_mass / 3]
+    assert model.probabilities(np.array([0, 1, 2])) == pytest.approx(expected)
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 5), st.lists(st.integers(0, 4), max_size=6))
@@ -451,8 +451,8 @@ def test_n_gram_probabilities_add_up(ids: list[int], order: int, context: list[i
     assert total == pytest.approx(1)
 
 
-def test_n_grams_count_in_how_many_contexts():
-    """'Francisco' is frequent but follows 'San' alone: after a new word it is less likely than what follows many."""
+def test_kneser_ney_counts_contexts():
+    """'Francisco' follows only 'San': after a new word it is less likely than a word with many contexts."""
     line = "San Francisco . a b . c b . d b . San Francisco . San Francisco ."
     text = line.split()
     numbers = {w: i for i, w in enumerate(dict.fromkeys(text))}
@@ -462,14 +462,14 @@ def test_n_grams_count_in_how_many_contexts():
     assert after["b"] > after["Francisco"]
 
 
-def _there(name: str) -> bool:
+def _is_installed(name: str) -> bool:
     try:
         return bool(locate(name))
     except DataError:
         return False
 
 
-@pytest.mark.skipif(not _there("ptb"), reason="ptb is not here: set LSTMKIT_DATA")
+@pytest.mark.skipif(not _is_installed("ptb"), reason="ptb is not installed: set LSTMKIT_DATA")
 def test_n_grams_of_the_penn_treebank():
     """Published: 141.2 (T. Mikolov and G. Zweig 2012: 5-grams with modified Kneser-Ney smoothing, no cache)."""
     tokenizer = Tokenizer.fit(read_text(locate("ptb", "ptb.train.txt")), "whitespace", special_tokens=(END,))
@@ -479,10 +479,10 @@ def test_n_grams_of_the_penn_treebank():
     assert KneserNey(train, 5, 10_000).perplexity(test) == pytest.approx(141.2, abs=0.3)
 
 
-# ---- writing on ------------------------------------------------------------------------------------------------------
+# ---- generation ------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_drawn_from():
+def test_filter_logits():
     logits = torch.tensor([[0.0, 3.0, 1.0, 2.0]])
     assert torch.equal(filter_logits(logits, 1, 0, 1.0), logits)
     assert filter_logits(logits, 1, 2, 1.0).isfinite().tolist() == [[False, True, False, True]]
@@ -495,49 +495,51 @@ def test_what_is_drawn_from():
 
 def test_samples_follow_the_probabilities():
     logits = torch.tensor([[0.1, 0.2, 0.7]]).log()
-    told = sample(lambda ids, state: (logits, state), logits, None, 4000, seed=1)
-    shares = torch.bincount(told.ids[0], minlength=3) / 4000
-    assert shares.tolist() == pytest.approx([0.1, 0.2, 0.7], abs=0.03)
-    assert told.surprise[0, :5].tolist() == pytest.approx([-math.log([0.1, 0.2, 0.7][i]) for i in told.ids[0, :5]])
-    again = sample(lambda ids, state: (logits, state), logits, None, 4000, seed=1)
-    assert torch.equal(again.ids, told.ids)
+    sampled = sample(lambda ids, state: (logits, state), logits, None, 4000, seed=1)
+    frequencies = torch.bincount(sampled.ids[0], minlength=3) / 4000
+    assert frequencies.tolist() == pytest.approx([0.1, 0.2, 0.7], abs=0.03)
+    assert sampled.surprise[0, :5].tolist() == pytest.approx(
+        [-math.log([0.1, 0.2, 0.7][i]) for i in sampled.ids[0, :5]]
+    )
+    resampled = sample(lambda ids, state: (logits, state), logits, None, 4000, seed=1)
+    assert torch.equal(resampled.ids, sampled.ids)
 
 
-def test_a_seed_writes_the_same_and_another_something_else(fitted: LanguageModel):
-    one = fitted.generate("The cat", 12, temperature=1.5)
-    assert fitted.generate("The cat", 12, temperature=1.5) == one
-    assert fitted.generate("The cat", 12, temperature=1.5, seed=7) != one
-    assert len(one.tokens) == len(one.surprisal) == 12
+def test_generation_is_determined_by_the_seed(fitted: LanguageModel):
+    generated = fitted.generate("The cat", 12, temperature=1.5)
+    assert fitted.generate("The cat", 12, temperature=1.5) == generated
+    assert fitted.generate("The cat", 12, temperature=1.5, seed=7) != generated
+    assert len(generated.tokens) == len(generated.surprisal) == 12
     both = fitted.predict(["The cat", "It said"], max_tokens=12, temperature=0)
     assert both[1] == fitted.predict(["It said"], max_tokens=12, temperature=0)[0]
 
 
-def test_it_stops_where_it_is_told_to(fitted: LanguageModel):
+def test_generation_ends_at_the_stop_text(fitted: LanguageModel):
     free = fitted.generate("The cat", 50, temperature=2.0)
     stop = free.tokens[5]
-    found = fitted.generate("The cat", 50, temperature=2.0, stop=stop)
-    assert found.text == free.text[: free.text.index(stop) + len(stop)]
-    assert len(found.tokens) <= 6
+    generated = fitted.generate("The cat", 50, temperature=2.0, stop=stop)
+    assert generated.text == free.text[: free.text.index(stop) + len(stop)]
+    assert len(generated.tokens) <= 6
 
 
 def test_unknown_words_of_a_prompt_are_named(fitted: LanguageModel):
-    found = fitted.generate("The dog and the fox sat", 3)
-    assert found.unknown == ("dog", "and", "fox")
-    assert UNKNOWN not in found.tokens
+    generated = fitted.generate("The dog and the fox sat", 3)
+    assert generated.unknown == ("dog", "and", "fox")
+    assert UNKNOWN not in generated.tokens
     assert fitted.generate("", 3).prompt == ""
 
 
 @pytest.mark.parametrize(
-    "bad", [{"max_tokens": 0}, {"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}], ids=str
+    "options", [{"max_tokens": 0}, {"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}], ids=str
 )
-def test_sampling_options_out_of_range(bad: dict[str, float], fitted: LanguageModel):
-    ((name, value),) = bad.items()
+def test_sampling_options_out_of_range(options: dict[str, float], fitted: LanguageModel):
+    ((name, value),) = options.items()
     with pytest.raises(SettingError, match=f"{name} must be .*, got {value:g}"):
-        fitted.generate("The", **bad)  # type: ignore[arg-type]
+        fitted.generate("The", **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("settings", "lines", "error", "says"),
+    ("settings", "lines", "error", "message"),
     [
         ({}, ["one line"], DataError, "has 1 line, too few for a training"),
         ({}, ["a", "b"], DataError, "has 2 lines, too few"),
@@ -553,21 +555,23 @@ def test_sampling_options_out_of_range(bad: dict[str, float], fitted: LanguageMo
         ({"cache_size": 5, "ensemble_size": 2}, PROSE, SettingError, "set --ensemble-size 1"),
     ],
 )
-def test_what_does_not_do(settings: dict[str, object], lines: list[str], error: type[Exception], says: str):
-    with pytest.raises(error, match=says):
+def test_invalid_settings_and_data_are_refused(
+    settings: dict[str, object], lines: list[str], error: type[Exception], message: str
+):
+    with pytest.raises(error, match=message):
         LanguageModel(epochs=1, **{"hidden_size": 16, **settings}).fit(lines)  # type: ignore[arg-type]
 
 
-def test_a_line_without_a_model_of_it(fitted: LanguageModel):
+def test_an_unknown_line_is_refused(fitted: LanguageModel):
     with pytest.raises(DataError, match="there is no line 99: the text has lines 1 to 24"):
         fitted.example_sequences(PROSE, line=99)
     assert fitted.example_sequences(PROSE, line=2)[0].name == "the text from line 2"
 
 
-# ---- looking ---------------------------------------------------------------------------------------------------------
+# ---- inspection ------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_known_of_tokens():
+def test_token_annotations():
     tokens = list('a ("b")\nC')
     known = annotations(tokens)
     assert known["in brackets"].tolist() == [0, 0, 1, 1, 1, 1, 1, 0, 0]
@@ -577,7 +581,7 @@ def test_what_is_known_of_tokens():
     assert known["word begins"].tolist() == [1, 0, 0, 0, 1, 0, 0, 0, 1]
 
 
-def test_a_picture_of_surprise():
+def test_the_surprisal_figure():
     many = ["word"] * 2000
     assert len(surprisal_figure(many, [1.0] * 2000).axes[0].texts) == 40 * 17
     figure = surprisal_figure(["a", "<eos>", "b"], [0.0, 1.0, 12.0])

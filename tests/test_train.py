@@ -41,7 +41,7 @@ torch.set_num_threads(1)
 BY_HAND = replace(PLAIN, lr=0.25, weight_decay=0.0, warmup=0.0, lr_schedule="none", max_grad_norm=0.0, ema_decay=0.0)
 
 
-# ---- small things to train -------------------------------------------------------------------------------------------
+# ---- models and data -------------------------------------------------------------------------------------------------
 
 
 class Scripted(Model):
@@ -107,15 +107,15 @@ def fit_scripted(model: Scripted, settings: TrainSettings, n_batches: int = 2, *
     return train(model, Loader(Numbers(n_batches), 1, seed=0), valid, settings, **more)
 
 
-def assert_same_training(one: tuple[dict[str, Tensor], History], other: tuple[dict[str, Tensor], History]) -> None:
+def assert_same_training(first: tuple[dict[str, Tensor], History], second: tuple[dict[str, Tensor], History]) -> None:
     """Equal weights bit for bit, and equal histories except for the seconds."""
-    for _, history in (one, other):
+    for _, history in (first, second):
         for row in history.rows:
             assert row.pop("seconds", 1.0) > 0
-    assert one[1] == other[1]
-    assert one[0].keys() == other[0].keys()
-    for name, weights in one[0].items():
-        assert torch.equal(weights, other[0][name]), name
+    assert first[1] == second[1]
+    assert first[0].keys() == second[0].keys()
+    for name, weights in first[0].items():
+        assert torch.equal(weights, second[0][name]), name
 
 
 # ---- resuming --------------------------------------------------------------------------------------------------------
@@ -405,17 +405,17 @@ def test_no_examples_are_an_error() -> None:
 
 
 def test_order_depends_on_the_epoch() -> None:
-    seen: list[list[int]] = []
+    orders: list[list[int]] = []
 
-    class Seeing(Scripted):
+    class RecordingModel(Scripted):
         def loss(self, batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
-            seen.append(batch.inputs.int().tolist())
+            orders.append(batch.inputs.int().tolist())
             return super().loss(batch, state)
 
     loader = Loader(Numbers(5), 2, seed=0)
-    train(Seeing(), loader, None, BY_HAND)
-    assert seen == [batch.inputs.int().tolist() for epoch in range(4) for batch in loader.epoch(epoch)]
-    assert len({str(seen[i : i + 3]) for i in range(0, 12, 3)}) == 4
+    train(RecordingModel(), loader, None, BY_HAND)
+    assert orders == [batch.inputs.int().tolist() for epoch in range(4) for batch in loader.epoch(epoch)]
+    assert len({str(orders[i : i + 3]) for i in range(0, 12, 3)}) == 4
 
 
 # ---- one step --------------------------------------------------------------------------------------------------------
@@ -468,15 +468,15 @@ def test_weight_decay_pulls_weights_to_zero() -> None:
 def test_averaged_weights_are_validated_and_kept() -> None:
     """Decay 0.2, and less in the first steps: 1/10, 2/11; 3/12 exceeds it."""
     model, settings = Scripted([1.0]), replace(BY_HAND, ema_decay=0.2, epochs=1)
-    seen: list[float] = []
-    model.validated = seen  # the averaged copy, taken by deepcopy, gets a list of its own
+    validated: list[float] = []
+    model.validated = validated  # the averaged copy, taken by deepcopy, gets its own list
     history = fit_scripted(model, settings, n_batches=3)
     average = 0.0
     for weight, decay in zip((0.25, 0.5, 0.75), (0.1, 2 / 11, 0.2), strict=True):
         average = decay * average + (1 - decay) * weight
     assert history.best_epoch == 1
     assert model.weight.item() == pytest.approx(average)
-    assert seen == []
+    assert validated == []
 
 
 def test_buffers_are_copied_not_averaged() -> None:
@@ -499,7 +499,7 @@ def test_buffers_are_copied_not_averaged() -> None:
 
 
 def test_bf16_autocasts_training_and_validation_and_learns() -> None:
-    seen: list[tuple[bool, torch.dtype]] = []
+    modes_and_dtypes: list[tuple[bool, torch.dtype]] = []
 
     def losses(precision: str) -> list[float]:
         with seeded(0):
@@ -507,7 +507,7 @@ def test_bf16_autocasts_training_and_validation_and_learns() -> None:
                 PatchEncoder(2, 1, 8), build_trunk("lstm", 8, 8, num_layers=1), QuantileHead(8, [0.5], 3)
             )
         model.encoder.register_forward_hook(
-            lambda module, inputs, output: seen.append((model.training, output.dtype))  # type: ignore[misc]
+            lambda module, inputs, output: modes_and_dtypes.append((model.training, output.dtype))  # type: ignore[misc]
         )
         settings = replace(PLAIN, precision=precision, epochs=12, lr=0.05, ema_decay=0.0)
         history = train(model, Loader(Sums(128), 8, 0), Loader(Sums(16, 1), 8), settings)
@@ -515,11 +515,11 @@ def test_bf16_autocasts_training_and_validation_and_learns() -> None:
         return [row["valid_loss"] for row in history.rows]
 
     half = losses("bf16")
-    assert set(seen) == {(True, torch.bfloat16), (False, torch.bfloat16)}
+    assert set(modes_and_dtypes) == {(True, torch.bfloat16), (False, torch.bfloat16)}
     assert half[-1] < 0.5 * half[0]
-    seen.clear()
+    modes_and_dtypes.clear()
     whole = losses("float32")
-    assert {dtype for _, dtype in seen} == {torch.float32}
+    assert {dtype for _, dtype in modes_and_dtypes} == {torch.float32}
     assert half[0] == pytest.approx(whole[0], rel=0.05)
 
 
@@ -528,11 +528,11 @@ def test_bf16_autocasts_training_and_validation_and_learns() -> None:
 
 def test_state_is_carried_and_detached_if_a_batch_continues() -> None:
     """Truncated backpropagation: rows 0, 3, 6 start without a state, the others get the detached previous state."""
-    given: list[tuple[bool, Any]] = []
+    calls: list[tuple[bool, Any]] = []
 
     class Carrying(Scripted):
         def loss(self, batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
-            given.append((self.training, state))
+            calls.append((self.training, state))
             loss, _ = super().loss(batch, state)
             row = batch.inputs + 0 * self.weight
             return loss, (row, (row + 10, row + 20))
@@ -540,7 +540,7 @@ def test_state_is_carried_and_detached_if_a_batch_continues() -> None:
     source = Numbers(7, restarts=3)
     train(Carrying(), Loader(source, 1), Loader(source, 1), replace(BY_HAND, epochs=1))
     for training in (True, False):
-        states = [state for when, state in given if when is training]
+        states = [state for when, state in calls if when is training]
         assert [state is None for state in states] == [True, False, False, True, False, False, True]
         for row, state in enumerate(states):
             if state is not None:
@@ -549,7 +549,7 @@ def test_state_is_carried_and_detached_if_a_batch_continues() -> None:
                 assert not any(t.requires_grad for t in (first, second, third))
 
 
-class Pieces:
+class Chunks:
     """One batch of long sequences, split into ``n`` batches that continue each other."""
 
     lengths: np.ndarray | None = None
@@ -583,22 +583,22 @@ def test_loss_over_continuing_batches_equals_the_whole(n_members: int) -> None:
             for _ in range(n_members)
         ]
     model = members[0] if n_members == 1 else Ensemble(members)
-    whole = mean_loss(model, Loader(Pieces(inputs, targets, 1), 1), PLAIN)
-    assert mean_loss(model, Loader(Pieces(inputs, targets, 4), 1), PLAIN) == pytest.approx(whole, rel=1e-5)
-    train(model, Loader(Pieces(inputs, targets, 4), 1), None, PLAIN)  # and it trains that way
+    whole = mean_loss(model, Loader(Chunks(inputs, targets, 1), 1), PLAIN)
+    assert mean_loss(model, Loader(Chunks(inputs, targets, 4), 1), PLAIN) == pytest.approx(whole, rel=1e-5)
+    train(model, Loader(Chunks(inputs, targets, 4), 1), None, PLAIN)  # and it trains that way
 
 
 def test_mean_loss_is_over_examples_not_batches() -> None:
     """Batches of 4 and 1 are weighted 4 to 1."""
 
-    class OfItsBatch(Scripted):
+    class BatchMean(Scripted):
         def loss(self, batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
             return batch.inputs.mean(), None
 
-    assert mean_loss(OfItsBatch(), Loader(Numbers(5), 4), PLAIN) == pytest.approx(2.0)
+    assert mean_loss(BatchMean(), Loader(Numbers(5), 4), PLAIN) == pytest.approx(2.0)
 
 
-# ---- who is told -----------------------------------------------------------------------------------------------------
+# ---- progress --------------------------------------------------------------------------------------------------------
 
 
 def test_progress_receives_steps_and_losses() -> None:
@@ -625,9 +625,9 @@ def test_lines_of_progress_go_to_stderr(monkeypatch: pytest.MonkeyPatch, capsys:
     progress = TerminalProgress()
     progress.say("[bold] is no markup")
     fit_scripted(Scripted(), BY_HAND, progress=progress, title="training it")
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err == "[bold] is no markup\ntraining it …\n"
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "[bold] is no markup\ntraining it …\n"
 
 
 def test_terminal_has_a_progress_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -636,17 +636,17 @@ def test_terminal_has_a_progress_bar(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setenv("COLUMNS", "140")
     with TerminalProgress().task("working", 4) as task:
         task.update(3, "loss 1.5")
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert "working" in told.err
-    assert "75%" in told.err
-    assert "loss 1.5" in told.err
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "working" in captured.err
+    assert "75%" in captured.err
+    assert "loss 1.5" in captured.err
 
 
 def test_tensorboard_has_all_metrics_of_every_epoch(tmp_path: Path) -> None:
     fit_scripted(Scripted([3.0, 2.0, 1.0, 4.0]), BY_HAND, tensorboard=tmp_path / "log")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the reader's own
+        warnings.simplefilter("ignore")  # warnings of the reader
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
         log = EventAccumulator(str(tmp_path / "log"))
@@ -682,10 +682,10 @@ def test_predictions_are_in_the_order_of_the_source() -> None:
         return [f"answer {row:.0f}" for row in batch.inputs]
 
     model = Scripted()
-    answers = predict(model, loader, decode, device=CPU, progress=progress, title="asking")
-    assert answers == [f"answer {row}" for row in range(7)]
+    predictions = predict(model, loader, decode, device=CPU, progress=progress, title="predicting")
+    assert predictions == [f"answer {row}" for row in range(7)]
     assert set(modes) == {(False, False)}
-    assert (progress.titles, progress.done) == ([("asking", 3)], [1, 2, 3])
+    assert (progress.titles, progress.done) == ([("predicting", 3)], [1, 2, 3])
     assert predict(model, Loader(Numbers(0), 3), decode, device=CPU) == []
 
 
@@ -703,7 +703,7 @@ def test_every_train_setting_is_a_setting_of_every_job() -> None:
 
 
 def test_run_without_a_complete_epoch_is_deleted(tmp_path: Path):
-    """A run with a checkpoint is not deleted."""
+    """Only a run without a checkpoint is deleted."""
     folder = RunFolder.start(tmp_path / "run", {"job": "x", "settings": {}, "data": []}, resume=False, overwrite=False)
     (folder.checkpoints(0) / "last.safetensors").write_bytes(b"kept")
     folder.delete_if_empty()
@@ -715,7 +715,7 @@ def test_run_without_a_complete_epoch_is_deleted(tmp_path: Path):
 
 def test_fit_that_diverges_at_once_leaves_no_run(tmp_path: Path):
     wave = np.sin(np.arange(300) / 5)
-    wild = {"lr": 1e30, "max_grad_norm": 0.0, "hidden_size": 4, "epochs": 1, "window": 20, "warmup": 0.0}
+    settings = {"lr": 1e30, "max_grad_norm": 0.0, "hidden_size": 4, "epochs": 1, "window": 20, "warmup": 0.0}
     with pytest.raises(TrainingError, match="lower lr"):
-        AnomalyDetector(**wild).fit(wave, run=tmp_path / "run")
+        AnomalyDetector(**settings).fit(wave, run=tmp_path / "run")
     assert not (tmp_path / "run").exists()

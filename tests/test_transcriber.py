@@ -45,7 +45,7 @@ PITCHES = {"a": 300.0, "b": 700.0, "c": 1500.0}
 
 
 def tone(text: str, seed: int = 0) -> AudioClip:
-    """A pitch for each letter, and silence for a space."""
+    """A tone whose pitch is that of each letter, and silence for a space."""
     t = np.arange(int(0.15 * RATE)) / RATE
     parts = [np.sin(2 * np.pi * PITCHES[c] * t) if c != " " else 0 * t for c in text]
     noise = np.random.default_rng(seed).standard_normal(len(t) * len(text))
@@ -66,16 +66,16 @@ def unidirectional(sounds: tuple[list[AudioClip], list[str]]) -> Transcriber:
     return Transcriber(**{**AUDIO, "epochs": 12, "steps_per_epoch": 0, "bidirectional": False, "lr": 0.03}).fit(sounds)
 
 
-# ---- what is read ----------------------------------------------------------------------------------------------------
+# ---- reading ---------------------------------------------------------------------------------------------------------
 
 
 def line(text: str, height: int = 20, paper: int = 230) -> np.ndarray:
-    """A bar for each letter: later letters have higher bars."""
-    found = np.full((height, 10 * len(text) + 4), paper, dtype=np.uint8)
+    """An image with a bar for each letter: later letters have higher bars."""
+    pixels = np.full((height, 10 * len(text) + 4), paper, dtype=np.uint8)
     for i, letter in enumerate(text):
         if letter != " ":
-            found[4 : 8 + 4 * "abc".index(letter), 10 * i + 3 : 10 * i + 9] = 20
-    return found
+            pixels[4 : 8 + 4 * "abc".index(letter), 10 * i + 3 : 10 * i + 9] = 20
+    return pixels
 
 
 def png(values: np.ndarray) -> bytes:
@@ -84,7 +84,7 @@ def png(values: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def test_a_folder_a_zip_and_a_table_are_the_same(tmp_path: Path):
+def test_a_folder_a_zip_and_a_table_are_read_alike(tmp_path: Path):
     """``X.nrm.png`` with ``X.gt.txt``; a missing text is ``None``; other files are ignored."""
     (tmp_path / "book").mkdir()
     for name, text in (("b", " Cafe\u0301  x"), ("a", "ab")):
@@ -92,22 +92,22 @@ def test_a_folder_a_zip_and_a_table_are_the_same(tmp_path: Path):
         (tmp_path / "book" / f"{name}.gt.txt").write_text(text + "\n", encoding="utf-8")
     (tmp_path / "book" / "c.png").write_bytes(png(line("c")))
     (tmp_path / "book" / "notes.md").write_text("no")
-    found = read_transcripts(tmp_path / "book", Columns())
-    assert (found.kind, found.ids) == ("images", ["a.nrm.png", "b.nrm.png", "c.png"])
-    assert found.texts == ["ab", "Café x", None]
+    transcripts = read_transcripts(tmp_path / "book", Columns())
+    assert (transcripts.kind, transcripts.ids) == ("images", ["a.nrm.png", "b.nrm.png", "c.png"])
+    assert transcripts.texts == ["ab", "Café x", None]
     with zipfile.ZipFile(tmp_path / "book.zip", "w") as archive:
         for path in (tmp_path / "book").iterdir():
             archive.write(path, path.name)
-    assert read_transcripts(tmp_path / "book.zip", Columns()).digest() == found.digest()
-    rows = {"path": [f"book/{name}" for name in found.ids], "says": ["ab", "Café x", None]}
+    assert read_transcripts(tmp_path / "book.zip", Columns()).digest() == transcripts.digest()
+    rows = {"path": [f"book/{name}" for name in transcripts.ids], "says": ["ab", "Café x", None]}
     pd.DataFrame(rows).to_csv(tmp_path / "lines.csv", index=False)
-    again = read_transcripts(tmp_path / "lines.csv", Columns("path", "says"))
-    assert again.digest() == found.digest()
+    from_table = read_transcripts(tmp_path / "lines.csv", Columns("path", "says"))
+    assert from_table.digest() == transcripts.digest()
     with pytest.raises(DataError, match=r"c\.png has no transcript: give it one"):
-        found.require_texts()
+        transcripts.require_texts()
 
 
-def test_one_sound_with_its_text_beside(tmp_path: Path):
+def test_one_audio_file_with_its_transcript_beside_it(tmp_path: Path):
     (tmp_path / "a.wav").write_bytes(encode_audio(tone("ab")))
     assert read_transcripts(tmp_path / "a.wav", Columns()).texts == [None]
     (tmp_path / "a.txt").write_text("ab\n")
@@ -117,12 +117,12 @@ def test_one_sound_with_its_text_beside(tmp_path: Path):
 def test_features_in_an_npz_with_their_texts(tmp_path: Path):
     values = np.arange(12, dtype=np.float32).reshape(6, 2)
     np.savez(tmp_path / "some.npz", feats=values, offsets=np.array([0, 2, 6]))
-    found = read_transcripts(tmp_path / "some.npz", Columns())
-    assert (found.kind, found.texts) == ("features", [None, None])
+    transcripts = read_transcripts(tmp_path / "some.npz", Columns())
+    assert (transcripts.kind, transcripts.texts) == ("features", [None, None])
     (tmp_path / "some.tsv").write_text("u1\t2\tGO\nu2\t4\tSTOP  NOW\n")
-    found = read_transcripts(tmp_path / "some.npz", Columns())
-    assert (found.texts, found.ids) == (["GO", "STOP NOW"], ["u1", "u2"])
-    np.testing.assert_array_equal(found.inputs[1], values[2:])
+    transcripts = read_transcripts(tmp_path / "some.npz", Columns())
+    assert (transcripts.texts, transcripts.ids) == (["GO", "STOP NOW"], ["u1", "u2"])
+    np.testing.assert_array_equal(transcripts.inputs[1], values[2:])
     (tmp_path / "some.tsv").write_text("u1\t2\tGO\n")
     with pytest.raises(DataError, match=r"some\.tsv has 1 lines, but some\.npz has 2 examples"):
         read_transcripts(tmp_path / "some.npz", Columns())
@@ -136,8 +136,8 @@ def test_features_in_an_npz_with_their_texts(tmp_path: Path):
 
 
 def test_the_kind_of_arrays_is_inferred():
-    def kind(one: Any, reads: str = "auto") -> str:
-        return read_transcripts([one], Columns(input_type=reads)).kind
+    def kind(array: Any, input_type: str = "auto") -> str:
+        return read_transcripts([array], Columns(input_type=input_type)).kind
 
     assert kind(np.zeros((3, 2))) == "features"
     assert kind(line("a")) == "images"
@@ -148,7 +148,7 @@ def test_the_kind_of_arrays_is_inferred():
 
 
 def test_unreadable_files_are_named(tmp_path: Path):
-    """One line each."""
+    """Every message is one line."""
     (tmp_path / "a.wav").write_bytes(b"this is a text")
     (tmp_path / "b.png").write_bytes(b"this too")
     (tmp_path / "c.zip").write_bytes(b"PK\x03\x04 cut short")
@@ -196,11 +196,11 @@ def test_text_normalization_is_idempotent(text: str):
     assert normalize_text(normalize_text(text)) == normalize_text(text)
 
 
-# ---- pictures and strokes --------------------------------------------------------------------------------------------
+# ---- images and strokes ----------------------------------------------------------------------------------------------
 
 
 def test_ink_is_the_rarer_shade():
-    """Inverted, pale, on another paper, or larger: nearly the same columns."""
+    """Inverted, pale or larger images, or on other paper, give nearly the same columns."""
     plain = normalize_text_line(line("abca"), 20, "it")
     assert plain.shape == (44, 20)
     assert plain.min() == 0
@@ -209,7 +209,7 @@ def test_ink_is_the_rarer_shade():
         np.testing.assert_allclose(normalize_text_line(other, 20, "it"), plain, atol=0.02)
     larger = normalize_text_line(line("abca").repeat(3, 0).repeat(3, 1), 20, "it")
     np.testing.assert_allclose(larger, plain, atol=0.3)  # edges are smoothed
-    upside_down = normalize_text_line(line("abca")[::-1, ::-1], 20, "it")  # is read as it stands
+    upside_down = normalize_text_line(line("abca")[::-1, ::-1], 20, "it")  # is not turned
     np.testing.assert_allclose(upside_down, plain[::-1, ::-1], atol=1e-6)
 
 
@@ -234,10 +234,10 @@ def test_examples_without_a_line_or_with_other_features_are_named():
 
 
 def test_a_constant_offset_changes_no_frame(unidirectional: Transcriber):
-    """A microphone may add a constant to all samples."""
-    one = tone("abc", 5)
-    moved = AudioClip("moved", one.samples + np.float32(0.4), RATE)
-    plain, offset = unidirectional.predictor.front_end.encode([one, moved], ["one", "moved"])
+    """A constant added to all samples has no effect."""
+    clip = tone("abc", 5)
+    shifted = AudioClip("moved", clip.samples + np.float32(0.4), RATE)
+    plain, offset = unidirectional.predictor.front_end.encode([clip, shifted], ["one", "moved"])
     np.testing.assert_allclose(plain, offset, atol=0.01)
 
 
@@ -253,19 +253,19 @@ def test_images_of_any_mode_become_grayscale():
 
 
 def test_resampled_strokes_have_evenly_spaced_points():
-    """Two strokes at twice the size, or with more points, give the same result."""
+    """Strokes at twice the size, or with more points, give the same result."""
     points = np.array([[0, 0, 0], [0, 10, 1], [5, -10, 0], [0, 5, 0], [0, 5, 1]], dtype=np.float32)
-    found = resample_ink(points)
-    distance = np.linalg.norm(found.steps[:, :2], axis=1)
+    ink = resample_ink(points)
+    distance = np.linalg.norm(ink.steps[:, :2], axis=1)
     inside = np.ones(len(distance), dtype=bool)
-    inside[[0, 1 + np.flatnonzero(found.steps[:, 3])[0]]] = False  # where a stroke begins
+    inside[[0, 1 + np.flatnonzero(ink.steps[:, 3])[0]]] = False  # where a stroke begins
     np.testing.assert_allclose(distance[inside], distance[inside][0], rtol=1e-4)
-    assert found.steps[:, 3].sum() == 2
-    np.testing.assert_allclose(resample_ink(points * [2, 2, 1]).steps, found.steps, atol=1e-5)
+    assert ink.steps[:, 3].sum() == 2
+    np.testing.assert_allclose(resample_ink(points * [2, 2, 1]).steps, ink.steps, atol=1e-5)
     denser = np.array([[0, 0, 0], [0, 5, 0], [0, 5, 1], [5, -10, 0], [0, 10, 1]], dtype=np.float32)
-    np.testing.assert_allclose(resample_ink(denser).steps, found.steps, atol=1e-5)
-    assert (np.diff(found.points) >= 0).all()
-    assert found.points[-1] == 4
+    np.testing.assert_allclose(resample_ink(denser).steps, ink.steps, atol=1e-5)
+    assert (np.diff(ink.points) >= 0).all()
+    assert ink.points[-1] == 4
 
 
 @pytest.mark.parametrize(
@@ -295,46 +295,48 @@ def model(encoder: Any, bidirectional: bool) -> CTCModel:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 30), st.integers(1, 12), st.sampled_from([(1,), (2,), (2, 2), (3, 1)]), st.booleans())
-def test_padding_changes_nothing(length: int, more: int, strides: tuple[int, ...], line_of_text: bool):
-    """Neither its length nor its values."""
-    encoder = TextLineEncoder(8, 2, 4) if line_of_text else CausalConvEncoder(8, 4, strides)
+def test_padding_does_not_change_the_outputs(length: int, n_padding: int, strides: tuple[int, ...], text_line: bool):
+    """Neither the length of the padding nor its values have an effect."""
+    encoder = TextLineEncoder(8, 2, 4) if text_line else CausalConvEncoder(8, 4, strides)
     net = model(encoder, bidirectional=True)
     x = torch.randn(1, length, 8)
     alone, _ = net(x)
-    padded = torch.cat([x, torch.zeros(1, more, 8)], 1)
-    beside, _ = net(torch.cat([padded, torch.randn(1, length + more, 8)]), None, torch.tensor([length, length + more]))
+    padded = torch.cat([x, torch.zeros(1, n_padding, 8)], 1)
+    batched, _ = net(
+        torch.cat([padded, torch.randn(1, length + n_padding, 8)]), None, torch.tensor([length, length + n_padding])
+    )
     assert alone.shape[1] == -(-length // encoder.stride)
-    torch.testing.assert_close(beside[:1, : alone.shape[1]], alone)
+    torch.testing.assert_close(batched[:1, : alone.shape[1]], alone)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=5), st.sampled_from([(1,), (2,), (2, 2), (3, 2)]))
 def test_a_sequence_in_chunks_gives_the_same_outputs(cuts: list[int], strides: tuple[int, ...]):
-    """Of a unidirectional model; the last chunk may be shorter than a stride."""
+    """A unidirectional model streams; the last chunk may be shorter than a stride."""
     encoder = CausalConvEncoder(3, 4, strides)
     net = model(encoder, bidirectional=False)
     lengths = [cut * encoder.stride for cut in cuts]
     x = torch.randn(2, sum(lengths) + 1, 3)
     whole, _ = net(x)
     lengths[-1] += 1
-    found, state = [], None
-    for piece in x.split(lengths, dim=1):
-        told, state = net(piece, state)
-        found.append(told)
-    torch.testing.assert_close(torch.cat(found, 1), whole)
+    outputs, state = [], None
+    for chunk in x.split(lengths, dim=1):
+        output, state = net(chunk, state)
+        outputs.append(output)
+    torch.testing.assert_close(torch.cat(outputs, 1), whole)
     first, _ = net.step(x[:, : encoder.stride])
     torch.testing.assert_close(first, whole[:, 0])
 
 
 def test_augmentation_is_seeded_and_only_in_training():
     x = torch.rand(3, 40, 16)
-    for noise in (SpecAugment(2, 10, 1, 4), TextLineAugmentation(1.0)):
+    for augment in (SpecAugment(2, 10, 1, 4), TextLineAugmentation(1.0)):
         torch.manual_seed(3)
-        once = noise.train()(x)
+        first = augment.train()(x)
         torch.manual_seed(3)
-        assert torch.equal(noise(x), once)
-        assert not torch.equal(once, x)
-        assert torch.equal(noise.eval()(x), x)
+        assert torch.equal(augment(x), first)
+        assert not torch.equal(first, x)
+        assert torch.equal(augment.eval()(x), x)
     masked = SpecAugment(1, 10, 0, 0).train()(torch.ones(50, 40, 2), torch.full((50,), 40))
     hidden = (masked == 0).all(2).sum(1)
     assert hidden.max() <= 8  # a fifth
@@ -351,17 +353,17 @@ def test_speed_perturbation_changes_lengths_but_not_values(speed: float):
     tempo = SpeedPerturbation(speed)
     assert tempo.eval()(x, lengths)[1] is lengths
     torch.manual_seed(0)
-    told, own = tempo.train()(x, lengths)
-    assert own is not None
-    assert told.shape[1] == own.max()
-    assert (own != lengths).any()
-    assert ((own >= (lengths / (1 + speed)).floor()) & (own <= (lengths / (1 - speed)).ceil())).all()
+    perturbed, new_lengths = tempo.train()(x, lengths)
+    assert new_lengths is not None
+    assert perturbed.shape[1] == new_lengths.max()
+    assert (new_lengths != lengths).any()
+    assert ((new_lengths >= (lengths / (1 + speed)).floor()) & (new_lengths <= (lengths / (1 - speed)).ceil())).all()
     for row in range(3):
-        ramp = told[row, : own[row], 0]
-        torch.testing.assert_close(ramp, torch.linspace(0, float(lengths[row] - 1), int(own[row])))
-    whole, own = tempo(x[:1])
-    assert own is not None
-    assert len(whole[0]) == own[0]
+        ramp = perturbed[row, : new_lengths[row], 0]
+        torch.testing.assert_close(ramp, torch.linspace(0, float(lengths[row] - 1), int(new_lengths[row])))
+    whole, new_lengths = tempo(x[:1])
+    assert new_lengths is not None
+    assert len(whole[0]) == new_lengths[0]
 
 
 def test_the_loss_uses_the_lengths_after_speed_perturbation(monkeypatch: pytest.MonkeyPatch):
@@ -381,29 +383,29 @@ def test_the_loss_uses_the_lengths_after_speed_perturbation(monkeypatch: pytest.
 def test_words_and_characters_have_positions():
     """Leading, trailing and repeated spaces are left out."""
     steps = [(1, 0), (2, 2), (3, 3), (1, 5), (1, 6), (3, 8), (1, 9)]
-    found = to_transcription(
+    transcription = to_transcription(
         [AlignedCharacter(which, at, at + 1, 0.5 + at / 20) for which, at in steps],
         " ab",
         "it",
         "second",
         lambda s: s / 10,
     )
-    assert found.text == "ab b"
-    assert [(w.text, w.start, w.end) for w in found.words] == [("ab", 0.2, 0.4), ("b", 0.8, 0.9)]
-    assert found.words[0].confidence == pytest.approx((0.6 + 0.65) / 2)
-    assert [c.text for c in found.characters] == ["a", "b", " ", "b"]
-    both = join_transcriptions([found, found.shifted(2.0)], "both", "second")
-    assert both.text == "ab b ab b"
-    assert both.words[2].start == pytest.approx(2.2)
+    assert transcription.text == "ab b"
+    assert [(w.text, w.start, w.end) for w in transcription.words] == [("ab", 0.2, 0.4), ("b", 0.8, 0.9)]
+    assert transcription.words[0].confidence == pytest.approx((0.6 + 0.65) / 2)
+    assert [c.text for c in transcription.characters] == ["a", "b", " ", "b"]
+    joined = join_transcriptions([transcription, transcription.shifted(2.0)], "both", "second")
+    assert joined.text == "ab b ab b"
+    assert joined.words[2].start == pytest.approx(2.2)
     assert to_transcription([], " ab", "it", "second", lambda s: s).confidence is None
 
 
 def test_scores_by_hand():
     """Of 8 characters one is replaced and one inserted; of 3 words 2 are wrong."""
-    found = scores(["ab xd", "xyzz"], ["ab cd", "xyz"])
-    assert found["CER"] == pytest.approx(100 * 2 / 8)
-    assert found["WER"] == pytest.approx(100 * 2 / 3)
-    assert found["sentence error rate"] == 100
+    actual = scores(["ab xd", "xyzz"], ["ab cd", "xyz"])
+    assert actual["CER"] == pytest.approx(100 * 2 / 8)
+    assert actual["WER"] == pytest.approx(100 * 2 / 3)
+    assert actual["sentence error rate"] == 100
     assert edit_distance("", "abc") == 3
     assert edit_distance("abc", "") == 3
     assert confusions(["xb"], ["abc"]) == {("a", "x"): 1, ("c", "∅"): 1}
@@ -411,20 +413,20 @@ def test_scores_by_hand():
 
 @given(st.lists(st.tuples(st.text("ab c", max_size=6), st.text("ab c", max_size=6)), min_size=1, max_size=4))
 def test_the_error_is_zero_only_without_mistakes(pairs: list[tuple[str, str]]):
-    wanted, found = ([normalize_text(pair[i]) for pair in pairs] for i in (0, 1))
-    assert scores(wanted, wanted) == {"CER": 0, "WER": 0, "sentence error rate": 0} or not any(wanted)
-    if any(wanted):
-        assert (scores(found, wanted)["CER"] == 0) == (found == wanted)
+    expected, predicted = ([normalize_text(pair[i]) for pair in pairs] for i in (0, 1))
+    assert scores(expected, expected) == {"CER": 0, "WER": 0, "sentence error rate": 0} or not any(expected)
+    if any(expected):
+        assert (scores(predicted, expected)["CER"] == 0) == (predicted == expected)
 
 
 def test_characters_are_positioned_within_the_audio(unidirectional: Transcriber):
-    """Positions and confidences are within range."""
-    (found,) = unidirectional.predict([tone("abc", 99)])
-    assert found.unit == "second"
-    assert set(found.text) <= set("abc ")
-    for piece in found.characters:
-        assert 0 <= piece.start < piece.end <= 0.45 + 1e-9
-        assert 0 < piece.confidence <= 1
+    """Positions are within the clip, and confidences are between 0 and 1."""
+    (transcription,) = unidirectional.predict([tone("abc", 99)])
+    assert transcription.unit == "second"
+    assert set(transcription.text) <= set("abc ")
+    for character in transcription.characters:
+        assert 0 <= character.start < character.end <= 0.45 + 1e-9
+        assert 0 < character.confidence <= 1
 
 
 @settings(max_examples=15, deadline=None)
@@ -432,28 +434,28 @@ def test_characters_are_positioned_within_the_audio(unidirectional: Transcriber)
 def test_a_stream_ends_with_the_transcription_of_the_whole_clip(
     unidirectional: Transcriber, cuts: list[int], seed: int
 ):
-    """For chunks of any size: the same characters at the same positions."""
+    """Chunks of any size give the same characters at the same positions."""
     whole = np.tile(tone("abcab", seed).samples, 2)[: sum(cuts)]
     stream, text_so_far = unidirectional.stream(name="example 1"), ""
-    for piece in np.split(whole, np.cumsum(cuts)[:-1]):
-        text_so_far = stream.push(piece)
-    end = stream.finish()
+    for chunk in np.split(whole, np.cumsum(cuts)[:-1]):
+        text_so_far = stream.push(chunk)
+    final = stream.finish()
     (expected,) = unidirectional.predict([AudioClip("it", whole, RATE)])
-    assert end.text == expected.text
-    assert end.text.startswith(text_so_far)
-    for a, b in zip(end.characters, expected.characters, strict=True):
+    assert final.text == expected.text
+    assert final.text.startswith(text_so_far)
+    for a, b in zip(final.characters, expected.characters, strict=True):
         assert (a.text, a.start, a.end) == (b.text, b.start, b.end)
         assert a.confidence == pytest.approx(b.confidence, abs=1e-4)
-    assert stream.finish() == end
+    assert stream.finish() == final
     with pytest.raises(DataError, match="this recording is finished"):
         stream.push(whole[:1])
 
 
 def test_invalid_samples_in_a_stream(unidirectional: Transcriber):
     stream = unidirectional.stream()
-    for bad in (np.zeros((2, 2)), np.array([np.nan]), np.zeros(3, np.int16), "sound"):
+    for samples in (np.zeros((2, 2)), np.array([np.nan]), np.zeros(3, np.int16), "sound"):
         with pytest.raises(DataError):
-            stream.push(bad)
+            stream.push(samples)
     assert stream.finish().text == ""
 
 
@@ -471,11 +473,15 @@ def test_mean_normalization_removes_a_constant():
     rng = np.random.default_rng(0)
     steps = [rng.normal(size=(12, 3)) for _ in range(8)]
     job = Transcriber(**{**TINY, "mean_normalization": True}).fit((steps, ["a", "ab"] * 4))
-    colours = rng.normal(size=(8, 1, 3))
-    told, coloured = (job.predictor.front_end.encode(of, "abcdefgh") for of in (steps, list(np.array(steps) + colours)))
-    np.testing.assert_allclose(coloured, told, atol=1e-5)
-    plain = Transcriber(**TINY).fit((steps, ["a", "ab"] * 4)).predictor.front_end
-    assert not np.allclose(plain.encode([steps[0] + colours[0]], "a"), plain.encode(steps[:1], "a"), atol=0.1)
+    offsets = rng.normal(size=(8, 1, 3))
+    encoded, shifted = (
+        job.predictor.front_end.encode(sequences, "abcdefgh") for sequences in (steps, list(np.array(steps) + offsets))
+    )
+    np.testing.assert_allclose(shifted, encoded, atol=1e-5)
+    unnormalized = Transcriber(**TINY).fit((steps, ["a", "ab"] * 4)).predictor.front_end
+    assert not np.allclose(
+        unnormalized.encode([steps[0] + offsets[0]], "a"), unnormalized.encode(steps[:1], "a"), atol=0.1
+    )
     with pytest.raises(SettingError, match="mean_normalization needs the whole example"):
         Transcriber(**{**TINY, "mean_normalization": True, "bidirectional": False}).fit((steps, ["a", "ab"] * 4))
 
@@ -493,14 +499,16 @@ def test_a_long_file_is_transcribed_in_segments(sounds: tuple[list[AudioClip], l
     gap = np.zeros(RATE // 2, dtype=np.float32)
     samples = np.concatenate([part for _ in range(6) for part in (tone("abc").samples, gap)])
     (tmp_path / "long.wav").write_bytes(encode_audio(AudioClip("long", samples, RATE)))
-    for both in (True, False):
-        job = Transcriber(**{**AUDIO, "bidirectional": both, "max_seconds": 1.0, "epochs": 8, "lr": 0.03}).fit(sounds)
-        (found,) = job.predict(tmp_path / "long.wav")
-        assert found.name == "long.wav"
-        starts = [piece.start for piece in found.characters if piece.text != " "]
+    for bidirectional in (True, False):
+        job = Transcriber(**{**AUDIO, "bidirectional": bidirectional, "max_seconds": 1.0, "epochs": 8, "lr": 0.03}).fit(
+            sounds
+        )
+        (transcription,) = job.predict(tmp_path / "long.wav")
+        assert transcription.name == "long.wav"
+        starts = [character.start for character in transcription.characters if character.text != " "]
         assert starts == sorted(starts)
-        (again,) = job.predict([AudioClip("long", samples, RATE)])
-        assert again.text == found.text
+        (from_clip,) = job.predict([AudioClip("long", samples, RATE)])
+        assert from_clip.text == transcription.text
 
 
 @settings(max_examples=40, deadline=None)
@@ -508,12 +516,12 @@ def test_a_long_file_is_transcribed_in_segments(sounds: tuple[list[AudioClip], l
 def test_segments_cover_the_recording(sizes: list[int], max_seconds: float, seed: int):
     """No sample is lost or repeated, no segment is too long, and each has its true start."""
     blocks = [np.random.default_rng(seed).standard_normal(size).astype(np.float32) for size in sizes]
-    found = list(split_at_pauses(iter(blocks), 500, max_seconds))
+    segments = list(split_at_pauses(iter(blocks), 500, max_seconds))
     whole = np.concatenate([np.zeros(0, np.float32), *blocks])
-    np.testing.assert_array_equal(np.concatenate([np.zeros(0, np.float32), *(p.samples for _, p in found)]), whole)
-    starts = np.cumsum([0, *(len(piece.samples) for _, piece in found)])[:-1]
-    assert [begin * 500 for begin, _ in found] == pytest.approx(starts.tolist())
-    assert all(0 < len(piece.samples) <= max(1, round(max_seconds * 500)) for _, piece in found)
+    np.testing.assert_array_equal(np.concatenate([np.zeros(0, np.float32), *(p.samples for _, p in segments)]), whole)
+    starts = np.cumsum([0, *(len(segment.samples) for _, segment in segments)])[:-1]
+    assert [begin * 500 for begin, _ in segments] == pytest.approx(starts.tolist())
+    assert all(0 < len(segment.samples) <= max(1, round(max_seconds * 500)) for _, segment in segments)
 
 
 def test_a_recording_is_cut_at_a_pause():
@@ -523,21 +531,24 @@ def test_a_recording_is_cut_at_a_pause():
     assert 800 < len(first[1].samples) < 860
 
 
-# ---- odd sounds ------------------------------------------------------------------------------------------------------
+# ---- unusual audio ---------------------------------------------------------------------------------------------------
 
 
 def test_unusual_audio_has_a_transcript(unidirectional: Transcriber):
-    """8-bit stereo at 96 kHz, minutes of silence, clipped, shorter than a frame."""
+    """8-bit stereo at 96 kHz, minutes of silence, clipped audio, and less than a frame are transcribed."""
     noise = np.random.default_rng(0).integers(0, 256, (9600, 2)).astype(np.uint8)
-    odd = [
+    inputs = [
         (noise, 96_000),
         AudioClip("silence", np.zeros(40 * RATE, np.float32), RATE),
         AudioClip("clipped", np.clip(30 * tone("abc").samples, -1, 1), RATE),
         AudioClip("short", np.ones(3, np.float32), RATE),
     ]
-    for one in unidirectional.predict(odd):
-        assert one.text == normalize_text(one.text)
-        assert all(np.isfinite([piece.start, piece.end, piece.confidence]).all() for piece in one.characters)
+    for transcription in unidirectional.predict(inputs):
+        assert transcription.text == normalize_text(transcription.text)
+        assert all(
+            np.isfinite([character.start, character.end, character.confidence]).all()
+            for character in transcription.characters
+        )
 
 
 # ---- the job ---------------------------------------------------------------------------------------------------------
@@ -545,18 +556,18 @@ def test_unusual_audio_has_a_transcript(unidirectional: Transcriber):
 
 def test_images_and_strokes_are_fitted_saved_and_plotted(tmp_path: Path):
     texts = ["ab", "ba", "cab", "abc", "c a", "ac"] * 3
-    pictures = [line(text) for text in texts]
+    images = [line(text) for text in texts]
     pens = [np.array([[3, 2 * ("abc ".index(c) + 1) * (-1) ** i, i % 2] for i in range(8) for c in t]) for t in texts]
-    of_strokes = {**TINY, "input_type": "strokes"}
-    for inputs, options, unit in ((pictures, IMAGES, "pixel"), (pens, of_strokes, "point")):
+    stroke_options = {**TINY, "input_type": "strokes"}
+    for inputs, options, unit in ((images, IMAGES, "pixel"), (pens, stroke_options, "point")):
         job = Transcriber(**options).fit((inputs, texts), run=tmp_path / unit)
         assert (tmp_path / unit / "report.html").exists()
-        again = load(tmp_path / unit)
-        assert again.predict(inputs[:4]) == job.predict(inputs[:4])
+        loaded = load(tmp_path / unit)
+        assert loaded.predict(inputs[:4]) == job.predict(inputs[:4])
         assert job.predict(inputs[:1])[0].unit == unit
         assert job.plot(inputs, job.predict(inputs)).axes
         with pytest.raises(DataError, match=f"but this model reads {'images' if unit == 'pixel' else 'strokes'}"):
-            again.predict([(np.zeros(500), 8000)])
+            loaded.predict([(np.zeros(500), 8000)])
 
 
 def test_a_text_too_long_for_its_input_is_named_before_training(tmp_path: Path):
@@ -569,10 +580,10 @@ def test_a_text_too_long_for_its_input_is_named_before_training(tmp_path: Path):
 
 
 def test_unknown_characters_count_as_errors(unidirectional: Transcriber):
-    found = unidirectional.evaluate(([tone("ab"), tone("b")], ["aß€", "b"]))
-    assert any("that are not in the training data" in note and "2 (ß, €)" in note for note in found.notes)
-    assert found.table["model"].tolist() == ["LSTM", "most frequent text", "empty text"]
-    assert found.table["CER"].tolist()[-1] == 100
+    evaluation = unidirectional.evaluate(([tone("ab"), tone("b")], ["aß€", "b"]))
+    assert any("that are not in the training data" in note and "2 (ß, €)" in note for note in evaluation.notes)
+    assert evaluation.table["model"].tolist() == ["LSTM", "most frequent text", "empty text"]
+    assert evaluation.table["CER"].tolist()[-1] == 100
     with pytest.raises(DataError, match="every text is empty"):
         unidirectional.evaluate(([tone("ab")], [" "]))
 
@@ -586,26 +597,26 @@ def test_a_language_model_decides_ambiguous_characters(tmp_path: Path):
     ).fit(lines, run=tmp_path / "lm")  # fmt: skip
     rng = np.random.default_rng(0)
     texts = ["ab", "ac", "ab ", "ac"] * 8
-    drawn = [np.repeat(np.eye(4)[["abc ".index(c) for c in text]], 6, 0) for text in texts]
-    inputs = [one + 0.3 * rng.standard_normal(one.shape) for one in drawn]
+    features = [np.repeat(np.eye(4)[["abc ".index(c) for c in text]], 6, 0) for text in texts]
+    inputs = [feature + 0.3 * rng.standard_normal(feature.shape) for feature in features]
     options = {"strides": (2,), "epochs": 25, "steps_per_epoch": 0, "spec_augment_masks": 0, "lr": 0.03}
     job = Transcriber(**{**TINY, **options}).fit((inputs, texts))
-    open_ended = np.concatenate([np.eye(4)[[0] * 6], np.tile([0.0, 0.45, 0.55, 0.0], (6, 1))])
+    ambiguous = np.concatenate([np.eye(4)[[0] * 6], np.tile([0.0, 0.45, 0.55, 0.0], (6, 1))])
     strong = {"beam_size": 8, "lm": language, "lm_weight": 3.0}
-    assert job.predict([open_ended], **strong)[0].text.startswith("ab")
+    assert job.predict([ambiguous], **strong)[0].text.startswith("ab")
     from_run = {**strong, "lm": str(tmp_path / "lm")}
-    assert job.predict([open_ended], **from_run)[0].text == job.predict([open_ended], **strong)[0].text
+    assert job.predict([ambiguous], **from_run)[0].text == job.predict([ambiguous], **strong)[0].text
     with pytest.raises(SettingError, match="a language model needs a beam search"):
-        job.predict([open_ended], lm=language)
+        job.predict([ambiguous], lm=language)
     with pytest.raises(SettingError, match="is not a language model"):
-        job.predict([open_ended], beam_size=2, lm=job)
+        job.predict([ambiguous], beam_size=2, lm=job)
     words = LanguageModel(hidden_size=4, num_layers=1, epochs=1, batch_size=2, bptt_steps=5).fit(["a b c"] * 40)
     with pytest.raises(SettingError, match="fit one with --tokenization chars"):
-        job.predict([open_ended], beam_size=2, lm=words)
+        job.predict([ambiguous], beam_size=2, lm=words)
 
 
 def test_fine_tuning_starts_from_the_earlier_weights(sounds: tuple[list[AudioClip], list[str]], tmp_path: Path):
-    """All but those of new characters. Another shape or kind is refused. A saved model needs no earlier run."""
+    """Only weights of new characters are new; other shapes or kinds are refused; no earlier run is needed later."""
     first = Transcriber(**AUDIO).fit(sounds, run=tmp_path / "first")
     start = {**AUDIO, "init_from": str(tmp_path / "first")}
     more = (sounds[0], [text.replace("c", "ç") for text in sounds[1]])
