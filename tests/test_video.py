@@ -1,4 +1,4 @@
-"""Video clips: files of any kind read frame by frame, told apart, and the digits that move."""
+"""Video clips: files read frame by frame, images, classification, and digits that move."""
 
 from __future__ import annotations
 
@@ -51,76 +51,76 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 
 
-def square(way: str, start: int = 4, steps: int = 8, side: int = 16) -> np.ndarray:
-    """``(T, side, side)``: a bright square, 4 dots of 16, that goes left or right."""
+def square(direction: str, start: int = 4, steps: int = 8, side: int = 16) -> np.ndarray:
+    """``(T, side, side)``: a bright square, 4 pixels of 16, that moves left or right."""
     frames, unit = np.full((steps, side, side), 20, dtype=np.uint8), side // 16
     for t, frame in enumerate(frames):
-        left = unit * (t if way == "right" else 12 - t)
+        left = unit * (t if direction == "right" else 12 - t)
         frame[unit * start : unit * (start + 4), left : left + 4 * unit] = 220
     return frames
 
 
 def squares(n: int, seed: int) -> tuple[list[np.ndarray], list[str]]:
-    """Of any height and length, every second one goes left."""
+    """Clips of squares at random heights and of random lengths, which move left and right in turn."""
     rng = np.random.default_rng(seed)
     labels = [("left", "right")[i % 2] for i in range(n)]
-    return [square(way, int(rng.integers(0, 12)), int(rng.integers(6, 9))) for way in labels], labels
+    return [square(direction, int(rng.integers(0, 12)), int(rng.integers(6, 9))) for direction in labels], labels
 
 
 def encoded(path: Path, codec: str, frames: np.ndarray, pixels: str = "yuv420p") -> Path:
-    """``(T, H, W)`` as a file of any kind, ten frames a second."""
+    """Write ``(T, H, W)`` as a video file of ten frames per second."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=10)
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:], pixels
-        for dots in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(dots, "gray")))
+        for gray in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(gray, "gray")))
         container.mux(stream.encode())
     return path
 
 
 def noise(n: int) -> np.ndarray:
-    """What no codec makes small: half of its file is half of its frames."""
+    """Frames that no codec can compress: half of the file is half of the frames."""
     return np.random.default_rng(0).integers(0, 255, (n, 64, 64)).astype(np.uint8)
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
-def test_frames_come_back(tmp_path: Path):
-    """All of them, in grey and in colour, with their times."""
-    given_frames = square("right", side=64)
-    write_video(given_frames, tmp_path / "a.mp4")
-    found = read_video(tmp_path / "a.mp4", ClipFormat(64, 64, color=False, frame_rate=0))
-    assert (found.name, found.frames.shape, found.frame_rate, found.seconds) == (
+def test_written_frames_are_read_back(tmp_path: Path):
+    """All frames are read back, in gray and in color, with their times."""
+    frames = square("right", side=64)
+    write_video(frames, tmp_path / "a.mp4")
+    clip = read_video(tmp_path / "a.mp4", ClipFormat(64, 64, color=False, frame_rate=0))
+    assert (clip.name, clip.frames.shape, clip.frame_rate, clip.seconds) == (
         "a.mp4",
         (8, 64, 64, 1),
         10.0,
         pytest.approx(0.8),
     )
-    assert np.abs(found.frames[..., 0].astype(int) - given_frames).mean() < 3
-    np.testing.assert_allclose(found.times, np.arange(8) / 10)
-    again = read_video((tmp_path / "a.mp4").read_bytes(), ClipFormat(64, 64, color=False, frame_rate=0))
-    assert again.name == "the video"
-    np.testing.assert_array_equal(again.frames, found.frames)
+    assert np.abs(clip.frames[..., 0].astype(int) - frames).mean() < 3
+    np.testing.assert_allclose(clip.times, np.arange(8) / 10)
+    from_bytes = read_video((tmp_path / "a.mp4").read_bytes(), ClipFormat(64, 64, color=False, frame_rate=0))
+    assert from_bytes.name == "the video"
+    np.testing.assert_array_equal(from_bytes.frames, clip.frames)
     red_and_blue = np.zeros((3, 32, 32, 3), dtype=np.uint8)
     red_and_blue[:, :, :16, 0], red_and_blue[:, :, 16:, 2] = 250, 250
     write_video(red_and_blue, tmp_path / "b.mp4")
-    found = read_video(tmp_path / "b.mp4", ClipFormat(32, 32))
-    np.testing.assert_allclose(found.frames[:, 5, [2, 29]], red_and_blue[:, 5, [2, 29]], atol=6)
+    clip = read_video(tmp_path / "b.mp4", ClipFormat(32, 32))
+    np.testing.assert_allclose(clip.frames[:, 5, [2, 29]], red_and_blue[:, 5, [2, 29]], atol=6)
     assert read_video(tmp_path / "b.mp4", SMALL).frames.shape == (3, 16, 16, 1)
-    write_video(given_frames[:1], tmp_path / "one.mp4")
-    one = read_video(tmp_path / "one.mp4", ClipFormat())
-    assert (len(one), one.frame_rate, one.seconds) == (1, 10, 0.1)
+    write_video(frames[:1], tmp_path / "one.mp4")
+    single = read_video(tmp_path / "one.mp4", ClipFormat())
+    assert (len(single), single.frame_rate, single.seconds) == (1, 10, 0.1)
 
 
-def test_no_more_frames_a_second_than_are_wanted(tmp_path: Path):
-    """Evenly over the clip; a clip that has fewer is read whole."""
+def test_the_frame_rate_is_reduced_evenly(tmp_path: Path):
+    """Frames are chosen evenly over the clip; a clip with a lower rate is read whole."""
     write_video(np.zeros((20, 16, 16), np.uint8), tmp_path / "a.mp4")
     for rate in (1, 3, 4, 7, 10, 30):
-        found = read_video(tmp_path / "a.mp4", SMALL._replace(frame_rate=rate))
+        clip = read_video(tmp_path / "a.mp4", SMALL._replace(frame_rate=rate))
         expected = np.arange(min(20, math.floor(1.9 * rate) + 1)) / min(rate, 10)
-        assert len(found) == len(expected)
-        assert ((found.times - expected > -1e-6) & (found.times - expected < 0.1)).all()
+        assert len(clip) == len(expected)
+        assert ((clip.times - expected > -1e-6) & (clip.times - expected < 0.1)).all()
 
 
 KINDS = [
@@ -130,41 +130,41 @@ KINDS = [
     ("a.mkv", "mpeg4"),
     ("a.flv", "flv1"),
     ("a.gif", "gif"),
-    ("b.avi", "libx264"),  # its times are of decoding, not of showing
+    ("b.avi", "libx264"),  # it has decoding times, not presentation times
 ]
 
 
 @pytest.mark.parametrize(("name", "codec"), KINDS)
-def test_any_kind_of_file(name: str, codec: str, tmp_path: Path):
-    """The square is where it was at every time."""
+def test_every_container_and_codec(name: str, codec: str, tmp_path: Path):
+    """The square has the right position at every time."""
     path = encoded(tmp_path / name, codec, square("right", side=64), "rgb8" if codec == "gif" else "yuv420p")
     for rate in (0, 10):
-        found = read_video(path, ClipFormat(64, 64, color=False, frame_rate=rate))
-        np.testing.assert_allclose(found.times, np.arange(8) / 10, atol=1e-3)
-        np.testing.assert_allclose(_left(found), range(0, 32, 4), atol=2)
+        clip = read_video(path, ClipFormat(64, 64, color=False, frame_rate=rate))
+        np.testing.assert_allclose(clip.times, np.arange(8) / 10, atol=1e-3)
+        np.testing.assert_allclose(_left_edges(clip), range(0, 32, 4), atol=2)
 
 
-def _left(clip: VideoClip) -> list[int]:
-    """Where the square begins in each frame."""
+def _left_edges(clip: VideoClip) -> list[int]:
+    """The left edge of the square in each frame."""
     return [int((frame[24, :, 0] > 120).argmax()) for frame in clip.frames]
 
 
-def test_a_pause_is_not_made_up_for(tmp_path: Path):
-    """Frames a hundredth of a second apart, then a second without: at ten a second the second begins anew."""
+def test_pauses_are_kept(tmp_path: Path):
+    """Frames 0.01 s apart, then a pause: at ten frames per second, sampling restarts after the pause."""
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=100)
         stream.height, stream.width, stream.pix_fmt = 16, 16, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 100)
-        for now in (*range(12), *range(100, 112)):
+        for tick in (*range(12), *range(100, 112)):
             frame = av.VideoFrame.from_ndarray(np.zeros((16, 16), np.uint8), "gray")
-            frame.pts, frame.time_base = now, Fraction(1, 100)
+            frame.pts, frame.time_base = tick, Fraction(1, 100)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     times = read_video(tmp_path / "a.mp4", SMALL._replace(frame_rate=10)).times
     np.testing.assert_allclose(times, (0, 0.1, 1.0, 1.1), atol=1e-6)
 
 
-def test_proportions_are_kept_in_black(tmp_path: Path):
+def test_frames_are_padded_with_black(tmp_path: Path):
     write_video(np.full((2, 32, 64), 200, np.uint8), tmp_path / "a.mp4")
     for shape, rows, columns in (
         (ClipFormat(48, 48, False), (12, 36), (0, 48)),
@@ -176,27 +176,27 @@ def test_proportions_are_kept_in_black(tmp_path: Path):
         np.testing.assert_array_equal(lit, expected)
 
 
-def test_a_large_film_of_a_telephone(tmp_path: Path):
-    """4K, its rotation flag set to a quarter clockwise: upright, and no frame in memory at its full size."""
+def test_a_large_rotated_video(tmp_path: Path):
+    """A rotated 4K video is read upright, and no frame is in memory at its full size."""
     frames = np.zeros((3, 2160, 3840), dtype=np.uint8)
-    frames[:, :400, :400] = 255  # at the top left, that is at the top right when it is turned
+    frames[:, :400, :400] = 255  # at the top left, which is at the top right after the rotation
     write_video(frames, tmp_path / "a.mp4")
     content = (tmp_path / "a.mp4").read_bytes()
-    as_it_is = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
-    turned = struct.pack(">9i", 0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000)
-    at = content.index(as_it_is, content.index(b"tkhd"))
+    identity = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
+    rotation = struct.pack(">9i", 0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000)
+    at = content.index(identity, content.index(b"tkhd"))
     tracemalloc.start()
-    found = read_video(content[:at] + turned + content[at + len(turned) :], ClipFormat(64, 64, color=False))
-    most = tracemalloc.get_traced_memory()[1]
+    clip = read_video(content[:at] + rotation + content[at + len(rotation) :], ClipFormat(64, 64, color=False))
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert most < 500_000  # one grey frame has 8 MB
-    assert found.frames.shape == (3, 64, 64, 1)
-    lit = np.argwhere(found.frames[0, ..., 0] > 128)
+    assert peak < 500_000  # one gray frame has 8 MB
+    assert clip.frames.shape == (3, 64, 64, 1)
+    lit = np.argwhere(clip.frames[0, ..., 0] > 128)
     assert (lit.min(axis=0).tolist(), lit.max(axis=0).tolist()) == ([0, 43], [6, 49])  # in 36 columns, from 14 on
 
 
 def test_frames_are_decoded_one_by_one(tmp_path: Path):
-    """Those before the place where a file ends too soon are given before that shows; a long one takes no memory."""
+    """Frames before a truncation are returned before the error; a long video needs little memory."""
     content = encoded(tmp_path / "a.mkv", "mpeg4", noise(40)).read_bytes()
     frames = iter_frames(content[: len(content) // 2], SMALL, "half")
     assert isinstance(frames, Iterator)
@@ -206,13 +206,13 @@ def test_frames_are_decoded_one_by_one(tmp_path: Path):
     write_video(np.zeros((1000, 64, 64), np.uint8), tmp_path / "long.mp4")
     tracemalloc.start()
     assert sum(1 for _ in iter_frames(tmp_path / "long.mp4", ClipFormat(64, 64, frame_rate=0))) == 1000
-    most = tracemalloc.get_traced_memory()[1]
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert most < 500_000  # all frames have 12 MB
+    assert peak < 500_000  # all frames have 12 MB
 
 
-def test_files_that_do_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Each is named, with what to do."""
+def test_invalid_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each message names the file and says what to do."""
     write_video(noise(20), tmp_path / "whole.mp4")
     whole = (tmp_path / "whole.mp4").read_bytes()
     half = encoded(tmp_path / "a.mkv", "mpeg4", noise(40)).read_bytes()
@@ -223,17 +223,17 @@ def test_files_that_do_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (half[: len(half) // 2], "x is truncated"),
         (tmp_path / "gone.mp4", f"no such file: {tmp_path / 'gone.mp4'}"),
     ]
-    for source, says in cases:
+    for source, message in cases:
         with pytest.raises(UserError) as caught:
             read_video(source, SMALL, "x")
-        assert says in str(caught.value)
+        assert message in str(caught.value)
         assert "\n" not in str(caught.value)
     monkeypatch.setattr("lstmkit.data.vision.video_io._MAX_FRAMES", 5)
     with pytest.raises(DataError, match="the video has more than 5 frames to read: split it into clips"):
         read_video(whole, SMALL)
 
 
-def test_a_file_of_sound_alone(tmp_path: Path):
+def test_a_file_without_video_is_refused(tmp_path: Path):
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         stream = container.add_stream("aac", rate=16_000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
@@ -251,14 +251,14 @@ def test_frames_that_cannot_be_written(tmp_path: Path):
 
 
 def test_arrays_as_clips():
-    """Whole numbers to 255 or shares, of any size, with colours or without."""
+    """Integers to 255 or fractions, of any size, in gray or in color."""
     whole = np.arange(2 * 16 * 16).reshape(2, 16, 16) % 256
-    found = video_from_array(whole, SMALL, "x")
-    np.testing.assert_array_equal(found.frames[..., 0], whole)
-    np.testing.assert_array_equal(video_from_array(whole / 255, SMALL, "x").frames, found.frames)
-    assert (found.frame_rate, found.seconds, len(found)) == (10, 0.2, 2)
+    clip = video_from_array(whole, SMALL, "x")
+    np.testing.assert_array_equal(clip.frames[..., 0], whole)
+    np.testing.assert_array_equal(video_from_array(whole / 255, SMALL, "x").frames, clip.frames)
+    assert (clip.frame_rate, clip.seconds, len(clip)) == (10, 0.2, 2)
     assert video_from_array(np.ones((3, 40, 20, 3)), ClipFormat(16, 24), "x").frames.shape == (3, 16, 24, 3)
-    for array, says in (
+    for array, message in (
         (np.full((2, 8, 8), np.nan), "x: a pixel is NaN or out of range"),
         (np.full((2, 8, 8), 1.5), "x: a pixel is NaN or out of range"),
         (np.full((2, 8, 8), 256), "x: a pixel is NaN or out of range"),
@@ -266,61 +266,61 @@ def test_arrays_as_clips():
         (np.zeros((2, 8, 8, 2)), r"x has shape \(2, 8, 8, 2\): give a clip"),
         (np.zeros((0, 8, 8)), r"x has shape \(0, 8, 8\): give a clip"),
     ):
-        with pytest.raises(DataError, match=says):
+        with pytest.raises(DataError, match=message):
             video_from_array(array, SMALL, "x")
 
 
-# ---- pictures --------------------------------------------------------------------------------------------------------
+# ---- images ----------------------------------------------------------------------------------------------------------
 
 
-def _file(picture: Any, form: str = "PNG", **options: Any) -> bytes:
+def _encoded_image(image: Any, image_format: str = "PNG", **options: Any) -> bytes:
     content = io.BytesIO()
-    picture.save(content, form, **options)
+    image.save(content, image_format, **options)
     return content.getvalue()
 
 
-def test_any_kind_of_picture():
-    """Transparent is white; 16 bits, palettes and printers' inks become eight bits of red, green and blue."""
-    clear = pillow.new("RGBA", (8, 8), (255, 0, 0, 255))
-    clear.paste((0, 0, 255, 0), (4, 0, 8, 8))
-    deep = (np.arange(64).reshape(8, 8) * 1000).astype(np.uint16)
+def test_every_image_mode():
+    """Transparent pixels are white; 16 bits, palettes and CMYK become 8-bit RGB."""
+    transparent = pillow.new("RGBA", (8, 8), (255, 0, 0, 255))
+    transparent.paste((0, 0, 255, 0), (4, 0, 8, 8))
+    sixteen_bit = (np.arange(64).reshape(8, 8) * 1000).astype(np.uint16)
     palette = pillow.new("P", (8, 8), 1)
     palette.putpalette([0, 0, 0, 10, 200, 30])
-    inks = pillow.new("CMYK", (16, 16), (0, 255, 255, 0))
+    cmyk = pillow.new("CMYK", (16, 16), (0, 255, 255, 0))
     red, white, green = [255, 0, 0], [255, 255, 255], [10, 200, 30]
     cases: list[tuple[bytes, list[list[int]]]] = [
-        (_file(clear), [red, white]),
-        (_file(palette), [green, green]),
-        (_file(palette, "GIF"), [green, green]),
-        (_file(palette, transparency=1), [white, white]),
-        (_file(inks, "JPEG"), [red, red]),
-        (_file(inks, "TIFF"), [red, red]),
-        (_file(pillow.fromarray(deep)), [[0] * 3, [27] * 3]),
-        (_file(pillow.new("L", (8, 8), 77)), [[77] * 3] * 2),
-        (_file(pillow.new("1", (8, 8), 1)), [white, white]),
+        (_encoded_image(transparent), [red, white]),
+        (_encoded_image(palette), [green, green]),
+        (_encoded_image(palette, "GIF"), [green, green]),
+        (_encoded_image(palette, transparency=1), [white, white]),
+        (_encoded_image(cmyk, "JPEG"), [red, red]),
+        (_encoded_image(cmyk, "TIFF"), [red, red]),
+        (_encoded_image(pillow.fromarray(sixteen_bit)), [[0] * 3, [27] * 3]),
+        (_encoded_image(pillow.new("L", (8, 8), 77)), [[77] * 3] * 2),
+        (_encoded_image(pillow.new("1", (8, 8), 1)), [white, white]),
     ]
     for content, ends in cases:
-        found = read_image(content, 8, 8)
-        assert found.shape == (8, 8, 3)
-        np.testing.assert_allclose(found[0, [0, 7]], ends, atol=1)
+        image = read_image(content, 8, 8)
+        assert image.shape == (8, 8, 3)
+        np.testing.assert_allclose(image[0, [0, 7]], ends, atol=1)
         assert read_image(content, 8, 8, color=False).shape == (8, 8, 1)
     with pytest.raises(DataError, match="x is not a readable image"):
         read_image(b"none", 8, 8, name="x")
 
 
-def test_a_picture_is_turned_as_its_flag_says():
-    """Bright above, and the flag of a telephone that was held upright: bright on the right."""
-    picture, flag = pillow.new("RGB", (32, 16)), pillow.Exif()
-    picture.paste((250, 250, 250), (0, 0, 32, 8))
+def test_the_exif_orientation_is_applied():
+    """An image that is bright at the top, with the flag of an upright telephone, is bright on the right."""
+    original, flag = pillow.new("RGB", (32, 16)), pillow.Exif()
+    original.paste((250, 250, 250), (0, 0, 32, 8))
     flag[0x112] = 6
-    for content in (_file(picture, exif=flag), _file(picture, "JPEG", exif=flag, quality=95)):
-        found = read_image(content, 32, 16, color=False)[..., 0] > 120
-        assert not found[:, :7].any()
-        assert found[:, 9:].all()
-        whole = read_grayscale_image(content) > 120
-        assert whole.shape == (32, 16)
-        assert not whole[:, :7].any()
-        assert whole[:, 9:].all()
+    for content in (_encoded_image(original, exif=flag), _encoded_image(original, "JPEG", exif=flag, quality=95)):
+        image = read_image(content, 32, 16, color=False)[..., 0] > 120
+        assert not image[:, :7].any()
+        assert image[:, 9:].all()
+        full_size = read_grayscale_image(content) > 120
+        assert full_size.shape == (32, 16)
+        assert not full_size[:, :7].any()
+        assert full_size[:, 9:].all()
 
 
 @given(
@@ -330,13 +330,15 @@ def test_a_picture_is_turned_as_its_flag_says():
     color=st.booleans(),
 )
 @settings(deadline=None)
-def test_a_picture_of_any_size_fits(sides: tuple[int, int], size: tuple[int, int], channels: int, color: bool):
-    """It fills one side, has the other in proportion, and lies in the middle."""
-    found = resize_with_pad(np.full((*sides, channels), 255, dtype=np.uint8), *size, color)
-    assert found.shape == (*size, 3 if color else 1)
-    lit = found.max(axis=2) == 255
+def test_images_of_any_size_are_resized_with_padding(
+    sides: tuple[int, int], size: tuple[int, int], channels: int, color: bool
+):
+    """The image fills one side, keeps its proportions, and is centered."""
+    resized = resize_with_pad(np.full((*sides, channels), 255, dtype=np.uint8), *size, color)
+    assert resized.shape == (*size, 3 if color else 1)
+    lit = resized.max(axis=2) == 255
     rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
-    assert lit.sum() == len(rows) * len(columns) == (found.max(axis=2) > 0).sum()
+    assert lit.sum() == len(rows) * len(columns) == (resized.max(axis=2) > 0).sum()
     scale = min(size[0] / sides[0], size[1] / sides[1])
     for inside, side, whole in zip((rows, columns), sides, size, strict=True):
         assert abs(len(inside) - max(1, side * scale)) <= 0.5 + 1e-9
@@ -361,60 +363,62 @@ def grid_encoder(**options: Any) -> VideoGridEncoder:
 ENCODERS = pytest.mark.parametrize("make", [encoder, grid_encoder])
 
 
-def dots(clips: int = 3, frames: int = 7) -> torch.Tensor:
+def random_clips(clips: int = 3, frames: int = 7) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (clips, frames, 16, 16, 1)).astype(np.uint8))
 
 
 def test_a_grid_of_any_size():
-    """A side is halved by the stem and by each stage but the first, and an odd one rounded up."""
+    """The stem and each stage but the first halve a side, rounded up."""
     for widths, height, width, expected in (((4,), 8, 8, (4, 4)), ((4, 8, 12), 64, 33, (8, 5)), ((3, 5), 1, 2, (1, 1))):
-        made = ImageEncoder(3, widths)
-        found = made(torch.zeros(2, 3, height, width))
-        assert found.shape == (2, widths[-1], *expected)
-        assert made.output_size == widths[-1]
+        image_encoder = ImageEncoder(3, widths)
+        features = image_encoder(torch.zeros(2, 3, height, width))
+        assert features.shape == (2, widths[-1], *expected)
+        assert image_encoder.output_size == widths[-1]
 
 
 @ENCODERS
-def test_what_is_past_the_end_of_a_clip_changes_nothing(make: Callable[..., nn.Module]):
-    made, clips, lengths = make(), dots(), torch.tensor([7, 1, 4])
-    found, own = made(clips, lengths)
-    for row, clip, length, end in zip(found, clips, lengths.tolist(), own.tolist(), strict=True):
-        alone, no_lengths = made(clip[None, :length], None)
+def test_padding_does_not_change_the_features(make: Callable[..., nn.Module]):
+    video_encoder, clips, lengths = make(), random_clips(), torch.tensor([7, 1, 4])
+    features, new_lengths = video_encoder(clips, lengths)
+    for row, clip, length, end in zip(features, clips, lengths.tolist(), new_lengths.tolist(), strict=True):
+        alone, no_lengths = video_encoder(clip[None, :length], None)
         assert no_lengths is None
         assert alone.shape[1] == end
         torch.testing.assert_close(row[:end], alone[0])
         assert not row[end:].any()
 
 
-def test_cells_are_followed_one_by_one():
-    """What stands in a frame does not hang on others; what follows a cell does not see the next cell's frames."""
-    made, clips = grid_encoder(), dots(2, 3)
-    cells = made(clips)[0].unflatten(1, (3, 16))
-    seen = made.grid(clips[:, 1])[0]
-    torch.testing.assert_close(cells[:, 1, :, :5], seen)
-    followed, _ = made.trunk(torch.stack([made.grid(clips[:, t])[0][:, 7] for t in range(3)], 1))
-    torch.testing.assert_close(cells[:, :, 7, 5:], followed)
+def test_grid_cells_are_encoded_independently():
+    """Frame features do not depend on other frames; the features of a cell do not depend on other cells' frames."""
+    video_encoder, clips = grid_encoder(), random_clips(2, 3)
+    cells = video_encoder(clips)[0].unflatten(1, (3, 16))
+    frame_features = video_encoder.grid(clips[:, 1])[0]
+    torch.testing.assert_close(cells[:, 1, :, :5], frame_features)
+    cell_features, _ = video_encoder.trunk(torch.stack([video_encoder.grid(clips[:, t])[0][:, 7] for t in range(3)], 1))
+    torch.testing.assert_close(cells[:, :, 7, 5:], cell_features)
 
 
 @ENCODERS
-def test_many_frames_are_looked_at_in_pieces(make: Callable[..., nn.Module], monkeypatch: pytest.MonkeyPatch):
-    """With the same features and gradients as all at once, padded or not."""
-    made, clips = make().train(), dots()
+def test_frames_are_encoded_in_chunks(make: Callable[..., nn.Module], monkeypatch: pytest.MonkeyPatch):
+    """Features and gradients equal those at once, with and without padding."""
+    video_encoder, clips = make().train(), random_clips()
     for lengths in (None, torch.tensor([7, 1, 4])):
-        found = []
-        for at_once in (512, 5):
-            monkeypatch.setattr(parts, "_MAX_FRAMES", at_once)
-            made.zero_grad()
-            told, _ = made(clips, lengths)
-            (told * torch.linspace(-1, 1, told.numel()).view_as(told)).sum().backward()
-            found.append([told.detach(), *(p.grad.clone() for p in made.parameters() if p.grad is not None)])
-        assert len(found[0]) == 1 + len(list(made.parameters()))
-        for whole, pieces in zip(*found, strict=True):
-            torch.testing.assert_close(pieces, whole, rtol=1e-4, atol=1e-5)
+        results = []
+        for max_frames in (512, 5):
+            monkeypatch.setattr(parts, "_MAX_FRAMES", max_frames)
+            video_encoder.zero_grad()
+            features, _ = video_encoder(clips, lengths)
+            (features * torch.linspace(-1, 1, features.numel()).view_as(features)).sum().backward()
+            results.append(
+                [features.detach(), *(p.grad.clone() for p in video_encoder.parameters() if p.grad is not None)]
+            )
+        assert len(results[0]) == 1 + len(list(video_encoder.parameters()))
+        for whole, chunked in zip(*results, strict=True):
+            torch.testing.assert_close(chunked, whole, rtol=1e-4, atol=1e-5)
 
 
-def test_a_clip_is_moved_as_a_whole():
-    """Only in training, all frames alike, by no more than the share; what does not leave the frame is kept."""
+def test_random_translation_moves_whole_clips():
+    """Only in training, all frames of a clip move alike, by at most the fraction; pixels inside are kept."""
     clips = torch.zeros(64, 3, 16, 20, 1, dtype=torch.uint8)
     clips[:, :, 6:10, 8:12] = torch.arange(1, 4, dtype=torch.uint8).view(1, 3, 1, 1, 1)
     torch.manual_seed(0)
@@ -428,35 +432,37 @@ def test_a_clip_is_moved_as_a_whole():
     assert rights == set(range(-4, 5))
     torch.testing.assert_close(random_translation(clips, 0.0), clips)
     for make in (encoder, grid_encoder):
-        made = make(max_translation=0.5).eval()
-        torch.testing.assert_close(made(dots(), None)[0], make().eval()(dots(), None)[0])
-    assert not torch.allclose(made.train()(dots(), None)[0], made.eval()(dots(), None)[0])
+        video_encoder = make(max_translation=0.5).eval()
+        torch.testing.assert_close(video_encoder(random_clips(), None)[0], make().eval()(random_clips(), None)[0])
+    assert not torch.allclose(
+        video_encoder.train()(random_clips(), None)[0], video_encoder.eval()(random_clips(), None)[0]
+    )
 
 
-def test_the_scale_is_that_of_training():
-    """Dots have mean 0 and deviation 1 in each colour; frames of another shape are refused."""
+def test_pixels_are_normalized_by_the_training_data():
+    """Pixels have mean 0 and deviation 1 in each color; frames of another shape are refused."""
     rng = np.random.default_rng(0)
     clips = [
         VideoClip("x", rng.integers(low, 200, (5, 16, 16, 3)).astype(np.uint8), np.arange(5), 1) for low in (0, 60)
     ]
     front_end = VideoFrontEnd(ClipFormat(16, 16), 4, 0.0, 0.0)
     front_end.fit(clips, Progress())
-    again = VideoFrontEnd(ClipFormat(16, 16), 4, 0.0, 0.0)
-    again.load_state(front_end.state())
-    assert again.state() == front_end.state()
-    built, width = again.build()
+    restored = VideoFrontEnd(ClipFormat(16, 16), 4, 0.0, 0.0)
+    restored.load_state(front_end.state())
+    assert restored.state() == front_end.state()
+    built, width = restored.build()
     assert isinstance(built, VideoEncoder)
     assert width == 4
-    scaled = built.normalizer(torch.from_numpy(np.concatenate(again.encode(clips))))
+    scaled = built.normalizer(torch.from_numpy(np.concatenate(restored.encode(clips))))
     torch.testing.assert_close(scaled.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(scaled.std(dim=(0, 2, 3)), torch.ones(3), atol=1e-3, rtol=0)
     assert not scaled.new_tensor(front_end.occlude(clips[0].frames, 1, 3)[1:3].std(axis=(0, 1, 2))).any()
     with pytest.raises(DataError, match=r"x has frames of shape \(16, 16, 1\), the model expects \(16, 16, 3\)"):
         front_end.encode([video_from_array(square("left"), SMALL, "x")])
     with pytest.raises(ValueError, match="means or deviations are invalid"):
-        again.load_state({"mean": [0, 0, 0], "std": [1, 0, 1]})
+        restored.load_state({"mean": [0, 0, 0], "std": [1, 0, 1]})
     with pytest.raises(ValueError, match="do not match its color channels"):
-        again.load_state({"mean": [0], "std": [1]})
+        restored.load_state({"mean": [0], "std": [1]})
 
 
 # ---- data ------------------------------------------------------------------------------------------------------------
@@ -479,8 +485,8 @@ def _zip(path: Path, files: dict[str, bytes]) -> Path:
     return path
 
 
-def test_every_way_to_give_clips_says_the_same(tmp_path: Path):
-    """Folders, zips by folder, name and table, tables, frames, and lists of arrays, clips and paths."""
+def test_all_forms_of_video_data_are_read_alike(tmp_path: Path):
+    """Folders, zip files, tables, data frames, and lists of arrays, clips and paths give the same examples."""
     folder = _folder(tmp_path / "clips")
     rows = [f"{label}/{label}_1.mp4" for label in CLIPS]
     (folder / "list.csv").write_text("path,label\n" + "".join(f"{row},{row.split('/')[0]}\n" for row in rows))
@@ -489,7 +495,7 @@ def test_every_way_to_give_clips_says_the_same(tmp_path: Path):
     bare = {row.split("/")[1]: content for row, content in inside.items()}
     table = b"path,label\nleft_1.mp4,left\nright_1.mp4,right\n"
     clips = [video_from_array(frames, SHAPED.clip_format, label) for label, frames in CLIPS.items()]
-    ways: list[tuple[Any, Columns]] = [
+    sources: list[tuple[Any, Columns]] = [
         (folder, SHAPED),
         (folder / "list.csv", SHAPED),
         (pd.DataFrame({"file": map(str, paths), "label": labels}), SHAPED._replace(path="file")),
@@ -502,11 +508,11 @@ def test_every_way_to_give_clips_says_the_same(tmp_path: Path):
         ((np.stack([frames / 255 for frames in CLIPS.values()]), labels), SHAPED),
         ((np.stack([np.stack([frames] * 3, -1) for frames in CLIPS.values()]), labels), SHAPED),
     ]
-    for data, columns in ways:
-        found = read_labeled_examples(data, columns)
-        assert found.kind == "video"
-        assert sorted(found.require_labels()) == [("left",), ("right",)]
-        for (label,), clip in zip(found.require_labels(), found.inputs, strict=True):
+    for data, columns in sources:
+        examples = read_labeled_examples(data, columns)
+        assert examples.kind == "video"
+        assert sorted(examples.require_labels()) == [("left",), ("right",)]
+        for (label,), clip in zip(examples.require_labels(), examples.inputs, strict=True):
             assert clip.frame_rate == 10
             np.testing.assert_allclose(clip.frames[..., 0].astype(int), CLIPS[label], atol=20)
     assert read_labeled_examples(folder, SHAPED).notes == (
@@ -514,18 +520,18 @@ def test_every_way_to_give_clips_says_the_same(tmp_path: Path):
     )
 
 
-def test_what_is_read_as_what_is_a_rule(tmp_path: Path):
-    """Of clips and sounds in a folder or zip what there is more of; an array's dimensions say what it is."""
+def test_the_type_of_data_is_inferred(tmp_path: Path):
+    """A folder or zip file has the type of most of its files; an array's dimensions give its type."""
     folder, wav = _folder(tmp_path / "clips"), encode_audio(AudioClip("", np.zeros(800, np.float32), 8000))
     (folder / "left" / "left_1.wav").write_bytes(wav)
-    found = read_labeled_examples(folder, SHAPED)
-    assert (found.kind, len(found)) == ("video", 2)
-    assert found.notes == ("1 files of clips are not video files and were skipped, such as left/left_1.wav",)
+    examples = read_labeled_examples(folder, SHAPED)
+    assert (examples.kind, len(examples)) == ("video", 2)
+    assert examples.notes == ("1 files of clips are not video files and were skipped, such as left/left_1.wav",)
     for name in ("2.wav", "3.wav"):
         (folder / "right" / name).write_bytes(wav)
     assert read_labeled_examples(folder, SHAPED).kind == "audio"
-    one = folder / "left" / "left_1.mp4"
-    assert read_labeled_examples(one, SHAPED).ids == ["left_1.mp4"]
+    path = folder / "left" / "left_1.mp4"
+    assert read_labeled_examples(path, SHAPED).ids == ["left_1.mp4"]
     assert read_labeled_examples(video_from_array(CLIPS["left"], SMALL, "x"), SHAPED).labels == [None]
     for array, kind in (
         (np.zeros((9, 2)), "numbers"),
@@ -540,7 +546,7 @@ def test_what_is_read_as_what_is_a_rule(tmp_path: Path):
         read_labeled_examples(tmp_path / "none", SHAPED)
 
 
-def test_the_print_of_clips_hangs_on_dots_and_rate():
+def test_the_digest_depends_on_pixels_and_rate():
     def digest(frames: np.ndarray, rate: float = 10.0) -> str:
         return LabeledExamples(
             [VideoClip("", frames, np.arange(len(frames)) / rate, rate)], [("a",)], ["1"], "x"
@@ -551,7 +557,7 @@ def test_the_print_of_clips_hangs_on_dots_and_rate():
     assert len({digest(left), digest(CLIPS["right"]), digest(left, 5.0), digest(left[..., None])}) == 4
 
 
-def test_a_clip_lasts_a_minute_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_long_clips_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("lstmkit.data.media_files.MAX_SECONDS", 0.5)
     with pytest.raises(
         DataError, match=r"left/left_1.mp4 has 1 s, the maximum of an example is 0 s: split it into clips"
@@ -563,8 +569,8 @@ def test_a_clip_lasts_a_minute_at_most(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.fixture(scope="module")
-def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, Path]:
-    """From 24 clips, and the folder of its run."""
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, Path]:
+    """A classifier of 24 clips, and the folder of its run."""
     run = tmp_path_factory.mktemp("video") / "run"
     job = Classifier(
         **{**TINY, "epochs": 25}, lr=0.01, dropout=0.0, input_dropout=0.0, test_fraction=0.2, valid_fraction=0.2
@@ -572,23 +578,23 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, Path]:
     return job.fit(squares(24, 0), run=run), run
 
 
-def test_it_learns_what_moves(learnt: tuple[Classifier, Path]):
-    """Which way, not where; and beside it stand the nearest clip and the commonest class."""
-    job, run = learnt
+def test_the_model_learns_the_direction_of_motion(trained: tuple[Classifier, Path]):
+    """The model learns the direction, not the position; the table has the baselines."""
+    job, run = trained
     table = job.evaluate(squares(40, 1)).table.set_index("model")
     assert table.index.tolist() == ["LSTM", "1-nearest neighbor", "majority class"]
     assert table.loc["LSTM", "accuracy"] >= 0.9
     clips = squares(6, 2)[0]
-    again = load(run)
-    assert isinstance(again, Classifier)
-    pd.testing.assert_frame_equal(again.predict(clips), job.predict(clips))
-    assert again.evaluate(squares(4, 3)).table["model"].tolist() == ["LSTM", "majority class"]
+    loaded = load(run)
+    assert isinstance(loaded, Classifier)
+    pd.testing.assert_frame_equal(loaded.predict(clips), job.predict(clips))
+    assert loaded.evaluate(squares(4, 3)).table["model"].tolist() == ["LSTM", "majority class"]
     larger = [np.kron(clip, np.ones((1, 3, 3), np.uint8)) for clip in clips]
     assert job.predict(larger)["label"].tolist() == job.predict(clips)["label"].tolist()
 
 
-def test_what_decided_and_how_soon(learnt: tuple[Classifier, Path]):
-    job, run = learnt
+def test_attribution_and_early_classification(trained: tuple[Classifier, Path]):
+    job, run = trained
     assert "Early classification" in (run / "report.html").read_text(encoding="utf-8")
     data = squares(24, 0)
     sections = {section.title: section for section in job.report_sections(job.read(data))}
@@ -597,8 +603,8 @@ def test_what_decided_and_how_soon(learnt: tuple[Classifier, Path]):
     assert early["fraction of frames"].tolist() == [tenth / 10 for tenth in range(1, 11)]
     assert job.evaluation is not None
     test, probabilities = job.evaluation.outputs
-    right = job.predictor.targets(test) == probabilities.calibrated.argmax(axis=1)
-    assert early["accuracy"].iloc[-1] == pytest.approx(right.mean())
+    correct = job.predictor.targets(test) == probabilities.calibrated.argmax(axis=1)
+    assert early["accuracy"].iloc[-1] == pytest.approx(correct.mean())
     clip, label = data[0][0], data[1][0]
     steps, changes = job.occlusion_attribution(clip, label)
     assert steps == [f"{t / 10:.2f} s" for t in range(len(clip))]
@@ -606,12 +612,12 @@ def test_what_decided_and_how_soon(learnt: tuple[Classifier, Path]):
     assert np.isfinite(changes).all()
     assert changes.any()
     job.plot([clip], job.predict([clip])).draw_without_rendering()
-    assert [one.name for one in job.example_sequences(data, 3)][:2] == ["example 3", "example 4"]
+    assert [example.name for example in job.example_sequences(data, 3)][:2] == ["example 3", "example 4"]
     with pytest.raises(DataError, match="there is no label 'up'"):
         job.occlusion_attribution(clip, "up")
 
 
-def test_a_class_with_a_single_clip_is_learnt():
+def test_a_class_with_a_single_clip_is_learned():
     clips, labels = squares(20, 0)
     job = Classifier(**TINY).fit(([*clips, np.zeros((1, 16, 16))], [*labels, "nothing"]))
     assert job.classes == ("left", "nothing", "right")
@@ -619,9 +625,9 @@ def test_a_class_with_a_single_clip_is_learnt():
     assert "have a single frame" in " ".join(job.evaluate(([np.zeros((1, 16, 16))], ["nothing"])).notes)
 
 
-def test_who_cannot_watch(learnt: tuple[Classifier, Path], tmp_path: Path):
-    """A model of clips hears nothing, and a model of sounds sees nothing."""
-    job, clip = learnt[0], video_from_array(square("left"), SMALL, "x")
+def test_unsuitable_models_and_data_are_refused(trained: tuple[Classifier, Path], tmp_path: Path):
+    """A model of video clips refuses audio, and a model of audio clips refuses video."""
+    job, clip = trained[0], video_from_array(square("left"), SMALL, "x")
     with pytest.raises(
         UserError, match="this model was trained on video clips; keyword spotting needs a model of audio clips"
     ):
@@ -631,17 +637,17 @@ def test_who_cannot_watch(learnt: tuple[Classifier, Path], tmp_path: Path):
         job.predict(hum)
     with pytest.raises(DataError, match="contains texts, but this model was trained on video clips"):
         job.predict(["a.mp4"])
-    hears = Classifier(hidden_size=4, n_mels=8, conv_channels=2, epochs=1).fit(([hum] * 20, ["a", "b"] * 10))
+    audio_model = Classifier(hidden_size=4, n_mels=8, conv_channels=2, epochs=1).fit(([hum] * 20, ["a", "b"] * 10))
     with pytest.raises(DataError, match="contains video clips, but this model was trained on audio clips"):
-        hears.predict([clip])
+        audio_model.predict([clip])
     with pytest.raises(DataError, match="is not audio, but this model reads audio clips: give audio files"):
-        hears.spot_keywords([clip])
+        audio_model.spot_keywords([clip])
     write_video(square("left"), tmp_path / "a.mp4")
     with pytest.raises(DataError, match=r"a\.mp4"):
-        hears.spot_keywords(tmp_path / "a.mp4")
+        audio_model.spot_keywords(tmp_path / "a.mp4")
 
 
-def test_from_folder_to_answer_on_the_command_line(tmp_path: Path):
+def test_command_line_from_folder_to_predictions(tmp_path: Path):
     for i, (frames, label) in enumerate(zip(*squares(20, 0), strict=True)):
         (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
         write_video(frames, tmp_path / "data" / label / f"{i}.mp4")
@@ -650,21 +656,21 @@ def test_from_folder_to_answer_on_the_command_line(tmp_path: Path):
         word for name, value in TINY.items() if name != "color" for word in (f"--{name.replace('_', '-')}", str(value))
     ]
     words = ["fit", "classifier", str(tmp_path / "data"), "-o", run, "--no-color", *options]
-    done = runner.invoke(cli.app, words, catch_exceptions=False)
-    assert "1-nearest neighbor" in done.stdout
+    fitted = runner.invoke(cli.app, words, catch_exceptions=False)
+    assert "1-nearest neighbor" in fitted.stdout
     words = ["predict", run, str(tmp_path / "data/left/0.mp4"), "--picture", str(tmp_path / "decided.png")]
-    told = runner.invoke(cli.app, words, catch_exceptions=False)
-    assert told.stdout.startswith("id,label,probability,p_left,p_right\n0.mp4,")
+    predicted = runner.invoke(cli.app, words, catch_exceptions=False)
+    assert predicted.stdout.startswith("id,label,probability,p_left,p_right\n0.mp4,")
     assert (tmp_path / "decided.png").stat().st_size > 5000
 
 
 @pytest.mark.parametrize("frames", [1, 3, 40])
-def test_frames_that_decided_are_drawn(frames: int):
-    """Of few frames all, of many one in each of eight stretches; whatever the label holds."""
+def test_attribution_figures(frames: int):
+    """A few frames are all drawn; of many frames, one from each of eight segments; any label works."""
     rng = np.random.default_rng(0)
     for channels in (1, 3):
-        made = rng.integers(0, 255, (frames, 12, 30, channels)).astype(np.uint8)
-        figure = video_attribution_figure(made, np.arange(frames) / 10, rng.normal(size=frames), "$a: 0.8")
+        clip = rng.integers(0, 255, (frames, 12, 30, channels)).astype(np.uint8)
+        figure = video_attribution_figure(clip, np.arange(frames) / 10, rng.normal(size=frames), "$a: 0.8")
         figure.draw_without_rendering()
         assert len(figure.axes) == min(8, frames) + 1
 
@@ -672,14 +678,14 @@ def test_frames_that_decided_are_drawn(frames: int):
 # ---- digits that move ------------------------------------------------------------------------------------------------
 
 INK = np.zeros((28, 28), dtype=np.uint8)
-INK[4:24, 4:24] = 255  # as much as MNIST's pictures have at most
+INK[4:24, 4:24] = 255  # as large as MNIST's largest digits
 
 
-def test_every_motion_in_turn_as_a_file(tmp_path: Path):
-    """What they are called is what is seen in them."""
+def test_motions_are_written_as_labeled_files(tmp_path: Path):
+    """Each file shows the motion of its label."""
     digits.write_motions(digits.Digits(INK[None], np.zeros(1)), 20, tmp_path, 0)
-    found = sorted(tmp_path.rglob("*.mp4"))
-    assert len(found) == 20
+    paths = sorted(tmp_path.rglob("*.mp4"))
+    assert len(paths) == 20
     for number in range(20):
         motion = digits.MOTIONS[number % 10]
         clip = read_video(tmp_path / motion / f"{number}.mp4", ClipFormat(64, 64, color=False, frame_rate=0))
@@ -699,8 +705,8 @@ def test_every_motion_in_turn_as_a_file(tmp_path: Path):
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32), motion=st.sampled_from(digits.MOTIONS))
 def test_a_digit_never_leaves_the_frame(seed: int, motion: str):
-    way = digits.moving(motion, np.random.default_rng(seed))
-    frames = digits.drawn([INK], [way])
+    trajectory = digits.moving(motion, np.random.default_rng(seed))
+    frames = digits.drawn([INK], [trajectory])
     assert frames.shape == (digits.FRAMES, digits.SIDE, digits.SIDE)
     assert frames.any(axis=(1, 2)).all()
     assert not any(edge.any() for edge in (frames[:, 0], frames[:, -1], frames[:, :, 0], frames[:, :, -1]))
@@ -712,33 +718,33 @@ directions = st.sampled_from(list(digits.DIRECTIONS))
 @settings(deadline=None)
 @given(seed=st.integers(0, 2**32), first=directions, second=directions)
 def test_two_digits_start_apart_and_stay_inside(seed: int, first: str, second: str):
-    """The first is the farther left; each goes its way, far enough to be seen."""
-    ways = digits.two_trajectories((first, second), np.random.default_rng(seed))
-    (a, *_), (b, *_) = ways
+    """The first digit is left of the second; each moves far enough in its direction."""
+    trajectories = digits.two_trajectories((first, second), np.random.default_rng(seed))
+    (a, *_), (b, *_) = trajectories
     assert b.x - a.x > 6
     assert max(b.x - a.x, abs(b.y - a.y)) > digits._MIN_DISTANCE
-    for motion, way in zip((first, second), ways, strict=True):
-        assert len(way) == digits.FRAMES
-        assert all(10 <= at <= digits.SIDE - 10 for pose in way for at in (pose.x, pose.y))
+    for motion, trajectory in zip((first, second), trajectories, strict=True):
+        assert len(trajectory) == digits.FRAMES
+        assert all(10 <= at <= digits.SIDE - 10 for pose in trajectory for at in (pose.x, pose.y))
         right, down = digits.DIRECTIONS[motion]
-        assert (way[-1].x - way[0].x) * right + (way[-1].y - way[0].y) * down >= 14 - 1e-9
+        assert (trajectory[-1].x - trajectory[0].x) * right + (trajectory[-1].y - trajectory[0].y) * down >= 14 - 1e-9
 
 
-def test_the_protocol_reads_what_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """From IDX files as MNIST's to the table; the test part is of the test digits."""
+def test_the_motions_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """IDX files like MNIST's give the table; the test split shows test digits."""
     options: dict[str, Any] = {"train_clips": 30, "test_clips": 10}
     for part in ("train", "test"):
-        for of, array in (("images", np.stack([INK] * 3)), ("labels", np.arange(3, dtype=np.uint8))):
+        for kind, array in (("images", np.stack([INK] * 3)), ("labels", np.arange(3, dtype=np.uint8))):
             head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}i", *array.shape)
-            (tmp_path / f"{part}-{of}").write_bytes(head + array.tobytes())
-            options[f"{part}_{of}"] = f"{part}-{of}"
+            (tmp_path / f"{part}-{kind}").write_bytes(head + array.tobytes())
+            options[f"{part}_{kind}"] = f"{part}-{kind}"
     monkeypatch.setattr("lstmkit.data.catalog.locate", lambda name, file: tmp_path / file)
     job = Classifier(**{**TINY, "epochs": 1}, test_fraction=0.0, valid_fraction=0.4)
     labels = []
     evaluate = Classifier.evaluate
 
-    def recorded(self: Classifier, data: Any, **given: Any) -> Evaluation:
-        evaluation = evaluate(self, data, **given)
+    def recorded(self: Classifier, data: Any, **keywords: Any) -> Evaluation:
+        evaluation = evaluate(self, data, **keywords)
         labels.extend(evaluation.outputs.examples.require_labels())
         return evaluation
 
