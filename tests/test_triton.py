@@ -23,7 +23,7 @@ from torch.testing import assert_close
 
 import blocks_at_once
 import cases
-from cases import LAST_DIGITS, noisy, training_step
+from cases import LAST_DIGITS, noisy
 from lstmkit import GRU, LSTM
 from lstmkit.cells import CellSpec
 from lstmkit.ops import dispatch, spec_encoding
@@ -83,7 +83,7 @@ def _poisoned(empty: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
 
 
 def kernels_and_expected(
-    call: Call, run_expected: Callable[[Call], Any] = cases.alone
+    call: Call, run_expected: Callable[[Call], Any] = cases.run_unbatched
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Values and gradients of the kernels, and the expected ones."""
     got = cases.with_gradients(call, dispatch.run(call, "triton"))
@@ -218,7 +218,7 @@ def test_without_gradients_nothing_is_saved(monkeypatch: pytest.MonkeyPatch) -> 
     call = make_call(CellSpec("lstm", 3, 5, layer_norm=True), 4, 3)
     with torch.no_grad():
         result = dispatch.run(call, "triton")
-        assert_close(cases.values(call, result), cases.values(call, cases.alone(call)), **LAST_DIGITS)
+        assert_close(cases.values(call, result), cases.values(call, cases.run_unbatched(call)), **LAST_DIGITS)
     (kept,) = runs
     assert len(kept.cs) == 1
     assert not kept.saved.numel() + kept.normalized.numel() + kept.unprojected.numel()
