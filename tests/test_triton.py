@@ -23,7 +23,7 @@ from torch.testing import assert_close
 
 import blocks_at_once
 import cases
-from cases import LAST_DIGITS, noisy
+from cases import LAST_DIGITS, noisy, training_step
 from lstmkit import GRU, LSTM
 from lstmkit.cells import CellSpec
 from lstmkit.ops import dispatch, spec_encoding
@@ -256,7 +256,7 @@ def test_compiled_training_step(layer: type[LSTM], options: dict[str, Any]) -> N
     compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
     for n_steps, lengths in ((2, None), (3, torch.tensor([3, 1]))):
         x = torch.randn(n_steps, 2, 3, device=DEVICE)
-        both_results = (trained(module, step, x, lengths) for step in (compiled, module))
+        both_results = (training_step(module, step, x, lengths) for step in (compiled, module))
         assert_close(*both_results, rtol=1e-5, atol=1e-6)
 
 
