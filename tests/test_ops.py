@@ -1,7 +1,7 @@
-"""The contract of a back end, over every cell, option and direction; and the choosing point.
+"""The contract of a back end, over every cell, option and direction; and the dispatcher.
 
-``cases.run_unbatched`` computes a call independently: it cuts each sequence to its length, flips it if the pass is
-reversed, and runs it alone through the plain forward loop, which ``test_cells.py`` compares with the equations.
+``cases.alone`` computes the expected result: it cuts each sequence to its length, flips it if the pass is reversed, and
+runs it by itself through the plain forward loop, which ``test_cells.py`` compares with the equations.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DIRECTIONS = pytest.mark.parametrize("directions", cases.DIRECTIONS.values(), id
 
 
 def accepted(backend: str, *calls: Call) -> list[Call]:
-    """The calls that ``backend`` can run. If it refuses them all, the test compares nothing and is skipped."""
+    """The calls that ``backend`` can run; the test is skipped if it refuses all of them."""
     refusals = [dispatch.BACKENDS[backend].unsupported_reason(call) for call in calls]
     if None not in refusals:
         pytest.skip("; ".join(dict.fromkeys(map(str, refusals))))
@@ -43,25 +43,25 @@ def states_and_outputs(call: Call, backend: str) -> dict[str, Tensor]:
     return cases.values(call, dispatch.run(call, backend))
 
 
-# ---- every back end gives what the call means ------------------------------------------------------------------------
+# ---- every back end fulfills the contract ----------------------------------------------------------------------------
 
 
 @DIRECTIONS
 @BACKENDS
 @SPECS
 def test_contract(spec: CellSpec, backend: str, directions: tuple[bool, ...]) -> None:
-    """Outputs, final states and all gradients are those of every sequence run alone, in every shape of batch."""
+    """Outputs, final states and all gradients equal those of every sequence run alone, in every batch shape."""
     calls = [cases.make_call(spec, *shape, directions) for shape in cases.SHAPES.values()]
     for call in accepted(backend, *calls):
         got = cases.with_gradients(call, dispatch.run(call, backend))
-        wanted = cases.with_gradients(call, cases.run_unbatched(call))
+        expected = cases.with_gradients(call, cases.alone(call))
         shape = f"x {tuple(call.x.shape)}, lengths {call.lengths}"
-        assert_close(got, wanted, **LAST_DIGITS, msg=lambda text, shape=shape: f"{shape}: {text}")
+        assert_close(got, expected, **LAST_DIGITS, msg=lambda text, shape=shape: f"{shape}: {text}")
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rnn_tanh", "rnn_relu"])
 def test_torch_runs_the_plain_cells(kind: str) -> None:
-    """The contract is not passed by refusing: torch's back end takes what torch has, the reference everything."""
+    """torch's back end accepts the cells that torch has: it does not pass the contract by refusing."""
     for bias in (True, False):
         call = cases.make_call(CellSpec(kind, 3, 5, bias), lengths=[3, 0, 5], directions=(False, True))
         assert dispatch.BACKENDS["torch"].unsupported_reason(call) is None
@@ -72,7 +72,7 @@ def test_torch_runs_the_plain_cells(kind: str) -> None:
 @pytest.mark.skipif(native_kernels.extension is None, reason="lstmkit was installed without its extension")
 @pytest.mark.parametrize("gate", ["input", "forget", "output"])
 def test_an_lstm_without_a_gate_runs_on_the_kernels(gate: str) -> None:
-    """As a whole one whose gate is open: the contract is not passed by refusing, step by step neither."""
+    """The kernels run it as a full LSTM whose gate is open, for sequences and step by step."""
     spec = CellSpec(f"lstm_no_{gate}_gate", 3, 5, peephole=True)
     call = cases.make_call(spec, lengths=[3, 0, 5])
     assert [c.backend for c in dispatch.candidates(call) if c.chosen] == ["native"]
@@ -87,7 +87,7 @@ def test_an_lstm_without_a_gate_runs_on_the_kernels(gate: str) -> None:
 @DIRECTIONS
 @SPECS
 def test_the_kernels_run_all_cells_but_three(spec: CellSpec, directions: tuple[bool, ...]) -> None:
-    """With noise too: the contract is not passed by refusing."""
+    """The kernels accept all cells but three, with noise too."""
     call = noisy(cases.make_call(spec, lengths=[3, 0, 5], directions=directions))
     refused = spec.kind in ("lstm_full_gates", "lstm_linear_input", "lstm_linear_output")
     assert (dispatch.BACKENDS["native"].unsupported_reason(call) is not None) == refused
@@ -95,8 +95,8 @@ def test_the_kernels_run_all_cells_but_three(spec: CellSpec, directions: tuple[b
 
 @DIRECTIONS
 @SPECS
-def test_the_reference_takes_everything(spec: CellSpec, directions: tuple[bool, ...]) -> None:
-    """So that ``"auto"`` never raises."""
+def test_the_reference_accepts_everything(spec: CellSpec, directions: tuple[bool, ...]) -> None:
+    """The reference accepts every call, so that ``"auto"`` never raises."""
     call = noisy(cases.make_call(spec, lengths=[3, 0, 5], directions=directions, trace=True))
     for variant in (call, call._replace(x=call.x[:0], lengths=None), call._replace(trace=False, lengths=None)):
         assert dispatch.BACKENDS["reference"].unsupported_reason(variant) is None
@@ -105,8 +105,8 @@ def test_the_reference_takes_everything(spec: CellSpec, directions: tuple[bool, 
 @DIRECTIONS
 @BACKENDS
 @SPECS
-def test_padding_is_never_seen(spec: CellSpec, backend: str, directions: tuple[bool, ...]) -> None:
-    """With NaN and infinity in the padding everything is, to the bit, as with zeros there; so are the gradients."""
+def test_padding_does_not_change_the_results(spec: CellSpec, backend: str, directions: tuple[bool, ...]) -> None:
+    """NaN and infinity in the padding give the same bits as zeros there, for values and gradients."""
     clean = cases.make_call(spec, 4, 4, [3, 0, 4, 1], directions)
     accepted(backend, clean)
     assert clean.lengths is not None
@@ -114,9 +114,9 @@ def test_padding_is_never_seen(spec: CellSpec, backend: str, directions: tuple[b
     poison = torch.tensor([float("nan"), float("inf"), -float("inf")], dtype=clean.x.dtype).expand_as(clean.x)
     poisoned = clean._replace(x=torch.where(padding, poison, clean.x.detach()).requires_grad_())
     zeros = clean._replace(x=clean.x.detach().masked_fill(padding, 0).requires_grad_())
-    wanted = cases.with_gradients(zeros, dispatch.run(zeros, backend))
+    expected = cases.with_gradients(zeros, dispatch.run(zeros, backend))
     got = cases.with_gradients(poisoned, dispatch.run(poisoned, backend))
-    assert_close(got, wanted, rtol=0, atol=0)
+    assert_close(got, expected, rtol=0, atol=0)
     assert all(value.isfinite().all() for value in got.values())
     assert (got["gradient of x"][padding] == 0).all()
     for i in range(len(directions)):
@@ -126,8 +126,8 @@ def test_padding_is_never_seen(spec: CellSpec, backend: str, directions: tuple[b
 @pytest.mark.parametrize("shape", [(0, 2), (3, 0), (0, 0)], ids=["no steps", "no sequences", "nothing"])
 @BACKENDS
 @SPECS
-def test_nothing_to_do(spec: CellSpec, backend: str, shape: tuple[int, int]) -> None:
-    """No steps or no sequences: empty outputs of the right shape, the initial states, gradients that are zero."""
+def test_empty_batches_and_sequences(spec: CellSpec, backend: str, shape: tuple[int, int]) -> None:
+    """No steps or no sequences give empty outputs of the right shape, the initial states, and zero gradients."""
     calls = [cases.make_call(spec, *shape, lengths, (False, True)) for lengths in (None, [0] * shape[1])]
     for call in accepted(backend, *calls):
         together = dispatch.run(call, backend)
@@ -141,14 +141,14 @@ def test_nothing_to_do(spec: CellSpec, backend: str, shape: tuple[int, int]) -> 
         )
 
 
-@pytest.mark.parametrize("kind", [torch.int32, torch.int16, torch.uint8])
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
 @ABLE
-def test_any_whole_lengths(backend: str, kind: torch.dtype) -> None:
-    """Lengths of any whole-number type do the same."""
+def test_lengths_of_any_integer_dtype(backend: str, dtype: torch.dtype) -> None:
+    """Lengths of any integer dtype give the same results."""
     call = cases.make_call(CellSpec("lstm", 3, 5), 5, 3, [3, 0, 5])
     assert call.lengths is not None
-    wanted = states_and_outputs(call, backend)
-    assert_close(states_and_outputs(call._replace(lengths=call.lengths.to(kind)), backend), wanted, rtol=0, atol=0)
+    expected = states_and_outputs(call, backend)
+    assert_close(states_and_outputs(call._replace(lengths=call.lengths.to(dtype)), backend), expected, rtol=0, atol=0)
 
 
 @ABLE
@@ -167,8 +167,8 @@ def test_any_strides(backend: str) -> None:
 
 
 @ABLE
-def test_call_is_left_as_it_was(backend: str) -> None:
-    """Running writes into none of the tensors it is handed."""
+def test_running_does_not_change_the_call(backend: str) -> None:
+    """Running writes to no tensor of the call."""
     call = cases.make_call(CellSpec("lstm", 3, 5), 5, 4, [3, 0, 5, 1], (False, True))
     before = {name: leaf.detach().clone() for name, leaf in cases.leaves(call).items()}
     cases.with_gradients(call, dispatch.run(call, backend))
@@ -179,19 +179,19 @@ def test_call_is_left_as_it_was(backend: str) -> None:
 def test_without_gradients(backend: str) -> None:
     """Under ``no_grad`` the values are the same."""
     call = cases.make_call(CellSpec("lstm", 3, 5), 5, 4, [3, 0, 5, 1])
-    wanted = states_and_outputs(call, backend)
+    expected = states_and_outputs(call, backend)
     with torch.no_grad():
         got = states_and_outputs(call, backend)
-    assert_close(got, {name: value.detach() for name, value in wanted.items()}, rtol=0, atol=0)
+    assert_close(got, {name: value.detach() for name, value in expected.items()}, rtol=0, atol=0)
     assert not any(value.requires_grad for value in got.values())
 
 
 @SPECS
 def test_reference_derivatives(spec: CellSpec) -> None:
-    """First and second derivatives of the reference, by everything at once, are those of finite differences.
+    """First and second derivatives of the reference by all inputs equal finite differences.
 
-    Input, weights and states move together along a random line, on which the outputs are a function of one number: a
-    wrong derivative in any of them, or a wrong second one in any pair, shows.
+    Input, weights and states move together along a random line, on which the outputs are a function of one number. A
+    wrong derivative by any of them, or a wrong second one by any pair, makes the check fail.
     """
     call = cases.make_call(spec, 3, 2, [2, 3], (False, True))
     inputs = cases.leaves(call)
@@ -206,12 +206,12 @@ def test_reference_derivatives(spec: CellSpec) -> None:
             )
             for i, p in enumerate(call.passes)
         ]
-        there = call._replace(x=moved["x"], passes=tuple(passes))
-        return cases.uneven_sum(states_and_outputs(there, "reference").values())
+        moved_call = call._replace(x=moved["x"], passes=tuple(passes))
+        return cases.uneven_sum(states_and_outputs(moved_call, "reference").values())
 
-    here = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(along, here)
-    assert torch.autograd.gradgradcheck(along, here)
+    position = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(along, position)
+    assert torch.autograd.gradgradcheck(along, position)
 
 
 # ---- noise -----------------------------------------------------------------------------------------------------------
@@ -231,20 +231,20 @@ def test_contract_with_noise(spec: CellSpec, backend: str, directions: tuple[boo
 @DIRECTIONS
 @ABLE
 @SPECS
-def test_recompute_changes_nothing(spec: CellSpec, backend: str, directions: tuple[bool, ...]) -> None:
-    """Whether a back end keeps the steps or does them again, values and gradients are the same."""
+def test_recompute_does_not_change_the_results(spec: CellSpec, backend: str, directions: tuple[bool, ...]) -> None:
+    """Values and gradients are the same whether a back end stores the steps or recomputes them."""
     for n_steps, lengths in ((7, None), (17, [3, 0, 17, 1, 16, 9, 17])):
         call = noisy(cases.make_call(spec, n_steps, 7, lengths, directions))
         accepted(backend, call)
-        results = [dispatch.run(call._replace(recompute=again), backend) for again in (False, True)]
-        kept, redone = (cases.with_gradients(call, result) for result in results)
-        assert_close(redone, kept, **LAST_DIGITS)
+        results = [dispatch.run(call._replace(recompute=recompute), backend) for recompute in (False, True)]
+        stored, recomputed = (cases.with_gradients(call, result) for result in results)
+        assert_close(recomputed, stored, **LAST_DIGITS)
 
 
 @BACKENDS
 @SPECS
-def test_recurrent_mask_hides_columns_of_the_recurrent_weight(spec: CellSpec, backend: str) -> None:
-    """``U (m ⊙ h) = (U diag(m)) h``: a mask is the same as weights whose columns are scaled by it, at every step."""
+def test_a_recurrent_mask_equals_scaled_recurrent_weights(spec: CellSpec, backend: str) -> None:
+    """``U (m ⊙ h) = (U diag(m)) h``: a mask equals weights whose columns are scaled by it, at every step."""
     call = cases.make_call(spec, 4, 2, directions=(False, True))
     mask = cases.numbers(spec.output_size, seed=99)
     masked = map_passes(call, lambda p: p._replace(recurrent_mask=mask.expand(2, -1)))
@@ -260,7 +260,7 @@ def with_zoneout(call: Call, zoneout: Callable[[Pass], Zoneout]) -> Call:
 @BACKENDS
 @SPECS
 def test_zoneout(spec: CellSpec, backend: str) -> None:
-    """A share of 1 keeps the state for ever, 0 changes nothing, and one step with ``k`` is ``k·old + (1 - k)·new``."""
+    """Zoneout 1 keeps the state, 0 changes nothing, and one step with ``k`` gives ``k·old + (1 - k)·new``."""
     call = cases.make_call(spec, 4, 3, [4, 1, 3], (False, True))
     keep = with_zoneout(call, lambda p: tuple(torch.ones(4, *s.shape, dtype=s.dtype) for s in p.state))
     accepted(backend, keep)
@@ -274,10 +274,10 @@ def test_zoneout(spec: CellSpec, backend: str) -> None:
         assert_close(states_and_outputs(off, backend), plain, **LAST_DIGITS)
 
     one_step = cases.make_call(spec, 1, 3)
-    shares = [0.25, 0.75, 0.5, 0.125, 0.875][: len(spec.state_sizes)]
-    (mixed,) = dispatch.run(with_zoneout(one_step, lambda p: tuple(shares)), backend).passes()
+    probabilities = [0.25, 0.75, 0.5, 0.125, 0.875][: len(spec.state_sizes)]
+    (mixed,) = dispatch.run(with_zoneout(one_step, lambda p: tuple(probabilities)), backend).passes()
     (new,) = dispatch.run(one_step, "reference").passes()
-    for k, old, s, result in zip(shares, one_step.passes[0].state, new.state, mixed.state, strict=True):
+    for k, old, s, result in zip(probabilities, one_step.passes[0].state, new.state, mixed.state, strict=True):
         assert_close(result, k * old + (1 - k) * s, **LAST_DIGITS)
     assert_close(mixed.output[0], mixed.state[0], rtol=0, atol=0)
 
@@ -289,7 +289,7 @@ def test_zoneout(spec: CellSpec, backend: str) -> None:
 @BACKENDS
 @SPECS
 def test_contract_of_traces(spec: CellSpec, backend: str, directions: tuple[bool, ...]) -> None:
-    """Gates and states of every step, with their gradients, are those of every sequence run alone."""
+    """Gates and states of every step, with their gradients, equal those of every sequence run alone."""
     call = noisy(cases.make_call(spec, 5, 4, [3, 0, 5, 1], directions, trace=True))
     accepted(backend, call)
     together = dispatch.run(call, backend)
@@ -306,48 +306,50 @@ def test_contract_of_traces(spec: CellSpec, backend: str, directions: tuple[bool
 
 @BACKENDS
 @SPECS
-def test_trace_keeps_the_equations(spec: CellSpec, backend: str) -> None:
-    """What is traced adds up: the cell state is scaled and added to, gates are between 0 and 1, and so on."""
+def test_traces_satisfy_the_equations(spec: CellSpec, backend: str) -> None:
+    """The traced gates and states satisfy the equations of the cell, and gates are between 0 and 1."""
     call = cases.make_call(spec, 6, 3, directions=(False, True), trace=True)
     accepted(backend, call)
     for p, result in zip(call.passes, dispatch.run(call, backend).passes(), strict=True):
         assert result.trace is not None
-        t = {name: gate.flip(0) if p.reverse else gate for name, gate in result.trace.items()}
+        trace = {name: gate.flip(0) if p.reverse else gate for name, gate in result.trace.items()}
         before = {
-            name: torch.cat([initial[None], t[name][:-1]])
+            name: torch.cat([initial[None], trace[name][:-1]])
             for name, initial in zip(spec.cell.states, p.state, strict=True)
         }
-        for name in t.keys() & {"input", "forget", "output", "reset", "update"}:
-            assert ((t[name] > 0) & (t[name] < 1)).all()
+        for name in trace.keys() & {"input", "forget", "output", "reset", "update"}:
+            assert ((trace[name] > 0) & (trace[name] < 1)).all()
         if spec.kind == "lstm":
-            assert_close(t["cell"], t["forget"] * before["cell"] + t["input"] * t["candidate"], **LAST_DIGITS)
+            assert_close(
+                trace["cell"], trace["forget"] * before["cell"] + trace["input"] * trace["candidate"], **LAST_DIGITS
+            )
             if spec.coupled:
-                assert_close(t["input"], 1 - t["forget"], **LAST_DIGITS)
+                assert_close(trace["input"], 1 - trace["forget"], **LAST_DIGITS)
             if not spec.layer_norm:
-                hidden = t["output"] * t["cell"].tanh()
+                hidden = trace["output"] * trace["cell"].tanh()
                 hidden = hidden @ p.params["weight_hr"].T if spec.proj_size else hidden
-                assert_close(t["hidden"], hidden, **LAST_DIGITS)
+                assert_close(trace["hidden"], hidden, **LAST_DIGITS)
         if spec.kind == "gru":
-            hidden = (1 - t["update"]) * t["candidate"] + t["update"] * before["hidden"]
-            assert_close(t["hidden"], hidden, **LAST_DIGITS)
+            hidden = (1 - trace["update"]) * trace["candidate"] + trace["update"] * before["hidden"]
+            assert_close(trace["hidden"], hidden, **LAST_DIGITS)
         for name, final in zip(spec.cell.states, result.state, strict=True):
-            assert_close(t[name][-1], final, rtol=0, atol=0)
+            assert_close(trace[name][-1], final, rtol=0, atol=0)
 
 
 @SPECS
-def test_trace_of_nothing(spec: CellSpec) -> None:
-    """With no steps there is an empty trace of every gate and state, each as wide as ever."""
-    some = dispatch.run(cases.make_call(spec, 1, 2, trace=True)).passes()[0].trace
-    none = dispatch.run(cases.make_call(spec, 0, 2, trace=True)).passes()[0].trace
-    assert some is not None
-    assert none is not None
-    assert {name: gate.shape[1:] for name, gate in none.items()} == {
-        name: gate.shape[1:] for name, gate in some.items()
+def test_trace_of_an_empty_sequence(spec: CellSpec) -> None:
+    """Without steps the trace has every gate and state, with their usual widths."""
+    nonempty = dispatch.run(cases.make_call(spec, 1, 2, trace=True)).passes()[0].trace
+    empty = dispatch.run(cases.make_call(spec, 0, 2, trace=True)).passes()[0].trace
+    assert nonempty is not None
+    assert empty is not None
+    assert {name: gate.shape[1:] for name, gate in empty.items()} == {
+        name: gate.shape[1:] for name, gate in nonempty.items()
     }
-    assert all(len(gate) == 0 for gate in none.values())
+    assert all(len(gate) == 0 for gate in empty.values())
 
 
-# ---- the choosing point ----------------------------------------------------------------------------------------------
+# ---- the dispatcher --------------------------------------------------------------------------------------------------
 
 REFUSED_BY_TORCH: dict[str, tuple[Call, str]] = {
     "peephole": (cases.make_call(CellSpec("lstm", 3, 5, peephole=True)), "torch has no peephole option"),
@@ -372,8 +374,8 @@ REFUSED_BY_TORCH: dict[str, tuple[Call, str]] = {
 
 
 @pytest.mark.parametrize(("call", "reason"), REFUSED_BY_TORCH.values(), ids=REFUSED_BY_TORCH)
-def test_refusal_is_said_and_never_passed_over(call: Call, reason: str) -> None:
-    """By name: an error with the reason. By ``"auto"``: another back end, without a word."""
+def test_a_refusal_raises_by_name_and_falls_back_with_auto(call: Call, reason: str) -> None:
+    """By name, the refusal is an error with its reason; ``"auto"`` uses another back end."""
     assert dispatch.BACKENDS["torch"].unsupported_reason(call) == reason
     with pytest.raises(BackendUnavailable, match=f"^backend 'torch' cannot run this: {reason}$"):
         dispatch.run(call, "torch")
@@ -385,7 +387,7 @@ def test_refusal_is_said_and_never_passed_over(call: Call, reason: str) -> None:
 
 @pytest.mark.parametrize("backend", [name for name in cases.BACKENDS if name != "reference"])
 def test_every_refusal_is_an_error_with_its_reason(backend: str) -> None:
-    """A call that a back end refuses raises with the same reason if the back end is asked for by name."""
+    """A call that a back end refuses raises the same reason if the back end is requested by name."""
     refused = 0
     for spec, directions in itertools.product(cases.cell_specs(), cases.DIRECTIONS.values()):
         call = cases.make_call(spec, lengths=[3, 0, 5], directions=directions)
@@ -401,8 +403,8 @@ def test_every_refusal_is_an_error_with_its_reason(backend: str) -> None:
     assert refused
 
 
-def test_auto_takes_the_first_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the order of the table; the others are asked, and their answers are kept."""
+def test_auto_uses_the_first_back_end_that_can_run_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Back ends are tried in the order of the table, and ``candidates`` lists all their answers."""
     call = cases.make_call(CellSpec("lstm", 3, 5))
 
     def backend(name: str, unsupported_reason: str | None) -> Any:
@@ -422,20 +424,20 @@ def test_auto_takes_the_first_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [c.chosen for c in dispatch.candidates(call, "c")] == [False, False, True]
 
 
-@pytest.mark.parametrize("ask", [dispatch.check_name, lambda name: dispatch.run(call_of_any_kind(), name)])
+@pytest.mark.parametrize("ask", [dispatch.check_name, lambda name: dispatch.run(any_call(), name)])
 def test_unknown_backend(ask: Callable[[str], object]) -> None:
-    """A name that is no back end is refused with those that are."""
+    """An unknown name is refused with the list of known names."""
     known = ", ".join(["auto", *cases.BACKENDS])
     with pytest.raises(ValueError, match=f"^unknown backend 'tpu'; known: {known}$"):
         ask("tpu")
 
 
-def call_of_any_kind() -> Call:
+def any_call() -> Call:
     return cases.make_call(CellSpec("lstm", 3, 5))
 
 
-def test_names() -> None:
-    """A back end is found under its own name, and a good name is handed back."""
+def test_backend_names() -> None:
+    """A back end is registered under its name, and a valid name is returned."""
     assert {name: backend.NAME for name, backend in dispatch.BACKENDS.items()} == {n: n for n in cases.BACKENDS}
     assert [dispatch.check_name(name) for name in ("auto", *cases.BACKENDS)] == ["auto", *cases.BACKENDS]
     assert issubclass(BackendUnavailable, ValueError)
