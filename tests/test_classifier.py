@@ -341,7 +341,7 @@ def test_sequences_from_a_long_table(tmp_path: Path):
         ({"x": [1, 2, None, 4, 5]}, "column 'x', row 3: nan is a missing value"),
         ({"x": [1, 2, "three", 4, 5]}, "column 'x', row 3: 'three' is not a number"),
         ({"x": [1, 2, float("inf"), 4, 5]}, "is infinite"),
-        ({"id": ["b", "a", None, "a", "a"]}, "column 'id', row 3: None is not an id"),
+        ({"id": ["b", "a", None, "a", "a"]}, "column 'id', row 3: None is not a valid id"),
     ):
         with pytest.raises(DataError, match=message):
             read_labeled_examples(frame.assign(**change), columns)

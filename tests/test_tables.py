@@ -57,7 +57,7 @@ def test_what_pandas_writes_comes_back(separator: str, quoting: int):
     pd.testing.assert_frame_equal(parse_delimited(text, "t").frame, frame)
 
 
-@pytest.mark.parametrize("separator", [",", ";"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_a_quoted_field_may_have_line_breaks(separator: str):
     text = f'id{separator}text\na{separator}"one\ntwo"\nb{separator}5" screen\n'
     assert parse_delimited(text, "t").frame["text"].tolist() == ["one\ntwo", '5" screen']
@@ -71,7 +71,8 @@ def test_a_quoted_field_may_have_line_breaks(separator: str):
         ('\n\na;b\n1;"x" y\n', 't: line 4: a quotation mark (") begins a field'),
         ('a,b\n1,"x\ny"\n\n2,hello, world\n', "t: line 5 has 3 fields, expected 2: '2,hello, world'"),
         ("a\tb\n1\tx\n2\ty\tz\n", "t: line 3 has 3 fields, expected 2"),
-        ('a\tb\n1\t"x\ny"\n', "t: line 3 has 1 fields, expected 2"),
+        ('a\tb\n1\t"x\ny" z\n', "t: line 3 has 1 fields, expected 2"),
+        ('a\tb\n1\t"x\n2\ty"\n3\n', "t: line 4 has 1 fields, expected 2"),
         ("a|b\n1|x\u2028y\n2|y|z\n", "t: line 3 has 3 fields, expected 2"),
     ],
 )

@@ -41,8 +41,9 @@ def parse_delimited(text: str, name: str, separator: str = "", has_header: bool 
     """Parse delimited text. Every row must have as many fields as the first.
 
     Commas and semicolons: fields are quoted as in RFC 4180, and a quoted field may have line breaks. Tabs and ``|``:
-    every line is a row. A quotation mark is a character as any other, unless all cells of a column are quoted, or a
-    quoted cell has doubled quotation marks.
+    every line is a row, and a quotation mark is a character as any other, unless all cells of a column are quoted, or
+    a quoted cell has doubled quotation marks. Only if lines are too short and quoted fields with line breaks explain
+    it, the text is read as in RFC 4180.
 
     Args:
         text: The text.
@@ -64,10 +65,10 @@ def parse_delimited(text: str, name: str, separator: str = "", has_header: bool 
     blank = len(text) - len(text.lstrip("\r\n"))
     n_blank_lines, text = len(_LINE_BREAK.findall(text[:blank])), text.strip("\r\n")
     separator = separator or _find_separator(text)
-    is_quoted = separator not in _LITERAL_QUOTES and '"' in text
+    is_quoted = '"' in text and (separator not in _LITERAL_QUOTES or _has_quoted_line_breaks(text, separator))
     if is_quoted:
         _check_quotes(text, separator, name, n_blank_lines)
-    _, first = next(_rows(text, separator))
+    _, first = next(_rows(text, separator, is_quoted))
     if has_header is None:
         has_header = not all(_NOT_A_HEADER.fullmatch(cell) for cell in first)
     if has_header and not _LINE_BREAK.search(text):
@@ -102,7 +103,7 @@ def parse_delimited(text: str, name: str, separator: str = "", has_header: bool 
         if not ragged:
             raise DataError(f"{name} cannot be read as CSV: {one_line(error)}") from error
         bad = ragged[0]
-        rows = _rows(text, separator, with_blank=len(keys) == 1)
+        rows = _rows(text, separator, is_quoted, with_blank=len(keys) == 1)
         line, _ = next(itertools.islice(rows, bad.number - 1, None))
         raise DataError(
             f"{name}: line {line + n_blank_lines} has {bad.actual_columns} fields, expected {bad.expected_columns}: "
@@ -119,15 +120,18 @@ def parse_delimited(text: str, name: str, separator: str = "", has_header: bool 
 def _find_separator(text: str) -> str:
     """The separator that splits the first rows into equal numbers of fields."""
     head = text if len(text) < _SAMPLE_LENGTH else text[:_SAMPLE_LENGTH].rpartition("\n")[0] or text.partition("\n")[0]
-    counts = {separator: [len(cells) for _, cells in _rows(head, separator)] for separator in "\t;|,"}
+    counts = {
+        separator: [len(cells) for _, cells in _rows(head, separator, separator not in _LITERAL_QUOTES)]
+        for separator in "\t;|,"
+    }
     candidates = [separator for separator in counts if counts[separator][0] > 1]
     consistent = [separator for separator in candidates if len(set(counts[separator])) == 1]
     return consistent[0] if consistent else max(candidates, key=lambda separator: counts[separator][0], default=",")
 
 
-def _rows(text: str, separator: str, *, with_blank: bool = False) -> Iterator[tuple[int, list[str]]]:
+def _rows(text: str, separator: str, is_quoted: bool, *, with_blank: bool = False) -> Iterator[tuple[int, list[str]]]:
     """Line, from 1, and fields of each row, quotation marks included; rows without text only if ``with_blank``."""
-    if separator in _LITERAL_QUOTES or '"' not in text:
+    if not is_quoted or '"' not in text:
         lines = enumerate(_LINE_BREAK.split(text), 1)
         yield from ((number, line.split(separator)) for number, line in lines if line or with_blank)
         return
@@ -148,18 +152,41 @@ def _rows(text: str, separator: str, *, with_blank: bool = False) -> Iterator[tu
             cells = []
 
 
+def _has_quoted_line_breaks(text: str, separator: str) -> bool:
+    """Whether lines are too short because quoted fields have line breaks, not because quotation marks are stray.
+
+    A field between two stray marks of different rows has separators.
+    """
+    counts = {len(cells) for _, cells in _rows(text, separator, False)}
+    if len(counts) == 1:
+        return False
+    fields = [field for _, field in _quoted_fields(text, separator)]
+    broken = [field for field in fields if field is not None and _LINE_BREAK.search(field)]
+    return bool(broken) and None not in fields and not any(separator in field for field in broken)
+
+
 def _check_quotes(text: str, separator: str, name: str, n_blank_lines: int) -> None:
     """Raise DataError if a field begins with a quotation mark, but does not end with one."""
-    start = re.compile(rf'(?:\A|(?<=[{separator}\r\n]))"')
-    position = 0
-    while match := start.search(text, position):
-        quoted = _QUOTED.match(text, match.start())
-        if quoted is None or text[quoted.end() : quoted.end() + 1] not in ("", separator, "\r", "\n"):
-            line = len(_LINE_BREAK.findall(text, 0, match.start())) + 1 + n_blank_lines
+    for start, field in _quoted_fields(text, separator):
+        if field is None:
+            line = len(_LINE_BREAK.findall(text, 0, start)) + 1 + n_blank_lines
             raise DataError(
                 f'{name}: line {line}: a quotation mark (") begins a field and is never closed at the end of one: '
                 'write the field as "…", with each " in it doubled'
             )
+
+
+def _quoted_fields(text: str, separator: str) -> Iterator[tuple[int, str | None]]:
+    """Start and text of each field that begins with a quotation mark; ends with ``None`` if one is not closed."""
+    mark = re.compile(rf'(?:\A|(?<=[{separator}\r\n]))"')
+    position = 0
+    while match := mark.search(text, position):
+        start = match.start()
+        quoted = _QUOTED.match(text, start)
+        if quoted is None or text[quoted.end() : quoted.end() + 1] not in ("", separator, "\r", "\n"):
+            yield start, None
+            return
+        yield start, quoted[0]
         position = quoted.end()
 
 
