@@ -100,7 +100,7 @@ def check_decoded_size(size: int, name: object) -> None:
 class _BoundedReader(io.RawIOBase):
     """Reads from ``source`` until it has given more bytes than a file may have."""
 
-    def __init__(self, source: IO[bytes], name: str, copies: int) -> None:
+    def __init__(self, source: gzip.GzipFile, name: str, copies: int) -> None:
         self._source, self._name, self._copies, self._size = source, name, copies, 0
 
     def readable(self) -> bool:

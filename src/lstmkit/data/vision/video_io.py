@@ -232,7 +232,7 @@ def video_from_array(array: Any, clip_format: ClipFormat, name: str) -> VideoCli
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)) or 0 in shape:
         raise DataError(f"{name} has shape {shape}: {advice}")
     values = scale_pixels(array, name)
-    pixels = (255 * (values[..., None] if values.ndim == 3 else values)).round().astype(np.uint8)
+    pixels: Any = (255 * (values[..., None] if values.ndim == 3 else values)).round().astype(np.uint8)
     frames = np.stack(
         [resize_with_pad(frame, clip_format.height, clip_format.width, clip_format.color) for frame in pixels]
     )
