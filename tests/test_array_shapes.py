@@ -91,7 +91,7 @@ def test_pixels_of_any_type(dtype: Any):
         (np.eye(8, dtype=np.uint8)[None], "0 and 1 only, where 255 is white"),
         (np.full((5, 8, 8), 200.0), "out of range"),
         (np.full((5, 8, 8), 300), "out of range"),
-        (np.zeros((9, 8, 3)), r"has shape \(9, 8, 3\)"),
+        (np.zeros((9, 10, 3)), r"has shape \(9, 10, 3\)"),
     ],
 )
 def test_pixels_that_are_not_plausible_are_refused(array: np.ndarray, phrase: str):

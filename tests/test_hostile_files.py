@@ -205,6 +205,17 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
+def test_a_zip_with_a_file_without_a_name(tmp_path: Path):
+    """zipfile raises an IndexError then."""
+    whole = bytearray(_zip(abc=_audio("WAV")))
+    at = whole.rindex(b"abc")
+    whole[at] = 0  # a name ends at its first null
+    (tmp_path / "a.zip").write_bytes(whole)
+    for read in (_labeled, _transcripts, _corpus, _images):
+        with pytest.raises(DataError, match="a file has no name"):
+            read(tmp_path / "a.zip")
+
+
 @pytest.mark.filterwarnings("default")  # a parser may warn of a damaged file
 @pytest.mark.parametrize("number", range(len(SAMPLES)), ids=[name for name, _, _ in SAMPLES])
 def test_damaged_files_are_read_or_refused_in_one_line(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

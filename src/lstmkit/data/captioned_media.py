@@ -287,9 +287,9 @@ def _check_input(entry: Any, number: int, layout: CaptionColumns) -> np.ndarray 
         numbers = values.astype(np.float32)
     except (ValueError, TypeError):
         raise DataError(f"{name} is not an array of numbers: give an image, a clip, or features (S, F)") from None
-    if values.ndim == 3 and values.shape[0] in (1, 3) and values.shape[2] not in (1, 3):
+    if values.ndim == 3 and values.shape[0] == 3 and values.shape[2] not in (1, 3):
         raise DataError(
-            f"{name} has shape {values.shape}, an image with its channels first or a clip of {values.shape[0]} frames: "
+            f"{name} has shape {values.shape}, an image with its channels first or a clip of 3 frames: "
             "give an image as (H, W, 3), a clip as (T, H, W, 1) or (T, H, W, 3)"
         )
     if values.ndim == 4 or (values.ndim == 3 and values.shape[2] not in (1, 3)):

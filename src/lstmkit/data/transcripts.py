@@ -209,7 +209,9 @@ def _from_npz(path: Path) -> Transcripts:
     values, offsets = arrays[kind], arrays["offsets"]
     is_valid = values.ndim > 0 and offsets.ndim == 1 and len(offsets) > 1 and offsets.dtype.kind in "iu"
     if not is_valid or offsets[0] != 0 or offsets[-1] != len(values) or (np.diff(offsets.astype(np.int64)) < 1).any():
-        raise DataError(f"{path.name}: offsets must increase from 0 to the number of steps")
+        raise DataError(
+            f"{path.name}: offsets must increase from 0 to the number of steps, {values.shape[0] if values.ndim else 0}"
+        )
     examples = [values[a:b] for a, b in itertools.pairwise(offsets.tolist())]
     names = [f"{path.stem} {i}" for i in range(1, len(examples) + 1)]
     validate = validate_strokes if kind == "strokes" else _features

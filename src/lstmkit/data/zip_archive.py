@@ -17,7 +17,11 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     """
     check_regular_file(path)
     with reading(path.name, "is not a readable zip archive", "download or create it again"):
-        return zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(path)
+    if "" in archive.NameToInfo:  # which zipfile cannot handle
+        archive.close()
+        raise DataError(f"{path.name} is not a readable zip archive (a file has no name): download or create it again")
+    return archive
 
 
 def file_names(archive: zipfile.ZipFile) -> list[str]:

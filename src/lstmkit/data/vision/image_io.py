@@ -115,8 +115,8 @@ def read_animation(source: Path | bytes, name: str) -> Iterator[tuple[float, flo
 
 
 def is_color_image(shape: Sequence[int]) -> bool:
-    """Whether a shape is that of one image ``(H, W, 3)`` or ``(H, W, 4)``, and not of images 3 or 4 pixels wide."""
-    return len(shape) == 3 and shape[2] in (3, 4) and min(shape[:2]) > 4
+    """Whether a shape is that of one image ``(H, W, 3)`` or ``(H, W, 4)``, and not of tiny images ``(N, H, W)``."""
+    return len(shape) == 3 and shape[2] in (3, 4) and min(shape[:2]) > 8
 
 
 def scale_pixels(array: Any, name: str) -> np.ndarray:
