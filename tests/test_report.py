@@ -237,10 +237,10 @@ def test_an_evaluation_and_a_job_in_a_notebook():
     assert "&lt;naive&gt;" in evaluation._repr_html_()
     assert evaluation._repr_html_().endswith("<p>12 series.</p>")
     job = AnomalyDetector(window=50)
-    assert repr(job) == "AnomalyDetector(window=50)"
-    assert job._repr_html_() == "<code>AnomalyDetector(window=50)</code>"
+    assert repr(job) == "<AnomalyDetector(window=50), not fitted>"
+    assert job._repr_html_() == "<code>&lt;AnomalyDetector(window=50), not fitted&gt;</code>"
     job.evaluation = evaluation
-    assert job._repr_html_().startswith("<code>AnomalyDetector(window=50)</code><table>")
+    assert job._repr_html_().startswith("<code>&lt;AnomalyDetector(window=50), not fitted&gt;</code><table>")
 
 
 def test_the_best_model_of_each_row(tmp_path: Path):

@@ -18,6 +18,8 @@ import pytest
 import torch
 
 import lstmkit
+import lstmkit.cli
+from lstmkit import progress
 from lstmkit.errors import SettingError, UserError
 from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
 from lstmkit.jobs.base import Job
@@ -314,3 +316,127 @@ def test_a_read_only_folder_is_named_and_keeps_its_run(tmp_path: Path, monkeypat
             with pytest.raises(UserError, match=r"run cannot be written \(Read-only file system\): give a folder"):
                 fit(run, **how)
     assert contents(run) == before
+
+
+# ---- what is said ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time in seconds, which the test sets."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    return now
+
+
+def test_a_log_gets_a_line_a_minute(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    """Units done, note and time left, counted from the first update: a resumed task begins with some done."""
+    with progress.TerminalProgress().task("training", 1000) as task:
+        for second in range(0, 200, 10):
+            clock[0] = second
+            task.update(400 + second, f"loss {second}")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        "training …",
+        "training: 460 of 1000, loss 60, 9 min left",
+        "training: 520 of 1000, loss 120, 8 min left",
+        "training: 580 of 1000, loss 180, 7 min left",
+    ]
+
+
+def test_a_line_about_training_has_its_epoch(
+    clock: list[float], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    class Slow(progress.TerminalProgress):
+        @contextmanager
+        def task(self, title: str, total: int) -> Iterator[Task]:
+            with super().task(title, total) as task:
+                real = task.update
+
+                def slow(done: int, note: str = "") -> None:
+                    real(done, note)
+                    clock[0] += 3600
+
+                task.update = slow  # type: ignore[method-assign]
+                yield task
+
+    fit(tmp_path / "run", progress=Slow())
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("training: ")]
+    assert any(" in epoch 2/3, best validation " in line and line.endswith(" left") for line in lines), lines
+
+
+def test_repr_says_whether_a_job_is_fitted(tmp_path: Path) -> None:
+    job = AnomalyDetector(window=10)
+    assert repr(job) == "<AnomalyDetector(window=10), not fitted>"
+    loaded = lstmkit.load(fit(tmp_path / "run").save(tmp_path / "model"))
+    assert repr(loaded).endswith(", fitted>")
+
+
+def test_dir_of_the_package_has_public_names_alone() -> None:
+    names = dir(lstmkit)
+    assert {"AnomalyDetector", "Translator", "LSTM", "load", "UserError", "__version__"} <= set(names)
+    assert not {"Any", "importlib", "annotations", "TYPE_CHECKING", "_jobs", "_MODULES"} & set(names)
+    assert all(hasattr(lstmkit, name) for name in lstmkit.__all__)
+
+
+# ---- the command line ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """``command("predict", …)``, in a folder with ``wave.csv``: exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    pd.DataFrame(WAVE, columns=["a", "b"]).to_csv("wave.csv", index=False)
+
+    def run(*words: str) -> tuple[Any, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lstmkit", *words])
+        with pytest.raises(SystemExit) as stop:
+            lstmkit.cli.main()
+        return (stop.value.code, *capsys.readouterr())
+
+    return run
+
+
+FIT = ["fit", "anomaly_detector", "wave.csv", "-o", "run", "--hidden-size", "2", "--window", "10"]
+FIT += ["--steps-per-epoch", "2", "--batch-size", "4", "--patience", "0"]
+
+
+def test_resume_with_more_epochs_on_the_command_line(command: Callable[..., Any]) -> None:
+    assert command(*FIT, "--epochs", "2")[0] == 0
+    code, _, err = command("fit", "anomaly_detector", "wave.csv", "-o", "run", "--resume", "--epochs", "4")
+    assert code == 0
+    assert (
+        "resuming with epochs=4 instead of 2: from here on the learning rate follows the schedule for 4 epochs" in err
+    )
+    assert pd.read_csv("run/history.csv")["epoch"].tolist() == [1, 2, 3, 4]
+    code, _, err = command("fit", "anomaly_detector", "wave.csv", "-o", "run", "--resume", "--hidden-size", "3")
+    assert code == 2
+    assert "was started with hidden_size=2, not 3" in err
+
+
+def test_answers_are_written_into_a_new_folder_and_confirmed(command: Callable[..., Any]) -> None:
+    assert command(*FIT, "--epochs", "1")[0] == 0
+    plain = command("predict", "run", "wave.csv")
+    assert command("predict", "run", "wave.csv", "-o", "out/deep/x.csv") == (0, "", "written out/deep/x.csv\n")
+    assert Path("out/deep/x.csv").read_text() == plain[1]
+    code, out, err = command("predict", "run", "wave.csv", "-o", "wave.csv/x.csv")
+    assert (code, out) == (2, "")
+    assert "wave.csv is a file, not a folder" in err
+
+
+def test_a_full_disk_is_one_line_with_the_file_and_what_to_do(
+    command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, out, err = command("-q", *FIT, "--epochs", "1")
+    assert (code, out) == (2, "")
+    assert err == (
+        "error: run/run.json: No space left on device: free disk space and run the command again; "
+        "fit goes on with --resume\n"
+    )

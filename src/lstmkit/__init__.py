@@ -62,4 +62,9 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__getattr__("__all__")})
+    own = [
+        name
+        for name, value in globals().items()
+        if name[:2] == "__" or str(getattr(value, "__name__", "")) == f"lstmkit.{name}"
+    ]
+    return sorted({*own, *__getattr__("__all__")})

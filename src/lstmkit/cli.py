@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import io
 import json
@@ -11,7 +12,8 @@ import shlex
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
@@ -56,6 +58,8 @@ app.add_typer(fit_app, name="fit")
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # a malformed command line; typer does not export the class
 _RUN_FILES = ("model.json", "run.json")
 _IMAGE_SUFFIXES = ("png", "svg", "pdf", "jpg")
+#: What to do about an error of the system.
+_REMEDIES = {errno.ENOSPC: ": free disk space and run the command again; fit goes on with --resume"}
 _MAX_PRINTED_ROWS = 40  # of a table; longer ones are on the page alone
 _PASS_ON = {"ignore_unknown_options": True, "help_option_names": []}  # a second parser reads options, --help too
 
@@ -219,20 +223,22 @@ def predict(context: typer.Context, arguments: RunAndRest = None) -> None:
         if picture is not None:
             _check_image_suffix(picture)
         for path in (output, picture):
-            if path is not None and not path.parent.is_dir():
-                raise UserError(f"{path}: there is no folder {path.parent}")
+            _check_can_be_made(path)
         predictions = job.predict(data, **given)
         if picture is not None:
             from lstmkit.report import save_figure
 
-            save_figure(job.plot(data, predictions), picture, dpi=150)
+            with _writing(picture):
+                save_figure(job.plot(data, predictions), picture, dpi=150)
         if output is not None and not as_json:
-            job.write(predictions, output)
+            with _writing(output):
+                job.write(predictions, output)
             return
         text = json.dumps(job.to_records(predictions), indent=2, default=str) if as_json else job.to_text(predictions)
         if output is None:
             _print(text)
-        else:
+            return
+        with _writing(output):
             output.write_text(text + "\n", encoding="utf-8")
 
     own = [
@@ -466,7 +472,7 @@ def main() -> None:
     except UserError as err:
         _fail(str(err))
     except OSError as err:
-        _fail(f"{err.filename or 'a file'}: {err.strerror or err}")
+        _fail(f"{err.filename or 'a file'}: {err.strerror or err}{_REMEDIES.get(err.errno or 0, '')}")
     except _USAGE_ERROR as err:
         _fail(_usage_message(err))
     if code == 130:
@@ -505,6 +511,25 @@ def _parse_like(name: str, text: str, sample: Any) -> Any:
         return type(sample)(text)
     except ValueError as err:
         raise SettingError(f"{name} takes values like {sample}, not {text!r}") from err
+
+
+def _check_can_be_made(path: Path | None) -> None:
+    """Raise UserError if the folder of a file to write can be neither used nor made."""
+    if path is not None:
+        place = next(parent for parent in path.parents if parent.exists())
+        if not place.is_dir():
+            raise UserError(f"{path} cannot be written: {place} is a file, not a folder")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Make the file's folder, write the file in the block, and say where it is. The system's errors name the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except OSError as err:
+        raise OSError(err.errno, err.strerror or str(err), str(err.filename or path)) from err
+    _progress().say(f"written {path}")
 
 
 def _check_image_suffix(path: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+#: Seconds between the lines of a task on a stderr that is not a terminal.
+LINE_INTERVAL = 60.0
 #: Characters that control a terminal, except tab and line feed, and what is shown instead (the same as in JSON).
 _CONTROLS = {code: f"\\u{code:04x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 
@@ -46,7 +50,7 @@ class Progress:
 
 
 class TerminalProgress(Progress):
-    """Progress bar with the time left on stderr; plain lines if stderr is not a terminal."""
+    """Progress bar with the time left on stderr; if that is no terminal, a line when a task starts and one a minute."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -54,7 +58,7 @@ class TerminalProgress(Progress):
         self._console = Console(stderr=True)
 
     def say(self, text: str) -> None:
-        self._console.print(printable(text), highlight=False, markup=False)
+        self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Task]:
@@ -69,10 +73,12 @@ class TerminalProgress(Progress):
             rich.TimeRemainingColumn(),
             rich.TextColumn("{task.fields[note]}", style="dim", markup=False),
         )
-        # A bar redraws itself in a terminal but would fill a log file, so a log gets one line per task.
+        # A bar redraws itself in a terminal but would fill a log file.
         if not self._console.is_terminal:
             self.say(f"{title} …")
-        with rich.Progress(*columns, console=self._console, disable=not self._console.is_terminal) as bars:
+            yield _LoggedTask(self.say, title, total)
+            return
+        with rich.Progress(*columns, console=self._console) as bars:
             yield _RichTask(bars, bars.add_task(printable(title), total=total, note=""))
 
 
@@ -82,6 +88,32 @@ class _RichTask:
 
     def update(self, done: int, note: str = "") -> None:
         self._bars.update(self._id, completed=done, note=printable(note))  # type: ignore[attr-defined]
+
+
+class _LoggedTask:
+    """A line a minute: units done, note and time left."""
+
+    def __init__(self, say: Callable[[str], None], title: str, total: int) -> None:
+        self._say, self._title, self._total = say, title, total
+        self._last_line = time.monotonic()
+        self._first: tuple[int, float] | None = None  # units done and time of the first update: a resumed task has some
+
+    def update(self, done: int, note: str = "") -> None:
+        now = time.monotonic()
+        first_done, first_time = self._first = self._first or (done, now)
+        if now - self._last_line < LINE_INTERVAL:
+            return
+        self._last_line = now
+        parts = [f"{self._title}: {done} of {self._total}", *([note] if note else [])]
+        if done > first_done:
+            parts.append(f"{_duration((self._total - done) * (now - first_time) / (done - first_done))} left")
+        self._say(", ".join(parts))
+
+
+def _duration(seconds: float) -> str:
+    """A time in hours and minutes, rounded up to whole minutes."""
+    hours, minutes = divmod(math.ceil(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def default_progress() -> Progress:

@@ -54,7 +54,8 @@ class Job(JobSettings, ABC, Generic[P]):
 
     Attributes:
         predictor_class: The class of :attr:`predictor`.
-        evaluation: Scores on the test split, if ``fit`` had a run folder.
+        evaluation: Scores on the test split, if ``fit`` had a run folder; ``metrics.json`` in the folder keeps them.
+            ``None`` after a fit without one and for a loaded model: call :meth:`evaluate`.
         progress: Where ``fit`` reports its progress.
     """
 
@@ -357,6 +358,10 @@ class Job(JobSettings, ABC, Generic[P]):
                 f"{path} is not a valid {cls.name} model ({reason}): restore the file, or fit again"
             ) from err
         return job
+
+    def __repr__(self) -> str:
+        """The settings that differ from their defaults, and whether it is fitted."""
+        return f"<{super().__repr__()}, {'fitted' if self.is_fitted else 'not fitted'}>"
 
     def _repr_html_(self) -> str:
         """The job and its evaluation, for a notebook."""

@@ -184,13 +184,13 @@ class _TrainingState:
             self._step(loss, step)
             total += loss.detach()
             if step % 10 == 0:
-                task.update(step + 1, self._progress_text(float(loss.detach())))
+                task.update(step + 1, self._progress_text(float(loss.detach()), self.epoch + 1))
         row = {"epoch": self.epoch + 1, "train_loss": float(total) / len(self.loader), "lr": lr}
         if self.valid is not None:
             row["valid_loss"] = mean_loss(self.averaged, self.valid, settings)
         row["seconds"] = time.perf_counter() - started
         self._record_epoch(row)
-        task.update(self.epoch * len(self.loader), self._progress_text(row["train_loss"]))
+        task.update(self.epoch * len(self.loader), self._progress_text(row["train_loss"], self.epoch))
         return row
 
     def _step(self, loss: Tensor, step: int) -> None:
@@ -240,9 +240,9 @@ class _TrainingState:
                 f"lower lr (now {self.settings.lr:g}) or max_grad_norm"
             )
 
-    def _progress_text(self, loss: float) -> str:
+    def _progress_text(self, loss: float, epoch: int) -> str:
         best = f", best validation {self.history.best_loss:.4g}" if self.history.best_epoch >= 0 else ""
-        return f"loss {loss:.4g}{best}"
+        return f"loss {loss:.4g} in epoch {epoch}/{self.settings.epochs}{best}"
 
     def _record_epoch(self, row: dict[str, float]) -> None:
         self.epoch += 1

@@ -19,7 +19,7 @@ from lstmkit.progress import Progress
 _LENGTHS = (8, 12, 16, 24)  # upper limits, in words of the source, of the rows by length
 
 #: By metric. Published scores of tokenized, lowercased text are close to the last one.
-DIRECTIONS = dict.fromkeys(("BLEU", "chrF", "BLEU, lower-cased"), "high")
+DIRECTIONS: dict[str, str] = dict.fromkeys(("BLEU", "chrF", "BLEU, lower-cased"), "high")
 
 
 def evaluate_translations(
