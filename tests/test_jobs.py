@@ -187,7 +187,7 @@ def test_a_loaded_job_predicts_the_same(name: str, options: dict[str, Any], tmp_
     assert settings.values(loaded) == settings.values(job)
     assert isinstance(loaded.model, Ensemble) == (job.ensemble_size == 2)
     for data in (case.data(), case.other()):
-        assert answer(loaded, data) == answer(job, data)
+        assert predict_records(loaded, data) == predict_records(job, data)
     loaded.save(tmp_path / "again")
     assert contents(tmp_path / "again") == contents(tmp_path / "model")
 
@@ -320,7 +320,7 @@ def test_resuming_a_finished_run_changes_nothing(copied: tuple[Job, Path]):
     before = contents(run)
     resumed = make(case_name(job)).fit(CASES[case_name(job)].data(), run=run, resume=True)
     assert same(resumed, job)
-    assert answer(resumed) == answer(job)
+    assert predict_records(resumed) == predict_records(job)
     assert contents(run) == before
 
 

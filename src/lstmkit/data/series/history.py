@@ -33,11 +33,12 @@ class History:
         begin = max(0, len(y) - steps)
         begin += int(np.argmax(~np.isnan(y[begin:])))
         covariates = {name: values[i][begin : len(y)] for name, values in series.covariates.items()}
-        return cls(series.timestamps(i, begin, begin + 1)[0], y[begin:], covariates)
+        start: Any = series.timestamps(i, begin, begin + 1)[0]
+        return cls(start, y[begin:], covariates)
 
     def to_json(self) -> dict[str, Any]:
         columns = {name: _to_list(values) for name, values in self.covariates.items()}
-        return {"start": str(self.start), "y": _to_list(self.y), "covariates": columns}
+        return {"start": str(self.start), "steps": len(self.y), "y": _to_list(self.y), "covariates": columns}
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any], start: pd.Timestamp | int) -> History:
@@ -48,10 +49,10 @@ class History:
         """
         y = np.array(state["y"], dtype=np.float64)
         covariates = {name: _to_array(values) for name, values in state["covariates"].items()}
-        if y.ndim != 1 or np.isnan(y[:1]).any() or not len(y) or any(len(v) != len(y) for v in covariates.values()):
+        if any(values.shape != (state["steps"],) for values in (y, *covariates.values())) or np.isnan(y[0]):
             raise ValueError("the history of a series is incomplete")
-        if np.isinf(y).any():
-            raise ValueError("the history of a series must be finite numbers")
+        if np.isinf(y).any() or pd.isna(start):
+            raise ValueError("the history of a series must be finite numbers after a timestamp")
         return cls(start, y, covariates)
 
 
@@ -94,7 +95,7 @@ def _steps_between(first: Any, second: Any, freq: str | int) -> int:
     return len(grid) - 1 if len(grid) > 1 and grid[0] == first and grid[-1] == second else 0
 
 
-def _before(timestamp: Any, steps: int, freq: str) -> pd.Timestamp:
+def _before(timestamp: Any, steps: int, freq: str) -> Any:
     return pd.date_range(end=timestamp, periods=steps + 1, freq=freq)[0]
 
 

@@ -343,6 +343,9 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
             name: History.from_json(history, predictor.parse_timestamp(history["start"]))
             for name, history in state.get("histories", {}).items()
         }
+        names = {*settings.past_covariates, *settings.future_covariates}
+        if any(history.covariates.keys() != names for history in predictor.histories.values()):
+            raise ValueError("the history of a series does not have the model's covariates")
         return predictor
 
 
