@@ -137,7 +137,7 @@ assert type(job) is lstmkit.MyJob is not lstmkit.Tagger
 assert "MyJob" in lstmkit.__all__
 print(job, job.to_text(job.predict(["the cat"])))
 """
-    assert re.search(r"^MyJob\(hidden_size=4, .*\) the\t[DNV]\ncat\t[DNV]\n", run("-c", code))
+    assert re.search(r"^<MyJob\(hidden_size=4, .*\), fitted> the\t[DNV]\ncat\t[DNV]\n", run("-c", code))
 
 
 def test_a_job_without_its_own_name_is_named(run: Run, checkout: Path):
@@ -151,10 +151,10 @@ def test_a_job_without_its_own_name_is_named(run: Run, checkout: Path):
 @pytest.mark.usefixtures("my_job")
 def test_a_copied_job_with_tiny_data_passes_the_contract_of_jobs(run: Run, checkout: Path):
     """Without a case in ``CASES`` and the lists for readers the tests fail; with them they pass."""
-    lists = ["tests/test_jobs.py::test_every_job_has_its_tiny_data"]
-    lists += ["tests/test_imports.py::test_editors_see_the_names_that_the_package_finds"]
-    lists += ["tests/test_docs.py::test_the_names_for_editors_are_those_of_the_folders"]
-    lists += ["tests/test_docs.py::test_the_readme_s_table_of_jobs_is_complete"]
+    lists = ["tests/test_jobs.py::test_every_job_has_test_data"]
+    lists += ["tests/test_imports.py::test_imports_for_type_checkers_are_the_public_names"]
+    lists += ["tests/test_docs.py::test_type_checking_imports_list_all_jobs"]
+    lists += ["tests/test_docs.py::test_readme_lists_all_jobs"]
     untouched = "tests/test_saved_models.py::test_every_job_of_version_0_1_has_a_saved_model"
     assert "4 failed, 1 passed" in run(*PYTEST, *lists, untouched, fails=True)
     edit(checkout / "tests/job_cases.py", r"^TINY = ", 'CASES["my_job"] = CASES["tagger"]\nTINY = ')
@@ -163,12 +163,12 @@ def test_a_copied_job_with_tiny_data_passes_the_contract_of_jobs(run: Run, check
     edit(checkout / "src/lstmkit/__init__.py", imported, both)
     edit(checkout / "README.md", r"^(\| `tagger` \| `Tagger` .*)$", r"\1\n| `my_job` | `MyJob` | sentences | tags |")
     contract = (
-        "a_job_says_what_it_is",
-        "evaluate_sets_the_model_beside_baselines",
-        "saved_and_loaded_it_predicts_the_same",
+        "every_job_has_a_name_and_a_summary",
+        "evaluate_compares_the_model_with_baselines",
+        "a_loaded_job_predicts_the_same",
     )
     lists += [f"tests/test_jobs.py::test_{name}" for name in contract]
-    assert passed(run(*PYTEST, *lists, "-k", "my_job or tiny_data or editors or readme")) == 4 + 2 + 5
+    assert passed(run(*PYTEST, *lists, "-k", "my_job or test_data or type_check or readme")) == 4 + 2 + 5
 
 
 # ---- add a back end --------------------------------------------------------------------------------------------------

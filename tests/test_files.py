@@ -387,7 +387,8 @@ def test_unknown_job_is_named(saved: Path, tmp_path: Path) -> None:
 def test_no_pickle_and_no_code_from_files() -> None:
     """The source of the package contains no function that could run code from a file."""
     forbidden = re.compile(
-        r"\b(c?pickle|dill|joblib|marshal|shelve|allow_pickle|torch\.(load|save|jit\.load)|read_pickle|to_pickle)\b"
+        r"\b(c?pickle|dill|joblib|marshal|shelve|allow_pickle(?!=False)|torch\.(load|save|jit\.load)|read_pickle)\b"
+        r"|\bto_pickle\b"
         r"|(?<![\w.])(eval|exec)\("
     )
     package = Path(lstmkit.__file__).parent

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from job_cases import without_sum
 from lstmkit import Forecaster, load
 from lstmkit.data.series.history import History, continued
 from lstmkit.data.series.series_set import read_series
@@ -68,7 +69,7 @@ def test_models_without_a_history_load_and_judge_what_they_are_given(tmp_path: P
     frame = sales()
     fitted = tiny().fit(frame, run=tmp_path / "run")
     path = tmp_path / "run" / "model.json"
-    description = json.loads(path.read_text(encoding="utf-8"))
+    description = without_sum(path)
     state = next(
         part for part in (description, *description.values()) if isinstance(part, dict) and "histories" in part
     )

@@ -517,7 +517,7 @@ def test_an_unknown_format_or_job_is_refused(copied: tuple[Job, Path]):
     path = copied[1] / "model.json"
     description = without_sum(path)
     path.write_text(json.dumps({**description, "format": 99}))
-    assert "has format 99, this lstmkit reads up to 1: upgrade lstmkit" in load_error(copied[1])
+    assert "has format 99, this lstmkit reads up to 2: upgrade lstmkit" in load_error(copied[1])
     for job in ("astrology", None, ["forecaster"], "../base", "base"):
         path.write_text(json.dumps({**description, "job": job}))
         assert "which this lstmkit does not have" in load_error(copied[1])

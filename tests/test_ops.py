@@ -1,6 +1,6 @@
 """The contract of a back end, over every cell, option and direction; and the dispatcher.
 
-``cases.alone`` computes the expected result: it cuts each sequence to its length, flips it if the pass is reversed, and
+``cases.run_unbatched`` computes the expected result: it cuts each sequence to its length, flips it if the pass is reversed, and
 runs it by itself through the plain forward loop, which ``test_cells.py`` compares with the equations.
 """
 
@@ -54,7 +54,7 @@ def test_contract(spec: CellSpec, backend: str, directions: tuple[bool, ...]) ->
     calls = [cases.make_call(spec, *shape, directions) for shape in cases.SHAPES.values()]
     for call in accepted(backend, *calls):
         got = cases.with_gradients(call, dispatch.run(call, backend))
-        expected = cases.with_gradients(call, cases.alone(call))
+        expected = cases.with_gradients(call, cases.run_unbatched(call))
         shape = f"x {tuple(call.x.shape)}, lengths {call.lengths}"
         assert_close(got, expected, **LAST_DIGITS, msg=lambda text, shape=shape: f"{shape}: {text}")
 

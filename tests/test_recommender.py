@@ -524,7 +524,7 @@ def test_a_loaded_model_is_compared_with_the_most_popular(fitted: Recommender, t
     loaded = load(fitted.save(tmp_path / "model"))
     evaluation = loaded.evaluate(sessions(20, seed=1))
     assert evaluation.table["model"].tolist() == ["LSTM", "most popular"]
-    assert "A loaded model does not have the training sessions" in evaluation.notes[-1]
+    assert evaluation.missing_baselines == ("item-kNN", "Markov chain")
 
 
 def test_unknown_next_items_are_misses_for_all(fitted: Recommender):

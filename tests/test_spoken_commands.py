@@ -124,7 +124,7 @@ def test_all_forms_of_audio_data_are_read_alike(tmp_path: Path):
         assert [len(clip.samples) for clip in examples.inputs] == [len(clip.samples) for clip in SOUNDS.values()]
         assert examples.labels == [("yes",), ("no",)]
     assert read_labeled_examples(folder, Columns()).notes == (
-        "2 files of sounds are not audio files and were skipped, such as list.csv",
+        "1 files of sounds are not audio files and were skipped, such as list.csv",
     )
 
 
