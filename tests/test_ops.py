@@ -1,7 +1,7 @@
 """The contract of a back end, over every cell, option and direction; and the dispatcher.
 
-``cases.run_unbatched`` computes the expected result: it cuts each sequence to its length, flips it if the pass is reversed, and
-runs it by itself through the plain forward loop, which ``test_cells.py`` compares with the equations.
+``cases.run_unbatched`` computes the expected result: it cuts each sequence to its length, flips it if the pass is
+reversed, and runs it by itself through the plain forward loop, which ``test_cells.py`` compares with the equations.
 """
 
 from __future__ import annotations
