@@ -120,4 +120,4 @@ def test_missing_values_and_categories_survive_the_file():
     np.testing.assert_array_equal(again.y, [1, np.nan, np.nan, 4, 5])
     assert again.covariates["kind"].tolist() == ["a", None, "b", "a", "b"]
     with pytest.raises(ValueError, match="incomplete"):
-        History.from_json({**state, "y": [1.0]}, 0)
+        History.from_json({**state, "y": "1.0"}, 0)

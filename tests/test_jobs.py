@@ -542,12 +542,17 @@ def _changed(content: Any, path: tuple[Any, ...], change: Callable[[Any, Any], N
     return content
 
 
-#: Optional entries: the version that wrote the model, settings (the default is used), and the last training time of a
-#: series (without it the series counts as new).
-DISPENSABLE = (("lstmkit",), ("settings", "*"), ("state", "trained_until", "*"))
+#: What a model can do without: the version that wrote it, settings (the default is taken), what training has seen of
+#: one series (it then counts as new), and what models of version 0.1 do not have.
+DISPENSABLE = (
+    ("lstmkit",), ("settings", "*"), ("state", "trained_until", "*"),
+    ("state", "usual_scales"),
+)  # fmt: skip
 
 
 def _dispensable(place: tuple[Any, ...]) -> bool:
+    if place[:2] == ("state", "histories"):
+        return len(place) <= 3  # all or one of them, but no part of one
     parts = [part for part in DISPENSABLE if len(part) <= len(place)]
     return any(all(a in ("*", b) for a, b in zip(part, place, strict=False)) for part in parts)
 

@@ -37,8 +37,9 @@ class History:
         return cls(start, y[begin:], covariates)
 
     def to_json(self) -> dict[str, Any]:
-        columns = {name: _to_list(values) for name, values in self.covariates.items()}
-        return {"start": str(self.start), "steps": len(self.y), "y": _to_list(self.y), "covariates": columns}
+        """JSON values; numbers are one text, separated by spaces."""
+        columns = {name: _to_json(values) for name, values in self.covariates.items()}
+        return {"start": str(self.start), "steps": len(self.y), "y": _to_json(self.y), "covariates": columns}
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any], start: pd.Timestamp | int) -> History:
@@ -47,8 +48,8 @@ class History:
         Raises:
             ValueError: Its columns have different lengths, or a value is not finite.
         """
-        y = np.array(state["y"], dtype=np.float64)
-        covariates = {name: _to_array(values) for name, values in state["covariates"].items()}
+        y = _from_json(state["y"]).astype(np.float64)
+        covariates = {name: _from_json(values) for name, values in state["covariates"].items()}
         if any(values.shape != (state["steps"],) for values in (y, *covariates.values())) or np.isnan(y[0]):
             raise ValueError("the history of a series is incomplete")
         if np.isinf(y).any() or pd.isna(start):
@@ -106,10 +107,11 @@ def _joined(earlier: np.ndarray, later: np.ndarray, steps: int) -> np.ndarray:
     return np.concatenate([earlier[:steps].astype(dtype), gap, later.astype(dtype)])
 
 
-def _to_list(values: np.ndarray) -> list[Any]:
-    return [None if pd.isna(value) else value for value in values.tolist()]
+def _to_json(values: np.ndarray) -> str | list[str | None]:
+    if values.dtype == object:
+        return [None if pd.isna(value) else str(value) for value in values]
+    return " ".join(map(repr, values.tolist()))
 
 
-def _to_array(values: list[Any]) -> np.ndarray:
-    is_text = any(isinstance(value, str) for value in values)
-    return np.array(values, dtype=object if is_text else np.float64)
+def _from_json(values: str | list[str | None]) -> np.ndarray:
+    return np.array(values.split(), dtype=np.float64) if isinstance(values, str) else np.array(values, dtype=object)
