@@ -335,8 +335,10 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
             if not np.isfinite(widths).all():
                 raise ValueError("interval widths must be finite numbers")
         scales = state.get("usual_scales")  # models of version 0.1 have none
-        if scales is not None and not all(0 <= scale < np.inf for scale in scales.values()):
-            raise ValueError("usual scales must be finite numbers from 0 up")
+        if scales is not None:
+            scales = {name: float(scale) for name, scale in scales.items()}
+            if not all(0 <= scale < np.inf for scale in scales.values()):
+                raise ValueError("usual scales must be finite numbers from 0 up")
         covariates = CovariateEncoder.from_json(state["features"])
         predictor = cls(settings, plan, covariates, state["trained_until"], widths, scales)
         predictor.histories = {
