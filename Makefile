@@ -17,7 +17,7 @@ ifneq ($(shell command -v $${CXX:-c++}),)
 export LSTMKIT_NEED_NATIVE ?= 1
 endif
 
-.PHONY: help demo test test-all fuzz lint docs bench readme native sanitize clean
+.PHONY: help demo test test-all fuzz lint docs bench torture readme native sanitize clean
 .DEFAULT_GOAL := help
 
 help:
@@ -28,7 +28,8 @@ help:
 	@echo "make lint   ruff, clang-format, pyright and the documentation"
 	@echo "make docs   the documentation site in build/site"
 	@echo "make bench  our layers beside the others (BENCH=\"--only lstm --quick\" for less)"
-	@echo "make readme the tables in docs/results.md, docs/lab.md and docs/speed.md, from results/"
+	@echo "make torture  kills, full disks, damaged files, long streams (TORTURE=\"--only killed_fits --count 50\" for less)"
+	@echo "make readme the tables in docs/ that are generated from results/"
 	@echo "make native only compile the extension; every other target does so too after an edit in csrc"
 	@echo "make sanitize  the tests of the back ends, with the extension checked by GCC's sanitizers"
 
@@ -93,11 +94,15 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/speech_synthesizer.py
 	@$(BIN)/python benchmarks/spoken_commands.py
 
+torture: $(READY)
+	@$(BIN)/python benchmarks/reliability $(TORTURE)
+
 readme: $(READY)
 	@$(BIN)/python docs/results_table.py
 	@$(BIN)/python docs/lab_page.py
 	@$(BIN)/python docs/answers_table.py
 	@$(BIN)/python docs/speed_table.py
+	@$(BIN)/python docs/reliability_table.py
 
 native: $(TOOLS)
 	@$(BIN)/python $(PIP) install --no-deps $(BUILD)=build/{wheel_tag} --editable .
