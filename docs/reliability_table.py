@@ -22,7 +22,10 @@ def count(number: int, noun: str) -> str:
 
 
 def killed_fits(figures: dict[str, Any]) -> str:
-    lines = ["| job | kills | by stage | runs at their end | equal to an undisturbed one | faults |", "|---|--:|---|--:|--:|--:|"]
+    lines = [
+        "| job | kills | by stage | runs at their end | equal to an undisturbed one | faults |",
+        "|---|--:|---|--:|--:|--:|",
+    ]
     for name, job in figures["jobs"].items():
         stages = ", ".join(f"{stage} {n}" for stage, n in sorted(job["kills"].items()))
         total = sum(job["kills"].values())
@@ -35,7 +38,11 @@ def two_fits(figures: dict[str, Any]) -> str:
     both = sum(endings.values())
     return table(
         [
-            ("two fits start at once in one folder", both, "; ".join(f"{n:,}× {ending}" for ending, n in endings.items())),
+            (
+                "two fits start at once in one folder",
+                both,
+                "; ".join(f"{n:,}× {ending}" for ending, n in endings.items()),
+            ),
             (
                 "the fit that holds the folder is killed, another resumes at once",
                 figures["killed"],
@@ -80,7 +87,9 @@ def damaged_models(figures: dict[str, Any]) -> str:
 
 
 def damaged_inputs(figures: dict[str, Any]) -> str:
-    result = f"{figures['read']:,} read, {figures['refused']:,} refused in a line, {count(len(figures['faults']), 'fault')}"
+    result = (
+        f"{figures['read']:,} read, {figures['refused']:,} refused in a line, {count(len(figures['faults']), 'fault')}"
+    )
     return table([(f"mutations of {figures['samples']} samples", figures["mutations"], result)]) + _extremes(figures)
 
 
@@ -108,7 +117,9 @@ def long_streams(figures: dict[str, Any]) -> str:
 
 def threads_and_forks(figures: dict[str, Any]) -> str:
     result = f"{count(len(figures['faults']), 'other answer')}, {figures['hung']:,} hung"
-    calls = f"calls in {figures['threads']} threads while {count(figures['forks'], 'child')} forked".replace("childs", "children")
+    calls = f"calls in {figures['threads']} threads while {count(figures['forks'], 'child')} forked".replace(
+        "childs", "children"
+    )
     return table([(calls, figures["calls"], result)])
 
 

@@ -482,7 +482,7 @@ def test_streaming_equals_predicting_the_whole_session(cell: str):
     job = tiny(cell=cell, num_layers=2, ensemble_size=2).fit(sessions(40))
     for seen_items in ("allow", "exclude"):
         stream, history = job.start_session(k=4, seen_items=seen_items), []
-        for item in ("a", "x", "never seen", "y", "a", "Z!", "z"):
+        for item in ("a", "x", "never seen", "y", "a", "Z!", "z", "never seen"):
             history.append(item)
             (whole,) = job.predict([history], k=4, seen_items=seen_items)
             streamed = stream.add_item(item)

@@ -40,7 +40,7 @@ def run(name: str, count: int | None) -> dict[str, Any]:
         "count": count or experiment.COUNT,
         "minutes": round((time.monotonic() - start) / 60, 1),
     }
-    return {"what": experiment.__doc__.strip().partition("\n")[0], **about, "figures": figures}
+    return {"what": str(experiment.__doc__).partition("\n")[0], **about, "figures": figures}
 
 
 def faults(figures: Any) -> list[str]:

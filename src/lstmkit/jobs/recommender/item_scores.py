@@ -52,11 +52,6 @@ def row_slices(n_rows: int, n_items: int) -> list[slice]:
     return [slice(start, min(n_rows, start + size)) for start in range(0, n_rows, size)]
 
 
-def mask_history(scores: Tensor, histories: Sequence[np.ndarray]) -> Tensor:
-    """A copy of ``scores (N, V)`` in which the items of each row's history have the score minus infinity."""
-    return scores.index_put(history_indices(histories, scores.device), scores.new_tensor(-torch.inf))
-
-
 def history_indices(histories: Sequence[np.ndarray], device: torch.device) -> tuple[Tensor, Tensor]:
     """Row and column of every item of the histories."""
     rows = np.repeat(np.arange(len(histories)), [len(history) for history in histories])

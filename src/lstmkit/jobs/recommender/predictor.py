@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from typing_extensions import Self
 
 from lstmkit.data.batch import Batch, Loader
@@ -137,7 +138,7 @@ class RecommenderPredictor(Predictor[RecommenderSettings]):
         """The best next items of every session."""
         indices = self.item_indices(sessions)
         unknown = [
-            tuple(item for item, index in zip(items, session_indices, strict=True) if index < 0)
+            tuple(dict.fromkeys(item for item, index in zip(items, session_indices, strict=True) if index < 0))
             for items, session_indices in zip(sessions.items, indices, strict=True)
         ]
         known = [session_indices[session_indices >= 0] for session_indices in indices]
@@ -150,7 +151,7 @@ class RecommenderPredictor(Predictor[RecommenderSettings]):
             recommendations: list[Recommendation] = []
             for part, scores in scores_at_steps(model, batch, last_steps):
                 recommendations += [
-                    options.top_k(sessions.names[i], row, known[i], unknown[i])
+                    options.top_k(sessions.names[i], row, torch.from_numpy(known[i]).to(row.device), unknown[i])
                     for i, row in zip(sessions_of_batch[part], scores, strict=True)
                 ]
             return recommendations

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
-
-from lstmkit.jobs.recommender.item_scores import mask_history
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class Recommendation:
         scores: The score of each item.
         probabilities: The probability of each item among all of the catalog; ``None`` if the model was trained with a
             ranking loss.
-        unknown: Items of the session that are not in the catalog. The model skips them.
+        unknown: Items of the session that are not in the catalog, each once. The model skips them.
     """
 
     session: str
@@ -61,9 +59,9 @@ class TopKOptions(NamedTuple):
     exclude_seen: bool
     has_probabilities: bool
 
-    def top_k(self, session: str, scores: Tensor, history: np.ndarray, unknown: tuple[str, ...]) -> Recommendation:
-        """The best items by ``scores (V,)`` after a history of item indices."""
-        allowed = mask_history(scores.unsqueeze(0), [history])[0] if self.exclude_seen else scores
+    def top_k(self, session: str, scores: Tensor, seen: Tensor, unknown: tuple[str, ...]) -> Recommendation:
+        """The best items by ``scores (V,)``. ``seen`` has the indices of the session's items, or a mask ``(V,)``."""
+        allowed = scores.index_put((seen,), scores.new_tensor(-torch.inf)) if self.exclude_seen else scores
         values, indices = allowed.topk(min(self.k, len(scores)))
         indices = indices[~values.isneginf()]
         probabilities = tuple(scores.softmax(0)[indices].tolist()) if self.has_probabilities else None

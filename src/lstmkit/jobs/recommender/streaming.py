@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from lstmkit.jobs.recommender.results import Recommendation
 
 
 class StreamingSession:
-    """A session that goes on: it keeps the state of the network, so each item costs one step.
+    """A session that goes on: it keeps the state of the network, so each item costs one step, however long it is.
 
     Args:
         predictor: The fitted recommender.
@@ -30,8 +29,9 @@ class StreamingSession:
         self._model = predictor.model.to(predictor.device).eval()
         self._state: Any = None
         self._scores: Tensor | None = None
-        self._history: list[int] = []
+        self._seen = torch.zeros(len(predictor.catalog), dtype=torch.bool, device=predictor.device)
         self._unknown: tuple[str, ...] = ()
+        self._length = 0
 
     @torch.inference_mode()
     def add_item(self, item: str | int) -> Recommendation:
@@ -40,15 +40,16 @@ class StreamingSession:
         Raises:
             DataError: The item id is neither text nor a whole number.
         """
-        name = item_id(item, f"item {1 + len(self._history) + len(self._unknown)} of the session")
+        name = item_id(item, f"item {self._length + 1} of the session")
+        self._length += 1
         index = self._predictor.index_of(name)
-        if index < 0:
-            self._unknown = (*self._unknown, name)
-        else:
-            self._history.append(index)
+        if index >= 0:
+            self._seen[index] = True
             inputs = torch.tensor([index], device=self._predictor.device)
             scores, self._state = self._model.step(inputs, self._state)
             self._scores = scores[0]
+        elif name not in self._unknown:
+            self._unknown = (*self._unknown, name)
         if self._scores is None:
             return self._options.empty("live", self._unknown)
-        return self._options.top_k("live", self._scores, np.array(self._history), self._unknown)
+        return self._options.top_k("live", self._scores, self._seen, self._unknown)
