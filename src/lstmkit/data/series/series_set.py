@@ -10,7 +10,7 @@ import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,26 @@ from lstmkit.data.series.long_format import SeriesRows, append_future_rows, read
 from lstmkit.data.tables.parsing import resolve_roles
 from lstmkit.data.tables.table import SeriesColumns, open_table
 from lstmkit.errors import DataError, format_timestamp, listing
+
+
+class ColumnNames(NamedTuple):
+    """What the data call series id, timestamp and value; the defaults if they have no such column."""
+
+    id: str = "unique_id"
+    time: str = "ds"
+    target: str = "y"
+
+    def label(self, role: str, plain: str) -> str:
+        """The name of a column for an axis; ``plain`` for a default name, which says nothing.
+
+        >>> ColumnNames(target="sold").label("target", "value"), ColumnNames().label("target", "value")
+        ('sold', 'value')
+        """
+        name = getattr(self, role)
+        return plain if name in DEFAULT_NAMES else name
+
+
+DEFAULT_NAMES = ColumnNames()
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +59,7 @@ class SeriesSet:
         static: By name, one value per series; ``None`` is missing.
         notes: What was done to read the data.
         future: Names of the covariates known in advance.
+        names: What the data call id, timestamp and value. Frames inside the package have the default names.
 
     >>> series = read_series([3.0, 4.0, None, 6.0])
     >>> len(series), series.lengths, series.freq
@@ -55,6 +76,7 @@ class SeriesSet:
     static: dict[str, tuple[float | str | None, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     future: tuple[str, ...] = ()
+    names: ColumnNames = DEFAULT_NAMES
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -243,7 +265,13 @@ def _to_series(rows: SeriesRows, positions: np.ndarray, freq: str | int, roles: 
         static=rows.static,
         notes=(*rows.notes, *notes, *_missing_note(rows.series_ids, missing, [len(y) for y in targets])),
         future=roles.future,
+        names=_column_names(roles),
     )
+
+
+def _column_names(roles: SeriesColumns) -> ColumnNames:
+    given = {"id": roles.id, "time": roles.time, "target": roles.target}
+    return ColumnNames(**{role: name for role, name in given.items() if name})
 
 
 def _to_grid(values: np.ndarray, steps: np.ndarray) -> np.ndarray:

@@ -208,6 +208,9 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
         predictor.model.eval()
         return self.evaluate_examples(series, default_progress())
 
+    def can_score(self, examples: SensorSeriesSet) -> bool:
+        return examples.has_labels
+
     def evaluate_examples(self, test: SensorSeriesSet, progress: Progress) -> Evaluation:
         results = self.predictor.detect(test, progress)
         labels = [one.labels for one in test.items if one.labels is not None]
@@ -251,8 +254,9 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
         return model | metrics.baselines(self.predictor, self._fitted_to, test)
 
     def report_sections(self, examples: SensorSeriesSet) -> list[Section]:
-        results = self.evaluation.outputs if self.evaluation else self.predictor.detect(examples, default_progress())
-        return report.sections(self.predictor, self.evaluation, results, examples)
+        evaluation = self.full_evaluation
+        results = evaluation.outputs if evaluation else self.predictor.detect(examples, default_progress())
+        return report.sections(self.predictor, evaluation, results, examples)
 
     def example_sequences(self, data: Any, series: int = 1) -> list[ExampleSequence]:
         """Series of ``data``, number ``series`` (from 1) first; of long ones the beginning."""

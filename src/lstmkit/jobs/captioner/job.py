@@ -199,7 +199,7 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
         return metrics.evaluate(self.predictor, test.with_captions(), self._train_split, progress)
 
     def report_sections(self, examples: CaptionedMedia) -> list[Section]:
-        return report.sections(self.predictor, self.evaluation, examples)
+        return report.sections(self.predictor, self.full_evaluation, examples)
 
     def example_sequences(self, data: Any, example: int = 1) -> list[ExampleSequence]:
         """Inputs with their captions, token by token, starting with number ``example`` (from 1)."""

@@ -91,7 +91,7 @@ def evaluate(
         texts = [caption.text for caption in caption_media(predictor, known, options, progress)]
         table[_TRAINING_BLEU] = [scores(texts, known.texts)["BLEU-4"], *[math.nan] * (len(rows) - 1)]
         notes.append(
-            f"{_TRAINING_BLEU} is computed from the first {len(known)} training examples. If it exceeds the test score "
+            f"{_TRAINING_BLEU} is computed from the first {len(known)} training examples. If it exceeds BLEU-4 "
             "by far, the model has memorized captions."
         )
     references = [" / ".join(texts) for texts in test.texts]

@@ -285,7 +285,7 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
         return evaluate_classifier(self.predictor, test, self._train_split, self._valid_split, progress)
 
     def report_sections(self, examples: LabeledExamples) -> list[Section]:
-        return classifier_report.classifier_sections(self.predictor, examples, self.evaluation)
+        return classifier_report.classifier_sections(self.predictor, examples, self.full_evaluation)
 
     def example_sequences(self, data: Any, example: int = 1) -> list[ExampleSequence]:
         """At most 8 examples of ``data``, from number ``example`` (1 = the first) on."""

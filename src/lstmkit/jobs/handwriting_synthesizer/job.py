@@ -192,7 +192,7 @@ class HandwritingSynthesizer(HandwritingSettings, Job[HandwritingPredictor]):
         return metrics.evaluate(self.predictor, test, progress)
 
     def report_sections(self, examples: InkSet) -> list[Section]:
-        return report.sections(self.predictor, self.evaluation, examples)
+        return report.sections(self.predictor, self.full_evaluation, examples)
 
     def example_sequences(self, data: Any, drawing: int = 1) -> list[ExampleSequence]:
         """Drawings, number ``drawing`` (from 1) first."""

@@ -193,7 +193,7 @@ class LanguageModel(LanguageModelSettings, Job[LanguageModelPredictor]):
         return metrics.evaluate_text(self.predictor, test, self._train_stream, progress)
 
     def report_sections(self, examples: Text) -> list[Section]:
-        return report.report_sections(self.predictor, self.evaluation, self._train_stream)
+        return report.report_sections(self.predictor, self.full_evaluation, self._train_stream)
 
     def example_sequences(self, data: Any, line: int = 1) -> list[ExampleSequence]:
         """Sequences of 200 tokens of a text, from ``line`` (from 1) on."""

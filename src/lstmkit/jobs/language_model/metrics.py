@@ -58,7 +58,7 @@ def evaluate_text(
         name = f"{label} + dynamic evaluation"
         nats[name] = dynamic_eval_surprisal(predictor.network, ids, lr, steps, device, progress)
     if len(nats) > 1:
-        notes.append("The cache and dynamic evaluation use the test text up to each token.")
+        notes.append("The cache and dynamic evaluation use the text up to each token.")
     nats |= _baseline_surprisal(predictor, ids, train_stream)
     missing = ("Kneser-Ney n-grams",) if train_stream is None else ()
     rows = [

@@ -197,7 +197,7 @@ class MusicComposer(ComposerSettings, Job[ComposerPredictor]):
         return Evaluation(pd.DataFrame(rows), dict.fromkeys(_METRICS, "low"), details, notes)
 
     def report_sections(self, examples: PianoRolls) -> list[Section]:
-        return report.sections(self.predictor, self.evaluation, examples)
+        return report.sections(self.predictor, self.full_evaluation, examples)
 
     def example_sequences(self, data: Any, piece: int = 1) -> list[ExampleSequence]:
         """Pieces, number ``piece`` (from 1) first; the first 200 steps of each."""

@@ -152,7 +152,7 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
         return () if self._train_split is None else self._train_split.items
 
     def report_sections(self, examples: Questions) -> list[Section]:
-        return report.sections(self.predictor, self.evaluation, examples, self._num_left_out)
+        return report.sections(self.predictor, self.full_evaluation, examples, self._num_left_out)
 
     def example_sequences(self, data: Any, example: int = 1) -> list[ExampleSequence]:
         """Questions with their stories, starting with number ``example`` (from 1)."""

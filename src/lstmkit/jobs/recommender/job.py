@@ -156,7 +156,7 @@ class Recommender(RecommenderSettings, Job[RecommenderPredictor]):
         return evaluate_recommender(self.predictor, test, self._train_sessions, self._valid_queries, progress)
 
     def report_sections(self, examples: Sessions) -> list[Section]:
-        return recommender_sections(self.predictor, self.evaluation, self._train_notes)
+        return recommender_sections(self.predictor, self.full_evaluation, self._train_notes)
 
     def example_sequences(self, data: Any, session_number: int = 1) -> list[ExampleSequence]:
         """Sessions of up to 200 known items, the last ones; that of ``session_number`` (from 1) in front."""

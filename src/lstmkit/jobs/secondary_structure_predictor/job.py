@@ -189,7 +189,7 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
         return tuple(notes)
 
     def report_sections(self, examples: ProteinChains) -> list[Section]:
-        return report.sections(self.predictor, self.evaluation, examples)
+        return report.sections(self.predictor, self.full_evaluation, examples)
 
     def example_sequences(self, data: Any, chain: int = 1) -> list[ExampleSequence]:
         """Whole chains, number ``chain`` (from 1) first."""

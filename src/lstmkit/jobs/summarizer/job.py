@@ -71,7 +71,7 @@ class Summarizer(SummarizerSettings, Seq2SeqJob[SummarizerPredictor]):
 
     def report_sections(self, examples: TextPairs) -> list[Section]:
         return report.report_sections(
-            self.predictor, self.evaluation, examples, self._num_too_long, self._num_truncated
+            self.predictor, self.full_evaluation, examples, self._num_too_long, self._num_truncated
         )
 
     def plot(self, data: Any, predictions: Sequence[GeneratedText]) -> Figure:

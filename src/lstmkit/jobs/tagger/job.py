@@ -102,7 +102,7 @@ class Tagger(TaggerSettings, Job[TaggerPredictor]):
         return evaluate_tagger(self.predictor, test, progress)
 
     def report_sections(self, examples: TaggedSentences) -> list[Section]:
-        return report.tagger_sections(self.predictor, examples, self.evaluation)
+        return report.tagger_sections(self.predictor, examples, self.full_evaluation)
 
     def example_sequences(self, data: Any, sentence: int = 1) -> list[ExampleSequence]:
         """Sentences of ``data``, number ``sentence`` (1 = the first) first."""

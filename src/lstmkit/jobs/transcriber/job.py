@@ -220,7 +220,7 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
         )
 
     def report_sections(self, examples: Transcripts) -> list[Section]:
-        return report.sections(self.predictor, self.evaluation, examples)
+        return report.sections(self.predictor, self.full_evaluation, examples)
 
     def example_sequences(self, data: Any, example: int = 1) -> list[ExampleSequence]:
         """Examples, number ``example`` (from 1) first."""

@@ -61,7 +61,7 @@ class Translator(TranslatorSettings, Seq2SeqJob[TranslatorPredictor]):
         return evaluate_translations(self.predictor, test, self._train_split, progress)
 
     def report_sections(self, examples: TextPairs) -> list[Section]:
-        return report.report_sections(self.predictor, self.evaluation, examples, self._num_too_long)
+        return report.report_sections(self.predictor, self.full_evaluation, examples, self._num_too_long)
 
     def plot(self, data: Any, predictions: Sequence[GeneratedText]) -> Figure:
         """Attention of the first translation."""
