@@ -69,7 +69,9 @@ def load(path: str | Path, *, train: Any = None, validation: Any = None) -> Job:
 
     folder = Path(path)
     if is_unfinished(folder):
-        raise ModelFileError(f"{folder} holds a run that was stopped before its model was saved: go on with --resume")
+        raise ModelFileError(
+            f"{folder} holds a run that was stopped before its model was saved: fit again with resume=True"
+        )
     weights, description = checkpoint.load_model(folder)
     name = current_name(description.get("job"))
     if name is None:

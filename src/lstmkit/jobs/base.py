@@ -200,7 +200,7 @@ class Job(JobSettings, ABC, Generic[P]):
 
     @property
     def evaluation(self) -> Evaluation | None:
-        """Scores on the test split of ``fit``, or on the validation split if there is no test split: see its ``scored``.
+        """Scores on the test split of ``fit``, or on the validation split if there is none: its ``scored`` says which.
 
         ``fit`` computes them if it has a run folder, whose ``metrics.json`` keeps them; without one they are computed
         when they are first asked for, once. For a loaded model they are those of ``metrics.json``, without details.

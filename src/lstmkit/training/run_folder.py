@@ -145,7 +145,7 @@ class RunFolder:
             ModelFileError: ``run.json`` is damaged.
         """
         if not (path / _RUN).exists():
-            raise UserError(f"{path} holds no run to resume: start one without --resume")
+            raise UserError(f"{path} holds no run to resume: start one without resume=True")
         metadata = checkpoint.read_summed_json(path / _RUN)
         if not isinstance(metadata.get("settings"), dict) or not {"job", "data"} <= metadata.keys():
             raise ModelFileError(f"{path / _RUN} is damaged (job, settings or data is missing): start a new run")
@@ -247,7 +247,7 @@ def _check_content(path: Path, overwrite: bool) -> None:
         return
     if (path / _RUN).exists():
         if not overwrite:
-            raise UserError(f"{path} holds a run already: --resume it, --overwrite it, or give another folder")
+            raise UserError(f"{path} holds a run already: give resume=True, overwrite=True, or another folder")
     elif any(not _is_left_over(file) for file in path.iterdir()):
         raise UserError(f"{path} holds other files: give a new folder")
 

@@ -180,8 +180,8 @@ def read_series(
     if ahead is not None:
         if not future or roles.time is None:
             raise DataError(
-                "a table of future covariates (--future-data) needs covariates known in advance (--future-covariates) "
-                "and timestamps (--time-col): give both"
+                "a table of future covariates (future_data) needs covariates known in advance (future_covariates) "
+                "and timestamps (time_col): give both"
             )
         future_roles = replace(roles, target=None, past=(), static=())
         rows = append_future_rows(rows, read_rows(open_table(ahead, future_roles), future_roles, whole_numbers), roles)
@@ -204,7 +204,7 @@ def check_future_covariates(series: SeriesSet, names: Sequence[str], horizon: in
         if name not in series.future:
             known = ", ".join(series.future) or "none"
             raise DataError(
-                f"{name!r} is not a future covariate of the data (known: {known}): name it with --future-covariates"
+                f"{name!r} is not a future covariate of the data (known: {known}): name it in future_covariates"
             )
         for i, values in enumerate(series.covariates[name]):
             end = len(series.y[i])
@@ -218,7 +218,7 @@ def check_future_covariates(series: SeriesSet, names: Sequence[str], horizon: in
                     f"future covariate {name!r} of series {series.ids[i]!r} is missing from "
                     f"{format_timestamp(span[0])} to {format_timestamp(span[-1])} ({len(steps)} of {horizon} "
                     "steps of the horizon): "
-                    "give it in the data or with --future-data FILE"
+                    "give it in the data or with future_data=FILE"
                 )
 
 
@@ -228,7 +228,7 @@ def _to_series(rows: SeriesRows, positions: np.ndarray, freq: str | int, roles: 
     total = int((positions[edges[1:] - 1] + 1).sum())
     if total > max(10**7, 100 * len(positions)):
         raise DataError(
-            f"frequency {freq!r} turns {len(positions)} rows into {total} steps: give a longer one with --freq"
+            f"frequency {freq!r} turns {len(positions)} rows into {total} steps: give a longer one with freq=..."
         )
     starts, targets, missing, n_leading, n_trailing, max_ahead = [], [], [], 0, 0, 0
     covariates: dict[str, list[np.ndarray]] = {name: [] for name in rows.covariates}
@@ -239,7 +239,7 @@ def _to_series(rows: SeriesRows, positions: np.ndarray, freq: str | int, roles: 
         if not observed.size:
             raise DataError(
                 f"series {rows.series_ids[i]!r} has no target: {roles.target!r} is missing in all its rows: "
-                "remove the series, or name another column with --target-col"
+                "remove the series, or name another column with target_col=NAME"
             )
         begin, end = int(observed[0]), int(observed[-1]) + 1
         grids = {name: _to_grid(values[low:high], steps) for name, values in rows.covariates.items()}

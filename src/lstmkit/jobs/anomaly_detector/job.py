@@ -82,7 +82,7 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
         If the data have labels, the last ``test_fraction`` of each series is the test part, which is said and reported.
         """
         if self.label_col not in ("", Columns().label) and not examples.has_labels:
-            raise DataError(f"{examples.name} has no column {self.label_col!r}: correct --label-col")
+            raise DataError(f"{examples.name} has no column {self.label_col!r}: correct label_col")
         if validation is not None:
             _check_not_labels(validation)
             validation = validation.with_channels_of(examples)
@@ -98,7 +98,7 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
         if longest < 2 * self.burn_in + 10:
             raise DataError(
                 f"{examples.name}: the longest training series has {longest} steps, at least {2 * self.burn_in + 10} "
-                "are needed: give more data, or a smaller --burn-in, --valid-fraction or --test-fraction"
+                "are needed: give more data, or a smaller burn_in, valid_fraction or test_fraction"
             )
         if validation is not None:
             valid = validation.slice([(0, len(one)) for one in validation.items], False)
@@ -112,7 +112,7 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
         if len(settled) < _MIN_CALIBRATION_STEPS:
             raise DataError(
                 f"{valid.name}: the validation part has {len(settled)} steps after the burn-in, a threshold needs "
-                f"{_MIN_CALIBRATION_STEPS}: give longer series, a larger --valid-fraction, or a smaller --burn-in"
+                f"{_MIN_CALIBRATION_STEPS}: give longer series, a larger valid_fraction, or a smaller burn_in"
             )
         missing = np.isnan(settled).all(axis=0)
         if missing.any():
@@ -204,7 +204,7 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
         predictor = self.predictor
         series = self.read(data)
         if not series.has_labels:
-            raise DataError(f"{series.name} has no labels to evaluate with: name their column with --label-col")
+            raise DataError(f"{series.name} has no labels to evaluate with: name their column with label_col=NAME")
         predictor.model.eval()
         return self.evaluate_examples(series, default_progress())
 

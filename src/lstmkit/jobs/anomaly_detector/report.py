@@ -48,7 +48,7 @@ def split_note(settings: AnomalySettings, series: SensorSeriesSet) -> str:
     return (
         f"{series.name} has labels: the last {settings.test_fraction:.0%} of each series, {held_out:,} of {total:,} "
         f"steps, test the model; the {total - held_out:,} steps before train it and calibrate its threshold "
-        "(--test-fraction 0 trains on all)."
+        "(test_fraction=0 trains on all)."
     )
 
 

@@ -68,9 +68,7 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
         kind = examples.kind
         self.check_group(SETTING_GROUPS[kind], f"{INPUT_KINDS[kind]}s")
         if kind == "clips" and self.horizontal_flip:
-            raise SettingError(
-                "horizontal_flip is a setting for images, but the data are clips: leave --horizontal-flip out"
-            )
+            raise SettingError("horizontal_flip is a setting for images, but the data are clips: leave it out")
         captioned = None if validation is None else validation.with_captions()
         if captioned is not None and captioned.kind != kind:
             expected, actual = INPUT_KINDS[kind], INPUT_KINDS[captioned.kind]

@@ -131,7 +131,7 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
             if fraction and not len(rows):
                 raise DataError(
                     f"{examples.name} has {len(examples)} examples of {len(classes)} classes, too few for a validation "
-                    "and a test part: give more examples, or --valid-fraction 0 --test-fraction 0"
+                    "and a test part: give more examples, or valid_fraction=0 and test_fraction=0"
                 )
         if validation is not None:
             check_known_labels(validation, classes)

@@ -55,14 +55,14 @@ class LanguageModel(LanguageModelSettings, Job[LanguageModelPredictor]):
 
     def read(self, data: Any) -> Text:
         if self.tie_weights and self.cutoffs:
-            raise SettingError("cutoffs do not work with tied weights: add --no-tie-weights")
+            raise SettingError("cutoffs do not work with tied weights: give tie_weights=False")
         if self.hidden_size < 4 ** len(self.cutoffs):
             raise SettingError(
                 f"{len(self.cutoffs)} cutoffs need a hidden_size of at least {4 ** len(self.cutoffs)}, "
                 f"got {self.hidden_size}"
             )
         if self.cache_size and self.ensemble_size > 1:
-            raise SettingError("the neural cache works with a single model: set --ensemble-size 1 or --cache-size 0")
+            raise SettingError("the neural cache works with a single model: give ensemble_size=1 or cache_size=0")
         return read_text(data)
 
     def split(self, examples: Text, validation: Text | None) -> DataSplit:

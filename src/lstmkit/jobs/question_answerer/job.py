@@ -69,7 +69,7 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
             if fraction and not part:
                 raise DataError(
                     f"{examples.name} has questions about {len(groups)} texts, too few to hold out validation and test "
-                    "parts: give more, or set --valid-fraction 0 --test-fraction 0"
+                    "parts: give more, or give valid_fraction=0 and test_fraction=0"
                 )
         return DataSplit(
             examples.subset(train),
@@ -89,7 +89,7 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
             if not len(source):
                 raise DataError(
                     f"{examples.name}: no answer occurs in the first {self.max_tokens} tokens of its story: "
-                    "set --answer-type classification, or raise --max-tokens"
+                    "give answer_type=classification, or a greater max_tokens"
                 )
         return source
 

@@ -76,7 +76,7 @@ class Recommender(RecommenderSettings, Job[RecommenderPredictor]):
         if not len(long) and n_test + n_valid:
             raise DataError(
                 f"{sessions.name}: no session has {max(3, 1 + n_test + n_valid)} items, which "
-                "split_strategy=leave_one_out needs: give longer sessions, or --split-strategy temporal"
+                "split_strategy=leave_one_out needs: give longer sessions, or split_strategy=temporal"
             )
         train_lengths = lengths.copy()
         train_lengths[long] -= n_test + n_valid

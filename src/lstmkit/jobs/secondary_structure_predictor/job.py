@@ -74,9 +74,9 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
         known = examples.require_states()
         for column, alphabet in ((self.ss3_col, "ss3"), (self.ss8_col, "ss8")):
             if column not in ("", alphabet) and alphabet not in known:
-                raise DataError(f"{examples.name} has no column {column!r}: correct --{alphabet}-col")
+                raise DataError(f"{examples.name} has no column {column!r}: correct {alphabet}_col")
         if self.mask_col not in ("", Columns().mask) and examples.scored is None:
-            raise DataError(f"{examples.name} has no column {self.mask_col!r}: correct --mask-col")
+            raise DataError(f"{examples.name} has no column {self.mask_col!r}: correct mask_col")
         if validation is not None and not known.keys() <= validation.require_states().keys():
             raise DataError(
                 f"{examples.name} has {listing(known)}, {validation.name} does not have all of them: give both the same"

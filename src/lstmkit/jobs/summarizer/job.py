@@ -59,7 +59,7 @@ class Summarizer(SummarizerSettings, Seq2SeqJob[SummarizerPredictor]):
         if examples is self._train_split:
             self._num_truncated, self._num_too_long = predictor.count_truncated(examples.sources), num_too_long
         if not len(dataset):
-            raise DataError(f"{examples.name}: every summary is above {limit} tokens: raise --max-summary-tokens")
+            raise DataError(f"{examples.name}: every summary is above {limit} tokens: raise max_summary_tokens")
         if num_too_long:
             self.progress.say(
                 f"{examples.name}: {num_too_long:,} pairs with a summary above {limit} tokens are left out"

@@ -147,9 +147,7 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
         if source:
             model = (load(source) if isinstance(source, (str, Path)) else source).predictor
             if not isinstance(model, LanguageModelPredictor):
-                raise SettingError(
-                    f"{source} is not a language model: fit one with 'lstmkit fit language_model --tokenization chars'"
-                )
+                raise SettingError(f"{source} is not a language model: fit a language_model with tokenization=chars")
             score = character_lm_scorer(model, self.predictor.alphabet)
         weight = settings.lm_weight if lm_weight < 0 else lm_weight
         decoder = CTCDecoder(beam_size or settings.beam_size, score, weight, settings.insertion_bonus)

@@ -52,7 +52,7 @@ class Translator(TranslatorSettings, Seq2SeqJob[TranslatorPredictor]):
         if examples is self._train_split:
             self._num_too_long = num_too_long
         if not len(dataset):
-            raise DataError(f"{examples.name}: every pair has a side above {limit} tokens: raise --max-tokens")
+            raise DataError(f"{examples.name}: every pair has a side above {limit} tokens: raise max_tokens")
         if num_too_long:
             self.progress.say(f"{examples.name}: {num_too_long:,} pairs with a side above {limit} tokens are left out")
         return dataset
