@@ -260,7 +260,7 @@ def predict(context: typer.Context, arguments: RunAndRest = None) -> None:
 
 @app.command(context_settings=_PASS_ON)
 def evaluate(context: typer.Context, arguments: RunAndRest = None) -> None:
-    """Score the model in RUN and simple baselines on new DATA. Options depend on the job: lstmkit evaluate RUN --help."""
+    """Score the model in RUN and baselines on new DATA. Options depend on the job: lstmkit evaluate RUN --help."""
 
     def score(
         job: Job,

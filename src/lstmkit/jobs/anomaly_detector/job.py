@@ -57,9 +57,12 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
     # ---- from file to predictor ----------------------------------------------------------------------------------
 
     def read(self, data: Any) -> SensorSeriesSet:
+        return self._read(data, self.label_col)
+
+    def _read(self, data: Any, label_col: str) -> SensorSeriesSet:
         names = self.predictor.channel_names if self.is_fitted else ()
         scored = tuple(name for name in names if name not in self.covariates) or self.value_cols
-        series = read_sensor_series(data, Columns(self.time_col, self.id_col, self.label_col, scored, self.covariates))
+        series = read_sensor_series(data, Columns(self.time_col, self.id_col, label_col, scored, self.covariates))
         series.check_values()
         if names and series.channels != names:
             raise DataError(f"{series.name} has {len(series.channels)} channels, the model was fitted to {len(names)}")
@@ -200,13 +203,23 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 
-    def evaluate(self, data: Any) -> Evaluation:
+    def evaluate(self, data: Any, *, label_col: str = "", progress: Progress | None = None) -> Evaluation:
+        """Score the detector and its baselines on labeled series.
+
+        Args:
+            data: Series with labels.
+            label_col: Column of the labels; empty for the setting.
+            progress: Where to report progress.
+
+        Raises:
+            DataError: There are no labels.
+        """
         predictor = self.predictor
-        series = self.read(data)
+        series = self._read(data, label_col or self.label_col)
         if not series.has_labels:
             raise DataError(f"{series.name} has no labels to evaluate with: name their column with label_col=NAME")
         predictor.model.eval()
-        return self.evaluate_examples(series, default_progress())
+        return self.evaluate_examples(series, progress or default_progress())
 
     def can_score(self, examples: SensorSeriesSet) -> bool:
         return examples.has_labels

@@ -185,13 +185,18 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
 
     # ---- evaluation ----------------------------------------------------------------------------------------------
 
-    def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
+    def evaluate(self, data: Any, *, beam_size: int = BEAM_SIZE, progress: Progress | None = None) -> Evaluation:
         """BLEU on held-out examples, compared with the nearest-neighbor caption and the most frequent caption.
 
         The baselines need the training data: load the model with ``train``.
+
+        Args:
+            data: Images, videos or features with captions.
+            beam_size: Number of beam hypotheses; 1 is greedy search.
+            progress: Where to report progress.
         """
         predictor, test = self.predictor, self.read(data).with_captions()
-        return metrics.evaluate(predictor, test, self._train_split, progress or default_progress())
+        return metrics.evaluate(predictor, test, self._train_split, progress or default_progress(), beam_size)
 
     def evaluate_examples(self, test: CaptionedMedia, progress: Progress) -> Evaluation:
         return metrics.evaluate(self.predictor, test.with_captions(), self._train_split, progress)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from lstmkit.data.text.text_pairs import SUMMARIES, TextPairDataset, TextPairs, filter_by_length
 from lstmkit.errors import DataError
 from lstmkit.jobs.common.seq2seq_job import Seq2SeqJob, first_with_tokens
-from lstmkit.jobs.common.seq2seq_predictor import GeneratedText
+from lstmkit.jobs.common.seq2seq_predictor import BEAM_SIZE, GeneratedText
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.summarizer import plots, report
 from lstmkit.jobs.summarizer.metrics import evaluate_summaries
@@ -66,8 +66,8 @@ class Summarizer(SummarizerSettings, Seq2SeqJob[SummarizerPredictor]):
             )
         return dataset
 
-    def evaluate_examples(self, test: TextPairs, progress: Progress) -> Evaluation:
-        return evaluate_summaries(self.predictor, test, self._train_split, progress)
+    def evaluate_examples(self, test: TextPairs, progress: Progress, beam_size: int = BEAM_SIZE) -> Evaluation:
+        return evaluate_summaries(self.predictor, test, self._train_split, progress, beam_size)
 
     def report_sections(self, examples: TextPairs) -> list[Section]:
         return report.report_sections(
