@@ -108,7 +108,8 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
         """Forecast the ``horizon`` steps after the end of each series.
 
         Args:
-            data: The series, as for ``fit``. They may be series that it was not fitted to.
+            data: The series with their history, as for ``fit``; they may be new to the model. Only :meth:`evaluate`
+                puts the history that the model keeps before newer data.
             future_data: File or frame with the future covariates over the horizon, if ``data`` does not have them.
 
         Returns:

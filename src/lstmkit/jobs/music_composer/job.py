@@ -129,7 +129,9 @@ class MusicComposer(ComposerSettings, Job[ComposerPredictor]):
             length: Number of steps to compose after a prompt.
             condition: What is kept of each piece: its ``"start"`` or its ``"melody"``.
             prompt_steps: Number of steps of the start; -1 for all.
-            temperature, seed, tempo: See :meth:`compose`.
+            temperature: Softmax temperature: below 1 is more conservative; 0 takes the more probable, key by key.
+            seed: Random seed.
+            tempo: Quarter notes per minute; 0 for the piece's own.
         """
         self.check_fitted()
         options = CompositionOptions(length, condition, prompt_steps, temperature, seed, tempo)
