@@ -86,7 +86,7 @@ def backtest(
 
 
 def unseen_windows(predictor: ForecasterPredictor, series: SeriesSet) -> ForecastExamples:
-    """Every window of series that lies after the training and validation data.
+    """Every window of series that lies after the training and validation data and has a known value in its horizon.
 
     Series that continue the training data, without these, have the history that the model keeps before them: windows,
     baselines and MASE then see the same past as in the test of ``fit``.
@@ -97,6 +97,7 @@ def unseen_windows(predictor: ForecasterPredictor, series: SeriesSet) -> Forecas
     horizon, series = predictor.settings.horizon, continued(series, predictor.histories)
     first = np.array([first_unseen_step(predictor, series, i) for i in range(len(series))])
     origins = rolling_origins(series, first, series.lengths - horizon, stride=horizon)
+    origins = np.array([(i, t) for i, t in origins if not np.isnan(series.y[i][t : t + horizon]).all()], dtype=int)
     if not len(origins):
         raise DataError(
             f"no series has {horizon} steps after the training and validation data: give newer data, or fit with "
