@@ -310,17 +310,16 @@ def test_n_best_captions_are_sorted_by_score(image_captioner: Captioner):
 
 def test_evaluation_table_and_report(image_captioner: Captioner):
     evaluation = image_captioner.evaluate(squares(20, seed=2))
-    names = evaluation.table["model"].tolist()
+    names, squares_read = evaluation.table["model"].tolist(), image_captioner.read(squares())
     assert names == ["LSTM", "nearest-neighbor caption", "most frequent caption"]
     assert evaluation.table["BLEU-4 on training data"].notna().tolist() == [True, False, False]
     assert evaluation.table["exact match"].iloc[0] >= 0.9
-    assert image_captioner.evaluation is None  # fit had no run folder
-    titles = [section.title for section in image_captioner.report_sections(image_captioner.read(squares()))]
+    titles = [section.title for section in report.sections(image_captioner.predictor, None, squares_read)]
     assert titles[0] == "Example captions"
     assert sum(title.startswith("Attention: ") for title in titles) == 3
-    sections = report.sections(image_captioner.predictor, evaluation, image_captioner.read(squares()))
+    sections = report.sections(image_captioner.predictor, evaluation, squares_read)
     assert [section.title for section in sections[:2]] == ["Results", "Example captions"]
-    assert "of the test split" in sections[1].text
+    assert "of the given data" in sections[1].text
 
 
 def test_precomputed_features():
@@ -452,8 +451,8 @@ def test_settings_of_another_kind_of_data_are_refused():
     images, sentences = squares(12)
     features, clips = [np.ones((2, 3))] * 12, [moving("left", 1)] * 12
     cases: list[tuple[dict[str, Any], Any, str]] = [
-        ({"frame_rate": 2.0}, images, "frame_rate is a setting for video, but the data are images: leave --frame-rate"),
-        ({"height": 32}, features, "height is a setting for image, but the data are feature arrays: leave --height"),
+        ({"frame_rate": 2.0}, images, "frame_rate is a setting for video, but the data are images: leave it out"),
+        ({"height": 32}, features, "height is a setting for image, but the data are feature arrays: leave it out"),
         ({"horizontal_flip": True}, clips, "horizontal_flip is a setting for images, but the data are clips"),
     ]
     for options, inputs, message in cases:

@@ -288,7 +288,7 @@ def test_latin_1_file_is_read_with_a_note(tmp_path: Path):
     [
         ("a.csv", "", "is empty"),
         ("a.csv", "text,label\n", "no rows below the header"),
-        ("a.csv", "body,label\nx,1\n", r"no column 'text' in a.csv \(columns: body, label\): give --text-col NAME"),
+        ("a.csv", "body,label\nx,1\n", r"no column 'text' in a.csv \(columns: body, label\): give text_col=NAME"),
         ("a.csv", 'text,label\n"x,1\n', "quotation mark"),
         ("a.jsonl", "", "is empty"),
         ("a.jsonl", '{"text": "x"}\n{"text"', "line 2 is not JSON: "),
@@ -316,7 +316,7 @@ def test_bad_files_are_errors(name: str, content: str, message: str, tmp_path: P
         (([np.zeros((2, 3, 4, 2))], None), r"input 1 has shape \(2, 3, 4, 2\)"),
         (([np.zeros((0, 3))], None), r"input 1 has shape \(0, 3\)"),
         (([[1.0, float("nan")]], None), "input 1, step 2: a value is NaN or infinite"),
-        ((["a"], [["x", "y"]]), r"an example has several labels \(x, y\): give --label-sep"),
+        ((["a"], [["x", "y"]]), r"an example has several labels \(x, y\): give label_sep='\|'"),
     ],
 )
 def test_bad_lists_are_errors(data: Any, message: str):
@@ -345,7 +345,7 @@ def test_sequences_from_a_long_table(tmp_path: Path):
     ):
         with pytest.raises(DataError, match=message):
             read_labeled_examples(frame.assign(**change), columns)
-    with pytest.raises(DataError, match=r"no column 'z' in the frame .*: give --value-cols A,B"):
+    with pytest.raises(DataError, match=r"no column 'z' in the frame .*: give value_cols=\['A', 'B'\]"):
         read_labeled_examples(frame, Columns(values=("z",)))
 
 

@@ -378,7 +378,7 @@ def test_ctrl_c_in_the_first_epoch_stops(cli: Cli, data: Path, monkeypatch: pyte
     result = cli("predict", "run", "sales.csv")
     assert (result.code, result.err) == (
         2,
-        "error: run holds a run that was stopped before its model was saved: go on with --resume\n",
+        "error: run holds a run that was stopped before its model was saved: fit again with --resume\n",
     )
 
 
@@ -390,8 +390,8 @@ def test_predict_prints_a_table(cli: Cli, here: Path):
     result = cli("predict", "run", "sales.csv")
     assert (result.code, result.err) == (0, "")
     table = pd.read_csv(io.StringIO(result.out))
-    assert table["unique_id"].tolist() == ["north"] * 3 + ["south"] * 3
-    assert table["ds"].tolist()[:3] == ["2020-02-10", "2020-02-11", "2020-02-12"]
+    assert table["shop"].tolist() == ["north"] * 3 + ["south"] * 3
+    assert table["day"].tolist()[:3] == ["2020-02-10", "2020-02-11", "2020-02-12"]
     assert table.notna().all(axis=None)
 
 
@@ -434,6 +434,12 @@ def test_predict_with_future_data(cli: Cli, here: Path):
 
 def test_evaluate_prints_the_table(cli: Cli, here: Path):
     """Model and baselines on stdout, as text and as JSON."""
+    page = cli("evaluate", "run", "sales.csv", "-o", "page.html", "--baselines", "SeasonalNaive")
+    assert page.code == 0
+    assert "AutoETS" not in page.out
+    text = Path("page.html").read_text(encoding="utf-8")
+    assert "Scores on the given data." in text
+    assert "data:image/png;base64" in text
     result = cli("evaluate", "run", "sales.csv")
     assert (result.code, result.err) == (0, "")
     assert result.out.splitlines()[1].startswith("LSTM (direct)")
@@ -579,7 +585,10 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("fit forecaster run/report.html -o new", "unsupported file format"),
         ("fit forecaster sales.csv -o new", "no column 'ds' in sales.csv (columns: shop, day, sold, price): give"),
         ("fit forecaster sales.csv -o new --time-col day --target-col sold", "name the column with the series ids"),
-        ("fit forecaster sales.csv -o run COLUMNS", "run holds a run already: --resume it, --overwrite it"),
+        (
+            "fit forecaster sales.csv -o run COLUMNS",
+            "run holds a run already: give --resume, --overwrite, or another",
+        ),
         ("fit forecaster sales.csv -o . COLUMNS", ". holds other files: give a new folder"),
         ("fit forecaster sales.csv -o sales.csv COLUMNS", "sales.csv is a file: give another folder"),
         ("fit forecaster sales.csv -o sales.csv/new COLUMNS", "sales.csv"),
@@ -687,7 +696,7 @@ def test_a_demo_does_not_overwrite_other_files(cli: Cli, data: Path):
         (lambda run: (run / "model.json").write_text("[]"), "model.json is damaged"),
         (lambda run: (run / "weights.safetensors").write_bytes(b"abc"), "weights.safetensors is damaged"),
         (lambda run: (run / "weights.safetensors").unlink(), "weights.safetensors is missing"),
-        (lambda run: (run / "model.json").unlink(), "go on with --resume"),
+        (lambda run: (run / "model.json").unlink(), "fit again with --resume"),
         (lambda run: [p.unlink() for p in run.glob("*.json")], "holds no complete model"),
     ],
     ids=["cut", "list", "noise", "weights gone", "description gone", "both gone"],

@@ -110,7 +110,7 @@ def test_a_run_with_a_changed_checkpoint_is_not_resumed(run: Path):
     content = bytearray(path.read_bytes())
     content[-3] ^= 64
     path.write_bytes(content)
-    with pytest.raises(ModelFileError, match=r"last\.safetensors is damaged .*SHA-256.*: restore it .* --overwrite"):
+    with pytest.raises(ModelFileError, match=r"last\.safetensors is damaged .*SHA-256.*: restore it .* overwrite=True"):
         AnomalyDetector(**SETTINGS).fit(WAVE, run=run, resume=True)
 
 

@@ -172,7 +172,7 @@ def test_whole_numbers_with_a_point_are_the_items_of_the_model(tmp_path: Path):
 def test_a_missing_column_of_targets_is_named(tmp_path: Path):
     path = tmp_path / "a.csv"
     path.write_text("text,class\nx,1\n")
-    with pytest.raises(DataError, match=r"no column 'label' in a\.csv \(columns: text, class\): .* --label-col"):
+    with pytest.raises(DataError, match=r"no column 'label' in a\.csv \(columns: text, class\): .* label_col=NAME"):
         read_labeled_examples(path, Columns()).require_labels()
     path.write_text("id,x\na,1\n")
     with pytest.raises(DataError, match="no column 'label' in"):
@@ -182,14 +182,14 @@ def test_a_missing_column_of_targets_is_named(tmp_path: Path):
     with pytest.raises(DataError, match="no column 'label' in"):
         read_labeled_examples(path, Columns()).require_labels()
     path.write_text("story,question,reply\nx,y,z\n")
-    with pytest.raises(DataError, match=r"no column 'answer' in .* --answer-col"):
+    with pytest.raises(DataError, match=r"no column 'answer' in .* answer_col=NAME"):
         read_questions(path).require_answers()
     _png(tmp_path / "a.png")
     path.write_text("file,words\na.png,x\n")
-    with pytest.raises(DataError, match=r"no column 'text' in .* --text-col"):
+    with pytest.raises(DataError, match=r"no column 'text' in .* text_col=NAME"):
         read_transcripts(path, TranscriptColumns()).require_texts()
     path.write_text("image,words\na.png,x\n")
-    with pytest.raises(DataError, match=r"no column 'caption' in .* --text-col"):
+    with pytest.raises(DataError, match=r"no column 'caption' in .* text_col=NAME"):
         read_captioned_media(path, CaptionColumns()).with_captions()
 
 

@@ -442,7 +442,7 @@ def test_run_does_not_start_among_other_files(tmp_path: Path) -> None:
 def test_existing_run_is_not_overwritten_by_default(tmp_path: Path) -> None:
     start(tmp_path).write_metrics({"n": 1})
     before = files_in(tmp_path)
-    with pytest.raises(UserError, match="holds a run already: --resume it, --overwrite it, or give another folder"):
+    with pytest.raises(UserError, match="holds a run already: give resume=True, overwrite=True, or another folder"):
         start(tmp_path)
     assert files_in(tmp_path) == before
 
@@ -473,7 +473,7 @@ def test_overwrite_of_a_new_folder_starts_a_run(tmp_path: Path) -> None:
 def test_only_a_run_can_be_resumed(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "not there", tmp_path / "file"):
-        with pytest.raises(UserError, match="holds no run to resume: start one without --resume"):
+        with pytest.raises(UserError, match="holds no run to resume: start one without resume=True"):
             start(path, resume=True)
     assert list(files_in(tmp_path)) == ["file"]
 
@@ -577,7 +577,7 @@ def test_resumed_run_writes_the_same_files(
     else:
         with pytest.raises(MemoryError):
             Forecaster(**SMALL, ensemble_size=2).fit(SERIES, run=run, progress=progress)
-        with pytest.raises(ModelFileError, match="stopped before its model was saved: go on with --resume"):
+        with pytest.raises(ModelFileError, match="stopped before its model was saved: fit again with resume=True"):
             lstmkit.load(run)
     Forecaster(**SMALL, ensemble_size=2).fit(SERIES, run=run, resume=True)
     files = files_in(run)

@@ -112,7 +112,7 @@ def test_forecasts_of_counts_are_not_negative():
     [
         (wave(50), {}, "whole numbers from 0 up"),
         (-poisson_counts(50) - 1, {}, "whole numbers from 0 up"),
-        (poisson_counts(50) + 1, {"log_transform": True}, "drop --log-transform"),
+        (poisson_counts(50) + 1, {"log_transform": True}, "drop log_transform"),
         (poisson_counts(50), {"centering": "mean"}, "centering must be none, got 'mean'"),
     ],
 )

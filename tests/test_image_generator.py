@@ -302,7 +302,7 @@ def test_invalid_generation_requests_are_refused(generator: ImageGenerator):
     with pytest.raises(DataError, match="unknown class 'round'"):
         generator.evaluate((strokes(2)[0], ["up", "round"]))
     unconditional = ImageGenerator(**TINY).fit(strokes())
-    with pytest.raises(SettingError, match="trained without --class-conditional"):
+    with pytest.raises(SettingError, match="this model has no classes"):
         unconditional.predict(1, label="up")
     with pytest.raises(DataError, match="has no label"):
         ImageGenerator(**TINY, class_conditional=True).fit(strokes()[0])

@@ -257,7 +257,7 @@ def test_a_run_folder_is_complete(finished: tuple[Job, Path]):
     assert np.isfinite(rows[["train_loss", "valid_loss", "lr"]]).all(axis=None)
     metrics = json.loads((run / "metrics.json").read_text())
     assert job.evaluation is not None
-    assert metrics == {"test": job.evaluation.to_json(), "training": ["all epochs done"]}
+    assert metrics == {"test": job.evaluation.to_json(), "validation": None, "training": ["all epochs done"]}
     assert predict_records(load(run)) == predict_records(job)
 
 
@@ -339,7 +339,7 @@ def test_a_run_stopped_between_epochs_resumes_to_the_same_weights(name: str, err
     else:
         with pytest.raises(Killed):
             make(name, ensemble_size=2).fit(data, run=run, progress=stop)
-        with pytest.raises(ModelFileError, match="stopped before its model was saved: go on with --resume"):
+        with pytest.raises(ModelFileError, match="stopped before its model was saved: fit again with resume=True"):
             load(run)
     resumed = make(name, ensemble_size=2).fit(data, run=run, resume=True)
     assert same(resumed, uninterrupted)
@@ -356,7 +356,7 @@ def test_a_run_stopped_in_its_first_epoch_has_no_model(name: str, tmp_path: Path
     with pytest.raises(KeyboardInterrupt):
         make(name).fit(data, run=run, progress=StopAt("training", 1))
     assert is_unfinished(run)
-    with pytest.raises(ModelFileError, match="go on with --resume"):
+    with pytest.raises(ModelFileError, match="fit again with resume=True"):
         load(run)
     assert same(make(name).fit(data, run=run, resume=True), make(name).fit(data))
 
@@ -387,7 +387,7 @@ def test_a_crash_while_the_model_is_saved_leaves_no_model(name: str, tmp_path: P
         patch.setattr(checkpoint, "write_json", disk_full)
         with pytest.raises(OSError, match="No space left"):
             make(name).fit(data, run=run)
-    with pytest.raises(ModelFileError, match="go on with --resume"):
+    with pytest.raises(ModelFileError, match="fit again with resume=True"):
         load(run)
     make(name).fit(data, run=run, resume=True)
     assert same(load(run), make(name).fit(data))
@@ -412,7 +412,7 @@ def test_an_existing_run_is_not_lost(copied: tuple[Job, Path]):
     """A run is overwritten only on request, and not if settings or data are invalid."""
     job, run = copied
     case, before = CASES[case_name(job)], contents(run)
-    with pytest.raises(UserError, match="holds a run already: --resume it, --overwrite it"):
+    with pytest.raises(UserError, match="holds a run already: give resume=True, overwrite=True"):
         make(case_name(job)).fit(case.other(), run=run)
     with pytest.raises(DataError):
         make(case_name(job)).fit(case.bad(), run=run, overwrite=True)

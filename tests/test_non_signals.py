@@ -84,7 +84,7 @@ def test_labels_are_not_watched(name: str):
     found = read_sensor_series(frame, Columns())
     assert found.channels == ("v",)
     (note,) = found.notes
-    assert f"--value-cols {name}, or --label-col {name}" in note
+    assert f"value_cols={name!r}, or label_col={name!r}" in note
     assert read_sensor_series(frame, Columns(channels=("v", name))).channels == ("v", name)
 
 
@@ -135,7 +135,7 @@ def test_repeated_timestamps_are_steps_in_the_order_of_the_file(tmp_path: Path):
     assert found.items[0].times.tolist() == [1, 1, 1, 2, 2]
     (note,) = found.notes
     assert "3 rows have the timestamp of another row of their series, such as 1" in note
-    assert "--id-col NAME" in note
+    assert "id_col=NAME" in note
     AnomalyDetector(**TINY).fit(pd.DataFrame({"time": DATES.dt.floor("h"), "v": WAVE}))
 
 

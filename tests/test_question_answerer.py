@@ -114,7 +114,7 @@ def test_tables_and_lists_are_read_alike(tmp_path: Path):
         ([], "has no questions"),
         ([("only a story",)], r"question 1 is .*\(story, question, answer\)"),
         (7, "give a file, a table, or .* not int"),
-        (pd.DataFrame({"story": ["a"]}), "no column 'question' in the frame .*--question-col"),
+        (pd.DataFrame({"story": ["a"]}), "no column 'question' in the frame .*question_col"),
         ("missing.txt", "no such file: .*missing.txt"),
     ],
 )
@@ -281,7 +281,7 @@ def test_an_empty_passage_has_an_empty_answer():
 
 def test_answers_that_do_not_occur_cannot_be_learned():
     job = QuestionAnswerer(answer_type="span", valid_fraction=0, test_fraction=0)
-    with pytest.raises(DataError, match=r"no answer occurs in the first 400 tokens .*--answer-type classification"):
+    with pytest.raises(DataError, match=r"no answer occurs in the first 400 tokens .*answer_type=classification"):
         job.fit([("a story", "q?", "elsewhere")] * 3)
 
 
@@ -348,9 +348,12 @@ def test_the_model_learns_where_the_answer_is(trained: QuestionAnswerer):
 
 
 def test_the_report_shows_questions_of_the_test_split(tmp_path: Path):
-    """Training questions are not shown; if nothing was held out, the report says so."""
+    """Training questions are not shown; without a test split those of the validation split are, and it says so."""
     stories = _stories(60)
-    for test_fraction, message in ((0.2, "A question of the test split."), (0.0, "A question of the data.")):
+    for test_fraction, message in (
+        (0.2, "A question of the test split."),
+        (0.0, "A question of the validation split."),
+    ):
         job = QuestionAnswerer(hidden_size=4, epochs=1, test_fraction=test_fraction).fit(
             stories, run=tmp_path / str(test_fraction)
         )

@@ -123,9 +123,9 @@ def test_bad_lists_are_refused(data: object, message: str):
     [
         ("", "is empty"),
         ("session_id,item_id,timestamp\n", "has no rows below the header"),
-        ("user,item_id,timestamp\n1,2,3\n", "no column 'session_id' in e.csv .*: give --session-col NAME"),
-        ("session_id,item,timestamp\n1,2,3\n", "no column 'item_id' .*: give --item-col NAME"),
-        ("session_id,item_id\n1,2\n", "no column 'timestamp' .*: give --time-cols NAME .or --time-cols \"\""),
+        ("user,item_id,timestamp\n1,2,3\n", "no column 'session_id' in e.csv .*: give session_col=NAME"),
+        ("session_id,item,timestamp\n1,2,3\n", "no column 'item_id' .*: give item_col=NAME"),
+        ("session_id,item_id\n1,2\n", "no column 'timestamp' .*: give time_cols=NAME .or time_cols=''"),
         ("session_id,item_id,timestamp\n1,,3\n", "column 'item_id', row 1 below the header: '' is not a valid item id"),
         ("session_id,item_id,timestamp\n,2,3\n", "'' is not a valid session id: every row needs one"),
         ("session_id,item_id,timestamp\n1,2,3\n1,2,\n", "row 2 below the header: '' is not a time"),

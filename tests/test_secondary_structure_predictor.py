@@ -88,7 +88,7 @@ def test_fasta(tmp_path: Path):
         ("a.csv", "id,sequence,ss8\nx,MK,\n", "chain 'x' has 2 residues and 0 letters of ss8"),
         ("a.csv", "id,sequence\nx,\n", "chain 'x' has no residues"),
         ("a.csv", "id,sequence,eval_mask\nx,MK,12\n", "position 2: '2' is not a letter of mask: give 01"),
-        ("a.csv", "id,chain\nx,MK\n", r"neither a column 'sequence' .* nor 'residue' .*give --sequence-col NAME"),
+        ("a.csv", "id,chain\nx,MK\n", r"neither a column 'sequence' .* nor 'residue' .*give sequence_col=NAME"),
         ("a.csv", "name,residue\nx,M\n", "no column 'id' in a.csv"),
         ("a.csv", "id,residue\nx,MK\n", "column 'residue', row 1 below the header: 'MK' is not one letter"),
         ("a.csv", "id,residue\n,M\n", "column 'id', row 1 below the header: '' is not a valid id: every row needs one"),

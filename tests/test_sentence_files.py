@@ -48,7 +48,7 @@ def test_ranges_and_empty_nodes_of_conllu_are_not_words(tmp_path: Path):
     assert sentences.tokens == (("vamos", "nos"), ("sí",))
     assert sentences.tags == (("VERB", "PRON"), ("INTJ",))
     with pytest.raises(
-        DataError, match=r"a\.conllu has the number of each word in its first column, .*: give --token-col 1"
+        DataError, match=r"a\.conllu has the number of each word in its first column, .*: give token_col=1"
     ):
         read_tagged_sentences(path)
 

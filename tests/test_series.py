@@ -381,13 +381,13 @@ def test_parquet_equals_csv(tmp_path):
 def test_the_error_for_a_missing_column_names_the_options(write):
     path = write("Month,Passengers\n1949-01,112\n1949-02,118\n")
     assert message(path) == (
-        "no column 'ds' in sales.csv (columns: Month, Passengers): give --time-col Month --target-col Passengers"
+        "no column 'ds' in sales.csv (columns: Month, Passengers): give time_col='Month', target_col='Passengers'"
     )
-    assert message(path, time_col="Month").endswith("): give --target-col Passengers")
+    assert message(path, time_col="Month").endswith("): give target_col='Passengers'")
     path = write("date,shop name,a b,c\n2020-01-01,x,1,2\n2020-01-02,x,1,2\n")
-    assert "give --time-col date --target-col NAME (one of a b, c)" in message(path)
-    assert "--target-col 'a b'" in message(write("date,a b\n2020-01-01,1\n2020-01-02,1\n"))
-    assert 'give --time-col NAME (or --time-col "" if the rows are' in message(write("a,b\n1,x\n2,y\n"))
+    assert "give time_col='date', target_col=NAME (one of a b, c)" in message(path)
+    assert "target_col='a b'" in message(write("date,a b\n2020-01-01,1\n2020-01-02,1\n"))
+    assert "give time_col=NAME (or time_col='' if the rows are" in message(write("a,b\n1,x\n2,y\n"))
 
 
 @pytest.mark.parametrize("option", ["id_col", "past", "future", "static"])
@@ -521,14 +521,14 @@ def test_duplicates_are_named():
         "the frame: series 'b' has 3 rows with the timestamp 2020-01-01 (3 rows in total have a duplicate "
         "timestamp): keep one row per timestamp"
     )
-    assert "name the column with the series ids with --id-col" in message(pd.concat([days(3), days(3)]))
+    assert "name the column with the series ids with id_col=NAME" in message(pd.concat([days(3), days(3)]))
 
 
 def test_steps_off_the_grid_are_named():
     text = message(frame(["2020-01-01", "2020-01-02", "2020-01-03", "2020-01-04 05:00"], unique_id="a"))
     assert text == (
         "irregular timestamps: 2020-01-04 05:00:00 of series 'a' is not on the grid of frequency 'D' (inferred from "
-        "the data) that starts at 2020-01-01: give the frequency with --freq, or resample the data to a regular grid"
+        "the data) that starts at 2020-01-01: give the frequency with freq=..., or resample the data to a regular grid"
     )
     assert "5 of series 'series' is not on the grid of frequency 2" in message(frame([0, 2, 4, 5, 8]))
     assert "not on the grid of frequency 'W-SUN' (given)" in message(days(9, "2020-01-05"), freq="W-SUN")
@@ -541,12 +541,12 @@ def test_steps_off_the_grid_are_named():
 
 
 def test_a_frequency_that_cannot_be_inferred_or_used():
-    assert "series 'series' has one row, so the frequency cannot be inferred: give it with --freq" in message(days(1))
+    assert "series 'series' has one row, so the frequency cannot be inferred: give freq=..." in message(days(1))
     for freq in ("fortnightly", "", "-1D", "0D", 0, -1, [1]):
         assert f"freq {freq!r} is not a frequency: give one such as h, 15min" in message(days(3), freq=freq)
-    assert "--freq 1 does not match timestamps that are dates" in message(days(3), freq=1)
-    assert "--freq 'D' does not match timestamps that are numbers" in message(frame([1, 2]), freq="D")
-    assert "--freq 'D' does not match timestamps that are numbers" in message([1, 2], freq="D")
+    assert "freq=1 does not match timestamps that are dates" in message(days(3), freq=1)
+    assert "freq='D' does not match timestamps that are numbers" in message(frame([1, 2]), freq="D")
+    assert "freq='D' does not match timestamps that are numbers" in message([1, 2], freq="D")
     assert "turns 3 rows into 1000000001 steps" in message(frame([0, 1, 10**9]))
 
 
@@ -579,8 +579,8 @@ def test_invalid_future_tables(ahead, phrase):
 
 def test_requirements_of_a_future_table(tmp_path):
     ahead = pd.DataFrame({"ds": [4], "p": [1.0], "unique_id": "z"})
-    assert "a table of future covariates (--future-data) needs" in message(frame([1, 2, 3]), ahead=ahead)
-    assert "a table of future covariates (--future-data) needs" in message(
+    assert "a table of future covariates (future_data) needs" in message(frame([1, 2, 3]), ahead=ahead)
+    assert "a table of future covariates (future_data) needs" in message(
         frame([1, 2], p=1), time_col=None, future=["p"], ahead=ahead
     )
     data = frame([1, 2, 3], p=1, unique_id="a")
@@ -598,7 +598,7 @@ def test_future_covariates_must_cover_the_horizon():
         check_future_covariates(series, ["price"], 24)
     assert str(caught.value) == (
         "future covariate 'price' of series 'a' is missing from 2020-02-29 to 2020-03-11 (12 of 24 steps of the "
-        "horizon): give it in the data or with --future-data FILE"
+        "horizon): give it in the data or with future_data=FILE"
     )
     with pytest.raises(DataError, match=r"from 2020-02-29 to 2020-02-29 \(1 of 1 steps"):
         check_future_covariates(series, ["price"], 1)
@@ -705,7 +705,7 @@ def real(name: str) -> Path:
 )
 def test_the_classic_series(name, time, target, freq, steps):
     path = real(f"classic_series/{name}")
-    assert f"give --time-col {time} --target-col {target}" in message(path)
+    assert f"give time_col={time!r}, target_col={target!r}" in message(path)
     series = read_series(path, time_col=time, target_col=target)
     assert (series.freq, series.lengths.tolist()) == (freq, [steps])
     # The Melbourne temperatures leave out 31 December of the leap years 1984 and 1988.

@@ -170,7 +170,7 @@ def test_invalid_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (tmp_path / "missing.wav", "no such file"),
         (tmp_path / "gone.csv", "no such file"),
         (tmp_path / "hole.csv", "column 'path', row 1 below the header: '' is not a path"),
-        (tmp_path / "other.csv", "give --text-col NAME, or --path-col NAME for audio or video files"),
+        (tmp_path / "other.csv", "give text_col=NAME, or path_col=NAME for audio or video files"),
         (tmp_path / "cut.zip", "in cut.zip cannot be read"),
         (_zip(tmp_path / "empty.zip", {"a.txt": "a"}), "has no audio file"),
         (_zip(tmp_path / "two.zip", {**wavs, "a.csv": "path\n", "b.csv": "path\n"}), "two.zip has 2 tables"),
@@ -189,9 +189,7 @@ def test_invalid_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         with pytest.raises(SettingError, match=message):
             read_labeled_examples(tmp_path, Columns(label_pattern=pattern))
     monkeypatch.setattr("lstmkit.data.media_files.MAX_SECONDS", 0.1)
-    with pytest.raises(
-        DataError, match=r"input 1 has 1 s, the maximum of an example is 0 s: .* --keyword-threshold 0.5"
-    ):
+    with pytest.raises(DataError, match=r"input 1 has 1 s, the maximum of an example is 0 s: .* keyword_threshold=0.5"):
         read_labeled_examples(([np.zeros(RATE)], ["a"], RATE), Columns())
 
 
@@ -407,7 +405,7 @@ def test_keywords_are_spotted_in_a_long_recording(classifier: Classifier, tmp_pa
     assert set(file_detections["id"]) == {"long.wav"}
     assert json.loads(json.dumps(classifier.to_records(file_detections)))[0]["label"] in ("low", "high")
     classifier.plot(tmp_path / "long.wav", file_detections).draw_without_rendering()
-    with pytest.raises(DataError, match=r"long.wav has .* find the commands in it with --keyword-threshold 0.5"):
+    with pytest.raises(DataError, match=r"long.wav has .* find the commands in it with keyword_threshold=0.5"):
         classifier.predict(tmp_path / "long.wav")
 
 

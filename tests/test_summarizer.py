@@ -373,7 +373,7 @@ def test_long_summaries_are_left_out_of_training():
     assert messages == ["the pairs: 1 pairs with a summary above 2 tokens are left out"]
     assert (job._num_too_long, job._num_truncated, job.predictor.median_summary_words) == (1, 1, 2)
     assert all(len(prediction.tokens) <= 2 for prediction in job.predict(["a b c d"] * 3))
-    with pytest.raises(DataError, match="every summary is above 1 tokens: raise --max-summary-tokens"):
+    with pytest.raises(DataError, match="every summary is above 1 tokens: raise max_summary_tokens"):
         Summarizer(max_summary_tokens=1, **tiny).fit(pairs)
 
 

@@ -239,7 +239,7 @@ def test_every_tag_has_a_probability():
 @pytest.mark.parametrize(
     ("settings", "data", "error", "message"),
     [
-        ({"crf": True, "ensemble_size": 2}, flags(9, 0), SettingError, "give --ensemble-size 1 or --no-crf"),
+        ({"crf": True, "ensemble_size": 2}, flags(9, 0), SettingError, "give ensemble_size=1 or crf=False"),
         ({"char_feature_size": 3}, flags(9, 0), SettingError, "char_feature_size must be even"),
         ({}, flags(2, 0), DataError, "has 2 sentences, too few"),
         ({}, ["no tags here"] * 9, DataError, "the list has no tags"),

@@ -543,7 +543,7 @@ def test_sampling_options_out_of_range(options: dict[str, float], fitted: Langua
     [
         ({}, ["one line"], DataError, "has 1 line, too few for a training"),
         ({}, ["a", "b"], DataError, "has 2 lines, too few"),
-        ({"cutoffs": (3,)}, PROSE, SettingError, "add --no-tie-weights"),
+        ({"cutoffs": (3,)}, PROSE, SettingError, "give tie_weights=False"),
         ({"tie_weights": False, "cutoffs": (5, 3)}, PROSE, SettingError, "cutoffs must rise"),
         ({"tie_weights": False, "cutoffs": (99,)}, PROSE, SettingError, "stay below the vocabulary"),
         (
@@ -552,7 +552,7 @@ def test_sampling_options_out_of_range(options: dict[str, float], fitted: Langua
             SettingError,
             "hidden_size of at least 16",
         ),
-        ({"cache_size": 5, "ensemble_size": 2}, PROSE, SettingError, "set --ensemble-size 1"),
+        ({"cache_size": 5, "ensemble_size": 2}, PROSE, SettingError, "give ensemble_size=1"),
     ],
 )
 def test_invalid_settings_and_data_are_refused(

@@ -611,7 +611,7 @@ def test_a_language_model_decides_ambiguous_characters(tmp_path: Path):
     with pytest.raises(SettingError, match="is not a language model"):
         job.predict([ambiguous], beam_size=2, lm=job)
     words = LanguageModel(hidden_size=4, num_layers=1, epochs=1, batch_size=2, bptt_steps=5).fit(["a b c"] * 40)
-    with pytest.raises(SettingError, match="fit one with --tokenization chars"):
+    with pytest.raises(SettingError, match="fit one with tokenization=chars"):
         job.predict([ambiguous], beam_size=2, lm=words)
 
 

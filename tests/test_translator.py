@@ -553,7 +553,7 @@ def test_long_pairs_are_left_out_of_training():
     job = Translator(**options).fit([("a " * 10**5, "lang"), *pairs], progress=RecordingProgress())
     assert messages == ["the pairs: 1 pairs with a side above 100 tokens are left out"]
     assert job._num_too_long == 1
-    with pytest.raises(DataError, match="every pair has a side above 2 tokens: raise --max-tokens"):
+    with pytest.raises(DataError, match="every pair has a side above 2 tokens: raise max_tokens"):
         Translator(max_tokens=2, **options).fit(pairs)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import inspect
 import io
+import itertools
 import json
 import logging
 import re
@@ -22,7 +23,7 @@ from typer.core import TyperGroup
 
 from lstmkit import command_options as options
 from lstmkit import settings
-from lstmkit.errors import SettingError, UserError
+from lstmkit.errors import MissingLibraryError, SettingError, UserError
 from lstmkit.jobs import job_class, job_names, load
 from lstmkit.jobs.settings import settings_of
 from lstmkit.progress import Progress, TerminalProgress, printable
@@ -63,7 +64,8 @@ _REMEDIES = {errno.ENOSPC: ": free disk space and run the command again; fit goe
 _MAX_PRINTED_ROWS = 40  # of a table; longer ones are on the page alone
 _PASS_ON = {"ignore_unknown_options": True, "help_option_names": []}  # a second parser reads options, --help too
 
-RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="run folder that 'fit' wrote")]
+_FIT_KEYWORDS = ("validation", "run", "resume", "overwrite", "train")  # of Job.fit and load: no settings
+
 DataArg = Annotated[str, typer.Argument(metavar="DATA", help="file or folder with the data")]
 RunAndRest = Annotated[
     list[str] | None,
@@ -204,7 +206,7 @@ def jobs(
             raise UserError(unknown(job, job_names(), what="job"))
         rows = [
             {
-                "setting": f"--{name.replace('_', '-')}",
+                "setting": options.typed(name),
                 "group": field.metadata["group"],
                 "default": _as_option(field.default),
                 "what": _meaning(field.metadata),
@@ -252,23 +254,53 @@ def predict(context: typer.Context, arguments: RunAndRest = None) -> None:
         ),
         options.parameter("as_json", Json, False),
     ]
-    run, rest = _split_run(context, arguments or [])
-    _with_job("predict", answer, run, rest, own, lambda job: job.predict)
+    run, rest = _split_run(context, arguments or [], own, "predict")
+    _with_job("predict", answer, run, rest, own, "predict")
 
 
-@app.command()
-def evaluate(
-    run: RunArg,
-    data: DataArg,
-    train: Annotated[
-        str | None, typer.Option(help="file or folder that the run was fitted to, for the baselines that learn from it")
-    ] = None,
-    validation: Annotated[str | None, typer.Option(help="validation file of the run, if 'fit' had one")] = None,
-    as_json: Json = False,
-) -> None:
-    """Score the model in RUN and simple baselines on DATA that it was not fitted to."""
-    evaluation = load(run, train=train, validation=validation).evaluate(data)
-    _print_json(evaluation.to_json()) if as_json else _print(evaluation)
+@app.command(context_settings=_PASS_ON)
+def evaluate(context: typer.Context, arguments: RunAndRest = None) -> None:
+    """Score the model in RUN and baselines on new DATA. Options depend on the job: lstmkit evaluate RUN --help."""
+
+    def score(
+        job: Job,
+        data: str,
+        output: Path | None,
+        train: str | None,
+        validation: str | None,
+        as_json: bool,
+        **given: Any,
+    ) -> None:
+        _check_can_be_made(output)
+        if train is not None or validation is not None:
+            job = load(run, train=train, validation=validation)
+        job.evaluation = job.evaluate(data, **given)
+        _print_json(job.evaluation.to_json()) if as_json else _print(job.evaluation)
+        if output is not None:
+            with _writing(output):
+                job.write_report(output, job.read(data))
+
+    own = [
+        options.parameter(
+            "output", Annotated[Path | None, typer.Option("-o", "--output", help="page with scores and figures")], None
+        ),
+        options.parameter(
+            "train",
+            Annotated[
+                str | None,
+                typer.Option(help="file or folder that the run was fitted to, for the baselines that learn from it"),
+            ],
+            None,
+        ),
+        options.parameter(
+            "validation",
+            Annotated[str | None, typer.Option(help="validation file of the run, if 'fit' had one")],
+            None,
+        ),
+        options.parameter("as_json", Json, False),
+    ]
+    run, rest = _split_run(context, arguments or [], own, "evaluate")
+    _with_job("evaluate", score, run, rest, own, "evaluate")
 
 
 @app.command(context_settings=_PASS_ON)
@@ -319,15 +351,24 @@ def look(context: typer.Context, arguments: RunAndRest = None) -> None:
             "step", Annotated[int | None, typer.Option(help="that step, from 0 (default: the last)")], None
         ),
     ]
-    run, rest = _split_run(context, arguments or [])
-    _with_job("look", inspect_run, run, rest, own, lambda job: job.example_sequences)
+    run, rest = _split_run(context, arguments or [], own, "example_sequences")
+    _with_job("look", inspect_run, run, rest, own, "example_sequences")
 
 
-def _split_run(context: typer.Context, arguments: Sequence[str]) -> tuple[Path, list[str]]:
-    """The run folder among the arguments, and the other arguments."""
+def _split_run(
+    context: typer.Context, arguments: Sequence[str], own: Sequence[inspect.Parameter], method: str
+) -> tuple[Path, list[str]]:
+    """The run folder among the arguments, and the other arguments; without one the help, with the options of each job.
+
+    Args:
+        context: That of the verb.
+        arguments: All words after the verb.
+        own: Options that do not depend on the job.
+        method: The method of a job whose keywords are options of the verb.
+    """
     names = [k for k, word in enumerate(arguments) if not word.startswith("-")]
     if not names:
-        _help_or_fail(context, arguments, "RUN")
+        _help_or_fail(context, arguments, "RUN", lambda: _options_by_job(own, method))
     place = names[0]
     if place > 0:  # options come first, and without the job it is not known which of them take a value
         folders = [k for k in names if any((Path(arguments[k]) / file).is_file() for file in _RUN_FILES)]
@@ -336,11 +377,29 @@ def _split_run(context: typer.Context, arguments: Sequence[str]) -> tuple[Path, 
     return Path(arguments[place]), [*arguments[:place], *arguments[place + 1 :]]
 
 
-def _help_or_fail(context: typer.Context, arguments: Sequence[str], missing: str) -> NoReturn:
+def _help_or_fail(
+    context: typer.Context, arguments: Sequence[str], missing: str, more: Callable[[], str] = str
+) -> NoReturn:
     if "--help" not in arguments:
         raise UserError(f"Missing argument '{missing}'. (see {context.command_path} --help)")
     print(context.get_help(), end="")
+    _print(more())
     raise typer.Exit
+
+
+def _options_by_job(own: Sequence[inspect.Parameter], method: str) -> str:
+    """A table of the options of a verb: its own, and those that a method has in each job."""
+
+    def of_job(name: str) -> str:
+        try:
+            return " ".join(map(options.typed, options.keywords(getattr(job_class(name), method)))) or "–"
+        except MissingLibraryError as err:
+            return f"({err})"
+
+    of_all = " ".join(options.typed(one.name.removeprefix("as_")) for one in own)
+    rows = {"every job": of_all, **{name: of_job(name) for name in job_names()}}
+    lines = [f"  {name:<{max(map(len, rows))}}  {text}" for name, text in rows.items()]
+    return "\n".join(["Options by the job of RUN:", *lines])
 
 
 def _with_job(
@@ -349,15 +408,18 @@ def _with_job(
     run: Path,
     rest: Sequence[str],
     own: Sequence[inspect.Parameter],
-    method: Callable[[Job], Callable[..., Any]],
+    method_name: str,
 ) -> None:
     """Run a verb whose further options are the keywords of a method of the job in ``run``."""
     job = load(run)
+    method = getattr(job, method_name)
 
     def command(**given: Any) -> None:
         function(job, **given)
 
-    parameters = [options.parameter("data", DataArg), *own, *options.keyword_parameters(method(job))]
+    data_help = options.documented(method).get("data", "file or folder with the data")
+    data = options.parameter("data", Annotated[str, typer.Argument(metavar="DATA", help=data_help)])
+    parameters = [data, *own, *options.keyword_parameters(method)]
     help = f"lstmkit {verb} {run} DATA, for a run of the {job.name}"
     _run_command(options.with_parameters(command, parameters), help, rest, f"lstmkit {verb} {run}")
 
@@ -366,7 +428,10 @@ def _run_command(command: Callable[..., None], help: str, arguments: Sequence[st
     """Run a function as the command ``name``, and stop with its exit code."""
     parser = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     parser.command(help=help)(command)
-    code = parser(list(arguments), standalone_mode=False, prog_name=name)
+    try:
+        code = parser(list(arguments), standalone_mode=False, prog_name=name)
+    except UserError as err:
+        raise type(err)(options.as_typed(str(err), inspect.signature(command).parameters)) from err
     if code:
         raise typer.Exit(code)
 
@@ -464,13 +529,13 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal or a pipe may have no glyph for a "…"
-    warnings.formatwarning = lambda message, *_args, **_options: f"warning: {message}\n"
+    warnings.formatwarning = lambda message, *_args, **_options: f"warning: {_as_typed(message)}\n"
     try:
         code = app(standalone_mode=False, prog_name="lstmkit")  # a number if typer itself stopped it: 130 at Ctrl-C
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     except UserError as err:
-        _fail(str(err))
+        _fail(_as_typed(err))
     except OSError as err:
         _fail(f"{err.filename or 'a file'}: {err.strerror or err}{_REMEDIES.get(err.errno or 0, '')}")
     except _USAGE_ERROR as err:
@@ -478,6 +543,12 @@ def main() -> None:
     if code == 130:
         _print("stopped", file=sys.stderr)
     sys.exit(code or 0)
+
+
+def _as_typed(message: object) -> str:
+    """A message of the package, which names keywords of Python, with the options of the command line instead."""
+    of_jobs = (settings.declared(settings_of(job)) for job in job_names())
+    return options.as_typed(str(message), {*_FIT_KEYWORDS, *itertools.chain(*of_jobs)})
 
 
 def _usage_message(err: Any) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
+import shlex
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, Any, Literal
 
 import typer
@@ -70,20 +72,85 @@ def setting_values(cls: type, given: dict[str, Any], changed: Callable[[str], bo
     }
 
 
-def keyword_parameters(method: Callable[..., Any], leave_out: Sequence[str] = ("data", "progress")) -> list[Any]:
+def keyword_parameters(method: Callable[..., Any]) -> list[inspect.Parameter]:
     """An option for every keyword of a method, explained by its docstring.
 
-    The option's type is that of the default; it is text if the default is ``None``.
+    The option's type is that of the default; it is text if the default is ``None``, and a list of names separated by
+    commas if the default is a tuple.
     """
-    parameters, helps = [], _documented(method)
-    for name, p in inspect.signature(method).parameters.items():
-        if name not in leave_out:
-            kind = str | None if p.default is None else type(p.default)
-            parameters.append(parameter(name, Annotated[kind, typer.Option(help=helps.get(name))], p.default))
+    parameters, helps = [], documented(method)
+    for name in keywords(method):
+        default: Any = inspect.signature(method).parameters[name].default
+        extra: dict[str, Any] = {}
+        kind: Any = str | None if default is None else type(default)
+        if isinstance(default, tuple):
+            kind, default, extra = str, ",".join(default), {"parser": _names, "metavar": "TEXT,…"}
+        parameters.append(parameter(name, Annotated[kind, typer.Option(help=helps.get(name), **extra)], default))
     return parameters
 
 
-def _documented(method: Callable[..., Any]) -> dict[str, str]:
+def keywords(method: Callable[..., Any]) -> list[str]:
+    """The keywords of a method that are options of the command line."""
+    return [name for name in inspect.signature(method).parameters if name not in ("self", "data", "progress")]
+
+
+def typed(name: str) -> str:
+    """A keyword as it is typed on the command line.
+
+    >>> typed("time_col")
+    '--time-col'
+    """
+    return f"--{name.replace('_', '-')}"
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+#: A keyword in a message, perhaps with its value: a Python literal, "...", or a word.
+_KEYWORD = re.compile(
+    r"""(?<![\w'"/.=-])([a-z]\w*)(?:=('[^']*'|"[^"]*"|[\[(][^\])]*[\])]|\.{3}|[^\s,;:()'"]*[^\s,;:()'".]))?(?![\w'"=])"""
+)
+
+
+def as_typed(message: str, names: Collection[str]) -> str:
+    """A message that names keywords of Python, with the options of the command line instead.
+
+    A name with an underscore, a name with a value, and a name that the message begins with count as keywords.
+
+    Args:
+        message: The message of an error.
+        names: The keywords that are options.
+
+    >>> as_typed("no column 'ds': give time_col='sold on' or freq=...", ["time_col", "freq"])
+    "no column 'ds': give --time-col 'sold on' or --freq ..."
+    >>> as_typed("levels must be different: drop log_transform=True", ["levels", "log_transform"])
+    '--levels must be different: drop --log-transform'
+    """
+
+    def option(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        is_subject = match.start() == 0 and message[match.end() :].startswith((" must ", " is a setting "))
+        if name not in names or (value is None and "_" not in name and not is_subject):
+            return match[0]
+        if value in ("True", "False"):
+            return typed(name if value == "True" else f"no_{name}")
+        return typed(name) if value is None else f"{typed(name)} {_typed_value(value)}"
+
+    return _KEYWORD.sub(option, message)
+
+
+def _typed_value(text: str) -> str:
+    """A value in a message as it is typed: without Python's quotes and brackets, quoted for the shell if needed."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text  # a word, or "..."
+    parts = value if isinstance(value, (list, tuple)) else (value,)
+    return text if value is ... else shlex.quote(",".join(map(str, parts)))
+
+
+def documented(method: Callable[..., Any]) -> dict[str, str]:
     """What the section ``Args:`` of a docstring says of each argument, as plain text."""
     section = re.search(r"^Args:\n((?:    .*(?:\n|$))+)", inspect.getdoc(method) or "", re.MULTILINE)
     entries = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", section[1], re.MULTILINE) if section else []

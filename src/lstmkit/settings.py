@@ -150,9 +150,7 @@ class Settings:
         for name in sorted(known.keys() - counted(type(self), used).keys()):
             group = known[name].metadata["group"]
             if getattr(self, name) != known[name].default:
-                raise SettingError(
-                    f"{name} is a setting for {group}, but the data are {data}: leave --{name.replace('_', '-')} out"
-                )
+                raise SettingError(f"{name} is a setting for {group}, but the data are {data}: leave it out")
 
 
 def declared(cls: type) -> dict[str, dataclasses.Field[Any]]:

@@ -96,7 +96,7 @@ class CaptionedMedia:
         """
         rows = [i for i, texts in enumerate(self.texts) if texts]
         if not rows and self.absence:
-            raise DataError(f"{self.absence}: name the column of the captions with --text-col")
+            raise DataError(f"{self.absence}: name the column of the captions with text_col=NAME")
         if not rows:
             raise DataError(f"{self.name} has no captions: give a table with a path and a caption in each row")
         if len(rows) == len(self):
@@ -194,7 +194,7 @@ def _from_table(table: Table, layout: CaptionColumns, where: Path, subfolder: st
     table = _with_header(table, layout)
     if layout.path not in table.frame:
         known = listing(table.frame.columns)
-        raise DataError(f"no column {layout.path!r} in {table.name} (columns: {known}): give --path-col NAME")
+        raise DataError(f"no column {layout.path!r} in {table.name} (columns: {known}): give path_col=NAME")
     table.raise_if_any(layout.path, table.empty(layout.path), "is not a path: give one, or remove the row")
     files = [str(PurePosixPath(subfolder, str(cell).strip())) for cell in table.column(layout.path)]
     table = replace(table, frame=table.frame.assign(**{layout.path: files}))

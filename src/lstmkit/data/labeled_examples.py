@@ -109,7 +109,7 @@ class LabeledExamples:
         """
         for i, labels in enumerate(self.labels):
             if labels is None and self.absence:
-                raise DataError(f"{self.absence}: name the column of the labels with --label-col")
+                raise DataError(f"{self.absence}: name the column of the labels with label_col=NAME")
             if labels is None:
                 raise DataError(f"{self.name}: example {self.ids[i]} has no label: give it one, or leave it out")
         return [labels for labels in self.labels if labels is not None]
@@ -117,7 +117,7 @@ class LabeledExamples:
     def check_not_empty(self) -> None:
         """Raise DataError if every text is empty."""
         if self.kind == "text" and not any(text.strip() for text in self.inputs):
-            raise DataError(f"{self.name}: every text is empty: name the column of the texts with --text-col")
+            raise DataError(f"{self.name}: every text is empty: name the column of the texts with text_col=NAME")
 
     def digest(self) -> str:
         """SHA-256 of inputs and labels."""
@@ -204,8 +204,8 @@ def _from_media(items: MediaItems, separator: str) -> LabeledExamples:
 def _from_table(table: Table, columns: Columns) -> LabeledExamples:
     for name in (columns.id, *columns.values) if columns.values else (columns.text,):
         if name not in table.frame:
-            other = "--text-col NAME, or --path-col NAME for audio or video files"
-            option = other if name == columns.text else "--value-cols A,B and --id-col NAME"
+            other = "text_col=NAME, or path_col=NAME for audio or video files"
+            option = other if name == columns.text else "value_cols=['A', 'B'] and id_col=NAME"
             known = listing(table.frame.columns)
             raise DataError(f"no column {name!r} in {table.name} (columns: {known}): give {option}")
     with_labels = columns.label in table.frame
@@ -247,9 +247,7 @@ def _sequences(table: Table, columns: Columns, labels: Sequence[Labels | None]) 
 def _labels(cell: Any, separator: str) -> Labels | None:
     if isinstance(cell, (list, tuple, set, frozenset, np.ndarray)):
         if not separator:
-            raise DataError(
-                f"an example has several labels ({listing(cell)}): give --label-sep '|' for multi-label data"
-            )
+            raise DataError(f"an example has several labels ({listing(cell)}): give label_sep='|' for multi-label data")
         return tuple(sorted({_label_text(label) for label in cell}))
     text = "" if cell is None or pd.isna(cell) else _label_text(cell)
     if not separator:

@@ -55,7 +55,7 @@ AUDIO_TYPE = MediaType(
     "audio",
     FILE_SUFFIXES,
     lambda source, name: read_audio(source, name=name),
-    "split it into commands; to find commands in it, predict with --keyword-threshold 0.5",
+    "split it into commands; to find commands in it, predict with keyword_threshold=0.5",
 )
 
 

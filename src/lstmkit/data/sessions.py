@@ -149,13 +149,13 @@ def _from_table(table: Table, columns: Columns) -> Sessions:
 
 
 def _check_columns(table: Table, columns: Columns) -> None:
-    used = {"--session-col": (columns.session,), "--item-col": (columns.item,), "--time-cols": columns.time}
+    used = {"session_col": (columns.session,), "item_col": (columns.item,), "time_cols": columns.time}
     for option, names in used.items():
         for name in names:
             if name not in table.frame:
-                or_none = ' (or --time-cols "" if the rows are in order)' if option == "--time-cols" else ""
+                or_none = " (or time_cols='' if the rows are in order)" if option == "time_cols" else ""
                 known = listing(table.frame.columns)
-                raise DataError(f"no column {name!r} in {table.name} (columns: {known}): give {option} NAME{or_none}")
+                raise DataError(f"no column {name!r} in {table.name} (columns: {known}): give {option}=NAME{or_none}")
 
 
 def _times(table: Table, column: str) -> np.ndarray:

@@ -26,6 +26,6 @@ def holdout_sizes(count: int, unit: str, name: str, valid_fraction: float, test_
     if count - test - valid < 1:
         raise DataError(
             f"{name} has {count} {unit}{'s' * (count > 1)}, too few for a training, a validation and a test split: "
-            "give more, or --valid-fraction 0 --test-fraction 0"
+            "give more, or valid_fraction=0 and test_fraction=0"
         )
     return valid, test

@@ -75,7 +75,7 @@ class Transcripts:
         """
         for name, text in zip(self.ids, self.texts, strict=True):
             if text is None and self.absence:
-                raise DataError(f"{self.absence}: name the column of the transcripts with --text-col")
+                raise DataError(f"{self.absence}: name the column of the transcripts with text_col=NAME")
             if text is None:
                 raise DataError(f"{self.name}: {name} has no transcript: give it one, or leave it out")
         return [text for text in self.texts if text is not None]

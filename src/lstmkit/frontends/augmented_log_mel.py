@@ -100,7 +100,7 @@ class AugmentedLogMelFrontEnd:
             if clip.seconds > 2 * self.seconds + 1:
                 raise DataError(
                     f"{clip.name} has {clip.seconds:,.1f} s, but training clips have at most {self.seconds:.1f} s: "
-                    "find the commands in it with --keyword-threshold 0.5, in Python with spot_keywords()"
+                    "find the commands in it with keyword_threshold=0.5 of predict"
                 )
 
     def build(self) -> tuple[nn.Module, int]:

@@ -10,7 +10,7 @@ import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lstmkit.errors import MissingLibraryError, ModelFileError, UserError
+from lstmkit.errors import MissingLibraryError, ModelFileError, SettingError, UserError
 from lstmkit.settings import unknown
 
 if TYPE_CHECKING:
@@ -62,14 +62,19 @@ def load(path: str | Path, *, train: Any = None, validation: Any = None) -> Job:
 
     Raises:
         ModelFileError: The folder holds no model, or one that is damaged, unfinished, or of a newer version.
+        SettingError: ``validation`` was given without ``train``.
         DataError: ``train`` are not the data that the run was fitted to.
     """
     from lstmkit.training import checkpoint
     from lstmkit.training.run_folder import RunFolder, is_unfinished
 
     folder = Path(path)
+    if validation is not None and train is None:
+        raise SettingError("validation=... is the second part of train=...: give both, or none")
     if is_unfinished(folder):
-        raise ModelFileError(f"{folder} holds a run that was stopped before its model was saved: go on with --resume")
+        raise ModelFileError(
+            f"{folder} holds a run that was stopped before its model was saved: fit again with resume=True"
+        )
     weights, description = checkpoint.load_model(folder)
     name = current_name(description.get("job"))
     if name is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing_extensions import Self
 from lstmkit import settings
 from lstmkit.data.batch import Batches, Loader
 from lstmkit.errors import DataError, ModelFileError, TrainingError, UserError
-from lstmkit.jobs.evaluation import Evaluation
+from lstmkit.jobs.evaluation import FIT_SPLITS, NO_SCORES, Evaluation, fit_scores, saved_evaluation
 from lstmkit.jobs.predictor import Predictor, device_named
 from lstmkit.jobs.settings import JobSettings
 from lstmkit.look.traces import ExampleSequence
@@ -54,8 +54,6 @@ class Job(JobSettings, ABC, Generic[P]):
 
     Attributes:
         predictor_class: The class of :attr:`predictor`.
-        evaluation: Scores on the test split, if ``fit`` had a run folder; ``metrics.json`` in the folder keeps them.
-            ``None`` after a fit without one and for a loaded model: call :meth:`evaluate`.
         progress: Where ``fit`` reports its progress.
     """
 
@@ -63,7 +61,8 @@ class Job(JobSettings, ABC, Generic[P]):
 
     _predictor: P | None = None
     _histories: tuple[History, ...] = ()
-    evaluation: Evaluation | None = None
+    _evaluation: Evaluation | None = None
+    _held_out: tuple[str, Any] | None = None  # what evaluation scores when it is first asked for
     progress: Progress = Progress()
 
     # ---- what a job implements -----------------------------------------------------------------------------------
@@ -94,7 +93,7 @@ class Job(JobSettings, ABC, Generic[P]):
 
     @abstractmethod
     def report_sections(self, examples: Any) -> list[Section]:
-        """The job's own part of the report: :attr:`evaluation`, figures, what was done to the data."""
+        """The job's own part of the report: :attr:`full_evaluation`, figures, what was done to the data."""
 
     @abstractmethod
     def predict(self, data: Any) -> Any:
@@ -194,9 +193,42 @@ class Job(JobSettings, ABC, Generic[P]):
                     folder.delete_if_empty()
                 raise
             self.calibrate(splits.valid)
+            self._held_out = self._part_to_score(splits)
             if folder is not None:
-                self._save_and_report(folder, examples, splits)
+                self._save_and_report(folder, examples)
         return self
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """Scores on the test split of ``fit``, or on the validation split if there is none: its ``scored`` says which.
+
+        ``fit`` computes them if it has a run folder, whose ``metrics.json`` keeps them; without one they are computed
+        when they are first asked for, once. For a loaded model they are those of ``metrics.json``, without details.
+        ``None`` if nothing was held out, or if the held-out data have no labels. For other data, call :meth:`evaluate`.
+        """
+        if self._evaluation is None and self._held_out is not None:
+            scored, examples = self._held_out
+            self._evaluation = replace(self.evaluate_examples(examples, self.progress), scored=scored)
+            self._held_out = None
+        return self._evaluation
+
+    @evaluation.setter
+    def evaluation(self, evaluation: Evaluation | None) -> None:
+        self._evaluation, self._held_out = evaluation, None
+
+    @property
+    def full_evaluation(self) -> Evaluation | None:
+        """:attr:`evaluation`, if it has details and outputs: not if it was read from ``metrics.json``."""
+        evaluation = self.evaluation
+        return None if evaluation is None or evaluation.is_from_file else evaluation
+
+    def can_score(self, examples: Any) -> bool:
+        """Whether :meth:`evaluate_examples` can score held-out examples: whether they have labels, if it needs them."""
+        return True
+
+    def _part_to_score(self, splits: DataSplit) -> tuple[str, Any] | None:
+        parts = zip(FIT_SPLITS, (splits.test, splits.valid), strict=True)
+        return next(((name, part) for name, part in parts if part is not None and self.can_score(part)), None)
 
     def restore_training_data(self, train: Any, validation: Any | None = None, *, digests: Any = None) -> Self:
         """Give a loaded job the data that it was fitted to: what its baselines are fitted to. The model stays as it is.
@@ -284,16 +316,19 @@ class Job(JobSettings, ABC, Generic[P]):
     def _write_history(self, folder: RunFolder, rows: Sequence[Mapping[str, float]]) -> None:
         folder.write_history([*(history.rows for history in self._histories), rows])
 
-    def _save_and_report(self, folder: RunFolder, examples: Any, splits: DataSplit) -> None:
+    def _save_and_report(self, folder: RunFolder, examples: Any) -> None:
         self.save(folder.path)
         folder.write_history([h.rows for h in self._histories])
-        self.evaluation = None if splits.test is None else self.evaluate_examples(splits.test, self.progress)
-        endings = [h.ended for h in self._histories]
-        folder.write_metrics({"test": self.evaluation and self.evaluation.to_json(), "training": endings})
+        folder.write_metrics({**fit_scores(self.evaluation), "training": [h.ended for h in self._histories]})
         self.write_report(folder.report, examples)
 
     def write_report(self, path: Path, examples: Any) -> None:
-        """Write the run's page, self-contained HTML: results, figures, training curve, settings and versions."""
+        """Write a page, self-contained HTML: results, figures, training curve, settings and versions.
+
+        Args:
+            path: The HTML file.
+            examples: What :meth:`read` returned: the data of :attr:`evaluation`.
+        """
         sections = self.report_sections(examples)
         if self._histories:
             curves = {f"seed {k}": (h.rows, h.best_epoch) for k, h in enumerate(self._histories)}
@@ -303,7 +338,8 @@ class Job(JobSettings, ABC, Generic[P]):
         facts = {"job": self.name, "lstmkit": __version__, "torch": torch.__version__}
         counted = settings.counted(type(self), self.predictor.data_kinds)
         facts |= {name: str(value) for name, value in settings.values(self).items() if name in counted}
-        lead = [self.summary] if self.evaluation is None else [self.evaluation.headline]
+        evaluation = self.full_evaluation
+        lead = [self.summary, NO_SCORES] if evaluation is None else evaluation.lead
         write_report(path, f"lstmkit {self.name}", lead, sections, facts)
 
     # ---- the saved model -----------------------------------------------------------------------------------------
@@ -357,6 +393,7 @@ class Job(JobSettings, ABC, Generic[P]):
             raise ModelFileError(
                 f"{path} is not a valid {cls.name} model ({reason}): restore the file, or fit again"
             ) from err
+        job._evaluation = RunFolder.read_metrics(path, saved_evaluation)
         return job
 
     def __repr__(self) -> str:
@@ -365,5 +402,5 @@ class Job(JobSettings, ABC, Generic[P]):
 
     def _repr_html_(self) -> str:
         """The job and its evaluation, for a notebook."""
-        table = "" if self.evaluation is None else self.evaluation._repr_html_()
+        table = "" if self._evaluation is None else self._evaluation._repr_html_()
         return f"<code>{escape(repr(self))}</code>{table}"

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
 import pandas as pd
+from typing_extensions import Self
 
-from lstmkit.report import format_table, number, table_html
+from lstmkit.report import Section, format_table, number, table_html
+
+FIT_SPLITS = ("test", "validation")  #: The splits that ``fit`` may score, the better one first.
+
+#: What was scored, as the pages name it.
+SCORED = {
+    "test": "the test split, to which nothing was fitted",
+    "validation": "the validation split",
+    "data": "the given data",
+}
+
+VALIDATION_CAVEAT = (
+    "There is no test split: these are scores on the validation split. Early stopping and calibration used it, so they "
+    "are too good."
+)
+NO_SCORES = "There are no scores: no data with answers were held out."
+_FROM_FILE = "These are the scores of fit, as metrics.json has them."
 
 
 @dataclass(frozen=True)
@@ -24,6 +42,9 @@ class Evaluation:
         outputs: The predictions on the test examples, as the job's report takes them; not written to JSON.
         missing_baselines: Baselines that need the training data, if a loaded model does not have them. Without them no
             row is marked as the best, for the table cannot tell.
+        scored: What was scored: ``"test"`` or ``"validation"``, that split of ``fit``; or ``"data"``, others.
+        is_from_file: Whether it was read from the ``metrics.json`` of a run. Then ``details`` are empty and ``outputs``
+            are ``None``.
     """
 
     table: pd.DataFrame
@@ -32,14 +53,21 @@ class Evaluation:
     notes: tuple[str, ...] = ()
     outputs: Any = field(default=None, repr=False)
     missing_baselines: tuple[str, ...] = ()
+    scored: str = "data"
+    is_from_file: bool = False
 
     def __post_init__(self) -> None:
-        if self.missing_baselines:
-            note = (
-                f"Missing baselines: {', '.join(self.missing_baselines)}. A loaded model does not have its training "
-                "data: give them with --train FILE, or lstmkit.load(run, train=...)."
-            )
-            object.__setattr__(self, "notes", (*self.notes, note))
+        missing = (
+            f"Missing baselines: {', '.join(self.missing_baselines)}. A loaded model does not have its training "
+            "data: give them with --train FILE, or lstmkit.load(run, train=...)."
+        )
+        counts = {
+            missing: bool(self.missing_baselines),
+            VALIDATION_CAVEAT: self.scored == "validation",
+            _FROM_FILE: self.is_from_file,
+        }
+        notes = (note for note, applies in counts.items() if applies and note not in self.notes)
+        object.__setattr__(self, "notes", (*self.notes, *notes))
 
     def __str__(self) -> str:
         return "\n".join([format_table(self.table, self._marks), *self.notes])
@@ -58,7 +86,7 @@ class Evaluation:
         """The first score in a sentence: this model's, and the best baseline's."""
         score, direction = next(iter(self.directions.items()))
         (model, value), *others = self.table[["model", score]].itertuples(index=False)
-        sentence = f"{score[:1].upper()}{score[1:]} of {model} on the held-out test: {number(value)}."
+        sentence = f"{score[:1].upper()}{score[1:]} of {model} on {self.part}: {number(value)}."
         known = [(name, v) for name, v in others if pd.notna(v)]
         if not known or pd.isna(value) or self.missing_baselines:
             return sentence
@@ -66,8 +94,58 @@ class Evaluation:
         worse = value > baseline if direction == "low" else value < baseline
         return f"{sentence} The best baseline, {name}, has {number(baseline)}{': use that one' if worse else ''}."
 
+    @property
+    def part(self) -> str:
+        """What was scored, in short: ``"the test split"``."""
+        return SCORED[self.scored].partition(",")[0]
+
+    @property
+    def introduction(self) -> str:
+        """What was scored, and the notes: the text above the table on a page."""
+        return " ".join([f"Scores on {SCORED[self.scored]}.", *self.notes])
+
+    @property
+    def lead(self) -> list[str]:
+        """The sentences at the top of a page."""
+        return [self.headline, *([VALIDATION_CAVEAT] if self.scored == "validation" else [])]
+
     def to_json(self) -> dict[str, Any]:
-        """Table and notes, ready for JSON. A score that is not a finite number becomes ``None``."""
+        """Table, directions and notes, ready for JSON. A score that is not a finite number becomes ``None``."""
         finite = self.table.replace([math.inf, -math.inf], math.nan)
         rows = finite.astype(object).where(finite.notna(), None).to_dict("records")
-        return {"table": rows, "notes": list(self.notes)}
+        return {"table": rows, "directions": self.directions, "notes": list(self.notes)}
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any], scored: str) -> Self:
+        """Restore it from :meth:`to_json`, without details; of version 0.1 also without directions.
+
+        Args:
+            saved: What was saved.
+            scored: Which split was scored.
+
+        Raises:
+            LookupError, TypeError, ValueError, AttributeError: It is damaged.
+        """
+        table = pd.DataFrame(saved["table"])
+        directions = {str(name): str(rule) for name, rule in saved.get("directions", {}).items()}
+        Section("", table=table, best=directions)  # checks that the table has these columns
+        scores = {name: pd.to_numeric(table[name]) for name in directions}
+        notes = tuple(str(note) for note in saved["notes"])
+        table = table.assign(model=table["model"].astype(str), **scores)
+        return cls(table, directions, pd.DataFrame(), notes, scored=scored, is_from_file=True)
+
+
+def fit_scores(evaluation: Evaluation | None) -> dict[str, Any]:
+    """The scores of ``fit`` as ``metrics.json`` has them: by split, ``None`` for a split that was not scored."""
+    scores: dict[str, Any] = dict.fromkeys(FIT_SPLITS)
+    return scores if evaluation is None else {**scores, evaluation.scored: evaluation.to_json()}
+
+
+def saved_evaluation(metrics: Mapping[str, Any]) -> Evaluation | None:
+    """The inverse of :func:`fit_scores`: the evaluation in a ``metrics.json``, without details.
+
+    Raises:
+        LookupError, TypeError, ValueError, AttributeError: It is damaged.
+    """
+    scores = {name: metrics.get(name) for name in FIT_SPLITS}
+    return next((Evaluation.from_json(saved, name) for name, saved in scores.items() if saved is not None), None)

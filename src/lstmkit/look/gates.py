@@ -58,6 +58,7 @@ def gate_figure(
     *,
     labels: Sequence[str] | None = None,
     values: np.ndarray | None = None,
+    value_name: str = "value",
     title: str = "",
     units: int | Sequence[int] = 64,
     sort_by: str = "forget",
@@ -74,6 +75,7 @@ def gate_figure(
         gates: By name ``(T, H)`` (``hidden`` of a layer with projection ``(T, P)``), on any device, of any float type.
         labels: Label of each step: ``T`` timestamps, words or characters.
         values: ``(T',)`` the input series, drawn on top over the same time span.
+        value_name: Name of that series, on its axis.
         title: Title of the figure.
         units: Maximum number of units, spread evenly over the order; or the unit numbers to draw, from 0.
         sort_by: The gate to sort by.
@@ -97,7 +99,7 @@ def gate_figure(
         figure.suptitle(truncated(title), x=0.01, ha="left", fontsize=SMALL + 2, fontweight="bold", parse_math=False)
     axes = list(figure.subplots(n_maps + top, 1, squeeze=False, sharex=True)[:, 0])
     if values is not None:
-        _draw_values(axes[0], np.asarray(values, dtype=float), steps)
+        _draw_values(axes[0], np.asarray(values, dtype=float), steps, value_name)
     panels, (orders, order_text) = iter(axes[top:]), _orders(maps, sort_by)
     for group in _grouped(list(maps)):
         group_axes = [next(panels) for _ in group]
@@ -307,12 +309,12 @@ def _scale(maps: Mapping[str, np.ndarray]) -> tuple[Colormap, float, float]:
     return colormaps["cividis"].with_extremes(bad=missing), -(limit or 1.0), limit or 1.0
 
 
-def _draw_values(ax: Axes, values: np.ndarray, steps: int) -> None:
+def _draw_values(ax: Axes, values: np.ndarray, steps: int, name: str) -> None:
     """Draw the input series over the time span of the maps; its length may differ."""
     x = (np.arange(len(values)) + 0.5) * steps / max(len(values), 1) - 0.5
     ax.plot(x, values, color=BLACK, linewidth=1.2, marker="." if len(values) == 1 else "")
     ax.set_title("input", loc="left", fontsize=SMALL + 1)
-    ax.set_ylabel("value", fontsize=SMALL)
+    ax.set_ylabel(truncated(name, 20), fontsize=SMALL, parse_math=False)
     style_axes(ax)
 
 

@@ -143,6 +143,7 @@ def gate_sections(
         trace.gates,
         labels=example_sequence.labels,
         values=example_sequence.values,
+        value_name=example_sequence.value_name,
         title=example_sequence.name,
         units=[unit for unit in options.units if unit < trace.units] or 64,  # a narrower layer may have none of them
         sort_by=options.sort_by,

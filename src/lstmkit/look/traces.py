@@ -53,6 +53,7 @@ class ExampleSequence:
         name: Name of the sequence.
         labels: ``T`` labels, one per step of the recurrent layers; ``None`` for step numbers.
         values: ``(T',)`` a series drawn above the gates over the same time span.
+        value_name: Name of that series.
         annotations: By name ``(T,)`` annotations of the steps: booleans, numbers, or categories as text. NaN and ``""``
             mean unknown.
         forecast_start: First step of a forecast's horizon. Gates from there on are drawn but not averaged.
@@ -67,6 +68,7 @@ class ExampleSequence:
     name: str = ""
     labels: Sequence[str] | None = None
     values: np.ndarray | None = None
+    value_name: str = "value"
     annotations: Mapping[str, np.ndarray | Sequence[Any]] = field(default_factory=dict)
     forecast_start: int | None = None
     answers: Mapping[str, Answer] = field(default_factory=dict)

@@ -64,7 +64,7 @@ def split_last_days(sessions: Sessions, days: int) -> tuple[Sessions, Sessions]:
     """
     if sessions.start_times is None or not np.issubdtype(sessions.start_times.dtype, np.datetime64):
         raise DataError(
-            f"{sessions.name}: a split by days needs sessions with dates: name the date column first in --time-cols"
+            f"{sessions.name}: a split by days needs sessions with dates: name the date column first in time_cols"
         )
     day = sessions.start_times.astype("datetime64[D]")
     late = day > day.max() - np.timedelta64(days, "D")

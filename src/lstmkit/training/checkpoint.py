@@ -120,7 +120,7 @@ def _json_sum(content: Mapping[str, Any]) -> str:
 
 def _damaged(path: Path, reason: object) -> ModelFileError:
     return ModelFileError(
-        f"{path} is damaged ({one_line(reason)}): restore it from a copy, or fit again with --overwrite"
+        f"{path} is damaged ({one_line(reason)}): restore it from a copy, or fit again with overwrite=True"
     )
 
 
@@ -156,13 +156,13 @@ def read_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
         tensors = load_tensors_bytes(content)
         note = _checked_note(content, check=sha256 is None)
     except FileNotFoundError:
-        raise ModelFileError(f"{path} is missing: restore it from a copy, or fit again with --overwrite") from None
+        raise ModelFileError(f"{path} is missing: restore it from a copy, or fit again with overwrite=True") from None
     except (SafetensorError, OSError, ValueError, LookupError, TypeError, RecursionError) as err:
         raise _damaged(path, err) from err
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise ModelFileError(
             f"{path} is not the file that {DESCRIPTION} describes: restore both from one copy, "
-            f"or fit again with --overwrite"
+            f"or fit again with overwrite=True"
         )
     return tensors, note
 

@@ -7,16 +7,18 @@ import csv
 import io
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, SoftFileLock, Timeout
 from typing_extensions import Self
 
-from lstmkit.errors import ModelFileError, SettingError, UserError
+from lstmkit.errors import ModelFileError, SettingError, UserError, one_line
 from lstmkit.training import checkpoint
+
+T = TypeVar("T")
 
 _RUN, _HISTORY, _METRICS, REPORT = "run.json", "history.csv", "metrics.json", "report.html"
 _LOOK, _CHECKPOINTS, _TENSORBOARD = "look.html", "checkpoints", "tensorboard"
@@ -143,7 +145,7 @@ class RunFolder:
             ModelFileError: ``run.json`` is damaged.
         """
         if not (path / _RUN).exists():
-            raise UserError(f"{path} holds no run to resume: start one without --resume")
+            raise UserError(f"{path} holds no run to resume: start one without resume=True")
         metadata = checkpoint.read_summed_json(path / _RUN)
         if not isinstance(metadata.get("settings"), dict) or not {"job", "data"} <= metadata.keys():
             raise ModelFileError(f"{path / _RUN} is damaged (job, settings or data is missing): start a new run")
@@ -212,8 +214,24 @@ class RunFolder:
         checkpoint.write_bytes(self.path / _HISTORY, text.getvalue().encode())
 
     def write_metrics(self, metrics: Any) -> None:
-        """Write ``metrics.json``: the scores of model and baselines on the test set."""
+        """Write ``metrics.json``: the scores of model and baselines on the test or validation split."""
         checkpoint.write_json(self.path / _METRICS, metrics)
+
+    @staticmethod
+    def read_metrics(path: Path, parse: Callable[[Any], T]) -> T | None:
+        """What ``parse`` makes of the ``metrics.json`` of the folder ``path``; ``None`` if there is no such file.
+
+        Raises:
+            ModelFileError: It is damaged.
+        """
+        file = path / _METRICS
+        if not file.is_file():
+            return None
+        content = checkpoint.read_json(file)
+        try:
+            return parse(content)
+        except (LookupError, TypeError, ValueError, AttributeError) as err:
+            raise ModelFileError(f"{file} is damaged ({one_line(err)}): restore it from a copy, or delete it") from err
 
     @property
     def report(self) -> Path:
@@ -229,7 +247,7 @@ def _check_content(path: Path, overwrite: bool) -> None:
         return
     if (path / _RUN).exists():
         if not overwrite:
-            raise UserError(f"{path} holds a run already: --resume it, --overwrite it, or give another folder")
+            raise UserError(f"{path} holds a run already: give resume=True, overwrite=True, or another folder")
     elif any(not _is_left_over(file) for file in path.iterdir()):
         raise UserError(f"{path} holds other files: give a new folder")
 

@@ -111,7 +111,7 @@ def _quantize(notes: list[tuple[int, int, int]], ticks: float, name: str) -> np.
     begin, steps = first.min(), int(last.max() - first.min())
     if steps > MAX_STEPS:
         raise DataError(
-            f"{name} has {steps:,} steps, the maximum is {MAX_STEPS:,}: split it, or increase --quarters-per-step"
+            f"{name} has {steps:,} steps, the maximum is {MAX_STEPS:,}: split it, or increase quarters_per_step"
         )
     roll = np.zeros((steps, N_KEYS), dtype=np.uint8)
     for pitch, start, end in zip(pitches - LOWEST_PITCH, first - begin, last - begin, strict=True):

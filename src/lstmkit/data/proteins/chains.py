@@ -205,7 +205,7 @@ def _from_table(table: Table, columns: Columns) -> ProteinChains:
         return _from_residue_rows(table, columns)
     raise DataError(
         f"{table.name} has neither a column {columns.sequence!r} (one chain per row) nor {columns.residue!r} (one "
-        f"residue per row; columns: {listing(table.frame.columns)}): give --sequence-col NAME or --residue-col NAME"
+        f"residue per row; columns: {listing(table.frame.columns)}): give sequence_col=NAME or residue_col=NAME"
     )
 
 
@@ -213,7 +213,7 @@ def _from_chain_rows(table: Table, columns: Columns) -> ProteinChains:
     if columns.profile:
         raise DataError(
             f"{table.name} has one chain per row: profile columns ({listing(columns.profile)}) need one residue per "
-            f"row: give such a table, or no --profile-cols"
+            f"row: give such a table, or no profile_cols"
         )
     n_rows = len(table.frame)
     has_ids = columns.id in table.frame
@@ -227,7 +227,7 @@ def _from_residue_rows(table: Table, columns: Columns) -> ProteinChains:
     """Rows with the same id are one chain, in table order."""
     if columns.id not in table.frame:
         known = listing(table.frame.columns)
-        raise DataError(f"no column {columns.id!r} in {table.name} (columns: {known}): give --id-col NAME")
+        raise DataError(f"no column {columns.id!r} in {table.name} (columns: {known}): give id_col=NAME")
     ids, rows = group_rows(table, columns.id)
 
     def joined_letters(column: str) -> list[str]:

@@ -1,4 +1,7 @@
-"""Forecasts as frames ``unique_id, cutoff, ds, y, forecast, forecast-lo-80, …``: one row per step of each window."""
+"""Forecasts as frames ``unique_id, cutoff, ds, y, forecast, forecast-lo-80, …``: one row per step of each window.
+
+Inside the package, frames have these names of columns; :func:`with_names_of_data` gives them the user's.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data.series.forecast_windows import Origins
-from lstmkit.data.series.series_set import SeriesSet
+from lstmkit.data.series.series_set import DEFAULT_NAMES, ColumnNames, SeriesSet
 
 
 def forecast_frame(
@@ -52,6 +55,25 @@ def training_frame(series: SeriesSet, ends: np.ndarray) -> pd.DataFrame:
     Missing values are kept, so that seasonal differences compare the right steps.
     """
     return _history(series, np.stack([np.arange(len(series)), ends], axis=1))
+
+
+def with_names_of_data(frame: pd.DataFrame, names: ColumnNames) -> pd.DataFrame:
+    """The frame with the columns ``unique_id``, ``ds`` and ``y`` under the names that the data have for them.
+
+    A column of the frame that has such a name already, as ``forecast``, keeps it.
+
+    >>> frame = pd.DataFrame({"unique_id": ["a"], "ds": [1], "forecast": [2.0]})
+    >>> with_names_of_data(frame, ColumnNames("shop", "day", "sold")).columns.tolist()
+    ['shop', 'day', 'forecast']
+    """
+    pairs = zip(DEFAULT_NAMES, names, strict=True)
+    return frame.rename(columns={default: name for default, name in pairs if name not in frame})
+
+
+def with_default_names(frame: pd.DataFrame, names: ColumnNames) -> pd.DataFrame:
+    """The inverse of :func:`with_names_of_data`."""
+    pairs = zip(DEFAULT_NAMES, names, strict=True)
+    return frame.rename(columns={name: default for default, name in pairs if default not in frame})
 
 
 def _history(series: SeriesSet, ends: Origins) -> pd.DataFrame:

@@ -273,3 +273,18 @@ def rolling_origins(series: SeriesSet, first: SeriesSteps, last: SeriesSteps, st
         if len(steps := np.arange(last[i], first[i] - 1, -stride)[::-1])
     ]
     return np.concatenate(blocks) if blocks else np.zeros((0, 2), dtype=int)
+
+
+def without_overlap(origins: Origins, horizon: int) -> Origins:
+    """Those of ``origins (N, 2)`` whose horizons do not overlap, from the last of each series backwards; sorted.
+
+    >>> without_overlap(np.array([[0, 3], [0, 4], [0, 5], [1, 5]]), horizon=2)
+    array([[0, 3],
+           [0, 5],
+           [1, 5]])
+    """
+    kept: list[tuple[int, int]] = []
+    for i, step in sorted(map(tuple, origins.tolist()), key=lambda origin: (origin[0], -origin[1])):
+        if not kept or kept[-1][0] != i or step + horizon <= kept[-1][1]:
+            kept.append((i, step))
+    return np.array(sorted(kept), dtype=int).reshape(-1, 2)

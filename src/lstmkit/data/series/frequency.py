@@ -30,12 +30,12 @@ def check_freq(freq: str | int, has_dates: bool) -> str | int:
     size = offset if isinstance(offset, int) else getattr(offset, "n", 0)
     if size < 1:
         raise DataError(
-            f"--freq {freq!r} is not a frequency: give one such as h, 15min, D, B, W-SUN, MS, ME, QS, YS, or 1"
+            f"freq={freq!r} is not a frequency: give one such as h, 15min, D, B, W-SUN, MS, ME, QS, YS, or 1"
         )
     if isinstance(offset, int) == has_dates:
         expected = "a date frequency such as h, D, MS" if has_dates else "a whole-number step such as 1"
         raise DataError(
-            f"--freq {freq!r} does not match timestamps that are {'dates' if has_dates else 'numbers'}: give {expected}"
+            f"freq={freq!r} does not match timestamps that are {'dates' if has_dates else 'numbers'}: give {expected}"
         )
     return offset if isinstance(offset, int) else offset.freqstr
 
@@ -55,7 +55,7 @@ def infer_freq(rows: SeriesRows, is_unindexed: bool) -> str | int:
     differences = np.diff(rows.wall_clock.asi8 if rows.has_dates else rows.ticks)[rows.same_series_as_next()]
     if not differences.size:
         raise DataError(
-            f"series {rows.series_ids[0]!r} has one row, so the frequency cannot be inferred: give it with --freq"
+            f"series {rows.series_ids[0]!r} has one row, so the frequency cannot be inferred: give freq=..."
         )
     steps, counts = np.unique(differences[differences > 0], return_counts=True)
     step = int(steps[counts.argmax()])
@@ -131,7 +131,7 @@ def grid_positions(rows: SeriesRows, freq: str | int, origin: str) -> np.ndarray
         raise DataError(
             f"irregular timestamps: {format_timestamp(rows.timestamps[k])} of series "
             f"{rows.series_ids[rows.series_index[k]]!r} is not on the grid of frequency {freq!r} ({origin}) that "
-            f"starts at {format_timestamp(rows.timestamps[first_row[k]])}: give the frequency with --freq, or "
+            f"starts at {format_timestamp(rows.timestamps[first_row[k]])}: give the frequency with freq=..., or "
             f"resample the data to a regular grid{monthly}"
         )
     return position

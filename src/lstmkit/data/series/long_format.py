@@ -91,7 +91,7 @@ def read_rows(table: Table, roles: SeriesColumns, whole_numbers: bool = False) -
     if duplicated.any():
         row = int(duplicated.argmax())
         count = int(((series_index == series_index[row]) & (rows.ticks == rows.ticks[row])).sum())
-        id_option = "" if roles.id else ", or name the column with the series ids with --id-col"
+        id_option = "" if roles.id else ", or name the column with the series ids with id_col=NAME"
         raise DataError(
             f"{table.name}: series {ids[series_index[row]]!r} has {count} rows with the timestamp "
             f"{format_timestamp(timestamps[row])} ({int(duplicated.sum())} rows in total have a duplicate timestamp): "
@@ -115,7 +115,7 @@ def _static_values(
         first, second, *_ = pairs["value"][pairs["series"] == series]
         raise DataError(
             f"static column {name!r} changes within series {ids[series]!r} (from {first!r} to {second!r}): "
-            "make it constant, or give it with --past-covariates or --future-covariates"
+            "make it constant, or name it in past_covariates or future_covariates"
         )
     value_by_series = dict(zip(pairs["series"], pairs["value"], strict=True))
     return tuple(value_by_series.get(i) for i in range(len(ids)))

@@ -198,7 +198,9 @@ def _from_table(table: Table, columns: Columns) -> SensorSeriesSet:
     if has_time:
         times = read_timestamps(table, columns.time)
     elif time is not None:
-        table.notes.append(f"{described(time)} {kinds[time].reason}: used as timestamps (to choose, give --time-col)")
+        table.notes.append(
+            f"{described(time)} {kinds[time].reason}: used as timestamps (to choose, give time_col=NAME)"
+        )
     labels = _labels(table, columns.label) if has_label else None
     series, repeated = [], []
     for name, rows in groups.items():
@@ -208,7 +210,7 @@ def _from_table(table: Table, columns: Columns) -> SensorSeriesSet:
         series_times = np.arange(1, len(rows) + 1) if times is None else times[rows]
         series.append(SensorSeries(name, values[rows], series_times, None if labels is None else labels[rows]))
     if repeated:
-        hint = "" if has_id else "; if the table has several series, give --id-col NAME"
+        hint = "" if has_id else "; if the table has several series, give id_col=NAME"
         table.notes.append(
             f"{len(repeated):,} rows have the timestamp of another row of their series, such as "
             f"{format_timestamp(repeated[0])}: each row is a step, rows with the same timestamp keep their order{hint}"
@@ -228,9 +230,7 @@ def _channels(table: Table, columns: Columns, kinds: dict[str, NotASignal]) -> t
     absent = [name for name in (*columns.channels, *columns.covariates) if name not in table.frame]
     if absent:
         known = listing(table.frame.columns)
-        raise DataError(
-            f"no column {absent[0]!r} in {table.name} (columns: {known}): correct --value-cols or --covariates"
-        )
+        raise DataError(f"no column {absent[0]!r} in {table.name} (columns: {known}): correct value_cols or covariates")
     others = {columns.time, columns.id, columns.label}
     requested = (*columns.channels, *columns.covariates)
     invalid = [name for name in requested if requested.count(name) > 1 or name in others]
@@ -244,16 +244,16 @@ def _channels(table: Table, columns: Columns, kinds: dict[str, NotASignal]) -> t
         named = _numeric_columns(table, [name for name in table.frame if name not in {*others, *kinds}])
         for name, (kind, reason) in kinds.items():
             advice = (
-                f"--value-cols {name}, or --label-col {name} if it marks the anomalies"
+                f"value_cols={name!r}, or label_col={name!r} if it marks the anomalies"
                 if kind == "label"
-                else ("--value-cols" + (f" {name}" if name else ""))
+                else f"value_cols={name!r}"
             )
             table.notes.append(f"{described(name)} {reason}: not used as a channel (to use it, give {advice})")
     channels = (*named, *(name for name in columns.covariates if name not in named))
     if not set(channels) - set(columns.covariates):
         raise DataError(
             f"{table.name} has no numeric column to score (columns: {listing(table.frame.columns)}): "
-            "give one with --value-cols"
+            "give one with value_cols=NAME"
         )
     return channels
 

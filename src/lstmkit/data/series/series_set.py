@@ -10,7 +10,7 @@ import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,26 @@ from lstmkit.data.series.long_format import SeriesRows, append_future_rows, read
 from lstmkit.data.tables.parsing import resolve_roles
 from lstmkit.data.tables.table import SeriesColumns, open_table
 from lstmkit.errors import DataError, format_timestamp, listing
+
+
+class ColumnNames(NamedTuple):
+    """What the data call series id, timestamp and value; the defaults if they have no such column."""
+
+    id: str = "unique_id"
+    time: str = "ds"
+    target: str = "y"
+
+    def label(self, role: str, plain: str) -> str:
+        """The name of a column for an axis; ``plain`` for a default name, which says nothing.
+
+        >>> ColumnNames(target="sold").label("target", "value"), ColumnNames().label("target", "value")
+        ('sold', 'value')
+        """
+        name = getattr(self, role)
+        return plain if name in DEFAULT_NAMES else name
+
+
+DEFAULT_NAMES = ColumnNames()
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +59,7 @@ class SeriesSet:
         static: By name, one value per series; ``None`` is missing.
         notes: What was done to read the data.
         future: Names of the covariates known in advance.
+        names: What the data call id, timestamp and value. Frames inside the package have the default names.
 
     >>> series = read_series([3.0, 4.0, None, 6.0])
     >>> len(series), series.lengths, series.freq
@@ -55,6 +76,7 @@ class SeriesSet:
     static: dict[str, tuple[float | str | None, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     future: tuple[str, ...] = ()
+    names: ColumnNames = DEFAULT_NAMES
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -158,8 +180,8 @@ def read_series(
     if ahead is not None:
         if not future or roles.time is None:
             raise DataError(
-                "a table of future covariates (--future-data) needs covariates known in advance (--future-covariates) "
-                "and timestamps (--time-col): give both"
+                "a table of future covariates (future_data) needs covariates known in advance (future_covariates) "
+                "and timestamps (time_col): give both"
             )
         future_roles = replace(roles, target=None, past=(), static=())
         rows = append_future_rows(rows, read_rows(open_table(ahead, future_roles), future_roles, whole_numbers), roles)
@@ -182,7 +204,7 @@ def check_future_covariates(series: SeriesSet, names: Sequence[str], horizon: in
         if name not in series.future:
             known = ", ".join(series.future) or "none"
             raise DataError(
-                f"{name!r} is not a future covariate of the data (known: {known}): name it with --future-covariates"
+                f"{name!r} is not a future covariate of the data (known: {known}): name it in future_covariates"
             )
         for i, values in enumerate(series.covariates[name]):
             end = len(series.y[i])
@@ -196,7 +218,7 @@ def check_future_covariates(series: SeriesSet, names: Sequence[str], horizon: in
                     f"future covariate {name!r} of series {series.ids[i]!r} is missing from "
                     f"{format_timestamp(span[0])} to {format_timestamp(span[-1])} ({len(steps)} of {horizon} "
                     "steps of the horizon): "
-                    "give it in the data or with --future-data FILE"
+                    "give it in the data or with future_data=FILE"
                 )
 
 
@@ -206,7 +228,7 @@ def _to_series(rows: SeriesRows, positions: np.ndarray, freq: str | int, roles: 
     total = int((positions[edges[1:] - 1] + 1).sum())
     if total > max(10**7, 100 * len(positions)):
         raise DataError(
-            f"frequency {freq!r} turns {len(positions)} rows into {total} steps: give a longer one with --freq"
+            f"frequency {freq!r} turns {len(positions)} rows into {total} steps: give a longer one with freq=..."
         )
     starts, targets, missing, n_leading, n_trailing, max_ahead = [], [], [], 0, 0, 0
     covariates: dict[str, list[np.ndarray]] = {name: [] for name in rows.covariates}
@@ -217,7 +239,7 @@ def _to_series(rows: SeriesRows, positions: np.ndarray, freq: str | int, roles: 
         if not observed.size:
             raise DataError(
                 f"series {rows.series_ids[i]!r} has no target: {roles.target!r} is missing in all its rows: "
-                "remove the series, or name another column with --target-col"
+                "remove the series, or name another column with target_col=NAME"
             )
         begin, end = int(observed[0]), int(observed[-1]) + 1
         grids = {name: _to_grid(values[low:high], steps) for name, values in rows.covariates.items()}
@@ -243,7 +265,13 @@ def _to_series(rows: SeriesRows, positions: np.ndarray, freq: str | int, roles: 
         static=rows.static,
         notes=(*rows.notes, *notes, *_missing_note(rows.series_ids, missing, [len(y) for y in targets])),
         future=roles.future,
+        names=_column_names(roles),
     )
+
+
+def _column_names(roles: SeriesColumns) -> ColumnNames:
+    given = {"id": roles.id, "time": roles.time, "target": roles.target}
+    return ColumnNames(**{role: name for role, name in given.items() if name})
 
 
 def _to_grid(values: np.ndarray, steps: np.ndarray) -> np.ndarray:

@@ -120,7 +120,8 @@ def split_by_time(
         held_out = int(horizon * n_windows + n_valid.min())
         raise DataError(
             f"series {series.ids[i]!r}{others} has {n[i]} steps, but horizon {horizon} needs {min_train + held_out} "
-            f"({min_train} for training, {held_out} for validation and test): lower --horizon, or remove the series"
+            f"({min_train} for training, {held_out} for validation and test): give a smaller horizon, or "
+            "remove the series"
         )
     return train, valid_end
 

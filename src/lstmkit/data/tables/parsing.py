@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import shlex
 from dataclasses import replace
 from typing import Any
 
@@ -51,7 +50,7 @@ def resolve_roles(table: Table, roles: SeriesColumns) -> SeriesColumns:
 
 
 def _suggest_options(table: Table, roles: SeriesColumns) -> str:
-    """Suggest ``--time-col`` and ``--target-col`` from the types of the first 100 rows."""
+    """Suggest ``time_col`` and ``target_col`` from the types of the first 100 rows."""
     sample = replace(table, frame=table.frame.head(100), notes=[])
     unique_columns = [c for c, n in collections.Counter(sample.frame.columns).items() if n == 1][:50]
     columns = [c for c in unique_columns if c not in (roles.id, roles.time)]
@@ -59,12 +58,12 @@ def _suggest_options(table: Table, roles: SeriesColumns) -> str:
     numeric = [c for c in columns if c not in dated and _is_numeric(sample, c)]
     options = []
     if roles.time not in (None, *table.frame.columns):
-        time_option = '--time-col NAME (or --time-col "" if the rows are the time steps, in order)'
-        options.append(f"--time-col {shlex.quote(dated[0])}" if dated else time_option)
+        time_option = "time_col=NAME (or time_col='' if the rows are the time steps, in order)"
+        options.append(f"time_col={dated[0]!r}" if dated else time_option)
     if roles.target not in table.frame and numeric:
-        target_option = f"--target-col {shlex.quote(numeric[0])}"
-        options.append(target_option if len(numeric) == 1 else f"--target-col NAME (one of {listing(numeric)})")
-    return f": give {' '.join(options)}" if options else ""
+        target_option = f"target_col={numeric[0]!r}"
+        options.append(target_option if len(numeric) == 1 else f"target_col=NAME (one of {listing(numeric)})")
+    return f": give {', '.join(options)}" if options else ""
 
 
 def _is_dated(table: Table, column: str) -> bool:

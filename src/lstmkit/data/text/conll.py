@@ -176,8 +176,8 @@ def _from_file(path: Path, token_column: int, tag_column: int, known_tags: froze
     if has_tabs and _is_conllu(blocks):
         if token_column == 0:
             raise DataError(
-                f"{path.name} has the number of each word in its first column, as CoNLL-U: give --token-col 1, and "
-                "--tag-col 3 for universal parts of speech"
+                f"{path.name} has the number of each word in its first column, as CoNLL-U: give token_col=1, and "
+                "tag_col=3 for universal parts of speech"
             )
         blocks = [[row for row in block if row.columns[0].isdigit()] for block in blocks]
     # Sentences of one line each may be plain text: their columns must be the same in the whole file.
@@ -243,7 +243,7 @@ def _check_columns(name: str, block: list[_Row], token_column: int, tag_column: 
         if len(columns) < min_columns:
             raise DataError(
                 f"{name}, line {line}: {len(columns)} columns, expected at least {min_columns}: "
-                "add the tag, or correct --token-col and --tag-col"
+                "add the tag, or correct token_col and tag_col"
             )
         if len(columns) != len(block[0].columns) and min(token_column, tag_column) < 0:
             raise DataError(

@@ -94,7 +94,7 @@ class Questions:
         """Raise DataError if a question has no answer."""
         for number, item in enumerate(self.items, 1):
             if not item.answer and self.absence:
-                raise DataError(f"{self.absence}: name the column of the answers with --answer-col")
+                raise DataError(f"{self.absence}: name the column of the answers with answer_col=NAME")
             if not item.answer:
                 where = f"{self.name}: question {number} ({one_line(item.question)})"
                 raise DataError(f"{where} has no answer: give it one")
@@ -218,9 +218,7 @@ def _from_table(table: Table, columns: Columns) -> Questions:
     for column in (columns.story, columns.question):
         if column not in table.frame:
             known = listing(table.frame.columns)
-            raise DataError(
-                f"no column {column!r} in {table.name} (columns: {known}): give --story-col and --question-col"
-            )
+            raise DataError(f"no column {column!r} in {table.name} (columns: {known}): give story_col and question_col")
     optional = [columns.answer, columns.kind]
     cells = [table.column(c).tolist() if c in table.frame else None for c in (*columns[:2], *optional)]
     rows = range(len(table.frame))

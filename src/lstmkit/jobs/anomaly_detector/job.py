@@ -57,9 +57,12 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
     # ---- from file to predictor ----------------------------------------------------------------------------------
 
     def read(self, data: Any) -> SensorSeriesSet:
+        return self._read(data, self.label_col)
+
+    def _read(self, data: Any, label_col: str) -> SensorSeriesSet:
         names = self.predictor.channel_names if self.is_fitted else ()
         scored = tuple(name for name in names if name not in self.covariates) or self.value_cols
-        series = read_sensor_series(data, Columns(self.time_col, self.id_col, self.label_col, scored, self.covariates))
+        series = read_sensor_series(data, Columns(self.time_col, self.id_col, label_col, scored, self.covariates))
         series.check_values()
         if names and series.channels != names:
             raise DataError(f"{series.name} has {len(series.channels)} channels, the model was fitted to {len(names)}")
@@ -82,7 +85,7 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
         If the data have labels, the last ``test_fraction`` of each series is the test part, which is said and reported.
         """
         if self.label_col not in ("", Columns().label) and not examples.has_labels:
-            raise DataError(f"{examples.name} has no column {self.label_col!r}: correct --label-col")
+            raise DataError(f"{examples.name} has no column {self.label_col!r}: correct label_col")
         if validation is not None:
             _check_not_labels(validation)
             validation = validation.with_channels_of(examples)
@@ -98,7 +101,7 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
         if longest < 2 * self.burn_in + 10:
             raise DataError(
                 f"{examples.name}: the longest training series has {longest} steps, at least {2 * self.burn_in + 10} "
-                "are needed: give more data, or a smaller --burn-in, --valid-fraction or --test-fraction"
+                "are needed: give more data, or a smaller burn_in, valid_fraction or test_fraction"
             )
         if validation is not None:
             valid = validation.slice([(0, len(one)) for one in validation.items], False)
@@ -112,7 +115,7 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
         if len(settled) < _MIN_CALIBRATION_STEPS:
             raise DataError(
                 f"{valid.name}: the validation part has {len(settled)} steps after the burn-in, a threshold needs "
-                f"{_MIN_CALIBRATION_STEPS}: give longer series, a larger --valid-fraction, or a smaller --burn-in"
+                f"{_MIN_CALIBRATION_STEPS}: give longer series, a larger valid_fraction, or a smaller burn_in"
             )
         missing = np.isnan(settled).all(axis=0)
         if missing.any():
@@ -200,13 +203,26 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 
-    def evaluate(self, data: Any) -> Evaluation:
+    def evaluate(self, data: Any, *, label_col: str = "", progress: Progress | None = None) -> Evaluation:
+        """Score the detector and its baselines on labeled series.
+
+        Args:
+            data: Series with labels.
+            label_col: Column of the labels; empty for the setting.
+            progress: Where to report progress.
+
+        Raises:
+            DataError: There are no labels.
+        """
         predictor = self.predictor
-        series = self.read(data)
+        series = self._read(data, label_col or self.label_col)
         if not series.has_labels:
-            raise DataError(f"{series.name} has no labels to evaluate with: name their column with --label-col")
+            raise DataError(f"{series.name} has no labels to evaluate with: name their column with label_col=NAME")
         predictor.model.eval()
-        return self.evaluate_examples(series, default_progress())
+        return self.evaluate_examples(series, progress or default_progress())
+
+    def can_score(self, examples: SensorSeriesSet) -> bool:
+        return examples.has_labels
 
     def evaluate_examples(self, test: SensorSeriesSet, progress: Progress) -> Evaluation:
         results = self.predictor.detect(test, progress)
@@ -251,8 +267,9 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
         return model | metrics.baselines(self.predictor, self._fitted_to, test)
 
     def report_sections(self, examples: SensorSeriesSet) -> list[Section]:
-        results = self.evaluation.outputs if self.evaluation else self.predictor.detect(examples, default_progress())
-        return report.sections(self.predictor, self.evaluation, results, examples)
+        evaluation = self.full_evaluation
+        results = evaluation.outputs if evaluation else self.predictor.detect(examples, default_progress())
+        return report.sections(self.predictor, evaluation, results, examples)
 
     def example_sequences(self, data: Any, series: int = 1) -> list[ExampleSequence]:
         """Series of ``data``, number ``series`` (from 1) first; of long ones the beginning."""

@@ -24,8 +24,8 @@ def sections(
 
     Args:
         predictor: Fitted.
-        evaluation: On the test split, if the data have labels.
-        results: Of the test split, or of all series if nothing was held out.
+        evaluation: Of the examples that were scored, if they have labels.
+        results: Of these examples, or of all series if nothing was held out.
         series: Everything that was read.
     """
     if evaluation is None:
@@ -33,8 +33,7 @@ def sections(
             "Results", "The data have no labels, or no test split was held out, so there are no scores to show."
         )
     else:
-        text = "Scores on the end of each series, to which nothing was fitted. " + " ".join(evaluation.notes)
-        first = Section("Results", text, evaluation.table, best=evaluation.directions)
+        first = Section("Results", evaluation.introduction, evaluation.table, best=evaluation.directions)
     return [first, *_detection_sections(predictor, results), _data_section(predictor, series)]
 
 
@@ -49,7 +48,7 @@ def split_note(settings: AnomalySettings, series: SensorSeriesSet) -> str:
     return (
         f"{series.name} has labels: the last {settings.test_fraction:.0%} of each series, {held_out:,} of {total:,} "
         f"steps, test the model; the {total - held_out:,} steps before train it and calibrate its threshold "
-        "(--test-fraction 0 trains on all)."
+        "(test_fraction=0 trains on all)."
     )
 
 

@@ -68,9 +68,7 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
         kind = examples.kind
         self.check_group(SETTING_GROUPS[kind], f"{INPUT_KINDS[kind]}s")
         if kind == "clips" and self.horizontal_flip:
-            raise SettingError(
-                "horizontal_flip is a setting for images, but the data are clips: leave --horizontal-flip out"
-            )
+            raise SettingError("horizontal_flip is a setting for images, but the data are clips: leave it out")
         captioned = None if validation is None else validation.with_captions()
         if captioned is not None and captioned.kind != kind:
             expected, actual = INPUT_KINDS[kind], INPUT_KINDS[captioned.kind]
@@ -187,19 +185,24 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
 
     # ---- evaluation ----------------------------------------------------------------------------------------------
 
-    def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
+    def evaluate(self, data: Any, *, beam_size: int = BEAM_SIZE, progress: Progress | None = None) -> Evaluation:
         """BLEU on held-out examples, compared with the nearest-neighbor caption and the most frequent caption.
 
         The baselines need the training data: load the model with ``train``.
+
+        Args:
+            data: Images, videos or features with captions.
+            beam_size: Number of beam hypotheses; 1 is greedy search.
+            progress: Where to report progress.
         """
         predictor, test = self.predictor, self.read(data).with_captions()
-        return metrics.evaluate(predictor, test, self._train_split, progress or default_progress())
+        return metrics.evaluate(predictor, test, self._train_split, progress or default_progress(), beam_size)
 
     def evaluate_examples(self, test: CaptionedMedia, progress: Progress) -> Evaluation:
         return metrics.evaluate(self.predictor, test.with_captions(), self._train_split, progress)
 
     def report_sections(self, examples: CaptionedMedia) -> list[Section]:
-        return report.sections(self.predictor, self.evaluation, examples)
+        return report.sections(self.predictor, self.full_evaluation, examples)
 
     def example_sequences(self, data: Any, example: int = 1) -> list[ExampleSequence]:
         """Inputs with their captions, token by token, starting with number ``example`` (from 1)."""

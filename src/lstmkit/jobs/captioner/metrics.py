@@ -14,7 +14,7 @@ from sacrebleu.metrics.bleu import BLEU
 from lstmkit.data.captioned_media import CaptionedMedia
 from lstmkit.evaluation.text_metrics import bleu_tokenizer
 from lstmkit.jobs.captioner.baselines import NearestCaption, most_frequent_caption
-from lstmkit.jobs.captioner.generation import beam_search_options, caption_media
+from lstmkit.jobs.captioner.generation import BEAM_SIZE, beam_search_options, caption_media
 from lstmkit.jobs.captioner.predictor import CaptionerPredictor
 from lstmkit.jobs.captioner.visual_input import INPUT_KINDS
 from lstmkit.jobs.evaluation import Evaluation
@@ -62,7 +62,11 @@ def _transpose_references(references: Sequence[Sequence[str]]) -> list[Any]:
 
 
 def evaluate(
-    predictor: CaptionerPredictor, test: CaptionedMedia, train: CaptionedMedia | None, progress: Progress
+    predictor: CaptionerPredictor,
+    test: CaptionedMedia,
+    train: CaptionedMedia | None,
+    progress: Progress,
+    beam_size: int = BEAM_SIZE,
 ) -> Evaluation:
     """Score the captions of the model and of the baselines against all references.
 
@@ -71,8 +75,9 @@ def evaluate(
         test: Held-out examples; each has a caption.
         train: The training split, for the baselines; ``None`` for a loaded model.
         progress: Where to report progress.
+        beam_size: Number of beam hypotheses.
     """
-    options = beam_search_options(predictor.settings)
+    options = beam_search_options(predictor.settings, beam_size)
     captions = {
         predictor.settings.cell.upper(): [caption.text for caption in caption_media(predictor, test, options, progress)]
     }
@@ -91,7 +96,7 @@ def evaluate(
         texts = [caption.text for caption in caption_media(predictor, known, options, progress)]
         table[_TRAINING_BLEU] = [scores(texts, known.texts)["BLEU-4"], *[math.nan] * (len(rows) - 1)]
         notes.append(
-            f"{_TRAINING_BLEU} is computed from the first {len(known)} training examples. If it exceeds the test score "
+            f"{_TRAINING_BLEU} is computed from the first {len(known)} training examples. If it exceeds BLEU-4 "
             "by far, the model has memorized captions."
         )
     references = [" / ".join(texts) for texts in test.texts]

@@ -21,14 +21,13 @@ def sections(predictor: CaptionerPredictor, evaluation: Evaluation | None, examp
 
     Args:
         predictor: With a trained network.
-        evaluation: On the test split, if there is one.
+        evaluation: Scores, if there are any.
         examples: Everything that was read.
     """
-    results, shown, part = [], examples, "data"
+    results, shown, part = [], examples, "the data"
     if evaluation is not None:
-        text = "Scores on the test split, to which nothing was fitted. " + " ".join(evaluation.notes)
-        results.append(Section("Results", text, evaluation.table, best=evaluation.directions))
-        shown, part = evaluation.outputs, "test split"
+        results.append(Section("Results", evaluation.introduction, evaluation.table, best=evaluation.directions))
+        shown, part = evaluation.outputs, evaluation.part
     return [*results, *_example_sections(predictor, shown, part), _data(predictor, examples)]
 
 
@@ -39,7 +38,7 @@ def _example_sections(predictor: CaptionerPredictor, examples: CaptionedMedia, p
     rows = [(caption.name, caption.text, " / ".join(references)) for caption, references in pairs]
     table = pd.DataFrame(rows, columns=pd.Index(["input", "caption", "reference captions"]))
     figure = None if first.kind == "features" else captions_figure(first.inputs, [caption.text for caption in captions])
-    text = f"The first examples of the {part}, not selected."
+    text = f"The first examples of {part}, not selected."
     sections = [Section("Example captions", text, table, figure=figure, caption="Captions of the model")]
     for item, caption in list(zip(first.inputs, captions, strict=True))[:_NUM_ATTENTION_FIGURES]:
         figure = caption_attention_figure(item, caption.tokens, caption.attention, caption.text)

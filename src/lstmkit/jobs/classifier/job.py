@@ -131,7 +131,7 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
             if fraction and not len(rows):
                 raise DataError(
                     f"{examples.name} has {len(examples)} examples of {len(classes)} classes, too few for a validation "
-                    "and a test part: give more examples, or --valid-fraction 0 --test-fraction 0"
+                    "and a test part: give more examples, or valid_fraction=0 and test_fraction=0"
                 )
         if validation is not None:
             check_known_labels(validation, classes)
@@ -285,7 +285,7 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
         return evaluate_classifier(self.predictor, test, self._train_split, self._valid_split, progress)
 
     def report_sections(self, examples: LabeledExamples) -> list[Section]:
-        return classifier_report.classifier_sections(self.predictor, examples, self.evaluation)
+        return classifier_report.classifier_sections(self.predictor, examples, self.full_evaluation)
 
     def example_sequences(self, data: Any, example: int = 1) -> list[ExampleSequence]:
         """At most 8 examples of ``data``, from number ``example`` (1 = the first) on."""

@@ -48,7 +48,7 @@ def check_keyword_spotting(predictor: ClassifierPredictor, min_probability: floa
     if predictor.multi_label:
         raise UserError(
             "this model was trained with several labels per clip; keyword spotting needs exactly one: fit without "
-            "--label-sep"
+            "label_sep"
         )
     if not isinstance(predictor.front_end, AugmentedLogMelFrontEnd):
         kind = KINDS[predictor.front_end.kind][0]

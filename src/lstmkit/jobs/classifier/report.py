@@ -41,12 +41,11 @@ def classifier_sections(
 
 def _evaluation_sections(predictor: ClassifierPredictor, evaluation: Evaluation | None) -> list[Section]:
     if evaluation is None:
-        return [Section("Results", text="No test split was held out (test_fraction=0), so there is no test.")]
+        return [Section("Results", text="No examples were held out, so there are no scores.")]
     outputs: ClassifierOutputs = evaluation.outputs
     test, probabilities = outputs
     calibrated, targets = probabilities.calibrated, predictor.targets(test)
-    text = "Scores on the test split. Nothing was fitted to it. " + " ".join(evaluation.notes)
-    sections = [Section("Results", text, evaluation.table, best=evaluation.directions)]
+    sections = [Section("Results", evaluation.introduction, evaluation.table, best=evaluation.directions)]
     if predictor.multi_label:
         sections.append(_scores_by_label_section(predictor, calibrated, targets))
     else:
@@ -92,7 +91,7 @@ def _worst_errors_section(
         for i in errors[:_NUM_WORST]
     ]
     if not rows:
-        return Section("Largest errors", "There are no errors in the test split.")
+        return Section("Largest errors", "There are no errors.")
     text = f"{len(errors)} of {len(test)} examples are wrong. The most confident errors come first."
     return Section("Largest errors", text, pd.DataFrame(rows))
 
@@ -105,7 +104,7 @@ def _early_classification_section(
     fractions, accuracy = table["fraction of frames"].tolist(), table["accuracy"].tolist()
     return Section(
         "Early classification",
-        "Accuracy on clips of the test split if only the first part of each clip is read.",
+        "Accuracy if only the first part of each clip is read.",
         table,
         early_accuracy_figure(fractions, accuracy, majority),
         caption="Accuracy by fraction of frames",
@@ -120,7 +119,7 @@ def _keyword_spotting_section(predictor: ClassifierPredictor, test: LabeledExamp
     title = "Keywords and detections"
     figure = _keyword_spectrogram(predictor, (0.0, end), [recording.audio.samples], detections, keywords, title)
     text = (
-        f"Test clips joined to one recording of {recording.audio.seconds:,.0f} s, with pauses of 0.3 to 1 s and faint "
+        f"These clips joined to one recording of {recording.audio.seconds:,.0f} s, with pauses of 0.3 to 1 s and faint "
         f"noise: {scores}. A detection counts if its middle lies within a keyword of the same label."
     )
     return Section("Keyword spotting", text, figure=figure, caption="The first seconds of the recording")

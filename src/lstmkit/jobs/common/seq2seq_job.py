@@ -112,12 +112,21 @@ class Seq2SeqJob(Seq2SeqSettings, Job[P]):
 
     # ---- evaluation ----------------------------------------------------------------------------------------------
 
-    def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
+    def evaluate(self, data: Any, *, beam_size: int = BEAM_SIZE, progress: Progress | None = None) -> Evaluation:
         """Score generated texts of pairs that the model was not fitted to, next to baselines.
 
         A nearest-neighbor baseline needs the training split: load the model with ``train``.
+
+        Args:
+            data: Pairs, as for ``fit``.
+            beam_size: Number of beam hypotheses; 1 = greedy decoding.
+            progress: Where to report progress.
         """
-        return self.evaluate_examples(self.read(data), progress or default_progress())
+        return self.evaluate_examples(self.read(data), progress or default_progress(), beam_size)
+
+    @abstractmethod
+    def evaluate_examples(self, test: TextPairs, progress: Progress, beam_size: int = BEAM_SIZE) -> Evaluation:
+        """Score the model, with a beam of ``beam_size``, and the baselines on held-out pairs."""
 
     def example_sequences(self, data: Any, line: int = 1) -> list[ExampleSequence]:
         """Texts as the encoder reads them, from ``line`` (from 1) on."""

@@ -53,24 +53,31 @@ def _example(predictor: ForecasterPredictor, series: SeriesSet, i: int, end: int
         position = "the last window"
     else:
         position = f"up to {format_timestamp(timestamps[past - padding - 1])}"
+    name = series.names.label("target", "value")
     return ExampleSequence(
         inputs,
         name=f"{series.ids[i]}, {position}",
         labels=labels,
         values=values,
-        annotations=_annotations(timestamps, values, padding, patch),
+        value_name=name,
+        annotations={name: _means(values, patch), **_calendar(timestamps, padding, patch)},
         forecast_start=past // patch if past // patch < steps else None,
         answers=_outputs(predictor),
     )
 
 
-def _annotations(timestamps: pd.Index, values: np.ndarray, padding: int, patch: int) -> dict[str, np.ndarray]:
-    """For each step of the recurrent layers the mean value, and calendar fields that are not constant."""
+def _means(values: np.ndarray, patch: int) -> np.ndarray:
+    """The mean value of each step of the recurrent layers; NaN if none is known."""
     patches = values.reshape(-1, patch)
     known = ~np.isnan(patches).all(axis=1)
     mean = np.full(len(patches), np.nan)
     mean[known] = np.nanmean(patches[known], axis=1)
-    annotations: dict[str, np.ndarray] = {"value": mean}
+    return mean
+
+
+def _calendar(timestamps: pd.Index, padding: int, patch: int) -> dict[str, np.ndarray]:
+    """Calendar fields of each step of the recurrent layers, those that are not constant."""
+    annotations: dict[str, np.ndarray] = {}
     if timestamps.dtype.kind == "M":
         calendar = pd.Series(timestamps).dt
         fields = {"hour of day": calendar.hour, "day of week": calendar.day_name(), "month": calendar.month_name()}

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from lstmkit.data.series.forecast_frames import with_default_names, with_names_of_data
 from lstmkit.data.series.forecast_windows import Windows, rolling_origins
 from lstmkit.data.series.series_set import SeriesSet
 from lstmkit.data.series.time_split import (
@@ -107,14 +108,15 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
         """Forecast the ``horizon`` steps after the end of each series.
 
         Args:
-            data: The series, as for ``fit``. They may be series that it was not fitted to.
+            data: The series with their history, as for ``fit``; they may be new to the model. Only :meth:`evaluate`
+                puts the history that the model keeps before newer data.
             future_data: File or frame with the future covariates over the horizon, if ``data`` does not have them.
 
         Returns:
-            A frame of the same kind as ``data`` (pandas, Polars, Arrow; pandas for a file), a row per step:
-            ``unique_id, ds, forecast``, the median, and for each level the bounds
-            ``forecast-lo-80, forecast-hi-80``. A series with a history too short for the model gets intervals of the
-            width that is usual in training, and a warning.
+            A frame of the same kind as ``data`` (pandas, Polars, Arrow; pandas for a file), a row per step: series id
+            and timestamp under the names that ``data`` have for them (else ``unique_id`` and ``ds``), ``forecast``, the
+            median, and for each level the bounds ``forecast-lo-80, forecast-hi-80``. A series with a history too short
+            for the model gets intervals of the width that is usual in training, and a warning.
 
         Raises:
             DataError: The data cannot be read, or a future covariate does not reach the end of the horizon.
@@ -124,7 +126,7 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
         warning = predictor.short_history(series)
         if warning:
             warnings.warn(warning, stacklevel=2)
-        return to_native(predictor.forecast(series), data)
+        return to_native(with_names_of_data(predictor.forecast(series), series.names), data)
 
     def to_text(self, predictions: Any) -> str:
         """The forecasts as CSV; numbers read back equal."""
@@ -132,13 +134,15 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
 
     def to_records(self, predictions: Any) -> list[dict[str, Any]]:
         frame = as_pandas(predictions)
-        return frame.assign(ds=frame["ds"].astype(str)).to_dict("records")
+        time = frame.columns[1]
+        return frame.assign(**{time: frame[time].astype(str)}).to_dict("records")
 
     def plot(self, data: Any, predictions: Any) -> Figure:
         """The forecasts of the first four series, with their intervals, after the end of the data."""
         settings, series = self.predictor.settings, self.predictor.read(data)
+        forecast = with_default_names(as_pandas(predictions), series.names)
         title = f"Forecast, {settings.horizon} steps"
-        return forecast_figure(series.to_frame(), as_pandas(predictions), settings.levels, title=title)
+        return forecast_figure(series.to_frame(), forecast, settings.levels, title=title, names=series.names)
 
     # ---- evaluation and report -----------------------------------------------------------------------------------
 
@@ -164,7 +168,7 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
         return backtest(self.predictor, test, FORECAST_BASELINES, progress)
 
     def report_sections(self, examples: SeriesSet) -> list[Section]:
-        return forecast_sections(self.predictor, examples, self.evaluation)
+        return forecast_sections(self.predictor, examples, self.full_evaluation)
 
     def trace(self, data: Any, series: str | None = None) -> Trace:
         """Gates and states over the last window of one series, and over its horizon if the layers run over it.

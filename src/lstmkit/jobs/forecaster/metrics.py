@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from lstmkit.data.series.forecast_frames import forecast_frame, histories_by_origin, training_frame
-from lstmkit.data.series.forecast_windows import rolling_origins
+from lstmkit.data.series.forecast_frames import (
+    forecast_frame,
+    histories_by_origin,
+    training_frame,
+    with_names_of_data,
+)
+from lstmkit.data.series.forecast_windows import rolling_origins, without_overlap
 from lstmkit.data.series.history import continued
 from lstmkit.data.series.series_set import SeriesSet
 from lstmkit.data.series.time_split import ForecastExamples
@@ -20,6 +27,13 @@ from lstmkit.progress import Progress
 from lstmkit.settings import unknown
 
 
+class Backtest(NamedTuple):
+    """What a backtest leaves for the report: the series, and forecasts under the default names of columns."""
+
+    series: SeriesSet
+    forecasts: pd.DataFrame
+
+
 def backtest(
     predictor: ForecasterPredictor, examples: ForecastExamples, baselines: Sequence[str], progress: Progress
 ) -> Evaluation:
@@ -27,7 +41,8 @@ def backtest(
 
     Args:
         predictor: The fitted forecaster.
-        examples: Windows that it was not fitted to.
+        examples: Windows that it was not fitted to. Of windows that overlap, as those of the validation split, the
+            last is scored.
         baselines: Any of :data:`FORECAST_BASELINES`.
         progress: Where to report progress.
 
@@ -38,12 +53,13 @@ def backtest(
         if name not in FORECAST_BASELINES:
             raise SettingError(unknown(name, FORECAST_BASELINES, what="baseline"))
     settings, season = predictor.settings, predictor.window_plan.season
-    series, origins, levels = examples.series, examples.origins, sorted(settings.levels)
+    series, levels = examples.series, sorted(settings.levels)
+    origins = without_overlap(examples.origins, settings.horizon)
     label = f"{settings.cell.upper()} ({settings.method})"
     forecasts = forecast_frame(series, origins, predictor.quantiles(series, origins, progress), levels, label)
     notes = [
-        f"The test has {len(origins)} windows of {settings.horizon} steps in {len(np.unique(origins[:, 0]))} series, "
-        "all after the training and validation data. Scores are means over windows, then over series.",
+        f"{len(origins)} windows of {settings.horizon} steps in {len(np.unique(origins[:, 0]))} series. "
+        "Scores are means over windows, then over series.",
         "Missing values are not scored. sMAPE and coverage are in percent. A MASE below 1 beats the in-sample seasonal "
         "naive forecast.",
     ]
@@ -65,11 +81,12 @@ def backtest(
     table = forecast_scores(forecasts, history, [label, *baselines], season=season, levels=levels)
     directions = dict.fromkeys(("MASE", "sMAPE", "MAE", "RMSE", "CRPS"), "low")
     directions |= {f"coverage-{level}": f"near:{level}" for level in levels}
-    return Evaluation(table, directions, forecasts, tuple(notes))
+    details = with_names_of_data(forecasts, series.names)
+    return Evaluation(table, directions, details, tuple(notes), Backtest(series, forecasts))
 
 
 def unseen_windows(predictor: ForecasterPredictor, series: SeriesSet) -> ForecastExamples:
-    """Every window of series that lies after the training and validation data.
+    """Every window of series that lies after the training and validation data and has a known value in its horizon.
 
     Series that continue the training data, without these, have the history that the model keeps before them: windows,
     baselines and MASE then see the same past as in the test of ``fit``.
@@ -78,17 +95,18 @@ def unseen_windows(predictor: ForecasterPredictor, series: SeriesSet) -> Forecas
         DataError: There is none.
     """
     horizon, series = predictor.settings.horizon, continued(series, predictor.histories)
-    first = np.array([_first_unseen_step(predictor, series, i) for i in range(len(series))])
+    first = np.array([first_unseen_step(predictor, series, i) for i in range(len(series))])
     origins = rolling_origins(series, first, series.lengths - horizon, stride=horizon)
+    origins = np.array([(i, t) for i, t in origins if not np.isnan(series.y[i][t : t + horizon]).all()], dtype=int)
     if not len(origins):
         raise DataError(
             f"no series has {horizon} steps after the training and validation data: give newer data, or fit with "
-            "--test-windows 1 or more"
+            "test_windows=1 or more"
         )
     return ForecastExamples(series, origins)
 
 
-def _first_unseen_step(predictor: ForecasterPredictor, series: SeriesSet, i: int) -> int:
+def first_unseen_step(predictor: ForecasterPredictor, series: SeriesSet, i: int) -> int:
     """The first step of series ``i`` after the training data; a new series starts after two windows, if it has them."""
     trained_until = predictor.last_trained_timestamps.get(series.ids[i])
     if trained_until is None:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from lstmkit.data.series.series_set import DEFAULT_NAMES, ColumnNames
 from lstmkit.plots.style import (
     BLACK,
     BLUE,
@@ -45,6 +46,7 @@ def forecast_figure(
     title: str = "",
     baselines: Sequence[str] = (),
     n_series: int = 4,
+    names: ColumnNames = DEFAULT_NAMES,
 ) -> Figure:
     """Forecasts with interval bands after the history, one panel per series.
 
@@ -57,21 +59,23 @@ def forecast_figure(
         title: Title of the figure.
         baselines: Further columns of ``forecasts`` to draw as lines.
         n_series: Number of series to draw, the first ones of ``forecasts``.
+        names: Names of timestamps and values on the axes.
     """
-    names = list(dict.fromkeys(forecasts["unique_id"]))[:n_series]
-    rows = max(len(names), 1)
+    ids = list(dict.fromkeys(forecasts["unique_id"]))[:n_series]
+    rows = max(len(ids), 1)
     figure = new_figure(3.3 if rows == 1 else 1 + 1.5 * rows)
     axes = list(figure.subplots(rows, 1, squeeze=False)[:, 0])
-    if not names:
+    if not ids:
         draw_message(axes[0], "no forecasts")
         return figure
-    for ax, name in zip(axes, names, strict=True):
+    for ax, name in zip(axes, ids, strict=True):
         known, predicted = (frame.loc[frame["unique_id"] == name] for frame in (history, forecasts))
         _draw_series(ax, known, predicted, levels, baselines)
         ax.set_title(truncated(name), loc="left", fontsize=SMALL + 1, parse_math=False)
-        ax.set_ylabel("value", fontsize=SMALL)
+        ax.set_ylabel(truncated(names.label("target", "value"), 30), fontsize=SMALL, parse_math=False)
     _label_shared_axis_once(axes)
-    axes[-1].set_xlabel("time" if forecasts["ds"].dtype.kind == "M" else "step", fontsize=SMALL)
+    time = names.label("time", "time" if forecasts["ds"].dtype.kind == "M" else "step")
+    axes[-1].set_xlabel(truncated(time), fontsize=SMALL, parse_math=False)
     lines = {
         "observed": Line2D([], [], color=BLACK, linewidth=1, marker=".", markersize=3),
         "forecast": Line2D([], [], color=BLUE, linewidth=1.8),

@@ -307,10 +307,11 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         """
         check_future_covariates(series, self.settings.future_covariates, self.settings.horizon)
         origins = np.stack([np.arange(len(series)), series.lengths], axis=1)
-        quantiles = self.quantiles(series, origins)
-        return forecast_frame(series, origins, quantiles, self.settings.levels, "forecast").drop(
-            columns=["cutoff", "y"]
-        )
+        return self.forecast_from(series, origins).drop(columns=["cutoff", "y"])
+
+    def forecast_from(self, series: SeriesSet, origins: Origins) -> pd.DataFrame:
+        """Forecasts from ``origins (N, 2)``, beside actual values: ``unique_id, cutoff, ds, y, forecast, …``."""
+        return forecast_frame(series, origins, self.quantiles(series, origins), self.settings.levels, "forecast")
 
     # ---- the saved state -----------------------------------------------------------------------------------------
 

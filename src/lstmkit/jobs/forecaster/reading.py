@@ -41,14 +41,14 @@ def read_forecast_series(
             if ((y < 0) | (y % 1 > 0)).any():
                 raise DataError(
                     f"series {name!r} has values that are not whole numbers from 0 up, which "
-                    "distribution=negative_binomial needs: give counts, or --distribution student_t"
+                    "distribution=negative_binomial needs: give counts, or distribution=student_t"
                 )
     if settings.log_transform:
         for name, y in zip(series.ids, series.y, strict=True):
             if (y <= 0).any():
                 raise DataError(
-                    f"series {name!r} has values at or below 0, which log_transform=true cannot take: "
-                    "drop --log-transform"
+                    f"series {name!r} has values at or below 0, which log_transform=True cannot take: "
+                    "drop log_transform"
                 )
     return series
 
@@ -64,14 +64,13 @@ def check_settings(settings: ForecasterSettings) -> None:
     if settings.method == "recursive" and settings.patch_length > 1:
         raise SettingError(
             f"patch_length must be 1 with method=recursive, which forecasts one step at a time; got "
-            f"{settings.patch_length}: leave --patch-length out"
+            f"{settings.patch_length}: leave patch_length out"
         )
     if _models_counts(settings) and settings.log_transform:
-        raise SettingError("distribution=negative_binomial models counts as they are: drop --log-transform")
+        raise SettingError("distribution=negative_binomial models counts as they are: drop log_transform")
     if _models_counts(settings) and settings.centering not in ("auto", "none"):
         raise SettingError(
-            f"distribution=negative_binomial models counts as they are: centering must be none, got "
-            f"{settings.centering!r}"
+            f"distribution=negative_binomial models counts as they are: give centering=none, not {settings.centering!r}"
         )
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from lstmkit.data.series.forecast_frames import with_names_of_data
+from lstmkit.data.series.forecast_windows import Origins
+from lstmkit.data.series.history import continued
 from lstmkit.data.series.series_set import SeriesSet
 from lstmkit.errors import DataError
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.forecaster.example_sequences import example_windows
+from lstmkit.jobs.forecaster.metrics import first_unseen_step
 from lstmkit.jobs.forecaster.plots import (
     error_by_step_figure,
     forecast_figure,
@@ -24,38 +28,53 @@ from lstmkit.report import Section
 def forecast_sections(
     predictor: ForecasterPredictor, series: SeriesSet, evaluation: Evaluation | None
 ) -> list[Section]:
-    """The sections on forecasts; ``evaluation`` is ``None`` without a test split."""
+    """The sections on forecasts; ``evaluation`` is ``None`` if nothing was held out."""
+    series = continued(series, predictor.histories)  # newer data: the page shows them after their history
     sections = [_forecast_section(predictor, series)]
     if evaluation is None:
-        sections.append(Section("Test", text="There is no test: test_windows=0 holds out no data."))
+        sections.append(Section("Results", text="No windows were held out, so there are no scores."))
     else:
-        sections += _evaluation_sections(predictor, series, evaluation)
+        sections += _evaluation_sections(predictor, evaluation)
     return [*sections, *_gate_sections(predictor, series), _data_section(predictor, series)]
 
 
 def _forecast_section(predictor: ForecasterPredictor, series: SeriesSet) -> Section:
-    horizon = predictor.settings.horizon
+    horizon, uncalibrated = predictor.settings.horizon, predictor.interval_widths is None
+    intervals = f"The intervals are {'not calibrated' if uncalibrated else 'calibrated on the validation split'}."
     try:
-        forecast = predictor.forecast(series)
-    except DataError as err:  # future covariates end with the data: there is no forecast, but a report
-        return Section("Forecast", text=f"There is no forecast after the end of the data: {err}.")
-    text = f"The next {horizon} steps after the end of the data. The intervals are calibrated on the validation split."
-    if predictor.interval_widths is None:
-        text = f"The next {horizon} steps after the end of the data. The intervals are not calibrated."
-    figure = forecast_figure(series.to_frame(), forecast, predictor.settings.levels)
-    return Section("Forecast", text, forecast, figure, caption=f"Forecast of the next {horizon} steps")
+        forecast, title, steps = predictor.forecast(series), "Forecast", f"the next {horizon} steps"
+        text = f"The next {horizon} steps after the end of the data. {intervals}"
+    except DataError as err:  # future covariates end with the data
+        origins = np.stack([np.arange(len(series)), np.maximum(series.lengths - horizon, 1)], axis=1)
+        title = "Forecast of the last steps"
+        forecast, steps = predictor.forecast_from(series, origins), "the last steps"
+        text = (
+            f"The last {horizon} steps of each series, forecast from the values before them and the future covariates "
+            f"of these steps, beside the actual values. {_what_was_fitted(predictor, series, origins)} {intervals}"
+            f"\n\nThe steps after the end of the data need the future covariates there: {err}."
+        )
+    figure = forecast_figure(series.to_frame(), forecast, predictor.settings.levels, names=series.names)
+    return Section(title, text, with_names_of_data(forecast, series.names), figure, caption=f"Forecast of {steps}")
 
 
-def _evaluation_sections(predictor: ForecasterPredictor, series: SeriesSet, evaluation: Evaluation) -> list[Section]:
+def _what_was_fitted(predictor: ForecasterPredictor, series: SeriesSet, origins: Origins) -> str:
+    unseen = [first_unseen_step(predictor, series, i) <= step for i, step in origins]
+    if all(unseen):
+        return "The model was not fitted to them."
+    return "The model was fitted to them." if not any(unseen) else "The model was fitted to a part of them."
+
+
+def _evaluation_sections(predictor: ForecasterPredictor, evaluation: Evaluation) -> list[Section]:
     models = evaluation.table["model"].tolist()
     model_name, baselines = models[0], models[1:]
-    levels, details = sorted(predictor.settings.levels), evaluation.details
+    series, details = evaluation.outputs
+    levels = sorted(predictor.settings.levels)
     renamed = details.rename(columns=lambda c: c.replace(model_name, "forecast", 1) if c.startswith(model_name) else c)
     return [
-        Section("Test", " ".join(evaluation.notes), evaluation.table, best=evaluation.directions),
+        Section("Results", evaluation.introduction, evaluation.table, best=evaluation.directions),
         Section(
             "Forecasts and actuals",
-            figure=forecast_figure(series.to_frame(), renamed, levels, baselines=baselines),
+            figure=forecast_figure(series.to_frame(), renamed, levels, baselines=baselines, names=series.names),
             caption="Forecasts from rolling origins, and actual values",
         ),
         Section(

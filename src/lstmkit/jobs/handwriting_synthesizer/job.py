@@ -132,7 +132,11 @@ class HandwritingSynthesizer(HandwritingSettings, Job[HandwritingPredictor]):
         Args:
             data: With texts: a file with one text per line, a list of texts, or drawings whose texts are written anew.
                 Without texts: a number of drawings, or drawings to continue.
-            bias, seed, prime, prime_points, max_new_points: See :meth:`generate`.
+            bias: Probability bias: 0 samples as trained; higher is neater and less varied.
+            seed: Random seed; each further drawing has the next one.
+            prime: A drawing to continue, in whose style the model writes; see :meth:`generate`.
+            prime_points: Without texts: number of points of the prime; -1 for all.
+            max_new_points: Maximum number of new points; 0 for the length of the longest training drawing.
         """
         predictor = self.predictor
         options = GenerationOptions(bias, seed, max_new_points, prime_points)
@@ -192,7 +196,7 @@ class HandwritingSynthesizer(HandwritingSettings, Job[HandwritingPredictor]):
         return metrics.evaluate(self.predictor, test, progress)
 
     def report_sections(self, examples: InkSet) -> list[Section]:
-        return report.sections(self.predictor, self.evaluation, examples)
+        return report.sections(self.predictor, self.full_evaluation, examples)
 
     def example_sequences(self, data: Any, drawing: int = 1) -> list[ExampleSequence]:
         """Drawings, number ``drawing`` (from 1) first."""

@@ -21,7 +21,7 @@ def sections(predictor: HandwritingPredictor, evaluation: Evaluation | None, exa
 
     Args:
         predictor: Fitted.
-        evaluation: On the test split, if one was held out.
+        evaluation: Scores, if there are any.
         examples: Everything that was read.
     """
     test = examples.predefined_split("test") or examples
@@ -32,8 +32,8 @@ def sections(predictor: HandwritingPredictor, evaluation: Evaluation | None, exa
 
 def _results_section(evaluation: Evaluation) -> Section:
     text = (
-        "Negative log-likelihood (NLL) of held-out drawings: of each point's offset and pen, and of the pen alone. "
-        "Pen-lift F1: prediction of the points after which the pen is lifted. " + " ".join(evaluation.notes)
+        "Negative log-likelihood (NLL): of each point's offset and pen, and of the pen alone. "
+        "Pen-lift F1: prediction of the points after which the pen is lifted. " + evaluation.introduction
     )
     return Section("Results", text, evaluation.table, best=evaluation.directions)
 

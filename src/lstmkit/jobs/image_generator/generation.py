@@ -35,7 +35,7 @@ def generate(predictor: ImageGeneratorPredictor, count: int, label: str, seed: i
     if not 1 <= count <= _MAX_SAMPLES:
         raise SettingError(f"the number of images must be from 1 to {_MAX_SAMPLES:,}, not {count:,}")
     if label and label not in labels:
-        known = f"the model knows {listing(labels)}" if labels else "this model was trained without --class-conditional"
+        known = f"the model knows {listing(labels)}" if labels else "this model has no classes"
         raise SettingError(f"unknown label {label!r}: {known}")
     of_each = [label or labels[i % len(labels)] for i in range(count)] if labels else [""] * count
     generator = torch.Generator().manual_seed(seed)

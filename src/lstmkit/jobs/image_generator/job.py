@@ -123,7 +123,7 @@ class ImageGenerator(ImageGeneratorSettings, Job[ImageGeneratorPredictor]):
         return metrics.evaluate(self.predictor, test, self._train_split, progress)
 
     def report_sections(self, examples: Images) -> list[Section]:
-        return report.sections(self.predictor, self.evaluation, examples)
+        return report.sections(self.predictor, self.full_evaluation, examples)
 
     def example_sequences(self, data: Any, image: int = 1) -> list[ExampleSequence]:
         """Images as the network reads and writes them, starting with number ``image`` (from 1)."""

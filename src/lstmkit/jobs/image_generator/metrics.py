@@ -81,7 +81,7 @@ def evaluate(predictor: ImageGeneratorPredictor, test: Images, train: Images | N
 
 def _binarization_note(settings: ImageGeneratorSettings) -> str:
     return {
-        "stochastic": f"Pixels of the test split were sampled once from their gray values, with seed {settings.seed}.",
+        "stochastic": f"Pixels were sampled once from their gray values, with seed {settings.seed}.",
         "threshold": "Pixels were binarized at 0.5.",
         "none": "Gray values were not binarized; they count as the probability of ink, so this is not a likelihood.",
     }[settings.binarization]

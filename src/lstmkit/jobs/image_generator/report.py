@@ -37,13 +37,12 @@ def sections(predictor: ImageGeneratorPredictor, evaluation: Evaluation | None, 
 
     Args:
         predictor: With a trained network.
-        evaluation: On the test split, if there is one.
+        evaluation: Scores, if there are any.
         images: Everything that was read.
     """
     results = []
     if evaluation is not None:
-        text = "Scores on the test split, to which nothing was fitted. " + " ".join(evaluation.notes)
-        results.append(Section("Results", text, evaluation.table, best=evaluation.directions))
+        results.append(Section("Results", evaluation.introduction, evaluation.table, best=evaluation.directions))
     return [*results, *_generated(predictor), *_reconstructed(predictor, evaluation), _data(predictor, images)]
 
 
@@ -74,7 +73,7 @@ def _reconstructed(predictor: ImageGeneratorPredictor, evaluation: Evaluation | 
     return [
         Section(
             "Reconstructions",
-            "The first images of the test split.",
+            f"The first images of {evaluation.part}.",
             figure=steps_figure(predictor, reconstructed),
             caption="The original, and the canvas after some of the glimpses",
         )

@@ -55,14 +55,14 @@ class LanguageModel(LanguageModelSettings, Job[LanguageModelPredictor]):
 
     def read(self, data: Any) -> Text:
         if self.tie_weights and self.cutoffs:
-            raise SettingError("cutoffs do not work with tied weights: add --no-tie-weights")
+            raise SettingError("cutoffs do not work with tied weights: give tie_weights=False")
         if self.hidden_size < 4 ** len(self.cutoffs):
             raise SettingError(
                 f"{len(self.cutoffs)} cutoffs need a hidden_size of at least {4 ** len(self.cutoffs)}, "
                 f"got {self.hidden_size}"
             )
         if self.cache_size and self.ensemble_size > 1:
-            raise SettingError("the neural cache works with a single model: set --ensemble-size 1 or --cache-size 0")
+            raise SettingError("the neural cache works with a single model: give ensemble_size=1 or cache_size=0")
         return read_text(data)
 
     def split(self, examples: Text, validation: Text | None) -> DataSplit:
@@ -155,7 +155,21 @@ class LanguageModel(LanguageModelSettings, Job[LanguageModelPredictor]):
         seed: int = 0,
         stop: str = "",
     ) -> list[Continuation]:
-        """Generate text after each line of a file or list of prompts; see :meth:`generate` for the options."""
+        """Generate text after each line of a file or list of prompts.
+
+        Args:
+            data: A file with a prompt per line, or a list of prompts.
+            max_tokens: Maximum number of generated tokens.
+            temperature: Temperature of the softmax; 0 = always the most probable token.
+            top_k: Sample from the ``top_k`` most probable tokens only; 0 = all.
+            top_p: Sample from the fewest tokens whose probabilities sum to ``top_p``.
+            seed: Random seed of the sampling.
+            stop: Text that ends the generation.
+
+        Raises:
+            SettingError: An option is out of range.
+            DataError: The prompts cannot be read.
+        """
         options = SamplingOptions(max_tokens, temperature, top_k, top_p, seed, stop)
         return self._generate(data if isinstance(data, (list, tuple)) else read_text(data), options)
 
@@ -181,19 +195,46 @@ class LanguageModel(LanguageModelSettings, Job[LanguageModelPredictor]):
 
     # ---- evaluation ----------------------------------------------------------------------------------------------
 
-    def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
+    def evaluate(
+        self,
+        data: Any,
+        *,
+        cache_size: int = -1,
+        dynamic_eval_lr: float = -1.0,
+        progress: Progress | None = None,
+    ) -> Evaluation:
         """Perplexity and bits per character of a text that the model was not fitted to, next to n-gram baselines.
 
         The n-grams are counted in the training split. They are not saved: load the model with ``train``.
+
+        Args:
+            data: A text.
+            cache_size: Size of the neural cache in tokens, with the weight and theta that fit chose; 0 for none, -1 for
+                the setting.
+            dynamic_eval_lr: Learning rate of dynamic evaluation; 0 for none, -1 for the setting.
+            progress: Where to report progress.
+
+        Raises:
+            SettingError: The model was fitted without a cache.
         """
         predictor = self.predictor
-        return metrics.evaluate_text(predictor, self.read(data), self._train_stream, progress or default_progress())
+        cache, lr = predictor.cache, dynamic_eval_lr if dynamic_eval_lr >= 0 else predictor.settings.dynamic_eval_lr
+        if cache_size >= 0:
+            if cache_size and cache is None:
+                raise SettingError(
+                    "cache_size needs a cache that was tuned on the validation split: fit with cache_size above 0"
+                )
+            cache = cache._replace(size=cache_size) if cache is not None and cache_size else None
+        text, progress = self.read(data), progress or default_progress()
+        return metrics.evaluate_text(predictor, text, self._train_stream, progress, cache, lr)
 
     def evaluate_examples(self, test: Text, progress: Progress) -> Evaluation:
-        return metrics.evaluate_text(self.predictor, test, self._train_stream, progress)
+        predictor = self.predictor
+        lr = predictor.settings.dynamic_eval_lr
+        return metrics.evaluate_text(predictor, test, self._train_stream, progress, predictor.cache, lr)
 
     def report_sections(self, examples: Text) -> list[Section]:
-        return report.report_sections(self.predictor, self.evaluation, self._train_stream)
+        return report.report_sections(self.predictor, self.full_evaluation, self._train_stream)
 
     def example_sequences(self, data: Any, line: int = 1) -> list[ExampleSequence]:
         """Sequences of 200 tokens of a text, from ``line`` (from 1) on."""

@@ -31,7 +31,12 @@ _MAX_NGRAM_TOKENS = 5_000_000  # training tokens of the n-gram baseline, which i
 
 
 def evaluate_text(
-    predictor: LanguageModelPredictor, test: Text, train_stream: TokenStream | None, progress: Progress
+    predictor: LanguageModelPredictor,
+    test: Text,
+    train_stream: TokenStream | None,
+    progress: Progress,
+    cache: CacheSettings | None = None,
+    dynamic_eval_lr: float = 0.0,
 ) -> Evaluation:
     """Perplexity and bits per character of the model and of the n-gram baselines.
 
@@ -40,6 +45,8 @@ def evaluate_text(
         test: A text that the model was not fitted to.
         train_stream: The training split, for the n-grams; without it only unigrams are compared.
         progress: Where to report progress.
+        cache: A neural cache to score next to the model.
+        dynamic_eval_lr: Learning rate of dynamic evaluation, scored next to the model; 0 for none.
     """
     settings, device = predictor.settings, predictor.device
     stream = predictor.read_stream(test, progress)
@@ -50,15 +57,15 @@ def evaluate_text(
         f"{len(stream.ids):,} tokens, {stream.characters:,} characters; the state is carried through the text. "
         f"Out-of-vocabulary tokens: {_unknown_fraction(predictor, stream):.2%}; they are scored as <unk>."
     ]
-    if predictor.cache is not None:
-        name = f"{label} + cache ({predictor.cache.size})"
-        nats[name] = cache_surprisal(predictor.network, ids, predictor.cache, device, progress)
-    if settings.dynamic_eval_lr:
-        lr, steps = settings.dynamic_eval_lr, settings.bptt_steps
+    if cache is not None:
+        name = f"{label} + cache ({cache.size})"
+        nats[name] = cache_surprisal(predictor.network, ids, cache, device, progress)
+    if dynamic_eval_lr:
         name = f"{label} + dynamic evaluation"
-        nats[name] = dynamic_eval_surprisal(predictor.network, ids, lr, steps, device, progress)
+        steps = settings.bptt_steps
+        nats[name] = dynamic_eval_surprisal(predictor.network, ids, dynamic_eval_lr, steps, device, progress)
     if len(nats) > 1:
-        notes.append("The cache and dynamic evaluation use the test text up to each token.")
+        notes.append("The cache and dynamic evaluation use the text up to each token.")
     nats |= _baseline_surprisal(predictor, ids, train_stream)
     missing = ("Kneser-Ney n-grams",) if train_stream is None else ()
     rows = [

@@ -24,7 +24,7 @@ def report_sections(
 
     Args:
         predictor: The model.
-        evaluation: Scores on the test split, if there is one.
+        evaluation: Scores, if there are any.
         train_stream: The training split, if it is at hand.
     """
     sections = [] if evaluation is None else [_results_section(evaluation), _surprisal_section(evaluation)]
@@ -35,8 +35,7 @@ def report_sections(
 
 
 def _results_section(evaluation: Evaluation) -> Section:
-    text = "Perplexity and bits per character on the held-out end of the text. " + " ".join(evaluation.notes)
-    return Section("Results", text, evaluation.table, best=evaluation.directions)
+    return Section("Results", evaluation.introduction, evaluation.table, best=evaluation.directions)
 
 
 def _surprisal_section(evaluation: Evaluation) -> Section:
@@ -45,7 +44,7 @@ def _surprisal_section(evaluation: Evaluation) -> Section:
     bits = (details.iloc[:, 1] / math.log(2)).tolist()
     return Section(
         "Surprisal by token",
-        "The first tokens of the test split and their surprisal: 0 bits = certain, 10 bits = one in a thousand.",
+        f"The first tokens of {evaluation.part} and their surprisal: 0 bits = certain, 10 bits = one in a thousand.",
         pd.DataFrame({"token": tokens, "bits": bits}),
         surprisal_figure(tokens, bits),
         caption="Surprisal by token",

@@ -129,7 +129,9 @@ class MusicComposer(ComposerSettings, Job[ComposerPredictor]):
             length: Number of steps to compose after a prompt.
             condition: What is kept of each piece: its ``"start"`` or its ``"melody"``.
             prompt_steps: Number of steps of the start; -1 for all.
-            temperature, seed, tempo: See :meth:`compose`.
+            temperature: Softmax temperature: below 1 is more conservative; 0 takes the more probable, key by key.
+            seed: Random seed.
+            tempo: Quarter notes per minute; 0 for the piece's own.
         """
         self.check_fitted()
         options = CompositionOptions(length, condition, prompt_steps, temperature, seed, tempo)
@@ -197,7 +199,7 @@ class MusicComposer(ComposerSettings, Job[ComposerPredictor]):
         return Evaluation(pd.DataFrame(rows), dict.fromkeys(_METRICS, "low"), details, notes)
 
     def report_sections(self, examples: PianoRolls) -> list[Section]:
-        return report.sections(self.predictor, self.evaluation, examples)
+        return report.sections(self.predictor, self.full_evaluation, examples)
 
     def example_sequences(self, data: Any, piece: int = 1) -> list[ExampleSequence]:
         """Pieces, number ``piece`` (from 1) first; the first 200 steps of each."""

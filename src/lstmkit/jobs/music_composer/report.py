@@ -24,7 +24,7 @@ def sections(predictor: ComposerPredictor, evaluation: Evaluation | None, exampl
 
     Args:
         predictor: Fitted.
-        evaluation: On the test split, if one was held out.
+        evaluation: Scores, if there are any.
         examples: Everything that was read.
     """
     results = [] if evaluation is None else [_results_section(evaluation), _likelihood_section(evaluation)]
@@ -33,7 +33,7 @@ def sections(predictor: ComposerPredictor, evaluation: Evaluation | None, exampl
 
 
 def _results_section(evaluation: Evaluation) -> Section:
-    text = "Negative log-likelihood (NLL) of pieces that were held out. " + " ".join(evaluation.notes)
+    text = f"Negative log-likelihood (NLL) of pieces. {evaluation.introduction}"
     return Section("Results", text, evaluation.table, best=evaluation.directions)
 
 

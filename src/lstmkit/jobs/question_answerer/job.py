@@ -69,7 +69,7 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
             if fraction and not part:
                 raise DataError(
                     f"{examples.name} has questions about {len(groups)} texts, too few to hold out validation and test "
-                    "parts: give more, or set --valid-fraction 0 --test-fraction 0"
+                    "parts: give more, or give valid_fraction=0 and test_fraction=0"
                 )
         return DataSplit(
             examples.subset(train),
@@ -89,7 +89,7 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
             if not len(source):
                 raise DataError(
                     f"{examples.name}: no answer occurs in the first {self.max_tokens} tokens of its story: "
-                    "set --answer-type classification, or raise --max-tokens"
+                    "give answer_type=classification, or a greater max_tokens"
                 )
         return source
 
@@ -152,7 +152,7 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
         return () if self._train_split is None else self._train_split.items
 
     def report_sections(self, examples: Questions) -> list[Section]:
-        return report.sections(self.predictor, self.evaluation, examples, self._num_left_out)
+        return report.sections(self.predictor, self.full_evaluation, examples, self._num_left_out)
 
     def example_sequences(self, data: Any, example: int = 1) -> list[ExampleSequence]:
         """Questions with their stories, starting with number ``example`` (from 1)."""

@@ -23,7 +23,7 @@ def sections(
 
     Args:
         predictor: With a trained network.
-        evaluation: On the test split, if there is one.
+        evaluation: Scores, if there are any.
         questions: Everything that was read.
         num_left_out: Training questions whose answer could not be learned.
     """
@@ -33,21 +33,20 @@ def sections(
 
 def _evaluation_sections(evaluation: Evaluation) -> list[Section]:
     details, models = evaluation.details, evaluation.table["model"].tolist()
-    text = "Scores on questions about held-out stories. " + " ".join(evaluation.notes)
-    sections = [Section("Results", text, evaluation.table, best=evaluation.directions)]
+    sections = [Section("Results", evaluation.introduction, evaluation.table, best=evaluation.directions)]
     if details["question type"].nunique() > 1:
         by_type = scores_by_question_type(details, models)
         best = dict.fromkeys(models, "high")
         text = "Accuracy of each model."
         sections.append(Section("Results by question type", text, by_type, best=best, best_in_rows=True))
     examples = details.loc[: _NUM_EXAMPLES - 1, ["question", "correct answer", models[0]]]
-    return [*sections, Section("Examples", "The first questions of the test split.", examples)]
+    return [*sections, Section("Examples", f"The first questions of {evaluation.part}.", examples)]
 
 
 def _attention_sections(
     predictor: QuestionAnswererPredictor, evaluation: Evaluation | None, questions: Questions
 ) -> list[Section]:
-    inspected, part = (questions, "the data") if evaluation is None else (evaluation.outputs, "the test split")
+    inspected, part = (questions, "the data") if evaluation is None else (evaluation.outputs, evaluation.part)
     sections = []
     for i in np.linspace(0, len(inspected) - 1, min(_NUM_FIGURES, len(inspected))).astype(int):
         question = inspected.items[i]

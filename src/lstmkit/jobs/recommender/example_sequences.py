@@ -28,8 +28,7 @@ def example_sessions(predictor: RecommenderPredictor, sessions: Sessions, sessio
     known = [(i, items[items >= 0][-_MAX_STEPS:]) for i, items in zip(rows, indices, strict=True)]
     if not len(known[0][1]):
         raise DataError(
-            f"session {session_number} of {sessions.name} has no item of the catalog: choose another with "
-            "--session-number"
+            f"session {session_number} of {sessions.name} has no item of the catalog: choose another session_number"
         )
     examples = [(i, items) for i, items in known if len(items)][:_MAX_SESSIONS]
     return [_example(predictor, items, f"session {sessions.names[i]}") for i, items in examples]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from lstmkit.data.sequence_dataset import Sequences
 from lstmkit.data.sessions import Sessions
 from lstmkit.data.splits import holdout_sizes
-from lstmkit.errors import DataError
+from lstmkit.errors import DataError, listing
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.recommender.evaluation import evaluate_recommender
@@ -76,7 +77,7 @@ class Recommender(RecommenderSettings, Job[RecommenderPredictor]):
         if not len(long) and n_test + n_valid:
             raise DataError(
                 f"{sessions.name}: no session has {max(3, 1 + n_test + n_valid)} items, which "
-                "split_strategy=leave_one_out needs: give longer sessions, or --split-strategy temporal"
+                "split_strategy=leave_one_out needs: give longer sessions, or split_strategy=temporal"
             )
         train_lengths = lengths.copy()
         train_lengths[long] -= n_test + n_valid
@@ -113,12 +114,16 @@ class Recommender(RecommenderSettings, Job[RecommenderPredictor]):
             k: The number of items to recommend.
             seen_items: ``"allow"`` or ``"exclude"`` items of the session; by default as in the settings.
 
+        A session without an item of the catalog gets no recommendations, and a warning.
+
         Raises:
-            DataError: The data cannot be read.
+            DataError: The data cannot be read, or no session has an item of the catalog.
             SettingError: ``k`` or ``seen_items`` is out of range.
         """
         predictor = self.predictor
-        return predictor.recommend(predictor.read(data), predictor.top_k_options(k, seen_items))
+        sessions = predictor.read(data)
+        _check_known(predictor, sessions)
+        return predictor.recommend(sessions, predictor.top_k_options(k, seen_items))
 
     def start_session(self, *, k: int = 20, seen_items: str = "") -> StreamingSession:
         """A session that grows item by item; arguments as of :meth:`predict`."""
@@ -156,11 +161,30 @@ class Recommender(RecommenderSettings, Job[RecommenderPredictor]):
         return evaluate_recommender(self.predictor, test, self._train_sessions, self._valid_queries, progress)
 
     def report_sections(self, examples: Sessions) -> list[Section]:
-        return recommender_sections(self.predictor, self.evaluation, self._train_notes)
+        return recommender_sections(self.predictor, self.full_evaluation, self._train_notes)
 
     def example_sequences(self, data: Any, session_number: int = 1) -> list[ExampleSequence]:
         """Sessions of up to 200 known items, the last ones; that of ``session_number`` (from 1) in front."""
         return example_sessions(self.predictor, self.predictor.read(data), session_number)
+
+
+def _check_known(predictor: RecommenderPredictor, sessions: Sessions) -> None:
+    """Warn of sessions without an item of the catalog. Raises DataError if no session has one."""
+    unknown = [
+        name
+        for name, items in zip(sessions.names, predictor.item_indices(sessions), strict=True)
+        if not (items >= 0).any()
+    ]
+    if not unknown:
+        return
+    catalog = f"the model knows {len(predictor.catalog):,} items: {listing(predictor.catalog[:5])}, …"
+    if len(unknown) == len(sessions):
+        raise DataError(f"{sessions.name}: no item is in the catalog, so there is nothing to recommend from; {catalog}")
+    warnings.warn(
+        f"{sessions.name}: {len(unknown)} of {len(sessions)} sessions have no item of the catalog and get no "
+        f"recommendations ({listing(unknown)}); {catalog}",
+        stacklevel=3,
+    )
 
 
 def _with_next_item(sessions: Sessions) -> Sessions:

@@ -95,7 +95,7 @@ class RecommenderPredictor(Predictor[RecommenderSettings]):
         if not pairs:
             raise DataError(
                 f"{sessions.name}: no session has two items of the catalog in a row: give more sessions, or a lower "
-                "--min-count"
+                "min_count"
             )
         inputs, targets = zip(*pairs, strict=True)
         return Sequences(inputs, targets)

@@ -29,12 +29,12 @@ def recommender_sections(
 
     Args:
         predictor: The fitted recommender.
-        evaluation: Scores on the test split; ``None`` without one.
+        evaluation: Scores; ``None`` if no sessions were held out.
         notes: What was done to read the data.
     """
     data = _data_section(predictor, notes)
     if evaluation is None:
-        return [Section("Test", "There is no test: test_fraction=0 holds out no data."), data]
+        return [Section("Results", "No sessions were held out, so there are no scores."), data]
     return [
         _results_section(predictor, evaluation),
         _list_length_section(predictor, evaluation),
@@ -48,9 +48,9 @@ def _results_section(predictor: RecommenderPredictor, evaluation: Evaluation) ->
     k = predictor.settings.eval_k
     text = (
         f"Recall@{k} is the fraction of next items among the first {k} recommendations. MRR@{k} is the mean of 1 / "
-        f"rank, 0 beyond rank {k}. Nothing was fitted to the test split. "
+        f"rank, 0 beyond rank {k}. "
     )
-    return Section("Results", text + " ".join(evaluation.notes), evaluation.table, best=evaluation.directions)
+    return Section("Results", text + evaluation.introduction, evaluation.table, best=evaluation.directions)
 
 
 def _ranks(evaluation: Evaluation) -> dict[str, np.ndarray]:
@@ -108,7 +108,7 @@ def _examples_section(predictor: RecommenderPredictor, evaluation: Evaluation) -
             "rank of next item": [str(rank or "not ranked") for rank in rows[model]],
         }
     )
-    text = "Queries from the test split, evenly spaced. The best recommendation comes first."
+    text = f"Queries from {evaluation.part}, evenly spaced. The best recommendation comes first."
     return Section("Example recommendations", text, table)
 
 

@@ -47,10 +47,13 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
     # ---- from file to predictor ----------------------------------------------------------------------------------
 
     def read(self, data: Any) -> ProteinChains:
+        return self._read(data, self.mask_col)
+
+    def _read(self, data: Any, mask_col: str) -> ProteinChains:
         even = [size for size in self.kernel_sizes if size % 2 == 0]
         if even:
             raise SettingError(f"kernel_sizes must be odd, got {even[0]}")
-        chains = read_protein_chains(data, self._columns())
+        chains = read_protein_chains(data, self._columns(mask_col))
         if self.profile_cols and chains.profile is None:
             raise DataError(
                 f"{chains.name} has no profile: this model also reads {listing(self.profile_cols)}, from a table "
@@ -58,14 +61,14 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
             )
         return chains
 
-    def _columns(self) -> Columns:
+    def _columns(self, mask_col: str) -> Columns:
         return Columns(
             self.id_col,
             self.sequence_col,
             self.residue_col,
             self.ss3_col,
             self.ss8_col,
-            self.mask_col,
+            mask_col,
             self.profile_cols,
         )
 
@@ -74,9 +77,9 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
         known = examples.require_states()
         for column, alphabet in ((self.ss3_col, "ss3"), (self.ss8_col, "ss8")):
             if column not in ("", alphabet) and alphabet not in known:
-                raise DataError(f"{examples.name} has no column {column!r}: correct --{alphabet}-col")
+                raise DataError(f"{examples.name} has no column {column!r}: correct {alphabet}_col")
         if self.mask_col not in ("", Columns().mask) and examples.scored is None:
-            raise DataError(f"{examples.name} has no column {self.mask_col!r}: correct --mask-col")
+            raise DataError(f"{examples.name} has no column {self.mask_col!r}: correct mask_col")
         if validation is not None and not known.keys() <= validation.require_states().keys():
             raise DataError(
                 f"{examples.name} has {listing(known)}, {validation.name} does not have all of them: give both the same"
@@ -143,16 +146,24 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 
-    def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
+    def evaluate(self, data: Any, *, mask_col: str = "", progress: Progress | None = None) -> Evaluation:
         """Q3, Q8 and segment overlap in percent on the scored residues, of model and baselines.
 
         The windowed regression learns from the chains that this object was fitted to: load a model with ``train``.
+
+        Args:
+            data: Chains with their states.
+            mask_col: Column with 1 for each residue to score and 0 for others; empty for the setting.
+            progress: Where to report progress.
 
         Raises:
             DataError: The states are unknown, or no residue is scored.
         """
         self.check_fitted()
-        return self.evaluate_examples(self.read(data), progress or default_progress())
+        chains = self._read(data, mask_col or self.mask_col)
+        if mask_col and chains.scored is None:
+            raise DataError(f"{chains.name} has no column {mask_col!r}: correct mask_col")
+        return self.evaluate_examples(chains, progress or default_progress())
 
     def evaluate_examples(self, test: ProteinChains, progress: Progress) -> Evaluation:
         predictor = self.predictor
@@ -189,7 +200,7 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
         return tuple(notes)
 
     def report_sections(self, examples: ProteinChains) -> list[Section]:
-        return report.sections(self.predictor, self.evaluation, examples)
+        return report.sections(self.predictor, self.full_evaluation, examples)
 
     def example_sequences(self, data: Any, chain: int = 1) -> list[ExampleSequence]:
         """Whole chains, number ``chain`` (from 1) first."""

@@ -31,14 +31,14 @@ def sections(predictor: StructurePredictor, evaluation: Evaluation | None, examp
 
     Args:
         predictor: Fitted.
-        evaluation: On the test split; its ``outputs`` are the test chains and their probabilities.
+        evaluation: Its ``outputs`` are the scored chains and their probabilities; ``None`` if none were held out.
         examples: Everything that was read.
     """
     if evaluation is None:
-        return [Section("Test", "No test split was held out (test_fraction=0)."), _data_section(examples)]
+        return [Section("Results", "No chains were held out, so there are no scores."), _data_section(examples)]
     test, predicted = evaluation.outputs
     alphabets = [alphabet for alphabet in predictor.state_alphabets if alphabet in test.states]
-    text = "In percent, on the test split, to which nothing was fitted. " + " ".join(evaluation.notes)
+    text = f"In percent. {evaluation.introduction}"
     return [
         Section("Results", text, evaluation.table, best=evaluation.directions),
         *(section for alphabet in alphabets for section in _state_sections(test, predicted, alphabet)),

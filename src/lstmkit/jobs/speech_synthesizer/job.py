@@ -189,7 +189,7 @@ class SpeechSynthesizer(SpeechSettings, Job[SpeechPredictor]):
         return metrics.round_trip_cer(speech, None if corpus is None else corpus.clips, _loaded(transcriber))
 
     def report_sections(self, examples: SpeechCorpus) -> list[Section]:
-        return report.sections(self.predictor, self.evaluation, examples, self.num_too_long)
+        return report.sections(self.predictor, self.full_evaluation, examples, self.num_too_long)
 
     def example_sequences(self, data: Any, line: int = 1) -> list[ExampleSequence]:
         """Texts as the encoder reads them, number ``line`` (from 1) first."""

@@ -121,7 +121,7 @@ def evaluate(
     if joined < len(details):
         notes.append(f"The {_WORDS} covers {joined:,} of the texts, those whose words were recorded separately.")
     missing = (_WORDS,) if words is None else ()
-    return Evaluation(table, METRIC_DIRECTIONS, details, (*notes, *_NOTES), missing_baselines=missing)
+    return Evaluation(table, METRIC_DIRECTIONS, details, (*notes, *_NOTES), test, missing)
 
 
 def _row(

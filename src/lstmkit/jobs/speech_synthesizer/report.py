@@ -20,7 +20,7 @@ def sections(
 
     Args:
         predictor: Fitted.
-        evaluation: On the test split, if one was held out.
+        evaluation: Scores, if there are any; its ``outputs`` are the scored recordings.
         examples: Everything that was read.
         num_too_long: Training recordings that were left out as too long.
     """
@@ -30,8 +30,7 @@ def sections(
 
 
 def _results_section(evaluation: Evaluation) -> Section:
-    text = "On recordings that were held out. " + " ".join(evaluation.notes)
-    return Section("Results", text, evaluation.table, best=evaluation.directions)
+    return Section("Results", evaluation.introduction, evaluation.table, best=evaluation.directions)
 
 
 def _worst_texts_section(evaluation: Evaluation) -> Section:
@@ -40,7 +39,7 @@ def _worst_texts_section(evaluation: Evaluation) -> Section:
     scores = {name: details[f"{model_name}: {name}"].round(3) for name in evaluation.directions}
     table = pd.DataFrame({"text": details["text"], **scores, "ended": np.where(details["ended"], "yes", "no")})
     worst = table.sort_values("MCD", ascending=False, kind="stable").head(_MAX_TEXTS).reset_index(drop=True)
-    return Section("Texts with the highest MCD", "Of the test split.", worst)
+    return Section("Texts with the highest MCD", f"Of {evaluation.part}.", worst)
 
 
 def _example_section(predictor: SpeechPredictor, evaluation: Evaluation | None, examples: SpeechCorpus) -> Section:
@@ -49,7 +48,7 @@ def _example_section(predictor: SpeechPredictor, evaluation: Evaluation | None, 
         details = evaluation.details
         model_name = str(evaluation.table["model"].iloc[0])
         median = int(details[f"{model_name}: MCD"].argsort(kind="stable").iloc[len(details) // 2])
-        row = examples.texts.index(str(details["text"].iloc[median]))
+        row, examples = median, evaluation.outputs
     (speech,) = predictor.synthesize([examples.texts[row]])
     recorded = predictor.scaler.clip(predictor.mel.frames(examples.clips[row]))
     return Section(

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from lstmkit.data.text.text_pairs import SUMMARIES, TextPairDataset, TextPairs, filter_by_length
 from lstmkit.errors import DataError
 from lstmkit.jobs.common.seq2seq_job import Seq2SeqJob, first_with_tokens
-from lstmkit.jobs.common.seq2seq_predictor import GeneratedText
+from lstmkit.jobs.common.seq2seq_predictor import BEAM_SIZE, GeneratedText
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.summarizer import plots, report
 from lstmkit.jobs.summarizer.metrics import evaluate_summaries
@@ -59,19 +59,19 @@ class Summarizer(SummarizerSettings, Seq2SeqJob[SummarizerPredictor]):
         if examples is self._train_split:
             self._num_truncated, self._num_too_long = predictor.count_truncated(examples.sources), num_too_long
         if not len(dataset):
-            raise DataError(f"{examples.name}: every summary is above {limit} tokens: raise --max-summary-tokens")
+            raise DataError(f"{examples.name}: every summary is above {limit} tokens: raise max_summary_tokens")
         if num_too_long:
             self.progress.say(
                 f"{examples.name}: {num_too_long:,} pairs with a summary above {limit} tokens are left out"
             )
         return dataset
 
-    def evaluate_examples(self, test: TextPairs, progress: Progress) -> Evaluation:
-        return evaluate_summaries(self.predictor, test, self._train_split, progress)
+    def evaluate_examples(self, test: TextPairs, progress: Progress, beam_size: int = BEAM_SIZE) -> Evaluation:
+        return evaluate_summaries(self.predictor, test, self._train_split, progress, beam_size)
 
     def report_sections(self, examples: TextPairs) -> list[Section]:
         return report.report_sections(
-            self.predictor, self.evaluation, examples, self._num_too_long, self._num_truncated
+            self.predictor, self.full_evaluation, examples, self._num_too_long, self._num_truncated
         )
 
     def plot(self, data: Any, predictions: Sequence[GeneratedText]) -> Figure:

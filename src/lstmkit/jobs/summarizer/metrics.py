@@ -25,7 +25,11 @@ DIRECTIONS = dict.fromkeys(_ROUGE_TYPES, "high")
 
 
 def evaluate_summaries(
-    predictor: SummarizerPredictor, test: TextPairs, train: TextPairs | None, progress: Progress
+    predictor: SummarizerPredictor,
+    test: TextPairs,
+    train: TextPairs | None,
+    progress: Progress,
+    beam_size: int = BEAM_SIZE,
 ) -> Evaluation:
     """Scores of the model and of the baselines.
 
@@ -34,11 +38,12 @@ def evaluate_summaries(
         test: Pairs that the model was not fitted to.
         train: The training split, for the nearest-neighbor baseline; ``None`` leaves that baseline out.
         progress: Where to report progress.
+        beam_size: Number of beam hypotheses.
     """
     settings, words = predictor.settings, predictor.median_summary_words
     sources = test.sources
     summaries: dict[str, Sequence[str]] = {
-        settings.cell.upper(): [result.text for result in predictor.generate(sources, progress=progress)],
+        settings.cell.upper(): [result.text for result in predictor.generate(sources, beam_size, progress=progress)],
         f"first {words} words": leading_words(sources, words),
         "Lead-1": lead([split_sentences(text) for text in sources], settings.max_summary_tokens),
     }
@@ -48,7 +53,7 @@ def evaluate_summaries(
     rows = [{"model": name, **scores(texts, test.targets)} for name, texts in summaries.items()]
     details = pd.DataFrame({"source": sources, "reference": test.targets, **summaries})
     notes = [
-        f"{len(test):,} texts; beam size {BEAM_SIZE}, length penalty {settings.length_penalty:g}.",
+        f"{len(test):,} texts; beam size {beam_size}, length penalty {settings.length_penalty:g}.",
         f"{predictor.count_truncated(sources):,} texts have more than {settings.max_tokens} tokens; only their first "
         f"{settings.max_tokens} are read.",
         f"The median summary of the training split has {words} words.",

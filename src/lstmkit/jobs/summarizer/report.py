@@ -28,7 +28,7 @@ def report_sections(
 
     Args:
         predictor: The model.
-        evaluation: Scores on the test split, if there is one.
+        evaluation: Scores, if there are any.
         examples: All pairs of the data.
         num_too_long: Number of training pairs left out because the summary is too long.
         num_truncated: Number of training texts that were cut off.
@@ -48,13 +48,13 @@ def _evaluation_sections(evaluation: Evaluation) -> list[Section]:
     return [
         Section(
             "Results",
-            "Scores on the held-out pairs at the end of the data. " + " ".join(evaluation.notes),
+            evaluation.introduction,
             evaluation.table,
             best=evaluation.directions,
         ),
         Section(
             "Examples",
-            f"The first pairs of the held-out test; {_MAX_CHARACTERS} characters of each text.",
+            f"The first pairs of {evaluation.part}; {_MAX_CHARACTERS} characters of each text.",
             examples.assign(source=[_truncate(text) for text in examples["source"]]),
         ),
     ]

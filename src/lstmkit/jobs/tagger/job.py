@@ -41,7 +41,7 @@ class Tagger(TaggerSettings, Job[TaggerPredictor]):
 
     def read(self, data: Any) -> TaggedSentences:
         if self.crf and self.ensemble_size > 1:
-            raise SettingError("a CRF decodes with the transitions of one model: give --ensemble-size 1 or --no-crf")
+            raise SettingError("a CRF decodes with the transitions of one model: give ensemble_size=1 or crf=False")
         if self.char_feature_size % 2:
             raise SettingError(f"char_feature_size must be even, half for each direction, got {self.char_feature_size}")
         return read_tagged_sentences(data, self.token_col, self.tag_col)
@@ -102,7 +102,7 @@ class Tagger(TaggerSettings, Job[TaggerPredictor]):
         return evaluate_tagger(self.predictor, test, progress)
 
     def report_sections(self, examples: TaggedSentences) -> list[Section]:
-        return report.tagger_sections(self.predictor, examples, self.evaluation)
+        return report.tagger_sections(self.predictor, examples, self.full_evaluation)
 
     def example_sequences(self, data: Any, sentence: int = 1) -> list[ExampleSequence]:
         """Sentences of ``data``, number ``sentence`` (1 = the first) first."""

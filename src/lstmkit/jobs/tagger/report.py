@@ -24,15 +24,15 @@ def tagger_sections(
     """The sections of the report; ``examples`` are all data of the run."""
     vocabulary = Section("Vocabulary", "", _vocabulary_table(predictor))
     if evaluation is None:
-        return [Section("Results", "No test split was held out (test_fraction=0), so there is no test."), vocabulary]
+        return [Section("Results", "No sentences were held out, so there are no scores."), vocabulary]
     table = evaluation.details
     true, predicted = table["tag"].tolist(), table[table.columns[2]].tolist()
     first = predictor.tag(examples.subset(range(min(_NUM_SENTENCES, len(examples)))))
     tokens = pd.DataFrame([asdict(sentence) for sentence in first]).explode(["tokens", "tags", "probabilities"])
     return [
-        Section("Results", " ".join(evaluation.notes), evaluation.table, best=evaluation.directions),
-        Section("Results by tag", "On the test split.", scores_by_class(true, predicted, predictor.tags, "tag")),
-        Section("Confusions", "Errors on the test split, most frequent first.", _confusions(true, predicted)),
+        Section("Results", evaluation.introduction, evaluation.table, best=evaluation.directions),
+        Section("Results by tag", f"On {evaluation.part}.", scores_by_class(true, predicted, predictor.tags, "tag")),
+        Section("Confusions", f"Errors on {evaluation.part}, most frequent first.", _confusions(true, predicted)),
         Section(
             "Confidence",
             "The first sentences of the data. The darker a tag, the lower its probability.",

@@ -147,9 +147,7 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
         if source:
             model = (load(source) if isinstance(source, (str, Path)) else source).predictor
             if not isinstance(model, LanguageModelPredictor):
-                raise SettingError(
-                    f"{source} is not a language model: fit one with 'lstmkit fit language_model --tokenization chars'"
-                )
+                raise SettingError(f"{source} is not a language model: fit a language_model with tokenization=chars")
             score = character_lm_scorer(model, self.predictor.alphabet)
         weight = settings.lm_weight if lm_weight < 0 else lm_weight
         decoder = CTCDecoder(beam_size or settings.beam_size, score, weight, settings.insertion_bonus)
@@ -183,20 +181,40 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 
-    def evaluate(self, data: Any, *, progress: Progress | None = None) -> Evaluation:
+    def evaluate(
+        self,
+        data: Any,
+        *,
+        beam_size: int = 0,
+        lm: Any = "",
+        lm_weight: float = -1.0,
+        progress: Progress | None = None,
+    ) -> Evaluation:
         """Character and word error rates, compared with the most frequent training text and the empty text.
+
+        Args:
+            data: Examples with their texts.
+            beam_size: Hypotheses that the search keeps; 0 for the setting.
+            lm: Run folder of a character language model, or the model itself; empty for the setting.
+            lm_weight: Weight of the language model; -1 for the setting.
+            progress: Where to report progress.
 
         Raises:
             DataError: A text is missing, or all are empty.
+            SettingError: The language model is not a character language model.
         """
         self.check_fitted()
-        return self.evaluate_examples(self.read(data), progress or default_progress())
+        decoder = self._ctc_decoder(beam_size, lm, lm_weight)
+        return self._score(self.read(data), decoder, progress or default_progress())
 
     def evaluate_examples(self, test: Transcripts, progress: Progress) -> Evaluation:
+        return self._score(test, self._ctc_decoder(), progress)
+
+    def _score(self, test: Transcripts, decoder: CTCDecoder, progress: Progress) -> Evaluation:
         references = test.require_texts()
         if not any(references):
             raise DataError(f"{test.name}: every text is empty: there is nothing to score")
-        predictor, decoder, name = self.predictor, self._ctc_decoder(), self.cell.upper()
+        predictor, name = self.predictor, self.cell.upper()
         transcriptions = predictor.transcribe(test, decoder, progress)
         texts = {decoder.row_name(name): [transcription.text for transcription in transcriptions]}
         if decoder.beam_size > 1:
@@ -220,7 +238,7 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
         )
 
     def report_sections(self, examples: Transcripts) -> list[Section]:
-        return report.sections(self.predictor, self.evaluation, examples)
+        return report.sections(self.predictor, self.full_evaluation, examples)
 
     def example_sequences(self, data: Any, example: int = 1) -> list[ExampleSequence]:
         """Examples, number ``example`` (from 1) first."""

@@ -29,7 +29,7 @@ def character_lm_scorer(model: LanguageModelPredictor, alphabet: str) -> Languag
     """
     tokenization = model.settings.tokenization
     if tokenization != "chars":
-        raise SettingError(f"the language model has {tokenization} tokens: fit one with --tokenization chars")
+        raise SettingError(f"the language model has {tokenization} tokens: fit one with tokenization=chars")
     tokens, network = model.tokenizer, model.network.eval()
     unknown = tokens[UNKNOWN]
     end = next(tokens.encode([""], add_line_end=True))[0]

@@ -106,7 +106,7 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
             if needed > steps:
                 raise DataError(
                     f"{examples.name}: {name} has {steps} steps after the convolutions, its text of {len(ids)} "
-                    f"characters needs {needed}: give smaller --strides, or leave the example out"
+                    f"characters needs {needed}: give smaller strides, or leave the example out"
                 )
         return TextPairDataset(encoded, targets)
 
@@ -178,7 +178,7 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
             SettingError: The model reads in both directions, or does not read audio.
         """
         if self.settings.bidirectional:
-            raise SettingError("this model reads in both directions and cannot stream: fit with --no-bidirectional")
+            raise SettingError("this model reads in both directions and cannot stream: fit with bidirectional=False")
         if not isinstance(self.front_end, LogMelFrontEnd):
             raise SettingError(f"only audio can be streamed; this model reads {self.front_end.kind}")
         model = self.model.to(self.device)

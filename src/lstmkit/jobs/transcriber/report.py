@@ -27,16 +27,16 @@ def sections(predictor: TranscriberPredictor, evaluation: Evaluation | None, exa
 
     Args:
         predictor: Fitted.
-        evaluation: On the test split; its ``outputs`` are the test examples and their transcriptions.
+        evaluation: Its ``outputs`` are the scored examples and their transcriptions; ``None`` if none were held out.
         examples: Everything that was read.
     """
     if evaluation is None:
-        return [Section("Test", "No test split was held out (test_fraction=0)."), _data_section(predictor, examples)]
+        nothing = Section("Results", "No examples were held out, so there are no scores.")
+        return [nothing, _data_section(predictor, examples)]
     test, transcriptions = evaluation.outputs
-    text = " ".join(["Scores on the test split, to which nothing was fitted.", *evaluation.notes])
     alignments = (_alignment_section(predictor, test, transcriptions[i], i) for i in range(min(_MAX_DRAWN, len(test))))
     return [
-        Section("Results", text, evaluation.table, best=evaluation.directions),
+        Section("Results", evaluation.introduction, evaluation.table, best=evaluation.directions),
         _confusions_section(test, transcriptions),
         _worst_texts_section(test, transcriptions),
         *alignments,
@@ -55,7 +55,7 @@ def _confusions_section(test: Transcripts, transcriptions: list[Transcription]) 
             "count": [n for _, n in most_common],
         }
     )
-    text = f"On the test split, most frequent first. {EPSILON} marks a deleted or inserted character."
+    text = f"The most frequent first. {EPSILON} marks a deleted or inserted character."
     return Section("Confusions", text, table if most_common else None)
 
 
@@ -81,7 +81,7 @@ def _worst_texts_section(test: Transcripts, transcriptions: list[Transcription])
     ]
     title = "Texts with the most errors"
     if not rows:
-        return Section(title, "The test split has no error.")
+        return Section(title, "There are no errors.")
     return Section(title, f"{sum(map(bool, errors))} of {len(test)} texts have errors.", pd.DataFrame(rows))
 
 

@@ -84,7 +84,7 @@ class CTCDecoder(NamedTuple):
     def check(self) -> None:
         """Raise SettingError if the options do not fit together."""
         if self.lm_score is not None and self.beam_size == 1:
-            raise SettingError("a language model needs a beam search: give --beam-size 8 or more, or no --lm")
+            raise SettingError("a language model needs a beam search: give beam_size=8 or more, or no language model")
         if not 1 <= self.beam_size <= 1000 or self.lm_weight < 0:
             raise SettingError(
                 f"beam_size must be 1 to 1,000 and lm_weight at least 0, got {self.beam_size}, {self.lm_weight:g}"

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from lstmkit.data.text.text_pairs import TRANSLATIONS, TextPairDataset, TextPairs, filter_by_length
 from lstmkit.errors import DataError
 from lstmkit.jobs.common.seq2seq_job import Seq2SeqJob, first_with_tokens
-from lstmkit.jobs.common.seq2seq_predictor import GeneratedText
+from lstmkit.jobs.common.seq2seq_predictor import BEAM_SIZE, GeneratedText
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.translator import plots, report
 from lstmkit.jobs.translator.metrics import evaluate_translations
@@ -52,16 +52,16 @@ class Translator(TranslatorSettings, Seq2SeqJob[TranslatorPredictor]):
         if examples is self._train_split:
             self._num_too_long = num_too_long
         if not len(dataset):
-            raise DataError(f"{examples.name}: every pair has a side above {limit} tokens: raise --max-tokens")
+            raise DataError(f"{examples.name}: every pair has a side above {limit} tokens: raise max_tokens")
         if num_too_long:
             self.progress.say(f"{examples.name}: {num_too_long:,} pairs with a side above {limit} tokens are left out")
         return dataset
 
-    def evaluate_examples(self, test: TextPairs, progress: Progress) -> Evaluation:
-        return evaluate_translations(self.predictor, test, self._train_split, progress)
+    def evaluate_examples(self, test: TextPairs, progress: Progress, beam_size: int = BEAM_SIZE) -> Evaluation:
+        return evaluate_translations(self.predictor, test, self._train_split, progress, beam_size)
 
     def report_sections(self, examples: TextPairs) -> list[Section]:
-        return report.report_sections(self.predictor, self.evaluation, examples, self._num_too_long)
+        return report.report_sections(self.predictor, self.full_evaluation, examples, self._num_too_long)
 
     def plot(self, data: Any, predictions: Sequence[GeneratedText]) -> Figure:
         """Attention of the first translation."""

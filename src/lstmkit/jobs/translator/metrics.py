@@ -23,7 +23,11 @@ DIRECTIONS: dict[str, str] = dict.fromkeys(("BLEU", "chrF", "BLEU, lower-cased")
 
 
 def evaluate_translations(
-    predictor: TranslatorPredictor, test: TextPairs, train: TextPairs | None, progress: Progress
+    predictor: TranslatorPredictor,
+    test: TextPairs,
+    train: TextPairs | None,
+    progress: Progress,
+    beam_size: int = BEAM_SIZE,
 ) -> Evaluation:
     """Scores of the model and of the baselines.
 
@@ -32,10 +36,13 @@ def evaluate_translations(
         test: Pairs that the model was not fitted to.
         train: The training split, for the translation memory; ``None`` leaves that baseline out.
         progress: Where to report progress.
+        beam_size: Number of beam hypotheses.
     """
     settings = predictor.settings
     translations: dict[str, Sequence[str]] = {
-        settings.cell.upper(): [result.text for result in predictor.generate(test.sources, progress=progress)]
+        settings.cell.upper(): [
+            result.text for result in predictor.generate(test.sources, beam_size, progress=progress)
+        ]
     }
     if train is not None:
         translations["translation memory"] = TranslationMemory(train.sources, train.targets)(test.sources)
@@ -44,7 +51,7 @@ def evaluate_translations(
     rows = [{"model": name, **scores(texts, test.targets)} for name, texts in translations.items()]
     details = pd.DataFrame({"source": test.sources, "reference": test.targets, **translations})
     notes = [
-        f"{len(test):,} sentences, one reference each; beam size {BEAM_SIZE}, length penalty "
+        f"{len(test):,} sentences, one reference each; beam size {beam_size}, length penalty "
         f"{settings.length_penalty:g}.",
         *signatures(test.targets),
     ]

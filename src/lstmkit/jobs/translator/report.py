@@ -21,7 +21,7 @@ def report_sections(
 
     Args:
         predictor: The model.
-        evaluation: Scores on the test split, if there is one.
+        evaluation: Scores, if there are any.
         examples: All pairs of the data.
         num_too_long: Number of training pairs left out because a side is too long.
     """
@@ -42,13 +42,13 @@ def _evaluation_sections(evaluation: Evaluation) -> list[Section]:
     return [
         Section(
             "Results",
-            "Scores on the held-out pairs at the end of the data. " + " ".join(evaluation.notes),
+            evaluation.introduction,
             evaluation.table,
             best=evaluation.directions,
         ),
         Section(
             "Examples",
-            "The first pairs of the held-out test.",
+            f"The first pairs of {evaluation.part}.",
             details.loc[: _NUM_EXAMPLES - 1, ["source", "reference", model]],
         ),
         Section(
