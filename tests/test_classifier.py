@@ -33,6 +33,7 @@ from lstmkit.frontends.text import TextFrontEnd
 from lstmkit.jobs import load
 from lstmkit.jobs.classifier import metrics as scoring
 from lstmkit.jobs.classifier.job import Classifier
+from lstmkit.jobs.common.classification_report import calibration_section
 from lstmkit.jobs.common.classifier_baselines import class_frequencies, nearest_neighbor, tfidf_logistic_regression
 from lstmkit.models.sequence import SequenceClassifier
 from lstmkit.modules.classification_head import ClassificationHead
@@ -225,6 +226,15 @@ def test_a_calibration_is_described_and_saved():
     for damaged in ({"temperature": 0}, {"temperature": "nan"}, {"temperature": 1, "calibrated_on": -1}):
         with pytest.raises(ValueError, match="not a"):
             TemperatureScaling.from_state(damaged)
+
+
+def test_an_unchanged_temperature_has_one_calibration_curve():
+    """Two equal curves would hide each other."""
+    predicted, targets = np.array([[0.8, 0.2], [0.4, 0.6]]), np.array([0, 1])
+    for other, names in ((predicted, {"model"}), (predicted[::-1], {"calibrated", "uncalibrated"})):
+        table = calibration_section(predicted, other, targets).table
+        assert table is not None
+        assert {*table["probabilities"]} == names
 
 
 def test_calibration_error_by_hand():
