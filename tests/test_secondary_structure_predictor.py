@@ -346,7 +346,10 @@ def test_the_model_uses_later_residues_for_both_tasks(fitted: SecondaryStructure
     assert table.loc["most frequent state per residue", "Q3"] < 60
     assert table.loc["most frequent state", "Q3"] <= table.loc["most frequent state per residue", "Q3"] + 5
     assert table.loc["logistic regression, 17 residues", "Q3"] > 90
-    assert "chains" in str(fitted.evaluate(shifted(2, 1)))
+    evaluation = fitted.evaluate(shifted(2, 1))
+    assert "chains" in str(evaluation)
+    assert "validation residues" in evaluation.notes[-1]
+    assert evaluation.notes[-1].endswith("(8 states within each class).")
 
 
 def test_only_residues_of_the_eval_mask_are_scored(fitted: SecondaryStructurePredictor):

@@ -193,8 +193,10 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
             notes.append(f"Chains of more than {longest:,} residues are read in windows ({long} chains).")
         if self.predictor.profile is not None:
             notes.append("The baselines read the letters alone.")
+        within = "" if self.predictor.mapping is None else " within each class"
+        names = {"ss3": "3 states", "ss8": f"8 states{within}"}
         for alphabet, scaling in self.predictor.scaling.items():
-            notes.append(f"{len(STATES[alphabet])} states: {scaling.describe('validation residues')}.")
+            notes.append(f"{scaling.describe('validation residues')} ({names[alphabet]}).")
         return tuple(notes)
 
     def report_sections(self, examples: ProteinChains) -> list[Section]:
