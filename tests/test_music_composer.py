@@ -480,6 +480,7 @@ def test_a_particle_filter_samples_given_all_observations():
 # ---- keys of pieces --------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.integers(-20, 20), st.integers(0, 100))
 def test_a_transposed_piece_has_a_transposed_tonic(shift: int, seed: int):
     rng = np.random.default_rng(seed)

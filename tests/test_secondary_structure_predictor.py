@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from lstmkit.data.batch import Batch
@@ -254,6 +255,7 @@ def test_segment_overlap_equals_the_papers_definition(pair: tuple[str, str]):
 # ---- two alphabets that agree ----------------------------------------------------------------------------------------
 
 
+@hypothesis_settings(deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([DSSP_MAPPING, "HHCEECCC", "HCCECCCC", "CEHHHEEC"]))
 def test_both_alphabets_agree(seed: int, mapping: str):
     """Each 3-state probability is the sum over its states, and the state shown is the best of the class shown."""

@@ -123,7 +123,7 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureScali
         targets: Classes ``(N,)``, or binary labels ``(N, C)``, each of which counts as an observation.
 
     >>> rng = np.random.default_rng(0)
-    >>> logits = rng.normal(size=(2000, 3))
+    >>> logits = 3 * rng.normal(size=(9000, 3))
     >>> targets = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
     >>> round(fit_temperature(2 * logits, targets).temperature, 1)
     2.0
