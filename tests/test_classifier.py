@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
@@ -263,6 +264,7 @@ def test_scores_by_hand():
 label_sets = st.lists(st.lists(st.sampled_from("abcde"), max_size=3, unique=True).map(tuple), min_size=3, max_size=60)
 
 
+@hypothesis_settings(deadline=None)
 @given(label_sets, st.floats(0, 0.5), st.floats(0, 0.5), st.integers(0, 9))
 def test_split_is_a_partition_with_every_label_in_training(
     labels: Any, test_fraction: float, valid_fraction: float, seed: int
