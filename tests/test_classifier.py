@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
@@ -21,6 +22,7 @@ from lstmkit.data.labeled_examples import Columns, read_labeled_examples
 from lstmkit.data.sequence_dataset import Sequences, stratified_split
 from lstmkit.errors import DataError, SettingError
 from lstmkit.evaluation.calibration import (
+    TemperatureScaling,
     confidences_and_outcomes,
     fit_temperature,
     log_loss,
@@ -32,6 +34,7 @@ from lstmkit.frontends.text import TextFrontEnd
 from lstmkit.jobs import load
 from lstmkit.jobs.classifier import metrics as scoring
 from lstmkit.jobs.classifier.job import Classifier
+from lstmkit.jobs.common.classification_report import calibration_section
 from lstmkit.jobs.common.classifier_baselines import class_frequencies, nearest_neighbor, tfidf_logistic_regression
 from lstmkit.models.sequence import SequenceClassifier
 from lstmkit.modules.classification_head import ClassificationHead
@@ -180,7 +183,9 @@ def test_fitted_temperature_recovers_the_factor(factor: float, multi_label: bool
         targets = (rng.random(true.shape) < probabilities(true, multi_label=True)).astype(np.float32)
     else:
         targets = np.array([rng.choice(3, p=p) for p in softmax(true, axis=1)])
-    temperature = fit_temperature(factor * true, targets)
+    scaling = fit_temperature(factor * true, targets)
+    temperature = scaling.temperature
+    assert scaling.num_examples == 8000
     assert temperature == pytest.approx(factor, rel=0.1)
     assert log_loss(factor * true / temperature, targets) <= log_loss(factor * true, targets)
     before, after = (
@@ -191,9 +196,46 @@ def test_fitted_temperature_recovers_the_factor(factor: float, multi_label: bool
     assert factor == 1.0 or after < before
 
 
-def test_temperature_has_a_lower_bound():
-    """The temperature stays above its lower bound if all validation predictions are right."""
-    assert fit_temperature(np.array([[3.0, 0.0], [0.0, 3.0]]), np.array([0, 1])) >= 0.05
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("n", [10, 20, 50])
+def test_few_examples_of_a_calibrated_predictor_keep_the_temperature(n: int, multi_label: bool):
+    """A likelihood-ratio test at 5 % leaves 1 in about 95 of 100 splits; the prior keeps the others near 1."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (200, n, 5))
+    labels = (rng.random(logits.shape) < probabilities(logits, multi_label=True)).astype(np.float32)
+    targets = labels if multi_label else (logits + rng.gumbel(size=logits.shape)).argmax(axis=2)
+    fitted = [fit_temperature(*split).temperature for split in zip(logits, targets, strict=True)]
+    log_temperatures = np.abs(np.log(fitted))
+    assert np.mean(log_temperatures == 0) > 0.9
+    assert log_temperatures.max() < np.log(3)
+    assert log_temperatures.mean() < 0.05
+
+
+def test_the_temperature_is_not_at_a_bound_if_all_predictions_are_right():
+    """Right answers without an error say little: very confident ones leave it at 1, doubtful ones lower it a little."""
+    right = np.zeros(100, dtype=int)
+    assert fit_temperature(np.tile([8.0, 0.0], (100, 1)), right).temperature == 1
+    assert 0.2 < fit_temperature(np.tile([1.0, 0.0], (100, 1)), right).temperature < 1
+
+
+def test_a_calibration_is_described_and_saved():
+    """The sentence says how many examples there were; models of version 0.1 do not know it."""
+    assert TemperatureScaling().describe() == "Probabilities are not calibrated"
+    assert "on 12 validation examples, which do not show" in TemperatureScaling(1.0, 12).describe()
+    assert TemperatureScaling.from_state({"temperature": 2}).describe().endswith("calibrated, with temperature 2.00")
+    assert TemperatureScaling.from_state(TemperatureScaling(1.5, 9).state()) == TemperatureScaling(1.5, 9)
+    for damaged in ({"temperature": 0}, {"temperature": "nan"}, {"temperature": 1, "calibrated_on": -1}):
+        with pytest.raises(ValueError, match="not a"):
+            TemperatureScaling.from_state(damaged)
+
+
+def test_an_unchanged_temperature_has_one_calibration_curve():
+    """Two equal curves would hide each other."""
+    predicted, targets = np.array([[0.8, 0.2], [0.4, 0.6]]), np.array([0, 1])
+    for other, names in ((predicted, {"model"}), (predicted[::-1], {"calibrated", "uncalibrated"})):
+        table = calibration_section(predicted, other, targets).table
+        assert table is not None
+        assert {*table["probabilities"]} == names
 
 
 def test_calibration_error_by_hand():
@@ -222,6 +264,7 @@ def test_scores_by_hand():
 label_sets = st.lists(st.lists(st.sampled_from("abcde"), max_size=3, unique=True).map(tuple), min_size=3, max_size=60)
 
 
+@hypothesis_settings(deadline=None)
 @given(label_sets, st.floats(0, 0.5), st.floats(0, 0.5), st.integers(0, 9))
 def test_split_is_a_partition_with_every_label_in_training(
     labels: Any, test_fraction: float, valid_fraction: float, seed: int
@@ -535,8 +578,8 @@ def test_class_with_one_example_is_in_training():
 
 
 def test_note_about_calibration():
-    """A note says whether probabilities are calibrated; calibration needs a validation split."""
-    for valid_fraction, message in ((0.0, "Probabilities are not calibrated"), (0.2, "fitted to the validation split")):
+    """A note says whether probabilities are calibrated, and on how many examples; it needs a validation split."""
+    for valid_fraction, message in ((0.0, "Probabilities are not calibrated"), (0.2, "on 16 validation examples")):
         job = Classifier(valid_fraction=valid_fraction, **TINY).fit(_ordered_texts(80, 0))
         assert message in job.evaluate(_ordered_texts(40, 1)).notes[0]
 

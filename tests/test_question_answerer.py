@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from lstmkit.data.batch import Batch
 from lstmkit.data.text.question_answering import Columns, Question, Questions, StoryDataset, read_questions
 from lstmkit.errors import DataError
-from lstmkit.evaluation.calibration import fit_temperature
 from lstmkit.jobs import load
 from lstmkit.jobs.common.text_retrieval import nearest_sentence
 from lstmkit.jobs.question_answerer import metrics
@@ -319,12 +318,6 @@ def test_baselines_of_answers():
     (baseline,) = baseline_answers("span", (), [Question("A dog barks. A cat sleeps.", "Who sleeps?")], "", Progress())
     assert baseline == "most similar sentence"
     assert nearest_sentence("Who?", []) == ""
-
-
-def test_calibration_on_few_examples_limits_confidence():
-    logits, targets = np.tile([8.0, 0.0], (10, 1)), np.zeros(10, dtype=int)
-    probability = 1 / (1 + np.exp(-8 / fit_temperature(logits, targets)))
-    assert probability == pytest.approx(11 / 12, abs=0.01)
 
 
 # ---- the job ---------------------------------------------------------------------------------------------------------

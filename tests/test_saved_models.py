@@ -1,7 +1,8 @@
 """Models saved by version 0.1 load as current jobs and predict the same; so do models saved today.
 
 ``data/saved_0_1/JOB`` or ``JOB_KIND`` holds ``model.json``, ``weights.safetensors``, ``run.json`` and ``answer.json``:
-the records of the predictions of version 0.1 on the data of the job's case.
+the records of the predictions of version 0.1 on the data of the job's case. Only the 8-state answers of the
+secondary structure predictor are newer: in version 0.1 they contradicted the 3-state answers.
 """
 
 from __future__ import annotations

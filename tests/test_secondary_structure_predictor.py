@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from lstmkit.data.batch import Batch
@@ -31,6 +32,12 @@ from lstmkit.jobs.secondary_structure_predictor.baselines import most_frequent_s
 from lstmkit.jobs.secondary_structure_predictor.job import SecondaryStructurePredictor
 from lstmkit.jobs.secondary_structure_predictor.plots import chain_figure
 from lstmkit.jobs.secondary_structure_predictor.segment_overlap import mean_segment_overlap, segment_overlap, segments
+from lstmkit.jobs.secondary_structure_predictor.state_mapping import (
+    DSSP_MAPPING,
+    fit_mapping,
+    joint_probabilities,
+    joint_states,
+)
 from lstmkit.modules.encoders import ResidueEncoder
 from lstmkit.modules.heads import MultiTaskTagHead
 from lstmkit.progress import Progress
@@ -245,6 +252,46 @@ def test_segment_overlap_equals_the_papers_definition(pair: tuple[str, str]):
     assert segment_overlap(true[::-1], predicted[::-1]) == pytest.approx(actual)
 
 
+# ---- two alphabets that agree ----------------------------------------------------------------------------------------
+
+
+@hypothesis_settings(deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([DSSP_MAPPING, "HHCEECCC", "HCCECCCC", "CEHHHEEC"]))
+def test_both_alphabets_agree(seed: int, mapping: str):
+    """Each 3-state probability is the sum over its states, and the state shown is the best of the class shown."""
+    rng = np.random.default_rng(seed)
+    ss3, logits = rng.dirichlet(np.full(3, 0.3), 20), rng.normal(0, 4, (20, 8))
+    ss8 = joint_probabilities(ss3, logits, mapping)
+    for i, letter in enumerate(STATES["ss3"]):
+        members = [k for k, class_ in enumerate(mapping) if class_ == letter]
+        np.testing.assert_allclose(ss8[:, members].sum(axis=1), ss3[:, i], atol=1e-12)
+        relative = np.exp(logits[:, members]) / np.exp(logits[:, members]).sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(ss8[:, members], ss3[:, [i]] * relative, atol=1e-12)
+    classes, states = joint_states(ss3, ss8, mapping)
+    for t in range(20):
+        assert classes[t] == ss3[t].argmax()
+        assert mapping[states[t]] == STATES["ss3"][classes[t]]
+        assert ss8[t, states[t]] == max(
+            p for p, class_ in zip(ss8[t], mapping, strict=True) if class_ == "HEC"[classes[t]]
+        )
+
+
+def test_extreme_logits_have_finite_probabilities():
+    """A class that the 8-state output rules out still gets the 3-state probability."""
+    logits = np.array([[-2000.0, -2001, -2000, 0, 0, 2000, 0, 0]])
+    ss8 = joint_probabilities(np.array([[1.0, 0.0, 0.0]]), logits, DSSP_MAPPING)
+    assert ss8[0, :3] == pytest.approx(np.array([0.42232, 0.15536, 0.42232]), abs=1e-5)
+    assert ss8[0, 3:].tolist() == [0] * 5
+
+
+def test_the_mapping_is_that_of_the_training_chains():
+    """A π-helix may count as coil; the most frequent class counts; states that do not occur are mapped as in DSSP."""
+    assert fit_mapping(["HHCC", "E"], ["HHIT", "E"], "the frame") == "HHCEECCC"
+    assert fit_mapping(["HHC"], ["GGG"], "the frame") == DSSP_MAPPING
+    with pytest.raises(DataError, match="no state of the 8-state column is mostly 'E' in the 3-state column"):
+        fit_mapping(["CC"], ["EB"], "the frame")
+
+
 # ---- baselines -------------------------------------------------------------------------------------------------------
 
 
@@ -301,7 +348,10 @@ def test_the_model_uses_later_residues_for_both_tasks(fitted: SecondaryStructure
     assert table.loc["most frequent state per residue", "Q3"] < 60
     assert table.loc["most frequent state", "Q3"] <= table.loc["most frequent state per residue", "Q3"] + 5
     assert table.loc["logistic regression, 17 residues", "Q3"] > 90
-    assert "chains" in str(fitted.evaluate(shifted(2, 1)))
+    evaluation = fitted.evaluate(shifted(2, 1))
+    assert "chains" in str(evaluation)
+    assert "validation residues" in evaluation.notes[-1]
+    assert evaluation.notes[-1].endswith("(8 states within each class).")
 
 
 def test_only_residues_of_the_eval_mask_are_scored(fitted: SecondaryStructurePredictor):
@@ -327,7 +377,9 @@ def test_predictions_and_their_text(fitted: SecondaryStructurePredictor, tmp_pat
         probabilities = first.probabilities[kind]
         assert probabilities.shape == (80, len(letters))
         assert probabilities.sum(axis=1) == pytest.approx(np.ones(80))
-        assert first.states[kind] == "".join(letters[i] for i in probabilities.argmax(axis=1))
+        shown = np.array([letters.index(letter) for letter in first.states[kind]])
+        assert first.confidence(kind).tolist() == probabilities[np.arange(80), shown].tolist()
+    assert first.states["ss3"] == "".join("HEC"[i] for i in first.probabilities["ss3"].argmax(axis=1))
     lines = fitted.to_text([first, second]).splitlines()
     assert lines[0] == ">one"
     assert lines[1] == "residue    " + first.sequence[:60]
@@ -336,6 +388,25 @@ def test_predictions_and_their_text(fitted: SecondaryStructurePredictor, tmp_pat
     assert lines[9:11] == ["", ">two"]
     record = fitted.to_records([second])[0]
     assert sum(record["p_ss3"][letter][0] for letter in "HEC") == pytest.approx(1, abs=1e-5)
+
+
+def test_the_answers_of_a_model_never_contradict_each_other(fitted: SecondaryStructurePredictor, tmp_path: Path):
+    """After fit, loaded, and as version 0.1 saved it, which had no mapping; also of a model that knows little."""
+    sequences = ["".join(np.random.default_rng(i).choice([*AMINO_ACIDS], 60)) for i in range(5)]
+    weak = SecondaryStructurePredictor(epochs=1, valid_fraction=0.0, **TINY).fit(shifted(20, 0))
+    old_state = {name: value for name, value in weak.predictor.state().items() if name != "ss3_of_ss8"}
+    old = type(weak.predictor).from_state(weak.predictor.settings, old_state)
+    assert (weak.predictor.mapping, old.mapping) == ("HHHEECCC", "HHHEECCC")
+    for job in (fitted, weak, load(weak.save(tmp_path))):
+        assert isinstance(job, SecondaryStructurePredictor)
+        for structure in job.predict(sequences):
+            translated = structure.states["ss8"].translate(str.maketrans(STATES["ss8"], "HHHEECCC"))
+            assert structure.states["ss3"] == translated
+            np.testing.assert_allclose(
+                structure.probabilities["ss8"] @ np.eye(3)[[0, 0, 0, 1, 1, 2, 2, 2]], structure.probabilities["ss3"]
+            )
+    with pytest.raises(ValueError, match="classes of the eight states are damaged"):
+        type(weak.predictor).from_state(weak.predictor.settings, {**old_state, "ss3_of_ss8": "HHHHHCCC"})
 
 
 def test_predictions_depend_little_on_windows_and_not_on_batches(fitted: SecondaryStructurePredictor, tmp_path: Path):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -120,17 +121,18 @@ def sample_labels(
     noise: Tensor,
     temperature: float = 1.0,
     known: Tensor | None = None,
-    autoregressive: bool = True,
 ) -> Tensor:
     """Sample binary labels from the last to the first, each conditioned on those already sampled.
+
+    The temperature acts on two choices, not on each label: whether another label is active, and which is the next
+    active one. Labels that are improbable one by one but probable together do not vanish at a low temperature.
 
     Args:
         logits_below: ``logits_below(labels (B, K)) -> logits (B, K)``: logits of the labels below the lowest active one
             of ``labels``.
         noise: ``(B, K)`` uniform in 0…1: a label is active if its noise is below its probability.
-        temperature: Temperature of the probabilities; 0 takes the more probable value.
+        temperature: Temperature of both choices; 0 takes the more probable one, 1 samples from the logits.
         known: ``(B, K)`` known labels: 1 or 0, and NaN for those to sample; ``None`` for none.
-        autoregressive: Whether ``logits_below`` depends on the labels; if not, one call samples all.
 
     Returns:
         ``(B, K)`` of 0 and 1, in the dtype of ``noise``.
@@ -143,17 +145,38 @@ def sample_labels(
     limit = torch.full((len(noise), 1), noise.shape[1], device=noise.device)
     while True:
         # The logits only change at the next active label, so all labels down to it are sampled at once.
-        logits = logits_below(labels)
-        probabilities = (logits / temperature).sigmoid() if temperature else (logits > 0).to(noise.dtype)
+        probabilities = logits_below(labels).sigmoid()
         if known is not None:
             probabilities = torch.where(known.isnan(), probabilities, known)
-        active = (noise < probabilities) & (numbers < limit)
-        if not autoregressive:
-            return active.to(noise.dtype)
+        probabilities = torch.where(numbers < limit, probabilities, 0.0)
+        active = noise < _tempered(probabilities, temperature)
         if not bool(active.any()):
             return labels
         limit = torch.where(active, numbers, -1).amax(1, keepdim=True)
         labels = torch.where(numbers == limit, 1.0, labels)
+
+
+def _tempered(probabilities: Tensor, temperature: float) -> Tensor:
+    """Probability ``(B, K)`` that a label is active if none above it is, at a temperature.
+
+    The choice that any label is active, and the choice of the highest active one, are sharpened separately.
+    """
+    if temperature == 1:
+        return probabilities
+    p = probabilities.double()
+    log_inactive = torch.log1p(-p)
+    log_none_above = F.pad(log_inactive[:, 1:], (0, 1)).flip(1).cumsum(1).flip(1)
+    log_next = p.log() + log_none_above
+    log_none = log_inactive.sum(1, keepdim=True)
+    log_any = torch.log1p(-log_none.exp())
+    if temperature == 0:
+        any_active = (log_any > log_none).double()
+        share = F.one_hot(log_next.argmax(1), p.shape[1]).double()
+    else:
+        any_active = ((log_any - log_none) / temperature).sigmoid()
+        share = (log_next / temperature).softmax(1).nan_to_num(0.0)  # NaN if no label can be active
+    p_next = any_active * share
+    return torch.where(p_next > 0, p_next / (1 - any_active + p_next.cumsum(1)), 0.0)
 
 
 def _sample_rows(logits: Tensor, generator: torch.Generator) -> Tensor:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_softmax, logsumexp, softmax
+from scipy.special import expit, log_softmax, softmax
+from typing_extensions import Self
+
+_PRIOR_DEVIATION = 0.5  # of the logarithm of the temperature
+_SIGNIFICANT = 3.84  # 95 % quantile of the chi-squared distribution with one degree of freedom
 
 MIN_VALUES_PER_STEP = 50  #: Scores a horizon step needs for its own width; with fewer, all steps share one width.
 
@@ -54,38 +60,86 @@ def probabilities(logits: np.ndarray, multi_label: bool, temperature: float = 1.
     return expit(scaled) if multi_label else softmax(scaled, axis=1)
 
 
-def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
+@dataclass(frozen=True)
+class TemperatureScaling:
+    """Temperature scaling, and what it was fitted to.
+
+    Attributes:
+        temperature: The logits are divided by it; 1 leaves probabilities as they are.
+        num_examples: Number of validation examples; 0 if there were none, ``None`` if unknown (models of version 0.1).
+
+    Raises:
+        ValueError: The temperature is not a positive number.
+    """
+
+    temperature: float = 1.0
+    num_examples: int | None = 0
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.temperature) or self.temperature <= 0:
+            raise ValueError("the temperature is not a positive number")
+
+    def describe(self, unit: str = "validation examples") -> str:
+        """What was done to the probabilities, without a full stop.
+
+        >>> TemperatureScaling(1.47, 500).describe()
+        'Probabilities are calibrated on 500 validation examples, with temperature 1.47'
+        """
+        if self.num_examples == 0:
+            return "Probabilities are not calibrated"
+        examples = "" if self.num_examples is None else f" on {self.num_examples:,} {unit}"
+        if self.temperature != 1:
+            return f"Probabilities are calibrated{examples}, with temperature {self.temperature:.2f}"
+        return (
+            f"Probabilities are calibrated{examples}, which do not show that another temperature is better: it was "
+            "left at 1 (unchanged)"
+        )
+
+    def state(self) -> dict[str, float | int | None]:
+        """What :meth:`from_state` reads."""
+        return {"temperature": self.temperature, "calibrated_on": self.num_examples}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """From :meth:`state`. Raises ValueError if it is damaged."""
+        count = state.get("calibrated_on")
+        if count is not None and (not isinstance(count, int) or count < 0):
+            raise ValueError("the number of validation examples is not a whole number from 0 up")
+        return cls(float(state["temperature"]), count)
+
+
+def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureScaling:
     """Temperature scaling: the divisor of the logits that minimizes the log loss on the validation set.
 
     Guo, Pleiss, Sun, Weinberger 2017, "On calibration of modern neural networks". The ranking of classes does not
-    change. Targets are smoothed by ``1 / (N + 2)`` (Platt 1999, section 2.2), so that a small set without errors does
-    not give extreme probabilities.
+    change. A few examples say little about the temperature, and a wrong one makes calibration worse. So:
+
+    - log T has a normal prior with mean 0 and standard deviation 0.5 (maximum a posteriori);
+    - T stays 1 if it does not raise the likelihood significantly: twice the gain in log-likelihood must exceed 3.84,
+      the 5 % point of the likelihood-ratio test with one parameter.
 
     Args:
-        logits: ``(N, C)``.
-        targets: Classes ``(N,)``, or binary labels ``(N, C)``.
+        logits: ``(N, C)``; minus infinity excludes a class.
+        targets: Classes ``(N,)``, or binary labels ``(N, C)``, each of which counts as an observation.
 
-    Returns:
-        The temperature, 0.05 to 20.
-
-    >>> round(fit_temperature(np.array([[4.0, 0.0]] * 4), np.array([0, 0, 0, 1])), 2)
-    5.77
+    >>> rng = np.random.default_rng(0)
+    >>> logits = 3 * rng.normal(size=(9000, 3))
+    >>> targets = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+    >>> round(fit_temperature(2 * logits, targets).temperature, 1)
+    2.0
+    >>> fit_temperature(logits[:20], targets[:20])
+    TemperatureScaling(temperature=1.0, num_examples=20)
     """
-    smoothing = 1 / (len(targets) + 2)
-    result = minimize_scalar(
-        lambda t: _smoothed_log_loss(logits / np.exp(t), targets, smoothing), bounds=(-3, 3), method="bounded"
-    )
-    return float(np.clip(np.exp(result.x), 0.05, 20.0))
+    observations = targets.size
 
+    def loss(log_temperature: float) -> float:
+        prior = 0.5 * (log_temperature / _PRIOR_DEVIATION) ** 2
+        return observations * log_loss(logits / np.exp(log_temperature), targets) + prior
 
-def _smoothed_log_loss(logits: np.ndarray, targets: np.ndarray, smoothing: float) -> float:
-    """Log loss of targets that are wrong with probability ``smoothing``."""
-    if targets.ndim == 2:
-        return log_loss(logits, targets + smoothing * (1 - 2 * targets))
-    others = logits.copy()
-    others[np.arange(len(targets)), targets] = -np.inf
-    log_p_other = logsumexp(others, axis=1) - logsumexp(logits, axis=1)
-    return (1 - smoothing) * log_loss(logits, targets) - smoothing * float(np.mean(log_p_other))
+    result: Any = minimize_scalar(loss, bounds=(-3, 3), method="bounded")
+    fitted = float(np.exp(result.x))
+    gain = observations * (log_loss(logits, targets) - log_loss(logits / fitted, targets))
+    return TemperatureScaling(fitted if 2 * gain > _SIGNIFICANT else 1.0, len(targets))
 
 
 def log_loss(logits: np.ndarray, targets: np.ndarray) -> float:

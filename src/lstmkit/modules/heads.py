@@ -186,8 +186,6 @@ class MultilabelHead(nn.Module):
         dropout: Dropout probability on the features, with one mask for all steps.
     """
 
-    autoregressive = False  #: Whether a label depends on the higher-numbered ones.
-
     def __init__(self, input_size: int, labels: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.output_size, self.dropout = labels, dropout
@@ -230,8 +228,6 @@ class NADEHead(RenamedWeights):
     """
 
     old_names: ClassVar = {"given": "label_embedding", "told": "output_layer"}  # in version 0.1
-
-    autoregressive = True
 
     def __init__(self, input_size: int, labels: int, hidden_size: int, dropout: float = 0.0) -> None:
         super().__init__()

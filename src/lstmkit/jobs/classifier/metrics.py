@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.metrics import accuracy_score, f1_score, hamming_loss
 
 from lstmkit.data.labeled_examples import LabeledExamples
-from lstmkit.evaluation.calibration import confidences_and_outcomes, reliability
+from lstmkit.evaluation.calibration import TemperatureScaling, confidences_and_outcomes, reliability
 from lstmkit.frontends.video import VideoFrontEnd
 from lstmkit.jobs.classifier.predictor import ClassifierPredictor, Probabilities
 from lstmkit.jobs.common.classifier_baselines import (
@@ -66,7 +66,7 @@ def evaluate_classifier(
     labels = [settings.label_sep.join(own) for own in test.require_labels()]
     details = pd.DataFrame({"id": list(test.ids), "label": labels})
     details[[f"p_{label}" for label in predictor.classes]] = probabilities.calibrated
-    summary = calibration_summary(probabilities, targets, predictor.temperature)
+    summary = calibration_summary(probabilities, targets, predictor.scaling)
     notes = [f"{len(test)} examples. {summary}", *predictor.front_end.notes(encoded)]
     missing = () if train is not None else ("TF-IDF with logistic regression, or the nearest neighbor",)
     directions = MULTI_LABEL_METRICS if predictor.multi_label else SINGLE_LABEL_METRICS
@@ -114,15 +114,15 @@ def expected_calibration_error(probabilities: np.ndarray, targets: np.ndarray) -
     return reliability(*confidences_and_outcomes(probabilities, targets)).error
 
 
-def calibration_summary(probabilities: Probabilities, targets: np.ndarray, temperature: float) -> str:
+def calibration_summary(probabilities: Probabilities, targets: np.ndarray, scaling: TemperatureScaling) -> str:
     """The calibration error with and without the temperature, in a sentence."""
     calibrated = expected_calibration_error(probabilities.calibrated, targets)
-    if temperature == 1:
-        return f"Probabilities are not calibrated: the expected calibration error (ECE) is {calibrated:.3f}."
+    if scaling.temperature == 1:
+        return f"{scaling.describe()}; the expected calibration error (ECE) is {calibrated:.3f}."
     uncalibrated = expected_calibration_error(probabilities.uncalibrated, targets)
     return (
-        f"Calibrated with temperature {temperature:.2f}, fitted to the validation split: "
-        f"the expected calibration error (ECE) is {uncalibrated:.3f} before and {calibrated:.3f} after."
+        f"{scaling.describe()}: the expected calibration error (ECE) is {uncalibrated:.3f} before and "
+        f"{calibrated:.3f} after."
     )
 
 

@@ -56,7 +56,7 @@ class ClassifierPredictor(Predictor[ClassifierSettings]):
         class_values: The same labels ``(C,)`` in the type that ``fit(X, y)`` got; text otherwise.
         class_counts: ``(C,)`` training examples per class.
         num_examples: Training examples.
-        temperature: The logits are divided by it; 1 = not calibrated.
+        scaling: Calibrates the probabilities.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class ClassifierPredictor(Predictor[ClassifierSettings]):
         class_counts: np.ndarray,
         num_examples: int,
         class_values: np.ndarray,
-        temperature: float = 1.0,
+        scaling: calibration.TemperatureScaling | None = None,
     ) -> None:
         super().__init__(settings)
         self.front_end = front_end
         self.classes, self.class_values = tuple(classes), class_values
         self.class_counts, self.num_examples = class_counts, num_examples
-        self.temperature = temperature
+        self.scaling = scaling or calibration.TemperatureScaling()
 
     # ---- the network ---------------------------------------------------------------------------------------------
 
@@ -152,7 +152,7 @@ class ClassifierPredictor(Predictor[ClassifierSettings]):
         """Of encoded examples, with and without calibration."""
         logits = self.logits(encoded, progress)
         return Probabilities(
-            calibration.probabilities(logits, self.multi_label, self.temperature),
+            calibration.probabilities(logits, self.multi_label, self.scaling.temperature),
             calibration.probabilities(logits, self.multi_label),
         )
 
@@ -163,7 +163,7 @@ class ClassifierPredictor(Predictor[ClassifierSettings]):
     def calibrate(self, valid: LabeledExamples, progress: Progress) -> None:
         """Fit the temperature to validation examples (Guo et al. 2017)."""
         logits = self.logits(self.front_end.encode(valid.inputs), progress)
-        self.temperature = calibration.fit_temperature(logits, self.targets(valid))
+        self.scaling = calibration.fit_temperature(logits, self.targets(valid))
 
     def to_labels(self, probabilities: np.ndarray) -> Labels:
         """The predicted labels of one example, from its probabilities ``(C,)``."""
@@ -198,14 +198,14 @@ class ClassifierPredictor(Predictor[ClassifierSettings]):
         return {
             "classes": self.class_values.tolist(),
             "counts": [*self.class_counts.tolist(), self.num_examples],
-            "temperature": self.temperature,
+            **self.scaling.state(),
             "reads": self.front_end.kind,
             "front": self.front_end.state(),
         }
 
     @classmethod
     def from_state(cls, settings: ClassifierSettings, state: Mapping[str, Any]) -> Self:
-        values, temperature = state["classes"], float(state["temperature"])
+        values = state["classes"]
         types = {type(value) for value in values}
         classes = [label_text(value) for value in values]
         if len(types) != 1 or not types <= {*_LABEL_TYPES} or len(set(classes)) < len(classes):
@@ -213,14 +213,13 @@ class ClassifierPredictor(Predictor[ClassifierSettings]):
         counts = np.array(state["counts"], dtype=np.int64)
         if counts.shape != (len(classes) + 1,) or (counts < 0).any():
             raise ValueError("its counts do not match its classes")
-        if not np.isfinite(temperature) or temperature <= 0:
-            raise ValueError("its temperature is not a positive number")
         kind = "audio" if state["reads"] == "sound" else state["reads"]  # "sound" in models saved by 0.1
         if kind not in KINDS:
             raise ValueError(f"it reads {kind!r}, which is not a kind of example")
         front_end = build_front_end(settings, kind)
         front_end.load_state(state["front"])
-        return cls(settings, front_end, classes, counts[:-1], int(counts[-1]), np.array(values), temperature)
+        scaling = calibration.TemperatureScaling.from_state(state)
+        return cls(settings, front_end, classes, counts[:-1], int(counts[-1]), np.array(values), scaling)
 
 
 def label_text(value: Any) -> str:

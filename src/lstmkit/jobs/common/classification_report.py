@@ -48,15 +48,16 @@ def scores_by_class(targets: Any, predicted: Any, classes: Sequence[Any], column
 
 
 def calibration_section(calibrated: np.ndarray, uncalibrated: np.ndarray, targets: np.ndarray) -> Section:
-    """Predicted probability against observed frequency.
+    """Predicted probability against observed frequency; one curve if the temperature changes nothing.
 
     Args:
         calibrated, uncalibrated: Probabilities ``(N, C)`` with and without the fitted temperature.
         targets: Class indices ``(N,)``, or 0 or 1 for each label ``(N, C)``.
     """
+    unchanged = np.array_equal(calibrated, uncalibrated)
+    shown = {"model": calibrated} if unchanged else {"calibrated": calibrated, "uncalibrated": uncalibrated}
     curves = {
-        "calibrated": reliability(*confidences_and_outcomes(calibrated, targets), bins=10),
-        "uncalibrated": reliability(*confidences_and_outcomes(uncalibrated, targets), bins=10),
+        name: reliability(*confidences_and_outcomes(predicted, targets), bins=10) for name, predicted in shown.items()
     }
     tables = [
         pd.DataFrame(

@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from lstmkit.data.batch import Batches, Loader
+from lstmkit.data.music.keys import in_several_keys
 from lstmkit.data.music.midi import N_KEYS, note_name
 from lstmkit.data.music.piano_rolls import PianoRollDataset, PianoRolls, Piece, read_piano_rolls, shift_right, skyline
 from lstmkit.errors import DataError
@@ -28,6 +29,7 @@ from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 
 _MAX_INSPECTED, _MAX_INSPECTED_STEPS = 8, 200
+_DEFAULT_TRANSPOSITION = 5  # semitones, if training pieces are in several keys
 _METRICS = ("NLL per step", "NLL without first step")
 
 
@@ -61,18 +63,28 @@ class MusicComposer(ComposerSettings, Job[ComposerPredictor]):
         return random_split(examples, validation, "piece", self.valid_fraction, self.test_fraction, self.seed)
 
     def prepare(self, train: PianoRolls) -> ComposerPredictor:
-        counts = baselines.key_transition_counts([piece.roll for piece in train.pieces])
-        return ComposerPredictor(self.snapshot(), counts)
+        rolls = [piece.roll for piece in train.pieces]
+        max_transposition = self.max_transposition
+        if max_transposition < 0:
+            max_transposition = _DEFAULT_TRANSPOSITION if in_several_keys(rolls) else 0
+        if max_transposition:
+            self.progress.say(
+                f"training pieces are moved by up to {max_transposition} semitones up and down at random; an epoch has "
+                "as many steps as without, so more epochs may pay"
+            )
+        return ComposerPredictor(self.snapshot(), baselines.key_transition_counts(rolls), max_transposition)
 
     def source(self, examples: PianoRolls) -> PianoRolls:
         return examples
 
     def batches(self, source: PianoRolls, seed: int | None) -> Batches:
-        """Excerpts; those for training are transposed at random."""
+        """Excerpts; those for training are transposed at random, an epoch is as long as without transposition."""
+        excerpts = PianoRollDataset(source, self.max_steps)
         if seed is None:
-            return Loader(PianoRollDataset(source, self.max_steps), 4 * self.batch_size)
-        transposed = PianoRollDataset(source, self.max_steps, self.max_transposition)
-        return Loader(transposed, self.batch_size, seed, self.steps_per_epoch)
+            return Loader(excerpts, 4 * self.batch_size)
+        transposed = PianoRollDataset(source, self.max_steps, self.predictor.max_transposition)
+        one_pass = len(Loader(excerpts, self.batch_size))
+        return Loader(transposed, self.batch_size, seed, self.steps_per_epoch or one_pass)
 
     def calibrate(self, valid: PianoRolls | None) -> None:
         """Nothing to calibrate: probabilities are the network's own."""
@@ -94,8 +106,10 @@ class MusicComposer(ComposerSettings, Job[ComposerPredictor]):
         Args:
             prompt: The start of a piece: a MIDI file or a list of chords; ``None`` for a new piece.
             length: Number of steps to compose.
-            melody: Instead of a prompt: a piece whose highest key at each step is kept; the keys below are composed.
-            temperature: Softmax temperature: below 1 is more conservative; 0 takes the more probable, key by key.
+            melody: Instead of a prompt: a piece whose highest key at each step is kept; the keys below are sampled
+                given the whole melody, with a particle filter.
+            temperature: Below 1 is more conservative, 0 takes the more probable choice, 1 samples from the model. The
+                choices of a step, from the highest key down: whether another key sounds, and which one.
             seed: Random seed.
             tempo: Quarter notes per minute; 0 for the piece's own.
 

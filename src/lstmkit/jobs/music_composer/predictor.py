@@ -30,11 +30,13 @@ class ComposerPredictor(Predictor[ComposerSettings]):
 
     Attributes:
         key_counts: ``(2, 2, 88)``, see :func:`lstmkit.jobs.music_composer.baselines.key_transition_counts`.
+        max_transposition: Semitones that training pieces are moved by at most.
     """
 
-    def __init__(self, settings: ComposerSettings, key_counts: np.ndarray) -> None:
+    def __init__(self, settings: ComposerSettings, key_counts: np.ndarray, max_transposition: int) -> None:
         super().__init__(settings)
         self.key_counts = key_counts
+        self.max_transposition = max_transposition
 
     def build(self) -> Model:
         settings = self.settings
@@ -73,11 +75,16 @@ class ComposerPredictor(Predictor[ComposerSettings]):
         return generation.negative_log_likelihoods(self.model, rolls, self.device, progress)
 
     def state(self) -> dict[str, Any]:
-        return {"counts": " ".join(map(str, self.key_counts.ravel().tolist()))}
+        counts = " ".join(map(str, self.key_counts.ravel().tolist()))
+        return {"counts": counts, "max_transposition": self.max_transposition}
 
     @classmethod
     def from_state(cls, settings: ComposerSettings, state: Mapping[str, Any]) -> Self:
         counts = np.array([int(count) for count in state["counts"].split()], dtype=np.int64)
         if counts.size != 4 * N_KEYS or (counts < 0).any():
             raise ValueError("the key counts do not fit 88 keys")
-        return cls(settings, counts.reshape(2, 2, N_KEYS))
+        # Models of version 0.1 have the setting alone.
+        max_transposition = int(state.get("max_transposition", settings.max_transposition))
+        if max_transposition < 0:
+            raise ValueError("the transposition is below 0")
+        return cls(settings, counts.reshape(2, 2, N_KEYS), max_transposition)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
 from lstmkit.data.music.midi import N_KEYS, note_name
-from lstmkit.data.music.piano_rolls import PianoRolls
+from lstmkit.data.music.piano_rolls import PianoRolls, Piece
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.music_composer.generation import CompositionOptions
 from lstmkit.jobs.music_composer.plots import key_frequency_figure, likelihood_figure, piano_roll_figure
@@ -16,6 +18,7 @@ from lstmkit.report import Section
 
 _MAX_PLOTTED_STEPS = 200
 _PROMPT_STEPS, _GENERATED_STEPS = 16, 64
+_NUM_DRAWS = 9  # of a composition, of which the median is shown; odd
 _NUM_PIECES = 8  # pieces that are composed to count their keys
 
 
@@ -53,21 +56,41 @@ def _likelihood_section(evaluation: Evaluation) -> Section:
 
 
 def _generated_sections(predictor: ComposerPredictor, examples: PianoRolls) -> list[Section]:
-    pieces = (examples.predefined_split("test") or examples).pieces[:1]
-    name, seed = pieces[0].name, predictor.settings.seed
-    (continued,) = predictor.compose(
-        pieces, CompositionOptions(_GENERATED_STEPS, "start", _PROMPT_STEPS, 1.0, seed, 0.0)
-    )
-    (harmonized,) = predictor.compose(pieces, CompositionOptions(_GENERATED_STEPS, "melody", -1, 1.0, seed, 0.0))
+    (piece,) = (examples.predefined_split("test") or examples).pieces[:1]
+    name = piece.name
+    start = replace(piece, roll=piece.roll[:_PROMPT_STEPS])
+    melody = replace(piece, roll=piece.roll[:_MAX_PLOTTED_STEPS])
     return [
-        _composition_section(continued, "Continuation", f"The first {_PROMPT_STEPS} steps of {name} are the prompt."),
-        _composition_section(harmonized, "Harmonization", f"The highest key of each step of {name} is the melody."),
+        _composition_section(
+            _typical_composition(predictor, start, "start"),
+            "Continuation",
+            f"The first {_PROMPT_STEPS} steps of {name} are the prompt.",
+        ),
+        _composition_section(
+            _typical_composition(predictor, melody, "melody"),
+            "Harmonization",
+            f"The highest key of each step of {name} is the melody.",
+        ),
     ]
 
 
+def _typical_composition(predictor: ComposerPredictor, piece: Piece, condition: str) -> Composition:
+    """Of several compositions from consecutive seeds, the one with the median negative log-likelihood."""
+    seed = predictor.settings.seed
+    composed = [
+        predictor.compose((piece,), CompositionOptions(_GENERATED_STEPS, condition, -1, 1.0, seed + i, 0.0))[0]
+        for i in range(_NUM_DRAWS)
+    ]
+    return sorted(composed, key=lambda composition: float(np.mean(composition.nll_per_step)))[_NUM_DRAWS // 2]
+
+
 def _composition_section(composition: Composition, title: str, text: str) -> Section:
+    typical = (
+        f" Of {_NUM_DRAWS} samples at temperature 1, this is the one with the median likelihood: "
+        f"{np.mean(composition.nll_per_step):.2f} nats per step."
+    )
     figure = piano_roll_figure(composition.roll, composition.is_given, composition.name)
-    return Section(title, text, figure=figure, caption=title)
+    return Section(title, text + typical, figure=figure, caption=title)
 
 
 def _key_section(predictor: ComposerPredictor) -> Section:
@@ -98,6 +121,12 @@ def _data_section(predictor: ComposerPredictor, examples: PianoRolls) -> Section
     text = (
         f"MIDI files are sampled on a grid of {predictor.settings.quarters_per_step:g} quarter notes, all tracks "
         "together, without drums. A key that sounds in consecutive steps is held; piano rolls do not record repeated "
-        "strokes. " + " ".join(examples.notes)
+        "strokes. " + _transposition_note(predictor) + " ".join(examples.notes)
     )
     return Section("The data", text, pd.DataFrame({"all data": list(rows), "count": list(rows.values())}))
+
+
+def _transposition_note(predictor: ComposerPredictor) -> str:
+    if not predictor.max_transposition:
+        return "Training pieces are not transposed. "
+    return f"Training pieces are transposed by up to {predictor.max_transposition} semitones at random. "

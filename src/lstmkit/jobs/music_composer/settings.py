@@ -29,10 +29,11 @@ class ComposerSettings(JobSettings):
         "time step of the piano roll in quarter notes, for MIDI files", default=0.5, group="data", low=0.03125, high=16
     )
     max_transposition: int = setting(
-        "transposition augmentation: all keys up to this many semitones up and down",
-        default=5,
+        "transposition augmentation: training pieces are moved by up to this many semitones up and down, at random; "
+        "-1 = 5 if less than half of them share a tonic, else 0",
+        default=-1,
         group="data",
-        low=0,
+        low=-1,
         high=88,
     )
     valid_fraction: float = setting("validation fraction of the pieces", default=0.1, group="data", low=0, high=0.5)

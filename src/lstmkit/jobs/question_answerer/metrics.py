@@ -95,10 +95,8 @@ def evaluate(
             **answers,
         }
     )
-    notes = [
-        f"{len(test):,} questions. Probabilities are calibrated with temperature {predictor.temperature:.2f} "
-        "(1 = unchanged)."
-    ]
+    unit = "validation answers" if answer_type == "classification" else "starts and ends of validation answers"
+    notes = [f"{len(test):,} questions. {predictor.scaling.describe(unit)}."]
     learned = ("most frequent answer per question", "TF-IDF, logistic regression")
     missing = learned if answer_type == "classification" and not train else ()
     return Evaluation(pd.DataFrame(rows), METRIC_DIRECTIONS[answer_type], details, tuple(notes), test, missing)

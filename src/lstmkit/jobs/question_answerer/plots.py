@@ -20,7 +20,7 @@ def attention_figure(predictor: QuestionAnswererPredictor, question: Question) -
         return story_figure(model.step_labels(question)[1:], model.hop_weights(predictor.network, question), title)
     assert isinstance(model, SpanExtractor)
     tokens = [visible_token(token) for token in model.step_labels(question)[model.question_length(question) :]]
-    probabilities = model.token_probabilities(question, logits, predictor.temperature).tolist()
+    probabilities = model.token_probabilities(question, logits, predictor.scaling.temperature).tolist()
     return shaded_text(tokens, probabilities, "probability of being in the answer", max(probabilities), title)
 
 

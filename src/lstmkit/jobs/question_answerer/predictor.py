@@ -1,8 +1,7 @@
-"""What the question answerer's ``fit`` leaves: vocabulary, answers, network and temperature."""
+"""What the question answerer's ``fit`` leaves: vocabulary, answers, network and calibration."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from typing_extensions import Self
 
 from lstmkit.data.batch import Batch, Loader, Source
 from lstmkit.data.text.question_answering import Question
-from lstmkit.evaluation.calibration import fit_temperature
+from lstmkit.evaluation.calibration import TemperatureScaling, fit_temperature
 from lstmkit.jobs.predictor import Predictor
 from lstmkit.jobs.question_answerer.methods import (
     ANSWER_MODELS,
@@ -37,7 +36,7 @@ class QuestionAnswererPredictor(Predictor[QuestionAnswererSettings]):
         most_frequent_answer: Of the training split; a baseline.
 
     Attributes:
-        temperature: Divides the logits; 1 leaves probabilities as they are.
+        scaling: Calibrates the probabilities.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class QuestionAnswererPredictor(Predictor[QuestionAnswererSettings]):
         super().__init__(settings)
         self.answer_model = answer_model
         self.most_frequent_answer = most_frequent_answer
-        self.temperature = 1.0
+        self.scaling = TemperatureScaling()
 
     @classmethod
     def fitted(
@@ -86,7 +85,7 @@ class QuestionAnswererPredictor(Predictor[QuestionAnswererSettings]):
 
     def to_prediction(self, question: Question, logits: np.ndarray) -> AnswerPrediction:
         """The most probable answer, with its calibrated probability."""
-        return self.answer_model.to_prediction(question, logits, self.temperature)
+        return self.answer_model.to_prediction(question, logits, self.scaling.temperature)
 
     def answers(self, questions: Sequence[Question], progress: Progress | None = None) -> list[AnswerPrediction]:
         """The most probable answer to each question."""
@@ -101,12 +100,12 @@ class QuestionAnswererPredictor(Predictor[QuestionAnswererSettings]):
             width = max(array.shape[1] for array in logits)
             lowest = float(np.finfo(np.float32).min)
             padded = [np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=lowest) for array in logits]
-            self.temperature = fit_temperature(np.concatenate(padded), targets.reshape(-1))
+            self.scaling = fit_temperature(np.concatenate(padded), targets.reshape(-1))
 
     def state(self) -> dict[str, Any]:
         return {
             "way": self.answer_type,
-            "temperature": self.temperature,
+            **self.scaling.state(),
             "most_frequent": self.most_frequent_answer,
             **self.answer_model.state(),
         }
@@ -116,7 +115,5 @@ class QuestionAnswererPredictor(Predictor[QuestionAnswererSettings]):
         name: Any = _OLD_ANSWER_TYPES.get(state["way"], state["way"])
         answer_model = ANSWER_MODELS[name].from_state(settings, state)
         predictor = cls(settings, answer_model, str(state["most_frequent"]))
-        predictor.temperature = float(state["temperature"])
-        if not math.isfinite(predictor.temperature) or predictor.temperature <= 0:
-            raise ValueError("the temperature is not a positive number")
+        predictor.scaling = TemperatureScaling.from_state(state)
         return predictor

@@ -20,6 +20,7 @@ from lstmkit.jobs.secondary_structure_predictor.plots import chain_figure
 from lstmkit.jobs.secondary_structure_predictor.predictor import StructurePredictor, fit_most_frequent
 from lstmkit.jobs.secondary_structure_predictor.results import SecondaryStructure
 from lstmkit.jobs.secondary_structure_predictor.settings import SecondaryStructureSettings
+from lstmkit.jobs.secondary_structure_predictor.state_mapping import fit_mapping
 from lstmkit.look.traces import ExampleSequence
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
@@ -29,6 +30,9 @@ _LINE_LENGTH = 60  # residues
 
 class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredictor]):
     """Predict the secondary structure of proteins for every residue: 3 states, DSSP's 8, or both at once.
+
+    If both are predicted they agree: the probability of a class is the sum over its states, and the state shown is one
+    of the class shown.
 
     Data: a FASTA file (to predict); a table with one row per chain, ``id, sequence, ss3, ss8`` and optionally
     ``eval_mask``; or a table with one row per residue, optionally with numeric columns (``profile_cols``). See
@@ -94,7 +98,10 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
             profile.fit(train.profile, self.progress)
         known = train.require_states()
         most_frequent = {alphabet: fit_most_frequent(train, alphabet) for alphabet in STATES if alphabet in known}
-        return StructurePredictor(self.snapshot(), most_frequent, profile)
+        mapping = None
+        if len(known) == len(STATES):
+            mapping = fit_mapping(known["ss3"], known["ss8"], train.name)
+        return StructurePredictor(self.snapshot(), most_frequent, profile, mapping)
 
     def source(self, examples: ProteinChains) -> ResidueDataset:
         return self.predictor.dataset(examples)
@@ -197,6 +204,10 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
             notes.append(f"Chains of more than {longest:,} residues are read in windows ({long} chains).")
         if self.predictor.profile is not None:
             notes.append("The baselines read the letters alone.")
+        within = "" if self.predictor.mapping is None else " within each class"
+        names = {"ss3": "3 states", "ss8": f"8 states{within}"}
+        for alphabet, scaling in self.predictor.scaling.items():
+            notes.append(f"{scaling.describe('validation residues')} ({names[alphabet]}).")
         return tuple(notes)
 
     def report_sections(self, examples: ProteinChains) -> list[Section]:

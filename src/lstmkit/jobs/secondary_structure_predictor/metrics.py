@@ -90,6 +90,6 @@ def details(test: ProteinChains, predicted: StateProbabilities, alphabets: Seque
         columns |= {
             alphabet: [*"".join(test.require_states()[alphabet])],
             f"{alphabet} predicted": [*"".join(states[alphabet])],
-            f"{alphabet} probability": np.concatenate([p.max(axis=1) for p in predicted.calibrated[alphabet]]),
+            f"{alphabet} probability": np.concatenate(predicted.confidences(alphabet)),
         }
     return pd.DataFrame(columns)

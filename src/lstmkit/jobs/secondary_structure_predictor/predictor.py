@@ -1,4 +1,4 @@
-"""What the secondary structure predictor's ``fit`` leaves: state statistics, profile scale, network, temperatures."""
+"""What the secondary structure predictor's ``fit`` leaves: state statistics, profile scale, network, calibration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.proteins.chains import STATES, ProteinChains
 from lstmkit.data.proteins.residue_windows import N_RESIDUE_IDS, ResidueDataset, encode_residues
 from lstmkit.errors import DataError, listing
-from lstmkit.evaluation.calibration import fit_temperature, probabilities
+from lstmkit.evaluation.calibration import TemperatureScaling, fit_temperature, probabilities
 from lstmkit.frontends.standardized import StandardizedFrontEnd
 from lstmkit.jobs.predictor import Predictor
 from lstmkit.jobs.secondary_structure_predictor.baselines import most_frequent_states
@@ -23,6 +23,12 @@ from lstmkit.jobs.secondary_structure_predictor.results import (
     states_to_indices,
 )
 from lstmkit.jobs.secondary_structure_predictor.settings import SecondaryStructureSettings
+from lstmkit.jobs.secondary_structure_predictor.state_mapping import (
+    DSSP_MAPPING,
+    check_mapping,
+    joint_probabilities,
+    within_class,
+)
 from lstmkit.models.base import Model
 from lstmkit.models.sequence import SequenceModel
 from lstmkit.modules.encoders import ResidueEncoder
@@ -38,7 +44,8 @@ class StructurePredictor(Predictor[SecondaryStructureSettings]):
     Attributes:
         most_frequent: By alphabet (``"ss3"``, ``"ss8"``) the most frequent state of each residue id, one letter each.
         profile: Scale of the profile columns; ``None`` if the model reads none.
-        temperatures: By alphabet.
+        mapping: The 3-state class of each of the eight states, if both alphabets are predicted; else ``None``.
+        scaling: By alphabet the calibration; that of ``"ss8"`` is within the 3-state class if both are predicted.
     """
 
     def __init__(
@@ -46,10 +53,11 @@ class StructurePredictor(Predictor[SecondaryStructureSettings]):
         settings: SecondaryStructureSettings,
         most_frequent: dict[str, str],
         profile: StandardizedFrontEnd | None,
+        mapping: str | None,
     ) -> None:
         super().__init__(settings)
-        self.most_frequent, self.profile = most_frequent, profile
-        self.temperatures = dict.fromkeys(most_frequent, 1.0)
+        self.most_frequent, self.profile, self.mapping = most_frequent, profile, mapping
+        self.scaling = dict.fromkeys(most_frequent, TemperatureScaling())
 
     @property
     def state_alphabets(self) -> tuple[str, ...]:
@@ -124,23 +132,35 @@ class StructurePredictor(Predictor[SecondaryStructureSettings]):
 
     def calibrate(self, valid: ProteinChains, progress: Progress) -> None:
         """Fit a temperature for each alphabet."""
-        logits = self.logits(valid, progress)
-        for alphabet in self.state_alphabets:
-            true = states_to_indices(valid.require_states()[alphabet], alphabet)
-            self.temperatures[alphabet] = fit_temperature(np.concatenate(logits[alphabet]), np.concatenate(true))
+        logits = {alphabet: np.concatenate(chains) for alphabet, chains in self.logits(valid, progress).items()}
+        true = {
+            alphabet: np.concatenate(states_to_indices(valid.require_states()[alphabet], alphabet))
+            for alphabet in self.state_alphabets
+        }
+        if self.mapping is not None:
+            classes = np.array([STATES["ss3"].index(letter) for letter in self.mapping])[true["ss8"]]
+            logits["ss8"] = within_class(logits["ss8"], classes, self.mapping)
+        self.scaling = {alphabet: fit_temperature(logits[alphabet], true[alphabet]) for alphabet in logits}
 
     def probabilities(self, chains: ProteinChains, progress: Progress | None = None) -> StateProbabilities:
         """Probabilities of every state of every residue, calibrated and uncalibrated."""
         logits = self.logits(chains, progress)
-        calibrated = {
-            alphabet: [probabilities(of_chain, False, self.temperatures[alphabet]) for of_chain in logits[alphabet]]
-            for alphabet in self.state_alphabets
+        calibrated = self._probabilities(logits, {name: scaling.temperature for name, scaling in self.scaling.items()})
+        uncalibrated = self._probabilities(logits, dict.fromkeys(logits, 1.0))
+        return StateProbabilities(calibrated, uncalibrated, self.mapping)
+
+    def _probabilities(
+        self, logits: Mapping[str, list[np.ndarray]], temperatures: Mapping[str, float]
+    ) -> dict[str, list[np.ndarray]]:
+        """By alphabet, for each chain ``(T, C)``; of both alphabets, probabilities that agree."""
+        result = {
+            alphabet: [probabilities(of_chain, False, temperatures[alphabet]) for of_chain in chains]
+            for alphabet, chains in logits.items()
         }
-        uncalibrated = {
-            alphabet: [probabilities(of_chain, False) for of_chain in logits[alphabet]]
-            for alphabet in self.state_alphabets
-        }
-        return StateProbabilities(calibrated, uncalibrated)
+        if self.mapping is not None:
+            pairs = zip(result["ss3"], logits["ss8"], strict=True)
+            result["ss8"] = [joint_probabilities(ss3, l8 / temperatures["ss8"], self.mapping) for ss3, l8 in pairs]
+        return result
 
     def to_structures(
         self, chains: ProteinChains, predicted: StateProbabilities | None = None
@@ -162,10 +182,11 @@ class StructurePredictor(Predictor[SecondaryStructureSettings]):
 
     def state(self) -> dict[str, Any]:
         states = {
-            alphabet: {"usual": self.most_frequent[alphabet], "temperature": self.temperatures[alphabet]}
+            alphabet: {"usual": self.most_frequent[alphabet], **self.scaling[alphabet].state()}
             for alphabet in self.state_alphabets
         }
-        return {"states": states, "profile": None if self.profile is None else self.profile.state()}
+        profile = None if self.profile is None else self.profile.state()
+        return {"states": states, "ss3_of_ss8": self.mapping, "profile": profile}
 
     @classmethod
     def from_state(cls, settings: SecondaryStructureSettings, state: Mapping[str, Any]) -> Self:
@@ -180,14 +201,14 @@ class StructurePredictor(Predictor[SecondaryStructureSettings]):
             profile.load_state(state["profile"])
             if profile.width != len(settings.profile_cols):
                 raise ValueError("the profile does not fit profile_cols")
-        predictor = cls(settings, {alphabet: of["usual"] for alphabet, of in states.items()}, profile)
-        predictor.temperatures = {alphabet: float(of["temperature"]) for alphabet, of in states.items()}
+        mapping = None
+        if len(states) == len(STATES):
+            mapping = check_mapping(state.get("ss3_of_ss8", DSSP_MAPPING))  # models of version 0.1 have none
+        predictor = cls(settings, {alphabet: of["usual"] for alphabet, of in states.items()}, profile, mapping)
+        predictor.scaling = {alphabet: TemperatureScaling.from_state(of) for alphabet, of in states.items()}
         for alphabet, usual in predictor.most_frequent.items():
             if len(usual) != N_RESIDUE_IDS or set(usual) - set(STATES[alphabet]):
                 raise ValueError("most frequent states do not fit the residues")
-            temperature = predictor.temperatures[alphabet]
-            if not np.isfinite(temperature) or temperature <= 0:
-                raise ValueError("a temperature is not positive")
         return predictor
 
 

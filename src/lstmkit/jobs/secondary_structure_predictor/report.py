@@ -55,11 +55,12 @@ def _state_sections(test: ProteinChains, predicted: StateProbabilities, alphabet
     calibrated, uncalibrated = (
         np.concatenate(of[alphabet])[scored] for of in (predicted.calibrated, predicted.uncalibrated)
     )
+    shown = np.concatenate(states_to_indices(predicted.most_likely()[alphabet], alphabet))[scored]
     names = [f"{letter} {_NAMES[alphabet][letter]}" for letter in STATES[alphabet]]
     states = f"{len(names)} states"
-    table = by_class(true, calibrated.argmax(axis=1), range(len(names)), "state").assign(state=names)
+    table = by_class(true, shown, range(len(names)), "state").assign(state=names)
     further = (
-        confusion_section(true, calibrated.argmax(axis=1), names),
+        confusion_section(true, shown, names),
         calibration_section(calibrated, uncalibrated, true),
     )
     return [
@@ -84,7 +85,8 @@ def _chain_section(
 
 def _chain_table_section(test: ProteinChains, predicted: StateProbabilities, alphabet: str) -> Section:
     """One row per chain, the worst first."""
-    states, masks = predicted.most_likely()[alphabet], metrics.scored_residues(test)
+    states, confidences = predicted.most_likely()[alphabet], predicted.confidences(alphabet)
+    masks = metrics.scored_residues(test)
     accuracy = f"Q{len(STATES[alphabet])}"
     rows = [
         {
@@ -92,7 +94,7 @@ def _chain_table_section(test: ProteinChains, predicted: StateProbabilities, alp
             "residues scored": int(mask.sum()),
             accuracy: 100 * float((np.array([*true]) == np.array([*states[i]]))[mask].mean()),
             "SOV": segment_overlap(true, states[i], mask),
-            "mean probability": float(predicted.calibrated[alphabet][i].max(axis=1)[mask].mean()),
+            "mean probability": float(confidences[i][mask].mean()),
         }
         for i, (true, mask) in enumerate(zip(test.states[alphabet], masks, strict=True))
         if mask.any()
