@@ -23,9 +23,11 @@ from lstmkit.ops.recording import is_recorded
 extension: ModuleType | None = None
 import_error = ""
 try:
-    from lstmkit import _native
-except ImportError as error:  # installed without a compiler, or with one that lacks vector extensions
-    import_error = f"the C++ extension is missing ({error})"
+    import lstmkit._native as _native
+except ModuleNotFoundError:
+    import_error = "the C++ extension was not built: install lstmkit again with a C++ compiler and pip install -v"
+except ImportError as error:  # built for another system or Python
+    import_error = f"the C++ extension cannot be loaded ({error}): install lstmkit again"
 else:
     extension = _native
     _STORED = (torch.float32, torch.float64, torch.bfloat16, torch.int64)  # the order of Type in csrc/tensor.h
