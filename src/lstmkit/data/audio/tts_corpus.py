@@ -21,6 +21,7 @@ from lstmkit.data.tables.delimited import parse_delimited
 from lstmkit.data.tables.table import Table, parse_table
 from lstmkit.data.text_files import decode_text
 from lstmkit.errors import DataError, listing, one_line
+from lstmkit.libraries import imports_of
 
 METADATA_FILE = "metadata.csv"  #: LJSpeech's table: ``id|text|normalized text``, without a header.
 _TABLES = (".csv", ".tsv")
@@ -121,7 +122,8 @@ def read_speech_corpus(data: Any, sample_rate: int, trim_db: float = 40.0) -> Sp
 
 def trim_silence(clip: AudioClip, top_db: float) -> AudioClip | None:
     """Subtract the mean of a clip and trim what is ``top_db`` below its peak at both ends; ``None`` if silent."""
-    from librosa.effects import trim
+    with imports_of("sound", "audio"):
+        from librosa.effects import trim
 
     samples = clip.samples - clip.samples.mean(dtype=np.float64).astype(np.float32)
     if np.abs(samples).max() < 2**-15:  # half a quantization step of 16 bits

@@ -21,6 +21,7 @@ from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.text.lines import read_text
 from lstmkit.data.text_files import text_suffix
 from lstmkit.errors import DataError, listing, one_line
+from lstmkit.libraries import imports_of
 
 #: Secondary-structure states: helix, strand, coil; and DSSP's eight states, with ``C`` for a blank.
 STATES = {"ss3": "HEC", "ss8": "HGIEBTSC"}
@@ -181,7 +182,8 @@ def _kmers(sequence: str, length: int) -> set[str]:
 
 
 def _from_fasta(path: Path) -> ProteinChains:
-    from Bio.SeqIO.FastaIO import SimpleFastaParser
+    with imports_of("proteins", "a FASTA file"):
+        from Bio.SeqIO.FastaIO import SimpleFastaParser
 
     lines = list(read_text(path, whole=True))
     first = next(line for line in lines if line.strip())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from lstmkit.data.files import check_decoded_size, open_file, read_bytes, reading
-from lstmkit.errors import DataError, UserError
+from lstmkit.errors import DataError
+from lstmkit.libraries import import_library
 
 FILE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".pbm", ".ppm")
 MAX_LINE_WIDTH = 20_000  #: Maximum width in pixels of a text line at its normalized height.
@@ -245,9 +245,6 @@ def import_pillow(name: str) -> Any:
     """Import a module of Pillow.
 
     Raises:
-        UserError: Pillow is not installed.
+        MissingLibraryError: Pillow is not installed.
     """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as err:
-        raise UserError("images need Pillow: pip install 'lstmkit[pictures]'") from err
+    return import_library(name, "pictures", "an image")
