@@ -1,7 +1,7 @@
-"""Tests in fresh environments: ``nox -s floors``, ``nox -s ceiling``, ``nox -s extras``. ``make test`` runs none of them.
+"""Tests in fresh environments: ``nox -s floors``, ``nox -s ceiling``, ``nox -s extras``.
 
-Each environment downloads torch, which is several GB on Linux. What follows ``--`` goes to pytest:
-``nox -s floors -- tests/test_layers.py``.
+``make test`` runs none of them. Each environment downloads torch, which is several GB on Linux.
+What follows ``--`` goes to pytest: ``nox -s floors -- tests/test_layers.py``.
 """
 
 from __future__ import annotations

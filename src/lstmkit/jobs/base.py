@@ -18,6 +18,7 @@ from typing_extensions import Self
 
 from lstmkit import settings
 from lstmkit.data.batch import Batches, Loader
+from lstmkit.data.formats import DataFormat
 from lstmkit.errors import DataError, ModelFileError, TrainingError, UserError
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.predictor import Predictor, device_named
@@ -54,12 +55,14 @@ class Job(JobSettings, ABC, Generic[P]):
 
     Attributes:
         predictor_class: The class of :attr:`predictor`.
+        data_formats: Formats of the files that ``fit`` and ``evaluate`` take.
         evaluation: Scores on the test split, if ``fit`` had a run folder; ``metrics.json`` in the folder keeps them.
             ``None`` after a fit without one and for a loaded model: call :meth:`evaluate`.
         progress: Where ``fit`` reports its progress.
     """
 
     predictor_class: ClassVar[type[Predictor[Any]]]
+    data_formats: ClassVar[tuple[DataFormat, ...]]
 
     _predictor: P | None = None
     _histories: tuple[History, ...] = ()

@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from lstmkit.data.files import check_decoded_size, check_regular_file, reading
+from lstmkit.data.formats import DataFormat
 from lstmkit.errors import DataError, UserError, one_line
 from lstmkit.libraries import import_library
 
@@ -30,6 +31,7 @@ FILE_SUFFIXES = (
     ".w64",
     ".rf64",
 )
+AUDIO = DataFormat("audio", FILE_SUFFIXES, notes="At most an hour; channels are averaged.")
 #: Format and sample type of the file suffixes that can be written.
 WRITABLE_FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
 MAX_SECONDS = 3600.0  #: Maximum duration of a clip that is read into memory.

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from lstmkit.data.files import check_decoded_size, open_file, reading
+from lstmkit.data.formats import DataFormat
 from lstmkit.data.vision.image_io import is_animated, is_color_image, read_animation, resize_with_pad, scale_pixels
 from lstmkit.errors import DataError, one_line
 from lstmkit.libraries import import_library
@@ -32,6 +33,8 @@ FILE_SUFFIXES = (
     ".gif",
     ".apng",
 )
+VIDEO = DataFormat("video", FILE_SUFFIXES, notes="The first video stream; sound is not read.")
+ANIMATION = DataFormat("animated image", (".png", ".webp"), notes="Animated; a still one is an image.")
 _MEMORY_PER_PIXEL = 16  # bytes of a frame, with those that a codec keeps
 _NO_PROTOCOLS = {"protocol_whitelist": "none"}  # for files that a video refers to
 _MAX_FRAMES = 20_000  # of a clip that is read into memory
