@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import wave
 import zipfile
 from pathlib import Path
@@ -12,9 +13,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from job_cases import make
+from lstmkit.data.files import DECODED_MB_VARIABLE
 from lstmkit.data.formats import DataFormat
+from lstmkit.data.tables.table import Table, read_file
+from lstmkit.data.tables.timestamps import read_timestamps
+from lstmkit.data.text.lines import read_prompts, read_text
+from lstmkit.data.vision.image_io import read_grayscale_image
 from lstmkit.errors import DataError
 from lstmkit.jobs import job_class, job_names
 
@@ -45,8 +52,6 @@ COLUMNS: dict[str, dict[str, list[Any]]] = {
 
 def add_media(folder: Path) -> None:
     """Images, and an audio clip with its transcript."""
-    from PIL import Image
-
     for name in ("one.png", "two.png"):
         Image.fromarray(np.arange(400, dtype=np.uint8).reshape(20, 20)).save(folder / name)
     with wave.open(str(folder / "one.wav"), "wb") as file:
@@ -165,16 +170,12 @@ def audio(path: Path) -> bytes:
 
 
 def image(path: Path) -> bytes:
-    from PIL import Image
-
     picture = Image.fromarray(np.arange(400, dtype=np.uint8).reshape(20, 20))
     (picture.convert("1") if path.suffix == ".pbm" else picture).save(path)
     return path.read_bytes()
 
 
 def video(path: Path) -> bytes:
-    from PIL import Image
-
     frames = [np.full((32, 32, 3), 40 * k, dtype=np.uint8) for k in range(5)]
     if path.suffix in (".gif", ".apng", ".png", ".webp"):
         first, *others = [Image.fromarray(frame) for frame in frames]
@@ -242,3 +243,45 @@ def test_every_job_declares_its_formats():
     assert {job for job, _ in FORMATS} == {*job_names()}
     for job, data_format in FORMATS:
         assert data_format.folder or data_format.suffixes or data_format.encoding, job
+
+
+def test_the_page_lists_timestamps_that_are_read():
+    page = (Path(__file__).parents[1] / "docs" / "data-formats.md").read_text(encoding="utf-8")
+    rows = page.split("| timestamps |")[1].split("\n\n")[0].split("\n")[2:]
+    examples = [re.findall("`([^`]+)`", row) for row in rows]
+    assert len(examples) == 7
+    for row in examples:
+        for cell in [row] if row == ["1", "2", "3"] else [[text] for text in row]:
+            table = Table(pd.DataFrame({"ds": cell}), "the page")
+            assert len(read_timestamps(table, "ds")) == len(cell)
+
+
+def test_an_image_of_several_pages_is_refused(tmp_path: Path):
+    pages = [Image.fromarray(np.zeros((9, 9), dtype=np.uint8)) for _ in range(2)]
+    pages[0].save(tmp_path / "scan.tiff", save_all=True, append_images=pages[1:])
+    with pytest.raises(DataError, match=r"scan.tiff has 2 pages, but one image is needed: save each page"):
+        read_grayscale_image(tmp_path / "scan.tiff")
+
+
+def test_a_plain_file_that_is_read_whole_has_the_bound_of_a_gzipped_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(DECODED_MB_VARIABLE, "1")
+    path = tmp_path / "sales.csv"
+    path.write_bytes(b"a,b\n" + b"1,2\n" * 50_001)
+    with pytest.raises(DataError, match=r"sales.csv takes more than 1 MB when decoded"):
+        read_file(path)
+    assert len(read_text(path.rename(tmp_path / "corpus.txt"))) == 50_002  # streamed
+
+
+def test_a_blank_prompt_is_refused_by_its_line():
+    assert read_prompts(["a", "b", "", " "]) == ["a", "b"]
+    with pytest.raises(DataError, match=r"the text, line 2 is blank: write a text there, or remove the line"):
+        read_prompts(["a", " ", "b"])
+
+
+def test_a_table_in_a_zip_is_named_by_its_place_there(tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "clips.zip", "w") as archive:
+        archive.writestr("data/labels.csv", "path,label\na.wav,b,c\n")
+    with pytest.raises(DataError, match=r"^clips\.zip/data/labels\.csv: line 2 has 3 fields"):
+        make("classifier").read(str(tmp_path / "clips.zip"))

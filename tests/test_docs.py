@@ -130,7 +130,13 @@ def test_type_checking_imports_list_all_jobs():
 
 @pytest.mark.parametrize(
     "script",
-    ["docs/results_table.py", "docs/lab_page.py", "docs/answers_table.py", "docs/speed_table.py"],
+    [
+        "docs/results_table.py",
+        "docs/lab_page.py",
+        "docs/answers_table.py",
+        "docs/speed_table.py",
+        "docs/formats_table.py",
+    ],
 )
 def test_generated_tables_match_results(script):
     done = subprocess.run([sys.executable, ROOT / script, "--check"], capture_output=True, text=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from lstmkit.errors import DataError
 
-#: Encodings of text.
-UTF = "UTF-8 with or without byte order mark, or UTF-16 with one"
-UTF_OR_LATIN = f"{UTF}; other bytes are read as Latin-1, with a note"
+#: Encodings of text: UTF-8 with or without a byte order mark, or UTF-16 with one; other bytes are refused, or Latin-1.
+UTF = "UTF-8 or UTF-16"
+UTF_OR_LATIN = f"{UTF}, else Latin-1"
 
 
 @dataclass(frozen=True)
