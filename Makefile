@@ -101,6 +101,7 @@ readme: $(READY)
 	@$(BIN)/python docs/results_table.py
 	@$(BIN)/python docs/lab_page.py
 	@$(BIN)/python docs/answers_table.py
+	@$(BIN)/python docs/formats_table.py
 	@$(BIN)/python docs/speed_table.py
 	@$(BIN)/python docs/reliability_table.py
 

@@ -1,4 +1,4 @@
-"""Write the tables of docs/reliability.md from results/reliability. With --check, only say whether they are up to date."""
+"""Write the tables of docs/reliability.md from results/reliability. With --check, only say if they are up to date."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from marked import fill
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "reliability"
+NAMES = (
+    *("killed_fits", "two_fits", "failing_disks", "damaged_models", "damaged_inputs", "long_streams"),
+    "threads_and_forks",
+)
 
 
 def table(rows: list[tuple[str, Any, str]]) -> str:
@@ -75,8 +79,8 @@ def failing_disks(figures: dict[str, Any]) -> str:
         (
             "folder deleted during the fit",
             gone["trials"],
-            f"{gone['stopped']:,} stopped with one line, {gone['saved_anew']:,} saved into the folder made anew, the others "
-            f"had ended; {count(len(gone['faults']), 'fault')}",
+            f"{gone['stopped']:,} stopped with one line, {gone['saved_anew']:,} saved into the folder made anew, the "
+            f"others had ended; {count(len(gone['faults']), 'fault')}",
         )
     )
     return table(rows)
@@ -131,6 +135,5 @@ def section(name: str) -> str:
 
 
 if __name__ == "__main__":
-    names = "killed_fits two_fits failing_disks damaged_models damaged_inputs long_streams threads_and_forks".split()
-    for name in names:
+    for name in NAMES:
         fill(ROOT / "docs" / "reliability.md", name, section(name), f"results/reliability/{name}.json")

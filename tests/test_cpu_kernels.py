@@ -1371,10 +1371,43 @@ def test_without_the_extension() -> None:
     )
     assert done.returncode == 0, done.stderr
     error, warnings_text, compiled_matches = done.stdout.splitlines()
-    assert error.startswith("backend 'native' cannot run this: the C++ extension is missing (")
+    assert error.startswith("backend 'native' cannot run this: the C++ extension was not built: install")
     assert warnings_text.count("RuntimeWarning") == 1
     assert warnings_text.startswith(
         "[('RuntimeWarning', \"lstmkit runs on torch's own layers, several times slower: the C++"
     )
     assert warnings_text.count("), (") == 0
     assert compiled_matches == "True"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "the C++ extension was not built"), (b"text", "the C++ extension cannot be loaded (")],
+    ids=["absent", "damaged"],
+)
+def test_the_reason_without_the_extension_is_the_real_one(content, reason, tmp_path):
+    """Neither an absent nor a damaged extension is called a circular import."""
+    file = tmp_path / "_native.so"
+    script = f"""
+        import importlib.machinery as machinery, sys
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                if name == "lstmkit._native" and {content is not None}:
+                    loader = machinery.ExtensionFileLoader(name, {str(file)!r})
+                    return machinery.ModuleSpec(name, loader, origin={str(file)!r})
+        class Others:
+            def __init__(self, finder):
+                self.finder = finder
+            def find_spec(self, name, path=None, target=None):
+                return None if name == "lstmkit._native" else self.finder.find_spec(name, path, target)
+        sys.meta_path[:] = [Finder(), *map(Others, sys.meta_path)]
+        import torch, lstmkit
+        print(lstmkit.explain_backend(lstmkit.LSTM(3, 5), torch.zeros(4, 2, 3)))
+    """
+    if content is not None:
+        file.write_bytes(content)
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert reason in done.stdout
+    assert "circular" not in done.stdout

@@ -131,7 +131,11 @@ def test_type_checking_imports_list_all_jobs():
 @pytest.mark.parametrize(
     "script",
     [
-        *("docs/results_table.py", "docs/lab_page.py", "docs/answers_table.py", "docs/speed_table.py"),
+        "docs/results_table.py",
+        "docs/lab_page.py",
+        "docs/answers_table.py",
+        "docs/speed_table.py",
+        "docs/formats_table.py",
         "docs/reliability_table.py",
     ],
 )

@@ -13,15 +13,15 @@ import lstmkit
 SOURCE = Path(lstmkit.__file__).parent
 
 #: Each part may import the parts named here, itself, and nothing else of the package.
-BASE = {"errors", "progress"}
+BASE = {"errors", "libraries", "progress"}
 ALLOWED = {
     "errors": set(),
     "version": set(),
+    "libraries": {"errors"},
     "progress": set(),
     "settings": BASE,
     "cells": set(),
-    "_native": set(),  # the C++ extension
-    "ops": {"_native", "cells"},
+    "ops": {"cells"},
     "layers": {"cells", "ops"},
     "evaluation": set(),
     "data": {*BASE, "evaluation"},
@@ -43,7 +43,7 @@ ALLOWED = {
     },
     "demo": {*BASE, "jobs", "look", "report"},
     "": {"errors", "jobs", "layers", "version"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "errors", "libraries"},
     "command_options": {*BASE, "settings"},
     "cli": {
         *BASE, "command_options", "data", "demo", "jobs", "lab", "look", "recipes", "report", "settings", "training",

@@ -6,7 +6,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from lstmkit import look
-from lstmkit.jobs.forecaster.job import Forecaster
+from lstmkit.libraries import imports_of
 from lstmkit.progress import Progress
 from lstmkit.report import format_table
 
@@ -20,6 +20,9 @@ def run_demo(run: Path, progress: Progress) -> None:
         run: Folder of the run with model, report and figures; an existing one is overwritten.
         progress: Receives the progress messages.
     """
+    with imports_of("series", "the demo"):
+        from lstmkit.jobs.forecaster.job import Forecaster
+
     with as_file(files("lstmkit").joinpath(SAMPLE)) as path:
         print("Hourly temperature in Beijing, March to August 2014. Forecasting the next 24 hours.\n")
         forecaster = Forecaster(

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data import zip_archive
+from lstmkit.data.formats import DataFormat, check_format
 from lstmkit.data.media_files import (
     MediaColumns,
     MediaItems,
@@ -25,14 +26,24 @@ from lstmkit.data.media_files import (
     video_type,
 )
 from lstmkit.data.tables.native_frames import as_pandas
-from lstmkit.data.tables.table import Table, read_file
+from lstmkit.data.tables.table import TABLES, Table, read_file
 from lstmkit.data.vision.image_io import FILE_SUFFIXES as IMAGE_SUFFIXES
-from lstmkit.data.vision.image_io import resize_with_pad
+from lstmkit.data.vision.image_io import IMAGE, resize_with_pad
 from lstmkit.data.vision.video_io import FILE_SUFFIXES as VIDEO_SUFFIXES
-from lstmkit.data.vision.video_io import ClipFormat, VideoClip, video_from_array
+from lstmkit.data.vision.video_io import VIDEO, ClipFormat, VideoClip, video_from_array
 from lstmkit.errors import DataError, listing
 
 _TABLES = (".csv", ".tsv", ".jsonl")
+
+
+#: Formats of captioned images and videos. Media and their table may be given together, as ``images.zip,captions.tsv``.
+FORMATS = (
+    *TABLES,
+    IMAGE,
+    VIDEO,
+    DataFormat("zip archive of images or videos", (".zip",), notes="May hold one table of paths and captions."),
+    DataFormat("folder of images or videos", folder=True, notes="May hold one table of paths and captions."),
+)
 
 
 class CaptionColumns(NamedTuple):
@@ -150,6 +161,7 @@ def open_media(data: object, layout: CaptionColumns) -> MediaItems | None:
     if "," in text and not path.exists():
         where, table = (Path(name.strip()) for name in text.split(",", 1))
         return _from_table(read_file(table), layout, where)
+    check_format(path, FORMATS)
     if not is_media_path(path, layout.media_types):
         return _from_table(read_file(path), layout, path.parent)
     if path.is_dir():

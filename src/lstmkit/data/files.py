@@ -136,8 +136,10 @@ def open_file(path: Path, *, gzipped: bool = False, copies: int = 1) -> IO[bytes
 
 
 def read_bytes(path: Path, *, gzipped: bool = False, copies: int = 1) -> bytes:
-    """Content of a regular file, see :func:`open_file`."""
+    """Content of a regular file, see :func:`open_file`; a plain file has the same bound as a gzipped one."""
     with open_file(path, gzipped=gzipped, copies=copies) as file:
+        if not gzipped:
+            check_decoded_size(copies * path.stat().st_size, path.name)
         return file.read()
 
 

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.audio.audio_io import AudioClip
+from lstmkit.data.audio.audio_io import AUDIO, AudioClip
+from lstmkit.data.formats import DataFormat, check_format
 from lstmkit.data.media_files import (
     AUDIO_TYPE,
     MediaColumns,
@@ -26,11 +27,22 @@ from lstmkit.data.media_files import (
 )
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import group_rows, read_numbers
-from lstmkit.data.tables.table import Table, read_file
-from lstmkit.data.vision.video_io import ClipFormat, VideoClip, video_from_array
+from lstmkit.data.tables.table import TABLES, Table, read_file
+from lstmkit.data.vision.video_io import ANIMATION, VIDEO, ClipFormat, VideoClip, video_from_array
 from lstmkit.errors import DataError, listing
 
 Labels = tuple[str, ...]  #: Labels of one example: one label, or any number in multi-label data.
+
+
+#: Formats of labeled examples.
+FORMATS = (
+    *TABLES,
+    AUDIO,
+    VIDEO,
+    ANIMATION,
+    DataFormat("zip archive of audio or video", (".zip",), notes="May hold one table of paths and labels."),
+    DataFormat("folder of audio or video", folder=True, notes="The label of a file is the name of its folder."),
+)
 
 
 class Columns(NamedTuple):
@@ -176,6 +188,8 @@ def read_labeled_examples(data: object, columns: Columns) -> LabeledExamples:
 def open_media(data: object, columns: Columns) -> MediaItems | Table | None:
     """Unread media items, a table without media, or ``None`` for lists; see :func:`read_labeled_examples`."""
     data = as_pandas(data)
+    if isinstance(data, (str, os.PathLike)):
+        check_format(Path(data), FORMATS)
     if isinstance(data, (str, os.PathLike)) and is_media_path(Path(data), columns.media_types):
         return from_file(Path(data), columns.media_columns, columns.media_types)
     if not isinstance(data, (str, os.PathLike, pd.DataFrame)):

@@ -371,4 +371,4 @@ def read_zipped_table(archive: zipfile.ZipFile, file: PurePosixPath, where: str)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / file.name
         copy.write_bytes(zip_archive.read_member(archive, str(file), where))
-        return read_file(copy)
+        return read_file(copy, name=f"{where}/{file}")

@@ -18,16 +18,30 @@ from lstmkit.data import zip_archive
 from lstmkit.data.audio import audio_io
 from lstmkit.data.files import check_regular_file, load_npz, read_bytes
 from lstmkit.data.folders import visible_files
+from lstmkit.data.formats import UTF, DataFormat, check_format
 from lstmkit.data.ink.resampling import validate_strokes
 from lstmkit.data.tables.delimited import parse_delimited
 from lstmkit.data.tables.native_frames import as_pandas
-from lstmkit.data.tables.table import Table, read_file
+from lstmkit.data.tables.table import DELIMITED, JSON_LINES, PARQUET, Table, read_file
 from lstmkit.data.text_files import decode_text
 from lstmkit.data.vision import image_io
 from lstmkit.errors import DataError, listing, one_line
 
 KINDS = ("audio", "features", "images", "strokes")
-_TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".gz")
+_TABLES = (replace(DELIMITED.only(".csv", ".tsv"), encoding=UTF), replace(JSON_LINES, encoding=UTF), PARQUET)
+#: Formats of audio clips, images of text lines, or features, with transcripts.
+FORMATS = (
+    audio_io.AUDIO,
+    image_io.IMAGE,
+    DataFormat(
+        "NumPy archive",
+        (".npz",),
+        notes="Arrays feats (or strokes) and offsets; transcripts in the last column of the .tsv with the same name.",
+    ),
+    *_TABLES,
+    DataFormat("zip archive of clips or images", (".zip",), notes="The transcript of X.png is X.gt.txt or X.txt."),
+    DataFormat("folder of clips or images", folder=True, notes="The transcript of X.png is X.gt.txt or X.txt."),
+)
 _TEXTS = (".gt.txt", ".txt")  # suffixes of the transcript of a clip or image
 
 
@@ -144,7 +158,7 @@ def _from_path(path: Path, columns: Columns) -> Transcripts:
     if path.is_dir():
         names = [str(file.relative_to(path)) for file in visible_files(path)]
         return _pairs(names, lambda name: read_bytes(path / name), str(path))
-    check_regular_file(path)
+    check_regular_file(check_format(path, FORMATS))
     if suffix == ".zip":
         return _from_zip(path)
     if suffix == ".npz":
@@ -153,11 +167,7 @@ def _from_path(path: Path, columns: Columns) -> Transcripts:
         siblings = {p.name for p in path.parent.iterdir()}
         names = [path.name, *(name for name in _text_file_names(path.name) if name in siblings)]
         return _pairs(names, lambda name: read_bytes(path.parent / name), path.name)
-    if suffix in _TABLES:
-        return _from_table(read_file(path, strict=True), path.parent, columns)
-    raise DataError(
-        f"{path}: unsupported file format: give an audio file, an image, a folder or .zip of them, an .npz, or a table"
-    )
+    return _from_table(read_file(path, strict=True), path.parent, columns)
 
 
 def _from_zip(path: Path) -> Transcripts:

@@ -5,12 +5,12 @@ This module imports no job and none of their libraries: names and settings are t
 
 from __future__ import annotations
 
-import importlib
 import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lstmkit.errors import MissingLibraryError, ModelFileError, SettingError, UserError
+from lstmkit.errors import ModelFileError, SettingError, UserError
+from lstmkit.libraries import import_library
 from lstmkit.settings import unknown
 
 if TYPE_CHECKING:
@@ -40,15 +40,9 @@ def job_class(name: str) -> type[Job]:
     """
     if name not in job_names():
         raise UserError(unknown(name, job_names(), what="job"))
-    try:
-        module = importlib.import_module(f"{__name__}.{name}.job")
-    except ModuleNotFoundError as err:
-        from lstmkit.jobs.settings import settings_of
+    from lstmkit.jobs.settings import settings_of
 
-        if (err.name or "").split(".")[0] == "lstmkit":
-            raise  # a bug in the package
-        extra = settings_of(name).extra
-        raise MissingLibraryError(f"{class_name(name)} needs {err.name}: pip install 'lstmkit[{extra}]'") from err
+    module = import_library(f"{__name__}.{name}.job", settings_of(name).extra, class_name(name))
     return getattr(module, class_name(name))
 
 

@@ -18,6 +18,7 @@ from typing_extensions import Self
 
 from lstmkit import settings
 from lstmkit.data.batch import Batches, Loader
+from lstmkit.data.formats import DataFormat
 from lstmkit.errors import DataError, ModelFileError, TrainingError, UserError
 from lstmkit.jobs.evaluation import FIT_SPLITS, NO_SCORES, Evaluation, fit_scores, saved_evaluation
 from lstmkit.jobs.predictor import Predictor, device_named
@@ -54,10 +55,12 @@ class Job(JobSettings, ABC, Generic[P]):
 
     Attributes:
         predictor_class: The class of :attr:`predictor`.
+        data_formats: Formats of the files that ``fit`` and ``evaluate`` take.
         progress: Where ``fit`` reports its progress.
     """
 
     predictor_class: ClassVar[type[Predictor[Any]]]
+    data_formats: ClassVar[tuple[DataFormat, ...]]
 
     _predictor: P | None = None
     _histories: tuple[History, ...] = ()

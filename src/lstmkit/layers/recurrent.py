@@ -398,7 +398,7 @@ class RecurrentLayer(nn.Module):
             weights = [{name: w.to(dtype) for name, w in by_name.items()} for by_name in weights]
         passes = tuple([Pass(weights[d], states[d], d == 1) for d in directions])
         if self.zoneout or (self.training and (self.weight_drop or self.recurrent_dropout)):
-            passes = tuple(self._with_noise(p, x, spec) for p in passes)
+            passes = tuple([self._with_noise(p, x, spec) for p in passes])
         return Call(spec, x, passes, lengths, trace, self.recompute)
 
     def _with_noise(self, p: Pass, x: Tensor, spec: CellSpec) -> Pass:
@@ -411,10 +411,10 @@ class RecurrentLayer(nn.Module):
             mask = F.dropout(x.new_ones(batch, spec.output_size), self.recurrent_dropout)
         if self.zoneout and self.training:
             sizes = spec.state_sizes
-            zoneout = tuple(_bernoulli_mask(self.zoneout, (n_steps, batch, size), x) for size in sizes)
+            zoneout = tuple([_bernoulli_mask(self.zoneout, (n_steps, batch, size), x) for size in sizes])
         elif self.zoneout:
-            zoneout = tuple(self.zoneout for _ in spec.state_sizes)
-        return p._replace(params=params, recurrent_mask=mask, zoneout=zoneout)
+            zoneout = (self.zoneout,) * len(spec.state_sizes)
+        return Pass(params, p.state, p.reverse, mask, zoneout)
 
     def weights(self, layer: int, direction: int) -> dict[str, Tensor]:
         """The weights of one layer and direction; keys are the names of ``CellSpec.parameter_shapes``."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lstmkit.data.batch import Batches
 from lstmkit.errors import ModelFileError, TrainingError, one_line
+from lstmkit.libraries import imports_of
 from lstmkit.models.base import Model, map_state
 from lstmkit.progress import Progress, Task
 from lstmkit.training import checkpoint
@@ -408,9 +409,7 @@ def _log(folder: Path | None) -> Iterator[Any]:
     if folder is None:
         yield lambda name, value, epoch: None
         return
-    try:
+    with imports_of("tensorboard", "tensorboard=true"):
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError as err:
-        raise TrainingError("tensorboard=true needs TensorBoard: pip install 'lstmkit[tensorboard]'") from err
     with SummaryWriter(str(folder)) as writer:
         yield writer.add_scalar

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import itertools
 from collections.abc import Iterable, Iterator
@@ -13,7 +12,9 @@ from typing import Any, cast
 import numpy as np
 
 from lstmkit.data.files import check_decoded_size, check_regular_file, reading
+from lstmkit.data.formats import DataFormat
 from lstmkit.errors import DataError, UserError, one_line
+from lstmkit.libraries import import_library
 
 FILE_SUFFIXES = (
     ".wav",
@@ -30,6 +31,7 @@ FILE_SUFFIXES = (
     ".w64",
     ".rf64",
 )
+AUDIO = DataFormat("audio", FILE_SUFFIXES, notes="At most an hour; channels are averaged.")
 #: Format and sample type of the file suffixes that can be written.
 WRITABLE_FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
 MAX_SECONDS = 3600.0  #: Maximum duration of a clip that is read into memory.
@@ -163,7 +165,7 @@ def resample(clip: AudioClip, sample_rate: int) -> AudioClip:
     if clip.sample_rate == sample_rate:
         return clip
     samples = np.ascontiguousarray(
-        _import("soxr").resample(clip.samples, clip.sample_rate, sample_rate), dtype=np.float32
+        import_library("soxr", "sound", "audio").resample(clip.samples, clip.sample_rate, sample_rate), dtype=np.float32
     )
     if not len(samples):
         raise DataError(
@@ -189,7 +191,9 @@ class Resampler:
                 raise DataError(f"sample rate {rate:,} Hz: give {MIN_SAMPLE_RATE:,} to {MAX_SAMPLE_RATE:,}")
         self._stream: Any = None
         if source_rate != target_rate:
-            self._stream = _import("soxr").ResampleStream(source_rate, target_rate, 1, dtype="float32")
+            self._stream = import_library("soxr", "sound", "audio").ResampleStream(
+                source_rate, target_rate, 1, dtype="float32"
+            )
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Resample the next ``(N,)`` float32 samples."""
@@ -242,7 +246,9 @@ def read_audio_blocks(
 def encode_audio(clip: AudioClip, suffix: str = ".wav") -> bytes:
     """Encode a clip as a file with a suffix of :data:`WRITTEN`. Samples beyond full scale are clipped."""
     file, (kind, samples) = io.BytesIO(), WRITABLE_FORMATS[suffix]
-    _import("soundfile").write(file, np.clip(clip.samples, -1, 1), clip.sample_rate, format=kind, subtype=samples)
+    import_library("soundfile", "sound", "audio").write(
+        file, np.clip(clip.samples, -1, 1), clip.sample_rate, format=kind, subtype=samples
+    )
     return file.getvalue()
 
 
@@ -267,7 +273,7 @@ class _Buffer(io.BytesIO):
 
 def _open_audio(source: Path | str | bytes, name: str) -> Any:
     """Open a ``soundfile.SoundFile``."""
-    soundfile = _import("soundfile")
+    soundfile = import_library("soundfile", "sound", "audio")
     if not isinstance(source, bytes):
         path = check_regular_file(Path(source))
         if not path.stat().st_size:
@@ -302,10 +308,3 @@ def _mono(samples: np.ndarray, name: str) -> np.ndarray:
             "or save them as integers"
         )
     return samples.mean(axis=1, dtype=np.float32)
-
-
-def _import(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as err:
-        raise UserError(f"audio needs {name}: pip install 'lstmkit[sound]'") from err

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from lstmkit.data.audio.log_mel import LogMelSpectrogram
+from lstmkit.libraries import imports_of
 
 _NNLS_ITERATIONS = 40  # multiplicative updates; more hardly lower the error
 
@@ -29,7 +30,8 @@ def mel_to_audio(mel: LogMelSpectrogram, frames: np.ndarray, iterations: int = 6
     >>> mel_to_audio(mel, np.zeros((10, 40), np.float32), iterations=2).shape
     (832,)
     """
-    from librosa import griffinlim
+    with imports_of("sound", "audio"):
+        from librosa import griffinlim
 
     # librosa needs at least one FFT window; pad with silence.
     min_frames = mel.n_fft // mel.hop_length + 2

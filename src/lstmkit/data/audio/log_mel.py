@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lstmkit.data.audio.audio_io import AudioClip, resample
 from lstmkit.errors import SettingError
+from lstmkit.libraries import imports_of
 
 _MIN_POWER = 1e-10  # floor of the power before the logarithm
 _FRAMES_PER_CHUNK = 4096
@@ -62,7 +63,8 @@ class LogMelSpectrogram:
     @property
     def center_frequencies(self) -> np.ndarray:
         """Center frequency of each band in Hz, ``(F,)``."""
-        from librosa import mel_frequencies
+        with imports_of("sound", "audio"):
+            from librosa import mel_frequencies
 
         return np.asarray(mel_frequencies(self.n_mels + 2, fmin=0.0, fmax=self.sample_rate / 2)[1:-1])
 
@@ -121,7 +123,8 @@ class StreamingLogMelSpectrogram:
 
 @lru_cache(maxsize=8)
 def _filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
-    from librosa.filters import mel
+    with imports_of("sound", "audio"):
+        from librosa.filters import mel
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Empty filters")

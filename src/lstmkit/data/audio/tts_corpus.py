@@ -17,13 +17,26 @@ from lstmkit.data import zip_archive
 from lstmkit.data.audio.audio_io import FILE_SUFFIXES, AudioClip, audio_from_array, read_audio, resample
 from lstmkit.data.files import check_regular_file, read_bytes
 from lstmkit.data.folders import visible_files
+from lstmkit.data.formats import UTF, DataFormat, check_format
 from lstmkit.data.tables.delimited import parse_delimited
 from lstmkit.data.tables.table import Table, parse_table
 from lstmkit.data.text_files import decode_text
 from lstmkit.errors import DataError, listing, one_line
+from lstmkit.libraries import imports_of
 
 METADATA_FILE = "metadata.csv"  #: LJSpeech's table: ``id|text|normalized text``, without a header.
 _TABLES = (".csv", ".tsv")
+#: Formats of audio clips with their texts.
+FORMATS = (
+    DataFormat(
+        "table of clips",
+        _TABLES,
+        encoding=UTF,
+        notes="LJSpeech's id|text|normalized text without a header, or the columns path and text.",
+    ),
+    DataFormat("zip archive of clips", (".zip",), notes="With such a table, or with X.txt for each X.wav."),
+    DataFormat("folder of clips", folder=True, notes="With such a table, or with X.txt for each X.wav."),
+)
 CORPUS_SUFFIXES = (".zip", *_TABLES)  #: Suffixes of files that are read as a corpus.
 _FULL_SCALE = 0.999  # amplitude at which a sample counts as clipped
 _MAX_CLIPPED_FRACTION = 0.001  # a clip with more such samples is reported as clipped
@@ -121,7 +134,8 @@ def read_speech_corpus(data: Any, sample_rate: int, trim_db: float = 40.0) -> Sp
 
 def trim_silence(clip: AudioClip, top_db: float) -> AudioClip | None:
     """Subtract the mean of a clip and trim what is ``top_db`` below its peak at both ends; ``None`` if silent."""
-    from librosa.effects import trim
+    with imports_of("sound", "audio"):
+        from librosa.effects import trim
 
     samples = clip.samples - clip.samples.mean(dtype=np.float64).astype(np.float32)
     if np.abs(samples).max() < 2**-15:  # half a quantization step of 16 bits
@@ -189,10 +203,7 @@ def _from_files(path: Path) -> tuple[list[str], Callable[[int], AudioClip]]:
     if not path.is_dir():
         check_regular_file(path)
     table = path.name if path.is_file() and path.suffix.lower() in _TABLES else None
-    if path.is_file() and table is None and path.suffix.lower() != ".zip":
-        raise DataError(
-            f"{path.name} is not a folder, .zip or table of audio clips with transcripts: give one of these"
-        )
+    check_format(path, FORMATS)
     files = (
         _in_zip(path)
         if path.suffix.lower() == ".zip" and path.is_file()

@@ -11,6 +11,7 @@ import numpy as np
 
 from lstmkit.data.ink.strokes import Ink, InkSet
 from lstmkit.errors import DataError, listing
+from lstmkit.libraries import imports_of
 
 #: Single-stroke Hershey fonts: two cursive, two sans serif.
 HERSHEY_FONTS = ("scripts", "cursive", "futural", "rowmans")
@@ -50,7 +51,8 @@ def font_lines(texts: Sequence[str], seed: int = 0, font: str = "scripts", jitte
 @cache
 def _glyphs(font: str) -> dict[str, tuple[float, float, tuple[np.ndarray, ...]]]:
     """Left offset, width and strokes ``(n, 2)`` of each character of a font."""
-    from HersheyFonts import HersheyFonts
+    with imports_of("writing", "a Hershey font"):
+        from HersheyFonts import HersheyFonts
 
     source: Any = HersheyFonts()
     source.load_default_font(font)

@@ -15,10 +15,11 @@ import torch
 from lstmkit.data.batch import Batch, pad_sequences
 from lstmkit.data.files import load_npz
 from lstmkit.data.folders import visible_files
+from lstmkit.data.formats import DataFormat, check_format
 from lstmkit.data.ink.svg import read_svg
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import group_rows, read_numbers
-from lstmkit.data.tables.table import Table, read_file
+from lstmkit.data.tables.table import TABLES, Table, read_file
 from lstmkit.errors import DataError
 
 SPLITS = ("train", "valid", "test")
@@ -27,6 +28,15 @@ MAX_JUMP_RATIO = 1000  #: A drawing with an offset this many times the median is
 MAX_TEXT_LENGTH = 10_000  #: Maximum characters of the text of a drawing.
 _MAX_OFFSET = 1e9  # between successive points
 _REQUIRED_COLUMNS = ("id", "x", "y", "pen")  # of a table
+
+
+#: Formats of drawings.
+FORMATS = (
+    DataFormat("NumPy archive", (".npz",), notes="Arrays strokes, offsets and texts, or these for each split."),
+    *TABLES,
+    DataFormat("SVG", (".svg",), encoding="as the XML declares it", notes="The strokes of one drawing."),
+    DataFormat("folder of SVG files", folder=True),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +197,7 @@ def _from_path(path: Path) -> InkSet:
         if not files:
             raise DataError(f"{path} has no SVG files: give a folder with .svg files")
         return _from_svg(files, path.name)
+    check_format(path, FORMATS)
     if path.suffix.lower() == ".svg":
         return _from_svg([path], path.name)
     return _from_npz(path) if path.suffix.lower() == ".npz" else _from_table(read_file(path))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import xml.etree.ElementTree as xml
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 from xml.parsers import expat
 
 import numpy as np
 
 from lstmkit.data.files import read_bytes, reading
-from lstmkit.errors import DataError, MissingLibraryError, one_line
+from lstmkit.errors import DataError, one_line
+from lstmkit.libraries import import_library
 
 _PATH_COMMAND = re.compile(r"([A-Za-z])([^A-Za-z]*(?:[eE][-+]?\d[^A-Za-z]*)*)")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
@@ -120,7 +119,7 @@ class _Reader:
         if moved or not _TRANSFORM.fullmatch(text):
             problem = f"transform {one_line(text)[:60]!r}" + (f" with {moved[0]}" if moved else "")
             raise DataError(f"{self._where} has a {problem}, which is not read: apply it in the drawing program")
-        matrix = _import_svgelements().Matrix(text)
+        matrix = import_library("svgelements", "writing", "transforms in SVG files").Matrix(text)
         return np.array([[matrix.a, matrix.c, matrix.e], [matrix.b, matrix.d, matrix.f], [0, 0, 1]], dtype=np.float64)
 
     def _offset(self, element: xml.Element) -> np.ndarray:
@@ -145,13 +144,6 @@ class _Reader:
                 f"{self._where} uses {one_line(reference)[:60]!r}, which is not in the file: save it as plain SVG"
             )
         return target
-
-
-def _import_svgelements() -> Any:
-    try:
-        return importlib.import_module("svgelements")
-    except ModuleNotFoundError as err:
-        raise MissingLibraryError("transforms in SVG files need svgelements: pip install 'lstmkit[writing]'") from err
 
 
 def _tag(element: xml.Element) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstmkit.data.files import check_regular_file, reading
-from lstmkit.errors import DataError, UserError
+from lstmkit.errors import DataError
+from lstmkit.libraries import import_library
 
 LOWEST_PITCH, N_KEYS = 21, 88  #: MIDI number of a piano's lowest key, A0; number of keys, up to C8.
 MAX_STEPS = 100_000  #: Maximum steps of a piece.
@@ -51,7 +51,7 @@ def read_midi(path: Path, step: float) -> MidiRoll:
     Raises:
         DataError: The file is not MIDI, is damaged, too long, has no notes, or has no beats (SMPTE time).
     """
-    mido = _import("mido")
+    mido = import_library("mido", "music", "MIDI")
     if check_regular_file(path).stat().st_size > _MAX_BYTES:
         raise DataError(f"{path.name} has more than {_MAX_BYTES // 1_000_000} MB, too much for MIDI: give a MIDI file")
     with path.open("rb") as raw:
@@ -127,7 +127,7 @@ def roll_to_midi(roll: np.ndarray, step: float, tempo: float) -> Any:
         step: Quarter notes per step.
         tempo: Quarter notes per minute.
     """
-    pretty_midi = _import("pretty_midi")
+    pretty_midi = import_library("pretty_midi", "music", "MIDI")
     piece = pretty_midi.PrettyMIDI(initial_tempo=tempo)
     piano = pretty_midi.Instrument(program=0)
     seconds = step * 60 / tempo
@@ -158,10 +158,3 @@ def note_name(key: int) -> str:
     names = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
     pitch = LOWEST_PITCH + key
     return f"{names[pitch % 12]}{pitch // 12 - 1}"
-
-
-def _import(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as err:
-        raise UserError(f"MIDI files need {err.name}: pip install 'lstmkit[music]'") from err

@@ -13,15 +13,25 @@ import numpy as np
 import torch
 
 from lstmkit.data.batch import Batch, pad_sequences
-from lstmkit.data.files import load_npz, reading
+from lstmkit.data.files import load_npz, read_bytes, reading
 from lstmkit.data.folders import visible_files
+from lstmkit.data.formats import UTF, DataFormat, check_format
 from lstmkit.data.music.midi import FILE_SUFFIXES, LOWEST_PITCH, MAX_STEPS, N_KEYS, read_midi
-from lstmkit.data.text_files import decode_text, open_bytes
+from lstmkit.data.text_files import decode_text
 from lstmkit.errors import DataError
 
 SPLITS = ("train", "valid", "test")
 _MEMORY_PER_BYTE = 5  # bytes that the pieces take in memory per byte of JSON
 _TEMPO = 100.0  # quarter notes per minute, if unknown
+
+
+#: Formats of piano music.
+FORMATS = (
+    DataFormat("MIDI", FILE_SUFFIXES, notes="Drums and notes outside the 88 keys are dropped, with a note."),
+    DataFormat("NumPy archive", (".npz",), notes="Arrays SPLIT_rolls, keys packed into bits, and SPLIT_offsets."),
+    DataFormat("JSON", (".json",), gzip=True, encoding=UTF, notes="Lists of chords for each split."),
+    DataFormat("folder of MIDI files", folder=True, notes="Searched recursively."),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +125,7 @@ def _from_path(path: Path, step: float) -> PianoRolls:
         if not files:
             raise DataError(f"{path} has no MIDI files ({', '.join(FILE_SUFFIXES)}): give a folder with some")
         return _from_files(files, step, path.name)
+    check_format(path, FORMATS)
     name = path.name.lower()
     if name.endswith(".npz"):
         return _with_splits(path, _from_npz(path))
@@ -158,8 +169,9 @@ def _from_npz(path: Path) -> dict[str, list[np.ndarray]]:
 
 def _from_json(path: Path) -> dict[str, list[np.ndarray]]:
     """Read JSON ``{split: [piece, …]}``; a piece is a list of chords, a chord a list of MIDI numbers."""
-    with reading(path.name, "is not readable JSON", "correct it"), open_bytes(path, copies=_MEMORY_PER_BYTE) as file:
-        pieces = json.loads(decode_text(file.read(), path.name))
+    with reading(path.name, "is not readable JSON", "correct it"):
+        content = read_bytes(path, gzipped=path.suffix.lower() == ".gz", copies=_MEMORY_PER_BYTE)
+        pieces = json.loads(decode_text(content, path.name))
     if not isinstance(pieces, dict) or not all(isinstance(pieces.get(split, []), list) for split in SPLITS):
         raise DataError(f"{path.name} must be an object with lists of pieces under {', '.join(SPLITS)}")
     return {

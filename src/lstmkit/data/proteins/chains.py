@@ -15,19 +15,27 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data.files import reading
+from lstmkit.data.formats import UTF, DataFormat, check_format
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import group_rows, read_numbers
-from lstmkit.data.tables.table import Table, read_file
+from lstmkit.data.tables.table import TABLES, Table, read_file
 from lstmkit.data.text.lines import read_text
-from lstmkit.data.text_files import text_suffix
 from lstmkit.errors import DataError, listing, one_line
+from lstmkit.libraries import imports_of
 
 #: Secondary-structure states: helix, strand, coil; and DSSP's eight states, with ``C`` for a blank.
 STATES = {"ss3": "HEC", "ss8": "HGIEBTSC"}
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"  #: The twenty amino acids.
 UNKNOWN = "BJOUXZ"  #: Ambiguous and rare residues (D or N, I or L, O, U, any, E or Q), encoded as unknown.
 
-_FASTA = (".fasta", ".fa", ".faa", ".fas", ".fsa")
+_FASTA = DataFormat(
+    "FASTA",
+    (".fasta", ".fa", ".faa", ".fas", ".fsa"),
+    gzip=True,
+    encoding=UTF,
+    notes="A line >ID begins a chain. The states come from a table only.",
+)
+FORMATS = (_FASTA, *TABLES)  #: Formats of protein chains.
 _COIL = str.maketrans("-_LP", "CCCC")  # other codes of coil; P is new in DSSP 4
 _ALLOWED_LETTERS = {
     "sequence": AMINO_ACIDS + UNKNOWN,
@@ -153,7 +161,8 @@ def read_protein_chains(data: object, columns: Columns | None = None) -> Protein
         return data
     if isinstance(data, (str, os.PathLike)):
         path = Path(data)
-        if text_suffix(path) in _FASTA:
+        check_format(path, FORMATS)
+        if _FASTA.matches(path):
             return _from_fasta(path)
         return _from_table(read_file(path), columns)
     if isinstance(data, pd.DataFrame):
@@ -181,7 +190,8 @@ def _kmers(sequence: str, length: int) -> set[str]:
 
 
 def _from_fasta(path: Path) -> ProteinChains:
-    from Bio.SeqIO.FastaIO import SimpleFastaParser
+    with imports_of("proteins", "a FASTA file"):
+        from Bio.SeqIO.FastaIO import SimpleFastaParser
 
     lines = list(read_text(path, whole=True))
     first = next(line for line in lines if line.strip())

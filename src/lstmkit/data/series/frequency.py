@@ -84,7 +84,8 @@ def _month_alias(days: Any, months: int) -> str | None:
     """Pandas alias of steps of ``months`` months, if most days are the first or last (business) day of a month."""
     day = days.to_numpy().astype("datetime64[D]")
     month = day.astype("datetime64[M]")
-    first, last = month.astype("datetime64[D]"), (month + 1).astype("datetime64[D]") - 1
+    first = month.astype("datetime64[D]")
+    last = (month + np.timedelta64(1, "M")).astype("datetime64[D]") - np.timedelta64(1, "D")
     anchors = {"MS": first, "ME": last, "BMS": np.busday_offset(first, 0, "forward")}
     anchors["BME"] = np.busday_offset(last, 0, "backward")
     fraction = {kind: float((day == anchor).mean()) for kind, anchor in anchors.items()}

@@ -12,17 +12,31 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet
 
-from lstmkit.data.files import check_decoded_size, check_regular_file, reading
+from lstmkit.data.files import check_decoded_size, check_regular_file, read_bytes, reading
+from lstmkit.data.formats import UTF_OR_LATIN, DataFormat, check_format
 from lstmkit.data.tables.delimited import parse_delimited
 from lstmkit.data.tables.native_frames import as_pandas
-from lstmkit.data.text_files import decode_text, encoding_of, open_bytes, text_suffix
+from lstmkit.data.text_files import decode_text, encoding_of, text_suffix
 from lstmkit.errors import DataError, listing, one_line
 
 #: Text that marks a missing number, date or category: the defaults of pandas.
 MISSING = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"}
 MISSING |= {"<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
-#: Suffixes of tables in text files; each may be gzipped.
-TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".inter", ".jsonl")
+DELIMITED = DataFormat(
+    "delimited text",
+    (".csv", ".tsv", ".txt", ".inter"),
+    gzip=True,
+    encoding=UTF_OR_LATIN,
+    notes=(
+        "Fields are separated by commas, semicolons, tabs or vertical bars, as the first rows show. The first row is "
+        "the header, unless it has only numbers and dates. Fields may be quoted as in RFC 4180. No comments."
+    ),
+)
+JSON_LINES = DataFormat(
+    "JSON lines", (".jsonl",), gzip=True, encoding=UTF_OR_LATIN, notes="One object per line; blank lines are skipped."
+)
+PARQUET = DataFormat("Parquet", (".parquet",), notes="Compressed inside, not gzipped.")
+TABLES = (DELIMITED, JSON_LINES, PARQUET)  #: Formats of tables.
 
 
 _MEMORY_PER_BYTE = 5  # bytes that a table takes in memory per byte of its text
@@ -159,34 +173,27 @@ def open_table(data: object, roles: SeriesColumns) -> Table:
     return table
 
 
-def read_file(path: Path, *, strict: bool = False) -> Table:
+def read_file(path: Path, *, strict: bool = False, name: str = "") -> Table:
     """Read a table from a CSV, TSV or JSON lines file, gzipped or not, or from a Parquet file.
 
     Args:
         path: The file.
         strict: Raise an error for text that is not UTF-8. By default it is read as Latin-1, with a note.
+        name: Its path in messages, if it is another.
 
     Raises:
         DataError: The file does not exist, has another format, or is damaged.
     """
-    with reading(path, advice="correct it, or export it again"):
-        return _read_file(path, strict)
+    with reading(name or path, advice="correct it, or export it again"):
+        return _read_file(path, strict, name or str(path))
 
 
-def _read_file(path: Path, strict: bool) -> Table:
-    if path.is_dir():
-        raise DataError(f"{path} is a folder: give a file")
-    is_gzipped = path.suffix.lower() == ".gz"
-    suffix = text_suffix(path)
-    if suffix not in TEXT_SUFFIXES and (suffix != ".parquet" or is_gzipped):
-        raise DataError(
-            f"{path}: unsupported file format: give .csv, .tsv, .txt, .inter or .jsonl (gzipped or not), or .parquet"
-        )
-    if suffix == ".parquet":
+def _read_file(path: Path, strict: bool, name: str) -> Table:
+    check_format(path, TABLES)
+    if PARQUET.matches(path):
         return _read_parquet(check_regular_file(path))
-    with open_bytes(path, copies=_MEMORY_PER_BYTE) as file:
-        content = file.read()
-    return parse_table(content, str(path), strict=strict)
+    content = read_bytes(path, gzipped=path.suffix.lower() == ".gz", copies=_MEMORY_PER_BYTE)
+    return parse_table(content, name, strict=strict)
 
 
 def parse_table(content: bytes, path: str, *, strict: bool = False, has_header: bool | None = None) -> Table:

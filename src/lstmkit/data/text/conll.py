@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from lstmkit.data.batch import Batch, pad_sequences
-from lstmkit.data.text.lines import read_text
+from lstmkit.data.text.lines import TEXT_FILE, read_text
 from lstmkit.errors import DataError
 
 Tokens = tuple[str, ...]
@@ -21,6 +21,19 @@ Tokens = tuple[str, ...]
 _WORD_NUMBER = re.compile(r"\d+(?:[-.]\d+)?")  # of CoNLL-U: 1 a word, 1-2 a range of words, 2.1 an empty node
 _COMMENT = re.compile(r"#\s*(?:[^\s=]+\s*=|newdoc\b|newpar\b|begin document\b|end document\b)[^\t]*$")
 _SENTENCE_ENDS = {".", "!", "?"}
+
+
+#: Formats of tagged sentences.
+FORMATS = (
+    replace(
+        TEXT_FILE,
+        name="CoNLL columns or CoNLL-U",
+        notes=(
+            "Any ending; one that ends in .gz is gzipped. Columns are separated by tabs, or by spaces if there "
+            "is no tab; a blank line ends a sentence. Comments begin with # before the first word of a sentence."
+        ),
+    ),
+)
 
 
 @dataclass(frozen=True)

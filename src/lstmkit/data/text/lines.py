@@ -10,11 +10,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lstmkit.data.files import check_regular_file, reading
+from lstmkit.data.formats import UTF, DataFormat
 from lstmkit.data.text_files import open_bytes, open_text
 from lstmkit.errors import DataError
 
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+|\n+")
 
+TEXT_FILE = DataFormat(
+    "text file",
+    gzip=True,
+    encoding=UTF,
+    notes="Any ending; one that ends in .gz is gzipped. A line ends at a line feed. No comments.",
+)
 MAX_LINE_LENGTH = 1_000_000  #: Maximum characters of a line; a longer line is split, so that it fits in memory.
 
 
@@ -117,6 +124,25 @@ def _not_utf8(path: Path) -> str:
                 bad = line[len(text[: text.index("\ufffd")].encode())]
                 return f"{path.name}, line {number}: byte 0x{bad:02X} is not UTF-8: save the file as UTF-8"
     return f"{path.name} is not UTF-8: save the file as UTF-8"
+
+
+def read_prompts(data: object) -> list[str]:
+    """Lines of a text that each get an answer. Blank lines at the end are no lines.
+
+    Raises:
+        DataError: As :func:`read_text`; or a line is blank.
+
+    >>> read_prompts(["to be", ""])
+    ['to be']
+    """
+    text = read_text(data, whole=True)
+    lines = list(text)
+    while not lines[-1].strip():
+        lines.pop()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            raise DataError(f"{text.name}, line {number} is blank: write a text there, or remove the line")
+    return lines
 
 
 def split_sentences(text: str) -> list[str]:

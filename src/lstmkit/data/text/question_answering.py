@@ -17,13 +17,30 @@ import torch
 
 from lstmkit.data.batch import Batch
 from lstmkit.data.files import reading
+from lstmkit.data.formats import UTF, DataFormat, check_format
 from lstmkit.data.tables.native_frames import as_pandas
-from lstmkit.data.tables.table import Table, read_file
+from lstmkit.data.tables.table import DELIMITED, JSON_LINES, PARQUET, Table, read_file
 from lstmkit.data.text.lines import read_text, split_sentences
 from lstmkit.data.text_files import text_suffix
 from lstmkit.errors import DataError, listing, one_line
 
 _NUMBERED = re.compile(r"\s*(\d+) (.*)")
+
+
+#: Formats of questions.
+FORMATS = (
+    DataFormat(
+        "bAbI",
+        (".txt",),
+        gzip=True,
+        encoding=UTF,
+        notes="Numbered lines; a question has its answer after a tab.",
+    ),
+    DataFormat("SQuAD", (".json",), gzip=True, encoding=UTF, notes="Version 1.1 or 2.0."),
+    DELIMITED.only(".csv", ".tsv", ".inter"),
+    JSON_LINES,
+    PARQUET,
+)
 
 
 class Columns(NamedTuple):
@@ -141,6 +158,7 @@ def read_questions(data: object, columns: Columns | None = None) -> Questions:
 
 def _from_file(path: Path, columns: Columns) -> Questions:
     suffix = text_suffix(path)
+    check_format(path, FORMATS)
     readers: dict[str, Callable[[Path], list[Question]]] = {".txt": _babi, ".json": _squad}
     if suffix in readers:
         return Questions(tuple(readers[suffix](path)), path.name)

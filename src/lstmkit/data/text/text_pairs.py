@@ -14,13 +14,15 @@ import pandas as pd
 import torch
 
 from lstmkit.data.batch import Batch, pad_sequences
+from lstmkit.data.formats import UTF
 from lstmkit.data.tables.native_frames import as_pandas
-from lstmkit.data.tables.table import Table, read_file
-from lstmkit.data.text.lines import Text, read_text
-from lstmkit.data.text_files import text_suffix
+from lstmkit.data.tables.table import DELIMITED, JSON_LINES, PARQUET, Table, read_file
+from lstmkit.data.text.lines import TEXT_FILE, Text, read_text
 from lstmkit.errors import DataError, one_line
 
-_TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+_TABLES = (replace(DELIMITED.only(".csv", ".tsv"), encoding=UTF), replace(JSON_LINES, encoding=UTF), PARQUET)
+#: Formats of pairs: two text files, given as ``SOURCE,TARGET``, or a table.
+FORMATS = (replace(TEXT_FILE, name="two text files", notes=f"Given as SOURCE,TARGET. {TEXT_FILE.notes}"), *_TABLES)
 
 
 class MessageWording(NamedTuple):
@@ -117,7 +119,7 @@ def read_sources(data: object, source_col: str = "source", wording: MessageWordi
         if not data:
             raise DataError(f"nothing to {wording.verb}: the list of lines is empty: give at least one line")
         return [_text(entry, i, "the lines") for i, entry in enumerate(data)]
-    if isinstance(data, (str, os.PathLike)) and _two_files(data) is None and text_suffix(data) not in _TABLES:
+    if isinstance(data, (str, os.PathLike)) and _two_files(data) is None and not _is_table(Path(data)):
         return list(read_text(Path(data), whole=True))
     return _columns(data, source_col, None, wording)[1]
 
@@ -134,7 +136,7 @@ def _columns(
         if files is not None:
             return _from_files(*files, wording)
         path = Path(data)
-        if text_suffix(path) in _TABLES and path.is_file():
+        if _is_table(path) and path.is_file():
             return _from_table(read_file(path, strict=True), source_col, target_col)
         if not path.is_file():
             raise DataError(f"no such file: {path}")
@@ -145,6 +147,10 @@ def _columns(
     if isinstance(data, Sequence):
         return "the pairs", *_from_list(data)
     raise DataError(f"give two files as 'SOURCE,TARGET', a table, or pairs of lines, not {type(data).__name__}")
+
+
+def _is_table(path: Path) -> bool:
+    return any(each.matches(path) for each in _TABLES)
 
 
 def _two_files(data: str | os.PathLike[str]) -> tuple[str, str] | None:

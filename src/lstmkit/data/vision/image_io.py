@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +12,16 @@ from typing import Any
 import numpy as np
 
 from lstmkit.data.files import check_decoded_size, open_file, read_bytes, reading
-from lstmkit.errors import DataError, UserError
+from lstmkit.data.formats import DataFormat
+from lstmkit.errors import DataError
+from lstmkit.libraries import import_library
 
 FILE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".pbm", ".ppm")
+IMAGE = DataFormat(
+    "image",
+    FILE_SUFFIXES,
+    notes="One still image: not animated, one page. Transparency becomes white; EXIF rotation is applied.",
+)
 MAX_LINE_WIDTH = 20_000  #: Maximum width in pixels of a text line at its normalized height.
 _MEMORY_PER_PIXEL = 16  # bytes, while an image is converted
 _MIN_FRAME_SECONDS, _DEFAULT_FRAME_SECONDS = 0.02, 0.1  # of an animation
@@ -55,6 +61,8 @@ def _read(source: Path | bytes, name: str, convert: Callable[[Any], np.ndarray])
     with _open(source, name) as image:
         if _frames_in_time(image):
             raise DataError(f"{name} is animated, but a still image is needed: save one of its frames as PNG")
+        if image.format == "TIFF" and image.n_frames > 1:
+            raise DataError(f"{name} has {image.n_frames} pages, but one image is needed: save each page as a file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of metadata that is damaged and not used
             return convert(image)
@@ -245,9 +253,6 @@ def import_pillow(name: str) -> Any:
     """Import a module of Pillow.
 
     Raises:
-        UserError: Pillow is not installed.
+        MissingLibraryError: Pillow is not installed.
     """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as err:
-        raise UserError("images need Pillow: pip install 'lstmkit[pictures]'") from err
+    return import_library(name, "pictures", "an image")

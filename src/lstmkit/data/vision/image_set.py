@@ -15,9 +15,11 @@ import torch
 from lstmkit.data import zip_archive
 from lstmkit.data.batch import Batch
 from lstmkit.data.folders import visible_files
+from lstmkit.data.formats import DataFormat, check_format
 from lstmkit.data.vision.idx import read_idx_file
 from lstmkit.data.vision.image_io import (
     FILE_SUFFIXES,
+    IMAGE,
     import_pillow,
     is_color_image,
     read_grayscale_image,
@@ -26,6 +28,20 @@ from lstmkit.data.vision.image_io import (
 from lstmkit.errors import DataError, listing
 
 MAX_IMAGE_SIZE = 256  #: Maximum height and width, in pixels.
+
+
+#: Formats of images.
+FORMATS = (
+    IMAGE,
+    DataFormat(
+        "IDX",
+        ("-idx3-ubyte", ".idx3-ubyte"),
+        gzip=True,
+        notes="As in MNIST; with labels as train-images-idx3-ubyte,train-labels-idx1-ubyte.",
+    ),
+    DataFormat("zip archive of images", (".zip",), notes="The label of an image is the name of its folder."),
+    DataFormat("folder of images", folder=True, notes="The label of an image is the name of its folder."),
+)
 
 
 class Size(NamedTuple):
@@ -129,6 +145,7 @@ def _from_path(data: str | os.PathLike[str], size: Size) -> Images:
                     yield zip_archive.read_member(archive, str(name), path.name)
 
             return _read_all(path.name, names, len(inside), contents, size)
+    check_format(path, FORMATS)
     name = PurePosixPath(path.absolute().parent.name, path.name)
     return _read_all(path.name, [name], 1, lambda: iter([path]), size)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,10 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from lstmkit.data.files import check_decoded_size, open_file, reading
+from lstmkit.data.formats import DataFormat
 from lstmkit.data.vision.image_io import is_animated, is_color_image, read_animation, resize_with_pad, scale_pixels
-from lstmkit.errors import DataError, UserError, one_line
+from lstmkit.errors import DataError, one_line
+from lstmkit.libraries import import_library
 
 FILE_SUFFIXES = (
     ".mp4",
@@ -32,6 +33,8 @@ FILE_SUFFIXES = (
     ".gif",
     ".apng",
 )
+VIDEO = DataFormat("video", FILE_SUFFIXES, notes="The first video stream; sound is not read.")
+ANIMATION = DataFormat("animated image", (".png", ".webp"), notes="Animated; a still one is an image.")
 _MEMORY_PER_PIXEL = 16  # bytes of a frame, with those that a codec keeps
 _NO_PROTOCOLS = {"protocol_whitelist": "none"}  # for files that a video refers to
 _MAX_FRAMES = 20_000  # of a clip that is read into memory
@@ -177,7 +180,7 @@ def _decode(source: Path | bytes, clip_format: ClipFormat, name: str) -> Iterato
     Raises:
         DataError: The file has no video or no frame, is truncated, or has frames that are too large.
     """
-    av, count, end = _import_av(), 0, 0.0
+    av, count, end = import_library("av", "video", "video"), 0, 0.0
     with (
         open_file(source) if isinstance(source, Path) else io.BytesIO(source) as file,
         av.open(file, io_open=_refuse_reference, container_options=_NO_PROTOCOLS) as container,
@@ -247,7 +250,7 @@ def write_video(frames: Sequence[np.ndarray] | np.ndarray, path: Path, frame_rat
     """
     if not len(frames) or any(side % 2 for side in frames[0].shape[:2]):
         raise DataError(f"{path.name}: give at least one frame with even height and width")
-    av: Any = _import_av()
+    av: Any = import_library("av", "video", "video")
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=round(frame_rate))
         stream.height, stream.width = frames[0].shape[:2]
@@ -292,10 +295,3 @@ def _seconds(stream: Any, container: Any) -> float:
 
 def _source_name(source: Path | bytes) -> str:
     return source.name if isinstance(source, Path) else "the video"
-
-
-def _import_av() -> Any:
-    try:
-        return importlib.import_module("av")
-    except ModuleNotFoundError as err:
-        raise UserError("video needs PyAV: pip install 'lstmkit[video]'") from err

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from lstmkit.data.batch import Source
 from lstmkit.data.series.sensor_series import Columns, SensorSeries, SensorSeriesSet, read_sensor_series
+from lstmkit.data.tables.table import TABLES
 from lstmkit.errors import DataError
 from lstmkit.evaluation.anomaly_thresholds import TAIL
 from lstmkit.jobs.anomaly_detector import metrics, report
@@ -51,6 +52,7 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
     """
 
     predictor_class = AnomalyPredictor
+    data_formats = TABLES
 
     _fitted_to: tuple[SensorSeriesSet, SensorSeriesSet] | None = None  # training and validation part; not saved
 

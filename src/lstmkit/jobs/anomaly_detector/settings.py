@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from lstmkit.jobs.settings import JobSettings
@@ -17,7 +18,7 @@ class AnomalySettings(JobSettings):
     name: ClassVar[str] = "anomaly_detector"
     summary: ClassVar[str] = "Detect anomalies in sensor series; compare with a moving z-score and Sub-PCA."
     extra: ClassVar[str] = "text"
-    old_settings: ClassVar = {
+    old_settings: ClassVar[Mapping[str, str]] = {
         "channels": "value_cols",
         "context": "covariates",
         "ahead": "horizon",
@@ -31,7 +32,7 @@ class AnomalySettings(JobSettings):
         "gap": "merge_gap",
         "margin": "vus_buffer",
     }
-    old_choices: ClassVar = {
+    old_choices: ClassVar[Mapping[str, Mapping[str, str]]] = {
         "method": {"predict": "prediction", "reconstruct": "reconstruction"},
         "threshold_method": {"extreme": "pot", "recent": "rolling"},
     }

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from matplotlib.figure import Figure
 
-from lstmkit.data.captioned_media import CaptionedMedia, open_media, read_captioned_media
+from lstmkit.data.captioned_media import FORMATS, CaptionedMedia, open_media, read_captioned_media
 from lstmkit.data.text.text_pairs import TextPairDataset
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs.base import DataSplit, Job
@@ -51,6 +51,7 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
     """
 
     predictor_class: ClassVar = CaptionerPredictor
+    data_formats = FORMATS
 
     _train_split: CaptionedMedia | None = None  # for the baselines; not saved
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from lstmkit.jobs.common.text_settings import TextSettings
@@ -15,7 +16,7 @@ class CaptionerSettings(TextSettings):
     name: ClassVar[str] = "captioner"
     summary: ClassVar[str] = "Caption images and videos with soft attention; compare with a nearest-neighbor caption."
     extra: ClassVar[str] = "video"
-    old_settings: ClassVar = {
+    old_settings: ClassVar[Mapping[str, str]] = {
         "colour": "color",
         "channels": "conv_channels",
         "stages": "conv_stages",

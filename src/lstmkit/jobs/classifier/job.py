@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lstmkit.data.labeled_examples import Columns, LabeledExamples, open_media, read_labeled_examples
+from lstmkit.data.labeled_examples import FORMATS, Columns, LabeledExamples, open_media, read_labeled_examples
 from lstmkit.data.sequence_dataset import Sequences, stratified_split
 from lstmkit.data.tables.native_frames import as_pandas, to_native
 from lstmkit.errors import DataError, listing
@@ -62,6 +62,7 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
     """
 
     predictor_class: ClassVar = ClassifierPredictor
+    data_formats = FORMATS
     _estimator_type: ClassVar[str] = "classifier"
 
     _label_values: dict[str, Any] = {}  # noqa: RUF012  (never changed in place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from lstmkit.jobs.common.text_settings import TextSettings
@@ -15,7 +16,7 @@ class ClassifierSettings(TextSettings):
     name: ClassVar[str] = "classifier"
     summary: ClassVar[str] = "Classify texts, time series, audio or video clips; compare with simple baselines."
     extra: ClassVar[str] = "text"
-    old_settings: ClassVar = {
+    old_settings: ClassVar[Mapping[str, str]] = {
         "longest": "max_tokens",
         "pool": "pooling",
         "layer_dropout": "hidden_dropout",

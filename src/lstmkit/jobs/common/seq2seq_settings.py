@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from lstmkit.jobs.common.text_settings import TextSettings
@@ -13,7 +14,7 @@ class Seq2SeqSettings(TextSettings):
     """Settings of jobs that read one text and generate another one with an encoder-decoder."""
 
     extra: ClassVar[str] = "text"
-    old_settings: ClassVar = {
+    old_settings: ClassVar[Mapping[str, str]] = {
         "joint": "share_vocab",
         "copying": "copy_mechanism",
         "upper_layers": "post_attention_layers",

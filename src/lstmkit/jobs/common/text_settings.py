@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from lstmkit.jobs.settings import JobSettings
@@ -12,14 +13,14 @@ from lstmkit.settings import setting, settings_class
 class TextSettings(JobSettings):
     """How text becomes tokens: see :class:`lstmkit.data.text.tokenizer.Tokenizer`."""
 
-    old_settings: ClassVar = {
+    old_settings: ClassVar[Mapping[str, str]] = {
         "tokens": "tokenization",
         "vocabulary": "vocab_size",
         "at_least": "min_count",
         "lower": "lowercase",
         "embed_size": "embedding_size",
     }
-    old_choices: ClassVar = {"tokenization": {"spaces": "whitespace"}}
+    old_choices: ClassVar[Mapping[str, Mapping[str, str]]] = {"tokenization": {"spaces": "whitespace"}}
 
     tokenization: str = setting(
         "tokenization: words and punctuation (words), split at spaces (whitespace), characters (chars) or subword "

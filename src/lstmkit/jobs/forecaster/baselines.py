@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from lstmkit.libraries import imports_of
 from lstmkit.progress import Progress
 
 FORECAST_BASELINES = ("SeasonalNaive", "AutoETS")
@@ -65,8 +66,9 @@ def forecast_baselines(
 
 
 def _statsforecast(names: Sequence[str], freq: str | int, season: int) -> Any:
-    from statsforecast import StatsForecast
-    from statsforecast.models import AutoETS, SeasonalNaive
+    with imports_of("series", "the forecaster"):
+        from statsforecast import StatsForecast
+        from statsforecast.models import AutoETS, SeasonalNaive
 
     # As in R's forecast::ets, ETS has no seasonal states for seasons of more than 24 steps.
     ets = AutoETS(season_length=season if season <= 24 else 1)

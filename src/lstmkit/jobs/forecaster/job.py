@@ -22,6 +22,7 @@ from lstmkit.data.series.time_split import (
     validation_windows,
 )
 from lstmkit.data.tables.native_frames import as_pandas, to_native
+from lstmkit.data.tables.table import TABLES
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.forecaster.baselines import FORECAST_BASELINES
@@ -56,6 +57,7 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
     """
 
     predictor_class = ForecasterPredictor
+    data_formats = TABLES
 
     # ---- fit -----------------------------------------------------------------------------------------------------
 

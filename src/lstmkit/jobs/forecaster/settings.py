@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from lstmkit.jobs.settings import JobSettings
@@ -16,7 +17,7 @@ class ForecasterSettings(JobSettings):
     summary: ClassVar[str] = "Forecast time series with prediction intervals; compare with SeasonalNaive and AutoETS."
     extra: ClassVar[str] = "series"
     old_names: ClassVar[tuple[str, ...]] = ("forecast",)
-    old_settings: ClassVar = {
+    old_settings: ClassVar[Mapping[str, str]] = {
         "past": "past_covariates",
         "future": "future_covariates",
         "static": "static_covariates",
@@ -30,7 +31,7 @@ class ForecasterSettings(JobSettings):
         "scale": "scaling",
         "experts": "linear_experts",
     }
-    old_choices: ClassVar = {
+    old_choices: ClassVar[Mapping[str, Mapping[str, str]]] = {
         "readout": {"past": "last_state", "horizon": "horizon_states"},
         "centering": {"season": "seasonal_naive"},
         "scaling": {"difference": "seasonal_difference"},

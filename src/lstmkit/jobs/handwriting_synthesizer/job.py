@@ -10,8 +10,8 @@ import torch
 from matplotlib.figure import Figure
 
 from lstmkit.data.batch import Batches, Loader
-from lstmkit.data.ink.strokes import Ink, InkSet, encode_text, read_strokes, scale_offsets, shift_right
-from lstmkit.data.text.lines import read_text
+from lstmkit.data.ink.strokes import FORMATS, Ink, InkSet, encode_text, read_strokes, scale_offsets, shift_right
+from lstmkit.data.text.lines import read_prompts
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.splitting import inspection_rows, random_split
@@ -44,6 +44,7 @@ class HandwritingSynthesizer(HandwritingSettings, Job[HandwritingPredictor]):
     """
 
     predictor_class = HandwritingPredictor
+    data_formats = FORMATS
 
     # ---- from file to predictor ----------------------------------------------------------------------------------
 
@@ -231,7 +232,7 @@ def _read_texts(data: Any) -> list[str] | None:
     """The texts of a ``.txt`` file or a list of texts; ``None`` for other data."""
     if isinstance(data, (str, Path)):
         is_text_file = Path(data).suffix.lower() == ".txt"
-        return [line for line in read_text(data) if line.strip()] if is_text_file else None
+        return read_prompts(data) if is_text_file else None
     if isinstance(data, (list, tuple)) and data and all(isinstance(item, str) for item in data):
         return list(data)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from lstmkit.jobs.settings import JobSettings
@@ -15,8 +16,8 @@ class HandwritingSettings(JobSettings):
     name: ClassVar[str] = "handwriting_synthesizer"
     summary: ClassVar[str] = "Model handwriting as pen strokes: score drawings, continue one, write texts by hand."
     extra: ClassVar[str] = "writing"
-    old_names: ClassVar = ("writer",)
-    old_settings: ClassVar = {
+    old_names: ClassVar[tuple[str, ...]] = ("writer",)
+    old_settings: ClassVar[Mapping[str, str]] = {
         "mixtures": "mixture_components",
         "window_mixtures": "window_components",
         "longest": "max_points",

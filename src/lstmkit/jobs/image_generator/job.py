@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lstmkit.data.vision.image_io import FILE_SUFFIXES
-from lstmkit.data.vision.image_set import ImageDataset, Images, Size, read_images
+from lstmkit.data.vision.image_set import FORMATS, ImageDataset, Images, Size, read_images
 from lstmkit.errors import DataError
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.splitting import looked_at, random_split
@@ -38,6 +38,7 @@ class ImageGenerator(ImageGeneratorSettings, Job[ImageGeneratorPredictor]):
     """
 
     predictor_class: ClassVar = ImageGeneratorPredictor
+    data_formats = FORMATS
 
     _train_split: Images | None = None  # for the mixture; not saved
 

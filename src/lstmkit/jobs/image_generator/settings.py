@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from lstmkit.jobs.settings import JobSettings
@@ -18,14 +19,16 @@ class ImageGeneratorSettings(JobSettings):
     summary: ClassVar[str] = "Generate images with attention (DRAW); compare with a Bernoulli mixture."
     extra: ClassVar[str] = "pictures"
     old_names: ClassVar[tuple[str, ...]] = ("painter",)
-    old_settings: ClassVar = {
+    old_settings: ClassVar[Mapping[str, str]] = {
         "inverted": "invert",
         "shades": "binarization",
         "kinds": "class_conditional",
         "steps": "glimpses",
         "latent": "latent_size",
     }
-    old_choices: ClassVar = {"binarization": {"drawn": "stochastic", "halved": "threshold", "kept": "none"}}
+    old_choices: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "binarization": {"drawn": "stochastic", "halved": "threshold", "kept": "none"}
+    }
 
     height: int = setting("image height in pixels", default=28, group="image", low=2, high=MAX_IMAGE_SIZE)
     width: int = setting("image width in pixels", default=28, group="image", low=2, high=MAX_IMAGE_SIZE)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from lstmkit.data.batch import Batches
 from lstmkit.data.splits import holdout_sizes
-from lstmkit.data.text.lines import Text, read_text
+from lstmkit.data.text.lines import TEXT_FILE, Text, read_text
 from lstmkit.data.text.token_stream import TokenStreamLoader, token_counts
 from lstmkit.data.text.tokenizer import END, Tokenizer
 from lstmkit.errors import DataError, SettingError
@@ -42,6 +42,7 @@ class LanguageModel(LanguageModelSettings, Job[LanguageModelPredictor]):
     """
 
     predictor_class = LanguageModelPredictor
+    data_formats = (TEXT_FILE,)
 
     _train_split: Text | None = None  # neither this nor its stream is saved
     _train_stream: TokenStream | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from lstmkit.jobs.common.text_settings import TextSettings
@@ -15,7 +16,7 @@ class LanguageModelSettings(TextSettings):
     name: ClassVar[str] = "language_model"
     summary: ClassVar[str] = "Model text by words, characters or subword units; score and generate text."
     extra: ClassVar[str] = "text"
-    old_settings: ClassVar = {
+    old_settings: ClassVar[Mapping[str, str]] = {
         "tied": "tie_weights",
         "layer_dropout": "hidden_dropout",
         "activation": "activation_reg",

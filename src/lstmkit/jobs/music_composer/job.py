@@ -13,7 +13,15 @@ from matplotlib.figure import Figure
 from lstmkit.data.batch import Batches, Loader
 from lstmkit.data.music.keys import in_several_keys
 from lstmkit.data.music.midi import N_KEYS, note_name
-from lstmkit.data.music.piano_rolls import PianoRollDataset, PianoRolls, Piece, read_piano_rolls, shift_right, skyline
+from lstmkit.data.music.piano_rolls import (
+    FORMATS,
+    PianoRollDataset,
+    PianoRolls,
+    Piece,
+    read_piano_rolls,
+    shift_right,
+    skyline,
+)
 from lstmkit.errors import DataError
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.splitting import random_split
@@ -46,6 +54,7 @@ class MusicComposer(ComposerSettings, Job[ComposerPredictor]):
     """
 
     predictor_class = ComposerPredictor
+    data_formats = FORMATS
 
     # ---- from file to predictor ----------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from lstmkit.jobs.settings import JobSettings
@@ -15,8 +16,8 @@ class ComposerSettings(JobSettings):
     name: ClassVar[str] = "music_composer"
     summary: ClassVar[str] = "Model piano music (MIDI): score pieces, continue one, harmonize a melody."
     extra: ClassVar[str] = "music"
-    old_names: ClassVar = ("composer",)
-    old_settings: ClassVar = {
+    old_names: ClassVar[tuple[str, ...]] = ("composer",)
+    old_settings: ClassVar[Mapping[str, str]] = {
         "step": "quarters_per_step",
         "output": "distribution",
         "embed_size": "embedding_size",

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lstmkit.data.batch import Source
 from lstmkit.data.sequence_dataset import stratified_split
 from lstmkit.data.tables.native_frames import as_pandas, to_native
-from lstmkit.data.text.question_answering import Columns, Question, Questions, read_questions
+from lstmkit.data.text.question_answering import FORMATS, Columns, Question, Questions, read_questions
 from lstmkit.errors import DataError
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.token_labels import annotations, visible_token
@@ -42,6 +42,7 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
     """
 
     predictor_class: ClassVar = QuestionAnswererPredictor
+    data_formats = FORMATS
 
     _train_split: Questions | None = None  # for baselines; not saved
     _num_left_out: int = 0  # training questions whose answer cannot be learned

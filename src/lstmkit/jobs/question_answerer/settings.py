@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from lstmkit.jobs.settings import JobSettings
@@ -18,7 +19,7 @@ class QuestionAnswererSettings(JobSettings):
     summary: ClassVar[str] = "Answer questions about a story or passage with attention over its sentences or words."
     extra: ClassVar[str] = "text"
     old_names: ClassVar[tuple[str, ...]] = ("answerer",)
-    old_settings: ClassVar = {
+    old_settings: ClassVar[Mapping[str, str]] = {
         "answers": "answer_type",
         "kind_col": "question_type_col",
         "at_least": "min_count",
@@ -28,7 +29,7 @@ class QuestionAnswererSettings(JobSettings):
         "longest": "max_answer_tokens",
         "embed_size": "embedding_size",
     }
-    old_choices: ClassVar = {"answer_type": {"choice": "classification"}}
+    old_choices: ClassVar[Mapping[str, Mapping[str, str]]] = {"answer_type": {"choice": "classification"}}
 
     answer_type: str = setting(
         "answer type: class among the training answers (classification), span of the story (span), or inferred from "

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from lstmkit.data.sequence_dataset import Sequences
 from lstmkit.data.sessions import Sessions
 from lstmkit.data.splits import holdout_sizes
+from lstmkit.data.tables.table import TABLES
 from lstmkit.errors import DataError, listing
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.evaluation import Evaluation
@@ -44,6 +45,7 @@ class Recommender(RecommenderSettings, Job[RecommenderPredictor]):
     """
 
     predictor_class = RecommenderPredictor
+    data_formats = TABLES
 
     _train_sessions: list[np.ndarray] | None = None  # for the baselines; not saved
     _valid_queries: RankingQueries | None = None  # to tune the baselines; not saved

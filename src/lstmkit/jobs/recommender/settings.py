@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from lstmkit.jobs.settings import JobSettings
@@ -19,7 +20,7 @@ class RecommenderSettings(JobSettings):
         "Recommend the next item in a session; compare with item-kNN, a Markov chain and the most popular items."
     )
     extra: ClassVar[str] = "series"
-    old_settings: ClassVar = {
+    old_settings: ClassVar[Mapping[str, str]] = {
         "time_col": "time_cols",
         "at_least": "min_count",
         "held_out": "split_strategy",
@@ -33,7 +34,7 @@ class RecommenderSettings(JobSettings):
         "penalty": "bpr_reg",
         "layer_dropout": "hidden_dropout",
     }
-    old_choices: ClassVar = {
+    old_choices: ClassVar[Mapping[str, Mapping[str, str]]] = {
         "split_strategy": {"sessions": "temporal", "last": "leave_one_out"},
         "seen_items": {"keep": "allow", "drop": "exclude"},
     }

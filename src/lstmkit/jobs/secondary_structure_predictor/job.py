@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lstmkit.data.proteins.chains import STATES, Columns, ProteinChains, read_protein_chains
+from lstmkit.data.proteins.chains import FORMATS, STATES, Columns, ProteinChains, read_protein_chains
 from lstmkit.data.proteins.residue_windows import ResidueDataset
 from lstmkit.errors import DataError, SettingError, listing
 from lstmkit.frontends.standardized import StandardizedFrontEnd
@@ -45,6 +45,7 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
     """
 
     predictor_class = StructurePredictor
+    data_formats = FORMATS
 
     _train_split: ProteinChains | None = None  # for the regression; not saved
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from lstmkit.jobs.settings import JobSettings
@@ -15,8 +16,8 @@ class SecondaryStructureSettings(JobSettings):
     name: ClassVar[str] = "secondary_structure_predictor"
     summary: ClassVar[str] = "Predict the secondary structure of proteins; compare with a windowed regression."
     extra: ClassVar[str] = "proteins"
-    old_names: ClassVar = ("structure_predictor",)
-    old_settings: ClassVar = {
+    old_names: ClassVar[tuple[str, ...]] = ("structure_predictor",)
+    old_settings: ClassVar[Mapping[str, str]] = {
         "vector_size": "embedding_size",
         "widths": "kernel_sizes",
         "channels": "conv_channels",

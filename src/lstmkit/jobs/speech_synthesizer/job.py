@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from lstmkit.data.audio.tts_corpus import CORPUS_SUFFIXES, SpeechCorpus, read_speech_corpus
+from lstmkit.data.audio.tts_corpus import CORPUS_SUFFIXES, FORMATS, SpeechCorpus, read_speech_corpus
+from lstmkit.data.text.lines import read_prompts
 from lstmkit.data.text.text_pairs import MessageWording, TextPairDataset, read_sources
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs import load
@@ -47,6 +48,7 @@ class SpeechSynthesizer(SpeechSettings, Job[SpeechPredictor]):
     """
 
     predictor_class = SpeechPredictor
+    data_formats = FORMATS
 
     num_too_long: int = 0  # training recordings that were left out
     _words: RecordedWords | None = None  # training recordings by text; not saved
@@ -119,10 +121,7 @@ class SpeechSynthesizer(SpeechSettings, Job[SpeechPredictor]):
         if self.has_recordings(data):
             return list(self.read(data).texts)
         lines = [" ".join(line.split()) for line in read_sources(data, wording=_WORDING)]
-        texts = [line for line in lines if line]
-        if not texts:
-            raise DataError("there is no text to synthesize: every line is blank")
-        return texts
+        return read_prompts(lines)
 
     @staticmethod
     def has_recordings(data: Any) -> bool:

@@ -16,6 +16,7 @@ from lstmkit.jobs.speech_synthesizer.baselines import RecordedWords
 from lstmkit.jobs.speech_synthesizer.predictor import SpeechPredictor
 from lstmkit.jobs.speech_synthesizer.results import Speech
 from lstmkit.jobs.speech_synthesizer.synthesis import NATS_TO_DB, pad_to_decoder_steps
+from lstmkit.libraries import imports_of
 from lstmkit.progress import Progress
 
 _NUM_CEPSTRA = 13
@@ -45,7 +46,8 @@ def mel_cepstral_distortion(synthesized: np.ndarray, recorded: np.ndarray) -> fl
     Args:
         synthesized, recorded: ``(T, F)``, natural logarithm of power.
     """
-    from librosa.sequence import dtw
+    with imports_of("sound", "speech synthesis"):
+        from librosa.sequence import dtw
 
     synthesized_cepstra, recorded_cepstra = mel_cepstra(synthesized), mel_cepstra(recorded)
     _, path = dtw(X=synthesized_cepstra.T, Y=recorded_cepstra.T)
@@ -188,7 +190,8 @@ def transcription_error(clips: Sequence[AudioClip], texts: Sequence[str], transc
         texts: Their texts.
         transcriber: An object whose ``predict(clips)`` gives for each clip something with a ``text``.
     """
-    import jiwer
+    with imports_of("sound", "a character error rate"):
+        import jiwer
 
     transcripts = [str(transcription.text) for transcription in transcriber.predict(list(clips))]
     if len(transcripts) != len(clips):

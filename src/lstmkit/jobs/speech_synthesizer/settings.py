@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from lstmkit.jobs.settings import JobSettings
@@ -15,8 +16,8 @@ class SpeechSettings(JobSettings):
     name: ClassVar[str] = "speech_synthesizer"
     summary: ClassVar[str] = "Synthesize speech (WAV) in a recorded voice; compare with concatenated recordings."
     extra: ClassVar[str] = "sound"
-    old_names: ClassVar = ("speaker",)
-    old_settings: ClassVar = {
+    old_names: ClassVar[tuple[str, ...]] = ("speaker",)
+    old_settings: ClassVar[Mapping[str, str]] = {
         "rate": "sample_rate",
         "bands": "n_mels",
         "window": "window_seconds",

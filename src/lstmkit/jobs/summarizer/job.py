@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from lstmkit.data.text.text_pairs import SUMMARIES, TextPairDataset, TextPairs, filter_by_length
+from lstmkit.data.text.text_pairs import FORMATS, SUMMARIES, TextPairDataset, TextPairs, filter_by_length
 from lstmkit.errors import DataError
 from lstmkit.jobs.common.seq2seq_job import Seq2SeqJob, first_with_tokens
 from lstmkit.jobs.common.seq2seq_predictor import BEAM_SIZE, GeneratedText
@@ -37,6 +37,7 @@ class Summarizer(SummarizerSettings, Seq2SeqJob[SummarizerPredictor]):
     """
 
     predictor_class = SummarizerPredictor
+    data_formats = FORMATS
     wording = SUMMARIES
 
     _num_truncated: int = 0

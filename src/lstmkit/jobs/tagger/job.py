@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from matplotlib.figure import Figure
 
-from lstmkit.data.text.conll import TaggedDataset, TaggedSentences, read_sentences, read_tagged_sentences
+from lstmkit.data.text.conll import FORMATS, TaggedDataset, TaggedSentences, read_sentences, read_tagged_sentences
 from lstmkit.errors import SettingError
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.splitting import inspection_rows, most_likely_class, random_split
@@ -36,6 +36,7 @@ class Tagger(TaggerSettings, Job[TaggerPredictor]):
     """
 
     predictor_class: ClassVar = TaggerPredictor
+    data_formats = FORMATS
 
     # ---- from file to numbers ------------------------------------------------------------------------------------
 

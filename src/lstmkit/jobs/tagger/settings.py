@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from lstmkit.jobs.settings import JobSettings
@@ -15,7 +16,7 @@ class TaggerSettings(JobSettings):
     name: ClassVar[str] = "tagger"
     summary: ClassVar[str] = "Tag every token of a sentence; compare with the most frequent tag per word."
     extra: ClassVar[str] = "text"
-    old_settings: ClassVar = {
+    old_settings: ClassVar[Mapping[str, str]] = {
         "token_column": "token_col",
         "tag_column": "tag_col",
         "lower": "lowercase",

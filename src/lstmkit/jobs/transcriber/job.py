@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lstmkit.data.text.text_pairs import TextPairDataset
-from lstmkit.data.transcripts import Columns, Transcripts, is_audio_path, read_transcripts
+from lstmkit.data.transcripts import FORMATS, Columns, Transcripts, is_audio_path, read_transcripts
 from lstmkit.errors import DataError, SettingError, listing
 from lstmkit.frontends.log_mel import LogMelFrontEnd
 from lstmkit.jobs import load
@@ -51,6 +51,7 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
     """
 
     predictor_class = TranscriberPredictor
+    data_formats = FORMATS
 
     # ---- from file to predictor ----------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from lstmkit.jobs.settings import JobSettings
@@ -17,7 +18,7 @@ class TranscriberSettings(JobSettings):
         "Transcribe audio, images of text lines or pen strokes with CTC; characters with their positions."
     )
     extra: ClassVar[str] = "sound"
-    old_settings: ClassVar = {
+    old_settings: ClassVar[Mapping[str, str]] = {
         "file_col": "path_col",
         "reads": "input_type",
         "rate": "sample_rate",
@@ -33,7 +34,7 @@ class TranscriberSettings(JobSettings):
         "longest": "max_seconds",
         "start": "init_from",
     }
-    old_choices: ClassVar = {"input_type": {"sounds": "audio", "lines": "images"}}
+    old_choices: ClassVar[Mapping[str, Mapping[str, str]]] = {"input_type": {"sounds": "audio", "lines": "images"}}
 
     path_col: str = setting("column of audio or image paths", default="file", group="data")
     text_col: str = setting("column of the transcripts", default="text", group="data")

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from lstmkit.data.text.text_pairs import TRANSLATIONS, TextPairDataset, TextPairs, filter_by_length
+from lstmkit.data.text.text_pairs import FORMATS, TRANSLATIONS, TextPairDataset, TextPairs, filter_by_length
 from lstmkit.errors import DataError
 from lstmkit.jobs.common.seq2seq_job import Seq2SeqJob, first_with_tokens
 from lstmkit.jobs.common.seq2seq_predictor import BEAM_SIZE, GeneratedText
@@ -34,6 +34,7 @@ class Translator(TranslatorSettings, Seq2SeqJob[TranslatorPredictor]):
     """
 
     predictor_class = TranslatorPredictor
+    data_formats = FORMATS
     wording = TRANSLATIONS
 
     @property

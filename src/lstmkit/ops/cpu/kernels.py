@@ -6,6 +6,7 @@ Dimensions: ``T`` steps, ``B`` batch, ``F`` input features, ``P`` output size, `
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,20 +24,21 @@ from lstmkit.ops.recording import is_recorded
 extension: ModuleType | None = None
 import_error = ""
 try:
-    from lstmkit import _native
-except ImportError as error:  # installed without a compiler, or with one that lacks vector extensions
-    import_error = f"the C++ extension is missing ({error})"
+    extension = importlib.import_module("lstmkit._native")
+except ModuleNotFoundError:
+    import_error = "the C++ extension was not built: install lstmkit again with a C++ compiler and pip install -v"
+except ImportError as error:  # built for another system or Python
+    import_error = f"the C++ extension cannot be loaded ({error}): install lstmkit again"
 else:
-    extension = _native
     _STORED = (torch.float32, torch.float64, torch.bfloat16, torch.int64)  # the order of Type in csrc/tensor.h
-    _native.know_tensors(
+    extension.know_tensors(
         Tensor,
         _STORED,
         lambda t, dtype: t.to("cpu", dtype).resolve_neg().clone(memory_format=torch.contiguous_format),
     )
     # Use the threads of torch instead of starting more: its Linux wheels contain their own OpenMP.
     for _runtime in Path(torch.__file__).parent.glob("lib/libgomp*"):
-        _native.share_openmp(str(_runtime))
+        extension.share_openmp(str(_runtime))
 
 STORAGE = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 KINDS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
