@@ -163,7 +163,7 @@ def test_whole_numbers_with_a_point_are_the_items_of_the_model(tmp_path: Path):
     assert len(answer.items) == 3
     assert answer.unknown == ()
     assert model.start_session(k=3).add_item("2.0").items == model.start_session(k=3).add_item(2).items
-    assert model.predict([["2.5"]], k=3)[0].unknown == ("2.5",)
+    assert model.predict([["2", "2.5"]], k=3)[0].unknown == ("2.5",)
 
 
 # ---- columns that are missing ----------------------------------------------------------------------------------------

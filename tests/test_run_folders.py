@@ -414,7 +414,7 @@ def test_resume_with_more_epochs_on_the_command_line(command: Callable[..., Any]
     assert pd.read_csv("run/history.csv")["epoch"].tolist() == [1, 2, 3, 4]
     code, _, err = command("fit", "anomaly_detector", "wave.csv", "-o", "run", "--resume", "--hidden-size", "3")
     assert code == 2
-    assert "was started with hidden_size=2, not 3" in err
+    assert "was started with --hidden-size 2, not 3" in err
 
 
 def test_answers_are_written_into_a_new_folder_and_confirmed(command: Callable[..., Any]) -> None:
