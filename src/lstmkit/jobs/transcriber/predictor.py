@@ -11,8 +11,10 @@ from typing_extensions import Self
 
 from lstmkit.data.audio.audio_io import AudioClip, read_audio_blocks
 from lstmkit.data.audio.log_mel import LogMelSpectrogram
+from lstmkit.data.text.bidi import DIRECTIONS, RIGHT_TO_LEFT, to_display
 from lstmkit.data.text.text_pairs import TextPairDataset
 from lstmkit.data.transcripts import KINDS, Transcripts
+from lstmkit.data.vision.line_normalization import VERSION
 from lstmkit.decoding.ctc import min_steps
 from lstmkit.errors import DataError, SettingError
 from lstmkit.frontends.base import AlignedFrontEnd
@@ -48,6 +50,8 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
     Attributes:
         front_end: Converts examples to features.
         alphabet: The characters that it can write, in the order of their classes.
+        reading_order: Direction of the text lines, one of :data:`lstmkit.data.text.bidi.DIRECTIONS`; empty if the
+            network writes in logical order, as of audio, features and strokes, and in models of lstmkit before 0.3.
         most_frequent_text: Of the training split, for a baseline.
         pretrained: Weights that training starts from; not saved.
     """
@@ -58,9 +62,11 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
         front_end: AlignedFrontEnd,
         alphabet: str,
         most_frequent_text: str,
+        reading_order: str = "",
         pretrained: PretrainedWeights | None = None,
     ) -> None:
         super().__init__(settings)
+        self.reading_order = reading_order
         self.front_end, self.alphabet, self.most_frequent_text = front_end, alphabet, most_frequent_text
         self.pretrained = pretrained
 
@@ -98,9 +104,8 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
         """
         encoded = self.front_end.encode(examples.inputs, examples.ids)
         number = {character: i for i, character in enumerate(self.alphabet, 1)}
-        targets = [
-            np.array([number[c] for c in text if c in number], dtype=np.int64) for text in examples.require_texts()
-        ]
+        texts = [displayed(text, self.reading_order) for text in examples.require_texts()]
+        targets = [np.array([number[c] for c in text if c in number], dtype=np.int64) for text in texts]
         for name, features, ids in zip(examples.ids, encoded, targets, strict=True):
             steps, needed = -(-len(features) // self.stride), min_steps(ids.tolist())
             if needed > steps:
@@ -151,6 +156,7 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
                 name,
                 front_end.unit,
                 lambda steps, example=example: front_end.positions(example, steps * self.stride),
+                self.reading_order,
             )
             for characters, name, example in zip(written, examples.ids, examples.inputs, strict=True)
         ]
@@ -191,6 +197,7 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
             "reads": self.front_end.kind,
             "alphabet": self.alphabet,
             "usual": self.most_frequent_text,
+            "reading_order": self.reading_order,
             "front": self.front_end.state(),
         }
 
@@ -204,12 +211,20 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
             raise ValueError("the alphabet is empty or has repeated characters")
         if not isinstance(most_frequent_text, str):
             raise ValueError("the most frequent text is not a text")
-        front_end = build_front_end(settings, kind)
+        reading_order = state.get("reading_order", "")
+        if reading_order not in ("", *DIRECTIONS):
+            raise ValueError(f"unknown reading order {reading_order!r}")
+        front_end = build_front_end(settings, kind, reading_order)
         front_end.load_state(state["front"])
-        return cls(settings, front_end, alphabet, most_frequent_text)
+        return cls(settings, front_end, alphabet, most_frequent_text, reading_order)
 
 
-def build_front_end(settings: TranscriberSettings, kind: str) -> AlignedFrontEnd:
+def displayed(text: str, reading_order: str) -> str:
+    """The characters in the order in which the network meets them; see :attr:`TranscriberPredictor.reading_order`."""
+    return to_display(text, reading_order).text if reading_order else text
+
+
+def build_front_end(settings: TranscriberSettings, kind: str, reading_order: str) -> AlignedFrontEnd:
     """The front end for one kind of examples, not fitted yet."""
     if kind == "images":
         return TextLineImageFrontEnd(
@@ -218,6 +233,8 @@ def build_front_end(settings: TranscriberSettings, kind: str) -> AlignedFrontEnd
             settings.feature_size,
             settings.dropout,
             settings.image_augmentation,
+            reading_order == RIGHT_TO_LEFT,
+            VERSION if settings.line_normalization else 0,
         )
     steps = FeatureFrontEnd(
         settings.feature_size,
