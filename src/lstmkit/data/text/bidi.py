@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import NamedTuple
 
 LEFT_TO_RIGHT, RIGHT_TO_LEFT = "left-to-right", "right-to-left"
@@ -85,15 +85,14 @@ def from_display(text: str, direction: str) -> Reordered:
 
 def _stable(units: Sequence[str], levels: Sequence[int], direction: str) -> Reordered:
     """Displayed units in a logical order whose levels agree with it, starting from a guess of the levels."""
+    order = _display_order(levels, direction)
     for _ in range(_MAX_PASSES):
-        order = _display_order(levels, direction)
-        logical = _joined(units, levels, order, direction)
-        renewed = _levels([unit[0] for unit in _units(logical.text)], direction)
-        renewed = [renewed[i] for i in _inverse(order)]
+        logical = _levels([unit[0] for unit in _mirrored(units, levels, order, direction)], direction)
+        renewed = [logical[position] for position in _inverse(order)]
         if renewed == levels:
             break
-        levels = renewed
-    return logical
+        levels, order = renewed, _display_order(renewed, direction)
+    return _joined(units, levels, order, direction)
 
 
 def _count_pairs(text: str) -> int:
@@ -120,15 +119,18 @@ def _units(text: str) -> list[str]:
     return units
 
 
-def _joined(units: Sequence[str], levels: Sequence[int], order: Sequence[int], direction: str) -> Reordered:
-    """The units in ``order``; brackets of the other direction are mirrored."""
-    starts = [0]
-    for unit in units:
-        starts.append(starts[-1] + len(unit))
+def _mirrored(units: Sequence[str], levels: Sequence[int], order: Sequence[int], direction: str) -> list[str]:
+    """The units in ``order``; brackets of the other direction are mirrored (L4)."""
     parity = int(direction == RIGHT_TO_LEFT)
-    text = "".join(
+    return [
         units[i] if levels[i] % 2 == parity else _MIRRORED.get(units[i][0], units[i][0]) + units[i][1:] for i in order
-    )
+    ]
+
+
+def _joined(units: Sequence[str], levels: Sequence[int], order: Sequence[int], direction: str) -> Reordered:
+    """The units in ``order`` as text."""
+    starts = [0, *accumulate(map(len, units))]
+    text = "".join(_mirrored(units, levels, order, direction))
     return Reordered(text, [source for i in order for source in range(starts[i], starts[i + 1])])
 
 

@@ -23,9 +23,13 @@ _MIN_PAGE = 0.02  # of the picture
 _MIN_PAGE_SHARE = 0.8  # of everything that is not surrounding
 _MIN_CONVEXITY = 0.85  # a page's area relative to its convex hull
 _MAX_INK = 0.35  # ink on a page; a letter on a dark ground has a larger hole
+_MIN_EDGE = 0.6  # of the step between surrounding and page, within a few pixels
 _MIN_SHADE_STEP = 0.15  # between surrounding and page, from black to white
 _MIN_ANGLE = 0.3  # degrees; less is left as it is
-_MIN_GAIN = 1.05, 0.5  # of the projection profile's sharpness, to rotate; plus the second relative to the aspect ratio
+_MIN_GAIN, _MIN_GAIN_OF_SQUARE = (
+    0.3,
+    3.0,
+)  # in sharpness, to rotate; a short line says less, relative to its aspect ratio
 _MIN_ASPECT = 1.5  # of the ink, to estimate its skew
 _MAX_POINTS = 20_000  # ink pixels whose profile is taken
 _MIN_SHADING = 0.1  # variation of the background relative to the contrast, to remove it
@@ -111,16 +115,16 @@ def _find_page(image: np.ndarray) -> tuple[tuple[int, int, int, int], np.ndarray
     border = np.concatenate([dark[0], dark[-1], dark[1:-1, 0], dark[1:-1, -1]])
     if border.mean() < _MIN_SURROUNDING or dark.all():
         return whole
-    regions, _ = ndimage.label(dark)
+    regions = _connected(dark)
     at_border = np.unique(np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]]))
     rest = ~np.isin(regions, at_border[at_border > 0])
-    parts, _ = ndimage.label(rest)
+    parts = _connected(rest)
     sizes = np.bincount(parts.ravel())[1:]
     if not len(sizes) or sizes.max() < max(_MIN_PAGE_SHARE * rest.sum(), _MIN_PAGE * rest.size):
         return whole
     page = parts == 1 + int(sizes.argmax())
     ink = (page & dark).sum() / page.sum()
-    if not 0 < ink <= _MAX_INK or _convexity(page) < _MIN_CONVEXITY:
+    if not 0 < ink <= _MAX_INK or _convexity(page) < _MIN_CONVEXITY or not _has_edge(reduced, page):
         return whole
     inner = ndimage.binary_erosion(page, iterations=2)  # the edge is blurred
     rows, columns = np.flatnonzero(inner.any(axis=1)), np.flatnonzero(inner.any(axis=0))
@@ -147,15 +151,29 @@ def _is_dark(image: np.ndarray) -> np.ndarray:
     return smooth < threshold + 1
 
 
+def _connected(mask: np.ndarray) -> np.ndarray:
+    """Number of the connected part of each pixel ``(H, W)``, from 1; 0 where the mask is false."""
+    labels: Any = ndimage.label(mask, np.ones((3, 3)))
+    return labels[0]
+
+
 def _convexity(region: np.ndarray) -> float:
     """Area of a region, with holes filled, relative to its convex hull."""
-    filled = ndimage.binary_fill_holes(region)
+    filled: Any = ndimage.binary_fill_holes(region)
     corners = np.argwhere(filled ^ ndimage.binary_erosion(filled))
     corners = np.concatenate([corners + offset for offset in ((0, 0), (0, 1), (1, 0), (1, 1))])
     try:
         return float(filled.sum() / ConvexHull(corners).volume)
     except QhullError:  # a region without area
         return 0.0
+
+
+def _has_edge(image: np.ndarray, page: np.ndarray) -> bool:
+    """Whether a page ends abruptly, as on a desk. In a shadow that grows slowly it does not."""
+    inside = page & ndimage.binary_dilation(~page, iterations=3)
+    outside = ndimage.binary_dilation(page, iterations=4) & ~ndimage.binary_dilation(page, iterations=1)
+    step = float(np.median(image[page])) - float(np.median(image[~page]))
+    return outside.any() and float(np.median(image[inside]) - np.median(image[outside])) > _MIN_EDGE * step
 
 
 def _page_shades(
@@ -168,19 +186,19 @@ def _page_shades(
     if outside is not None:
         shades = np.where(outside, paper, shades).astype(np.uint8)
     _, ink = line_shades(shades / np.float32(255), name)
-    shading = _shading(shades, 80 if ink < paper / 255 else 20)
-    if np.ptp(shading) < _MIN_SHADING * abs(paper - 255 * ink):
+    shading = _shading(shades)
+    if 255 * ink > paper or np.ptp(shading) < _MIN_SHADING * (paper - 255 * ink):
         return shades
-    even = (shades - (shading - paper)).round().clip(0, 255).astype(np.uint8)
+    even = (shades * (paper / shading)).round().clip(0, 255).astype(np.uint8)
     return even if outside is None else np.where(outside, paper, even).astype(np.uint8)
 
 
-def _shading(shades: np.ndarray, percentile: float) -> np.ndarray:
-    """Shade of the background ``(H, W)``: a percentile of each tile half the page high, interpolated."""
+def _shading(shades: np.ndarray) -> np.ndarray:
+    """Shade of light paper ``(H, W)``: a high percentile of each tile half the page high, interpolated."""
     side = max(16, shades.shape[0] // 2)
     rows, columns = (max(1, length // side) for length in shades.shape)
     tiles = [
-        [np.percentile(tile, percentile) for tile in np.array_split(strip, columns, axis=1)]
+        [max(1.0, np.percentile(tile, 80)) for tile in np.array_split(strip, columns, axis=1)]
         for strip in np.array_split(shades, rows)
     ]
     pillow: Any = import_pillow("PIL.Image")
@@ -204,12 +222,10 @@ def _ink_points(shades: np.ndarray, name: str) -> np.ndarray:
     smooth = ndimage.gaussian_filter(reduced.astype(np.float32) / 255, 0.5)
     paper, ink = line_shades(smooth, name)
     is_ink = (paper - smooth) / (paper - ink) > 0.5
-    parts, count = ndimage.label(is_ink, np.ones((3, 3)))
-    if count:
-        sizes = np.bincount(parts.ravel())
-        sizes[0] = 0
-        is_ink = sizes[parts] >= min(_MIN_INK, sizes.max())
-    points = np.argwhere(is_ink)
+    parts = _connected(is_ink)
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    points = np.argwhere(is_ink & (sizes[parts] >= min(_MIN_INK, sizes.max())))
     if len(points) > _MAX_POINTS:
         points = points[np.linspace(0, len(points) - 1, _MAX_POINTS).astype(int)]
     return (points + 0.5) * step
@@ -235,14 +251,14 @@ def _skew(points: np.ndarray) -> float:
         row = down.astype(int)
         part = down - row
         profile = np.bincount(row, 1 - part, row.max() + 2) + np.bincount(row + 1, part, row.max() + 2)
-        return float(np.square(profile).sum())
+        return float(np.square(np.diff(profile)).sum())
 
     angles = np.arange(-MAX_ANGLE, MAX_ANGLE + 0.25, 0.5)
-    best = angles[int(np.argmax([sharpness(angle) for angle in angles]))]
+    best = float(angles[int(np.argmax([sharpness(angle) for angle in angles.tolist()]))])
     angles = best + np.arange(-0.5, 0.55, 0.1)
-    best = float(angles[int(np.argmax([sharpness(angle) for angle in angles]))])
-    least_gain = _MIN_GAIN[0] + _MIN_GAIN[1] * height / width
-    return best if abs(best) >= _MIN_ANGLE and sharpness(best) > least_gain * sharpness(0.0) else 0.0
+    best = float(angles[int(np.argmax([sharpness(angle) for angle in angles.tolist()]))])
+    needed = 1 + max(_MIN_GAIN, _MIN_GAIN_OF_SQUARE * height / width)
+    return best if abs(best) >= _MIN_ANGLE and sharpness(best) > needed * sharpness(0.0) else 0.0
 
 
 def _window(points: np.ndarray, page_height: int) -> tuple[int, int, int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -125,7 +126,12 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
         return self.predictor.dataset(examples)
 
     def calibrate(self, valid: Transcripts | None) -> None:
-        """Nothing to calibrate: confidences are the network's own."""
+        """The usual confidence on the validation split, for the warning of :meth:`predict`; confidences stay."""
+        if valid is None:
+            return
+        transcriptions = self.predictor.transcribe(valid, CTCDecoder())
+        confidences = [t.confidence for t in transcriptions if t.confidence is not None]
+        self.predictor.usual_confidence = float(np.quantile(confidences, 0.05)) if confidences else 0.0
 
     # ---- answers -------------------------------------------------------------------------------------------------
 
@@ -133,7 +139,7 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
         """Transcribe examples; their texts are not needed.
 
         Audio of more than ``max_seconds`` is cut at pauses, or streamed by a unidirectional model. A single file may
-        have any length.
+        have any length. A warning names examples whose confidence is much lower than usual on the validation split.
 
         Args:
             data: What :meth:`read` takes.
@@ -148,8 +154,13 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
         predictor = self.predictor
         decoder = self._ctc_decoder(beam_size, lm, lm_weight)
         if is_audio_path(data) and isinstance(predictor.front_end, LogMelFrontEnd):
-            return [predictor.transcribe_file(Path(data), decoder)]
-        return predictor.transcribe(self.read(data), decoder)
+            transcriptions = [predictor.transcribe_file(Path(data), decoder)]
+        else:
+            transcriptions = predictor.transcribe(self.read(data), decoder)
+        warning = predictor.low_confidence(transcriptions)
+        if warning:
+            warnings.warn(warning, stacklevel=2)
+        return transcriptions
 
     def _ctc_decoder(self, beam_size: int = 0, lm: Any = "", lm_weight: float = -1.0) -> CTCDecoder:
         settings = self.predictor.settings

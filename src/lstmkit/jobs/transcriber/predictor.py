@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from lstmkit.data.text.text_pairs import TextPairDataset
 from lstmkit.data.transcripts import KINDS, Transcripts
 from lstmkit.data.vision.line_normalization import VERSION
 from lstmkit.decoding.ctc import min_steps
-from lstmkit.errors import DataError, SettingError
+from lstmkit.errors import DataError, SettingError, listing
 from lstmkit.frontends.base import AlignedFrontEnd
 from lstmkit.frontends.features import FeatureFrontEnd
 from lstmkit.frontends.ink import StrokeFrontEnd
@@ -42,6 +42,14 @@ from lstmkit.progress import Progress
 
 #: The group of settings that counts for each kind of examples.
 SETTING_GROUPS = {"audio": "audio", "features": "audio", "strokes": "audio", "images": "image"}
+_LOW_CONFIDENCE = 0.75  # of the usual confidence
+#: What to check of an example with low confidence.
+_CHECKS = {
+    "images": "check that each image shows one whole text line, upright, sharp, and like those of the training data",
+    "audio": "check that each recording is as loud and clear as those of the training data",
+    "features": "check that the features were computed as those of the training data",
+    "strokes": "check that the strokes are in the order of writing, and y points downward",
+}
 
 
 class TranscriberPredictor(Predictor[TranscriberSettings]):
@@ -53,6 +61,7 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
         reading_order: Direction of the text lines, one of :data:`lstmkit.data.text.bidi.DIRECTIONS`; empty if the
             network writes in logical order, as of audio, features and strokes, and in models of lstmkit before 0.3.
         most_frequent_text: Of the training split, for a baseline.
+        usual_confidence: 5 % of the validation examples have a lower mean confidence; 0 if it is unknown.
         pretrained: Weights that training starts from; not saved.
     """
 
@@ -68,6 +77,7 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
         super().__init__(settings)
         self.reading_order = reading_order
         self.front_end, self.alphabet, self.most_frequent_text = front_end, alphabet, most_frequent_text
+        self.usual_confidence = 0.0
         self.pretrained = pretrained
 
     @property
@@ -177,6 +187,24 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
             segments.append(transcription.shifted(start))
         return join_transcriptions(segments, name, self.front_end.unit)
 
+    def low_confidence(self, transcriptions: Sequence[Transcription]) -> str:
+        """A warning that names examples with much less confidence than usual, and images without text; else empty.
+
+        There is none if the usual confidence is unknown.
+        """
+        low = {
+            t.name: "no text" if t.confidence is None else f"{t.confidence:.2f}"
+            for t in transcriptions
+            if (t.confidence is None and self.front_end.kind == "images")
+            or (t.confidence is not None and t.confidence < _LOW_CONFIDENCE * self.usual_confidence)
+        }
+        if not low or not self.usual_confidence:
+            return ""
+        names = listing(f"{name} ({value})" for name, value in low.items())
+        return (
+            f"low confidence in {names}; usual is at least {self.usual_confidence:.2f}: {_CHECKS[self.front_end.kind]}"
+        )
+
     def stream(self, sample_rate: int, name: str) -> StreamingTranscript:
         """A transcript that grows with the audio.
 
@@ -198,6 +226,7 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
             "alphabet": self.alphabet,
             "usual": self.most_frequent_text,
             "reading_order": self.reading_order,
+            "usual_confidence": self.usual_confidence,
             "front": self.front_end.state(),
         }
 
@@ -216,7 +245,12 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
             raise ValueError(f"unknown reading order {reading_order!r}")
         front_end = build_front_end(settings, kind, reading_order)
         front_end.load_state(state["front"])
-        return cls(settings, front_end, alphabet, most_frequent_text, reading_order)
+        usual_confidence = float(state.get("usual_confidence", 0.0))
+        if not 0 <= usual_confidence <= 1:
+            raise ValueError(f"the usual confidence must be from 0 to 1, got {usual_confidence}")
+        predictor = cls(settings, front_end, alphabet, most_frequent_text, reading_order)
+        predictor.usual_confidence = usual_confidence
+        return predictor
 
 
 def displayed(text: str, reading_order: str) -> str:

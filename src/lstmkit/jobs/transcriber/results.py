@@ -127,7 +127,8 @@ def to_transcription(
     characters: list[AlignedText] = []
     for character, source in zip(logical.text, logical.sources, strict=True):
         if character != " " or (characters and characters[-1].text != " "):
-            characters.append(AlignedText(character, *positions[source], decoded[source].p))
+            start, end = positions[source]
+            characters.append(AlignedText(character, start, end, decoded[source].p))
     if characters and characters[-1].text == " ":
         characters.pop()
     words = []
