@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from lstmkit.data.vision.image_io import normalize_text_line
-from lstmkit.data.vision.line_normalization import VERSION, cut_line, find_line, usual_frame
+from lstmkit.data.vision.line_normalization import VERSION, cut_line, find_line
 from lstmkit.modules.augmentation import TextLineAugmentation
 from lstmkit.modules.sequence_convolutions import TextLineEncoder
 from lstmkit.progress import Progress
@@ -17,7 +17,7 @@ from lstmkit.progress import Progress
 
 @dataclass
 class TextLineImageFrontEnd:
-    """Grayscale images ``(H, W)``: the line is found, then normalized in height and contrast.
+    """Grayscale images ``(H, W)``: the line is found, then normalized in height and contrast. Nothing is fitted.
 
     Attributes:
         height: In pixels, a multiple of 4.
@@ -25,7 +25,7 @@ class TextLineImageFrontEnd:
         image_augmentation: Strength of the distortion in training, see :class:`TextLineAugmentation`.
         right_to_left: Whether columns are read from the right.
         line_normalization: Version of :mod:`lstmkit.data.vision.line_normalization`; 0 takes images as they are, as
-            all models of lstmkit before 0.3 do.
+            models of earlier versions do.
     """
 
     kind: ClassVar[str] = "images"
@@ -38,12 +38,9 @@ class TextLineImageFrontEnd:
     image_augmentation: float
     right_to_left: bool = False
     line_normalization: int = VERSION
-    _frame: float = field(default=1.0, init=False, repr=False)
 
     def fit(self, inputs: Sequence[np.ndarray], progress: Progress) -> None:
-        """Fit the usual frame of lines, to which those in photographs are cropped."""
-        if self.line_normalization:
-            self._frame = usual_frame(inputs, [f"training image {i}" for i in range(1, len(inputs) + 1)])
+        """Nothing is fitted."""
 
     def encode(self, inputs: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
         """Columns ``(W, height)`` float32 of each image."""
@@ -51,7 +48,7 @@ class TextLineImageFrontEnd:
 
     def _encode(self, image: np.ndarray, name: str) -> np.ndarray:
         if self.line_normalization:
-            image = cut_line(image, find_line(image, name, self._frame), name)
+            image = cut_line(image, find_line(image, name), name)
         columns = normalize_text_line(image, self.height, name)
         return np.ascontiguousarray(columns[::-1]) if self.right_to_left else columns
 
@@ -61,7 +58,7 @@ class TextLineImageFrontEnd:
 
     def positions(self, example: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """Pixels from the left of the image."""
-        line = find_line(example, "the image", self._frame) if self.line_normalization else None
+        line = find_line(example, "the image") if self.line_normalization else None
         height, width = example.shape if line is None else line.shape
         across = np.minimum(steps * height / self.height, width)
         if self.right_to_left:
@@ -69,13 +66,10 @@ class TextLineImageFrontEnd:
         return across if line is None else line.original_x(across).clip(0, example.shape[1])
 
     def state(self) -> dict[str, Any]:
-        return {"line_normalization": self.line_normalization, "frame": self._frame}
+        return {"line_normalization": self.line_normalization}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Restore the version of line normalization; a model without one takes images as they are."""
         self.line_normalization = state.get("line_normalization", 0)
         if self.line_normalization not in (0, VERSION):
             raise ValueError(f"unknown version of line normalization: {self.line_normalization!r}")
-        self._frame = float(state.get("frame", 1.0))
-        if not 0.1 < self._frame < 10:
-            raise ValueError(f"invalid frame of text lines: {self._frame}")

@@ -7,7 +7,6 @@ one size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,17 +26,12 @@ _MAX_INK = 0.35  # ink on a page; a letter on a dark ground has a larger hole
 _MIN_EDGE = 0.6  # of the step between surrounding and page, within a few pixels
 _MIN_SHADE_STEP = 0.15  # between surrounding and page, from black to white
 _MIN_ANGLE = 0.5  # degrees; less is left as it is
-_MIN_GAIN, _MIN_GAIN_OF_SQUARE = (
-    0.3,
-    3.0,
-)  # in sharpness, to rotate; a short line says less, relative to its aspect ratio
+_MIN_GAIN = 0.3  # relative gain of the profile's sharpness, to rotate a long line
+_MIN_GAIN_OF_SQUARE = 3.0  # the same for ink as wide as high; divided by the aspect ratio
 _MIN_ASPECT = 1.5  # of the ink, to estimate its skew
 _MAX_POINTS = 20_000  # ink pixels whose profile is taken
 _MIN_SHADING = 0.1  # variation of the background relative to the contrast, to remove it
 _MIN_INK = 3  # pixels that are connected; fewer are a speck
-_CUT_OUT = 0.8, 1.25  # height of a picture relative to the window, if the line is cut out already
-_FRAMES = 0.75, 1.6  # heights of lines that are cut out, relative to the window around their ink
-_MAX_FITTED = 200  # lines whose frame is measured
 _WINDOW = 4.0  # half height of the window in mean deviations of the ink from its center line
 _MARGIN = 0.25  # left and right of the ink, in window heights
 _MIN_WINDOW = 0.15  # window height relative to that of the page
@@ -73,15 +67,12 @@ class TextLine(NamedTuple):
         return left + center_x + across * np.cos(angle) + down * np.sin(angle)
 
 
-def find_line(image: np.ndarray, name: str, frame: float = 1.0) -> TextLine:
+def find_line(image: np.ndarray, name: str) -> TextLine:
     """Find the page in a dark surrounding, the skew of its text, and the window around its ink.
-
-    A level line that nearly fills its picture is cut out already: its window is the whole picture.
 
     Args:
         image: Grayscale ``(H, W)`` uint8.
         name: Name in messages.
-        frame: Height of the window relative to that around the ink, see :func:`usual_frame`.
 
     Raises:
         DataError: The image has no contrast.
@@ -91,27 +82,7 @@ def find_line(image: np.ndarray, name: str, frame: float = 1.0) -> TextLine:
     ink = _ink_points(shades, name)
     angle = _skew(ink)
     center = np.array(shades.shape) / 2
-    window = _window(_rotated(ink - center, angle) + center, shades.shape[0], frame)
-    low, high = _CUT_OUT
-    if not angle and outside is None and low <= shades.shape[0] / (window[2] - window[0]) <= high:
-        window = (0, 0, *shades.shape)
-    return TextLine(page, outside, angle, window)
-
-
-def usual_frame(images: Sequence[np.ndarray], names: Sequence[str]) -> float:
-    """Height of lines relative to the window around their ink, the median; 1 if the lines are not cut out.
-
-    Lines that are found in photographs then have the size of those in the training data.
-    """
-    ratios = []
-    for i in np.unique(np.linspace(0, len(images) - 1, _MAX_FITTED).astype(int)).tolist():
-        page, outside = _find_page(images[i])
-        shades = _page_shades(images[i], page, outside, names[i])
-        top, _, bottom, _ = _window(_ink_points(shades, names[i]), shades.shape[0], 1.0)
-        ratios.append(shades.shape[0] / (bottom - top))
-    low, high = _FRAMES
-    frame = float(np.median(ratios))
-    return frame if low <= frame <= high else 1.0
+    return TextLine(page, outside, angle, _window(_rotated(ink - center, angle) + center, shades.shape[0]))
 
 
 def cut_line(image: np.ndarray, line: TextLine, name: str) -> np.ndarray:
@@ -288,14 +259,12 @@ def _skew(points: np.ndarray) -> float:
     return best if abs(best) >= _MIN_ANGLE and sharpness(best) > needed * sharpness(0.0) else 0.0
 
 
-def _window(points: np.ndarray, page_height: int, frame: float) -> tuple[int, int, int, int]:
-    """Top, left, bottom and right of the window around ink, times ``frame``; it may exceed the page."""
+def _window(points: np.ndarray, page_height: int) -> tuple[int, int, int, int]:
+    """Top, left, bottom and right of the window around ink; it may exceed the page."""
     down, right = points.T
     center = down.mean()
     half = max(_WINDOW * np.abs(down - center).mean(), _MIN_WINDOW * page_height / 2)
     low, high = np.quantile(down, (0.002, 0.998))
     top, bottom = min(center - half, low - 1), max(center + half, high + 1)
-    more = (frame - 1) * (bottom - top) / 2
-    top, bottom = top - more, bottom + more
     margin = _MARGIN * (bottom - top)
     return int(top), int(right.min() - margin), int(np.ceil(bottom)), int(np.ceil(right.max() + margin))

@@ -59,7 +59,7 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
         front_end: Converts examples to features.
         alphabet: The characters that it can write, in the order of their classes.
         reading_order: Direction of the text lines, one of :data:`lstmkit.data.text.bidi.DIRECTIONS`; empty if the
-            network writes in logical order, as of audio, features and strokes, and in models of lstmkit before 0.3.
+            network writes in logical order, as of audio, features and strokes, and in models of earlier versions.
         most_frequent_text: Of the training split, for a baseline.
         usual_confidence: 5 % of the validation examples have a lower mean confidence; 0 if it is unknown.
         pretrained: Weights that training starts from; not saved.
