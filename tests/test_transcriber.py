@@ -588,6 +588,7 @@ def test_unknown_characters_count_as_errors(unidirectional: Transcriber):
         unidirectional.evaluate(([tone("ab")], [" "]))
 
 
+@pytest.mark.filterwarnings("ignore:low confidence in example 1")
 def test_a_language_model_decides_ambiguous_characters(tmp_path: Path):
     """In the texts b follows a, never c; the features favor c slightly. The model comes from a run or an object."""
     lines = ["ab", "abab"] * 40

@@ -232,21 +232,35 @@ def normalize_text_line(image: np.ndarray, height: int, name: str) -> np.ndarray
         DataError: The image has no contrast, or is too wide.
     """
     values = image.astype(np.float32) / 255
-    dark, paper, light = np.percentile(values, (0.5, 50, 99.5))
-    ink_shade = dark if paper - dark >= light - paper else light
-    if abs(paper - ink_shade) < _MIN_CONTRAST:  # thin strokes may cover less than 0.5 %
-        ink_shade = min((values.min(), values.max()), key=lambda end: -abs(end - paper))
-    if abs(paper - ink_shade) < _MIN_CONTRAST:
-        raise DataError(f"{name} shows no text line (no contrast): leave it out")
+    paper, ink = line_shades(values, name)
     width = max(1, round(image.shape[1] * height / image.shape[0]))
     if width > MAX_LINE_WIDTH:
         raise DataError(
             f"{name} is {image.shape[1]} by {image.shape[0]} pixels, too wide for a text line: split it into lines"
         )
     pillow = import_pillow("PIL.Image")
-    darkness = ((paper - values) / (paper - ink_shade)).clip(0, 1)
+    darkness = ((paper - values) / (paper - ink)).clip(0, 1)
     scaled = pillow.fromarray(darkness.astype(np.float32)).resize((width, height), pillow.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(scaled, dtype=np.float32).T)
+
+
+def line_shades(values: np.ndarray, name: str) -> tuple[float, float]:
+    """Shades of paper and ink of a text line: the median, and the shade farthest from it.
+
+    Args:
+        values: From 0 (black) to 1, of any shape.
+        name: Name in messages.
+
+    Raises:
+        DataError: The image has no contrast.
+    """
+    dark, paper, light = np.percentile(values, (0.5, 50, 99.5)).tolist()
+    ink = dark if paper - dark >= light - paper else light
+    if abs(paper - ink) < _MIN_CONTRAST:  # thin strokes may cover less than 0.5 %
+        ink = min((float(values.min()), float(values.max())), key=lambda end: -abs(end - paper))
+    if abs(paper - ink) < _MIN_CONTRAST:
+        raise DataError(f"{name} shows no text line (no contrast): leave it out")
+    return paper, ink
 
 
 def import_pillow(name: str) -> Any:

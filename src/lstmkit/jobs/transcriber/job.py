@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from lstmkit.data.text.bidi import LEFT_TO_RIGHT, main_direction
 from lstmkit.data.text.text_pairs import TextPairDataset
 from lstmkit.data.transcripts import FORMATS, Columns, Transcripts, is_audio_path, read_transcripts
 from lstmkit.errors import DataError, SettingError, listing
@@ -25,7 +28,7 @@ from lstmkit.jobs.language_model.predictor import LanguageModelPredictor
 from lstmkit.jobs.transcriber import metrics, report
 from lstmkit.jobs.transcriber.fine_tuning import PretrainedWeights
 from lstmkit.jobs.transcriber.language_model_fusion import character_lm_scorer
-from lstmkit.jobs.transcriber.predictor import SETTING_GROUPS, TranscriberPredictor, build_front_end
+from lstmkit.jobs.transcriber.predictor import SETTING_GROUPS, TranscriberPredictor, build_front_end, displayed
 from lstmkit.jobs.transcriber.results import CTCDecoder, Transcription, to_record
 from lstmkit.jobs.transcriber.settings import TranscriberSettings
 from lstmkit.jobs.transcriber.streaming import StreamingTranscript
@@ -81,19 +84,26 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
 
     def prepare(self, train: Transcripts) -> TranscriberPredictor:
         """Alphabet and front end of the training split, or those of the run in ``init_from``."""
-        front_end = build_front_end(self, train.kind)
         texts = train.require_texts()
-        characters = {character for text in texts for character in text}
         most_frequent_text = Counter(texts).most_common(1)[0][0]
         if self.init_from:
             with seeded(self.seed):  # models are built; the caller's random state stays as it was
                 before = load(self.init_from).predictor
-                return self._initialized_from(before, train.kind, characters, most_frequent_text)
+                return self._initialized_from(before, train.kind, texts, most_frequent_text)
+        reading_order = self._reading_order(train.kind, texts, LEFT_TO_RIGHT)
+        front_end = build_front_end(self, train.kind, reading_order)
         front_end.fit(train.inputs, self.progress)
-        return TranscriberPredictor(self.snapshot(), front_end, "".join(sorted(characters)), most_frequent_text)
+        alphabet = "".join(sorted(_displayed_characters(texts, reading_order)))
+        return TranscriberPredictor(self.snapshot(), front_end, alphabet, most_frequent_text, reading_order)
+
+    def _reading_order(self, kind: str, texts: Sequence[str], default: str) -> str:
+        """Direction of the text lines; audio, features and strokes are in logical order."""
+        if kind != "images":
+            return ""
+        return main_direction(texts, default) if self.reading_order == "auto" else self.reading_order
 
     def _initialized_from(
-        self, pretrained_predictor: Any, kind: str, characters: set[str], most_frequent_text: str
+        self, pretrained_predictor: Any, kind: str, texts: Sequence[str], most_frequent_text: str
     ) -> TranscriberPredictor:
         """A predictor with the front end, weights and alphabet of an earlier run; new characters come last."""
         if not isinstance(pretrained_predictor, TranscriberPredictor) or pretrained_predictor.front_end.kind != kind:
@@ -102,10 +112,12 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
             value = getattr(pretrained_predictor.settings, name)
             if value != getattr(self, name):
                 raise SettingError(f"{self.init_from} was fitted with {name}={value}: give the same")
-        front_end = build_front_end(self, kind)
+        reading_order = self._reading_order(kind, texts, pretrained_predictor.reading_order or LEFT_TO_RIGHT)
+        front_end = build_front_end(self, kind, reading_order)
         front_end.load_state(pretrained_predictor.front_end.state())
-        alphabet = pretrained_predictor.alphabet + "".join(sorted(characters - {*pretrained_predictor.alphabet}))
-        predictor = TranscriberPredictor(self.snapshot(), front_end, alphabet, most_frequent_text)
+        new_characters = _displayed_characters(texts, reading_order) - {*pretrained_predictor.alphabet}
+        alphabet = pretrained_predictor.alphabet + "".join(sorted(new_characters))
+        predictor = TranscriberPredictor(self.snapshot(), front_end, alphabet, most_frequent_text, reading_order)
         pretrained = PretrainedWeights(self.init_from, dict(pretrained_predictor.network.state_dict()))
         pretrained.check(predictor.build())
         predictor.pretrained = pretrained
@@ -115,7 +127,12 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
         return self.predictor.dataset(examples)
 
     def calibrate(self, valid: Transcripts | None) -> None:
-        """Nothing to calibrate: confidences are the network's own."""
+        """The usual confidence on the validation split, for the warning of :meth:`predict`; confidences stay."""
+        if valid is None:
+            return
+        transcriptions = self.predictor.transcribe(valid, CTCDecoder())
+        confidences = [t.confidence for t in transcriptions if t.confidence is not None]
+        self.predictor.usual_confidence = float(np.quantile(confidences, 0.05)) if confidences else 0.0
 
     # ---- answers -------------------------------------------------------------------------------------------------
 
@@ -123,7 +140,7 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
         """Transcribe examples; their texts are not needed.
 
         Audio of more than ``max_seconds`` is cut at pauses, or streamed by a unidirectional model. A single file may
-        have any length.
+        have any length. A warning names examples whose confidence is much lower than usual on the validation split.
 
         Args:
             data: What :meth:`read` takes.
@@ -138,8 +155,13 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
         predictor = self.predictor
         decoder = self._ctc_decoder(beam_size, lm, lm_weight)
         if is_audio_path(data) and isinstance(predictor.front_end, LogMelFrontEnd):
-            return [predictor.transcribe_file(Path(data), decoder)]
-        return predictor.transcribe(self.read(data), decoder)
+            transcriptions = [predictor.transcribe_file(Path(data), decoder)]
+        else:
+            transcriptions = predictor.transcribe(self.read(data), decoder)
+        warning = predictor.low_confidence(transcriptions)
+        if warning:
+            warnings.warn(warning, stacklevel=2)
+        return transcriptions
 
     def _ctc_decoder(self, beam_size: int = 0, lm: Any = "", lm_weight: float = -1.0) -> CTCDecoder:
         settings = self.predictor.settings
@@ -223,7 +245,8 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
             texts[f"{name}, greedy"] = [transcription.text for transcription in greedy]
         texts |= {"most frequent text": [predictor.most_frequent_text] * len(test), "empty text": [""] * len(test)}
         rows = [{"model": model, **metrics.scores(of_model, references)} for model, of_model in texts.items()]
-        unknown = Counter(c for text in references for c in text if c not in predictor.alphabet)
+        displays = [displayed(text, predictor.reading_order) for text in references]
+        unknown = Counter(c for text in displays for c in text if c not in predictor.alphabet)
         notes = [f"{len(test):,} examples, {sum(map(len, references)):,} characters. {metrics.signature()}"]
         if unknown:
             notes.append(
@@ -247,6 +270,10 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
         examples = self.read(data)
         rows = looked_at(example, examples, "example")
         return [_example_sequence(self.predictor, examples, row) for row in rows]
+
+
+def _displayed_characters(texts: Sequence[str], reading_order: str) -> set[str]:
+    return {character for text in texts for character in displayed(text, reading_order)}
 
 
 def _example_sequence(predictor: TranscriberPredictor, examples: Transcripts, row: int) -> ExampleSequence:

@@ -35,13 +35,18 @@ def aligned_transcript_figure(
         title: The transcribed text.
         cmap: Matplotlib color map.
     """
-    last = characters[_MAX_CHARACTERS].start if len(characters) > _MAX_CHARACTERS else end
-    values = values[:, : max(1, int(np.ceil(values.shape[1] * last / end)))]
+    first, last = 0.0, end
+    if len(characters) > _MAX_CHARACTERS:
+        shown, hidden = characters[_MAX_CHARACTERS - 1], characters[_MAX_CHARACTERS]
+        first, last = (first, hidden.start) if shown.start < hidden.start else (hidden.end, last)
+    per_unit = values.shape[1] / end
+    start = min(int(first * per_unit), values.shape[1] - 1)
+    values = values[:, start : max(start + 1, int(np.ceil(last * per_unit)))]
     image_height = 6.2 * values.shape[0] / values.shape[1]
     figure = new_figure(0.95 + (1.9 if y_label else min(_MAX_IMAGE_HEIGHT, max(0.25, image_height))))
     ax = figure.subplots()
-    ax.imshow(values, origin="lower", extent=(0, last, 0, values.shape[0]), aspect="auto", cmap=cmap)
-    ax.set(xlim=(0, last), ylim=(0, values.shape[0]))
+    ax.imshow(values, origin="lower", extent=(first, last, 0, values.shape[0]), aspect="auto", cmap=cmap)
+    ax.set(xlim=(first, last), ylim=(0, values.shape[0]))
     ax.set_xlabel(x_label, fontsize=SMALL)
     ax.tick_params(labelsize=SMALL)
     if y_label:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ from typing_extensions import Self
 
 from lstmkit.data.audio.audio_io import AudioClip, read_audio_blocks
 from lstmkit.data.audio.log_mel import LogMelSpectrogram
+from lstmkit.data.text.bidi import DIRECTIONS, RIGHT_TO_LEFT, to_display
 from lstmkit.data.text.text_pairs import TextPairDataset
 from lstmkit.data.transcripts import KINDS, Transcripts
+from lstmkit.data.vision.line_normalization import VERSION
 from lstmkit.decoding.ctc import min_steps
-from lstmkit.errors import DataError, SettingError
+from lstmkit.errors import DataError, SettingError, listing
 from lstmkit.frontends.base import AlignedFrontEnd
 from lstmkit.frontends.features import FeatureFrontEnd
 from lstmkit.frontends.ink import StrokeFrontEnd
@@ -40,6 +42,14 @@ from lstmkit.progress import Progress
 
 #: The group of settings that counts for each kind of examples.
 SETTING_GROUPS = {"audio": "audio", "features": "audio", "strokes": "audio", "images": "image"}
+_LOW_CONFIDENCE = 0.75  # of the usual confidence
+#: What to check of an example with low confidence.
+_CHECKS = {
+    "images": "check that each image shows one whole text line, upright, sharp, and like those of the training data",
+    "audio": "check that each recording is as loud and clear as those of the training data",
+    "features": "check that the features were computed as those of the training data",
+    "strokes": "check that the strokes are in the order of writing, and y points downward",
+}
 
 
 class TranscriberPredictor(Predictor[TranscriberSettings]):
@@ -48,7 +58,10 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
     Attributes:
         front_end: Converts examples to features.
         alphabet: The characters that it can write, in the order of their classes.
+        reading_order: Direction of the text lines, one of :data:`lstmkit.data.text.bidi.DIRECTIONS`; empty if the
+            network writes in logical order, as of audio, features and strokes, and in models of earlier versions.
         most_frequent_text: Of the training split, for a baseline.
+        usual_confidence: 5 % of the validation examples have a lower mean confidence; 0 if it is unknown.
         pretrained: Weights that training starts from; not saved.
     """
 
@@ -58,10 +71,13 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
         front_end: AlignedFrontEnd,
         alphabet: str,
         most_frequent_text: str,
+        reading_order: str = "",
         pretrained: PretrainedWeights | None = None,
     ) -> None:
         super().__init__(settings)
+        self.reading_order = reading_order
         self.front_end, self.alphabet, self.most_frequent_text = front_end, alphabet, most_frequent_text
+        self.usual_confidence = 0.0
         self.pretrained = pretrained
 
     @property
@@ -98,9 +114,8 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
         """
         encoded = self.front_end.encode(examples.inputs, examples.ids)
         number = {character: i for i, character in enumerate(self.alphabet, 1)}
-        targets = [
-            np.array([number[c] for c in text if c in number], dtype=np.int64) for text in examples.require_texts()
-        ]
+        texts = [displayed(text, self.reading_order) for text in examples.require_texts()]
+        targets = [np.array([number[c] for c in text if c in number], dtype=np.int64) for text in texts]
         for name, features, ids in zip(examples.ids, encoded, targets, strict=True):
             steps, needed = -(-len(features) // self.stride), min_steps(ids.tolist())
             if needed > steps:
@@ -151,6 +166,7 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
                 name,
                 front_end.unit,
                 lambda steps, example=example: front_end.positions(example, steps * self.stride),
+                self.reading_order,
             )
             for characters, name, example in zip(written, examples.ids, examples.inputs, strict=True)
         ]
@@ -170,6 +186,24 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
             (transcription,) = self._transcribe_batch(examples, decoder)
             segments.append(transcription.shifted(start))
         return join_transcriptions(segments, name, self.front_end.unit)
+
+    def low_confidence(self, transcriptions: Sequence[Transcription]) -> str:
+        """A warning that names examples with much less confidence than usual, and images without text; else empty.
+
+        There is none if the usual confidence is unknown.
+        """
+        low = {
+            t.name: "no text" if t.confidence is None else f"{t.confidence:.2f}"
+            for t in transcriptions
+            if (t.confidence is None and self.front_end.kind == "images")
+            or (t.confidence is not None and t.confidence < _LOW_CONFIDENCE * self.usual_confidence)
+        }
+        if not low or not self.usual_confidence:
+            return ""
+        names = listing(f"{name} ({value})" for name, value in low.items())
+        return (
+            f"low confidence in {names}; usual is at least {self.usual_confidence:.2f}: {_CHECKS[self.front_end.kind]}"
+        )
 
     def stream(self, sample_rate: int, name: str) -> StreamingTranscript:
         """A transcript that grows with the audio.
@@ -191,6 +225,8 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
             "reads": self.front_end.kind,
             "alphabet": self.alphabet,
             "usual": self.most_frequent_text,
+            "reading_order": self.reading_order,
+            "usual_confidence": self.usual_confidence,
             "front": self.front_end.state(),
         }
 
@@ -204,12 +240,25 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
             raise ValueError("the alphabet is empty or has repeated characters")
         if not isinstance(most_frequent_text, str):
             raise ValueError("the most frequent text is not a text")
-        front_end = build_front_end(settings, kind)
+        reading_order = state.get("reading_order", "")
+        if reading_order not in ("", *DIRECTIONS):
+            raise ValueError(f"unknown reading order {reading_order!r}")
+        front_end = build_front_end(settings, kind, reading_order)
         front_end.load_state(state["front"])
-        return cls(settings, front_end, alphabet, most_frequent_text)
+        usual_confidence = float(state.get("usual_confidence", 0.0))
+        if not 0 <= usual_confidence <= 1:
+            raise ValueError(f"the usual confidence must be from 0 to 1, got {usual_confidence}")
+        predictor = cls(settings, front_end, alphabet, most_frequent_text, reading_order)
+        predictor.usual_confidence = usual_confidence
+        return predictor
 
 
-def build_front_end(settings: TranscriberSettings, kind: str) -> AlignedFrontEnd:
+def displayed(text: str, reading_order: str) -> str:
+    """The characters in the order in which the network meets them; see :attr:`TranscriberPredictor.reading_order`."""
+    return to_display(text, reading_order).text if reading_order else text
+
+
+def build_front_end(settings: TranscriberSettings, kind: str, reading_order: str) -> AlignedFrontEnd:
     """The front end for one kind of examples, not fitted yet."""
     if kind == "images":
         return TextLineImageFrontEnd(
@@ -218,6 +267,8 @@ def build_front_end(settings: TranscriberSettings, kind: str) -> AlignedFrontEnd
             settings.feature_size,
             settings.dropout,
             settings.image_augmentation,
+            reading_order == RIGHT_TO_LEFT,
+            VERSION if settings.line_normalization else 0,
         )
     steps = FeatureFrontEnd(
         settings.feature_size,

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lstmkit.data.text.bidi import from_display, to_display
 from lstmkit.data.transcripts import Transcripts
 from lstmkit.jobs.common.token_labels import visible_token as shown_token
 from lstmkit.jobs.evaluation import Evaluation
@@ -115,6 +116,20 @@ def unit_label(unit: str) -> str:
     return {"second": "seconds"}.get(unit, unit)
 
 
+def _reading_order_note(reading_order: str, texts: list[str]) -> str:
+    """The direction of the lines, and texts that no image of a line can tell from others; empty for other inputs."""
+    if not reading_order:
+        return ""
+    ambiguous = sum(from_display(to_display(text, reading_order).text, reading_order).text != text for text in texts)
+    note = f" Lines are read {reading_order.replace('-', ' ')}."
+    if ambiguous:
+        note += (
+            f" {ambiguous:,} texts mix directions so that another text has the same image: their parts may come out "
+            "in another order."
+        )
+    return note
+
+
 def _data_section(predictor: TranscriberPredictor, examples: Transcripts) -> Section:
     texts = [text for text in examples.texts if text is not None]
     counts = Counter("".join(texts)).most_common()
@@ -122,6 +137,7 @@ def _data_section(predictor: TranscriberPredictor, examples: Transcripts) -> Sec
         f"{len(examples):,} examples ({examples.kind}), {sum(map(len, texts)):,} characters, {len(counts)} different "
         f"ones; the model's alphabet has {len(predictor.alphabet)}."
     )
+    text += _reading_order_note(predictor.reading_order, texts)
     table = pd.DataFrame(
         {"character": [shown_token(transcription) for transcription, _ in counts], "count": [n for _, n in counts]}
     )

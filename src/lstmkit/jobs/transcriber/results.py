@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from lstmkit.data.batch import Batch, Loader
+from lstmkit.data.text.bidi import Reordered, from_display
 from lstmkit.data.text.text_pairs import TextPairDataset
 from lstmkit.decoding.ctc import AlignedCharacter, LanguageModelScore, forced_align, greedy, prefix_beam_search
 from lstmkit.errors import SettingError
@@ -108,6 +109,7 @@ def to_transcription(
     name: str,
     unit: str,
     to_positions: Callable[[np.ndarray], np.ndarray],
+    reading_order: str = "",
 ) -> Transcription:
     """Characters and words with positions; leading, trailing and repeated spaces are left out.
 
@@ -116,14 +118,17 @@ def to_transcription(
         alphabet: The characters, in the order of their classes.
         name, unit: Of the transcription.
         to_positions: Converts encoder steps to positions.
+        reading_order: Direction of the line in which the characters are displayed; empty if they are in logical order.
     """
-    starts = to_positions(np.array([character.start for character in decoded], dtype=np.float64))
-    ends = to_positions(np.array([character.end for character in decoded], dtype=np.float64))
+    ends = [(character.start, character.end) for character in decoded]
+    positions = np.sort(to_positions(np.array(ends, dtype=np.float64).reshape(-1)).reshape(-1, 2), axis=1).tolist()
+    text = "".join(alphabet[character.id - 1] for character in decoded)
+    logical = from_display(text, reading_order) if reading_order else Reordered(text, list(range(len(text))))
     characters: list[AlignedText] = []
-    for character, start, end in zip(decoded, starts.tolist(), ends.tolist(), strict=True):
-        text = alphabet[character.id - 1]
-        if text != " " or (characters and characters[-1].text != " "):
-            characters.append(AlignedText(text, start, end, character.p))
+    for character, source in zip(logical.text, logical.sources, strict=True):
+        if character != " " or (characters and characters[-1].text != " "):
+            start, end = positions[source]
+            characters.append(AlignedText(character, start, end, decoded[source].p))
     if characters and characters[-1].text == " ":
         characters.pop()
     words = []
@@ -132,7 +137,8 @@ def to_transcription(
             letters = list(group)
             word = "".join(letter.text for letter in letters)
             confidence = float(np.mean([letter.confidence for letter in letters]))
-            words.append(AlignedText(word, letters[0].start, letters[-1].end, confidence))
+            start, end = min(letter.start for letter in letters), max(letter.end for letter in letters)
+            words.append(AlignedText(word, start, end, confidence))
     text = "".join(character.text for character in characters)
     return Transcription(name, text, unit, tuple(words), tuple(characters))
 

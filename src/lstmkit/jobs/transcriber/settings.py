@@ -66,6 +66,15 @@ class TranscriberSettings(JobSettings):
     height: int = setting(
         "height of text-line images in pixels, a multiple of 4", default=48, group="image", low=8, high=512
     )
+    reading_order: str = setting(
+        "direction of the text in images; auto = that of most letters of the training texts",
+        default="auto",
+        group="image",
+        choices=("auto", "left-to-right", "right-to-left"),
+    )
+    line_normalization: bool = setting(
+        "find the page in an image, deskew the text line and crop it to its ink", default=True, group="image"
+    )
     conv_channels: int = setting(
         "channels of the first convolution over images; doubled in the second", default=24, group="image", low=1
     )
