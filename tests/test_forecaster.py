@@ -113,7 +113,7 @@ def test_forecasts_of_counts_are_not_negative():
         (wave(50), {}, "whole numbers from 0 up"),
         (-poisson_counts(50) - 1, {}, "whole numbers from 0 up"),
         (poisson_counts(50) + 1, {"log_transform": True}, "drop log_transform"),
-        (poisson_counts(50), {"centering": "mean"}, "centering must be none, got 'mean'"),
+        (poisson_counts(50), {"centering": "mean"}, "give centering=none, not 'mean'"),
     ],
 )
 def test_values_that_are_not_counts_are_refused(values: np.ndarray, options: dict, phrase: str):
@@ -520,7 +520,7 @@ def test_logarithms_need_values_above_zero(value: float):
         fitted.evaluate,
     ):
         with pytest.raises(
-            DataError, match="series 'b' has values at or below 0, which log_transform=true cannot take"
+            DataError, match="series 'b' has values at or below 0, which log_transform=True cannot take"
         ):
             refuse(bad)
 

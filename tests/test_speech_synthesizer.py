@@ -514,12 +514,15 @@ def test_unknown_characters(synthesizer: SpeechSynthesizer):
     assert "left out: ! ß 😀" in synthesizer.to_text([strange])
     with pytest.raises(DataError, match="text 2 has no known character: use some of ahno"):
         synthesizer.predict(["oh", "123"])
-    with pytest.raises(DataError, match="there is no text to synthesize"):
+    with pytest.raises(DataError, match="the text is empty"):
         synthesizer.predict(["", " "])
 
 
 def test_texts_of_a_file_or_of_recordings(synthesizer: SpeechSynthesizer, tmp_path: Path):
     (tmp_path / "texts.txt").write_text("oh\n\nah  no\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"texts\.txt, line 2 is blank: write a text there, or remove the line"):
+        synthesizer.predict(tmp_path / "texts.txt")
+    (tmp_path / "texts.txt").write_text("oh\nah  no\n\n", encoding="utf-8")
     assert [speech.text for speech in synthesizer.predict(tmp_path / "texts.txt")] == ["oh", "ah no"]
     assert [speech.text for speech in synthesizer.predict(voice(2))] == ["ah", "oh no"]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lstmkit.data.files import check_regular_file
 from lstmkit.errors import DataError
 
 #: Encodings of text: UTF-8 with or without a byte order mark, or UTF-16 with one; other bytes are refused, or Latin-1.
@@ -56,12 +57,11 @@ def check_format(path: Path, formats: Sequence[DataFormat]) -> Path:
     """Return ``path`` if its ending is one of the formats.
 
     Raises:
-        DataError: It is not. The message lists the endings that are.
+        DataError: It is not, and the message lists the endings that are. Or there is no such file.
     """
     if any(each.matches(path) for each in formats):
         return path
-    if path.is_dir():
-        raise DataError(f"{path} is a folder: give a file")
+    check_regular_file(path)
     raise DataError(f"{path}: unsupported file format: give {_listed(formats)}")
 
 
