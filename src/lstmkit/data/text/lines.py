@@ -126,8 +126,12 @@ def _not_utf8(path: Path) -> str:
     return f"{path.name} is not UTF-8: save the file as UTF-8"
 
 
-def read_prompts(data: object) -> list[str]:
+def read_prompts(data: object, name: str = "") -> list[str]:
     """Lines of a text that each get an answer. Blank lines at the end are no lines.
+
+    Args:
+        data: What :func:`read_text` reads.
+        name: Name of the text in messages; by default that of the file.
 
     Raises:
         DataError: As :func:`read_text`; or a line is blank.
@@ -141,7 +145,7 @@ def read_prompts(data: object) -> list[str]:
         lines.pop()
     for number, line in enumerate(lines, 1):
         if not line.strip():
-            raise DataError(f"{text.name}, line {number} is blank: write a text there, or remove the line")
+            raise DataError(f"{name or text.name}, line {number} is blank: write a text there, or remove the line")
     return lines
 
 

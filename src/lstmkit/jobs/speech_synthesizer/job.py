@@ -121,7 +121,7 @@ class SpeechSynthesizer(SpeechSettings, Job[SpeechPredictor]):
         if self.has_recordings(data):
             return list(self.read(data).texts)
         lines = [" ".join(line.split()) for line in read_sources(data, wording=_WORDING)]
-        return read_prompts(lines)
+        return read_prompts(lines, Path(data).name if isinstance(data, (str, os.PathLike)) else "")
 
     @staticmethod
     def has_recordings(data: Any) -> bool:
