@@ -23,7 +23,7 @@ endif
 help:
 	@echo "make demo   fit, backtest and forecast a real series (under two minutes after set-up)"
 	@echo "make test   the test suite, with a fixed sample of the slowest cases"
-	@echo "make fuzz   the readers on damaged files, FUZZ=100000 of them or as many as you say"
+	@echo "make fuzz   the readers on damaged files, FUZZ=1000000 of them or as many as you say"
 	@echo "make test-all  every case, and the numeric tests again as on older CPUs"
 	@echo "make lint   ruff, clang-format, pyright and the documentation"
 	@echo "make docs   the documentation site in build/site"
@@ -62,7 +62,7 @@ test-all: $(READY)
 	@$(BIN)/pytest -n 2 --durations 8 --complete
 
 # A file that fails is kept in build/fuzz.
-FUZZ ?= 100000
+FUZZ ?= 1000000
 fuzz: $(READY)
 	@mkdir -p build/fuzz
 	@FUZZ=$(FUZZ) FUZZ_FOLDER=build/fuzz $(BIN)/pytest -n 2 tests/test_hostile_files.py

@@ -117,7 +117,7 @@ def my_job(checkout: Path) -> Path:
     for path in folder.glob("*.py"):
         text = path.read_text(encoding="utf-8").replace("tagger", "my_job").replace("Tagger", "MyJob")
         path.write_text(text, encoding="utf-8")
-    edit(folder / "settings.py", r"^    old_settings: ClassVar = \{(?:.|\n)*?^    \}\n", "")
+    edit(folder / "settings.py", r"^    old_settings: ClassVar\[.*?\] = \{(?:.|\n)*?^    \}\n", "")
     return folder
 
 

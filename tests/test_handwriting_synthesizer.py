@@ -688,7 +688,7 @@ def test_it_learns_a_square():
 def test_command_line(text_job: HandwritingSynthesizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The command line writes a file of texts as an SVG page with titles, and a picture."""
     text_job.save(tmp_path / "run")
-    (tmp_path / "texts.txt").write_text("ab\n\nc\n")
+    (tmp_path / "texts.txt").write_text("ab\nc\n")
     arguments = [
         "lstmkit",
         "predict",
