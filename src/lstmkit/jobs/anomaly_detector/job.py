@@ -14,6 +14,7 @@ from lstmkit.data.batch import Source
 from lstmkit.data.series.sensor_series import Columns, SensorSeries, SensorSeriesSet, read_sensor_series
 from lstmkit.errors import DataError
 from lstmkit.evaluation.anomaly_thresholds import TAIL
+from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.jobs.anomaly_detector import metrics, report
 from lstmkit.jobs.anomaly_detector.plots import anomaly_figure
 from lstmkit.jobs.anomaly_detector.predictor import AnomalyPredictor
@@ -224,6 +225,7 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
             tuple(self._notes(labels)),
             results,
             ("Sub-PCA",) if self._fitted_to is None else (),
+            ScoredExamples(len(labels), "series"),
         )
 
     def _notes(self, labels: list[np.ndarray]) -> list[str]:

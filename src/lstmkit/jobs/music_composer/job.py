@@ -14,6 +14,7 @@ from lstmkit.data.batch import Batches, Loader
 from lstmkit.data.music.midi import N_KEYS, note_name
 from lstmkit.data.music.piano_rolls import PianoRollDataset, PianoRolls, Piece, read_piano_rolls, shift_right, skyline
 from lstmkit.errors import DataError
+from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.splitting import random_split
 from lstmkit.jobs.evaluation import Evaluation
@@ -194,7 +195,9 @@ class MusicComposer(ComposerSettings, Job[ComposerPredictor]):
             f"{len(details):,} steps of {len(test):,} pieces. Nats: the sum over the 88 keys, the mean over all steps. "
             "The first step of a piece is predicted from silence; the last column leaves it out.",
         )
-        return Evaluation(pd.DataFrame(rows), dict.fromkeys(_METRICS, "low"), details, notes)
+        own = [float(of_piece.sum()) for of_piece in next(iter(nll.values()))]
+        examples = ScoredExamples.ratio("pieces", np.array(own), np.array(lengths))
+        return Evaluation(pd.DataFrame(rows), dict.fromkeys(_METRICS, "low"), details, notes, examples=examples)
 
     def report_sections(self, examples: PianoRolls) -> list[Section]:
         return report.sections(self.predictor, self.evaluation, examples)

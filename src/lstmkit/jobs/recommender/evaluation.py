@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data.sessions import Sessions
+from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.recommender.baselines import Histories, build_baselines
 from lstmkit.jobs.recommender.metrics import (
@@ -73,7 +74,14 @@ def evaluate_recommender(
         notes,
         EvaluatedSessions(test, queries),
         ("item-kNN", "Markov chain") if train_sessions is None else (),
+        _scored_sessions(queries, model_ranks, settings.eval_k),
     )
+
+
+def _scored_sessions(queries: RankingQueries, ranks: np.ndarray, k: int) -> ScoredExamples:
+    """The sessions with the recall at ``k`` of any of them."""
+    _, session = np.unique(queries.session_index, return_inverse=True)
+    return ScoredExamples.ratio("sessions", np.bincount(session, ranks <= k), np.bincount(session))
 
 
 def _details(

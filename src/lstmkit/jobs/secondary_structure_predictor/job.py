@@ -175,6 +175,7 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
             self._notes(test),
             outputs=(test, predicted),
             missing_baselines=("windowed logistic regression",) if self._train_split is None else (),
+            examples=metrics.scored_examples(test, alphabets[0], states[alphabets[0]]),
         )
 
     def _notes(self, test: ProteinChains) -> tuple[str, ...]:

@@ -217,6 +217,7 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
             pd.DataFrame({"example": list(test.ids), "text": references} | texts),
             tuple(notes),
             outputs=(test, transcriptions),
+            examples=metrics.scored_examples(next(iter(texts.values())), references),
         )
 
     def report_sections(self, examples: Transcripts) -> list[Section]:
