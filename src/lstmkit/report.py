@@ -24,7 +24,8 @@ from PIL import Image, ImageChops
 from lstmkit.training.checkpoint import write_bytes
 
 _MAX_TABLE_ROWS = 50  # rows of a table shown on the page; the CSV download has all of them
-_NUMERIC_KINDS = ("integer", "integer-na", "floating", "mixed-integer-float")  # from pandas' infer_dtype
+_MIXED = "mixed-integer-float"  # of pandas' infer_dtype: different quantities, which share no decimals
+_NUMERIC_KINDS = ("integer", "integer-na", "floating", _MIXED)
 _MISSING_GLYPH = "▯"
 _MIN_WITHOUT_EXPONENT, _MAX_WITHOUT_EXPONENT = 1e-7, 1e15  # in a column of numbers
 _DPI = 200  # of a figure in the file
@@ -140,6 +141,17 @@ def _one_line(text: str) -> str:
     return "".join(c for c in " ".join(text.split()) if c.isprintable())
 
 
+def quantities(title: str, values: Mapping[str, float]) -> pd.DataFrame:
+    """A table of different quantities, one a row: whole numbers stay whole beside fractions.
+
+    >>> print(format_table(quantities("all data", {"recordings": 12, "minutes": 0.25})))
+    all data    count
+    recordings     12
+    minutes      0.25
+    """
+    return pd.DataFrame({title: list(values), "count": pd.Series([*values.values()], dtype=object)})
+
+
 # ---- numbers -------------------------------------------------------------------------------------------------------
 
 
@@ -208,9 +220,10 @@ def _format_cells(table: pd.DataFrame, best: Mapping[str, str], in_rows: bool = 
     best_of_rows = _best_columns(table, best) if in_rows else {}
     columns, column_cells = [], []
     for name, column in table.items():
-        numeric = pd.api.types.infer_dtype(column) in _NUMERIC_KINDS
+        kind = pd.api.types.infer_dtype(column)
+        numeric = kind in _NUMERIC_KINDS
         values = [float("nan") if pd.isna(v) else v for v in column] if numeric else list(column)
-        texts = numbers(values) if numeric else _format_values(values)
+        texts = numbers(values) if numeric and kind != _MIXED else _format_values(values)
         best_rows = best_of_rows.get(str(name), set())
         if str(name) in best and numeric and not in_rows:
             best_rows = _best_rows(values, best[str(name)])

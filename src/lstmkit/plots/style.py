@@ -69,6 +69,20 @@ def legend(figure: Figure, handles: Mapping[str, Artist], title: str = "") -> No
         box.get_title().set(fontsize=SMALL + 2, fontweight="bold", parse_math=False)
 
 
+def note_selection(figure: Figure, count: int, name: str, which: str = "the first") -> Figure:
+    """Write below a figure of one prediction how many there are: "the first of 20 texts".
+
+    Args:
+        figure: The figure; it is returned.
+        count: Number of predictions; nothing is written if there is only one.
+        name: What they are, in the plural.
+        which: Which of them is drawn.
+    """
+    if count > 1:
+        figure.supxlabel(f"{which} of {count:,} {name}", x=0.01, ha="left", fontsize=SMALL, color=DIM)
+    return figure
+
+
 def style_axes(ax: Axes) -> None:
     """Apply the house style: light grid, no top and right spines, tick numbers without offsets or exponents."""
     ax.spines[["top", "right"]].set_visible(False)

@@ -25,6 +25,7 @@ from lstmkit.jobs.anomaly_detector.streaming import StreamingDetector
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.look.traces import ExampleSequence
+from lstmkit.plots.style import note_selection
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 
@@ -197,7 +198,8 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
 
     def plot(self, data: Any, predictions: list[AnomalyResult]) -> Figure:
         """The series with the most alarms."""
-        return anomaly_figure(max(predictions, key=lambda result: int(result.alarms.sum())))
+        figure = anomaly_figure(max(predictions, key=lambda result: int(result.alarms.sum())))
+        return note_selection(figure, len(predictions), "series", "the one with the most alarms")
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 

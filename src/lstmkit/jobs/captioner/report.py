@@ -10,7 +10,7 @@ from lstmkit.jobs.captioner.plots import caption_attention_figure, captions_figu
 from lstmkit.jobs.captioner.predictor import CaptionerPredictor
 from lstmkit.jobs.captioner.visual_input import INPUT_KINDS
 from lstmkit.jobs.evaluation import Evaluation
-from lstmkit.report import Section
+from lstmkit.report import Section, quantities
 
 _NUM_EXAMPLES = 9
 _NUM_ATTENTION_FIGURES = 3
@@ -55,4 +55,4 @@ def _data(predictor: CaptionerPredictor, examples: CaptionedMedia) -> Section:
         "tokens in the vocabulary": len(predictor.tokenizer),
     }
     notes = " ".join(f"{note}." for note in examples.notes)
-    return Section("The data", notes, pd.DataFrame({"data": list(counts), "count": list(counts.values())}))
+    return Section("The data", notes, quantities("data", counts))

@@ -133,7 +133,7 @@ def interval_coverage_figure(forecasts: pd.DataFrame, model: str, levels: Sequen
         model: Column of the point forecast.
         levels: Interval levels in percent.
     """
-    figure = new_figure(3.5, width=5)
+    figure = new_figure(3.5)
     ax = figure.subplots()
     ax.plot([0, 100], [0, 100], color=GRAY, linestyle=DASHES[1], linewidth=1)
     ax.text(4, 34, "intervals\ntoo wide", color=DIM, fontsize=SMALL)
@@ -142,7 +142,7 @@ def interval_coverage_figure(forecasts: pd.DataFrame, model: str, levels: Sequen
     ax.plot(list(covered), list(covered.values()), color=BLUE, marker="o", linewidth=1.6)
     lines = [f"{n} %: observed " + ("–" if np.isnan(share) else f"{share:.1f} %") for n, share in covered.items()]
     ax.text(1.06, 1, "\n".join(lines), fontsize=SMALL + 1, linespacing=1.6, va="top", transform=ax.transAxes)
-    ax.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
+    ax.set(xlim=(0, 100), ylim=(0, 100), aspect="equal", anchor="W")
     ax.set_xlabel("nominal coverage, %", fontsize=SMALL)
     ax.set_ylabel("observed coverage, %", fontsize=SMALL)
     style_axes(ax)

@@ -25,6 +25,7 @@ from lstmkit.jobs.music_composer.predictor import ComposerPredictor
 from lstmkit.jobs.music_composer.results import Composition
 from lstmkit.jobs.music_composer.settings import ComposerSettings
 from lstmkit.look.traces import ExampleSequence
+from lstmkit.plots.style import note_selection
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 
@@ -162,7 +163,8 @@ class MusicComposer(ComposerSettings, Job[ComposerPredictor]):
     def plot(self, data: Any, predictions: list[Composition]) -> Figure:
         """The piano roll of the first composition."""
         first = predictions[0]
-        return piano_roll_figure(first.roll, first.is_given, first.name)
+        figure = piano_roll_figure(first.roll, first.is_given, first.name)
+        return note_selection(figure, len(predictions), "pieces")
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 

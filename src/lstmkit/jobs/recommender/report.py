@@ -14,7 +14,7 @@ from lstmkit.jobs.recommender.metrics import UNRANKED, recall
 from lstmkit.jobs.recommender.plots import recall_figure, recommendations_figure
 from lstmkit.jobs.recommender.predictor import RecommenderPredictor
 from lstmkit.jobs.recommender.results import Recommendation
-from lstmkit.report import Section
+from lstmkit.report import Section, quantities
 
 _MAX_LIST_LENGTH = 50  # of the drawn recall curve
 _NUM_POPULARITY_GROUPS = 4
@@ -121,7 +121,7 @@ def _data_section(predictor: RecommenderPredictor, notes: Sequence[str]) -> Sect
         "occurrences of the most popular item": int(counts.max()),
     }
     text = " ".join([*(f"{note.rstrip('.')}." for note in notes), "The catalog has only items of the training split."])
-    return Section("Training data", text, pd.DataFrame({"training split": list(rows), "count": list(rows.values())}))
+    return Section("Training data", text, quantities("training split", rows))
 
 
 def session_figure(sessions: Sessions, recommendations: Sequence[Recommendation]) -> Figure:

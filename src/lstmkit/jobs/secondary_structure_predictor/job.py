@@ -21,6 +21,7 @@ from lstmkit.jobs.secondary_structure_predictor.predictor import StructurePredic
 from lstmkit.jobs.secondary_structure_predictor.results import SecondaryStructure
 from lstmkit.jobs.secondary_structure_predictor.settings import SecondaryStructureSettings
 from lstmkit.look.traces import ExampleSequence
+from lstmkit.plots.style import note_selection
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 
@@ -139,7 +140,8 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
         """The first chain: helices, strands, and the confidence of each residue's state."""
         first = predictions[0]
         confidence = first.confidence(self.predictor.state_alphabets[0])
-        return chain_figure(first.sequence, first.states, confidence, first.id)
+        figure = chain_figure(first.sequence, first.states, confidence, first.id)
+        return note_selection(figure, len(predictions), "chains")
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from lstmkit.jobs.transcriber.results import CTCDecoder, Transcription, to_recor
 from lstmkit.jobs.transcriber.settings import TranscriberSettings
 from lstmkit.jobs.transcriber.streaming import StreamingTranscript
 from lstmkit.look.traces import ExampleSequence
+from lstmkit.plots.style import note_selection
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 from lstmkit.training.train import seeded
@@ -179,7 +180,8 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
 
     def plot(self, data: Any, predictions: list[Transcription]) -> Figure:
         """The first example and the position of each character."""
-        return report.alignment_figure(self.predictor, self.read(data), predictions[0], 0)
+        figure = report.alignment_figure(self.predictor, self.read(data), predictions[0], 0)
+        return note_selection(figure, len(predictions), "examples")
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 
