@@ -340,8 +340,8 @@ def label_time(ax: Axes, steps: int, labels: Sequence[str] | None) -> None:
     elif steps <= small_width:
         style = {"fontsize": _SMALLEST}
     else:
-        style = {"fontsize": _SMALLEST, "rotation": 90}
-        spacing = math.ceil(steps / upright)
+        style = {"fontsize": _SMALLEST, "rotation": 90 if upright > small_width else 0}
+        spacing = math.ceil(steps / max(upright, small_width))
     shown = texts[::spacing]
     ax.set_xticks(range(0, steps, spacing), shown, parse_math=False, **style)
     if spacing > 1 and not scale:

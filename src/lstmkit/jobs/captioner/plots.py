@@ -81,7 +81,8 @@ def _clip_attention_figure(clip: Any, tokens: Sequence[str], attention: np.ndarr
             [f"{token}  {clip.times[t]:.1f} s" for token, t in zip(tokens, attended, strict=True)],
         ],
     )
-    figure.suptitle(textwrap.shorten(caption, 90, placeholder=" …"), fontsize=SMALL + 1, parse_math=False)
+    title = textwrap.shorten(caption, 70, placeholder=" …")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=SMALL + 1, parse_math=False)
     return figure
 
 

@@ -15,6 +15,8 @@ from lstmkit.report import Section, quantities
 _NUM_EXAMPLES = 9
 _NUM_ATTENTION_FIGURES = 3
 
+_ATTENTION_TEXT = "The picture fades where a token has little attention. Each is scaled to the largest weight in it."
+
 
 def sections(predictor: CaptionerPredictor, evaluation: Evaluation | None, examples: CaptionedMedia) -> list[Section]:
     """Results, example captions with their attention, and the data.
@@ -44,7 +46,8 @@ def _example_sections(predictor: CaptionerPredictor, examples: CaptionedMedia, p
     for item, caption in list(zip(first.inputs, captions, strict=True))[:_NUM_ATTENTION_FIGURES]:
         figure = caption_attention_figure(item, caption.tokens, caption.attention, caption.text)
         alt = f"Attention of each token of “{caption.text}”"
-        sections.append(Section(f"Attention: {caption.name}", figure=figure, caption=alt))
+        text = "" if len(sections) > 1 or first.kind == "features" else _ATTENTION_TEXT
+        sections.append(Section(f"Attention: {caption.name}", text, figure=figure, caption=alt))
     return sections
 
 

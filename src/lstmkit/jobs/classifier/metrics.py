@@ -123,7 +123,7 @@ def log_loss(probabilities: np.ndarray, targets: np.ndarray) -> float:
 
 def expected_calibration_error(probabilities: np.ndarray, targets: np.ndarray) -> float:
     """Mean difference between predicted probability and observed frequency, over bins (Naeini et al. 2015)."""
-    return reliability(*confidences_and_outcomes(probabilities, targets)).error
+    return round(reliability(*confidences_and_outcomes(probabilities, targets)).error, 12)  # no residue of rounding
 
 
 def calibration_summary(probabilities: Probabilities, targets: np.ndarray, temperature: float) -> str:
