@@ -19,6 +19,7 @@ from lstmkit.lab import corpora, grid
 from lstmkit.lab.cell_variants import KINDS, count_parameters, hidden_size_for_budget, initialize_gate_biases
 from lstmkit.lab.corpora import Corpus, Sequences
 from lstmkit.lab.long_lag import LongLagSettings, build, count_errors, run_all, summary
+from lstmkit.lab.long_lag import figure as lag_figure
 from lstmkit.lab.synthetic_tasks import (
     TASKS,
     Adding,
@@ -407,3 +408,12 @@ def test_digits_are_read_pixel_by_pixel():
     outputs[:, -1, 5] = 1
     assert data.is_correct is not None
     assert data.is_correct(outputs, batch).tolist() == [True, False, False]
+
+
+def test_published_figures_of_several_lengths_have_rows_of_their_own():
+    settings = LongLagSettings(task="adding", kinds=("LSTM",), lengths=(100,))
+    rows = pd.DataFrame([{"kind": "LSTM", "length": 100, "wrong": 3, "solved": True, "sequences": 5000}])
+    published = [{"name": "LSTM, 1997", "length": length, "sequences": 70_000} for length in (100, 500)]
+    (left, _) = lag_figure(rows, settings, published).axes
+    names = [label.get_text() for label in left.get_yticklabels()]
+    assert names == ["LSTM", "LSTM, 1997, T = 100", "LSTM, 1997, T = 500"]

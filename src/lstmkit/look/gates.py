@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -334,7 +335,8 @@ def label_time(ax: Axes, steps: int, labels: Sequence[str] | None) -> None:
     scale = len(set(texts)) == steps and all(text[0] in "+-.0123456789" for text in texts)
     width, small_width = (_AXIS_WIDTH / (size * (0.009 * longest + 0.003)) for size in (SMALL, _SMALLEST))
     upright = _AXIS_WIDTH / (0.017 * _SMALLEST)
-    spacing, style = 1, {"fontsize": SMALL}
+    style: dict[str, Any] = {"fontsize": SMALL}
+    spacing = 1
     if scale or steps <= width:
         spacing = math.ceil(steps / max(1, int(width)))
     elif steps <= small_width:

@@ -70,8 +70,8 @@ def backtest(
     directions = dict.fromkeys(("MASE", "sMAPE", "MAE", "RMSE", "CRPS"), "low")
     directions |= {f"coverage-{level}": f"near:{level}" for level in levels}
     windows, mase = mase_of_windows(forecasts, history, label, season)
-    examples = ScoredExamples(windows, "windows", mase)
-    return Evaluation(table, directions, forecasts, tuple(notes), examples=examples)
+    scored = ScoredExamples(windows, "windows", mase)
+    return Evaluation(table, directions, forecasts, tuple(notes), examples=scored)
 
 
 def unseen_windows(predictor: ForecasterPredictor, series: SeriesSet) -> ForecastExamples:

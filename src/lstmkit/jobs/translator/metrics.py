@@ -49,7 +49,7 @@ def evaluate_translations(
         f"{settings.length_penalty:g}.",
         *signatures(test.targets),
     ]
-    bleu = bleu_of_rows(_metrics(test.targets)["BLEU"], next(iter(translations.values())), [test.targets])
+    bleu = bleu_of_rows(BLEU(tokenize=bleu_tokenizer(test.targets)), next(iter(translations.values())), [test.targets])
     examples = ScoredExamples(len(test), "sentences", bleu)
     return Evaluation(pd.DataFrame(rows), DIRECTIONS, details, tuple(notes), None, missing, examples)
 
