@@ -61,6 +61,10 @@ def open_page(browser: Any, page: Path, width: int) -> None:
     browser.get(page.as_uri())
 
 
+def test_a_page_is_small(page: Path):
+    assert page.stat().st_size < 800_000, "four layers and directions of 96 steps"
+
+
 @pytest.mark.parametrize("width", [360, 1280])
 def test_images_load_and_nothing_overflows(browser: Any, page: Path, width: int):
     open_page(browser, page, width)

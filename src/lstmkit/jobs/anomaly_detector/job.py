@@ -199,7 +199,7 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
     def plot(self, data: Any, predictions: list[AnomalyResult]) -> Figure:
         """The series with the most alarms."""
         figure = anomaly_figure(max(predictions, key=lambda result: int(result.alarms.sum())))
-        return note_selection(figure, len(predictions), "series", "the one with the most alarms")
+        return note_selection(figure, len(predictions), "series", which="the one with the most alarms")
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 

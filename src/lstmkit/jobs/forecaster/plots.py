@@ -25,6 +25,7 @@ from lstmkit.plots.style import (
     legend,
     line_style,
     new_figure,
+    note_selection,
     style_axes,
     truncated,
 )
@@ -58,7 +59,8 @@ def forecast_figure(
         baselines: Further columns of ``forecasts`` to draw as lines.
         n_series: Number of series to draw, the first ones of ``forecasts``.
     """
-    names = list(dict.fromkeys(forecasts["unique_id"]))[:n_series]
+    all_names = list(dict.fromkeys(forecasts["unique_id"]))
+    names = all_names[:n_series]
     rows = max(len(names), 1)
     figure = new_figure(3.3 if rows == 1 else 1 + 1.5 * rows)
     axes = list(figure.subplots(rows, 1, squeeze=False)[:, 0])
@@ -80,7 +82,7 @@ def forecast_figure(
     handles |= {f"{level} % interval": Patch(color=color) for level, color in reversed(_bands(levels).items())}
     handles |= {name: Line2D([], [], linewidth=1.2, **line_style(i + 1)) for i, name in enumerate(baselines)}
     legend(figure, handles, title)
-    return figure
+    return note_selection(figure, len(all_names), "series", drawn=len(names))
 
 
 def error_by_step_figure(forecasts: pd.DataFrame, models: Sequence[str]) -> Figure:

@@ -13,6 +13,7 @@ from lstmkit.jobs.image_generator.generation import generate, reconstruct
 from lstmkit.jobs.image_generator.plots import drawing_steps_figure, image_grid_figure
 from lstmkit.jobs.image_generator.predictor import ImageGeneratorPredictor
 from lstmkit.jobs.image_generator.results import GeneratedImage
+from lstmkit.plots.style import note_selection
 from lstmkit.report import Section, quantities
 
 _NUM_STEP_FIGURES = 5  # images drawn step by step
@@ -22,13 +23,14 @@ _NUM_GENERATED, _MAX_GENERATED = 40, 100
 def steps_figure(predictor: ImageGeneratorPredictor, generated: Sequence[GeneratedImage]) -> Figure:
     """The first images, glimpse by glimpse."""
     first = generated[:_NUM_STEP_FIGURES]
-    return drawing_steps_figure(
+    figure = drawing_steps_figure(
         [generated_image.label or generated_image.name for generated_image in first],
         [generated_image.canvases for generated_image in first],
         [generated_image.windows for generated_image in first],
         [generated_image.original for generated_image in first],
         predictor.settings.write_size,
     )
+    return note_selection(figure, len(generated), "images", drawn=len(first))
 
 
 def sections(predictor: ImageGeneratorPredictor, evaluation: Evaluation | None, images: Images) -> list[Section]:

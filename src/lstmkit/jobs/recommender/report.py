@@ -14,6 +14,7 @@ from lstmkit.jobs.recommender.metrics import UNRANKED, recall
 from lstmkit.jobs.recommender.plots import recall_figure, recommendations_figure
 from lstmkit.jobs.recommender.predictor import RecommenderPredictor
 from lstmkit.jobs.recommender.results import Recommendation
+from lstmkit.plots.style import note_selection
 from lstmkit.report import Section, quantities
 
 _MAX_LIST_LENGTH = 50  # of the drawn recall curve
@@ -133,4 +134,5 @@ def session_figure(sessions: Sessions, recommendations: Sequence[Recommendation]
         title = f"{recommendation.session}: {ellipsis}{', '.join(items[-_NUM_ITEMS:])}"
         panels[title] = (recommendation.items[:10], values[:10])
     has_probabilities = bool(recommendations) and recommendations[0].probabilities is not None
-    return recommendations_figure(panels, "probability" if has_probabilities else "score")
+    figure = recommendations_figure(panels, "probability" if has_probabilities else "score")
+    return note_selection(figure, len(recommendations), "sessions", drawn=_NUM_DRAWN)
