@@ -417,3 +417,15 @@ def test_published_figures_of_several_lengths_have_rows_of_their_own():
     (left, _) = lag_figure(rows, settings, published).axes
     names = [label.get_text() for label in left.get_yticklabels()]
     assert names == ["LSTM", "LSTM, 1997, T = 100", "LSTM, 1997, T = 500"]
+
+
+def test_cells_of_several_depths_and_directions_have_a_line_each():
+    rows = [
+        {"cell": cell, "layers": layers, "directions": directions, "fraction of data": 1.0, "test": 1.0, "seeds": 3}
+        for cell in ("GRU", "LSTM")
+        for layers in (1, 2, 3)
+        for directions in (1, 2)
+    ]
+    figure = grid.figure(pd.DataFrame(rows).assign(**{"from": 0.9, "to": 1.1}), "nats")
+    lines = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert lines == ["GRU, directions 1", "GRU, directions 2", "LSTM, directions 1", "LSTM, directions 2"]
