@@ -226,11 +226,11 @@ def _lines(table: pd.DataFrame, x_column: str, unit: str) -> Figure:
     ax = figure_.subplots()
     handles: dict[str, Any] = {}
     others = [name for name in _X_COLUMNS if name != x_column and table[name].nunique() > 1]
-    for i, ((cell, *values), group) in enumerate(table.groupby(["cell", *others], sort=False)):
+    for i, (_, group) in enumerate(table.groupby(["cell", *others], sort=False)):
         half, style = (group["to"] - group["test"]).fillna(0), {"marker": MARKERS[i % len(MARKERS)], **line_style(i)}
         bars = ax.errorbar(group[x_column], group["test"], yerr=half, capsize=3, **style)
-        line = ", ".join([cell, *(f"{name} {value:g}" for name, value in zip(others, values, strict=True))])
-        handles[line] = bars.lines[0]
+        first = group.iloc[0]
+        handles[", ".join([first["cell"], *(f"{name} {first[name]:g}" for name in others)])] = bars.lines[0]
     style_axes(ax)
     if x_column == "fraction of data":
         ax.set_xscale("log")
