@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from lstmkit import LSTM
 from lstmkit.look import ExampleSequence, write_inspection_page
+from lstmkit.report import Section, write_report
 
 BROWSER = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -59,6 +61,10 @@ def open_page(browser: Any, page: Path, width: int) -> None:
     browser.get(page.as_uri())
 
 
+def test_a_page_is_small(page: Path):
+    assert page.stat().st_size < 800_000, "four layers and directions of 96 steps"
+
+
 @pytest.mark.parametrize("width", [360, 1280])
 def test_images_load_and_nothing_overflows(browser: Any, page: Path, width: int):
     open_page(browser, page, width)
@@ -98,3 +104,29 @@ def contrast_with_white(color: str) -> float:
     parts = [int(part) / 255 for part in color[color.index("(") + 1 : -1].split(",")[:3]]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
     return 1.05 / (np.dot([0.2126, 0.7152, 0.0722], linear) + 0.05)
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_a_table_of_many_columns_and_long_names_scrolls_in_its_box(browser: Any, tmp_path: Path, width: int):
+    names = ["a model with a name that is longer than most names of models are", "b" * 90]
+    scores = pd.DataFrame({"model": names} | {f"score number {i}": [0.5, 0.25] for i in range(300)})
+    write_report(tmp_path / "wide.html", "Wide", ["A lead."], [Section("Scores", table=scores)], {})
+    open_page(browser, tmp_path / "wide.html", width)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    box = browser.find_element("css selector", ".wide")
+    assert browser.execute_script("return arguments[0].scrollWidth > 10 * arguments[0].clientWidth", box)
+    last = box.find_elements("css selector", "thead th")[-1]
+    visible = "const box = arguments[0].getBoundingClientRect(), cell = arguments[1].getBoundingClientRect();"
+    visible += "return box.left <= cell.left && cell.right <= box.right + 1"
+    assert not browser.execute_script(visible, box, last)
+    browser.execute_script("arguments[0].scrollLeft = arguments[0].scrollWidth", box)
+    assert browser.execute_script(visible, box, last), "its last column can be reached"
+
+
+def test_a_wide_window_is_used(browser: Any, tmp_path: Path):
+    scores = pd.DataFrame({"model": ["LSTM"]} | {f"score {i}": [0.5] for i in range(10)})
+    write_report(tmp_path / "wide.html", "Wide", [], [Section("Scores", table=scores)], {})
+    open_page(browser, tmp_path / "wide.html", 1280)
+    box = browser.find_element("css selector", ".wide")
+    assert browser.execute_script("return arguments[0].scrollWidth <= arguments[0].clientWidth", box)
+    assert 1000 < browser.execute_script("return document.body.clientWidth") <= 1110

@@ -42,6 +42,7 @@ from lstmkit.modules.encoders import TokenEncoder
 from lstmkit.modules.pooling import POOLS, AttentionPool, build_pool
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.plots.classification import (
+    AttributedText,
     confusion_figure,
     reliability_figure,
     series_attribution_figure,
@@ -693,8 +694,8 @@ def test_figures():
     confidences = np.array([0.1, 0.9])
     curves = {"calibrated": (confidences, confidences), "before": (confidences, confidences / 2)}
     assert len(reliability_figure(curves).axes[0].lines) == 3
-    figure = text_attribution_figure(["good", "$not", "film"], [0.4, -0.5, 0.0], "praise: 0.9")
-    assert [text.get_text() for text in figure.axes[0].texts] == ["good", "$not", "film"]
+    figure = text_attribution_figure([AttributedText("praise: 0.9", ["good", "$not", "film"], [0.4, -0.5, 0.0])])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["praise: 0.9", "good", "$not", "film"]
     assert len(figure.axes[0].lines) == 1  # negative attribution is underlined too
     colors = [patch.get_facecolor() for patch in figure.axes[0].patches]
     assert colors[0][2] > colors[0][0]  # positive: blue

@@ -245,7 +245,7 @@ layer, x = LSTM({features}, {units}, batch_first=True), torch.randn(1, {steps}, 
 trace_layers(layer, x[:, :3000])  # one-time allocations
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 (trace,) = trace_layers(layer, x).values()
-assert trace.state.shape == ({steps}, {units}) and len(trace.gates["forget"]) == 1000
+assert trace.state.shape == ({steps}, {units}) and len(trace.gates["forget"]) == 500
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

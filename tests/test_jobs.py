@@ -300,8 +300,13 @@ def test_the_report_is_self_contained(finished: tuple[Job, Path]):
     assert "url(" not in text
     assert "@import" not in text
     assert job.evaluation is not None
-    for phrase in (*job.evaluation.table["model"], "hidden_size"):
+    assert job.evaluation.examples is not None
+    for phrase in (*job.evaluation.table["model"], job.evaluation.examples.counted, "hidden_size"):
         assert phrase in page.text
+
+
+def test_the_report_is_small(finished: tuple[Job, Path]):
+    assert (finished[1] / "report.html").stat().st_size < 500_000
 
 
 def test_the_report_lists_the_settings_that_count(finished: tuple[Job, Path]):

@@ -19,6 +19,7 @@ from lstmkit.lab import corpora, grid
 from lstmkit.lab.cell_variants import KINDS, count_parameters, hidden_size_for_budget, initialize_gate_biases
 from lstmkit.lab.corpora import Corpus, Sequences
 from lstmkit.lab.long_lag import LongLagSettings, build, count_errors, run_all, summary
+from lstmkit.lab.long_lag import figure as lag_figure
 from lstmkit.lab.synthetic_tasks import (
     TASKS,
     Adding,
@@ -407,3 +408,24 @@ def test_digits_are_read_pixel_by_pixel():
     outputs[:, -1, 5] = 1
     assert data.is_correct is not None
     assert data.is_correct(outputs, batch).tolist() == [True, False, False]
+
+
+def test_published_figures_of_several_lengths_have_rows_of_their_own():
+    settings = LongLagSettings(task="adding", kinds=("LSTM",), lengths=(100,))
+    rows = pd.DataFrame([{"kind": "LSTM", "length": 100, "wrong": 3, "solved": True, "sequences": 5000}])
+    published = [{"name": "LSTM, 1997", "length": length, "sequences": 70_000} for length in (100, 500)]
+    (left, _) = lag_figure(rows, settings, published).axes
+    names = [label.get_text() for label in left.get_yticklabels()]
+    assert names == ["LSTM", "LSTM, 1997, T = 100", "LSTM, 1997, T = 500"]
+
+
+def test_cells_of_several_depths_and_directions_have_a_line_each():
+    rows = [
+        {"cell": cell, "layers": layers, "directions": directions, "fraction of data": 1.0, "test": 1.0, "seeds": 3}
+        for cell in ("GRU", "LSTM")
+        for layers in (1, 2, 3)
+        for directions in (1, 2)
+    ]
+    figure = grid.figure(pd.DataFrame(rows).assign(**{"from": 0.9, "to": 1.1}), "nats")
+    lines = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert lines == ["GRU, directions 1", "GRU, directions 2", "LSTM, directions 1", "LSTM, directions 2"]

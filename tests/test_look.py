@@ -195,6 +195,23 @@ def test_labels_are_thinned():
     assert set(ticks) <= set(labels)
 
 
+def time_axis(labels: list[str]) -> tuple[list[str], str]:
+    """The labels on the time axis of a sequence, and the text below them."""
+    ax = gates.gate_figure({"hidden": np.zeros((len(labels), 2))}, labels=labels).axes[0]
+    return [tick.get_text() for tick in ax.get_xticklabels()], ax.get_xlabel()
+
+
+@pytest.mark.parametrize("labels", [["the", "old", "man", "and"], ["ancient", "sea"] * 20, [*"abcdefghijkl"] * 5])
+def test_every_word_of_a_short_text_is_on_the_time_axis(labels: list[str]):
+    assert time_axis(labels) == (labels, "")
+
+
+def test_the_time_axis_of_a_long_text_says_that_words_are_left_out():
+    shown, below = time_axis(["word", "another"] * 100)
+    assert 40 <= len(shown) <= 60
+    assert below == f"{len(shown)} of 200 steps have their label"
+
+
 @pytest.mark.parametrize("gate", [np.zeros((1, 1)), np.full((3, 2), np.nan), np.full((3, 2), np.inf)])
 def test_gate_figure_of_odd_values(gate: np.ndarray):
     render(gates.gate_figure({"forget": gate, "cell": gate, "hidden": gate}, values=gate[:, 0]))

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from lstmkit import AnomalyDetector
 from lstmkit.jobs.evaluation import Evaluation
-from lstmkit.report import Section, format_table, number, save_figure, write_report
+from lstmkit.report import Section, format_table, number, numbers, quantities, save_figure, write_report
 
 HOSTILE = '<script>alert("1")</script>&amp;\'"><img src=http://evil.example/x>'
 VOID = {"meta", "img", "input", "link", "br"}
@@ -91,7 +92,7 @@ def test_figures_are_embedded_with_alternative_text(tmp_path: Path):
     got = page(tmp_path, Section("P", figure=figure(), caption="A line"), Section("Q", figure=figure()))
     first, second = got.all("img")
     assert (first["alt"], second["alt"]) == ("A line", "Q")
-    assert (first["width"], first["height"]) == ("200", "100")
+    assert (first["width"], first["height"]) == ("240", "120")  # 120 pixels per inch
     kind, content = first["src"].split(",")
     assert kind == "data:image/png;base64"
     assert base64.b64decode(content)[16:24] == (400).to_bytes(4, "big") + (200).to_bytes(
@@ -104,7 +105,7 @@ def test_figure_data_is_in_a_collapsed_table(tmp_path: Path):
     assert got.text("summary") == ["Data table"]
     (link,) = got.all("a")
     assert link["download"] == "error-by-step.csv"
-    pd.testing.assert_frame_equal(csv(link), table())
+    pd.testing.assert_frame_equal(csv(link), table(), check_dtype=False)
 
 
 def test_long_tables_are_truncated_on_the_page_but_not_in_the_csv(tmp_path: Path):
@@ -251,3 +252,36 @@ def test_the_best_model_of_each_row(tmp_path: Path):
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert re.findall(r'class="n best">([\d.]+)', page) == ["0.300", "0.900"]
     assert "The best value of a row is shaded." in page
+
+
+def test_a_column_has_exponents_in_all_numbers_or_in_none():
+    assert numbers([0.02058, 6.222e-5]) == ["0.02058", "0.00006222"]
+    assert numbers([3.0, 0.5, 1.25e-7]) == ["3", "0.5", "0.000000125"]
+    assert numbers([0.02058, 6.222e-9, 0.0, float("nan")]) == ["2.058e-02", "6.222e-09", "0", "–"]
+    assert numbers([2e15, 0.5]) == ["2.000e+15", "5.000e-01"]
+
+
+def test_whole_numbers_stay_whole_beside_fractions():
+    rows = quantities("data", {"recordings": 1200, "minutes": 0.25})
+    assert format_table(rows).splitlines()[1:] == ["recordings  1,200", "minutes      0.25"]
+
+
+def test_figures_of_few_colors_are_stored_with_a_palette(tmp_path: Path):
+    got = page(tmp_path, Section("Line", figure=figure()), Section("Photograph", figure=photograph()))
+    contents = [base64.b64decode(image["src"].split(",")[1]) for image in got.all("img")]
+    assert [Image.open(io.BytesIO(content)).mode for content in contents] == ["P", "RGB"]
+
+
+def photograph() -> Figure:
+    """All colors side by side."""
+    fig = Figure(figsize=(2, 2))
+    red, green = np.meshgrid(np.linspace(0, 1, 200), np.linspace(0, 1, 200))
+    blue = np.random.default_rng(0).random((200, 200))
+    fig.subplots().imshow(np.stack([red, green, blue], axis=-1))
+    return fig
+
+
+def test_csv_numbers_have_seven_digits(tmp_path: Path):
+    got = page(tmp_path, Section("Thirds", table=pd.DataFrame({"row": ["a"], "y": [1 / 3]})))
+    content = base64.b64decode(got.all("a")[0]["href"].split(",")[1]).decode()
+    assert content == "row,y\na,0.3333333\n"

@@ -324,7 +324,8 @@ def look(context: typer.Context, arguments: RunAndRest = None) -> None:
         view = inspection.InspectionOptions(options.integers("--units", units), layer, sort_by, step, unroll)
         sequences = job.example_sequences(data, **given)
         page = output or run / "look.html"
-        for section in inspection.write_inspection_page(page, job.network, sequences, view):
+        name = f"the {job.name.replace('_', ' ')}"
+        for section in inspection.write_inspection_page(page, job.network, sequences, view, name):
             if section.table is not None and len(section.table) <= _MAX_PRINTED_ROWS:
                 _print(f"{section.title}\n{format_table(section.table, section.best)}\n")
         _print(f"page    {page}")

@@ -19,12 +19,19 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.text import Text
+from PIL import Image, ImageChops
 
 from lstmkit.training.checkpoint import write_bytes
 
 _MAX_TABLE_ROWS = 50  # rows of a table shown on the page; the CSV download has all of them
-_NUMERIC_KINDS = ("integer", "integer-na", "floating", "mixed-integer-float")  # from pandas' infer_dtype
+_MIXED = "mixed-integer-float"  # of pandas' infer_dtype: different quantities, which share no decimals
+_NUMERIC_KINDS = ("integer", "integer-na", "floating", _MIXED)
 _MISSING_GLYPH = "▯"
+_MIN_WITHOUT_EXPONENT, _MAX_WITHOUT_EXPONENT = 1e-7, 1e15  # in a column of numbers
+_DPI = 200  # of a figure in the file
+_DISPLAY_DPI = 120  # of a figure on the page
+_MAX_PALETTE_ERROR = 24  # of 255: colors farther from the palette than this are seen
+_MAX_VISIBLE = 1e-4  # fraction of such pixels
 _BEST_RULE = re.compile(r"low|high|near:(-?\d+(\.\d+)?)")
 
 
@@ -37,7 +44,7 @@ class Section:
         text: Paragraphs separated by empty lines.
         table: The first column names the rows. If the section also has a figure, the table is collapsed and should
             hold the figure's data. The whole table can be downloaded as CSV.
-        figure: Rendered at 200 dots per inch and displayed at 100.
+        figure: Rendered at 200 dots per inch and displayed at 120.
         caption: Caption of the figure if there is one, else of the table. It is also the figure's alternative text.
         best: By column name, which row to highlight: ``"low"``, ``"high"`` or ``"near:80"`` (closest to 80). If all
             values are equal, none is.
@@ -133,6 +140,17 @@ def _one_line(text: str) -> str:
     return "".join(c for c in " ".join(text.split()) if c.isprintable())
 
 
+def quantities(title: str, values: Mapping[str, float]) -> pd.DataFrame:
+    """A table of different quantities, one a row: whole numbers stay whole beside fractions.
+
+    >>> print(format_table(quantities("all data", {"recordings": 12, "minutes": 0.25})))
+    all data    count
+    recordings     12
+    minutes      0.25
+    """
+    return pd.DataFrame({title: list(values), "count": pd.Series([*values.values()], dtype=object)})
+
+
 # ---- numbers -------------------------------------------------------------------------------------------------------
 
 
@@ -145,24 +163,38 @@ def number(value: float) -> str:
     if not math.isfinite(value):
         return "–" if math.isnan(value) else "∞" if value > 0 else "-∞"
     if float(value).is_integer() or abs(value) >= 1000:
-        return f"{value:,.0f}" if abs(value) < 1e15 else f"{value:.4g}"
+        return f"{value:,.0f}" if abs(value) < _MAX_WITHOUT_EXPONENT else f"{value:.4g}"
     return f"{value:.4g}"
 
 
 def numbers(values: Sequence[float]) -> list[str]:
     """Format a column of numbers with the same decimals: three significant digits for the smallest of them.
 
-    If the largest is more than 100 times the smallest, each is formatted by :func:`number` on its own.
+    If the largest is more than 100 times the smallest, each has its own decimals. A column has exponents in all of its
+    numbers or in none: only a value below 1e-7 or of 1e15 and more needs them.
 
     >>> numbers([0.81234, 1.2, float("nan")]), numbers([3, 1000]), numbers([0.00012, 53.2])
     (['0.812', '1.200', '–'], ['3', '1,000'], ['0.00012', '53.2'])
+    >>> numbers([0.00006222, 0.02058]), numbers([6.222e-12, 0.02058, 0])
+    (['0.00006222', '0.02058'], ['6.222e-12', '2.058e-02', '0'])
     """
     sizes = [abs(v) for v in values if math.isfinite(v) and v != 0]
-    separately = not sizes or max(sizes) > 100 * min(sizes) or min(sizes) < 1e-4
-    if separately or all(float(size).is_integer() for size in sizes):
+    if not sizes or all(float(size).is_integer() for size in sizes):
         return [number(v) for v in values]
+    if min(sizes) < _MIN_WITHOUT_EXPONENT or max(sizes) >= _MAX_WITHOUT_EXPONENT:
+        return [f"{v:.3e}" if math.isfinite(v) and v != 0 else number(v) for v in values]
+    if max(sizes) > 100 * min(sizes):
+        return [_without_exponent(v) for v in values]
     decimals = max(0, 2 - math.floor(math.log10(min(sizes))))
     return [f"{v:,.{decimals}f}" if math.isfinite(v) else number(v) for v in values]
+
+
+def _without_exponent(value: float) -> str:
+    """A number as :func:`number` formats it; a small one with zeros in place of an exponent."""
+    if not 0 < abs(value) < 1e-4:
+        return number(value)
+    decimals = 3 - math.floor(math.log10(abs(value)))
+    return f"{value:.{decimals}f}".rstrip("0")
 
 
 # ---- tables --------------------------------------------------------------------------------------------------------
@@ -187,9 +219,10 @@ def _format_cells(table: pd.DataFrame, best: Mapping[str, str], in_rows: bool = 
     best_of_rows = _best_columns(table, best) if in_rows else {}
     columns, column_cells = [], []
     for name, column in table.items():
-        numeric = pd.api.types.infer_dtype(column) in _NUMERIC_KINDS
+        kind = pd.api.types.infer_dtype(column)
+        numeric = kind in _NUMERIC_KINDS
         values = [float("nan") if pd.isna(v) else v for v in column] if numeric else list(column)
-        texts = numbers(values) if numeric else _format_values(values)
+        texts = numbers(values) if numeric and kind != _MIXED else _format_values(values)
         best_rows = best_of_rows.get(str(name), set())
         if str(name) in best and numeric and not in_rows:
             best_rows = _best_rows(values, best[str(name)])
@@ -258,7 +291,7 @@ def _template_context(section: Section) -> dict[str, Any]:
     context["best_in_rows"] = section.best_in_rows
     context["paragraphs"] = [p for p in re.split(r"\n\s*\n", section.text.strip()) if p]
     if section.figure is not None:
-        width, height = (round(100 * side) for side in section.figure.get_size_inches())
+        width, height = (round(_DISPLAY_DPI * side) for side in section.figure.get_size_inches())
         context["figure"] = {"src": _png(section.figure), "width": width, "height": height}
     if section.table is not None:
         csv = section.table.to_csv(index=False).encode("utf-8", "replace")
@@ -290,8 +323,18 @@ def save_figure(figure: Figure, to: Any, **options: Any) -> None:
 
 def _png(figure: Figure) -> str:
     out = io.BytesIO()
-    save_figure(figure, out, format="png", dpi=200, metadata={"Software": None})
-    return _data_uri("image/png", out.getvalue())
+    save_figure(figure, out, format="png", dpi=_DPI, metadata={"Software": None})
+    image, small = Image.open(out).convert("RGB"), io.BytesIO()
+    _with_palette(image).save(small, format="png", optimize=True)
+    return _data_uri("image/png", small.getvalue())
+
+
+def _with_palette(image: Image.Image) -> Image.Image:
+    """The image with 256 colors, a third of the size, if one sees no difference; else, a photograph, as it is."""
+    reduced = image.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    errors = ImageChops.difference(image, reduced.convert("RGB")).histogram()
+    visible = sum(sum(errors[first + _MAX_PALETTE_ERROR : first + 256]) for first in (0, 256, 512))
+    return reduced if visible <= _MAX_VISIBLE * image.width * image.height else image
 
 
 def _data_uri(media_type: str, content: bytes) -> str:

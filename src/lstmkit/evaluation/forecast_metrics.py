@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from utilsforecast import losses
 from utilsforecast.evaluation import evaluate
@@ -44,6 +45,26 @@ def forecast_scores(
     for level in levels:
         table[f"coverage-{level}"] = 100 * _by_series(scored, losses.coverage, models, history, level=[level]).mean()
     return pd.DataFrame(table).rename_axis("model").reset_index()
+
+
+def mase_of_windows(
+    forecasts: pd.DataFrame, history: pd.DataFrame, model: str, season: int
+) -> tuple[int, Callable[[np.ndarray], float]]:
+    """The number of scored windows, and the MASE of a model on any of them: the mean over windows, then over series.
+
+    Args:
+        forecasts, history, season: See :func:`forecast_scores`.
+        model: Column of the point forecast.
+    """
+    mase = partial(losses.mase, seasonality=season)
+    scored = evaluate(forecasts.dropna(subset=["y"]), metrics=[mase], models=[model], train_df=history)
+    series, values = scored["unique_id"].astype("category").cat.codes.to_numpy(), scored[model].to_numpy(dtype=float)
+
+    def score(rows: np.ndarray) -> float:
+        counts = np.bincount(series[rows])
+        return float((np.bincount(series[rows], values[rows])[counts > 0] / counts[counts > 0]).mean())
+
+    return len(scored), score
 
 
 def _by_series(

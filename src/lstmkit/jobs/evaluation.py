@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from html import escape
 from typing import Any
 
 import pandas as pd
 from typing_extensions import Self
 
+from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.report import Section, format_table, number, table_html
 
 FIT_SPLITS = ("test", "validation")  #: The splits that ``fit`` may score, the better one first.
@@ -42,6 +44,9 @@ class Evaluation:
         outputs: The predictions on the test examples, as the job's report takes them; not written to JSON.
         missing_baselines: Baselines that need the training data, if a loaded model does not have them. Without them no
             row is marked as the best, for the table cannot tell.
+        examples: The independent examples that were scored. With fewer than 200 of them a note has the interval of the
+            first score.
+        not_alternatives: By name the baselines that cannot be used in place of the model, and why, as a clause.
         scored: What was scored: ``"test"`` or ``"validation"``, that split of ``fit``; or ``"data"``, others.
         is_from_file: Whether it was read from the ``metrics.json`` of a run. Then ``details`` are empty and ``outputs``
             are ``None``.
@@ -53,21 +58,41 @@ class Evaluation:
     notes: tuple[str, ...] = ()
     outputs: Any = field(default=None, repr=False)
     missing_baselines: tuple[str, ...] = ()
+    examples: ScoredExamples | None = field(default=None, repr=False)
+    not_alternatives: Mapping[str, str] = field(default_factory=dict, repr=False)
     scored: str = "data"
     is_from_file: bool = False
 
     def __post_init__(self) -> None:
-        missing = (
+        possible = (
+            self._interval_note,
+            self._missing_note,
+            VALIDATION_CAVEAT if self.scored == "validation" else "",
+            _FROM_FILE if self.is_from_file else "",
+        )
+        notes = (note for note in possible if note and note not in self.notes)
+        object.__setattr__(self, "notes", (*self.notes, *notes))
+
+    @cached_property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of this model's first score, if there are few examples."""
+        return None if self.examples is None else self.examples.interval
+
+    @property
+    def _interval_note(self) -> str:
+        if self.examples is None or self.interval is None:
+            return ""
+        score = next(iter(self.directions))
+        return f"With {self.examples.counted}, the 95 % interval of this model's {score} is {_between(self.interval)}."
+
+    @property
+    def _missing_note(self) -> str:
+        if not self.missing_baselines:
+            return ""
+        return (
             f"Missing baselines: {', '.join(self.missing_baselines)}. A loaded model does not have its training "
             "data: give them with --train FILE, or lstmkit.load(run, train=...)."
         )
-        counts = {
-            missing: bool(self.missing_baselines),
-            VALIDATION_CAVEAT: self.scored == "validation",
-            _FROM_FILE: self.is_from_file,
-        }
-        notes = (note for note, applies in counts.items() if applies and note not in self.notes)
-        object.__setattr__(self, "notes", (*self.notes, *notes))
 
     def __str__(self) -> str:
         return "\n".join([format_table(self.table, self._marks), *self.notes])
@@ -86,13 +111,18 @@ class Evaluation:
         """The first score in a sentence: this model's, and the best baseline's."""
         score, direction = next(iter(self.directions.items()))
         (model, value), *others = self.table[["model", score]].itertuples(index=False)
-        sentence = f"{score[:1].upper()}{score[1:]} of {model} on {self.part}: {number(value)}."
+        counted = "" if self.examples is None else f" ({self.examples.counted})"
+        interval = "" if self.interval is None else f" (95 % interval {_between(self.interval)})"
+        sentence = f"{score[:1].upper()}{score[1:]} of {model} on {self.part}{counted}: {number(value)}{interval}."
         known = [(name, v) for name, v in others if pd.notna(v)]
         if not known or pd.isna(value) or self.missing_baselines:
             return sentence
         name, baseline = (min if direction == "low" else max)(known, key=lambda row: row[1])
         worse = value > baseline if direction == "low" else value < baseline
-        return f"{sentence} The best baseline, {name}, has {number(baseline)}{': use that one' if worse else ''}."
+        better = (
+            f" and is better, but {self.not_alternatives[name]}" if name in self.not_alternatives else ": use that one"
+        )
+        return f"{sentence} The best baseline, {name}, has {number(baseline)}{better if worse else ''}."
 
     @property
     def part(self) -> str:
@@ -113,7 +143,10 @@ class Evaluation:
         """Table, directions and notes, ready for JSON. A score that is not a finite number becomes ``None``."""
         finite = self.table.replace([math.inf, -math.inf], math.nan)
         rows = finite.astype(object).where(finite.notna(), None).to_dict("records")
-        return {"table": rows, "directions": self.directions, "notes": list(self.notes)}
+        examples = {} if self.examples is None else {"num_examples": self.examples.count}
+        interval = {} if self.interval is None else {"interval": list(self.interval)}
+        notes = list(self.notes)
+        return {"table": rows, "directions": self.directions, "notes": notes, **examples, **interval}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any], scored: str) -> Self:
@@ -149,3 +182,9 @@ def saved_evaluation(metrics: Mapping[str, Any]) -> Evaluation | None:
     """
     scores = {name: metrics.get(name) for name in FIT_SPLITS}
     return next((Evaluation.from_json(saved, name) for name, saved in scores.items() if saved is not None), None)
+
+
+def _between(interval: tuple[float, float]) -> str:
+    """An interval with three significant digits."""
+    low, high = (number(float(f"{bound:.3g}")) for bound in interval)
+    return f"{low} to {high}"

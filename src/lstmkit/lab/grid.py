@@ -28,6 +28,7 @@ from lstmkit.settings import unknown
 from lstmkit.training.train import TrainSettings, mean_loss, seeded, train
 
 _AXES = ("kind", "layers", "directions", "share")
+_X_COLUMNS = ("layers", "directions", "fraction of data")  # of the table, in the order of preference for the x axis
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ def figure(table: pd.DataFrame, unit: str) -> Figure:
         table: From :func:`summary`.
         unit: Unit of the loss.
     """
-    x_column = next((name for name in ("layers", "directions", "fraction of data") if table[name].nunique() > 1), None)
+    x_column = next((name for name in _X_COLUMNS if table[name].nunique() > 1), None)
     return _points(table, unit) if x_column is None else _lines(table, x_column, unit)
 
 
@@ -224,10 +225,12 @@ def _lines(table: pd.DataFrame, x_column: str, unit: str) -> Figure:
     figure_ = new_figure(3.4)
     ax = figure_.subplots()
     handles: dict[str, Any] = {}
-    for i, (cell, group) in enumerate(table.groupby("cell", sort=False)):
-        half = (group["to"] - group["test"]).fillna(0)
-        bars = ax.errorbar(group[x_column], group["test"], yerr=half, marker=MARKERS[i], capsize=3, **line_style(i))
-        handles[str(cell)] = bars.lines[0]
+    others = [name for name in _X_COLUMNS if name != x_column and table[name].nunique() > 1]
+    for i, (_, group) in enumerate(table.groupby(["cell", *others], sort=False)):
+        half, style = (group["to"] - group["test"]).fillna(0), {"marker": MARKERS[i % len(MARKERS)], **line_style(i)}
+        bars = ax.errorbar(group[x_column], group["test"], yerr=half, capsize=3, **style)
+        first = group.iloc[0]
+        handles[", ".join([first["cell"], *(f"{name} {first[name]:g}" for name in others)])] = bars.lines[0]
     style_axes(ax)
     if x_column == "fraction of data":
         ax.set_xscale("log")

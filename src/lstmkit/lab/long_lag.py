@@ -281,7 +281,9 @@ def _length_ticks(lengths: set[int], published: set[int]) -> list[int]:
 
 
 def _bars(rows: pd.DataFrame, settings: LongLagSettings, published: Sequence[Mapping[str, Any]]) -> Figure:
-    names = [*settings.kinds, *(p["name"] for p in published)]
+    lengths = {int(rows["length"].iloc[0]), *(p["length"] for p in published)}
+    published_names = [p["name"] if len(lengths) == 1 else f"{p['name']}, T = {p['length']}" for p in published]
+    names = [*settings.kinds, *published_names]
     figure_ = new_figure(0.9 + 0.34 * len(names))
     left, right = figure_.subplots(1, 2, sharey=True)
     for y, kind in enumerate(settings.kinds):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -40,6 +41,8 @@ SIGMOID_GATES = ("forget", "input", "output", "reset", "update")  #: Gates betwe
 
 #: Panels in order; each group shares a color bar.
 _GROUPS = (SIGMOID_GATES, ("candidate", "hidden"), ("cell",))
+_AXIS_WIDTH = 5.5  # inches
+_SMALLEST = 6.5  # points, of a label on the time axis
 _MAX_NUMBERED_UNITS = 8  # maps of at most this many units show unit numbers
 _GATE_DESCRIPTIONS = {
     "forget": "forget gate: 1 keeps the memory",
@@ -282,7 +285,7 @@ def _draw_group(
             aspect="auto",
             extent=(-0.5, steps - 0.5, len(order) - 0.5, -0.5),
             # A step is a box; boxes are blended only if they may be smaller than a pixel.
-            interpolation="nearest" if len(gate) <= 200 else "antialiased",
+            interpolation="nearest" if len(gate) <= 500 else "antialiased",
             interpolation_stage="data",
         )
         ax.set_title(_GATE_DESCRIPTIONS.get(name, truncated(name)), loc="left", fontsize=SMALL + 1, parse_math=False)
@@ -319,16 +322,34 @@ def _draw_values(ax: Axes, values: np.ndarray, steps: int, name: str) -> None:
 
 
 def label_time(ax: Axes, steps: int, labels: Sequence[str] | None) -> None:
-    """Label the time axis with step numbers, or with as many labels as fit."""
+    """Label the time axis with step numbers or labels.
+
+    Every label is drawn if they fit side by side or upright. Else every n-th one is. The axis says so unless the labels
+    are a scale, such as timestamps, of which one reads those between.
+    """
     ax.set_xlim(-0.5, steps - 0.5)
     ax.set_xlabel("step" if labels is None else "", fontsize=SMALL)
     if labels is None:
         integer_ticks(ax)
         return
     texts = [truncated(label, 20) or "␣" for label in labels]
-    max_labels = max(1, int(5.5 / (0.085 * max(map(len, texts)) + 0.08)))  # inches: axis, character, gap
-    spacing = math.ceil(steps / max_labels)
-    ax.set_xticks(range(0, steps, spacing), texts[::spacing], parse_math=False)
+    longest = max(map(len, texts))
+    scale = len(set(texts)) == steps and all(text[0] in "+-.0123456789" for text in texts)
+    width, small_width = (_AXIS_WIDTH / (size * (0.009 * longest + 0.003)) for size in (SMALL, _SMALLEST))
+    upright = _AXIS_WIDTH / (0.017 * _SMALLEST)
+    style: dict[str, Any] = {"fontsize": SMALL}
+    spacing = 1
+    if scale or steps <= width:
+        spacing = math.ceil(steps / max(1, int(width)))
+    elif steps <= small_width:
+        style = {"fontsize": _SMALLEST}
+    else:
+        style = {"fontsize": _SMALLEST, "rotation": 90 if upright > small_width else 0}
+        spacing = math.ceil(steps / max(upright, small_width))
+    shown = texts[::spacing]
+    ax.set_xticks(range(0, steps, spacing), shown, parse_math=False, **style)
+    if spacing > 1 and not scale:
+        ax.set_xlabel(f"{len(shown):,} of {steps:,} steps have their label", fontsize=SMALL)
 
 
 def _undrawable_counts(half_lives: np.ndarray) -> str:

@@ -15,7 +15,14 @@ from lstmkit.look.attribution import MAX_STEPS, attribution_figure, input_attrib
 from lstmkit.look.cell_diagram import cell_figure
 from lstmkit.look.cell_step import SUPPORTED_CELLS, cell_step
 from lstmkit.look.gates import gate_figure, half_life_figure, saturation_figure
-from lstmkit.look.traces import ExampleSequence, LayerKey, LayerTrace, trace_layers
+from lstmkit.look.traces import (
+    ExampleSequence,
+    LayerKey,
+    LayerTrace,
+    as_lstmkit_layer,
+    recurrent_modules,
+    trace_layers,
+)
 from lstmkit.look.unit_activations import check_units, correlations, most_variable_units, peak_activations, state_figure
 from lstmkit.report import Section, write_report
 
@@ -85,6 +92,7 @@ def write_inspection_page(
     model: nn.Module,
     example_sequences: ExampleSequence | Sequence[ExampleSequence],
     options: InspectionOptions | None = None,
+    name: str = "",
 ) -> list[Section]:
     """Write :func:`sections` as one self-contained HTML page and return them.
 
@@ -93,6 +101,7 @@ def write_inspection_page(
         model: Any module with recurrent layers.
         example_sequences: One sequence, or several to search for peak activations.
         options: What to show.
+        name: What the model is called in the title, for example ``"the classifier"``; by default "a model".
 
     Raises:
         UserError, SettingError: See :func:`sections`.
@@ -107,8 +116,25 @@ def write_inspection_page(
     sequences = [example_sequences] if isinstance(example_sequences, ExampleSequence) else example_sequences
     page = sections(model, sequences, options)
     facts = {"model": type(model).__name__, "parameters": f"{sum(p.numel() for p in model.parameters()):,}"}
-    write_report(Path(path), f"Inside {facts['model']}", [], page, facts)
+    write_report(Path(path), f"Inside {name or 'a model'}: {architecture(model)}", [], page, facts)
     return page
+
+
+def architecture(model: nn.Module) -> str:
+    """The cells and the number of layers of a model's recurrent modules, alike ones once.
+
+    Raises:
+        UserError: The model has no recurrent layer.
+
+    >>> architecture(nn.LSTM(3, 5, num_layers=2, bidirectional=True))
+    'LSTM, 2 layers, bidirectional'
+    """
+    descriptions = []
+    for module in recurrent_modules(model).values():
+        specs, directions = as_lstmkit_layer(module).specs, 2 if module.bidirectional else 1
+        layers = f"{len(specs)} layer{'s' * (len(specs) > 1)}"
+        descriptions.append(f"{specs[0].kind.upper()}, {layers}{', bidirectional' * (directions == 2)}")
+    return "; ".join(dict.fromkeys(descriptions))
 
 
 def _select_traces(traces: dict[LayerKey, LayerTrace], options: InspectionOptions) -> dict[LayerKey, LayerTrace]:

@@ -23,7 +23,7 @@ from lstmkit.layers.rnn import GRU, LSTM, RNN
 from lstmkit.look.gates import MEMORY_GATES, SIGMOID_GATES, half_life_from
 
 MAX_STEPS = 1_000_000  #: Longest sequence that can be traced.
-_MAX_COLUMNS = 1000  # columns of a heat map: more would be narrower than a pixel
+_MAX_COLUMNS = 500  # columns of a heat map: more would be narrower than a pixel of the page
 _WINDOW = 1000  # steps traced at a time
 
 Answer = Callable[[Any], Tensor]
@@ -96,7 +96,7 @@ class LayerTrace:
         key: Module, layer and direction.
         layer: The lstmkit layer, or an lstmkit layer with the weights of the ``torch.nn`` layer.
         steps: Number of steps, ``T``.
-        steps_per_column: Steps averaged in a column of ``gates``: 1 up to 1,000 steps.
+        steps_per_column: Steps averaged in a column of ``gates``: 1 up to 500 steps.
         gates: Gates and states by name, ``(columns, H)``.
         state: ``(T, H)`` cell state, or hidden state if the cell has no cell state.
         half_lives: ``(H,)`` in steps (:func:`lstmkit.look.gates.half_life`); ``None`` for an RNN, which has no gate.

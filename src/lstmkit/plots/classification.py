@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -19,6 +20,7 @@ from lstmkit.plots.text import COLUMNS, LINE, lay_out_tokens
 _ORANGE = PALETTE[4]
 _ATTRIBUTION_COLORS = LinearSegmentedColormap.from_list("attribution", [_ORANGE, "white", "#4C9FD0"])
 _MAX_LABELED_CLASSES = 20  # a larger confusion matrix is drawn without class names and counts
+_MAX_TEXT_LINES = 60  # of all texts of a figure together
 _MAX_LINES = 12  # a series with more columns is drawn as a heat map
 
 
@@ -92,20 +94,51 @@ def early_accuracy_figure(fractions: Sequence[float], accuracy: Sequence[float],
     return figure
 
 
-def text_attribution_figure(tokens: Sequence[str], changes: Sequence[float], title: str) -> Figure:
+class AttributedText(NamedTuple):
+    """A text of which a figure shows the tokens that matter.
+
+    Attributes:
+        title: Line above the text.
+        tokens: Tokens as displayed.
+        changes: Decrease of the predicted probability if the token is removed, one per token.
+    """
+
+    title: str
+    tokens: Sequence[str]
+    changes: Sequence[float]
+
+
+def text_attribution_figure(texts: Sequence[AttributedText], count: int | None = None) -> Figure:
     """Draw tokens as text: blue supports the prediction, orange and underlined opposes it.
 
     Args:
-        tokens: Tokens as displayed; those beyond 40 lines are left out.
-        changes: Decrease of the predicted probability if the token is removed, one per token.
-        title: Title of the figure.
+        texts: At least one. Tokens beyond 40 lines of a text, and texts beyond 60 lines in all, are left out.
+        count: Number of texts there are, if ``texts`` are the first of them; the figure says so.
     """
-    positions, lines = lay_out_tokens(tokens)
-    figure = new_figure(0.95 + LINE * lines)
+    laid_out = [lay_out_tokens(text.tokens) for text in texts]
+    heights = np.cumsum([lines + 2 for _, lines in laid_out]) - 1  # of titles, lines and the gaps between texts
+    shown = max(1, int((heights <= _MAX_TEXT_LINES).sum()))
+    texts, lines = texts[:shown], int(heights[shown - 1])
+    count = len(laid_out) if count is None else count
+    changes = [change for text in texts for change in text.changes]
+    figure = new_figure(0.7 + LINE * lines)
     ax = figure.subplots()
-    largest = _largest(changes)
-    for token, change, (line, column) in zip(tokens, changes, positions, strict=False):
-        strength = change / largest
+    for text, (positions, _), end in zip(texts, laid_out, heights, strict=False):
+        top = int(end) - max((line for line, _ in positions), default=0) - 1
+        ax.text(0, top - 0.45, truncated(text.title), va="center", fontsize=SMALL, fontweight="bold", parse_math=False)
+        _draw_attributed_tokens(ax, text, positions, top, _largest(changes))
+    ax.set(xlim=(0, COLUMNS), ylim=(lines, 0))
+    ax.set_axis_off()
+    legend(figure, attribution_legend(changes), f"The first {shown} of {count:,} texts" if shown < count else "")
+    return figure
+
+
+def _draw_attributed_tokens(
+    ax: Axes, text: AttributedText, positions: Sequence[tuple[int, int]], top: int, largest: float
+) -> None:
+    """Draw the tokens of a text from line ``top`` on; the color of ``largest`` is the strongest."""
+    for token, change, (line, column) in zip(text.tokens, text.changes, positions, strict=False):
+        strength, line = change / largest, line + top
         background = _ATTRIBUTION_COLORS(0.5 + 0.5 * float(np.clip(strength, -1, 1)))
         ax.add_patch(Rectangle((column, line), len(token), 0.86, facecolor=background, linewidth=0))
         ax.text(
@@ -114,10 +147,6 @@ def text_attribution_figure(tokens: Sequence[str], changes: Sequence[float], tit
         )  # fmt: skip
         if strength < -0.1:
             ax.add_line(Line2D([column, column + len(token)], [line + 0.84] * 2, color="black", linewidth=0.9))
-    ax.set(xlim=(0, COLUMNS), ylim=(lines, 0))
-    ax.set_axis_off()
-    legend(figure, attribution_legend(changes), title)
-    return figure
 
 
 def series_attribution_figure(values: np.ndarray, changes: Sequence[float], title: str) -> Figure:

@@ -69,6 +69,22 @@ def legend(figure: Figure, handles: Mapping[str, Artist], title: str = "") -> No
         box.get_title().set(fontsize=SMALL + 2, fontweight="bold", parse_math=False)
 
 
+def note_selection(figure: Figure, count: int, name: str, *, drawn: int = 1, which: str = "") -> Figure:
+    """Write below a figure of some predictions how many there are: "the first of 20 texts".
+
+    Args:
+        figure: The figure; it is returned.
+        count: Number of predictions; nothing is written if all are drawn.
+        name: What they are, in the plural.
+        drawn: How many are drawn.
+        which: Which of them, if not the first.
+    """
+    if count > drawn:
+        which = which or ("the first" if drawn == 1 else f"the first {drawn}")
+        figure.supxlabel(f"{which} of {count:,} {name}", x=0.01, ha="left", fontsize=SMALL, color=DIM)
+    return figure
+
+
 def style_axes(ax: Axes) -> None:
     """Apply the house style: light grid, no top and right spines, tick numbers without offsets or exponents."""
     ax.spines[["top", "right"]].set_visible(False)

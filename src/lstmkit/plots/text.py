@@ -17,6 +17,7 @@ COLUMNS = 84  #: Characters per line.
 LINE = 0.25  #: Line height in inches.
 _MAX_LINES = 40
 _MAX_SENTENCES = 30
+_MAX_LARGE_LABELS = 25  # of a side of an attention map
 _MAX_TOKENS = 60  # rows or columns of an attention map
 
 
@@ -69,13 +70,14 @@ def attention_figure(input_tokens: Sequence[str], output_tokens: Sequence[str], 
         weights: ``(T, S)`` attention weights; each row sums to 1.
     """
     columns, rows = ([truncated(token, 14) for token in side[:_MAX_TOKENS]] for side in (input_tokens, output_tokens))
-    figure = new_figure(1.4 + max(1.2, min(WIDTH / max(1, len(columns)), 0.32) * len(rows)))
+    few = max(len(columns), len(rows)) <= _MAX_LARGE_LABELS
+    figure = new_figure(1.4 + max(1.2, min(WIDTH / max(1, len(columns)), 0.32 if few else 0.15) * len(rows)))
     ax = figure.subplots()
     if not weights.size:
         draw_message(ax, "the output is empty")
         return figure
     image = ax.imshow(weights[: len(rows), : len(columns)], cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    size = SMALL if max(len(columns), len(rows)) <= 25 else 0.65 * SMALL
+    size = SMALL if few else 0.65 * SMALL
     ax.set_xticks(range(len(columns)), columns, rotation=90, fontsize=size, parse_math=False)
     ax.set_yticks(range(len(rows)), rows, fontsize=size, parse_math=False)
     ax.xaxis.tick_top()

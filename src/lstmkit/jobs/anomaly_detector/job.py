@@ -15,6 +15,7 @@ from lstmkit.data.series.sensor_series import Columns, SensorSeries, SensorSerie
 from lstmkit.data.tables.table import TABLES
 from lstmkit.errors import DataError
 from lstmkit.evaluation.anomaly_thresholds import TAIL
+from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.jobs.anomaly_detector import metrics, report
 from lstmkit.jobs.anomaly_detector.plots import anomaly_figure
 from lstmkit.jobs.anomaly_detector.predictor import AnomalyPredictor
@@ -25,6 +26,7 @@ from lstmkit.jobs.anomaly_detector.streaming import StreamingDetector
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.look.traces import ExampleSequence
+from lstmkit.plots.style import note_selection
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 
@@ -201,7 +203,8 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
 
     def plot(self, data: Any, predictions: list[AnomalyResult]) -> Figure:
         """The series with the most alarms."""
-        return anomaly_figure(max(predictions, key=lambda result: int(result.alarms.sum())))
+        figure = anomaly_figure(max(predictions, key=lambda result: int(result.alarms.sum())))
+        return note_selection(figure, len(predictions), "series", which="the one with the most alarms")
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 
@@ -242,6 +245,7 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
             tuple(self._notes(labels)),
             results,
             ("Sub-PCA",) if self._fitted_to is None else (),
+            ScoredExamples(len(labels), "series"),
         )
 
     def _notes(self, labels: list[np.ndarray]) -> list[str]:

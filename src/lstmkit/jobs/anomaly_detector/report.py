@@ -12,7 +12,7 @@ from lstmkit.jobs.anomaly_detector.predictor import AnomalyPredictor
 from lstmkit.jobs.anomaly_detector.results import AnomalyResult
 from lstmkit.jobs.anomaly_detector.settings import AnomalySettings
 from lstmkit.jobs.evaluation import Evaluation
-from lstmkit.report import Section
+from lstmkit.report import Section, quantities
 
 _MAX_DRAWN = 4  # series
 
@@ -75,7 +75,7 @@ def _data_section(predictor: AnomalyPredictor, series: SensorSeriesSet) -> Secti
         "channels": len(predictor.channel_names),
         "scored channels": len(predictor.scored_channels),
     }
-    table = pd.DataFrame({"data": list(counts), "count": list(counts.values())})
+    table = quantities("data", counts)
     notes = [
         split_note(predictor.settings, series),
         *(f"{note[0].upper()}{note[1:].rstrip('.')}." for note in series.notes),

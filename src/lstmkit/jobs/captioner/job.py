@@ -25,6 +25,7 @@ from lstmkit.jobs.captioner.visual_input import INPUT_KINDS, SETTING_GROUPS
 from lstmkit.jobs.common.splitting import looked_at, random_split
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.look import ExampleSequence
+from lstmkit.plots.style import note_selection
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 
@@ -182,7 +183,8 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
             first = next(video_segments(media, format, caption.end - caption.start)).clip
         else:
             first = next(media.iterate()).read()
-        return caption_attention_figure(first, caption.tokens, caption.attention, caption.text)
+        figure = caption_attention_figure(first, caption.tokens, caption.attention, caption.text)
+        return note_selection(figure, len(predictions), "captions")
 
     # ---- evaluation ----------------------------------------------------------------------------------------------
 

@@ -12,7 +12,8 @@ import pandas as pd
 from sacrebleu.metrics.bleu import BLEU
 
 from lstmkit.data.captioned_media import CaptionedMedia
-from lstmkit.evaluation.text_metrics import bleu_tokenizer
+from lstmkit.evaluation.confidence import ScoredExamples
+from lstmkit.evaluation.text_metrics import bleu_of_rows, bleu_tokenizer
 from lstmkit.jobs.captioner.baselines import NearestCaption, most_frequent_caption
 from lstmkit.jobs.captioner.generation import BEAM_SIZE, beam_search_options, caption_media
 from lstmkit.jobs.captioner.predictor import CaptionerPredictor
@@ -37,8 +38,7 @@ def scores(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict
         score = _bleu(references, order).corpus_score(captions, transposed).score
         scores_by_metric[f"BLEU-{order}"] = round(score, 2)
     if all(len(texts) == 1 for texts in references):
-        pairs = zip(captions, references, strict=True)
-        matches = [caption.lower().split() == texts[0].lower().split() for caption, texts in pairs]
+        matches = [_is_match(caption, texts[0]) for caption, texts in zip(captions, references, strict=True)]
         scores_by_metric = {"exact match": float(np.mean(matches)), **scores_by_metric}
     return scores_by_metric
 
@@ -102,4 +102,19 @@ def evaluate(
     references = [" / ".join(texts) for texts in test.texts]
     details = pd.DataFrame({"name": list(test.ids), "references": references, **captions})
     directions = dict.fromkeys(table.columns.drop("model"), "high")
-    return Evaluation(table, directions, details, tuple(notes), test, missing)
+    examples = _scored_examples(next(iter(captions.values())), test)
+    return Evaluation(table, directions, details, tuple(notes), test, missing, examples)
+
+
+def _scored_examples(captions: Sequence[str], test: CaptionedMedia) -> ScoredExamples:
+    """The examples with the first score of any of them: exact matches, or with several references BLEU-1."""
+    name = f"{INPUT_KINDS[test.kind]}s"
+    if all(len(texts) == 1 for texts in test.texts):
+        matches = [_is_match(caption, texts[0]) for caption, texts in zip(captions, test.texts, strict=True)]
+        return ScoredExamples.mean(name, np.array(matches, dtype=float), is_fraction=True)
+    bleu = bleu_of_rows(_bleu(test.texts, NGRAM_ORDERS[0]), captions, _transpose_references(test.texts))
+    return ScoredExamples(len(test), name, bleu)
+
+
+def _is_match(caption: str, reference: str) -> bool:
+    return caption.lower().split() == reference.lower().split()

@@ -16,6 +16,7 @@ from lstmkit.plots.video import draw_frame
 _CAPTION_COLUMNS = 3  # images per row, with their captions
 _ATTENTION_COLUMNS = 5  # images per row, with their tokens
 _MAX_TOKENS = 30  # that are drawn
+_FADED, _MIN_OPACITY = 215, 0.25  # the gray behind, and how much of a pixel is left without attention
 
 
 def captions_figure(inputs: Sequence[Any], captions: Sequence[str]) -> Figure:
@@ -54,18 +55,21 @@ def caption_attention_figure(item: Any, tokens: Sequence[str], attention: np.nda
 
 
 def _highlighted(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """An image that is dark where the attention is low, interpolated between cells."""
+    """An image that fades to light gray where the attention is low, interpolated between cells.
+
+    The largest weight of the map has the original colors. What is faded stays visible, however narrow the attention is.
+    """
     height, width = pixels.shape[:2]
     places = zip(weights.shape, (height, width), strict=True)
     rows, columns = (np.linspace(-0.5, cells - 0.5, side) for cells, side in places)
     wide = np.stack([np.interp(columns, np.arange(weights.shape[1]), row) for row in weights])
     full = np.stack([np.interp(rows, np.arange(weights.shape[0]), column) for column in wide.T], axis=1)
-    brightness = 0.15 + 0.85 * full / max(float(full.max()), 1e-9)
-    return (pixels * brightness[..., None]).astype(np.uint8)
+    opacity = _MIN_OPACITY + (1 - _MIN_OPACITY) * full / max(float(full.max()), 1e-9)
+    return (_FADED + (pixels - float(_FADED)) * opacity[..., None]).astype(np.uint8)
 
 
 def _clip_attention_figure(clip: Any, tokens: Sequence[str], attention: np.ndarray, caption: str) -> Figure:
-    """Frames of the clip; below, for each token the frame with the most attention, bright where the attention is."""
+    """Frames of the clip; below, for each token the frame with the most attention, faded where it is not."""
     last, count = len(clip.frames) - 1, min(_ATTENTION_COLUMNS, len(clip.frames))
     frames = np.unique(np.linspace(0, last, count).round().astype(int))
     attended = attention.sum(axis=(2, 3)).argmax(axis=1)
@@ -77,7 +81,8 @@ def _clip_attention_figure(clip: Any, tokens: Sequence[str], attention: np.ndarr
             [f"{token}  {clip.times[t]:.1f} s" for token, t in zip(tokens, attended, strict=True)],
         ],
     )
-    figure.suptitle(textwrap.shorten(caption, 90, placeholder=" …"), fontsize=SMALL + 1, parse_math=False)
+    title = textwrap.shorten(caption, 70, placeholder=" …")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=SMALL + 1, parse_math=False)
     return figure
 
 

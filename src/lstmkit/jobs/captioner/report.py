@@ -10,10 +10,12 @@ from lstmkit.jobs.captioner.plots import caption_attention_figure, captions_figu
 from lstmkit.jobs.captioner.predictor import CaptionerPredictor
 from lstmkit.jobs.captioner.visual_input import INPUT_KINDS
 from lstmkit.jobs.evaluation import Evaluation
-from lstmkit.report import Section
+from lstmkit.report import Section, quantities
 
 _NUM_EXAMPLES = 9
 _NUM_ATTENTION_FIGURES = 3
+
+_ATTENTION_TEXT = "The picture fades where a token has little attention. Each is scaled to the largest weight in it."
 
 
 def sections(predictor: CaptionerPredictor, evaluation: Evaluation | None, examples: CaptionedMedia) -> list[Section]:
@@ -43,7 +45,8 @@ def _example_sections(predictor: CaptionerPredictor, examples: CaptionedMedia, p
     for item, caption in list(zip(first.inputs, captions, strict=True))[:_NUM_ATTENTION_FIGURES]:
         figure = caption_attention_figure(item, caption.tokens, caption.attention, caption.text)
         alt = f"Attention of each token of “{caption.text}”"
-        sections.append(Section(f"Attention: {caption.name}", figure=figure, caption=alt))
+        text = "" if len(sections) > 1 or first.kind == "features" else _ATTENTION_TEXT
+        sections.append(Section(f"Attention: {caption.name}", text, figure=figure, caption=alt))
     return sections
 
 
@@ -54,4 +57,4 @@ def _data(predictor: CaptionerPredictor, examples: CaptionedMedia) -> Section:
         "tokens in the vocabulary": len(predictor.tokenizer),
     }
     notes = " ".join(f"{note}." for note in examples.notes)
-    return Section("The data", notes, pd.DataFrame({"data": list(counts), "count": list(counts.values())}))
+    return Section("The data", notes, quantities("data", counts))

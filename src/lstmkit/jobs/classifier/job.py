@@ -35,6 +35,7 @@ from lstmkit.jobs.classifier.predictor import (
 from lstmkit.jobs.classifier.settings import ClassifierSettings
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.look import ExampleSequence
+from lstmkit.plots.style import note_selection
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 
@@ -262,12 +263,16 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
         return _as_frame(predictions).to_dict("records")
 
     def plot(self, data: Any, predictions: Any) -> Figure:
-        """The attribution of the first example; or the keywords detected in the first recording."""
+        """The attribution of the first texts, of another first example, or the keywords in the first recording."""
         if "start" in _as_frame(predictions):
             return classifier_report.keyword_figure(self.predictor, open_media(data, self._columns), predictions)
-        example = self.read(data).inputs[0]
+        examples = self.read(data)
+        if examples.kind == "text":
+            return classifier_report.text_attributions_figure(self.predictor, examples.inputs)
+        example = examples.inputs[0]
         (probabilities,) = self.predictor.predict_probabilities(self.predictor.front_end.encode([example]))
-        return classifier_report.attribution_figure(self.predictor, example, probabilities)
+        figure = classifier_report.attribution_figure(self.predictor, example, probabilities)
+        return note_selection(figure, len(examples), "examples")
 
     # ---- evaluation ----------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from sklearn.metrics import accuracy_score, f1_score, hamming_loss
 
 from lstmkit.data.labeled_examples import LabeledExamples
 from lstmkit.evaluation.calibration import TemperatureScaling, confidences_and_outcomes, reliability
+from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.frontends.video import VideoFrontEnd
 from lstmkit.jobs.classifier.predictor import ClassifierPredictor, Probabilities
 from lstmkit.jobs.common.classifier_baselines import (
@@ -71,7 +72,18 @@ def evaluate_classifier(
     missing = () if train is not None else ("TF-IDF with logistic regression, or the nearest neighbor",)
     directions = MULTI_LABEL_METRICS if predictor.multi_label else SINGLE_LABEL_METRICS
     outputs = ClassifierOutputs(test, probabilities)
-    return Evaluation(pd.DataFrame(rows), dict(directions), details, tuple(notes), outputs, missing)
+    examples = _scored_examples(probabilities.calibrated, targets, settings.threshold)
+    return Evaluation(pd.DataFrame(rows), dict(directions), details, tuple(notes), outputs, missing, examples)
+
+
+def _scored_examples(probabilities: np.ndarray, targets: np.ndarray, threshold: float) -> ScoredExamples:
+    """The examples with the accuracy, or with several labels the micro F1, of any of them."""
+    if targets.ndim == 1:
+        correct = (probabilities.argmax(axis=1) == targets).astype(float)
+        return ScoredExamples.mean("examples", correct, is_fraction=True)
+    predicted = probabilities >= threshold
+    hits = (predicted & (targets > 0.5)).sum(axis=1)
+    return ScoredExamples.ratio("examples", 2 * hits, predicted.sum(axis=1) + (targets > 0.5).sum(axis=1))
 
 
 def scores(probabilities: np.ndarray, targets: np.ndarray, threshold: float) -> dict[str, float]:
@@ -111,7 +123,7 @@ def log_loss(probabilities: np.ndarray, targets: np.ndarray) -> float:
 
 def expected_calibration_error(probabilities: np.ndarray, targets: np.ndarray) -> float:
     """Mean difference between predicted probability and observed frequency, over bins (Naeini et al. 2015)."""
-    return reliability(*confidences_and_outcomes(probabilities, targets)).error
+    return round(reliability(*confidences_and_outcomes(probabilities, targets)).error, 12)  # no residue of rounding
 
 
 def calibration_summary(probabilities: Probabilities, targets: np.ndarray, scaling: TemperatureScaling) -> str:

@@ -22,13 +22,19 @@ from lstmkit.jobs.classifier.predictor import ClassifierPredictor
 from lstmkit.jobs.common.classification_report import calibration_section, confusion_section, scores_by_class
 from lstmkit.jobs.common.token_labels import visible_token as shown_token
 from lstmkit.jobs.evaluation import Evaluation
-from lstmkit.plots.classification import early_accuracy_figure, series_attribution_figure, text_attribution_figure
+from lstmkit.plots.classification import (
+    AttributedText,
+    early_accuracy_figure,
+    series_attribution_figure,
+    text_attribution_figure,
+)
 from lstmkit.plots.style import truncated
 from lstmkit.plots.video import video_attribution_figure
 from lstmkit.report import Section
 
 _NUM_WORST = 20
 _NUM_ATTRIBUTIONS = 3
+_MAX_PICTURED_TEXTS = 12  # of a picture of predictions
 _FIGURE_SECONDS = 24.0  # of a long recording
 
 
@@ -59,7 +65,7 @@ def _evaluation_sections(predictor: ClassifierPredictor, evaluation: Evaluation 
     for i in np.linspace(0, len(test) - 1, min(_NUM_ATTRIBUTIONS, len(test))).astype(int):
         title = f"Attribution for example {test.ids[i]}"
         text = "Decrease of the predicted label's probability if a step is occluded." if i == 0 else ""
-        figure = attribution_figure(predictor, test.inputs[i], calibrated[i])
+        figure = attribution_figure(predictor, test.inputs[i], calibrated[i], test.labels[i])
         sections.append(Section(title, text, figure=figure, caption=title))
     return sections
 
@@ -167,16 +173,22 @@ def _keyword_spectrogram(
     return plots.keyword_detections_figure(decibels, mel.center_frequencies, (begin, end), drawn, keywords, title)
 
 
-def attribution_figure(predictor: ClassifierPredictor, example: Example, probabilities: np.ndarray) -> Figure:
+def attribution_figure(
+    predictor: ClassifierPredictor,
+    example: Example,
+    probabilities: np.ndarray,
+    true_labels: Sequence[str] | None = None,
+) -> Figure:
     """One example and the attribution of its most probable label.
 
     Args:
         predictor: The classifier.
         example: A text, a time series, an audio clip or a video clip.
         probabilities: ``(C,)`` of the example.
+        true_labels: Its labels for the title, if they are known.
     """
     best = int(probabilities.argmax())
-    title = f"{predictor.classes[best]}: {probabilities[best]:.2f}"
+    title = _prediction_title(predictor, probabilities, true_labels)
     (encoded,) = predictor.front_end.encode([example])
     changes = occlusion_attribution(predictor, encoded, best)
     if isinstance(example, AudioClip):
@@ -189,8 +201,34 @@ def attribution_figure(predictor: ClassifierPredictor, example: Example, probabi
         return video_attribution_figure(example.frames, example.times, changes, title)
     if isinstance(example, str):
         tokens = [shown_token(token) for token in predictor.front_end.steps(example)]
-        return text_attribution_figure(tokens, changes.tolist(), title)
+        return text_attribution_figure([AttributedText(title, tokens, changes.tolist())])
     return series_attribution_figure(example, changes.tolist(), title)
+
+
+def text_attributions_figure(predictor: ClassifierPredictor, texts: Sequence[str]) -> Figure:
+    """The first texts, each with the attribution of its most probable label.
+
+    Args:
+        predictor: The classifier.
+        texts: All that were classified; as many are drawn as fit.
+    """
+    drawn = texts[:_MAX_PICTURED_TEXTS]
+    encoded = predictor.front_end.encode(drawn)
+    attributed = []
+    for text, inputs, probabilities in zip(drawn, encoded, predictor.predict_probabilities(encoded), strict=True):
+        changes = occlusion_attribution(predictor, inputs, int(probabilities.argmax()))
+        tokens = [shown_token(token) for token in predictor.front_end.steps(text)]
+        attributed.append(AttributedText(_prediction_title(predictor, probabilities, None), tokens, changes.tolist()))
+    return text_attribution_figure(attributed, len(texts))
+
+
+def _prediction_title(
+    predictor: ClassifierPredictor, probabilities: np.ndarray, true_labels: Sequence[str] | None
+) -> str:
+    """The most probable label with its probability, and the true ones."""
+    best = int(probabilities.argmax())
+    true = "" if true_labels is None else f" (true: {', '.join(true_labels) or 'none'})"
+    return f"{predictor.classes[best]}: {probabilities[best]:.2f}{true}"
 
 
 def _data_section(predictor: ClassifierPredictor, examples: LabeledExamples) -> Section:

@@ -19,7 +19,8 @@ from lstmkit.data.series.history import continued
 from lstmkit.data.series.series_set import SeriesSet
 from lstmkit.data.series.time_split import ForecastExamples
 from lstmkit.errors import DataError, SettingError
-from lstmkit.evaluation.forecast_metrics import forecast_scores
+from lstmkit.evaluation.confidence import ScoredExamples
+from lstmkit.evaluation.forecast_metrics import forecast_scores, mase_of_windows
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.forecaster.baselines import FORECAST_BASELINES, forecast_baselines
 from lstmkit.jobs.forecaster.predictor import ForecasterPredictor
@@ -60,9 +61,12 @@ def backtest(
     notes = [
         f"{len(origins)} windows of {settings.horizon} steps in {len(np.unique(origins[:, 0]))} series. "
         "Scores are means over windows, then over series.",
+        "The model is not refitted on these windows; the baselines are fitted again before each of them.",
         "Missing values are not scored. sMAPE and coverage are in percent. A MASE below 1 beats the in-sample seasonal "
         "naive forecast.",
     ]
+    if settings.past_covariates or settings.future_covariates or settings.static_covariates:
+        notes.append("Only the model reads covariates; the baselines see the values of the series alone.")
     if baselines:
         baseline_forecasts, baseline_notes = forecast_baselines(
             histories_by_origin(series, origins),
@@ -82,7 +86,9 @@ def backtest(
     directions = dict.fromkeys(("MASE", "sMAPE", "MAE", "RMSE", "CRPS"), "low")
     directions |= {f"coverage-{level}": f"near:{level}" for level in levels}
     details = with_names_of_data(forecasts, series.names)
-    return Evaluation(table, directions, details, tuple(notes), Backtest(series, forecasts))
+    windows, mase = mase_of_windows(forecasts, history, label, season)
+    scored = ScoredExamples(windows, "windows", mase)
+    return Evaluation(table, directions, details, tuple(notes), Backtest(series, forecasts), examples=scored)
 
 
 def unseen_windows(predictor: ForecasterPredictor, series: SeriesSet) -> ForecastExamples:

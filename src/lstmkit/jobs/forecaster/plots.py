@@ -26,6 +26,7 @@ from lstmkit.plots.style import (
     legend,
     line_style,
     new_figure,
+    note_selection,
     style_axes,
     truncated,
 )
@@ -61,7 +62,8 @@ def forecast_figure(
         n_series: Number of series to draw, the first ones of ``forecasts``.
         names: Names of timestamps and values on the axes.
     """
-    ids = list(dict.fromkeys(forecasts["unique_id"]))[:n_series]
+    all_ids = list(dict.fromkeys(forecasts["unique_id"]))
+    ids = all_ids[:n_series]
     rows = max(len(ids), 1)
     figure = new_figure(3.3 if rows == 1 else 1 + 1.5 * rows)
     axes = list(figure.subplots(rows, 1, squeeze=False)[:, 0])
@@ -84,7 +86,7 @@ def forecast_figure(
     handles |= {f"{level} % interval": Patch(color=color) for level, color in reversed(_bands(levels).items())}
     handles |= {name: Line2D([], [], linewidth=1.2, **line_style(i + 1)) for i, name in enumerate(baselines)}
     legend(figure, handles, title)
-    return figure
+    return note_selection(figure, len(all_ids), "series", drawn=len(ids))
 
 
 def error_by_step_figure(forecasts: pd.DataFrame, models: Sequence[str]) -> Figure:
@@ -137,7 +139,7 @@ def interval_coverage_figure(forecasts: pd.DataFrame, model: str, levels: Sequen
         model: Column of the point forecast.
         levels: Interval levels in percent.
     """
-    figure = new_figure(3.5, width=5)
+    figure = new_figure(3.5)
     ax = figure.subplots()
     ax.plot([0, 100], [0, 100], color=GRAY, linestyle=DASHES[1], linewidth=1)
     ax.text(4, 34, "intervals\ntoo wide", color=DIM, fontsize=SMALL)
@@ -146,7 +148,7 @@ def interval_coverage_figure(forecasts: pd.DataFrame, model: str, levels: Sequen
     ax.plot(list(covered), list(covered.values()), color=BLUE, marker="o", linewidth=1.6)
     lines = [f"{n} %: observed " + ("–" if np.isnan(share) else f"{share:.1f} %") for n, share in covered.items()]
     ax.text(1.06, 1, "\n".join(lines), fontsize=SMALL + 1, linespacing=1.6, va="top", transform=ax.transAxes)
-    ax.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
+    ax.set(xlim=(0, 100), ylim=(0, 100), aspect="equal", anchor="W")
     ax.set_xlabel("nominal coverage, %", fontsize=SMALL)
     ax.set_ylabel("observed coverage, %", fontsize=SMALL)
     style_axes(ax)

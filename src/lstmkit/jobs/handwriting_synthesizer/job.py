@@ -24,6 +24,7 @@ from lstmkit.jobs.handwriting_synthesizer.results import Handwriting, to_csv, wr
 from lstmkit.jobs.handwriting_synthesizer.settings import HandwritingSettings
 from lstmkit.look.traces import ExampleSequence
 from lstmkit.models.soft_window import SoftWindowModel
+from lstmkit.plots.style import note_selection
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 
@@ -181,7 +182,8 @@ class HandwritingSynthesizer(HandwritingSettings, Job[HandwritingPredictor]):
         """With texts the first drawing and its attention window; else all drawings."""
         first = predictions[0]
         if first.window is not None:
-            return soft_window_figure(first.strokes, first.window, first.text, first.text)
+            figure = soft_window_figure(first.strokes, first.window, first.text, first.text)
+            return note_selection(figure, len(predictions), "texts")
         num_prime_points = [drawing.num_prime_points for drawing in predictions]
         return ink_figure([drawing.strokes for drawing in predictions], [""] * len(predictions), num_prime_points)
 

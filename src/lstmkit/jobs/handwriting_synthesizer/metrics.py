@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data.ink.strokes import InkSet
+from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.handwriting_synthesizer.predictor import HandwritingPredictor
 from lstmkit.jobs.handwriting_synthesizer.results import PointScores
@@ -48,7 +49,10 @@ def evaluate(predictor: HandwritingPredictor, test: InkSet, progress: Progress) 
         predicted = np.concatenate([s.pen_up for s in of_model]) > 0.5
         values = (details[name].mean(), pen_nll, pen_lift_f1(predicted, points[:, 2] > 0))
         rows.append({"model": name, **dict(zip(_DIRECTIONS, values, strict=True))})
-    return Evaluation(pd.DataFrame(rows), dict(_DIRECTIONS), details, _notes(predictor, test, model_scores))
+    own = np.array([s.nll[:, :2].sum() for s in model_scores])
+    examples = ScoredExamples.ratio("drawings", own, np.array(lengths))
+    notes = _notes(predictor, test, model_scores)
+    return Evaluation(pd.DataFrame(rows), dict(_DIRECTIONS), details, notes, examples=examples)
 
 
 def pen_lift_f1(predicted: np.ndarray, lifted: np.ndarray) -> float:

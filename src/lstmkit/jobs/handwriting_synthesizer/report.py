@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 from lstmkit.data.ink.strokes import InkSet
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.handwriting_synthesizer.generation import GenerationOptions
 from lstmkit.jobs.handwriting_synthesizer.plots import ink_figure, nll_figure, soft_window_figure
 from lstmkit.jobs.handwriting_synthesizer.predictor import HandwritingPredictor
-from lstmkit.report import Section
+from lstmkit.report import Section, quantities
 
 _NUM_DRAWINGS = 18
 _BIASES = (0.0, 0.5, 1.0, 2.0)
@@ -128,4 +127,4 @@ def _data_section(predictor: HandwritingPredictor, examples: InkSet) -> Section:
         f"model predicts a standard deviation below {predictor.min_std:.3g}: on rounded data, ever narrower "
         "Gaussians would otherwise have ever higher densities. " + " ".join(examples.notes)
     )
-    return Section("The data", text, pd.DataFrame({"all data": list(rows), "count": list(rows.values())}))
+    return Section("The data", text, quantities("all data", rows))

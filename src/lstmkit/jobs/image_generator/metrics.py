@@ -10,6 +10,7 @@ import torch
 
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.vision.image_set import Images
+from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.image_generator.baselines import bernoulli_mixture, independent_bernoulli
 from lstmkit.jobs.image_generator.predictor import ImageGeneratorPredictor, draw_networks
@@ -76,7 +77,8 @@ def evaluate(predictor: ImageGeneratorPredictor, test: Images, train: Images | N
     table = pd.DataFrame(rows, columns=pd.Index(["model", *_DIRECTIONS]))
     details = pd.DataFrame({"image": list(test.ids), NLL: terms.sum(axis=1)})
     missing = ("Bernoulli mixture",) if train is None else ()
-    return Evaluation(table, dict(_DIRECTIONS), details, tuple(notes), test, missing)
+    examples = ScoredExamples.mean("images", terms.sum(axis=1))
+    return Evaluation(table, dict(_DIRECTIONS), details, tuple(notes), test, missing, examples)
 
 
 def _binarization_note(settings: ImageGeneratorSettings) -> str:

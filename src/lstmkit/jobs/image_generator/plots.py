@@ -50,7 +50,8 @@ def drawing_steps_figure(
             if size:
                 _draw_window(ax, window[step], size)
         axes[row, 0].set_ylabel(truncated(name, 14), fontsize=SMALL, parse_math=False)
-    titles = [*(["original"] * has_original), *(f"glimpse {step + 1}" for step in chosen)]
+    numbered = [f"glimpse {chosen[0] + 1}", *(str(step + 1) for step in chosen[1:])]  # longer ones would overlap
+    titles = [*(["original"] * has_original), *numbered]
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title, fontsize=SMALL)
     return figure

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from lstmkit.data.vision.image_set import Images
@@ -14,7 +13,8 @@ from lstmkit.jobs.image_generator.generation import generate, reconstruct
 from lstmkit.jobs.image_generator.plots import drawing_steps_figure, image_grid_figure
 from lstmkit.jobs.image_generator.predictor import ImageGeneratorPredictor
 from lstmkit.jobs.image_generator.results import GeneratedImage
-from lstmkit.report import Section
+from lstmkit.plots.style import note_selection
+from lstmkit.report import Section, quantities
 
 _NUM_STEP_FIGURES = 5  # images drawn step by step
 _NUM_GENERATED, _MAX_GENERATED = 40, 100
@@ -23,13 +23,14 @@ _NUM_GENERATED, _MAX_GENERATED = 40, 100
 def steps_figure(predictor: ImageGeneratorPredictor, generated: Sequence[GeneratedImage]) -> Figure:
     """The first images, glimpse by glimpse."""
     first = generated[:_NUM_STEP_FIGURES]
-    return drawing_steps_figure(
+    figure = drawing_steps_figure(
         [generated_image.label or generated_image.name for generated_image in first],
         [generated_image.canvases for generated_image in first],
         [generated_image.windows for generated_image in first],
         [generated_image.original for generated_image in first],
         predictor.settings.write_size,
     )
+    return note_selection(figure, len(generated), "images", drawn=len(first))
 
 
 def sections(predictor: ImageGeneratorPredictor, evaluation: Evaluation | None, images: Images) -> list[Section]:
@@ -82,5 +83,5 @@ def _reconstructed(predictor: ImageGeneratorPredictor, evaluation: Evaluation | 
 
 def _data(predictor: ImageGeneratorPredictor, images: Images) -> Section:
     counts = {"images": len(images), "labels": len(predictor.labels)}
-    table = pd.DataFrame({"data": list(counts), "count": list(counts.values())})
+    table = quantities("data", counts)
     return Section("The data", " ".join(f"{note}." for note in images.notes), table)

@@ -21,6 +21,7 @@ from lstmkit.jobs.language_model.generation import Continuation, SamplingOptions
 from lstmkit.jobs.language_model.predictor import LanguageModelPredictor, TokenStream
 from lstmkit.jobs.language_model.settings import LanguageModelSettings
 from lstmkit.look import ExampleSequence
+from lstmkit.plots.style import note_selection
 from lstmkit.plots.text import surprisal_figure
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
@@ -192,7 +193,8 @@ class LanguageModel(LanguageModelSettings, Job[LanguageModelPredictor]):
     def plot(self, data: Any, predictions: list[Continuation]) -> Figure:
         """The first generated text, each token shaded by its surprisal."""
         first = predictions[0]
-        return surprisal_figure([visible_token(token) for token in first.tokens], first.surprisal)
+        figure = surprisal_figure([visible_token(token) for token in first.tokens], first.surprisal)
+        return note_selection(figure, len(predictions), "texts")
 
     # ---- evaluation ----------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from lstmkit.data.text.lines import Text
 from lstmkit.data.text.token_stream import TokenStreamLoader
 from lstmkit.data.text.tokenizer import UNKNOWN
+from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.language_model.baselines import KneserNey
 from lstmkit.jobs.language_model.predictor import CacheSettings, LanguageModelPredictor, TokenStream
@@ -83,6 +84,7 @@ def evaluate_text(
         details,
         tuple(notes),
         missing_baselines=missing,
+        examples=ScoredExamples(len(stream.ids), "tokens"),
     )
 
 

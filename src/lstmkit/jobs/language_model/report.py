@@ -14,6 +14,7 @@ from lstmkit.plots.text import surprisal_figure
 from lstmkit.report import Section
 
 _MAX_SURPRISAL_TOKENS = 300  # in the figure
+_GENERATED_TOKENS = {"chars": 500, "bpe": 150, "words": 100, "whitespace": 100}  # some hundred characters of each
 _TEMPERATURES = (0.5, 0.8, 1.0)
 
 
@@ -52,11 +53,9 @@ def _surprisal_section(evaluation: Evaluation) -> Section:
 
 
 def _generation_section(predictor: LanguageModelPredictor) -> Section:
-    rows = []
+    rows, max_tokens = [], _GENERATED_TOKENS[predictor.settings.tokenization]
     for temperature in _TEMPERATURES:
-        options = SamplingOptions(
-            max_tokens=60, temperature=temperature, top_k=0, top_p=1.0, seed=predictor.settings.seed, stop=""
-        )
+        options = SamplingOptions(max_tokens, temperature, top_k=0, top_p=1.0, seed=predictor.settings.seed, stop="")
         (continuation,) = generate_continuations(predictor, [""], options)
         rows.append({"temperature": temperature, "text": full_text(continuation, predictor.tokenizer)})
     return Section("Generated text", "Text from the start of a line, at three temperatures.", pd.DataFrame(rows))

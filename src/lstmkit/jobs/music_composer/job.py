@@ -23,6 +23,7 @@ from lstmkit.data.music.piano_rolls import (
     skyline,
 )
 from lstmkit.errors import DataError
+from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.splitting import random_split
 from lstmkit.jobs.evaluation import Evaluation
@@ -33,6 +34,7 @@ from lstmkit.jobs.music_composer.predictor import ComposerPredictor
 from lstmkit.jobs.music_composer.results import Composition
 from lstmkit.jobs.music_composer.settings import ComposerSettings
 from lstmkit.look.traces import ExampleSequence
+from lstmkit.plots.style import note_selection
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 
@@ -186,7 +188,8 @@ class MusicComposer(ComposerSettings, Job[ComposerPredictor]):
     def plot(self, data: Any, predictions: list[Composition]) -> Figure:
         """The piano roll of the first composition."""
         first = predictions[0]
-        return piano_roll_figure(first.roll, first.is_given, first.name)
+        figure = piano_roll_figure(first.roll, first.is_given, first.name)
+        return note_selection(figure, len(predictions), "pieces")
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 
@@ -219,7 +222,9 @@ class MusicComposer(ComposerSettings, Job[ComposerPredictor]):
             f"{len(details):,} steps of {len(test):,} pieces. Nats: the sum over the 88 keys, the mean over all steps. "
             "The first step of a piece is predicted from silence; the last column leaves it out.",
         )
-        return Evaluation(pd.DataFrame(rows), dict.fromkeys(_METRICS, "low"), details, notes)
+        own = [float(of_piece.sum()) for of_piece in next(iter(nll.values()))]
+        examples = ScoredExamples.ratio("pieces", np.array(own), np.array(lengths))
+        return Evaluation(pd.DataFrame(rows), dict.fromkeys(_METRICS, "low"), details, notes, examples=examples)
 
     def report_sections(self, examples: PianoRolls) -> list[Section]:
         return report.sections(self.predictor, self.full_evaluation, examples)

@@ -14,7 +14,7 @@ from lstmkit.jobs.music_composer.generation import CompositionOptions
 from lstmkit.jobs.music_composer.plots import key_frequency_figure, likelihood_figure, piano_roll_figure
 from lstmkit.jobs.music_composer.predictor import ComposerPredictor
 from lstmkit.jobs.music_composer.results import Composition
-from lstmkit.report import Section
+from lstmkit.report import Section, quantities
 
 _MAX_PLOTTED_STEPS = 200
 _PROMPT_STEPS, _GENERATED_STEPS = 16, 64
@@ -97,15 +97,24 @@ def _key_section(predictor: ComposerPredictor) -> Section:
     seed = predictor.settings.seed
     composed = [predictor.compose_from_silence(_GENERATED_STEPS, seed + i).roll for i in range(_NUM_PIECES)]
     sounding = predictor.key_counts[:, 1].sum(axis=0) / predictor.key_counts.sum(axis=(0, 1))
-    frequencies = {"training pieces": sounding, "composed": np.concatenate(composed).mean(axis=0)}
+    semitones = predictor.settings.max_transposition
+    of_composed = np.concatenate(composed).mean(axis=0)
+    frequencies = {"training pieces": _transposed(sounding, semitones), "composed": of_composed}
+    heard = f", transposed by up to {semitones} semitones as in training" if semitones else ""
     return Section(
         "Key usage",
-        "How often each key sounds in the training pieces, and in "
-        f"{_NUM_PIECES} pieces of {_GENERATED_STEPS} steps composed from silence.",
+        f"How often each key sounds in the training pieces{heard}, and in {_NUM_PIECES} pieces of {_GENERATED_STEPS} "
+        "steps composed from silence.",
         pd.DataFrame({"key": [note_name(k) for k in range(N_KEYS)], **frequencies}),
         key_frequency_figure(frequencies),
         caption="Fraction of the steps at which each key sounds",
     )
+
+
+def _transposed(frequencies: np.ndarray, semitones: int) -> np.ndarray:
+    """The mean of the frequencies ``(88,)`` over all transpositions of up to ``semitones`` up and down."""
+    padded = np.pad(frequencies, semitones)
+    return np.mean([padded[shift : shift + len(frequencies)] for shift in range(2 * semitones + 1)], axis=0)
 
 
 def _data_section(predictor: ComposerPredictor, examples: PianoRolls) -> Section:
@@ -123,7 +132,7 @@ def _data_section(predictor: ComposerPredictor, examples: PianoRolls) -> Section
         "together, without drums. A key that sounds in consecutive steps is held; piano rolls do not record repeated "
         "strokes. " + _transposition_note(predictor) + " ".join(examples.notes)
     )
-    return Section("The data", text, pd.DataFrame({"all data": list(rows), "count": list(rows.values())}))
+    return Section("The data", text, quantities("all data", rows))
 
 
 def _transposition_note(predictor: ComposerPredictor) -> str:

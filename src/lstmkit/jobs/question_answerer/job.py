@@ -22,6 +22,7 @@ from lstmkit.jobs.question_answerer.plots import attention_figure
 from lstmkit.jobs.question_answerer.predictor import QuestionAnswererPredictor
 from lstmkit.jobs.question_answerer.settings import QuestionAnswererSettings
 from lstmkit.look import ExampleSequence
+from lstmkit.plots.style import note_selection
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 
@@ -132,7 +133,8 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
 
     def plot(self, data: Any, predictions: Any) -> Figure:
         """Attention over the story of the first question."""
-        return attention_figure(self.predictor, self.read(data).items[0])
+        figure = attention_figure(self.predictor, self.read(data).items[0])
+        return note_selection(figure, len(predictions), "questions")
 
     # ---- evaluation ----------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data.text.question_answering import Question, Questions
+from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.evaluation.text_metrics import has_unspaced_script, words
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.question_answerer.baselines import baseline_answers
@@ -99,4 +100,7 @@ def evaluate(
     notes = [f"{len(test):,} questions. {predictor.scaling.describe(unit)}."]
     learned = ("most frequent answer per question", "TF-IDF, logistic regression")
     missing = learned if answer_type == "classification" and not train else ()
-    return Evaluation(pd.DataFrame(rows), METRIC_DIRECTIONS[answer_type], details, tuple(notes), test, missing)
+    correct = [is_exact_match(own, question) for own, question in zip(next(iter(answers.values())), test, strict=True)]
+    examples = ScoredExamples.mean("questions", np.array(correct, dtype=float), is_fraction=True)
+    directions = METRIC_DIRECTIONS[answer_type]
+    return Evaluation(pd.DataFrame(rows), directions, details, tuple(notes), test, missing, examples)

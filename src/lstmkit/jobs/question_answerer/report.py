@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 from lstmkit.data.text.question_answering import Questions
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.question_answerer.metrics import scores_by_question_type
 from lstmkit.jobs.question_answerer.plots import attention_figure
 from lstmkit.jobs.question_answerer.predictor import QuestionAnswererPredictor
-from lstmkit.report import Section
+from lstmkit.report import Section, quantities
 
 _NUM_EXAMPLES = 12
 _NUM_FIGURES = 3
@@ -62,5 +61,5 @@ def _data(predictor: QuestionAnswererPredictor, questions: Questions, num_left_o
         "training questions left out: the answer is not in the text that is read": num_left_out,
         "question types": len({question.kind for question in questions}),
     }
-    table = pd.DataFrame({"data": list(counts), "count": list(counts.values())})
+    table = quantities("data", counts)
     return Section("The data", f"Answer type: {predictor.answer_type}.", table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data.sessions import Sessions
+from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.recommender.baselines import Histories, build_baselines
 from lstmkit.jobs.recommender.metrics import (
@@ -18,7 +18,6 @@ from lstmkit.jobs.recommender.metrics import (
     ranking_queries,
     ranks_from_model,
     ranks_from_scores,
-    recall,
     score_table,
 )
 from lstmkit.jobs.recommender.predictor import RecommenderPredictor
@@ -65,7 +64,7 @@ def evaluate_recommender(
         name: ranks_from_scores(scorer, queries, n_items, exclude_seen) for name, scorer in baselines.items()
     }
     table = score_table(ranks, settings.eval_k)
-    notes = (*_notes(queries, model_ranks, n_items, settings.eval_k, exclude_seen), *baseline_notes)
+    notes = (*_notes(queries, n_items, exclude_seen), *baseline_notes)
     return Evaluation(
         table,
         dict.fromkeys(list(table)[1:], "high"),
@@ -73,7 +72,14 @@ def evaluate_recommender(
         notes,
         EvaluatedSessions(test, queries),
         ("item-kNN", "Markov chain") if train_sessions is None else (),
+        _scored_sessions(queries, model_ranks, settings.eval_k),
     )
+
+
+def _scored_sessions(queries: RankingQueries, ranks: np.ndarray, k: int) -> ScoredExamples:
+    """The sessions with the recall at ``k`` of any of them."""
+    _, session = np.unique(queries.session_index, return_inverse=True)
+    return ScoredExamples.ratio("sessions", np.bincount(session, ranks <= k), np.bincount(session))
 
 
 def _details(
@@ -94,19 +100,14 @@ def _details(
     return frame.assign(**{name: np.where(of_model == UNRANKED, 0, of_model) for name, of_model in ranks.items()})
 
 
-def _notes(
-    queries: RankingQueries, model_ranks: np.ndarray, n_items: int, k: int, exclude_seen: bool
-) -> tuple[str, str]:
+def _notes(queries: RankingQueries, n_items: int, exclude_seen: bool) -> tuple[str, str]:
     """What a reader must know to read the table."""
     count, unknown = len(queries.session_index), int((queries.target < 0).sum())
     sessions = len(set(queries.session_index.tolist()))
-    value = recall(model_ranks, k)
-    margin = 1.96 * math.sqrt(value * (1 - value) / count)
     seen_items = "are not recommended" if exclude_seen else "may be recommended"
     return (
         f"{count:,} next items in {sessions:,} sessions are ranked among all {n_items:,} items. Ties count against "
-        f"each model. Items already in the session {seen_items}. The 95 % margin of this model's Recall@{k} is "
-        f"±{margin:.3f}.",
+        f"each model. Items already in the session {seen_items}.",
         f"{unknown:,} of the next items ({unknown / count:.1%}) are not in the catalog. No model can recommend them; "
         "they count as misses.",
     )

@@ -14,7 +14,8 @@ from lstmkit.jobs.recommender.metrics import UNRANKED, recall
 from lstmkit.jobs.recommender.plots import recall_figure, recommendations_figure
 from lstmkit.jobs.recommender.predictor import RecommenderPredictor
 from lstmkit.jobs.recommender.results import Recommendation
-from lstmkit.report import Section
+from lstmkit.plots.style import note_selection
+from lstmkit.report import Section, quantities
 
 _MAX_LIST_LENGTH = 50  # of the drawn recall curve
 _NUM_POPULARITY_GROUPS = 4
@@ -121,7 +122,7 @@ def _data_section(predictor: RecommenderPredictor, notes: Sequence[str]) -> Sect
         "occurrences of the most popular item": int(counts.max()),
     }
     text = " ".join([*(f"{note.rstrip('.')}." for note in notes), "The catalog has only items of the training split."])
-    return Section("Training data", text, pd.DataFrame({"training split": list(rows), "count": list(rows.values())}))
+    return Section("Training data", text, quantities("training split", rows))
 
 
 def session_figure(sessions: Sessions, recommendations: Sequence[Recommendation]) -> Figure:
@@ -133,4 +134,5 @@ def session_figure(sessions: Sessions, recommendations: Sequence[Recommendation]
         title = f"{recommendation.session}: {ellipsis}{', '.join(items[-_NUM_ITEMS:])}"
         panels[title] = (recommendation.items[:10], values[:10])
     has_probabilities = bool(recommendations) and recommendations[0].probabilities is not None
-    return recommendations_figure(panels, "probability" if has_probabilities else "score")
+    figure = recommendations_figure(panels, "probability" if has_probabilities else "score")
+    return note_selection(figure, len(recommendations), "sessions", drawn=_NUM_DRAWN)

@@ -22,6 +22,7 @@ from lstmkit.jobs.secondary_structure_predictor.results import SecondaryStructur
 from lstmkit.jobs.secondary_structure_predictor.settings import SecondaryStructureSettings
 from lstmkit.jobs.secondary_structure_predictor.state_mapping import fit_mapping
 from lstmkit.look.traces import ExampleSequence
+from lstmkit.plots.style import note_selection
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 
@@ -150,7 +151,8 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
         """The first chain: helices, strands, and the confidence of each residue's state."""
         first = predictions[0]
         confidence = first.confidence(self.predictor.state_alphabets[0])
-        return chain_figure(first.sequence, first.states, confidence, first.id)
+        figure = chain_figure(first.sequence, first.states, confidence, first.id)
+        return note_selection(figure, len(predictions), "chains")
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 
@@ -194,6 +196,7 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
             self._notes(test),
             outputs=(test, predicted),
             missing_baselines=("windowed logistic regression",) if self._train_split is None else (),
+            examples=metrics.scored_examples(test, alphabets[0], states[alphabets[0]]),
         )
 
     def _notes(self, test: ProteinChains) -> tuple[str, ...]:

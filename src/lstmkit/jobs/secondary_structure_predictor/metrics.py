@@ -9,6 +9,7 @@ import pandas as pd
 
 from lstmkit.data.proteins.chains import STATES, ProteinChains
 from lstmkit.data.proteins.residue_windows import N_RESIDUE_IDS, encode_residues
+from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.jobs.secondary_structure_predictor.baselines import WINDOW_SIZE, windowed_logistic_regression
 from lstmkit.jobs.secondary_structure_predictor.results import (
     StateProbabilities,
@@ -66,10 +67,22 @@ def scores(test: ProteinChains, predicted: StateStrings) -> dict[str, float]:
     for alphabet, chains in predicted.items():
         true = test.require_states()[alphabet]
         n = len(STATES[alphabet])
-        correct = [np.array([*a]) == np.array([*b]) for a, b in zip(true, chains, strict=True)]
-        row[f"Q{n}"] = 100 * float(np.concatenate([c[m] for c, m in zip(correct, masks, strict=True)]).mean())
+        row[f"Q{n}"] = 100 * float(np.concatenate(_correct_residues(test, alphabet, chains)).mean())
         row[f"SOV{n}"] = mean_segment_overlap(true, chains, masks)
     return row
+
+
+def scored_examples(test: ProteinChains, alphabet: str, states: Sequence[str]) -> ScoredExamples:
+    """The chains with the accuracy in percent on any of them."""
+    correct = _correct_residues(test, alphabet, states)
+    counts = np.array([len(of_chain) for of_chain in correct])
+    return ScoredExamples.ratio("chains", 100 * np.array([of_chain.sum() for of_chain in correct]), counts)
+
+
+def _correct_residues(test: ProteinChains, alphabet: str, states: Sequence[str]) -> list[np.ndarray]:
+    """For each chain, whether the state of each scored residue is correct."""
+    chains = zip(test.require_states()[alphabet], states, scored_residues(test), strict=True)
+    return [(np.array([*true]) == np.array([*predicted]))[mask] for true, predicted, mask in chains]
 
 
 def scored_residues(test: ProteinChains) -> list[np.ndarray]:

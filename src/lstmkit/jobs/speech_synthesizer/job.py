@@ -25,6 +25,7 @@ from lstmkit.jobs.speech_synthesizer.predictor import SpeechPredictor
 from lstmkit.jobs.speech_synthesizer.results import Speech, write_speech
 from lstmkit.jobs.speech_synthesizer.settings import SpeechSettings
 from lstmkit.look.traces import ExampleSequence
+from lstmkit.plots.style import note_selection
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 
@@ -159,7 +160,8 @@ class SpeechSynthesizer(SpeechSettings, Job[SpeechPredictor]):
 
     def plot(self, data: Any, predictions: list[Speech]) -> Figure:
         """Spectrogram and attention of the first text."""
-        return self.predictor.plot(predictions[0])
+        figure = self.predictor.plot(predictions[0])
+        return note_selection(figure, len(predictions), "texts")
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import pandas as pd
 from lstmkit.data.audio.audio_io import AudioClip
 from lstmkit.data.audio.tts_corpus import SpeechCorpus
 from lstmkit.errors import DataError, UserError
+from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.speech_synthesizer.baselines import RecordedWords
 from lstmkit.jobs.speech_synthesizer.predictor import SpeechPredictor
@@ -28,6 +29,11 @@ METRIC_DIRECTIONS = {
     "focus rate": "high",
 }
 _WORDS, _MEAN, _PREVIOUS = "recorded-word concatenation", "mean-frame baseline", "previous-frame baseline"
+_NOT_ALTERNATIVES = {
+    _WORDS: "it can only say words that were recorded",
+    _MEAN: "it is one sound without words",
+    _PREVIOUS: "it needs the recording that it repeats",
+}
 _NOTES = (
     "MCD: mel cepstral distortion in dB of synthesized speech against the recording: mel cepstra 1 to 13, frames "
     "paired by dynamic time warping. Duration error: relative to the recording.",
@@ -123,7 +129,16 @@ def evaluate(
     if joined < len(details):
         notes.append(f"The {_WORDS} covers {joined:,} of the texts, those whose words were recorded separately.")
     missing = (_WORDS,) if words is None else ()
-    return Evaluation(table, METRIC_DIRECTIONS, details, (*notes, *_NOTES), test, missing)
+    return Evaluation(
+        table,
+        METRIC_DIRECTIONS,
+        details,
+        (*notes, *_NOTES),
+        test,
+        missing,
+        examples=ScoredExamples.mean("recordings", details[f"{model_name}: MCD"].to_numpy()),
+        not_alternatives=_NOT_ALTERNATIVES,
+    )
 
 
 def _row(
@@ -179,7 +194,9 @@ def round_trip_cer(speech: Sequence[Speech], recorded: Sequence[AudioClip] | Non
     table = pd.DataFrame([{"model": name, "CER": 100 * error} for name, (_, error) in results.items()])
     details = pd.DataFrame({"text": texts, **{name: lines for name, (lines, _) in results.items()}})
     note = f"{len(texts):,} texts; CER: character error rate of the transcriber, in percent."
-    return Evaluation(table, {"CER": "low"}, details, (note,))
+    reference = {"recorded": "it is the recordings, which cannot say new texts"}
+    examples = ScoredExamples(len(texts), "texts")
+    return Evaluation(table, {"CER": "low"}, details, (note,), examples=examples, not_alternatives=reference)
 
 
 def transcription_error(clips: Sequence[AudioClip], texts: Sequence[str], transcriber: Any) -> tuple[list[str], float]:

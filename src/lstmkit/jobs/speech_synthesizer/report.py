@@ -8,7 +8,7 @@ import pandas as pd
 from lstmkit.data.audio.tts_corpus import SpeechCorpus
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.speech_synthesizer.predictor import SpeechPredictor
-from lstmkit.report import Section
+from lstmkit.report import Section, quantities
 
 _MAX_TEXTS = 12
 
@@ -79,4 +79,4 @@ def _data_section(predictor: SpeechPredictor, examples: SpeechCorpus, num_too_lo
         f"{settings.trim_db:g} dB below the peak is trimmed at both ends."
         + (f" Remarks: {remarks}." if remarks else "")
     )
-    return Section("The data", text, pd.DataFrame({"all data": list(rows), "count": list(rows.values())}))
+    return Section("The data", text, quantities("all data", rows))

@@ -16,6 +16,7 @@ from lstmkit.jobs.summarizer import plots, report
 from lstmkit.jobs.summarizer.metrics import evaluate_summaries
 from lstmkit.jobs.summarizer.predictor import SummarizerPredictor
 from lstmkit.jobs.summarizer.settings import SummarizerSettings
+from lstmkit.plots.style import note_selection
 from lstmkit.progress import Progress
 from lstmkit.report import Section
 
@@ -77,4 +78,5 @@ class Summarizer(SummarizerSettings, Seq2SeqJob[SummarizerPredictor]):
 
     def plot(self, data: Any, predictions: Sequence[GeneratedText]) -> Figure:
         """Attention of the first summary."""
-        return plots.plot_attention(first_with_tokens(predictions))
+        figure = plots.plot_attention(first_with_tokens(predictions))
+        return note_selection(figure, len(predictions), "summaries")

@@ -12,6 +12,7 @@ from rouge_score.tokenizers import Tokenizer
 
 from lstmkit.data.text.lines import split_sentences
 from lstmkit.data.text.text_pairs import TextPairs
+from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.evaluation.text_metrics import is_ascii_text, words
 from lstmkit.jobs.common.seq2seq_predictor import BEAM_SIZE
 from lstmkit.jobs.common.text_retrieval import TranslationMemory
@@ -59,24 +60,31 @@ def evaluate_summaries(
         f"The median summary of the training split has {words} words.",
         signature(test.targets),
     ]
-    return Evaluation(pd.DataFrame(rows), DIRECTIONS, details, tuple(notes), missing_baselines=missing)
+    own = scores_by_summary(next(iter(summaries.values())), test.targets)["ROUGE-1"]
+    examples = ScoredExamples.mean("texts", own)
+    return Evaluation(pd.DataFrame(rows), DIRECTIONS, details, tuple(notes), None, missing, examples)
 
 
 def scores(summaries: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """Mean F1 over all summaries, 0 to 100.
-
-    English is tokenized and stemmed as published scores are. For other languages all letters count, without stemming.
+    """Mean F1 over all summaries, 0 to 100; see :func:`scores_by_summary`.
 
     >>> scores(["the red dogs"], ["a red dog"])
     {'ROUGE-1': 66.67, 'ROUGE-2': 50.0, 'ROUGE-L': 66.67}
+    """
+    return {name: round(float(own.mean()), 2) for name, own in scores_by_summary(summaries, references).items()}
+
+
+def scores_by_summary(summaries: Sequence[str], references: Sequence[str]) -> dict[str, np.ndarray]:
+    """By metric the F1 of each summary ``(N,)``, 0 to 100.
+
+    English is tokenized and stemmed as published scores are. For other languages all letters count, without stemming.
     """
     if is_ascii_text(references):
         scorer = RougeScorer(list(_ROUGE_TYPES.values()), use_stemmer=True)
     else:
         scorer = RougeScorer(list(_ROUGE_TYPES.values()), tokenizer=_UnicodeTokenizer())
     by_summary = [scorer.score(reference, text) for text, reference in zip(summaries, references, strict=True)]
-    means = {name: np.mean([score[kind].fmeasure for score in by_summary]) for name, kind in _ROUGE_TYPES.items()}
-    return {name: round(100 * float(mean), 2) for name, mean in means.items()}
+    return {name: 100 * np.array([s[kind].fmeasure for s in by_summary]) for name, kind in _ROUGE_TYPES.items()}
 
 
 def signature(references: Sequence[str]) -> str:

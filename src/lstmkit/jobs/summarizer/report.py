@@ -11,7 +11,7 @@ from lstmkit.jobs.common.seq2seq_predictor import GeneratedText
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.summarizer.plots import MAX_ATTENTION_COLUMNS, plot_attention
 from lstmkit.jobs.summarizer.predictor import SummarizerPredictor
-from lstmkit.report import Section
+from lstmkit.report import Section, quantities
 
 _NUM_EXAMPLES = 8
 _MAX_CHARACTERS = 200  # of a text
@@ -85,7 +85,7 @@ def _data_section(
         "cut off for training: the text is too long": num_truncated,
         "vocabulary": len(predictor.source_tokenizer),
     }
-    table = pd.DataFrame({"texts and summaries": list(counts), "count": list(counts.values())})
+    table = quantities("texts and summaries", counts)
     text = (
         f"Tokenization: {settings.tokenization}. The first {settings.max_tokens} tokens of a text are read; a summary "
         f"has at most {settings.max_summary_tokens}."

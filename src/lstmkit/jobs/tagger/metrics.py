@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
+from operator import eq
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from lstmkit.data.text.conll import TaggedSentences
 from lstmkit.data.text.tokenizer import UNKNOWN
 from lstmkit.errors import DataError, listing
+from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.tagger.predictor import TaggerPredictor
 from lstmkit.jobs.tagger.spans import span_f1
@@ -55,7 +57,10 @@ def evaluate_tagger(predictor: TaggerPredictor, test: TaggedSentences, progress:
         f"{len(details):,} tokens in {len(test):,} sentences; {out_of_vocabulary.mean():.1%} are out-of-vocabulary "
         "words.",
     )
-    return Evaluation(pd.DataFrame(rows), dict.fromkeys(list(rows[0])[1:], "high"), details, notes)
+    correct = [sum(map(eq, true, own)) for true, own in zip(true_tags, next(iter(predictions.values())), strict=True)]
+    examples = ScoredExamples.ratio("sentences", np.array(correct), np.array([len(tags) for tags in true_tags]))
+    directions = dict.fromkeys(list(rows[0])[1:], "high")
+    return Evaluation(pd.DataFrame(rows), directions, details, notes, examples=examples)
 
 
 def _scores(

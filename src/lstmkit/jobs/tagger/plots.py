@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from lstmkit.jobs.tagger.predictor import TaggedSentence
+from lstmkit.plots.style import note_selection
 from lstmkit.plots.text import surprisal_figure
 
 _MAX_SENTENCES = 12
@@ -21,4 +22,5 @@ def tags_figure(sentences: Sequence[TaggedSentence]) -> Figure:
         bits += [-math.log2(max(probability, 1e-6)) for probability in sentence.probabilities]
         tokens.append("⏎")
         bits.append(0.0)
-    return surprisal_figure(tokens, bits, "surprisal of the tag, bits")
+    figure = surprisal_figure(tokens, bits, "surprisal of the tag, bits")
+    return note_selection(figure, len(sentences), "sentences", drawn=_MAX_SENTENCES)

@@ -33,6 +33,7 @@ from lstmkit.jobs.transcriber.results import CTCDecoder, Transcription, to_recor
 from lstmkit.jobs.transcriber.settings import TranscriberSettings
 from lstmkit.jobs.transcriber.streaming import StreamingTranscript
 from lstmkit.look.traces import ExampleSequence
+from lstmkit.plots.style import note_selection
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 from lstmkit.training.train import seeded
@@ -200,7 +201,8 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
 
     def plot(self, data: Any, predictions: list[Transcription]) -> Figure:
         """The first example and the position of each character."""
-        return report.alignment_figure(self.predictor, self.read(data), predictions[0], 0)
+        figure = report.alignment_figure(self.predictor, self.read(data), predictions[0], 0)
+        return note_selection(figure, len(predictions), "examples")
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 
@@ -259,6 +261,7 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
             pd.DataFrame({"example": list(test.ids), "text": references} | texts),
             tuple(notes),
             outputs=(test, transcriptions),
+            examples=metrics.scored_examples(next(iter(texts.values())), references),
         )
 
     def report_sections(self, examples: Transcripts) -> list[Section]:

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 import jiwer
+import numpy as np
+
+from lstmkit.evaluation.confidence import ScoredExamples
 
 METRIC_DIRECTIONS = {"CER": "low", "WER": "low", "sentence error rate": "low"}
 EPSILON = "∅"  #: Marks a character that is missing.
@@ -28,6 +31,12 @@ def scores(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, fl
         "WER": 100 * words.wer,
         "sentence error rate": 100 * wrong / len(references),
     }
+
+
+def scored_examples(hypotheses: Sequence[str], references: Sequence[str]) -> ScoredExamples:
+    """The texts with the character error rate of any of them."""
+    edits = [edit_distance(*pair) for pair in zip(hypotheses, references, strict=True)]
+    return ScoredExamples.ratio("texts", 100 * np.array(edits), np.array([len(text) for text in references]))
 
 
 def edit_distance(hypothesis: str, reference: str) -> int:

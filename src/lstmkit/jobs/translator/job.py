@@ -16,6 +16,7 @@ from lstmkit.jobs.translator import plots, report
 from lstmkit.jobs.translator.metrics import evaluate_translations
 from lstmkit.jobs.translator.predictor import TranslatorPredictor
 from lstmkit.jobs.translator.settings import TranslatorSettings
+from lstmkit.plots.style import note_selection
 from lstmkit.progress import Progress
 from lstmkit.report import Section
 
@@ -66,4 +67,5 @@ class Translator(TranslatorSettings, Seq2SeqJob[TranslatorPredictor]):
 
     def plot(self, data: Any, predictions: Sequence[GeneratedText]) -> Figure:
         """Attention of the first translation."""
-        return plots.plot_attention(first_with_tokens(predictions))
+        figure = plots.plot_attention(first_with_tokens(predictions))
+        return note_selection(figure, len(predictions), "translations")

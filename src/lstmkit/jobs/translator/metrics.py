@@ -9,7 +9,8 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from lstmkit.data.text.text_pairs import TextPairs
-from lstmkit.evaluation.text_metrics import bleu_tokenizer
+from lstmkit.evaluation.confidence import ScoredExamples
+from lstmkit.evaluation.text_metrics import bleu_of_rows, bleu_tokenizer
 from lstmkit.jobs.common.seq2seq_predictor import BEAM_SIZE
 from lstmkit.jobs.common.text_retrieval import TranslationMemory
 from lstmkit.jobs.evaluation import Evaluation
@@ -55,7 +56,9 @@ def evaluate_translations(
         f"{settings.length_penalty:g}.",
         *signatures(test.targets),
     ]
-    return Evaluation(pd.DataFrame(rows), DIRECTIONS, details, tuple(notes), missing_baselines=missing)
+    bleu = bleu_of_rows(BLEU(tokenize=bleu_tokenizer(test.targets)), next(iter(translations.values())), [test.targets])
+    examples = ScoredExamples(len(test), "sentences", bleu)
+    return Evaluation(pd.DataFrame(rows), DIRECTIONS, details, tuple(notes), None, missing, examples)
 
 
 def scores(translations: Sequence[str], references: Sequence[str]) -> dict[str, float]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
 from lstmkit.data.text.text_pairs import TextPairs
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.translator.metrics import bleu_by_length
 from lstmkit.jobs.translator.plots import plot_attention
 from lstmkit.jobs.translator.predictor import TranslatorPredictor
-from lstmkit.report import Section
+from lstmkit.report import Section, quantities
 
 _NUM_EXAMPLES = 8
 
@@ -82,6 +80,6 @@ def _data_section(predictor: TranslatorPredictor, examples: TextPairs, num_too_l
         "source vocabulary": len(predictor.source_tokenizer),
         "target vocabulary": len(predictor.target_tokenizer),
     }
-    table = pd.DataFrame({"parallel text": list(counts), "count": list(counts.values())})
+    table = quantities("parallel text", counts)
     text = f"Tokenization: {settings.tokenization}; at most {settings.max_tokens} tokens per line."
     return Section("Data", text, table)
