@@ -63,15 +63,15 @@ def evaluation(correct: list[int], **options: object) -> Evaluation:
 def test_an_evaluation_states_the_number_of_examples_and_the_interval():
     few = evaluation([1, 1, 1, 1, 1, 1, 0])
     assert few.headline.startswith(
-        "Accuracy of LSTM on the held-out test (7 questions): 0.8571 (95 % interval 0.487 to 0.974)."
+        "Accuracy of LSTM on the given data (7 questions): 0.8571 (95 % interval 0.487 to 0.974)."
     )
     assert few.notes == ("A note.", "With 7 questions, the 95 % interval of this model's accuracy is 0.487 to 0.974.")
-    assert few.to_json()["num_examples"] == 7
+    assert few.to_json()["examples"] == {"count": 7, "name": "questions"}
     assert few.to_json()["interval"] == pytest.approx([0.4869, 0.9743], abs=1e-4)
     many = evaluation([1, 0] * 200)
-    assert many.headline.startswith("Accuracy of LSTM on the held-out test (400 questions): 0.5. ")
+    assert many.headline.startswith("Accuracy of LSTM on the given data (400 questions): 0.5. ")
     assert many.notes == ("A note.",)
-    assert "interval" not in many.to_json()
+    assert many.to_json()["interval"] is None
 
 
 def test_a_baseline_that_cannot_replace_the_model_is_not_advised():

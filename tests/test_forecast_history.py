@@ -1,4 +1,4 @@
-"""A forecaster keeps the end of its training series, so that newer data alone are judged as in ``fit``."""
+"""A forecaster keeps the end of the series it was fitted to, so that newer data alone are judged as in ``fit``."""
 
 from __future__ import annotations
 
@@ -64,6 +64,17 @@ def test_newer_data_alone_have_the_scores_of_fit(tmp_path: Path, freq, tz, optio
     pd.testing.assert_frame_equal(found.table, fitted.evaluation.table)
 
 
+def test_data_after_the_test_have_no_gap_before_them():
+    """Data that begin where those of ``fit`` end are judged like all data at once: from their first step on."""
+    frame = sales(n=140)
+    fitted = tiny().fit(frame[frame["ds"] < "2023-04-11"])
+    newest = frame[frame["ds"] >= "2023-04-11"]
+    alone, at_once = fitted.evaluate(newest), fitted.evaluate(frame)
+    assert len(alone.details) == len(newest)
+    windows = at_once.details[at_once.details["ds"] >= "2023-04-11"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone.details, windows)
+
+
 def test_models_without_a_history_load_and_judge_what_they_are_given(tmp_path: Path):
     """As those of version 0.1: the state has no histories and no scales."""
     frame = sales()
@@ -83,11 +94,11 @@ def test_models_without_a_history_load_and_judge_what_they_are_given(tmp_path: P
 
 
 def test_the_history_is_bounded(monkeypatch: pytest.MonkeyPatch):
-    """As many values as allowed, but a window and two seasons at least."""
+    """As many values as allowed, but a window and two seasons at least; and the 20 steps of the test."""
     for values, expected in ((60, 30), (10, 24)):  # a window is 24 steps
         monkeypatch.setattr(predictors, "MAX_HISTORY_VALUES", values)
         histories = tiny().fit(sales()).predictor.histories
-        assert {len(history.y) for history in histories.values()} == {expected}
+        assert {len(history.y) for history in histories.values()} == {expected + 20}
 
 
 def test_only_what_is_missing_is_put_before():

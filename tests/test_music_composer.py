@@ -773,7 +773,7 @@ def test_a_loaded_model_composes_and_scores_the_same(fitted: MusicComposer, tmp_
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     path = midi_file(tmp_path / "a.mid", note(60, 96))
     monkeypatch.setitem(__import__("sys").modules, "mido", None)
-    with pytest.raises(UserError, match=r"need mido: pip install 'lstmkit\[music\]'"):
+    with pytest.raises(UserError, match=r"needs mido: pip install 'lstmkit\[music\]'"):
         read_piano_rolls(path)
 
 

@@ -416,7 +416,7 @@ def test_files_that_are_not_tables(write, tmp_path):
     assert "sales.csv is empty" in message(write("\n \n"))
     assert "has no rows below the header" in message(write("ds,y\n"))
     assert "is not a text file" in message(write(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"))
-    assert "unsupported file format: give .csv" in message(write(b"PK", "sales.xlsx"))
+    assert "unsupported file format: give delimited text (.csv" in message(write(b"PK", "sales.xlsx"))
     assert "unsupported file format" in message(write(b"PK", "sales"))
     assert "sales.csv.gz cannot be read (Not a gzipped file" in message(
         write(b"hello").rename(tmp_path / "sales.csv.gz")
@@ -543,7 +543,7 @@ def test_steps_off_the_grid_are_named():
 def test_a_frequency_that_cannot_be_inferred_or_used():
     assert "series 'series' has one row, so the frequency cannot be inferred: give freq=..." in message(days(1))
     for freq in ("fortnightly", "", "-1D", "0D", 0, -1, [1]):
-        assert f"freq {freq!r} is not a frequency: give one such as h, 15min" in message(days(3), freq=freq)
+        assert f"freq={freq!r} is not a frequency: give one such as h, 15min" in message(days(3), freq=freq)
     assert "freq=1 does not match timestamps that are dates" in message(days(3), freq=1)
     assert "freq='D' does not match timestamps that are numbers" in message(frame([1, 2]), freq="D")
     assert "freq='D' does not match timestamps that are numbers" in message([1, 2], freq="D")

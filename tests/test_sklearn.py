@@ -279,6 +279,6 @@ def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch):
             raise ModuleNotFoundError("No module named 'mido'", name="mido")
         return import_module(module)
 
-    monkeypatch.setattr("lstmkit.jobs.importlib.import_module", without_mido)
+    monkeypatch.setattr("lstmkit.libraries.importlib.import_module", without_mido)
     with pytest.raises(ImportError, match=r"MusicComposer needs mido: pip install 'lstmkit\[music\]'"):
         job_class("music_composer")

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.errors import ModelFileError, TrainingError
+from lstmkit.errors import MissingLibraryError, ModelFileError, TrainingError
 from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
 from lstmkit.models.base import Ensemble, Model
 from lstmkit.models.sequence import SequenceModel
@@ -660,7 +660,7 @@ def test_missing_tensorboard_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
-    with pytest.raises(TrainingError, match=r"pip install 'lstmkit\[tensorboard\]'"):
+    with pytest.raises(MissingLibraryError, match=r"pip install 'lstmkit\[tensorboard\]'"):
         fit_scripted(Scripted(), BY_HAND, tensorboard=tmp_path)
 
 

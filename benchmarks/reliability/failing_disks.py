@@ -158,7 +158,7 @@ def _deleted_folders(fit: tiny_fits.TinyFit, count: int, folder: Path, progress:
                 faults.append(str(ended))
             elif run.exists():  # it was deleted before the model was saved, so saving made it anew
                 saved_anew += 1
-                faults += [fault] if (fault := tiny_fits.fault(run)) else []
+                faults += [fault] if (fault := tiny_fits.fault(run, may_lack=True)) else []
             task.update(trial + 1)
     return {"trials": count, "stopped": stopped, "saved_anew": saved_anew, "faults": faults}
 

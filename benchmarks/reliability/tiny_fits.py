@@ -89,10 +89,14 @@ def stage(folder: Path) -> str:
     return "evaluation and report" if not (folder / "report.html").exists() else "report written"
 
 
-def fault(folder: Path) -> str:
-    """What is wrong with a folder whose fit was killed; empty if nothing is.
+def fault(folder: Path, may_lack: bool = False) -> str:
+    """What is wrong with a folder whose fit was disturbed; empty if nothing is.
 
     Each file can be read, and the model is loaded if it is there and else refused in one line.
+
+    Args:
+        folder: The run folder.
+        may_lack: Whether files may have been deleted: then a model may be refused, too.
     """
     try:
         for path in folder.glob("*.json"):
@@ -104,7 +108,7 @@ def fault(folder: Path) -> str:
     try:
         lstmkit.load(folder)
     except UserError as err:
-        if (folder / "model.json").exists():
+        if (folder / "model.json").exists() and not may_lack:
             return f"the model is not loaded: {err}"
         return f"not one line: {err}" if "\n" in str(err) else ""
     return ""

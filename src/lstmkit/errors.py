@@ -6,7 +6,14 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Base class of errors that the user can fix. The message is one line."""
+    """Base class of errors that the user can fix. The message is one line, whatever names of files and columns hold.
+
+    >>> str(UserError("a.zip: two\\nlines is no name"))
+    'a.zip: two lines is no name'
+    """
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())
 
 
 class DataError(UserError):

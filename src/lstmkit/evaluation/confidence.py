@@ -23,6 +23,7 @@ class ScoredExamples:
         name: What they are, in the plural: ``"questions"``.
         score: The model's main score on the examples of the given rows, from 0; ``None`` if it has no such score.
         is_fraction: Whether the score is the fraction of correct examples.
+        saved_interval: The interval, if it was computed before and ``score`` is not at hand.
 
     >>> seven = ScoredExamples.mean("questions", np.array([1, 1, 1, 1, 1, 1, 0]), is_fraction=True)
     >>> seven.counted, [round(bound, 3) for bound in seven.interval]
@@ -33,6 +34,7 @@ class ScoredExamples:
     name: str
     score: Callable[[np.ndarray], float] | None = field(default=None, repr=False)
     is_fraction: bool = False
+    saved_interval: tuple[float, float] | None = None
 
     @classmethod
     def mean(cls, name: str, values: np.ndarray, *, is_fraction: bool = False) -> ScoredExamples:
@@ -59,7 +61,7 @@ class ScoredExamples:
     def interval(self) -> tuple[float, float] | None:
         """The 95 % interval of the score, if there are fewer than 200 examples and enough to compute one."""
         if self.score is None or not 0 < self.count <= MAX_EXAMPLES:
-            return None
+            return self.saved_interval
         if self.is_fraction:
             return wilson_interval(self.score(np.arange(self.count)), self.count)
         return bootstrap_interval(self.score, self.count) if self.count >= _MIN_RESAMPLED else None

@@ -19,7 +19,7 @@ from typing_extensions import Self
 from lstmkit import settings
 from lstmkit.data.batch import Batches, Loader
 from lstmkit.data.formats import DataFormat
-from lstmkit.errors import DataError, ModelFileError, TrainingError, UserError
+from lstmkit.errors import DataError, MissingLibraryError, ModelFileError, TrainingError, UserError
 from lstmkit.jobs.evaluation import FIT_SPLITS, NO_SCORES, Evaluation, fit_scores, saved_evaluation
 from lstmkit.jobs.predictor import Predictor, device_named
 from lstmkit.jobs.settings import JobSettings
@@ -191,11 +191,12 @@ class Job(JobSettings, ABC, Generic[P]):
         with nullcontext() if run is None else self._run_folder(run, [examples, held_out], resume, overwrite) as folder:
             try:
                 self._train(train_source, valid_source, device, folder, resume)
-            except TrainingError:
+            except (TrainingError, MissingLibraryError):
                 if folder is not None:
                     folder.delete_if_empty()
                 raise
             self.calibrate(splits.valid)
+            self.keep_context(examples)
             self._held_out = self._part_to_score(splits)
             if folder is not None:
                 self._save_and_report(folder, examples)
@@ -224,6 +225,9 @@ class Job(JobSettings, ABC, Generic[P]):
         """:attr:`evaluation`, if it has details and outputs: not if it was read from ``metrics.json``."""
         evaluation = self.evaluation
         return None if evaluation is None or evaluation.is_from_file else evaluation
+
+    def keep_context(self, examples: Any) -> None:
+        """Keep in the predictor what answers for newer data need of all data that ``fit`` got; nothing is fitted."""
 
     def can_score(self, examples: Any) -> bool:
         """Whether :meth:`evaluate_examples` can score held-out examples: whether they have labels, if it needs them."""

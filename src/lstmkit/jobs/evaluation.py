@@ -143,10 +143,14 @@ class Evaluation:
         """Table, directions and notes, ready for JSON. A score that is not a finite number becomes ``None``."""
         finite = self.table.replace([math.inf, -math.inf], math.nan)
         rows = finite.astype(object).where(finite.notna(), None).to_dict("records")
-        examples = {} if self.examples is None else {"num_examples": self.examples.count}
-        interval = {} if self.interval is None else {"interval": list(self.interval)}
-        notes = list(self.notes)
-        return {"table": rows, "directions": self.directions, "notes": notes, **examples, **interval}
+        saved = {"table": rows, "directions": self.directions, "notes": list(self.notes)}
+        if self.examples is None:
+            return saved
+        return {
+            **saved,
+            "examples": {"count": self.examples.count, "name": self.examples.name},
+            "interval": None if self.interval is None else list(self.interval),
+        }
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any], scored: str) -> Self:
@@ -165,7 +169,13 @@ class Evaluation:
         scores = {name: pd.to_numeric(table[name]) for name in directions}
         notes = tuple(str(note) for note in saved["notes"])
         table = table.assign(model=table["model"].astype(str), **scores)
-        return cls(table, directions, pd.DataFrame(), notes, scored=scored, is_from_file=True)
+        examples = None
+        if "examples" in saved:
+            low, high = saved["interval"] or (None, None)
+            interval = None if low is None else (float(low), float(high))
+            count, name = int(saved["examples"]["count"]), str(saved["examples"]["name"])
+            examples = ScoredExamples(count, name, saved_interval=interval)
+        return cls(table, directions, pd.DataFrame(), notes, examples=examples, scored=scored, is_from_file=True)
 
 
 def fit_scores(evaluation: Evaluation | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The last steps of the training series, kept with a model, so that newer data can be judged as their continuation."""
+"""The last steps of the series that a model was fitted to, so that newer data can be judged as their continuation."""
 
 from __future__ import annotations
 

@@ -94,6 +94,10 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
         if valid is not None:
             self.predictor.calibrate(valid)
 
+    def keep_context(self, examples: SeriesSet) -> None:
+        """Keep the end of every series, the test split included, as the past of newer data."""
+        self.predictor.keep_history(examples)
+
     def data_digest(self, examples: SeriesSet) -> str:
         digest = hashlib.sha256(repr((examples.ids, examples.freq, examples.starts)).encode())
         for y in examples.y:

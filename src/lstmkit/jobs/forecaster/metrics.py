@@ -92,16 +92,18 @@ def backtest(
 
 
 def unseen_windows(predictor: ForecasterPredictor, series: SeriesSet) -> ForecastExamples:
-    """Every window of series that lies after the training and validation data and has a known value in its horizon.
+    """Every window of given steps that lies after the training and validation data and has a known value.
 
-    Series that continue the training data, without these, have the history that the model keeps before them: windows,
+    Series that continue the data of ``fit``, without these, have the history that the model keeps before them: windows,
     baselines and MASE then see the same past as in the test of ``fit``.
 
     Raises:
         DataError: There is none.
     """
-    horizon, series = predictor.settings.horizon, continued(series, predictor.histories)
+    horizon, given = predictor.settings.horizon, series
+    series = continued(given, predictor.histories)
     first = np.array([first_unseen_step(predictor, series, i) for i in range(len(series))])
+    first = np.maximum(first, series.lengths - given.lengths)
     origins = rolling_origins(series, first, series.lengths - horizon, stride=horizon)
     origins = np.array([(i, t) for i, t in origins if not np.isnan(series.y[i][t : t + horizon]).all()], dtype=int)
     if not len(origins):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
@@ -79,7 +79,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
             validation split: then the intervals are the network's own quantiles.
         usual_scales: By series id the scale of windows without a scale of their own, see
             :func:`~lstmkit.data.series.forecast_windows.usual_scales`; ``None`` in models of version 0.1.
-        histories: By series id the last steps of training and validation, for the evaluation of data that continue
+        histories: By series id the last steps of all data that ``fit`` got, for the evaluation of data that continue
             them; empty in models of version 0.1.
     """
 
@@ -121,7 +121,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         predictor = cls(settings, regular, covariates, last_timestamps(series, series.lengths))
         scales = usual_scales(series, predictor.scaler, regular.past)
         predictor.usual_scales = dict(zip(series.ids, scales.tolist(), strict=True))
-        predictor._keep_history(series, range(len(series)))
+        predictor.keep_history(series)
         return predictor
 
     def read(self, data: Any, future_data: Any | None = None) -> SeriesSet:
@@ -145,12 +145,20 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
             usual_scales=self._usual_scales_of(examples.series),
         )
 
-    def _keep_history(self, series: SeriesSet, rows: Iterable[int]) -> None:
-        """Keep the last steps of the series ``rows``: a window and two seasons, or more if they are few."""
+    def keep_history(self, series: SeriesSet) -> None:
+        """Keep the last steps of each series that goes on until training and validation end, or beyond them.
+
+        These are a window and two seasons before that end, or more if there are few series, and all steps after it.
+        """
         plan = self.window_plan
         needed = max(plan.past, 2 * plan.season)
         steps = max(needed, min(MAX_HISTORY_STEPS, MAX_HISTORY_VALUES // len(series)))
-        self.histories |= {series.ids[i]: History.of(series, i, steps) for i in rows}
+        for i, name in enumerate(series.ids):
+            timestamps = series.timestamps(i, 0, int(series.lengths[i]))
+            trained_until = self.parse_timestamp(self.last_trained_timestamps.get(name, str(timestamps[-1])))
+            if timestamps[-1] >= trained_until:
+                held_out = int((timestamps > trained_until).sum())
+                self.histories[name] = History.of(series, i, steps + held_out)
 
     def _usual_scales_of(self, series: SeriesSet) -> np.ndarray | None:
         """``(N,)``; a series that the model was not fitted to has the median of all that it was fitted to."""
@@ -270,11 +278,10 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
 
     def calibrate(self, valid: ForecastExamples) -> None:
         """Fit the conformal widths of the intervals to validation windows; their series then count as seen."""
-        for i, (series_id, end) in enumerate(last_timestamps(valid.series, valid.series.lengths).items()):
+        for series_id, end in last_timestamps(valid.series, valid.series.lengths).items():
             known = self.last_trained_timestamps.get(series_id, end)
             self.last_trained_timestamps[series_id] = max(end, known, key=self.parse_timestamp)
-            if end == self.last_trained_timestamps[series_id]:
-                self._keep_history(valid.series, [i])
+        self.keep_history(valid.series)
         if self.settings.method == "recursive":
             stride = -(-len(valid.origins) // MAX_CALIBRATION_WINDOWS)
             valid = ForecastExamples(valid.series, valid.origins[::stride])

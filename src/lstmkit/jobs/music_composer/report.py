@@ -97,7 +97,7 @@ def _key_section(predictor: ComposerPredictor) -> Section:
     seed = predictor.settings.seed
     composed = [predictor.compose_from_silence(_GENERATED_STEPS, seed + i).roll for i in range(_NUM_PIECES)]
     sounding = predictor.key_counts[:, 1].sum(axis=0) / predictor.key_counts.sum(axis=(0, 1))
-    semitones = predictor.settings.max_transposition
+    semitones = predictor.max_transposition
     of_composed = np.concatenate(composed).mean(axis=0)
     frequencies = {"training pieces": _transposed(sounding, semitones), "composed": of_composed}
     heard = f", transposed by up to {semitones} semitones as in training" if semitones else ""
