@@ -171,9 +171,11 @@ class Evaluation:
         table = table.assign(model=table["model"].astype(str), **scores)
         examples = None
         if "examples" in saved:
-            low, high = saved["interval"] or (None, None)
-            interval = None if low is None else (float(low), float(high))
             count, name = int(saved["examples"]["count"]), str(saved["examples"]["name"])
+            interval = None
+            if saved["interval"] is not None:
+                low, high = map(float, saved["interval"])
+                interval = low, high
             examples = ScoredExamples(count, name, saved_interval=interval)
         return cls(table, directions, pd.DataFrame(), notes, examples=examples, scored=scored, is_from_file=True)
 
