@@ -61,7 +61,7 @@ def _mutate_job(name: str, count: int, place: Path) -> None:
         run / "model.json": lambda: _listed(lstmkit.load(run)),
         run / "weights.safetensors": lambda: _listed(lstmkit.load(run)),
         run / "run.json": lambda: RunFolder.read_run_metadata(run),
-        state: lambda: [(k, t.tolist()) for k, t in checkpoint.read_tensors(state)[0].items()],
+        state: lambda: sorted((k, t.tolist()) for k, t in checkpoint.read_tensors(state)[0].items()),
     }
     before = {path: repr(read()) for path, read in readers.items()}
     whole = {path: path.read_bytes() for path in readers}
