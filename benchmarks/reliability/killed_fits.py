@@ -1,7 +1,7 @@
 """Fits that are killed at random moments and resumed until one ends: its model is that of an undisturbed fit.
 
-The moments are uniform over the time of a whole fit, so they hit reading, training, checkpoints, the saving of the
-model, evaluation and report as often as these take time. A resumed fit is killed again.
+The moments are uniform over the time of a whole fit. A resumed fit is killed again: it has its training behind it, so
+most kills hit evaluation and report.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ class Child:
     """A function that runs in a process of its own.
 
     Args:
-        function: What the process does. A UserError, or an OSError that names its file, ends it as a user's mistake,
-            which the command line prints as one line; so does a line break in such a message count as a fault.
+        function: What the process does. It ends with code 2 after a UserError, or an OSError that names its file, if
+            the message is one line; any other exception is a fault.
         log: File for the message of an exception.
     """
 

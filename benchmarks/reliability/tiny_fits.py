@@ -73,7 +73,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     return {
         "weights": hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest(),
         "model": hashlib.sha256((folder / "model.json").read_bytes()).hexdigest(),
-        "scores": (metrics["test"] or {}).get("scores", metrics["test"]),
+        "scores": metrics["test"],
         "files": sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()),
     }
 

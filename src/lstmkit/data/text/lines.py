@@ -127,7 +127,7 @@ def _not_utf8(path: Path) -> str:
 
 
 def read_prompts(data: object, name: str = "") -> list[str]:
-    """Lines of a text that each get an answer. Blank lines at the end are no lines.
+    """Lines of a text that each get an answer. Blank lines at the end are dropped.
 
     Args:
         data: What :func:`read_text` reads.
