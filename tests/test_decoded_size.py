@@ -99,6 +99,20 @@ def test_a_file_that_grows_too_large_is_refused(
         read(path)
 
 
+def test_each_frame_of_an_animation_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A frame of a GIF may be larger than the first one; its size is checked before it is decoded."""
+    file = io.BytesIO()
+    frames = [Image.fromarray(np.full((12, 12, 3), shade, dtype=np.uint8)) for shade in (0, 200)]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=100)
+    content = bytearray(file.getvalue())
+    second = content.rindex(b"\x2c\0\0\0\0\x0c\0\x0c\0")  # an image descriptor: left, top, width, height
+    content[second + 5 : second + 9] = (4000).to_bytes(2, "little") * 2
+    (tmp_path / "a.gif").write_bytes(content)
+    monkeypatch.setenv(files.DECODED_MB_VARIABLE, "50")
+    with pytest.raises(DataError, match=r"a\.gif takes more than 50 MB when decoded"):
+        read_video(tmp_path / "a.gif", ClipFormat(8, 8, True, 0))
+
+
 def test_the_limit_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "a.csv.gz"
     path.write_bytes(gzip.compress(ROWS))

@@ -20,6 +20,7 @@ from lstmkit.progress import Progress
 COUNT = 1_000_000
 DECODED_MB = 50
 HANG_SECONDS = 10.0
+MAX_GROWTH_MB = 500  # of a process that reads one sample's mutations
 
 
 def measure(count: int, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -78,5 +79,7 @@ def _mutate(number: int, count: int, folder: Path) -> None:
         slowest = max(slowest, seconds)
         faults += [f"{name} {mutation}: {seconds:.0f} s"] if seconds > HANG_SECONDS else []
     path.unlink()
-    cells = [answers, refused, slowest, peak_mb() - before, *(fault.replace("\t", " ") for fault in faults)]
+    growth = peak_mb() - before
+    faults += [f"{name}: memory grew by {growth:.0f} MB"] if growth > MAX_GROWTH_MB else []
+    cells = [answers, refused, slowest, growth, *(fault.replace("\t", " ") for fault in faults)]
     (folder / "sample.txt").write_text("\t".join(map(str, cells)), encoding="utf-8")

@@ -115,6 +115,7 @@ def read_animation(source: Path | bytes, name: str) -> Iterator[tuple[float, flo
     with _open(source, name) as image:
         start = 0.0
         for frame in frames(image):
+            check_decoded_size(_MEMORY_PER_PIXEL * frame.width * frame.height, name)  # a frame may exceed the first
             pixels = to_rgb(frame)  # before the duration, which WebP states only then
             stated = float(frame.info.get("duration") or 0) / 1000
             end = start + (stated if stated >= _MIN_FRAME_SECONDS else _DEFAULT_FRAME_SECONDS)
