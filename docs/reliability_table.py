@@ -26,14 +26,15 @@ def count(number: int, noun: str) -> str:
 
 
 def killed_fits(figures: dict[str, Any]) -> str:
+    stages = list(next(iter(figures["jobs"].values()))["kills"])
     lines = [
-        "| job | kills | by stage | runs at their end | equal to an undisturbed one | faults |",
-        "|---|--:|---|--:|--:|--:|",
+        f"| job | kills | {' | '.join(stages)} | runs at their end | equal to an undisturbed one | faults |",
+        "|---|" + "--:|" * (len(stages) + 4),
     ]
     for name, job in figures["jobs"].items():
-        stages = ", ".join(f"{stage} {n}" for stage, n in sorted(job["kills"].items()))
-        total = sum(job["kills"].values())
-        lines.append(f"| {name} | {total} | {stages} | {job['finished']} | {job['equal']} | {len(job['faults'])} |")
+        kills = job["kills"].values()
+        cells = [sum(kills), *kills, job["finished"], job["equal"], len(job["faults"])]
+        lines.append(f"| {name} | {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 

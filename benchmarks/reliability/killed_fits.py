@@ -1,23 +1,25 @@
 """Fits that are killed at random moments and resumed until one ends: its model is that of an undisturbed fit.
 
-The moments are uniform over the time of a whole fit. A resumed fit is killed again: it has its training behind it, so
-most kills hit evaluation and report.
+Each kill is at a random moment of a random stage among those that the fit has ahead of it, so that the short stages are
+hit as often as the long ones. A fit is as likely to be left in peace as to be killed in any one of them.
 """
 
 from __future__ import annotations
 
 import random
 import shutil
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import tiny_fits
-from processes import KILLED, Child
+from processes import KILLED, Child, Ended
 
 from lstmkit.progress import Progress
 
 COUNT = 1000
+HANG_SECONDS = 120.0
 
 
 def measure(count: int, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -30,20 +32,15 @@ def _measure_job(name: str, count: int, folder: Path, progress: Progress) -> dic
     folder = folder / name.replace(":", "-")
     folder.mkdir()
     rng, fit = random.Random(name), tiny_fits.prepare(name, folder)
-    stages: Counter[str] = Counter()
+    kills = Counter(dict.fromkeys(tiny_fits.STAGES, 0))
     faults, finished, equal = [], 0, 0
     with progress.task(f"killing {name}", count) as task:
-        while stages.total() < count:
+        while kills.total() < count:
             run = folder / "run"
             shutil.rmtree(run, ignore_errors=True)
-            while True:
-                resume = (run / "run.json").exists()
-                child = fit.start(run, folder / "log.txt", resume=resume)
-                ended = child.wait(rng.uniform(0, fit.seconds)) or child.kill()
-                if ended.code != KILLED:
-                    break
-                stages[tiny_fits.stage(run) if run.exists() else "before run.json"] += 1
-                task.update(min(count, stages.total()))
+            while (ended := _disturb(fit, run, rng)).code == KILLED:
+                kills[tiny_fits.STAGES[tiny_fits.stage(run)]] += 1
+                task.update(min(count, kills.total()))
                 if run.exists():
                     checked = Child(lambda run=run: _check(run), folder / "check.txt").finish(60)
                     faults += [str(checked)] if checked.code else []
@@ -54,7 +51,20 @@ def _measure_job(name: str, count: int, folder: Path, progress: Progress) -> dic
                 equal += 1
             else:
                 faults.append("the finished run differs from an undisturbed one")
-    return {"kills": dict(stages), "finished": finished, "equal": equal, "faults": faults, "seconds": fit.seconds}
+    return {"kills": dict(kills), "finished": finished, "equal": equal, "faults": faults}
+
+
+def _disturb(fit: tiny_fits.TinyFit, run: Path, rng: random.Random) -> Ended:
+    """Start or resume a fit and kill it, or let it end."""
+    stage = rng.randrange(tiny_fits.stage(run), len(tiny_fits.STAGES) + 1)
+    child = fit.start(run, run.with_name("log.txt"), resume=(run / "run.json").exists())
+    hang = time.monotonic() + HANG_SECONDS
+    while tiny_fits.stage(run) < stage:
+        if ended := child.wait(0.001):
+            return ended
+        if time.monotonic() > hang:
+            raise RuntimeError(f"{fit.name} runs for more than {HANG_SECONDS:.0f} s")
+    return child.wait(rng.uniform(0, fit.stage_seconds[stage])) or child.kill()
 
 
 def _check(run: Path) -> None:

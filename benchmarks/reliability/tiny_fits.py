@@ -19,6 +19,7 @@ from lstmkit.errors import UserError
 from lstmkit.progress import Progress
 from lstmkit.training import checkpoint
 
+STAGES = ("before run.json", "before the first checkpoint", "training", "evaluation and report", "report written")
 JOBS = ("anomaly_detector", "classifier:audio", "forecaster", "language_model", "translator")
 EPOCHS = 6
 
@@ -31,13 +32,18 @@ class TinyFit:
         name: The job, as in ``tests/job_cases.py``.
         data: Its data.
         outcome: What :func:`outcome` has for a run that nothing disturbed.
-        seconds: Median time of such a run, with its report.
+        stage_seconds: How long such a run is in each of the stages, in their order.
     """
 
     name: str
     data: Any
     outcome: dict[str, Any]
-    seconds: float
+    stage_seconds: tuple[float, ...]
+
+    @property
+    def seconds(self) -> float:
+        """How long such a run takes, with its report."""
+        return sum(self.stage_seconds)
 
     def start(self, folder: Path, log: Path, **how: bool) -> Child:
         """Fit in another process, into ``folder``."""
@@ -52,15 +58,24 @@ def prepare(name: str, folder: Path, repeats: int = 3) -> TinyFit:
     data, outcomes, times = job_cases.CASES[name].data(), [], []
     _fit(name, data, folder / "first")
     for k in range(repeats):
-        run, start = folder / f"undisturbed-{k}", time.monotonic()
-        ended = Child(lambda run=run: _fit(name, data, run), folder / "log.txt").finish(600)
-        times.append(time.monotonic() - start)
-        if ended.code:
-            raise RuntimeError(f"{name} cannot be fitted undisturbed: {ended}")
+        run = folder / f"undisturbed-{k}"
+        times.append(_time_stages(Child(lambda run=run: _fit(name, data, run), folder / "log.txt"), run))
         outcomes.append(outcome(run))
     if any(other != outcomes[0] for other in outcomes):
         raise RuntimeError(f"{name}: undisturbed fits differ")
-    return TinyFit(name, data, outcomes[0], statistics.median(times))
+    return TinyFit(name, data, outcomes[0], tuple(statistics.median(seconds) for seconds in zip(*times, strict=True)))
+
+
+def _time_stages(fit: Child, run: Path) -> list[float]:
+    """How many seconds a fit spends in each stage."""
+    seconds, start = [0.0] * len(STAGES), time.monotonic()
+    while (ended := fit.wait(0.001)) is None:
+        now = time.monotonic()
+        seconds[stage(run)] += now - start
+        start = now
+    if ended.code:
+        raise RuntimeError(f"a fit that nothing disturbed failed: {ended}")
+    return seconds
 
 
 def _fit(name: str, data: Any, folder: Path, **how: bool) -> None:
@@ -78,15 +93,15 @@ def outcome(folder: Path) -> dict[str, Any]:
     }
 
 
-def stage(folder: Path) -> str:
-    """How far a fit has come, by its files."""
+def stage(folder: Path) -> int:
+    """How far a fit has come, by its files: an index into :data:`STAGES`."""
     if not (folder / "run.json").exists():
-        return "before run.json"
+        return 0
     if not any(folder.glob("checkpoints/*/last.safetensors")):
-        return "before the first checkpoint"
+        return 1
     if not (folder / "model.json").exists():
-        return "training"
-    return "evaluation and report" if not (folder / "report.html").exists() else "report written"
+        return 2
+    return 3 if not (folder / "report.html").exists() else 4
 
 
 def fault(folder: Path, may_lack: bool = False) -> str:
