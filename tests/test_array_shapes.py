@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from lstmkit.data.audio.audio_io import audio_from_array, read_audio
 from lstmkit.data.captioned_media import CaptionColumns, read_captioned_media
 from lstmkit.data.labeled_examples import Columns, read_labeled_examples
+from lstmkit.data.series.sensor_series import Columns as SensorColumns
+from lstmkit.data.series.sensor_series import read_sensor_series
 from lstmkit.data.vision.image_set import Size, read_images
 from lstmkit.data.vision.video_io import ClipFormat, video_from_array
 from lstmkit.errors import DataError
@@ -111,3 +114,13 @@ def test_channels_first_are_refused():
         read_labeled_examples([np.zeros((5, 1, 16, 16))], Columns(clip_format=FORMAT))
     assert read_captioned_media([np.zeros((16, 16, 3))], layout).kind == "images"
     assert read_captioned_media([np.zeros((5, 16, 16))], layout).kind == "clips"
+
+
+def test_tensors_of_torch_are_arrays():
+    """bfloat16, which numpy does not have, and tensors that need gradients."""
+    values = torch.tensor([0.0, 0.5, -1.0])
+    for tensor in (values.bfloat16(), values.clone().requires_grad_(), values.double()):
+        np.testing.assert_array_equal(audio_from_array(tensor, 8000).samples, values)
+        np.testing.assert_array_equal(read_sensor_series(tensor, SensorColumns()).items[0].values[:, 0], values)
+    with pytest.raises(DataError, match="is not an array"):
+        audio_from_array([values.bfloat16()], 8000)

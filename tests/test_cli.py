@@ -351,13 +351,21 @@ class StopAt(Progress):
 
 
 @pytest.mark.usefixtures("no_report")
+def test_notes_name_what_is_typed(cli: Cli, here: Path):
+    """As errors do: options of the command line, not keywords of Python."""
+    fit = ["fit", "forecaster", "sales.csv", *COLUMNS, *TINY, "-o", "longer"]
+    assert cli(*fit, "--epochs", "1").code == 0
+    assert "resuming with --epochs 2 instead of 1" in cli(*fit, "--epochs", "2", "--resume").err
+
+
+@pytest.mark.usefixtures("no_report")
 def test_ctrl_c_keeps_the_model_and_prints_how_to_resume(cli: Cli, data: Path, monkeypatch: pytest.MonkeyPatch):
     """The printed command resumes with all settings; the weights equal those of an uninterrupted run."""
     sales(30).to_csv("my other.csv", index=False)
     monkeypatch.setattr(StopAt, "done", 2)
     fit = ["fit", "forecaster", "sales.csv", *COLUMNS, *TINY, "--test-windows", "0", "--validation", "my other.csv"]
     with monkeypatch.context() as patch:
-        patch.setattr(lstmkit.cli, "TerminalProgress", StopAt)
+        patch.setattr(lstmkit.cli, "TerminalProgress", lambda _: StopAt())
         result = cli(*fit, "-o", "run")
     assert result.code == 0
     assert "Training was interrupted; the model is usable." in result.out
@@ -373,7 +381,7 @@ def test_ctrl_c_keeps_the_model_and_prints_how_to_resume(cli: Cli, data: Path, m
 
 def test_ctrl_c_in_the_first_epoch_stops(cli: Cli, data: Path, monkeypatch: pytest.MonkeyPatch):
     """No model is saved yet: exit code 130 and one word on stderr; the run can be resumed."""
-    monkeypatch.setattr(lstmkit.cli, "TerminalProgress", StopAt)
+    monkeypatch.setattr(lstmkit.cli, "TerminalProgress", lambda _: StopAt())
     result = cli("fit", "forecaster", "sales.csv", *COLUMNS, *TINY, "-o", "run")
     assert (result.code, result.out, result.err) == (130, "", "stopped\n")
     result = cli("predict", "run", "sales.csv")
@@ -414,6 +422,21 @@ def test_predict_writes_files(cli: Cli, here: Path):
     assert cli("-q", "predict", "run", "sales.csv", "--json", "-o", "out.json", "--picture", "out.svg") == (0, "", "")
     assert len(json.loads((here / "out.json").read_text())) == 6
     assert b"<svg" in (here / "out.svg").read_bytes()
+
+
+def test_the_ending_of_a_file_is_its_format(cli: Cli, here: Path):
+    """JSON where the name says so; a name of another format is refused, and nothing is written."""
+    records = json.loads(cli("predict", "run", "sales.csv", "--json").out)
+    assert cli("predict", "run", "sales.csv", "-o", "a.json").code == 0
+    assert json.loads((here / "a.json").read_text()) == records
+    assert cli("predict", "run", "sales.csv", "-o", "a.jsonl").code == 0
+    assert [json.loads(line) for line in (here / "a.jsonl").read_text().splitlines()] == records
+    for name in ("a.parquet", "a.XLSX", "a.csv.gz", "a.tsv", "a.png"):
+        result = cli("predict", "run", "sales.csv", "-o", name)
+        assert (result.code, result.out) == (2, "")
+        ending = Path(name).suffix.lower()
+        assert f"{name}: the answers are not written as {ending}: give .csv or .txt for text, or .json" in result.err
+        assert not (here / name).exists()
 
 
 def test_predict_with_future_data(cli: Cli, here: Path):

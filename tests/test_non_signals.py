@@ -88,12 +88,31 @@ def test_labels_are_not_watched(name: str):
     assert read_sensor_series(frame, Columns(channels=("v", name))).channels == ("v", name)
 
 
+@pytest.mark.parametrize("column", [np.arange(N), 1000 - 5 * np.arange(N), 7 + 0.1 * np.arange(N)])
+def test_a_counter_of_any_name_is_not_watched(column: np.ndarray):
+    found = read_sensor_series(pd.DataFrame({"seconds of the run": column, "v": WAVE}), Columns())
+    assert found.channels == ("v",)
+    assert any("changes by the same amount in every row, as a counter does" in note for note in found.notes)
+    named = Columns(channels=("seconds of the run", "v"))
+    assert read_sensor_series(pd.DataFrame({"seconds of the run": column, "v": WAVE}), named).channels == named.channels
+
+
+def test_a_column_that_only_increases_is_watched_and_that_is_said():
+    frame = pd.DataFrame({"energy": np.cumsum(np.abs(WAVE)), "v": WAVE})
+    found = read_sensor_series(frame, Columns())
+    assert found.channels == ("energy", "v")
+    assert [note for note in found.notes if "only increases" in note] == [
+        "column 'energy' only increases: values beyond those of training are unlike them (to leave it out, give "
+        "value_cols=OTHERS)"
+    ]
+
+
 def test_signals_stay_signals():
     """A level in the range of Unix times, a counter, a switch, a cycle of hours, a name that only holds "time"."""
     signals = {
         "pressure": 1e9 + WAVE,
         "energy": 1.3e9 + np.cumsum(np.random.default_rng(1).integers(0, 5000, N)),
-        "value": np.arange(N, dtype=float),
+        "value": np.arange(N, dtype=float) ** 1.5,
         "valve": (np.arange(N) % 7 == 0).astype(int),
         "hour": np.arange(N) % 24,
         "lifetime": 100 + WAVE,
@@ -102,7 +121,9 @@ def test_signals_stay_signals():
     }
     found = read_sensor_series(pd.DataFrame(signals), Columns(label=""))
     assert found.channels == tuple(signals)
-    assert found.notes == ()
+    assert [note.split(": ")[0] for note in found.notes] == [
+        f"column {n!r} only increases" for n in ("energy", "value")
+    ]
 
 
 def test_four_files_with_one_signal_raise_the_same_alarms(tmp_path: Path):

@@ -89,6 +89,8 @@ def test_columns_to_tag_are_known_by_their_tags(tmp_path: Path):
     damaged = write(tmp_path / "b.txt", "the DET\ncat NOUN\nsleeps\n")
     with pytest.raises(DataError, match="line 3: 1 columns"):
         read_sentences(damaged, TAGS)
+    single = write(tmp_path / "s.txt", "the dog runs\n")
+    assert read_sentences(single, TAGS).tokens == (("the", "dog", "runs"),)
     unclear = write(tmp_path / "c.txt", "good morning\nhello there\n")
     with pytest.raises(DataError, match=r"c\.txt, line 1: may be a token with columns or a sentence"):
         read_sentences(unclear, TAGS)

@@ -111,7 +111,7 @@ def _print(text: object, file: TextIO | None = None) -> None:
 
 
 def _progress() -> Progress:
-    return TerminalProgress() if logging.getLogger("lstmkit").isEnabledFor(logging.INFO) else Progress()
+    return TerminalProgress(_as_typed) if logging.getLogger("lstmkit").isEnabledFor(logging.INFO) else Progress()
 
 
 # ---- fit -------------------------------------------------------------------------------------------------------------

@@ -50,15 +50,19 @@ class Progress:
 
 
 class TerminalProgress(Progress):
-    """Progress bar with the time left on stderr; if that is no terminal, a line when a task starts and one a minute."""
+    """Progress bar with the time left on stderr; if that is no terminal, a line when a task starts and one a minute.
 
-    def __init__(self) -> None:
+    Args:
+        reword: What is done to a line before it is printed.
+    """
+
+    def __init__(self, reword: Callable[[str], str] = str) -> None:
         from rich.console import Console
 
-        self._console = Console(stderr=True)
+        self._console, self._reword = Console(stderr=True), reword
 
     def say(self, text: str) -> None:
-        self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
+        self._console.print(printable(self._reword(text)), highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Task]:

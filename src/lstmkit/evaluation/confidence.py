@@ -72,10 +72,13 @@ def wilson_interval(fraction: float, count: int) -> tuple[float, float]:
 
     >>> [round(bound, 3) for bound in wilson_interval(1.0, 7)]
     [0.646, 1.0]
+    >>> wilson_interval(0.0, 3)[0]
+    0.0
     """
     center = (fraction + _Z**2 / (2 * count)) / (1 + _Z**2 / count)
     half = _Z / (1 + _Z**2 / count) * math.sqrt(fraction * (1 - fraction) / count + _Z**2 / (4 * count**2))
-    return max(0.0, center - half), min(1.0, center + half)
+    low = 0.0 if fraction == 0 else max(0.0, center - half)  # in floating point center - half is about 1e-17
+    return low, 1.0 if fraction == 1 else min(1.0, center + half)
 
 
 def bootstrap_interval(score: Callable[[np.ndarray], float], count: int) -> tuple[float, float] | None:

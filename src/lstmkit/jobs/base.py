@@ -20,6 +20,7 @@ from lstmkit import settings
 from lstmkit.data.batch import Batches, Loader
 from lstmkit.data.formats import DataFormat
 from lstmkit.errors import DataError, MissingLibraryError, ModelFileError, TrainingError, UserError
+from lstmkit.jobs.answers import write_answers
 from lstmkit.jobs.evaluation import FIT_SPLITS, NO_SCORES, Evaluation, fit_scores, saved_evaluation
 from lstmkit.jobs.predictor import Predictor, device_named
 from lstmkit.jobs.settings import JobSettings
@@ -146,8 +147,12 @@ class Job(JobSettings, ABC, Generic[P]):
         raise DataError(f"{type(self).__name__}.fit takes its targets inside the data, not as a second argument")
 
     def write(self, predictions: Any, path: Path) -> None:
-        """Write what :meth:`predict` returned to a file: its text, unless a job knows the file's ending."""
-        path.write_text(self.to_text(predictions) + "\n", encoding="utf-8")
+        """Write what :meth:`predict` returned to a file: JSON for ``.json`` and ``.jsonl``, else its text.
+
+        Raises:
+            UserError: The ending is that of another format, unless a job writes it.
+        """
+        write_answers(path, lambda: self.to_text(predictions), lambda: self.to_records(predictions))
 
     # ---- fit -----------------------------------------------------------------------------------------------------
 

@@ -126,6 +126,11 @@ def train(
     """
     if not len(loader):
         raise TrainingError("the training set is empty: provide at least one example")
+    if valid is not None and not len(valid):
+        raise TrainingError(
+            "the validation set is empty: none of its examples can be used, as their answers do not occur in training: "
+            "give more data, or none for validation"
+        )
     run = _TrainingState(model, loader, valid, settings, folder)
     if resume:
         run.restore()

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from lstmkit.data.arrays import as_array
 from lstmkit.data.files import check_decoded_size, check_regular_file, reading
 from lstmkit.data.formats import DataFormat
 from lstmkit.errors import DataError, UserError, one_line
@@ -109,7 +110,7 @@ def audio_from_array(samples: Any, sample_rate: int, name: str = "the audio") ->
     [0.0, 0.5, -1.0]
     """
     try:
-        array = np.asarray(samples)
+        array = as_array(samples)
     except ValueError as err:  # ragged
         raise DataError(f"{name} is not an array ({one_line(err)}): give numbers (N,) or (N, channels)") from err
     if array.ndim not in (1, 2) or not array.size or array.dtype.kind not in "iuf":

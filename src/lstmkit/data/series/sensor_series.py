@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lstmkit.data.arrays import as_array
 from lstmkit.data.batch import Batch, pad_sequences
-from lstmkit.data.tables.column_kinds import NotASignal, described, first_time, non_signals
+from lstmkit.data.tables.column_kinds import NotASignal, described, direction, first_time, non_signals
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import parse_numbers, read_ids, read_numbers
 from lstmkit.data.tables.table import Table, read_file
@@ -158,7 +159,7 @@ def read_sensor_series(data: object, columns: Columns) -> SensorSeriesSet:
 
 def _from_array(data: Any) -> SensorSeriesSet:
     try:
-        values = np.asarray(data, dtype=np.float64)
+        values = as_array(data).astype(np.float64)
     except (ValueError, TypeError):
         raise DataError(f"give a path, a frame, or numbers (T, C), not {type(data).__name__}") from None
     values = values[:, None] if values.ndim == 1 else values
@@ -191,6 +192,11 @@ def _from_table(table: Table, columns: Columns) -> SensorSeriesSet:
     channels = _channels(table, columns, kinds)
     values = np.stack([read_numbers(table, name) for name in channels], axis=1)
     for name, column in zip(channels, values.T, strict=True):
+        if name not in columns.channels and (way := direction(column, list(groups.values()))):
+            table.notes.append(
+                f"column {name!r} only {way}: values beyond those of training are unlike them (to leave it out, give "
+                "value_cols=OTHERS)"
+            )
         table.raise_if_any(
             name, np.abs(column) > MAX_VALUE, f"is above {MAX_VALUE:g}: leave the cell empty if it is missing"
         )

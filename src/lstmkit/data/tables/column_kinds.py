@@ -24,6 +24,8 @@ _LABEL_NAME = re.compile(
     re.I,
 )
 
+_MIN_STEPS = 20  # of a counter; fewer values may be a signal by chance
+
 
 class NotASignal(NamedTuple):
     """A column that is not a signal.
@@ -40,7 +42,8 @@ class NotASignal(NamedTuple):
 def non_signals(table: Table, names: Sequence[str], groups: Sequence[np.ndarray]) -> dict[str, NotASignal]:
     """The columns among ``names`` that are times, row numbers or labels, and why.
 
-    - Row numbers: a column without a name, or named as an index, whose whole numbers increase.
+    - Row numbers: a column without a name, or named as an index, whose whole numbers increase. Under any name, numbers
+      that change by the same amount in each of at least 20 steps.
     - Times: dates or Unix times, see :func:`~lstmkit.data.tables.timestamps.dates_of_numbers`, if the column is named
       for a time or has no name, or if they pass like a clock: always on, and mostly by the same step. Other numbers
       that only increase, if the column is named for a time.
@@ -79,7 +82,25 @@ def _kind(table: Table, name: str, groups: Sequence[np.ndarray]) -> NotASignal |
         return NotASignal("time", "holds times that only increase")
     if increases and (known == np.floor(known)).all() and (has_no_name or _INDEX_NAME.fullmatch(name)):
         return NotASignal("row number", "counts the rows")
+    if len(steps) >= _MIN_STEPS and steps[0] and np.ptp(steps) <= 1e-6 * abs(steps[0]):
+        return NotASignal("row number", "changes by the same amount in every row, as a counter does")
     return None
+
+
+def direction(numbers: np.ndarray, groups: Sequence[np.ndarray]) -> str:
+    """ "increases" or "decreases", if a column only does that over at least 20 steps; else empty.
+
+    Args:
+        numbers: ``(N,)`` its values.
+        groups: The rows of each series, in table order.
+
+    >>> direction(np.arange(30.0) ** 2, [np.arange(30)])
+    'increases'
+    """
+    steps = np.concatenate([np.diff(numbers[rows]) for rows in groups])
+    if len(steps) < _MIN_STEPS or not steps.any():
+        return ""
+    return "increases" if (steps >= 0).all() else "decreases" if (steps <= 0).all() else ""
 
 
 def _is_regular(steps: np.ndarray) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet
 
+from lstmkit.data.arrays import as_array
 from lstmkit.data.files import check_decoded_size, check_regular_file, read_bytes, reading
 from lstmkit.data.formats import UTF_OR_LATIN, DataFormat, check_format
 from lstmkit.data.tables.delimited import parse_delimited
@@ -151,7 +152,7 @@ def open_table(data: object, roles: SeriesColumns) -> Table:
         table = Table(data.to_frame(values), "the series", series_name=name)
     elif isinstance(data, list | tuple | np.ndarray):
         try:
-            array = np.asarray(data)
+            array = as_array(data)
         except ValueError:  # ragged
             array = np.empty((0, 0))
         if array.ndim != 1:

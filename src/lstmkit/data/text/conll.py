@@ -235,6 +235,8 @@ def _is_comment(line: str, n_columns: int, counts: set[int]) -> bool:
 def _is_plain_text(name: str, blocks: list[list[_Row]], tag_column: int, known_tags: frozenset[str]) -> bool:
     """Whether lines with several words are sentences, not a token and its columns. Raises DataError if unclear."""
     rows = [row for block in blocks for row in block]
+    if len(rows) == 1:
+        return True
     last = [row.columns[tag_column] for row in rows if -len(row.columns) <= tag_column < len(row.columns)]
     if set(last) <= _SENTENCE_ENDS:
         return True

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from lstmkit.data.arrays import as_array
 from lstmkit.data.files import check_decoded_size, open_file, read_bytes, reading
 from lstmkit.data.formats import DataFormat
 from lstmkit.errors import DataError
@@ -138,7 +139,7 @@ def scale_pixels(array: Any, name: str) -> np.ndarray:
     [0.0, 0.20000000298023224, 1.0]
     """
     try:
-        values = np.asarray(array)
+        values = as_array(array)
         pixels = values.astype(np.float32)
     except (ValueError, TypeError):
         raise DataError(f"{name} is not an array: give a path, or images of numbers of one size") from None

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lstmkit.data.arrays import as_array
 from lstmkit.errors import DataError
 from lstmkit.jobs.anomaly_detector.predictor import AnomalyPredictor
 
@@ -54,7 +55,7 @@ class StreamingDetector:
         predictor = self._predictor
         names = predictor.channel_names
         try:
-            row = np.asarray(values, dtype=np.float64).reshape(-1)
+            row = as_array(values).astype(np.float64).reshape(-1)
         except (TypeError, ValueError):  # not numbers
             row = np.zeros(0)
         if row.shape != (len(names),) or np.isinf(row).any():

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lstmkit.data.arrays import as_array
 from lstmkit.errors import DataError, one_line
 from lstmkit.jobs.classifier.predictor import label_text
 
@@ -26,7 +27,7 @@ def checked_inputs(data: Any) -> Any:
         raise DataError("sparse matrices are not supported: give X.toarray()")
     if not is_array(data) or isinstance(data, pd.Series):
         return data
-    array = np.asarray(data)
+    array = as_array(data)
     if array.dtype.kind in "OUS":
         return array
     if array.dtype.kind == "c":

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lstmkit.data.arrays import as_array
 from lstmkit.data.audio.audio_io import AudioClip, Resampler, read_audio_blocks, resample
 from lstmkit.data.labeled_examples import LabeledExamples
 from lstmkit.data.media_files import MediaItem, MediaItems
@@ -112,7 +113,7 @@ class KeywordSpotter:
         Raises:
             DataError: The samples are not one channel of finite numbers.
         """
-        array = np.asarray(samples, dtype=np.float32)
+        array = as_array(samples).astype(np.float32)
         if array.ndim != 1 or not np.isfinite(array).all():
             raise DataError(f"samples must be finite numbers of shape (N,), got the shape {array.shape}")
         return self._take(self._resampler.push(array), self._mel.hop_length * _FRAMES_PER_CHUNK)

@@ -20,7 +20,7 @@ from lstmkit.jobs.handwriting_synthesizer import metrics, report
 from lstmkit.jobs.handwriting_synthesizer.generation import GenerationOptions, head_of
 from lstmkit.jobs.handwriting_synthesizer.plots import ink_figure, soft_window_figure
 from lstmkit.jobs.handwriting_synthesizer.predictor import HandwritingPredictor
-from lstmkit.jobs.handwriting_synthesizer.results import Handwriting, to_csv, write_file
+from lstmkit.jobs.handwriting_synthesizer.results import FILE_SUFFIXES, Handwriting, to_csv, write_file
 from lstmkit.jobs.handwriting_synthesizer.settings import HandwritingSettings
 from lstmkit.look.traces import ExampleSequence
 from lstmkit.models.soft_window import SoftWindowModel
@@ -162,8 +162,11 @@ class HandwritingSynthesizer(HandwritingSettings, Job[HandwritingPredictor]):
         return to_csv(predictions)
 
     def write(self, predictions: list[Handwriting], path: Path) -> None:
-        """Write an SVG page (``.svg``), arrays (``.npz``), or a table of points."""
-        write_file(predictions, path)
+        """Write an SVG page (``.svg``), arrays (``.npz``), JSON, or a table of points."""
+        if path.suffix.lower() in FILE_SUFFIXES:
+            write_file(predictions, path)
+        else:
+            super().write(predictions, path)
 
     def to_records(self, predictions: list[Handwriting]) -> list[dict[str, Any]]:
         return [

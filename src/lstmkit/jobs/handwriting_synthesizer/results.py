@@ -15,6 +15,7 @@ from lstmkit.data.ink.strokes import Ink, offsets_to_strokes
 from lstmkit.data.ink.svg import render_svg
 
 PRIME_COLOR = "#999999"  # in SVG files
+FILE_SUFFIXES = (".svg", ".npz")  #: Of :func:`write_file`.
 
 
 class PointScores(NamedTuple):
@@ -89,9 +90,8 @@ def to_csv(drawings: Sequence[Handwriting]) -> str:
 
 
 def write_file(drawings: Sequence[Handwriting], path: Path) -> None:
-    """Write an SVG page (``.svg``), arrays (``.npz``), or with any other ending a table of points."""
-    ending = path.suffix.lower()
-    if ending == ".npz":
+    """Write an SVG page (``.svg``) or arrays (``.npz``)."""
+    if path.suffix.lower() == ".npz":
         offsets = np.cumsum([0, *(len(drawing.strokes) for drawing in drawings)]).astype(np.int32)
         strokes = np.concatenate([drawing.strokes for drawing in drawings])
         with path.open("wb") as file:
@@ -99,7 +99,7 @@ def write_file(drawings: Sequence[Handwriting], path: Path) -> None:
                 file, strokes=strokes, offsets=offsets, texts=np.array([drawing.text for drawing in drawings])
             )
     else:
-        path.write_text((to_svg(drawings) if ending == ".svg" else to_csv(drawings)) + "\n", encoding="utf-8")
+        path.write_text(to_svg(drawings) + "\n", encoding="utf-8")
 
 
 def _stroke_ends(drawing: Handwriting) -> list[int]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from lstmkit.data.batch import Batches, Loader
 from lstmkit.data.music.keys import in_several_keys
-from lstmkit.data.music.midi import N_KEYS, note_name
+from lstmkit.data.music.midi import FILE_SUFFIXES, N_KEYS, note_name
 from lstmkit.data.music.piano_rolls import (
     FORMATS,
     PianoRollDataset,
@@ -168,7 +168,10 @@ class MusicComposer(ComposerSettings, Job[ComposerPredictor]):
         return "\n\n".join(composition.text() for composition in predictions)
 
     def write(self, predictions: list[Composition], path: Path) -> None:
-        """MIDI (``.mid``), sound (``.wav``) or text; several pieces as ``NAME-1.mid``, ``NAME-2.mid`` and so on."""
+        """Write MIDI (``.mid``) or sound (``.wav``), several pieces as ``NAME-1.mid``, ``NAME-2.mid``, …; or JSON, or text."""
+        if path.suffix.lower() not in (*FILE_SUFFIXES, ".wav"):
+            super().write(predictions, path)
+            return
         for i, composition in enumerate(predictions, 1):
             composition.write(path if len(predictions) == 1 else path.with_stem(f"{path.stem}-{i}"))
 

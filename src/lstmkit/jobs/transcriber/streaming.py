@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lstmkit.data.arrays import as_array
 from lstmkit.data.audio.audio_io import AudioClip, Resampler
 from lstmkit.decoding.ctc import GreedyDecoder
 from lstmkit.errors import DataError
@@ -52,7 +53,7 @@ class StreamingTranscript:
         Raises:
             DataError: The samples have another shape or are not finite, or the recording is finished.
         """
-        given = np.asarray(samples)
+        given = as_array(samples)
         if self._finished:
             raise DataError("this recording is finished: start another with stream()")
         if given.ndim != 1 or given.dtype.kind not in "iuf" or not np.isfinite(given).all():
