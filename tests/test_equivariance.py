@@ -17,7 +17,7 @@ from lstmkit.data.series.series_set import read_series
 from lstmkit.frontends.standardized import StandardizedFrontEnd
 from lstmkit.progress import Progress
 
-TRANSFORMATIONS = [(1.0, 1e6), (1.0, 1e9), (1e-12, 0.0), (1e12, 0.0), (1e-12, 1e-3), (1e3, -1e9)]
+TRANSFORMATIONS = [(1.0, 1e6), (1.0, 1e9), (1e-12, 0.0), (1e-200, 0.0), (1e12, 0.0), (1e-12, 1e-3), (1e3, -1e9)]
 
 
 def noisy(n: int = 120, seed: int = 0) -> np.ndarray:

@@ -23,7 +23,7 @@ from lstmkit.data.sessions import Columns as SessionColumns
 from lstmkit.data.sessions import read_sessions
 from lstmkit.data.tables.delimited import parse_delimited
 from lstmkit.data.tables.parsing import parse_numbers, read_numbers
-from lstmkit.data.tables.table import read_file
+from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.text.question_answering import Columns as QuestionColumns
 from lstmkit.data.text.question_answering import read_questions
 from lstmkit.data.text.text_pairs import read_text_pairs
@@ -218,6 +218,13 @@ def test_lists_of_numbers_do_not_turn_decimal_points_into_text(tmp_path: Path):
     table = read_file(write(tmp_path / "t.tsv", "labels\tx\n1,2\t0.5\n2,3\t12.25\n"))
     assert read_numbers(table, "x").tolist() == [0.5, 12.25]
     assert table.notes == []
+
+
+@pytest.mark.parametrize("cell", ["1e4002147483647", "-1E+4002147483647", " 1e-4002147483647 "])
+def test_exponents_of_more_than_32_bits_are_no_numbers(cell: str):
+    """pandas itself ends the process on them."""
+    _, bad = parse_numbers(Table(pd.DataFrame({"v": ["1", cell]}), "the frame"), "v")
+    assert bad.tolist() == [False, True]
 
 
 def test_numbers_that_may_be_thousands_are_refused_where_they_are_read(tmp_path: Path):

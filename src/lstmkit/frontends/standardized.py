@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
+from lstmkit.data.arrays import SMALLEST_SQUARED, root_mean_square
 from lstmkit.errors import DataError
 from lstmkit.progress import Progress
 
@@ -43,7 +44,10 @@ class StandardizedFrontEnd:
         mean = np.sum([sequence.sum(axis=0, dtype=np.float64) for sequence in inputs], axis=0) / count
         square = np.sum([np.square(sequence - mean).sum(axis=0) for sequence in inputs], axis=0) / count
         largest = np.max([np.abs(sequence).max(axis=0) for sequence in inputs], axis=0)
-        return mean, np.where(np.sqrt(square) > _MIN_STD * largest, np.sqrt(square), 1.0)
+        deviation = np.sqrt(square)
+        if ((deviation < SMALLEST_SQUARED) & (largest > 0)).any():
+            deviation = root_mean_square(np.concatenate([sequence - mean for sequence in inputs]), axis=0)[0]
+        return mean, np.where(deviation > _MIN_STD * largest, deviation, 1.0)
 
     def _round(self, sequence: np.ndarray) -> np.ndarray:
         """Values ``(T, F)`` rounded to float32, but for columns whose level is far above their deviation."""

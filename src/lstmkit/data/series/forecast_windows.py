@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from lstmkit.data.arrays import root_mean_square
 from lstmkit.data.batch import Batch
 from lstmkit.data.series.covariates import CovariateEncoder
 from lstmkit.data.series.series_set import SeriesSet
@@ -94,7 +95,7 @@ class WindowScaler:
         if usual_scale is None:
             return np.where(scale > fraction_of_level, scale, _first_positive(fraction_of_level))
         rounding = _rounding(past)
-        deviation = 1e-4 * np.sqrt(_nan_mean((past - _nan_mean(past)) ** 2))
+        deviation = 1e-4 * root_mean_square(past - _nan_mean(past), axis=1)
         instead = _first_positive(usual_scale, np.where(deviation > rounding, deviation, 0.0), fraction_of_level)
         has_spread = scale > np.maximum(_MIN_SPREAD * usual_scale, rounding)
         return np.where(has_spread, scale, np.maximum(instead, rounding))
@@ -104,7 +105,7 @@ class WindowScaler:
         if self.scale == "mean":
             return _nan_mean(np.abs(past))
         if self.scale == "std":
-            return np.sqrt(_nan_mean((past - base) ** 2))
+            return root_mean_square(past - base, axis=1)
         return _nan_mean(np.abs(past[:, self.season :] - past[:, : -self.season]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from lstmkit.data.tables.timestamps import read_timestamps
 from lstmkit.errors import DataError, listing
 
 #: Numbers: with a comma; with a comma that may separate thousands; with a decimal point; of any form.
+_HUGE_EXPONENT = re.compile(r"[eE][+-]?\d{6,}\s*$")  # pandas ends the process on one of more than 32 bits
 _COMMA_NUMBER = r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*"
 _THOUSANDS = r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*"
 _DECIMAL_POINT = r"\s*[+-]?(?:\d*\.(?:\d{1,2}|\d{4,})|0?\.\d+|\d{4,}\.\d+)(?:[eE][+-]?\d+)?\s*"
@@ -91,6 +93,7 @@ def parse_numbers(table: Table, column: str) -> tuple[np.ndarray, np.ndarray]:
     if not missing.all() and has_decimal_comma(table, column):
         plain = text.str.fullmatch(r"\s*[+-]?(?:\d+(?:,\d*)?|,\d+)(?:[eE][+-]?\d+)?\s*", na=False)
         text = text.where(plain, None).str.replace(",", ".", regex=False)
+    text = text.mask(text.map(_has_huge_exponent).astype(bool), None)
     values: Any = pd.to_numeric(text, errors="coerce")
     if values.dtype.kind == "c":
         return np.full(len(raw), np.nan), ~missing
@@ -98,6 +101,10 @@ def parse_numbers(table: Table, column: str) -> tuple[np.ndarray, np.ndarray]:
     good = ~np.isnan(values)
     values[good] = text[good].astype(np.float64)  # exact to the last bit; to_numeric is not
     return values, ~good & ~missing
+
+
+def _has_huge_exponent(cell: Any) -> bool:
+    return isinstance(cell, str) and len(cell) > 7 and _HUGE_EXPONENT.search(cell) is not None
 
 
 def has_decimal_comma(table: Table, column: str) -> bool:

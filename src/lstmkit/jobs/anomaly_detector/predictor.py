@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import Self
 
+from lstmkit.data.arrays import root_mean_square
 from lstmkit.data.batch import Source
 from lstmkit.data.series.sensor_series import SensorSeriesSet, forward_fill
 from lstmkit.errors import DataError
@@ -66,7 +67,8 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
         if missing.any():
             name = train.channels[int(missing.argmax())]
             raise DataError(f"{train.name}: channel {name!r} has no value in the training split: leave it out")
-        mean, std = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+        mean = np.nanmean(values, axis=0)
+        std = root_mean_square(values - mean, axis=0)[0]
         rounding = _VALUE_ROUNDING * np.nanmax(np.abs(values), axis=0)
         return cls(settings, train.channels, mean, np.where(std > rounding, std, np.maximum(1.0, rounding)))
 

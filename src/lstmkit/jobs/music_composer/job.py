@@ -168,7 +168,7 @@ class MusicComposer(ComposerSettings, Job[ComposerPredictor]):
         return "\n\n".join(composition.text() for composition in predictions)
 
     def write(self, predictions: list[Composition], path: Path) -> None:
-        """Write MIDI (``.mid``) or sound (``.wav``), several pieces as ``NAME-1.mid``, ``NAME-2.mid``, …; or JSON, or text."""
+        """Write JSON, text, MIDI (``.mid``) or sound (``.wav``): of several pieces ``NAME-1.mid``, ``NAME-2.mid``, …"""
         if path.suffix.lower() not in (*FILE_SUFFIXES, ".wav"):
             super().write(predictions, path)
             return
