@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from lstmkit.evaluation.text_metrics import bleu_tokenizer, is_ascii_text, words
@@ -84,3 +85,15 @@ def test_words_of_mixed_scripts():
     """Marks stay with their letters; digits and foreign words inside Chinese are words."""
     assert words("Übung, 3 दुनिया!") == ["übung", "3", "दुनिया"]
     assert words("我有3个iPhone。") == ["我", "有", "3", "个", "iphone"]
+
+
+def test_bleu_of_texts_without_its_ngrams_is_unknown():
+    """A copy of three words has no 4-gram: its BLEU is no 0, which would be worse than that of babble."""
+    copies = ["a red dog", "two cats"]
+    captioned = captions.scores(copies, [[text] for text in copies])
+    assert [captioned[f"BLEU-{n}"] for n in (1, 2, 3)] == [100.0] * 3
+    assert np.isnan(captioned["BLEU-4"])
+    translated = translations.scores(copies, copies)
+    assert np.isnan(translated["BLEU"])
+    assert translated["chrF"] == 100.0
+    assert translations.scores(["a red dog runs"], ["a red dog runs"])["BLEU"] == pytest.approx(100)

@@ -7,6 +7,7 @@ Han, kana, Thai, Lao, Khmer and Burmese have no spaces: there each character is 
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -70,6 +71,20 @@ def bleu_tokenizer(texts: Iterable[str]) -> str:
     if len(unspaced) < _MIN_UNSPACED * len(letters) or not unspaced:
         return "13a"
     return "zh" if all(map(_is_han, unspaced)) else "char"
+
+
+def corpus_bleu(metric: BLEU, hypotheses: Sequence[str], references: Sequence[Sequence[str | None]]) -> float:
+    """BLEU of all texts, 0 to 100; NaN if no reference is as long as the longest n-grams: then even a copy has 0.
+
+    Args:
+        metric: sacreBLEU's metric.
+        hypotheses: ``N`` texts.
+        references: Sets of ``N`` references as sacreBLEU takes them; ``None`` if a text has fewer.
+    """
+    texts = [text for of_set in references for text in of_set if text is not None]
+    if all(len(metric.tokenizer(text).split()) < metric.max_ngram_order for text in texts):
+        return math.nan
+    return round(metric.corpus_score(hypotheses, references).score, 2)
 
 
 def bleu_of_rows(

@@ -191,7 +191,7 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
     def evaluate(self, data: Any, *, beam_size: int = BEAM_SIZE, progress: Progress | None = None) -> Evaluation:
         """BLEU on held-out examples, compared with the nearest-neighbor caption and the most frequent caption.
 
-        The baselines need the training data: load the model with ``train``.
+        The nearest-neighbor caption needs the training data: load the model with ``train``.
 
         Args:
             data: Images, videos or features with captions.

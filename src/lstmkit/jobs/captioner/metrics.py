@@ -13,8 +13,8 @@ from sacrebleu.metrics.bleu import BLEU
 
 from lstmkit.data.captioned_media import CaptionedMedia
 from lstmkit.evaluation.confidence import ScoredExamples
-from lstmkit.evaluation.text_metrics import bleu_of_rows, bleu_tokenizer
-from lstmkit.jobs.captioner.baselines import NearestCaption, most_frequent_caption
+from lstmkit.evaluation.text_metrics import bleu_of_rows, bleu_tokenizer, corpus_bleu
+from lstmkit.jobs.captioner.baselines import NearestCaption
 from lstmkit.jobs.captioner.generation import BEAM_SIZE, beam_search_options, caption_media
 from lstmkit.jobs.captioner.predictor import CaptionerPredictor
 from lstmkit.jobs.captioner.visual_input import INPUT_KINDS
@@ -29,14 +29,15 @@ _NUM_TRAINING_EXAMPLES = 100  # that this score is computed from
 def scores(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """BLEU-1 to BLEU-4 in lowercase, 0 to 100; with one reference each also the fraction of exact matches, 0 to 1.
 
+    BLEU-n is NaN if all references have fewer than n words.
+
     >>> scores(["a dog runs fast"], [["A dog runs fast .", "a dog runs fast"]])["BLEU-4"]
     100.0
     """
     transposed = _transpose_references(references)
     scores_by_metric: dict[str, float] = {}
     for order in NGRAM_ORDERS:
-        score = _bleu(references, order).corpus_score(captions, transposed).score
-        scores_by_metric[f"BLEU-{order}"] = round(score, 2)
+        scores_by_metric[f"BLEU-{order}"] = corpus_bleu(_bleu(references, order), captions, transposed)
     if all(len(texts) == 1 for texts in references):
         matches = [_is_match(caption, texts[0]) for caption, texts in zip(captions, references, strict=True)]
         scores_by_metric = {"exact match": float(np.mean(matches)), **scores_by_metric}
@@ -85,10 +86,13 @@ def evaluate(
     notes = [f"{len(test):,} {INPUT_KINDS[test.kind]}s, {num_captions:,} references. {signature(test.texts)}"]
     missing: tuple[str, ...] = ()
     if train is None:
-        missing = ("nearest-neighbor caption", "most frequent caption")
+        missing = ("nearest-neighbor caption",)
     else:
         captions["nearest-neighbor caption"] = NearestCaption(train)(test.inputs)
-        captions["most frequent caption"] = [most_frequent_caption(train)] * len(test)
+    if predictor.most_frequent_caption:
+        captions["most frequent caption"] = [predictor.most_frequent_caption] * len(test)
+    else:
+        missing = (*missing, "most frequent caption")
     rows = [{"model": model, **scores(texts, test.texts)} for model, texts in captions.items()]
     table = pd.DataFrame(rows)
     if train is not None:

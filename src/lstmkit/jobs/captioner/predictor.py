@@ -12,6 +12,7 @@ from lstmkit.data.captioned_media import CaptionColumns, CaptionedMedia
 from lstmkit.data.text.text_pairs import TextPairDataset
 from lstmkit.data.text.tokenizer import BEGIN, END, PAD, UNKNOWN, Tokenizer
 from lstmkit.data.vision.video_io import ClipFormat
+from lstmkit.jobs.captioner.baselines import most_frequent_caption
 from lstmkit.jobs.captioner.settings import CaptionerSettings
 from lstmkit.jobs.captioner.visual_input import SETTING_GROUPS, VisualInput
 from lstmkit.jobs.predictor import Predictor
@@ -34,12 +35,20 @@ class CaptionerPredictor(Predictor[CaptionerSettings]):
         settings: The settings that it is fitted with.
         tokenizer: Splits captions into tokens and joins them again.
         visual_input: Encodes the inputs.
+        most_frequent_caption: Of the training split, a baseline; empty in models of version 0.1.
     """
 
-    def __init__(self, settings: CaptionerSettings, tokenizer: Tokenizer, visual_input: VisualInput) -> None:
+    def __init__(
+        self,
+        settings: CaptionerSettings,
+        tokenizer: Tokenizer,
+        visual_input: VisualInput,
+        most_frequent_caption: str = "",
+    ) -> None:
         super().__init__(settings)
         self.tokenizer = tokenizer
         self.visual_input = visual_input
+        self.most_frequent_caption = most_frequent_caption
 
     @property
     def data_kinds(self) -> Collection[str]:
@@ -59,7 +68,8 @@ class CaptionerPredictor(Predictor[CaptionerSettings]):
             progress=progress,
             num_lines=len(captions),
         )
-        return cls(settings, tokenizer, VisualInput.fit(train, clip_format(settings), settings.conv_stages))
+        visual_input = VisualInput.fit(train, clip_format(settings), settings.conv_stages)
+        return cls(settings, tokenizer, visual_input, most_frequent_caption(train))
 
     def build(self) -> Model:
         settings, visual_input = self.settings, self.visual_input
@@ -96,7 +106,8 @@ class CaptionerPredictor(Predictor[CaptionerSettings]):
     # ---- saved ---------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        return {"tokens": self.tokenizer.to_json(), **self.visual_input.state()}
+        tokens = self.tokenizer.to_json()
+        return {"tokens": tokens, "most_frequent": self.most_frequent_caption, **self.visual_input.state()}
 
     @classmethod
     def from_state(cls, settings: CaptionerSettings, state: Mapping[str, Any]) -> Self:
@@ -104,7 +115,7 @@ class CaptionerPredictor(Predictor[CaptionerSettings]):
         if any(token not in tokenizer for token in (PAD, BEGIN, END)):
             raise ValueError("the vocabulary has no begin, end or padding token")
         visual_input = VisualInput.from_state(state, clip_format(settings), settings.conv_stages)
-        return cls(settings, tokenizer, visual_input)
+        return cls(settings, tokenizer, visual_input, str(state.get("most_frequent", "")))
 
 
 def clip_format(settings: CaptionerSettings) -> ClipFormat:

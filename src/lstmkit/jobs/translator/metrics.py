@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -10,7 +11,7 @@ from sacrebleu.metrics.chrf import CHRF
 
 from lstmkit.data.text.text_pairs import TextPairs
 from lstmkit.evaluation.confidence import ScoredExamples
-from lstmkit.evaluation.text_metrics import bleu_of_rows, bleu_tokenizer
+from lstmkit.evaluation.text_metrics import bleu_of_rows, bleu_tokenizer, corpus_bleu
 from lstmkit.jobs.common.seq2seq_predictor import BEAM_SIZE
 from lstmkit.jobs.common.text_retrieval import TranslationMemory
 from lstmkit.jobs.evaluation import Evaluation
@@ -57,18 +58,23 @@ def evaluate_translations(
         *signatures(test.targets),
     ]
     bleu = bleu_of_rows(BLEU(tokenize=bleu_tokenizer(test.targets)), next(iter(translations.values())), [test.targets])
-    examples = ScoredExamples(len(test), "sentences", bleu)
+    examples = ScoredExamples(len(test), "sentences", None if math.isnan(rows[0]["BLEU"]) else bleu)
     return Evaluation(pd.DataFrame(rows), DIRECTIONS, details, tuple(notes), None, missing, examples)
 
 
 def scores(translations: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """Corpus scores, 0 to 100.
+    """Corpus scores, 0 to 100; BLEU is NaN if all references have fewer than four words.
 
     >>> scores(["ein Hund läuft im Park"], ["Ein Hund läuft im Park"])["BLEU, lower-cased"]
     100.0
     """
     metrics = _metrics(references)
-    return {name: round(m.corpus_score(translations, [references]).score, 2) for name, m in metrics.items()}
+    return {
+        name: corpus_bleu(metric, translations, [references])
+        if isinstance(metric, BLEU)
+        else round(metric.corpus_score(translations, [references]).score, 2)
+        for name, metric in metrics.items()
+    }
 
 
 def _metrics(references: Sequence[str]) -> dict[str, BLEU | CHRF]:
