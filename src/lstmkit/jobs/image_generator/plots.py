@@ -49,7 +49,9 @@ def drawing_steps_figure(
             _draw_image(ax, canvas[step])
             if size:
                 _draw_window(ax, window[step], size)
-        axes[row, 0].set_ylabel(truncated(name, 14), fontsize=SMALL, parse_math=False)
+        axes[row, 0].set_ylabel(
+            truncated(name, 14), fontsize=SMALL, parse_math=False, rotation=0, ha="right", va="center"
+        )
     numbered = [f"glimpse {chosen[0] + 1}", *(str(step + 1) for step in chosen[1:])]  # longer ones would overlap
     titles = [*(["original"] * has_original), *numbered]
     for ax, title in zip(axes[0], titles, strict=True):

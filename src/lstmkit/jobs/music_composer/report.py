@@ -128,9 +128,9 @@ def _data_section(predictor: ComposerPredictor, examples: PianoRolls) -> Section
         "silent steps, %": round(100 * float((sounding == 0).mean()), 2),
     }
     text = (
-        f"MIDI files are sampled on a grid of {predictor.settings.quarters_per_step:g} quarter notes, all tracks "
-        "together, without drums. A key that sounds in consecutive steps is held; piano rolls do not record repeated "
-        "strokes. " + _transposition_note(predictor) + " ".join(examples.notes)
+        f"MIDI files have steps of {predictor.settings.quarters_per_step:g} quarter notes, all tracks together, no "
+        "drums; piano rolls keep their steps. A key that sounds in consecutive steps is held: repeated strokes are "
+        "not recorded. " + _transposition_note(predictor) + " ".join(examples.notes)
     )
     return Section("The data", text, quantities("all data", rows))
 
