@@ -50,6 +50,38 @@ def conformal_widths(y: np.ndarray, low: np.ndarray, high: np.ndarray, coverage:
     return widths
 
 
+def combination_weight(y: np.ndarray, first: np.ndarray, second: np.ndarray, independent: np.ndarray) -> float:
+    """The weight ``w`` of the second forecast in the combination ``(1 - w) * first + w * second``.
+
+    Of the weights whose mean absolute error is within one standard error of the smallest, the one nearest to equal
+    weights: the one-standard-error rule (Breiman et al. 1984), since equal weights are hard to beat (Clemen 1989).
+
+    Args:
+        y: ``(N, H)`` true values; NaN if unknown.
+        first, second: ``(N, H)`` forecasts.
+        independent: ``(N,)`` true for windows that do not overlap: the standard error is over these.
+
+    Returns:
+        One of 0, 0.05, … 1; one half for a single independent window.
+
+    >>> y = np.arange(12.0).reshape(4, 3)
+    >>> combination_weight(y, y + 1, y, np.ones(4, dtype=bool)), combination_weight(y, y, y, np.ones(4, dtype=bool))
+    (1.0, 0.5)
+    """
+    weights = np.linspace(0, 1, 21)
+    known = ~np.isnan(y)
+    scored = known.any(axis=1)
+    shifts = [np.where(known, np.abs(y - first - w * (second - first)), 0.0) for w in weights]
+    errors = np.stack([e.sum(axis=1) for e in shifts], axis=1)[scored] / known.sum(axis=1, keepdims=True)[scored]
+    loss = errors.mean(axis=0)
+    best = loss.argmin()
+    differences = (errors - errors[:, [best]])[independent[scored]]
+    if len(differences) < 2:
+        return 0.5
+    near = weights[loss <= loss[best] + differences.std(axis=0, ddof=1) / np.sqrt(len(differences))]
+    return round(float(near[np.abs(near - 0.5).argmin()]), 2)
+
+
 def probabilities(logits: np.ndarray, multi_label: bool, temperature: float = 1.0) -> np.ndarray:
     """Convert logits ``(N, C)`` to probabilities: softmax, or sigmoid if an example may have several labels.
 

@@ -81,12 +81,12 @@ class WindowScaler:
         if self.level == "none":
             return np.zeros((len(past), 1))
         if self.level == "last":
-            return _last_known(past)[:, None]
+            return last_known(past)[:, None]
         if self.level == "mean":
             return _nan_mean(past)
-        cycles = _cycles(past, self.season)
+        cycles = split_into_seasons(past, self.season)
         latest = np.moveaxis(cycles, 1, 2)
-        return np.where(np.isnan(latest).all(-1), _nan_mean(past), _last_known(latest))
+        return np.where(np.isnan(latest).all(-1), _nan_mean(past), last_known(latest))
 
     def _scale(self, past: np.ndarray, base: np.ndarray, usual_scale: np.ndarray | None) -> np.ndarray:
         if self.scale == "none":
@@ -155,17 +155,26 @@ def _nan_mean(values: np.ndarray) -> np.ndarray:
     return np.where(known, values, 0.0).sum(axis=1, keepdims=True) / np.maximum(known.sum(axis=1, keepdims=True), 1)
 
 
-def _last_known(values: np.ndarray) -> np.ndarray:
+def last_known(values: np.ndarray) -> np.ndarray:
     """Last known value along the last axis, 0 if there is none: ``(..., L) -> (...)``."""
     from_the_end = np.argmax(~np.isnan(values[..., ::-1]), axis=-1)
     last = np.take_along_axis(values, values.shape[-1] - 1 - from_the_end[..., None], axis=-1)[..., 0]
     return np.nan_to_num(last)
 
 
-def _cycles(past: np.ndarray, season: int) -> np.ndarray:
+def split_into_seasons(past: np.ndarray, season: int) -> np.ndarray:
     """Split the past into seasons, aligned at the end and padded with NaN: ``(B, L) -> (B, seasons, season)``."""
     missing = np.full((len(past), -past.shape[1] % season), np.nan)
     return np.concatenate([missing, past], axis=1).reshape(len(past), -1, season)
+
+
+def past_values(series: SeriesSet, origins: Origins, steps: int) -> np.ndarray:
+    """The ``steps`` values before each of ``origins (N, 2)``: ``(N, steps)``, NaN where missing or before the start."""
+    past = np.full((len(origins), steps), np.nan)
+    for row, (i, first) in zip(past, origins, strict=True):
+        known = series.y[i][max(0, first - steps) : first]
+        row[steps - len(known) :] = known
+    return past
 
 
 class Windows:

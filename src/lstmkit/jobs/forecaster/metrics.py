@@ -65,6 +65,13 @@ def backtest(
         "Missing values are not scored. sMAPE and coverage are in percent. A MASE below 1 beats the in-sample seasonal "
         "naive forecast.",
     ]
+    weight = predictor.smoothing_weight
+    if weight:
+        notes.insert(
+            1,
+            f"The forecast of {label} has weight {1 - weight:.2g} for the network and {weight:.2g} for exponential "
+            "smoothing (Theta method).",
+        )
     if settings.past_covariates or settings.future_covariates or settings.static_covariates:
         notes.append("Only the model reads covariates; the baselines see the values of the series alone.")
     if baselines:

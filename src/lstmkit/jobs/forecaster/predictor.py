@@ -15,7 +15,14 @@ from typing_extensions import Self
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.series.covariates import CovariateEncoder
 from lstmkit.data.series.forecast_frames import forecast_frame
-from lstmkit.data.series.forecast_windows import Origins, Windows, WindowScaler, usual_scales
+from lstmkit.data.series.forecast_windows import (
+    Origins,
+    Windows,
+    WindowScaler,
+    past_values,
+    usual_scales,
+    without_overlap,
+)
 from lstmkit.data.series.history import History
 from lstmkit.data.series.series_set import SeriesSet, check_future_covariates
 from lstmkit.data.series.time_split import (
@@ -26,8 +33,9 @@ from lstmkit.data.series.time_split import (
     plan_windows,
     seasonal_change,
 )
-from lstmkit.evaluation.calibration import conformal_widths
+from lstmkit.evaluation.calibration import combination_weight, conformal_widths
 from lstmkit.evaluation.forecast_metrics import quantile_columns
+from lstmkit.jobs.forecaster.exponential_smoothing import steps_to_smooth, theta_forecasts
 from lstmkit.jobs.forecaster.generation import sample_paths
 from lstmkit.jobs.forecaster.reading import read_forecast_series
 from lstmkit.jobs.forecaster.settings import ForecasterSettings
@@ -66,6 +74,11 @@ class WindowForecast(NamedTuple):
     scale: np.ndarray
     target: np.ndarray
 
+    def moved_toward(self, values: np.ndarray, weight: float) -> WindowForecast:
+        """All quantiles moved so that the median is ``1 - weight`` of itself and ``weight`` of scaled ``values``."""
+        median = self.quantiles[..., self.quantiles.shape[-1] // 2]
+        return self._replace(quantiles=self.quantiles + weight * (values - median)[..., None])
+
 
 class ForecasterPredictor(Predictor[ForecasterSettings]):
     """Forecasts quantiles for windows of time series.
@@ -81,6 +94,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
             :func:`~lstmkit.data.series.forecast_windows.usual_scales`; ``None`` in models of version 0.1.
         histories: By series id the last steps of all data that ``fit`` got, for the evaluation of data that continue
             them; empty in models of version 0.1.
+        smoothing_weight: Weight of exponential smoothing in the forecast, from 0 to 1; 0 in models of version 0.1.
     """
 
     def __init__(
@@ -92,6 +106,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         interval_widths: np.ndarray | None = None,
         usual_scales: Mapping[str, float] | None = None,
         histories: Mapping[str, History] | None = None,
+        smoothing_weight: float = 0.0,
     ) -> None:
         super().__init__(settings)
         self.window_plan = window_plan
@@ -100,6 +115,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         self.interval_widths = interval_widths
         self.usual_scales = None if usual_scales is None else dict(usual_scales)
         self.histories = dict(histories or {})
+        self.smoothing_weight = smoothing_weight
 
     # ---- the front end -------------------------------------------------------------------------------------------
 
@@ -122,6 +138,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         scales = usual_scales(series, predictor.scaler, regular.past)
         predictor.usual_scales = dict(zip(series.ids, scales.tolist(), strict=True))
         predictor.keep_history(series)
+        predictor.smoothing_weight = max(settings.smoothing_weight, 0.0)
         return predictor
 
     def read(self, data: Any, future_data: Any | None = None) -> SeriesSet:
@@ -238,14 +255,30 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         return SequenceModel(encoder, trunk, head, experts)
 
     def predict_windows(self, examples: ForecastExamples, progress: Progress | None = None) -> WindowForecast:
-        """Forecasts of ``N`` windows before calibration, stacked: ``(N, H, Q)``, ``(N, H)``, ``(N, 1)``, ``(N, H)``."""
+        """Forecasts of ``N`` windows before calibration, stacked: ``(N, H, Q)``, ``(N, H)``, ``(N, 1)``, ``(N, H)``.
+
+        They are those of the network, combined with exponential smoothing by :attr:`smoothing_weight`.
+        """
         with seeded(self.settings.seed):
             # Paths are sampled for one window at a time: a forecast must not depend on the other windows of a batch.
             loader = Loader(self.windows(examples), 256 if self.settings.method == "direct" else 1)
             forecasts = predict(
                 self.model, loader, self._decode, device=self.device, progress=progress, title="forecasting"
             )
-        return WindowForecast(*(np.stack(parts) for parts in zip(*forecasts, strict=True)))
+        forecast = WindowForecast(*(np.stack(parts) for parts in zip(*forecasts, strict=True)))
+        if not self.smoothing_weight:
+            return forecast
+        return forecast.moved_toward(self._smoothed(examples, forecast), self.smoothing_weight)
+
+    def _smoothed(self, examples: ForecastExamples, forecast: WindowForecast) -> np.ndarray:
+        """Forecasts of the windows by exponential smoothing, ``(N, H)``, in the scaled units of ``forecast``."""
+        values = theta_forecasts(self._values_to_smooth(examples), self.settings.horizon, self.window_plan.season)
+        return (values - forecast.base) / forecast.scale
+
+    def _values_to_smooth(self, examples: ForecastExamples) -> np.ndarray:
+        """The values before each window's horizon, ``(N, L)``, of more steps than the network reads."""
+        steps = steps_to_smooth(self.window_plan.season)
+        return self.scaler.transform(past_values(examples.series, examples.origins, steps))
 
     def _decode(self, model: Model, batch: Batch) -> list[WindowForecast]:
         assert batch.targets is not None
@@ -277,7 +310,10 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
     # ---- calibrated forecasts in the unit of the series ----------------------------------------------------------
 
     def calibrate(self, valid: ForecastExamples) -> None:
-        """Fit the conformal widths of the intervals to validation windows; their series then count as seen."""
+        """Fit :attr:`smoothing_weight` and the widths of the intervals to validation windows.
+
+        Their series then count as seen.
+        """
         for series_id, end in last_timestamps(valid.series, valid.series.lengths).items():
             known = self.last_trained_timestamps.get(series_id, end)
             self.last_trained_timestamps[series_id] = max(end, known, key=self.parse_timestamp)
@@ -286,8 +322,23 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
             stride = -(-len(valid.origins) // MAX_CALIBRATION_WINDOWS)
             valid = ForecastExamples(valid.series, valid.origins[::stride])
         forecast, k = self.predict_windows(valid), len(self.settings.levels)
+        if self.settings.smoothing_weight < 0 and self.settings.method == "direct":
+            smoothed = self._smoothed(valid, forecast)
+            self.smoothing_weight = self._best_weight(valid, forecast, smoothed)
+            forecast = forecast.moved_toward(smoothed, self.smoothing_weight)
         lower, upper = forecast.quantiles[..., :k][..., ::-1], forecast.quantiles[..., k + 1 :]
         self.interval_widths = conformal_widths(forecast.target, lower, upper, np.sort(self.settings.levels) / 100)
+
+    def _best_weight(self, valid: ForecastExamples, forecast: WindowForecast, smoothed: np.ndarray) -> float:
+        """The weight of ``smoothed (N, H)`` beside the medians of ``forecast``; errors in the unit of MASE."""
+        season, horizon = self.window_plan.season, self.settings.horizon
+        differences = WindowScaler(scale="difference", season=season)
+        _, unit = differences.fit(self._values_to_smooth(valid), 0, usual_scale=forecast.scale)
+        median = forecast.quantiles[..., forecast.quantiles.shape[-1] // 2]
+        kept = set(map(tuple, without_overlap(valid.origins, horizon).tolist()))
+        apart = np.array([tuple(origin) in kept for origin in valid.origins.tolist()])
+        y, network, smoothed = (values * forecast.scale / unit for values in (forecast.target, median, smoothed))
+        return combination_weight(y, network, smoothed, apart)
 
     def quantiles(self, series: SeriesSet, origins: Origins, progress: Progress | None = None) -> np.ndarray:
         """Calibrated quantiles ``(N, H, Q)`` of the windows at ``origins (N, 2)``, in the unit of the series.
@@ -329,6 +380,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
             "trained_until": self.last_trained_timestamps,
             "widths": None if self.interval_widths is None else self.interval_widths.tolist(),
             "usual_scales": self.usual_scales,
+            "smoothing_weight": self.smoothing_weight,
             "histories": {name: history.to_json() for name, history in self.histories.items()},
         }
 
@@ -348,7 +400,10 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
             if not all(0 <= scale < np.inf for scale in scales.values()):
                 raise ValueError("usual scales must be finite numbers from 0 up")
         covariates = CovariateEncoder.from_json(state["features"])
-        predictor = cls(settings, plan, covariates, state["trained_until"], widths, scales)
+        weight = float(state.get("smoothing_weight", 0.0))
+        if not 0 <= weight <= 1:
+            raise ValueError("smoothing_weight must be from 0 to 1")
+        predictor = cls(settings, plan, covariates, state["trained_until"], widths, scales, smoothing_weight=weight)
         predictor.histories = {
             name: History.from_json(history, predictor.parse_timestamp(history["start"]))
             for name, history in state.get("histories", {}).items()

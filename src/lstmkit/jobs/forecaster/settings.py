@@ -99,6 +99,13 @@ class ForecasterSettings(JobSettings):
         default=4,
         low=0,
     )
+    smoothing_weight: float = setting(
+        "weight of exponential smoothing (the Theta method) in the forecast, the rest is the network's; -1 = chosen on "
+        "the validation split (method direct), or 0 without one",
+        default=-1.0,
+        low=-1,
+        high=1,
+    )
     residual: bool = setting("residual connections around recurrent layers after the first", default=True)
     steps_per_epoch: int = inherited(
         JobSettings, "steps_per_epoch", default=50, help="training steps per epoch; 0 = one pass over all windows"

@@ -1,0 +1,152 @@
+"""Exponential smoothing beside the network: the Theta method, and the weight of two forecasts in their combination."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lstmkit import Forecaster, load
+from lstmkit.evaluation.calibration import combination_weight
+from lstmkit.jobs.forecaster.exponential_smoothing import seasonal_profile, theta_forecasts
+
+NAN = np.nan
+
+
+def walks(n: int = 5, steps: int = 60, season: int = 1, seed: int = 0) -> np.ndarray:
+    """Random walks with a season, ``(n, steps)``."""
+    rng = np.random.default_rng(seed)
+    swing = 3 * np.sin(2 * np.pi * np.arange(steps) / season) if season > 1 else 0.0
+    return np.cumsum(rng.standard_normal((n, steps)), axis=1) + swing
+
+
+def long(series: np.ndarray) -> pd.DataFrame:
+    """Series ``(N, T)`` as ``unique_id, ds, y``."""
+    n, steps = series.shape
+    return pd.DataFrame(
+        {"unique_id": np.repeat(np.arange(n), steps), "ds": np.tile(np.arange(steps), n), "y": series.ravel()}
+    )
+
+
+def fitted(series: np.ndarray, **options) -> Forecaster:
+    defaults = {"horizon": 4, "season_length": 6, "hidden_size": 4, "epochs": 1, "steps_per_epoch": 2}
+    return Forecaster(**{**defaults, **options}).fit(long(series))
+
+
+# ---- the Theta method ------------------------------------------------------------------------------------------------
+
+
+def test_the_level_is_that_of_pandas_at_the_best_smoothing_weight():
+    for y in walks():
+        drift = np.polyfit(np.arange(len(y)), y, 1)[0] / 2
+        without_drift = pd.Series(y - drift * np.arange(len(y)))
+        best = np.inf
+        for alpha in np.linspace(0.1, 1, 10):
+            levels = without_drift.ewm(alpha=alpha, adjust=False).mean()
+            error = ((without_drift - levels.shift()) ** 2).sum()
+            if error < best:
+                best, level = error, levels.iloc[-1]
+        expected = level + drift * (len(y) - 1 + np.arange(1, 4))
+        np.testing.assert_allclose(theta_forecasts(y[None], 3, season=1)[0], expected)
+
+
+@pytest.mark.parametrize("season", [4, 7, 12])
+def test_the_profile_of_a_clear_season_is_that_of_statsmodels(season: int):
+    decompose = pytest.importorskip("statsmodels.tsa.seasonal").seasonal_decompose
+    n = 5 * season + 2
+    y = np.tile(np.random.default_rng(season).uniform(0, 10, season), 6)[:n] + 0.5 * np.arange(n)
+    expected = decompose(y, period=season, model="additive").seasonal
+    profile = seasonal_profile(y[None], season)[0]
+    np.testing.assert_allclose(np.resize(profile, 2 * season), np.resize(expected[n % season :], 2 * season), atol=1e-9)
+    future = np.tile(y[:season] - 0.5 * np.arange(season), 7)[n : n + season]
+    forecast = theta_forecasts(y[None], season, season)[0]
+    np.testing.assert_allclose(
+        forecast - forecast.mean(), future - future.mean() + 0.25 * np.arange(season) - 0.125 * (season - 1), atol=1e-9
+    )
+
+
+def test_a_season_that_is_noise_vanishes():
+    noise = np.random.default_rng(1).standard_normal((200, 48))
+    assert (seasonal_profile(noise, 12) == 0).all(axis=1).mean() > 0.3
+    assert np.abs(seasonal_profile(noise, 12)).mean() < 0.25 * np.abs(noise).mean()
+
+
+@pytest.mark.parametrize(("unit", "offset"), [(1.0, 1e9), (1e-12, 0.0), (1e12, 0.0), (-1.0, 0.0)])
+def test_forecasts_move_with_the_data(unit: float, offset: float):
+    y = walks(season=7)
+    y[:, 20:23] = NAN
+    expected = theta_forecasts(y, 9, 7)
+    forecasts = (theta_forecasts(unit * y + offset, 9, 7) - offset) / unit
+    np.testing.assert_allclose(forecasts, expected, atol=1e-5)
+
+
+def test_missing_values_before_the_first_change_nothing():
+    y = walks(season=4)
+    padded = np.concatenate([np.full((len(y), 9), NAN), y], axis=1)
+    np.testing.assert_allclose(theta_forecasts(padded, 5, 4), theta_forecasts(y, 5, 4))
+
+
+@pytest.mark.parametrize("values", [[NAN] * 12, [NAN] * 11 + [3.0], [3.0] + [NAN] * 11, [5.0] * 12])
+@pytest.mark.parametrize("season", [1, 4])
+def test_windows_with_hardly_any_value(values: list[float], season: int):
+    known = [v for v in values if v == v]
+    expected = known[-1] if known else 0.0
+    np.testing.assert_allclose(theta_forecasts(np.array([values]), 5, season), [[expected] * 5])
+
+
+def test_one_window_does_not_change_another():
+    y = walks(season=4)
+    np.testing.assert_array_equal(theta_forecasts(y, 5, 4)[2:3], theta_forecasts(y[2:3], 5, 4))
+
+
+# ---- the weight ------------------------------------------------------------------------------------------------------
+
+
+def test_the_better_forecast_gets_the_weight_if_the_difference_is_certain():
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal((200, 3))
+    close, far = y + 0.1 * rng.standard_normal(y.shape), y + 2 + rng.standard_normal(y.shape)
+    everything, few = np.ones(200, dtype=bool), np.arange(200) < 1
+    assert combination_weight(y, far, close, everything) >= 0.95
+    assert combination_weight(y, close, far, everything) <= 0.05
+    assert combination_weight(y, close, far, few) == 0.5
+    y[:150] = NAN
+    assert combination_weight(y, far, close, everything) >= 0.9
+
+
+# ---- in the forecaster -----------------------------------------------------------------------------------------------
+
+
+def test_the_median_is_the_weighted_mean_of_network_and_smoothing():
+    series = walks(3, 80, season=6)
+    medians = [
+        fitted(series, smoothing_weight=w, valid_fraction=0).predict(long(series))["forecast"] for w in (0, 0.25, 1)
+    ]
+    network, mixed, smoothed = (m.to_numpy().reshape(3, 4) for m in medians)
+    np.testing.assert_allclose(smoothed, theta_forecasts(series[:, -48:], 4, 6), rtol=1e-6)
+    np.testing.assert_allclose(mixed, 0.75 * network + 0.25 * smoothed, rtol=1e-6)
+
+
+def test_a_saved_model_keeps_the_weight(tmp_path):
+    series = walks(2, 80, season=6)
+    job = fitted(series)
+    assert 0 <= job.predictor.smoothing_weight <= 1
+    assert "weight" in " ".join(job.evaluation.notes)
+    job.save(tmp_path / "model")
+    loaded = load(tmp_path / "model")
+    assert loaded.predictor.smoothing_weight == job.predictor.smoothing_weight
+    pd.testing.assert_frame_equal(loaded.predict(long(series)), job.predict(long(series)))
+
+
+def test_the_test_split_does_not_choose_the_weight():
+    series = walks(3, 80, season=6)
+    other = series.copy()
+    other[:, -4:] += 100
+    weights = [fitted(data, test_windows=1).predictor.smoothing_weight for data in (series, other)]
+    assert weights[0] == weights[1]
+
+
+def test_without_validation_or_with_sampled_paths_the_network_is_alone():
+    series = walks(2, 80, season=6)
+    assert fitted(series, valid_fraction=0).predictor.smoothing_weight == 0
+    assert fitted(series, method="recursive", num_samples=5).predictor.smoothing_weight == 0
