@@ -536,6 +536,8 @@ def test_logarithms_need_values_above_zero(value: float):
         ([100], {"test_windows": 0}, [85], [100]),
         ([100], {"valid_fraction": 0.0}, [85], [85]),
         ([11], {}, [5], [8]),
+        ([100, 10, 2], {}, [73, 10, 2], [85, 10, 2]),  # too short ones are in training as a whole
+        ([100, 11], {"test_windows": 2}, [80, 11], [94, 11]),
     ],
 )
 def test_split_by_time(lengths: list[int], options: dict, train_ends: list[int], valid_ends: list[int]):
@@ -577,15 +579,27 @@ def test_test_split_does_not_change_the_model(method: str):
     assert states[0] == states[1]
 
 
-def test_error_names_a_too_short_series():
-    """The error names the shortest series and the required steps; a series with that many works."""
-    data = long_frame(long=wave(60), short=wave(9))
+def test_error_names_the_longest_of_too_short_series():
+    """The error names the required steps; a series with that many works."""
     with pytest.raises(
         DataError,
-        match=r"series 'short' has 9 steps, but horizon 3 needs 11 \(5 for training, 6 for validation and test\)",
+        match=r"the longest series, 'b', has 10 steps, but horizon 3 needs 11 \(5 for training, 6 for validation and",
     ):
-        tiny().fit(data)
-    tiny().fit(long_frame(long=wave(60), short=wave(11)))
+        tiny().fit(long_frame(a=wave(9), b=wave(10)))
+    tiny().fit(wave(11))
+
+
+def test_series_too_short_for_a_test_are_fitted_and_forecast():
+    """They are in training as a whole; the test is on the others, and the page says so."""
+    data = long_frame(long=wave(60), short=wave(10), one=wave(1))
+    job = tiny().fit(data)
+    assert job.evaluation is not None
+    assert set(job.evaluation.details["unique_id"]) == {"long"}
+    assert job.predictor.last_trained_timestamps["short"] == "2020-01-10 00:00:00"
+    with pytest.warns(UserWarning, match="series 'one'"):
+        check_forecast(job.predict(data))
+    text = " ".join(section.text for section in job.report_sections(job.read(data)))
+    assert "2 series are too short for validation and test: they are in training as a whole." in text
 
 
 def test_no_test_windows():

@@ -99,37 +99,42 @@ def split_by_time(
 ) -> tuple[np.ndarray, np.ndarray]:
     """End of training and end of validation in each series, ``(N,)`` each. The test split is the rest.
 
+    A series that is too short for all three is in training as a whole.
+
     Args:
         series: The data.
         horizon: Steps to forecast.
         valid_fraction: Fraction of the steps before the test for validation, at least one horizon; 0 for none.
-        test_windows: Horizons in the test split; -1 for as many as fit in a fifth of the shortest series, from 1 to 5.
+        test_windows: Horizons in the test split; -1 for as many as fit in a fifth of the shortest series that is long
+            enough for one, from 1 to 5.
 
     Raises:
-        DataError: A series is too short.
+        DataError: No series is long enough.
     """
     n = series.lengths
-    n_windows = test_windows if test_windows >= 0 else max(1, min(5, int(n.min()) // 5 // horizon))
-    valid_end = n - horizon * n_windows
-    n_valid = np.maximum(horizon, (valid_fraction * valid_end).astype(int)) if valid_fraction else np.zeros_like(n)
-    train = valid_end - n_valid
-    min_train = horizon + 2
-    short = np.flatnonzero(train < min_train)
-    if short.size:
-        i = short[int(np.argmin(train[short]))]
-        others = f" (and {short.size - 1} more)" if short.size > 1 else ""
-        held_out = int(horizon * n_windows + n_valid.min())
+    n_valid, min_train = horizon if valid_fraction else 0, horizon + 2
+    fewest = test_windows if test_windows >= 0 else 1
+    long_enough = n >= min_train + n_valid + horizon * fewest
+    if not long_enough.any():
+        i = int(np.argmax(n))
+        which = f"series {series.ids[i]!r}" if len(n) == 1 else f"the longest series, {series.ids[i]!r},"
+        held_out = n_valid + horizon * fewest
         raise DataError(
-            f"series {series.ids[i]!r}{others} has {n[i]} steps, but horizon {horizon} needs {min_train + held_out} "
-            f"({min_train} for training, {held_out} for validation and test): give a smaller horizon, or "
-            "remove the series"
+            f"{which} has {n[i]} steps, but horizon {horizon} needs {min_train + held_out} ({min_train} for training, "
+            f"{held_out} for validation and test): give longer series or a smaller horizon"
         )
-    return train, valid_end
+    n_windows = test_windows if test_windows >= 0 else max(1, min(5, int(n[long_enough].min()) // 5 // horizon))
+    valid_end = n - horizon * n_windows
+    train = valid_end - np.maximum(n_valid, (valid_fraction * valid_end).astype(int))
+    return np.where(long_enough, train, n), np.where(long_enough, valid_end, n)
 
 
 def training_windows(series: SeriesSet, ends: np.ndarray, horizon: int, plan: Plan) -> ForecastExamples:
-    """All windows with a horizon that ends by ``ends``, and with two seasons of past if the series is long enough."""
-    first = np.minimum(ends - horizon, max(2, min(plan.past, 2 * plan.season)))
+    """All windows with a horizon that ends by ``ends``, and with two seasons of past if the series is long enough.
+
+    A series with less than two steps before its only horizon has none.
+    """
+    first = np.maximum(2, np.minimum(ends - horizon, min(plan.past, 2 * plan.season)))
     return ForecastExamples(series.until(ends), rolling_origins(series, first, ends - horizon))
 
 

@@ -116,5 +116,13 @@ def _data_section(predictor: ForecasterPredictor, series: SeriesSet) -> Section:
         "The model receives a mask of missing values. They are never imputed, used as a target, used for scaling, or "
         "scored."
     )
+    n_short = sum(first_unseen_step(predictor, series, i) >= n for i, n in enumerate(lengths))
+    if 0 < n_short < len(series):
+        subject = (
+            "1 series is too short for validation and test: it is"
+            if n_short == 1
+            else (f"{n_short} series are too short for validation and test: they are")
+        )
+        text += f" {subject} in training as a whole."
     table = pd.DataFrame({"property": list(rows), "value": list(rows.values())})
     return Section("Data", " ".join([text, *(f"{note.rstrip('.')}." for note in series.notes)]), table)
