@@ -201,8 +201,6 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    before = json.loads(RECORD.read_text(encoding="utf-8"))["rows"] if RECORD.exists() else []
-    rows = {(row["set"], row["model"]): row for row in before}
     for name, period in SETS:
         if f"{name}_{period.lower()}" not in arguments.sets:
             continue
@@ -216,10 +214,17 @@ def main() -> None:
                 continue
             seconds = time.monotonic() - start
             row = {"set": task.name, "model": model, "series": len(task.test), "seconds": round(seconds, 1)}
-            rows[task.name, model] = {**row, **scores(task, forecast)}
-            print(rows[task.name, model], flush=True)
-            record = {**machine.describe(1, 0), "rows": [with_owa(r, rows) for r in rows.values()]}
-            RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            row |= scores(task, forecast)
+            print(row, flush=True)
+            write(row)
+
+
+def write(row: dict[str, Any]) -> None:
+    """Put a row into the record, in the place of an earlier one of its set and model."""
+    before = json.loads(RECORD.read_text(encoding="utf-8"))["rows"] if RECORD.exists() else []
+    rows = {(r["set"], r["model"]): r for r in [*before, row]}
+    record = {**machine.describe(1, 0), "rows": [with_owa(r, rows) for r in rows.values()]}
+    RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def with_owa(row: dict[str, Any], rows: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
