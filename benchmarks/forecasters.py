@@ -1,7 +1,7 @@
 """Forecasts of M3 and tourism by default settings, beside other libraries, on the official test parts.
 
 ``python benchmarks/forecasters.py --data FOLDER`` fits each model once to the official training part of each set, with
-one thread, and writes ``results/forecasters.json``. FOLDER has ``m3`` and ``tourism``, each with ``series.csv.gz``
+one thread, and writes ``results/defaults/forecasters.json``. FOLDER has ``m3`` and ``tourism``, each with ``series.csv.gz``
 (``series, period, h, freq``) and ``values.csv.gz`` (``series, part, t, value``); by default it is ``$LSTMKIT_DATA``.
 Peers that are not installed are left out. Scores and times of models that are not run again are kept.
 
@@ -29,7 +29,7 @@ import lstmkit
 import machine
 from lstmkit.progress import Progress
 
-RECORD = Path(__file__).parent.parent / "results" / "forecasters.json"
+RECORD = Path(__file__).parent.parent / "results" / "defaults" / "forecasters.json"
 LEVELS = (50, 80, 95)
 FREQUENCIES = {"YEARLY": "YS", "QUARTERLY": "QS", "MONTHLY": "MS", "OTHER": 1}
 SETS = (

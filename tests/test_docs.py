@@ -137,6 +137,7 @@ def test_type_checking_imports_list_all_jobs():
         "docs/speed_table.py",
         "docs/formats_table.py",
         "docs/reliability_table.py",
+        "docs/forecasters_table.py",
     ],
 )
 def test_generated_tables_match_results(script):
