@@ -1,8 +1,9 @@
 """Forecasts of M3 and tourism by default settings, beside other libraries, on the official test parts.
 
 ``python benchmarks/forecasters.py --data FOLDER`` fits each model once to the official training part of each set, with
-one thread, and writes ``results/defaults/forecasters.json``. FOLDER has ``m3`` and ``tourism``, each with ``series.csv.gz``
-(``series, period, h, freq``) and ``values.csv.gz`` (``series, part, t, value``); by default it is ``$LSTMKIT_DATA``.
+one thread, and writes ``results/defaults/forecasters.json``. FOLDER has ``m3`` and ``tourism``, each with
+``series.csv.gz`` (``series, period, h, freq``) and ``values.csv.gz`` (``series, part, t, value``); by default it is
+``$LSTMKIT_DATA``.
 Peers that are not installed are left out. Scores and times of models that are not run again are kept.
 
 OWA is the mean of the error in percent (sMAPE for M3, MAPE for tourism, as these competitions have it) and MASE, each
