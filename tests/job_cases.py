@@ -199,7 +199,12 @@ CASES = {
         other=lambda: _sensor_series(1),
         bad=lambda: _sensor_series(0)[["label"]],
         options=(
-            {"method": "reconstruction", "latent_size": 2, "smoothing_half_life": 0.0},
+            {
+                "method": "reconstruction",
+                "latent_size": 2,
+                "smoothing_half_life": 0.0,
+                "threshold_method": "quantile",
+            },
             {"threshold_method": "dynamic", "threshold_window": 60, "covariates": ("b",), "score_aggregation": "max"},
             {"threshold_method": "pot", "horizon": 1, "test_fraction": 0.0},
         ),

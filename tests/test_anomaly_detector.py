@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from lstmkit.evaluation.anomaly_thresholds import (
     merge_gaps,
     moving_average_thresholds,
     quantile_threshold,
+    rolling_quantile_thresholds,
     true_runs,
 )
 from lstmkit.jobs import load
@@ -220,6 +222,31 @@ def test_moving_average_threshold_matches_a_plain_loop():
     assert constant[1:] == pytest.approx(1 + 1.6448536 * 0.01), "a constant score raises an alarm because of rounding"
 
 
+def test_rolling_quantile_threshold_matches_a_plain_loop():
+    rng = np.random.default_rng(4)
+    scores, before = rng.exponential(size=80).round(1), rng.exponential(size=7).round(1)  # some are equal
+    scores[50:] += 50
+    thresholds = rolling_quantile_thresholds(scores, 60, 0.05, before)
+    deviations = moving_average_thresholds(scores, 60, 0.05, before)
+    whole = np.concatenate([before, scores])
+    for t in range(len(scores)):
+        quantile = quantile_threshold(whole[max(0, t + 7 - 60) : t + 7], 0.05)
+        assert thresholds[t] == max(quantile, deviations[t])
+    assert len(set(thresholds == deviations)) == 2, "both are in use"
+    assert rolling_quantile_thresholds(scores, 60, 0.05)[0] == np.inf
+
+
+@pytest.mark.parametrize("growth", [0, 3, -0.7])
+def test_rolling_quantile_threshold_keeps_its_rate(growth: float):
+    """Scores with a heavy tail, stationary or with a scale that drifts: mean plus deviations gives 4 times the rate."""
+    rng = np.random.default_rng(0)
+    scores = rng.exponential(size=10_500) * np.linspace(1, 1 + growth, 10_500)
+    before, after = scores[:500], scores[500:]
+    rate = (after > rolling_quantile_thresholds(after, 500, 0.005, before)).mean()
+    assert 0.005 / 3 < rate < 0.005 * 3
+    assert (after > moving_average_thresholds(after, 500, 0.005, before)).mean() > 0.02
+
+
 def test_dynamic_threshold_prunes_low_peaks():
     """A peak barely above the other scores raises no alarm unless pruning is off; a high peak does."""
     base = np.tile([1.0, 1.02, 0.98, 1.01], 60)
@@ -248,6 +275,9 @@ def test_true_runs_with_gaps():
     assert true_runs(alarms, 2) == [(0, 6)]
     assert true_runs(np.zeros(3, bool)) == []
     assert merge_gaps(alarms, 1).tolist() == [True, True, True, False, False, True]
+    assert true_runs(alarms, 1, max_steps=2) == [(0, 2), (2, 3), (5, 6)]
+    assert true_runs(alarms, 2, max_steps=2) == [(0, 2), (2, 4), (4, 6)]
+    assert true_runs(alarms, 2, max_steps=1) == [(0, 1), (2, 3), (5, 6)], "steps of a gap are no event"
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------
@@ -299,7 +329,7 @@ def test_autoencoder_learns_to_reconstruct():
 
 
 @pytest.mark.parametrize("method", ["prediction", "reconstruction"])
-@pytest.mark.parametrize("threshold", ["quantile", "rolling", "dynamic"])
+@pytest.mark.parametrize("threshold", ["quantile", "rolling", "dynamic", "rolling_quantile"])
 def test_streaming_matches_batch_prediction(method: str, threshold: str):
     """Streaming gives the scores of a batch prediction, with missing values and a covariate."""
     values = np.concatenate([waves(0), (np.arange(160) % 7 > 3)[:, None]], axis=1)
@@ -434,17 +464,59 @@ def test_validation_data_need_the_training_channels():
 
 def test_highest_training_score_raises_no_alarm():
     """The threshold is just above the highest training score; a constant series raises no alarm."""
-    job = AnomalyDetector(**TINY).fit(waves(0))
+    job = AnomalyDetector(**TINY, threshold_method="quantile").fit(waves(0))
     scores = np.array([3.0, 1.0, 2.0])
     assert job.predictor.fit_threshold(scores) > 3.0 * (1 + 1e-5)
     assert job.predictor.fit_threshold(scores) == pytest.approx(3.0, rel=1e-3)
-    constant = AnomalyDetector(**TINY).fit(np.ones((300, 2)))
-    assert not constant.predict(np.ones((300, 2)))[0].alarms.any()
+    for threshold in ("quantile", "rolling_quantile"):
+        constant = AnomalyDetector(**TINY, threshold_method=threshold).fit(np.ones((300, 2)))
+        assert not constant.predict(np.ones((300, 2)))[0].alarms.any()
 
 
-def test_note_about_too_few_steps_for_the_false_alarm_rate():
-    job = AnomalyDetector(**{**TINY, "false_alarm_rate": 1e-6}).fit(labeled())
-    assert any("cannot guarantee a rate under" in note for note in job.evaluate(labeled(1)).notes)
+@pytest.mark.parametrize("growth", [0, 3])
+def test_default_threshold_keeps_its_rate(growth: float):
+    """The default keeps the promised rate, within a factor 3, on a stationary series and on one that drifts."""
+    values = np.random.default_rng(0).standard_normal(6000) * np.linspace(1, 1 + growth, 6000)
+    rates = {}
+    for threshold in (AnomalyDetector().threshold_method, "quantile"):
+        job = AnomalyDetector(**TINY, threshold_method=threshold).fit(values[:1500])
+        rates[threshold] = job.predict(values[1500:])[0].alarms.mean()
+    assert 0.005 / 3 < rates["rolling_quantile"] < 0.005 * 3
+    assert (rates["quantile"] > 0.1) == (growth > 0), "the drift is too weak to tell thresholds apart"
+
+
+def test_long_alarm_is_closed_and_counted():
+    """An alarm of 60 steps is three events of at most 25 steps, in the result, the table and the records."""
+    job = AnomalyDetector(**TINY, max_event_steps=25).fit(waves(0))
+    (result,) = job.predict(waves(1))
+    result = replace(result, scores=np.where((np.arange(160) >= 50) & (np.arange(160) < 110), 9.0, 0.0))
+    result = replace(result, thresholds=np.ones(160))
+    assert [event["steps"] for event in result.events()] == [60]
+    assert [event["steps"] for event in result.events(max_steps=25)] == [25, 25, 10]
+    assert len(job.to_text([result]).splitlines()) == 1 + 3
+    assert [event["start"] for event in job.to_records([result])[0]["alarms"]] == ["51", "76", "101"]
+
+
+def test_false_events_are_counted_per_day_if_there_are_timestamps():
+    """A step is an hour: false events per day are 24 / 1,000 of those per 1,000 steps."""
+    job = AnomalyDetector(**TINY, threshold_method="quantile", false_alarm_rate=0.09).fit(labeled())
+    other = labeled(1)
+    plain = job.evaluate(other)
+    timed = job.evaluate(other.assign(time=pd.date_range("2024", periods=len(other), freq="h", tz="UTC")))
+    per_step, per_day = (plain.table["false events per 1,000 steps"], timed.table["false events per day"])
+    assert per_step[0] > 0
+    np.testing.assert_allclose(per_day, per_step * 24 / 1000)
+    assert set(plain.directions) == {*plain.table.columns[1:]}
+    assert set(timed.directions) == {*timed.table.columns[1:]}
+    assert "in 1 anomalies" in plain.notes[0]
+
+
+@pytest.mark.parametrize("threshold", ["quantile", "rolling_quantile"])
+def test_note_about_too_few_steps_for_the_false_alarm_rate(threshold: str):
+    for rate, is_too_low in ((1e-6, True), (0.05, False)):
+        job = AnomalyDetector(**TINY, false_alarm_rate=rate, threshold_method=threshold).fit(labeled())
+        notes = job.evaluate(labeled(1)).notes
+        assert any("cannot guarantee a rate under" in note for note in notes) == is_too_low
 
 
 @pytest.mark.parametrize(("label", "message"), [(1, "labeled an anomaly"), (0, "labeled normal")])
@@ -456,13 +528,14 @@ def test_note_about_labels_of_one_class(label: int, message: str):
 
 
 def test_pyod_adapter():
-    detector = AnomalyDetector(**TINY).pyod()
+    assert math.isnan(AnomalyDetector(**TINY).pyod().fit(waves(0)).threshold_)  # it changes from step to step
+    detector = AnomalyDetector(**TINY, threshold_method="quantile", false_alarm_rate=0.05).pyod()
     values = waves(0)
     assert detector.fit(values) is detector
     scores = detector.decision_function(values)
     assert scores.shape == detector.decision_scores_.shape == (160,)
     predictions = detector.predict(values)
-    assert set(np.unique(predictions)) <= {0, 1}
+    assert set(np.unique(predictions)) == {0, 1}
     assert np.array_equal(predictions, (scores > detector.threshold_).astype(int))
     assert np.array_equal(predictions, detector.labels_)
 

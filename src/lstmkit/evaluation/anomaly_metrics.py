@@ -2,8 +2,9 @@
 
 None of them uses point adjustment, which counts a whole anomaly as detected if one of its steps is. With it, random
 scores beat every model (Kim et al. 2022, "Towards a rigorous evaluation of time-series anomaly detection"). The overlap
-F1 of :func:`event_counts` has the same flaw: one alarm over the whole series detects everything and is never false. It
-is only for comparisons with figures published in it; jobs report :func:`composite_f1`.
+F1 of :func:`event_counts` has the same flaw unless alarms have a maximum length: one alarm over the whole series
+detects everything and is never false. It is for comparisons with figures published in it; jobs report
+:func:`composite_f1`.
 """
 
 from __future__ import annotations
@@ -139,14 +140,28 @@ def _mean_coverage(ranges: np.ndarray, cover: np.ndarray) -> float:
     return float(np.mean(coverages)) if coverages else 0.0
 
 
-def event_counts(labels: np.ndarray, alarms: np.ndarray) -> tuple[int, int, int]:
+def event_counts(labels: np.ndarray, alarms: np.ndarray, max_steps: int = 0) -> tuple[int, int, int]:
     """True positives, false positives and false negatives, by overlap of labeled ranges and alarms.
 
     As in Hundman et al. 2018, section 4.2, and Orion's benchmark; add the counts up over series.
+
+    Args:
+        labels, alarms: ``(T,)`` of bool.
+        max_steps: A longer alarm counts as several; 0 = as one, however long it is.
     """
     detected = [bool(alarms[start:stop].any()) for start, stop in true_runs(labels)]
-    false_alarms = [not labels[start:stop].any() for start, stop in true_runs(alarms)]
-    return sum(detected), sum(false_alarms), len(detected) - sum(detected)
+    _, false_alarms = alarm_counts(labels, alarms, max_steps)
+    return sum(detected), false_alarms, len(detected) - sum(detected)
+
+
+def alarm_counts(labels: np.ndarray, alarms: np.ndarray, max_steps: int = 0) -> tuple[int, int]:
+    """Number of alarms that meet a labeled range, and of those that meet none. Arguments as in :func:`event_counts`.
+
+    >>> alarm_counts(np.array([True, False, False, False]), np.ones(4, dtype=bool), max_steps=1)
+    (1, 3)
+    """
+    right = [bool(labels[start:stop].any()) for start, stop in true_runs(alarms, max_steps=max_steps)]
+    return sum(right), len(right) - sum(right)
 
 
 def composite_f1(labels: Sequence[np.ndarray], alarms: Sequence[np.ndarray]) -> float:

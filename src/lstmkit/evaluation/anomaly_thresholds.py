@@ -6,6 +6,7 @@ A step is an alarm if its score exceeds the threshold. The threshold of a step o
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 
 import numpy as np
 import pandas as pd
@@ -28,8 +29,12 @@ def quantile_threshold(scores: np.ndarray, rate: float) -> float:
     990.0
     """
     ranked = np.sort(scores)
-    rank = math.ceil(round((len(ranked) + 1) * (1 - rate), 9))
-    return float(ranked[min(rank, len(ranked)) - 1])
+    return float(ranked[_conformal_rank(len(ranked), rate) - 1])
+
+
+def _conformal_rank(count: int, rate: float) -> int:
+    """Rank, from 1, of the score among ``count`` that a new score exceeds at most at the rate."""
+    return min(math.ceil(round((count + 1) * (1 - rate), 9)), count)
 
 
 def extreme_value_threshold(scores: np.ndarray, rate: float) -> float:
@@ -73,6 +78,39 @@ def moving_average_thresholds(
     mean, deviation = (np.asarray(statistic) for statistic in (past.mean(), past.std(ddof=0)))
     thresholds = mean + float(norm.isf(rate)) * np.maximum(deviation, _MIN_RELATIVE_DEVIATION * np.abs(mean))
     return np.nan_to_num(thresholds[len(earlier) :], nan=np.inf)
+
+
+def rolling_quantile_thresholds(
+    scores: np.ndarray, window: int, rate: float, before: np.ndarray | None = None
+) -> np.ndarray:
+    """Thresholds ``(T,)``: the quantile of the previous ``window`` scores, at least their mean plus deviations.
+
+    The :func:`quantile_threshold` keeps the rate for any distribution of scores that changes slowly. After a fast rise
+    the scores in the window differ widely, so the mean plus standard deviations of :func:`moving_average_thresholds`
+    is higher: it prevents alarms until the window is full of new scores. Rates below one over the window cannot be
+    guaranteed.
+
+    Args:
+        scores: ``(T,)``.
+        window: Number of previous scores, without the step's own.
+        rate: Alarms per step.
+        before: ``(N,)`` scores before the first step; without them the first step has no alarm.
+
+    >>> rolling_quantile_thresholds(np.array([1.0, 9.0, 1.0, 1.0]), window=2, rate=0.05, before=np.ones(2)).round(2)
+    array([ 1.02,  1.02, 11.58, 11.58])
+    """
+    deviations = moving_average_thresholds(scores, window, rate, before)
+    past = [] if before is None else before[-window:].tolist()
+    ranked = sorted(past)
+    quantiles = np.full(len(scores), np.inf)
+    for t, score in enumerate(scores.tolist()):
+        if ranked:
+            quantiles[t] = ranked[_conformal_rank(len(ranked), rate) - 1]
+        past.append(score)
+        insort(ranked, score)
+        if len(ranked) > window:
+            del ranked[bisect_left(ranked, past[-window - 1])]
+    return np.maximum(quantiles, deviations)
 
 
 def dynamic_thresholds(scores: np.ndarray, window: int, pruning: float, before: np.ndarray | None = None) -> np.ndarray:
@@ -140,11 +178,18 @@ def _survives_pruning(window: np.ndarray, threshold: float, pruning: float) -> b
     return bool(len(kept)) and last_maximum >= ranked[kept[-1]]
 
 
-def true_runs(alarms: np.ndarray, gap: int = 0) -> list[tuple[int, int]]:
+def true_runs(alarms: np.ndarray, gap: int = 0, max_steps: int = 0) -> list[tuple[int, int]]:
     """Start and end (excluded) of every run of ``True`` in ``(T,)``; runs at most ``gap`` steps apart are merged.
+
+    Args:
+        alarms: ``(T,)`` of bool.
+        gap: Runs at most this many steps apart are one.
+        max_steps: A longer run is split into runs of this many steps; 0 = not split.
 
     >>> true_runs(np.array([True, False, True, True]))
     [(0, 1), (2, 4)]
+    >>> true_runs(np.ones(5, dtype=bool), max_steps=2)
+    [(0, 2), (2, 4), (4, 5)]
     """
     edges = np.flatnonzero(np.diff(np.concatenate([[0], np.asarray(alarms, dtype=np.int8), [0]])))
     ranges: list[tuple[int, int]] = []
@@ -153,7 +198,10 @@ def true_runs(alarms: np.ndarray, gap: int = 0) -> list[tuple[int, int]]:
             ranges[-1] = (ranges[-1][0], stop)
         else:
             ranges.append((start, stop))
-    return ranges
+    if not max_steps:
+        return ranges
+    parts = [(a, min(a + max_steps, stop)) for start, stop in ranges for a in range(start, stop, max_steps)]
+    return [(start, stop) for start, stop in parts if alarms[start:stop].any()]
 
 
 def merge_gaps(alarms: np.ndarray, gap: int) -> np.ndarray:

@@ -154,8 +154,8 @@ def _scored(
 
 
 def _scores(labels: list[np.ndarray], scored: metrics.ScoresAndThresholds, job: AnomalyDetector) -> dict[str, float]:
-    scores = metrics.scores(labels, scored, merge_gap=job.merge_gap, vus_buffer=job.vus_buffer)
-    return scores | {"overlap F1": metrics.overlap_f1(labels, scored, job.merge_gap)}  # the published figures' metric
+    overlap = metrics.overlap_f1(labels, scored, job.merge_gap, job.max_event_steps)  # the published figures' metric
+    return job.score_alarms(labels, scored) | {"overlap F1": overlap}
 
 
 def _set(items: list[SensorSeries], channels: tuple[str, ...] = ("value",)) -> SensorSeriesSet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.tables.timestamps import read_timestamps
 from lstmkit.errors import DataError, format_timestamp, listing
 
+_SECONDS_PER_DAY = 86_400
 MAX_VALUE = 1e100  #: Largest absolute value; larger ones are treated as errors in the data.
 
 
@@ -64,6 +66,14 @@ class SensorSeries:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def step_days(self) -> float:
+        """Median days between two steps; NaN without timestamps, or if they do not advance."""
+        if not isinstance(self.times, pd.DatetimeIndex):
+            return math.nan
+        seconds = pd.Series(self.times).diff().dt.total_seconds()
+        return float(seconds.median()) / _SECONDS_PER_DAY or math.nan
 
     def slice(self, start: int, stop: int) -> SensorSeries:
         """Steps ``start .. stop - 1``."""

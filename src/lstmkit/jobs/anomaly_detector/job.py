@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from lstmkit.data.batch import Source
 from lstmkit.data.series.sensor_series import Columns, SensorSeries, SensorSeriesSet, read_sensor_series
 from lstmkit.data.tables.table import TABLES
 from lstmkit.errors import DataError
-from lstmkit.evaluation.anomaly_thresholds import TAIL
+from lstmkit.evaluation.anomaly_thresholds import TAIL, true_runs
 from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.jobs.anomaly_detector import metrics, report
 from lstmkit.jobs.anomaly_detector.plots import anomaly_figure
@@ -183,7 +184,7 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
 
     def to_text(self, predictions: list[AnomalyResult]) -> str:
         """A table of the events, as CSV."""
-        events = [event for result in predictions for event in result.events(self.merge_gap)]
+        events = [event for result in predictions for event in result.events(self.merge_gap, self.max_event_steps)]
         return pd.DataFrame(events, columns=pd.Index(_EVENT_COLUMNS)).to_csv(index=False, lineterminator="\n")
 
     def to_records(self, predictions: list[AnomalyResult]) -> list[dict[str, Any]]:
@@ -193,7 +194,7 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
                 "id": result.series.name,
                 "alarms": [
                     {k: str(v) if k in _TIME_COLUMNS else v for k, v in event.items()}
-                    for event in result.events(self.merge_gap)
+                    for event in result.events(self.merge_gap, self.max_event_steps)
                 ],
                 "scores": result.scores.tolist(),
                 "thresholds": result.thresholds.tolist(),
@@ -232,15 +233,16 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
     def evaluate_examples(self, test: SensorSeriesSet, progress: Progress) -> Evaluation:
         results = self.predictor.detect(test, progress)
         labels = [one.labels for one in test.items if one.labels is not None]
+        step_days = [one.step_days for one in test.items]
         rows = [
-            {"model": name} | metrics.scores(labels, scored, merge_gap=self.merge_gap, vus_buffer=self.vus_buffer)
+            {"model": name, **self.score_alarms(labels, scored, step_days)}
             for name, scored in self.score_all_models(test, results).items()
         ]
         steps = pd.concat([result.frame() for result in results], ignore_index=True)
         steps.insert(2, "label", np.concatenate(labels).astype(int))
         return Evaluation(
             pd.DataFrame(rows),
-            metrics.METRIC_DIRECTIONS,
+            {name: direction for name, direction in metrics.METRIC_DIRECTIONS.items() if name in rows[0]},
             steps,
             tuple(self._notes(labels)),
             results,
@@ -250,11 +252,26 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
 
     def _notes(self, labels: list[np.ndarray]) -> list[str]:
         fraction = float(np.concatenate(labels).mean())
-        notes = [f"{sum(map(len, labels)):,} steps in {len(labels)} series, {fraction:.1%} of them anomalies."]
+        count = sum(len(true_runs(true)) for true in labels)
+        notes = [
+            f"{sum(map(len, labels)):,} steps in {len(labels)} series, {fraction:.1%} of them in {count:,} anomalies."
+        ]
+        if self.max_event_steps:
+            notes.append(f"An alarm longer than {self.max_event_steps:,} steps counts as several events.")
         if fraction in (0, 1):
             every = "an anomaly" if fraction else "normal"
             notes.append(f"Every step is labeled {every}: these scores cannot tell models apart.")
-        if self.threshold_method not in ADAPTIVE:
+        if self.threshold_method == "rolling_quantile":
+            notes.append(
+                f"The threshold follows the last {self.threshold_window:,} scores and is set for "
+                f"{self.false_alarm_rate:g} false alarms per step."
+            )
+            if self.false_alarm_rate * (self.threshold_window + 1) < 1:
+                notes.append(
+                    f"So few scores cannot guarantee a rate under {1 / (self.threshold_window + 1):.2g}: set "
+                    f"threshold_window to {math.ceil(1 / self.false_alarm_rate):,} or more."
+                )
+        elif self.threshold_method not in ADAPTIVE:
             above, count = self.predictor.num_above
             notes.append(
                 f"The threshold is set for {self.false_alarm_rate:g} false alarms per step; {above:,} of the {count:,} "
@@ -264,6 +281,19 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
             if count < needed and self.false_alarm_rate * (count + 1) < 1:
                 notes.append(f"So few steps cannot guarantee a rate under {1 / (count + 1):.2g}, whatever is set.")
         return notes
+
+    def score_alarms(
+        self, labels: list[np.ndarray], scored: metrics.ScoresAndThresholds, step_days: Sequence[float] = ()
+    ) -> dict[str, float]:
+        """Scores of one model. Arguments as in :func:`lstmkit.jobs.anomaly_detector.metrics.scores`."""
+        return metrics.scores(
+            labels,
+            scored,
+            merge_gap=self.merge_gap,
+            vus_buffer=self.vus_buffer,
+            max_event_steps=self.max_event_steps,
+            step_days=step_days,
+        )
 
     def score_all_models(
         self, test: SensorSeriesSet, results: list[AnomalyResult]

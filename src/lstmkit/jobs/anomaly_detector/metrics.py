@@ -7,21 +7,44 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lstmkit.data.series.sensor_series import SensorSeriesSet, forward_fill
-from lstmkit.evaluation.anomaly_metrics import composite_f1, event_counts, f1, range_precision_recall_f1, vus_pr
+from lstmkit.evaluation.anomaly_metrics import (
+    alarm_counts,
+    composite_f1,
+    event_counts,
+    f1,
+    range_precision_recall_f1,
+    vus_pr,
+)
 from lstmkit.evaluation.anomaly_thresholds import merge_gaps
 from lstmkit.jobs.anomaly_detector.baselines import SubPCA, moving_z_score
 from lstmkit.jobs.anomaly_detector.predictor import AnomalyPredictor
 
-METRIC_DIRECTIONS = {"VUS-PR": "high", "range F1": "high", "composite F1": "high", "false alarms per step": "low"}
+#: Better direction of each score. False events are counted per day, or per 1,000 steps if there are no timestamps.
+METRIC_DIRECTIONS = {
+    "VUS-PR": "high",
+    "range F1": "high",
+    "composite F1": "high",
+    "anomalies found": "high",
+    "alarm precision": "high",
+    "false events per day": "low",
+    "false events per 1,000 steps": "low",
+    "false alarms per step": "low",
+}
 ScoresAndThresholds = list[tuple[np.ndarray, np.ndarray]]  #: Of each series ``(T,)`` and ``(T,)``.
 
 _Z_SCORE_WINDOW = 50  # steps
 
 
 def scores(
-    labels: Sequence[np.ndarray], scored: ScoresAndThresholds, *, merge_gap: int, vus_buffer: int
+    labels: Sequence[np.ndarray],
+    scored: ScoresAndThresholds,
+    *,
+    merge_gap: int,
+    vus_buffer: int,
+    max_event_steps: int,
+    step_days: Sequence[float] = (),
 ) -> dict[str, float]:
-    """Means over the series that have an anomaly; composite F1 and false alarms over all series together.
+    """Means over the series that have an anomaly of VUS-PR and range F1; the other scores over all series together.
 
     Args:
         labels: Of each series ``(T,)`` bool.
@@ -29,6 +52,9 @@ def scores(
             alarms are NaN then.
         merge_gap: Alarms at most this many steps apart are one event. False alarms per step are not merged.
         vus_buffer: Largest buffer in steps around a labeled anomaly in VUS-PR.
+        max_event_steps: A longer event counts as several; 0 = as one.
+        step_days: Of each series the days between two steps. If they are not known, false events are counted per 1,000
+            steps.
     """
     rows = [(true, of_series, of_series > t) for true, (of_series, t) in zip(labels, scored, strict=True)]
     has_threshold = not any(np.isnan(threshold).any() for _, threshold in scored)
@@ -42,19 +68,44 @@ def scores(
         "VUS-PR": float(np.mean(volumes)) if volumes else np.nan,
         "range F1": float(np.mean(ranges)) if ranges and has_threshold else np.nan,
         "composite F1": composite_f1(labels, merged) if has_threshold else np.nan,
+        **_event_scores(labels, merged if has_threshold else None, max_event_steps, step_days),
         "false alarms per step": float(normal.mean()) if len(normal) and has_threshold else np.nan,
     }
 
 
-def overlap_f1(labels: Sequence[np.ndarray], scored: ScoresAndThresholds, merge_gap: int) -> float:
+def _event_scores(
+    labels: Sequence[np.ndarray], alarms: Sequence[np.ndarray] | None, max_event_steps: int, step_days: Sequence[float]
+) -> dict[str, float]:
+    """Anomalies found, precision of events, and false events over the time that is normal; NaN without alarms."""
+    has_clock = bool(len(step_days)) and bool(np.isfinite(step_days).all())
+    unit = [*step_days] if has_clock else [1 / 1000] * len(labels)
+    normal = float(sum(length * (~true).sum() for length, true in zip(unit, labels, strict=True)))
+    found, right, false = np.nan, np.nan, np.nan
+    if alarms is not None:
+        pairs = list(zip(labels, alarms, strict=True))
+        found = float(sum(event_counts(*pair)[0] for pair in pairs))
+        right, false = map(float, np.sum([alarm_counts(*pair, max_event_steps) for pair in pairs], axis=0))
+    return {
+        "anomalies found": found,
+        "alarm precision": right / (right + false) if right + false else np.nan,
+        f"false events per {'day' if has_clock else '1,000 steps'}": false / normal if normal else np.nan,
+    }
+
+
+def overlap_f1(
+    labels: Sequence[np.ndarray], scored: ScoresAndThresholds, merge_gap: int, max_event_steps: int
+) -> float:
     """F1 of events by overlap, as in Orion's benchmark, over all series together; NaN without thresholds.
 
-    Only for comparison with published figures: a detector whose alarm never ends has 1. Arguments as in :func:`scores`.
+    For comparison with published figures. These have no maximum length of events (0): then a detector whose alarm
+    never ends has 1. Arguments as in :func:`scores`.
     """
     if any(np.isnan(threshold).any() for _, threshold in scored):
         return np.nan
     pairs = zip(labels, scored, strict=True)
-    counts = [event_counts(true, merge_gaps(values > limit, merge_gap)) for true, (values, limit) in pairs]
+    counts = [
+        event_counts(true, merge_gaps(values > limit, merge_gap), max_event_steps) for true, (values, limit) in pairs
+    ]
     return f1(*np.sum(counts, axis=0).tolist())
 
 

@@ -18,6 +18,7 @@ from lstmkit.evaluation.anomaly_thresholds import (
     extreme_value_threshold,
     moving_average_thresholds,
     quantile_threshold,
+    rolling_quantile_thresholds,
 )
 from lstmkit.jobs.anomaly_detector.results import AnomalyResult
 from lstmkit.jobs.anomaly_detector.scorers import SCORERS, Scorer
@@ -147,16 +148,12 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
         self.num_above = (int((scores > self.constant_threshold).sum()), len(scores))
 
     def fit_threshold(self, normal: np.ndarray) -> float:
-        """The threshold for scores ``(N,)`` of normal data; NaN if the method is adaptive.
-
-        It lies a little above the score that it came from, so that rounding does not make an alarm of it, and is at
-        least 1, the mean error.
-        """
+        """The threshold for scores ``(N,)`` of normal data; NaN if the method is adaptive."""
         method = self.settings.threshold_method
         if method in ADAPTIVE:
             return math.nan
         fit = quantile_threshold if method == "quantile" else extreme_value_threshold
-        return max(1.0, fit(normal, self.settings.false_alarm_rate) * (1 + _ROUNDING))
+        return float(_above(fit(normal, self.settings.false_alarm_rate)))
 
     def thresholds(
         self, scores: np.ndarray, constant: float | None = None, before: np.ndarray | None = None
@@ -169,10 +166,13 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
             before: Scores before the first one, for adaptive methods; by default this model's validation scores.
         """
         settings, before = self.settings, self.validation_scores if before is None else before
-        if settings.threshold_method == "dynamic":
-            return dynamic_thresholds(scores, settings.threshold_window, settings.pruning, before)
-        if settings.threshold_method == "rolling":
-            return moving_average_thresholds(scores, settings.threshold_window, settings.false_alarm_rate, before)
+        method, window, rate = settings.threshold_method, settings.threshold_window, settings.false_alarm_rate
+        if method == "dynamic":
+            return dynamic_thresholds(scores, window, settings.pruning, before)
+        if method == "rolling":
+            return moving_average_thresholds(scores, window, rate, before)
+        if method == "rolling_quantile":
+            return _above(rolling_quantile_thresholds(scores, window, rate, before))
         return np.full(len(scores), self.constant_threshold if constant is None else constant)
 
     def detect(self, series: SensorSeriesSet, progress: Progress) -> list[AnomalyResult]:
@@ -223,3 +223,11 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
             raise ValueError("mean errors do not fit the scored channels")
         if self.validation_scores.shape != (num_scores,):
             raise ValueError("validation scores are incomplete")
+
+
+def _above(scores: Any) -> Any:
+    """Thresholds a little above the scores that they came from, so that rounding makes no alarm of these.
+
+    They are at least 1, the mean error.
+    """
+    return np.maximum(1.0, scores * (1 + _ROUNDING))

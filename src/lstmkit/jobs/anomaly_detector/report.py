@@ -60,7 +60,7 @@ def num_test_steps(length: int, test_fraction: float) -> int:
 def _detection_sections(predictor: AnomalyPredictor, results: list[AnomalyResult]) -> list[Section]:
     sections = []
     for result in sorted(results, key=lambda r: -int(r.alarms.sum()))[:_MAX_DRAWN]:
-        events = result.events(predictor.settings.merge_gap)
+        events = result.events(predictor.settings.merge_gap, predictor.settings.max_event_steps)
         title = f"Alarms in {result.series.name}"
         text = f"{len(events):,} events, {int(result.alarms.sum()):,} of {len(result.scores):,} steps are alarms."
         table = pd.DataFrame(events) if events else None

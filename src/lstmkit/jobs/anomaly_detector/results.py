@@ -37,15 +37,16 @@ class AnomalyResult:
         """``(T,)`` bool."""
         return self.scores > self.thresholds
 
-    def events(self, merge_gap: int = 0) -> list[dict[str, Any]]:
+    def events(self, merge_gap: int = 0, max_steps: int = 0) -> list[dict[str, Any]]:
         """One row per event: start, end, length, peak, score, threshold, and the channel with the highest score.
 
         Args:
             merge_gap: Alarms at most this many steps apart are one event.
+            max_steps: A longer event is closed after this many steps, and the next one begins; 0 = never.
         """
         rows = []
         times = self.series.times
-        for start, stop in true_runs(self.alarms, merge_gap):
+        for start, stop in true_runs(self.alarms, merge_gap, max_steps):
             peak = start + int(self.scores[start:stop].argmax())
             highest = int(self.channel_scores[start:stop].max(axis=0).argmax())
             rows.append(

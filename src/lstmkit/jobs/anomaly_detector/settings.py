@@ -8,7 +8,7 @@ from typing import ClassVar
 from lstmkit.jobs.settings import JobSettings
 from lstmkit.settings import inherited, setting, settings_class
 
-ADAPTIVE = ("rolling", "dynamic")  #: Threshold methods whose threshold changes from step to step.
+ADAPTIVE = ("rolling_quantile", "rolling", "dynamic")  #: Threshold methods whose threshold changes from step to step.
 
 
 @settings_class
@@ -84,17 +84,18 @@ class AnomalySettings(JobSettings):
         "steps at the start of a series without alarms, while the state settles", default=20, group="decoding", low=0
     )
     threshold_method: str = setting(
-        "threshold: quantile of validation scores (quantile), peaks over threshold with a generalized Pareto fit "
-        "(pot), rolling mean plus standard deviations (rolling), or nonparametric dynamic thresholding (dynamic)",
-        default="quantile",
+        "threshold: quantile of past scores, at least their mean plus standard deviations (rolling_quantile), rolling "
+        "mean plus standard deviations (rolling), nonparametric dynamic thresholding (dynamic), quantile of validation "
+        "scores (quantile), or peaks over threshold with a generalized Pareto fit to them (pot)",
+        default="rolling_quantile",
         group="decoding",
-        choices=("quantile", "pot", *ADAPTIVE),
+        choices=(*ADAPTIVE, "quantile", "pot"),
     )
     false_alarm_rate: float = setting(
         "target false alarms per step (all methods but dynamic)", default=0.005, group="decoding", low=1e-9, high=0.09
     )
     threshold_window: int = setting(
-        "steps of past scores that a rolling or dynamic threshold uses", default=2000, group="decoding", low=50
+        "steps of past scores that a rolling or dynamic threshold uses", default=500, group="decoding", low=50
     )
     pruning: float = setting(
         "minimum relative decrease between peak scores (dynamic; Hundman et al. 2018)",
@@ -105,6 +106,13 @@ class AnomalySettings(JobSettings):
     )
     merge_gap: int = setting(
         "maximum gap in steps between alarms merged into one event", default=5, group="decoding", low=0
+    )
+    max_event_steps: int = setting(
+        "maximum length of an event in steps: a longer alarm is closed and counted, and the next event begins; "
+        "0 = no maximum",
+        default=100,
+        group="decoding",
+        low=0,
     )
     label_col: str = setting(
         "column with 1 for anomalous steps; read by evaluate only", default="label", group="evaluation"
