@@ -31,7 +31,7 @@ def test_a_detector_that_always_alarms_scores_like_chance():
     # Of ten events of 20 steps, 40 to 60 and 120 to 140 meet the two anomalies.
     assert metrics.overlap_f1([LABELS], always_scored, 0, 20) == pytest.approx(2 * 2 / (2 * 2 + 8))
     assert (always["anomalies found"], good["anomalies found"]) == (2, 2)
-    assert (always["alarm precision"], good["alarm precision"]) == (0.2, 1)
+    assert (always["precision"], good["precision"]) == (0.2, 1)
     assert always["false events per 1,000 steps"] == pytest.approx(8 / 0.18)
     assert good["false events per 1,000 steps"] == 0
 
@@ -49,7 +49,7 @@ def test_without_a_threshold_there_is_no_score_of_alarms():
     scored = [(np.ones(200), np.full(200, np.nan))]
     scores = metrics.scores([LABELS], scored, merge_gap=0, vus_buffer=10, max_event_steps=20)
     assert np.isnan(scores["composite F1"])
-    assert np.isnan([scores["anomalies found"], scores["alarm precision"]]).all()
+    assert np.isnan([scores["anomalies found"], scores["precision"]]).all()
     assert np.isnan(scores["false events per 1,000 steps"])
     assert np.isnan(metrics.overlap_f1([LABELS], scored, 0, 0))
 
@@ -60,7 +60,7 @@ def test_false_events_per_day():
     settings = {"merge_gap": 0, "vus_buffer": 10, "max_event_steps": 20}
     timed = metrics.scores([LABELS], scored, **settings, step_days=[1 / 48])
     assert timed["false events per day"] == pytest.approx(48 / 180)
-    assert timed["alarm precision"] == 0.5
+    assert timed["precision"] == 0.5
     assert timed["anomalies found"] == 1
     unknown = metrics.scores([LABELS], scored, **settings, step_days=[np.nan])
     assert unknown["false events per 1,000 steps"] == pytest.approx(1 / 0.18)

@@ -42,6 +42,8 @@ _HIGHER_IS_BETTER |= {
     "range F1",
     "composite F1",
     "overlap F1",
+    "anomalies found",
+    "precision",
     "NAB",
     "NAB, best threshold",
 }

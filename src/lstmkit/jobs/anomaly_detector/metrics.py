@@ -25,7 +25,7 @@ METRIC_DIRECTIONS = {
     "range F1": "high",
     "composite F1": "high",
     "anomalies found": "high",
-    "alarm precision": "high",
+    "precision": "high",
     "false events per day": "low",
     "false events per 1,000 steps": "low",
     "false alarms per step": "low",
@@ -87,7 +87,7 @@ def _event_scores(
         right, false = map(float, np.sum([alarm_counts(*pair, max_event_steps) for pair in pairs], axis=0))
     return {
         "anomalies found": found,
-        "alarm precision": right / (right + false) if right + false else np.nan,
+        "precision": right / (right + false) if right + false else np.nan,
         f"false events per {'day' if has_clock else '1,000 steps'}": false / normal if normal else np.nan,
     }
 
