@@ -25,7 +25,7 @@ def section(result: dict[str, Any]) -> str:
         "|---|--:|--:|--:|--:|--:|",
     ]
     lines += [
-        f"| `{row['method']}` | {row['mean rate']:.4f} | {row['within a factor 3']:.0%} "
+        f"| {row['method']} | {row['mean rate']:.4f} | {row['within a factor 3']:.0%} "
         f"| {row['anomalies found']} of {row['anomalies']} | {row['alarm precision']:.3f} "
         f"| {row['false events per 1,000 steps']:.2f} |"
         for row in rows
