@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import lstmkit
+import lstmkit.cli
 from job_cases import without_sum
-from lstmkit.errors import ModelFileError
+from lstmkit.errors import ModelFileError, UserError
 from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
 from lstmkit.training import checkpoint
 from lstmkit.training.run_folder import RunFolder
@@ -180,3 +183,60 @@ def test_json_that_is_too_deep_or_too_large(content: str, reason: str, name: str
         lstmkit.load(run) if name == "model.json" else RunFolder.read_run_metadata(run)
     assert name in str(err.value)
     assert "\n" not in str(err.value)
+
+
+# ---- pipes and devices -----------------------------------------------------------------------------------------------
+
+
+def put_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def put_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def put_folder(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize("put", [put_pipe, put_device, put_folder])
+@pytest.mark.parametrize(
+    ("name", "use"),
+    [
+        ("model.json", lstmkit.load),
+        ("weights.safetensors", lstmkit.load),
+        ("run.json", lambda run: AnomalyDetector(**SETTINGS).fit(WAVE, run=run, resume=True)),
+        ("run.json", lambda run: lstmkit.load(run, train=WAVE)),
+        (
+            "checkpoints/seed-0/last.safetensors",
+            lambda run: AnomalyDetector(**SETTINGS).fit(WAVE, run=run, resume=True),
+        ),
+        (".lock", lambda run: AnomalyDetector(**SETTINGS).fit(WAVE, run=run, resume=True)),
+        (".lock", lambda run: AnomalyDetector(**SETTINGS).fit(WAVE, run=run, overwrite=True)),
+    ],
+)
+def test_pipes_devices_and_folders_are_not_opened(
+    name: str, use: Callable[[Path], Any], put: Callable[[Path], None], run: Path
+):
+    """Opening a pipe would wait for ever; reading /dev/zero would fill the memory."""
+    (run / name).unlink(missing_ok=True)
+    put(run / name)
+    with pytest.raises(UserError, match=f"{name} is (damaged .*it is )?a pipe, a device or a folder") as err:
+        use(run)
+    assert "\n" not in str(err.value)
+
+
+@pytest.mark.parametrize("name", ["model.json", "weights.safetensors"])
+def test_a_pipe_in_a_model_ends_a_command_with_one_line(
+    name: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    np.savetxt(run.parent / "wave.csv", WAVE, delimiter=",", header="a,b", comments="")
+    (run / name).unlink()
+    put_pipe(run / name)
+    monkeypatch.setattr(sys, "argv", ["lstmkit", "predict", str(run), str(run.parent / "wave.csv")])
+    with pytest.raises(SystemExit) as stop:
+        lstmkit.cli.main()
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {run / name} is damaged (it is a pipe, a device or a folder): ")

@@ -372,7 +372,7 @@ def _split_run(
         _help_or_fail(context, arguments, "RUN", lambda: _options_by_job(own, method))
     place = names[0]
     if place > 0:  # options come first, and without the job it is not known which of them take a value
-        folders = [k for k in names if any((Path(arguments[k]) / file).is_file() for file in _RUN_FILES)]
+        folders = [k for k in names if any((Path(arguments[k]) / file).exists() for file in _RUN_FILES)]
         values = [k for k in folders if arguments[k - 1].startswith("-") and "=" not in arguments[k - 1]]
         place = next(iter([*(k for k in folders if k not in values), *values, place]))
     return Path(arguments[place]), [*arguments[:place], *arguments[place + 1 :]]

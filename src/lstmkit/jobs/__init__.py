@@ -77,7 +77,7 @@ def load(path: str | Path, *, train: Any = None, validation: Any = None) -> Job:
     job = job_class(name).from_saved(weights, description, folder)
     if train is None:
         return job
-    digests = RunFolder.read_run_metadata(folder)["data"] if (folder / "run.json").is_file() else None
+    digests = RunFolder.read_run_metadata(folder)["data"] if (folder / "run.json").exists() else None
     return job.restore_training_data(train, validation, digests=digests)
 
 

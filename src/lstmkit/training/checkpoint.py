@@ -67,6 +67,28 @@ def remove_temporary_files(folder: Path, names: Sequence[str]) -> None:
         path.unlink(missing_ok=True)
 
 
+def _read_bytes(path: Path, missing: str) -> bytes:
+    """The content of a file of a model or run. Every file that is loaded is opened here.
+
+    Args:
+        path: The file.
+        missing: Ends the message if there is no such file: what that means, or what to do.
+
+    Raises:
+        ModelFileError: It is missing, a pipe, a device or a folder, does not fit into memory, or cannot be read.
+    """
+    try:
+        if not path.exists():
+            raise ModelFileError(f"{path} is missing: {missing}")
+        if not path.is_file():  # opening a pipe would wait for ever, and a device may have no end
+            raise _damaged(path, "it is a pipe, a device or a folder")
+        return path.read_bytes()
+    except MemoryError as err:
+        raise _damaged(path, "it does not fit into memory") from err
+    except OSError as err:
+        raise _damaged(path, err) from err
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write indented JSON atomically."""
     write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
@@ -78,13 +100,12 @@ def read_json(path: Path) -> Any:
     Raises:
         ModelFileError: The file is missing or damaged.
     """
+    content = _read_bytes(path, f"the folder {path.parent} holds no complete model or run")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelFileError(f"{path} is missing: the folder {path.parent} holds no complete model or run") from None
+        return json.loads(content.decode())
     except RecursionError as err:
         raise _damaged(path, "its JSON is nested too deeply") from err
-    except (ValueError, OSError) as err:  # also a whole number of too many digits
+    except ValueError as err:  # also a whole number of too many digits
         raise _damaged(path, err) from err
 
 
@@ -151,13 +172,11 @@ def read_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
     Raises:
         ModelFileError: The file is missing or damaged, or its SHA-256 differs.
     """
+    content = _read_bytes(path, "restore it from a copy, or fit again with overwrite=True")
     try:
-        content = path.read_bytes()
         tensors = load_tensors_bytes(content)
         note = _checked_note(content, check=sha256 is None)
-    except FileNotFoundError:
-        raise ModelFileError(f"{path} is missing: restore it from a copy, or fit again with overwrite=True") from None
-    except (SafetensorError, OSError, ValueError, LookupError, TypeError, RecursionError) as err:
+    except (SafetensorError, ValueError, LookupError, TypeError, RecursionError) as err:
         raise _damaged(path, err) from err
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise ModelFileError(

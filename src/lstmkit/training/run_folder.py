@@ -264,6 +264,8 @@ def _acquire(folder: Path) -> FileLock:
         UserError: Another process holds it, or the folder cannot be written.
     """
     path = folder / _LOCK
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is a pipe, a device or a folder: delete it, or give another folder")
     process = _process_in(path)
     lock = FileLock(path, thread_local=False)
     try:
