@@ -473,7 +473,7 @@ def predict_records(job: Job, data: Any = None) -> list[dict[str, Any]]:
 
 
 def without_sum(path: Path) -> dict[str, Any]:
-    """The content of a model.json or run.json as version 0.1 wrote it, without a SHA-256; to change it and write it."""
+    """The content of a summed JSON file as version 0.1 wrote it, without a SHA-256; to change it and write it."""
     content = json.loads(path.read_text(encoding="utf-8"))
     del content["sha256"]
     return {**content, "format": 1}

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor
 
 import lstmkit
 import lstmkit.cli
-from job_cases import without_sum
+from job_cases import CASES, make, without_sum
 from lstmkit.errors import ModelFileError, UserError
 from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
 from lstmkit.training import checkpoint
@@ -41,6 +42,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def finished_with_scores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scores") / "run"
+    make("tagger").fit(CASES["tagger"].data(), run=folder)
+    return folder
+
+
+@pytest.fixture
+def scored(finished_with_scores: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished_with_scores, tmp_path / "scored"))
 
 
 def flips(content: bytes, n: int) -> Iterator[bytes]:
@@ -67,6 +80,18 @@ def assert_never_another_answer(path: Path, read: Callable[[], Any], n: int = 30
     assert read() == before
     assert len(messages) > 0.8 * min(n, len(content))  # a flip in white space or in an escape may change nothing
     assert [message for message in messages if str(path) not in message or "\n" in message] == []
+
+
+def put_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def put_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def put_folder(path: Path) -> None:
+    path.mkdir()
 
 
 # ---- one bit ---------------------------------------------------------------------------------------------------------
@@ -133,6 +158,48 @@ def test_a_changed_number_in_a_description_is_refused(run: Path):
     assert before["mean"][0] != description["state"]["mean"][0]
 
 
+def test_a_changed_score_is_never_shown(scored: Path):
+    """Whichever byte changes, the model still loads; its evaluation is that of before, or None with a warning."""
+    path = scored / "metrics.json"
+    content, shown = path.read_bytes(), lambda: None if (e := lstmkit.load(scored).evaluation) is None else str(e)
+    before, refused = shown(), 0
+    assert before is not None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for number, changed in enumerate(flips(content, 100), 1):
+            path.write_bytes(changed)
+            now = shown()
+            assert now in (before, None)
+            refused += now is None
+            assert len(caught) == refused, number
+    assert refused > 80
+    messages = [str(warning.message) for warning in caught]
+    assert [message for message in messages if str(path) not in message or "\n" in message] == []
+    assert all(message.endswith("; the model is loaded without its evaluation") for message in messages)
+
+
+@pytest.mark.parametrize("put", [put_pipe, put_device, put_folder])
+def test_no_pipe_is_read_for_scores(put: Callable[[Path], None], scored: Path):
+    (scored / "metrics.json").unlink()
+    put(scored / "metrics.json")
+    with pytest.warns(UserWarning, match=r"metrics\.json is damaged \(it is a pipe, a device or a folder\)"):
+        assert lstmkit.load(scored).evaluation is None
+
+
+def test_scores_without_their_columns_are_not_shown(scored: Path):
+    (scored / "metrics.json").write_text('{"test": {"table": [{"a": 1}], "notes": []}}')
+    with pytest.warns(UserWarning, match=r"metrics\.json is damaged .*restore it from a copy, or delete it"):
+        assert lstmkit.load(scored).evaluation is None
+
+
+def test_scores_of_version_0_1_have_no_sum(scored: Path):
+    before = lstmkit.load(scored).evaluation
+    content = without_sum(scored / "metrics.json")
+    del content["format"]
+    (scored / "metrics.json").write_text(json.dumps(content))
+    assert str(lstmkit.load(scored).evaluation) == str(before)
+
+
 def test_files_of_version_0_1_have_no_sum(tmp_path: Path):
     save_file(WEIGHTS, tmp_path / "t", metadata={"note": json.dumps(NOTE)})
     tensors, note = checkpoint.read_tensors(tmp_path / "t")
@@ -186,18 +253,6 @@ def test_json_that_is_too_deep_or_too_large(content: str, reason: str, name: str
 
 
 # ---- pipes and devices -----------------------------------------------------------------------------------------------
-
-
-def put_pipe(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def put_device(path: Path) -> None:
-    path.symlink_to("/dev/zero")
-
-
-def put_folder(path: Path) -> None:
-    path.mkdir()
 
 
 @pytest.mark.parametrize("put", [put_pipe, put_device, put_folder])

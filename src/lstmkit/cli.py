@@ -172,9 +172,12 @@ def _fit(
     overwrite: bool,
     as_json: bool,
 ) -> None:
+    from lstmkit.training import checkpoint
+
     fitted = job_class(job)(**values)
     fitted.fit(data, validation=validation, run=run, resume=resume, overwrite=overwrite, progress=_progress())
-    metrics = json.loads((run / "metrics.json").read_text())
+    metrics = checkpoint.read_summed_json(run / "metrics.json")
+    del metrics["format"]
     if as_json:
         _print_json({"run": str(run), **metrics})
         return

@@ -213,7 +213,8 @@ class Job(JobSettings, ABC, Generic[P]):
 
         ``fit`` computes them if it has a run folder, whose ``metrics.json`` keeps them; without one they are computed
         when they are first asked for, once. For a loaded model they are those of ``metrics.json``, without details.
-        ``None`` if nothing was held out, or if the held-out data have no labels. For other data, call :meth:`evaluate`.
+        ``None`` if nothing was held out, if the held-out data have no labels, or if that file is missing or damaged.
+        For other data, call :meth:`evaluate`.
         """
         if self._evaluation is None and self._held_out is not None:
             scored, examples = self._held_out

@@ -7,6 +7,7 @@ import csv
 import io
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -213,25 +214,29 @@ class RunFolder:
         writer.writerows({"seed": k, **row} for k, rows in enumerate(histories) for row in rows)
         checkpoint.write_bytes(self.path / _HISTORY, text.getvalue().encode())
 
-    def write_metrics(self, metrics: Any) -> None:
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write ``metrics.json``: the scores of model and baselines on the test or validation split."""
-        checkpoint.write_json(self.path / _METRICS, metrics)
+        checkpoint.write_summed_json(self.path / _METRICS, metrics)
 
     @staticmethod
     def read_metrics(path: Path, parse: Callable[[Any], T]) -> T | None:
         """What ``parse`` makes of the ``metrics.json`` of the folder ``path``; ``None`` if there is no such file.
 
-        Raises:
-            ModelFileError: It is damaged.
+        A damaged file is a warning and ``None``: a model predicts without its scores.
         """
         file = path / _METRICS
-        if not file.is_file():
+        if not file.exists():
             return None
-        content = checkpoint.read_json(file)
         try:
+            content = checkpoint.read_summed_json(file)
+            content.pop("format", None)
             return parse(content)
+        except ModelFileError as err:
+            reason = str(err)
         except (LookupError, TypeError, ValueError, AttributeError) as err:
-            raise ModelFileError(f"{file} is damaged ({one_line(err)}): restore it from a copy, or delete it") from err
+            reason = f"{file} is damaged ({one_line(err)}): restore it from a copy, or delete it"
+        warnings.warn(f"{reason}; the model is loaded without its evaluation", stacklevel=2)
+        return None
 
     @property
     def report(self) -> Path:
