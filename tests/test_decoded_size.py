@@ -2,13 +2,17 @@
 
 import gzip
 import io
+import json
 import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 from PIL import Image
@@ -20,6 +24,7 @@ from lstmkit.data.ink.strokes import read_strokes
 from lstmkit.data.labeled_examples import Columns as LabelColumns
 from lstmkit.data.labeled_examples import read_labeled_examples
 from lstmkit.data.music.piano_rolls import read_piano_rolls
+from lstmkit.data.tables import delimited
 from lstmkit.data.tables.table import read_file
 from lstmkit.data.text.lines import read_text
 from lstmkit.data.transcripts import Columns, read_transcripts
@@ -69,12 +74,26 @@ def _parquet(rows: int) -> bytes:
     return pd.DataFrame({"value": np.zeros(rows)}).to_parquet()
 
 
+def _repeated(columns: dict[str, Any], encoding: str = "") -> bytes:
+    """A Parquet file of few bytes that repeats a text."""
+    file = io.BytesIO()
+    plain: Any = {"use_dictionary": False, "column_encoding": encoding} if encoding else {}
+    pq.write_table(pa.table(columns), file, compression="zstd", **plain)
+    return file.getvalue()
+
+
 MB = 1_000_000
 ROWS = b"id,value\n" + MB * b"a,1\n"
 BOMBS: list[tuple[str, Reader, bytes]] = [
     ("a.csv.gz", read_file, gzip.compress(ROWS)),
     ("a.jsonl.gz", read_file, gzip.compress(b'{"a": 1}\n' * MB)),
     ("a.parquet", read_file, _parquet(MB)),
+    ("repeated.parquet", read_file, _repeated({"text": [1000 * "a"] * 9000})),
+    ("list.parquet", read_file, _repeated({"texts": [[1000 * "a", "b"]] * 9000})),
+    ("struct.parquet", read_file, _repeated({"record": [{"text": 1000 * "a"}] * 9000})),
+    ("prefixes.parquet", read_file, _repeated({"text": [1000 * "a"] * 9000}, "DELTA_BYTE_ARRAY")),
+    ("fixed.parquet", read_file, _repeated({"text": pa.array([1000 * b"a"] * 9000, pa.binary(1000))})),
+    ("sparse.jsonl", read_file, json.dumps({f"{k}": 1 for k in range(1000)}).encode() + b"\n{}" * 1000),
     ("a.txt.gz", read_text, gzip.compress(bytes([97]) * 6 * MB)),
     ("b.txt.gz", lambda path: read_text(path, whole=True), gzip.compress(bytes([97]) * 6 * MB)),
     ("a.json.gz", read_piano_rolls, gzip.compress(b'{"train": [' + b"[]," * MB + b"[]]}")),
@@ -97,6 +116,55 @@ def test_a_file_that_grows_too_large_is_refused(
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"takes more than 5 MB when decoded|exceeds limit of"):
         read(path)
+
+
+def test_texts_that_repeat_within_the_limit_are_read(tmp_path: Path):
+    """Text, lists, records, categories, bytes, missing values and the index are as pandas reads them."""
+    table = pd.DataFrame(
+        {
+            "text": ["same", None, "same", "other"] * 6000,
+            "texts": [["x", "yy"], None, [], ["x", None]] * 6000,
+            "record": [{"text": "x", "count": 1}] * 24_000,
+            "kind": pd.Categorical(["u", "v", "u", "u"] * 6000),
+            "bytes": [b"1", b"22", b"1", None] * 6000,
+            "number": np.arange(24_000),
+        },
+        index=pd.Index(np.arange(24_000) + 7, name="key"),
+    )
+    table.to_parquet(tmp_path / "a.parquet")
+    read = read_file(tmp_path / "a.parquet").frame
+    expected = pq.read_table(tmp_path / "a.parquet").to_pandas()
+    assert len(read) == 24_000
+    pd.testing.assert_frame_equal(read, expected)
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+def test_texts_with_shared_prefixes_are_read(rows: int, tmp_path: Path):
+    texts = [f"prefix {k}" for k in range(rows)]
+    (tmp_path / "a.parquet").write_bytes(_repeated({"text": pa.array(texts, pa.string())}, "DELTA_BYTE_ARRAY"))
+    assert read_file(tmp_path / "a.parquet").frame["text"].tolist() == texts
+
+
+def _wide(name: str, count: int, path: Path) -> Path:
+    names = [f"c{k}" for k in range(count)]
+    file = path / name
+    if file.suffix == ".parquet":
+        pq.write_table(pa.table(dict.fromkeys(names, [1])), file)
+    elif file.suffix == ".jsonl":
+        file.write_text(json.dumps(dict.fromkeys(names, 1)) + "\n")
+    else:
+        content = f"{','.join(names)}\n{','.join('1' * count)}\n".encode()
+        file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
+    return file
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.jsonl", "a.parquet"])
+def test_a_table_of_too_many_columns_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each column takes memory, however few rows there are: 0.7 MB took 3.7 GB."""
+    monkeypatch.setattr(delimited, "MAX_COLUMNS", 100)
+    assert read_file(_wide(name, 100, tmp_path)).frame.shape == (1, 100)
+    with pytest.raises(DataError, match=rf"{name} has 101 columns, and a table may have 100: leave out columns"):
+        read_file(_wide(name, 101, tmp_path))
 
 
 def test_each_frame_of_an_animation_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

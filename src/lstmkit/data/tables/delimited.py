@@ -20,6 +20,7 @@ _NOT_A_HEADER = re.compile(
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _QUOTED = re.compile(r'"[^"]*(?:""[^"]*)*"')
 _LITERAL_QUOTES = "\t|"  # separators of formats in which a quotation mark is a character as any other
+MAX_COLUMNS = 20_000  #: Maximum columns of a table: each takes memory, however few rows there are.
 _SAMPLE_LENGTH = 200_000  # characters that the separator is found in
 
 
@@ -37,6 +38,15 @@ class DelimitedRows(NamedTuple):
     has_header: bool
 
 
+def check_column_count(count: int, name: object) -> None:
+    """Raise DataError if a table has more than :data:`MAX_COLUMNS` columns."""
+    if count > MAX_COLUMNS:
+        raise DataError(
+            f"{name} has {count:,} columns, and a table may have {MAX_COLUMNS:,}: leave out columns, or give one row "
+            "per value (a long table)"
+        )
+
+
 def parse_delimited(text: str, name: str, separator: str = "", has_header: bool | None = None) -> DelimitedRows:
     """Parse delimited text. Every row must have as many fields as the first.
 
@@ -52,8 +62,8 @@ def parse_delimited(text: str, name: str, separator: str = "", has_header: bool 
         has_header: Whether the first row is a header; by default it is, unless it has only numbers and dates.
 
     Raises:
-        DataError: The text is empty, has no rows below its header, a quoted field is not closed, or a row has too many
-            or too few fields. The message names the line.
+        DataError: The text is empty, has too many columns or no rows below its header, a quoted field is not closed,
+            or a row has too many or too few fields. The message names the line.
 
     >>> parse_delimited('size;name\\n5;"a;b"\\n', "sizes").frame.values.tolist()
     [['5', 'a;b']]
@@ -69,6 +79,7 @@ def parse_delimited(text: str, name: str, separator: str = "", has_header: bool 
     if is_quoted:
         _check_quotes(text, separator, name, n_blank_lines)
     _, first = next(_rows(text, separator, is_quoted))
+    check_column_count(len(first), name)
     if has_header is None:
         has_header = not all(_NOT_A_HEADER.fullmatch(cell) for cell in first)
     if has_header and not _LINE_BREAK.search(text):

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet
 
 from lstmkit.data.arrays import as_array
-from lstmkit.data.files import check_decoded_size, check_regular_file, read_bytes, reading
+from lstmkit.data.files import check_decoded_size, read_bytes, reading
 from lstmkit.data.formats import UTF_OR_LATIN, DataFormat, check_format
-from lstmkit.data.tables.delimited import parse_delimited
+from lstmkit.data.tables.delimited import check_column_count, parse_delimited
 from lstmkit.data.tables.native_frames import as_pandas
+from lstmkit.data.tables.parquet import read_parquet
 from lstmkit.data.text_files import decode_text, encoding_of, text_suffix
 from lstmkit.errors import DataError, listing, one_line
 
@@ -192,7 +192,7 @@ def read_file(path: Path, *, strict: bool = False, name: str = "") -> Table:
 def _read_file(path: Path, strict: bool, name: str) -> Table:
     check_format(path, TABLES)
     if PARQUET.matches(path):
-        return _read_parquet(check_regular_file(path))
+        return Table(read_parquet(path), path.name)
     content = read_bytes(path, gzipped=path.suffix.lower() == ".gz", copies=_MEMORY_PER_BYTE)
     return parse_table(content, name, strict=strict)
 
@@ -230,18 +230,9 @@ def parse_table(content: bytes, path: str, *, strict: bool = False, has_header: 
     return Table(frame, name, separator=separator, has_header=has_header, notes=notes)
 
 
-def _read_parquet(path: Path) -> Table:
-    with pyarrow.parquet.ParquetFile(path) as file:
-        groups = [file.metadata.row_group(k) for k in range(file.metadata.num_row_groups)]
-        cells = file.metadata.num_rows * file.metadata.num_columns
-        check_decoded_size(max(sum(group.total_byte_size for group in groups), 8 * cells), path.name)
-        frame: Any = file.read().to_pandas()
-    return Table(frame.set_axis(frame.columns.map(str), axis=1), path.name)
-
-
 def _parse_json(text: str, path: str) -> pd.DataFrame:
     """A table of JSON objects, one per line."""
-    rows = []
+    rows, names = [], set()
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
@@ -251,6 +242,9 @@ def _parse_json(text: str, path: str) -> pd.DataFrame:
             if not isinstance(row, dict):
                 raise DataError(f"{path}: line {number} is not a JSON object: write each row as {{...}} on one line")
             rows.append(row)
+            names.update(row)
+            check_column_count(len(names), path)
     if not rows:
         raise DataError(f"{path} is empty")
+    check_decoded_size(8 * len(names) * len(rows), path)  # a row may lack columns in the file, but not in memory
     return pd.DataFrame(rows)
