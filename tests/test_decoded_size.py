@@ -149,7 +149,7 @@ def _wide(name: str, count: int, path: Path) -> Path:
     names = [f"c{k}" for k in range(count)]
     file = path / name
     if file.suffix == ".parquet":
-        pq.write_table(pa.table(dict.fromkeys(names, [1])), file)
+        pq.write_table(pa.table({name: [1] for name in names}), file)
     elif file.suffix == ".jsonl":
         file.write_text(json.dumps(dict.fromkeys(names, 1)) + "\n")
     else:

@@ -7,6 +7,7 @@ import itertools
 import math
 import tracemalloc
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from lstmkit import LSTM
 from lstmkit.data.batch import Batch
 from lstmkit.data.catalog import locate
 from lstmkit.data.text import lines as text_module
+from lstmkit.data.text import tokenizer as tokenizer_module
 from lstmkit.data.text.lines import read_text
 from lstmkit.data.text.token_stream import TokenStreamLoader, token_counts, token_stream
 from lstmkit.data.text.tokenizer import END, UNKNOWN, Tokenizer
@@ -66,6 +68,22 @@ def test_a_very_long_line_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(text_module, "MAX_LINE_LENGTH", 7)
     (tmp_path / "long.txt").write_text("äöüß" * 5 + "\nshort\n", encoding="utf-8")
     assert list(read_text(tmp_path / "long.txt")) == ["äöüßäöü", "ßäöüßäö", "üßäöüß", "short"]
+
+
+@pytest.mark.parametrize("name", ["long.txt", "long.txt.gz"])
+def test_a_line_that_must_stay_whole_has_a_maximum_length(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The message names the line; in a stream of text such a line is split instead."""
+    monkeypatch.setattr(text_module, "MAX_WHOLE_LENGTH", 7)
+    (tmp_path / name).write_bytes(_maybe_gzipped(name, b"short\nseven77\n"))
+    assert list(read_text(tmp_path / name, whole=True)) == ["short", "seven77"]
+    (tmp_path / name).write_bytes(_maybe_gzipped(name, b"short\neight888\n"))
+    with pytest.raises(DataError, match=rf"{name}, line 2 has more than 7 characters: break it into several lines"):
+        read_text(tmp_path / name, whole=True)
+    assert len(read_text(tmp_path / name)) == 2
+
+
+def _maybe_gzipped(name: str, content: bytes) -> bytes:
+    return gzip.compress(content) if name.endswith(".gz") else content
 
 
 @pytest.mark.parametrize(
@@ -142,6 +160,25 @@ def test_fitting_a_tokenizer_is_deterministic():
 def test_an_invalid_vocabulary_is_refused():
     with pytest.raises(ValueError, match="its vocabulary is invalid"):
         Tokenizer("words", "{}")
+
+
+def test_few_long_lines_are_tokenized_at_once(monkeypatch: pytest.MonkeyPatch):
+    """A chunk is bounded in characters too: 1,000 lines of 1,000,000 characters would take gigabytes."""
+    monkeypatch.setattr(tokenizer_module, "_CHARACTERS_PER_CHUNK", 50)
+    tokenizer = Tokenizer.fit(PROSE, "words", special_tokens=(END,))
+    lines, taken = [30 * "a ", *PROSE, 30 * "b "], 0
+
+    def counted() -> Iterator[str]:
+        nonlocal taken
+        for taken, line in enumerate(lines, 1):  # noqa: B007
+            yield line
+
+    encoded = tokenizer.encode(counted())
+    first = next(encoded)
+    assert taken == 1
+    assert [first, *encoded] == [ids for line in lines for ids in tokenizer.encode([line])]
+    tokens = list(tokenizer.encode_with_tokens(lines))
+    assert tokens == [pair for line in lines for pair in tokenizer.encode_with_tokens([line])]
 
 
 # ---- streams ---------------------------------------------------------------------------------------------------------

@@ -23,6 +23,9 @@ TEXT_FILE = DataFormat(
     notes="Any ending; one that ends in .gz is gzipped. A line ends at a line feed. No comments.",
 )
 MAX_LINE_LENGTH = 1_000_000  #: Maximum characters of a line; a longer line is split, so that it fits in memory.
+MAX_WHOLE_LENGTH = (
+    10_000_000  #: Maximum characters of a line that must stay whole; a file with a longer one is refused.
+)
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,12 @@ def read_text(data: object, *, whole: bool = False) -> Text:
 
     Args:
         data: The path of a file, or a list of lines.
-        whole: Whether to keep long lines whole; by default they are split, see :data:`MAX_LINE_LENGTH`.
+        whole: Whether to keep lines whole, up to :data:`MAX_WHOLE_LENGTH` characters; by default long ones are split,
+            see :data:`MAX_LINE_LENGTH`.
 
     Raises:
-        DataError: The file does not exist, is empty or not UTF-8. The message names the line.
+        DataError: The file does not exist, is empty or not UTF-8, or a line that must stay whole is too long. The
+            message names the line.
 
     >>> list(read_text(["to be", "or not"]))
     ['to be', 'or not']
@@ -110,7 +115,13 @@ def _file_lines(path: Path, whole: bool = False) -> Iterator[str]:
     with reading(path.name, problem, "download or create it again"):
         try:
             with open_text(path) as file:
-                while line := file.readline(-1 if whole else MAX_LINE_LENGTH):
+                longest = MAX_WHOLE_LENGTH + 1 if whole else MAX_LINE_LENGTH
+                for number, line in enumerate(iter(lambda: file.readline(longest), ""), 1):
+                    if whole and len(line.removesuffix("\n")) > MAX_WHOLE_LENGTH:
+                        raise DataError(
+                            f"{path.name}, line {number} has more than {MAX_WHOLE_LENGTH:,} characters: break it into "
+                            "several lines"
+                        )
                     yield line.removesuffix("\n").removesuffix("\r")
         except UnicodeDecodeError:
             raise DataError(_not_utf8(path)) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +14,7 @@ from lstmkit.progress import Progress, Task
 
 KINDS = ("whitespace", "words", "chars", "bpe")
 UNKNOWN, END, BEGIN, PAD = "<unk>", "<eos>", "<bos>", "<pad>"
-_LINES_PER_CHUNK = 1000
+_LINES_PER_CHUNK, _CHARACTERS_PER_CHUNK = 1000, 1_000_000  # that are tokenized at once
 
 
 class Tokenizer:
@@ -118,8 +117,7 @@ class Tokenizer:
     def encode(self, lines: Iterable[str], *, add_line_end: bool = False) -> Iterator[list[int]]:
         """Encode lines as lists of ids. ``add_line_end``: add the line break, or ``<eos>``."""
         end = [] if self.keeps_line_ends or not add_line_end else [self._ids[END]]
-        remaining = iter(lines)
-        while batch := list(itertools.islice(remaining, _LINES_PER_CHUNK)):
+        for batch in _chunks(lines):
             if add_line_end and self.keeps_line_ends:
                 batch = [line + "\n" for line in batch]
             for encoding in self._engine.encode_batch_fast(batch, add_special_tokens=False):
@@ -141,8 +139,7 @@ class Tokenizer:
 
     def encode_with_tokens(self, lines: Iterable[str]) -> Iterator[tuple[list[int], list[str]]]:
         """For each line its ids, as :meth:`encode`, and the substrings of its tokens, as :meth:`tokenize`."""
-        remaining = iter(lines)
-        while batch := list(itertools.islice(remaining, _LINES_PER_CHUNK)):
+        for batch in _chunks(lines):
             for line, encoding in zip(batch, self._engine.encode_batch(batch, add_special_tokens=False), strict=True):
                 yield encoding.ids, [line[start:end] for start, end in encoding.offsets]
 
@@ -186,6 +183,20 @@ def _pre_tokenizer(kind: str) -> tuple[Any, Any]:
     if kind == "bpe":
         return pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     return (pre_tokenizers.Whitespace() if kind == "words" else pre_tokenizers.WhitespaceSplit()), None
+
+
+def _chunks(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Consecutive lines in chunks of a limited number of lines and characters; a chunk has at least one line."""
+    chunk: list[str] = []
+    length = 0
+    for line in lines:
+        chunk.append(line)
+        length += len(line)
+        if len(chunk) == _LINES_PER_CHUNK or length >= _CHARACTERS_PER_CHUNK:
+            yield chunk
+            chunk, length = [], 0
+    if chunk:
+        yield chunk
 
 
 def _with_progress(lines: Iterable[str], end: str, task: Task) -> Iterator[str]:
