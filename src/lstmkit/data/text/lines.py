@@ -23,9 +23,7 @@ TEXT_FILE = DataFormat(
     notes="Any ending; one that ends in .gz is gzipped. A line ends at a line feed. No comments.",
 )
 MAX_LINE_LENGTH = 1_000_000  #: Maximum characters of a line; a longer line is split, so that it fits in memory.
-MAX_WHOLE_LENGTH = (
-    10_000_000  #: Maximum characters of a line that must stay whole; a file with a longer one is refused.
-)
+MAX_WHOLE_LENGTH = 10_000_000  #: Maximum characters of a line that must stay whole; a longer one is refused.
 
 
 @dataclass(frozen=True)
