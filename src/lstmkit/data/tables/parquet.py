@@ -13,6 +13,7 @@ import pyarrow.parquet
 from lstmkit.data.files import check_decoded_size, check_regular_file, max_decoded_bytes
 from lstmkit.data.tables.delimited import check_column_count
 
+_compute: Any = pyarrow.compute  # its functions are made at run time
 _ROWS_PER_BATCH = 10_000
 _DICTIONARIES = {"RLE_DICTIONARY", "PLAIN_DICTIONARY"}  # encodings that write a repeated text once
 _PREFIXES = "DELTA_BYTE_ARRAY"  # the encoding that writes a prefix shared with the previous text once
@@ -74,8 +75,8 @@ def _decoded_bytes(column: pa.Array) -> int:
         values: Any = column.dictionary
         if not (pa.types.is_string(values.type) or pa.types.is_binary(values.type)):
             return column.nbytes
-        lengths = pyarrow.compute.binary_length(values).cast(pa.int64())
-        return pyarrow.compute.sum(lengths.take(column.indices)).as_py() or 0
+        lengths = _compute.binary_length(values).cast(pa.int64())
+        return _compute.sum(lengths.take(column.indices)).as_py() or 0
     if pa.types.is_map(kind):
         return column.nbytes + _decoded_bytes(column.keys) + _decoded_bytes(column.items)
     if pa.types.is_struct(kind):
