@@ -13,7 +13,7 @@ from lstmkit.errors import UserError
 _OTHER_FORMATS = frozenset(
     (
         *(".parquet", ".feather", ".arrow", ".avro", ".orc", ".xlsx", ".xls", ".ods", ".db", ".sqlite"),
-        *(".npy", ".npz", ".pkl", ".pickle", ".pt", ".h5", ".hdf5", ".mat", ".safetensors", ".onnx"),
+        *(".npy", ".npz", ".pkl", ".pt", ".h5", ".hdf5", ".mat", ".safetensors", ".onnx"),
         *(".gz", ".zip", ".bz2", ".xz", ".zst", ".tar", ".7z"),
         *(".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".svg", ".pdf", ".ps", ".eps"),
         *(".wav", ".mp3", ".flac", ".ogg", ".m4a", ".aac", ".mid", ".midi"),
