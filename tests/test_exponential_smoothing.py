@@ -71,7 +71,7 @@ def test_a_season_that_is_noise_vanishes():
     assert np.abs(seasonal_profile(noise, 12)).mean() < 0.25 * np.abs(noise).mean()
 
 
-@pytest.mark.parametrize(("unit", "offset"), [(1.0, 1e9), (1e-12, 0.0), (1e12, 0.0), (-1.0, 0.0)])
+@pytest.mark.parametrize(("unit", "offset"), [(1.0, 1e9), (1e-12, 0.0), (1e-200, 0.0), (1e12, 0.0), (-1.0, 0.0)])
 def test_forecasts_move_with_the_data(unit: float, offset: float):
     y = walks(season=7)
     y[:, 20:23] = NAN

@@ -44,14 +44,17 @@ def theta_forecasts(past: np.ndarray, horizon: int, season: int) -> np.ndarray:
     array([[4.5, 5. ],
            [7. , 7. ]])
     """
-    reference = last_known(past)[:, None]  # a high level costs digits
+    reference = last_known(past)[:, None]  # a high level costs digits, and tiny values have no squares
     values = past - reference
+    size = np.nan_to_num(np.abs(values)).max(axis=1, keepdims=True)
+    unit = np.where(size > 0, size, 1.0)
+    values /= unit
     profile = seasonal_profile(values, season)
     phase = (np.arange(values.shape[1] + horizon) - values.shape[1]) % season
     adjusted = values - profile[:, phase[: values.shape[1]]]
     drift = _slope(adjusted)[:, None] / 2
     ahead = _level(adjusted, drift) + drift * np.arange(1, horizon + 1)
-    return reference + ahead + profile[:, phase[values.shape[1] :]]
+    return reference + unit * (ahead + profile[:, phase[values.shape[1] :]])
 
 
 def seasonal_profile(past: np.ndarray, season: int) -> np.ndarray:
