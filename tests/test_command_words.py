@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 
 from job_cases import CASES, make
+from lstmkit import AnomalyDetector, Forecaster
 from lstmkit import command_options as options
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs import job_class, job_names, load
 from lstmkit.jobs.base import Job
+from lstmkit.settings import declared, in_effect
 
 every_job = pytest.mark.parametrize("name", job_names())
 
@@ -111,3 +113,18 @@ def test_a_recommender_says_that_it_knows_no_item():
         job.predict([["unheard of"], ["nor this"]])
     with pytest.warns(UserWarning, match="1 of 2 sessions have no item of the catalog"):
         assert [len(one.items) > 0 for one in job.predict([["a"], ["unheard of"]])] == [True, False]
+
+
+def test_settings_without_effect_are_not_listed():
+    """ "How this was made" has no setting of another method."""
+    direct, recursive = (set(in_effect(Forecaster(method=method), ())) for method in ("direct", "recursive"))
+    assert recursive - direct == {"distribution", "num_samples"}
+    assert direct - recursive == {"readout", "linear_experts"}
+    dynamic = in_effect(AnomalyDetector(threshold_method="dynamic"), ())
+    assert "pruning" in dynamic
+    assert not {"false_alarm_rate", "latent_size"} & dynamic.keys()
+    for name in job_names():
+        declared_settings = declared(job_class(name))
+        for setting in declared_settings.values():
+            for other, allowed in setting.metadata["only_with"].items():
+                assert set(allowed) < set(declared_settings[other].metadata["choices"])

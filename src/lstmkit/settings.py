@@ -35,6 +35,7 @@ def setting(
     choices: Iterable[str] = (),
     low: float | None = None,
     high: float | None = None,
+    only_with: Mapping[str, Collection[str]] | None = None,
 ) -> Any:
     """Declare a setting: a dataclass field with its meaning and its range.
 
@@ -45,9 +46,11 @@ def setting(
         choices: Allowed values of a text.
         low: Smallest allowed value.
         high: Largest allowed value.
+        only_with: By name of another setting, the values of that with which this one has an effect; by default all.
     """
     assert group in GROUPS, group
     rules = {"help": help, "group": group, "choices": tuple(choices), "low": low, "high": high}
+    rules["only_with"] = dict(only_with or {})
     return dataclasses.field(default=default, metadata=rules)
 
 
@@ -162,6 +165,17 @@ def counted(cls: type, kinds: Collection[str]) -> dict[str, dataclasses.Field[An
     """The settings of ``cls`` that count for data of these kinds, some of :data:`DATA_KINDS`."""
     left_out = set(DATA_KINDS).difference(kinds)
     return {name: field for name, field in declared(cls).items() if field.metadata["group"] not in left_out}
+
+
+def in_effect(instance: Any, kinds: Collection[str]) -> dict[str, Any]:
+    """The value of each setting of ``instance`` that has an effect, for data of these kinds."""
+    fields = counted(type(instance), kinds)
+    return {
+        name: value
+        for name, value in values(instance).items()
+        if name in fields
+        and all(getattr(instance, other) in allowed for other, allowed in fields[name].metadata["only_with"].items())
+    }
 
 
 def grouped(cls: type) -> dict[str, dict[str, dataclasses.Field[Any]]]:

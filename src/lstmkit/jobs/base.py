@@ -349,8 +349,7 @@ class Job(JobSettings, ABC, Generic[P]):
             text = f"Loss by epoch. Training ended: {ended}. The weights of the best epoch are kept."
             sections.append(Section("Training", text=text, figure=training_curve(curves), caption="Loss by epoch"))
         facts = {"job": self.name, "lstmkit": __version__, "torch": torch.__version__}
-        counted = settings.counted(type(self), self.predictor.data_kinds)
-        facts |= {name: str(value) for name, value in settings.values(self).items() if name in counted}
+        facts |= {name: str(value) for name, value in settings.in_effect(self, self.predictor.data_kinds).items()}
         evaluation = self.full_evaluation
         lead = [self.summary, NO_SCORES] if evaluation is None else evaluation.lead
         write_report(path, f"lstmkit {self.name}", lead, sections, facts)

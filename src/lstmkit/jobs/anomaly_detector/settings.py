@@ -58,8 +58,19 @@ class AnomalySettings(JobSettings):
         default="prediction",
         choices=("prediction", "reconstruction"),
     )
-    horizon: int = setting("steps predicted at each step (method prediction)", default=3, low=1, high=500)
-    latent_size: int = setting("size of the autoencoder's latent code (method reconstruction)", default=8, low=1)
+    horizon: int = setting(
+        "steps predicted at each step (method prediction)",
+        default=3,
+        low=1,
+        high=500,
+        only_with={"method": ("prediction",)},
+    )
+    latent_size: int = setting(
+        "size of the autoencoder's latent code (method reconstruction)",
+        default=8,
+        low=1,
+        only_with={"method": ("reconstruction",)},
+    )
     window: int = setting(
         "training window in steps; with method reconstruction also the reconstructed window", default=100, low=2
     )
@@ -92,14 +103,24 @@ class AnomalySettings(JobSettings):
         choices=(*ADAPTIVE, "quantile", "pot"),
     )
     false_alarm_rate: float = setting(
-        "target false alarms per step (all methods but dynamic)", default=0.005, group="decoding", low=1e-9, high=0.09
+        "target false alarms per step (all methods but dynamic)",
+        default=0.005,
+        group="decoding",
+        low=1e-9,
+        high=0.09,
+        only_with={"threshold_method": ("rolling_quantile", "rolling", "quantile", "pot")},
     )
     threshold_window: int = setting(
-        "steps of past scores that a rolling or dynamic threshold uses", default=500, group="decoding", low=50
+        "steps of past scores that a rolling or dynamic threshold uses",
+        default=500,
+        group="decoding",
+        low=50,
+        only_with={"threshold_method": ADAPTIVE},
     )
     pruning: float = setting(
         "minimum relative decrease between peak scores (dynamic; Hundman et al. 2018)",
         default=0.13,
+        only_with={"threshold_method": ("dynamic",)},
         group="decoding",
         low=0,
         high=1,

@@ -86,16 +86,19 @@ class ForecasterSettings(JobSettings):
     distribution: str = setting(
         "output distribution (method recursive)",
         default="student_t",
+        only_with={"method": ("recursive",)},
         choices=("normal", "student_t", "negative_binomial"),
     )
     readout: str = setting(
         "states the forecast is read from: the last of the input window (last_state), or one per patch of the horizon "
         "(horizon_states); auto = horizon_states with future covariates (method direct)",
+        only_with={"method": ("direct",)},
         default="auto",
         choices=("auto", "last_state", "horizon_states"),
     )
     linear_experts: int = setting(
         "number of linear maps from input window to horizon, mixed by a softmax gate on the LSTM state; 0 = none",
+        only_with={"method": ("direct",)},
         default=4,
         low=0,
     )
@@ -110,7 +113,13 @@ class ForecasterSettings(JobSettings):
     steps_per_epoch: int = inherited(
         JobSettings, "steps_per_epoch", default=50, help="training steps per epoch; 0 = one pass over all windows"
     )
-    num_samples: int = setting("number of sampled paths (method recursive)", default=200, group="decoding", low=2)
+    num_samples: int = setting(
+        "number of sampled paths (method recursive)",
+        default=200,
+        group="decoding",
+        low=2,
+        only_with={"method": ("recursive",)},
+    )
     levels: tuple[int, ...] = setting(
         "prediction interval levels in percent", default=(50, 80, 95), group="decoding", low=1, high=99
     )
