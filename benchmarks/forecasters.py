@@ -98,7 +98,7 @@ def of_statsforecast(name: str) -> Callable[[Task], Forecast]:
     return run
 
 
-def of_neuralforecast(name: str, **settings: Any) -> Callable[[Task], Forecast]:
+def of_neuralforecast(name: str) -> Callable[[Task], Forecast]:
     def run(task: Task) -> Forecast:
         from neuralforecast import NeuralForecast, models
         from neuralforecast.losses.pytorch import MQLoss
@@ -110,7 +110,6 @@ def of_neuralforecast(name: str, **settings: Any) -> Callable[[Task], Forecast]:
             input_size=window,
             loss=MQLoss(level=list(LEVELS)),
             start_padding_enabled=True,
-            **settings,
             **quiet,
         )
         engine = NeuralForecast([model], freq=task.freq)

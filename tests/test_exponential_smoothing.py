@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from statsmodels.tsa.seasonal import seasonal_decompose
 
 from lstmkit import Forecaster, load
 from lstmkit.evaluation.calibration import combination_weight
@@ -52,10 +53,9 @@ def test_the_level_is_that_of_pandas_at_the_best_smoothing_weight():
 
 @pytest.mark.parametrize("season", [4, 7, 12])
 def test_the_profile_of_a_clear_season_is_that_of_statsmodels(season: int):
-    decompose = pytest.importorskip("statsmodels.tsa.seasonal").seasonal_decompose
     n = 5 * season + 2
     y = np.tile(np.random.default_rng(season).uniform(0, 10, season), 6)[:n] + 0.5 * np.arange(n)
-    expected = decompose(y, period=season, model="additive").seasonal
+    expected = seasonal_decompose(y, period=season, model="additive").seasonal
     profile = seasonal_profile(y[None], season)[0]
     np.testing.assert_allclose(np.resize(profile, 2 * season), np.resize(expected[n % season :], 2 * season), atol=1e-9)
     future = np.tile(y[:season] - 0.5 * np.arange(season), 7)[n : n + season]

@@ -85,7 +85,7 @@ def seasonal_change(series: SeriesSet, ends: np.ndarray, season: int, past: int)
     ratios = []
     for i in range(0, len(series), -(-len(series) // 200)):
         values = series.y[i][: ends[i]]
-        values = values - np.nanmean(values)  # a high level costs digits in rolling deviations, as tiny values do
+        values = values - np.nanmean(values)  # large levels and tiny values lose digits when squared
         y = pd.Series(values / np.nanmax(np.abs(values), initial=1e-300))
         deviation = y.rolling(past, min_periods=min(past, season + 1)).std().mean()
         change = y.diff(season).abs().mean()

@@ -88,11 +88,14 @@ def _kind(table: Table, name: str, groups: Sequence[np.ndarray]) -> NotASignal |
 
 
 def direction(numbers: np.ndarray, groups: Sequence[np.ndarray]) -> str:
-    """ "increases" or "decreases", if a column only does that over at least 20 steps; else empty.
+    """Whether the values of a column never fall, or never rise, over at least 20 steps.
 
     Args:
         numbers: ``(N,)`` its values.
         groups: The rows of each series, in table order.
+
+    Returns:
+        ``"increases"``, ``"decreases"``, or an empty text.
 
     >>> direction(np.arange(30.0) ** 2, [np.arange(30)])
     'increases'

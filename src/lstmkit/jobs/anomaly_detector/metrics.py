@@ -19,7 +19,8 @@ from lstmkit.evaluation.anomaly_thresholds import merge_gaps
 from lstmkit.jobs.anomaly_detector.baselines import SubPCA, moving_z_score
 from lstmkit.jobs.anomaly_detector.predictor import AnomalyPredictor
 
-#: Better direction of each score. False events are counted per day, or per 1,000 steps if there are no timestamps.
+#: Whether a high or a low value of each score is better. False events are counted per day, or without timestamps per
+#: 1,000 steps.
 METRIC_DIRECTIONS = {
     "VUS-PR": "high",
     "range F1": "high",

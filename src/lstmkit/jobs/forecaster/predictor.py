@@ -74,10 +74,14 @@ class WindowForecast(NamedTuple):
     scale: np.ndarray
     target: np.ndarray
 
+    @property
+    def median(self) -> np.ndarray:
+        """``(H,)``, the quantile in the middle."""
+        return self.quantiles[..., self.quantiles.shape[-1] // 2]
+
     def moved_toward(self, values: np.ndarray, weight: float) -> WindowForecast:
         """All quantiles moved so that the median is ``1 - weight`` of itself and ``weight`` of scaled ``values``."""
-        median = self.quantiles[..., self.quantiles.shape[-1] // 2]
-        return self._replace(quantiles=self.quantiles + weight * (values - median)[..., None])
+        return self._replace(quantiles=self.quantiles + weight * (values - self.median)[..., None])
 
 
 class ForecasterPredictor(Predictor[ForecasterSettings]):
@@ -334,10 +338,11 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         season, horizon = self.window_plan.season, self.settings.horizon
         differences = WindowScaler(scale="difference", season=season)
         _, unit = differences.fit(self._values_to_smooth(valid), 0, usual_scale=forecast.scale)
-        median = forecast.quantiles[..., forecast.quantiles.shape[-1] // 2]
         kept = set(map(tuple, without_overlap(valid.origins, horizon).tolist()))
         apart = np.array([tuple(origin) in kept for origin in valid.origins.tolist()])
-        y, network, smoothed = (values * forecast.scale / unit for values in (forecast.target, median, smoothed))
+        y, network, smoothed = (
+            values * forecast.scale / unit for values in (forecast.target, forecast.median, smoothed)
+        )
         return combination_weight(y, network, smoothed, apart)
 
     def quantiles(self, series: SeriesSet, origins: Origins, progress: Progress | None = None) -> np.ndarray:
