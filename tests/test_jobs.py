@@ -311,13 +311,13 @@ def test_the_report_is_small(finished: tuple[Job, Path]):
 
 
 def test_the_report_lists_the_settings_that_count(finished: tuple[Job, Path]):
-    """Run details have every setting of the job except those of other kinds of data."""
+    """Run details have the settings in effect: none of other kinds of data, none of methods not chosen."""
     job, run = finished
     details = (run / "report.html").read_text(encoding="utf-8").split("<footer>")[1]
     names = set(re.findall("<dt>(.*?)</dt>", details)) - {"job", "lstmkit", "torch"}
-    declared = settings.declared(type(job))
-    others = {group for group in settings.DATA_KINDS if group not in job.predictor.data_kinds}
-    assert names == {name for name, field in declared.items() if field.metadata["group"] not in others}
+    assert names == settings.in_effect(job, job.predictor.data_kinds).keys()
+    others = set(settings.DATA_KINDS) - set(job.predictor.data_kinds)
+    assert not {settings.declared(type(job))[name].metadata["group"] for name in names} & others
 
 
 def test_resuming_a_finished_run_changes_nothing(copied: tuple[Job, Path]):
