@@ -18,7 +18,7 @@ from lstmkit import LSTM
 from lstmkit.data.batch import Batch
 from lstmkit.models.sequence import SequenceModel
 from lstmkit.modules.heads import StepRegressionHead
-from lstmkit.training.train import optimizer_for
+from lstmkit.training.optimization import optimizer_for
 from timing import in_turns
 
 

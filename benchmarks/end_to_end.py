@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import machine
-from lstmkit.training.train import TrainSettings
+from lstmkit.training.optimization import TrainSettings
 from timing import Times
 
 RECORDS = Path(__file__).parent.parent / "results/speed"

@@ -22,7 +22,7 @@ from lstmkit.models.sequence import SequenceModel
 from lstmkit.models.soft_window import SoftWindowModel
 from lstmkit.modules.mixture_density import NOISE_SIZE, MixtureDensityHead
 from lstmkit.modules.soft_window import SoftWindow
-from lstmkit.training.train import optimizer_for
+from lstmkit.training.optimization import optimizer_for
 from timing import in_turns
 
 GENERATED_POINTS = 64  # per repetition

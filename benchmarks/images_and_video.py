@@ -27,7 +27,7 @@ from lstmkit.modules.heads import TokenHead
 from lstmkit.modules.image_encoder import ImageEncoder, ImageGridEncoder, PixelNormalizer
 from lstmkit.modules.pooling import build_pool
 from lstmkit.modules.video_encoder import VideoEncoder, VideoGridEncoder
-from lstmkit.training.train import optimizer_for
+from lstmkit.training.optimization import optimizer_for
 from timing import in_turns
 
 Models = tuple[nn.Module, nn.Module]

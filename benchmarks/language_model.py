@@ -19,7 +19,7 @@ from lstmkit.data.batch import Batch
 from lstmkit.models.sequence import NextTokenModel
 from lstmkit.modules.encoders import TokenEncoder
 from lstmkit.modules.heads import TokenHead
-from lstmkit.training.train import optimizer_for
+from lstmkit.training.optimization import optimizer_for
 from timing import in_turns
 
 DECODED_TOKENS = 50  # per repetition

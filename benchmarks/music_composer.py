@@ -23,7 +23,7 @@ from lstmkit.decoding.generation import sample_labels
 from lstmkit.models.sequence import SequenceModel
 from lstmkit.modules.encoders import PatchEncoder
 from lstmkit.modules.heads import MultilabelHead, NADEHead
-from lstmkit.training.train import optimizer_for
+from lstmkit.training.optimization import optimizer_for
 from timing import in_turns
 
 GENERATED_STEPS = 32  # per repetition

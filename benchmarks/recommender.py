@@ -23,7 +23,7 @@ from lstmkit.models.sequence import NextTokenModel
 from lstmkit.modules.encoders import TokenEncoder
 from lstmkit.modules.item_head import ItemHead
 from lstmkit.modules.trunk import TRUNKS
-from lstmkit.training.train import optimizer_for
+from lstmkit.training.optimization import optimizer_for
 from timing import in_turns
 
 ITEMS = 100_000

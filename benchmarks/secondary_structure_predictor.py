@@ -21,7 +21,7 @@ from lstmkit.data.proteins.residue_windows import N_RESIDUE_IDS
 from lstmkit.models.sequence import SequenceModel
 from lstmkit.modules.encoders import ResidueEncoder
 from lstmkit.modules.heads import MultiTaskTagHead
-from lstmkit.training.train import optimizer_for
+from lstmkit.training.optimization import optimizer_for
 from timing import in_turns
 
 STATES = (3, 8)

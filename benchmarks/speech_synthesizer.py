@@ -24,7 +24,7 @@ from lstmkit.data.batch import Batch
 from lstmkit.models.tacotron import StreamingDecoder, Tacotron, TacotronDecoder, guided_attention_penalty
 from lstmkit.modules.attention import LocationAttention
 from lstmkit.modules.encoders import PreNet, TokenEncoder
-from lstmkit.training.train import optimizer_for
+from lstmkit.training.optimization import optimizer_for
 from timing import in_turns
 
 TOKENS, WIDTH = 30, 15  # vocabulary size; kernel size of the location-sensitive attention

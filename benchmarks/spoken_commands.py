@@ -21,7 +21,7 @@ from lstmkit.models.sequence import SequenceClassifier
 from lstmkit.modules.audio_encoder import AudioEncoder
 from lstmkit.modules.classification_head import ClassificationHead
 from lstmkit.modules.pooling import MaxPool
-from lstmkit.training.train import optimizer_for
+from lstmkit.training.optimization import optimizer_for
 from timing import in_turns
 
 CLASSES = 10

@@ -21,7 +21,7 @@ from lstmkit.decoding.ctc import greedy
 from lstmkit.models.sequence import CTCModel
 from lstmkit.modules.ctc import CTCHead
 from lstmkit.modules.sequence_convolutions import CausalConvEncoder
-from lstmkit.training.train import optimizer_for
+from lstmkit.training.optimization import optimizer_for
 from timing import in_turns
 
 CONTEXT = 3  # frames before each that a convolution sees

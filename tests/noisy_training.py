@@ -26,7 +26,8 @@ from lstmkit.modules.heads import QuantileHead
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.ops.cpu.kernels import extension
 from lstmkit.progress import Progress
-from lstmkit.training.train import History, TrainSettings, seeded, train
+from lstmkit.training.optimization import TrainSettings
+from lstmkit.training.train import History, seeded, train
 
 torch.set_num_threads(1)
 

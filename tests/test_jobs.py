@@ -306,6 +306,31 @@ def test_the_report_is_self_contained(finished: tuple[Job, Path]):
         assert phrase in page.text
 
 
+class Lines(Progress):
+    """Keeps the lines that are said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+@every_case
+def test_scores_during_training_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch):
+    """Model and baseline are scored on validation examples in training; weights and answers are those without."""
+    plain = make(name).fit(CASES[name].data())
+    monkeypatch.setattr("lstmkit.jobs.validation_scores.FIRST_AFTER", 0.0)
+    monkeypatch.setattr("lstmkit.jobs.base.SAMPLE", 3)
+    lines = Lines()
+    scored = make(name).fit(CASES[name].data(), progress=lines)
+    assert same(plain, scored)
+    assert predict_records(plain) == predict_records(scored)
+    said = [line for line in lines.said if line.startswith("validation after epoch ")]
+    assert bool(said) is (scored.name != "anomaly_detector"), lines.said
+    assert all(" nan" not in line for line in said)
+
+
 def test_the_report_is_small(finished: tuple[Job, Path]):
     assert (finished[1] / "report.html").stat().st_size < 500_000
 

@@ -25,8 +25,8 @@ from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
 from lstmkit.jobs.base import Job
 from lstmkit.progress import Progress, Task
 from lstmkit.training import checkpoint
+from lstmkit.training.optimization import learning_rate
 from lstmkit.training.run_folder import RunFolder
-from lstmkit.training.train import learning_rate
 
 WAVE = np.stack([np.sin(np.arange(200) / 3), np.cos(np.arange(200) / 4)], axis=1)
 SETTINGS: dict[str, Any] = {"hidden_size": 2, "window": 10, "steps_per_epoch": 2, "batch_size": 4, "patience": 0}
@@ -234,7 +234,7 @@ def test_other_settings_are_refused_with_more_epochs_too(tmp_path: Path) -> None
     run = tmp_path / "run"
     fit(run)
     before = contents(run)
-    with pytest.raises(SettingError, match=r"was started with lr=0\.003, not 0\.1: .*only epochs may be greater"):
+    with pytest.raises(SettingError, match=r"was started with lr=0\.003, not 0\.1: .*only epochs and budget"):
         AnomalyDetector(**SETTINGS, epochs=6, lr=0.1).fit(WAVE, run=run, resume=True)
     assert contents(run) == before
 

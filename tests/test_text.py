@@ -39,7 +39,8 @@ from lstmkit.modules.encoders import TokenEncoder
 from lstmkit.modules.heads import TokenHead
 from lstmkit.plots.text import surprisal_figure
 from lstmkit.progress import Progress
-from lstmkit.training.train import History, TrainSettings, _TrainingState
+from lstmkit.training.optimization import TrainSettings
+from lstmkit.training.train import History, _TrainingState
 
 CPU = torch.device("cpu")
 PROSE = ["The cat sat on the mat.", 'It said "purr" (twice).', "Then it slept.", "The cat sat still."] * 6
@@ -225,7 +226,7 @@ def test_unshuffled_windows_cover_the_stream(n: int, rows: int, window: int, num
     assert torch.equal(read[:, 0], torch.arange(len(read)) * read.shape[1])
 
 
-@given(st.integers(2, 200), st.integers(1, 9), st.integers(1, 12), st.integers(0, 5), st.integers(0, 4))
+@given(st.integers(2, 200), st.integers(1, 9), st.integers(1, 12), st.integers(0, 5), st.integers(-1, 40))
 def test_shuffled_windows_differ_in_every_epoch(n: int, rows: int, window: int, number: int, n_batches: int):
     """No step is read twice in a pass, no window is empty or too long, and an epoch is reproducible."""
     loader = TokenStreamLoader(np.arange(n), rows, window, seed=1, n_batches=n_batches)
@@ -237,6 +238,12 @@ def test_shuffled_windows_differ_in_every_epoch(n: int, rows: int, window: int, 
         assert after.continues == (after.inputs[0, 0] == before.inputs[0, -1] + 1)
     repeated = list(TokenStreamLoader(np.arange(n), rows, window, seed=1, n_batches=n_batches).epoch(number))
     assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(batches, repeated, strict=True))
+
+
+def test_a_long_epoch_reads_the_stream_several_times():
+    loader = TokenStreamLoader(np.arange(41), 4, 5, seed=0, n_batches=7)
+    starts = [int(batch.inputs[0, 0]) for epoch in range(2) for batch in loader.epoch(epoch)]
+    assert [start == 0 for start in starts] == [True, False] * 7
 
 
 def test_short_epochs_cover_the_whole_stream():
@@ -366,7 +373,7 @@ def test_averaged_sgd_starts_when_validation_stops_improving():
         precision="float32", seed=0, device=CPU, optimizer="asgd",
     )  # fmt: skip
     model = NextTokenModel(TokenEncoder(9, 4), LSTM(4, 4, batch_first=True), TokenHead(4, 9))
-    run = _TrainingState(model, TokenStreamLoader(np.arange(40) % 9, 2, 10), None, train_settings, None)
+    run = _TrainingState(model, TokenStreamLoader(np.arange(40) % 9, 2, 10), None, train_settings, None, print)
     falling = [{"valid_loss": 10.0 - e} for e in range(6)]
     run.history = History(rows=falling)
     assert run.averaging_start_epoch is None

@@ -30,9 +30,10 @@ from lstmkit.modules.heads import QuantileHead
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress, Task, TerminalProgress
 from lstmkit.training import checkpoint
+from lstmkit.training.optimization import TrainSettings, learning_rate
 from lstmkit.training.predict import predict
 from lstmkit.training.run_folder import RunFolder
-from lstmkit.training.train import History, TrainSettings, learning_rate, mean_loss, seeded, train
+from lstmkit.training.train import History, mean_loss, seeded, train
 from noisy_training import CPU, PER_EPOCH, PLAIN, Sums, fit_noisy, interrupt
 
 torch.set_num_threads(1)
@@ -89,7 +90,10 @@ class RecordingProgress(Progress):
     """Calls ``at(done)`` at every update, and records titles, steps and notes."""
 
     def __init__(self, at: Callable[[int], None] = lambda done: None) -> None:
-        self.at, self.titles, self.done, self.notes = at, [], [], []
+        self.at, self.titles, self.done, self.notes, self.said = at, [], [], [], []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Task]:
@@ -322,6 +326,55 @@ def test_without_patience_all_epochs_run_and_the_best_is_kept() -> None:
     history = fit_scripted(model, BY_HAND)
     assert (history.ended, len(history.rows), history.best_epoch) == ("all epochs done", 4, 1)
     assert model.weight.item() == model.validated[0]
+
+
+class Clock:
+    """A clock that advances by a tick whenever it is read."""
+
+    def __init__(self, tick: float) -> None:
+        self.now, self.tick = 0.0, tick
+
+    def perf_counter(self) -> float:
+        self.now += self.tick
+        return self.now
+
+
+@pytest.mark.parametrize("n_batches", [3, 10_000], ids=["many epochs", "part of an epoch"])
+def test_a_budget_replaces_epochs_and_patience(n_batches: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training lasts as long as the budget says, and the learning rate falls to 0 by the clock."""
+    monkeypatch.setattr("lstmkit.training.train.time", Clock(0.01))
+    settings = replace(BY_HAND, epochs=1, patience=1, lr_schedule="linear", budget=4.0)
+    progress = RecordingProgress()
+    history = fit_scripted(Scripted([2.0]), settings, n_batches, progress=progress)
+    assert history.ended == "time budget spent"
+    assert 3.6 < sum(row["seconds"] for row in history.rows) <= 4.4
+    assert len(history.rows) > 10 if n_batches == 3 else len(history.rows) == 1
+    assert history.rows[-1]["lr"] < 0.1 * settings.lr
+    assert progress.titles == [("training", 4)]
+    assert progress.done[-1] in (3, 4)
+
+
+def test_a_resumed_budget_counts_the_time_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lstmkit.training.train.time", Clock(0.01))
+    settings = replace(PLAIN, budget=3.0)
+    _, first = fit_noisy(settings, tmp_path, stop_at=60)
+    assert first.ended == "interrupted"
+    _, history = fit_noisy(settings, tmp_path)
+    assert history.rows[: len(first.rows)] == first.rows
+    assert len(history.rows) > len(first.rows)
+    assert 2.7 < sum(row["seconds"] for row in history.rows) < 3.3
+
+
+def test_the_time_is_said_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step takes a second by this clock: 3 epochs of 20 steps and a batch of validation."""
+    monkeypatch.setattr("lstmkit.training.train.time", Clock(1.0))
+    progress = RecordingProgress()
+    fit_scripted(Scripted([2.0]), replace(BY_HAND, epochs=3, patience=5), 20, progress=progress)
+    assert progress.said == ["about 2 min for 3 epochs of 20 steps, less if validation stops improving"]
+    short = RecordingProgress()
+    monkeypatch.setattr("lstmkit.training.train.time", Clock(0.001))
+    fit_scripted(Scripted([2.0]), replace(BY_HAND, epochs=3), 20, progress=short)
+    assert short.said == []
 
 
 def test_without_validation_the_last_weights_are_kept() -> None:

@@ -110,12 +110,16 @@ class _LoggedTask:
         self._last_line = now
         parts = [f"{self._title}: {done} of {self._total}", *([note] if note else [])]
         if done > first_done:
-            parts.append(f"{_duration((self._total - done) * (now - first_time) / (done - first_done))} left")
+            parts.append(f"{duration((self._total - done) * (now - first_time) / (done - first_done))} left")
         self._say(", ".join(parts))
 
 
-def _duration(seconds: float) -> str:
-    """A time in hours and minutes, rounded up to whole minutes."""
+def duration(seconds: float) -> str:
+    """A time in hours and minutes, rounded up to whole minutes.
+
+    >>> duration(61), duration(3600)
+    ('2 min', '1 h 0 min')
+    """
     hours, minutes = divmod(math.ceil(seconds / 60), 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 

@@ -7,9 +7,10 @@ import difflib
 import functools
 import math
 import numbers
+import re
 import types
 import typing
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -36,6 +37,7 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     only_with: Mapping[str, Collection[str]] | None = None,
+    check: Callable[[Any], object] | None = None,
 ) -> Any:
     """Declare a setting: a dataclass field with its meaning and its range.
 
@@ -47,9 +49,10 @@ def setting(
         low: Smallest allowed value.
         high: Largest allowed value.
         only_with: By name of another setting, the values of that with which this one has an effect; by default all.
+        check: Called with a value; raises ValueError with the expected form, as a noun, if it is not of that form.
     """
     assert group in GROUPS, group
-    rules = {"help": help, "group": group, "choices": tuple(choices), "low": low, "high": high}
+    rules = {"help": help, "group": group, "choices": tuple(choices), "low": low, "high": high, "check": check}
     rules["only_with"] = dict(only_with or {})
     return dataclasses.field(default=default, metadata=rules)
 
@@ -227,12 +230,33 @@ def checked(cls: type, name: str, value: Any) -> Any:
         return converted
     if rules["choices"] and converted not in rules["choices"]:
         raise SettingError(f"{name} must be one of {', '.join(rules['choices'])}, got {converted!r}")
+    if rules["check"] is not None:
+        try:
+            rules["check"](converted)
+        except ValueError as err:
+            raise SettingError(f"{name} must be {err}, got {converted!r}") from err
     for element in converted if isinstance(converted, tuple) else (converted,):
         if rules["low"] is not None and not element >= rules["low"]:
             raise SettingError(f"{name} must be at least {rules['low']}, got {element}")
         if rules["high"] is not None and not element <= rules["high"]:
             raise SettingError(f"{name} must be at most {rules['high']}, got {element}")
     return value if _same(value, converted) else converted
+
+
+def seconds_in(text: str) -> float:
+    """The seconds in a text such as ``90s``, ``10min`` or ``1.5h``; 0 for an empty text.
+
+    Raises:
+        ValueError: It is none, or no time at all.
+
+    >>> seconds_in("90s"), seconds_in("10min"), seconds_in("")
+    (90.0, 600.0, 0.0)
+    """
+    found = re.fullmatch(r"(\d+\.?\d*)\s*(s|min|h)", text.strip())
+    seconds = float(found[1]) * {"s": 1, "min": 60, "h": 3600}[found[2]] if found else 0.0
+    if text and not 0 < seconds < math.inf:
+        raise ValueError("a time such as 90s, 10min or 2h")
+    return seconds
 
 
 def parse(cls: type, name: str, text: str) -> Any:

@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+#: Fewest training steps of an epoch, if their number is not set: 30 epochs are then about 1,000 updates.
+MIN_STEPS_PER_EPOCH = 32
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -88,6 +91,22 @@ class Batches(Protocol):
         ...
 
 
+def batches_per_epoch(wanted: int, one_pass: int) -> int:
+    """Batches in an epoch of training.
+
+    Args:
+        wanted: Their number; 0 for one pass over the data; -1 for as many passes as make at least
+            :data:`MIN_STEPS_PER_EPOCH` batches: few examples would else get few updates.
+        one_pass: Batches in one pass.
+
+    >>> batches_per_epoch(-1, one_pass=2), batches_per_epoch(-1, one_pass=500), batches_per_epoch(0, one_pass=2)
+    (32, 500, 2)
+    """
+    if wanted > 0 or not one_pass:
+        return wanted if one_pass else 0
+    return one_pass * (-(-MIN_STEPS_PER_EPOCH // one_pass) if wanted < 0 else 1)
+
+
 class Loader:
     """Mini-batches of a dataset, shuffled and bucketed by length.
 
@@ -98,8 +117,8 @@ class Loader:
         source: The dataset.
         batch_size: Examples per batch; the last batch may be smaller.
         seed: Seed of the shuffling; ``None`` for the order of the dataset, sorted by length.
-        n_batches: Batches per epoch, over several passes or a part of one. 0 for one pass. Without a seed, an epoch is
-            always one pass.
+        n_batches: Batches per epoch, as :func:`batches_per_epoch` takes it. Without a seed, an epoch is always one
+            pass.
 
     >>> from lstmkit.data.sequence_dataset import Sequences
     >>> loader = Loader(Sequences([np.zeros((3, 2)), np.zeros((5, 2))]), batch_size=2)
@@ -112,7 +131,7 @@ class Loader:
     def __init__(self, source: Source, batch_size: int, seed: int | None = None, n_batches: int = 0) -> None:
         self.source, self.batch_size, self.seed = source, batch_size, seed
         self._batches_per_pass = -(-len(source) // batch_size)
-        self._n_batches = n_batches if n_batches and seed is not None and len(source) else self._batches_per_pass
+        self._n_batches = batches_per_epoch(0 if seed is None else n_batches, self._batches_per_pass)
 
     def __len__(self) -> int:
         """Batches in an epoch."""

@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -24,16 +25,20 @@ from lstmkit.jobs.answers import write_answers
 from lstmkit.jobs.evaluation import FIT_SPLITS, NO_SCORES, Evaluation, fit_scores, saved_evaluation
 from lstmkit.jobs.predictor import Predictor, device_named
 from lstmkit.jobs.settings import JobSettings
+from lstmkit.jobs.validation_scores import ValidationScores
 from lstmkit.look.traces import ExampleSequence
 from lstmkit.models.base import Model
 from lstmkit.plots.training import training_curve
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section, write_report
+from lstmkit.training.optimization import TrainSettings
 from lstmkit.training.run_folder import RunFolder
-from lstmkit.training.train import History, TrainSettings, seeded, train
+from lstmkit.training.train import History, seeded, train
 from lstmkit.version import __version__
 
 P = TypeVar("P", bound=Predictor[Any])
+
+SAMPLE = 200  #: Validation examples that are scored while a job trains.
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,11 @@ class DataSplit:
     train: Any
     valid: Any | None
     test: Any | None
+
+
+def sampled_rows(count: int) -> np.ndarray:
+    """Indices of at most :data:`SAMPLE` of ``count`` examples, evenly spread."""
+    return np.linspace(0, count - 1, min(count, SAMPLE)).astype(int)
 
 
 class Job(JobSettings, ABC, Generic[P]):
@@ -128,6 +138,10 @@ class Job(JobSettings, ABC, Generic[P]):
 
     # ---- what a job may change -----------------------------------------------------------------------------------
 
+    def sample(self, examples: Any) -> Any:
+        """At most :data:`SAMPLE` examples of a split, evenly spread: enough for scores while the job trains."""
+        return examples if len(examples) <= SAMPLE else examples.subset(sampled_rows(len(examples)))
+
     def batches(self, source: Any, seed: int | None) -> Batches:
         """The mini-batches of a source: shuffled by ``seed`` for training, without one in order for validation."""
         if seed is None:
@@ -175,8 +189,8 @@ class Job(JobSettings, ABC, Generic[P]):
             validation: Data for validation; by default a fraction of ``data`` is held out.
             run: Folder for model, checkpoints, history, metrics and report.
             resume: Resume the run in that folder. All settings must be those that it was started with; only ``epochs``
-                may be greater. Training then goes on from its last state, and the learning rate is that of the schedule
-                for the new number of epochs: after a finished cosine or linear decay it rises again.
+                and ``budget`` may be greater. Training then goes on from its last state, and the learning rate is that
+                of the schedule for the new length: after a finished cosine or linear decay it rises again.
             overwrite: Delete the run in that folder first.
             progress: Where to report progress; by default bars on a terminal.
 
@@ -195,7 +209,7 @@ class Job(JobSettings, ABC, Generic[P]):
         valid_source = None if splits.valid is None else self.source(splits.valid)
         with nullcontext() if run is None else self._run_folder(run, [examples, held_out], resume, overwrite) as folder:
             try:
-                self._train(train_source, valid_source, device, folder, resume)
+                self._train(train_source, valid_source, splits.valid, device, folder, resume)
             except (TrainingError, MissingLibraryError):
                 if folder is not None:
                     folder.delete_if_empty()
@@ -286,16 +300,27 @@ class Job(JobSettings, ABC, Generic[P]):
         about = {"job": self.name, "settings": settings.values(self), "data": digests}
         folder = RunFolder.start(Path(path), about, resume=resume, overwrite=overwrite, old_names=self.old_names)
         for name, before in folder.started_with.items():
+            whole = self.budget or f"{self.epochs} epochs"
+            early = "" if self.budget else "; training that has stopped early stays as it is"
             self.progress.say(
-                f"resuming with {name}={getattr(self, name)} instead of {before}: from here on the learning rate "
-                f"follows the schedule for {self.epochs} epochs; training that has stopped early stays as it is"
+                f"resuming with {name}={getattr(self, name)} instead of {before or 'none'}: from here on the learning "
+                f"rate follows the schedule for {whole}{early}"
             )
         return folder
 
     def _train(
-        self, train_source: Any, valid_source: Any, device: torch.device, folder: RunFolder | None, resume: bool
+        self,
+        train_source: Any,
+        valid_source: Any,
+        valid_examples: Any,
+        device: torch.device,
+        folder: RunFolder | None,
+        resume: bool,
     ) -> None:
         members: list[Model] = []
+        scores = None
+        if valid_examples is not None and self.can_score(valid_examples):
+            scores = ValidationScores(partial(self._validate, self.sample(valid_examples)), self.progress.say)
         valid = None if valid_source is None else self.batches(valid_source, None)
         for member in range(self.ensemble_size):
             with seeded(self.seed + member):
@@ -310,7 +335,7 @@ class Job(JobSettings, ABC, Generic[P]):
                     tensorboard=folder.tensorboard(member) if folder is not None and self.tensorboard else None,
                     progress=self.progress,
                     title="training" if self.ensemble_size == 1 else f"training {member + 1}/{self.ensemble_size}",
-                    after_epoch=None if folder is None else partial(self._write_history, folder),
+                    after_epoch=partial(self._after_epoch, folder, None if member else scores),
                 )
             self._histories = (*self._histories, history)
             if history.rows:  # else it was stopped in its first epoch and has learned nothing
@@ -324,10 +349,30 @@ class Job(JobSettings, ABC, Generic[P]):
 
     def _train_settings(self, device: torch.device, seed: int) -> TrainSettings:
         shared = {name: getattr(self, name) for name in TrainSettings.__dataclass_fields__ if hasattr(self, name)}
-        return TrainSettings(**{**shared, "seed": seed, "device": device})
+        budget = settings.seconds_in(self.budget) / self.ensemble_size
+        return TrainSettings(**{**shared, "seed": seed, "device": device, "budget": budget})
 
-    def _write_history(self, folder: RunFolder, rows: Sequence[Mapping[str, float]]) -> None:
-        folder.write_history([*(history.rows for history in self._histories), rows])
+    def _after_epoch(
+        self,
+        folder: RunFolder | None,
+        scores: ValidationScores | None,
+        rows: Sequence[Mapping[str, float]],
+        model: Model,
+    ) -> None:
+        if folder is not None:
+            folder.write_history([*(history.rows for history in self._histories), rows])
+        if scores is not None:
+            scores.after_epoch(rows, model)
+
+    def _validate(self, examples: Any, model: Model) -> Evaluation:
+        """Scores of a network in training, beside those of the baselines; nothing is shown meanwhile."""
+        progress, self.progress = self.progress, Progress()
+        try:
+            self.predictor.set_members([model])
+            self.calibrate(examples)
+            return self.evaluate_examples(examples, self.progress)
+        finally:
+            self.progress = progress
 
     def _save_and_report(self, folder: RunFolder, examples: Any) -> None:
         self.save(folder.path)

@@ -110,19 +110,26 @@ class Evaluation:
     def headline(self) -> str:
         """The first score in a sentence: this model's, and the best baseline's."""
         score, direction = next(iter(self.directions.items()))
-        (model, value), *others = self.table[["model", score]].itertuples(index=False)
+        model, value = self.table[["model", score]].iloc[0]
         counted = "" if self.examples is None else f" ({self.examples.counted})"
         interval = "" if self.interval is None else f" (95 % interval {_between(self.interval)})"
         sentence = f"{score[:1].upper()}{score[1:]} of {model} on {self.part}{counted}: {number(value)}{interval}."
-        known = [(name, v) for name, v in others if pd.notna(v)]
-        if not known or pd.isna(value) or self.missing_baselines:
+        if self.best_baseline is None or pd.isna(value) or self.missing_baselines:
             return sentence
-        name, baseline = (min if direction == "low" else max)(known, key=lambda row: row[1])
+        name, baseline = self.best_baseline
         worse = value > baseline if direction == "low" else value < baseline
         better = (
             f" and is better, but {self.not_alternatives[name]}" if name in self.not_alternatives else ": use that one"
         )
         return f"{sentence} The best baseline, {name}, has {number(baseline)}{better if worse else ''}."
+
+    @property
+    def best_baseline(self) -> tuple[str, float] | None:
+        """Name and first score of the best baseline; ``None`` if no baseline has that score."""
+        score, direction = next(iter(self.directions.items()))
+        rows = self.table[["model", score]].iloc[1:].itertuples(index=False)
+        known = [(name, float(value)) for name, value in rows if pd.notna(value)]
+        return (min if direction == "low" else max)(known, key=lambda row: row[1]) if known else None
 
     @property
     def part(self) -> str:

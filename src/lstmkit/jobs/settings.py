@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from lstmkit.settings import Settings, renamed, setting, settings_class
+from lstmkit.settings import Settings, renamed, seconds_in, setting, settings_class
 
 
 @settings_class
@@ -42,8 +42,18 @@ class JobSettings(Settings):
     num_layers: int = setting("number of recurrent layers", default=1, low=1)
     dropout: float = setting("dropout probability between layers", default=0.1, low=0, high=0.95)
     epochs: int = setting("maximum number of epochs", default=30, group="training", low=1)
+    budget: str = setting(
+        "training time, as 90s, 10min or 2h, in place of epochs and early stopping; empty = epochs. The learning rate "
+        "follows the clock, so results are not reproducible to the bit",
+        default="",
+        group="training",
+        check=seconds_in,
+    )
     steps_per_epoch: int = setting(
-        "training steps per epoch; 0 = one pass over all examples", default=0, group="training", low=0
+        "training steps per epoch; 0 = one pass over all examples, -1 = as many passes as make 32 steps",
+        default=-1,
+        group="training",
+        low=-1,
     )
     batch_size: int = setting("examples per batch", default=64, group="training", low=1)
     optimizer: str = setting(

@@ -25,7 +25,8 @@ from lstmkit.models.sequence import SequenceModel
 from lstmkit.plots.style import BLUE, GRAY, MARKERS, SMALL, legend, line_style, new_figure, style_axes
 from lstmkit.progress import Progress
 from lstmkit.settings import unknown
-from lstmkit.training.train import TrainSettings, mean_loss, seeded, train
+from lstmkit.training.optimization import TrainSettings
+from lstmkit.training.train import mean_loss, seeded, train
 
 _AXES = ("kind", "layers", "directions", "share")
 _X_COLUMNS = ("layers", "directions", "fraction of data")  # of the table, in the order of preference for the x axis

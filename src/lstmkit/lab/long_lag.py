@@ -23,7 +23,8 @@ from lstmkit.models.sequence import SequenceModel
 from lstmkit.plots.style import BLUE, GRAY, MARKERS, SMALL, legend, line_style, new_figure, style_axes
 from lstmkit.progress import Progress
 from lstmkit.settings import unknown
-from lstmkit.training.train import TrainSettings, seeded, train
+from lstmkit.training.optimization import TrainSettings
+from lstmkit.training.train import seeded, train
 
 SOLVED = "solved"
 _TEST_SEED = 2**31  # different from all seeds of training and checks

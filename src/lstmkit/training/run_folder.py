@@ -17,6 +17,7 @@ from filelock import FileLock, SoftFileLock, Timeout
 from typing_extensions import Self
 
 from lstmkit.errors import ModelFileError, SettingError, UserError, one_line
+from lstmkit.settings import seconds_in
 from lstmkit.training import checkpoint
 
 T = TypeVar("T")
@@ -25,8 +26,8 @@ _RUN, _HISTORY, _METRICS, REPORT = "run.json", "history.csv", "metrics.json", "r
 _LOOK, _CHECKPOINTS, _TENSORBOARD = "look.html", "checkpoints", "tensorboard"
 _LOCK = ".lock"  # held by the process that fits; the system frees it when the process ends, however it ends
 
-#: Settings that may be greater when a run is resumed.
-_MAY_GROW = ("epochs",)
+#: Settings that may be greater when a run is resumed, and their size.
+_MAY_GROW: Mapping[str, Callable[[Any], float]] = {"epochs": float, "budget": seconds_in}
 
 #: Files of a run in the order of deletion: the model first, ``run.json``, which marks the folder as a run, last.
 _RUN_FILES = (
@@ -159,12 +160,13 @@ class RunFolder:
         grown = {}
         for name, value in about["settings"].items():
             before = metadata["settings"].get(name, value)
-            if name in _MAY_GROW and isinstance(before, int) and before < value:
+            size = _MAY_GROW.get(name)
+            if size is not None and isinstance(before, type(value)) and size(before) < size(value):
                 grown[name] = before
             elif before != value:
                 raise SettingError(
                     f"{self.path} was started with {name}={before}, not {value}: "
-                    f"resume it with the same settings (only epochs may be greater), or start a new run"
+                    f"resume it with the same settings (only epochs and budget may be greater), or start a new run"
                 )
         if metadata["data"] != about["data"]:
             raise UserError(f"{self.path} was started on other data: resume it with the same, or start a new run")

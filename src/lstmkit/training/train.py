@@ -18,50 +18,13 @@ from lstmkit.data.batch import Batches
 from lstmkit.errors import ModelFileError, TrainingError, one_line
 from lstmkit.libraries import imports_of
 from lstmkit.models.base import Model, map_state
-from lstmkit.progress import Progress, Task
+from lstmkit.progress import Progress, Task, duration
 from lstmkit.training import checkpoint
+from lstmkit.training.optimization import TrainSettings, learning_rate, optimizer_for
 
-OPTIMIZERS = ("adamw", "sgd", "asgd")
+_ESTIMATED_AT = 15  # training step after which the time of a training is estimated; the first steps are slower
+_SHORT = 10.0  # seconds of a training that are not worth an estimate
 _NON_MONOTONE_INTERVAL = 5  # epochs without improvement after which NT-ASGD starts averaging (Merity et al. 2018)
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """Settings of the training loop.
-
-    Attributes:
-        epochs: Maximum number of epochs.
-        lr: Peak learning rate.
-        weight_decay: Decoupled weight decay of AdamW, L2 penalty of the other optimizers.
-        warmup: Fraction of all steps during which the learning rate rises linearly from 0.
-        lr_schedule: Learning rate decay: ``"cosine"`` or ``"linear"`` to 0 at the last step, or ``"none"``.
-        max_grad_norm: Maximum norm of the gradient; 0 for no clipping.
-        ema_decay: Decay of the exponential moving average of weights that is validated and kept; 0 for no averaging.
-        patience: Epochs without a better validation loss before training stops early; 0 to never stop early.
-        precision: ``"float32"``, or ``"bf16"`` for autocast.
-        seed: Random seed of weights, dropout and order of the examples.
-        device: Torch device.
-        optimizer: ``"adamw"``, ``"sgd"`` or ``"asgd"``. The last is NT-ASGD (Merity et al. 2018): once the validation
-            loss stops improving, the mean of all later weights is validated and kept, instead of ``ema_decay``.
-    """
-
-    epochs: int
-    lr: float
-    weight_decay: float
-    warmup: float
-    lr_schedule: str
-    max_grad_norm: float
-    ema_decay: float
-    patience: int
-    precision: str
-    seed: int
-    device: torch.device
-    optimizer: str = "adamw"
-
-    @property
-    def uses_averaging(self) -> bool:
-        """Whether averaged weights are validated and kept instead of the trained ones."""
-        return self.optimizer == "asgd" or self.ema_decay > 0
 
 
 @dataclass
@@ -98,7 +61,7 @@ def train(
     progress: Progress | None = None,
     title: str = "training",
     until: Callable[[Model], bool] | None = None,
-    after_epoch: Callable[[Sequence[Mapping[str, float]]], None] | None = None,
+    after_epoch: Callable[[Sequence[Mapping[str, float]], Model], None] | None = None,
 ) -> History:
     """Train a model in place and load the weights of the best epoch; without ``valid``, those of the last epoch.
 
@@ -114,7 +77,8 @@ def train(
         progress: Receives the progress.
         title: Title of the progress bar.
         until: Called after every epoch with the weights that are kept; training ends if it returns true.
-        after_epoch: Called after every epoch, once its checkpoint is written, with the rows of the history so far.
+        after_epoch: Called after every epoch, once its checkpoint is written, with the rows of the history so far and
+            with the weights that are kept. Its time counts as part of a budget.
 
     Returns:
         The history of the training.
@@ -131,26 +95,21 @@ def train(
             "the validation set is empty: none of its examples can be used, as their answers do not occur in training: "
             "give more data, or none for validation"
         )
-    run = _TrainingState(model, loader, valid, settings, folder)
+    progress = progress or Progress()
+    run = _TrainingState(model, loader, valid, settings, folder, progress.say)
     if resume:
         run.restore()
-    total = settings.epochs * len(loader)
-    with (progress or Progress()).task(title, total) as task, _log(tensorboard) as log:
+    with progress.task(title, run.units) as task, _log(tensorboard) as log:
         try:
             reached = False
-            while run.epoch < settings.epochs and not run.out_of_patience() and not reached:
+            while not run.is_over() and not reached:
                 row = run.run_epoch(task)
                 for name, value in row.items():
                     log(name, value, run.epoch)
                 if after_epoch is not None:
-                    after_epoch(run.history.rows)
+                    run.call(after_epoch)
                 reached = until is not None and until(run.averaged.eval())
-            if run.out_of_patience():
-                run.history.ended = f"stopped early: no improvement for {settings.patience} epochs"
-            else:
-                run.history.ended = "all epochs done"
-            if reached:
-                run.history.ended = "goal reached"
+            run.history.ended = "goal reached" if reached else run.why_it_ended()
             run.check_validation_loss()
         except KeyboardInterrupt:
             run.history.ended = "interrupted"
@@ -162,26 +121,81 @@ class _TrainingState:
     """The state of a running training, as saved in a checkpoint."""
 
     def __init__(
-        self, model: Model, loader: Batches, valid: Batches | None, settings: TrainSettings, folder: Path | None
+        self,
+        model: Model,
+        loader: Batches,
+        valid: Batches | None,
+        settings: TrainSettings,
+        folder: Path | None,
+        say: Callable[[str], None],
     ) -> None:
         self.model, self.loader, self.valid, self.settings, self.folder = model, loader, valid, settings, folder
+        self.say = say
         model.to(settings.device)
         self.averaged = copy.deepcopy(model).requires_grad_(False) if settings.uses_averaging else model
         self.optimizer = optimizer_for(model, settings)
         self.epoch = 0
         self.history = History()
         self.best: dict[str, Tensor] | None = None
+        self._estimated = False
+        self._validation_seconds: float | None = None  # of the last validation
+        self._called_seconds = 0.0  # of functions called after epochs
+
+    @property
+    def units(self) -> int:
+        """Length of the progress bar: training steps, or the seconds of a budget."""
+        return math.ceil(self.settings.budget) or self.settings.epochs * len(self.loader)
+
+    def is_over(self) -> bool:
+        """Whether no further epoch is trained."""
+        if self.settings.budget:
+            return self._remaining(self._finished_seconds) <= 0
+        return self.epoch >= self.settings.epochs or self.out_of_patience()
+
+    def why_it_ended(self) -> str:
+        if self.settings.budget:
+            return "time budget spent"
+        if self.out_of_patience():
+            return f"stopped early: no improvement for {self.settings.patience} epochs"
+        return "all epochs done"
+
+    def call(self, after_epoch: Callable[[Sequence[Mapping[str, float]], Model], None]) -> None:
+        started = time.perf_counter()
+        after_epoch(self.history.rows, self.averaged)
+        self._called_seconds += time.perf_counter() - started
+
+    @property
+    def _finished_seconds(self) -> float:
+        return sum(row["seconds"] for row in self.history.rows) + self._called_seconds
+
+    def _remaining(self, spent: float) -> float:
+        """Seconds of the budget that are left for training steps: the last validation takes some."""
+        return self.settings.budget - spent - (self._validation_seconds or 0.0)
+
+    def _learning_rate(self, step: int, spent: float) -> float:
+        if not self.settings.budget:
+            return learning_rate(self.settings, step, self.settings.epochs * len(self.loader))
+        ticks = 10_000
+        return learning_rate(self.settings, int(ticks * min(1.0, spent / self.settings.budget)), ticks)
 
     def run_epoch(self, task: Task) -> dict[str, float]:
-        """Train one epoch, validate, and save. If it is interrupted, the previous checkpoint stays valid."""
+        """Train one epoch, validate, and save. If it is interrupted, the previous checkpoint stays valid.
+
+        A budget that is spent ends the epoch before all its steps.
+        """
         settings, total = self.settings, torch.zeros((), device=self.settings.device)
-        started = time.perf_counter()
+        started, before = time.perf_counter(), self._finished_seconds
+        if settings.budget and self._validation_seconds is None:
+            self._validate()  # to know its time
         self.model.train()
         state: Any = None
-        lr = 0.0
+        lr, steps = 0.0, 0
         for i, batch in enumerate(self.loader.epoch(self.epoch)):
+            spent = before + time.perf_counter() - started
+            if settings.budget and i and self._remaining(spent) <= 0:
+                break
             step = self.epoch * len(self.loader) + i
-            lr = learning_rate(settings, step, settings.epochs * len(self.loader))
+            lr, steps = self._learning_rate(step, spent), i + 1
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             state = map_state(state, Tensor.detach) if batch.continues else None
@@ -189,15 +203,43 @@ class _TrainingState:
                 loss, state = self.model.loss(batch.to(settings.device), state)
             self._step(loss, step)
             total += loss.detach()
+            self._estimate(i)
             if step % 10 == 0:
-                task.update(step + 1, self._progress_text(float(loss.detach()), self.epoch + 1))
-        row = {"epoch": self.epoch + 1, "train_loss": float(total) / len(self.loader), "lr": lr}
+                note = self._progress_text(float(loss.detach()), self.epoch + 1)
+                task.update(self._units_done(step + 1, spent), note)
+        row = {"epoch": self.epoch + 1, "train_loss": float(total) / steps, "lr": lr}
         if self.valid is not None:
-            row["valid_loss"] = mean_loss(self.averaged, self.valid, settings)
+            row["valid_loss"] = self._validate()
         row["seconds"] = time.perf_counter() - started
         self._record_epoch(row)
-        task.update(self.epoch * len(self.loader), self._progress_text(row["train_loss"], self.epoch))
+        done = self._units_done(self.epoch * len(self.loader), before + row["seconds"])
+        task.update(done, self._progress_text(row["train_loss"], self.epoch))
         return row
+
+    def _units_done(self, steps: int, spent: float) -> int:
+        return min(self.units, int(spent)) if self.settings.budget else steps
+
+    def _validate(self) -> float:
+        started = time.perf_counter()
+        loss = math.nan if self.valid is None else mean_loss(self.averaged, self.valid, self.settings)
+        self._validation_seconds = time.perf_counter() - started
+        return loss
+
+    def _estimate(self, i: int) -> None:
+        """Say how long training takes at most, from the time of the first steps; once, and not for short ones."""
+        last = min(_ESTIMATED_AT, len(self.loader) - 1)
+        if i == last // 3:
+            self._estimate_from = time.perf_counter()
+        if i != last or self._estimated or self.settings.budget:
+            return
+        self._estimated = True
+        seconds_per_step = (time.perf_counter() - self._estimate_from) / max(1, last - last // 3)
+        # A batch of validation examples is larger, but has no gradients: it counts as a step.
+        per_epoch = len(self.loader) + (0 if self.valid is None else len(self.valid))
+        seconds = (self.settings.epochs - self.epoch) * per_epoch * seconds_per_step
+        if seconds > _SHORT:
+            early = ", less if validation stops improving" if self.settings.patience and self.valid is not None else ""
+            self.say(f"about {duration(seconds)} for {self.settings.epochs} epochs of {len(self.loader)} steps{early}")
 
     def _step(self, loss: Tensor, step: int) -> None:
         settings = self.settings
@@ -248,7 +290,8 @@ class _TrainingState:
 
     def _progress_text(self, loss: float, epoch: int) -> str:
         best = f", best validation {self.history.best_loss:.4g}" if self.history.best_epoch >= 0 else ""
-        return f"loss {loss:.4g} in epoch {epoch}/{self.settings.epochs}{best}"
+        of = "" if self.settings.budget else f"/{self.settings.epochs}"
+        return f"loss {loss:.4g} in epoch {epoch}{of}{best}"
 
     def _record_epoch(self, row: dict[str, float]) -> None:
         self.epoch += 1
@@ -322,42 +365,6 @@ class _TrainingState:
             self.history.best_epoch = best_epoch
             self.history.best_loss = rows[best_epoch - 1].get("valid_loss", -math.inf)
             self.best = parts["best"]
-
-
-def optimizer_for(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """Build the optimizer; the fused implementation makes one pass over the weights instead of ten."""
-    optimizer_class = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.SGD
-    return optimizer_class(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
-
-
-def learning_rate(settings: TrainSettings, step: int, total: int) -> float:
-    """Learning rate at ``step`` (from 0) of ``total`` steps: linear warmup, then the decay."""
-    warmup_steps = math.ceil(settings.warmup * total)
-    if step < warmup_steps:
-        return settings.lr * (step + 1) / warmup_steps
-    fraction = (step - warmup_steps) / max(1, total - warmup_steps)
-    if settings.lr_schedule == "cosine":
-        return settings.lr * (1 + math.cos(math.pi * fraction)) / 2
-    return settings.lr * (1 - fraction) if settings.lr_schedule == "linear" else settings.lr
-
-
-def online_sgd(model: nn.Module, lr: float, clip: float) -> Callable[[Tensor], None]:
-    """A function that makes one SGD step for a loss, for online learning.
-
-    Args:
-        model: The model to update.
-        lr: Learning rate.
-        clip: Maximum norm of the gradient.
-    """
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-
-    def step(loss: Tensor) -> None:
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), clip)
-        optimizer.step()
-
-    return step
 
 
 @torch.no_grad()

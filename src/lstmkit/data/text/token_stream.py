@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from lstmkit.data.batch import Batch
+from lstmkit.data.batch import Batch, batches_per_epoch
 from lstmkit.data.text.lines import Text
 from lstmkit.data.text.tokenizer import Tokenizer
 from lstmkit.progress import Progress
@@ -50,7 +50,8 @@ class TokenStreamLoader:
         window: Steps per batch.
         seed: Seed of the random length of each epoch's first window, which shifts the window bounds every epoch and
             drops some tokens at the end of the rows. ``None`` for all tokens and the same windows in every epoch.
-        n_batches: Batches per epoch; the next epoch starts where it ended, with a new state. 0 for the whole stream.
+        n_batches: Batches per epoch, as :func:`~lstmkit.data.batch.batches_per_epoch` takes it; the next epoch starts
+            where it ended, with a new state. Without a seed, an epoch is always the whole stream.
 
     >>> [batch.inputs.tolist() for batch in TokenStreamLoader(np.arange(7), batch_size=2, window=2).epoch()]
     [[[0, 1], [3, 4]], [[2], [5]]]
@@ -64,7 +65,7 @@ class TokenStreamLoader:
         self.steps = max(0, (len(ids) - 1) // self.rows)  # per row
         shifted = seed is not None and self.steps > window
         self._windows = 1 + (self.steps - window) // window if shifted else -(-self.steps // window)
-        self._count = min(n_batches, self._windows) if n_batches and seed is not None else self._windows
+        self._count = batches_per_epoch(0 if seed is None else n_batches, self._windows)
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -77,7 +78,8 @@ class TokenStreamLoader:
         for i in range(self._count):
             position = (offset + i) % self._windows
             if i and not position:
-                ends = self._ends(passes + 1)
+                passes += 1
+                ends = self._ends(passes)
             start, end = ends[position], ends[position + 1]
             rows = np.arange(self.rows) * self.steps
             chunk = np.stack([self.ids[row + start : row + end + 1] for row in rows]).astype(np.int64)

@@ -76,7 +76,10 @@ class AnomalySettings(JobSettings):
     )
     batch_size: int = inherited(JobSettings, "batch_size", default=32, help="windows per batch")
     steps_per_epoch: int = inherited(
-        JobSettings, "steps_per_epoch", default=50, help="training steps per epoch; 0 = one pass over all windows"
+        JobSettings,
+        "steps_per_epoch",
+        default=50,
+        help="training steps per epoch; 0 = one pass over all windows, -1 = as many passes as make 32 steps",
     )
     lr: float = inherited(JobSettings, "lr", default=3e-3)
     score_aggregation: str = setting(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from lstmkit.data.series.time_split import (
 )
 from lstmkit.data.tables.native_frames import as_pandas, to_native
 from lstmkit.data.tables.table import TABLES
-from lstmkit.jobs.base import DataSplit, Job
+from lstmkit.jobs.base import DataSplit, Job, sampled_rows
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.forecaster.baselines import FORECAST_BASELINES
 from lstmkit.jobs.forecaster.example_sequences import example_windows
@@ -88,6 +89,9 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
 
     def source(self, examples: ForecastExamples) -> Windows:
         return self.predictor.windows(examples)
+
+    def sample(self, examples: ForecastExamples) -> ForecastExamples:
+        return replace(examples, origins=examples.origins[sampled_rows(len(examples.origins))])
 
     def calibrate(self, valid: ForecastExamples | None) -> None:
         """Fit the widths of the intervals, in scaled units, to the validation split."""

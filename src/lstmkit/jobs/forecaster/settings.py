@@ -111,7 +111,10 @@ class ForecasterSettings(JobSettings):
     )
     residual: bool = setting("residual connections around recurrent layers after the first", default=True)
     steps_per_epoch: int = inherited(
-        JobSettings, "steps_per_epoch", default=50, help="training steps per epoch; 0 = one pass over all windows"
+        JobSettings,
+        "steps_per_epoch",
+        default=50,
+        help="training steps per epoch; 0 = one pass over all windows, -1 = as many passes as make 32 steps",
     )
     num_samples: int = setting(
         "number of sampled paths (method recursive)",

@@ -26,6 +26,8 @@ from lstmkit.plots.text import surprisal_figure
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 
+_SAMPLED_LINES = 1000  # validation lines that are scored while the model trains
+
 
 class LanguageModel(LanguageModelSettings, Job[LanguageModelPredictor]):
     """A language model of words, characters or subword units: scores and generates text.
@@ -105,6 +107,10 @@ class LanguageModel(LanguageModelSettings, Job[LanguageModelPredictor]):
     def batches(self, source: TokenStream, seed: int | None) -> Batches:
         steps = 0 if seed is None else self.steps_per_epoch
         return TokenStreamLoader(source.ids, self.batch_size, self.bptt_steps, seed, steps)
+
+    def sample(self, examples: Text) -> Text:
+        """The first lines: a model reads them in order."""
+        return examples.slice(0, _SAMPLED_LINES)
 
     def calibrate(self, valid: Text | None) -> None:
         """Choose weight and theta of the neural cache on the validation split."""

@@ -94,8 +94,8 @@ class MusicComposer(ComposerSettings, Job[ComposerPredictor]):
         if seed is None:
             return Loader(excerpts, 4 * self.batch_size)
         transposed = PianoRollDataset(source, self.max_steps, self.predictor.max_transposition)
-        one_pass = len(Loader(excerpts, self.batch_size))
-        return Loader(transposed, self.batch_size, seed, self.steps_per_epoch or one_pass)
+        steps = len(Loader(excerpts, self.batch_size, seed, self.steps_per_epoch))
+        return Loader(transposed, self.batch_size, seed, steps)
 
     def calibrate(self, valid: PianoRolls | None) -> None:
         """Nothing to calibrate: probabilities are the network's own."""

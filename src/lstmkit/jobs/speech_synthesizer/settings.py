@@ -84,8 +84,8 @@ class SpeechSettings(JobSettings):
         low=0.01,
         high=10,
     )
-    epochs: int = inherited(JobSettings, "epochs", default=200)
+    epochs: int = inherited(JobSettings, "epochs", default=60)
     batch_size: int = inherited(JobSettings, "batch_size", default=32, help="recordings per batch")
     lr: float = inherited(JobSettings, "lr", default=0.002)
     ema_decay: float = inherited(JobSettings, "ema_decay", default=0.999)
-    patience: int = inherited(JobSettings, "patience", default=20)
+    patience: int = inherited(JobSettings, "patience", default=10)
