@@ -427,6 +427,38 @@ def test_covariates_of_every_kind(method: str, readout: str):
     assert len(fitted.evaluate(data, baselines=()).table) == 1
 
 
+def test_a_regression_on_covariates_is_a_baseline():
+    """Sales that are a line of price plus the value of a season before are forecast exactly, 1e9 higher too."""
+    rng = np.random.default_rng(0)
+    price = rng.uniform(1, 2, 80)
+    y = np.zeros(80)
+    for t in range(80):
+        y[t] = 3 - 2 * price[t] + (0.5 * y[t - 4] if t >= 4 else t)
+    days = pd.date_range("2024-01-01", periods=80)
+    for level in (0.0, 1e9):
+        data = pd.DataFrame({"unique_id": "a", "ds": days, "y": y + level, "price": price})
+        fitted = tiny(horizon=3, future_covariates=("price",), calendar_features=False).fit(data)
+        evaluation = fitted.evaluation
+        assert evaluation is not None
+        errors = evaluation.table.set_index("model")["MAE"]
+        assert list(errors.index)[1:] == ["SeasonalNaive", "AutoETS", "LinearRegression"]
+        assert errors["LinearRegression"] < 1e-6 * max(1.0, level / 1e7)
+        assert errors["AutoETS"] > 0.1
+        assert any("Only the model and LinearRegression read covariates" in note for note in evaluation.notes)
+
+
+def test_intervals_of_the_regression_hold_their_share():
+    rng = np.random.default_rng(1)
+    price = rng.uniform(1, 2, 600)
+    data = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2023-01-01", periods=600), "price": price})
+    data["y"] = 5 * price + rng.normal(size=600)
+    fitted = tiny(horizon=4, future_covariates=("price",), test_windows=30).fit(data)
+    assert fitted.evaluation is not None
+    row = fitted.evaluation.table.set_index("model").loc["LinearRegression"]
+    assert 70 < row["coverage-80"] < 90
+    assert 90 < row["coverage-95"] <= 99
+
+
 @pytest.mark.parametrize(("name", "part"), [(n, p) for p, names in COVARIATES.items() for n in names])
 @DIRECT_AND_RECURSIVE
 def test_every_covariate_changes_the_forecast(name: str, part: str, method: str):

@@ -26,7 +26,6 @@ from lstmkit.data.tables.native_frames import as_pandas, to_native
 from lstmkit.data.tables.table import TABLES
 from lstmkit.jobs.base import DataSplit, Job, sampled_rows
 from lstmkit.jobs.evaluation import Evaluation
-from lstmkit.jobs.forecaster.baselines import FORECAST_BASELINES
 from lstmkit.jobs.forecaster.example_sequences import example_windows
 from lstmkit.jobs.forecaster.metrics import backtest, unseen_windows
 from lstmkit.jobs.forecaster.plots import forecast_figure
@@ -157,13 +156,14 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
     # ---- evaluation and report -----------------------------------------------------------------------------------
 
     def evaluate(
-        self, data: Any, *, baselines: Sequence[str] = FORECAST_BASELINES, progress: Progress | None = None
+        self, data: Any, *, baselines: Sequence[str] | None = None, progress: Progress | None = None
     ) -> Evaluation:
         """Backtest on rolling origins after the training and validation data.
 
         Args:
             data: Series that continue after the training and validation data, or new series.
-            baselines: Any of ``"SeasonalNaive"`` and ``"AutoETS"``.
+            baselines: Any of ``"SeasonalNaive"``, ``"AutoETS"`` and ``"LinearRegression"``; by default all, the last,
+                which reads covariates, only if there are future covariates.
             progress: Where to report progress; by default bars on a terminal.
 
         Raises:
@@ -175,7 +175,7 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
         return backtest(predictor, examples, baselines, progress or default_progress())
 
     def evaluate_examples(self, test: ForecastExamples, progress: Progress) -> Evaluation:
-        return backtest(self.predictor, test, FORECAST_BASELINES, progress)
+        return backtest(self.predictor, test, None, progress)
 
     def report_sections(self, examples: SeriesSet) -> list[Section]:
         return forecast_sections(self.predictor, examples, self.full_evaluation)

@@ -23,9 +23,13 @@ from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.evaluation.forecast_metrics import forecast_scores, mase_of_windows
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.forecaster.baselines import FORECAST_BASELINES, forecast_baselines
+from lstmkit.jobs.forecaster.covariate_regression import regression_quantiles
 from lstmkit.jobs.forecaster.predictor import ForecasterPredictor
 from lstmkit.progress import Progress
 from lstmkit.settings import unknown
+
+REGRESSION = "LinearRegression"  #: The name of :func:`regression_quantiles`.
+ALL_BASELINES = (*FORECAST_BASELINES, REGRESSION)
 
 
 class Backtest(NamedTuple):
@@ -36,7 +40,7 @@ class Backtest(NamedTuple):
 
 
 def backtest(
-    predictor: ForecasterPredictor, examples: ForecastExamples, baselines: Sequence[str], progress: Progress
+    predictor: ForecasterPredictor, examples: ForecastExamples, baselines: Sequence[str] | None, progress: Progress
 ) -> Evaluation:
     """Score the forecaster, fitted once, and the baselines, fitted again at every origin.
 
@@ -44,15 +48,15 @@ def backtest(
         predictor: The fitted forecaster.
         examples: Windows that it was not fitted to. Of windows that overlap, as those of the validation split, the
             last is scored.
-        baselines: Any of :data:`FORECAST_BASELINES`.
+        baselines: Any of :data:`ALL_BASELINES`; by default all, the regression only if there are future covariates.
         progress: Where to report progress.
 
     Raises:
         SettingError: A baseline is unknown.
     """
-    for name in baselines:
-        if name not in FORECAST_BASELINES:
-            raise SettingError(unknown(name, FORECAST_BASELINES, what="baseline"))
+    for name in baselines or ():
+        if name not in ALL_BASELINES:
+            raise SettingError(unknown(name, ALL_BASELINES, what="baseline"))
     settings, season = predictor.settings, predictor.window_plan.season
     series, levels = examples.series, sorted(settings.levels)
     origins = without_overlap(examples.origins, settings.horizon)
@@ -72,16 +76,25 @@ def backtest(
             f"The forecast of {label} has weight {1 - weight:.2g} for the network and {weight:.2g} for exponential "
             "smoothing (Theta method).",
         )
+    if baselines is None:
+        baselines = ALL_BASELINES if settings.future_covariates else FORECAST_BASELINES
     if settings.past_covariates or settings.future_covariates or settings.static_covariates:
-        notes.append("Only the model reads covariates; the baselines see the values of the series alone.")
-    if baselines:
+        readers = f"the model and {REGRESSION} read" if REGRESSION in baselines else "the model reads"
+        notes.append(f"Only {readers} covariates; other baselines see the values of the series alone.")
+    if REGRESSION in baselines:
+        quantiles = regression_quantiles(
+            series, origins, predictor.covariates, horizon=settings.horizon, season=season, levels=levels
+        )
+        regression = forecast_frame(series, origins, quantiles, levels, REGRESSION).drop(columns="y")
+        forecasts = forecasts.merge(regression, on=["unique_id", "cutoff", "ds"], how="left", validate="1:1")
+    if names := [name for name in baselines if name in FORECAST_BASELINES]:
         baseline_forecasts, baseline_notes = forecast_baselines(
             histories_by_origin(series, origins),
             settings.horizon,
             freq=series.freq,
             season=season,
             levels=levels,
-            names=baselines,
+            names=names,
             progress=progress,
         )
         forecasts = forecasts.merge(baseline_forecasts, on=["unique_id", "cutoff", "ds"], how="left", validate="1:1")
