@@ -15,6 +15,8 @@ def table() -> str:
     lines = ["| recipe | score | lstmkit | baselines, same data and machine | published |", "|---|---|---|---|---|"]
     for path in sorted((ROOT / "results").glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
+        if "recipe" not in result:  # defaults.json, the record of another page
+            continue
         model, *baselines = result["scores"]
         score = next(name for name in model if name != "model")
         measured = ", ".join(f"{row['model']} {row[score]:.3f}" for row in baselines if row[score] is not None)

@@ -139,6 +139,7 @@ def test_type_checking_imports_list_all_jobs():
         "docs/reliability_table.py",
         "docs/forecasters_table.py",
         "docs/thresholds_table.py",
+        "docs/defaults_table.py",
     ],
 )
 def test_generated_tables_match_results(script):

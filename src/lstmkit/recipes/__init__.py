@@ -117,11 +117,20 @@ class Outcome:
 
     def __str__(self) -> str:
         names = [name for name in self.table.columns if name != "model"]
-        best = {n: "high" if n in _HIGHER_IS_BETTER or n.startswith("accuracy, ") else "low" for n in names}
+        best = {name: "high" if higher_is_better(name) else "low" for name in names}
         lines = [f"  {p['name']}: {p['metric']} {p['value']} ({p['source']})" for p in self.recipe.published]
         published = "\npublished:\n" + "\n".join(lines) if lines else ""
         table = format_table(self.table, best)
         return f"{self.recipe.title}\n{table}\ntraining took {self.minutes:.1f} minutes{published}"
+
+
+def higher_is_better(metric: str) -> bool:
+    """Whether higher values of a metric, a column of a protocol's table, are better.
+
+    >>> higher_is_better("accuracy"), higher_is_better("perplexity")
+    (True, False)
+    """
+    return metric in _HIGHER_IS_BETTER or metric.startswith("accuracy, ")
 
 
 def all_recipes() -> list[Recipe]:
