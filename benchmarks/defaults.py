@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -34,7 +33,7 @@ from lstmkit.jobs import job_class
 from lstmkit.jobs.settings import settings_of
 from lstmkit.progress import Progress
 from lstmkit.recipes import Recipe, all_recipes, higher_is_better, protocols, recipe
-from lstmkit.settings import declared
+from lstmkit.settings import declared, seconds_in
 from lstmkit.training import checkpoint
 from lstmkit.training.provenance import provenance
 
@@ -80,8 +79,6 @@ OPTIONS = {"fsdd_george": {"listener": {"run": ""}}}  # a trained transcriber, f
 
 #: Number of models that a protocol trains if it is not one; they share the budget.
 FITS = {"mr": 10, "fsdd_speakers": 6, "nab": 41, "skab": 30, "smap": 54, "read17": 3}
-
-_UNITS = {"s": 1, "min": 60, "h": 3600}
 
 
 @dataclass
@@ -225,12 +222,12 @@ def update(row: dict[str, Any] | None = None) -> dict[str, Any]:
 # ---- runs ------------------------------------------------------------------------------------------------------------
 
 
-def seconds_of(budget: str) -> float:
-    """``"90s"``, ``"5min"`` or ``"1h"`` in seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|min|h)", budget)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{budget!r} is not a time such as 90s, 5min or 1h")
-    return float(match[1]) * _UNITS[match[2]]
+def seconds_of(text: str) -> float:
+    """``"90s"``, ``"5min"`` or ``"1h"`` in seconds, for argparse."""
+    try:
+        return seconds_in(text)
+    except ValueError as err:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {err}") from err
 
 
 def budget_of(name: str, result: dict[str, Any], budget: float) -> str:

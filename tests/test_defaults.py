@@ -153,7 +153,7 @@ def test_the_budget_is_shared_by_the_fits_of_a_protocol(name: str, minutes: floa
 
 def test_times_have_a_unit():
     assert [defaults.seconds_of(text) for text in ("90s", "5min", "1.5h")] == [90, 300, 5400]
-    with pytest.raises(defaults.argparse.ArgumentTypeError, match="'5' is not a time such as 90s, 5min or 1h"):
+    with pytest.raises(defaults.argparse.ArgumentTypeError, match="'5' is not a time such as 90s, 10min or 2h"):
         defaults.seconds_of("5")
 
 
