@@ -50,6 +50,9 @@ def conformal_widths(y: np.ndarray, low: np.ndarray, high: np.ndarray, coverage:
     return widths
 
 
+_WEIGHTS = np.linspace(0, 1, 21)  # of the second model in a combination
+
+
 def combination_weight(y: np.ndarray, first: np.ndarray, second: np.ndarray, independent: np.ndarray) -> float:
     """The weight ``w`` of the second forecast in the combination ``(1 - w) * first + w * second``.
 
@@ -68,17 +71,43 @@ def combination_weight(y: np.ndarray, first: np.ndarray, second: np.ndarray, ind
     >>> combination_weight(y, y + 1, y, np.ones(4, dtype=bool)), combination_weight(y, y, y, np.ones(4, dtype=bool))
     (1.0, 0.5)
     """
-    weights = np.linspace(0, 1, 21)
     known = ~np.isnan(y)
     scored = known.any(axis=1)
-    shifts = [np.where(known, np.abs(y - first - w * (second - first)), 0.0) for w in weights]
+    shifts = [np.where(known, np.abs(y - first - w * (second - first)), 0.0) for w in _WEIGHTS]
     errors = np.stack([e.sum(axis=1) for e in shifts], axis=1)[scored] / known.sum(axis=1, keepdims=True)[scored]
-    loss = errors.mean(axis=0)
+    return _weight_within_one_standard_error(errors, independent[scored])
+
+
+def mixture_weight(targets: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
+    """The weight ``w`` of the second model in the mixture of probabilities ``(1 - w) * first + w * second``.
+
+    The rule is that of :func:`combination_weight`, with the log loss of each example.
+
+    Args:
+        targets: ``(N,)`` true classes.
+        first, second: ``(N, C)`` probabilities.
+
+    Returns:
+        One of 0, 0.05, … 1; one half for a single example.
+
+    >>> sure, wrong = np.array([[0.9, 0.1]] * 4), np.array([[0.1, 0.9]] * 4)
+    >>> mixture_weight(np.zeros(4, dtype=int), wrong, sure), mixture_weight(np.zeros(4, dtype=int), sure, sure)
+    (1.0, 0.5)
+    """
+    rows = np.arange(len(targets))
+    a, b = first[rows, targets], second[rows, targets]
+    losses = np.stack([-np.log(np.maximum(a + w * (b - a), 1e-12)) for w in _WEIGHTS], axis=1)
+    return _weight_within_one_standard_error(losses, np.ones(len(targets), dtype=bool))
+
+
+def _weight_within_one_standard_error(losses: np.ndarray, independent: np.ndarray) -> float:
+    """From losses ``(N, weights)``: of the weights within one standard error of the best, the nearest to one half."""
+    loss = losses.mean(axis=0)
     best = loss.argmin()
-    differences = (errors - errors[:, [best]])[independent[scored]]
+    differences = (losses - losses[:, [best]])[independent]
     if len(differences) < 2:
         return 0.5
-    near = weights[loss <= loss[best] + differences.std(axis=0, ddof=1) / np.sqrt(len(differences))]
+    near = _WEIGHTS[loss <= loss[best] + differences.std(axis=0, ddof=1) / np.sqrt(len(differences))]
     return round(float(near[np.abs(near - 0.5).argmin()]), 2)
 
 

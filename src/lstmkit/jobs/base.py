@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -280,7 +281,7 @@ class Job(JobSettings, ABC, Generic[P]):
             )
         parts = self.split(examples, held_out)
         self._predictor = self.prepare(parts.train)
-        self._predictor.model = predictor.model
+        self._predictor.model = copy.deepcopy(predictor.model)
         self.calibrate(parts.valid)  # keeps the validation split for the baselines
         self._predictor = predictor
         return self
@@ -365,10 +366,10 @@ class Job(JobSettings, ABC, Generic[P]):
             scores.after_epoch(rows, model)
 
     def _validate(self, examples: Any, model: Model) -> Evaluation:
-        """Scores of a network in training, beside those of the baselines; nothing is shown meanwhile."""
+        """Scores of a copy of a network in training, beside those of the baselines; nothing is shown meanwhile."""
         progress, self.progress = self.progress, Progress()
         try:
-            self.predictor.set_members([model])
+            self.predictor.set_members([copy.deepcopy(model)])
             self.calibrate(examples)
             return self.evaluate_examples(examples, self.progress)
         finally:
