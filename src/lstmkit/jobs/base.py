@@ -30,11 +30,12 @@ from lstmkit.jobs.validation_scores import ValidationScores
 from lstmkit.look.traces import ExampleSequence
 from lstmkit.models.base import Model
 from lstmkit.plots.training import training_curve
-from lstmkit.progress import Progress, default_progress
+from lstmkit.progress import Progress, default_progress, seconds_in
 from lstmkit.report import Section, write_report
 from lstmkit.training.optimization import TrainSettings
+from lstmkit.training.random_state import seeded
 from lstmkit.training.run_folder import RunFolder
-from lstmkit.training.train import History, seeded, train
+from lstmkit.training.train import History, train
 from lstmkit.version import __version__
 
 P = TypeVar("P", bound=Predictor[Any])
@@ -350,7 +351,7 @@ class Job(JobSettings, ABC, Generic[P]):
 
     def _train_settings(self, device: torch.device, seed: int) -> TrainSettings:
         shared = {name: getattr(self, name) for name in TrainSettings.__dataclass_fields__ if hasattr(self, name)}
-        budget = settings.seconds_in(self.budget) / self.ensemble_size
+        budget = seconds_in(self.budget) / self.ensemble_size
         return TrainSettings(**{**shared, "seed": seed, "device": device, "budget": budget})
 
     def _after_epoch(

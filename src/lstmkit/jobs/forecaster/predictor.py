@@ -48,7 +48,7 @@ from lstmkit.modules.linear_experts import LinearExperts
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress
 from lstmkit.training.predict import predict
-from lstmkit.training.train import seeded
+from lstmkit.training.random_state import seeded
 
 MAX_CALIBRATION_WINDOWS = 300  #: The recursive method samples many paths per window, so it calibrates on fewer.
 
