@@ -123,10 +123,12 @@ def electricity(folder: Path, name: str) -> Task:
 
 def weekly(folder: Path, name: str) -> Task:
     electric = _electricity(folder)
-    pollution = pd.read_csv(folder / "classic_series" / "pollution.csv.gz").interpolate(limit_direction="both")
+    columns = ["TEMP", "PRES", "DEWP"]
+    pollution = pd.read_csv(folder / "classic_series" / "pollution.csv.gz", usecols=columns)
+    pollution = pollution.interpolate(limit_direction="both")
     values = [_means(electric[column], 336) for column in ("demand", "temperature")]
     values += [_means(_last_column(folder, f"daily-{kind}-temperatures.csv"), 7) for kind in ("min", "max")]
-    values += [_means(pollution[column], 168) for column in ("TEMP", "PRES", "DEWP")]
+    values += [_means(pollution[column], 168) for column in columns]
     return _task(name, values, 13, 52, "W-SUN")
 
 
