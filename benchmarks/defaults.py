@@ -31,9 +31,9 @@ import pandas as pd
 from lstmkit.data import catalog
 from lstmkit.jobs import job_class
 from lstmkit.jobs.settings import settings_of
-from lstmkit.progress import Progress
+from lstmkit.progress import Progress, seconds_in
 from lstmkit.recipes import Recipe, all_recipes, higher_is_better, protocols, recipe
-from lstmkit.settings import declared, seconds_in
+from lstmkit.settings import declared
 from lstmkit.training import checkpoint
 from lstmkit.training.provenance import provenance
 

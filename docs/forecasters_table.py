@@ -1,4 +1,4 @@
-"""Write the tables of docs/forecasting.md from results/defaults/forecasters.json. With --check, only compare them."""
+"""Write the tables of docs/forecasting.md and of decision 30 from results/defaults. With --check, only compare them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from marked import fill
 
 ROOT = Path(__file__).parent.parent
 RECORD = ROOT / "results" / "defaults" / "forecasters.json"
+CHOICES = ROOT / "results" / "defaults" / "forecaster_choices.json"
 
 
 def owa(record: dict[str, Any]) -> str:
@@ -39,10 +40,52 @@ def of_lstmkit(record: dict[str, Any]) -> str:
             ets = by_set[name, "AutoETS"]["seconds"]
             numbers = f"{row['percent']:.2f} | {row['MASE']:.3f} | {coverage} | {row['seconds']:.0f} | {ets:.0f}"
             lines.append(f"| {name.replace('_', ', ')} | {numbers} |")
-    about = (
+    return "\n".join(lines) + f"\n\n{_measured(record)}"
+
+
+def _measured(record: dict[str, Any]) -> str:
+    return (
         f"Measured {record['date']}, one thread: {record['cpu']}, Python {record['python']}, torch {record['torch']}, "
+        f"lstmkit {record['lstmkit']}."
     )
-    return "\n".join(lines) + f"\n\n{about}lstmkit {record['lstmkit']}."
+
+
+def combinations(record: dict[str, Any]) -> str:
+    """MASE of network, smoothing and their combinations on each development set."""
+    lines = [
+        "| set | series × origins | network | smoothing | one half | chosen (weight) | best in hindsight |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in record["rows"]:
+        if row["settings"] == {}:
+            scores = " | ".join(f"{row[name]:.3f}" for name in ("network", "smoothing", "half"))
+            chosen = f"**{row['MASE']:.3f}** ({row['weight']:.2f}) | {row['hindsight']:.3f}"
+            lines.append(f"| {_name(row)} | {row['series']} × {row['origins']} | {scores} | {chosen} |")
+    return "\n".join(lines) + f"\n\n{_measured(record)}"
+
+
+def intervals(record: dict[str, Any]) -> str:
+    """Coverage and CRPS of each development set, with the network's own widths and with usual ones beside them."""
+    before = {row["set"]: row for row in record["rows"] if row["settings"] == {"usual_width_weight": 0}}
+    lines = [
+        "| set | CRPS, network alone | CRPS, combined | coverage, network alone | coverage, combined |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    ratios = []
+    for row in record["rows"]:
+        if row["settings"] == {} and row["set"] in before:
+            pair = (before[row["set"]], row)
+            ratios.append(row["CRPS"] / pair[0]["CRPS"])
+            best = min(round(r["CRPS"], 3) for r in pair)
+            crps = " | ".join(_bold(r["CRPS"], best) for r in pair)
+            coverage = " | ".join(" / ".join(f"{r[f'coverage-{level}']:.0f}" for level in (50, 80, 95)) for r in pair)
+            lines.append(f"| {_name(row)} | {crps} | {coverage} |")
+    mean = f"The mean ratio of CRPS, combined to network alone, is {sum(ratios) / len(ratios):.3f}."
+    return "\n".join(lines) + f"\n\n{mean}"
+
+
+def _name(row: dict[str, Any]) -> str:
+    return row["set"].replace("_", " ").replace("m3", "M3").replace("m4", "M4")
 
 
 def _bold(value: float, best: float) -> str:
@@ -55,3 +98,7 @@ if __name__ == "__main__":
     page = ROOT / "docs" / "forecasting.md"
     fill(page, "owa", owa(content), "results/defaults/forecasters.json")
     fill(page, "defaults", of_lstmkit(content), "results/defaults/forecasters.json")
+    choices = json.loads(CHOICES.read_text(encoding="utf-8"))
+    decision = ROOT / "docs" / "decisions" / "0030-defaults.md"
+    fill(decision, "combinations", combinations(choices), "results/defaults/forecaster_choices.json")
+    fill(decision, "intervals", intervals(choices), "results/defaults/forecaster_choices.json")

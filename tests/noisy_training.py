@@ -27,7 +27,8 @@ from lstmkit.modules.trunk import build_trunk
 from lstmkit.ops.cpu.kernels import extension
 from lstmkit.progress import Progress
 from lstmkit.training.optimization import TrainSettings
-from lstmkit.training.train import History, seeded, train
+from lstmkit.training.random_state import seeded
+from lstmkit.training.train import History, train
 
 torch.set_num_threads(1)
 

@@ -1,4 +1,4 @@
-"""Exponential smoothing beside the network: the Theta method, and the weight of two forecasts in their combination."""
+"""Exponential smoothing beside the network: the Theta method, the weight of two forecasts, interval widths."""
 
 from __future__ import annotations
 
@@ -114,6 +114,18 @@ def test_the_better_forecast_gets_the_weight_if_the_difference_is_certain():
     assert combination_weight(y, far, close, everything) >= 0.9
 
 
+def test_the_better_quantiles_get_the_weight():
+    """Both forecasts have the right median; the quantiles of the first are too narrow by a factor of four."""
+    rng, levels = np.random.default_rng(0), (0.1, 0.5, 0.9)
+    y, exact = rng.standard_normal((400, 2)), np.tile([-1.2816, 0, 1.2816], (400, 2, 1))
+    everything = np.ones(400, dtype=bool)
+    assert combination_weight(y, exact / 4, exact, everything, levels) >= 0.85
+    assert combination_weight(y, exact, exact / 4, everything, levels) <= 0.15
+    medians = y + 1, y - 0.5
+    as_quantiles = [m[..., None] for m in medians]
+    assert combination_weight(y, *medians, everything) == combination_weight(y, *as_quantiles, everything, (0.5,))
+
+
 # ---- in the forecaster -----------------------------------------------------------------------------------------------
 
 
@@ -150,3 +162,45 @@ def test_without_validation_or_with_sampled_paths_the_network_is_alone():
     series = walks(2, 80, season=6)
     assert fitted(series, valid_fraction=0).predictor.smoothing_weight == 0
     assert fitted(series, method="recursive", num_samples=5).predictor.smoothing_weight == 0
+
+
+# ---- widths of the intervals -----------------------------------------------------------------------------------------
+
+
+def test_usual_widths_are_proportional_to_seasonal_differences():
+    """With weight 1 the widths of two series differ by the factor of their mean absolute seasonal differences."""
+    series = np.random.default_rng(0).standard_normal((2, 80)) * [[1.0], [30.0]]
+    series[1] += np.arange(80) * 20  # a trend makes the deviation of a window larger than its seasonal differences say
+    job = fitted(series, usual_width_weight=1)
+    forecasts = job.predict(long(series))
+    recent = series[:, -48:]
+    unit = np.abs(recent[:, 6:] - recent[:, :-6]).mean(axis=1)
+    for level in (50, 80, 95):
+        widths = forecasts[f"forecast-hi-{level}"] - forecasts[f"forecast-lo-{level}"]
+        first, second = widths.to_numpy().reshape(2, 4) / unit[:, None]
+        np.testing.assert_allclose(second, first, rtol=1e-5)
+
+
+def test_usual_widths_do_not_move_the_forecast():
+    series = walks(3, 80, season=6)
+    medians = [fitted(series, usual_width_weight=w).predict(long(series))["forecast"] for w in (0, 0.5, 1)]
+    np.testing.assert_allclose(medians[1], medians[0])
+    np.testing.assert_allclose(medians[2], medians[0])
+
+
+def test_a_saved_model_keeps_the_usual_widths(tmp_path):
+    series = walks(2, 80, season=6)
+    job = fitted(series, usual_width_weight=0.5)
+    job.save(tmp_path / "model")
+    pd.testing.assert_frame_equal(load(tmp_path / "model").predict(long(series)), job.predict(long(series)))
+    state = job.predictor.state()
+    for damage in ({"usual_width_weight": 2}, {"usual_offsets": [[NAN] * 7] * 4}, {"usual_offsets": [1.0]}):
+        with pytest.raises(ValueError):
+            type(job.predictor).from_state(job.snapshot(), {**state, **damage})
+
+
+def test_the_network_alone_sets_the_widths_without_validation_or_of_sampled_paths():
+    series = walks(2, 80, season=6)
+    for options in ({"valid_fraction": 0}, {"method": "recursive", "num_samples": 5}, {"usual_width_weight": 0}):
+        intervals = fitted(series, **options).predictor.intervals
+        assert intervals is None or intervals.usual_offsets is None

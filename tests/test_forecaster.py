@@ -24,6 +24,7 @@ from lstmkit.data.series.time_split import (
     validation_windows,
 )
 from lstmkit.errors import DataError, SettingError, UserError
+from lstmkit.jobs.forecaster.intervals import IntervalCalibration
 from lstmkit.jobs.forecaster.job import Forecaster
 from lstmkit.models.base import Ensemble
 from lstmkit.modules.heads import DistributionHead
@@ -288,7 +289,8 @@ def test_intervals_are_nested(fitted_forecasters, data: list[list[float]], last:
 def fitted_forecasters() -> list[Forecaster]:
     """Both methods; the third forecaster has interval widths that would invert the intervals."""
     forecasters = [tiny().fit(two_series()), tiny(method="recursive").fit(two_series()), tiny().fit(two_series())]
-    forecasters[2].predictor.interval_widths = np.array([[3.0, -5.0, 1.0], [-9.0, -9.0, -9.0], [0.0, 7.0, -1.0]])
+    widths = np.array([[3.0, -5.0, 1.0], [-9.0, -9.0, -9.0], [0.0, 7.0, -1.0]])
+    forecasters[2].predictor.intervals = IntervalCalibration(widths)
     return forecasters
 
 
@@ -776,7 +778,7 @@ def test_calibration_widens_each_interval_by_its_width():
     fitted = tiny(centering="none", scaling="none", valid_fraction=0.0).fit(two_series())
     uncalibrated = fitted.predict(two_series())
     widths = np.array([[0.1, 0.2, 0.3], [1.0, 2.0, 3.0], [10.0, 20.0, 30.0]])
-    fitted.predictor.interval_widths = widths
+    fitted.predictor.intervals = IntervalCalibration(widths)
     calibrated = fitted.predict(two_series())
     for k, level in enumerate((50, 80, 95)):
         by_step = np.tile(widths[:, k], 2)

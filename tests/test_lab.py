@@ -262,7 +262,7 @@ def test_errors_are_counted():
 
 
 def test_networks_are_reproducible():
-    from lstmkit.training.train import seeded
+    from lstmkit.training.random_state import seeded
 
     with seeded(1):
         first = build(TINY, TemporalOrder(20), "GRU")

@@ -32,8 +32,9 @@ from lstmkit.progress import Progress, Task, TerminalProgress
 from lstmkit.training import checkpoint
 from lstmkit.training.optimization import TrainSettings, learning_rate
 from lstmkit.training.predict import predict
+from lstmkit.training.random_state import seeded
 from lstmkit.training.run_folder import RunFolder
-from lstmkit.training.train import History, mean_loss, seeded, train
+from lstmkit.training.train import History, mean_loss, train
 from noisy_training import CPU, PER_EPOCH, PLAIN, Sums, fit_noisy, interrupt
 
 torch.set_num_threads(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -122,6 +123,22 @@ def duration(seconds: float) -> str:
     """
     hours, minutes = divmod(math.ceil(seconds / 60), 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def seconds_in(text: str) -> float:
+    """The seconds in a text such as ``90s``, ``10min`` or ``1.5h``; 0 for an empty text.
+
+    Raises:
+        ValueError: It is none, or no time at all.
+
+    >>> seconds_in("90s"), seconds_in("10min"), seconds_in("")
+    (90.0, 600.0, 0.0)
+    """
+    found = re.fullmatch(r"(\d+\.?\d*)\s*(s|min|h)", text.strip())
+    seconds = float(found[1]) * {"s": 1, "min": 60, "h": 3600}[found[2]] if found else 0.0
+    if text and not 0 < seconds < math.inf:
+        raise ValueError("a time such as 90s, 10min or 2h")
+    return seconds
 
 
 def default_progress() -> Progress:

@@ -7,7 +7,6 @@ import difflib
 import functools
 import math
 import numbers
-import re
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -241,22 +240,6 @@ def checked(cls: type, name: str, value: Any) -> Any:
         if rules["high"] is not None and not element <= rules["high"]:
             raise SettingError(f"{name} must be at most {rules['high']}, got {element}")
     return value if _same(value, converted) else converted
-
-
-def seconds_in(text: str) -> float:
-    """The seconds in a text such as ``90s``, ``10min`` or ``1.5h``; 0 for an empty text.
-
-    Raises:
-        ValueError: It is none, or no time at all.
-
-    >>> seconds_in("90s"), seconds_in("10min"), seconds_in("")
-    (90.0, 600.0, 0.0)
-    """
-    found = re.fullmatch(r"(\d+\.?\d*)\s*(s|min|h)", text.strip())
-    seconds = float(found[1]) * {"s": 1, "min": 60, "h": 3600}[found[2]] if found else 0.0
-    if text and not 0 < seconds < math.inf:
-        raise ValueError("a time such as 90s, 10min or 2h")
-    return seconds
 
 
 def parse(cls: type, name: str, text: str) -> Any:

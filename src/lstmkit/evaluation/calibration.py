@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,16 +50,27 @@ def conformal_widths(y: np.ndarray, low: np.ndarray, high: np.ndarray, coverage:
     return widths
 
 
-def combination_weight(y: np.ndarray, first: np.ndarray, second: np.ndarray, independent: np.ndarray) -> float:
+_WEIGHTS = np.linspace(0, 1, 21)  # of the second model in a combination
+
+
+def combination_weight(
+    y: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    independent: np.ndarray,
+    quantile_levels: Sequence[float] | None = None,
+) -> float:
     """The weight ``w`` of the second forecast in the combination ``(1 - w) * first + w * second``.
 
-    Of the weights whose mean absolute error is within one standard error of the smallest, the one nearest to equal
-    weights: the one-standard-error rule (Breiman et al. 1984), since equal weights are hard to beat (Clemen 1989).
+    Of the weights whose mean loss is within one standard error of the smallest, the one nearest to equal weights: the
+    one-standard-error rule (Breiman et al. 1984), since equal weights are hard to beat (Clemen 1989).
 
     Args:
         y: ``(N, H)`` true values; NaN if unknown.
-        first, second: ``(N, H)`` forecasts.
+        first, second: ``(N, H)`` forecasts; ``(N, H, Q)`` if they are quantiles.
         independent: ``(N,)`` true for windows that do not overlap: the standard error is over these.
+        quantile_levels: The ``Q`` levels of quantiles, in (0, 1): the loss is then the mean pinball loss, else the
+            absolute error.
 
     Returns:
         One of 0, 0.05, … 1; one half for a single independent window.
@@ -68,17 +79,50 @@ def combination_weight(y: np.ndarray, first: np.ndarray, second: np.ndarray, ind
     >>> combination_weight(y, y + 1, y, np.ones(4, dtype=bool)), combination_weight(y, y, y, np.ones(4, dtype=bool))
     (1.0, 0.5)
     """
-    weights = np.linspace(0, 1, 21)
+    if quantile_levels is None:  # the absolute error is twice the pinball loss of the median
+        first, second, quantile_levels = first[..., None], second[..., None], (0.5,)
+    levels = np.asarray(quantile_levels)
     known = ~np.isnan(y)
     scored = known.any(axis=1)
-    shifts = [np.where(known, np.abs(y - first - w * (second - first)), 0.0) for w in weights]
-    errors = np.stack([e.sum(axis=1) for e in shifts], axis=1)[scored] / known.sum(axis=1, keepdims=True)[scored]
-    loss = errors.mean(axis=0)
+    y, first, second, known = y[scored], first[scored], second[scored], known[scored]
+    errors = np.zeros((len(y), len(_WEIGHTS)))
+    for i, weight in enumerate(_WEIGHTS):
+        over = y[..., None] - first - weight * (second - first)
+        losses = np.where(known, np.maximum(levels * over, (levels - 1) * over).mean(axis=-1), 0.0)
+        errors[:, i] = losses.sum(axis=1) / known.sum(axis=1)
+    return _weight_within_one_standard_error(errors, independent[scored])
+
+
+def mixture_weight(targets: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
+    """The weight ``w`` of the second model in the mixture of probabilities ``(1 - w) * first + w * second``.
+
+    The rule is that of :func:`combination_weight`, with the log loss of each example.
+
+    Args:
+        targets: ``(N,)`` true classes.
+        first, second: ``(N, C)`` probabilities.
+
+    Returns:
+        One of 0, 0.05, … 1; one half for a single example.
+
+    >>> sure, wrong = np.array([[0.9, 0.1]] * 4), np.array([[0.1, 0.9]] * 4)
+    >>> mixture_weight(np.zeros(4, dtype=int), wrong, sure), mixture_weight(np.zeros(4, dtype=int), sure, sure)
+    (1.0, 0.5)
+    """
+    rows = np.arange(len(targets))
+    a, b = first[rows, targets], second[rows, targets]
+    losses = np.stack([-np.log(np.maximum(a + w * (b - a), 1e-12)) for w in _WEIGHTS], axis=1)
+    return _weight_within_one_standard_error(losses, np.ones(len(targets), dtype=bool))
+
+
+def _weight_within_one_standard_error(losses: np.ndarray, independent: np.ndarray) -> float:
+    """From losses ``(N, weights)``: of the weights within one standard error of the best, the nearest to one half."""
+    loss = losses.mean(axis=0)
     best = loss.argmin()
-    differences = (errors - errors[:, [best]])[independent[scored]]
+    differences = (losses - losses[:, [best]])[independent]
     if len(differences) < 2:
         return 0.5
-    near = weights[loss <= loss[best] + differences.std(axis=0, ddof=1) / np.sqrt(len(differences))]
+    near = _WEIGHTS[loss <= loss[best] + differences.std(axis=0, ddof=1) / np.sqrt(len(differences))]
     return round(float(near[np.abs(near - 0.5).argmin()]), 2)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -29,11 +30,12 @@ from lstmkit.jobs.validation_scores import ValidationScores
 from lstmkit.look.traces import ExampleSequence
 from lstmkit.models.base import Model
 from lstmkit.plots.training import training_curve
-from lstmkit.progress import Progress, default_progress
+from lstmkit.progress import Progress, default_progress, seconds_in
 from lstmkit.report import Section, write_report
 from lstmkit.training.optimization import TrainSettings
+from lstmkit.training.random_state import seeded
 from lstmkit.training.run_folder import RunFolder
-from lstmkit.training.train import History, seeded, train
+from lstmkit.training.train import History, train
 from lstmkit.version import __version__
 
 P = TypeVar("P", bound=Predictor[Any])
@@ -280,7 +282,7 @@ class Job(JobSettings, ABC, Generic[P]):
             )
         parts = self.split(examples, held_out)
         self._predictor = self.prepare(parts.train)
-        self._predictor.model = predictor.model
+        self._predictor.model = copy.deepcopy(predictor.model)
         self.calibrate(parts.valid)  # keeps the validation split for the baselines
         self._predictor = predictor
         return self
@@ -349,7 +351,7 @@ class Job(JobSettings, ABC, Generic[P]):
 
     def _train_settings(self, device: torch.device, seed: int) -> TrainSettings:
         shared = {name: getattr(self, name) for name in TrainSettings.__dataclass_fields__ if hasattr(self, name)}
-        budget = settings.seconds_in(self.budget) / self.ensemble_size
+        budget = seconds_in(self.budget) / self.ensemble_size
         return TrainSettings(**{**shared, "seed": seed, "device": device, "budget": budget})
 
     def _after_epoch(
@@ -365,10 +367,10 @@ class Job(JobSettings, ABC, Generic[P]):
             scores.after_epoch(rows, model)
 
     def _validate(self, examples: Any, model: Model) -> Evaluation:
-        """Scores of a network in training, beside those of the baselines; nothing is shown meanwhile."""
+        """Scores of a copy of a network in training, beside those of the baselines; nothing is shown meanwhile."""
         progress, self.progress = self.progress, Progress()
         try:
-            self.predictor.set_members([model])
+            self.predictor.set_members([copy.deepcopy(model)])
             self.calibrate(examples)
             return self.evaluate_examples(examples, self.progress)
         finally:

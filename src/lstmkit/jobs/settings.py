@@ -7,7 +7,8 @@ import importlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from lstmkit.settings import Settings, renamed, seconds_in, setting, settings_class
+from lstmkit.progress import seconds_in
+from lstmkit.settings import Settings, renamed, setting, settings_class
 
 
 @settings_class

@@ -10,7 +10,7 @@ from lstmkit.errors import UserError
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.models.base import Model
 from lstmkit.report import number
-from lstmkit.training.train import seeded
+from lstmkit.training.random_state import seeded
 
 FIRST_AFTER = 10.0  #: Seconds of training before the first scores: shorter trainings end before these would help.
 MAX_SHARE = 0.1  #: Largest share of the training time that all scores after the first may take.

@@ -18,7 +18,7 @@ from lstmkit.look.gradient_flow import gradient_flow
 from lstmkit.models.sequence import SequenceModel
 from lstmkit.plots.style import MARKERS, SMALL, legend, line_style, new_figure, style_axes
 from lstmkit.progress import Progress
-from lstmkit.training.train import seeded
+from lstmkit.training.random_state import seeded
 
 _N_SEQUENCES = 32  # sequences over which a gradient is averaged
 _MIN_GRADIENT = 1e-12  # smallest norm that is drawn

@@ -26,7 +26,8 @@ from lstmkit.plots.style import BLUE, GRAY, MARKERS, SMALL, legend, line_style, 
 from lstmkit.progress import Progress
 from lstmkit.settings import unknown
 from lstmkit.training.optimization import TrainSettings
-from lstmkit.training.train import mean_loss, seeded, train
+from lstmkit.training.random_state import seeded
+from lstmkit.training.train import mean_loss, train
 
 _AXES = ("kind", "layers", "directions", "share")
 _X_COLUMNS = ("layers", "directions", "fraction of data")  # of the table, in the order of preference for the x axis

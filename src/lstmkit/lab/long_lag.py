@@ -24,7 +24,8 @@ from lstmkit.plots.style import BLUE, GRAY, MARKERS, SMALL, legend, line_style, 
 from lstmkit.progress import Progress
 from lstmkit.settings import unknown
 from lstmkit.training.optimization import TrainSettings
-from lstmkit.training.train import seeded, train
+from lstmkit.training.random_state import seeded
+from lstmkit.training.train import train
 
 SOLVED = "solved"
 _TEST_SEED = 2**31  # different from all seeds of training and checks

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 @dataclass(frozen=True)
@@ -67,22 +66,3 @@ def learning_rate(settings: TrainSettings, step: int, total: int) -> float:
     if settings.lr_schedule == "cosine":
         return settings.lr * (1 + math.cos(math.pi * fraction)) / 2
     return settings.lr * (1 - fraction) if settings.lr_schedule == "linear" else settings.lr
-
-
-def online_sgd(model: nn.Module, lr: float, clip: float) -> Callable[[Tensor], None]:
-    """A function that makes one SGD step for a loss, for online learning.
-
-    Args:
-        model: The model to update.
-        lr: Learning rate.
-        clip: Maximum norm of the gradient.
-    """
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-
-    def step(loss: Tensor) -> None:
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), clip)
-        optimizer.step()
-
-    return step

@@ -17,7 +17,7 @@ from filelock import FileLock, SoftFileLock, Timeout
 from typing_extensions import Self
 
 from lstmkit.errors import ModelFileError, SettingError, UserError, one_line
-from lstmkit.settings import seconds_in
+from lstmkit.progress import seconds_in
 from lstmkit.training import checkpoint
 
 T = TypeVar("T")

@@ -21,6 +21,7 @@ from lstmkit.models.base import Model, map_state
 from lstmkit.progress import Progress, Task, duration
 from lstmkit.training import checkpoint
 from lstmkit.training.optimization import TrainSettings, learning_rate, optimizer_for
+from lstmkit.training.random_state import random_state, set_random_state
 
 _ESTIMATED_AT = 15  # training step after which the time of a training is estimated; the first steps are slower
 _SHORT = 10.0  # seconds of a training that are not worth an estimate
@@ -329,7 +330,7 @@ class _TrainingState:
         tensors |= {f"best.{name}": t for name, t in (self.best or {}).items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": t for name, t in moments.items()}
-        tensors |= {f"random.{name}": t for name, t in _random_state(self.settings.device).items()}
+        tensors |= {f"random.{name}": t for name, t in random_state(self.settings.device).items()}
         note = {"epoch": self.epoch, "rows": self.history.rows, "best_epoch": self.history.best_epoch}
         checkpoint.write_tensors(path, tensors, note)
 
@@ -358,13 +359,32 @@ class _TrainingState:
         for i, moments in optimizer["state"].items():  # fused steps need the memory format of the weights
             optimizer["state"][i] = {name: _in_memory_format_of(t, weights[i]) for name, t in moments.items()}
         self.optimizer.load_state_dict(optimizer)
-        _set_random_state(parts["random"], self.settings.device)
+        set_random_state(parts["random"], self.settings.device)
         self.epoch, rows, best_epoch = note["epoch"], note["rows"], note["best_epoch"]
         self.history = History(rows=rows)
         if best_epoch > 0:
             self.history.best_epoch = best_epoch
             self.history.best_loss = rows[best_epoch - 1].get("valid_loss", -math.inf)
             self.best = parts["best"]
+
+
+def online_sgd(model: nn.Module, lr: float, clip: float) -> Callable[[Tensor], None]:
+    """A function that makes one SGD step for a loss, for online learning.
+
+    Args:
+        model: The model to update.
+        lr: Learning rate.
+        clip: Maximum norm of the gradient.
+    """
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+
+    def step(loss: Tensor) -> None:
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+
+    return step
 
 
 @torch.no_grad()
@@ -380,29 +400,8 @@ def mean_loss(model: Model, loader: Batches, settings: TrainSettings) -> float:
     return total / count if count else math.nan
 
 
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Context with torch's random generators seeded; afterwards their previous state is restored."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count()), device_type="cuda"):
-        torch.manual_seed(seed)
-        yield
-
-
 def _precision(settings: TrainSettings) -> AbstractContextManager[Any]:
     return torch.autocast(settings.device.type, torch.bfloat16, enabled=settings.precision == "bf16")
-
-
-def _random_state(device: torch.device) -> dict[str, Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
-
-
-def _set_random_state(states: dict[str, Tensor], device: torch.device) -> None:
-    torch.set_rng_state(states["cpu"])
-    if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def _in_memory_format_of(t: Tensor, like: Tensor) -> Tensor:

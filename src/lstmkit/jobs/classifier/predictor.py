@@ -20,6 +20,7 @@ from lstmkit.frontends.base import FrontEnd
 from lstmkit.frontends.standardized import StandardizedFrontEnd
 from lstmkit.frontends.text import TextFrontEnd
 from lstmkit.frontends.video import VideoFrontEnd
+from lstmkit.jobs.classifier.ngrams import NgramMixture
 from lstmkit.jobs.classifier.settings import ClassifierSettings
 from lstmkit.jobs.predictor import Predictor
 from lstmkit.models.base import Model
@@ -57,6 +58,7 @@ class ClassifierPredictor(Predictor[ClassifierSettings]):
         class_counts: ``(C,)`` training examples per class.
         num_examples: Training examples.
         scaling: Calibrates the probabilities.
+        ngrams: Logistic regression that is mixed into the probabilities of texts; ``None`` for none.
     """
 
     def __init__(
@@ -68,12 +70,14 @@ class ClassifierPredictor(Predictor[ClassifierSettings]):
         num_examples: int,
         class_values: np.ndarray,
         scaling: calibration.TemperatureScaling | None = None,
+        ngrams: NgramMixture | None = None,
     ) -> None:
         super().__init__(settings)
         self.front_end = front_end
         self.classes, self.class_values = tuple(classes), class_values
         self.class_counts, self.num_examples = class_counts, num_examples
         self.scaling = scaling or calibration.TemperatureScaling()
+        self.ngrams = ngrams
 
     # ---- the network ---------------------------------------------------------------------------------------------
 
@@ -92,7 +96,7 @@ class ClassifierPredictor(Predictor[ClassifierSettings]):
         pool = build_pool(settings.pooling, trunk.output_size, 1 + settings.bidirectional)
         weights = self.balanced_class_weights() if settings.class_weight == "balanced" else None
         head = ClassificationHead(trunk.output_size, len(self.classes), self.multi_label, weights, settings.dropout)
-        return SequenceClassifier(encoder, trunk, pool, head)
+        return SequenceClassifier(encoder, trunk, pool, head, self.ngrams and self.ngrams.build(len(self.classes)))
 
     def balanced_class_weights(self) -> list[float]:
         """``C`` weights, inversely proportional to class frequency; of a label its negatives per positive."""
@@ -160,10 +164,20 @@ class ClassifierPredictor(Predictor[ClassifierSettings]):
         """``(N, C)``: calibrated probabilities of encoded examples."""
         return self.probabilities(encoded).calibrated
 
-    def calibrate(self, valid: LabeledExamples, progress: Progress) -> None:
-        """Fit the temperature to validation examples (Guo et al. 2017)."""
-        logits = self.logits(self.front_end.encode(valid.inputs), progress)
-        self.scaling = calibration.fit_temperature(logits, self.targets(valid))
+    def calibrate(self, valid: LabeledExamples | None, progress: Progress) -> None:
+        """Fit the weight of n-grams and the temperature (Guo et al. 2017) to validation examples, if there are any."""
+        if valid is None:
+            if self.ngrams is not None:
+                self.ngrams.attach(self.model, max(0.0, self.settings.ngram_weight))
+            return
+        encoded, targets = self.front_end.encode(valid.inputs), self.targets(valid)
+        if self.ngrams is not None:
+            self.ngrams.detach(self.model)
+            network = calibration.probabilities(self.logits(encoded, progress), multi_label=False)
+            share = self.ngrams.choose(network, encoded, targets)
+            weight = self.settings.ngram_weight
+            self.ngrams.attach(self.model, share if weight < 0 else weight)
+        self.scaling = calibration.fit_temperature(self.logits(encoded, progress), targets)
 
     def to_labels(self, probabilities: np.ndarray) -> Labels:
         """The predicted labels of one example, from its probabilities ``(C,)``."""
@@ -199,6 +213,7 @@ class ClassifierPredictor(Predictor[ClassifierSettings]):
             "classes": self.class_values.tolist(),
             "counts": [*self.class_counts.tolist(), self.num_examples],
             **self.scaling.state(),
+            **({"ngrams": self.ngrams.state()} if self.ngrams is not None and self.ngrams.share else {}),
             "reads": self.front_end.kind,
             "front": self.front_end.state(),
         }
@@ -219,7 +234,8 @@ class ClassifierPredictor(Predictor[ClassifierSettings]):
         front_end = build_front_end(settings, kind)
         front_end.load_state(state["front"])
         scaling = calibration.TemperatureScaling.from_state(state)
-        return cls(settings, front_end, classes, counts[:-1], int(counts[-1]), np.array(values), scaling)
+        ngrams = NgramMixture.from_state(state["ngrams"]) if "ngrams" in state else None
+        return cls(settings, front_end, classes, counts[:-1], int(counts[-1]), np.array(values), scaling, ngrams)
 
 
 def label_text(value: Any) -> str:

@@ -114,6 +114,14 @@ class ClassifierSettings(TextSettings):
     word_dropout: float = setting(
         "dropout probability of whole vocabulary entries per batch (embedding dropout)", default=0.1, low=0, high=0.95
     )
+    ngram_weight: float = setting(
+        "weight of logistic regression on tokens and token pairs in the probabilities of texts, the rest is the "
+        "network's; -1 = chosen on the validation split, or 0 without one; one label per example only",
+        default=-1.0,
+        group="text",
+        low=-1,
+        high=0.95,
+    )
     class_weight: str = setting(
         "class weights in the loss: none, or inversely proportional to class frequency (balanced)",
         default="none",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,12 +33,14 @@ from lstmkit.data.series.time_split import (
     plan_windows,
     seasonal_change,
 )
-from lstmkit.evaluation.calibration import combination_weight, conformal_widths
+from lstmkit.evaluation.calibration import combination_weight
 from lstmkit.evaluation.forecast_metrics import quantile_columns
 from lstmkit.jobs.forecaster.exponential_smoothing import steps_to_smooth, theta_forecasts
 from lstmkit.jobs.forecaster.generation import sample_paths
+from lstmkit.jobs.forecaster.intervals import IntervalCalibration
 from lstmkit.jobs.forecaster.reading import read_forecast_series
 from lstmkit.jobs.forecaster.settings import ForecasterSettings
+from lstmkit.jobs.forecaster.window_forecast import WindowForecast
 from lstmkit.jobs.predictor import Predictor
 from lstmkit.models.base import Model
 from lstmkit.models.sequence import SequenceModel
@@ -48,7 +50,7 @@ from lstmkit.modules.linear_experts import LinearExperts
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress
 from lstmkit.training.predict import predict
-from lstmkit.training.train import seeded
+from lstmkit.training.random_state import seeded
 
 MAX_CALIBRATION_WINDOWS = 300  #: The recursive method samples many paths per window, so it calibrates on fewer.
 
@@ -59,31 +61,6 @@ MAX_HISTORY_VALUES = 100_000  #: Of all series together, unless a window and two
 _SCALER_NAMES = {"seasonal_naive": "season", "seasonal_difference": "difference"}
 
 
-class WindowForecast(NamedTuple):
-    """The forecast of one window in scaled units: quantiles ``(H, Q)``, and what turns them back into values.
-
-    Attributes:
-        quantiles: ``(H, Q)`` quantiles, ascending.
-        base: ``(H,)`` the value that was subtracted at each step.
-        scale: ``(1,)`` the value that was divided by.
-        target: ``(H,)`` scaled actual values; NaN if unknown.
-    """
-
-    quantiles: np.ndarray
-    base: np.ndarray
-    scale: np.ndarray
-    target: np.ndarray
-
-    @property
-    def median(self) -> np.ndarray:
-        """``(H,)``, the quantile in the middle."""
-        return self.quantiles[..., self.quantiles.shape[-1] // 2]
-
-    def moved_toward(self, values: np.ndarray, weight: float) -> WindowForecast:
-        """All quantiles moved so that the median is ``1 - weight`` of itself and ``weight`` of scaled ``values``."""
-        return self._replace(quantiles=self.quantiles + weight * (values - self.median)[..., None])
-
-
 class ForecasterPredictor(Predictor[ForecasterSettings]):
     """Forecasts quantiles for windows of time series.
 
@@ -92,8 +69,8 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         window_plan: Frequency, season length, window and patch, chosen from the training split.
         covariates: Encodes covariates and the calendar as numbers.
         last_trained_timestamps: By series id the last timestamp of training and validation, as text.
-        interval_widths: ``(H, K)`` conformal widths in scaled units, one per step and interval; ``None`` without a
-            validation split: then the intervals are the network's own quantiles.
+        intervals: Calibration of the intervals; ``None`` without a validation split: then they are the network's own
+            quantiles.
         usual_scales: By series id the scale of windows without a scale of their own, see
             :func:`~lstmkit.data.series.forecast_windows.usual_scales`; ``None`` in models of version 0.1.
         histories: By series id the last steps of all data that ``fit`` got, for the evaluation of data that continue
@@ -107,7 +84,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         window_plan: Plan,
         covariates: CovariateEncoder,
         last_trained_timestamps: Mapping[str, str],
-        interval_widths: np.ndarray | None = None,
+        intervals: IntervalCalibration | None = None,
         usual_scales: Mapping[str, float] | None = None,
         histories: Mapping[str, History] | None = None,
         smoothing_weight: float = 0.0,
@@ -116,7 +93,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         self.window_plan = window_plan
         self.covariates = covariates
         self.last_trained_timestamps = dict(last_trained_timestamps)
-        self.interval_widths = interval_widths
+        self.intervals = intervals
         self.usual_scales = None if usual_scales is None else dict(usual_scales)
         self.histories = dict(histories or {})
         self.smoothing_weight = smoothing_weight
@@ -284,6 +261,11 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         steps = steps_to_smooth(self.window_plan.season)
         return self.scaler.transform(past_values(examples.series, examples.origins, steps))
 
+    def _seasonal_differences(self, examples: ForecastExamples, forecast: WindowForecast) -> np.ndarray:
+        """Mean absolute seasonal difference before each window's horizon, the unit of MASE: ``(N, 1)``, scaled."""
+        differences = WindowScaler(scale="difference", season=self.window_plan.season)
+        return differences.fit(self._values_to_smooth(examples), 0, usual_scale=forecast.scale)[1] / forecast.scale
+
     def _decode(self, model: Model, batch: Batch) -> list[WindowForecast]:
         assert batch.targets is not None
         if self.settings.method == "direct":
@@ -314,7 +296,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
     # ---- calibrated forecasts in the unit of the series ----------------------------------------------------------
 
     def calibrate(self, valid: ForecastExamples) -> None:
-        """Fit :attr:`smoothing_weight` and the widths of the intervals to validation windows.
+        """Fit the combination with exponential smoothing and the widths of the intervals to validation windows.
 
         Their series then count as seen.
         """
@@ -325,41 +307,34 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         if self.settings.method == "recursive":
             stride = -(-len(valid.origins) // MAX_CALIBRATION_WINDOWS)
             valid = ForecastExamples(valid.series, valid.origins[::stride])
-        forecast, k = self.predict_windows(valid), len(self.settings.levels)
-        if self.settings.smoothing_weight < 0 and self.settings.method == "direct":
-            smoothed = self._smoothed(valid, forecast)
-            self.smoothing_weight = self._best_weight(valid, forecast, smoothed)
-            forecast = forecast.moved_toward(smoothed, self.smoothing_weight)
-        lower, upper = forecast.quantiles[..., :k][..., ::-1], forecast.quantiles[..., k + 1 :]
-        self.interval_widths = conformal_widths(forecast.target, lower, upper, np.sort(self.settings.levels) / 100)
-
-    def _best_weight(self, valid: ForecastExamples, forecast: WindowForecast, smoothed: np.ndarray) -> float:
-        """The weight of ``smoothed (N, H)`` beside the medians of ``forecast``; errors in the unit of MASE."""
-        season, horizon = self.window_plan.season, self.settings.horizon
-        differences = WindowScaler(scale="difference", season=season)
-        _, unit = differences.fit(self._values_to_smooth(valid), 0, usual_scale=forecast.scale)
-        kept = set(map(tuple, without_overlap(valid.origins, horizon).tolist()))
+        forecast, levels = self.predict_windows(valid), self.settings.levels
+        if self.settings.method == "recursive":
+            self.intervals = IntervalCalibration.fit(forecast, levels)
+            return
+        kept = set(map(tuple, without_overlap(valid.origins, self.settings.horizon).tolist()))
         apart = np.array([tuple(origin) in kept for origin in valid.origins.tolist()])
-        y, network, smoothed = (
-            values * forecast.scale / unit for values in (forecast.target, forecast.median, smoothed)
-        )
-        return combination_weight(y, network, smoothed, apart)
+        unit = self._seasonal_differences(valid, forecast)
+        if self.settings.smoothing_weight < 0:
+            smoothed = self._smoothed(valid, forecast)
+            y, network = forecast.target / unit, forecast.median / unit
+            self.smoothing_weight = combination_weight(y, network, smoothed / unit, apart)
+            forecast = forecast.moved_toward(smoothed, self.smoothing_weight)
+        weight = self.settings.usual_width_weight
+        if weight:
+            self.intervals = IntervalCalibration.fit_with_usual_widths(forecast, levels, unit, apart, weight)
+        else:
+            self.intervals = IntervalCalibration.fit(forecast, levels)
 
     def quantiles(self, series: SeriesSet, origins: Origins, progress: Progress | None = None) -> np.ndarray:
         """Calibrated quantiles ``(N, H, Q)`` of the windows at ``origins (N, 2)``, in the unit of the series.
 
         ``Q`` holds the lower bounds from the widest interval inwards, the median, and the upper bounds outwards.
         """
-        forecast, k = self.predict_windows(ForecastExamples(series, origins), progress), len(self.settings.levels)
-        scaled = forecast.quantiles
-        if self.interval_widths is not None:
-            median = scaled[..., k : k + 1]
-            lower = np.minimum(scaled[..., :k] - self.interval_widths[:, ::-1], median)
-            upper = np.maximum(scaled[..., k + 1 :] + self.interval_widths, median)
-            # Widths may be negative: a wider interval must still contain the narrower ones.
-            scaled[..., :k] = np.minimum.accumulate(lower[..., ::-1], axis=-1)[..., ::-1]
-            scaled[..., k + 1 :] = np.maximum.accumulate(upper, axis=-1)
-        values = self.scaler.inverse(scaled, forecast.base[..., None], forecast.scale[..., None])
+        examples = ForecastExamples(series, origins)
+        forecast = self.predict_windows(examples, progress)
+        if self.intervals is not None:
+            forecast = self.intervals.apply(forecast, self._seasonal_differences(examples, forecast))
+        values = self.scaler.inverse(forecast.quantiles, forecast.base[..., None], forecast.scale[..., None])
         return np.maximum(values, 0.0) if self.is_count_data else values
 
     def forecast(self, series: SeriesSet) -> pd.DataFrame:
@@ -383,7 +358,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
             "plan": asdict(self.window_plan),
             "features": self.covariates.to_json(),
             "trained_until": self.last_trained_timestamps,
-            "widths": None if self.interval_widths is None else self.interval_widths.tolist(),
+            **({"widths": None} if self.intervals is None else self.intervals.state()),
             "usual_scales": self.usual_scales,
             "smoothing_weight": self.smoothing_weight,
             "histories": {name: history.to_json() for name, history in self.histories.items()},
@@ -394,11 +369,9 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         plan = Plan(**state["plan"])
         if not all(isinstance(n, int) and 0 < n < 2**31 for n in (plan.season, plan.past, plan.patch)):
             raise ValueError("season, window and patch must be whole numbers above 0")
-        widths = None
+        intervals = None
         if state["widths"] is not None:
-            widths = np.array(state["widths"], dtype=float).reshape(settings.horizon, len(settings.levels))
-            if not np.isfinite(widths).all():
-                raise ValueError("interval widths must be finite numbers")
+            intervals = IntervalCalibration.from_state(state, settings.horizon, len(settings.levels))
         scales = state.get("usual_scales")  # models of version 0.1 have none
         if scales is not None:
             scales = {name: float(scale) for name, scale in scales.items()}
@@ -408,7 +381,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         weight = float(state.get("smoothing_weight", 0.0))
         if not 0 <= weight <= 1:
             raise ValueError("smoothing_weight must be from 0 to 1")
-        predictor = cls(settings, plan, covariates, state["trained_until"], widths, scales, smoothing_weight=weight)
+        predictor = cls(settings, plan, covariates, state["trained_until"], intervals, scales, smoothing_weight=weight)
         predictor.histories = {
             name: History.from_json(history, predictor.parse_timestamp(history["start"]))
             for name, history in state.get("histories", {}).items()

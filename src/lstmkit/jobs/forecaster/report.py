@@ -39,7 +39,7 @@ def forecast_sections(
 
 
 def _forecast_section(predictor: ForecasterPredictor, series: SeriesSet) -> Section:
-    horizon, uncalibrated = predictor.settings.horizon, predictor.interval_widths is None
+    horizon, uncalibrated = predictor.settings.horizon, predictor.intervals is None
     intervals = f"The intervals are {'not calibrated' if uncalibrated else 'calibrated on the validation split'}."
     try:
         forecast, title, steps = predictor.forecast(series), "Forecast", f"the next {horizon} steps"

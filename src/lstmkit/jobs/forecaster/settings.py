@@ -109,6 +109,13 @@ class ForecasterSettings(JobSettings):
         low=-1,
         high=1,
     )
+    usual_width_weight: float = setting(
+        "weight of the usual interval widths, in the unit of seasonal differences, the rest is the network's; -1 = "
+        "chosen on the validation split (method direct), or 0 without one",
+        default=-1.0,
+        low=-1,
+        high=1,
+    )
     residual: bool = setting("residual connections around recurrent layers after the first", default=True)
     steps_per_epoch: int = inherited(
         JobSettings,

@@ -23,7 +23,7 @@ from lstmkit.jobs.language_model.predictor import CacheSettings, LanguageModelPr
 from lstmkit.models.base import Model, map_state
 from lstmkit.models.sequence import NextTokenModel
 from lstmkit.progress import Progress
-from lstmkit.training.optimization import online_sgd
+from lstmkit.training.train import online_sgd
 
 _WINDOW = 200  # steps computed at once; the results do not depend on it
 _CACHE_WEIGHTS = (0.05, 0.1, 0.15, 0.2, 0.3)  # grid for the validation split

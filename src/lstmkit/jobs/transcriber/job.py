@@ -36,7 +36,7 @@ from lstmkit.look.traces import ExampleSequence
 from lstmkit.plots.style import note_selection
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
-from lstmkit.training.train import seeded
+from lstmkit.training.random_state import seeded
 
 
 class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):

@@ -1,0 +1,100 @@
+"""Logistic regression on tokens and token pairs, as a module beside a recurrent classifier."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_HASH_FACTORS = (1_000_003, 8_191)  # of the first and the second token of a pair
+
+Ids = TypeVar("Ids", np.ndarray, Tensor)
+
+
+def pair_buckets(first: Ids, second: Ids, buckets: int) -> Ids:
+    """The buckets ``(..., )`` of token pairs: a hash of their ids, so that no vocabulary of pairs is kept."""
+    return (first * _HASH_FACTORS[0] + second * _HASH_FACTORS[1]) % buckets
+
+
+class NgramRegression(nn.Module):
+    """Log-probabilities of classes from a text's tokens and pairs of neighbors, without their order.
+
+    A text is the sum of the features of its tokens and pairs, each with its inverse document frequency (IDF), divided
+    by the square root of the sum of squares: TF-IDF of length one, but for features that occur several times.
+    The weights are not trained with the network: :meth:`load_regression` sets them. It is a module so that a classifier
+    is one network when it is saved or exported.
+
+    Args:
+        tokens: Size of the vocabulary, ``V``.
+        buckets: Number of features for pairs, ``K``: pairs share them by a hash of their ids.
+        classes: Number of classes, ``C``.
+        share: Its weight in the probabilities of the classifier, above 0 and below 1.
+
+    >>> module = NgramRegression(tokens=10, buckets=8, classes=3)
+    >>> module(torch.tensor([[1, 2, 3]])).exp().sum(1)
+    tensor([1.])
+    """
+
+    weight: Tensor
+    idf: Tensor
+    bias: Tensor
+
+    def __init__(self, tokens: int, buckets: int, classes: int, share: float = 0.5) -> None:
+        super().__init__()
+        self.tokens, self.buckets, self.share = tokens, buckets, share
+        self.register_buffer("weight", torch.zeros(tokens + buckets, classes))
+        self.register_buffer("idf", torch.zeros(tokens + buckets))
+        self.register_buffer("bias", torch.zeros(classes))
+
+    def load_regression(self, weight: np.ndarray, bias: np.ndarray, idf: np.ndarray) -> None:
+        """Set the weights ``(V + K, C)``, the bias ``(C,)`` and the inverse document frequencies ``(V + K,)``."""
+        for buffer, values in ((self.weight, weight), (self.bias, bias), (self.idf, idf)):
+            buffer.copy_(torch.from_numpy(values))
+
+    def forward(self, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Token ids ``(B, T)``, the first ``lengths`` of each row, to log-probabilities ``(B, C)``."""
+        steps = torch.arange(ids.shape[1], device=ids.device)
+        inside = torch.ones_like(ids, dtype=torch.bool) if lengths is None else steps < lengths.unsqueeze(1)
+        pairs = self.tokens + pair_buckets(ids[:, :-1], ids[:, 1:], self.buckets)
+        features = torch.cat([ids, pairs], 1)
+        idf = self.idf[features] * torch.cat([inside, inside[:, 1:]], 1)
+        norm = idf.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12)
+        logits = F.embedding_bag(features, self.weight, per_sample_weights=idf / norm, mode="sum") + self.bias
+        return F.log_softmax(logits, 1)
+
+    def mixed(self, logits: Tensor, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Log-probabilities ``(B, C)`` of the mixture of a network with these logits and this regression."""
+        network, ngrams = F.log_softmax(logits, 1), self(ids, lengths).to(logits.dtype)
+        return torch.logaddexp(network + math.log1p(-self.share), ngrams + math.log(self.share))
+
+    def extra_repr(self) -> str:
+        return f"tokens={self.tokens}, buckets={self.buckets}, share={self.share}"
+
+
+def ngram_matrix(encoded: Any, tokens: int, buckets: int) -> tuple[Any, np.ndarray]:
+    """The features of :class:`NgramRegression` for fitting.
+
+    Args:
+        encoded: Token ids ``(T,)`` of each text.
+        tokens: Size of the vocabulary.
+        buckets: Number of features for pairs.
+
+    Returns:
+        A sparse matrix ``(N, V + K)`` and the inverse document frequencies ``(V + K,)``, smoothed as in scikit-learn.
+    """
+    from scipy import sparse
+
+    rows = [np.concatenate([ids, tokens + pair_buckets(ids[:-1], ids[1:], buckets)]) for ids in encoded]
+    starts = np.cumsum([0, *map(len, rows)])
+    columns = np.concatenate(rows)
+    owners = np.repeat(np.arange(len(rows)), np.diff(starts))
+    present = np.unique(owners * (tokens + buckets) + columns) % (tokens + buckets)
+    frequency = np.bincount(present, minlength=tokens + buckets)
+    idf = (np.log((1 + len(rows)) / (1 + frequency)) + 1).astype(np.float32)
+    squares = np.bincount(owners, np.square(idf[columns]), minlength=len(rows))
+    values = idf[columns] / np.sqrt(squares[owners])
+    return sparse.csr_matrix((values, columns, starts), shape=(len(rows), tokens + buckets)), idf
