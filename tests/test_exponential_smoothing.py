@@ -139,6 +139,17 @@ def test_the_median_is_the_weighted_mean_of_network_and_smoothing():
     np.testing.assert_allclose(mixed, 0.75 * network + 0.25 * smoothed, rtol=1e-6)
 
 
+def test_a_second_calibration_starts_from_the_network():
+    """Also one in training, for scores of the validation split: it gives the same weight and widths."""
+    series = walks(season=6)
+    job = fitted(series)
+    assert 0 < job.predictor.smoothing_weight < 1
+    first = job.predictor.state()
+    job.calibrate(job.split(job.read(long(series)), None).valid)
+    job.keep_context(job.read(long(series)))
+    assert job.predictor.state() == first
+
+
 def test_a_saved_model_keeps_the_weight(tmp_path):
     series = walks(2, 80, season=6)
     job = fitted(series)

@@ -306,6 +306,19 @@ def test_the_report_is_self_contained(finished: tuple[Job, Path]):
         assert phrase in page.text
 
 
+@every_case
+def test_calibration_starts_from_the_network(name: str):
+    """A second calibration gives what the first gave."""
+    job = make(name)
+    examples = job.read(CASES[name].data())
+    valid = job.split(examples, None).valid
+    job.fit(CASES[name].data())
+    first = json.dumps(job.predictor.state(), default=str)
+    job.calibrate(valid)
+    job.keep_context(examples)
+    assert json.dumps(job.predictor.state(), default=str) == first
+
+
 class Lines(Progress):
     """Keeps the lines that are said."""
 

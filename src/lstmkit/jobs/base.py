@@ -101,7 +101,10 @@ class Job(JobSettings, ABC, Generic[P]):
 
     @abstractmethod
     def calibrate(self, valid: Any | None) -> None:
-        """Calibrate the predictor on the validation split: temperatures, thresholds, interval widths."""
+        """Calibrate the predictor on the validation split: temperatures, thresholds, interval widths.
+
+        A second call gives what the first gave: it starts from the network, not from an earlier calibration.
+        """
 
     @abstractmethod
     def evaluate_examples(self, test: Any, progress: Progress) -> Evaluation:
@@ -368,13 +371,14 @@ class Job(JobSettings, ABC, Generic[P]):
 
     def _validate(self, examples: Any, model: Model) -> Evaluation:
         """Scores of a copy of a network in training, beside those of the baselines; nothing is shown meanwhile."""
-        progress, self.progress = self.progress, Progress()
+        progress, predictor = self.progress, self.predictor
         try:
+            self.progress, self._predictor = Progress(), copy.deepcopy(predictor)
             self.predictor.set_members([copy.deepcopy(model)])
             self.calibrate(examples)
             return self.evaluate_examples(examples, self.progress)
         finally:
-            self.progress = progress
+            self.progress, self._predictor = progress, predictor
 
     def _save_and_report(self, folder: RunFolder, examples: Any) -> None:
         self.save(folder.path)

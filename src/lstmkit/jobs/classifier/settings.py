@@ -99,7 +99,7 @@ class ClassifierSettings(TextSettings):
         low=0,
         high=0.5,
     )
-    hidden_size: int = inherited(TextSettings, "hidden_size", default=128, help="hidden units per layer and direction")
+    hidden_size: int = inherited(TextSettings, "hidden_size", default=64, help="hidden units per layer and direction")
     bidirectional: bool = setting("read the sequence in both directions", default=True)
     pooling: str = setting(
         "pooling over time: last state per direction, mean, maximum, or attention",

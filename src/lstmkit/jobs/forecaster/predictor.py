@@ -307,6 +307,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         if self.settings.method == "recursive":
             stride = -(-len(valid.origins) // MAX_CALIBRATION_WINDOWS)
             valid = ForecastExamples(valid.series, valid.origins[::stride])
+        self.smoothing_weight = max(self.settings.smoothing_weight, 0.0)  # without that of an earlier calibration
         forecast, levels = self.predict_windows(valid), self.settings.levels
         if self.settings.method == "recursive":
             self.intervals = IntervalCalibration.fit(forecast, levels)
