@@ -39,7 +39,6 @@ from lstmkit.models.sequence import SequenceModel
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 
-
 _SAMPLED_WINDOWS = 50  # validation windows that are scored during training
 
 
