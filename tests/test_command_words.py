@@ -128,3 +128,21 @@ def test_settings_without_effect_are_not_listed():
         for setting in declared_settings.values():
             for other, allowed in setting.metadata["only_with"].items():
                 assert set(allowed) < set(declared_settings[other].metadata["choices"])
+
+
+@pytest.mark.parametrize(
+    ("job", "given"),
+    [
+        ("forecaster", {"smoothing_weight": -0.5}),
+        ("forecaster", {"usual_width_weight": -0.1}),
+        ("classifier", {"ngram_weight": -0.01}),
+        ("tagger", {"budget": "ten"}),
+        ("tagger", {"budget": "0s"}),
+    ],
+)
+def test_a_setting_that_means_nothing_is_refused(job: str, given: dict):
+    """A weight is -1, to choose it, or from 0; a budget is a time with its unit."""
+    ((name, value),) = given.items()
+    form = "a time such as 90s, 10min or 2h" if name == "budget" else "-1, which is to choose it, or a weight from 0"
+    with pytest.raises(SettingError, match=rf"^{name} must be {form}, got {value!r}$"):
+        job_class(job)(**given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import html.parser
 import json
 import re
@@ -306,15 +307,12 @@ def test_the_report_is_self_contained(finished: tuple[Job, Path]):
         assert phrase in page.text
 
 
-@every_case
-def test_calibration_starts_from_the_network(name: str):
+def test_calibration_starts_from_the_network(finished: tuple[Job, Path]):
     """A second calibration gives what the first gave."""
-    job = make(name)
-    examples = job.read(CASES[name].data())
-    valid = job.split(examples, None).valid
-    job.fit(CASES[name].data())
+    job = copy.deepcopy(finished[0])
+    examples = job.read(CASES[case_name(job)].data())
     first = json.dumps(job.predictor.state(), default=str)
-    job.calibrate(valid)
+    job.calibrate(job.split(examples, None).valid)
     job.keep_context(examples)
     assert json.dumps(job.predictor.state(), default=str) == first
 
@@ -329,10 +327,9 @@ class Lines(Progress):
         self.said.append(text)
 
 
-@every_case
-def test_scores_during_training_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch):
+def test_scores_during_training_change_nothing(finished: tuple[Job, Path], monkeypatch: pytest.MonkeyPatch):
     """Model and baseline are scored on validation examples in training; weights and answers are those without."""
-    plain = make(name).fit(CASES[name].data())
+    plain, name = finished[0], case_name(finished[0])
     monkeypatch.setattr("lstmkit.jobs.validation_scores.FIRST_AFTER", 0.0)
     monkeypatch.setattr("lstmkit.jobs.base.SAMPLE", 3)
     lines = Lines()

@@ -58,9 +58,13 @@ class DataSplit:
     test: Any | None
 
 
-def sampled_rows(count: int) -> np.ndarray:
-    """Indices of at most :data:`SAMPLE` of ``count`` examples, evenly spread."""
-    return np.linspace(0, count - 1, min(count, SAMPLE)).astype(int)
+def sampled_rows(count: int, at_most: int) -> np.ndarray:
+    """Indices of ``at_most`` of ``count`` examples, evenly spread.
+
+    >>> sampled_rows(9, at_most=3).tolist()
+    [0, 4, 8]
+    """
+    return np.linspace(0, count - 1, min(count, at_most)).astype(int)
 
 
 class Job(JobSettings, ABC, Generic[P]):
@@ -145,7 +149,7 @@ class Job(JobSettings, ABC, Generic[P]):
 
     def sample(self, examples: Any) -> Any:
         """At most :data:`SAMPLE` examples of a split, evenly spread: enough for scores while the job trains."""
-        return examples if len(examples) <= SAMPLE else examples.subset(sampled_rows(len(examples)))
+        return examples if len(examples) <= SAMPLE else examples.subset(sampled_rows(len(examples), SAMPLE))
 
     def batches(self, source: Any, seed: int | None) -> Batches:
         """The mini-batches of a source: shuffled by ``seed`` for training, without one in order for validation."""

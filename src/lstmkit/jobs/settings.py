@@ -11,6 +11,16 @@ from lstmkit.progress import seconds_in
 from lstmkit.settings import Settings, renamed, setting, settings_class
 
 
+def chosen_or_weight(value: float) -> None:
+    """Check a weight for which -1 means that it is chosen.
+
+    Raises:
+        ValueError: It is between -1 and 0.
+    """
+    if -1 < value < 0:
+        raise ValueError("-1, which is to choose it, or a weight from 0")
+
+
 @settings_class
 class JobSettings(Settings):
     """Settings of every job, and what a job says of itself.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from lstmkit.jobs.common.text_settings import TextSettings
+from lstmkit.jobs.settings import chosen_or_weight
 from lstmkit.settings import inherited, setting, settings_class
 
 
@@ -121,6 +122,7 @@ class ClassifierSettings(TextSettings):
         group="text",
         low=-1,
         high=0.95,
+        check=chosen_or_weight,
     )
     class_weight: str = setting(
         "class weights in the loss: none, or inversely proportional to class frequency (balanced)",

@@ -39,6 +39,8 @@ from lstmkit.models.sequence import SequenceModel
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 
+_SAMPLED_WINDOWS = 50  # validation windows that are scored during training
+
 
 class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
     """Forecast time series, with prediction intervals and a backtest.
@@ -90,7 +92,8 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
         return self.predictor.windows(examples)
 
     def sample(self, examples: ForecastExamples) -> ForecastExamples:
-        return replace(examples, origins=examples.origins[sampled_rows(len(examples.origins))])
+        """At most 50 windows: AutoETS is fitted before each."""
+        return replace(examples, origins=examples.origins[sampled_rows(len(examples.origins), _SAMPLED_WINDOWS)])
 
     def calibrate(self, valid: ForecastExamples | None) -> None:
         """Fit the widths of the intervals, in scaled units, to the validation split."""

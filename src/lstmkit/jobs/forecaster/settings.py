@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from lstmkit.jobs.settings import JobSettings
+from lstmkit.jobs.settings import JobSettings, chosen_or_weight
 from lstmkit.settings import inherited, setting, settings_class
 
 
@@ -108,6 +108,7 @@ class ForecasterSettings(JobSettings):
         default=-1.0,
         low=-1,
         high=1,
+        check=chosen_or_weight,
     )
     usual_width_weight: float = setting(
         "weight of the usual interval widths, in the unit of seasonal differences, the rest is the network's; -1 = "
@@ -115,6 +116,7 @@ class ForecasterSettings(JobSettings):
         default=-1.0,
         low=-1,
         high=1,
+        check=chosen_or_weight,
     )
     residual: bool = setting("residual connections around recurrent layers after the first", default=True)
     steps_per_epoch: int = inherited(
