@@ -27,7 +27,7 @@ from lstmkit.data.tables.table import TABLES
 from lstmkit.jobs.base import DataSplit, Job, sampled_rows
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.forecaster.example_sequences import example_windows
-from lstmkit.jobs.forecaster.metrics import backtest, unseen_windows
+from lstmkit.jobs.forecaster.metrics import ALL_BASELINES, backtest, unseen_windows
 from lstmkit.jobs.forecaster.plots import forecast_figure
 from lstmkit.jobs.forecaster.predictor import ForecasterPredictor, plan_for
 from lstmkit.jobs.forecaster.reading import read_forecast_series
@@ -159,14 +159,14 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
     # ---- evaluation and report -----------------------------------------------------------------------------------
 
     def evaluate(
-        self, data: Any, *, baselines: Sequence[str] | None = None, progress: Progress | None = None
+        self, data: Any, *, baselines: Sequence[str] = ALL_BASELINES, progress: Progress | None = None
     ) -> Evaluation:
         """Backtest on rolling origins after the training and validation data.
 
         Args:
             data: Series that continue after the training and validation data, or new series.
-            baselines: Any of ``"SeasonalNaive"``, ``"AutoETS"`` and ``"LinearRegression"``; by default all, the last,
-                which reads covariates, only if there are future covariates.
+            baselines: Any of ``"SeasonalNaive"``, ``"AutoETS"`` and ``"LinearRegression"``; the last reads covariates,
+                and is left out without future covariates.
             progress: Where to report progress; by default bars on a terminal.
 
         Raises:
@@ -178,7 +178,7 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
         return backtest(predictor, examples, baselines, progress or default_progress())
 
     def evaluate_examples(self, test: ForecastExamples, progress: Progress) -> Evaluation:
-        return backtest(self.predictor, test, None, progress)
+        return backtest(self.predictor, test, ALL_BASELINES, progress)
 
     def report_sections(self, examples: SeriesSet) -> list[Section]:
         return forecast_sections(self.predictor, examples, self.full_evaluation)

@@ -40,7 +40,7 @@ class Backtest(NamedTuple):
 
 
 def backtest(
-    predictor: ForecasterPredictor, examples: ForecastExamples, baselines: Sequence[str] | None, progress: Progress
+    predictor: ForecasterPredictor, examples: ForecastExamples, baselines: Sequence[str], progress: Progress
 ) -> Evaluation:
     """Score the forecaster, fitted once, and the baselines, fitted again at every origin.
 
@@ -48,13 +48,13 @@ def backtest(
         predictor: The fitted forecaster.
         examples: Windows that it was not fitted to. Of windows that overlap, as those of the validation split, the
             last is scored.
-        baselines: Any of :data:`ALL_BASELINES`; by default all, the regression only if there are future covariates.
+        baselines: Any of :data:`ALL_BASELINES`; without future covariates the regression is left out.
         progress: Where to report progress.
 
     Raises:
         SettingError: A baseline is unknown.
     """
-    for name in baselines or ():
+    for name in baselines:
         if name not in ALL_BASELINES:
             raise SettingError(unknown(name, ALL_BASELINES, what="baseline"))
     settings, season = predictor.settings, predictor.window_plan.season
@@ -76,8 +76,8 @@ def backtest(
             f"The forecast of {label} has weight {1 - weight:.2g} for the network and {weight:.2g} for exponential "
             "smoothing (Theta method).",
         )
-    if baselines is None:
-        baselines = ALL_BASELINES if settings.future_covariates else FORECAST_BASELINES
+    if not settings.future_covariates:
+        baselines = [name for name in baselines if name != REGRESSION]
     if settings.past_covariates or settings.future_covariates or settings.static_covariates:
         readers = f"the model and {REGRESSION} read" if REGRESSION in baselines else "the model reads"
         notes.append(f"Only {readers} covariates; other baselines see the values of the series alone.")

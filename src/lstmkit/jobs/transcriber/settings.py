@@ -92,13 +92,14 @@ class TranscriberSettings(JobSettings):
         "time stride of each convolution; always 2,2 for images", default=(2, 2), low=1, high=8
     )
     hidden_size: int = inherited(JobSettings, "hidden_size", default=128, help="hidden units per layer and direction")
-    num_layers: int = inherited(JobSettings, "num_layers", default=2)
+    num_layers: int = inherited(JobSettings, "num_layers", default=1)
     bidirectional: bool = setting(
         "read the sequence in both directions; streaming needs --no-bidirectional", default=True
     )
     dropout: float = inherited(JobSettings, "dropout", default=0.3)
     init_from: str = setting("run folder whose weights initialize training; empty = none", default="", group="training")
-    batch_size: int = inherited(JobSettings, "batch_size", default=16)
+    epochs: int = inherited(JobSettings, "epochs", default=40)
+    batch_size: int = inherited(JobSettings, "batch_size", default=8)
     lr: float = inherited(JobSettings, "lr", default=0.003)
     patience: int = inherited(JobSettings, "patience", default=10)
     beam_size: int = setting("beam size of the CTC decoder; 1 = greedy", default=1, group="decoding", low=1, high=1000)
