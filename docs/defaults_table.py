@@ -16,7 +16,8 @@ REASONS = {
     "arrowhead": "36 examples to train and validate on. Tuned settings lose, too.",
     "exchange_rate": "Exchange rates are close to random walks. Tuned settings lose, too.",
     "fsdd_george": "Training was limited to three minutes, beside another training on two cores.",
-    "imdb": "Half of the probabilities are those of a network trained on 4,500 reviews. Tuned settings lose, too (0.856).",
+    "imdb": "Half of the probabilities are those of a network trained on 4,500 reviews. Tuned settings lose, too "
+    "(0.856).",
     "m3_quarterly": "No reason is known. AutoETS is behind.",
     "nab": "Default thresholds aim at one false alarm in 200 steps, tuned ones at one in 100,000, which NAB rewards.",
     "skab": "No reason is known. Tuned settings lose to Sub-PCA, too.",

@@ -844,6 +844,17 @@ def test_the_weight_of_ngrams_is_chosen_on_the_validation_split():
     assert several.predictor.ngrams is None
 
 
+def test_many_texts_are_sampled_for_ngrams(monkeypatch: pytest.MonkeyPatch):
+    """Every class stays in the sample, also one with a single text."""
+    monkeypatch.setattr("lstmkit.jobs.classifier.ngrams._MAX_TEXTS", 10)
+    texts, labels = _topics(60, 0)
+    job = Classifier(**TINY, ngram_weight=0.5, valid_fraction=0.0, test_fraction=0.0)
+    job.fit(([*texts, "blue boat"], [*labels, "rare"]))
+    ngrams = job.network.ngrams
+    assert ngrams.weight.abs().sum(0).min() > 0
+    assert (ngrams.weight.abs().sum(1) > 0).sum() < 150  # features of about a dozen texts
+
+
 def test_an_ensemble_and_a_given_weight_have_ngrams(tmp_path: Path):
     job = Classifier(**TINY, ngram_weight=0.25, ensemble_size=2, valid_fraction=0.0).fit(_topics(80, 0))
     assert [network.ngrams.share for network in job.model.members] == [0.25, 0.25]

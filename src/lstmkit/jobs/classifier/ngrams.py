@@ -7,7 +7,6 @@ and the two err on different texts. The mixture is chosen on the validation spli
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,12 +15,13 @@ import torch
 from typing_extensions import Self
 
 from lstmkit.evaluation import calibration
+from lstmkit.jobs.common.classifier_baselines import REGULARIZATION, logistic_regression
 from lstmkit.models.base import Ensemble, Model
 from lstmkit.models.sequence import SequenceClassifier
 from lstmkit.modules.ngram_regression import NgramRegression, ngram_matrix
 from lstmkit.progress import Progress
 
-_REGULARIZATION = (1.0, 10.0, 100.0)  # C of the logistic regression, chosen on the validation split
+_MAX_TEXTS = 50_000
 _MAX_BUCKETS = 1 << 16
 _MAX_SHARE = 0.95  # so that the network has a part in every answer, and gradients reach its input
 
@@ -38,7 +38,7 @@ class NgramMixture:
     def __init__(self, tokens: int, buckets: int, share: float = 0.0) -> None:
         self.tokens, self.buckets, self.share = tokens, buckets, share
         self._candidates: list[NgramRegression] = []
-        self._chosen = len(_REGULARIZATION) // 2
+        self._chosen = len(REGULARIZATION) // 2
 
     @classmethod
     def fitted(
@@ -53,6 +53,8 @@ class NgramMixture:
     ) -> Self:
         """Regressions with several strengths of regularization, of which :meth:`choose` takes one.
 
+        Of more than 50,000 texts, so many at equal distances are taken, and the first of each class.
+
         Args:
             encoded: Token ids ``(T,)`` of each training text.
             targets: ``(N,)`` class indices.
@@ -61,13 +63,16 @@ class NgramMixture:
             balanced: Whether classes are weighted inversely to their frequency.
             progress: Where to report progress.
         """
+        first_of_class = np.unique(targets, return_index=True)[1]
+        rows = np.union1d(first_of_class, np.arange(0, len(targets), -(-len(targets) // _MAX_TEXTS)))
+        encoded, targets = [encoded[row] for row in rows], targets[rows]
         pairs = sum(max(len(ids) - 1, 0) for ids in encoded)
         mixture = cls(tokens, min(_MAX_BUCKETS, 1 << max(pairs, 1).bit_length()))
         features, idf = ngram_matrix(encoded, tokens, mixture.buckets)
-        with progress.task("logistic regression on n-grams", len(_REGULARIZATION)) as task:
-            for done, c in enumerate(_REGULARIZATION, 1):
+        with progress.task("logistic regression on n-grams", len(REGULARIZATION)) as task:
+            for done, c in enumerate(REGULARIZATION, 1):
                 module = NgramRegression(tokens, mixture.buckets, classes)
-                module.load_regression(*_logistic_regression(features, targets, classes, c, balanced), idf)
+                module.load_regression(*_weights(logistic_regression(features, targets, c, balanced)), idf)
                 mixture._candidates.append(module)
                 task.update(done)
         return mixture
@@ -130,18 +135,9 @@ def _networks(model: Model) -> list[SequenceClassifier]:
     return [member for member in members if isinstance(member, SequenceClassifier)]
 
 
-def _logistic_regression(
-    features: Any, targets: np.ndarray, classes: int, c: float, balanced: bool
-) -> tuple[np.ndarray, np.ndarray]:
+def _weights(regression: Any) -> tuple[np.ndarray, np.ndarray]:
     """Weights ``(V + K, C)`` and bias ``(C,)`` of scikit-learn's logistic regression."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    model = LogisticRegression(C=c, max_iter=1000, class_weight="balanced" if balanced else None)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(features, targets)
-    coefficients, intercept = np.asarray(model.coef_), np.asarray(model.intercept_)
-    if classes == 2:  # one row for the second class
+    coefficients, intercept = np.asarray(regression.coef_), np.asarray(regression.intercept_)
+    if len(coefficients) == 1:  # two classes: one row for the second
         coefficients, intercept = np.concatenate([0 * coefficients, coefficients]), np.append(0.0, intercept)
     return coefficients.T.astype(np.float32), intercept.astype(np.float32)

@@ -18,7 +18,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from lstmkit.progress import Progress
 
-_REGULARIZATION = (1.0, 10.0, 100.0)  # C of the logistic regression, chosen on the validation split
+#: C of the logistic regression, of which one is chosen on the validation split.
+REGULARIZATION = (1.0, 10.0, 100.0)
 POINTS = 100  #: Points to which sequences are resampled for the nearest neighbor.
 _MAX_TRAIN_SEQUENCES = 10_000
 
@@ -59,10 +60,10 @@ def tfidf_logistic_regression(
     features, targets = vectorizer.fit_transform(train[0]), train[1]
     test_features = vectorizer.transform(texts)
     best, probabilities = np.inf, np.empty((0, 0))
-    candidates = _REGULARIZATION if valid is not None else _REGULARIZATION[:1]
+    candidates = REGULARIZATION if valid is not None else REGULARIZATION[:1]
     with progress.task("TF-IDF and logistic regression", len(candidates)) as task:
         for done, c in enumerate(candidates, 1):
-            model = _logistic_regression(features, targets, c, balanced)
+            model = logistic_regression(features, targets, c, balanced)
             loss = 0.0
             if valid is not None:
                 loss = valid[1](_probabilities(model, vectorizer.transform(valid[0]), targets, classes))
@@ -72,7 +73,15 @@ def tfidf_logistic_regression(
     return probabilities
 
 
-def _logistic_regression(features: Any, targets: np.ndarray, c: float, balanced: bool) -> Any:
+def logistic_regression(features: Any, targets: np.ndarray, c: float, balanced: bool) -> Any:
+    """Scikit-learn's logistic regression, fitted; of targets ``(N, C)`` one for each label.
+
+    Args:
+        features: ``(N, F)``, sparse or not.
+        targets: Class indices ``(N,)``, or 0 or 1 for each label ``(N, C)``.
+        c: Inverse strength of the regularization.
+        balanced: Whether classes are weighted inversely to their frequency.
+    """
     binary = LogisticRegression(C=c, max_iter=1000, class_weight="balanced" if balanced else None)
     model = binary if targets.ndim == 1 else OneVsRestClassifier(binary)
     with warnings.catch_warnings():
