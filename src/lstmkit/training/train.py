@@ -138,7 +138,7 @@ class _TrainingState:
         self.epoch = 0
         self.history = History()
         self.best: dict[str, Tensor] | None = None
-        self._estimated = False
+        self._estimated, self._estimate_from = False, 0.0
         self._validation_seconds: float | None = None  # of the last validation
         self._called_seconds = 0.0  # of functions called after epochs
 
