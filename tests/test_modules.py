@@ -675,6 +675,14 @@ def test_examples_of_similar_length_share_a_batch() -> None:
     assert abs(np.corrcoef(np.arange(len(longest)), longest)[0, 1]) < 0.3
 
 
+def test_few_examples_are_passed_several_times_per_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many whole passes as make 32 steps; the seed is needed, and 0 is one pass."""
+    monkeypatch.setattr("lstmkit.data.batch.MIN_STEPS_PER_EPOCH", 32)
+    assert [len(Loader(Rows(n), 2, 0, -1)) for n in (1, 28, 64, 66)] == [32, 42, 32, 33]
+    assert Counter(itertools.chain(*order(Loader(Rows(28), 2, 0, -1)))) == dict.fromkeys(range(28), 3)
+    assert len(Loader(Rows(28), 2, None, -1)) == len(Loader(Rows(28), 2, 0, 0)) == 14
+
+
 @given(st.integers(1, 40), st.integers(1, 7), st.integers(1, 30), st.integers(0, 3))
 @hypothesis_settings(max_examples=60, deadline=None)
 def test_epoch_of_n_batches_repeats_the_source(n: int, size: int, n_batches: int, epoch: int) -> None:

@@ -99,8 +99,8 @@ def batches_per_epoch(wanted: int, one_pass: int) -> int:
             :data:`MIN_STEPS_PER_EPOCH` batches: few examples would else get few updates.
         one_pass: Batches in one pass.
 
-    >>> batches_per_epoch(-1, one_pass=2), batches_per_epoch(-1, one_pass=500), batches_per_epoch(0, one_pass=2)
-    (32, 500, 2)
+    >>> batches_per_epoch(-1, one_pass=500), batches_per_epoch(0, one_pass=2), batches_per_epoch(7, one_pass=2)
+    (500, 2, 7)
     """
     if wanted > 0 or not one_pass:
         return wanted if one_pass else 0
