@@ -102,9 +102,9 @@ def batches_per_epoch(wanted: int, one_pass: int) -> int:
     >>> batches_per_epoch(-1, one_pass=500), batches_per_epoch(0, one_pass=2), batches_per_epoch(7, one_pass=2)
     (500, 2, 7)
     """
-    if wanted > 0 or not one_pass:
-        return wanted if one_pass else 0
-    return one_pass * (-(-MIN_STEPS_PER_EPOCH // one_pass) if wanted < 0 else 1)
+    if not one_pass:
+        return 0
+    return wanted or one_pass if wanted >= 0 else one_pass * -(-MIN_STEPS_PER_EPOCH // one_pass)
 
 
 class Loader:
