@@ -1,15 +1,16 @@
-"""Exponential smoothing beside the network: the Theta method, the weight of two forecasts, interval widths."""
+"""Exponential smoothing beside the network: two methods, the weight of two forecasts, interval widths."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 import pytest
+from statsmodels.tsa.holtwinters import Holt
 from statsmodels.tsa.seasonal import seasonal_decompose
 
 from lstmkit import Forecaster, load
 from lstmkit.evaluation.calibration import combination_weight
-from lstmkit.jobs.forecaster.exponential_smoothing import seasonal_profile, theta_forecasts
+from lstmkit.jobs.forecaster.exponential_smoothing import seasonal_profile, smoothed_forecasts
 
 NAN = np.nan
 
@@ -34,35 +35,73 @@ def fitted(series: np.ndarray, **options) -> Forecaster:
     return Forecaster(**{**defaults, **options}).fit(long(series))
 
 
-# ---- the Theta method ------------------------------------------------------------------------------------------------
+# ---- two methods -----------------------------------------------------------------------------------------------------
 
 
-def test_the_level_is_that_of_pandas_at_the_best_smoothing_weight():
+def theta(y: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """The Theta method by pandas."""
+    drift = np.polyfit(np.arange(len(y)), y, 1)[0] / 2
+    without_drift = pd.Series(y - drift * np.arange(len(y)))
+    best, level = np.inf, np.nan
+    for alpha in np.linspace(0.1, 1, 10):
+        levels = without_drift.ewm(alpha=alpha, adjust=False).mean()
+        error = ((without_drift - levels.shift()) ** 2).sum()
+        if error < best:
+            best, level = error, levels.iloc[-1]
+    return level + drift * (len(y) - 1 + steps)
+
+
+def damped_trend(y: np.ndarray, n_steps: int) -> np.ndarray:
+    """Exponential smoothing with a damped trend by statsmodels."""
+    slope = np.polyfit(np.arange(len(y)), y, 1)[0]
+    start = {"initialization_method": "known", "initial_level": y[0], "initial_trend": slope / 2}
+    model = Holt(y[1:], damped_trend=True, **start)
+    fits = [
+        model.fit(smoothing_level=alpha, smoothing_trend=beta, damping_trend=phi, optimized=False)
+        for alpha in (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 0.99)
+        for beta in (0.05, 0.15, 0.3, 0.6)
+        for phi in (0.8, 0.9, 0.97)
+    ]
+    return min(fits, key=lambda fit: fit.sse).forecast(n_steps)
+
+
+def test_forecasts_are_the_mean_of_those_of_pandas_and_statsmodels():
     for y in walks():
-        drift = np.polyfit(np.arange(len(y)), y, 1)[0] / 2
-        without_drift = pd.Series(y - drift * np.arange(len(y)))
-        best = np.inf
-        for alpha in np.linspace(0.1, 1, 10):
-            levels = without_drift.ewm(alpha=alpha, adjust=False).mean()
-            error = ((without_drift - levels.shift()) ** 2).sum()
-            if error < best:
-                best, level = error, levels.iloc[-1]
-        expected = level + drift * (len(y) - 1 + np.arange(1, 4))
-        np.testing.assert_allclose(theta_forecasts(y[None], 3, season=1)[0], expected)
+        expected = (theta(y, np.arange(1, 4)) + damped_trend(y, 3)) / 2
+        np.testing.assert_allclose(smoothed_forecasts(y[None], 3, season=1)[0], expected)
 
 
 @pytest.mark.parametrize("season", [4, 7, 12])
 def test_the_profile_of_a_clear_season_is_that_of_statsmodels(season: int):
     n = 5 * season + 2
-    y = np.tile(np.random.default_rng(season).uniform(0, 10, season), 6)[:n] + 0.5 * np.arange(n)
+    y = np.tile(np.random.default_rng(season).uniform(-5, 5, season), 6)[:n] + 0.5 * np.arange(n)
     expected = seasonal_decompose(y, period=season, model="additive").seasonal
     profile = seasonal_profile(y[None], season)[0]
     np.testing.assert_allclose(np.resize(profile, 2 * season), np.resize(expected[n % season :], 2 * season), atol=1e-9)
-    future = np.tile(y[:season] - 0.5 * np.arange(season), 7)[n : n + season]
-    forecast = theta_forecasts(y[None], season, season)[0]
-    np.testing.assert_allclose(
-        forecast - forecast.mean(), future - future.mean() + 0.25 * np.arange(season) - 0.125 * (season - 1), atol=1e-9
-    )
+    two_seasons = smoothed_forecasts(y[None], 2 * season, season)[0]
+    without = two_seasons - np.resize(profile, 2 * season)
+    assert np.abs(np.diff(without, 3)).max() < 0.1 * np.abs(np.diff(two_seasons, 3)).max()  # a smooth trend is left
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_season_that_grows_with_the_level_is_multiplicative(sign: int):
+    t, season = np.arange(72), 12
+    swing = 1 + 0.4 * np.sin(2 * np.pi * t / season)
+    y = sign * (50 + 3.0 * t) * swing * np.exp(0.01 * np.random.default_rng(0).standard_normal(72))
+    past, future = y[None, :60], y[60:]
+    errors = [
+        np.abs(smoothed_forecasts(past, 12, season, multiplicative=kind)[0] - future).mean() for kind in (True, False)
+    ]
+    assert errors[0] < 0.5 * errors[1]
+    np.testing.assert_allclose(smoothed_forecasts(1e3 * past, 12, season), 1e3 * smoothed_forecasts(past, 12, season))
+
+
+@pytest.mark.parametrize("changed", [-1.0, 0.0, 0.1])
+def test_a_season_is_additive_if_a_value_has_another_sign_or_is_near_zero(changed: float):
+    y = 20 + walks(season=6, seed=2) % 10
+    y[:, 7] = changed
+    additive = smoothed_forecasts(y, 6, 6, multiplicative=False)
+    np.testing.assert_array_equal(smoothed_forecasts(y, 6, 6), additive)
 
 
 def test_a_season_that_is_noise_vanishes():
@@ -75,15 +114,15 @@ def test_a_season_that_is_noise_vanishes():
 def test_forecasts_move_with_the_data(unit: float, offset: float):
     y = walks(season=7)
     y[:, 20:23] = NAN
-    expected = theta_forecasts(y, 9, 7)
-    forecasts = (theta_forecasts(unit * y + offset, 9, 7) - offset) / unit
+    expected = smoothed_forecasts(y, 9, 7)
+    forecasts = (smoothed_forecasts(unit * y + offset, 9, 7) - offset) / unit
     np.testing.assert_allclose(forecasts, expected, atol=1e-5)
 
 
 def test_missing_values_before_the_first_change_nothing():
     y = walks(season=4)
     padded = np.concatenate([np.full((len(y), 9), NAN), y], axis=1)
-    np.testing.assert_allclose(theta_forecasts(padded, 5, 4), theta_forecasts(y, 5, 4))
+    np.testing.assert_allclose(smoothed_forecasts(padded, 5, 4), smoothed_forecasts(y, 5, 4))
 
 
 @pytest.mark.parametrize("values", [[NAN] * 12, [NAN] * 11 + [3.0], [3.0] + [NAN] * 11, [5.0] * 12])
@@ -91,12 +130,12 @@ def test_missing_values_before_the_first_change_nothing():
 def test_windows_with_hardly_any_value(values: list[float], season: int):
     known = [v for v in values if v == v]
     expected = known[-1] if known else 0.0
-    np.testing.assert_allclose(theta_forecasts(np.array([values]), 5, season), [[expected] * 5])
+    np.testing.assert_allclose(smoothed_forecasts(np.array([values]), 5, season), [[expected] * 5])
 
 
 def test_one_window_does_not_change_another():
     y = walks(season=4)
-    np.testing.assert_array_equal(theta_forecasts(y, 5, 4)[2:3], theta_forecasts(y[2:3], 5, 4))
+    np.testing.assert_array_equal(smoothed_forecasts(y, 5, 4)[2:3], smoothed_forecasts(y[2:3], 5, 4))
 
 
 # ---- the weight ------------------------------------------------------------------------------------------------------
@@ -135,7 +174,7 @@ def test_the_median_is_the_weighted_mean_of_network_and_smoothing():
         fitted(series, smoothing_weight=w, valid_fraction=0).predict(long(series))["forecast"] for w in (0, 0.25, 1)
     ]
     network, mixed, smoothed = (m.to_numpy().reshape(3, 4) for m in medians)
-    np.testing.assert_allclose(smoothed, theta_forecasts(series[:, -48:], 4, 6), rtol=1e-6)
+    np.testing.assert_allclose(smoothed, smoothed_forecasts(series[:, -48:], 4, 6), rtol=1e-6)
     np.testing.assert_allclose(mixed, 0.75 * network + 0.25 * smoothed, rtol=1e-6)
 
 

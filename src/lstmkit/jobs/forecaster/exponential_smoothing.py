@@ -1,8 +1,11 @@
-"""Forecasts by exponential smoothing: the Theta method with an additive season, for many windows at once.
+"""Forecasts by exponential smoothing, for many windows at once: the mean of two methods.
 
-The Theta method (Assimakopoulos and Nikolopoulos 2000), the winner of the M3 competition, is simple exponential
-smoothing whose drift is half the slope of a straight line through the values (Hyndman and Billah 2003, "Unmasking the
-Theta method").
+- The Theta method (Assimakopoulos and Nikolopoulos 2000), the winner of the M3 competition, is simple exponential
+  smoothing whose drift is half the slope of a straight line through the values (Hyndman and Billah 2003, "Unmasking
+  the Theta method").
+- In exponential smoothing with a damped trend (Gardner and McKenzie 1985) the drift follows the values and fades.
+
+The mean of simple methods beat each of them in the M competitions (Makridakis and Hibon 2000).
 """
 
 from __future__ import annotations
@@ -14,11 +17,25 @@ from lstmkit.data.series.forecast_windows import last_known, split_into_seasons
 MAX_STEPS = 1500  #: Steps of history that are smoothed at most.
 
 _SEASONS, _MIN_STEPS = 8, 40
-_SMOOTHING = np.linspace(0.1, 1.0, 10)  # the weight of the newest value, α
+_MIN_RATIO, _MAX_RATIO = 0.03, 1 - 1e-6  # smallest to largest value of a window with a multiplicative season
+_WINDOWS_AT_ONCE = 1000
+
+
+def _combinations(level: list[float], trend: list[float], damping: list[float]) -> np.ndarray:
+    """``(3, combinations)``: α, the weight of an error in the level; β, its weight in the drift; φ, the damping."""
+    alpha, beta, phi = np.array(np.meshgrid(level, trend, damping)).reshape(3, -1)
+    return np.stack([alpha, alpha * beta, phi])
+
+
+#: What the methods choose from, by the squared one-step error. The drift of the Theta method stays.
+_METHODS = (
+    _combinations(np.linspace(0.1, 1.0, 10).tolist(), [0.0], [1.0]),
+    _combinations([0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 0.99], [0.05, 0.15, 0.3, 0.6], [0.8, 0.9, 0.97]),
+)
 
 
 def steps_to_smooth(season: int) -> int:
-    """Steps of history that :func:`theta_forecasts` is given: eight seasons, but 40 steps at least.
+    """Steps of history that :func:`smoothed_forecasts` is given: eight seasons, but 40 steps at least.
 
     >>> steps_to_smooth(1), steps_to_smooth(12)
     (40, 96)
@@ -26,35 +43,62 @@ def steps_to_smooth(season: int) -> int:
     return min(max(_SEASONS * season, _MIN_STEPS), MAX_STEPS)
 
 
-def theta_forecasts(past: np.ndarray, horizon: int, season: int) -> np.ndarray:
-    """Forecast each window from its own values, without a season if it has less than two.
+def smoothed_forecasts(past: np.ndarray, horizon: int, season: int, *, multiplicative: bool = True) -> np.ndarray:
+    """Forecast each window from its own values: the mean of the Theta method and a damped trend.
 
-    The smoothing weight, one of 0.1, 0.2, … 1, is the one with the smallest squared one-step error in the window. At a
-    missing value the level moves on by the drift.
+    Each method takes the season out before and puts it back afterwards: an additive or a multiplicative one, whichever
+    leaves smaller squared one-step errors in the window, or none in a window of less than two seasons. At a missing
+    value the level moves on by the drift.
 
     Args:
         past: ``(B, L)`` values, NaN where missing.
         horizon: Steps to forecast, ``H``.
         season: Steps per season, ``S``.
+        multiplicative: Whether a season may be multiplicative, in windows of one sign whose smallest value is more than
+            3 % of the largest.
 
     Returns:
         ``(B, H)``; 0 for a window without values.
 
-    >>> theta_forecasts(np.array([[1.0, 2.0, 3.0, 4.0], [7.0, np.nan, 7.0, 7.0]]), horizon=2, season=1)
-    array([[4.5, 5. ],
-           [7. , 7. ]])
+    >>> smoothed_forecasts(np.array([[2.0, 2.0, 2.0, 2.0], [7.0, np.nan, 7.0, 7.0]]), horizon=2, season=1)
+    array([[2., 2.],
+           [7., 7.]])
     """
+    blocks = [past[i : i + _WINDOWS_AT_ONCE] for i in range(0, len(past), _WINDOWS_AT_ONCE)]
+    found = [_forecasts_by_method(block, horizon, season, multiplicative).mean(axis=0) for block in blocks]
+    return np.concatenate([np.zeros((0, horizon)), *found])
+
+
+def _forecasts_by_method(past: np.ndarray, horizon: int, season: int, multiplicative: bool) -> np.ndarray:
+    """``(methods, B, H)``."""
+    n_steps = past.shape[1]
+    phase = (np.arange(n_steps + horizon) - n_steps) % season  # 0 at the first step of the horizon
     reference = last_known(past)[:, None]  # a high level costs digits, and tiny values have no squares
-    values = past - reference
+    unit = _largest(past - reference)
+    values = (past - reference) / unit
+    profile = seasonal_profile(values, season)[:, phase]
+    ahead, errors = _smoothed(values - profile[:, :n_steps], horizon)
+    forecasts = reference + unit * (ahead + profile[:, n_steps:])
+    if not multiplicative or season < 2 or n_steps < 2 * season:
+        return forecasts
+    level = _largest(past) * np.where(reference < 0, -1.0, 1.0)
+    ratios = past / level
+    smallest = np.nan_to_num(ratios, nan=1.0).min(axis=1)
+    rows = (smallest > _MIN_RATIO) & (smallest < _MAX_RATIO)
+    if not rows.any():
+        return forecasts
+    level, ratios = level[rows], ratios[rows]
+    factors = np.exp(seasonal_profile(np.log(ratios), season))[:, phase]
+    ahead, relative_errors = _smoothed(ratios / factors[:, :n_steps], horizon, factors[:, :n_steps])
+    is_better = relative_errors * (level / unit[rows])[:, 0] ** 2 < errors[:, rows]
+    forecasts[:, rows] = np.where(is_better[..., None], level * ahead * factors[:, n_steps:], forecasts[:, rows])
+    return forecasts
+
+
+def _largest(values: np.ndarray) -> np.ndarray:
+    """The largest absolute value of each row, ``(B, L) -> (B, 1)``; 1 if there is none above 0."""
     size = np.nan_to_num(np.abs(values)).max(axis=1, keepdims=True)
-    unit = np.where(size > 0, size, 1.0)
-    values /= unit
-    profile = seasonal_profile(values, season)
-    phase = (np.arange(values.shape[1] + horizon) - values.shape[1]) % season
-    adjusted = values - profile[:, phase[: values.shape[1]]]
-    drift = _slope(adjusted)[:, None] / 2
-    ahead = _level(adjusted, drift) + drift * np.arange(1, horizon + 1)
-    return reference + unit * (ahead + profile[:, phase[values.shape[1] :]])
+    return np.where(size > 0, size, 1.0)
 
 
 def seasonal_profile(past: np.ndarray, season: int) -> np.ndarray:
@@ -116,16 +160,38 @@ def _slope(values: np.ndarray) -> np.ndarray:
     return (steps * np.nan_to_num(values)).sum(axis=1) / np.where(spread > 0, spread, 1.0)
 
 
-def _level(values: np.ndarray, drift: np.ndarray) -> np.ndarray:
-    """The smoothed level after the last step of ``values (B, L)``, for ``drift (B, 1)`` per step: ``(B, 1)``."""
-    levels = np.zeros((len(values), len(_SMOOTHING)))
+def _smoothed(values: np.ndarray, horizon: int, factors: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Forecasts ``(methods, B, H)`` of values ``(B, L)`` without a season, and sums of squared errors ``(methods, B)``.
+
+    Errors are multiplied by ``factors (B, L)`` before they are squared.
+    """
+    steps = np.arange(1, horizon + 1)
+    forecasts, errors = [], []
+    for combinations in _METHODS:
+        level, drift, phi, error = _final_state(values, combinations, factors)
+        forecasts.append(level + drift * np.cumsum(phi**steps, axis=1))
+        errors.append(error)
+    return np.stack(forecasts), np.stack(errors)
+
+
+def _final_state(
+    values: np.ndarray, combinations: np.ndarray, factors: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Level, drift and φ after the last step, ``(B, 1)`` each, and squared error ``(B,)``, of the best combination."""
+    alpha, beta, phi = combinations
+    levels = np.zeros((len(values), len(phi)))
+    drifts = np.repeat(_slope(values)[:, None] / 2, len(phi), axis=1)
     errors = np.zeros_like(levels)
     started = np.zeros((len(values), 1), dtype=bool)
-    for column in values.T:
+    for t, column in enumerate(values.T):
         known, value = ~np.isnan(column)[:, None], np.nan_to_num(column)[:, None]
-        expected = levels + drift
+        expected_drift = phi * drifts
+        expected = levels + expected_drift
         error = np.where(known & started, value - expected, 0.0)
-        levels = np.where(started, expected + _SMOOTHING * error, value)
-        errors += error**2
+        levels = np.where(started, expected + alpha * error, value)
+        drifts = np.where(started, expected_drift + beta * error, drifts)
+        errors += (error if factors is None else error * factors[:, [t]]) ** 2
         started |= known
-    return np.take_along_axis(levels, errors.argmin(axis=1)[:, None], axis=1)
+    best = errors.argmin(axis=1)[:, None]
+    level, drift, error = (np.take_along_axis(of, best, axis=1) for of in (levels, drifts, errors))
+    return level, drift, phi[best], error[:, 0]

@@ -74,7 +74,7 @@ def backtest(
         notes.insert(
             1,
             f"The forecast of {label} has weight {1 - weight:.2g} for the network and {weight:.2g} for exponential "
-            "smoothing (Theta method).",
+            "smoothing (Theta method and damped trend).",
         )
     if not settings.future_covariates:
         baselines = [name for name in baselines if name != REGRESSION]

@@ -35,7 +35,7 @@ from lstmkit.data.series.time_split import (
 )
 from lstmkit.evaluation.calibration import combination_weight
 from lstmkit.evaluation.forecast_metrics import quantile_columns
-from lstmkit.jobs.forecaster.exponential_smoothing import steps_to_smooth, theta_forecasts
+from lstmkit.jobs.forecaster.exponential_smoothing import smoothed_forecasts, steps_to_smooth
 from lstmkit.jobs.forecaster.generation import sample_paths
 from lstmkit.jobs.forecaster.intervals import IntervalCalibration
 from lstmkit.jobs.forecaster.reading import read_forecast_series
@@ -253,7 +253,12 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
 
     def _smoothed(self, examples: ForecastExamples, forecast: WindowForecast) -> np.ndarray:
         """Forecasts of the windows by exponential smoothing, ``(N, H)``, in the scaled units of ``forecast``."""
-        values = theta_forecasts(self._values_to_smooth(examples), self.settings.horizon, self.window_plan.season)
+        values = smoothed_forecasts(
+            self._values_to_smooth(examples),
+            self.settings.horizon,
+            self.window_plan.season,
+            multiplicative=not self.settings.log_transform,
+        )
         return (values - forecast.base) / forecast.scale
 
     def _values_to_smooth(self, examples: ForecastExamples) -> np.ndarray:

@@ -103,8 +103,8 @@ class ForecasterSettings(JobSettings):
         low=0,
     )
     smoothing_weight: float = setting(
-        "weight of exponential smoothing (the Theta method) in the forecast, the rest is the network's; -1 = chosen on "
-        "the validation split (method direct), or 0 without one",
+        "weight of exponential smoothing in the forecast, the rest is the network's; -1 = chosen on the "
+        " validation split (method direct), or 0 without one",
         default=-1.0,
         low=-1,
         high=1,
