@@ -45,7 +45,7 @@ from lstmkit.evaluation.anomaly_thresholds import (
     true_runs,
 )
 from lstmkit.jobs import load
-from lstmkit.jobs.anomaly_detector.baselines import SubPCA, moving_z_score
+from lstmkit.jobs.anomaly_detector.baselines import SubPCA, moving_z_score, period_of
 from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
 from lstmkit.jobs.anomaly_detector.scorers import future_values, prediction_errors
 from lstmkit.layers.rnn import LSTM
@@ -613,6 +613,25 @@ def test_baselines_are_causal():
         np.testing.assert_allclose(score(values)[:100], score(later)[:100])
         assert score(later)[100] > 2 * score(values).max()
     assert pca.score(values[:3]).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("period", [4, 60, 299])
+def test_window_of_sub_pca_is_the_period_of_the_data(period: int):
+    t, rng = np.arange(1500), np.random.default_rng(0)
+    values = np.stack([np.sin(2 * np.pi * t / period + shift) for shift in (0, 1, 2)], axis=1)
+    values += 0.05 * rng.standard_normal(values.shape)
+    assert period_of(values) == pytest.approx(period, abs=1 + 0.01 * period)
+
+
+@pytest.mark.parametrize("values", [np.zeros((400, 2)), np.arange(400.0)[:, None], np.arange(4.0)[:, None]])
+def test_without_a_period_the_window_of_sub_pca_is_125(values: np.ndarray):
+    assert period_of(values) == 125
+
+
+def test_settings_of_the_model_do_not_change_sub_pca():
+    tables = [AnomalyDetector(**{**TINY, "window": w}).fit(labeled()).evaluate(labeled(1)).table for w in (10, 40)]
+    rows = [table.set_index("model").loc["Sub-PCA"] for table in tables]
+    assert rows[0].equals(rows[1])
 
 
 def test_baselines_handle_constant_training_data():

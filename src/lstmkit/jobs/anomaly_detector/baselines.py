@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
+from scipy.signal import correlate, find_peaks
 from sklearn.decomposition import PCA
 
 _MAX_WINDOWS = 20_000  # that components are fitted to
 _MIN_STD = 1e-3
 _EXPLAINED_VARIANCE = 0.999
+_MAX_PERIOD_STEPS = 20_000  # that a period is looked for in
+_MIN_PERIOD, _MAX_PERIOD, _NO_PERIOD = 3, 300, 125
 
 
 def moving_z_score(values: np.ndarray, window: int) -> np.ndarray:
@@ -21,6 +24,25 @@ def moving_z_score(values: np.ndarray, window: int) -> np.ndarray:
     before = frame.shift(1).rolling(window, min_periods=2)
     off = (frame - before.mean()).abs() / before.std().clip(lower=_MIN_STD)
     return np.nan_to_num(off.to_numpy()).mean(axis=1)
+
+
+def period_of(values: np.ndarray) -> int:
+    """The lag of the highest peak of the autocorrelation of ``values (T, C)``, 125 without one from 3 to 300 steps.
+
+    That is the window of the baselines of TSB-AD (Liu and Paparrizos 2024). Of several channels it is the median.
+
+    >>> period_of(np.sin(np.arange(400) * 2 * np.pi / 25)[:, None])
+    25
+    """
+    return int(np.median([_period_of_channel(channel) for channel in values[:_MAX_PERIOD_STEPS].T]))
+
+
+def _period_of_channel(values: np.ndarray) -> int:
+    centered = values - values.mean()
+    autocorrelation = correlate(centered, centered, method="fft")[len(values) - 1 :][: _MAX_PERIOD + 2]
+    peaks, _ = find_peaks(autocorrelation)
+    peaks = peaks[peaks >= _MIN_PERIOD]
+    return int(peaks[autocorrelation[peaks].argmax()]) if len(peaks) else _NO_PERIOD
 
 
 class SubPCA:

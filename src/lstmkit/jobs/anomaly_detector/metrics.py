@@ -16,7 +16,7 @@ from lstmkit.evaluation.anomaly_metrics import (
     vus_pr,
 )
 from lstmkit.evaluation.anomaly_thresholds import merge_gaps
-from lstmkit.jobs.anomaly_detector.baselines import SubPCA, moving_z_score
+from lstmkit.jobs.anomaly_detector.baselines import SubPCA, moving_z_score, period_of
 from lstmkit.jobs.anomaly_detector.predictor import AnomalyPredictor
 
 #: Whether a high or a low value of each score is better. False events are counted per day, or without timestamps per
@@ -126,9 +126,10 @@ def baselines(
         predictor, lambda series: moving_z_score(series, _Z_SCORE_WINDOW), values, normal, _Z_SCORE_WINDOW
     )
     scored = {"moving z-score": z_score}
-    window = min([predictor.settings.window, *(len(series) // 2 for series in train)])
-    if train and window > 1:
-        pca = SubPCA(window).fit(max(train, key=len))
+    longest = max(train, key=len, default=np.zeros((0, 1)))
+    if len(longest) > 3:
+        window = min(period_of(longest), len(longest) // 2)
+        pca = SubPCA(window).fit(longest)
         scored["Sub-PCA"] = _with_thresholds(predictor, pca.score, values, normal, window)
     return scored
 
